@@ -1,0 +1,49 @@
+package bdev
+
+import (
+	"github.com/google/uuid"
+)
+
+// Info describes a device. It changes only by Registry.Resized.
+type Info struct {
+	Name    string
+	Aliases []string
+	Product string // SPDK's product_name, such as "Malloc disk"
+	UUID    uuid.UUID
+
+	BlockSize uint32 // bytes
+	Blocks    uint64
+	Align     int // bytes; buffers in Iov start and end on multiples of it; 0 or 1: any
+
+	WriteCache  bool // acknowledged writes may be lost before a flush
+	UnmapZeroes bool // unmapped blocks read as zeros
+	Ops         OpSet
+	OptimalIO   uint32 // blocks; 0 unknown (stripe size of a raid0)
+	MaxIO       uint32 // blocks of the largest request; 0 any (Handle.Submit does not split)
+}
+
+// Device is a block device as its module writes it. Users go through a
+// Handle.
+type Device interface {
+	// Info returns the current description.
+	Info() Info
+	// Submit starts one I/O; the handle has checked operation and range.
+	// It never blocks on I/O.
+	Submit(r *Request, b *Batch)
+	// Close is called once, by the registry, after the last handle is
+	// closed. It frees what the device holds; data stays.
+	Close() error
+}
+
+// Mapper is a Device whose blocks are memory of this process. Map appends to
+// dst the memory of the given blocks and reports whether it could. The memory
+// stays valid while the caller's handle is open. A Read or Write request
+// whose Iov is that very memory copies nothing.
+type Mapper interface {
+	Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool)
+}
+
+// Describer adds bdev_get_bdevs' driver_specific object.
+type Describer interface {
+	DriverSpecific() any
+}

@@ -1,0 +1,30 @@
+// Package bdev is the block device layer of vda_tgt: what a device is, how
+// I/O reaches it, and the registry that names devices, hands out handles and
+// keeps claims.
+//
+// # How I/O flows
+//
+// The submitter fills a Request and calls Handle.Submit. The device completes
+// it, perhaps before Submit returns, by Request.Complete, which calls the
+// submitter's Done. No goroutine is started and no channel crossed for a
+// command: memory devices complete inline, remote devices complete on the
+// goroutine that reads their connection.
+//
+// # Batches
+//
+// Work that is cheaper done together (sending commands to a remote device,
+// sending completions to a host) is marked on the Batch that travels with
+// every Submit and Done. The goroutine that owns the Batch calls Batch.Flush
+// when it has handled all input it had: one sendmsg for many commands.
+//
+// # Rules
+//
+//   - Submit may be called by many goroutines at once.
+//   - Nobody calls Submit, Complete or Done while holding a lock that a
+//     completion could take.
+//   - A Request belongs to the device from Submit until Done is called, and to
+//     the submitter otherwise. It may be reused inside Done.
+//   - Buffers in Request.Iov stay valid until Done, except when Transient is
+//     set: then only until Submit returns; a device that keeps the request
+//     calls Request.Retain first.
+package bdev

@@ -1,0 +1,133 @@
+package bdev
+
+import (
+	"vda/nvme"
+)
+
+// Op is what a Request asks for.
+type Op uint8
+
+// The operations. Unmap's blocks read as zeros or as before afterwards, as
+// the device says in Info.UnmapZeroes; WriteZeroes always reads as zeros.
+// CompareAndWrite compares Iov's first half with the medium and, when equal,
+// writes the second half, atomically.
+const (
+	OpRead Op = iota + 1
+	OpWrite
+	OpFlush
+	OpUnmap
+	OpWriteZeroes
+	OpCompare
+	OpCompareAndWrite
+	OpReset
+	opEnd
+)
+
+var opNames = [opEnd]string{"none", "read", "write", "flush", "unmap", "write_zeroes", "compare", "compare_and_write", "reset"}
+
+func (o Op) String() string {
+	if o < opEnd {
+		return opNames[o]
+	}
+	return "unknown"
+}
+
+// OpSet is a set of operations.
+type OpSet uint16
+
+// Ops makes a set.
+func Ops(ops ...Op) OpSet {
+	var s OpSet
+	for _, o := range ops {
+		s |= 1 << o
+	}
+	return s
+}
+
+// Has reports membership.
+func (s OpSet) Has(o Op) bool { return s&(1<<o) != 0 }
+
+// Request is one I/O. The zero value of every field not named by an
+// operation is right for it. Offset and Blocks count the device's blocks.
+type Request struct {
+	Op     Op
+	FUA    bool // a write completes only when it is on the medium
+	Offset uint64
+	Blocks uint64
+
+	// Iov is the data: Blocks × block size bytes in all (twice that for
+	// CompareAndWrite), in pieces of any length.
+	Iov [][]byte
+
+	// Transient: Iov is valid only until Submit returns.
+	Transient bool
+
+	// Status is set by Complete.
+	Status nvme.Status
+
+	// Done is called exactly once, on any goroutine, perhaps inside Submit.
+	Done func(r *Request, b *Batch)
+
+	// Owner is the submitter's own.
+	Owner any
+
+	// Dev is free for the device's use between Submit and Complete.
+	Dev any
+
+	handle   *Handle
+	start    int64 // Batch.Now at Submit, ns
+	retained []byte
+	iovOne   [1][]byte
+}
+
+// Complete ends the request. The device must not touch r afterwards.
+func (r *Request) Complete(s nvme.Status, b *Batch) {
+	r.Status = s
+	if r.retained != nil {
+		Buffers.Put(r.retained)
+		r.retained = nil
+		r.Iov = nil
+	}
+	if h := r.handle; h != nil {
+		r.handle = nil
+		h.finish(r, b)
+	}
+	r.Done(r, b)
+}
+
+// Bytes returns the length of Iov.
+func (r *Request) Bytes() int {
+	n := 0
+	for _, p := range r.Iov {
+		n += len(p)
+	}
+	return n
+}
+
+// Retain makes the buffers outlive Submit: it copies Iov into a pool buffer
+// (one contiguous piece) when the request is Transient. It returns false when
+// the pool is exhausted; complete with nvme.CommandInterrupted then, which
+// hosts retry.
+func (r *Request) Retain() bool {
+	if !r.Transient {
+		return true
+	}
+	r.Transient = false
+	n := r.Bytes()
+	if n == 0 {
+		return true
+	}
+	buf := Buffers.Get(n)
+	if buf == nil {
+		r.Transient = true
+		return false
+	}
+	at := 0
+	for _, p := range r.Iov {
+		at += copy(buf[at:], p)
+	}
+	r.retained = buf
+	r.iovOne[0] = buf
+	r.Iov = r.iovOne[:]
+	return true
+}

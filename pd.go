@@ -1,0 +1,35 @@
+package vda
+
+// PD is a physical disk of a disk node: one bdev with an lvstore on it.
+type PD struct {
+	ID     string
+	DNID   string
+	Name   string
+	Conf   string // JSON as the user gave it
+	Online bool
+
+	ClusterSize   uint64 // bytes; 0 until the disk is formatted
+	TotalClusters uint64
+	FreeClusters  uint64 // not promised to any vd
+	VDCount       uint32
+
+	Version uint64
+	Deleted bool
+	Health  Health
+}
+
+// VD is a virtual disk: an lvol of a pd, exported to one controller.
+type VD struct {
+	ID       string // also the namespace UUID
+	DAID     string
+	GrpIdx   uint32
+	Idx      uint32 // place in the group's stripe
+	PDID     string
+	DNID     string
+	Clusters uint64 // of the pd
+	Size     uint64 // bytes, Clusters × the pd's cluster size
+
+	Version uint64
+	Deleted bool
+	Health  Health
+}

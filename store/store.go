@@ -1,0 +1,159 @@
+// Package store keeps the cluster's desired state in SQL: SQLite, PostgreSQL
+// or MySQL/MariaDB behind one interface.
+//
+// Everything happens in a transaction. Update retries its function when the
+// database reports a conflict, so the function must have no effects outside
+// tx. A committed Update is durable. Two Updates never both succeed on stale
+// reads of the same row.
+package store
+
+import (
+	"context"
+
+	"vda"
+)
+
+// Store is a cluster's database. Safe for concurrent use.
+type Store interface {
+	// Update runs fn in a read-write transaction, again after a conflict.
+	Update(ctx context.Context, fn func(tx Tx) error) error
+	// View runs fn in a read-only transaction.
+	View(ctx context.Context, fn func(tx Tx) error) error
+	// Ping reports whether the database answers.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// Page selects rows of a list, in the order of names.
+type Page struct {
+	Limit int    // rows at most; 0: all
+	After string // token of the last page; "" from the start
+}
+
+// NodeFilter selects nodes; nil fields select all.
+type NodeFilter struct {
+	Location *string
+	Online   *bool
+	Error    *bool
+}
+
+// PDFilter selects physical disks.
+type PDFilter struct {
+	DNID   *string
+	Online *bool
+	Error  *bool
+}
+
+// DAFilter selects disk arrays.
+type DAFilter struct{ Error *bool }
+
+// ExpFilter selects exporters. Error: one of its es is in error.
+type ExpFilter struct {
+	DAID         *string
+	InitiatorNQN *string
+	Error        *bool
+}
+
+// Tx is one transaction. Single-row getters return a vda.NotFound error;
+// inserts return vda.AlreadyExists when a unique name is taken. Lists leave
+// tombstones out unless the method says otherwise. In Update, a row that was
+// read is locked until the end (or the transaction conflicts and is retried).
+// Every value goes in and out as a copy.
+type Tx interface {
+	ClusterID() (string, error)
+
+	InsertDN(*vda.DN) error
+	UpdateDN(*vda.DN) error // by ID, all but Health and Applied
+	DeleteDN(id string) error
+	DN(id string) (*vda.DN, error)
+	DNByName(name string) (*vda.DN, error)
+	ListDN(f NodeFilter, p Page) (rows []vda.DN, next string, err error)
+	// BumpDN adds one to the node's Version and returns it; callers stamp
+	// changed pds and vds with it.
+	BumpDN(id string) (uint64, error)
+	SetDNApplied(id string, version uint64) error
+
+	InsertPD(*vda.PD) error
+	UpdatePD(*vda.PD) error // all but Health, FreeClusters and VDCount
+	DeletePD(id string) error
+	PD(id string) (*vda.PD, error)
+	PDByName(dnID, name string) (*vda.PD, error)
+	ListPD(f PDFilter, p Page) ([]vda.PD, string, error)
+	// TakePD moves clusters from FreeClusters to one more vd;
+	// vda.ResourceExhausted when there are not enough.
+	TakePD(id string, clusters uint64) error
+	GivePD(id string, clusters uint64) error
+
+	InsertVD(*vda.VD) error
+	UpdateVD(*vda.VD) error
+	DeleteVD(id string) error
+	VD(id string) (*vda.VD, error)
+	VDsOfDA(daID string) ([]vda.VD, error) // by GrpIdx, Idx; tombstones too
+	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
+
+	InsertCN(*vda.CN) error
+	UpdateCN(*vda.CN) error
+	DeleteCN(id string) error
+	CN(id string) (*vda.CN, error)
+	CNByName(name string) (*vda.CN, error)
+	ListCN(f NodeFilter, p Page) ([]vda.CN, string, error)
+	BumpCN(id string) (uint64, error)
+	SetCNApplied(id string, version uint64) error
+
+	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount
+	UpdateCntlr(*vda.Cntlr) error // keeps PrimaryCount
+	DeleteCntlr(id string) error
+	Cntlr(id string) (*vda.Cntlr, error)
+	CntlrsOfDA(daID string) ([]vda.Cntlr, error) // by Idx; tombstones too
+	CntlrsOfCN(cnID string) ([]vda.Cntlr, error) // tombstones too
+
+	InsertDA(*vda.DA) error
+	UpdateDA(*vda.DA) error
+	DeleteDA(id string) error
+	DA(id string) (*vda.DA, error)
+	DAByName(name string) (*vda.DA, error) // live ones only
+	ListDA(f DAFilter, p Page) ([]vda.DA, string, error)
+	DeletedDAs() ([]vda.DA, error)
+
+	InsertGrp(*vda.Grp) error
+	DeleteGrp(id string) error
+	GrpsOfDA(daID string) ([]vda.Grp, error)
+
+	InsertExp(*vda.Exp) error // AlreadyExists on the name in its da and on the NQN
+	UpdateExp(*vda.Exp) error
+	DeleteExp(id string) error
+	Exp(id string) (*vda.Exp, error)
+	ExpByName(daID, name string) (*vda.Exp, error)
+	ExpByNQN(nqn string) (*vda.Exp, error)
+	ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error)
+	ExpsOfDA(daID string) ([]vda.Exp, error) // tombstones too
+
+	InsertES(*vda.ES) error
+	DeleteES(id string) error
+	ESsOfExp(expID string) ([]vda.ES, error)
+	ESsOfCntlr(cntlrID string) ([]vda.ES, error)
+
+	// DNObjects returns pds and vds of a node, tombstones too, whose
+	// Version is above since (0: all).
+	DNObjects(dnID string, since uint64) ([]vda.PD, []vda.VD, error)
+	// CNObjects returns a node's controllers, tombstones too, likewise.
+	CNObjects(cnID string, since uint64) ([]vda.Cntlr, error)
+
+	// SetHealth records what the monitor saw of an object; a repeated error
+	// keeps its Since.
+	SetHealth(o Object, id string, h vda.Health) error
+}
+
+// Object is a kind of object that has a Health.
+type Object uint8
+
+// The kinds of objects.
+const (
+	ObjDN Object = iota + 1
+	ObjPD
+	ObjVD
+	ObjCN
+	ObjCntlr
+	ObjDA
+	ObjES
+)

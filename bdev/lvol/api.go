@@ -1,0 +1,88 @@
+package lvol
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/google/uuid"
+
+	"vda/bdev"
+)
+
+// ClearMethod says how clusters are cleared: when a store is created, the
+// whole device; when a volume is deleted, its clusters.
+type ClearMethod uint8
+
+// The clear methods, with the numbers SPDK stores on disk. ClearDefault is
+// only for volumes: unmap.
+const (
+	ClearDefault ClearMethod = iota
+	ClearNone
+	ClearUnmap
+	ClearWriteZeroes
+)
+
+// Config of a Module.
+type Config struct {
+	Registry *bdev.Registry // where base devices are and volumes go
+	Log      *slog.Logger   // nil: slog.Default()
+}
+
+// StoreOpts are the choices of a new lvstore.
+type StoreOpts struct {
+	ClusterSize uint32      // bytes; 0: 4 MiB
+	Clear       ClearMethod // of the device; ClearDefault: unmap
+	MDRatio     uint32      // metadata pages per 100 clusters; 0: 100
+	MDPageSize  uint32      // bytes; 0 or 4096
+	UUID        uuid.UUID   // zero: a random one
+}
+
+// StoreInfo is one element of bdev_lvol_get_lvstores' reply.
+type StoreInfo struct {
+	UUID              uuid.UUID `json:"uuid"`
+	Name              string    `json:"name"`
+	BaseBdev          string    `json:"base_bdev"`
+	TotalDataClusters uint64    `json:"total_data_clusters"`
+	FreeClusters      uint64    `json:"free_clusters"`
+	BlockSize         uint32    `json:"block_size"`   // bytes
+	ClusterSize       uint32    `json:"cluster_size"` // bytes
+}
+
+// VolumeOpts are the choices of a new volume.
+type VolumeOpts struct {
+	Name  string      // 1 to 63 bytes, unique in the store
+	Bytes uint64      // rounded up to whole clusters
+	Thin  bool        // allocate clusters when they are first written
+	Clear ClearMethod // on delete
+	UUID  uuid.UUID   // zero: a random one
+}
+
+// VolumeInfo is one element of bdev_lvol_get_lvols' reply.
+type VolumeInfo struct {
+	Alias             string    `json:"alias"`
+	UUID              uuid.UUID `json:"uuid"`
+	Name              string    `json:"name"`
+	IsThinProvisioned bool      `json:"is_thin_provisioned"`
+	IsSnapshot        bool      `json:"is_snapshot"`
+	IsClone           bool      `json:"is_clone"`
+	IsEsnapClone      bool      `json:"is_esnap_clone"`
+	IsDegraded        bool      `json:"is_degraded"`
+	NumAllocated      uint64    `json:"num_allocated_clusters"`
+	Store             struct {
+		Name string    `json:"name"`
+		UUID uuid.UUID `json:"uuid"`
+	} `json:"lvs"`
+}
+
+// lateError marks an error that SPDK meets only while the operation runs.
+type lateError struct{ error }
+
+func (e lateError) Unwrap() error { return e.error }
+
+// Late reports whether SPDK finds this error only while the operation runs.
+// Its JSON-RPC reply then has code -32602 (Invalid parameters) and the text
+// of the errno, instead of the negated errno as the code.
+func Late(err error) bool {
+	var l lateError
+	return errors.As(err, &l)
+}

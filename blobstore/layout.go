@@ -1,0 +1,133 @@
+package blobstore
+
+import (
+	"fmt"
+	"math"
+	"syscall"
+)
+
+// PageSize is the size of a metadata page, bytes.
+const PageSize = 4096
+
+// DefaultClusterSize is the cluster size of a blobstore created without one,
+// bytes. An lvstore's default is LvstoreClusterSize.
+const (
+	DefaultClusterSize = 1 << 20
+	LvstoreClusterSize = 4 << 20
+)
+
+// DefaultMDRatio is the number of metadata pages an lvstore reserves for each
+// 100 clusters.
+const DefaultMDRatio = 100
+
+// Layout says where the regions of a blobstore lie. Starts and lengths count
+// pages, Total and Data count clusters.
+type Layout struct {
+	DeviceBytes uint64
+	ClusterSize uint32 // bytes
+
+	PageMaskStart, PageMaskLen       uint32
+	ClusterMaskStart, ClusterMaskLen uint32
+	BlobidMaskStart, BlobidMaskLen   uint32
+	MDStart, MDLen                   uint32
+
+	Total uint64 // clusters of the device
+	Meta  uint64 // clusters at the front that hold the regions above
+}
+
+// Data is the number of clusters that blobs can use.
+func (l *Layout) Data() uint64 { return l.Total - l.Meta }
+
+// maskHeader is the size of a mask's type and length, bytes.
+const maskHeader = 5
+
+// maskPages is the number of pages a mask of n bits takes.
+func maskPages(n uint64) uint64 {
+	return (maskHeader + (n+7)/8 + PageSize - 1) / PageSize
+}
+
+// NewLayout lays out a new blobstore of mdPages metadata pages. EINVAL for a
+// cluster size that is not a positive multiple of PageSize or mdPages 0,
+// ENOSPC for a device smaller than a cluster, ENOMEM (as SPDK) for one that
+// the metadata would fill.
+func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64) (Layout, error) {
+	if clusterSize == 0 || clusterSize%PageSize != 0 {
+		return Layout{}, fmt.Errorf("cluster size %d is not a positive multiple of %d: %w", clusterSize, PageSize, syscall.EINVAL)
+	}
+	if mdPages == 0 || mdPages > math.MaxUint32 {
+		return Layout{}, fmt.Errorf("%d metadata pages: must be 1 to %d: %w", mdPages, uint32(math.MaxUint32), syscall.EINVAL)
+	}
+	if deviceBytes < uint64(clusterSize) {
+		return Layout{}, fmt.Errorf("device of %d bytes is smaller than a cluster of %d: %w", deviceBytes, clusterSize, syscall.ENOSPC)
+	}
+	l := Layout{DeviceBytes: deviceBytes, ClusterSize: clusterSize, Total: deviceBytes / uint64(clusterSize)}
+	if l.Total > math.MaxUint32 {
+		return Layout{}, fmt.Errorf("%d clusters: at most %d; a larger cluster size is needed: %w", l.Total, uint32(math.MaxUint32), syscall.EINVAL)
+	}
+	at := uint64(1)
+	place := func(start, length *uint32, pages, reserve uint64) {
+		*start, *length = uint32(at), uint32(pages)
+		at += max(pages, reserve)
+	}
+	place(&l.PageMaskStart, &l.PageMaskLen, maskPages(mdPages), 0)
+	// The cluster mask has room to grow to as many clusters as there are
+	// metadata pages.
+	place(&l.ClusterMaskStart, &l.ClusterMaskLen, maskPages(l.Total), maskPages(mdPages))
+	place(&l.BlobidMaskStart, &l.BlobidMaskLen, maskPages(mdPages), 0)
+	place(&l.MDStart, &l.MDLen, mdPages, 0)
+	perCluster := uint64(clusterSize / PageSize)
+	l.Meta = (at + perCluster - 1) / perCluster
+	if at > math.MaxUint32 || l.Meta > l.Total {
+		return Layout{}, fmt.Errorf("metadata takes %d clusters of %d: larger clusters or fewer metadata pages are needed: %w", l.Meta, l.Total, syscall.ENOMEM)
+	}
+	return l, nil
+}
+
+// MDPages is the number of metadata pages of a store with the given number of
+// clusters and ratio (pages per 100 clusters).
+func MDPages(clusters uint64, ratio uint32) uint64 { return clusters * uint64(ratio) / 100 }
+
+// DataClusters is the number of data clusters of an lvstore that is created
+// with the default metadata ratio on a device of the given size, or 0 when
+// the device is too small for one.
+func DataClusters(deviceBytes, clusterSize uint64) uint64 {
+	if clusterSize == 0 || clusterSize > math.MaxUint32 {
+		return 0
+	}
+	l, err := NewLayout(deviceBytes, uint32(clusterSize), MDPages(deviceBytes/clusterSize, DefaultMDRatio))
+	if err != nil {
+		return 0
+	}
+	return l.Data()
+}
+
+// DeviceBytes is the smallest device size, a multiple of the cluster size,
+// whose lvstore has at least dataClusters data clusters with the default
+// metadata ratio; 0 when no device can.
+func DeviceBytes(dataClusters, clusterSize uint64) uint64 {
+	if clusterSize == 0 || clusterSize > math.MaxUint32 || dataClusters > math.MaxUint32 {
+		return 0
+	}
+	// The number of data clusters never falls as the device grows, except
+	// where one more page of masks or metadata starts a cluster: then it
+	// stays. The search relies on that.
+	lo, hi := dataClusters, uint64(math.MaxUint32)
+	if DataClusters(hi*clusterSize, clusterSize) < dataClusters {
+		return 0
+	}
+	for lo < hi {
+		mid := lo + (hi-lo)/2
+		if DataClusters(mid*clusterSize, clusterSize) >= dataClusters {
+			hi = mid
+		} else {
+			lo = mid + 1
+		}
+	}
+	// Where one more cluster adds two of metadata (a mask page and a
+	// metadata page at once, with tiny clusters) the count may dip: step
+	// back over a dip.
+	for lo > dataClusters && DataClusters((lo-1)*clusterSize, clusterSize) >= dataClusters {
+		lo--
+	}
+	return lo * clusterSize
+}

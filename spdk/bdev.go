@@ -1,0 +1,151 @@
+package spdk
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Bdev is one element of bdev_get_bdevs.
+type Bdev struct {
+	Name               string          `json:"name"`
+	Aliases            []string        `json:"aliases"`
+	ProductName        string          `json:"product_name"`
+	BlockSize          uint32          `json:"block_size"` // bytes
+	NumBlocks          uint64          `json:"num_blocks"`
+	UUID               string          `json:"uuid"`
+	AssignedRateLimits RateLimits      `json:"assigned_rate_limits"`
+	Claimed            bool            `json:"claimed"`
+	ClaimType          string          `json:"claim_type,omitempty"` // such as "exclusive_write"
+	SupportedIOTypes   map[string]bool `json:"supported_io_types"`
+	DriverSpecific     json.RawMessage `json:"driver_specific"`
+}
+
+// Bytes returns the capacity.
+func (b *Bdev) Bytes() uint64 { return b.NumBlocks * uint64(b.BlockSize) }
+
+// RateLimits are QoS limits; 0 is unlimited. Megabytes are 1048576 bytes.
+type RateLimits struct {
+	RWIOsPerSec    uint64 `json:"rw_ios_per_sec"`
+	RWMbytesPerSec uint64 `json:"rw_mbytes_per_sec"`
+	RMbytesPerSec  uint64 `json:"r_mbytes_per_sec"`
+	WMbytesPerSec  uint64 `json:"w_mbytes_per_sec"`
+}
+
+// BdevLvol is driver_specific.lvol of an lvol.
+type BdevLvol struct {
+	LvolStoreUUID        string   `json:"lvol_store_uuid"`
+	BaseBdev             string   `json:"base_bdev"`
+	ThinProvision        bool     `json:"thin_provision"`
+	NumAllocatedClusters uint64   `json:"num_allocated_clusters"`
+	Snapshot             bool     `json:"snapshot"`
+	Clone                bool     `json:"clone"`
+	BaseSnapshot         string   `json:"base_snapshot,omitempty"`
+	Clones               []string `json:"clones,omitempty"`
+	EsnapClone           bool     `json:"esnap_clone"`
+	ExternalSnapshotName string   `json:"external_snapshot_name,omitempty"`
+}
+
+// Lvol returns the lvol part of DriverSpecific, nil for other modules.
+func (b *Bdev) Lvol() *BdevLvol {
+	var d struct {
+		Lvol *BdevLvol `json:"lvol"`
+	}
+	if json.Unmarshal(b.DriverSpecific, &d) != nil {
+		return nil
+	}
+	return d.Lvol
+}
+
+// BdevSetOptions are the parameters of bdev_set_options, a start-up method.
+type BdevSetOptions struct {
+	IOPoolSize          *uint32 `json:"bdev_io_pool_size,omitempty"`
+	IOCacheSize         *uint32 `json:"bdev_io_cache_size,omitempty"`
+	AutoExamine         *bool   `json:"bdev_auto_examine,omitempty"`
+	IobufSmallCacheSize *uint32 `json:"iobuf_small_cache_size,omitempty"`
+	IobufLargeCacheSize *uint32 `json:"iobuf_large_cache_size,omitempty"`
+}
+
+// BdevSetOptions sets the block layer's options before it starts.
+func (a API) BdevSetOptions(ctx context.Context, p BdevSetOptions) error {
+	return a.do(ctx, "bdev_set_options", p)
+}
+
+// BdevGetBdevs lists all bdevs.
+func (a API) BdevGetBdevs(ctx context.Context) ([]Bdev, error) {
+	return ask[[]Bdev](ctx, a, "bdev_get_bdevs", nil)
+}
+
+// BdevGet returns the bdev of a name, alias or UUID; IsNoSuchDevice when
+// there is none. timeoutMillis above 0 has the data plane wait for the bdev
+// to appear.
+func (a API) BdevGet(ctx context.Context, bdev string, timeoutMillis uint64) (*Bdev, error) {
+	l, err := ask[[]Bdev](ctx, a, "bdev_get_bdevs", struct {
+		Name    string `json:"name"`
+		Timeout uint64 `json:"timeout,omitempty"`
+	}{bdev, timeoutMillis})
+	if err != nil {
+		return nil, err
+	}
+	if len(l) != 1 {
+		return nil, &RPCError{Code: -19, Message: "no such bdev in the reply: " + bdev, Method: "bdev_get_bdevs"}
+	}
+	return &l[0], nil
+}
+
+// BdevExamine has every module look at the bdev for something it knows, such
+// as an lvstore. It is needed only when auto examine is off. It returns when
+// the examination has been started; see BdevWaitForExamine.
+func (a API) BdevExamine(ctx context.Context, bdev string) error {
+	return a.do(ctx, "bdev_examine", name{bdev})
+}
+
+// BdevWaitForExamine returns when no examination is under way.
+func (a API) BdevWaitForExamine(ctx context.Context) error {
+	return a.do(ctx, "bdev_wait_for_examine", nil)
+}
+
+// BdevSetQoSLimit are the parameters of bdev_set_qos_limit; nil leaves a
+// limit as it is, 0 lifts it. At least one must be given (-22 otherwise).
+// rw_ios_per_sec is rounded up to a multiple of 1000 by SPDK.
+type BdevSetQoSLimit struct {
+	Name           string  `json:"name"`
+	RWIOsPerSec    *uint64 `json:"rw_ios_per_sec,omitempty"`
+	RWMbytesPerSec *uint64 `json:"rw_mbytes_per_sec,omitempty"`
+	RMbytesPerSec  *uint64 `json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec  *uint64 `json:"w_mbytes_per_sec,omitempty"`
+}
+
+// BdevSetQoSLimit changes a bdev's limits while it is in use.
+func (a API) BdevSetQoSLimit(ctx context.Context, p BdevSetQoSLimit) error {
+	return a.do(ctx, "bdev_set_qos_limit", p)
+}
+
+// IOStat is one bdev's counters since it was registered. Latencies are sums
+// over all operations, in ticks.
+type IOStat struct {
+	Name              string `json:"name"`
+	BytesRead         uint64 `json:"bytes_read"`
+	NumReadOps        uint64 `json:"num_read_ops"`
+	BytesWritten      uint64 `json:"bytes_written"`
+	NumWriteOps       uint64 `json:"num_write_ops"`
+	BytesUnmapped     uint64 `json:"bytes_unmapped"`
+	NumUnmapOps       uint64 `json:"num_unmap_ops"`
+	ReadLatencyTicks  uint64 `json:"read_latency_ticks"`
+	WriteLatencyTicks uint64 `json:"write_latency_ticks"`
+	UnmapLatencyTicks uint64 `json:"unmap_latency_ticks"`
+}
+
+// IOStats is the result of bdev_get_iostat.
+type IOStats struct {
+	TickRate uint64   `json:"tick_rate"` // ticks per second
+	Ticks    uint64   `json:"ticks"`     // now
+	Bdevs    []IOStat `json:"bdevs"`
+}
+
+// BdevGetIOStat returns the counters of the named bdevs, of all when none is
+// named.
+func (a API) BdevGetIOStat(ctx context.Context, names ...string) (*IOStats, error) {
+	return ask[*IOStats](ctx, a, "bdev_get_iostat", struct {
+		Names []string `json:"names,omitempty"`
+	}{names})
+}

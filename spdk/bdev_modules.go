@@ -1,0 +1,116 @@
+package spdk
+
+import "context"
+
+// MallocCreate are the parameters of bdev_malloc_create.
+type MallocCreate struct {
+	Name      string `json:"name,omitempty"` // "": Malloc0, Malloc1, …
+	BlockSize uint32 `json:"block_size"`     // bytes, a multiple of 512
+	NumBlocks uint64 `json:"num_blocks"`
+	UUID      string `json:"uuid,omitempty"`
+}
+
+// BdevMallocCreate makes a memory bdev and returns its name.
+func (a API) BdevMallocCreate(ctx context.Context, p MallocCreate) (string, error) {
+	return ask[string](ctx, a, "bdev_malloc_create", p)
+}
+
+// BdevMallocDelete removes a memory bdev and its data.
+func (a API) BdevMallocDelete(ctx context.Context, bdev string) error {
+	return a.do(ctx, "bdev_malloc_delete", name{bdev})
+}
+
+// NullCreate are the parameters of bdev_null_create.
+type NullCreate struct {
+	Name      string `json:"name"`
+	BlockSize uint32 `json:"block_size"` // bytes
+	NumBlocks uint64 `json:"num_blocks"`
+	UUID      string `json:"uuid,omitempty"`
+}
+
+// BdevNullCreate makes a bdev that drops writes and returns its name.
+func (a API) BdevNullCreate(ctx context.Context, p NullCreate) (string, error) {
+	return ask[string](ctx, a, "bdev_null_create", p)
+}
+
+// BdevNullDelete removes it.
+func (a API) BdevNullDelete(ctx context.Context, bdev string) error {
+	return a.do(ctx, "bdev_null_delete", name{bdev})
+}
+
+// AioCreate are the parameters of bdev_aio_create.
+type AioCreate struct {
+	Name      string `json:"name"`
+	Filename  string `json:"filename"` // file or block device
+	BlockSize uint32 `json:"block_size,omitempty"`
+	Readonly  bool   `json:"readonly,omitempty"`
+	Fallocate bool   `json:"fallocate,omitempty"` // unmap and write zeroes by fallocate
+	UUID      string `json:"uuid,omitempty"`
+}
+
+// BdevAioCreate makes a bdev of a file or block device and returns its name.
+func (a API) BdevAioCreate(ctx context.Context, p AioCreate) (string, error) {
+	return ask[string](ctx, a, "bdev_aio_create", p)
+}
+
+// BdevAioDelete removes the bdev; the file stays.
+func (a API) BdevAioDelete(ctx context.Context, bdev string) error {
+	return a.do(ctx, "bdev_aio_delete", name{bdev})
+}
+
+// BdevAioRescan takes notice of a file that grew.
+func (a API) BdevAioRescan(ctx context.Context, bdev string) error {
+	return a.do(ctx, "bdev_aio_rescan", name{bdev})
+}
+
+// RaidCreate are the parameters of bdev_raid_create. A base bdev that does not
+// exist is no error: the raid waits for it in state configuring.
+type RaidCreate struct {
+	Name        string   `json:"name"`
+	StripSizeKB uint32   `json:"strip_size_kb,omitempty"` // KiB, a power of two
+	RaidLevel   string   `json:"raid_level"`              // raid0, raid1, concat
+	BaseBdevs   []string `json:"base_bdevs"`
+	UUID        string   `json:"uuid,omitempty"`
+	Superblock  bool     `json:"superblock,omitempty"`
+}
+
+// Raid is one element of bdev_raid_get_bdevs.
+type Raid struct {
+	Name                    string     `json:"name"`
+	UUID                    string     `json:"uuid"`
+	StripSizeKB             uint32     `json:"strip_size_kb"`
+	State                   string     `json:"state"` // online, configuring, offline
+	RaidLevel               string     `json:"raid_level"`
+	Superblock              bool       `json:"superblock"`
+	NumBaseBdevs            int        `json:"num_base_bdevs"`
+	NumBaseBdevsDiscovered  int        `json:"num_base_bdevs_discovered"`
+	NumBaseBdevsOperational int        `json:"num_base_bdevs_operational"`
+	BaseBdevs               []RaidBase `json:"base_bdevs_list"`
+}
+
+// RaidBase is one member of a raid.
+type RaidBase struct {
+	Name         *string `json:"name"` // nil for a member that was removed
+	UUID         string  `json:"uuid"`
+	IsConfigured bool    `json:"is_configured"`
+	DataOffset   uint64  `json:"data_offset"` // blocks
+	DataSize     uint64  `json:"data_size"`   // blocks
+}
+
+// BdevRaidCreate makes a raid.
+func (a API) BdevRaidCreate(ctx context.Context, p RaidCreate) error {
+	return a.do(ctx, "bdev_raid_create", p)
+}
+
+// BdevRaidDelete removes a raid; its base bdevs keep their data.
+func (a API) BdevRaidDelete(ctx context.Context, raid string) error {
+	return a.do(ctx, "bdev_raid_delete", name{raid})
+}
+
+// BdevRaidGetBdevs lists the raids of a category: all, online, configuring or
+// offline.
+func (a API) BdevRaidGetBdevs(ctx context.Context, category string) ([]Raid, error) {
+	return ask[[]Raid](ctx, a, "bdev_raid_get_bdevs", struct {
+		Category string `json:"category"`
+	}{category})
+}

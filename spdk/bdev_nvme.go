@@ -1,0 +1,89 @@
+package spdk
+
+import "context"
+
+// NvmeAttach are the parameters of bdev_nvme_attach_controller.
+type NvmeAttach struct {
+	Name    string `json:"name"`   // prefix of the bdevs: <name>n<nsid>
+	TrType  string `json:"trtype"` // TCP, PCIe
+	TrAddr  string `json:"traddr"`
+	AdrFam  string `json:"adrfam,omitempty"`
+	TrSvcID string `json:"trsvcid,omitempty"`
+	SubNQN  string `json:"subnqn,omitempty"`
+	HostNQN string `json:"hostnqn,omitempty"`
+
+	HDgst bool `json:"hdgst,omitempty"`
+	DDgst bool `json:"ddgst,omitempty"`
+
+	// Multipath is disable, failover (SPDK's default) or multipath.
+	Multipath   string  `json:"multipath,omitempty"`
+	NumIOQueues *uint32 `json:"num_io_queues,omitempty"`
+
+	// CtrlrLossTimeoutSec: the controller is dropped when it could not be
+	// reconnected for so long; -1 never, 0 no reconnect.
+	CtrlrLossTimeoutSec *int32 `json:"ctrlr_loss_timeout_sec,omitempty"`
+	// ReconnectDelaySec is the time between two trials.
+	ReconnectDelaySec *uint32 `json:"reconnect_delay_sec,omitempty"`
+	// FastIOFailTimeoutSec: I/O fails rather than queues once the connection
+	// has been lost for so long; 0 never.
+	FastIOFailTimeoutSec *uint32 `json:"fast_io_fail_timeout_sec,omitempty"`
+
+	FabricsConnectTimeoutUs *uint64 `json:"fabrics_connect_timeout_us,omitempty"`
+}
+
+// NvmeController is one element of bdev_nvme_get_controllers.
+type NvmeController struct {
+	Name   string     `json:"name"`
+	Ctrlrs []NvmePath `json:"ctrlrs"`
+}
+
+// NvmePath is one path of a controller.
+type NvmePath struct {
+	State  string      `json:"state"` // enabled, disabled, resetting, deleting, failed, …
+	TrID   TransportID `json:"trid"`
+	Cntlid uint16      `json:"cntlid"`
+	Host   struct {
+		NQN   string `json:"nqn"`
+		Addr  string `json:"addr"`
+		SvcID string `json:"svcid"`
+	} `json:"host"`
+}
+
+// TransportID says where a subsystem is reached.
+type TransportID struct {
+	TrType  string `json:"trtype"`
+	AdrFam  string `json:"adrfam,omitempty"`
+	TrAddr  string `json:"traddr"`
+	TrSvcID string `json:"trsvcid,omitempty"`
+	SubNQN  string `json:"subnqn,omitempty"`
+}
+
+// BdevNvmeAttachController connects and returns the names of the bdevs made.
+// -114 when the name is attached to that address already, -5 when nobody
+// listens there. Beware of a success without bdevs: the data plane refuses a
+// namespace whose NGUID or UUID is that of a bdev it has.
+func (a API) BdevNvmeAttachController(ctx context.Context, p NvmeAttach) ([]string, error) {
+	return ask[[]string](ctx, a, "bdev_nvme_attach_controller", p)
+}
+
+// BdevNvmeDetachController disconnects a controller and removes its bdevs.
+func (a API) BdevNvmeDetachController(ctx context.Context, ctrlr string) error {
+	return a.do(ctx, "bdev_nvme_detach_controller", name{ctrlr})
+}
+
+// BdevNvmeGetControllers lists all controllers.
+func (a API) BdevNvmeGetControllers(ctx context.Context) ([]NvmeController, error) {
+	return ask[[]NvmeController](ctx, a, "bdev_nvme_get_controllers", nil)
+}
+
+// BdevNvmeGetController returns one; IsNoSuchDevice when there is none.
+func (a API) BdevNvmeGetController(ctx context.Context, ctrlr string) (*NvmeController, error) {
+	l, err := ask[[]NvmeController](ctx, a, "bdev_nvme_get_controllers", name{ctrlr})
+	if err != nil {
+		return nil, err
+	}
+	if len(l) != 1 {
+		return nil, &RPCError{Code: -19, Message: "no such controller in the reply: " + ctrlr, Method: "bdev_nvme_get_controllers"}
+	}
+	return &l[0], nil
+}

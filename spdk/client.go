@@ -1,0 +1,161 @@
+package spdk
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// Config of a Client.
+type Config struct {
+	// Socket is the path of the data plane's Unix socket.
+	Socket string
+	// CallTimeout bounds a call whose context has no deadline. Default 30 s.
+	CallTimeout time.Duration
+	// MaxReply bounds the bytes of one reply; a longer one ends the
+	// connection. Default 64 MiB.
+	MaxReply int
+	// Log gets what no caller can be told, such as replies nobody waits for.
+	// Default slog.Default().
+	Log *slog.Logger
+}
+
+func (c *Config) validate() error {
+	if c.Socket == "" {
+		return errors.New("spdk client: Socket is empty; give the path of the data plane's JSON-RPC socket")
+	}
+	if c.CallTimeout <= 0 {
+		c.CallTimeout = 30 * time.Second
+	}
+	if c.MaxReply <= 0 {
+		c.MaxReply = 64 << 20
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return nil
+}
+
+// Client calls the methods of one data plane. All methods are safe for
+// concurrent use.
+type Client struct {
+	API
+	cfg Config
+
+	dialing chan struct{} // held by the goroutine that connects
+
+	mu     sync.Mutex
+	link   *link // nil until the first call and after a loss
+	closed bool
+}
+
+// New returns a client; it does not connect yet, and the socket need not
+// exist.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	c := &Client{cfg: cfg, dialing: make(chan struct{}, 1)}
+	c.API = API{Caller: c}
+	return c, nil
+}
+
+// Socket returns the path the client was made for.
+func (c *Client) Socket() string { return c.cfg.Socket }
+
+// Call sends method with params (nil: none) and decodes the result into
+// result (nil: dropped). The package comment lists the errors.
+func (c *Client) Call(ctx context.Context, method string, params, result any) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.cfg.CallTimeout)
+		defer cancel()
+	}
+	l, err := c.connect(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", method, err)
+	}
+	raw, err := l.call(ctx, method, params)
+	if err != nil {
+		return err
+	}
+	if result == nil {
+		return nil
+	}
+	if err := json.Unmarshal(raw, result); err != nil {
+		return fmt.Errorf("%s: result does not decode: %w", method, err)
+	}
+	return nil
+}
+
+// Close ends the connection; calls under way return ErrClosed.
+func (c *Client) Close() error {
+	c.mu.Lock()
+	l := c.link
+	c.closed, c.link = true, nil
+	c.mu.Unlock()
+	if l != nil {
+		l.fail(ErrClosed)
+		<-l.done
+	}
+	return nil
+}
+
+// connect returns the live connection, or makes one.
+func (c *Client) connect(ctx context.Context) (*link, error) {
+	select {
+	case c.dialing <- struct{}{}:
+		defer func() { <-c.dialing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	c.mu.Lock()
+	l, closed := c.link, c.closed
+	c.mu.Unlock()
+	switch {
+	case closed:
+		return nil, ErrClosed
+	case l != nil && l.alive():
+		return l, nil
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.cfg.Socket)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	l = newLink(conn.(*net.UnixConn), c.cfg)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		l.fail(ErrClosed)
+		return nil, ErrClosed
+	}
+	c.link = l
+	return l, nil
+}
+
+// WaitReady waits until the data plane answers spdk_get_version, asking every
+// 100 ms; the socket may appear only later. It returns the version, or the
+// last error when ctx ends.
+func (c *Client) WaitReady(ctx context.Context) (*Version, error) {
+	for {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		v, err := c.GetVersion(try)
+		cancel()
+		if err == nil || errors.Is(err, ErrClosed) {
+			return v, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s does not answer: %w", c.cfg.Socket, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

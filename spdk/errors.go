@@ -1,0 +1,88 @@
+package spdk
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+)
+
+// Codes of JSON-RPC 2.0 (section 5.1). SPDK uses the first two more widely
+// than the specification does: InvalidParams also for objects that are
+// missing or exist in nvmf_* calls, InternalError for parameters that do not
+// decode.
+const (
+	CodeParseError     = -32700
+	CodeInvalidRequest = -32600
+	CodeMethodNotFound = -32601
+	CodeInvalidParams  = -32602
+	CodeInternalError  = -32603
+
+	// CodeInvalidState is for methods called in the wrong state: before
+	// framework_start_init or, for start-up methods, after it.
+	CodeInvalidState = -1
+)
+
+// Errors of the connection.
+var (
+	ErrUnreachable = errors.New("data plane is unreachable")
+	ErrLost        = errors.New("connection to the data plane was lost")
+	ErrClosed      = errors.New("client is closed")
+)
+
+// RPCError is the error object of a reply.
+type RPCError struct {
+	Code    int    // a code above or a negative errno
+	Message string // as sent
+	Method  string // the call it answers
+}
+
+func (e *RPCError) Error() string {
+	return fmt.Sprintf("%s: %s (code %d)", e.Method, e.Message, e.Code)
+}
+
+// Is makes errors.Is(err, syscall.ENODEV) work for codes that are errnos.
+func (e *RPCError) Is(target error) bool {
+	errno, ok := target.(syscall.Errno)
+	return ok && e.Code == -int(errno)
+}
+
+// Code returns the code of the RPCError in err's chain, or 0.
+func Code(err error) int {
+	var e *RPCError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return 0
+}
+
+// IsNoSuchDevice reports -19: the named bdev, controller or lvstore does not
+// exist.
+func IsNoSuchDevice(err error) bool { return Code(err) == -int(syscall.ENODEV) }
+
+// IsExists reports that the name is taken: -17, and -114 with which
+// bdev_nvme_attach_controller says the same.
+func IsExists(err error) bool {
+	c := Code(err)
+	return c == -int(syscall.EEXIST) || c == -int(syscall.EALREADY)
+}
+
+// IsInvalidParams reports -32602, nvmf_* calls' answer to an unknown
+// subsystem or namespace, to a duplicate listener and the like.
+func IsInvalidParams(err error) bool { return Code(err) == CodeInvalidParams }
+
+// IsMethodNotFound reports that the data plane lacks the method.
+func IsMethodNotFound(err error) bool { return Code(err) == CodeMethodNotFound }
+
+// IsNotInitialized reports that the data plane waits for
+// framework_start_init.
+func IsNotInitialized(err error) bool {
+	var e *RPCError
+	return errors.As(err, &e) && e.Code == CodeInvalidState && strings.Contains(e.Message, "after framework is initialized")
+}
+
+// IsConnection reports that the data plane could not be asked or did not get
+// round to answering, as opposed to refusing.
+func IsConnection(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, ErrLost)
+}

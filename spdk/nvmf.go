@@ -1,0 +1,242 @@
+package spdk
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// NvmfTransportCreate are the parameters of nvmf_create_transport; nil leaves
+// SPDK's default. The agents' --transport-conf holds the same object.
+type NvmfTransportCreate struct {
+	TrType              string  `json:"trtype"`
+	MaxQueueDepth       *uint16 `json:"max_queue_depth,omitempty"`
+	MaxIOQpairsPerCtrlr *uint16 `json:"max_io_qpairs_per_ctrlr,omitempty"`
+	InCapsuleDataSize   *uint32 `json:"in_capsule_data_size,omitempty"` // bytes
+	MaxIOSize           *uint32 `json:"max_io_size,omitempty"`          // bytes
+	IOUnitSize          *uint32 `json:"io_unit_size,omitempty"`         // bytes
+	MaxAQDepth          *uint32 `json:"max_aq_depth,omitempty"`
+	NumSharedBuffers    *uint32 `json:"num_shared_buffers,omitempty"`
+	BufCacheSize        *uint32 `json:"buf_cache_size,omitempty"`
+	C2HSuccess          *bool   `json:"c2h_success,omitempty"`
+}
+
+// NvmfTransport is one element of nvmf_get_transports.
+type NvmfTransport struct {
+	TrType              string `json:"trtype"`
+	MaxQueueDepth       uint16 `json:"max_queue_depth"`
+	MaxIOQpairsPerCtrlr uint16 `json:"max_io_qpairs_per_ctrlr"`
+	InCapsuleDataSize   uint32 `json:"in_capsule_data_size"`
+	MaxIOSize           uint32 `json:"max_io_size"`
+	IOUnitSize          uint32 `json:"io_unit_size"`
+	MaxAQDepth          uint32 `json:"max_aq_depth"`
+}
+
+// NvmfCreateTransport makes the transport; a second one is -32603.
+func (a API) NvmfCreateTransport(ctx context.Context, p NvmfTransportCreate) error {
+	return a.do(ctx, "nvmf_create_transport", p)
+}
+
+// NvmfCreateTransportConf does the same with parameters as a user wrote them.
+func (a API) NvmfCreateTransportConf(ctx context.Context, conf json.RawMessage) error {
+	return a.do(ctx, "nvmf_create_transport", conf)
+}
+
+// NvmfGetTransports lists the transports.
+func (a API) NvmfGetTransports(ctx context.Context) ([]NvmfTransport, error) {
+	return ask[[]NvmfTransport](ctx, a, "nvmf_get_transports", nil)
+}
+
+// NvmfSubsystemCreate are the parameters of nvmf_create_subsystem.
+type NvmfSubsystemCreate struct {
+	NQN           string `json:"nqn"`
+	SerialNumber  string `json:"serial_number,omitempty"` // at most 20 bytes
+	ModelNumber   string `json:"model_number,omitempty"`  // at most 40 bytes
+	MaxNamespaces uint32 `json:"max_namespaces,omitempty"`
+	AllowAnyHost  bool   `json:"allow_any_host,omitempty"`
+	ANAReporting  bool   `json:"ana_reporting,omitempty"`
+	MinCntlid     uint16 `json:"min_cntlid,omitempty"`
+	MaxCntlid     uint16 `json:"max_cntlid,omitempty"`
+}
+
+// NvmfSubsystem is one element of nvmf_get_subsystems.
+type NvmfSubsystem struct {
+	NQN             string          `json:"nqn"`
+	Subtype         string          `json:"subtype"` // NVMe, Discovery
+	ListenAddresses []TransportID   `json:"listen_addresses"`
+	AllowAnyHost    bool            `json:"allow_any_host"`
+	Hosts           []NvmfHost      `json:"hosts"`
+	SerialNumber    string          `json:"serial_number,omitempty"`
+	ModelNumber     string          `json:"model_number,omitempty"`
+	MaxNamespaces   uint32          `json:"max_namespaces,omitempty"`
+	MinCntlid       uint16          `json:"min_cntlid,omitempty"`
+	MaxCntlid       uint16          `json:"max_cntlid,omitempty"`
+	Namespaces      []NvmfNamespace `json:"namespaces,omitempty"`
+}
+
+// NvmfHost is an admitted host.
+type NvmfHost struct {
+	NQN string `json:"nqn"`
+}
+
+// NvmfNamespace is a namespace: in nvmf_get_subsystems and, without Name, as
+// the parameter of nvmf_subsystem_add_ns.
+type NvmfNamespace struct {
+	NSID     uint32 `json:"nsid,omitempty"` // 0: the lowest free
+	BdevName string `json:"bdev_name"`
+	Name     string `json:"name,omitempty"`
+	NGUID    string `json:"nguid,omitempty"` // 32 hex digits
+	EUI64    string `json:"eui64,omitempty"` // 16 hex digits
+	UUID     string `json:"uuid,omitempty"`
+	ANAGrpID uint32 `json:"anagrpid,omitempty"`
+}
+
+// nqn is the parameter object of methods that take a subsystem alone.
+type nqn struct {
+	NQN string `json:"nqn"`
+}
+
+// NvmfCreateSubsystem makes a subsystem without namespaces; a taken or bad
+// NQN is -32603.
+func (a API) NvmfCreateSubsystem(ctx context.Context, p NvmfSubsystemCreate) error {
+	return a.do(ctx, "nvmf_create_subsystem", p)
+}
+
+// NvmfDeleteSubsystem disconnects its hosts and removes it; an unknown one is
+// -32602.
+func (a API) NvmfDeleteSubsystem(ctx context.Context, subNQN string) error {
+	return a.do(ctx, "nvmf_delete_subsystem", nqn{subNQN})
+}
+
+// NvmfGetSubsystems lists all subsystems, the discovery one first.
+func (a API) NvmfGetSubsystems(ctx context.Context) ([]NvmfSubsystem, error) {
+	return ask[[]NvmfSubsystem](ctx, a, "nvmf_get_subsystems", nil)
+}
+
+type listenerParams struct {
+	NQN           string      `json:"nqn"`
+	ListenAddress TransportID `json:"listen_address"`
+	ANAState      string      `json:"ana_state,omitempty"`
+	ANAGrpID      uint32      `json:"anagrpid,omitempty"`
+}
+
+// NvmfSubsystemAddListener admits connections at an address.
+func (a API) NvmfSubsystemAddListener(ctx context.Context, subNQN string, at TransportID) error {
+	return a.do(ctx, "nvmf_subsystem_add_listener", listenerParams{NQN: subNQN, ListenAddress: at})
+}
+
+// NvmfSubsystemRemoveListener ends the subsystem's connections at an address.
+func (a API) NvmfSubsystemRemoveListener(ctx context.Context, subNQN string, at TransportID) error {
+	return a.do(ctx, "nvmf_subsystem_remove_listener", listenerParams{NQN: subNQN, ListenAddress: at})
+}
+
+// ANA states, parameters of NvmfSubsystemListenerSetANAState.
+const (
+	ANAOptimized    = "optimized"
+	ANANonOptimized = "non_optimized"
+	ANAInaccessible = "inaccessible"
+)
+
+// NvmfSubsystemListenerSetANAState sets the state of an ANA group at an
+// address; group 0 is all groups. The subsystem must have been made with
+// ANAReporting.
+func (a API) NvmfSubsystemListenerSetANAState(ctx context.Context, subNQN string, at TransportID, state string, group uint32) error {
+	return a.do(ctx, "nvmf_subsystem_listener_set_ana_state", listenerParams{NQN: subNQN, ListenAddress: at, ANAState: state, ANAGrpID: group})
+}
+
+type hostParams struct {
+	NQN  string `json:"nqn"`
+	Host string `json:"host"`
+}
+
+// NvmfSubsystemAddHost admits a host NQN.
+func (a API) NvmfSubsystemAddHost(ctx context.Context, subNQN, hostNQN string) error {
+	return a.do(ctx, "nvmf_subsystem_add_host", hostParams{subNQN, hostNQN})
+}
+
+// NvmfSubsystemRemoveHost shuts a host out: it returns when the host's
+// connections are closed and its I/O has settled.
+func (a API) NvmfSubsystemRemoveHost(ctx context.Context, subNQN, hostNQN string) error {
+	return a.do(ctx, "nvmf_subsystem_remove_host", hostParams{subNQN, hostNQN})
+}
+
+// NvmfSubsystemAllowAnyHost opens or closes the subsystem to unlisted hosts.
+func (a API) NvmfSubsystemAllowAnyHost(ctx context.Context, subNQN string, allow bool) error {
+	return a.do(ctx, "nvmf_subsystem_allow_any_host", struct {
+		NQN   string `json:"nqn"`
+		Allow bool   `json:"allow_any_host"`
+	}{subNQN, allow})
+}
+
+// NvmfSubsystemAddNS adds a namespace and returns its id.
+func (a API) NvmfSubsystemAddNS(ctx context.Context, subNQN string, ns NvmfNamespace) (uint32, error) {
+	ns.Name = ""
+	return ask[uint32](ctx, a, "nvmf_subsystem_add_ns", struct {
+		NQN string        `json:"nqn"`
+		NS  NvmfNamespace `json:"namespace"`
+	}{subNQN, ns})
+}
+
+// NvmfSubsystemRemoveNS removes a namespace. It waits for I/O in flight: on
+// SPDK, while that I/O is queued for a backend that is away, it never returns.
+func (a API) NvmfSubsystemRemoveNS(ctx context.Context, subNQN string, nsid uint32) error {
+	return a.do(ctx, "nvmf_subsystem_remove_ns", struct {
+		NQN  string `json:"nqn"`
+		NSID uint32 `json:"nsid"`
+	}{subNQN, nsid})
+}
+
+// NvmfController is a host's controller, from nvmf_subsystem_get_controllers.
+type NvmfController struct {
+	Cntlid      uint16 `json:"cntlid"`
+	CntrlType   string `json:"cntrltype,omitempty"`
+	HostNQN     string `json:"hostnqn"`
+	HostID      string `json:"hostid"`
+	NumIOQpairs uint32 `json:"num_io_qpairs"`
+}
+
+// NvmfSubsystemGetControllers lists who is connected.
+func (a API) NvmfSubsystemGetControllers(ctx context.Context, subNQN string) ([]NvmfController, error) {
+	return ask[[]NvmfController](ctx, a, "nvmf_subsystem_get_controllers", nqn{subNQN})
+}
+
+// NvmfQpair is one connection, from nvmf_subsystem_get_qpairs.
+type NvmfQpair struct {
+	Cntlid        uint16      `json:"cntlid"`
+	QID           uint16      `json:"qid"`
+	State         string      `json:"state"`
+	HostNQN       string      `json:"hostnqn"`
+	ListenAddress TransportID `json:"listen_address"`
+	PeerAddress   TransportID `json:"peer_address"`
+}
+
+// NvmfSubsystemGetQpairs lists the connections.
+func (a API) NvmfSubsystemGetQpairs(ctx context.Context, subNQN string) ([]NvmfQpair, error) {
+	return ask[[]NvmfQpair](ctx, a, "nvmf_subsystem_get_qpairs", nqn{subNQN})
+}
+
+// NvmfListener is one element of nvmf_subsystem_get_listeners.
+type NvmfListener struct {
+	Address   TransportID    `json:"address"`
+	ANAStates []NvmfANAState `json:"ana_states"` // empty without ANA reporting
+}
+
+// NvmfANAState is the state of one ANA group at a listener.
+type NvmfANAState struct {
+	ANAGroup uint32 `json:"ana_group"`
+	ANAState string `json:"ana_state"`
+}
+
+// NvmfSubsystemGetListeners lists the addresses and their ANA states.
+func (a API) NvmfSubsystemGetListeners(ctx context.Context, subNQN string) ([]NvmfListener, error) {
+	return ask[[]NvmfListener](ctx, a, "nvmf_subsystem_get_listeners", nqn{subNQN})
+}
+
+// VdaNvmfSwapNS puts another bdev below a live namespace in one step; the
+// hosts see no change but the data. vda_tgt only: IsMethodNotFound on SPDK.
+func (a API) VdaNvmfSwapNS(ctx context.Context, subNQN string, nsid uint32, bdev string) error {
+	return a.do(ctx, "vda_nvmf_swap_ns", struct {
+		NQN  string `json:"nqn"`
+		NSID uint32 `json:"nsid"`
+		Bdev string `json:"bdev_name"`
+	}{subNQN, nsid, bdev})
+}

@@ -1,0 +1,140 @@
+package target
+
+import (
+	"sync/atomic"
+	"time"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// gate counts the users of a namespace's device and can be shut.
+type gate struct {
+	state atomic.Int64 // users, plus gateShut
+	empty chan struct{}
+}
+
+const gateShut = 1 << 40
+
+// enter counts a user and reports whether the gate is open.
+func (g *gate) enter() bool {
+	if g.state.Add(1) < gateShut {
+		return true
+	}
+	g.leave()
+	return false
+}
+
+// leave ends a use.
+func (g *gate) leave() {
+	if g.state.Add(-1) == gateShut {
+		select {
+		case g.empty <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close shuts the gate and waits until nobody is inside. stuck is called,
+// perhaps repeatedly, while that takes longer than grace.
+func (g *gate) close(grace time.Duration, stuck func()) {
+	if g.empty == nil {
+		g.empty = make(chan struct{}, 1)
+	}
+	if g.state.Add(gateShut) == gateShut {
+		return
+	}
+	t := time.NewTicker(grace)
+	defer t.Stop()
+	for g.state.Load() != gateShut {
+		select {
+		case <-g.empty:
+		case <-t.C:
+			stuck()
+		}
+	}
+}
+
+// open lets users in again.
+func (g *gate) open() { g.state.Add(-gateShut) }
+
+// shut drains the namespace for good: commands that arrive now are refused.
+// Replies that a peer does not take are cut off after the grace.
+func (n *namespace) shut() {
+	n.gate.close(n.sub.tgt.cfg.SettleGrace, n.cutLaggards)
+}
+
+// lose is called when the device behind *self is removed: I/O that is under
+// way ends with what the device says, later commands get a path status.
+func (n *namespace) lose(self *atomic.Pointer[bdev.Handle]) {
+	s := n.sub
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	h := n.handle.Load()
+	if h == nil || h != self.Load() {
+		return
+	}
+	n.orphan.Store(true)
+	n.gate.close(s.tgt.cfg.SettleGrace, n.cutLaggards)
+	n.handle.Store(nil)
+	h.Close()
+	n.gate.open()
+	s.anaCountAll()
+	s.anaChanged(func(*controller) bool { return true })
+}
+
+// replace swaps the device: new commands are held, those inside are waited
+// for, then the held ones go to the new device.
+func (n *namespace) replace(h *bdev.Handle, name string) *bdev.Handle {
+	n.mu.Lock()
+	n.hold = true
+	n.mu.Unlock()
+	n.gate.close(n.sub.tgt.cfg.SettleGrace, n.cutLaggards)
+	old := n.handle.Swap(h)
+	n.orphan.Store(false)
+	n.mu.Lock()
+	n.bdev = name
+	n.gate.open()
+	n.hold = false
+	held := n.held
+	n.held = nil
+	n.mu.Unlock()
+	var b bdev.Batch
+	for _, c := range held {
+		c.submit(&b)
+	}
+	b.Flush()
+	return old
+}
+
+// refuse deals with a command that found the gate shut: it is held during a
+// swap, tried again when the gate has opened meanwhile, and otherwise answered
+// as if the namespace were gone.
+func (n *namespace) refuse(c *cmd, b *bdev.Batch) {
+	n.mu.Lock()
+	if n.hold {
+		c.keep()
+		n.held = append(n.held, c)
+		n.mu.Unlock()
+		return
+	}
+	n.mu.Unlock()
+	if n.sub.namespace(n.nsid) == n {
+		if n.orphan.Load() {
+			c.finish(n.lostStatus(), b)
+			return
+		}
+		c.submit(b)
+		return
+	}
+	c.finish(nvme.InvalidNamespace|nvme.DNR, b)
+}
+
+// lostStatus is what commands to a namespace without a device get: hosts try
+// another path, and with ANA wait until one is there.
+func (n *namespace) lostStatus() nvme.Status {
+	if n.sub.cfg.ANAReporting {
+		return nvme.ANAInaccessible
+	}
+	return nvme.InternalPathError
+}

@@ -1,0 +1,53 @@
+package target
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ControllerInfo describes the controller of a connected host.
+type ControllerInfo struct {
+	CNTLID    uint16
+	HostNQN   string
+	HostID    uuid.UUID
+	KeepAlive time.Duration
+	Listener  Addr
+	IOQueues  int
+}
+
+// QpairInfo describes a connection of a controller.
+type QpairInfo struct {
+	CNTLID       uint16
+	QID          uint16
+	HostNQN      string
+	Listener     Addr
+	Peer         Addr
+	QueueDepth   uint32
+	HeaderDigest bool
+	DataDigest   bool
+	State        string // SPDK's words: "enabled"
+}
+
+// Stats are the target's counters; SPDK's nvmf_get_stats.
+type Stats struct {
+	AdminQpairs, IOQpairs               uint64 // since the start
+	CurrentAdminQpairs, CurrentIOQpairs uint64
+	PendingBdevIO                       uint64
+	CompletedIO                         uint64
+	Panics                              uint64 // connections ended by a fault of ours
+	Rejected                            uint64 // connections ended by a fault of the peer
+}
+
+type stats struct {
+	admin, io, completed, panics, rejected atomic.Uint64
+	curAdmin, curIO                        atomic.Int64
+}
+
+// Referral is another discovery service that this one points to.
+type Referral struct {
+	Addr         Addr
+	SubNQN       string // default: the discovery NQN
+	SecureAccess bool
+}

@@ -1,0 +1,170 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vda/test/e2e/guest"
+	"vda/test/e2e/lab"
+)
+
+// addresses are the tutorial's.
+var addresses = []struct{ name, address string }{
+	{"postgresql", "192.168.0.10"},
+	{"portal", "192.168.0.11"},
+	{"monitor", "192.168.0.12"},
+	{"cli", "192.168.0.13"},
+	{"dn0", "192.168.0.14"},
+	{"dn1", "192.168.0.15"},
+	{"cn0", "192.168.0.16"},
+	{"cn1", "192.168.0.17"},
+	{"host0", "192.168.0.18"},
+	{"host1", "192.168.0.19"},
+}
+
+// rack is the tutorial's ten servers.
+type rack struct {
+	t     *testing.T
+	hosts map[string]lab.Runner
+}
+
+// newRack boots the ten servers, ready for the tutorial's first command.
+func newRack(t *testing.T) *rack {
+	t.Helper()
+	missing := append(lab.Missing(), guest.Missing()...)
+	if _, err := exec.LookPath("pg_ctlcluster"); err != nil {
+		missing = append(missing, "Debian's postgresql")
+	}
+	if len(missing) > 0 {
+		t.Fatalf("this machine lacks %s", strings.Join(missing, ", "))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cache := filepath.Join("..", "..", "out")
+	archive, err := filepath.Abs(filepath.Join(cache, "vda.tar.gz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(archive); err != nil {
+		t.Fatalf("%v: run make dist first", err)
+	}
+	image, err := guest.Build(ctx, cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := lab.New(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	r := &rack{t: t, hosts: map[string]lab.Runner{}}
+	for _, a := range addresses {
+		if strings.HasPrefix(a.name, "host") {
+			g, err := l.AddGuest(ctx, a.name, a.address, image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.hosts[a.name] = g
+			continue
+		}
+		h, err := l.AddHost(ctx, a.name, a.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.hosts[a.name] = h
+		furnish(ctx, t, h, archive)
+	}
+	return r
+}
+
+// furnish gives a host what the tutorial takes for granted: sudo, a service
+// manager, and the archive of VDA in the home directory.
+func furnish(ctx context.Context, t *testing.T, h *lab.Host, archive string) {
+	t.Helper()
+	cmd := h.Command(ctx, "sh", "-c", "cat > /root/vda.tar.gz")
+	in, err := os.Open(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	cmd.Stdin = in
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", h.Name(), err, out)
+	}
+	script := `
+rm -rf /usr/local/bin/vda_* /etc/postgresql/*/main/conf.d/*
+command -v sudo >/dev/null || cat > /usr/local/bin/sudo <<'EOF'
+#!/bin/sh
+if [ "$1" = -u ]; then user=$2; shift 2; exec runuser -u "$user" -- "$@"; fi
+exec "$@"
+EOF
+cat > /usr/local/bin/systemctl <<'EOF'
+#!/bin/sh
+exec service "$2" "$1"
+EOF
+chmod 755 /usr/local/bin/*`
+	if r, err := h.Run(ctx, script); err != nil || r.Code != 0 {
+		t.Fatalf("%s: %v %s", h.Name(), err, r.Stderr)
+	}
+}
+
+// try runs a script on a host.
+func (r *rack) try(host, script string) guest.Result {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
+	defer cancel()
+	res, err := r.hosts[host].Run(ctx, script)
+	if err != nil {
+		r.t.Fatalf("%s: %s: %v", host, script, err)
+	}
+	return res
+}
+
+// run runs a script that must succeed and returns what it printed.
+func (r *rack) run(host, script string) string {
+	r.t.Helper()
+	res := r.try(host, script)
+	if res.Code != 0 {
+		r.t.Fatalf("%s: %s: exit %d\n%s%s", host, script, res.Code, res.Stdout, res.Stderr)
+	}
+	return string(res.Stdout)
+}
+
+// waitFor runs a script on a host until it succeeds.
+func (r *rack) waitFor(host, script string, limit time.Duration) string {
+	r.t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		res := r.try(host, script)
+		if res.Code == 0 {
+			return string(res.Stdout)
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: %s: still exit %d after %v\n%s%s", host, script, res.Code, limit, res.Stdout, res.Stderr)
+		}
+	}
+}
+
+// logs prints the end of every daemon's log when the test has failed.
+func (r *rack) logs() {
+	if !r.t.Failed() {
+		return
+	}
+	for _, a := range addresses {
+		if strings.HasPrefix(a.name, "host") {
+			r.t.Logf("==== %s\n%s", a.name, r.try(a.name, "dmesg | tail -15").Stdout)
+			continue
+		}
+		r.t.Logf("==== %s\n%s", a.name, r.try(a.name, "tail -n 12 /tmp/*.log 2>/dev/null").Stdout)
+	}
+}

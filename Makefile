@@ -1,0 +1,41 @@
+# make help lists what there is. Needs Go; everything else is fetched by it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+BINARIES := vda_portal vda_monitor vda_dn_agent vda_cn_agent vda_tgt vda_rpc vda_db vda_cli vda_sandbox
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+export CGO_ENABLED ?= 0
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## all programs, static, into bin/
+	@mkdir -p bin
+	go build -trimpath -ldflags "-s -w -X vda/cmd/internal/daemon.Version=$(VERSION)" -o bin/ $(BINARIES:%=./cmd/%)
+
+dist: build ## out/vda.tar.gz: the programs in one archive
+	@mkdir -p out
+	tar -C bin --owner=0 --group=0 -czf out/vda.tar.gz $(BINARIES)
+
+sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute
+	bin/vda_sandbox
+
+tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian)
+	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial' ./test/e2e
+
+conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on SPDK_TGT=/path if set
+	go test -count=1 -timeout 10m ./test/conformance/...
+
+test: ## everything: lint, unit tests with the race detector, sandbox, tutorial
+	@test/all.sh
+
+check: ## gofmt, vet, staticcheck, generated code, imports
+	@test/check.sh
+
+generate: ## regenerate what is generated (api/v1)
+	go generate ./api
+
+clean: ## remove bin/ and out/
+	rm -rf bin out
+
+.PHONY: help build dist sandbox tutorial conformance test check generate clean

@@ -1,0 +1,65 @@
+#!/bin/bash
+# all.sh: every test there is, and a list at the end of what could not run
+# and why. With CI=true, what could not run is a failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+passed=0 failed=0
+results=()
+
+stage() {
+  local name=$1 start=$SECONDS
+  shift
+  echo
+  echo "==== $name"
+  if "$@"; then
+    passed=$((passed + 1))
+    results+=("passed  $name ($((SECONDS - start)) s)")
+  else
+    failed=$((failed + 1))
+    results+=("FAILED  $name ($((SECONDS - start)) s)")
+  fi
+}
+# unable NAME REASON: a stage that this machine can't run.
+unable() {
+  results+=("not run $1: $2")
+  if [ "${CI:-}" = true ]; then failed=$((failed + 1)); fi
+}
+
+skips=$(mktemp)
+trap 'rm -f "$skips"' EXIT
+# The race detector needs cgo; the programs themselves are built without.
+unit() {
+  CGO_ENABLED=1 go test -race -timeout 15m ./... -v 2>&1 | tee >(grep -E '^\s*--- SKIP|^\s+\S+_test.go:[0-9]+: .*(lacks|not set|missing)' > "$skips") |
+    grep -vE '^(=== |\s*--- (PASS|SKIP)|PASS$|\s+\S+_test.go:[0-9]+: |\?)'
+  return "${PIPESTATUS[0]}"
+}
+# Allocation counts differ under the race detector: these run without it.
+allocations() {
+  go test -timeout 5m -run 'Alloc' ./bdev/... ./nvmf/... ./blobstore/... | grep -v 'no test'
+  return "${PIPESTATUS[0]}"
+}
+
+stage "set-up" test/setup.sh
+stage "source" test/check.sh
+if command -v gcc >/dev/null; then
+  stage "unit tests, race detector" unit
+else
+  unable "unit tests, race detector" "no gcc"
+fi
+stage "allocations" allocations
+stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v qemu-system-x86_64 >/dev/null; then
+  stage "tutorial: ten hosts, Linux NVMe/TCP" make --no-print-directory tutorial
+else
+  unable "tutorial: ten hosts, Linux NVMe/TCP" "needs root, Debian and QEMU"
+fi
+
+echo
+echo "==== summary"
+printf '%s\n' "${results[@]}"
+if [ -s "$skips" ]; then
+  echo "skipped by tests themselves:"
+  sort -u "$skips" | sed 's/^ */  /'
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

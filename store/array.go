@@ -1,0 +1,142 @@
+package store
+
+import "vda"
+
+var daTable = table[vda.DA]{
+	name: "vda_da", noun: "da",
+	cols:  []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb", "conf", "cluster_size", "term", "created", "deleted", "h_error", "h_msg", "h_since_us"},
+	keys:  []string{"live_name"},
+	fixed: []string{"h_error", "h_msg", "h_since_us"},
+	dest: func(v *vda.DA) []any {
+		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB, &v.Conf, &v.ClusterSize, &v.Term, &v.Created, &v.Deleted,
+			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+	},
+	values: func(v *vda.DA) []any {
+		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB, v.Conf, v.ClusterSize, v.Term, v.Created, v.Deleted,
+			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+	},
+	label: func(v *vda.DA) string { return v.Name },
+}
+
+var grpTable = table[vda.Grp]{
+	name: "vda_grp", noun: "grp",
+	cols:   []string{"id", "da_id", "idx", "size_bytes"},
+	dest:   func(v *vda.Grp) []any { return []any{&v.ID, &v.DAID, &v.Idx, &v.Size} },
+	values: func(v *vda.Grp) []any { return []any{v.ID, v.DAID, v.Idx, v.Size} },
+	label:  func(v *vda.Grp) string { return v.ID },
+}
+
+var cntlrTable = table[vda.Cntlr]{
+	name: "vda_cntlr", noun: "cntlr",
+	cols:  []string{"id", "da_id", "cn_id", "idx", "is_primary", "version", "deleted", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "cn_id", "idx", "h_error", "h_msg", "h_since_us"},
+	dest: func(v *vda.Cntlr) []any {
+		return []any{&v.ID, &v.DAID, &v.CNID, &v.Idx, &v.Primary, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+	},
+	values: func(v *vda.Cntlr) []any {
+		return []any{v.ID, v.DAID, v.CNID, v.Idx, v.Primary, v.Version, v.Deleted, v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+	},
+	label: func(v *vda.Cntlr) string { return v.ID },
+}
+
+func (t *sqlTx) InsertDA(v *vda.DA) error { return insertRow(t, &daTable, v) }
+
+func (t *sqlTx) UpdateDA(v *vda.DA) error {
+	ok, err := updateRow(t, &daTable, v, " AND term <= ?", v.Term)
+	if err != nil || ok {
+		return err
+	}
+	old, err := t.DA(v.ID)
+	if err != nil {
+		return err
+	}
+	return &vda.Error{Kind: vda.FailedPrecondition, Object: "da " + v.Name,
+		Msg: "term " + itoa(v.Term) + " is below the current term " + itoa(old.Term)}
+}
+
+func (t *sqlTx) DeleteDA(id string) error      { return deleteRow(t, &daTable, id) }
+func (t *sqlTx) DA(id string) (*vda.DA, error) { return getRow(t, &daTable, id, "id = ?", id) }
+
+func (t *sqlTx) DAByName(name string) (*vda.DA, error) {
+	return getRow(t, &daTable, name, "live_name = ?", name)
+}
+
+func (t *sqlTx) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
+	var c cond
+	c.and("deleted = FALSE")
+	if f.Error != nil {
+		c.and("h_error = ?", *f.Error)
+	}
+	return pageRows(t, &daTable, c, p, func(v *vda.DA) (string, string) { return v.Name, v.ID })
+}
+
+func (t *sqlTx) DeletedDAs() ([]vda.DA, error) {
+	return listRows(t, &daTable, "deleted = TRUE ORDER BY name, id")
+}
+
+func (t *sqlTx) InsertGrp(v *vda.Grp) error { return insertRow(t, &grpTable, v) }
+func (t *sqlTx) DeleteGrp(id string) error  { return deleteRow(t, &grpTable, id) }
+
+func (t *sqlTx) GrpsOfDA(daID string) ([]vda.Grp, error) {
+	return listRows(t, &grpTable, "da_id = ? ORDER BY idx", daID)
+}
+
+func (t *sqlTx) InsertCntlr(v *vda.Cntlr) error {
+	if err := t.countCntlr(v.CNID, 1, b2i(v.Primary)); err != nil {
+		return err
+	}
+	return insertRow(t, &cntlrTable, v)
+}
+
+func (t *sqlTx) UpdateCntlr(v *vda.Cntlr) error {
+	old, err := t.Cntlr(v.ID)
+	if err != nil {
+		return err
+	}
+	if d := b2i(v.Primary) - b2i(old.Primary); d != 0 {
+		if err := t.countCntlr(old.CNID, 0, d); err != nil {
+			return err
+		}
+	}
+	ok, err := updateRow(t, &cntlrTable, v, "")
+	return orNotFound(ok, err, "cntlr", v.ID)
+}
+
+func (t *sqlTx) DeleteCntlr(id string) error {
+	old, err := t.Cntlr(id)
+	if err != nil {
+		return err
+	}
+	if err := deleteRow(t, &cntlrTable, id); err != nil {
+		return err
+	}
+	return t.countCntlr(old.CNID, -1, -b2i(old.Primary))
+}
+
+func (t *sqlTx) countCntlr(cnID string, cntlrs, primaries int64) error {
+	n, err := t.exec("UPDATE vda_cn SET cntlr_count = cntlr_count + ?, primary_count = primary_count + ? WHERE id = ?", cntlrs, primaries, cnID)
+	return orNotFound(n > 0, err, "cn", cnID)
+}
+
+func b2i(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (t *sqlTx) Cntlr(id string) (*vda.Cntlr, error) {
+	return getRow(t, &cntlrTable, id, "id = ?", id)
+}
+
+func (t *sqlTx) CntlrsOfDA(daID string) ([]vda.Cntlr, error) {
+	return listRows(t, &cntlrTable, "da_id = ? ORDER BY idx", daID)
+}
+
+func (t *sqlTx) CntlrsOfCN(cnID string) ([]vda.Cntlr, error) {
+	return listRows(t, &cntlrTable, "cn_id = ? ORDER BY id", cnID)
+}
+
+func (t *sqlTx) CNObjects(cnID string, since uint64) ([]vda.Cntlr, error) {
+	return listRows(t, &cntlrTable, "cn_id = ? AND version > ? ORDER BY id", cnID, since)
+}

@@ -1,0 +1,133 @@
+package store
+
+import "vda"
+
+var pdTable = table[vda.PD]{
+	name: "vda_pd", noun: "pd",
+	cols:  []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters", "vd_count", "version", "deleted", "h_error", "h_msg", "h_since_us"},
+	keys:  []string{"live_name"},
+	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "h_error", "h_msg", "h_since_us"},
+	dest: func(v *vda.PD) []any {
+		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters, &v.VDCount, &v.Version, &v.Deleted,
+			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+	},
+	values: func(v *vda.PD) []any {
+		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters, v.VDCount, v.Version, v.Deleted,
+			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+	},
+	label: func(v *vda.PD) string { return v.Name },
+}
+
+var vdTable = table[vda.VD]{
+	name: "vda_vd", noun: "vd",
+	cols:  []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes", "version", "deleted", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "h_error", "h_msg", "h_since_us"},
+	dest: func(v *vda.VD) []any {
+		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size, &v.Version, &v.Deleted,
+			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+	},
+	values: func(v *vda.VD) []any {
+		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size, v.Version, v.Deleted,
+			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+	},
+	label: func(v *vda.VD) string { return v.ID },
+}
+
+func (t *sqlTx) InsertPD(v *vda.PD) error { return insertRow(t, &pdTable, v) }
+
+// UpdatePD moves FreeClusters by as much as TotalClusters changes, so that a
+// disk that has just been formatted, or has grown, has its room at once.
+func (t *sqlTx) UpdatePD(v *vda.PD) error {
+	ok, err := updateRow(t, &pdTable, v, "")
+	if err := orNotFound(ok, err, "pd", v.ID); err != nil {
+		return err
+	}
+	// free_clusters first: MySQL evaluates assignments from left to right.
+	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ? - total_clusters, total_clusters = ? WHERE id = ? AND free_clusters + ? >= total_clusters",
+		v.TotalClusters, v.TotalClusters, v.ID, v.TotalClusters)
+	if err == nil && n == 0 {
+		return &vda.Error{Kind: vda.FailedPrecondition, Object: "pd " + v.Name,
+			Msg: "would have " + itoa(v.TotalClusters) + " clusters, fewer than its vds hold"}
+	}
+	return err
+}
+
+func (t *sqlTx) DeletePD(id string) error      { return deleteRow(t, &pdTable, id) }
+func (t *sqlTx) PD(id string) (*vda.PD, error) { return getRow(t, &pdTable, id, "id = ?", id) }
+
+func (t *sqlTx) PDByName(dnID, name string) (*vda.PD, error) {
+	return getRow(t, &pdTable, name, "dn_id = ? AND live_name = ?", dnID, name)
+}
+
+func (t *sqlTx) ListPD(f PDFilter, p Page) ([]vda.PD, string, error) {
+	var c cond
+	c.and("deleted = FALSE")
+	if f.DNID != nil {
+		c.and("dn_id = ?", *f.DNID)
+	}
+	if f.Online != nil {
+		c.and("online = ?", *f.Online)
+	}
+	if f.Error != nil {
+		c.and("h_error = ?", *f.Error)
+	}
+	return pageRows(t, &pdTable, c, p, func(v *vda.PD) (string, string) { return v.Name, v.ID })
+}
+
+func (t *sqlTx) TakePD(id string, clusters uint64) error {
+	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters - ?, vd_count = vd_count + 1 WHERE id = ? AND deleted = FALSE AND free_clusters >= ?",
+		clusters, id, clusters)
+	if err != nil || n > 0 {
+		return err
+	}
+	pd, err := t.PD(id)
+	if err != nil {
+		return err
+	}
+	if pd.Deleted {
+		return notFound("pd", id)
+	}
+	return &vda.Error{Kind: vda.ResourceExhausted, Object: "pd " + pd.Name,
+		Msg: itoa(clusters) + " clusters wanted, " + itoa(pd.FreeClusters) + " are free"}
+}
+
+func (t *sqlTx) GivePD(id string, clusters uint64) error {
+	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ?, vd_count = vd_count - 1 WHERE id = ? AND vd_count > 0 AND free_clusters + ? <= total_clusters",
+		clusters, id, clusters)
+	if err != nil || n > 0 {
+		return err
+	}
+	pd, err := t.PD(id)
+	if err != nil {
+		return err
+	}
+	return &vda.Error{Kind: vda.Internal, Object: "pd " + pd.Name,
+		Msg: itoa(clusters) + " clusters given back, but no vd holds so many"}
+}
+
+func (t *sqlTx) InsertVD(v *vda.VD) error { return insertRow(t, &vdTable, v) }
+
+func (t *sqlTx) UpdateVD(v *vda.VD) error {
+	ok, err := updateRow(t, &vdTable, v, "")
+	return orNotFound(ok, err, "vd", v.ID)
+}
+
+func (t *sqlTx) DeleteVD(id string) error      { return deleteRow(t, &vdTable, id) }
+func (t *sqlTx) VD(id string) (*vda.VD, error) { return getRow(t, &vdTable, id, "id = ?", id) }
+
+func (t *sqlTx) VDsOfDA(daID string) ([]vda.VD, error) {
+	return listRows(t, &vdTable, "da_id = ? ORDER BY grp_idx, idx, id", daID)
+}
+
+func (t *sqlTx) VDsOfPD(pdID string) ([]vda.VD, error) {
+	return listRows(t, &vdTable, "pd_id = ? ORDER BY id", pdID)
+}
+
+func (t *sqlTx) DNObjects(dnID string, since uint64) ([]vda.PD, []vda.VD, error) {
+	pds, err := listRows(t, &pdTable, "dn_id = ? AND version > ? ORDER BY id", dnID, since)
+	if err != nil {
+		return nil, nil, err
+	}
+	vds, err := listRows(t, &vdTable, "dn_id = ? AND version > ? ORDER BY id", dnID, since)
+	return pds, vds, err
+}

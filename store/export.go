@@ -1,0 +1,111 @@
+package store
+
+import (
+	"time"
+
+	"vda"
+)
+
+var expTable = table[vda.Exp]{
+	name: "vda_exp", noun: "exp",
+	cols:  []string{"id", "da_id", "name", "nqn", "initiator_nqn", "snap_name", "serial", "ns_uuid", "version", "deleted"},
+	keys:  []string{"live_name", "live_nqn"},
+	fixed: []string{"da_id"},
+	dest: func(v *vda.Exp) []any {
+		return []any{&v.ID, &v.DAID, &v.Name, &v.NQN, &v.InitiatorNQN, &v.SnapName, &v.Serial, &v.NSUUID, &v.Version, &v.Deleted}
+	},
+	values: func(v *vda.Exp) []any {
+		return []any{v.ID, v.DAID, v.Name, v.NQN, v.InitiatorNQN, v.SnapName, v.Serial, v.NSUUID, v.Version, v.Deleted,
+			orNull(v.Name, v.Deleted), orNull(v.NQN, v.Deleted)}
+	},
+	label: func(v *vda.Exp) string { return v.Name + " with NQN " + v.NQN },
+}
+
+var esTable = table[vda.ES]{
+	name: "vda_es", noun: "es",
+	cols: []string{"id", "exp_id", "cntlr_id", "h_error", "h_msg", "h_since_us"},
+	dest: func(v *vda.ES) []any {
+		return []any{&v.ID, &v.ExpID, &v.CntlrID, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+	},
+	values: func(v *vda.ES) []any {
+		return []any{v.ID, v.ExpID, v.CntlrID, v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+	},
+	label: func(v *vda.ES) string { return v.ID },
+}
+
+func (t *sqlTx) InsertExp(v *vda.Exp) error { return insertRow(t, &expTable, v) }
+
+func (t *sqlTx) UpdateExp(v *vda.Exp) error {
+	ok, err := updateRow(t, &expTable, v, "")
+	return orNotFound(ok, err, "exp", v.ID)
+}
+
+func (t *sqlTx) DeleteExp(id string) error       { return deleteRow(t, &expTable, id) }
+func (t *sqlTx) Exp(id string) (*vda.Exp, error) { return getRow(t, &expTable, id, "id = ?", id) }
+
+func (t *sqlTx) ExpByName(daID, name string) (*vda.Exp, error) {
+	return getRow(t, &expTable, name, "da_id = ? AND live_name = ?", daID, name)
+}
+
+func (t *sqlTx) ExpByNQN(nqn string) (*vda.Exp, error) {
+	return getRow(t, &expTable, nqn, "live_nqn = ?", nqn)
+}
+
+func (t *sqlTx) ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error) {
+	var c cond
+	c.and("deleted = FALSE")
+	if f.DAID != nil {
+		c.and("da_id = ?", *f.DAID)
+	}
+	if f.InitiatorNQN != nil {
+		c.and("initiator_nqn = ?", *f.InitiatorNQN)
+	}
+	if f.Error != nil {
+		in := "id IN"
+		if !*f.Error {
+			in = "id NOT IN"
+		}
+		c.and(in + " (SELECT exp_id FROM vda_es WHERE h_error = TRUE)")
+	}
+	return pageRows(t, &expTable, c, p, func(v *vda.Exp) (string, string) { return v.Name, v.ID })
+}
+
+func (t *sqlTx) ExpsOfDA(daID string) ([]vda.Exp, error) {
+	return listRows(t, &expTable, "da_id = ? ORDER BY name, id", daID)
+}
+
+func (t *sqlTx) InsertES(v *vda.ES) error { return insertRow(t, &esTable, v) }
+func (t *sqlTx) DeleteES(id string) error { return deleteRow(t, &esTable, id) }
+
+func (t *sqlTx) ESsOfExp(expID string) ([]vda.ES, error) {
+	return listRows(t, &esTable, "exp_id = ? ORDER BY id", expID)
+}
+
+func (t *sqlTx) ESsOfCntlr(cntlrID string) ([]vda.ES, error) {
+	return listRows(t, &esTable, "cntlr_id = ? ORDER BY id", cntlrID)
+}
+
+var healthTables = map[Object]struct{ table, noun string }{
+	ObjDN: {"vda_dn", "dn"}, ObjPD: {"vda_pd", "pd"}, ObjVD: {"vda_vd", "vd"}, ObjCN: {"vda_cn", "cn"},
+	ObjCntlr: {"vda_cntlr", "cntlr"}, ObjDA: {"vda_da", "da"}, ObjES: {"vda_es", "es"},
+}
+
+// SetHealth keeps Since as long as an object stays in error, whatever the
+// messages say meanwhile.
+func (t *sqlTx) SetHealth(o Object, id string, h vda.Health) error {
+	tb, ok := healthTables[o]
+	if !ok {
+		return vda.Errorf(vda.Internal, "object kind %d has no health", o)
+	}
+	msg, since := "", time.Time{}
+	if h.Error {
+		msg, since = cleanMsg(h.Msg), h.Since
+		if since.IsZero() {
+			since = time.Now()
+		}
+	}
+	// h_since_us first: MySQL evaluates assignments from left to right.
+	n, err := t.exec("UPDATE "+tb.table+" SET h_since_us = CASE WHEN h_error = TRUE AND ? > 0 THEN h_since_us ELSE ? END, h_error = ?, h_msg = ? WHERE id = ?",
+		b2i(h.Error), us{&since}, h.Error, msg, id)
+	return orNotFound(n > 0, err, tb.noun, id)
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"vda"
+)
+
+// Connections a process holds to a database server. SQLite has one writer
+// whatever we do; its readers don't wait for it.
+const (
+	serverConns     = 16
+	sqliteReaders   = 8
+	serverIdleConns = 4
+	connMaxIdle     = 5 * time.Minute
+)
+
+// sqlStore is the Store over database/sql.
+type sqlStore struct {
+	target *target
+	write  *sql.DB
+	read   *sql.DB // the same as write but for SQLite
+}
+
+var _ Store = (*sqlStore)(nil)
+
+// Open opens the cluster's database that uri names and checks that its schema
+// is the one this program was built for. Without a schema, or with an older
+// or a newer one, it is vda.FailedPrecondition and says what to do; when the
+// database can't be reached it is vda.Unavailable with host and port.
+func Open(ctx context.Context, uri string) (Store, error) {
+	s, err := connect(ctx, uri)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkVersion(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connect opens the database without a look at its schema.
+func connect(ctx context.Context, uri string) (*sqlStore, error) {
+	t, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	s := &sqlStore{target: t}
+	switch {
+	case t.sqlite != "":
+		s.write, err = sql.Open("sqlite", t.sqlite+"&_txlock=immediate")
+		if err == nil {
+			s.read, err = sql.Open("sqlite", t.sqlite+"&_pragma=query_only(1)")
+		}
+		if err != nil {
+			return nil, s.wrap(err)
+		}
+		s.write.SetMaxOpenConns(1)
+		s.read.SetMaxOpenConns(sqliteReaders)
+		s.read.SetMaxIdleConns(sqliteReaders)
+	case t.postgres != nil:
+		s.write = stdlib.OpenDB(*t.postgres)
+	case t.mysql != nil:
+		connector, err := mysql.NewConnector(t.mysql)
+		if err != nil {
+			return nil, vda.Errorf(vda.InvalidArgument, "db-uri: %v", err)
+		}
+		s.write = sql.OpenDB(connector)
+	}
+	if s.read == nil {
+		s.read = s.write
+		s.write.SetMaxOpenConns(serverConns)
+		s.write.SetMaxIdleConns(serverIdleConns)
+		s.write.SetConnMaxIdleTime(connMaxIdle)
+	}
+	if err := s.Ping(ctx); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Ping implements Store.
+func (s *sqlStore) Ping(ctx context.Context) error {
+	return s.wrap(s.write.PingContext(ctx))
+}
+
+// Close implements Store. Transactions under way end first.
+func (s *sqlStore) Close() error {
+	err := s.write.Close()
+	if s.read != s.write {
+		err = errors.Join(err, s.read.Close())
+	}
+	return err
+}
+
+// String names the database without its password.
+func (s *sqlStore) String() string { return s.target.where }
+
+func itoa(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -1,0 +1,415 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+
+	"vda"
+	"vda/store"
+)
+
+func testClusterID(t *testing.T, s *suite) {
+	var a, b string
+	s.view(t, func(tx store.Tx) (err error) { a, err = tx.ClusterID(); return err })
+	s.update(t, func(tx store.Tx) (err error) { b, err = tx.ClusterID(); return err })
+	if len(a) != 32 || a != b {
+		t.Fatalf("cluster id %q, then %q", a, b)
+	}
+}
+
+func testDN(t *testing.T, s *suite) {
+	dn := newDN()
+	s.update(t, func(tx store.Tx) error { return tx.InsertDN(dn) })
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		again := *newDN()
+		again.Name = dn.Name
+		return tx.InsertDN(&again)
+	})
+	s.view(t, func(tx store.Tx) error {
+		got, err := tx.DN(dn.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "by id", got, dn)
+		got, err = tx.DNByName(dn.Name)
+		if err != nil {
+			return err
+		}
+		same(t, "by name", got, dn)
+		return nil
+	})
+
+	upd := *dn
+	upd.Location, upd.Online, upd.DataPlaneVersion, upd.Listener.TrAddr = "moved", false, "vda_tgt", "10.0.0.1"
+	upd.Version, upd.Applied, upd.Health = 99, 99, vda.Health{}
+	s.update(t, func(tx store.Tx) error { return tx.UpdateDN(&upd) })
+	want := upd
+	want.Version, want.Applied, want.Health = dn.Version, dn.Applied, dn.Health
+	s.view(t, func(tx store.Tx) error {
+		got, err := tx.DN(dn.ID)
+		same(t, "updated: versions and health are not its business", got, &want)
+		return err
+	})
+
+	for name, f := range map[string]store.NodeFilter{
+		"location": {Location: ptr("moved"), Online: ptr(false), Error: ptr(true)},
+		"all":      {},
+	} {
+		s.view(t, func(tx store.Tx) error {
+			rows, next, err := tx.ListDN(f, store.Page{})
+			if err != nil || next != "" {
+				t.Fatalf("%s: %v, token %q", name, err, next)
+			}
+			found := false
+			for _, r := range rows {
+				found = found || r.ID == dn.ID
+			}
+			if !found {
+				t.Errorf("filter %s doesn't find the dn", name)
+			}
+			return nil
+		})
+	}
+	for name, f := range map[string]store.NodeFilter{
+		"location": {Location: &dn.Location}, "online": {Location: ptr("moved"), Online: ptr(true)}, "error": {Location: ptr("moved"), Error: ptr(false)},
+	} {
+		s.view(t, func(tx store.Tx) error {
+			rows, _, err := tx.ListDN(f, store.Page{})
+			for _, r := range rows {
+				if r.ID == dn.ID {
+					t.Errorf("filter %s finds a dn it shouldn't", name)
+				}
+			}
+			return err
+		})
+	}
+
+	s.update(t, func(tx store.Tx) error { return tx.DeleteDN(dn.ID) })
+	for name, fn := range map[string]func(store.Tx) error{
+		"DN":           func(tx store.Tx) error { _, err := tx.DN(dn.ID); return err },
+		"DNByName":     func(tx store.Tx) error { _, err := tx.DNByName(dn.Name); return err },
+		"UpdateDN":     func(tx store.Tx) error { return tx.UpdateDN(dn) },
+		"DeleteDN":     func(tx store.Tx) error { return tx.DeleteDN(dn.ID) },
+		"BumpDN":       func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err },
+		"SetDNApplied": func(tx store.Tx) error { return tx.SetDNApplied(dn.ID, 1) },
+	} {
+		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
+	}
+}
+
+func testCN(t *testing.T, s *suite) {
+	cn := newCN()
+	s.update(t, func(tx store.Tx) error { return tx.InsertCN(cn) })
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		again := *newCN()
+		again.Name = cn.Name
+		return tx.InsertCN(&again)
+	})
+	upd := *cn
+	upd.Location, upd.Online, upd.DataPlaneVersion = "moved", false, "vda_tgt"
+	s.update(t, func(tx store.Tx) error { return tx.UpdateCN(&upd) })
+	s.view(t, func(tx store.Tx) error {
+		got, err := tx.CN(cn.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "by id", got, &upd)
+		got, err = tx.CNByName(cn.Name)
+		if err != nil {
+			return err
+		}
+		same(t, "by name", got, &upd)
+		rows, _, err := tx.ListCN(store.NodeFilter{Location: ptr("moved"), Online: ptr(false), Error: ptr(true)}, store.Page{})
+		if err != nil || len(rows) != 1 {
+			t.Fatalf("list: %d rows, %v", len(rows), err)
+		}
+		same(t, "listed", &rows[0], &upd)
+		return nil
+	})
+	s.update(t, func(tx store.Tx) error { return tx.DeleteCN(cn.ID) })
+	for name, fn := range map[string]func(store.Tx) error{
+		"CN":           func(tx store.Tx) error { _, err := tx.CN(cn.ID); return err },
+		"CNByName":     func(tx store.Tx) error { _, err := tx.CNByName(cn.Name); return err },
+		"UpdateCN":     func(tx store.Tx) error { return tx.UpdateCN(cn) },
+		"DeleteCN":     func(tx store.Tx) error { return tx.DeleteCN(cn.ID) },
+		"BumpCN":       func(tx store.Tx) error { _, err := tx.BumpCN(cn.ID); return err },
+		"SetCNApplied": func(tx store.Tx) error { return tx.SetCNApplied(cn.ID, 1) },
+	} {
+		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
+	}
+}
+
+func testPD(t *testing.T, s *suite) {
+	dn := newDN()
+	pd := newPD(dn)
+	other := newDN()
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.InsertDN(dn), tx.InsertDN(other), tx.InsertPD(pd))
+	})
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		again := newPD(dn)
+		again.Name = pd.Name
+		return tx.InsertPD(again)
+	})
+	s.update(t, func(tx store.Tx) error { // another dn may have a pd of that name
+		p := newPD(other)
+		p.Name = pd.Name
+		return tx.InsertPD(p)
+	})
+	upd := *pd
+	upd.Online, upd.ClusterSize, upd.TotalClusters, upd.Version = false, 4<<20, 150, 11
+	upd.FreeClusters, upd.VDCount, upd.Health = 1, 77, vda.Health{}
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.TakePD(pd.ID, 30), tx.UpdatePD(&upd))
+	})
+	want := upd
+	want.FreeClusters, want.VDCount, want.Health = 120, 1, pd.Health // 100-30+50
+	s.view(t, func(tx store.Tx) error {
+		got, err := tx.PDByName(dn.ID, pd.Name)
+		if err != nil {
+			return err
+		}
+		same(t, "updated", got, &want)
+		rows, _, err := tx.ListPD(store.PDFilter{DNID: &dn.ID, Online: ptr(false), Error: ptr(true)}, store.Page{})
+		same(t, "listed", rows, []vda.PD{want})
+		return err
+	})
+	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error {
+		small := upd
+		small.TotalClusters = 29 // 30 are taken
+		return tx.UpdatePD(&small)
+	})
+	s.refused(t, vda.ResourceExhausted, func(tx store.Tx) error { return tx.TakePD(pd.ID, 121) })
+	s.refused(t, vda.Internal, func(tx store.Tx) error { return tx.GivePD(pd.ID, 31) })
+	s.update(t, func(tx store.Tx) error { return tx.GivePD(pd.ID, 30) })
+	s.refused(t, vda.Internal, func(tx store.Tx) error { return tx.GivePD(pd.ID, 0) })
+	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.DeleteDN(dn.ID) })
+	s.update(t, func(tx store.Tx) error { return tx.DeletePD(pd.ID) })
+	for name, fn := range map[string]func(store.Tx) error{
+		"PD":       func(tx store.Tx) error { _, err := tx.PD(pd.ID); return err },
+		"PDByName": func(tx store.Tx) error { _, err := tx.PDByName(dn.ID, pd.Name); return err },
+		"UpdatePD": func(tx store.Tx) error { return tx.UpdatePD(pd) },
+		"DeletePD": func(tx store.Tx) error { return tx.DeletePD(pd.ID) },
+		"TakePD":   func(tx store.Tx) error { return tx.TakePD(pd.ID, 1) },
+		"GivePD":   func(tx store.Tx) error { return tx.GivePD(pd.ID, 1) },
+	} {
+		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
+	}
+}
+
+func testDA(t *testing.T, s *suite) {
+	da := newDA()
+	g1 := &vda.Grp{ID: store.NewID(), DAID: da.ID, Idx: 1, Size: 8 << 20}
+	g0 := &vda.Grp{ID: store.NewID(), DAID: da.ID, Idx: 0, Size: 4 << 20}
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.InsertDA(da), tx.InsertGrp(g1), tx.InsertGrp(g0))
+	})
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		again := newDA()
+		again.Name = da.Name
+		return tx.InsertDA(again)
+	})
+	upd := *da
+	upd.Name, upd.Term, upd.Created, upd.Size = da.Name+"-new", 6, false, 1<<41
+	s.update(t, func(tx store.Tx) error { return tx.UpdateDA(&upd) })
+	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.UpdateDA(da) }) // term 5
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { _, err := tx.DAByName(da.Name); return err })
+	s.view(t, func(tx store.Tx) error {
+		got, err := tx.DAByName(upd.Name)
+		if err != nil {
+			return err
+		}
+		same(t, "by name", got, &upd)
+		grps, err := tx.GrpsOfDA(da.ID)
+		same(t, "groups by index", grps, []vda.Grp{*g0, *g1})
+		if err != nil {
+			return err
+		}
+		rows, _, err := tx.ListDA(store.DAFilter{Error: ptr(true)}, store.Page{})
+		found := false
+		for _, r := range rows {
+			found = found || r.ID == da.ID
+		}
+		if !found {
+			t.Error("da in error is not listed")
+		}
+		return err
+	})
+	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.DeleteDA(da.ID) })
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.DeleteGrp(g0.ID), tx.DeleteGrp(g1.ID), tx.DeleteDA(da.ID))
+	})
+	for name, fn := range map[string]func(store.Tx) error{
+		"DA":        func(tx store.Tx) error { _, err := tx.DA(da.ID); return err },
+		"UpdateDA":  func(tx store.Tx) error { return tx.UpdateDA(da) },
+		"DeleteDA":  func(tx store.Tx) error { return tx.DeleteDA(da.ID) },
+		"DeleteGrp": func(tx store.Tx) error { return tx.DeleteGrp(g0.ID) },
+	} {
+		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
+	}
+}
+
+func testVD(t *testing.T, s *suite) {
+	c := s.newCluster(t)
+	first := newVD(c.da, c.pd)
+	first.Idx = 0
+	second := newVD(c.da, c.pd)
+	second.GrpIdx, second.Idx = 1, 0
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.InsertVD(second), tx.InsertVD(first))
+	})
+	upd := *second
+	upd.Version, upd.Clusters, upd.Size = 20, 9, 9<<20
+	s.update(t, func(tx store.Tx) error { return tx.UpdateVD(&upd) })
+	s.view(t, func(tx store.Tx) error {
+		got, err := tx.VD(second.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "updated", got, &upd)
+		rows, err := tx.VDsOfDA(c.da.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "by group and index", rows, []vda.VD{*first, *c.vd, upd})
+		rows, err = tx.VDsOfPD(c.pd.ID)
+		if len(rows) != 3 {
+			t.Errorf("%d vds on the pd, want 3", len(rows))
+		}
+		return err
+	})
+	s.update(t, func(tx store.Tx) error { return tx.DeleteVD(first.ID) })
+	for name, fn := range map[string]func(store.Tx) error{
+		"VD":       func(tx store.Tx) error { _, err := tx.VD(first.ID); return err },
+		"UpdateVD": func(tx store.Tx) error { return tx.UpdateVD(first) },
+		"DeleteVD": func(tx store.Tx) error { return tx.DeleteVD(first.ID) },
+	} {
+		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
+	}
+}
+
+func testCntlr(t *testing.T, s *suite) {
+	c := s.newCluster(t)
+	counts := func(want ...uint32) {
+		t.Helper()
+		s.view(t, func(tx store.Tx) error {
+			cn, err := tx.CN(c.cn.ID)
+			if err == nil && (cn.CntlrCount != want[0] || cn.PrimaryCount != want[1]) {
+				t.Errorf("cn counts %d controllers, %d primaries; want %v", cn.CntlrCount, cn.PrimaryCount, want)
+			}
+			return err
+		})
+	}
+	counts(1, 1)
+	second := newCntlr(c.da, c.cn, 1)
+	s.update(t, func(tx store.Tx) error { return tx.InsertCntlr(second) })
+	counts(2, 1)
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error { return tx.InsertCntlr(newCntlr(c.da, c.cn, 1)) })
+	counts(2, 1)
+	upd := *c.cntlr
+	upd.Primary, upd.Version = false, 12
+	s.update(t, func(tx store.Tx) error { return tx.UpdateCntlr(&upd) })
+	counts(2, 0)
+	s.update(t, func(tx store.Tx) error { return tx.UpdateCntlr(&upd) })
+	counts(2, 0)
+	s.view(t, func(tx store.Tx) error {
+		got, err := tx.Cntlr(upd.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "updated", got, &upd)
+		rows, err := tx.CntlrsOfDA(c.da.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "by index", rows, []vda.Cntlr{upd, *second})
+		rows, err = tx.CntlrsOfCN(c.cn.ID)
+		if len(rows) != 2 {
+			t.Errorf("%d controllers on the cn, want 2", len(rows))
+		}
+		return err
+	})
+	upd.Primary = true
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.UpdateCntlr(&upd), tx.DeleteES(c.es.ID), tx.DeleteCntlr(upd.ID))
+	})
+	counts(1, 0)
+	for name, fn := range map[string]func(store.Tx) error{
+		"Cntlr":       func(tx store.Tx) error { _, err := tx.Cntlr(upd.ID); return err },
+		"UpdateCntlr": func(tx store.Tx) error { return tx.UpdateCntlr(&upd) },
+		"DeleteCntlr": func(tx store.Tx) error { return tx.DeleteCntlr(upd.ID) },
+		"InsertCntlr": func(tx store.Tx) error { return tx.InsertCntlr(newCntlr(c.da, newCN(), 7)) },
+	} {
+		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
+	}
+}
+
+func testExp(t *testing.T, s *suite) {
+	c := s.newCluster(t)
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		e := newExp(c.da)
+		e.Name = c.exp.Name
+		return tx.InsertExp(e)
+	})
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		e := newExp(c.da)
+		e.NQN = c.exp.NQN
+		return tx.InsertExp(e)
+	})
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		return tx.InsertES(&vda.ES{ID: store.NewID(), ExpID: c.exp.ID, CntlrID: c.cntlr.ID})
+	})
+	upd := *c.exp
+	upd.InitiatorNQN, upd.Version = upd.InitiatorNQN+"-new", 30
+	s.update(t, func(tx store.Tx) error { return tx.UpdateExp(&upd) })
+	s.view(t, func(tx store.Tx) error {
+		for name, get := range map[string]func() (*vda.Exp, error){
+			"by id":   func() (*vda.Exp, error) { return tx.Exp(upd.ID) },
+			"by name": func() (*vda.Exp, error) { return tx.ExpByName(c.da.ID, upd.Name) },
+			"by nqn":  func() (*vda.Exp, error) { return tx.ExpByNQN(upd.NQN) },
+		} {
+			got, err := get()
+			if err != nil {
+				return err
+			}
+			same(t, name, got, &upd)
+		}
+		of, err := tx.ESsOfExp(upd.ID)
+		if err != nil {
+			return err
+		}
+		same(t, "es of exp", of, []vda.ES{*c.es})
+		of, err = tx.ESsOfCntlr(c.cntlr.ID)
+		same(t, "es of cntlr", of, []vda.ES{*c.es})
+		return err
+	})
+	listed := func(f store.ExpFilter) bool {
+		f.DAID = &c.da.ID
+		n := 0
+		s.view(t, func(tx store.Tx) error {
+			rows, _, err := tx.ListExp(f, store.Page{})
+			n = len(rows)
+			return err
+		})
+		return n == 1
+	}
+	if !listed(store.ExpFilter{InitiatorNQN: &upd.InitiatorNQN, Error: ptr(false)}) || listed(store.ExpFilter{Error: ptr(true)}) || listed(store.ExpFilter{InitiatorNQN: ptr("x")}) {
+		t.Error("filters are wrong on a healthy exporter")
+	}
+	s.update(t, func(tx store.Tx) error { return tx.SetHealth(store.ObjES, c.es.ID, vda.Health{Error: true, Msg: "no"}) })
+	if listed(store.ExpFilter{Error: ptr(false)}) || !listed(store.ExpFilter{Error: ptr(true)}) {
+		t.Error("filters are wrong on an exporter in error")
+	}
+	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.DeleteExp(c.exp.ID) })
+	s.update(t, func(tx store.Tx) error { return errors.Join(tx.DeleteES(c.es.ID), tx.DeleteExp(c.exp.ID)) })
+	for name, fn := range map[string]func(store.Tx) error{
+		"Exp":       func(tx store.Tx) error { _, err := tx.Exp(upd.ID); return err },
+		"ExpByName": func(tx store.Tx) error { _, err := tx.ExpByName(c.da.ID, upd.Name); return err },
+		"ExpByNQN":  func(tx store.Tx) error { _, err := tx.ExpByNQN(upd.NQN); return err },
+		"UpdateExp": func(tx store.Tx) error { return tx.UpdateExp(&upd) },
+		"DeleteExp": func(tx store.Tx) error { return tx.DeleteExp(upd.ID) },
+		"DeleteES":  func(tx store.Tx) error { return tx.DeleteES(c.es.ID) },
+	} {
+		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
+	}
+}

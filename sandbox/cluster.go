@@ -1,0 +1,185 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Config of a sandbox.
+type Config struct {
+	// BinDir holds the programs.
+	BinDir string
+	// Dir is where everything goes; it must be empty.
+	Dir string
+	// Out gets the story: commands, progress, summary.
+	Out io.Writer
+}
+
+// node is a disk or controller node: a data plane and its agent.
+type node struct {
+	kind   string // "dn" or "cn"
+	name   string // "dn0"
+	agent  string // host:port
+	socket string
+	port   int // of NVMe/TCP
+	plane  *process
+}
+
+// listenerConf is the node's --listener-conf.
+func (n *node) listenerConf() string {
+	return fmt.Sprintf(`{"trtype":"tcp","traddr":"127.0.0.1","adrfam":"ipv4","trsvcid":"%d"}`, n.port)
+}
+
+// Cluster is a running cluster. It is not safe for concurrent use.
+type Cluster struct {
+	cfg       Config
+	portal    string // host:port
+	nodes     []*node
+	processes []*process // in the order of their start
+}
+
+// Start starts a cluster of two disk nodes and two controller nodes: a
+// SQLite database, a portal, a monitor, and a data plane and an agent a node.
+// On an error nothing is left running.
+func Start(ctx context.Context, cfg Config) (*Cluster, error) {
+	c := &Cluster{cfg: cfg}
+	if err := c.start(ctx); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(ctx context.Context) error {
+	ports, err := freePorts(10)
+	if err != nil {
+		return err
+	}
+	db := "sqlite:///" + filepath.Join(c.cfg.Dir, "vda.db")
+	if err := c.command(ctx, "vda_db", "--action", "create", "--db-uri", db); err != nil {
+		return err
+	}
+	for i, name := range []string{"dn0", "dn1", "cn0", "cn1"} {
+		n := &node{kind: name[:2], name: name, agent: fmt.Sprintf("127.0.0.1:%d", ports[2*i]), port: ports[2*i+1],
+			socket: filepath.Join(c.cfg.Dir, name+".sock")}
+		c.nodes = append(c.nodes, n)
+		if err := c.startNode(ctx, n, ports[2*i]); err != nil {
+			return err
+		}
+	}
+	c.portal = fmt.Sprintf("127.0.0.1:%d", ports[8])
+	if err := c.daemon(ctx, "portal", ports[8], "vda_portal", "--db-uri", db); err != nil {
+		return err
+	}
+	return c.daemon(ctx, "monitor", ports[9], "vda_monitor", "--db-uri", db)
+}
+
+// startNode starts a node as the tutorial does.
+func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
+	p, err := c.launch(n.name+" data plane", "vda_tgt", "--rpc-socket", n.socket, "--wait-for-rpc")
+	if err != nil {
+		return err
+	}
+	n.plane = p
+	if err := p.waitUntil(ctx, exists(n.socket)); err != nil {
+		return err
+	}
+	for _, call := range [][]string{{"bdev_set_options", "-d"}, {"framework_start_init"}, {"framework_wait_init"}} {
+		if err := c.command(ctx, "vda_rpc", append([]string{"-s", n.socket}, call...)...); err != nil {
+			return err
+		}
+	}
+	return c.daemon(ctx, n.name+" agent", port, "vda_"+n.kind+"_agent", "--sock-path", n.socket,
+		"--listener-conf", n.listenerConf(), "--state-dir", filepath.Join(c.cfg.Dir, n.name+"-state"))
+}
+
+// daemon starts a program that serves on port and waits until it does.
+func (c *Cluster) daemon(ctx context.Context, name string, port int, program string, args ...string) error {
+	p, err := c.launch(name, program, append([]string{"--listener", "127.0.0.1", "--port", fmt.Sprint(port)}, args...)...)
+	if err != nil {
+		return err
+	}
+	ready, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	return p.waitUntil(ready, reachable(fmt.Sprintf("127.0.0.1:%d", port)))
+}
+
+func (c *Cluster) launch(name, program string, args ...string) (*process, error) {
+	c.say("  start %-15s %s", name, strings.Join(append([]string{program}, args...), " "))
+	p, err := start(c.cfg.Dir, name, append([]string{filepath.Join(c.cfg.BinDir, program)}, args...)...)
+	if err == nil {
+		c.processes = append(c.processes, p)
+	}
+	return p, err
+}
+
+// command runs a program to its end.
+func (c *Cluster) command(ctx context.Context, program string, args ...string) error {
+	_, err := c.output(ctx, program, args...)
+	return err
+}
+
+func (c *Cluster) output(ctx context.Context, program string, args ...string) ([]byte, error) {
+	c.say("  $ %s", shellLine(program, args))
+	cmd := exec.CommandContext(ctx, filepath.Join(c.cfg.BinDir, program), args...)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s: %w\n%s%s", shellLine(program, args), err, errOut.Bytes(), out.Bytes())
+	}
+	return out.Bytes(), nil
+}
+
+// cli runs vda_cli and decodes its JSON into reply, which may be nil.
+func (c *Cluster) cli(ctx context.Context, reply any, args ...string) error {
+	out, err := c.output(ctx, "vda_cli", append([]string{"--addr-port", c.portal}, args...)...)
+	if err != nil || reply == nil {
+		return err
+	}
+	if err := json.Unmarshal(out, reply); err != nil {
+		return fmt.Errorf("vda_cli %s printed no JSON: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// Stop stops every process, the last started first, and reports those that
+// did not stop cleanly.
+func (c *Cluster) Stop() error {
+	var errs []error
+	for i := len(c.processes) - 1; i >= 0; i-- {
+		errs = append(errs, c.processes[i].stop(10*time.Second))
+	}
+	c.processes = nil
+	return errors.Join(errs...)
+}
+
+func (c *Cluster) say(format string, args ...any) { fmt.Fprintf(c.cfg.Out, format+"\n", args...) }
+
+// shellLine is the command as one would type it.
+func shellLine(program string, args []string) string {
+	words := []string{program}
+	for _, a := range args {
+		if strings.ContainsAny(a, ` "'{}$*?;&|<>`) {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
+}
+
+// makeFile makes a sparse file for an aio disk.
+func makeFile(path string, size int64) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}

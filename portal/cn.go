@@ -1,0 +1,193 @@
+package portal
+
+import (
+	"context"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// CreateCn adds a controller node. It is there even when its agent does not answer.
+func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*apiv1.CreateCnReply, error) {
+	if err := checkNodeName("cn_name", req.CnName); err != nil {
+		return nil, err
+	}
+	listener, err := parseListener("cn_listener_conf", req.CnListenerConf)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLocation("location", req.Location); err != nil {
+		return nil, err
+	}
+	cn := &vda.CN{ID: newID(), Name: req.CnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: 1}
+	err = s.update(ctx, func(tx store.Tx) error {
+		old, err := tx.CNByName(cn.Name)
+		if err := taken(err, func() error {
+			return exists("cn", cn.Name, nodeParameters(old.Listener, cn.Listener, old.Location, cn.Location, old.Online, cn.Online)...)
+		}); err != nil {
+			return err
+		}
+		if err := addressFree(tx, listener, cn.ID); err != nil {
+			return err
+		}
+		return tx.InsertCN(cn)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, []node{cnNode(cn)})
+	msg, err := s.cnMsg(ctx, cn.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.CreateCnReply{ReplyInfo: done("the cn is created", notes), CnMsg: msg}, nil
+}
+
+// DeleteCn forgets a controller node without controllers.
+func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*apiv1.DeleteCnReply, error) {
+	err := s.update(ctx, func(tx store.Tx) error {
+		cn, err := findCN(tx, req.CnName)
+		if err != nil {
+			return err
+		}
+		names, err := dasOfCN(tx, cn.ID)
+		if err != nil {
+			return err
+		}
+		if names != nil {
+			return inUse("cn", cn.Name, "controllers of the das", names)
+		}
+		return tx.DeleteCN(cn.ID)
+	})
+	return &apiv1.DeleteCnReply{}, err
+}
+
+// dasOfCN names the arrays that have a controller on a cn.
+func dasOfCN(tx store.Tx, cnID string) ([]string, error) {
+	cntlrs, err := tx.CntlrsOfCN(cnID)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for i := range cntlrs {
+		da, err := tx.DA(cntlrs[i].DAID)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, tombstoned(da.Name, cntlrs[i].Deleted))
+	}
+	return names, nil
+}
+
+// ModifyCn changes what the request sets.
+func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*apiv1.ModifyCnReply, error) {
+	if req.NewCnListenerConf == nil && req.NewLocation == nil && req.NewOnline == nil {
+		return nil, nothingToModify("new_cn_listener_conf, new_location or new_online")
+	}
+	listener, err := newListener("new_cn_listener_conf", req.NewCnListenerConf)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLocation("new_location", req.GetNewLocation()); err != nil {
+		return nil, err
+	}
+	var changed []node
+	err = s.update(ctx, func(tx store.Tx) error {
+		changed = nil
+		cn, err := findCN(tx, req.CnName)
+		if err != nil {
+			return err
+		}
+		if listener != nil && *listener != cn.Listener {
+			if err := cnListenerFree(tx, cn, *listener); err != nil {
+				return err
+			}
+			if cn.Version, err = tx.BumpCN(cn.ID); err != nil {
+				return err
+			}
+			cn.Listener = *listener
+			changed = []node{cnNode(cn)}
+		}
+		setIf(&cn.Location, req.NewLocation)
+		setIf(&cn.Online, req.NewOnline)
+		return tx.UpdateCN(cn)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, changed)
+	msg, err := s.cnMsg(ctx, req.CnName)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.ModifyCnReply{ReplyInfo: done("the cn is modified", notes), CnMsg: msg}, nil
+}
+
+// cnListenerFree refuses to move the address of a cn that hosts are connected
+// to.
+func cnListenerFree(tx store.Tx, cn *vda.CN, to vda.Listener) error {
+	names, err := dasOfCN(tx, cn.ID)
+	if err != nil {
+		return err
+	}
+	if names != nil {
+		return inUse("cn", cn.Name, "controllers on its present address, of the das", names)
+	}
+	return addressFree(tx, to, cn.ID)
+}
+
+// ListCn lists controller nodes by name.
+func (s *Server) ListCn(ctx context.Context, req *apiv1.ListCnRequest) (*apiv1.ListCnReply, error) {
+	p, err := page(req.Limit, req.Token)
+	if err != nil {
+		return nil, err
+	}
+	reply := &apiv1.ListCnReply{}
+	err = s.view(ctx, func(tx store.Tx) error {
+		rows, next, err := tx.ListCN(store.NodeFilter{Location: req.Location, Online: req.Online, Error: req.Error}, p)
+		reply.CnMsgList, reply.NextToken = nil, next
+		for i := range rows {
+			reply.CnMsgList = append(reply.CnMsgList, cnMsg(&rows[i]))
+		}
+		return err
+	})
+	return reply, err
+}
+
+// GetCn shows a controller node.
+func (s *Server) GetCn(ctx context.Context, req *apiv1.GetCnRequest) (*apiv1.GetCnReply, error) {
+	msg, err := s.cnMsg(ctx, req.CnName)
+	return &apiv1.GetCnReply{CnMsg: msg}, err
+}
+
+// SyncupCn brings a controller node to its desired state now.
+func (s *Server) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest) (*apiv1.SyncupCnReply, error) {
+	var cn *vda.CN
+	err := s.view(ctx, func(tx store.Tx) (err error) {
+		cn, err = findCN(tx, req.CnName)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, []node{cnNode(cn)})
+	msg, err := s.cnMsg(ctx, cn.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.SyncupCnReply{ReplyInfo: done("the cn was asked", notes), CnMsg: msg}, nil
+}
+
+func (s *Server) cnMsg(ctx context.Context, name string) (*apiv1.CnMsg, error) {
+	var msg *apiv1.CnMsg
+	err := s.view(ctx, func(tx store.Tx) error {
+		cn, err := findCN(tx, name)
+		if err != nil {
+			return err
+		}
+		msg = cnMsg(cn)
+		return nil
+	})
+	return msg, err
+}

@@ -1,0 +1,301 @@
+package portal
+
+import (
+	"context"
+	"fmt"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// DeleteDa removes a disk array without exporters, and its data.
+func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*apiv1.DeleteDaReply, error) {
+	var nodes daNodes
+	err := s.update(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, req.DaName)
+		if err != nil {
+			return err
+		}
+		exps, err := tx.ExpsOfDA(da.ID)
+		if err != nil {
+			return err
+		}
+		var names []string
+		for i := range exps {
+			if !exps[i].Deleted {
+				names = append(names, exps[i].Name)
+			}
+		}
+		if names != nil {
+			return inUse("da", da.Name, "exps", names)
+		}
+		nodes, err = buryDA(tx, da)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncAll(ctx, nodes.secondaries, nodes.primary, nodes.dns)
+	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", notes)}, nil
+}
+
+// buryDA turns an array, its controllers and its vds into tombstones.
+func buryDA(tx store.Tx, da *vda.DA) (daNodes, error) {
+	var nodes daNodes
+	da.Deleted = true
+	if err := tx.UpdateDA(da); err != nil {
+		return nodes, err
+	}
+	vds, err := tx.VDsOfDA(da.ID)
+	if err != nil {
+		return nodes, err
+	}
+	versions := map[string]uint64{}
+	for _, dnID := range sortedIDs(vds, func(v vda.VD) string { return v.DNID }) {
+		dn, err := tx.DN(dnID)
+		if err != nil {
+			return nodes, err
+		}
+		if versions[dnID], err = tx.BumpDN(dnID); err != nil {
+			return nodes, err
+		}
+		nodes.dns = append(nodes.dns, dnNode(dn))
+	}
+	for i := range vds {
+		vds[i].Deleted, vds[i].Version = true, versions[vds[i].DNID]
+		if err := tx.UpdateVD(&vds[i]); err != nil {
+			return nodes, err
+		}
+	}
+	nodes.primary, nodes.secondaries, _, err = touchCntlrs(tx, da.ID, func(c *vda.Cntlr) { c.Deleted = true })
+	return nodes, err
+}
+
+// touchCntlrs raises the version of each live controller of an array after
+// change (may be nil), so that its cn learns of it. It returns the highest
+// version given.
+func touchCntlrs(tx store.Tx, daID string, change func(*vda.Cntlr)) (primary, secondaries []node, version uint64, err error) {
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	var nodes daNodes
+	for _, cnID := range sortedIDs(cntlrs, func(c vda.Cntlr) string { return c.CNID }) {
+		for i := range cntlrs {
+			c := &cntlrs[i]
+			if c.CNID != cnID || c.Deleted {
+				continue
+			}
+			cn, err := tx.CN(cnID)
+			if err != nil {
+				return nil, nil, 0, err
+			}
+			if c.Version, err = tx.BumpCN(cnID); err != nil {
+				return nil, nil, 0, err
+			}
+			if change != nil {
+				change(c)
+			}
+			if err := tx.UpdateCntlr(c); err != nil {
+				return nil, nil, 0, err
+			}
+			version = max(version, c.Version)
+			nodes.add(c, cn)
+		}
+	}
+	return nodes.primary, nodes.secondaries, version, nil
+}
+
+// ModifyDa renames a disk array that has no exporters: their NQNs carry its
+// name.
+func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
+	if req.NewDaName == nil {
+		return nil, nothingToModify("new_da_name")
+	}
+	name := *req.NewDaName
+	if err := checkName("new_da_name", name); err != nil {
+		return nil, err
+	}
+	err := s.update(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, req.DaName)
+		if err != nil || da.Name == name {
+			return err
+		}
+		_, err = tx.DAByName(name)
+		if err := taken(err, func() error {
+			return refuse(codeNameTaken, vda.AlreadyExists, "da %s already exists", name)
+		}); err != nil {
+			return err
+		}
+		exps, err := tx.ExpsOfDA(da.ID)
+		if err != nil {
+			return err
+		}
+		for i := range exps {
+			if !exps[i].Deleted {
+				return refuse(codeInUse, vda.FailedPrecondition, "da %s has the exp %s, whose NQN %s carries the array's name; delete it first", da.Name, exps[i].Name, exps[i].NQN)
+			}
+		}
+		da.Name = name
+		return tx.UpdateDA(da)
+	})
+	if err != nil {
+		return nil, err
+	}
+	msg, err := s.daMsg(ctx, name)
+	return &apiv1.ModifyDaReply{DaMsg: msg}, err
+}
+
+// ListDa lists disk arrays by name, without their groups and controllers.
+func (s *Server) ListDa(ctx context.Context, req *apiv1.ListDaRequest) (*apiv1.ListDaReply, error) {
+	p, err := page(req.Limit, req.Token)
+	if err != nil {
+		return nil, err
+	}
+	reply := &apiv1.ListDaReply{}
+	err = s.view(ctx, func(tx store.Tx) error {
+		rows, next, err := tx.ListDA(store.DAFilter{Error: req.Error}, p)
+		reply.DaMsgList, reply.NextToken = nil, next
+		for i := range rows {
+			reply.DaMsgList = append(reply.DaMsgList, daMsg(&rows[i]))
+		}
+		return err
+	})
+	return reply, err
+}
+
+// GetDa shows a disk array with its groups, vds, controllers and exporters.
+func (s *Server) GetDa(ctx context.Context, req *apiv1.GetDaRequest) (*apiv1.GetDaReply, error) {
+	msg, err := s.daMsg(ctx, req.DaName)
+	return &apiv1.GetDaReply{DaMsg: msg}, err
+}
+
+// SyncupDa brings all nodes of a disk array to their desired state now.
+func (s *Server) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest) (*apiv1.SyncupDaReply, error) {
+	var nodes daNodes
+	err := s.view(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, req.DaName)
+		if err != nil {
+			return err
+		}
+		nodes, err = nodesOfDA(tx, da.ID)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncAll(ctx, nodes.dns, nodes.primary, nodes.secondaries)
+	msg, err := s.daMsg(ctx, req.DaName)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.SyncupDaReply{ReplyInfo: done("the da's nodes were asked", notes), DaMsg: msg}, nil
+}
+
+func nodesOfDA(tx store.Tx, daID string) (daNodes, error) {
+	var nodes daNodes
+	vds, err := tx.VDsOfDA(daID)
+	if err != nil {
+		return nodes, err
+	}
+	for _, id := range sortedIDs(vds, func(v vda.VD) string { return v.DNID }) {
+		dn, err := tx.DN(id)
+		if err != nil {
+			return nodes, err
+		}
+		nodes.dns = append(nodes.dns, dnNode(dn))
+	}
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return nodes, err
+	}
+	for i := range cntlrs {
+		cn, err := tx.CN(cntlrs[i].CNID)
+		if err != nil {
+			return nodes, err
+		}
+		nodes.add(&cntlrs[i], cn)
+	}
+	return nodes, nil
+}
+
+// FailoverDa moves the primary of a disk array to another of its controllers.
+func (s *Server) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest) (*apiv1.FailoverDaReply, error) {
+	var daID, toID string
+	err := s.view(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, req.DaName)
+		if err != nil {
+			return err
+		}
+		daID = da.ID
+		toID, err = failoverTarget(tx, da, req.ToCn)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if s.cfg.Failover == nil {
+		return nil, refuse(codeUnimplemented, vda.FailedPrecondition, "this portal cannot switch the primary of a da")
+	}
+	if err := s.cfg.Failover.FailoverDa(ctx, daID, toID); err != nil {
+		return nil, err
+	}
+	msg, err := s.daMsg(ctx, req.DaName)
+	return &apiv1.FailoverDaReply{DaMsg: msg}, err
+}
+
+// failoverTarget is the id of the cn to move to, "" when the user leaves the
+// choice.
+func failoverTarget(tx store.Tx, da *vda.DA, toCN string) (string, error) {
+	cntlrs, err := tx.CntlrsOfDA(da.ID)
+	if err != nil {
+		return "", err
+	}
+	var secondaries []string
+	for i := range cntlrs {
+		if cntlrs[i].Deleted {
+			continue
+		}
+		cn, err := tx.CN(cntlrs[i].CNID)
+		if err != nil {
+			return "", err
+		}
+		if !cntlrs[i].Primary {
+			secondaries = append(secondaries, cn.Name)
+		}
+		if toCN == "" || cn.Name != toCN {
+			continue
+		}
+		switch {
+		case cntlrs[i].Primary:
+			return "", vda.Errorf(vda.FailedPrecondition, "the primary of da %s is on cn %s already", da.Name, toCN)
+		case cn.Health.Error:
+			return "", vda.Errorf(vda.FailedPrecondition, "cn %s is in error: %s", toCN, cn.Health.Msg)
+		}
+		return cn.ID, nil
+	}
+	switch {
+	case toCN != "":
+		return "", vda.Errorf(vda.FailedPrecondition, "to_cn %q has no controller of da %s; its secondaries are on %v", shorten(toCN, 80), da.Name, secondaries)
+	case len(secondaries) == 0:
+		return "", vda.Errorf(vda.FailedPrecondition, "da %s has one controller only: there is nothing to move its primary to", da.Name)
+	}
+	return "", nil
+}
+
+// daMsg reads a whole array.
+func (s *Server) daMsg(ctx context.Context, name string) (*apiv1.DaMsg, error) {
+	var msg *apiv1.DaMsg
+	err := s.view(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, name)
+		if err != nil {
+			return err
+		}
+		if msg, err = wholeDaMsg(tx, da); err != nil {
+			return fmt.Errorf("read da %s: %w", name, err)
+		}
+		return nil
+	})
+	return msg, err
+}

@@ -1,0 +1,223 @@
+package portal
+
+import (
+	"context"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// CreateDn adds a disk node. It is there even when its agent does not answer.
+func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*apiv1.CreateDnReply, error) {
+	if err := checkNodeName("dn_name", req.DnName); err != nil {
+		return nil, err
+	}
+	listener, err := parseListener("dn_listener_conf", req.DnListenerConf)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLocation("location", req.Location); err != nil {
+		return nil, err
+	}
+	dn := &vda.DN{ID: newID(), Name: req.DnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: 1}
+	err = s.update(ctx, func(tx store.Tx) error {
+		old, err := tx.DNByName(dn.Name)
+		if err := taken(err, func() error {
+			return exists("dn", dn.Name, nodeParameters(old.Listener, dn.Listener, old.Location, dn.Location, old.Online, dn.Online)...)
+		}); err != nil {
+			return err
+		}
+		if err := addressFree(tx, listener, dn.ID); err != nil {
+			return err
+		}
+		return tx.InsertDN(dn)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, []node{dnNode(dn)})
+	msg, err := s.dnMsg(ctx, dn.Name, false)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.CreateDnReply{ReplyInfo: done("the dn is created", notes), DnMsg: msg}, nil
+}
+
+// nodeParameters are what a repeated create of a node is compared by.
+func nodeParameters(isL, l vda.Listener, isLoc, loc string, isOn, on bool) []parameter {
+	return []parameter{{"listener conf", listenerJSON(isL), listenerJSON(l)}, {"location", isLoc, loc}, {"online", isOn, on}}
+}
+
+// DeleteDn forgets a disk node without pds.
+func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*apiv1.DeleteDnReply, error) {
+	err := s.update(ctx, func(tx store.Tx) error {
+		dn, err := findDN(tx, req.DnName)
+		if err != nil {
+			return err
+		}
+		pds, _, err := tx.DNObjects(dn.ID, 0)
+		if err != nil {
+			return err
+		}
+		var names []string
+		for i := range pds {
+			names = append(names, tombstoned(pds[i].Name, pds[i].Deleted))
+		}
+		if names != nil {
+			return inUse("dn", dn.Name, "pds", names)
+		}
+		return tx.DeleteDN(dn.ID)
+	})
+	return &apiv1.DeleteDnReply{}, err
+}
+
+// tombstoned marks a name whose object its node still has to remove.
+func tombstoned(name string, deleted bool) string {
+	if deleted {
+		return name + " (deleted, but its node has not confirmed it yet)"
+	}
+	return name
+}
+
+// ModifyDn changes what the request sets.
+func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*apiv1.ModifyDnReply, error) {
+	if req.NewDnListenerConf == nil && req.NewLocation == nil && req.NewOnline == nil {
+		return nil, nothingToModify("new_dn_listener_conf, new_location or new_online")
+	}
+	listener, err := newListener("new_dn_listener_conf", req.NewDnListenerConf)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkLocation("new_location", req.GetNewLocation()); err != nil {
+		return nil, err
+	}
+	var changed []node
+	err = s.update(ctx, func(tx store.Tx) error {
+		changed = nil
+		dn, err := findDN(tx, req.DnName)
+		if err != nil {
+			return err
+		}
+		if listener != nil && *listener != dn.Listener {
+			if err := dnListenerFree(tx, dn, *listener); err != nil {
+				return err
+			}
+			if dn.Version, err = tx.BumpDN(dn.ID); err != nil {
+				return err
+			}
+			dn.Listener = *listener
+			changed = []node{dnNode(dn)}
+		}
+		setIf(&dn.Location, req.NewLocation)
+		setIf(&dn.Online, req.NewOnline)
+		return tx.UpdateDN(dn)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, changed)
+	msg, err := s.dnMsg(ctx, req.DnName, false)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.ModifyDnReply{ReplyInfo: done("the dn is modified", notes), DnMsg: msg}, nil
+}
+
+// dnListenerFree refuses to move the address of a dn whose vds are in use:
+// every array on it would lose its disks.
+func dnListenerFree(tx store.Tx, dn *vda.DN, to vda.Listener) error {
+	_, vds, err := tx.DNObjects(dn.ID, 0)
+	if err != nil {
+		return err
+	}
+	names, err := dasOfVDs(tx, vds)
+	if err != nil {
+		return err
+	}
+	if names != nil {
+		return inUse("dn", dn.Name, "vds on its present address, of the das", names)
+	}
+	return addressFree(tx, to, dn.ID)
+}
+
+func nothingToModify(fields string) error {
+	return invalid("nothing to modify: give at least one of %s", fields)
+}
+
+func newListener(field string, text *string) (*vda.Listener, error) {
+	if text == nil {
+		return nil, nil
+	}
+	l, err := parseListener(field, *text)
+	return &l, err
+}
+
+func setIf[T any](to *T, v *T) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+// ListDn lists disk nodes by name.
+func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.ListDnReply, error) {
+	p, err := page(req.Limit, req.Token)
+	if err != nil {
+		return nil, err
+	}
+	reply := &apiv1.ListDnReply{}
+	err = s.view(ctx, func(tx store.Tx) error {
+		rows, next, err := tx.ListDN(store.NodeFilter{Location: req.Location, Online: req.Online, Error: req.Error}, p)
+		reply.DnMsgList, reply.NextToken = nil, next
+		for i := range rows {
+			reply.DnMsgList = append(reply.DnMsgList, dnMsg(&rows[i]))
+		}
+		return err
+	})
+	return reply, err
+}
+
+// GetDn shows a disk node and its pds.
+func (s *Server) GetDn(ctx context.Context, req *apiv1.GetDnRequest) (*apiv1.GetDnReply, error) {
+	msg, err := s.dnMsg(ctx, req.DnName, true)
+	return &apiv1.GetDnReply{DnMsg: msg}, err
+}
+
+// SyncupDn brings a disk node to its desired state now.
+func (s *Server) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest) (*apiv1.SyncupDnReply, error) {
+	var dn *vda.DN
+	err := s.view(ctx, func(tx store.Tx) (err error) {
+		dn, err = findDN(tx, req.DnName)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, []node{dnNode(dn)})
+	msg, err := s.dnMsg(ctx, dn.Name, true)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.SyncupDnReply{ReplyInfo: done("the dn was asked", notes), DnMsg: msg}, nil
+}
+
+// dnMsg reads a dn, with its pds when all is set.
+func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg, error) {
+	var msg *apiv1.DnMsg
+	err := s.view(ctx, func(tx store.Tx) error {
+		dn, err := findDN(tx, name)
+		if err != nil {
+			return err
+		}
+		msg = dnMsg(dn)
+		if !all {
+			return nil
+		}
+		pds, _, err := tx.ListPD(store.PDFilter{DNID: &dn.ID}, store.Page{})
+		for i := range pds {
+			msg.PdMsgList = append(msg.PdMsgList, pdMsg(&pds[i], dn))
+		}
+		return err
+	})
+	return msg, err
+}

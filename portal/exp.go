@@ -1,0 +1,227 @@
+package portal
+
+import (
+	"context"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// CreateExp exports a disk array to one host, on all its controllers.
+func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*apiv1.CreateExpReply, error) {
+	exp, err := newExp(req)
+	if err != nil {
+		return nil, err
+	}
+	var primary, secondaries []node
+	err = s.update(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, req.DaName)
+		if err != nil {
+			return err
+		}
+		if err := expFree(tx, da, exp); err != nil {
+			return err
+		}
+		if exp.SnapName != "" {
+			return vda.Errorf(vda.NotFound, "da %s has no snapshot %q", da.Name, exp.SnapName)
+		}
+		exp.DAID = da.ID
+		if primary, secondaries, exp.Version, err = touchCntlrs(tx, da.ID, nil); err != nil {
+			return err
+		}
+		if err := tx.InsertExp(exp); err != nil {
+			return err
+		}
+		return insertESs(tx, exp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, primary, secondaries)
+	msg, err := s.expMsg(ctx, req.DaName, exp.Name)
+	if err != nil {
+		return nil, err
+	}
+	if notes == nil {
+		for _, es := range msg.EsMsgList {
+			if es.Error {
+				notes = append(notes, "cn "+es.CnName+" does not export it yet ("+es.ErrorMsg+")")
+			}
+		}
+	}
+	return &apiv1.CreateExpReply{ReplyInfo: done("the exp is created", notes), ExpMsg: msg}, nil
+}
+
+// newExp checks a request and makes the row of it.
+func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
+	if err := checkName("exp_name", req.ExpName); err != nil {
+		return nil, err
+	}
+	if err := checkName("da_name", req.DaName); err != nil {
+		return nil, err
+	}
+	if err := checkInitiator("initiator_nqn", req.InitiatorNqn); err != nil {
+		return nil, err
+	}
+	if req.SnapName != "" {
+		if err := checkName("snap_name", req.SnapName); err != nil {
+			return nil, err
+		}
+	}
+	nqn := exporterNQN(req.DaName, req.ExpName)
+	if err := checkNQN("the exporter's NQN", nqn); err != nil {
+		return nil, err
+	}
+	ns := uuid.New()
+	// The serial number is 20 printable characters (NVM Express base
+	// specification 2.0, figure 275, bytes 23:04).
+	serial := "VDA" + strings.ToUpper(strings.ReplaceAll(ns.String(), "-", ""))[:17]
+	return &vda.Exp{ID: newID(), Name: req.ExpName, NQN: nqn, InitiatorNQN: req.InitiatorNqn, SnapName: req.SnapName,
+		Serial: serial, NSUUID: ns.String()}, nil
+}
+
+// expFree refuses a name that its da has already, and an NQN that another da
+// and exp join to: a-b, c and a, b-c.
+func expFree(tx store.Tx, da *vda.DA, exp *vda.Exp) error {
+	old, err := tx.ExpByName(da.ID, exp.Name)
+	if err := taken(err, func() error {
+		return exists("exp", exp.Name+" of da "+da.Name, parameter{"initiator_nqn", old.InitiatorNQN, exp.InitiatorNQN}, parameter{"snap_name", old.SnapName, exp.SnapName})
+	}); err != nil {
+		return err
+	}
+	other, err := tx.ExpByNQN(exp.NQN)
+	return taken(err, func() error {
+		da, err := tx.DA(other.DAID)
+		if err != nil {
+			return err
+		}
+		return refuse(codeNQNTaken, vda.AlreadyExists, "the NQN %s would be that of exp %s of da %s too; choose another exp_name", exp.NQN, other.Name, da.Name)
+	})
+}
+
+// insertESs puts an exporter on each controller of its array.
+func insertESs(tx store.Tx, exp *vda.Exp) error {
+	cntlrs, err := tx.CntlrsOfDA(exp.DAID)
+	if err != nil {
+		return err
+	}
+	for i := range cntlrs {
+		if cntlrs[i].Deleted {
+			continue
+		}
+		if err := tx.InsertES(&vda.ES{ID: newID(), ExpID: exp.ID, CntlrID: cntlrs[i].ID}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteExp ends an export; its host is disconnected. The secondaries go
+// first: they lead to the primary.
+func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*apiv1.DeleteExpReply, error) {
+	var primary, secondaries []node
+	err := s.update(ctx, func(tx store.Tx) error {
+		da, exp, err := findExp(tx, req.DaName, req.ExpName)
+		if err != nil {
+			return err
+		}
+		if primary, secondaries, exp.Version, err = touchCntlrs(tx, da.ID, nil); err != nil {
+			return err
+		}
+		exp.Deleted = true
+		return tx.UpdateExp(exp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncAll(ctx, secondaries, primary)
+	return &apiv1.DeleteExpReply{ReplyInfo: done("the exp is deleted", notes)}, nil
+}
+
+// ModifyExp changes which host is admitted; the one before is disconnected.
+func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*apiv1.ModifyExpReply, error) {
+	if req.NewInitiatorNqn == nil {
+		return nil, nothingToModify("new_initiator_nqn")
+	}
+	if err := checkInitiator("new_initiator_nqn", *req.NewInitiatorNqn); err != nil {
+		return nil, err
+	}
+	var primary, secondaries []node
+	err := s.update(ctx, func(tx store.Tx) error {
+		da, exp, err := findExp(tx, req.DaName, req.ExpName)
+		if err != nil {
+			return err
+		}
+		if primary, secondaries, exp.Version, err = touchCntlrs(tx, da.ID, nil); err != nil {
+			return err
+		}
+		exp.InitiatorNQN = *req.NewInitiatorNqn
+		return tx.UpdateExp(exp)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncAll(ctx, primary, secondaries)
+	msg, err := s.expMsg(ctx, req.DaName, req.ExpName)
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.ModifyExpReply{ReplyInfo: done("the exp is modified", notes), ExpMsg: msg}, nil
+}
+
+// ListExp lists exporters by name.
+func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1.ListExpReply, error) {
+	p, err := page(req.Limit, req.Token)
+	if err != nil {
+		return nil, err
+	}
+	reply := &apiv1.ListExpReply{}
+	err = s.view(ctx, func(tx store.Tx) error {
+		filter := store.ExpFilter{InitiatorNQN: req.InitiatorNqn, Error: req.Error}
+		if req.DaName != nil {
+			da, err := findDA(tx, *req.DaName)
+			if err != nil {
+				return err
+			}
+			filter.DAID = &da.ID
+		}
+		rows, next, err := tx.ListExp(filter, p)
+		if err != nil {
+			return err
+		}
+		reply.ExpMsgList, reply.NextToken = nil, next
+		n := newNames(tx)
+		for i := range rows {
+			msg, err := expMsg(n, &rows[i])
+			if err != nil {
+				return err
+			}
+			reply.ExpMsgList = append(reply.ExpMsgList, msg)
+		}
+		return nil
+	})
+	return reply, err
+}
+
+// GetExp shows an exporter: where to connect, and the health of each way.
+func (s *Server) GetExp(ctx context.Context, req *apiv1.GetExpRequest) (*apiv1.GetExpReply, error) {
+	msg, err := s.expMsg(ctx, req.DaName, req.ExpName)
+	return &apiv1.GetExpReply{ExpMsg: msg}, err
+}
+
+func (s *Server) expMsg(ctx context.Context, daName, name string) (*apiv1.ExpMsg, error) {
+	var msg *apiv1.ExpMsg
+	err := s.view(ctx, func(tx store.Tx) error {
+		_, exp, err := findExp(tx, daName, name)
+		if err != nil {
+			return err
+		}
+		msg, err = expMsg(newNames(tx), exp)
+		return err
+	})
+	return msg, err
+}

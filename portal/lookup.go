@@ -1,0 +1,100 @@
+package portal
+
+import (
+	"vda"
+	"vda/store"
+)
+
+// The lookups name the field and the value in what they refuse.
+
+func findDN(tx store.Tx, name string) (*vda.DN, error) {
+	dn, err := tx.DNByName(name)
+	if isKind(err, vda.NotFound) {
+		return nil, vda.Errorf(vda.NotFound, "there is no dn %q", shorten(name, 80))
+	}
+	return dn, err
+}
+
+func findCN(tx store.Tx, name string) (*vda.CN, error) {
+	cn, err := tx.CNByName(name)
+	if isKind(err, vda.NotFound) {
+		return nil, vda.Errorf(vda.NotFound, "there is no cn %q", shorten(name, 80))
+	}
+	return cn, err
+}
+
+func findPD(tx store.Tx, dnName, name string) (*vda.DN, *vda.PD, error) {
+	dn, err := findDN(tx, dnName)
+	if err != nil {
+		return nil, nil, err
+	}
+	pd, err := tx.PDByName(dn.ID, name)
+	if isKind(err, vda.NotFound) {
+		return nil, nil, vda.Errorf(vda.NotFound, "dn %s has no pd %q", dn.Name, shorten(name, 80))
+	}
+	return dn, pd, err
+}
+
+func findDA(tx store.Tx, name string) (*vda.DA, error) {
+	da, err := tx.DAByName(name)
+	if isKind(err, vda.NotFound) {
+		return nil, vda.Errorf(vda.NotFound, "there is no da %q", shorten(name, 80))
+	}
+	return da, err
+}
+
+func findExp(tx store.Tx, daName, name string) (*vda.DA, *vda.Exp, error) {
+	da, err := findDA(tx, daName)
+	if err != nil {
+		return nil, nil, err
+	}
+	exp, err := tx.ExpByName(da.ID, name)
+	if isKind(err, vda.NotFound) {
+		return nil, nil, vda.Errorf(vda.NotFound, "da %s has no exp %q", da.Name, shorten(name, 80))
+	}
+	return da, exp, err
+}
+
+// taken turns the outcome of a look for a free name into nil (free), the
+// caller's answer (taken), or the error of the database.
+func taken(err error, answer func() error) error {
+	switch {
+	case err == nil:
+		return answer()
+	case isKind(err, vda.NotFound):
+		return nil
+	}
+	return err
+}
+
+// addressFree refuses a listener that another node has: two targets cannot
+// listen on one address, and a host would reach the wrong one.
+func addressFree(tx store.Tx, l vda.Listener, ownID string) error {
+	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
+	if err != nil {
+		return err
+	}
+	for i := range dns {
+		if dns[i].ID != ownID && sameAddress(dns[i].Listener, l) {
+			return addressTaken(l, "dn "+dns[i].Name)
+		}
+	}
+	cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
+	if err != nil {
+		return err
+	}
+	for i := range cns {
+		if cns[i].ID != ownID && sameAddress(cns[i].Listener, l) {
+			return addressTaken(l, "cn "+cns[i].Name)
+		}
+	}
+	return nil
+}
+
+func sameAddress(a, b vda.Listener) bool { return a.TrAddr == b.TrAddr && a.TrSvcID == b.TrSvcID }
+
+func addressTaken(l vda.Listener, by string) error {
+	return refuse(codeAddressTaken, vda.AlreadyExists, "the listener address %s port %s is that of %s", l.TrAddr, l.TrSvcID, by)
+}
+
+func orTrue(b *bool) bool { return b == nil || *b }

@@ -1,0 +1,214 @@
+package portal
+
+import (
+	"time"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// names reads the nodes and disks that a reply mentions, each once.
+type names struct {
+	tx  store.Tx
+	dns map[string]*vda.DN
+	pds map[string]*vda.PD
+	cns map[string]*vda.CN
+	das map[string]*vda.DA
+}
+
+func newNames(tx store.Tx) *names {
+	return &names{tx: tx, dns: map[string]*vda.DN{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{}, das: map[string]*vda.DA{}}
+}
+
+func (n *names) dn(id string) (*vda.DN, error) { return once(n.dns, id, n.tx.DN) }
+func (n *names) pd(id string) (*vda.PD, error) { return once(n.pds, id, n.tx.PD) }
+func (n *names) cn(id string) (*vda.CN, error) { return once(n.cns, id, n.tx.CN) }
+func (n *names) da(id string) (*vda.DA, error) { return once(n.das, id, n.tx.DA) }
+
+func once[T any](known map[string]*T, id string, read func(string) (*T, error)) (*T, error) {
+	if v, ok := known[id]; ok {
+		return v, nil
+	}
+	v, err := read(id)
+	if err == nil {
+		known[id] = v
+	}
+	return v, err
+}
+
+// condition is the error that users see of an object.
+type condition struct {
+	error bool
+	msg   string
+	time  string // RFC 3339
+}
+
+// seen is an object's own error, or else that of the first thing it depends
+// on, said with that thing's name: an exporter on a dead node is not healthy,
+// whatever it was last seen to be.
+func seen(own vda.Health, on ...dependency) condition {
+	if own.Error {
+		return healthOf(own, "")
+	}
+	for _, d := range on {
+		if d.health.Error {
+			return healthOf(d.health, d.name+": ")
+		}
+	}
+	return condition{}
+}
+
+// dependency is something that an object cannot do without.
+type dependency struct {
+	name   string
+	health vda.Health
+}
+
+func healthOf(h vda.Health, prefix string) condition {
+	since := ""
+	if !h.Since.IsZero() {
+		since = h.Since.UTC().Format(time.RFC3339Nano)
+	}
+	return condition{true, prefix + h.Msg, since}
+}
+
+func dnMsg(dn *vda.DN) *apiv1.DnMsg {
+	h := seen(dn.Health)
+	return &apiv1.DnMsg{
+		DnId: dn.ID, DnName: dn.Name, DnListenerConf: listenerJSON(dn.Listener), Location: dn.Location, Online: dn.Online,
+		Version: dn.Version, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: dn.DataPlaneVersion,
+	}
+}
+
+func cnMsg(cn *vda.CN) *apiv1.CnMsg {
+	h := seen(cn.Health)
+	return &apiv1.CnMsg{
+		CnId: cn.ID, CnName: cn.Name, CnListenerConf: listenerJSON(cn.Listener), Location: cn.Location, Online: cn.Online,
+		Version: cn.Version, CntlrCnt: cn.CntlrCount, PrimaryCnt: cn.PrimaryCount,
+		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: cn.DataPlaneVersion,
+	}
+}
+
+func pdMsg(pd *vda.PD, dn *vda.DN) *apiv1.PdMsg {
+	h := seen(pd.Health, dependency{"dn " + dn.Name, dn.Health})
+	return &apiv1.PdMsg{
+		PdId: pd.ID, PdName: pd.Name, DnName: dn.Name, PdConf: pd.Conf, Online: pd.Online,
+		ClusterSize: pd.ClusterSize, TotalSize: pd.TotalClusters * pd.ClusterSize, FreeSize: pd.FreeClusters * pd.ClusterSize, VdCnt: pd.VDCount,
+		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
+	}
+}
+
+func daMsg(da *vda.DA) *apiv1.DaMsg {
+	h := seen(da.Health)
+	return &apiv1.DaMsg{
+		DaId: da.ID, DaName: da.Name, DaSize: da.Size, PhysicalSize: da.PhysicalSize, Thin: da.Thin(), CntlrCnt: da.CntlrCnt,
+		DaConf: da.Conf, Term: da.Term, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
+	}
+}
+
+// wholeDaMsg is daMsg with groups, controllers and exporters. An array is in
+// error when one of its vds or controllers is.
+func wholeDaMsg(tx store.Tx, da *vda.DA) (*apiv1.DaMsg, error) {
+	msg, n := daMsg(da), newNames(tx)
+	grps, err := tx.GrpsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	vds, err := tx.VDsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range grps {
+		g := &apiv1.GrpMsg{GrpId: grps[i].ID, GrpIdx: grps[i].Idx, Size: grps[i].Size}
+		for j := range vds {
+			if vds[j].GrpIdx != g.GrpIdx || vds[j].Deleted {
+				continue
+			}
+			v, err := vdMsg(n, &vds[j])
+			if err != nil {
+				return nil, err
+			}
+			g.VdMsgList = append(g.VdMsgList, v)
+			blame(msg, "vd on "+v.PdName+" of dn "+v.DnName, v.Error, v.ErrorMsg, v.ErrorTime)
+		}
+		msg.GrpMsgList = append(msg.GrpMsgList, g)
+	}
+	cntlrs, err := tx.CntlrsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cntlrs {
+		if cntlrs[i].Deleted {
+			continue
+		}
+		cn, err := n.cn(cntlrs[i].CNID)
+		if err != nil {
+			return nil, err
+		}
+		h := seen(cntlrs[i].Health, dependency{"cn " + cn.Name, cn.Health})
+		msg.CntlrMsgList = append(msg.CntlrMsgList, &apiv1.CntlrMsg{CntlrId: cntlrs[i].ID, CntlrIdx: cntlrs[i].Idx, CnName: cn.Name,
+			Primary: cntlrs[i].Primary, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time})
+		blame(msg, "controller on cn "+cn.Name, h.error, h.msg, h.time)
+	}
+	exps, err := tx.ExpsOfDA(da.ID)
+	for i := range exps {
+		if !exps[i].Deleted {
+			msg.ExpNameList = append(msg.ExpNameList, exps[i].Name)
+		}
+	}
+	return msg, err
+}
+
+// blame shows a part's error as the array's, unless it has one.
+func blame(msg *apiv1.DaMsg, part string, isError bool, text, since string) {
+	if isError && !msg.Error {
+		msg.Error, msg.ErrorMsg, msg.ErrorTime = true, part+": "+text, since
+	}
+}
+
+func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
+	pd, err := n.pd(vd.PDID)
+	if err != nil {
+		return nil, err
+	}
+	dn, err := n.dn(vd.DNID)
+	if err != nil {
+		return nil, err
+	}
+	h := seen(vd.Health, dependency{"pd " + pd.Name, pd.Health}, dependency{"dn " + dn.Name, dn.Health})
+	return &apiv1.VdMsg{VdId: vd.ID, VdIdx: vd.Idx, Size: vd.Size, DnName: dn.Name, PdName: pd.Name,
+		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time}, nil
+}
+
+// expMsg is an exporter with where to connect, in the order of the controllers.
+func expMsg(n *names, exp *vda.Exp) (*apiv1.ExpMsg, error) {
+	da, err := n.da(exp.DAID)
+	if err != nil {
+		return nil, err
+	}
+	msg := &apiv1.ExpMsg{ExpId: exp.ID, ExpName: exp.Name, ExpNqn: exp.NQN, DaName: da.Name, InitiatorNqn: exp.InitiatorNQN, SnapName: exp.SnapName}
+	ess, err := n.tx.ESsOfExp(exp.ID)
+	if err != nil {
+		return nil, err
+	}
+	cntlrs, err := n.tx.CntlrsOfDA(exp.DAID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cntlrs {
+		for j := range ess {
+			if ess[j].CntlrID != cntlrs[i].ID {
+				continue
+			}
+			cn, err := n.cn(cntlrs[i].CNID)
+			if err != nil {
+				return nil, err
+			}
+			h := seen(ess[j].Health, dependency{"controller", cntlrs[i].Health}, dependency{"cn " + cn.Name, cn.Health})
+			msg.EsMsgList = append(msg.EsMsgList, &apiv1.EsMsg{EsId: ess[j].ID, CntlrIdx: cntlrs[i].Idx, CnName: cn.Name,
+				CnListenerConf: listenerJSON(cn.Listener), Error: h.error, ErrorMsg: h.msg})
+		}
+	}
+	return msg, nil
+}

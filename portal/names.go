@@ -1,0 +1,100 @@
+package portal
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxName is the longest name of a pd, da, exp or snapshot.
+const maxName = 63
+
+// checkName refuses what is not 1 to 63 letters, digits, '.', '-' or '_',
+// beginning with a letter or digit. Such a name can stand in an NQN, a URL
+// and a file name without escapes.
+func checkName(field, name string) error {
+	const rule = "a name is 1 to 63 letters, digits, '.', '-' or '_' (ASCII) and begins with a letter or digit"
+	switch bad := firstNot(name, nameByte); {
+	case name == "":
+		return invalid("%s is missing: %s", field, rule)
+	case bad != "":
+		return invalid("%s %q contains %q: %s", field, shorten(name, 40), bad, rule)
+	case len(name) > maxName:
+		return invalid("%s %q is %d characters long: %s", field, shorten(name, 40), len(name), rule)
+	case !alphanumeric(name[0]):
+		return invalid("%s %q begins with %q: %s", field, name, name[:1], rule)
+	}
+	return nil
+}
+
+func alphanumeric(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+func nameByte(c byte) bool { return alphanumeric(c) || c == '.' || c == '-' || c == '_' }
+
+// firstNot is the first character of s that is not ok, "" when all are.
+func firstNot(s string, ok func(byte) bool) string {
+	for i := range len(s) {
+		if !ok(s[i]) {
+			_, n := utf8.DecodeRuneInString(s[i:])
+			return s[i : i+n]
+		}
+	}
+	return ""
+}
+
+// checkNodeName refuses what is not the host:port of an agent.
+func checkNodeName(field, name string) error {
+	const rule = "a node is named by the host:port of its agent, like 192.168.0.14:9720, node7.example:9720 or [fd00::14]:9720"
+	if name == "" {
+		return invalid("%s is missing: %s", field, rule)
+	}
+	host, port, err := net.SplitHostPort(name)
+	if err != nil || !isHost(host) {
+		return invalid("%s %q is not host:port: %s", field, shorten(name, 60), rule)
+	}
+	if _, err := parsePort(port); err != nil {
+		return invalid("%s %q has the port %q: a port is 1 to 65535", field, shorten(name, 60), shorten(port, 20))
+	}
+	return nil
+}
+
+// isHost reports whether s is an IP literal or a DNS name.
+func isHost(s string) bool {
+	if addr, err := netip.ParseAddr(s); err == nil {
+		return !addr.IsUnspecified()
+	}
+	if len(s) > 253 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || !alphanumeric(label[0]) || firstNot(label, nameByte) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+func parsePort(s string) (uint16, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err == nil && (n == 0 || s[0] == '0' || s[0] == '+') {
+		err = strconv.ErrRange
+	}
+	return uint16(n), err
+}
+
+// checkLocation refuses what is not "" or up to 128 printable ASCII
+// characters without spaces.
+func checkLocation(field, location string) error {
+	const rule = "a location is empty or up to 128 printable ASCII characters without spaces"
+	if bad := firstNot(location, func(c byte) bool { return c > ' ' && c < 0x7f }); bad != "" {
+		return invalid("%s %q contains %q: %s", field, shorten(location, 40), bad, rule)
+	}
+	if len(location) > 128 {
+		return invalid("%s %q is %d characters long: %s", field, shorten(location, 40), len(location), rule)
+	}
+	return nil
+}

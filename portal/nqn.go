@@ -1,0 +1,56 @@
+package portal
+
+import (
+	"regexp"
+	"strings"
+	"unicode/utf8"
+)
+
+// maxNQN is the longest NVMe Qualified Name, bytes (NVM Express base
+// specification 2.0, 4.5).
+const maxNQN = 223
+
+// nqnPrefix begins the NQN of every exporter.
+const nqnPrefix = "nqn.2016-06.io.spdk:vda-exp-"
+
+var (
+	datedNQN = regexp.MustCompile(`^nqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:.+$`)
+	uuidNQN  = regexp.MustCompile(`^nqn\.2014-08\.org\.nvmexpress:uuid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+)
+
+// checkNQN refuses what is neither of the two forms that the base
+// specification defines: a date and a reversed domain with a name in it, or a
+// UUID under nvmexpress.org.
+func checkNQN(field, nqn string) error {
+	const rule = "an NQN is nqn.YYYY-MM.REVERSED.DOMAIN:NAME, like nqn.2016-06.io.spdk:host0, or nqn.2014-08.org.nvmexpress:uuid:UUID, at most 223 bytes"
+	switch {
+	case nqn == "":
+		return invalid("%s is missing: %s", field, rule)
+	case len(nqn) > maxNQN:
+		return invalid("%s %q is %d bytes long: %s", field, shorten(nqn, 40), len(nqn), rule)
+	case !utf8.ValidString(nqn) || firstNot(nqn, func(c byte) bool { return c > ' ' && c != 0x7f }) != "":
+		return invalid("%s %q contains a space, a control character or broken UTF-8: %s", field, shorten(nqn, 60), rule)
+	case strings.HasPrefix(nqn, "nqn.2014-08.org.nvmexpress:uuid:"):
+		if !uuidNQN.MatchString(nqn) {
+			return invalid("%s %q does not end in a UUID: %s", field, shorten(nqn, 60), rule)
+		}
+	case !datedNQN.MatchString(nqn):
+		return invalid("%s %q is not an NQN: %s", field, shorten(nqn, 60), rule)
+	}
+	return nil
+}
+
+// checkInitiator is checkNQN for a host that an exporter admits. The names
+// that VDA's own nodes use among each other would open an array's back door.
+func checkInitiator(field, nqn string) error {
+	if err := checkNQN(field, nqn); err != nil {
+		return err
+	}
+	if strings.HasPrefix(nqn, "nqn.2016-06.io.spdk:vda-") {
+		return invalid("%s %q: names that begin with nqn.2016-06.io.spdk:vda- belong to VDA's own nodes; give the host's NQN, see /etc/nvme/hostnqn there", field, shorten(nqn, 60))
+	}
+	return nil
+}
+
+// exporterNQN is the NQN that a host connects to.
+func exporterNQN(da, exp string) string { return nqnPrefix + da + "-" + exp }

@@ -1,0 +1,213 @@
+package portal
+
+import (
+	"context"
+	"encoding/json"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// CreatePd adds a physical disk to a dn and has it formatted and stamped,
+// unless it carries this very stamp already. The capacity in the reply is what
+// the node has found; it is 0 when the node did not answer.
+func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*apiv1.CreatePdReply, error) {
+	if err := checkName("pd_name", req.PdName); err != nil {
+		return nil, err
+	}
+	medium, err := parsePDConf("pd_conf", req.PdConf)
+	if err != nil {
+		return nil, err
+	}
+	var dn *vda.DN
+	pd := &vda.PD{ID: newID(), Name: req.PdName, Conf: req.PdConf, Online: orTrue(req.Online)}
+	err = s.update(ctx, func(tx store.Tx) (err error) {
+		if dn, err = findDN(tx, req.DnName); err != nil {
+			return err
+		}
+		old, err := tx.PDByName(dn.ID, pd.Name)
+		if err := taken(err, func() error {
+			return exists("pd", pd.Name+" of dn "+dn.Name, parameter{"pd_conf", compactJSON(old.Conf), compactJSON(pd.Conf)}, parameter{"online", old.Online, pd.Online})
+		}); err != nil {
+			return err
+		}
+		if err := mediumFree(tx, dn, medium); err != nil {
+			return err
+		}
+		pd.DNID = dn.ID
+		if pd.Version, err = tx.BumpDN(dn.ID); err != nil {
+			return err
+		}
+		return tx.InsertPD(pd)
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := s.syncSteps(ctx, []node{dnNode(dn)})
+	msg, err := s.pdMsg(ctx, dn.Name, pd.Name)
+	if err != nil {
+		return nil, err
+	}
+	if notes == nil && msg.Error {
+		notes = []string{"the disk could not be set up (" + msg.ErrorMsg + ")"}
+	}
+	return &apiv1.CreatePdReply{ReplyInfo: done("the pd is created", notes), PdMsg: msg}, nil
+}
+
+// mediumFree refuses a second pd on one disk. A disk that is still being
+// removed counts: its node may be about to format it.
+func mediumFree(tx store.Tx, dn *vda.DN, medium string) error {
+	if medium == "" {
+		return nil
+	}
+	pds, _, err := tx.DNObjects(dn.ID, 0)
+	if err != nil {
+		return err
+	}
+	for i := range pds {
+		if m, err := parsePDConf("pd_conf", pds[i].Conf); err == nil && m == medium {
+			return refuse(codeAddressTaken, vda.AlreadyExists, "%s of dn %s is that of pd %s", medium, dn.Name, tombstoned(pds[i].Name, pds[i].Deleted))
+		}
+	}
+	return nil
+}
+
+// compactJSON is text, which parsed already, with its keys in order and
+// without spaces, so that equal confs compare equal.
+func compactJSON(text string) string {
+	var m map[string]json.RawMessage
+	err := json.Unmarshal([]byte(text), &m)
+	if err != nil {
+		return text
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return text
+	}
+	return string(b)
+}
+
+// DeletePd removes a pd without vds: its node destroys the lvstore and lets go
+// of the disk.
+func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*apiv1.DeletePdReply, error) {
+	var dn *vda.DN
+	err := s.update(ctx, func(tx store.Tx) error {
+		var pd *vda.PD
+		var err error
+		if dn, pd, err = findPD(tx, req.DnName, req.PdName); err != nil {
+			return err
+		}
+		vds, err := tx.VDsOfPD(pd.ID)
+		if err != nil {
+			return err
+		}
+		names, err := dasOfVDs(tx, vds)
+		if err != nil {
+			return err
+		}
+		if names != nil {
+			return inUse("pd", pd.Name+" of dn "+dn.Name, "vds of the das", names)
+		}
+		pd.Deleted = true
+		if pd.Version, err = tx.BumpDN(dn.ID); err != nil {
+			return err
+		}
+		return tx.UpdatePD(pd)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &apiv1.DeletePdReply{ReplyInfo: done("the pd is deleted", s.syncSteps(ctx, []node{dnNode(dn)}))}, nil
+}
+
+// dasOfVDs names the arrays that vds belong to, each once.
+func dasOfVDs(tx store.Tx, vds []vda.VD) ([]string, error) {
+	seen := map[string]bool{}
+	var names []string
+	for i := range vds {
+		if seen[vds[i].DAID] {
+			continue
+		}
+		seen[vds[i].DAID] = true
+		da, err := tx.DA(vds[i].DAID)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, tombstoned(da.Name, vds[i].Deleted))
+	}
+	return names, nil
+}
+
+// ModifyPd takes a pd in or out of placement.
+func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*apiv1.ModifyPdReply, error) {
+	if req.NewOnline == nil {
+		return nil, nothingToModify("new_online")
+	}
+	err := s.update(ctx, func(tx store.Tx) error {
+		_, pd, err := findPD(tx, req.DnName, req.PdName)
+		if err != nil {
+			return err
+		}
+		pd.Online = *req.NewOnline
+		return tx.UpdatePD(pd)
+	})
+	if err != nil {
+		return nil, err
+	}
+	msg, err := s.pdMsg(ctx, req.DnName, req.PdName)
+	return &apiv1.ModifyPdReply{PdMsg: msg}, err
+}
+
+// ListPd lists physical disks by name.
+func (s *Server) ListPd(ctx context.Context, req *apiv1.ListPdRequest) (*apiv1.ListPdReply, error) {
+	p, err := page(req.Limit, req.Token)
+	if err != nil {
+		return nil, err
+	}
+	reply := &apiv1.ListPdReply{}
+	err = s.view(ctx, func(tx store.Tx) error {
+		filter := store.PDFilter{Online: req.Online, Error: req.Error}
+		if req.DnName != nil {
+			dn, err := findDN(tx, *req.DnName)
+			if err != nil {
+				return err
+			}
+			filter.DNID = &dn.ID
+		}
+		rows, next, err := tx.ListPD(filter, p)
+		if err != nil {
+			return err
+		}
+		reply.PdMsgList, reply.NextToken = nil, next
+		names := newNames(tx)
+		for i := range rows {
+			dn, err := names.dn(rows[i].DNID)
+			if err != nil {
+				return err
+			}
+			reply.PdMsgList = append(reply.PdMsgList, pdMsg(&rows[i], dn))
+		}
+		return nil
+	})
+	return reply, err
+}
+
+// GetPd shows a physical disk.
+func (s *Server) GetPd(ctx context.Context, req *apiv1.GetPdRequest) (*apiv1.GetPdReply, error) {
+	msg, err := s.pdMsg(ctx, req.DnName, req.PdName)
+	return &apiv1.GetPdReply{PdMsg: msg}, err
+}
+
+func (s *Server) pdMsg(ctx context.Context, dnName, name string) (*apiv1.PdMsg, error) {
+	var msg *apiv1.PdMsg
+	err := s.view(ctx, func(tx store.Tx) error {
+		dn, pd, err := findPD(tx, dnName, name)
+		if err != nil {
+			return err
+		}
+		msg = pdMsg(pd, dn)
+		return nil
+	})
+	return msg, err
+}

@@ -1,0 +1,173 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"vda"
+	apiv1 "vda/api/v1"
+)
+
+// replyCode is reply_info.reply_code. The numbers are part of the API: they
+// never change meaning, and docs/errors.md lists them.
+type replyCode int32
+
+const (
+	codeSuccess       replyCode = 0
+	codeInternal      replyCode = 1
+	codeInvalid       replyCode = 2
+	codeNotFound      replyCode = 3
+	codeNameTaken     replyCode = 4 // by an object with other parameters
+	codeIdentical     replyCode = 5 // the object exists just as asked for
+	codeNQNTaken      replyCode = 6
+	codeAddressTaken  replyCode = 7 // listener or disk of another object
+	codePrecondition  replyCode = 8
+	codeInUse         replyCode = 9 // others hang on the object
+	codeNoRoom        replyCode = 10
+	codeDatabase      replyCode = 11 // does not answer
+	codeBusy          replyCode = 12 // lost every race for the same rows
+	codeDeadline      replyCode = 13
+	codeCancelled     replyCode = 14
+	codeUnimplemented replyCode = 15
+)
+
+// codeOfKind is the code of an error that carries none of its own.
+var codeOfKind = map[vda.Kind]replyCode{
+	vda.Internal:           codeInternal,
+	vda.InvalidArgument:    codeInvalid,
+	vda.NotFound:           codeNotFound,
+	vda.AlreadyExists:      codeNameTaken,
+	vda.FailedPrecondition: codePrecondition,
+	vda.ResourceExhausted:  codeNoRoom,
+	vda.Unavailable:        codeDatabase,
+	vda.Conflict:           codeBusy,
+}
+
+// grpcCodes translates, here and nowhere else.
+var grpcCodes = map[replyCode]codes.Code{
+	codeInternal:      codes.Internal,
+	codeInvalid:       codes.InvalidArgument,
+	codeNotFound:      codes.NotFound,
+	codeNameTaken:     codes.AlreadyExists,
+	codeIdentical:     codes.AlreadyExists,
+	codeNQNTaken:      codes.AlreadyExists,
+	codeAddressTaken:  codes.AlreadyExists,
+	codePrecondition:  codes.FailedPrecondition,
+	codeInUse:         codes.FailedPrecondition,
+	codeNoRoom:        codes.ResourceExhausted,
+	codeDatabase:      codes.Unavailable,
+	codeBusy:          codes.Unavailable,
+	codeDeadline:      codes.DeadlineExceeded,
+	codeCancelled:     codes.Canceled,
+	codeUnimplemented: codes.Unimplemented,
+}
+
+// coded is an error whose reply code says more than its kind.
+type coded struct {
+	code replyCode
+	err  *vda.Error
+}
+
+func (c coded) Error() string { return c.err.Error() }
+func (c coded) Unwrap() error { return c.err }
+
+// refuse makes an error with a reply code of its own.
+func refuse(code replyCode, kind vda.Kind, format string, args ...any) error {
+	return coded{code, vda.Errorf(kind, format, args...)}
+}
+
+// invalid is a refused field value.
+func invalid(format string, args ...any) error {
+	return vda.Errorf(vda.InvalidArgument, format, args...)
+}
+
+func isKind(err error, k vda.Kind) bool { return err != nil && vda.KindOf(err) == k }
+
+// replyInfo is what the user is told about err. An internal error's text stays
+// in the log: the user gets the request id to find it by.
+func replyInfo(ctx context.Context, err error) *apiv1.ReplyInfo {
+	code, msg := codeSuccess, "success"
+	var own coded
+	var typed *vda.Error
+	switch {
+	case err == nil:
+	case errors.As(err, &own):
+		code, msg = own.code, own.Error()
+	case ctx.Err() == context.DeadlineExceeded:
+		code, msg = codeDeadline, "the request took too long; get or list the object to see how far it came"
+	case ctx.Err() != nil:
+		code, msg = codeCancelled, "the request was cancelled; get or list the object to see how far it came"
+	case errors.As(err, &typed) && typed.Kind != vda.Internal:
+		code, msg = codeOfKind[typed.Kind], err.Error()
+	default:
+		code, msg = codeInternal, "internal error; the portal's log has the details under this req_id"
+	}
+	switch code {
+	case codeDatabase:
+		msg = "the database does not answer, try again later: " + msg
+	case codeBusy:
+		msg = "too many requests for the same objects at once, try again: " + msg
+	}
+	return &apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: msg}
+}
+
+// statusOf is the gRPC status with the reply in its details.
+func statusOf(reply *apiv1.ReplyInfo, cause error) error {
+	st := status.New(grpcCodes[replyCode(reply.ReplyCode)], reply.ReplyMsg)
+	detailed, err := st.WithDetails(reply)
+	if err != nil { // cannot be marshalled: the plain status still says it
+		return errors.Join(st.Err(), cause)
+	}
+	return detailed.Err()
+}
+
+func protoValue(m *apiv1.ReplyInfo) protoreflect.Value {
+	return protoreflect.ValueOfMessage(m.ProtoReflect())
+}
+
+// parameter is one of an object's parameters, as it is and as it was asked for.
+type parameter struct {
+	name      string
+	is, asked any
+}
+
+// exists is the answer to a create whose name is taken. A repeated identical
+// request is told apart from a clash, so that a caller who lost the first
+// reply can go on.
+func exists(kind, name string, params ...parameter) error {
+	var differ []string
+	for _, p := range params {
+		if p.is != p.asked {
+			differ = append(differ, fmt.Sprintf("%s is %v, not %v", p.name, p.is, p.asked))
+		}
+	}
+	if differ == nil {
+		return refuse(codeIdentical, vda.AlreadyExists, "%s %s already exists exactly as asked for; nothing was changed", kind, name)
+	}
+	return refuse(codeNameTaken, vda.AlreadyExists, "%s %s already exists with other parameters: %s", kind, name, shorten(strings.Join(differ, "; "), 600))
+}
+
+// inUse refuses to delete what others hang on.
+func inUse(kind, name, holders string, names []string) error {
+	const most = 10
+	shown, more := names, ""
+	if len(names) > most {
+		shown, more = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	return refuse(codeInUse, vda.FailedPrecondition, "%s %s still has %s: %s%s; delete them first", kind, name, holders, strings.Join(shown, ", "), more)
+}
+
+// shorten cuts s to at most n runes and says how long it was.
+func shorten(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d characters)", string(r[:n]), len(r))
+}

@@ -1,0 +1,115 @@
+package portal
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// node is a node to be brought to its desired state.
+type node struct {
+	dn   bool // or a cn
+	id   string
+	name string
+}
+
+func dnNode(n *vda.DN) node { return node{dn: true, id: n.ID, name: n.Name} }
+func cnNode(n *vda.CN) node { return node{id: n.ID, name: n.Name} }
+
+// syncTime bounds what a reply waits for nodes: the rest of the request's
+// time, less a second to write the reply.
+func (s *Server) syncTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := s.cfg.SyncTimeout
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, max(time.Until(deadline)-time.Second, time.Until(deadline)/2))
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
+// sync brings nodes to their desired state, at once, and returns one sentence
+// for each that did not get there.
+func (s *Server) sync(ctx context.Context, nodes []node) []string {
+	notes := make([]string, len(nodes))
+	var wg sync.WaitGroup
+	for i, n := range nodes {
+		wg.Go(func() {
+			var err error
+			kind := "cn"
+			if n.dn {
+				kind, err = "dn", s.cfg.Syncer.SyncDn(ctx, n.id)
+			} else {
+				err = s.cfg.Syncer.SyncCn(ctx, n.id)
+			}
+			if err != nil {
+				notes[i] = fmt.Sprintf("%s %s could not be brought up to date (%v)", kind, n.name, err)
+			}
+		})
+	}
+	wg.Wait()
+	var failed []string
+	for _, n := range notes {
+		if n != "" {
+			failed = append(failed, n)
+		}
+	}
+	return failed
+}
+
+// syncSteps runs groups of nodes one after the other and stops after one that
+// failed: what follows would build on it.
+func (s *Server) syncSteps(ctx context.Context, steps ...[]node) []string {
+	ctx, cancel := s.syncTime(ctx)
+	defer cancel()
+	for _, nodes := range steps {
+		if notes := s.sync(ctx, nodes); notes != nil {
+			return notes
+		}
+	}
+	return nil
+}
+
+// syncAll runs groups of nodes one after the other, whatever fails.
+func (s *Server) syncAll(ctx context.Context, steps ...[]node) []string {
+	ctx, cancel := s.syncTime(ctx)
+	defer cancel()
+	var notes []string
+	for _, nodes := range steps {
+		notes = append(notes, s.sync(ctx, nodes)...)
+	}
+	return notes
+}
+
+// done is the reply_info of a request that is in the database, but that not
+// every node has carried out; nil when all have.
+func done(what string, notes []string) *apiv1.ReplyInfo {
+	if len(notes) == 0 {
+		return nil
+	}
+	msg := what + ", but "
+	for i, n := range notes {
+		if i > 0 {
+			msg += "; "
+		}
+		msg += n
+	}
+	return &apiv1.ReplyInfo{ReplyMsg: msg + "; vda_monitor keeps trying"}
+}
+
+// update runs fn in a transaction. A name that another portal took at the same
+// moment is looked at once more, so that an identical request is told apart.
+func (s *Server) update(ctx context.Context, fn func(tx store.Tx) error) error {
+	err := s.cfg.Store.Update(ctx, fn)
+	if _, ours := err.(coded); err != nil && !ours && isKind(err, vda.AlreadyExists) {
+		err = s.cfg.Store.Update(ctx, fn)
+	}
+	return err
+}
+
+func (s *Server) view(ctx context.Context, fn func(tx store.Tx) error) error {
+	return s.cfg.Store.View(ctx, fn)
+}

@@ -1,0 +1,88 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vda/spdk"
+)
+
+// What differs between data planes and their versions is in this file.
+
+// methods are those that an agent cannot do without, by agent.
+var methods = map[string][]string{
+	"": {
+		"bdev_get_bdevs", "bdev_examine", "bdev_wait_for_examine",
+		"bdev_lvol_get_lvstores", "bdev_lvol_create_lvstore", "bdev_lvol_delete_lvstore",
+		"bdev_lvol_create", "bdev_lvol_delete",
+		"nvmf_get_transports", "nvmf_create_transport", "nvmf_get_subsystems", "nvmf_create_subsystem", "nvmf_delete_subsystem",
+		"nvmf_subsystem_add_listener", "nvmf_subsystem_remove_listener",
+		"nvmf_subsystem_add_host", "nvmf_subsystem_remove_host", "nvmf_subsystem_allow_any_host",
+		"nvmf_subsystem_add_ns", "nvmf_subsystem_remove_ns",
+	},
+	"dn": {"bdev_malloc_create", "bdev_malloc_delete", "bdev_aio_create", "bdev_aio_delete", "bdev_lvol_rename"},
+	"cn": {
+		"bdev_nvme_attach_controller", "bdev_nvme_detach_controller", "bdev_nvme_get_controllers",
+		"bdev_raid_create", "bdev_raid_delete", "bdev_raid_get_bdevs",
+		"nvmf_subsystem_listener_set_ana_state",
+	},
+}
+
+// Abilities are what a data plane can do beyond the necessary.
+type Abilities struct {
+	SwapNamespace bool // vda_nvmf_swap_ns
+	NVMe          bool // bdev_nvme_*
+}
+
+// learn asks what the data plane can do. The error names what is missing.
+func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
+	now, err := api.GetMethods(ctx, true)
+	if err != nil {
+		return Abilities{}, err
+	}
+	var missing []string
+	for _, m := range slices.Concat(methods[""], methods[agent]) {
+		if !slices.Contains(now, m) {
+			missing = append(missing, m)
+		}
+	}
+	if len(missing) > 0 {
+		all, err := api.GetMethods(ctx, false)
+		if err != nil {
+			return Abilities{}, err
+		}
+		for _, m := range missing {
+			if !slices.Contains(all, m) {
+				return Abilities{}, &LackError{Method: m}
+			}
+		}
+		return Abilities{}, fmt.Errorf("the data plane waits for framework_start_init")
+	}
+	return Abilities{
+		SwapNamespace: slices.Contains(now, "vda_nvmf_swap_ns"),
+		NVMe:          slices.Contains(now, "bdev_nvme_get_controllers"),
+	}, nil
+}
+
+// LackError says that a data plane can never serve this agent.
+type LackError struct{ Method string }
+
+func (e *LackError) Error() string {
+	return fmt.Sprintf("the data plane has no method %s; VDA needs SPDK 23.01 or newer, or vda_tgt", e.Method)
+}
+
+// transportID is an address in the spelling that SPDK prints.
+func transportID(traddr, adrfam, trsvcid string) spdk.TransportID {
+	family := "IPv4"
+	if strings.EqualFold(adrfam, "ipv6") {
+		family = "IPv6"
+	}
+	return spdk.TransportID{TrType: "TCP", AdrFam: family, TrAddr: traddr, TrSvcID: trsvcid}
+}
+
+// sameAddress compares what is reached, not how it is spelt.
+func sameAddress(a, b spdk.TransportID) bool {
+	return strings.EqualFold(a.TrType, b.TrType) && a.TrAddr == b.TrAddr && a.TrSvcID == b.TrSvcID
+}

@@ -1,0 +1,189 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"vda"
+)
+
+// Config of an agent.
+type Config struct {
+	// Listener and Port are where the agent serves gRPC. Port 0 takes a free
+	// one.
+	Listener string
+	Port     int
+	// Socket is the path of the data plane's JSON-RPC socket.
+	Socket string
+	// SocketWait is how long to wait at start for a data plane that is not
+	// there yet. Default 0: not at all.
+	SocketWait time.Duration
+	// Address is the NVMe/TCP address on which the data plane listens.
+	Address vda.Listener
+	// Transport holds parameters of nvmf_create_transport beyond trtype.
+	Transport map[string]any
+	// StateDir keeps what the agent must remember; see State.
+	StateDir string
+	// CheckInterval is how often lost objects are looked for. Default 3 s.
+	CheckInterval time.Duration
+	// WatchInterval is how often the data plane's start id is looked at,
+	// which asks nothing of it. Default 250 ms.
+	WatchInterval time.Duration
+	// CallTimeout bounds one JSON-RPC call. Default 15 s.
+	CallTimeout time.Duration
+	// Log gets what the agent does. Default slog.Default().
+	Log *slog.Logger
+}
+
+// Validate checks c and fills in defaults.
+func (c *Config) Validate() error {
+	switch {
+	case c.Port < 0 || c.Port > 65535:
+		return fmt.Errorf("port %d must be from 0 to 65535", c.Port)
+	case c.Socket == "":
+		return errors.New("sock-path must name the data plane's JSON-RPC socket")
+	case c.StateDir == "":
+		return errors.New("state-dir must name a directory")
+	case c.SocketWait < 0:
+		return fmt.Errorf("sock-wait %v must not be negative", c.SocketWait)
+	}
+	if err := checkListener(&c.Address); err != nil {
+		return fmt.Errorf("listener-conf: %w", err)
+	}
+	if c.CheckInterval <= 0 {
+		c.CheckInterval = 3 * time.Second
+	}
+	if c.WatchInterval <= 0 {
+		c.WatchInterval = 250 * time.Millisecond
+	}
+	if c.CallTimeout <= 0 {
+		c.CallTimeout = 15 * time.Second
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return nil
+}
+
+// checkListener checks an address and brings trtype and adrfam to the case of
+// the tutorial.
+func checkListener(l *vda.Listener) error {
+	l.TrType, l.AdrFam = strings.ToLower(l.TrType), strings.ToLower(l.AdrFam)
+	if l.TrType != "tcp" {
+		return fmt.Errorf(`trtype %q must be "tcp"`, l.TrType)
+	}
+	ip := net.ParseIP(l.TrAddr)
+	if ip == nil {
+		return fmt.Errorf("traddr %q must be an IP address", l.TrAddr)
+	}
+	family := "ipv6"
+	if ip.To4() != nil {
+		family = "ipv4"
+	}
+	if l.AdrFam != family {
+		return fmt.Errorf("adrfam %q must be %q, as traddr is %s", l.AdrFam, family, l.TrAddr)
+	}
+	if n, err := strconv.Atoi(l.TrSvcID); err != nil || n < 1 || n > 65535 {
+		return fmt.Errorf("trsvcid %q must be a port from 1 to 65535", l.TrSvcID)
+	}
+	return nil
+}
+
+// ErrHelp is returned by ParseArgs after it has printed the usage.
+var ErrHelp = pflag.ErrHelp
+
+// ParseArgs reads the command line of an agent: name is the program's, port
+// its default port and svc the example port of its data plane.
+func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Config, slog.Level, error) {
+	c := Config{}
+	var conf, transport, level string
+	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	fs.SetOutput(usage)
+	fs.SortFlags = false
+	fs.StringVar(&c.Listener, "listener", "0.0.0.0", "address to serve gRPC on")
+	fs.IntVar(&c.Port, "port", port, "port to serve gRPC on")
+	fs.StringVar(&c.Socket, "sock-path", "", "JSON-RPC socket of the data plane, spdk_tgt or vda_tgt (required)")
+	fs.DurationVar(&c.SocketWait, "sock-wait", 0, "how long to wait at start for a data plane that is not there yet")
+	fs.StringVar(&conf, "listener-conf", "", fmt.Sprintf(`NVMe/TCP address of the data plane as JSON (required), such as '{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, svc))
+	fs.StringVar(&transport, "transport-conf", "{}", "parameters of nvmf_create_transport as JSON, for a data plane that has no TCP transport yet")
+	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("directory for what the agent must remember (default /var/lib/vda/%s-<port>)", name))
+	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	fs.Usage = func() {
+		fmt.Fprintf(usage, "usage: %s --sock-path PATH --listener-conf JSON [flags]\n\nMakes one data plane match the desired state that portal and monitor send,\nand reports what is.\n\n%s", name, fs.FlagUsages())
+	}
+	if err := fs.Parse(args); err != nil {
+		return c, 0, err
+	}
+	if fs.NArg() > 0 {
+		return c, 0, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	for _, f := range []string{"sock-path", "listener-conf"} {
+		if !fs.Changed(f) {
+			return c, 0, fmt.Errorf("--%s is required", f)
+		}
+	}
+	var lvl slog.Level
+	if err := lvl.UnmarshalText([]byte(level)); err != nil {
+		return c, 0, fmt.Errorf("--log-level %q must be debug, info, warn or error", level)
+	}
+	if err := decodeStrict(conf, &c.Address); err != nil {
+		return c, 0, fmt.Errorf(`--listener-conf %s: %w; it must be a JSON object with trtype, traddr, adrfam and trsvcid`, conf, err)
+	}
+	if err := decodeStrict(transport, &c.Transport); err != nil {
+		return c, 0, fmt.Errorf("--transport-conf %s: %w; it must be a JSON object", transport, err)
+	}
+	if t, ok := c.Transport["trtype"]; ok {
+		if s, _ := t.(string); !strings.EqualFold(s, "tcp") {
+			return c, 0, fmt.Errorf(`--transport-conf: trtype %v must be "tcp"`, t)
+		}
+		delete(c.Transport, "trtype")
+	}
+	if c.StateDir == "" {
+		c.StateDir = filepath.Join("/var/lib/vda", fmt.Sprintf("%s-%d", strings.TrimPrefix(name, "vda_"), c.Port))
+	}
+	if c.Listener != "" && net.ParseIP(c.Listener) == nil {
+		if _, err := net.LookupHost(c.Listener); err != nil {
+			return c, 0, fmt.Errorf("--listener %q must be an address of this machine", c.Listener)
+		}
+	}
+	return c, lvl, c.Validate()
+}
+
+// decodeStrict decodes one JSON value without unknown fields or trailing text.
+func decodeStrict(text string, v any) error {
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return errors.New("incomplete JSON")
+		}
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value")
+	}
+	return nil
+}
+
+// checkSocket says in one line why a socket cannot be used.
+func checkSocket(path string) error {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return fmt.Errorf("sock-path: %w; start the data plane first or give --sock-wait", err)
+	}
+	if fi.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("sock-path: %s is not a socket", path)
+	}
+	return nil
+}

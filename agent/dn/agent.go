@@ -1,0 +1,311 @@
+package dn
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"vda"
+	"vda/agent"
+	apiv1 "vda/api/v1"
+)
+
+// App is the agent as a program.
+var App = agent.App{
+	Name: "vda_dn_agent", Kind: "dn", Port: 9720, SvcPort: 4420,
+	Services: []string{apiv1.DnAgent_ServiceDesc.ServiceName},
+	Start: func(ctx context.Context, n *agent.Node) (agent.Service, error) {
+		return Start(ctx, n)
+	},
+}
+
+// Keys of units: a prefix and the object's id, or pruneKey.
+const (
+	pdKey    = "pd/"
+	vdKey    = "vd/"
+	pruneKey = "prune"
+)
+
+// Agent is a disk node's agent.
+type Agent struct {
+	apiv1.UnimplementedDnAgentServer
+	*agent.Node
+	zeroing chan struct{} // a token for each disk that may be zeroed at once
+
+	mu   sync.Mutex
+	set  set
+	caps map[string]*apiv1.PdCapacity
+}
+
+// set is the desired set.
+type set struct {
+	cluster    string
+	pds        map[string]*apiv1.PdSpec
+	vds        map[string]*apiv1.VdSpec
+	allowEmpty bool                 // the last full set said so
+	gone       map[string]time.Time // tombstones that were carried out
+}
+
+// Start restores the desired set and begins work.
+func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
+	a := &Agent{Node: n, zeroing: make(chan struct{}, 4), caps: map[string]*apiv1.PdCapacity{}}
+	var req apiv1.SyncDnRequest
+	if _, err := n.State.Desired(&req); err != nil {
+		return nil, err
+	}
+	a.set = setOf(&req)
+	a.set.cluster, _, _ = n.State.Identity()
+	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: 24 * time.Hour})
+	for _, key := range a.set.keys() {
+		n.Loop.Kick(key, false)
+	}
+	n.Loop.Kick(pruneKey, false)
+	n.Start(ctx)
+	return a, nil
+}
+
+// Register adds the agent's service to a gRPC server.
+func (a *Agent) Register(r grpc.ServiceRegistrar) { apiv1.RegisterDnAgentServer(r, a) }
+
+func setOf(req *apiv1.SyncDnRequest) set {
+	s := set{cluster: req.ClusterId, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{}, gone: map[string]time.Time{}, allowEmpty: req.AllowEmpty}
+	for _, p := range req.Pds {
+		s.pds[p.Id] = p
+	}
+	for _, v := range req.Vds {
+		s.vds[v.Id] = v
+	}
+	return s
+}
+
+func (s *set) keys() []string {
+	var keys []string
+	for id := range s.pds {
+		keys = append(keys, pdKey+id)
+	}
+	for id := range s.vds {
+		keys = append(keys, vdKey+id)
+	}
+	return keys
+}
+
+// live returns the number of objects that are no tombstones.
+func (s *set) live() int {
+	n := 0
+	for _, p := range s.pds {
+		if !p.Deleted {
+			n++
+		}
+	}
+	for _, v := range s.vds {
+		if !v.Deleted {
+			n++
+		}
+	}
+	return n
+}
+
+// vacant reports that there is nothing left to do for any object.
+func (s *set) vacant() bool { return len(s.gone) == len(s.pds)+len(s.vds) }
+
+// message is the set as it is persisted; nil when it holds nothing.
+func (s *set) message() proto.Message {
+	if s.vacant() {
+		return nil
+	}
+	m := &apiv1.SyncDnRequest{AllowEmpty: s.allowEmpty}
+	for _, id := range slices.Sorted(maps.Keys(s.pds)) {
+		m.Pds = append(m.Pds, s.pds[id])
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.vds)) {
+		m.Vds = append(m.Vds, s.vds[id])
+	}
+	return m
+}
+
+// Sync takes a new desired set or changes of it, and answers when the objects
+// named are as they should be, or have failed, or time is up.
+func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
+	if err := check(req); err != nil {
+		return nil, agent.Status(err)
+	}
+	if err := a.CheckListener(req.Listener); err != nil {
+		return nil, agent.Status(err)
+	}
+	tickets, err := a.accept(req)
+	if err != nil {
+		a.Log.Warn("sync refused", "version", req.Version, "base", req.BaseVersion, "err", err)
+		return nil, agent.Status(err)
+	}
+	a.Log.Debug("sync", "version", req.Version, "base", req.BaseVersion, "pds", len(req.Pds), "vds", len(req.Vds))
+	reply := &apiv1.SyncReply{Version: req.Version, States: a.Await(ctx, tickets)}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, p := range req.Pds {
+		if c := a.caps[p.Id]; c != nil && !p.Deleted {
+			reply.Capacities = append(reply.Capacities, c)
+		}
+	}
+	return reply, nil
+}
+
+// Heartbeat answers with what is wrong now.
+func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	return a.Node.Heartbeat(ctx, req)
+}
+
+// accept changes the desired set and puts the units to work.
+func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion, Terms: map[string]uint64{}, Vacant: a.set.vacant(), Held: map[string]bool{}}
+	for _, v := range a.set.vds {
+		claim.Held[v.DaId] = true
+	}
+	for _, v := range req.Vds {
+		if !v.Deleted {
+			claim.Terms[v.DaId] = max(claim.Terms[v.DaId], v.Term)
+		}
+	}
+	old := a.set
+	var next set
+	err := a.State.Accept(claim, func() (proto.Message, error) {
+		var err error
+		next, err = old.merge(req)
+		return next.message(), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.set = next
+	for _, key := range old.keys() {
+		kind, id, _ := strings.Cut(key, "/")
+		if kind+"/" == pdKey && next.pds[id] == nil || kind+"/" == vdKey && next.vds[id] == nil {
+			a.Loop.Forget(key)
+			delete(a.caps, id)
+		}
+	}
+	var tickets []agent.Ticket
+	for _, p := range req.Pds {
+		tickets = append(tickets, agent.Ticket{Key: pdKey + p.Id, IDs: []string{p.Id}, Gen: a.Loop.Kick(pdKey+p.Id, !proto.Equal(old.pds[p.Id], p))})
+	}
+	for _, v := range req.Vds {
+		tickets = append(tickets, agent.Ticket{Key: vdKey + v.Id, IDs: []string{v.Id}, Gen: a.Loop.Kick(vdKey+v.Id, !proto.Equal(old.vds[v.Id], v))})
+	}
+	if req.BaseVersion == 0 {
+		tickets = append(tickets, agent.Ticket{Key: pruneKey, Gen: a.Loop.Kick(pruneKey, false)})
+	}
+	return tickets, nil
+}
+
+// vanish reports that a live object is missing from next, without a
+// tombstone.
+func (s *set) vanish(next *set) bool {
+	for id, p := range s.pds {
+		if !p.Deleted && next.pds[id] == nil {
+			return true
+		}
+	}
+	for id, v := range s.vds {
+		if !v.Deleted && next.vds[id] == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// merge returns the set after a request.
+func (s *set) merge(req *apiv1.SyncDnRequest) (set, error) {
+	next := setOf(req)
+	if req.BaseVersion == 0 {
+		if next.live() == 0 && s.vanish(&next) && !req.AllowEmpty {
+			return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d objects; that takes allow_empty", s.live())
+		}
+		for id, at := range s.gone {
+			if p, v := next.pds[id], next.vds[id]; p != nil && p.Deleted || v != nil && v.Deleted {
+				next.gone[id] = at
+			}
+		}
+		return next, nil
+	}
+	changes := next
+	next = set{cluster: req.ClusterId, pds: maps.Clone(s.pds), vds: maps.Clone(s.vds), gone: maps.Clone(s.gone), allowEmpty: s.allowEmpty}
+	maps.Copy(next.pds, changes.pds)
+	maps.Copy(next.vds, changes.vds)
+	for id := range next.gone {
+		if p, v := next.pds[id], next.vds[id]; (p == nil || !p.Deleted) && (v == nil || !v.Deleted) {
+			delete(next.gone, id)
+		}
+	}
+	return next, nil
+}
+
+// check refuses what no agent could carry out.
+func check(req *apiv1.SyncDnRequest) error {
+	bad := func(format string, args ...any) error { return vda.Errorf(vda.InvalidArgument, format, args...) }
+	if len(req.ClusterId) < 16 {
+		return bad("cluster_id %q must have 16 digits at least", req.ClusterId)
+	}
+	for _, p := range req.Pds {
+		if !agent.ValidID(p.Id) {
+			return bad("pds.id %q must be 1 to 36 hex digits or dashes", p.Id)
+		}
+		if _, err := parseConf(p.ConfJson); err != nil && !p.Deleted {
+			return bad("pd %s: conf_json: %v", p.Name, err)
+		}
+	}
+	for _, v := range req.Vds {
+		switch {
+		case !agent.ValidID(v.Id) || !agent.ValidID(v.PdId):
+			return bad("vds.id %q and pd_id %q must be 1 to 36 hex digits or dashes", v.Id, v.PdId)
+		case v.Deleted:
+		case v.Size == 0 || v.Size%(1<<20) != 0:
+			return bad("vd %s: size %d must be a multiple of 1 MiB", v.Id, v.Size)
+		case !strings.HasPrefix(v.Nqn, vdNQN):
+			return bad("vd %s: nqn %q must start with %s", v.Id, v.Nqn, vdNQN)
+		}
+	}
+	return nil
+}
+
+// pass is the Loop's.
+func (a *Agent) pass(ctx context.Context, key string) agent.Result {
+	kind, id, _ := strings.Cut(key, "/")
+	var r agent.Result
+	switch kind + "/" {
+	case pdKey:
+		r = a.passPD(ctx, id)
+	case vdKey:
+		r = a.passVD(ctx, id)
+	default:
+		return a.passPrune(ctx)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range r.Gone {
+		if _, known := a.set.gone[id]; !known {
+			a.set.gone[id] = time.Now()
+			a.Log.Info("deleted", "object", kind, "id", id)
+		}
+		delete(a.caps, id)
+	}
+	return r
+}
+
+func (a *Agent) pd(id string) *apiv1.PdSpec {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.set.pds[id]
+}
+
+func (a *Agent) vd(id string) *apiv1.VdSpec {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.set.vds[id]
+}

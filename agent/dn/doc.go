@@ -1,0 +1,35 @@
+// Package dn is the disk node's agent. Its objects are physical disks (pd: a
+// bdev with an lvstore) and virtual disks (vd: an lvol, exported to the one
+// controller that may write it).
+//
+// # Format once
+//
+// A disk carries its stamp as the name of its lvstore,
+// vda-<first 16 digits of the cluster id>-<pd id>. A disk with another stamp
+// is refused. A disk without one is formatted only when the pd says so
+// (PdSpec.format) and only after a look at its first bytes found no file
+// system, partition table or lvstore; a disk that cannot be read is not
+// formatted.
+//
+// # Zero before use
+//
+// A new vd is an lvol named vda-vd-<id>-new until all of it has been
+// overwritten with zeros; then it is renamed to vda-vd-<id> and exported. A
+// crash in between starts the zeroing over. So a vd never shows what another
+// tenant left on the disk.
+//
+// # Lost is not new
+//
+// That a vd has been made is remembered in the state directory. When its lvol
+// is gone all the same, as everything on a malloc pd is after a restart of the
+// data plane, the vd is reported as lost and is not exported: to hand out
+// zeros in the place of data would corrupt the array silently. A malloc pd
+// itself is made and formatted anew, for new vds.
+//
+// # Fence
+//
+// A vd's subsystem admits the host NQN of the current term and nobody else.
+// When the term changes, the old host is removed first, which returns when
+// its connections are closed and its writes have settled, and then the new
+// one is added; only then is the Sync answered.
+package dn

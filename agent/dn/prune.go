@@ -1,0 +1,84 @@
+package dn
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"vda/agent"
+)
+
+// goneFor is how long a carried-out tombstone is remembered, so that the Sync
+// that brought it can be answered.
+const goneFor = time.Minute
+
+// passPrune un-exports and detaches what is ours by name and not desired. It
+// deletes nothing from media: lvols stay, and so do malloc disks, which would
+// lose theirs.
+func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return r // the heartbeat says so
+	}
+	nqns, bases, may := a.owned()
+	if !may {
+		return r
+	}
+	for nqn := range inv.Subsystems {
+		if strings.HasPrefix(nqn, vdNQN) && !nqns[nqn] || a.Plane.StrayRaw(nqn) {
+			a.Log.Warn("a subsystem that is not desired is removed", "nqn", nqn)
+			if err := a.Plane.DropSubsystem(ctx, nqn); err != nil {
+				r.Fail(pruneKey, err)
+			}
+		}
+	}
+	for name, b := range inv.Bdevs {
+		id, ours := strings.CutPrefix(name, pdPrefix)
+		if !ours || bases[name] || b.Name != name || b.ProductName != "AIO disk" {
+			continue
+		}
+		a.Log.Warn("a disk that is not desired is let go of; it keeps its data", "bdev", name)
+		if err := a.detachBase(ctx, "aio", id); err != nil {
+			r.Fail(pruneKey, err)
+		}
+	}
+	for name := range inv.Controllers {
+		id, ours := strings.CutPrefix(name, pdPrefix)
+		if !ours || bases[name+"n1"] {
+			continue
+		}
+		a.Log.Warn("a disk that is not desired is let go of; it keeps its data", "controller", name)
+		if err := a.detachBase(ctx, "nvme", id); err != nil {
+			r.Fail(pruneKey, err)
+		}
+	}
+	return r
+}
+
+// owned returns the subsystems and base bdevs that units look after, and
+// whether others may be removed: not before the first Sync, and not for a set
+// that is empty without saying so. Old carried-out tombstones are forgotten.
+func (a *Agent) owned() (nqns, bases map[string]bool, may bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	nqns, bases = map[string]bool{}, map[string]bool{}
+	for id, at := range maps.Clone(a.set.gone) {
+		if time.Since(at) < goneFor {
+			continue
+		}
+		delete(a.set.gone, id)
+		delete(a.set.pds, id)
+		delete(a.set.vds, id)
+		a.Loop.Forget(pdKey + id)
+		a.Loop.Forget(vdKey + id)
+	}
+	for _, v := range a.set.vds {
+		nqns[v.Nqn] = true
+	}
+	for id := range a.set.pds {
+		bases[pdPrefix+id], bases[pdPrefix+id+"n1"] = true, true
+	}
+	_, _, version := a.State.Identity()
+	return nqns, bases, version > 0 && (a.set.live() > 0 || a.set.allowEmpty)
+}

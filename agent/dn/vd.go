@@ -1,0 +1,176 @@
+package dn
+
+import (
+	"context"
+	"fmt"
+
+	"vda/agent"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+const (
+	vdPrefix  = "vda-vd-"
+	newSuffix = "-new" // of an lvol that is still to be zeroed
+	vdNQN     = agent.NQNPrefix + vdPrefix
+)
+
+func (a *Agent) passVD(ctx context.Context, id string) (r agent.Result) {
+	spec := a.vd(id)
+	if spec == nil {
+		return r
+	}
+	if spec.Deleted {
+		if err := a.dropVD(ctx, spec); err != nil {
+			r.Fail(id, err)
+		} else {
+			r.Gone = []string{id}
+		}
+		return r
+	}
+	if err := a.ensureVD(ctx, spec); err != nil {
+		r.Fail(id, err)
+	}
+	return r
+}
+
+// store waits for the pd's pass and returns an inventory in which its lvstore
+// is, and the lvstore's name.
+func (a *Agent) store(ctx context.Context, pd string) (*agent.Inventory, string, error) {
+	if a.pd(pd) == nil {
+		return nil, "", fmt.Errorf("its pd %s is unknown to this node", pd)
+	}
+	res, ok := a.Loop.Settle(ctx, pdKey+pd)
+	if !ok {
+		return nil, "", context.Cause(ctx)
+	}
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	a.mu.Lock()
+	lvs := stamp(a.set.cluster, pd)
+	a.mu.Unlock()
+	if inv.Lvstores[lvs] == nil {
+		if msg := res.Errs[pd]; msg != "" {
+			return nil, "", fmt.Errorf("its pd is not ready: %s", msg)
+		}
+		a.Loop.Kick(pdKey+pd, false)
+		return nil, "", fmt.Errorf("its pd %s is not ready", pd)
+	}
+	return inv, lvs, nil
+}
+
+func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
+	inv, lvs, err := a.store(ctx, spec.PdId)
+	if err != nil {
+		return err
+	}
+	bdev := inv.Bdevs[lvs+"/"+vdPrefix+spec.Id]
+	name := ""
+	if bdev != nil {
+		name = bdev.Name
+		if bdev.Bytes() < spec.Size {
+			return fmt.Errorf("the lvol has %d bytes, not %d", bdev.Bytes(), spec.Size)
+		}
+	} else if name, err = a.makeVD(ctx, inv, lvs, spec); err != nil {
+		return err
+	}
+	if err := a.State.SetMade(spec.Id, true); err != nil {
+		return err
+	}
+	e := agent.Export{NQN: spec.Nqn, Serial: spec.Id[:min(20, len(spec.Id))], Model: "VDA_VD", Bdev: name, UUID: spec.Uuid}
+	if spec.HostNqn != "" {
+		e.Hosts = []string{spec.HostNqn}
+	}
+	return a.Plane.Ensure(ctx, inv, e)
+}
+
+// makeVD makes the lvol, zeroes it and gives it its name. It returns the
+// bdev's name.
+func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, spec *apiv1.VdSpec) (string, error) {
+	made, err := a.State.Made(spec.Id)
+	if err != nil {
+		return "", err
+	}
+	if made {
+		// Whoever was admitted to what is left of it has no business here.
+		if inv.Subsystems[spec.Nqn] != nil {
+			if err := a.Plane.DropSubsystem(ctx, spec.Nqn); err != nil {
+				return "", err
+			}
+		}
+		return "", fmt.Errorf("its data is lost: lvol %s%s is not on pd %s any more (a malloc pd keeps nothing over a restart of the data plane)", vdPrefix, spec.Id, spec.PdId)
+	}
+	name := inv.BdevName(lvs + "/" + vdPrefix + spec.Id + newSuffix)
+	if name == "" {
+		name, err = a.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: lvs, LvolName: vdPrefix + spec.Id + newSuffix, SizeInMiB: spec.Size >> 20, ClearMethod: "none"})
+		if err != nil {
+			return "", err
+		}
+	}
+	if err := a.zero(ctx, name, spec); err != nil {
+		return "", fmt.Errorf("zeroing: %w", err)
+	}
+	return name, a.Plane.BdevLvolRename(ctx, name, vdPrefix+spec.Id)
+}
+
+// zero overwrites a new lvol, a few at a time.
+func (a *Agent) zero(ctx context.Context, bdev string, spec *apiv1.VdSpec) error {
+	note := func(msg string) {
+		a.Loop.Note(vdKey+spec.Id, agent.Result{Errs: map[string]string{spec.Id: msg}})
+	}
+	select {
+	case a.zeroing <- struct{}{}:
+	default:
+		note("waits for its turn to be zeroed")
+		select {
+		case a.zeroing <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	defer func() { <-a.zeroing }()
+	note("is being zeroed")
+	return a.Plane.WithRaw(ctx, bdev, func(d agent.RawDisk) error {
+		return d.Zero(ctx, func(done uint64) {
+			note(fmt.Sprintf("is being zeroed: %d of %d MiB", done>>20, d.Size()>>20))
+		})
+	})
+}
+
+// dropVD carries out a vd's tombstone.
+func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	nqn := spec.Nqn
+	if nqn == "" {
+		nqn = vdNQN + spec.Id
+	}
+	if inv.Subsystems[nqn] != nil {
+		if err := a.Plane.DropSubsystem(ctx, nqn); err != nil {
+			return err
+		}
+	}
+	a.mu.Lock()
+	pd, lvs := a.set.pds[spec.PdId], stamp(a.set.cluster, spec.PdId)
+	a.mu.Unlock()
+	if pd != nil && !pd.Deleted {
+		if inv, lvs, err = a.store(ctx, spec.PdId); err != nil {
+			return err
+		}
+	}
+	for _, suffix := range []string{"", newSuffix} {
+		if lvol := inv.BdevName(lvs + "/" + vdPrefix + spec.Id + suffix); lvol != "" {
+			if err := agent.Drop(a.Plane.BdevLvolDelete(ctx, lvol)); err != nil {
+				return err
+			}
+		}
+	}
+	if pd != nil && !pd.Deleted {
+		a.Loop.Kick(pdKey+spec.PdId, false) // for the capacity it reports
+	}
+	return a.State.SetMade(spec.Id, false)
+}

@@ -1,0 +1,210 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"vda/spdk"
+)
+
+// NQNPrefix starts the NQN of every subsystem and host of ours.
+const NQNPrefix = "nqn.2016-06.io.spdk:"
+
+// ANAGroup is the ANA group of every namespace of ours.
+const ANAGroup = 1
+
+// Export is a subsystem with one namespace, number 1, as it should be.
+type Export struct {
+	NQN       string
+	Serial    string // at most 20 bytes
+	Model     string // at most 40 bytes
+	Hosts     []string
+	MinCntlid uint16 // 0: the data plane's default
+	MaxCntlid uint16
+	Bdev      string // name; "": no namespace
+	UUID      string // of the namespace, in any spelling; also its NGUID
+	ANAState  string // "": without ANA
+}
+
+// Ensure makes the calls that are missing for e. Who is not admitted any more
+// is shut out first, and who is admitted comes in last, when everything
+// behind is right; in between nobody can connect to half a subsystem.
+func (p *Plane) Ensure(ctx context.Context, inv *Inventory, e Export) error {
+	if err := p.ensure(ctx, inv, e); err != nil {
+		return fmt.Errorf("subsystem %s: %w", e.NQN, err)
+	}
+	return nil
+}
+
+func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
+	sub := inv.Subsystems[e.NQN]
+	if sub != nil && !e.matches(sub) {
+		if err := p.DropSubsystem(ctx, e.NQN); err != nil {
+			return err
+		}
+		sub = nil
+	}
+	if sub == nil {
+		if err := p.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{
+			NQN: e.NQN, SerialNumber: e.Serial, ModelNumber: e.Model, MaxNamespaces: 32,
+			ANAReporting: e.ANAState != "", MinCntlid: e.MinCntlid, MaxCntlid: e.MaxCntlid,
+		}); err != nil {
+			return err
+		}
+		p.forgetANA(e.NQN)
+		sub = &spdk.NvmfSubsystem{NQN: e.NQN}
+	}
+	if sub.AllowAnyHost {
+		if err := p.NvmfSubsystemAllowAnyHost(ctx, e.NQN, false); err != nil {
+			return err
+		}
+	}
+	for _, h := range sub.Hosts {
+		if !slices.Contains(e.Hosts, h.NQN) {
+			if err := p.NvmfSubsystemRemoveHost(ctx, e.NQN, h.NQN); err != nil {
+				return err
+			}
+		}
+	}
+	if err := p.ensureListener(ctx, sub); err != nil {
+		return err
+	}
+	if err := p.ensureNamespace(ctx, inv, sub, e); err != nil {
+		return err
+	}
+	if err := p.SetANA(ctx, e.NQN, e.ANAState); err != nil {
+		return err
+	}
+	for _, h := range e.Hosts {
+		if !slices.ContainsFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h }) {
+			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// matches reports that sub differs from e only in what can be changed.
+func (e *Export) matches(sub *spdk.NvmfSubsystem) bool {
+	return sub.SerialNumber == e.Serial && sub.ModelNumber == e.Model &&
+		(e.MinCntlid == 0 || sub.MinCntlid == e.MinCntlid) && (e.MaxCntlid == 0 || sub.MaxCntlid == e.MaxCntlid)
+}
+
+// ListenAddress is where the data plane listens.
+func (p *Plane) ListenAddress() spdk.TransportID {
+	a := p.cfg.Address
+	return transportID(a.TrAddr, a.AdrFam, a.TrSvcID)
+}
+
+func (p *Plane) ensureListener(ctx context.Context, sub *spdk.NvmfSubsystem) error {
+	want, have := p.ListenAddress(), false
+	for _, l := range sub.ListenAddresses {
+		if sameAddress(l, want) {
+			have = true
+			continue
+		}
+		if err := p.NvmfSubsystemRemoveListener(ctx, sub.NQN, l); err != nil {
+			return err
+		}
+	}
+	if have {
+		return nil
+	}
+	p.forgetANA(sub.NQN)
+	if err := p.NvmfSubsystemAddListener(ctx, sub.NQN, want); err != nil {
+		return fmt.Errorf("cannot listen on %s port %s: %w", want.TrAddr, want.TrSvcID, err)
+	}
+	return nil
+}
+
+func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.NvmfSubsystem, e Export) error {
+	id, err := uuid.Parse(e.UUID)
+	if e.Bdev != "" && err != nil {
+		return fmt.Errorf("namespace uuid %q: %w", e.UUID, err)
+	}
+	have := false
+	for _, ns := range sub.Namespaces {
+		if ns.NSID == 1 && e.Bdev != "" && inv.BdevName(ns.BdevName) == e.Bdev && sameUUID(ns.UUID, id) {
+			have = true
+			continue
+		}
+		if err := p.SetANA(ctx, e.NQN, inaccessibleIf(e.ANAState)); err != nil {
+			return err
+		}
+		if err := p.NvmfSubsystemRemoveNS(ctx, e.NQN, ns.NSID); err != nil {
+			return err
+		}
+	}
+	if have || e.Bdev == "" {
+		return nil
+	}
+	// Linux shows a namespace that came late only after an ANA change.
+	if err := p.SetANA(ctx, e.NQN, inaccessibleIf(e.ANAState)); err != nil {
+		return err
+	}
+	ns := spdk.NvmfNamespace{NSID: 1, BdevName: e.Bdev, UUID: id.String(), NGUID: strings.ToUpper(strings.ReplaceAll(id.String(), "-", ""))}
+	if e.ANAState != "" {
+		ns.ANAGrpID = ANAGroup
+	}
+	_, err = p.NvmfSubsystemAddNS(ctx, e.NQN, ns)
+	return err
+}
+
+func inaccessibleIf(ana string) string {
+	if ana == "" {
+		return ""
+	}
+	return spdk.ANAInaccessible
+}
+
+func sameUUID(text string, id uuid.UUID) bool {
+	have, err := uuid.Parse(text)
+	return err == nil && have == id
+}
+
+// SetANA sets the ANA state of a subsystem's namespace on our address; "" and
+// the state that was set last are no-ops.
+func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
+	p.mu.Lock()
+	same := p.ana[nqn] == state
+	p.mu.Unlock()
+	if state == "" || same {
+		return nil
+	}
+	p.forgetANA(nqn)
+	if err := p.NvmfSubsystemListenerSetANAState(ctx, nqn, p.ListenAddress(), state, ANAGroup); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	p.ana[nqn] = state
+	p.mu.Unlock()
+	return nil
+}
+
+// ANA returns the state last set in this run of agent and data plane, "" when
+// unknown.
+func (p *Plane) ANA(nqn string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ana[nqn]
+}
+
+func (p *Plane) forgetANA(nqn string) {
+	p.mu.Lock()
+	delete(p.ana, nqn)
+	p.mu.Unlock()
+}
+
+// DropSubsystem deletes a subsystem; one that does not exist is no error.
+func (p *Plane) DropSubsystem(ctx context.Context, nqn string) error {
+	p.forgetANA(nqn)
+	if err := p.NvmfDeleteSubsystem(ctx, nqn); err != nil && !spdk.IsInvalidParams(err) && !spdk.IsNoSuchDevice(err) {
+		return fmt.Errorf("subsystem %s: %w", nqn, err)
+	}
+	return nil
+}

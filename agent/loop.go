@@ -1,0 +1,281 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// Result is what a pass over one unit found.
+type Result struct {
+	Errs map[string]string // by object id: what is wrong now
+	Gone []string          // ids of tombstones that were carried out
+}
+
+// Fail notes an error of an object; the first one stays.
+func (r *Result) Fail(id string, err error) {
+	if r.Errs == nil {
+		r.Errs = map[string]string{}
+	}
+	if _, has := r.Errs[id]; !has {
+		r.Errs[id] = err.Error()
+	}
+}
+
+// errSuperseded cancels a pass whose object has changed meanwhile.
+var errSuperseded = errors.New("superseded by a newer desired state")
+
+// LoopConfig configures a Loop.
+type LoopConfig struct {
+	// Pass makes one unit match its desired state. It must return soon after
+	// ctx ends. Passes of one unit never overlap.
+	Pass func(ctx context.Context, key string) Result
+	// PassTimeout bounds one pass. Default 10 minutes: zeroing a big disk is
+	// one pass.
+	PassTimeout time.Duration
+	// RetryMin and RetryMax bound the pause after a pass with errors, which
+	// doubles each time. Defaults 250 ms and 5 s.
+	RetryMin, RetryMax time.Duration
+}
+
+// Loop runs the passes of its units, each on a goroutine that lives as long
+// as there is work. Safe for concurrent use.
+type Loop struct {
+	cfg    LoopConfig
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	mu     sync.Mutex
+	units  map[string]*unit
+	closed bool
+}
+
+type unit struct {
+	key        string
+	want, done uint64 // generations: asked for, and finished
+	running    bool
+	cancel     context.CancelCauseFunc // of the running pass
+	result     Result
+	finished   chan struct{} // closed after each pass
+	pause      time.Duration
+	timer      *time.Timer
+}
+
+// NewLoop returns a loop without units.
+func NewLoop(cfg LoopConfig) *Loop {
+	if cfg.PassTimeout <= 0 {
+		cfg.PassTimeout = 10 * time.Minute
+	}
+	if cfg.RetryMin <= 0 {
+		cfg.RetryMin = 250 * time.Millisecond
+	}
+	if cfg.RetryMax <= 0 {
+		cfg.RetryMax = 5 * time.Second
+	}
+	l := &Loop{cfg: cfg, units: map[string]*unit{}}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	return l
+}
+
+// Close ends running passes and waits for them.
+func (l *Loop) Close() {
+	l.mu.Lock()
+	l.closed = true
+	for _, u := range l.units {
+		if u.timer != nil {
+			u.timer.Stop()
+		}
+	}
+	l.mu.Unlock()
+	l.cancel(context.Canceled)
+	l.wg.Wait()
+}
+
+// Kick asks for a pass over a unit, which is made when it is new, and returns
+// the generation to Wait for. With changed a pass under way is cut short.
+func (l *Loop) Kick(key string, changed bool) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	u := l.units[key]
+	if u == nil {
+		u = &unit{key: key, finished: make(chan struct{})}
+		l.units[key] = u
+	}
+	u.want++
+	if l.closed {
+		return u.want
+	}
+	if changed {
+		u.pause = 0
+		if u.cancel != nil {
+			u.cancel(errSuperseded)
+		}
+	}
+	if !u.running {
+		u.running = true
+		l.wg.Go(func() { l.work(u) })
+	}
+	return u.want
+}
+
+// KickAll asks for a pass over every unit.
+func (l *Loop) KickAll() {
+	for _, key := range l.Keys() {
+		l.Kick(key, false)
+	}
+}
+
+// Keys returns the units' keys in no order.
+func (l *Loop) Keys() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keys := make([]string, 0, len(l.units))
+	for k := range l.units {
+		keys = append(keys, k)
+	}
+	return keys
+}
+
+// Forget drops a unit after its running pass, which is not cut short.
+func (l *Loop) Forget(key string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.units[key]; u != nil {
+		if u.timer != nil {
+			u.timer.Stop()
+		}
+		delete(l.units, key)
+	}
+}
+
+// Wait returns the result of the first pass that began at or after gen was
+// asked for, or false when ctx ends first.
+func (l *Loop) Wait(ctx context.Context, key string, gen uint64) (Result, bool) {
+	l.mu.Lock()
+	u := l.units[key]
+	l.mu.Unlock()
+	if u == nil {
+		return Result{}, true
+	}
+	for {
+		l.mu.Lock()
+		done, r, ch := u.done, u.result, u.finished
+		l.mu.Unlock()
+		if done >= gen {
+			return r, true
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return Result{}, false
+		case <-l.ctx.Done():
+			return Result{}, false
+		}
+	}
+}
+
+// Settle waits for the passes that have been asked for so far and returns the
+// last result; false when ctx ends first.
+func (l *Loop) Settle(ctx context.Context, key string) (Result, bool) {
+	l.mu.Lock()
+	u := l.units[key]
+	if u == nil {
+		l.mu.Unlock()
+		return Result{}, true
+	}
+	gen := u.want
+	l.mu.Unlock()
+	return l.Wait(ctx, key, gen)
+}
+
+// Last returns the result of a unit's last pass; false before the first.
+func (l *Loop) Last(key string) (Result, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.units[key]; u != nil && u.done > 0 {
+		return u.result, true
+	}
+	return Result{}, false
+}
+
+// Note shows r as the unit's result while its pass goes on, for passes that
+// take long.
+func (l *Loop) Note(key string, r Result) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if u := l.units[key]; u != nil {
+		u.result = r
+	}
+}
+
+// Errors returns, by object id, what the last passes of all units found
+// wrong.
+func (l *Loop) Errors() map[string]string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	errs := map[string]string{}
+	for _, u := range l.units {
+		for id, msg := range u.result.Errs {
+			errs[id] = msg
+		}
+	}
+	return errs
+}
+
+func (l *Loop) work(u *unit) {
+	for {
+		l.mu.Lock()
+		if u.done == u.want || l.ctx.Err() != nil {
+			u.running = false
+			l.mu.Unlock()
+			return
+		}
+		gen := u.want
+		ctx, cancel := context.WithCancelCause(l.ctx)
+		u.cancel = cancel
+		if u.timer != nil {
+			u.timer.Stop()
+		}
+		l.mu.Unlock()
+
+		pass, stop := context.WithTimeout(ctx, l.cfg.PassTimeout)
+		r := l.cfg.Pass(pass, u.key)
+		stop()
+		cut := context.Cause(ctx) == errSuperseded
+		cancel(nil)
+
+		l.mu.Lock()
+		u.cancel = nil
+		if cut && u.want > gen {
+			l.mu.Unlock()
+			continue
+		}
+		u.done, u.result = gen, r
+		close(u.finished)
+		u.finished = make(chan struct{})
+		l.scheduleRetry(u)
+		l.mu.Unlock()
+	}
+}
+
+// scheduleRetry is called with l.mu held.
+func (l *Loop) scheduleRetry(u *unit) {
+	if len(u.result.Errs) == 0 {
+		u.pause = 0
+		return
+	}
+	if u.want > u.done || l.closed || l.units[u.key] != u {
+		return
+	}
+	u.pause = min(max(2*u.pause, l.cfg.RetryMin), l.cfg.RetryMax)
+	u.timer = time.AfterFunc(u.pause, func() {
+		l.mu.Lock()
+		live := l.units[u.key] == u
+		l.mu.Unlock()
+		if live {
+			l.Kick(u.key, false)
+		}
+	})
+}

@@ -1,0 +1,183 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// Node is the part of an agent that does not know what its objects are.
+type Node struct {
+	Cfg   Config
+	State *State
+	Plane *Plane
+	Loop  *Loop
+	Log   *slog.Logger
+
+	startID string
+	cancel  context.CancelFunc
+	watched chan struct{}
+}
+
+// Start watches the data plane and runs passes from now on. Units must have
+// been kicked once by the caller when there is a desired set to restore. The
+// prune unit, when given a key, is kicked along with all others.
+func (n *Node) Start(ctx context.Context) {
+	ctx, n.cancel = context.WithCancel(ctx)
+	n.startID = rand.Text()
+	n.watched = make(chan struct{})
+	n.Plane.OnStart = n.Loop.KickAll
+	go func() {
+		defer close(n.watched)
+		go n.check(ctx)
+		n.Plane.Watch(ctx)
+	}()
+}
+
+// Close ends passes; the data plane goes on with what it has.
+func (n *Node) Close() error {
+	n.cancel()
+	<-n.watched
+	n.Loop.Close()
+	return errors.Join(n.Plane.Close(), n.State.Close())
+}
+
+// check kicks every unit from time to time: passes over what is as it should
+// be share one inventory and make no call.
+func (n *Node) check(ctx context.Context) {
+	t := time.NewTicker(n.Cfg.CheckInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if n.Plane.Ready() == nil {
+				n.Loop.KickAll()
+			}
+		}
+	}
+}
+
+// Inventory returns lists of the data plane as it is now, or why there are
+// none.
+func (n *Node) Inventory(ctx context.Context) (*Inventory, error) {
+	if err := n.Plane.Ready(); err != nil {
+		return nil, err
+	}
+	return n.Plane.Inventory(ctx, time.Now())
+}
+
+// Heartbeat answers with what is wrong now.
+func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	cluster, node, version := n.State.Identity()
+	switch {
+	case cluster != "" && req.ClusterId != "" && req.ClusterId != cluster:
+		return nil, Status(vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s", cluster, req.ClusterId))
+	case node != req.NodeId:
+		version = 0
+	}
+	s := n.Plane.Probe(ctx)
+	reply := &apiv1.HeartbeatReply{
+		ClusterId: cluster, Version: version, AgentStartId: n.startID,
+		DataPlaneStartId: s.StartID, DataPlaneOk: s.Ready, DataPlaneMsg: s.Why, DataPlaneVersion: s.Version,
+	}
+	for id, msg := range n.Loop.Errors() {
+		if !ValidID(id) {
+			continue // of a unit that is no object
+		}
+		reply.States = append(reply.States, &apiv1.ObjectState{Id: id, Error: true, ErrorMsg: msg})
+	}
+	slices.SortFunc(reply.States, func(a, b *apiv1.ObjectState) int {
+		if a.Id < b.Id {
+			return -1
+		}
+		return 1
+	})
+	return reply, nil
+}
+
+// CheckListener refuses a request that takes this node's data plane to listen
+// elsewhere than it does: hosts would be sent to the wrong place.
+func (n *Node) CheckListener(l *apiv1.ListenerConf) error {
+	if l == nil || sameAddress(transportID(l.Traddr, l.Adrfam, l.Trsvcid), n.Plane.ListenAddress()) {
+		return nil
+	}
+	own := n.Cfg.Address
+	return vda.Errorf(vda.FailedPrecondition, "the node is registered with listener-conf %s port %s, but its agent was started with %s port %s", l.Traddr, l.Trsvcid, own.TrAddr, own.TrSvcID)
+}
+
+// Ticket is a unit to wait for, and the objects of it that are reported.
+type Ticket struct {
+	Key string
+	Gen uint64
+	IDs []string
+}
+
+// Await waits for the tickets' passes until shortly before ctx's deadline and
+// returns the state of every object in them.
+func (n *Node) Await(ctx context.Context, tickets []Ticket) []*apiv1.ObjectState {
+	limit := time.Minute
+	if d, ok := ctx.Deadline(); ok {
+		limit = max(time.Until(d)*9/10, 0)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var states []*apiv1.ObjectState
+	for _, t := range tickets {
+		r, done := n.Loop.Wait(ctx, t.Key, t.Gen)
+		if !done {
+			r, _ = n.Loop.Last(t.Key)
+		}
+		for _, id := range t.IDs {
+			s := &apiv1.ObjectState{Id: id, Gone: slices.Contains(r.Gone, id)}
+			s.ErrorMsg, s.Error = r.Errs[id]
+			if !done && !s.Error {
+				s.Error, s.Gone, s.ErrorMsg = true, false, "the agent is still at work on it"
+			}
+			states = append(states, s)
+		}
+	}
+	return states
+}
+
+// Status translates an error for gRPC.
+func Status(err error) error {
+	if err == nil {
+		return nil
+	}
+	var stale *StaleError
+	if errors.As(err, &stale) {
+		s, detailErr := status.New(codes.FailedPrecondition, stale.Error()).WithDetails(&apiv1.SyncReply{Version: stale.Version})
+		if detailErr != nil {
+			return status.Error(codes.FailedPrecondition, stale.Error())
+		}
+		return s.Err()
+	}
+	code := codes.Internal
+	switch vda.KindOf(err) {
+	case vda.InvalidArgument:
+		code = codes.InvalidArgument
+	case vda.FailedPrecondition:
+		code = codes.FailedPrecondition
+	}
+	return status.Error(code, err.Error())
+}
+
+// Drop ignores that something to be removed is not there.
+func Drop(err error) error {
+	if spdk.IsNoSuchDevice(err) {
+		return nil
+	}
+	return err
+}

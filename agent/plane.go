@@ -1,0 +1,272 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"vda/spdk"
+)
+
+// probeTimeout bounds the question of a heartbeat: a data plane that takes
+// longer is hung.
+const probeTimeout = time.Second
+
+// Plane is the data plane an agent drives. Its API methods may be called from
+// anywhere; a call that has been sent is waited for even when its context
+// ends, up to Config.CallTimeout, so that a pass never leaves a call behind
+// that could overtake the next pass.
+type Plane struct {
+	spdk.API
+	cfg    Config
+	agent  string
+	log    *slog.Logger
+	client *spdk.Client // passes
+	probes *spdk.Client // heartbeats, which must not queue behind passes
+	lister lister
+
+	// OnStart is called from Watch after the data plane was found started
+	// and made ready.
+	OnStart func()
+	// OpenRaw connects to namespace 1 of a subsystem. Default: NVMe/TCP.
+	OpenRaw func(ctx context.Context, at spdk.TransportID, subNQN, hostNQN string) (RawDisk, error)
+
+	mu     sync.Mutex
+	status PlaneStatus
+	able   Abilities
+	ana    map[string]string // subsystem NQN → state last set in this run
+	raw    map[string]bool   // NQNs of RawDisks in use
+}
+
+// PlaneStatus is what is known of the data plane.
+type PlaneStatus struct {
+	StartID string // "" before it was first reached
+	Version string
+	Ready   bool
+	Why     string // when not Ready
+}
+
+// NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
+func NewPlane(cfg Config, agent string) (*Plane, error) {
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, raw: map[string]bool{}}
+	var err error
+	if p.client, err = spdk.New(spdk.Config{Socket: cfg.Socket, CallTimeout: cfg.CallTimeout, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
+	if p.probes, err = spdk.New(spdk.Config{Socket: cfg.Socket, CallTimeout: cfg.CallTimeout, Log: cfg.Log}); err != nil {
+		return nil, err
+	}
+	p.API = spdk.API{Caller: steady{p.client, cfg.CallTimeout, cfg.Log}}
+	p.lister.list = p.list
+	p.status.Why = "the data plane has not been reached yet"
+	return p, nil
+}
+
+// Close ends the connections.
+func (p *Plane) Close() error { return errors.Join(p.client.Close(), p.probes.Close()) }
+
+// steady sends calls whose wait does not end with the caller's context.
+type steady struct {
+	c       spdk.Caller
+	timeout time.Duration
+	log     *slog.Logger
+}
+
+func (s steady) Call(ctx context.Context, method string, params, result any) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+	defer cancel()
+	begin := time.Now()
+	err := s.c.Call(ctx, method, params, result)
+	if !strings.Contains(method, "_get_") || err != nil {
+		s.log.Debug("data plane call", "method", method, "params", params, "took", time.Since(begin), "err", err)
+	}
+	return err
+}
+
+// Status returns what is known of the data plane.
+func (p *Plane) Status() PlaneStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.status
+}
+
+// Ready returns an error that says why passes are of no use now, or nil.
+func (p *Plane) Ready() error {
+	if s := p.Status(); !s.Ready {
+		return errors.New(s.Why)
+	}
+	return nil
+}
+
+// Able returns what the data plane can do.
+func (p *Plane) Able() Abilities {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.able
+}
+
+// Connect makes the data plane ready at the start of the agent, waiting up to
+// Config.SocketWait for its socket. A data plane that only has to be started
+// up is no error.
+func (p *Plane) Connect(ctx context.Context) error {
+	deadline := time.Now().Add(p.cfg.SocketWait)
+	for {
+		err := checkSocket(p.cfg.Socket)
+		if err == nil {
+			if err = p.look(ctx); err == nil {
+				return nil
+			}
+			var lack *LackError
+			if errors.As(err, &lack) {
+				return err
+			}
+			if s := p.Status(); s.StartID != "" && s.Version != "" {
+				p.log.Warn("data plane is not ready", "why", err)
+				return nil
+			}
+		}
+		if time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// Watch looks at the data plane's start id until ctx ends.
+func (p *Plane) Watch(ctx context.Context) {
+	t := time.NewTicker(p.cfg.WatchInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		was := p.Status()
+		err := p.look(ctx)
+		is := p.Status()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && (was.Ready || was.Why != is.Why):
+			p.log.Warn("data plane is not ready", "why", err)
+		case err == nil && (!was.Ready || was.StartID != is.StartID):
+			p.log.Info("data plane is ready", "version", is.Version, "start_id", is.StartID)
+			p.OnStart()
+		}
+	}
+}
+
+// look makes a data plane that has started since the last look ready.
+func (p *Plane) look(ctx context.Context) error {
+	id, err := p.startID(ctx)
+	if err != nil {
+		p.set(PlaneStatus{StartID: p.Status().StartID, Version: p.Status().Version, Why: err.Error()})
+		return err
+	}
+	if was := p.Status(); was.Ready && was.StartID == id {
+		return nil
+	}
+	s := PlaneStatus{StartID: id}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	s.Version, err = p.prepare(ctx, id)
+	if err != nil {
+		s.Why = err.Error()
+		p.set(s)
+		return err
+	}
+	s.Ready = true
+	p.set(s)
+	return nil
+}
+
+func (p *Plane) set(s PlaneStatus) {
+	p.mu.Lock()
+	p.status = s
+	p.mu.Unlock()
+}
+
+// startID identifies the run of the data plane: its process and the socket it
+// listens on.
+func (p *Plane) startID(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	id, err := p.probes.StartID(ctx)
+	if err != nil {
+		return "", err
+	}
+	fi, err := os.Stat(p.cfg.Socket)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s-%x", id, fi.ModTime().UnixNano()), nil
+}
+
+// prepare checks what the data plane can do and gives it a TCP transport.
+func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
+	v, err := p.probes.GetVersion(ctx)
+	if err != nil {
+		return "", err
+	}
+	able, err := learn(ctx, p.probes.API, p.agent)
+	if err != nil {
+		return v.Version, err
+	}
+	transports, err := p.probes.NvmfGetTransports(ctx)
+	if err != nil {
+		return v.Version, err
+	}
+	have := false
+	for _, t := range transports {
+		have = have || strings.EqualFold(t.TrType, "tcp")
+	}
+	if !have {
+		params := map[string]any{"trtype": "TCP"}
+		for k, val := range p.cfg.Transport {
+			params[k] = val
+		}
+		if err := p.probes.Call(ctx, "nvmf_create_transport", params, nil); err != nil {
+			return v.Version, fmt.Errorf("transport-conf: %w", err)
+		}
+	}
+	p.mu.Lock()
+	p.able = able
+	if p.status.StartID != id {
+		p.ana = map[string]string{}
+	}
+	p.mu.Unlock()
+	return v.Version, nil
+}
+
+// Probe asks the data plane whether it is alive.
+func (p *Plane) Probe(ctx context.Context) PlaneStatus {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	s := p.Status()
+	id, err := p.startID(ctx)
+	if err == nil {
+		_, err = p.probes.GetVersion(ctx)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		s.Ready, s.Why = false, fmt.Sprintf("the data plane does not answer within %v", probeTimeout)
+	case err != nil:
+		s.Ready, s.Why = false, err.Error()
+	case id != s.StartID:
+		s.StartID, s.Ready, s.Why = id, false, "the data plane has restarted and is being set up"
+	}
+	return s
+}

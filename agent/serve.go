@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+)
+
+// maxMessage bounds a Sync: some 3000 objects make a megabyte.
+const maxMessage = 64 << 20
+
+// App is an agent as a program.
+type App struct {
+	Name     string // of the program
+	Kind     string // "dn" or "cn"
+	Port     int    // default
+	SvcPort  int    // of the data plane, in the usage
+	Services []string
+	// Start makes the agent's service on a node and begins its work.
+	Start func(ctx context.Context, n *Node) (Service, error)
+}
+
+// Service is a running agent.
+type Service interface {
+	Register(grpc.ServiceRegistrar)
+	Close() error
+}
+
+// Main runs the program until SIGTERM or SIGINT and returns its exit code.
+func (a App) Main(args []string, stderr *os.File) int {
+	cfg, level, err := ParseArgs(a.Name, a.Port, a.SvcPort, args, stderr)
+	if errors.Is(err, ErrHelp) {
+		return 0
+	}
+	cfg.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		err = a.Run(ctx, cfg, nil)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", a.Name, err)
+		return 1
+	}
+	return 0
+}
+
+// Run serves until ctx ends. ready, when not nil, gets the address once gRPC
+// is served.
+func (a App) Run(ctx context.Context, cfg Config, ready chan<- string) (err error) {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	lis, err := net.Listen("tcp", net.JoinHostPort(cfg.Listener, strconv.Itoa(cfg.Port)))
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("--port %d is in use on %s", cfg.Port, cfg.Listener)
+		}
+		return fmt.Errorf("--listener %s --port %d: %w", cfg.Listener, cfg.Port, err)
+	}
+	defer lis.Close()
+	state, err := OpenState(cfg.StateDir, a.Kind)
+	if err != nil {
+		return err
+	}
+	plane, err := NewPlane(cfg, a.Kind)
+	if err != nil {
+		return errors.Join(err, state.Close())
+	}
+	if err := plane.Connect(ctx); err != nil {
+		return errors.Join(err, plane.Close(), state.Close())
+	}
+	svc, err := a.Start(ctx, &Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log})
+	if err != nil {
+		return errors.Join(err, plane.Close(), state.Close())
+	}
+	defer func() { err = errors.Join(err, svc.Close()) }()
+	cfg.Log.Info("serving", "addr", lis.Addr().String(), "data_plane", plane.Status().Version, "state_dir", cfg.StateDir)
+	if ready != nil {
+		ready <- lis.Addr().String()
+	}
+	return serve(ctx, lis, svc, plane, a.Services)
+}
+
+// serve runs the gRPC server with health and reflection. The services' own
+// health follows the data plane's.
+func serve(ctx context.Context, lis net.Listener, svc Service, plane *Plane, names []string) error {
+	srv := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	svc.Register(srv)
+	hs := health.NewServer()
+	healthv1.RegisterHealthServer(srv, hs)
+	reflection.Register(srv)
+
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(lis) }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		state := healthv1.HealthCheckResponse_SERVING
+		if plane.Ready() != nil {
+			state = healthv1.HealthCheckResponse_NOT_SERVING
+		}
+		for _, n := range names {
+			hs.SetServingStatus(n, state)
+		}
+		select {
+		case err := <-failed:
+			return err
+		case <-tick.C:
+		case <-ctx.Done():
+			hs.Shutdown()
+			force := time.AfterFunc(3*time.Second, srv.Stop)
+			srv.GracefulStop()
+			force.Stop()
+			return nil
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"vda"
+)
+
+// stateFormat is the format number of the state file.
+const stateFormat = 1
+
+// State is what an agent must remember across restarts. Safe for concurrent
+// use. Every change is on disk before the method that made it returns.
+type State struct {
+	path string
+	lock *os.File
+
+	mu   sync.Mutex
+	data stateFile
+}
+
+type stateFile struct {
+	Format    int               `json:"format"`
+	Agent     string            `json:"agent"` // "dn" or "cn"
+	ClusterID string            `json:"cluster_id"`
+	NodeID    string            `json:"node_id"`
+	Version   uint64            `json:"version"`
+	Terms     map[string]uint64 `json:"terms"` // da id → highest term
+	Desired   json.RawMessage   `json:"desired,omitempty"`
+}
+
+// OpenState reads the state of an agent ("dn" or "cn") from dir, which it
+// makes when it is not there, and locks it against a second agent until
+// Close.
+func OpenState(dir, agent string) (*State, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state directory: %w; give a writable one with --state-dir", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state directory: %w; give a writable one with --state-dir", err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("state directory %s is in use by another agent; give each agent its own --state-dir", dir), lock.Close())
+	}
+	s := &State{path: filepath.Join(dir, "state.json"), lock: lock}
+	if err := s.read(agent); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return s, nil
+}
+
+func (s *State) read(agent string) error {
+	s.data = stateFile{Format: stateFormat, Agent: agent}
+	raw, err := os.ReadFile(s.path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("state: %w", err)
+	default:
+		var d stateFile
+		if err := json.Unmarshal(raw, &d); err != nil {
+			return fmt.Errorf("state file %s does not decode: %w", s.path, err)
+		}
+		if d.Format != stateFormat || d.Agent != agent {
+			return fmt.Errorf("state file %s is of a %q agent in format %d; this is a %q agent and reads format %d", s.path, d.Agent, d.Format, agent, stateFormat)
+		}
+		s.data = d
+	}
+	if s.data.Terms == nil {
+		s.data.Terms = map[string]uint64{}
+	}
+	return nil
+}
+
+// Close gives up the lock.
+func (s *State) Close() error { return s.lock.Close() }
+
+// Identity returns the cluster and node this agent belongs to, "" before the
+// first Sync, and the version of the desired set it holds.
+func (s *State) Identity() (cluster, node string, version uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data.ClusterID, s.data.NodeID, s.data.Version
+}
+
+// Desired decodes the persisted desired set into m; false when there is none.
+func (s *State) Desired(m proto.Message) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.data.Desired) == 0 {
+		return false, nil
+	}
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(s.data.Desired, m); err != nil {
+		return false, fmt.Errorf("state file %s: desired set does not decode: %w", s.path, err)
+	}
+	return true, nil
+}
+
+// Claim is what a Sync says of itself.
+type Claim struct {
+	ClusterID, NodeID string
+	Version, Base     uint64            // Base 0: a full set
+	Terms             map[string]uint64 // by da, the highest in the request
+	Vacant            bool              // the agent holds no object of the node it is
+	Held              map[string]bool   // das that objects of the present set belong to
+}
+
+// StaleError says that a request does not fit the version an agent holds.
+type StaleError struct {
+	Version uint64 // held
+	msg     string
+}
+
+func (e *StaleError) Error() string { return e.msg }
+
+// Accept checks a claim, calls next for the full desired set that results
+// (nil when no object is in it), and persists all of it. next must not have
+// effects; it may refuse. After an error nothing has changed.
+func (s *State) Accept(c Claim, next func() (proto.Message, error)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(c); err != nil {
+		return err
+	}
+	m, err := next()
+	if err != nil {
+		return err
+	}
+	d := s.data
+	d.ClusterID, d.NodeID, d.Version = c.ClusterID, c.NodeID, c.Version
+	if d.Desired, err = encode(m); err != nil {
+		return err
+	}
+	d.Terms = maps.Clone(d.Terms)
+	if c.Base == 0 {
+		// Requests about an array that neither set knows are older than both.
+		maps.DeleteFunc(d.Terms, func(da string, _ uint64) bool { return !c.Held[da] })
+	}
+	maps.Copy(d.Terms, c.Terms)
+	return s.write(d)
+}
+
+func (s *State) check(c Claim) error {
+	d := &s.data
+	switch {
+	case c.ClusterID == "" || c.NodeID == "":
+		return vda.Errorf(vda.InvalidArgument, "cluster_id %q and node_id %q must both be set", c.ClusterID, c.NodeID)
+	case d.ClusterID != "" && d.ClusterID != c.ClusterID:
+		return vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s; to hand the node over, stop the agent and remove its state directory", d.ClusterID, c.ClusterID)
+	case d.NodeID != "" && d.NodeID != c.NodeID && !c.Vacant:
+		return vda.Errorf(vda.FailedPrecondition, "this agent is node %s; the request is for node %s", d.NodeID, c.NodeID)
+	case d.NodeID != c.NodeID:
+		// A node that holds nothing may be created anew under another id,
+		// with versions that start over.
+		if c.Base != 0 {
+			return &StaleError{msg: "this agent holds no set yet; send a full one"}
+		}
+	case c.Version < d.Version:
+		return &StaleError{Version: d.Version, msg: fmt.Sprintf("version %d is older than version %d, which this agent holds", c.Version, d.Version)}
+	case c.Base > d.Version:
+		return &StaleError{Version: d.Version, msg: fmt.Sprintf("delta to version %d, but this agent holds version %d; send a full set", c.Base, d.Version)}
+	}
+	for da, t := range c.Terms {
+		if seen := d.Terms[da]; t < seen {
+			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: term %d has been seen", t, da, seen)
+		}
+	}
+	return nil
+}
+
+func encode(m proto.Message) (json.RawMessage, error) {
+	if m == nil {
+		return nil, nil
+	}
+	raw, err := protojson.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("desired set does not encode: %w", err)
+	}
+	return raw, nil
+}
+
+// Made reports that an object has been made on media once. It is kept as an
+// empty file of its own, so that it costs the same however many there are.
+func (s *State) Made(id string) (bool, error) {
+	_, err := os.Stat(s.madePath(id))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SetMade records it, or forgets it.
+func (s *State) SetMade(id string, made bool) error {
+	path := s.madePath(id)
+	if !made {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return replaceFile(path, nil)
+}
+
+func (s *State) madePath(id string) string {
+	return filepath.Join(filepath.Dir(s.path), "made", filepath.Base(id))
+}
+
+// write replaces the file and, once that is durable, s.data. s.mu is held.
+func (s *State) write(d stateFile) error {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("state does not encode: %w", err)
+	}
+	if err := replaceFile(s.path, append(raw, '\n')); err != nil {
+		return fmt.Errorf("state is not kept, so nothing is done: %w", err)
+	}
+	s.data = d
+	return nil
+}
+
+// replaceFile puts data at path so that after a crash there is the old
+// content or the new.
+func replaceFile(path string, data []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

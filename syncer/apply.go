@@ -1,0 +1,215 @@
+package syncer
+
+import (
+	"errors"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// ApplyDn records a dn's answer: health and capacities of the objects named
+// in the request, tombstones carried out, and how far the node has come.
+// Objects that another transaction removed meanwhile are passed over.
+func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) error {
+	if _, err := tx.DN(req.NodeId); err != nil {
+		return passOver(err)
+	}
+	p := newProgress(req.Version, reply)
+	das := touched{}
+	for _, v := range req.Vds {
+		st := p.state(v.Id, v.Version, v.Deleted)
+		vd, err := tx.VD(v.Id)
+		if isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		das.add(vd.DAID)
+		if st.GetGone() && vd.Deleted {
+			err = errors.Join(tx.DeleteVD(vd.ID), tx.GivePD(vd.PDID, vd.Clusters))
+		} else {
+			err = setHealth(tx, store.ObjVD, vd.ID, vd.Health, st)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	capacities := map[string]*apiv1.PdCapacity{}
+	for _, c := range reply.Capacities {
+		capacities[c.PdId] = c
+	}
+	for _, s := range req.Pds {
+		if err := applyPd(tx, p.state(s.Id, s.Version, s.Deleted), s.Id, capacities[s.Id]); err != nil {
+			return err
+		}
+	}
+	if err := das.finish(tx); err != nil {
+		return err
+	}
+	return passOver(tx.SetDNApplied(req.NodeId, p.applied))
+}
+
+func applyPd(tx store.Tx, st *apiv1.ObjectState, id string, c *apiv1.PdCapacity) error {
+	pd, err := tx.PD(id)
+	if err != nil {
+		return passOver(err)
+	}
+	if st.GetGone() && pd.Deleted {
+		err := tx.DeletePD(id)
+		if vda.KindOf(err) == vda.FailedPrecondition {
+			return setHealth(tx, store.ObjPD, id, pd.Health, &apiv1.ObjectState{Error: true, ErrorMsg: "it is gone, but vds are still on it"})
+		}
+		return err
+	}
+	if c != nil && c.ClusterSize > 0 && (pd.ClusterSize != c.ClusterSize || pd.TotalClusters != c.TotalClusters) {
+		grown := *pd
+		grown.ClusterSize, grown.TotalClusters = c.ClusterSize, c.TotalClusters
+		switch {
+		case pd.ClusterSize != 0 && pd.ClusterSize != c.ClusterSize:
+			st = &apiv1.ObjectState{Error: true, ErrorMsg: "the lvstore's cluster size is not the one it was made with"}
+		case pd.ClusterSize != 0 && c.TotalClusters < pd.TotalClusters-pd.FreeClusters:
+			st = &apiv1.ObjectState{Error: true, ErrorMsg: "the disk has become smaller than what is in use"}
+		default:
+			if err := tx.UpdatePD(&grown); err != nil {
+				return err
+			}
+		}
+	}
+	return setHealth(tx, store.ObjPD, id, pd.Health, st)
+}
+
+// ApplyCn is ApplyDn for a cn. changed says that it gave the node a new
+// desired state, because an array is Created from now on.
+func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (changed bool, err error) {
+	if _, err := tx.CN(req.NodeId); err != nil {
+		return false, passOver(err)
+	}
+	p := newProgress(req.Version, reply)
+	das := touched{}
+	for _, spec := range req.Cntlrs {
+		st := p.state(spec.Id, spec.Version, spec.Deleted)
+		for _, e := range spec.Exps {
+			est := p.state(e.EsId, spec.Version, e.Deleted)
+			if err := applyES(tx, spec, e, est); err != nil {
+				return false, err
+			}
+		}
+		c, err := tx.Cntlr(spec.Id)
+		if isNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		das.add(c.DAID)
+		if st.GetGone() && c.Deleted {
+			if err := dropCntlr(tx, c); err != nil {
+				return false, err
+			}
+			continue
+		}
+		if err := setHealth(tx, store.ObjCntlr, c.ID, c.Health, st); err != nil {
+			return false, err
+		}
+		if spec.Create && st != nil && !st.Error {
+			now, err := created(tx, spec, c)
+			if err != nil {
+				return false, err
+			}
+			changed = changed || now
+		}
+	}
+	if err := das.finish(tx); err != nil {
+		return false, err
+	}
+	return changed, passOver(tx.SetCNApplied(req.NodeId, p.applied))
+}
+
+// created notes that an array has been made on media: from now on it is only
+// ever loaded.
+func created(tx store.Tx, spec *apiv1.CntlrSpec, c *vda.Cntlr) (bool, error) {
+	da, err := tx.DA(c.DAID)
+	if err != nil || da.Created || !c.Primary || da.Term != spec.Term {
+		return false, err
+	}
+	da.Created = true
+	if err := tx.UpdateDA(da); err != nil {
+		return false, err
+	}
+	if c.Version, err = tx.BumpCN(c.CNID); err != nil {
+		return false, err
+	}
+	return true, tx.UpdateCntlr(c)
+}
+
+func applyES(tx store.Tx, spec *apiv1.CntlrSpec, e *apiv1.ExpSpec, st *apiv1.ObjectState) error {
+	ess, err := tx.ESsOfCntlr(spec.Id)
+	if err != nil {
+		return err
+	}
+	for i := range ess {
+		es := &ess[i]
+		if es.ID != e.EsId {
+			continue
+		}
+		if !st.GetGone() {
+			return setHealth(tx, store.ObjES, es.ID, es.Health, st)
+		}
+		exp, err := tx.Exp(e.Id)
+		if err != nil {
+			return passOver(err)
+		}
+		if !exp.Deleted {
+			return nil
+		}
+		if err := tx.DeleteES(es.ID); err != nil {
+			return err
+		}
+		return dropExpIfDone(tx, exp)
+	}
+	return nil
+}
+
+// dropExpIfDone deletes an exporter's tombstone with the last of its states.
+func dropExpIfDone(tx store.Tx, exp *vda.Exp) error {
+	if !exp.Deleted {
+		return nil
+	}
+	left, err := tx.ESsOfExp(exp.ID)
+	if err != nil || len(left) > 0 {
+		return err
+	}
+	return tx.DeleteExp(exp.ID)
+}
+
+// dropCntlr deletes a controller's tombstone with its exporters' states.
+func dropCntlr(tx store.Tx, c *vda.Cntlr) error {
+	ess, err := tx.ESsOfCntlr(c.ID)
+	if err != nil {
+		return err
+	}
+	for _, es := range ess {
+		if err := tx.DeleteES(es.ID); err != nil {
+			return err
+		}
+		exp, err := tx.Exp(es.ExpID)
+		if err != nil {
+			return err
+		}
+		if err := dropExpIfDone(tx, exp); err != nil {
+			return err
+		}
+	}
+	return tx.DeleteCntlr(c.ID)
+}
+
+func isNotFound(err error) bool { return err != nil && vda.KindOf(err) == vda.NotFound }
+
+func passOver(err error) error {
+	if isNotFound(err) {
+		return nil
+	}
+	return err
+}

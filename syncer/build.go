@@ -1,0 +1,193 @@
+package syncer
+
+import (
+	"slices"
+
+	apiv1 "vda/api/v1"
+
+	"vda"
+	"vda/store"
+)
+
+// BuildDn makes the request that brings a dn from version base to the one in
+// tx; base 0 gives all its objects.
+func BuildDn(tx store.Tx, dnID string, base uint64) (*apiv1.SyncDnRequest, error) {
+	dn, err := tx.DN(dnID)
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := tx.ClusterID()
+	if err != nil {
+		return nil, err
+	}
+	pds, vds, err := tx.DNObjects(dnID, base)
+	if err != nil {
+		return nil, err
+	}
+	req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: dn.ID, NodeName: dn.Name, Version: dn.Version, BaseVersion: base, Listener: listener(dn.Listener)}
+	tombstones := 0
+	for i := range pds {
+		pd := &pds[i]
+		req.Pds = append(req.Pds, &apiv1.PdSpec{Id: pd.ID, Name: pd.Name, ConfJson: pd.Conf, Format: pd.ClusterSize == 0 && !pd.Deleted,
+			Deleted: pd.Deleted, Version: pd.Version})
+		tombstones += count(pd.Deleted)
+	}
+	terms := map[string]uint64{}
+	for i := range vds {
+		vd := &vds[i]
+		term, known := terms[vd.DAID]
+		if !known {
+			da, err := tx.DA(vd.DAID)
+			if err != nil {
+				return nil, err
+			}
+			term = da.Term
+			terms[vd.DAID] = term
+		}
+		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: vd.ID, PdId: vd.PDID, Size: vd.Size, Nqn: VdNQN(vd.ID), Term: term,
+			HostNqn: PrimaryHostNQN(vd.DAID, term), Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID})
+		tombstones += count(vd.Deleted)
+	}
+	req.AllowEmpty = tombstones > 0
+	return req, nil
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func listener(l vda.Listener) *apiv1.ListenerConf {
+	return &apiv1.ListenerConf{Trtype: l.TrType, Traddr: l.TrAddr, Adrfam: l.AdrFam, Trsvcid: l.TrSvcID}
+}
+
+// BuildCn makes the request that brings a cn from version base to the one in
+// tx; base 0 gives all its controllers.
+func BuildCn(tx store.Tx, cnID string, base uint64) (*apiv1.SyncCnRequest, error) {
+	cn, err := tx.CN(cnID)
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := tx.ClusterID()
+	if err != nil {
+		return nil, err
+	}
+	cntlrs, err := tx.CNObjects(cnID, base)
+	if err != nil {
+		return nil, err
+	}
+	req := &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: cn.ID, NodeName: cn.Name, Version: cn.Version, BaseVersion: base, Listener: listener(cn.Listener)}
+	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}}
+	for i := range cntlrs {
+		spec, err := b.cntlr(&cntlrs[i])
+		if err != nil {
+			return nil, err
+		}
+		req.Cntlrs = append(req.Cntlrs, spec)
+		req.AllowEmpty = req.AllowEmpty || spec.Deleted
+	}
+	return req, nil
+}
+
+// cnBuilder makes the specs of one request and reads each dn once.
+type cnBuilder struct {
+	tx  store.Tx
+	dns map[string]*vda.DN
+}
+
+func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
+	da, err := b.tx.DA(c.DAID)
+	if err != nil {
+		return nil, err
+	}
+	spec := &apiv1.CntlrSpec{
+		Id: c.ID, DaId: da.ID, DaName: da.Name, CntlrIdx: c.Idx, Primary: c.Primary, Term: da.Term, Version: c.Version,
+		Deleted: c.Deleted, DestroyData: c.Deleted && c.Primary && da.Deleted,
+		Size: da.Size, Thin: da.Thin(), Create: c.Primary && !da.Created && !c.Deleted, ClusterSize: da.ClusterSize,
+		MinCntlid: c.Idx*cntlidsPerCntlr + 1, MaxCntlid: (c.Idx + 1) * cntlidsPerCntlr,
+		HostNqn: ProxyHostNQN(c.ID),
+	}
+	peers, err := b.tx.CntlrsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	if c.Primary {
+		spec.HostNqn = PrimaryHostNQN(da.ID, da.Term)
+		if spec.Grps, err = b.grps(da); err != nil {
+			return nil, err
+		}
+	}
+	for i := range peers {
+		p := &peers[i]
+		switch {
+		case c.Primary && p.ID != c.ID && !p.Deleted:
+			spec.SecondaryHostNqns = append(spec.SecondaryHostNqns, ProxyHostNQN(p.ID))
+		case !c.Primary && p.Primary:
+			cn, err := b.tx.CN(p.CNID)
+			if err != nil {
+				return nil, err
+			}
+			spec.PrimaryListener, spec.PrimaryCnId = listener(cn.Listener), cn.ID
+		}
+	}
+	spec.Exps, err = b.exps(da, c)
+	return spec, err
+}
+
+func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
+	grps, err := b.tx.GrpsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	vds, err := b.tx.VDsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	var specs []*apiv1.GrpSpec
+	for _, g := range grps {
+		spec := &apiv1.GrpSpec{Id: g.ID, GrpIdx: g.Idx, StripeSizeKb: da.StripeSizeKB}
+		for i := range vds {
+			vd := &vds[i]
+			if vd.GrpIdx != g.Idx || vd.Deleted && !da.Deleted {
+				continue
+			}
+			dn, known := b.dns[vd.DNID]
+			if !known {
+				if dn, err = b.tx.DN(vd.DNID); err != nil {
+					return nil, err
+				}
+				b.dns[vd.DNID] = dn
+			}
+			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: listener(dn.Listener), Nqn: VdNQN(vd.ID), Uuid: UUID(vd.ID)})
+		}
+		specs = append(specs, spec)
+	}
+	return specs, nil
+}
+
+// exps are the exporters that have a state on this controller, tombstones
+// too.
+func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr) ([]*apiv1.ExpSpec, error) {
+	ess, err := b.tx.ESsOfCntlr(c.ID)
+	if err != nil {
+		return nil, err
+	}
+	exps, err := b.tx.ExpsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	var specs []*apiv1.ExpSpec
+	for i := range exps {
+		e := &exps[i]
+		at := slices.IndexFunc(ess, func(es vda.ES) bool { return es.ExpID == e.ID })
+		if at < 0 {
+			continue
+		}
+		specs = append(specs, &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, InitiatorNqn: e.InitiatorNQN,
+			SnapName: e.SnapName, Serial: e.Serial, NsUuid: e.NSUUID, ProxyNqn: ProxyNQN(e.ID), ProxyUuid: ProxyUUID(e.ID),
+			Deleted: e.Deleted, Version: e.Version})
+	}
+	return specs, nil
+}

@@ -1,0 +1,124 @@
+package syncer
+
+import (
+	"fmt"
+	"slices"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// progress tells from a reply how far a node has come.
+type progress struct {
+	states  map[string]*apiv1.ObjectState
+	applied uint64
+}
+
+func newProgress(sent uint64, reply *apiv1.SyncReply) *progress {
+	p := &progress{states: map[string]*apiv1.ObjectState{}, applied: min(sent, reply.Version)}
+	for _, st := range reply.States {
+		p.states[st.Id] = st
+	}
+	return p
+}
+
+// state returns what the reply says of an object, nil for nothing, and holds
+// applied below the object's version when it is not finished.
+func (p *progress) state(id string, version uint64, deleted bool) *apiv1.ObjectState {
+	st := p.states[id]
+	if st == nil || st.Error || deleted && !st.Gone {
+		p.applied = min(p.applied, version-min(version, 1))
+	}
+	return st
+}
+
+// setHealth writes a health that has changed. Without a state nothing is
+// known.
+func setHealth(tx store.Tx, o store.Object, id string, old vda.Health, st *apiv1.ObjectState) error {
+	if st == nil || old.Error == st.Error && old.Msg == st.ErrorMsg {
+		return nil
+	}
+	return passOver(tx.SetHealth(o, id, vda.Health{Error: st.Error, Msg: st.ErrorMsg}))
+}
+
+// touched are arrays whose parts have changed.
+type touched map[string]bool
+
+func (t touched) add(daID string) { t[daID] = true }
+
+// finish removes deleted arrays that have no part left, and sums the health
+// of the others up. In the order of ids, so that two transactions don't wait
+// for each other.
+func (t touched) finish(tx store.Tx) error {
+	ids := make([]string, 0, len(t))
+	for id := range t {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		if err := finishDA(tx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func finishDA(tx store.Tx, id string) error {
+	da, err := tx.DA(id)
+	if err != nil {
+		return passOver(err)
+	}
+	vds, err := tx.VDsOfDA(id)
+	if err != nil {
+		return err
+	}
+	cntlrs, err := tx.CntlrsOfDA(id)
+	if err != nil {
+		return err
+	}
+	if da.Deleted && len(vds) == 0 && len(cntlrs) == 0 {
+		return dropDA(tx, id)
+	}
+	var bad []string
+	for i := range cntlrs {
+		if c := &cntlrs[i]; c.Health.Error {
+			bad = append(bad, fmt.Sprintf("controller %d: %s", c.Idx, c.Health.Msg))
+		}
+	}
+	for i := range vds {
+		if vd := &vds[i]; vd.Health.Error {
+			bad = append(bad, fmt.Sprintf("vd %d of group %d: %s", vd.Idx, vd.GrpIdx, vd.Health.Msg))
+		}
+	}
+	st := &apiv1.ObjectState{Error: len(bad) > 0}
+	if st.Error {
+		st.ErrorMsg = bad[0]
+		if more := len(bad) - 1; more > 0 {
+			st.ErrorMsg += fmt.Sprintf(" (and %d more)", more)
+		}
+	}
+	return setHealth(tx, store.ObjDA, id, da.Health, st)
+}
+
+func dropDA(tx store.Tx, id string) error {
+	exps, err := tx.ExpsOfDA(id)
+	if err != nil {
+		return err
+	}
+	for i := range exps {
+		if err := tx.DeleteExp(exps[i].ID); err != nil {
+			return err
+		}
+	}
+	grps, err := tx.GrpsOfDA(id)
+	if err != nil {
+		return err
+	}
+	for i := range grps {
+		if err := tx.DeleteGrp(grps[i].ID); err != nil {
+			return err
+		}
+	}
+	return tx.DeleteDA(id)
+}

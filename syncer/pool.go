@@ -1,0 +1,109 @@
+package syncer
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	"vda"
+	apiv1 "vda/api/v1"
+)
+
+// Dialer gives clients of agents by the node's name, which is its address.
+type Dialer interface {
+	Dn(addr string) (apiv1.DnAgentClient, error)
+	Cn(addr string) (apiv1.CnAgentClient, error)
+}
+
+// Pool is a Dialer that keeps one connection an agent. Connections are made
+// when first used and again by themselves when lost; an idle one is closed.
+// Safe for concurrent use.
+type Pool struct {
+	opts []grpc.DialOption
+
+	mu    sync.Mutex
+	conns map[string]*grpc.ClientConn
+}
+
+// maxMessage bounds one request or reply of an agent: some 50,000 objects.
+const maxMessage = 64 << 20
+
+// NewPool returns an empty pool; opts come after its own.
+func NewPool(opts ...grpc.DialOption) *Pool {
+	return &Pool{
+		conns: map[string]*grpc.ClientConn{},
+		opts: append([]grpc.DialOption{
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			// A node that comes back is noticed within a second.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+				MinConnectTimeout: time.Second,
+			}),
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+		}, opts...),
+	}
+}
+
+// Dn implements Dialer.
+func (p *Pool) Dn(addr string) (apiv1.DnAgentClient, error) {
+	c, err := p.conn(addr)
+	if err != nil {
+		return nil, err
+	}
+	return apiv1.NewDnAgentClient(c), nil
+}
+
+// Cn implements Dialer.
+func (p *Pool) Cn(addr string) (apiv1.CnAgentClient, error) {
+	c, err := p.conn(addr)
+	if err != nil {
+		return nil, err
+	}
+	return apiv1.NewCnAgentClient(c), nil
+}
+
+func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns == nil {
+		return nil, vda.Errorf(vda.Unavailable, "shutting down")
+	}
+	if c, ok := p.conns[addr]; ok {
+		return c, nil
+	}
+	c, err := grpc.NewClient("passthrough:///"+addr, p.opts...)
+	if err != nil {
+		return nil, vda.Errorf(vda.InvalidArgument, "%q is no address of an agent: %v", addr, err)
+	}
+	p.conns[addr] = c
+	return c, nil
+}
+
+// Keep closes the connections to all agents but those named: nodes come and
+// go.
+func (p *Pool) Keep(addrs map[string]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for addr, c := range p.conns {
+		if !addrs[addr] {
+			c.Close() // a call under way ends with Canceled
+			delete(p.conns, addr)
+		}
+	}
+}
+
+// Close closes all connections.
+func (p *Pool) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+	return nil
+}

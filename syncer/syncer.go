@@ -1,0 +1,226 @@
+package syncer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"vda"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// Config is what a Syncer needs.
+type Config struct {
+	Store store.Store
+	// Dial reaches the agents; usually a Pool.
+	Dial Dialer
+	// Timeout bounds one Sync call. Default 30 s: it waits for the objects it
+	// names, but the agent goes on without it.
+	Timeout time.Duration
+	// Log gets what is worth a line; default slog.Default().
+	Log *slog.Logger
+}
+
+// Syncer brings nodes to their desired state. Safe for concurrent use.
+type Syncer struct{ cfg Config }
+
+// New returns a Syncer.
+func New(cfg Config) (*Syncer, error) {
+	if cfg.Store == nil || cfg.Dial == nil {
+		return nil, errors.New("syncer: Config needs a Store and a Dialer")
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 30 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Syncer{cfg: cfg}, nil
+}
+
+// SyncDn brings a dn to its desired state and records what it answers. The
+// error is about the node as a whole: not reachable, or it refused. An object
+// that the node could not make is no error here; its row's health says so.
+func (s *Syncer) SyncDn(ctx context.Context, dnID string) error {
+	return s.sync(ctx, false, func(base uint64) (*call, error) { return s.buildDn(ctx, dnID, base) })
+}
+
+// SyncCn is SyncDn for a cn.
+func (s *Syncer) SyncCn(ctx context.Context, cnID string) error {
+	return s.sync(ctx, false, func(base uint64) (*call, error) { return s.buildCn(ctx, cnID, base) })
+}
+
+// FullDn is SyncDn with all objects, whatever the agent seems to hold.
+func (s *Syncer) FullDn(ctx context.Context, dnID string) error {
+	return s.sync(ctx, true, func(base uint64) (*call, error) { return s.buildDn(ctx, dnID, base) })
+}
+
+// FullCn is SyncCn with all objects.
+func (s *Syncer) FullCn(ctx context.Context, cnID string) error {
+	return s.sync(ctx, true, func(base uint64) (*call, error) { return s.buildCn(ctx, cnID, base) })
+}
+
+// call is one request to one agent.
+type call struct {
+	node    string // dn or cn, and name
+	version uint64
+	base    uint64
+	send    func(context.Context) (*apiv1.SyncReply, error)
+	// apply records the reply; again: it changed the desired state.
+	apply func(tx store.Tx, reply *apiv1.SyncReply) (again bool, err error)
+}
+
+// Bases that are no version.
+const (
+	fromApplied = ^uint64(0) // what the agent has carried out
+	fromNothing = 0
+)
+
+func (s *Syncer) sync(ctx context.Context, full bool, build func(base uint64) (*call, error)) error {
+	base := uint64(fromApplied)
+	if full {
+		base = fromNothing
+	}
+	// A second round follows when the first changed the desired state, which
+	// happens once in an array's life: it has been created.
+	for round := 0; ; round++ {
+		c, err := build(base)
+		if err != nil {
+			return err
+		}
+		reply, err := s.send(ctx, c)
+		if held, ok := staleVersion(err); ok && c.base != fromNothing && held <= c.version {
+			if c, err = build(fromNothing); err != nil {
+				return err
+			}
+			reply, err = s.send(ctx, c)
+		}
+		if err != nil {
+			return nodeError(c, err)
+		}
+		again := false
+		err = s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+			again, err = c.apply(tx, reply)
+			return err
+		})
+		if err != nil || !again || round == 2 {
+			return err
+		}
+		base = fromApplied
+	}
+}
+
+func (s *Syncer) send(ctx context.Context, c *call) (*apiv1.SyncReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	return c.send(ctx)
+}
+
+// staleVersion reads the version that an agent holds from its refusal of a
+// delta.
+func staleVersion(err error) (held uint64, ok bool) {
+	st, _ := status.FromError(err)
+	if st.Code() != codes.FailedPrecondition {
+		return 0, false
+	}
+	for _, d := range st.Details() {
+		if r, is := d.(*apiv1.SyncReply); is {
+			return r.Version, true
+		}
+	}
+	return 0, false
+}
+
+// nodeError says which node failed how, in a vda.Error.
+func nodeError(c *call, err error) error {
+	st, _ := status.FromError(err)
+	e := &vda.Error{Kind: vda.Unavailable, Op: "sync", Object: c.node, Msg: Reason(err)}
+	switch st.Code() {
+	case codes.FailedPrecondition:
+		e.Kind = vda.FailedPrecondition
+		if held, ok := staleVersion(err); ok && held > c.version {
+			e.Msg += "; the database is older than what the node has seen, as after restoring a backup"
+		}
+	case codes.InvalidArgument:
+		e.Kind = vda.InvalidArgument
+	case codes.Internal, codes.Unimplemented:
+		e.Kind = vda.Internal
+	}
+	return e
+}
+
+// Reason is an RPC's error in the words of a person.
+func Reason(err error) string {
+	st, ok := status.FromError(err)
+	if !ok {
+		return err.Error()
+	}
+	switch st.Code() {
+	case codes.DeadlineExceeded:
+		return "no answer in time"
+	case codes.Unavailable:
+		return "agent not reachable: " + st.Message()
+	}
+	return st.Message()
+}
+
+func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, error) {
+	var req *apiv1.SyncDnRequest
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		dn, err := tx.DN(dnID)
+		if err != nil {
+			return err
+		}
+		from := base
+		if base == fromApplied {
+			from = dn.Applied
+		}
+		req, err = BuildDn(tx, dnID, from)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	client, err := s.cfg.Dial.Dn(req.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	return &call{
+		node: "dn " + req.NodeName, version: req.Version, base: req.BaseVersion,
+		send:  func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
+		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
+	}, nil
+}
+
+func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, error) {
+	var req *apiv1.SyncCnRequest
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		cn, err := tx.CN(cnID)
+		if err != nil {
+			return err
+		}
+		from := base
+		if base == fromApplied {
+			from = cn.Applied
+		}
+		req, err = BuildCn(tx, cnID, from)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	client, err := s.cfg.Dial.Cn(req.NodeName)
+	if err != nil {
+		return nil, err
+	}
+	return &call{
+		node: "cn " + req.NodeName, version: req.Version, base: req.BaseVersion,
+		send:  func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
+		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return ApplyCn(tx, req, r) },
+	}, nil
+}

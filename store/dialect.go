@@ -118,7 +118,7 @@ func classifyPostgres(err error) class {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) {
 		var c *pgconn.ConnectError
-		if errors.As(err, &c) {
+		if errors.As(err, &c) || pgconn.SafeToRetry(err) {
 			return classUnreachable
 		}
 		return classOther

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"syscall"
 
 	"vda"
@@ -22,7 +24,7 @@ func (s *sqlStore) wrap(err error) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	e := &vda.Error{Kind: vda.Internal, Op: "database", Object: s.target.where, Err: err}
+	e := &vda.Error{Kind: vda.Internal, Op: "database", Object: s.target.where, Err: oneLine{err}}
 	switch s.classOf(err) {
 	case classConflict:
 		e.Kind, e.Msg = vda.Conflict, "a concurrent transaction was first"
@@ -40,6 +42,28 @@ func (s *sqlStore) wrap(err error) error {
 		e.Kind, e.Msg = vda.FailedPrecondition, "refused the login"
 	}
 	return e
+}
+
+// oneLine says in one line what a driver says in several, and once what it
+// says of each way to reach the same host.
+type oneLine struct{ error }
+
+func (e oneLine) Unwrap() error { return e.error }
+
+func (e oneLine) Error() string {
+	var lines []string
+	for l := range strings.Lines(e.error.Error()) {
+		if l = strings.TrimSpace(l); l != "" && !slices.Contains(lines, l) {
+			lines = append(lines, l)
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	if len(lines) == 1 {
+		return lines[0]
+	}
+	return lines[0] + " " + strings.Join(lines[1:], "; ")
 }
 
 const noSchemaMsg = "has no VDA schema; make it with vda_db --action create"

@@ -1,0 +1,275 @@
+package jsonrpc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+// conn is one client.
+type conn struct {
+	srv     *Server
+	nc      net.Conn
+	pending chan struct{} // slow calls under way
+	wg      sync.WaitGroup
+
+	mu sync.Mutex // serializes replies
+}
+
+// call is a decoded request.
+type call struct {
+	id     json.RawMessage // nil: a notification
+	method string
+	params json.RawMessage // nil: none
+}
+
+func newConn(s *Server, nc net.Conn) *conn {
+	return &conn{srv: s, nc: nc, pending: make(chan struct{}, s.cfg.MaxPending)}
+}
+
+// stopReading makes serve end once its calls have.
+func (c *conn) stopReading() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
+
+// serve reads requests until the client leaves or sends what is no JSON.
+func (c *conn) serve() {
+	err := c.read()
+	broken := !errors.Is(err, io.EOF) && c.srv.ctx.Err() == nil
+	if broken {
+		c.srv.cfg.Log.Warn("JSON-RPC connection closed", "err", err)
+		_ = c.nc.Close()
+	}
+	c.wg.Wait()
+	_ = c.nc.Close()
+}
+
+func (c *conn) read() error {
+	src := &budget{r: c.nc, max: c.srv.cfg.MaxRequest}
+	dec := json.NewDecoder(src)
+	for {
+		src.left = src.max
+		var raw json.RawMessage
+		if err := dec.Decode(&raw); err != nil {
+			return err
+		}
+		if !utf8.Valid(raw) {
+			return errors.New("request is not UTF-8")
+		}
+		if raw[0] == '[' {
+			c.batch(raw)
+			continue
+		}
+		one, bad := parse(raw)
+		c.start(one, bad, func(reply []byte) {
+			if reply != nil {
+				c.write(append(reply, '\n'))
+			}
+		})
+	}
+}
+
+// start carries out one call and hands its encoded reply, or nil, to done:
+// before it returns, or later when the method is slow.
+func (c *conn) start(one call, bad *Error, done func([]byte)) {
+	if bad != nil {
+		done(encode(one.id, nil, bad))
+		return
+	}
+	m, refused := c.srv.cfg.Lookup(one.method)
+	if refused != nil {
+		done(encode(one.id, nil, refused))
+		return
+	}
+	if !m.Slow {
+		done(c.run(m, one))
+		return
+	}
+	c.pending <- struct{}{}
+	c.wg.Go(func() {
+		defer func() { <-c.pending }()
+		done(c.run(m, one))
+	})
+}
+
+func (c *conn) run(m Method, one call) []byte {
+	result, err := c.contained(m, one)
+	if err == nil && one.id == nil {
+		return nil
+	}
+	if err != nil {
+		return encode(one.id, nil, AsError(err))
+	}
+	return encode(one.id, result, nil)
+}
+
+// contained keeps a panic of a method from ending the process.
+func (c *conn) contained(m Method, one call) (result any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.srv.cfg.Log.Error("JSON-RPC method panicked", "method", one.method, "params", excerpt(one.params), "panic", p, "stack", string(debug.Stack()))
+			err = &Error{Code: CodeInternalError, Message: "Internal error", Data: fmt.Sprintf("%s failed unexpectedly; the log of the data plane says where", one.method)}
+		}
+	}()
+	return m.Call(c.srv.ctx, one.params)
+}
+
+// maxBatch bounds the calls of a batch, so that a short request cannot ask for
+// a reply a hundred times as long.
+const maxBatch = 4096
+
+// batch answers an array of requests with an array of replies, in order.
+func (c *conn) batch(raw json.RawMessage) {
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil || len(items) == 0 || len(items) > maxBatch {
+		c.write(append(encode(nil, nil, invalidRequest()), '\n'))
+		return
+	}
+	replies := make([][]byte, len(items))
+	var left sync.WaitGroup
+	for i, item := range items {
+		one, bad := parse(item)
+		left.Add(1)
+		c.start(one, bad, func(reply []byte) {
+			replies[i] = reply
+			left.Done()
+		})
+	}
+	c.wg.Go(func() {
+		left.Wait()
+		c.write(joinReplies(replies))
+	})
+}
+
+func joinReplies(replies [][]byte) []byte {
+	var out []byte
+	for _, r := range replies {
+		if r == nil {
+			continue
+		}
+		if out == nil {
+			out = append(out, '[')
+		} else {
+			out = append(out, ',')
+		}
+		out = append(out, r...)
+	}
+	if out == nil {
+		return nil
+	}
+	return append(out, ']', '\n')
+}
+
+// write sends one reply; a client that doesn't take it loses its connection.
+func (c *conn) write(reply []byte) {
+	if len(reply) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.nc.SetWriteDeadline(time.Now().Add(c.srv.cfg.WriteTimeout))
+	if _, err := c.nc.Write(reply); err != nil {
+		_ = c.nc.Close() // the reader ends with it
+	}
+}
+
+// parse checks one request object. With an error, id is that of the reply.
+func parse(raw json.RawMessage) (call, *Error) {
+	var one call
+	members, err := object(raw)
+	if err != nil {
+		return call{}, invalidRequest()
+	}
+	for name, value := range members {
+		switch name {
+		case "jsonrpc":
+			if s, err := decodeString(value); err != nil || s != "2.0" {
+				return call{}, invalidRequest()
+			}
+		case "method":
+			s, err := decodeString(value)
+			if err != nil {
+				return call{}, invalidRequest()
+			}
+			one.method = s
+		case "id":
+			switch value[0] {
+			case '{', '[', 't', 'f':
+				return call{}, invalidRequest()
+			case 'n':
+			default:
+				one.id = value
+			}
+		case "params":
+			if value[0] != 'n' {
+				one.params = value
+			}
+		default:
+			return call{}, invalidRequest()
+		}
+	}
+	if _, ok := members["method"]; !ok {
+		return call{}, invalidRequest()
+	}
+	if one.params != nil && one.params[0] != '{' && one.params[0] != '[' {
+		return one, invalidRequest()
+	}
+	return one, nil
+}
+
+// reply is the wire form; id stays as the client wrote it.
+type reply struct {
+	JSONRPC string          `json:"jsonrpc"`
+	ID      json.RawMessage `json:"id"`
+	Result  any             `json:"result,omitempty"`
+	Error   *Error          `json:"error,omitempty"`
+}
+
+func encode(id json.RawMessage, result any, failed *Error) []byte {
+	if id == nil {
+		id = json.RawMessage("null")
+	}
+	r := reply{JSONRPC: "2.0", ID: id, Error: failed}
+	if failed == nil {
+		body, err := marshal(result)
+		if err != nil {
+			r.Error = &Error{Code: CodeInternalError, Message: "Internal error", Data: "result does not encode: " + err.Error()}
+		} else {
+			r.Result = json.RawMessage(body)
+		}
+	}
+	out, err := marshal(r)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
+// marshal is json.Marshal without its escaping of <, > and &.
+func marshal(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(buf.Bytes(), []byte{'\n'}), err
+}
+
+// budget bounds the bytes read for one request.
+type budget struct {
+	r         io.Reader
+	max, left int
+}
+
+func (b *budget) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("request is longer than %d bytes", b.max)
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}

@@ -1,0 +1,250 @@
+package jsonrpc
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/big"
+	"reflect"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Decode fills the struct that dst points to from a JSON object, strictly.
+// Members are named by the fields' rpc tags; those with ",optional" may be
+// missing and then leave the field as it is. Fields are strings, bools,
+// integers, uuid.UUID, slices, structs or pointers to these; a pointer says
+// whether the member was there. With relaxed, unknown members of
+// the outermost object are ignored (a few of SPDK's methods do).
+//
+// Numbers may be written like 1e3 or 512.0 as long as they are whole and fit.
+// Strings must not hold NUL; null is no value of anything.
+func Decode(raw json.RawMessage, dst any, relaxed bool) error {
+	return decodeStruct(raw, reflect.ValueOf(dst).Elem(), relaxed)
+}
+
+// Field describes one member that Decode takes.
+type Field struct {
+	Name     string
+	Type     string // JSON words: string, uint32, bool, uuid, array, object …
+	Optional bool
+	Doc      string
+}
+
+// Fields lists the members of a parameter struct in declaration order.
+func Fields(params any) []Field {
+	t := reflect.TypeOf(params)
+	if t == nil || t.Kind() != reflect.Struct {
+		return nil
+	}
+	var out []Field
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, optional, ok := member(f)
+		if ok {
+			out = append(out, Field{Name: name, Type: typeName(f.Type), Optional: optional, Doc: f.Tag.Get("doc")})
+		}
+	}
+	return out
+}
+
+func member(f reflect.StructField) (name string, optional, ok bool) {
+	tag, ok := f.Tag.Lookup("rpc")
+	if !ok {
+		return "", false, false
+	}
+	name, rest, _ := strings.Cut(tag, ",")
+	return name, rest == "optional", true
+}
+
+func typeName(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[uuid.UUID]():
+		return "uuid"
+	case t.Kind() == reflect.Pointer:
+		return typeName(t.Elem())
+	case t.Kind() == reflect.Slice:
+		return "array of " + typeName(t.Elem())
+	case t.Kind() == reflect.Struct:
+		return "object"
+	case t.Kind() == reflect.Bool:
+		return "boolean"
+	}
+	return t.Kind().String()
+}
+
+func decodeStruct(raw json.RawMessage, dst reflect.Value, relaxed bool) error {
+	members, err := object(raw)
+	if err != nil {
+		return err
+	}
+	t := dst.Type()
+	for i := range t.NumField() {
+		name, optional, ok := member(t.Field(i))
+		if !ok {
+			continue
+		}
+		value, given := members[name]
+		delete(members, name)
+		if !given {
+			if !optional {
+				return fmt.Errorf("%s is missing", name)
+			}
+			continue
+		}
+		if err := decodeValue(value, dst.Field(i)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	if !relaxed {
+		for name := range members {
+			return fmt.Errorf("%s is not a parameter", name)
+		}
+	}
+	return nil
+}
+
+// object splits a JSON object into its members; a repeated one is an error.
+func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, fmt.Errorf("%s is not an object", excerpt(raw))
+	}
+	members := map[string]json.RawMessage{}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		name := key.(string)
+		if _, twice := members[name]; twice {
+			return nil, fmt.Errorf("%s is given twice", name)
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, err
+		}
+		members[name] = value
+	}
+	return members, nil
+}
+
+func decodeValue(raw json.RawMessage, dst reflect.Value) error {
+	switch {
+	case dst.Kind() == reflect.Pointer:
+		v := reflect.New(dst.Type().Elem())
+		if err := decodeValue(raw, v.Elem()); err != nil {
+			return err
+		}
+		dst.Set(v)
+		return nil
+	case dst.Type() == reflect.TypeFor[uuid.UUID]():
+		return decodeUUID(raw, dst)
+	}
+	switch dst.Kind() {
+	case reflect.String:
+		s, err := decodeString(raw)
+		dst.SetString(s)
+		return err
+	case reflect.Bool:
+		var b *bool
+		if json.Unmarshal(raw, &b) != nil || b == nil {
+			return fmt.Errorf("%s is neither true nor false", excerpt(raw))
+		}
+		dst.SetBool(*b)
+		return nil
+	case reflect.Struct:
+		return decodeStruct(raw, dst, false)
+	case reflect.Slice:
+		return decodeSlice(raw, dst)
+	}
+	return decodeInteger(raw, dst)
+}
+
+func decodeString(raw json.RawMessage) (string, error) {
+	var s *string
+	if json.Unmarshal(raw, &s) != nil || s == nil {
+		return "", fmt.Errorf("%s is not a string", excerpt(raw))
+	}
+	if strings.ContainsRune(*s, 0) {
+		return "", fmt.Errorf("%s holds a NUL", excerpt(raw))
+	}
+	return *s, nil
+}
+
+func decodeUUID(raw json.RawMessage, dst reflect.Value) error {
+	s, err := decodeString(raw)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.Parse(s)
+	if err != nil || (len(s) != 36 && len(s) != 32) {
+		return fmt.Errorf("%s is not a UUID", excerpt(raw))
+	}
+	dst.Set(reflect.ValueOf(id))
+	return nil
+}
+
+func decodeSlice(raw json.RawMessage, dst reflect.Value) error {
+	var items []json.RawMessage
+	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &items) != nil {
+		return fmt.Errorf("%s is not an array", excerpt(raw))
+	}
+	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
+	for i, item := range items {
+		if err := decodeValue(item, out.Index(i)); err != nil {
+			return fmt.Errorf("element %d: %w", i, err)
+		}
+	}
+	dst.Set(out)
+	return nil
+}
+
+// maxNumber bounds the text of a number, and maxExponent its exponent, so
+// that 1e999999999 costs nothing.
+const (
+	maxNumber   = 64
+	maxExponent = 20
+)
+
+func decodeInteger(raw json.RawMessage, dst reflect.Value) error {
+	bad := fmt.Errorf("%s is not a %s", excerpt(raw), dst.Kind())
+	if len(raw) == 0 || len(raw) > maxNumber || (raw[0] != '-' && (raw[0] < '0' || raw[0] > '9')) {
+		return bad
+	}
+	if i := bytes.IndexAny(raw, "eE"); i >= 0 {
+		var exp int
+		if _, err := fmt.Sscanf(string(raw[i+1:]), "%d", &exp); err != nil || exp > maxExponent || exp < -maxExponent {
+			return bad
+		}
+	}
+	r, ok := new(big.Rat).SetString(string(raw))
+	if !ok || !r.IsInt() {
+		return bad
+	}
+	n := r.Num()
+	if dst.CanUint() {
+		if !n.IsUint64() || dst.OverflowUint(n.Uint64()) {
+			return bad
+		}
+		dst.SetUint(n.Uint64())
+		return nil
+	}
+	if !n.IsInt64() || dst.OverflowInt(n.Int64()) {
+		return bad
+	}
+	dst.SetInt(n.Int64())
+	return nil
+}
+
+// excerpt is the beginning of a value, for messages.
+func excerpt(raw []byte) string {
+	if len(raw) > 40 {
+		return string(raw[:40]) + "…"
+	}
+	if len(raw) == 0 {
+		return "nothing"
+	}
+	return string(raw)
+}

@@ -1,0 +1,67 @@
+package jsonrpc
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+)
+
+// Codes of the specification, section 5.1, and SPDK's own for a method called
+// in the wrong state.
+const (
+	CodeParseError     = -32700
+	CodeInvalidRequest = -32600
+	CodeMethodNotFound = -32601
+	CodeInvalidParams  = -32602
+	CodeInternalError  = -32603
+	CodeInvalidState   = -1
+)
+
+// Error is an error object.
+type Error struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+	Data    string `json:"data,omitempty"` // what exactly was wrong, for people
+}
+
+func (e *Error) Error() string {
+	if e.Data != "" {
+		return fmt.Sprintf("%s: %s (code %d)", e.Message, e.Data, e.Code)
+	}
+	return fmt.Sprintf("%s (code %d)", e.Message, e.Code)
+}
+
+// Errno makes the error object of an errno: its negative as the code, and
+// strerror(3)'s text. The reason goes to Data.
+func Errno(errno syscall.Errno, reason string) *Error {
+	return &Error{Code: -int(errno), Message: strerror(errno), Data: reason}
+}
+
+// strerror is glibc's text, which is Go's but for the first letter.
+func strerror(errno syscall.Errno) string {
+	s := errno.Error()
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// AsError turns what a method returned into an error object: an *Error as it
+// is, an errno in the chain as Errno does, anything else as -32603.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var errno syscall.Errno
+	if errors.As(err, &errno) && errno != 0 {
+		reason := err.Error()
+		if reason == errno.Error() {
+			reason = ""
+		}
+		return Errno(errno, reason)
+	}
+	return &Error{Code: CodeInternalError, Message: "Internal error", Data: err.Error()}
+}
+
+func invalidRequest() *Error {
+	return &Error{Code: CodeInvalidRequest, Message: "Invalid request"}
+}

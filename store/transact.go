@@ -37,11 +37,19 @@ func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lo
 	giveUp := time.Now().Add(maxRetry)
 	backoff := minBackoff
 	lost := 0
+	var last error // why it was tried again
 	for {
 		again, err := s.once(ctx, db, opts, lock, fn)
-		if err == nil || again == never || ctx.Err() != nil {
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(err, last)
+		}
+		if again == never {
 			return err
 		}
+		last = err
 		if again == afterReconnect {
 			if lost++; lost > reconnects {
 				return err
@@ -55,7 +63,7 @@ func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lo
 		select {
 		case <-ctx.Done():
 			wait.Stop()
-			return errors.Join(ctx.Err(), err)
+			return errors.Join(ctx.Err(), last)
 		case <-wait.C:
 		}
 		backoff = min(2*backoff, maxBackoff)

@@ -73,8 +73,8 @@ func (e *LackError) Error() string {
 	return fmt.Sprintf("the data plane has no method %s; VDA needs SPDK 23.01 or newer, or vda_tgt", e.Method)
 }
 
-// transportID is an address in the spelling that SPDK prints.
-func transportID(traddr, adrfam, trsvcid string) spdk.TransportID {
+// TransportID is an address in the spelling that SPDK prints.
+func TransportID(traddr, adrfam, trsvcid string) spdk.TransportID {
 	family := "IPv4"
 	if strings.EqualFold(adrfam, "ipv6") {
 		family = "IPv6"
@@ -82,7 +82,7 @@ func transportID(traddr, adrfam, trsvcid string) spdk.TransportID {
 	return spdk.TransportID{TrType: "TCP", AdrFam: family, TrAddr: traddr, TrSvcID: trsvcid}
 }
 
-// sameAddress compares what is reached, not how it is spelt.
-func sameAddress(a, b spdk.TransportID) bool {
+// SameAddress compares what is reached, not how it is spelt.
+func SameAddress(a, b spdk.TransportID) bool {
 	return strings.EqualFold(a.TrType, b.TrType) && a.TrAddr == b.TrAddr && a.TrSvcID == b.TrSvcID
 }

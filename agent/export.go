@@ -28,6 +28,10 @@ type Export struct {
 	Bdev      string // name; "": no namespace
 	UUID      string // of the namespace, in any spelling; also its NGUID
 	ANAState  string // "": without ANA
+	// Settle, when not nil, is called before a namespace is taken away that
+	// may have I/O queued for a backend that is away, and returns when that
+	// has ended: until then SPDK cannot remove the namespace.
+	Settle func(ctx context.Context) error
 }
 
 // Ensure makes the calls that are missing for e. Who is not admitted any more
@@ -98,13 +102,13 @@ func (e *Export) matches(sub *spdk.NvmfSubsystem) bool {
 // ListenAddress is where the data plane listens.
 func (p *Plane) ListenAddress() spdk.TransportID {
 	a := p.cfg.Address
-	return transportID(a.TrAddr, a.AdrFam, a.TrSvcID)
+	return TransportID(a.TrAddr, a.AdrFam, a.TrSvcID)
 }
 
 func (p *Plane) ensureListener(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 	want, have := p.ListenAddress(), false
 	for _, l := range sub.ListenAddresses {
-		if sameAddress(l, want) {
+		if SameAddress(l, want) {
 			have = true
 			continue
 		}
@@ -135,6 +139,17 @@ func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.N
 		}
 		if err := p.SetANA(ctx, e.NQN, inaccessibleIf(e.ANAState)); err != nil {
 			return err
+		}
+		if ns.NSID == 1 && e.Bdev != "" && sameUUID(ns.UUID, id) && p.Able().SwapNamespace {
+			if err := p.VdaNvmfSwapNS(ctx, e.NQN, 1, e.Bdev); err == nil {
+				have = true
+				continue
+			}
+		}
+		if e.Settle != nil {
+			if err := e.Settle(ctx); err != nil {
+				return err
+			}
 		}
 		if err := p.NvmfSubsystemRemoveNS(ctx, e.NQN, ns.NSID); err != nil {
 			return err

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -158,4 +159,12 @@ func Parallel(n int, f func(i int) error) error {
 		}
 	}
 	return nil
+}
+
+// With returns the inventory with one subsystem replaced.
+func (i *Inventory) With(sub *spdk.NvmfSubsystem) *Inventory {
+	c := *i
+	c.Subsystems = maps.Clone(i.Subsystems)
+	c.Subsystems[sub.NQN] = sub
+	return &c
 }

@@ -1,0 +1,277 @@
+package cn
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"vda"
+	"vda/agent"
+	apiv1 "vda/api/v1"
+)
+
+// App is the agent as a program.
+var App = agent.App{
+	Name: "vda_cn_agent", Kind: "cn", Port: 9820, SvcPort: 4430,
+	Services: []string{apiv1.CnAgent_ServiceDesc.ServiceName},
+	Start: func(ctx context.Context, n *agent.Node) (agent.Service, error) {
+		return Start(ctx, n)
+	},
+}
+
+// pruneKey is the unit that removes what no controller accounts for; the
+// others' keys are controllers' ids.
+const pruneKey = "prune"
+
+// passTimeout bounds one pass over a controller.
+const passTimeout = 2 * time.Minute
+
+// maxAttaching bounds the connections that are being made at once.
+const maxAttaching = 64
+
+// Agent is a controller node's agent.
+type Agent struct {
+	apiv1.UnimplementedCnAgentServer
+	*agent.Node
+	attaching chan struct{} // a token for each connection being made
+
+	mu  sync.Mutex
+	set set
+}
+
+// set is the desired set.
+type set struct {
+	cntlrs     map[string]*apiv1.CntlrSpec
+	allowEmpty bool                 // the last full set said so
+	gone       map[string]time.Time // tombstones that were carried out
+}
+
+// Start restores the desired set and begins work.
+func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching)}
+	var req apiv1.SyncCnRequest
+	if _, err := n.State.Desired(&req); err != nil {
+		return nil, err
+	}
+	a.set = setOf(&req)
+	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout})
+	for id := range a.set.cntlrs {
+		n.Loop.Kick(id, false)
+	}
+	n.Loop.Kick(pruneKey, false)
+	n.Start(ctx)
+	return a, nil
+}
+
+// Register adds the agent's service to a gRPC server.
+func (a *Agent) Register(r grpc.ServiceRegistrar) { apiv1.RegisterCnAgentServer(r, a) }
+
+// Heartbeat answers with what is wrong now.
+func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	return a.Node.Heartbeat(ctx, req)
+}
+
+func setOf(req *apiv1.SyncCnRequest) set {
+	s := set{cntlrs: map[string]*apiv1.CntlrSpec{}, gone: map[string]time.Time{}, allowEmpty: req.AllowEmpty}
+	for _, c := range req.Cntlrs {
+		s.cntlrs[c.Id] = c
+	}
+	return s
+}
+
+// live returns the number of controllers that are no tombstones.
+func (s *set) live() int {
+	n := 0
+	for _, c := range s.cntlrs {
+		if !c.Deleted {
+			n++
+		}
+	}
+	return n
+}
+
+// message is the set as it is persisted; nil when it holds nothing.
+func (s *set) message() proto.Message {
+	if len(s.gone) == len(s.cntlrs) {
+		return nil
+	}
+	m := &apiv1.SyncCnRequest{AllowEmpty: s.allowEmpty}
+	for _, id := range slices.Sorted(maps.Keys(s.cntlrs)) {
+		m.Cntlrs = append(m.Cntlrs, s.cntlrs[id])
+	}
+	return m
+}
+
+// Sync takes a new desired set or changes of it, and answers when the objects
+// named are as they should be, or have failed, or time is up.
+func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
+	if err := check(req); err != nil {
+		return nil, agent.Status(err)
+	}
+	if err := a.CheckListener(req.Listener); err != nil {
+		return nil, agent.Status(err)
+	}
+	tickets, err := a.accept(req)
+	if err != nil {
+		a.Log.Warn("sync refused", "version", req.Version, "base", req.BaseVersion, "err", err)
+		return nil, agent.Status(err)
+	}
+	a.Log.Debug("sync", "version", req.Version, "base", req.BaseVersion, "cntlrs", len(req.Cntlrs))
+	return &apiv1.SyncReply{Version: req.Version, States: a.Await(ctx, tickets)}, nil
+}
+
+// accept changes the desired set and puts the units to work.
+func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	old := a.set
+	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion,
+		Terms: map[string]uint64{}, Vacant: len(old.gone) == len(old.cntlrs), Held: map[string]bool{}}
+	for _, c := range old.cntlrs {
+		claim.Held[c.DaId] = true
+	}
+	for _, c := range req.Cntlrs {
+		if !c.Deleted {
+			claim.Terms[c.DaId] = c.Term
+		}
+	}
+	var next set
+	err := a.State.Accept(claim, func() (proto.Message, error) {
+		var err error
+		next, err = old.merge(req)
+		return next.message(), err
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.set = next
+	for id := range old.cntlrs {
+		if next.cntlrs[id] == nil {
+			a.Loop.Forget(id)
+		}
+	}
+	var tickets []agent.Ticket
+	for _, c := range req.Cntlrs {
+		t := agent.Ticket{Key: c.Id, IDs: []string{c.Id}, Gen: a.Loop.Kick(c.Id, !proto.Equal(old.cntlrs[c.Id], next.cntlrs[c.Id]))}
+		for _, e := range c.Exps {
+			t.IDs = append(t.IDs, e.EsId)
+		}
+		tickets = append(tickets, t)
+	}
+	if req.BaseVersion == 0 {
+		tickets = append(tickets, agent.Ticket{Key: pruneKey, Gen: a.Loop.Kick(pruneKey, false)})
+	}
+	return tickets, nil
+}
+
+// merge returns the set after a request.
+func (s *set) merge(req *apiv1.SyncCnRequest) (set, error) {
+	next := setOf(req)
+	for id, c := range next.cntlrs {
+		next.cntlrs[id] = remember(s.cntlrs[id], c)
+	}
+	if req.BaseVersion != 0 {
+		changes := next
+		next = set{cntlrs: maps.Clone(s.cntlrs), allowEmpty: s.allowEmpty}
+		maps.Copy(next.cntlrs, changes.cntlrs)
+	} else if next.live() == 0 && !req.AllowEmpty {
+		for id, c := range s.cntlrs {
+			if !c.Deleted && next.cntlrs[id] == nil {
+				return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d controllers; that takes allow_empty", s.live())
+			}
+		}
+	}
+	next.gone = maps.Clone(s.gone)
+	maps.DeleteFunc(next.gone, func(id string, _ time.Time) bool { c := next.cntlrs[id]; return c == nil || !c.Deleted })
+	return next, nil
+}
+
+// remember returns a controller's new spec with what the old one had and the
+// controller has to let go of: the groups of a former primary, and the
+// exporters of one that is deleted.
+func remember(old, c *apiv1.CntlrSpec) *apiv1.CntlrSpec {
+	if old == nil || c.Primary && !c.Deleted {
+		return c
+	}
+	c = proto.CloneOf(c)
+	for _, g := range old.Grps {
+		if !slices.ContainsFunc(c.Grps, func(have *apiv1.GrpSpec) bool { return have.Id == g.Id }) {
+			c.Grps = append(c.Grps, g)
+		}
+	}
+	for _, e := range old.Exps {
+		if c.Deleted && !slices.ContainsFunc(c.Exps, func(have *apiv1.ExpSpec) bool { return have.Id == e.Id }) {
+			c.Exps = append(c.Exps, e)
+		}
+	}
+	return c
+}
+
+// check refuses what no agent could carry out.
+func check(req *apiv1.SyncCnRequest) error {
+	bad := func(format string, args ...any) error { return vda.Errorf(vda.InvalidArgument, format, args...) }
+	for _, c := range req.Cntlrs {
+		if !agent.ValidID(c.Id) || !agent.ValidID(c.DaId) {
+			return bad("cntlrs.id %q and da_id %q must be 1 to 36 hex digits or dashes", c.Id, c.DaId)
+		}
+		for _, e := range c.Exps {
+			if !agent.ValidID(e.Id) || !agent.ValidID(e.EsId) || !strings.HasPrefix(e.Nqn, expNQN) || !strings.HasPrefix(e.ProxyNqn, pxNQN) {
+				return bad("cntlr %s: exp %q, es %q with nqn %q and proxy_nqn %q: the ids must be hex digits, the NQNs start with %s and %s", c.Id, e.Id, e.EsId, e.Nqn, e.ProxyNqn, expNQN, pxNQN)
+			}
+		}
+		if c.Deleted {
+			continue
+		}
+		for _, g := range c.Grps {
+			if !agent.ValidID(g.Id) || len(g.Vds) == 0 {
+				return bad("cntlr %s: grp %q must have an id of hex digits and at least one vd", c.Id, g.Id)
+			}
+			for _, v := range g.Vds {
+				if !agent.ValidID(v.VdId) || v.Listener == nil {
+					return bad("cntlr %s: vd %q must have an id of hex digits and a listener", c.Id, v.VdId)
+				}
+			}
+		}
+		switch {
+		case c.Primary && (len(c.Grps) == 0 || c.HostNqn == ""):
+			return bad("cntlr %s: a primary needs grps and a host_nqn", c.Id)
+		case c.Primary && (c.Size == 0 || c.Size%(1<<20) != 0):
+			return bad("cntlr %s: size %d must be a multiple of 1 MiB", c.Id, c.Size)
+		case !c.Primary && c.PrimaryListener == nil:
+			return bad("cntlr %s: a secondary needs primary_listener", c.Id)
+		case c.MinCntlid == 0 || c.MaxCntlid < c.MinCntlid || c.MaxCntlid > 0xffef:
+			return bad("cntlr %s: controller ids %d to %d must lie in 1 to 65519", c.Id, c.MinCntlid, c.MaxCntlid)
+		}
+	}
+	return nil
+}
+
+// pass is the Loop's.
+func (a *Agent) pass(ctx context.Context, key string) agent.Result {
+	if key == pruneKey {
+		return a.passPrune(ctx)
+	}
+	a.mu.Lock()
+	c := a.set.cntlrs[key]
+	a.mu.Unlock()
+	if c == nil {
+		return agent.Result{}
+	}
+	p := &pass{Agent: a, c: c}
+	p.run(ctx)
+	if len(p.res.Gone) > 0 && c.Deleted {
+		a.mu.Lock()
+		if _, known := a.set.gone[key]; !known {
+			a.set.gone[key] = time.Now()
+			a.Log.Info("deleted", "object", "cntlr", "id", key, "da", c.DaName)
+		}
+		a.mu.Unlock()
+	}
+	return p.res
+}

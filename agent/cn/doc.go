@@ -1,0 +1,41 @@
+// Package cn is the controller node's agent. Its object is the controller
+// (cntlr) of a disk array, with the exporters (exp) through which hosts reach
+// the array; the state of one exporter on this node is reported under its es
+// id.
+//
+// # Primary
+//
+//	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ┐
+//	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ┴ raid0 vda-grp-<grp> ─ lvstore vda-da-<da> ─ lvol vda-vol-<da>
+//	                                (several groups: concat vda-da-<da> in between)
+//
+// The lvol stands behind every exporter's subsystem, ANA optimized, and once
+// more behind a private subsystem an exporter (proxy) that admits the
+// secondaries. Nothing is exported before the volume is there.
+//
+// The lvstore and the volume are made only while the array has never been up
+// (CntlrSpec.create), and then only when the disks are blank; else they are
+// loaded, and when they are not found that is an error.
+//
+// # Secondary
+//
+// A secondary connects to the primary's proxy subsystem of each exporter
+// (vda-px-<exp>n1) and exports it under the exporter's identity, ANA
+// non-optimized, or inaccessible while the primary cannot be reached.
+//
+// # Changes of role
+//
+// Both roles are the same comparison of what is with what should be. Before
+// the bdev below a live namespace changes, the path is made inaccessible, so
+// that hosts wait instead of failing; then vda_tgt swaps the bdev in one step,
+// and on SPDK the namespace is removed when nothing is queued on it and added
+// again with the same identity. A demoted controller takes its namespaces
+// off, deletes the raid and detaches the vds. That deletes nothing from
+// media: the lvstore and what is in it goes only when a tombstone of the
+// primary says destroy_data.
+//
+// After a restart the agent restores what it was told last. If another
+// controller has become primary meanwhile, the disk nodes refuse this one's
+// host NQN, which carries its term, and it stays without a volume until it is
+// told its new role.
+package cn

@@ -1,0 +1,169 @@
+package cn
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"vda/agent"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// Names in the data plane.
+const (
+	vdPrefix  = "vda-vd-"
+	grpPrefix = "vda-grp-"
+	daPrefix  = "vda-da-"
+	volPrefix = "vda-vol-"
+	pxPrefix  = "vda-px-"
+	expNQN    = agent.NQNPrefix + "vda-exp-"
+	pxNQN     = agent.NQNPrefix + pxPrefix
+)
+
+// Model is what hosts see as the model of every exporter.
+const Model = "VDA_CONTROLLER"
+
+// pass is one pass over one controller.
+type pass struct {
+	*Agent
+	c   *apiv1.CntlrSpec
+	inv *agent.Inventory
+
+	mu  sync.Mutex // guards res where exporters are handled in parallel
+	res agent.Result
+}
+
+func (p *pass) fail(id string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.Fail(id, err)
+}
+
+func (p *pass) gone(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.Gone = append(p.res.Gone, id)
+}
+
+func (p *pass) run(ctx context.Context) {
+	var err error
+	if p.inv, err = p.Inventory(ctx); err != nil {
+		p.failAll(err)
+		return
+	}
+	switch {
+	case p.c.Deleted:
+		p.drop(ctx)
+	case p.c.Primary:
+		p.primary(ctx)
+	default:
+		p.secondary(ctx)
+	}
+}
+
+// failAll notes an error of the controller, and with it of each exporter.
+func (p *pass) failAll(err error) {
+	p.fail(p.c.Id, err)
+	for _, e := range p.c.Exps {
+		p.fail(e.EsId, fmt.Errorf("disk array %s is not up here: %w", p.c.DaName, err))
+	}
+}
+
+// exps handles every exporter on a goroutine of its own; tombstones are
+// carried out, the others go to f.
+func (p *pass) exps(ctx context.Context, f func(context.Context, *apiv1.ExpSpec) error) {
+	var wg sync.WaitGroup
+	for _, e := range p.c.Exps {
+		wg.Go(func() {
+			if e.Deleted {
+				if err := p.dropExp(ctx, e); err != nil {
+					p.fail(e.EsId, err)
+				} else {
+					p.gone(e.EsId)
+				}
+				return
+			}
+			if err := f(ctx, e); err != nil {
+				p.fail(e.EsId, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// export is an exporter's subsystem on this controller.
+func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
+	x := agent.Export{
+		NQN: e.Nqn, Serial: e.Serial, Model: Model, MinCntlid: uint16(p.c.MinCntlid), MaxCntlid: uint16(p.c.MaxCntlid),
+		Bdev: bdev, UUID: e.NsUuid, ANAState: ana,
+		Settle: func(ctx context.Context) error { return p.settleProxy(ctx, e) },
+	}
+	if e.InitiatorNqn != "" {
+		x.Hosts = []string{e.InitiatorNqn}
+	}
+	return x
+}
+
+// inaccessible closes the paths of every exporter that is there.
+func (p *pass) inaccessible(ctx context.Context) error {
+	for _, e := range p.c.Exps {
+		if p.inv.Subsystems[e.Nqn] == nil || e.Deleted {
+			continue
+		}
+		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropExp carries out an exporter's tombstone.
+func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
+	for _, nqn := range []string{e.Nqn, e.ProxyNqn} {
+		if p.inv.Subsystems[nqn] != nil {
+			if err := p.Plane.DropSubsystem(ctx, nqn); err != nil {
+				return err
+			}
+		}
+	}
+	if p.inv.Controllers[pxPrefix+e.Id] != nil {
+		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id))
+	}
+	return nil
+}
+
+// drop carries out the controller's tombstone.
+func (p *pass) drop(ctx context.Context) {
+	p.exps(ctx, p.dropExp)
+	if len(p.res.Errs) > 0 {
+		p.fail(p.c.Id, fmt.Errorf("an exporter could not be removed"))
+		return
+	}
+	if p.c.DestroyData && p.c.Primary {
+		p.destroy(ctx)
+	}
+	if err := p.detach(ctx); err != nil {
+		p.fail(p.c.Id, err)
+		return
+	}
+	p.gone(p.c.Id)
+	for _, e := range p.c.Exps {
+		p.gone(e.EsId)
+	}
+}
+
+// destroy deletes the array's volume and lvstore. What stands in the way is
+// no reason to stop: the vds below are deleted as well, each by its own
+// tombstone.
+func (p *pass) destroy(ctx context.Context) {
+	lvs := p.inv.Lvstores[daPrefix+p.c.DaId]
+	if lvs != nil {
+		if err := agent.Drop(p.Plane.BdevLvolDeleteLvstore(ctx, lvs.Name)); err != nil {
+			p.Log.Warn("the lvstore of a deleted disk array is left to the deletion of its vds", "da", p.c.DaName, "err", err)
+		}
+	}
+	if err := p.forgetMade(); err != nil {
+		p.Log.Warn("state of a deleted disk array is left over", "da", p.c.DaName, "err", err)
+	}
+}

@@ -1,0 +1,217 @@
+package cn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vda/agent"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// primary brings the array up and exports it.
+func (p *pass) primary(ctx context.Context) {
+	vol, err := p.volume(ctx)
+	if err != nil {
+		if anaErr := p.inaccessible(ctx); anaErr != nil {
+			p.Log.Warn("paths stay as they are", "da", p.c.DaName, "err", anaErr)
+		}
+		p.failAll(err)
+		return
+	}
+	if err := p.backends(); err != nil {
+		p.fail(p.c.Id, err)
+	}
+	p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error { return p.primaryExp(ctx, e, vol) })
+}
+
+func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, vol string) error {
+	if e.SnapName != "" {
+		return fmt.Errorf("snapshot %q of disk array %s does not exist", e.SnapName, p.c.DaName)
+	}
+	if err := p.Plane.Ensure(ctx, p.inv, p.export(e, vol, spdk.ANAOptimized)); err != nil {
+		return err
+	}
+	if p.inv.Controllers[pxPrefix+e.Id] != nil { // from the time as a secondary
+		if err := agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id)); err != nil {
+			return err
+		}
+	}
+	if len(p.c.SecondaryHostNqns) == 0 {
+		if p.inv.Subsystems[e.ProxyNqn] != nil {
+			return p.Plane.DropSubsystem(ctx, e.ProxyNqn)
+		}
+		return nil
+	}
+	return p.Plane.Ensure(ctx, p.inv, agent.Export{
+		NQN: e.ProxyNqn, Serial: e.Serial, Model: "VDA_PROXY", Hosts: p.c.SecondaryHostNqns, Bdev: vol, UUID: e.ProxyUuid,
+	})
+}
+
+// backends returns which vds are not connected now. They come back by
+// themselves.
+func (p *pass) backends() error {
+	var lost []string
+	for _, v := range p.vds() {
+		c := p.inv.Controllers[vdPrefix+v.VdId]
+		if c == nil || len(c.Ctrlrs) == 0 || connected(c.Ctrlrs[0].State) {
+			continue // attached in this pass, or well
+		}
+		lost = append(lost, fmt.Sprintf("vd %s at %s port %s is %s", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, c.Ctrlrs[0].State))
+	}
+	if lost == nil {
+		return nil
+	}
+	return fmt.Errorf("%s", strings.Join(lost, "; "))
+}
+
+func (p *pass) vds() []*apiv1.VdTarget {
+	var vds []*apiv1.VdTarget
+	for _, g := range p.c.Grps {
+		vds = append(vds, g.Vds...)
+	}
+	return vds
+}
+
+// groups returns the groups in the order in which they are joined.
+func (p *pass) groups() []*apiv1.GrpSpec {
+	return slices.SortedFunc(slices.Values(p.c.Grps), func(a, b *apiv1.GrpSpec) int { return int(a.GrpIdx) - int(b.GrpIdx) })
+}
+
+func (p *pass) volAlias() string {
+	return daPrefix + p.c.DaId + "/" + volPrefix + p.c.DaId
+}
+
+// volume returns the bdev of the array's volume after making what is missing
+// below it.
+func (p *pass) volume(ctx context.Context) (string, error) {
+	if err := p.refit(ctx); err != nil {
+		return "", err
+	}
+	if vol := p.inv.BdevName(p.volAlias()); vol != "" {
+		return vol, nil
+	}
+	// A secondary that takes over: hosts have to wait from now on.
+	if err := p.inaccessible(ctx); err != nil {
+		return "", err
+	}
+	vds := p.vds()
+	if err := agent.Parallel(len(vds), func(i int) error { return p.attachVD(ctx, vds[i]) }); err != nil {
+		return "", err
+	}
+	top, err := p.raids(ctx)
+	if err != nil {
+		return "", err
+	}
+	lvs, err := p.lvstore(ctx, top)
+	if err != nil {
+		return "", err
+	}
+	vol, err := p.lvol(ctx, lvs)
+	if err != nil {
+		return "", err
+	}
+	p.Log.Info("disk array is up", "da", p.c.DaName, "term", p.c.Term, "vds", len(vds))
+	return vol, nil
+}
+
+// refit takes the array down when it stands on connections of another term or
+// to other places, or has lost its raid.
+func (p *pass) refit(ctx context.Context) error {
+	why := ""
+	for _, v := range p.vds() {
+		c := p.inv.Controllers[vdPrefix+v.VdId]
+		if c != nil && !p.fits(c, v) {
+			why = "vd " + v.VdId + " is attached in another way"
+		}
+	}
+	for _, g := range p.groups() {
+		if r := p.inv.Raids[grpPrefix+g.Id]; r != nil && (r.State != "online" || !p.raidFits(r, g)) {
+			why = "raid " + r.Name + " is " + r.State
+		}
+	}
+	if r := p.inv.Raids[daPrefix+p.c.DaId]; r != nil && r.State != "online" {
+		why = "raid " + r.Name + " is " + r.State
+	}
+	if why == "" {
+		return nil
+	}
+	p.Log.Warn("disk array is taken down and brought up again", "da", p.c.DaName, "term", p.c.Term, "why", why)
+	return p.demote(ctx)
+}
+
+// fits reports that a controller is the connection that v and this term need.
+func (p *pass) fits(c *spdk.NvmeController, v *apiv1.VdTarget) bool {
+	if len(c.Ctrlrs) != 1 {
+		return false
+	}
+	path := c.Ctrlrs[0]
+	return agent.SameAddress(path.TrID, agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)) &&
+		path.TrID.SubNQN == v.Nqn && path.Host.NQN == p.c.HostNqn && p.inv.BdevName(c.Name+"n1") != ""
+}
+
+func (p *pass) raidFits(r *spdk.Raid, g *apiv1.GrpSpec) bool {
+	if r.StripSizeKB != g.StripeSizeKb || len(r.BaseBdevs) != len(g.Vds) {
+		return false
+	}
+	for i, b := range r.BaseBdevs {
+		if b.Name == nil || *b.Name != vdPrefix+g.Vds[i].VdId+"n1" || !b.IsConfigured {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
+	if p.inv.Controllers[vdPrefix+v.VdId] != nil {
+		return nil // refit has looked at it
+	}
+	at := agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)
+	if err := p.attach(ctx, spdk.NvmeAttach{
+		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
+		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: spdk.Ptr[uint32](backendFastIOFailSec),
+	}); err != nil {
+		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
+	}
+	return nil
+}
+
+// raids makes a raid of each group and joins them; it returns the uppermost.
+func (p *pass) raids(ctx context.Context) (string, error) {
+	var names []string
+	for _, g := range p.groups() {
+		name := grpPrefix + g.Id
+		names = append(names, name)
+		if p.inv.Raids[name] != nil {
+			continue
+		}
+		r := spdk.RaidCreate{Name: name, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0"}
+		for _, v := range g.Vds {
+			r.BaseBdevs = append(r.BaseBdevs, vdPrefix+v.VdId+"n1")
+		}
+		if err := p.makeRaid(ctx, r); err != nil {
+			return "", err
+		}
+	}
+	if len(names) == 1 {
+		return names[0], nil
+	}
+	name := daPrefix + p.c.DaId
+	if p.inv.Raids[name] != nil {
+		return name, nil
+	}
+	return name, p.makeRaid(ctx, spdk.RaidCreate{Name: name, StripSizeKB: p.c.Grps[0].StripeSizeKb, RaidLevel: "concat", BaseBdevs: names})
+}
+
+func (p *pass) makeRaid(ctx context.Context, r spdk.RaidCreate) error {
+	if err := p.Plane.BdevRaidCreate(ctx, r); err != nil {
+		return err
+	}
+	// A raid that lacks a member is made without an error and has no bdev.
+	if _, err := p.Plane.BdevGet(ctx, r.Name, 1000); err != nil {
+		return fmt.Errorf("raid %s does not come up: %w", r.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package cn
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"vda/agent"
+)
+
+// goneFor is how long a carried-out tombstone is remembered, so that the Sync
+// that brought it can be answered.
+const goneFor = time.Minute
+
+// owned are the names that units look after.
+type owned struct {
+	nqns, controllers, raids map[string]bool
+}
+
+// passPrune un-exports and detaches what is ours by name and not desired, from
+// the top down. It deletes nothing from media.
+func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return r // the heartbeat says so
+	}
+	own, may := a.owned()
+	if !may {
+		return r
+	}
+	remove := func(what, name string, err error) {
+		a.Log.Warn("something that is not desired is removed", "what", what, "name", name, "err", err)
+		if err != nil {
+			r.Fail(pruneKey, err)
+		}
+	}
+	for nqn := range inv.Subsystems {
+		if ours := strings.HasPrefix(nqn, expNQN) || strings.HasPrefix(nqn, pxNQN); ours && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
+			remove("subsystem", nqn, a.Plane.DropSubsystem(ctx, nqn))
+		}
+	}
+	for _, prefix := range []string{daPrefix, grpPrefix} { // a concat stands on groups
+		for name := range inv.Raids {
+			if strings.HasPrefix(name, prefix) && !own.raids[name] {
+				remove("raid", name, agent.Drop(a.Plane.BdevRaidDelete(ctx, name)))
+			}
+		}
+	}
+	for name := range inv.Controllers {
+		if ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix); ours && !own.controllers[name] {
+			remove("controller", name, agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name)))
+		}
+	}
+	return r
+}
+
+// owned returns the names that units look after, and whether others may be
+// removed: not before the first Sync, and not for a set that is empty without
+// saying so. Old carried-out tombstones are forgotten.
+func (a *Agent) owned() (owned, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, at := range maps.Clone(a.set.gone) {
+		if time.Since(at) < goneFor {
+			continue
+		}
+		delete(a.set.gone, id)
+		delete(a.set.cntlrs, id)
+		a.Loop.Forget(id)
+	}
+	own := owned{nqns: map[string]bool{}, controllers: map[string]bool{}, raids: map[string]bool{}}
+	for _, c := range a.set.cntlrs {
+		own.raids[daPrefix+c.DaId] = true
+		for _, g := range c.Grps {
+			own.raids[grpPrefix+g.Id] = true
+			for _, v := range g.Vds {
+				own.controllers[vdPrefix+v.VdId] = true
+			}
+		}
+		for _, e := range c.Exps {
+			own.nqns[e.Nqn], own.nqns[e.ProxyNqn], own.controllers[pxPrefix+e.Id] = true, true, true
+		}
+	}
+	_, _, version := a.State.Identity()
+	return own, version > 0 && (a.set.live() > 0 || a.set.allowEmpty)
+}

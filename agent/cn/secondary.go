@@ -1,0 +1,201 @@
+package cn
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"vda/agent"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// Time-outs of a connection to a vd (backend) and to the primary (proxy). A
+// lost connection is tried anew each second and for ever. I/O that waits for
+// it fails after a while, with a status that lets hosts try another path: a
+// proxy's soon, as the primary is probably gone and this controller may take
+// over; a backend's later, as a disk node that restarts is back by then and
+// another path would end at the same disk.
+const (
+	reconnectDelaySec     = 1
+	ctrlrLossTimeoutSec   = -1
+	proxyFastIOFailSec    = 1
+	backendFastIOFailSec  = 5
+	fabricsConnectTimeout = 5 * time.Second
+)
+
+// proxyHost is the host NQN with which a secondary comes to the primary.
+func proxyHost(cntlrID string) string { return agent.NQNPrefix + pxPrefix + cntlrID }
+
+// secondary exports what the primary proxies.
+func (p *pass) secondary(ctx context.Context) {
+	if err := p.demote(ctx); err != nil {
+		p.failAll(err)
+		return
+	}
+	p.exps(ctx, p.secondaryExp)
+}
+
+// demote takes away what only a primary has.
+func (p *pass) demote(ctx context.Context) error {
+	if !p.attached() {
+		return nil
+	}
+	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
+	if err := p.inaccessible(ctx); err != nil {
+		return err
+	}
+	vol := p.inv.BdevName(p.volAlias())
+	for _, e := range p.c.Exps {
+		sub := p.inv.Subsystems[e.Nqn]
+		if sub != nil && !e.Deleted {
+			for _, ns := range sub.Namespaces {
+				if vol == "" || p.inv.BdevName(ns.BdevName) == vol {
+					if err := p.Plane.NvmfSubsystemRemoveNS(ctx, e.Nqn, ns.NSID); err != nil && !spdk.IsInvalidParams(err) {
+						return err
+					}
+				}
+			}
+		}
+		if p.inv.Subsystems[e.ProxyNqn] != nil {
+			if err := p.Plane.DropSubsystem(ctx, e.ProxyNqn); err != nil {
+				return err
+			}
+		}
+	}
+	if err := p.detach(ctx); err != nil {
+		return err
+	}
+	inv, err := p.Inventory(ctx)
+	if err == nil {
+		p.inv = inv
+	}
+	return err
+}
+
+func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
+	state, inv, err := p.proxy(ctx, e)
+	if err != nil {
+		if inv.Subsystems[e.Nqn] != nil {
+			if anaErr := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); anaErr != nil {
+				p.Log.Warn("path stays as it is", "nqn", e.Nqn, "err", anaErr)
+			}
+		}
+		return fmt.Errorf("primary at %s port %s: %w", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, err)
+	}
+	ana := spdk.ANANonOptimized
+	if !connected(state) {
+		ana = spdk.ANAInaccessible
+	}
+	if err := p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", ana)); err != nil {
+		return err
+	}
+	if !connected(state) {
+		return fmt.Errorf("primary at %s port %s: connection is %s", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, state)
+	}
+	return nil
+}
+
+// connected reports that a controller state of bdev_nvme_get_controllers is
+// the good one.
+func connected(state string) bool { return state == "enabled" }
+
+// proxy makes the connection to the primary and returns its state, and an
+// inventory in which what it has changed of the exporter's subsystem shows.
+func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inventory, error) {
+	name, l, inv := pxPrefix+e.Id, p.c.PrimaryListener, p.inv
+	want := agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid)
+	have := p.inv.Controllers[name]
+	if have != nil && len(have.Ctrlrs) > 0 {
+		path := have.Ctrlrs[0]
+		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.ProxyNqn && p.inv.BdevName(name+"n1") != "" {
+			return path.State, inv, nil
+		}
+	}
+	if have != nil {
+		// The primary has moved, or its namespace went away.
+		var err error
+		if inv, err = p.unplug(ctx, e); err != nil {
+			return "", inv, err
+		}
+	}
+	if err := p.attach(ctx, spdk.NvmeAttach{
+		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
+		SubNQN: e.ProxyNqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: spdk.Ptr[uint32](proxyFastIOFailSec),
+	}); err != nil {
+		return "", inv, err
+	}
+	return "enabled", inv, nil
+}
+
+// unplug takes the namespace off a proxy that is to be replaced, and detaches
+// the proxy.
+func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, error) {
+	name, inv := pxPrefix+e.Id, p.inv
+	if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 {
+		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
+			return inv, err
+		}
+		if err := p.settleProxy(ctx, e); err != nil {
+			return inv, err
+		}
+		for _, ns := range sub.Namespaces {
+			if err := p.Plane.NvmfSubsystemRemoveNS(ctx, e.Nqn, ns.NSID); err != nil && !spdk.IsInvalidParams(err) {
+				return inv, err
+			}
+		}
+		bare := *sub
+		bare.Namespaces = nil
+		inv = inv.With(&bare)
+	}
+	return inv, agent.Drop(p.Plane.BdevNvmeDetachController(ctx, name))
+}
+
+// settleProxy returns when no I/O can be queued for the proxy any more: at
+// once when it is connected, else when the last I/O that came before the path
+// was closed has failed.
+func (p *pass) settleProxy(ctx context.Context, e *apiv1.ExpSpec) error {
+	have := p.inv.Controllers[pxPrefix+e.Id]
+	if have == nil {
+		return nil
+	}
+	now, err := p.Plane.BdevNvmeGetController(ctx, have.Name)
+	switch {
+	case spdk.IsNoSuchDevice(err):
+		return nil
+	case err != nil:
+		return err
+	case len(now.Ctrlrs) > 0 && connected(now.Ctrlrs[0].State):
+		return nil
+	}
+	select {
+	case <-time.After(proxyFastIOFailSec*time.Second + 200*time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// attach connects a controller of one namespace.
+func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
+	select {
+	case p.attaching <- struct{}{}:
+		defer func() { <-p.attaching }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	n.CtrlrLossTimeoutSec, n.ReconnectDelaySec = spdk.Ptr[int32](ctrlrLossTimeoutSec), spdk.Ptr[uint32](reconnectDelaySec)
+	n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))
+	bdevs, err := p.Plane.BdevNvmeAttachController(ctx, n)
+	if err != nil {
+		return err
+	}
+	if len(bdevs) == 0 {
+		err := fmt.Errorf("subsystem %s shows no usable namespace", n.SubNQN)
+		if detachErr := agent.Drop(p.Plane.BdevNvmeDetachController(ctx, n.Name)); detachErr != nil {
+			return detachErr
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,81 @@
+package dbcli
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"vda/store/dbflag"
+	"vda/store/dbtest"
+)
+
+func TestMain(t *testing.T) {
+	t.Setenv(dbflag.Env, "")
+	uri := dbtest.SQLite(t)
+	const secret = "s3cret"
+	for _, c := range []struct {
+		args []string
+		code int
+		want string // in stdout with code 0, else in stderr
+	}{
+		{[]string{"--help"}, 0, "--db-uri-file"},
+		{nil, 1, "--action is missing"},
+		{[]string{"--action", "destroy"}, 1, `--action "destroy" must be create`},
+		{[]string{"--action", "create"}, 1, "no database: give --db-uri"},
+		{[]string{"--action", "create", "x"}, 1, `unexpected argument "x"`},
+		{[]string{"--unknown"}, 1, "unknown flag"},
+		{[]string{"--action", "create", "--timeout", "-1s"}, 1, "--timeout"},
+		{[]string{"--action", "create", "--db-uri", "vda.db"}, 1, "no scheme"},
+		{[]string{"--action", "create", "--db-uri", "oracle://u:" + secret + "@h/d"}, 1, `scheme "oracle"`},
+		{[]string{"--action", "create", "--db-uri", "postgresql://u:" + secret + "/x@127.0.0.1:1/d"}, 1, "not a PostgreSQL URI"},
+		{[]string{"--action", "create", "--db-uri", "mysql://u:" + secret + "/x@127.0.0.1:1/d"}, 1, "not a MySQL URI"},
+		{[]string{"--action", "create", "--db-uri", "postgresql://u:" + secret + "@127.0.0.1:1/d"}, 1, "127.0.0.1:1"},
+		{[]string{"--action", "create", "--db-uri", "mysql://u:" + secret + "@127.0.0.1:1/d"}, 1, "127.0.0.1:1"},
+		{[]string{"--action", "create", "--db-uri", "sqlite:////nowhere/at/all/vda.db"}, 1, "/nowhere/at/all/vda.db"},
+		{[]string{"--action", "status", "--db-uri", uri}, 1, "no VDA schema"},
+		{[]string{"--action", "migrate", "--db-uri", uri}, 1, "no VDA schema"},
+		{[]string{"--action", "drop", "--db-uri", uri}, 1, "nothing was dropped"},
+		{[]string{"--action", "create", "--db-uri", uri}, 0, "created; "},
+		{[]string{"--action", "create", "--db-uri", uri}, 0, "already there, nothing changed"},
+		{[]string{"--action", "status", "--db-uri", uri}, 0, "up to date; cluster "},
+		{[]string{"--action", "migrate", "--db-uri", uri}, 0, "nothing to migrate"},
+		{[]string{"--action", "drop", "--db-uri", uri}, 0, "dropped the schema of cluster"},
+		{[]string{"--action", "drop", "--db-uri", uri}, 1, "nothing was dropped"},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			var out, errs bytes.Buffer
+			if code := Main(t.Context(), c.args, &out, &errs); code != c.code {
+				t.Errorf("exit code %d, want %d", code, c.code)
+			}
+			got := &out
+			if c.code != 0 {
+				got = &errs
+				if n := strings.Count(errs.String(), "\n"); n != 1 {
+					t.Errorf("the error has %d lines", n)
+				}
+			}
+			if !strings.Contains(got.String(), c.want) {
+				t.Errorf("stdout %q\nstderr %q\nwant %q", out.String(), errs.String(), c.want)
+			}
+			if strings.Contains(out.String()+errs.String(), secret) {
+				t.Errorf("the password is in %q %q", out.String(), errs.String())
+			}
+		})
+	}
+}
+
+// TestTimeout has a server that takes connections and never says a word.
+func TestTimeout(t *testing.T) {
+	for _, scheme := range []string{"postgresql", "mysql"} {
+		t.Run(scheme, func(t *testing.T) {
+			addr := dbtest.Mute(t)
+			var out, errs bytes.Buffer
+			code := Main(context.Background(), []string{"--action", "status", "--timeout", "200ms", "--db-uri", scheme + "://u:p@" + addr + "/d"}, &out, &errs)
+			if code != 1 || errs.Len() == 0 {
+				t.Errorf("exit code %d, stderr %q", code, errs.String())
+			}
+			t.Log(errs.String())
+		})
+	}
+}

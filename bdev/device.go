@@ -13,13 +13,15 @@ type Info struct {
 
 	BlockSize uint32 // bytes
 	Blocks    uint64
-	Align     int // bytes; buffers in Iov start and end on multiples of it; 0 or 1: any
+	Align     int // bytes; data whose pieces start and end on multiples of it is not copied; 0 or 1: any
 
 	WriteCache  bool // acknowledged writes may be lost before a flush
 	UnmapZeroes bool // unmapped blocks read as zeros
 	Ops         OpSet
 	OptimalIO   uint32 // blocks; 0 unknown (stripe size of a raid0)
-	MaxIO       uint32 // blocks of the largest request; 0 any (Handle.Submit does not split)
+	MaxIO       uint32 // blocks of the largest request with data; 0: any. Handle.Submit cuts larger ones up
+
+	native OpSet // the device's own, where Ops has what handles add
 }
 
 // Device is a block device as its module writes it. Users go through a
@@ -27,8 +29,8 @@ type Info struct {
 type Device interface {
 	// Info returns the current description.
 	Info() Info
-	// Submit starts one I/O; the handle has checked operation and range.
-	// It never blocks on I/O.
+	// Submit starts one I/O; the handle has checked operation, range and
+	// length of the data. It never blocks on I/O.
 	Submit(r *Request, b *Batch)
 	// Close is called once, by the registry, after the last handle is
 	// closed. It frees what the device holds; data stays.

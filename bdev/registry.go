@@ -3,17 +3,21 @@ package bdev
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
 	"syscall"
+
+	"github.com/google/uuid"
 )
 
-// Errors of the registry; SPDK's errno for each is in its message by errno().
+// Errors of the registry; each is the errno that SPDK answers.
 var (
-	ErrExists   = syscall.EEXIST
-	ErrNoDevice = syscall.ENODEV
-	ErrClaimed  = syscall.EPERM
+	ErrExists      = syscall.EEXIST
+	ErrNoDevice    = syscall.ENODEV
+	ErrClaimed     = syscall.EPERM
+	ErrNoHistogram = syscall.EFAULT
 )
 
 // EventKind says what happened to an open device.
@@ -26,42 +30,61 @@ const (
 	Resized
 )
 
-// Registry names devices. All methods are safe for concurrent use.
+// Registry names devices. All methods are safe for concurrent use. It calls
+// devices, holders and Examine without holding its lock.
 type Registry struct {
 	mu    sync.Mutex
 	names map[string]*entry // name, aliases, UUID string
 	order []*entry
 
 	// Examine, when set, is called for every new device on a goroutine of
-	// the caller of Register (auto examine).
+	// the caller of Register (auto examine). Set it before the first Register.
 	Examine func(name string)
 }
 
+// entry is a registered device. Fields without a word on it are guarded by
+// the registry's mu.
 type entry struct {
 	dev      Device
+	name     string
+	keys     []string // under which it is in names
+	aliases  []string // without the UUID
 	handles  map[*Handle]struct{}
 	claim    string
 	removing bool
 	gone     chan struct{} // closed when the device is closed
-	stats    Stats
+	closeErr error         // of the device; valid once gone is closed
+
+	qos  atomic.Pointer[qos]
+	hist atomic.Pointer[Histogram]
+	past counters // of handles that are closed
+	caw  cawQueue
 }
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry { return &Registry{names: map[string]*entry{}} }
 
-// Register adds d under its name, aliases and UUID. EEXIST when one is taken.
+// Register adds d under its name, aliases and UUID. EEXIST when one is taken,
+// EINVAL without a name.
 func (g *Registry) Register(d Device) error {
 	i := d.Info()
-	e := &entry{dev: d, handles: map[*Handle]struct{}{}, gone: make(chan struct{})}
-	keys := append([]string{i.Name, i.UUID.String()}, i.Aliases...)
+	if i.Name == "" {
+		return fmt.Errorf("bdev name is empty: %w", syscall.EINVAL)
+	}
+	e := &entry{dev: d, name: i.Name, aliases: slices.Clone(i.Aliases), handles: map[*Handle]struct{}{}, gone: make(chan struct{})}
+	e.keys = append(e.keys, i.Name)
+	if i.UUID != uuid.Nil {
+		e.keys = append(e.keys, i.UUID.String())
+	}
+	e.keys = append(e.keys, i.Aliases...)
 	g.mu.Lock()
-	for _, k := range keys {
+	for _, k := range e.keys {
 		if _, taken := g.names[k]; taken {
 			g.mu.Unlock()
 			return fmt.Errorf("bdev %q: %w", k, ErrExists)
 		}
 	}
-	for _, k := range keys {
+	for _, k := range e.keys {
 		g.names[k] = e
 	}
 	g.order = append(g.order, e)
@@ -74,7 +97,8 @@ func (g *Registry) Register(d Device) error {
 }
 
 // Unregister removes the device: open handles are told Removed, and the call
-// returns when all are closed and the device is closed. ENODEV if unknown.
+// returns when all are closed, their requests are done and the device is
+// closed. ENODEV if unknown or being removed already.
 func (g *Registry) Unregister(name string) error {
 	g.mu.Lock()
 	e := g.names[name]
@@ -83,41 +107,70 @@ func (g *Registry) Unregister(name string) error {
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
 	e.removing = true
-	var hs []*Handle
+	hs := make([]*Handle, 0, len(e.handles))
 	for h := range e.handles {
 		hs = append(hs, h)
 	}
 	last := len(hs) == 0
-	if last {
-		g.drop(e)
-	}
 	g.mu.Unlock()
+	if last {
+		g.close(e)
+		return e.closeErr
+	}
 	for _, h := range hs {
-		h.removed.Store(true)
+		h.state.Or(stateRemoved)
+	}
+	if q := e.qos.Load(); q != nil {
+		q.release()
+	}
+	for _, h := range hs {
 		if h.onEvent != nil {
 			h.onEvent(Removed)
 		}
 	}
-	if last {
-		err := e.dev.Close()
-		close(e.gone)
-		return err
-	}
 	<-e.gone
-	return nil
+	return e.closeErr
 }
 
-// drop forgets e's names; g.mu is held.
-func (g *Registry) drop(e *entry) {
-	for k, v := range g.names {
-		if v == e {
-			delete(g.names, k)
-		}
+// Gone returns a channel that is closed when no device has that name any
+// more, for who finds that another is unregistering it.
+func (g *Registry) Gone(name string) <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if e := g.names[name]; e != nil {
+		return e.gone
 	}
-	for i, v := range g.order {
-		if v == e {
-			g.order = append(g.order[:i], g.order[i+1:]...)
-			break
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// close closes a device that nobody holds and forgets it.
+func (g *Registry) close(e *entry) {
+	e.closeErr = e.dev.Close()
+	g.mu.Lock()
+	for _, k := range e.keys {
+		delete(g.names, k)
+	}
+	g.order = slices.DeleteFunc(g.order, func(x *entry) bool { return x == e })
+	g.mu.Unlock()
+	close(e.gone)
+}
+
+// Close unregisters everything, the newest first, so that what stands on
+// others goes before them.
+func (g *Registry) Close() {
+	for {
+		g.mu.Lock()
+		n := len(g.order)
+		if n == 0 {
+			g.mu.Unlock()
+			return
+		}
+		e := g.order[n-1]
+		g.mu.Unlock()
+		if err := g.Unregister(e.name); errors.Is(err, ErrNoDevice) {
+			<-e.gone // somebody else is removing it
 		}
 	}
 }
@@ -140,8 +193,46 @@ func (g *Registry) Resized(name string) {
 	}
 }
 
+// AddAlias gives a device another name. ENODEV if unknown, EEXIST when the
+// alias is taken.
+func (g *Registry) AddAlias(name, alias string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.names[name]
+	if e == nil || e.removing {
+		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
+	}
+	if g.names[alias] != nil || alias == "" {
+		return fmt.Errorf("bdev %q: %w", alias, ErrExists)
+	}
+	g.names[alias] = e
+	e.keys = append(e.keys, alias)
+	e.aliases = append(e.aliases, alias)
+	return nil
+}
+
+// RemoveAlias takes an alias away. ENODEV if the device is unknown, ENOENT if
+// it has no such alias; its name and its UUID stay.
+func (g *Registry) RemoveAlias(name, alias string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.names[name]
+	if e == nil {
+		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
+	}
+	i := slices.Index(e.aliases, alias)
+	if i < 0 {
+		return fmt.Errorf("bdev %q has no alias %q: %w", name, alias, syscall.ENOENT)
+	}
+	e.aliases = slices.Delete(e.aliases, i, i+1)
+	e.keys = slices.DeleteFunc(e.keys, func(k string) bool { return k == alias })
+	delete(g.names, alias)
+	return nil
+}
+
 // Open returns a handle on the device called name (or alias, or UUID).
-// onEvent may be nil; it is called without locks and must not block.
+// ENODEV if unknown or being removed. onEvent may be nil; it is called without
+// locks, must not block, and may be called once more just after Close.
 func (g *Registry) Open(name string, onEvent func(EventKind)) (*Handle, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,7 +240,8 @@ func (g *Registry) Open(name string, onEvent func(EventKind)) (*Handle, error) {
 	if e == nil || e.removing {
 		return nil, fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
-	h := &Handle{reg: g, ent: e, dev: e.dev, onEvent: onEvent}
+	h := &Handle{reg: g, ent: e, dev: e.dev, onEvent: onEvent, shards: make([]shard, shardCount)}
+	h.mapper, _ = e.dev.(Mapper)
 	h.refresh()
 	e.handles[h] = struct{}{}
 	return h, nil
@@ -164,6 +256,23 @@ func (g *Registry) Get(name string) (Device, bool) {
 		return nil, false
 	}
 	return e.dev, true
+}
+
+// Info describes a device as its users see it: with the aliases of now, and
+// the operations that handles add to the device's own.
+func (g *Registry) Info(name string) (Info, bool) {
+	g.mu.Lock()
+	e := g.names[name]
+	if e == nil {
+		g.mu.Unlock()
+		return Info{}, false
+	}
+	aliases := slices.Clone(e.aliases)
+	g.mu.Unlock()
+	i := e.dev.Info()
+	i.Aliases = aliases
+	i.offer()
+	return i, true
 }
 
 // List returns all devices in the order of registration.
@@ -189,69 +298,14 @@ func (g *Registry) ClaimedBy(name string) string {
 
 // Names returns the sorted names of all devices.
 func (g *Registry) Names() []string {
-	var out []string
-	for _, d := range g.List() {
-		out = append(out, d.Info().Name)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make([]string, len(g.order))
+	for i, e := range g.order {
+		out[i] = e.name
 	}
 	sort.Strings(out)
 	return out
-}
-
-// Handle is one user's opening of a device.
-type Handle struct {
-	reg     *Registry
-	ent     *entry
-	dev     Device
-	onEvent func(EventKind)
-	info    atomic.Pointer[Info]
-	removed atomic.Bool
-	claimed bool // guarded by reg.mu
-	closed  bool // guarded by reg.mu
-}
-
-// Info returns the device's description as of the last event.
-func (h *Handle) Info() *Info { return h.info.Load() }
-
-func (h *Handle) refresh() {
-	i := h.dev.Info()
-	h.info.Store(&i)
-}
-
-// Claim takes the device's exclusive write claim for module. EPERM when it is
-// claimed already.
-func (h *Handle) Claim(module string) error {
-	h.reg.mu.Lock()
-	defer h.reg.mu.Unlock()
-	if h.ent.claim != "" {
-		return fmt.Errorf("bdev %q is claimed by %s: %w", h.dev.Info().Name, h.ent.claim, ErrClaimed)
-	}
-	h.ent.claim = module
-	h.claimed = true
-	return nil
-}
-
-// Close ends the use of the device; all the handle's requests must be done.
-func (h *Handle) Close() {
-	h.reg.mu.Lock()
-	if h.closed {
-		h.reg.mu.Unlock()
-		return
-	}
-	h.closed = true
-	e := h.ent
-	delete(e.handles, h)
-	if h.claimed {
-		e.claim = ""
-	}
-	last := e.removing && len(e.handles) == 0
-	if last {
-		h.reg.drop(e)
-	}
-	h.reg.mu.Unlock()
-	if last {
-		_ = e.dev.Close()
-		close(e.gone)
-	}
 }
 
 // IsErrno reports whether err carries errno e.

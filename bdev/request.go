@@ -59,7 +59,8 @@ type Request struct {
 	// CompareAndWrite), in pieces of any length.
 	Iov [][]byte
 
-	// Transient: Iov is valid only until Submit returns.
+	// Transient: Iov is valid only until Submit returns. For operations that
+	// send data only; what a read returns must have somewhere to stay.
 	Transient bool
 
 	// Status is set by Complete.
@@ -75,8 +76,10 @@ type Request struct {
 	Dev any
 
 	handle   *Handle
-	start    int64 // Batch.Now at Submit, ns
+	shard    *shard // of handle, where this request is counted
+	start    int64  // Batch.Now at Submit, ns
 	retained []byte
+	lent     [][]byte // the submitter's Iov while retained takes its place
 	iovOne   [1][]byte
 }
 
@@ -85,8 +88,8 @@ func (r *Request) Complete(s nvme.Status, b *Batch) {
 	r.Status = s
 	if r.retained != nil {
 		Buffers.Put(r.retained)
-		r.retained = nil
-		r.Iov = nil
+		r.Iov = r.lent
+		r.retained, r.lent, r.iovOne[0] = nil, nil, nil
 	}
 	if h := r.handle; h != nil {
 		r.handle = nil
@@ -105,9 +108,10 @@ func (r *Request) Bytes() int {
 }
 
 // Retain makes the buffers outlive Submit: it copies Iov into a pool buffer
-// (one contiguous piece) when the request is Transient. It returns false when
-// the pool is exhausted; complete with nvme.CommandInterrupted then, which
-// hosts retry.
+// (one contiguous, page-aligned piece) when the request is Transient. It
+// returns false when the pool is exhausted or the data is above 4 MiB;
+// complete with nvme.CommandInterrupted then, which hosts retry. Afterwards
+// the request is no longer marked Transient, also when it is reused.
 func (r *Request) Retain() bool {
 	if !r.Transient {
 		return true
@@ -126,7 +130,7 @@ func (r *Request) Retain() bool {
 	for _, p := range r.Iov {
 		at += copy(buf[at:], p)
 	}
-	r.retained = buf
+	r.retained, r.lent = buf, r.Iov
 	r.iovOne[0] = buf
 	r.Iov = r.iovOne[:]
 	return true

@@ -6,55 +6,109 @@ import (
 	"vda/nvme"
 )
 
+// Handle.state.
+const (
+	stateRemoved = 1 << iota // the device is being unregistered
+	stateClosed              // Close was called
+)
+
 // Submit starts r on the device. An operation the device lacks, a range
-// outside it or a removed device completes r at once with the status that the
-// host should see.
+// outside it, data of the wrong length or a removed device completes r at
+// once with the status that the host should see.
 func (h *Handle) Submit(r *Request, b *Batch) {
 	i := h.info.Load()
 	switch {
-	case h.removed.Load():
-		r.Complete(nvme.InternalPathError, b)
-		return
 	case !i.Ops.Has(r.Op):
 		r.Complete(nvme.InvalidOpcode|nvme.DNR, b)
 		return
 	case r.Offset+r.Blocks > i.Blocks || r.Offset+r.Blocks < r.Offset:
 		r.Complete(nvme.LBAOutOfRange|nvme.DNR, b)
 		return
+	case !r.fits(i.BlockSize):
+		r.Complete(nvme.InvalidField|nvme.DNR, b)
+		return
 	}
-	r.handle = h
-	r.start = b.Now()
+	// Counting before looking at the state, and Close the other way round,
+	// makes sure that one of them sees the other.
+	s := &h.shards[b.shard(shardMask)]
+	s.inflight.Add(1)
+	r.handle, r.shard, r.start = h, s, b.Now()
+	if h.state.Load() != 0 {
+		r.Complete(nvme.InternalPathError, b)
+		return
+	}
+	if q := h.ent.qos.Load(); q != nil && (r.Op == OpRead || r.Op == OpWrite) && !q.admit(r, b) {
+		return
+	}
+	h.issue(r, b)
+}
+
+// issue hands an admitted request to the device, in pieces or by other
+// operations where the device cannot do it as it stands.
+func (h *Handle) issue(r *Request, b *Batch) {
+	i := h.info.Load()
+	if !i.native.Has(r.Op) || (i.MaxIO != 0 && r.Blocks > uint64(i.MaxIO) && dataOps.Has(r.Op)) {
+		h.emulate(r, i, b)
+		return
+	}
 	h.dev.Submit(r, b)
+}
+
+// dataOps carry data in Iov.
+var dataOps = Ops(OpRead, OpWrite, OpCompare, OpCompareAndWrite)
+
+// fits reports whether Iov is as long as the operation says.
+func (r *Request) fits(blockSize uint32) bool {
+	if !dataOps.Has(r.Op) {
+		return true
+	}
+	want := r.Blocks * uint64(blockSize)
+	if r.Op == OpCompareAndWrite {
+		want *= 2
+	}
+	return uint64(r.Bytes()) == want
 }
 
 // Map returns the device's own memory for the blocks, see Mapper.
 func (h *Handle) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
-	m, ok := h.dev.(Mapper)
 	i := h.info.Load()
-	if !ok || h.removed.Load() || offset+blocks > i.Blocks || offset+blocks < offset {
+	if h.mapper == nil || h.state.Load() != 0 || offset+blocks > i.Blocks || offset+blocks < offset {
 		return dst, false
 	}
-	return m.Map(dst, offset, blocks)
+	return h.mapper.Map(dst, offset, blocks)
+}
+
+// InFlight returns the number of requests submitted and not yet complete.
+func (h *Handle) InFlight() int {
+	n := int64(0)
+	for i := range h.shards {
+		n += h.shards[i].inflight.Load()
+	}
+	return int(n)
 }
 
 // finish accounts a completed request.
 func (h *Handle) finish(r *Request, b *Batch) {
-	h.ent.stats.add(r, b.Now()-r.start, uint64(h.info.Load().BlockSize))
-}
-
-// Stats counts what a device did since it was registered; bdev_get_iostat.
-type Stats struct {
-	Ops   [opEnd]atomic.Uint64
-	Bytes [opEnd]atomic.Uint64
-	Nanos [opEnd]atomic.Uint64 // sum of latencies
-	Fails atomic.Uint64
-}
-
-func (s *Stats) add(r *Request, nanos int64, blockSize uint64) {
-	s.Ops[r.Op].Add(1)
-	s.Bytes[r.Op].Add(r.Blocks * blockSize)
-	s.Nanos[r.Op].Add(uint64(nanos))
-	if r.Status != nvme.Success {
-		s.Fails.Add(1)
+	s := r.shard
+	latency := b.Now() - r.start
+	if latency < 0 {
+		latency = 0 // the completing goroutine's pass began before the submission
 	}
+	s.stats.add(r, uint64(latency), uint64(h.info.Load().BlockSize))
+	if t := h.ent.hist.Load(); t != nil {
+		t.tally(r.Op, uint64(latency))
+	}
+	s.inflight.Add(-1)
+	if h.state.Load()&stateClosed != 0 && h.InFlight() == 0 {
+		// Not here: releasing may close the device, which may wait for the
+		// very goroutine that completes.
+		go h.release()
+	}
+}
+
+// shard is a part of a handle's counters that one core mostly has to itself.
+type shard struct {
+	inflight atomic.Int64
+	stats    counters
+	_        [64]byte
 }

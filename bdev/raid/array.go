@@ -50,9 +50,8 @@ type Array struct {
 	conf Config
 
 	// Guarded by mod.mu.
-	state  string
-	bases  []base
-	closed chan struct{} // closed when the registered device is closed
+	state string
+	bases []base
 
 	live   atomic.Pointer[live] // nil until online
 	failed atomic.Bool          // a base is gone

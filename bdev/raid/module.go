@@ -3,9 +3,9 @@ package raid
 import (
 	"errors"
 	"fmt"
-	"syscall"
-
+	"slices"
 	"sync"
+	"syscall"
 
 	"vda/bdev"
 )
@@ -39,7 +39,7 @@ func (m *Module) Create(c Config) (*Array, error) {
 	if _, taken := m.reg.Get(c.Name); taken {
 		return nil, fmt.Errorf("raid %q: %w", c.Name, syscall.EEXIST)
 	}
-	a := &Array{mod: m, conf: c, state: Configuring, closed: make(chan struct{})}
+	a := &Array{mod: m, conf: c, state: Configuring}
 	for _, b := range c.Bases {
 		a.bases = append(a.bases, base{name: b})
 	}
@@ -86,7 +86,7 @@ func (m *Module) Delete(name string) error {
 	if err := m.reg.Unregister(name); err != nil && !errors.Is(err, syscall.ENODEV) {
 		return err
 	}
-	<-a.closed
+	<-m.reg.Gone(name)
 	m.mu.Lock()
 	m.discard(a)
 	m.mu.Unlock()
@@ -121,7 +121,7 @@ func (m *Module) Examine(name string) {
 		}
 		for i := range a.bases {
 			b := &a.bases[i]
-			if b.handle == nil && (b.name == info.Name || b.name == info.UUID.String() || contains(info.Aliases, b.name)) && a.openBase(i) == nil {
+			if b.handle == nil && (b.name == info.Name || b.name == info.UUID.String() || slices.Contains(info.Aliases, b.name)) && a.openBase(i) == nil {
 				ready = append(ready, a)
 			}
 		}
@@ -132,15 +132,6 @@ func (m *Module) Examine(name string) {
 		// shows that, and the user deletes it.
 		_ = m.start(a)
 	}
-}
-
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
 }
 
 // find returns the array called name, or nil; m.mu is held.
@@ -291,6 +282,5 @@ func (a *Array) Close() error {
 	a.failed.Store(true)
 	a.release()
 	a.mod.mu.Unlock()
-	close(a.closed)
 	return nil
 }

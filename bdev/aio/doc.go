@@ -1,0 +1,37 @@
+// Package aio is the block device on a regular file or a block device of the
+// operating system (SPDK's bdev_aio).
+//
+// # How I/O is done
+//
+// Files that can do direct I/O are opened with O_DIRECT, and reads and writes
+// go through Linux's asynchronous I/O (io_submit): requests that arrive in one
+// pass are submitted with one system call when the Batch is flushed, by the
+// goroutine that received them, and completions are taken from the ring that
+// the kernel shares with the process, without a system call, by one goroutine
+// that sleeps in Go's poller on an eventfd. Nothing runs while nothing is in
+// flight. Linux's interface was preferred to io_uring because its completions
+// need no work in the thread that submitted, which in Go is any thread, and
+// because container runtimes commonly forbid io_uring.
+//
+// Everything else (flush, unmap, write zeroes, files without direct I/O, the
+// rest of a short transfer) blocks, and is done by a bounded pool of
+// goroutines.
+//
+// # Alignment
+//
+// Direct I/O wants memory aligned as Info.Align says. Other buffers are
+// accepted and copied through bdev.Buffers.
+//
+// # Durability
+//
+// Flush is fdatasync: it reaches the medium through whatever cache lies
+// between. A block device says whether it has a volatile cache, and that is
+// passed on; a regular file always counts as cached, because its extents are
+// only safe after fdatasync. FUA writes are RWF_DSYNC.
+//
+// # Errors
+//
+// Errors of the medium become media statuses, a full file system becomes
+// CapacityExceeded, and a block device that is no longer there becomes a path
+// status and is unregistered.
+package aio

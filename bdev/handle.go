@@ -1,0 +1,91 @@
+package bdev
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// Handle is one user's opening of a device. All methods are safe for
+// concurrent use.
+type Handle struct {
+	reg     *Registry
+	ent     *entry
+	dev     Device
+	mapper  Mapper // nil when the device is none
+	onEvent func(EventKind)
+	info    atomic.Pointer[Info]
+	state   atomic.Uint32 // stateRemoved, stateClosed
+	shards  []shard
+	left    atomic.Bool // release was begun
+	claimed bool        // guarded by reg.mu
+}
+
+// Info returns the device's description as of the last event.
+func (h *Handle) Info() *Info { return h.info.Load() }
+
+func (h *Handle) refresh() {
+	i := h.dev.Info()
+	i.offer()
+	h.info.Store(&i)
+}
+
+// Removed reports whether the device is being unregistered: new requests fail
+// with a path status.
+func (h *Handle) Removed() bool { return h.state.Load()&stateRemoved != 0 }
+
+// Claim takes the device's exclusive write claim for module. EPERM when it is
+// claimed already, by whoever.
+func (h *Handle) Claim(module string) error {
+	h.reg.mu.Lock()
+	defer h.reg.mu.Unlock()
+	if h.ent.claim != "" {
+		return fmt.Errorf("bdev %q is claimed by %s: %w", h.ent.name, h.ent.claim, ErrClaimed)
+	}
+	h.ent.claim = module
+	h.claimed = true
+	return nil
+}
+
+// Release gives the claim back; Close does so too.
+func (h *Handle) Release() {
+	h.reg.mu.Lock()
+	h.unclaim()
+	h.reg.mu.Unlock()
+}
+
+func (h *Handle) unclaim() {
+	if h.claimed {
+		h.claimed = false
+		h.ent.claim = ""
+	}
+}
+
+// Close ends the use of the device. It may be called with requests in flight:
+// new ones fail with a path status, those in flight complete as ever, and only
+// then are the claim and the device let go. Memory from Map must not be used
+// any more.
+func (h *Handle) Close() {
+	h.state.Or(stateClosed)
+	if h.InFlight() == 0 {
+		h.release()
+	}
+}
+
+// release lets go of the device, once nothing is in flight.
+func (h *Handle) release() {
+	if h.left.Swap(true) {
+		return
+	}
+	g, e := h.reg, h.ent
+	g.mu.Lock()
+	delete(e.handles, h)
+	h.unclaim()
+	for i := range h.shards {
+		e.past.fold(&h.shards[i].stats)
+	}
+	last := e.removing && len(e.handles) == 0
+	g.mu.Unlock()
+	if last {
+		g.close(e)
+	}
+}

@@ -1,0 +1,197 @@
+package bdev
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+
+	"vda/nvme"
+)
+
+// shardCount is how many shards a handle's counters have: a power of two,
+// about one for each core.
+var shardCount, shardMask = func() (int, uint32) {
+	n := 1
+	for n < runtime.GOMAXPROCS(0) && n < 16 {
+		n *= 2
+	}
+	return n, uint32(n - 1)
+}()
+
+// opCounters counts one operation.
+type opCounters struct {
+	ops, bytes, nanos atomic.Uint64
+	max, min          atomic.Uint64 // ns; min is stored plus one, 0: none yet
+}
+
+// counters counts all operations of a handle's shard, or the past of a device.
+type counters struct {
+	op    [opEnd]opCounters
+	fails atomic.Uint64
+}
+
+func (c *counters) add(r *Request, nanos, blockSize uint64) {
+	if r.Status != nvme.Success {
+		c.fails.Add(1)
+		return
+	}
+	o := &c.op[r.Op]
+	o.ops.Add(1)
+	if r.Blocks != 0 {
+		o.bytes.Add(r.Blocks * blockSize)
+	}
+	if nanos != 0 {
+		o.nanos.Add(nanos)
+		if nanos > o.max.Load() {
+			raise(&o.max, nanos)
+		}
+	}
+	if m := o.min.Load(); m == 0 || nanos+1 < m {
+		lower(&o.min, nanos+1)
+	}
+}
+
+func raise(v *atomic.Uint64, to uint64) {
+	for old := v.Load(); to > old && !v.CompareAndSwap(old, to); old = v.Load() {
+	}
+}
+
+func lower(v *atomic.Uint64, to uint64) {
+	for old := v.Load(); (old == 0 || to < old) && !v.CompareAndSwap(old, to); old = v.Load() {
+	}
+}
+
+// fold adds o to c.
+func (c *counters) fold(o *counters) {
+	c.fails.Add(o.fails.Load())
+	for i := range c.op {
+		to, from := &c.op[i], &o.op[i]
+		to.ops.Add(from.ops.Load())
+		to.bytes.Add(from.bytes.Load())
+		to.nanos.Add(from.nanos.Load())
+		raise(&to.max, from.max.Load())
+		if m := from.min.Load(); m != 0 {
+			lower(&to.min, m)
+		}
+	}
+}
+
+func (c *counters) reset(extremesOnly bool) {
+	for i := range c.op {
+		o := &c.op[i]
+		o.max.Store(0)
+		o.min.Store(0)
+		if !extremesOnly {
+			o.ops.Store(0)
+			o.bytes.Store(0)
+			o.nanos.Store(0)
+		}
+	}
+	if !extremesOnly {
+		c.fails.Store(0)
+	}
+}
+
+// OpStat is what was done of one operation. Failed requests are not in it.
+type OpStat struct {
+	Ops   uint64
+	Bytes uint64
+	Nanos uint64 // sum of latencies
+	Max   uint64 // ns
+	Min   uint64 // ns; 0 also when there were none
+}
+
+// IOStat is what a device did since it was registered, or reset.
+type IOStat struct {
+	Op    [opEnd]OpStat // by Op
+	Fails uint64
+}
+
+// IOStatJSON is IOStat with bdev_get_iostat's keys. A tick is a nanosecond.
+type IOStatJSON struct {
+	BytesRead     uint64            `json:"bytes_read"`
+	ReadOps       uint64            `json:"num_read_ops"`
+	BytesWritten  uint64            `json:"bytes_written"`
+	WriteOps      uint64            `json:"num_write_ops"`
+	BytesUnmapped uint64            `json:"bytes_unmapped"`
+	UnmapOps      uint64            `json:"num_unmap_ops"`
+	BytesCopied   uint64            `json:"bytes_copied"`
+	CopyOps       uint64            `json:"num_copy_ops"`
+	ReadTicks     uint64            `json:"read_latency_ticks"`
+	MaxReadTicks  uint64            `json:"max_read_latency_ticks"`
+	MinReadTicks  uint64            `json:"min_read_latency_ticks"`
+	WriteTicks    uint64            `json:"write_latency_ticks"`
+	MaxWriteTicks uint64            `json:"max_write_latency_ticks"`
+	MinWriteTicks uint64            `json:"min_write_latency_ticks"`
+	UnmapTicks    uint64            `json:"unmap_latency_ticks"`
+	MaxUnmapTicks uint64            `json:"max_unmap_latency_ticks"`
+	MinUnmapTicks uint64            `json:"min_unmap_latency_ticks"`
+	CopyTicks     uint64            `json:"copy_latency_ticks"`
+	MaxCopyTicks  uint64            `json:"max_copy_latency_ticks"`
+	MinCopyTicks  uint64            `json:"min_copy_latency_ticks"`
+	IOError       map[string]uint64 `json:"io_error"`
+}
+
+// TickRate is ticks a second in IOStatJSON.
+const TickRate = 1_000_000_000
+
+// JSON puts s under SPDK's keys.
+func (s *IOStat) JSON() IOStatJSON {
+	r, w, u := &s.Op[OpRead], &s.Op[OpWrite], &s.Op[OpUnmap]
+	j := IOStatJSON{
+		BytesRead: r.Bytes, ReadOps: r.Ops, ReadTicks: r.Nanos, MaxReadTicks: r.Max, MinReadTicks: r.Min,
+		BytesWritten: w.Bytes, WriteOps: w.Ops, WriteTicks: w.Nanos, MaxWriteTicks: w.Max, MinWriteTicks: w.Min,
+		BytesUnmapped: u.Bytes, UnmapOps: u.Ops, UnmapTicks: u.Nanos, MaxUnmapTicks: u.Max, MinUnmapTicks: u.Min,
+		IOError: map[string]uint64{},
+	}
+	if s.Fails != 0 {
+		j.IOError["failed"] = s.Fails
+	}
+	return j
+}
+
+// IOStat returns the counters of a device. ENODEV if unknown.
+func (g *Registry) IOStat(name string) (IOStat, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.names[name]
+	if e == nil {
+		return IOStat{}, fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
+	}
+	sum := &counters{}
+	e.eachCounters(sum.fold)
+	out := IOStat{Fails: sum.fails.Load()}
+	for i := range sum.op {
+		o := &sum.op[i]
+		out.Op[i] = OpStat{Ops: o.ops.Load(), Bytes: o.bytes.Load(), Nanos: o.nanos.Load(), Max: o.max.Load()}
+		if m := o.min.Load(); m != 0 {
+			out.Op[i].Min = m - 1
+		}
+	}
+	return out, nil
+}
+
+// ResetIOStat sets a device's counters to zero, or with extremesOnly just the
+// shortest and longest latencies (SPDK's reset_mode "maxmin"). ENODEV if
+// unknown.
+func (g *Registry) ResetIOStat(name string, extremesOnly bool) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.names[name]
+	if e == nil {
+		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
+	}
+	e.eachCounters(func(c *counters) { c.reset(extremesOnly) })
+	return nil
+}
+
+// eachCounters visits the past's counters and those of every open handle;
+// the registry's lock is held.
+func (e *entry) eachCounters(f func(*counters)) {
+	f(&e.past)
+	for h := range e.handles {
+		for i := range h.shards {
+			f(&h.shards[i].stats)
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package bdev
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Limits of a device, as bdev_set_qos_limit has them; 0 is no limit. They
+// hold for all users of the device together, for reads and writes only.
+type Limits struct {
+	RWIOs uint64 // reads and writes a second; rounded up to a multiple of 1000
+	RWMB  uint64 // MiB a second read or written
+	RMB   uint64 // MiB a second read
+	WMB   uint64 // MiB a second written
+}
+
+// qosCredit is how much unused time a limit remembers: what the release of
+// waiting requests may be late without loss of throughput, and the burst after
+// a pause.
+const qosCredit = int64(20 * time.Millisecond)
+
+// qosPause is the shortest sleep between two releases.
+const qosPause = 500 * time.Microsecond
+
+// qos delays the requests of one device. Every limit is a clock: a request
+// moves it on by its cost in time, and may go when the clock is not ahead of
+// the real one.
+type qos struct {
+	mu      sync.Mutex
+	limits  Limits
+	rwIOs   rate
+	rwBytes rate
+	rBytes  rate
+	wBytes  rate
+	waiting []*Request // in order of arrival
+	running bool       // a goroutine is releasing
+}
+
+// rate is one limit.
+type rate struct {
+	per   uint64 // units a second; 0 no limit
+	clock int64  // ns, like Batch.Now
+}
+
+func (l *rate) open(now int64) bool { return l.per == 0 || l.clock <= now }
+
+func (l *rate) charge(units uint64, now int64) {
+	if l.per != 0 {
+		l.clock = max(l.clock, now-qosCredit) + int64(float64(units)*1e9/float64(l.per))
+	}
+}
+
+// admit charges r and reports that it may go; otherwise the request waits, or
+// has failed, and is no longer the caller's.
+func (q *qos) admit(r *Request, b *Batch) bool {
+	q.mu.Lock()
+	if len(q.waiting) == 0 && q.pass(r, b.Now()) {
+		q.mu.Unlock()
+		return true
+	}
+	if !r.Retain() {
+		q.mu.Unlock()
+		r.Complete(statusNoBuffer, b)
+		return false
+	}
+	q.waiting = append(q.waiting, r)
+	start := !q.running
+	q.running = true
+	q.mu.Unlock()
+	if start {
+		go q.run()
+	}
+	return false
+}
+
+// pass charges r if all its limits are open; q.mu is held.
+func (q *qos) pass(r *Request, now int64) bool {
+	direction := &q.rBytes
+	if r.Op == OpWrite {
+		direction = &q.wBytes
+	}
+	if !q.rwIOs.open(now) || !q.rwBytes.open(now) || !direction.open(now) {
+		return false
+	}
+	bytes := r.Blocks * uint64(r.handle.Info().BlockSize)
+	q.rwIOs.charge(1, now)
+	q.rwBytes.charge(bytes, now)
+	direction.charge(bytes, now)
+	return true
+}
+
+// run releases waiting requests when their time has come, until none waits.
+func (q *qos) run() {
+	var b Batch
+	var ready []*Request
+	for {
+		t := now()
+		q.mu.Lock()
+		n := 0
+		for n < len(q.waiting) && (q.waiting[n].handle.Removed() || q.pass(q.waiting[n], t)) {
+			n++
+		}
+		ready = append(ready[:0], q.waiting[:n]...)
+		rest := copy(q.waiting, q.waiting[n:])
+		clear(q.waiting[rest:])
+		q.waiting = q.waiting[:rest]
+		var pause time.Duration
+		if rest == 0 {
+			q.running = false
+		} else {
+			pause = time.Duration(q.next(q.waiting[0]) - t)
+		}
+		q.mu.Unlock()
+		for _, r := range ready {
+			if r.handle.Removed() {
+				r.Complete(statusGone, &b)
+			} else {
+				r.handle.issue(r, &b)
+			}
+		}
+		b.Flush()
+		if rest == 0 {
+			return
+		}
+		time.Sleep(max(pause, qosPause))
+	}
+}
+
+// next returns when r may go; q.mu is held.
+func (q *qos) next(r *Request) int64 {
+	direction := &q.rBytes
+	if r.Op == OpWrite {
+		direction = &q.wBytes
+	}
+	at := int64(0)
+	for _, l := range []*rate{&q.rwIOs, &q.rwBytes, direction} {
+		if l.per != 0 {
+			at = max(at, l.clock)
+		}
+	}
+	return at
+}
+
+// set replaces the limits; what waits is measured by the new ones.
+func (q *qos) set(l Limits) {
+	q.mu.Lock()
+	q.limits = l
+	q.rwIOs = rate{per: l.RWIOs}
+	q.rwBytes = rate{per: l.RWMB << 20}
+	q.rBytes = rate{per: l.RMB << 20}
+	q.wBytes = rate{per: l.WMB << 20}
+	q.mu.Unlock()
+}
+
+// release lets everything that waits go at once; removed devices' requests
+// fail.
+func (q *qos) release() {
+	q.mu.Lock()
+	ready := q.waiting
+	q.waiting = nil
+	q.mu.Unlock()
+	var b Batch
+	for _, r := range ready {
+		if r.handle.Removed() {
+			r.Complete(statusGone, &b)
+		} else {
+			r.handle.issue(r, &b)
+		}
+	}
+	b.Flush()
+}
+
+// maxMB keeps bytes a second within 64 bits.
+const maxMB = 1 << 43
+
+// SetQoS limits a device from now on; no limits at all end it. ENODEV if
+// unknown.
+func (g *Registry) SetQoS(name string, l Limits) error {
+	l.RWIOs = (l.RWIOs + 999) / 1000 * 1000
+	l.RWMB, l.RMB, l.WMB = min(l.RWMB, maxMB), min(l.RMB, maxMB), min(l.WMB, maxMB)
+	g.mu.Lock()
+	e := g.names[name]
+	if e == nil || e.removing {
+		g.mu.Unlock()
+		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
+	}
+	q := e.qos.Load()
+	if q == nil && l != (Limits{}) {
+		q = &qos{}
+		q.set(l)
+		e.qos.Store(q)
+		g.mu.Unlock()
+		return nil
+	}
+	g.mu.Unlock()
+	if q == nil {
+		return nil
+	}
+	// Without limits the qos stays, with every rate open: requests that are
+	// on their way into it are let through.
+	q.set(l)
+	if l == (Limits{}) {
+		q.release()
+	}
+	return nil
+}
+
+// QoS returns the limits of a device. ENODEV if unknown.
+func (g *Registry) QoS(name string) (Limits, error) {
+	g.mu.Lock()
+	e := g.names[name]
+	g.mu.Unlock()
+	if e == nil {
+		return Limits{}, fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
+	}
+	q := e.qos.Load()
+	if q == nil {
+		return Limits{}, nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.limits, nil
+}

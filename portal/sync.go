@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ type node struct {
 
 func dnNode(n *vda.DN) node { return node{dn: true, id: n.ID, name: n.Name} }
 func cnNode(n *vda.CN) node { return node{id: n.ID, name: n.Name} }
+
+// blameTime bounds the recording of a node's error.
+const blameTime = 2 * time.Second
 
 // syncTime bounds what a reply waits for nodes: the rest of the request's
 // time, less a second to write the reply.
@@ -46,7 +50,10 @@ func (s *Server) sync(ctx context.Context, nodes []node) []string {
 				err = s.cfg.Syncer.SyncCn(ctx, n.id)
 			}
 			if err != nil {
-				notes[i] = fmt.Sprintf("%s %s could not be brought up to date (%v)", kind, n.name, err)
+				notes[i] = fmt.Sprintf("%s %s could not be brought up to date (%s)", kind, n.name, s.reason(err))
+				if ctx.Err() == nil { // slow is not dead
+					s.blame(n, s.reason(err))
+				}
 			}
 		})
 	}
@@ -58,6 +65,33 @@ func (s *Server) sync(ctx context.Context, nodes []node) []string {
 		}
 	}
 	return failed
+}
+
+// reason is why a node could not be synced, without its name.
+func (s *Server) reason(err error) string {
+	var e *vda.Error
+	if errors.As(err, &e) && e.Op == "sync" && e.Msg != "" {
+		return e.Msg
+	}
+	return err.Error()
+}
+
+// blame shows a node as in error from now on, rather than from the monitor's
+// next heartbeat. It outlives the request, which the node's silence may have
+// used up.
+func (s *Server) blame(n node, why string) {
+	ctx, cancel := context.WithTimeout(context.Background(), blameTime)
+	defer cancel()
+	object := store.ObjCN
+	if n.dn {
+		object = store.ObjDN
+	}
+	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		return tx.SetHealth(object, n.id, vda.Health{Error: true, Msg: why, Since: time.Now().UTC()})
+	})
+	if err != nil && !isKind(err, vda.NotFound) {
+		s.log.Warn("cannot record that a node is in error", "node", n.name, "err", err)
+	}
 }
 
 // syncSteps runs groups of nodes one after the other and stops after one that

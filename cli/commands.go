@@ -1,0 +1,149 @@
+package cli
+
+// nouns are the first words of a command.
+var nouns = []struct{ name, short string }{
+	{"dn", "Disk nodes: servers with disks"},
+	{"pd", "Physical disks of disk nodes"},
+	{"cn", "Controller nodes: servers that run controllers of disk arrays"},
+	{"da", "Disk arrays: what hosts use as block devices"},
+	{"exp", "Exporters: the way of one host to a disk array"},
+	{"syncup", "Bring nodes to their desired state now"},
+}
+
+// command is one leaf: a method of the portal.
+type command struct {
+	noun, verb string
+	method     string
+	short      string
+	long       string
+	example    string
+	flags      []flag
+}
+
+// Flags that several commands have.
+var (
+	dnName  = flag{name: "dn-name", usage: "`HOST:PORT` of the disk node's agent", required: true}
+	pdName  = flag{name: "pd-name", usage: "`NAME` of the physical disk, unique on its disk node", required: true}
+	cnName  = flag{name: "cn-name", usage: "`HOST:PORT` of the controller node's agent", required: true}
+	daName  = flag{name: "da-name", usage: "`NAME` of the disk array: letters, digits, '.', '-', '_', at most 63", required: true}
+	expName = flag{name: "exp-name", usage: "`NAME` of the exporter, unique in its disk array", required: true}
+
+	online    = flag{name: "online", usage: "whether new pieces of arrays may be placed here: `true` or false", def: "true"}
+	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not given"}
+	location  = flag{name: "location", usage: "`FAILURE-DOMAIN` of the node, like a rack; arrays are spread over them. When not given, the node is one of its own"}
+
+	limit        = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
+	token        = flag{name: "token", usage: "go on after a page that ended with this `TOKEN`, its next_token; from the start when not given"}
+	onlineFilter = flag{name: "online", usage: "only those that are online (`true`) or not (false); all when not given"}
+	errorFilter  = flag{name: "error", usage: "only those in error (`true`) or not (false); all when not given"}
+	locFilter    = flag{name: "location", usage: "only those in this `FAILURE-DOMAIN`; all when not given"}
+)
+
+func optional(f flag, usage string) flag {
+	f.required, f.usage = false, usage
+	return f
+}
+
+func listener(name string, required bool) flag {
+	return flag{name: name, syntax: jsonText, required: required,
+		usage: "`JSON` of the address where the node's data plane listens: trtype, traddr, adrfam, trsvcid"}
+}
+
+const listenerExample = `'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}'`
+
+var commands = []command{
+	{noun: "dn", verb: "create", method: "CreateDn", short: "Add a disk node",
+		long:    "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
+		example: "  vda_cli dn create --dn-name 192.168.0.14:9720 --dn-listener-conf " + listenerExample + " --location rack1",
+		flags:   []flag{dnName, listener("dn-listener-conf", true), location, online}},
+	{noun: "dn", verb: "delete", method: "DeleteDn", short: "Remove a disk node that has no physical disks",
+		example: "  vda_cli dn delete --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
+	{noun: "dn", verb: "modify", method: "ModifyDn", short: "Change a disk node",
+		long:    "\nThe address cannot be changed while arrays use the node.",
+		example: "  vda_cli dn modify --dn-name 192.168.0.14:9720 --new-online false",
+		flags: []flag{dnName, listener("new-dn-listener-conf", false),
+			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}},
+	{noun: "dn", verb: "list", method: "ListDn", short: "List disk nodes by name",
+		example: "  vda_cli dn list --error true -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter}},
+	{noun: "dn", verb: "get", method: "GetDn", short: "Show a disk node and its physical disks",
+		example: "  vda_cli dn get --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
+
+	{noun: "pd", verb: "create", method: "CreatePd", short: "Add a physical disk to a disk node, and format it",
+		long: "\nWhat is on the disk is lost. It is formatted and stamped with the ids of the\ncluster and of the disk; a disk that carries another stamp is refused.",
+		example: `  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd0 --pd-conf '{"type":"malloc","size":134217728}'
+  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb"}'`,
+		flags: []flag{dnName, pdName, {name: "pd-conf", syntax: jsonText, required: true,
+			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI address); perhaps cluster_size"}, online}},
+	{noun: "pd", verb: "delete", method: "DeletePd", short: "Remove a physical disk that no array uses",
+		example: "  vda_cli pd delete --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
+	{noun: "pd", verb: "modify", method: "ModifyPd", short: "Change a physical disk",
+		example: "  vda_cli pd modify --dn-name 192.168.0.14:9720 --pd-name pd0 --new-online false", flags: []flag{dnName, pdName, newOnline}},
+	{noun: "pd", verb: "list", method: "ListPd", short: "List physical disks by name",
+		example: "  vda_cli pd list --dn-name 192.168.0.14:9720",
+		flags:   []flag{limit, token, optional(dnName, "only those of the disk node whose agent is at this `HOST:PORT`; all when not given"), onlineFilter, errorFilter}},
+	{noun: "pd", verb: "get", method: "GetPd", short: "Show a physical disk",
+		example: "  vda_cli pd get --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
+
+	{noun: "cn", verb: "create", method: "CreateCn", short: "Add a controller node",
+		long:    "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
+		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf '{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'`,
+		flags:   []flag{cnName, listener("cn-listener-conf", true), location, online}},
+	{noun: "cn", verb: "delete", method: "DeleteCn", short: "Remove a controller node that runs no controllers",
+		example: "  vda_cli cn delete --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
+	{noun: "cn", verb: "modify", method: "ModifyCn", short: "Change a controller node",
+		long:    "\nThe address cannot be changed while arrays use the node.",
+		example: "  vda_cli cn modify --cn-name 192.168.0.16:9820 --new-online false",
+		flags: []flag{cnName, listener("new-cn-listener-conf", false),
+			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}},
+	{noun: "cn", verb: "list", method: "ListCn", short: "List controller nodes by name",
+		example: "  vda_cli cn list -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter}},
+	{noun: "cn", verb: "get", method: "GetCn", short: "Show a controller node",
+		example: "  vda_cli cn get --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
+
+	{noun: "da", verb: "create", method: "CreateDa", short: "Make a disk array",
+		long: "\nIts disks are spread over locations as far as there are some; the reply warns\nwhere that was not possible. With a physical size below the array's the array is\nthin: writes fail when the physical size is used up.",
+		example: `  vda_cli da create --da-name da0 --cntlr-cnt 2 --da-size 33554432 --physical-size 33554432 --da-conf '{"stripe_count":2, "stripe_size_kb":64}'
+  vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict`,
+		flags: []flag{daName,
+			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1"},
+			{name: "da-size", syntax: sizeText, required: true, usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
+			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside, in bytes or like 32M", def: "the array's size"},
+			{name: "da-conf", syntax: jsonText, usage: "`JSON` of how the array is striped", def: `{"stripe_count":1,"stripe_size_kb":64}`},
+			{name: "strict", syntax: onOff, usage: "refuse when the array cannot be spread over distinct locations; warn when not given"}}},
+	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array that has no exporters, and all data on it",
+		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
+	{noun: "da", verb: "modify", method: "ModifyDa", short: "Rename a disk array that has no exporters",
+		example: "  vda_cli da modify --da-name da0 --new-da-name da9",
+		flags:   []flag{daName, {name: "new-da-name", required: true, usage: "`NAME` it shall have"}}},
+	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
+		example: "  vda_cli da list --limit 10 -o table", flags: []flag{limit, token, errorFilter}},
+	{noun: "da", verb: "get", method: "GetDa", short: "Show a disk array with its virtual disks, controllers and exporters",
+		example: "  vda_cli da get --da-name da0", flags: []flag{daName}},
+	{noun: "da", verb: "failover", method: "FailoverDa", short: "Move the primary of a disk array to another of its controllers",
+		example: "  vda_cli da failover --da-name da0 --to-cn 192.168.0.17:9820",
+		flags:   []flag{daName, {name: "to-cn", usage: "`HOST:PORT` of the controller node to move to; any healthy one of the array when not given"}}},
+
+	{noun: "exp", verb: "create", method: "CreateExp", short: "Let a host use a disk array",
+		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",
+		flags: []flag{daName, expName,
+			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in; see /etc/nvme/hostnqn there"},
+			{name: "snap-name", usage: "`NAME` of the snapshot to export; the live array when not given"}}},
+	{noun: "exp", verb: "delete", method: "DeleteExp", short: "End a host's use of a disk array; the host is disconnected",
+		example: "  vda_cli exp delete --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
+	{noun: "exp", verb: "modify", method: "ModifyExp", short: "Let another host in; the one before is disconnected",
+		example: "  vda_cli exp modify --da-name da0 --exp-name exp0 --new-initiator-nqn nqn.2016-06.io.spdk:host1",
+		flags:   []flag{daName, expName, {name: "new-initiator-nqn", required: true, usage: "`NQN` of the host that is let in from now on"}}},
+	{noun: "exp", verb: "list", method: "ListExp", short: "List exporters by name",
+		example: "  vda_cli exp list --initiator-nqn nqn.2016-06.io.spdk:host0",
+		flags: []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"),
+			{name: "initiator-nqn", usage: "only those of the host with this `NQN`; all when not given"}, errorFilter}},
+	{noun: "exp", verb: "get", method: "GetExp", short: "Show an exporter: where its host connects to",
+		example: "  vda_cli exp get --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
+
+	{noun: "syncup", verb: "dn", method: "SyncupDn", short: "Bring a disk node to its desired state now",
+		example: "  vda_cli syncup dn --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
+	{noun: "syncup", verb: "cn", method: "SyncupCn", short: "Bring a controller node to its desired state now",
+		example: "  vda_cli syncup cn --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
+	{noun: "syncup", verb: "da", method: "SyncupDa", short: "Bring all nodes of a disk array to their desired state now",
+		example: "  vda_cli syncup da --da-name da0", flags: []flag{daName}},
+}

@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// flag fills one field of a request.
+type flag struct {
+	name     string
+	field    string // of the request; "" is name with underscores
+	usage    string // begins with a word in back quotes that stands for the value
+	required bool
+	def      string // what the portal takes when the flag isn't given, for the help
+	syntax   syntax
+}
+
+// syntax is how a value is written, where the field's type doesn't say.
+type syntax uint8
+
+const (
+	plain    syntax = iota
+	sizeText        // bytes, or a number with a unit
+	jsonText        // a JSON object
+	onOff           // true without a value
+)
+
+func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
+	name := f.field
+	if name == "" {
+		name = strings.ReplaceAll(f.name, "-", "_")
+	}
+	r := req.ProtoReflect()
+	field := r.Descriptor().Fields().ByName(protoreflect.Name(name))
+	if field == nil {
+		panic(fmt.Sprintf("--%s: %s has no field %s", f.name, r.Descriptor().Name(), name))
+	}
+	usage := f.usage
+	if f.required {
+		usage += " (required)"
+	}
+	flags.Var(&value{r, field, f.syntax, ""}, f.name, usage)
+	v := flags.Lookup(f.name)
+	v.DefValue = f.def
+	if f.syntax == onOff {
+		v.NoOptDefVal = "true"
+	}
+}
+
+// value is a pflag.Value that sets a request's field. pflag puts the flag's
+// name and the text before its errors.
+type value struct {
+	req    protoreflect.Message
+	field  protoreflect.FieldDescriptor
+	syntax syntax
+	text   string
+}
+
+func (v *value) String() string { return v.text }
+
+func (v *value) Type() string {
+	if v.syntax == onOff {
+		return "bool" // pflag then shows no placeholder
+	}
+	return "VALUE"
+}
+
+func (v *value) Set(text string) error {
+	x, err := v.parse(text)
+	if err != nil {
+		return err
+	}
+	v.text = text
+	v.req.Set(v.field, x)
+	return nil
+}
+
+func (v *value) parse(text string) (protoreflect.Value, error) {
+	switch v.field.Kind() {
+	case protoreflect.StringKind:
+		if v.syntax == jsonText {
+			if err := checkJSON(text); err != nil {
+				return protoreflect.Value{}, err
+			}
+		}
+		return protoreflect.ValueOfString(text), nil
+	case protoreflect.BoolKind:
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return protoreflect.Value{}, errors.New("it must be true or false (1 and 0 do too)")
+		}
+		return protoreflect.ValueOfBool(b), nil
+	case protoreflect.Uint32Kind:
+		n, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			return protoreflect.Value{}, errors.New("it must be a whole number, 0 or more")
+		}
+		return protoreflect.ValueOfUint32(uint32(n)), nil
+	case protoreflect.Uint64Kind:
+		n, err := parseBytes(text)
+		return protoreflect.ValueOfUint64(n), err
+	}
+	panic("no flag can set a field of kind " + v.field.Kind().String())
+}
+
+// parseBytes reads a number of bytes: digits, and perhaps one of K, M, G, T, P
+// for powers of 1024, also written Ki or KiB.
+func parseBytes(text string) (uint64, error) {
+	const rule = "it must be a number of bytes, like 33554432, or one with a unit of 1024: 32M, 1G, 2T"
+	digits := strings.TrimRight(text, "KMGTPiBkmgtp")
+	n, err := strconv.ParseUint(digits, 10, 64)
+	if err != nil {
+		return 0, errors.New(rule)
+	}
+	shift := 0
+	if unit := text[len(digits):]; unit != "" {
+		power := strings.IndexByte("KMGTP", strings.ToUpper(unit)[0])
+		if power < 0 || !slices.Contains([]string{"", "i", "iB", "B"}, unit[1:]) {
+			return 0, errors.New(rule)
+		}
+		shift = 10 * (power + 1)
+	}
+	if bits.Len64(n)+shift > 64 {
+		return 0, errors.New("it is more than 2^64 bytes")
+	}
+	return n << shift, nil
+}
+
+// checkJSON finds what the shell or a slip has done to a JSON object; the
+// portal checks its keys.
+func checkJSON(text string) error {
+	var o map[string]json.RawMessage
+	var syntaxErr *json.SyntaxError
+	switch err := json.Unmarshal([]byte(text), &o); {
+	case errors.As(err, &syntaxErr):
+		return fmt.Errorf("it is not valid JSON: %w after %d bytes; put the whole object into single quotes", err, syntaxErr.Offset)
+	case err != nil || o == nil:
+		return errors.New(`it is not a JSON object, like '{"key":"value"}'`)
+	}
+	return nil
+}
+
+// choice is a pflag.Value with few values.
+type choice struct {
+	to     *string
+	values []string
+}
+
+func newChoice(to *string, def string, values ...string) *choice {
+	*to = def
+	return &choice{to, values}
+}
+
+func (c *choice) String() string { return *c.to }
+func (c *choice) Type() string   { return "FORMAT" }
+
+func (c *choice) Set(text string) error {
+	if !slices.Contains(c.values, text) {
+		return fmt.Errorf("it must be %s", strings.Join(c.values, ", "))
+	}
+	*c.to = text
+	return nil
+}

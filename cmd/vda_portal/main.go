@@ -1,0 +1,10 @@
+// Vda_portal serves VDA's gRPC API.
+package main
+
+import (
+	"os"
+
+	"vda/portal"
+)
+
+func main() { os.Exit(portal.Main(os.Args[1:], os.Getenv, os.Stderr)) }

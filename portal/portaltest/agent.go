@@ -1,0 +1,179 @@
+package portaltest
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	apiv1 "vda/api/v1"
+	"vda/blobstore"
+)
+
+// Agent is a dn's and a cn's agent in one, on a data plane that is a few maps.
+// It keeps versions as a real one does.
+type Agent struct {
+	addr string
+
+	mu      sync.Mutex
+	lis     *bufconn.Listener // nil: down
+	srv     *grpc.Server
+	version uint64
+	pds     map[string]*apiv1.PdSpec
+	vds     map[string]*apiv1.VdSpec
+	cntlrs  map[string]*apiv1.CntlrSpec
+	refuse  string // error of every object
+	calls   int
+}
+
+// dnAgent and cnAgent give the two services, whose methods have equal names.
+type (
+	dnAgent struct {
+		apiv1.UnimplementedDnAgentServer
+		a *Agent
+	}
+	cnAgent struct {
+		apiv1.UnimplementedCnAgentServer
+		a *Agent
+	}
+)
+
+func newAgent(addr string) *Agent {
+	a := &Agent{addr: addr, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{}, cntlrs: map[string]*apiv1.CntlrSpec{}}
+	a.Start()
+	return a
+}
+
+// Start makes the agent reachable.
+func (a *Agent) Start() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lis != nil {
+		return
+	}
+	a.lis, a.srv = bufconn.Listen(64<<10), grpc.NewServer()
+	apiv1.RegisterDnAgentServer(a.srv, dnAgent{a: a})
+	apiv1.RegisterCnAgentServer(a.srv, cnAgent{a: a})
+	go a.srv.Serve(a.lis)
+}
+
+// Stop makes the agent unreachable; what it holds stays.
+func (a *Agent) Stop() {
+	a.mu.Lock()
+	srv := a.srv
+	a.lis, a.srv = nil, nil
+	a.mu.Unlock()
+	if srv != nil {
+		srv.Stop()
+	}
+}
+
+// Refuse makes every object fail with msg; "" makes them succeed again.
+func (a *Agent) Refuse(msg string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refuse = msg
+}
+
+// Calls is the number of Syncs that reached the agent.
+func (a *Agent) Calls() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.calls
+}
+
+// Objects is the number of pds, vds and controllers that the node holds.
+func (a *Agent) Objects() (pds, vds, cntlrs int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.pds), len(a.vds), len(a.cntlrs)
+}
+
+func (a *Agent) dial(ctx context.Context) (net.Conn, error) {
+	a.mu.Lock()
+	lis := a.lis
+	a.mu.Unlock()
+	if lis == nil {
+		return nil, refused(a.addr)
+	}
+	return lis.DialContext(ctx)
+}
+
+// begin refuses what a real agent refuses: a version lower than one seen, and
+// a delta on a base that it doesn't hold.
+func (a *Agent) begin(version, base uint64) error {
+	a.calls++
+	if version < a.version || base != 0 && base > a.version {
+		st, err := status.New(codes.FailedPrecondition, "version").WithDetails(&apiv1.SyncReply{Version: a.version})
+		if err != nil {
+			return err
+		}
+		return st.Err()
+	}
+	a.version = version
+	return nil
+}
+
+// state carries one object out on the map that holds its kind.
+func state[T any](a *Agent, held map[string]T, id string, spec T, deleted bool) *apiv1.ObjectState {
+	switch {
+	case a.refuse != "":
+		return &apiv1.ObjectState{Id: id, Error: true, ErrorMsg: a.refuse}
+	case deleted:
+		delete(held, id)
+		return &apiv1.ObjectState{Id: id, Gone: true}
+	}
+	held[id] = spec
+	return &apiv1.ObjectState{Id: id}
+}
+
+func (d dnAgent) Sync(_ context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
+	a := d.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.begin(req.Version, req.BaseVersion); err != nil {
+		return nil, err
+	}
+	reply := &apiv1.SyncReply{Version: req.Version}
+	for _, pd := range req.Pds {
+		st := state(a, a.pds, pd.Id, pd, pd.Deleted)
+		reply.States = append(reply.States, st)
+		if st.Error || st.Gone {
+			continue
+		}
+		var conf struct{ Size uint64 }
+		if err := json.Unmarshal([]byte(pd.ConfJson), &conf); err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		const cluster = 1 << 20
+		n := blobstore.DataClusters(conf.Size, cluster)
+		reply.Capacities = append(reply.Capacities, &apiv1.PdCapacity{PdId: pd.Id, ClusterSize: cluster, TotalClusters: n, FreeClusters: n})
+	}
+	for _, vd := range req.Vds {
+		reply.States = append(reply.States, state(a, a.vds, vd.Id, vd, vd.Deleted))
+	}
+	return reply, nil
+}
+
+func (c cnAgent) Sync(_ context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
+	a := c.a
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := a.begin(req.Version, req.BaseVersion); err != nil {
+		return nil, err
+	}
+	reply := &apiv1.SyncReply{Version: req.Version}
+	for _, cntlr := range req.Cntlrs {
+		reply.States = append(reply.States, state(a, a.cntlrs, cntlr.Id, cntlr, cntlr.Deleted))
+		for _, e := range cntlr.Exps {
+			st := &apiv1.ObjectState{Id: e.EsId, Gone: e.Deleted && a.refuse == "", Error: a.refuse != "", ErrorMsg: a.refuse}
+			reply.States = append(reply.States, st)
+		}
+	}
+	return reply, nil
+}

@@ -111,9 +111,11 @@ func DeviceBytes(dataClusters, clusterSize uint64) uint64 {
 	// The number of data clusters never falls as the device grows, except
 	// where one more page of masks or metadata starts a cluster: then it
 	// stays. The search relies on that.
-	lo, hi := dataClusters, uint64(math.MaxUint32)
-	if DataClusters(hi*clusterSize, clusterSize) < dataClusters {
-		return 0
+	lo, hi := dataClusters, max(dataClusters, 1)
+	for DataClusters(hi*clusterSize, clusterSize) < dataClusters {
+		if hi *= 2; hi > math.MaxUint32 {
+			return 0
+		}
 	}
 	for lo < hi {
 		mid := lo + (hi-lo)/2

@@ -1,0 +1,250 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vda/nvme"
+)
+
+// State is what a controller is doing; the names are SPDK's.
+type State uint8
+
+// The states.
+const (
+	Enabled          State = iota // I/O flows
+	Resetting                     // the session was lost, an attempt at a new one runs
+	ReconnectDelayed              // waiting for the next attempt
+	Failed                        // given up without retries; Reset tries again
+	Deleting                      // closed, or the loss time-out has passed
+)
+
+var stateNames = [...]string{"enabled", "resetting", "reconnect_is_delayed", "failed", "deleting"}
+
+func (s State) String() string { return stateNames[s] }
+
+// ErrClosed is what a closed controller answers.
+var ErrClosed = errors.New("controller is closed")
+
+// Controller is a host's view of one controller of a subsystem, from Connect
+// to Close, over any number of sessions. All methods may be called at once by
+// many goroutines.
+type Controller struct {
+	cfg      Config
+	session  atomic.Pointer[session] // nil unless Enabled
+	state    atomic.Uint32
+	fastFail atomic.Bool
+	cntlid   atomic.Uint32
+	data     atomic.Pointer[nvme.ControllerData]
+
+	mu         sync.Mutex
+	namespaces map[uint32]*Namespace
+	changed    chan struct{} // closed and replaced at each change of state
+
+	events chan nvme.AsyncEvent // from the sessions to run
+	resets chan error
+	stop   context.CancelFunc
+	ctx    context.Context
+	done   chan struct{}
+}
+
+// Connect makes a controller and its first session. ctx limits the attempt,
+// not the controller.
+func Connect(ctx context.Context, cfg Config) (*Controller, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("nvme connect: %w", err)
+	}
+	c := &Controller{cfg: cfg, namespaces: map[uint32]*Namespace{}, changed: make(chan struct{}),
+		events: make(chan nvme.AsyncEvent, 16), resets: make(chan error, 1), done: make(chan struct{})}
+	s, err := connect(ctx, c)
+	if err == nil {
+		err = c.adopt(ctx, s)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("nvme connect %s at %s:%s: %w", cfg.SubNQN, cfg.Traddr, cfg.Trsvcid, err)
+	}
+	c.ctx, c.stop = context.WithCancel(context.Background())
+	c.session.Store(s)
+	go c.run(s)
+	return c, nil
+}
+
+// adopt fills the controller from a new session and starts what a session
+// needs in the background. On an error the session is closed.
+func (c *Controller) adopt(ctx context.Context, s *session) error {
+	c.data.Store(&s.data)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
+	defer cancel()
+	err := s.listen(ctx)
+	if err == nil && !s.discover {
+		if _, err = s.scan(ctx); err == nil {
+			_, err = s.refreshANA(ctx)
+		}
+	}
+	if err != nil {
+		s.close(err)
+		return err
+	}
+	s.supervise()
+	return nil
+}
+
+// Config returns the configuration with defaults filled in.
+func (c *Controller) Config() Config { return c.cfg }
+
+// State returns what the controller is doing.
+func (c *Controller) State() State { return State(c.state.Load()) }
+
+// CNTLID returns the controller id of the current or last session.
+func (c *Controller) CNTLID() uint16 { return uint16(c.cntlid.Load()) }
+
+// Data returns the Identify Controller data of the current or last session.
+func (c *Controller) Data() *nvme.ControllerData { return c.data.Load() }
+
+// MayRecover reports that there is no session now, but I/O should wait for
+// one: a reconnect is going on and the fast-fail time-out has not passed.
+func (c *Controller) MayRecover() bool {
+	switch c.State() {
+	case Resetting, ReconnectDelayed:
+		return c.cfg.Resilience.Delay > 0 && !c.fastFail.Load()
+	}
+	return false
+}
+
+// FastFailed reports that the fast-fail time-out of the current outage has
+// passed.
+func (c *Controller) FastFailed() bool { return c.fastFail.Load() }
+
+// Reset ends the session, if there is one, and makes a new one. It does not
+// wait.
+func (c *Controller) Reset(cause error) {
+	if s := c.session.Load(); s != nil {
+		s.fail(cause)
+		return
+	}
+	select {
+	case c.resets <- cause:
+	default:
+	}
+}
+
+// Close ends the controller and returns when all its I/O has completed and
+// all its connections are closed, within about a second. It must not be
+// called from a callback or a completion.
+func (c *Controller) Close() {
+	c.stop()
+	<-c.done
+}
+
+// setState changes the state and tells everyone.
+func (c *Controller) setState(s State) {
+	if State(c.state.Swap(uint32(s))) == s {
+		return
+	}
+	c.announce()
+}
+
+func (c *Controller) announce() {
+	c.mu.Lock()
+	close(c.changed)
+	c.changed = make(chan struct{})
+	c.mu.Unlock()
+	if c.cfg.OnState != nil {
+		c.cfg.OnState(c)
+	}
+}
+
+// watch returns a channel that is closed at the next change of state.
+func (c *Controller) watch() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// run is the controller's goroutine.
+func (c *Controller) run(s *session) {
+	defer close(c.done)
+	for s != nil {
+		c.serve(s)
+		c.session.Store(nil)
+		if c.ctx.Err() != nil {
+			c.setState(Deleting)
+			s.shutdown()
+			s.close(ErrClosed)
+			return
+		}
+		lost := time.Now()
+		c.setState(Resetting)
+		s.close(nil)
+		c.cfg.Log.Warn("nvme session lost", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", s.cause())
+		s = c.recover(lost)
+	}
+	c.setState(Deleting)
+}
+
+// serve handles events until the session fails or the controller is closed.
+func (c *Controller) serve(s *session) {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-s.failed:
+			return
+		case e := <-c.events:
+			if err := c.handle(s, e); err != nil && c.ctx.Err() == nil {
+				s.fail(err)
+				return
+			}
+		}
+	}
+}
+
+// handle acts on an asynchronous event.
+func (c *Controller) handle(s *session, e nvme.AsyncEvent) error {
+	switch e {
+	case nvme.NoticeNamespace:
+		if _, err := s.readLog(c.ctx, nvme.LogChangedNS, nvme.IdentifyLen); err != nil {
+			return err
+		}
+		changed, err := s.scan(c.ctx)
+		if err != nil {
+			return err
+		}
+		moved, err := s.refreshANA(c.ctx)
+		if err != nil {
+			return err
+		}
+		if changed && c.cfg.OnNamespaces != nil {
+			c.cfg.OnNamespaces(c)
+		}
+		if moved && c.cfg.OnANA != nil {
+			c.cfg.OnANA(c)
+		}
+	case nvme.NoticeANA:
+		changed, err := s.refreshANA(c.ctx)
+		if err != nil {
+			return err
+		}
+		if changed && c.cfg.OnANA != nil {
+			c.cfg.OnANA(c)
+		}
+	case nvme.NoticeDiscovery:
+		// Reading any of the page clears the event.
+		if _, err := s.readLog(c.ctx, nvme.LogDiscovery, 16); err != nil {
+			return err
+		}
+		if c.cfg.OnNamespaces != nil {
+			c.cfg.OnNamespaces(c)
+		}
+	default:
+		// Errors and health: reading the page has the next one reported.
+		if _, err := s.readLog(c.ctx, e.LID, 512); err != nil && !errors.As(err, new(nvme.Status)) {
+			return err
+		}
+	}
+	return nil
+}

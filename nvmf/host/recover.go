@@ -1,0 +1,106 @@
+package host
+
+import (
+	"context"
+	"time"
+)
+
+// recover makes a new session after one was lost at the time given. It
+// returns nil when the controller is closed or the loss time-out has passed.
+//
+//	lost ── attempt ── Delay ── attempt ── Delay ── … ── LossTimeout: Deleting
+//	  └──────── FastIOFail: waiting I/O is failed ───────┘
+//
+// Without retries one attempt is made, and one more for each Reset.
+func (c *Controller) recover(lost time.Time) *session {
+	r := c.cfg.Resilience
+	fast := timer(lost, r.FastIOFail)
+	defer fast.Stop()
+	loss := timer(lost, r.LossTimeout)
+	defer loss.Stop()
+	for {
+		c.setState(Resetting)
+		attempt := make(chan *session, 1)
+		ctx, cancel := context.WithCancel(c.ctx)
+		go func() { attempt <- c.attempt(ctx) }()
+		var s *session
+		for waiting := true; waiting; {
+			select {
+			case s = <-attempt:
+				waiting = false
+			case <-fast.C:
+				c.expireFast()
+			case <-loss.C:
+				cancel()
+				if s := <-attempt; s != nil {
+					s.close(ErrClosed)
+				}
+				return nil
+			}
+		}
+		cancel()
+		switch {
+		case c.ctx.Err() != nil:
+			if s != nil {
+				s.close(ErrClosed)
+			}
+			return nil
+		case s != nil:
+			c.fastFail.Store(false)
+			c.session.Store(s)
+			c.cfg.Log.Info("nvme session restored", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "after", time.Since(lost))
+			c.setState(Enabled)
+			if c.cfg.OnNamespaces != nil {
+				c.cfg.OnNamespaces(c)
+			}
+			return s
+		}
+		var again <-chan time.Time
+		if r.Delay > 0 {
+			c.setState(ReconnectDelayed)
+			again = time.After(r.Delay)
+		} else {
+			c.setState(Failed)
+		}
+		for waiting := true; waiting; {
+			select {
+			case <-again:
+				waiting = false
+			case <-c.resets:
+				waiting = false
+			case <-fast.C:
+				c.expireFast()
+			case <-loss.C:
+				return nil
+			case <-c.ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+func (c *Controller) expireFast() {
+	c.fastFail.Store(true)
+	c.announce()
+}
+
+// attempt makes one session.
+func (c *Controller) attempt(ctx context.Context) *session {
+	s, err := connect(ctx, c)
+	if err == nil {
+		err = c.adopt(ctx, s)
+	}
+	if err != nil {
+		c.cfg.Log.Debug("nvme reconnect failed", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", err)
+		return nil
+	}
+	return s
+}
+
+// timer fires d after the start; never when d is zero or negative.
+func timer(start time.Time, d time.Duration) *time.Timer {
+	if d <= 0 {
+		return time.NewTimer(1<<63 - 1)
+	}
+	return time.NewTimer(time.Until(start.Add(d)))
+}

@@ -7,19 +7,19 @@ import (
 	"github.com/google/uuid"
 
 	"vda/bdev"
+	"vda/blobstore"
 )
 
 // ClearMethod says how clusters are cleared: when a store is created, the
 // whole device; when a volume is deleted, its clusters.
-type ClearMethod uint8
+type ClearMethod = blobstore.ClearMethod
 
-// The clear methods, with the numbers SPDK stores on disk. ClearDefault is
-// only for volumes: unmap.
+// The clear methods; ClearDefault is unmap.
 const (
-	ClearDefault ClearMethod = iota
-	ClearNone
-	ClearUnmap
-	ClearWriteZeroes
+	ClearDefault     = blobstore.ClearDefault
+	ClearNone        = blobstore.ClearNone
+	ClearUnmap       = blobstore.ClearUnmap
+	ClearWriteZeroes = blobstore.ClearWriteZeroes
 )
 
 // Config of a Module.
@@ -74,6 +74,24 @@ type VolumeInfo struct {
 	} `json:"lvs"`
 }
 
+// Lvol is the "lvol" object of a volume's driver_specific.
+type Lvol struct {
+	StoreUUID     uuid.UUID `json:"lvol_store_uuid"`
+	BaseBdev      string    `json:"base_bdev"`
+	ThinProvision bool      `json:"thin_provision"`
+	NumAllocated  uint64    `json:"num_allocated_clusters"`
+	Snapshot      bool      `json:"snapshot"`
+	Clone         bool      `json:"clone"`
+	BaseSnapshot  string    `json:"base_snapshot,omitempty"` // name of a clone's parent
+	Clones        []string  `json:"clones,omitempty"`        // names of a snapshot's clones
+	EsnapClone    bool      `json:"esnap_clone"`
+}
+
+// DriverSpecific is a volume's driver_specific.
+type DriverSpecific struct {
+	Lvol Lvol `json:"lvol"`
+}
+
 // lateError marks an error that SPDK meets only while the operation runs.
 type lateError struct{ error }
 
@@ -85,4 +103,11 @@ func (e lateError) Unwrap() error { return e.error }
 func Late(err error) bool {
 	var l lateError
 	return errors.As(err, &l)
+}
+
+func late(err error) error {
+	if err == nil || Late(err) {
+		return err
+	}
+	return lateError{err}
 }

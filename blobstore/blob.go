@@ -1,0 +1,189 @@
+package blobstore
+
+import (
+	"fmt"
+	"sort"
+	"sync/atomic"
+)
+
+// Blob is one blob of a running store. I/O goes through Submit; all methods
+// are safe for concurrent use.
+type Blob struct {
+	store *Store
+	id    BlobID
+	gate  gate
+
+	// What I/O looks at.
+	clusters  atomic.Pointer[clusterMap]
+	parent    atomic.Pointer[Blob]
+	readOnly  atomic.Bool
+	thin      atomic.Bool
+	keep      atomic.Bool  // unmap must not release clusters
+	allocated atomic.Int64 // clusters that are there
+
+	// Guarded by store.md.
+	meta      Metadata // Table and Runs are not kept up to date
+	chain     []uint32 // metadata pages of the chain, the root first
+	table     []uint32 // extent pages, 0: none
+	clones    map[*Blob]struct{}
+	busy      bool  // a long operation is under way
+	uncertain bool  // a failed write leaves open which root is on disk
+	unusable  error // why it cannot be used
+}
+
+func newBlob(s *Store, im *BlobImage) *Blob {
+	b := &Blob{store: s, id: im.ID, meta: im.Metadata, chain: im.Chain, table: im.Table, clones: map[*Blob]struct{}{}}
+	b.meta.Table, b.meta.Runs = nil, nil
+	b.show(im.clusters)
+	return b
+}
+
+// show makes what the metadata says visible to I/O.
+func (b *Blob) show(m *clusterMap) {
+	if b.clusters.Load() != m {
+		n := int64(0)
+		m.each(func(uint64, uint32) { n++ })
+		b.clusters.Store(m)
+		b.allocated.Store(n)
+	}
+	ro := b.meta.DataROFlags&flagReadOnly != 0 || b.meta.DataROFlags&^knownDataROFlags != 0
+	b.readOnly.Store(ro)
+	b.thin.Store(b.meta.Thin())
+}
+
+// adopt makes p the parent; nil: none.
+func (b *Blob) adopt(p *Blob) {
+	if old := b.parent.Load(); old != nil {
+		delete(old.clones, b)
+	}
+	b.parent.Store(p)
+	if p != nil {
+		p.clones[b] = struct{}{}
+	}
+}
+
+// ID returns the blob's id.
+func (b *Blob) ID() BlobID { return b.id }
+
+// Usable returns nil, or why the blob cannot be used.
+func (b *Blob) Usable() error {
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	for at := b; at != nil; at = at.parent.Load() {
+		if at.unusable != nil {
+			return fmt.Errorf("blob 0x%x: %w", uint64(at.id), at.unusable)
+		}
+	}
+	return nil
+}
+
+// Clusters is the blob's length in clusters.
+func (b *Blob) Clusters() uint64 { return b.clusters.Load().clusters }
+
+// Blocks is the blob's length in blocks of the store.
+func (b *Blob) Blocks() uint64 { return b.Clusters() * b.store.unitsPerCluster }
+
+// Allocated is how many clusters the blob has of its own.
+func (b *Blob) Allocated() uint64 { return uint64(b.allocated.Load()) }
+
+// Thin reports whether clusters may be missing.
+func (b *Blob) Thin() bool { return b.thin.Load() }
+
+// ReadOnly reports whether the blob takes no writes.
+func (b *Blob) ReadOnly() bool { return b.readOnly.Load() }
+
+// Parent returns the snapshot that missing clusters are read from, or nil.
+func (b *Blob) Parent() *Blob { return b.parent.Load() }
+
+// Clones returns the blobs whose parent this one is, in the order of their
+// ids.
+func (b *Blob) Clones() []*Blob {
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	out := make([]*Blob, 0, len(b.clones))
+	for c := range b.clones {
+		out = append(out, c)
+	}
+	sort.Slice(out, func(i, k int) bool { return out[i].id < out[k].id })
+	return out
+}
+
+// External reports whether the parent is a device outside the store.
+func (b *Blob) External() bool {
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	return b.meta.Parent() == ExternalParent
+}
+
+// ClearMethod is how the blob's clusters are cleared when they are given back.
+func (b *Blob) ClearMethod() ClearMethod {
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	return b.clearMethod()
+}
+
+func (b *Blob) clearMethod() ClearMethod { return ClearMethod(b.meta.MDROFlags & clearMethodMask) }
+
+// Xattr returns the value of a user's extended attribute.
+func (b *Blob) Xattr(name string) ([]byte, bool) {
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	for _, x := range b.meta.Xattrs {
+		if x.Name == name {
+			return x.Value, true
+		}
+	}
+	return nil, false
+}
+
+// SetXattr sets an extended attribute, or removes it when value is nil. EPERM
+// for a read-only blob.
+func (b *Blob) SetXattr(name string, value []byte) error {
+	return b.update(func(c *change) error {
+		c.meta.Xattrs = setXattr(c.meta.Xattrs, name, value)
+		return nil
+	})
+}
+
+// SetReadOnly makes the blob refuse writes and changes for good.
+func (b *Blob) SetReadOnly() error {
+	if b.ReadOnly() {
+		return nil
+	}
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	c := b.change()
+	c.meta.DataROFlags |= flagReadOnly
+	b.gate.freeze()
+	defer b.store.thaw(b)
+	return b.store.commit(c)
+}
+
+// update changes the metadata of a blob that may be changed.
+func (b *Blob) update(f func(c *change) error) error {
+	b.store.md.Lock()
+	defer b.store.md.Unlock()
+	if err := b.mutable(); err != nil {
+		return err
+	}
+	c := b.change()
+	if err := f(c); err != nil {
+		return err
+	}
+	return b.store.commit(c)
+}
+
+// mutable returns nil when the blob's metadata may be changed.
+func (b *Blob) mutable() error {
+	switch {
+	case b.store.closed.Load():
+		return ErrClosed
+	case b.store.blobs[b.id] != b:
+		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
+	case b.unusable != nil:
+		return b.unusable
+	case b.readOnly.Load() || b.meta.MDROFlags&^knownMDROFlags != 0:
+		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrReadOnly)
+	}
+	return nil
+}

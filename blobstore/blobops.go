@@ -1,0 +1,251 @@
+package blobstore
+
+import (
+	"fmt"
+	"syscall"
+
+	"vda/bdev"
+)
+
+// BlobConfig are the choices of a new blob.
+type BlobConfig struct {
+	Clusters uint64
+	Thin     bool // clusters come into being when they are first written
+	Clear    ClearMethod
+	Xattrs   []Xattr
+}
+
+// CreateBlob makes a blob. A thick blob's clusters hold what they held before,
+// which is what the clear methods left. ENOSPC when clusters or metadata pages
+// are short.
+func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
+	if c.Clusters > maxClustersPerBlob {
+		return nil, fmt.Errorf("%d clusters: a blob has at most %d: %w", c.Clusters, uint64(maxClustersPerBlob), syscall.EINVAL)
+	}
+	s.md.Lock()
+	defer s.md.Unlock()
+	m := Metadata{InvalidFlags: flagExtentTable, MDROFlags: uint64(c.Clear) & clearMethodMask, Xattrs: c.Xattrs, UseTable: true}
+	if c.Thin {
+		m.InvalidFlags |= flagThin
+	}
+	clusters := newClusterMap(c.Clusters)
+	if !c.Thin {
+		if err := s.claimClusters(clusters, 0); err != nil {
+			return nil, err
+		}
+	}
+	b, err := s.createBlob(m, clusters, nil)
+	if err != nil && !c.Thin && (b == nil || !b.uncertain) {
+		clusters.each(func(_ uint64, cluster uint32) { s.clusters.Clear(uint64(cluster)) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// createBlob gives m an id and commits it with the given clusters. table, when
+// not nil, has extent pages that exist already. On error the blob is returned
+// only for its uncertain mark.
+func (s *Store) createBlob(m Metadata, clusters *clusterMap, table []uint32) (*Blob, error) {
+	if s.closed.Load() {
+		return nil, ErrClosed
+	}
+	root, err := s.claimPage(true)
+	if err != nil {
+		return nil, err
+	}
+	m.ID = blobidOf(root)
+	b := &Blob{store: s, id: m.ID, meta: m, chain: []uint32{root}, clones: map[*Blob]struct{}{}}
+	b.clusters.Store(newClusterMap(0))
+	c := &change{b: b, meta: m, clusters: clusters, table: table, rewriteAll: table == nil, extents: map[uint64]bool{}}
+	if err := s.commit(c); err != nil {
+		if !b.uncertain {
+			s.pages.Clear(uint64(root))
+		}
+		return b, err
+	}
+	s.blobs[b.id] = b
+	return b, nil
+}
+
+// claimClusters gives every entry of m from number from on a cluster, or none.
+func (s *Store) claimClusters(m *clusterMap, from uint64) error {
+	if m.clusters-from > s.clusters.Free() {
+		return fmt.Errorf("%d clusters wanted, %d are free: %w", m.clusters-from, s.clusters.Free(), ErrFull)
+	}
+	for i := from; i < m.clusters; i++ {
+		c, err := s.claimCluster()
+		if err != nil {
+			return err
+		}
+		s.zeroed.Clear(uint64(c))
+		m.set(i, c)
+	}
+	return nil
+}
+
+// Resize changes the length of the blob. Growing a thick blob takes clusters,
+// shrinking gives them back, cleared. EPERM for a read-only blob, EBUSY while
+// another operation is under way, ENOSPC.
+func (b *Blob) Resize(clusters uint64) error {
+	s := b.store
+	if clusters > maxClustersPerBlob {
+		return fmt.Errorf("%d clusters: a blob has at most %d: %w", clusters, uint64(maxClustersPerBlob), syscall.EINVAL)
+	}
+	s.md.Lock()
+	defer s.md.Unlock()
+	if err := b.mutable(); err != nil {
+		return err
+	}
+	if b.busy {
+		return ErrMDBusy
+	}
+	b.gate.freeze()
+	defer s.thaw(b)
+	old := b.clusters.Load()
+	if clusters == old.clusters {
+		return nil
+	}
+	c := b.change()
+	c.clusters = old.resized(clusters)
+	if !b.meta.Thin() && clusters > old.clusters {
+		if err := s.claimClusters(c.clusters, old.clusters); err != nil {
+			return err
+		}
+	}
+	// The page of the last extent that both lengths have lists another
+	// number of clusters now.
+	c.table = make([]uint32, extentTableLen(clusters))
+	copy(c.table, b.table)
+	if edge := min(clusters, old.clusters); edge%extentsPerPage != 0 {
+		x := edge / extentsPerPage
+		c.extents[x] = b.meta.UseTable && (c.table[x] != 0 || !b.meta.Thin())
+	}
+	if !b.meta.Thin() {
+		for x := old.clusters / extentsPerPage; x < extentTableLen(clusters); x++ {
+			c.extents[x] = true
+		}
+	}
+	if err := s.commit(c); err != nil {
+		if !b.uncertain {
+			c.clusters.each(func(i uint64, cluster uint32) {
+				if i >= old.clusters {
+					s.clusters.Clear(uint64(cluster))
+				}
+			})
+		}
+		return err
+	}
+	var gone []uint32
+	old.each(func(i uint64, cluster uint32) {
+		if i >= clusters {
+			gone = append(gone, cluster)
+		}
+	})
+	s.freeClusters(gone, b.clearMethod())
+	return nil
+}
+
+// freeClusters clears clusters that nothing on disk refers to any more and
+// makes them free.
+func (s *Store) freeClusters(clusters []uint32, m ClearMethod) {
+	size := uint64(s.super.Layout.ClusterSize)
+	var ios []deviceIO
+	for _, c := range clusters {
+		ios = append(ios, deviceIO{offset: s.clusterOffset(c), length: size})
+	}
+	zero := true
+	for _, io := range mergeRuns(ios) {
+		z, err := s.dev.clear(m, io.offset, io.length)
+		if err != nil {
+			s.log.Warn("blobstore: clear freed clusters", "err", err)
+		}
+		zero = zero && z && err == nil
+	}
+	if zero && len(ios) > 0 {
+		zero = s.dev.flush() == nil
+	}
+	for _, c := range clusters {
+		s.clusters.Clear(uint64(c))
+		if zero {
+			s.zeroed.Set(uint64(c))
+		}
+	}
+}
+
+// thaw lets the blobs' I/O go on. What was parked continues on a goroutine of
+// its own: the caller holds md.
+func (s *Store) thaw(blobs ...*Blob) {
+	for _, b := range blobs {
+		parked := b.gate.thaw()
+		if len(parked) == 0 {
+			continue
+		}
+		go func() {
+			var batch bdev.Batch
+			for _, r := range parked {
+				b.Submit(r, &batch)
+			}
+			batch.Flush()
+		}()
+	}
+}
+
+// Delete removes the blob and clears its clusters; its I/O must have ended. A
+// snapshot with one clone is merged into it. EBUSY for a snapshot with more
+// clones or while another operation is under way.
+func (b *Blob) Delete() error {
+	s := b.store
+	s.md.Lock()
+	defer s.md.Unlock()
+	switch {
+	case s.closed.Load():
+		return ErrClosed
+	case s.blobs[b.id] != b:
+		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
+	case b.busy:
+		return ErrMDBusy
+	case len(b.clones) > 1:
+		return fmt.Errorf("snapshot 0x%x has %d clones: %w", uint64(b.id), len(b.clones), syscall.EBUSY)
+	case len(b.clones) == 1:
+		if err := s.mergeIntoClone(b); err != nil {
+			return err
+		}
+	}
+	return s.erase(b)
+}
+
+// erase zeroes the root of a blob without clones, then frees what it had.
+func (s *Store) erase(b *Blob) error {
+	if err := s.dirty(); err != nil {
+		return err
+	}
+	b.gate.freeze()
+	defer s.thaw(b)
+	err := s.dev.write(s.mdOffset(b.id.root()), make([]byte, PageSize))
+	if err == nil {
+		err = s.dev.flush()
+	}
+	if err != nil {
+		b.uncertain = true
+		return fmt.Errorf("remove blob 0x%x: %w", uint64(b.id), err)
+	}
+	delete(s.blobs, b.id)
+	b.adopt(nil)
+	var gone []uint32
+	b.clusters.Load().each(func(_ uint64, cluster uint32) { gone = append(gone, cluster) })
+	pages := append([]uint32(nil), b.chain[1:]...)
+	for _, p := range b.table {
+		if p != 0 {
+			pages = append(pages, p)
+		}
+	}
+	m := b.clearMethod()
+	b.table, b.chain = nil, nil
+	b.show(newClusterMap(0))
+	s.freePages(pages)
+	s.freeClusters(gone, m)
+	s.pages.Clear(uint64(b.id.root()))
+	return nil
+}

@@ -1,0 +1,298 @@
+package blobstore
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// namespaceWriteProtected is the generic status of a write to read-only
+// storage.
+const namespaceWriteProtected nvme.Status = 0x020
+
+// transfer is a request of a blob under way: it counts the pieces that the
+// base device still works on.
+type transfer struct {
+	b       *Blob
+	r       *bdev.Request
+	phase   uint32
+	pending atomic.Int32
+	status  atomic.Uint32
+}
+
+// piece is the part of a transfer that lies in one place of the base device.
+type piece struct {
+	req bdev.Request
+	t   *transfer
+	iov [][]byte // backing of req.Iov when it is a part of the transfer's
+}
+
+var (
+	transfers = sync.Pool{New: func() any { return new(transfer) }}
+	pieces    = sync.Pool{New: func() any { return new(piece) }}
+)
+
+// Ops are the operations a blob takes: reads, writes, flushes, unmaps where the
+// base device has them, zeroing, resets (nothing to do).
+func (s *Store) Ops() bdev.OpSet {
+	const own = bdev.OpSet(1<<bdev.OpRead | 1<<bdev.OpWrite | 1<<bdev.OpFlush | 1<<bdev.OpUnmap | 1<<bdev.OpWriteZeroes)
+	return s.dev.info().Ops&own | bdev.Ops(bdev.OpReset)
+}
+
+// Submit starts an I/O on the blob; Offset and Blocks count the store's
+// blocks and lie in the blob. It never blocks: a write that needs a cluster,
+// and an unmap that frees one, continue on the store's own goroutine.
+func (b *Blob) Submit(r *bdev.Request, batch *bdev.Batch) {
+	phase, ok := b.gate.enter()
+	for !ok {
+		if !r.Retain() {
+			r.Complete(nvme.CommandInterrupted, batch)
+			return
+		}
+		if b.gate.park(r) {
+			return
+		}
+		phase, ok = b.gate.enter()
+	}
+	if s := b.admit(r); s != nvme.Success {
+		b.gate.leave(phase)
+		r.Complete(s, batch)
+		return
+	}
+	if b.deferable(r) {
+		b.gate.leave(phase)
+		if !r.Retain() {
+			r.Complete(nvme.CommandInterrupted, batch)
+		} else if !b.store.worker.add(deferred{b, r}) {
+			r.Complete(nvme.InternalPathError, batch)
+		}
+		return
+	}
+	t := transfers.Get().(*transfer)
+	t.b, t.r, t.phase = b, r, phase
+	t.pending.Store(1)
+	t.status.Store(uint32(nvme.Success))
+	t.run(batch)
+	t.done(nvme.Success, batch)
+}
+
+// admit refuses what the blob does not take.
+func (b *Blob) admit(r *bdev.Request) nvme.Status {
+	switch r.Op {
+	case bdev.OpWrite, bdev.OpUnmap, bdev.OpWriteZeroes:
+		if b.readOnly.Load() {
+			return namespaceWriteProtected | nvme.DNR
+		}
+	}
+	if r.Offset+r.Blocks > b.Blocks() || r.Offset+r.Blocks < r.Offset {
+		return nvme.LBAOutOfRange | nvme.DNR // the blob has shrunk
+	}
+	return nvme.Success
+}
+
+// deferable reports whether r needs metadata to change first.
+func (b *Blob) deferable(r *bdev.Request) bool {
+	if !b.thin.Load() {
+		return false
+	}
+	m := b.clusters.Load()
+	upc := b.store.unitsPerCluster
+	switch r.Op {
+	case bdev.OpWrite:
+		for i := r.Offset / upc; i*upc < r.Offset+r.Blocks; i++ {
+			if m.at(i) == 0 {
+				return true
+			}
+		}
+	case bdev.OpWriteZeroes:
+		for i := r.Offset / upc; i*upc < r.Offset+r.Blocks; i++ {
+			if m.at(i) == 0 && b.inherited(i) != 0 {
+				return true
+			}
+		}
+	case bdev.OpUnmap:
+		if !b.releases() {
+			return false
+		}
+		first, last := b.wholeClusters(r)
+		for i := first; i < last; i++ {
+			if m.at(i) != 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// locate returns where block at of the blob is: the block of the base device,
+// and how many blocks, at most max, follow it there in one stretch. hole: they
+// are nowhere.
+func (b *Blob) locate(at, max uint64, inherit bool) (base, n uint64, hole bool) {
+	s := b.store
+	upc := s.unitsPerCluster
+	i := at / upc
+	c := b.cluster(i, inherit)
+	n = upc - at%upc
+	for k := uint32(1); n < max; k++ {
+		next := b.cluster(i+uint64(k), inherit)
+		if (c == 0) != (next == 0) || (c != 0 && next != c+k) {
+			break
+		}
+		n += upc
+	}
+	return (uint64(c)*upc + at%upc) * s.units, min(n, max), c == 0
+}
+
+func (b *Blob) cluster(i uint64, inherit bool) uint32 {
+	c := b.clusters.Load().at(i)
+	if c == 0 && inherit && b.parent.Load() != nil {
+		c = b.inherited(i)
+	}
+	return c
+}
+
+// run submits the pieces.
+func (t *transfer) run(batch *bdev.Batch) {
+	r, b := t.r, t.b
+	if r.Op == bdev.OpFlush {
+		t.submit(0, 0, nil, batch)
+		return
+	}
+	if r.Op == bdev.OpReset || r.Blocks == 0 {
+		return
+	}
+	inherit := r.Op == bdev.OpRead
+	cut := iovCutter{iov: r.Iov}
+	for done := uint64(0); done < r.Blocks; {
+		base, n, hole := b.locate(r.Offset+done, r.Blocks-done, inherit)
+		data := uint64(b.store.unit) * n
+		whole := n == r.Blocks
+		done += n
+		switch {
+		case hole && r.Op == bdev.OpRead:
+			cut.each(data, func(p []byte) { clear(p) })
+		case hole: // nothing to unmap or to zero
+		case whole:
+			t.submit(base, n, r.Iov, batch)
+		default:
+			t.submitPart(base, n, &cut, data, batch)
+		}
+	}
+}
+
+func (t *transfer) submit(base, n uint64, iov [][]byte, batch *bdev.Batch) {
+	p := pieces.Get().(*piece)
+	p.req.Iov = iov
+	t.send(p, base, n, batch)
+}
+
+func (t *transfer) submitPart(base, n uint64, cut *iovCutter, bytes uint64, batch *bdev.Batch) {
+	p := pieces.Get().(*piece)
+	p.iov = p.iov[:0]
+	if len(t.r.Iov) > 0 {
+		p.iov = cut.append(p.iov, bytes)
+	}
+	p.req.Iov = p.iov
+	t.send(p, base, n, batch)
+}
+
+func (t *transfer) send(p *piece, base, n uint64, batch *bdev.Batch) {
+	p.t = t
+	p.req.Op, p.req.FUA, p.req.Transient = t.r.Op, t.r.FUA, t.r.Transient
+	p.req.Offset, p.req.Blocks = base, n*t.b.store.units
+	p.req.Done, p.req.Owner = pieceDone, p
+	t.pending.Add(1)
+	t.b.store.dev.h.Submit(&p.req, batch)
+}
+
+func pieceDone(r *bdev.Request, batch *bdev.Batch) {
+	p := r.Owner.(*piece)
+	t, s := p.t, r.Status
+	p.t, p.req.Iov, p.req.Dev = nil, nil, nil
+	pieces.Put(p)
+	t.done(s, batch)
+}
+
+// fail keeps the first failure.
+func (t *transfer) fail(s nvme.Status) {
+	t.status.CompareAndSwap(uint32(nvme.Success), uint32(s))
+}
+
+// done ends one piece, and the transfer with its last.
+func (t *transfer) done(s nvme.Status, batch *bdev.Batch) {
+	if s != nvme.Success {
+		t.fail(s)
+	}
+	if t.pending.Add(-1) != 0 {
+		return
+	}
+	r, status := t.r, nvme.Status(t.status.Load())
+	t.b.gate.leave(t.phase)
+	t.b, t.r = nil, nil
+	transfers.Put(t)
+	r.Complete(status, batch)
+}
+
+// Map returns the memory of the blob's blocks when the base device is memory
+// and the blob has clusters of its own there; see bdev.Mapper.
+func (b *Blob) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
+	if b.thin.Load() || b.readOnly.Load() || offset+blocks > b.Blocks() {
+		return dst, false
+	}
+	n0 := len(dst)
+	for done := uint64(0); done < blocks; {
+		base, n, hole := b.locate(offset+done, blocks-done, false)
+		var ok bool
+		if !hole {
+			dst, ok = b.store.dev.h.Map(dst, base, n*b.store.units)
+		}
+		if !ok {
+			return dst[:n0], false
+		}
+		done += n
+	}
+	return dst, true
+}
+
+// iovCutter walks along the pieces of an Iov.
+type iovCutter struct {
+	iov [][]byte
+	off int // in iov[0]
+}
+
+// each calls f with the memory of the next n bytes.
+func (c *iovCutter) each(n uint64, f func([]byte)) {
+	for n > 0 && len(c.iov) > 0 {
+		p := c.iov[0][c.off:]
+		if uint64(len(p)) > n {
+			p = p[:n]
+		}
+		if len(p) > 0 {
+			f(p)
+		}
+		n -= uint64(len(p))
+		if c.off += len(p); c.off == len(c.iov[0]) {
+			c.iov, c.off = c.iov[1:], 0
+		}
+	}
+}
+
+// append adds the memory of the next n bytes to dst.
+func (c *iovCutter) append(dst [][]byte, n uint64) [][]byte {
+	for n > 0 && len(c.iov) > 0 {
+		p := c.iov[0][c.off:]
+		if uint64(len(p)) > n {
+			p = p[:n]
+		}
+		if len(p) > 0 {
+			dst = append(dst, p)
+		}
+		n -= uint64(len(p))
+		if c.off += len(p); c.off == len(c.iov[0]) {
+			c.iov, c.off = c.iov[1:], 0
+		}
+	}
+	return dst
+}

@@ -1,0 +1,172 @@
+package blobstore
+
+import (
+	"fmt"
+	"log/slog"
+	"syscall"
+
+	"vda/bdev"
+)
+
+// Load opens the blobstore on the device; typ, unless empty, is the type it
+// must have. EILSEQ: no blobstore, or a damaged one; ENXIO: another type;
+// EINVAL: a kind that is not supported. A load writes nothing unless an
+// operation was cut off and has to be undone or finished.
+func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
+	d := &device{h: h}
+	im, err := ReadImage(h, typ)
+	if err != nil {
+		return nil, err
+	}
+	if worst := im.Worst(); worst >= Corrupt {
+		for _, p := range im.Problems {
+			if p.Severity == worst {
+				return nil, fmt.Errorf("%s: %w", p, syscall.EILSEQ)
+			}
+		}
+	}
+	if bs := d.info().BlockSize; im.Super.IOUnitSize%bs != 0 || PageSize%bs != 0 {
+		return nil, fmt.Errorf("the store has blocks of %d bytes, the device of %d: %w", im.Super.IOUnitSize, bs, syscall.EINVAL)
+	}
+	s := newStore(d, im.Super, log)
+	if err := s.dev.read(0, s.page); err != nil {
+		return nil, err
+	}
+	s.image = im
+	s.pages, s.clusters = im.Pages, im.Clusters
+	for _, b := range im.Blobs {
+		s.blobs[b.ID] = newBlob(s, b)
+	}
+	for _, b := range im.Blobs {
+		s.blobs[b.ID].adopt(s.blobs[b.Parent()])
+	}
+	for _, p := range im.Problems {
+		s.log.Warn("blobstore", "bdev", d.info().Name, "problem", p.String())
+		if b := s.blobs[p.Blob]; b != nil && p.Severity == Unusable {
+			b.unusable = fmt.Errorf("%s: %w", p.Text, syscall.EINVAL)
+		}
+	}
+	if err := s.repair(im); err != nil {
+		return nil, err
+	}
+	s.worker.start(s)
+	return s, nil
+}
+
+// repair writes what settle decided.
+func (s *Store) repair(im *Image) error {
+	s.md.Lock()
+	defer s.md.Unlock()
+	for _, b := range im.Blobs {
+		if !b.rewrite {
+			continue
+		}
+		blob := s.blobs[b.ID]
+		c := blob.change()
+		c.rewriteAll = true
+		if err := s.commit(c); err != nil {
+			return fmt.Errorf("repair blob 0x%x: %w", uint64(b.ID), err)
+		}
+	}
+	for _, b := range im.dropped {
+		if err := s.dirty(); err != nil {
+			return err
+		}
+		if err := s.dev.zero(s.mdOffset(b.ID.root()), PageSize); err != nil {
+			return err
+		}
+	}
+	if len(im.dropped) > 0 {
+		return s.dev.flush()
+	}
+	return nil
+}
+
+// ReadImage reads the metadata of the blobstore on the device without changing
+// anything. Errors are as of Load, but a damaged blob is a problem of the
+// image, not an error.
+func ReadImage(h *bdev.Handle, typ string) (*Image, error) {
+	d := &device{h: h}
+	if d.size() < PageSize || d.info().BlockSize == 0 || PageSize%d.info().BlockSize != 0 {
+		return nil, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks, d.info().BlockSize, syscall.EILSEQ)
+	}
+	first := make([]byte, PageSize)
+	if err := d.read(0, first); err != nil {
+		return nil, err
+	}
+	sb, err := DecodeSuperBlock(first, d.size())
+	if err != nil {
+		return nil, err
+	}
+	if typ != "" && sb.Type != typ {
+		return nil, fmt.Errorf("the blobstore has type %q, want %q: %w", sb.Type, typ, syscall.ENXIO)
+	}
+	if sb.Clean && sb.Layout.BlobidMaskLen != 0 {
+		if im := readClean(d, sb); im != nil {
+			return im, nil
+		}
+	}
+	return readDirty(d, sb)
+}
+
+// readClean reads the blobs that the masks name. It returns nil when the masks
+// do not agree with the blobs: then only all metadata pages tell.
+func readClean(d *device, sb SuperBlock) *Image {
+	l := &sb.Layout
+	mask := func(kind uint8, start, pages uint32, bits uint64) *Bitmap {
+		region := make([]byte, uint64(pages)*PageSize)
+		if d.read(uint64(start)*PageSize, region) != nil {
+			return nil
+		}
+		m, err := decodeMask(region, kind, bits, kind == maskUsedClusters)
+		if err != nil {
+			return nil
+		}
+		return m
+	}
+	ids := mask(maskUsedBlobids, l.BlobidMaskStart, l.BlobidMaskLen, uint64(l.MDLen))
+	pages := mask(maskUsedPages, l.PageMaskStart, l.PageMaskLen, uint64(l.MDLen))
+	clusters := mask(maskUsedClusters, l.ClusterMaskStart, l.ClusterMaskLen, l.Total)
+	if ids == nil || pages == nil || clusters == nil {
+		return nil
+	}
+	var roots []uint32
+	for i, ok := ids.NextSet(0); ok; i, ok = ids.NextSet(i + 1) {
+		roots = append(roots, uint32(i))
+	}
+	im, err := readImage(sb, roots, func(index uint32) ([]byte, error) {
+		p := make([]byte, PageSize)
+		return p, d.read((uint64(l.MDStart)+uint64(index))*PageSize, p)
+	})
+	if err != nil || im.Worst() >= Corrupt || !pages.equal(im.Pages) || !clusters.equal(im.Clusters) {
+		return nil
+	}
+	return im
+}
+
+// readDirty looks at every metadata page for the roots of blobs. It keeps the
+// pages that may be metadata, so its memory grows with their number.
+func readDirty(d *device, sb SuperBlock) (*Image, error) {
+	l := &sb.Layout
+	sb.Clean = false
+	kept := map[uint32][]byte{}
+	var roots []uint32
+	const chunk = 4 << 20
+	buf := make([]byte, min(chunk, uint64(l.MDLen)*PageSize))
+	for at := uint32(0); at < l.MDLen; {
+		n := min(uint64(len(buf)), uint64(l.MDLen-at)*PageSize)
+		if err := d.read((uint64(l.MDStart)+uint64(at))*PageSize, buf[:n]); err != nil {
+			return nil, err
+		}
+		for p := buf[:n]; len(p) > 0; p, at = p[PageSize:], at+1 {
+			if pageBlobID(p[:PageSize])&blobidHighBit == 0 || !pageIntact(p[:PageSize]) {
+				continue
+			}
+			kept[at] = append([]byte(nil), p[:PageSize]...)
+			if pageIsRoot(kept[at], at) {
+				roots = append(roots, at)
+			}
+		}
+	}
+	return readImage(sb, roots, func(index uint32) ([]byte, error) { return kept[index], nil })
+}

@@ -1,0 +1,322 @@
+package blobstore
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"syscall"
+
+	"vda/bdev"
+)
+
+// Errors of the store. Each is also an errno.
+var (
+	ErrClosed   = fmt.Errorf("the blobstore is closed: %w", syscall.ENODEV)
+	ErrNotFound = fmt.Errorf("no such blob: %w", syscall.ENOENT)
+	ErrFull     = fmt.Errorf("no free clusters: %w", syscall.ENOSPC)
+	ErrMDFull   = fmt.Errorf("no free metadata pages: %w", syscall.ENOSPC)
+	ErrMDBusy   = fmt.Errorf("another operation on the blob is under way: %w", syscall.EBUSY)
+	ErrReadOnly = fmt.Errorf("the blob is read only: %w", syscall.EPERM)
+)
+
+// Config of a new blobstore.
+type Config struct {
+	Type        string      // up to 16 bytes, such as LvstoreType
+	ClusterSize uint32      // bytes, a multiple of PageSize; 0: DefaultClusterSize
+	MDPages     uint64      // metadata pages; 0: one a cluster
+	Clear       ClearMethod // of the data clusters
+}
+
+// Store is a blobstore on a device. Methods are safe for concurrent use; those
+// that change something block until it is durable.
+type Store struct {
+	dev   *device
+	log   *slog.Logger
+	units uint64 // blocks of the device in a block of the store
+	unit  uint32 // size of a block of the store, bytes
+
+	unitsPerCluster uint64 // blocks of the store
+	closed          atomic.Bool
+
+	// md is held by whoever changes metadata, disk and memory.
+	md       sync.Mutex
+	super    SuperBlock
+	page     []byte // the super block as on disk
+	pages    *Bitmap
+	clusters *Bitmap
+	zeroed   *Bitmap // free clusters that are known to read as zeros, durably
+	blobs    map[BlobID]*Blob
+	image    *Image // as loaded; nil for a store made here
+
+	worker worker
+}
+
+// Format makes a new blobstore on the device; what was on it is lost. The
+// handle stays the caller's, who closes it after the store.
+func Format(h *bdev.Handle, c Config) (*Store, error) {
+	d := &device{h: h}
+	if c.ClusterSize == 0 {
+		c.ClusterSize = DefaultClusterSize
+	}
+	i := h.Info()
+	if len(c.Type) > TypeLen {
+		return nil, fmt.Errorf("blobstore type %q is longer than %d bytes: %w", c.Type, TypeLen, syscall.EINVAL)
+	}
+	if i.BlockSize == 0 || c.ClusterSize%i.BlockSize != 0 || PageSize%i.BlockSize != 0 {
+		return nil, fmt.Errorf("cluster size %d or metadata page size %d is not a multiple of the block size %d: %w", c.ClusterSize, PageSize, i.BlockSize, syscall.EINVAL)
+	}
+	if c.MDPages == 0 {
+		c.MDPages = d.size() / uint64(c.ClusterSize)
+	}
+	l, err := NewLayout(d.size(), c.ClusterSize, c.MDPages)
+	if err != nil {
+		return nil, err
+	}
+	s := newStore(d, SuperBlock{Version: Version, SuperBlob: NoBlob, Type: c.Type, IOUnitSize: i.BlockSize, MDPageSize: PageSize, Layout: l}, nil)
+	// First no super block at all, so that a cut leaves no store of mixed
+	// origin; it comes last.
+	mdEnd := (uint64(l.MDStart) + uint64(l.MDLen)) * PageSize
+	if err := s.dev.zero(0, PageSize); err != nil {
+		return nil, err
+	}
+	if err := s.dev.flush(); err != nil {
+		return nil, err
+	}
+	if err := s.dev.zero(0, mdEnd); err != nil {
+		return nil, err
+	}
+	zero, err := s.dev.clear(c.Clear, mdEnd, d.size()-mdEnd)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dev.flush(); err != nil {
+		return nil, err
+	}
+	if zero {
+		for k := l.Meta; k < l.Total; k++ {
+			s.zeroed.Set(k)
+		}
+	}
+	s.pages = NewBitmap(uint64(l.MDLen))
+	s.clusters = NewBitmap(l.Total)
+	for k := range l.Meta {
+		s.clusters.Set(k)
+	}
+	if err := s.writeSuper(false); err != nil {
+		return nil, err
+	}
+	s.worker.start(s)
+	return s, nil
+}
+
+func newStore(d *device, sb SuperBlock, log *slog.Logger) *Store {
+	if log == nil {
+		log = slog.Default()
+	}
+	s := &Store{dev: d, log: log, super: sb, page: make([]byte, PageSize), blobs: map[BlobID]*Blob{}}
+	s.unit = sb.IOUnitSize
+	s.units = uint64(sb.IOUnitSize / d.info().BlockSize)
+	s.unitsPerCluster = uint64(sb.Layout.ClusterSize / sb.IOUnitSize)
+	s.zeroed = NewBitmap(sb.Layout.Total)
+	return s
+}
+
+// writeSuper writes the super block, clean or dirty, durably.
+func (s *Store) writeSuper(clean bool) error {
+	s.super.Clean = clean
+	s.super.encode(s.page)
+	if err := s.dev.write(0, s.page); err != nil {
+		return fmt.Errorf("write the super block: %w", err)
+	}
+	return s.dev.flush()
+}
+
+// dirty makes sure that the super block says dirty before anything changes.
+func (s *Store) dirty() error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if !s.super.Clean {
+		return nil
+	}
+	if err := s.writeSuper(false); err != nil {
+		s.super.Clean = true
+		return err
+	}
+	return nil
+}
+
+// Layout returns where things are.
+func (s *Store) Layout() Layout {
+	s.md.Lock()
+	defer s.md.Unlock()
+	return s.super.Layout
+}
+
+// BlockSize is the size of a block of the store's blobs, bytes.
+func (s *Store) BlockSize() uint32 { return s.unit }
+
+// ClusterSize is in bytes.
+func (s *Store) ClusterSize() uint32 { return s.super.Layout.ClusterSize }
+
+// DataClusters is the number of clusters blobs can have together.
+func (s *Store) DataClusters() uint64 {
+	l := s.Layout()
+	return l.Data()
+}
+
+// FreeClusters is how many of them are unused.
+func (s *Store) FreeClusters() uint64 {
+	s.md.Lock()
+	defer s.md.Unlock()
+	return s.clusters.Free()
+}
+
+// SuperBlob returns the id of the blob that the super block names, or NoBlob.
+func (s *Store) SuperBlob() BlobID {
+	s.md.Lock()
+	defer s.md.Unlock()
+	if s.super.SuperBlob == 0 {
+		return NoBlob
+	}
+	return s.super.SuperBlob
+}
+
+// SetSuperBlob makes the super block name a blob.
+func (s *Store) SetSuperBlob(id BlobID) error {
+	s.md.Lock()
+	defer s.md.Unlock()
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	old := s.super.SuperBlob
+	s.super.SuperBlob = id
+	if err := s.writeSuper(false); err != nil {
+		s.super.SuperBlob = old
+		return err
+	}
+	return nil
+}
+
+// Blob returns the blob with the given id.
+func (s *Store) Blob(id BlobID) (*Blob, error) {
+	s.md.Lock()
+	defer s.md.Unlock()
+	b := s.blobs[id]
+	if b == nil {
+		return nil, fmt.Errorf("blob 0x%x: %w", uint64(id), ErrNotFound)
+	}
+	return b, nil
+}
+
+// Blobs returns all blobs in the order of their ids.
+func (s *Store) Blobs() []*Blob {
+	s.md.Lock()
+	defer s.md.Unlock()
+	out := make([]*Blob, 0, len(s.blobs))
+	for i, ok := s.pages.NextSet(0); ok; i, ok = s.pages.NextSet(i + 1) {
+		if b := s.blobs[blobidOf(uint32(i))]; b != nil {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// Unload writes the masks and a clean super block and closes the store. The
+// caller makes sure that no I/O is in flight. The store is closed in any case;
+// an error means that the next load has to recover.
+func (s *Store) Unload() error {
+	s.stop()
+	s.md.Lock()
+	defer s.md.Unlock()
+	if s.super.Clean {
+		return nil
+	}
+	l := &s.super.Layout
+	roots := NewBitmap(uint64(l.MDLen))
+	for id := range s.blobs {
+		roots.Set(uint64(id.root()))
+	}
+	for _, m := range []struct {
+		kind       uint8
+		start, len uint32
+		bits       *Bitmap
+	}{
+		{maskUsedPages, l.PageMaskStart, l.PageMaskLen, s.pages},
+		{maskUsedBlobids, l.BlobidMaskStart, l.BlobidMaskLen, roots},
+		{maskUsedClusters, l.ClusterMaskStart, l.ClusterMaskLen, s.clusters},
+	} {
+		if m.len == 0 {
+			continue
+		}
+		region := make([]byte, uint64(m.len)*PageSize)
+		encodeMask(region, m.kind, m.bits)
+		if err := s.dev.write(uint64(m.start)*PageSize, region); err != nil {
+			return fmt.Errorf("write mask %d: %w", m.kind, err)
+		}
+	}
+	if err := s.dev.flush(); err != nil {
+		return err
+	}
+	return s.writeSuper(true)
+}
+
+// Close closes the store without writing anything, as when its device is gone.
+func (s *Store) Close() { s.stop() }
+
+// Destroy closes the store and wipes its super block.
+func (s *Store) Destroy() error {
+	s.stop()
+	s.md.Lock()
+	defer s.md.Unlock()
+	if err := s.dev.zero(0, PageSize); err != nil {
+		return err
+	}
+	return s.dev.flush()
+}
+
+func (s *Store) stop() {
+	if !s.closed.Swap(true) {
+		s.worker.stop()
+	}
+}
+
+// claimPage takes a free metadata page, page 0 only for a root: an extent
+// table cannot name it.
+func (s *Store) claimPage(root bool) (uint32, error) {
+	from := uint64(1)
+	if root {
+		from = 0
+	}
+	i, ok := s.pages.NextClear(from)
+	if !ok {
+		return 0, ErrMDFull
+	}
+	s.pages.Set(i)
+	return uint32(i), nil
+}
+
+func (s *Store) claimCluster() (uint32, error) {
+	i, ok := s.clusters.NextClear(s.super.Layout.Meta)
+	if !ok {
+		return 0, ErrFull
+	}
+	s.clusters.Set(i)
+	return uint32(i), nil
+}
+
+// mdOffset is where a metadata page is, bytes.
+func (s *Store) mdOffset(page uint32) uint64 {
+	return (uint64(s.super.Layout.MDStart) + uint64(page)) * PageSize
+}
+
+// clusterOffset is where a cluster is, bytes.
+func (s *Store) clusterOffset(cluster uint32) uint64 {
+	return uint64(cluster) * uint64(s.super.Layout.ClusterSize)
+}
+
+// IsDamaged reports an error that stands for damaged metadata rather than a
+// device that fails.
+func IsDamaged(err error) bool { return errors.Is(err, syscall.EILSEQ) }

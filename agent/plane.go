@@ -53,7 +53,7 @@ type PlaneStatus struct {
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
-	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, raw: map[string]bool{}}
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, raw: map[string]bool{}, OpenRaw: openNVMe}
 	var err error
 	if p.client, err = spdk.New(spdk.Config{Socket: cfg.Socket, CallTimeout: cfg.CallTimeout, Log: cfg.Log}); err != nil {
 		return nil, err

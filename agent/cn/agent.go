@@ -2,6 +2,8 @@ package cn
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -213,40 +215,50 @@ func remember(old, c *apiv1.CntlrSpec) *apiv1.CntlrSpec {
 	return c
 }
 
-// check refuses what no agent could carry out.
+// check refuses a request whose ids or NQNs could name what is not ours.
 func check(req *apiv1.SyncCnRequest) error {
 	bad := func(format string, args ...any) error { return vda.Errorf(vda.InvalidArgument, format, args...) }
 	for _, c := range req.Cntlrs {
 		if !agent.ValidID(c.Id) || !agent.ValidID(c.DaId) {
 			return bad("cntlrs.id %q and da_id %q must be 1 to 36 hex digits or dashes", c.Id, c.DaId)
 		}
+		for _, g := range c.Grps {
+			for _, v := range g.Vds {
+				if !agent.ValidID(g.Id) || !agent.ValidID(v.VdId) {
+					return bad("cntlr %s: grps.id %q and vd_id %q must be 1 to 36 hex digits or dashes", c.Id, g.Id, v.VdId)
+				}
+			}
+		}
 		for _, e := range c.Exps {
 			if !agent.ValidID(e.Id) || !agent.ValidID(e.EsId) || !strings.HasPrefix(e.Nqn, expNQN) || !strings.HasPrefix(e.ProxyNqn, pxNQN) {
 				return bad("cntlr %s: exp %q, es %q with nqn %q and proxy_nqn %q: the ids must be hex digits, the NQNs start with %s and %s", c.Id, e.Id, e.EsId, e.Nqn, e.ProxyNqn, expNQN, pxNQN)
 			}
 		}
-		if c.Deleted {
-			continue
+	}
+	return nil
+}
+
+// sound returns what is wrong with a live controller's spec: reported for the
+// controller, so that the others on the node are not held up.
+func sound(c *apiv1.CntlrSpec) error {
+	switch {
+	case c.Primary && (len(c.Grps) == 0 || c.HostNqn == ""):
+		return errors.New("the primary is given no grps or no host_nqn")
+	case c.Primary && (c.Size == 0 || c.Size%(1<<20) != 0):
+		return fmt.Errorf("size %d of the disk array must be a multiple of 1 MiB", c.Size)
+	case !c.Primary && c.PrimaryListener == nil:
+		return errors.New("the disk array has no primary at present")
+	case c.MinCntlid == 0 || c.MaxCntlid < c.MinCntlid || c.MaxCntlid > 0xffef:
+		return fmt.Errorf("controller ids %d to %d must lie in 1 to 65519", c.MinCntlid, c.MaxCntlid)
+	}
+	for _, g := range c.Grps {
+		if c.Primary && len(g.Vds) == 0 {
+			return fmt.Errorf("grp %s has no vds", g.Id)
 		}
-		for _, g := range c.Grps {
-			if !agent.ValidID(g.Id) || len(g.Vds) == 0 {
-				return bad("cntlr %s: grp %q must have an id of hex digits and at least one vd", c.Id, g.Id)
+		for _, v := range g.Vds {
+			if v.Listener == nil {
+				return fmt.Errorf("vd %s has no listener", v.VdId)
 			}
-			for _, v := range g.Vds {
-				if !agent.ValidID(v.VdId) || v.Listener == nil {
-					return bad("cntlr %s: vd %q must have an id of hex digits and a listener", c.Id, v.VdId)
-				}
-			}
-		}
-		switch {
-		case c.Primary && (len(c.Grps) == 0 || c.HostNqn == ""):
-			return bad("cntlr %s: a primary needs grps and a host_nqn", c.Id)
-		case c.Primary && (c.Size == 0 || c.Size%(1<<20) != 0):
-			return bad("cntlr %s: size %d must be a multiple of 1 MiB", c.Id, c.Size)
-		case !c.Primary && c.PrimaryListener == nil:
-			return bad("cntlr %s: a secondary needs primary_listener", c.Id)
-		case c.MinCntlid == 0 || c.MaxCntlid < c.MinCntlid || c.MaxCntlid > 0xffef:
-			return bad("cntlr %s: controller ids %d to %d must lie in 1 to 65519", c.Id, c.MinCntlid, c.MaxCntlid)
 		}
 	}
 	return nil

@@ -52,9 +52,12 @@ func (p *pass) run(ctx context.Context) {
 		p.failAll(err)
 		return
 	}
+	bad := sound(p.c)
 	switch {
 	case p.c.Deleted:
 		p.drop(ctx)
+	case bad != nil:
+		p.failAll(bad)
 	case p.c.Primary:
 		p.primary(ctx)
 	default:

@@ -246,7 +246,7 @@ func (s *set) merge(req *apiv1.SyncDnRequest) (set, error) {
 	return next, nil
 }
 
-// check refuses what no agent could carry out.
+// check refuses a request whose ids or NQNs could name what is not ours.
 func check(req *apiv1.SyncDnRequest) error {
 	bad := func(format string, args ...any) error { return vda.Errorf(vda.InvalidArgument, format, args...) }
 	if len(req.ClusterId) < 16 {
@@ -256,18 +256,12 @@ func check(req *apiv1.SyncDnRequest) error {
 		if !agent.ValidID(p.Id) {
 			return bad("pds.id %q must be 1 to 36 hex digits or dashes", p.Id)
 		}
-		if _, err := parseConf(p.ConfJson); err != nil && !p.Deleted {
-			return bad("pd %s: conf_json: %v", p.Name, err)
-		}
 	}
 	for _, v := range req.Vds {
-		switch {
-		case !agent.ValidID(v.Id) || !agent.ValidID(v.PdId):
+		if !agent.ValidID(v.Id) || !agent.ValidID(v.PdId) {
 			return bad("vds.id %q and pd_id %q must be 1 to 36 hex digits or dashes", v.Id, v.PdId)
-		case v.Deleted:
-		case v.Size == 0 || v.Size%(1<<20) != 0:
-			return bad("vd %s: size %d must be a multiple of 1 MiB", v.Id, v.Size)
-		case !strings.HasPrefix(v.Nqn, vdNQN):
+		}
+		if v.Nqn != "" && !strings.HasPrefix(v.Nqn, vdNQN) {
 			return bad("vd %s: nqn %q must start with %s", v.Id, v.Nqn, vdNQN)
 		}
 	}

@@ -17,6 +17,10 @@ import (
 // pdPrefix starts the names of pds' bdevs and NVMe controllers.
 const pdPrefix = "vda-pd-"
 
+// begun marks, in the agent's state, a disk that is being formatted: what a
+// crash has left of that may be overwritten.
+const begun = "-begun"
+
 // stamp is the name of a pd's lvstore.
 func stamp(cluster, pd string) string {
 	return fmt.Sprintf("vda-%s-%s", short(cluster), pd)
@@ -193,6 +197,10 @@ func (a *Agent) lvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, erro
 
 // format makes the lvstore of a disk that has none.
 func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev) (*spdk.Lvstore, error) {
+	tried, err := a.State.Made(spec.Id + begun)
+	if err != nil {
+		return nil, err
+	}
 	if c.Type != "malloc" {
 		made, err := a.State.Made(spec.Id)
 		switch {
@@ -203,8 +211,13 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 		case bdev.Claimed:
 			return nil, fmt.Errorf("%s is in use in the data plane and is not formatted", c.where())
 		}
-		if err := a.Plane.WithRaw(ctx, bdev.Name, func(d agent.RawDisk) error { return blank(ctx, d) }); err != nil {
-			return nil, fmt.Errorf("%s is not formatted: %w", c.where(), err)
+		if !tried {
+			if err := a.Plane.WithRaw(ctx, bdev.Name, func(d agent.RawDisk) error { return blank(ctx, d) }); err != nil {
+				return nil, fmt.Errorf("%s is not formatted: %w", c.where(), err)
+			}
+		}
+		if err := a.State.SetMade(spec.Id+begun, true); err != nil {
+			return nil, err
 		}
 	}
 	a.mu.Lock()
@@ -216,7 +229,7 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 	}); err != nil {
 		return nil, err
 	}
-	if err := a.State.SetMade(spec.Id, true); err != nil {
+	if err := errors.Join(a.State.SetMade(spec.Id, true), a.State.SetMade(spec.Id+begun, false)); err != nil {
 		return nil, err
 	}
 	lvs, err := a.lvstoreOn(ctx, bdev.Name)

@@ -62,6 +62,9 @@ func (a *Agent) store(ctx context.Context, pd string) (*agent.Inventory, string,
 }
 
 func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
+	if spec.Size == 0 || spec.Size%(1<<20) != 0 || spec.Nqn == "" {
+		return fmt.Errorf("size %d must be a multiple of 1 MiB, and nqn %q not empty", spec.Size, spec.Nqn)
+	}
 	inv, lvs, err := a.store(ctx, spec.PdId)
 	if err != nil {
 		return err

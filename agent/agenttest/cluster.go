@@ -1,0 +1,299 @@
+package agenttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"vda/agent"
+	"vda/spdk"
+	"vda/spdk/jsonrpc"
+)
+
+// Cluster is what planes share. Its mutex guards everything in them.
+type Cluster struct {
+	mu     sync.Mutex
+	planes map[string]*Plane  // by address:port they listen on
+	disks  map[string]*Medium // aio disks by file name
+}
+
+// NewCluster returns a network without planes.
+func NewCluster() *Cluster {
+	return &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}}
+}
+
+// Medium is what is on a disk.
+type Medium struct {
+	Zero    bool   // reads as zeros
+	Magic   string // what it starts with otherwise
+	store   *store
+	striped *Medium // of the raid whose first member this is
+}
+
+type store struct {
+	name, uuid   string
+	cluster      uint64 // bytes
+	total        uint64 // clusters
+	lvols        map[string]*lvol
+	loadedByName string
+}
+
+type lvol struct {
+	name, uuid string
+	clusters   uint64
+	medium     *Medium
+}
+
+func (s *store) free() uint64 {
+	n := s.total
+	for _, l := range s.lvols {
+		n -= l.clusters
+	}
+	return n
+}
+
+// Disk returns the aio disk of a file name.
+func (c *Cluster) Disk(file string) *Medium {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.disk(file)
+}
+
+func (c *Cluster) disk(file string) *Medium {
+	m := c.disks[file]
+	if m == nil {
+		m = &Medium{}
+		c.disks[file] = m
+	}
+	return m
+}
+
+// Lvols returns the names of the lvols on a medium, nil without an lvstore.
+func (c *Cluster) Lvols(m *Medium) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.store == nil {
+		return nil
+	}
+	names := []string{}
+	for n := range m.store.lvols {
+		names = append(names, n)
+	}
+	return names
+}
+
+// Plane is one data plane.
+type Plane struct {
+	Socket string
+	// Hook, when not nil, sees every call before it is carried out and may
+	// refuse it or take its time.
+	Hook func(method string, params map[string]any) error
+
+	c       *Cluster
+	t       testing.TB
+	srv     *jsonrpc.Server
+	swaps   bool
+	changes int
+	bdevs   map[string]*bdev
+	ctrlrs  map[string]*ctrlr
+	raids   map[string]*raid
+	subs    map[string]*subsystem
+	ana     map[string]string
+}
+
+type bdev struct {
+	name, product, uuid string
+	aliases             []string
+	blocks              uint64
+	medium              *Medium
+	claimed             bool
+	loaded              *store // lvstore opened on it
+}
+
+type ctrlr struct {
+	name, addr, nqn, host string
+}
+
+type raid struct {
+	spdk.RaidCreate
+}
+
+type subsystem struct {
+	spdk.NvmfSubsystem
+	ana bool
+}
+
+// NewPlane makes a plane on a socket in a temporary directory; swaps gives it
+// vda_nvmf_swap_ns. It runs until the test ends.
+func NewPlane(t testing.TB, c *Cluster, swaps bool) *Plane {
+	p := &Plane{Socket: t.TempDir() + "/rpc.sock", c: c, t: t, swaps: swaps}
+	p.Start()
+	t.Cleanup(p.Stop)
+	return p
+}
+
+// Start begins empty, like a process.
+func (p *Plane) Start() {
+	lis, err := net.Listen("unix", p.Socket)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.c.mu.Lock()
+	p.bdevs, p.ctrlrs, p.raids, p.subs, p.ana = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}, map[string]*subsystem{}, map[string]string{}
+	p.c.mu.Unlock()
+	p.srv, err = jsonrpc.NewServer(lis, jsonrpc.Config{Lookup: p.lookup})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	go func() { _ = p.srv.Serve() }()
+}
+
+// Stop ends the plane like kill -9: connections break, nothing is closed.
+func (p *Plane) Stop() {
+	p.c.mu.Lock()
+	for at, q := range p.c.planes {
+		if q == p {
+			delete(p.c.planes, at)
+		}
+	}
+	srv := p.srv
+	p.srv = nil
+	p.c.mu.Unlock()
+	if srv != nil {
+		srv.Close(0)
+		_ = os.Remove(p.Socket)
+	}
+}
+
+// Changes returns how many calls have changed something since the last time
+// it was asked.
+func (p *Plane) Changes() int {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	n := p.changes
+	p.changes = 0
+	return n
+}
+
+// Client returns an API on the plane.
+func (p *Plane) Client() spdk.API {
+	c, err := spdk.New(spdk.Config{Socket: p.Socket})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = c.Close() })
+	return c.API
+}
+
+// ANA returns the state of a subsystem's namespace.
+func (p *Plane) ANA(nqn string) string {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.ana[nqn]
+}
+
+// Objects returns the names of all that the plane holds.
+func (p *Plane) Objects() []string {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	var all []string
+	for n := range p.bdevs {
+		all = append(all, "bdev "+n)
+	}
+	for n := range p.ctrlrs {
+		all = append(all, "controller "+n)
+	}
+	for n := range p.subs {
+		all = append(all, "subsystem "+n)
+	}
+	return all
+}
+
+// reach returns the namespace that a host gets at a subsystem, or why not.
+func (c *Cluster) reach(addr, nqn, host string) (*bdev, error) {
+	p := c.planes[addr]
+	if p == nil {
+		return nil, errors.New("connection refused")
+	}
+	s := p.subs[nqn]
+	if s == nil || !s.allows(host) {
+		return nil, fmt.Errorf("%s is not admitted to %s", host, nqn)
+	}
+	if len(s.Namespaces) == 0 {
+		return nil, nil
+	}
+	return p.bdev(s.Namespaces[0].BdevName), nil
+}
+
+func (s *subsystem) allows(host string) bool {
+	for _, h := range s.Hosts {
+		if h.NQN == host {
+			return true
+		}
+	}
+	return s.AllowAnyHost
+}
+
+// rawDisk implements agent.RawDisk.
+type rawDisk struct {
+	c *Cluster
+	b *bdev
+}
+
+// OpenRaw is for agent.Plane.
+func (c *Cluster) OpenRaw(_ context.Context, at spdk.TransportID, subNQN, hostNQN string) (agent.RawDisk, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, err := c.reach(at.TrAddr+":"+at.TrSvcID, subNQN, hostNQN)
+	if err != nil || b == nil {
+		return nil, fmt.Errorf("raw disk: %w", err)
+	}
+	return &rawDisk{c, b}, nil
+}
+
+func (d *rawDisk) Size() uint64 { return d.b.blocks * 4096 }
+
+func (d *rawDisk) ReadAt(_ context.Context, p []byte, off uint64) error {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	clear(p)
+	m := d.b.medium
+	switch {
+	case off != 0:
+	case m.store != nil:
+		copy(p, "SPDKBLOB")
+	case m.Magic != "":
+		copy(p, m.Magic)
+	case !m.Zero && m.striped == nil:
+		copy(p, strings.Repeat("old data of another tenant ", 10))
+	}
+	return nil
+}
+
+func (d *rawDisk) Zero(_ context.Context, progress func(uint64)) error {
+	time.Sleep(5 * time.Millisecond)
+	d.c.mu.Lock()
+	*d.b.medium = Medium{Zero: true}
+	d.c.mu.Unlock()
+	if progress != nil {
+		progress(d.Size())
+	}
+	return nil
+}
+
+func (d *rawDisk) Close() error { return nil }
+
+func newUUID(text string) string {
+	if id, err := uuid.Parse(text); err == nil {
+		return id.String()
+	}
+	return uuid.NewString()
+}

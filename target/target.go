@@ -1,0 +1,141 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vda/bdev"
+	"vda/bdev/raid"
+	nvmftarget "vda/nvmf/target"
+	"vda/spdk/jsonrpc"
+)
+
+// Config of a Target.
+type Config struct {
+	// RPCSocket is the path of the JSON-RPC Unix socket. A stale file there
+	// is replaced; one that a process listens on is an error.
+	RPCSocket string
+	// WaitForRPC starts in the start-up state, until framework_start_init.
+	WaitForRPC bool
+	// BufferMemory bounds the bytes of the data buffer pool, shared by all
+	// connections and modules. Default 1 GiB.
+	BufferMemory int
+	// MaxConns bounds the NVMe/TCP connections of hosts. Default 4096.
+	MaxConns int
+	// Spin is how long a busy NVMe/TCP connection polls before it sleeps.
+	// Default 20 µs; negative never.
+	Spin time.Duration
+	// Log gets what happens. Default slog.Default().
+	Log *slog.Logger
+}
+
+func (c *Config) validate() error {
+	if c.RPCSocket == "" {
+		return errors.New("the JSON-RPC socket has no path; give one, such as /var/tmp/vda.sock")
+	}
+	if len(c.RPCSocket) > maxSocketPath {
+		return fmt.Errorf("the JSON-RPC socket path %q has %d bytes; the system takes at most %d", c.RPCSocket, len(c.RPCSocket), maxSocketPath)
+	}
+	if c.BufferMemory <= 0 {
+		c.BufferMemory = 1 << 30
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return nil
+}
+
+// Target is one data plane.
+type Target struct {
+	cfg      Config
+	log      *slog.Logger
+	reg      *bdev.Registry
+	raids    *raid.Module
+	lvols    lvolModule
+	nvmes    nvmeModule
+	nvmf     *nvmftarget.Target
+	examines examiner
+
+	running chan struct{} // closed when the run-time state begins
+	runtime atomic.Bool
+	stop    context.CancelFunc // set by Run
+
+	mallocs   atomic.Uint64 // for names of malloc bdevs without one
+	qosUpdate sync.Mutex    // serializes bdev_set_qos_limit
+}
+
+// New returns a target; Run makes it work.
+func New(cfg Config) (*Target, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	t := &Target{cfg: cfg, log: cfg.Log, reg: bdev.NewRegistry(), running: make(chan struct{}), stop: func() {}}
+	bdev.Buffers.SetLimit(cfg.BufferMemory)
+	t.raids = raid.New(t.reg)
+	t.openModules()
+	t.nvmf = nvmftarget.New(nvmftarget.Config{Registry: t.reg, Log: cfg.Log, MaxConns: cfg.MaxConns, Spin: cfg.Spin})
+	t.examines.init(t)
+	t.reg.Examine = t.examines.appeared
+	if !cfg.WaitForRPC {
+		t.startInit()
+	}
+	return t, nil
+}
+
+// Registry is where the target's bdevs are, for tests and tools in the same
+// process.
+func (t *Target) Registry() *bdev.Registry { return t.reg }
+
+// Run serves until ctx ends, then shuts down cleanly. It returns an error
+// when it could not start.
+func (t *Target) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t.stop = cancel
+	sock, err := listen(t.cfg.RPCSocket)
+	if err != nil {
+		return err
+	}
+	defer sock.remove()
+	srv, err := jsonrpc.NewServer(sock.Listener, jsonrpc.Config{Lookup: t.lookup, Log: t.log})
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve() }()
+	t.log.Info("vda_tgt is up", "socket", t.cfg.RPCSocket, "waiting_for_rpc", t.cfg.WaitForRPC)
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	t.log.Info("vda_tgt is shutting down")
+	srv.Close(shutdownGrace)
+	t.close()
+	t.log.Info("vda_tgt has shut down")
+	return err
+}
+
+// shutdownGrace is how long calls under way may hold up the shutdown.
+const shutdownGrace = 2 * time.Second
+
+// close takes everything down, from the hosts to the disks.
+func (t *Target) close() {
+	t.nvmf.Close()
+	t.examines.stop()
+	t.closeModules()
+	t.reg.Close()
+}
+
+// startInit begins the run-time state; false when it has begun before.
+func (t *Target) startInit() bool {
+	if !t.runtime.CompareAndSwap(false, true) {
+		return false
+	}
+	close(t.running)
+	return true
+}

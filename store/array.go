@@ -13,7 +13,7 @@ var daTable = table[vda.DA]{
 	},
 	values: func(v *vda.DA) []any {
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB, v.Conf, v.ClusterSize, v.Term, v.Created, v.Deleted,
-			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.DA) string { return v.Name },
 }
@@ -34,7 +34,7 @@ var cntlrTable = table[vda.Cntlr]{
 		return []any{&v.ID, &v.DAID, &v.CNID, &v.Idx, &v.Primary, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.Cntlr) []any {
-		return []any{v.ID, v.DAID, v.CNID, v.Idx, v.Primary, v.Version, v.Deleted, v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+		return []any{v.ID, v.DAID, v.CNID, v.Idx, v.Primary, v.Version, v.Deleted, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.Cntlr) string { return v.ID },
 }

@@ -13,7 +13,7 @@ var pdTable = table[vda.PD]{
 	},
 	values: func(v *vda.PD) []any {
 		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters, v.VDCount, v.Version, v.Deleted,
-			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.PD) string { return v.Name },
 }
@@ -28,7 +28,7 @@ var vdTable = table[vda.VD]{
 	},
 	values: func(v *vda.VD) []any {
 		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size, v.Version, v.Deleted,
-			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.VD) string { return v.ID },
 }

@@ -28,7 +28,7 @@ var esTable = table[vda.ES]{
 		return []any{&v.ID, &v.ExpID, &v.CntlrID, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.ES) []any {
-		return []any{v.ID, v.ExpID, v.CntlrID, v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+		return []any{v.ID, v.ExpID, v.CntlrID, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.ES) string { return v.ID },
 }
@@ -99,7 +99,7 @@ func (t *sqlTx) SetHealth(o Object, id string, h vda.Health) error {
 	}
 	msg, since := "", time.Time{}
 	if h.Error {
-		msg, since = cleanMsg(h.Msg), h.Since
+		msg, since = CleanMsg(h.Msg), h.Since
 		if since.IsZero() {
 			since = time.Now()
 		}

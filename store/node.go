@@ -12,7 +12,7 @@ var dnTable = table[vda.DN]{
 	},
 	values: func(v *vda.DN) []any {
 		return []any{v.ID, v.Name, asJSON{&v.Listener}, v.Location, v.Online, v.Version, v.Applied, v.DataPlaneVersion,
-			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.DN) string { return v.Name },
 }
@@ -27,7 +27,7 @@ var cnTable = table[vda.CN]{
 	},
 	values: func(v *vda.CN) []any {
 		return []any{v.ID, v.Name, asJSON{&v.Listener}, v.Location, v.Online, v.Version, v.Applied, v.CntlrCount, v.PrimaryCount, v.DataPlaneVersion,
-			v.Health.Error, cleanMsg(v.Health.Msg), us{&v.Health.Since}}
+			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.CN) string { return v.Name },
 }

@@ -237,9 +237,9 @@ func (j asJSON) Value() (driver.Value, error) {
 // maxMsg bounds a stored error message, bytes.
 const maxMsg = 4096
 
-// cleanMsg makes a message one that every database takes: valid UTF-8, no
+// CleanMsg makes an error message one that every database takes: valid UTF-8, no
 // NUL, no endless length.
-func cleanMsg(s string) string {
+func CleanMsg(s string) string {
 	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
 	if len(s) <= maxMsg {
 		return s

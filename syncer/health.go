@@ -36,7 +36,7 @@ func (p *progress) state(id string, version uint64, deleted bool) *apiv1.ObjectS
 // setHealth writes a health that has changed. Without a state nothing is
 // known.
 func setHealth(tx store.Tx, o store.Object, id string, old vda.Health, st *apiv1.ObjectState) error {
-	if st == nil || old.Error == st.Error && old.Msg == st.ErrorMsg {
+	if st == nil || same(old, st) {
 		return nil
 	}
 	return passOver(tx.SetHealth(o, id, vda.Health{Error: st.Error, Msg: st.ErrorMsg}))

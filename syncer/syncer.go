@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -139,7 +140,7 @@ func staleVersion(err error) (held uint64, ok bool) {
 // nodeError says which node failed how, in a vda.Error.
 func nodeError(c *call, err error) error {
 	st, _ := status.FromError(err)
-	e := &vda.Error{Kind: vda.Unavailable, Op: "sync", Object: c.node, Msg: Reason(err)}
+	e := &vda.Error{Kind: vda.Unavailable, Op: opSync, Object: c.node, Msg: Reason(err)}
 	switch st.Code() {
 	case codes.FailedPrecondition:
 		e.Kind = vda.FailedPrecondition
@@ -164,9 +165,17 @@ func Reason(err error) string {
 	case codes.DeadlineExceeded:
 		return "no answer in time"
 	case codes.Unavailable:
-		return "agent not reachable: " + st.Message()
+		return "agent not reachable: " + dialError(st.Message())
 	}
 	return st.Message()
+}
+
+// dialError strips what gRPC puts around the reason of a failed connection.
+func dialError(msg string) string {
+	if _, reason, ok := strings.Cut(msg, `desc = "`); ok {
+		msg = strings.TrimSuffix(reason, `"`)
+	}
+	return strings.TrimPrefix(msg, "transport: Error while dialing: ")
 }
 
 func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, error) {
@@ -224,3 +233,15 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return ApplyCn(tx, req, r) },
 	}, nil
 }
+
+// Refusal is why an agent refused a Sync, from the error of SyncDn or SyncCn;
+// "" when there was none, or when the agent or the database was not reached.
+func Refusal(err error) string {
+	var e *vda.Error
+	if !errors.As(err, &e) || e.Op != opSync || e.Kind == vda.Unavailable {
+		return ""
+	}
+	return "sync refused: " + e.Msg
+}
+
+const opSync = "sync"

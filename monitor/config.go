@@ -1,0 +1,99 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"vda/store"
+	"vda/syncer"
+)
+
+// Config is what a Monitor needs.
+type Config struct {
+	// Store is the cluster's database.
+	Store store.Store
+	// Dial reaches the agents.
+	Dial syncer.Dialer
+	// Timing says when; zero fields get the defaults.
+	Timing Timing
+	// Parallel bounds the Sync calls under way at once. Default 64.
+	Parallel int
+	// Log gets changes of nodes and what was done about them; default
+	// slog.Default().
+	Log *slog.Logger
+}
+
+// Timing holds the periods and time-outs of a Monitor.
+type Timing struct {
+	// Period is the time between a node's heartbeats. Default 1 s.
+	Period time.Duration
+	// Timeout is how long one heartbeat may take; below Period. Default 700 ms.
+	Timeout time.Duration
+	// Misses is how many heartbeats in a row must get no answer before a node
+	// is down. A refused connection counts as all of them. Default 3.
+	Misses int
+	// Refresh is how often the picture of the cluster is read from SQL.
+	// Default 1 s.
+	Refresh time.Duration
+	// StaleAfter is the age above which the picture is not acted upon.
+	// Default 5 s.
+	StaleAfter time.Duration
+	// Grace is how long a node may be behind before it is synced: the portal
+	// that changed it is probably at it. Default 2 s.
+	Grace time.Duration
+	// SyncTimeout bounds one Sync call. Default 20 s.
+	SyncTimeout time.Duration
+	// RetryMin and RetryMax bound the pause after a Sync that didn't bring
+	// the node to its version. Defaults 2 s and 30 s.
+	RetryMin, RetryMax time.Duration
+	// FullPeriod is how often a node gets all its objects. Default 60 s.
+	FullPeriod time.Duration
+}
+
+func (c *Config) validate() error {
+	if c.Store == nil || c.Dial == nil {
+		return errors.New("monitor: Config needs a Store and a Dialer")
+	}
+	if c.Parallel <= 0 {
+		c.Parallel = 64
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c.Timing.validate()
+}
+
+func (t *Timing) validate() error {
+	for _, d := range []struct {
+		v    *time.Duration
+		name string
+		def  time.Duration
+	}{
+		{&t.Period, "period", time.Second}, {&t.Timeout, "timeout", 700 * time.Millisecond}, {&t.Refresh, "refresh", time.Second},
+		{&t.StaleAfter, "stale-after", 5 * time.Second}, {&t.Grace, "grace", 2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
+		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 30 * time.Second}, {&t.FullPeriod, "full-period", time.Minute},
+	} {
+		if *d.v < 0 {
+			return fmt.Errorf("%s %v must be above 0", d.name, *d.v)
+		}
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+	}
+	if t.Misses == 0 {
+		t.Misses = 3
+	}
+	switch {
+	case t.Misses < 0:
+		return fmt.Errorf("misses %d must be above 0", t.Misses)
+	case t.Timeout >= t.Period:
+		return fmt.Errorf("timeout %v must be below the period %v: else a hung node delays its own detection", t.Timeout, t.Period)
+	case t.StaleAfter <= t.Refresh:
+		return fmt.Errorf("stale-after %v must be above refresh %v", t.StaleAfter, t.Refresh)
+	case t.RetryMax < t.RetryMin:
+		return fmt.Errorf("retry-max %v must not be below retry-min %v", t.RetryMax, t.RetryMin)
+	}
+	return nil
+}

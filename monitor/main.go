@@ -1,0 +1,123 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"vda/store"
+	"vda/store/dbflag"
+	"vda/syncer"
+)
+
+// App is the monitor as a program.
+type App struct {
+	// Stderr gets the log and, in one line, why the program failed.
+	Stderr io.Writer
+	// Stdout gets --help.
+	Stdout io.Writer
+	// Ready, when not nil, gets the address once the program serves.
+	Ready chan<- string
+}
+
+// Main runs vda_monitor with the arguments after the program's name until ctx
+// ends, and returns its exit code.
+func (a App) Main(ctx context.Context, args []string) int {
+	err := a.run(ctx, args)
+	if err != nil && !errors.Is(err, pflag.ErrHelp) {
+		fmt.Fprintf(a.Stderr, "vda_monitor: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func (a App) run(ctx context.Context, args []string) error {
+	fs := pflag.NewFlagSet("vda_monitor", pflag.ContinueOnError)
+	fs.SetOutput(a.Stdout)
+	fs.SortFlags = false
+	host := fs.String("listener", "0.0.0.0", "address to serve on")
+	port := fs.Int("port", 9620, "port of gRPC (health, reflection) and HTTP (/metrics, /healthz)")
+	db := dbflag.Add(fs)
+	cfg := Config{}
+	t := &cfg.Timing
+	fs.DurationVar(&t.Period, "heartbeat-period", time.Second, "time between heartbeats to a node")
+	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 700*time.Millisecond, "longest a heartbeat may take; below the period")
+	fs.IntVar(&t.Misses, "heartbeat-misses", 3, "heartbeats in a row without an answer until a node is down; a refused connection counts as all")
+	fs.DurationVar(&t.FullPeriod, "full-sync-period", time.Minute, "how often a node gets all its objects, changed or not")
+	fs.DurationVar(&t.SyncTimeout, "sync-timeout", 20*time.Second, "longest one sync may take")
+	fs.IntVar(&cfg.Parallel, "parallel", 64, "syncs under way at once")
+	level := fs.String("log-level", "info", "debug, info, warn or error")
+	fs.Usage = func() {
+		fmt.Fprintf(a.Stdout, "usage: vda_monitor --db-uri URI [flags]\n\nWatches the nodes of a VDA cluster and makes them what the database says.\n\n%s", fs.FlagUsages())
+	}
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if *port < 0 || *port > 65535 {
+		return fmt.Errorf("--port %d must be from 0 to 65535", *port)
+	}
+	var lvl slog.Level
+	if err := lvl.UnmarshalText([]byte(*level)); err != nil {
+		return fmt.Errorf("--log-level %q must be debug, info, warn or error", *level)
+	}
+	cfg.Log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: lvl}))
+	if err := t.validate(); err != nil {
+		return err
+	}
+	uri, err := db.Get()
+	if err != nil {
+		return err
+	}
+	lis, err := net.Listen("tcp", net.JoinHostPort(*host, strconv.Itoa(*port)))
+	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("--port %d is in use on %s", *port, *host)
+		}
+		return fmt.Errorf("--listener %s --port %d: %w", *host, *port, err)
+	}
+	defer lis.Close()
+	return a.serve(ctx, cfg, uri, lis)
+}
+
+func (a App) serve(ctx context.Context, cfg Config, uri string, lis net.Listener) (err error) {
+	open, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	cfg.Store, err = store.Open(open, uri)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
+	pool := syncer.NewPool()
+	defer pool.Close()
+	cfg.Dial = pool
+	m, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		m.Run(ctx)
+	}()
+	defer func() {
+		stop()
+		<-watched
+	}()
+	cfg.Log.Info("serving", "addr", lis.Addr().String(), "database", fmt.Sprint(cfg.Store))
+	if a.Ready != nil {
+		a.Ready <- lis.Addr().String()
+	}
+	return m.Serve(ctx, lis)
+}

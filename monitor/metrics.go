@@ -1,0 +1,98 @@
+package monitor
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are those of one monitor, in a registry of its own.
+type metrics struct {
+	registry    *prometheus.Registry
+	beats       *prometheus.CounterVec
+	beatSeconds *prometheus.HistogramVec
+	syncs       *prometheus.CounterVec
+	storeErrors prometheus.Counter
+}
+
+func newMetrics(m *Monitor) *metrics {
+	x := &metrics{
+		registry: prometheus.NewRegistry(),
+		beats: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vda_monitor_heartbeats_total",
+			Help: "Heartbeats by kind of node (dn, cn) and result (ok, error, missed, refused)."}, []string{"kind", "result"}),
+		beatSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "vda_monitor_heartbeat_seconds",
+			Help: "Time a heartbeat took, also when it got no answer.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"kind"}),
+		syncs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vda_monitor_syncs_total",
+			Help: "Syncs by kind of node, scope (full, delta) and result (ok, error)."}, []string{"kind", "scope", "result"}),
+		storeErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "vda_monitor_database_errors_total",
+			Help: "Transactions that failed."}),
+	}
+	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.storeErrors, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &nodeCollector{m})
+	return x
+}
+
+func (x *metrics) handler() http.Handler {
+	return promhttp.HandlerFor(x.registry, promhttp.HandlerOpts{})
+}
+
+func (x *metrics) beat(k kind, b Beat, took time.Duration) {
+	result := "ok"
+	switch {
+	case b.Refused:
+		result = "refused"
+	case !b.Answered:
+		result = "missed"
+	case b.Reason != "":
+		result = "error"
+	}
+	x.beats.WithLabelValues(string(k), result).Inc()
+	x.beatSeconds.WithLabelValues(string(k)).Observe(took.Seconds())
+}
+
+func (x *metrics) sync(k kind, full bool, err error) {
+	scope, result := "delta", "ok"
+	if full {
+		scope = "full"
+	}
+	if err != nil {
+		result = "error"
+	}
+	x.syncs.WithLabelValues(string(k), scope, result).Inc()
+}
+
+// nodeCollector shows the nodes as they are when it is asked.
+type nodeCollector struct{ m *Monitor }
+
+var (
+	upDesc    = prometheus.NewDesc("vda_node_up", "1 when the node's agent and data plane answer, 0 when it is down.", []string{"kind", "node"}, nil)
+	freshDesc = prometheus.NewDesc("vda_monitor_ready", "1 when the monitor's picture of the cluster is fresh enough to act upon.", nil, nil)
+)
+
+// Describe implements prometheus.Collector.
+func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- upDesc
+	ch <- freshDesc
+}
+
+// Collect implements prometheus.Collector.
+func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	for _, n := range c.m.nodes {
+		if up, down := n.state(); up || down {
+			ch <- prometheus.MustNewConstMetric(upDesc, prometheus.GaugeValue, gauge(up), string(n.kind), n.name)
+		}
+	}
+	ch <- prometheus.MustNewConstMetric(freshDesc, prometheus.GaugeValue, gauge(c.m.Ready()))
+}
+
+func gauge(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

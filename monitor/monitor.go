@@ -1,0 +1,148 @@
+package monitor
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vda"
+	"vda/store"
+	"vda/syncer"
+)
+
+// Monitor watches all nodes of a cluster.
+type Monitor struct {
+	cfg     Config
+	log     *slog.Logger
+	syncer  *syncer.Syncer
+	metrics *metrics
+	slots   chan struct{} // a token for each Sync under way
+
+	fresh atomic.Int64 // when the picture was read, Unix nanoseconds; 0: never
+
+	mu    sync.Mutex
+	nodes map[string]*node // by id
+	wg    sync.WaitGroup
+}
+
+// New returns a monitor; Run starts it.
+func New(cfg Config) (*Monitor, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s, err := syncer.New(syncer.Config{Store: cfg.Store, Dial: cfg.Dial, Timeout: cfg.Timing.SyncTimeout, Log: cfg.Log})
+	if err != nil {
+		return nil, err
+	}
+	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, slots: make(chan struct{}, cfg.Parallel)}
+	m.metrics = newMetrics(m)
+	return m, nil
+}
+
+// Run watches until ctx ends and all that was under way has stopped.
+func (m *Monitor) Run(ctx context.Context) {
+	defer m.wg.Wait()
+	tick := time.NewTicker(m.cfg.Timing.Refresh)
+	defer tick.Stop()
+	lost := false
+	for {
+		pic, err := m.look(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			if lost {
+				m.log.Info("the database answers again")
+			}
+			lost = false
+			m.fresh.Store(pic.at.UnixNano())
+			m.adopt(ctx, pic)
+		default:
+			m.metrics.storeErrors.Inc()
+			if !lost {
+				m.log.Error("the database does not answer; nothing is decided until it does", "err", err)
+			}
+			lost = true
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// picture is the cluster as SQL had it at a moment.
+type picture struct {
+	at      time.Time
+	cluster string
+	dns     []vda.DN
+	cns     []vda.CN
+}
+
+func (m *Monitor) look(ctx context.Context) (*picture, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
+	defer cancel()
+	p := &picture{at: time.Now()} // before the read: never younger than it is
+	err := m.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+		if p.cluster, err = tx.ClusterID(); err != nil {
+			return err
+		}
+		if p.dns, _, err = tx.ListDN(store.NodeFilter{}, store.Page{}); err != nil {
+			return err
+		}
+		p.cns, _, err = tx.ListCN(store.NodeFilter{}, store.Page{})
+		return err
+	})
+	return p, err
+}
+
+// adopt starts to watch nodes that are new, ends it for those that are gone,
+// and tells the others what SQL says.
+func (m *Monitor) adopt(ctx context.Context, p *picture) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	here := map[string]bool{}
+	addrs := map[string]bool{}
+	see := func(k kind, id, name string, version, applied uint64, h vda.Health) {
+		here[id], addrs[name] = true, true
+		n := m.nodes[id]
+		if n == nil {
+			n = &node{m: m, kind: k, id: id, name: name, events: make(chan Event, 2), done: make(chan struct{})}
+			m.nodes[id] = n
+			var own context.Context
+			own, n.cancel = context.WithCancel(ctx)
+			defer m.wg.Go(func() { n.run(own) })
+		}
+		n.setView(NodeView{At: p.at, ClusterID: p.cluster, Version: version, Applied: applied, Problem: h.Msg})
+	}
+	for i := range p.dns {
+		d := &p.dns[i]
+		see(dn, d.ID, d.Name, d.Version, d.Applied, d.Health)
+	}
+	for i := range p.cns {
+		c := &p.cns[i]
+		see(cn, c.ID, c.Name, c.Version, c.Applied, c.Health)
+	}
+	for id, n := range m.nodes {
+		if !here[id] {
+			n.cancel()
+			delete(m.nodes, id)
+		}
+	}
+	if keeper, ok := m.cfg.Dial.(interface{ Keep(map[string]bool) }); ok {
+		keeper.Keep(addrs)
+	}
+}
+
+// Ready reports whether the monitor's picture of the cluster is fresh enough
+// to act upon.
+func (m *Monitor) Ready() bool {
+	at := m.fresh.Load()
+	return at != 0 && time.Since(time.Unix(0, at)) <= m.cfg.Timing.StaleAfter
+}
+
+// nodeDown is where arrays whose primary is on the node start to move.
+func (m *Monitor) nodeDown(*node) {}

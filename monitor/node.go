@@ -1,0 +1,191 @@
+package monitor
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	apiv1 "vda/api/v1"
+	"vda/store"
+	"vda/syncer"
+)
+
+// kind is a kind of node.
+type kind string
+
+const (
+	dn kind = "dn"
+	cn kind = "cn"
+)
+
+// node watches one node. Its goroutine owns mem; view is written by the
+// monitor's.
+type node struct {
+	m    *Monitor
+	kind kind
+	id   string
+	name string // host:port of its agent
+
+	cancel context.CancelFunc
+	done   chan struct{}
+	events chan Event // outcomes of steps; never full, see run
+
+	mu   sync.Mutex
+	view NodeView
+	down bool // a copy of mem.Down, for others
+	seen bool
+
+	mem Memory
+}
+
+func (n *node) setView(v NodeView) {
+	n.mu.Lock()
+	n.view = v
+	n.mu.Unlock()
+}
+
+// state returns whether the node is known to be up, or known to be down;
+// neither before the first heartbeats.
+func (n *node) state() (up, down bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.seen && !n.down, n.down
+}
+
+// run sends heartbeats and carries out steps until ctx ends.
+func (n *node) run(ctx context.Context) {
+	defer close(n.done)
+	t := &n.m.cfg.Timing
+	// Nodes don't beat all at once.
+	timer := time.NewTimer(rand.N(t.Period/4) + 1)
+	defer timer.Stop()
+	var steps sync.WaitGroup
+	defer steps.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case ev := <-n.events:
+			n.handle(ctx, &steps, ev)
+		case <-timer.C:
+			begin := time.Now()
+			b := n.beat(ctx)
+			if ctx.Err() != nil {
+				return
+			}
+			n.m.metrics.beat(n.kind, b, time.Since(begin))
+			n.handle(ctx, &steps, b)
+			timer.Reset(max(t.Period-time.Since(begin), 0))
+		}
+	}
+}
+
+// beat sends one heartbeat.
+func (n *node) beat(ctx context.Context) Beat {
+	n.mu.Lock()
+	req := &apiv1.HeartbeatRequest{ClusterId: n.view.ClusterID, NodeId: n.id}
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, n.m.cfg.Timing.Timeout)
+	defer cancel()
+	reply, err := n.send(ctx, req)
+	if err != nil {
+		st, _ := status.FromError(err)
+		b := Beat{Reason: syncer.Reason(err), Answered: true}
+		switch st.Code() {
+		case codes.Unavailable:
+			b.Answered, b.Refused = false, true
+		case codes.DeadlineExceeded, codes.Canceled:
+			b.Answered = false
+		}
+		return b
+	}
+	b := Beat{Answered: true, ClusterID: reply.ClusterId, Version: reply.Version, AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId,
+		PlaneOK: reply.DataPlaneOk, PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, Errors: map[string]string{}}
+	for _, s := range reply.States {
+		if s.Error {
+			b.Errors[s.Id] = s.ErrorMsg
+		}
+	}
+	return b
+}
+
+func (n *node) send(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	if n.kind == dn {
+		c, err := n.m.cfg.Dial.Dn(n.name)
+		if err != nil {
+			return nil, err
+		}
+		return c.Heartbeat(ctx, req)
+	}
+	c, err := n.m.cfg.Dial.Cn(n.name)
+	if err != nil {
+		return nil, err
+	}
+	return c.Heartbeat(ctx, req)
+}
+
+// handle lets Plan decide and starts its steps. At most one Sync and one
+// report are under way, so at most two outcomes wait in events.
+func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
+	n.mu.Lock()
+	view := n.view
+	n.mu.Unlock()
+	mem, steps := Plan(&n.m.cfg.Timing, time.Now(), view, n.mem, ev)
+	n.mem = mem
+	n.mu.Lock()
+	n.down, n.seen = mem.Down, mem.Seen || mem.Down
+	n.mu.Unlock()
+	for _, s := range steps {
+		switch s := s.(type) {
+		case DownStep:
+			n.m.log.Warn("node is down", "kind", n.kind, "node", n.name, "reason", s.Reason)
+			n.m.nodeDown(n)
+		case UpStep:
+			n.m.log.Info("node is up", "kind", n.kind, "node", n.name)
+		case SyncStep:
+			running.Go(func() { n.events <- n.sync(ctx, s) })
+		case ReportStep:
+			running.Go(func() { n.events <- n.report(ctx, s.Report) })
+		}
+	}
+}
+
+func (n *node) sync(ctx context.Context, s SyncStep) Synced {
+	select {
+	case n.m.slots <- struct{}{}:
+		defer func() { <-n.m.slots }()
+	case <-ctx.Done():
+		return Synced{Full: s.Full, Failed: true}
+	}
+	sync := n.m.syncer.SyncCn
+	switch {
+	case n.kind == dn && s.Full:
+		sync = n.m.syncer.FullDn
+	case n.kind == dn:
+		sync = n.m.syncer.SyncDn
+	case s.Full:
+		sync = n.m.syncer.FullCn
+	}
+	err := sync(ctx, n.id)
+	n.m.metrics.sync(n.kind, s.Full, err)
+	n.m.log.Debug("sync", "kind", n.kind, "node", n.name, "full", s.Full, "why", s.Why, "err", err)
+	return Synced{Full: s.Full, Failed: err != nil, Reason: syncer.Refusal(err)}
+}
+
+func (n *node) report(ctx context.Context, r syncer.Report) Reported {
+	err := n.m.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		if n.kind == dn {
+			return syncer.ReportDn(tx, n.id, r)
+		}
+		return syncer.ReportCn(tx, n.id, r)
+	})
+	if err != nil && ctx.Err() == nil {
+		n.m.metrics.storeErrors.Inc()
+		n.m.log.Warn("health is not written", "kind", n.kind, "node", n.name, "err", err)
+	}
+	return Reported{Fingerprint: r.Fingerprint(), Failed: err != nil}
+}

@@ -1,0 +1,345 @@
+package cn_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"vda/agent/agenttest"
+	"vda/spdk"
+)
+
+// front returns the exporter's subsystem on controller node i.
+func (l *lab) front(i int) *spdk.NvmfSubsystem {
+	l.Helper()
+	subs, err := l.cns[i].plane.Client().NvmfGetSubsystems(context.Background())
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, s := range subs {
+		if s.NQN == expNQN {
+			return &s
+		}
+	}
+	return nil
+}
+
+func TestPathsShowOneDisk(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 3, false)
+	l.up(0)
+	for i := range l.cns {
+		s := l.front(i)
+		if s == nil {
+			t.Fatalf("cn%d exports nothing", i)
+		}
+		if s.SerialNumber != "00000000000000000001" || s.ModelNumber != "VDA_CONTROLLER" || s.AllowAnyHost ||
+			len(s.Hosts) != 1 || s.Hosts[0].NQN != host0 || len(s.Namespaces) != 1 ||
+			s.MinCntlid != uint16(i*1000+1) || s.MaxCntlid != uint16(i*1000+1000) {
+			t.Errorf("cn%d: %+v", i, s)
+		}
+		if a, b := s.Namespaces[0], l.front(0).Namespaces[0]; a.NSID != 1 || a.UUID != b.UUID || a.NGUID != b.NGUID || a.ANAGrpID != 1 {
+			t.Errorf("cn%d: namespace %+v, cn0 has %+v", i, a, b)
+		}
+		want := spdk.ANANonOptimized
+		if i == 0 {
+			want = spdk.ANAOptimized
+		}
+		if got := l.cns[i].plane.ANA(expNQN); got != want {
+			t.Errorf("cn%d: ANA %s, want %s", i, got, want)
+		}
+	}
+}
+
+func TestNobodyIsAdmittedBeforeThePathIsRight(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	p := l.cns[1].plane
+	p.Hook = func(method string, a map[string]any) error {
+		if method == "nvmf_subsystem_add_host" && a["nqn"] == expNQN && p.ANA(expNQN) != spdk.ANANonOptimized {
+			t.Errorf("host admitted while ANA is %s", p.ANA(expNQN))
+		}
+		return nil
+	}
+	l.up(0)
+}
+
+func TestRepeatedSyncChangesNothing(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	for i, n := range l.cns {
+		n.plane.Changes()
+		l.good(i, l.cntlr(i, 0))
+		time.Sleep(250 * time.Millisecond) // some self-checks
+		if c := n.plane.Changes(); c != 0 {
+			t.Errorf("cn%d: %d changes", i, c)
+		}
+	}
+}
+
+func TestSwitchOfPrimaryKeepsTheDataAndTheIdentity(t *testing.T) {
+	t.Parallel()
+	for _, swaps := range []bool{false, true} {
+		t.Run(fmt.Sprintf("swap %v", swaps), func(t *testing.T) {
+			l, _ := fakes(t, 3, swaps)
+			l.up(0)
+			before := l.front(1).Namespaces[0]
+			for _, n := range l.cns {
+				n.plane.Hook = func(method string, _ map[string]any) error {
+					if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_delete" || method == "bdev_lvol_delete_lvstore" || method == "bdev_lvol_create" {
+						t.Error(method)
+					}
+					return nil
+				}
+			}
+			l.spec.Create = false
+			for round, primary := range []int{1, 2, 0, 1} {
+				l.term++
+				l.up(primary)
+				for i, n := range l.cns {
+					want := spdk.ANANonOptimized
+					if i == primary {
+						want = spdk.ANAOptimized
+					}
+					if got := n.plane.ANA(expNQN); got != want {
+						t.Errorf("round %d cn%d: ANA %s, want %s", round, i, got, want)
+					}
+					if ns := l.front(i).Namespaces; len(ns) != 1 || ns[0].UUID != before.UUID || ns[0].NGUID != before.NGUID {
+						t.Errorf("round %d cn%d: namespaces %+v", round, i, ns)
+					}
+					for _, o := range n.plane.Objects() {
+						if i != primary && strings.Contains(o, "vda-vd-") || i == primary && strings.HasPrefix(o, "controller vda-px-") {
+							t.Errorf("round %d cn%d still has %s", round, i, o)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestDemotionDeletesNothingFromMedia(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	l.term++
+	l.fence(false)
+	// The old primary hears of it while it is cut off.
+	p := l.cns[0].plane
+	p.Hook = func(method string, _ map[string]any) error {
+		if strings.Contains(method, "lvol_delete") || strings.Contains(method, "lvstore") && strings.Contains(method, "delete") {
+			t.Error(method)
+		}
+		return nil
+	}
+	l.sync(0, l.cntlr(0, 1))
+	l.spec.Create = false
+	l.good(1, l.cntlr(1, 1))
+	l.healthy(0)
+}
+
+func TestStalePrimaryStaysDown(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	l.cns[0].stop(l)
+	l.cns[0].plane.Stop()
+	l.term++
+	l.fence(false)
+	l.spec.Create = false
+	l.good(1, l.cntlr(1, 1))
+	l.cns[0].plane.Start()
+	l.cns[0].start(l) // still believes that it is primary
+	agenttest.Eventually(t, func() string {
+		if s := l.states(0); s[l.cns[0].cntlr] == "" || s[id("e5", 0)] == "" {
+			return fmt.Sprintf("states %v", s)
+		}
+		return ""
+	})
+	if s := l.front(0); s != nil {
+		t.Errorf("it exports %+v", s)
+	}
+	l.good(0, l.cntlr(0, 1))
+}
+
+func TestLostMetadataIsNotMadeAnew(t *testing.T) {
+	t.Parallel()
+	l, c := fakes(t, 1, false)
+	l.up(0)
+	_ = c
+	l.cns[0].plane.Stop()
+	l.cns[0].plane.Hook = func(method string, _ map[string]any) error {
+		switch method {
+		case "bdev_examine":
+			return agenttest.Refuse(5)
+		case "bdev_lvol_create_lvstore":
+			t.Error("made anew, although it was asked for once only")
+		}
+		return nil
+	}
+	l.cns[0].plane.Start()
+	agenttest.Eventually(t, func() string {
+		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "not made anew") {
+			return "state: " + msg
+		}
+		return ""
+	})
+	l.cns[0].plane.Hook = nil
+	l.healthy(0)
+}
+
+func TestNewArrayNeedsBlankDisks(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	// Another controller that is told to make the array finds it instead.
+	l.term++
+	l.fence(false)
+	l.good(1, l.cntlr(1, 1))
+	// And it does not make it when the volume is there under another name.
+	l.spec.DaId = "da000000000000000000000000000002"
+	l.spec.Exps = nil
+	msg := ""
+	for _, s := range l.sync(1, l.cntlr(1, 1)).States {
+		msg += s.ErrorMsg
+	}
+	if !strings.Contains(msg, "carry lvstore vda-da-"+daID) {
+		t.Errorf("got %q", msg)
+	}
+}
+
+func TestRestartedDataPlanesComeBack(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	for i, n := range l.cns {
+		n.plane.Stop()
+		n.plane.Start()
+		agenttest.Eventually(t, func() string {
+			if s := l.front(i); s == nil || len(s.Hosts) == 0 {
+				return fmt.Sprintf("cn%d does not export", i)
+			}
+			return ""
+		})
+		l.healthy(i)
+	}
+	l.healthy(1)
+}
+
+func TestSecondaryClosesItsPathWhileThePrimaryIsAway(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	l.cns[0].stop(l)
+	l.cns[0].plane.Stop()
+	agenttest.Eventually(t, func() string {
+		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANAInaccessible {
+			return "ANA is " + got
+		}
+		return ""
+	})
+	if msg := l.states(1)[id("e5", 1)]; !strings.Contains(msg, "primary at 127.0.0.1 port 4430") {
+		t.Errorf("state: %q", msg)
+	}
+	l.cns[0].plane.Start()
+	l.cns[0].start(l)
+	l.healthy(0)
+	l.healthy(1)
+	if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANANonOptimized {
+		t.Errorf("ANA is %s", got)
+	}
+}
+
+func TestUnreachableVdHoldsUpNoOtherArray(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 1, false)
+	l.up(0)
+	bad := l.cntlr(0, 0)
+	bad.Id, bad.DaId = id("cc", 9), "da000000000000000000000000000009"
+	bad.Grps[0].Id, bad.Grps[0].Vds = id("e0", 9), bad.Grps[0].Vds[:1]
+	bad.Grps[0].Vds[0].VdId = id("b0", 9)
+	bad.Exps = nil
+	release := make(chan struct{})
+	defer close(release)
+	l.cns[0].plane.Hook = func(method string, a map[string]any) error {
+		if method == "bdev_nvme_attach_controller" && a["name"] == "vda-vd-"+id("b0", 9) {
+			<-release
+		}
+		return nil
+	}
+	n := l.cns[0]
+	n.version++
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, _ = n.a.Sync(ctx, request(n, n.version, n.version-1, bad))
+	}()
+	time.Sleep(50 * time.Millisecond)
+	begin := time.Now()
+	if s := l.states(0); len(s) > 0 {
+		t.Errorf("heartbeat: %v", s)
+	}
+	n.version++
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	r, err := n.a.Sync(ctx, request(n, n.version, n.version-1, l.cntlr(0, 0)))
+	if err != nil || slices.ContainsFunc(r.States, func(s *state) bool { return s.Error }) {
+		t.Errorf("%v, %v", r, err)
+	}
+	if d := time.Since(begin); d > time.Second {
+		t.Errorf("took %v", d)
+	}
+}
+
+func TestExporterThatIsDeletedGoes(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	l.spec.Exps[0].Deleted = true
+	for i, n := range l.cns {
+		for _, s := range l.sync(i, l.cntlr(i, 0)).States {
+			if s.Id == id("e5", i) && (!s.Gone || s.Error) {
+				t.Errorf("cn%d: %v", i, s)
+			}
+		}
+		for _, o := range n.plane.Objects() {
+			if strings.Contains(o, "vda-exp") || strings.Contains(o, "vda-px") {
+				t.Errorf("cn%d still has %s", i, o)
+			}
+		}
+	}
+}
+
+func TestDeletedArrayLeavesNothing(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	for _, i := range []int{1, 0} {
+		c := l.cntlr(i, 0)
+		c.Deleted, c.DestroyData = true, i == 0
+		l.good(i, c)
+		l.good(i, c)
+		if o := l.cns[i].plane.Objects(); len(o) > 0 {
+			t.Errorf("cn%d: %v", i, o)
+		}
+	}
+	l.fence(true)
+}
+
+func TestSnapshotThatDoesNotExistIsNotTheLiveVolume(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 1, false)
+	l.spec.Exps[0].SnapName = "snap0"
+	l.fence(false)
+	msg := ""
+	for _, s := range l.sync(0, l.cntlr(0, 0)).States {
+		msg += s.ErrorMsg
+	}
+	if !strings.Contains(msg, `snapshot "snap0"`) || l.front(0) != nil {
+		t.Errorf("%q, %+v", msg, l.front(0))
+	}
+}

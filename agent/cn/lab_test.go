@@ -1,0 +1,243 @@
+package cn_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"vda/agent/agenttest"
+	"vda/agent/cn"
+	"vda/agent/dn"
+	apiv1 "vda/api/v1"
+)
+
+const (
+	cluster = "c1057e00000000000000000000000001"
+	daID    = "da000000000000000000000000000001"
+	grpID   = "e0000000000000000000000000000001"
+	expID   = "ee000000000000000000000000000001"
+	expNQN  = "nqn.2016-06.io.spdk:vda-exp-da0-exp0"
+	pxNQN   = "nqn.2016-06.io.spdk:vda-px-" + expID
+	host0   = "nqn.2016-06.io.spdk:host0"
+)
+
+func id(kind string, n int) string { return fmt.Sprintf("%s%030x", kind, n) }
+
+// lab is two disk nodes and some controller nodes with a data plane each.
+type lab struct {
+	*testing.T
+	dns  []*dnNode
+	cns  []*cnNode
+	term uint64
+	spec *apiv1.CntlrSpec // what all controllers' specs have in common
+}
+
+type node struct {
+	id, socket, port, dir string
+	version               uint64
+	config                agenttest.NodeConfig
+}
+
+type dnNode struct {
+	node
+	a *dn.Agent
+}
+
+type cnNode struct {
+	node
+	idx     int
+	cntlr   string
+	a       *cn.Agent
+	plane   *agenttest.Plane // of a model
+	stopped bool
+}
+
+// fakes makes a lab on models of data planes.
+func fakes(t *testing.T, cns int, swaps bool) (*lab, *agenttest.Cluster) {
+	c := agenttest.NewCluster()
+	l := &lab{T: t, term: 1}
+	for i := range 2 {
+		p := agenttest.NewPlane(t, c, swaps)
+		l.addDN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4420 + i), OpenRaw: c.OpenRaw})
+	}
+	for i := range cns {
+		p := agenttest.NewPlane(t, c, swaps)
+		l.addCN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4430 + i), OpenRaw: c.OpenRaw})
+		l.cns[i].plane = p
+	}
+	l.array()
+	return l, c
+}
+
+func (l *lab) addDN(i int, c agenttest.NodeConfig) {
+	c.Kind, c.StateDir = "dn", l.TempDir()
+	n := &dnNode{node: node{id: id("d0", i), config: c, port: c.Port}}
+	a, err := dn.Start(context.Background(), agenttest.Node(l, c))
+	if err != nil {
+		l.Fatal(err)
+	}
+	n.a = a
+	l.Cleanup(func() { _ = a.Close() })
+	l.dns = append(l.dns, n)
+}
+
+func (l *lab) addCN(i int, c agenttest.NodeConfig) {
+	c.Kind, c.StateDir = "cn", l.TempDir()
+	n := &cnNode{node: node{id: id("c0", i), config: c, port: c.Port}, idx: i, cntlr: id("cc", i)}
+	l.cns = append(l.cns, n)
+	n.start(l)
+	l.Cleanup(func() { n.stop(l) })
+}
+
+func (n *cnNode) start(l *lab) {
+	l.Helper()
+	a, err := cn.Start(context.Background(), agenttest.Node(l, n.config))
+	if err != nil {
+		l.Fatal(err)
+	}
+	n.a, n.stopped = a, false
+}
+
+func (n *cnNode) stop(l *lab) {
+	if n.stopped {
+		return
+	}
+	n.stopped = true
+	if err := n.a.Close(); err != nil {
+		l.Error(err)
+	}
+}
+
+func at(port string) *apiv1.ListenerConf {
+	return &apiv1.ListenerConf{Trtype: "tcp", Traddr: "127.0.0.1", Adrfam: "ipv4", Trsvcid: port}
+}
+
+// array makes the specs of one array, striped over a vd on each dn.
+func (l *lab) array() {
+	g := &apiv1.GrpSpec{Id: grpID, StripeSizeKb: 64}
+	for i, d := range l.dns {
+		g.Vds = append(g.Vds, &apiv1.VdTarget{VdId: id("b0", i), Listener: at(d.port), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Uuid: id("b0", i)})
+	}
+	l.spec = &apiv1.CntlrSpec{
+		DaId: daID, DaName: "da0", Size: 32 << 20, ClusterSize: 1 << 20, Create: true, Grps: []*apiv1.GrpSpec{g},
+		Exps: []*apiv1.ExpSpec{{Id: expID, Name: "exp0", Nqn: expNQN, InitiatorNqn: host0, Serial: "00000000000000000001", NsUuid: id("f0", 1), ProxyNqn: pxNQN, ProxyUuid: id("f0", 2)}},
+	}
+}
+
+func (l *lab) hostNQN() string {
+	return fmt.Sprintf("nqn.2016-06.io.spdk:vda-cntlr-%s-%d", daID, l.term)
+}
+
+// fence syncs the dns: vds admit the primary of the present term.
+func (l *lab) fence(deleted bool) {
+	l.Helper()
+	for i, d := range l.dns {
+		d.version++
+		req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, Listener: at(d.port), AllowEmpty: deleted,
+			Pds: []*apiv1.PdSpec{{Id: id("a0", i), Name: "pd0", ConfJson: `{"type":"malloc","size":67108864}`, Format: d.version == 1, Deleted: deleted, Version: d.version}},
+			Vds: []*apiv1.VdSpec{{Id: id("b0", i), PdId: id("a0", i), Size: 20 << 20, Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Term: l.term, HostNqn: l.hostNQN(), DaId: daID, Uuid: id("b0", i), Deleted: deleted, Version: d.version}}}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		r, err := d.a.Sync(ctx, req)
+		if err != nil {
+			l.Fatal(err)
+		}
+		for _, s := range r.States {
+			if s.Error || s.Gone != deleted {
+				l.Fatalf("dn%d: %v", i, s)
+			}
+		}
+	}
+}
+
+// cntlr is the spec of controller i while controller primary is primary.
+func (l *lab) cntlr(i, primary int) *apiv1.CntlrSpec {
+	n, c := l.cns[i], proto.CloneOf(l.spec)
+	c.Id, c.CntlrIdx, c.Term, c.Version = n.cntlr, uint32(i), l.term, n.version
+	c.MinCntlid, c.MaxCntlid = uint32(i*1000+1), uint32(i*1000+1000)
+	for _, e := range c.Exps {
+		e.EsId = id("e5", i)
+	}
+	if i != primary {
+		c.Grps, c.Create, c.PrimaryListener = nil, false, at(l.cns[primary].port)
+		return c
+	}
+	c.Primary, c.HostNqn = true, l.hostNQN()
+	for j, o := range l.cns {
+		if j != i {
+			c.SecondaryHostNqns = append(c.SecondaryHostNqns, "nqn.2016-06.io.spdk:vda-px-"+o.cntlr)
+		}
+	}
+	return c
+}
+
+// sync sends controller i's spec and returns the reply.
+func (l *lab) sync(i int, c *apiv1.CntlrSpec) *apiv1.SyncReply {
+	l.Helper()
+	n := l.cns[i]
+	n.version++
+	c.Version = n.version
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	r, err := n.a.Sync(ctx, &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, Listener: at(n.port), Cntlrs: []*apiv1.CntlrSpec{c}, AllowEmpty: c.Deleted})
+	if err != nil {
+		l.Fatal(err)
+	}
+	return r
+}
+
+func (l *lab) good(i int, c *apiv1.CntlrSpec) {
+	l.Helper()
+	for _, s := range l.sync(i, c).States {
+		if s.Error || s.Gone != c.Deleted {
+			l.Fatalf("cn%d: %v", i, s)
+		}
+	}
+}
+
+// up brings the array up with controller primary as primary.
+func (l *lab) up(primary int) {
+	l.Helper()
+	l.fence(false)
+	l.good(primary, l.cntlr(primary, primary))
+	for i := range l.cns {
+		if i != primary {
+			l.good(i, l.cntlr(i, primary))
+		}
+	}
+}
+
+// states are what controller node i's heartbeat says is wrong.
+func (l *lab) states(i int) map[string]string {
+	l.Helper()
+	r, err := l.cns[i].a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: l.cns[i].id})
+	if err != nil {
+		l.Fatal(err)
+	}
+	m := map[string]string{}
+	for _, s := range r.States {
+		m[s.Id] = s.ErrorMsg
+	}
+	return m
+}
+
+// healthy waits until controller node i has nothing to complain of.
+func (l *lab) healthy(i int) {
+	l.Helper()
+	agenttest.Eventually(l, func() string {
+		if s := l.states(i); len(s) > 0 {
+			return fmt.Sprintf("cn%d: %v", i, s)
+		}
+		return ""
+	})
+}
+
+type state = apiv1.ObjectState
+
+func request(n *cnNode, version, base uint64, c *apiv1.CntlrSpec) *apiv1.SyncCnRequest {
+	c.Version = version
+	return &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, Version: version, BaseVersion: base, Cntlrs: []*apiv1.CntlrSpec{c}}
+}

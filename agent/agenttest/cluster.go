@@ -92,16 +92,13 @@ func (c *Cluster) Lvols(m *Medium) []string {
 
 // Plane is one data plane.
 type Plane struct {
-	Socket string
-	// Hook, when not nil, sees every call before it is carried out and may
-	// refuse it or take its time.
-	Hook func(method string, params map[string]any) error
-
+	Socket  string
 	c       *Cluster
 	t       testing.TB
 	srv     *jsonrpc.Server
 	swaps   bool
 	changes int
+	hook    func(method string, params map[string]any) error
 	bdevs   map[string]*bdev
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
@@ -171,6 +168,14 @@ func (p *Plane) Stop() {
 		srv.Close(0)
 		_ = os.Remove(p.Socket)
 	}
+}
+
+// SetHook has f see every call before it is carried out; it may refuse it or
+// take its time, and is called from several goroutines.
+func (p *Plane) SetHook(f func(method string, params map[string]any) error) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.hook = f
 }
 
 // Changes returns how many calls have changed something since the last time

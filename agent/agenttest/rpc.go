@@ -48,10 +48,13 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 		return jsonrpc.Method{}, &jsonrpc.Error{Code: spdk.CodeMethodNotFound, Message: "Method not found"}
 	}
 	return jsonrpc.Method{Slow: true, Call: func(_ context.Context, raw json.RawMessage) (any, error) {
-		if p.Hook != nil {
+		p.c.mu.Lock()
+		hook := p.hook
+		p.c.mu.Unlock()
+		if hook != nil {
 			var m map[string]any
 			_ = json.Unmarshal(raw, &m)
-			if err := p.Hook(name, m); err != nil {
+			if err := hook(name, m); err != nil {
 				return nil, err
 			}
 		}

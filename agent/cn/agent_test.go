@@ -58,12 +58,12 @@ func TestNobodyIsAdmittedBeforeThePathIsRight(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 2, false)
 	p := l.cns[1].plane
-	p.Hook = func(method string, a map[string]any) error {
+	p.SetHook(func(method string, a map[string]any) error {
 		if method == "nvmf_subsystem_add_host" && a["nqn"] == expNQN && p.ANA(expNQN) != spdk.ANANonOptimized {
 			t.Errorf("host admitted while ANA is %s", p.ANA(expNQN))
 		}
 		return nil
-	}
+	})
 	l.up(0)
 }
 
@@ -89,12 +89,12 @@ func TestSwitchOfPrimaryKeepsTheDataAndTheIdentity(t *testing.T) {
 			l.up(0)
 			before := l.front(1).Namespaces[0]
 			for _, n := range l.cns {
-				n.plane.Hook = func(method string, _ map[string]any) error {
+				n.plane.SetHook(func(method string, _ map[string]any) error {
 					if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_delete" || method == "bdev_lvol_delete_lvstore" || method == "bdev_lvol_create" {
 						t.Error(method)
 					}
 					return nil
-				}
+				})
 			}
 			l.spec.Create = false
 			for round, primary := range []int{1, 2, 0, 1} {
@@ -130,12 +130,12 @@ func TestDemotionDeletesNothingFromMedia(t *testing.T) {
 	l.fence(false)
 	// The old primary hears of it while it is cut off.
 	p := l.cns[0].plane
-	p.Hook = func(method string, _ map[string]any) error {
+	p.SetHook(func(method string, _ map[string]any) error {
 		if strings.Contains(method, "lvol_delete") || strings.Contains(method, "lvstore") && strings.Contains(method, "delete") {
 			t.Error(method)
 		}
 		return nil
-	}
+	})
 	l.sync(0, l.cntlr(0, 1))
 	l.spec.Create = false
 	l.good(1, l.cntlr(1, 1))
@@ -172,7 +172,7 @@ func TestLostMetadataIsNotMadeAnew(t *testing.T) {
 	l.up(0)
 	_ = c
 	l.cns[0].plane.Stop()
-	l.cns[0].plane.Hook = func(method string, _ map[string]any) error {
+	l.cns[0].plane.SetHook(func(method string, _ map[string]any) error {
 		switch method {
 		case "bdev_examine":
 			return agenttest.Refuse(5)
@@ -180,7 +180,7 @@ func TestLostMetadataIsNotMadeAnew(t *testing.T) {
 			t.Error("made anew, although it was asked for once only")
 		}
 		return nil
-	}
+	})
 	l.cns[0].plane.Start()
 	agenttest.Eventually(t, func() string {
 		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "not made anew") {
@@ -188,7 +188,7 @@ func TestLostMetadataIsNotMadeAnew(t *testing.T) {
 		}
 		return ""
 	})
-	l.cns[0].plane.Hook = nil
+	l.cns[0].plane.SetHook(nil)
 	l.healthy(0)
 }
 
@@ -265,12 +265,12 @@ func TestUnreachableVdHoldsUpNoOtherArray(t *testing.T) {
 	bad.Exps = nil
 	release := make(chan struct{})
 	defer close(release)
-	l.cns[0].plane.Hook = func(method string, a map[string]any) error {
+	l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
 		if method == "bdev_nvme_attach_controller" && a["name"] == "vda-vd-"+id("b0", 9) {
 			<-release
 		}
 		return nil
-	}
+	})
 	n := l.cns[0]
 	n.version++
 	go func() {

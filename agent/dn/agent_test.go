@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -160,17 +161,19 @@ func (l *lab) hosts() []string {
 func TestVdIsZeroedBeforeItIsExported(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	zeroed := false
-	l.plane.Hook = func(method string, p map[string]any) error {
-		if p["nqn"] == vdNQN && !zeroed {
+	var zeroed atomic.Bool
+	l.plane.SetHook(func(method string, p map[string]any) error {
+		if p["nqn"] == vdNQN && !zeroed.Load() {
 			t.Errorf("%s before the vd was renamed", method)
 		}
-		zeroed = zeroed || method == "bdev_lvol_rename"
+		if method == "bdev_lvol_rename" {
+			zeroed.Store(true)
+		}
 		return nil
-	}
+	})
 	r := l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
-	if !zeroed || len(r.Capacities) != 1 || r.Capacities[0].TotalClusters == 0 || r.Capacities[0].ClusterSize != 1<<20 {
-		t.Errorf("renamed %v, capacities %v", zeroed, r.Capacities)
+	if !zeroed.Load() || len(r.Capacities) != 1 || r.Capacities[0].TotalClusters == 0 || r.Capacities[0].ClusterSize != 1<<20 {
+		t.Errorf("renamed %v, capacities %v", zeroed.Load(), r.Capacities)
 	}
 	if got := l.c.Lvols(l.c.Disk("/dev/null")); !slices.Equal(got, []string{"vda-vd-" + vdID}) {
 		t.Errorf("lvols %v", got)
@@ -198,12 +201,12 @@ func TestFenceRemovesTheOldHostFirst(t *testing.T) {
 	l := newLab(t)
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
 	var order []string
-	l.plane.Hook = func(method string, p map[string]any) error {
+	l.plane.SetHook(func(method string, p map[string]any) error {
 		if h, ok := p["host"].(string); ok {
 			order = append(order, method+" "+h)
 		}
 		return nil
-	}
+	})
 	delta := full(2, nil, vd(2))
 	delta.BaseVersion = 1
 	l.good(delta)
@@ -312,19 +315,19 @@ func TestRestartedDataPlaneGetsItsObjectsBack(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
-	formats := 0
+	var formats atomic.Int32
 	l.plane.Stop()
 	hb, err := l.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: nodeID})
 	if err != nil || hb.DataPlaneOk || hb.DataPlaneMsg == "" {
 		t.Errorf("heartbeat without data plane: %v, %v", hb, err)
 	}
 	was := hb.DataPlaneStartId
-	l.plane.Hook = func(method string, _ map[string]any) error {
+	l.plane.SetHook(func(method string, _ map[string]any) error {
 		if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_create" {
-			formats++
+			formats.Add(1)
 		}
 		return nil
-	}
+	})
 	l.plane.Start()
 	agenttest.Eventually(t, func() string {
 		if len(l.hosts()) == 0 {
@@ -332,7 +335,7 @@ func TestRestartedDataPlaneGetsItsObjectsBack(t *testing.T) {
 		}
 		return ""
 	})
-	if formats > 0 {
+	if formats.Load() > 0 {
 		t.Error("something was made anew")
 	}
 	hb, err = l.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: nodeID})
@@ -402,12 +405,12 @@ func TestForeignDisksAreLeftAlone(t *testing.T) {
 			c.prepare(l)
 			p := aioPD()
 			p.Format = c.format
-			l.plane.Hook = func(method string, _ map[string]any) error {
+			l.plane.SetHook(func(method string, _ map[string]any) error {
 				if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_delete_lvstore" {
 					t.Errorf("%s", method)
 				}
 				return nil
-			}
+			})
 			msg := l.errorOf(l.sync(full(1, []*apiv1.PdSpec{p})), pdID)
 			for _, w := range c.says {
 				if !strings.Contains(msg, w) {
@@ -436,7 +439,7 @@ func TestFailedExamineDoesNotFormat(t *testing.T) {
 	l := newLab(t)
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
 	l.plane.Stop()
-	l.plane.Hook = func(method string, _ map[string]any) error {
+	l.plane.SetHook(func(method string, _ map[string]any) error {
 		switch method {
 		case "bdev_examine":
 			return agenttest.Refuse(syscall.EIO)
@@ -444,7 +447,7 @@ func TestFailedExamineDoesNotFormat(t *testing.T) {
 			t.Error("formatted")
 		}
 		return nil
-	}
+	})
 	l.plane.Start()
 	agenttest.Eventually(t, func() string {
 		if msg := l.bad(pdID); !strings.Contains(msg, "formatted before") {
@@ -481,12 +484,12 @@ func TestASlowObjectHoldsUpNothing(t *testing.T) {
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}))
 	release := make(chan struct{})
 	defer close(release)
-	l.plane.Hook = func(method string, _ map[string]any) error {
+	l.plane.SetHook(func(method string, _ map[string]any) error {
 		if method == "bdev_lvol_create" {
 			<-release
 		}
 		return nil
-	}
+	})
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

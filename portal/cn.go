@@ -20,7 +20,7 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	if err := checkLocation("location", req.Location); err != nil {
 		return nil, err
 	}
-	cn := &vda.CN{ID: newID(), Name: req.CnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: 1}
+	cn := &vda.CN{Name: req.CnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.CNByName(cn.Name)
 		if err := taken(err, func() error {
@@ -28,7 +28,10 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 		}); err != nil {
 			return err
 		}
-		if err := addressFree(tx, listener, cn.ID); err != nil {
+		if err := addressFree(tx, listener, ""); err != nil {
+			return err
+		}
+		if cn.ID, err = nodeID(tx, "cn", cn.Name); err != nil {
 			return err
 		}
 		return tx.InsertCN(cn)

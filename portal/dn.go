@@ -20,7 +20,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 	if err := checkLocation("location", req.Location); err != nil {
 		return nil, err
 	}
-	dn := &vda.DN{ID: newID(), Name: req.DnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: 1}
+	dn := &vda.DN{Name: req.DnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.DNByName(dn.Name)
 		if err := taken(err, func() error {
@@ -28,7 +28,10 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 		}); err != nil {
 			return err
 		}
-		if err := addressFree(tx, listener, dn.ID); err != nil {
+		if err := addressFree(tx, listener, ""); err != nil {
+			return err
+		}
+		if dn.ID, err = nodeID(tx, "dn", dn.Name); err != nil {
 			return err
 		}
 		return tx.InsertDN(dn)

@@ -141,6 +141,13 @@ func TestTutorial(t *testing.T) {
 	if n := count(t, c.Store); n != (counts{}) {
 		t.Errorf("rows left: %+v", n)
 	}
+	// Agents know their node by its id and refuse older versions; a node that
+	// comes back under its name must be welcome.
+	c.Populate(client, 1, 1)
+	if cn := must[*apiv1.GetCnReply](t)(client.GetCn(ctx, &apiv1.GetCnRequest{CnName: "cn0:9820"})); cn.CnMsg.Error {
+		t.Errorf("cn0 created again: %v", cn.CnMsg)
+	}
+	must[*apiv1.DeletePdReply](t)(client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: "dn0:9720", PdName: "pd0"}))
 	for _, addr := range []string{"dn0:9720", "dn1:9720", "cn0:9820", "cn1:9820"} {
 		if pds, vds, cntlrs := c.Agent(addr).Objects(); pds+vds+cntlrs > 0 {
 			t.Errorf("%s holds %d pds, %d vds, %d controllers", addr, pds, vds, cntlrs)

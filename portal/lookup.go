@@ -1,6 +1,10 @@
 package portal
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+
 	"vda"
 	"vda/store"
 )
@@ -66,6 +70,22 @@ func taken(err error, answer func() error) error {
 	}
 	return err
 }
+
+// nodeID follows from the cluster and the node's name: to its agent, a node
+// that was deleted and is created again is the same node. An agent serves one.
+func nodeID(tx store.Tx, kind, name string) (string, error) {
+	cluster, err := tx.ClusterID()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(cluster + " " + kind + " " + name))
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+// firstVersion is the first version of a node's desired state: the time in
+// milliseconds, so that it lies above every version that the node had before
+// it was deleted. Agents refuse versions that go back.
+func firstVersion() uint64 { return uint64(time.Now().UnixMilli()) }
 
 // addressFree refuses a listener that another node has: two targets cannot
 // listen on one address, and a host would reach the wrong one.

@@ -94,13 +94,7 @@ func (s *Syncer) sync(ctx context.Context, full bool, build func(base uint64) (*
 		if err != nil {
 			return err
 		}
-		reply, err := s.send(ctx, c)
-		if held, ok := staleVersion(err); ok && c.base != fromNothing && held <= c.version {
-			if c, err = build(fromNothing); err != nil {
-				return err
-			}
-			reply, err = s.send(ctx, c)
-		}
+		c, reply, err := s.deliver(ctx, c, build)
 		if err != nil {
 			return nodeError(c, err)
 		}
@@ -114,6 +108,35 @@ func (s *Syncer) sync(ctx context.Context, full bool, build func(base uint64) (*
 		}
 		base = fromApplied
 	}
+}
+
+// rivals is how many other senders may overtake one delivery.
+const rivals = 5
+
+// deliver sends a request, and builds it again when the node doesn't hold its
+// base, or holds a later version because another sender overtook this one. A
+// node that is ahead of the database itself has its refusal returned.
+func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (*call, error)) (*call, *apiv1.SyncReply, error) {
+	reply, err := s.send(ctx, c)
+	for range rivals {
+		held, ok := staleVersion(err)
+		if !ok || held <= c.version && c.base == fromNothing {
+			break
+		}
+		base := uint64(fromNothing)
+		if held > c.version {
+			base = fromApplied
+		}
+		next, buildErr := build(base)
+		if buildErr != nil {
+			return c, nil, buildErr
+		}
+		if c = next; held > c.version {
+			break
+		}
+		reply, err = s.send(ctx, c)
+	}
+	return c, reply, err
 }
 
 func (s *Syncer) send(ctx context.Context, c *call) (*apiv1.SyncReply, error) {

@@ -23,6 +23,7 @@ type Agent struct {
 	mu      sync.Mutex
 	lis     *bufconn.Listener // nil: down
 	srv     *grpc.Server
+	node    string // whose agent it is
 	version uint64
 	pds     map[string]*apiv1.PdSpec
 	vds     map[string]*apiv1.VdSpec
@@ -104,10 +105,14 @@ func (a *Agent) dial(ctx context.Context) (net.Conn, error) {
 	return lis.DialContext(ctx)
 }
 
-// begin refuses what a real agent refuses: a version lower than one seen, and
-// a delta on a base that it doesn't hold.
-func (a *Agent) begin(version, base uint64) error {
+// begin refuses what a real agent refuses: another node's state, a version
+// lower than one seen, and a delta on a base that it doesn't hold.
+func (a *Agent) begin(node string, version, base uint64) error {
 	a.calls++
+	if a.node != "" && a.node != node {
+		return status.Errorf(codes.FailedPrecondition, "this agent is node %s; the request is for node %s", a.node, node)
+	}
+	a.node = node
 	if version < a.version || base != 0 && base > a.version {
 		st, err := status.New(codes.FailedPrecondition, "version").WithDetails(&apiv1.SyncReply{Version: a.version})
 		if err != nil {
@@ -136,7 +141,7 @@ func (d dnAgent) Sync(_ context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncR
 	a := d.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.begin(req.Version, req.BaseVersion); err != nil {
+	if err := a.begin(req.NodeId, req.Version, req.BaseVersion); err != nil {
 		return nil, err
 	}
 	reply := &apiv1.SyncReply{Version: req.Version}
@@ -164,7 +169,7 @@ func (c cnAgent) Sync(_ context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncR
 	a := c.a
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if err := a.begin(req.Version, req.BaseVersion); err != nil {
+	if err := a.begin(req.NodeId, req.Version, req.BaseVersion); err != nil {
 		return nil, err
 	}
 	reply := &apiv1.SyncReply{Version: req.Version}

@@ -1,0 +1,257 @@
+package portal_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+
+	apiv1 "vda/api/v1"
+	"vda/portal"
+	"vda/portal/portaltest"
+	"vda/store"
+	"vda/store/dbtest"
+)
+
+// TestUnreachableAgent creates and deletes on nodes that do not answer: the
+// objects are there, in error, and the reply says why; once the node answers,
+// a syncup finishes the job.
+func TestUnreachableAgent(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	dn := must[*apiv1.CreateDnReply](t)(client.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: "dn9:9720", DnListenerConf: portaltest.Listener(1)}))
+	if msg := dn.ReplyInfo.ReplyMsg; !strings.Contains(msg, "dn dn9:9720 could not be brought up to date") || !strings.Contains(msg, "connection refused") || dn.ReplyInfo.ReplyCode != 0 {
+		t.Errorf("reply %v", dn.ReplyInfo)
+	}
+	if m := dn.DnMsg; !m.Error || !strings.Contains(m.ErrorMsg, "connection refused") || m.ErrorTime == "" {
+		t.Errorf("dn %v", m)
+	}
+	cn := must[*apiv1.CreateCnReply](t)(client.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: "cn9:9820", CnListenerConf: portaltest.Listener(2)}))
+	if !cn.CnMsg.Error || !strings.Contains(cn.ReplyInfo.ReplyMsg, "cn9:9820") {
+		t.Errorf("cn %v, reply %v", cn.CnMsg, cn.ReplyInfo)
+	}
+	pd := must[*apiv1.CreatePdReply](t)(client.CreatePd(ctx, &apiv1.CreatePdRequest{DnName: "dn9:9720", PdName: "pd0", PdConf: `{"type":"malloc","size":134217728}`}))
+	if !pd.PdMsg.Error || pd.PdMsg.TotalSize != 0 {
+		t.Errorf("pd %v", pd.PdMsg)
+	}
+	_, err := client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 1 << 20})
+	refusal(t, err, codes.ResourceExhausted, 10, "pd0 of dn9:9720 (its dn is in error)")
+	if yes := must[*apiv1.ListDnReply](t)(client.ListDn(ctx, &apiv1.ListDnRequest{Error: ptr(true)})); len(yes.DnMsgList) != 1 {
+		t.Errorf("dns in error: %v", yes.DnMsgList)
+	}
+
+	c.Agent("dn9:9720")
+	var done *apiv1.SyncupDnReply
+	await(t, func() bool { // the connection is tried again within a second
+		done = must[*apiv1.SyncupDnReply](t)(client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: "dn9:9720"}))
+		return done.ReplyInfo.ReplyMsg == "success"
+	})
+	if len(done.DnMsg.PdMsgList) != 1 || done.DnMsg.PdMsgList[0].TotalSize == 0 {
+		t.Errorf("syncup: %v", done)
+	}
+}
+
+// TestDeleteOnDeadNodes deletes an array whose nodes are away: it is gone for
+// users at once, its space comes back when the nodes do.
+func TestDeleteOnDeadNodes(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 1)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20}))
+	c.Agent("dn0:9720").Stop()
+	c.Agent("cn0:9820").Stop()
+	del := must[*apiv1.DeleteDaReply](t)(client.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"}))
+	if msg := del.ReplyInfo.ReplyMsg; !strings.Contains(msg, "dn0:9720") || !strings.Contains(msg, "cn0:9820") {
+		t.Errorf("reply %q does not name both nodes", msg)
+	}
+	_, err := client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})
+	refusal(t, err, codes.NotFound, 3)
+	_, err = client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: "dn0:9720", PdName: "pd0"})
+	refusal(t, err, codes.FailedPrecondition, 9, "da0 (deleted, but its node has not confirmed it yet)")
+	_, err = client.DeleteCn(ctx, &apiv1.DeleteCnRequest{CnName: "cn0:9820"})
+	refusal(t, err, codes.FailedPrecondition, 9, "da0")
+
+	c.Agent("dn0:9720").Start()
+	c.Agent("cn0:9820").Start()
+	await(t, func() bool {
+		client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: "dn0:9720"})
+		client.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: "cn0:9820"})
+		return count(t, c.Store).das == 0
+	})
+	if pd := must[*apiv1.GetPdReply](t)(client.GetPd(ctx, &apiv1.GetPdRequest{DnName: "dn0:9720", PdName: "pd0"})).PdMsg; pd.FreeSize != pd.TotalSize {
+		t.Errorf("space has not come back: %v", pd)
+	}
+}
+
+func await(t *testing.T, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not done within 10 s")
+		}
+	}
+}
+
+// TestObjectErrors shows what a node could not make as the error of the object,
+// of the array, and in the reply.
+func TestObjectErrors(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 2, 2)
+	c.Agent("cn0:9820").Refuse("raid: Device or resource busy")
+	da := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}))
+	if !da.DaMsg.Error || !strings.Contains(da.DaMsg.ErrorMsg, "resource busy") || !strings.Contains(da.ReplyInfo.ReplyMsg, "not all of it is up yet") {
+		t.Errorf("da %v, reply %v", da.DaMsg, da.ReplyInfo)
+	}
+	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+	if es := exp.ExpMsg.EsMsgList; len(es) != 2 || !es[0].Error || es[1].Error {
+		t.Errorf("es %v", es)
+	}
+	c.Agent("cn0:9820").Refuse("")
+	must[*apiv1.SyncupDaReply](t)(client.SyncupDa(ctx, &apiv1.SyncupDaRequest{DaName: "da0"}))
+	if m := must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg; m.Error {
+		t.Errorf("after healing: %v", m)
+	}
+}
+
+// TestDatabaseAway stops PostgreSQL under a portal: calls are Unavailable with
+// the reason, health says NOT_SERVING, and all recovers by itself.
+func TestDatabaseAway(t *testing.T) {
+	srv, uri := dbtest.Postgres(t)
+	if srv == nil {
+		t.Skip("VDA_TEST_POSTGRES names a server that this test may not stop")
+	}
+	c := portaltest.On(t, uri)
+	addr := c.Portal(func(cfg *portal.Config) { cfg.HealthPeriod = 50 * time.Millisecond })
+	client := c.Dial(addr)
+	c.Populate(client, 1, 1)
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	health := healthpb.NewHealthClient(conn)
+	is := func(want healthpb.HealthCheckResponse_ServingStatus) func() bool {
+		return func() bool {
+			r, err := health.Check(ctx, &healthpb.HealthCheckRequest{Service: "vda.v1.Portal"})
+			return err == nil && r.Status == want
+		}
+	}
+	await(t, is(healthpb.HealthCheckResponse_SERVING))
+	srv.Stop()
+	_, err = client.GetDn(ctx, &apiv1.GetDnRequest{DnName: "dn0:9720"})
+	refusal(t, err, codes.Unavailable, 11, "the database does not answer")
+	if strings.Contains(err.Error(), "vda_password") {
+		t.Errorf("the password shows: %v", err)
+	}
+	await(t, is(healthpb.HealthCheckResponse_NOT_SERVING))
+	srv.Start()
+	await(t, func() bool { _, err := client.GetDn(ctx, &apiv1.GetDnRequest{DnName: "dn0:9720"}); return err == nil })
+	await(t, is(healthpb.HealthCheckResponse_SERVING))
+}
+
+// brokenStore panics, as a bug would.
+type brokenStore struct{ store.Store }
+
+func (brokenStore) View(context.Context, func(store.Tx) error) error { panic("index out of range") }
+
+// TestPanic: one request's bug is that request's INTERNAL error, without its
+// details, and the portal serves on.
+func TestPanic(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client(func(cfg *portal.Config) { cfg.Store = brokenStore{cfg.Store} })
+	for range 2 {
+		_, err := client.GetDn(ctx, &apiv1.GetDnRequest{DnName: "x:1"})
+		refusal(t, err, codes.Internal, 1, "req_id")
+		if strings.Contains(err.Error(), "index out of range") {
+			t.Errorf("the user sees the panic: %v", err)
+		}
+	}
+	_, err := client.CreateDn(ctx, &apiv1.CreateDnRequest{})
+	refusal(t, err, codes.InvalidArgument, 2)
+}
+
+// TestPaging walks a list of 7 in pages of 3.
+func TestPaging(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 0, 7)
+	var names []string
+	token := ""
+	for pages := 1; ; pages++ {
+		r := must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{Limit: 3, Token: token}))
+		for _, m := range r.CnMsgList {
+			names = append(names, m.CnName)
+		}
+		if token = r.NextToken; token == "" {
+			if pages != 3 {
+				t.Errorf("%d pages", pages)
+			}
+			break
+		}
+	}
+	if got := strings.Join(names, " "); got != "cn0:9820 cn1:9820 cn2:9820 cn3:9820 cn4:9820 cn5:9820 cn6:9820" {
+		t.Errorf("listed %s", got)
+	}
+	must[*apiv1.ModifyCnReply](t)(client.ModifyCn(ctx, &apiv1.ModifyCnRequest{CnName: "cn3:9820", NewOnline: ptr(false), NewLocation: ptr("r9")}))
+	off := must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{Online: ptr(false)}))
+	at := must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{Location: ptr("r9")}))
+	if len(off.CnMsgList) != 1 || len(at.CnMsgList) != 1 || off.CnMsgList[0].CnName != "cn3:9820" {
+		t.Errorf("offline %v, at r9 %v", off.CnMsgList, at.CnMsgList)
+	}
+}
+
+// TestReflection asks the portal for its services, as grpcurl does.
+func TestReflection(t *testing.T) {
+	c := portaltest.New(t)
+	conn, err := grpc.NewClient("passthrough:///"+c.Portal(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := &reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_ListServices{}}
+	if err := stream.Send(ask); err != nil {
+		t.Fatal(err)
+	}
+	r, err := stream.Recv()
+	if err := errors.Join(err, stream.CloseSend()); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.String(); !strings.Contains(s, "vda.v1.Portal") || !strings.Contains(s, "grpc.health.v1.Health") {
+		t.Errorf("services: %s", s)
+	}
+}
+
+// TestThin: an array that promises more than it has bought says so; modify of
+// an exporter and rename of an array take effect.
+func TestThinAndModify(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 1)
+	da := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 64 << 20, PhysicalSize: ptr(uint64(8 << 20))}))
+	if !da.DaMsg.Thin || len(da.WarningList) != 1 || !strings.Contains(da.WarningList[0], "thin") || da.DaMsg.DaConf != `{"stripe_count":1,"stripe_size_kb":64}` {
+		t.Errorf("da %v, warnings %q", da.DaMsg, da.WarningList)
+	}
+	must[*apiv1.ModifyDaReply](t)(client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", NewDaName: ptr("da1")}))
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da1", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:a"}))
+	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da1", ExpName: "e", NewInitiatorNqn: ptr("nqn.2016-06.io.spdk:b")}))
+	if l := must[*apiv1.ListExpReply](t)(client.ListExp(ctx, &apiv1.ListExpRequest{InitiatorNqn: ptr("nqn.2016-06.io.spdk:b")})); len(l.ExpMsgList) != 1 || l.ExpMsgList[0].DaName != "da1" {
+		t.Errorf("exps of host b: %v", l.ExpMsgList)
+	}
+	if d := must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da1"})).DaMsg; len(d.ExpNameList) != 1 {
+		t.Errorf("da %v", d)
+	}
+	_, err := client.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: "da1", ToCn: "cn0:9820"})
+	refusal(t, err, codes.FailedPrecondition, 8, "already")
+}

@@ -82,6 +82,12 @@ func (r Resilience) Check() error {
 	return nil
 }
 
+// Address is where a subsystem listens.
+type Address struct {
+	Traddr  string
+	Trsvcid string
+}
+
 // processHostID identifies this process where no identity was given.
 var processHostID = uuid.New()
 

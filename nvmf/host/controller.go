@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,7 @@ type Controller struct {
 	mu         sync.Mutex
 	namespaces map[uint32]*Namespace
 	changed    chan struct{} // closed and replaced at each change of state
+	addrs      []Address     // where to connect; the first is in use
 
 	events chan nvme.AsyncEvent // from the sessions to run
 	resets chan error
@@ -58,7 +60,7 @@ func Connect(ctx context.Context, cfg Config) (*Controller, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("nvme connect: %w", err)
 	}
-	c := &Controller{cfg: cfg, namespaces: map[uint32]*Namespace{}, changed: make(chan struct{}),
+	c := &Controller{cfg: cfg, addrs: []Address{{cfg.Traddr, cfg.Trsvcid}}, namespaces: map[uint32]*Namespace{}, changed: make(chan struct{}),
 		events: make(chan nvme.AsyncEvent, 16), resets: make(chan error, 1), done: make(chan struct{})}
 	s, err := connect(ctx, c)
 	if err == nil {
@@ -95,6 +97,54 @@ func (c *Controller) adopt(ctx context.Context, s *session) error {
 
 // Config returns the configuration with defaults filled in.
 func (c *Controller) Config() Config { return c.cfg }
+
+// Addresses returns where the controller connects to: the address in use or
+// last tried, then those to try next.
+func (c *Controller) Addresses() []Address {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.addrs)
+}
+
+// AddAddress has the controller try another address of the subsystem when
+// the ones before fail.
+func (c *Controller) AddAddress(a Address) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addrs = append(c.addrs, a)
+}
+
+// RemoveAddress drops an address. When it is the one in use the session is
+// reset, unless it is the only one: then it stays, and false is returned.
+func (c *Controller) RemoveAddress(a Address) bool {
+	c.mu.Lock()
+	i := slices.Index(c.addrs, a)
+	if i < 0 || len(c.addrs) == 1 {
+		c.mu.Unlock()
+		return false
+	}
+	c.addrs = slices.Delete(c.addrs, i, i+1)
+	c.mu.Unlock()
+	if i == 0 {
+		c.Reset(fmt.Errorf("address %s:%s was removed", a.Traddr, a.Trsvcid))
+	}
+	return true
+}
+
+// rotate has the next attempt use the next address.
+func (c *Controller) rotate() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addrs = append(c.addrs[1:], c.addrs[0])
+}
+
+// PollANA has the ANA states read anew soon, as after a change event.
+func (c *Controller) PollANA() {
+	select {
+	case c.events <- nvme.NoticeANA:
+	default:
+	}
+}
 
 // State returns what the controller is doing.
 func (c *Controller) State() State { return State(c.state.Load()) }

@@ -72,6 +72,12 @@ func (n *Namespace) Identity() *Identity { return n.now.Load() }
 // ANA returns the asymmetric access state as of the last look.
 func (n *Namespace) ANA() ANAState { return ANAState(n.ana.Load()) }
 
+// Usable reports whether I/O can be sent now as far as is known: there is a
+// session, the namespace is there and its ANA state allows it.
+func (n *Namespace) Usable() bool {
+	return n.ctl.session.Load() != nil && !n.gone.Load() && n.ANA().Accessible()
+}
+
 // Gone reports that the controller no longer has the namespace.
 func (n *Namespace) Gone() bool { return n.gone.Load() }
 

@@ -11,14 +11,15 @@ import (
 //	lost ── attempt ── Delay ── attempt ── Delay ── … ── LossTimeout: Deleting
 //	  └──────── FastIOFail: waiting I/O is failed ───────┘
 //
-// Without retries one attempt is made, and one more for each Reset.
+// Each attempt goes to one address; the others follow without delay. Without
+// retries each is tried once, and again for each Reset.
 func (c *Controller) recover(lost time.Time) *session {
 	r := c.cfg.Resilience
 	fast := timer(lost, r.FastIOFail)
 	defer fast.Stop()
 	loss := timer(lost, r.LossTimeout)
 	defer loss.Stop()
-	for {
+	for tried := 0; ; {
 		c.setState(Resetting)
 		attempt := make(chan *session, 1)
 		ctx, cancel := context.WithCancel(c.ctx)
@@ -54,6 +55,11 @@ func (c *Controller) recover(lost time.Time) *session {
 				c.cfg.OnNamespaces(c)
 			}
 			return s
+		}
+		c.rotate()
+		tried++
+		if tried%len(c.Addresses()) != 0 {
+			continue // the next address at once
 		}
 		var again <-chan time.Time
 		if r.Delay > 0 {

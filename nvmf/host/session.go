@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -26,9 +25,9 @@ const adminInline = 8192
 // first of its connections fails.
 type session struct {
 	ctl   *Controller
+	addr  Address
 	admin *queue
 	io    []*queue
-	turn  atomic.Uint32
 
 	data     nvme.ControllerData
 	limits   nvme.ControllerNVMData
@@ -53,6 +52,7 @@ func (s *session) fail(err error) {
 	}
 	s.err = err
 	queues := s.queues
+	s.ctl.session.CompareAndSwap(s, nil) // no more submissions
 	close(s.failed)
 	s.mu.Unlock()
 	for _, q := range queues {
@@ -86,7 +86,7 @@ func (s *session) pick(b *bdev.Batch) *queue {
 func connect(ctx context.Context, c *Controller) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
 	defer cancel()
-	s := &session{ctl: c, failed: make(chan struct{}), discover: c.cfg.SubNQN == nvme.DiscoveryNQN}
+	s := &session{ctl: c, addr: c.Addresses()[0], failed: make(chan struct{}), discover: c.cfg.SubNQN == nvme.DiscoveryNQN}
 	stop := context.AfterFunc(ctx, func() { s.fail(fmt.Errorf("connect: %w", context.Cause(ctx))) })
 	err := s.connect(ctx)
 	if !stop() && err == nil {
@@ -143,7 +143,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 // open makes a connection, agrees on digests, and connects the queue.
 func (s *session) open(ctx context.Context, id uint16, depth, inline int, cntlid uint16) (*queue, error) {
 	cfg := &s.ctl.cfg
-	conn, err := dial(ctx, cfg)
+	conn, err := dial(ctx, cfg, s.addr)
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ const receiveBuffer = 2 << 20
 const maxIovecs = 1024
 
 // dial opens the TCP connection of one queue.
-func dial(ctx context.Context, cfg *Config) (*net.TCPConn, error) {
+func dial(ctx context.Context, cfg *Config, at Address) (*net.TCPConn, error) {
 	d := net.Dialer{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
 		return rc.Control(func(fd uintptr) {
 			// Before connect, so that the window scale fits. Failing
@@ -30,7 +30,7 @@ func dial(ctx context.Context, cfg *Config) (*net.TCPConn, error) {
 	if cfg.HostTraddr != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(cfg.HostTraddr)}
 	}
-	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(cfg.Traddr, cfg.Trsvcid))
+	c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(at.Traddr, at.Trsvcid))
 	if err != nil {
 		return nil, err
 	}

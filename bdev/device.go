@@ -45,6 +45,14 @@ type Mapper interface {
 	Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool)
 }
 
+// Retirer is a Device that may hold requests for long, waiting for something.
+// Retire is called once when the device begins to be unregistered, after its
+// handles refuse new requests: it completes what waits, with a path status,
+// and from then on nothing waits.
+type Retirer interface {
+	Retire()
+}
+
 // Describer adds bdev_get_bdevs' driver_specific object.
 type Describer interface {
 	DriverSpecific() any

@@ -123,6 +123,9 @@ func (g *Registry) Unregister(name string) error {
 	if q := e.qos.Load(); q != nil {
 		q.release()
 	}
+	if r, ok := e.dev.(Retirer); ok {
+		r.Retire()
+	}
 	for _, h := range hs {
 		if h.onEvent != nil {
 			h.onEvent(Removed)

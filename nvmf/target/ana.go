@@ -100,6 +100,7 @@ func (s *Subsystem) SetNamespaceANAGroup(nsid, group uint32) error {
 		return fmt.Errorf("namespace %d of %s: %w", nsid, s.cfg.NQN, syscall.ENOENT)
 	}
 	n.group.Store(group)
+	s.lastGroup[nsid-1].Store(group)
 	s.mu.Lock()
 	for _, l := range s.listeners {
 		l.anaCount.Add(1)

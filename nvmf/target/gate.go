@@ -16,6 +16,8 @@ type gate struct {
 
 const gateShut = 1 << 40
 
+func newGate() gate { return gate{empty: make(chan struct{}, 1)} }
+
 // enter counts a user and reports whether the gate is open.
 func (g *gate) enter() bool {
 	if g.state.Add(1) < gateShut {
@@ -38,9 +40,6 @@ func (g *gate) leave() {
 // close shuts the gate and waits until nobody is inside. stuck is called,
 // perhaps repeatedly, while that takes longer than grace.
 func (g *gate) close(grace time.Duration, stuck func()) {
-	if g.empty == nil {
-		g.empty = make(chan struct{}, 1)
-	}
 	if g.state.Add(gateShut) == gateShut {
 		return
 	}
@@ -91,6 +90,7 @@ func (n *namespace) replace(h *bdev.Handle, name string) *bdev.Handle {
 	n.mu.Unlock()
 	n.gate.close(n.sub.tgt.cfg.SettleGrace, n.cutLaggards)
 	old := n.handle.Swap(h)
+	n.last.Store(h.Info())
 	n.orphan.Store(false)
 	n.mu.Lock()
 	n.bdev = name
@@ -128,6 +128,24 @@ func (n *namespace) refuse(c *cmd, b *bdev.Batch) {
 		return
 	}
 	c.finish(nvme.InvalidNamespace|nvme.DNR, b)
+}
+
+// cutLaggards gives up connections whose host does not read: replies that
+// refer to a device's memory keep it in use.
+func (n *namespace) cutLaggards() {
+	n.sub.mu.Lock()
+	var ks []*conn
+	for k := range n.sub.conns {
+		k.mu.Lock()
+		if k.blocked {
+			ks = append(ks, k)
+		}
+		k.mu.Unlock()
+	}
+	n.sub.mu.Unlock()
+	for _, k := range ks {
+		k.kill("the peer does not read and a namespace has to settle")
+	}
 }
 
 // lostStatus is what commands to a namespace without a device get: hosts try

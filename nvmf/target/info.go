@@ -42,7 +42,6 @@ type Stats struct {
 
 type stats struct {
 	admin, io, completed, panics, rejected atomic.Uint64
-	curAdmin, curIO                        atomic.Int64
 }
 
 // Referral is another discovery service that this one points to.
@@ -50,4 +49,26 @@ type Referral struct {
 	Addr         Addr
 	SubNQN       string // default: the discovery NQN
 	SecureAccess bool
+}
+
+// Stats returns the target's counters.
+func (t *Target) Stats() Stats {
+	v := &t.stats
+	out := Stats{AdminQpairs: v.admin.Load(), IOQpairs: v.io.Load(), CompletedIO: v.completed.Load(), Panics: v.panics.Load(), Rejected: v.rejected.Load()}
+	for _, s := range t.Subsystems() {
+		s.mu.Lock()
+		for k := range s.conns {
+			if k.qid == 0 {
+				out.CurrentAdminQpairs++
+			} else {
+				out.CurrentIOQpairs++
+			}
+			out.PendingBdevIO += uint64(max(k.inflight.Load(), 0))
+			k.mu.Lock()
+			out.CompletedIO += k.completed
+			k.mu.Unlock()
+		}
+		s.mu.Unlock()
+	}
+	return out
 }

@@ -41,6 +41,7 @@ type namespace struct {
 	gate   gate
 	handle atomic.Pointer[bdev.Handle] // nil: orphaned
 	orphan atomic.Bool
+	last   atomic.Pointer[bdev.Info] // of the device, also of one that was lost
 
 	mu   sync.Mutex
 	bdev string // name as given
@@ -109,13 +110,15 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	if c.ANAGroup > s.cfg.MaxNamespaces {
 		return 0, fmt.Errorf("anagrpid %d: must be at most max_namespaces %d: %w", c.ANAGroup, s.cfg.MaxNamespaces, syscall.EINVAL)
 	}
-	n := &namespace{sub: s, nsid: c.NSID, bdev: c.Bdev, eui64: c.EUI64}
+	n := &namespace{sub: s, nsid: c.NSID, bdev: c.Bdev, eui64: c.EUI64, gate: newGate()}
 	n.group.Store(c.ANAGroup)
 	h, err := n.open(c.Bdev)
 	if err != nil {
 		return 0, err
 	}
 	n.handle.Store(h)
+	n.last.Store(h.Info())
+	s.lastGroup[c.NSID-1].Store(c.ANAGroup)
 	n.uuid, n.nguid = c.UUID, c.NGUID
 	if n.uuid == uuid.Nil {
 		n.uuid = h.Info().UUID

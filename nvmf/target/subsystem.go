@@ -83,15 +83,18 @@ type Subsystem struct {
 	listeners []*listener
 	ctrls     map[uint16]*controller
 	nextID    uint16
+	conns     map[*conn]struct{}
 	deleted   bool
 	changing  sync.Mutex // held through AddNamespace, RemoveNamespace, SwapNamespace
 
-	nss atomic.Pointer[[]*namespace] // index is NSID-1, nil where none
+	nss       atomic.Pointer[[]*namespace] // index is NSID-1, nil where none
+	lastGroup []atomic.Uint32              // ANA group that an NSID had last
 }
 
 func newSubsystem(t *Target, c SubsystemConfig) *Subsystem {
-	s := &Subsystem{tgt: t, cfg: c, anyHost: c.AllowAnyHost, ctrls: map[uint16]*controller{}, nextID: c.MinCntlid}
+	s := &Subsystem{tgt: t, cfg: c, anyHost: c.AllowAnyHost, ctrls: map[uint16]*controller{}, conns: map[*conn]struct{}{}, nextID: c.MinCntlid}
 	nss := make([]*namespace, c.MaxNamespaces)
+	s.lastGroup = make([]atomic.Uint32, c.MaxNamespaces)
 	s.nss.Store(&nss)
 	return s
 }

@@ -67,12 +67,13 @@ type Target struct {
 	discovery *Subsystem
 	genctr    atomic.Uint64 // generation of the discovery log
 	stats     stats
+	rbufs     *bdev.Pool // receive buffers
 }
 
 // New returns a target with a discovery subsystem and nothing else.
 func New(c Config) *Target {
 	c.fill()
-	t := &Target{cfg: c, log: c.Log, portals: map[string]*portal{}, conns: map[*conn]struct{}{}}
+	t := &Target{cfg: c, log: c.Log, portals: map[string]*portal{}, conns: map[*conn]struct{}{}, rbufs: bdev.NewPool(c.MaxConns * ioBuffer)}
 	t.genctr.Store(1)
 	t.discovery = newSubsystem(t, SubsystemConfig{NQN: nvme.DiscoveryNQN, AllowAnyHost: true, MinCntlid: 1, MaxCntlid: 0xffef})
 	t.discovery.discovery = true

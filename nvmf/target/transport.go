@@ -26,8 +26,8 @@ type TransportOpts struct {
 
 	AbortTimeoutSec uint32 // reported only; default 1
 	ZCopy           bool   // reported only: mapped devices are always sent from without a copy
-	KAS             uint16 // keep-alive granularity in units of 100 ms; default 100
-	MinKATO         uint32 // smallest keep-alive time-out granted, milliseconds; default 10000 in SPDK, here 0: any
+	KAS             uint16 // keep-alive granularity in units of 100 ms; default 10
+	MinKATO         uint32 // smallest keep-alive time-out granted, milliseconds; 0: any
 	AckTimeout      uint32 // milliseconds that a peer may leave sent data unacknowledged (TCP_USER_TIMEOUT); 0: the system's
 }
 
@@ -59,7 +59,7 @@ func (o TransportOpts) withDefaults() (TransportOpts, error) {
 	def32(&o.IOUnitSize, 128<<10)
 	def32(&o.NumSharedBuf, 511)
 	def32(&o.AbortTimeoutSec, 1)
-	def16(&o.KAS, 100)
+	def16(&o.KAS, 10)
 	if o.C2HSuccess == nil {
 		yes := true
 		o.C2HSuccess = &yes

@@ -1,0 +1,144 @@
+package target
+
+import (
+	"fmt"
+
+	"vda/nvme"
+)
+
+// maxAdminData bounds what a host may send with an admin command, bytes.
+const maxAdminData = 8192
+
+// capsule takes a command. in is the whole PDU; its data stays valid until
+// the pass goes on.
+func (k *conn) capsule(h nvme.Header, in []byte) error {
+	c := k.slot()
+	if c == nil {
+		return &protocolError{status: nvme.FatalSequence, header: clip(in[:h.HLen]), what: fmt.Sprintf("more than %d commands at once", k.qsize)}
+	}
+	c.sqe = nvme.Command(in[nvme.HeaderLen : nvme.HeaderLen+nvme.CommandLen])
+	var data []byte
+	if n := h.DataLen(); n > 0 {
+		data = in[h.PDO : uint32(h.PDO)+n]
+		if h.Flags&nvme.FlagDDGST != 0 && nvme.Digest(in[uint32(h.PDO)+n:]) != nvme.UpdateDigest(0, data) {
+			c.finish(nvme.TransientTransport, &k.batch)
+			return nil
+		}
+	}
+	if c.sqe.PSDT() == 0 && c.sqe.Opcode() != nvme.OpFabrics {
+		c.finish(nvme.InvalidField|nvme.DNR, &k.batch)
+		return nil
+	}
+	if k.qid == 0 || c.sqe.Opcode() == nvme.OpFabrics {
+		k.adminCapsule(c, data)
+		return nil
+	}
+	k.io(c, data)
+	return nil
+}
+
+// source checks the SGL of a command that takes need bytes from the host.
+// When they are in the capsule it returns them; otherwise the host is to be
+// asked (base 2.0, section 4.1.2; transport 1.0, section 3.4.1).
+func (c *cmd) source(need uint32, data []byte) ([]byte, nvme.Status) {
+	sgl := c.sqe.SGL()
+	switch sgl.ID {
+	case nvme.SGLInCapsule:
+		if sgl.Address > uint64(len(data)) {
+			return nil, nvme.InvalidSGLOffset | nvme.DNR
+		}
+		data = data[sgl.Address:]
+		if sgl.Length < need || uint64(sgl.Length) > uint64(len(data)) {
+			return nil, nvme.DataSGLLengthInvalid | nvme.DNR
+		}
+		return data[:need], nvme.Success
+	case nvme.SGLTransport:
+		if sgl.Length < need {
+			return nil, nvme.DataSGLLengthInvalid | nvme.DNR
+		}
+		return nil, nvme.Success
+	}
+	return nil, nvme.SGLTypeInvalid | nvme.DNR
+}
+
+// sink checks the SGL of a command that sends need bytes to the host.
+func (c *cmd) sink(need uint32) nvme.Status {
+	sgl := c.sqe.SGL()
+	if sgl.ID != nvme.SGLTransport {
+		return nvme.SGLTypeInvalid | nvme.DNR
+	}
+	if sgl.Length < need {
+		return nvme.DataSGLLengthInvalid | nvme.DNR
+	}
+	return nvme.Success
+}
+
+// receive gets c's n bytes from the host into a buffer; dataReady follows.
+func (c *cmd) receive() {
+	k := c.k
+	buf := k.getBuf(int(c.n), false)
+	if buf == nil {
+		k.await(c)
+		return
+	}
+	c.buf = buf
+	c.setData(buf)
+	c.ask()
+}
+
+// ask sends the R2T for c's data.
+func (c *cmd) ask() {
+	c.state.Store(cmdReceiving)
+	c.k.sendR2T(c, &c.k.batch)
+}
+
+// adminCapsule takes a command of the admin queue, or a Fabrics command.
+func (k *conn) adminCapsule(c *cmd, data []byte) {
+	b := &k.batch
+	op := c.sqe.Opcode()
+	if k.phase != phaseReady && (op != nvme.OpFabrics || c.sqe.FabricsType() != nvme.FabricsConnect) {
+		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
+		return
+	}
+	need := uint32(0)
+	transfer := op.Transfer()
+	if op == nvme.OpFabrics {
+		transfer = uint8(c.sqe.FabricsType()) & 3
+	}
+	if transfer == nvme.HostToController {
+		need = c.sqe.SGL().Length
+	}
+	if need == 0 {
+		k.admin(c)
+		return
+	}
+	if need > maxAdminData {
+		c.finish(nvme.DataSGLLengthInvalid|nvme.DNR, b)
+		return
+	}
+	data, s := c.source(need, data)
+	if s != nvme.Success {
+		c.finish(s, b)
+		return
+	}
+	c.n = need
+	if data != nil {
+		c.setData(data)
+		k.admin(c)
+		return
+	}
+	c.receive()
+}
+
+// dataReady goes on with a command whose data has arrived by H2CData.
+func (k *conn) dataReady(c *cmd) {
+	if k.qid != 0 && k.phase == phaseReady {
+		k.ioReady(c, &k.batch)
+		return
+	}
+	if c.badData {
+		c.finish(nvme.TransientTransport, &k.batch)
+		return
+	}
+	k.admin(c)
+}

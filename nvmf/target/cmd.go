@@ -1,0 +1,209 @@
+package target
+
+import (
+	"sync/atomic"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// States of a command slot. They are written by whoever owns the command and
+// read by Abort.
+const (
+	cmdFree      uint32 = iota
+	cmdStarted          // being handled by the reader
+	cmdWaiting          // for a buffer, in conn.waiting
+	cmdReceiving        // its data is asked for by an R2T
+	cmdHeld             // by a namespace that is being swapped, or as the first of a fused pair
+	cmdActive           // at the device
+	cmdEvent            // an Asynchronous Event Request waiting for an event
+	cmdReply            // its reply is queued
+)
+
+// cmd is a slot for one command. Slots belong to a connection for its
+// lifetime and are reused, so that commands allocate nothing.
+type cmd struct {
+	k     *conn
+	tag   uint16 // index in conn.slots, the transfer tag of its R2T
+	state atomic.Uint32
+
+	sqe nvme.Command
+	dw0 uint32
+	dw1 uint32
+
+	ns  *namespace
+	req bdev.Request
+	iov [][]byte // the data; backed by pieces unless a device maps more
+	buf []byte   // data buffer from the pool
+	n   uint32   // bytes of data to move
+	got uint32   // bytes received from the host
+
+	toHost  bool // iov is sent with a successful reply
+	mapped  bool // iov is the device's memory: the gate is left when it is sent
+	inGate  bool
+	active  bool // counted in conn.inflight
+	badData bool // a data digest was wrong
+	aborted atomic.Bool
+
+	step   stepper
+	pair   *cmd // the other command of a fused pair
+	pieces [4][]byte
+}
+
+func newCmd(k *conn, tag uint16) *cmd {
+	c := &cmd{k: k, tag: tag}
+	c.req.Owner = c
+	c.req.Done = cmdDone
+	return c
+}
+
+// reset makes a slot ready for another command.
+func (c *cmd) reset() {
+	c.state.Store(cmdFree)
+	c.dw0, c.dw1 = 0, 0
+	c.ns, c.iov, c.buf, c.n, c.got = nil, nil, nil, 0, 0
+	c.toHost, c.mapped, c.inGate, c.active, c.badData = false, false, false, false, false
+	c.aborted.Store(false)
+	c.step, c.pair = stepper{}, nil
+	c.req.Iov, c.req.FUA, c.req.Transient = nil, false, false
+	clear(c.pieces[:])
+}
+
+// setData makes p the data of c.
+func (c *cmd) setData(p []byte) {
+	c.pieces[0] = p
+	c.iov = c.pieces[:1]
+}
+
+// keep makes in-capsule data of a command that cannot be submitted now
+// outlive the receive buffer. Without a buffer the data is lost, and the
+// command ends with a status that hosts retry.
+func (c *cmd) keep() {
+	c.state.Store(cmdHeld)
+	if c.step.kind == stepPair && c.pair.req.Transient {
+		c.pair.keep()
+		c.pair.state.Store(cmdStarted)
+		c.badData = c.badData || c.pair.badData
+	}
+	if !c.req.Transient || len(c.iov) == 0 {
+		return
+	}
+	c.req.Transient = false
+	buf := c.k.getBuf(int(c.n), true)
+	if buf == nil {
+		c.iov = nil
+		c.badData = true
+		return
+	}
+	at := 0
+	for _, p := range c.iov {
+		at += copy(buf[at:], p)
+	}
+	c.buf = buf
+	c.setData(buf)
+}
+
+// submit sends c to its namespace's device: ANA state and reservation are
+// looked at now, when nothing more has to come from the host.
+func (c *cmd) submit(b *bdev.Batch) {
+	k, n := c.k, c.ns
+	if c.badData {
+		c.finish(nvme.TransientTransport, b)
+		return
+	}
+	if s := c.access(); s != nvme.Success {
+		c.finish(s, b)
+		return
+	}
+	k.inflight.Add(1)
+	c.active = true
+	if k.closing.Load() { // the connection has been given up; nothing of it may reach the device
+		c.drop()
+		return
+	}
+	if !n.gate.enter() {
+		c.active = false
+		k.leaveInflight()
+		n.refuse(c, b)
+		return
+	}
+	c.inGate = true
+	h := n.handle.Load()
+	if h == nil {
+		c.finish(n.lostStatus(), b)
+		return
+	}
+	c.state.Store(cmdActive)
+	c.start(h, b)
+}
+
+// access is the status that keeps c from being executed, or Success.
+func (c *cmd) access() nvme.Status {
+	n := c.ns
+	if s := c.k.lis.ana.status(n.group.Load()); s != nvme.Success {
+		return s
+	}
+	if c.k.sub.namespace(n.nsid) != n {
+		return nvme.InvalidNamespace | nvme.DNR
+	}
+	return n.resv.check(c.k.ctrl.hostID, c.sqe.Opcode())
+}
+
+// cmdDone is the Done of every request of a command.
+func cmdDone(r *bdev.Request, b *bdev.Batch) {
+	c := r.Owner.(*cmd)
+	if b != &c.k.batch {
+		c.k.guarded(func() { c.advance(r.Status, b) })
+		return
+	}
+	c.advance(r.Status, b)
+}
+
+// finish ends c with status s and queues the reply.
+func (c *cmd) finish(s nvme.Status, b *bdev.Batch) {
+	if s != nvme.Success {
+		c.toHost = false
+		c.k.noteError(c, s)
+	}
+	if c.inGate && !(c.mapped && c.toHost) {
+		c.inGate = false
+		c.ns.gate.leave()
+	}
+	if c.buf != nil && !c.toHost {
+		c.k.putBuf(c.buf, b)
+		c.buf = nil
+	}
+	if c.active {
+		c.active = false
+		c.k.leaveInflight()
+	}
+	var second *cmd
+	if c.step.kind == stepPair {
+		second = c.pair
+	}
+	c.k.reply(c, s, b)
+	if second != nil {
+		c.finishSecond(second, s, b)
+	}
+}
+
+// drop ends c without a reply: the connection is closing.
+func (c *cmd) drop() {
+	c.letGo()
+	if c.active {
+		c.active = false
+		c.k.leaveInflight()
+	}
+}
+
+// letGo returns what c holds.
+func (c *cmd) letGo() {
+	if c.inGate {
+		c.inGate = false
+		c.ns.gate.leave()
+	}
+	if c.buf != nil {
+		c.k.putBuf(c.buf, nil)
+		c.buf = nil
+	}
+}

@@ -1,0 +1,212 @@
+package target
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// controller is what a host sees of a subsystem: an admin connection and its
+// I/O connections. It lives as long as the admin connection.
+type controller struct {
+	sub    *Subsystem
+	lis    *listener
+	id     uint16
+	host   string
+	hostID uuid.UUID
+	admin  *conn
+
+	mu           sync.Mutex
+	io           map[uint16]*conn
+	maxIO        int // I/O queues granted
+	cc           uint32
+	csts         uint32
+	kato         time.Duration
+	kaTimer      *time.Timer
+	gone         bool
+	writeThrough atomic.Bool // the host has switched the write cache off
+	feat         features
+	events       events
+	errors       errorLog
+}
+
+func newController(s *Subsystem, l *listener, id uint16, k *conn, d nvme.ConnectData, kato uint32) *controller {
+	c := &controller{sub: s, lis: l, id: id, host: d.HostNQN, hostID: d.HostID, admin: k, io: map[uint16]*conn{}}
+	c.maxIO = int(k.opts.MaxIOQpairsPerCtrlr)
+	c.feat = defaultFeatures()
+	c.events.changed = map[uint32]struct{}{}
+	c.setKeepAlive(kato)
+	return c
+}
+
+// addQueue takes k as I/O queue qid.
+func (c *controller) addQueue(k *conn, qid uint16) nvme.Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.gone || c.csts&nvme.CSTSReady == 0 || c.csts&nvme.CSTSShutdownMask != 0:
+		return nvme.CommandSequenceError | nvme.DNR
+	case int(qid) > c.maxIO, c.io[qid] != nil:
+		return nvme.InvalidQueueID | nvme.DNR
+	}
+	c.io[qid] = k
+	return nvme.Success
+}
+
+// leave is called by a connection that ends. With the admin connection the
+// controller ends.
+func (c *controller) leave(k *conn) {
+	if k != c.admin {
+		c.mu.Lock()
+		if c.io[k.qid] == k {
+			delete(c.io, k.qid)
+		}
+		c.mu.Unlock()
+		return
+	}
+	c.mu.Lock()
+	c.gone = true
+	if c.kaTimer != nil {
+		c.kaTimer.Stop()
+	}
+	c.mu.Unlock()
+	c.killIO("the controller ended")
+	s := c.sub
+	s.mu.Lock()
+	if s.ctrls[c.id] == c {
+		delete(s.ctrls, c.id)
+	}
+	s.mu.Unlock()
+	s.tgt.log.Info("nvmf: controller ended", append(k.attrs(), "why", k.reason())...)
+}
+
+// killIO gives up the I/O connections without waiting for them.
+func (c *controller) killIO(why string) {
+	c.mu.Lock()
+	var ks []*conn
+	for _, k := range c.io {
+		ks = append(ks, k)
+	}
+	c.mu.Unlock()
+	for _, k := range ks {
+		k.kill(why)
+	}
+}
+
+// setKeepAlive starts the keep alive timer, milliseconds; 0 stops it. The
+// time is rounded up to the granularity that Identify tells.
+func (c *controller) setKeepAlive(ms uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kaTimer != nil {
+		c.kaTimer.Stop()
+		c.kaTimer = nil
+	}
+	c.kato = time.Duration(ms) * time.Millisecond
+	if ms == 0 || c.gone {
+		return
+	}
+	o := &c.admin.opts
+	if least := time.Duration(o.MinKATO) * time.Millisecond; c.kato < least {
+		c.kato = least
+	}
+	if unit := time.Duration(o.KAS) * 100 * time.Millisecond; unit > 0 {
+		c.kato = (c.kato + unit - 1) / unit * unit
+	}
+	c.kaTimer = time.AfterFunc(c.kato, c.checkKeepAlive)
+}
+
+// checkKeepAlive ends the controller when no command came for the keep alive
+// time; with traffic based keep alive any command counts.
+func (c *controller) checkKeepAlive() {
+	c.mu.Lock()
+	if c.gone || c.kaTimer == nil {
+		c.mu.Unlock()
+		return
+	}
+	last := c.admin.seen.Load()
+	for _, k := range c.io {
+		last = max(last, k.seen.Load())
+	}
+	if idle := time.Duration(nanotime() - last); idle < c.kato {
+		c.kaTimer.Reset(c.kato - idle)
+		c.mu.Unlock()
+		return
+	}
+	c.csts |= nvme.CSTSFatal
+	c.mu.Unlock()
+	c.sub.tgt.log.Warn("nvmf: keep alive expired", c.admin.attrs()...)
+	c.admin.kill("keep alive expired")
+	c.killIO("keep alive expired")
+}
+
+// complete ends an admin command on a goroutine that has no batch.
+func (c *controller) complete(cmds ...*cmd) {
+	if len(cmds) == 0 {
+		return
+	}
+	var b bdev.Batch
+	for _, m := range cmds {
+		m.finish(nvme.Success, &b)
+	}
+	b.Flush()
+}
+
+func (k *conn) reason() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.why
+}
+
+// controllers returns those that match.
+func (s *Subsystem) controllers(match func(*controller) bool) []*controller {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []*controller
+	for _, c := range s.ctrls {
+		if match(c) {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b *controller) int { return cmp.Compare(a.id, b.id) })
+	return out
+}
+
+func anyController(*controller) bool { return true }
+
+// Controllers returns the controllers of connected hosts by controller id.
+func (s *Subsystem) Controllers() []ControllerInfo {
+	var out []ControllerInfo
+	for _, c := range s.controllers(anyController) {
+		c.mu.Lock()
+		out = append(out, ControllerInfo{CNTLID: c.id, HostNQN: c.host, HostID: c.hostID, KeepAlive: c.kato, Listener: c.lis.portal.addr, IOQueues: len(c.io)})
+		c.mu.Unlock()
+	}
+	return out
+}
+
+// Qpairs returns the connections of the subsystem's controllers.
+func (s *Subsystem) Qpairs() []QpairInfo {
+	var out []QpairInfo
+	for _, c := range s.controllers(anyController) {
+		c.mu.Lock()
+		ks := []*conn{c.admin}
+		for _, k := range c.io {
+			ks = append(ks, k)
+		}
+		c.mu.Unlock()
+		slices.SortFunc(ks, func(a, b *conn) int { return cmp.Compare(a.qid, b.qid) })
+		for _, k := range ks {
+			out = append(out, QpairInfo{CNTLID: c.id, QID: k.qid, HostNQN: k.host, Listener: k.portal.addr, Peer: k.peer,
+				QueueDepth: k.qsize, HeaderDigest: k.hdgst, DataDigest: k.ddgst, State: "enabled"})
+		}
+	}
+	return out
+}

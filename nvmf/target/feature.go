@@ -1,0 +1,163 @@
+package target
+
+import (
+	"vda/nvme"
+)
+
+// features are the settings that a host can change; controller.mu guards
+// them. They last as long as the controller is enabled.
+type features struct {
+	arbitration   uint32
+	power         uint32
+	temperature   uint32
+	errorRecovery uint32
+	atomicity     uint32
+	asyncEvents   uint32
+	writeCache    bool
+	hostBehavior  [512]byte
+}
+
+func defaultFeatures() features { return features{writeCache: true, temperature: 0xffff} }
+
+// getFeatures executes Get Features (base 2.0, section 5.15).
+func (c *controller) getFeatures(m *cmd) {
+	b := &m.k.batch
+	fid := m.sqe.FID()
+	sel := m.sqe.Select()
+	if sel > nvme.SelectSupported || c.sub.discovery && fid != nvme.FeatureAsyncEvents && fid != nvme.FeatureKeepAlive {
+		m.finish(nvme.InvalidField|nvme.DNR, b)
+		return
+	}
+	c.mu.Lock()
+	f := c.feat
+	if sel == nvme.SelectDefault || sel == nvme.SelectSaved {
+		f = defaultFeatures()
+	}
+	kato, queues := c.kato, uint32(c.maxIO-1)
+	c.mu.Unlock()
+	changeable := true
+	switch fid {
+	case nvme.FeatureArbitration:
+		m.dw0 = f.arbitration
+	case nvme.FeaturePower:
+		m.dw0 = f.power
+	case nvme.FeatureTemperature:
+		m.dw0 = f.temperature
+	case nvme.FeatureErrorRecovery:
+		m.dw0 = f.errorRecovery
+	case nvme.FeatureWriteCache:
+		if f.writeCache {
+			m.dw0 = 1
+		}
+	case nvme.FeatureQueues:
+		m.dw0 = queues | queues<<16
+	case nvme.FeatureAtomicity:
+		m.dw0 = f.atomicity
+	case nvme.FeatureAsyncEvents:
+		m.dw0 = f.asyncEvents
+	case nvme.FeatureKeepAlive:
+		m.dw0 = uint32(kato.Milliseconds())
+	case nvme.FeatureHostID:
+		if sel != nvme.SelectSupported {
+			if m.sqe.CDW(11)&1 == 0 { // Fabrics hosts have 128-bit ids
+				m.finish(nvme.InvalidField|nvme.DNR, b)
+				return
+			}
+			m.send(append([]byte(nil), c.hostID[:]...))
+			return
+		}
+		changeable = false
+	case nvme.FeatureHostBehavior:
+		if sel != nvme.SelectSupported {
+			m.send(append([]byte(nil), f.hostBehavior[:]...))
+			return
+		}
+	default:
+		m.finish(nvme.InvalidField|nvme.DNR, b)
+		return
+	}
+	if sel == nvme.SelectSupported {
+		m.dw0 = 0
+		if changeable {
+			m.dw0 = nvme.FeatureChangeable
+		}
+	}
+	m.finish(nvme.Success, b)
+}
+
+// setFeatures executes Set Features (base 2.0, section 5.27).
+func (c *controller) setFeatures(m *cmd) nvme.Status {
+	fid, v := m.sqe.FID(), m.sqe.CDW(11)
+	if m.sqe.Save() {
+		return nvme.FeatureNotSaveable | nvme.DNR
+	}
+	if c.sub.discovery && fid != nvme.FeatureAsyncEvents && fid != nvme.FeatureKeepAlive {
+		return nvme.InvalidField | nvme.DNR
+	}
+	if fid == nvme.FeatureKeepAlive {
+		if v == 0 && !c.sub.discovery {
+			return nvme.KeepAliveInvalid | nvme.DNR
+		}
+		c.setKeepAlive(v)
+		return nvme.Success
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := &c.feat
+	switch fid {
+	case nvme.FeatureArbitration:
+		f.arbitration = v
+	case nvme.FeaturePower:
+		if v&0x1f != 0 {
+			return nvme.InvalidField | nvme.DNR
+		}
+		f.power = v
+	case nvme.FeatureTemperature:
+		f.temperature = v
+	case nvme.FeatureErrorRecovery:
+		if v>>16&1 != 0 {
+			return nvme.InvalidField | nvme.DNR
+		}
+		f.errorRecovery = v
+	case nvme.FeatureWriteCache:
+		f.writeCache = v&1 != 0
+		c.writeThrough.Store(!f.writeCache)
+	case nvme.FeatureQueues:
+		return c.setQueues(m, v)
+	case nvme.FeatureAtomicity:
+		f.atomicity = v & 1
+	case nvme.FeatureAsyncEvents:
+		f.asyncEvents = v
+	case nvme.FeatureHostBehavior:
+		if m.n < 512 {
+			return nvme.DataSGLLengthInvalid | nvme.DNR
+		}
+		copyTo(f.hostBehavior[:], m.iov)
+	case nvme.FeatureHostID: // comes with Connect
+		return nvme.CommandSequenceError | nvme.DNR
+	default:
+		return nvme.InvalidField | nvme.DNR
+	}
+	return nvme.Success
+}
+
+// setQueues grants I/O queues; c.mu is held.
+func (c *controller) setQueues(m *cmd, v uint32) nvme.Status {
+	subs, comps := v&0xffff, v>>16
+	if subs == 0xffff || comps == 0xffff {
+		return nvme.InvalidField | nvme.DNR
+	}
+	if len(c.io) > 0 {
+		return nvme.CommandSequenceError | nvme.DNR
+	}
+	granted := uint32(c.admin.opts.MaxIOQpairsPerCtrlr) - 1
+	m.dw0 = min(subs, granted) | min(comps, granted)<<16
+	return nvme.Success
+}
+
+// copyTo copies the pieces of iov to p.
+func copyTo(p []byte, iov [][]byte) {
+	for _, piece := range iov {
+		p = p[copy(p, piece):]
+	}
+}

@@ -1,0 +1,142 @@
+package target
+
+import (
+	"time"
+
+	"vda/bdev"
+)
+
+// takeRecvBuffer gets a receive buffer of the size that the phase allows.
+func (k *conn) takeRecvBuffer() {
+	n := k.recvBufferSize()
+	if n > helloBuffer {
+		if k.rbuf = k.tgt.rbufs.Get(n); k.rbuf != nil {
+			return
+		}
+	}
+	k.rbuf = make([]byte, n)
+	k.ownBuf = true
+}
+
+func (k *conn) recvBufferSize() int {
+	switch {
+	case k.phase != phaseReady:
+		return helloBuffer
+	case k.qid == 0 && k.opts.capsule <= 16<<10:
+		return adminBuffer
+	}
+	return ioBuffer
+}
+
+// dropRecvBuffer returns the receive buffer; an idle connection has none.
+func (k *conn) dropRecvBuffer() {
+	if k.rbuf != nil && !k.ownBuf {
+		k.tgt.rbufs.Put(k.rbuf)
+	}
+	k.rbuf, k.ownBuf = nil, false
+	k.r, k.w = 0, 0
+}
+
+// widen replaces the small buffer of the first phases and keeps its rest.
+func (k *conn) widen() {
+	rest := clip(k.rbuf[k.r:k.w])
+	k.dropRecvBuffer()
+	k.takeRecvBuffer()
+	k.w = copy(k.rbuf, rest)
+}
+
+// getBuf returns a data buffer of n bytes, or nil when others wait for one or
+// the connection or the process holds too much; force looks at the process
+// alone.
+func (k *conn) getBuf(n int, force bool) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !force && (len(k.waiting) > 0 || k.held > 0 && k.held+n > k.tgt.cfg.MaxConnData) {
+		return nil
+	}
+	buf := bdev.Buffers.Get(n)
+	if buf != nil {
+		k.held += cap(buf)
+	}
+	return buf
+}
+
+// putBuf returns a data buffer and goes on with commands that wait for one,
+// unless b is nil.
+func (k *conn) putBuf(buf []byte, b *bdev.Batch) {
+	k.mu.Lock()
+	k.putBufLocked(buf)
+	waiting := len(k.waiting) > 0
+	k.mu.Unlock()
+	if waiting && b != nil {
+		k.serveWaiting(b)
+	}
+}
+
+// putBufLocked returns a data buffer; k.mu is held.
+func (k *conn) putBufLocked(buf []byte) {
+	k.held -= cap(buf)
+	bdev.Buffers.Put(buf)
+}
+
+// await parks c until a buffer is free. When this connection holds none that
+// it could give back, the process's pool is exhausted: then it is tried again
+// after a while.
+func (k *conn) await(c *cmd) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c.state.Store(cmdWaiting)
+	k.waiting = append(k.waiting, c)
+	k.armRetry()
+}
+
+// armRetry has the waiting commands tried again soon; k.mu is held.
+func (k *conn) armRetry() {
+	if k.retrying {
+		return
+	}
+	k.retrying = true
+	time.AfterFunc(2*time.Millisecond, func() {
+		var b bdev.Batch
+		k.mu.Lock()
+		k.retrying = false
+		k.mu.Unlock()
+		k.guarded(func() { k.serveWaiting(&b) })
+		b.Flush()
+	})
+}
+
+// serveWaiting starts waiting commands in order as long as there are buffers.
+func (k *conn) serveWaiting(b *bdev.Batch) {
+	for {
+		k.mu.Lock()
+		if len(k.waiting) == 0 || k.closing.Load() {
+			k.mu.Unlock()
+			return
+		}
+		c := k.waiting[0]
+		n := int(c.n)
+		if k.held > 0 && k.held+n > k.tgt.cfg.MaxConnData {
+			k.armRetry()
+			k.mu.Unlock()
+			return
+		}
+		buf := bdev.Buffers.Get(n)
+		if buf == nil {
+			k.armRetry()
+			k.mu.Unlock()
+			return
+		}
+		k.held += cap(buf)
+		copy(k.waiting, k.waiting[1:])
+		k.waiting[len(k.waiting)-1] = nil
+		k.waiting = k.waiting[:len(k.waiting)-1]
+		c.state.Store(cmdStarted)
+		k.inflight.Add(1) // keeps teardown away
+		k.mu.Unlock()
+		c.buf = buf
+		c.setData(buf)
+		c.resume(b)
+		k.leaveInflight()
+	}
+}

@@ -1,0 +1,209 @@
+package target
+
+import (
+	"encoding/binary"
+	"slices"
+	"sync"
+	"time"
+
+	"vda/nvme"
+)
+
+// maxLog bounds the bytes of a log page that are assembled at once: the
+// discovery log of a thousand entries.
+const maxLog = 1 << 20
+
+// logPage executes Get Log Page (base 2.0, section 5.16): it assembles the
+// page and sends the part that is asked for. Beyond the page come zeros.
+func (k *conn) logPage(c *cmd) {
+	v := c.sqe.GetLogPage()
+	refuse := func(s nvme.Status) { c.finish(s|nvme.DNR, &k.batch) }
+	if v.Offset%4 != 0 || v.IndexOT || v.Length > max(k.opts.maxIO, 1<<16) {
+		refuse(nvme.InvalidField)
+		return
+	}
+	if s := c.sink(v.Length); s != nvme.Success {
+		c.finish(s, &k.batch)
+		return
+	}
+	page, ok := k.page(v)
+	if !ok {
+		refuse(nvme.InvalidLogPage)
+		return
+	}
+	if v.Offset > uint64(len(page)) {
+		refuse(nvme.InvalidField)
+		return
+	}
+	if !v.RetainE {
+		k.ctrl.clearEvent(v.LID)
+	}
+	out := make([]byte, v.Length)
+	copy(out, page[v.Offset:])
+	c.send(out)
+}
+
+// page assembles a log page.
+func (k *conn) page(v nvme.GetLogPage) ([]byte, bool) {
+	ctrl, s := k.ctrl, k.sub
+	if s.discovery {
+		switch v.LID {
+		case nvme.LogSupported:
+			p := make([]byte, nvme.SupportedLen)
+			nvme.PutSupported(p, nvme.LogSupported, nvme.LogError, nvme.LogDiscovery)
+			return p, true
+		case nvme.LogError:
+			return ctrl.errors.page(), true
+		case nvme.LogDiscovery:
+			return s.tgt.discoveryLog(k), true
+		}
+		return nil, false
+	}
+	switch v.LID {
+	case nvme.LogSupported:
+		p := make([]byte, nvme.SupportedLen)
+		pages := []nvme.LID{nvme.LogSupported, nvme.LogError, nvme.LogSMART, nvme.LogFirmware, nvme.LogChangedNS, nvme.LogCommands}
+		if s.cfg.ANAReporting {
+			pages = append(pages, nvme.LogANA)
+		}
+		nvme.PutSupported(p, pages...)
+		return p, true
+	case nvme.LogError:
+		return ctrl.errors.page(), true
+	case nvme.LogSMART:
+		p := make([]byte, nvme.SMARTLen)
+		nvme.PutSMART(p, nvme.SMART{Temperature: 300, Spare: 100, SpareThreshold: 10,
+			PowerOnHours: uint64(time.Since(epoch) / time.Hour), ErrorEntries: ctrl.errors.count()})
+		return p, true
+	case nvme.LogFirmware:
+		p := make([]byte, nvme.FirmwareLen)
+		nvme.PutFirmware(p, firmware)
+		return p, true
+	case nvme.LogChangedNS:
+		return ctrl.changedList(v.RetainE), true
+	case nvme.LogCommands:
+		p := make([]byte, nvme.CommandsLen)
+		nvme.PutCommands(p, adminEffects, s.ioEffects)
+		return p, true
+	case nvme.LogANA:
+		if s.cfg.ANAReporting {
+			return k.anaLog(v.LSP&nvme.ANAOnlyGroups != 0), true
+		}
+	}
+	return nil, false
+}
+
+// anaLog tells the state of the groups that have namespaces through k's
+// listener.
+func (k *conn) anaLog(onlyGroups bool) []byte {
+	changes := k.lis.anaCount.Load()
+	groups := map[uint32]*nvme.ANAGroup{}
+	for _, n := range *k.sub.nss.Load() {
+		if n == nil {
+			continue
+		}
+		id := n.group.Load()
+		g := groups[id]
+		if g == nil {
+			g = &nvme.ANAGroup{ID: id, Changes: changes, State: uint8(k.lis.ana[id].Load())}
+			groups[id] = g
+		}
+		if n.orphan.Load() {
+			g.State = uint8(ANAInaccessible)
+		}
+		g.NSIDs = append(g.NSIDs, n.nsid)
+	}
+	var list []nvme.ANAGroup
+	for _, g := range groups {
+		list = append(list, *g)
+	}
+	slices.SortFunc(list, func(a, b nvme.ANAGroup) int { return int(a.ID) - int(b.ID) })
+	return nvme.AppendANALog(nil, changes, list, onlyGroups)
+}
+
+func adminEffects(op nvme.Opcode) uint32 {
+	switch op {
+	case nvme.AdminGetLogPage, nvme.AdminIdentify, nvme.AdminAbort, nvme.AdminSetFeatures, nvme.AdminGetFeatures, nvme.AdminAsyncEvent, nvme.AdminKeepAlive:
+		return nvme.EffectSupported
+	}
+	return 0
+}
+
+func (s *Subsystem) ioEffects(op nvme.Opcode) uint32 {
+	switch op {
+	case nvme.IOWrite, nvme.IOWriteZeroes, nvme.IODatasetManagement:
+		return nvme.EffectSupported | nvme.EffectContent
+	case nvme.IOFlush, nvme.IORead, nvme.IOCompare, nvme.IOVerify:
+		return nvme.EffectSupported
+	case nvme.IOResvRegister, nvme.IOResvReport, nvme.IOResvAcquire, nvme.IOResvRelease:
+		if s.reserves() {
+			return nvme.EffectSupported
+		}
+	}
+	return 0
+}
+
+// errorLog keeps the last failed commands of a controller.
+type errorLog struct {
+	mu    sync.Mutex
+	total uint64
+	ring  [errorEntries]nvme.ErrorEntry
+}
+
+// noteError adds a failed command to the error log. Path states are no
+// errors, and neither is what a host may try in good faith.
+func (k *conn) noteError(c *cmd, s nvme.Status) {
+	if k.ctrl == nil || s.IsPath() {
+		return
+	}
+	e := nvme.ErrorEntry{SQID: k.qid, CID: c.sqe.CID(), Status: s, Param: 0xffff, NSID: c.sqe.NSID()}
+	if k.qid != 0 {
+		e.LBA = c.sqe.SLBA()
+	}
+	l := &k.ctrl.errors
+	l.mu.Lock()
+	l.total++
+	e.Count = l.total
+	l.ring[l.total%errorEntries] = e
+	l.mu.Unlock()
+}
+
+func (l *errorLog) count() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.total
+}
+
+// page returns the entries, the newest first.
+func (l *errorLog) page() []byte {
+	p := make([]byte, errorEntries*nvme.ErrorEntryLen)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := uint64(0); i < min(l.total, errorEntries); i++ {
+		nvme.PutErrorEntry(p[i*nvme.ErrorEntryLen:], l.ring[(l.total-i)%errorEntries])
+	}
+	return p
+}
+
+// changedList returns the changed namespace list and forgets it unless it is
+// to be retained.
+func (c *controller) changedList(retain bool) []byte {
+	p := make([]byte, nvme.ChangedNSLen)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var ids []uint32
+	for id := range c.events.changed {
+		ids = append(ids, id)
+	}
+	if !retain {
+		clear(c.events.changed)
+	}
+	slices.Sort(ids)
+	if len(ids) > nvme.ChangedNSLen/4 {
+		ids = []uint32{nvme.NSIDAll}
+	}
+	for i, id := range ids {
+		binary.LittleEndian.PutUint32(p[4*i:], id)
+	}
+	return p
+}

@@ -1,0 +1,393 @@
+package target
+
+import (
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"syscall"
+
+	"vda/nvme"
+)
+
+// dataPDU is the H2CData PDU that is being received.
+type dataPDU struct {
+	c      *cmd
+	left   int  // bytes of data still to come
+	digest bool // 4 bytes of digest come behind them
+	sum    uint32
+	last   bool
+}
+
+// recv receives what is there: into the command's memory while the data of an
+// H2CData PDU is due and nothing else is buffered, into the buffer otherwise.
+func (k *conn) recv() (int, syscall.Errno) {
+	if k.r == k.w {
+		k.r, k.w = 0, 0
+		if k.rbuf == nil {
+			k.takeRecvBuffer()
+		}
+	}
+	if k.data.left > 0 && k.w == 0 {
+		return k.recvData()
+	}
+	if len(k.rbuf)-k.w < len(k.rbuf)/8 { // keep room for a whole PDU
+		k.w = copy(k.rbuf, k.rbuf[k.r:k.w])
+		k.r = 0
+	}
+	return recvInto(k.fd, k.rbuf[k.w:])
+}
+
+// recvData receives into {the command's memory, the buffer}.
+func (k *conn) recvData() (int, syscall.Errno) {
+	c := k.data.c
+	n := 0
+	skip, want := int(c.got), k.data.left
+	for _, p := range c.iov {
+		if skip >= len(p) {
+			skip -= len(p)
+			continue
+		}
+		p = p[skip:]
+		skip = 0
+		if len(p) > want {
+			p = p[:want]
+		}
+		want -= len(p)
+		k.recvIov[n] = iovec(p)
+		n++
+		if want == 0 || n == len(k.recvIov)-1 {
+			break
+		}
+	}
+	if want == 0 {
+		k.recvIov[n] = iovec(k.rbuf)
+		n++
+	}
+	k.recvMsg.Iov = &k.recvIov[0]
+	k.recvMsg.Iovlen = uint64(n)
+	return recvVec(k.fd, &k.recvMsg)
+}
+
+// received handles n bytes that recv has just received.
+func (k *conn) received(n int) error {
+	if k.data.left > 0 && k.w == 0 {
+		n -= k.tookData(min(n, k.data.left))
+	}
+	k.w += n
+	for {
+		more, err := k.next()
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// tookData accounts n bytes that lie in the command's memory already.
+func (k *conn) tookData(n int) int {
+	d := &k.data
+	if d.digest {
+		skip, left := int(d.c.got), n
+		for _, p := range d.c.iov {
+			if skip >= len(p) {
+				skip -= len(p)
+				continue
+			}
+			p = p[skip:min(len(p), skip+left)]
+			skip = 0
+			d.sum = nvme.UpdateDigest(d.sum, p)
+			if left -= len(p); left == 0 {
+				break
+			}
+		}
+	}
+	d.c.got += uint32(n)
+	d.left -= n
+	return n
+}
+
+// next handles one PDU, or a part of an H2CData PDU's data. It reports
+// whether it got on.
+func (k *conn) next() (bool, error) {
+	in := k.rbuf[k.r:k.w]
+	if d := &k.data; d.c != nil {
+		if d.left > 0 {
+			if len(in) == 0 {
+				return false, nil
+			}
+			n := copyIov(d.c.iov, int(d.c.got), in[:min(len(in), d.left)])
+			k.tookData(n)
+			k.r += n
+			return true, nil
+		}
+		if d.digest {
+			if len(in) < nvme.DigestLen {
+				return false, nil
+			}
+			if nvme.Digest(in) != d.sum {
+				d.c.badData = true
+			}
+			k.r += nvme.DigestLen
+		}
+		c, last := d.c, d.last
+		*d = dataPDU{}
+		return true, k.dataEnd(c, last)
+	}
+	if len(in) < nvme.HeaderLen {
+		return false, nil
+	}
+	h, err := nvme.DecodeHeader(in)
+	if err != nil {
+		return false, k.headerError(in, h, err)
+	}
+	need, err := k.admit(h, in)
+	if err != nil || len(in) < need {
+		return false, err
+	}
+	if k.hdgst && h.Flags&nvme.FlagHDGST != 0 {
+		if d := nvme.Digest(in[h.HLen:]); d != nvme.UpdateDigest(0, in[:h.HLen]) {
+			return false, &protocolError{status: nvme.FatalHeaderDigest, info: d, header: clip(in[:h.HLen]), what: fmt.Sprint("of a ", h.Type)}
+		}
+	}
+	k.r += need
+	switch h.Type {
+	case nvme.PDUICReq:
+		return true, k.initialize(in[:need])
+	case nvme.PDUCapsuleCmd:
+		return true, k.capsule(h, in[:need])
+	case nvme.PDUH2CData:
+		return true, k.dataStart(h, in[:need])
+	}
+	t, _ := nvme.DecodeTermReq(in[:need])
+	return false, fmt.Errorf("terminated by the host: %v", t.Status)
+}
+
+// admit checks a PDU against the state of the connection and what was
+// negotiated, and returns how many bytes must be there to handle it: all of
+// it, or, of H2CData, what comes before the data.
+func (k *conn) admit(h nvme.Header, in []byte) (int, error) {
+	bad := func(s nvme.FatalStatus, info uint32, what string) error {
+		return &protocolError{status: s, info: info, header: clip(in[:min(len(in), int(h.HLen))]), what: fmt.Sprint(h.Type, ": ", what)}
+	}
+	var want uint8
+	switch h.Type {
+	case nvme.PDUICReq:
+		if k.phase != phaseNew {
+			return 0, bad(nvme.FatalSequence, 0, "the connection is initialized already")
+		}
+		return nvme.ICLen, nil
+	case nvme.PDUH2CTermReq:
+		return int(h.PLen), nil
+	case nvme.PDUCapsuleCmd, nvme.PDUH2CData:
+		if k.phase == phaseNew || h.Type == nvme.PDUH2CData && k.phase != phaseReady {
+			return 0, bad(nvme.FatalSequence, 0, "too early")
+		}
+	default:
+		return 0, bad(nvme.FatalInvalidHeader, 0, "only a controller sends it")
+	}
+	if k.hdgst {
+		want |= nvme.FlagHDGST
+	}
+	data := h.DataLen()
+	if k.ddgst && data > 0 {
+		want |= nvme.FlagDDGST
+	}
+	if got := h.Flags & (nvme.FlagHDGST | nvme.FlagDDGST); got != want && !(data == 0 && k.ddgst && got == want|nvme.FlagDDGST) {
+		return 0, bad(nvme.FatalInvalidHeader, 1, "digest flags differ from what was negotiated")
+	}
+	if h.Type == nvme.PDUCapsuleCmd {
+		limit := k.opts.capsule
+		if k.phase == phaseConnect || k.qid == 0 {
+			limit = max(limit, 8192)
+		}
+		if data > limit {
+			return 0, bad(nvme.FatalInvalidHeader, 4, "more data than a capsule may carry")
+		}
+		if k.phase == phaseConnect && int(h.PLen) > helloBuffer/2 {
+			return 0, bad(nvme.FatalInvalidHeader, 4, "more data than a Connect has")
+		}
+		return int(h.PLen), nil
+	}
+	if data > k.opts.maxData {
+		return 0, bad(nvme.FatalLimitExceeded, 0, "more data than MAXH2CDATA")
+	}
+	if data == 0 {
+		return int(h.PLen), nil
+	}
+	return int(h.PDO), nil
+}
+
+func (k *conn) headerError(in []byte, h nvme.Header, err error) error {
+	at := uint32(0)
+	switch err {
+	case nvme.ErrPDUHeaderLen:
+		at = 2
+	case nvme.ErrPDUOffset:
+		at = 3
+	case nvme.ErrPDULen:
+		at = 4
+	case nvme.ErrPDUFlags:
+		at = 1
+	}
+	n := max(nvme.HeaderLen, h.Type.HeaderLen())
+	return &protocolError{status: nvme.FatalInvalidHeader, info: at, header: clip(in[:min(len(in), n)]), what: err.Error()}
+}
+
+// clip copies what goes into an error: the buffer is reused.
+func clip(b []byte) []byte { return append([]byte(nil), b...) }
+
+// copyIov copies in to iov from offset at on and returns the bytes copied.
+func copyIov(iov [][]byte, at int, in []byte) int {
+	n := 0
+	for _, p := range iov {
+		if at >= len(p) {
+			at -= len(p)
+			continue
+		}
+		m := copy(p[at:], in[n:])
+		at = 0
+		if n += m; n == len(in) {
+			break
+		}
+	}
+	return n
+}
+
+// initialize answers ICReq.
+func (k *conn) initialize(in []byte) error {
+	r, err := nvme.DecodeICReq(in)
+	bad := func(at uint32, what string) error {
+		return &protocolError{status: nvme.FatalUnsupportedPar, info: at, header: clip(in), what: "ICReq: " + what}
+	}
+	switch {
+	case err != nil:
+		return bad(8, err.Error())
+	case r.HPDA > 31:
+		return bad(10, fmt.Sprintf("HPDA %d", r.HPDA))
+	}
+	k.hdgst = r.HeaderDigest && !k.opts.NoHeaderDigest
+	k.ddgst = r.DataDigest && !k.opts.NoDataDigest
+	k.align = (int(r.HPDA) + 1) * 4
+	k.maxR2T = r.MaxR2T
+	k.phase = phaseConnect
+	k.mu.Lock()
+	nvme.PutICResp(k.out.header(nvme.ICLen), nvme.ICResp{HeaderDigest: k.hdgst, DataDigest: k.ddgst, MaxH2CData: k.opts.maxData})
+	k.mark(&k.batch)
+	k.mu.Unlock()
+	return nil
+}
+
+// dataStart begins an H2CData PDU; in is what comes before its data.
+func (k *conn) dataStart(h nvme.Header, in []byte) error {
+	d, err := nvme.DecodeData(in)
+	if err != nil {
+		return k.headerError(in, h, err)
+	}
+	bad := func(s nvme.FatalStatus, info uint32, what string) error {
+		return &protocolError{status: s, info: info, header: clip(in[:h.HLen]), what: fmt.Sprintf("H2CData of command %d: %s", d.CID, what)}
+	}
+	if d.Length != h.DataLen() {
+		return bad(nvme.FatalInvalidHeader, 16, "its length does not fit the PDU's")
+	}
+	if int(d.TTag) >= len(k.slots) {
+		return bad(nvme.FatalInvalidHeader, 10, "unknown transfer tag")
+	}
+	c := k.slots[d.TTag]
+	if c.state.Load() != cmdReceiving || c.sqe.CID() != d.CID {
+		return bad(nvme.FatalInvalidHeader, 10, "its transfer tag is not in use")
+	}
+	if d.Offset != c.got || d.Length > c.n-c.got {
+		return bad(nvme.FatalDataRange, 12, fmt.Sprintf("bytes %d+%d where %d of %d were due", d.Offset, d.Length, c.got, c.n))
+	}
+	last := h.Flags&nvme.FlagLast != 0
+	if last != (d.Offset+d.Length == c.n) {
+		return bad(nvme.FatalInvalidHeader, 1, "LAST is not on the last data")
+	}
+	if d.Length == 0 {
+		return bad(nvme.FatalInvalidHeader, 16, "no data")
+	}
+	k.data = dataPDU{c: c, left: int(d.Length), digest: h.Flags&nvme.FlagDDGST != 0, last: last}
+	return nil
+}
+
+// dataEnd is called when an H2CData PDU is complete.
+func (k *conn) dataEnd(c *cmd, last bool) error {
+	if !last {
+		return nil
+	}
+	c.state.Store(cmdStarted)
+	k.dataReady(c)
+	return nil
+}
+
+// spin keeps count of whether polling pays on this connection.
+type spin struct {
+	score int // rises with polls that found data
+	skip  int // sleeps without polling left
+}
+
+// spinners is the number of readers that poll now; maxSpinners leaves one
+// processor for others where there are several.
+var spinners atomic.Int32
+
+var maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)-1))
+
+// wait returns when something was received: it polls for a while if that has
+// paid lately, then sleeps.
+func (k *conn) wait() (int, syscall.Errno) {
+	if k.qid > 0 && k.opts.spinTime > 0 {
+		if n, e := k.poll(); e != syscall.EAGAIN {
+			return n, e
+		}
+	}
+	if err := k.rc.Read(k.parkFn); err != nil {
+		return 0, syscall.ECONNABORTED
+	}
+	return k.parkN, k.parkErr
+}
+
+func (k *conn) poll() (int, syscall.Errno) {
+	s := &k.spinning
+	if s.skip > 0 {
+		s.skip--
+		return 0, syscall.EAGAIN
+	}
+	if spinners.Add(1) > maxSpinners {
+		spinners.Add(-1)
+		return 0, syscall.EAGAIN
+	}
+	end := nanotime() + int64(k.opts.spinTime)
+	var n int
+	e := syscall.EAGAIN
+	for e == syscall.EAGAIN {
+		runtime.Gosched()
+		if k.closing.Load() {
+			break
+		}
+		n, e = k.recv()
+		if nanotime() > end {
+			break
+		}
+	}
+	spinners.Add(-1)
+	if e == syscall.EAGAIN {
+		if s.score--; s.score < -4 {
+			s.score, s.skip = 0, 64
+		}
+		return n, e
+	}
+	s.score = min(s.score+1, 8)
+	return n, e
+}
+
+// parkRecv receives for RawConn.Read, which sleeps while it returns false.
+// Without data it keeps no buffer.
+func (k *conn) parkRecv(uintptr) bool {
+	k.parkN, k.parkErr = k.recv()
+	if k.parkErr != syscall.EAGAIN {
+		return true
+	}
+	if k.r == k.w {
+		k.dropRecvBuffer()
+	}
+	return k.closing.Load()
+}

@@ -1,0 +1,323 @@
+package target
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// reservation is a namespace's persistent reservation (base 2.0, section
+// 8.19). The commands change it under mu; every I/O reads a snapshot. It is
+// lost with the process, which Identify says.
+type reservation struct {
+	mu    sync.Mutex
+	gen   uint32
+	state atomic.Pointer[resvState] // nil: nobody is registered
+}
+
+// resvState is never modified.
+type resvState struct {
+	regs   []registrant
+	typ    nvme.ReservationType // 0: no reservation
+	holder uuid.UUID            // of types that one host holds
+}
+
+type registrant struct {
+	host   uuid.UUID
+	key    uint64
+	cntlid uint16
+}
+
+// maxRegistrants bounds the hosts registered at a namespace.
+const maxRegistrants = 256
+
+// reserves reports whether the subsystem offers reservations. One whose
+// controller ids are a part of the range shares its namespaces with other
+// targets, which would not know of a reservation made here.
+func (s *Subsystem) reserves() bool {
+	return !s.discovery && s.cfg.MinCntlid == 1 && s.cfg.MaxCntlid == maxCntlid
+}
+
+func (s *resvState) find(host uuid.UUID) int {
+	return slices.IndexFunc(s.regs, func(r registrant) bool { return r.host == host })
+}
+
+// holds reports whether the host holds the reservation.
+func (s *resvState) holds(host uuid.UUID) bool {
+	if s.typ.AllRegistrants() {
+		return s.find(host) >= 0
+	}
+	return s.typ != 0 && s.holder == host
+}
+
+// check is the status that a reservation gives to a host's command, or
+// Success.
+func (r *reservation) check(host uuid.UUID, op nvme.Opcode) nvme.Status {
+	s := r.state.Load()
+	if s == nil || s.typ == 0 {
+		return nvme.Success
+	}
+	var write bool
+	switch op {
+	case nvme.IOWrite, nvme.IOWriteZeroes, nvme.IODatasetManagement, nvme.IOFlush, nvme.IOWriteUncorrectable:
+		write = true
+	case nvme.IORead, nvme.IOCompare, nvme.IOVerify:
+	default:
+		return nvme.Success // reservation commands look for themselves
+	}
+	allowed := true
+	switch s.typ {
+	case nvme.WriteExclusive:
+		allowed = !write || s.holder == host
+	case nvme.ExclusiveAccess:
+		allowed = s.holder == host
+	case nvme.WriteExclusiveRegs, nvme.WriteExclusiveAllRegs:
+		allowed = !write || s.find(host) >= 0
+	case nvme.ExclusiveAccessRegs, nvme.ExclusiveAccessAll:
+		allowed = s.find(host) >= 0
+	}
+	if !allowed {
+		return nvme.ReservationConflict | nvme.DNR
+	}
+	return nvme.Success
+}
+
+// reserve executes a reservation command at the gate of its namespace.
+func (c *cmd) reserve(b *bdev.Batch) {
+	host, id := c.k.ctrl.hostID, c.k.ctrl.id
+	if c.sqe.Opcode() == nvme.IOResvReport {
+		c.reservationReport(b)
+		return
+	}
+	var data [16]byte
+	copyTo(data[:], c.iov)
+	v, err := c.sqe.Reservation(data[:])
+	if err != nil {
+		c.finish(nvme.InvalidField|nvme.DNR, b)
+		return
+	}
+	r := &c.ns.resv
+	switch c.sqe.Opcode() {
+	case nvme.IOResvRegister:
+		c.finish(r.register(v, host, id), b)
+	case nvme.IOResvRelease:
+		c.finish(r.release(v, host), b)
+	case nvme.IOResvAcquire:
+		s, preempted := r.acquire(v, host)
+		if s != nvme.Success || !preempted || v.Action != nvme.ResvPreemptAbort {
+			c.finish(s, b)
+			return
+		}
+		// Preempt and abort: what the preempted hosts have under way is
+		// waited for; their later commands meet the reservation.
+		n := c.ns
+		c.inGate = false
+		n.gate.leave()
+		go func() {
+			n.quiesce()
+			var own bdev.Batch
+			c.finish(nvme.Success, &own)
+			own.Flush()
+		}()
+	}
+}
+
+// edit applies f to a copy of the state and keeps it when f succeeds.
+func (r *reservation) edit(f func(s *resvState) nvme.Status) nvme.Status {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var s resvState
+	if old := r.state.Load(); old != nil {
+		s = *old
+		s.regs = slices.Clone(old.regs)
+	}
+	st := f(&s)
+	if st != nvme.Success {
+		return st
+	}
+	if len(s.regs) == 0 {
+		r.state.Store(nil)
+	} else {
+		r.state.Store(&s)
+	}
+	return nvme.Success
+}
+
+const resvConflict = nvme.ReservationConflict | nvme.DNR
+
+func (r *reservation) register(v nvme.Reservation, host uuid.UUID, cntlid uint16) nvme.Status {
+	if v.Persist == 3 { // not kept over power loss
+		return nvme.InvalidField | nvme.DNR
+	}
+	return r.edit(func(s *resvState) nvme.Status {
+		i := s.find(host)
+		switch v.Action {
+		case nvme.ResvRegister:
+			switch {
+			case i >= 0 && s.regs[i].key != v.NewKey:
+				return resvConflict
+			case i >= 0:
+				return nvme.Success
+			case len(s.regs) >= maxRegistrants:
+				return nvme.InternalError | nvme.DNR
+			}
+			s.regs = append(s.regs, registrant{host: host, key: v.NewKey, cntlid: cntlid})
+		case nvme.ResvUnregister:
+			if i < 0 || !v.IgnoreKey && s.regs[i].key != v.Key {
+				return resvConflict
+			}
+			s.drop(i)
+		case nvme.ResvReplace:
+			switch {
+			case i < 0 && v.IgnoreKey && len(s.regs) < maxRegistrants:
+				s.regs = append(s.regs, registrant{host: host, key: v.NewKey, cntlid: cntlid})
+			case i < 0 || !v.IgnoreKey && s.regs[i].key != v.Key:
+				return resvConflict
+			default:
+				s.regs[i].key, s.regs[i].cntlid = v.NewKey, cntlid
+			}
+		default:
+			return nvme.InvalidField | nvme.DNR
+		}
+		r.gen++
+		return nvme.Success
+	})
+}
+
+// drop removes a registrant; a reservation that only it held goes with it.
+func (s *resvState) drop(i int) {
+	host := s.regs[i].host
+	s.regs = slices.Delete(s.regs, i, i+1)
+	if len(s.regs) == 0 || !s.typ.AllRegistrants() && s.holder == host {
+		s.typ, s.holder = 0, uuid.UUID{}
+	}
+}
+
+// acquire executes Reservation Acquire and reports whether somebody was
+// preempted.
+func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (nvme.Status, bool) {
+	preempted := false
+	st := r.edit(func(s *resvState) nvme.Status {
+		i := s.find(host)
+		switch {
+		case v.IgnoreKey || v.Type < nvme.WriteExclusive || v.Type > nvme.ExclusiveAccessAll || v.Action > nvme.ResvPreemptAbort:
+			return nvme.InvalidField | nvme.DNR
+		case i < 0 || s.regs[i].key != v.Key:
+			return resvConflict
+		case v.Action == nvme.ResvAcquire:
+			switch {
+			case s.typ == 0:
+				s.typ, s.holder = v.Type, host
+			case !s.holds(host) || s.typ != v.Type:
+				return resvConflict
+			}
+			return nvme.Success
+		}
+		return s.preempt(v, host, &preempted, &r.gen)
+	})
+	return st, preempted
+}
+
+// preempt executes the preempting actions of Reservation Acquire (base 2.0,
+// section 8.19.5).
+func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool, gen *uint32) nvme.Status {
+	takes := false
+	switch {
+	case s.typ == 0:
+	case s.typ.AllRegistrants():
+		takes = v.NewKey == 0
+	default:
+		if h := s.find(s.holder); h >= 0 && s.regs[h].key == v.NewKey {
+			takes = true
+		} else if v.NewKey == 0 {
+			return nvme.InvalidField | nvme.DNR
+		}
+	}
+	found := false
+	s.regs = slices.DeleteFunc(s.regs, func(g registrant) bool {
+		match := g.key == v.NewKey || takes && s.typ.AllRegistrants()
+		found = found || match
+		return match && g.host != host
+	})
+	if !found {
+		return resvConflict
+	}
+	if takes {
+		s.typ, s.holder = v.Type, host
+	}
+	*preempted = true
+	*gen++
+	return nvme.Success
+}
+
+func (r *reservation) release(v nvme.Reservation, host uuid.UUID) nvme.Status {
+	return r.edit(func(s *resvState) nvme.Status {
+		i := s.find(host)
+		if v.IgnoreKey {
+			return nvme.InvalidField | nvme.DNR
+		}
+		if i < 0 || s.regs[i].key != v.Key {
+			return resvConflict
+		}
+		switch v.Action {
+		case nvme.ResvRelease:
+			if !s.holds(host) {
+				return nvme.Success
+			}
+			if v.Type != s.typ {
+				return nvme.InvalidField | nvme.DNR
+			}
+			s.typ, s.holder = 0, uuid.UUID{}
+		case nvme.ResvClear:
+			s.regs, s.typ, s.holder = nil, 0, uuid.UUID{}
+			r.gen++
+		default:
+			return nvme.InvalidField | nvme.DNR
+		}
+		return nvme.Success
+	})
+}
+
+// reservationReport answers Reservation Report. Fabrics hosts have 128-bit
+// ids, which only the extended structure holds.
+func (c *cmd) reservationReport(b *bdev.Batch) {
+	if c.sqe.CDW(11)&1 == 0 {
+		c.finish(nvme.HostIDInconsistent|nvme.DNR, b)
+		return
+	}
+	r := &c.ns.resv
+	r.mu.Lock()
+	out := nvme.ReservationStatus{Generation: r.gen}
+	if s := r.state.Load(); s != nil {
+		out.Type = s.typ
+		for _, g := range s.regs {
+			out.Registrants = append(out.Registrants, nvme.Registrant{CNTLID: g.cntlid, Holder: s.holds(g.host), HostID: g.host, Key: g.key})
+		}
+	}
+	r.mu.Unlock()
+	p := make([]byte, c.n)
+	copy(p, nvme.AppendReservationStatus(nil, out))
+	c.setData(p)
+	c.toHost = true
+	c.finish(nvme.Success, b)
+}
+
+// quiesce waits until everything that is at the device now is done.
+func (n *namespace) quiesce() {
+	n.sub.changing.Lock()
+	defer n.sub.changing.Unlock()
+	if n.sub.namespace(n.nsid) != n {
+		return
+	}
+	n.mu.Lock()
+	name := n.bdev
+	n.mu.Unlock()
+	if h := n.handle.Load(); h != nil {
+		n.replace(h, name)
+	}
+}

@@ -1,0 +1,337 @@
+package target
+
+import (
+	"errors"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// outQueue gathers PDUs to send. Headers, digests and capsules lie one after
+// another in an arena; neighbours become one piece, so that a run of
+// completions is a single iovec.
+type outQueue struct {
+	arena []byte
+	iov   []syscall.Iovec
+	done  []*cmd // slots that are free once everything is sent
+	tail  uintptr
+}
+
+func (q *outQueue) empty() bool { return len(q.iov) == 0 }
+
+func (q *outQueue) clear() {
+	clear(q.iov)
+	clear(q.done)
+	q.arena, q.iov, q.done, q.tail = q.arena[:0], q.iov[:0], q.done[:0], 0
+}
+
+// header makes room for n bytes in the arena that go out next.
+func (q *outQueue) header(n int) []byte {
+	at := len(q.arena)
+	if at+n > cap(q.arena) { // earlier pieces keep the old arena alive until they are sent
+		q.arena = make([]byte, 0, max(2*cap(q.arena), 4096))
+		at = 0
+	}
+	q.arena = q.arena[:at+n]
+	p := q.arena[at : at+n : at+n]
+	base := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	if q.tail == base {
+		last := &q.iov[len(q.iov)-1]
+		last.SetLen(int(last.Len) + n)
+	} else {
+		q.iov = append(q.iov, iovec(p))
+	}
+	q.tail = base + uintptr(n)
+	return p
+}
+
+// data appends the pieces of a command's data.
+func (q *outQueue) data(iov [][]byte) {
+	for _, p := range iov {
+		if len(p) > 0 {
+			q.iov = append(q.iov, iovec(p))
+		}
+	}
+	q.tail = 0
+}
+
+// openPDU queues a PDU with a header of fixed bytes, and data bytes of data
+// that the caller appends. The caller fills in the rest of the header and
+// seals it. k.mu is held.
+func (k *conn) openPDU(t nvme.PDUType, flags uint8, fixed, data int) []byte {
+	h := nvme.Header{Type: t, Flags: flags, HLen: uint8(fixed), PLen: uint32(fixed)}
+	room := fixed
+	if k.hdgst {
+		h.Flags |= nvme.FlagHDGST
+		room += nvme.DigestLen
+	}
+	if data > 0 {
+		room = (room + k.align - 1) / k.align * k.align
+		h.PDO = uint8(room)
+		if k.ddgst {
+			h.Flags |= nvme.FlagDDGST
+			h.PLen += nvme.DigestLen
+		}
+	}
+	h.PLen += uint32(room - fixed + data)
+	p := k.out.header(room)
+	clear(p[fixed:])
+	nvme.PutHeader(p, h)
+	return p
+}
+
+// seal adds the header digest to a header of fixed bytes.
+func (k *conn) seal(p []byte, fixed int) {
+	if k.hdgst {
+		nvme.PutDigest(p[fixed:], nvme.UpdateDigest(0, p[:fixed]))
+	}
+}
+
+// reply queues the answer of c: its data, if it has some for the host, and a
+// response capsule unless the data says it all.
+func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
+	k.mu.Lock()
+	if k.closing.Load() {
+		k.mu.Unlock()
+		c.drop()
+		return
+	}
+	c.state.Store(cmdReply)
+	capsule := true
+	if c.toHost && c.n > 0 {
+		flags := nvme.FlagLast
+		if k.opts.success && c.dw0 == 0 && c.dw1 == 0 {
+			flags |= nvme.FlagSuccess
+			capsule = false
+		}
+		p := k.openPDU(nvme.PDUC2HData, flags, nvme.DataLen, int(c.n))
+		nvme.PutData(p, nvme.DataPDU{CID: c.sqe.CID(), Length: c.n})
+		k.seal(p, nvme.DataLen)
+		k.out.data(c.iov)
+		if k.ddgst {
+			d := uint32(0)
+			for _, piece := range c.iov {
+				d = nvme.UpdateDigest(d, piece)
+			}
+			nvme.PutDigest(k.out.header(nvme.DigestLen), d)
+		}
+	}
+	if capsule {
+		p := k.openPDU(nvme.PDUCapsuleResp, 0, nvme.CapsuleRespLen, 0)
+		nvme.PutCompletion(p[nvme.HeaderLen:], nvme.Completion{DW0: c.dw0, DW1: c.dw1, SQHead: k.sqHead(), CID: c.sqe.CID(), Status: s})
+		k.seal(p, nvme.CapsuleRespLen)
+	}
+	k.out.done = append(k.out.done, c)
+	k.completed++
+	k.mark(b)
+	k.mu.Unlock()
+}
+
+// sqHead is the submission queue head of the next response; k.mu is held.
+func (k *conn) sqHead() uint16 {
+	if k.qsize == 0 {
+		return 0
+	}
+	k.head++
+	if k.head >= k.qsize {
+		k.head = 0
+	}
+	return uint16(k.head)
+}
+
+// sendR2T asks for all data of c at once.
+func (k *conn) sendR2T(c *cmd, b *bdev.Batch) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closing.Load() {
+		return // teardown releases what is receiving
+	}
+	p := k.openPDU(nvme.PDUR2T, 0, nvme.R2TLen, 0)
+	nvme.PutR2T(p, nvme.R2T{CID: c.sqe.CID(), TTag: c.tag, Length: c.n})
+	k.seal(p, nvme.R2TLen)
+	k.mark(b)
+}
+
+// mark has k flushed with b; k.mu is held.
+func (k *conn) mark(b *bdev.Batch) {
+	if !k.dirty {
+		k.dirty = true
+		b.Add(k)
+	}
+}
+
+// FlushBatch sends what is queued, as far as the socket takes it. Whoever
+// sends goes on until nothing is left, so that others need not wait.
+func (k *conn) FlushBatch(b *bdev.Batch) {
+	k.mu.Lock()
+	k.dirty = false
+	if k.sending || k.closing.Load() || k.out.empty() {
+		k.mu.Unlock()
+		return
+	}
+	k.sending = true
+	k.takeOut()
+	k.mu.Unlock()
+	if b == &k.batch {
+		k.sendAll(b)
+		return
+	}
+	k.guarded(func() { k.sendAll(b) })
+}
+
+// takeOut moves the queue to the sender; k.mu is held.
+func (k *conn) takeOut() {
+	k.out, k.snd = k.snd, k.out
+	k.sndAt = 0
+}
+
+// sendAll sends k.snd and what is queued behind it. On a full socket it
+// leaves the rest to the reader or to a goroutine that may wait.
+func (k *conn) sendAll(b *bdev.Batch) {
+	for {
+		switch e := k.trySend(); e {
+		case 0:
+		case syscall.EAGAIN:
+			k.mu.Lock()
+			k.blocked = true
+			if b != &k.batch {
+				k.draining = true
+				go k.drain()
+			}
+			k.mu.Unlock()
+			return
+		default:
+			k.kill("send: " + e.Error())
+			k.mu.Lock()
+			k.sending = false
+			k.cond.Broadcast()
+			k.mu.Unlock()
+			return
+		}
+		if !k.sent(b) {
+			return
+		}
+	}
+}
+
+// sent frees what was sent and reports whether there is more.
+func (k *conn) sent(b *bdev.Batch) bool {
+	k.mu.Lock()
+	for _, c := range k.snd.done {
+		if c.inGate {
+			c.inGate = false
+			c.ns.gate.leave()
+		}
+		if c.buf != nil {
+			k.putBufLocked(c.buf)
+		}
+		c.reset()
+		k.free = append(k.free, c)
+	}
+	k.snd.clear()
+	more := !k.out.empty()
+	if more {
+		k.takeOut()
+	} else {
+		k.sending = false
+		k.cond.Broadcast()
+	}
+	waiting := len(k.waiting) > 0
+	k.mu.Unlock()
+	if waiting {
+		k.serveWaiting(b)
+	}
+	return more
+}
+
+// trySend sends k.snd from k.sndAt on: 0 when all is sent.
+func (k *conn) trySend() syscall.Errno {
+	for k.sndAt < len(k.snd.iov) {
+		iov := k.snd.iov[k.sndAt:]
+		if len(iov) > iovMax {
+			iov = iov[:iovMax]
+		}
+		k.sndMsg.Iov = &iov[0]
+		k.sndMsg.Iovlen = uint64(len(iov))
+		n, e := sendVec(k.fd, &k.sndMsg)
+		if e != 0 {
+			return e
+		}
+		for n > 0 {
+			v := &k.snd.iov[k.sndAt]
+			if n < int(v.Len) {
+				v.Base = (*byte)(unsafe.Add(unsafe.Pointer(v.Base), n))
+				v.SetLen(int(v.Len) - n)
+				break
+			}
+			n -= int(v.Len)
+			k.sndAt++
+		}
+	}
+	return 0
+}
+
+// drain waits for the socket and sends until nothing is left. It runs on the
+// reader, which then receives nothing meanwhile, or on a goroutine of its own.
+func (k *conn) drain() {
+	var b bdev.Batch
+	for more := true; more; {
+		_ = k.nc.SetWriteDeadline(time.Now().Add(k.tgt.cfg.SendTime))
+		var errno syscall.Errno
+		at := k.sndAt
+		err := k.rc.Write(func(uintptr) bool {
+			errno = k.trySend()
+			return errno != syscall.EAGAIN || k.sndAt > at+iovMax/4
+		})
+		if err == nil && errno == syscall.EAGAIN {
+			continue // some progress: the time starts anew
+		}
+		if err == nil && errno != 0 {
+			err = errno
+		}
+		if err != nil {
+			why := "send: " + err.Error()
+			if errors.Is(err, syscall.ETIMEDOUT) || isTimeout(err) {
+				why = "the peer does not read"
+			}
+			k.kill(why)
+			k.mu.Lock()
+			k.sending, k.blocked, k.draining = false, false, false
+			k.cond.Broadcast()
+			k.mu.Unlock()
+			return
+		}
+		more = k.sent(&b)
+	}
+	k.mu.Lock()
+	k.blocked, k.draining = false, false
+	k.cond.Broadcast()
+	k.mu.Unlock()
+	b.Flush()
+}
+
+// unblock returns when the socket takes data again, false when the connection
+// is closing. Only the reader calls it.
+func (k *conn) unblock() bool {
+	k.mu.Lock()
+	for k.blocked && !k.closing.Load() {
+		if !k.draining {
+			k.draining = true
+			k.mu.Unlock()
+			k.drain()
+			k.mu.Lock()
+			continue
+		}
+		k.cond.Wait()
+	}
+	k.mu.Unlock()
+	return !k.closing.Load()
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}

@@ -5,7 +5,217 @@ import (
 	"syscall"
 )
 
-// mergeIntoClone is replaced below.
-func (s *Store) mergeIntoClone(b *Blob) error {
-	return fmt.Errorf("snapshot 0x%x has a clone: %w", uint64(b.id), syscall.EBUSY)
+// Snapshot makes a read-only blob with the present contents of b, which
+// becomes its thin clone; b's I/O stands still meanwhile. The writes are
+//
+//	1  the snapshot, with b's clusters and the mark that it is underway
+//	2  b, without clusters, the snapshot as its parent
+//	3  the snapshot, read only, without the mark
+//
+// and a load after a cut between them drops the snapshot or keeps it by what
+// b says. EINVAL for a read-only blob, EBUSY while another operation is under
+// way.
+func (b *Blob) Snapshot(xattrs []Xattr) (*Blob, error) {
+	s := b.store
+	s.md.Lock()
+	defer s.md.Unlock()
+	if err := b.originOf(false); err != nil {
+		return nil, err
+	}
+	m := Metadata{InvalidFlags: b.meta.InvalidFlags, MDROFlags: b.meta.MDROFlags, Xattrs: xattrs, UseTable: b.meta.UseTable}
+	m.setInternalID(xattrSnapshotUnderway, b.id)
+	parent := b.parent.Load()
+	if parent != nil {
+		m.setInternalID(xattrParent, parent.id)
+	}
+	b.gate.freeze()
+	defer s.thaw(b)
+	old := b.clusters.Load()
+	snap, err := s.createBlob(m, old, append([]uint32{}, b.table...))
+	if err != nil {
+		return nil, err
+	}
+	c := b.change()
+	c.meta.InvalidFlags |= flagThin
+	c.meta.setInternalID(xattrParent, snap.id)
+	c.clusters = newClusterMap(old.clusters)
+	c.table = make([]uint32, len(b.table))
+	c.keepPages = true
+	if err := s.commit(c); err != nil {
+		s.discard(snap)
+		return nil, err
+	}
+	snap.adopt(parent)
+	b.adopt(snap)
+	return snap, s.seal(snap)
+}
+
+// seal ends the making of a snapshot. If that fails the snapshot is as good;
+// the next load writes what is missing.
+func (s *Store) seal(snap *Blob) error {
+	c := snap.change()
+	c.meta.setInternal(xattrSnapshotUnderway, nil)
+	c.meta.DataROFlags |= flagReadOnly
+	err := s.commit(c)
+	if err != nil {
+		snap.readOnly.Store(true)
+	}
+	return err
+}
+
+// originOf checks that b can be snapshotted, or cloned.
+func (b *Blob) originOf(clone bool) error {
+	switch {
+	case b.store.closed.Load():
+		return ErrClosed
+	case b.store.blobs[b.id] != b:
+		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
+	case b.unusable != nil:
+		return b.unusable
+	case b.readOnly.Load() != clone:
+		return fmt.Errorf("a snapshot is made of a blob that is not read only, a clone of one that is: %w", syscall.EINVAL)
+	case b.busy:
+		return ErrMDBusy
+	}
+	return nil
+}
+
+// discard takes back a blob whose clusters and extent pages are another's. Its
+// root stays used if that may be on disk.
+func (s *Store) discard(b *Blob) {
+	delete(s.blobs, b.id)
+	err := s.dev.write(s.mdOffset(b.id.root()), make([]byte, PageSize))
+	if err == nil {
+		err = s.dev.flush()
+	}
+	if err != nil {
+		s.log.Warn("blobstore: take back a snapshot", "blob", uint64(b.id), "err", err)
+		return
+	}
+	s.freePages(b.chain)
+}
+
+// Clone makes a thin blob that reads as the read-only blob b until it is
+// written to. EINVAL when b is not read only.
+func (b *Blob) Clone(xattrs []Xattr) (*Blob, error) {
+	s := b.store
+	s.md.Lock()
+	defer s.md.Unlock()
+	if err := b.originOf(true); err != nil {
+		return nil, err
+	}
+	m := Metadata{InvalidFlags: flagThin | b.meta.InvalidFlags&flagExtentTable, Xattrs: xattrs, UseTable: b.meta.UseTable}
+	m.setInternalID(xattrParent, b.id)
+	clone, err := s.createBlob(m, newClusterMap(b.Clusters()), nil)
+	if err != nil {
+		return nil, err
+	}
+	clone.adopt(b)
+	return clone, nil
+}
+
+// family is b and all that read through it.
+func (b *Blob) family() []*Blob {
+	out := []*Blob{b}
+	for i := 0; i < len(out); i++ {
+		for c := range out[i].clones {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (s *Store) freeze(blobs []*Blob) {
+	for _, b := range blobs {
+		b.gate.freeze()
+	}
+}
+
+// mergeIntoClone gives the only clone of a snapshot that is to be removed the
+// clusters that it reads from it. The writes are
+//
+//	1  the snapshot, with the mark that its removal is underway
+//	2  the clone, with the snapshot's clusters and parent; extent pages that
+//	   mix both are new ones
+//	3  the snapshot goes, see erase
+//
+// and a load after a cut between them drops the snapshot or keeps it by what
+// the clone says.
+func (s *Store) mergeIntoClone(snap *Blob) error {
+	var clone *Blob
+	for c := range snap.clones {
+		clone = c
+	}
+	if clone.busy {
+		return ErrMDBusy
+	}
+	family := clone.family()
+	s.freeze(family)
+	defer s.thaw(family...)
+	mark := snap.change()
+	mark.meta.setInternalID(xattrRemovalUnderway, clone.id)
+	if err := s.commit(mark); err != nil {
+		return err
+	}
+	c, taken := clone.merging(snap)
+	if err := s.commit(c); err != nil {
+		if !clone.uncertain {
+			unmark := snap.change()
+			unmark.meta.setInternal(xattrRemovalUnderway, nil)
+			if uerr := s.commit(unmark); uerr != nil {
+				s.log.Warn("blobstore: take back the removal of a snapshot", "blob", uint64(snap.id), "err", uerr)
+			}
+		}
+		return err
+	}
+	// What the snapshot has left is its own.
+	left := snap.clusters.Load().clone()
+	c.clusters.each(func(i uint64, cluster uint32) {
+		if left.at(i) == cluster {
+			left.set(i, 0)
+		}
+	})
+	for x := range taken {
+		snap.table[x] = 0
+	}
+	snap.meta.InvalidFlags |= flagThin
+	snap.show(left)
+	clone.adopt(snap.parent.Load())
+	return nil
+}
+
+// merging is the change that makes a clone independent of its snapshot, and
+// the extents whose pages it takes over.
+func (b *Blob) merging(snap *Blob) (*change, map[uint64]bool) {
+	c := b.change()
+	from, own := snap.clusters.Load(), b.clusters.Load()
+	c.clusters = own.clone()
+	taken := map[uint64]bool{}
+	from.each(func(i uint64, cluster uint32) {
+		if i >= own.clusters || own.at(i) != 0 {
+			return
+		}
+		c.clusters.set(i, cluster)
+		x := i / extentsPerPage
+		whole := min(from.clusters, (x+1)*extentsPerPage) == min(own.clusters, (x+1)*extentsPerPage)
+		if b.meta.UseTable && snap.meta.UseTable && whole && b.table[x] == 0 {
+			taken[x] = true
+			return
+		}
+		c.extents[x] = true
+	})
+	for x := range taken {
+		c.table[x] = snap.table[x]
+	}
+	b.inherit(c, snap.parent.Load())
+	return c, taken
+}
+
+// inherit makes p the parent in a change; nil: none.
+func (b *Blob) inherit(c *change, p *Blob) {
+	if p != nil {
+		c.meta.setInternalID(xattrParent, p.id)
+	} else {
+		c.meta.setInternal(xattrParent, nil)
+	}
 }

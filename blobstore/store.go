@@ -224,15 +224,15 @@ func (s *Store) Blobs() []*Blob {
 	return out
 }
 
-// Unload writes the masks and a clean super block and closes the store. The
-// caller makes sure that no I/O is in flight. The store is closed in any case;
+// Unload writes the masks and a clean super block and closes the store; data
+// written before is durable then, too. The caller makes sure that no I/O is in flight. The store is closed in any case;
 // an error means that the next load has to recover.
 func (s *Store) Unload() error {
 	s.stop()
 	s.md.Lock()
 	defer s.md.Unlock()
 	if s.super.Clean {
-		return nil
+		return s.dev.flush()
 	}
 	l := &s.super.Layout
 	roots := NewBitmap(uint64(l.MDLen))

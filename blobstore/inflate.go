@@ -1,0 +1,109 @@
+package blobstore
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// inflateStep is how many clusters are copied before others get their turn at
+// the metadata.
+const inflateStep = 16
+
+// Inflate gives a thin blob all its clusters and makes it thick, without a
+// parent. Its I/O goes on meanwhile. ENOSPC when clusters are short, EBUSY
+// while another operation is under way.
+func (b *Blob) Inflate() error { return b.inflate(true) }
+
+// Decouple copies what the blob reads from its parent's own clusters and makes
+// the parent's parent its parent. EINVAL when it has none.
+func (b *Blob) Decouple() error { return b.inflate(false) }
+
+func (b *Blob) inflate(all bool) error {
+	s := b.store
+	s.md.Lock()
+	defer s.md.Unlock()
+	switch {
+	case s.closed.Load():
+		return ErrClosed
+	case s.blobs[b.id] != b:
+		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
+	case b.unusable != nil:
+		return b.unusable
+	case b.busy:
+		return ErrMDBusy
+	case !all && b.parent.Load() == nil:
+		return fmt.Errorf("blob 0x%x has no parent: %w", uint64(b.id), syscall.EINVAL)
+	case !b.meta.Thin():
+		return nil
+	}
+	if n := b.wanting(0, all, nil); n > s.clusters.Free() {
+		return fmt.Errorf("%d clusters wanted, %d are free: %w", n, s.clusters.Free(), ErrFull)
+	}
+	b.busy = true
+	b.keep.Store(true)
+	defer func() {
+		b.busy = false
+		b.keep.Store(false)
+	}()
+	for at := uint64(0); ; {
+		var needs []*need
+		b.wanting(at, all, func(i uint64) bool {
+			needs = append(needs, &need{b: b, index: i})
+			at = i + 1
+			return len(needs) < inflateStep
+		})
+		if len(needs) == 0 {
+			break
+		}
+		s.allocate(needs)
+		for _, n := range needs {
+			if n.err != nil {
+				return n.err
+			}
+		}
+		s.md.Unlock()
+		s.md.Lock()
+	}
+	return b.cutLoose(all)
+}
+
+// wanting counts the clusters from number from on that b needs of its own to
+// be without its parent, and calls f for each until it returns false.
+func (b *Blob) wanting(from uint64, all bool, f func(i uint64) bool) uint64 {
+	m, p := b.clusters.Load(), b.parent.Load()
+	n := uint64(0)
+	for i := from; i < m.clusters; i++ {
+		if m.at(i) != 0 || (!all && p.clusters.Load().at(i) == 0) {
+			continue
+		}
+		n++
+		if f != nil && !f(i) {
+			break
+		}
+	}
+	return n
+}
+
+// cutLoose changes the parent once the clusters are there.
+func (b *Blob) cutLoose(all bool) error {
+	s := b.store
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	family := b.family()
+	s.freeze(family)
+	defer s.thaw(family...)
+	c := b.change()
+	var parent *Blob
+	if all {
+		c.meta.InvalidFlags &^= flagThin
+	} else {
+		parent = b.parent.Load().parent.Load()
+	}
+	b.inherit(c, parent)
+	if err := s.commit(c); err != nil {
+		return err
+	}
+	b.adopt(parent)
+	return nil
+}

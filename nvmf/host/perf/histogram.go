@@ -16,7 +16,7 @@ type histogram struct {
 }
 
 func bucket(ns int64) int {
-	v := uint64(max(ns, 1))
+	v := uint64(max(ns, 0))
 	if v < 8 {
 		return int(v)
 	}

@@ -45,8 +45,12 @@ func optional(f flag, usage string) flag {
 }
 
 func listener(name string, required bool) flag {
-	return flag{name: name, syntax: jsonText, required: required,
+	f := flag{name: name, syntax: jsonText, required: required,
 		usage: "`JSON` of the address where the node's data plane listens: trtype, traddr, adrfam, trsvcid"}
+	if !required {
+		f.usage += "; unchanged when not given"
+	}
+	return f
 }
 
 const listenerExample = `'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}'`

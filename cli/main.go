@@ -75,6 +75,8 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          group,
+
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 	}
 	portal := s.cfg.Getenv(portalEnv)
 	if portal == "" {
@@ -85,7 +87,9 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	root.PersistentFlags().VarP(newChoice(&s.output, "json", "json", "yaml", "table"), "output", "o", "`FORMAT` of the reply: json, yaml or table")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
-		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: cobra.ArbitraryArgs, RunE: group}
+		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: cobra.ArbitraryArgs, RunE: group,
+			// The word that is no command is the mistake, not its flags.
+			FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}}
 		root.AddCommand(groups[n.name])
 	}
 	for i := range commands {

@@ -48,9 +48,7 @@ func toYAML(b []byte) ([]byte, error) {
 }
 
 func block(n *yaml.Node) {
-	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-		n.Style = 0
-	}
+	n.Style = 0 // the encoder still quotes what would read as another type
 	for _, c := range n.Content {
 		block(c)
 	}

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	apiv1 "vda/api/v1"
-	"vda/store"
 	"vda/syncer"
 )
 
@@ -177,12 +176,11 @@ func (n *node) sync(ctx context.Context, s SyncStep) Synced {
 }
 
 func (n *node) report(ctx context.Context, r syncer.Report) Reported {
-	err := n.m.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		if n.kind == dn {
-			return syncer.ReportDn(tx, n.id, r)
-		}
-		return syncer.ReportCn(tx, n.id, r)
-	})
+	write := n.m.syncer.ReportCn
+	if n.kind == dn {
+		write = n.m.syncer.ReportDn
+	}
+	err := write(ctx, n.id, r)
 	if err != nil && ctx.Err() == nil {
 		n.m.metrics.storeErrors.Inc()
 		n.m.log.Warn("health is not written", "kind", n.kind, "node", n.name, "err", err)

@@ -12,11 +12,14 @@ import (
 // in the request, tombstones carried out, and how far the node has come.
 // Objects that another transaction removed meanwhile are passed over.
 func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) error {
-	if _, err := tx.DN(req.NodeId); err != nil {
-		return passOver(err)
+	das := touched{}
+	for _, v := range req.Vds {
+		das.add(v.DaId)
+	}
+	if err := das.lock(tx); err != nil {
+		return err
 	}
 	p := newProgress(req.Version, reply)
-	das := touched{}
 	for _, v := range req.Vds {
 		st := p.state(v.Id, v.Version, v.Deleted)
 		vd, err := tx.VD(v.Id)
@@ -26,7 +29,6 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 		if err != nil {
 			return err
 		}
-		das.add(vd.DAID)
 		if st.GetGone() && vd.Deleted {
 			err = errors.Join(tx.DeleteVD(vd.ID), tx.GivePD(vd.PDID, vd.Clusters))
 		} else {
@@ -83,11 +85,14 @@ func applyPd(tx store.Tx, st *apiv1.ObjectState, id string, c *apiv1.PdCapacity)
 // ApplyCn is ApplyDn for a cn. changed says that it gave the node a new
 // desired state, because an array is Created from now on.
 func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (changed bool, err error) {
-	if _, err := tx.CN(req.NodeId); err != nil {
-		return false, passOver(err)
+	das := touched{}
+	for _, spec := range req.Cntlrs {
+		das.add(spec.DaId)
+	}
+	if err := das.lock(tx); err != nil {
+		return false, err
 	}
 	p := newProgress(req.Version, reply)
-	das := touched{}
 	for _, spec := range req.Cntlrs {
 		st := p.state(spec.Id, spec.Version, spec.Deleted)
 		for _, e := range spec.Exps {
@@ -103,7 +108,6 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 		if err != nil {
 			return false, err
 		}
-		das.add(c.DAID)
 		if st.GetGone() && c.Deleted {
 			if err := dropCntlr(tx, c); err != nil {
 				return false, err

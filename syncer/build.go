@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"maps"
 	"slices"
 
 	apiv1 "vda/api/v1"
@@ -66,35 +67,43 @@ func listener(l vda.Listener) *apiv1.ListenerConf {
 // BuildCn makes the request that brings a cn from version base to the one in
 // tx; base 0 gives all its controllers.
 func BuildCn(tx store.Tx, cnID string, base uint64) (*apiv1.SyncCnRequest, error) {
+	req, _, err := buildCn(tx, cnID, base)
+	return req, err
+}
+
+// buildCn also returns the dns that primaries in the request write to and
+// that have not carried out yet what SQL says about those vds.
+func buildCn(tx store.Tx, cnID string, base uint64) (req *apiv1.SyncCnRequest, unfenced []string, err error) {
 	cn, err := tx.CN(cnID)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cluster, err := tx.ClusterID()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	cntlrs, err := tx.CNObjects(cnID, base)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	req := &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: cn.ID, NodeName: cn.Name, Version: cn.Version, BaseVersion: base, Listener: listener(cn.Listener)}
-	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}}
+	req = &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: cn.ID, NodeName: cn.Name, Version: cn.Version, BaseVersion: base, Listener: listener(cn.Listener)}
+	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}, unfenced: map[string]bool{}}
 	for i := range cntlrs {
 		spec, err := b.cntlr(&cntlrs[i])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		req.Cntlrs = append(req.Cntlrs, spec)
 		req.AllowEmpty = req.AllowEmpty || spec.Deleted
 	}
-	return req, nil
+	return req, slices.Sorted(maps.Keys(b.unfenced)), nil
 }
 
 // cnBuilder makes the specs of one request and reads each dn once.
 type cnBuilder struct {
-	tx  store.Tx
-	dns map[string]*vda.DN
+	tx       store.Tx
+	dns      map[string]*vda.DN
+	unfenced map[string]bool
 }
 
 func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
@@ -159,6 +168,9 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 					return nil, err
 				}
 				b.dns[vd.DNID] = dn
+			}
+			if dn.Applied < vd.Version && !da.Deleted {
+				b.unfenced[dn.ID] = true
 			}
 			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: listener(dn.Listener), Nqn: VdNQN(vd.ID), Uuid: UUID(vd.ID)})
 		}

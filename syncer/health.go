@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"vda"
@@ -42,21 +43,26 @@ func setHealth(tx store.Tx, o store.Object, id string, old vda.Health, st *apiv1
 	return passOver(tx.SetHealth(o, id, vda.Health{Error: st.Error, Msg: st.ErrorMsg}))
 }
 
-// touched are arrays whose parts have changed.
+// touched are arrays whose parts change. A transaction that changes parts
+// locks their arrays first, in the order of ids, then the parts, then nodes:
+// so two of them don't wait for each other.
 type touched map[string]bool
 
 func (t touched) add(daID string) { t[daID] = true }
 
-// finish removes deleted arrays that have no part left, and sums the health
-// of the others up. In the order of ids, so that two transactions don't wait
-// for each other.
-func (t touched) finish(tx store.Tx) error {
-	ids := make([]string, 0, len(t))
-	for id := range t {
-		ids = append(ids, id)
+func (t touched) lock(tx store.Tx) error {
+	for _, id := range slices.Sorted(maps.Keys(t)) {
+		if _, err := tx.DA(id); passOver(err) != nil {
+			return err
+		}
 	}
-	slices.Sort(ids)
-	for _, id := range ids {
+	return nil
+}
+
+// finish removes deleted arrays that have no part left, and sums the health
+// of the others up.
+func (t touched) finish(tx store.Tx) error {
+	for _, id := range slices.Sorted(maps.Keys(t)) {
 		if err := finishDA(tx, id); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"context"
 	"fmt"
 
 	"vda"
@@ -36,95 +37,136 @@ func (r *Report) state(node, id string, version uint64) *apiv1.ObjectState {
 	return &apiv1.ObjectState{Error: bad, ErrorMsg: msg}
 }
 
-// node is the health of the node itself. Several objects in error don't make
+// nodeState is the health of the node itself. Several objects in error don't make
 // the node bad: they say so themselves.
-func (r *Report) node() *apiv1.ObjectState {
+func (r *Report) nodeState() *apiv1.ObjectState {
 	return &apiv1.ObjectState{Error: r.Problem != "", ErrorMsg: r.Problem}
+}
+
+// change is a health to be written.
+type change struct {
+	object store.Object
+	id     string
+	health vda.Health
+}
+
+// changes gathers what a report changes, from a view: most reports change
+// nothing, and none should lock a node's every row.
+type changes struct {
+	node string // for messages
+	list []change
+	das  touched
+}
+
+func (c *changes) add(o store.Object, id, daID string, old vda.Health, st *apiv1.ObjectState) {
+	if st == nil || same(old, st) {
+		return
+	}
+	c.list = append(c.list, change{o, id, vda.Health{Error: st.Error, Msg: st.ErrorMsg}})
+	if daID != "" {
+		c.das.add(daID)
+	}
+}
+
+func (c *changes) write(tx store.Tx) error {
+	if err := c.das.lock(tx); err != nil {
+		return err
+	}
+	for _, ch := range c.list {
+		if err := passOver(tx.SetHealth(ch.object, ch.id, ch.health)); err != nil {
+			return err
+		}
+	}
+	return c.das.finish(tx)
 }
 
 // ReportDn writes what a heartbeat found out about a dn, its pds and vds, and
 // the arrays above. Rows that say it already are not written.
-func ReportDn(tx store.Tx, dnID string, r Report) error {
-	dn, err := tx.DN(dnID)
-	if err != nil {
-		return passOver(err)
-	}
-	if err := setHealth(tx, store.ObjDN, dn.ID, dn.Health, r.node()); err != nil {
-		return err
-	}
-	if r.DataPlaneVersion != "" && r.DataPlaneVersion != dn.DataPlaneVersion {
-		dn.DataPlaneVersion = r.DataPlaneVersion
-		if err := tx.UpdateDN(dn); err != nil {
-			return err
-		}
-	}
-	pds, vds, err := tx.DNObjects(dnID, 0)
-	if err != nil {
-		return err
-	}
-	name := "dn " + dn.Name
-	for i := range pds {
-		pd := &pds[i]
-		if err := setHealth(tx, store.ObjPD, pd.ID, pd.Health, r.state(name, pd.ID, pd.Version)); err != nil {
-			return err
-		}
-	}
-	das := touched{}
-	for i := range vds {
-		vd := &vds[i]
-		st := r.state(name, vd.ID, vd.Version)
-		if st != nil && !same(vd.Health, st) {
-			das.add(vd.DAID)
-		}
-		if err := setHealth(tx, store.ObjVD, vd.ID, vd.Health, st); err != nil {
-			return err
-		}
-	}
-	return das.finish(tx)
-}
-
-// ReportCn is ReportDn for a cn, its controllers and their exporters' states.
-func ReportCn(tx store.Tx, cnID string, r Report) error {
-	cn, err := tx.CN(cnID)
-	if err != nil {
-		return passOver(err)
-	}
-	if err := setHealth(tx, store.ObjCN, cn.ID, cn.Health, r.node()); err != nil {
-		return err
-	}
-	if r.DataPlaneVersion != "" && r.DataPlaneVersion != cn.DataPlaneVersion {
-		cn.DataPlaneVersion = r.DataPlaneVersion
-		if err := tx.UpdateCN(cn); err != nil {
-			return err
-		}
-	}
-	cntlrs, err := tx.CNObjects(cnID, 0)
-	if err != nil {
-		return err
-	}
-	name := "cn " + cn.Name
-	das := touched{}
-	for i := range cntlrs {
-		c := &cntlrs[i]
-		st := r.state(name, c.ID, c.Version)
-		if st != nil && !same(c.Health, st) {
-			das.add(c.DAID)
-		}
-		if err := setHealth(tx, store.ObjCntlr, c.ID, c.Health, st); err != nil {
-			return err
-		}
-		ess, err := tx.ESsOfCntlr(c.ID)
+func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
+	c := &changes{}
+	newPlane := false
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		dn, err := tx.DN(dnID)
 		if err != nil {
 			return err
 		}
-		for j := range ess {
-			es := &ess[j]
-			if err := setHealth(tx, store.ObjES, es.ID, es.Health, r.state(name, es.ID, c.Version)); err != nil {
+		pds, vds, err := tx.DNObjects(dnID, 0)
+		if err != nil {
+			return err
+		}
+		c.node, c.list, c.das = "dn "+dn.Name, nil, touched{}
+		newPlane = r.DataPlaneVersion != "" && r.DataPlaneVersion != dn.DataPlaneVersion
+		c.add(store.ObjDN, dn.ID, "", dn.Health, r.nodeState())
+		for i := range pds {
+			pd := &pds[i]
+			c.add(store.ObjPD, pd.ID, "", pd.Health, r.state(c.node, pd.ID, pd.Version))
+		}
+		for i := range vds {
+			vd := &vds[i]
+			c.add(store.ObjVD, vd.ID, vd.DAID, vd.Health, r.state(c.node, vd.ID, vd.Version))
+		}
+		return nil
+	})
+	if err != nil || len(c.list) == 0 && !newPlane {
+		return passOver(err)
+	}
+	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		if err := c.write(tx); err != nil || !newPlane {
+			return err
+		}
+		dn, err := tx.DN(dnID)
+		if err != nil {
+			return passOver(err)
+		}
+		dn.DataPlaneVersion = r.DataPlaneVersion
+		return tx.UpdateDN(dn)
+	})
+}
+
+// ReportCn is ReportDn for a cn, its controllers and their exporters' states.
+func (s *Syncer) ReportCn(ctx context.Context, cnID string, r Report) error {
+	c := &changes{}
+	newPlane := false
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+		cn, err := tx.CN(cnID)
+		if err != nil {
+			return err
+		}
+		cntlrs, err := tx.CNObjects(cnID, 0)
+		if err != nil {
+			return err
+		}
+		c.node, c.list, c.das = "cn "+cn.Name, nil, touched{}
+		newPlane = r.DataPlaneVersion != "" && r.DataPlaneVersion != cn.DataPlaneVersion
+		c.add(store.ObjCN, cn.ID, "", cn.Health, r.nodeState())
+		for i := range cntlrs {
+			ct := &cntlrs[i]
+			c.add(store.ObjCntlr, ct.ID, ct.DAID, ct.Health, r.state(c.node, ct.ID, ct.Version))
+			ess, err := tx.ESsOfCntlr(ct.ID)
+			if err != nil {
 				return err
 			}
+			for j := range ess {
+				es := &ess[j]
+				c.add(store.ObjES, es.ID, "", es.Health, r.state(c.node, es.ID, ct.Version))
+			}
 		}
+		return nil
+	})
+	if err != nil || len(c.list) == 0 && !newPlane {
+		return passOver(err)
 	}
-	return das.finish(tx)
+	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		if err := c.write(tx); err != nil || !newPlane {
+			return err
+		}
+		cn, err := tx.CN(cnID)
+		if err != nil {
+			return passOver(err)
+		}
+		cn.DataPlaneVersion = r.DataPlaneVersion
+		return tx.UpdateCN(cn)
+	})
 }
 
 func same(h vda.Health, st *apiv1.ObjectState) bool {

@@ -23,6 +23,10 @@ type Config struct {
 	// Timeout bounds one Sync call. Default 30 s: it waits for the objects it
 	// names, but the agent goes on without it.
 	Timeout time.Duration
+	// FenceTimeout bounds the wait for the dns of an array before its primary
+	// is told; one that doesn't answer still admits only the old primary.
+	// Default 5 s.
+	FenceTimeout time.Duration
 	// Log gets what is worth a line; default slog.Default().
 	Log *slog.Logger
 }
@@ -37,6 +41,9 @@ func New(cfg Config) (*Syncer, error) {
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 30 * time.Second
+	}
+	if cfg.FenceTimeout <= 0 {
+		cfg.FenceTimeout = 5 * time.Second
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -231,6 +238,7 @@ func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, 
 
 func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, error) {
 	var req *apiv1.SyncCnRequest
+	var unfenced []string
 	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
 		cn, err := tx.CN(cnID)
 		if err != nil {
@@ -240,7 +248,7 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 		if base == fromApplied {
 			from = cn.Applied
 		}
-		req, err = BuildCn(tx, cnID, from)
+		req, unfenced, err = buildCn(tx, cnID, from)
 		return err
 	})
 	if err != nil {
@@ -252,7 +260,10 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 	}
 	return &call{
 		node: "cn " + req.NodeName, version: req.Version, base: req.BaseVersion,
-		send:  func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
+		send: func(ctx context.Context) (*apiv1.SyncReply, error) {
+			s.fence(ctx, unfenced)
+			return client.Sync(ctx, req)
+		},
 		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return ApplyCn(tx, req, r) },
 	}, nil
 }

@@ -1,0 +1,578 @@
+package syncer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"vda"
+	"vda/store"
+	"vda/store/dbtest"
+	"vda/syncer"
+	"vda/syncer/fakeagent"
+)
+
+// fixture is a database with two dns of one pd each, three cns, and an array
+// of two vds and three controllers with one exporter.
+type fixture struct {
+	*testing.T
+	store  store.Store
+	agents *fakeagent.Cluster
+	syncer *syncer.Syncer
+	dn     [2]*vda.DN
+	pd     [2]*vda.PD
+	vd     [2]*vda.VD
+	cn     [3]*vda.CN
+	cntlr  [3]*vda.Cntlr
+	es     [3]*vda.ES
+	da     *vda.DA
+	exp    *vda.Exp
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	uri := dbtest.SQLite(t)
+	if _, _, err := store.Create(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.Open(t.Context(), uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{T: t, store: st, agents: fakeagent.New(t)}
+	t.Cleanup(func() { st.Close() })
+	t.Cleanup(f.agents.Close)
+	f.syncer, err = syncer.New(syncer.Config{Store: st, Dial: f.agents, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.da = &vda.DA{ID: store.NewID(), Name: "da0", Size: 8 << 20, PhysicalSize: 8 << 20, CntlrCnt: 3, StripeCount: 2, StripeSizeKB: 64, ClusterSize: 1 << 20, Term: 1}
+	f.exp = &vda.Exp{ID: store.NewID(), DAID: f.da.ID, Name: "exp0", NQN: "nqn.2016-06.io.spdk:vda-exp-da0-exp0", InitiatorNQN: "nqn.x", Serial: "1", NSUUID: "u"}
+	f.update(func(tx store.Tx) error {
+		for i := range f.dn {
+			f.dn[i] = &vda.DN{ID: store.NewID(), Name: fmt.Sprintf("dn%d:9720", i), Online: true, Version: 2}
+			f.pd[i] = &vda.PD{ID: store.NewID(), DNID: f.dn[i].ID, Name: "pd0", Version: 1}
+			if err := errors.Join(tx.InsertDN(f.dn[i]), tx.InsertPD(f.pd[i])); err != nil {
+				return err
+			}
+			f.agents.Start(f.dn[i].Name)
+		}
+		if err := errors.Join(tx.InsertDA(f.da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: f.da.ID, Size: 10 << 20}), tx.InsertExp(f.exp)); err != nil {
+			return err
+		}
+		for i := range f.cn {
+			f.cn[i] = &vda.CN{ID: store.NewID(), Name: fmt.Sprintf("cn%d:9820", i), Online: true, Version: 2}
+			f.cntlr[i] = &vda.Cntlr{ID: store.NewID(), DAID: f.da.ID, CNID: f.cn[i].ID, Idx: uint32(i), Primary: i == 0, Version: 2}
+			f.es[i] = &vda.ES{ID: store.NewID(), ExpID: f.exp.ID, CntlrID: f.cntlr[i].ID}
+			if err := errors.Join(tx.InsertCN(f.cn[i]), tx.InsertCntlr(f.cntlr[i]), tx.InsertES(f.es[i])); err != nil {
+				return err
+			}
+			f.agents.Start(f.cn[i].Name)
+		}
+		return nil
+	})
+	// The pds are formatted first, so that they have room for the vds.
+	for i := range f.dn {
+		f.ok(f.syncer.SyncDn(t.Context(), f.dn[i].ID))
+	}
+	f.update(func(tx store.Tx) error {
+		for i := range f.vd {
+			v, err := tx.BumpDN(f.dn[i].ID)
+			f.vd[i] = &vda.VD{ID: store.NewID(), DAID: f.da.ID, Idx: uint32(i), PDID: f.pd[i].ID, DNID: f.dn[i].ID, Clusters: 5, Size: 5 << 20, Version: v}
+			if err := errors.Join(err, tx.TakePD(f.pd[i].ID, 5), tx.InsertVD(f.vd[i])); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	f.forget()
+	return f
+}
+
+func (f *fixture) ok(err error) {
+	f.Helper()
+	if err != nil {
+		f.Fatal(err)
+	}
+}
+
+func (f *fixture) update(fn func(store.Tx) error) {
+	f.Helper()
+	f.ok(f.store.Update(f.Context(), fn))
+}
+
+func (f *fixture) view(fn func(store.Tx) error) {
+	f.Helper()
+	f.ok(f.store.View(f.Context(), fn))
+}
+
+// forget drops the calls the agents have got so far.
+func (f *fixture) forget() {
+	for i := range f.dn {
+		f.agents.Agent(f.dn[i].Name).Syncs()
+	}
+	for i := range f.cn {
+		if a := f.agents.Agent(f.cn[i].Name); a != nil {
+			a.Syncs()
+		}
+	}
+}
+
+// syncAll syncs all nodes, which must work.
+func (f *fixture) syncAll() {
+	f.Helper()
+	for i := range f.dn {
+		f.ok(f.syncer.SyncDn(f.Context(), f.dn[i].ID))
+	}
+	for i := range f.cn {
+		f.ok(f.syncer.SyncCn(f.Context(), f.cn[i].ID))
+	}
+}
+
+// behind returns the names of nodes whose Applied is below their Version.
+func (f *fixture) behind() []string {
+	var names []string
+	f.view(func(tx store.Tx) error {
+		names = nil
+		dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
+		for _, n := range dns {
+			if n.Applied < n.Version {
+				names = append(names, n.Name)
+			}
+		}
+		cns, _, err2 := tx.ListCN(store.NodeFilter{}, store.Page{})
+		for _, n := range cns {
+			if n.Applied < n.Version {
+				names = append(names, n.Name)
+			}
+		}
+		return errors.Join(err, err2)
+	})
+	return names
+}
+
+func (f *fixture) equal(what string, got, want any) {
+	f.Helper()
+	if g, w := fmt.Sprint(got), fmt.Sprint(want); g != w {
+		f.Fatalf("%s: got %s, want %s", what, g, w)
+	}
+}
+
+func TestCreate(t *testing.T) {
+	f := newFixture(t)
+	f.view(func(tx store.Tx) error {
+		pd, err := tx.PD(f.pd[0].ID)
+		f.equal("pd after format", []any{pd.ClusterSize, pd.TotalClusters, pd.FreeClusters}, []any{1 << 20, 100, 95})
+		return err
+	})
+	f.syncAll()
+	f.equal("behind", f.behind(), []string{})
+	s := f.agents.Agent("cn0:9820").Syncs()
+	f.equal("syncs of the primary", len(s), 2) // create, then the news that it is created
+	c := s[0].Cn.Cntlrs[0]
+	f.equal("create", []any{c.Primary, c.Create, c.MinCntlid, c.MaxCntlid, c.Term, c.HostNqn, len(c.Grps), len(c.Grps[0].Vds), len(c.SecondaryHostNqns)},
+		[]any{true, true, 1, 1000, 1, syncer.PrimaryHostNQN(f.da.ID, 1), 1, 2, 2})
+	f.equal("vd target", c.Grps[0].Vds[1].Nqn, "nqn.2016-06.io.spdk:vda-vd-"+f.vd[1].ID)
+	f.equal("exp", []any{c.Exps[0].EsId, c.Exps[0].ProxyNqn}, []any{f.es[0].ID, "nqn.2016-06.io.spdk:vda-px-" + f.exp.ID})
+	if c.Exps[0].ProxyUuid == c.Exps[0].NsUuid || len(c.Exps[0].ProxyUuid) != 36 {
+		t.Errorf("proxy uuid %q", c.Exps[0].ProxyUuid)
+	}
+	if s[1].Cn.Cntlrs[0].Create {
+		t.Error("the array is to be created twice")
+	}
+	c = f.agents.Agent("cn2:9820").Syncs()[0].Cn.Cntlrs[0]
+	f.equal("secondary", []any{c.Primary, c.Create, c.MinCntlid, c.MaxCntlid, c.HostNqn, len(c.Grps), c.PrimaryCnId},
+		[]any{false, false, 2001, 3000, syncer.ProxyHostNQN(c.Id), 0, f.cn[0].ID})
+	v := f.agents.Agent("dn0:9720").Syncs()[0].Dn.Vds[0]
+	f.equal("vd", []any{v.HostNqn, v.Term, v.Size, len(v.Uuid)}, []any{syncer.PrimaryHostNQN(f.da.ID, 1), 1, 5 << 20, 36})
+	f.view(func(tx store.Tx) error {
+		da, err := tx.DA(f.da.ID)
+		f.equal("created", da.Created, true)
+		return err
+	})
+}
+
+func TestDelta(t *testing.T) {
+	f := newFixture(t)
+	f.syncAll()
+	f.forget()
+	f.syncAll()
+	f.equal("objects of an empty delta", len(f.agents.Agent("dn0:9720").Syncs()[0].IDs), 0)
+
+	a := f.agents.Agent("dn0:9720")
+	a.Forget() // its state directory is lost
+	f.ok(f.syncer.SyncDn(t.Context(), f.dn[0].ID))
+	s := a.Syncs()
+	f.equal("refused, then full", []any{len(s), s[0].Refused, s[1].Base, len(s[1].IDs)}, []any{2, true, 0, 2})
+	if s[1].Dn.Pds[0].Format {
+		t.Error("a disk that was formatted once would be formatted again")
+	}
+	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
+	f.equal("full", len(a.Syncs()[0].IDs), 2)
+}
+
+// TestUnfinished shows that an object in error is named again until it heals.
+func TestUnfinished(t *testing.T) {
+	f := newFixture(t)
+	a := f.agents.Agent("dn0:9720")
+	a.Fail(f.vd[0].ID, "no space")
+	f.syncAll()
+	f.equal("behind", f.behind(), []string{"dn0:9720"})
+	health := func() (vd, da vda.Health) {
+		f.view(func(tx store.Tx) error {
+			v, err := tx.VD(f.vd[0].ID)
+			d, err2 := tx.DA(f.da.ID)
+			vd, da = v.Health, d.Health
+			return errors.Join(err, err2)
+		})
+		return
+	}
+	vd, da := health()
+	f.equal("errors", []string{vd.Msg, da.Msg}, []string{"no space", "vd 0 of group 0: no space"})
+	a.Syncs()
+	a.Fail(f.vd[0].ID, "")
+	f.syncAll()
+	f.equal("named again", a.Syncs()[0].IDs, []string{f.vd[0].ID})
+	f.equal("behind", f.behind(), []string{})
+	vd, da = health()
+	f.equal("healed", []any{vd, da}, []any{vda.Health{}, vda.Health{}})
+}
+
+func TestDelete(t *testing.T) {
+	f := newFixture(t)
+	f.syncAll()
+	// The exporter first.
+	f.update(func(tx store.Tx) error {
+		f.exp.Deleted = true
+		if err := tx.UpdateExp(f.exp); err != nil {
+			return err
+		}
+		for _, c := range f.cntlr {
+			row, err := tx.Cntlr(c.ID)
+			if err != nil {
+				return err
+			}
+			if row.Version, err = tx.BumpCN(c.CNID); err != nil {
+				return err
+			}
+			if err := tx.UpdateCntlr(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	f.ok(f.syncer.SyncCn(t.Context(), f.cn[0].ID))
+	f.ok(f.syncer.SyncCn(t.Context(), f.cn[1].ID))
+	f.view(func(tx store.Tx) error { _, err := tx.Exp(f.exp.ID); return err }) // one state is left
+	f.ok(f.syncer.SyncCn(t.Context(), f.cn[2].ID))
+	if err := f.store.View(t.Context(), func(tx store.Tx) error { _, err := tx.Exp(f.exp.ID); return err }); err == nil || vda.KindOf(err) != vda.NotFound {
+		t.Fatalf("exp is still there: %v", err)
+	}
+
+	// Then the array, with one dn away.
+	f.update(func(tx store.Tx) error {
+		da, err := tx.DA(f.da.ID)
+		if err != nil {
+			return err
+		}
+		da.Deleted = true
+		if err := tx.UpdateDA(da); err != nil {
+			return err
+		}
+		for _, v := range f.vd {
+			row, err := tx.VD(v.ID)
+			if err != nil {
+				return err
+			}
+			row.Deleted = true
+			if row.Version, err = tx.BumpDN(v.DNID); err != nil {
+				return err
+			}
+			if err := tx.UpdateVD(row); err != nil {
+				return err
+			}
+		}
+		for _, c := range f.cntlr {
+			row, err := tx.Cntlr(c.ID)
+			if err != nil {
+				return err
+			}
+			row.Deleted = true
+			if row.Version, err = tx.BumpCN(c.CNID); err != nil {
+				return err
+			}
+			if err := tx.UpdateCntlr(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for i := range f.cn {
+		f.ok(f.syncer.SyncCn(t.Context(), f.cn[i].ID))
+	}
+	s := f.agents.Agent("cn0:9820").Syncs()
+	last := s[len(s)-1].Cn
+	if c := last.Cntlrs[0]; !c.Deleted || !c.DestroyData || !last.AllowEmpty {
+		t.Errorf("tombstone of the primary: %v", last)
+	}
+	gone := f.agents.Kill("dn1:9720")
+	f.ok(f.syncer.SyncDn(t.Context(), f.dn[0].ID))
+	err := f.syncer.SyncDn(t.Context(), f.dn[1].ID)
+	if vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "dn1:9720") {
+		t.Errorf("a dn that is away: %v", err)
+	}
+	f.view(func(tx store.Tx) error {
+		das, err := tx.DeletedDAs()
+		f.equal("tombstones of arrays", len(das), 1)
+		return err
+	})
+	f.agents.Revive(gone)
+	fakeagent.Wait(t, "sync after the dn came back", func() bool { return f.syncer.SyncDn(t.Context(), f.dn[1].ID) == nil })
+	f.view(func(tx store.Tx) error {
+		das, err := tx.DeletedDAs()
+		f.equal("tombstones of arrays", len(das), 0)
+		for i := range f.pd {
+			pd, err := tx.PD(f.pd[i].ID)
+			if err != nil {
+				return err
+			}
+			f.equal("space given back", []any{pd.FreeClusters, pd.VDCount}, []any{100, 0})
+		}
+		cn, err2 := tx.CN(f.cn[0].ID)
+		f.equal("controllers", []any{cn.CntlrCount, cn.PrimaryCount}, []any{0, 0})
+		return errors.Join(err, err2)
+	})
+	f.equal("behind", f.behind(), []string{})
+	for _, a := range []string{"dn0:9720", "dn1:9720"} {
+		f.equal("left on "+a, len(f.agents.Agent(a).Objects()), 1) // the pd
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	f := newFixture(t)
+	a := f.agents.Agent("dn0:9720")
+	for name, c := range map[string]struct {
+		err  error
+		kind vda.Kind
+		want string
+	}{
+		"precondition": {status.Error(codes.FailedPrecondition, "wrong listener"), vda.FailedPrecondition, "sync refused: wrong listener"},
+		"invalid":      {status.Error(codes.InvalidArgument, "bad size"), vda.InvalidArgument, "sync refused: bad size"},
+		"internal":     {status.Error(codes.Internal, "oops"), vda.Internal, "sync refused: oops"},
+		"unavailable":  {status.Error(codes.Unavailable, "x"), vda.Unavailable, ""},
+	} {
+		a.Refuse(c.err)
+		err := f.syncer.SyncDn(t.Context(), f.dn[0].ID)
+		if vda.KindOf(err) != c.kind || syncer.Refusal(err) != c.want {
+			t.Errorf("%s: %v, refusal %q", name, err, syncer.Refusal(err))
+		}
+	}
+	a.Refuse(nil)
+	a.Join(f.clusterID(), f.dn[0].ID, 99)
+	err := f.syncer.SyncDn(t.Context(), f.dn[0].ID)
+	if !strings.Contains(syncer.Refusal(err), "restoring a backup") {
+		t.Errorf("a node ahead of the database: %v", err)
+	}
+	f.equal("requests to it", len(a.Syncs()), 5) // no full set is tried
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	f.agents.Agent("dn1:9720").Hang(true)
+	if err := f.syncer.SyncDn(ctx, f.dn[1].ID); vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "no answer in time") {
+		t.Errorf("a hung agent: %v", err)
+	}
+	if err := f.syncer.SyncDn(t.Context(), store.NewID()); vda.KindOf(err) != vda.NotFound {
+		t.Errorf("an unknown dn: %v", err)
+	}
+}
+
+func (f *fixture) clusterID() (id string) {
+	f.view(func(tx store.Tx) (err error) { id, err = tx.ClusterID(); return err })
+	return id
+}
+
+func TestShrunkPD(t *testing.T) {
+	f := newFixture(t)
+	f.syncAll()
+	a := f.agents.Agent("dn0:9720")
+	msg := func() (m string) {
+		f.view(func(tx store.Tx) error {
+			pd, err := tx.PD(f.pd[0].ID)
+			m = fmt.Sprintln(pd.TotalClusters, pd.FreeClusters, pd.Health.Msg)
+			return err
+		})
+		return m
+	}
+	a.SetCapacity(4) // 5 are in use
+	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
+	f.equal("too small", msg(), "100 95 the disk has become smaller than what is in use\n")
+	a.SetCapacity(200)
+	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
+	f.equal("grown", msg(), "200 195 \n")
+}
+
+func (f *fixture) primary() (cn string, term uint64) {
+	f.view(func(tx store.Tx) error {
+		cn = ""
+		da, err := tx.DA(f.da.ID)
+		if err != nil {
+			return err
+		}
+		term = da.Term
+		cntlrs, err := tx.CntlrsOfDA(f.da.ID)
+		for _, c := range cntlrs {
+			if c.Primary {
+				n, err := tx.CN(c.CNID)
+				if err != nil {
+					return err
+				}
+				cn += n.Name
+			}
+		}
+		return err
+	})
+	return cn, term
+}
+
+// order checks that every call of a comes before every call of b.
+func (f *fixture) order(what string, a, b []fakeagent.Sync) {
+	f.Helper()
+	if len(a) == 0 || len(b) == 0 {
+		f.Fatalf("%s: %d calls, then %d", what, len(a), len(b))
+	}
+	if a[len(a)-1].At > b[0].At {
+		f.Errorf("%s: call %d came after call %d", what, a[len(a)-1].At, b[0].At)
+	}
+}
+
+func TestPlannedSwitch(t *testing.T) {
+	f := newFixture(t)
+	if err := f.syncer.FailoverDa(t.Context(), f.da.ID, ""); vda.KindOf(err) != vda.FailedPrecondition {
+		t.Errorf("an array that was never up: %v", err)
+	}
+	f.syncAll()
+	f.forget()
+	f.ok(f.syncer.FailoverDa(t.Context(), f.da.ID, f.cn[2].ID))
+	cn, term := f.primary()
+	f.equal("primary", []any{cn, term}, []any{"cn2:9820", 2})
+	old, dn0, dn1 := f.agents.Agent("cn0:9820").Syncs(), f.agents.Agent("dn0:9720").Syncs(), f.agents.Agent("dn1:9720").Syncs()
+	now, other := f.agents.Agent("cn2:9820").Syncs(), f.agents.Agent("cn1:9820").Syncs()
+	f.order("retire before fence", old[:1], dn0)
+	f.order("fence before promote", dn0, now)
+	f.order("fence before promote", dn1, now)
+	f.order("promote before follow", now, other)
+	if c := old[0].Cn.Cntlrs[0]; c.Primary || c.Deleted || c.Term != 2 || c.PrimaryCnId != f.cn[2].ID {
+		t.Errorf("the old primary is told %v", c)
+	}
+	if c := now[0].Cn.Cntlrs[0]; !c.Primary || c.Create || c.HostNqn != syncer.PrimaryHostNQN(f.da.ID, 2) || c.MinCntlid != 2001 {
+		t.Errorf("the new primary is told %v", c)
+	}
+	if v := dn0[0].Dn.Vds[0]; v.HostNqn != syncer.PrimaryHostNQN(f.da.ID, 2) || v.Term != 2 {
+		t.Errorf("the dn is told %v", v)
+	}
+	f.equal("behind", f.behind(), []string{})
+	f.view(func(tx store.Tx) error {
+		a, err := tx.CN(f.cn[0].ID)
+		b, err2 := tx.CN(f.cn[2].ID)
+		f.equal("primaries counted", []any{a.PrimaryCount, b.PrimaryCount}, []any{0, 1})
+		return errors.Join(err, err2)
+	})
+	for to, want := range map[string]string{f.cn[2].ID: "no controller that could", store.NewID(): "no controller that could"} {
+		if err := f.syncer.FailoverDa(t.Context(), f.da.ID, to); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("to %s: %v", to, err)
+		}
+	}
+}
+
+// TestResume cuts a failover off after each stage; whatever node is synced
+// first then, dns are fenced before the new primary is told.
+func TestResume(t *testing.T) {
+	f := newFixture(t)
+	f.syncAll()
+	f.agents.Kill("cn0:9820")
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, n := range f.dn {
+		f.agents.Agent(n.Name).Hang(true)
+	}
+	f.agents.Agent("cn1:9820").Hang(true)
+	time.AfterFunc(50*time.Millisecond, cancel) // after stage 1, the monitor dies
+	err := f.syncer.Move(ctx, []syncer.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[1].ID}})[0]
+	if err == nil {
+		t.Fatal("the move was not cut off")
+	}
+	cn, term := f.primary()
+	f.equal("primary", []any{cn, term}, []any{"cn1:9820", 2})
+	for _, n := range f.dn {
+		f.agents.Agent(n.Name).Hang(false)
+	}
+	f.agents.Agent("cn1:9820").Hang(false)
+	f.forget()
+	f.ok(f.syncer.SyncCn(t.Context(), f.cn[1].ID)) // another monitor
+	now := f.agents.Agent("cn1:9820").Syncs()
+	for _, n := range f.dn {
+		f.order("fence before promote", f.agents.Agent(n.Name).Syncs(), now)
+	}
+	f.equal("term on the dns", []uint64{f.agents.Agent("dn0:9720").Term(f.da.ID), f.agents.Agent("dn1:9720").Term(f.da.ID)}, []uint64{2, 2})
+
+	// A second monitor that decided the same on an older picture is too late.
+	err = f.syncer.Move(t.Context(), []syncer.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[2].ID}})[0]
+	if vda.KindOf(err) != vda.FailedPrecondition {
+		t.Errorf("a move decided in an old term: %v", err)
+	}
+}
+
+func TestMoveMany(t *testing.T) {
+	f := newFixture(t)
+	f.syncAll()
+	const arrays = 60
+	moves := []syncer.Move{}
+	f.update(func(tx store.Tx) error {
+		moves = moves[:0]
+		for i := range arrays {
+			da := *f.da
+			da.ID, da.Name, da.Created = store.NewID(), fmt.Sprint("many", i), true
+			if err := errors.Join(tx.InsertDA(&da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: da.ID})); err != nil {
+				return err
+			}
+			for j := range f.vd {
+				v, err := tx.BumpDN(f.dn[j].ID)
+				if err := errors.Join(err, tx.TakePD(f.pd[j].ID, 1), tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, Idx: uint32(j), PDID: f.pd[j].ID,
+					DNID: f.dn[j].ID, Clusters: 1, Size: 1 << 20, Version: v})); err != nil {
+					return err
+				}
+			}
+			for j := range 2 {
+				v, err := tx.BumpCN(f.cn[j].ID)
+				c := &vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: f.cn[j].ID, Idx: uint32(j), Primary: j == 0, Version: v}
+				if err := errors.Join(err, tx.InsertCntlr(c)); err != nil {
+					return err
+				}
+				if j == 1 {
+					moves = append(moves, syncer.Move{DAID: da.ID, Term: 1, To: c.ID})
+				}
+			}
+		}
+		return nil
+	})
+	f.syncAll()
+	f.forget()
+	f.agents.Kill("cn0:9820")
+	for i, err := range f.syncer.Move(t.Context(), moves) {
+		if err != nil {
+			t.Fatalf("move %d: %v", i, err)
+		}
+	}
+	f.equal("calls to a dn", len(f.agents.Agent("dn0:9720").Syncs()), 1)
+	s := f.agents.Agent("cn1:9820").Syncs()
+	f.equal("controllers told in the first call", len(s[0].IDs), arrays)
+	if slices.Contains(f.behind(), "cn1:9820") {
+		t.Error("the new primary's cn is behind")
+	}
+}

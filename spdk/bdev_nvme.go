@@ -1,6 +1,11 @@
 package spdk
 
-import "context"
+import (
+	"context"
+	"errors"
+	"strings"
+	"syscall"
+)
 
 // NvmeAttach are the parameters of bdev_nvme_attach_controller.
 type NvmeAttach struct {
@@ -76,14 +81,19 @@ func (a API) BdevNvmeGetControllers(ctx context.Context) ([]NvmeController, erro
 	return ask[[]NvmeController](ctx, a, "bdev_nvme_get_controllers", nil)
 }
 
-// BdevNvmeGetController returns one; IsNoSuchDevice when there is none.
+// BdevNvmeGetController returns one; IsNoSuchDevice when there is none (what
+// SPDK answers with -22).
 func (a API) BdevNvmeGetController(ctx context.Context, ctrlr string) (*NvmeController, error) {
 	l, err := ask[[]NvmeController](ctx, a, "bdev_nvme_get_controllers", name{ctrlr})
+	var refused *RPCError
+	if errors.As(err, &refused) && strings.HasSuffix(refused.Message, "does not exist") {
+		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: refused.Method}
+	}
 	if err != nil {
 		return nil, err
 	}
 	if len(l) != 1 {
-		return nil, &RPCError{Code: -19, Message: "no such controller in the reply: " + ctrlr, Method: "bdev_nvme_get_controllers"}
+		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: "no such controller in the reply: " + ctrlr, Method: "bdev_nvme_get_controllers"}
 	}
 	return &l[0], nil
 }

@@ -35,9 +35,13 @@ type RPCError struct {
 	Code    int    // a code above or a negative errno
 	Message string // as sent
 	Method  string // the call it answers
+	Data    string // what exactly was wrong; vda_tgt only
 }
 
 func (e *RPCError) Error() string {
+	if e.Data != "" {
+		return fmt.Sprintf("%s: %s: %s (code %d)", e.Method, e.Message, e.Data, e.Code)
+	}
 	return fmt.Sprintf("%s: %s (code %d)", e.Method, e.Message, e.Code)
 }
 

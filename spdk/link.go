@@ -44,6 +44,7 @@ type response struct {
 	Error  *struct {
 		Code    int    `json:"code"`
 		Message string `json:"message"`
+		Data    any    `json:"data"`
 	} `json:"error"`
 }
 
@@ -178,6 +179,7 @@ func (l *link) deliver(r *response) {
 	out.result = r.Result
 	if r.Error != nil {
 		out.err = &RPCError{Code: r.Error.Code, Message: r.Error.Message}
+		out.err.Data, _ = r.Error.Data.(string)
 	}
 	if r.ID == nil {
 		l.cfg.Log.Warn("reply without id", "socket", l.cfg.Socket, "err", out.err)

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"sync"
+	"syscall"
 )
 
 // examiner shows new bdevs to the modules, in the background.
@@ -76,7 +77,7 @@ func (e *examiner) done() {
 	}
 }
 
-// wait returns when nothing is being examined.
+// wait returns when nothing is being examined; ECANCELED when ctx ends first.
 func (e *examiner) wait(ctx context.Context) error {
 	for {
 		e.mu.Lock()
@@ -88,7 +89,7 @@ func (e *examiner) wait(ctx context.Context) error {
 		select {
 		case <-idle:
 		case <-ctx.Done():
-			return ctx.Err()
+			return syscall.ECANCELED
 		}
 	}
 }

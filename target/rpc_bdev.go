@@ -87,7 +87,7 @@ func examineBdev(_ context.Context, t *Target, p nameParams) (any, error) {
 
 func waitForExamine(ctx context.Context, t *Target) (any, error) {
 	if err := t.examines.wait(ctx); err != nil {
-		return nil, syscall.ECANCELED
+		return nil, err
 	}
 	return true, nil
 }
@@ -259,6 +259,9 @@ func enableHistogram(_ context.Context, t *Target, p enableHistogramParams) (any
 
 func getHistogram(_ context.Context, t *Target, p nameParams) (any, error) {
 	h, err := t.reg.Histogram(p.Name)
+	if errors.Is(err, syscall.EFAULT) {
+		return nil, jsonrpc.Errno(syscall.ENOMEM, "the histogram is not enabled") // SPDK's code for it
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"fmt"
+	"os"
 	"syscall"
 
 	"github.com/google/uuid"
@@ -29,7 +30,7 @@ func init() {
 // protection information, alignment hints) has no counterpart here and is
 // refused as unknown.
 type memoryParams struct {
-	Name      string     `rpc:"name,optional" doc:"default Malloc0, Malloc1, …"`
+	Name      *string    `rpc:"name,optional" doc:"default Malloc0, Malloc1, …"`
 	BlockSize uint32     `rpc:"block_size" doc:"bytes, 512 or 4096"`
 	NumBlocks uint64     `rpc:"num_blocks" doc:"capacity in blocks"`
 	UUID      *uuid.UUID `rpc:"uuid,optional" doc:"default: a random one"`
@@ -54,17 +55,15 @@ func orNil(id *uuid.UUID) uuid.UUID {
 	return *id
 }
 
-// register adds a device and, like SPDK, has its examination done before the
-// reply when waits is set.
-func (t *Target) register(ctx context.Context, d bdev.Device, waits bool) (any, error) {
+// register adds a device and has its examination done before the reply, so
+// that the next call does not meet the examiner's hold on it.
+func (t *Target) register(ctx context.Context, d bdev.Device) (any, error) {
 	if err := t.reg.Register(d); err != nil {
 		_ = d.Close() // nothing was ever written to it
 		return nil, err
 	}
-	if waits {
-		if err := t.examines.wait(ctx); err != nil {
-			return nil, syscall.ECANCELED
-		}
+	if err := t.examines.wait(ctx); err != nil {
+		return nil, err
 	}
 	return d.Info().Name, nil
 }
@@ -73,14 +72,18 @@ func mallocCreate(ctx context.Context, t *Target, p memoryParams) (any, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	if p.Name == "" {
-		p.Name = t.nextMalloc()
+	if p.Name == nil {
+		next := t.nextMalloc()
+		p.Name = &next
 	}
-	d, err := malloc.New(malloc.Config{Name: p.Name, UUID: orNil(p.UUID), BlockSize: p.BlockSize, Blocks: p.NumBlocks})
+	if *p.Name == "" {
+		return nil, jsonrpc.Errno(syscall.EINVAL, "name is empty")
+	}
+	d, err := malloc.New(malloc.Config{Name: *p.Name, UUID: orNil(p.UUID), BlockSize: p.BlockSize, Blocks: p.NumBlocks})
 	if err != nil {
 		return nil, err
 	}
-	return t.register(ctx, d, false)
+	return t.register(ctx, d)
 }
 
 // nextMalloc finds a free name.
@@ -105,7 +108,7 @@ func nullCreate(ctx context.Context, t *Target, p nullParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.register(ctx, d, false)
+	return t.register(ctx, d)
 }
 
 type nullResizeParams struct {
@@ -142,11 +145,14 @@ func aioCreate(ctx context.Context, t *Target, p aioParams) (any, error) {
 	if _, taken := t.reg.Get(p.Name); taken {
 		return nil, syscall.EEXIST
 	}
+	if st, err := os.Stat(p.Filename); err == nil && st.Mode().IsRegular() && p.BlockSize == 0 {
+		return nil, jsonrpc.Errno(syscall.EINVAL, "block_size is missing; a regular file has none of its own")
+	}
 	d, err := aio.New(aio.Config{Name: p.Name, Filename: p.Filename, UUID: orNil(p.UUID), BlockSize: p.BlockSize, ReadOnly: p.ReadOnly, Registry: t.reg})
 	if err != nil {
 		return nil, err
 	}
-	return t.register(ctx, d, true)
+	return t.register(ctx, d)
 }
 
 func aioRescan(_ context.Context, t *Target, p nameParams) (any, error) {

@@ -46,6 +46,9 @@ func raidCreate(ctx context.Context, t *Target, p raidCreateParams) (any, error)
 	if err != nil {
 		return nil, raidError(p.Name, err)
 	}
+	if err := t.examines.wait(ctx); err != nil {
+		return nil, err
+	}
 	return true, nil
 }
 

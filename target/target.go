@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"vda/bdev"
+	"vda/bdev/bdevnvme"
+	"vda/bdev/lvol"
 	"vda/bdev/raid"
 	nvmftarget "vda/nvmf/target"
 	"vda/spdk/jsonrpc"
@@ -44,11 +46,18 @@ func (c *Config) validate() error {
 	if c.BufferMemory <= 0 {
 		c.BufferMemory = 1 << 30
 	}
+	if c.Spin == 0 {
+		c.Spin = defaultSpin
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
 	return nil
 }
+
+// defaultSpin was the knee of the curve when it was measured: longer gains
+// nothing.
+const defaultSpin = 20 * time.Microsecond
 
 // Target is one data plane.
 type Target struct {
@@ -56,8 +65,8 @@ type Target struct {
 	log      *slog.Logger
 	reg      *bdev.Registry
 	raids    *raid.Module
-	lvols    lvolModule
-	nvmes    nvmeModule
+	lvols    *lvol.Module
+	nvmes    *bdevnvme.Module
 	nvmf     *nvmftarget.Target
 	examines examiner
 
@@ -76,8 +85,9 @@ func New(cfg Config) (*Target, error) {
 	}
 	t := &Target{cfg: cfg, log: cfg.Log, reg: bdev.NewRegistry(), running: make(chan struct{}), stop: func() {}}
 	bdev.Buffers.SetLimit(cfg.BufferMemory)
-	t.raids = raid.New(t.reg)
-	t.openModules()
+	if err := t.openModules(); err != nil {
+		return nil, err
+	}
 	t.nvmf = nvmftarget.New(nvmftarget.Config{Registry: t.reg, Log: cfg.Log, MaxConns: cfg.MaxConns, Spin: cfg.Spin})
 	t.examines.init(t)
 	t.reg.Examine = t.examines.appeared

@@ -1,0 +1,169 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"vda/bdev/bdevnvme"
+	"vda/spdk/jsonrpc"
+)
+
+func init() {
+	method("bdev_nvme_attach_controller", "Connects to a subsystem and makes a bdev of each namespace; returns their names.", attachController, slow)
+	method("bdev_nvme_detach_controller", "Disconnects a controller, or one path to it, and removes its bdevs.", detachController, slow)
+	method("bdev_nvme_get_controllers", "Lists the controllers, or one.", nvmeControllers, optional)
+	method("bdev_nvme_reset_controller", "Ends and remakes the connections of a controller.", resetController, slow)
+	method("bdev_nvme_set_options", "Sets options of the controllers that are attached from now on.", nvmeOptions, anytime, optional)
+}
+
+type attachParams struct {
+	Name    string `rpc:"name" doc:"of the controller; its bdevs are called <name>n<nsid>"`
+	Trtype  string `rpc:"trtype" doc:"TCP"`
+	Traddr  string `rpc:"traddr" doc:"IP address of the listener"`
+	Adrfam  string `rpc:"adrfam,optional" doc:"IPv4 or IPv6"`
+	Trsvcid string `rpc:"trsvcid,optional" doc:"port; default 4420"`
+	SubNQN  string `rpc:"subnqn,optional" doc:"subsystem"`
+	HostNQN string `rpc:"hostnqn,optional" doc:"name to connect under; default one of this process"`
+
+	HostAddr  string `rpc:"hostaddr,optional" doc:"local address to connect from"`
+	HostSvcID string `rpc:"hostsvcid,optional" doc:"only empty: the system chooses the local port"`
+	HDgst     bool   `rpc:"hdgst,optional" doc:"CRC32C over headers"`
+	DDgst     bool   `rpc:"ddgst,optional" doc:"CRC32C over data"`
+	Multipath string `rpc:"multipath,optional" doc:"what another attachment under the name means: disable, failover or multipath (default)"`
+	Queues    uint32 `rpc:"num_io_queues,optional" doc:"I/O queues; default by the number of processors"`
+
+	LossTimeout    int32  `rpc:"ctrlr_loss_timeout_sec,optional" doc:"seconds without a connection until the controller is given up; -1 never, 0 at once"`
+	ReconnectDelay uint32 `rpc:"reconnect_delay_sec,optional" doc:"seconds between two attempts to reconnect"`
+	FastIOFail     uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"seconds without a connection until I/O fails rather than waits; 0 with the controller"`
+	ConnectTimeout uint64 `rpc:"fabrics_connect_timeout_us,optional" doc:"microseconds for one attempt to connect"`
+	MaxBdevs       uint32 `rpc:"max_bdevs,optional" doc:"SPDK's room for names in the reply; there is no limit here"`
+}
+
+// maxQueues is the highest num_io_queues there is.
+const maxQueues = 65535
+
+func attachController(ctx context.Context, t *Target, p attachParams) (any, error) {
+	multipath := bdevnvme.Multipath(p.Multipath)
+	switch multipath {
+	case "", bdevnvme.MultipathDisable, bdevnvme.MultipathFailover, bdevnvme.MultipathMultipath:
+	default:
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
+			Data: fmt.Sprintf("multipath %q is none of disable, failover, multipath", p.Multipath)}
+	}
+	switch {
+	case !strings.EqualFold(p.Trtype, "TCP"):
+		return nil, jsonrpc.Errno(syscall.ENODEV, fmt.Sprintf("trtype %q is not supported; only TCP is", p.Trtype))
+	case p.Adrfam != "" && !strings.EqualFold(p.Adrfam, "IPv4") && !strings.EqualFold(p.Adrfam, "IPv6"):
+		return nil, &jsonrpc.Error{Code: -int(syscall.EINVAL), Message: "Failed to parse adrfam: " + p.Adrfam}
+	case p.Queues > maxQueues:
+		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("num_io_queues %d is above %d", p.Queues, maxQueues))
+	case p.HostSvcID != "":
+		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("hostsvcid %q is not supported; leave it out", p.HostSvcID))
+	}
+	names, err := t.nvmes.Attach(ctx, bdevnvme.AttachConfig{
+		Name: p.Name, TrType: p.Trtype, AdrFam: p.Adrfam, Traddr: p.Traddr, Trsvcid: p.Trsvcid, SubNQN: p.SubNQN, HostNQN: p.HostNQN,
+		HostAddr: p.HostAddr, HdrDigest: p.HDgst, DatDigest: p.DDgst, Multipath: multipath, Queues: int(p.Queues),
+		ConnectTimeout:      time.Duration(min(p.ConnectTimeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond,
+		CtrlrLossTimeoutSec: p.LossTimeout, ReconnectDelaySec: p.ReconnectDelay, FastIOFailTimeoutSec: p.FastIOFail,
+	})
+	if err != nil {
+		return nil, nvmeError(err)
+	}
+	if err := t.examines.wait(ctx); err != nil {
+		return nil, err
+	}
+	if names == nil {
+		names = []string{}
+	}
+	return names, nil
+}
+
+// nvmeError words a refusal as the module did, which is as SPDK does.
+func nvmeError(err error) error {
+	var e *bdevnvme.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	out := jsonrpc.Errno(e.Errno, "")
+	if e.Msg != "" {
+		out.Message = e.Msg
+	}
+	if e.Cause != nil {
+		out.Data = e.Cause.Error()
+	}
+	return out
+}
+
+type detachParams struct {
+	Name     string `rpc:"name" doc:"controller"`
+	Trtype   string `rpc:"trtype,optional" doc:"of the path: TCP"`
+	Traddr   string `rpc:"traddr,optional" doc:"of the path"`
+	Adrfam   string `rpc:"adrfam,optional" doc:"of the path"`
+	Trsvcid  string `rpc:"trsvcid,optional" doc:"of the path"`
+	SubNQN   string `rpc:"subnqn,optional" doc:"of the path"`
+	HostAddr string `rpc:"hostaddr,optional" doc:"of the path"`
+}
+
+func detachController(_ context.Context, t *Target, p detachParams) (any, error) {
+	var at *bdevnvme.Path
+	if path := (bdevnvme.Path{Traddr: p.Traddr, Trsvcid: p.Trsvcid, SubNQN: p.SubNQN, HostAddr: p.HostAddr}); path != (bdevnvme.Path{}) {
+		at = &path
+	}
+	if err := t.nvmes.Detach(p.Name, at); err != nil {
+		return nil, nvmeError(err)
+	}
+	return true, nil
+}
+
+type nvmeNameParams struct {
+	Name string `rpc:"name,optional" doc:"controller; default all"`
+}
+
+func nvmeControllers(_ context.Context, t *Target, p nvmeNameParams) (any, error) {
+	if p.Name == "" {
+		list := t.nvmes.List()
+		if list == nil {
+			list = []bdevnvme.ControllerInfo{}
+		}
+		return list, nil
+	}
+	c, err := t.nvmes.Get(p.Name)
+	if err != nil {
+		return nil, &jsonrpc.Error{Code: -int(syscall.EINVAL), Message: fmt.Sprintf("Controller %s does not exist", p.Name)}
+	}
+	return []bdevnvme.ControllerInfo{c}, nil
+}
+
+func resetController(_ context.Context, t *Target, p nameParams) (any, error) {
+	if err := t.nvmes.Reset(p.Name); err != nil {
+		return nil, nvmeError(err)
+	}
+	return true, nil
+}
+
+type nvmeOptionsParams struct {
+	KeepAlive uint32 `rpc:"keep_alive_timeout_ms,optional" doc:"milliseconds of silence that end a connection on either side; default 10000"`
+	Timeout   uint64 `rpc:"timeout_us,optional" doc:"microseconds after which an I/O is aborted; default 0: never"`
+	Action    string `rpc:"action_on_timeout,optional" doc:"none or abort; abort ends the connection too if that does not help"`
+}
+
+func nvmeOptions(_ context.Context, t *Target, p nvmeOptionsParams) (any, error) {
+	o := bdevnvme.Options{KeepAlive: time.Duration(p.KeepAlive) * time.Millisecond}
+	switch p.Action {
+	case "", "none":
+	case "abort", "reset":
+		o.IOTimeout = time.Duration(min(p.Timeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond
+	default:
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
+			Data: fmt.Sprintf("action_on_timeout %q is none of none, reset, abort", p.Action)}
+	}
+	o.Spin = max(t.cfg.Spin, 0)
+	if err := t.nvmes.SetOptions(o); err != nil {
+		return nil, nvmeError(err)
+	}
+	return true, nil
+}

@@ -87,19 +87,9 @@ func (s *Store) repair(im *Image) error {
 // image, not an error.
 func ReadImage(h *bdev.Handle, typ string) (*Image, error) {
 	d := &device{h: h}
-	if d.size() < PageSize || d.info().BlockSize == 0 || PageSize%d.info().BlockSize != 0 {
-		return nil, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks, d.info().BlockSize, syscall.EILSEQ)
-	}
-	first := make([]byte, PageSize)
-	if err := d.read(0, first); err != nil {
-		return nil, err
-	}
-	sb, err := DecodeSuperBlock(first, d.size())
+	sb, err := probe(d, typ)
 	if err != nil {
 		return nil, err
-	}
-	if typ != "" && sb.Type != typ {
-		return nil, fmt.Errorf("the blobstore has type %q, want %q: %w", sb.Type, typ, syscall.ENXIO)
 	}
 	if sb.Clean && sb.Layout.BlobidMaskLen != 0 {
 		if im := readClean(d, sb); im != nil {
@@ -107,6 +97,32 @@ func ReadImage(h *bdev.Handle, typ string) (*Image, error) {
 		}
 	}
 	return readDirty(d, sb)
+}
+
+// Probe reports whether the device holds a blobstore of the type, by its super
+// block alone; the errors are those of Load.
+func Probe(h *bdev.Handle, typ string) error {
+	_, err := probe(&device{h: h}, typ)
+	return err
+}
+
+func probe(d *device, typ string) (SuperBlock, error) {
+	var sb SuperBlock
+	if d.size() < PageSize || d.info().BlockSize == 0 || PageSize%d.info().BlockSize != 0 {
+		return sb, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks, d.info().BlockSize, syscall.EILSEQ)
+	}
+	first := make([]byte, PageSize)
+	if err := d.read(0, first); err != nil {
+		return sb, err
+	}
+	sb, err := DecodeSuperBlock(first, d.size())
+	if err != nil {
+		return sb, err
+	}
+	if typ != "" && sb.Type != typ {
+		return sb, fmt.Errorf("the blobstore has type %q, want %q: %w", sb.Type, typ, syscall.ENXIO)
+	}
+	return sb, nil
 }
 
 // readClean reads the blobs that the masks name. It returns nil when the masks

@@ -88,6 +88,9 @@ func (m *Module) CreateStore(bdevName, name string, o StoreOpts) (*Store, error)
 	}
 	st := &Store{m: m, uuid: o.UUID, name: name}
 	release, err := st.begun(bdevName, func() (func(), error) {
+		if err := st.base.Claim(claimName); err != nil {
+			return nil, err
+		}
 		release, err := m.reserve(name)
 		if err == nil {
 			if err = st.format(o); err != nil {
@@ -187,6 +190,13 @@ func (m *Module) Examine(bdevName string) (*Store, error) {
 }
 
 func (st *Store) load() (release func(), err error) {
+	// Most devices hold no lvstore; those are not claimed even for a moment.
+	if err := blobstore.Probe(st.base, blobstore.LvstoreType); err != nil {
+		return nil, err
+	}
+	if err := st.base.Claim(claimName); err != nil {
+		return nil, err
+	}
 	bs, err := blobstore.Load(st.base, blobstore.LvstoreType, st.m.log)
 	if err != nil {
 		return nil, err

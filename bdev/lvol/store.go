@@ -39,10 +39,6 @@ func (st *Store) open(bdevName string) error {
 	if err != nil {
 		return err
 	}
-	if err := base.Claim(claimName); err != nil {
-		base.Close()
-		return err
-	}
 	st.base = base
 	return nil
 }

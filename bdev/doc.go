@@ -17,6 +17,24 @@
 // every Submit and Done. The goroutine that owns the Batch calls Batch.Flush
 // when it has handled all input it had: one sendmsg for many commands.
 //
+// # What handles do
+//
+// A device implements what it can do well, and Handle.Submit the rest: it
+// checks operation, range and length of the data, counts (bdev_get_iostat,
+// latency histograms), holds requests back when the device has a limit
+// (SetQoS), cuts what is above Info.MaxIO into pieces, and puts compare,
+// compare-and-write and write zeroes together from reads and writes where the
+// device lacks them. So every user may rely on Handle.Info().Ops.
+//
+// # Life
+//
+// Registry.Register names a device; Unregister tells the holders of its
+// handles Removed, fails new requests with a path status, and returns when
+// every handle is closed, everything in flight is done and the device is
+// closed. Handle.Close may be called with requests in flight. A device that
+// lets requests wait for long implements Retirer. Whoever builds on a device
+// claims it first (Handle.Claim): one writer at a time.
+//
 // # Rules
 //
 //   - Submit may be called by many goroutines at once.

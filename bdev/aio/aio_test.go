@@ -70,6 +70,20 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// On a block device too, when AIO_BLOCKDEV names one that may be overwritten
+// (16 MiB or so, such as a loop device): only root can make one.
+func TestConformanceOnBlockDevice(t *testing.T) {
+	dev := os.Getenv("AIO_BLOCKDEV")
+	if dev == "" {
+		dev = file(t, 16<<20)
+	}
+	bdevtest.Run(t, bdevtest.Subject{New: func(t *testing.T, reg *bdev.Registry) string {
+		d := register(t, reg, aio.Config{Name: "block", Filename: dev, Registry: reg})
+		t.Logf("%+v", d.Info())
+		return "block"
+	}})
+}
+
 func TestRefusesWhatItCannotServe(t *testing.T) {
 	small := file(t, 100)
 	big := file(t, 1<<20)

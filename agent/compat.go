@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,7 +34,10 @@ var methods = map[string][]string{
 // Abilities are what a data plane can do beyond the necessary.
 type Abilities struct {
 	SwapNamespace bool // vda_nvmf_swap_ns
-	NVMe          bool // bdev_nvme_*
+	// SharedNamespace: a bdev may stand behind several namespaces. SPDK's
+	// namespaces claim their bdev.
+	SharedNamespace bool
+	NVMe            bool // bdev_nvme_*
 }
 
 // learn asks what the data plane can do. The error names what is missing.
@@ -58,13 +62,19 @@ func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
 				return Abilities{}, &LackError{Method: m}
 			}
 		}
-		return Abilities{}, fmt.Errorf("the data plane waits for framework_start_init")
+		return Abilities{}, errNotStarted
 	}
+	vda := slices.Contains(now, "vda_nvmf_swap_ns")
 	return Abilities{
-		SwapNamespace: slices.Contains(now, "vda_nvmf_swap_ns"),
-		NVMe:          slices.Contains(now, "bdev_nvme_get_controllers"),
+		SwapNamespace:   vda,
+		SharedNamespace: vda,
+		NVMe:            slices.Contains(now, "bdev_nvme_get_controllers"),
 	}, nil
 }
+
+// errNotStarted says that the data plane was started with --wait-for-rpc and
+// nobody has gone on.
+var errNotStarted = errors.New("the data plane waits for framework_start_init")
 
 // LackError says that a data plane can never serve this agent.
 type LackError struct{ Method string }

@@ -67,12 +67,8 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 			return err
 		}
 	}
-	for _, h := range sub.Hosts {
-		if !slices.Contains(e.Hosts, h.NQN) {
-			if err := p.NvmfSubsystemRemoveHost(ctx, e.NQN, h.NQN); err != nil {
-				return err
-			}
-		}
+	if err := p.ShutOut(ctx, sub, e.Hosts); err != nil {
+		return err
 	}
 	if err := p.ensureListener(ctx, sub); err != nil {
 		return err
@@ -86,6 +82,19 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 	for _, h := range e.Hosts {
 		if !slices.ContainsFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h }) {
 			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// ShutOut removes every host of a subsystem but those in keep; it returns when
+// their connections are closed and their I/O has settled.
+func (p *Plane) ShutOut(ctx context.Context, sub *spdk.NvmfSubsystem, keep []string) error {
+	for _, h := range sub.Hosts {
+		if !slices.Contains(keep, h.NQN) {
+			if err := p.NvmfSubsystemRemoveHost(ctx, sub.NQN, h.NQN); err != nil && !spdk.IsInvalidParams(err) {
 				return err
 			}
 		}

@@ -124,13 +124,12 @@ func (p *Plane) Connect(ctx context.Context) error {
 			if err = p.look(ctx); err == nil {
 				return nil
 			}
-			var lack *LackError
-			if errors.As(err, &lack) {
-				return err
-			}
-			if s := p.Status(); s.StartID != "" && s.Version != "" {
+			if errors.Is(err, errNotStarted) {
 				p.log.Warn("data plane is not ready", "why", err)
 				return nil
+			}
+			if p.Status().StartID != "" {
+				return err // it is there, and of no use
 			}
 		}
 		if time.Now().After(deadline) {
@@ -253,7 +252,11 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 
 // Probe asks the data plane whether it is alive.
 func (p *Plane) Probe(ctx context.Context) PlaneStatus {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	limit := probeTimeout
+	if d, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(d)*8/10) // leave time to say so
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	s := p.Status()
 	id, err := p.startID(ctx)
@@ -262,7 +265,7 @@ func (p *Plane) Probe(ctx context.Context) PlaneStatus {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		s.Ready, s.Why = false, fmt.Sprintf("the data plane does not answer within %v", probeTimeout)
+		s.Ready, s.Why = false, fmt.Sprintf("the data plane does not answer within %v", limit.Round(time.Millisecond))
 	case err != nil:
 		s.Ready, s.Why = false, err.Error()
 	case id != s.StartID:

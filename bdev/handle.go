@@ -46,6 +46,21 @@ func (h *Handle) Claim(module string) error {
 	return nil
 }
 
+// ClaimShared is Claim for a module that may use one device several times:
+// others that claim it shared under the same name may join. SPDK has no such
+// claim on its namespaces.
+func (h *Handle) ClaimShared(module string) error {
+	h.reg.mu.Lock()
+	defer h.reg.mu.Unlock()
+	if h.ent.claim != "" && (h.ent.sharers == 0 || h.ent.claim != module) {
+		return fmt.Errorf("bdev %q is claimed by %s: %w", h.ent.name, h.ent.claim, ErrClaimed)
+	}
+	h.ent.claim = module
+	h.ent.sharers++
+	h.claimed = true
+	return nil
+}
+
 // Release gives the claim back; Close does so too.
 func (h *Handle) Release() {
 	h.reg.mu.Lock()
@@ -56,7 +71,10 @@ func (h *Handle) Release() {
 func (h *Handle) unclaim() {
 	if h.claimed {
 		h.claimed = false
-		h.ent.claim = ""
+		h.ent.sharers = max(h.ent.sharers-1, 0)
+		if h.ent.sharers == 0 {
+			h.ent.claim = ""
+		}
 	}
 }
 

@@ -51,6 +51,7 @@ type entry struct {
 	aliases  []string // without the UUID
 	handles  map[*Handle]struct{}
 	claim    string
+	sharers  int // handles that hold the claim, when it is a shared one
 	removing bool
 	gone     chan struct{} // closed when the device is closed
 	closeErr error         // of the device; valid once gone is closed

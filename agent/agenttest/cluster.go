@@ -146,11 +146,14 @@ func (p *Plane) Start() {
 	p.c.mu.Lock()
 	p.bdevs, p.ctrlrs, p.raids, p.subs, p.ana = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}, map[string]*subsystem{}, map[string]string{}
 	p.c.mu.Unlock()
-	p.srv, err = jsonrpc.NewServer(lis, jsonrpc.Config{Lookup: p.lookup})
+	srv, err := jsonrpc.NewServer(lis, jsonrpc.Config{Lookup: p.lookup})
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	go func() { _ = p.srv.Serve() }()
+	p.c.mu.Lock()
+	p.srv = srv
+	p.c.mu.Unlock()
+	go func() { _ = srv.Serve() }()
 }
 
 // Stop ends the plane like kill -9: connections break, nothing is closed.

@@ -71,6 +71,11 @@ var nvmfMethods = map[string]handler{
 		if s == nil || b == nil || len(s.Namespaces) > 0 {
 			return nil, errInvalid
 		}
+		for _, o := range p.subs {
+			if !p.swaps && len(o.Namespaces) > 0 && o.Namespaces[0].BdevName == b.name {
+				return nil, errInvalid // claimed
+			}
+		}
 		ns := *a.Namespace
 		ns.BdevName, ns.Name = b.name, b.name
 		s.Namespaces = append(s.Namespaces, ns)

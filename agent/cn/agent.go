@@ -230,8 +230,8 @@ func check(req *apiv1.SyncCnRequest) error {
 			}
 		}
 		for _, e := range c.Exps {
-			if !agent.ValidID(e.Id) || !agent.ValidID(e.EsId) || !strings.HasPrefix(e.Nqn, expNQN) || !strings.HasPrefix(e.ProxyNqn, pxNQN) {
-				return bad("cntlr %s: exp %q, es %q with nqn %q and proxy_nqn %q: the ids must be hex digits, the NQNs start with %s and %s", c.Id, e.Id, e.EsId, e.Nqn, e.ProxyNqn, expNQN, pxNQN)
+			if !agent.ValidID(e.Id) || !agent.ValidID(e.EsId) || !strings.HasPrefix(e.Nqn, expNQN) {
+				return bad("cntlr %s: exp %q, es %q with nqn %q: the ids must be hex digits, the NQN start with %s", c.Id, e.Id, e.EsId, e.Nqn, expNQN)
 			}
 		}
 	}

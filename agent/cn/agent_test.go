@@ -37,7 +37,7 @@ func TestPathsShowOneDisk(t *testing.T) {
 			t.Fatalf("cn%d exports nothing", i)
 		}
 		if s.SerialNumber != "00000000000000000001" || s.ModelNumber != "VDA_CONTROLLER" || s.AllowAnyHost ||
-			len(s.Hosts) != 1 || s.Hosts[0].NQN != host0 || len(s.Namespaces) != 1 ||
+			!admits(s, l.hosts(i, 0)...) || len(s.Namespaces) != 1 ||
 			s.MinCntlid != uint16(i*1000+1) || s.MaxCntlid != uint16(i*1000+1000) {
 			t.Errorf("cn%d: %+v", i, s)
 		}
@@ -52,6 +52,27 @@ func TestPathsShowOneDisk(t *testing.T) {
 			t.Errorf("cn%d: ANA %s, want %s", i, got, want)
 		}
 	}
+}
+
+func admits(s *spdk.NvmfSubsystem, want ...string) bool {
+	var have []string
+	for _, h := range s.Hosts {
+		have = append(have, h.NQN)
+	}
+	slices.Sort(have)
+	slices.Sort(want)
+	return slices.Equal(have, want)
+}
+
+// hosts are who controller node i admits while primary is primary.
+func (l *lab) hosts(i, primary int) []string {
+	hosts := []string{host0}
+	for j, o := range l.cns {
+		if i == primary && j != i {
+			hosts = append(hosts, "nqn.2016-06.io.spdk:vda-px-"+o.cntlr)
+		}
+	}
+	return hosts
 }
 
 func TestNobodyIsAdmittedBeforeThePathIsRight(t *testing.T) {
@@ -107,6 +128,9 @@ func TestSwitchOfPrimaryKeepsTheDataAndTheIdentity(t *testing.T) {
 					}
 					if got := n.plane.ANA(expNQN); got != want {
 						t.Errorf("round %d cn%d: ANA %s, want %s", round, i, got, want)
+					}
+					if s := l.front(i); !admits(s, l.hosts(i, primary)...) {
+						t.Errorf("round %d cn%d: admits %v", round, i, s.Hosts)
 					}
 					if ns := l.front(i).Namespaces; len(ns) != 1 || ns[0].UUID != before.UUID || ns[0].NGUID != before.NGUID {
 						t.Errorf("round %d cn%d: namespaces %+v", round, i, ns)

@@ -9,9 +9,10 @@
 //	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ┴ raid0 vda-grp-<grp> ─ lvstore vda-da-<da> ─ lvol vda-vol-<da>
 //	                                (several groups: concat vda-da-<da> in between)
 //
-// The lvol stands behind every exporter's subsystem, ANA optimized, and once
-// more behind a private subsystem an exporter (proxy) that admits the
-// secondaries. Nothing is exported before the volume is there.
+// The lvol stands behind every exporter's subsystem, ANA optimized; vda_tgt
+// lets it stand behind several, SPDK behind one only, because its namespaces
+// claim their bdev. Beside the initiator the subsystem admits the secondaries.
+// Nothing is exported before the volume is there.
 //
 // The lvstore and the volume are made only while the array has never been up
 // (CntlrSpec.create), and then only when the disks are blank; else they are
@@ -19,9 +20,10 @@
 //
 // # Secondary
 //
-// A secondary connects to the primary's proxy subsystem of each exporter
+// A secondary connects to each exporter on the primary like a host
 // (vda-px-<exp>n1) and exports it under the exporter's identity, ANA
-// non-optimized, or inaccessible while the primary cannot be reached.
+// non-optimized, or inaccessible while the primary cannot be reached. It
+// admits the initiator alone, so that proxies never go round in a ring.
 //
 // # Changes of role
 //

@@ -33,6 +33,8 @@ type lab struct {
 	cns  []*cnNode
 	term uint64
 	spec *apiv1.CntlrSpec // what all controllers' specs have in common
+
+	pdConf []string // by dn; malloc when empty
 }
 
 type node struct {
@@ -136,8 +138,12 @@ func (l *lab) fence(deleted bool) {
 	l.Helper()
 	for i, d := range l.dns {
 		d.version++
+		conf := `{"type":"malloc","size":67108864}`
+		if l.pdConf != nil {
+			conf = l.pdConf[i]
+		}
 		req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, Listener: at(d.port), AllowEmpty: deleted,
-			Pds: []*apiv1.PdSpec{{Id: id("a0", i), Name: "pd0", ConfJson: `{"type":"malloc","size":67108864}`, Format: d.version == 1, Deleted: deleted, Version: d.version}},
+			Pds: []*apiv1.PdSpec{{Id: id("a0", i), Name: "pd0", ConfJson: conf, Format: d.version == 1, Deleted: deleted, Version: d.version}},
 			Vds: []*apiv1.VdSpec{{Id: id("b0", i), PdId: id("a0", i), Size: 20 << 20, Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Term: l.term, HostNqn: l.hostNQN(), DaId: daID, Uuid: id("b0", i), Deleted: deleted, Version: d.version}}}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

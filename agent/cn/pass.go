@@ -18,7 +18,6 @@ const (
 	volPrefix = "vda-vol-"
 	pxPrefix  = "vda-px-"
 	expNQN    = agent.NQNPrefix + "vda-exp-"
-	pxNQN     = agent.NQNPrefix + pxPrefix
 )
 
 // Model is what hosts see as the model of every exporter.
@@ -123,11 +122,9 @@ func (p *pass) inaccessible(ctx context.Context) error {
 
 // dropExp carries out an exporter's tombstone.
 func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	for _, nqn := range []string{e.Nqn, e.ProxyNqn} {
-		if p.inv.Subsystems[nqn] != nil {
-			if err := p.Plane.DropSubsystem(ctx, nqn); err != nil {
-				return err
-			}
+	if p.inv.Subsystems[e.Nqn] != nil {
+		if err := p.Plane.DropSubsystem(ctx, e.Nqn); err != nil {
+			return err
 		}
 	}
 	if p.inv.Controllers[pxPrefix+e.Id] != nil {

@@ -31,23 +31,30 @@ func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, vol string) err
 	if e.SnapName != "" {
 		return fmt.Errorf("snapshot %q of disk array %s does not exist", e.SnapName, p.c.DaName)
 	}
-	if err := p.Plane.Ensure(ctx, p.inv, p.export(e, vol, spdk.ANAOptimized)); err != nil {
+	if other := p.exported(e, vol); other != "" && !p.Plane.Able().SharedNamespace {
+		return fmt.Errorf("this data plane exports a volume through one subsystem only, which is %s", other)
+	}
+	x := p.export(e, vol, spdk.ANAOptimized)
+	x.Hosts = append(x.Hosts, p.c.SecondaryHostNqns...)
+	if err := p.Plane.Ensure(ctx, p.inv, x); err != nil {
 		return err
 	}
 	if p.inv.Controllers[pxPrefix+e.Id] != nil { // from the time as a secondary
-		if err := agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id)); err != nil {
-			return err
+		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id))
+	}
+	return nil
+}
+
+// exported returns another subsystem that vol stands behind, "" for none.
+func (p *pass) exported(e *apiv1.ExpSpec, vol string) string {
+	for nqn, sub := range p.inv.Subsystems {
+		for _, ns := range sub.Namespaces {
+			if nqn != e.Nqn && ns.BdevName == vol {
+				return nqn
+			}
 		}
 	}
-	if len(p.c.SecondaryHostNqns) == 0 {
-		if p.inv.Subsystems[e.ProxyNqn] != nil {
-			return p.Plane.DropSubsystem(ctx, e.ProxyNqn)
-		}
-		return nil
-	}
-	return p.Plane.Ensure(ctx, p.inv, agent.Export{
-		NQN: e.ProxyNqn, Serial: e.Serial, Model: "VDA_PROXY", Hosts: p.c.SecondaryHostNqns, Bdev: vol, UUID: e.ProxyUuid,
-	})
+	return ""
 }
 
 // backends returns which vds are not connected now. They come back by

@@ -36,7 +36,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 	}
 	for nqn := range inv.Subsystems {
-		if ours := strings.HasPrefix(nqn, expNQN) || strings.HasPrefix(nqn, pxNQN); ours && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
+		if strings.HasPrefix(nqn, expNQN) && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
 			remove("subsystem", nqn, a.Plane.DropSubsystem(ctx, nqn))
 		}
 	}
@@ -79,7 +79,7 @@ func (a *Agent) owned() (owned, bool) {
 			}
 		}
 		for _, e := range c.Exps {
-			own.nqns[e.Nqn], own.nqns[e.ProxyNqn], own.controllers[pxPrefix+e.Id] = true, true, true
+			own.nqns[e.Nqn], own.controllers[pxPrefix+e.Id] = true, true
 		}
 	}
 	_, _, version := a.State.Identity()

@@ -45,21 +45,20 @@ func (p *pass) demote(ctx context.Context) error {
 	if err := p.inaccessible(ctx); err != nil {
 		return err
 	}
-	vol := p.inv.BdevName(p.volAlias())
 	for _, e := range p.c.Exps {
 		sub := p.inv.Subsystems[e.Nqn]
 		if sub != nil && !e.Deleted {
+			// Secondaries must not come here any more: this node may be one
+			// itself soon, and proxies would go round in a ring.
+			if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn}); err != nil {
+				return err
+			}
 			for _, ns := range sub.Namespaces {
-				if vol == "" || p.inv.BdevName(ns.BdevName) == vol {
+				if ns.BdevName != pxPrefix+e.Id+"n1" {
 					if err := p.Plane.NvmfSubsystemRemoveNS(ctx, e.Nqn, ns.NSID); err != nil && !spdk.IsInvalidParams(err) {
 						return err
 					}
 				}
-			}
-		}
-		if p.inv.Subsystems[e.ProxyNqn] != nil {
-			if err := p.Plane.DropSubsystem(ctx, e.ProxyNqn); err != nil {
-				return err
 			}
 		}
 	}
@@ -108,7 +107,7 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 	have := p.inv.Controllers[name]
 	if have != nil && len(have.Ctrlrs) > 0 {
 		path := have.Ctrlrs[0]
-		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.ProxyNqn && p.inv.BdevName(name+"n1") != "" {
+		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
 			return path.State, inv, nil
 		}
 	}
@@ -121,7 +120,7 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 	}
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
-		SubNQN: e.ProxyNqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: spdk.Ptr[uint32](proxyFastIOFailSec),
+		SubNQN: e.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: spdk.Ptr[uint32](proxyFastIOFailSec),
 	}); err != nil {
 		return "", inv, err
 	}

@@ -65,6 +65,9 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	if spec.Size == 0 || spec.Size%(1<<20) != 0 || spec.Nqn == "" {
 		return fmt.Errorf("size %d must be a multiple of 1 MiB, and nqn %q not empty", spec.Size, spec.Nqn)
 	}
+	if err := a.fence(ctx, spec); err != nil {
+		return err
+	}
 	inv, lvs, err := a.store(ctx, spec.PdId)
 	if err != nil {
 		return err
@@ -87,6 +90,19 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 		e.Hosts = []string{spec.HostNqn}
 	}
 	return a.Plane.Ensure(ctx, inv, e)
+}
+
+// fence shuts out whom the present term does not admit, whatever the state of
+// the pd.
+func (a *Agent) fence(ctx context.Context, spec *apiv1.VdSpec) error {
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	if sub := inv.Subsystems[spec.Nqn]; sub != nil {
+		return a.Plane.ShutOut(ctx, sub, []string{spec.HostNqn})
+	}
+	return nil
 }
 
 // makeVD makes the lvol, zeroes it and gives it its name. It returns the

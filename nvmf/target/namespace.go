@@ -163,7 +163,8 @@ func (n *namespace) open(name string) (*bdev.Handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := h.Claim("NVMe-oF Target"); err != nil {
+	// Shared: an array's volume stands behind all of its exporters.
+	if err := h.ClaimShared("NVMe-oF Target"); err != nil {
 		h.Close()
 		return nil, err
 	}

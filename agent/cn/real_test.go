@@ -1,0 +1,294 @@
+package cn_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"vda/agent/agenttest"
+	"vda/nvmf/host"
+	"vda/spdk"
+	"vda/target"
+)
+
+// tgt is a vda_tgt inside the test.
+type tgt struct {
+	t      testing.TB
+	socket string
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func newTgt(t testing.TB) *tgt {
+	dir, err := os.MkdirTemp("", "tgt") // short: socket paths are limited
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &tgt{t: t, socket: dir + "/s"}
+	g.start()
+	t.Cleanup(func() {
+		g.stop()
+		_ = os.RemoveAll(dir)
+	})
+	return g
+}
+
+func (g *tgt) start() {
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	if os.Getenv("VDA_TEST_LOG") != "" {
+		log = agenttest.Log().With("tgt", g.socket)
+	}
+	x, err := target.New(target.Config{RPCSocket: g.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: log})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	g.cancel, g.done = cancel, make(chan error, 1)
+	go func() { g.done <- x.Run(ctx) }()
+	c, err := spdk.New(spdk.Config{Socket: g.socket})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer c.Close()
+	wait, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	if _, err := c.WaitReady(wait); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := c.BdevSetOptions(wait, spdk.BdevSetOptions{AutoExamine: spdk.Ptr(false)}); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := c.FrameworkStartInit(wait); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *tgt) stop() {
+	if g.cancel == nil {
+		return
+	}
+	g.cancel()
+	g.cancel = nil
+	if err := <-g.done; err != nil {
+		g.t.Errorf("vda_tgt: %v", err)
+	}
+}
+
+// objects returns the names of all that the data plane holds.
+func (g *tgt) objects() []string {
+	g.t.Helper()
+	c, err := spdk.New(spdk.Config{Socket: g.socket})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer c.Close()
+	ctx := context.Background()
+	var names []string
+	bdevs, err1 := c.BdevGetBdevs(ctx)
+	for _, b := range bdevs {
+		names = append(names, "bdev "+b.Name)
+	}
+	ctrlrs, err2 := c.BdevNvmeGetControllers(ctx)
+	for _, x := range ctrlrs {
+		names = append(names, "controller "+x.Name)
+	}
+	subs, err3 := c.NvmfGetSubsystems(ctx)
+	for _, s := range subs {
+		if s.Subtype != "Discovery" {
+			names = append(names, "subsystem "+s.NQN)
+		}
+	}
+	stores, err4 := c.BdevLvolGetLvstores(ctx)
+	for _, s := range stores {
+		names = append(names, "lvstore "+s.Name)
+	}
+	for _, err := range []error{err1, err2, err3, err4} {
+		if err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	return names
+}
+
+var ports sync.Mutex
+
+// freePort returns a port that nothing listens on now.
+func freePort(t testing.TB) string {
+	ports.Lock()
+	defer ports.Unlock()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+// reals makes a lab on real data planes; pds are aio files when aio is set.
+func reals(t *testing.T, cns int, aio bool) (l *lab, dnTgts, cnTgts []*tgt) {
+	l = &lab{T: t, term: 1}
+	for i := range 2 {
+		g := newTgt(t)
+		dnTgts = append(dnTgts, g)
+		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t)})
+		if aio {
+			l.pdConf = append(l.pdConf, fmt.Sprintf(`{"type":"aio","filename":%q,"size":67108864}`, t.TempDir()+"/disk"))
+		}
+	}
+	for i := range cns {
+		g := newTgt(t)
+		cnTgts = append(cnTgts, g)
+		l.addCN(i, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t)})
+	}
+	l.array()
+	return l, dnTgts, cnTgts
+}
+
+// disk connects to the exporter on controller node i.
+func (l *lab) disk(i int) *host.Namespace {
+	l.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: expNQN, HostNQN: host0, Queues: 1})
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.Cleanup(c.Close)
+	ns := c.Namespace(1)
+	if ns == nil {
+		l.Fatalf("cn%d shows no namespace", i)
+	}
+	return ns
+}
+
+const ioSize = 1 << 20
+
+// write fills the disk with a pattern of seed.
+func write(t *testing.T, ns *host.Namespace, seed byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	for off := int64(0); off < ns.Size(); off += ioSize {
+		if err := ns.WriteAt(ctx, pattern(seed, off), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func pattern(seed byte, off int64) []byte {
+	p := bytes.Repeat([]byte{seed}, ioSize)
+	for i := 0; i < len(p); i += 512 {
+		copy(p[i:], fmt.Sprintf("%016x", off+int64(i)))
+	}
+	return p
+}
+
+// verify reads all of the disk: the pattern of seed, or zeros for 0.
+func verify(t *testing.T, ns *host.Namespace, seed byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	got := make([]byte, ioSize)
+	for off := int64(0); off < ns.Size(); off += ioSize {
+		if err := ns.ReadAt(ctx, got, off); err != nil {
+			t.Fatal(err)
+		}
+		want := make([]byte, ioSize)
+		if seed != 0 {
+			want = pattern(seed, off)
+		}
+		if !bytes.Equal(got, want) {
+			t.Fatalf("wrong data in the MiB at byte %d", off)
+		}
+	}
+}
+
+func TestRealFullPath(t *testing.T) {
+	l, dnTgts, cnTgts := reals(t, 2, false)
+	l.up(0)
+	a, b := l.disk(0), l.disk(1)
+	if a.Size() != 32<<20 || b.Size() != 32<<20 || a.BlockSize() != 4096 {
+		t.Fatalf("sizes %d and %d, block size %d", a.Size(), b.Size(), a.BlockSize())
+	}
+	verify(t, a, 0)
+	write(t, a, 0xa5)
+	verify(t, b, 0xa5)
+	write(t, b, 0x5a)
+	verify(t, a, 0x5a)
+	if a.ANA() != host.ANAOptimized || b.ANA() != host.ANANonOptimized {
+		t.Errorf("ANA %v and %v", a.ANA(), b.ANA())
+	}
+	for _, i := range []int{1, 0} {
+		c := l.cntlr(i, 0)
+		c.Deleted, c.DestroyData = true, i == 0
+		l.good(i, c)
+	}
+	l.fence(true)
+	for _, g := range append(dnTgts, cnTgts...) {
+		if o := g.objects(); len(o) > 0 {
+			t.Errorf("left: %v", o)
+		}
+	}
+}
+
+func TestRealSwitchOfPrimary(t *testing.T) {
+	l, _, _ := reals(t, 2, false)
+	l.up(0)
+	write(t, l.disk(0), 1)
+	l.spec.Create = false
+	for round, primary := range []int{1, 0, 1} {
+		l.term++
+		l.up(primary)
+		for i := range l.cns {
+			verify(t, l.disk(i), byte(round+1))
+		}
+		write(t, l.disk(primary), byte(round+2))
+	}
+	verify(t, l.disk(0), 4)
+}
+
+func TestRealRestarts(t *testing.T) {
+	l, dnTgts, cnTgts := reals(t, 2, true)
+	l.up(0)
+	write(t, l.disk(0), 7)
+	l.spec.Create = false
+
+	for i, g := range cnTgts {
+		g.stop()
+		g.start()
+		agenttest.Eventually(t, func() string {
+			if o := g.objects(); !strings.Contains(fmt.Sprint(o), expNQN) {
+				return fmt.Sprintf("cn%d holds %v", i, o)
+			}
+			return ""
+		})
+		l.healthy(i)
+	}
+	l.healthy(1)
+	verify(t, l.disk(1), 7)
+
+	for _, g := range dnTgts {
+		g.stop()
+		g.start()
+	}
+	l.healthy(0)
+	l.healthy(1)
+	verify(t, l.disk(0), 7)
+
+	l.cns[0].stop(l)
+	cnTgts[0].stop()
+	cnTgts[0].start()
+	l.cns[0].start(l)
+	l.healthy(0)
+	l.healthy(1)
+	verify(t, l.disk(1), 7)
+}

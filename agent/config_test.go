@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+)
+
+const goodConf = `{"trtype":"tcp","traddr":"127.0.0.1","adrfam":"ipv4","trsvcid":"4420"}`
+
+func TestParseArgs(t *testing.T) {
+	c, level, err := ParseArgs("vda_dn_agent", 9720, 4420, []string{"--listener", "127.0.0.1", "--port", "9721", "--sock-path", "/tmp/dn.sock",
+		"--listener-conf", goodConf, "--transport-conf", `{"trtype":"TCP","max_io_size":131072}`, "--sock-wait", "3s", "--log-level", "warn"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Port != 9721 || c.Socket != "/tmp/dn.sock" || c.Address.TrSvcID != "4420" || c.StateDir != "/var/lib/vda/dn_agent-9721" ||
+		c.SocketWait != 3*time.Second || level.String() != "WARN" || len(c.Transport) != 1 {
+		t.Errorf("%+v, %v", c, level)
+	}
+}
+
+func TestParseArgsSaysWhatIsWrong(t *testing.T) {
+	good := []string{"--sock-path", "/s", "--listener-conf", goodConf}
+	conf := func(s string) []string { return []string{"--sock-path", "/s", "--listener-conf", s} }
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{nil, "--sock-path is required"},
+		{[]string{"--sock-path", "/s"}, "--listener-conf is required"},
+		{[]string{"--sock-path", "", "--listener-conf", goodConf}, "sock-path"},
+		{append(good, "--nonsense"), "--nonsense"},
+		{append(good, "extra"), `"extra"`},
+		{append(good, "--port", "-1"), "port -1"},
+		{append(good, "--port", "65536"), "port 65536"},
+		{append(good, "--port", "x"), `"x"`},
+		{append(good, "--log-level", "loud"), `"loud"`},
+		{append(good, "--sock-wait", "-1s"), "sock-wait"},
+		{append(good, "--transport-conf", "["), "incomplete JSON"},
+		{append(good, "--transport-conf", `{"trtype":"rdma"}`), "rdma"},
+		{conf(`{"trtype":"tcp"`), "incomplete JSON"},
+		{conf(`{}{}`), "more than one"},
+		{conf(`{"trtype":"tcp","port":1}`), `"port"`},
+		{conf(strings.Replace(goodConf, `"tcp"`, `"rdma"`, 1)), `trtype "rdma"`},
+		{conf(strings.Replace(goodConf, "127.0.0.1", "myhost", 1)), `traddr "myhost"`},
+		{conf(strings.Replace(goodConf, "ipv4", "ipv6", 1)), `adrfam "ipv6"`},
+		{conf(strings.Replace(goodConf, "4420", "0", 1)), `trsvcid "0"`},
+	} {
+		_, _, err := ParseArgs("vda_dn_agent", 9720, 4420, c.args, &bytes.Buffer{})
+		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, want one line that says %q", c.args, err, c.says)
+		}
+	}
+}
+
+func TestHelpNamesEveryFlag(t *testing.T) {
+	var out bytes.Buffer
+	if _, _, err := ParseArgs("vda_cn_agent", 9820, 4430, []string{"--help"}, &out); err != ErrHelp {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"listener", "port", "sock-path", "sock-wait", "listener-conf", "transport-conf", "state-dir", "log-level"} {
+		if !strings.Contains(out.String(), "--"+f+" ") {
+			t.Errorf("no --%s in\n%s", f, out.String())
+		}
+	}
+}

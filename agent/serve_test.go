@@ -1,0 +1,139 @@
+package agent_test
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+
+	"vda"
+	"vda/agent"
+	"vda/agent/agenttest"
+	"vda/agent/dn"
+	apiv1 "vda/api/v1"
+)
+
+func config(t *testing.T, socket string) agent.Config {
+	return agent.Config{Listener: "127.0.0.1", Socket: socket, StateDir: t.TempDir(), Log: agenttest.Log(),
+		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
+}
+
+func TestServesHealthAndReflectionAndStops(t *testing.T) {
+	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	ctx, stop := context.WithCancel(context.Background())
+	ready, done := make(chan string, 1), make(chan error, 1)
+	go func() { done <- dn.App.Run(ctx, config(t, plane.Socket), ready) }()
+	var addr string
+	select {
+	case addr = <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	service := apiv1.DnAgent_ServiceDesc.ServiceName
+	health := func(name string) healthv1.HealthCheckResponse_ServingStatus {
+		r, err := healthv1.NewHealthClient(conn).Check(ctx, &healthv1.HealthCheckRequest{Service: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Status
+	}
+	agenttest.Eventually(t, func() string { return unless(health(service) == healthv1.HealthCheckResponse_SERVING, "not serving") })
+	stream, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := stream.Recv(); err != nil || !strings.Contains(r.String(), service) {
+		t.Errorf("reflection: %v, %v", r, err)
+	}
+	_ = stream.CloseSend()
+
+	plane.Stop()
+	agenttest.Eventually(t, func() string {
+		return unless(health(service) == healthv1.HealthCheckResponse_NOT_SERVING, "serving without a data plane")
+	})
+	if health("") != healthv1.HealthCheckResponse_SERVING {
+		t.Error("the agent itself is not healthy")
+	}
+	stop()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("does not stop")
+	}
+}
+
+func unless(ok bool, why string) string {
+	if ok {
+		return ""
+	}
+	return why
+}
+
+func TestRunSaysWhyItCannot(t *testing.T) {
+	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	_, port, _ := net.SplitHostPort(lis.Addr().String())
+	for name, c := range map[string]struct {
+		change func(*agent.Config)
+		says   string
+	}{
+		"port in use":      {func(c *agent.Config) { c.Port, _ = strconv.Atoi(port) }, "--port " + port + " is in use"},
+		"no socket":        {func(c *agent.Config) { c.Socket = filepath.Join(t.TempDir(), "none") }, "no such file"},
+		"not a socket":     {func(c *agent.Config) { c.Socket = "/dev/null" }, "is not a socket"},
+		"no such address":  {func(c *agent.Config) { c.Listener = "192.0.2.1" }, "--listener 192.0.2.1"},
+		"bad listener":     {func(c *agent.Config) { c.Address.TrType = "rdma" }, "rdma"},
+		"state dir a file": {func(c *agent.Config) { c.StateDir = "/dev/null" }, "--state-dir"},
+	} {
+		cfg := config(t, plane.Socket)
+		c.change(&cfg)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		err := dn.App.Run(ctx, cfg, nil)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
+		}
+	}
+}
+
+func TestWaitsForADataPlaneThatStartsLater(t *testing.T) {
+	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane.Stop()
+	cfg := config(t, plane.Socket)
+	cfg.SocketWait = 5 * time.Second
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	ready, done := make(chan string, 1), make(chan error, 1)
+	go func() { done <- dn.App.Run(ctx, cfg, ready) }()
+	time.Sleep(200 * time.Millisecond)
+	plane.Start()
+	select {
+	case <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	stop()
+	<-done
+}

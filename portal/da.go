@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"vda"
@@ -222,13 +223,12 @@ func nodesOfDA(tx store.Tx, daID string) (daNodes, error) {
 
 // FailoverDa moves the primary of a disk array to another of its controllers.
 func (s *Server) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest) (*apiv1.FailoverDaReply, error) {
-	var daID, toID string
-	err := s.view(ctx, func(tx store.Tx) error {
-		da, err := findDA(tx, req.DaName)
-		if err != nil {
+	var da *vda.DA
+	var toID string
+	err := s.view(ctx, func(tx store.Tx) (err error) {
+		if da, err = findDA(tx, req.DaName); err != nil {
 			return err
 		}
-		daID = da.ID
 		toID, err = failoverTarget(tx, da, req.ToCn)
 		return err
 	})
@@ -238,11 +238,19 @@ func (s *Server) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest) (
 	if s.cfg.Failover == nil {
 		return nil, refuse(codeUnimplemented, vda.FailedPrecondition, "this portal cannot switch the primary of a da")
 	}
-	if err := s.cfg.Failover.FailoverDa(ctx, daID, toID); err != nil {
-		return nil, err
+	moveErr := s.cfg.Failover.FailoverDa(ctx, da.ID, toID)
+	msg, err := s.daMsg(ctx, da.Name)
+	if err != nil {
+		return nil, errors.Join(moveErr, err)
 	}
-	msg, err := s.daMsg(ctx, req.DaName)
-	return &apiv1.FailoverDaReply{DaMsg: msg}, err
+	if moveErr == nil {
+		return &apiv1.FailoverDaReply{DaMsg: msg}, nil
+	}
+	if msg.Term == da.Term { // not recorded
+		return nil, moveErr
+	}
+	note := []string{"not every node has carried it out (" + moveErr.Error() + ")"}
+	return &apiv1.FailoverDaReply{ReplyInfo: done("the primary is moved", note), DaMsg: msg}, nil
 }
 
 // failoverTarget is the id of the cn to move to, "" when the user leaves the

@@ -127,7 +127,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	if err != nil {
 		return err
 	}
-	s, err := New(Config{Store: db, Syncer: sy, Log: log, SyncTimeout: f.syncTimeout})
+	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Log: log, SyncTimeout: f.syncTimeout})
 	if err != nil {
 		return err
 	}

@@ -255,3 +255,34 @@ func TestThinAndModify(t *testing.T) {
 	_, err := client.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: "da1", ToCn: "cn0:9820"})
 	refusal(t, err, codes.FailedPrecondition, 8, "already")
 }
+
+// TestFailover moves a primary there and back; then with the new primary's
+// node away.
+func TestFailover(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 2, 2)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2, DaConf: `{"stripe_count":2}`}))
+	primary := func(m *apiv1.DaMsg) (name string) {
+		for _, c := range m.CntlrMsgList {
+			if c.Primary {
+				name += c.CnName
+			}
+		}
+		return name
+	}
+	for i, to := range []string{"cn1:9820", "cn0:9820", "cn1:9820"} {
+		r := must[*apiv1.FailoverDaReply](t)(client.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: "da0", ToCn: to}))
+		if r.DaMsg.Term != uint64(i+2) || primary(r.DaMsg) != to || r.ReplyInfo.ReplyMsg != "success" {
+			t.Errorf("failover to %s: %v", to, r)
+		}
+	}
+	c.Agent("cn0:9820").Stop()
+	r, err := client.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: "da0", ToCn: "cn0:9820"})
+	switch {
+	case err != nil:
+		refusal(t, err, codes.FailedPrecondition, 8, "cn0:9820")
+	case !strings.Contains(r.ReplyInfo.ReplyMsg, "connection refused"):
+		t.Errorf("failover to a dead node: %v", r)
+	}
+}

@@ -152,7 +152,7 @@ func (b *bench) compare() {
 		wrong := bytes.Clone(p)
 		wrong[b.rnd.IntN(len(wrong))] ^= 0x40
 		b.do(failed, &bdev.Request{Op: bdev.OpCompare, Offset: s[0], Blocks: s[1], Iov: cut(b.rnd, wrong)})
-		if !b.h.Info().Ops.Has(bdev.OpCompareAndWrite) {
+		if m := b.s.MaxCompareAndWrite; !b.h.Info().Ops.Has(bdev.OpCompareAndWrite) || m != 0 && s[1] > m {
 			continue
 		}
 		next := b.data(s[1])

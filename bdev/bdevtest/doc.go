@@ -26,6 +26,10 @@ type Subject struct {
 	// UnmapKeeps is how many blocks at either end of an unmapped range the
 	// device may leave as they were, for devices that unmap larger units.
 	UnmapKeeps uint64
+
+	// MaxCompareAndWrite is how many blocks a compare-and-write may have; 0
+	// any. Remote devices do a few at most in one step.
+	MaxCompareAndWrite uint64
 }
 
 // Run tests s.

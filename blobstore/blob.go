@@ -19,6 +19,7 @@ type Blob struct {
 	readOnly  atomic.Bool
 	thin      atomic.Bool
 	keep      atomic.Bool  // unmap must not release clusters
+	mapped    atomic.Bool  // Map has given out memory
 	allocated atomic.Int64 // clusters that are there
 
 	// Guarded by store.md.

@@ -86,6 +86,9 @@ func (b *Blob) admit(r *bdev.Request) nvme.Status {
 			return namespaceWriteProtected | nvme.DNR
 		}
 	}
+	if r.Op == bdev.OpRead && b.mapped.Load() && b.thin.Load() && b.stale(r) {
+		return nvme.CommandInterrupted
+	}
 	if r.Offset+r.Blocks > b.Blocks() || r.Offset+r.Blocks < r.Offset {
 		return nvme.LBAOutOfRange | nvme.DNR // the blob has shrunk
 	}
@@ -235,11 +238,16 @@ func (t *transfer) done(s nvme.Status, batch *bdev.Batch) {
 	r.Complete(status, batch)
 }
 
-// Map returns the memory of the blob's blocks when the base device is memory
-// and the blob has clusters of its own there; see bdev.Mapper.
+// Map returns the memory of a thick blob's blocks when the base device is
+// memory; see bdev.Mapper. A snapshot may move the blob away from that memory
+// before the read is submitted; such a read fails with CommandInterrupted,
+// which hosts retry, because it would write to the snapshot's memory.
 func (b *Blob) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
 	if b.thin.Load() || b.readOnly.Load() || offset+blocks > b.Blocks() {
 		return dst, false
+	}
+	if !b.mapped.Load() {
+		b.mapped.Store(true)
 	}
 	n0 := len(dst)
 	for done := uint64(0); done < blocks; {
@@ -254,6 +262,27 @@ func (b *Blob) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
 		done += n
 	}
 	return dst, true
+}
+
+// stale reports whether r reads into memory of the base device that Map gave
+// before b became a clone.
+func (b *Blob) stale(r *bdev.Request) bool {
+	if len(r.Iov) == 0 || len(r.Iov[0]) == 0 {
+		return false
+	}
+	s := b.store
+	at := r.Offset % s.unitsPerCluster
+	for p := b.parent.Load(); p != nil; p = p.parent.Load() {
+		c := p.clusters.Load().at(r.Offset / s.unitsPerCluster)
+		if c == 0 {
+			continue
+		}
+		mem, ok := s.dev.h.Map(nil, (uint64(c)*s.unitsPerCluster+at)*s.units, s.units)
+		if ok && &mem[0][0] == &r.Iov[0][0] {
+			return true
+		}
+	}
+	return false
 }
 
 // iovCutter walks along the pieces of an Iov.

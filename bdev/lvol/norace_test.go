@@ -1,0 +1,5 @@
+//go:build !race
+
+package lvol
+
+const raceEnabled = false

@@ -205,7 +205,7 @@ func TestConnectRefused(t *testing.T) {
 			w.hostnqn = otherHost
 			return w.connectSQE(0, 0xffff, 31, testNQN)
 		}},
-		{"empty host", 0x4182, 1<<16 | 512, func(w *wire) ([]byte, []byte) { w.hostnqn = ""; return w.connectSQE(0, 0xffff, 31, testNQN) }},
+		{"empty host", 0x4184, 0, func(w *wire) ([]byte, []byte) { w.hostnqn = ""; return w.connectSQE(0, 0xffff, 31, testNQN) }},
 		{"static controller", 0x4182, 1<<16 | 16, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 3, 31, testNQN) }},
 		{"queue of one", 0x4182, 44, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 0, testNQN) }},
 		{"queue too deep", 0x4182, 44, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 200, testNQN) }},

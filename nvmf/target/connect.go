@@ -43,19 +43,34 @@ func (c *cmd) connectParam(offset uint16, inData bool) nvme.Status {
 // 2.0, section 6.3).
 func (k *conn) connect(c *cmd) nvme.Status {
 	v := c.sqe.Connect()
+	var d nvme.ConnectData
+	status := k.tryConnect(c, v, &d)
+	if status != nvme.Success {
+		k.qid, k.qsize, k.host = 0, 0, ""
+		k.tgt.log.Info("nvmf: connect refused", "peer", k.peer.String(), "host", d.HostNQN, "subsystem", d.SubNQN,
+			"qid", v.QID, "sqsize", v.SQSize, "cntlid", d.CNTLID, "status", status.String(), "result", c.dw0)
+		return status
+	}
+	c.dw0 = uint32(k.ctrl.id)
+	return nvme.Success
+}
+
+func (k *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Status {
 	if v.RecordFormat != 0 {
 		return nvme.ConnectIncompatible | nvme.DNR
 	}
 	if c.n < nvme.ConnectDataLen {
 		return nvme.DataSGLLengthInvalid | nvme.DNR
 	}
-	d, err := nvme.DecodeConnectData(c.iov[0])
-	if err != nil {
-		off := uint16(nvme.ConnectOffSubNQN)
-		if d.SubNQN != "" {
-			off = nvme.ConnectOffHostNQN
-		}
-		return c.connectParam(off, true)
+	var err error
+	*d, err = nvme.DecodeConnectData(c.iov[0])
+	switch {
+	case err == nil:
+	case d.SubNQN == "":
+		return c.connectParam(nvme.ConnectOffSubNQN, true)
+	case c.iov[0][nvme.ConnectOffHostNQN] != 0:
+		return c.connectParam(nvme.ConnectOffHostNQN, true)
+	default: // no name at all: as in SPDK, such a host gets in where any may
 	}
 	limit := uint32(k.opts.MaxQueueDepth)
 	if v.QID == 0 {
@@ -70,20 +85,10 @@ func (k *conn) connect(c *cmd) nvme.Status {
 	}
 	k.qid, k.qsize = v.QID, uint32(v.SQSize)+1
 	k.host = d.HostNQN
-	var status nvme.Status
 	if v.QID == 0 {
-		status = s.admitAdmin(k, c, v, d)
-	} else {
-		status = s.admitIO(k, c, v, d)
+		return s.admitAdmin(k, c, v, *d)
 	}
-	if status != nvme.Success {
-		k.qid, k.qsize = 0, 0
-		k.tgt.log.Info("nvmf: connect refused", "peer", k.peer.String(), "host", d.HostNQN, "subsystem", d.SubNQN, "qid", v.QID, "status", status.String())
-		k.host = ""
-		return status
-	}
-	c.dw0 = uint32(k.ctrl.id)
-	return nvme.Success
+	return s.admitIO(k, c, v, *d)
 }
 
 // established gives a connected queue pair its room.

@@ -103,13 +103,17 @@ func (c *cmd) startPair(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 		c.finish(s, b)
 		return
 	}
-	if !i.Ops.Has(bdev.OpCompareAndWrite) || i.MaxIO > 0 && c.req.Blocks > uint64(i.MaxIO) {
-		c.finish(nvme.InvalidOpcode|nvme.DNR, b)
-		return
+	if (c.req.Transient || second.req.Transient) && i.Align > 1 { // keep looks at both
+		c.keep()
+		if c.badData {
+			c.finish(nvme.CommandInterrupted, b)
+			return
+		}
+		c.state.Store(cmdActive)
 	}
 	c.req.Transient = c.req.Transient || second.req.Transient
-	c.step.all = append(append(c.step.part[:0], c.iov...), second.iov...)
-	c.req.Op, c.req.Iov = bdev.OpCompareAndWrite, c.step.all
+	iov := append(append(c.step.part[:0], c.iov...), second.iov...)
+	c.req.Op, c.req.Iov = bdev.OpCompareAndWrite, iov
 	h.Submit(&c.req, b)
 }
 

@@ -145,6 +145,14 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		c.startPair(h, i, b)
 		return
 	}
+	if r.Transient && i.Align > 1 { // data in the capsule lies anywhere
+		c.keep()
+		if c.badData {
+			c.finish(nvme.CommandInterrupted, b)
+			return
+		}
+		c.state.Store(cmdActive)
+	}
 	switch c.sqe.Opcode() {
 	case nvme.IORead:
 		if !c.room(h) {
@@ -153,14 +161,6 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		c.toHost = true
 		r.Op, r.Iov = bdev.OpRead, c.iov
 	case nvme.IOWrite:
-		if r.Transient && i.Align > 1 {
-			c.keep()
-			if c.badData {
-				c.finish(nvme.CommandInterrupted, b)
-				return
-			}
-			c.state.Store(cmdActive)
-		}
 		r.Op, r.Iov = bdev.OpWrite, c.iov
 		r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.k.ctrl.writeThrough.Load()
 	case nvme.IOFlush:
@@ -170,8 +170,7 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 			return
 		}
 	case nvme.IOCompare:
-		c.startCompare(h, i, b)
-		return
+		r.Op, r.Iov = bdev.OpCompare, c.iov
 	case nvme.IOWriteZeroes:
 		c.startWriteZeroes(h, i, b)
 		return
@@ -183,10 +182,6 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		return
 	default:
 		c.reserve(b)
-		return
-	}
-	if i.MaxIO > 0 && r.Blocks > uint64(i.MaxIO) {
-		c.split(h, i, b)
 		return
 	}
 	h.Submit(r, b)

@@ -22,6 +22,8 @@ type Config struct {
 	Dir string
 	// Out gets the story: commands, progress, summary.
 	Out io.Writer
+	// Terminal: Out is one, so that a progress line may be overwritten.
+	Terminal bool
 }
 
 // node is a disk or controller node: a data plane and its agent.

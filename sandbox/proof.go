@@ -147,20 +147,26 @@ func (c *Cluster) pass(ctx context.Context, p *path, generation uint64, write bo
 	stop := make(chan struct{})
 	shown := make(chan struct{})
 	line := func(end string) {
-		fmt.Fprintf(c.cfg.Out, "\r  %3d%% of %d MiB %s through %s%s", done.Load()*100/size, size/mib, verb, p.label, end)
+		start := "  "
+		if c.cfg.Terminal {
+			start = "\r  "
+		}
+		fmt.Fprintf(c.cfg.Out, "%s%3d%% of %d MiB %s through %s%s", start, done.Load()*100/size, size/mib, verb, p.label, end)
 	}
 	go func() {
 		defer close(shown)
 		for {
 			select {
 			case <-progress.C:
-				line("")
+				if c.cfg.Terminal {
+					line("")
+				}
 			case <-stop:
 				return
 			}
 		}
 	}()
-	g, ctx := errgroup.WithContext(ctx)
+	g, workers := errgroup.WithContext(ctx)
 	var next atomic.Int64
 	for range inFlight {
 		g.Go(func() error {
@@ -171,7 +177,7 @@ func (c *Cluster) pass(ctx context.Context, p *path, generation uint64, write bo
 					return nil
 				}
 				part := buf[:min(chunkBytes, size-at)]
-				if err := transfer(ctx, p.ns, part, at, bs, generation, write); err != nil {
+				if err := transfer(workers, p.ns, part, at, bs, generation, write); err != nil {
 					return fmt.Errorf("through %s: %w", p.label, err)
 				}
 				done.Add(int64(len(part)))

@@ -51,7 +51,11 @@ func run(ctx context.Context, keep bool) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	cfg := sandbox.Config{BinDir: filepath.Dir(self), Dir: dir, Out: os.Stdout}
+	out, err := os.Stdout.Stat()
+	if err != nil {
+		return err
+	}
+	cfg := sandbox.Config{BinDir: filepath.Dir(self), Dir: dir, Out: os.Stdout, Terminal: out.Mode()&os.ModeCharDevice != 0}
 	begin := time.Now()
 	if err := sandbox.Run(ctx, cfg, keep); err != nil {
 		return err

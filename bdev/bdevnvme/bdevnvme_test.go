@@ -82,7 +82,9 @@ func TestAttachRefusals(t *testing.T) {
 // TestList compares with a reply of SPDK, byte for byte.
 func TestList(t *testing.T) {
 	r := newRig(t, 1)
-	r.attach(0, func(c *AttachConfig) { c.HostNQN = "nqn.2014-08.org.nvmexpress:uuid:99de7d27-c204-4b26-aca8-456feb7927ad" })
+	r.attach(0, func(c *AttachConfig) {
+		c.HostNQN = "nqn.2014-08.org.nvmexpress:uuid:99de7d27-c204-4b26-aca8-456feb7927ad"
+	})
 	got, err := json.Marshal(r.m.List())
 	r.ok(err)
 	want := `[{"name":"Nv0","ctrlrs":[{"state":"enabled","trid":{"trtype":"TCP","adrfam":"IPv4","traddr":"127.0.0.1","trsvcid":"` + r.addrs[0].Trsvcid +

@@ -17,8 +17,13 @@ import (
 // answers with a path or transport status: then the trouble is behind it.
 const maxRetries = 3
 
-// maxLosses is how many connections a request may see go.
-const maxLosses = 10
+// maxLosses is how many connections a request may see go, maxDenials how many
+// ANA statuses it may meet. Time-outs bound the waiting in between; these end
+// what goes round without waiting.
+const (
+	maxLosses  = 10
+	maxDenials = 200
+)
 
 // deniedFor is how long a path is left alone after it has answered with an
 // ANA status that the ANA log did not show.
@@ -26,6 +31,7 @@ const deniedFor = time.Second
 
 // way is a namespace as one path shows it.
 type way struct {
+	disk   *disk // set before the way is used
 	path   *path
 	ns     *host.Namespace
 	denied atomic.Int64 // Unix ns of an ANA status; 0: none
@@ -122,6 +128,11 @@ func (d *disk) setWays(l []*way) bool {
 			}
 		}
 	}
+	for _, w := range l {
+		if w.disk == nil { // new; those in use are not written to
+			w.disk = d
+		}
+	}
 	d.list.Store(&l)
 	i := l[0].ns.Identity()
 	info := &bdev.Info{Name: d.name, Aliases: nil, Product: "NVMe disk", UUID: d.uuid, BlockSize: i.BlockSize, Blocks: i.Blocks,
@@ -158,7 +169,7 @@ func (d *disk) Close() error {
 func (d *disk) Submit(r *bdev.Request, b *bdev.Batch) {
 	r.Dev = nil
 	if w := d.pick(); w != nil {
-		w.ns.Submit(r, d, b)
+		w.ns.Submit(r, w, b)
 		return
 	}
 	if !r.Retain() {
@@ -186,61 +197,45 @@ func (d *disk) pick() *way {
 	return second
 }
 
-// CompleteIO takes the end of a request on one way.
-func (d *disk) CompleteIO(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
+// CompleteIO takes the end of a request on the way.
+func (w *way) CompleteIO(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 	if s == nvme.Success {
 		r.Complete(s, b)
 		return
 	}
-	d.failed(r, s, b)
+	w.failed(r, s, b)
 }
 
-// failed decides what becomes of a request that a way did not carry out.
-func (d *disk) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
+// failed decides what becomes of a request that the way did not carry out: it
+// goes another way at once, waits for one, or fails.
+func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
+	d := w.disk
 	tries, _ := r.Dev.(int)
+	limit := maxRetries
 	switch code := s &^ nvme.DNR; {
-	case code == nvme.HostPathError:
-		// The connection went. The time-outs bound the waiting; a request
-		// that is there each time it goes is not tried for ever.
-		if tries >= maxLosses {
-			r.Complete(nvme.InternalPathError, b)
-			return
-		}
-		r.Dev = tries + 1
+	case code == nvme.HostPathError: // the connection went
+		limit = maxLosses
 	case code == nvme.ANAInaccessible || code == nvme.ANATransition || code == nvme.ANAPersistentLoss:
-		d.denied()
-	case code == nvme.InvalidNamespace && d.leaving(),
-		s.IsPath(), code == nvme.AbortSQDeletion, code == nvme.AbortRequested, code == nvme.TransientTransport, code == nvme.CommandInterrupted, code == nvme.NamespaceNotReady:
-		if tries >= maxRetries {
-			r.Complete(front(s), b)
-			return
+		if w.denied.Swap(time.Now().UnixNano()) == 0 {
+			w.path.ctl.PollANA()
 		}
-		r.Dev = tries + 1
+		limit = maxDenials
+	case code == nvme.InvalidNamespace && w.ns.Gone(), s.IsPath(), code == nvme.AbortSQDeletion, code == nvme.AbortRequested,
+		code == nvme.TransientTransport, code == nvme.CommandInterrupted, code == nvme.NamespaceNotReady:
 	default:
 		r.Complete(s, b)
 		return
 	}
+	if tries >= limit {
+		r.Complete(front(s), b)
+		return
+	}
+	r.Dev = tries + 1
+	if other := d.pick(); other != nil && other != w {
+		other.ns.Submit(r, other, b)
+		return
+	}
 	d.park(r, b)
-}
-
-// leaving reports that a way's namespace is gone: what it answered then says
-// nothing about the data.
-func (d *disk) leaving() bool {
-	for _, w := range d.ways() {
-		if w.ns.Gone() {
-			return true
-		}
-	}
-	return false
-}
-
-// denied notes that a way has answered with an ANA status. It was the one
-// that would be picked now, or one that is marked already.
-func (d *disk) denied() {
-	if w := d.pick(); w != nil {
-		w.denied.Store(time.Now().UnixNano())
-		w.path.ctl.PollANA()
-	}
 }
 
 // front is the status that a host in front of this bdev gets.
@@ -283,7 +278,7 @@ func (d *disk) retry(b *bdev.Batch) bool {
 	for i, r := range l {
 		l[i] = nil
 		if w := d.pick(); w != nil {
-			w.ns.Submit(r, d, b)
+			w.ns.Submit(r, w, b)
 		} else if hope {
 			d.park(r, b)
 		} else {

@@ -164,7 +164,7 @@ func (s *Server) GetCn(ctx context.Context, req *apiv1.GetCnRequest) (*apiv1.Get
 	return &apiv1.GetCnReply{CnMsg: msg}, err
 }
 
-// SyncupCn brings a controller node to its desired state now.
+// SyncupCn brings a controller node to its desired state now, all of it.
 func (s *Server) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest) (*apiv1.SyncupCnReply, error) {
 	var cn *vda.CN
 	err := s.view(ctx, func(tx store.Tx) (err error) {
@@ -174,7 +174,7 @@ func (s *Server) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncSteps(ctx, []node{cnNode(cn)})
+	notes := s.syncSteps(ctx, whole([]node{cnNode(cn)}))
 	msg, err := s.cnMsg(ctx, cn.Name)
 	if err != nil {
 		return nil, err

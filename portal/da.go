@@ -186,7 +186,7 @@ func (s *Server) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncAll(ctx, nodes.dns, nodes.primary, nodes.secondaries)
+	notes := s.syncAll(ctx, whole(nodes.dns), whole(nodes.primary), whole(nodes.secondaries))
 	msg, err := s.daMsg(ctx, req.DaName)
 	if err != nil {
 		return nil, err

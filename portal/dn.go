@@ -186,7 +186,7 @@ func (s *Server) GetDn(ctx context.Context, req *apiv1.GetDnRequest) (*apiv1.Get
 	return &apiv1.GetDnReply{DnMsg: msg}, err
 }
 
-// SyncupDn brings a disk node to its desired state now.
+// SyncupDn brings a disk node to its desired state now, all of it.
 func (s *Server) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest) (*apiv1.SyncupDnReply, error) {
 	var dn *vda.DN
 	err := s.view(ctx, func(tx store.Tx) (err error) {
@@ -196,7 +196,7 @@ func (s *Server) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncSteps(ctx, []node{dnNode(dn)})
+	notes := s.syncSteps(ctx, whole([]node{dnNode(dn)}))
 	msg, err := s.dnMsg(ctx, dn.Name, true)
 	if err != nil {
 		return nil, err

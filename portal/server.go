@@ -25,6 +25,10 @@ import (
 type Syncer interface {
 	SyncDn(ctx context.Context, dnID string) error
 	SyncCn(ctx context.Context, cnID string) error
+	// FullDn and FullCn send everything, not only what changed: the node
+	// compares all it has and puts right what drifted.
+	FullDn(ctx context.Context, dnID string) error
+	FullCn(ctx context.Context, cnID string) error
 }
 
 // Failover moves the primary of an array to another of its controllers. toCN

@@ -15,12 +15,28 @@ import (
 // node is a node to be brought to its desired state.
 type node struct {
 	dn   bool // or a cn
+	full bool // everything, not only what changed
 	id   string
 	name string
 }
 
 func dnNode(n *vda.DN) node { return node{dn: true, id: n.ID, name: n.Name} }
 func cnNode(n *vda.CN) node { return node{id: n.ID, name: n.Name} }
+
+func (n node) String() string {
+	if n.dn {
+		return "dn " + n.name
+	}
+	return "cn " + n.name
+}
+
+// whole asks for everything on the nodes.
+func whole(nodes []node) []node {
+	for i := range nodes {
+		nodes[i].full = true
+	}
+	return nodes
+}
 
 // blameTime bounds the recording of a node's error.
 const blameTime = 2 * time.Second
@@ -42,15 +58,8 @@ func (s *Server) sync(ctx context.Context, nodes []node) []string {
 	var wg sync.WaitGroup
 	for i, n := range nodes {
 		wg.Go(func() {
-			var err error
-			kind := "cn"
-			if n.dn {
-				kind, err = "dn", s.cfg.Syncer.SyncDn(ctx, n.id)
-			} else {
-				err = s.cfg.Syncer.SyncCn(ctx, n.id)
-			}
-			if err != nil {
-				notes[i] = fmt.Sprintf("%s %s could not be brought up to date (%s)", kind, n.name, s.reason(err))
+			if err := s.send(ctx, n); err != nil {
+				notes[i] = fmt.Sprintf("%s could not be brought up to date (%s)", n, s.reason(err))
 				if ctx.Err() == nil { // slow is not dead
 					s.blame(n, s.reason(err))
 				}
@@ -65,6 +74,18 @@ func (s *Server) sync(ctx context.Context, nodes []node) []string {
 		}
 	}
 	return failed
+}
+
+func (s *Server) send(ctx context.Context, n node) error {
+	switch {
+	case n.dn && n.full:
+		return s.cfg.Syncer.FullDn(ctx, n.id)
+	case n.dn:
+		return s.cfg.Syncer.SyncDn(ctx, n.id)
+	case n.full:
+		return s.cfg.Syncer.FullCn(ctx, n.id)
+	}
+	return s.cfg.Syncer.SyncCn(ctx, n.id)
 }
 
 // reason is why a node could not be synced, without its name.

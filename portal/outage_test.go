@@ -124,6 +124,7 @@ func TestObjectErrors(t *testing.T) {
 // TestDatabaseAway stops PostgreSQL under a portal: calls are Unavailable with
 // the reason, health says NOT_SERVING, and all recovers by itself.
 func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
 	srv, uri := dbtest.Postgres(t)
 	if srv == nil {
 		t.Skip("VDA_TEST_POSTGRES names a server that this test may not stop")

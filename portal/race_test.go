@@ -18,6 +18,7 @@ import (
 // array that was granted has its space, no cluster is given out twice, and
 // nobody is turned away before the disks are full.
 func TestTwoPortals(t *testing.T) {
+	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) { fill(t, dbtest.SQLite(t)) })
 	t.Run("PostgreSQL", func(t *testing.T) {
 		_, uri := dbtest.Postgres(t)

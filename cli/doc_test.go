@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestCommandsDoc keeps docs/vda_cli.md and the table of commands alike.
+func TestCommandsDoc(t *testing.T) {
+	b, err := os.ReadFile("../docs/vda_cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]string{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`[a-z]+ [a-z]+`(?:, `[a-z]+ [a-z]+`)*) \\| `(.*)` \\|$").FindAllStringSubmatch(string(b), -1) {
+		for name := range strings.SplitSeq(row[1], ", ") {
+			documented[strings.Trim(name, "`")] = row[2]
+		}
+	}
+	for _, c := range commands {
+		var required, optional []string
+		for _, f := range c.flags {
+			if f.required {
+				required = append(required, "--"+f.name)
+			} else {
+				optional = append(optional, "--"+f.name)
+			}
+		}
+		before, in, _ := strings.Cut(strings.TrimSuffix(documented[c.noun+" "+c.verb], "]"), "[")
+		if !slices.Equal(required, strings.Fields(before)) || !slices.Equal(optional, strings.Fields(in)) {
+			t.Errorf("%s %s takes %v and perhaps %v, documented as %q", c.noun, c.verb, required, optional, documented[c.noun+" "+c.verb])
+		}
+		delete(documented, c.noun+" "+c.verb)
+	}
+	for name := range documented {
+		t.Errorf("%s is documented, but is no command", name)
+	}
+}

@@ -103,7 +103,7 @@ func furnish(ctx context.Context, t *testing.T, h *lab.Host, archive string) {
 		t.Fatalf("%s: %v: %s", h.Name(), err, out)
 	}
 	script := `
-rm -rf /usr/local/bin/vda_* /etc/postgresql/*/main/conf.d/*
+rm -rf /usr/local/bin/vda_* /var/lib/apt/lists/* # without lists, what is installed is the newest
 command -v sudo >/dev/null || cat > /usr/local/bin/sudo <<'EOF'
 #!/bin/sh
 if [ "$1" = -u ]; then user=$2; shift 2; exec runuser -u "$user" -- "$@"; fi

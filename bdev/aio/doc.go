@@ -4,14 +4,15 @@
 // # How I/O is done
 //
 // Files that can do direct I/O are opened with O_DIRECT, and reads and writes
-// go through Linux's asynchronous I/O (io_submit): requests that arrive in one
-// pass are submitted with one system call when the Batch is flushed, by the
-// goroutine that received them, and completions are taken from the ring that
-// the kernel shares with the process, without a system call, by one goroutine
-// that sleeps in Go's poller on an eventfd. Nothing runs while nothing is in
-// flight. Linux's interface was preferred to io_uring because its completions
-// need no work in the thread that submitted, which in Go is any thread, and
-// because container runtimes commonly forbid io_uring.
+// go through Linux's asynchronous I/O: requests that arrive in one pass are
+// submitted by one io_submit when the Batch is flushed, on the goroutine that
+// received them, and one goroutine sleeps in io_getevents for completions and
+// passes on all that it finds with one Batch. Nothing runs while nothing is in
+// flight. Linux's older interface was preferred to io_uring because its
+// completions need no work in the thread that submitted, which in Go is any
+// thread, and because container runtimes commonly forbid io_uring. Sleeping in
+// io_getevents was measured against an eventfd in Go's poller: a fifth more
+// requests a second at queue depth 1, less processor time for each.
 //
 // Everything else (flush, unmap, write zeroes, files without direct I/O, the
 // rest of a short transfer) blocks, and is done by a bounded pool of

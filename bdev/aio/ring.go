@@ -1,9 +1,7 @@
 package aio
 
 import (
-	"os"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -28,26 +26,17 @@ type iocb struct {
 	eventfd uint32
 }
 
-// Operations and flags of an iocb.
+// Operations of an iocb.
 const (
 	cmdPread   = 0
 	cmdPwrite  = 1
 	cmdPreadv  = 7
 	cmdPwritev = 8
-	flagResfd  = 1
+	cmdPoll    = 5
 )
 
-// ringHead is the start of the completion ring that the kernel maps at the
-// address it calls the context's id; events follow.
-type ringHead struct {
-	id, nr     uint32
-	head, tail uint32
-	magic      uint32
-	_, _       uint32
-	headerLen  uint32
-}
-
-const ringMagic = 0xa10a10a1
+// lastEvent is the iocb.data of the poll that ends reap.
+const lastEvent = ^uint64(0)
 
 // event is struct io_event.
 type event struct {
@@ -59,9 +48,6 @@ type event struct {
 type ring struct {
 	d    *Device
 	ctx  uintptr
-	head *ringHead
-	evfd *os.File
-	fdno uint32
 	done chan struct{} // closed when reap has returned
 
 	mu      sync.Mutex
@@ -82,18 +68,6 @@ func newRing(d *Device, depth int) (*ring, error) {
 	if _, _, e := unix.Syscall(unix.SYS_IO_SETUP, uintptr(depth), uintptr(unsafe.Pointer(&g.ctx)), 0); e != 0 {
 		return nil, e
 	}
-	g.head = *(**ringHead)(unsafe.Pointer(&g.ctx))
-	efd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil || g.head.magic != ringMagic {
-		if err == nil {
-			unix.Close(efd)
-			err = syscall.ENOSYS
-		}
-		unix.Syscall(unix.SYS_IO_DESTROY, g.ctx, 0, 0)
-		return nil, err
-	}
-	g.fdno = uint32(efd)
-	g.evfd = os.NewFile(uintptr(efd), "eventfd")
 	go g.reap()
 	return g, nil
 }
@@ -116,7 +90,7 @@ func (g *ring) add(t *task, b *bdev.Batch) {
 func (g *ring) prepare(t *task, slot uint32) {
 	g.slots[slot] = t
 	cb := &t.cb
-	*cb = iocb{data: uint64(slot), fd: uint32(g.d.fd), offset: t.offset, flags: flagResfd, eventfd: g.fdno}
+	*cb = iocb{data: uint64(slot), fd: uint32(g.d.fd), offset: t.offset}
 	write := t.r.Op == bdev.OpWrite
 	if len(t.vecs) == 1 {
 		cb.opcode = cmdPread
@@ -199,31 +173,39 @@ func (g *ring) release(slot uint32) {
 	g.prepare(t, slot)
 }
 
-// reap completes what the kernel has done. Between completions it sleeps in
-// the poller; the eventfd's count is never read, every completion is a new
-// edge for it.
+// reap completes what the kernel has done, asleep in io_getevents until there
+// is something: one wake-up of one thread, where an eventfd in the poller
+// would cost a signal, the poller's wake-up and the scheduler's.
 func (g *ring) reap() {
 	defer close(g.done)
-	rc, err := g.evfd.SyscallConn()
-	if err != nil {
-		return
-	}
 	var b bdev.Batch
-	batch := make([]reaped, 0, 64)
-	_ = rc.Read(func(uintptr) bool {
-		for {
-			batch = g.harvest(batch[:0])
-			if len(batch) == 0 {
-				return false
-			}
-			for i := range batch {
-				g.complete(batch[i].t, batch[i].res, &b)
-				batch[i].t = nil
-			}
-			g.FlushBatch(&b)
-			b.Flush()
+	var events [64]event
+	batch := make([]reaped, 0, len(events))
+	for {
+		n, _, e := unix.Syscall6(unix.SYS_IO_GETEVENTS, g.ctx, 1, uintptr(len(events)), uintptr(unsafe.Pointer(&events[0])), 0, 0)
+		if e == unix.EINTR {
+			continue
 		}
-	})
+		if e != 0 {
+			return // the context is gone
+		}
+		batch = batch[:0]
+		g.mu.Lock()
+		for i := range events[:n] {
+			if events[i].data == lastEvent {
+				g.mu.Unlock()
+				return
+			}
+			batch = g.taken(batch, &events[i])
+		}
+		g.mu.Unlock()
+		for i := range batch {
+			g.complete(batch[i].t, batch[i].res, &b)
+			batch[i].t = nil
+		}
+		g.FlushBatch(&b)
+		b.Flush()
+	}
 }
 
 type reaped struct {
@@ -231,27 +213,11 @@ type reaped struct {
 	res int64
 }
 
-// harvest takes completions off the ring and frees their slots.
-func (g *ring) harvest(out []reaped) []reaped {
-	h := g.head
-	tail := atomic.LoadUint32(&h.tail)
-	at := h.head
-	if at == tail {
-		return out
-	}
-	events := unsafe.Slice((*event)(unsafe.Add(unsafe.Pointer(h), h.headerLen)), h.nr)
-	g.mu.Lock()
-	for at != tail && len(out) < cap(out) {
-		ev := &events[at]
-		slot := uint32(ev.data)
-		out = append(out, reaped{t: g.slots[slot], res: ev.res})
-		g.release(slot)
-		if at++; at == h.nr {
-			at = 0
-		}
-	}
-	g.mu.Unlock()
-	atomic.StoreUint32(&h.head, at)
+// taken adds a completion's task to out and frees its slot; g.mu is held.
+func (g *ring) taken(out []reaped, ev *event) []reaped {
+	slot := uint32(ev.data)
+	out = append(out, reaped{t: g.slots[slot], res: ev.res})
+	g.release(slot)
 	return out
 }
 
@@ -269,9 +235,18 @@ func (g *ring) complete(t *task, res int64, b *bdev.Batch) {
 	}
 }
 
-// close tears the context down; nothing is in flight.
+// close tears the context down; nothing is in flight. reap is woken by a poll
+// for something that is there, and has gone before the context goes, because
+// another context may get the same id at once.
 func (g *ring) close() {
-	g.evfd.Close()
-	<-g.done
+	if efd, err := unix.Eventfd(1, unix.EFD_CLOEXEC); err == nil {
+		cb := &iocb{data: lastEvent, opcode: cmdPoll, fd: uint32(efd), buf: unix.POLLIN}
+		list := []*iocb{cb}
+		if _, _, e := unix.Syscall(unix.SYS_IO_SUBMIT, g.ctx, 1, uintptr(unsafe.Pointer(&list[0]))); e == 0 {
+			<-g.done
+		}
+		unix.Close(efd)
+	}
 	unix.Syscall(unix.SYS_IO_DESTROY, g.ctx, 0, 0)
+	<-g.done
 }

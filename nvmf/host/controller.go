@@ -275,11 +275,10 @@ func (c *Controller) handle(s *session, e nvme.AsyncEvent) error {
 			c.cfg.OnANA(c)
 		}
 	case nvme.NoticeANA:
-		changed, err := s.refreshANA(c.ctx)
-		if err != nil {
+		if _, err := s.refreshANA(c.ctx); err != nil {
 			return err
 		}
-		if changed && c.cfg.OnANA != nil {
+		if c.cfg.OnANA != nil {
 			c.cfg.OnANA(c)
 		}
 	case nvme.NoticeDiscovery:

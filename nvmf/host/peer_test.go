@@ -28,6 +28,7 @@ type peer struct {
 	mdts         uint8
 	ana          bool
 	noVWC        bool
+	drip         bool // bytes are sent one by one
 
 	mu    sync.Mutex
 	disks map[uint32]*disk
@@ -273,6 +274,12 @@ func (c *peerConn) send(t nvme.PDUType, flags uint8, body, data []byte) {
 func (c *peerConn) raw(b []byte) {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
+	if c.p.drip {
+		for i := range b {
+			_, _ = c.c.Write(b[i : i+1])
+		}
+		return
+	}
 	_, _ = c.c.Write(b)
 }
 

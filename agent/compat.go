@@ -37,7 +37,11 @@ type Abilities struct {
 	// SharedNamespace: a bdev may stand behind several namespaces. SPDK's
 	// namespaces claim their bdev.
 	SharedNamespace bool
-	NVMe            bool // bdev_nvme_*
+	// KeepsNamespace: a namespace whose bdev goes away stays, answers with a
+	// path or ANA status, and gets another bdev by nvmf_subsystem_add_ns. On
+	// SPDK it vanishes before the eyes of the hosts.
+	KeepsNamespace bool
+	NVMe           bool // bdev_nvme_*
 }
 
 // learn asks what the data plane can do. The error names what is missing.
@@ -68,6 +72,7 @@ func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
 	return Abilities{
 		SwapNamespace:   vda,
 		SharedNamespace: vda,
+		KeepsNamespace:  vda,
 		NVMe:            slices.Contains(now, "bdev_nvme_get_controllers"),
 	}, nil
 }

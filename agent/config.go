@@ -117,7 +117,7 @@ func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Conf
 	fs.DurationVar(&c.SocketWait, "sock-wait", 0, "how long to wait at start for a data plane that is not there yet")
 	fs.StringVar(&conf, "listener-conf", "", fmt.Sprintf(`NVMe/TCP address of the data plane as JSON (required), such as '{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, svc))
 	fs.StringVar(&transport, "transport-conf", "{}", "parameters of nvmf_create_transport as JSON, for a data plane that has no TCP transport yet")
-	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("directory for what the agent must remember (default /var/lib/vda/%s-<port>)", strings.TrimPrefix(name, "vda_")))
+	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("directory for what the agent must remember (default /var/lib/vda/%s-<port>)", name))
 	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	fs.Usage = func() {
 		fmt.Fprintf(usage, "usage: %s --sock-path PATH --listener-conf JSON [flags]\n\nMakes one data plane match the desired state that portal and monitor send,\nand reports what is.\n\n%s", name, fs.FlagUsages())
@@ -150,7 +150,7 @@ func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Conf
 		delete(c.Transport, "trtype")
 	}
 	if c.StateDir == "" {
-		c.StateDir = filepath.Join("/var/lib/vda", fmt.Sprintf("%s-%d", strings.TrimPrefix(name, "vda_"), c.Port))
+		c.StateDir = filepath.Join("/var/lib/vda", fmt.Sprintf("%s-%d", name, c.Port))
 	}
 	if c.Listener != "" && net.ParseIP(c.Listener) == nil {
 		if _, err := net.LookupHost(c.Listener); err != nil {

@@ -15,7 +15,7 @@ func TestParseArgs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Port != 9721 || c.Socket != "/tmp/dn.sock" || c.Address.TrSvcID != "4420" || c.StateDir != "/var/lib/vda/dn_agent-9721" ||
+	if c.Port != 9721 || c.Socket != "/tmp/dn.sock" || c.Address.TrSvcID != "4420" || c.StateDir != "/var/lib/vda/vda_dn_agent-9721" ||
 		c.SocketWait != 3*time.Second || level.String() != "WARN" || len(c.Transport) != 1 {
 		t.Errorf("%+v, %v", c, level)
 	}

@@ -104,6 +104,11 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 	if err := p.inaccessible(ctx); err != nil {
 		return "", err
 	}
+	if p.Plane.Able().KeepsNamespace {
+		if err := p.unplugAll(ctx); err != nil {
+			return "", err
+		}
+	}
 	vds := p.vds()
 	if err := agent.Parallel(len(vds), func(i int) error { return p.attachVD(ctx, vds[i]) }); err != nil {
 		return "", err
@@ -122,6 +127,24 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 	}
 	p.Log.Info("disk array is up", "da", p.c.DaName, "term", p.c.Term, "vds", len(vds))
 	return vol, nil
+}
+
+// unplugAll detaches all proxies, which ends what is queued on them.
+func (p *pass) unplugAll(ctx context.Context) error {
+	exps := p.c.Exps
+	if err := agent.Parallel(len(exps), func(i int) error {
+		if p.inv.Controllers[pxPrefix+exps[i].Id] == nil {
+			return nil
+		}
+		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+exps[i].Id))
+	}); err != nil {
+		return err
+	}
+	inv, err := p.Inventory(ctx)
+	if err == nil {
+		p.inv = inv
+	}
+	return err
 }
 
 // refit takes the array down when it stands on connections of another term or

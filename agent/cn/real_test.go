@@ -213,6 +213,7 @@ func verify(t *testing.T, ns *host.Namespace, seed byte) {
 }
 
 func TestRealFullPath(t *testing.T) {
+	t.Parallel()
 	l, dnTgts, cnTgts := reals(t, 2, false)
 	l.up(0)
 	a, b := l.disk(0), l.disk(1)
@@ -241,6 +242,7 @@ func TestRealFullPath(t *testing.T) {
 }
 
 func TestRealSwitchOfPrimary(t *testing.T) {
+	t.Parallel()
 	l, _, _ := reals(t, 2, false)
 	l.up(0)
 	write(t, l.disk(0), 1)
@@ -257,6 +259,7 @@ func TestRealSwitchOfPrimary(t *testing.T) {
 }
 
 func TestRealRestarts(t *testing.T) {
+	t.Parallel()
 	l, dnTgts, cnTgts := reals(t, 2, true)
 	l.up(0)
 	write(t, l.disk(0), 7)

@@ -20,7 +20,7 @@ const (
 	reconnectDelaySec     = 1
 	ctrlrLossTimeoutSec   = -1
 	proxyFastIOFailSec    = 1
-	backendFastIOFailSec  = 5
+	backendFastIOFailSec  = 2
 	fabricsConnectTimeout = 5 * time.Second
 )
 
@@ -46,20 +46,8 @@ func (p *pass) demote(ctx context.Context) error {
 		return err
 	}
 	for _, e := range p.c.Exps {
-		sub := p.inv.Subsystems[e.Nqn]
-		if sub != nil && !e.Deleted {
-			// Secondaries must not come here any more: this node may be one
-			// itself soon, and proxies would go round in a ring.
-			if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn}); err != nil {
-				return err
-			}
-			for _, ns := range sub.Namespaces {
-				if ns.BdevName != pxPrefix+e.Id+"n1" {
-					if err := p.Plane.NvmfSubsystemRemoveNS(ctx, e.Nqn, ns.NSID); err != nil && !spdk.IsInvalidParams(err) {
-						return err
-					}
-				}
-			}
+		if err := p.retireExp(ctx, e); err != nil {
+			return err
 		}
 	}
 	if err := p.detach(ctx); err != nil {
@@ -70,6 +58,31 @@ func (p *pass) demote(ctx context.Context) error {
 		p.inv = inv
 	}
 	return err
+}
+
+// retireExp readies an exporter for the loss of the volume behind it.
+func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
+	sub := p.inv.Subsystems[e.Nqn]
+	if sub == nil || e.Deleted {
+		return nil
+	}
+	// Secondaries must not come here any more: this node may be one itself
+	// soon, and proxies would go round in a ring.
+	if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn}); err != nil {
+		return err
+	}
+	if p.Plane.Able().KeepsNamespace {
+		return nil
+	}
+	for _, ns := range sub.Namespaces {
+		if ns.BdevName == pxPrefix+e.Id+"n1" {
+			continue
+		}
+		if err := p.Plane.NvmfSubsystemRemoveNS(ctx, e.Nqn, ns.NSID); err != nil && !spdk.IsInvalidParams(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
@@ -128,13 +141,15 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 }
 
 // unplug takes the namespace off a proxy that is to be replaced, and detaches
-// the proxy.
+// the proxy. Its path is inaccessible from then on.
 func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, error) {
 	name, inv := pxPrefix+e.Id, p.inv
-	if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 {
+	if inv.Subsystems[e.Nqn] != nil {
 		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
 			return inv, err
 		}
+	}
+	if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 && !p.Plane.Able().KeepsNamespace {
 		if err := p.settleProxy(ctx, e); err != nil {
 			return inv, err
 		}
@@ -143,11 +158,16 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 				return inv, err
 			}
 		}
+	}
+	if err := agent.Drop(p.Plane.BdevNvmeDetachController(ctx, name)); err != nil {
+		return inv, err
+	}
+	if sub := inv.Subsystems[e.Nqn]; sub != nil { // its bdev is gone
 		bare := *sub
 		bare.Namespaces = nil
 		inv = inv.With(&bare)
 	}
-	return inv, agent.Drop(p.Plane.BdevNvmeDetachController(ctx, name))
+	return inv, nil
 }
 
 // settleProxy returns when no I/O can be queued for the proxy any more: at

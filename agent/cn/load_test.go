@@ -1,0 +1,193 @@
+package cn_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"vda/nvme"
+	"vda/nvmf/host"
+)
+
+// multipath is a host with a path to each controller: it sends an I/O on an
+// optimized path, else on another that is accessible, and again elsewhere when
+// it ends with a path error. Any other error fails the test.
+type multipath struct {
+	t     *testing.T
+	paths []*host.Namespace
+}
+
+func (l *lab) multipath() *multipath {
+	l.Helper()
+	m := &multipath{t: l.T}
+	for i, n := range l.cns {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: expNQN, HostNQN: host0, Queues: 1, KeepAlive: 2 * time.Second,
+			Resilience: host.Resilience{LossTimeout: -1, Delay: 100 * time.Millisecond, FastIOFail: 100 * time.Millisecond}})
+		if err != nil {
+			l.Fatal(err)
+		}
+		l.Cleanup(c.Close)
+		if c.Namespace(1) == nil {
+			l.Fatalf("cn%d shows no namespace", i)
+		}
+		m.paths = append(m.paths, c.Namespace(1))
+	}
+	return m
+}
+
+func (m *multipath) path(try int) *host.Namespace {
+	var good []*host.Namespace
+	for _, want := range []host.ANAState{host.ANAOptimized, host.ANANonOptimized} {
+		for _, p := range m.paths {
+			if p.ANA() == want && p.Controller().State() == host.Enabled {
+				good = append(good, p)
+			}
+		}
+	}
+	if len(good) == 0 {
+		return nil
+	}
+	return good[try%len(good)]
+}
+
+// do repeats an I/O until it is done.
+func (m *multipath) do(io func(ctx context.Context, p *host.Namespace) error) error {
+	begin := time.Now()
+	for try := 0; ; try++ {
+		var err error
+		if p := m.path(try); p == nil {
+			err = errors.New("no path is accessible")
+			time.Sleep(time.Millisecond)
+		} else {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			err = io(ctx, p)
+			cancel()
+			if err == nil {
+				return nil
+			}
+			var st nvme.Status
+			if errors.As(err, &st) && !st.IsPath() {
+				return fmt.Errorf("not a path error: %w", err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if time.Since(begin) > 20*time.Second {
+			return fmt.Errorf("no success in 20 s: %w", err)
+		}
+	}
+}
+
+// load writes blocks with numbers that grow, reads each back, and notes the
+// longest time one took.
+type load struct {
+	m       *multipath
+	wg      sync.WaitGroup
+	stop    chan struct{}
+	mu      sync.Mutex
+	longest time.Duration
+	done    int
+}
+
+const writers = 4
+
+func startLoad(m *multipath) *load {
+	l := &load{m: m, stop: make(chan struct{})}
+	for w := range writers {
+		l.wg.Go(func() { l.write(int64(w)) })
+	}
+	return l
+}
+
+func (l *load) write(w int64) {
+	buf, got := make([]byte, 4096), make([]byte, 4096)
+	for seq := int64(0); ; seq++ {
+		select {
+		case <-l.stop:
+			return
+		default:
+		}
+		off := (seq%1000*writers + w) * 4096
+		binary.LittleEndian.PutUint64(buf, uint64(seq))
+		binary.LittleEndian.PutUint64(buf[8:], uint64(off))
+		begin := time.Now()
+		err := l.m.do(func(ctx context.Context, p *host.Namespace) error { return p.WriteAt(ctx, buf, off) })
+		took := time.Since(begin)
+		if err == nil {
+			err = l.m.do(func(ctx context.Context, p *host.Namespace) error { return p.ReadAt(ctx, got, off) })
+		}
+		if err != nil || string(got) != string(buf) {
+			l.m.t.Errorf("block at %d, number %d: %v; read %x", off, seq, err, got[:16])
+			return
+		}
+		l.mu.Lock()
+		l.longest, l.done = max(l.longest, took), l.done+1
+		l.mu.Unlock()
+	}
+}
+
+// pause returns the longest time an I/O has taken since it was asked last.
+func (l *load) pause() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.longest
+	l.longest = 0
+	return d
+}
+
+func (l *load) end() {
+	close(l.stop)
+	l.wg.Wait()
+	if l.done == 0 {
+		l.m.t.Error("no I/O was done")
+	}
+}
+
+func TestRealSwitchUnderLoad(t *testing.T) {
+	t.Parallel()
+	l, _, _ := reals(t, 2, false)
+	l.up(0)
+	l.spec.Create = false
+	work := startLoad(l.multipath())
+	defer work.end()
+	for round := range 6 {
+		was, is := round%2, (round+1)%2
+		time.Sleep(200 * time.Millisecond)
+		work.pause()
+		l.term++
+		l.sync(was, l.cntlr(was, is)) // retires
+		l.fence(false)
+		l.good(is, l.cntlr(is, is))
+		l.good(was, l.cntlr(was, is))
+		time.Sleep(200 * time.Millisecond)
+		t.Logf("switch to cn%d: longest I/O %v", is, work.pause())
+	}
+}
+
+func TestRealCrashUnderLoad(t *testing.T) {
+	t.Parallel()
+	l, _, cnTgts := reals(t, 2, false)
+	l.up(0)
+	l.spec.Create = false
+	work := startLoad(l.multipath())
+	defer work.end()
+	time.Sleep(200 * time.Millisecond)
+	l.cns[0].stop(l)
+	cnTgts[0].stop()
+	work.pause()
+	l.term++
+	l.fence(false)
+	l.good(1, l.cntlr(1, 1))
+	time.Sleep(500 * time.Millisecond)
+	t.Logf("promotion of cn1: longest I/O %v", work.pause())
+	cnTgts[0].start()
+	l.cns[0].start(l)
+	l.good(0, l.cntlr(0, 1))
+	l.healthy(0)
+	time.Sleep(200 * time.Millisecond)
+}

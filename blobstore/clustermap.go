@@ -100,16 +100,26 @@ func (m *clusterMap) list(x uint64, dst *[extentsPerPage]uint32) int {
 // runs returns the map in run-length form.
 func (m *clusterMap) runs() []Run {
 	var out []Run
-	for i := uint64(0); i < m.clusters; i++ {
-		c := m.at(i)
+	add := func(c, length uint32) {
 		if n := len(out); n > 0 {
 			last := &out[n-1]
 			if (c == 0 && last.Cluster == 0) || (c != 0 && last.Cluster != 0 && c == last.Cluster+last.Length) {
-				last.Length++
-				continue
+				last.Length += length
+				return
 			}
 		}
-		out = append(out, Run{c, 1})
+		out = append(out, Run{c, length})
+	}
+	for x := range m.extents {
+		n := min(extentsPerPage, m.clusters-uint64(x)*extentsPerPage)
+		e := m.extents[x].Load()
+		if e == nil {
+			add(0, uint32(n))
+			continue
+		}
+		for k := range n {
+			add(e[k].Load(), 1)
+		}
 	}
 	return out
 }

@@ -64,9 +64,9 @@ func (p Problem) String() string {
 }
 
 // maxTableEntries bounds the extents of all blobs of a store together, so that
-// hostile metadata cannot ask for any amount of memory: 2^24 extents are
-// 8 PiB of 1 MiB clusters.
-const maxTableEntries = 1 << 24
+// hostile metadata cannot ask for any amount of memory: 2^22 extents are 2 PiB
+// of 1 MiB clusters and take 32 MiB.
+const maxTableEntries = 1 << 22
 
 // imageBudget is what the blobs still to be read may have; two blobs share
 // clusters only while a snapshot is being made or removed.

@@ -178,6 +178,10 @@ func (w *chainWriter) extents(c *change) error {
 		if !c.rewriteAll && !c.extents[x] {
 			continue
 		}
+		if c.meta.Thin() && c.clusters.extents[x].Load() == nil {
+			table[x] = 0
+			continue
+		}
 		count := c.clusters.list(x, &list)
 		if c.meta.Thin() && list == [extentsPerPage]uint32{} {
 			table[x] = 0

@@ -64,7 +64,8 @@ type Memory struct {
 	AgentStart string
 	PlaneStart string
 	Seen       bool // a proper reply has come once
-	Newer      int  // beats in a row that told of a version SQL has never had
+	Newer      int  // beats in a row that told of one version SQL has never had
+	NewerOne   uint64
 
 	Syncing     bool
 	FullNeeded  bool
@@ -183,11 +184,16 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	if b.PlaneStart != "" {
 		m.PlaneStart = b.PlaneStart
 	}
-	// The picture may be a moment older than the beat, so once is no proof.
-	if b.Version > v.Version {
-		m.Newer++
-	} else {
+	// The picture may be a moment older than the beat, so once is no proof,
+	// and where versions are rising the picture is always behind. A node that
+	// is ahead of SQL refuses every request, so its version stands still.
+	switch {
+	case b.Version <= v.Version:
 		m.Newer = 0
+	case b.Version == m.NewerOne:
+		m.Newer++
+	default:
+		m.Newer, m.NewerOne = 1, b.Version
 	}
 	return m, steps
 }

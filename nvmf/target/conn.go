@@ -47,6 +47,7 @@ type conn struct {
 	ownBuf   bool   // rbuf is from the heap
 	rbuf     []byte // received bytes, rbuf[r:w] not handled yet
 	r, w     int
+	pduAt    int    // start of the PDU that is being handled
 	local    []*cmd // free slots
 	data     dataPDU
 	recvIov  [8]syscall.Iovec
@@ -215,8 +216,8 @@ func (k *conn) guarded(f func()) {
 func (k *conn) panicked(p any) {
 	k.tgt.stats.panics.Add(1)
 	var last []byte
-	if k.w <= len(k.rbuf) && k.r <= k.w {
-		last = append(last, k.rbuf[k.r:min(k.w, k.r+128)]...)
+	if k.pduAt < k.w && k.w <= len(k.rbuf) {
+		last = append(last, k.rbuf[k.pduAt:min(k.w, k.pduAt+128)]...)
 	}
 	k.tgt.log.Error("nvmf: connection ended by a fault", append(k.attrs(), "panic", fmt.Sprint(p), "input", fmt.Sprintf("%x", last), "stack", string(debug.Stack()))...)
 	go k.kill("fault") // the lock may be held below us
@@ -267,6 +268,9 @@ func (k *conn) teardown() {
 		<-k.idle
 	}
 	k.mu.Lock()
+	if k.blocked && !k.draining { // the rest of a reply that this goroutine would have sent
+		k.sending = false
+	}
 	for k.sending || k.draining {
 		k.cond.Wait()
 	}

@@ -148,6 +148,7 @@ func (k *conn) next() (bool, error) {
 			return false, &protocolError{status: nvme.FatalHeaderDigest, info: d, header: clip(in[:h.HLen]), what: fmt.Sprint("of a ", h.Type)}
 		}
 	}
+	k.pduAt = k.r
 	k.r += need
 	switch h.Type {
 	case nvme.PDUICReq:

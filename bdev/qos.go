@@ -16,9 +16,9 @@ type Limits struct {
 }
 
 // qosCredit is how much unused time a limit remembers: what the release of
-// waiting requests may be late without loss of throughput, and the burst after
-// a pause.
-const qosCredit = int64(20 * time.Millisecond)
+// waiting requests may be late, on a busy machine, without loss of throughput.
+// It is also the burst after a pause, 1 % of what the limit allows in 10 s.
+const qosCredit = int64(100 * time.Millisecond)
 
 // qosPause is the shortest sleep between two releases.
 const qosPause = 500 * time.Microsecond
@@ -55,7 +55,8 @@ func (l *rate) charge(units uint64, now int64) {
 // has failed, and is no longer the caller's.
 func (q *qos) admit(r *Request, b *Batch) bool {
 	q.mu.Lock()
-	if len(q.waiting) == 0 && q.pass(r, b.Now()) {
+	// A pass may have begun long ago: look at the clock before waiting.
+	if len(q.waiting) == 0 && (q.pass(r, b.Now()) || q.pass(r, now())) {
 		q.mu.Unlock()
 		return true
 	}
@@ -146,10 +147,11 @@ func (q *qos) next(r *Request) int64 {
 func (q *qos) set(l Limits) {
 	q.mu.Lock()
 	q.limits = l
-	q.rwIOs = rate{per: l.RWIOs}
-	q.rwBytes = rate{per: l.RWMB << 20}
-	q.rBytes = rate{per: l.RMB << 20}
-	q.wBytes = rate{per: l.WMB << 20}
+	t := now()
+	q.rwIOs = rate{l.RWIOs, t}
+	q.rwBytes = rate{l.RWMB << 20, t}
+	q.rBytes = rate{l.RMB << 20, t}
+	q.wBytes = rate{l.WMB << 20, t}
 	q.mu.Unlock()
 }
 

@@ -77,11 +77,21 @@ func TestQoSKeepsItsLimits(t *testing.T) {
 			if got, _ := reg.QoS("Malloc0"); got != c.limits {
 				t.Fatalf("limits are %+v", got)
 			}
+			// More than the limit is never right; less may be for want of a
+			// processor, so that the best of three counts.
 			const d = 1500 * time.Millisecond
-			got := float64(hammer(h, c.op, c.blocks, d)) / d.Seconds()
-			// The credit of 20 ms may come on top once.
-			if got < 0.95*c.want || got > 1.05*c.want {
-				t.Errorf("%.0f requests a second, limit %.0f", got, c.want)
+			best := 0.0
+			for range 3 {
+				got := float64(hammer(h, c.op, c.blocks, d)) / d.Seconds()
+				if got > 1.05*c.want {
+					t.Errorf("%.0f requests a second, limit %.0f", got, c.want)
+				}
+				if best = max(best, got); best >= 0.95*c.want {
+					break
+				}
+			}
+			if best < 0.95*c.want {
+				t.Errorf("%.0f requests a second, limit %.0f", best, c.want)
 			}
 			if n := h.InFlight(); n != 0 {
 				t.Errorf("%d requests left", n)

@@ -110,6 +110,17 @@ func differs(a, b []byte) int {
 	return -1
 }
 
+// some is every third of the spots, for what is slow.
+func some(blocks uint64) [][2]uint64 {
+	var out [][2]uint64
+	for i, s := range spots(blocks) {
+		if i%3 == 0 || s[0]+s[1] == blocks {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
 // spots are ranges worth testing on a device of that many blocks.
 func spots(blocks uint64) [][2]uint64 {
 	var out [][2]uint64

@@ -98,7 +98,7 @@ func (b *bench) zeroes() {
 		if !i.Ops.Has(op) {
 			continue
 		}
-		for _, s := range spots(i.Blocks) {
+		for _, s := range some(i.Blocks) {
 			at, n := s[0], s[1]
 			from, to := max(at, 3)-3, min(at+n+3, i.Blocks)
 			old := b.data(to - from)
@@ -145,7 +145,7 @@ func (b *bench) compare() {
 		return
 	}
 	failed := nvme.CompareFailure | nvme.DNR
-	for _, s := range spots(b.h.Info().Blocks) {
+	for _, s := range some(b.h.Info().Blocks) {
 		p := b.data(s[1])
 		Write(b, b.h, s[0], p)
 		b.do(nvme.Success, &bdev.Request{Op: bdev.OpCompare, Offset: s[0], Blocks: s[1], Iov: cut(b.rnd, p)})
@@ -165,7 +165,7 @@ func (b *bench) compare() {
 
 // transient overwrites the data as soon as Submit returns.
 func (b *bench) transient() {
-	for _, s := range spots(b.h.Info().Blocks) {
+	for _, s := range some(b.h.Info().Blocks) {
 		p := b.data(s[1])
 		mem := bytes.Clone(p)
 		iov := cut(b.rnd, mem)

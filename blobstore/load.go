@@ -126,7 +126,8 @@ func probe(d *device, typ string) (SuperBlock, error) {
 }
 
 // readClean reads the blobs that the masks name. It returns nil when the masks
-// do not agree with the blobs: then only all metadata pages tell.
+// cannot be read, or do not agree with the blobs: then only all metadata pages
+// tell. A damaged blob it reports, where a look at all pages would miss it.
 func readClean(d *device, sb SuperBlock) *Image {
 	l := &sb.Layout
 	mask := func(kind uint8, start, pages uint32, bits uint64) *Bitmap {
@@ -154,7 +155,10 @@ func readClean(d *device, sb SuperBlock) *Image {
 		p := make([]byte, PageSize)
 		return p, d.read((uint64(l.MDStart)+uint64(index))*PageSize, p)
 	})
-	if err != nil || im.Worst() >= Corrupt || !pages.equal(im.Pages) || !clusters.equal(im.Clusters) {
+	if err != nil {
+		return nil
+	}
+	if im.Worst() < Corrupt && (!pages.equal(im.Pages) || !clusters.equal(im.Clusters)) {
 		return nil
 	}
 	return im
@@ -164,7 +168,6 @@ func readClean(d *device, sb SuperBlock) *Image {
 // pages that may be metadata, so its memory grows with their number.
 func readDirty(d *device, sb SuperBlock) (*Image, error) {
 	l := &sb.Layout
-	sb.Clean = false
 	kept := map[uint32][]byte{}
 	var roots []uint32
 	const chunk = 4 << 20

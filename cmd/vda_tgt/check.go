@@ -1,22 +1,20 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"vda/bdev"
 	"vda/bdev/aio"
-	"vda/blobstore"
+	storecheck "vda/blobstore/check"
 )
 
 // checkCommand verifies the lvstore on a file or block device that no data
 // plane uses.
 func checkCommand() *cobra.Command {
-	blockSize := uint32(4096)
+	blockSize, asJSON := uint32(4096), false
 	c := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Verify the lvstore on a file or block device that is not in use",
@@ -26,14 +24,15 @@ broken chains. What a load after a power cut repairs by itself is a note.
 The exit code is 1 when anything graver was found.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			return check(c.OutOrStdout(), args[0], blockSize)
+			return check(c.OutOrStdout(), args[0], blockSize, asJSON)
 		},
 	}
 	c.Flags().Uint32Var(&blockSize, "block-size", blockSize, "bytes of a block of the bdev that the lvstore was made on")
+	c.Flags().BoolVar(&asJSON, "json", false, "write the findings as JSON")
 	return c
 }
 
-func check(w io.Writer, file string, blockSize uint32) error {
+func check(w io.Writer, file string, blockSize uint32, asJSON bool) error {
 	dev, err := aio.New(aio.Config{Name: "check", Filename: file, BlockSize: blockSize, ReadOnly: true})
 	if err != nil {
 		return err
@@ -48,20 +47,20 @@ func check(w io.Writer, file string, blockSize uint32) error {
 		return err
 	}
 	defer h.Close()
-	image, err := blobstore.ReadImage(h, blobstore.LvstoreType)
+	report, err := storecheck.Store(h)
 	switch {
-	case errors.Is(err, syscall.EILSEQ):
+	case storecheck.IsNoStore(err):
 		return fmt.Errorf("%s: there is no lvstore, or its super block is damaged: %w", file, err)
 	case err != nil:
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	for _, p := range image.Problems {
-		fmt.Fprintln(w, p)
+	if asJSON {
+		err = report.JSON(w)
+	} else {
+		err = report.Print(w)
 	}
-	fmt.Fprintf(w, "%s: %d blobs, %d of %d clusters and %d of %d metadata pages in use, %d findings\n", file, len(image.Blobs),
-		image.Clusters.Used(), image.Clusters.Len(), image.Pages.Used(), image.Pages.Len(), len(image.Problems))
-	if image.Worst() > blobstore.Note {
-		return fmt.Errorf("%s: the lvstore is damaged", file)
+	if err == nil && !report.Healthy() {
+		err = fmt.Errorf("%s: the lvstore is damaged", file)
 	}
-	return nil
+	return err
 }

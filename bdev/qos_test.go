@@ -12,11 +12,12 @@ import (
 )
 
 // hammer submits from several goroutines, each with requests of its own,
-// for a time, and returns how many completed in it.
-func hammer(h *bdev.Handle, op bdev.Op, blocks uint64, d time.Duration) int64 {
+// for a time, and returns how many completed, and in what time.
+func hammer(h *bdev.Handle, op bdev.Op, blocks uint64, d time.Duration) (int64, time.Duration) {
 	var done atomic.Int64
 	var wg sync.WaitGroup
-	end := time.Now().Add(d)
+	begin := time.Now()
+	end := begin.Add(d)
 	for range 4 {
 		wg.Add(1)
 		go func() {
@@ -46,9 +47,9 @@ func hammer(h *bdev.Handle, op bdev.Op, blocks uint64, d time.Duration) int64 {
 		}()
 	}
 	time.Sleep(time.Until(end))
-	n := done.Load()
+	n, took := done.Load(), time.Since(begin)
 	wg.Wait()
-	return n
+	return n, took
 }
 
 func TestQoSKeepsItsLimits(t *testing.T) {
@@ -77,15 +78,17 @@ func TestQoSKeepsItsLimits(t *testing.T) {
 			if got, _ := reg.QoS("Malloc0"); got != c.limits {
 				t.Fatalf("limits are %+v", got)
 			}
-			// More than the limit is never right; less may be for want of a
-			// processor, so that the best of three counts.
-			const d = 1500 * time.Millisecond
+			// More than the limit and the 100 ms that it remembers is never
+			// right; less may be for want of a processor, so that the best of
+			// three counts.
 			best := 0.0
 			for range 3 {
-				got := float64(hammer(h, c.op, c.blocks, d)) / d.Seconds()
-				if got > 1.05*c.want {
-					t.Errorf("%.0f requests a second, limit %.0f", got, c.want)
+				n, took := hammer(h, c.op, c.blocks, 1500*time.Millisecond)
+				got := float64(n) / (took + 100*time.Millisecond).Seconds()
+				if got > 1.02*c.want {
+					t.Errorf("%d requests in %v, limit %.0f a second", n, took, c.want)
 				}
+				got = float64(n) / took.Seconds()
 				if best = max(best, got); best >= 0.95*c.want {
 					break
 				}
@@ -113,8 +116,8 @@ func TestQoSLeavesOthersAlone(t *testing.T) {
 	var stop sync.WaitGroup
 	stop.Add(1)
 	go func() { defer stop.Done(); hammer(slow, bdev.OpRead, 1, 300*time.Millisecond) }()
-	if n := hammer(free, bdev.OpRead, 1, 200*time.Millisecond); n < 5000 {
-		t.Errorf("a device without limits made %d requests in 200 ms", n)
+	if n, took := hammer(free, bdev.OpRead, 1, 200*time.Millisecond); n < 1000 {
+		t.Errorf("a device without limits made %d requests in %v", n, took)
 	}
 	begin := time.Now()
 	for range 100 {
@@ -122,7 +125,7 @@ func TestQoSLeavesOthersAlone(t *testing.T) {
 			t.Fatal(s)
 		}
 	}
-	if d := time.Since(begin); d > 50*time.Millisecond {
+	if d := time.Since(begin); d > 500*time.Millisecond {
 		t.Errorf("100 flushes of a limited device took %v", d)
 	}
 	stop.Wait()

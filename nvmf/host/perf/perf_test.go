@@ -154,3 +154,5 @@ func BenchmarkLoopback(b *testing.B) {
 		}
 	}
 }
+
+func local(port string) target.Addr { return target.Addr{Traddr: "127.0.0.1", Trsvcid: port} }

@@ -15,6 +15,7 @@ type metrics struct {
 	beats       *prometheus.CounterVec
 	beatSeconds *prometheus.HistogramVec
 	syncs       *prometheus.CounterVec
+	failovers   *prometheus.CounterVec
 	storeErrors prometheus.Counter
 }
 
@@ -27,10 +28,12 @@ func newMetrics(m *Monitor) *metrics {
 			Help: "Time a heartbeat took, also when it got no answer.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14)}, []string{"kind"}),
 		syncs: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vda_monitor_syncs_total",
 			Help: "Syncs by kind of node, scope (full, delta) and result (ok, error)."}, []string{"kind", "scope", "result"}),
+		failovers: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vda_monitor_failovers_total",
+			Help: "Arrays whose primary was moved off a node that was down, by result (ok, error)."}, []string{"result"}),
 		storeErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "vda_monitor_database_errors_total",
 			Help: "Transactions that failed."}),
 	}
-	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.storeErrors, collectors.NewGoCollector(),
+	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.failovers, x.storeErrors, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &nodeCollector{m})
 	return x
 }

@@ -22,9 +22,12 @@ type Monitor struct {
 
 	fresh atomic.Int64 // when the picture was read, Unix nanoseconds; 0: never
 
-	mu    sync.Mutex
-	nodes map[string]*node // by id
-	wg    sync.WaitGroup
+	fallen chan struct{} // a cn has gone down
+
+	mu     sync.Mutex
+	nodes  map[string]*node // by id
+	moving map[string]bool  // cns with a failover under way
+	wg     sync.WaitGroup
 }
 
 // New returns a monitor; Run starts it.
@@ -36,7 +39,8 @@ func New(cfg Config) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, slots: make(chan struct{}, cfg.Parallel)}
+	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{},
+		fallen: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
 	m.metrics = newMetrics(m)
 	return m, nil
 }
@@ -44,6 +48,7 @@ func New(cfg Config) (*Monitor, error) {
 // Run watches until ctx ends and all that was under way has stopped.
 func (m *Monitor) Run(ctx context.Context) {
 	defer m.wg.Wait()
+	m.wg.Go(func() { m.watchFailover(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	lost := false
@@ -143,6 +148,3 @@ func (m *Monitor) Ready() bool {
 	at := m.fresh.Load()
 	return at != 0 && time.Since(time.Unix(0, at)) <= m.cfg.Timing.StaleAfter
 }
-
-// nodeDown is where arrays whose primary is on the node start to move.
-func (m *Monitor) nodeDown(*node) {}

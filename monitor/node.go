@@ -3,6 +3,8 @@ package monitor
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -96,7 +98,7 @@ func (n *node) beat(ctx context.Context) Beat {
 		b := Beat{Reason: syncer.Reason(err), Answered: true}
 		switch st.Code() {
 		case codes.Unavailable:
-			b.Answered, b.Refused = false, true
+			b.Answered, b.Refused = false, !silent(st.Message())
 		case codes.DeadlineExceeded, codes.Canceled:
 			b.Answered = false
 		}
@@ -110,6 +112,13 @@ func (n *node) beat(ctx context.Context) Beat {
 		}
 	}
 	return b
+}
+
+// silent reports that a failed connection says no more than that nobody
+// answered. gRPC has one code for that and for a refusal.
+func silent(msg string) bool {
+	return slices.ContainsFunc([]string{"timeout", "timed out", "deadline exceeded", "keepalive", "no route"},
+		func(s string) bool { return strings.Contains(msg, s) })
 }
 
 func (n *node) send(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {

@@ -129,6 +129,9 @@ func Plan(t *Timing, now time.Time, v NodeView, m Memory, ev Event) (Memory, []S
 	if s, due := planSync(t, now, v, &m); due {
 		steps = append(steps, s)
 	}
+	if _, ended := ev.(Reported); ended {
+		return m, steps // a report that failed waits for the next beat
+	}
 	if s, due := planReport(v, &m); due {
 		steps = append(steps, s)
 	}

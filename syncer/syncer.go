@@ -170,8 +170,10 @@ func staleVersion(err error) (held uint64, ok bool) {
 // nodeError says which node failed how, in a vda.Error.
 func nodeError(c *call, err error) error {
 	st, _ := status.FromError(err)
-	e := &vda.Error{Kind: vda.Unavailable, Op: opSync, Object: c.node, Msg: Reason(err)}
+	e := &vda.Error{Kind: vda.Internal, Op: opSync, Object: c.node, Msg: Reason(err)}
 	switch st.Code() {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		e.Kind = vda.Unavailable
 	case codes.FailedPrecondition:
 		e.Kind = vda.FailedPrecondition
 		if held, ok := staleVersion(err); ok && held > c.version {
@@ -179,11 +181,11 @@ func nodeError(c *call, err error) error {
 		}
 	case codes.InvalidArgument:
 		e.Kind = vda.InvalidArgument
-	case codes.Internal, codes.Unimplemented:
-		e.Kind = vda.Internal
 	}
 	return e
 }
+
+const notReachable = "agent not reachable: "
 
 // Reason is an RPC's error in the words of a person.
 func Reason(err error) string {
@@ -195,7 +197,7 @@ func Reason(err error) string {
 	case codes.DeadlineExceeded:
 		return "no answer in time"
 	case codes.Unavailable:
-		return "agent not reachable: " + dialError(st.Message())
+		return notReachable + dialError(st.Message())
 	}
 	return st.Message()
 }
@@ -268,12 +270,16 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 	}, nil
 }
 
-// Refusal is why an agent refused a Sync, from the error of SyncDn or SyncCn;
-// "" when there was none, or when the agent or the database was not reached.
+// Refusal is why an agent did not carry out a Sync that it got, from the error
+// of SyncDn or SyncCn; "" when it did, or when the agent or the database was
+// not reached.
 func Refusal(err error) string {
 	var e *vda.Error
-	if !errors.As(err, &e) || e.Op != opSync || e.Kind == vda.Unavailable {
+	switch {
+	case !errors.As(err, &e), e.Op != opSync, strings.HasPrefix(e.Msg, notReachable):
 		return ""
+	case e.Kind == vda.Unavailable:
+		return "sync: " + e.Msg
 	}
 	return "sync refused: " + e.Msg
 }

@@ -1,0 +1,167 @@
+package monitor
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"vda/store"
+)
+
+// watchFailover moves the primaries of cns that are down: at once when a node
+// goes down, and again every Refresh for those that could not be moved. It
+// returns when ctx ends.
+func (m *Monitor) watchFailover(ctx context.Context) {
+	tick := time.NewTicker(m.cfg.Timing.Refresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.fallen:
+		case <-tick.C:
+		}
+		if !m.Ready() {
+			continue // no failover on a stale picture
+		}
+		for _, id := range m.downCNs() {
+			m.failover(ctx, id)
+		}
+	}
+}
+
+// nodeDown is called when a node of this monitor's has gone down.
+func (m *Monitor) nodeDown(n *node) {
+	if n.kind != cn {
+		return
+	}
+	select {
+	case m.fallen <- struct{}{}:
+	default: // a look at all nodes is due anyway
+	}
+}
+
+// downCNs are the cns that are down and have no failover under way.
+func (m *Monitor) downCNs() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var ids []string
+	for id, n := range m.nodes {
+		if _, down := n.state(); down && n.kind == cn && !m.moving[id] {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// up reports whether a node answers.
+func (m *Monitor) up(id string) bool {
+	m.mu.Lock()
+	n := m.nodes[id]
+	m.mu.Unlock()
+	if n == nil {
+		return false
+	}
+	up, _ := n.state()
+	return up
+}
+
+// failover starts to move what can be moved off a cn.
+func (m *Monitor) failover(ctx context.Context, cnID string) {
+	arrays, err := m.arraysOf(ctx, cnID)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.metrics.storeErrors.Inc()
+			m.log.Warn("failover has to wait", "cn", cnID, "err", err)
+		}
+		return
+	}
+	moves := PlanMoves(arrays, m.up)
+	if len(moves) == 0 {
+		return
+	}
+	m.mu.Lock()
+	m.moving[cnID] = true
+	m.mu.Unlock()
+	m.wg.Go(func() {
+		defer func() {
+			m.mu.Lock()
+			delete(m.moving, cnID)
+			m.mu.Unlock()
+		}()
+		begin := time.Now()
+		failed := 0
+		for i, err := range m.syncer.Move(ctx, moves) {
+			result := "ok"
+			if err != nil {
+				result = "error"
+				failed++
+				m.log.Warn("failover is not complete", "da", moves[i].DAID, "err", err)
+			}
+			m.metrics.failovers.WithLabelValues(result).Inc()
+		}
+		m.log.Info("failover", "cn", cnID, "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+	})
+}
+
+// arraysOf are the live arrays whose primary is on a cn.
+func (m *Monitor) arraysOf(ctx context.Context, cnID string) ([]ArrayView, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
+	defer cancel()
+	var arrays []ArrayView
+	err := m.cfg.Store.View(ctx, func(tx store.Tx) error {
+		arrays = nil
+		cntlrs, err := tx.CntlrsOfCN(cnID)
+		if err != nil {
+			return err
+		}
+		for _, c := range cntlrs {
+			if !c.Primary || c.Deleted {
+				continue
+			}
+			a, err := arrayView(tx, c.DAID)
+			if err != nil {
+				return err
+			}
+			if len(a.Secondaries) > 0 {
+				arrays = append(arrays, a)
+			}
+		}
+		return nil
+	})
+	return arrays, err
+}
+
+func arrayView(tx store.Tx, daID string) (ArrayView, error) {
+	a := ArrayView{ID: daID}
+	da, err := tx.DA(daID)
+	if err != nil || da.Deleted {
+		return a, err
+	}
+	a.Term = da.Term
+	vds, err := tx.VDsOfDA(daID)
+	if err != nil {
+		return a, err
+	}
+	for _, vd := range vds {
+		if !slices.Contains(a.DNs, vd.DNID) {
+			a.DNs = append(a.DNs, vd.DNID)
+		}
+	}
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return a, err
+	}
+	for _, c := range cntlrs {
+		if c.Primary || c.Deleted {
+			continue
+		}
+		cn, err := tx.CN(c.CNID)
+		if err != nil {
+			return a, err
+		}
+		a.Secondaries = append(a.Secondaries, SecondaryView{ID: c.ID, CN: c.CNID, Primaries: int(cn.PrimaryCount)})
+	}
+	return a, nil
+}

@@ -1,0 +1,56 @@
+package monitor
+
+import (
+	"cmp"
+	"slices"
+
+	"vda/syncer"
+)
+
+// ArrayView is an array whose primary is on a node that is down.
+type ArrayView struct {
+	ID          string
+	Term        uint64
+	DNs         []string // that its vds are on
+	Secondaries []SecondaryView
+}
+
+// SecondaryView is a controller that can become primary.
+type SecondaryView struct {
+	ID, CN    string
+	Primaries int // on that cn
+}
+
+// PlanMoves chooses new primaries. up says which nodes are known to answer.
+// An array stays where it is when none of its secondaries is up, or one of its
+// dns isn't: it could not be assembled elsewhere either, and a monitor that is
+// itself cut off moves nothing. Arrays spread over their secondaries' cns so
+// that none gets more primaries than needed. Pure.
+func PlanMoves(arrays []ArrayView, up func(node string) bool) []syncer.Move {
+	load := map[string]int{}
+	for _, a := range arrays {
+		for _, s := range a.Secondaries {
+			load[s.CN] = s.Primaries
+		}
+	}
+	var moves []syncer.Move
+	for _, a := range arrays {
+		if !all(a.DNs, up) {
+			continue
+		}
+		live := slices.DeleteFunc(slices.Clone(a.Secondaries), func(s SecondaryView) bool { return !up(s.CN) })
+		if len(live) == 0 {
+			continue
+		}
+		to := slices.MinFunc(live, func(x, y SecondaryView) int {
+			return cmp.Or(cmp.Compare(load[x.CN], load[y.CN]), cmp.Compare(x.ID, y.ID))
+		})
+		load[to.CN]++
+		moves = append(moves, syncer.Move{DAID: a.ID, Term: a.Term, To: to.ID})
+	}
+	return moves
+}
+
+func all(ids []string, ok func(string) bool) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool { return !ok(id) })
+}

@@ -8,16 +8,19 @@ import (
 	"vda"
 	apiv1 "vda/api/v1"
 	"vda/store"
+	"vda/syncer"
 )
 
 // DeleteDa removes a disk array without exporters, and its data.
 func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*apiv1.DeleteDaReply, error) {
 	var nodes daNodes
+	var daID string
 	err := s.update(ctx, func(tx store.Tx) error {
 		da, err := findDA(tx, req.DaName)
 		if err != nil {
 			return err
 		}
+		daID = da.ID
 		exps, err := tx.ExpsOfDA(da.ID)
 		if err != nil {
 			return err
@@ -37,39 +40,33 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncAll(ctx, nodes.secondaries, nodes.primary, nodes.dns)
+	// The primary destroys the lvstore while the vds are still there; they go
+	// when the last controller has confirmed. A controller that cannot confirm
+	// must not keep the space.
+	notes := s.syncAll(ctx, nodes.secondaries, nodes.primary)
+	if notes != nil {
+		if err := s.update(ctx, func(tx store.Tx) error {
+			_, err := syncer.BuryVDs(tx, daID)
+			return err
+		}); err != nil {
+			notes = append(notes, "its vds are not deleted yet ("+err.Error()+")")
+		}
+	}
+	notes = append(notes, s.syncAll(ctx, nodes.dns)...)
 	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", notes)}, nil
 }
 
-// buryDA turns an array, its controllers and its vds into tombstones.
+// buryDA turns an array and its controllers into tombstones.
 func buryDA(tx store.Tx, da *vda.DA) (daNodes, error) {
-	var nodes daNodes
+	nodes, err := nodesOfDA(tx, da.ID)
+	if err != nil {
+		return nodes, err
+	}
 	da.Deleted = true
 	if err := tx.UpdateDA(da); err != nil {
 		return nodes, err
 	}
-	vds, err := tx.VDsOfDA(da.ID)
-	if err != nil {
-		return nodes, err
-	}
-	versions := map[string]uint64{}
-	for _, dnID := range sortedIDs(vds, func(v vda.VD) string { return v.DNID }) {
-		dn, err := tx.DN(dnID)
-		if err != nil {
-			return nodes, err
-		}
-		if versions[dnID], err = tx.BumpDN(dnID); err != nil {
-			return nodes, err
-		}
-		nodes.dns = append(nodes.dns, dnNode(dn))
-	}
-	for i := range vds {
-		vds[i].Deleted, vds[i].Version = true, versions[vds[i].DNID]
-		if err := tx.UpdateVD(&vds[i]); err != nil {
-			return nodes, err
-		}
-	}
-	nodes.primary, nodes.secondaries, _, err = touchCntlrs(tx, da.ID, func(c *vda.Cntlr) { c.Deleted = true })
+	_, _, _, err = touchCntlrs(tx, da.ID, func(c *vda.Cntlr) { c.Deleted = true })
 	return nodes, err
 }
 

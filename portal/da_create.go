@@ -133,8 +133,11 @@ func writeDA(tx store.Tx, da *vda.DA, p *plan) (daNodes, error) {
 		return nodes, err
 	}
 	versions := map[string]uint64{}
-	// Rows are locked in the order of their ids, so that two portals never
-	// wait for each other in a circle.
+	// Rows are locked in one order everywhere, so that nobody waits in a
+	// circle: arrays, then parts, then nodes, each by id.
+	if err := takeSpace(tx, p.vds); err != nil {
+		return nodes, err
+	}
 	for _, dnID := range sortedIDs(p.vds, func(v placement.VD) string { return v.DNID }) {
 		dn, err := tx.DN(dnID)
 		if err != nil {
@@ -147,9 +150,6 @@ func writeDA(tx store.Tx, da *vda.DA, p *plan) (daNodes, error) {
 			return nodes, err
 		}
 		nodes.dns = append(nodes.dns, dnNode(dn))
-	}
-	if err := takeSpace(tx, p.vds); err != nil {
-		return nodes, err
 	}
 	var total uint64
 	for i, v := range p.vds {

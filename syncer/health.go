@@ -59,7 +59,8 @@ func (t touched) lock(tx store.Tx) error {
 	return nil
 }
 
-// finish removes deleted arrays that have no part left, and sums the health
+// finish removes deleted arrays that have no part left, lets the vds of those
+// without controllers go, and sums the health
 // of the others up.
 func (t touched) finish(tx store.Tx) error {
 	for _, id := range slices.Sorted(maps.Keys(t)) {
@@ -85,6 +86,10 @@ func finishDA(tx store.Tx, id string) error {
 	}
 	if da.Deleted && len(vds) == 0 && len(cntlrs) == 0 {
 		return dropDA(tx, id)
+	}
+	if da.Deleted && len(cntlrs) == 0 {
+		_, err := BuryVDs(tx, id)
+		return err
 	}
 	var bad []string
 	for i := range cntlrs {

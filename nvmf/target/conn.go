@@ -35,7 +35,7 @@ type conn struct {
 	tgt    *Target
 	portal *portal
 	opts   connOpts
-	nc     *net.TCPConn
+	nc     stream
 	rc     syscall.RawConn
 	fd     int
 	peer   Addr
@@ -97,6 +97,13 @@ type conn struct {
 	completed uint64
 }
 
+// stream is a TCP connection, or in tests a pair of sockets without ports.
+type stream interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
 // connOpts are the transport's options as a connection uses them.
 type connOpts struct {
 	TransportOpts
@@ -108,12 +115,11 @@ type connOpts struct {
 }
 
 // serve starts a connection's reader, or closes nc when there are too many.
-func (t *Target) serve(nc *net.TCPConn, p *portal) {
+func (t *Target) serve(nc stream, p *portal) {
 	t.mu.Lock()
 	if t.closed || len(t.conns) >= t.cfg.MaxConns {
 		full := len(t.conns)
 		t.mu.Unlock()
-		_ = nc.SetLinger(0)
 		_ = nc.Close()
 		t.stats.rejected.Add(1)
 		t.log.Debug("nvmf: connection refused", "conns", full)
@@ -131,7 +137,7 @@ func (t *Target) serve(nc *net.TCPConn, p *portal) {
 }
 
 // newConn makes a connection; t.mu is held.
-func newConn(t *Target, nc *net.TCPConn, p *portal) (*conn, error) {
+func newConn(t *Target, nc stream, p *portal) (*conn, error) {
 	rc, err := nc.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -149,7 +155,9 @@ func newConn(t *Target, nc *net.TCPConn, p *portal) (*conn, error) {
 			_ = syscall.SetsockoptInt(k.fd, syscall.IPPROTO_TCP, tcpUserTimeout, int(o.AckTimeout))
 		}
 	})
-	_ = nc.SetNoDelay(true)
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetNoDelay(true)
+	}
 	k.rbuf, k.ownBuf = make([]byte, helloBuffer), true
 	k.parkFn = k.parkRecv
 	k.growSlots(1)

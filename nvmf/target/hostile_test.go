@@ -364,9 +364,9 @@ func TestManyConnects(t *testing.T) {
 	r.clean(t, 0)
 	var held []net.Conn
 	for range 60 {
-		c, err := net.Dial("tcp", r.addr.String())
-		must(t, err)
-		held = append(held, c)
+		if c, err := net.Dial("tcp", r.addr.String()); err == nil { // or refused at once
+			held = append(held, c)
+		}
 	}
 	waitFor(t, func() bool { return r.tgt.Stats().Rejected >= 10 })
 	for _, c := range held {

@@ -201,7 +201,7 @@ func TestSilence(t *testing.T) {
 	if s := ask(t, c.Namespace(1), &bdev.Request{Op: bdev.OpFlush}); s != nvme.HostPathError {
 		t.Fatalf("status %v", s)
 	}
-	if d := time.Since(began); d > 400*time.Millisecond {
+	if d := time.Since(began); d > 2*time.Second {
 		t.Errorf("silence was noticed after %v", d)
 	}
 	silent.Store(false)
@@ -264,7 +264,7 @@ func TestCloseWhileStuck(t *testing.T) {
 	}
 	began := time.Now()
 	c.Close()
-	if d := time.Since(began); d > 2*time.Second || done.Load() != 100 {
+	if d := time.Since(began); d > 5*time.Second || done.Load() != 100 {
 		t.Errorf("closed after %v with %d of 100 requests ended", d, done.Load())
 	}
 	if s := ask(t, &Namespace{ctl: c}, &bdev.Request{Op: bdev.OpFlush}); s != nvme.HostPathError {
@@ -333,7 +333,7 @@ func TestConnectRefused(t *testing.T) {
 		if c, err := Connect(t.Context(), cfg); err == nil {
 			t.Errorf("%s: connected", name)
 			c.Close()
-		} else if time.Since(began) > time.Second {
+		} else if time.Since(began) > 3*time.Second {
 			t.Errorf("%s: %v after %v", name, err, time.Since(began))
 		}
 		_ = ln.Close()
@@ -420,11 +420,11 @@ func TestLoss(t *testing.T) {
 	if err := ns.Flush(t.Context()); !errors.As(err, &ioErr) || ioErr.Status != nvme.HostPathError {
 		t.Fatalf("flush: %v", err)
 	}
-	if d := time.Since(began); d < 150*time.Millisecond || d > 500*time.Millisecond || !c.FastFailed() {
+	if d := time.Since(began); d < 150*time.Millisecond || d > 2*time.Second || !c.FastFailed() {
 		t.Errorf("failed after %v, fast fail %t", d, c.FastFailed())
 	}
 	eventually(t, "given up", func() bool { return c.State() == Deleting })
-	if d := time.Since(began); d < 550*time.Millisecond || d > 900*time.Millisecond {
+	if d := time.Since(began); d < 550*time.Millisecond || d > 3*time.Second {
 		t.Errorf("given up after %v", d)
 	}
 }

@@ -46,7 +46,7 @@ func (n *Namespace) Submit(r *bdev.Request, done Completer, b *bdev.Batch) {
 			complete(r, done, nvme.DataSGLLengthInvalid|nvme.DNR, b)
 			return
 		}
-		limit = min(limit, uint64(s.maxXfer)/bs)
+		limit = min(limit, max(uint64(s.maxXfer)/bs, 1))
 	case bdev.OpWriteZeroes:
 		if s.limits.WZSL > 0 && s.limits.WZSL < 32 {
 			limit = min(limit, max(1<<(12+s.limits.WZSL)/bs, 1))

@@ -127,6 +127,21 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+func TestDiscover(t *testing.T) {
+	a := serve(t, -1)
+	l, err := host.Discover(t.Context(), host.Config{Traddr: a.Traddr, Trsvcid: a.Trsvcid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, e := range l {
+		found = found || e.SubNQN == nqn && e.Traddr == a.Traddr && e.Trsvcid == a.Trsvcid
+	}
+	if !found {
+		t.Fatalf("%s is not in the log: %+v", nqn, l)
+	}
+}
+
 // BenchmarkLoopback measures host and target together in one process.
 func BenchmarkLoopback(b *testing.B) {
 	for _, spin := range []time.Duration{0, 20 * time.Microsecond} {

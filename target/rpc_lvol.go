@@ -95,7 +95,12 @@ func deleteLvol(_ context.Context, t *Target, p nameParams) (any, error) {
 }
 
 func renameLvol(_ context.Context, t *Target, p renameParams) (any, error) {
-	return onLvol(t, p.Old, func(v *lvol.Volume) error { return v.Rename(p.New) })
+	return onLvol(t, p.Old, func(v *lvol.Volume) error {
+		if v.Name() == p.New { // SPDK finds the name taken, by the lvol itself
+			return &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "File exists"}
+		}
+		return v.Rename(p.New)
+	})
 }
 
 type resizeLvolParams struct {

@@ -1,0 +1,34 @@
+// Package conformance checks that a data plane keeps the contract of VDA's
+// agents: SPDK's JSON-RPC, and NVMe/TCP as hosts need it. The same suite runs
+// against vda_tgt, which it builds, and against the spdk_tgt that the
+// environment variable SPDK_TGT names (its libraries found by
+// LD_LIBRARY_PATH, extra arguments in SPDK_ARGS), so that every expectation
+// is known to be true of SPDK itself.
+//
+// # Exchanges
+//
+// Each file of testdata is a conversation with a fresh data plane:
+//
+//	# What is being shown.
+//	> {"method":"bdev_malloc_create","params":{"block_size":1000,"num_blocks":10}}
+//	< {"error":{"code":-22,"message":"Invalid argument"}}
+//
+// The reply must have at least the members given, with those values; an array
+// must have the same elements. "<uuid>", "<int>" and "<any>" stand for any
+// value of that kind. $DIR is a directory of the test's with a
+// file aio0 of 16 MiB, $PORT, $PORT2 … are free TCP ports.
+//
+// A request after >> is sent as it stands, on a connection of its own; what
+// comes back is given line by line after <<, or "<< nothing", or "<< closed"
+// when the connection must end.
+//
+// Where the two data planes differ, there is a reply for each, and the line
+// before says why; that is the list of differences:
+//
+//	# vda_tgt refuses what SPDK crashes on.
+//	< spdk {"result":true}
+//	< vda {"error":{"code":-22}}
+//
+// A file that begins with "start wait-for-rpc" finds the data plane in the
+// start-up state; otherwise it is running, with automatic examination off.
+package conformance

@@ -4,14 +4,15 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"sync/atomic"
 )
 
 // Bitmap is a set of small numbers below a length: used pages, used clusters.
-// It is not safe for concurrent use.
+// It is for one user at a time, but Used and Free may be called by anybody.
 type Bitmap struct {
 	words []uint64
 	n     uint64
-	used  uint64
+	used  atomic.Uint64
 	low   uint64 // no clear bit below it
 }
 
@@ -22,10 +23,10 @@ func NewBitmap(n uint64) *Bitmap { return &Bitmap{words: make([]uint64, (n+63)/6
 func (m *Bitmap) Len() uint64 { return m.n }
 
 // Used is the size of the set.
-func (m *Bitmap) Used() uint64 { return m.used }
+func (m *Bitmap) Used() uint64 { return m.used.Load() }
 
 // Free is how many numbers are not in the set.
-func (m *Bitmap) Free() uint64 { return m.n - m.used }
+func (m *Bitmap) Free() uint64 { return m.n - m.used.Load() }
 
 // Has reports whether i is in the set; false for i beyond the bound.
 func (m *Bitmap) Has(i uint64) bool { return i < m.n && m.words[i/64]>>(i%64)&1 != 0 }
@@ -37,7 +38,7 @@ func (m *Bitmap) Set(i uint64) bool {
 		return false
 	}
 	*w |= b
-	m.used++
+	m.used.Add(1)
 	return true
 }
 
@@ -47,7 +48,7 @@ func (m *Bitmap) Clear(i uint64) bool {
 		return false
 	}
 	m.words[i/64] &^= 1 << (i % 64)
-	m.used--
+	m.used.Add(^uint64(0))
 	m.low = min(m.low, i)
 	return true
 }
@@ -87,13 +88,6 @@ func (m *Bitmap) NextSet(at uint64) (uint64, bool) {
 		}
 	}
 	return 0, false
-}
-
-// grow raises the bound to n.
-func (m *Bitmap) grow(n uint64) {
-	words := make([]uint64, (n+63)/64)
-	copy(words, m.words)
-	m.words, m.n = words, n
 }
 
 // Kinds of masks on disk.
@@ -153,13 +147,13 @@ func decodeMask(src []byte, kind uint8, n uint64, longer bool) (*Bitmap, error) 
 			w &= 1<<rest - 1
 		}
 		m.words[i] = w
-		m.used += uint64(bits.OnesCount64(w))
+		m.used.Add(uint64(bits.OnesCount64(w)))
 	}
 	return m, nil
 }
 
 func (m *Bitmap) equal(o *Bitmap) bool {
-	if m.n != o.n || m.used != o.used {
+	if m.n != o.n || m.Used() != o.Used() {
 		return false
 	}
 	for i, w := range m.words {

@@ -7,7 +7,8 @@ import (
 )
 
 // Blob is one blob of a running store. I/O goes through Submit; all methods
-// are safe for concurrent use.
+// are safe for concurrent use. What describes the blob without naming xattrs
+// never waits for the device.
 type Blob struct {
 	store *Store
 	id    BlobID
@@ -18,18 +19,19 @@ type Blob struct {
 	parent    atomic.Pointer[Blob]
 	readOnly  atomic.Bool
 	thin      atomic.Bool
+	external  atomic.Bool  // the parent is outside the store
 	keep      atomic.Bool  // unmap must not release clusters
 	mapped    atomic.Bool  // Map has given out memory
 	allocated atomic.Int64 // clusters that are there
 
 	// Guarded by store.md.
-	meta      Metadata // Table and Runs are not kept up to date
-	chain     []uint32 // metadata pages of the chain, the root first
-	table     []uint32 // extent pages, 0: none
-	clones    map[*Blob]struct{}
-	busy      bool  // a long operation is under way
-	uncertain bool  // a failed write leaves open which root is on disk
-	unusable  error // why it cannot be used
+	meta      Metadata           // Table and Runs are not kept up to date
+	chain     []uint32           // metadata pages of the chain, the root first
+	table     []uint32           // extent pages, 0: none
+	clones    map[*Blob]struct{} // changed with store.family held, too
+	busy      bool               // a long operation is under way
+	uncertain bool               // a failed write leaves open which root is on disk
+	unusable  error              // why it cannot be used
 }
 
 func newBlob(s *Store, im *BlobImage) *Blob {
@@ -50,10 +52,13 @@ func (b *Blob) show(m *clusterMap) {
 	ro := b.meta.DataROFlags&flagReadOnly != 0 || b.meta.DataROFlags&^knownDataROFlags != 0
 	b.readOnly.Store(ro)
 	b.thin.Store(b.meta.Thin())
+	b.external.Store(b.meta.Parent() == ExternalParent)
 }
 
 // adopt makes p the parent; nil: none.
 func (b *Blob) adopt(p *Blob) {
+	b.store.family.Lock()
+	defer b.store.family.Unlock()
 	if old := b.parent.Load(); old != nil {
 		delete(old.clones, b)
 	}
@@ -99,8 +104,8 @@ func (b *Blob) Parent() *Blob { return b.parent.Load() }
 // Clones returns the blobs whose parent this one is, in the order of their
 // ids.
 func (b *Blob) Clones() []*Blob {
-	b.store.md.Lock()
-	defer b.store.md.Unlock()
+	b.store.family.Lock()
+	defer b.store.family.Unlock()
 	out := make([]*Blob, 0, len(b.clones))
 	for c := range b.clones {
 		out = append(out, c)
@@ -110,11 +115,7 @@ func (b *Blob) Clones() []*Blob {
 }
 
 // External reports whether the parent is a device outside the store.
-func (b *Blob) External() bool {
-	b.store.md.Lock()
-	defer b.store.md.Unlock()
-	return b.meta.Parent() == ExternalParent
-}
+func (b *Blob) External() bool { return b.external.Load() }
 
 // ClearMethod is how the blob's clusters are cleared when they are given back.
 func (b *Blob) ClearMethod() ClearMethod {

@@ -32,7 +32,6 @@ func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 	if err := s.dev.read(0, s.page); err != nil {
 		return nil, err
 	}
-	s.image = im
 	s.pages, s.clusters = im.Pages, im.Clusters
 	for _, b := range im.Blobs {
 		s.blobs[b.ID] = newBlob(s, b)
@@ -170,7 +169,7 @@ func readDirty(d *device, sb SuperBlock) (*Image, error) {
 	l := &sb.Layout
 	kept := map[uint32][]byte{}
 	var roots []uint32
-	const chunk = 4 << 20
+	const chunk = 16 << 20
 	buf := make([]byte, min(chunk, uint64(l.MDLen)*PageSize))
 	for at := uint32(0); at < l.MDLen; {
 		n := min(uint64(len(buf)), uint64(l.MDLen-at)*PageSize)

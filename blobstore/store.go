@@ -40,15 +40,16 @@ type Store struct {
 	unitsPerCluster uint64 // blocks of the store
 	closed          atomic.Bool
 
+	family sync.Mutex // who is whose clone; taken with md held, never the other way round
+
 	// md is held by whoever changes metadata, disk and memory.
 	md       sync.Mutex
-	super    SuperBlock
-	page     []byte // the super block as on disk
+	super    SuperBlock // its Layout never changes
+	page     []byte     // the super block as on disk
 	pages    *Bitmap
 	clusters *Bitmap
 	zeroed   *Bitmap // free clusters that are known to read as zeros, durably
 	blobs    map[BlobID]*Blob
-	image    *Image // as loaded; nil for a store made here
 
 	worker worker
 }
@@ -149,11 +150,7 @@ func (s *Store) dirty() error {
 }
 
 // Layout returns where things are.
-func (s *Store) Layout() Layout {
-	s.md.Lock()
-	defer s.md.Unlock()
-	return s.super.Layout
-}
+func (s *Store) Layout() Layout { return s.super.Layout }
 
 // BlockSize is the size of a block of the store's blobs, bytes.
 func (s *Store) BlockSize() uint32 { return s.unit }
@@ -168,11 +165,7 @@ func (s *Store) DataClusters() uint64 {
 }
 
 // FreeClusters is how many of them are unused.
-func (s *Store) FreeClusters() uint64 {
-	s.md.Lock()
-	defer s.md.Unlock()
-	return s.clusters.Free()
-}
+func (s *Store) FreeClusters() uint64 { return s.clusters.Free() }
 
 // SuperBlob returns the id of the blob that the super block names, or NoBlob.
 func (s *Store) SuperBlob() BlobID {

@@ -199,7 +199,11 @@ func (st *Store) Destroy() error {
 // hotRemove closes the store of a device that is going away; its medium is
 // not touched.
 func (st *Store) hotRemove() {
-	_ = st.close(func(bs *blobstore.Store) error { bs.Close(); return nil })
+	_ = st.close(func(bs *blobstore.Store) error {
+		st.m.log.Warn("lvstore closed: its device is gone", "lvstore", st.Name(), "bdev", st.base.Info().Name)
+		bs.Close()
+		return nil
+	})
 }
 
 // close ends the store: the volumes go, then how does what is left to do.

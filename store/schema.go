@@ -203,14 +203,8 @@ func (s *sqlStore) tooNew(st SchemaStatus) error {
 // makeSchema runs the migrations that are missing and gives the cluster an
 // id if it has none.
 func (s *sqlStore) makeSchema(ctx context.Context) error {
-	if pg := s.target.postgres; pg != nil {
-		schema, _, _ := strings.Cut(pg.RuntimeParams["search_path"], ",")
-		if schema == "vda" {
-			if _, err := s.write.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS vda"); err != nil {
-				return &vda.Error{Kind: vda.FailedPrecondition, Op: "create schema", Object: s.target.where,
-					Msg: "the user may not create a schema; GRANT CREATE ON DATABASE to it", Err: err}
-			}
-		}
+	if err := s.makeNamespace(ctx); err != nil {
+		return err
 	}
 	p, err := s.provider()
 	if err != nil {
@@ -235,6 +229,26 @@ func (s *sqlStore) makeSchema(ctx context.Context) error {
 		}
 	}
 	return s.wrap(tx.Commit())
+}
+
+// makeNamespace makes PostgreSQL's schema vda, if tables are to go there and
+// no administrator has made it already for a user who may not.
+func (s *sqlStore) makeNamespace(ctx context.Context) error {
+	if pg := s.target.postgres; pg == nil || pg.RuntimeParams["search_path"] != "vda" {
+		return nil
+	}
+	var n int
+	if err := s.write.QueryRowContext(ctx, "SELECT COUNT(*) FROM pg_namespace WHERE nspname = 'vda'").Scan(&n); err != nil {
+		return s.wrap(err)
+	}
+	if n > 0 {
+		return nil
+	}
+	if _, err := s.write.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS vda"); err != nil {
+		return &vda.Error{Kind: vda.FailedPrecondition, Op: "create schema", Object: s.target.where,
+			Msg: "the user may not create a schema; GRANT CREATE ON DATABASE to it, or CREATE SCHEMA vda AUTHORIZATION the user", Err: oneLine{err}}
+	}
+	return nil
 }
 
 // newClusterID returns 32 random hex digits. The first 16 of them stamp the

@@ -1,0 +1,111 @@
+package storetest
+
+import (
+	"database/sql"
+	"strings"
+	"sync"
+	"testing"
+
+	"vda"
+	"vda/store"
+)
+
+// Schema checks create, migrate, status and drop on the empty database that
+// uri names, and leaves it empty. raw runs SQL in it beside the store.
+func Schema(t *testing.T, uri string, raw func(q string)) {
+	ctx := t.Context()
+	refused := func(what string, err error, kind vda.Kind, words string) {
+		t.Helper()
+		if err == nil || vda.KindOf(err) != kind || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v, want %q", what, err, words)
+		}
+	}
+	open := func() error {
+		s, err := store.Open(ctx, uri)
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}
+	refused("open an empty database", open(), vda.FailedPrecondition, "vda_db --action create")
+	_, _, err := store.Migrate(ctx, uri)
+	refused("migrate an empty database", err, vda.FailedPrecondition, "no VDA schema")
+	_, err = store.Drop(ctx, uri)
+	refused("drop in an empty database", err, vda.FailedPrecondition, "nothing was dropped")
+
+	// A table that is not VDA's is none of its business.
+	raw("CREATE TABLE somebody_elses (id BIGINT)")
+	_, err = store.Drop(ctx, uri)
+	refused("drop in a foreign database", err, vda.FailedPrecondition, "nothing was dropped")
+
+	st, made, err := store.Create(ctx, uri)
+	if err != nil || !made || len(st.ClusterID) != 32 {
+		t.Fatalf("create: %+v, %v, %v", st, made, err)
+	}
+	again, made, err := store.Create(ctx, uri)
+	if err != nil || made || again != st {
+		t.Errorf("create again: %+v, %v, %v", again, made, err)
+	}
+	if got, err := store.Status(ctx, uri); err != nil || got != st {
+		t.Errorf("status: %+v, %v", got, err)
+	}
+	if err := open(); err != nil {
+		t.Errorf("open: %v", err)
+	}
+
+	raw("UPDATE vda_schema_version SET version_id = version_id + 100 WHERE version_id > 0")
+	refused("open a newer schema", open(), vda.FailedPrecondition, "newer than this program's")
+	_, _, err = store.Create(ctx, uri)
+	refused("create over a newer schema", err, vda.FailedPrecondition, "newer than this program's")
+	_, _, err = store.Migrate(ctx, uri)
+	refused("migrate a newer schema", err, vda.FailedPrecondition, "newer than this program's")
+	_, err = store.Drop(ctx, uri)
+	refused("drop a newer schema", err, vda.FailedPrecondition, "newer than this program's")
+	raw("UPDATE vda_schema_version SET version_id = version_id - 100 WHERE version_id > 0")
+
+	// A create that was cut off between schema and cluster id is completed.
+	raw("DELETE FROM vda_cluster")
+	refused("open without a cluster id", open(), vda.FailedPrecondition, "vda_db --action create")
+	fixed, made, err := store.Create(ctx, uri)
+	if err != nil || !made || fixed.ClusterID == "" || fixed.ClusterID == st.ClusterID {
+		t.Errorf("create of what is left: %+v, %v, %v", fixed, made, err)
+	}
+
+	s, err := store.Open(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := store.Drop(ctx, uri); err != nil {
+		t.Fatalf("drop: %v", err)
+	}
+	refused("a view after the drop", s.View(ctx, func(tx store.Tx) error { _, err := tx.ClusterID(); return err }), vda.FailedPrecondition, "vda_db --action create")
+	refused("open after the drop", open(), vda.FailedPrecondition, "vda_db --action create")
+	raw("INSERT INTO somebody_elses (id) VALUES (1)")
+	raw("DROP TABLE somebody_elses")
+
+	// After a drop it is another cluster. Two creates at once make one.
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() { store.Create(ctx, uri) }) // one may fail, but then says why
+	}
+	wg.Wait()
+	last, _, err := store.Create(ctx, uri)
+	if err != nil || last.ClusterID == st.ClusterID || last.ClusterID == fixed.ClusterID {
+		t.Errorf("create after drop: %+v, %v", last, err)
+	}
+	if _, err := store.Drop(ctx, uri); err != nil {
+		t.Fatalf("drop: %v", err)
+	}
+}
+
+// Exec returns a function that runs SQL on a database and fails the test.
+func Exec(t *testing.T, db *sql.DB) func(q string) {
+	t.Cleanup(func() { db.Close() })
+	return func(q string) {
+		t.Helper()
+		if _, err := db.Exec(q); err != nil {
+			t.Fatalf("%s: %v", q, err)
+		}
+	}
+}

@@ -20,6 +20,10 @@ import (
 func TestTwoPortals(t *testing.T) {
 	t.Parallel()
 	t.Run("SQLite", func(t *testing.T) { fill(t, dbtest.SQLite(t)) })
+	t.Run("MariaDB", func(t *testing.T) {
+		_, uri := dbtest.MariaDB(t)
+		fill(t, uri)
+	})
 	t.Run("PostgreSQL", func(t *testing.T) {
 		_, uri := dbtest.Postgres(t)
 		fill(t, uri)

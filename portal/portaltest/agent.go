@@ -30,6 +30,7 @@ type Agent struct {
 	cntlrs  map[string]*apiv1.CntlrSpec
 	refuse  string // error of every object
 	calls   int
+	hang    chan struct{} // not nil: Syncs wait until it is closed
 }
 
 // dnAgent and cnAgent give the two services, whose methods have equal names.
@@ -79,6 +80,34 @@ func (a *Agent) Refuse(msg string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refuse = msg
+}
+
+// Hang makes every Sync wait, as an agent that is stopped does, until wake is
+// called.
+func (a *Agent) Hang() (wake func()) {
+	hang := make(chan struct{})
+	a.mu.Lock()
+	a.hang = hang
+	a.mu.Unlock()
+	return func() {
+		a.mu.Lock()
+		a.hang = nil
+		a.mu.Unlock()
+		close(hang)
+	}
+}
+
+func (a *Agent) wait(ctx context.Context) {
+	a.mu.Lock()
+	hang := a.hang
+	a.mu.Unlock()
+	if hang == nil {
+		return
+	}
+	select {
+	case <-hang:
+	case <-ctx.Done():
+	}
 }
 
 // Calls is the number of Syncs that reached the agent.
@@ -137,8 +166,9 @@ func state[T any](a *Agent, held map[string]T, id string, spec T, deleted bool) 
 	return &apiv1.ObjectState{Id: id}
 }
 
-func (d dnAgent) Sync(_ context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
+func (d dnAgent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
 	a := d.a
+	a.wait(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.begin(req.NodeId, req.Version, req.BaseVersion); err != nil {
@@ -165,8 +195,9 @@ func (d dnAgent) Sync(_ context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncR
 	return reply, nil
 }
 
-func (c cnAgent) Sync(_ context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
+func (c cnAgent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
 	a := c.a
+	a.wait(ctx)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.begin(req.NodeId, req.Version, req.BaseVersion); err != nil {

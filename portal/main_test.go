@@ -1,0 +1,157 @@
+package portal
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"pgregory.net/rapid"
+
+	apiv1 "vda/api/v1"
+	"vda/blobstore"
+	"vda/store"
+)
+
+// command runs vda_portal until it ends by itself.
+func command(t *testing.T, env string, args ...string) (line string, exit int) {
+	t.Helper()
+	var stderr bytes.Buffer
+	exit = Main(args, func(name string) string {
+		if name == uriEnv {
+			return env
+		}
+		return ""
+	}, &stderr)
+	return stderr.String(), exit
+}
+
+// TestStartRefused starts portals that cannot run: one line, exit status 1.
+func TestStartRefused(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, busy, _ := net.SplitHostPort(taken.Addr().String())
+	free := fmt.Sprint(freePort(t))
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := "sqlite:///" + filepath.Join(dir, "none", "vda.db")
+	for _, tt := range []struct {
+		env  string
+		args []string
+		says []string
+	}{
+		{"", []string{"--port", free}, []string{"no database", "--db-uri", uriEnv}},
+		{"", []string{"--bogus"}, []string{"--bogus"}},
+		{"", []string{"serve"}, []string{`"serve"`}},
+		{nowhere, []string{"--port", "0"}, []string{"--port 0", "1 to 65535"}},
+		{nowhere, []string{"--port", "x"}, []string{"--port"}},
+		{nowhere, []string{"--log-level", "loud", "--port", free}, []string{"--log-level", "loud"}},
+		{nowhere, []string{"--listener", "127.0.0.1", "--port", busy}, []string{"--port " + busy, "in use", "127.0.0.1"}},
+		{nowhere, []string{"--listener", "203.0.113.7", "--port", free}, []string{"--listener 203.0.113.7"}},
+		{nowhere, []string{"--listener", "127.0.0.1", "--port", free}, []string{"vda.db"}},
+		{"", []string{"--listener", "127.0.0.1", "--port", free, "--db-uri", "oracle://x"}, []string{"db-uri", "oracle", "postgresql://"}},
+		{"", []string{"--listener", "127.0.0.1", "--port", free, "--db-uri", "postgresql://u:secret@127.0.0.1:1/x"}, []string{"127.0.0.1:1"}},
+		{"", []string{"--port", free, "--db-uri", "sqlite:////x", "--db-uri-file", empty}, []string{"both"}},
+		{"", []string{"--port", free, "--db-uri-file", empty}, []string{"--db-uri-file", "empty"}},
+		{"", []string{"--port", free, "--db-uri-file", filepath.Join(dir, "gone")}, []string{"--db-uri-file", "gone", "no such file"}},
+	} {
+		line, exit := command(t, tt.env, tt.args...)
+		if exit != 1 || strings.Count(line, "\n") != 1 || !strings.HasPrefix(line, "vda_portal: ") || strings.Contains(line, "secret") {
+			t.Errorf("%v: exit %d, %q", tt.args, exit, line)
+		}
+		for _, s := range tt.says {
+			if !strings.Contains(line, s) {
+				t.Errorf("%v: %q does not say %q", tt.args, line, s)
+			}
+		}
+	}
+	if usage, exit := command(t, "", "--help"); exit != 0 || !strings.Contains(usage, "--db-uri-file FILE") {
+		t.Errorf("--help: exit %d, %s", exit, usage)
+	}
+}
+
+func freePort(t *testing.T) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// TestStartStop runs a portal with the URI from a file, uses it, and stops it
+// as SIGTERM does; a second portal on the port is refused meanwhile.
+func TestStartStop(t *testing.T) {
+	uri := "sqlite:///" + filepath.Join(t.TempDir(), "vda.db")
+	if _, _, err := store.Create(context.Background(), uri); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "uri")
+	if err := os.WriteFile(file, []byte(uri+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	port := fmt.Sprint(freePort(t))
+	args := []string{"--listener", "127.0.0.1", "--port", port, "--db-uri-file", file}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, args, os.Getenv, &bytes.Buffer{}) }()
+
+	conn, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	call, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	if _, err := apiv1.NewPortalClient(conn).ListDa(call, &apiv1.ListDaRequest{}, grpc.WaitForReady(true)); err != nil {
+		t.Fatal(err)
+	}
+	if line, exit := command(t, "", args...); exit != 1 || !strings.Contains(line, "in use") {
+		t.Errorf("a second portal on the port: exit %d, %q", exit, line)
+	}
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(stopTime):
+		t.Error("it does not stop")
+	}
+}
+
+// TestVDSize: the lvstore on striped vds of the computed size holds the
+// physical size, and a strip less on each vd would not do, or would save less
+// than a cluster of the pd.
+func TestVDSize(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		st := striping{count: rapid.Uint32Range(1, maxStripeCount).Draw(t, "stripes"), sizeKB: 4 << rapid.IntRange(0, 8).Draw(t, "strip")}
+		size := rapid.Uint64Range(1<<20, 1<<42).Draw(t, "size")
+		cluster := clusterSizeFor(size)
+		physical := (size + cluster - 1) / cluster * cluster
+		vd, strip := vdSize(physical, cluster, st), uint64(st.sizeKB)<<10
+		if vd%strip != 0 {
+			t.Fatalf("vd of %d bytes with strips of %d", vd, strip)
+		}
+		if got := blobstore.DataClusters(vd*uint64(st.count), cluster); got < physical/cluster {
+			t.Fatalf("%d clusters for %d", got, physical/cluster)
+		}
+		if less := blobstore.DataClusters((vd-strip)*uint64(st.count), cluster); less >= physical/cluster {
+			t.Fatalf("a strip less has %d clusters, %d are needed", less, physical/cluster)
+		}
+	})
+}

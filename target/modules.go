@@ -10,7 +10,7 @@ func (t *Target) openModules() error {
 	t.raids = raid.New(t.reg)
 	t.lvols = lvol.New(lvol.Config{Registry: t.reg, Log: t.log})
 	t.nvmes = bdevnvme.New(t.reg, t.log)
-	return t.nvmes.SetOptions(bdevnvme.Options{Spin: max(t.cfg.Spin, 0)})
+	return t.nvmes.SetOptions(bdevnvme.Options{Spin: t.cfg.Spin})
 }
 
 // closeModules unloads every lvstore clean, also those on lvols of others,

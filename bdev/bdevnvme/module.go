@@ -22,7 +22,7 @@ const detachGrace = 2 * time.Second
 type Options struct {
 	KeepAlive  time.Duration // KATO; 0 the host's default of 10 s
 	IOTimeout  time.Duration // age at which an I/O is aborted; 0 never
-	Spin       time.Duration // how long a connection's reader polls before it sleeps
+	Spin       time.Duration // how long a connection's reader polls before it sleeps, while it pays; default 20 µs, negative: never
 	QueueDepth int           // commands in flight on an I/O queue; 0 the host's default
 }
 
@@ -44,13 +44,18 @@ func New(reg *bdev.Registry, log *slog.Logger) *Module {
 	if log == nil {
 		log = slog.Default()
 	}
-	return &Module{reg: reg, log: log, controllers: map[string]*controller{}}
+	m := &Module{reg: reg, log: log, controllers: map[string]*controller{}}
+	m.opts.Spin = 20 * time.Microsecond
+	return m
 }
 
 // SetOptions replaces the options.
 func (m *Module) SetOptions(o Options) error {
 	if o.QueueDepth < 0 || o.QueueDepth > 1024 {
 		return refuse(syscall.EINVAL, "io_queue_requests %d is not from 0 to 1024", o.QueueDepth)
+	}
+	if o.Spin == 0 {
+		o.Spin = 20 * time.Microsecond
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -32,6 +32,9 @@ type reader struct {
 	fn    func(fd uintptr) bool
 	err   error
 
+	pays int // rises with polls that were worth it, falls with others
+	skip int // sleeps to come without polling
+
 	// The data PDU being received.
 	slot    *slot // nil: none
 	cid     uint16
@@ -41,7 +44,9 @@ type reader struct {
 	success bool // the command is done when the PDU is
 }
 
-// spinners counts readers that poll. One processor is always left to others.
+// spinners counts readers that poll. Where there are several processors one
+// is left to others: without an idle one the runtime looks at sleeping
+// connections every 10 ms only.
 var spinners atomic.Int32
 
 // protocolError is a PDU that the controller must not send.
@@ -91,6 +96,9 @@ func (q *queue) receive(fd uintptr) bool {
 		switch {
 		case e == syscall.EAGAIN && spinning:
 			if time.Since(since) > q.ses.ctl.cfg.Spin {
+				if rd.pays--; rd.pays < -4 {
+					rd.pays, rd.skip = 0, 64
+				}
 				return false
 			}
 			runtime.Gosched()
@@ -112,6 +120,7 @@ func (q *queue) receive(fd uintptr) bool {
 		if spinning {
 			spinning = false
 			spinners.Add(-1)
+			rd.pays = min(rd.pays+1, 8)
 		}
 		if err := q.consume(n); err != nil {
 			rd.err = err
@@ -127,7 +136,11 @@ func (q *queue) maySpin() bool {
 	if q.ses.ctl.cfg.Spin <= 0 || q.id == 0 || !q.inFlight() {
 		return false
 	}
-	if int(spinners.Add(1)) >= runtime.GOMAXPROCS(0) {
+	if q.rd.skip > 0 {
+		q.rd.skip--
+		return false
+	}
+	if int(spinners.Add(1)) > max(1, runtime.GOMAXPROCS(0)-1) {
 		spinners.Add(-1)
 		return false
 	}

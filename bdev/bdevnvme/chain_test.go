@@ -45,6 +45,7 @@ func submit(ns *host.Namespace, r *bdev.Request) <-chan nvme.Status {
 // front sees a path status for reads and writes of any size, not an error of
 // the medium, and no connection of its own is lost.
 func TestChain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.attach(0, func(c *AttachConfig) { c.CtrlrLossTimeoutSec, c.ReconnectDelaySec, c.FastIOFailTimeoutSec = -1, 1, 1 })
 	sub, c := chain(r)
@@ -92,6 +93,7 @@ func TestChain(t *testing.T) {
 // TestChainDetach takes the bdev away under a target that exports it, with
 // requests in flight to a backend that does not answer.
 func TestChainDetach(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	p := newProxy(t, r.addrs[0])
 	r.addrs[0] = p.addr()

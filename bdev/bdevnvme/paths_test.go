@@ -80,6 +80,7 @@ func TestReconnect(t *testing.T) {
 // TestFastFail takes the listener away: I/O waits for the fast-fail time, then
 // fails with a path status, and works again once the listener is back.
 func TestFastFail(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.attach(0, func(c *AttachConfig) {
 		c.CtrlrLossTimeoutSec, c.ReconnectDelaySec, c.FastIOFailTimeoutSec = -1, 1, 1
@@ -114,6 +115,7 @@ func TestFastFail(t *testing.T) {
 // TestLoss: after the loss time-out controller and bdev are gone, although
 // nobody asked.
 func TestLoss(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, 1)
 	r.attach(0, func(c *AttachConfig) { c.CtrlrLossTimeoutSec, c.ReconnectDelaySec = 1, 1 })
 	h := r.open("Nv0n1")
@@ -150,6 +152,7 @@ func TestNoReconnect(t *testing.T) {
 // TestDetachBlocked: nothing answers, I/O is queued or in flight for ever, and
 // still Detach comes to an end.
 func TestDetachBlocked(t *testing.T) {
+	t.Parallel()
 	for _, queued := range []bool{false, true} {
 		r := newRig(t, 1)
 		p := newProxy(t, r.addrs[0])

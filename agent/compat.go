@@ -101,3 +101,16 @@ func TransportID(traddr, adrfam, trsvcid string) spdk.TransportID {
 func SameAddress(a, b spdk.TransportID) bool {
 	return strings.EqualFold(a.TrType, b.TrType) && a.TrAddr == b.TrAddr && a.TrSvcID == b.TrSvcID
 }
+
+// closesLvstores are the calls that may close an lvstore. SPDK, up to 26.05 at
+// least, frees an lvstore before it has closed it and still lists it
+// meanwhile: bdev_lvol_get_lvstores then reads freed memory and takes the
+// process down. Calls of one connection start in order, so it is enough not
+// to send that one while such a call is under way.
+var closesLvstores = map[string]bool{
+	"bdev_raid_delete":            true,
+	"bdev_malloc_delete":          true,
+	"bdev_aio_delete":             true,
+	"bdev_nvme_detach_controller": true,
+	"bdev_lvol_delete_lvstore":    true,
+}

@@ -12,12 +12,12 @@ import (
 // Inventory is what the data plane held, as its lists said. Its maps are
 // shared: read only.
 type Inventory struct {
-	At          time.Time             // when the lists were asked for
-	Bdevs       map[string]*spdk.Bdev // by name and by alias
-	Lvstores    map[string]*spdk.Lvstore
-	LvstoreOn   map[string]*spdk.Lvstore // by base bdev
+	At          time.Time                // when the lists were asked for
+	Bdevs       map[string]*spdk.Bdev    // by name and by alias
+	Lvstores    map[string]*spdk.Lvstore // dn only: see closesLvstores
+	LvstoreOn   map[string]*spdk.Lvstore // dn only, by base bdev
 	Controllers map[string]*spdk.NvmeController
-	Raids       map[string]*spdk.Raid
+	Raids       map[string]*spdk.Raid // cn only
 	Subsystems  map[string]*spdk.NvmfSubsystem
 }
 
@@ -107,13 +107,6 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 			return err
 		},
 		func() error {
-			l, err := p.BdevLvolGetLvstores(ctx)
-			for i := range l {
-				inv.Lvstores[l[i].Name], inv.LvstoreOn[l[i].BaseBdev] = &l[i], &l[i]
-			}
-			return err
-		},
-		func() error {
 			l, err := p.NvmfGetSubsystems(ctx)
 			for i := range l {
 				inv.Subsystems[l[i].NQN] = &l[i]
@@ -126,6 +119,15 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 			l, err := p.BdevNvmeGetControllers(ctx)
 			for i := range l {
 				inv.Controllers[l[i].Name] = &l[i]
+			}
+			return err
+		})
+	}
+	if p.agent == "dn" {
+		asks = append(asks, func() error {
+			l, err := p.BdevLvolGetLvstores(ctx)
+			for i := range l {
+				inv.Lvstores[l[i].Name], inv.LvstoreOn[l[i].BaseBdev] = &l[i], &l[i]
 			}
 			return err
 		})

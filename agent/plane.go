@@ -61,7 +61,7 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 	if p.probes, err = spdk.New(spdk.Config{Socket: cfg.Socket, CallTimeout: cfg.CallTimeout, Log: cfg.Log}); err != nil {
 		return nil, err
 	}
-	p.API = spdk.API{Caller: steady{p.client, cfg.CallTimeout, cfg.Log}}
+	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log}}
 	p.lister.list = p.list
 	p.status.Why = "the data plane has not been reached yet"
 	return p, nil
@@ -69,27 +69,6 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 
 // Close ends the connections.
 func (p *Plane) Close() error { return errors.Join(p.client.Close(), p.probes.Close()) }
-
-// steady sends calls whose wait does not end with the caller's context.
-type steady struct {
-	c       spdk.Caller
-	timeout time.Duration
-	log     *slog.Logger
-}
-
-func (s steady) Call(ctx context.Context, method string, params, result any) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
-	defer cancel()
-	begin := time.Now()
-	err := s.c.Call(ctx, method, params, result)
-	if !strings.Contains(method, "_get_") || err != nil {
-		s.log.Debug("data plane call", "method", method, "params", params, "took", time.Since(begin), "err", err)
-	}
-	return err
-}
 
 // Status returns what is known of the data plane.
 func (p *Plane) Status() PlaneStatus {

@@ -124,7 +124,7 @@ func (l *lab) array() {
 		g.Vds = append(g.Vds, &apiv1.VdTarget{VdId: id("b0", i), Listener: at(d.port), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Uuid: id("b0", i)})
 	}
 	l.spec = &apiv1.CntlrSpec{
-		DaId: daID, DaName: "da0", Size: 32 << 20, ClusterSize: 1 << 20, Create: true, Grps: []*apiv1.GrpSpec{g},
+		DaId: daID, DaName: "da0", Size: 16 << 20, ClusterSize: 1 << 20, Create: true, Grps: []*apiv1.GrpSpec{g},
 		Exps: []*apiv1.ExpSpec{{Id: expID, Name: "exp0", Nqn: expNQN, InitiatorNqn: host0, Serial: "00000000000000000001", NsUuid: id("f0", 1), ProxyNqn: pxNQN, ProxyUuid: id("f0", 2)}},
 	}
 }
@@ -144,7 +144,7 @@ func (l *lab) fence(deleted bool) {
 		}
 		req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, Listener: at(d.port), AllowEmpty: deleted,
 			Pds: []*apiv1.PdSpec{{Id: id("a0", i), Name: "pd0", ConfJson: conf, Format: d.version == 1, Deleted: deleted, Version: d.version}},
-			Vds: []*apiv1.VdSpec{{Id: id("b0", i), PdId: id("a0", i), Size: 20 << 20, Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Term: l.term, HostNqn: l.hostNQN(), DaId: daID, Uuid: id("b0", i), Deleted: deleted, Version: d.version}}}
+			Vds: []*apiv1.VdSpec{{Id: id("b0", i), PdId: id("a0", i), Size: 12 << 20, Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Term: l.term, HostNqn: l.hostNQN(), DaId: daID, Uuid: id("b0", i), Deleted: deleted, Version: d.version}}}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		r, err := d.a.Sync(ctx, req)

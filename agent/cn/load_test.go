@@ -148,14 +148,15 @@ func (l *load) end() {
 	}
 }
 
-func TestRealSwitchUnderLoad(t *testing.T) {
-	t.Parallel()
-	l, _, _ := reals(t, 2, false)
+func TestRealSwitchUnderLoad(t *testing.T) { planes(t, realSwitchUnderLoad) }
+
+func realSwitchUnderLoad(t *testing.T, spdkDN, spdkCN bool) {
+	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.up(0)
 	l.spec.Create = false
 	work := startLoad(l.multipath())
 	defer work.end()
-	for round := range 6 {
+	for round := range 4 {
 		was, is := round%2, (round+1)%2
 		time.Sleep(200 * time.Millisecond)
 		work.pause()
@@ -169,9 +170,10 @@ func TestRealSwitchUnderLoad(t *testing.T) {
 	}
 }
 
-func TestRealCrashUnderLoad(t *testing.T) {
-	t.Parallel()
-	l, _, cnTgts := reals(t, 2, false)
+func TestRealCrashUnderLoad(t *testing.T) { planes(t, realCrashUnderLoad) }
+
+func realCrashUnderLoad(t *testing.T, spdkDN, spdkCN bool) {
+	l, _, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
 	l.up(0)
 	l.spec.Create = false
 	work := startLoad(l.multipath())

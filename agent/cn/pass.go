@@ -157,9 +157,8 @@ func (p *pass) drop(ctx context.Context) {
 // no reason to stop: the vds below are deleted as well, each by its own
 // tombstone.
 func (p *pass) destroy(ctx context.Context) {
-	lvs := p.inv.Lvstores[daPrefix+p.c.DaId]
-	if lvs != nil {
-		if err := agent.Drop(p.Plane.BdevLvolDeleteLvstore(ctx, lvs.Name)); err != nil {
+	if p.attached() {
+		if err := agent.Drop(p.Plane.BdevLvolDeleteLvstore(ctx, daPrefix+p.c.DaId)); err != nil {
 			p.Log.Warn("the lvstore of a deleted disk array is left to the deletion of its vds", "da", p.c.DaName, "err", err)
 		}
 	}

@@ -117,11 +117,7 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	lvs, err := p.lvstore(ctx, top)
-	if err != nil {
-		return "", err
-	}
-	vol, err := p.lvol(ctx, lvs)
+	vol, err := p.load(ctx, top)
 	if err != nil {
 		return "", err
 	}

@@ -8,8 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,20 +20,22 @@ import (
 	"vda/target"
 )
 
-// tgt is a vda_tgt inside the test.
+// tgt is a data plane: a vda_tgt inside the test, or the spdk_tgt that
+// SPDK_TGT names.
 type tgt struct {
 	t      testing.TB
 	socket string
+	spdk   bool
 	cancel context.CancelFunc
 	done   chan error
 }
 
-func newTgt(t testing.TB) *tgt {
+func newTgt(t testing.TB, isSPDK bool) *tgt {
 	dir, err := os.MkdirTemp("", "tgt") // short: socket paths are limited
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &tgt{t: t, socket: dir + "/s"}
+	g := &tgt{t: t, socket: dir + "/s", spdk: isSPDK}
 	g.start()
 	t.Cleanup(func() {
 		g.stop()
@@ -42,23 +45,38 @@ func newTgt(t testing.TB) *tgt {
 }
 
 func (g *tgt) start() {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	if os.Getenv("VDA_TEST_LOG") != "" {
-		log = agenttest.Log().With("tgt", g.socket)
-	}
-	x, err := target.New(target.Config{RPCSocket: g.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: log})
-	if err != nil {
-		g.t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel, g.done = cancel, make(chan error, 1)
-	go func() { g.done <- x.Run(ctx) }()
+	if g.spdk {
+		cmd := exec.CommandContext(ctx, os.Getenv("SPDK_TGT"), "--rpc-socket", g.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024", "-m", "0x1")
+		if os.Getenv("VDA_TEST_LOG") != "" {
+			cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		}
+		if err := cmd.Start(); err != nil {
+			g.t.Fatal(err)
+		}
+		go func() {
+			_ = cmd.Wait() // killed
+			_ = os.Remove(g.socket)
+			g.done <- nil
+		}()
+	} else {
+		log := slog.New(slog.NewTextHandler(io.Discard, nil))
+		if os.Getenv("VDA_TEST_LOG") != "" {
+			log = agenttest.Log().With("tgt", g.socket)
+		}
+		x, err := target.New(target.Config{RPCSocket: g.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: log})
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		go func() { g.done <- x.Run(ctx) }()
+	}
 	c, err := spdk.New(spdk.Config{Socket: g.socket})
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	defer c.Close()
-	wait, stop := context.WithTimeout(ctx, 5*time.Second)
+	wait, stop := context.WithTimeout(ctx, 15*time.Second)
 	defer stop()
 	if _, err := c.WaitReady(wait); err != nil {
 		g.t.Fatal(err)
@@ -118,26 +136,43 @@ func (g *tgt) objects() []string {
 	return names
 }
 
-var ports sync.Mutex
+var nextPort atomic.Int32
 
-// freePort returns a port that nothing listens on now.
+// freePort returns a port that nothing listens on now, from below those that
+// the system gives to connections.
 func freePort(t testing.TB) string {
-	ports.Lock()
-	defer ports.Unlock()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := fmt.Sprint(21000 + (int(nextPort.Add(1))+os.Getpid()*61)%11000)
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Fatal("no port is free")
+	return ""
+}
+
+// planes runs a test on vda_tgt, and once more with an spdk_tgt as the data
+// plane of the first cn (or dn) when SPDK_TGT names one.
+func planes(t *testing.T, test func(t *testing.T, dn0, cn0 bool)) {
+	t.Run("vda_tgt", func(t *testing.T) {
+		t.Parallel()
+		test(t, false, false)
+	})
+	if os.Getenv("SPDK_TGT") == "" {
+		return
+	}
+	// One after the other: each takes a core to itself.
+	t.Run("spdk_tgt on cn0", func(t *testing.T) { test(t, false, true) })
+	t.Run("spdk_tgt on dn0", func(t *testing.T) { test(t, true, false) })
 }
 
 // reals makes a lab on real data planes; pds are aio files when aio is set.
-func reals(t *testing.T, cns int, aio bool) (l *lab, dnTgts, cnTgts []*tgt) {
+func reals(t *testing.T, cns int, aio, spdkDN, spdkCN bool) (l *lab, dnTgts, cnTgts []*tgt) {
 	l = &lab{T: t, term: 1}
 	for i := range 2 {
-		g := newTgt(t)
+		g := newTgt(t, spdkDN && i == 0)
 		dnTgts = append(dnTgts, g)
 		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t)})
 		if aio {
@@ -145,7 +180,7 @@ func reals(t *testing.T, cns int, aio bool) (l *lab, dnTgts, cnTgts []*tgt) {
 		}
 	}
 	for i := range cns {
-		g := newTgt(t)
+		g := newTgt(t, spdkCN && i == 0)
 		cnTgts = append(cnTgts, g)
 		l.addCN(i, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t)})
 	}
@@ -212,12 +247,13 @@ func verify(t *testing.T, ns *host.Namespace, seed byte) {
 	}
 }
 
-func TestRealFullPath(t *testing.T) {
-	t.Parallel()
-	l, dnTgts, cnTgts := reals(t, 2, false)
+func TestRealFullPath(t *testing.T) { planes(t, realFullPath) }
+
+func realFullPath(t *testing.T, spdkDN, spdkCN bool) {
+	l, dnTgts, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
 	l.up(0)
 	a, b := l.disk(0), l.disk(1)
-	if a.Size() != 32<<20 || b.Size() != 32<<20 || a.BlockSize() != 4096 {
+	if a.Size() != 16<<20 || b.Size() != 16<<20 || a.BlockSize() != 4096 {
 		t.Fatalf("sizes %d and %d, block size %d", a.Size(), b.Size(), a.BlockSize())
 	}
 	verify(t, a, 0)
@@ -241,9 +277,10 @@ func TestRealFullPath(t *testing.T) {
 	}
 }
 
-func TestRealSwitchOfPrimary(t *testing.T) {
-	t.Parallel()
-	l, _, _ := reals(t, 2, false)
+func TestRealSwitchOfPrimary(t *testing.T) { planes(t, realSwitchOfPrimary) }
+
+func realSwitchOfPrimary(t *testing.T, spdkDN, spdkCN bool) {
+	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
 	l.up(0)
 	write(t, l.disk(0), 1)
 	l.spec.Create = false
@@ -258,9 +295,10 @@ func TestRealSwitchOfPrimary(t *testing.T) {
 	verify(t, l.disk(0), 4)
 }
 
-func TestRealRestarts(t *testing.T) {
-	t.Parallel()
-	l, dnTgts, cnTgts := reals(t, 2, true)
+func TestRealRestarts(t *testing.T) { planes(t, realRestarts) }
+
+func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
+	l, dnTgts, cnTgts := reals(t, 2, true, spdkDN, spdkCN)
 	l.up(0)
 	write(t, l.disk(0), 7)
 	l.spec.Create = false

@@ -12,17 +12,40 @@ import (
 // begun marks, in the agent's state, an array whose lvstore is being made.
 const begun = "-begun"
 
-// lvstore loads the array's lvstore from bdev top, or makes it when the array
+// load has the data plane look for the array's lvstore on bdev top and returns
+// the volume's bdev; both are made when the array has never been up.
+func (p *pass) load(ctx context.Context, top string) (string, error) {
+	// With auto examine on, the data plane has done it and refuses.
+	if err := p.Plane.BdevExamine(ctx, top); err != nil && spdk.IsConnection(err) {
+		return "", err
+	}
+	if err := p.Plane.BdevWaitForExamine(ctx); err != nil {
+		return "", err
+	}
+	if b, err := p.Plane.BdevGet(ctx, p.volAlias(), 0); err == nil {
+		return p.accept(b)
+	} else if !spdk.IsNoSuchDevice(err) {
+		return "", err
+	}
+	lvs, err := p.lvstore(ctx, top)
+	if err != nil {
+		return "", err
+	}
+	return p.lvol(ctx, lvs)
+}
+
+// accept checks the volume that was found.
+func (p *pass) accept(b *spdk.Bdev) (string, error) {
+	if b.Bytes() < p.c.Size {
+		return "", fmt.Errorf("the volume of disk array %s has %d bytes, not %d", p.c.DaName, b.Bytes(), p.c.Size)
+	}
+	return b.Name, p.State.SetMade(p.c.DaId, true)
+}
+
+// lvstore returns the lvstore found on bdev top, or makes it when the array
 // has never been up.
 func (p *pass) lvstore(ctx context.Context, top string) (*spdk.Lvstore, error) {
 	want := daPrefix + p.c.DaId
-	// With auto examine on, the data plane has done it and refuses.
-	if err := p.Plane.BdevExamine(ctx, top); err != nil && spdk.IsConnection(err) {
-		return nil, err
-	}
-	if err := p.Plane.BdevWaitForExamine(ctx); err != nil {
-		return nil, err
-	}
 	lvs, err := p.lvstoreOn(ctx, top)
 	switch {
 	case err != nil:
@@ -90,27 +113,18 @@ func (p *pass) mayFormat(ctx context.Context, top string) error {
 	})
 }
 
-// lvol returns the bdev of the array's volume, or makes it when the array has
-// never been up.
+// lvol makes the array's volume in an lvstore that has none.
 func (p *pass) lvol(ctx context.Context, lvs *spdk.Lvstore) (string, error) {
-	b, err := p.Plane.BdevGet(ctx, p.volAlias(), 0)
-	switch {
-	case spdk.IsNoSuchDevice(err) && !p.c.Create:
+	if !p.c.Create {
 		return "", fmt.Errorf("the volume of disk array %s is not found in its lvstore; it is not made anew", p.c.DaName)
-	case spdk.IsNoSuchDevice(err):
-		name, err := p.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{
-			LvsName: lvs.Name, LvolName: volPrefix + p.c.DaId, SizeInMiB: p.c.Size >> 20, ThinProvision: p.c.Thin, ClearMethod: "none",
-		})
-		if err != nil {
-			return "", err
-		}
-		return name, p.State.SetMade(p.c.DaId, true)
-	case err != nil:
-		return "", err
-	case b.Bytes() < p.c.Size:
-		return "", fmt.Errorf("the volume of disk array %s has %d bytes, not %d", p.c.DaName, b.Bytes(), p.c.Size)
 	}
-	return b.Name, p.State.SetMade(p.c.DaId, true)
+	name, err := p.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{
+		LvsName: lvs.Name, LvolName: volPrefix + p.c.DaId, SizeInMiB: p.c.Size >> 20, ThinProvision: p.c.Thin, ClearMethod: "none",
+	})
+	if err != nil {
+		return "", err
+	}
+	return name, p.State.SetMade(p.c.DaId, true)
 }
 
 func (p *pass) forgetMade() error {
@@ -130,7 +144,7 @@ func (p *pass) attached() bool {
 			return true
 		}
 	}
-	return p.inv.Raids[daPrefix+p.c.DaId] != nil || p.inv.Lvstores[daPrefix+p.c.DaId] != nil
+	return p.inv.Raids[daPrefix+p.c.DaId] != nil
 }
 
 // detach takes the array down and deletes nothing from media: without its

@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"vda/spdk"
+)
+
+// steady sends calls whose wait does not end with the caller's context, and
+// keeps apart those that SPDK does not bear at the same time.
+type steady struct {
+	c       spdk.Caller
+	timeout time.Duration
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	closing int           // calls under way that close lvstores
+	closed  chan struct{} // closed when closing drops to 0
+}
+
+func (s *steady) Call(ctx context.Context, method string, params, result any) error {
+	if closesLvstores[method] {
+		s.enter()
+		defer s.leave()
+	}
+	if method == "bdev_lvol_get_lvstores" {
+		if err := s.awaitClosed(ctx); err != nil {
+			return err
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+	defer cancel()
+	begin := time.Now()
+	err := s.c.Call(ctx, method, params, result)
+	if !strings.Contains(method, "_get_") || err != nil {
+		s.log.Debug("data plane call", "method", method, "params", params, "took", time.Since(begin), "err", err)
+	}
+	return err
+}
+
+func (s *steady) enter() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing == 0 {
+		s.closed = make(chan struct{})
+	}
+	s.closing++
+}
+
+func (s *steady) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing--; s.closing == 0 {
+		close(s.closed)
+	}
+}
+
+// awaitClosed returns when no lvstore is being closed.
+func (s *steady) awaitClosed(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		n, ch := s.closing, s.closed
+		s.mu.Unlock()
+		if n == 0 {
+			return nil
+		}
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"vda/store"
+	"vda/store/dbflag"
+	"vda/store/dbtest"
+)
+
+func TestMainErrors(t *testing.T) {
+	t.Setenv(dbflag.Env, "")
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	_, port, _ := net.SplitHostPort(busy.Addr().String())
+	empty := dbtest.SQLite(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--help"}, 0, "--heartbeat-misses"},
+		{nil, 1, "no database"},
+		{[]string{"--unknown"}, 1, "unknown flag"},
+		{[]string{"x"}, 1, `unexpected argument "x"`},
+		{[]string{"--port", "70000", "--db-uri", empty}, 1, "--port 70000"},
+		{[]string{"--listener", "256.0.0.1", "--db-uri", empty}, 1, "--listener 256.0.0.1"},
+		{[]string{"--listener", "127.0.0.1", "--port", port, "--db-uri", empty}, 1, "--port " + port + " is in use on 127.0.0.1"},
+		{[]string{"--log-level", "loud", "--db-uri", empty}, 1, "--log-level"},
+		{[]string{"--heartbeat-timeout", "2s", "--db-uri", empty}, 1, "below the period"},
+		{[]string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", empty}, 1, "vda_db --action create"},
+		{[]string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", "postgresql://u:hunter2@127.0.0.1:1/d"}, 1, "127.0.0.1:1"},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			var out, errs bytes.Buffer
+			code := App{Stdout: &out, Stderr: &errs}.Main(t.Context(), c.args)
+			if code != c.code || !strings.Contains(out.String()+errs.String(), c.want) {
+				t.Errorf("exit code %d\nstdout %s\nstderr %s\nwant %q", code, out.String(), errs.String(), c.want)
+			}
+			if code != 0 && strings.Count(errs.String(), "\n") != 1 {
+				t.Errorf("stderr is not one line: %q", errs.String())
+			}
+			if strings.Contains(errs.String(), "hunter2") {
+				t.Errorf("the password is in %q", errs.String())
+			}
+		})
+	}
+}
+
+func TestServe(t *testing.T) {
+	uri := dbtest.SQLite(t)
+	if _, _, err := store.Create(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ready := make(chan string, 1)
+	code := make(chan int, 1)
+	go func() {
+		code <- App{Stdout: io.Discard, Stderr: t.Output(), Ready: ready}.Main(ctx, []string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", uri})
+	}()
+	addr := <-ready
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	rpc := healthpb.NewHealthClient(conn)
+	deadline := time.Now().Add(10 * time.Second)
+	for {
+		r, err := rpc.Check(t.Context(), &healthpb.HealthCheckRequest{Service: serviceName})
+		if err == nil && r.Status == healthpb.HealthCheckResponse_SERVING {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("health: %v, %v", r, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for path, want := range map[string]string{"/metrics": "vda_monitor_ready 1", "/healthz": "ok"} {
+		r, err := http.Get("http://" + addr + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || r.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %d, %v, %.100s", path, r.StatusCode, err, body)
+		}
+	}
+	// A client that watches the health doesn't hold up the end.
+	w, err := rpc.Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	select {
+	case c := <-code:
+		if c != 0 {
+			t.Errorf("exit code %d", c)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it does not stop")
+	}
+}

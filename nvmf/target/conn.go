@@ -75,6 +75,7 @@ type conn struct {
 	inflight atomic.Int64 // commands at a device
 	idle     chan struct{}
 	settled  chan struct{} // closed when the reader has ended and nothing can be written any more
+	parked   atomic.Uint32 // times that the reader went to sleep
 	seen     atomic.Int64  // time of the last pass, for keep alive
 
 	mu        sync.Mutex

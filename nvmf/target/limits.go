@@ -11,6 +11,7 @@ func (k *conn) takeRecvBuffer() {
 	n := k.recvBufferSize()
 	if n > helloBuffer {
 		if k.rbuf = k.tgt.rbufs.Get(n); k.rbuf != nil {
+			k.tgt.recvBuffers.Add(1)
 			return
 		}
 	}
@@ -32,6 +33,7 @@ func (k *conn) recvBufferSize() int {
 func (k *conn) dropRecvBuffer() {
 	if k.rbuf != nil && !k.ownBuf {
 		k.tgt.rbufs.Put(k.rbuf)
+		k.tgt.recvBuffers.Add(-1)
 	}
 	k.rbuf, k.ownBuf = nil, false
 	k.r, k.w = 0, 0

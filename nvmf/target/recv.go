@@ -390,5 +390,6 @@ func (k *conn) parkRecv(uintptr) bool {
 	if k.r == k.w {
 		k.dropRecvBuffer()
 	}
+	k.parked.Add(1)
 	return k.closing.Load()
 }

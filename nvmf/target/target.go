@@ -64,10 +64,11 @@ type Target struct {
 	portalIDs uint16
 	closed    bool
 
-	discovery *Subsystem
-	genctr    atomic.Uint64 // generation of the discovery log
-	stats     stats
-	rbufs     *bdev.Pool // receive buffers
+	discovery   *Subsystem
+	genctr      atomic.Uint64 // generation of the discovery log
+	stats       stats
+	rbufs       *bdev.Pool   // receive buffers
+	recvBuffers atomic.Int64 // of rbufs in use
 }
 
 // New returns a target with a discovery subsystem and nothing else.

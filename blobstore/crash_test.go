@@ -10,15 +10,19 @@ import (
 	"pgregory.net/rapid"
 )
 
-const testDeviceBytes = 12 << 20
+const testDeviceBytes = 10 << 20
 
 // TestModel runs random operations and compares with the model.
 func TestModel(t *testing.T) {
+	steps := 40
+	if raceEnabled {
+		steps = 12
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "pick") }
 		w := newWorld(t, testDeviceBytes, pick)
 		defer func() { w.store.Close() }()
-		for range 40 {
+		for range steps {
 			w.step()
 		}
 		if d := w.differs(w.model, true); d != "" {
@@ -40,9 +44,9 @@ func TestModel(t *testing.T) {
 // takes a sample of the writes; BLOBSTORE_POWER_CUT_SEEDS=n takes all writes of
 // n sequences.
 func TestPowerCut(t *testing.T) {
-	seeds, sample := 8, 50
+	seeds, sample := 8, 40
 	if raceEnabled || testing.Short() {
-		seeds = 2
+		seeds, sample = 2, 20
 	}
 	if n, err := strconv.Atoi(os.Getenv("BLOBSTORE_POWER_CUT_SEEDS")); err == nil {
 		seeds, sample = n, math.MaxInt

@@ -59,7 +59,9 @@ func (d *crashDevice) do(r *bdev.Request) nvme.Status {
 	case r.Op == bdev.OpUnmap || r.Op == bdev.OpWriteZeroes:
 		d.put(at, make([]byte, r.Blocks*PageSize))
 	case r.Op == bdev.OpFlush && !d.dead:
-		copy(d.durable, d.view)
+		for page, versions := range d.pending {
+			copy(d.durable[page*PageSize:], versions[len(versions)-1])
+		}
 		clear(d.pending)
 	}
 	if d.dead {

@@ -118,7 +118,11 @@ func TestSwitchOfPrimaryKeepsTheDataAndTheIdentity(t *testing.T) {
 				})
 			}
 			l.spec.Create = false
-			for round, primary := range []int{1, 2, 0, 1} {
+			order := []int{1, 2, 0, 1}
+			if !swaps {
+				order = order[:2] // each takes the time in which queued I/O fails
+			}
+			for round, primary := range order {
 				l.term++
 				l.up(primary)
 				for i, n := range l.cns {

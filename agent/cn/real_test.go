@@ -156,14 +156,13 @@ func freePort(t testing.TB) string {
 // planes runs a test on vda_tgt, and once more with an spdk_tgt as the data
 // plane of the first cn (or dn) when SPDK_TGT names one.
 func planes(t *testing.T, test func(t *testing.T, dn0, cn0 bool)) {
-	t.Run("vda_tgt", func(t *testing.T) {
+	if os.Getenv("SPDK_TGT") == "" {
 		t.Parallel()
 		test(t, false, false)
-	})
-	if os.Getenv("SPDK_TGT") == "" {
 		return
 	}
-	// One after the other: each takes a core to itself.
+	// One after the other: each spdk_tgt takes a core to itself.
+	t.Run("vda_tgt", func(t *testing.T) { test(t, false, false) })
 	t.Run("spdk_tgt on cn0", func(t *testing.T) { test(t, false, true) })
 	t.Run("spdk_tgt on dn0", func(t *testing.T) { test(t, true, false) })
 }

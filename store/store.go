@@ -139,9 +139,23 @@ type Tx interface {
 	// CNObjects returns a node's controllers, tombstones too, likewise.
 	CNObjects(cnID string, since uint64) ([]vda.Cntlr, error)
 
+	// BeatMonitor adds one to a monitor's Beat; new says that it had no row
+	// and has one now.
+	BeatMonitor(id, name string) (new bool, err error)
+	DeleteMonitor(id string) error
+	Monitors() ([]Monitor, error) // by ID
+
 	// SetHealth records what the monitor saw of an object; a repeated error
 	// keeps its Since.
 	SetHealth(o Object, id string, h vda.Health) error
+}
+
+// Monitor is a running vda_monitor. As long as its Beat changes it is alive;
+// whoever watches it does so by his own clock.
+type Monitor struct {
+	ID   string // of the process, new at each start
+	Name string // where it serves
+	Beat uint64
 }
 
 // Object is a kind of object that has a Health.

@@ -291,3 +291,41 @@ func testText(t *testing.T, s *suite) {
 		})
 	}
 }
+
+func testMonitors(t *testing.T, s *suite) {
+	m := store.Monitor{ID: store.NewID(), Name: "192.168.0.12:9620"}
+	beat := func(wantNew bool) {
+		t.Helper()
+		s.update(t, func(tx store.Tx) error {
+			isNew, err := tx.BeatMonitor(m.ID, m.Name)
+			if isNew != wantNew {
+				t.Errorf("new is %v", isNew)
+			}
+			return err
+		})
+	}
+	row := func() (got store.Monitor) {
+		t.Helper()
+		s.view(t, func(tx store.Tx) error {
+			rows, err := tx.Monitors()
+			for _, r := range rows {
+				if r.ID == m.ID {
+					got = r
+				}
+			}
+			return err
+		})
+		return got
+	}
+	beat(true)
+	m.Beat = 1
+	same(t, "first beat", row(), m)
+	beat(false)
+	beat(false)
+	m.Beat = 3
+	same(t, "third beat", row(), m)
+	s.update(t, func(tx store.Tx) error { return tx.DeleteMonitor(m.ID) })
+	same(t, "deleted", row(), store.Monitor{})
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.DeleteMonitor(m.ID) })
+	beat(true)
+}

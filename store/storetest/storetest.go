@@ -46,6 +46,7 @@ func Run(t *testing.T, uri string) {
 		{"Versions", testVersions},
 		{"References", testReferences},
 		{"Text", testText},
+		{"Monitors", testMonitors},
 		{"Rollback", testRollback},
 		{"View", testView},
 		{"TakePD", testTakePD},

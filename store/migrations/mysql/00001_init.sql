@@ -161,7 +161,15 @@ CREATE TABLE IF NOT EXISTS vda_es (
     INDEX vda_es_by_cntlr (cntlr_id)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
 
+CREATE TABLE IF NOT EXISTS vda_monitor (
+    id VARCHAR(32) NOT NULL PRIMARY KEY,
+    name VARCHAR(255) NOT NULL,
+    beat BIGINT NOT NULL,
+    beat_us BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
 -- +goose Down
+DROP TABLE IF EXISTS vda_monitor;
 DROP TABLE IF EXISTS vda_es;
 DROP TABLE IF EXISTS vda_exp;
 DROP TABLE IF EXISTS vda_cntlr;

@@ -161,7 +161,15 @@ CREATE TABLE vda_es (
 );
 CREATE INDEX vda_es_by_cntlr ON vda_es (cntlr_id);
 
+CREATE TABLE vda_monitor (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    beat BIGINT NOT NULL,
+    beat_us BIGINT NOT NULL
+);
+
 -- +goose Down
+DROP TABLE vda_monitor;
 DROP TABLE vda_es;
 DROP TABLE vda_exp;
 DROP TABLE vda_cntlr;

@@ -45,12 +45,20 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 		return nil, err
 	}
 	notes := s.syncSteps(ctx, []node{dnNode(dn)})
-	msg, err := s.pdMsg(ctx, dn.Name, pd.Name)
-	if err != nil {
+	var msg *apiv1.PdMsg
+	if err := s.view(ctx, func(tx store.Tx) error {
+		dn, pd, err := findPD(tx, dn.Name, pd.Name)
+		if err != nil {
+			return err
+		}
+		msg = pdMsg(pd, dn)
+		// The node has just answered, whatever was last seen of it.
+		if notes == nil && pd.Health.Error {
+			notes = []string{"the disk could not be set up (" + pd.Health.Msg + ")"}
+		}
+		return nil
+	}); err != nil {
 		return nil, err
-	}
-	if notes == nil && msg.Error {
-		notes = []string{"the disk could not be set up (" + msg.ErrorMsg + ")"}
 	}
 	return &apiv1.CreatePdReply{ReplyInfo: done("the pd is created", notes), PdMsg: msg}, nil
 }

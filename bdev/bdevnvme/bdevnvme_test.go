@@ -162,3 +162,19 @@ func TestDetach(t *testing.T) {
 		r.eventually("target forgets the host", func() bool { return len(r.sub.Controllers()) == 0 })
 	}
 }
+
+func TestIPv6(t *testing.T) {
+	r := newRig(t, 0)
+	r.ok(r.sub.AddListener(target.Addr{Trtype: "TCP", Adrfam: "IPv6", Traddr: "::1", Trsvcid: "0"}))
+	r.addrs = []target.Addr{r.sub.Listeners()[0].Addr}
+	r.attach(0, func(c *AttachConfig) { c.AdrFam, c.HostAddr = "", "::1" })
+	p := r.m.List()[0].Ctrlrs[0]
+	if p.TrID.AdrFam != "IPv6" || p.TrID.Traddr != "::1" || p.Host.Addr != "::1" {
+		t.Fatalf("%+v", p)
+	}
+	c := r.config(r.addrs[0])
+	c.Name, c.AdrFam = "Nv1", "ipv4"
+	if _, err := r.m.Attach(t.Context(), c); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("an IPv6 address as ipv4: %v", err)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -23,8 +24,8 @@ const (
 
 // reader is the receiving half of a queue, used by its goroutine alone.
 type reader struct {
-	buf   []byte
-	r, w  int // unread bytes of buf
+	buf   []byte // nil while the queue sleeps with nothing in it
+	r, w  int    // unread bytes of buf
 	ahead int // bytes to read ahead at most
 	msg   syscall.Msghdr
 	vec   []syscall.Iovec
@@ -42,6 +43,18 @@ type reader struct {
 	digest  uint32
 	checked bool // a digest follows
 	success bool // the command is done when the PDU is
+}
+
+// buffers are readers' buffers: a connection holds one only while it receives,
+// so that thousands of idle ones cost little.
+var buffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+// rest gives the buffer back when nothing is in it.
+func (rd *reader) rest() {
+	if rd.buf != nil && rd.r == rd.w && rd.slot == nil {
+		buffers.Put((*[readBuffer]byte)(rd.buf))
+		rd.buf, rd.r, rd.w = nil, 0, 0
+	}
 }
 
 // spinners counts readers that poll. Where there are several processors one
@@ -99,6 +112,7 @@ func (q *queue) receive(fd uintptr) bool {
 				if rd.pays--; rd.pays < -4 {
 					rd.pays, rd.skip = 0, 64
 				}
+				rd.rest()
 				return false
 			}
 			runtime.Gosched()
@@ -107,6 +121,7 @@ func (q *queue) receive(fd uintptr) bool {
 			spinning, since = true, time.Now()
 			continue
 		case e == syscall.EAGAIN:
+			rd.rest()
 			return false
 		case e == syscall.EINTR:
 			continue
@@ -157,6 +172,9 @@ func (q *queue) inFlight() bool {
 // the buffer.
 func (q *queue) recv(fd uintptr) (int, syscall.Errno) {
 	rd := &q.rd
+	if rd.buf == nil {
+		rd.buf = buffers.Get().(*[readBuffer]byte)[:]
+	}
 	if rd.r == rd.w {
 		rd.r, rd.w = 0, 0
 	} else if rd.r > 0 { // part of a header

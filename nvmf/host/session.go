@@ -164,7 +164,7 @@ func (s *session) open(ctx context.Context, id uint16, depth, inline int, cntlid
 	}
 	q.idle.L = &q.mu
 	q.sendFn, q.rd.fn = q.send, q.receive
-	q.rd.buf, q.rd.ahead = make([]byte, readBuffer), readBuffer
+	q.rd.ahead = readBuffer
 	if q.raw, err = conn.SyscallConn(); err != nil {
 		_ = conn.Close()
 		return nil, err

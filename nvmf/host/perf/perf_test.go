@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -171,3 +172,27 @@ func BenchmarkLoopback(b *testing.B) {
 }
 
 func local(port string) target.Addr { return target.Addr{Traddr: "127.0.0.1", Trsvcid: port} }
+
+// TestManyIdle holds 300 connected controllers and says what one costs here,
+// host and target together.
+func TestManyIdle(t *testing.T) {
+	a := serve(t, -1)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const n = 300
+	for range n {
+		c := dial(t, a, func(c *host.Config) { c.Queues, c.KeepAlive = 1, time.Minute })
+		if err := c.Namespace(1).ReadAt(t.Context(), make([]byte, 4096), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (after.HeapAlloc + after.StackInuse - before.HeapAlloc - before.StackInuse) / n
+	t.Logf("%d KiB a controller with its two connections, on both sides", each>>10)
+	if each > 300<<10 {
+		t.Errorf("an idle controller costs %d KiB", each>>10)
+	}
+}

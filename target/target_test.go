@@ -1,0 +1,186 @@
+package target
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"vda/spdk"
+)
+
+func TestStates(t *testing.T) {
+	p := start(t, Config{WaitForRPC: true})
+	ctx := t.Context()
+	if _, err := p.BdevGetBdevs(ctx); !spdk.IsNotInitialized(err) {
+		t.Errorf("a run-time method in the start-up state: %v", err)
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- p.FrameworkWaitInit(ctx) }()
+	before := must[[]string](t)(p.GetMethods(ctx, true))
+	select {
+	case err := <-waited:
+		t.Fatalf("framework_wait_init returned early: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	ok(t, p.FrameworkStartInit(ctx))
+	ok(t, <-waited)
+	after := must[[]string](t)(p.GetMethods(ctx, true))
+	if !slices.Contains(before, "framework_start_init") || slices.Contains(before, "bdev_get_bdevs") ||
+		slices.Contains(after, "framework_start_init") || !slices.Contains(after, "bdev_get_bdevs") {
+		t.Errorf("callable before: %v\nafter: %v", before, after)
+	}
+	if err := p.FrameworkStartInit(ctx); spdk.Code(err) != spdk.CodeInvalidState {
+		t.Errorf("framework_start_init twice: %v", err)
+	}
+	// Waiting ends with the process as well.
+	w := start(t, Config{WaitForRPC: true})
+	go func() { waited <- w.FrameworkWaitInit(ctx) }()
+	time.Sleep(20 * time.Millisecond)
+	ok(t, w.stop())
+	if err := <-waited; err == nil {
+		t.Error("framework_wait_init reports success of a target that never started")
+	}
+}
+
+func TestSocketInUse(t *testing.T) {
+	p := start(t, Config{})
+	tgt := must[*Target](t)(New(Config{RPCSocket: p.Socket(), Log: testLog()}))
+	if err := tgt.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Fatalf("a second target on the socket: %v", err)
+	}
+	if _, err := p.GetVersion(t.Context()); err != nil {
+		t.Errorf("the first one suffered: %v", err)
+	}
+	ok(t, p.stop())
+	for _, left := range []string{p.Socket(), p.Socket() + ".lock"} {
+		if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is left behind", left)
+		}
+	}
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "rpc.sock")
+	l := must[*net.UnixListener](t)(net.ListenUnix("unix", &net.UnixAddr{Name: path}))
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if _, err := os.Stat(path); err != nil {
+		t.Fatal(err)
+	}
+	start(t, Config{RPCSocket: path})
+}
+
+func TestSocketPathsThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	ok(t, os.WriteFile(file, []byte("precious"), 0o600))
+	long := filepath.Join(dir, strings.Repeat("x", 120))
+	for path, why := range map[string]string{"": "no path", long: "at most", filepath.Join(dir, "none", "s"): "no such file", file: "no socket"} {
+		tgt, err := New(Config{RPCSocket: path, Log: testLog()})
+		if err == nil {
+			err = tgt.Run(t.Context())
+		}
+		if err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("socket path %q: %v, want an error with %q", path, err, why)
+		}
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
+		t.Errorf("the file was touched: %q, %v", b, err)
+	}
+}
+
+// TestMethodTable: every method can be documented, and answers a parameter
+// object that it cannot know with an error of its style.
+func TestMethodTable(t *testing.T) {
+	p := start(t, Config{})
+	for _, m := range Methods() {
+		if m.Doc == "" || !strings.HasSuffix(m.Doc, ".") {
+			t.Errorf("%s: documentation %q is no sentence", m.Name, m.Doc)
+		}
+		if !m.Startup && !m.Runtime {
+			t.Errorf("%s can never be called", m.Name)
+		}
+		for _, f := range m.Params {
+			if f.Doc == "" {
+				t.Errorf("%s: parameter %s is not documented", m.Name, f.Name)
+			}
+		}
+		if !m.Runtime || m.Name == "framework_wait_init" {
+			continue
+		}
+		err := p.Call(t.Context(), m.Name, json.RawMessage(`{"no such parameter":1,"listen_address":3,"namespace":3,"host":3,"trtype":3}`), nil)
+		if c := spdk.Code(err); c != spdk.CodeInvalidParams && c != spdk.CodeInternalError && c != spdk.CodeParseError {
+			t.Errorf("%s: nonsense was answered with %v", m.Name, err)
+		}
+	}
+}
+
+// TestExamine: an lvstore is found by itself, or only when asked for.
+func TestExamine(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk")
+	ok(t, os.WriteFile(file, nil, 0o600))
+	ok(t, os.Truncate(file, 32*miB))
+	disk := spdk.AioCreate{Name: "A0", Filename: file, BlockSize: 4096}
+	ctx := t.Context()
+
+	p := start(t, Config{})
+	must[string](t)(p.BdevAioCreate(ctx, disk))
+	must[string](t)(p.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: "A0", LvsName: "lvs", ClusterSz: miB}))
+	must[string](t)(p.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "lvs", LvolName: "v", SizeInMiB: 4}))
+	ok(t, p.stop())
+
+	auto := start(t, Config{})
+	must[string](t)(auto.BdevAioCreate(ctx, disk))
+	must[*spdk.Bdev](t)(auto.BdevGet(ctx, "lvs/v", 0))
+	ok(t, auto.stop())
+
+	asked := start(t, Config{WaitForRPC: true})
+	ok(t, asked.BdevSetOptions(ctx, spdk.BdevSetOptions{AutoExamine: spdk.Ptr(false)}))
+	ok(t, asked.FrameworkStartInit(ctx))
+	must[string](t)(asked.BdevAioCreate(ctx, disk))
+	if _, err := asked.BdevLvolGetLvstore(ctx, "lvs"); !spdk.IsNoSuchDevice(err) {
+		t.Fatalf("found without being asked: %v", err)
+	}
+	ok(t, asked.BdevExamine(ctx, "A0"))
+	ok(t, asked.BdevWaitForExamine(ctx))
+	must[*spdk.Lvstore](t)(asked.BdevLvolGetLvstore(ctx, "lvs"))
+	ok(t, asked.stop())
+
+	before := start(t, Config{WaitForRPC: true})
+	ok(t, before.BdevSetOptions(ctx, spdk.BdevSetOptions{AutoExamine: spdk.Ptr(false)}))
+	ok(t, before.FrameworkStartInit(ctx))
+	ok(t, before.BdevExamine(ctx, "A0"))
+	must[string](t)(before.BdevAioCreate(ctx, disk))
+	must[*spdk.Lvstore](t)(before.BdevLvolGetLvstore(ctx, "lvs"))
+}
+
+func TestKillInstance(t *testing.T) {
+	cfg := Config{RPCSocket: filepath.Join(t.TempDir(), "s"), Log: testLog()}
+	tgt := must[*Target](t)(New(cfg))
+	ended := make(chan error, 1)
+	go func() { ended <- tgt.Run(context.Background()) }()
+	c := must[*spdk.Client](t)(spdk.New(spdk.Config{Socket: cfg.RPCSocket}))
+	defer c.Close()
+	must[*spdk.Version](t)(c.WaitReady(t.Context()))
+	if err := c.Call(t.Context(), "spdk_kill_instance", map[string]string{"sig_name": "SIGSTOP"}, nil); !spdk.IsInvalidParams(err) {
+		t.Errorf("SIGSTOP: %v", err)
+	}
+	ok(t, c.Call(t.Context(), "spdk_kill_instance", map[string]string{"sig_name": "SIGTERM"}, nil))
+	select {
+	case err := <-ended:
+		ok(t, err)
+	case <-time.After(5 * time.Second):
+		t.Fatal("it lives on")
+	}
+	if err := c.Call(t.Context(), "spdk_get_version", nil, nil); !errors.Is(err, syscall.ENOENT) && !spdk.IsConnection(err) {
+		t.Errorf("afterwards: %v", err)
+	}
+}

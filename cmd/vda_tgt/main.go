@@ -55,7 +55,7 @@ disconnected, lvstores are unloaded.`,
 	fs.IntVar(&f.MaxConns, "max-connections", 4096, "most NVMe/TCP connections of hosts at once; an idle one holds about 20 KiB")
 	fs.DurationVar(&f.Spin, "spin", 20*time.Microsecond, "how long a busy connection polls before it sleeps; 0 turns polling off")
 	fs.StringVar(&f.level, "log-level", "info", "least level that is logged to standard error: debug, info, warn or error")
-	c.AddCommand(checkCommand())
+	c.AddCommand(checkCommand(), methodsCommand())
 	c.CompletionOptions.DisableDefaultCmd = true
 	return c
 }

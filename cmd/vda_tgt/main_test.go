@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"vda/spdk"
+	"vda/spdk/rpccli"
+)
+
+// The test binary is vda_tgt itself when this is set.
+const asMain = "VDA_TGT_TEST_AS_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMain) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func tgt(args ...string) *exec.Cmd {
+	c := exec.Command(os.Args[0], args...)
+	c.Env = append(os.Environ(), asMain+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return c
+}
+
+// rpc runs vda_rpc and returns exit code and output.
+func rpc(t *testing.T, args ...string) (int, string, string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code := rpccli.Main(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// up starts vda_tgt and returns its socket and what waits for its end.
+func up(t *testing.T, args ...string) (socket string, cmd *exec.Cmd) {
+	t.Helper()
+	socket = filepath.Join(t.TempDir(), "s")
+	cmd = tgt(append([]string{"-r", socket}, args...)...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	return socket, cmd
+}
+
+func TestTutorialSteps(t *testing.T) {
+	socket, cmd := up(t, "--wait-for-rpc")
+	for _, step := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--wait", "10", "bdev_set_options", "-d"}, ""},
+		{[]string{"framework_start_init"}, ""},
+		{[]string{"framework_wait_init"}, ""},
+		{[]string{"bdev_malloc_create", `{"name":"M0","block_size":4096,"num_blocks":8192}`}, "M0\n"},
+		{[]string{"bdev_malloc_create", "--name", "M1", "--block-size=4096", "--num_blocks", "8192"}, "M1\n"},
+		{[]string{"bdev_raid_get_bdevs", "--category", "all"}, "[]\n"},
+	} {
+		code, out, errs := rpc(t, append([]string{"-s", socket}, step.args...)...)
+		if code != 0 || out != step.want || errs != "" {
+			t.Fatalf("vda_rpc %v: exit %d, %q, %q", step.args, code, out, errs)
+		}
+	}
+	code, out, errs := rpc(t, "-s", socket, "bdev_get_bdevs", "--name", "M9")
+	if code != 1 || out != "" || !strings.Contains(errs, `"code": -19`) || !strings.Contains(errs, "No such device") {
+		t.Errorf("unknown bdev: exit %d, %q, %q", code, out, errs)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+	if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the socket is left behind")
+	}
+}
+
+func TestRPCWithoutServer(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	for _, tc := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"-s", socket, "spdk_get_version"}, 1, "unreachable"},
+		{[]string{"-s", socket, "--wait", "0.2", "spdk_get_version"}, 1, "unreachable"},
+		{nil, 2, "name a method"},
+		{[]string{"-t", "0", "x"}, 2, "above 0"},
+		{[]string{"--nonsense"}, 2, "unknown flag"},
+		{[]string{"-s", socket, "x", "{"}, 2, "no JSON object"},
+		{[]string{"-s", socket, "x", "[]"}, 2, "no JSON object"},
+		{[]string{"-s", socket, "x", "{}", "{}"}, 2, "after the parameters"},
+		{[]string{"-s", socket, "x", "-q"}, 2, "no flag -q"},
+		{[]string{"-s", socket, "x", "--a", "1", "--a", "2"}, 2, "twice"},
+	} {
+		code, _, errs := rpc(t, tc.args...)
+		if code != tc.code || !strings.Contains(errs, tc.want) {
+			t.Errorf("vda_rpc %v: exit %d, %q; want %d and %q", tc.args, code, errs, tc.code, tc.want)
+		}
+	}
+}
+
+// TestOneLine: what cannot work is one line on standard error and exit 1.
+func TestOneLine(t *testing.T) {
+	socket, _ := up(t)
+	c, err := spdk.New(spdk.Config{Socket: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := c.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-r", socket}, "in use"},
+		{[]string{"-r", "/no/such/folder/s"}, "no such file"},
+		{[]string{"--nonsense"}, "unknown flag"},
+		{[]string{"-r", socket, "--log-level", "loud"}, "--log-level"},
+		{[]string{"-r", socket, "--buffer-memory", "1"}, "--buffer-memory 1"},
+		{[]string{"-r", socket, "--max-connections", "0"}, "--max-connections 0"},
+		{[]string{"-r", socket, "--spin", "1s"}, "--spin 1s"},
+		{[]string{"stray"}, "stray"},
+		{[]string{"check", "/no/such/file"}, "no such file"},
+	} {
+		out, err := tgt(tc.args...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), tc.want) || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("vda_tgt %v: %v, %q; want exit 1 and a line with %q", tc.args, err, out, tc.want)
+		}
+	}
+}
+
+func TestHelpNamesEveryFlagAndDefault(t *testing.T) {
+	out, err := tgt("--help").CombinedOutput()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections", "4096", "--spin", "20µs", "--log-level", "info", "check"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("--help lacks %q", want)
+		}
+	}
+}
+
+// TestCheck verifies an lvstore that was killed with the process.
+func TestCheck(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(file, 32<<20); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tgt("check", file).CombinedOutput(); err == nil || !strings.Contains(string(out), "no lvstore") {
+		t.Errorf("an empty file: %v, %s", err, out)
+	}
+	socket, cmd := up(t)
+	for _, args := range [][]string{
+		{"--wait", "10", "bdev_aio_create", "--name", "A0", "--filename", file, "--block-size", "4096"},
+		{"bdev_lvol_create_lvstore", "--bdev-name", "A0", "--lvs-name", "lvs", "--cluster-sz", "1048576"},
+		{"bdev_lvol_create", "--lvs-name", "lvs", "--lvol-name", "v", "--size-in-mib", "4"},
+	} {
+		if code, _, errs := rpc(t, append([]string{"-s", socket}, args...)...); code != 0 {
+			t.Fatalf("vda_rpc %v: %s", args, errs)
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	out, err := tgt("check", file).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "left without an unload") {
+		t.Errorf("after a kill: %v, %s", err, out)
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt(bytes.Repeat([]byte{0xa5}, 4096), 0); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tgt("check", file).CombinedOutput(); err == nil {
+		t.Errorf("a destroyed super block passes: %s", out)
+	}
+}

@@ -41,10 +41,10 @@ func ParseANAState(name string) (ANAState, error) {
 // anaTable holds a listener's state for every group; index 0 is unused.
 type anaTable []atomic.Uint32
 
-func newANATable(groups uint32) anaTable {
+func newANATable(groups uint32, state ANAState) anaTable {
 	t := make(anaTable, groups+1)
 	for i := range t {
-		t[i].Store(uint32(ANAOptimized))
+		t[i].Store(uint32(state))
 	}
 	return t
 }

@@ -400,7 +400,7 @@ func (e *protocolError) Error() string { return e.status.String() + ": " + e.wha
 // terminate tells the peer why the connection ends.
 func (k *conn) terminate(err error) {
 	k.tgt.stats.rejected.Add(1)
-	k.tgt.log.Info("nvmf: connection ended for a protocol error", append(k.attrs(), "err", err)...)
+	k.tgt.complain("nvmf: connection ended for a protocol error", append(k.attrs(), "err", err)...)
 	pe, ok := err.(*protocolError)
 	k.mu.Lock()
 	quiet := k.sending || k.closing.Load()

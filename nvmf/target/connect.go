@@ -47,7 +47,7 @@ func (k *conn) connect(c *cmd) nvme.Status {
 	status := k.tryConnect(c, v, &d)
 	if status != nvme.Success {
 		k.qid, k.qsize, k.host = 0, 0, ""
-		k.tgt.log.Info("nvmf: connect refused", "peer", k.peer.String(), "host", d.HostNQN, "subsystem", d.SubNQN,
+		k.tgt.complain("nvmf: connect refused", "peer", k.peer.String(), "host", d.HostNQN, "subsystem", d.SubNQN,
 			"qid", v.QID, "sqsize", v.SQSize, "cntlid", d.CNTLID, "status", status.String(), "result", c.dw0)
 		return status
 	}
@@ -110,7 +110,7 @@ func (k *conn) established() {
 // every portal. s.mu is held.
 func (s *Subsystem) via(k *conn) *listener {
 	if s.discovery {
-		return &listener{sub: s, portal: k.portal, id: k.portal.id, ana: newANATable(0)}
+		return &listener{sub: s, portal: k.portal, id: k.portal.id, ana: newANATable(0, ANAOptimized)}
 	}
 	for _, l := range s.listeners {
 		if l.portal == k.portal {

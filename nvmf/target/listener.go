@@ -36,10 +36,17 @@ type portal struct {
 	done  chan struct{}
 }
 
-// AddListener makes the subsystem reachable at a. EEXIST when it is already,
-// EINVAL for a bad address or without a transport, otherwise the socket's
-// error.
-func (s *Subsystem) AddListener(a Addr) error {
+// AddListener makes the subsystem reachable at a, all groups optimized. EEXIST
+// when it is already, EINVAL for a bad address or without a transport,
+// otherwise the socket's error.
+func (s *Subsystem) AddListener(a Addr) error { return s.AddListenerState(a, ANAOptimized) }
+
+// AddListenerState is AddListener with another state of all groups from the
+// first connection on.
+func (s *Subsystem) AddListenerState(a Addr, state ANAState) error {
+	if state < ANAOptimized || state > ANAInaccessible || state != ANAOptimized && !s.cfg.ANAReporting {
+		return fmt.Errorf("ana_state %d: must be optimized, or non_optimized or inaccessible of a subsystem with ana_reporting: %w", state, syscall.EINVAL)
+	}
 	a, err := a.Normalize()
 	if err != nil {
 		return err
@@ -69,7 +76,7 @@ func (s *Subsystem) AddListener(a Addr) error {
 			return fmt.Errorf("listener %s of %s: %w", a, s.cfg.NQN, syscall.EEXIST)
 		}
 	}
-	s.listeners = append(s.listeners, &listener{sub: s, portal: p, id: p.id, ana: newANATable(s.cfg.MaxNamespaces)})
+	s.listeners = append(s.listeners, &listener{sub: s, portal: p, id: p.id, ana: newANATable(s.cfg.MaxNamespaces, state)})
 	s.mu.Unlock()
 	s.tgt.discoveryChanged()
 	return nil

@@ -67,6 +67,7 @@ type Target struct {
 	discovery   *Subsystem
 	genctr      atomic.Uint64 // generation of the discovery log
 	stats       stats
+	chatter     chatter
 	rbufs       *bdev.Pool   // receive buffers
 	recvBuffers atomic.Int64 // of rbufs in use
 }

@@ -200,8 +200,9 @@ func (p *proxy) pump(from, to net.Conn) {
 		for p.held && !p.closed {
 			p.cond.Wait()
 		}
+		_, open := p.conns[from]
 		p.mu.Unlock()
-		if err != nil {
+		if err != nil || !open { // what was on the way when it was cut is lost
 			break
 		}
 		if _, err := to.Write(b[:n]); err != nil {

@@ -26,6 +26,10 @@ tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, 
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on SPDK_TGT=/path if set
 	go test -count=1 -timeout 10m ./test/conformance/...
 
+bench: build ## speed of the data plane into docs/performance.md; SPDK_TGT= and SPDK_PERF= compare with SPDK
+	go build -o bin/bench ./test/bench
+	bin/bench -doc docs/performance.md
+
 test: ## everything: lint, unit tests with the race detector, sandbox, tutorial
 	@test/all.sh
 
@@ -38,4 +42,4 @@ generate: ## regenerate what is generated (api/v1)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial conformance test check generate clean
+.PHONY: help build dist sandbox tutorial conformance bench test check generate clean

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"time"
+
+	"vda/nvmf/host"
+	"vda/nvmf/host/perf"
+)
+
+// work is one load.
+type work struct {
+	pattern string // read, write, randread, randwrite
+	bytes   int
+	depth   int
+	digests bool
+	queues  int // I/O connections; 0: 1
+}
+
+func (w work) String() string {
+	s := fmt.Sprintf("%dK %s QD%d", w.bytes>>10, w.pattern, w.depth)
+	if w.digests {
+		s += ", digests"
+	}
+	if w.queues > 1 {
+		s += fmt.Sprintf(", %d connections", w.queues)
+	}
+	return s
+}
+
+// result is what one run of a load measured.
+type result struct {
+	iops, mbps    float64
+	mean, p99     time.Duration // p99 0: not told
+	targetCPU     float64       // cores
+	initiatorName string
+}
+
+// load runs w against a target's front subsystem, on core 1.
+func load(ctx context.Context, p *plane, w work, d time.Duration) (result, error) {
+	before, begin := p.cpu(), time.Now()
+	var r result
+	var err error
+	if perfBin := os.Getenv("SPDK_PERF"); perfBin != "" && w.queues <= 1 {
+		r, err = spdkPerf(ctx, perfBin, p.port, w, d)
+	} else {
+		r, err = ownPerf(ctx, p.port, w, d)
+	}
+	// Start-up and connect count too; they are short beside d.
+	r.targetCPU = (p.cpu() - before).Seconds() / time.Since(begin).Seconds()
+	return r, err
+}
+
+var perfTotal = regexp.MustCompile(`(?m)^Total\s*:\s+([\d.]+)\s+([\d.]+)\s+([\d.]+)`)
+
+func spdkPerf(ctx context.Context, bin string, port int, w work, d time.Duration) (result, error) {
+	args := []string{"-q", strconv.Itoa(w.depth), "-o", strconv.Itoa(w.bytes), "-w", w.pattern, "-t", strconv.Itoa(int(d.Seconds())),
+		"-c", "0x2", "--no-huge", "-s", "512", "--iova-mode", "va",
+		"-r", fmt.Sprintf("trtype:TCP adrfam:IPv4 traddr:127.0.0.1 trsvcid:%d subnqn:%s", port, frontNQN)}
+	if w.digests {
+		args = append(args, "-H", "-I")
+	}
+	var out []byte
+	var err error
+	var m [][]byte
+	// On a busy machine its first command sometimes times out: try again.
+	for try := 0; try < 3 && m == nil; try++ {
+		out, err = exec.CommandContext(ctx, bin, args...).CombinedOutput()
+		m = perfTotal.FindSubmatch(out)
+	}
+	if err != nil || m == nil {
+		return result{}, fmt.Errorf("spdk_nvme_perf %v: %v\n%s", args, err, out)
+	}
+	iops, _ := strconv.ParseFloat(string(m[1]), 64)
+	us, _ := strconv.ParseFloat(string(m[3]), 64)
+	return result{iops: iops, mbps: iops * float64(w.bytes) / 1e6, mean: time.Duration(us * 1000), initiatorName: "spdk_nvme_perf"}, nil
+}
+
+// ownPerf runs the product's initiator in a process of its own, so that it
+// has core 1 for itself.
+func ownPerf(ctx context.Context, port int, w work, d time.Duration) (result, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return result{}, err
+	}
+	job, err := json.Marshal(job{Port: port, Pattern: w.pattern, Bytes: w.bytes, Depth: w.depth, Digests: w.digests, Queues: max(w.queues, 1), Duration: d})
+	if err != nil {
+		return result{}, err
+	}
+	cmd := exec.CommandContext(ctx, "taskset", "-c", "1", self, "-job", string(job))
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return result{}, fmt.Errorf("own initiator: %w", err)
+	}
+	var r perf.Result
+	if err := json.Unmarshal(out, &r); err != nil {
+		return result{}, err
+	}
+	return result{iops: r.IOPS, mbps: r.MBps, mean: r.Mean, p99: r.P99, initiatorName: "nvmf/host"}, nil
+}
+
+// job is ownPerf's order to its child.
+type job struct {
+	Port     int
+	Pattern  string
+	Bytes    int
+	Depth    int
+	Digests  bool
+	Queues   int
+	Duration time.Duration
+}
+
+func runJob(ctx context.Context, text string) error {
+	var j job
+	if err := json.Unmarshal([]byte(text), &j); err != nil {
+		return err
+	}
+	workload, err := perf.ParseWorkload(j.Pattern)
+	if err != nil {
+		return err
+	}
+	ctrl, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: strconv.Itoa(j.Port), SubNQN: frontNQN,
+		HeaderDigest: j.Digests, DataDigest: j.Digests, Queues: j.Queues, QueueDepth: max(j.Depth, 32), Spin: 20 * time.Microsecond})
+	if err != nil {
+		return err
+	}
+	defer ctrl.Close()
+	ns := ctrl.Namespace(1)
+	if ns == nil {
+		return errors.New("the target shows no namespace 1")
+	}
+	r, err := perf.Run(ctx, ns, perf.Config{Workload: workload, BlockSize: j.Bytes, QueueDepth: j.Depth, Duration: j.Duration, Warmup: 200 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	if r.Errors > 0 {
+		return fmt.Errorf("%d requests failed, the first with %v", r.Errors, r.First)
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	var (
+		runs    = flag.Int("runs", 5, "rounds; in each every target runs once")
+		seconds = flag.Int("seconds", 3, "length of one run")
+		tgt     = flag.String("vda-tgt", "bin/vda_tgt", "the vda_tgt to measure")
+		out     = flag.String("doc", "", "document that gets the tables between its marks; standard output always gets them")
+		only    = flag.String("only", "", "run only the parts whose title contains this")
+		child   = flag.String("job", "", "internal: run one load and print its result")
+	)
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if *child != "" {
+		err = runJob(ctx, *child)
+	} else {
+		err = run(ctx, *runs, time.Duration(*seconds)*time.Second, *tgt, *out, *only)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// goal is the ratio to SPDK that is aimed at, without and with spinning.
+type goal struct{ plain, spin float64 }
+
+// part is a table: the same loads on every target with one setup.
+type part struct {
+	title string
+	setup func(context.Context, *plane, string) error
+	works []work
+	goals []goal // by work; empty: none
+}
+
+func parts() []part {
+	small := func(pattern string, depths ...int) (ws []work) {
+		for _, d := range depths {
+			ws = append(ws, work{pattern: pattern, bytes: 4096, depth: d})
+		}
+		return ws
+	}
+	oneHop := func(ctx context.Context, p *plane, _ string) error { return p.oneHop(ctx) }
+	return []part{
+		{"One hop, memory", oneHop,
+			slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128),
+				[]work{{pattern: "read", bytes: 128 << 10, depth: 32}, {pattern: "write", bytes: 128 << 10, depth: 32}}),
+			[]goal{{.4, 1.1}, {1.05, 1.2}, {1.15, 1.2}, {.4, 1.1}, {1, 1.8}, {1.8, 1.8}, {1.3, 1.3}, {.9, 1.05}}},
+		{"Two hops and raid0, one process", func(ctx context.Context, p *plane, _ string) error { return p.twoHops(ctx) },
+			slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128)),
+			[]goal{{.3, 1}, {.8, 1}, {1, 1.1}, {.3, 1}, {.8, 1}, {1, 1.1}}},
+		{"One hop, memory, header and data digests", oneHop,
+			[]work{{pattern: "randread", bytes: 4096, depth: 32, digests: true}, {pattern: "randwrite", bytes: 4096, depth: 32, digests: true},
+				{pattern: "read", bytes: 128 << 10, depth: 32, digests: true}, {pattern: "write", bytes: 128 << 10, depth: 32, digests: true}}, nil},
+		{"One hop, aio on a file", func(ctx context.Context, p *plane, dir string) error {
+			return p.aioFile(ctx, filepath.Join(dir, "disk"))
+		},
+			slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)), nil},
+		{"Many connections, memory", oneHop,
+			[]work{{pattern: "randread", bytes: 4096, depth: 256, queues: 1}, {pattern: "randread", bytes: 4096, depth: 1, queues: 64}}, nil},
+	}
+}
+
+func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only string) error {
+	dir, err := os.MkdirTemp("", "vda-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := fill(filepath.Join(dir, "disk"), 256<<20); err != nil {
+		return err
+	}
+	kinds := []kind{{"vda_tgt, no spin", []string{tgt, "--spin", "0"}}, {"vda_tgt", []string{tgt}}}
+	if bin := os.Getenv("SPDK_TGT"); bin != "" {
+		kinds = append(kinds, kind{"spdk_tgt", []string{bin, "-m", "0x1", "--no-pci", "--no-huge", "-s", "3072", "--iova-mode=va"}})
+	}
+	var report strings.Builder
+	say := func(format string, args ...any) {
+		line := fmt.Sprintf(format, args...)
+		fmt.Print(line)
+		report.WriteString(line)
+	}
+	say("%s", machine())
+	for _, p := range parts() {
+		if !strings.Contains(p.title, only) {
+			continue
+		}
+		table, err := measure(ctx, p, kinds, runs, d, dir)
+		if err != nil {
+			return err
+		}
+		say("\n## %s\n\n%s", p.title, table)
+	}
+	if only == "" {
+		idle, err := idleTable(ctx, kinds, dir)
+		if err != nil {
+			return err
+		}
+		say("\n## Idle, with 100 connections open\n\n%s", idle)
+		wire, err := loopback(d)
+		if err != nil {
+			return err
+		}
+		say("\n## What loopback TCP itself carries here\n\n%s", wire)
+	}
+	if outPath == "" {
+		return nil
+	}
+	return insert(outPath, report.String())
+}
+
+// insert puts the report between the marks in a document, in place of what
+// an earlier run has put there.
+func insert(path, report string) error {
+	const begin, end = "<!-- measured: make bench writes this part -->\n", "<!-- end of the measured part -->"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	head, rest, ok := strings.Cut(string(text), begin)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no lines %q and %q to put the tables between", path, begin, end)
+	}
+	return os.WriteFile(path, []byte(head+begin+"\n"+report+"\n"+end+tail), 0o644)
+}
+
+// measure runs every load of a part on every target in turn, runs times.
+func measure(ctx context.Context, p part, kinds []kind, runs int, d time.Duration, dir string) (string, error) {
+	results := make([][][]result, len(p.works)) // by work, kind, run
+	for i := range results {
+		results[i] = make([][]result, len(kinds))
+	}
+	for round := range runs {
+		for k, kd := range kinds {
+			if err := onTarget(ctx, p, kd, dir, func(t *plane) error {
+				for i, w := range p.works {
+					fmt.Fprintf(os.Stderr, "round %d of %d: %s: %v\n", round+1, runs, kd.name, w)
+					r, err := load(ctx, t, w, d)
+					if err != nil {
+						return fmt.Errorf("%s: %v: %w", kd.name, w, err)
+					}
+					results[i][k] = append(results[i][k], r)
+				}
+				return nil
+			}); err != nil {
+				return "", err
+			}
+		}
+	}
+	return table(p, kinds, results), nil
+}
+
+func onTarget(ctx context.Context, p part, k kind, dir string, f func(*plane) error) error {
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	t, err := startPlane(ctx, dir, k, port)
+	if err != nil {
+		return err
+	}
+	defer t.stop()
+	if err := p.setup(ctx, t, dir); err != nil {
+		return err
+	}
+	return f(t)
+}
+
+// fill writes a file full of data, so that reads are of blocks on the disk.
+func fill(path string, size int) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	block := make([]byte, 1<<20)
+	for i := range block {
+		block[i] = byte(i * 7)
+	}
+	for range size / len(block) {
+		if _, err := f.Write(block); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}

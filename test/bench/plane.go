@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"vda/spdk"
+)
+
+// kind is a data plane in one of its settings.
+type kind struct {
+	name string
+	argv []string // without the socket
+}
+
+// plane is a running data plane with its setup.
+type plane struct {
+	kind kind
+	cmd  *exec.Cmd
+	rpc  spdk.API
+	c    *spdk.Client
+	port int
+	log  *os.File
+}
+
+const (
+	frontNQN = "nqn.2016-06.io.spdk:bench-front"
+	backNQN  = "nqn.2016-06.io.spdk:bench-back"
+	diskMiB  = 256
+)
+
+// startPlane starts a data plane on core 0 with a TCP transport.
+func startPlane(ctx context.Context, dir string, k kind, port int) (*plane, error) {
+	p := &plane{kind: k, port: port}
+	socket := filepath.Join(dir, strings.ReplaceAll(k.name, " ", "-")+".sock")
+	log, err := os.Create(socket + ".log")
+	if err != nil {
+		return nil, err
+	}
+	p.log = log
+	argv := append([]string{"taskset", "-c", "0"}, k.argv...)
+	argv = append(argv, "-r", socket)
+	p.cmd = exec.Command(argv[0], argv[1:]...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", k.name, err)
+	}
+	if p.c, err = spdk.New(spdk.Config{Socket: socket, CallTimeout: 30 * time.Second}); err != nil {
+		return nil, err
+	}
+	ready, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if _, err := p.c.WaitReady(ready); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return nil, fmt.Errorf("%s does not answer: %w\n%s", k.name, err, text)
+	}
+	p.rpc = spdk.API{Caller: p.c}
+	return p, p.call(ctx, "nvmf_create_transport", map[string]any{"trtype": "TCP"})
+}
+
+func (p *plane) call(ctx context.Context, method string, params any) error {
+	if err := p.c.Call(ctx, method, params, nil); err != nil {
+		return fmt.Errorf("%s: %w", p.kind.name, err)
+	}
+	return nil
+}
+
+// export shows a bdev through a subsystem that admits every host.
+func (p *plane) export(ctx context.Context, nqn, bdev string) error {
+	address := map[string]any{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": strconv.Itoa(p.port)}
+	for _, c := range []struct {
+		method string
+		params map[string]any
+	}{
+		{"nvmf_create_subsystem", map[string]any{"nqn": nqn, "allow_any_host": true, "serial_number": "BENCH"}},
+		{"nvmf_subsystem_add_ns", map[string]any{"nqn": nqn, "namespace": map[string]any{"bdev_name": bdev}}},
+		{"nvmf_subsystem_add_listener", map[string]any{"nqn": nqn, "listen_address": address}},
+	} {
+		if err := p.call(ctx, c.method, c.params); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oneHop exports memory.
+func (p *plane) oneHop(ctx context.Context) error {
+	if err := p.call(ctx, "bdev_malloc_create", map[string]any{"name": "M", "block_size": 4096, "num_blocks": diskMiB << 8}); err != nil {
+		return err
+	}
+	return p.export(ctx, frontNQN, "M")
+}
+
+// twoHops exports a raid0 over two memory disks that the same process
+// exports to itself.
+func (p *plane) twoHops(ctx context.Context) error {
+	var bases []string
+	for i := range 2 {
+		name, nqn := fmt.Sprintf("B%d", i), fmt.Sprintf("%s%d", backNQN, i)
+		if err := p.call(ctx, "bdev_malloc_create", map[string]any{"name": name, "block_size": 4096, "num_blocks": diskMiB << 7}); err != nil {
+			return err
+		}
+		if err := p.export(ctx, nqn, name); err != nil {
+			return err
+		}
+		if err := p.call(ctx, "bdev_nvme_attach_controller", map[string]any{"name": "N" + name, "trtype": "TCP", "adrfam": "IPv4",
+			"traddr": "127.0.0.1", "trsvcid": strconv.Itoa(p.port), "subnqn": nqn}); err != nil {
+			return err
+		}
+		bases = append(bases, "N"+name+"n1")
+	}
+	if err := p.call(ctx, "bdev_raid_create", map[string]any{"name": "R", "raid_level": "raid0", "strip_size_kb": 64, "base_bdevs": bases}); err != nil {
+		return err
+	}
+	return p.export(ctx, frontNQN, "R")
+}
+
+// aioFile exports a file.
+func (p *plane) aioFile(ctx context.Context, path string) error {
+	if err := p.call(ctx, "bdev_aio_create", map[string]any{"name": "A", "filename": path, "block_size": 4096}); err != nil {
+		return err
+	}
+	return p.export(ctx, frontNQN, "A")
+}
+
+// cpu is the processor time that the process has used.
+func (p *plane) cpu() time.Duration { return cpuOf(p.cmd.Process.Pid) }
+
+func cpuOf(pid int) time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+2:]))
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	const ticksPerSecond = 100 // USER_HZ, the same on every Linux
+	return time.Duration(user+system) * time.Second / ticksPerSecond
+}
+
+func (p *plane) stop() {
+	_ = p.c.Close()
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() { _ = p.cmd.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		_ = p.cmd.Process.Kill()
+		<-done
+	}
+	_ = p.log.Close()
+}

@@ -16,6 +16,8 @@ type Config struct {
 	Store store.Store
 	// Dial reaches the agents.
 	Dial syncer.Dialer
+	// Name is where this monitor serves, for people who look at SQL.
+	Name string
 	// Timing says when; zero fields get the defaults.
 	Timing Timing
 	// Parallel bounds the Sync calls under way at once. Default 64.
@@ -37,9 +39,12 @@ type Timing struct {
 	// Refresh is how often the picture of the cluster is read from SQL.
 	// Default 1 s.
 	Refresh time.Duration
-	// StaleAfter is the age above which the picture is not acted upon.
-	// Default 5 s.
+	// StaleAfter is the age above which the picture is not acted upon; below
+	// Lease. Default 3 s.
 	StaleAfter time.Duration
+	// Lease is how long a monitor that is not heard of keeps its nodes.
+	// Default 5 s.
+	Lease time.Duration
 	// Grace is how long a node may be behind before it is synced: the portal
 	// that changed it is probably at it. Default 2 s.
 	Grace time.Duration
@@ -72,7 +77,7 @@ func (t *Timing) validate() error {
 		def  time.Duration
 	}{
 		{&t.Period, "period", time.Second}, {&t.Timeout, "timeout", 700 * time.Millisecond}, {&t.Refresh, "refresh", time.Second},
-		{&t.StaleAfter, "stale-after", 5 * time.Second}, {&t.Grace, "grace", 2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
+		{&t.StaleAfter, "stale-after", 3 * time.Second}, {&t.Lease, "lease", 5 * time.Second}, {&t.Grace, "grace", 2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
 		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 30 * time.Second}, {&t.FullPeriod, "full-period", time.Minute},
 	} {
 		if *d.v < 0 {
@@ -92,6 +97,8 @@ func (t *Timing) validate() error {
 		return fmt.Errorf("timeout %v must be below the period %v: else a hung node delays its own detection", t.Timeout, t.Period)
 	case t.StaleAfter <= t.Refresh:
 		return fmt.Errorf("stale-after %v must be above refresh %v", t.StaleAfter, t.Refresh)
+	case t.Lease <= t.StaleAfter:
+		return fmt.Errorf("lease %v must be above stale-after %v: a monitor must stop to act before another may", t.Lease, t.StaleAfter)
 	case t.RetryMax < t.RetryMin:
 		return fmt.Errorf("retry-max %v must not be below retry-min %v", t.RetryMax, t.RetryMin)
 	}

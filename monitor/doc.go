@@ -24,6 +24,17 @@
 // A Sync that did not get the node to its Version is tried again after a
 // pause that doubles.
 //
+// # Several monitors
+//
+// Any number may run. Each changes a beat of its own in SQL every Refresh, and
+// the nodes belong to those whose beat changes, by rendezvous hashing. A
+// monitor whose beat doesn't get through stops to act after StaleAfter; the
+// others take its nodes after Lease, which is longer. One that stalls and
+// wakes up finds its picture stale and does nothing until it has a new one.
+// Should two act on one node for a moment, when one has joined, then no harm
+// is done: agents refuse older versions and terms, and a move is void when the
+// array's term has changed since it was decided.
+//
 // # When the database is away
 //
 // Nothing is decided on a picture of the cluster that is older than

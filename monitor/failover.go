@@ -55,13 +55,14 @@ func (m *Monitor) downCNs() []string {
 	return ids
 }
 
-// up reports whether a node answers.
+// up reports whether a node answers: this monitor, or else the one that it
+// belongs to, by what that wrote to SQL.
 func (m *Monitor) up(id string) bool {
 	m.mu.Lock()
-	n := m.nodes[id]
+	n, well := m.nodes[id], m.well[id]
 	m.mu.Unlock()
 	if n == nil {
-		return false
+		return well
 	}
 	up, _ := n.state()
 	return up

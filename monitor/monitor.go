@@ -20,12 +20,16 @@ type Monitor struct {
 	metrics *metrics
 	slots   chan struct{} // a token for each Sync under way
 
-	fresh atomic.Int64 // when the picture was read, Unix nanoseconds; 0: never
+	self    string
+	roster  *roster      // Run's own
+	started time.Time    // what picture times count from, so that they are monotonic
+	fresh   atomic.Int64 // when the picture was read, nanoseconds after started; 0: never
 
 	fallen chan struct{} // a cn has gone down
 
 	mu     sync.Mutex
-	nodes  map[string]*node // by id
+	nodes  map[string]*node // this monitor's, by id
+	well   map[string]bool  // by id, of all nodes: healthy as SQL has it
 	moving map[string]bool  // cns with a failover under way
 	wg     sync.WaitGroup
 }
@@ -41,6 +45,8 @@ func New(cfg Config) (*Monitor, error) {
 	}
 	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{},
 		fallen: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
+	m.self, m.started = store.NewID(), time.Now()
+	m.roster = newRoster(m.self, cfg.Timing.Lease)
 	m.metrics = newMetrics(m)
 	return m, nil
 }
@@ -51,6 +57,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	m.wg.Go(func() { m.watchFailover(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
+	defer m.leave()
 	lost := false
 	for {
 		pic, err := m.look(ctx)
@@ -62,7 +69,7 @@ func (m *Monitor) Run(ctx context.Context) {
 				m.log.Info("the database answers again")
 			}
 			lost = false
-			m.fresh.Store(pic.at.UnixNano())
+			m.fresh.Store(max(int64(pic.at.Sub(m.started)), 1))
 			m.adopt(ctx, pic)
 		default:
 			m.metrics.storeErrors.Inc()
@@ -79,40 +86,100 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
+// leave tells the others, so that they needn't wait for the lease to end.
+func (m *Monitor) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	err := m.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.DeleteMonitor(m.self) })
+	if err != nil && vda.KindOf(err) != vda.NotFound {
+		m.log.Warn("the other monitors will wait for this one's lease to end", "err", err)
+	}
+}
+
 // picture is the cluster as SQL had it at a moment.
 type picture struct {
 	at      time.Time
 	cluster string
 	dns     []vda.DN
 	cns     []vda.CN
+	alive   []string // monitors that share the nodes; none: too early to say
 }
 
 func (m *Monitor) look(ctx context.Context) (*picture, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
 	defer cancel()
-	p := &picture{at: time.Now()} // before the read: never younger than it is
-	err := m.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+	// The time before our beat: others count our lease from a later one.
+	p := &picture{at: time.Now()}
+	joins := false
+	err := m.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+		joins, err = tx.BeatMonitor(m.self, m.cfg.Name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if joins {
+		m.roster.join(p.at)
+	}
+	var monitors []store.Monitor
+	err = m.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
 		if p.cluster, err = tx.ClusterID(); err != nil {
 			return err
 		}
 		if p.dns, _, err = tx.ListDN(store.NodeFilter{}, store.Page{}); err != nil {
 			return err
 		}
-		p.cns, _, err = tx.ListCN(store.NodeFilter{}, store.Page{})
+		if p.cns, _, err = tx.ListCN(store.NodeFilter{}, store.Page{}); err != nil {
+			return err
+		}
+		monitors, err = tx.Monitors()
 		return err
 	})
-	return p, err
+	if err != nil {
+		return nil, err
+	}
+	alive, dead := m.roster.observe(time.Now(), monitors)
+	if m.roster.mayAct(p.at, len(monitors)) {
+		p.alive = alive
+	}
+	if len(dead) > 0 {
+		m.sweep(ctx, dead)
+	}
+	return p, nil
 }
 
-// adopt starts to watch nodes that are new, ends it for those that are gone,
-// and tells the others what SQL says.
+// sweep deletes the rows of monitors that ended without a word long ago. One
+// that wakes up finds that out at its next beat and joins anew.
+func (m *Monitor) sweep(ctx context.Context, ids []string) {
+	err := m.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		for _, id := range ids {
+			if err := tx.DeleteMonitor(id); err != nil && vda.KindOf(err) != vda.NotFound {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		m.metrics.storeErrors.Inc()
+		m.log.Warn("rows of dead monitors stay", "err", err)
+	}
+}
+
+// adopt starts to watch nodes that are new or have become this monitor's,
+// ends it for those that are gone or another's, and tells the rest what SQL
+// says.
 func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	here := map[string]bool{}
 	addrs := map[string]bool{}
+	m.well = map[string]bool{}
 	see := func(k kind, id, name string, version, applied uint64, h vda.Health) {
-		here[id], addrs[name] = true, true
+		m.well[id], addrs[name] = !h.Error, true
+		if owner(p.alive, id) != m.self {
+			return
+		}
+		here[id] = true
 		n := m.nodes[id]
 		if n == nil {
 			n = &node{m: m, kind: k, id: id, name: name, events: make(chan Event, 2), done: make(chan struct{})}
@@ -146,5 +213,5 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 // to act upon.
 func (m *Monitor) Ready() bool {
 	at := m.fresh.Load()
-	return at != 0 && time.Since(time.Unix(0, at)) <= m.cfg.Timing.StaleAfter
+	return at != 0 && time.Since(m.started)-time.Duration(at) <= m.cfg.Timing.StaleAfter
 }

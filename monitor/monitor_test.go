@@ -94,20 +94,26 @@ func inBubble(t *testing.T, fn func(r *rig)) {
 	})
 }
 
-// monitor starts one more monitor.
+// monitor starts the monitor of the rig.
 func (r *rig) monitor() (stop func()) {
-	m, err := New(Config{Store: r.store, Dial: r.agents, Log: slog.New(slog.DiscardHandler)})
+	r.m, stop = r.another(r.store)
+	return stop
+}
+
+// another starts one more monitor, over a connection of its own to the
+// database.
+func (r *rig) another(st store.Store) (m *Monitor, stop func()) {
+	m, err := New(Config{Store: st, Dial: r.agents, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.Fatal(err)
 	}
-	r.m = m
 	ctx, cancel := context.WithCancel(r.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		m.Run(ctx)
 	}()
-	return func() {
+	return m, func() {
 		cancel()
 		<-done
 	}

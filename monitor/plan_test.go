@@ -160,7 +160,7 @@ func TestPlan(t *testing.T) {
 			3 beat v1        -> report ""`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &play{t: t, start: time.Unix(1000, 0)}
+			p := &play{t: t, start: time.Unix(1000, 0), timing: Timing{StaleAfter: 5 * time.Second, Lease: 6 * time.Second}}
 			if err := p.timing.validate(); err != nil {
 				t.Fatal(err)
 			}
@@ -311,6 +311,7 @@ func TestTiming(t *testing.T) {
 		{Timing{Period: -1}, "must be above 0"},
 		{Timing{Misses: -1}, "misses"},
 		{Timing{Refresh: time.Hour}, "stale-after"},
+		{Timing{Lease: 2 * time.Second}, "stop to act before another may"},
 		{Timing{RetryMin: time.Hour}, "retry-max"},
 	} {
 		if err := c.t.validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -207,3 +207,33 @@ func (c *cmd) letGo() {
 		c.buf = nil
 	}
 }
+
+// growSlots allows n commands at once and as many more as replies may be on
+// their way to a host that has sent the next command already.
+func (k *conn) growSlots(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.slots = append(make([]*cmd, 0, 2*n), k.slots...)
+}
+
+// slot returns a free slot, or nil when the host has more commands under way
+// than its queue is long. Only the reader calls it.
+func (k *conn) slot() *cmd {
+	if len(k.local) == 0 {
+		k.mu.Lock()
+		k.local, k.free = k.free, k.local
+		if len(k.local) == 0 && len(k.slots) < cap(k.slots) {
+			c := newCmd(k, uint16(len(k.slots)))
+			k.slots = append(k.slots, c)
+			k.local = append(k.local, c)
+		}
+		k.mu.Unlock()
+		if len(k.local) == 0 {
+			return nil
+		}
+	}
+	c := k.local[len(k.local)-1]
+	k.local = k.local[:len(k.local)-1]
+	c.state.Store(cmdStarted)
+	return c
+}

@@ -146,6 +146,9 @@ func (s *Server) ListCn(ctx context.Context, req *apiv1.ListCnRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
+	if err := checkLocation("location", req.GetLocation()); err != nil {
+		return nil, err
+	}
 	reply := &apiv1.ListCnReply{}
 	err = s.view(ctx, func(tx store.Tx) error {
 		rows, next, err := tx.ListCN(store.NodeFilter{Location: req.Location, Online: req.Online, Error: req.Error}, p)

@@ -168,6 +168,9 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
+	if err := checkLocation("location", req.GetLocation()); err != nil {
+		return nil, err
+	}
 	reply := &apiv1.ListDnReply{}
 	err = s.view(ctx, func(tx store.Tx) error {
 		rows, next, err := tx.ListDN(store.NodeFilter{Location: req.Location, Online: req.Online, Error: req.Error}, p)

@@ -179,6 +179,11 @@ func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1
 	if err != nil {
 		return nil, err
 	}
+	if req.InitiatorNqn != nil {
+		if err := checkNQN("initiator_nqn", *req.InitiatorNqn); err != nil {
+			return nil, err
+		}
+	}
 	reply := &apiv1.ListExpReply{}
 	err = s.view(ctx, func(tx store.Tx) error {
 		filter := store.ExpFilter{InitiatorNQN: req.InitiatorNqn, Error: req.Error}

@@ -9,9 +9,13 @@ import (
 	"vda/store"
 )
 
-// The lookups name the field and the value in what they refuse.
+// The lookups name the field and the value in what they refuse. What can be no
+// name is refused as such and never reaches the database.
 
 func findDN(tx store.Tx, name string) (*vda.DN, error) {
+	if err := checkNodeName("dn_name", name); err != nil {
+		return nil, err
+	}
 	dn, err := tx.DNByName(name)
 	if isKind(err, vda.NotFound) {
 		return nil, vda.Errorf(vda.NotFound, "there is no dn %q", shorten(name, 80))
@@ -20,6 +24,9 @@ func findDN(tx store.Tx, name string) (*vda.DN, error) {
 }
 
 func findCN(tx store.Tx, name string) (*vda.CN, error) {
+	if err := checkNodeName("cn_name", name); err != nil {
+		return nil, err
+	}
 	cn, err := tx.CNByName(name)
 	if isKind(err, vda.NotFound) {
 		return nil, vda.Errorf(vda.NotFound, "there is no cn %q", shorten(name, 80))
@@ -28,6 +35,9 @@ func findCN(tx store.Tx, name string) (*vda.CN, error) {
 }
 
 func findPD(tx store.Tx, dnName, name string) (*vda.DN, *vda.PD, error) {
+	if err := checkName("pd_name", name); err != nil {
+		return nil, nil, err
+	}
 	dn, err := findDN(tx, dnName)
 	if err != nil {
 		return nil, nil, err
@@ -40,6 +50,9 @@ func findPD(tx store.Tx, dnName, name string) (*vda.DN, *vda.PD, error) {
 }
 
 func findDA(tx store.Tx, name string) (*vda.DA, error) {
+	if err := checkName("da_name", name); err != nil {
+		return nil, err
+	}
 	da, err := tx.DAByName(name)
 	if isKind(err, vda.NotFound) {
 		return nil, vda.Errorf(vda.NotFound, "there is no da %q", shorten(name, 80))
@@ -48,6 +61,9 @@ func findDA(tx store.Tx, name string) (*vda.DA, error) {
 }
 
 func findExp(tx store.Tx, daName, name string) (*vda.DA, *vda.Exp, error) {
+	if err := checkName("exp_name", name); err != nil {
+		return nil, nil, err
+	}
 	da, err := findDA(tx, daName)
 	if err != nil {
 		return nil, nil, err

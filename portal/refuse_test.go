@@ -136,6 +136,18 @@ func TestInvalid(t *testing.T) {
 		"exp initiator ours":    {exp("da0", "x", "nqn.2016-06.io.spdk:vda-cntlr-1-1"), []string{"initiator_nqn", "VDA's own"}},
 		"list limit": {func() error { _, err := client.ListDa(ctx, &apiv1.ListDaRequest{Limit: 1001}); return err },
 			[]string{"limit", "1001", "1000"}},
+		"get what is no name": {func() error { _, err := client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "a\x00b"}); return err },
+			[]string{"da_name", `"\x00"`}},
+		"delete without a name": {func() error { _, err := client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: "dn0:9720"}); return err },
+			[]string{"pd_name", "missing"}},
+		"list token": {func() error { _, err := client.ListDa(ctx, &apiv1.ListDaRequest{Token: "junk"}); return err },
+			[]string{"token", "junk"}},
+		"list location": {func() error { _, err := client.ListDn(ctx, &apiv1.ListDnRequest{Location: ptr("a\x00")}); return err },
+			[]string{"location"}},
+		"list initiator": {func() error {
+			_, err := client.ListExp(ctx, &apiv1.ListExpRequest{InitiatorNqn: ptr("host")})
+			return err
+		}, []string{"initiator_nqn", `"host"`}},
 		"modify nothing": {func() error {
 			_, err := client.ModifyDn(ctx, &apiv1.ModifyDnRequest{DnName: "dn0:9720"})
 			return err

@@ -220,7 +220,11 @@ func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 			w.path.ctl.PollANA()
 		}
 		limit = maxDenials
-	case code == nvme.InvalidNamespace && w.ns.Gone(), s.IsPath(), code == nvme.AbortSQDeletion, code == nvme.AbortRequested,
+	case code == nvme.InvalidNamespace:
+		// Taken away over there, which is no error of the data: a host in
+		// front that heard of it would give its file system up.
+		w.path.ctl.PollNamespaces()
+	case s.IsPath(), code == nvme.AbortSQDeletion, code == nvme.AbortRequested,
 		code == nvme.TransientTransport, code == nvme.CommandInterrupted, code == nvme.NamespaceNotReady:
 	default:
 		r.Complete(s, b)
@@ -238,9 +242,11 @@ func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 	d.park(r, b)
 }
 
-// front is the status that a host in front of this bdev gets.
+// front is the status that a host in front of this bdev gets. What speaks of
+// our path to the namespace is our own path error to it.
 func front(s nvme.Status) nvme.Status {
-	if s.IsPath() || s.Code() == nvme.InvalidNamespace.Code() {
+	switch code := s &^ nvme.DNR; {
+	case s.IsPath(), code == nvme.InvalidNamespace, code == nvme.AbortSQDeletion, code == nvme.AbortRequested:
 		return nvme.InternalPathError
 	}
 	return s

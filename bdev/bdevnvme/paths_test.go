@@ -241,3 +241,20 @@ func TestFailover(t *testing.T) {
 		t.Errorf("connected to port %s", at)
 	}
 }
+
+// TestNamespaceTaken takes the namespace away on the far side under load: the
+// bdev goes, and what was in flight ends with a path status, not with one that
+// says the data is gone.
+func TestNamespaceTaken(t *testing.T) {
+	r := newRig(t, 1)
+	r.attach(0, nil)
+	h := r.open("Nv0n1")
+	tr := newTraffic(h)
+	r.eventually("I/O flows", func() bool { return tr.ok.Load() > 100 })
+	r.ok(r.sub.RemoveNamespace(1))
+	r.eventually("the bdev is gone", func() bool { return len(r.front.Names()) == 0 })
+	tr.end()
+	if tr.other.Load() != 0 || tr.path.Load() == 0 {
+		t.Errorf("%d path errors, %d other errors", tr.path.Load(), tr.other.Load())
+	}
+}

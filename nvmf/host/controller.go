@@ -146,6 +146,15 @@ func (c *Controller) PollANA() {
 	}
 }
 
+// PollNamespaces has the namespaces looked at anew soon, as after a change
+// event.
+func (c *Controller) PollNamespaces() {
+	select {
+	case c.events <- nvme.NoticeNamespace:
+	default:
+	}
+}
+
 // State returns what the controller is doing.
 func (c *Controller) State() State { return State(c.state.Load()) }
 

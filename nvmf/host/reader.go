@@ -26,7 +26,7 @@ const (
 type reader struct {
 	buf   []byte // nil while the queue sleeps with nothing in it
 	r, w  int    // unread bytes of buf
-	ahead int // bytes to read ahead at most
+	ahead int    // bytes to read ahead at most
 	msg   syscall.Msghdr
 	vec   []syscall.Iovec
 	batch bdev.Batch

@@ -37,5 +37,7 @@
 //
 // Run returns when its context ends: the socket is closed first, then hosts
 // are disconnected and their I/O settled, lvstores are unloaded clean, remote
-// controllers detached, and the bdevs closed, newest first.
+// controllers detached, and the bdevs closed, newest first. I/O that waits for
+// a remote controller that is away does not hold that up for ever: after a few
+// seconds it fails, with a path status.
 package target

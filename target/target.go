@@ -133,11 +133,28 @@ func (t *Target) Run(ctx context.Context) error {
 // shutdownGrace is how long calls under way may hold up the shutdown.
 const shutdownGrace = 2 * time.Second
 
+// settleGrace is how long I/O under way may hold up the shutdown. After that
+// remote controllers are given up, so that nothing waits for a path any more.
+const settleGrace = 5 * time.Second
+
 // close takes everything down, from the hosts to the disks.
 func (t *Target) close() {
-	t.nvmf.Close()
-	t.examines.stop()
-	t.closeModules()
+	settled := make(chan struct{})
+	go func() {
+		defer close(settled)
+		t.nvmf.Close()
+		t.examines.stop()
+		if err := t.lvols.Close(); err != nil {
+			t.log.Error("lvstores were not all unloaded clean", "err", err)
+		}
+	}()
+	select {
+	case <-settled:
+	case <-time.After(settleGrace):
+		t.log.Warn("I/O does not settle; giving up remote controllers")
+	}
+	t.nvmes.Close()
+	<-settled
 	t.reg.Close()
 }
 

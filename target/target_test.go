@@ -184,3 +184,30 @@ func TestKillInstance(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
+
+// TestShutdownWithoutDisks: a controller whose disks are gone, with I/O
+// waiting for them without limit, can still be stopped.
+func TestShutdownWithoutDisks(t *testing.T) {
+	ctx := t.Context()
+	d := newDisk(t, 0)
+	cn, port := start(t, Config{}), freePort(t)
+	must[[]string](t)(cn.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "vda-vd-0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: d.port, SubNQN: d.nqn, HostNQN: term(1),
+		CtrlrLossTimeoutSec: spdk.Ptr[int32](-1), ReconnectDelaySec: spdk.Ptr[uint32](1)}))
+	must[string](t)(cn.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: "vda-vd-0n1", LvsName: "da", ClusterSz: miB}))
+	vol := must[string](t)(cn.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "da", LvolName: "vol", SizeInMiB: 4}))
+	cn.export(exporter(0), exported(vol), port, userNQN)
+	user := dial(t, port, exportNQN, userNQN)
+	ok(t, user.WriteAt(ctx, make([]byte, 4096), 0))
+	ok(t, d.stop())
+	written := make(chan error, 1)
+	go func() { written <- user.WriteAt(ctx, make([]byte, 4096), 0) }()
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	ok(t, cn.stop())
+	if took := time.Since(begin); took > 15*time.Second {
+		t.Errorf("shutting down took %v", took)
+	}
+	if err := <-written; err == nil {
+		t.Error("a write that reached no disk was acknowledged")
+	}
+}

@@ -24,9 +24,10 @@
 //
 // # Order
 //
-// Calls of one connection start in the order they came in. A method is either
-// quick, and done before the next one starts, or slow, and then those behind
-// it overtake it. Connections are independent of each other. A method that
+// Calls of one connection are taken in the order they came in. A method is
+// either quick, and done before the next one starts, or slow: it runs beside
+// those behind it, which may overtake it. A client that needs an order waits
+// for the reply. Connections are independent of each other. A method that
 // panics answers -32603; the panic is logged with the request.
 //
 // # Parameters

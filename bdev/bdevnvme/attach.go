@@ -139,6 +139,10 @@ func (m *Module) Attach(ctx context.Context, c AttachConfig) ([]string, error) {
 		return nil, err
 	}
 	names, err := g.attach(ctx, &c)
+	if m.isClosed() {
+		g.remove(nil)
+		names, err = nil, refuse(syscall.ESHUTDOWN, "the nvme module is closed")
+	}
 	m.release(g)
 	return names, err
 }

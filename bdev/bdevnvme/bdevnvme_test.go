@@ -178,3 +178,31 @@ func TestIPv6(t *testing.T) {
 		t.Errorf("an IPv6 address as ipv4: %v", err)
 	}
 }
+
+// TestCloseDuringAttach: an attempt that is going on while the module is
+// closed leaves nothing behind, and Detach does not wait for one.
+func TestCloseDuringAttach(t *testing.T) {
+	r := newRig(t, 1)
+	p := newProxy(t, r.addrs[0])
+	p.hold(true)
+	r.addrs[0] = p.addr()
+	end := make(chan error, 1)
+	go func() {
+		_, err := r.m.Attach(t.Context(), r.config(r.addrs[0]))
+		end <- err
+	}()
+	r.eventually("the attempt has begun", func() bool { return r.m.find("Nv0") != nil })
+	r.within(time.Second, "detach", func() {
+		if err := r.m.Detach("Nv0", nil); !errors.Is(err, syscall.ENODEV) {
+			t.Errorf("detach: %v", err)
+		}
+	})
+	r.m.Close()
+	p.hold(false)
+	if err := <-end; err == nil {
+		t.Error("attached to a closed module")
+	}
+	if len(r.front.Names()) != 0 || len(r.m.List()) != 0 {
+		t.Errorf("left %v, %v", r.front.Names(), r.m.List())
+	}
+}

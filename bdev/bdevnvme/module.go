@@ -69,6 +69,12 @@ func (m *Module) options() Options {
 	return m.opts
 }
 
+func (m *Module) isClosed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
+}
+
 func (m *Module) find(name string) *controller {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -88,7 +94,7 @@ type Path struct {
 // detach.
 func (m *Module) Detach(name string, at *Path) error {
 	g := m.find(name)
-	if g == nil {
+	if g == nil || len(g.snapshot()) == 0 { // or its first attempt is going on
 		return refuse(syscall.ENODEV, "No such device")
 	}
 	g.turn <- struct{}{}

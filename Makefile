@@ -21,7 +21,7 @@ sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute
 	bin/vda_sandbox
 
 tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian)
-	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial' ./test/e2e
+	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost' ./test/e2e
 
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on SPDK_TGT=/path if set
 	go test -count=1 -timeout 10m ./test/conformance/...

@@ -1,0 +1,234 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"vda/test/e2e/lab"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(loadEnv) != "" {
+		os.Exit(runLoad())
+	}
+	os.Exit(m.Run())
+}
+
+// TestCalm has no faults: the load alone.
+func TestCalm(t *testing.T) {
+	c := start(t, 2)
+	time.Sleep(time.Duration(number(t, "SECONDS", 10)) * time.Second)
+	finish(t, c)
+}
+
+func number(t *testing.T, name string, def int) int {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return def
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatalf("%s=%q is no number", name, text)
+	}
+	return n
+}
+
+// start boots a cluster whose array has some controllers and waits until the
+// host's I/O flows on all of them.
+func start(t *testing.T, cntlrs int) *cluster {
+	t.Helper()
+	if missing := lab.Missing(); len(missing) > 0 {
+		t.Fatalf("this machine lacks %v", missing)
+	}
+	dir := os.Getenv("VDA_CHAOS_DIR")
+	if dir == "" {
+		dir = t.TempDir()
+	} else {
+		dir = filepath.Join(dir, t.Name())
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bin := os.Getenv("VDA_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "..", "bin")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	c, err := newCluster(ctx, clusterConfig{Dir: dir, BinDir: bin, Cntlrs: cntlrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := c.startLoad(ctx, loadConfig{Workers: 12, Think: 8 * time.Millisecond, Slow: 40 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	if !c.whole(30 * time.Second) {
+		t.Fatalf("the host does not see all paths: %+v", c.host.now())
+	}
+	return c
+}
+
+// whole waits until all paths are accessible and I/O flows.
+func (c *cluster) whole(limit time.Duration) bool {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if b := c.host.now(); c.flows(b) && allAccessible(b.Paths) {
+			return true
+		}
+	}
+	return false
+}
+
+// flows reports whether I/O goes on as of a beat.
+func (c *cluster) flows(b report) bool {
+	return b.Ops > 0 && b.Oldest < 500*time.Millisecond && time.Since(b.End) < time.Second
+}
+
+func allAccessible(paths map[string]string) bool {
+	good := 0
+	for _, s := range paths {
+		if s != "optimized" && s != "non_optimized" {
+			return false
+		}
+		if s == "optimized" {
+			good++
+		}
+	}
+	return good == 1
+}
+
+// finish reads everything back, stops the cluster and checks the disks.
+func finish(t *testing.T, c *cluster) {
+	t.Helper()
+	done, err := c.host.verify(2 * time.Minute)
+	if err != nil {
+		t.Error(err)
+	} else {
+		t.Logf("%d I/O, %d of them sent again on another path, read back %d blocks, %d lost or wrong", done.Ops, done.Retries, done.Checked, done.Wrong)
+		if done.Checked != daBytes/blockSize || done.Wrong != 0 {
+			t.Errorf("blocks read back: %d of %d, lost or wrong: %d", done.Checked, daBytes/blockSize, done.Wrong)
+		}
+	}
+	_, errs := c.host.worst(time.Time{}, time.Now())
+	for i, e := range errs {
+		if i < 20 {
+			t.Errorf("%s the host saw: %s", e.End.Format("15:04:05.000"), e.What)
+		}
+	}
+	for _, text := range c.crashes() {
+		t.Error(text)
+	}
+	c.checkDisks(t)
+}
+
+// checkDisks ends the data planes and has vda_tgt check look at the disks.
+func (c *cluster) checkDisks(t *testing.T) {
+	t.Helper()
+	for _, m := range c.order {
+		if m.kind != "dn" && m.kind != "cn" {
+			continue
+		}
+		for _, p := range []*process{m.daemon, m.plane} {
+			if err := p.end(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, name := range []string{"dn0", "dn1"} {
+		m := c.machines[name]
+		out, err := c.output(t.Context(), m, "/root/vda_tgt check /tmp/pd0")
+		if err != nil {
+			t.Errorf("the lvstore on %s: %v", name, err)
+			continue
+		}
+		t.Logf("%s: vda_tgt check: %s", name, out)
+	}
+}
+
+// TestChaos runs faults that follow from SEED for MINUTES; FAULT runs only
+// those kinds that contain its text.
+func TestChaos(t *testing.T) {
+	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
+	minutes := number(t, "MINUTES", 5)
+	t.Logf("SEED=%d MINUTES=%d", seed, minutes)
+	c := start(t, number(t, "CNTLRS", 2))
+	storm(t, c, newChooser(c, seed, time.Minute, os.Getenv("FAULT")), time.Duration(minutes)*time.Minute)
+	finish(t, c)
+}
+
+// recovery is how long after a fault the host's I/O may stand still, and all
+// paths may need, at most: far above what is measured, for the machine may be
+// busy with other things.
+const recovery = 60 * time.Second
+
+// storm injects faults until time is up and prints the table.
+func storm(t *testing.T, c *cluster, faults *chooser, length time.Duration) {
+	t.Helper()
+	var all []outcome
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		f := faults.next()
+		o, ok := strike(t, c, f)
+		all = append(all, o)
+		if !ok {
+			break
+		}
+		time.Sleep(between(faults.r, 200*time.Millisecond, 2*time.Second))
+	}
+	t.Logf("%d faults\n%s", len(all), table(all))
+}
+
+// strike injects one fault, holds and heals it, and waits until the host has
+// all its paths again. It reports false when there is no sense in going on.
+func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
+	t.Helper()
+	begin := time.Now()
+	o := outcome{kind: f.kind}
+	fail := func(format string, args ...any) {
+		o.bad = true
+		t.Errorf("%s %s: "+format, append([]any{begin.Format("15:04:05.000"), f.what}, args...)...)
+	}
+	if err := f.inject(); err != nil {
+		fail("%v", err)
+	}
+	time.Sleep(time.Until(begin.Add(f.hold)))
+	if f.heal != nil {
+		if err := f.heal(); err != nil {
+			fail("heal: %v", err)
+			return o, false
+		}
+	}
+	healed := time.Now()
+	whole := c.whole(recovery)
+	if !whole {
+		fail("not all is well %v after it ended: %+v", recovery, c.host.now())
+	}
+	o.whole = time.Since(healed)
+	time.Sleep(150 * time.Millisecond) // reports of the last slow I/O
+	w, errs := c.host.worst(begin, time.Now())
+	o.pause = w.End.Sub(w.Start)
+	for i, e := range errs {
+		if i < 5 {
+			fail("the host saw %s", e.What)
+		}
+	}
+	t.Logf("%s %-32s %s: longest I/O %.3f s (%d attempts), all paths back %.3f s later", begin.Format("15:04:05.000"), f.kind, f.what, o.pause.Seconds(), w.Attempts, o.whole.Seconds())
+	for _, s := range c.crashes() {
+		fail("%s", s)
+		return o, false
+	}
+	return o, whole
+}

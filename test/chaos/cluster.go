@@ -1,0 +1,446 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vda/test/e2e/lab"
+)
+
+// Addresses of the rack.
+const (
+	dbAddr     = "192.168.0.10"
+	portalAddr = "192.168.0.11"
+	hostAddr   = "192.168.0.18"
+	dbURI      = "postgresql://vda_user@192.168.0.10:5432/vda_db"
+	portalURL  = portalAddr + ":9520"
+	hostNQN    = "nqn.2016-06.io.spdk:host0"
+	expNQN     = "nqn.2016-06.io.spdk:vda-exp-da0-exp0"
+
+	pdBytes = 128 << 20
+	daBytes = 48 << 20
+)
+
+// machine is a host of the rack with its processes.
+type machine struct {
+	name, addr string
+	kind       string // "dn", "cn", "portal", "monitor", "db", "host"
+	h          *lab.Host
+	plane      *process // dn, cn
+	daemon     *process // the agent, portal, monitor or database
+}
+
+func (m *machine) processes() []*process {
+	if m.plane == nil {
+		return []*process{m.daemon}
+	}
+	return []*process{m.plane, m.daemon}
+}
+
+var rack = []struct{ name, addr, kind string }{
+	{"db", dbAddr, "db"}, {"portal", portalAddr, "portal"}, {"monitor0", "192.168.0.12", "monitor"}, {"monitor1", "192.168.0.20", "monitor"},
+	{"dn0", "192.168.0.14", "dn"}, {"dn1", "192.168.0.15", "dn"},
+	{"cn0", "192.168.0.16", "cn"}, {"cn1", "192.168.0.17", "cn"}, {"cn2", "192.168.0.21", "cn"}, {"host0", hostAddr, "host"},
+}
+
+// clusterConfig says what to start.
+type clusterConfig struct {
+	Dir    string // takes logs
+	BinDir string // has the programs
+	Cntlrs int    // controllers of the array
+}
+
+// cluster is the running rack with one array and the host that uses it.
+type cluster struct {
+	cfg      clusterConfig
+	lab      *lab.Lab
+	machines map[string]*machine
+	order    []*machine
+	host     *hostProcess
+}
+
+// newCluster boots the rack, makes the array and starts the host's load. On
+// an error nothing is left running.
+func newCluster(ctx context.Context, cfg clusterConfig) (*cluster, error) {
+	c := &cluster{cfg: cfg, machines: map[string]*machine{}}
+	l, err := lab.New(ctx, cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	c.lab = l
+	if err := c.boot(ctx); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+func (c *cluster) boot(ctx context.Context) error {
+	for _, a := range rack {
+		h, err := c.lab.AddHost(ctx, a.name, a.addr)
+		if err != nil {
+			return err
+		}
+		m := &machine{name: a.name, addr: a.addr, kind: a.kind, h: h}
+		c.machines[a.name] = m
+		c.order = append(c.order, m)
+	}
+	for _, m := range c.order {
+		if err := c.furnish(ctx, m); err != nil {
+			return err
+		}
+	}
+	if err := c.startDB(ctx, c.machines["db"]); err != nil {
+		return err
+	}
+	for _, m := range c.order {
+		switch m.kind {
+		case "portal":
+			if _, err := c.output(ctx, m, "/root/vda_db --action create --db-uri "+dbURI); err != nil {
+				return err
+			}
+			m.daemon = supervise(c.cfg.Dir, m.name, m.h, "", "/root/vda_portal", "--listener", m.addr, "--db-uri", dbURI)
+		case "monitor":
+			m.daemon = supervise(c.cfg.Dir, m.name, m.h, "", "/root/vda_monitor", "--listener", m.addr, "--db-uri", dbURI)
+		case "dn", "cn":
+			c.startNode(m)
+		}
+	}
+	return c.populate(ctx)
+}
+
+// furnish copies the programs that a machine needs.
+func (c *cluster) furnish(ctx context.Context, m *machine) error {
+	programs := map[string][]string{"portal": {"vda_portal", "vda_db", "vda_cli"}, "monitor": {"vda_monitor"},
+		"dn": {"vda_tgt", "vda_rpc", "vda_dn_agent"}, "cn": {"vda_tgt", "vda_rpc", "vda_cn_agent"}}[m.kind]
+	files := map[string]string{}
+	for _, p := range programs {
+		files[p] = filepath.Join(c.cfg.BinDir, p)
+	}
+	if m.kind == "host" {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		files["chaos_host"] = self
+	}
+	for name, path := range files {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		cmd := m.h.Command(ctx, "sh", "-c", "cat > /root/"+name+" && chmod 755 /root/"+name)
+		cmd.Stdin = f
+		out, err := cmd.CombinedOutput()
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("%s: copy %s: %w: %s", m.name, name, err, out)
+		}
+	}
+	return nil
+}
+
+// startDB makes a new PostgreSQL. Its durability is on: the test kills it.
+func (c *cluster) startDB(ctx context.Context, m *machine) error {
+	bins, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if len(bins) == 0 {
+		return errors.New("no PostgreSQL in /usr/lib/postgresql: apt-get install postgresql")
+	}
+	bin := bins[len(bins)-1]
+	as := "setpriv --reuid=postgres --regid=postgres --clear-groups "
+	script := "set -e; mkdir /tmp/pg; chown postgres /tmp/pg; cd /tmp; " + as + bin + "/initdb -D /tmp/pg -A trust -N >/dev/null; " +
+		"echo 'host all all 192.168.0.0/24 trust' >> /tmp/pg/pg_hba.conf"
+	if _, err := c.output(ctx, m, script); err != nil {
+		return err
+	}
+	m.daemon = supervise(c.cfg.Dir, m.name, m.h, "", append(strings.Fields(as), bin+"/postgres", "-D", "/tmp/pg",
+		"-c", "listen_addresses=*", "-c", "unix_socket_directories=/tmp", "-c", "shared_buffers=32MB", "-c", "max_connections=60")...)
+	return c.until(ctx, m, "for q in 'create user vda_user' 'create database vda_db owner vda_user'; do "+bin+"/psql -h /tmp -U postgres -c \"$q\" || "+
+		bin+"/psql -h /tmp -U postgres -l | grep vda_db; done", 30*time.Second)
+}
+
+// startNode starts a data plane and its agent.
+func (c *cluster) startNode(m *machine) {
+	ready := `for i in $(seq 200); do test -S /tmp/sock && /root/vda_rpc -s /tmp/sock bdev_set_options -d && break; sleep 0.02; done
+/root/vda_rpc -s /tmp/sock framework_start_init && /root/vda_rpc -s /tmp/sock framework_wait_init`
+	m.plane = supervise(c.cfg.Dir, m.name+" data plane", m.h, ready, "/root/vda_tgt", "--rpc-socket", "/tmp/sock", "--wait-for-rpc")
+	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", "/root/vda_"+m.kind+"_agent", "--listener", m.addr, "--sock-path", "/tmp/sock",
+		"--sock-wait", "60s", "--listener-conf", m.listener(), "--state-dir", "/root/state")
+}
+
+func (m *machine) port() string { return map[string]string{"dn": "4420", "cn": "4430"}[m.kind] }
+
+func (m *machine) agent() string {
+	return m.addr + map[string]string{"dn": ":9720", "cn": ":9820"}[m.kind]
+}
+
+func (m *machine) listener() string {
+	return fmt.Sprintf(`{"trtype":"tcp","traddr":"%s","adrfam":"ipv4","trsvcid":"%s"}`, m.addr, m.port())
+}
+
+// populate makes nodes, disks, the array and its exporter.
+func (c *cluster) populate(ctx context.Context) error {
+	portal := c.machines["portal"]
+	for _, m := range c.order {
+		if m.kind != "dn" && m.kind != "cn" {
+			continue
+		}
+		if err := c.until(ctx, portal, fmt.Sprintf("timeout 1 bash -c '</dev/tcp/%s/%s'", m.addr, strings.Split(m.agent(), ":")[1]), 30*time.Second); err != nil {
+			return err
+		}
+		if err := c.until(ctx, portal, fmt.Sprintf("/root/vda_cli --addr-port %s %s create --%s-name %s --%s-listener-conf '%s' --location %s",
+			portalURL, m.kind, m.kind, m.agent(), m.kind, m.listener(), m.name), 20*time.Second); err != nil {
+			return err
+		}
+		if m.kind == "dn" {
+			if _, err := c.output(ctx, m, fmt.Sprintf("truncate -s %d /tmp/pd0", pdBytes)); err != nil {
+				return err
+			}
+			if _, err := c.cli(ctx, fmt.Sprintf(`pd create --dn-name %s --pd-name pd0 --pd-conf '{"type":"aio","filename":"/tmp/pd0"}'`, m.agent())); err != nil {
+				return err
+			}
+		}
+	}
+	// Strict: one vd on each dn, so that a fault of either is one of the array.
+	if err := c.until(ctx, portal, fmt.Sprintf(`/root/vda_cli --addr-port %s da create --strict --da-name da0 --cntlr-cnt %d --da-size %d --physical-size %d --da-conf '{"stripe_count":2, "stripe_size_kb":64}'`,
+		portalURL, c.cfg.Cntlrs, daBytes, daBytes), 30*time.Second); err != nil {
+		return err
+	}
+	_, err := c.cli(ctx, "exp create --da-name da0 --exp-name exp0 --initiator-nqn "+hostNQN)
+	return err
+}
+
+// cntlrs are the machines that have a controller of the array, by index.
+func (c *cluster) cntlrs(ctx context.Context) ([]*machine, error) {
+	out, err := c.cli(ctx, "exp get --da-name da0 --exp-name exp0")
+	if err != nil {
+		return nil, err
+	}
+	var reply struct {
+		ExpMsg struct {
+			EsMsgList []struct {
+				CnName   string `json:"cn_name"`
+				Error    bool   `json:"error"`
+				ErrorMsg string `json:"error_msg"`
+			} `json:"es_msg_list"`
+		} `json:"exp_msg"`
+	}
+	if err := json.Unmarshal(out, &reply); err != nil {
+		return nil, err
+	}
+	var ms []*machine
+	for _, es := range reply.ExpMsg.EsMsgList {
+		for _, m := range c.order {
+			if m.kind == "cn" && m.agent() == es.CnName {
+				ms = append(ms, m)
+			}
+		}
+	}
+	return ms, nil
+}
+
+// cli runs vda_cli on the portal's host.
+func (c *cluster) cli(ctx context.Context, args string) ([]byte, error) {
+	return c.output(ctx, c.machines["portal"], "/root/vda_cli --addr-port "+portalURL+" --timeout 30s "+args)
+}
+
+// output runs a script on a machine that must succeed.
+func (c *cluster) output(ctx context.Context, m *machine, script string) ([]byte, error) {
+	r, err := m.h.Run(ctx, script)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("%s: %s: exit %d: %s%s", m.name, script, r.Code, r.Stderr, r.Stdout)
+	}
+	return r.Stdout, err
+}
+
+// until runs a script again and again until it succeeds.
+func (c *cluster) until(ctx context.Context, m *machine, script string, limit time.Duration) error {
+	for end := time.Now().Add(limit); ; {
+		_, err := c.output(ctx, m, script)
+		if err == nil || time.Now().After(end) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// close ends everything; the errors are processes that did not end when asked.
+func (c *cluster) close() error {
+	if c.host != nil {
+		c.host.close()
+	}
+	var mu sync.Mutex
+	var errs []error
+	var wg sync.WaitGroup
+	for _, m := range c.order {
+		for _, p := range m.processes() {
+			if p != nil && m.kind != "db" {
+				wg.Go(func() {
+					err := p.end()
+					mu.Lock()
+					defer mu.Unlock()
+					errs = append(errs, err)
+				})
+			}
+		}
+	}
+	wg.Wait()
+	if db := c.machines["db"]; db != nil && db.daemon != nil {
+		db.daemon.kill(0)
+		_ = db.daemon.end()
+	}
+	return errors.Join(append(errs, c.lab.Close())...)
+}
+
+// crashes are the processes that ended by themselves.
+func (c *cluster) crashes() []string {
+	var all []string
+	for _, m := range c.order {
+		for _, p := range m.processes() {
+			if p != nil {
+				p.mu.Lock()
+				all = append(all, p.crashes...)
+				p.mu.Unlock()
+			}
+		}
+	}
+	return all
+}
+
+// hostProcess is the load as a process on its host.
+type hostProcess struct {
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	done chan struct{} // closed when its output has ended
+
+	mu     sync.Mutex
+	slow   []report
+	errors []report
+	beat   report
+	beats  chan report // the newest only
+	last   *report     // "done"
+}
+
+// startLoad starts the host's process.
+func (c *cluster) startLoad(ctx context.Context, cfg loadConfig) error {
+	ms, err := c.cntlrs(ctx)
+	if err != nil {
+		return err
+	}
+	cfg.NQN, cfg.HostNQN, cfg.Port, cfg.Blocks = expNQN, hostNQN, "4430", daBytes/blockSize
+	for _, m := range ms {
+		cfg.Addrs = append(cfg.Addrs, m.addr)
+	}
+	text, err := json.Marshal(cfg)
+	if err != nil {
+		return err
+	}
+	p := &hostProcess{done: make(chan struct{})}
+	p.cmd = c.machines["host0"].h.Command(context.Background(), "env", loadEnv+"="+string(text), "/root/chaos_host")
+	log, err := os.Create(filepath.Join(c.cfg.Dir, "host0.log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	p.cmd.Stderr = log
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return err
+	}
+	go p.listen(out)
+	c.host = p
+	return nil
+}
+
+func (p *hostProcess) listen(out io.Reader) {
+	defer close(p.done)
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r report
+		if err := json.Unmarshal(bytes.TrimSpace(lines.Bytes()), &r); err != nil {
+			r = report{Kind: "error", End: time.Now(), What: "the host printed: " + lines.Text()}
+		}
+		p.mu.Lock()
+		switch r.Kind {
+		case "slow":
+			p.slow = append(p.slow, r)
+		case "beat":
+			p.beat = r
+		case "done":
+			p.last = &r
+		default:
+			p.errors = append(p.errors, r)
+		}
+		p.mu.Unlock()
+	}
+}
+
+// now returns the newest beat.
+func (p *hostProcess) now() report {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.beat
+}
+
+// worst returns the I/O that took longest of those under way between two
+// moments, and what the host complained of.
+func (p *hostProcess) worst(from, to time.Time) (report, []report) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var w report
+	for _, r := range p.slow {
+		if r.End.After(from) && r.Start.Before(to) && r.End.Sub(r.Start) > w.End.Sub(w.Start) {
+			w = r
+		}
+	}
+	errs := slices.DeleteFunc(slices.Clone(p.errors), func(r report) bool { return r.End.Before(from) || r.End.After(to) })
+	return w, errs
+}
+
+// verify stops the load and waits for the read-back.
+func (p *hostProcess) verify(limit time.Duration) (*report, error) {
+	if _, err := io.WriteString(p.in, "verify\n"); err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.done:
+	case <-time.After(limit):
+		return nil, fmt.Errorf("the read-back did not end within %v; the host says %+v", limit, p.now())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil {
+		return nil, errors.New("the host's process ended without a result")
+	}
+	return p.last, nil
+}
+
+func (p *hostProcess) close() {
+	_ = p.in.Close()
+	select {
+	case <-p.done:
+	case <-time.After(5 * time.Second):
+	}
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}

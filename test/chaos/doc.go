@@ -1,0 +1,26 @@
+// Package chaos runs a whole cluster as real processes on hosts of package
+// lab, breaks it in every way a rack breaks, and proves with a host's eyes
+// that nothing is lost.
+//
+// The cluster: a PostgreSQL, a portal, two monitors, two disk nodes with aio
+// disks, three controller nodes, and a host on a machine of its own. The
+// processes are restarted by a supervisor as a service manager would.
+//
+// The host (host.go) joins the array's controllers as Linux multipath does: it
+// knows ANA states, sends a command that ended with a path status on another
+// way, and reconnects for ever. It writes blocks that carry their address and
+// a sequence number (block.go), on the optimized path mostly and on the others
+// too, and reads them back; a ledger (ledger.go) knows for each block which
+// sequence numbers may be read: the last acknowledged one, or a later one that
+// was sent. It runs as a process in the network of its host (load.go) and
+// reports I/O that took long as JSON lines.
+//
+// Faults (fault.go) follow from a seed. Each is held for a while and healed;
+// then the host's I/O must flow again and all paths must come back by
+// themselves. The report (report.go) has a line for each kind of fault with
+// the longest I/O that the host saw around it.
+//
+// It needs root, and Debian's postgresql and nftables. MINUTES and SEED are
+// taken from the environment; VDA_BIN is the folder of the programs under
+// test, ../../bin when unset.
+package chaos

@@ -1,0 +1,294 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// fault is one thing that goes wrong, and how it is put right.
+type fault struct {
+	kind   string // the line of the table that it counts in
+	what   string // with its targets and times
+	hold   time.Duration
+	inject func() error
+	heal   func() error // nil: it heals by itself, or by the supervisor
+	// spared: neither a primary nor a dn is touched, so that the host should
+	// hardly notice.
+	spared bool
+}
+
+// chooser makes faults from a seed.
+type chooser struct {
+	c       *cluster
+	r       *rand.Rand
+	longest time.Duration // of a fault's hold
+	kinds   []func() *fault
+	weights []int
+	only    string // kinds that contain it; "" for all
+}
+
+func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *chooser {
+	f := &chooser{c: c, r: rand.New(rand.NewPCG(seed, 4)), longest: longest, only: only}
+	add := func(weight int, kind func() *fault) { f.kinds, f.weights = append(f.kinds, kind), append(f.weights, weight) }
+	add(4, f.planned)
+	add(4, func() *fault { return f.kill("kill primary's data plane", f.primary(), true) })
+	add(2, func() *fault { return f.kill("kill primary's agent", f.primary(), false) })
+	add(2, f.killNode)
+	add(2, func() *fault { return f.spare(f.kill("kill secondary's data plane", f.secondary(), true)) })
+	add(1, func() *fault { return f.spare(f.kill("kill secondary's agent", f.secondary(), false)) })
+	add(2, func() *fault { return f.kill("kill dn's data plane", f.any("dn"), true) })
+	add(1, func() *fault { return f.spare(f.kill("kill dn's agent", f.any("dn"), false)) })
+	add(1, func() *fault { return f.spare(f.kill("kill portal", f.any("portal"), false)) })
+	add(1, func() *fault { return f.spare(f.kill("kill monitor", f.any("monitor"), false)) })
+	add(1, func() *fault { return f.spare(f.kill("kill database", f.any("db"), false)) })
+	add(4, func() *fault { return f.freeze("hang primary's data plane", f.primary().plane) })
+	add(1, func() *fault { return f.freeze("hang primary's agent", f.primary().daemon) })
+	add(3, func() *fault { return f.freeze("hang primary's node", f.primary().processes()...) })
+	add(1, func() *fault { return f.spare(f.freeze("hang secondary's data plane", f.secondary().plane)) })
+	add(1, func() *fault { return f.spare(f.freeze("hang secondary's node", f.secondary().processes()...)) })
+	add(2, func() *fault { return f.freeze("hang dn's data plane", f.any("dn").plane) })
+	add(1, func() *fault { return f.spare(f.freeze("hang dn's agent", f.any("dn").daemon)) })
+	add(1, func() *fault { return f.spare(f.freeze("hang portal", f.any("portal").daemon)) })
+	add(1, func() *fault { return f.spare(f.freeze("hang monitor", f.any("monitor").daemon)) })
+	add(1, func() *fault { return f.spare(f.freeze("hang database", f.any("db").daemon)) })
+	add(3, func() *fault { return f.isolate("cut primary's cn off from all", f.primary()) })
+	add(1, func() *fault { return f.spare(f.isolate("cut secondary's cn off from all", f.secondary())) })
+	add(1, func() *fault { return f.isolate("cut a dn off from all", f.any("dn")) })
+	add(2, func() *fault { return f.cut("cut host from primary", f.c.machines["host0"], f.primary()) })
+	add(1, func() *fault { return f.spare(f.cut("cut host from secondary", f.c.machines["host0"], f.secondary())) })
+	add(2, func() *fault { return f.cut("cut primary from a dn", f.primary(), f.any("dn")) })
+	add(2, func() *fault { return f.spare(f.cut("cut primary from secondary", f.primary(), f.secondary())) })
+	add(2, f.cutMonitors)
+	add(1, func() *fault { return f.spare(f.cut("cut a monitor from the database", f.any("monitor"), f.any("db"))) })
+	add(1, func() *fault { return f.spare(f.cut("cut a monitor from the primary", f.any("monitor"), f.primary())) })
+	add(3, f.oneWay)
+	add(2, f.loss)
+	return f
+}
+
+// next is the next fault; two at once from time to time are the caller's.
+func (f *chooser) next() *fault {
+	total := 0
+	for _, w := range f.weights {
+		total += w
+	}
+	for {
+		n := f.r.IntN(total)
+		for i, w := range f.weights {
+			if n -= w; n < 0 {
+				if x := f.kinds[i](); strings.Contains(x.kind, f.only) {
+					return x
+				}
+				break
+			}
+		}
+	}
+}
+
+func (f *chooser) spare(x *fault) *fault {
+	x.spared = true
+	return x
+}
+
+// primary is the machine of the path that the host sees optimized; a random
+// one when there is none now.
+func (f *chooser) primary() *machine {
+	var all []*machine
+	for addr, state := range f.c.host.now().Paths {
+		m := f.c.at(addr)
+		if state == "optimized" {
+			return m
+		}
+		all = append(all, m)
+	}
+	return all[f.r.IntN(len(all))]
+}
+
+// secondary is a machine of a controller that isn't primary.
+func (f *chooser) secondary() *machine {
+	primary := f.primary()
+	var all []*machine
+	for addr := range f.c.host.now().Paths {
+		if m := f.c.at(addr); m != primary {
+			all = append(all, m)
+		}
+	}
+	slices.SortFunc(all, func(a, b *machine) int { return strings.Compare(a.name, b.name) })
+	return all[f.r.IntN(len(all))]
+}
+
+func (f *chooser) any(kind string) *machine {
+	var all []*machine
+	for _, m := range f.c.order {
+		if m.kind == kind {
+			all = append(all, m)
+		}
+	}
+	return all[f.r.IntN(len(all))]
+}
+
+func (c *cluster) at(addr string) *machine {
+	for _, m := range c.order {
+		if m.addr == addr {
+			return m
+		}
+	}
+	return nil
+}
+
+// planned moves the primary with vda_cli.
+func (f *chooser) planned() *fault {
+	to := f.secondary()
+	return &fault{kind: "planned switch", what: "da failover to " + to.name, hold: time.Second, inject: func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+		defer cancel()
+		_, err := f.c.cli(ctx, "da failover --da-name da0 --to-cn "+to.agent())
+		return err
+	}}
+}
+
+func (f *chooser) kill(kind string, m *machine, plane bool) *fault {
+	p := m.daemon
+	if plane {
+		p = m.plane
+	}
+	pause := between(f.r, time.Second, 3*time.Second)
+	return &fault{kind: kind, what: fmt.Sprintf("kill -9 %s, started again after %v", p.name, pause.Round(time.Millisecond)), hold: pause, inject: func() error {
+		p.kill(pause)
+		return nil
+	}}
+}
+
+func (f *chooser) killNode() *fault {
+	m := f.primary()
+	pause := between(f.r, time.Second, 3*time.Second)
+	return &fault{kind: "kill primary's node", what: fmt.Sprintf("kill -9 data plane and agent of %s, started again after %v", m.name, pause.Round(time.Millisecond)), hold: pause, inject: func() error {
+		for _, p := range m.processes() {
+			p.kill(pause)
+		}
+		return nil
+	}}
+}
+
+// span is how long a fault is held: short ones mostly.
+func (f *chooser) span() time.Duration {
+	if f.r.IntN(8) == 0 {
+		return between(f.r, f.longest/2, f.longest)
+	}
+	return between(f.r, f.longest/60, f.longest/6)
+}
+
+func (f *chooser) freeze(kind string, ps ...*process) *fault {
+	hold := f.span()
+	var names []string
+	for _, p := range ps {
+		names = append(names, p.name)
+	}
+	var thaw []func()
+	return &fault{kind: kind, what: fmt.Sprintf("SIGSTOP %s for %v", strings.Join(names, " and "), hold.Round(time.Millisecond)), hold: hold,
+		inject: func() error {
+			for _, p := range ps {
+				thaw = append(thaw, p.freeze())
+			}
+			return nil
+		},
+		heal: func() error {
+			for _, fn := range thaw {
+				fn()
+			}
+			return nil
+		}}
+}
+
+// drop has machine m drop packets from addresses, a percentage of them; an
+// empty list of addresses is everybody.
+func (c *cluster) drop(m *machine, from []string, percent int) error {
+	match := ""
+	if len(from) > 0 {
+		match = "ip saddr { " + strings.Join(from, ", ") + " }"
+	}
+	if percent < 100 {
+		match += fmt.Sprintf(" numgen random mod 100 < %d", percent)
+	}
+	_, err := c.output(context.Background(), m, fmt.Sprintf(`nft 'add table inet chaos; add chain inet chaos in { type filter hook input priority 0; }; add rule inet chaos in iif eth0 %s drop'`, match))
+	return err
+}
+
+// dropOut has machine m drop packets to everybody.
+func (c *cluster) dropOut(m *machine) error {
+	_, err := c.output(context.Background(), m, `nft 'add table inet chaos; add chain inet chaos out { type filter hook output priority 0; }; add rule inet chaos out oif eth0 drop'`)
+	return err
+}
+
+func (c *cluster) undrop(ms ...*machine) error {
+	for _, m := range ms {
+		if _, err := c.output(context.Background(), m, "nft delete table inet chaos"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *chooser) isolate(kind string, m *machine) *fault {
+	hold := f.span()
+	return &fault{kind: kind, what: fmt.Sprintf("%s cut off for %v", m.name, hold.Round(time.Millisecond)), hold: hold,
+		inject: func() error {
+			if err := f.c.drop(m, nil, 100); err != nil {
+				return err
+			}
+			return f.c.dropOut(m)
+		},
+		heal: func() error { return f.c.undrop(m) }}
+}
+
+func (f *chooser) cut(kind string, a, b *machine) *fault {
+	hold := f.span()
+	return &fault{kind: kind, what: fmt.Sprintf("%s and %s cut for %v", a.name, b.name, hold.Round(time.Millisecond)), hold: hold,
+		inject: func() error {
+			if err := f.c.drop(a, []string{b.addr}, 100); err != nil {
+				return err
+			}
+			return f.c.drop(b, []string{a.addr}, 100)
+		},
+		heal: func() error { return f.c.undrop(a, b) }}
+}
+
+// cutMonitors hides the primary's cn from the control plane while hosts and
+// dns reach it: it is alive, and must lose its writers all the same.
+func (f *chooser) cutMonitors() *fault {
+	m := f.primary()
+	hold := f.span()
+	return &fault{kind: "cut primary from the control plane", what: fmt.Sprintf("%s cut from both monitors and the portal for %v", m.name, hold.Round(time.Millisecond)), hold: hold,
+		inject: func() error {
+			return f.c.drop(m, []string{portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr}, 100)
+		},
+		heal: func() error { return f.c.undrop(m) }}
+}
+
+// oneWay drops the packets in one direction between two machines of the data
+// path.
+func (f *chooser) oneWay() *fault {
+	pairs := [][2]*machine{{f.primary(), f.any("dn")}, {f.any("dn"), f.primary()}, {f.c.machines["host0"], f.primary()}, {f.primary(), f.c.machines["host0"]},
+		{f.primary(), f.secondary()}, {f.secondary(), f.primary()}, {f.any("monitor"), f.primary()}, {f.primary(), f.any("monitor")}}
+	p := pairs[f.r.IntN(len(pairs))]
+	hold := f.span()
+	return &fault{kind: "one-way cut", what: fmt.Sprintf("%s does not hear %s for %v", p[0].name, p[1].name, hold.Round(time.Millisecond)), hold: hold,
+		inject: func() error { return f.c.drop(p[0], []string{p[1].addr}, 100) },
+		heal:   func() error { return f.c.undrop(p[0]) }}
+}
+
+func (f *chooser) loss() *fault {
+	ms := []*machine{f.primary(), f.any("dn"), f.secondary(), f.c.machines["host0"]}
+	m := ms[f.r.IntN(len(ms))]
+	percent := 1 + f.r.IntN(15)
+	hold := f.span()
+	return &fault{kind: "packet loss", what: fmt.Sprintf("%s loses %d%% of what comes in for %v", m.name, percent, hold.Round(time.Millisecond)), hold: hold,
+		inject: func() error { return f.c.drop(m, nil, percent) },
+		heal:   func() error { return f.c.undrop(m) }}
+}

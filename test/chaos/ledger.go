@@ -1,0 +1,88 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"fmt"
+	"sync"
+)
+
+// ledger knows what each block may hold. One write a block is under way at a
+// time, so a block holds the last acknowledged write or the one sent since.
+// Safe for concurrent use.
+type ledger struct {
+	mu     sync.Mutex
+	blocks []entry
+}
+
+type entry struct {
+	acked, sent uint64
+	busy        bool // a write is under way
+}
+
+func newLedger(blocks int) *ledger { return &ledger{blocks: make([]entry, blocks)} }
+
+// begin takes n blocks from first on for a write and returns their new
+// sequence numbers; nil when one of them is being written.
+func (l *ledger) begin(first uint64, n int) []uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	span := l.blocks[first : first+uint64(n)]
+	for i := range span {
+		if span[i].busy {
+			return nil
+		}
+	}
+	seqs := make([]uint64, n)
+	for i := range span {
+		span[i].busy = true
+		span[i].sent++
+		seqs[i] = span[i].sent
+	}
+	return seqs
+}
+
+// end says that the write was acknowledged.
+func (l *ledger) end(first uint64, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range n {
+		e := &l.blocks[first+uint64(i)]
+		e.acked, e.busy = e.sent, false
+	}
+}
+
+// oldest returns the least sequence numbers that a read sent now may return.
+func (l *ledger) oldest(first uint64, n int) []uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seqs := make([]uint64, n)
+	for i := range n {
+		seqs[i] = l.blocks[first+uint64(i)].acked
+	}
+	return seqs
+}
+
+// check says what is wrong with data read from first on; least is what oldest
+// returned before the read was sent.
+func (l *ledger) check(first uint64, data []byte, least []uint64) []error {
+	var errs []error
+	for i := range least {
+		number := first + uint64(i)
+		seq, err := sequence(data[i*blockSize:(i+1)*blockSize], number)
+		l.mu.Lock()
+		sent := l.blocks[number].sent
+		l.mu.Unlock()
+		switch {
+		case err != nil:
+		case seq < least[i]:
+			err = fmt.Errorf("block %d holds sequence %d, but %d was acknowledged: a write is lost", number, seq, least[i])
+		case seq > sent:
+			err = fmt.Errorf("block %d holds sequence %d, but only %d were sent", number, seq, sent)
+		}
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}

@@ -1,0 +1,212 @@
+//go:build e2e
+
+package chaos
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vda/bdev"
+)
+
+// loadEnv holds a loadConfig as JSON in the environment of the process that
+// is to be the host.
+const loadEnv = "VDA_CHAOS_LOAD"
+
+// loadConfig says what the host does.
+type loadConfig struct {
+	NQN, HostNQN string
+	Addrs        []string // of the controllers
+	Port         string
+	Blocks       int           // of the array, of blockSize bytes
+	Workers      int           // commands under way at once
+	Think        time.Duration // mean pause of a worker between two commands
+	Slow         time.Duration // I/O that takes longer is reported
+}
+
+// report is a line that the host prints. Which fields are set depends on
+// Kind.
+type report struct {
+	Kind string // "slow", "error", "beat", "done"
+
+	Start, End time.Time // of a slow I/O; End also of a beat
+	What       string    // the I/O or the error
+	Path       string
+	Attempts   int
+
+	Ops     int64             // beat, done: I/O since the start
+	Oldest  time.Duration     // beat: age of the oldest I/O under way
+	Paths   map[string]string // beat: address to state
+	Retries int64             // beat, done: commands sent again on another path
+
+	Checked int // done: blocks read back
+	Wrong   int // done: of them lost or wrong
+}
+
+// load is the host's process.
+type load struct {
+	cfg    loadConfig
+	m      *multipath
+	ledger *ledger
+	out    *json.Encoder
+	outMu  sync.Mutex
+	ops    atomic.Int64
+	wrong  atomic.Int64
+	begun  []atomic.Int64 // by worker: start of its I/O, Unix nanoseconds; 0: none
+}
+
+// runLoad is the main function of the host's process: it works until stdin
+// says "verify" or ends, then reads every block back.
+func runLoad() int {
+	var cfg loadConfig
+	if err := json.Unmarshal([]byte(os.Getenv(loadEnv)), &cfg); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers)}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	l.m = dial(cfg.NQN, cfg.HostNQN, cfg.Addrs, cfg.Port, log, func(what string) { l.say(report{Kind: "error", End: time.Now(), What: what}) })
+	defer l.m.close()
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var workers, beats sync.WaitGroup
+	beatCtx, stopBeats := context.WithCancel(ctx)
+	defer stopBeats()
+	beats.Go(func() { l.beat(beatCtx) })
+	quit := make(chan struct{})
+	for w := range cfg.Workers {
+		workers.Go(func() { l.work(ctx, w, quit) })
+	}
+	word, _ := bufio.NewReader(os.Stdin).ReadString('\n')
+	if word != "verify\n" {
+		return 1 // the test is gone
+	}
+	close(quit)
+	go func() { // the test may go while we wait for I/O
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
+	workers.Wait()
+	checked := l.readBack(ctx)
+	stopBeats()
+	beats.Wait()
+	l.say(report{Kind: "done", Ops: l.ops.Load(), Retries: l.m.retries.Load(), Checked: checked, Wrong: int(l.wrong.Load())})
+	return 0
+}
+
+func (l *load) say(r report) {
+	l.outMu.Lock()
+	defer l.outMu.Unlock()
+	if err := l.out.Encode(r); err != nil {
+		os.Exit(1)
+	}
+}
+
+// beat says every 100 ms how things are.
+func (l *load) beat(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(100 * time.Millisecond):
+		}
+		r := report{Kind: "beat", End: time.Now(), Ops: l.ops.Load(), Retries: l.m.retries.Load(), Paths: map[string]string{}}
+		for i := range l.begun {
+			if at := l.begun[i].Load(); at != 0 {
+				r.Oldest = max(r.Oldest, r.End.Sub(time.Unix(0, at)))
+			}
+		}
+		for _, p := range l.m.paths {
+			r.Paths[p.addr] = p.state()
+		}
+		l.say(r)
+	}
+}
+
+// work sends one command after another until quit is closed.
+func (l *load) work(ctx context.Context, w int, quit <-chan struct{}) {
+	buf := make([]byte, 8*blockSize)
+	for {
+		select {
+		case <-quit:
+			return
+		case <-time.After(rand.N(2*l.cfg.Think) + 1):
+		}
+		n := 1
+		if rand.N(4) == 0 {
+			n = 1 + rand.N(8)
+		}
+		first := rand.N(uint64(l.cfg.Blocks - n + 1))
+		// A quarter of the I/O goes to any path, so that proxies have work.
+		spread := rand.N(4) == 0
+		switch d := rand.N(100); {
+		case d < 65:
+			l.write(ctx, w, first, n, buf[:n*blockSize], spread)
+		case d < 67:
+			l.timed(ctx, w, bdev.OpFlush, nil, 0, 0, spread)
+		default:
+			l.read(ctx, w, first, n, buf[:n*blockSize], spread)
+		}
+	}
+}
+
+func (l *load) write(ctx context.Context, w int, first uint64, n int, buf []byte, spread bool) {
+	seqs := l.ledger.begin(first, n)
+	if seqs == nil {
+		return
+	}
+	for i, seq := range seqs {
+		stamp(buf[i*blockSize:(i+1)*blockSize], first+uint64(i), seq)
+	}
+	if l.timed(ctx, w, bdev.OpWrite, buf, first, n, spread) {
+		l.ledger.end(first, n)
+	}
+}
+
+func (l *load) read(ctx context.Context, w int, first uint64, n int, buf []byte, spread bool) {
+	least := l.ledger.oldest(first, n)
+	if !l.timed(ctx, w, bdev.OpRead, buf, first, n, spread) {
+		return
+	}
+	for _, err := range l.ledger.check(first, buf, least) {
+		l.wrong.Add(1)
+		l.say(report{Kind: "error", End: time.Now(), What: "WRONG DATA: " + err.Error()})
+	}
+}
+
+// timed carries out one command and reports it when it was slow.
+func (l *load) timed(ctx context.Context, w int, op bdev.Op, buf []byte, first uint64, n int, spread bool) bool {
+	begin := time.Now()
+	l.begun[w].Store(begin.UnixNano())
+	addr, attempts, err := l.m.do(ctx, op, buf, first, n, spread)
+	l.begun[w].Store(0)
+	end := time.Now()
+	if err != nil {
+		return false
+	}
+	l.ops.Add(1)
+	if end.Sub(begin) > l.cfg.Slow {
+		l.say(report{Kind: "slow", Start: begin, End: end, What: fmt.Sprintf("%v of block %d", op, first), Path: addr, Attempts: attempts})
+	}
+	return true
+}
+
+// readBack reads every block through the best path and checks it.
+func (l *load) readBack(ctx context.Context) int {
+	const chunk = 16
+	buf := make([]byte, chunk*blockSize)
+	for first := 0; first < l.cfg.Blocks; first += chunk {
+		n := min(chunk, l.cfg.Blocks-first)
+		l.read(ctx, 0, uint64(first), n, buf[:n*blockSize], false)
+	}
+	return l.cfg.Blocks
+}

@@ -1,0 +1,93 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLinuxHostOnDataPlane drives vda_tgt alone with Linux's NVMe/TCP driver:
+// discovery and its event, and a thin volume under verified I/O and discard,
+// without and with digests.
+func TestLinuxHostOnDataPlane(t *testing.T) {
+	r := newHosts(t, "dn0", "host0")
+	defer r.logs()
+	rpc := func(method, params string) string {
+		t.Helper()
+		return r.run("dn0", "vda_rpc -s /tmp/dn.sock "+method+" '"+params+"'")
+	}
+	r.run("dn0", "tar -xzf vda.tar.gz -C /usr/local/bin && (vda_tgt -r /tmp/dn.sock > /tmp/dn.log 2>&1 &)")
+	r.waitFor("dn0", "test -S /tmp/dn.sock", 5*time.Second)
+	rpc("nvmf_create_transport", `{"trtype":"TCP"}`)
+	rpc("bdev_malloc_create", `{"name":"Malloc0","block_size":4096,"num_blocks":65536}`)
+	rpc("bdev_lvol_create_lvstore", `{"bdev_name":"Malloc0","lvs_name":"lvs","cluster_sz":1048576}`)
+	rpc("bdev_lvol_create", `{"lvs_name":"lvs","lvol_name":"thin","size_in_mib":64,"thin_provision":true}`)
+	export := func(nqn, bdev string) {
+		t.Helper()
+		rpc("nvmf_create_subsystem", `{"nqn":"`+nqn+`","allow_any_host":true,"serial_number":"S","model_number":"M"}`)
+		rpc("nvmf_subsystem_add_ns", `{"nqn":"`+nqn+`","namespace":{"bdev_name":"`+bdev+`"}}`)
+		rpc("nvmf_subsystem_add_listener", `{"nqn":"`+nqn+`","listen_address":{"trtype":"TCP","adrfam":"IPv4","traddr":"192.168.0.14","trsvcid":"4420"}}`)
+	}
+	const first, second = "nqn.2016-06.io.spdk:first", "nqn.2016-06.io.spdk:second"
+	export(first, "lvs/thin")
+	r.run("host0", "modprobe nvme-tcp")
+
+	if out := r.run("host0", "nvme discover -t tcp -a 192.168.0.14 -s 4420"); !strings.Contains(out, first) {
+		t.Errorf("nvme discover does not show %s:\n%s", first, out)
+	}
+	// A persistent discovery controller hears of a new subsystem.
+	r.run("host0", `cat > /tmp/event.sh <<'END'
+#!/bin/sh
+env | grep '^NVME_' >> /tmp/events
+END
+chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < /dev/null &`)
+	r.run("host0", "nvme discover -t tcp -a 192.168.0.14 -s 4420 -p > /dev/null")
+	rpc("bdev_malloc_create", `{"name":"Malloc1","block_size":4096,"num_blocks":4096}`)
+	export(second, "Malloc1")
+	r.waitFor("host0", "grep -q 'NVME_AEN=0x70f002' /tmp/events", 10*time.Second)
+	r.run("host0", "nvme connect-all -t tcp -a 192.168.0.14 -s 4420")
+	for _, nqn := range []string{first, second} {
+		r.waitFor("host0", "test -b \""+device(nqn)+"\"", 10*time.Second)
+	}
+	r.run("host0", "nvme disconnect-all")
+
+	allocated := func() int {
+		t.Helper()
+		var bdevs []struct {
+			DriverSpecific struct {
+				Lvol struct {
+					NumAllocatedClusters int `json:"num_allocated_clusters"`
+				} `json:"lvol"`
+			} `json:"driver_specific"`
+		}
+		if err := json.Unmarshal([]byte(rpc("bdev_get_bdevs", `{"name":"lvs/thin"}`)), &bdevs); err != nil || len(bdevs) != 1 {
+			t.Fatalf("bdev_get_bdevs: %v, %d bdevs", err, len(bdevs))
+		}
+		return bdevs[0].DriverSpecific.Lvol.NumAllocatedClusters
+	}
+	for _, digests := range []string{"", "--hdr-digest --data-digest"} {
+		r.run("host0", "nvme connect -t tcp -a 192.168.0.14 -s 4420 -n "+first+" "+digests)
+		r.waitFor("host0", "test -b \""+device(first)+"\"", 10*time.Second)
+		dev := device(first)
+		if got := allocated(); got != 0 {
+			t.Errorf("the empty thin volume has %d clusters", got)
+		}
+		begin := time.Now()
+		r.run("host0", "fio --name=v --filename="+dev+" --rw=randrw --bsrange=4k-128k --size=100% --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --verify_backlog=256")
+		r.run("host0", "fio --name=w --filename="+dev+" --rw=write --bs=128k --size=100% --iodepth=8 --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1")
+		if got := allocated(); got != 64 {
+			t.Errorf("the written thin volume has %d clusters, want 64", got)
+		}
+		r.run("host0", "blkdiscard "+dev)
+		if got := allocated(); got != 0 {
+			t.Errorf("after blkdiscard the thin volume has %d clusters", got)
+		}
+		r.run("host0", "cmp -n 67108864 "+dev+" /dev/zero")
+		r.run("host0", "nvme disconnect -n "+first+" > /dev/null")
+		fmt.Printf("thin volume under fio --verify and blkdiscard, digests %q: %.1f s\n", digests, time.Since(begin).Seconds())
+	}
+}

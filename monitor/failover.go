@@ -6,11 +6,17 @@ import (
 	"time"
 
 	"vda/store"
+	"vda/syncer"
 )
+
+// batch is how many arrays move together. The first ones needn't wait until
+// the last of a thousand is recorded.
+const batch = 128
 
 // watchFailover moves the primaries of cns that are down: at once when a node
 // goes down, and again every Refresh for those that could not be moved. It
-// returns when ctx ends.
+// also moves those of cns that the administrator took offline. It returns
+// when ctx ends.
 func (m *Monitor) watchFailover(ctx context.Context) {
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
@@ -24,8 +30,12 @@ func (m *Monitor) watchFailover(ctx context.Context) {
 		if !m.Ready() {
 			continue // no failover on a stale picture
 		}
-		for _, id := range m.downCNs() {
-			m.failover(ctx, id)
+		down, draining := m.toLeave()
+		for _, id := range down {
+			m.failover(ctx, id, false)
+		}
+		for _, id := range draining {
+			m.failover(ctx, id, true)
 		}
 	}
 }
@@ -41,18 +51,26 @@ func (m *Monitor) nodeDown(n *node) {
 	}
 }
 
-// downCNs are the cns that are down and have no failover under way.
-func (m *Monitor) downCNs() []string {
+// toLeave are the cns that primaries are to leave, because they are down or to
+// be drained, and that have no failover under way.
+func (m *Monitor) toLeave() (down, draining []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var ids []string
 	for id, n := range m.nodes {
-		if _, down := n.state(); down && n.kind == cn && !m.moving[id] {
-			ids = append(ids, id)
+		if n.kind != cn || m.moving[id] {
+			continue
+		}
+		isUp, isDown := n.state()
+		switch {
+		case isDown:
+			down = append(down, id)
+		case isUp && m.offline[id]:
+			draining = append(draining, id)
 		}
 	}
-	slices.Sort(ids)
-	return ids
+	slices.Sort(down)
+	slices.Sort(draining)
+	return down, draining
 }
 
 // up reports whether a node answers: this monitor, or else the one that it
@@ -69,7 +87,7 @@ func (m *Monitor) up(id string) bool {
 }
 
 // failover starts to move what can be moved off a cn.
-func (m *Monitor) failover(ctx context.Context, cnID string) {
+func (m *Monitor) failover(ctx context.Context, cnID string, planned bool) {
 	arrays, err := m.arraysOf(ctx, cnID)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -78,7 +96,7 @@ func (m *Monitor) failover(ctx context.Context, cnID string) {
 		}
 		return
 	}
-	moves := PlanMoves(arrays, m.up)
+	moves := PlanMoves(arrays, m.up, planned)
 	if len(moves) == 0 {
 		return
 	}
@@ -93,17 +111,29 @@ func (m *Monitor) failover(ctx context.Context, cnID string) {
 		}()
 		begin := time.Now()
 		failed := 0
-		for i, err := range m.syncer.Move(ctx, moves) {
-			result := "ok"
-			if err != nil {
-				result = "error"
-				failed++
-				m.log.Warn("failover is not complete", "da", moves[i].DAID, "err", err)
+		for part := range slices.Chunk(moves, batch) {
+			if !m.Ready() {
+				failed += len(part)
+				continue
 			}
-			m.metrics.failovers.WithLabelValues(result).Inc()
+			failed += m.move(ctx, part)
 		}
-		m.log.Info("failover", "cn", cnID, "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+		m.log.Info("failover", "cn", cnID, "planned", planned, "arrays", len(moves), "failed", failed, "took", time.Since(begin))
 	})
+}
+
+// move moves one batch and returns how many moves failed.
+func (m *Monitor) move(ctx context.Context, moves []syncer.Move) (failed int) {
+	for i, err := range m.syncer.Move(ctx, moves) {
+		result := "ok"
+		if err != nil {
+			result = "error"
+			failed++
+			m.log.Warn("failover is not complete", "da", moves[i].DAID, "err", err)
+		}
+		m.metrics.failovers.WithLabelValues(result).Inc()
+	}
+	return failed
 }
 
 // arraysOf are the live arrays whose primary is on a cn.
@@ -162,7 +192,7 @@ func arrayView(tx store.Tx, daID string) (ArrayView, error) {
 		if err != nil {
 			return a, err
 		}
-		a.Secondaries = append(a.Secondaries, SecondaryView{ID: c.ID, CN: c.CNID, Primaries: int(cn.PrimaryCount)})
+		a.Secondaries = append(a.Secondaries, SecondaryView{ID: c.ID, CN: c.CNID, Primaries: int(cn.PrimaryCount), Draining: !cn.Online})
 	}
 	return a, nil
 }

@@ -27,11 +27,12 @@ type Monitor struct {
 
 	fallen chan struct{} // a cn has gone down
 
-	mu     sync.Mutex
-	nodes  map[string]*node // this monitor's, by id
-	well   map[string]bool  // by id, of all nodes: healthy as SQL has it
-	moving map[string]bool  // cns with a failover under way
-	wg     sync.WaitGroup
+	mu      sync.Mutex
+	nodes   map[string]*node // this monitor's, by id
+	well    map[string]bool  // by id, of all nodes: healthy as SQL has it
+	offline map[string]bool  // cns that the administrator took offline
+	moving  map[string]bool  // cns with a failover under way
+	wg      sync.WaitGroup
 }
 
 // New returns a monitor; Run starts it.
@@ -173,7 +174,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	defer m.mu.Unlock()
 	here := map[string]bool{}
 	addrs := map[string]bool{}
-	m.well = map[string]bool{}
+	m.well, m.offline = map[string]bool{}, map[string]bool{}
 	see := func(k kind, id, name string, version, applied uint64, h vda.Health) {
 		m.well[id], addrs[name] = !h.Error, true
 		if owner(p.alive, id) != m.self {
@@ -196,6 +197,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	}
 	for i := range p.cns {
 		c := &p.cns[i]
+		m.offline[c.ID] = !c.Online
 		see(cn, c.ID, c.Name, c.Version, c.Applied, c.Health)
 	}
 	for id, n := range m.nodes {

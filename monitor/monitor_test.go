@@ -442,3 +442,35 @@ func TestNoFailoverOnStalePicture(t *testing.T) {
 		r.within(5*time.Second, "moves once the database is back", func() bool { name, term, _ := r.primary(da); return name != "cn0" && term == 2 })
 	})
 }
+
+// TestDrain takes a cn offline: its primaries leave, and come back no more.
+func TestDrain(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.within(5*time.Second, "formatted", func() bool { return r.thePD().TotalClusters == 100 })
+		da := r.addDA("da0")
+		r.within(10*time.Second, "up", func() bool { _, _, settled := r.primary(da); return settled })
+		r.update(func(tx store.Tx) error {
+			for _, c := range r.cns[:2] {
+				row, err := tx.CN(c.ID)
+				if err != nil {
+					return err
+				}
+				row.Online = false
+				if err := tx.UpdateCN(row); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		r.within(5*time.Second, "drained", func() bool { name, term, settled := r.primary(da); return name == "cn2" && term == 2 && settled })
+		time.Sleep(20 * time.Second)
+		if name, term, _ := r.primary(da); name != "cn2" || term != 2 {
+			t.Errorf("it went on to %s, term %d", name, term)
+		}
+		for _, s := range r.agents.Agent("cn0").Syncs() {
+			if len(s.Cn.Cntlrs) > 0 && s.Cn.Cntlrs[0].Term == 2 && s.Cn.Cntlrs[0].Deleted {
+				t.Error("the drained controller was deleted")
+			}
+		}
+	})
+}

@@ -7,7 +7,8 @@ import (
 	"vda/syncer"
 )
 
-// ArrayView is an array whose primary is on a node that is down.
+// ArrayView is an array whose primary is on a node that is down, or that is
+// to be drained.
 type ArrayView struct {
 	ID          string
 	Term        uint64
@@ -18,15 +19,18 @@ type ArrayView struct {
 // SecondaryView is a controller that can become primary.
 type SecondaryView struct {
 	ID, CN    string
-	Primaries int // on that cn
+	Primaries int  // on that cn
+	Draining  bool // the cn is to have no primaries
 }
 
 // PlanMoves chooses new primaries. up says which nodes are known to answer.
 // An array stays where it is when none of its secondaries is up, or one of its
 // dns isn't: it could not be assembled elsewhere either, and a monitor that is
 // itself cut off moves nothing. Arrays spread over their secondaries' cns so
-// that none gets more primaries than needed. Pure.
-func PlanMoves(arrays []ArrayView, up func(node string) bool) []syncer.Move {
+// that none gets more primaries than needed. planned says that the old primary
+// is well; its arrays stay rather than move to another node that is drained.
+// Pure.
+func PlanMoves(arrays []ArrayView, up func(node string) bool, planned bool) []syncer.Move {
 	load := map[string]int{}
 	for _, a := range arrays {
 		for _, s := range a.Secondaries {
@@ -43,12 +47,26 @@ func PlanMoves(arrays []ArrayView, up func(node string) bool) []syncer.Move {
 			continue
 		}
 		to := slices.MinFunc(live, func(x, y SecondaryView) int {
-			return cmp.Or(cmp.Compare(load[x.CN], load[y.CN]), cmp.Compare(x.ID, y.ID))
+			return cmp.Or(compareBool(x.Draining, y.Draining), cmp.Compare(load[x.CN], load[y.CN]), cmp.Compare(x.ID, y.ID))
 		})
+		if planned && to.Draining {
+			continue // nowhere better
+		}
 		load[to.CN]++
-		moves = append(moves, syncer.Move{DAID: a.ID, Term: a.Term, To: to.ID})
+		moves = append(moves, syncer.Move{DAID: a.ID, Term: a.Term, To: to.ID, Planned: planned})
 	}
 	return moves
+}
+
+// compareBool orders false before true.
+func compareBool(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case y:
+		return -1
+	}
+	return 1
 }
 
 func all(ids []string, ok func(string) bool) bool {

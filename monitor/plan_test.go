@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vda/syncer"
 )
 
 // TestPlan plays events to Plan and reads what it decides, as a story: each
@@ -283,12 +285,14 @@ func TestPlanMoves(t *testing.T) {
 		{"the one that is up", []ArrayView{{ID: "x", DNs: []string{"D"}, Secondaries: []SecondaryView{sec("a", "A", 0), sec("b", "B", 9)}}}, up("B", "D"), "x:b"},
 		{"no secondary is up", []ArrayView{{ID: "x", DNs: []string{"D"}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("D"), ""},
 		{"a dn is down as well", []ArrayView{{ID: "x", DNs: []string{"D", "E"}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("A", "D"), ""},
+		{"a draining node is the last choice", []ArrayView{{ID: "x", Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A", "B"), "x:b"},
+		{"but a choice", []ArrayView{{ID: "x", Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A"), "x:a"},
 		{"load is spread", many, up("A", "B", "C"), "0:b0 1:b1 2:c2 3:b3 4:c4 5:b5"},
 		{"load is spread over what is up", many[:3], up("A", "C"), "0:c0 1:c1 2:c2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var got []string
-			for _, m := range PlanMoves(c.arrays, c.up) {
+			for _, m := range PlanMoves(c.arrays, c.up, false) {
 				got = append(got, m.DAID+":"+m.To)
 				if m.Planned {
 					t.Error("an old primary that is down is asked to retire")
@@ -298,6 +302,18 @@ func TestPlanMoves(t *testing.T) {
 				t.Errorf("got %q, want %q", g, c.want)
 			}
 		})
+	}
+}
+
+func TestPlanDrain(t *testing.T) {
+	all := func(string) bool { return true }
+	a := ArrayView{ID: "x", Term: 4, Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}}}
+	if m := PlanMoves([]ArrayView{a}, all, true); m != nil {
+		t.Errorf("from one draining node to another: %v", m)
+	}
+	a.Secondaries = append(a.Secondaries, SecondaryView{ID: "b", CN: "B", Primaries: 50})
+	if m := PlanMoves([]ArrayView{a}, all, true); len(m) != 1 || m[0] != (syncer.Move{DAID: "x", Term: 4, To: "b", Planned: true}) {
+		t.Errorf("drain: %v", m)
 	}
 }
 

@@ -73,23 +73,22 @@ func (c *cmd) sink(need uint32) nvme.Status {
 	return nvme.Success
 }
 
-// receive gets c's n bytes from the host into a buffer; dataReady follows.
+// receive asks the host for c's n bytes; dataReady follows.
 func (c *cmd) receive() {
-	k := c.k
-	buf := k.getBuf(int(c.n), false)
-	if buf == nil {
-		k.await(c)
+	if !c.k.reserve(c) {
+		c.k.await(c)
 		return
 	}
-	c.buf = buf
-	c.setData(buf)
-	c.ask()
-}
-
-// ask sends the R2T for c's data.
-func (c *cmd) ask() {
 	c.state.Store(cmdReceiving)
 	c.k.sendR2T(c, &c.k.batch)
+}
+
+// fromHost reports whether c's data comes from the host.
+func (c *cmd) fromHost() bool {
+	if op := c.sqe.Opcode(); op != nvme.OpFabrics {
+		return op.Transfer() == nvme.HostToController
+	}
+	return uint8(c.sqe.FabricsType())&3 == nvme.HostToController
 }
 
 // adminCapsule takes a command of the admin queue, or a Fabrics command.
@@ -101,11 +100,7 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 		return
 	}
 	need := uint32(0)
-	transfer := op.Transfer()
-	if op == nvme.OpFabrics {
-		transfer = uint8(c.sqe.FabricsType()) & 3
-	}
-	if transfer == nvme.HostToController {
+	if c.fromHost() {
 		need = c.sqe.SGL().Length
 	}
 	if need == 0 {

@@ -31,12 +31,13 @@ type cmd struct {
 	dw0 uint32
 	dw1 uint32
 
-	ns  *namespace
-	req bdev.Request
-	iov [][]byte // the data; backed by pieces unless a device maps more
-	buf []byte   // data buffer from the pool
-	n   uint32   // bytes of data to move
-	got uint32   // bytes received from the host
+	ns       *namespace
+	req      bdev.Request
+	iov      [][]byte // the data; backed by pieces unless a device maps more
+	buf      []byte   // data buffer from the pool
+	n        uint32   // bytes of data to move
+	got      uint32   // bytes received from the host
+	reserved int      // bytes of a buffer that is promised and not taken yet
 
 	toHost  bool // iov is sent with a successful reply
 	mapped  bool // iov is the device's memory: the gate is left when it is sent
@@ -62,6 +63,7 @@ func (c *cmd) reset() {
 	c.state.Store(cmdFree)
 	c.dw0, c.dw1 = 0, 0
 	c.ns, c.iov, c.buf, c.n, c.got = nil, nil, nil, 0, 0
+	c.reserved = 0
 	c.toHost, c.mapped, c.inGate, c.active, c.badData = false, false, false, false, false
 	c.aborted.Store(false)
 	c.step, c.pair = stepper{}, nil
@@ -198,6 +200,11 @@ func (c *cmd) drop() {
 
 // letGo returns what c holds.
 func (c *cmd) letGo() {
+	if c.reserved > 0 {
+		c.k.mu.Lock()
+		c.k.unreserve(c)
+		c.k.mu.Unlock()
+	}
 	if c.inGate {
 		c.inGate = false
 		c.ns.gate.leave()

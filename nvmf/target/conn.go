@@ -204,11 +204,10 @@ func (k *conn) pass(n int) (ok bool) {
 	if k.ctrl != nil {
 		k.seen.Store(nanotime())
 	}
-	if err != nil {
+	if err != nil && err != errClosing {
 		k.terminate(err)
-		return false
 	}
-	return true
+	return err == nil
 }
 
 // guarded runs f, which works for k on a goroutine that is not k's reader.

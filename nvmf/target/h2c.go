@@ -59,6 +59,11 @@ func (k *conn) dataStart(h nvme.Header, in []byte) error {
 	if d.Length == 0 {
 		return bad(nvme.FatalInvalidHeader, 16, "no data")
 	}
+	if c.buf == nil {
+		if err := k.takeReserved(c); err != nil {
+			return err
+		}
+	}
 	k.data = dataPDU{c: c, left: int(d.Length), digest: h.Flags&nvme.FlagDDGST != 0, last: last}
 	return nil
 }

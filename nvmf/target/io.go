@@ -213,9 +213,9 @@ func (c *cmd) room(h *bdev.Handle) bool {
 }
 
 // resume goes on with a command that has waited for its buffer, which it has
-// now.
+// now, or which is reserved for it.
 func (c *cmd) resume(b *bdev.Batch) {
-	if c.sqe.Opcode().Transfer() == nvme.HostToController {
+	if c.fromHost() {
 		c.state.Store(cmdReceiving)
 		c.k.sendR2T(c, b)
 		return

@@ -1,6 +1,8 @@
 package target
 
 import (
+	"errors"
+	"math/bits"
 	"sync"
 	"time"
 
@@ -54,7 +56,7 @@ func (k *conn) widen() {
 func (k *conn) getBuf(n int, force bool) []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !force && (len(k.waiting) > 0 || k.held > 0 && k.held+n > k.tgt.cfg.MaxConnData) {
+	if !force && (len(k.waiting) > 0 || k.held > 0 && k.held+bufBytes(n) > k.tgt.cfg.MaxConnData) {
 		return nil
 	}
 	buf := bdev.Buffers.Get(n)
@@ -80,6 +82,53 @@ func (k *conn) putBuf(buf []byte, b *bdev.Batch) {
 func (k *conn) putBufLocked(buf []byte) {
 	k.held -= cap(buf)
 	bdev.Buffers.Put(buf)
+}
+
+// bufBytes is what a buffer of n bytes counts.
+func bufBytes(n int) int { return max(4<<10, 1<<bits.Len(uint(n-1))) }
+
+// reserve counts the buffer that c will need when its data comes from the
+// host, so that an R2T is a promise that can be kept, and reports whether
+// there is room.
+func (k *conn) reserve(c *cmd) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := bufBytes(int(c.n))
+	if len(k.waiting) > 0 || k.held > 0 && k.held+n > k.tgt.cfg.MaxConnData {
+		return false
+	}
+	k.held += n
+	c.reserved = n
+	return true
+}
+
+// unreserve gives back what reserve counted, when the data never came; k.mu
+// is held.
+func (k *conn) unreserve(c *cmd) {
+	k.held -= c.reserved
+	c.reserved = 0
+}
+
+// errClosing ends the pass of a connection that was given up meanwhile.
+var errClosing = errors.New("the connection is closing")
+
+// takeReserved gets the buffer that was reserved for c. A buffer is taken
+// only now, when data is here: the last one that was given back is still in
+// the cache, and a host that never answers an R2T holds nothing. With the
+// process's pool exhausted the connection pauses.
+func (k *conn) takeReserved(c *cmd) error {
+	for {
+		if buf := bdev.Buffers.Get(int(c.n)); buf != nil {
+			c.reserved, c.buf = 0, buf
+			c.setData(buf)
+			return nil
+		}
+		k.batch.Flush() // replies may give buffers back
+		if k.closing.Load() {
+			return errClosing
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // await parks c until a buffer is free. When this connection holds none that
@@ -118,27 +167,33 @@ func (k *conn) serveWaiting(b *bdev.Batch) {
 			return
 		}
 		c := k.waiting[0]
-		n := int(c.n)
+		n := bufBytes(int(c.n))
 		if k.held > 0 && k.held+n > k.tgt.cfg.MaxConnData {
 			k.armRetry()
 			k.mu.Unlock()
 			return
 		}
-		buf := bdev.Buffers.Get(n)
-		if buf == nil {
+		var buf []byte
+		if c.fromHost() {
+			k.held += n
+			c.reserved = n
+		} else if buf = bdev.Buffers.Get(n); buf == nil {
 			k.armRetry()
 			k.mu.Unlock()
 			return
+		} else {
+			k.held += cap(buf)
 		}
-		k.held += cap(buf)
 		copy(k.waiting, k.waiting[1:])
 		k.waiting[len(k.waiting)-1] = nil
 		k.waiting = k.waiting[:len(k.waiting)-1]
 		c.state.Store(cmdStarted)
 		k.inflight.Add(1) // keeps teardown away
 		k.mu.Unlock()
-		c.buf = buf
-		c.setData(buf)
+		if buf != nil {
+			c.buf = buf
+			c.setData(buf[:c.n])
+		}
 		c.resume(b)
 		k.leaveInflight()
 	}

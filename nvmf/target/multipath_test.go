@@ -133,4 +133,17 @@ func TestPoolExhausted(t *testing.T) {
 	if _, in := w.await(w.cid, nil); len(in) != 32*4096 {
 		t.Errorf("%d bytes", len(in))
 	}
+	// The same with data on its way to us.
+	hoard = drainPool(t)
+	s = w.rw(1, 0, 32)
+	sglOut(s, 32*4096)
+	w.capsule(s, nil)
+	p, err := w.pdu()
+	must(t, err)
+	w.write(w.h2cPDU(w.cid, le.Uint16(p.hdr[10:]), 0, pattern(32*4096, 1), true))
+	time.Sleep(20 * time.Millisecond)
+	hoard()
+	if c, _ := w.await(w.cid, nil); c.status != 0 {
+		t.Errorf("write: %03x", c.status)
+	}
 }

@@ -62,6 +62,7 @@ func (k *conn) teardown() {
 				k.putBufLocked(c.buf)
 				c.buf = nil
 			}
+			k.unreserve(c)
 		}
 	}
 	k.waiting = nil

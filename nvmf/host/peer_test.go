@@ -34,7 +34,6 @@ type peer struct {
 	disks map[uint32]*disk
 	state uint8 // ANA state of group 1
 	conns map[*peerConn]struct{}
-	ids   uint16
 
 	reads, writes, keepAlives, connects atomic.Int64
 

@@ -23,6 +23,11 @@ sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute
 tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian)
 	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost' ./test/e2e
 
+MINUTES ?= 5
+SEED ?= $(shell date +%s)
+chaos: build ## faults by SEED for MINUTES on real processes in namespaces, checked by a host (root, Debian)
+	MINUTES=$(MINUTES) SEED=$(SEED) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
+
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on SPDK_TGT=/path if set
 	go test -count=1 -timeout 10m ./test/conformance/...
 
@@ -42,4 +47,4 @@ generate: ## regenerate what is generated (api/v1)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial conformance bench test check generate clean
+.PHONY: help build dist sandbox tutorial chaos conformance bench test check generate clean

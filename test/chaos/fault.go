@@ -35,7 +35,9 @@ type chooser struct {
 
 func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *chooser {
 	f := &chooser{c: c, r: rand.New(rand.NewPCG(seed, 4)), longest: longest, only: only}
-	add := func(weight int, kind func() *fault) { f.kinds, f.weights = append(f.kinds, kind), append(f.weights, weight) }
+	add := func(weight int, kind func() *fault) {
+		f.kinds, f.weights = append(f.kinds, kind), append(f.weights, weight)
+	}
 	add(4, f.planned)
 	add(4, func() *fault { return f.kill("kill primary's data plane", f.primary(), true) })
 	add(2, func() *fault { return f.kill("kill primary's agent", f.primary(), false) })

@@ -81,6 +81,31 @@ func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
 // nobody has gone on.
 var errNotStarted = errors.New("the data plane waits for framework_start_init")
 
+// autoExamines reports that the data plane looks for lvstores on every new
+// bdev by itself. On a disk node it would then find an array's lvstore on a vd
+// that is the array's only one, and keep the vd from being exported. Unknown
+// counts as no: vda_tgt and old SPDKs do not say.
+func autoExamines(ctx context.Context, api spdk.API) bool {
+	var conf []struct {
+		Method string `json:"method"`
+		Params struct {
+			AutoExamine bool `json:"bdev_auto_examine"`
+		} `json:"params"`
+	}
+	params := struct {
+		Name string `json:"name"`
+	}{"bdev"}
+	if err := api.Call(ctx, "framework_get_config", params, &conf); err != nil {
+		return false
+	}
+	for _, c := range conf {
+		if c.Method == "bdev_set_options" {
+			return c.Params.AutoExamine
+		}
+	}
+	return false
+}
+
 // LackError says that a data plane can never serve this agent.
 type LackError struct{ Method string }
 

@@ -29,9 +29,9 @@ type Node struct {
 	watched chan struct{}
 }
 
-// Start watches the data plane and runs passes from now on. Units must have
-// been kicked once by the caller when there is a desired set to restore. The
-// prune unit, when given a key, is kicked along with all others.
+// Start watches the data plane from now on and has every unit look after its
+// object from time to time. The caller has made the Loop and kicked the units
+// of the desired set that it restores.
 func (n *Node) Start(ctx context.Context) {
 	ctx, n.cancel = context.WithCancel(ctx)
 	n.startID = rand.Text()

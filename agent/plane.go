@@ -203,6 +203,9 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return v.Version, err
 	}
+	if autoExamines(ctx, p.probes.API) {
+		p.log.Warn("the data plane examines bdevs by itself; arrays of a single vd will not work: start it with --wait-for-rpc and call bdev_set_options -d first")
+	}
 	transports, err := p.probes.NvmfGetTransports(ctx)
 	if err != nil {
 		return v.Version, err

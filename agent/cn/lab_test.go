@@ -164,8 +164,8 @@ func (l *lab) cntlr(i, primary int) *apiv1.CntlrSpec {
 	n, c := l.cns[i], proto.CloneOf(l.spec)
 	c.Id, c.CntlrIdx, c.Term, c.Version = n.cntlr, uint32(i), l.term, n.version
 	c.MinCntlid, c.MaxCntlid = uint32(i*1000+1), uint32(i*1000+1000)
-	for _, e := range c.Exps {
-		e.EsId = id("e5", i)
+	for k, e := range c.Exps {
+		e.EsId = id("e5", i+16*k)
 	}
 	if i != primary {
 		c.Grps, c.Create, c.PrimaryListener = nil, false, at(l.cns[primary].port)

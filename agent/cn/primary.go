@@ -66,7 +66,7 @@ func (p *pass) backends() error {
 		if c == nil || len(c.Ctrlrs) == 0 || connected(c.Ctrlrs[0].State) {
 			continue // attached in this pass, or well
 		}
-		lost = append(lost, fmt.Sprintf("vd %s at %s port %s is %s", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, c.Ctrlrs[0].State))
+		lost = append(lost, fmt.Sprintf("vd %s at %s port %s is not connected (%s)", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, c.Ctrlrs[0].State))
 	}
 	if lost == nil {
 		return nil

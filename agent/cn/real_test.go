@@ -3,6 +3,7 @@ package cn_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"vda/agent/agenttest"
+	apiv1 "vda/api/v1"
 	"vda/nvmf/host"
 	"vda/spdk"
 	"vda/target"
@@ -175,7 +179,7 @@ func reals(t *testing.T, cns int, aio, spdkDN, spdkCN bool) (l *lab, dnTgts, cnT
 		dnTgts = append(dnTgts, g)
 		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t)})
 		if aio {
-			l.pdConf = append(l.pdConf, fmt.Sprintf(`{"type":"aio","filename":%q,"size":67108864}`, t.TempDir()+"/disk"))
+			l.pdConf = append(l.pdConf, fmt.Sprintf(`{"type":"aio","filename":%q}`, usedDisk(t)))
 		}
 	}
 	for i := range cns {
@@ -185,6 +189,17 @@ func reals(t *testing.T, cns int, aio, spdkDN, spdkCN bool) (l *lab, dnTgts, cnT
 	}
 	l.array()
 	return l, dnTgts, cnTgts
+}
+
+// usedDisk returns a file of 64 MiB on which somebody has left data.
+func usedDisk(t *testing.T) string {
+	t.Helper()
+	name := t.TempDir() + "/disk"
+	left := bytes.Repeat([]byte("left by the last tenant "), 1<<20)
+	if err := errors.Join(os.WriteFile(name, left, 0o600), os.Truncate(name, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	return name
 }
 
 // disk connects to the exporter on controller node i.
@@ -299,6 +314,7 @@ func TestRealRestarts(t *testing.T) { planes(t, realRestarts) }
 func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, cnTgts := reals(t, 2, true, spdkDN, spdkCN)
 	l.up(0)
+	verify(t, l.disk(0), 0)
 	write(t, l.disk(0), 7)
 	l.spec.Create = false
 
@@ -331,4 +347,56 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	l.healthy(0)
 	l.healthy(1)
 	verify(t, l.disk(1), 7)
+}
+
+func TestRealSeveralExporters(t *testing.T) {
+	t.Parallel()
+	l, _, cnTgts := reals(t, 2, false, false, false)
+	e := proto.CloneOf(l.spec.Exps[0])
+	e.Id, e.Name, e.Nqn, e.NsUuid, e.InitiatorNqn = "ee000000000000000000000000000002", "exp1", expNQN+"-b", id("f0", 3), "nqn.2016-06.io.spdk:host1"
+	l.spec.Exps = append(l.spec.Exps, e)
+	l.up(0)
+	second := func(i int) *host.Namespace {
+		t.Helper()
+		c, err := host.Connect(context.Background(), host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c.Namespace(1)
+	}
+	write(t, l.disk(0), 3)
+	verify(t, second(0), 3)
+	write(t, second(1), 4)
+	verify(t, l.disk(1), 4)
+
+	l.spec.Exps[0].Deleted = true
+	for i := range l.cns {
+		for _, s := range l.sync(i, l.cntlr(i, 0)).States {
+			if s.Error {
+				t.Errorf("cn%d: %v", i, s)
+			}
+		}
+		if o := fmt.Sprint(cnTgts[i].objects()); strings.Contains(o, expNQN+" ") || !strings.Contains(o, e.Nqn) {
+			t.Errorf("cn%d holds %v", i, o)
+		}
+		verify(t, second(i), 4)
+	}
+}
+
+func TestRealDiskInUseIsNotFormatted(t *testing.T) {
+	t.Parallel()
+	l, _, _ := reals(t, 0, true, false, false)
+	name := t.TempDir() + "/xfs"
+	if err := errors.Join(os.WriteFile(name, []byte("XFSB and more of it"), 0o600), os.Truncate(name, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.dns[0].a.Sync(context.Background(), &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: l.dns[0].id, Version: 1,
+		Pds: []*apiv1.PdSpec{{Id: id("a0", 0), Name: "pd0", ConfJson: fmt.Sprintf(`{"type":"aio","filename":%q}`, name), Format: true}}})
+	if err != nil || len(r.States) != 1 || !strings.Contains(r.States[0].ErrorMsg, "XFS") {
+		t.Errorf("%v, %v", r, err)
+	}
+	if head, err := os.ReadFile(name); err != nil || !bytes.HasPrefix(head, []byte("XFSB and more of it")) {
+		t.Errorf("the disk has changed: %v", err)
+	}
 }

@@ -103,7 +103,7 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		return err
 	}
 	if !connected(state) {
-		return fmt.Errorf("primary at %s port %s: connection is %s", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, state)
+		return fmt.Errorf("primary at %s port %s is not connected (%s)", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, state)
 	}
 	return nil
 }

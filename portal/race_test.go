@@ -37,7 +37,7 @@ func fill(t *testing.T, uri string) {
 
 	// Each array takes two vds of 11 MiB; a pd has 127 MiB: 11 vds. So 16
 	// arrays fit, with one vd's room left.
-	const clients, each, fit = 8, 4, 16
+	const clients, each, fit = 8, 3, 16
 	var mu sync.Mutex
 	granted, full := 0, 0
 	var wg sync.WaitGroup

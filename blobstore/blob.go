@@ -31,6 +31,7 @@ type Blob struct {
 	clones    map[*Blob]struct{} // changed with store.family held, too
 	busy      bool               // a long operation is under way
 	uncertain bool               // a failed write leaves open which root is on disk
+	attempt   []uint32           // pages of the change that left it open
 	unusable  error              // why it cannot be used
 }
 

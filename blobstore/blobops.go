@@ -60,6 +60,10 @@ func (s *Store) createBlob(m Metadata, clusters *clusterMap, table []uint32) (*B
 	b.clusters.Store(newClusterMap(0))
 	c := &change{b: b, meta: m, clusters: clusters, table: table, rewriteAll: table == nil, extents: map[uint64]bool{}}
 	if err := s.commit(c); err != nil {
+		if b.uncertain && s.wipeRoot(b.id) == nil {
+			s.freePages(b.attempt)
+			b.uncertain = false
+		}
 		if !b.uncertain {
 			s.pages.Clear(uint64(root))
 		}
@@ -216,6 +220,14 @@ func (b *Blob) Delete() error {
 	return s.erase(b)
 }
 
+// wipeRoot makes a blob not exist on disk.
+func (s *Store) wipeRoot(id BlobID) error {
+	if err := s.dev.write(s.mdOffset(id.root()), make([]byte, PageSize)); err != nil {
+		return err
+	}
+	return s.dev.flush()
+}
+
 // erase zeroes the root of a blob without clones, then frees what it had.
 func (s *Store) erase(b *Blob) error {
 	if err := s.dirty(); err != nil {
@@ -223,11 +235,7 @@ func (s *Store) erase(b *Blob) error {
 	}
 	b.gate.freeze()
 	defer s.thaw(b)
-	err := s.dev.write(s.mdOffset(b.id.root()), make([]byte, PageSize))
-	if err == nil {
-		err = s.dev.flush()
-	}
-	if err != nil {
+	if err := s.wipeRoot(b.id); err != nil {
 		b.uncertain = true
 		return fmt.Errorf("remove blob 0x%x: %w", uint64(b.id), err)
 	}

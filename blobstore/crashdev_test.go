@@ -20,6 +20,10 @@ type crashDevice struct {
 	writes int // that changed something, so far
 	cutAt  int // the power fails at this write; 0: never
 	dead   bool
+
+	failAt  int  // this write fails, and nothing else; 0: none
+	applies bool // though it reaches the medium
+	failed  bool
 }
 
 func newCrashDevice(bytes int) *crashDevice {
@@ -39,10 +43,17 @@ func (d *crashDevice) Submit(r *bdev.Request, b *bdev.Batch) {
 	r.Complete(s, b)
 }
 
-func (d *crashDevice) do(r *bdev.Request) nvme.Status {
+func (d *crashDevice) do(r *bdev.Request) (s nvme.Status) {
 	if r.Op != bdev.OpRead {
 		d.writes++
 		d.dead = d.dead || (d.cutAt != 0 && d.writes >= d.cutAt)
+	}
+	if r.Op != bdev.OpRead && d.failAt == d.writes {
+		d.failed = true
+		if !d.applies || r.Op == bdev.OpFlush {
+			return nvme.ANAInaccessible
+		}
+		defer func() { s = nvme.ANAInaccessible }()
 	}
 	at := r.Offset * PageSize
 	switch {

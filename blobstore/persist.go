@@ -36,6 +36,9 @@ func (s *Store) commit(c *change) error {
 	if err := s.dirty(); err != nil {
 		return err
 	}
+	if err := s.unmark(); err != nil {
+		return err
+	}
 	w := chainWriter{s: s}
 	chain, err := w.prepare(c)
 	if err != nil {
@@ -57,14 +60,12 @@ func (s *Store) commit(c *change) error {
 	if err != nil {
 		// Either root may be on disk, so both states' pages stay used until
 		// the next load.
-		if c.b != nil {
-			c.b.uncertain = true
-		}
+		c.b.uncertain, c.b.attempt = true, w.taken
 		return fmt.Errorf("write metadata root of blob 0x%x: %w", uint64(c.meta.ID), err)
 	}
 	b := c.b
 	old := b.retired(chain, c)
-	b.meta, b.chain, b.table, b.uncertain = c.meta, chain, c.table, false
+	b.meta, b.chain, b.table, b.uncertain, b.attempt = c.meta, chain, c.table, false, nil
 	b.show(c.clusters)
 	s.freePages(old)
 	return nil

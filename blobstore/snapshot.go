@@ -47,20 +47,48 @@ func (b *Blob) Snapshot(xattrs []Xattr) (*Blob, error) {
 	}
 	snap.adopt(parent)
 	b.adopt(snap)
-	return snap, s.seal(snap)
+	s.seal(snap)
+	return snap, nil
 }
 
-// seal ends the making of a snapshot. If that fails the snapshot is as good;
-// the next load writes what is missing.
-func (s *Store) seal(snap *Blob) error {
-	c := snap.change()
-	c.meta.setInternal(xattrSnapshotUnderway, nil)
-	c.meta.DataROFlags |= flagReadOnly
-	err := s.commit(c)
-	if err != nil {
-		snap.readOnly.Store(true)
+// seal ends the making of a snapshot. The snapshot is as good without it, so
+// a failure only leaves it to be done before the next change.
+func (s *Store) seal(snap *Blob) {
+	snap.meta.setInternal(xattrSnapshotUnderway, nil)
+	snap.meta.DataROFlags |= flagReadOnly
+	snap.show(snap.clusters.Load())
+	s.unmarked = append(s.unmarked, unmarked{snap: snap})
+	if err := s.unmark(); err != nil {
+		s.log.Warn("blobstore: the mark on a snapshot stays for now", "blob", uint64(snap.id), "err", err)
 	}
-	return err
+}
+
+// unmarked is a snapshot whose mark of an operation underway may still be on
+// disk, though not in memory. While it is, a load decides about the snapshot
+// by its clone's parent, so the mark must go before any parent changes.
+type unmarked struct {
+	snap  *Blob
+	clone *Blob // must be certain on disk before; nil: it is
+}
+
+// unmark removes such marks from the disk.
+func (s *Store) unmark() error {
+	todo := s.unmarked
+	s.unmarked = nil
+	for i, u := range todo {
+		var err error
+		if u.clone != nil && u.clone.uncertain && s.blobs[u.clone.id] == u.clone {
+			err = s.commit(u.clone.change())
+		}
+		if err == nil && s.blobs[u.snap.id] == u.snap {
+			err = s.commit(u.snap.change())
+		}
+		if err != nil {
+			s.unmarked = append(s.unmarked, todo[i:]...)
+			return err
+		}
+	}
+	return nil
 }
 
 // originOf checks that b can be snapshotted, or cloned.
@@ -84,11 +112,7 @@ func (b *Blob) originOf(clone bool) error {
 // root stays used if that may be on disk.
 func (s *Store) discard(b *Blob) {
 	delete(s.blobs, b.id)
-	err := s.dev.write(s.mdOffset(b.id.root()), make([]byte, PageSize))
-	if err == nil {
-		err = s.dev.flush()
-	}
-	if err != nil {
+	if err := s.wipeRoot(b.id); err != nil {
 		s.log.Warn("blobstore: take back a snapshot", "blob", uint64(b.id), "err", err)
 		return
 	}
@@ -155,17 +179,13 @@ func (s *Store) mergeIntoClone(snap *Blob) error {
 	mark := snap.change()
 	mark.meta.setInternalID(xattrRemovalUnderway, clone.id)
 	if err := s.commit(mark); err != nil {
+		s.unmarked = append(s.unmarked, unmarked{snap: snap})
 		return err
 	}
 	c, taken := clone.merging(snap)
 	if err := s.commit(c); err != nil {
-		if !clone.uncertain {
-			unmark := snap.change()
-			unmark.meta.setInternal(xattrRemovalUnderway, nil)
-			if uerr := s.commit(unmark); uerr != nil {
-				s.log.Warn("blobstore: take back the removal of a snapshot", "blob", uint64(snap.id), "err", uerr)
-			}
-		}
+		snap.meta.setInternal(xattrRemovalUnderway, nil)
+		s.unmarked = append(s.unmarked, unmarked{snap, clone})
 		return err
 	}
 	// What the snapshot has left is its own.

@@ -50,6 +50,7 @@ type Store struct {
 	clusters *Bitmap
 	zeroed   *Bitmap // free clusters that are known to read as zeros, durably
 	blobs    map[BlobID]*Blob
+	unmarked []unmarked
 
 	worker worker
 }

@@ -182,7 +182,7 @@ func (w *world) step() (before model, failed bool) {
 	default:
 		err = w.data(name, m, op)
 	}
-	if w.dev.dead {
+	if w.dev.dead || w.dev.failed {
 		return before, true
 	}
 	if expect == 0 && err != nil && errors.Is(err, syscall.ENOSPC) {

@@ -1,0 +1,135 @@
+package blobstore
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"syscall"
+	"testing"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// TestWriteFailure has one write of a sequence fail, on the medium or not. The
+// operation fails or not, the store goes on, and a power cut at the end shows
+// that memory and disk have not drifted apart.
+func TestWriteFailure(t *testing.T) {
+	seeds, sample := uint64(6), 25
+	if raceEnabled {
+		seeds, sample = 2, 10
+	}
+	for seed := range seeds {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		for range sample {
+			failOnce(t, seed, 1+rng.IntN(250), rng.IntN(2) == 0)
+		}
+	}
+}
+
+func failOnce(t *testing.T, seed uint64, at int, applies bool) {
+	rng := rand.New(rand.NewPCG(seed, 11))
+	w := newWorld(t, testDeviceBytes, rng.IntN)
+	w.dev.failAt, w.dev.applies = w.dev.writes+at, applies
+	for range 25 {
+		before, failed := w.step()
+		if !failed {
+			continue
+		}
+		w.dev.failed, w.dev.failAt = false, 0
+		w.trace = append(w.trace, "a write of this failed")
+		if w.store.closed.Load() { // it failed to unload
+			if err := w.load(); err != nil {
+				w.failf("load: %v", err)
+			}
+		}
+		w.whichOf(before)
+		for _, b := range w.store.blobs {
+			if b.uncertain {
+				if err := w.store.commit(b.change()); err != nil {
+					w.failf("write 0x%x again: %v", uint64(b.id), err)
+				}
+			}
+		}
+	}
+	w.dev.failAt = 0
+	for _, name := range w.model.names() {
+		if s := w.io(w.blob(name), bdev.OpFlush, 0, 0, nil); s != nvme.Success {
+			w.failf("flush: %s", s)
+		}
+	}
+	if d := w.differs(w.model, false); d != "" {
+		w.failf("seed %d, failure %d: %s", seed, at, d)
+	}
+	w.store.Close()
+	w.dev = w.dev.restart(rng)
+	w.base = openDevice(t, w.dev)
+	if err := w.load(); err != nil {
+		w.failf("seed %d, failure %d: load: %v", seed, at, err)
+	}
+	if d := w.differs(w.model, false); d != "" {
+		w.failf("seed %d, failure %d, after a power cut: %s", seed, at, d)
+	}
+	w.checkDisk()
+	w.store.Close()
+}
+
+// whichOf decides whether a failed operation has happened. A delete may be
+// half done; it is repeated then.
+func (w *world) whichOf(before model) {
+	after := w.model
+	last := w.trace[len(w.trace)-2]
+	if op, _, _ := strings.Cut(last, " "); op == "write" || op == "zero" || op == "unmap" {
+		for name, b := range after {
+			for i := range b.blocks {
+				if len(b.blocks[i].tags) != len(before[name].blocks[i].tags) {
+					b.blocks[i] = block{any: true} // a flush does not tell, either
+				}
+			}
+		}
+	}
+	if w.differs(after, false) == "" {
+		return
+	}
+	if name, ok := strings.CutPrefix(last, "delete "); ok && w.differs(before, false) != "" {
+		if b := w.blob(name); b != nil {
+			if err := b.Delete(); err != nil {
+				w.failf("delete again: %v", err)
+			}
+		}
+		if d := w.differs(after, false); d != "" {
+			w.failf("after deleting again: %s", d)
+		}
+		return
+	}
+	w.model = before
+	if d := w.differs(before, false); d != "" {
+		w.failf("neither as after nor as before: %s", d)
+	}
+}
+
+// TestStatusGoesThrough: what the base device answers reaches the host as it
+// is, also when the failing I/O was the store's own.
+func TestStatusGoesThrough(t *testing.T) {
+	for _, thin := range []bool{false, true} {
+		w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+		b, err := w.store.CreateBlob(BlobConfig{Clusters: 4, Thin: thin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.dev.failAt = w.dev.writes + 1
+		if s := w.io(b, bdev.OpWrite, 1, 1, tagged(1)); s != nvme.ANAInaccessible {
+			t.Errorf("thin %v: status %s", thin, s)
+		}
+		if s := w.io(b, bdev.OpWrite, 1, 1, tagged(2)); s != nvme.Success {
+			t.Errorf("thin %v: after the failure: %s", thin, s)
+		}
+		w.dev.failAt = w.dev.writes + 1
+		err = b.Resize(5)
+		var s nvme.Status
+		if !errors.Is(err, syscall.EIO) || !errors.As(err, &s) || s != nvme.ANAInaccessible {
+			t.Errorf("resize: %v", err)
+		}
+		w.store.Close()
+	}
+}

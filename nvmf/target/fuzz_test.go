@@ -14,7 +14,7 @@ import (
 // connection ends, nothing of ours panics, and no buffer is lost.
 func FuzzConnection(f *testing.F) {
 	r := newRig(f, func(c *Config, o *TransportOpts, _ *SubsystemConfig) {
-		c.SendTime, c.HelloTime = time.Second, time.Second
+		c.SendTime = time.Second
 		o.InCapsuleDataSize = 4096
 	})
 	w := &wire{t: f, hostnqn: testHost, hostid: testHostID}

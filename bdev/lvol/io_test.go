@@ -121,7 +121,11 @@ func TestWritersDuringEverything(t *testing.T) {
 	}
 	var snaps []*Volume
 	bounds := map[string][2][]uint64{}
-	for k := range 12 {
+	rounds := 12
+	if raceEnabled {
+		rounds = 5
+	}
+	for k := range rounds {
 		low := counters(&acked)
 		s, err := v.Snapshot(fmt.Sprintf("s%d", k))
 		if err != nil {
@@ -183,6 +187,10 @@ func TestUnmapAgainstWrites(t *testing.T) {
 	st := r.store("d0", "lvs", StoreOpts{ClusterSize: 64 << 10})
 	r.volume(st, VolumeOpts{Name: "v", Bytes: 2 * mib, Thin: true})
 	r.volume(st, VolumeOpts{Name: "w", Bytes: 2 * mib, Thin: true})
+	rounds := 300
+	if raceEnabled {
+		rounds = 80
+	}
 	var wg sync.WaitGroup
 	for _, name := range []string{"v", "w"} {
 		for k := range uint64(2) {
@@ -191,7 +199,7 @@ func TestUnmapAgainstWrites(t *testing.T) {
 				defer o.h.Close()
 				rng := rand.New(rand.NewPCG(k, 9))
 				buf := bytes.Repeat([]byte(name), 4096/len(name)*16)
-				for range 300 {
+				for range rounds {
 					q := &bdev.Request{Op: bdev.OpWrite, Offset: rng.Uint64N(31) * 16, Blocks: 16, Iov: [][]byte{buf}}
 					switch rng.IntN(3) {
 					case 0:

@@ -192,6 +192,20 @@ func TestCheck(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "left without an unload") {
 		t.Errorf("after a kill: %v, %s", err, out)
 	}
+	socket, cmd = up(t)
+	if code, _, errs := rpc(t, "-s", socket, "--wait", "10", "bdev_aio_create", "--name", "A0", "--filename", file, "--block-size", "4096"); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, _, errs := rpc(t, "-s", socket, "bdev_get_bdevs", "--name", "lvs/v"); code != 0 {
+		t.Fatal(errs)
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tgt("check", file).CombinedOutput(); err != nil || strings.Contains(string(out), "without an unload") {
+		t.Errorf("after SIGTERM: %v, %s", err, out)
+	}
 	f, err := os.OpenFile(file, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -202,5 +216,20 @@ func TestCheck(t *testing.T) {
 	}
 	if out, err := tgt("check", file).CombinedOutput(); err == nil {
 		t.Errorf("a destroyed super block passes: %s", out)
+	}
+}
+
+// TestReferenceIsCurrent: docs/jsonrpc.md is what "vda_tgt methods" prints.
+func TestReferenceIsCurrent(t *testing.T) {
+	var want bytes.Buffer
+	if err := reference(&want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile("../../docs/jsonrpc.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want.Bytes()) {
+		t.Error("docs/jsonrpc.md is not current: run go run ./cmd/vda_tgt methods > docs/jsonrpc.md")
 	}
 }

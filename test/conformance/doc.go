@@ -29,6 +29,30 @@
 //	< spdk {"result":true}
 //	< vda {"error":{"code":-22}}
 //
+// # Members that differ
+//
+// The replies to bdev_get_bdevs and its like are compared in the members that
+// both have alike. The others:
+//
+//   - spdk_get_version: version and suffix end in -vda on vda_tgt.
+//   - supported_io_types: copy, abort, seek_hole and seek_data are false on
+//     vda_tgt, which has no such operation; nvme_admin and nvme_io, because it
+//     passes no raw commands on. compare, compare_and_write, flush and unmap
+//     are true on bdevs where SPDK lacks them; a handle emulates the first two,
+//     and zcopy is true wherever blocks are memory of the process.
+//   - claim_type of an lvstore's base: exclusive_write rather than
+//     read_many_write_one; there are no external snapshots.
+//   - preferred_write_alignment and its like are 0; optimal_write_size of a
+//     raid0 is its stripe.
+//   - memory_domains, numa_id of lvol and nvme bdevs, max_growable_size of an
+//     lvstore, dmrsl and wzsl of a subsystem and the transport's members about
+//     pools and pollers describe what vda_tgt does not have.
+//   - model_number defaults to "VDA Controller".
+//   - is_snapshot of a snapshot whose last clone has been inflated is false on
+//     vda_tgt and true on SPDK.
+//   - ticks are nanoseconds; SPDK's are cycles of the processor.
+//   - Error objects have a member data that says what was wrong.
+//
 // A file that begins with "start wait-for-rpc" finds the data plane in the
 // start-up state; otherwise it is running, with automatic examination off.
 package conformance

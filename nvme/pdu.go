@@ -175,9 +175,15 @@ func (h Header) checkData(fixed uint32) error {
 	return nil
 }
 
-// DataLen returns the bytes of data the PDU carries, digests and padding not
-// counted. h came from DecodeHeader.
+// DataLen returns the bytes of data a CapsuleCmd, H2CData or C2HData carries,
+// digests and padding not counted; 0 for other types. h came from
+// DecodeHeader.
 func (h Header) DataLen() uint32 {
+	switch h.Type {
+	case PDUCapsuleCmd, PDUH2CData, PDUC2HData:
+	default: // their data offset is not looked at
+		return 0
+	}
 	n := uint32(h.HLen)
 	if h.Flags&FlagHDGST != 0 {
 		n += DigestLen

@@ -1,0 +1,175 @@
+package conformance
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"vda/nvmf/host"
+	"vda/spdk"
+)
+
+// TestTypedMethods calls every typed method of package spdk once, so that its
+// parameters and results are known to fit both data planes.
+func TestTypedMethods(t *testing.T) {
+	onEach(t, func(t *testing.T, p *plane) {
+		t.Run("process", p.sub(typedProcess))
+		t.Run("bdev", p.sub(typedBdevs))
+		t.Run("lvol", p.sub(typedLvols))
+		t.Run("nvmf", p.sub(typedNvmf))
+	})
+}
+
+// sub runs f as a part of the plane's test.
+func (p *plane) sub(f func(*testing.T, *plane)) func(*testing.T) {
+	return func(t *testing.T) {
+		q := *p
+		q.t = t
+		f(t, &q)
+	}
+}
+
+func typedProcess(t *testing.T, p *plane) {
+	ctx := t.Context()
+	if v := must[*spdk.Version](t)(p.GetVersion(ctx)); !v.AtLeast(23, 1) {
+		t.Errorf("version %+v", v)
+	}
+	all, current := must[[]string](t)(p.GetMethods(ctx, false)), must[[]string](t)(p.GetMethods(ctx, true))
+	if len(all) <= len(current) || len(current) < 40 {
+		t.Errorf("%d methods, %d now", len(all), len(current))
+	}
+	if s := must[*spdk.ThreadStats](t)(p.ThreadGetStats(ctx)); s.TickRate == 0 || len(s.Threads) == 0 || s.Threads[0].Busy == 0 {
+		t.Errorf("threads: %+v", s)
+	}
+	a, b := must[string](t)(p.StartID(ctx)), must[string](t)(p.StartID(ctx))
+	if a != b || a == "" {
+		t.Errorf("start ids %q and %q", a, b)
+	}
+}
+
+func typedBdevs(t *testing.T, p *plane) {
+	ctx := t.Context()
+	file := filepath.Join(t.TempDir(), "disk")
+	p.ok(os.WriteFile(file, make([]byte, 1<<20), 0o600))
+	if name := must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{BlockSize: 512, NumBlocks: 8192})); name != "Malloc0" {
+		t.Errorf("the first malloc bdev without a name is %q", name)
+	}
+	must[string](t)(p.BdevNullCreate(ctx, spdk.NullCreate{Name: "N", BlockSize: 512, NumBlocks: 8192}))
+	must[string](t)(p.BdevAioCreate(ctx, spdk.AioCreate{Name: "A", Filename: file, BlockSize: 512}))
+	p.ok(os.Truncate(file, 2<<20))
+	p.ok(p.BdevAioRescan(ctx, "A"))
+	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "A", 100)); b.Bytes() != 2<<20 || b.Claimed || !b.SupportedIOTypes["write"] {
+		t.Errorf("after the file has grown: %+v", b)
+	}
+	p.ok(p.BdevRaidCreate(ctx, spdk.RaidCreate{Name: "R", RaidLevel: "raid0", StripSizeKB: 64, BaseBdevs: []string{"Malloc0", "N"}}))
+	r := must[[]spdk.Raid](t)(p.BdevRaidGetBdevs(ctx, "online"))
+	if len(r) != 1 || len(r[0].BaseBdevs) != 2 || *r[0].BaseBdevs[0].Name != "Malloc0" || !r[0].BaseBdevs[1].IsConfigured || r[0].NumBaseBdevsOperational != 2 {
+		t.Errorf("raids: %+v", r)
+	}
+	p.ok(p.BdevSetQoSLimit(ctx, spdk.BdevSetQoSLimit{Name: "A", RWIOsPerSec: spdk.Ptr[uint64](10000)}))
+	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "A", 0)); b.AssignedRateLimits.RWIOsPerSec != 10000 {
+		t.Errorf("limits: %+v", b.AssignedRateLimits)
+	}
+	if s := must[*spdk.IOStats](t)(p.BdevGetIOStat(ctx)); len(s.Bdevs) != 4 || s.TickRate == 0 {
+		t.Errorf("counters: %+v", s)
+	}
+	if l := must[[]spdk.Bdev](t)(p.BdevGetBdevs(ctx)); len(l) != 4 {
+		t.Errorf("%d bdevs", len(l))
+	}
+	p.ok(p.BdevExamine(ctx, "A"))
+	p.ok(p.BdevWaitForExamine(ctx))
+	p.ok(p.BdevRaidDelete(ctx, "R"))
+	p.ok(p.BdevNullDelete(ctx, "N"))
+	p.ok(p.BdevMallocDelete(ctx, "Malloc0"))
+	p.ok(p.BdevAioDelete(ctx, "A"))
+	if _, err := p.BdevGet(ctx, "A", 0); !spdk.IsNoSuchDevice(err) {
+		t.Errorf("a bdev that has gone: %v", err)
+	}
+}
+
+func typedLvols(t *testing.T, p *plane) {
+	ctx := t.Context()
+	must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "L", BlockSize: 4096, NumBlocks: 8192}))
+	must[string](t)(p.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: "L", LvsName: "first", ClusterSz: 1 << 20, ClearMethod: "none", NumMDPagesPerClusterRatio: 100}))
+	p.ok(p.BdevLvolRenameLvstore(ctx, "first", "lvs"))
+	if s := must[*spdk.Lvstore](t)(p.BdevLvolGetLvstore(ctx, "lvs")); s.BaseBdev != "L" || s.ClusterSize != 1<<20 || s.FreeClusters != s.TotalDataClusters || s.BlockSize != 4096 {
+		t.Errorf("lvstore: %+v", s)
+	}
+	id := must[string](t)(p.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "lvs", LvolName: "a", SizeInMiB: 4, ClearMethod: "write_zeroes"}))
+	snap := must[string](t)(p.BdevLvolSnapshot(ctx, "lvs/a", "s"))
+	must[string](t)(p.BdevLvolClone(ctx, snap, "c"))
+	must[string](t)(p.BdevLvolClone(ctx, "lvs/s", "d"))
+	lvols := must[[]spdk.Lvol](t)(p.BdevLvolGetLvols(ctx, "lvs"))
+	if len(lvols) != 4 || lvols[0].UUID != id || lvols[0].Lvs.Name != "lvs" || !lvols[0].IsClone {
+		t.Errorf("lvols: %+v", lvols)
+	}
+	if l := must[*spdk.Bdev](t)(p.BdevGet(ctx, "lvs/s", 0)).Lvol(); l == nil || !l.Snapshot || len(l.Clones) != 3 || l.BaseBdev != "L" {
+		t.Errorf("the snapshot: %+v", l)
+	}
+	p.ok(p.BdevLvolInflate(ctx, "lvs/a"))
+	p.ok(p.BdevLvolDecoupleParent(ctx, "lvs/c"))
+	p.ok(p.BdevLvolRename(ctx, "lvs/c", "e"))
+	p.ok(p.BdevLvolResize(ctx, "lvs/e", 8))
+	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "lvs/e", 0)); b.Bytes() != 8<<20 || b.Lvol() == nil || b.Lvol().Clone {
+		t.Errorf("after resize: %+v", b)
+	}
+	p.ok(p.BdevLvolSetReadOnly(ctx, "lvs/e"))
+	for _, v := range []string{"lvs/e", "lvs/d", "lvs/s", id} {
+		p.ok(p.BdevLvolDelete(ctx, v))
+	}
+	if len(must[[]spdk.Lvol](t)(p.BdevLvolGetLvols(ctx, ""))) != 0 {
+		t.Error("lvols are left")
+	}
+	p.ok(p.BdevLvolDeleteLvstore(ctx, "lvs"))
+	if len(must[[]spdk.Lvstore](t)(p.BdevLvolGetLvstores(ctx))) != 0 {
+		t.Error("an lvstore is left")
+	}
+	if _, err := p.BdevLvolGetLvstore(ctx, "lvs"); !spdk.IsNoSuchDevice(err) {
+		t.Errorf("an lvstore that has gone: %v", err)
+	}
+	p.ok(p.BdevMallocDelete(ctx, "L"))
+}
+
+func typedNvmf(t *testing.T, p *plane) {
+	ctx := t.Context()
+	port := p.serve()
+	if l := must[[]spdk.NvmfTransport](t)(p.NvmfGetTransports(ctx)); len(l) != 1 || l[0].TrType != "TCP" || l[0].MaxIOSize == 0 || l[0].MaxQueueDepth == 0 {
+		t.Errorf("transports: %+v", l)
+	}
+	c := p.connect(host.Config{Trsvcid: port})
+	subs := must[[]spdk.NvmfSubsystem](t)(p.NvmfGetSubsystems(ctx))
+	if len(subs) != 2 || subs[0].Subtype != "Discovery" || len(subs[1].Namespaces) != 1 || subs[1].Namespaces[0].UUID != nsUUID ||
+		len(subs[1].ListenAddresses) != 1 || subs[1].ListenAddresses[0] != at(port) || len(subs[1].Hosts) != 1 || subs[1].Hosts[0].NQN != hostNQN || subs[1].MinCntlid != 1001 {
+		t.Errorf("subsystems: %+v", subs)
+	}
+	q := must[[]spdk.NvmfQpair](t)(p.NvmfSubsystemGetQpairs(ctx, subNQN))
+	if len(q) == 0 || q[0].Cntlid != c.CNTLID() || q[0].HostNQN != hostNQN || q[0].ListenAddress != at(port) || q[0].PeerAddress.TrAddr != "127.0.0.1" {
+		t.Errorf("qpairs: %+v", q)
+	}
+	p.ok(p.NvmfSubsystemListenerSetANAState(ctx, subNQN, at(port), spdk.ANANonOptimized, 0))
+	l := must[[]spdk.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN))
+	if len(l) != 1 || l[0].Address != at(port) || len(l[0].ANAStates) == 0 || l[0].ANAStates[0] != (spdk.NvmfANAState{ANAGroup: 1, ANAState: spdk.ANANonOptimized}) {
+		t.Errorf("listeners: %+v", l)
+	}
+	p.ok(p.NvmfSubsystemRemoveListener(ctx, subNQN, at(port)))
+	p.ok(p.NvmfSubsystemAllowAnyHost(ctx, subNQN, false))
+	if _, err := p.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "C", TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1", TrSvcID: port, SubNQN: subNQN}); spdk.Code(err) != -5 {
+		t.Errorf("attach to a listener that has gone: %v", err)
+	}
+	if len(must[[]spdk.NvmeController](t)(p.BdevNvmeGetControllers(ctx))) != 0 {
+		t.Error("there are controllers")
+	}
+	if _, err := p.BdevNvmeGetController(ctx, "C"); !spdk.IsNoSuchDevice(err) {
+		t.Errorf("a controller that there is not: %v", err)
+	}
+	if err := p.BdevNvmeDetachController(ctx, "C"); !spdk.IsNoSuchDevice(err) {
+		t.Errorf("detach of a controller that there is not: %v", err)
+	}
+	swap := p.VdaNvmfSwapNS(ctx, subNQN, 1, "M0")
+	if p.kind == "spdk" && !spdk.IsMethodNotFound(swap) || p.kind == "vda" && spdk.IsMethodNotFound(swap) {
+		t.Errorf("vda_nvmf_swap_ns: %v", swap)
+	}
+	p.ok(p.NvmfSubsystemRemoveNS(ctx, subNQN, 1))
+	p.ok(p.NvmfDeleteSubsystem(ctx, subNQN))
+	p.ok(p.BdevMallocDelete(ctx, "M0"))
+}

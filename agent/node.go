@@ -90,7 +90,7 @@ func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*api
 	s := n.Plane.Probe(ctx)
 	reply := &apiv1.HeartbeatReply{
 		ClusterId: cluster, Version: version, AgentStartId: n.startID,
-		DataPlaneStartId: s.StartID, DataPlaneOk: s.Ready, DataPlaneMsg: s.Why, DataPlaneVersion: s.Version,
+		DataPlaneStartId: s.StartID, DataPlaneOk: s.Ready, DataPlaneSilent: s.Silent, DataPlaneMsg: s.Why, DataPlaneVersion: s.Version,
 	}
 	for id, msg := range n.Loop.Errors() {
 		if !ValidID(id) {

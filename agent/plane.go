@@ -49,6 +49,7 @@ type PlaneStatus struct {
 	Version string
 	Ready   bool
 	Why     string // when not Ready
+	Silent  bool   // not Ready because it did not answer in time
 }
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
@@ -151,7 +152,7 @@ func (p *Plane) Watch(ctx context.Context) {
 func (p *Plane) look(ctx context.Context) error {
 	id, err := p.startID(ctx)
 	if err != nil {
-		p.set(PlaneStatus{StartID: p.Status().StartID, Version: p.Status().Version, Why: err.Error()})
+		p.set(PlaneStatus{StartID: p.Status().StartID, Version: p.Status().Version, Why: err.Error(), Silent: errors.Is(err, context.DeadlineExceeded)})
 		return err
 	}
 	if was := p.Status(); was.Ready && was.StartID == id {
@@ -247,11 +248,11 @@ func (p *Plane) Probe(ctx context.Context) PlaneStatus {
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		s.Ready, s.Why = false, fmt.Sprintf("the data plane does not answer within %v", limit.Round(time.Millisecond))
+		s.Ready, s.Silent, s.Why = false, true, fmt.Sprintf("the data plane does not answer within %v", limit.Round(time.Millisecond))
 	case err != nil:
-		s.Ready, s.Why = false, err.Error()
+		s.Ready, s.Silent, s.Why = false, false, err.Error()
 	case id != s.StartID:
-		s.StartID, s.Ready, s.Why = id, false, "the data plane has restarted and is being set up"
+		s.StartID, s.Ready, s.Silent, s.Why = id, false, false, "the data plane has restarted and is being set up"
 	}
 	return s
 }

@@ -29,12 +29,13 @@ type Config struct {
 
 // Timing holds the periods and time-outs of a Monitor.
 type Timing struct {
-	// Period is the time between a node's heartbeats. Default 1 s.
+	// Period is the time between a node's heartbeats. Default 500 ms.
 	Period time.Duration
-	// Timeout is how long one heartbeat may take; below Period. Default 700 ms.
+	// Timeout is how long one heartbeat may take; below Period. Default
+	// 450 ms.
 	Timeout time.Duration
 	// Misses is how many heartbeats in a row must get no answer before a node
-	// is down. A refused connection counts as all of them. Default 3.
+	// is down. A refused connection counts as all of them. Default 6.
 	Misses int
 	// Refresh is how often the picture of the cluster is read from SQL.
 	// Default 1 s.
@@ -76,7 +77,7 @@ func (t *Timing) validate() error {
 		name string
 		def  time.Duration
 	}{
-		{&t.Period, "period", time.Second}, {&t.Timeout, "timeout", 700 * time.Millisecond}, {&t.Refresh, "refresh", time.Second},
+		{&t.Period, "period", 500 * time.Millisecond}, {&t.Timeout, "timeout", 450 * time.Millisecond}, {&t.Refresh, "refresh", time.Second},
 		{&t.StaleAfter, "stale-after", 3 * time.Second}, {&t.Lease, "lease", 5 * time.Second}, {&t.Grace, "grace", 2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
 		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 30 * time.Second}, {&t.FullPeriod, "full-period", time.Minute},
 	} {
@@ -88,7 +89,7 @@ func (t *Timing) validate() error {
 		}
 	}
 	if t.Misses == 0 {
-		t.Misses = 3
+		t.Misses = 6
 	}
 	switch {
 	case t.Misses < 0:

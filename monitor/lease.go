@@ -15,6 +15,9 @@ import (
 type roster struct {
 	self  string
 	lease time.Duration
+	// overlap is how much longer than the lease the nodes of a newcomer stay
+	// where they are: it looks once a Refresh, and so do we.
+	overlap time.Duration
 
 	joined time.Time // when our row was made
 	acting bool      // since then
@@ -27,8 +30,8 @@ type sighting struct {
 	since time.Time // when the row was new; zero: it was there before us
 }
 
-func newRoster(self string, lease time.Duration) *roster {
-	return &roster{self: self, lease: lease, last: map[string]sighting{}}
+func newRoster(self string, lease, overlap time.Duration) *roster {
+	return &roster{self: self, lease: lease, overlap: overlap, last: map[string]sighting{}}
 }
 
 // observe takes the rows as they were read at now, and returns the ids of the
@@ -49,7 +52,7 @@ func (r *roster) observe(now time.Time, rows []store.Monitor) (alive, dead []str
 			r.last[m.ID] = s
 		}
 		switch age := now.Sub(s.at); {
-		case age <= r.lease && now.Sub(s.since) <= r.lease:
+		case age <= r.lease && now.Sub(s.since) <= r.lease+r.overlap:
 		case age <= r.lease:
 			alive = append(alive, m.ID)
 		case age > 10*r.lease && m.ID != r.self:

@@ -48,9 +48,9 @@ func (a App) run(ctx context.Context, args []string) error {
 	db := dbflag.Add(fs)
 	cfg := Config{}
 	t := &cfg.Timing
-	fs.DurationVar(&t.Period, "heartbeat-period", time.Second, "time between heartbeats to a node")
-	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 700*time.Millisecond, "longest a heartbeat may take; below the period")
-	fs.IntVar(&t.Misses, "heartbeat-misses", 3, "heartbeats in a row without an answer until a node is down; a refused connection counts as all")
+	fs.DurationVar(&t.Period, "heartbeat-period", 500*time.Millisecond, "time between heartbeats to a node")
+	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 450*time.Millisecond, "longest a heartbeat may take; below the period")
+	fs.IntVar(&t.Misses, "heartbeat-misses", 6, "heartbeats in a row without an answer until a node is down; a refused connection counts as all")
 	fs.DurationVar(&t.Lease, "lease", 5*time.Second, "how long a monitor that is not heard of keeps its nodes")
 	fs.DurationVar(&t.FullPeriod, "full-sync-period", time.Minute, "how often a node gets all its objects, changed or not")
 	fs.DurationVar(&t.SyncTimeout, "sync-timeout", 20*time.Second, "longest one sync may take")

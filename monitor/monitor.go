@@ -47,7 +47,7 @@ func New(cfg Config) (*Monitor, error) {
 	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{},
 		fallen: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
 	m.self, m.started = store.NewID(), time.Now()
-	m.roster = newRoster(m.self, cfg.Timing.Lease)
+	m.roster = newRoster(m.self, cfg.Timing.Lease, 2*cfg.Timing.Refresh)
 	m.metrics = newMetrics(m)
 	return m, nil
 }

@@ -379,8 +379,12 @@ func TestFailover(t *testing.T) {
 		}
 		r.within(10*time.Second, "the arrays are up", at(func(_ string, _ uint64, settled bool) bool { return settled }))
 
+		killed := time.Now()
 		dead := r.agents.Kill("cn0")
 		r.within(3*time.Second, "killed: all move", at(func(name string, term uint64, _ bool) bool { return name != "cn0" && term == 2 }))
+		if d := time.Since(killed); d > 200*time.Millisecond {
+			t.Errorf("a killed agent's arrays moved after %v only", d)
+		}
 		perCN := map[string]int{}
 		for _, da := range das {
 			name, _, _ := r.primary(da)
@@ -403,7 +407,11 @@ func TestFailover(t *testing.T) {
 		r.within(60*time.Second, "it returns", at(func(_ string, _ uint64, settled bool) bool { return settled }))
 
 		// A hung data plane behind a healthy agent is a failed node.
-		r.agents.Agent("cn2").BreakPlane("hung")
+		r.agents.Agent("cn2").SlowPlane()
+		time.Sleep(1500 * time.Millisecond)
+		if at(func(name string, _ uint64, _ bool) bool { return name != "cn2" })() {
+			t.Error("a slow answer of the data plane moved arrays")
+		}
 		r.within(5*time.Second, "data plane hung: all move", at(func(name string, _ uint64, _ bool) bool { return name != "cn2" }))
 		r.agents.Agent("cn2").BreakPlane("")
 

@@ -66,12 +66,19 @@ func (n *node) run(ctx context.Context) {
 	defer timer.Stop()
 	var steps sync.WaitGroup
 	defer steps.Wait()
+	lost := make(chan struct{}, 1)
+	if w, ok := n.m.cfg.Dial.(lostWaiter); ok {
+		steps.Go(func() { n.watchConnection(ctx, w, lost) })
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case ev := <-n.events:
 			n.handle(ctx, &steps, ev)
+		case <-lost:
+			// Don't wait for the next beat to learn why.
+			timer.Reset(0)
 		case <-timer.C:
 			begin := time.Now()
 			b := n.beat(ctx)
@@ -81,6 +88,22 @@ func (n *node) run(ctx context.Context) {
 			n.m.metrics.beat(n.kind, b, time.Since(begin))
 			n.handle(ctx, &steps, b)
 			timer.Reset(max(t.Period-time.Since(begin), 0))
+		}
+	}
+}
+
+// lostWaiter is a Dialer that knows when a connection breaks.
+type lostWaiter interface {
+	// WaitLost returns true when an agent's connection, which it may first
+	// have to wait for, has broken, and false when ctx ended.
+	WaitLost(ctx context.Context, addr string) bool
+}
+
+func (n *node) watchConnection(ctx context.Context, w lostWaiter, lost chan<- struct{}) {
+	for w.WaitLost(ctx, n.name) {
+		select {
+		case lost <- struct{}{}:
+		default:
 		}
 	}
 }
@@ -105,7 +128,7 @@ func (n *node) beat(ctx context.Context) Beat {
 		return b
 	}
 	b := Beat{Answered: true, ClusterID: reply.ClusterId, Version: reply.Version, AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId,
-		PlaneOK: reply.DataPlaneOk, PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, Errors: map[string]string{}}
+		PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent, PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, Errors: map[string]string{}}
 	for _, s := range reply.States {
 		if s.Error {
 			b.Errors[s.Id] = s.ErrorMsg

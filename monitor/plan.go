@@ -34,6 +34,7 @@ type Beat struct {
 	AgentStart       string
 	PlaneStart       string
 	PlaneOK          bool
+	PlaneSilent      bool // not OK, but it may only be slow
 	PlaneReason      string
 	DataPlaneVersion string
 	Errors           map[string]string // objects in error, by id
@@ -140,9 +141,14 @@ func Plan(t *Timing, now time.Time, v NodeView, m Memory, ev Event) (Memory, []S
 
 func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []Step) {
 	var steps []Step
-	if !b.Answered {
+	reason := b.Reason
+	silent := !b.Answered && !b.Refused
+	if b.Answered && b.Reason == "" && !b.PlaneOK {
+		reason, silent = "data plane: "+b.PlaneReason, b.PlaneSilent
+	}
+	if !b.Answered || silent {
 		m.Misses++
-		if b.Refused {
+		if !silent {
 			m.Misses = max(m.Misses, t.Misses)
 		}
 		if m.Misses < t.Misses {
@@ -150,10 +156,10 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 		}
 		if !m.Down {
 			m.Down = true
-			steps = append(steps, DownStep{Reason: b.Reason})
+			steps = append(steps, DownStep{Reason: reason})
 		}
 		m.Known = true
-		m.Report = syncer.Report{Problem: b.Reason, Down: true}
+		m.Report = syncer.Report{Problem: reason, Down: true}
 		return m, steps
 	}
 	m.Misses = 0
@@ -165,7 +171,7 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	case b.ClusterID != "" && b.ClusterID != v.ClusterID:
 		r.Problem, r.Down = fmt.Sprintf("the agent belongs to cluster %s, this is cluster %s", b.ClusterID, v.ClusterID), true
 	case !b.PlaneOK:
-		r.Problem, r.Down = "data plane: "+b.PlaneReason, true
+		r.Problem, r.Down = reason, true
 	}
 	if r.Down != m.Down {
 		m.Down = r.Down

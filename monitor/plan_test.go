@@ -78,6 +78,19 @@ func TestPlan(t *testing.T) {
 			1 view 1/1 data plane: hung
 			1 reported
 			2 beat v1        -> up, report ""`,
+		"a slow data plane counts after three beats": `
+			0 view 1/1
+			0 beat v1        -> report ""
+			0 reported
+			1 beat v1 slow=x
+			1 beat v1
+			2 beat v1 slow=x
+			2 beat v1 slow=x
+			3 beat v1 slow=x -> down, report "data plane: x"
+			3 reported
+			3 view 1/1 data plane: x
+			4 beat v1 slow=x
+			5 beat v1        -> up, report ""`,
 		"a restart of agent or data plane syncs everything at once": `
 			0 view 1/1
 			0 beat v1        -> report ""
@@ -162,7 +175,7 @@ func TestPlan(t *testing.T) {
 			3 beat v1        -> report ""`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &play{t: t, start: time.Unix(1000, 0), timing: Timing{StaleAfter: 5 * time.Second, Lease: 6 * time.Second}}
+			p := &play{t: t, start: time.Unix(1000, 0), timing: Timing{Misses: 3, StaleAfter: 5 * time.Second, Lease: 6 * time.Second}}
 			if err := p.timing.validate(); err != nil {
 				t.Fatal(err)
 			}
@@ -205,6 +218,8 @@ func (p *play) line(line string) {
 				fmt.Sscanf(w, "v%d", &b.Version)
 			case strings.HasPrefix(w, "plane="):
 				b.PlaneOK, b.PlaneReason = false, w[6:]
+			case strings.HasPrefix(w, "slow="):
+				b.PlaneOK, b.PlaneSilent, b.PlaneReason = false, true, w[5:]
 			case strings.HasPrefix(w, "c="):
 				b.ClusterID = w[2:]
 			case strings.HasPrefix(w, "e="):

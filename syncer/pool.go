@@ -1,11 +1,13 @@
 package syncer
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
@@ -82,6 +84,45 @@ func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
 	}
 	p.conns[addr] = c
 	return c, nil
+}
+
+// WaitLost returns true when the connection to an agent, which it may first
+// have to wait for, has broken, and false when ctx ended.
+func (p *Pool) WaitLost(ctx context.Context, addr string) bool {
+	for ctx.Err() == nil {
+		c, err := p.conn(addr)
+		if err != nil {
+			return false
+		}
+		lost, closed := WaitLost(ctx, c)
+		if !closed {
+			return lost
+		}
+		// The node went and came back under its name.
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return false
+}
+
+// WaitLost waits for one connection to break; closed says that it was closed
+// on purpose.
+func WaitLost(ctx context.Context, c *grpc.ClientConn) (lost, closed bool) {
+	for {
+		s := c.GetState()
+		if s == connectivity.Shutdown {
+			return false, true
+		}
+		if !c.WaitForStateChange(ctx, s) {
+			return false, false
+		}
+		if s == connectivity.Ready {
+			now := c.GetState()
+			return now != connectivity.Shutdown, now == connectivity.Shutdown
+		}
+	}
 }
 
 // Keep closes the connections to all agents but those named: nodes come and

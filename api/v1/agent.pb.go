@@ -231,8 +231,11 @@ type HeartbeatReply struct {
 	DataPlaneMsg     string                 `protobuf:"bytes,6,opt,name=data_plane_msg,json=dataPlaneMsg,proto3" json:"data_plane_msg,omitempty"`             // why not, when data_plane_ok is false
 	DataPlaneVersion string                 `protobuf:"bytes,7,opt,name=data_plane_version,json=dataPlaneVersion,proto3" json:"data_plane_version,omitempty"` // spdk_get_version's version string
 	States           []*ObjectState         `protobuf:"bytes,8,rep,name=states,proto3" json:"states,omitempty"`                                               // objects in error now, and only those
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// data_plane_ok is false because there was no answer in time: it may be slow
+	// or hung, and is asked again before it counts as gone.
+	DataPlaneSilent bool `protobuf:"varint,9,opt,name=data_plane_silent,json=dataPlaneSilent,proto3" json:"data_plane_silent,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *HeartbeatReply) Reset() {
@@ -319,6 +322,13 @@ func (x *HeartbeatReply) GetStates() []*ObjectState {
 		return x.States
 	}
 	return nil
+}
+
+func (x *HeartbeatReply) GetDataPlaneSilent() bool {
+	if x != nil {
+		return x.DataPlaneSilent
+	}
+	return false
 }
 
 type SyncReply struct {
@@ -1353,7 +1363,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"\xc3\x02\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"\xef\x02\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -1363,7 +1373,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\rdata_plane_ok\x18\x05 \x01(\bR\vdataPlaneOk\x12$\n" +
 	"\x0edata_plane_msg\x18\x06 \x01(\tR\fdataPlaneMsg\x12,\n" +
 	"\x12data_plane_version\x18\a \x01(\tR\x10dataPlaneVersion\x12+\n" +
-	"\x06states\x18\b \x03(\v2\x13.vda.v1.ObjectStateR\x06states\"\x86\x01\n" +
+	"\x06states\x18\b \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x12*\n" +
+	"\x11data_plane_silent\x18\t \x01(\bR\x0fdataPlaneSilent\"\x86\x01\n" +
 	"\tSyncReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12+\n" +
 	"\x06states\x18\x02 \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x122\n" +

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	apiv1 "vda/api/v1"
+	"vda/syncer"
 )
 
 // Cluster holds agents by address.
@@ -83,6 +84,16 @@ func (c *Cluster) conn(addr string) (*grpc.ClientConn, error) {
 	return conn, err
 }
 
+// WaitLost is syncer.Pool's.
+func (c *Cluster) WaitLost(ctx context.Context, addr string) bool {
+	conn, err := c.conn(addr)
+	if err != nil {
+		return false
+	}
+	lost, _ := syncer.WaitLost(ctx, conn)
+	return lost
+}
+
 // Agent is a dn's or a cn's agent, whichever is asked.
 type Agent struct {
 	apiv1.UnimplementedDnAgentServer
@@ -98,6 +109,7 @@ type Agent struct {
 	start    int
 	plane    int
 	planeBad string
+	planeDim bool
 	hang     bool
 	refuse   error
 	errs     map[string]string
@@ -203,7 +215,10 @@ func (a *Agent) RestartAgent() { a.locked(func() { a.start++ }) }
 func (a *Agent) RestartPlane() { a.locked(func() { a.plane++ }) }
 
 // BreakPlane makes the data plane bad, "" well again.
-func (a *Agent) BreakPlane(why string) { a.locked(func() { a.planeBad = why }) }
+func (a *Agent) BreakPlane(why string) { a.locked(func() { a.planeBad, a.planeDim = why, false }) }
+
+// SlowPlane makes the data plane give no answer in time.
+func (a *Agent) SlowPlane() { a.locked(func() { a.planeBad, a.planeDim = "does not answer", true }) }
 
 // Hang makes the agent take calls and never answer them.
 func (a *Agent) Hang(on bool) { a.locked(func() { a.hang = on }) }
@@ -274,7 +289,7 @@ func (a *Agent) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv
 		return nil, status.Errorf(codes.FailedPrecondition, "this agent belongs to cluster %s", a.id)
 	}
 	reply := &apiv1.HeartbeatReply{ClusterId: a.id, Version: a.version, AgentStartId: fmt.Sprint("agent ", a.start), DataPlaneStartId: fmt.Sprint("plane ", a.plane),
-		DataPlaneOk: a.planeBad == "", DataPlaneMsg: a.planeBad, DataPlaneVersion: "fake"}
+		DataPlaneOk: a.planeBad == "", DataPlaneMsg: a.planeBad, DataPlaneSilent: a.planeDim, DataPlaneVersion: "fake"}
 	for _, id := range slices.Sorted(maps.Keys(a.errs)) {
 		reply.States = append(reply.States, &apiv1.ObjectState{Id: id, Error: true, ErrorMsg: a.errs[id]})
 	}

@@ -65,10 +65,11 @@ func (v *Volume) Alias() string {
 // Info describes the volume's bdev.
 func (v *Volume) Info() bdev.Info {
 	base, bs := v.st.base.Info(), v.st.bs
+	ratio := bs.BlockSize() / base.BlockSize
 	i := bdev.Info{
 		Name: v.bdevName, Aliases: []string{v.Alias()}, Product: "Logical Volume", UUID: v.uuid,
 		BlockSize: bs.BlockSize(), Blocks: v.blob.Blocks(), Align: base.Align,
-		WriteCache: base.WriteCache, Ops: bs.Ops(), OptimalIO: base.OptimalIO, MaxIO: base.MaxIO,
+		WriteCache: base.WriteCache, Ops: bs.Ops(), OptimalIO: base.OptimalIO / ratio, MaxIO: base.MaxIO / ratio,
 		// A hole of a clone shows its parent.
 		UnmapZeroes: base.UnmapZeroes && v.blob.Parent() == nil,
 	}

@@ -29,6 +29,13 @@
 // a media error. A wrong data digest fails its command alone, with
 // nvme.TransientTransport.
 //
+// # Cost
+//
+// A connection has two goroutines and about 250 bytes for each command that
+// its depth allows; while it receives, a buffer of 128 KiB that idle ones do
+// not hold. A controller with one I/O queue of 128 commands comes to about
+// 60 KiB when idle. Requests beyond the depth wait in a ring of their own.
+//
 // # Trust
 //
 // The controller is not trusted: each PDU is checked against the commands in

@@ -102,7 +102,7 @@ func (k *conn) abortable(cid uint16) *cmd {
 		}
 	}
 	for _, m := range k.slots {
-		if m.state.Load() == cmdReceiving && m.sqe.CID() == cid {
+		if m.receiving.Load() && m.sqe.CID() == cid {
 			m.aborted.Store(true) // answered when its data is here: the host goes on sending it
 		}
 	}

@@ -72,7 +72,6 @@ func (c *controller) awaitEvent(m *cmd) {
 		m.finish(nvme.AsyncEventLimit|nvme.DNR, &m.k.batch)
 		return
 	}
-	m.state.Store(cmdEvent)
 	c.events.requests = append(c.events.requests, m)
 	ready := c.match()
 	c.mu.Unlock()

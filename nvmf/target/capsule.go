@@ -79,7 +79,7 @@ func (c *cmd) receive() {
 		c.k.await(c)
 		return
 	}
-	c.state.Store(cmdReceiving)
+	c.receiving.Store(true)
 	c.k.sendR2T(c, &c.k.batch)
 }
 

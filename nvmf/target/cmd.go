@@ -7,25 +7,15 @@ import (
 	"vda/nvme"
 )
 
-// States of a command slot. They are written by whoever owns the command and
-// read by Abort.
-const (
-	cmdFree      uint32 = iota
-	cmdStarted          // being handled by the reader
-	cmdWaiting          // for a buffer, in conn.waiting
-	cmdReceiving        // its data is asked for by an R2T
-	cmdHeld             // by a namespace that is being swapped, or as the first of a fused pair
-	cmdActive           // at the device
-	cmdEvent            // an Asynchronous Event Request waiting for an event
-	cmdReply            // its reply is queued
-)
-
 // cmd is a slot for one command. Slots belong to a connection for its
 // lifetime and are reused, so that commands allocate nothing.
 type cmd struct {
-	k     *conn
-	tag   uint16 // index in conn.slots, the transfer tag of its R2T
-	state atomic.Uint32
+	k   *conn
+	tag uint16 // index in conn.slots, the transfer tag of its R2T
+
+	// What others than the owner look at.
+	receiving atomic.Bool // an R2T is out and its data not here yet
+	held      atomic.Bool // in namespace.held, whose keeper also releases it
 
 	sqe nvme.Command
 	dw0 uint32
@@ -58,17 +48,22 @@ func newCmd(k *conn, tag uint16) *cmd {
 	return c
 }
 
-// reset makes a slot ready for another command.
+// reset makes a slot ready for another command. It runs for every command:
+// what is seldom set is only cleared when it is.
 func (c *cmd) reset() {
-	c.state.Store(cmdFree)
 	c.dw0, c.dw1 = 0, 0
-	c.ns, c.iov, c.buf, c.n, c.got = nil, nil, nil, 0, 0
-	c.reserved = 0
+	c.iov, c.buf, c.n, c.got, c.reserved = nil, nil, 0, 0, 0
 	c.toHost, c.mapped, c.inGate, c.active, c.badData = false, false, false, false, false
-	c.aborted.Store(false)
-	c.step, c.pair = stepper{}, nil
-	c.req.Iov, c.req.FUA, c.req.Transient = nil, false, false
-	clear(c.pieces[:])
+	c.req.FUA, c.req.Transient = false, false
+	if c.aborted.Load() {
+		c.aborted.Store(false)
+	}
+	if c.step.kind != stepNone || c.step.ready {
+		c.step = stepper{}
+	}
+	if c.pair != nil {
+		c.pair = nil
+	}
 }
 
 // setData makes p the data of c.
@@ -81,10 +76,8 @@ func (c *cmd) setData(p []byte) {
 // outlive the receive buffer. Without a buffer the data is lost, and the
 // command ends with a status that hosts retry.
 func (c *cmd) keep() {
-	c.state.Store(cmdHeld)
 	if c.step.kind == stepPair && c.pair.req.Transient {
 		c.pair.keep()
-		c.pair.state.Store(cmdStarted)
 		c.badData = c.badData || c.pair.badData
 	}
 	if !c.req.Transient || len(c.iov) == 0 {
@@ -135,7 +128,6 @@ func (c *cmd) submit(b *bdev.Batch) {
 		c.finish(n.lostStatus(), b)
 		return
 	}
-	c.state.Store(cmdActive)
 	c.start(h, b)
 }
 
@@ -175,17 +167,18 @@ func (c *cmd) finish(s nvme.Status, b *bdev.Batch) {
 		c.k.putBuf(c.buf, b)
 		c.buf = nil
 	}
-	if c.active {
-		c.active = false
-		c.k.leaveInflight()
-	}
+	k, active := c.k, c.active
+	c.active = false
 	var second *cmd
 	if c.step.kind == stepPair {
 		second = c.pair
 	}
-	c.k.reply(c, s, b)
+	k.reply(c, s, b) // the slot may be in use again from here on
 	if second != nil {
-		c.finishSecond(second, s, b)
+		finishSecond(second, s, b)
+	}
+	if active { // last: teardown waits for it and then looks at every slot
+		k.leaveInflight()
 	}
 }
 
@@ -241,6 +234,5 @@ func (k *conn) slot() *cmd {
 	}
 	c := k.local[len(k.local)-1]
 	k.local = k.local[:len(k.local)-1]
-	c.state.Store(cmdStarted)
 	return c
 }

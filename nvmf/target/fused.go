@@ -81,7 +81,6 @@ func (k *conn) fusedReady(c *cmd, b *bdev.Batch) {
 	c.step.ready = true
 	if c.pair == nil || !c.pair.step.ready {
 		c.keep()
-		c.state.Store(cmdStarted)
 		if c.badData {
 			k.fail(c, nvme.CommandInterrupted)
 		}
@@ -109,7 +108,6 @@ func (c *cmd) startPair(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 			c.finish(nvme.CommandInterrupted, b)
 			return
 		}
-		c.state.Store(cmdActive)
 	}
 	c.req.Transient = c.req.Transient || second.req.Transient
 	iov := append(append(c.step.part[:0], c.iov...), second.iov...)
@@ -117,9 +115,8 @@ func (c *cmd) startPair(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	h.Submit(&c.req, b)
 }
 
-// finishSecond ends the second command of a pair after the first, whose slot
-// may be in use again.
-func (c *cmd) finishSecond(second *cmd, s nvme.Status, b *bdev.Batch) {
+// finishSecond ends the second command of a pair after the first.
+func finishSecond(second *cmd, s nvme.Status, b *bdev.Batch) {
 	second.pair = nil
 	if s != nvme.Success {
 		s = nvme.AbortFailedFused

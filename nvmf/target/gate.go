@@ -114,6 +114,7 @@ func (n *namespace) refuse(c *cmd, b *bdev.Batch) {
 	n.mu.Lock()
 	if n.hold {
 		c.keep()
+		c.held.Store(true)
 		n.held = append(n.held, c)
 		n.mu.Unlock()
 		return

@@ -46,7 +46,7 @@ func (k *conn) dataStart(h nvme.Header, in []byte) error {
 		return bad(nvme.FatalInvalidHeader, 10, "unknown transfer tag")
 	}
 	c := k.slots[d.TTag]
-	if c.state.Load() != cmdReceiving || c.sqe.CID() != d.CID {
+	if !c.receiving.Load() || c.sqe.CID() != d.CID {
 		return bad(nvme.FatalInvalidHeader, 10, "its transfer tag is not in use")
 	}
 	if d.Offset != c.got || d.Length > c.n-c.got {
@@ -73,7 +73,7 @@ func (k *conn) dataEnd(c *cmd, last bool) error {
 	if !last {
 		return nil
 	}
-	c.state.Store(cmdStarted)
+	c.receiving.Store(false)
 	k.dataReady(c)
 	return nil
 }

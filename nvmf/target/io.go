@@ -151,7 +151,6 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 			c.finish(nvme.CommandInterrupted, b)
 			return
 		}
-		c.state.Store(cmdActive)
 	}
 	switch c.sqe.Opcode() {
 	case nvme.IORead:
@@ -216,7 +215,7 @@ func (c *cmd) room(h *bdev.Handle) bool {
 // now, or which is reserved for it.
 func (c *cmd) resume(b *bdev.Batch) {
 	if c.fromHost() {
-		c.state.Store(cmdReceiving)
+		c.receiving.Store(true)
 		c.k.sendR2T(c, b)
 		return
 	}

@@ -105,8 +105,10 @@ func (k *conn) reserve(c *cmd) bool {
 // unreserve gives back what reserve counted, when the data never came; k.mu
 // is held.
 func (k *conn) unreserve(c *cmd) {
-	k.held -= c.reserved
-	c.reserved = 0
+	if c.reserved > 0 {
+		k.held -= c.reserved
+		c.reserved = 0
+	}
 }
 
 // errClosing ends the pass of a connection that was given up meanwhile.
@@ -137,7 +139,6 @@ func (k *conn) takeReserved(c *cmd) error {
 func (k *conn) await(c *cmd) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c.state.Store(cmdWaiting)
 	k.waiting = append(k.waiting, c)
 	k.armRetry()
 }
@@ -187,7 +188,6 @@ func (k *conn) serveWaiting(b *bdev.Batch) {
 		copy(k.waiting, k.waiting[1:])
 		k.waiting[len(k.waiting)-1] = nil
 		k.waiting = k.waiting[:len(k.waiting)-1]
-		c.state.Store(cmdStarted)
 		k.inflight.Add(1) // keeps teardown away
 		k.mu.Unlock()
 		if buf != nil {

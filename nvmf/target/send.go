@@ -99,7 +99,9 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 		c.drop()
 		return
 	}
-	c.state.Store(cmdReply)
+	if c.held.Load() {
+		c.held.Store(false)
+	}
 	capsule := true
 	if c.toHost && c.n > 0 {
 		flags := nvme.FlagLast

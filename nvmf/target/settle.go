@@ -52,18 +52,18 @@ func (k *conn) teardown() {
 	}
 	k.shut = true
 	for _, c := range k.slots {
-		switch c.state.Load() {
-		case cmdReply, cmdReceiving, cmdWaiting, cmdEvent, cmdStarted:
-			if c.inGate {
-				c.inGate = false
-				c.ns.gate.leave()
-			}
-			if c.buf != nil {
-				k.putBufLocked(c.buf)
-				c.buf = nil
-			}
-			k.unreserve(c)
+		if c.held.Load() {
+			continue
 		}
+		if c.inGate {
+			c.inGate = false
+			c.ns.gate.leave()
+		}
+		if c.buf != nil {
+			k.putBufLocked(c.buf)
+			c.buf = nil
+		}
+		k.unreserve(c)
 	}
 	k.waiting = nil
 	k.out, k.snd = outQueue{}, outQueue{}

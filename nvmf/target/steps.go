@@ -102,7 +102,6 @@ func (c *cmd) startDSM(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	}
 	if c.req.Transient {
 		c.keep()
-		c.state.Store(cmdActive)
 		if c.badData {
 			c.finish(nvme.CommandInterrupted, b)
 			return

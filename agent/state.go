@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -24,6 +25,7 @@ const stateFormat = 1
 type State struct {
 	path string
 	lock *os.File
+	made dirSync
 
 	mu   sync.Mutex
 	data stateFile
@@ -215,7 +217,34 @@ func (s *State) SetMade(id string, made bool) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	return replaceFile(path, nil)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), s.made.sync(filepath.Dir(path)))
+}
+
+// dirSync makes new entries of a directory durable, those of many callers at
+// once.
+type dirSync struct {
+	asked atomic.Uint64
+	mu    sync.Mutex
+	done  uint64 // asked when the last sync began
+}
+
+func (d *dirSync) sync(dir string) error {
+	ticket := d.asked.Add(1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.done >= ticket {
+		return nil
+	}
+	upTo := d.asked.Load()
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	d.done = upTo
+	return nil
 }
 
 func (s *State) madePath(id string) string {
@@ -253,7 +282,11 @@ func replaceFile(path string, data []byte) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,9 @@ const (
 	pruneKey = "prune"
 )
 
+// maxZeroing bounds the vds that are being zeroed at once.
+const maxZeroing = 8
+
 // Agent is a disk node's agent.
 type Agent struct {
 	apiv1.UnimplementedDnAgentServer
@@ -54,7 +57,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, zeroing: make(chan struct{}, 4), caps: map[string]*apiv1.PdCapacity{}}
+	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), caps: map[string]*apiv1.PdCapacity{}}
 	var req apiv1.SyncDnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err

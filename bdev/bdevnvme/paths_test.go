@@ -112,6 +112,37 @@ func TestFastFail(t *testing.T) {
 	r.eventually("I/O works again", func() bool { return read() == nvme.Success })
 }
 
+// TestFence takes the host off the subsystem's list: waiting I/O fails once
+// the target has refused the host, not after the fast-fail time, and works
+// again once the host is admitted.
+func TestFence(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	r.sub.AllowAnyHost(false)
+	const me = "nqn.2016-06.io.spdk:me"
+	r.ok(r.sub.AddHost(me))
+	r.attach(0, func(c *AttachConfig) {
+		c.HostNQN = me
+		c.CtrlrLossTimeoutSec, c.ReconnectDelaySec, c.FastIOFailTimeoutSec = -1, 1, 60
+	})
+	h := r.open("Nv0n1")
+	defer h.Close()
+	read := func() nvme.Status {
+		return bdevtest.Do(h, &bdev.Request{Op: bdev.OpRead, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}})
+	}
+	if s := read(); s != nvme.Success {
+		t.Fatal(s)
+	}
+	r.ok(r.sub.RemoveHost(me))
+	r.within(10*time.Second, "I/O of a host that is refused", func() {
+		if s := read(); s != nvme.InternalPathError {
+			t.Errorf("status %v", s)
+		}
+	})
+	r.ok(r.sub.AddHost(me))
+	r.eventually("I/O works again", func() bool { return read() == nvme.Success })
+}
+
 // TestLoss: after the loss time-out controller and bdev are gone, although
 // nobody asked.
 func TestLoss(t *testing.T) {

@@ -2,7 +2,10 @@ package host
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"vda/nvme"
 )
 
 // recover makes a new session after one was lost at the time given. It
@@ -13,6 +16,9 @@ import (
 //
 // Each attempt goes to one address; the others follow without delay. Without
 // retries each is tried once, and again for each Reset.
+//
+// A subsystem that does not admit this host has been taken from it on purpose:
+// waiting I/O is failed at once, for it is better off on another path.
 func (c *Controller) recover(lost time.Time) *session {
 	r := c.cfg.Resilience
 	fast := timer(lost, r.FastIOFail)
@@ -22,8 +28,13 @@ func (c *Controller) recover(lost time.Time) *session {
 	for tried := 0; ; {
 		c.setState(Resetting)
 		attempt := make(chan *session, 1)
+		refused := false // valid once attempt has been received
 		ctx, cancel := context.WithCancel(c.ctx)
-		go func() { attempt <- c.attempt(ctx) }()
+		go func() {
+			var s *session
+			s, refused = c.attempt(ctx)
+			attempt <- s
+		}()
 		var s *session
 		for waiting := true; waiting; {
 			select {
@@ -55,6 +66,8 @@ func (c *Controller) recover(lost time.Time) *session {
 				c.cfg.OnNamespaces(c)
 			}
 			return s
+		case refused && !c.fastFail.Load():
+			c.expireFast()
 		}
 		c.rotate()
 		tried++
@@ -90,17 +103,18 @@ func (c *Controller) expireFast() {
 	c.announce()
 }
 
-// attempt makes one session.
-func (c *Controller) attempt(ctx context.Context) *session {
+// attempt makes one session; refused says that this host is not admitted.
+func (c *Controller) attempt(ctx context.Context) (s *session, refused bool) {
 	s, err := connect(ctx, c)
 	if err == nil {
 		err = c.adopt(ctx, s)
 	}
 	if err != nil {
 		c.cfg.Log.Debug("nvme reconnect failed", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", err)
-		return nil
+		var status nvme.Status
+		return nil, errors.As(err, &status) && status&^nvme.DNR == nvme.ConnectInvalidHost
 	}
-	return s
+	return s, false
 }
 
 // timer fires d after the start; never when d is zero or negative.

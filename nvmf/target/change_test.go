@@ -249,6 +249,24 @@ func TestLostDevice(t *testing.T) {
 		t.Errorf("nsid %d", nsid)
 	}
 	w.read(0, 1)
+	// The same namespace comes back: a write that was under way is executed.
+	u := r.sub.Namespaces()[0].UUID
+	s = w.rw(1, 0, 4)
+	sglOut(s, 16384)
+	w.capsule(s, nil)
+	p, err := w.pdu()
+	must(t, err)
+	must(t, r.reg.Unregister("m0"))
+	r.malloc("m0", 4096)
+	_, err = r.sub.AddNamespace(NamespaceConfig{NSID: 1, Bdev: "m0", UUID: u})
+	must(t, err)
+	w.write(w.h2cPDU(w.cid, le.Uint16(p.hdr[10:]), 0, pattern(16384, 1), true))
+	if c, _ := w.await(w.cid, nil); c.status != 0 {
+		t.Errorf("write over the loss of the device: %03x", c.status)
+	}
+	if !bytes.Equal(w.read(0, 4), pattern(16384, 1)) {
+		t.Error("the write is lost")
+	}
 }
 
 func TestANAStates(t *testing.T) {

@@ -14,6 +14,7 @@ type features struct {
 	atomicity     uint32
 	asyncEvents   uint32
 	writeCache    bool
+	resvMask      uint32 // kept for the host: reservations of other hosts raise no events
 	hostBehavior  [512]byte
 }
 
@@ -71,6 +72,16 @@ func (c *controller) getFeatures(m *cmd) {
 		if sel != nvme.SelectSupported {
 			m.send(append([]byte(nil), f.hostBehavior[:]...))
 			return
+		}
+	case nvme.FeatureResvMask, nvme.FeatureResvPersist:
+		if s := c.resvFeature(m); s != nvme.Success {
+			m.finish(s, b)
+			return
+		}
+		if fid == nvme.FeatureResvMask {
+			m.dw0 = f.resvMask
+		} else {
+			changeable = false // always 0: not kept over power loss
 		}
 	default:
 		m.finish(nvme.InvalidField|nvme.DNR, b)
@@ -133,10 +144,31 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 			return nvme.DataSGLLengthInvalid | nvme.DNR
 		}
 		copyTo(f.hostBehavior[:], m.iov)
+	case nvme.FeatureResvMask:
+		if s := c.resvFeature(m); s != nvme.Success {
+			return s
+		}
+		f.resvMask = v
+	case nvme.FeatureResvPersist:
+		if s := c.resvFeature(m); s != nvme.Success || v&1 == 0 {
+			return s
+		}
+		return nvme.FeatureNotChangeable | nvme.DNR
 	case nvme.FeatureHostID: // comes with Connect
 		return nvme.CommandSequenceError | nvme.DNR
 	default:
 		return nvme.InvalidField | nvme.DNR
+	}
+	return nvme.Success
+}
+
+// resvFeature checks a feature of a namespace's reservation.
+func (c *controller) resvFeature(m *cmd) nvme.Status {
+	if !c.sub.reserves() {
+		return nvme.InvalidField | nvme.DNR
+	}
+	if nsid := m.sqe.NSID(); nsid != nvme.NSIDAll && c.sub.namespace(nsid) == nil {
+		return nvme.InvalidNamespace | nvme.DNR
 	}
 	return nvme.Success
 }

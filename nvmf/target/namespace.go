@@ -110,6 +110,9 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	if c.ANAGroup > s.cfg.MaxNamespaces {
 		return 0, fmt.Errorf("anagrpid %d: must be at most max_namespaces %d: %w", c.ANAGroup, s.cfg.MaxNamespaces, syscall.EINVAL)
 	}
+	if old != nil && old.revive(c) {
+		return c.NSID, nil
+	}
 	n := &namespace{sub: s, nsid: c.NSID, bdev: c.Bdev, eui64: c.EUI64, gate: newGate()}
 	n.group.Store(c.ANAGroup)
 	h, err := n.open(c.Bdev)
@@ -147,6 +150,29 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 		s.anaChanged(func(*controller) bool { return true })
 	}
 	return c.NSID, nil
+}
+
+// revive gives an orphaned namespace a device again when c describes the same
+// namespace, so that commands of hosts that are under way go on with it.
+func (n *namespace) revive(c NamespaceConfig) bool {
+	if c.UUID != n.uuid || c.NGUID != n.nguid && c.NGUID != ([16]byte{}) || c.EUI64 != n.eui64 {
+		return false
+	}
+	h, err := n.open(c.Bdev)
+	if err != nil {
+		return false
+	}
+	if was, is := n.last.Load(), h.Info(); was.BlockSize != is.BlockSize || was.Blocks > is.Blocks {
+		h.Close()
+		return false
+	}
+	n.group.Store(c.ANAGroup)
+	n.sub.lastGroup[n.nsid-1].Store(c.ANAGroup)
+	n.replace(h, c.Bdev)
+	n.sub.anaCountAll()
+	n.sub.namespaceChanged(n.nsid)
+	n.sub.anaChanged(anyController)
+	return true
 }
 
 // open opens and claims the device for n.

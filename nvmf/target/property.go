@@ -60,6 +60,7 @@ func (c *controller) propertySet(m *cmd) nvme.Status {
 		c.csts = 0
 		c.cc = 0
 		c.feat = defaultFeatures()
+		c.writeThrough.Store(false)
 		reset = true
 	}
 	if shn := cc & nvme.CCShutdownMask; shn != 0 && shn != was&nvme.CCShutdownMask {

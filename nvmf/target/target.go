@@ -17,7 +17,7 @@ type Config struct {
 	Registry *bdev.Registry // where namespaces find their block devices
 	Log      *slog.Logger   // nil: slog.Default
 
-	MaxConns    int // connections at once; default 4096. An idle one holds about 20 KiB, see docs
+	MaxConns    int // connections at once; default 4096. one that is idle holds about 20 KiB, one that is busy up to 256 KiB for receiving, and data up to MaxConnData
 	MaxConnData int // bytes of data in buffers a connection, above which its commands wait; default 32 MiB
 
 	Spin        time.Duration // how long a busy connection polls before it sleeps; default 20 µs, negative: never

@@ -10,7 +10,7 @@ import (
 type TransportOpts struct {
 	Trtype string // "TCP"
 
-	MaxQueueDepth       uint16 // entries of an I/O queue; default 128. A connection holds about 1 KiB for each that was ever in use.
+	MaxQueueDepth       uint16 // entries of an I/O queue; default 128. A connection holds about 700 bytes for each that was ever in use.
 	MaxAQDepth          uint32 // entries of the admin queue, at least 32; default 128
 	MaxIOQpairsPerCtrlr uint16 // I/O queues of a controller; default 127
 	InCapsuleDataSize   uint32 // bytes of data a command capsule may carry, a multiple of 16; default 8192

@@ -98,24 +98,32 @@ func (b *Blob) Resize(clusters uint64) error {
 		return fmt.Errorf("%d clusters: a blob has at most %d: %w", clusters, uint64(maxClustersPerBlob), syscall.EINVAL)
 	}
 	s.md.Lock()
-	defer s.md.Unlock()
+	gone, how, err := b.resize(clusters)
+	s.md.Unlock()
+	s.giveBack(gone, how)
+	return err
+}
+
+// resize returns the clusters that the blob has lost, and how to clear them.
+func (b *Blob) resize(clusters uint64) ([]uint32, ClearMethod, error) {
+	s := b.store
 	if err := b.mutable(); err != nil {
-		return err
+		return nil, 0, err
 	}
 	if b.busy {
-		return ErrMDBusy
+		return nil, 0, ErrMDBusy
 	}
 	b.gate.freeze()
 	defer s.thaw(b)
 	old := b.clusters.Load()
 	if clusters == old.clusters {
-		return nil
+		return nil, 0, nil
 	}
 	c := b.change()
 	c.clusters = old.resized(clusters)
 	if !b.meta.Thin() && clusters > old.clusters {
 		if err := s.claimClusters(c.clusters, old.clusters); err != nil {
-			return err
+			return nil, 0, err
 		}
 	}
 	// The page of the last extent that both lengths have lists another
@@ -139,7 +147,7 @@ func (b *Blob) Resize(clusters uint64) error {
 				}
 			})
 		}
-		return err
+		return nil, 0, err
 	}
 	var gone []uint32
 	old.each(func(i uint64, cluster uint32) {
@@ -147,17 +155,19 @@ func (b *Blob) Resize(clusters uint64) error {
 			gone = append(gone, cluster)
 		}
 	})
-	s.freeClusters(gone, b.clearMethod())
-	return nil
+	return gone, b.clearMethod(), nil
 }
 
-// freeClusters clears clusters that nothing on disk refers to any more and
-// makes them free.
-func (s *Store) freeClusters(clusters []uint32, m ClearMethod) {
+// giveBack clears clusters that nothing on disk refers to any more and then
+// makes them free. That may take long: the caller does not hold md.
+func (s *Store) giveBack(clusters []uint32, m ClearMethod) {
+	if len(clusters) == 0 {
+		return
+	}
 	size := uint64(s.super.Layout.ClusterSize)
-	var ios []deviceIO
-	for _, c := range clusters {
-		ios = append(ios, deviceIO{offset: s.clusterOffset(c), length: size})
+	ios := make([]deviceIO, len(clusters))
+	for i, c := range clusters {
+		ios[i] = deviceIO{offset: s.clusterOffset(c), length: size}
 	}
 	zero := true
 	for _, io := range mergeRuns(ios) {
@@ -167,9 +177,9 @@ func (s *Store) freeClusters(clusters []uint32, m ClearMethod) {
 		}
 		zero = zero && z && err == nil
 	}
-	if zero && len(ios) > 0 {
-		zero = s.dev.flush() == nil
-	}
+	zero = zero && s.dev.flush() == nil
+	s.md.Lock()
+	defer s.md.Unlock()
 	for _, c := range clusters {
 		s.clusters.Clear(uint64(c))
 		if zero {
@@ -196,28 +206,43 @@ func (s *Store) thaw(blobs ...*Blob) {
 	}
 }
 
-// Delete removes the blob and clears its clusters; its I/O must have ended. A
+// Delete removes the blob and clears its clusters; see Remove.
+func (b *Blob) Delete() error {
+	clear, err := b.Remove()
+	if err == nil {
+		clear()
+	}
+	return err
+}
+
+// Remove removes the blob, whose I/O must have ended; its clusters are free
+// when the function it returns has cleared them, which may take long. A
 // snapshot with one clone is merged into it. EBUSY for a snapshot with more
 // clones or while another operation is under way.
-func (b *Blob) Delete() error {
+func (b *Blob) Remove() (clear func(), err error) {
 	s := b.store
 	s.md.Lock()
 	defer s.md.Unlock()
 	switch {
 	case s.closed.Load():
-		return ErrClosed
+		return nil, ErrClosed
 	case s.blobs[b.id] != b:
-		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
+		return nil, fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
 	case b.busy:
-		return ErrMDBusy
+		return nil, ErrMDBusy
 	case len(b.clones) > 1:
-		return fmt.Errorf("snapshot 0x%x has %d clones: %w", uint64(b.id), len(b.clones), syscall.EBUSY)
+		return nil, fmt.Errorf("snapshot 0x%x has %d clones: %w", uint64(b.id), len(b.clones), syscall.EBUSY)
 	case len(b.clones) == 1:
 		if err := s.mergeIntoClone(b); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return s.erase(b)
+	gone, err := s.erase(b)
+	if err != nil {
+		return nil, err
+	}
+	how := b.clearMethod()
+	return func() { s.giveBack(gone, how) }, nil
 }
 
 // wipeRoot makes a blob not exist on disk.
@@ -228,16 +253,17 @@ func (s *Store) wipeRoot(id BlobID) error {
 	return s.dev.flush()
 }
 
-// erase zeroes the root of a blob without clones, then frees what it had.
-func (s *Store) erase(b *Blob) error {
+// erase zeroes the root of a blob without clones, then frees its metadata
+// pages. It returns the clusters that the blob had.
+func (s *Store) erase(b *Blob) ([]uint32, error) {
 	if err := s.dirty(); err != nil {
-		return err
+		return nil, err
 	}
 	b.gate.freeze()
 	defer s.thaw(b)
 	if err := s.wipeRoot(b.id); err != nil {
 		b.uncertain = true
-		return fmt.Errorf("remove blob 0x%x: %w", uint64(b.id), err)
+		return nil, fmt.Errorf("remove blob 0x%x: %w", uint64(b.id), err)
 	}
 	delete(s.blobs, b.id)
 	b.adopt(nil)
@@ -249,11 +275,9 @@ func (s *Store) erase(b *Blob) error {
 			pages = append(pages, p)
 		}
 	}
-	m := b.clearMethod()
 	b.table, b.chain = nil, nil
 	b.show(newClusterMap(0))
 	s.freePages(pages)
-	s.freeClusters(gone, m)
 	s.pages.Clear(uint64(b.id.root()))
-	return nil
+	return gone, nil
 }

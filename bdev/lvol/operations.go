@@ -97,23 +97,35 @@ func (v *Volume) begin() (func(), error) {
 // its clusters are cleared and freed. A snapshot with one clone is merged into
 // it; EPERM for one with more.
 func (v *Volume) Delete() error {
+	clear, err := v.remove()
+	if err == nil {
+		defer v.st.clearing.Done()
+		clear()
+	}
+	return err
+}
+
+// remove is Delete without the clearing, for which others need not wait. It
+// counts it in st.clearing.
+func (v *Volume) remove() (clear func(), err error) {
 	end, err := v.begin()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer end()
 	clones := v.blob.Clones()
 	if len(clones) > 1 {
-		return late(fmt.Errorf("lvol %q has %d clones: %w", v.Name(), len(clones), syscall.EPERM))
+		return nil, late(fmt.Errorf("lvol %q has %d clones: %w", v.Name(), len(clones), syscall.EPERM))
 	}
 	if err := v.st.unregister(v); err != nil {
-		return late(err)
+		return nil, late(err)
 	}
-	if err := v.blob.Delete(); err != nil {
-		return late(fmt.Errorf("lvol %q: %w", v.Name(), err))
+	if clear, err = v.blob.Remove(); err != nil {
+		return nil, late(fmt.Errorf("lvol %q: %w", v.Name(), err))
 	}
+	v.st.clearing.Add(1)
 	v.st.changed(clones...)
-	return nil
+	return clear, nil
 }
 
 // changed tells the users of blobs' volumes that their Info is another.

@@ -21,9 +21,9 @@ type Store struct {
 	bs    *blobstore.Store
 	super *blobstore.Blob
 
-	op      sync.Mutex // held for each operation on the store or a volume
-	closing sync.Once
-	closed  bool // guarded by op
+	op       sync.Mutex     // held for each operation on the store or a volume
+	closed   bool           // guarded by op
+	clearing sync.WaitGroup // deleted volumes whose clusters are being cleared; Add under op
 
 	name    string    // guarded by m.mu
 	volumes []*Volume // guarded by m.mu
@@ -222,6 +222,7 @@ func (st *Store) close(how func(*blobstore.Store) error) error {
 		wg.Go(func() { _ = st.unregister(v) })
 	}
 	wg.Wait()
+	st.clearing.Wait()
 	err = how(st.bs)
 	st.m.forget(st)
 	st.base.Close()

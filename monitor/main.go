@@ -43,8 +43,8 @@ func (a App) run(ctx context.Context, args []string) error {
 	fs := pflag.NewFlagSet("vda_monitor", pflag.ContinueOnError)
 	fs.SetOutput(a.Stdout)
 	fs.SortFlags = false
-	host := fs.String("listener", "0.0.0.0", "address to serve on")
-	port := fs.Int("port", 9620, "port of gRPC (health, reflection) and HTTP (/metrics, /healthz)")
+	var f daemon.Flags
+	f.Add(fs, 9620, "gRPC (health, reflection) and HTTP (/metrics, /healthz)")
 	db := dbflag.Add(fs)
 	cfg := Config{}
 	t := &cfg.Timing
@@ -55,7 +55,6 @@ func (a App) run(ctx context.Context, args []string) error {
 	fs.DurationVar(&t.FullPeriod, "full-sync-period", time.Minute, "how often a node gets all its objects, changed or not")
 	fs.DurationVar(&t.SyncTimeout, "sync-timeout", 20*time.Second, "longest one sync may take")
 	fs.IntVar(&cfg.Parallel, "parallel", 64, "syncs under way at once")
-	level := fs.String("log-level", "info", "debug, info, warn or error")
 	fs.Usage = func() {
 		fmt.Fprintf(a.Stdout, "usage: vda_monitor --db-uri URI [flags]\n\nWatches the nodes of a VDA cluster and makes them what the database says.\n\n%s", fs.FlagUsages())
 	}
@@ -65,14 +64,10 @@ func (a App) run(ctx context.Context, args []string) error {
 	if fs.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if *port < 0 || *port > 65535 {
-		return fmt.Errorf("--port %d must be from 0 to 65535", *port)
+	if err := f.Check(); err != nil {
+		return err
 	}
-	var lvl slog.Level
-	if err := lvl.UnmarshalText([]byte(*level)); err != nil {
-		return fmt.Errorf("--log-level %q must be debug, info, warn or error", *level)
-	}
-	cfg.Log = slog.New(slog.NewTextHandler(a.Stderr, &slog.HandlerOptions{Level: lvl}))
+	cfg.Log = f.Log(a.Stderr)
 	if err := t.validate(); err != nil {
 		return err
 	}
@@ -80,12 +75,9 @@ func (a App) run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	lis, err := net.Listen("tcp", net.JoinHostPort(*host, strconv.Itoa(*port)))
+	lis, err := f.Listen(ctx)
 	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("--port %d is in use on %s", *port, *host)
-		}
-		return fmt.Errorf("--listener %s --port %d: %w", *host, *port, err)
+		return err
 	}
 	defer lis.Close()
 	return a.serve(ctx, cfg, uri, lis)

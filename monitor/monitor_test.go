@@ -180,8 +180,8 @@ func TestHealth(t *testing.T) {
 		a.Fail(r.pd.ID, "bad disk")
 		r.within(3*time.Second, "a bad pd shows", func() bool { return r.thePD().Health.Msg == "bad disk" })
 		since := r.thePD().Health.Since
-		time.Sleep(10 * time.Second)
-		if h := r.thePD().Health; !h.Since.Equal(since) || time.Since(h.Since) > 15*time.Second {
+		time.Sleep(4 * time.Second)
+		if h := r.thePD().Health; !h.Since.Equal(since) || time.Since(h.Since) > 9*time.Second {
 			t.Errorf("since %v became %v", since, h.Since)
 		}
 		a.Fail(r.pd.ID, "")
@@ -224,18 +224,18 @@ func TestRestarts(t *testing.T) {
 		fulls()
 		for name, restart := range map[string]func(){"agent": a.RestartAgent, "data plane": a.RestartPlane, "state lost": a.Forget} {
 			restart()
-			time.Sleep(2500 * time.Millisecond)
+			time.Sleep(2 * time.Second)
 			if n := fulls(); n != 1 {
 				t.Errorf("%s: %d full syncs", name, n)
 			}
-			time.Sleep(10 * time.Second)
+			time.Sleep(5 * time.Second)
 			if n := fulls(); n != 0 {
 				t.Errorf("%s: %d more full syncs", name, n)
 			}
 		}
-		time.Sleep(10 * time.Minute)
-		if n := fulls(); n < 9 || n > 11 {
-			t.Errorf("%d periodic syncs in ten minutes", n)
+		time.Sleep(3 * time.Minute)
+		if n := fulls(); n < 2 || n > 4 {
+			t.Errorf("%d periodic syncs in three minutes", n)
 		}
 	})
 }
@@ -294,7 +294,7 @@ func TestDatabaseAway(t *testing.T) {
 		r.agents.Agent("dn0").Syncs()
 		r.agents.Agent("dn0").RestartPlane()
 		r.agents.Kill("dn1")
-		time.Sleep(time.Minute)
+		time.Sleep(20 * time.Second)
 		if n := len(r.agents.Agent("dn0").Syncs()); n != 0 {
 			t.Errorf("%d syncs on a stale picture", n)
 		}

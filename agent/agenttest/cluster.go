@@ -39,11 +39,10 @@ type Medium struct {
 }
 
 type store struct {
-	name, uuid   string
-	cluster      uint64 // bytes
-	total        uint64 // clusters
-	lvols        map[string]*lvol
-	loadedByName string
+	name, uuid string
+	cluster    uint64 // bytes
+	total      uint64 // clusters
+	lvols      map[string]*lvol
 }
 
 type lvol struct {

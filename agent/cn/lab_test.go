@@ -38,9 +38,9 @@ type lab struct {
 }
 
 type node struct {
-	id, socket, port, dir string
-	version               uint64
-	config                agenttest.NodeConfig
+	id, port string
+	version  uint64
+	config   agenttest.NodeConfig
 }
 
 type dnNode struct {

@@ -163,7 +163,7 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		r.Op, r.Iov = bdev.OpWrite, c.iov
 		r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.k.ctrl.writeThrough.Load()
 	case nvme.IOFlush:
-		r.Op, r.Offset, r.Blocks = bdev.OpFlush, 0, 0
+		r.Op, r.Offset, r.Blocks, r.Iov, r.FUA = bdev.OpFlush, 0, 0, nil, false
 		if !i.Ops.Has(bdev.OpFlush) {
 			c.finish(nvme.Success, b)
 			return

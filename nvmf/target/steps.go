@@ -61,7 +61,7 @@ func (c *cmd) next(b *bdev.Batch) {
 // it and that reads as zeros.
 func (c *cmd) startWriteZeroes(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	r := &c.req
-	r.Op = bdev.OpWriteZeroes
+	r.Op, r.Iov = bdev.OpWriteZeroes, nil // of the command before
 	if c.sqe.CDW(12)&nvme.CDW12Deallocate != 0 && i.UnmapZeroes && i.Ops.Has(bdev.OpUnmap) {
 		r.Op = bdev.OpUnmap
 	}

@@ -16,7 +16,7 @@ const cmicMultiController = nvme.CMICMultiController
 
 // detachGrace is how long Detach lets I/O in flight finish before it ends the
 // connections.
-const detachGrace = 2 * time.Second
+const detachGrace = 250 * time.Millisecond
 
 // Options are bdev_nvme_set_options; they hold for later attachments.
 type Options struct {
@@ -89,8 +89,9 @@ type Path struct {
 // Detach removes a controller, or with at the paths that match it; with the
 // last path go the bdevs. It returns when the bdevs are unregistered, which
 // waits for their holders to close them, and all connections are closed.
-// Requests that wait for a path fail at once; requests in flight get two
-// seconds before their connection is ended. ENODEV when there is nothing to
+// Requests that wait for a path fail at once; requests in flight get a quarter
+// of a second before their connection is ended, which hosts see as a path
+// error: a new primary detaches from an old one that hangs, and hosts wait. ENODEV when there is nothing to
 // detach.
 func (m *Module) Detach(name string, at *Path) error {
 	g := m.find(name)

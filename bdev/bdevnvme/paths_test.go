@@ -200,7 +200,7 @@ func TestDetachBlocked(t *testing.T) {
 		var b bdev.Batch
 		h.Submit(req, &b)
 		b.Flush()
-		r.within(6*time.Second, "detach", func() { r.ok(r.m.Detach("Nv0", nil)) })
+		r.within(1500*time.Millisecond, "detach", func() { r.ok(r.m.Detach("Nv0", nil)) })
 		if s := <-done; s != nvme.InternalPathError {
 			t.Errorf("queued %t: status %v", queued, s)
 		}

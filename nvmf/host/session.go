@@ -328,7 +328,7 @@ func (s *session) identify(ctx context.Context) error {
 
 // shutdown tells the controller that the host leaves, if it answers soon.
 func (s *session) shutdown() {
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 250*time.Millisecond)
 	defer cancel()
 	var cmd nvme.Command
 	cmd.SetPropertySet(nvme.Property{Offset: nvme.PropCC, Value: uint64(nvme.CCEnable | nvme.CCEntrySizes | nvme.CCShutdownNormal)})

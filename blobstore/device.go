@@ -36,12 +36,12 @@ const (
 	deviceMaxClear = 1 << 30 // bytes of one unmap or write zeroes
 )
 
-// deviceIO is one transfer of a run. Reads and writes go through buf.
+// deviceIO is one transfer of a run.
 type deviceIO struct {
 	op     bdev.Op
 	offset uint64 // bytes
 	length uint64 // bytes
-	buf    []byte // length bytes for a read or write
+	buf    []byte // length bytes for a read or write, nil for others
 }
 
 func (d *device) info() *bdev.Info { return d.h.Info() }
@@ -119,56 +119,38 @@ type deviceRun struct {
 	err      error
 }
 
-// transfer cuts io to the sizes that the device takes.
+// transfer cuts io to pieces that can be under way together.
 func (r *deviceRun) transfer(io *deviceIO) {
-	bs := uint64(r.info.BlockSize)
 	if io.op == bdev.OpFlush {
-		r.submit(io.op, 0, 0, nil, nil)
+		r.submit(io.op, 0, 0, nil)
 		return
 	}
-	op, limit := io.op, uint64(deviceMaxBytes)
-	if op == bdev.OpWriteZeroes && !r.info.Ops.Has(op) {
-		op = bdev.OpWrite
-	} else if op == bdev.OpWriteZeroes || op == bdev.OpUnmap {
+	limit := uint64(deviceMaxBytes)
+	if io.buf == nil {
 		limit = deviceMaxClear
 	}
-	if m := uint64(r.info.MaxIO) * bs; m != 0 {
-		limit = min(limit, m)
-	}
-	limit -= limit % bs
+	limit -= limit % uint64(r.info.BlockSize)
 	for at := uint64(0); at < io.length && r.err == nil; {
 		n := min(limit, io.length-at)
-		var bounce, user []byte
-		if op == bdev.OpRead || op == bdev.OpWrite {
-			if bounce = bdev.Buffers.Get(int(n)); bounce == nil {
-				r.fail(&bdev.Request{Op: op, Status: nvme.CommandInterrupted})
-				return
-			}
-			switch {
-			case op == bdev.OpRead:
-				user = io.buf[at : at+n]
-			case io.op == bdev.OpWriteZeroes:
-				clear(bounce)
-			default:
-				copy(bounce, io.buf[at:at+n])
-			}
+		var data []byte
+		if io.buf != nil {
+			data = io.buf[at : at+n]
 		}
-		r.submit(op, io.offset+at, n, bounce, user)
+		r.submit(io.op, io.offset+at, n, data)
 		at += n
 	}
 }
 
-func (r *deviceRun) submit(op bdev.Op, offset, length uint64, bounce, user []byte) {
+func (r *deviceRun) submit(op bdev.Op, offset, length uint64, data []byte) {
 	if r.inflight == deviceWindow {
 		r.batch.Flush()
 		r.reap()
 	}
 	bs := uint64(r.info.BlockSize)
 	req := &bdev.Request{Op: op, Offset: offset / bs, Blocks: length / bs}
-	if bounce != nil {
-		req.Iov = [][]byte{bounce}
+	if data != nil {
+		req.Iov = [][]byte{data}
 	}
-	req.Owner = user
 	done := r.done
 	req.Done = func(req *bdev.Request, _ *bdev.Batch) { done <- req }
 	r.inflight++
@@ -178,20 +160,7 @@ func (r *deviceRun) submit(op bdev.Op, offset, length uint64, bounce, user []byt
 func (r *deviceRun) reap() {
 	req := <-r.done
 	r.inflight--
-	if req.Status != nvme.Success {
-		r.fail(req)
-	}
-	if len(req.Iov) == 0 {
-		return
-	}
-	if user, _ := req.Owner.([]byte); user != nil && req.Status == nvme.Success {
-		copy(user, req.Iov[0])
-	}
-	bdev.Buffers.Put(req.Iov[0])
-}
-
-func (r *deviceRun) fail(req *bdev.Request) {
-	if r.err == nil {
+	if req.Status != nvme.Success && r.err == nil {
 		bs := uint64(r.info.BlockSize)
 		r.err = &DeviceError{Op: req.Op, Offset: req.Offset * bs, Length: req.Blocks * bs, Status: req.Status}
 	}

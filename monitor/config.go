@@ -52,7 +52,7 @@ type Timing struct {
 	// SyncTimeout bounds one Sync call. Default 20 s.
 	SyncTimeout time.Duration
 	// RetryMin and RetryMax bound the pause after a Sync that didn't bring
-	// the node to its version. Defaults 2 s and 30 s.
+	// the node to its version. Defaults 2 s and 10 s.
 	RetryMin, RetryMax time.Duration
 	// FullPeriod is how often a node gets all its objects. Default 60 s.
 	FullPeriod time.Duration
@@ -79,7 +79,7 @@ func (t *Timing) validate() error {
 	}{
 		{&t.Period, "period", 500 * time.Millisecond}, {&t.Timeout, "timeout", 450 * time.Millisecond}, {&t.Refresh, "refresh", time.Second},
 		{&t.StaleAfter, "stale-after", 3 * time.Second}, {&t.Lease, "lease", 5 * time.Second}, {&t.Grace, "grace", 2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
-		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 30 * time.Second}, {&t.FullPeriod, "full-period", time.Minute},
+		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 10 * time.Second}, {&t.FullPeriod, "full-period", time.Minute},
 	} {
 		if *d.v < 0 {
 			return fmt.Errorf("%s %v must be above 0", d.name, *d.v)

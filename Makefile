@@ -3,7 +3,6 @@
 SHELL := /bin/bash
 
 BINARIES := vda_portal vda_monitor vda_dn_agent vda_cn_agent vda_tgt vda_rpc vda_db vda_cli vda_sandbox
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 export CGO_ENABLED ?= 0
 
 help: ## this list
@@ -11,7 +10,7 @@ help: ## this list
 
 build: ## all programs, static, into bin/
 	@mkdir -p bin
-	go build -trimpath -ldflags "-s -w -X vda/cmd/internal/daemon.Version=$(VERSION)" -o bin/ $(BINARIES:%=./cmd/%)
+	go build -trimpath -ldflags "-s -w" -o bin/ $(BINARIES:%=./cmd/%)
 
 dist: build ## out/vda.tar.gz: the programs in one archive
 	@mkdir -p out

@@ -16,14 +16,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"vda"
+	"vda/daemon"
 )
 
 // Config of an agent.
 type Config struct {
-	// Listener and Port are where the agent serves gRPC. Port 0 takes a free
-	// one.
-	Listener string
-	Port     int
+	// Flags say where the agent serves gRPC.
+	daemon.Flags
 	// Socket is the path of the data plane's JSON-RPC socket.
 	Socket string
 	// SocketWait is how long to wait at start for a data plane that is not
@@ -49,8 +48,6 @@ type Config struct {
 // Validate checks c and fills in defaults.
 func (c *Config) Validate() error {
 	switch {
-	case c.Port < 0 || c.Port > 65535:
-		return fmt.Errorf("port %d must be from 0 to 65535", c.Port)
 	case c.Socket == "":
 		return errors.New("sock-path must name the data plane's JSON-RPC socket")
 	case c.StateDir == "":
@@ -105,47 +102,44 @@ var ErrHelp = pflag.ErrHelp
 
 // ParseArgs reads the command line of an agent: name is the program's, port
 // its default port and svc the example port of its data plane.
-func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Config, slog.Level, error) {
+func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Config, error) {
 	c := Config{}
-	var conf, transport, level string
+	var conf, transport string
 	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	fs.SetOutput(usage)
 	fs.SortFlags = false
-	fs.StringVar(&c.Listener, "listener", "0.0.0.0", "address to serve gRPC on")
-	fs.IntVar(&c.Port, "port", port, "port to serve gRPC on")
+	c.Add(fs, port, "gRPC")
 	fs.StringVar(&c.Socket, "sock-path", "", "JSON-RPC socket of the data plane, spdk_tgt or vda_tgt (required)")
 	fs.DurationVar(&c.SocketWait, "sock-wait", 0, "how long to wait at start for a data plane that is not there yet")
 	fs.StringVar(&conf, "listener-conf", "", fmt.Sprintf(`NVMe/TCP address of the data plane as JSON (required), such as '{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, svc))
 	fs.StringVar(&transport, "transport-conf", "{}", "parameters of nvmf_create_transport as JSON, for a data plane that has no TCP transport yet")
 	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("directory for what the agent must remember (default /var/lib/vda/%s-<port>)", name))
-	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	fs.Usage = func() {
 		fmt.Fprintf(usage, "usage: %s --sock-path PATH --listener-conf JSON [flags]\n\nMakes one data plane match the desired state that portal and monitor send,\nand reports what is.\n\n%s", name, fs.FlagUsages())
 	}
 	if err := fs.Parse(args); err != nil {
-		return c, 0, err
+		return c, err
 	}
 	if fs.NArg() > 0 {
-		return c, 0, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	for _, f := range []string{"sock-path", "listener-conf"} {
 		if !fs.Changed(f) {
-			return c, 0, fmt.Errorf("--%s is required", f)
+			return c, fmt.Errorf("--%s is required", f)
 		}
 	}
-	var lvl slog.Level
-	if err := lvl.UnmarshalText([]byte(level)); err != nil {
-		return c, 0, fmt.Errorf("--log-level %q must be debug, info, warn or error", level)
+	if err := c.Check(); err != nil {
+		return c, err
 	}
 	if err := decodeStrict(conf, &c.Address); err != nil {
-		return c, 0, fmt.Errorf(`--listener-conf %s: %w; it must be a JSON object with trtype, traddr, adrfam and trsvcid`, conf, err)
+		return c, fmt.Errorf(`--listener-conf %s: %w; it must be a JSON object with trtype, traddr, adrfam and trsvcid`, conf, err)
 	}
 	if err := decodeStrict(transport, &c.Transport); err != nil {
-		return c, 0, fmt.Errorf("--transport-conf %s: %w; it must be a JSON object", transport, err)
+		return c, fmt.Errorf("--transport-conf %s: %w; it must be a JSON object", transport, err)
 	}
 	if t, ok := c.Transport["trtype"]; ok {
 		if s, _ := t.(string); !strings.EqualFold(s, "tcp") {
-			return c, 0, fmt.Errorf(`--transport-conf: trtype %v must be "tcp"`, t)
+			return c, fmt.Errorf(`--transport-conf: trtype %v must be "tcp"`, t)
 		}
 		delete(c.Transport, "trtype")
 	}
@@ -154,10 +148,10 @@ func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Conf
 	}
 	if c.Listener != "" && net.ParseIP(c.Listener) == nil {
 		if _, err := net.LookupHost(c.Listener); err != nil {
-			return c, 0, fmt.Errorf("--listener %q must be an address of this machine", c.Listener)
+			return c, fmt.Errorf("--listener %q must be an address of this machine", c.Listener)
 		}
 	}
-	return c, lvl, c.Validate()
+	return c, c.Validate()
 }
 
 // decodeStrict decodes one JSON value without unknown fields or trailing text.

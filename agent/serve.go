@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -41,12 +39,12 @@ type Service interface {
 
 // Main runs the program until SIGTERM or SIGINT and returns its exit code.
 func (a App) Main(args []string, stderr *os.File) int {
-	cfg, level, err := ParseArgs(a.Name, a.Port, a.SvcPort, args, stderr)
+	cfg, err := ParseArgs(a.Name, a.Port, a.SvcPort, args, stderr)
 	if errors.Is(err, ErrHelp) {
 		return 0
 	}
-	cfg.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 	if err == nil {
+		cfg.Log = cfg.Flags.Log(stderr)
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
 		err = a.Run(ctx, cfg, nil)
@@ -64,12 +62,9 @@ func (a App) Run(ctx context.Context, cfg Config, ready chan<- string) (err erro
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	lis, err := net.Listen("tcp", net.JoinHostPort(cfg.Listener, strconv.Itoa(cfg.Port)))
+	lis, err := cfg.Listen(ctx)
 	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("--port %d is in use on %s", cfg.Port, cfg.Listener)
-		}
-		return fmt.Errorf("--listener %s --port %d: %w", cfg.Listener, cfg.Port, err)
+		return err
 	}
 	defer lis.Close()
 	state, err := OpenState(cfg.StateDir, a.Kind)

@@ -19,10 +19,11 @@ import (
 	"vda/agent/agenttest"
 	"vda/agent/dn"
 	apiv1 "vda/api/v1"
+	"vda/daemon"
 )
 
 func config(t *testing.T, socket string) agent.Config {
-	return agent.Config{Listener: "127.0.0.1", Socket: socket, StateDir: t.TempDir(), Log: agenttest.Log(),
+	return agent.Config{Flags: daemon.Flags{Listener: "127.0.0.1"}, Socket: socket, StateDir: t.TempDir(), Log: agenttest.Log(),
 		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 }
 

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"vda/daemon"
 	"vda/store"
 	"vda/store/dbflag"
 	"vda/syncer"

@@ -18,18 +18,15 @@ import (
 	apiv1 "vda/api/v1"
 	"vda/blobstore"
 	"vda/store"
+	"vda/store/dbflag"
 )
 
 // command runs vda_portal until it ends by itself.
 func command(t *testing.T, env string, args ...string) (line string, exit int) {
 	t.Helper()
 	var stderr bytes.Buffer
-	exit = Main(args, func(name string) string {
-		if name == uriEnv {
-			return env
-		}
-		return ""
-	}, &stderr)
+	t.Setenv(dbflag.Env, env)
+	exit = Main(args, &stderr)
 	return stderr.String(), exit
 }
 
@@ -53,10 +50,10 @@ func TestStartRefused(t *testing.T) {
 		args []string
 		says []string
 	}{
-		{"", []string{"--port", free}, []string{"no database", "--db-uri", uriEnv}},
+		{"", []string{"--port", free}, []string{"no database", "--db-uri", dbflag.Env}},
 		{"", []string{"--bogus"}, []string{"--bogus"}},
 		{"", []string{"serve"}, []string{`"serve"`}},
-		{nowhere, []string{"--port", "0"}, []string{"--port 0", "1 to 65535"}},
+		{nowhere, []string{"--port", "70000"}, []string{"--port 70000", "0 to 65535"}},
 		{nowhere, []string{"--port", "x"}, []string{"--port"}},
 		{nowhere, []string{"--log-level", "loud", "--port", free}, []string{"--log-level", "loud"}},
 		{nowhere, []string{"--listener", "127.0.0.1", "--port", busy}, []string{"--port " + busy, "in use", "127.0.0.1"}},
@@ -78,7 +75,7 @@ func TestStartRefused(t *testing.T) {
 			}
 		}
 	}
-	if usage, exit := command(t, "", "--help"); exit != 0 || !strings.Contains(usage, "--db-uri-file FILE") {
+	if usage, exit := command(t, "", "--help"); exit != 0 || !strings.Contains(usage, "--db-uri-file") {
 		t.Errorf("--help: exit %d, %s", exit, usage)
 	}
 }
@@ -108,7 +105,7 @@ func TestStartStop(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, args, os.Getenv, &bytes.Buffer{}) }()
+	go func() { ended <- run(ctx, args, &bytes.Buffer{}) }()
 
 	conn, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -7,4 +7,4 @@ import (
 	"vda/portal"
 )
 
-func main() { os.Exit(portal.Main(os.Args[1:], os.Getenv, os.Stderr)) }
+func main() { os.Exit(portal.Main(os.Args[1:], os.Stderr)) }

@@ -1,0 +1,71 @@
+// Package daemon is what VDA's gRPC daemons have in common on the command
+// line: where to serve and what to log, and the words in which they say that
+// they can't.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/pflag"
+)
+
+// Flags are --listener, --port and --log-level.
+type Flags struct {
+	Listener string
+	Port     int // 0 takes a free one
+	level    string
+}
+
+// Add defines the flags; port is the default one and serves says what is
+// served on it.
+func (f *Flags) Add(fs *pflag.FlagSet, port int, serves string) {
+	fs.StringVar(&f.Listener, "listener", "0.0.0.0", "address to serve on")
+	fs.IntVar(&f.Port, "port", port, "TCP port of "+serves)
+	fs.StringVar(&f.level, "log-level", "info", "what to log on standard error: debug, info, warn or error")
+}
+
+// Check reports a value that can't be right.
+func (f *Flags) Check() error {
+	if f.Port < 0 || f.Port > 65535 {
+		return fmt.Errorf("--port %d must be from 0 to 65535", f.Port)
+	}
+	_, err := f.parseLevel()
+	return err
+}
+
+func (f *Flags) parseLevel() (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(f.level)); err != nil {
+		return 0, fmt.Errorf("--log-level %q must be debug, info, warn or error", f.level)
+	}
+	return level, nil
+}
+
+// Log returns the daemon's log; the flags have been checked.
+func (f *Flags) Log(w io.Writer) *slog.Logger {
+	level, err := f.parseLevel()
+	if err != nil {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+// Listen takes the port. Go sets no SO_REUSEPORT, so a port that another
+// process serves is refused.
+func (f *Flags) Listen(ctx context.Context) (net.Listener, error) {
+	var lc net.ListenConfig
+	lis, err := lc.Listen(ctx, "tcp", net.JoinHostPort(f.Listener, strconv.Itoa(f.Port)))
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("--port %d is in use on %s: another process serves it", f.Port, f.Listener)
+	case err != nil:
+		return nil, fmt.Errorf("cannot listen on --listener %s --port %d: %w", f.Listener, f.Port, err)
+	}
+	return lis, nil
+}

@@ -1,0 +1,52 @@
+package daemon
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+func parse(t *testing.T, args ...string) *Flags {
+	t.Helper()
+	var f Flags
+	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	f.Add(fs, 9520, "gRPC")
+	if err := fs.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return &f
+}
+
+func TestCheckNamesFlagAndValue(t *testing.T) {
+	if err := parse(t).Check(); err != nil {
+		t.Error(err)
+	}
+	for want, args := range map[string][]string{
+		"--port 70000":       {"--port", "70000"},
+		"--port -1":          {"--port=-1"},
+		`--log-level "loud"`: {"--log-level", "loud"},
+	} {
+		if err := parse(t, args...).Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %s in it", args, err, want)
+		}
+	}
+}
+
+func TestListenRefusesAPortInUse(t *testing.T) {
+	f := parse(t, "--listener", "127.0.0.1", "--port", "0")
+	lis, err := f.Listen(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	f.Port = lis.Addr().(*net.TCPAddr).Port
+	if _, err := f.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "is in use on 127.0.0.1") {
+		t.Errorf("the second on a port: %v", err)
+	}
+	f.Listener = "203.0.113.1"
+	if _, err := f.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "--listener 203.0.113.1") {
+		t.Errorf("an address that isn't ours: %v", err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 
 	"vda/bdev"
 	"vda/bdev/bdevnvme"
+	"vda/bdev/errorinj"
 	"vda/bdev/lvol"
 	"vda/bdev/raid"
 	nvmftarget "vda/nvmf/target"
@@ -139,6 +140,11 @@ const settleGrace = 5 * time.Second
 
 // close takes everything down, from the hosts to the disks.
 func (t *Target) close() {
+	for _, d := range t.reg.List() {
+		if e, ok := d.(*errorinj.Device); ok {
+			e.Retire() // requests that were made to hang
+		}
+	}
 	settled := make(chan struct{})
 	go func() {
 		defer close(settled)

@@ -211,3 +211,26 @@ func TestShutdownWithoutDisks(t *testing.T) {
 		t.Error("a write that reached no disk was acknowledged")
 	}
 }
+
+// TestShutdownWithHangingRequests: a request that a test made to hang below a
+// namespace does not hold up the shutdown.
+func TestShutdownWithHangingRequests(t *testing.T) {
+	ctx := t.Context()
+	p, port := start(t, Config{}), freePort(t)
+	must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "M0", BlockSize: 4096, NumBlocks: 1024}))
+	ok(t, p.Call(ctx, "bdev_error_create", map[string]string{"base_name": "M0"}, nil))
+	p.export(exporter(0), exported("EE_M0"), port, userNQN)
+	user := dial(t, port, exportNQN, userNQN)
+	ok(t, p.Call(ctx, "bdev_error_inject_error", map[string]any{"name": "EE_M0", "io_type": "write", "error_type": "pending", "num": 1}, nil))
+	written := make(chan error, 1)
+	go func() { written <- user.WriteAt(ctx, make([]byte, 4096), 0) }()
+	time.Sleep(100 * time.Millisecond)
+	begin := time.Now()
+	ok(t, p.stop())
+	if took := time.Since(begin); took > settleGrace {
+		t.Errorf("shutting down took %v", took)
+	}
+	if err := <-written; err == nil {
+		t.Error("the hanging write was acknowledged")
+	}
+}

@@ -82,16 +82,16 @@ func connect(ctx context.Context, uri string) (*sqlStore, error) {
 		s.write.SetMaxIdleConns(serverIdleConns)
 		s.write.SetConnMaxIdleTime(connMaxIdle)
 	}
-	if err := s.Ping(ctx); err != nil {
+	if err := s.write.PingContext(ctx); err != nil {
 		s.Close()
-		return nil, err
+		return nil, s.wrap(err)
 	}
 	return s, nil
 }
 
-// Ping implements Store.
+// Ping implements Store. It doesn't wait for SQLite's one writer.
 func (s *sqlStore) Ping(ctx context.Context) error {
-	return s.wrap(s.write.PingContext(ctx))
+	return s.wrap(s.read.PingContext(ctx))
 }
 
 // Close implements Store. Transactions under way end first.

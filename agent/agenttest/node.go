@@ -27,6 +27,8 @@ type NodeConfig struct {
 	Socket   string // of the data plane
 	Port     string // of its listener on 127.0.0.1
 	StateDir string
+	// CheckInterval is the time between two self-checks. Default 100 ms.
+	CheckInterval time.Duration
 	// OpenRaw replaces NVMe/TCP when not nil.
 	OpenRaw func(ctx context.Context, at spdk.TransportID, subNQN, hostNQN string) (agent.RawDisk, error)
 }
@@ -37,7 +39,10 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	cfg := agent.Config{
 		Socket: c.Socket, StateDir: c.StateDir, Log: Log(),
 		Address:       vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: c.Port},
-		CheckInterval: 100 * time.Millisecond, WatchInterval: 20 * time.Millisecond,
+		CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
+	}
+	if cfg.CheckInterval == 0 {
+		cfg.CheckInterval = 100 * time.Millisecond
 	}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)

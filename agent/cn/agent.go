@@ -42,6 +42,8 @@ type Agent struct {
 	apiv1.UnimplementedCnAgentServer
 	*agent.Node
 	attaching chan struct{} // a token for each connection being made
+	stop      context.CancelFunc
+	watching  chan struct{} // closed when watch has ended
 
 	mu  sync.Mutex
 	set set
@@ -56,7 +58,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching)}
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{})}
 	var req apiv1.SyncCnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err
@@ -68,7 +70,19 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	}
 	n.Loop.Kick(pruneKey, false)
 	n.Start(ctx)
+	ctx, a.stop = context.WithCancel(ctx)
+	go func() {
+		defer close(a.watching)
+		a.watch(ctx)
+	}()
 	return a, nil
+}
+
+// Close ends the agent's work; the data plane goes on with what it has.
+func (a *Agent) Close() error {
+	a.stop()
+	<-a.watching
+	return a.Node.Close()
 }
 
 // Register adds the agent's service to a gRPC server.

@@ -282,6 +282,34 @@ func TestSecondaryClosesItsPathWhileThePrimaryIsAway(t *testing.T) {
 	}
 }
 
+func TestLostPrimaryIsNoticedBeforeIOFails(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.cns[1].stop(l)
+	l.cns[1].config.CheckInterval = time.Hour
+	l.cns[1].start(l)
+	l.up(0)
+	l.cns[0].stop(l)
+	l.cns[0].plane.Stop()
+	begin := time.Now()
+	agenttest.Eventually(t, func() string {
+		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANAInaccessible {
+			return "ANA is " + got
+		}
+		return ""
+	})
+	t.Logf("path closed after %v", time.Since(begin))
+	l.cns[0].plane.Start()
+	l.cns[0].start(l)
+	l.healthy(0)
+	agenttest.Eventually(t, func() string {
+		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANANonOptimized {
+			return "ANA is " + got
+		}
+		return ""
+	})
+}
+
 func TestUnreachableVdHoldsUpNoOtherArray(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 1, false)

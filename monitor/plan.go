@@ -187,7 +187,10 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	}
 	restarted := m.Seen && (b.AgentStart != m.AgentStart || b.PlaneStart != m.PlaneStart && b.PlaneStart != "")
 	if restarted || b.Version < v.Applied {
-		m.FullNeeded, m.NextSync = true, now
+		m.FullNeeded = true
+	}
+	if restarted { // news; an agent that refuses to be this node says so in every beat
+		m.NextSync = now
 	}
 	m.Seen, m.AgentStart = true, b.AgentStart
 	if b.PlaneStart != "" {

@@ -109,6 +109,19 @@ func TestPlan(t *testing.T) {
 			0 reported
 			1 synced full
 			1 beat v5`,
+		"an agent that is another node is not asked in every beat": `
+			0 view 5/5
+			0 beat v0        -> full, report ""
+			0 reported
+			1 synced full failed refused -> report "sync refused"
+			1 reported
+			1 view 5/5 sync refused
+			1 beat v0
+			2 beat v0
+			3 beat v0        -> full
+			3 synced full failed refused
+			5 beat v0
+			6 beat v0`,
 		"everything once in a while": `
 			0 view 1/1
 			0 beat v1        -> report ""

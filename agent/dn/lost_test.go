@@ -243,3 +243,29 @@ func TestForeignObjectsAreNotTouched(t *testing.T) {
 		}
 	}
 }
+
+func TestHungDataPlaneIsSaidInTime(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+	release := make(chan struct{})
+	l.plane.SetHook(func(string, map[string]any) error {
+		<-release
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	hb, err := l.a.Heartbeat(ctx, &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: nodeID})
+	if err != nil || hb.DataPlaneOk || !strings.Contains(hb.DataPlaneMsg, "does not answer") {
+		t.Errorf("%v, %v", hb, err)
+	}
+	close(release)
+	l.plane.SetHook(nil)
+	agenttest.Eventually(t, func() string {
+		hb, err := l.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: nodeID})
+		if err != nil || !hb.DataPlaneOk || len(hb.States) > 0 || hb.Version != 1 {
+			return fmt.Sprintf("%v, %v", hb, err)
+		}
+		return ""
+	})
+}

@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"flag"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -17,6 +18,8 @@ func TestModel(t *testing.T) {
 	steps := 40
 	if raceEnabled {
 		steps = 12
+		_ = flag.Set("rapid.checks", "20")
+		defer func() { _ = flag.Set("rapid.checks", "100") }()
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "pick") }
@@ -46,7 +49,7 @@ func TestModel(t *testing.T) {
 func TestPowerCut(t *testing.T) {
 	seeds, sample := 8, 40
 	if raceEnabled || testing.Short() {
-		seeds, sample = 2, 20
+		seeds, sample = 2, 10
 	}
 	if n, err := strconv.Atoi(os.Getenv("BLOBSTORE_POWER_CUT_SEEDS")); err == nil {
 		seeds, sample = n, math.MaxInt

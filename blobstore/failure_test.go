@@ -17,7 +17,7 @@ import (
 func TestWriteFailure(t *testing.T) {
 	seeds, sample := uint64(6), 25
 	if raceEnabled {
-		seeds, sample = 2, 10
+		seeds, sample = 2, 5
 	}
 	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 3))

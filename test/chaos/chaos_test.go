@@ -181,6 +181,9 @@ func storm(t *testing.T, c *cluster, faults *chooser, length time.Duration) {
 	var all []outcome
 	for end := time.Now().Add(length); time.Now().Before(end); {
 		f := faults.next()
+		if faults.r.IntN(5) == 0 {
+			f = both(f, faults.next(), between(faults.r, 0, 3*time.Second))
+		}
 		o, ok := strike(t, c, f)
 		all = append(all, o)
 		if !ok {
@@ -231,4 +234,12 @@ func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
 		return o, false
 	}
 	return o, whole
+}
+
+// TestChaosShort is a minute of faults that are the same each time; what they
+// hit also depends on where the primary is by then.
+func TestChaosShort(t *testing.T) {
+	c := start(t, 2)
+	storm(t, c, newChooser(c, 7, 12*time.Second, ""), 60*time.Second)
+	finish(t, c)
 }

@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -21,6 +22,35 @@ type fault struct {
 	// spared: neither a primary nor a dn is touched, so that the host should
 	// hardly notice.
 	spared bool
+	// mayFail: inject is a request that may be refused when another fault is
+	// there already.
+	mayFail bool
+}
+
+// both is two faults at once, the second a little later.
+func both(a, b *fault, delay time.Duration) *fault {
+	ended := make(chan error, 2)
+	return &fault{kind: "two at once", what: fmt.Sprintf("[%s] and %v later [%s]", a.what, delay.Round(time.Millisecond), b.what), hold: max(a.hold, delay+b.hold),
+		inject: func() error {
+			for i, x := range []*fault{a, b} {
+				if i == 1 {
+					time.Sleep(delay)
+				}
+				if err := x.inject(); err != nil && !x.mayFail {
+					return err
+				}
+				go func() {
+					time.Sleep(x.hold)
+					if x.heal == nil {
+						ended <- nil
+						return
+					}
+					ended <- x.heal()
+				}()
+			}
+			return nil
+		},
+		heal: func() error { return errors.Join(<-ended, <-ended) }}
 }
 
 // chooser makes faults from a seed.
@@ -31,6 +61,7 @@ type chooser struct {
 	kinds   []func() *fault
 	weights []int
 	only    string // kinds that contain it; "" for all
+	tables  int    // of packet filters, made so far
 }
 
 func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *chooser {
@@ -41,7 +72,10 @@ func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *ch
 	add(4, f.planned)
 	add(4, func() *fault { return f.kill("kill primary's data plane", f.primary(), true) })
 	add(2, func() *fault { return f.kill("kill primary's agent", f.primary(), false) })
-	add(2, f.killNode)
+	add(2, func() *fault { return f.killAll("kill primary's node", f.primary()) })
+	add(1, func() *fault { return f.killAll("kill dn's node", f.any("dn")) })
+	add(1, func() *fault { return f.killAll("kill all cns' data planes and agents", f.machines("cn")...) })
+	add(1, func() *fault { return f.killAll("kill everything", f.machines("db", "portal", "monitor", "dn", "cn")...) })
 	add(2, func() *fault { return f.spare(f.kill("kill secondary's data plane", f.secondary(), true)) })
 	add(1, func() *fault { return f.spare(f.kill("kill secondary's agent", f.secondary(), false)) })
 	add(2, func() *fault { return f.kill("kill dn's data plane", f.any("dn"), true) })
@@ -126,13 +160,18 @@ func (f *chooser) secondary() *machine {
 }
 
 func (f *chooser) any(kind string) *machine {
+	all := f.machines(kind)
+	return all[f.r.IntN(len(all))]
+}
+
+func (f *chooser) machines(kinds ...string) []*machine {
 	var all []*machine
 	for _, m := range f.c.order {
-		if m.kind == kind {
+		if slices.Contains(kinds, m.kind) {
 			all = append(all, m)
 		}
 	}
-	return all[f.r.IntN(len(all))]
+	return all
 }
 
 func (c *cluster) at(addr string) *machine {
@@ -147,7 +186,7 @@ func (c *cluster) at(addr string) *machine {
 // planned moves the primary with vda_cli.
 func (f *chooser) planned() *fault {
 	to := f.secondary()
-	return &fault{kind: "planned switch", what: "da failover to " + to.name, hold: time.Second, inject: func() error {
+	return &fault{kind: "planned switch", what: "da failover to " + to.name, hold: time.Second, mayFail: true, inject: func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
 		defer cancel()
 		_, err := f.c.cli(ctx, "da failover --da-name da0 --to-cn "+to.agent())
@@ -167,12 +206,22 @@ func (f *chooser) kill(kind string, m *machine, plane bool) *fault {
 	}}
 }
 
-func (f *chooser) killNode() *fault {
-	m := f.primary()
-	pause := between(f.r, time.Second, 3*time.Second)
-	return &fault{kind: "kill primary's node", what: fmt.Sprintf("kill -9 data plane and agent of %s, started again after %v", m.name, pause.Round(time.Millisecond)), hold: pause, inject: func() error {
-		for _, p := range m.processes() {
-			p.kill(pause)
+// killAll kills all processes of some machines at once; each comes back in its
+// own time.
+func (f *chooser) killAll(kind string, ms ...*machine) *fault {
+	var names []string
+	var ps []*process
+	for _, m := range ms {
+		names = append(names, m.name)
+		ps = append(ps, m.processes()...)
+	}
+	pauses := make([]time.Duration, len(ps))
+	for i := range ps {
+		pauses[i] = between(f.r, time.Second, 3*time.Second)
+	}
+	return &fault{kind: kind, what: fmt.Sprintf("kill -9 all of %s, started again after 1 to 3 s", strings.Join(names, ", ")), hold: 3 * time.Second, inject: func() error {
+		for i, p := range ps {
+			p.kill(pauses[i])
 		}
 		return nil
 	}}
@@ -208,69 +257,76 @@ func (f *chooser) freeze(kind string, ps ...*process) *fault {
 		}}
 }
 
-// drop has machine m drop packets from addresses, a percentage of them; an
-// empty list of addresses is everybody.
-func (c *cluster) drop(m *machine, from []string, percent int) error {
-	match := ""
+// filter is packet filters of one fault.
+type filter struct {
+	c     *cluster
+	table string
+	on    []*machine
+}
+
+func (f *chooser) filter() *filter {
+	f.tables++
+	return &filter{c: f.c, table: fmt.Sprintf("chaos%d", f.tables)}
+}
+
+// add has machine m drop some of the packets of a hook, "input" or "output".
+func (x *filter) add(m *machine, hook, match string) error {
+	_, err := x.c.output(context.Background(), m, fmt.Sprintf(
+		"nft 'add table inet %[1]s; add chain inet %[1]s %[2]s { type filter hook %[2]s priority 0; }; add rule inet %[1]s %[2]s %[3]s drop'", x.table, hook, match))
+	x.on = append(x.on, m)
+	return err
+}
+
+// deaf has machine m drop a percentage of what comes in from addresses; from
+// everybody when there are none.
+func (x *filter) deaf(m *machine, percent int, from ...string) error {
+	match := "iif eth0"
 	if len(from) > 0 {
-		match = "ip saddr { " + strings.Join(from, ", ") + " }"
+		match += " ip saddr { " + strings.Join(from, ", ") + " }"
 	}
 	if percent < 100 {
 		match += fmt.Sprintf(" numgen random mod 100 < %d", percent)
 	}
-	_, err := c.output(context.Background(), m, fmt.Sprintf(`nft 'add table inet chaos; add chain inet chaos in { type filter hook input priority 0; }; add rule inet chaos in iif eth0 %s drop'`, match))
-	return err
+	return x.add(m, "input", match)
 }
 
-// dropOut has machine m drop packets to everybody.
-func (c *cluster) dropOut(m *machine) error {
-	_, err := c.output(context.Background(), m, `nft 'add table inet chaos; add chain inet chaos out { type filter hook output priority 0; }; add rule inet chaos out oif eth0 drop'`)
-	return err
-}
-
-func (c *cluster) undrop(ms ...*machine) error {
-	for _, m := range ms {
-		if _, err := c.output(context.Background(), m, "nft delete table inet chaos"); err != nil {
-			return err
+// remove heals.
+func (x *filter) remove() error {
+	var errs []error
+	for i, m := range x.on {
+		if slices.Contains(x.on[:i], m) {
+			continue
 		}
+		_, err := x.c.output(context.Background(), m, "nft delete table inet "+x.table)
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (f *chooser) isolate(kind string, m *machine) *fault {
-	hold := f.span()
+	hold, x := f.span(), f.filter()
 	return &fault{kind: kind, what: fmt.Sprintf("%s cut off for %v", m.name, hold.Round(time.Millisecond)), hold: hold,
-		inject: func() error {
-			if err := f.c.drop(m, nil, 100); err != nil {
-				return err
-			}
-			return f.c.dropOut(m)
-		},
-		heal: func() error { return f.c.undrop(m) }}
+		inject: func() error { return errors.Join(x.deaf(m, 100), x.add(m, "output", "oif eth0")) },
+		heal:   x.remove}
 }
 
 func (f *chooser) cut(kind string, a, b *machine) *fault {
-	hold := f.span()
+	hold, x := f.span(), f.filter()
 	return &fault{kind: kind, what: fmt.Sprintf("%s and %s cut for %v", a.name, b.name, hold.Round(time.Millisecond)), hold: hold,
-		inject: func() error {
-			if err := f.c.drop(a, []string{b.addr}, 100); err != nil {
-				return err
-			}
-			return f.c.drop(b, []string{a.addr}, 100)
-		},
-		heal: func() error { return f.c.undrop(a, b) }}
+		inject: func() error { return errors.Join(x.deaf(a, 100, b.addr), x.deaf(b, 100, a.addr)) },
+		heal:   x.remove}
 }
 
 // cutMonitors hides the primary's cn from the control plane while hosts and
 // dns reach it: it is alive, and must lose its writers all the same.
 func (f *chooser) cutMonitors() *fault {
 	m := f.primary()
-	hold := f.span()
+	hold, x := f.span(), f.filter()
 	return &fault{kind: "cut primary from the control plane", what: fmt.Sprintf("%s cut from both monitors and the portal for %v", m.name, hold.Round(time.Millisecond)), hold: hold,
 		inject: func() error {
-			return f.c.drop(m, []string{portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr}, 100)
+			return x.deaf(m, 100, portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr)
 		},
-		heal: func() error { return f.c.undrop(m) }}
+		heal: x.remove}
 }
 
 // oneWay drops the packets in one direction between two machines of the data
@@ -279,18 +335,18 @@ func (f *chooser) oneWay() *fault {
 	pairs := [][2]*machine{{f.primary(), f.any("dn")}, {f.any("dn"), f.primary()}, {f.c.machines["host0"], f.primary()}, {f.primary(), f.c.machines["host0"]},
 		{f.primary(), f.secondary()}, {f.secondary(), f.primary()}, {f.any("monitor"), f.primary()}, {f.primary(), f.any("monitor")}}
 	p := pairs[f.r.IntN(len(pairs))]
-	hold := f.span()
+	hold, x := f.span(), f.filter()
 	return &fault{kind: "one-way cut", what: fmt.Sprintf("%s does not hear %s for %v", p[0].name, p[1].name, hold.Round(time.Millisecond)), hold: hold,
-		inject: func() error { return f.c.drop(p[0], []string{p[1].addr}, 100) },
-		heal:   func() error { return f.c.undrop(p[0]) }}
+		inject: func() error { return x.deaf(p[0], 100, p[1].addr) },
+		heal:   x.remove}
 }
 
 func (f *chooser) loss() *fault {
 	ms := []*machine{f.primary(), f.any("dn"), f.secondary(), f.c.machines["host0"]}
 	m := ms[f.r.IntN(len(ms))]
 	percent := 1 + f.r.IntN(15)
-	hold := f.span()
+	hold, x := f.span(), f.filter()
 	return &fault{kind: "packet loss", what: fmt.Sprintf("%s loses %d%% of what comes in for %v", m.name, percent, hold.Round(time.Millisecond)), hold: hold,
-		inject: func() error { return f.c.drop(m, nil, percent) },
-		heal:   func() error { return f.c.undrop(m) }}
+		inject: func() error { return x.deaf(m, percent) },
+		heal:   x.remove}
 }

@@ -194,6 +194,23 @@ func (p *Plane) startID(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s-%x", id, fi.ModTime().UnixNano()), nil
 }
 
+// backendKeepAlive is the silence after which a controller node gives a
+// connection up, to a vd or to the primary. What is in flight on it then goes
+// back to the hosts, for another path. The data planes' own is 10 s.
+const backendKeepAlive = 3 * time.Second
+
+// shortenKeepAlive sets backendKeepAlive on a controller node's data plane that
+// is new, for SPDK takes it before the first connection only.
+func (p *Plane) shortenKeepAlive(ctx context.Context) {
+	if p.agent != "cn" {
+		return
+	}
+	params := map[string]any{"keep_alive_timeout_ms": backendKeepAlive.Milliseconds()}
+	if err := p.probes.Call(ctx, "bdev_nvme_set_options", params, nil); err != nil {
+		p.log.Warn("the data plane keeps its own keep-alive time-out for connections to disk nodes", "err", err)
+	}
+}
+
 // prepare checks what the data plane can do and gives it a TCP transport.
 func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	v, err := p.probes.GetVersion(ctx)
@@ -223,6 +240,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 		if err := p.probes.Call(ctx, "nvmf_create_transport", params, nil); err != nil {
 			return v.Version, fmt.Errorf("transport-conf: %w", err)
 		}
+		p.shortenKeepAlive(ctx)
 	}
 	p.mu.Lock()
 	p.able = able

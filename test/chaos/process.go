@@ -66,6 +66,7 @@ func (p *process) once() bool {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	pid := child(cmd, ended)
+	begin := time.Now()
 	p.mu.Lock()
 	p.pid, p.killed, p.pause = pid, false, time.Second
 	stopping := p.stopping
@@ -89,7 +90,11 @@ func (p *process) once() bool {
 	if stopping {
 		return false
 	}
-	if !killed {
+	// A daemon that does not find its database or data plane when it starts
+	// says so and ends with 1; a panic ends with 2.
+	var exit *exec.ExitError
+	refused := errors.As(err, &exit) && exit.ExitCode() == 1 && time.Since(begin) < 35*time.Second
+	if !killed && !refused {
 		p.crash(fmt.Errorf("it ended by itself: %v", err))
 	}
 	time.Sleep(pause)

@@ -77,23 +77,28 @@ type conn struct {
 	parked   atomic.Uint32 // times that the reader went to sleep
 	seen     atomic.Int64  // time of the last pass, for keep alive
 
-	mu        sync.Mutex
-	cond      *sync.Cond // sending, blocked
-	shut      bool       // the descriptor may be closed
-	why       string     // reason of the end
-	slots     []*cmd
-	free      []*cmd
-	waiting   []*cmd // for a buffer
-	held      int    // bytes in buffers
-	retrying  bool
-	out, snd  outQueue
-	sndAt     int
-	sndMsg    syscall.Msghdr
-	dirty     bool
-	sending   bool // somebody sends k.snd
-	blocked   bool // the socket is full
-	draining  bool // somebody waits for the socket
-	head      uint32
+	mu       sync.Mutex
+	cond     *sync.Cond // sending, blocked
+	shut     bool       // the descriptor may be closed
+	why      string     // reason of the end
+	slots    []*cmd
+	free     []*cmd
+	waiting  []*cmd // for a buffer
+	held     int    // bytes in buffers
+	retrying bool
+	out, snd outQueue
+	sndAt    int
+	sndMsg   syscall.Msghdr
+	dirty    bool
+	sending  bool // somebody sends k.snd
+	blocked  bool // the socket is full
+	draining bool // somebody waits for the socket
+	head     uint32
+
+	// Of whoever drains.
+	drainFn   func(uintptr) bool
+	drainErr  syscall.Errno
+	drainFrom int
 	completed uint64
 }
 
@@ -159,7 +164,7 @@ func newConn(t *Target, nc stream, p *portal) (*conn, error) {
 		_ = tcp.SetNoDelay(true)
 	}
 	k.rbuf, k.ownBuf = make([]byte, helloBuffer), true
-	k.parkFn = k.parkRecv
+	k.parkFn, k.drainFn = k.parkRecv, k.drainSend
 	k.growSlots(1)
 	k.hello = time.AfterFunc(t.cfg.HelloTime, func() { k.kill("no Connect in time") })
 	return k, err

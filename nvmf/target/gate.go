@@ -101,7 +101,7 @@ func (n *namespace) replace(h *bdev.Handle, name string) *bdev.Handle {
 	n.mu.Unlock()
 	var b bdev.Batch
 	for _, c := range held {
-		c.submit(&b)
+		c.k.guarded(func() { c.submit(&b) })
 	}
 	b.Flush()
 	return old

@@ -125,8 +125,8 @@ func (k *conn) takeReserved(c *cmd) error {
 			c.setData(buf)
 			return nil
 		}
-		k.batch.Flush() // replies may give buffers back
-		if k.closing.Load() {
+		k.batch.Flush() // replies may give buffers back, once they are sent
+		if !k.unblock() {
 			return errClosing
 		}
 		time.Sleep(time.Millisecond)

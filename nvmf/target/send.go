@@ -2,6 +2,7 @@ package target
 
 import (
 	"errors"
+	"sync"
 	"syscall"
 	"time"
 	"unsafe"
@@ -276,23 +277,26 @@ func (k *conn) trySend() syscall.Errno {
 	return 0
 }
 
+// batches of goroutines that have none of their own.
+var batches = sync.Pool{New: func() any { return new(bdev.Batch) }}
+
 // drain waits for the socket and sends until nothing is left. It runs on the
 // reader, which then receives nothing meanwhile, or on a goroutine of its own.
 func (k *conn) drain() {
-	var b bdev.Batch
+	b := batches.Get().(*bdev.Batch)
+	defer func() {
+		b.Flush() // after the state is free: it may find the socket full again
+		batches.Put(b)
+	}()
 	for more := true; more; {
 		_ = k.nc.SetWriteDeadline(time.Now().Add(k.tgt.cfg.SendTime))
-		var errno syscall.Errno
-		at := k.sndAt
-		err := k.rc.Write(func(uintptr) bool {
-			errno = k.trySend()
-			return errno != syscall.EAGAIN || k.sndAt > at+iovMax/4
-		})
-		if err == nil && errno == syscall.EAGAIN {
+		k.drainFrom = k.sndAt
+		err := k.rc.Write(k.drainFn)
+		if err == nil && k.drainErr == syscall.EAGAIN {
 			continue // some progress: the time starts anew
 		}
-		if err == nil && errno != 0 {
-			err = errno
+		if err == nil && k.drainErr != 0 {
+			err = k.drainErr
 		}
 		if err != nil {
 			why := "send: " + err.Error()
@@ -306,13 +310,18 @@ func (k *conn) drain() {
 			k.mu.Unlock()
 			return
 		}
-		more = k.sent(&b)
+		more = k.sent(b)
 	}
 	k.mu.Lock()
 	k.blocked, k.draining = false, false
 	k.cond.Broadcast()
 	k.mu.Unlock()
-	b.Flush()
+}
+
+// drainSend sends for RawConn.Write, which sleeps while it returns false.
+func (k *conn) drainSend(uintptr) bool {
+	k.drainErr = k.trySend()
+	return k.drainErr != syscall.EAGAIN || k.sndAt > k.drainFrom+iovMax/4
 }
 
 // unblock returns when the socket takes data again, false when the connection

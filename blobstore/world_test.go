@@ -158,17 +158,17 @@ func (w *world) step() (before model, failed bool) {
 	case m == nil || (op == 0 && len(names) < 8):
 		err = w.create()
 	case op == 1:
-		err, expect = w.snapshot(name, m)
+		expect, err = w.snapshot(name, m)
 	case op == 2:
-		err, expect = w.cloneOf(name, m)
+		expect, err = w.cloneOf(name, m)
 	case op == 3 || op == 4:
-		err, expect = w.remove(name, m)
+		expect, err = w.remove(name, m)
 	case op == 5:
-		err, expect = w.resize(name, m)
+		expect, err = w.resize(name, m)
 	case op == 6:
-		err, expect = w.inflate(name, m, true)
+		expect, err = w.inflate(name, m, true)
 	case op == 7:
-		err, expect = w.inflate(name, m, false)
+		expect, err = w.inflate(name, m, false)
 	case op == 8:
 		w.trace = append(w.trace, "reload")
 		err = w.reload()
@@ -235,47 +235,47 @@ func (m *modelBlob) blank(from uint64) {
 	}
 }
 
-func (w *world) snapshot(name string, m *modelBlob) (error, syscall.Errno) {
+func (w *world) snapshot(name string, m *modelBlob) (syscall.Errno, error) {
 	snap := w.newName()
 	w.trace = append(w.trace, "snapshot "+name+" as "+snap)
 	_, err := w.blob(name).Snapshot(named(snap))
 	if m.ro {
-		return err, syscall.EINVAL
+		return syscall.EINVAL, err
 	}
 	c := *m
 	c.blocks = slices.Clone(m.blocks)
 	c.ro = true
 	m.thin, m.parent = true, snap
 	w.model[snap] = &c
-	return err, 0
+	return 0, err
 }
 
-func (w *world) cloneOf(name string, m *modelBlob) (error, syscall.Errno) {
+func (w *world) cloneOf(name string, m *modelBlob) (syscall.Errno, error) {
 	clone := w.newName()
 	w.trace = append(w.trace, "clone "+name+" as "+clone)
 	_, err := w.blob(name).Clone(named(clone))
 	if !m.ro {
-		return err, syscall.EINVAL
+		return syscall.EINVAL, err
 	}
 	w.model[clone] = &modelBlob{thin: true, parent: name, blocks: slices.Clone(m.blocks)}
-	return err, 0
+	return 0, err
 }
 
-func (w *world) remove(name string, m *modelBlob) (error, syscall.Errno) {
+func (w *world) remove(name string, m *modelBlob) (syscall.Errno, error) {
 	w.trace = append(w.trace, "delete "+name)
 	clones := w.model.clones(name)
 	err := w.blob(name).Delete()
 	if len(clones) > 1 {
-		return err, syscall.EBUSY
+		return syscall.EBUSY, err
 	}
 	for _, c := range clones {
 		w.model[c].parent = m.parent
 	}
 	delete(w.model, name)
-	return err, 0
+	return 0, err
 }
 
-func (w *world) resize(name string, m *modelBlob) (error, syscall.Errno) {
+func (w *world) resize(name string, m *modelBlob) (syscall.Errno, error) {
 	n := uint64(w.pick(60))
 	if w.pick(6) == 0 {
 		n += 490
@@ -283,7 +283,7 @@ func (w *world) resize(name string, m *modelBlob) (error, syscall.Errno) {
 	w.trace = append(w.trace, fmt.Sprintf("resize %s to %d", name, n))
 	err := w.blob(name).Resize(n)
 	if m.ro {
-		return err, syscall.EPERM
+		return syscall.EPERM, err
 	}
 	// What is cut off is gone also where a parent has it, and back when the
 	// blob grows again within the parent's length.
@@ -296,7 +296,7 @@ func (w *world) resize(name string, m *modelBlob) (error, syscall.Errno) {
 			m.blocks[i] = w.inherited(m.parent, i)
 		}
 	}
-	return err, 0
+	return 0, err
 }
 
 // inherited is what a hole in a clone of the blob shows.
@@ -308,19 +308,19 @@ func (w *world) inherited(name string, i int) block {
 	return m.blocks[i]
 }
 
-func (w *world) inflate(name string, m *modelBlob, all bool) (error, syscall.Errno) {
+func (w *world) inflate(name string, m *modelBlob, all bool) (syscall.Errno, error) {
 	w.trace = append(w.trace, fmt.Sprintf("inflate %s all=%v", name, all))
 	b := w.blob(name)
 	if all {
 		m.thin, m.parent = false, ""
-		return b.Inflate(), 0
+		return 0, b.Inflate()
 	}
 	err := b.Decouple()
 	if m.parent == "" {
-		return err, syscall.EINVAL
+		return syscall.EINVAL, err
 	}
 	m.parent = w.model[m.parent].parent
-	return err, 0
+	return 0, err
 }
 
 func (w *world) data(name string, m *modelBlob, op int) error {

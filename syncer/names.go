@@ -3,8 +3,6 @@ package syncer
 import (
 	"strconv"
 	"strings"
-
-	"github.com/google/uuid"
 )
 
 // nqnPrefix begins every NQN that VDA gives to subsystems and hosts of its
@@ -20,18 +18,9 @@ func PrimaryHostNQN(daID string, term uint64) string {
 	return nqnPrefix + "cntlr-" + daID + "-" + strconv.FormatUint(term, 10)
 }
 
-// ProxyNQN is the subsystem through which secondaries reach an exporter's
-// namespace on the primary.
-func ProxyNQN(expID string) string { return nqnPrefix + "px-" + expID }
-
-// ProxyHostNQN is the host a secondary is when it does so.
+// ProxyHostNQN is the host a secondary is when it reaches an exporter on the
+// primary.
 func ProxyHostNQN(cntlrID string) string { return nqnPrefix + "px-" + cntlrID }
-
-// ProxyUUID identifies the namespace there. It must not be the exporter's:
-// SPDK refuses a remote namespace whose NGUID is a local bdev's UUID.
-func ProxyUUID(expID string) string {
-	return uuid.NewSHA1(uuid.NameSpaceOID, []byte("vda-px-"+expID)).String()
-}
 
 // UUID writes an id of 32 hex digits the way UUIDs are written.
 func UUID(id string) string {

@@ -181,10 +181,7 @@ func TestCreate(t *testing.T) {
 	f.equal("create", []any{c.Primary, c.Create, c.MinCntlid, c.MaxCntlid, c.Term, c.HostNqn, len(c.Grps), len(c.Grps[0].Vds), len(c.SecondaryHostNqns)},
 		[]any{true, true, 1, 1000, 1, syncer.PrimaryHostNQN(f.da.ID, 1), 1, 2, 2})
 	f.equal("vd target", c.Grps[0].Vds[1].Nqn, "nqn.2016-06.io.spdk:vda-vd-"+f.vd[1].ID)
-	f.equal("exp", []any{c.Exps[0].EsId, c.Exps[0].ProxyNqn}, []any{f.es[0].ID, "nqn.2016-06.io.spdk:vda-px-" + f.exp.ID})
-	if c.Exps[0].ProxyUuid == c.Exps[0].NsUuid || len(c.Exps[0].ProxyUuid) != 36 {
-		t.Errorf("proxy uuid %q", c.Exps[0].ProxyUuid)
-	}
+	f.equal("exp", []any{c.Exps[0].EsId}, []any{f.es[0].ID})
 	if s[1].Cn.Cntlrs[0].Create {
 		t.Error("the array is to be created twice")
 	}

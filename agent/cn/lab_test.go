@@ -20,7 +20,6 @@ const (
 	grpID   = "e0000000000000000000000000000001"
 	expID   = "ee000000000000000000000000000001"
 	expNQN  = "nqn.2016-06.io.spdk:vda-exp-da0-exp0"
-	pxNQN   = "nqn.2016-06.io.spdk:vda-px-" + expID
 	host0   = "nqn.2016-06.io.spdk:host0"
 )
 
@@ -125,7 +124,7 @@ func (l *lab) array() {
 	}
 	l.spec = &apiv1.CntlrSpec{
 		DaId: daID, DaName: "da0", Size: 16 << 20, ClusterSize: 1 << 20, Create: true, Grps: []*apiv1.GrpSpec{g},
-		Exps: []*apiv1.ExpSpec{{Id: expID, Name: "exp0", Nqn: expNQN, InitiatorNqn: host0, Serial: "00000000000000000001", NsUuid: id("f0", 1), ProxyNqn: pxNQN, ProxyUuid: id("f0", 2)}},
+		Exps: []*apiv1.ExpSpec{{Id: expID, Name: "exp0", Nqn: expNQN, InitiatorNqn: host0, Serial: "00000000000000000001", NsUuid: id("f0", 1)}},
 	}
 }
 

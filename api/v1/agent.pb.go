@@ -1223,10 +1223,8 @@ type ExpSpec struct {
 	SnapName      string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"` // empty: the da's live volume
 	Serial        string                 `protobuf:"bytes,7,opt,name=serial,proto3" json:"serial,omitempty"`                     // 20 characters at most
 	NsUuid        string                 `protobuf:"bytes,8,opt,name=ns_uuid,json=nsUuid,proto3" json:"ns_uuid,omitempty"`       // namespace uuid and nguid on every controller
-	ProxyNqn      string                 `protobuf:"bytes,9,opt,name=proxy_nqn,json=proxyNqn,proto3" json:"proxy_nqn,omitempty"` // subsystem between primary and secondaries
-	ProxyUuid     string                 `protobuf:"bytes,10,opt,name=proxy_uuid,json=proxyUuid,proto3" json:"proxy_uuid,omitempty"`
-	Deleted       bool                   `protobuf:"varint,11,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	Version       uint64                 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Version       uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1313,20 +1311,6 @@ func (x *ExpSpec) GetSerial() string {
 func (x *ExpSpec) GetNsUuid() string {
 	if x != nil {
 		return x.NsUuid
-	}
-	return ""
-}
-
-func (x *ExpSpec) GetProxyNqn() string {
-	if x != nil {
-		return x.ProxyNqn
-	}
-	return ""
-}
-
-func (x *ExpSpec) GetProxyUuid() string {
-	if x != nil {
-		return x.ProxyUuid
 	}
 	return ""
 }
@@ -1463,7 +1447,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x120\n" +
 	"\blistener\x18\x02 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12\x10\n" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
-	"\x04uuid\x18\x04 \x01(\tR\x04uuid\"\xb7\x02\n" +
+	"\x04uuid\x18\x04 \x01(\tR\x04uuid\"\xfb\x01\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +
@@ -1472,13 +1456,10 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\rinitiator_nqn\x18\x05 \x01(\tR\finitiatorNqn\x12\x1b\n" +
 	"\tsnap_name\x18\x06 \x01(\tR\bsnapName\x12\x16\n" +
 	"\x06serial\x18\a \x01(\tR\x06serial\x12\x17\n" +
-	"\ans_uuid\x18\b \x01(\tR\x06nsUuid\x12\x1b\n" +
-	"\tproxy_nqn\x18\t \x01(\tR\bproxyNqn\x12\x1d\n" +
-	"\n" +
-	"proxy_uuid\x18\n" +
-	" \x01(\tR\tproxyUuid\x12\x18\n" +
-	"\adeleted\x18\v \x01(\bR\adeleted\x12\x18\n" +
-	"\aversion\x18\f \x01(\x04R\aversion2z\n" +
+	"\ans_uuid\x18\b \x01(\tR\x06nsUuid\x12\x18\n" +
+	"\adeleted\x18\t \x01(\bR\adeleted\x12\x18\n" +
+	"\aversion\x18\n" +
+	" \x01(\x04R\aversion2z\n" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply2z\n" +

@@ -13,17 +13,17 @@ import (
 // iocb is struct iocb of linux/aio_abi.h, little endian.
 type iocb struct {
 	data    uint64 // slot of the task
-	key     uint32
+	_       uint32 // key
 	rwFlags uint32
 	opcode  uint16
-	prio    int16
+	_       int16 // priority
 	fd      uint32
 	buf     uint64 // address of memory or of the iovecs
 	n       uint64 // bytes or iovecs
 	offset  int64
 	_       uint64
-	flags   uint32
-	eventfd uint32
+	_       uint32 // flags
+	_       uint32 // eventfd
 }
 
 // Operations of an iocb.

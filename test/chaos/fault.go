@@ -75,7 +75,9 @@ func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *ch
 	add(2, func() *fault { return f.killAll("kill primary's node", f.primary()) })
 	add(1, func() *fault { return f.killAll("kill dn's node", f.any("dn")) })
 	add(1, func() *fault { return f.killAll("kill all cns' data planes and agents", f.machines("cn")...) })
-	add(1, func() *fault { return f.killAll("kill everything", f.machines("db", "portal", "monitor", "dn", "cn")...) })
+	add(1, func() *fault {
+		return f.killAll("kill everything", f.machines("db", "portal", "monitor", "dn", "cn")...)
+	})
 	add(2, func() *fault { return f.spare(f.kill("kill secondary's data plane", f.secondary(), true)) })
 	add(1, func() *fault { return f.spare(f.kill("kill secondary's agent", f.secondary(), false)) })
 	add(2, func() *fault { return f.kill("kill dn's data plane", f.any("dn"), true) })

@@ -52,6 +52,32 @@ func (l *ledger) end(first uint64, n int) {
 	}
 }
 
+// again says that the write was acknowledged and begins another one of the
+// same blocks.
+func (l *ledger) again(first uint64, n int) []uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seqs := make([]uint64, n)
+	for i := range n {
+		e := &l.blocks[first+uint64(i)]
+		e.acked = e.sent
+		e.sent++
+		seqs[i] = e.sent
+	}
+	return seqs
+}
+
+// hold says that the write was acknowledged and keeps the blocks from other
+// writers; end gives them back.
+func (l *ledger) hold(first uint64, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range n {
+		e := &l.blocks[first+uint64(i)]
+		e.acked = e.sent
+	}
+}
+
 // oldest returns the least sequence numbers that a read sent now may return.
 func (l *ledger) oldest(first uint64, n int) []uint64 {
 	l.mu.Lock()

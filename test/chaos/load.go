@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,15 +55,34 @@ type report struct {
 
 // load is the host's process.
 type load struct {
-	cfg    loadConfig
-	m      *multipath
-	ledger *ledger
-	out    *json.Encoder
-	outMu  sync.Mutex
-	ops    atomic.Int64
-	wrong  atomic.Int64
-	begun  []atomic.Int64 // by worker: start of its I/O, Unix nanoseconds; 0: none
+	cfg      loadConfig
+	m        *multipath
+	ledger   *ledger
+	out      *json.Encoder
+	outMu    sync.Mutex
+	ops      atomic.Int64
+	wrong    atomic.Int64
+	reported sync.Map       // what was found wrong, once each
+	begun    []atomic.Int64 // by worker: start of its I/O, Unix nanoseconds; 0: none
+
+	watchMu sync.Mutex
+	watched []watch
 }
+
+// watch is blocks of which a write was sent on more than one path: the copy on
+// the path that failed may still be somewhere, in a controller that hangs, and
+// must never reach the disk. They were written once more since, and are read
+// again and again, by nobody else written, until they are given back.
+type watch struct {
+	first uint64
+	n     int
+	until time.Time
+}
+
+const (
+	watchFor  = 75 * time.Second // longer than the longest fault
+	watchMost = 100
+)
 
 // runLoad is the main function of the host's process: it works until stdin
 // says "verify" or ends, then reads every block back.
@@ -72,7 +92,7 @@ func runLoad() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers)}
+	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers+1)}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	l.m = dial(cfg.NQN, cfg.HostNQN, cfg.Addrs, cfg.Port, log, func(what string) { l.say(report{Kind: "error", End: time.Now(), What: what}) })
 	defer l.m.close()
@@ -82,6 +102,7 @@ func runLoad() int {
 	beatCtx, stopBeats := context.WithCancel(ctx)
 	defer stopBeats()
 	beats.Go(func() { l.beat(beatCtx) })
+	beats.Go(func() { l.watch(beatCtx) })
 	quit := make(chan struct{})
 	for w := range cfg.Workers {
 		workers.Go(func() { l.work(ctx, w, quit) })
@@ -164,40 +185,91 @@ func (l *load) write(ctx context.Context, w int, first uint64, n int, buf []byte
 	if seqs == nil {
 		return
 	}
-	for i, seq := range seqs {
-		stamp(buf[i*blockSize:(i+1)*blockSize], first+uint64(i), seq)
+	put := func() (attempts int, ok bool) {
+		for i, seq := range seqs {
+			stamp(buf[i*blockSize:(i+1)*blockSize], first+uint64(i), seq)
+		}
+		return l.timed(ctx, w, bdev.OpWrite, buf, first, n, spread)
 	}
-	if l.timed(ctx, w, bdev.OpWrite, buf, first, n, spread) {
+	attempts, ok := put()
+	if !ok {
+		return
+	}
+	if attempts == 1 || !l.mayWatch() {
 		l.ledger.end(first, n)
+		return
+	}
+	seqs = l.ledger.again(first, n)
+	if _, ok := put(); !ok {
+		return
+	}
+	l.ledger.hold(first, n)
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	l.watched = append(l.watched, watch{first, n, time.Now().Add(watchFor)})
+}
+
+func (l *load) mayWatch() bool {
+	l.watchMu.Lock()
+	defer l.watchMu.Unlock()
+	return len(l.watched) < watchMost
+}
+
+// watch reads the blocks that are watched.
+func (l *load) watch(ctx context.Context) {
+	buf := make([]byte, 8*blockSize)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(300 * time.Millisecond):
+		}
+		now := time.Now()
+		l.watchMu.Lock()
+		all := slices.Clone(l.watched)
+		l.watched = slices.DeleteFunc(l.watched, func(x watch) bool { return now.After(x.until) })
+		l.watchMu.Unlock()
+		for _, x := range all {
+			if ctx.Err() != nil {
+				return
+			}
+			l.read(ctx, l.cfg.Workers, x.first, x.n, buf[:x.n*blockSize], false)
+			if now.After(x.until) {
+				l.ledger.end(x.first, x.n)
+			}
+		}
 	}
 }
 
 func (l *load) read(ctx context.Context, w int, first uint64, n int, buf []byte, spread bool) {
 	least := l.ledger.oldest(first, n)
-	if !l.timed(ctx, w, bdev.OpRead, buf, first, n, spread) {
+	if _, ok := l.timed(ctx, w, bdev.OpRead, buf, first, n, spread); !ok {
 		return
 	}
 	for _, err := range l.ledger.check(first, buf, least) {
+		if _, known := l.reported.LoadOrStore(err.Error(), true); known {
+			continue
+		}
 		l.wrong.Add(1)
 		l.say(report{Kind: "error", End: time.Now(), What: "WRONG DATA: " + err.Error()})
 	}
 }
 
 // timed carries out one command and reports it when it was slow.
-func (l *load) timed(ctx context.Context, w int, op bdev.Op, buf []byte, first uint64, n int, spread bool) bool {
+func (l *load) timed(ctx context.Context, w int, op bdev.Op, buf []byte, first uint64, n int, spread bool) (attempts int, ok bool) {
 	begin := time.Now()
 	l.begun[w].Store(begin.UnixNano())
 	addr, attempts, err := l.m.do(ctx, op, buf, first, n, spread)
 	l.begun[w].Store(0)
 	end := time.Now()
 	if err != nil {
-		return false
+		return attempts, false
 	}
 	l.ops.Add(1)
 	if end.Sub(begin) > l.cfg.Slow {
 		l.say(report{Kind: "slow", Start: begin, End: end, What: fmt.Sprintf("%v of block %d", op, first), Path: addr, Attempts: attempts})
 	}
-	return true
+	return attempts, true
 }
 
 // readBack reads every block through the best path and checks it.

@@ -22,6 +22,9 @@ sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute
 tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian)
 	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost' ./test/e2e
 
+failover: dist ## fio with verification on a Linux host while primaries move (root, Debian)
+	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestFailover' ./test/e2e
+
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
 chaos: build ## faults by SEED for MINUTES on real processes in namespaces, checked by a host (root, Debian)
@@ -46,4 +49,4 @@ generate: ## regenerate what is generated (api/v1)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial chaos conformance bench test check generate clean
+.PHONY: help build dist sandbox tutorial failover chaos conformance bench test check generate clean

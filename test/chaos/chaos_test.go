@@ -160,13 +160,14 @@ func (c *cluster) checkDisks(t *testing.T) {
 }
 
 // TestChaos runs faults that follow from SEED for MINUTES; FAULT runs only
-// those kinds that contain its text.
+// those kinds that contain its text, LONGEST is the longest time in seconds
+// that a hang or a cut is held.
 func TestChaos(t *testing.T) {
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
 	minutes := number(t, "MINUTES", 5)
 	t.Logf("SEED=%d MINUTES=%d", seed, minutes)
 	c := start(t, number(t, "CNTLRS", 2))
-	storm(t, c, newChooser(c, seed, time.Minute, os.Getenv("FAULT")), time.Duration(minutes)*time.Minute)
+	storm(t, c, newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT")), time.Duration(minutes)*time.Minute)
 	finish(t, c)
 }
 

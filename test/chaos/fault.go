@@ -70,6 +70,7 @@ func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *ch
 		f.kinds, f.weights = append(f.kinds, kind), append(f.weights, weight)
 	}
 	add(4, f.planned)
+	add(1, f.drain)
 	add(4, func() *fault { return f.kill("kill primary's data plane", f.primary(), true) })
 	add(2, func() *fault { return f.kill("kill primary's agent", f.primary(), false) })
 	add(2, func() *fault { return f.killAll("kill primary's node", f.primary()) })
@@ -194,6 +195,29 @@ func (f *chooser) planned() *fault {
 		_, err := f.c.cli(ctx, "da failover --da-name da0 --to-cn "+to.agent())
 		return err
 	}}
+}
+
+// drain takes the primary's cn out of service, and back.
+func (f *chooser) drain() *fault {
+	m := f.primary()
+	set := func(online bool) error {
+		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+		defer cancel()
+		_, err := f.c.cli(ctx, fmt.Sprintf("cn modify --cn-name %s --new-online %t", m.agent(), online))
+		return err
+	}
+	return &fault{kind: "drain primary's cn", what: "cn modify --new-online false for " + m.name, hold: 4 * time.Second, mayFail: true,
+		inject: func() error { return set(false) },
+		heal: func() error {
+			var err error
+			for range 20 { // the portal or the database may be away
+				if err = set(true); err == nil {
+					break
+				}
+				time.Sleep(time.Second)
+			}
+			return err
+		}}
 }
 
 func (f *chooser) kill(kind string, m *machine, plane bool) *fault {

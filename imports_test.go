@@ -22,11 +22,11 @@ var layers = []string{
 	"blobstore nvmf/target",   //
 	"nvmf/host",               //
 	"bdev/malloc bdev/null bdev/aio bdev/raid bdev/delay bdev/errorinj bdev/bdevtest", //
-	"bdev", // what a block device is
-	"spdk", // JSON-RPC, both sides
-	"nvme", // wire formats
-	"api",  // gRPC contract
-	"vda",  // the nouns
+	"bdev",        // what a block device is
+	"spdk",        // JSON-RPC, both sides
+	"nvme daemon", // wire formats; what gRPC daemons share
+	"api",         // gRPC contract
+	"vda",         // the nouns
 }
 
 // place returns the layer and the name on it that a package belongs to.

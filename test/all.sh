@@ -29,13 +29,13 @@ skips=$(mktemp)
 trap 'rm -f "$skips"' EXIT
 # The race detector needs cgo; the programs themselves are built without.
 unit() {
-  CGO_ENABLED=1 go test -race -timeout 15m ./... -v 2>&1 | tee >(grep -E '^\s*--- SKIP|^\s+\S+_test.go:[0-9]+: .*(lacks|not set|missing)' > "$skips") |
+  CGO_ENABLED=1 go test -race -count=1 -timeout 15m ./... -v 2>&1 | tee >(grep -E '^\s*--- SKIP|^\s+\S+_test.go:[0-9]+: .*(lacks|not set|missing)' > "$skips") |
     grep -vE '^(=== |\s*--- (PASS|SKIP)|PASS$|\s+\S+_test.go:[0-9]+: |\?)'
   return "${PIPESTATUS[0]}"
 }
 # Allocation counts differ under the race detector: these run without it.
 allocations() {
-  go test -timeout 5m -run 'Alloc' ./bdev/... ./nvmf/... ./blobstore/... | grep -v 'no test'
+  go test -count=1 -timeout 5m -run 'Alloc' ./bdev/... ./nvmf/... ./blobstore/... | grep -v 'no test'
   return "${PIPESTATUS[0]}"
 }
 

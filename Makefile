@@ -20,7 +20,7 @@ sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute
 	bin/vda_sandbox
 
 tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian)
-	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost' ./test/e2e
+	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost|TestGettingStarted' ./test/e2e
 
 failover: dist ## fio with verification on a Linux host while primaries move (root, Debian)
 	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestFailover' ./test/e2e

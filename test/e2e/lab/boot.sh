@@ -20,4 +20,5 @@ done
 mount -t tmpfs tmpfs "$root/root"
 echo ready >&3
 exec 3>&-
-exec chroot "$root" /bin/sleep infinity
+# A shell, as the first process has to reap every orphan.
+exec chroot "$root" /bin/bash -c "sleep infinity & wait"

@@ -46,6 +46,12 @@ type part struct {
 	setup func(context.Context, *plane, string) error
 	works []work
 	goals []goal // by work; empty: none
+	// backs is how many processes more, of the same kind and on the same
+	// core, export a disk for the setup. Not with spdk_tgt: its pollers
+	// would share the core, which measures the scheduler.
+	backs int
+	// after adds to the table what can be measured without a target.
+	after func(dir string, works []work, d time.Duration) string
 }
 
 func parts() []part {
@@ -57,22 +63,23 @@ func parts() []part {
 	}
 	oneHop := func(ctx context.Context, p *plane, _ string) error { return p.oneHop(ctx) }
 	return []part{
-		{"One hop, memory", oneHop,
-			slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128),
-				[]work{{pattern: "read", bytes: 128 << 10, depth: 32}, {pattern: "write", bytes: 128 << 10, depth: 32}}),
-			[]goal{{.4, 1.1}, {1.05, 1.2}, {1.15, 1.2}, {.4, 1.1}, {1, 1.8}, {1.8, 1.8}, {1.3, 1.3}, {.9, 1.05}}},
-		{"Two hops and raid0, one process", func(ctx context.Context, p *plane, _ string) error { return p.twoHops(ctx) },
-			slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128)),
-			[]goal{{.3, 1}, {.8, 1}, {1, 1.1}, {.3, 1}, {.8, 1}, {1, 1.1}}},
-		{"One hop, memory, header and data digests", oneHop,
-			[]work{{pattern: "randread", bytes: 4096, depth: 32, digests: true}, {pattern: "randwrite", bytes: 4096, depth: 32, digests: true},
-				{pattern: "read", bytes: 128 << 10, depth: 32, digests: true}, {pattern: "write", bytes: 128 << 10, depth: 32, digests: true}}, nil},
-		{"One hop, aio on a file", func(ctx context.Context, p *plane, dir string) error {
-			return p.aioFile(ctx, filepath.Join(dir, "disk"))
-		},
-			slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)), nil},
-		{"Many connections, memory", oneHop,
-			[]work{{pattern: "randread", bytes: 4096, depth: 256, queues: 1}, {pattern: "randread", bytes: 4096, depth: 1, queues: 64}}, nil},
+		{title: "One hop, memory", setup: oneHop, works: slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128),
+			[]work{{pattern: "read", bytes: 128 << 10, depth: 32}, {pattern: "write", bytes: 128 << 10, depth: 32}}),
+			goals: []goal{{.4, 1.1}, {1.05, 1.2}, {1.15, 1.2}, {.4, 1.1}, {1, 1.8}, {1.8, 1.8}, {1.3, 1.3}, {.9, 1.05}}},
+		{title: "Two hops and raid0, one process", setup: func(ctx context.Context, p *plane, _ string) error { return p.twoHops(ctx) },
+			works: slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128)),
+			goals: []goal{{.3, 1}, {.8, 1}, {1, 1.1}, {.3, 1}, {.8, 1}, {1, 1.1}}},
+		{title: "One hop, memory, header and data digests", setup: oneHop,
+			works: []work{{pattern: "randread", bytes: 4096, depth: 32, digests: true}, {pattern: "randwrite", bytes: 4096, depth: 32, digests: true},
+				{pattern: "read", bytes: 128 << 10, depth: 32, digests: true}, {pattern: "write", bytes: 128 << 10, depth: 32, digests: true}}},
+		{title: "One hop, aio on a file", after: fioTable, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
+			setup: func(ctx context.Context, p *plane, dir string) error {
+				return p.aioFile(ctx, filepath.Join(dir, "disk"))
+			}},
+		{title: "Array over two dns, three processes on one core", backs: 2, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
+			setup: func(ctx context.Context, p *plane, _ string) error { return p.remoteArray(ctx) }},
+		{title: "Many connections, memory", setup: oneHop,
+			works: []work{{pattern: "randread", bytes: 4096, depth: 256, queues: 1}, {pattern: "randread", bytes: 4096, depth: 2, queues: 120}}},
 	}
 }
 
@@ -100,9 +107,16 @@ func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only stri
 		if !strings.Contains(p.title, only) {
 			continue
 		}
-		table, err := measure(ctx, p, kinds, runs, d, dir)
+		measured := kinds
+		if p.backs > 0 {
+			measured = kinds[:2]
+		}
+		table, err := measure(ctx, p, measured, runs, d, dir)
 		if err != nil {
 			return err
+		}
+		if p.after != nil {
+			table += p.after(dir, p.works, d)
 		}
 		say("\n## %s\n\n%s", p.title, table)
 	}
@@ -176,7 +190,22 @@ func onTarget(ctx context.Context, p part, k kind, dir string, f func(*plane) er
 		return err
 	}
 	defer t.stop()
+	for i := range p.backs {
+		port, err := freePort()
+		if err != nil {
+			return err
+		}
+		b, err := startPlane(ctx, dir, kind{fmt.Sprintf("%s back %d", k.name, i), k.argv}, port)
+		if err != nil {
+			return err
+		}
+		defer b.stop()
+		t.backs = append(t.backs, b)
+	}
 	if err := p.setup(ctx, t, dir); err != nil {
+		return err
+	}
+	if err := touch(ctx, t.port); err != nil {
 		return err
 	}
 	return f(t)

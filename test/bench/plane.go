@@ -28,6 +28,8 @@ type plane struct {
 	c    *spdk.Client
 	port int
 	log  *os.File
+
+	backs []*plane // other processes whose disks this one uses
 }
 
 const (
@@ -101,18 +103,25 @@ func (p *plane) oneHop(ctx context.Context) error {
 
 // twoHops exports a raid0 over two memory disks that the same process
 // exports to itself.
-func (p *plane) twoHops(ctx context.Context) error {
+func (p *plane) twoHops(ctx context.Context) error { return p.array(ctx, []*plane{p, p}) }
+
+// remoteArray exports a raid0 over a memory disk of each back process.
+func (p *plane) remoteArray(ctx context.Context) error { return p.array(ctx, p.backs) }
+
+// array makes a memory disk on each of backs, attaches them and exports a
+// raid0 over them.
+func (p *plane) array(ctx context.Context, backs []*plane) error {
 	var bases []string
-	for i := range 2 {
+	for i, b := range backs {
 		name, nqn := fmt.Sprintf("B%d", i), fmt.Sprintf("%s%d", backNQN, i)
-		if err := p.call(ctx, "bdev_malloc_create", map[string]any{"name": name, "block_size": 4096, "num_blocks": diskMiB << 7}); err != nil {
+		if err := b.call(ctx, "bdev_malloc_create", map[string]any{"name": name, "block_size": 4096, "num_blocks": diskMiB << 7}); err != nil {
 			return err
 		}
-		if err := p.export(ctx, nqn, name); err != nil {
+		if err := b.export(ctx, nqn, name); err != nil {
 			return err
 		}
 		if err := p.call(ctx, "bdev_nvme_attach_controller", map[string]any{"name": "N" + name, "trtype": "TCP", "adrfam": "IPv4",
-			"traddr": "127.0.0.1", "trsvcid": strconv.Itoa(p.port), "subnqn": nqn}); err != nil {
+			"traddr": "127.0.0.1", "trsvcid": strconv.Itoa(b.port), "subnqn": nqn}); err != nil {
 			return err
 		}
 		bases = append(bases, "N"+name+"n1")

@@ -69,7 +69,13 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 		if h.changes {
 			p.changes++
 		}
-		return h.call(p, &a)
+		result, err := h.call(p, &a)
+		if err != nil {
+			return nil, err
+		}
+		// Encoded under the lock: the result may point into the model.
+		text, err := json.Marshal(result)
+		return json.RawMessage(text), err
 	}}, nil
 }
 

@@ -330,8 +330,7 @@ type hostProcess struct {
 	slow   []report
 	errors []report
 	beat   report
-	beats  chan report // the newest only
-	last   *report     // "done"
+	last   *report // "done"
 }
 
 // startLoad starts the host's process.

@@ -171,13 +171,6 @@ func parentOf(pid int) int {
 	return parent
 }
 
-// running reports whether the process is there.
-func (p *process) running() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.pid != 0
-}
-
 // end stops supervision and asks the process to end; when it doesn't, it is
 // killed, which is returned as an error.
 func (p *process) end() error {

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/google/uuid"
+
 	"vda/spdk"
 )
 
@@ -77,13 +79,17 @@ func (p *plane) call(ctx context.Context, method string, params any) error {
 
 // export shows a bdev through a subsystem that admits every host.
 func (p *plane) export(ctx context.Context, nqn, bdev string) error {
+	// An identity of its own: a process that attaches what it exports
+	// itself refuses a namespace with the identity of a bdev that it has.
+	id := uuid.New()
 	address := map[string]any{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": strconv.Itoa(p.port)}
 	for _, c := range []struct {
 		method string
 		params map[string]any
 	}{
 		{"nvmf_create_subsystem", map[string]any{"nqn": nqn, "allow_any_host": true, "serial_number": "BENCH"}},
-		{"nvmf_subsystem_add_ns", map[string]any{"nqn": nqn, "namespace": map[string]any{"bdev_name": bdev}}},
+		{"nvmf_subsystem_add_ns", map[string]any{"nqn": nqn, "namespace": map[string]any{"bdev_name": bdev,
+			"uuid": id.String(), "nguid": strings.ReplaceAll(id.String(), "-", "")}}},
 		{"nvmf_subsystem_add_listener", map[string]any{"nqn": nqn, "listen_address": address}},
 	} {
 		if err := p.call(ctx, c.method, c.params); err != nil {

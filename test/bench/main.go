@@ -79,7 +79,7 @@ func parts() []part {
 		{title: "Array over two dns, three processes on one core", backs: 2, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
 			setup: func(ctx context.Context, p *plane, _ string) error { return p.remoteArray(ctx) }},
 		{title: "Many connections, memory", setup: oneHop,
-			works: []work{{pattern: "randread", bytes: 4096, depth: 256, queues: 1}, {pattern: "randread", bytes: 4096, depth: 2, queues: 120}}},
+			works: []work{{pattern: "randread", bytes: 4096, depth: 256, queues: 1}, {pattern: "randread", bytes: 4096, depth: 240, queues: 120}}},
 	}
 }
 

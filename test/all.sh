@@ -5,18 +5,24 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 passed=0 failed=0
 results=()
+skips=$(mktemp) output=$(mktemp)
+trap 'rm -f "$skips" "$output"' EXIT
 
 stage() {
   local name=$1 start=$SECONDS
   shift
   echo
   echo "==== $name"
-  if "$@"; then
+  if "$@" 2>&1 | tee "$output"; [ "${PIPESTATUS[0]}" = 0 ]; then
     passed=$((passed + 1))
     results+=("passed  $name ($((SECONDS - start)) s)")
   else
     failed=$((failed + 1))
     results+=("FAILED  $name ($((SECONDS - start)) s)")
+    # What a failing test said first, however much of its logs came after.
+    while IFS= read -r line; do
+      results+=("        $line")
+    done < <(grep -E -A2 '_test\.go:[0-9]+: |^\S+\.go:[0-9]+' "$output" | cut -c1-400 | head -20)
   fi
 }
 # unable NAME REASON: a stage that this machine can't run.
@@ -25,8 +31,6 @@ unable() {
   if [ "${CI:-}" = true ]; then failed=$((failed + 1)); fi
 }
 
-skips=$(mktemp)
-trap 'rm -f "$skips"' EXIT
 # The race detector needs cgo; the programs themselves are built without.
 unit() {
   CGO_ENABLED=1 go test -race -count=1 -timeout 15m ./... -v 2>&1 | tee >(grep -E '^\s*--- SKIP|^\s+\S+_test.go:[0-9]+: .*(lacks|not set|missing)' > "$skips") |

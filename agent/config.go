@@ -25,6 +25,9 @@ type Config struct {
 	daemon.Flags
 	// Socket is the path of the data plane's JSON-RPC socket.
 	Socket string
+	// Connect replaces Socket when not nil: it makes a client of a data plane
+	// that is not behind a socket. Plane makes two.
+	Connect func() (Client, error)
 	// SocketWait is how long to wait at start for a data plane that is not
 	// there yet. Default 0: not at all.
 	SocketWait time.Duration

@@ -26,8 +26,8 @@ type Plane struct {
 	cfg    Config
 	agent  string
 	log    *slog.Logger
-	client *spdk.Client // passes
-	probes *spdk.Client // heartbeats, which must not queue behind passes
+	client Client // passes
+	probes asker  // heartbeats, which must not queue behind passes
 	lister lister
 
 	// OnStart is called from Watch after the data plane was found started
@@ -43,6 +43,20 @@ type Plane struct {
 	raw    map[string]bool   // NQNs of RawDisks in use
 }
 
+// Client is a connection to a data plane; spdk.Client is one.
+type Client interface {
+	spdk.Caller
+	// StartID identifies the run of the data plane, and asks nothing of it.
+	StartID(ctx context.Context) (string, error)
+	Close() error
+}
+
+// asker gives a Client the methods by name.
+type asker struct {
+	Client
+	spdk.API
+}
+
 // PlaneStatus is what is known of the data plane.
 type PlaneStatus struct {
 	StartID string // "" before it was first reached
@@ -55,13 +69,21 @@ type PlaneStatus struct {
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
 	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, raw: map[string]bool{}, OpenRaw: openNVMe}
+	connect := cfg.Connect
+	if connect == nil {
+		connect = func() (Client, error) {
+			return spdk.New(spdk.Config{Socket: cfg.Socket, CallTimeout: cfg.CallTimeout, Log: cfg.Log})
+		}
+	}
 	var err error
-	if p.client, err = spdk.New(spdk.Config{Socket: cfg.Socket, CallTimeout: cfg.CallTimeout, Log: cfg.Log}); err != nil {
+	if p.client, err = connect(); err != nil {
 		return nil, err
 	}
-	if p.probes, err = spdk.New(spdk.Config{Socket: cfg.Socket, CallTimeout: cfg.CallTimeout, Log: cfg.Log}); err != nil {
+	probes, err := connect()
+	if err != nil {
 		return nil, err
 	}
+	p.probes = asker{probes, spdk.API{Caller: probes}}
 	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log}}
 	p.lister.list = p.list
 	p.status.Why = "the data plane has not been reached yet"
@@ -99,7 +121,7 @@ func (p *Plane) Able() Abilities {
 func (p *Plane) Connect(ctx context.Context) error {
 	deadline := time.Now().Add(p.cfg.SocketWait)
 	for {
-		err := checkSocket(p.cfg.Socket)
+		err := p.checkSocket()
 		if err == nil {
 			if err = p.look(ctx); err == nil {
 				return nil
@@ -121,6 +143,13 @@ func (p *Plane) Connect(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+func (p *Plane) checkSocket() error {
+	if p.cfg.Connect != nil {
+		return nil
+	}
+	return checkSocket(p.cfg.Socket)
 }
 
 // Watch looks at the data plane's start id until ctx ends.
@@ -186,6 +215,9 @@ func (p *Plane) startID(ctx context.Context) (string, error) {
 	id, err := p.probes.StartID(ctx)
 	if err != nil {
 		return "", err
+	}
+	if p.cfg.Connect != nil {
+		return id, nil
 	}
 	fi, err := os.Stat(p.cfg.Socket)
 	if err != nil {

@@ -170,9 +170,17 @@ func (x *ObjectState) GetGone() bool {
 }
 
 type HeartbeatRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId    string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// The lease of a cn's primaries, which the beat renews: it lasts lease_ms
+	// from when the agent sent the reply that lease_stamp and lease_start_id
+	// (its agent_start_id) are taken from, the last one that the sender got. So
+	// the sender knows by its own clock when the lease has ended at the latest:
+	// lease_ms after it got that reply. 0: this beat renews nothing.
+	LeaseMs       uint32 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	LeaseStamp    uint64 `protobuf:"varint,4,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"`
+	LeaseStartId  string `protobuf:"bytes,5,opt,name=lease_start_id,json=leaseStartId,proto3" json:"lease_start_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -221,6 +229,27 @@ func (x *HeartbeatRequest) GetNodeId() string {
 	return ""
 }
 
+func (x *HeartbeatRequest) GetLeaseMs() uint32 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetLeaseStamp() uint64 {
+	if x != nil {
+		return x.LeaseStamp
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetLeaseStartId() string {
+	if x != nil {
+		return x.LeaseStartId
+	}
+	return ""
+}
+
 type HeartbeatReply struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId        string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"` // the cluster the node belongs to; empty when it is new
@@ -233,7 +262,9 @@ type HeartbeatReply struct {
 	States           []*ObjectState         `protobuf:"bytes,8,rep,name=states,proto3" json:"states,omitempty"`                                               // objects in error now, and only those
 	// data_plane_ok is false because there was no answer in time: it may be slow
 	// or hung, and is asked again before it counts as gone.
-	DataPlaneSilent bool `protobuf:"varint,9,opt,name=data_plane_silent,json=dataPlaneSilent,proto3" json:"data_plane_silent,omitempty"`
+	DataPlaneSilent bool         `protobuf:"varint,9,opt,name=data_plane_silent,json=dataPlaneSilent,proto3" json:"data_plane_silent,omitempty"`
+	LeaseStamp      uint64       `protobuf:"varint,10,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"` // when this was sent, on a monotonic clock of the agent's own; cn only
+	Unreached       []*Unreached `protobuf:"bytes,11,rep,name=unreached,proto3" json:"unreached,omitempty"`                      // cn only
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -331,6 +362,209 @@ func (x *HeartbeatReply) GetDataPlaneSilent() bool {
 	return false
 }
 
+func (x *HeartbeatReply) GetLeaseStamp() uint64 {
+	if x != nil {
+		return x.LeaseStamp
+	}
+	return 0
+}
+
+func (x *HeartbeatReply) GetUnreached() []*Unreached {
+	if x != nil {
+		return x.Unreached
+	}
+	return nil
+}
+
+// Unreached is a primary that has no connection to some of its vds.
+type Unreached struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CntlrId       string                 `protobuf:"bytes,1,opt,name=cntlr_id,json=cntlrId,proto3" json:"cntlr_id,omitempty"`
+	DaId          string                 `protobuf:"bytes,2,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	VdIds         []string               `protobuf:"bytes,3,rep,name=vd_ids,json=vdIds,proto3" json:"vd_ids,omitempty"`
+	Term          uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
+	LostMs        uint32                 `protobuf:"varint,5,opt,name=lost_ms,json=lostMs,proto3" json:"lost_ms,omitempty"`          // for how long at least one has been missing
+	PrimaryMs     uint32                 `protobuf:"varint,6,opt,name=primary_ms,json=primaryMs,proto3" json:"primary_ms,omitempty"` // for how long this agent has known itself primary
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unreached) Reset() {
+	*x = Unreached{}
+	mi := &file_v1_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unreached) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unreached) ProtoMessage() {}
+
+func (x *Unreached) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
+func (*Unreached) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Unreached) GetCntlrId() string {
+	if x != nil {
+		return x.CntlrId
+	}
+	return ""
+}
+
+func (x *Unreached) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *Unreached) GetVdIds() []string {
+	if x != nil {
+		return x.VdIds
+	}
+	return nil
+}
+
+func (x *Unreached) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *Unreached) GetLostMs() uint32 {
+	if x != nil {
+		return x.LostMs
+	}
+	return 0
+}
+
+func (x *Unreached) GetPrimaryMs() uint32 {
+	if x != nil {
+		return x.PrimaryMs
+	}
+	return 0
+}
+
+type ProbeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Addresses     []*ListenerConf        `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeRequest) Reset() {
+	*x = ProbeRequest{}
+	mi := &file_v1_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeRequest) ProtoMessage() {}
+
+func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
+func (*ProbeRequest) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ProbeRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ProbeRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ProbeRequest) GetAddresses() []*ListenerConf {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+type ProbeReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Problems      []string               `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"` // in the order of the addresses; "" for one that was reached
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProbeReply) Reset() {
+	*x = ProbeReply{}
+	mi := &file_v1_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProbeReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProbeReply) ProtoMessage() {}
+
+func (x *ProbeReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
+func (*ProbeReply) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ProbeReply) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
 type SyncReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -342,7 +576,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +588,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +601,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -404,7 +638,7 @@ type PdCapacity struct {
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +650,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +663,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -479,7 +713,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -491,7 +725,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -504,7 +738,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -584,7 +818,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +830,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +843,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PdSpec) GetId() string {
@@ -672,7 +906,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -684,7 +918,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -697,7 +931,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *VdSpec) GetId() string {
@@ -786,7 +1020,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +1032,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +1045,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -902,7 +1136,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +1148,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +1161,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -1089,7 +1323,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1335,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1348,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -1157,7 +1391,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1403,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1416,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -1231,7 +1465,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1477,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1490,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -1343,11 +1577,15 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x03 \x01(\tR\berrorMsg\x12\x12\n" +
-	"\x04gone\x18\x04 \x01(\bR\x04gone\"J\n" +
+	"\x04gone\x18\x04 \x01(\bR\x04gone\"\xac\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"\xef\x02\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x19\n" +
+	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\x12\x1f\n" +
+	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
+	"leaseStamp\x12$\n" +
+	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\"\xc1\x03\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -1358,7 +1596,27 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x0edata_plane_msg\x18\x06 \x01(\tR\fdataPlaneMsg\x12,\n" +
 	"\x12data_plane_version\x18\a \x01(\tR\x10dataPlaneVersion\x12+\n" +
 	"\x06states\x18\b \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x12*\n" +
-	"\x11data_plane_silent\x18\t \x01(\bR\x0fdataPlaneSilent\"\x86\x01\n" +
+	"\x11data_plane_silent\x18\t \x01(\bR\x0fdataPlaneSilent\x12\x1f\n" +
+	"\vlease_stamp\x18\n" +
+	" \x01(\x04R\n" +
+	"leaseStamp\x12/\n" +
+	"\tunreached\x18\v \x03(\v2\x11.vda.v1.UnreachedR\tunreached\"\x9e\x01\n" +
+	"\tUnreached\x12\x19\n" +
+	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x13\n" +
+	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x15\n" +
+	"\x06vd_ids\x18\x03 \x03(\tR\x05vdIds\x12\x12\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x17\n" +
+	"\alost_ms\x18\x05 \x01(\rR\x06lostMs\x12\x1d\n" +
+	"\n" +
+	"primary_ms\x18\x06 \x01(\rR\tprimaryMs\"z\n" +
+	"\fProbeRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x122\n" +
+	"\taddresses\x18\x03 \x03(\v2\x14.vda.v1.ListenerConfR\taddresses\"(\n" +
+	"\n" +
+	"ProbeReply\x12\x1a\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\"\x86\x01\n" +
 	"\tSyncReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12+\n" +
 	"\x06states\x18\x02 \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x122\n" +
@@ -1462,10 +1720,11 @@ const file_v1_agent_proto_rawDesc = "" +
 	" \x01(\x04R\aversion2z\n" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
-	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply2z\n" +
+	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply2\xad\x01\n" +
 	"\aCnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
-	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
+	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x121\n" +
+	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_agent_proto_rawDescOnce sync.Once
@@ -1479,50 +1738,57 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_v1_agent_proto_goTypes = []any{
 	(*ListenerConf)(nil),     // 0: vda.v1.ListenerConf
 	(*ObjectState)(nil),      // 1: vda.v1.ObjectState
 	(*HeartbeatRequest)(nil), // 2: vda.v1.HeartbeatRequest
 	(*HeartbeatReply)(nil),   // 3: vda.v1.HeartbeatReply
-	(*SyncReply)(nil),        // 4: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 5: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 6: vda.v1.SyncDnRequest
-	(*PdSpec)(nil),           // 7: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 8: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 9: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 10: vda.v1.CntlrSpec
-	(*GrpSpec)(nil),          // 11: vda.v1.GrpSpec
-	(*VdTarget)(nil),         // 12: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 13: vda.v1.ExpSpec
+	(*Unreached)(nil),        // 4: vda.v1.Unreached
+	(*ProbeRequest)(nil),     // 5: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),       // 6: vda.v1.ProbeReply
+	(*SyncReply)(nil),        // 7: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 8: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 9: vda.v1.SyncDnRequest
+	(*PdSpec)(nil),           // 10: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 11: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 12: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 13: vda.v1.CntlrSpec
+	(*GrpSpec)(nil),          // 14: vda.v1.GrpSpec
+	(*VdTarget)(nil),         // 15: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 16: vda.v1.ExpSpec
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	1,  // 1: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	5,  // 2: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	0,  // 3: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	7,  // 4: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	8,  // 5: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	0,  // 6: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	10, // 7: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	11, // 8: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	13, // 9: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	0,  // 10: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	12, // 11: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	0,  // 12: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	2,  // 13: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	6,  // 14: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	2,  // 15: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	9,  // 16: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	3,  // 17: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	4,  // 18: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	3,  // 19: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	4,  // 20: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	17, // [17:21] is the sub-list for method output_type
-	13, // [13:17] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	4,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	0,  // 2: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	1,  // 3: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	8,  // 4: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	0,  // 5: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	10, // 6: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	11, // 7: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	0,  // 8: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	13, // 9: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	14, // 10: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	16, // 11: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	0,  // 12: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	15, // 13: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	0,  // 14: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	2,  // 15: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	9,  // 16: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	2,  // 17: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	12, // 18: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	5,  // 19: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	3,  // 20: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	7,  // 21: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	3,  // 22: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	7,  // 23: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	6,  // 24: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	20, // [20:25] is the sub-list for method output_type
+	15, // [15:20] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -1536,7 +1802,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

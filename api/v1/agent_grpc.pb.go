@@ -171,6 +171,7 @@ var DnAgent_ServiceDesc = grpc.ServiceDesc{
 const (
 	CnAgent_Heartbeat_FullMethodName = "/vda.v1.CnAgent/Heartbeat"
 	CnAgent_Sync_FullMethodName      = "/vda.v1.CnAgent/Sync"
+	CnAgent_Probe_FullMethodName     = "/vda.v1.CnAgent/Probe"
 )
 
 // CnAgentClient is the client API for CnAgent service.
@@ -179,6 +180,9 @@ const (
 type CnAgentClient interface {
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error)
 	Sync(ctx context.Context, in *SyncCnRequest, opts ...grpc.CallOption) (*SyncReply, error)
+	// Probe tries TCP connections from this node to data planes and changes
+	// nothing.
+	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error)
 }
 
 type cnAgentClient struct {
@@ -209,12 +213,25 @@ func (c *cnAgentClient) Sync(ctx context.Context, in *SyncCnRequest, opts ...grp
 	return out, nil
 }
 
+func (c *cnAgentClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ProbeReply)
+	err := c.cc.Invoke(ctx, CnAgent_Probe_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CnAgentServer is the server API for CnAgent service.
 // All implementations must embed UnimplementedCnAgentServer
 // for forward compatibility.
 type CnAgentServer interface {
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error)
 	Sync(context.Context, *SyncCnRequest) (*SyncReply, error)
+	// Probe tries TCP connections from this node to data planes and changes
+	// nothing.
+	Probe(context.Context, *ProbeRequest) (*ProbeReply, error)
 	mustEmbedUnimplementedCnAgentServer()
 }
 
@@ -230,6 +247,9 @@ func (UnimplementedCnAgentServer) Heartbeat(context.Context, *HeartbeatRequest) 
 }
 func (UnimplementedCnAgentServer) Sync(context.Context, *SyncCnRequest) (*SyncReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sync not implemented")
+}
+func (UnimplementedCnAgentServer) Probe(context.Context, *ProbeRequest) (*ProbeReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
 }
 func (UnimplementedCnAgentServer) mustEmbedUnimplementedCnAgentServer() {}
 func (UnimplementedCnAgentServer) testEmbeddedByValue()                 {}
@@ -288,6 +308,24 @@ func _CnAgent_Sync_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CnAgent_Probe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ProbeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CnAgentServer).Probe(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CnAgent_Probe_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CnAgentServer).Probe(ctx, req.(*ProbeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CnAgent_ServiceDesc is the grpc.ServiceDesc for CnAgent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -302,6 +340,10 @@ var CnAgent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Sync",
 			Handler:    _CnAgent_Sync_Handler,
+		},
+		{
+			MethodName: "Probe",
+			Handler:    _CnAgent_Probe_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

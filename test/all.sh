@@ -32,9 +32,12 @@ unable() {
 }
 
 # The race detector needs cgo; the programs themselves are built without.
+# gotestsum ends with the output of what failed and the reasons of what was
+# skipped, and with nothing of the rest.
 unit() {
-  CGO_ENABLED=1 go test -race -count=1 -timeout 15m ./... -v 2>&1 | tee >(grep -E '^\s*--- SKIP|^\s+\S+_test.go:[0-9]+: .*(lacks|not set|missing)' > "$skips") |
-    grep -vE '^(=== |\s*--- (PASS|SKIP)|PASS$|\s+\S+_test.go:[0-9]+: |\?)'
+  go -C tools build -o ../bin/gotestsum gotest.tools/gotestsum || return 1
+  CGO_ENABLED=1 bin/gotestsum --no-color --format pkgname --format-hide-empty-pkg -- -race -count=1 -timeout 15m ./... 2>&1 |
+    tee >(grep -A1 '^=== SKIP: ' > "$skips")
   return "${PIPESTATUS[0]}"
 }
 # Allocation counts differ under the race detector: these run without it.
@@ -65,7 +68,7 @@ echo "==== summary"
 printf '%s\n' "${results[@]}"
 if [ -s "$skips" ]; then
   echo "skipped by tests themselves:"
-  sort -u "$skips" | sed 's/^ */  /'
+  sed '/^--$/d; s/^ */  /' "$skips"
 fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]

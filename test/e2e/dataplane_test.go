@@ -21,7 +21,7 @@ func TestLinuxHostOnDataPlane(t *testing.T) {
 		return r.run("dn0", "vda_rpc -s /tmp/dn.sock "+method+" '"+params+"'")
 	}
 	r.run("dn0", "tar -xzf vda.tar.gz -C /usr/local/bin && (vda_tgt -r /tmp/dn.sock > /tmp/dn.log 2>&1 &)")
-	r.waitFor("dn0", "test -S /tmp/dn.sock", 5*time.Second)
+	r.waitFor("dn0", "test -S /tmp/dn.sock", 30*time.Second)
 	rpc("nvmf_create_transport", `{"trtype":"TCP"}`)
 	rpc("bdev_malloc_create", `{"name":"Malloc0","block_size":4096,"num_blocks":65536}`)
 	rpc("bdev_lvol_create_lvstore", `{"bdev_name":"Malloc0","lvs_name":"lvs","cluster_sz":1048576}`)
@@ -48,10 +48,10 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 	r.run("host0", "nvme discover -t tcp -a 192.168.0.14 -s 4420 -p > /dev/null")
 	rpc("bdev_malloc_create", `{"name":"Malloc1","block_size":4096,"num_blocks":4096}`)
 	export(second, "Malloc1")
-	r.waitFor("host0", "grep -q 'NVME_AEN=0x70f002' /tmp/events", 10*time.Second)
+	r.waitFor("host0", "grep -q 'NVME_AEN=0x70f002' /tmp/events", 30*time.Second)
 	r.run("host0", "nvme connect-all -t tcp -a 192.168.0.14 -s 4420")
 	for _, nqn := range []string{first, second} {
-		r.waitFor("host0", "test -b \""+device(nqn)+"\"", 10*time.Second)
+		r.waitFor("host0", "test -b \""+device(nqn)+"\"", 30*time.Second)
 	}
 	r.run("host0", "nvme disconnect-all")
 
@@ -71,7 +71,7 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 	}
 	for _, digests := range []string{"", "--hdr-digest --data-digest"} {
 		r.run("host0", "nvme connect -t tcp -a 192.168.0.14 -s 4420 -n "+first+" "+digests)
-		r.waitFor("host0", "test -b \""+device(first)+"\"", 10*time.Second)
+		r.waitFor("host0", "test -b \""+device(first)+"\"", 30*time.Second)
 		dev := device(first)
 		if got := allocated(); got != 0 {
 			t.Errorf("the empty thin volume has %d clusters", got)

@@ -132,7 +132,7 @@ func (r *rack) primary(da string) string {
 func (r *rack) restartPlane(cn string) {
 	r.t.Helper()
 	r.run(cn, "nohup vda_tgt --rpc-socket /tmp/cn.sock --wait-for-rpc >> /tmp/cn.log 2>&1 &")
-	r.waitFor(cn, "vda_rpc -s /tmp/cn.sock bdev_set_options -d", 5*time.Second)
+	r.waitFor(cn, "vda_rpc -s /tmp/cn.sock bdev_set_options -d", 30*time.Second)
 	r.run(cn, "vda_rpc -s /tmp/cn.sock framework_start_init && vda_rpc -s /tmp/cn.sock framework_wait_init")
 }
 

@@ -77,13 +77,13 @@ func (r *rack) afterTyping(s tutorial.Step) {
 		// The package starts its service where there is a service manager.
 		r.run(s.Host, "service postgresql start")
 	case strings.Contains(s.Command, "--rpc-socket "):
-		r.waitFor(s.Host, "test -S "+word(s.Command, "--rpc-socket"), 5*time.Second)
+		r.waitFor(s.Host, "test -S "+word(s.Command, "--rpc-socket"), 30*time.Second)
 	case strings.HasPrefix(s.Command, "nohup vda_"):
 		address := word(s.Command, "--listener") + "/" + word(s.Command, "--port")
-		r.waitFor(s.Host, "timeout 1 bash -c '</dev/tcp/"+address+"'", 10*time.Second)
+		r.waitFor(s.Host, "timeout 1 bash -c '</dev/tcp/"+address+"'", 30*time.Second)
 	case strings.Contains(s.Command, "nvme connect"):
 		// The command returns before the namespace is scanned.
-		r.waitFor(s.Host, "test -b /dev/nvme0n1", 10*time.Second)
+		r.waitFor(s.Host, "test -b /dev/nvme0n1", 30*time.Second)
 	}
 }
 
@@ -109,7 +109,7 @@ func (r *rack) connect(host, nqn string) {
 	for _, address := range []string{"192.168.0.16", "192.168.0.17"} {
 		r.run(host, "nvme connect -t tcp -n "+nqn+" -a "+address+" -s 4430 --hostnqn nqn.2016-06.io.spdk:"+host)
 	}
-	r.waitFor(host, "test -b \""+device(nqn)+"\"", 10*time.Second)
+	r.waitFor(host, "test -b \""+device(nqn)+"\"", 30*time.Second)
 }
 
 // moveFileSystemBetweenHosts makes a file system on da0 from host0 and reads

@@ -21,13 +21,18 @@ import (
 // Cluster is what planes share. Its mutex guards everything in them.
 type Cluster struct {
 	mu     sync.Mutex
+	change *sync.Cond         // something happened that a command may wait for
+	live   *Live              // nil: no I/O, and connections that nobody makes
 	planes map[string]*Plane  // by address:port they listen on
 	disks  map[string]*Medium // aio disks by file name
+	cuts   map[[2]*Plane]bool // who does not reach whom
 }
 
-// NewCluster returns a network without planes.
+// NewCluster returns a network without planes, on which there is no I/O.
 func NewCluster() *Cluster {
-	return &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}}
+	c := &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}, cuts: map[[2]*Plane]bool{}}
+	c.change = sync.NewCond(&c.mu)
+	return c
 }
 
 // Medium is what is on a disk.
@@ -36,6 +41,9 @@ type Medium struct {
 	Magic   string // what it starts with otherwise
 	store   *store
 	striped *Medium // of the raid whose first member this is
+
+	blocks map[uint64]uint64 // what was written, by byte offset
+	busy   time.Time         // until then the disk serves commands that came earlier
 }
 
 type store struct {
@@ -96,6 +104,11 @@ type Plane struct {
 	t       testing.TB
 	srv     *jsonrpc.Server
 	swaps   bool
+	addr    string // it sends from, on a live cluster
+	run     int    // counts starts
+	up      bool
+	hung    bool
+	silence time.Duration // after which it gives a connection up
 	changes int
 	hook    func(method string, params map[string]any) error
 	bdevs   map[string]*bdev
@@ -116,6 +129,7 @@ type bdev struct {
 
 type ctrlr struct {
 	name, addr, nqn, host string
+	path                  *Initiator // on a live cluster
 }
 
 type raid struct {
@@ -124,7 +138,8 @@ type raid struct {
 
 type subsystem struct {
 	spdk.NvmfSubsystem
-	ana bool
+	ana   bool
+	conns map[*conn]bool // on a live cluster
 }
 
 // NewPlane makes a plane on a socket in a temporary directory; swaps gives it
@@ -142,9 +157,7 @@ func (p *Plane) Start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.c.mu.Lock()
-	p.bdevs, p.ctrlrs, p.raids, p.subs, p.ana = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}, map[string]*subsystem{}, map[string]string{}
-	p.c.mu.Unlock()
+	p.Boot()
 	srv, err := jsonrpc.NewServer(lis, jsonrpc.Config{Lookup: p.lookup})
 	if err != nil {
 		p.t.Fatal(err)
@@ -157,12 +170,8 @@ func (p *Plane) Start() {
 
 // Stop ends the plane like kill -9: connections break, nothing is closed.
 func (p *Plane) Stop() {
+	p.Kill()
 	p.c.mu.Lock()
-	for at, q := range p.c.planes {
-		if q == p {
-			delete(p.c.planes, at)
-		}
-	}
 	srv := p.srv
 	p.srv = nil
 	p.c.mu.Unlock()
@@ -170,6 +179,34 @@ func (p *Plane) Stop() {
 		srv.Close(0)
 		_ = os.Remove(p.Socket)
 	}
+}
+
+// Boot starts the plane empty, without a socket.
+func (p *Plane) Boot() {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.bdevs, p.ctrlrs, p.raids, p.subs, p.ana = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}, map[string]*subsystem{}, map[string]string{}
+	p.run++
+	p.up, p.hung, p.silence = true, false, 10*time.Second
+}
+
+// Kill ends it; what is under way in it is not done.
+func (p *Plane) Kill() {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	for at, q := range p.c.planes {
+		if q == p {
+			delete(p.c.planes, at)
+		}
+	}
+	for _, s := range p.subs {
+		for k := range s.conns {
+			k.from.nudge()
+		}
+	}
+	p.run++
+	p.up, p.hung = false, false
+	p.c.changed()
 }
 
 // SetHook has f see every call before it is carried out; it may refuse it or
@@ -224,10 +261,28 @@ func (p *Plane) Objects() []string {
 	return all
 }
 
-// reach returns the namespace that a host gets at a subsystem, or why not.
-func (c *Cluster) reach(addr, nqn, host string) (*bdev, error) {
+// Cut keeps a plane from another, or lets it through again.
+func (c *Cluster) Cut(from, to *Plane, on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cuts[[2]*Plane{from, to}] = on
+}
+
+// Reach is for agent.Plane, of the agent of a plane.
+func (p *Plane) Reach(_ context.Context, at spdk.TransportID) error {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if to := p.c.planes[at.TrAddr+":"+at.TrSvcID]; to == nil || p.c.cuts[[2]*Plane{p, to}] {
+		return errors.New("connection refused")
+	}
+	return nil
+}
+
+// reach returns the namespace that a host on plane from, nil for none of
+// them, gets at a subsystem, or why not.
+func (c *Cluster) reach(from *Plane, addr, nqn, host string) (*bdev, error) {
 	p := c.planes[addr]
-	if p == nil {
+	if p == nil || c.cuts[[2]*Plane{from, p}] {
 		return nil, errors.New("connection refused")
 	}
 	s := p.subs[nqn]
@@ -259,7 +314,7 @@ type rawDisk struct {
 func (c *Cluster) OpenRaw(_ context.Context, at spdk.TransportID, subNQN, hostNQN string) (agent.RawDisk, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b, err := c.reach(at.TrAddr+":"+at.TrSvcID, subNQN, hostNQN)
+	b, err := c.reach(nil, at.TrAddr+":"+at.TrSvcID, subNQN, hostNQN)
 	if err != nil || b == nil {
 		return nil, fmt.Errorf("raw disk: %w", err)
 	}

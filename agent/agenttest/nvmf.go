@@ -21,7 +21,7 @@ var nvmfMethods = map[string]handler{
 		if p.subs[a.Nqn] != nil || len(a.SerialNumber) > 20 {
 			return nil, &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Unable to create subsystem " + a.Nqn}
 		}
-		s := &subsystem{ana: a.ANAReporting}
+		s := &subsystem{ana: a.ANAReporting, conns: map[*conn]bool{}}
 		s.NQN, s.Subtype, s.SerialNumber, s.ModelNumber = a.Nqn, "NVMe", a.SerialNumber, a.ModelNumber
 		s.MinCntlid, s.MaxCntlid = max(a.MinCntlid, 1), a.MaxCntlid
 		if s.MaxCntlid == 0 {
@@ -33,7 +33,7 @@ var nvmfMethods = map[string]handler{
 	"nvmf_delete_subsystem": {true, on(func(p *Plane, s *subsystem, _ *params) error {
 		delete(p.subs, s.NQN)
 		delete(p.ana, s.NQN)
-		return nil
+		return p.shut(s, func(string) bool { return true })
 	})},
 	"nvmf_subsystem_add_listener": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		at := a.Listen.TrAddr + ":" + a.Listen.TrSvcID
@@ -44,6 +44,7 @@ var nvmfMethods = map[string]handler{
 		s.ListenAddresses = append(s.ListenAddresses, a.Listen)
 		if s.ana {
 			p.ana[s.NQN] = spdk.ANAOptimized
+			p.tellANA(s)
 		}
 		return nil
 	})},
@@ -51,16 +52,17 @@ var nvmfMethods = map[string]handler{
 		s.ListenAddresses = slices.DeleteFunc(s.ListenAddresses, func(t spdk.TransportID) bool { return t == a.Listen })
 		return nil
 	})},
-	"nvmf_subsystem_add_host": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+	"nvmf_subsystem_add_host": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		if s.allows(a.Host) {
 			return errInvalid
 		}
 		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host})
+		p.c.admitted(p, s.NQN, a.Host)
 		return nil
 	})},
-	"nvmf_subsystem_remove_host": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+	"nvmf_subsystem_remove_host": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		s.Hosts = slices.DeleteFunc(s.Hosts, func(h spdk.NvmfHost) bool { return h.NQN == a.Host })
-		return nil
+		return p.shut(s, func(host string) bool { return host == a.Host })
 	})},
 	"nvmf_subsystem_allow_any_host": {true, on(func(_ *Plane, s *subsystem, _ *params) error {
 		s.AllowAnyHost = false
@@ -101,6 +103,7 @@ var nvmfMethods = map[string]handler{
 			return errInvalid
 		}
 		p.ana[s.NQN] = a.ANAState
+		p.tellANA(s)
 		return nil
 	})},
 }

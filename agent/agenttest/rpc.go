@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"vda/spdk"
 	"vda/spdk/jsonrpc"
@@ -34,6 +35,8 @@ type params struct {
 	Listen       spdk.TransportID    `json:"listen_address"`
 	Namespace    *spdk.NvmfNamespace `json:"namespace"`
 	NSID         uint32              `json:"nsid"`
+	KeepAliveMS  uint32              `json:"keep_alive_timeout_ms"`
+	FastFailSec  *uint32             `json:"fast_io_fail_timeout_sec"`
 	ANAState     string              `json:"ana_state"`
 }
 
@@ -58,25 +61,31 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 				return nil, err
 			}
 		}
-		var a params
-		if raw != nil {
-			if err := json.Unmarshal(raw, &a); err != nil {
-				return nil, &jsonrpc.Error{Code: spdk.CodeInternalError, Message: err.Error()}
-			}
-		}
 		p.c.mu.Lock()
 		defer p.c.mu.Unlock()
-		if h.changes {
-			p.changes++
-		}
-		result, err := h.call(p, &a)
-		if err != nil {
-			return nil, err
-		}
-		// Encoded under the lock: the result may point into the model.
-		text, err := json.Marshal(result)
-		return json.RawMessage(text), err
+		text, err := p.carryOut(h, raw)
+		return text, err
 	}}, nil
+}
+
+// carryOut does what a call says. The cluster's lock is held, and given up
+// where the call has to wait.
+func (p *Plane) carryOut(h handler, raw json.RawMessage) (json.RawMessage, error) {
+	var a params
+	if raw != nil {
+		if err := json.Unmarshal(raw, &a); err != nil {
+			return nil, &jsonrpc.Error{Code: spdk.CodeInternalError, Message: err.Error()}
+		}
+	}
+	if h.changes {
+		p.changes++
+	}
+	result, err := h.call(p, &a)
+	if err != nil {
+		return nil, err
+	}
+	// Encoded under the lock: the result may point into the model.
+	return json.Marshal(result)
 }
 
 // Refuse is an error of an errno, for hooks.
@@ -120,6 +129,9 @@ func init() {
 			if b == nil {
 				return nil, errNoDev
 			}
+			if err := p.touch(b, false); err != nil {
+				return nil, err
+			}
 			p.load(b)
 			return true, nil
 		}},
@@ -131,6 +143,12 @@ func init() {
 		"bdev_lvol_delete":         {true, (*Plane).deleteLvol},
 		"bdev_lvol_rename":         {true, (*Plane).renameLvol},
 
+		"bdev_nvme_set_options": {true, func(p *Plane, a *params) (any, error) {
+			if a.KeepAliveMS > 0 {
+				p.silence = time.Duration(a.KeepAliveMS) * time.Millisecond
+			}
+			return true, nil
+		}},
 		"bdev_nvme_attach_controller": {true, (*Plane).attach},
 		"bdev_nvme_detach_controller": {true, (*Plane).detach},
 		"bdev_nvme_get_controllers":   {false, (*Plane).getControllers},
@@ -244,6 +262,9 @@ func (p *Plane) createLvstore(a *params) (any, error) {
 	case b.claimed:
 		return nil, errPerm
 	}
+	if err := p.touch(b, true); err != nil {
+		return nil, err
+	}
 	s := &store{name: a.LvsName, uuid: newUUID(""), cluster: a.ClusterSz, total: b.blocks*4096/a.ClusterSz - 1, lvols: map[string]*lvol{}}
 	b.medium.store, b.medium.Zero = s, false
 	p.load(b)
@@ -264,18 +285,24 @@ func (p *Plane) deleteLvstore(a *params) (any, error) {
 	if s == nil {
 		return nil, errNoDev
 	}
+	if err := p.touch(b, true); err != nil {
+		return nil, err
+	}
 	p.unload(b)
 	b.medium.store = nil
 	return true, nil
 }
 
 func (p *Plane) createLvol(a *params) (any, error) {
-	_, s := p.storeNamed(a.LvsName)
+	b, s := p.storeNamed(a.LvsName)
 	switch {
 	case s == nil:
 		return nil, errNoDev
 	case s.lvols[a.LvolName] != nil:
 		return nil, errExists
+	}
+	if err := p.touch(b, true); err != nil {
+		return nil, err
 	}
 	l := &lvol{name: a.LvolName, uuid: newUUID(""), clusters: (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster, medium: &Medium{}}
 	if l.clusters > s.free() {
@@ -331,11 +358,12 @@ func (p *Plane) attach(a *params) (any, error) {
 		return nil, jsonrpc.Errno(syscall.EALREADY, "")
 	}
 	addr := a.TrAddr + ":" + a.TrSvcID
-	remote, err := p.c.reach(addr, a.SubNQN, a.HostNQN)
+	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN}
+	remote, err := p.connect(c, a)
 	if err != nil {
 		return nil, errIO
 	}
-	p.ctrlrs[a.Name] = &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN}
+	p.ctrlrs[a.Name] = c
 	if remote == nil {
 		return []string{}, nil
 	}
@@ -344,10 +372,14 @@ func (p *Plane) attach(a *params) (any, error) {
 }
 
 func (p *Plane) detach(a *params) (any, error) {
-	if p.ctrlrs[a.Name] == nil {
+	c := p.ctrlrs[a.Name]
+	if c == nil {
 		return nil, errNoDev
 	}
 	delete(p.ctrlrs, a.Name)
+	if c.path != nil {
+		c.path.close()
+	}
 	if b := p.bdevs[a.Name+"n1"]; b != nil {
 		p.remove(b)
 	}
@@ -361,7 +393,9 @@ func (p *Plane) getControllers(a *params) (any, error) {
 			continue
 		}
 		state := "enabled"
-		if _, err := p.c.reach(c.addr, c.nqn, c.host); err != nil {
+		if c.path != nil && c.path.conn == nil {
+			state = "resetting"
+		} else if _, err := p.c.reach(c.addr, c.nqn, c.host); c.path == nil && err != nil {
 			state = "resetting"
 		}
 		host, port, _ := splitAddr(c.addr)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -120,6 +121,15 @@ func TransportID(traddr, adrfam, trsvcid string) spdk.TransportID {
 		family = "IPv6"
 	}
 	return spdk.TransportID{TrType: "TCP", AdrFam: family, TrAddr: traddr, TrSvcID: trsvcid}
+}
+
+// reachTCP connects to an address and closes the connection again.
+func reachTCP(ctx context.Context, at spdk.TransportID) error {
+	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(at.TrAddr, at.TrSvcID))
+	if err != nil {
+		return err
+	}
+	return c.Close()
 }
 
 // SameAddress compares what is reached, not how it is spelt.

@@ -35,12 +35,16 @@ type Plane struct {
 	OnStart func()
 	// OpenRaw connects to namespace 1 of a subsystem. Default: NVMe/TCP.
 	OpenRaw func(ctx context.Context, at spdk.TransportID, subNQN, hostNQN string) (RawDisk, error)
+	// Reach tries whether a data plane can be connected to. Default: TCP.
+	Reach func(ctx context.Context, at spdk.TransportID) error
 
 	mu     sync.Mutex
 	status PlaneStatus
 	able   Abilities
 	ana    map[string]string // subsystem NQN → state last set in this run
 	raw    map[string]bool   // NQNs of RawDisks in use
+
+	changed chan struct{} // the data plane was lost, found or restarted
 }
 
 // Client is a connection to a data plane; spdk.Client is one.
@@ -68,7 +72,7 @@ type PlaneStatus struct {
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
-	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, raw: map[string]bool{}, OpenRaw: openNVMe}
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, raw: map[string]bool{}, changed: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
 	connect := cfg.Connect
 	if connect == nil {
 		connect = func() (Client, error) {
@@ -152,7 +156,8 @@ func (p *Plane) checkSocket() error {
 	return checkSocket(p.cfg.Socket)
 }
 
-// Watch looks at the data plane's start id until ctx ends.
+// Watch looks at the data plane's start id, from time to time and when the
+// connection to it is lost, until ctx ends.
 func (p *Plane) Watch(ctx context.Context) {
 	t := time.NewTicker(p.cfg.WatchInterval)
 	defer t.Stop()
@@ -161,6 +166,7 @@ func (p *Plane) Watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+		case <-p.lost():
 		}
 		was := p.Status()
 		err := p.look(ctx)
@@ -203,8 +209,24 @@ func (p *Plane) look(ctx context.Context) error {
 
 func (p *Plane) set(s PlaneStatus) {
 	p.mu.Lock()
+	was := p.status
 	p.status = s
 	p.mu.Unlock()
+	if was.Ready != s.Ready || was.StartID != s.StartID {
+		select {
+		case p.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// lost returns a channel that is closed when the connection to the data plane
+// ends; nil where that can't be told.
+func (p *Plane) lost() <-chan struct{} {
+	if c, ok := p.probes.Client.(interface{ Lost() <-chan struct{} }); ok {
+		return c.Lost()
+	}
+	return nil
 }
 
 // startID identifies the run of the data plane: its process and the socket it

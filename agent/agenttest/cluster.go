@@ -25,12 +25,11 @@ type Cluster struct {
 	live   *Live              // nil: no I/O, and connections that nobody makes
 	planes map[string]*Plane  // by address:port they listen on
 	disks  map[string]*Medium // aio disks by file name
-	cuts   map[[2]*Plane]bool // who does not reach whom
 }
 
 // NewCluster returns a network without planes, on which there is no I/O.
 func NewCluster() *Cluster {
-	c := &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}, cuts: map[[2]*Plane]bool{}}
+	c := &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}}
 	c.change = sync.NewCond(&c.mu)
 	return c
 }
@@ -104,6 +103,7 @@ type Plane struct {
 	t       testing.TB
 	srv     *jsonrpc.Server
 	swaps   bool
+	cut     map[*Plane]bool // planes that it does not reach
 	addr    string // it sends from, on a live cluster
 	run     int    // counts starts
 	up      bool
@@ -261,28 +261,10 @@ func (p *Plane) Objects() []string {
 	return all
 }
 
-// Cut keeps a plane from another, or lets it through again.
-func (c *Cluster) Cut(from, to *Plane, on bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cuts[[2]*Plane{from, to}] = on
-}
-
-// Reach is for agent.Plane, of the agent of a plane.
-func (p *Plane) Reach(_ context.Context, at spdk.TransportID) error {
-	p.c.mu.Lock()
-	defer p.c.mu.Unlock()
-	if to := p.c.planes[at.TrAddr+":"+at.TrSvcID]; to == nil || p.c.cuts[[2]*Plane{p, to}] {
-		return errors.New("connection refused")
-	}
-	return nil
-}
-
-// reach returns the namespace that a host on plane from, nil for none of
-// them, gets at a subsystem, or why not.
-func (c *Cluster) reach(from *Plane, addr, nqn, host string) (*bdev, error) {
+// reach returns the namespace that a host gets at a subsystem, or why not.
+func (c *Cluster) reach(addr, nqn, host string) (*bdev, error) {
 	p := c.planes[addr]
-	if p == nil || c.cuts[[2]*Plane{from, p}] {
+	if p == nil {
 		return nil, errors.New("connection refused")
 	}
 	s := p.subs[nqn]
@@ -314,7 +296,7 @@ type rawDisk struct {
 func (c *Cluster) OpenRaw(_ context.Context, at spdk.TransportID, subNQN, hostNQN string) (agent.RawDisk, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	b, err := c.reach(nil, at.TrAddr+":"+at.TrSvcID, subNQN, hostNQN)
+	b, err := c.reach(at.TrAddr+":"+at.TrSvcID, subNQN, hostNQN)
 	if err != nil || b == nil {
 		return nil, fmt.Errorf("raw disk: %w", err)
 	}

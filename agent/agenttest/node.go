@@ -31,6 +31,8 @@ type NodeConfig struct {
 	CheckInterval time.Duration
 	// OpenRaw replaces NVMe/TCP when not nil.
 	OpenRaw func(ctx context.Context, at spdk.TransportID, subNQN, hostNQN string) (agent.RawDisk, error)
+	// Reach replaces TCP when not nil.
+	Reach func(ctx context.Context, at spdk.TransportID) error
 }
 
 // Node connects to a data plane. Whoever starts an agent on it closes that.
@@ -57,6 +59,9 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	}
 	if c.OpenRaw != nil {
 		plane.OpenRaw = c.OpenRaw
+	}
+	if c.Reach != nil {
+		plane.Reach = c.Reach
 	}
 	if err := plane.Connect(context.Background()); err != nil {
 		t.Fatal(err)

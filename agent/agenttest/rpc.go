@@ -358,6 +358,9 @@ func (p *Plane) attach(a *params) (any, error) {
 		return nil, jsonrpc.Errno(syscall.EALREADY, "")
 	}
 	addr := a.TrAddr + ":" + a.TrSvcID
+	if p.isCut(addr) {
+		return nil, errIO
+	}
 	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN}
 	remote, err := p.connect(c, a)
 	if err != nil {
@@ -395,7 +398,7 @@ func (p *Plane) getControllers(a *params) (any, error) {
 		state := "enabled"
 		if c.path != nil && c.path.conn == nil {
 			state = "resetting"
-		} else if _, err := p.c.reach(c.addr, c.nqn, c.host); c.path == nil && err != nil {
+		} else if _, err := p.c.reach(c.addr, c.nqn, c.host); c.path == nil && (err != nil || p.isCut(c.addr)) {
 			state = "resetting"
 		}
 		host, port, _ := splitAddr(c.addr)

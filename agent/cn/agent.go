@@ -43,10 +43,13 @@ type Agent struct {
 	*agent.Node
 	attaching chan struct{} // a token for each connection being made
 	stop      context.CancelFunc
-	watching  chan struct{} // closed when watch has ended
+	watching  chan struct{}  // closed when watch has ended
+	closing   sync.WaitGroup // paths that are being closed
+	lease     lease
 
-	mu  sync.Mutex
-	set set
+	mu        sync.Mutex
+	set       set
+	standings map[string]*standing // of the primaries, by controller
 }
 
 // set is the desired set.
@@ -58,12 +61,13 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{})}
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}}
 	var req apiv1.SyncCnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err
 	}
 	a.set = setOf(&req)
+	a.restand()
 	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout})
 	for id := range a.set.cntlrs {
 		n.Loop.Kick(id, false)
@@ -82,15 +86,28 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 func (a *Agent) Close() error {
 	a.stop()
 	<-a.watching
+	a.closing.Wait()
 	return a.Node.Close()
 }
 
 // Register adds the agent's service to a gRPC server.
 func (a *Agent) Register(r grpc.ServiceRegistrar) { apiv1.RegisterCnAgentServer(r, a) }
 
-// Heartbeat answers with what is wrong now.
+// Heartbeat answers with what is wrong now, and takes the lease that comes
+// with it.
 func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	return a.Node.Heartbeat(ctx, req)
+	reply, err := a.Node.Heartbeat(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if _, node, _ := a.State.Identity(); node == req.NodeId {
+		if req.LeaseMs > 0 && req.LeaseStartId == reply.AgentStartId {
+			a.lease.renew(req.LeaseStamp, time.Duration(req.LeaseMs)*time.Millisecond)
+		}
+		reply.Unreached = a.unreached()
+		reply.LeaseStamp = a.lease.stamp()
+	}
+	return reply, nil
 }
 
 func setOf(req *apiv1.SyncCnRequest) set {
@@ -167,6 +184,7 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 		return nil, err
 	}
 	a.set = next
+	a.restand()
 	for id := range old.cntlrs {
 		if next.cntlrs[id] == nil {
 			a.Loop.Forget(id)

@@ -44,7 +44,8 @@ type node struct {
 
 type dnNode struct {
 	node
-	a *dn.Agent
+	a     *dn.Agent
+	plane *agenttest.Plane // of a model
 }
 
 type cnNode struct {
@@ -63,10 +64,11 @@ func fakes(t *testing.T, cns int, swaps bool) (*lab, *agenttest.Cluster) {
 	for i := range 2 {
 		p := agenttest.NewPlane(t, c, swaps)
 		l.addDN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4420 + i), OpenRaw: c.OpenRaw})
+		l.dns[i].plane = p
 	}
 	for i := range cns {
 		p := agenttest.NewPlane(t, c, swaps)
-		l.addCN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4430 + i), OpenRaw: c.OpenRaw})
+		l.addCN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4430 + i), OpenRaw: c.OpenRaw, Reach: p.Reach})
 		l.cns[i].plane = p
 	}
 	l.array()

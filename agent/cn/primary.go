@@ -1,6 +1,7 @@
 package cn
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,20 +22,29 @@ func (p *pass) primary(ctx context.Context) {
 		p.failAll(err)
 		return
 	}
+	halted := p.halted(p.c.Id)
+	if halted != nil {
+		p.fail(p.c.Id, halted)
+	}
 	if err := p.backends(); err != nil {
 		p.fail(p.c.Id, err)
 	}
-	p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error { return p.primaryExp(ctx, e, vol) })
+	p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error {
+		if halted == nil {
+			return p.primaryExp(ctx, e, vol, spdk.ANAOptimized)
+		}
+		return cmp.Or(p.primaryExp(ctx, e, vol, spdk.ANAInaccessible), halted)
+	})
 }
 
-func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, vol string) error {
+func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, vol, ana string) error {
 	if e.SnapName != "" {
 		return fmt.Errorf("snapshot %q of disk array %s does not exist", e.SnapName, p.c.DaName)
 	}
 	if other := p.exported(e, vol); other != "" && !p.Plane.Able().SharedNamespace {
 		return fmt.Errorf("this data plane exports a volume through one subsystem only, which is %s", other)
 	}
-	x := p.export(e, vol, spdk.ANAOptimized)
+	x := p.export(e, vol, ana)
 	x.Hosts = append(x.Hosts, p.c.SecondaryHostNqns...)
 	if err := p.Plane.Ensure(ctx, p.inv, x); err != nil {
 		return err

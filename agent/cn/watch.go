@@ -14,8 +14,9 @@ import (
 const watchInterval = 200 * time.Millisecond
 
 // watch kicks a controller's unit when one of its connections, to a vd or to
-// the primary, is lost or comes back, until ctx ends. It takes no more than a
-// twentieth of the time.
+// the primary, is lost or comes back, and stops primaries without a lease that
+// have lost a vd, until ctx ends. It takes no more than a twentieth of the
+// time.
 func (a *Agent) watch(ctx context.Context) {
 	well := map[string]bool{}
 	pause := watchInterval
@@ -45,6 +46,7 @@ func (a *Agent) watch(ctx context.Context) {
 			}
 		}
 		well = now
+		a.guard(ctx, well)
 		if len(changed) > 0 {
 			for _, id := range a.owners(changed) {
 				a.Loop.Kick(id, false)

@@ -1,0 +1,33 @@
+package agenttest
+
+import (
+	"context"
+	"errors"
+
+	"vda/spdk"
+)
+
+// Cut keeps the plane from another, or lets it through again: what it is
+// connected to there is lost, and it connects in vain.
+func (p *Plane) Cut(to *Plane, on bool) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if p.cut == nil {
+		p.cut = map[*Plane]bool{}
+	}
+	p.cut[to] = on
+}
+
+// isCut reports that the plane at an address is kept from this one. The lock
+// is held.
+func (p *Plane) isCut(addr string) bool { return p.cut[p.c.planes[addr]] }
+
+// Reach is for agent.Plane.
+func (p *Plane) Reach(_ context.Context, at spdk.TransportID) error {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	if addr := at.TrAddr + ":" + at.TrSvcID; p.c.planes[addr] == nil || p.isCut(addr) {
+		return errors.New("connection refused")
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package cn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"vda/agent"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// lease is what a monitor gives this node's primaries with every heartbeat.
+// While it lasts no monitor makes another controller primary because this
+// node is silent. All times are of one monotonic clock, this process's own.
+type lease struct {
+	begun time.Time // stamps count from here
+
+	mu    sync.Mutex
+	until time.Time // zero: none was given in this run
+}
+
+// stamp names the present moment; a monitor gives it back in its next beat.
+func (l *lease) stamp() uint64 { return uint64(max(time.Since(l.begun), 1)) }
+
+// renew takes a beat's lease, which counts from the moment of the stamp: when
+// the reply was sent that the monitor has got. A beat that was long on its way
+// says nothing newer than its stamp.
+func (l *lease) renew(stamp uint64, span time.Duration) {
+	if stamp == 0 || stamp > l.stamp() {
+		return
+	}
+	until := l.begun.Add(time.Duration(stamp) + span)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if until.After(l.until) {
+		l.until = until
+	}
+}
+
+func (l *lease) valid() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.until)
+}
+
+// standing is how a primary of this node stands.
+type standing struct {
+	term      uint64
+	since     time.Time // when this process learnt of that term
+	lost      []string  // vds that are not connected
+	lostSince time.Time // zero: none is lost
+	stopped   bool      // its paths are closed for want of a lease
+}
+
+// assess notes which primaries have lost vds, and returns the controllers that
+// have to stop, and those that may go on again. well says of each connection
+// of the data plane whether it is good.
+//
+// A primary without a lease goes on as long as all its vds are connected: its
+// dns then admit its term, and no other can be primary before they don't. So
+// the death of monitors and database stops nobody. A vd that was never
+// attached doesn't stop it either: without that one no path is open.
+func (a *Agent) assess(well map[string]bool) (stop, resume []*apiv1.CntlrSpec) {
+	leased := a.lease.valid()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, c := range a.set.cntlrs {
+		s := a.standings[id]
+		if s == nil {
+			continue
+		}
+		s.lost = nil
+		broken := false
+		for _, g := range c.Grps {
+			for _, v := range g.Vds {
+				if good, attached := well[vdPrefix+v.VdId]; !good {
+					s.lost = append(s.lost, v.VdId)
+					broken = broken || attached
+				}
+			}
+		}
+		switch {
+		case len(s.lost) == 0:
+			s.lostSince = time.Time{}
+		case s.lostSince.IsZero():
+			s.lostSince = time.Now()
+		}
+		must := !leased && broken
+		if must == s.stopped {
+			continue
+		}
+		s.stopped = must
+		if must {
+			stop = append(stop, c)
+		} else {
+			resume = append(resume, c)
+		}
+	}
+	return stop, resume
+}
+
+// restand keeps a standing for each primary of the set; a.mu is held. A new
+// term begins anew.
+func (a *Agent) restand() {
+	old := a.standings
+	a.standings = map[string]*standing{}
+	for id, c := range a.set.cntlrs {
+		if !c.Primary || c.Deleted {
+			continue
+		}
+		s := old[id]
+		if s == nil || s.term != c.Term {
+			s = &standing{term: c.Term, since: time.Now()}
+		}
+		a.standings[id] = s
+	}
+}
+
+// guard carries out what assess finds.
+func (a *Agent) guard(ctx context.Context, well map[string]bool) {
+	stop, resume := a.assess(well)
+	for _, c := range stop {
+		a.Log.Warn("the lease ran out and a vd is not connected: paths are closed", "da", c.DaName, "term", c.Term)
+		// A pass under way must not open them again.
+		a.Loop.Kick(c.Id, true)
+	}
+	for _, c := range resume {
+		a.Log.Info("paths may be opened again", "da", c.DaName, "term", c.Term)
+		a.Loop.Kick(c.Id, false)
+	}
+	// Not by the passes: one that waits for a dead dn would be late.
+	for _, c := range stop {
+		a.closing.Go(func() {
+			if err := a.closePaths(ctx, c); err != nil {
+				a.Log.Warn("paths are not all closed", "da", c.DaName, "err", err)
+			}
+		})
+	}
+}
+
+// closePaths makes a controller's paths inaccessible and closes the
+// connections of all hosts. They may come back, and find the path inaccessible
+// until the primary may go on.
+func (a *Agent) closePaths(ctx context.Context, c *apiv1.CntlrSpec) error {
+	return agent.Parallel(len(c.Exps), func(i int) error {
+		e := c.Exps[i]
+		if e.Deleted {
+			return nil
+		}
+		if err := a.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
+			if spdk.IsInvalidParams(err) {
+				return nil // not exported
+			}
+			return err
+		}
+		for _, h := range slices.Concat(c.SecondaryHostNqns, []string{e.InitiatorNqn}) {
+			if h == "" {
+				continue
+			}
+			if err := a.sendAway(ctx, e.Nqn, h); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// sendAway closes a host's connections and admits it again at once: Linux
+// gives a path up for good when it comes back and is refused. To remove a host
+// takes as long as its I/O, which may wait for a dn, but the data plane strikes
+// it off its list first.
+func (a *Agent) sendAway(ctx context.Context, nqn, host string) error {
+	removed := make(chan error, 1)
+	go func() { removed <- a.Plane.NvmfSubsystemRemoveHost(ctx, nqn, host) }()
+	for gone := false; !gone; {
+		select {
+		case err := <-removed:
+			if spdk.IsInvalidParams(err) {
+				return nil // it was not admitted
+			}
+			if err != nil {
+				return err
+			}
+			gone = true
+		case <-time.After(readmitInterval):
+		}
+		err := a.Plane.NvmfSubsystemAddHost(ctx, nqn, host)
+		if err != nil && !spdk.IsInvalidParams(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// readmitInterval is how often a host that is being removed is added again.
+const readmitInterval = 10 * time.Millisecond
+
+// halted returns why a controller's paths are closed, nil when they are not.
+func (a *Agent) halted(id string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.standings[id]
+	if s == nil || !s.stopped {
+		return nil
+	}
+	return fmt.Errorf("no monitor renews this primary's lease and it has no connection to vd %s; its paths are closed until one of both is back", strings.Join(s.lost, ", "))
+}
+
+// unreached is what a heartbeat says of primaries that have lost vds.
+func (a *Agent) unreached() []*apiv1.Unreached {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []*apiv1.Unreached
+	for id, s := range a.standings {
+		if s.lostSince.IsZero() {
+			continue
+		}
+		all = append(all, &apiv1.Unreached{CntlrId: id, DaId: a.set.cntlrs[id].DaId, VdIds: s.lost, Term: s.term,
+			LostMs: millis(time.Since(s.lostSince)), PrimaryMs: millis(time.Since(s.since))})
+	}
+	slices.SortFunc(all, func(x, y *apiv1.Unreached) int { return strings.Compare(x.CntlrId, y.CntlrId) })
+	return all
+}
+
+func millis(d time.Duration) uint32 { return uint32(min(d.Milliseconds(), 1<<31)) }

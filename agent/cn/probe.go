@@ -1,0 +1,46 @@
+package cn
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"vda"
+	"vda/agent"
+	apiv1 "vda/api/v1"
+)
+
+// probeTimeout bounds the attempt to reach one address.
+const probeTimeout = time.Second
+
+// maxProbes bounds the addresses of one request.
+const maxProbes = 256
+
+// Probe tries to connect to data planes as this node's own would.
+func (a *Agent) Probe(ctx context.Context, req *apiv1.ProbeRequest) (*apiv1.ProbeReply, error) {
+	cluster, node, _ := a.State.Identity()
+	switch {
+	case cluster != req.ClusterId || node != req.NodeId:
+		return nil, agent.Status(vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q", node, cluster, req.NodeId, req.ClusterId))
+	case len(req.Addresses) > maxProbes:
+		return nil, agent.Status(vda.Errorf(vda.InvalidArgument, "%d addresses; at most %d are tried at once", len(req.Addresses), maxProbes))
+	}
+	reply := &apiv1.ProbeReply{Problems: make([]string, len(req.Addresses))}
+	// A problem is an answer, not an error of the request.
+	_ = agent.Parallel(len(req.Addresses), func(i int) error {
+		if err := a.probe(ctx, req.Addresses[i]); err != nil {
+			reply.Problems[i] = err.Error()
+		}
+		return nil
+	})
+	return reply, nil
+}
+
+func (a *Agent) probe(ctx context.Context, l *apiv1.ListenerConf) error {
+	if l == nil {
+		return fmt.Errorf("no address")
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return a.Plane.Reach(ctx, agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid))
+}

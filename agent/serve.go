@@ -91,7 +91,7 @@ func (a App) Run(ctx context.Context, cfg Config, ready chan<- string) (err erro
 }
 
 // serve runs the gRPC server with health and reflection. The services' own
-// health follows the data plane's.
+// health follows the data plane's at once: monitors watch it.
 func serve(ctx context.Context, lis net.Listener, svc Service, plane *Plane, names []string) error {
 	srv := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
@@ -115,6 +115,7 @@ func serve(ctx context.Context, lis net.Listener, svc Service, plane *Plane, nam
 		select {
 		case err := <-failed:
 			return err
+		case <-plane.changed:
 		case <-tick.C:
 		case <-ctx.Done():
 			hs.Shutdown()

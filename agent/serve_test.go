@@ -27,6 +27,57 @@ func config(t *testing.T, socket string) agent.Config {
 		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 }
 
+// A monitor that watches an agent's health learns at once that the data plane
+// is gone, not at the next look.
+func TestLossOfTheDataPlaneIsToldAtOnce(t *testing.T) {
+	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	defer stop()
+	cfg := config(t, plane.Socket)
+	cfg.WatchInterval = 300 * time.Millisecond
+	ready, done := make(chan string, 1), make(chan error, 1)
+	go func() { done <- dn.App.Run(ctx, cfg, ready) }()
+	var addr string
+	select {
+	case addr = <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	watch, err := healthv1.NewHealthClient(conn).Watch(ctx, &healthv1.HealthCheckRequest{Service: apiv1.DnAgent_ServiceDesc.ServiceName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	await := func(want healthv1.HealthCheckResponse_ServingStatus) time.Time {
+		for {
+			r, err := watch.Recv()
+			if err != nil {
+				t.Fatalf("waiting for %v: %v", want, err)
+			}
+			if r.Status == want {
+				return time.Now()
+			}
+		}
+	}
+	best := time.Hour // one of several must be fast: the machine may be busy
+	for range 6 {
+		await(healthv1.HealthCheckResponse_SERVING)
+		killed := time.Now()
+		plane.Stop()
+		best = min(best, await(healthv1.HealthCheckResponse_NOT_SERVING).Sub(killed))
+		plane.Start()
+	}
+	if best > 20*time.Millisecond {
+		t.Errorf("told after %v at best", best)
+	}
+	stop()
+	<-done
+}
+
 func TestServesHealthAndReflectionAndStops(t *testing.T) {
 	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
 	ctx, stop := context.WithCancel(context.Background())

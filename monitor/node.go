@@ -70,6 +70,9 @@ func (n *node) run(ctx context.Context) {
 	if w, ok := n.m.cfg.Dial.(lostWaiter); ok {
 		steps.Go(func() { n.watchConnection(ctx, w, lost) })
 	}
+	if w, ok := n.m.cfg.Dial.(planeWatcher); ok {
+		steps.Go(func() { w.WatchDataPlane(ctx, n.name, n.kind.service(), func() { signal(lost) }) })
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,7 +80,7 @@ func (n *node) run(ctx context.Context) {
 		case ev := <-n.events:
 			n.handle(ctx, &steps, ev)
 		case <-lost:
-			// Don't wait for the next beat to learn why.
+			// Don't wait for the next beat to learn what has happened.
 			timer.Reset(0)
 		case <-timer.C:
 			begin := time.Now()
@@ -101,10 +104,30 @@ type lostWaiter interface {
 
 func (n *node) watchConnection(ctx context.Context, w lostWaiter, lost chan<- struct{}) {
 	for w.WaitLost(ctx, n.name) {
-		select {
-		case lost <- struct{}{}:
-		default:
-		}
+		signal(lost)
+	}
+}
+
+// planeWatcher is a Dialer whose agents say by themselves when their data plane
+// was lost or is back.
+type planeWatcher interface {
+	// WatchDataPlane calls changed each time until ctx ends. service is the
+	// agent's.
+	WatchDataPlane(ctx context.Context, addr, service string, changed func())
+}
+
+func (k kind) service() string {
+	if k == dn {
+		return apiv1.DnAgent_ServiceDesc.ServiceName
+	}
+	return apiv1.CnAgent_ServiceDesc.ServiceName
+}
+
+// signal wakes whoever waits for c, now or later, once.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -106,6 +106,18 @@ func (c *Client) Close() error {
 	return nil
 }
 
+// Lost returns a channel that is closed when the connection there is now has
+// ended, as it does at once with the data plane's process; nil when there is
+// none.
+func (c *Client) Lost() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link == nil || !c.link.alive() {
+		return nil
+	}
+	return c.link.done
+}
+
 // connect returns the live connection, or makes one.
 func (c *Client) connect(ctx context.Context) (*link, error) {
 	select {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
 	"vda"
@@ -105,6 +106,33 @@ func (p *Pool) WaitLost(ctx context.Context, addr string) bool {
 		}
 	}
 	return false
+}
+
+// WatchDataPlane calls changed whenever an agent says that its data plane was
+// lost or is back, until ctx ends: the agent's own health service tells it
+// without being asked.
+func (p *Pool) WatchDataPlane(ctx context.Context, addr, service string, changed func()) {
+	for ctx.Err() == nil {
+		if c, err := p.conn(addr); err == nil {
+			watchHealth(ctx, c, service, changed)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// watchHealth returns when the connection has broken.
+func watchHealth(ctx context.Context, c *grpc.ClientConn, service string, changed func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := healthv1.NewHealthClient(c).Watch(ctx, &healthv1.HealthCheckRequest{Service: service}, grpc.WaitForReady(true))
+	for err == nil {
+		if _, err = stream.Recv(); err == nil {
+			changed()
+		}
+	}
 }
 
 // WaitLost waits for one connection to break; closed says that it was closed

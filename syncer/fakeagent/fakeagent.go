@@ -32,12 +32,13 @@ type Cluster struct {
 	mu     sync.Mutex
 	agents map[string]*Agent
 	conns  map[string]*grpc.ClientConn
+	told   map[string]chan struct{} // by address: closed when a data plane breaks or is well again
 	clock  int // counts the calls that agents got, over all of them
 }
 
 // New returns a cluster without agents that is closed with the test.
 func New(t testing.TB) *Cluster {
-	return &Cluster{t: t, agents: map[string]*Agent{}, conns: map[string]*grpc.ClientConn{}}
+	return &Cluster{t: t, agents: map[string]*Agent{}, conns: map[string]*grpc.ClientConn{}, told: map[string]chan struct{}{}}
 }
 
 // Close closes all connections and agents.
@@ -92,6 +93,34 @@ func (c *Cluster) WaitLost(ctx context.Context, addr string) bool {
 	}
 	lost, _ := syncer.WaitLost(ctx, conn)
 	return lost
+}
+
+// WatchDataPlane is syncer.Pool's.
+func (c *Cluster) WatchDataPlane(ctx context.Context, addr, _ string, changed func()) {
+	for {
+		c.mu.Lock()
+		ch := c.told[addr]
+		if ch == nil {
+			ch = make(chan struct{})
+			c.told[addr] = ch
+		}
+		c.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ch:
+			changed()
+		}
+	}
+}
+
+func (c *Cluster) tell(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch := c.told[addr]; ch != nil {
+		close(ch)
+		delete(c.told, addr)
+	}
 }
 
 // Agent is a dn's or a cn's agent, whichever is asked.
@@ -215,7 +244,10 @@ func (a *Agent) RestartAgent() { a.locked(func() { a.start++ }) }
 func (a *Agent) RestartPlane() { a.locked(func() { a.plane++ }) }
 
 // BreakPlane makes the data plane bad, "" well again.
-func (a *Agent) BreakPlane(why string) { a.locked(func() { a.planeBad, a.planeDim = why, false }) }
+func (a *Agent) BreakPlane(why string) {
+	a.locked(func() { a.planeBad, a.planeDim = why, false })
+	a.cluster.tell(a.addr)
+}
 
 // SlowPlane makes the data plane give no answer in time.
 func (a *Agent) SlowPlane() { a.locked(func() { a.planeBad, a.planeDim = "does not answer", true }) }

@@ -32,6 +32,8 @@ var (
 	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not given"}
 	location  = flag{name: "location", usage: "`FAILURE-DOMAIN` of the node, like a rack; arrays are spread over them. When not given, the node is one of its own"}
 
+	force = flag{name: "force", syntax: onOff, usage: "the node is lost for good: forget what waits for its confirmation; refuse while anything does when not given"}
+
 	limit        = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
 	token        = flag{name: "token", usage: "go on after a page that ended with this `TOKEN`, its next_token; from the start when not given"}
 	onlineFilter = flag{name: "online", usage: "only those that are online (`true`) or not (false); all when not given"}
@@ -61,7 +63,8 @@ var commands = []command{
 		example: "  vda_cli dn create --dn-name 192.168.0.14:9720 --dn-listener-conf " + listenerExample + " --location rack1",
 		flags:   []flag{dnName, listener("dn-listener-conf", true), location, online}},
 	{noun: "dn", verb: "delete", method: "DeleteDn", short: "Remove a disk node that has no physical disks",
-		example: "  vda_cli dn delete --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
+		long:    "\nWith --force a node that is lost for good goes with its disks, and with what was\ndeleted on it and waits for its confirmation. Arrays that use its disks are deleted\nfirst. A disk of it that turns up again is refused by pd create until it is wiped.",
+		example: "  vda_cli dn delete --dn-name 192.168.0.14:9720", flags: []flag{dnName, force}},
 	{noun: "dn", verb: "modify", method: "ModifyDn", short: "Change a disk node",
 		long:    "\nThe address cannot be changed while arrays use the node.",
 		example: "  vda_cli dn modify --dn-name 192.168.0.14:9720 --new-online false",
@@ -93,7 +96,8 @@ var commands = []command{
 		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf '{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'`,
 		flags:   []flag{cnName, listener("cn-listener-conf", true), location, online}},
 	{noun: "cn", verb: "delete", method: "DeleteCn", short: "Remove a controller node that runs no controllers",
-		example: "  vda_cli cn delete --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
+		long:    "\nWith --force a node that is lost for good goes with the controllers that were\ndeleted on it and wait for its confirmation.",
+		example: "  vda_cli cn delete --cn-name 192.168.0.16:9820", flags: []flag{cnName, force}},
 	{noun: "cn", verb: "modify", method: "ModifyCn", short: "Change a controller node",
 		long:    "\nThe address cannot be changed while arrays use the node.",
 		example: "  vda_cli cn modify --cn-name 192.168.0.16:9820 --new-online false",

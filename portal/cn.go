@@ -6,6 +6,7 @@ import (
 	"vda"
 	apiv1 "vda/api/v1"
 	"vda/store"
+	"vda/syncer"
 )
 
 // CreateCn adds a controller node. It is there even when its agent does not answer.
@@ -47,31 +48,39 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	return &apiv1.CreateCnReply{ReplyInfo: done("the cn is created", notes), CnMsg: msg}, nil
 }
 
-// DeleteCn forgets a controller node without controllers.
+// DeleteCn forgets a controller node without controllers. With force it
+// forgets a node that is lost for good, together with what still waits for its
+// confirmation.
 func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*apiv1.DeleteCnReply, error) {
 	err := s.update(ctx, func(tx store.Tx) error {
 		cn, err := findCN(tx, req.CnName)
 		if err != nil {
 			return err
 		}
-		names, err := dasOfCN(tx, cn.ID)
+		cntlrs, err := tx.CntlrsOfCN(cn.ID)
+		if err != nil {
+			return err
+		}
+		if req.Force {
+			cntlrs = live(cntlrs, func(c *vda.Cntlr) bool { return c.Deleted })
+		}
+		names, err := dasOfCntlrs(tx, cntlrs)
 		if err != nil {
 			return err
 		}
 		if names != nil {
 			return inUse("cn", cn.Name, "controllers of the das", names)
 		}
+		if req.Force {
+			return syncer.ForgetCn(tx, cn.ID)
+		}
 		return tx.DeleteCN(cn.ID)
 	})
 	return &apiv1.DeleteCnReply{}, err
 }
 
-// dasOfCN names the arrays that have a controller on a cn.
-func dasOfCN(tx store.Tx, cnID string) ([]string, error) {
-	cntlrs, err := tx.CntlrsOfCN(cnID)
-	if err != nil {
-		return nil, err
-	}
+// dasOfCntlrs names the arrays that controllers belong to.
+func dasOfCntlrs(tx store.Tx, cntlrs []vda.Cntlr) ([]string, error) {
 	var names []string
 	for i := range cntlrs {
 		da, err := tx.DA(cntlrs[i].DAID)
@@ -130,7 +139,11 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 // cnListenerFree refuses to move the address of a cn that hosts are connected
 // to.
 func cnListenerFree(tx store.Tx, cn *vda.CN, to vda.Listener) error {
-	names, err := dasOfCN(tx, cn.ID)
+	cntlrs, err := tx.CntlrsOfCN(cn.ID)
+	if err != nil {
+		return err
+	}
+	names, err := dasOfCntlrs(tx, cntlrs)
 	if err != nil {
 		return err
 	}

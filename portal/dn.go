@@ -2,10 +2,12 @@ package portal
 
 import (
 	"context"
+	"slices"
 
 	"vda"
 	apiv1 "vda/api/v1"
 	"vda/store"
+	"vda/syncer"
 )
 
 // CreateDn adds a disk node. It is there even when its agent does not answer.
@@ -52,16 +54,27 @@ func nodeParameters(isL, l vda.Listener, isLoc, loc string, isOn, on bool) []par
 	return []parameter{{"listener conf", listenerJSON(isL), listenerJSON(l)}, {"location", isLoc, loc}, {"online", isOn, on}}
 }
 
-// DeleteDn forgets a disk node without pds.
+// DeleteDn forgets a disk node without pds. With force it forgets a node that
+// is lost for good, together with what still waits for its confirmation.
 func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*apiv1.DeleteDnReply, error) {
 	err := s.update(ctx, func(tx store.Tx) error {
 		dn, err := findDN(tx, req.DnName)
 		if err != nil {
 			return err
 		}
-		pds, _, err := tx.DNObjects(dn.ID, 0)
+		pds, vds, err := tx.DNObjects(dn.ID, 0)
 		if err != nil {
 			return err
+		}
+		if req.Force {
+			das, err := dasOfVDs(tx, live(vds, func(vd *vda.VD) bool { return vd.Deleted }))
+			if err != nil {
+				return err
+			}
+			if das != nil {
+				return inUse("dn", dn.Name, "vds of the das", das)
+			}
+			return syncer.ForgetDn(tx, dn.ID)
 		}
 		var names []string
 		for i := range pds {
@@ -73,6 +86,11 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 		return tx.DeleteDN(dn.ID)
 	})
 	return &apiv1.DeleteDnReply{}, err
+}
+
+// live are the rows that are not tombstones.
+func live[T any](rows []T, deleted func(*T) bool) []T {
+	return slices.DeleteFunc(slices.Clone(rows), func(r T) bool { return deleted(&r) })
 }
 
 // tombstoned marks a name whose object its node still has to remove.

@@ -108,6 +108,38 @@ func TestDeleteOnDeadNodes(t *testing.T) {
 	}
 }
 
+// TestLostNodes: nodes that never come back are deleted by force, but not from
+// under an array, and nothing of what was on them is left.
+func TestLostNodes(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 1)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20}))
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:host0"}))
+	c.Agent("dn0:9720").Stop()
+	c.Agent("cn0:9820").Stop()
+	dn := &apiv1.DeleteDnRequest{DnName: "dn0:9720", Force: true}
+	cn := &apiv1.DeleteCnRequest{CnName: "cn0:9820", Force: true}
+	before := count(t, c.Store)
+	_, err := client.DeleteDn(ctx, dn)
+	refusal(t, err, codes.FailedPrecondition, 9, "vds of the das", "da0")
+	_, err = client.DeleteCn(ctx, cn)
+	refusal(t, err, codes.FailedPrecondition, 9, "controllers of the das", "da0")
+	if now := count(t, c.Store); now != before {
+		t.Errorf("a refusal changed %+v to %+v", before, now)
+	}
+
+	must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "exp0"}))
+	must[*apiv1.DeleteDaReply](t)(client.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"}))
+	_, err = client.DeleteDn(ctx, &apiv1.DeleteDnRequest{DnName: "dn0:9720"})
+	refusal(t, err, codes.FailedPrecondition, 9, "pd0")
+	must[*apiv1.DeleteDnReply](t)(client.DeleteDn(ctx, dn))
+	must[*apiv1.DeleteCnReply](t)(client.DeleteCn(ctx, cn))
+	if n := count(t, c.Store); n != (counts{}) {
+		t.Errorf("rows left: %+v", n)
+	}
+}
+
 func await(t *testing.T, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(20 * time.Millisecond) {

@@ -333,8 +333,11 @@ func (x *CreateDnReply) GetDnMsg() *DnMsg {
 }
 
 type DeleteDnRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	DnName string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	// The node is lost for good and its disks with it: what was deleted on it and
+	// waits for its confirmation is forgotten. Refused while a da uses its disks.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -374,6 +377,13 @@ func (x *DeleteDnRequest) GetDnName() string {
 		return x.DnName
 	}
 	return ""
+}
+
+func (x *DeleteDnRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type DeleteDnReply struct {
@@ -1821,8 +1831,11 @@ func (x *CreateCnReply) GetCnMsg() *CnMsg {
 }
 
 type DeleteCnRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CnName        string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CnName string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"`
+	// The node is lost for good: controllers that were deleted on it and wait
+	// for its confirmation are forgotten. Refused while a da has a controller there.
+	Force         bool `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1862,6 +1875,13 @@ func (x *DeleteCnRequest) GetCnName() string {
 		return x.CnName
 	}
 	return ""
+}
+
+func (x *DeleteCnRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type DeleteCnReply struct {
@@ -4294,9 +4314,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rCreateDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"*\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"@\n" +
 	"\x0fDeleteDnRequest\x12\x17\n" +
-	"\adn_name\x18\x01 \x01(\tR\x06dnName\"A\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"A\n" +
 	"\rDeleteDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xe5\x01\n" +
@@ -4432,9 +4453,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rCreateCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"*\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"@\n" +
 	"\x0fDeleteCnRequest\x12\x17\n" +
-	"\acn_name\x18\x01 \x01(\tR\x06cnName\"A\n" +
+	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12\x14\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\"A\n" +
 	"\rDeleteCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xe5\x01\n" +

@@ -178,3 +178,10 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 	}
 	return text, err
 }
+
+// Blank makes the aio disk of a file name one that reads as zeros.
+func (c *Cluster) Blank(file string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Zero = true
+}

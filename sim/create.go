@@ -1,0 +1,123 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+func listenerConf(machine, port string) string {
+	return fmt.Sprintf(`{"trtype":"tcp","traddr":%q,"adrfam":"ipv4","trsvcid":%q}`, machine, port)
+}
+
+// create registers the nodes and makes arrays and exporters.
+func (s *sim) create() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, n := range s.nodes {
+		if err := s.register(ctx, n); err != nil {
+			return err
+		}
+	}
+	cns, dns := len(s.of("cn")), len(s.of("dn"))
+	for i := range 1 + s.rng.IntN(2) {
+		name := fmt.Sprint("da", i)
+		r, err := s.admin.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: 8 << 20,
+			DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, 1+s.rng.IntN(dns), strip>>10)})
+		if err := replied(r.GetReplyInfo(), err); err != nil {
+			return fmt.Errorf("da create: %w", err)
+		}
+		if err := s.addHost(ctx, i, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *sim) register(ctx context.Context, n *simNode) error {
+	location := fmt.Sprint("room", s.rng.IntN(2))
+	if n.kind == "cn" {
+		r, err := s.admin.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: n.machine + ":" + cnPort, CnListenerConf: listenerConf(n.machine, cnSvc), Location: location})
+		return replied(r.GetReplyInfo(), err)
+	}
+	r, err := s.admin.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: n.machine + ":" + dnPort, DnListenerConf: listenerConf(n.machine, dnSvc), Location: location})
+	if err := replied(r.GetReplyInfo(), err); err != nil {
+		return fmt.Errorf("dn create: %w", err)
+	}
+	disk := filepath.Join(s.dir, n.name+".disk")
+	if err := os.WriteFile(disk, nil, 0o600); err != nil {
+		return err
+	}
+	s.planes.Blank(disk)
+	p, err := s.admin.CreatePd(ctx, &apiv1.CreatePdRequest{DnName: n.machine + ":" + dnPort, PdName: "pd0", PdConf: fmt.Sprintf(`{"type":"aio","filename":%q}`, disk)})
+	if err := replied(p.GetReplyInfo(), err); err != nil {
+		return fmt.Errorf("pd create: %w", err)
+	}
+	return nil
+}
+
+// addHost makes an exporter of an array and the host that uses it.
+func (s *sim) addHost(ctx context.Context, i int, array string) error {
+	h := &host{s: s, name: fmt.Sprint("host", i), nqn: fmt.Sprintf("nqn.2016-06.io.spdk:host%d", i), array: array,
+		rng: rand.New(rand.NewPCG(s.cfg.Seed, uint64(100+i))), paths: map[string]*path{}}
+	h.plane = s.planes.Place(fmt.Sprintf("10.0.3.%d", i+1), true)
+	h.plane.Boot()
+	r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: array, ExpName: "exp0", InitiatorNqn: h.nqn})
+	if err := replied(r.GetReplyInfo(), err); err != nil {
+		return fmt.Errorf("exp create: %w", err)
+	}
+	h.sub = r.ExpMsg.ExpNqn
+	s.hosts = append(s.hosts, h)
+	return s.lookUp(h)
+}
+
+// lookUp tells a host its exporter's addresses.
+func (s *sim) lookUp(h *host) error {
+	addrs := map[string]bool{}
+	err := s.db.Store.View(context.Background(), func(tx store.Tx) error {
+		clear(addrs)
+		exp, err := tx.ExpByNQN(h.sub)
+		if err != nil {
+			return err
+		}
+		cntlrs, err := tx.CntlrsOfDA(exp.DAID)
+		if err != nil {
+			return err
+		}
+		for _, c := range cntlrs {
+			cn, err := tx.CN(c.CNID)
+			if err != nil {
+				return err
+			}
+			if !c.Deleted {
+				addrs[cn.Listener.TrAddr+":"+cn.Listener.TrSvcID] = true
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		h.follow(addrs)
+	}
+	return err
+}
+
+// discover keeps the hosts' addresses up to date: controllers come and go.
+func (s *sim) discover() {
+	for {
+		time.Sleep(2 * time.Second)
+		for _, h := range s.hosts {
+			if h.stopped() {
+				return
+			}
+			if err := s.lookUp(h); err != nil {
+				s.log.printf("%s: %v", h.name, err)
+			}
+		}
+	}
+}

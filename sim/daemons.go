@@ -1,0 +1,273 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"vda"
+	"vda/agent"
+	"vda/agent/agenttest"
+	"vda/agent/cn"
+	"vda/agent/dn"
+	"vda/monitor"
+	"vda/portal"
+	"vda/spdk"
+	"vda/syncer"
+)
+
+// daemon is a program on a machine, over all its lives.
+type daemon struct {
+	name, machine string
+	net           *network
+	// begin starts the real code for a life; end returns when nothing of it
+	// runs any more. The life is over by then for all the world.
+	begin func(p *proc) (end func(), err error)
+	// hung, when not nil, is told that the program hangs or runs on.
+	hung func(bool)
+
+	mu    sync.Mutex
+	life  *proc
+	wants bool // a supervisor starts it again when it fails to start
+	end   func()
+	ended chan struct{} // of the last life
+}
+
+// start begins a life, and tries again each second while that fails.
+func (d *daemon) start() {
+	d.mu.Lock()
+	if d.wants {
+		d.mu.Unlock()
+		return
+	}
+	d.wants = true
+	d.mu.Unlock()
+	for {
+		d.mu.Lock()
+		before := d.ended
+		d.mu.Unlock()
+		if before != nil {
+			<-before
+		}
+		p := newProc(d.net, d.name, d.machine)
+		end, err := d.begin(p)
+		d.mu.Lock()
+		if err == nil && d.wants {
+			d.life, d.end, d.ended = p, end, make(chan struct{})
+			d.mu.Unlock()
+			return
+		}
+		again := d.wants
+		d.mu.Unlock()
+		p.kill()
+		if err == nil {
+			end()
+		}
+		if !again {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// kill ends the life at once, as kill -9 does.
+func (d *daemon) kill() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.wants = false
+	if d.life == nil {
+		return
+	}
+	d.life.kill()
+	end, ended := d.end, d.ended
+	d.life = nil
+	go func() {
+		end()
+		close(ended)
+	}()
+}
+
+// wait returns when nothing of a killed daemon runs any more.
+func (d *daemon) wait() {
+	d.mu.Lock()
+	ended := d.ended
+	d.mu.Unlock()
+	if ended != nil {
+		<-ended
+	}
+}
+
+func (d *daemon) hang(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.life == nil {
+		return
+	}
+	if on {
+		d.life.hang()
+	} else {
+		d.life.resume()
+	}
+	if d.hung != nil {
+		d.hung(on)
+	}
+}
+
+// pool reaches agents over the network of the simulation.
+func (s *sim) pool(p *proc) *syncer.Pool {
+	return syncer.NewPool(grpc.WithContextDialer(func(ctx context.Context, at string) (net.Conn, error) { return s.net.dial(ctx, p, at) }))
+}
+
+func (s *sim) portal(machine string) *daemon {
+	return &daemon{name: "portal", machine: machine, net: s.net, begin: func(p *proc) (func(), error) {
+		db, pool, log := &procStore{s.db, p}, s.pool(p), s.log.of(p)
+		sy, err := syncer.New(syncer.Config{Store: db, Dial: pool, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		srv, err := portal.New(portal.Config{Store: db, Syncer: sy, Failover: sy, Log: log})
+		if err != nil {
+			return nil, err
+		}
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			_ = srv.Serve(s.net.listen(p, machine+":9520"))
+		}()
+		return func() {
+			now, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = pool.Close()
+			srv.Stop(now)
+			<-served
+		}, nil
+	}}
+}
+
+func (s *sim) monitor(i int, machine string) *daemon {
+	return &daemon{name: fmt.Sprint("monitor", i), machine: machine, net: s.net, begin: func(p *proc) (func(), error) {
+		at := machine + ":9620"
+		pool := s.pool(p)
+		m, err := monitor.New(monitor.Config{Store: &procStore{s.db, p}, Dial: pool, Name: at, Log: s.log.of(p)})
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		lis := s.net.listen(p, at)
+		var wg sync.WaitGroup
+		wg.Go(func() { m.Run(ctx) })
+		wg.Go(func() { _ = m.Serve(ctx, lis) })
+		return func() {
+			_ = pool.Close()
+			cancel()
+			wg.Wait()
+		}, nil
+	}}
+}
+
+// plane is a data plane as a daemon.
+func (s *sim) plane(name, machine string) (*daemon, *agenttest.Plane) {
+	m := s.planes.Place(machine, s.swaps)
+	d := &daemon{name: name + ".data-plane", machine: machine, net: s.net, hung: m.Hang}
+	d.begin = func(p *proc) (func(), error) {
+		m.Boot()
+		// What the data plane sends goes through the model, not through p.
+		go func() {
+			<-p.dead
+			m.Kill()
+		}()
+		return func() {}, nil
+	}
+	return d, m
+}
+
+// ports of the agents and of the data planes.
+const (
+	dnPort, dnSvc = "9720", "4420"
+	cnPort, cnSvc = "9820", "4430"
+)
+
+func (s *sim) dnAgent(name, machine string, m *agenttest.Plane) *daemon {
+	return s.agent(name, machine, "dn", dnPort, dnSvc, m, dn.App)
+}
+
+func (s *sim) cnAgent(name, machine string, m *agenttest.Plane) *daemon {
+	return s.agent(name, machine, "cn", cnPort, cnSvc, m, cn.App)
+}
+
+func (s *sim) agent(name, machine, kind, port, svc string, m *agenttest.Plane, app agent.App) *daemon {
+	return &daemon{name: name + ".agent", machine: machine, net: s.net, begin: func(p *proc) (func(), error) {
+		cfg := agent.Config{
+			Socket: "the model's", StateDir: filepath.Join(s.dir, name), Log: s.log.of(p),
+			Address: vda.Listener{TrType: "tcp", TrAddr: machine, AdrFam: "ipv4", TrSvcID: svc},
+			Connect: func() (agent.Client, error) { return gated{m.Direct(), p}, nil },
+		}
+		if err := cfg.Validate(); err != nil {
+			return nil, err
+		}
+		state, err := agent.OpenState(cfg.StateDir, kind)
+		if err != nil {
+			return nil, err
+		}
+		n := &agent.Node{Cfg: cfg, State: state, Log: cfg.Log}
+		if n.Plane, err = agent.NewPlane(cfg, kind); err != nil {
+			return nil, err
+		}
+		n.Plane.OpenRaw = s.planes.OpenRaw
+		fail := func(err error) (func(), error) {
+			_ = n.Plane.Close()
+			_ = state.Close()
+			return nil, err
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		if err := n.Plane.Connect(ctx); err != nil {
+			cancel()
+			return fail(err)
+		}
+		a, err := app.Start(ctx, n)
+		if err != nil {
+			cancel()
+			return fail(err)
+		}
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			_ = app.Serve(ctx, s.net.listen(p, machine+":"+port), n, a)
+		}()
+		return func() {
+			cancel()
+			_ = a.Close()
+			<-served
+		}, nil
+	}}
+}
+
+// gated is an agent's client of its data plane. The two share a machine, so
+// no network fault parts them.
+type gated struct {
+	agent.Client
+	p *proc
+}
+
+func (g gated) Call(ctx context.Context, method string, params, result any) error {
+	if err := g.p.gate(ctx.Done()); err != nil {
+		return spdk.ErrClosed
+	}
+	err := g.Client.Call(ctx, method, params, result)
+	if dead := g.p.gate(nil); dead != nil {
+		return spdk.ErrClosed
+	}
+	return err
+}
+
+func (g gated) StartID(ctx context.Context) (string, error) {
+	if err := g.p.gate(ctx.Done()); err != nil {
+		return "", spdk.ErrClosed
+	}
+	return g.Client.StartID(ctx)
+}

@@ -1,0 +1,117 @@
+package sim
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"vda"
+	"vda/store"
+)
+
+// database is the real store on a machine of its own.
+type database struct {
+	store.Store
+	net     *network
+	machine string
+
+	mu   sync.Mutex
+	down bool          // refuses
+	slow time.Duration // of every transaction
+}
+
+func (d *database) set(down bool, slow time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.down, d.slow = down, slow
+}
+
+// giveUp is when a driver gives up waiting for a server that is not reached.
+const giveUp = 5 * time.Second
+
+func unavailable(why string) error {
+	return &vda.Error{Kind: vda.Unavailable, Op: "database", Object: "sim", Msg: why}
+}
+
+// procStore is a process's way to the database.
+type procStore struct {
+	db *database
+	p  *proc
+}
+
+// reach returns when a message has got from one machine to the other.
+func (s *procStore) reach(ctx context.Context, from, to string) error {
+	limit, cancel := context.WithTimeout(ctx, giveUp)
+	defer cancel()
+	for {
+		s.db.net.mu.Lock()
+		d, ok := s.db.net.pathLocked(from, to)
+		changed := s.db.net.changed
+		s.db.net.mu.Unlock()
+		if ok {
+			time.Sleep(d)
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-limit.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return unavailable("no answer")
+		}
+	}
+}
+
+// trip carries a transaction to the database and its outcome back, which may
+// get lost on the way.
+func (s *procStore) trip(ctx context.Context, f func() error) error {
+	if err := s.p.gate(nil); err != nil {
+		return unavailable(err.Error())
+	}
+	if err := s.reach(ctx, s.p.machine, s.db.machine); err != nil {
+		return err
+	}
+	s.db.mu.Lock()
+	down, slow := s.db.down, s.db.slow
+	s.db.mu.Unlock()
+	if slow > 0 {
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if down {
+		return unavailable("connection refused")
+	}
+	if err := s.p.gate(nil); err != nil {
+		return unavailable(err.Error())
+	}
+	err := f()
+	if lost := s.reach(ctx, s.db.machine, s.p.machine); lost != nil {
+		return lost
+	}
+	if dead := s.p.gate(nil); dead != nil {
+		return unavailable(dead.Error())
+	}
+	return err
+}
+
+// Update implements store.Store.
+func (s *procStore) Update(ctx context.Context, fn func(tx store.Tx) error) error {
+	return s.trip(ctx, func() error { return s.db.Store.Update(ctx, fn) })
+}
+
+// View implements store.Store.
+func (s *procStore) View(ctx context.Context, fn func(tx store.Tx) error) error {
+	return s.trip(ctx, func() error { return s.db.Store.View(ctx, fn) })
+}
+
+// Ping implements store.Store.
+func (s *procStore) Ping(ctx context.Context) error {
+	return s.trip(ctx, func() error { return s.db.Store.Ping(ctx) })
+}
+
+// Close implements store.Store; the database outlives its clients.
+func (s *procStore) Close() error { return nil }

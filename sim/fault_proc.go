@@ -1,0 +1,133 @@
+package sim
+
+import (
+	"context"
+	"time"
+
+	apiv1 "vda/api/v1"
+)
+
+// kill ends daemons; the undo starts them again.
+func kill(ds ...*daemon) func() {
+	for _, d := range ds {
+		d.kill()
+	}
+	return func() {
+		for _, d := range ds {
+			d.start()
+		}
+	}
+}
+
+// victim draws a program, the primaries' nodes more often than others.
+func (s *sim) victim() *daemon {
+	if s.rng.IntN(2) == 0 {
+		n := pick(s.rng, s.of("cn"))
+		if s.rng.IntN(3) == 0 {
+			return n.agent
+		}
+		return n.plane
+	}
+	return pick(s.rng, s.daemons)
+}
+
+func (s *sim) drawKill() (string, func() func()) {
+	d := s.victim()
+	return d.name, func() func() { return kill(d) }
+}
+
+func (s *sim) drawKillNode() (string, func() func()) {
+	n := pick(s.rng, s.nodes)
+	return n.name, func() func() { return kill(n.plane, n.agent) }
+}
+
+func (s *sim) drawPower() (string, func() func()) {
+	n := pick(s.rng, s.nodes)
+	return n.name, func() func() {
+		s.net.power(n.machine, false)
+		start := kill(n.plane, n.agent)
+		return func() {
+			s.net.power(n.machine, true)
+			start()
+		}
+	}
+}
+
+func (s *sim) drawKillAll() (string, func() func()) {
+	return "every program", func() func() {
+		s.db.set(true, 0)
+		start := kill(s.daemons...)
+		return func() {
+			s.db.set(false, 0)
+			start()
+		}
+	}
+}
+
+func hang(ds ...*daemon) func() {
+	for _, d := range ds {
+		d.hang(true)
+	}
+	return func() {
+		for _, d := range ds {
+			d.hang(false)
+		}
+	}
+}
+
+func (s *sim) drawHang() (string, func() func()) {
+	d := s.victim()
+	return d.name, func() func() { return hang(d) }
+}
+
+func (s *sim) drawHangNode() (string, func() func()) {
+	n := pick(s.rng, s.nodes)
+	return n.name, func() func() { return hang(n.plane, n.agent) }
+}
+
+// drawSwitch is an administrator who moves an array's primary.
+func (s *sim) drawSwitch() (string, func() func()) {
+	array, to := pick(s.rng, s.hosts).array, pick(s.rng, s.of("cn"))
+	return array + " to " + to.name, func() func() {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+			defer cancel()
+			r, err := s.admin.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: array, ToCn: to.machine + ":" + cnPort})
+			s.log.printf("admin          da failover %s to %s: %v", array, to.name, replied(r.GetReplyInfo(), err))
+		}()
+		return func() { <-done }
+	}
+}
+
+// drawDrain is an administrator who takes a cn's primaries away and gives the
+// cn back.
+func (s *sim) drawDrain() (string, func() func()) {
+	n := pick(s.rng, s.of("cn"))
+	return n.name, func() func() {
+		off := make(chan struct{})
+		go func() {
+			defer close(off)
+			s.log.printf("admin          cn modify %s --new-online 0: %v", n.name, s.setOnline(n, false))
+		}()
+		return func() {
+			<-off
+			for {
+				err := s.setOnline(n, true)
+				s.log.printf("admin          cn modify %s --new-online 1: %v", n.name, err)
+				if err == nil {
+					return
+				}
+				time.Sleep(2 * time.Second)
+			}
+		}
+	}
+}
+
+func (s *sim) setOnline(n *simNode, online bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	_, err := s.admin.ModifyCn(ctx, &apiv1.ModifyCnRequest{CnName: n.machine + ":" + cnPort, NewOnline: &online})
+	return err
+}

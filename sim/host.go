@@ -1,0 +1,161 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"vda/agent/agenttest"
+)
+
+// host is a machine with NVMe multipath that uses one array: its workers each
+// write and read blocks of their own, always one command at a time, and never
+// give up.
+type host struct {
+	s     *sim
+	name  string
+	nqn   string // its own
+	array string
+	plane *agenttest.Plane // its initiator
+	sub   string           // NQN of the exporter
+	rng   *rand.Rand
+
+	mu    sync.Mutex
+	paths map[string]*path // by address and port
+	stop  bool             // no new commands
+	work  sync.WaitGroup
+}
+
+// path is one of the controllers of an exporter.
+type path struct {
+	at    string
+	link  *agenttest.Initiator
+	avoid time.Time // it failed a moment ago
+}
+
+const (
+	workers         = 4
+	blocksPerWorker = 5
+	strip           = 64 << 10 // bytes; of the arrays
+	blockStep       = strip + 4096
+	hostKeepAlive   = 2 * time.Second
+)
+
+// off spreads blocks over strips, and so over vds.
+func off(block uint64) uint64 { return block * blockStep / 4096 * 4096 }
+
+// follow connects to the addresses that the exporter has now, and leaves
+// those it has no more, as a discovery service does.
+func (h *host) follow(addrs map[string]bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for at := range addrs {
+		if h.paths[at] == nil {
+			h.paths[at] = &path{at: at, link: h.plane.Connect(agenttest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive, Reconnect: time.Second})}
+		}
+	}
+	for at, p := range h.paths {
+		if !addrs[at] {
+			p.link.Close()
+			delete(h.paths, at)
+		}
+	}
+}
+
+// choose picks the path for the next command: optimized before non-optimized;
+// nil when there is none to be tried.
+func (h *host) choose() *path {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var best *path
+	now := time.Now()
+	for _, p := range h.paths {
+		if now.Before(p.avoid) {
+			continue
+		}
+		switch p.link.ANA() {
+		case "optimized":
+			return p
+		case "non_optimized":
+			if best == nil || p.at < best.at {
+				best = p
+			}
+		}
+	}
+	return best
+}
+
+// do carries a command out, however long that takes.
+func (h *host) do(cmd agenttest.Command) uint64 {
+	for {
+		p := h.choose()
+		if p == nil {
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		value, status := p.link.Submit(cmd)
+		switch status {
+		case agenttest.OK:
+			return value
+		case agenttest.PathError, agenttest.Inaccessible:
+		default:
+			h.s.ledger.wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
+		}
+		h.s.ledger.attempt()
+		h.mu.Lock()
+		p.avoid = time.Now().Add(50 * time.Millisecond)
+		h.mu.Unlock()
+	}
+}
+
+func (h *host) stopped() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stop
+}
+
+// run starts the workers.
+func (h *host) run() {
+	for w := range workers {
+		rng := rand.New(rand.NewPCG(h.rng.Uint64(), uint64(w)))
+		h.work.Go(func() { h.worker(w, rng) })
+	}
+}
+
+func (h *host) worker(w int, rng *rand.Rand) {
+	number := uint64(w)
+	for !h.stopped() {
+		time.Sleep(time.Duration(1+rng.IntN(60)) * time.Millisecond)
+		block := uint64(w*blocksPerWorker + rng.IntN(blocksPerWorker))
+		if rng.IntN(3) == 0 {
+			h.s.ledger.saw(h.array, block, h.do(agenttest.Command{Off: off(block)}))
+			continue
+		}
+		number += workers
+		h.do(agenttest.Command{Write: true, Off: off(block), Value: number})
+		h.s.ledger.ack(h.array, block, number)
+	}
+}
+
+// finish ends the workers and reads everything back. It fails when commands
+// are stuck.
+func (h *host) finish(limit time.Duration) error {
+	h.mu.Lock()
+	h.stop = true
+	h.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.work.Wait()
+		for b := range uint64(workers * blocksPerWorker) {
+			h.s.ledger.saw(h.array, b, h.do(agenttest.Command{Off: off(b)}))
+		}
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(limit):
+		return fmt.Errorf("%s: I/O on %s is still stuck after %v", h.name, h.array, limit)
+	}
+}

@@ -1,0 +1,245 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"vda/agent/agenttest"
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// Config says what to simulate.
+type Config struct {
+	// Seed decides the cluster's shape, the faults and their times.
+	Seed uint64
+	// Dir is an empty directory for the database and the agents' state; best
+	// in memory.
+	Dir string
+	// Schema is a database file with a new cluster's schema, copied to Dir.
+	Schema string
+	// Faults is how long faults are made. Default 60 s of fake time.
+	Faults time.Duration
+	// Settle is how long everything may take to be well again after the last
+	// fault. Default 150 s.
+	Settle time.Duration
+	// Debug logs every call to a data plane.
+	Debug bool
+}
+
+// Outcome is what a run found.
+type Outcome struct {
+	Wrongs []string // what must never happen and did
+	Log    string
+	Writes int
+	Reads  int
+	Again  int            // commands sent again
+	Faults map[string]int // by kind
+	Moves  int            // terms beyond the first
+	Healed time.Duration  // from the last fault's end until all was well
+}
+
+// sim is one run.
+type sim struct {
+	cfg    Config
+	dir    string
+	rng    *rand.Rand // of the shape and the faults; one goroutine's
+	log    *journal
+	ledger *ledger
+	net    *network
+	db     *database
+	planes *agenttest.Cluster
+	swaps  bool // the data planes are vda_tgt's kind, not SPDK's
+	disks  map[string]time.Duration
+
+	daemons []*daemon
+	nodes   []*simNode
+	hosts   []*host
+	admin   apiv1.PortalClient
+	faults  map[string]int
+	end     []func()
+}
+
+// simNode is a dn or a cn: a machine with a data plane and an agent.
+type simNode struct {
+	kind, name, machine string
+	plane, agent        *daemon
+	model               *agenttest.Plane
+}
+
+const (
+	dbMachine     = "10.0.0.1"
+	portalMachine = "10.0.0.2"
+	adminMachine  = "10.0.0.3"
+)
+
+// Run simulates one cluster. It must be called in a bubble of
+// testing/synctest.
+func Run(cfg Config) (*Outcome, error) {
+	if cfg.Faults == 0 {
+		cfg.Faults = time.Minute
+	}
+	if cfg.Settle == 0 {
+		cfg.Settle = 150 * time.Second
+	}
+	s := &sim{cfg: cfg, dir: cfg.Dir, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), net: newNetwork(cfg.Seed), disks: map[string]time.Duration{}, faults: map[string]int{}}
+	s.log = &journal{begun: time.Now(), level: slog.LevelInfo}
+	if cfg.Debug {
+		s.log.level = slog.LevelDebug
+	}
+	s.ledger = newLedger(s.log)
+	defer s.close()
+	if err := s.build(); err != nil {
+		return s.outcome(0), fmt.Errorf("seed %d: before the first fault: %w", cfg.Seed, err)
+	}
+	s.makeFaults()
+	healed := s.settle()
+	return s.outcome(healed), nil
+}
+
+func (s *sim) outcome(healed time.Duration) *Outcome {
+	l := s.ledger
+	o := &Outcome{Wrongs: l.verdict(), Log: s.log.String(), Writes: l.writes, Reads: l.reads, Again: l.again, Faults: s.faults, Healed: healed}
+	seen := map[uint64]bool{}
+	for _, t := range l.terms {
+		seen[t] = true
+		o.Moves = max(o.Moves, int(t)-1)
+	}
+	return o
+}
+
+// build makes the cluster, its arrays and its hosts, as an administrator
+// does.
+func (s *sim) build() error {
+	s.swaps = s.rng.IntN(5) > 0
+	s.planes = agenttest.NewLive(agenttest.Live{
+		Path: s.net.path, Service: s.service, Wrote: s.ledger.wrote, Admitted: s.ledger.admitted,
+	})
+	if err := s.openDB(); err != nil {
+		return err
+	}
+	s.daemons = append(s.daemons, s.portal(portalMachine))
+	for i := range 3 {
+		s.daemons = append(s.daemons, s.monitor(i, fmt.Sprintf("10.0.0.%d", 11+i)))
+	}
+	for i := range 2 + s.rng.IntN(2) {
+		s.addNode("dn", i, fmt.Sprintf("10.0.1.%d", i+1))
+	}
+	for i := range 2 + s.rng.IntN(3) {
+		s.addNode("cn", i, fmt.Sprintf("10.0.2.%d", i+1))
+	}
+	for _, d := range s.daemons {
+		d.start()
+	}
+	admin := newProc(s.net, "admin", adminMachine)
+	conn, err := grpc.NewClient("passthrough:///"+portalMachine+":9520", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, at string) (net.Conn, error) { return s.net.dial(ctx, admin, at) }))
+	if err != nil {
+		return err
+	}
+	s.end = append(s.end, func() {
+		admin.kill()
+		_ = conn.Close()
+	})
+	s.admin = apiv1.NewPortalClient(conn)
+	if err := s.create(); err != nil {
+		return err
+	}
+	for _, h := range s.hosts {
+		h.run()
+	}
+	go s.discover()
+	time.Sleep(3 * time.Second) // the first beats
+	return nil
+}
+
+func (s *sim) openDB() error {
+	raw, err := os.ReadFile(s.cfg.Schema)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(s.dir, "vda.db")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		return err
+	}
+	db, err := store.Open(context.Background(), "sqlite:///"+file+"?synchronous=off")
+	if err != nil {
+		return err
+	}
+	s.db = &database{Store: db, net: s.net, machine: dbMachine}
+	s.end = append(s.end, func() { _ = db.Close() })
+	return nil
+}
+
+func (s *sim) addNode(kind string, i int, machine string) {
+	n := &simNode{kind: kind, name: fmt.Sprint(kind, i), machine: machine}
+	n.plane, n.model = s.plane(n.name, machine)
+	if kind == "dn" {
+		n.agent = s.dnAgent(n.name, machine, n.model)
+	} else {
+		n.agent = s.cnAgent(n.name, machine, n.model)
+	}
+	s.nodes = append(s.nodes, n)
+	s.daemons = append(s.daemons, n.plane, n.agent)
+}
+
+func (s *sim) of(kind string) []*simNode {
+	var all []*simNode
+	for _, n := range s.nodes {
+		if n.kind == kind {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// service is Live.Service.
+func (s *sim) service(addr string) time.Duration {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	if d := s.disks[addr]; d > 0 {
+		return d
+	}
+	return time.Duration(20+s.net.rng.IntN(200)) * time.Microsecond
+}
+
+// close ends everything, so that the bubble can end.
+func (s *sim) close() {
+	for _, h := range s.hosts {
+		h.mu.Lock()
+		h.stop = true
+		h.mu.Unlock()
+	}
+	for _, d := range s.daemons {
+		d.kill()
+	}
+	for _, d := range s.daemons {
+		d.wait()
+	}
+	for _, h := range s.hosts {
+		h.plane.Kill()
+	}
+	for i := range s.end {
+		s.end[len(s.end)-1-i]()
+	}
+	// Timers of what has ended: a bubble's time stands still once this returns.
+	time.Sleep(2 * time.Minute)
+}
+
+// replied turns a portal's reply into an error.
+func replied(info *apiv1.ReplyInfo, err error) error {
+	if err == nil && info.GetReplyMsg() != "success" {
+		return errors.New(info.ReplyMsg)
+	}
+	return err
+}

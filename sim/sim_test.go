@@ -1,0 +1,119 @@
+package sim
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vda/store"
+)
+
+var (
+	seedFlag  = flag.Uint64("seed", 0, "run this seed alone and print its event log")
+	seedsFlag = flag.Int("seeds", 12, "run so many seeds, from -from on")
+	fromFlag  = flag.Uint64("from", 1, "the first of the seeds")
+	logsFlag  = flag.String("logs", "", "directory for the event logs of seeds that fail")
+)
+
+// schema makes a database file with the schema and no rows.
+func schema(t testing.TB) string {
+	file := filepath.Join(t.TempDir(), "schema.db")
+	if _, _, err := store.Create(context.Background(), "sqlite:///"+file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// run simulates one seed in a bubble.
+func run(t *testing.T, cfg Config) *Outcome {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "vda-sim-")
+	if err != nil {
+		dir = t.TempDir()
+	}
+	defer os.RemoveAll(dir)
+	cfg.Dir = dir
+	// A goroutine that spins keeps fake time, and with it every time-out, still.
+	watchdog := time.AfterFunc(time.Minute, func() {
+		debug.SetTraceback("all")
+		panic(fmt.Sprintf("seed %d: fake time stands still", cfg.Seed))
+	})
+	defer watchdog.Stop()
+	var o *Outcome
+	synctest.Test(t, func(*testing.T) { o, err = Run(cfg) })
+	if err != nil {
+		o.Wrongs = append(o.Wrongs, err.Error())
+	}
+	return o
+}
+
+// report fails the test for what went wrong and says how to see it again.
+func report(t *testing.T, seed uint64, o *Outcome) {
+	t.Helper()
+	if len(o.Wrongs) == 0 {
+		return
+	}
+	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeed$ -v -seed %d", seed, o.Wrongs[0], seed)
+	if *logsFlag != "" {
+		file := filepath.Join(*logsFlag, fmt.Sprintf("seed-%d.log", seed))
+		if err := os.WriteFile(file, []byte(o.Log), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestSeed shows one run in full.
+func TestSeed(t *testing.T) {
+	if *seedFlag == 0 {
+		*seedFlag = 1
+	}
+	o := run(t, Config{Seed: *seedFlag, Schema: schema(t), Debug: true})
+	t.Logf("%s", o.Log)
+	t.Logf("%d writes, %d reads, %d sent again; faults %v; %d moves; well again after %v", o.Writes, o.Reads, o.Again, o.Faults, o.Moves, o.Healed)
+	for _, w := range o.Wrongs {
+		t.Error(w)
+	}
+}
+
+// TestSeeds runs many seeds and sums up.
+func TestSeeds(t *testing.T) {
+	file := schema(t)
+	var writes, reads, again, moves, failed int
+	var healed []time.Duration
+	faults := map[string]int{}
+	begin := time.Now()
+	for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
+		o := run(t, Config{Seed: seed, Schema: file})
+		report(t, seed, o)
+		writes, reads, again, moves = writes+o.Writes, reads+o.Reads, again+o.Again, moves+o.Moves
+		for k, n := range o.Faults {
+			faults[k] += n
+		}
+		if len(o.Wrongs) > 0 {
+			failed++
+			continue
+		}
+		healed = append(healed, o.Healed)
+	}
+	slices.Sort(healed)
+	total := 0
+	for _, k := range kinds {
+		t.Logf("%6d %s", faults[k.name], k.name)
+		total += faults[k.name]
+	}
+	if n := len(healed); n > 0 {
+		t.Logf("well again after the last fault: p50 %v, p99 %v, max %v", healed[n/2], healed[n*99/100], healed[n-1])
+	}
+	t.Logf("%d seeds in %v: %d failed; %d faults, %d moves of primaries, %d writes, %d reads, %d commands sent again",
+		*seedsFlag, time.Since(begin).Round(time.Second), failed, total, moves, writes, reads, again)
+	if writes == 0 || *seedsFlag >= 12 && (moves == 0 || again == 0) {
+		t.Error("nothing happened: the simulation is broken")
+	}
+}

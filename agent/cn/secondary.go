@@ -22,6 +22,9 @@ const (
 	proxyFastIOFailSec    = 1
 	backendFastIOFailSec  = 2
 	fabricsConnectTimeout = 5 * time.Second
+	// A primary that hangs takes connections and says nothing. Whoever waits
+	// for it may have to take over from it meanwhile.
+	proxyConnectTimeout = 1500 * time.Millisecond
 )
 
 // proxyHost is the host NQN with which a secondary comes to the primary.
@@ -134,6 +137,7 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
 		SubNQN: e.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: spdk.Ptr[uint32](proxyFastIOFailSec),
+		FabricsConnectTimeoutUs: spdk.Ptr(uint64(proxyConnectTimeout / time.Microsecond)),
 	}); err != nil {
 		return "", inv, err
 	}
@@ -204,7 +208,9 @@ func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
 		return context.Cause(ctx)
 	}
 	n.CtrlrLossTimeoutSec, n.ReconnectDelaySec = spdk.Ptr[int32](ctrlrLossTimeoutSec), spdk.Ptr[uint32](reconnectDelaySec)
-	n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))
+	if n.FabricsConnectTimeoutUs == nil {
+		n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))
+	}
 	bdevs, err := p.Plane.BdevNvmeAttachController(ctx, n)
 	if err != nil {
 		return err

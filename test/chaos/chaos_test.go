@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 // TestCalm has no faults: the load alone.
 func TestCalm(t *testing.T) {
-	c := start(t, 2)
+	c := start(t, number(t, "CNTLRS", 2), number(t, "EXPS", 1))
 	time.Sleep(time.Duration(number(t, "SECONDS", 10)) * time.Second)
 	finish(t, c)
 }
@@ -40,9 +40,9 @@ func number(t *testing.T, name string, def int) int {
 	return n
 }
 
-// start boots a cluster whose array has some controllers and waits until the
-// host's I/O flows on all of them.
-func start(t *testing.T, cntlrs int) *cluster {
+// start boots a cluster whose array has some controllers and exporters and
+// waits until the host's I/O flows on all of them.
+func start(t *testing.T, cntlrs, exps int) *cluster {
 	t.Helper()
 	if missing := lab.Missing(); len(missing) > 0 {
 		t.Fatalf("this machine lacks %v", missing)
@@ -65,7 +65,7 @@ func start(t *testing.T, cntlrs int) *cluster {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c, err := newCluster(ctx, clusterConfig{Dir: dir, BinDir: bin, Cntlrs: cntlrs})
+	c, err := newCluster(ctx, clusterConfig{Dir: dir, BinDir: bin, Cntlrs: cntlrs, Exps: exps})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,12 +161,13 @@ func (c *cluster) checkDisks(t *testing.T) {
 
 // TestChaos runs faults that follow from SEED for MINUTES; FAULT runs only
 // those kinds that contain its text, LONGEST is the longest time in seconds
-// that a hang or a cut is held.
+// that a hang or a cut is held. CNTLRS and EXPS are the numbers of the array's
+// controllers and exporters.
 func TestChaos(t *testing.T) {
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
 	minutes := number(t, "MINUTES", 5)
 	t.Logf("SEED=%d MINUTES=%d", seed, minutes)
-	c := start(t, number(t, "CNTLRS", 2))
+	c := start(t, number(t, "CNTLRS", 2), number(t, "EXPS", 1))
 	storm(t, c, newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT")), time.Duration(minutes)*time.Minute)
 	finish(t, c)
 }
@@ -193,6 +194,13 @@ func storm(t *testing.T, c *cluster, faults *chooser, length time.Duration) {
 		time.Sleep(between(faults.r, 200*time.Millisecond, 2*time.Second))
 	}
 	t.Logf("%d faults\n%s", len(all), table(all))
+	if path := os.Getenv("RESULTS"); path != "" {
+		sum, err := gather(path, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%d faults in %s\n%s", len(sum), path, table(sum))
+	}
 }
 
 // strike injects one fault, holds and heals it, and waits until the host has
@@ -224,12 +232,13 @@ func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
 	time.Sleep(150 * time.Millisecond) // reports of the last slow I/O
 	w, errs := c.host.worst(begin, time.Now())
 	o.pause = w.End.Sub(w.Start)
+	o.stall = c.host.stalled(begin, time.Now())
 	for i, e := range errs {
 		if i < 5 {
 			fail("the host saw %s", e.What)
 		}
 	}
-	t.Logf("%s %-32s %s: longest I/O %.3f s (%d attempts), all paths back %.3f s later", begin.Format("15:04:05.000"), f.kind, f.what, o.pause.Seconds(), w.Attempts, o.whole.Seconds())
+	t.Logf("%s %-32s %s: longest I/O %.3f s (%d attempts), all paths back %.3f s later; the machine stood still for %.3f s", begin.Format("15:04:05.000"), f.kind, f.what, o.pause.Seconds(), w.Attempts, o.whole.Seconds(), o.stall.Seconds())
 	for _, s := range c.crashes() {
 		fail("%s", s)
 		return o, false
@@ -240,7 +249,7 @@ func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
 // TestChaosShort is a minute of faults that are the same each time; what they
 // hit also depends on where the primary is by then.
 func TestChaosShort(t *testing.T) {
-	c := start(t, 2)
+	c := start(t, 3, 2)
 	storm(t, c, newChooser(c, 7, 12*time.Second, ""), 60*time.Second)
 	finish(t, c)
 }

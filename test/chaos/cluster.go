@@ -29,7 +29,7 @@ const (
 	dbURI      = "postgresql://vda_user@192.168.0.10:5432/vda_db"
 	portalURL  = portalAddr + ":9520"
 	hostNQN    = "nqn.2016-06.io.spdk:host0"
-	expNQN     = "nqn.2016-06.io.spdk:vda-exp-da0-exp0"
+	expNQN     = "nqn.2016-06.io.spdk:vda-exp-da0-exp" // and a number
 
 	pdBytes = 128 << 20
 	daBytes = 48 << 20
@@ -54,7 +54,8 @@ func (m *machine) processes() []*process {
 var rack = []struct{ name, addr, kind string }{
 	{"db", dbAddr, "db"}, {"portal", portalAddr, "portal"}, {"monitor0", "192.168.0.12", "monitor"}, {"monitor1", "192.168.0.20", "monitor"},
 	{"dn0", "192.168.0.14", "dn"}, {"dn1", "192.168.0.15", "dn"},
-	{"cn0", "192.168.0.16", "cn"}, {"cn1", "192.168.0.17", "cn"}, {"cn2", "192.168.0.21", "cn"}, {"host0", hostAddr, "host"},
+	{"cn0", "192.168.0.16", "cn"}, {"cn1", "192.168.0.17", "cn"}, {"cn2", "192.168.0.21", "cn"},
+	{"cn3", "192.168.0.22", "cn"}, {"host0", hostAddr, "host"},
 }
 
 // clusterConfig says what to start.
@@ -62,6 +63,7 @@ type clusterConfig struct {
 	Dir    string // takes logs
 	BinDir string // has the programs
 	Cntlrs int    // controllers of the array
+	Exps   int    // its exporters
 }
 
 // cluster is the running rack with one array and the host that uses it.
@@ -219,8 +221,12 @@ func (c *cluster) populate(ctx context.Context) error {
 		portalURL, c.cfg.Cntlrs, daBytes, daBytes), 30*time.Second); err != nil {
 		return err
 	}
-	_, err := c.cli(ctx, "exp create --da-name da0 --exp-name exp0 --initiator-nqn "+hostNQN)
-	return err
+	for i := range c.cfg.Exps {
+		if _, err := c.cli(ctx, fmt.Sprintf("exp create --da-name da0 --exp-name exp%d --initiator-nqn %s", i, hostNQN)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // cntlrs are the machines that have a controller of the array, by index.
@@ -329,6 +335,7 @@ type hostProcess struct {
 	mu     sync.Mutex
 	slow   []report
 	errors []report
+	stalls []report // beats with a long Stall
 	beat   report
 	last   *report // "done"
 }
@@ -339,7 +346,10 @@ func (c *cluster) startLoad(ctx context.Context, cfg loadConfig) error {
 	if err != nil {
 		return err
 	}
-	cfg.NQN, cfg.HostNQN, cfg.Port, cfg.Blocks = expNQN, hostNQN, "4430", daBytes/blockSize
+	cfg.HostNQN, cfg.Port, cfg.Blocks = hostNQN, "4430", daBytes/blockSize
+	for i := range c.cfg.Exps {
+		cfg.NQNs = append(cfg.NQNs, fmt.Sprint(expNQN, i))
+	}
 	for _, m := range ms {
 		cfg.Addrs = append(cfg.Addrs, m.addr)
 	}
@@ -385,6 +395,9 @@ func (p *hostProcess) listen(out io.Reader) {
 			p.slow = append(p.slow, r)
 		case "beat":
 			p.beat = r
+			if r.Stall > 40*time.Millisecond {
+				p.stalls = append(p.stalls, r)
+			}
 		case "done":
 			p.last = &r
 		default:
@@ -414,6 +427,20 @@ func (p *hostProcess) worst(from, to time.Time) (report, []report) {
 	}
 	errs := slices.DeleteFunc(slices.Clone(p.errors), func(r report) bool { return r.End.Before(from) || r.End.After(to) })
 	return w, errs
+}
+
+// stalled returns the longest that the host got no processor between two
+// moments.
+func (p *hostProcess) stalled(from, to time.Time) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	longest := time.Duration(0)
+	for _, r := range p.stalls {
+		if r.End.After(from) && r.End.Add(-r.Stall).Before(to) {
+			longest = max(longest, r.Stall)
+		}
+	}
+	return longest
 }
 
 // verify stops the load and waits for the read-back.

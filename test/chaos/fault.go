@@ -91,6 +91,9 @@ func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *ch
 	add(3, func() *fault { return f.freeze("hang primary's node", f.primary().processes()...) })
 	add(1, func() *fault { return f.spare(f.freeze("hang secondary's data plane", f.secondary().plane)) })
 	add(1, func() *fault { return f.spare(f.freeze("hang secondary's node", f.secondary().processes()...)) })
+	add(1, func() *fault { return f.spare(f.freeze("hang secondary's agent", f.secondary().daemon)) })
+	add(1, func() *fault { return f.freeze("hang dn's node", f.any("dn").processes()...) })
+	add(1, func() *fault { return f.spare(f.freeze("hang all monitors", f.daemons("monitor")...)) })
 	add(2, func() *fault { return f.freeze("hang dn's data plane", f.any("dn").plane) })
 	add(1, func() *fault { return f.spare(f.freeze("hang dn's agent", f.any("dn").daemon)) })
 	add(1, func() *fault { return f.spare(f.freeze("hang portal", f.any("portal").daemon)) })
@@ -173,6 +176,14 @@ func (f *chooser) machines(kinds ...string) []*machine {
 		if slices.Contains(kinds, m.kind) {
 			all = append(all, m)
 		}
+	}
+	return all
+}
+
+func (f *chooser) daemons(kind string) []*process {
+	var all []*process
+	for _, m := range f.machines(kind) {
+		all = append(all, m.daemon)
 	}
 	return all
 }

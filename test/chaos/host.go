@@ -78,6 +78,8 @@ type multipath struct {
 
 	retries atomic.Int64
 	there   atomic.Bool // a path had a namespace at the last look
+	// shows is the identity of the block device: what the first path showed.
+	shows atomic.Pointer[host.Identity]
 }
 
 // dial starts to connect to each address for ever.
@@ -127,6 +129,9 @@ func (m *multipath) pick(spread bool) (*path, *host.Namespace) {
 	for _, p := range m.paths {
 		ns := p.namespace()
 		some = some || ns != nil
+		if ns != nil {
+			m.compare(p, ns.Identity())
+		}
 		if ns == nil || !ns.Usable() || p.shunned.Load() > now {
 			continue
 		}
@@ -151,6 +156,19 @@ func (m *multipath) pick(spread bool) (*path, *host.Namespace) {
 		return nil, nil
 	}
 	return p, ns
+}
+
+// compare reports a path that shows another namespace than the others do, or
+// than it did before: Linux would refuse it, or take the disk away.
+func (m *multipath) compare(p *path, is *host.Identity) {
+	was := m.shows.Load()
+	if was == nil {
+		m.shows.CompareAndSwap(nil, is)
+		return
+	}
+	if is.NGUID != was.NGUID || is.UUID != was.UUID || is.EUI64 != was.EUI64 || is.Blocks != was.Blocks {
+		m.fail(fmt.Sprintf("path %s shows another namespace: %+v, not %+v", p.addr, *is, *was))
+	}
 }
 
 // do carries out one command and returns when it has succeeded, on whichever

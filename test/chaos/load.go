@@ -25,13 +25,14 @@ const loadEnv = "VDA_CHAOS_LOAD"
 
 // loadConfig says what the host does.
 type loadConfig struct {
-	NQN, HostNQN string
-	Addrs        []string // of the controllers
-	Port         string
-	Blocks       int           // of the array, of blockSize bytes
-	Workers      int           // commands under way at once
-	Think        time.Duration // mean pause of a worker between two commands
-	Slow         time.Duration // I/O that takes longer is reported
+	NQNs    []string // of the array's exporters
+	HostNQN string
+	Addrs   []string // of the controllers
+	Port    string
+	Blocks  int           // of the array, of blockSize bytes
+	Workers int           // commands under way at once
+	Think   time.Duration // mean pause of a worker between two commands
+	Slow    time.Duration // I/O that takes longer is reported
 }
 
 // report is a line that the host prints. Which fields are set depends on
@@ -46,7 +47,8 @@ type report struct {
 
 	Ops     int64             // beat, done: I/O since the start
 	Oldest  time.Duration     // beat: age of the oldest I/O under way
-	Paths   map[string]string // beat: address to state
+	Paths   map[string]string // beat: address to state; states where the exporters' differ
+	Stall   time.Duration     // beat: the longest that the host itself got no processor since the last one
 	Retries int64             // beat, done: commands sent again on another path
 
 	Checked int // done: blocks read back
@@ -56,7 +58,8 @@ type report struct {
 // load is the host's process.
 type load struct {
 	cfg      loadConfig
-	m        *multipath
+	ms       []*multipath // by exporter; they show one array
+	stall    atomic.Int64 // nanoseconds
 	ledger   *ledger
 	out      *json.Encoder
 	outMu    sync.Mutex
@@ -94,8 +97,11 @@ func runLoad() int {
 	}
 	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers+1)}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	l.m = dial(cfg.NQN, cfg.HostNQN, cfg.Addrs, cfg.Port, log, func(what string) { l.say(report{Kind: "error", End: time.Now(), What: what}) })
-	defer l.m.close()
+	for _, nqn := range cfg.NQNs {
+		m := dial(nqn, cfg.HostNQN, cfg.Addrs, cfg.Port, log, func(what string) { l.say(report{Kind: "error", End: time.Now(), What: nqn + ": " + what}) })
+		defer m.close()
+		l.ms = append(l.ms, m)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var workers, beats sync.WaitGroup
@@ -103,6 +109,7 @@ func runLoad() int {
 	defer stopBeats()
 	beats.Go(func() { l.beat(beatCtx) })
 	beats.Go(func() { l.watch(beatCtx) })
+	beats.Go(func() { l.watchStall(beatCtx) })
 	quit := make(chan struct{})
 	for w := range cfg.Workers {
 		workers.Go(func() { l.work(ctx, w, quit) })
@@ -120,7 +127,7 @@ func runLoad() int {
 	checked := l.readBack(ctx)
 	stopBeats()
 	beats.Wait()
-	l.say(report{Kind: "done", Ops: l.ops.Load(), Retries: l.m.retries.Load(), Checked: checked, Wrong: int(l.wrong.Load())})
+	l.say(report{Kind: "done", Ops: l.ops.Load(), Retries: l.retries(), Checked: checked, Wrong: int(l.wrong.Load())})
 	return 0
 }
 
@@ -140,16 +147,44 @@ func (l *load) beat(ctx context.Context) {
 			return
 		case <-time.After(100 * time.Millisecond):
 		}
-		r := report{Kind: "beat", End: time.Now(), Ops: l.ops.Load(), Retries: l.m.retries.Load(), Paths: map[string]string{}}
+		r := report{Kind: "beat", End: time.Now(), Ops: l.ops.Load(), Retries: l.retries(), Paths: map[string]string{}, Stall: time.Duration(l.stall.Swap(0))}
 		for i := range l.begun {
 			if at := l.begun[i].Load(); at != 0 {
 				r.Oldest = max(r.Oldest, r.End.Sub(time.Unix(0, at)))
 			}
 		}
-		for _, p := range l.m.paths {
-			r.Paths[p.addr] = p.state()
+		for _, m := range l.ms {
+			for _, p := range m.paths {
+				if s := p.state(); r.Paths[p.addr] == "" {
+					r.Paths[p.addr] = s
+				} else if r.Paths[p.addr] != s {
+					r.Paths[p.addr] += ", " + s
+				}
+			}
 		}
 		l.say(r)
+	}
+}
+
+func (l *load) retries() int64 {
+	n := int64(0)
+	for _, m := range l.ms {
+		n += m.retries.Load()
+	}
+	return n
+}
+
+// watchStall measures for how long this process gets no processor: I/O that
+// took as long says nothing about the cluster.
+func (l *load) watchStall(ctx context.Context) {
+	const step = 5 * time.Millisecond
+	for last := time.Now(); ctx.Err() == nil; {
+		time.Sleep(step)
+		now := time.Now()
+		if late := int64(now.Sub(last) - step); late > l.stall.Load() {
+			l.stall.Store(late)
+		}
+		last = now
 	}
 }
 
@@ -259,7 +294,7 @@ func (l *load) read(ctx context.Context, w int, first uint64, n int, buf []byte,
 func (l *load) timed(ctx context.Context, w int, op bdev.Op, buf []byte, first uint64, n int, spread bool) (attempts int, ok bool) {
 	begin := time.Now()
 	l.begun[w].Store(begin.UnixNano())
-	addr, attempts, err := l.m.do(ctx, op, buf, first, n, spread)
+	addr, attempts, err := l.ms[rand.N(len(l.ms))].do(ctx, op, buf, first, n, spread)
 	l.begun[w].Store(0)
 	end := time.Now()
 	if err != nil {

@@ -39,8 +39,9 @@ type Device interface {
 
 // Mapper is a Device whose blocks are memory of this process. Map appends to
 // dst the memory of the given blocks and reports whether it could. The memory
-// stays valid while the caller's handle is open. A Read or Write request
-// whose Iov is that very memory copies nothing.
+// stays valid while the caller's handle is open, or until the handle's OnSettle
+// is called. A Read or Write request whose Iov is that very memory copies
+// nothing.
 type Mapper interface {
 	Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool)
 }

@@ -8,16 +8,17 @@ import (
 // Handle is one user's opening of a device. All methods are safe for
 // concurrent use.
 type Handle struct {
-	reg     *Registry
-	ent     *entry
-	dev     Device
-	mapper  Mapper // nil when the device is none
-	onEvent func(EventKind)
-	info    atomic.Pointer[Info]
-	state   atomic.Uint32 // stateRemoved, stateClosed
-	shards  []shard
-	left    atomic.Bool // release was begun
-	claimed bool        // guarded by reg.mu
+	reg      *Registry
+	ent      *entry
+	dev      Device
+	mapper   Mapper // nil when the device is none
+	onEvent  func(EventKind)
+	onSettle atomic.Pointer[func()]
+	info     atomic.Pointer[Info]
+	state    atomic.Uint32 // stateRemoved, stateClosed
+	shards   []shard
+	left     atomic.Bool // release was begun
+	claimed  bool        // guarded by reg.mu
 }
 
 // Info returns the device's description as of the last event.

@@ -22,6 +22,7 @@ type Blob struct {
 	external  atomic.Bool  // the parent is outside the store
 	keep      atomic.Bool  // unmap must not release clusters
 	mapped    atomic.Bool  // Map has given out memory
+	onMoved   func()       // see OnMoved
 	allocated atomic.Int64 // clusters that are there
 
 	// Guarded by store.md.

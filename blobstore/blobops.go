@@ -100,6 +100,9 @@ func (b *Blob) Resize(clusters uint64) error {
 	s.md.Lock()
 	gone, how, err := b.resize(clusters)
 	s.md.Unlock()
+	if len(gone) > 0 {
+		b.moved()
+	}
 	s.giveBack(gone, how)
 	return err
 }

@@ -111,7 +111,7 @@ func FuzzLoad(f *testing.F) {
 				t.Fatalf("read: %s", st)
 			}
 			st := w.io(b, bdev.OpWrite, b.Blocks()/2, 1, buf)
-			if st != nvme.Success && st != nvme.CapacityExceeded|nvme.DNR && st != namespaceWriteProtected|nvme.DNR {
+			if st != nvme.Success && st != nvme.CapacityExceeded|nvme.DNR && st != nvme.WriteProtected|nvme.DNR {
 				t.Fatalf("write: %s", st)
 			}
 			if len(b.Clones()) < 2 {

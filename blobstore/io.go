@@ -8,10 +8,6 @@ import (
 	"vda/nvme"
 )
 
-// namespaceWriteProtected is the generic status of a write to read-only
-// storage.
-const namespaceWriteProtected nvme.Status = 0x020
-
 // transfer is a request of a blob under way: it counts the pieces that the
 // base device still works on.
 type transfer struct {
@@ -83,7 +79,7 @@ func (b *Blob) admit(r *bdev.Request) nvme.Status {
 	switch r.Op {
 	case bdev.OpWrite, bdev.OpUnmap, bdev.OpWriteZeroes:
 		if b.readOnly.Load() {
-			return namespaceWriteProtected | nvme.DNR
+			return nvme.WriteProtected | nvme.DNR
 		}
 	}
 	if r.Op == bdev.OpRead && b.mapped.Load() && b.thin.Load() && b.stale(r) {
@@ -239,9 +235,10 @@ func (t *transfer) done(s nvme.Status, batch *bdev.Batch) {
 }
 
 // Map returns the memory of a thick blob's blocks when the base device is
-// memory; see bdev.Mapper. A snapshot may move the blob away from that memory
-// before the read is submitted; such a read fails with CommandInterrupted,
-// which hosts retry, because it would write to the snapshot's memory.
+// memory; see bdev.Mapper. Whoever calls it has told OnMoved how the memory is
+// given up. A snapshot may move the blob away from that memory before the read
+// is submitted; such a read fails with CommandInterrupted, which hosts retry,
+// because it would write to the snapshot's memory.
 func (b *Blob) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
 	if b.thin.Load() || b.readOnly.Load() || offset+blocks > b.Blocks() {
 		return dst, false
@@ -262,6 +259,20 @@ func (b *Blob) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
 		done += n
 	}
 	return dst, true
+}
+
+// OnMoved names what is done when blocks have left the memory that Map gave for
+// them: f returns when that memory is not used any more. It is set before the
+// first Map and called without locks of the store.
+func (b *Blob) OnMoved(f func()) { b.onMoved = f }
+
+// moved waits until memory that Map gave is not used any more. The blob's
+// clusters may then go to another: to a snapshot, which may free them one day,
+// or back to the store. The caller does not hold md.
+func (b *Blob) moved() {
+	if b.mapped.Load() && b.onMoved != nil {
+		b.onMoved()
+	}
 }
 
 // stale reports whether r reads into memory of the base device that Map gave

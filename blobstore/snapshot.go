@@ -16,6 +16,14 @@ import (
 // b says. EINVAL for a read-only blob, EBUSY while another operation is under
 // way.
 func (b *Blob) Snapshot(xattrs []Xattr) (*Blob, error) {
+	snap, err := b.snapshot(xattrs)
+	if err == nil {
+		b.moved()
+	}
+	return snap, err
+}
+
+func (b *Blob) snapshot(xattrs []Xattr) (*Blob, error) {
 	s := b.store
 	s.md.Lock()
 	defer s.md.Unlock()

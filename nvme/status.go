@@ -33,6 +33,7 @@ const (
 	HostIDInconsistent   Status = 0x018
 	KeepAliveExpired     Status = 0x019
 	KeepAliveInvalid     Status = 0x01a
+	WriteProtected       Status = 0x020 // the namespace takes no writes
 	CommandInterrupted   Status = 0x021
 	TransientTransport   Status = 0x022
 	LBAOutOfRange        Status = 0x080
@@ -120,6 +121,7 @@ var statusNames = map[Status]string{
 	AbortMissingFused:     "aborted, missing fused command",
 	InvalidNamespace:      "invalid namespace or format",
 	CommandSequenceError:  "command sequence error",
+	WriteProtected:        "namespace is write protected",
 	CommandInterrupted:    "command interrupted",
 	TransientTransport:    "transient transport error",
 	LBAOutOfRange:         "LBA out of range",

@@ -7,9 +7,6 @@ import (
 	"vda/nvme"
 )
 
-// writeProtected is the generic status "Namespace is Write Protected".
-const writeProtected nvme.Status = 0x020
-
 // status translates an errno of a failed operation for the host.
 func (d *Device) status(op bdev.Op, e syscall.Errno) nvme.Status {
 	switch e {
@@ -20,7 +17,7 @@ func (d *Device) status(op bdev.Op, e syscall.Errno) nvme.Status {
 	case syscall.ENOMEM, syscall.EAGAIN, syscall.EINTR, syscall.ENOBUFS, syscall.EBUSY:
 		return nvme.CommandInterrupted
 	case syscall.EROFS, syscall.EBADF, syscall.EPERM:
-		return writeProtected | nvme.DNR
+		return nvme.WriteProtected | nvme.DNR
 	case syscall.EBADE:
 		return nvme.ReservationConflict
 	case syscall.EOPNOTSUPP:

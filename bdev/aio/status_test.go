@@ -45,7 +45,7 @@ func TestErrnoBecomesStatus(t *testing.T) {
 		{bdev.OpWrite, syscall.EDQUOT, nvme.CapacityExceeded},
 		{bdev.OpWrite, syscall.EFBIG, nvme.CapacityExceeded},
 		{bdev.OpRead, syscall.ENOMEM, nvme.CommandInterrupted},
-		{bdev.OpWrite, syscall.EROFS, writeProtected | nvme.DNR},
+		{bdev.OpWrite, syscall.EROFS, nvme.WriteProtected | nvme.DNR},
 		{bdev.OpUnmap, syscall.EOPNOTSUPP, nvme.InvalidOpcode | nvme.DNR},
 		{bdev.OpWrite, syscall.EBADE, nvme.ReservationConflict},
 		{bdev.OpRead, syscall.EDOM, nvme.InternalError},

@@ -30,7 +30,7 @@ func (d *Device) Submit(r *bdev.Request, b *bdev.Batch) {
 		r.Complete(nvme.InternalPathError, b)
 		return
 	case d.conf.ReadOnly && (r.Op == bdev.OpWrite || r.Op == bdev.OpWriteZeroes || r.Op == bdev.OpUnmap):
-		r.Complete(writeProtected|nvme.DNR, b)
+		r.Complete(nvme.WriteProtected|nvme.DNR, b)
 		return
 	case r.Op == bdev.OpReset:
 		r.Complete(nvme.Success, b)

@@ -40,7 +40,15 @@ func (st *Store) open(bdevName string) error {
 		return err
 	}
 	st.base = base
+	base.OnSettle(st.settle)
 	return nil
+}
+
+// settle is called when blocks of the base device have moved in memory.
+func (st *Store) settle() {
+	for _, v := range st.Volumes() {
+		st.m.reg.Settle(v.bdevName)
+	}
 }
 
 // UUID identifies the store.

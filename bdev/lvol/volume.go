@@ -36,6 +36,7 @@ func (st *Store) volumeOf(b *blobstore.Blob) (*Volume, error) {
 	} else {
 		v.bdevName = fmt.Sprintf("%s_%d", st.uuid, uint64(b.ID()))
 	}
+	b.OnMoved(func() { st.m.reg.Settle(v.bdevName) })
 	return v, nil
 }
 

@@ -176,6 +176,7 @@ func (a *Array) openBase(i int) error {
 		h.Close()
 		return err
 	}
+	h.OnSettle(func() { a.mod.reg.Settle(a.conf.Name) })
 	b.handle, b.uuid = h, h.Info().UUID
 	return nil
 }

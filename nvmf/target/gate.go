@@ -107,6 +107,22 @@ func (n *namespace) replace(h *bdev.Handle, name string) *bdev.Handle {
 	return old
 }
 
+// quiesce waits until everything that is at the device now is done and the
+// replies that show its memory are sent; a peer that does not take them is cut
+// off after the grace. Only for the device h, when that is not nil.
+func (n *namespace) quiesce(h *bdev.Handle) {
+	n.sub.changing.Lock()
+	defer n.sub.changing.Unlock()
+	now := n.handle.Load()
+	if now == nil || h != nil && h != now {
+		return // whoever takes a device away waits as well
+	}
+	n.mu.Lock()
+	name := n.bdev
+	n.mu.Unlock()
+	n.replace(now, name)
+}
+
 // refuse deals with a command that found the gate shut: it is held during a
 // swap, tried again when the gate has opened meanwhile, and otherwise answered
 // as if the namespace were gone.

@@ -195,6 +195,7 @@ func (n *namespace) open(name string) (*bdev.Handle, error) {
 		return nil, err
 	}
 	self.Store(h)
+	h.OnSettle(func() { n.quiesce(h) })
 	return h, nil
 }
 

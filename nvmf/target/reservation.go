@@ -119,7 +119,7 @@ func (c *cmd) reserve(b *bdev.Batch) {
 		c.inGate = false
 		n.gate.leave()
 		go func() {
-			n.quiesce()
+			n.quiesce(nil)
 			var own bdev.Batch
 			c.finish(nvme.Success, &own)
 			own.Flush()
@@ -305,19 +305,4 @@ func (c *cmd) reservationReport(b *bdev.Batch) {
 	c.setData(p)
 	c.toHost = true
 	c.finish(nvme.Success, b)
-}
-
-// quiesce waits until everything that is at the device now is done.
-func (n *namespace) quiesce() {
-	n.sub.changing.Lock()
-	defer n.sub.changing.Unlock()
-	if n.sub.namespace(n.nsid) != n {
-		return
-	}
-	n.mu.Lock()
-	name := n.bdev
-	n.mu.Unlock()
-	if h := n.handle.Load(); h != nil {
-		n.replace(h, name)
-	}
 }

@@ -85,7 +85,9 @@ func TestHungNodesMove(t *testing.T) {
 		for j, p := range processes {
 			if i == 2 || i == j {
 				t.Logf("SIGSTOP %s", p.name)
-				thaw = append(thaw, p.freeze())
+				fn := p.freeze()
+				t.Cleanup(fn)
+				thaw = append(thaw, fn)
 			}
 		}
 		next := c.served(t, primary, 25*time.Second)
@@ -168,6 +170,7 @@ func TestStalledMonitorDoesNoHarm(t *testing.T) {
 	time.Sleep(8 * time.Second) // both monitors have their share of the nodes
 	for _, name := range []string{"monitor0", "monitor1"} {
 		thaw := c.machines[name].daemon.freeze()
+		t.Cleanup(thaw)
 		time.Sleep(12 * time.Second) // the lease is 5 s; the other one waits for it to end
 		at, term := c.primaryNow(t), c.term(t)
 		begin := time.Now()

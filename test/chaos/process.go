@@ -150,13 +150,13 @@ func (p *process) freeze() (thaw func()) {
 	}
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
 	parent := parentOf(pid)
-	return func() {
+	return sync.OnceFunc(func() {
 		_ = syscall.Kill(pid, syscall.SIGCONT)
 		// nsenter stops itself when its child has stopped.
 		if parent > 1 {
 			_ = syscall.Kill(parent, syscall.SIGCONT)
 		}
-	}
+	})
 }
 
 func parentOf(pid int) int {

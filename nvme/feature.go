@@ -65,12 +65,14 @@ const (
 	EventError  = 0
 	EventSMART  = 1
 	EventNotice = 2
+	EventIO     = 6 // of an I/O command set
 )
 
 // The notices.
 var (
 	NoticeNamespace = AsyncEvent{Type: EventNotice, Info: 0x00, LID: LogChangedNS}
 	NoticeANA       = AsyncEvent{Type: EventNotice, Info: 0x03, LID: LogANA}
+	NoticeResv      = AsyncEvent{Type: EventIO, Info: 0x00, LID: LogReservations}
 	NoticeDiscovery = AsyncEvent{Type: EventNotice, Info: 0xf0, LID: LogDiscovery}
 )
 

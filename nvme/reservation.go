@@ -73,6 +73,49 @@ func (c *Command) SetReservation(r Reservation, data []byte) {
 	binary.LittleEndian.PutUint64(data[8:], r.NewKey)
 }
 
+// ReservationEvent says what a reservation notification is about.
+type ReservationEvent uint8
+
+// The events. Bit n of the notification mask (FeatureResvMask) keeps event n
+// back.
+const (
+	RegistrationPreempted ReservationEvent = 1 // the host's registration is gone
+	ReservationReleased   ReservationEvent = 2
+	ReservationPreempted  ReservationEvent = 3 // registrations and reservation were cleared
+)
+
+// ResvMaskBits are the bits of the notification mask that mean something.
+const ResvMaskBits uint32 = 1<<RegistrationPreempted | 1<<ReservationReleased | 1<<ReservationPreempted
+
+// ReservationNotice is the reservation notification log (base 2.0, section
+// 5.16.1.28): one notification.
+type ReservationNotice struct {
+	Count uint64 // number of the notification; 0: there is none
+	Event ReservationEvent
+	More  uint8 // notifications that wait behind this one, at most 255
+	NSID  uint32
+}
+
+// ReservationNoticeLen is the length in bytes of that log.
+const ReservationNoticeLen = 64
+
+// PutReservationNotice writes n into b[:64].
+func PutReservationNotice(b []byte, n ReservationNotice) {
+	clear(b[:ReservationNoticeLen])
+	binary.LittleEndian.PutUint64(b, n.Count)
+	b[8], b[9] = byte(n.Event), n.More
+	binary.LittleEndian.PutUint32(b[12:], n.NSID)
+}
+
+// DecodeReservationNotice reads the log.
+func DecodeReservationNotice(b []byte) (ReservationNotice, error) {
+	if len(b) < ReservationNoticeLen {
+		return ReservationNotice{}, ErrShort
+	}
+	le := binary.LittleEndian
+	return ReservationNotice{Count: le.Uint64(b), Event: ReservationEvent(b[8]), More: b[9], NSID: le.Uint32(b[12:])}, nil
+}
+
 // Registrant is an entry of the reservation status.
 type Registrant struct {
 	CNTLID uint16 // 0xffff: not connected

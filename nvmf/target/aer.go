@@ -12,11 +12,15 @@ const (
 	eventNamespace = iota
 	eventANA
 	eventDiscovery
+	eventResv
 	eventKinds
 )
 
-var eventNotices = [eventKinds]nvme.AsyncEvent{nvme.NoticeNamespace, nvme.NoticeANA, nvme.NoticeDiscovery}
-var eventEnables = [eventKinds]uint32{nvme.OAESNamespace, nvme.OAESANA, nvme.OAESDiscovery}
+var eventNotices = [eventKinds]nvme.AsyncEvent{nvme.NoticeNamespace, nvme.NoticeANA, nvme.NoticeDiscovery, nvme.NoticeResv}
+
+// eventEnables are the bits by which hosts switch events on; those of
+// reservations have masks of their own, see resvNotices.
+var eventEnables = [eventKinds]uint32{nvme.OAESNamespace, nvme.OAESANA, nvme.OAESDiscovery, 0}
 
 // events are a controller's asynchronous events; controller.mu guards them.
 type events struct {
@@ -24,13 +28,14 @@ type events struct {
 	pending  [eventKinds]bool
 	masked   [eventKinds]bool // sent, log page not read yet
 	changed  map[uint32]struct{}
+	resv     resvNotices
 }
 
 // take empties the list of requests.
 func (e *events) take() []*cmd {
 	r := e.requests
 	e.requests = nil
-	e.pending, e.masked = [eventKinds]bool{}, [eventKinds]bool{}
+	e.pending, e.masked, e.resv = [eventKinds]bool{}, [eventKinds]bool{}, resvNotices{}
 	return r
 }
 
@@ -83,7 +88,7 @@ func (c *controller) awaitEvent(m *cmd) {
 // raise tells the host of an event of a kind that it has switched on.
 func (c *controller) raise(kind int) {
 	c.mu.Lock()
-	if c.gone || c.feat.asyncEvents&eventEnables[kind] == 0 {
+	if c.gone || eventEnables[kind] != 0 && c.feat.asyncEvents&eventEnables[kind] == 0 {
 		c.mu.Unlock()
 		return
 	}
@@ -96,6 +101,9 @@ func (c *controller) raise(kind int) {
 // clearEvent is called when the log page of an event has been read.
 func (c *controller) clearEvent(lid nvme.LID) {
 	c.mu.Lock()
+	if lid == nvme.LogReservations {
+		c.events.pending[eventResv] = c.events.resv.pop()
+	}
 	for kind, n := range eventNotices {
 		if n.LID == lid {
 			c.events.masked[kind] = false

@@ -14,7 +14,6 @@ type features struct {
 	atomicity     uint32
 	asyncEvents   uint32
 	writeCache    bool
-	resvMask      uint32 // kept for the host: reservations of other hosts raise no events
 	hostBehavior  [512]byte
 }
 
@@ -36,7 +35,7 @@ func (c *controller) getFeatures(m *cmd) {
 	}
 	kato, queues := c.kato, uint32(c.maxIO-1)
 	c.mu.Unlock()
-	changeable := true
+	changeable, perNS := true, uint32(0)
 	switch fid {
 	case nvme.FeatureArbitration:
 		m.dw0 = f.arbitration
@@ -78,19 +77,26 @@ func (c *controller) getFeatures(m *cmd) {
 			m.finish(s, b)
 			return
 		}
-		if fid == nvme.FeatureResvMask {
-			m.dw0 = f.resvMask
-		} else {
-			changeable = false // always 0: not kept over power loss
+		if m.sqe.NSID() == nvme.NSIDAll && sel != nvme.SelectSupported { // each has its own
+			m.finish(nvme.InvalidField|nvme.DNR, b)
+			return
 		}
+		if fid == nvme.FeatureResvPersist {
+			changeable = false // always 0: not kept over power loss
+		} else if sel == nvme.SelectCurrent {
+			c.mu.Lock()
+			m.dw0 = c.events.resv.mask(m.sqe.NSID())
+			c.mu.Unlock()
+		}
+		perNS = nvme.FeaturePerNS
 	default:
 		m.finish(nvme.InvalidField|nvme.DNR, b)
 		return
 	}
 	if sel == nvme.SelectSupported {
-		m.dw0 = 0
+		m.dw0 = perNS
 		if changeable {
-			m.dw0 = nvme.FeatureChangeable
+			m.dw0 |= nvme.FeatureChangeable
 		}
 	}
 	m.finish(nvme.Success, b)
@@ -148,7 +154,7 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 		if s := c.resvFeature(m); s != nvme.Success {
 			return s
 		}
-		f.resvMask = v
+		c.events.resv.setMask(m.sqe.NSID(), v&nvme.ResvMaskBits)
 	case nvme.FeatureResvPersist:
 		if s := c.resvFeature(m); s != nvme.Success || v&1 == 0 {
 			return s

@@ -66,6 +66,9 @@ func (k *conn) page(v nvme.GetLogPage) ([]byte, bool) {
 		if s.cfg.ANAReporting {
 			pages = append(pages, nvme.LogANA)
 		}
+		if s.reserves() {
+			pages = append(pages, nvme.LogReservations)
+		}
 		nvme.PutSupported(p, pages...)
 		return p, true
 	case nvme.LogError:
@@ -88,6 +91,10 @@ func (k *conn) page(v nvme.GetLogPage) ([]byte, bool) {
 	case nvme.LogANA:
 		if s.cfg.ANAReporting {
 			return k.anaLog(v.LSP&nvme.ANAOnlyGroups != 0), true
+		}
+	case nvme.LogReservations:
+		if s.reserves() {
+			return ctrl.resvNotice(), true
 		}
 	}
 	return nil, false

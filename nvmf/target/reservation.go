@@ -25,6 +25,7 @@ type resvState struct {
 	regs   []registrant
 	typ    nvme.ReservationType // 0: no reservation
 	holder uuid.UUID            // of types that one host holds
+	notes  []resvNote           // what the change means for others; not kept
 }
 
 type registrant struct {
@@ -104,11 +105,16 @@ func (c *cmd) reserve(b *bdev.Batch) {
 	r := &c.ns.resv
 	switch c.sqe.Opcode() {
 	case nvme.IOResvRegister:
-		c.finish(r.register(v, host, id), b)
+		s, notes := r.register(v, host, id)
+		c.ns.notify(notes)
+		c.finish(s, b)
 	case nvme.IOResvRelease:
-		c.finish(r.release(v, host), b)
+		s, notes := r.release(v, host)
+		c.ns.notify(notes)
+		c.finish(s, b)
 	case nvme.IOResvAcquire:
-		s, preempted := r.acquire(v, host)
+		s, notes, preempted := r.acquire(v, host)
+		c.ns.notify(notes)
 		if s != nvme.Success || !preempted || v.Action != nvme.ResvPreemptAbort {
 			c.finish(s, b)
 			return
@@ -127,8 +133,9 @@ func (c *cmd) reserve(b *bdev.Batch) {
 	}
 }
 
-// edit applies f to a copy of the state and keeps it when f succeeds.
-func (r *reservation) edit(f func(s *resvState) nvme.Status) nvme.Status {
+// edit applies f to a copy of the state and keeps it when f succeeds. It
+// returns what other hosts are to be told.
+func (r *reservation) edit(f func(s *resvState) nvme.Status) (nvme.Status, []resvNote) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var s resvState
@@ -138,21 +145,26 @@ func (r *reservation) edit(f func(s *resvState) nvme.Status) nvme.Status {
 	}
 	st := f(&s)
 	if st != nvme.Success {
-		return st
+		return st, nil
 	}
+	notes := s.notes
+	s.notes = nil
 	if len(s.regs) == 0 {
 		r.state.Store(nil)
 	} else {
 		r.state.Store(&s)
 	}
-	return nvme.Success
+	return nvme.Success, notes
 }
 
 const resvConflict = nvme.ReservationConflict | nvme.DNR
 
-func (r *reservation) register(v nvme.Reservation, host uuid.UUID, cntlid uint16) nvme.Status {
+func (r *reservation) register(v nvme.Reservation, host uuid.UUID, cntlid uint16) (nvme.Status, []resvNote) {
 	if v.Persist == 3 { // not kept over power loss
-		return nvme.InvalidField | nvme.DNR
+		return nvme.InvalidField | nvme.DNR, nil
+	}
+	if v.NewKey == 0 && v.Action != nvme.ResvUnregister { // means "no key"
+		return nvme.InvalidField | nvme.DNR, nil
 	}
 	return r.edit(func(s *resvState) nvme.Status {
 		i := s.find(host)
@@ -189,20 +201,23 @@ func (r *reservation) register(v nvme.Reservation, host uuid.UUID, cntlid uint16
 	})
 }
 
-// drop removes a registrant; a reservation that only it held goes with it.
+// drop removes a registrant; a reservation that only it held goes with it,
+// which the others are told where it was theirs to use.
 func (s *resvState) drop(i int) {
 	host := s.regs[i].host
 	s.regs = slices.Delete(s.regs, i, i+1)
 	if len(s.regs) == 0 || !s.typ.AllRegistrants() && s.holder == host {
+		if s.typ == nvme.WriteExclusiveRegs || s.typ == nvme.ExclusiveAccessRegs {
+			s.tell(nvme.ReservationReleased, host)
+		}
 		s.typ, s.holder = 0, uuid.UUID{}
 	}
 }
 
 // acquire executes Reservation Acquire and reports whether somebody was
 // preempted.
-func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (nvme.Status, bool) {
-	preempted := false
-	st := r.edit(func(s *resvState) nvme.Status {
+func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (st nvme.Status, notes []resvNote, preempted bool) {
+	st, notes = r.edit(func(s *resvState) nvme.Status {
 		i := s.find(host)
 		switch {
 		case v.IgnoreKey || v.Type < nvme.WriteExclusive || v.Type > nvme.ExclusiveAccessAll || v.Action > nvme.ResvPreemptAbort:
@@ -220,7 +235,7 @@ func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (nvme.Status, 
 		}
 		return s.preempt(v, host, &preempted, &r.gen)
 	})
-	return st, preempted
+	return st, notes, preempted
 }
 
 // preempt executes the preempting actions of Reservation Acquire (base 2.0,
@@ -242,12 +257,19 @@ func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool,
 	s.regs = slices.DeleteFunc(s.regs, func(g registrant) bool {
 		match := g.key == v.NewKey || takes && s.typ.AllRegistrants()
 		found = found || match
-		return match && g.host != host
+		if match && g.host != host {
+			s.notes = append(s.notes, resvNote{g.host, nvme.RegistrationPreempted})
+			return true
+		}
+		return false
 	})
 	if !found {
 		return resvConflict
 	}
 	if takes {
+		if s.typ != v.Type {
+			s.tell(nvme.ReservationReleased, host)
+		}
 		s.typ, s.holder = v.Type, host
 	}
 	*preempted = true
@@ -255,7 +277,7 @@ func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool,
 	return nvme.Success
 }
 
-func (r *reservation) release(v nvme.Reservation, host uuid.UUID) nvme.Status {
+func (r *reservation) release(v nvme.Reservation, host uuid.UUID) (nvme.Status, []resvNote) {
 	return r.edit(func(s *resvState) nvme.Status {
 		i := s.find(host)
 		if v.IgnoreKey {
@@ -272,8 +294,12 @@ func (r *reservation) release(v nvme.Reservation, host uuid.UUID) nvme.Status {
 			if v.Type != s.typ {
 				return nvme.InvalidField | nvme.DNR
 			}
+			if s.typ != nvme.WriteExclusive && s.typ != nvme.ExclusiveAccess {
+				s.tell(nvme.ReservationReleased, host)
+			}
 			s.typ, s.holder = 0, uuid.UUID{}
 		case nvme.ResvClear:
+			s.tell(nvme.ReservationPreempted, host)
 			s.regs, s.typ, s.holder = nil, 0, uuid.UUID{}
 			r.gen++
 		default:

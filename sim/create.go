@@ -50,7 +50,7 @@ func (s *sim) register(ctx context.Context, n *simNode) error {
 	if err := replied(r.GetReplyInfo(), err); err != nil {
 		return fmt.Errorf("dn create: %w", err)
 	}
-	disk := filepath.Join(s.dir, n.name+".disk")
+	disk := s.disk(n)
 	if err := os.WriteFile(disk, nil, 0o600); err != nil {
 		return err
 	}
@@ -61,6 +61,9 @@ func (s *sim) register(ctx context.Context, n *simNode) error {
 	}
 	return nil
 }
+
+// disk is the file name of a dn's disk.
+func (s *sim) disk(n *simNode) string { return filepath.Join(s.dir, n.name+".disk") }
 
 // addHost makes an exporter of an array and the host that uses it.
 func (s *sim) addHost(ctx context.Context, i int, array string) error {

@@ -41,6 +41,7 @@ var kinds = []struct {
 	{2, "slow disk", (*sim).drawDisk},
 	{4, "planned switch", (*sim).drawSwitch},
 	{2, "drain", (*sim).drawDrain},
+	{3, "create and delete", (*sim).drawChurn},
 	{1, "kill everything", (*sim).drawKillAll},
 }
 

@@ -2,7 +2,11 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	apiv1 "vda/api/v1"
 )
@@ -130,4 +134,41 @@ func (s *sim) setOnline(n *simNode, online bool) error {
 	defer cancel()
 	_, err := s.admin.ModifyCn(ctx, &apiv1.ModifyCnRequest{CnName: n.machine + ":" + cnPort, NewOnline: &online})
 	return err
+}
+
+// drawChurn is an administrator who makes an array and deletes it again,
+// whatever answers he gets.
+func (s *sim) drawChurn() (string, func() func()) {
+	s.churned++
+	name, cntlrs := fmt.Sprint("churn", s.churned), uint32(1+s.rng.IntN(len(s.of("cn"))))
+	return name, func() func() {
+		made := make(chan struct{})
+		go func() {
+			defer close(made)
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			r, err := s.admin.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: name, CntlrCnt: cntlrs, DaSize: 4 << 20})
+			s.log.printf("admin          da create %s: %v", name, replied(r.GetReplyInfo(), err))
+			e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: name, ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:nobody"})
+			s.log.printf("admin          exp create %s: %v", name, replied(e.GetReplyInfo(), err))
+		}()
+		return func() {
+			<-made
+			for !s.remove(name) {
+				time.Sleep(2 * time.Second)
+			}
+		}
+	}
+}
+
+// remove deletes an array that may not be there, and reports whether it is
+// gone for the portal.
+func (s *sim) remove(name string) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	e, err := s.admin.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: name, ExpName: "exp0"})
+	s.log.printf("admin          exp delete %s: %v", name, replied(e.GetReplyInfo(), err))
+	r, err := s.admin.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: name})
+	s.log.printf("admin          da delete %s: %v", name, replied(r.GetReplyInfo(), err))
+	return err == nil || status.Code(err) == codes.NotFound
 }

@@ -24,6 +24,7 @@ type host struct {
 	mu    sync.Mutex
 	paths map[string]*path // by address and port
 	stop  bool             // no new commands
+	over  bool             // and no attempts at old ones
 	work  sync.WaitGroup
 }
 
@@ -86,9 +87,13 @@ func (h *host) choose() *path {
 	return best
 }
 
-// do carries a command out, however long that takes.
-func (h *host) do(cmd agenttest.Command) uint64 {
+// do carries a command out, however long that takes; false when the run ends
+// before.
+func (h *host) do(cmd agenttest.Command) (uint64, bool) {
 	for {
+		if h.ended() {
+			return 0, false
+		}
 		p := h.choose()
 		if p == nil {
 			time.Sleep(20 * time.Millisecond)
@@ -97,7 +102,7 @@ func (h *host) do(cmd agenttest.Command) uint64 {
 		value, status := p.link.Submit(cmd)
 		switch status {
 		case agenttest.OK:
-			return value
+			return value, true
 		case agenttest.PathError, agenttest.Inaccessible:
 		default:
 			h.s.ledger.wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
@@ -115,6 +120,28 @@ func (h *host) stopped() bool {
 	return h.stop
 }
 
+func (h *host) ended() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.over
+}
+
+// end gives up what is under way.
+func (h *host) end() {
+	h.mu.Lock()
+	h.stop, h.over = true, true
+	h.mu.Unlock()
+	h.plane.Kill()
+	h.work.Wait()
+}
+
+// read reads a block that nobody writes.
+func (h *host) read(block uint64) {
+	if value, ok := h.do(agenttest.Command{Off: off(block)}); ok {
+		h.s.ledger.saw(h.array, block, value)
+	}
+}
+
 // run starts the workers.
 func (h *host) run() {
 	for w := range workers {
@@ -129,12 +156,13 @@ func (h *host) worker(w int, rng *rand.Rand) {
 		time.Sleep(time.Duration(1+rng.IntN(60)) * time.Millisecond)
 		block := uint64(w*blocksPerWorker + rng.IntN(blocksPerWorker))
 		if rng.IntN(3) == 0 {
-			h.s.ledger.saw(h.array, block, h.do(agenttest.Command{Off: off(block)}))
+			h.read(block)
 			continue
 		}
 		number += workers
-		h.do(agenttest.Command{Write: true, Off: off(block), Value: number})
-		h.s.ledger.ack(h.array, block, number)
+		if _, ok := h.do(agenttest.Command{Write: true, Off: off(block), Value: number}); ok {
+			h.s.ledger.ack(h.array, block, number)
+		}
 	}
 }
 
@@ -149,7 +177,7 @@ func (h *host) finish(limit time.Duration) error {
 		defer close(done)
 		h.work.Wait()
 		for b := range uint64(workers * blocksPerWorker) {
-			h.s.ledger.saw(h.array, b, h.do(agenttest.Command{Off: off(b)}))
+			h.read(b)
 		}
 	}()
 	select {

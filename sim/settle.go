@@ -68,6 +68,9 @@ func (s *sim) unwellRows(tx store.Tx) (string, error) {
 			return fmt.Sprintf("cn %s: version %d, applied %d, online %v, error %q", n.Name, n.Version, n.Applied, n.Online, n.Health.Msg), nil
 		}
 	}
+	if why, err := s.unwellDisks(tx); why != "" || err != nil {
+		return why, err
+	}
 	das, _, err := tx.ListDA(store.DAFilter{}, store.Page{})
 	if err != nil {
 		return "", err
@@ -75,6 +78,49 @@ func (s *sim) unwellRows(tx store.Tx) (string, error) {
 	for i := range das {
 		if why, err := s.unwellArray(tx, &das[i]); why != "" || err != nil {
 			return why, err
+		}
+	}
+	return "", nil
+}
+
+// unwellDisks looks for what deleted arrays have left behind: rows, lvols and
+// space that nobody has.
+func (s *sim) unwellDisks(tx store.Tx) (string, error) {
+	deleted, err := tx.DeletedDAs()
+	if err != nil || len(deleted) > 0 {
+		return fmt.Sprintf("%d arrays are still being deleted", len(deleted)), err
+	}
+	pds, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
+	if err != nil {
+		return "", err
+	}
+	for i := range pds {
+		pd := &pds[i]
+		vds, err := tx.VDsOfPD(pd.ID)
+		if err != nil {
+			return "", err
+		}
+		free, lvols := pd.TotalClusters, map[string]bool{}
+		for j := range vds {
+			free -= vds[j].Clusters
+			lvols["vda-vd-"+vds[j].ID] = true
+		}
+		dn, err := tx.DN(pd.DNID)
+		if err != nil {
+			return "", err
+		}
+		if pd.Health.Error || pd.FreeClusters != free {
+			return fmt.Sprintf("pd of dn %s: %d clusters free, not %d, error %q", dn.Name, pd.FreeClusters, free, pd.Health.Msg), nil
+		}
+		for _, n := range s.nodes {
+			if n.machine != dn.Listener.TrAddr {
+				continue
+			}
+			for _, name := range s.planes.Lvols(s.planes.Disk(s.disk(n))) {
+				if !lvols[name] {
+					return fmt.Sprintf("lvol %s on %s belongs to nobody", name, n.name), nil
+				}
+			}
 		}
 	}
 	return "", nil

@@ -67,6 +67,7 @@ type sim struct {
 	hosts   []*host
 	admin   apiv1.PortalClient
 	faults  map[string]int
+	churned int // arrays made by faults
 	end     []func()
 }
 
@@ -216,18 +217,13 @@ func (s *sim) service(addr string) time.Duration {
 // close ends everything, so that the bubble can end.
 func (s *sim) close() {
 	for _, h := range s.hosts {
-		h.mu.Lock()
-		h.stop = true
-		h.mu.Unlock()
+		h.end()
 	}
 	for _, d := range s.daemons {
 		d.kill()
 	}
 	for _, d := range s.daemons {
 		d.wait()
-	}
-	for _, h := range s.hosts {
-		h.plane.Kill()
 	}
 	for i := range s.end {
 		s.end[len(s.end)-1-i]()

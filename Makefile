@@ -25,6 +25,9 @@ tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, 
 failover: dist ## fio with verification on a Linux host while primaries move (root, Debian)
 	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestFailover' ./test/e2e
 
+scale: ## how long a thousand arrays wait when the one node of all their primaries dies
+	VDA_SCALE=1000 go test -count=1 -timeout 20m -v -run 'TestManyArrays' ./test/controlplane
+
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
 chaos: build ## faults by SEED for MINUTES on real processes in namespaces, checked by a host (root, Debian)
@@ -49,4 +52,4 @@ generate: ## regenerate what is generated (api/v1)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial failover chaos conformance bench test check generate clean
+.PHONY: help build dist sandbox tutorial failover scale chaos conformance bench test check generate clean

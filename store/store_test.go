@@ -1,7 +1,12 @@
 package store_test
 
 import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
+	"time"
 
 	"vda/store"
 	"vda/store/dbtest"
@@ -47,4 +52,34 @@ func TestMariaDB(t *testing.T) {
 	t.Parallel()
 	srv, uri := dbtest.MariaDB(t)
 	conform(t, srv, uri)
+}
+
+// The first of two servers takes connections and says nothing, as one that
+// hangs does: the other is used.
+func TestPostgresHostThatHangs(t *testing.T) {
+	t.Parallel()
+	_, uri := dbtest.Postgres(t)
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Close()
+	both := strings.Replace(uri, "@", "@"+hung.Addr().String()+",", 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	begin := time.Now()
+	if _, _, err := store.Create(ctx, both); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(ctx, both)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if took := time.Since(begin); took > 6*time.Second {
+		t.Errorf("it took %v to find the second host", took)
+	}
+	if !strings.Contains(fmt.Sprint(s), hung.Addr().String()+",") {
+		t.Errorf("%v does not name both hosts", s)
+	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"vda"
 )
@@ -18,6 +19,10 @@ const uriForms = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, mysql://USER:PA
 // connectTimeout bounds one attempt to reach a database server, unless the
 // URI says otherwise.
 const connectTimeout = 5 * time.Second
+
+// hostTimeout is the same where a URI names several servers: one that is dead
+// without saying so must leave time for the next.
+const hostTimeout = time.Second
 
 // target is a parsed URI: one of sqlite, postgres and mysql is set.
 type target struct {
@@ -95,9 +100,7 @@ func parsePostgres(uri string) (*target, error) {
 	if err != nil {
 		return nil, vda.Errorf(vda.InvalidArgument, "db-uri: not a PostgreSQL URI; it must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters %%-encoded")
 	}
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = connectTimeout
-	}
+	timeout := connectTimeout
 	// A schema of our own: a user who was granted the database, but not the
 	// right to create in public (PostgreSQL 15), can have it.
 	if cfg.RuntimeParams["search_path"] == "" {
@@ -111,6 +114,16 @@ func parsePostgres(uri string) (*target, error) {
 		if h := hostPort(f.Host, f.Port); h != hosts[len(hosts)-1] {
 			hosts = append(hosts, h)
 		}
+	}
+	if len(hosts) > 1 {
+		// A primary and its standbys: only one of them takes writes.
+		timeout = hostTimeout
+		if cfg.ValidateConnect == nil {
+			cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		}
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = timeout
 	}
 	return &target{dialect: &postgresDialect, where: "postgresql " + strings.Join(hosts, ",") + "/" + cfg.Database, postgres: cfg}, nil
 }

@@ -1,0 +1,225 @@
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"vda/agent"
+	"vda/agent/agenttest"
+	"vda/agent/cn"
+	"vda/agent/dn"
+	apiv1 "vda/api/v1"
+	"vda/monitor"
+	"vda/portal"
+	"vda/spdk"
+	"vda/store"
+	"vda/syncer"
+)
+
+// cluster is a control plane and its nodes.
+type cluster struct {
+	*testing.T
+	uri    string
+	net    *agenttest.Cluster
+	portal apiv1.PortalClient
+	dns    []*node
+	cns    []*node
+}
+
+// node is a server with a model of a data plane.
+type node struct {
+	name  string // address of its agent
+	plane *agenttest.Plane
+	kill  func() // like kill -9 of agent and data plane at once
+}
+
+// begin makes the schema and starts a portal and monitors on the database, and
+// two dns with a pd each and two cns.
+func begin(t *testing.T, uri string, monitors int) *cluster {
+	t.Helper()
+	c := &cluster{T: t, uri: uri, net: agenttest.NewCluster()}
+	if _, _, err := store.Create(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	c.servePortal()
+	for i := range 2 {
+		n := c.node("dn", 4420+i)
+		c.dns = append(c.dns, n)
+		c.must(c.portal.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: n.name, DnListenerConf: listener(4420 + i), Location: fmt.Sprint("rack", i)}))
+		c.must(c.portal.CreatePd(t.Context(), &apiv1.CreatePdRequest{DnName: n.name, PdName: "pd0", PdConf: `{"type":"malloc","size":549755813888}`}))
+	}
+	for i := range 2 {
+		n := c.node("cn", 4430+i)
+		c.cns = append(c.cns, n)
+		c.must(c.portal.CreateCn(t.Context(), &apiv1.CreateCnRequest{CnName: n.name, CnListenerConf: listener(4430 + i), Location: fmt.Sprint("rack", i)}))
+	}
+	for i := range monitors {
+		c.startMonitor(i)
+	}
+	return c
+}
+
+func listener(port int) string {
+	return fmt.Sprintf(`{"trtype":"tcp","traddr":"127.0.0.1","adrfam":"ipv4","trsvcid":"%d"}`, port)
+}
+
+// must fails the test for an error; it takes what a call returns.
+func (c *cluster) must(_ any, err error) {
+	c.Helper()
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+func (c *cluster) open() store.Store {
+	c.Helper()
+	st, err := store.Open(c.Context(), c.uri)
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { _ = st.Close() })
+	return st
+}
+
+func (c *cluster) listen() net.Listener {
+	c.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.Fatal(err)
+	}
+	return lis
+}
+
+func (c *cluster) servePortal() {
+	c.Helper()
+	pool := syncer.NewPool()
+	c.Cleanup(func() { _ = pool.Close() })
+	st := c.open()
+	sy, err := syncer.New(syncer.Config{Store: st, Dial: pool, Log: agenttest.Log()})
+	if err != nil {
+		c.Fatal(err)
+	}
+	p, err := portal.New(portal.Config{Store: st, Syncer: sy, Failover: sy, Log: agenttest.Log()})
+	if err != nil {
+		c.Fatal(err)
+	}
+	lis := c.listen()
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(lis) }()
+	c.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		p.Stop(ctx)
+		if err := <-served; err != nil {
+			c.Error(err)
+		}
+	})
+	conn, err := grpc.NewClient("passthrough:///"+lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(func() { _ = conn.Close() })
+	c.portal = apiv1.NewPortalClient(conn)
+}
+
+// startMonitor starts a monitor with its defaults.
+func (c *cluster) startMonitor(i int) {
+	c.Helper()
+	pool := syncer.NewPool()
+	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: fmt.Sprint("monitor", i), Log: agenttest.Log()})
+	if err != nil {
+		c.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(ctx)
+	}()
+	c.Cleanup(func() {
+		stop()
+		<-done
+		_ = pool.Close()
+	})
+}
+
+// service is what agents of both kinds have.
+type service interface {
+	Register(grpc.ServiceRegistrar)
+	Close() error
+}
+
+func (c *cluster) node(kind string, port int) *node {
+	c.Helper()
+	n := &node{plane: agenttest.NewPlane(c, c.net, true)}
+	cfg := agenttest.NodeConfig{Kind: kind, Socket: n.plane.Socket, Port: fmt.Sprint(port), StateDir: c.TempDir(), CheckInterval: 3 * time.Second,
+		OpenRaw: c.net.OpenRaw, Reach: func(context.Context, spdk.TransportID) error { return nil }}
+	start := func(ctx context.Context, n *agent.Node) (service, error) { return cn.Start(ctx, n) }
+	if kind == "dn" {
+		start = func(ctx context.Context, n *agent.Node) (service, error) { return dn.Start(ctx, n) }
+	}
+	svc, err := start(context.Background(), agenttest.Node(c, cfg))
+	if err != nil {
+		c.Fatal(err)
+	}
+	srv := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.MaxSendMsgSize(64<<20))
+	svc.Register(srv)
+	lis := c.listen()
+	n.name = lis.Addr().String()
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(lis) }()
+	n.kill = sync.OnceFunc(func() {
+		n.plane.Stop()
+		srv.Stop()
+		if err := errors.Join(<-served, svc.Close()); err != nil {
+			c.Error(err)
+		}
+	})
+	c.Cleanup(n.kill)
+	return n
+}
+
+// array makes an array of 8 MiB striped over both dns, with two controllers
+// and an exporter.
+func (c *cluster) array(i int) error {
+	name := fmt.Sprint("da", i)
+	_, err := c.portal.CreateDa(c.Context(), &apiv1.CreateDaRequest{DaName: name, CntlrCnt: 2, DaSize: 8 << 20, DaConf: `{"stripe_count":2, "stripe_size_kb":64}`})
+	if err == nil {
+		_, err = c.portal.CreateExp(c.Context(), &apiv1.CreateExpRequest{DaName: name, ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:host0"})
+	}
+	return err
+}
+
+func expNQN(i int) string { return fmt.Sprintf("nqn.2016-06.io.spdk:vda-exp-da%d-exp0", i) }
+
+// serves counts the exporters of n arrays whose path through a cn is
+// optimized.
+func (c *cluster) serves(at *node, arrays int) (n int) {
+	for i := range arrays {
+		if at.plane.ANA(expNQN(i)) == "optimized" {
+			n++
+		}
+	}
+	return n
+}
+
+// within polls until fn holds and returns how long that took.
+func (c *cluster) within(limit time.Duration, what string, fn func() bool) time.Duration {
+	c.Helper()
+	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if fn() {
+			return time.Since(begin)
+		}
+		if time.Since(begin) > limit {
+			c.Fatalf("%s: not within %v", what, limit)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package controlplane
+
+import (
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	apiv1 "vda/api/v1"
+	"vda/store/dbtest"
+)
+
+// TestManyArraysOnOneDeadNode has all primaries of VDA_SCALE arrays (default
+// 130) on one cn and kills it. It prints when the first, the half and the last
+// exporter were served again, which is to be within 30 s for 1,000.
+func TestManyArraysOnOneDeadNode(t *testing.T) {
+	arrays := 130
+	if text := os.Getenv("VDA_SCALE"); text != "" {
+		var err error
+		if arrays, err = strconv.Atoi(text); err != nil || arrays < 1 {
+			t.Fatalf("VDA_SCALE=%q must be a number of arrays", text)
+		}
+	}
+	_, uri := dbtest.Postgres(t)
+	c := begin(t, uri, 2)
+	made := time.Now()
+	var wg sync.WaitGroup
+	todo := make(chan int)
+	for range 8 {
+		wg.Go(func() {
+			for i := range todo {
+				if err := c.array(i); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range arrays {
+		todo <- i
+	}
+	close(todo)
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	t.Logf("%d arrays made in %v", arrays, time.Since(made).Round(time.Millisecond))
+
+	// Drained, the other cn leaves all primaries to the first.
+	online := func(on bool) {
+		c.must(c.portal.ModifyCn(t.Context(), &apiv1.ModifyCnRequest{CnName: c.cns[1].name, NewOnline: &on}))
+	}
+	online(false)
+	drained := c.within(2*time.Minute, "drained", func() bool { return c.serves(c.cns[0], arrays) == arrays })
+	t.Logf("%d primaries drained off a cn in %v", (arrays+1)/2, drained.Round(time.Millisecond))
+	online(true)
+	c.within(time.Minute, "the other cn is secondary", func() bool {
+		n := 0
+		for i := range arrays {
+			if c.cns[1].plane.ANA(expNQN(i)) == "non_optimized" {
+				n++
+			}
+		}
+		return n == arrays
+	})
+
+	begin := time.Now()
+	c.cns[0].kill()
+	at := func(n int) time.Duration {
+		c.within(2*time.Minute, "served again", func() bool { return c.serves(c.cns[1], arrays) >= n })
+		return time.Since(begin)
+	}
+	first, half, last := at(1), at((arrays+1)/2), at(arrays)
+	t.Logf("%d arrays on the dead node: the first is served again after %.2f s, half of them after %.2f s, the last after %.2f s",
+		arrays, first.Seconds(), half.Seconds(), last.Seconds())
+	if limit := 30 * time.Second; last > limit {
+		t.Errorf("the last array waited %v, more than %v", last, limit)
+	}
+}

@@ -13,10 +13,14 @@ import (
 // looks well.
 const watchInterval = 200 * time.Millisecond
 
+// maxWatchPause bounds the pause after a look that took long: a data plane that
+// was hung for a while is looked at again at once.
+const maxWatchPause = time.Second
+
 // watch kicks a controller's unit when one of its connections, to a vd or to
 // the primary, is lost or comes back, and stops primaries without a lease that
-// have lost a vd, until ctx ends. It takes no more than a twentieth of the
-// time.
+// have lost a vd, until ctx ends. On a data plane with many connections it
+// takes no more than a twentieth of the time, up to maxWatchPause.
 func (a *Agent) watch(ctx context.Context) {
 	well := map[string]bool{}
 	pause := watchInterval
@@ -32,7 +36,7 @@ func (a *Agent) watch(ctx context.Context) {
 		}
 		begin := time.Now()
 		l, err := a.Plane.BdevNvmeGetControllers(ctx)
-		pause = max(pause, 20*time.Since(begin))
+		pause = max(pause, min(20*time.Since(begin), maxWatchPause))
 		if err != nil {
 			continue // the heartbeat says so
 		}

@@ -41,6 +41,9 @@ const (
 	strip           = 64 << 10 // bytes; of the arrays
 	blockStep       = strip + 4096
 	hostKeepAlive   = 2 * time.Second
+	// watch is how long a block is not written after a write that took several
+	// attempts; longer than most faults.
+	watch = 20 * time.Second
 )
 
 // off spreads blocks over strips, and so over vds.
@@ -87,22 +90,23 @@ func (h *host) choose() *path {
 	return best
 }
 
-// do carries a command out, however long that takes; false when the run ends
-// before.
-func (h *host) do(cmd agenttest.Command) (uint64, bool) {
+// do carries a command out, however long that takes, and returns the attempts
+// it took; 0 when the run ended before.
+func (h *host) do(cmd agenttest.Command) (value uint64, attempts int) {
 	for {
 		if h.ended() {
-			return 0, false
+			return 0, 0
 		}
 		p := h.choose()
 		if p == nil {
 			time.Sleep(20 * time.Millisecond)
 			continue
 		}
+		attempts++
 		value, status := p.link.Submit(cmd)
 		switch status {
 		case agenttest.OK:
-			return value, true
+			return value, attempts
 		case agenttest.PathError, agenttest.Inaccessible:
 		default:
 			h.s.ledger.wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
@@ -137,7 +141,7 @@ func (h *host) end() {
 
 // read reads a block that nobody writes.
 func (h *host) read(block uint64) {
-	if value, ok := h.do(agenttest.Command{Off: off(block)}); ok {
+	if value, n := h.do(agenttest.Command{Off: off(block)}); n > 0 {
 		h.s.ledger.saw(h.array, block, value)
 	}
 }
@@ -152,16 +156,28 @@ func (h *host) run() {
 
 func (h *host) worker(w int, rng *rand.Rand) {
 	number := uint64(w)
+	watched := map[uint64]time.Time{} // blocks that are only read until then
 	for !h.stopped() {
 		time.Sleep(time.Duration(1+rng.IntN(60)) * time.Millisecond)
 		block := uint64(w*blocksPerWorker + rng.IntN(blocksPerWorker))
-		if rng.IntN(3) == 0 {
+		if rng.IntN(3) == 0 || time.Now().Before(watched[block]) {
 			h.read(block)
 			continue
 		}
 		number += workers
-		if _, ok := h.do(agenttest.Command{Write: true, Off: off(block), Value: number}); ok {
-			h.s.ledger.ack(h.array, block, number)
+		_, attempts := h.do(agenttest.Command{Write: true, Off: off(block), Value: number})
+		if attempts == 0 {
+			continue
+		}
+		h.s.ledger.ack(h.array, block, number)
+		if attempts > 1 && rng.IntN(2) == 0 {
+			// An attempt that was given up may still hang somewhere. Write
+			// again what it must not undo, and watch.
+			number += workers
+			if _, n := h.do(agenttest.Command{Write: true, Off: off(block), Value: number}); n > 0 {
+				h.s.ledger.ack(h.array, block, number)
+				watched[block] = time.Now().Add(watch)
+			}
 		}
 	}
 }

@@ -35,6 +35,8 @@ type Config struct {
 	Settle time.Duration
 	// Debug logs every call to a data plane.
 	Debug bool
+	// NoFence and NoSettle break the data planes' fence, see agenttest.Live.
+	NoFence, NoSettle bool
 }
 
 // Outcome is what a run found.
@@ -124,7 +126,7 @@ func (s *sim) outcome(healed time.Duration) *Outcome {
 func (s *sim) build() error {
 	s.swaps = s.rng.IntN(5) > 0
 	s.planes = agenttest.NewLive(agenttest.Live{
-		Path: s.net.path, Service: s.service, Wrote: s.ledger.wrote, Admitted: s.ledger.admitted,
+		Path: s.net.path, Service: s.service, Wrote: s.ledger.wrote, Admitted: s.ledger.admitted, NoFence: s.cfg.NoFence, NoSettle: s.cfg.NoSettle,
 	})
 	if err := s.openDB(); err != nil {
 		return err

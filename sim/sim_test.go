@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -115,5 +116,34 @@ func TestSeeds(t *testing.T) {
 		*seedsFlag, time.Since(begin).Round(time.Second), failed, total, moves, writes, reads, again)
 	if writes == 0 || *seedsFlag >= 12 && (moves == 0 || again == 0) {
 		t.Error("nothing happened: the simulation is broken")
+	}
+}
+
+// TestBrokenFenceIsFound: a simulation that finds nothing proves little unless
+// it finds what is there.
+func TestBrokenFenceIsFound(t *testing.T) {
+	file := schema(t)
+	for _, broken := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"connections stay open", Config{NoFence: true}, "two writers"},
+		{"connections stay open, for the hosts", Config{NoFence: true}, "lost write"},
+		{"does not wait for what is in flight", Config{NoSettle: true}, "two writers"},
+	} {
+		t.Run(broken.name, func(t *testing.T) {
+			cfg := broken.cfg
+			cfg.Schema = file
+			for seed := uint64(1); seed <= 60; seed++ {
+				cfg.Seed = seed
+				o := run(t, cfg)
+				if slices.ContainsFunc(o.Wrongs, func(w string) bool { return strings.HasPrefix(w, broken.want) }) {
+					t.Logf("found by seed %d", seed)
+					return
+				}
+			}
+			t.Errorf("none of 60 seeds finds %s", broken.want)
+		})
 	}
 }

@@ -23,6 +23,10 @@ type Live struct {
 	// the NQN of the connection that the command came in by, "" when it came
 	// from the plane itself.
 	Wrote func(addr, nqn, host string)
+	// NoFence has the removal of a host leave its connections alone, and
+	// NoSettle return while its commands are still under way: for tests that
+	// this is found out.
+	NoFence, NoSettle bool
 	// Admitted hears of every host that a subsystem admits.
 	Admitted func(addr, nqn, host string)
 }

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 // TestCalm has no faults: the load alone.
 func TestCalm(t *testing.T) {
-	c := start(t, number(t, "CNTLRS", 2), number(t, "EXPS", 1))
+	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1)})
 	time.Sleep(time.Duration(number(t, "SECONDS", 10)) * time.Second)
 	finish(t, c)
 }
@@ -40,9 +40,8 @@ func number(t *testing.T, name string, def int) int {
 	return n
 }
 
-// start boots a cluster whose array has some controllers and exporters and
-// waits until the host's I/O flows on all of them.
-func start(t *testing.T, cntlrs, exps int) *cluster {
+// start boots a cluster and waits until the host's I/O flows on all paths.
+func start(t *testing.T, cfg clusterConfig) *cluster {
 	t.Helper()
 	if missing := lab.Missing(); len(missing) > 0 {
 		t.Fatalf("this machine lacks %v", missing)
@@ -63,9 +62,10 @@ func start(t *testing.T, cntlrs, exps int) *cluster {
 	if bin == "" {
 		bin = filepath.Join("..", "..", "bin")
 	}
+	cfg.Dir, cfg.BinDir = dir, bin
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c, err := newCluster(ctx, clusterConfig{Dir: dir, BinDir: bin, Cntlrs: cntlrs, Exps: exps})
+	c, err := newCluster(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestChaos(t *testing.T) {
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
 	minutes := number(t, "MINUTES", 5)
 	t.Logf("SEED=%d MINUTES=%d", seed, minutes)
-	c := start(t, number(t, "CNTLRS", 2), number(t, "EXPS", 1))
+	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1)})
 	storm(t, c, newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT")), time.Duration(minutes)*time.Minute)
 	finish(t, c)
 }
@@ -249,7 +249,7 @@ func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
 // TestChaosShort is a minute of faults that are the same each time; what they
 // hit also depends on where the primary is by then.
 func TestChaosShort(t *testing.T) {
-	c := start(t, 3, 2)
+	c := start(t, clusterConfig{Cntlrs: 3, Exps: 2})
 	storm(t, c, newChooser(c, 7, 12*time.Second, ""), 60*time.Second)
 	finish(t, c)
 }

@@ -64,6 +64,7 @@ type clusterConfig struct {
 	BinDir string // has the programs
 	Cntlrs int    // controllers of the array
 	Exps   int    // its exporters
+	Spare  int    // bytes that the array has beyond its size, for snapshots
 }
 
 // cluster is the running rack with one array and the host that uses it.
@@ -218,7 +219,7 @@ func (c *cluster) populate(ctx context.Context) error {
 	}
 	// Strict: one vd on each dn, so that a fault of either is one of the array.
 	if err := c.until(ctx, portal, fmt.Sprintf(`/root/vda_cli --addr-port %s da create --strict --da-name da0 --cntlr-cnt %d --da-size %d --physical-size %d --da-conf '{"stripe_count":2, "stripe_size_kb":64}'`,
-		portalURL, c.cfg.Cntlrs, daBytes, daBytes), 30*time.Second); err != nil {
+		portalURL, c.cfg.Cntlrs, daBytes, daBytes+c.cfg.Spare), 30*time.Second); err != nil {
 		return err
 	}
 	for i := range c.cfg.Exps {

@@ -76,7 +76,7 @@ func (c *cluster) served(t *testing.T, not *machine, limit time.Duration) *machi
 // both of the third for 40 s. Each time the array moves, all other controllers
 // follow, and the return of the three at once does no harm.
 func TestHungNodesMove(t *testing.T) {
-	c := start(t, 4, 1)
+	c := start(t, clusterConfig{Cntlrs: 4, Exps: 1})
 	var thaw []func()
 	primary := c.primaryNow(t)
 	for i := range 3 {
@@ -115,7 +115,7 @@ func TestHungNodesMove(t *testing.T) {
 // TestSwitchesKeepSnapshots switches an array a dozen times under load, with
 // two snapshots of its volume. The media must keep them.
 func TestSwitchesKeepSnapshots(t *testing.T) {
-	c := start(t, 3, 2)
+	c := start(t, clusterConfig{Cntlrs: 3, Exps: 2, Spare: 2 * daBytes})
 	lvols := func(m *machine) []string {
 		out, err := c.output(t.Context(), m, "/root/vda_rpc -s /tmp/sock bdev_lvol_get_lvols")
 		var all []struct{ Alias string }
@@ -166,7 +166,7 @@ func TestSwitchesKeepSnapshots(t *testing.T) {
 // lease. The other one takes over, moves an array whose primary is killed
 // meanwhile, and what the first one knew when it wakes up moves nothing.
 func TestStalledMonitorDoesNoHarm(t *testing.T) {
-	c := start(t, 2, 1)
+	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1})
 	time.Sleep(8 * time.Second) // both monitors have their share of the nodes
 	for _, name := range []string{"monitor0", "monitor1"} {
 		thaw := c.machines[name].daemon.freeze()

@@ -49,36 +49,28 @@ func TestFailover(t *testing.T) {
 	r.run("cli", cli+"exp create --da-name da1 --exp-name exp2 --initiator-nqn nqn.2016-06.io.spdk:host0")
 	const fsNQN = "nqn.2016-06.io.spdk:vda-exp-da1-exp2"
 	r.run("host0", "modprobe nvme-tcp; mkdir -p /mnt")
-	for _, nqn := range []string{da0NQN, fsNQN} {
-		for _, a := range cnServers {
-			r.run("host0", "nvme connect -t tcp -n "+nqn+" -a "+a+" -s 4430 --hostnqn nqn.2016-06.io.spdk:host0"+hostOptions)
+	connect := func(options string) {
+		for _, nqn := range []string{da0NQN, fsNQN} {
+			for _, a := range cnServers {
+				r.run("host0", "nvme connect -t tcp -n "+nqn+" -a "+a+" -s 4430 --hostnqn nqn.2016-06.io.spdk:host0"+options)
+			}
+			r.waitFor("host0", "test -b \""+device(nqn)+"\"", 20*time.Second)
 		}
-		r.waitFor("host0", "test -b \""+device(nqn)+"\"", 20*time.Second)
 	}
+	connect(hostOptions)
 	r.run("host0", "mkfs.ext4 -q "+device(fsNQN)+" && mount "+device(fsNQN)+" /mnt")
 
 	const hold = 8 * time.Second
-	for _, f := range []struct {
+	type fault struct {
 		name   string
 		inject func(cn string)
 		heal   func(cn string)
 		limit  time.Duration // generous: the machine may be busy
-	}{
-		{"calm", func(string) {}, func(string) {}, 5 * time.Second},
-		{"planned switch", func(cn string) {
-			for _, da := range []string{"da0", "da1"} {
-				if r.primary(da) == cn {
-					r.run("cli", cli+"da failover --da-name "+da)
-				}
-			}
-		}, func(string) {}, 10 * time.Second},
-		{"data plane killed", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt)") }, r.restartPlane, 20 * time.Second},
-		{"data plane hung", func(cn string) { r.run(cn, "kill -STOP $(pidof vda_tgt)") },
-			func(cn string) { r.run(cn, "kill -CONT $(pidof vda_tgt)") }, 30 * time.Second},
-		{"cut off", func(cn string) {
-			r.run(cn, "nft 'add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in iif eth0 drop'")
-		}, func(cn string) { r.run(cn, "nft delete table inet cut") }, 30 * time.Second},
-	} {
+	}
+	killed := fault{"data plane killed", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt)") }, r.restartPlane, 20 * time.Second}
+	hung := fault{"data plane hung", func(cn string) { r.run(cn, "kill -STOP $(pidof vda_tgt)") },
+		func(cn string) { r.run(cn, "kill -CONT $(pidof vda_tgt)") }, 30 * time.Second}
+	suffer := func(f fault) {
 		r.allLive(da0NQN)
 		r.allLive(fsNQN)
 		cn := r.primary("da0")
@@ -90,11 +82,36 @@ func TestFailover(t *testing.T) {
 		f.heal(cn)
 		for _, job := range []string{"raw", "ext4"} {
 			pause, ios := r.endFio(job)
-			fmt.Printf("%-18s %-5s %6d I/O, longest %.3f s\n", f.name, job, ios, pause.Seconds())
+			fmt.Printf("%-28s %-5s %6d I/O, longest %.3f s\n", f.name, job, ios, pause.Seconds())
 			if pause > f.limit {
 				t.Errorf("%s: I/O on %s took %v", f.name, job, pause)
 			}
 		}
+	}
+	for _, f := range []fault{
+		{"calm", func(string) {}, func(string) {}, 5 * time.Second},
+		{"planned switch", func(cn string) {
+			for _, da := range []string{"da0", "da1"} {
+				if r.primary(da) == cn {
+					r.run("cli", cli+"da failover --da-name "+da)
+				}
+			}
+		}, func(string) {}, 10 * time.Second},
+		killed, hung,
+		{"cut off", func(cn string) {
+			r.run(cn, "nft 'add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in iif eth0 drop'")
+		}, func(cn string) { r.run(cn, "nft delete table inet cut") }, 30 * time.Second},
+	} {
+		suffer(f)
+	}
+	// The same host with the options that it has by default: keep-alive 5 s,
+	// a reconnect every 10 s.
+	r.run("host0", "umount /mnt && nvme disconnect -n "+da0NQN+" && nvme disconnect -n "+fsNQN)
+	connect("")
+	r.run("host0", "mount "+device(fsNQN)+" /mnt")
+	for _, f := range []fault{killed, hung} {
+		f.name += ", host's defaults"
+		suffer(f)
 	}
 	r.run("host0", "umount /mnt && fsck.ext4 -f -n "+device(fsNQN))
 	if out := r.run("host0", "dmesg | grep -E 'I/O error|EXT4-fs error|Buffer I/O' || true"); out != "" {

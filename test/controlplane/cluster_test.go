@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ type cluster struct {
 	uri    string
 	net    *agenttest.Cluster
 	portal apiv1.PortalClient
+	later  atomic.Bool // the portal leaves it to the monitors to tell nodes
 	dns    []*node
 	cns    []*node
 }
@@ -107,7 +109,7 @@ func (c *cluster) servePortal() {
 	if err != nil {
 		c.Fatal(err)
 	}
-	p, err := portal.New(portal.Config{Store: st, Syncer: sy, Failover: sy, Log: agenttest.Log()})
+	p, err := portal.New(portal.Config{Store: st, Syncer: teller{sy, &c.later}, Failover: sy, Log: agenttest.Log()})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -128,6 +130,27 @@ func (c *cluster) servePortal() {
 	}
 	c.Cleanup(func() { _ = conn.Close() })
 	c.portal = apiv1.NewPortalClient(conn)
+}
+
+// teller is a Syncer that may leave its work to the monitors, which tell a node
+// of many arrays at once.
+type teller struct {
+	*syncer.Syncer
+	later *atomic.Bool
+}
+
+func (t teller) SyncDn(ctx context.Context, id string) error {
+	if t.later.Load() {
+		return nil
+	}
+	return t.Syncer.SyncDn(ctx, id)
+}
+
+func (t teller) SyncCn(ctx context.Context, id string) error {
+	if t.later.Load() {
+		return nil
+	}
+	return t.Syncer.SyncCn(ctx, id)
 }
 
 // startMonitor starts a monitor with its defaults.

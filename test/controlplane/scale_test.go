@@ -23,7 +23,8 @@ func TestManyArraysOnOneDeadNode(t *testing.T) {
 		}
 	}
 	_, uri := dbtest.Postgres(t)
-	c := begin(t, uri, 2)
+	c := begin(t, uri, 0)
+	c.later.Store(true)
 	made := time.Now()
 	var wg sync.WaitGroup
 	todo := make(chan int)
@@ -44,7 +45,13 @@ func TestManyArraysOnOneDeadNode(t *testing.T) {
 	if t.Failed() {
 		t.FailNow()
 	}
-	t.Logf("%d arrays made in %v", arrays, time.Since(made).Round(time.Millisecond))
+	c.later.Store(false)
+	recorded := time.Since(made)
+	for i := range 2 {
+		c.startMonitor(i)
+	}
+	c.within(5*time.Minute, "all arrays are up", func() bool { return c.serves(c.cns[0], arrays)+c.serves(c.cns[1], arrays) == arrays })
+	t.Logf("%d arrays recorded in %v, all up after %v", arrays, recorded.Round(time.Millisecond), time.Since(made).Round(time.Millisecond))
 
 	// Drained, the other cn leaves all primaries to the first.
 	online := func(on bool) {

@@ -121,11 +121,8 @@ func (h *Handle) emulate(r *Request, i *Info, b *Batch) {
 	}
 	switch {
 	case r.Op == OpCompareAndWrite:
-		// One at a time on a device, so that they are atomic to each other.
 		c.op = OpRead
-		if h.ent.caw.enter(c) {
-			c.start(b)
-		}
+		h.ent.excl.enter(h.ent, c, b)
 		return
 	case r.Op == OpCompare && !i.native.Has(OpCompare):
 		c.op = OpRead
@@ -271,43 +268,10 @@ func (c *compound) end(b *Batch) {
 			c.start(b)
 			return
 		}
-		if next := c.h.ent.caw.leave(); next != nil {
-			defer next.start(b)
-		}
+		after := c.h.ent.excl.leave(c.h.ent)
+		defer after(b)
 	}
 	parent := c.parent
 	c.free()
 	parent.Complete(s, b)
-}
-
-// cawQueue lets one emulated compare-and-write at a time through.
-type cawQueue struct {
-	mu      sync.Mutex
-	busy    bool
-	waiting []*compound
-}
-
-// enter reports whether c may start now; otherwise leave will return it.
-func (q *cawQueue) enter(c *compound) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.busy {
-		q.waiting = append(q.waiting, c)
-		return false
-	}
-	q.busy = true
-	return true
-}
-
-// leave returns the one to start next, or nil.
-func (q *cawQueue) leave() *compound {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.waiting) == 0 {
-		q.busy = false
-		return nil
-	}
-	c := q.waiting[0]
-	q.waiting = q.waiting[1:]
-	return c
 }

@@ -45,6 +45,7 @@ type Registry struct {
 // entry is a registered device. Fields without a word on it are guarded by
 // the registry's mu.
 type entry struct {
+	reg      *Registry
 	dev      Device
 	name     string
 	keys     []string // under which it is in names
@@ -59,7 +60,9 @@ type entry struct {
 	qos  atomic.Pointer[qos]
 	hist atomic.Pointer[Histogram]
 	past counters // of handles that are closed
-	caw  cawQueue
+	excl exclusive
+
+	exclusive bool // new handles start with stateExclusive
 }
 
 // NewRegistry returns an empty registry.
@@ -72,7 +75,7 @@ func (g *Registry) Register(d Device) error {
 	if i.Name == "" {
 		return fmt.Errorf("bdev name is empty: %w", syscall.EINVAL)
 	}
-	e := &entry{dev: d, name: i.Name, aliases: slices.Clone(i.Aliases), handles: map[*Handle]struct{}{}, gone: make(chan struct{})}
+	e := &entry{reg: g, dev: d, name: i.Name, aliases: slices.Clone(i.Aliases), handles: map[*Handle]struct{}{}, gone: make(chan struct{})}
 	e.keys = append(e.keys, i.Name)
 	if i.UUID != uuid.Nil {
 		e.keys = append(e.keys, i.UUID.String())
@@ -247,6 +250,9 @@ func (g *Registry) Open(name string, onEvent func(EventKind)) (*Handle, error) {
 	h := &Handle{reg: g, ent: e, dev: e.dev, onEvent: onEvent, shards: make([]shard, shardCount)}
 	h.mapper, _ = e.dev.(Mapper)
 	h.refresh()
+	if e.exclusive {
+		h.state.Or(stateExclusive)
+	}
 	e.handles[h] = struct{}{}
 	return h, nil
 }

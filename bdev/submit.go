@@ -8,8 +8,9 @@ import (
 
 // Handle.state.
 const (
-	stateRemoved = 1 << iota // the device is being unregistered
-	stateClosed              // Close was called
+	stateRemoved   = 1 << iota // the device is being unregistered
+	stateClosed                // Close was called
+	stateExclusive             // a compare-and-write has the device for itself
 )
 
 // Submit starts r on the device. An operation the device lacks, a range
@@ -33,14 +34,26 @@ func (h *Handle) Submit(r *Request, b *Batch) {
 	s := &h.shards[b.shard(shardMask)]
 	s.inflight.Add(1)
 	r.handle, r.shard, r.start = h, s, b.Now()
-	if h.state.Load() != 0 {
-		r.Complete(nvme.InternalPathError, b)
+	if state := h.state.Load(); state != 0 && h.halted(state, r, i, b) {
 		return
 	}
 	if q := h.ent.qos.Load(); q != nil && (r.Op == OpRead || r.Op == OpWrite) && !q.admit(r, b) {
 		return
 	}
 	h.issue(r, b)
+}
+
+// halted keeps a request from a device that is going, or that a
+// compare-and-write has for itself.
+func (h *Handle) halted(state uint32, r *Request, i *Info, b *Batch) bool {
+	if state != stateExclusive {
+		r.Complete(nvme.InternalPathError, b)
+		return true
+	}
+	if r.Op == OpCompareAndWrite && !i.native.Has(r.Op) {
+		return false
+	}
+	return h.ent.excl.park(h, r, b)
 }
 
 // issue hands an admitted request to the device, in pieces or by other
@@ -72,7 +85,7 @@ func (r *Request) fits(blockSize uint32) bool {
 // Map returns the device's own memory for the blocks, see Mapper.
 func (h *Handle) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
 	i := h.info.Load()
-	if h.mapper == nil || h.state.Load() != 0 || offset+blocks > i.Blocks || offset+blocks < offset {
+	if h.mapper == nil || h.state.Load()&^stateExclusive != 0 || offset+blocks > i.Blocks || offset+blocks < offset {
 		return dst, false
 	}
 	return h.mapper.Map(dst, offset, blocks)
@@ -99,7 +112,14 @@ func (h *Handle) finish(r *Request, b *Batch) {
 		t.tally(r.Op, uint64(latency))
 	}
 	s.inflight.Add(-1)
-	if h.state.Load()&stateClosed != 0 && h.InFlight() == 0 {
+	state := h.state.Load()
+	if state == 0 {
+		return
+	}
+	if state&stateExclusive != 0 {
+		h.ent.excl.kick(h.ent, b)
+	}
+	if state&stateClosed != 0 && h.InFlight() == 0 {
 		// Not here: releasing may close the device, which may wait for the
 		// very goroutine that completes.
 		go h.release()

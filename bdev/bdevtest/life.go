@@ -90,6 +90,45 @@ func (b *bench) atomic() {
 	if got := binary.LittleEndian.Uint64(Read(b, b.h, 0, 1)); got != workers*rounds {
 		b.Errorf("%d compare-and-writes succeeded, the counter says %d", workers*rounds, got)
 	}
+	b.atomicToWrites()
+}
+
+// atomicToWrites has one goroutine write ever new values while others mark
+// what they find by compare-and-write. A write that is over stays, marked or
+// not: a mark on an older value would have undone it.
+func (b *bench) atomicToWrites() {
+	var stop atomic.Bool
+	var marks atomic.Int64
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop.Store(true)
+	for range 3 {
+		wg.Go(func() {
+			for !stop.Load() {
+				old := Read(b, b.h, 0, 1)
+				next := bytes.Clone(old)
+				next[8] = 1
+				if Do(b.h, &bdev.Request{Op: bdev.OpCompareAndWrite, Blocks: 1, Iov: [][]byte{old, next}}) == nvme.Success {
+					marks.Add(1)
+				}
+			}
+		})
+	}
+	p := make([]byte, b.bs())
+	end := time.Now().Add(5 * time.Second)
+	for n := uint64(1); n <= 300 || marks.Load() < 20 && time.Now().Before(end); n++ {
+		binary.LittleEndian.PutUint64(p, n<<8)
+		b.do(nvme.Success, &bdev.Request{Op: bdev.OpWrite, Blocks: 1, Iov: [][]byte{p}})
+		for range 3 {
+			if got := binary.LittleEndian.Uint64(Read(b, b.h, 0, 1)); got != n<<8 {
+				b.Errorf("a compare-and-write put %d over the %d written since it compared", got>>8, n)
+				return
+			}
+		}
+	}
+	if marks.Load() == 0 {
+		b.Error("no compare-and-write succeeded among the writes")
+	}
 }
 
 // load keeps depth reads going on h until stop, and returns a function that

@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"fmt"
 	"math/bits"
-	"sync"
 	"syscall"
 	"unsafe"
 
@@ -57,7 +56,6 @@ type Device struct {
 	info  bdev.Info
 	slab  []byte
 	shift uint
-	cas   sync.Mutex // serializes compare-and-write
 }
 
 // New maps the memory; the caller registers the device. EINVAL names the
@@ -73,7 +71,7 @@ func New(c Config) (*Device, error) {
 	_ = syscall.Madvise(slab, syscall.MADV_HUGEPAGE)
 	d := &Device{slab: slab, shift: uint(bits.TrailingZeros32(c.BlockSize))}
 	d.info = bdev.Info{Name: c.Name, Product: "Malloc disk", UUID: c.UUID, BlockSize: c.BlockSize, Blocks: c.Blocks, UnmapZeroes: true,
-		Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpUnmap, bdev.OpWriteZeroes, bdev.OpCompare, bdev.OpCompareAndWrite, bdev.OpReset)}
+		Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpUnmap, bdev.OpWriteZeroes, bdev.OpCompare, bdev.OpReset)}
 	return d, nil
 }
 
@@ -111,10 +109,6 @@ func (d *Device) Submit(r *bdev.Request, b *bdev.Batch) {
 		zero(mem)
 	case bdev.OpCompare:
 		s = compare(mem, r.Iov)
-	case bdev.OpCompareAndWrite:
-		d.cas.Lock()
-		s = compareAndWrite(mem, r.Iov)
-		d.cas.Unlock()
 	}
 	r.Complete(s, b)
 }
@@ -144,22 +138,6 @@ func compare(mem []byte, iov [][]byte) nvme.Status {
 			return nvme.CompareFailure | nvme.DNR
 		}
 		mem = mem[n:]
-	}
-	return nvme.Success
-}
-
-func compareAndWrite(mem []byte, iov [][]byte) nvme.Status {
-	if s := compare(mem, iov); s != nvme.Success {
-		return s
-	}
-	skip := len(mem)
-	for _, p := range iov {
-		if skip >= len(p) {
-			skip -= len(p)
-			continue
-		}
-		n := copy(mem, p[skip:])
-		mem, skip = mem[n:], 0
 	}
 	return nvme.Success
 }

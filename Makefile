@@ -16,13 +16,16 @@ dist: build ## out/vda.tar.gz: the programs in one archive
 	@mkdir -p out
 	tar -C bin --owner=0 --group=0 -czf out/vda.tar.gz $(BINARIES)
 
-sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute
+# sandbox, tutorial, failover, chaos: DATA_PLANE=vda (default), spdk, mixed or
+# mixed:NODE,NODE with SPDK_TGT=/path/to/spdk_tgt; docs/spdk.md says how each
+# is arranged.
+sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute; DATA_PLANE= SPDK_TGT=
 	bin/vda_sandbox
 
-tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian)
+tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian); DATA_PLANE= SPDK_TGT=
 	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost|TestGettingStarted' ./test/e2e
 
-failover: dist ## fio with verification on a Linux host while primaries move (root, Debian)
+failover: dist ## fio with verification on a Linux host while primaries move (root, Debian); DATA_PLANE= SPDK_TGT=
 	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestFailover' ./test/e2e
 
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies
@@ -30,10 +33,10 @@ scale: ## how long a thousand arrays wait when the one node of all their primari
 
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
-chaos: build ## faults by SEED for MINUTES on real processes in namespaces, checked by a host (root, Debian)
+chaos: build ## faults by SEED for MINUTES on real processes in namespaces, checked by a host (root, Debian); DATA_PLANE= SPDK_TGT=
 	MINUTES=$(MINUTES) SEED=$(SEED) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
 
-conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on SPDK_TGT=/path if set
+conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on spdk_tgt with SPDK_TGT=; DATA_PLANE= for one of them
 	go test -count=1 -timeout 10m ./test/conformance/...
 
 bench: build ## speed of the data plane into docs/performance.md; SPDK_TGT= and SPDK_PERF= compare with SPDK

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"vda/sandbox/dataplane"
 )
 
 // Config of a sandbox.
@@ -24,7 +26,12 @@ type Config struct {
 	Out io.Writer
 	// Terminal: Out is one, so that a progress line may be overwritten.
 	Terminal bool
+	// Plan says which node runs on which data plane. Zero: all on vda_tgt.
+	Plan dataplane.Plan
 }
+
+// Nodes are the disk and controller nodes of a sandbox.
+var Nodes = []string{"dn0", "dn1", "cn0", "cn1"}
 
 // node is a disk or controller node: a data plane and its agent.
 type node struct {
@@ -69,7 +76,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.command(ctx, "vda_db", "--action", "create", "--db-uri", db); err != nil {
 		return err
 	}
-	for i, name := range []string{"dn0", "dn1", "cn0", "cn1"} {
+	for i, name := range Nodes {
 		n := &node{kind: name[:2], name: name, agent: fmt.Sprintf("127.0.0.1:%d", ports[2*i]), port: ports[2*i+1],
 			socket: filepath.Join(c.cfg.Dir, name+".sock")}
 		c.nodes = append(c.nodes, n)
@@ -86,15 +93,18 @@ func (c *Cluster) start(ctx context.Context) error {
 
 // startNode starts a node as the tutorial does.
 func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
-	p, err := c.launch(n.name+" data plane", "vda_tgt", "--rpc-socket", n.socket, "--wait-for-rpc")
+	argv := c.cfg.Plan.Argv(n.name, filepath.Join(c.cfg.BinDir, "vda_tgt"), n.socket)
+	p, err := c.launch(n.name+" data plane", argv[0], argv[1:]...)
 	if err != nil {
 		return err
 	}
 	n.plane = p
+	// SPDK hangs in its shutdown now and then, when a host has just left.
+	p.mayHang = c.cfg.Plan.Of(n.name) == dataplane.SPDK
 	if err := p.waitUntil(ctx, exists(n.socket)); err != nil {
 		return err
 	}
-	for _, call := range [][]string{{"bdev_set_options", "-d"}, {"framework_start_init"}, {"framework_wait_init"}} {
+	for _, call := range dataplane.StartUp {
 		if err := c.command(ctx, "vda_rpc", append([]string{"-s", n.socket}, call...)...); err != nil {
 			return err
 		}
@@ -105,7 +115,7 @@ func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
 
 // daemon starts a program that serves on port and waits until it does.
 func (c *Cluster) daemon(ctx context.Context, name string, port int, program string, args ...string) error {
-	p, err := c.launch(name, program, append([]string{"--listener", "127.0.0.1", "--port", fmt.Sprint(port)}, args...)...)
+	p, err := c.launch(name, filepath.Join(c.cfg.BinDir, program), append([]string{"--listener", "127.0.0.1", "--port", fmt.Sprint(port)}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -114,9 +124,9 @@ func (c *Cluster) daemon(ctx context.Context, name string, port int, program str
 	return p.waitUntil(ready, reachable(fmt.Sprintf("127.0.0.1:%d", port)))
 }
 
-func (c *Cluster) launch(name, program string, args ...string) (*process, error) {
-	c.say("  start %-15s %s", name, strings.Join(append([]string{program}, args...), " "))
-	p, err := start(c.cfg.Dir, name, append([]string{filepath.Join(c.cfg.BinDir, program)}, args...)...)
+func (c *Cluster) launch(name, path string, args ...string) (*process, error) {
+	c.say("  start %-15s %s", name, strings.Join(append([]string{filepath.Base(path)}, args...), " "))
+	p, err := start(c.cfg.Dir, name, append([]string{path}, args...)...)
 	if err == nil {
 		c.processes = append(c.processes, p)
 	}

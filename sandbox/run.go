@@ -13,7 +13,10 @@ import (
 func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	steps, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	fmt.Fprintln(cfg.Out, "Starting two disk nodes, two controller nodes, a portal and a monitor")
+	if err := cfg.Plan.Check(Nodes); err != nil {
+		return err
+	}
+	fmt.Fprintf(cfg.Out, "Starting two disk nodes, two controller nodes, a portal and a monitor\n%s\n", cfg.Plan.Describe(Nodes))
 	c, err := Start(steps, cfg)
 	if err != nil {
 		return fmt.Errorf("starting the cluster: %w", err)

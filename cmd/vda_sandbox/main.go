@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"vda/sandbox"
+	"vda/sandbox/dataplane"
 )
 
 func main() {
@@ -24,7 +25,10 @@ func main() {
 		Long: `Starts two disk nodes, two controller nodes, a portal and a monitor as separate
 processes on 127.0.0.1, creates two disk arrays with vda_cli, writes and reads
 every block of one through both controllers, measures the other, prints a
-summary and takes everything down again. Leaves nothing behind.`,
+summary and takes everything down again. Leaves nothing behind.
+
+Runs on vda_tgt; with SPDK_TGT=/path/to/spdk_tgt and DATA_PLANE=spdk or mixed in
+the environment, on spdk_tgt or on both.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -42,6 +46,10 @@ summary and takes everything down again. Leaves nothing behind.`,
 }
 
 func run(ctx context.Context, keep bool) error {
+	plan, err := dataplane.FromEnv()
+	if err != nil {
+		return err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -55,7 +63,7 @@ func run(ctx context.Context, keep bool) error {
 	if err != nil {
 		return err
 	}
-	cfg := sandbox.Config{BinDir: filepath.Dir(self), Dir: dir, Out: os.Stdout, Terminal: out.Mode()&os.ModeCharDevice != 0}
+	cfg := sandbox.Config{BinDir: filepath.Dir(self), Dir: dir, Out: os.Stdout, Terminal: out.Mode()&os.ModeCharDevice != 0, Plan: plan}
 	begin := time.Now()
 	if err := sandbox.Run(ctx, cfg, keep); err != nil {
 		return err

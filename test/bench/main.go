@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"vda/sandbox/dataplane"
 )
 
 func main() {
@@ -84,6 +87,14 @@ func parts() []part {
 }
 
 func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only string) error {
+	plan, err := dataplane.FromEnv()
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(plan.Kinds(), dataplane.VDA) {
+		return errors.New("DATA_PLANE=spdk: bench measures vda_tgt beside spdk_tgt; leave DATA_PLANE unset for both")
+	}
+	fmt.Println(plan.DescribeKinds())
 	dir, err := os.MkdirTemp("", "vda-bench-")
 	if err != nil {
 		return err
@@ -93,8 +104,8 @@ func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only stri
 		return err
 	}
 	kinds := []kind{{"vda_tgt, no spin", []string{tgt, "--spin", "0"}}, {"vda_tgt", []string{tgt}}}
-	if bin := os.Getenv("SPDK_TGT"); bin != "" {
-		kinds = append(kinds, kind{"spdk_tgt", []string{bin, "-m", "0x1", "--no-pci", "--no-huge", "-s", "3072", "--iova-mode=va"}})
+	if slices.Contains(plan.Kinds(), dataplane.SPDK) {
+		kinds = append(kinds, kind{"spdk_tgt", []string{os.Getenv("SPDK_TGT"), "-m", "0x1", "--no-pci", "--no-huge", "-s", "3072", "--iova-mode=va"}})
 	}
 	var report strings.Builder
 	say := func(format string, args ...any) {

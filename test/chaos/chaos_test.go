@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"vda/sandbox/dataplane"
 	"vda/test/e2e/lab"
 )
 
@@ -63,6 +64,14 @@ func start(t *testing.T, cfg clusterConfig) *cluster {
 		bin = filepath.Join("..", "..", "bin")
 	}
 	cfg.Dir, cfg.BinDir = dir, bin
+	var err error
+	if cfg.Plan, err = dataplane.FromEnv(); err == nil {
+		err = cfg.Plan.Check(nodesOf(cfg))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(cfg.Plan.Describe(nodesOf(cfg)))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, err := newCluster(ctx, cfg)

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"vda/sandbox/dataplane"
 	"vda/test/e2e/lab"
 )
 
@@ -51,11 +52,38 @@ func (m *machine) processes() []*process {
 	return []*process{m.plane, m.daemon}
 }
 
-var rack = []struct{ name, addr, kind string }{
+type server struct{ name, addr, kind string }
+
+var rack = []server{
 	{"db", dbAddr, "db"}, {"portal", portalAddr, "portal"}, {"monitor0", "192.168.0.12", "monitor"}, {"monitor1", "192.168.0.20", "monitor"},
 	{"dn0", "192.168.0.14", "dn"}, {"dn1", "192.168.0.15", "dn"},
 	{"cn0", "192.168.0.16", "cn"}, {"cn1", "192.168.0.17", "cn"}, {"cn2", "192.168.0.21", "cn"},
 	{"cn3", "192.168.0.22", "cn"}, {"host0", hostAddr, "host"},
+}
+
+// rackOf leaves out controller nodes that have no controller when there is an
+// SPDK: its processes poll, and the array is to lie on the nodes of the plan.
+func rackOf(cfg clusterConfig) (all []server) {
+	cns := 0
+	for _, a := range rack {
+		if a.kind == "cn" {
+			if cns++; cfg.Plan.UsesSPDK() && cns > cfg.Cntlrs {
+				continue
+			}
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// nodesOf are the names of the disk and controller nodes.
+func nodesOf(cfg clusterConfig) (names []string) {
+	for _, a := range rackOf(cfg) {
+		if a.kind == "dn" || a.kind == "cn" {
+			names = append(names, a.name)
+		}
+	}
+	return names
 }
 
 // clusterConfig says what to start.
@@ -65,6 +93,7 @@ type clusterConfig struct {
 	Cntlrs int    // controllers of the array
 	Exps   int    // its exporters
 	Spare  int    // bytes that the array has beyond its size, for snapshots
+	Plan   dataplane.Plan
 }
 
 // cluster is the running rack with one array and the host that uses it.
@@ -92,7 +121,7 @@ func newCluster(ctx context.Context, cfg clusterConfig) (*cluster, error) {
 }
 
 func (c *cluster) boot(ctx context.Context) error {
-	for _, a := range rack {
+	for _, a := range rackOf(c.cfg) {
 		h, err := c.lab.AddHost(ctx, a.name, a.addr)
 		if err != nil {
 			return err
@@ -177,9 +206,13 @@ func (c *cluster) startDB(ctx context.Context, m *machine) error {
 
 // startNode starts a data plane and its agent.
 func (c *cluster) startNode(m *machine) {
-	ready := `for i in $(seq 200); do test -S /tmp/sock && /root/vda_rpc -s /tmp/sock bdev_set_options -d && break; sleep 0.02; done
-/root/vda_rpc -s /tmp/sock framework_start_init && /root/vda_rpc -s /tmp/sock framework_wait_init`
-	m.plane = supervise(c.cfg.Dir, m.name+" data plane", m.h, ready, "/root/vda_tgt", "--rpc-socket", "/tmp/sock", "--wait-for-rpc")
+	// SPDK makes its socket before it listens on it, and leaves it behind.
+	ready := ""
+	for _, call := range dataplane.StartUp {
+		ready += fmt.Sprintf("for i in $(seq 300); do test -S /tmp/sock && /root/vda_rpc -s /tmp/sock %s && break; sleep 0.02; done\n", strings.Join(call, " "))
+	}
+	m.plane = supervise(c.cfg.Dir, m.name+" data plane", m.h, ready, c.cfg.Plan.Argv(m.name, "/root/vda_tgt", "/tmp/sock")...)
+	m.plane.mayHang = c.cfg.Plan.Of(m.name) == dataplane.SPDK
 	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", "/root/vda_"+m.kind+"_agent", "--listener", m.addr, "--sock-path", "/tmp/sock",
 		"--sock-wait", "60s", "--listener-conf", m.listener(), "--state-dir", "/root/state")
 }

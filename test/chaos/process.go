@@ -26,6 +26,9 @@ type process struct {
 	argv  []string
 	after string // a script that the host runs after each start
 	log   string // path of what it prints
+	// mayHang: SPDK hangs in its shutdown now and then, when a host has just
+	// left; that it has to be killed at the end of the test is no error.
+	mayHang bool
 
 	mu       sync.Mutex
 	pid      int           // in this machine's process table; 0 while it is down
@@ -190,6 +193,9 @@ func (p *process) end() error {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
 	<-p.wait
+	if p.mayHang {
+		return nil
+	}
 	return errors.New(p.name + " did not end on SIGTERM within 20 s")
 }
 

@@ -7,11 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"vda/sandbox/dataplane"
 	"vda/spdk"
 )
 
@@ -28,6 +28,11 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
+	plan, err := dataplane.FromEnv()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		return 2
+	}
 	dir, err := os.MkdirTemp("", "conformance")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -41,20 +46,16 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "build vda_tgt:", err)
 		return 1
 	}
-	kinds = []kind{{"vda", func(socket string) []string {
-		return []string{bin, "--rpc-socket", socket, "--wait-for-rpc", "--log-level", "debug"}
-	}}}
-	if tgt := os.Getenv("SPDK_TGT"); tgt != "" {
-		kinds = append(kinds, kind{"spdk", func(socket string) []string {
-			args := []string{tgt, "-r", socket, "--wait-for-rpc", "--no-pci", "-m", "0x1", "--disable-cpumask-locks"}
-			if extra := os.Getenv("SPDK_ARGS"); extra != "" {
-				return append(args, strings.Fields(extra)...)
+	for _, k := range plan.Kinds() {
+		kinds = append(kinds, kind{string(k), func(socket string) []string {
+			argv := plan.KindArgv(k, bin, socket)
+			if k == dataplane.VDA {
+				argv = append(argv, "--log-level", "debug")
 			}
-			return append(args, "--no-huge", "-s", "2048")
+			return argv
 		}})
-	} else {
-		fmt.Println("conformance: SPDK_TGT is not set; this ran on vda_tgt only")
 	}
+	fmt.Println("conformance:", plan.DescribeKinds())
 	return m.Run()
 }
 

@@ -40,7 +40,7 @@ func TestFailover(t *testing.T) {
 			if s.Stdin != "" {
 				s.Command += " <<'END'\n" + s.Stdin + "END"
 			}
-			r.run(s.Host, s.Command)
+			r.run(s.Host, r.onPlane(s.Host, s.Command))
 			r.afterTyping(s)
 		}
 	}
@@ -67,9 +67,9 @@ func TestFailover(t *testing.T) {
 		heal   func(cn string)
 		limit  time.Duration // generous: the machine may be busy
 	}
-	killed := fault{"data plane killed", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt)") }, r.restartPlane, 20 * time.Second}
-	hung := fault{"data plane hung", func(cn string) { r.run(cn, "kill -STOP $(pidof vda_tgt)") },
-		func(cn string) { r.run(cn, "kill -CONT $(pidof vda_tgt)") }, 30 * time.Second}
+	killed := fault{"data plane killed", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt spdk_tgt)") }, r.restartPlane, 20 * time.Second}
+	hung := fault{"data plane hung", func(cn string) { r.run(cn, "kill -STOP $(pidof vda_tgt spdk_tgt)") },
+		func(cn string) { r.run(cn, "kill -CONT $(pidof vda_tgt spdk_tgt)") }, 30 * time.Second}
 	suffer := func(f fault) {
 		r.allLive(da0NQN)
 		r.allLive(fsNQN)
@@ -148,7 +148,7 @@ func (r *rack) primary(da string) string {
 // restartPlane starts a data plane that was killed, as its service would be.
 func (r *rack) restartPlane(cn string) {
 	r.t.Helper()
-	r.run(cn, "nohup vda_tgt --rpc-socket /tmp/cn.sock --wait-for-rpc >> /tmp/cn.log 2>&1 &")
+	r.run(cn, r.onPlane(cn, "nohup vda_tgt --rpc-socket /tmp/cn.sock --wait-for-rpc >> /tmp/cn.log 2>&1 &"))
 	r.waitFor(cn, "vda_rpc -s /tmp/cn.sock bdev_set_options -d", 30*time.Second)
 	r.run(cn, "vda_rpc -s /tmp/cn.sock framework_start_init && vda_rpc -s /tmp/cn.sock framework_wait_init")
 }

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"vda/sandbox/dataplane"
 	"vda/test/e2e/guest"
 	"vda/test/e2e/lab"
 )
@@ -34,6 +36,27 @@ var addresses = []struct{ name, address string }{
 type rack struct {
 	t     *testing.T
 	hosts map[string]lab.Runner
+	plan  dataplane.Plan
+}
+
+// nodes are the servers that have a data plane.
+var nodes = []string{"dn0", "dn1", "cn0", "cn1"}
+
+const vdaPlane = "vda_tgt --rpc-socket "
+
+// onPlane is a command of the tutorial for the data plane that its server is
+// to run on: where vda_tgt is started, SPDK may be instead. All else is the
+// same.
+func (r *rack) onPlane(server, command string) string {
+	if r.plan.Of(server) != dataplane.SPDK {
+		return command
+	}
+	before, rest, ok := strings.Cut(command, vdaPlane)
+	if !ok {
+		return command
+	}
+	socket, rest, _ := strings.Cut(rest, " ")
+	return before + strings.Join(r.plan.Argv(server, "vda_tgt", socket), " ") + strings.TrimPrefix(rest, "--wait-for-rpc")
 }
 
 // newRack boots the ten servers, ready for the tutorial's first command.
@@ -43,7 +66,9 @@ func newRack(t *testing.T) *rack {
 	for _, a := range addresses {
 		names = append(names, a.name)
 	}
-	return newHosts(t, names...)
+	r := newHosts(t, names...)
+	fmt.Println(r.plan.Describe(nodes))
+	return r
 }
 
 // newHosts boots those of the ten servers that are named.
@@ -55,6 +80,13 @@ func newHosts(t *testing.T, names ...string) *rack {
 	}
 	if len(missing) > 0 {
 		t.Fatalf("this machine lacks %s", strings.Join(missing, ", "))
+	}
+	plan, err := dataplane.FromEnv()
+	if err == nil {
+		err = plan.Check(nodes)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -79,7 +111,7 @@ func newHosts(t *testing.T, names ...string) *rack {
 			t.Error(err)
 		}
 	})
-	r := &rack{t: t, hosts: map[string]lab.Runner{}}
+	r := &rack{t: t, hosts: map[string]lab.Runner{}, plan: plan}
 	for _, a := range addresses {
 		if !slices.Contains(names, a.name) {
 			continue

@@ -44,7 +44,7 @@ func TestTutorial(t *testing.T) {
 // step types one command and compares.
 func (r *rack) step(s tutorial.Step) {
 	r.t.Helper()
-	command := s.Command
+	command := r.onPlane(s.Host, s.Command)
 	if s.Stdin != "" {
 		command += " <<'END'\n" + s.Stdin + "END"
 	}
@@ -77,7 +77,7 @@ func (r *rack) afterTyping(s tutorial.Step) {
 		// The package starts its service where there is a service manager.
 		r.run(s.Host, "service postgresql start")
 	case strings.Contains(s.Command, "--rpc-socket "):
-		r.waitFor(s.Host, "test -S "+word(s.Command, "--rpc-socket"), 30*time.Second)
+		r.waitFor(s.Host, "vda_rpc -s "+word(s.Command, "--rpc-socket")+" spdk_get_version", 30*time.Second)
 	case strings.HasPrefix(s.Command, "nohup vda_"):
 		address := word(s.Command, "--listener") + "/" + word(s.Command, "--port")
 		r.waitFor(s.Host, "timeout 1 bash -c '</dev/tcp/"+address+"'", 30*time.Second)

@@ -29,6 +29,7 @@ var methods = map[string][]string{
 		"bdev_nvme_attach_controller", "bdev_nvme_detach_controller", "bdev_nvme_get_controllers",
 		"bdev_raid_create", "bdev_raid_delete", "bdev_raid_get_bdevs",
 		"nvmf_subsystem_listener_set_ana_state",
+		"nvmf_get_stats",
 	},
 }
 
@@ -43,6 +44,9 @@ type Abilities struct {
 	// SPDK it vanishes before the eyes of the hosts.
 	KeepsNamespace bool
 	NVMe           bool // bdev_nvme_*
+	// CutNVMe: a connection can be cut with all that is queued on it failing
+	// at once, its bdev staying: bdev_nvme_disable_controller, SPDK 23.09.
+	CutNVMe bool
 }
 
 // learn asks what the data plane can do. The error names what is missing.
@@ -75,6 +79,7 @@ func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
 		SharedNamespace: vda,
 		KeepsNamespace:  vda,
 		NVMe:            slices.Contains(now, "bdev_nvme_get_controllers"),
+		CutNVMe:         !vda && slices.Contains(now, "bdev_nvme_disable_controller"),
 	}, nil
 }
 

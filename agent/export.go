@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
-
-	"github.com/google/uuid"
+	"time"
 
 	"vda/spdk"
 )
@@ -28,10 +26,10 @@ type Export struct {
 	Bdev      string // name; "": no namespace
 	UUID      string // of the namespace, in any spelling; also its NGUID
 	ANAState  string // "": without ANA
-	// Settle, when not nil, is called before a namespace is taken away that
-	// may have I/O queued for a backend that is away, and returns when that
-	// has ended: until then SPDK cannot remove the namespace.
-	Settle func(ctx context.Context) error
+	// Settle, when not nil, is called with the bdev of a namespace that is to
+	// be taken away, and ends I/O that is queued there for a backend that is
+	// away: until then SPDK cannot remove the namespace.
+	Settle func(ctx context.Context, bdev string) error
 }
 
 // Ensure makes the calls that are missing for e. Who is not admitted any more
@@ -135,62 +133,6 @@ func (p *Plane) ensureListener(ctx context.Context, sub *spdk.NvmfSubsystem) err
 	return nil
 }
 
-func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.NvmfSubsystem, e Export) error {
-	id, err := uuid.Parse(e.UUID)
-	if e.Bdev != "" && err != nil {
-		return fmt.Errorf("namespace uuid %q: %w", e.UUID, err)
-	}
-	have := false
-	for _, ns := range sub.Namespaces {
-		if ns.NSID == 1 && e.Bdev != "" && inv.BdevName(ns.BdevName) == e.Bdev && sameUUID(ns.UUID, id) {
-			have = true
-			continue
-		}
-		if err := p.SetANA(ctx, e.NQN, inaccessibleIf(e.ANAState)); err != nil {
-			return err
-		}
-		if ns.NSID == 1 && e.Bdev != "" && sameUUID(ns.UUID, id) && p.Able().SwapNamespace {
-			if err := p.VdaNvmfSwapNS(ctx, e.NQN, 1, e.Bdev); err == nil {
-				have = true
-				continue
-			}
-		}
-		if e.Settle != nil {
-			if err := e.Settle(ctx); err != nil {
-				return err
-			}
-		}
-		if err := p.NvmfSubsystemRemoveNS(ctx, e.NQN, ns.NSID); err != nil {
-			return err
-		}
-	}
-	if have || e.Bdev == "" {
-		return nil
-	}
-	// Linux shows a namespace that came late only after an ANA change.
-	if err := p.SetANA(ctx, e.NQN, inaccessibleIf(e.ANAState)); err != nil {
-		return err
-	}
-	ns := spdk.NvmfNamespace{NSID: 1, BdevName: e.Bdev, UUID: id.String(), NGUID: strings.ToUpper(strings.ReplaceAll(id.String(), "-", ""))}
-	if e.ANAState != "" {
-		ns.ANAGrpID = ANAGroup
-	}
-	_, err = p.NvmfSubsystemAddNS(ctx, e.NQN, ns)
-	return err
-}
-
-func inaccessibleIf(ana string) string {
-	if ana == "" {
-		return ""
-	}
-	return spdk.ANAInaccessible
-}
-
-func sameUUID(text string, id uuid.UUID) bool {
-	have, err := uuid.Parse(text)
-	return err == nil && have == id
-}
-
 // SetANA sets the ANA state of a subsystem's namespace on our address; "" and
 // the state that was set last are no-ops.
 func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
@@ -206,6 +148,7 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 	}
 	p.mu.Lock()
 	p.ana[nqn] = state
+	p.anaAt[nqn] = time.Now()
 	p.mu.Unlock()
 	return nil
 }
@@ -221,6 +164,7 @@ func (p *Plane) ANA(nqn string) string {
 func (p *Plane) forgetANA(nqn string) {
 	p.mu.Lock()
 	delete(p.ana, nqn)
+	delete(p.anaAt, nqn)
 	p.mu.Unlock()
 }
 

@@ -170,3 +170,11 @@ func (i *Inventory) With(sub *spdk.NvmfSubsystem) *Inventory {
 	c.Subsystems[sub.NQN] = sub
 	return &c
 }
+
+// WithoutController returns the inventory with one controller left out.
+func (i *Inventory) WithoutController(name string) *Inventory {
+	c := *i
+	c.Controllers = maps.Clone(i.Controllers)
+	delete(c.Controllers, name)
+	return &c
+}

@@ -41,8 +41,9 @@ type Plane struct {
 	mu     sync.Mutex
 	status PlaneStatus
 	able   Abilities
-	ana    map[string]string // subsystem NQN → state last set in this run
-	raw    map[string]bool   // NQNs of RawDisks in use
+	ana    map[string]string    // subsystem NQN → state last set in this run
+	anaAt  map[string]time.Time // when it was set
+	raw    map[string]bool      // NQNs of RawDisks in use
 
 	changed chan struct{} // the data plane was lost, found or restarted
 }
@@ -72,7 +73,7 @@ type PlaneStatus struct {
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
-	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, raw: map[string]bool{}, changed: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, changed: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
 	connect := cfg.Connect
 	if connect == nil {
 		connect = func() (Client, error) {
@@ -299,7 +300,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	p.mu.Lock()
 	p.able = able
 	if p.status.StartID != id {
-		p.ana = map[string]string{}
+		p.ana, p.anaAt = map[string]string{}, map[string]time.Time{}
 	}
 	p.mu.Unlock()
 	return v.Version, nil

@@ -45,6 +45,26 @@ func (s *steady) Call(ctx context.Context, method string, params, result any) er
 	return err
 }
 
+// Sequence is for calls that close no lvstore.
+func (s *steady) Sequence(ctx context.Context, reqs ...spdk.Request) []error {
+	errs := make([]error, len(reqs))
+	seq, ok := s.c.(spdk.Sequencer)
+	if err := context.Cause(ctx); err != nil || !ok {
+		for i, r := range reqs {
+			errs[i] = s.Call(ctx, r.Method, r.Params, r.Result)
+		}
+		return errs
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.timeout)
+	defer cancel()
+	begin := time.Now()
+	errs = seq.Sequence(ctx, reqs...)
+	for i, r := range reqs {
+		s.log.Debug("data plane call", "method", r.Method, "params", r.Params, "took", time.Since(begin), "err", errs[i])
+	}
+	return errs
+}
+
 func (s *steady) enter() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

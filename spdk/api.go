@@ -9,6 +9,17 @@ type Caller interface {
 	Call(ctx context.Context, method string, params, result any) error
 }
 
+// Request is a call to be sent with others, see Sequencer.
+type Request struct {
+	Method         string
+	Params, Result any // as in Caller.Call
+}
+
+// Sequencer is a Caller that sends several calls in one piece.
+type Sequencer interface {
+	Sequence(ctx context.Context, reqs ...Request) []error
+}
+
 // API is SPDK's methods, typed, on any Caller. Each method is documented by
 // SPDK under the name in its call; what is said here is what VDA relies on.
 type API struct {

@@ -76,6 +76,14 @@ func (a API) BdevNvmeDetachController(ctx context.Context, ctrlr string) error {
 	return a.do(ctx, "bdev_nvme_detach_controller", name{ctrlr})
 }
 
+// BdevNvmeDisableController disconnects a controller, keeps its bdevs and fails
+// what is queued on them and whatever comes, at once; SPDK 23.09 and newer.
+// -114 when it is disabled already, -16 while a trial to reconnect is under
+// way.
+func (a API) BdevNvmeDisableController(ctx context.Context, ctrlr string) error {
+	return a.do(ctx, "bdev_nvme_disable_controller", name{ctrlr})
+}
+
 // BdevNvmeGetControllers lists all controllers.
 func (a API) BdevNvmeGetControllers(ctx context.Context) ([]NvmeController, error) {
 	return ask[[]NvmeController](ctx, a, "bdev_nvme_get_controllers", nil)

@@ -71,6 +71,14 @@ func (c *Client) Socket() string { return c.cfg.Socket }
 // Call sends method with params (nil: none) and decodes the result into
 // result (nil: dropped). The package comment lists the errors.
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
+	return c.Sequence(ctx, Request{method, params, result})[0]
+}
+
+// Sequence sends requests in one piece, so that the data plane finds them
+// together and starts one right after the other, and returns the error of
+// each. It does not wait for one to succeed before it sends the next.
+func (c *Client) Sequence(ctx context.Context, reqs ...Request) []error {
+	errs := make([]error, len(reqs))
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.cfg.CallTimeout)
@@ -78,19 +86,21 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	}
 	l, err := c.connect(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", method, err)
+		for i, r := range reqs {
+			errs[i] = fmt.Errorf("%s: %w", r.Method, err)
+		}
+		return errs
 	}
-	raw, err := l.call(ctx, method, params)
-	if err != nil {
-		return err
+	for i, r := range l.sequence(ctx, reqs) {
+		errs[i] = r.lost
+		if r.lost != nil || reqs[i].Result == nil {
+			continue
+		}
+		if err := json.Unmarshal(r.result, reqs[i].Result); err != nil {
+			errs[i] = fmt.Errorf("%s: result does not decode: %w", reqs[i].Method, err)
+		}
 	}
-	if result == nil {
-		return nil
-	}
-	if err := json.Unmarshal(raw, result); err != nil {
-		return fmt.Errorf("%s: result does not decode: %w", method, err)
-	}
-	return nil
+	return errs
 }
 
 // Close ends the connection; calls under way return ErrClosed.

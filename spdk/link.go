@@ -78,48 +78,78 @@ func (l *link) fail(err error) {
 }
 
 func (l *link) call(ctx context.Context, method string, params any) (json.RawMessage, error) {
-	ch := make(chan reply, 1)
+	out := l.sequence(ctx, []Request{{Method: method, Params: params}})
+	return out[0].result, out[0].lost
+}
+
+// sequence sends requests in one piece and waits for their replies, whose
+// errors are all in lost.
+func (l *link) sequence(ctx context.Context, reqs []Request) []reply {
+	out := make([]reply, len(reqs))
+	all := func(err error) []reply {
+		for i := range out {
+			out[i] = reply{lost: fmt.Errorf("%s: %w", reqs[i].Method, err)}
+		}
+		return out
+	}
 	l.mu.Lock()
 	if l.err != nil {
 		err := l.err
 		l.mu.Unlock()
-		return nil, fmt.Errorf("%s: %w", method, err)
+		return all(err)
 	}
-	l.nextID++
-	id := l.nextID
-	l.waiting[id] = ch
+	ids := make([]uint64, len(reqs))
+	chs := make([]chan reply, len(reqs))
+	for i := range reqs {
+		l.nextID++
+		ids[i], chs[i] = l.nextID, make(chan reply, 1)
+		l.waiting[ids[i]] = chs[i]
+	}
 	l.mu.Unlock()
-	defer l.forget(id)
+	defer l.forget(ids)
 
-	buf, err := json.Marshal(request{JSONRPC: "2.0", ID: id, Method: method, Params: params})
-	if err != nil {
-		return nil, fmt.Errorf("%s: params do not encode: %w", method, err)
+	var buf []byte
+	for i, r := range reqs {
+		one, err := json.Marshal(request{JSONRPC: "2.0", ID: ids[i], Method: r.Method, Params: r.Params})
+		if err != nil {
+			return all(fmt.Errorf("params do not encode: %w", err))
+		}
+		buf = append(append(buf, one...), '\n')
 	}
-	if err := l.write(ctx, append(buf, '\n')); err != nil {
-		return nil, fmt.Errorf("%s: %w", method, err)
+	if err := l.write(ctx, buf); err != nil {
+		return all(err)
 	}
+	for i, ch := range chs {
+		out[i] = l.await(ctx, ch, reqs[i].Method)
+	}
+	return out
+}
+
+func (l *link) await(ctx context.Context, ch chan reply, method string) reply {
 	select {
 	case r := <-ch:
 		switch {
 		case r.lost != nil:
-			return nil, fmt.Errorf("%s: %w", method, r.lost)
+			r.lost = fmt.Errorf("%s: %w", method, r.lost)
 		case r.err != nil:
 			r.err.Method = method
-			return nil, r.err
+			r.lost = r.err
 		}
-		return r.result, nil
+		return r
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%s: no reply from %s: %w", method, l.cfg.Socket, ctx.Err())
+		return reply{lost: fmt.Errorf("%s: no reply from %s: %w", method, l.cfg.Socket, ctx.Err())}
 	}
 }
 
-func (l *link) forget(id uint64) {
+func (l *link) forget(ids []uint64) {
 	l.mu.Lock()
-	delete(l.waiting, id)
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		delete(l.waiting, id)
+	}
 }
 
-// write sends one request whole. When the deadline cuts it short the
+// write sends requests whole. When the deadline cuts it short the
 // connection is of no more use: the data plane would take the next request
 // for the rest of this one.
 func (l *link) write(ctx context.Context, buf []byte) error {

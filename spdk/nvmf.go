@@ -3,6 +3,7 @@ package spdk
 import (
 	"context"
 	"encoding/json"
+	"errors"
 )
 
 // NvmfTransportCreate are the parameters of nvmf_create_transport; nil leaves
@@ -167,22 +168,65 @@ func (a API) NvmfSubsystemAllowAnyHost(ctx context.Context, subNQN string, allow
 	}{subNQN, allow})
 }
 
+type addNSParams struct {
+	NQN string        `json:"nqn"`
+	NS  NvmfNamespace `json:"namespace"`
+}
+
+type removeNSParams struct {
+	NQN  string `json:"nqn"`
+	NSID uint32 `json:"nsid"`
+}
+
 // NvmfSubsystemAddNS adds a namespace and returns its id.
 func (a API) NvmfSubsystemAddNS(ctx context.Context, subNQN string, ns NvmfNamespace) (uint32, error) {
 	ns.Name = ""
-	return ask[uint32](ctx, a, "nvmf_subsystem_add_ns", struct {
-		NQN string        `json:"nqn"`
-		NS  NvmfNamespace `json:"namespace"`
-	}{subNQN, ns})
+	return ask[uint32](ctx, a, "nvmf_subsystem_add_ns", addNSParams{subNQN, ns})
 }
 
 // NvmfSubsystemRemoveNS removes a namespace. It waits for I/O in flight: on
 // SPDK, while that I/O is queued for a backend that is away, it never returns.
 func (a API) NvmfSubsystemRemoveNS(ctx context.Context, subNQN string, nsid uint32) error {
-	return a.do(ctx, "nvmf_subsystem_remove_ns", struct {
-		NQN  string `json:"nqn"`
-		NSID uint32 `json:"nsid"`
-	}{subNQN, nsid})
+	return a.do(ctx, "nvmf_subsystem_remove_ns", removeNSParams{subNQN, nsid})
+}
+
+// NvmfSubsystemReplaceNS removes a namespace and adds another, with the two
+// calls sent together where the Caller can: SPDK, which looks for calls each
+// 4 ms, then starts the second when the first has ended. Before 24.05 SPDK
+// refuses a change of a subsystem while another is under way, so the second is
+// sent again by itself when it has failed.
+func (a API) NvmfSubsystemReplaceNS(ctx context.Context, subNQN string, nsid uint32, ns NvmfNamespace) error {
+	s, ok := a.Caller.(Sequencer)
+	ns.Name = ""
+	if ok {
+		errs := s.Sequence(ctx, Request{"nvmf_subsystem_remove_ns", removeNSParams{subNQN, nsid}, nil},
+			Request{"nvmf_subsystem_add_ns", addNSParams{subNQN, ns}, nil})
+		switch {
+		case errs[1] == nil: // whatever became of the first, e.g. there was nothing to remove
+			return nil
+		case errs[0] != nil || IsConnection(errs[1]):
+			return errors.Join(errs...)
+		}
+	} else if err := a.NvmfSubsystemRemoveNS(ctx, subNQN, nsid); err != nil {
+		return err
+	}
+	_, err := a.NvmfSubsystemAddNS(ctx, subNQN, ns)
+	return err
+}
+
+// NvmfCompletedIO returns the number of I/O commands that the target has
+// answered, in all subsystems, whatever the answer.
+func (a API) NvmfCompletedIO(ctx context.Context) (uint64, error) {
+	stats, err := ask[struct {
+		PollGroups []struct {
+			CompletedNVMeIO uint64 `json:"completed_nvme_io"`
+		} `json:"poll_groups"`
+	}](ctx, a, "nvmf_get_stats", nil)
+	var sum uint64
+	for _, g := range stats.PollGroups {
+		sum += g.CompletedNVMeIO
+	}
+	return sum, err
 }
 
 // NvmfController is a host's controller, from nvmf_subsystem_get_controllers.

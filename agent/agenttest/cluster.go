@@ -104,8 +104,8 @@ type Plane struct {
 	srv     *jsonrpc.Server
 	swaps   bool
 	cut     map[*Plane]bool // planes that it does not reach
-	addr    string // it sends from, on a live cluster
-	run     int    // counts starts
+	addr    string          // it sends from, on a live cluster
+	run     int             // counts starts
 	up      bool
 	hung    bool
 	silence time.Duration // after which it gives a connection up
@@ -130,6 +130,7 @@ type bdev struct {
 type ctrlr struct {
 	name, addr, nqn, host string
 	path                  *Initiator // on a live cluster
+	disabled              bool
 }
 
 type raid struct {

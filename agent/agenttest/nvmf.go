@@ -8,6 +8,9 @@ import (
 )
 
 var nvmfMethods = map[string]handler{
+	"nvmf_get_stats": {false, func(*Plane, *params) (any, error) {
+		return map[string]any{"poll_groups": []any{map[string]any{"completed_nvme_io": 1}}}, nil
+	}},
 	"nvmf_get_transports":   {false, func(*Plane, *params) (any, error) { return []spdk.NvmfTransport{{TrType: "TCP"}}, nil }},
 	"nvmf_create_transport": {true, func(*Plane, *params) (any, error) { return true, nil }},
 	"nvmf_get_subsystems": {false, func(p *Plane, _ *params) (any, error) {

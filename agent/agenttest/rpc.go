@@ -149,12 +149,13 @@ func init() {
 			}
 			return true, nil
 		}},
-		"bdev_nvme_attach_controller": {true, (*Plane).attach},
-		"bdev_nvme_detach_controller": {true, (*Plane).detach},
-		"bdev_nvme_get_controllers":   {false, (*Plane).getControllers},
-		"bdev_raid_create":            {true, (*Plane).createRaid},
-		"bdev_raid_delete":            {true, (*Plane).deleteRaid},
-		"bdev_raid_get_bdevs":         {false, (*Plane).getRaids},
+		"bdev_nvme_attach_controller":  {true, (*Plane).attach},
+		"bdev_nvme_detach_controller":  {true, (*Plane).detach},
+		"bdev_nvme_get_controllers":    {false, (*Plane).getControllers},
+		"bdev_nvme_disable_controller": {true, (*Plane).disable},
+		"bdev_raid_create":             {true, (*Plane).createRaid},
+		"bdev_raid_delete":             {true, (*Plane).deleteRaid},
+		"bdev_raid_get_bdevs":          {false, (*Plane).getRaids},
 	}
 	for name, h := range nvmfMethods {
 		methods[name] = h
@@ -389,6 +390,22 @@ func (p *Plane) detach(a *params) (any, error) {
 	return true, nil
 }
 
+// disable cuts a connection for good; its bdev stays.
+func (p *Plane) disable(a *params) (any, error) {
+	c := p.ctrlrs[a.Name]
+	switch {
+	case c == nil:
+		return nil, errNoDev
+	case c.disabled:
+		return nil, jsonrpc.Errno(syscall.EALREADY, "")
+	}
+	c.disabled = true
+	if c.path != nil {
+		c.path.close()
+	}
+	return true, nil
+}
+
 func (p *Plane) getControllers(a *params) (any, error) {
 	list := []map[string]any{}
 	for _, c := range p.ctrlrs {
@@ -396,7 +413,9 @@ func (p *Plane) getControllers(a *params) (any, error) {
 			continue
 		}
 		state := "enabled"
-		if c.path != nil && c.path.conn == nil {
+		if c.disabled {
+			state = "disabled"
+		} else if c.path != nil && c.path.conn == nil {
 			state = "resetting"
 		} else if _, err := p.c.reach(c.addr, c.nqn, c.host); c.path == nil && (err != nil || p.isCut(c.addr)) {
 			state = "resetting"

@@ -9,25 +9,32 @@ import (
 	"testing"
 	"time"
 
+	apiv1 "vda/api/v1"
 	"vda/nvme"
 	"vda/nvmf/host"
 )
 
-// multipath is a host with a path to each controller: it sends an I/O on an
-// optimized path, else on another that is accessible, and again elsewhere when
-// it ends with a path error. Any other error fails the test.
+// multipath is a host with a path to each controller, as Linux is one: it sends
+// an I/O on an optimized path, else on another that is accessible; again
+// elsewhere when it ends with a path error, and again on the same path, five
+// times at most, when another error lets it. Any other error fails the test.
 type multipath struct {
 	t     *testing.T
 	paths []*host.Namespace
 }
 
-func (l *lab) multipath() *multipath {
+// retries is Linux' nvme_core.max_retries.
+const retries = 5
+
+func (l *lab) multipath() *multipath { return l.multipathOf(l.spec.Exps[0]) }
+
+func (l *lab) multipathOf(e *apiv1.ExpSpec) *multipath {
 	l.Helper()
 	m := &multipath{t: l.T}
 	for i, n := range l.cns {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: expNQN, HostNQN: host0, Queues: 1, KeepAlive: 2 * time.Second,
+		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1, KeepAlive: 2 * time.Second,
 			Resilience: host.Resilience{LossTimeout: -1, Delay: 100 * time.Millisecond, FastIOFail: 100 * time.Millisecond}})
 		if err != nil {
 			l.Fatal(err)
@@ -41,13 +48,16 @@ func (l *lab) multipath() *multipath {
 	return m
 }
 
-func (m *multipath) path(try int) *host.Namespace {
+func (m *multipath) path(try int, prefer host.ANAState) *host.Namespace {
 	var good []*host.Namespace
-	for _, want := range []host.ANAState{host.ANAOptimized, host.ANANonOptimized} {
+	for _, want := range []host.ANAState{prefer, host.ANAOptimized, host.ANANonOptimized} {
 		for _, p := range m.paths {
 			if p.ANA() == want && p.Controller().State() == host.Enabled {
 				good = append(good, p)
 			}
+		}
+		if want == prefer && len(good) > 0 {
+			return good[try%len(good)]
 		}
 	}
 	if len(good) == 0 {
@@ -56,12 +66,19 @@ func (m *multipath) path(try int) *host.Namespace {
 	return good[try%len(good)]
 }
 
-// do repeats an I/O until it is done.
-func (m *multipath) do(io func(ctx context.Context, p *host.Namespace) error) error {
+// do repeats an I/O until it is done. It prefers paths of an ANA state.
+func (m *multipath) do(prefer host.ANAState, io func(ctx context.Context, p *host.Namespace) error) error {
 	begin := time.Now()
+	var again *host.Namespace
+	left := retries
 	for try := 0; ; try++ {
 		var err error
-		if p := m.path(try); p == nil {
+		p := again
+		if p == nil {
+			p = m.path(try, prefer)
+		}
+		again = nil
+		if p == nil {
 			err = errors.New("no path is accessible")
 			time.Sleep(time.Millisecond)
 		} else {
@@ -73,7 +90,12 @@ func (m *multipath) do(io func(ctx context.Context, p *host.Namespace) error) er
 			}
 			var st nvme.Status
 			if errors.As(err, &st) && !st.IsPath() {
-				return fmt.Errorf("not a path error: %w", err)
+				left--
+				if !st.Retryable() || left < 0 {
+					return fmt.Errorf("after %v, not a path error: %w", time.Since(begin), err)
+				}
+				again = p
+				continue
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -106,6 +128,10 @@ func startLoad(m *multipath) *load {
 
 func (l *load) write(w int64) {
 	buf, got := make([]byte, 4096), make([]byte, 4096)
+	prefer := host.ANAOptimized
+	if w%2 == 1 { // a host that has lost its path to the primary
+		prefer = host.ANANonOptimized
+	}
 	for seq := int64(0); ; seq++ {
 		select {
 		case <-l.stop:
@@ -116,10 +142,10 @@ func (l *load) write(w int64) {
 		binary.LittleEndian.PutUint64(buf, uint64(seq))
 		binary.LittleEndian.PutUint64(buf[8:], uint64(off))
 		begin := time.Now()
-		err := l.m.do(func(ctx context.Context, p *host.Namespace) error { return p.WriteAt(ctx, buf, off) })
+		err := l.m.do(prefer, func(ctx context.Context, p *host.Namespace) error { return p.WriteAt(ctx, buf, off) })
 		took := time.Since(begin)
 		if err == nil {
-			err = l.m.do(func(ctx context.Context, p *host.Namespace) error { return p.ReadAt(ctx, got, off) })
+			err = l.m.do(prefer, func(ctx context.Context, p *host.Namespace) error { return p.ReadAt(ctx, got, off) })
 		}
 		if err != nil || string(got) != string(buf) {
 			l.m.t.Errorf("block at %d, number %d: %v; read %x", off, seq, err, got[:16])

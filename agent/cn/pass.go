@@ -3,6 +3,7 @@ package cn
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"vda/agent"
@@ -12,12 +13,13 @@ import (
 
 // Names in the data plane.
 const (
-	vdPrefix  = "vda-vd-"
-	grpPrefix = "vda-grp-"
-	daPrefix  = "vda-da-"
-	volPrefix = "vda-vol-"
-	pxPrefix  = "vda-px-"
-	expNQN    = agent.NQNPrefix + "vda-exp-"
+	vdPrefix   = "vda-vd-"
+	grpPrefix  = "vda-grp-"
+	daPrefix   = "vda-da-"
+	volPrefix  = "vda-vol-"
+	pxPrefix   = "vda-px-"
+	linkPrefix = "vda-link-"
+	expNQN     = agent.NQNPrefix + "vda-exp-"
 )
 
 // Model is what hosts see as the model of every exporter.
@@ -99,7 +101,7 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 	x := agent.Export{
 		NQN: e.Nqn, Serial: e.Serial, Model: Model, MinCntlid: uint16(p.c.MinCntlid), MaxCntlid: uint16(p.c.MaxCntlid),
 		Bdev: bdev, UUID: e.NsUuid, ANAState: ana,
-		Settle: func(ctx context.Context) error { return p.settleProxy(ctx, e) },
+		Settle: p.settle,
 	}
 	if e.InitiatorNqn != "" {
 		x.Hosts = []string{e.InitiatorNqn}
@@ -107,14 +109,21 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 	return x
 }
 
-// inaccessible closes the paths of every exporter that is there.
+// inaccessible closes the paths of every exporter that is there. Of a chain
+// the last comes first, and what is in flight on it has ended before the one
+// it stands on is closed: it would be queued there for 10 s.
 func (p *pass) inaccessible(ctx context.Context) error {
-	for _, e := range p.c.Exps {
+	for _, e := range slices.Backward(p.chain()) {
 		if p.inv.Subsystems[e.Nqn] == nil || e.Deleted {
 			continue
 		}
 		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
 			return err
+		}
+		if p.inv.Controllers[linkPrefix+e.Id] != nil {
+			if err := p.Plane.Drain(ctx, e.Nqn, 1); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -127,6 +136,9 @@ func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
 			return err
 		}
 	}
+	if err := p.dropLink(ctx, e); err != nil {
+		return err
+	}
 	if p.inv.Controllers[pxPrefix+e.Id] != nil {
 		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id))
 	}
@@ -135,6 +147,13 @@ func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
 
 // drop carries out the controller's tombstone.
 func (p *pass) drop(ctx context.Context) {
+	for _, e := range slices.Backward(p.chain()) {
+		if p.inv.Controllers[linkPrefix+e.Id] != nil {
+			if err := p.dropExp(ctx, e); err != nil {
+				p.fail(e.EsId, err)
+			}
+		}
+	}
 	p.exps(ctx, p.dropExp)
 	if len(p.res.Errs) > 0 {
 		p.fail(p.c.Id, fmt.Errorf("an exporter could not be removed"))

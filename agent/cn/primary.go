@@ -29,23 +29,28 @@ func (p *pass) primary(ctx context.Context) {
 	if err := p.backends(); err != nil {
 		p.fail(p.c.Id, err)
 	}
-	p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error {
-		if halted == nil {
-			return p.primaryExp(ctx, e, vol, spdk.ANAOptimized)
-		}
-		return cmp.Or(p.primaryExp(ctx, e, vol, spdk.ANAInaccessible), halted)
-	})
+	ana := spdk.ANAOptimized
+	if halted != nil {
+		ana = spdk.ANAInaccessible
+	}
+	export := func(ctx context.Context, e *apiv1.ExpSpec, bdev string, more ...string) error {
+		return cmp.Or(p.primaryExp(ctx, e, bdev, ana, more...), halted)
+	}
+	if !p.Plane.Able().SharedNamespace {
+		p.exportChain(ctx, vol, export)
+		return
+	}
+	p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error { return export(ctx, e, vol) })
 }
 
-func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, vol, ana string) error {
+// primaryExp exports bdev, which is the volume or leads to it, to the
+// initiator, the secondaries and the hosts of more.
+func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, bdev, ana string, more ...string) error {
 	if e.SnapName != "" {
 		return fmt.Errorf("snapshot %q of disk array %s does not exist", e.SnapName, p.c.DaName)
 	}
-	if other := p.exported(e, vol); other != "" && !p.Plane.Able().SharedNamespace {
-		return fmt.Errorf("this data plane exports a volume through one subsystem only, which is %s", other)
-	}
-	x := p.export(e, vol, ana)
-	x.Hosts = append(x.Hosts, p.c.SecondaryHostNqns...)
+	x := p.export(e, bdev, ana)
+	x.Hosts = append(append(x.Hosts, p.c.SecondaryHostNqns...), more...)
 	if err := p.Plane.Ensure(ctx, p.inv, x); err != nil {
 		return err
 	}
@@ -53,18 +58,6 @@ func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, vol, ana string
 		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id))
 	}
 	return nil
-}
-
-// exported returns another subsystem that vol stands behind, "" for none.
-func (p *pass) exported(e *apiv1.ExpSpec, vol string) string {
-	for nqn, sub := range p.inv.Subsystems {
-		for _, ns := range sub.Namespaces {
-			if nqn != e.Nqn && ns.BdevName == vol {
-				return nqn
-			}
-		}
-	}
-	return ""
 }
 
 // backends returns which vds are not connected now. They come back by
@@ -120,7 +113,12 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 		}
 	}
 	vds := p.vds()
-	if err := agent.Parallel(len(vds), func(i int) error { return p.attachVD(ctx, vds[i]) }); err != nil {
+	if err := agent.Parallel(1+len(vds), func(i int) error {
+		if i == 0 {
+			return p.cutProxies(ctx)
+		}
+		return p.attachVD(ctx, vds[i-1])
+	}); err != nil {
 		return "", err
 	}
 	top, err := p.raids(ctx)
@@ -151,6 +149,15 @@ func (p *pass) unplugAll(ctx context.Context) error {
 		p.inv = inv
 	}
 	return err
+}
+
+// cutProxies has what is queued on proxies fail while the array is being
+// brought up, where that can be done, and the bdevs be removed later.
+func (p *pass) cutProxies(ctx context.Context) error {
+	if !p.Plane.Able().CutNVMe {
+		return nil
+	}
+	return agent.Parallel(len(p.c.Exps), func(i int) error { return p.settle(ctx, pxPrefix+p.c.Exps[i].Id+"n1") })
 }
 
 // refit takes the array down when it stands on connections of another term or

@@ -48,7 +48,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 	}
 	for name := range inv.Controllers {
-		if ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix); ours && !own.controllers[name] {
+		if ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix) || strings.HasPrefix(name, linkPrefix); ours && !own.controllers[name] {
 			remove("controller", name, agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name)))
 		}
 	}
@@ -79,7 +79,7 @@ func (a *Agent) owned() (owned, bool) {
 			}
 		}
 		for _, e := range c.Exps {
-			own.nqns[e.Nqn], own.controllers[pxPrefix+e.Id] = true, true
+			own.nqns[e.Nqn], own.controllers[pxPrefix+e.Id], own.controllers[linkPrefix+e.Id] = true, true, true
 		}
 	}
 	_, _, version := a.State.Identity()

@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"vda/agent/agenttest"
 	apiv1 "vda/api/v1"
 	"vda/nvmf/host"
@@ -347,41 +345,6 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	l.healthy(0)
 	l.healthy(1)
 	verify(t, l.disk(1), 7)
-}
-
-func TestRealSeveralExporters(t *testing.T) {
-	t.Parallel()
-	l, _, cnTgts := reals(t, 2, false, false, false)
-	e := proto.CloneOf(l.spec.Exps[0])
-	e.Id, e.Name, e.Nqn, e.NsUuid, e.InitiatorNqn = "ee000000000000000000000000000002", "exp1", expNQN+"-b", id("f0", 3), "nqn.2016-06.io.spdk:host1"
-	l.spec.Exps = append(l.spec.Exps, e)
-	l.up(0)
-	second := func(i int) *host.Namespace {
-		t.Helper()
-		c, err := host.Connect(context.Background(), host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(c.Close)
-		return c.Namespace(1)
-	}
-	write(t, l.disk(0), 3)
-	verify(t, second(0), 3)
-	write(t, second(1), 4)
-	verify(t, l.disk(1), 4)
-
-	l.spec.Exps[0].Deleted = true
-	for i := range l.cns {
-		for _, s := range l.sync(i, l.cntlr(i, 0)).States {
-			if s.Error {
-				t.Errorf("cn%d: %v", i, s)
-			}
-		}
-		if o := fmt.Sprint(cnTgts[i].objects()); strings.Contains(o, expNQN+" ") || !strings.Contains(o, e.Nqn) {
-			t.Errorf("cn%d holds %v", i, o)
-		}
-		verify(t, second(i), 4)
-	}
 }
 
 func TestRealDiskInUseIsNotFormatted(t *testing.T) {

@@ -2,7 +2,11 @@ package cn
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"vda/agent"
@@ -48,7 +52,7 @@ func (p *pass) demote(ctx context.Context) error {
 	if err := p.inaccessible(ctx); err != nil {
 		return err
 	}
-	for _, e := range p.c.Exps {
+	for _, e := range slices.Backward(p.chain()) {
 		if err := p.retireExp(ctx, e); err != nil {
 			return err
 		}
@@ -71,7 +75,7 @@ func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	}
 	// Secondaries must not come here any more: this node may be one itself
 	// soon, and proxies would go round in a ring.
-	if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn}); err != nil {
+	if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn, proxyHost(p.c.Id)}); err != nil {
 		return err
 	}
 	if p.Plane.Able().KeepsNamespace {
@@ -81,11 +85,11 @@ func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		if ns.BdevName == pxPrefix+e.Id+"n1" {
 			continue
 		}
-		if err := p.Plane.NvmfSubsystemRemoveNS(ctx, e.Nqn, ns.NSID); err != nil && !spdk.IsInvalidParams(err) {
+		if err := p.Plane.RemoveNamespace(ctx, e.Nqn, ns, p.settle); err != nil {
 			return err
 		}
 	}
-	return nil
+	return p.dropLink(ctx, e)
 }
 
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
@@ -115,6 +119,9 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 // the good one.
 func connected(state string) bool { return state == "enabled" }
 
+// disabled is the state of a connection that was cut.
+const disabled = "disabled"
+
 // proxy makes the connection to the primary and returns its state, and an
 // inventory in which what it has changed of the exporter's subsystem shows.
 func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inventory, error) {
@@ -123,12 +130,13 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 	have := p.inv.Controllers[name]
 	if have != nil && len(have.Ctrlrs) > 0 {
 		path := have.Ctrlrs[0]
-		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
+		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" && path.State != disabled {
 			return path.State, inv, nil
 		}
 	}
 	if have != nil {
-		// The primary has moved, or its namespace went away.
+		// The primary has moved, its namespace went away, or the connection
+		// was cut.
 		var err error
 		if inv, err = p.unplug(ctx, e); err != nil {
 			return "", inv, err
@@ -154,11 +162,8 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 		}
 	}
 	if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 && !p.Plane.Able().KeepsNamespace {
-		if err := p.settleProxy(ctx, e); err != nil {
-			return inv, err
-		}
 		for _, ns := range sub.Namespaces {
-			if err := p.Plane.NvmfSubsystemRemoveNS(ctx, e.Nqn, ns.NSID); err != nil && !spdk.IsInvalidParams(err) {
+			if err := p.Plane.RemoveNamespace(ctx, e.Nqn, ns, p.settle); err != nil {
 				return inv, err
 			}
 		}
@@ -174,15 +179,18 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 	return inv, nil
 }
 
-// settleProxy returns when no I/O can be queued for the proxy any more: at
-// once when it is connected, else when the last I/O that came before the path
-// was closed has failed.
-func (p *pass) settleProxy(ctx context.Context, e *apiv1.ExpSpec) error {
-	have := p.inv.Controllers[pxPrefix+e.Id]
-	if have == nil {
+// settle ends what is queued on a connection that a namespace stands on, to
+// the primary or within this data plane.
+func (p *pass) settle(ctx context.Context, bdev string) error {
+	name := strings.TrimSuffix(bdev, "n1")
+	proxy := strings.HasPrefix(name, pxPrefix)
+	if p.inv.Controllers[name] == nil || !proxy && !strings.HasPrefix(name, linkPrefix) {
 		return nil
 	}
-	now, err := p.Plane.BdevNvmeGetController(ctx, have.Name)
+	if proxy && p.Plane.Able().CutNVMe {
+		return p.cut(ctx, name) // the primary may hang
+	}
+	now, err := p.Plane.BdevNvmeGetController(ctx, name)
 	switch {
 	case spdk.IsNoSuchDevice(err):
 		return nil
@@ -190,9 +198,42 @@ func (p *pass) settleProxy(ctx context.Context, e *apiv1.ExpSpec) error {
 		return err
 	case len(now.Ctrlrs) > 0 && connected(now.Ctrlrs[0].State):
 		return nil
+	case p.Plane.Able().CutNVMe:
+		return p.cut(ctx, name)
 	}
+	// The last I/O that came before the path was closed fails then.
+	return sleep(ctx, proxyFastIOFailSec*time.Second+200*time.Millisecond)
+}
+
+// cutStep is the pause between two trials to cut a connection that is just
+// being made anew.
+const cutStep = 10 * time.Millisecond
+
+// cut has all I/O of a connection fail that is there or comes, and keeps its
+// bdev. SPDK refuses while it tries to reconnect, which may take a while with
+// a host that hangs; but then what is queued fails as well, after
+// proxyFastIOFailSec.
+func (p *pass) cut(ctx context.Context, name string) error {
+	begin := time.Now()
+	for {
+		err := p.Plane.BdevNvmeDisableController(ctx, name)
+		switch {
+		case err == nil, spdk.IsNoSuchDevice(err), spdk.IsExists(err):
+			return nil
+		case !errors.Is(err, syscall.EBUSY):
+			return err
+		case time.Since(begin) > proxyFastIOFailSec*time.Second+200*time.Millisecond:
+			return nil
+		}
+		if err := sleep(ctx, cutStep); err != nil {
+			return err
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
 	select {
-	case <-time.After(proxyFastIOFailSec*time.Second + 200*time.Millisecond):
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

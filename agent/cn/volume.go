@@ -144,6 +144,11 @@ func (p *pass) attached() bool {
 			return true
 		}
 	}
+	for _, e := range p.c.Exps {
+		if p.inv.Controllers[linkPrefix+e.Id] != nil {
+			return true
+		}
+	}
 	return p.inv.Raids[daPrefix+p.c.DaId] != nil
 }
 

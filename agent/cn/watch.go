@@ -84,7 +84,7 @@ func (a *Agent) owners(names map[string]bool) []string {
 	for id, c := range a.set.cntlrs {
 		hit := false
 		for _, e := range c.Exps {
-			hit = hit || names[pxPrefix+e.Id]
+			hit = hit || names[pxPrefix+e.Id] || names[linkPrefix+e.Id]
 		}
 		for _, g := range c.Grps {
 			for _, v := range g.Vds {

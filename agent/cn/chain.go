@@ -1,0 +1,181 @@
+package cn
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"vda/agent"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// Several exporters of one array on a data plane whose namespaces claim their
+// bdev, which is every SPDK. The volume stands behind the first exporter; each
+// other one connects to the one before it over NVMe/TCP within the data plane,
+// like a secondary to the primary, and exports what it finds:
+//
+//	lvol ─ exporter 1 ─ NVMe/TCP ─ vda-link-<exp 2>n1 ─ exporter 2 ─ NVMe/TCP ─ vda-link-<exp 3>n1 ─ exporter 3
+//
+// It has to be a chain: two connections to the same exporter would make two
+// bdevs with the UUID of its namespace, and the data plane takes only one. The
+// order is the one that is found; new exporters come last.
+
+// exportFunc exports a bdev as an exporter's namespace and admits more hosts
+// than the usual.
+type exportFunc func(ctx context.Context, e *apiv1.ExpSpec, bdev string, more ...string) error
+
+// exportChain exports the volume through every exporter.
+func (p *pass) exportChain(ctx context.Context, vol string, export exportFunc) {
+	all := p.chain()
+	live := slices.DeleteFunc(slices.Clone(all), func(e *apiv1.ExpSpec) bool { return e.Deleted || e.SnapName != "" })
+	// Who stands on another one than it will is taken off first, the last
+	// ones first, for what they stand on has to stay until then.
+	for i, e := range slices.Backward(live) {
+		c := p.inv.Controllers[linkPrefix+e.Id]
+		if c == nil || i > 0 && p.links(c, live[i-1]) {
+			continue
+		}
+		if err := p.unlink(ctx, e); err != nil {
+			p.fail(e.EsId, err)
+			return
+		}
+	}
+	p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error {
+		if e.SnapName != "" {
+			return export(ctx, e, "")
+		}
+		return nil
+	})
+	for i, e := range live {
+		var more []string
+		if i+1 < len(live) {
+			more = []string{proxyHost(p.c.Id)}
+		}
+		bdev, err := vol, error(nil)
+		if i > 0 {
+			bdev, err = p.link(ctx, e, live[i-1])
+		}
+		if err == nil {
+			err = export(ctx, e, bdev, more...)
+		}
+		if err == nil {
+			continue
+		}
+		p.fail(e.EsId, err)
+		for _, after := range live[i+1:] {
+			if p.inv.Controllers[linkPrefix+after.Id] == nil {
+				p.fail(after.EsId, fmt.Errorf("it reaches the volume through exporter %s: %w", e.Name, err))
+			}
+		}
+	}
+}
+
+// chain returns all exporters in the order in which they stand on one another.
+func (p *pass) chain() []*apiv1.ExpSpec {
+	before := map[string]string{} // by NQN: whom it stands on
+	direct := map[string]bool{}   // by NQN: stands on the volume
+	for _, e := range p.c.Exps {
+		if c := p.inv.Controllers[linkPrefix+e.Id]; c != nil && len(c.Ctrlrs) > 0 {
+			before[e.Nqn] = c.Ctrlrs[0].TrID.SubNQN
+		} else if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 {
+			direct[e.Nqn] = !strings.HasPrefix(sub.Namespaces[0].BdevName, pxPrefix)
+		}
+	}
+	rank := func(e *apiv1.ExpSpec) int {
+		switch {
+		case direct[e.Nqn]:
+			return 0
+		case before[e.Nqn] != "":
+			return 1
+		}
+		return 2
+	}
+	byRank := slices.SortedFunc(slices.Values(p.c.Exps), func(a, b *apiv1.ExpSpec) int {
+		return cmp.Or(rank(a)-rank(b), cmp.Compare(a.Id, b.Id))
+	})
+	var order []*apiv1.ExpSpec
+	placed := map[string]bool{}
+	var place func(e *apiv1.ExpSpec)
+	place = func(e *apiv1.ExpSpec) {
+		if placed[e.Nqn] {
+			return
+		}
+		placed[e.Nqn] = true
+		order = append(order, e)
+		for _, next := range byRank {
+			if before[next.Nqn] == e.Nqn {
+				place(next)
+			}
+		}
+	}
+	for _, e := range byRank { // whose predecessor is none of ours, first
+		if !slices.ContainsFunc(p.c.Exps, func(o *apiv1.ExpSpec) bool { return o.Nqn == before[e.Nqn] }) && rank(e) < 2 {
+			place(e)
+		}
+	}
+	for _, e := range byRank {
+		place(e)
+	}
+	return order
+}
+
+// links reports that a link leads to exporter prev and has a bdev.
+func (p *pass) links(c *spdk.NvmeController, prev *apiv1.ExpSpec) bool {
+	return len(c.Ctrlrs) == 1 && c.Ctrlrs[0].TrID.SubNQN == prev.Nqn && agent.SameAddress(c.Ctrlrs[0].TrID, p.Plane.ListenAddress()) &&
+		c.Ctrlrs[0].State != disabled && p.inv.BdevName(c.Name+"n1") != ""
+}
+
+// link connects exporter e to prev and returns the bdev to export.
+func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error) {
+	name := linkPrefix + e.Id
+	if c := p.inv.Controllers[name]; c != nil && p.links(c, prev) { // others have been taken off
+		if !connected(c.Ctrlrs[0].State) {
+			return "", fmt.Errorf("the connection to exporter %s in this data plane is down (%s)", prev.Name, c.Ctrlrs[0].State)
+		}
+		return name + "n1", nil
+	}
+	at := p.Plane.ListenAddress()
+	if err := p.attach(ctx, spdk.NvmeAttach{
+		Name: name, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
+		SubNQN: prev.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: spdk.Ptr[uint32](backendFastIOFailSec),
+	}); err != nil {
+		return "", fmt.Errorf("connecting to exporter %s in this data plane: %w", prev.Name, err)
+	}
+	return name + "n1", nil
+}
+
+// unlink takes an exporter's namespace off its link, and detaches the link.
+func (p *pass) unlink(ctx context.Context, e *apiv1.ExpSpec) error {
+	sub := p.inv.Subsystems[e.Nqn]
+	if sub != nil {
+		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
+			return err
+		}
+		bare := *sub
+		bare.Namespaces = nil
+		for _, ns := range sub.Namespaces {
+			if ns.BdevName != linkPrefix+e.Id+"n1" {
+				bare.Namespaces = append(bare.Namespaces, ns)
+			} else if err := p.Plane.RemoveNamespace(ctx, e.Nqn, ns, p.settle); err != nil {
+				return err
+			}
+		}
+		p.inv = p.inv.With(&bare)
+	}
+	if err := p.dropLink(ctx, e); err != nil {
+		return err
+	}
+	p.inv = p.inv.WithoutController(linkPrefix + e.Id)
+	return nil
+}
+
+// dropLink detaches an exporter's link, if it has one.
+func (p *pass) dropLink(ctx context.Context, e *apiv1.ExpSpec) error {
+	if p.inv.Controllers[linkPrefix+e.Id] == nil {
+		return nil
+	}
+	return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, linkPrefix+e.Id))
+}

@@ -49,8 +49,9 @@ type conn struct {
 	closed        bool // by the target
 	heard         time.Time
 	last          time.Time // when the last message arrives
-	sent, arrived uint64
-	inflight      int // commands that the target is at
+	sent, arrived uint64    // messages
+	taken         uint64    // of them, by the target's process
+	inflight      int       // commands that the target is at
 }
 
 // Connect makes an initiator of the plane's, which is then a host.

@@ -73,24 +73,37 @@ func (k *conn) send(cmd Command) *reply {
 }
 
 // arrives waits until a message, and those before it, got through to a target
-// that takes it; false when it never will.
+// that takes it; false when it never will. What has got through to a target
+// that hangs is in its machine's buffers, and is taken after the hang whatever
+// has become of its sender.
 func (k *conn) arrives(seq uint64) bool {
 	c := k.to.c
-	for {
-		_, ok := c.live.Path(k.from.p.addr, k.to.addr)
+	for seq != k.arrived || !c.open(k.from.p.addr, k.to.addr) {
 		switch {
 		case k.lost, k.closed, k.to.run != k.run, k.from.over():
 			return false
-		case seq != k.arrived, k.to.hung:
+		case seq != k.arrived:
 			c.change.Wait()
-		case !ok:
-			c.sleep(retransmit)
 		default:
-			k.arrived++
-			c.changed()
-			return true
+			c.sleep(retransmit)
 		}
 	}
+	if k.lost || k.closed || k.to.run != k.run || k.from.over() {
+		return false
+	}
+	k.arrived++
+	c.changed()
+	for k.to.run == k.run && (k.to.hung || seq != k.taken) {
+		c.change.Wait()
+	}
+	k.taken = seq + 1
+	c.changed()
+	return k.to.run == k.run && !k.closed
+}
+
+func (c *Cluster) open(from, to string) bool {
+	_, ok := c.live.Path(from, to)
+	return ok
 }
 
 // returns waits until a reply got back; false when it never will.

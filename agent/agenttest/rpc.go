@@ -163,6 +163,9 @@ func init() {
 }
 
 func (p *Plane) bdev(name string) *bdev {
+	if b := p.bdevs[name]; b != nil {
+		return b
+	}
 	for _, b := range p.bdevs {
 		if b.name == name || b.uuid == name || slices.Contains(b.aliases, name) {
 			return b

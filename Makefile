@@ -36,6 +36,10 @@ SEED ?= $(shell date +%s)
 chaos: build ## faults by SEED for MINUTES on real processes in namespaces, checked by a host (root, Debian); DATA_PLANE= SPDK_TGT=
 	MINUTES=$(MINUTES) SEED=$(SEED) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
 
+SEEDS ?= 1000
+sim: ## the control plane in one process and fake time, faults by SEEDS seeds
+	go test -count=1 -timeout 3h -v -run 'TestSeeds$$' ./sim -args -seeds $(SEEDS)
+
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on spdk_tgt with SPDK_TGT=; DATA_PLANE= for one of them
 	go test -count=1 -timeout 10m ./test/conformance/...
 

@@ -10,7 +10,7 @@ import (
 // its own sub-folders' packages on the same line. Each line is a layer;
 // packages of different names on one line must not import each other.
 var layers = []string{
-	"cmd test",
+	"cmd test sim",
 	"sandbox cli",
 	"portal monitor",
 	"syncer", // desired state of a node, from rows to the wire and back

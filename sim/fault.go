@@ -18,12 +18,15 @@ type fault struct {
 	begin func() (undo func())
 }
 
-// kinds are the faults by weight.
-var kinds = []struct {
+// kind is a kind of fault.
+type kind struct {
 	weight int
 	name   string
 	draw   func(s *sim) (what string, begin func() (undo func()))
-}{
+}
+
+// kinds are all, by weight.
+var kinds = []kind{
 	{4, "cut", (*sim).drawCut},
 	{3, "one-way cut", (*sim).drawOneWay},
 	{3, "isolate", (*sim).drawIsolate},
@@ -48,7 +51,11 @@ var kinds = []struct {
 // plan draws the faults of a run, in the order of their times.
 func (s *sim) plan() []fault {
 	total := 0
-	for _, k := range kinds {
+	some := slices.Clone(kinds)
+	if len(s.cfg.Kinds) > 0 {
+		some = slices.DeleteFunc(some, func(k kind) bool { return !slices.Contains(s.cfg.Kinds, k.name) })
+	}
+	for _, k := range some {
 		total += k.weight
 	}
 	var all []fault
@@ -60,19 +67,15 @@ func (s *sim) plan() []fault {
 			return all
 		}
 		n := s.rng.IntN(total)
-		i := slices.IndexFunc(kinds, func(k struct {
-			weight int
-			name   string
-			draw   func(s *sim) (string, func() func())
-		}) bool {
+		k := some[slices.IndexFunc(some, func(k kind) bool {
 			n -= k.weight
 			return n < 0
-		})
-		f := fault{kind: kinds[i].name, at: at, lasts: time.Duration(float64(time.Second) * (0.1 + s.rng.ExpFloat64()*5))}
+		})]
+		f := fault{kind: k.name, at: at, lasts: time.Duration(float64(time.Second) * (0.1 + s.rng.ExpFloat64()*5))}
 		if s.rng.IntN(8) == 0 {
 			f.lasts = time.Duration(15+s.rng.IntN(30)) * time.Second
 		}
-		f.what, f.begin = kinds[i].draw(s)
+		f.what, f.begin = k.draw(s)
 		all = append(all, f)
 	}
 }

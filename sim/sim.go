@@ -33,6 +33,8 @@ type Config struct {
 	// Settle is how long everything may take to be well again after the last
 	// fault. Default 150 s.
 	Settle time.Duration
+	// Kinds restricts the faults to some kinds; empty: all.
+	Kinds []string
 	// Debug logs every call to a data plane.
 	Debug bool
 	// NoFence and NoSettle break the data planes' fence, see agenttest.Live.

@@ -119,6 +119,20 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
+// TestNamedSeeds runs what was found once. A seed means what it meant as long
+// as the table of kinds stays as it is.
+func TestNamedSeeds(t *testing.T) {
+	file := schema(t)
+	for _, c := range []struct {
+		seed  uint64
+		story string
+	}{
+		{286, "A cn's data plane hung for 15 s while its agent looked at connections; the next look came five minutes later, and so long an array's paths stayed closed whose vd was connected again."},
+	} {
+		report(t, c.seed, run(t, Config{Seed: c.seed, Schema: file}))
+	}
+}
+
 // TestBrokenFenceIsFound: a simulation that finds nothing proves little unless
 // it finds what is there.
 func TestBrokenFenceIsFound(t *testing.T) {
@@ -129,13 +143,13 @@ func TestBrokenFenceIsFound(t *testing.T) {
 		want string
 	}{
 		{"connections stay open", Config{NoFence: true}, "two writers"},
-		{"connections stay open, for the hosts", Config{NoFence: true}, "lost write"},
-		{"does not wait for what is in flight", Config{NoSettle: true}, "two writers"},
+		{"connections stay open, for the hosts", Config{NoFence: true, Kinds: []string{"hang", "hang node"}}, "lost write"},
+		{"does not wait for what is in flight", Config{NoSettle: true, Kinds: []string{"slow disk", "kill", "kill node"}}, "two writers"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
 			cfg := broken.cfg
 			cfg.Schema = file
-			for seed := uint64(1); seed <= 60; seed++ {
+			for seed := uint64(1); seed <= 30; seed++ {
 				cfg.Seed = seed
 				o := run(t, cfg)
 				if slices.ContainsFunc(o.Wrongs, func(w string) bool { return strings.HasPrefix(w, broken.want) }) {
@@ -143,7 +157,7 @@ func TestBrokenFenceIsFound(t *testing.T) {
 					return
 				}
 			}
-			t.Errorf("none of 60 seeds finds %s", broken.want)
+			t.Errorf("none of 30 seeds finds %s", broken.want)
 		})
 	}
 }

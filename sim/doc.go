@@ -1,0 +1,61 @@
+// Package sim is a whole cluster in one process and in fake time: a portal,
+// three monitors, the agents of disk and controller nodes and the SQL store,
+// all of them the real code, on a model of machines, network and data planes
+// to which a seed does harm. A minute of faults takes a third of a second.
+//
+// # What is real
+//
+// portal.Server, monitor.Monitor, syncer and its Pool, gRPC over HTTP/2, the
+// agents with their state directories, the store on SQLite. A bubble of
+// testing/synctest makes time jump when everybody waits, so nothing may wait
+// on a socket or in the kernel: connections are pipes of package sim, the
+// agents call their data plane through agent.Config.Connect, and the database
+// is a file in memory whose calls don't wait.
+//
+// # What is a model
+//
+//   - network: machines and one-way links between them. A cut loses what is
+//     sent, silently, until it heals; TCP sends it again then. Connections keep
+//     their order. A dead process resets its connections, a machine without
+//     power doesn't.
+//   - proc: a process is killed (nothing of it reaches the world any more) or
+//     hangs (nothing does until it is continued, and then all that was under
+//     way). No process of VDA compares its clock with another's, so a jump of
+//     a clock is what a hang is: time that passes while nothing is done.
+//   - database: away, slow, or its answer lost after the commit.
+//   - agent/agenttest: the data planes, with I/O. A command goes from the host
+//     through the exporter's namespace, the lvol, the raid0 by strips and the
+//     NVMe connection to a block of a vd, waits where a real one would, and goes
+//     on at a target that its initiator has given up.
+//   - host: multipath by ANA state, never giving up. Each worker has blocks of
+//     its own, in which it writes rising numbers.
+//
+// One thing is left out on purpose: a disk serves its commands in order. A host
+// that gives a path up without a fence, because only its own link is cut, can be
+// overtaken by its own first attempt when a disk is not fair; NVMe leaves it to
+// hosts to wait before they try elsewhere.
+//
+// # What is checked
+//
+//   - At each write to a disk: no connection of an older term writes once a
+//     newer one was admitted (one writer a vd), and no older term is admitted.
+//   - At each read of a host: the block holds what was acknowledged last. After
+//     a write that took several attempts the block is written once more and
+//     then only read for a while.
+//   - Hosts see path statuses and nothing worse.
+//   - When faults have ended: within Config.Settle all nodes, disks and
+//     controllers are without error and at their versions, every array has one
+//     primary and all its controllers, every exporter the right ANA state in the
+//     data plane, deleted arrays have left neither rows nor lvols nor missing
+//     space; then every host reads all its blocks back.
+//
+// # Seeds
+//
+// The seed decides the shape of the cluster, the faults, what they hit, when,
+// and for how long. It doesn't decide which of two goroutines runs first, nor
+// ids: a run repeats a failure most of the time, not always. Changing the table
+// of kinds changes what every seed means.
+//
+//	make sim SEEDS=1000                                       # which seeds fail
+//	go test ./sim -count=1 -run TestSeed$ -v -seed 286        # one, with its log
+package sim

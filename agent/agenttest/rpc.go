@@ -213,8 +213,9 @@ func (p *Plane) deleteBdev(a *params) (any, error) {
 
 func (p *Plane) getBdevs(a *params) (any, error) {
 	list := []spdk.Bdev{}
+	one := p.bdev(a.Name)
 	for _, b := range p.bdevs {
-		if a.Name == "" || p.bdev(a.Name) == b {
+		if a.Name == "" || one == b {
 			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product, BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: json.RawMessage("{}")})
 		}
 	}

@@ -16,7 +16,8 @@ type Config struct {
 	Store store.Store
 	// Dial reaches the agents.
 	Dial syncer.Dialer
-	// Name is where this monitor serves, for people who look at SQL.
+	// Name is where this monitor serves: other monitors ask it there what it
+	// hears of a node that is silent to them.
 	Name string
 	// Timing says when; zero fields get the defaults.
 	Timing Timing
@@ -37,6 +38,18 @@ type Timing struct {
 	// Misses is how many heartbeats in a row must get no answer before a node
 	// is down. A refused connection counts as all of them. Default 6.
 	Misses int
+	// CnLease is how long the primaries of a cn may go on with a vd lost after
+	// the last beat that was answered; below Misses times Period, after which
+	// they may be replaced. Default two thirds of that.
+	CnLease time.Duration
+	// ReachDelay is how long a primary must have been cut off from a vd whose
+	// dn is well before another controller takes over; ReachHold how long it
+	// must have been primary, so that arrays don't go to and fro. Defaults 5 s
+	// and 30 s.
+	ReachDelay, ReachHold time.Duration
+	// RepairAfter is how long a cn must be down before its controllers are
+	// made anew on others. Default 10 min.
+	RepairAfter time.Duration
 	// Refresh is how often the picture of the cluster is read from SQL.
 	// Default 1 s.
 	Refresh time.Duration
@@ -79,6 +92,7 @@ func (t *Timing) validate() error {
 	}{
 		{&t.Period, "period", 500 * time.Millisecond}, {&t.Timeout, "timeout", 450 * time.Millisecond}, {&t.Refresh, "refresh", time.Second},
 		{&t.StaleAfter, "stale-after", 3 * time.Second}, {&t.Lease, "lease", 5 * time.Second}, {&t.Grace, "grace", 2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
+		{&t.ReachDelay, "reach-delay", 5 * time.Second}, {&t.ReachHold, "reach-hold", 30 * time.Second}, {&t.RepairAfter, "repair-after", 10 * time.Minute},
 		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 10 * time.Second}, {&t.FullPeriod, "full-period", time.Minute},
 	} {
 		if *d.v < 0 {
@@ -91,9 +105,15 @@ func (t *Timing) validate() error {
 	if t.Misses == 0 {
 		t.Misses = 6
 	}
+	silence := time.Duration(t.Misses) * t.Period
+	if t.CnLease == 0 {
+		t.CnLease = silence * 2 / 3
+	}
 	switch {
 	case t.Misses < 0:
 		return fmt.Errorf("misses %d must be above 0", t.Misses)
+	case t.CnLease < time.Millisecond || t.CnLease >= silence:
+		return fmt.Errorf("cn-lease %v must be at least 1ms and below misses times period, %v: an old primary must have stopped before there is a new one", t.CnLease, silence)
 	case t.Timeout >= t.Period:
 		return fmt.Errorf("timeout %v must be below the period %v: else a hung node delays its own detection", t.Timeout, t.Period)
 	case t.StaleAfter <= t.Refresh:

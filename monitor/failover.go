@@ -45,10 +45,7 @@ func (m *Monitor) nodeDown(n *node) {
 	if n.kind != cn {
 		return
 	}
-	select {
-	case m.fallen <- struct{}{}:
-	default: // a look at all nodes is due anyway
-	}
+	signal(m.fallen)
 }
 
 // toLeave are the cns that primaries are to leave, because they are down or to
@@ -62,6 +59,8 @@ func (m *Monitor) toLeave() (down, draining []string) {
 		}
 		isUp, isDown := n.state()
 		switch {
+		case isDown && n.leaseLeft(time.Now()) > 0:
+			time.AfterFunc(n.leaseLeft(time.Now()), func() { signal(m.fallen) })
 		case isDown:
 			down = append(down, id)
 		case isUp && m.offline[id]:
@@ -100,15 +99,7 @@ func (m *Monitor) failover(ctx context.Context, cnID string, planned bool) {
 	if len(moves) == 0 {
 		return
 	}
-	m.mu.Lock()
-	m.moving[cnID] = true
-	m.mu.Unlock()
-	m.wg.Go(func() {
-		defer func() {
-			m.mu.Lock()
-			delete(m.moving, cnID)
-			m.mu.Unlock()
-		}()
+	m.depart(cnID, func() {
 		begin := time.Now()
 		failed := 0
 		for part := range slices.Chunk(moves, batch) {
@@ -119,6 +110,23 @@ func (m *Monitor) failover(ctx context.Context, cnID string, planned bool) {
 			failed += m.move(ctx, part)
 		}
 		m.log.Info("failover", "cn", cnID, "planned", planned, "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+	})
+}
+
+// depart runs fn, which moves primaries off a cn, beside the watch. Meanwhile
+// nothing else moves them, and the cn gets no lease.
+func (m *Monitor) depart(cnID string, fn func()) {
+	m.mu.Lock()
+	m.moving[cnID] = true
+	m.mu.Unlock()
+	m.wg.Go(func() {
+		defer func() {
+			m.mu.Lock()
+			delete(m.moving, cnID)
+			m.moved[cnID] = time.Now()
+			m.mu.Unlock()
+		}()
+		fn()
 	})
 }
 

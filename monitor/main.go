@@ -49,6 +49,11 @@ func (a App) run(ctx context.Context, args []string) error {
 	fs.DurationVar(&t.Period, "heartbeat-period", 500*time.Millisecond, "time between heartbeats to a node")
 	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 450*time.Millisecond, "longest a heartbeat may take; below the period")
 	fs.IntVar(&t.Misses, "heartbeat-misses", 6, "heartbeats in a row without an answer until a node is down; a refused connection counts as all")
+	fs.DurationVar(&t.CnLease, "cn-lease", 0, "how long a primary that has lost a vd goes on after the last heartbeat; below misses times period (default two thirds of that)")
+	fs.DurationVar(&t.ReachDelay, "reach-delay", 5*time.Second, "how long a primary must be cut off from a dn that is well before another takes over")
+	fs.DurationVar(&t.ReachHold, "reach-hold", 30*time.Second, "how long a primary must have been primary before it is replaced for that")
+	fs.DurationVar(&t.RepairAfter, "repair-after", 10*time.Minute, "how long a cn must be down before its controllers are made anew on other cns")
+	fs.StringVar(&cfg.Name, "advertise", "", "host:port at which other monitors reach this one (default where it listens)")
 	fs.DurationVar(&t.Lease, "lease", 5*time.Second, "how long a monitor that is not heard of keeps its nodes")
 	fs.DurationVar(&t.FullPeriod, "full-sync-period", time.Minute, "how often a node gets all its objects, changed or not")
 	fs.DurationVar(&t.SyncTimeout, "sync-timeout", 20*time.Second, "longest one sync may take")
@@ -92,7 +97,9 @@ func (a App) serve(ctx context.Context, cfg Config, uri string, lis net.Listener
 	pool := syncer.NewPool()
 	defer pool.Close()
 	cfg.Dial = pool
-	cfg.Name = lis.Addr().String()
+	if cfg.Name == "" {
+		cfg.Name = lis.Addr().String()
+	}
 	m, err := New(cfg)
 	if err != nil {
 		return err

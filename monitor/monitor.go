@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,10 +29,14 @@ type Monitor struct {
 	fallen chan struct{} // a cn has gone down
 
 	mu      sync.Mutex
-	nodes   map[string]*node // this monitor's, by id
-	well    map[string]bool  // by id, of all nodes: healthy as SQL has it
-	offline map[string]bool  // cns that the administrator took offline
-	moving  map[string]bool  // cns with a failover under way
+	nodes   map[string]*node     // this monitor's, by id
+	well    map[string]bool      // by id, of all nodes: healthy as SQL has it
+	offline map[string]bool      // cns that the administrator took offline
+	moving  map[string]bool      // cns with a failover under way
+	moved   map[string]time.Time // when the last one of a cn ended
+	all     map[string]nodeName  // all nodes, by id
+	cluster string
+	peers   []string // where other live monitors serve
 	wg      sync.WaitGroup
 }
 
@@ -44,7 +49,7 @@ func New(cfg Config) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{},
+	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{}, moved: map[string]time.Time{},
 		fallen: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
 	m.self, m.started = store.NewID(), time.Now()
 	m.roster = newRoster(m.self, cfg.Timing.Lease, 2*cfg.Timing.Refresh)
@@ -104,6 +109,13 @@ type picture struct {
 	dns     []vda.DN
 	cns     []vda.CN
 	alive   []string // monitors that share the nodes; none: too early to say
+	peers   []string // where the others of them serve
+}
+
+// nodeName is where a node's agent is.
+type nodeName struct {
+	kind kind
+	name string
 }
 
 func (m *Monitor) look(ctx context.Context) (*picture, error) {
@@ -143,6 +155,11 @@ func (m *Monitor) look(ctx context.Context) (*picture, error) {
 	if m.roster.mayAct(p.at, len(monitors)) {
 		p.alive = alive
 	}
+	for _, o := range monitors {
+		if o.ID != m.self && slices.Contains(alive, o.ID) && isAddress(o.Name) {
+			p.peers = append(p.peers, o.Name)
+		}
+	}
 	if len(dead) > 0 {
 		m.sweep(ctx, dead)
 	}
@@ -174,9 +191,14 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	defer m.mu.Unlock()
 	here := map[string]bool{}
 	addrs := map[string]bool{}
-	m.well, m.offline = map[string]bool{}, map[string]bool{}
+	m.well, m.offline, m.all = map[string]bool{}, map[string]bool{}, map[string]nodeName{}
+	m.cluster, m.peers = p.cluster, p.peers
+	for _, name := range p.peers {
+		addrs[name] = true
+	}
 	see := func(k kind, id, name string, version, applied uint64, h vda.Health) {
 		m.well[id], addrs[name] = !h.Error, true
+		m.all[id] = nodeName{k, name}
 		if owner(p.alive, id) != m.self {
 			return
 		}
@@ -184,6 +206,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 		n := m.nodes[id]
 		if n == nil {
 			n = &node{m: m, kind: k, id: id, name: name, events: make(chan Event, 2), done: make(chan struct{})}
+			n.lease.adopted = time.Now()
 			m.nodes[id] = n
 			var own context.Context
 			own, n.cancel = context.WithCancel(ctx)

@@ -54,6 +54,15 @@ func (f *flaky) View(ctx context.Context, fn func(store.Tx) error) error {
 // inBubble runs a test of a monitor that watches two dns, one with a pd, and
 // three cns.
 func inBubble(t *testing.T, fn func(r *rig)) {
+	inEmptyBubble(t, func(r *rig) {
+		stop := r.monitor()
+		defer stop()
+		fn(r)
+	})
+}
+
+// inEmptyBubble is inBubble without a monitor.
+func inEmptyBubble(t *testing.T, fn func(r *rig)) {
 	uri := dbtest.SQLite(t)
 	synctest.Test(t, func(t *testing.T) {
 		if _, _, err := store.Create(t.Context(), uri); err != nil {
@@ -88,8 +97,6 @@ func inBubble(t *testing.T, fn func(r *rig)) {
 		for _, n := range []string{"dn0", "dn1", "cn0", "cn1", "cn2"} {
 			r.agents.Start(n)
 		}
-		stop := r.monitor()
-		defer stop()
 		fn(r)
 	})
 }

@@ -35,10 +35,15 @@ type node struct {
 	done   chan struct{}
 	events chan Event // outcomes of steps; never full, see run
 
-	mu   sync.Mutex
-	view NodeView
-	down bool // a copy of mem.Down, for others
-	seen bool
+	mu     sync.Mutex
+	view   NodeView
+	down   bool // a copy of mem.Down, for others
+	silent bool // and of mem.Silent
+	seen   bool
+	since  time.Time // when it went down
+	lease  grants
+	heard  hearsay
+	lost   []*apiv1.Unreached // primaries that have lost vds, as the last reply says
 
 	mem Memory
 }
@@ -136,9 +141,10 @@ func (n *node) beat(ctx context.Context) Beat {
 	n.mu.Lock()
 	req := &apiv1.HeartbeatRequest{ClusterId: n.view.ClusterID, NodeId: n.id}
 	n.mu.Unlock()
+	n.grant(req)
 	ctx, cancel := context.WithTimeout(ctx, n.m.cfg.Timing.Timeout)
 	defer cancel()
-	reply, err := n.send(ctx, req)
+	reply, err := n.m.heartbeat(ctx, nodeName{n.kind, n.name}, req)
 	if err != nil {
 		st, _ := status.FromError(err)
 		b := Beat{Reason: syncer.Reason(err), Answered: true}
@@ -148,8 +154,10 @@ func (n *node) beat(ctx context.Context) Beat {
 		case codes.DeadlineExceeded, codes.Canceled:
 			b.Answered = false
 		}
+		b.HeardBy = n.heardBy()
 		return b
 	}
+	n.answered(reply, time.Now())
 	b := Beat{Answered: true, ClusterID: reply.ClusterId, Version: reply.Version, AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId,
 		PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent, PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, Errors: map[string]string{}}
 	for _, s := range reply.States {
@@ -167,21 +175,6 @@ func silent(msg string) bool {
 		func(s string) bool { return strings.Contains(msg, s) })
 }
 
-func (n *node) send(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	if n.kind == dn {
-		c, err := n.m.cfg.Dial.Dn(n.name)
-		if err != nil {
-			return nil, err
-		}
-		return c.Heartbeat(ctx, req)
-	}
-	c, err := n.m.cfg.Dial.Cn(n.name)
-	if err != nil {
-		return nil, err
-	}
-	return c.Heartbeat(ctx, req)
-}
-
 // handle lets Plan decide and starts its steps. At most one Sync and one
 // report are under way, so at most two outcomes wait in events.
 func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
@@ -191,8 +184,14 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 	mem, steps := Plan(&n.m.cfg.Timing, time.Now(), view, n.mem, ev)
 	n.mem = mem
 	n.mu.Lock()
-	n.down, n.seen = mem.Down, mem.Seen || mem.Down
+	if mem.Down && !n.down {
+		n.since = time.Now()
+	}
+	n.down, n.silent, n.seen = mem.Down, mem.Down && mem.Silent, mem.Seen || mem.Down
 	n.mu.Unlock()
+	if b, isBeat := ev.(Beat); isBeat && !b.Answered && !b.Refused && mem.Misses >= n.m.cfg.Timing.Misses/2 {
+		n.inquire(ctx, running)
+	}
 	for _, s := range steps {
 		switch s := s.(type) {
 		case DownStep:

@@ -28,6 +28,9 @@ type Beat struct {
 	Refused bool
 	// Reason is why there is no proper reply; "" when there is one.
 	Reason string
+	// HeardBy is another monitor to which the node answers though it doesn't
+	// to this one; "" for none.
+	HeardBy string
 
 	ClusterID        string
 	Version          uint64
@@ -62,6 +65,7 @@ func (Reported) event() {}
 type Memory struct {
 	Misses     int // heartbeats in a row without an answer
 	Down       bool
+	Silent     bool // Down, and all that is known is that nothing answered
 	AgentStart string
 	PlaneStart string
 	Seen       bool // a proper reply has come once
@@ -154,6 +158,13 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 		if m.Misses < t.Misses {
 			return m, nil
 		}
+		if b.HeardBy != "" && !b.Answered && silent && !m.Down {
+			// It is this monitor that is cut off.
+			m.Known = true
+			m.Report.Problem = fmt.Sprintf("monitor %s hears the node, the one that watches it does not: %s", b.HeardBy, reason)
+			return m, steps
+		}
+		m.Silent = silent
 		if !m.Down {
 			m.Down = true
 			steps = append(steps, DownStep{Reason: reason})
@@ -162,7 +173,7 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 		m.Report = syncer.Report{Problem: reason, Down: true}
 		return m, steps
 	}
-	m.Misses = 0
+	m.Misses, m.Silent = 0, false
 	m.Known = true
 	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion}
 	switch {

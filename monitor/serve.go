@@ -11,12 +11,14 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
+
+	apiv1 "vda/api/v1"
 )
 
 // serviceName is what the monitor calls itself in the health service.
 const serviceName = "vda.v1.Monitor"
 
-// Serve answers on lis until ctx ends: gRPC (health and reflection) and, on
+// Serve answers on lis until ctx ends: gRPC (other monitors, health and reflection) and, on
 // the same port, HTTP with /metrics and /healthz. Requests of content type
 // application/grpc over HTTP/2 are gRPC. The health is NOT_SERVING, and
 // /healthz 503, while the database doesn't answer.
@@ -24,6 +26,7 @@ func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 	rpc := grpc.NewServer()
 	hs := health.NewServer()
 	healthpb.RegisterHealthServer(rpc, hs)
+	apiv1.RegisterMonitorServer(rpc, hearing{m: m})
 	reflection.Register(rpc)
 	m.setHealth(hs)
 

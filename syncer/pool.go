@@ -70,6 +70,15 @@ func (p *Pool) Cn(addr string) (apiv1.CnAgentClient, error) {
 	return apiv1.NewCnAgentClient(c), nil
 }
 
+// Monitor gives a client of a monitor by where it serves.
+func (p *Pool) Monitor(addr string) (apiv1.MonitorClient, error) {
+	c, err := p.conn(addr)
+	if err != nil {
+		return nil, err
+	}
+	return apiv1.NewMonitorClient(c), nil
+}
+
 func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -146,6 +146,10 @@ type Agent struct {
 	terms    map[string]uint64
 	objects  map[string]object
 	syncs    []Sync
+	leased   time.Time // until when
+	born     time.Time // what lease stamps count from
+	lost     []*apiv1.Unreached
+	deaf     map[string]string // addresses that Probe finds out of reach
 }
 
 type object struct {
@@ -179,9 +183,23 @@ func (s cnServer) Sync(ctx context.Context, r *apiv1.SyncCnRequest) (*apiv1.Sync
 	return s.syncCn(ctx, r)
 }
 
+// Probe implements apiv1.CnAgentServer.
+func (s cnServer) Probe(ctx context.Context, r *apiv1.ProbeRequest) (*apiv1.ProbeReply, error) {
+	if err := s.waitIfHung(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	reply := &apiv1.ProbeReply{}
+	for _, at := range r.Addresses {
+		reply.Problems = append(reply.Problems, s.deaf[at.Traddr])
+	}
+	return reply, nil
+}
+
 // Start makes an agent at an address. It belongs to no cluster yet.
 func (c *Cluster) Start(addr string) *Agent {
-	a := &Agent{cluster: c, addr: addr, lis: bufconn.Listen(1 << 16), srv: grpc.NewServer(), start: 1, plane: 1, capacity: 100}
+	a := &Agent{cluster: c, addr: addr, lis: bufconn.Listen(1 << 16), srv: grpc.NewServer(), start: 1, plane: 1, capacity: 100, born: time.Now()}
 	a.reset()
 	apiv1.RegisterDnAgentServer(a.srv, a)
 	apiv1.RegisterCnAgentServer(a.srv, cnServer{Agent: a})
@@ -267,6 +285,27 @@ func (a *Agent) Fail(id, why string) {
 	})
 }
 
+// LeasedUntil is when the last lease that the agent was given ends.
+func (a *Agent) LeasedUntil() time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.leased
+}
+
+// Lose makes the agent say that a primary has lost vds; none of an array that
+// is not named.
+func (a *Agent) Lose(lost ...*apiv1.Unreached) { a.locked(func() { a.lost = lost }) }
+
+// CannotReach makes probes of addresses fail.
+func (a *Agent) CannotReach(addrs ...string) {
+	a.locked(func() {
+		a.deaf = map[string]string{}
+		for _, at := range addrs {
+			a.deaf[at] = "connection refused"
+		}
+	})
+}
+
 // SetCapacity is the total clusters of 1 MiB that each pd shows.
 func (a *Agent) SetCapacity(clusters uint64) { a.locked(func() { a.capacity = clusters }) }
 
@@ -322,6 +361,12 @@ func (a *Agent) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv
 	}
 	reply := &apiv1.HeartbeatReply{ClusterId: a.id, Version: a.version, AgentStartId: fmt.Sprint("agent ", a.start), DataPlaneStartId: fmt.Sprint("plane ", a.plane),
 		DataPlaneOk: a.planeBad == "", DataPlaneMsg: a.planeBad, DataPlaneSilent: a.planeDim, DataPlaneVersion: "fake"}
+	if r.LeaseMs > 0 && r.LeaseStartId == reply.AgentStartId {
+		if until := a.born.Add(time.Duration(r.LeaseStamp) + time.Duration(r.LeaseMs)*time.Millisecond); until.After(a.leased) {
+			a.leased = until
+		}
+	}
+	reply.LeaseStamp, reply.Unreached = uint64(time.Since(a.born)), a.lost
 	for _, id := range slices.Sorted(maps.Keys(a.errs)) {
 		reply.States = append(reply.States, &apiv1.ObjectState{Id: id, Error: true, ErrorMsg: a.errs[id]})
 	}

@@ -33,6 +33,9 @@ var methods = map[string][]string{
 	},
 }
 
+// Needed returns the methods that an agent ("dn" or "cn") cannot do without.
+func Needed(agent string) []string { return slices.Concat(methods[""], methods[agent]) }
+
 // Abilities are what a data plane can do beyond the necessary.
 type Abilities struct {
 	SwapNamespace bool // vda_nvmf_swap_ns
@@ -56,7 +59,7 @@ func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
 		return Abilities{}, err
 	}
 	var missing []string
-	for _, m := range slices.Concat(methods[""], methods[agent]) {
+	for _, m := range Needed(agent) {
 		if !slices.Contains(now, m) {
 			missing = append(missing, m)
 		}

@@ -111,6 +111,7 @@ type Plane struct {
 	silence time.Duration // after which it gives a connection up
 	changes int
 	hook    func(method string, params map[string]any) error
+	hidden  string // a method that it lacks
 	bdevs   map[string]*bdev
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
@@ -216,6 +217,13 @@ func (p *Plane) SetHook(f func(method string, params map[string]any) error) {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.hook = f
+}
+
+// Hide makes the data plane one that lacks a method.
+func (p *Plane) Hide(method string) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.hidden = method
 }
 
 // Changes returns how many calls have changed something since the last time

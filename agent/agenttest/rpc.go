@@ -47,7 +47,7 @@ type handler struct {
 
 func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 	h, ok := methods[name]
-	if !ok || name == "vda_nvmf_swap_ns" && !p.swaps {
+	if !ok || !p.has(name) {
 		return jsonrpc.Method{}, &jsonrpc.Error{Code: spdk.CodeMethodNotFound, Message: "Method not found"}
 	}
 	return jsonrpc.Method{Slow: true, Call: func(_ context.Context, raw json.RawMessage) (any, error) {
@@ -66,6 +66,13 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 		text, err := p.carryOut(h, raw)
 		return text, err
 	}}, nil
+}
+
+// has reports that the data plane answers a method that the model knows.
+func (p *Plane) has(method string) bool {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return method != p.hidden && (method != "vda_nvmf_swap_ns" || p.swaps)
 }
 
 // carryOut does what a call says. The cluster's lock is held, and given up
@@ -109,7 +116,7 @@ func init() {
 		"rpc_get_methods": {false, func(p *Plane, _ *params) (any, error) {
 			var names []string
 			for n := range methods {
-				if n != "vda_nvmf_swap_ns" || p.swaps {
+				if n != "vda_nvmf_swap_ns" && n != p.hidden || n == "vda_nvmf_swap_ns" && p.swaps {
 					names = append(names, n)
 				}
 			}

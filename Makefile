@@ -40,6 +40,9 @@ SEEDS ?= 1000
 sim: ## the control plane in one process and fake time, faults by SEEDS seeds
 	go test -count=1 -timeout 3h -v -run 'TestSeeds$$' ./sim -args -seeds $(SEEDS)
 
+move: build ## a dn and a cn move from vda_tgt to SPDK_TGT= and back under a host's load (root, Debian)
+	go test -tags e2e -count=1 -timeout 10m -v -run 'TestMoveBetweenDataPlanes' ./test/chaos
+
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on spdk_tgt with SPDK_TGT=; DATA_PLANE= for one of them
 	go test -count=1 -timeout 10m ./test/conformance/...
 
@@ -59,4 +62,4 @@ generate: ## regenerate what is generated (api/v1)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial failover scale chaos conformance bench test check generate clean
+.PHONY: help build dist sandbox tutorial failover scale chaos move conformance bench test check generate clean

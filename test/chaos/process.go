@@ -23,7 +23,6 @@ import (
 type process struct {
 	name  string // "cn0 data plane"
 	host  *lab.Host
-	argv  []string
 	after string // a script that the host runs after each start
 	log   string // path of what it prints
 	// mayHang: SPDK hangs in its shutdown now and then, when a host has just
@@ -31,6 +30,7 @@ type process struct {
 	mayHang bool
 
 	mu       sync.Mutex
+	argv     []string
 	pid      int           // in this machine's process table; 0 while it is down
 	killed   bool          // by us: its end is no crash
 	pause    time.Duration // before the next start
@@ -59,7 +59,10 @@ func (p *process) once() bool {
 		return false
 	}
 	defer out.Close()
-	cmd := p.host.Command(context.Background(), p.argv...)
+	p.mu.Lock()
+	argv := p.argv
+	p.mu.Unlock()
+	cmd := p.host.Command(context.Background(), argv...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: 0, Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -141,6 +144,27 @@ func (p *process) kill(pause time.Duration) {
 		p.killed, p.pause = true, pause
 		_ = syscall.Kill(p.pid, syscall.SIGKILL)
 	}
+}
+
+// become asks the process to end, and starts another program in its place.
+func (p *process) become(argv []string) {
+	p.mu.Lock()
+	p.argv, p.killed, p.pause = argv, true, 0
+	pid := p.pid
+	p.mu.Unlock()
+	if pid == 0 {
+		return
+	}
+	_ = syscall.Kill(pid, syscall.SIGTERM)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		p.mu.Lock()
+		gone := p.pid != pid
+		p.mu.Unlock()
+		if gone {
+			return
+		}
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL) // SPDK hangs in its shutdown now and then
 }
 
 // freeze stops the process; the function returned lets it go on.

@@ -79,6 +79,25 @@ func (h *Handle) unclaim() {
 	}
 }
 
+// Reopen returns another handle on the same device that hears of the same
+// events and joins a shared claim.
+func (h *Handle) Reopen() (*Handle, error) {
+	n, err := h.reg.Open(h.ent.name, h.onEvent)
+	if err != nil {
+		return nil, err
+	}
+	h.reg.mu.Lock()
+	module, shared := h.ent.claim, h.claimed && h.ent.sharers > 0
+	h.reg.mu.Unlock()
+	if shared {
+		if err := n.ClaimShared(module); err != nil {
+			n.Close()
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
 // Close ends the use of the device. It may be called with requests in flight:
 // new ones fail with a path status, those in flight complete as ever, and only
 // then are the claim and the device let go. Memory from Map must not be used

@@ -23,7 +23,7 @@ func (b *Blob) needs(r *bdev.Request) []*need {
 		if m.at(i) != 0 || i >= m.clusters {
 			continue
 		}
-		if r.Op == bdev.OpWriteZeroes && b.inherited(i) == 0 {
+		if r.Op == bdev.OpWriteZeroes && !b.covered(i) {
 			continue
 		}
 		out = append(out, &need{b: b, index: i})
@@ -110,7 +110,19 @@ func (s *Store) fill(needs []*need) []*need {
 	for _, n := range needs {
 		src := n.b.inherited(n.index)
 		known := s.zeroed.Clear(uint64(n.cluster))
+		origin := n.b.origin()
 		switch {
+		case src == 0 && origin != nil:
+			if buf == nil {
+				buf = make([]byte, size)
+			}
+			err := origin.readCluster(n.index, buf)
+			if err == nil {
+				err = s.dev.write(s.clusterOffset(n.cluster), buf)
+			}
+			if err != nil {
+				fail(n, fmt.Errorf("copy cluster %d from outside the store to %d: %w", n.index, n.cluster, err))
+			}
 		case src != 0:
 			if buf == nil {
 				buf = make([]byte, size)
@@ -343,7 +355,9 @@ func (s *Store) release(d deferred) error {
 
 // releases reports whether an unmap of whole clusters gives them back. With a
 // parent it must not: its data would show.
-func (b *Blob) releases() bool { return b.thin.Load() && b.parent.Load() == nil && !b.keep.Load() }
+func (b *Blob) releases() bool {
+	return b.thin.Load() && b.parent.Load() == nil && !b.external.Load() && !b.keep.Load()
+}
 
 // wholeClusters is the range of clusters that r covers completely.
 func (b *Blob) wholeClusters(r *bdev.Request) (first, last uint64) {

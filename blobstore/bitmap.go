@@ -19,6 +19,12 @@ type Bitmap struct {
 // NewBitmap returns an empty set of numbers below n.
 func NewBitmap(n uint64) *Bitmap { return &Bitmap{words: make([]uint64, (n+63)/64), n: n} }
 
+// grow raises the bound.
+func (m *Bitmap) grow(n uint64) {
+	m.words = append(m.words, make([]uint64, (n+63)/64-uint64(len(m.words)))...)
+	m.n = n
+}
+
 // Len is the bound of the numbers.
 func (m *Bitmap) Len() uint64 { return m.n }
 

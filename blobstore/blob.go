@@ -19,7 +19,8 @@ type Blob struct {
 	parent    atomic.Pointer[Blob]
 	readOnly  atomic.Bool
 	thin      atomic.Bool
-	external  atomic.Bool  // the parent is outside the store
+	external  atomic.Bool // the parent is outside the store
+	outer     atomic.Pointer[outside]
 	keep      atomic.Bool  // unmap must not release clusters
 	mapped    atomic.Bool  // Map has given out memory
 	onMoved   func()       // see OnMoved

@@ -13,6 +13,7 @@ type BlobConfig struct {
 	Thin     bool // clusters come into being when they are first written
 	Clear    ClearMethod
 	Xattrs   []Xattr
+	External []byte // name of a parent outside the store, which SetOutside gives; nil: none. The blob is thin then
 }
 
 // CreateBlob makes a blob. A thick blob's clusters hold what they held before,
@@ -25,6 +26,10 @@ func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
 	s.md.Lock()
 	defer s.md.Unlock()
 	m := Metadata{InvalidFlags: flagExtentTable, MDROFlags: uint64(c.Clear) & clearMethodMask, Xattrs: c.Xattrs, UseTable: true}
+	if c.External != nil {
+		c.Thin = true
+		m.setExternal(c.External)
+	}
 	if c.Thin {
 		m.InvalidFlags |= flagThin
 	}
@@ -270,6 +275,7 @@ func (s *Store) erase(b *Blob) ([]uint32, error) {
 	}
 	delete(s.blobs, b.id)
 	b.adopt(nil)
+	b.closeOutside()
 	var gone []uint32
 	b.clusters.Load().each(func(_ uint64, cluster uint32) { gone = append(gone, cluster) })
 	pages := append([]uint32(nil), b.chain[1:]...)

@@ -3,6 +3,8 @@ package blobstore
 import (
 	"fmt"
 	"syscall"
+
+	"vda/bdev"
 )
 
 // inflateStep is how many clusters are copied before others get their turn at
@@ -31,7 +33,7 @@ func (b *Blob) inflate(all bool) error {
 		return b.unusable
 	case b.busy:
 		return ErrMDBusy
-	case !all && b.parent.Load() == nil:
+	case !all && b.parent.Load() == nil && !b.external.Load():
 		return fmt.Errorf("blob 0x%x has no parent: %w", uint64(b.id), syscall.EINVAL)
 	case !b.meta.Thin():
 		return nil
@@ -71,6 +73,7 @@ func (b *Blob) inflate(all bool) error {
 // be without its parent, and calls f for each until it returns false.
 func (b *Blob) wanting(from uint64, all bool, f func(i uint64) bool) uint64 {
 	m, p := b.clusters.Load(), b.parent.Load()
+	all = all || p == nil // of a parent outside the store every cluster counts
 	n := uint64(0)
 	for i := from; i < m.clusters; i++ {
 		if m.at(i) != 0 || (!all && p.clusters.Load().at(i) == 0) {
@@ -95,14 +98,38 @@ func (b *Blob) cutLoose(all bool) error {
 	defer s.thaw(family...)
 	c := b.change()
 	var parent *Blob
-	if all {
+	was := b.parent.Load()
+	c.meta.setInternal(xattrParent, nil)
+	c.meta.setExternal(nil)
+	switch {
+	case all:
 		c.meta.InvalidFlags &^= flagThin
-	} else {
-		parent = b.parent.Load().parent.Load()
+	case was != nil:
+		parent = was.parent.Load()
+		b.inherit(c, was)
 	}
-	b.inherit(c, parent)
+	var share *bdev.Handle
+	if !all && was != nil && was.external.Load() {
+		// Both read from outside from now on, each by a handle of its own.
+		if o := was.outer.Load(); o != nil {
+			h, err := o.h.Reopen()
+			if err != nil {
+				return err
+			}
+			share = h
+		}
+	}
 	if err := s.commit(c); err != nil {
+		if share != nil {
+			share.Close()
+		}
 		return err
+	}
+	b.closeOutside()
+	if share != nil {
+		o := *was.outer.Load()
+		o.h = share
+		b.outer.Store(&o)
 	}
 	b.adopt(parent)
 	return nil

@@ -107,7 +107,7 @@ func (b *Blob) deferable(r *bdev.Request) bool {
 		}
 	case bdev.OpWriteZeroes:
 		for i := r.Offset / upc; i*upc < r.Offset+r.Blocks; i++ {
-			if m.at(i) == 0 && b.inherited(i) != 0 {
+			if m.at(i) == 0 && b.covered(i) {
 				return true
 			}
 		}
@@ -163,13 +163,20 @@ func (t *transfer) run(batch *bdev.Batch) {
 		return
 	}
 	inherit := r.Op == bdev.OpRead
+	var origin *Blob
+	if inherit && b.thin.Load() {
+		origin = b.origin()
+	}
 	cut := iovCutter{iov: r.Iov}
 	for done := uint64(0); done < r.Blocks; {
 		base, n, hole := b.locate(r.Offset+done, r.Blocks-done, inherit)
 		data := uint64(b.store.unit) * n
 		whole := n == r.Blocks
+		at := r.Offset + done
 		done += n
 		switch {
+		case hole && origin != nil:
+			t.readOutside(origin, at, n, &cut, batch)
 		case hole && r.Op == bdev.OpRead:
 			cut.each(data, func(p []byte) { clear(p) })
 		case hole: // nothing to unmap or to zero
@@ -184,7 +191,7 @@ func (t *transfer) run(batch *bdev.Batch) {
 func (t *transfer) submit(base, n uint64, iov [][]byte, batch *bdev.Batch) {
 	p := pieces.Get().(*piece)
 	p.req.Iov = iov
-	t.send(p, base, n, batch)
+	t.sendTo(t.b.store.dev.h, p, base, n*t.b.store.units, batch)
 }
 
 func (t *transfer) submitPart(base, n uint64, cut *iovCutter, bytes uint64, batch *bdev.Batch) {
@@ -194,16 +201,18 @@ func (t *transfer) submitPart(base, n uint64, cut *iovCutter, bytes uint64, batc
 		p.iov = cut.append(p.iov, bytes)
 	}
 	p.req.Iov = p.iov
-	t.send(p, base, n, batch)
+	t.sendTo(t.b.store.dev.h, p, base, n*t.b.store.units, batch)
 }
 
-func (t *transfer) send(p *piece, base, n uint64, batch *bdev.Batch) {
+// sendTo submits a piece to the base device, or to a device outside; its
+// blocks count.
+func (t *transfer) sendTo(h *bdev.Handle, p *piece, base, n uint64, batch *bdev.Batch) {
 	p.t = t
 	p.req.Op, p.req.FUA, p.req.Transient = t.r.Op, t.r.FUA, t.r.Transient
-	p.req.Offset, p.req.Blocks = base, n*t.b.store.units
+	p.req.Offset, p.req.Blocks = base, n
 	p.req.Done, p.req.Owner = pieceDone, p
 	t.pending.Add(1)
-	t.b.store.dev.h.Submit(&p.req, batch)
+	h.Submit(&p.req, batch)
 }
 
 func pieceDone(r *bdev.Request, batch *bdev.Batch) {

@@ -117,7 +117,7 @@ func (im *Image) checkParent(b *BlobImage) {
 	for w := range walked {
 		w.rooted = true
 	}
-	if b.Parent() == ExternalParent {
-		im.problem(Unusable, b.ID, "its parent is outside the store, which is not supported")
+	if b.Parent() == ExternalParent && b.internal(xattrExternalParent) == nil {
+		im.problem(Unusable, b.ID, "its parent is outside the store and has no name")
 	}
 }

@@ -36,6 +36,9 @@ func (b *Blob) snapshot(xattrs []Xattr) (*Blob, error) {
 	if parent != nil {
 		m.setInternalID(xattrParent, parent.id)
 	}
+	if id := b.meta.internal(xattrExternalParent); b.external.Load() {
+		m.setExternal(id)
+	}
 	b.gate.freeze()
 	defer s.thaw(b)
 	old := b.clusters.Load()
@@ -45,6 +48,7 @@ func (b *Blob) snapshot(xattrs []Xattr) (*Blob, error) {
 	}
 	c := b.change()
 	c.meta.InvalidFlags |= flagThin
+	c.meta.setExternal(nil)
 	c.meta.setInternalID(xattrParent, snap.id)
 	c.clusters = newClusterMap(old.clusters)
 	c.table = make([]uint32, len(b.table))
@@ -53,6 +57,7 @@ func (b *Blob) snapshot(xattrs []Xattr) (*Blob, error) {
 		s.discard(snap)
 		return nil, err
 	}
+	snap.takeOutside(b)
 	snap.adopt(parent)
 	b.adopt(snap)
 	s.seal(snap)
@@ -207,6 +212,7 @@ func (s *Store) mergeIntoClone(snap *Blob) error {
 		snap.table[x] = 0
 	}
 	snap.meta.InvalidFlags |= flagThin
+	clone.takeOutside(snap)
 	snap.show(left)
 	clone.adopt(snap.parent.Load())
 	return nil
@@ -235,15 +241,18 @@ func (b *Blob) merging(snap *Blob) (*change, map[uint64]bool) {
 	for x := range taken {
 		c.table[x] = snap.table[x]
 	}
-	b.inherit(c, snap.parent.Load())
+	b.inherit(c, snap)
 	return c, taken
 }
 
-// inherit makes p the parent in a change; nil: none.
-func (b *Blob) inherit(c *change, p *Blob) {
-	if p != nil {
+// inherit makes the parent of a parent the parent in a change.
+func (b *Blob) inherit(c *change, from *Blob) {
+	if p := from.parent.Load(); p != nil {
 		c.meta.setInternalID(xattrParent, p.id)
-	} else {
-		c.meta.setInternal(xattrParent, nil)
+		return
+	}
+	c.meta.setInternal(xattrParent, nil)
+	if from.external.Load() {
+		c.meta.setExternal(from.meta.internal(xattrExternalParent))
 	}
 }

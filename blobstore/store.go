@@ -37,14 +37,15 @@ type Store struct {
 	units uint64 // blocks of the device in a block of the store
 	unit  uint32 // size of a block of the store, bytes
 
-	unitsPerCluster uint64 // blocks of the store
+	unitsPerCluster uint64        // blocks of the store
+	total           atomic.Uint64 // clusters
 	closed          atomic.Bool
 
 	family sync.Mutex // who is whose clone; taken with md held, never the other way round
 
 	// md is held by whoever changes metadata, disk and memory.
 	md       sync.Mutex
-	super    SuperBlock // its Layout never changes
+	super    SuperBlock // of its Layout only Grow changes something
 	page     []byte     // the super block as on disk
 	pages    *Bitmap
 	clusters *Bitmap
@@ -121,6 +122,7 @@ func newStore(d *device, sb SuperBlock, log *slog.Logger) *Store {
 	s.unit = sb.IOUnitSize
 	s.units = uint64(sb.IOUnitSize / d.info().BlockSize)
 	s.unitsPerCluster = uint64(sb.Layout.ClusterSize / sb.IOUnitSize)
+	s.total.Store(sb.Layout.Total)
 	s.zeroed = NewBitmap(sb.Layout.Total)
 	return s
 }
@@ -151,7 +153,11 @@ func (s *Store) dirty() error {
 }
 
 // Layout returns where things are.
-func (s *Store) Layout() Layout { return s.super.Layout }
+func (s *Store) Layout() Layout {
+	s.md.Lock()
+	defer s.md.Unlock()
+	return s.super.Layout
+}
 
 // BlockSize is the size of a block of the store's blobs, bytes.
 func (s *Store) BlockSize() uint32 { return s.unit }
@@ -160,13 +166,10 @@ func (s *Store) BlockSize() uint32 { return s.unit }
 func (s *Store) ClusterSize() uint32 { return s.super.Layout.ClusterSize }
 
 // DataClusters is the number of clusters blobs can have together.
-func (s *Store) DataClusters() uint64 {
-	l := s.Layout()
-	return l.Data()
-}
+func (s *Store) DataClusters() uint64 { return s.total.Load() - s.super.Layout.Meta }
 
 // FreeClusters is how many of them are unused.
-func (s *Store) FreeClusters() uint64 { return s.clusters.Free() }
+func (s *Store) FreeClusters() uint64 { return s.total.Load() - s.clusters.Used() }
 
 // SuperBlob returns the id of the blob that the super block names, or NoBlob.
 func (s *Store) SuperBlob() BlobID {
@@ -274,6 +277,11 @@ func (s *Store) Destroy() error {
 func (s *Store) stop() {
 	if !s.closed.Swap(true) {
 		s.worker.stop()
+		s.md.Lock()
+		defer s.md.Unlock()
+		for _, b := range s.blobs {
+			b.closeOutside()
+		}
 	}
 }
 

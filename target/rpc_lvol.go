@@ -18,6 +18,7 @@ func init() {
 	method("bdev_lvol_set_read_only", "Makes an lvol refuse writes for good.", readOnlyLvol, slow)
 	method("bdev_lvol_snapshot", "Makes a snapshot of an lvol; returns its UUID.", snapshotLvol, slow)
 	method("bdev_lvol_clone", "Makes a writable lvol on a snapshot; returns its UUID.", cloneLvol, slow)
+	method("bdev_lvol_clone_bdev", "Makes a writable lvol on a bdev outside the lvstore, which must not be written to any more; returns its UUID.", cloneBdev, slow)
 	method("bdev_lvol_inflate", "Allocates every cluster of an lvol and cuts it off from its parent.", inflateLvol, slow)
 	method("bdev_lvol_decouple_parent", "Copies the clusters an lvol has from its parent and cuts it off.", decoupleLvol, slow)
 	method("bdev_lvol_get_lvols", "Lists the lvols of all lvstores or of one.", getLvols, optional)
@@ -148,6 +149,31 @@ func cloneLvol(_ context.Context, t *Target, p cloneParams) (any, error) {
 		return nil, lvolError(err)
 	}
 	return c.UUID().String(), nil
+}
+
+type cloneBdevParams struct {
+	Bdev  string `rpc:"bdev" doc:"name, alias or UUID of the bdev; its size is a multiple of the cluster size"`
+	Store string `rpc:"lvs_name" doc:"name of the lvstore"`
+	Clone string `rpc:"clone_name" doc:"name of the clone"`
+}
+
+func cloneBdev(_ context.Context, t *Target, p cloneBdevParams) (any, error) {
+	st, err := t.lvstore("", p.Store)
+	if err != nil {
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "lvs does not exist", Data: p.Store}
+	}
+	i, ok := t.reg.Info(p.Bdev)
+	if !ok {
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "bdev does not exist", Data: p.Bdev}
+	}
+	if v, ok := t.lvols.Volume(p.Bdev); ok && v.Store() == st {
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "bdev is an lvol in same lvs as clone; use bdev_lvol_clone instead"}
+	}
+	v, err := st.CloneBdev(i.Name, p.Clone)
+	if err != nil {
+		return nil, lvolError(err)
+	}
+	return v.UUID().String(), nil
 }
 
 func inflateLvol(_ context.Context, t *Target, p nameParams) (any, error) {

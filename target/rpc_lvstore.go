@@ -14,6 +14,7 @@ func init() {
 	method("bdev_lvol_create_lvstore", "Makes an lvstore on a bdev, whatever was on it; returns its UUID.", createLvstore, slow)
 	method("bdev_lvol_delete_lvstore", "Destroys an lvstore and the lvols in it.", deleteLvstore, slow)
 	method("bdev_lvol_get_lvstores", "Lists the loaded lvstores, or one.", getLvstores, optional)
+	method("bdev_lvol_grow_lvstore", "Lets an lvstore use the space by which its bdev has grown.", growLvstore, slow)
 	method("bdev_lvol_rename_lvstore", "Renames an lvstore and with it the aliases of its lvols.", renameLvstore, slow)
 }
 
@@ -87,6 +88,17 @@ func deleteLvstore(_ context.Context, t *Target, p lvstoreParams) (any, error) {
 		return nil, err
 	}
 	if err := st.Destroy(); err != nil {
+		return nil, lvolError(err)
+	}
+	return true, nil
+}
+
+func growLvstore(_ context.Context, t *Target, p lvstoreParams) (any, error) {
+	st, err := t.lvstore(p.UUID, p.Name)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.Grow(); err != nil {
 		return nil, lvolError(err)
 	}
 	return true, nil

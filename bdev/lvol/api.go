@@ -85,6 +85,8 @@ type Lvol struct {
 	BaseSnapshot  string    `json:"base_snapshot,omitempty"` // name of a clone's parent
 	Clones        []string  `json:"clones,omitempty"`        // names of a snapshot's clones
 	EsnapClone    bool      `json:"esnap_clone"`
+
+	ExternalSnapshot string `json:"external_snapshot_name,omitempty"` // UUID of an external clone's parent
 }
 
 // DriverSpecific is a volume's driver_specific.

@@ -171,11 +171,12 @@ func (m *Module) forget(st *Store) {
 }
 
 // Examine looks for an lvstore on a device, loads it and registers its
-// volumes. EILSEQ: there is none, or it is damaged; ENXIO: a blobstore that is
+// volumes; external clones of the device that lacked it are registered, too. EILSEQ: there is none, or it is damaged; ENXIO: a blobstore that is
 // no lvstore; EEXIST: a store with its name is loaded already; ENODEV, EPERM
 // as ever. Nothing is written unless an interrupted operation has to be
 // finished or undone.
 func (m *Module) Examine(bdevName string) (*Store, error) {
+	m.appeared(bdevName)
 	st := &Store{m: m}
 	release, err := st.begun(bdevName, st.load)
 	if err != nil {
@@ -261,12 +262,18 @@ func (m *Module) StoreOn(bdevName string) (*Store, bool) {
 
 // Volume finds a volume by its bdev's name, UUID or alias.
 func (m *Module) Volume(name string) (*Volume, bool) {
-	d, ok := m.reg.Get(name)
-	if !ok {
-		return nil, false
+	if d, ok := m.reg.Get(name); ok {
+		v, ok := d.(*Volume)
+		return v, ok
 	}
-	v, ok := d.(*Volume)
-	return v, ok
+	for _, st := range m.Stores() { // a degraded one has no bdev
+		for _, v := range st.Volumes() {
+			if v.Alias() == name || strings.EqualFold(v.bdevName, name) {
+				return v, true
+			}
+		}
+	}
+	return nil, false
 }
 
 // Close unloads all stores.

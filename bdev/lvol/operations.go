@@ -123,6 +123,7 @@ func (v *Volume) remove() (clear func(), err error) {
 	if clear, err = v.blob.Remove(); err != nil {
 		return nil, late(fmt.Errorf("lvol %q: %w", v.Name(), err))
 	}
+	v.st.drop(v) // one without a bdev was not closed
 	v.st.clearing.Add(1)
 	v.st.changed(clones...)
 	return clear, nil

@@ -106,6 +106,11 @@ func (st *Store) registerAll() {
 		if err == nil {
 			err = b.Usable()
 		}
+		if err == nil && b.External() {
+			if serr := st.supply(b); serr != nil {
+				st.m.log.Warn("lvol is degraded", "lvstore", st.Name(), "lvol", v.name, "external_snapshot", b.ExternalID(), "err", serr)
+			}
+		}
 		if err == nil {
 			err = st.register(v)
 		}
@@ -115,16 +120,27 @@ func (st *Store) registerAll() {
 	}
 }
 
-// register makes a volume's bdev and adds the volume to the store.
+// register makes a volume's bdev and adds the volume to the store. One that
+// lacks its parent outside the store gets its bdev when that appears.
 func (st *Store) register(v *Volume) error {
 	st.m.mu.Lock()
 	st.volumes = append(st.volumes, v)
 	st.m.mu.Unlock()
-	if err := st.m.reg.Register(v); err != nil {
+	if v.degraded() {
+		return nil
+	}
+	if err := st.show(v); err != nil {
 		st.drop(v)
 		return err
 	}
 	return nil
+}
+
+// show makes a volume's bdev.
+func (st *Store) show(v *Volume) error {
+	err := st.m.reg.Register(v)
+	v.registered.Store(err == nil)
+	return err
 }
 
 func (st *Store) drop(v *Volume) {
@@ -178,6 +194,17 @@ func (st *Store) Rename(name string) error {
 		}
 	}
 	return late(err)
+}
+
+// Grow makes the space usable by which the base device has grown. ENOSPC when
+// the store's metadata has no room to tell of it.
+func (st *Store) Grow() error {
+	end, err := st.begin()
+	if err != nil {
+		return late(err)
+	}
+	defer end()
+	return late(st.bs.Grow())
 }
 
 // Unload unregisters the volumes, writes the store clean and lets the base

@@ -2,6 +2,7 @@ package lvol
 
 import (
 	"fmt"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/google/uuid"
@@ -16,6 +17,8 @@ type Volume struct {
 	blob     *blobstore.Blob
 	uuid     uuid.UUID // zero when the blob has none
 	bdevName string
+
+	registered atomic.Bool // there is a bdev
 
 	name string // guarded by st.m.mu
 }
@@ -72,7 +75,7 @@ func (v *Volume) Info() bdev.Info {
 		BlockSize: bs.BlockSize(), Blocks: v.blob.Blocks(), Align: base.Align,
 		WriteCache: base.WriteCache, Ops: bs.Ops(), OptimalIO: base.OptimalIO / ratio, MaxIO: base.MaxIO / ratio,
 		// A hole of a clone shows its parent.
-		UnmapZeroes: base.UnmapZeroes && v.blob.Parent() == nil,
+		UnmapZeroes: base.UnmapZeroes && v.blob.Parent() == nil && !v.blob.External(),
 	}
 	if v.blob.ReadOnly() {
 		i.Ops &^= bdev.Ops(bdev.OpWrite, bdev.OpUnmap, bdev.OpWriteZeroes)
@@ -106,6 +109,7 @@ func (v *Volume) DriverSpecific() any {
 	if p := v.blob.Parent(); p != nil {
 		l.BaseSnapshot = names[p.ID()]
 	}
+	l.ExternalSnapshot = v.blob.ExternalID()
 	for _, c := range clones {
 		l.Clones = append(l.Clones, names[c.ID()])
 	}
@@ -128,7 +132,7 @@ func (v *Volume) Describe() VolumeInfo {
 	i := VolumeInfo{
 		Alias: v.Alias(), UUID: v.uuid, Name: v.Name(),
 		IsThinProvisioned: v.blob.Thin(), IsSnapshot: len(v.blob.Clones()) > 0,
-		IsClone: v.blob.Parent() != nil, IsEsnapClone: v.blob.External(), NumAllocated: v.blob.Allocated(),
+		IsClone: v.blob.Parent() != nil, IsEsnapClone: v.blob.External(), IsDegraded: v.degraded(), NumAllocated: v.blob.Allocated(),
 	}
 	i.Store.Name, i.Store.UUID = v.st.Name(), v.st.uuid
 	return i

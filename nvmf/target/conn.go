@@ -75,7 +75,7 @@ type conn struct {
 	idle     chan struct{}
 	settled  chan struct{} // closed when the reader has ended and nothing can be written any more
 	parked   atomic.Uint32 // times that the reader went to sleep
-	seen     atomic.Int64  // time of the last pass, for keep alive
+	seen     atomic.Int64  // when something was received last, for keep alive
 
 	mu       sync.Mutex
 	cond     *sync.Cond // sending, blocked
@@ -206,9 +206,6 @@ func (k *conn) pass(n int) (ok bool) {
 	}()
 	err := k.received(n)
 	k.batch.Flush()
-	if k.ctrl != nil {
-		k.seen.Store(nanotime())
-	}
 	if err != nil && err != errClosing {
 		k.terminate(err)
 	}

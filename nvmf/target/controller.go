@@ -29,6 +29,7 @@ type controller struct {
 	cc           uint32
 	csts         uint32
 	kato         time.Duration
+	katoNanos    atomic.Int64 // kato for those without mu; 0: no timer
 	kaTimer      *time.Timer
 	gone         bool
 	writeThrough atomic.Bool // the host has switched the write cache off
@@ -110,6 +111,7 @@ func (c *controller) setKeepAlive(ms uint32) {
 		c.kaTimer = nil
 	}
 	c.kato = time.Duration(ms) * time.Millisecond
+	c.katoNanos.Store(0)
 	if ms == 0 || c.gone {
 		return
 	}
@@ -120,7 +122,38 @@ func (c *controller) setKeepAlive(ms uint32) {
 	if unit := time.Duration(o.KAS) * 100 * time.Millisecond; unit > 0 {
 		c.kato = (c.kato + unit - 1) / unit * unit
 	}
+	c.katoNanos.Store(int64(c.kato))
 	c.kaTimer = time.AfterFunc(c.kato, c.checkKeepAlive)
+}
+
+// lapsed reports that the keep alive time ran out before what k has just
+// received, and then ends the controller. That is so when this process, or its
+// machine, was stopped for a while: the host has given the controller up by
+// then and sent its commands elsewhere, perhaps overwritten the blocks since,
+// and what it had sent before still lies in the sockets.
+func (c *controller) lapsed(k *conn, now int64) bool {
+	limit := c.katoNanos.Load()
+	if limit == 0 || now-k.seen.Load() < limit {
+		return false
+	}
+	// This queue alone may have been idle.
+	c.mu.Lock()
+	idle := now - c.lastSeen()
+	c.mu.Unlock()
+	if idle < limit {
+		return false
+	}
+	c.expire()
+	return true
+}
+
+// lastSeen is when a command came last; c.mu is held.
+func (c *controller) lastSeen() int64 {
+	last := c.admin.seen.Load()
+	for _, k := range c.io {
+		last = max(last, k.seen.Load())
+	}
+	return last
 }
 
 // checkKeepAlive ends the controller when no command came for the keep alive
@@ -131,15 +164,18 @@ func (c *controller) checkKeepAlive() {
 		c.mu.Unlock()
 		return
 	}
-	last := c.admin.seen.Load()
-	for _, k := range c.io {
-		last = max(last, k.seen.Load())
-	}
-	if idle := time.Duration(nanotime() - last); idle < c.kato {
+	if idle := time.Duration(nanotime() - c.lastSeen()); idle < c.kato {
 		c.kaTimer.Reset(c.kato - idle)
 		c.mu.Unlock()
 		return
 	}
+	c.mu.Unlock()
+	c.expire()
+}
+
+// expire gives the host up.
+func (c *controller) expire() {
+	c.mu.Lock()
 	c.csts |= nvme.CSTSFatal
 	c.mu.Unlock()
 	c.sub.tgt.log.Warn("nvmf: keep alive expired", c.admin.attrs()...)

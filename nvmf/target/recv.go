@@ -68,6 +68,13 @@ func (k *conn) recvData() (int, syscall.Errno) {
 
 // received handles n bytes that recv has just received.
 func (k *conn) received(n int) error {
+	if k.ctrl != nil {
+		now := nanotime()
+		if k.ctrl.lapsed(k, now) {
+			return errClosing
+		}
+		k.seen.Store(now)
+	}
 	if k.data.left > 0 && k.w == 0 {
 		n -= k.tookData(min(n, k.data.left))
 	}

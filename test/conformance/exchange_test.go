@@ -145,10 +145,14 @@ func (p *plane) rawExchange(at, request string, want []string) {
 	}
 }
 
-// TestDifferences prints where vda_tgt and SPDK differ, and why; a difference
-// without a reason does not load.
+// TestDifferences prints where vda_tgt and SPDK differ, and why, and compares
+// that with docs/spdk.md; a difference without a reason does not load.
 func TestDifferences(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/spdk.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +167,9 @@ func TestDifferences(t *testing.T) {
 				continue
 			}
 			n++
+			if !strings.Contains(string(page), e.why) {
+				t.Errorf("docs/spdk.md does not list the difference %q", e.why)
+			}
 			t.Logf("%s\n  %s\n  vda_tgt: %s\n  SPDK:    %s", e.request, e.why, e.reply("vda"), e.reply("spdk"))
 		}
 	}

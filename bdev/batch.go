@@ -18,6 +18,7 @@ type Flusher interface {
 type Batch struct {
 	dirty []Flusher
 	now   int64
+	tick  uint32 // requests submitted with it, see timedEvery
 	lane  uint32 // which shard of counters this goroutine uses; 0: none yet
 }
 

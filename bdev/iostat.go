@@ -18,10 +18,24 @@ var shardCount, shardMask = func() (int, uint32) {
 	return n, uint32(n - 1)
 }()
 
-// opCounters counts one operation.
+// opCounters counts one operation. Requests that complete in the pass of
+// their submission are near, others far. Of near ones only some have their
+// latency taken (timedEvery), which stand for all.
 type opCounters struct {
-	ops, bytes, nanos atomic.Uint64
-	max, min          atomic.Uint64 // ns; min is stored plus one, 0: none yet
+	ops, bytes  atomic.Uint64
+	far, nanos  atomic.Uint64 // far ones and the sum of their latencies, ns
+	timed, near atomic.Uint64 // near ones that were timed and the sum of their latencies, ns
+	max, min    atomic.Uint64 // ns; min is stored plus one, 0: none yet
+}
+
+// sum is the sum of all latencies, ns.
+func (o *opCounters) sum() uint64 {
+	far, timed := o.far.Load(), o.timed.Load()
+	n := o.nanos.Load()
+	if ops := o.ops.Load(); timed > 0 && ops > far {
+		n += uint64(float64(o.near.Load()) / float64(timed) * float64(ops-far))
+	}
+	return n
 }
 
 // counters counts all operations of a handle's shard, or the past of a device.
@@ -30,7 +44,7 @@ type counters struct {
 	fails atomic.Uint64
 }
 
-func (c *counters) add(r *Request, nanos, blockSize uint64) {
+func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 	if r.Status != nvme.Success {
 		c.fails.Add(1)
 		return
@@ -40,11 +54,18 @@ func (c *counters) add(r *Request, nanos, blockSize uint64) {
 	if r.Blocks != 0 {
 		o.bytes.Add(r.Blocks * blockSize)
 	}
-	if nanos != 0 {
+	switch {
+	case far:
+		o.far.Add(1)
 		o.nanos.Add(nanos)
-		if nanos > o.max.Load() {
-			raise(&o.max, nanos)
-		}
+	case nanos != 0:
+		o.timed.Add(1)
+		o.near.Add(nanos)
+	default:
+		return
+	}
+	if nanos > o.max.Load() {
+		raise(&o.max, nanos)
 	}
 	if m := o.min.Load(); m == 0 || nanos+1 < m {
 		lower(&o.min, nanos+1)
@@ -68,7 +89,10 @@ func (c *counters) fold(o *counters) {
 		to, from := &c.op[i], &o.op[i]
 		to.ops.Add(from.ops.Load())
 		to.bytes.Add(from.bytes.Load())
+		to.far.Add(from.far.Load())
 		to.nanos.Add(from.nanos.Load())
+		to.timed.Add(from.timed.Load())
+		to.near.Add(from.near.Load())
 		raise(&to.max, from.max.Load())
 		if m := from.min.Load(); m != 0 {
 			lower(&to.min, m)
@@ -84,7 +108,10 @@ func (c *counters) reset(extremesOnly bool) {
 		if !extremesOnly {
 			o.ops.Store(0)
 			o.bytes.Store(0)
+			o.far.Store(0)
 			o.nanos.Store(0)
+			o.timed.Store(0)
+			o.near.Store(0)
 		}
 	}
 	if !extremesOnly {
@@ -96,7 +123,7 @@ func (c *counters) reset(extremesOnly bool) {
 type OpStat struct {
 	Ops   uint64
 	Bytes uint64
-	Nanos uint64 // sum of latencies
+	Nanos uint64 // sum of latencies; of requests that complete at once (memory) it is that of one in 61 times 61
 	Max   uint64 // ns
 	Min   uint64 // ns; 0 also when there were none
 }
@@ -163,7 +190,7 @@ func (g *Registry) IOStat(name string) (IOStat, error) {
 	out := IOStat{Fails: sum.fails.Load()}
 	for i := range sum.op {
 		o := &sum.op[i]
-		out.Op[i] = OpStat{Ops: o.ops.Load(), Bytes: o.bytes.Load(), Nanos: o.nanos.Load(), Max: o.max.Load()}
+		out.Op[i] = OpStat{Ops: o.ops.Load(), Bytes: o.bytes.Load(), Nanos: o.sum(), Max: o.max.Load()}
 		if m := o.min.Load(); m != 0 {
 			out.Op[i].Min = m - 1
 		}

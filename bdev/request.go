@@ -78,6 +78,7 @@ type Request struct {
 	handle   *Handle
 	shard    *shard // of handle, where this request is counted
 	start    int64  // Batch.Now at Submit, ns
+	timed    int64  // the clock at Submit, ns; 0: not read for this one
 	retained []byte
 	lent     [][]byte // the submitter's Iov while retained takes its place
 	iovOne   [1][]byte

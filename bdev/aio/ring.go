@@ -1,8 +1,12 @@
 package aio
 
 import (
+	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,9 +26,12 @@ type iocb struct {
 	n       uint64 // bytes or iovecs
 	offset  int64
 	_       uint64
-	_       uint32 // flags
-	_       uint32 // eventfd
+	flags   uint32
+	eventFD uint32
 }
+
+// flagEvent has the completion signalled on eventFD.
+const flagEvent = 1
 
 // Operations of an iocb.
 const (
@@ -32,11 +39,7 @@ const (
 	cmdPwrite  = 1
 	cmdPreadv  = 7
 	cmdPwritev = 8
-	cmdPoll    = 5
 )
-
-// lastEvent is the iocb.data of the poll that ends reap.
-const lastEvent = ^uint64(0)
 
 // event is struct io_event.
 type event struct {
@@ -44,11 +47,39 @@ type event struct {
 	res, res2 int64
 }
 
+// events is how the kernel shows its ring of completions (struct aio_ring of
+// fs/aio.c, which libaio and others read, too): the head, tail and io_events.
+type events struct {
+	_        uint32 // id
+	size     uint32 // of the ring
+	head     uint32 // where we read
+	tail     uint32 // where the kernel writes
+	magic    uint32
+	_        uint32 // features that need not be known
+	incompat uint32 // features that must be known
+	length   uint32 // of this header, bytes
+}
+
+const eventsMagic = 0xa10a10a1
+
 // ring is one kernel context for asynchronous reads and writes.
 type ring struct {
-	d    *Device
-	ctx  uintptr
-	done chan struct{} // closed when reap has returned
+	d      *Device
+	ctx    uintptr
+	events *events         // in memory shared with the kernel
+	fd     uint32          // of signal
+	signal *os.File        // eventfd that completions are signalled on
+	wake   syscall.RawConn // of signal
+	done   chan struct{}   // closed when sleep has returned
+	hot    bdev.Hot
+
+	// turn is the right to take completions and use what follows down to
+	// mu. Whoever polls may have it (PollSource), otherwise sleep.
+	turn  bdev.Turn
+	batch bdev.Batch
+	taken []reaped
+	seen  atomic.Uint32 // head of events
+	pace  atomic.Int64  // how long a transfer takes, ns, about
 
 	mu      sync.Mutex
 	slots   []*task // by iocb.data; keeps tasks and their memory alive
@@ -65,10 +96,28 @@ func newRing(d *Device, depth int) (*ring, error) {
 	for i := range g.slots {
 		g.free = append(g.free, uint32(i))
 	}
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	g.signal = os.NewFile(uintptr(fd), "eventfd")
+	if g.wake, err = g.signal.SyscallConn(); err != nil {
+		g.signal.Close()
+		return nil, err
+	}
 	if _, _, e := unix.Syscall(unix.SYS_IO_SETUP, uintptr(depth), uintptr(unsafe.Pointer(&g.ctx)), 0); e != 0 {
+		g.signal.Close()
 		return nil, e
 	}
-	go g.reap()
+	g.events = *(**events)(unsafe.Pointer(&g.ctx)) // a context's id is the address of its ring
+	if g.events.magic != eventsMagic || g.events.incompat != 0 {
+		unix.Syscall(unix.SYS_IO_DESTROY, g.ctx, 0, 0)
+		g.signal.Close()
+		return nil, unix.ENOSYS
+	}
+	g.fd = uint32(fd)
+	g.hot.Init(g)
+	go g.sleep()
 	return g, nil
 }
 
@@ -90,7 +139,7 @@ func (g *ring) add(t *task, b *bdev.Batch) {
 func (g *ring) prepare(t *task, slot uint32) {
 	g.slots[slot] = t
 	cb := &t.cb
-	*cb = iocb{data: uint64(slot), fd: uint32(g.d.fd), offset: t.offset}
+	*cb = iocb{data: uint64(slot), fd: uint32(g.d.fd), offset: t.offset, flags: flagEvent, eventFD: g.fd}
 	write := t.r.Op == bdev.OpWrite
 	if len(t.vecs) == 1 {
 		cb.opcode = cmdPread
@@ -119,6 +168,10 @@ func (g *ring) FlushBatch(b *bdev.Batch) {
 		list := g.pending
 		g.pending, g.spare = g.spare[:0], nil
 		g.busy = true
+		now := bdev.Clock()
+		for _, cb := range list {
+			g.slots[cb.data].start = now
+		}
 		g.mu.Unlock()
 		g.submit(list, b)
 		clear(list)
@@ -131,6 +184,7 @@ func (g *ring) FlushBatch(b *bdev.Batch) {
 
 // submit hands list to the kernel. What it does not take goes to the pool.
 func (g *ring) submit(list []*iocb, b *bdev.Batch) {
+	g.expect(bdev.Clock())
 	for len(list) > 0 {
 		n, _, e := unix.Syscall(unix.SYS_IO_SUBMIT, g.ctx, uintptr(len(list)), uintptr(unsafe.Pointer(&list[0])))
 		switch e {
@@ -173,38 +227,38 @@ func (g *ring) release(slot uint32) {
 	g.prepare(t, slot)
 }
 
-// reap completes what the kernel has done, asleep in io_getevents until there
-// is something: one wake-up of one thread, where an eventfd in the poller
-// would cost a signal, the poller's wake-up and the scheduler's.
-func (g *ring) reap() {
+// sleep takes the completions that nobody has polled for, as long as the ring
+// is open. It sleeps in the runtime's poller: a thread asleep in io_getevents
+// keeps the processor that it came with until the scheduler notices, which
+// with one processor delays everything.
+func (g *ring) sleep() {
 	defer close(g.done)
-	var b bdev.Batch
-	var events [64]event
-	batch := make([]reaped, 0, len(events))
+	_ = g.wake.Read(func(uintptr) bool {
+		if g.turn.Take() {
+			g.serve()
+		}
+		return false // an edge of the eventfd wakes us, its count is not needed
+	})
+}
+
+// PollSource takes the completions that are there (bdev.Source).
+func (g *ring) PollSource() bool {
+	if atomic.LoadUint32(&g.events.tail) == g.seen.Load() || !g.turn.Try() {
+		return false
+	}
+	return g.serve()
+}
+
+// serve takes completions and gives the turn back.
+func (g *ring) serve() bool {
+	any := false
 	for {
-		n, _, e := unix.Syscall6(unix.SYS_IO_GETEVENTS, g.ctx, 1, uintptr(len(events)), uintptr(unsafe.Pointer(&events[0])), 0, 0)
-		if e == unix.EINTR {
-			continue
+		for g.reap() {
+			any = true
 		}
-		if e != 0 {
-			return // the context is gone
+		if g.turn.Give() {
+			return any
 		}
-		batch = batch[:0]
-		g.mu.Lock()
-		for i := range events[:n] {
-			if events[i].data == lastEvent {
-				g.mu.Unlock()
-				return
-			}
-			batch = g.taken(batch, &events[i])
-		}
-		g.mu.Unlock()
-		for i := range batch {
-			g.complete(batch[i].t, batch[i].res, &b)
-			batch[i].t = nil
-		}
-		g.FlushBatch(&b)
-		b.Flush()
 	}
 }
 
@@ -213,12 +267,58 @@ type reaped struct {
 	res int64
 }
 
-// taken adds a completion's task to out and frees its slot; g.mu is held.
-func (g *ring) taken(out []reaped, ev *event) []reaped {
-	slot := uint32(ev.data)
-	out = append(out, reaped{t: g.slots[slot], res: ev.res})
-	g.release(slot)
-	return out
+// reap completes what the kernel has done. The kernel lets its ring be read
+// without a system call by one reader at a time.
+func (g *ring) reap() bool {
+	head, tail := g.events.head, atomic.LoadUint32(&g.events.tail)
+	if head == tail {
+		return false
+	}
+	first := unsafe.Add(unsafe.Pointer(g.events), uintptr(g.events.length))
+	g.mu.Lock()
+	for head != tail {
+		ev := (*event)(unsafe.Add(first, uintptr(head)*unsafe.Sizeof(event{})))
+		slot := uint32(ev.data)
+		g.taken = append(g.taken, reaped{t: g.slots[slot], res: ev.res})
+		g.release(slot)
+		if head++; head == g.events.size {
+			head = 0
+		}
+	}
+	left := len(g.slots) - len(g.free)
+	g.mu.Unlock()
+	g.seen.Store(head)
+	atomic.StoreUint32(&g.events.head, head)
+	g.learn(bdev.Clock()-g.taken[len(g.taken)-1].t.start, left)
+	for i := range g.taken {
+		g.complete(g.taken[i].t, g.taken[i].res, &g.batch)
+		g.taken[i].t = nil
+	}
+	g.taken = g.taken[:0]
+	g.FlushBatch(&g.batch)
+	g.batch.Flush()
+	return true
+}
+
+// learn keeps the time that transfers take.
+func (g *ring) learn(took int64, left int) {
+	g.pace.Store((7*g.pace.Load() + took) / 8)
+	if left == 0 {
+		g.hot.Expect(0)
+	}
+}
+
+// longest is how long it may pay to poll for a transfer, ns: what takes
+// longer than a few wake-ups is better slept for.
+const longest = int64(100 * time.Microsecond)
+
+// expect has those who poll wait for what was just submitted, when that has
+// been quick lately.
+func (g *ring) expect(now int64) {
+	g.hot.Warm(now)
+	if pace := g.pace.Load(); pace > 0 && pace < longest {
+		g.hot.Expect(now + min(2*pace, longest))
+	}
 }
 
 // complete ends a transfer, or sends the rest of a short one to the pool,
@@ -235,18 +335,14 @@ func (g *ring) complete(t *task, res int64, b *bdev.Batch) {
 	}
 }
 
-// close tears the context down; nothing is in flight. reap is woken by a poll
-// for something that is there, and has gone before the context goes, because
-// another context may get the same id at once.
+// close tears the context down; nothing is in flight. Nobody gets the turn
+// any more, because the shared memory goes with the context.
 func (g *ring) close() {
-	if efd, err := unix.Eventfd(1, unix.EFD_CLOEXEC); err == nil {
-		cb := &iocb{data: lastEvent, opcode: cmdPoll, fd: uint32(efd), buf: unix.POLLIN}
-		list := []*iocb{cb}
-		if _, _, e := unix.Syscall(unix.SYS_IO_SUBMIT, g.ctx, 1, uintptr(unsafe.Pointer(&list[0]))); e == 0 {
-			<-g.done
-		}
-		unix.Close(efd)
-	}
-	unix.Syscall(unix.SYS_IO_DESTROY, g.ctx, 0, 0)
+	g.signal.Close()
 	<-g.done
+	for !g.turn.Take() {
+		runtime.Gosched()
+	}
+	g.hot.Cool()
+	unix.Syscall(unix.SYS_IO_DESTROY, g.ctx, 0, 0)
 }

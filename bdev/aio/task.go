@@ -19,6 +19,7 @@ type task struct {
 	offset int64 // bytes in the file
 	left   int   // bytes not yet transferred
 	cb     iocb  // what the kernel is given
+	start  int64 // when it was submitted, ns
 }
 
 var tasks = sync.Pool{New: func() any { return &task{} }}

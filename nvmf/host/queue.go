@@ -44,8 +44,12 @@ type queue struct {
 	sendFn   func(fd uintptr) bool
 	writes   chan struct{} // has the writer take over a full socket
 
-	rd   reader
-	gone chan struct{} // closed when all commands are completed and the connection is closed
+	fd    uintptr
+	turn  bdev.Turn // to use rd
+	hot   bdev.Hot
+	tryFn func() bool
+	rd    reader
+	gone  chan struct{} // closed when all commands are completed and the connection is closed
 }
 
 // slot is a command in flight. Its data fields are written by the submitter

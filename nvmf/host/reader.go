@@ -6,7 +6,6 @@ import (
 	"io"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,7 +21,8 @@ const (
 	smallAhead = 512      // what is read ahead between large data PDUs
 )
 
-// reader is the receiving half of a queue, used by its goroutine alone.
+// reader is the receiving half of a queue, used by its goroutine, or while
+// that sleeps by one that polls: by whoever has queue.turn.
 type reader struct {
 	buf   []byte // nil while the queue sleeps with nothing in it
 	r, w  int    // unread bytes of buf
@@ -33,8 +33,8 @@ type reader struct {
 	fn    func(fd uintptr) bool
 	err   error
 
-	pays int // rises with polls that were worth it, falls with others
-	skip int // sleeps to come without polling
+	spinner bdev.Spinner
+	mine    bool // the queue's goroutine has the turn; its alone
 
 	// The data PDU being received.
 	slot    *slot // nil: none
@@ -57,11 +57,6 @@ func (rd *reader) rest() {
 	}
 }
 
-// spinners counts readers that poll. Where there are several processors one
-// is left to others: without an idle one the runtime looks at sleeping
-// connections every 10 ms only.
-var spinners atomic.Int32
-
 // protocolError is a PDU that the controller must not send.
 type protocolError struct {
 	status nvme.FatalStatus
@@ -78,6 +73,12 @@ func violation(s nvme.FatalStatus, info uint32, format string, args ...any) erro
 // read is the queue's goroutine.
 func (q *queue) read() {
 	err := q.raw.Read(q.rd.fn)
+	for !q.rd.mine { // a poller has the turn, who does not take long; it is kept for good
+		if q.rd.mine = q.turn.Take(); !q.rd.mine {
+			runtime.Gosched()
+		}
+	}
+	q.hot.Cool()
 	if q.rd.err != nil {
 		err = q.rd.err
 	}
@@ -95,71 +96,96 @@ func (q *queue) read() {
 
 // receive runs inside RawConn.Read: it handles everything there is, and
 // returns false to sleep until there is more.
-func (q *queue) receive(fd uintptr) bool {
+func (q *queue) receive(uintptr) bool {
 	rd := &q.rd
-	spinning := false
-	defer func() {
-		if spinning {
-			spinners.Add(-1)
+	if !rd.mine {
+		if !q.turn.Take() {
+			return false // whoever has it looks again
 		}
-	}()
-	var since time.Time
-	for !q.down.Load() {
-		n, e := q.recv(fd)
-		switch {
-		case e == syscall.EAGAIN && spinning:
-			if time.Since(since) > q.ses.ctl.cfg.Spin {
-				if rd.pays--; rd.pays < -4 {
-					rd.pays, rd.skip = 0, 64
-				}
-				rd.rest()
-				return false
+		rd.mine = true
+	}
+	for {
+		if _, end := q.serve(); end {
+			return true
+		}
+		if spin := q.ses.ctl.cfg.Spin; spin > 0 && q.id != 0 {
+			if q.inFlight() && rd.spinner.Spin(spin, q.tryFn) {
+				continue
 			}
-			runtime.Gosched()
-			continue
-		case e == syscall.EAGAIN && q.maySpin():
-			spinning, since = true, time.Now()
-			continue
-		case e == syscall.EAGAIN:
-			rd.rest()
+			q.warm()
+		}
+		rd.rest()
+		rd.mine = false
+		if q.turn.Give() {
 			return false
+		}
+		rd.mine = true
+	}
+}
+
+// serve handles everything there is. end says that the queue ends, for rd.err.
+func (q *queue) serve() (found, end bool) {
+	rd := &q.rd
+	for !q.down.Load() {
+		n, e := q.recv(q.fd)
+		switch {
+		case e == syscall.EAGAIN:
+			return found, false
 		case e == syscall.EINTR:
 			continue
 		case e != 0:
 			rd.err = e
-			return true
+			return found, true
 		case n == 0:
 			rd.err = io.EOF
-			return true
+			return found, true
 		}
-		if spinning {
-			spinning = false
-			spinners.Add(-1)
-			rd.pays = min(rd.pays+1, 8)
-		}
+		found = true
 		if err := q.consume(n); err != nil {
 			rd.err = err
-			return true
+			return true, true
 		}
 		rd.batch.Flush()
 	}
-	return true
+	return found, true
 }
 
-// maySpin takes a spinner's place when the queue waits for an answer.
-func (q *queue) maySpin() bool {
-	if q.ses.ctl.cfg.Spin <= 0 || q.id == 0 || !q.inFlight() {
+// try is serve for Spinner.Spin.
+func (q *queue) try() bool {
+	found, end := q.serve()
+	return found || end
+}
+
+// warm has others poll this queue for a while, where nobody else would look
+// at it while they do.
+func (q *queue) warm() {
+	if bdev.Alone() {
+		q.hot.Warm(bdev.Clock())
+	}
+}
+
+// PollSource serves the queue while its reader sleeps (bdev.Source).
+func (q *queue) PollSource() bool {
+	if !q.turn.Try() {
 		return false
 	}
-	if q.rd.skip > 0 {
-		q.rd.skip--
-		return false
+	any := false
+	for {
+		found, end := q.serve()
+		any = any || found
+		if end { // the reader sees to it
+			q.turn.Drop()
+			_ = q.conn.SetReadDeadline(time.Unix(1, 0))
+			return any
+		}
+		if found {
+			q.warm()
+		}
+		q.rd.rest()
+		if q.turn.Give() {
+			return any
+		}
 	}
-	if int(spinners.Add(1)) > max(1, runtime.GOMAXPROCS(0)-1) {
-		spinners.Add(-1)
-		return false
-	}
-	return true
 }
 
 func (q *queue) inFlight() bool {

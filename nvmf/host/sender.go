@@ -16,6 +16,9 @@ func (q *queue) FlushBatch(b *bdev.Batch) {
 		return
 	}
 	q.sending = true
+	if q.id != 0 && q.ses.ctl.cfg.Spin > 0 && bdev.Alone() {
+		q.hot.Warm(b.Now()) // answers will come
+	}
 	q.drain(b, false)
 }
 

@@ -163,9 +163,15 @@ func (s *session) open(ctx context.Context, id uint16, depth, inline int, cntlid
 		q.free = append(q.free, uint16(depth-1-i))
 	}
 	q.idle.L = &q.mu
-	q.sendFn, q.rd.fn = q.send, q.receive
+	q.sendFn, q.rd.fn, q.tryFn = q.send, q.receive, q.try
+	q.hot.Init(q)
+	q.rd.mine = q.turn.Take()
 	q.rd.ahead = readBuffer
 	if q.raw, err = conn.SyscallConn(); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	if err := q.raw.Control(func(fd uintptr) { q.fd = fd }); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -54,8 +55,17 @@ type conn struct {
 	parkFn   func(uintptr) bool
 	parkN    int
 	parkErr  syscall.Errno
-	spinning spin
+	spinner  bdev.Spinner
+	tryFn    func() bool
 	fusedOne *cmd // first command of a fused pair
+
+	// turn is the right to use what is the reader's own. While the reader
+	// sleeps somebody who polls may have it, see PollSource.
+	turn   bdev.Turn
+	mine   bool  // the reader has the turn; the reader's alone
+	polled bool  // somebody else has it
+	left   error // why the input was left to the reader
+	hot    bdev.Hot
 
 	// Set by ICReq, then constant.
 	hdgst, ddgst bool
@@ -164,7 +174,9 @@ func newConn(t *Target, nc stream, p *portal) (*conn, error) {
 		_ = tcp.SetNoDelay(true)
 	}
 	k.rbuf, k.ownBuf = make([]byte, helloBuffer), true
-	k.parkFn, k.drainFn = k.parkRecv, k.drainSend
+	k.parkFn, k.tryFn, k.drainFn = k.parkRecv, k.tryRecv, k.drainSend
+	k.hot.Init(k)
+	k.mine = k.turn.Take()
 	k.growSlots(1)
 	k.hello = time.AfterFunc(t.cfg.HelloTime, func() { k.kill("no Connect in time") })
 	return k, err
@@ -175,41 +187,53 @@ func (k *conn) run() {
 	defer k.teardown()
 	for k.unblock() {
 		n, e := k.recv()
+		if e == syscall.EAGAIN {
+			n, e = k.wait()
+		}
+		left := k.left
+		k.left = nil
 		switch {
-		case e == syscall.EAGAIN:
-			if n, e = k.wait(); e != 0 {
-				k.kill("receive: " + e.Error())
-				return
-			}
+		case left == errResume:
+			n = 0
+		case left != nil:
+			k.fault(left)
+			return
 		case e != 0:
 			k.kill("receive: " + e.Error())
 			return
-		}
-		if n == 0 {
+		case n == 0:
 			k.kill("closed by the peer")
 			return
 		}
-		if !k.pass(n) {
+		if err := k.pass(n); err != nil {
+			k.fault(err)
 			return
 		}
 	}
 }
 
+// errPanic ends the connection after a panic.
+var errPanic = errors.New("fault")
+
 // pass handles n received bytes and flushes. A panic ends the connection, not
 // the process.
-func (k *conn) pass(n int) (ok bool) {
+func (k *conn) pass(n int) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			k.panicked(p)
-			ok = false
+			err = errPanic
 		}
 	}()
-	err := k.received(n)
+	err = k.received(n)
 	k.batch.Flush()
-	if err != nil && err != errClosing {
-		k.terminate(err)
+	return err
+}
+
+// fault ends the connection for what pass has found.
+func (k *conn) fault(err error) {
+	if err != errClosing && err != errPanic {
+		k.guarded(func() { k.terminate(err) })
 	}
-	return err == nil
 }
 
 // guarded runs f, which works for k on a goroutine that is not k's reader.

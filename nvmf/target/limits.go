@@ -117,13 +117,16 @@ var errClosing = errors.New("the connection is closing")
 // takeReserved gets the buffer that was reserved for c. A buffer is taken
 // only now, when data is here: the last one that was given back is still in
 // the cache, and a host that never answers an R2T holds nothing. With the
-// process's pool exhausted the connection pauses.
+// process's pool exhausted the connection pauses, which only its reader may.
 func (k *conn) takeReserved(c *cmd) error {
 	for {
 		if buf := bdev.Buffers.Get(int(c.n)); buf != nil {
 			c.reserved, c.buf = 0, buf
 			c.setData(buf)
 			return nil
+		}
+		if k.polled {
+			return errResume
 		}
 		k.batch.Flush() // replies may give buffers back, once they are sent
 		if !k.unblock() {

@@ -37,6 +37,7 @@ func (k *conn) leaveInflight() {
 func (k *conn) teardown() {
 	k.kill("ended")
 	k.hello.Stop()
+	k.hot.Cool()
 	if k.ctrl != nil {
 		k.ctrl.leave(k)
 	}

@@ -1,81 +1,142 @@
 package target
 
 import (
+	"errors"
 	"runtime"
-	"sync/atomic"
 	"syscall"
+	"time"
+
+	"vda/bdev"
 )
 
-// spin keeps count of whether polling pays on this connection.
-type spin struct {
-	score int // rises with polls that found data
-	skip  int // sleeps without polling left
-}
-
-// spinners is the number of readers that poll now; maxSpinners leaves one
-// processor for others where there are several.
-var spinners atomic.Int32
-
-var maxSpinners = int32(max(1, runtime.GOMAXPROCS(0)-1))
-
 // wait returns when something was received: it polls for a while if that has
-// paid lately, then sleeps.
+// paid lately, then sleeps. It also returns, with k.left set, when somebody
+// who polled in the reader's place met what he must leave to the reader.
 func (k *conn) wait() (int, syscall.Errno) {
 	if k.qid > 0 && k.opts.spinTime > 0 {
-		if n, e := k.poll(); e != syscall.EAGAIN {
-			return n, e
+		if k.spinner.Spin(k.opts.spinTime, k.tryFn) {
+			return k.parkN, k.parkErr
+		}
+		k.warm()
+	}
+	for {
+		err := k.rc.Read(k.parkFn)
+		for !k.mine { // a poller has it, who does not take long
+			if k.mine = k.turn.Take(); !k.mine {
+				runtime.Gosched()
+			}
+		}
+		switch {
+		case err == nil && k.left == nil:
+			return k.parkN, k.parkErr
+		case k.closing.Load() || err != nil && !isTimeout(err):
+			return 0, syscall.ECONNABORTED
+		}
+		_ = k.nc.SetReadDeadline(time.Time{}) // it has served to wake us
+		if k.left != nil {
+			return 0, 0
 		}
 	}
-	if err := k.rc.Read(k.parkFn); err != nil {
-		return 0, syscall.ECONNABORTED
-	}
-	return k.parkN, k.parkErr
 }
 
-func (k *conn) poll() (int, syscall.Errno) {
-	s := &k.spinning
-	if s.skip > 0 {
-		s.skip--
-		return 0, syscall.EAGAIN
+// warm has others poll this connection for a while, where nobody else would
+// look at it while they do.
+func (k *conn) warm() {
+	if bdev.Alone() {
+		k.hot.Warm(bdev.Clock())
 	}
-	if spinners.Add(1) > maxSpinners {
-		spinners.Add(-1)
-		return 0, syscall.EAGAIN
-	}
-	end := nanotime() + int64(k.opts.spinTime)
-	var n int
-	e := syscall.EAGAIN
-	for e == syscall.EAGAIN {
-		runtime.Gosched()
-		if k.closing.Load() {
-			break
-		}
-		n, e = k.recv()
-		if nanotime() > end {
-			break
-		}
-	}
-	spinners.Add(-1)
-	if e == syscall.EAGAIN {
-		if s.score--; s.score < -4 {
-			s.score, s.skip = 0, 64
-		}
-		return n, e
-	}
-	s.score = min(s.score+1, 8)
-	return n, e
+}
+
+// tryRecv receives without waiting.
+func (k *conn) tryRecv() bool {
+	k.parkN, k.parkErr = k.recv()
+	return k.parkErr != syscall.EAGAIN || k.closing.Load()
 }
 
 // parkRecv receives for RawConn.Read, which sleeps while it returns false.
-// Without data it keeps no buffer.
+// Without data it keeps no buffer, nor the turn.
 func (k *conn) parkRecv(uintptr) bool {
-	k.parkN, k.parkErr = k.recv()
-	if k.parkErr != syscall.EAGAIN {
+	if !k.mine {
+		if !k.turn.Take() {
+			return false // whoever has it looks again
+		}
+		k.mine = true
+	}
+	for k.left == nil {
+		if k.tryRecv() {
+			return true
+		}
+		if k.r == k.w {
+			k.dropRecvBuffer()
+		}
+		k.parked.Add(1)
+		k.mine = false
+		if k.turn.Give() {
+			return false
+		}
+		k.mine = true
+	}
+	return true
+}
+
+// errResume leaves a PDU to the reader because handling it may take waiting.
+var errResume = errors.New("to be handled by the reader")
+
+// PollSource serves the sleeping reader's connection (bdev.Source). What may
+// take waiting (a full socket, the end of the connection, memory) is left to
+// the reader.
+func (k *conn) PollSource() bool {
+	if !k.turn.Try() {
+		return false
+	}
+	found := false
+	for {
+		wake := false
+		k.mu.Lock()
+		blocked := k.blocked
+		k.mu.Unlock()
+		if !blocked && !k.closing.Load() {
+			n, e := k.recv()
+			switch {
+			case e == syscall.EAGAIN:
+				if k.r == k.w {
+					k.dropRecvBuffer()
+				}
+			case e != 0 || n == 0:
+				wake = true // the reader finds the same
+			default:
+				found = true
+				k.polled = true
+				k.left = k.pass(n)
+				k.polled = false
+				wake = k.left != nil
+				k.sendRest()
+			}
+		}
+		if found {
+			k.warm()
+		}
+		if given := k.turn.Give(); given && !wake {
+			return found
+		} else if !given && (wake || blocked || k.closing.Load()) {
+			// The reader was here and has gone to sleep again.
+			wake = true
+			k.turn.Drop()
+		} else if !given {
+			continue
+		}
+		_ = k.nc.SetReadDeadline(time.Unix(1, 0))
 		return true
 	}
-	if k.r == k.w {
-		k.dropRecvBuffer()
+}
+
+// sendRest has a goroutine of its own send what the socket did not take from
+// a pass that was not the reader's.
+func (k *conn) sendRest() {
+	k.mu.Lock()
+	if k.blocked && !k.draining {
+		k.draining = true
+		go k.drain()
 	}
-	k.parked.Add(1)
-	return k.closing.Load()
+	k.mu.Unlock()
 }

@@ -31,6 +31,8 @@ type NodeConfig struct {
 	CheckInterval time.Duration
 	// OpenRaw replaces NVMe/TCP when not nil.
 	OpenRaw func(ctx context.Context, at spdk.TransportID, subNQN, hostNQN string) (agent.RawDisk, error)
+	// Connect is agent.Config's.
+	Connect func() (agent.Client, error)
 	// Reach replaces TCP when not nil.
 	Reach func(ctx context.Context, at spdk.TransportID) error
 }
@@ -39,7 +41,7 @@ type NodeConfig struct {
 func Node(t testing.TB, c NodeConfig) *agent.Node {
 	t.Helper()
 	cfg := agent.Config{
-		Socket: c.Socket, StateDir: c.StateDir, Log: Log(),
+		Socket: c.Socket, Connect: c.Connect, StateDir: c.StateDir, Log: Log(),
 		Address:       vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: c.Port},
 		CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
 	}

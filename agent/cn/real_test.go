@@ -171,19 +171,27 @@ func planes(t *testing.T, test func(t *testing.T, dn0, cn0 bool)) {
 
 // reals makes a lab on real data planes; pds are aio files when aio is set.
 func reals(t *testing.T, cns int, aio, spdkDN, spdkCN bool) (l *lab, dnTgts, cnTgts []*tgt) {
+	return realsOn(t, cns, aio, spdkDN, spdkCN, func(*tgt, string) {})
+}
+
+// realsOn is reals on data planes that configure has changed before the agents
+// come; it is given the port that they will listen on.
+func realsOn(t *testing.T, cns int, aio, spdkDN, spdkCN bool, configure func(g *tgt, port string)) (l *lab, dnTgts, cnTgts []*tgt) {
 	l = &lab{T: t, term: 1}
 	for i := range 2 {
-		g := newTgt(t, spdkDN && i == 0)
+		g, port := newTgt(t, spdkDN && i == 0), freePort(t)
+		configure(g, port)
 		dnTgts = append(dnTgts, g)
-		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t)})
+		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: port})
 		if aio {
 			l.pdConf = append(l.pdConf, fmt.Sprintf(`{"type":"aio","filename":%q}`, usedDisk(t)))
 		}
 	}
 	for i := range cns {
-		g := newTgt(t, spdkCN && i == 0)
+		g, port := newTgt(t, spdkCN && i == 0), freePort(t)
+		configure(g, port)
 		cnTgts = append(cnTgts, g)
-		l.addCN(i, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t)})
+		l.addCN(i, agenttest.NodeConfig{Socket: g.socket, Port: port})
 	}
 	l.array()
 	return l, dnTgts, cnTgts

@@ -1,0 +1,84 @@
+package cn_test
+
+import (
+	"context"
+	"testing"
+
+	"vda/agent"
+	"vda/agent/agenttest"
+	"vda/spdk"
+)
+
+const pciAddress = "0000:01:00.0"
+
+// pcie is a data plane with an NVMe disk in a PCI slot that it reaches over
+// TCP in truth: all but the attach call is as it would be.
+type pcie struct {
+	*spdk.Client
+	t  testing.TB
+	at spdk.TransportID
+}
+
+func (c pcie) Call(ctx context.Context, method string, params, result any) error {
+	if a, ok := params.(spdk.NvmeAttach); ok && method == "bdev_nvme_attach_controller" {
+		if a.TrType != "PCIe" || a.TrAddr != pciAddress || a.TrSvcID != "" || a.SubNQN != "" {
+			c.t.Errorf("attach of %+v", a)
+		}
+		a.TrType, a.TrAddr, a.AdrFam, a.TrSvcID, a.SubNQN = "TCP", c.at.TrAddr, c.at.AdrFam, c.at.TrSvcID, c.at.SubNQN
+		params = a
+	}
+	return c.Client.Call(ctx, method, params, result)
+}
+
+// TestRealNVMeDisk has a pd of type nvme. There is no PCI device to test with;
+// the disk is one behind NVMe/TCP.
+func TestRealNVMeDisk(t *testing.T) { planes(t, realNVMeDisk) }
+
+func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
+	l := &lab{T: t, term: 1}
+	box := &stranger{tgt: newTgt(t, false), port: freePort(t), file: usedDisk(t)}
+	at := spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1", TrSvcID: box.port, SubNQN: strangerNQN}
+	box.call("nvmf_create_transport", object{"trtype": "TCP"})
+	box.call("bdev_malloc_create", object{"name": "Malloc0", "num_blocks": 16384, "block_size": 4096})
+	box.call("nvmf_create_subsystem", object{"nqn": strangerNQN, "serial_number": "SPDK1", "allow_any_host": true})
+	box.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "Malloc0"}})
+	box.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN, "listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": box.port}})
+
+	g := newTgt(t, spdkDN)
+	l.addDN(0, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t), Connect: func() (agent.Client, error) {
+		c, err := spdk.New(spdk.Config{Socket: g.socket})
+		return pcie{c, t, at}, err
+	}})
+	l.pdConf = []string{`{"type":"nvme","traddr":"` + pciAddress + `"}`}
+	l.addCN(0, agenttest.NodeConfig{Socket: newTgt(t, spdkCN).socket, Port: freePort(t)})
+	l.array()
+	l.spec.Size = 8 << 20 // of the one vd
+	l.up(0)
+	l.spec.Create = false
+	ns := l.disk(0)
+	verify(t, ns, 0)
+	write(t, ns, 0x77)
+	verify(t, ns, 0x77)
+
+	g.stop() // the disk keeps what is on it
+	g.start()
+	l.healthy(0)
+	agenttest.Eventually(t, func() string {
+		for _, o := range g.objects() {
+			if o == "subsystem nqn.2016-06.io.spdk:vda-vd-"+id("b0", 0) {
+				return ""
+			}
+		}
+		return "the vd is not back"
+	})
+	l.healthy(0)
+	verify(t, l.disk(0), 0x77)
+
+	c := l.cntlr(0, 0)
+	c.Deleted, c.DestroyData = true, true
+	l.good(0, c)
+	l.fence(true)
+	if o := g.objects(); len(o) > 0 {
+		t.Errorf("left: %v", o)
+	}
+}

@@ -128,6 +128,7 @@ func TestNamedSeeds(t *testing.T) {
 		story string
 	}{
 		{286, "A cn's data plane hung for 15 s while its agent looked at connections; the next look came five minutes later, and so long an array's paths stayed closed whose vd was connected again."},
+		{125, "A secondary hung; its host sent its writes to the primary instead, and newer ones after them; when the secondary ran on it took the old ones from its sockets and passed them on to the primary, which no fence keeps from writing."},
 	} {
 		report(t, c.seed, run(t, Config{Seed: c.seed, Schema: file}))
 	}

@@ -75,7 +75,8 @@ func (k *conn) send(cmd Command) *reply {
 // arrives waits until a message, and those before it, got through to a target
 // that takes it; false when it never will. What has got through to a target
 // that hangs is in its machine's buffers, and is taken after the hang whatever
-// has become of its sender.
+// has become of its sender, unless its keep alive time has run out: vda_tgt
+// looks at that first.
 func (k *conn) arrives(seq uint64) bool {
 	c := k.to.c
 	for seq != k.arrived || !c.open(k.from.p.addr, k.to.addr) {
@@ -97,6 +98,9 @@ func (k *conn) arrives(seq uint64) bool {
 		c.change.Wait()
 	}
 	k.taken = seq + 1
+	if time.Since(k.heard) > k.from.Silence {
+		k.closed = true // the keep alive time ran out meanwhile
+	}
 	c.changed()
 	return k.to.run == k.run && !k.closed
 }

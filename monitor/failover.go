@@ -37,6 +37,8 @@ func (m *Monitor) watchFailover(ctx context.Context) {
 		for _, id := range draining {
 			m.failover(ctx, id, true)
 		}
+		m.watchReach(ctx)
+		m.watchRepair(ctx)
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 // minutes pass in no time.
 type rig struct {
 	*testing.T
+	uri    string
 	store  *flaky
 	agents *fakeagent.Cluster
 	m      *Monitor
@@ -73,7 +74,7 @@ func inEmptyBubble(t *testing.T, fn func(r *rig)) {
 			t.Fatal(err)
 		}
 		defer st.Close()
-		r := &rig{T: t, store: &flaky{Store: st}, agents: fakeagent.New(t)}
+		r := &rig{T: t, uri: uri, store: &flaky{Store: st}, agents: fakeagent.New(t)}
 		defer r.agents.Close()
 		r.update(func(tx store.Tx) error {
 			r.dns, r.cns = nil, nil

@@ -280,7 +280,7 @@ func planReport(v NodeView, m *Memory) (ReportStep, bool) {
 		case m.Refusal != "":
 			r.Problem = m.Refusal
 		case m.Newer >= newerBeats:
-			r.Problem = fmt.Sprintf("the node holds version %d, the database %d: it is older than the node, as after restoring a backup", r.Version, v.Version)
+			r.Problem = fmt.Sprintf("the node holds version %d, the database %d: it is older than the node, as after restoring a backup; see vda_db --action restored", r.Version, v.Version)
 		}
 	}
 	if r.Down {

@@ -177,7 +177,7 @@ func TestPlan(t *testing.T) {
 			1 beat v7
 			2 beat v7
 			3 beat v7
-			4 beat v7        -> report "the node holds version 7, the database 1: it is older than the node, as after restoring a backup"`,
+			4 beat v7        -> report "the node holds version 7, the database 1: it is older than the node, as after restoring a backup; see vda_db --action restored"`,
 		"objects in error": `
 			0 view 1/1
 			0 beat v1        -> report ""

@@ -22,6 +22,23 @@ type Cntlr struct {
 	Primary bool
 }
 
+// AnotherCntlr is the cn of free for one more controller of an array that has
+// controllers on those of taken: in a location of which the array uses the
+// fewest, then with the fewest controllers. "" when none is free.
+func AnotherCntlr(free, taken []CN) string {
+	used := map[string]int{}
+	for _, c := range taken {
+		used[locationOf(c.Location, c.ID)]++
+	}
+	if len(free) == 0 {
+		return ""
+	}
+	return slices.MinFunc(free, func(a, b CN) int {
+		return cmp.Or(cmp.Compare(used[locationOf(a.Location, a.ID)], used[locationOf(b.Location, b.ID)]),
+			cmp.Compare(a.Cntlrs, b.Cntlrs), cmp.Compare(a.Primaries, b.Primaries), cmp.Compare(a.Name, b.Name))
+	}).ID
+}
+
 // Cntlrs places n controllers on distinct cns. The strings are what could not
 // be spread, one sentence each. The error is vda.ResourceExhausted.
 func Cntlrs(cns []CN, n int, strict Strictness) ([]Cntlr, []string, error) {

@@ -15,11 +15,13 @@ import (
 	"vda/store/dbflag"
 )
 
-const usage = `usage: vda_db --action create|migrate|status|drop --db-uri URI
+const usage = `usage: vda_db --action create|migrate|status|restored|drop --db-uri URI
 
   create    make the schema and a new cluster id; an existing schema stays as it is
   migrate   bring the schema of an older version to this program's; data stay
   status    tell which schema the database holds; exit 1 unless it is up to date
+  restored  say that the database was restored from a backup: nodes, which refuse
+            what is older than they know, take it as the truth again
   drop      remove the schema and all it says about the cluster, without asking
 
 Disks and nodes keep what they have whatever is done here.
@@ -45,7 +47,7 @@ func run(ctx context.Context, args []string, out io.Writer) (string, error) {
 	fs := pflag.NewFlagSet("vda_db", pflag.ContinueOnError)
 	fs.SetOutput(out)
 	fs.SortFlags = false
-	action := fs.String("action", "", "create, migrate, status or drop (required)")
+	action := fs.String("action", "", "create, migrate, status, restored or drop (required)")
 	db := dbflag.Add(fs)
 	timeout := fs.Duration("timeout", time.Minute, "give up after so long")
 	fs.Usage = func() { fmt.Fprint(out, usage, fs.FlagUsages()) }
@@ -58,9 +60,9 @@ func run(ctx context.Context, args []string, out io.Writer) (string, error) {
 	do, known := actions[*action]
 	switch {
 	case *action == "":
-		return "", errors.New("--action is missing; it must be create, migrate, status or drop")
+		return "", errors.New("--action is missing; it must be create, migrate, status, restored or drop")
 	case !known:
-		return "", fmt.Errorf("--action %q must be create, migrate, status or drop", *action)
+		return "", fmt.Errorf("--action %q must be create, migrate, status, restored or drop", *action)
 	case *timeout <= 0:
 		return "", fmt.Errorf("--timeout %v must be above 0", *timeout)
 	}
@@ -104,6 +106,13 @@ var actions = map[string]func(context.Context, string) (string, error){
 			return "", errors.New(st.String())
 		}
 		return st.String(), nil
+	},
+	"restored": func(ctx context.Context, uri string) (string, error) {
+		st, err := store.Supersede(ctx, uri)
+		if err != nil {
+			return "", err
+		}
+		return "nodes will take this database as the truth from now on; " + st.String(), nil
 	},
 	"drop": func(ctx context.Context, uri string) (string, error) {
 		st, err := store.Drop(ctx, uri)

@@ -35,11 +35,13 @@ func TestMain(t *testing.T) {
 		{[]string{"--action", "create", "--db-uri", "sqlite:////nowhere/at/all/vda.db"}, 1, "/nowhere/at/all/vda.db"},
 		{[]string{"--action", "status", "--db-uri", uri}, 1, "no VDA schema"},
 		{[]string{"--action", "migrate", "--db-uri", uri}, 1, "no VDA schema"},
+		{[]string{"--action", "restored", "--db-uri", uri}, 1, "no VDA schema"},
 		{[]string{"--action", "drop", "--db-uri", uri}, 1, "nothing was dropped"},
 		{[]string{"--action", "create", "--db-uri", uri}, 0, "created; "},
 		{[]string{"--action", "create", "--db-uri", uri}, 0, "already there, nothing changed"},
 		{[]string{"--action", "status", "--db-uri", uri}, 0, "up to date; cluster "},
 		{[]string{"--action", "migrate", "--db-uri", uri}, 0, "nothing to migrate"},
+		{[]string{"--action", "restored", "--db-uri", uri}, 0, "take this database as the truth"},
 		{[]string{"--action", "drop", "--db-uri", uri}, 0, "dropped the schema of cluster"},
 		{[]string{"--action", "drop", "--db-uri", uri}, 1, "nothing was dropped"},
 	} {

@@ -33,7 +33,7 @@ type Cluster struct {
 	agents map[string]*Agent
 	conns  map[string]*grpc.ClientConn
 	told   map[string]chan struct{} // by address: closed when a data plane breaks or is well again
-	clock  int // counts the calls that agents got, over all of them
+	clock  int                      // counts the calls that agents got, over all of them
 }
 
 // New returns a cluster without agents that is closed with the test.
@@ -313,6 +313,9 @@ func (a *Agent) SetCapacity(clusters uint64) { a.locked(func() { a.capacity = cl
 func (a *Agent) Join(cluster, node string, version uint64) {
 	a.locked(func() { a.id, a.nodeID, a.version = cluster, node, version })
 }
+
+// Saw makes the agent have seen a term of an array.
+func (a *Agent) Saw(da string, term uint64) { a.locked(func() { a.terms[da] = term }) }
 
 // Syncs returns the requests since the last call of it.
 func (a *Agent) Syncs() []Sync {

@@ -1,0 +1,161 @@
+package monitor
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	apiv1 "vda/api/v1"
+	"vda/store"
+	"vda/syncer"
+)
+
+// A primary may be cut off from one dn alone: its cn is well, the dn is well,
+// and hosts wait. Its agent says so in every heartbeat. When that has lasted
+// ReachDelay, the cns of the other controllers are asked whether they reach
+// all the array's dns, and the array moves to one that does, if there is one.
+
+// watchReach moves such arrays.
+func (m *Monitor) watchReach(ctx context.Context) {
+	for id, lost := range m.cutOff() {
+		m.depart(id, func() {
+			begin := time.Now()
+			moves := m.betterPlaces(ctx, id, lost)
+			if len(moves) == 0 || !m.Ready() {
+				return
+			}
+			failed := m.move(ctx, moves)
+			m.log.Info("failover", "cn", id, "why", "cut off from a dn", "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+		})
+	}
+}
+
+// cutOff are, by cn, the primaries to be moved if another place is better.
+func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
+	t := &m.cfg.Timing
+	all := map[string][]*apiv1.Unreached{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, n := range m.nodes {
+		if up, _ := n.state(); n.kind != cn || !up || m.moving[id] || time.Since(m.moved[id]) < t.ReachDelay {
+			continue
+		}
+		n.mu.Lock()
+		lost := n.lost
+		n.mu.Unlock()
+		for _, u := range lost {
+			if since := time.Duration(u.LostMs) * time.Millisecond; since >= t.ReachDelay && time.Duration(u.PrimaryMs)*time.Millisecond >= t.ReachHold {
+				all[id] = append(all[id], u)
+			}
+		}
+	}
+	return all
+}
+
+// backends are the data planes that an array's primary must reach.
+type backends struct {
+	ArrayView
+	at []*apiv1.ListenerConf
+}
+
+// betterPlaces are moves to controllers that reach all that the present
+// primaries don't.
+func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.Unreached) []syncer.Move {
+	arrays, err := m.backendsOf(ctx, cnID, lost)
+	if err != nil {
+		if ctx.Err() == nil {
+			m.metrics.storeErrors.Inc()
+			m.log.Warn("arrays that are cut off from a dn have to wait", "cn", cnID, "err", err)
+		}
+		return nil
+	}
+	var moves []syncer.Move
+	probes := map[string]map[string]bool{} // what each candidate reaches
+	for _, a := range arrays {
+		a.Secondaries = slices.DeleteFunc(a.Secondaries, func(s SecondaryView) bool {
+			return !m.up(s.CN) || s.Draining || !m.reachesAll(ctx, probes, s.CN, a.at)
+		})
+		moves = append(moves, PlanMoves([]ArrayView{a.ArrayView}, m.up, true)...)
+	}
+	return moves
+}
+
+// backendsOf reads what is needed of arrays whose primary is still where it
+// said.
+func (m *Monitor) backendsOf(ctx context.Context, cnID string, lost []*apiv1.Unreached) ([]backends, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
+	defer cancel()
+	var all []backends
+	err := m.cfg.Store.View(ctx, func(tx store.Tx) error {
+		all = nil
+		for _, u := range lost {
+			c, err := tx.Cntlr(u.CntlrId)
+			if err != nil {
+				return err
+			}
+			if !c.Primary || c.Deleted || c.CNID != cnID {
+				continue
+			}
+			a, err := arrayView(tx, c.DAID)
+			if err != nil {
+				return err
+			}
+			if a.Term != u.Term || len(a.Secondaries) == 0 {
+				continue
+			}
+			b := backends{ArrayView: a}
+			for _, id := range a.DNs {
+				dn, err := tx.DN(id)
+				if err != nil {
+					return err
+				}
+				l := dn.Listener
+				b.at = append(b.at, &apiv1.ListenerConf{Trtype: l.TrType, Traddr: l.TrAddr, Adrfam: l.AdrFam, Trsvcid: l.TrSvcID})
+			}
+			all = append(all, b)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// probeLimit bounds the question to one candidate.
+const probeLimit = 2 * time.Second
+
+// reachesAll asks a cn's agent for the addresses it has not been asked for
+// yet.
+func (m *Monitor) reachesAll(ctx context.Context, known map[string]map[string]bool, cnID string, at []*apiv1.ListenerConf) bool {
+	reached := known[cnID]
+	if reached == nil {
+		reached = map[string]bool{}
+		known[cnID] = reached
+	}
+	key := func(l *apiv1.ListenerConf) string { return l.Traddr + " " + l.Trsvcid }
+	var ask []*apiv1.ListenerConf
+	for _, l := range at {
+		if _, asked := reached[key(l)]; !asked {
+			ask = append(ask, l)
+			reached[key(l)] = false
+		}
+	}
+	if len(ask) > 0 {
+		m.mu.Lock()
+		where, cluster := m.all[cnID], m.cluster
+		m.mu.Unlock()
+		ctx, cancel := context.WithTimeout(ctx, probeLimit)
+		defer cancel()
+		c, err := m.cfg.Dial.Cn(where.name)
+		var r *apiv1.ProbeReply
+		if err == nil {
+			r, err = c.Probe(ctx, &apiv1.ProbeRequest{ClusterId: cluster, NodeId: cnID, Addresses: ask})
+		}
+		if err != nil || len(r.Problems) != len(ask) {
+			m.log.Debug("probe", "cn", where.name, "err", err)
+			return false
+		}
+		for i, l := range ask {
+			reached[key(l)] = r.Problems[i] == ""
+		}
+	}
+	return !slices.ContainsFunc(at, func(l *apiv1.ListenerConf) bool { return !reached[key(l)] })
+}

@@ -1,0 +1,55 @@
+package monitor
+
+import (
+	"context"
+	"time"
+
+	"vda/store"
+)
+
+// watchRepair makes the controllers of cns that have been down for RepairAfter
+// anew elsewhere.
+func (m *Monitor) watchRepair(ctx context.Context) {
+	m.mu.Lock()
+	var gone []string
+	for id, n := range m.nodes {
+		n.mu.Lock()
+		if n.kind == cn && n.down && time.Since(n.since) >= m.cfg.Timing.RepairAfter && !m.moving[id] && time.Since(m.moved[id]) >= repairPause {
+			gone = append(gone, id)
+		}
+		n.mu.Unlock()
+	}
+	m.mu.Unlock()
+	for _, id := range gone {
+		m.depart(id, func() { m.repair(ctx, id) })
+	}
+}
+
+// repairPause is the time between two attempts to repair what a cn had: there
+// may be no place.
+const repairPause = 5 * time.Second
+
+func (m *Monitor) repair(ctx context.Context, cnID string) {
+	var ids []string
+	err := m.cfg.Store.View(ctx, func(tx store.Tx) error {
+		ids = nil
+		cntlrs, err := tx.CntlrsOfCN(cnID)
+		for i := range cntlrs {
+			if !cntlrs[i].Deleted {
+				ids = append(ids, cntlrs[i].ID)
+			}
+		}
+		return err
+	})
+	replaced := 0
+	if err == nil && m.Ready() {
+		replaced, err = m.syncer.Replace(ctx, ids, m.up)
+	}
+	if err != nil && ctx.Err() == nil {
+		m.metrics.storeErrors.Inc()
+		m.log.Warn("controllers of a lost cn are not all made anew", "cn", cnID, "err", err)
+	}
+	if replaced > 0 {
+		m.log.Info("controllers were made anew on other cns", "cn", cnID, "cntlrs", replaced)
+	}
+}

@@ -17,6 +17,7 @@ func init() {
 	method("bdev_nvme_detach_controller", "Disconnects a controller, or one path to it, and removes its bdevs.", detachController, slow)
 	method("bdev_nvme_get_controllers", "Lists the controllers, or one.", nvmeControllers, optional)
 	method("bdev_nvme_reset_controller", "Ends and remakes the connections of a controller.", resetController, slow)
+	method("bdev_nvme_set_multipath_policy", "Says which paths of an nvme bdev carry its I/O.", multipathPolicy)
 	method("bdev_nvme_set_options", "Sets options of the controllers that are attached from now on.", nvmeOptions, anytime, optional)
 }
 
@@ -36,11 +37,11 @@ type attachParams struct {
 	Multipath string `rpc:"multipath,optional" doc:"what another attachment under the name means: disable, failover or multipath (default)"`
 	Queues    uint32 `rpc:"num_io_queues,optional" doc:"I/O queues; default by the number of processors"`
 
-	LossTimeout    int32  `rpc:"ctrlr_loss_timeout_sec,optional" doc:"seconds without a connection until the controller is given up; -1 never, 0 at once"`
-	ReconnectDelay uint32 `rpc:"reconnect_delay_sec,optional" doc:"seconds between two attempts to reconnect"`
-	FastIOFail     uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"seconds without a connection until I/O fails rather than waits; 0 with the controller"`
-	ConnectTimeout uint64 `rpc:"fabrics_connect_timeout_us,optional" doc:"microseconds for one attempt to connect"`
-	MaxBdevs       uint32 `rpc:"max_bdevs,optional" doc:"SPDK's room for names in the reply; there is no limit here"`
+	LossTimeout    *int32  `rpc:"ctrlr_loss_timeout_sec,optional" doc:"seconds without a connection until the controller is given up; -1 never, 0 at once; default as set by bdev_nvme_set_options"`
+	ReconnectDelay *uint32 `rpc:"reconnect_delay_sec,optional" doc:"seconds between two attempts to reconnect; likewise"`
+	FastIOFail     *uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"seconds without a connection until I/O fails rather than waits, 0 with the controller; likewise"`
+	ConnectTimeout uint64  `rpc:"fabrics_connect_timeout_us,optional" doc:"microseconds for one attempt to connect"`
+	MaxBdevs       *uint32 `rpc:"max_bdevs,optional" doc:"SPDK's room for names in the reply; there is no limit here"`
 }
 
 // maxQueues is the highest num_io_queues there is.
@@ -61,14 +62,16 @@ func attachController(ctx context.Context, t *Target, p attachParams) (any, erro
 		return nil, &jsonrpc.Error{Code: -int(syscall.EINVAL), Message: "Failed to parse adrfam: " + p.Adrfam}
 	case p.Queues > maxQueues:
 		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("num_io_queues %d is above %d", p.Queues, maxQueues))
+	case p.MaxBdevs != nil && *p.MaxBdevs == 0:
+		return nil, &jsonrpc.Error{Code: -int(syscall.EINVAL), Message: "max_bdevs cannot be zero"}
 	case p.HostSvcID != "":
 		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("hostsvcid %q is not supported; leave it out", p.HostSvcID))
 	}
 	names, err := t.nvmes.Attach(ctx, bdevnvme.AttachConfig{
 		Name: p.Name, TrType: p.Trtype, AdrFam: p.Adrfam, Traddr: p.Traddr, Trsvcid: p.Trsvcid, SubNQN: p.SubNQN, HostNQN: p.HostNQN,
 		HostAddr: p.HostAddr, HdrDigest: p.HDgst, DatDigest: p.DDgst, Multipath: multipath, Queues: int(p.Queues),
-		ConnectTimeout:      time.Duration(min(p.ConnectTimeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond,
-		CtrlrLossTimeoutSec: p.LossTimeout, ReconnectDelaySec: p.ReconnectDelay, FastIOFailTimeoutSec: p.FastIOFail,
+		ConnectTimeout: time.Duration(min(p.ConnectTimeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond,
+		Resilience:     resilience(t.nvmes.Options().Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail),
 	})
 	if err != nil {
 		return nil, nvmeError(err)
@@ -145,14 +148,72 @@ func resetController(_ context.Context, t *Target, p nameParams) (any, error) {
 	return true, nil
 }
 
+// resilience replaces those of the time-outs that were given.
+func resilience(r bdevnvme.Resilience, loss *int32, delay, fastFail *uint32) bdevnvme.Resilience {
+	if loss != nil {
+		r.CtrlrLossTimeoutSec = *loss
+	}
+	if delay != nil {
+		r.ReconnectDelaySec = *delay
+	}
+	if fastFail != nil {
+		r.FastIOFailTimeoutSec = *fastFail
+	}
+	return r
+}
+
+type multipathPolicyParams struct {
+	Name     string  `rpc:"name" doc:"bdev"`
+	Policy   string  `rpc:"policy" doc:"active_passive: always the first of the best paths; active_active: all of them"`
+	Selector string  `rpc:"selector,optional" doc:"of active_active: round_robin (default) or queue_depth, the path with the fewest requests under way"`
+	MinIO    *uint32 `rpc:"rr_min_io,optional" doc:"of round_robin, else ignored: requests that a path gets before the next; default 1"`
+}
+
+func multipathPolicy(_ context.Context, t *Target, p multipathPolicyParams) (any, error) {
+	undecodable := func(why string) error {
+		return &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed", Data: why}
+	}
+	policy := bdevnvme.Policy{ActiveActive: p.Policy == "active_active"}
+	switch p.Policy {
+	case "active_active":
+	case "active_passive":
+		if p.Selector == "queue_depth" {
+			return nil, undecodable("selector is for policy active_active")
+		}
+	default:
+		return nil, undecodable(fmt.Sprintf("policy %q is none of active_passive, active_active", p.Policy))
+	}
+	switch p.Selector {
+	case "", "round_robin":
+		if policy.ActiveActive {
+			if policy.MinIO = 1; p.MinIO != nil {
+				policy.MinIO = *p.MinIO
+			}
+		}
+	case "queue_depth":
+		policy.QueueDepth = true
+	default:
+		return nil, undecodable(fmt.Sprintf("selector %q is none of round_robin, queue_depth", p.Selector))
+	}
+	if err := t.nvmes.SetPolicy(p.Name, policy); err != nil {
+		return nil, nvmeError(err)
+	}
+	return true, nil
+}
+
 type nvmeOptionsParams struct {
 	KeepAlive uint32 `rpc:"keep_alive_timeout_ms,optional" doc:"milliseconds of silence that end a connection on either side; default 10000"`
 	Timeout   uint64 `rpc:"timeout_us,optional" doc:"microseconds after which an I/O is aborted; default 0: never"`
 	Action    string `rpc:"action_on_timeout,optional" doc:"none or abort; abort ends the connection too if that does not help"`
+
+	LossTimeout    *int32  `rpc:"ctrlr_loss_timeout_sec,optional" doc:"default of bdev_nvme_attach_controller's parameter"`
+	ReconnectDelay *uint32 `rpc:"reconnect_delay_sec,optional" doc:"likewise"`
+	FastIOFail     *uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"likewise"`
 }
 
 func nvmeOptions(_ context.Context, t *Target, p nvmeOptionsParams) (any, error) {
-	o := bdevnvme.Options{KeepAlive: time.Duration(p.KeepAlive) * time.Millisecond}
+	o := bdevnvme.Options{KeepAlive: time.Duration(p.KeepAlive) * time.Millisecond,
+		Resilience: resilience(t.nvmes.Options().Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail)}
 	switch p.Action {
 	case "", "none":
 	case "abort", "reset":

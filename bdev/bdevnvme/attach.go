@@ -40,9 +40,7 @@ type AttachConfig struct {
 	Queues         int           // I/O queues; 0 the host's default
 	ConnectTimeout time.Duration // of one attempt; 0 the host's default
 
-	CtrlrLossTimeoutSec  int32 // -1: never give the controller up; 0: no reconnects
-	ReconnectDelaySec    uint32
-	FastIOFailTimeoutSec uint32
+	Resilience
 }
 
 // Error is a refusal with the errno and the words that SPDK answers.
@@ -97,18 +95,13 @@ func (c *AttachConfig) validate() error {
 	if c.Trsvcid == "" {
 		c.Trsvcid = "4420"
 	}
-	if err := c.resilience().Check(); err != nil || c.CtrlrLossTimeoutSec < -1 {
-		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: err}
+	if err := c.check(); err != nil {
+		return err
 	}
 	if c.Queues < 0 {
 		return refuse(syscall.EINVAL, "num_io_queues out of bounds, min: 1 max: 65536")
 	}
 	return nil
-}
-
-func (c *AttachConfig) resilience() host.Resilience {
-	return host.Resilience{LossTimeout: time.Duration(c.CtrlrLossTimeoutSec) * time.Second,
-		Delay: time.Duration(c.ReconnectDelaySec) * time.Second, FastIOFail: time.Duration(c.FastIOFailTimeoutSec) * time.Second}
 }
 
 func (c *AttachConfig) address() host.Address {
@@ -120,7 +113,7 @@ func (m *Module) hostConfig(c *AttachConfig) host.Config {
 	o := m.options()
 	return host.Config{Traddr: c.Traddr, Trsvcid: c.Trsvcid, SubNQN: c.SubNQN, HostNQN: c.HostNQN, HostTraddr: c.HostAddr,
 		HeaderDigest: c.HdrDigest, DataDigest: c.DatDigest, Queues: c.Queues, ConnectTimeout: c.ConnectTimeout,
-		Resilience: c.resilience(), KeepAlive: o.KeepAlive, IOTimeout: o.IOTimeout, Spin: o.Spin, QueueDepth: o.QueueDepth, Log: m.log}
+		Resilience: c.host(), KeepAlive: o.KeepAlive, IOTimeout: o.IOTimeout, Spin: o.Spin, QueueDepth: o.QueueDepth, Log: m.log}
 }
 
 // Attach connects and returns the names of the bdevs that lead over the new

@@ -41,9 +41,17 @@ type wayInfo struct {
 // namespace.
 func (d *disk) DriverSpecific() any {
 	out := struct {
-		NVMe   []wayInfo `json:"nvme"`
-		Policy string    `json:"mp_policy"`
+		NVMe     []wayInfo `json:"nvme"`
+		Policy   string    `json:"mp_policy"`
+		Selector string    `json:"selector,omitempty"`
+		MinIO    uint32    `json:"rr_min_io,omitempty"`
 	}{Policy: "active_passive"}
+	if p := d.policy.Load(); p != nil {
+		out.Policy, out.Selector, out.MinIO = "active_active", "round_robin", p.MinIO
+		if p.QueueDepth {
+			out.Selector = "queue_depth"
+		}
+	}
 	for _, w := range d.ways() {
 		c := w.path.ctl.Data()
 		i := wayInfo{TrID: w.path.trid(w.path.ctl.Addresses()[0]),

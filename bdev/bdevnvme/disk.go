@@ -36,6 +36,7 @@ type way struct {
 	ns     *host.Namespace
 	denied atomic.Int64 // Unix ns of an ANA status; 0: none
 	closed atomic.Int64 // Unix ns since when ANA forbids I/O; 0: it allows it
+	busy   atomic.Int64 // requests under way, where the policy counts them
 }
 
 // usable reports whether I/O may be sent.
@@ -81,6 +82,9 @@ type disk struct {
 
 	now  atomic.Pointer[bdev.Info]
 	list atomic.Pointer[[]*way]
+
+	policy atomic.Pointer[Policy] // nil: the first way that is best
+	turn   atomic.Uint32          // requests sent in turn
 
 	mu      sync.Mutex
 	waiting []*bdev.Request // for a way
@@ -169,7 +173,7 @@ func (d *disk) Close() error {
 func (d *disk) Submit(r *bdev.Request, b *bdev.Batch) {
 	r.Dev = nil
 	if w := d.pick(); w != nil {
-		w.ns.Submit(r, w, b)
+		d.send(w, r, b)
 		return
 	}
 	if !r.Retain() {
@@ -180,8 +184,11 @@ func (d *disk) Submit(r *bdev.Request, b *bdev.Batch) {
 }
 
 // pick returns the best usable way: optimized before non-optimized, in the
-// order of attachment; nil without one.
+// order of attachment, unless a policy says otherwise; nil without one.
 func (d *disk) pick() *way {
+	if p := d.policy.Load(); p != nil {
+		return d.pickActive(p)
+	}
 	var second *way
 	for _, w := range *d.list.Load() {
 		if !w.usable() {
@@ -236,7 +243,7 @@ func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 	}
 	r.Dev = tries + 1
 	if other := d.pick(); other != nil && other != w {
-		other.ns.Submit(r, other, b)
+		d.send(other, r, b)
 		return
 	}
 	d.park(r, b)
@@ -284,7 +291,7 @@ func (d *disk) retry(b *bdev.Batch) bool {
 	for i, r := range l {
 		l[i] = nil
 		if w := d.pick(); w != nil {
-			w.ns.Submit(r, w, b)
+			d.send(w, r, b)
 		} else if hope {
 			d.park(r, b)
 		} else {

@@ -24,6 +24,31 @@ type Options struct {
 	IOTimeout  time.Duration // age at which an I/O is aborted; 0 never
 	Spin       time.Duration // how long a connection's reader polls before it sleeps, while it pays; default 20 µs, negative: never
 	QueueDepth int           // commands in flight on an I/O queue; 0 the host's default
+
+	Resilience // of attachments that name none of their own
+}
+
+// Resilience are the time-outs of a controller that has lost its connection;
+// SPDK's rules say which combinations make sense.
+type Resilience struct {
+	CtrlrLossTimeoutSec  int32 // -1: never give the controller up; 0: no reconnects
+	ReconnectDelaySec    uint32
+	FastIOFailTimeoutSec uint32
+}
+
+func (r Resilience) host() host.Resilience {
+	return host.Resilience{LossTimeout: time.Duration(r.CtrlrLossTimeoutSec) * time.Second,
+		Delay: time.Duration(r.ReconnectDelaySec) * time.Second, FastIOFail: time.Duration(r.FastIOFailTimeoutSec) * time.Second}
+}
+
+func (r Resilience) check() error {
+	if r.CtrlrLossTimeoutSec < -1 {
+		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("ctrlr_loss_timeout_sec %d is below -1", r.CtrlrLossTimeoutSec)}
+	}
+	if err := r.host().Check(); err != nil {
+		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: err}
+	}
+	return nil
 }
 
 // Module is all attached controllers of a process. Its methods are safe for
@@ -54,6 +79,9 @@ func (m *Module) SetOptions(o Options) error {
 	if o.QueueDepth < 0 || o.QueueDepth > 1024 {
 		return refuse(syscall.EINVAL, "io_queue_requests %d is not from 0 to 1024", o.QueueDepth)
 	}
+	if err := o.check(); err != nil {
+		return err
+	}
 	if o.Spin == 0 {
 		o.Spin = 20 * time.Microsecond
 	}
@@ -62,6 +90,9 @@ func (m *Module) SetOptions(o Options) error {
 	m.opts = o
 	return nil
 }
+
+// Options returns the options of later attachments.
+func (m *Module) Options() Options { return m.options() }
 
 func (m *Module) options() Options {
 	m.mu.Lock()

@@ -89,7 +89,7 @@ func (r *rig) export(name string, nsid uint32) {
 
 func (r *rig) config(a target.Addr) AttachConfig {
 	return AttachConfig{Name: "Nv0", TrType: "tcp", AdrFam: "ipv4", Traddr: a.Traddr, Trsvcid: a.Trsvcid, SubNQN: nqn,
-		CtrlrLossTimeoutSec: 10, ReconnectDelaySec: 1, ConnectTimeout: 2 * time.Second}
+		Resilience: Resilience{CtrlrLossTimeoutSec: 10, ReconnectDelaySec: 1}, ConnectTimeout: 2 * time.Second}
 }
 
 // attach attaches listener i.

@@ -15,7 +15,15 @@ import (
 // states change, and connections are cut. No acknowledged write may be lost
 // and no host may see anything but success, ANA statuses and cuts.
 func TestStress(t *testing.T) {
-	r := newRig(t)
+	t.Run("own readers", func(t *testing.T) { stress(t, newRig(t)) })
+	t.Run("polled by others", func(t *testing.T) {
+		r := newRig(t)
+		r.pollAll()
+		stress(t, r)
+	})
+}
+
+func stress(t *testing.T, r *rig) {
 	r.malloc("s", 4096)
 	a, b := r.gated("a", "s"), r.gated("b", "s")
 	a.release()

@@ -35,6 +35,16 @@
 // is done: agents refuse older versions and terms, and a move is void when the
 // array's term has changed since it was decided.
 //
+// A node that is silent to the monitor it belongs to, and heard by another, is
+// not down: the others are asked before. See hear.go.
+//
+// # Primaries
+//
+// Those of a cn that is down move (failover.go), when the lease that heartbeats
+// gave them is over (grant.go); so do those that alone don't reach a dn
+// (reach.go). Controllers of a cn that stays away are made anew elsewhere
+// (repair.go).
+//
 // # When the database is away
 //
 // Nothing is decided on a picture of the cluster that is older than

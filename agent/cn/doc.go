@@ -36,6 +36,12 @@
 // media: the lvstore and what is in it goes only when a tombstone of the
 // primary says destroy_data.
 //
+// # Lease
+//
+// Heartbeats give the node's primaries a lease. A primary without one goes on
+// while all its vds are connected, and else closes its paths and its hosts'
+// connections; lease.go has the rule and docs/failover.md the reasons.
+//
 // After a restart the agent restores what it was told last. If another
 // controller has become primary meanwhile, the disk nodes refuse this one's
 // host NQN, which carries its term, and it stays without a volume until it is

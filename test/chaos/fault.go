@@ -107,6 +107,7 @@ func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *ch
 	add(2, func() *fault { return f.cut("cut primary from a dn", f.primary(), f.any("dn")) })
 	add(2, func() *fault { return f.spare(f.cut("cut primary from secondary", f.primary(), f.secondary())) })
 	add(2, f.cutMonitors)
+	add(2, f.cutMonitorsAndDN)
 	add(1, func() *fault { return f.spare(f.cut("cut a monitor from the database", f.any("monitor"), f.any("db"))) })
 	add(1, func() *fault { return f.spare(f.cut("cut a monitor from the primary", f.any("monitor"), f.primary())) })
 	add(3, f.oneWay)
@@ -362,6 +363,18 @@ func (f *chooser) cutMonitors() *fault {
 	return &fault{kind: "cut primary from the control plane", what: fmt.Sprintf("%s cut from both monitors and the portal for %v", m.name, hold.Round(time.Millisecond)), hold: hold,
 		inject: func() error {
 			return x.deaf(m, 100, portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr)
+		},
+		heal: x.remove}
+}
+
+// cutMonitorsAndDN hides the primary's cn from the control plane and from a
+// dn, not from hosts and the other dn: it has to let its hosts go by itself.
+func (f *chooser) cutMonitorsAndDN() *fault {
+	m, dn := f.primary(), f.any("dn")
+	hold, x := f.span(), f.filter()
+	return &fault{kind: "cut primary from the control plane and a dn", what: fmt.Sprintf("%s cut from both monitors, the portal and %s for %v", m.name, dn.name, hold.Round(time.Millisecond)), hold: hold,
+		inject: func() error {
+			return errors.Join(x.deaf(m, 100, portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr, dn.addr), x.deaf(dn, 100, m.addr))
 		},
 		heal: x.remove}
 }

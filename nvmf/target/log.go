@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"vda/bdev"
 	"vda/nvme"
 )
 
@@ -75,8 +76,9 @@ func (k *conn) page(v nvme.GetLogPage) ([]byte, bool) {
 		return ctrl.errors.page(), true
 	case nvme.LogSMART:
 		p := make([]byte, nvme.SMARTLen)
-		nvme.PutSMART(p, nvme.SMART{Temperature: 300, Spare: 100, SpareThreshold: 10,
-			PowerOnHours: uint64(time.Since(epoch) / time.Hour), ErrorEntries: ctrl.errors.count()})
+		smart := s.smart()
+		smart.ErrorEntries = ctrl.errors.count()
+		nvme.PutSMART(p, smart)
 		return p, true
 	case nvme.LogFirmware:
 		p := make([]byte, nvme.FirmwareLen)
@@ -98,6 +100,29 @@ func (k *conn) page(v nvme.GetLogPage) ([]byte, bool) {
 		}
 	}
 	return nil, false
+}
+
+// smart is the health of the subsystem: what its namespaces did since they got
+// their devices, and what failed on a medium. There is no sensor, so that the
+// temperature stays 0, and no wear: all of the spare is there.
+func (s *Subsystem) smart() nvme.SMART {
+	var w bdev.Work
+	for _, n := range *s.nss.Load() {
+		if n == nil {
+			continue
+		}
+		if h := n.handle.Load(); h != nil {
+			x := h.Work()
+			w.Reads += x.Reads
+			w.Writes += x.Writes
+			w.BytesRead += x.BytesRead
+			w.BytesWritten += x.BytesWritten
+		}
+	}
+	const unit = 1000 * 512
+	return nvme.SMART{Spare: 100, HostReads: w.Reads, HostWrites: w.Writes,
+		DataUnitsRead: (w.BytesRead + unit - 1) / unit, DataUnitsWrite: (w.BytesWritten + unit - 1) / unit,
+		PowerOnHours: uint64(time.Since(epoch) / time.Hour), MediaErrors: s.mediaErrors.Load()}
 }
 
 // anaLog tells the state of the groups that have namespaces through k's
@@ -162,6 +187,9 @@ type errorLog struct {
 func (k *conn) noteError(c *cmd, s nvme.Status) {
 	if k.ctrl == nil || s.IsPath() {
 		return
+	}
+	if s.Type() == 2 && s&^nvme.DNR != nvme.CompareFailure {
+		k.sub.mediaErrors.Add(1)
 	}
 	e := nvme.ErrorEntry{SQID: k.qid, CID: c.sqe.CID(), Status: s, Param: 0xffff, NSID: c.sqe.NSID()}
 	if k.qid != 0 {

@@ -89,6 +89,8 @@ type Subsystem struct {
 
 	nss       atomic.Pointer[[]*namespace] // index is NSID-1, nil where none
 	lastGroup []atomic.Uint32              // ANA group that an NSID had last
+
+	mediaErrors atomic.Uint64 // commands that failed on a medium
 }
 
 func newSubsystem(t *Target, c SubsystemConfig) *Subsystem {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,11 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 		}
 		return bdevs[0].DriverSpecific.Lvol.NumAllocatedClusters
 	}
+	nvmeCLI(t, r, first, func() string {
+		r.run("host0", "nvme connect -t tcp -a 192.168.0.14 -s 4420 -n "+first)
+		r.waitFor("host0", "test -b \""+device(first)+"\"", 30*time.Second)
+		return device(first)
+	})
 	for _, digests := range []string{"", "--hdr-digest --data-digest"} {
 		r.run("host0", "nvme connect -t tcp -a 192.168.0.14 -s 4420 -n "+first+" "+digests)
 		r.waitFor("host0", "test -b \""+device(first)+"\"", 30*time.Second)
@@ -90,4 +96,40 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 		r.run("host0", "nvme disconnect -n "+first+" > /dev/null")
 		fmt.Printf("thin volume under fio --verify and blkdiscard, digests %q: %.1f s\n", digests, time.Since(begin).Seconds())
 	}
+}
+
+// nvmeCLI has nvme-cli ask for what controllers and namespaces tell, and go
+// through a reservation.
+func nvmeCLI(t *testing.T, r *rack, nqn string, connect func() string) {
+	t.Helper()
+	dev := connect()
+	shows := func(cmd string, want ...string) {
+		t.Helper()
+		out := r.run("host0", "nvme "+cmd)
+		for _, w := range want {
+			if !regexp.MustCompile(w).MatchString(out) {
+				t.Errorf("nvme %s does not show %q:\n%s", cmd, w, out)
+			}
+		}
+	}
+	shows("id-ctrl "+dev, `subnqn\s*: `+nqn, `oncs\s*: 0xad`, `fuses\s*: 0x1`, `kas\s*: 10`)
+	shows("id-ns "+dev, `nsze\s*: 0x4000`, `rescap\s*: 0xfe`, `lbads:12`)
+	shows("ns-descs "+dev, `(?i)uuid`, `(?i)nguid`)
+	shows("list-subsys", nqn, `tcp`, `live`)
+	shows("smart-log "+dev, `critical_warning\s*: 0`, `available_spare\s*: 100%`, `media_errors\s*: 0`)
+	shows("fw-log "+dev, `frs1`)
+	shows("error-log "+dev, `(?i)error log entries`)
+	shows("effects-log "+dev, `(?i)get log page`, `(?i)reservation`, `(?i)write zeroes`)
+	shows("supported-log-pages "+dev, `0x2`, `0x80`)
+	shows("changed-ns-list-log " + dev)
+	shows("get-feature "+dev+" -f 6", `0x0*1`)
+
+	shows("resv-register "+dev+" --nrkey=0x10 --rrega=0", `(?i)success`)
+	shows("resv-acquire "+dev+" --crkey=0x10 --rtype=1 --racqa=0", `(?i)success`)
+	shows("resv-report "+dev+" --eds", `gen\s*: 1`, `rtype\s*: 1`, `rkey\s*: (0x)?10`, `rcsts\s*: (0x)?1`)
+	shows("resv-release "+dev+" --crkey=0x10 --rtype=1 --rrela=0", `(?i)success`)
+	shows("resv-register "+dev+" --crkey=0x10 --rrega=1", `(?i)success`)
+	shows("resv-report "+dev+" --eds", `regctl\s*: 0`)
+	shows("resv-notif-log "+dev, `(?i)log_page_count|lpc|type`)
+	r.run("host0", "nvme disconnect -n "+nqn+" > /dev/null")
 }

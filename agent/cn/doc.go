@@ -11,7 +11,9 @@
 //
 // The lvol stands behind every exporter's subsystem, ANA optimized; vda_tgt
 // lets it stand behind several, SPDK behind one only, because its namespaces
-// claim their bdev. Beside the initiator the subsystem admits the secondaries.
+// claim their bdev: there further exporters connect to the one before
+// (vda-link-<exp>n1, chain.go). Beside the initiator the subsystem admits the
+// secondaries.
 // Nothing is exported before the volume is there.
 //
 // The lvstore and the volume are made only while the array has never been up
@@ -30,8 +32,10 @@
 // Both roles are the same comparison of what is with what should be. Before
 // the bdev below a live namespace changes, the path is made inaccessible, so
 // that hosts wait instead of failing; then vda_tgt swaps the bdev in one step,
-// and on SPDK the namespace is removed when nothing is queued on it and added
-// again with the same identity. A demoted controller takes its namespaces
+// and on SPDK the namespace is removed when nothing is in flight on it and hosts
+// are quiet, and added in the same breath (agent/namespace.go). I/O that a new
+// primary's proxies still hold for the old one is made to fail first, for hosts
+// to repeat. A demoted controller takes its namespaces
 // off, deletes the raid and detaches the vds. That deletes nothing from
 // media: the lvstore and what is in it goes only when a tombstone of the
 // primary says destroy_data.

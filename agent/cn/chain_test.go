@@ -1,0 +1,160 @@
+package cn_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"vda/agent/agenttest"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// behind returns, by exporter, what its namespace on controller node i stands
+// on: "volume", the name of the exporter that it is linked to, or "primary".
+func (l *lab) behind(i int) map[string]string {
+	l.Helper()
+	ctx, api := context.Background(), l.cns[i].plane.Client()
+	subs, err := api.NvmfGetSubsystems(ctx)
+	if err != nil {
+		l.Fatal(err)
+	}
+	ctrlrs, err := api.BdevNvmeGetControllers(ctx)
+	if err != nil {
+		l.Fatal(err)
+	}
+	name := func(nqn string) string {
+		k := slices.IndexFunc(l.spec.Exps, func(e *apiv1.ExpSpec) bool { return e.Nqn == nqn })
+		if k < 0 {
+			return nqn
+		}
+		return l.spec.Exps[k].Name
+	}
+	at := map[string]string{}
+	for _, s := range subs {
+		if !strings.HasPrefix(s.NQN, expNQN) || len(s.Namespaces) != 1 {
+			continue
+		}
+		bdev := s.Namespaces[0].BdevName
+		at[name(s.NQN)] = "volume"
+		if strings.HasPrefix(bdev, "vda-px-") {
+			at[name(s.NQN)] = "primary"
+		}
+		for _, c := range ctrlrs {
+			if strings.HasPrefix(bdev, "vda-link-") && bdev == c.Name+"n1" {
+				at[name(s.NQN)] = name(c.Ctrlrs[0].TrID.SubNQN)
+			}
+		}
+	}
+	return at
+}
+
+func (l *lab) stands(i int, want map[string]string) {
+	l.Helper()
+	if got := l.behind(i); fmt.Sprint(got) != fmt.Sprint(want) {
+		l.Errorf("cn%d: exporters stand on %v, want %v", i, got, want)
+	}
+}
+
+func TestExportersStandOnOneAnother(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	a, b := l.spec.Exps[0], l.exporter(1)
+	l.exporter(2)
+	l.up(0)
+	l.spec.Create = false
+	l.stands(0, map[string]string{"exp0": "volume", "exp1": "exp0", "exp2": "exp1"})
+	l.stands(1, map[string]string{"exp0": "primary", "exp1": "primary", "exp2": "primary"})
+
+	for i := range l.cns { // nothing is changed that is right
+		l.cns[i].plane.Changes()
+		l.good(i, l.cntlr(i, 0))
+		if n := l.cns[i].plane.Changes(); n != 0 {
+			t.Errorf("cn%d: %d changes", i, n)
+		}
+	}
+
+	l.exporter(3).Id = id("ee", 0) // comes last whatever its id
+	l.all(0)
+	l.stands(0, map[string]string{"exp0": "volume", "exp1": "exp0", "exp2": "exp1", "exp3": "exp2"})
+	b.Deleted = true
+	l.all(0)
+	l.stands(0, map[string]string{"exp0": "volume", "exp2": "exp0", "exp3": "exp2"})
+	a.Deleted = true
+	l.all(0)
+	l.stands(0, map[string]string{"exp2": "volume", "exp3": "exp2"})
+
+	l.spec.Exps = slices.DeleteFunc(l.spec.Exps, func(e *apiv1.ExpSpec) bool { return e.Deleted })
+	l.term++
+	l.up(1)
+	l.healthy(0)
+	l.stands(0, map[string]string{"exp2": "primary", "exp3": "primary"})
+	l.stands(1, map[string]string{"exp2": "exp3", "exp3": "volume"})
+	for _, o := range l.cns[0].plane.Objects() {
+		if strings.Contains(o, "vda-link-") {
+			t.Errorf("cn0, a secondary, has %s", o)
+		}
+	}
+	for _, i := range []int{0, 1} {
+		s := l.cntlr(i, 1)
+		s.Deleted, s.DestroyData = true, i == 1
+		l.good(i, s)
+		if o := l.cns[i].plane.Objects(); len(o) > 0 {
+			t.Errorf("cn%d: left %v", i, o)
+		}
+	}
+}
+
+// The last exporter of a chain is made inaccessible first: its I/O would be
+// queued for the one that it stands on.
+func TestAChainIsClosedFromItsEnd(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.exporter(1)
+	l.exporter(2)
+	l.up(0)
+	l.spec.Create = false
+	p := l.cns[0].plane
+	var order []string
+	p.SetHook(func(method string, a map[string]any) error {
+		nqn, _ := a["nqn"].(string)
+		exp := strings.TrimPrefix(nqn, expNQN)
+		switch {
+		case method == "nvmf_subsystem_listener_set_ana_state" && a["ana_state"] == spdk.ANAInaccessible:
+			order = append(order, "close"+exp)
+		case method == "nvmf_subsystem_remove_ns":
+			order = append(order, "remove"+exp)
+		}
+		return nil
+	})
+	l.term++
+	l.sync(0, l.cntlr(0, 1))
+	p.SetHook(nil)
+	want := "close-c close-b close remove-c remove-b remove"
+	if got := strings.Join(order, " "); !strings.HasPrefix(got, want) {
+		t.Errorf("%s; want %s", got, want)
+	}
+}
+
+// A proxy that was cut for a promotion that did not come about is made anew.
+func TestACutProxyIsConnectedAgain(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, false)
+	l.up(0)
+	if err := l.cns[1].plane.Client().BdevNvmeDisableController(context.Background(), "vda-px-"+expID); err != nil {
+		t.Fatal(err)
+	}
+	agenttest.Eventually(t, func() string {
+		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANANonOptimized {
+			return "ANA is " + got
+		}
+		l, err := l.cns[1].plane.Client().BdevNvmeGetControllers(context.Background())
+		if err != nil || len(l) != 1 || l[0].Ctrlrs[0].State != "enabled" {
+			return fmt.Sprint(l, err)
+		}
+		return ""
+	})
+	l.healthy(1)
+}

@@ -81,6 +81,7 @@ type conn struct {
 	host  string
 
 	closing  atomic.Bool  // nothing more is submitted or sent
+	asked    atomic.Int32 // R2Ts whose data is not all here
 	inflight atomic.Int64 // commands at a device
 	idle     chan struct{}
 	settled  chan struct{} // closed when the reader has ended and nothing can be written any more

@@ -77,6 +77,7 @@ func (k *conn) dataEnd(c *cmd, last bool) error {
 		return nil
 	}
 	c.receiving.Store(false)
+	k.asked.Add(-1)
 	k.dataReady(c)
 	return nil
 }

@@ -16,6 +16,20 @@ type dataPDU struct {
 	last   bool
 }
 
+// aheadBytes is how much is received ahead, into the buffer, while data that
+// was asked for is under way: enough for the headers and commands in between.
+// The data itself then arrives where it belongs, without a copy.
+const aheadBytes = 4 << 10
+
+// ahead is the part of the buffer to receive into.
+func (k *conn) ahead() []byte {
+	p := k.rbuf[k.w:]
+	if k.asked.Load() > 0 {
+		p = p[:min(len(p), aheadBytes)]
+	}
+	return p
+}
+
 // recv receives what is there: into the command's memory while the data of an
 // H2CData PDU is due and nothing else is buffered, into the buffer otherwise.
 func (k *conn) recv() (int, syscall.Errno) {
@@ -32,7 +46,7 @@ func (k *conn) recv() (int, syscall.Errno) {
 		k.w = copy(k.rbuf, k.rbuf[k.r:k.w])
 		k.r = 0
 	}
-	return recvInto(k.fd, k.rbuf[k.w:])
+	return recvInto(k.fd, k.ahead())
 }
 
 // recvData receives into {the command's memory, the buffer}.
@@ -58,7 +72,7 @@ func (k *conn) recvData() (int, syscall.Errno) {
 		}
 	}
 	if want == 0 {
-		k.recvIov[n] = iovec(k.rbuf)
+		k.recvIov[n] = iovec(k.ahead())
 		n++
 	}
 	k.recvMsg.Iov = &k.recvIov[0]

@@ -152,6 +152,7 @@ func (k *conn) sendR2T(c *cmd, b *bdev.Batch) {
 	if k.closing.Load() {
 		return // teardown releases what is receiving
 	}
+	k.asked.Add(1)
 	p := k.openPDU(nvme.PDUR2T, 0, nvme.R2TLen, 0)
 	nvme.PutR2T(p, nvme.R2T{CID: c.sqe.CID(), TTag: c.tag, Length: c.n})
 	k.seal(p, nvme.R2TLen)

@@ -14,7 +14,11 @@ import (
 // who polled in the reader's place met what he must leave to the reader.
 func (k *conn) wait() (int, syscall.Errno) {
 	if k.qid > 0 && k.opts.spinTime > 0 {
-		if k.spinner.Spin(k.opts.spinTime, k.tryFn) {
+		limit := k.opts.spinTime
+		if k.asked.Load() > 0 {
+			limit *= askedSpin // it takes a host a while to send much data, but it does so now
+		}
+		if k.spinner.Spin(limit, k.tryFn) {
 			return k.parkN, k.parkErr
 		}
 		k.warm()
@@ -38,6 +42,10 @@ func (k *conn) wait() (int, syscall.Errno) {
 		}
 	}
 }
+
+// askedSpin is how many times longer it pays to poll while the host sends
+// what it was asked for.
+const askedSpin = 5
 
 // warm has others poll this connection for a while, where nobody else would
 // look at it while they do.

@@ -41,18 +41,32 @@ func run(t *testing.T, cfg Config) *Outcome {
 	}
 	defer os.RemoveAll(dir)
 	cfg.Dir = dir
-	// A goroutine that spins keeps fake time, and with it every time-out, still.
-	watchdog := time.AfterFunc(time.Minute, func() {
-		debug.SetTraceback("all")
-		panic(fmt.Sprintf("seed %d: fake time stands still", cfg.Seed))
-	})
-	defer watchdog.Stop()
+	done := make(chan struct{})
+	defer close(done)
+	go watchdog(cfg.Seed, done)
 	var o *Outcome
 	synctest.Test(t, func(*testing.T) { o, err = Run(cfg) })
 	if err != nil {
 		o.Wrongs = append(o.Wrongs, err.Error())
 	}
 	return o
+}
+
+// watchdog ends the process when a run takes two minutes: a goroutine that
+// spins keeps fake time, and with it every time-out, still. It counts seconds,
+// for the whole process may be stopped.
+func watchdog(seed uint64, done <-chan struct{}) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for range 120 {
+		select {
+		case <-tick.C:
+		case <-done:
+			return
+		}
+	}
+	debug.SetTraceback("all")
+	panic(fmt.Sprintf("seed %d: fake time stands still", seed))
 }
 
 // report fails the test for what went wrong and says how to see it again.

@@ -50,10 +50,12 @@ type Abilities struct {
 	// CutNVMe: a connection can be cut with all that is queued on it failing
 	// at once, its bdev staying: bdev_nvme_disable_controller, SPDK 23.09.
 	CutNVMe bool
+	// LvolBytes: the size of an lvol is given in bytes; SPDK 23.01.
+	LvolBytes bool
 }
 
 // learn asks what the data plane can do. The error names what is missing.
-func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
+func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Abilities, error) {
 	now, err := api.GetMethods(ctx, true)
 	if err != nil {
 		return Abilities{}, err
@@ -83,7 +85,16 @@ func learn(ctx context.Context, api spdk.API, agent string) (Abilities, error) {
 		KeepsNamespace:  vda,
 		NVMe:            slices.Contains(now, "bdev_nvme_get_controllers"),
 		CutNVMe:         !vda && slices.Contains(now, "bdev_nvme_disable_controller"),
+		LvolBytes:       !v.AtLeast(23, 5),
 	}, nil
+}
+
+// BdevLvolCreate gives the size in the unit that the data plane takes.
+func (p *Plane) BdevLvolCreate(ctx context.Context, c spdk.LvolCreate) (string, error) {
+	if p.Able().LvolBytes {
+		c.Size, c.SizeInMiB = c.SizeInMiB<<20, 0
+	}
+	return p.API.BdevLvolCreate(ctx, c)
 }
 
 // errNotStarted says that the data plane was started with --wait-for-rpc and

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"vda"
 	"vda/agent"
 	"vda/agent/agenttest"
+	"vda/spdk"
 )
 
 func connect(t *testing.T, socket, kind string) (*agent.Plane, error) {
@@ -77,6 +79,33 @@ func TestAbilitiesAreLearntFromTheMethods(t *testing.T) {
 		p, err := connect(t, plane.Socket, "cn")
 		if err != nil || p.Able() != c.want {
 			t.Errorf("vda_tgt %v, without %q: %+v, %v", c.swaps, c.hidden, p.Able(), err)
+		}
+	}
+}
+
+func TestAnLvolOfTheOldestVersionIsMadeInBytes(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[[2]int]string{
+		{23, 1}: `"size":16777216`, {23, 5}: `"size_in_mib":16`, {26, 5}: `"size_in_mib":16`,
+	} {
+		plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+		plane.SetVersion(version[0], version[1])
+		p, err := connect(t, plane.Socket, "dn")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		plane.SetHook(func(method string, a map[string]any) error {
+			if method == "bdev_lvol_create" {
+				text, err := json.Marshal(a)
+				got = string(text)
+				return err
+			}
+			return nil
+		})
+		_, err = p.BdevLvolCreate(context.Background(), spdk.LvolCreate{LvsName: "none", LvolName: "x", SizeInMiB: 16})
+		if !spdk.IsNoSuchDevice(err) || !strings.Contains(got, want) || strings.Count(got, `"size`) != 1 {
+			t.Errorf("version %v: sent %s, %v", version, got, err)
 		}
 	}
 }

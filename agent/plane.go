@@ -272,7 +272,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	able, err := learn(ctx, p.probes.API, p.agent)
+	able, err := learn(ctx, p.probes.API, v, p.agent)
 	if err != nil {
 		return v.Version, err
 	}

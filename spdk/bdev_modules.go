@@ -1,6 +1,9 @@
 package spdk
 
-import "context"
+import (
+	"context"
+	"encoding/json"
+)
 
 // MallocCreate are the parameters of bdev_malloc_create.
 type MallocCreate struct {
@@ -95,6 +98,19 @@ type RaidBase struct {
 	IsConfigured bool    `json:"is_configured"`
 	DataOffset   uint64  `json:"data_offset"` // blocks
 	DataSize     uint64  `json:"data_size"`   // blocks
+}
+
+// UnmarshalJSON takes SPDK 23.01's form as well, which is the name alone, or
+// null.
+func (b *RaidBase) UnmarshalJSON(text []byte) error {
+	*b = RaidBase{}
+	if len(text) > 0 && text[0] == '{' {
+		type plain RaidBase
+		return json.Unmarshal(text, (*plain)(b))
+	}
+	err := json.Unmarshal(text, &b.Name)
+	b.IsConfigured = b.Name != nil
+	return err
 }
 
 // BdevRaidCreate makes a raid.

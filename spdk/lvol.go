@@ -76,8 +76,9 @@ type renameParams struct {
 // LvolCreate are the parameters of bdev_lvol_create.
 type LvolCreate struct {
 	LvsName       string `json:"lvs_name"`
-	LvolName      string `json:"lvol_name"`   // at most 63 bytes
-	SizeInMiB     uint64 `json:"size_in_mib"` // rounded up to whole clusters
+	LvolName      string `json:"lvol_name"`             // at most 63 bytes
+	SizeInMiB     uint64 `json:"size_in_mib,omitempty"` // rounded up to whole clusters
+	Size          uint64 `json:"size,omitempty"`        // the same in bytes, in place of it: SPDK before 23.05
 	ThinProvision bool   `json:"thin_provision"`
 	// ClearMethod of the lvol's clusters when it is made and deleted: none,
 	// unmap (default), write_zeroes.

@@ -112,6 +112,7 @@ type Plane struct {
 	changes int
 	hook    func(method string, params map[string]any) error
 	hidden  string // a method that it lacks
+	version [2]int // what it says it is
 	bdevs   map[string]*bdev
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
@@ -224,6 +225,13 @@ func (p *Plane) Hide(method string) {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.hidden = method
+}
+
+// SetVersion makes the data plane say that it is another version of SPDK.
+func (p *Plane) SetVersion(major, minor int) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.version = [2]int{major, minor}
 }
 
 // Changes returns how many calls have changed something since the last time

@@ -110,8 +110,12 @@ var methods map[string]handler
 
 func init() {
 	methods = map[string]handler{
-		"spdk_get_version": {false, func(*Plane, *params) (any, error) {
-			return map[string]any{"version": "agenttest", "fields": map[string]any{"major": 26, "minor": 5, "patch": 0, "suffix": ""}}, nil
+		"spdk_get_version": {false, func(p *Plane, _ *params) (any, error) {
+			v := p.version
+			if v == [2]int{} {
+				v = [2]int{26, 5}
+			}
+			return map[string]any{"version": "agenttest", "fields": map[string]any{"major": v[0], "minor": v[1], "patch": 0, "suffix": ""}}, nil
 		}},
 		"rpc_get_methods": {false, func(p *Plane, _ *params) (any, error) {
 			var names []string

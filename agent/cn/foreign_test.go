@@ -52,7 +52,16 @@ func (s *stranger) moveIn() {
 	s.call("bdev_malloc_create", object{"name": "Malloc0", "num_blocks": 16384, "block_size": 4096})
 	s.call("bdev_malloc_create", object{"name": "Malloc1", "num_blocks": 4096, "block_size": 4096})
 	s.call("bdev_lvol_create_lvstore", object{"bdev_name": "Malloc0", "lvs_name": "lvs0", "clear_method": "none"})
-	s.call("bdev_lvol_create", object{"lvs_name": "lvs0", "lvol_name": "vda-looks-like-ours", "size_in_mib": 16})
+	lvol := object{"lvs_name": "lvs0", "lvol_name": "vda-looks-like-ours", "size_in_mib": 16}
+	var v spdk.Version
+	if err := json.Unmarshal(s.call("spdk_get_version", nil), &v); err != nil {
+		s.t.Fatal(err)
+	}
+	if !v.AtLeast(23, 5) {
+		delete(lvol, "size_in_mib")
+		lvol["size"] = 16 << 20
+	}
+	s.call("bdev_lvol_create", lvol)
 	s.call("nvmf_create_subsystem", object{"nqn": strangerNQN, "serial_number": "SPDK1", "allow_any_host": true})
 	s.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "lvs0/vda-looks-like-ours"}})
 	s.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "Malloc1"}})

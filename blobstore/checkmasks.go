@@ -44,8 +44,8 @@ func CheckMasks(h *bdev.Handle, im *Image) ([]Problem, error) {
 		{"used cluster", maskUsedClusters, l.ClusterMaskStart, l.ClusterMaskLen, im.Clusters},
 		{"used blob id", maskUsedBlobids, l.BlobidMaskStart, l.BlobidMaskLen, roots},
 	} {
-		region := make([]byte, uint64(m.len)*PageSize)
-		if err := d.read(uint64(m.start)*PageSize, region); err != nil {
+		region := make([]byte, l.offset(uint64(m.len)))
+		if err := d.read(l.offset(uint64(m.start)), region); err != nil {
 			return nil, err
 		}
 		got, err := decodeMask(region, m.kind, m.want.Len(), m.kind == maskUsedClusters)

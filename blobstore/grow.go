@@ -24,7 +24,7 @@ func (s *Store) Grow() error {
 	if l.BlobidMaskLen == 0 {
 		behind = l.MDStart
 	}
-	switch pages := maskPages(total); {
+	switch pages := l.maskPages(total); {
 	case size == l.DeviceBytes:
 		return nil
 	case size < l.DeviceBytes || total > math.MaxUint32:

@@ -6,8 +6,21 @@ import (
 	"syscall"
 )
 
-// PageSize is the size of a metadata page, bytes.
+// PageSize is what a metadata page holds, bytes. Pages may lie further apart,
+// so that each is a sector of its own on devices with larger sectors: see
+// Layout.PageBytes. What lies between them is not used, except in masks.
 const PageSize = 4096
+
+// maxPageBytes is the largest distance of two pages.
+const maxPageBytes = 64 << 10
+
+// CheckPageBytes returns EINVAL for a metadata page size that is none.
+func CheckPageBytes(n uint32) error {
+	if n < PageSize || n > maxPageBytes || n&(n-1) != 0 {
+		return fmt.Errorf("metadata page size %d is not a power of two from %d to %d: %w", n, PageSize, maxPageBytes, syscall.EINVAL)
+	}
+	return nil
+}
 
 // DefaultClusterSize is the cluster size of a blobstore created without one,
 // bytes. An lvstore's default is LvstoreClusterSize.
@@ -25,6 +38,7 @@ const DefaultMDRatio = 100
 type Layout struct {
 	DeviceBytes uint64
 	ClusterSize uint32 // bytes
+	PageBytes   uint32 // from the start of a page to that of the next
 
 	PageMaskStart, PageMaskLen       uint32
 	ClusterMaskStart, ClusterMaskLen uint32
@@ -42,17 +56,29 @@ func (l *Layout) Data() uint64 { return l.Total - l.Meta }
 const maskHeader = 5
 
 // maskPages is the number of pages a mask of n bits takes.
-func maskPages(n uint64) uint64 {
-	return (maskHeader + (n+7)/8 + PageSize - 1) / PageSize
+func (l *Layout) maskPages(n uint64) uint64 {
+	return (maskHeader + (n+7)/8 + uint64(l.PageBytes) - 1) / uint64(l.PageBytes)
 }
 
-// NewLayout lays out a new blobstore of mdPages metadata pages. EINVAL for a
-// cluster size that is not a positive multiple of PageSize or mdPages 0,
+// offset is where a page is, counted from the device's start, bytes.
+func (l *Layout) offset(page uint64) uint64 { return page * uint64(l.PageBytes) }
+
+// mdOffset is where a metadata page is, bytes.
+func (l *Layout) mdOffset(page uint32) uint64 {
+	return l.offset(uint64(l.MDStart) + uint64(page))
+}
+
+// NewLayout lays out a new blobstore of mdPages metadata pages that lie
+// pageBytes apart. EINVAL for a cluster size that is not a positive multiple of
+// that, or mdPages 0,
 // ENOSPC for a device smaller than a cluster, ENOMEM (as SPDK) for one that
 // the metadata would fill.
-func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64) (Layout, error) {
-	if clusterSize == 0 || clusterSize%PageSize != 0 {
-		return Layout{}, fmt.Errorf("cluster size %d is not a positive multiple of %d: %w", clusterSize, PageSize, syscall.EINVAL)
+func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64, pageBytes uint32) (Layout, error) {
+	if err := CheckPageBytes(pageBytes); err != nil {
+		return Layout{}, err
+	}
+	if clusterSize == 0 || clusterSize%pageBytes != 0 {
+		return Layout{}, fmt.Errorf("cluster size %d is not a positive multiple of %d: %w", clusterSize, pageBytes, syscall.EINVAL)
 	}
 	if mdPages == 0 || mdPages > math.MaxUint32 {
 		return Layout{}, fmt.Errorf("%d metadata pages: must be 1 to %d: %w", mdPages, uint32(math.MaxUint32), syscall.EINVAL)
@@ -60,7 +86,7 @@ func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64) (Layout, 
 	if deviceBytes < uint64(clusterSize) {
 		return Layout{}, fmt.Errorf("device of %d bytes is smaller than a cluster of %d: %w", deviceBytes, clusterSize, syscall.ENOSPC)
 	}
-	l := Layout{DeviceBytes: deviceBytes, ClusterSize: clusterSize, Total: deviceBytes / uint64(clusterSize)}
+	l := Layout{DeviceBytes: deviceBytes, ClusterSize: clusterSize, PageBytes: pageBytes, Total: deviceBytes / uint64(clusterSize)}
 	if l.Total > math.MaxUint32 {
 		return Layout{}, fmt.Errorf("%d clusters: at most %d; a larger cluster size is needed: %w", l.Total, uint32(math.MaxUint32), syscall.EINVAL)
 	}
@@ -69,13 +95,13 @@ func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64) (Layout, 
 		*start, *length = uint32(at), uint32(pages)
 		at += max(pages, reserve)
 	}
-	place(&l.PageMaskStart, &l.PageMaskLen, maskPages(mdPages), 0)
+	place(&l.PageMaskStart, &l.PageMaskLen, l.maskPages(mdPages), 0)
 	// The cluster mask has room to grow to as many clusters as there are
 	// metadata pages.
-	place(&l.ClusterMaskStart, &l.ClusterMaskLen, maskPages(l.Total), maskPages(mdPages))
-	place(&l.BlobidMaskStart, &l.BlobidMaskLen, maskPages(mdPages), 0)
+	place(&l.ClusterMaskStart, &l.ClusterMaskLen, l.maskPages(l.Total), l.maskPages(mdPages))
+	place(&l.BlobidMaskStart, &l.BlobidMaskLen, l.maskPages(mdPages), 0)
 	place(&l.MDStart, &l.MDLen, mdPages, 0)
-	perCluster := uint64(clusterSize / PageSize)
+	perCluster := uint64(clusterSize / pageBytes)
 	l.Meta = (at + perCluster - 1) / perCluster
 	if at > math.MaxUint32 || l.Meta > l.Total {
 		return Layout{}, fmt.Errorf("metadata takes %d clusters of %d: larger clusters or fewer metadata pages are needed: %w", l.Meta, l.Total, syscall.ENOMEM)
@@ -94,7 +120,7 @@ func DataClusters(deviceBytes, clusterSize uint64) uint64 {
 	if clusterSize == 0 || clusterSize > math.MaxUint32 {
 		return 0
 	}
-	l, err := NewLayout(deviceBytes, uint32(clusterSize), MDPages(deviceBytes/clusterSize, DefaultMDRatio))
+	l, err := NewLayout(deviceBytes, uint32(clusterSize), MDPages(deviceBytes/clusterSize, DefaultMDRatio), PageSize)
 	if err != nil {
 		return 0
 	}

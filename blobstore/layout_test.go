@@ -9,11 +9,11 @@ import (
 func TestLayoutByHand(t *testing.T) {
 	// 1 GiB in 1 MiB clusters: 1024 metadata pages after a super block and
 	// three masks of one page, 1028 pages in 5 clusters.
-	l, err := NewLayout(1<<30, 1<<20, 1024)
+	l, err := NewLayout(1<<30, 1<<20, 1024, PageSize)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Layout{DeviceBytes: 1 << 30, ClusterSize: 1 << 20, PageMaskStart: 1, PageMaskLen: 1, ClusterMaskStart: 2, ClusterMaskLen: 1,
+	want := Layout{DeviceBytes: 1 << 30, ClusterSize: 1 << 20, PageBytes: 4096, PageMaskStart: 1, PageMaskLen: 1, ClusterMaskStart: 2, ClusterMaskLen: 1,
 		BlobidMaskStart: 3, BlobidMaskLen: 1, MDStart: 4, MDLen: 1024, Total: 1024, Meta: 5}
 	if l != want {
 		t.Errorf("got %+v, want %+v", l, want)

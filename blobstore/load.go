@@ -130,8 +130,8 @@ func probe(d *device, typ string) (SuperBlock, error) {
 func readClean(d *device, sb SuperBlock) *Image {
 	l := &sb.Layout
 	mask := func(kind uint8, start, pages uint32, bits uint64) *Bitmap {
-		region := make([]byte, uint64(pages)*PageSize)
-		if d.read(uint64(start)*PageSize, region) != nil {
+		region := make([]byte, l.offset(uint64(pages)))
+		if d.read(l.offset(uint64(start)), region) != nil {
 			return nil
 		}
 		m, err := decodeMask(region, kind, bits, kind == maskUsedClusters)
@@ -152,7 +152,7 @@ func readClean(d *device, sb SuperBlock) *Image {
 	}
 	im, err := readImage(sb, roots, func(index uint32) ([]byte, error) {
 		p := make([]byte, PageSize)
-		return p, d.read((uint64(l.MDStart)+uint64(index))*PageSize, p)
+		return p, d.read(l.mdOffset(index), p)
 	})
 	if err != nil {
 		return nil
@@ -170,13 +170,13 @@ func readDirty(d *device, sb SuperBlock) (*Image, error) {
 	kept := map[uint32][]byte{}
 	var roots []uint32
 	const chunk = 16 << 20
-	buf := make([]byte, min(chunk, uint64(l.MDLen)*PageSize))
+	buf := make([]byte, min(chunk, l.offset(uint64(l.MDLen))))
 	for at := uint32(0); at < l.MDLen; {
-		n := min(uint64(len(buf)), uint64(l.MDLen-at)*PageSize)
-		if err := d.read((uint64(l.MDStart)+uint64(at))*PageSize, buf[:n]); err != nil {
+		n := min(uint64(len(buf)), l.offset(uint64(l.MDLen-at)))
+		if err := d.read(l.mdOffset(at), buf[:n]); err != nil {
 			return nil, err
 		}
-		for p := buf[:n]; len(p) > 0; p, at = p[PageSize:], at+1 {
+		for p := buf[:n]; len(p) > 0; p, at = p[l.PageBytes:], at+1 {
 			if pageBlobID(p[:PageSize])&blobidHighBit == 0 || !pageIntact(p[:PageSize]) {
 				continue
 			}

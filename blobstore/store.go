@@ -24,7 +24,8 @@ var (
 // Config of a new blobstore.
 type Config struct {
 	Type        string      // up to 16 bytes, such as LvstoreType
-	ClusterSize uint32      // bytes, a multiple of PageSize; 0: DefaultClusterSize
+	ClusterSize uint32      // bytes, a multiple of PageBytes; 0: DefaultClusterSize
+	PageBytes   uint32      // distance of metadata pages, a power of two from 4096 to 65536; 0: 4096
 	MDPages     uint64      // metadata pages; 0: one a cluster
 	Clear       ClearMethod // of the data clusters
 }
@@ -63,6 +64,9 @@ func Format(h *bdev.Handle, c Config) (*Store, error) {
 	if c.ClusterSize == 0 {
 		c.ClusterSize = DefaultClusterSize
 	}
+	if c.PageBytes == 0 {
+		c.PageBytes = PageSize
+	}
 	i := h.Info()
 	if len(c.Type) > TypeLen {
 		return nil, fmt.Errorf("blobstore type %q is longer than %d bytes: %w", c.Type, TypeLen, syscall.EINVAL)
@@ -73,14 +77,14 @@ func Format(h *bdev.Handle, c Config) (*Store, error) {
 	if c.MDPages == 0 {
 		c.MDPages = d.size() / uint64(c.ClusterSize)
 	}
-	l, err := NewLayout(d.size(), c.ClusterSize, c.MDPages)
+	l, err := NewLayout(d.size(), c.ClusterSize, c.MDPages, c.PageBytes)
 	if err != nil {
 		return nil, err
 	}
-	s := newStore(d, SuperBlock{Version: Version, SuperBlob: NoBlob, Type: c.Type, IOUnitSize: i.BlockSize, MDPageSize: PageSize, Layout: l}, nil)
+	s := newStore(d, SuperBlock{Version: Version, SuperBlob: NoBlob, Type: c.Type, IOUnitSize: i.BlockSize, Layout: l}, nil)
 	// First no super block at all, so that a cut leaves no store of mixed
 	// origin; it comes last.
-	mdEnd := (uint64(l.MDStart) + uint64(l.MDLen)) * PageSize
+	mdEnd := l.mdOffset(l.MDLen)
 	if err := s.dev.zero(0, PageSize); err != nil {
 		return nil, err
 	}
@@ -248,9 +252,9 @@ func (s *Store) Unload() error {
 		if m.len == 0 {
 			continue
 		}
-		region := make([]byte, uint64(m.len)*PageSize)
+		region := make([]byte, l.offset(uint64(m.len)))
 		encodeMask(region, m.kind, m.bits)
-		if err := s.dev.write(uint64(m.start)*PageSize, region); err != nil {
+		if err := s.dev.write(l.offset(uint64(m.start)), region); err != nil {
 			return fmt.Errorf("write mask %d: %w", m.kind, err)
 		}
 	}
@@ -310,9 +314,7 @@ func (s *Store) claimCluster() (uint32, error) {
 }
 
 // mdOffset is where a metadata page is, bytes.
-func (s *Store) mdOffset(page uint32) uint64 {
-	return (uint64(s.super.Layout.MDStart) + uint64(page)) * PageSize
-}
+func (s *Store) mdOffset(page uint32) uint64 { return s.super.Layout.mdOffset(page) }
 
 // clusterOffset is where a cluster is, bytes.
 func (s *Store) clusterOffset(cluster uint32) uint64 {

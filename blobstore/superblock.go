@@ -39,7 +39,6 @@ type SuperBlock struct {
 	SuperBlob  BlobID
 	Type       string // without its trailing zeros
 	IOUnitSize uint32 // bytes
-	MDPageSize uint32 // bytes; 4096 is all that is supported
 	Layout     Layout
 }
 
@@ -91,7 +90,7 @@ func (sb *SuperBlock) encode(page []byte) {
 	le.PutUint32(page[sbBlobidMaskLen:], l.BlobidMaskLen)
 	le.PutUint64(page[sbSize:], l.DeviceBytes)
 	le.PutUint32(page[sbIOUnitSize:], sb.IOUnitSize)
-	le.PutUint32(page[sbMDPageSize:], sb.MDPageSize)
+	le.PutUint32(page[sbMDPageSize:], l.PageBytes)
 	sealPage(page)
 }
 
@@ -118,13 +117,10 @@ func DecodeSuperBlock(page []byte, deviceBytes uint64) (SuperBlock, error) {
 	if sb.IOUnitSize == 0 {
 		sb.IOUnitSize = PageSize
 	}
-	sb.MDPageSize = le.Uint32(page[sbMDPageSize:])
-	if sb.MDPageSize == 0 {
-		sb.MDPageSize = PageSize
-	}
 	sb.Layout = Layout{
 		DeviceBytes:      le.Uint64(page[sbSize:]),
 		ClusterSize:      le.Uint32(page[sbClusterSize:]),
+		PageBytes:        le.Uint32(page[sbMDPageSize:]),
 		PageMaskStart:    le.Uint32(page[sbPageMaskStart:]),
 		PageMaskLen:      le.Uint32(page[sbPageMaskLen:]),
 		ClusterMaskStart: le.Uint32(page[sbClusterMaskStart:]),
@@ -135,6 +131,9 @@ func DecodeSuperBlock(page []byte, deviceBytes uint64) (SuperBlock, error) {
 		MDLen:            le.Uint32(page[sbMDLen:]),
 	}
 	l := &sb.Layout
+	if l.PageBytes == 0 {
+		l.PageBytes = PageSize
+	}
 	if l.DeviceBytes == 0 {
 		l.DeviceBytes = deviceBytes
 	}
@@ -151,17 +150,17 @@ func (sb *SuperBlock) check() error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("super block: "+format+": %w", append(args, syscall.EINVAL)...)
 	}
-	if sb.MDPageSize != PageSize {
-		return bad("metadata page size %d is not supported, only %d", sb.MDPageSize, PageSize)
+	if err := CheckPageBytes(l.PageBytes); err != nil {
+		return fmt.Errorf("super block: %w", err)
 	}
-	if l.ClusterSize == 0 || l.ClusterSize%PageSize != 0 {
-		return bad("cluster size %d is not a multiple of %d", l.ClusterSize, PageSize)
+	if l.ClusterSize == 0 || l.ClusterSize%l.PageBytes != 0 {
+		return bad("cluster size %d is not a multiple of %d", l.ClusterSize, l.PageBytes)
 	}
 	if u := sb.IOUnitSize; u < 512 || u&(u-1) != 0 || l.ClusterSize%u != 0 {
 		return bad("io unit size %d", u)
 	}
 	l.Total = l.DeviceBytes / uint64(l.ClusterSize)
-	perCluster := uint64(l.ClusterSize / PageSize)
+	perCluster := uint64(l.ClusterSize / l.PageBytes)
 	end := uint64(l.MDStart) + uint64(l.MDLen)
 	l.Meta = (end + perCluster - 1) / perCluster
 	if l.MDLen == 0 || l.Total > 1<<32-1 || l.Meta > l.Total {
@@ -179,7 +178,7 @@ func (sb *SuperBlock) check() error {
 		if m.name == "used blob id" && m.len == 0 {
 			continue // versions below 3 have none
 		}
-		if m.start == 0 || uint64(m.start)+uint64(m.len) > uint64(l.MDStart) || uint64(m.len) < maskPages(m.bits) {
+		if m.start == 0 || uint64(m.start)+uint64(m.len) > uint64(l.MDStart) || uint64(m.len) < l.maskPages(m.bits) {
 			return bad("%s mask of %d pages at %d", m.name, m.len, m.start)
 		}
 	}

@@ -96,7 +96,7 @@ func newWorld(t testing.TB, bytes int, pick func(int) int) *world {
 	w.dev = newCrashDevice(bytes)
 	w.base = openDevice(t, w.dev)
 	var err error
-	if w.store, err = Format(w.base, Config{Type: "TEST", ClusterSize: testCluster, MDPages: 256}); err != nil {
+	if w.store, err = Format(w.base, Config{Type: "TEST", ClusterSize: testCluster, MDPages: 256, PageBytes: PageSize << pick(2)}); err != nil {
 		t.Fatal(err)
 	}
 	w.store.log = slog.New(slog.DiscardHandler)

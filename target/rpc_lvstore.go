@@ -24,7 +24,7 @@ type createLvstoreParams struct {
 	ClusterSize uint32 `rpc:"cluster_sz,optional" doc:"bytes; default 4 MiB"`
 	Clear       string `rpc:"clear_method,optional" doc:"of the data: none, unmap (default) or write_zeroes"`
 	MDRatio     uint32 `rpc:"num_md_pages_per_cluster_ratio,optional" doc:"metadata pages for 100 clusters; default 100"`
-	MDPageSize  uint32 `rpc:"md_page_size,optional" doc:"bytes; only 4096"`
+	MDPageSize  uint32 `rpc:"md_page_size,optional" doc:"bytes from one metadata page to the next, a power of two from 4096 to 65536; default 4096"`
 }
 
 func createLvstore(_ context.Context, t *Target, p createLvstoreParams) (any, error) {

@@ -33,7 +33,7 @@ type StoreOpts struct {
 	ClusterSize uint32      // bytes; 0: 4 MiB
 	Clear       ClearMethod // of the device; ClearDefault: unmap
 	MDRatio     uint32      // metadata pages per 100 clusters; 0: 100
-	MDPageSize  uint32      // bytes; 0 or 4096
+	MDPageSize  uint32      // distance of metadata pages, bytes, a power of two from 4096 to 65536; 0: 4096
 	UUID        uuid.UUID   // zero: a random one
 }
 

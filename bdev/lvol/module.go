@@ -74,8 +74,10 @@ func (m *Module) CreateStore(bdevName, name string, o StoreOpts) (*Store, error)
 	if err := checkName("lvs_name", name); err != nil {
 		return nil, err
 	}
-	if o.MDPageSize != 0 && o.MDPageSize != blobstore.PageSize {
-		return nil, fmt.Errorf("md_page_size %d is not supported, only %d: %w", o.MDPageSize, blobstore.PageSize, syscall.EINVAL)
+	if o.MDPageSize != 0 {
+		if err := blobstore.CheckPageBytes(o.MDPageSize); err != nil {
+			return nil, fmt.Errorf("md_page_size: %w", err)
+		}
 	}
 	if o.ClusterSize == 0 {
 		o.ClusterSize = blobstore.LvstoreClusterSize
@@ -130,6 +132,7 @@ func (st *Store) format(o StoreOpts) error {
 	bs, err := blobstore.Format(st.base, blobstore.Config{
 		Type:        blobstore.LvstoreType,
 		ClusterSize: o.ClusterSize,
+		PageBytes:   o.MDPageSize,
 		MDPages:     blobstore.MDPages(clusters, o.MDRatio),
 		Clear:       o.Clear,
 	})

@@ -43,12 +43,17 @@ func (s *spdk) loadWithOutside(file, out string, id uuid.UUID) {
 // TestExternalCloneOfSPDK has SPDK make clones of a bdev outside the store and
 // grow the store, goes on with it here, then there again.
 func TestExternalCloneOfSPDK(t *testing.T) {
+	t.Run("", func(t *testing.T) { externalCloneOfSPDK(t, 4096) })
+	t.Run("pages far apart", func(t *testing.T) { externalCloneOfSPDK(t, 16384) })
+}
+
+func externalCloneOfSPDK(t *testing.T, pageBytes uint32) {
 	s := startSPDK(t)
 	id := uuid.New()
 	base := noise(1, 8*mib)
 	out, file := outsideFile(t, base), aioFile(t, 64*mib)
 	s.loadWithOutside(file, out, id)
-	s.call("bdev_lvol_create_lvstore", map[string]any{"bdev_name": "a0", "lvs_name": "lvs", "cluster_sz": mib})
+	s.call("bdev_lvol_create_lvstore", map[string]any{"bdev_name": "a0", "lvs_name": "lvs", "cluster_sz": mib, "md_page_size": pageBytes})
 	s.call("bdev_lvol_clone_bdev", map[string]any{"bdev": "out", "lvs_name": "lvs", "clone_name": "clone"})
 	s.call("bdev_lvol_clone_bdev", map[string]any{"bdev": "out", "lvs_name": "lvs", "clone_name": "origin"})
 	s.call("bdev_lvol_snapshot", map[string]any{"lvol_name": "lvs/origin", "snapshot_name": "snap"})

@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"vda/spdk"
 )
@@ -50,6 +51,9 @@ type Abilities struct {
 	// CutNVMe: a connection can be cut with all that is queued on it failing
 	// at once, its bdev staying: bdev_nvme_disable_controller, SPDK 23.09.
 	CutNVMe bool
+	// EarlyDetach: bdev_nvme_detach_controller answers before the connection
+	// and its bdevs have gone; SPDK before 24.01.
+	EarlyDetach bool
 	// LvolBytes: the size of an lvol is given in bytes; SPDK 23.01.
 	LvolBytes bool
 }
@@ -85,6 +89,7 @@ func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ab
 		KeepsNamespace:  vda,
 		NVMe:            slices.Contains(now, "bdev_nvme_get_controllers"),
 		CutNVMe:         !vda && slices.Contains(now, "bdev_nvme_disable_controller"),
+		EarlyDetach:     !v.AtLeast(24, 1),
 		LvolBytes:       !v.AtLeast(23, 5),
 	}, nil
 }
@@ -124,6 +129,29 @@ func autoExamines(ctx context.Context, api spdk.API) bool {
 		}
 	}
 	return false
+}
+
+// detachLimit bounds the wait for a connection that goes away.
+const detachLimit = 5 * time.Second
+
+// BdevNvmeDetachController returns when the connection and its bdevs have
+// gone, so that its name and their UUIDs can be used again.
+func (p *Plane) BdevNvmeDetachController(ctx context.Context, name string) error {
+	err := p.API.BdevNvmeDetachController(ctx, name)
+	if err != nil || !p.Able().EarlyDetach {
+		return err
+	}
+	for begin := time.Now(); ; time.Sleep(quietStep) {
+		_, err := p.BdevNvmeGetController(ctx, name)
+		switch {
+		case spdk.IsNoSuchDevice(err):
+			return nil
+		case err != nil:
+			return err
+		case time.Since(begin) > detachLimit:
+			return fmt.Errorf("connection %s is detached and does not go away", name)
+		}
+	}
 }
 
 // LackError says that a data plane can never serve this agent.

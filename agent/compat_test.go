@@ -15,7 +15,12 @@ import (
 
 func connect(t *testing.T, socket, kind string) (*agent.Plane, error) {
 	t.Helper()
-	cfg := agent.Config{Socket: socket, StateDir: t.TempDir(), Log: agenttest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
+	return connectBy(t, socket, kind, nil)
+}
+
+func connectBy(t *testing.T, socket, kind string, by func() (agent.Client, error)) (*agent.Plane, error) {
+	t.Helper()
+	cfg := agent.Config{Socket: socket, Connect: by, StateDir: t.TempDir(), Log: agenttest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +111,46 @@ func TestAnLvolOfTheOldestVersionIsMadeInBytes(t *testing.T) {
 		_, err = p.BdevLvolCreate(context.Background(), spdk.LvolCreate{LvsName: "none", LvolName: "x", SizeInMiB: 16})
 		if !spdk.IsNoSuchDevice(err) || !strings.Contains(got, want) || strings.Count(got, `"size`) != 1 {
 			t.Errorf("version %v: sent %s, %v", version, got, err)
+		}
+	}
+}
+
+// lingering is a data plane whose connections go away some time after they
+// have been detached.
+type lingering struct {
+	*spdk.Client
+	left *int
+}
+
+func (c lingering) Call(ctx context.Context, method string, params, result any) error {
+	switch method {
+	case "bdev_nvme_detach_controller":
+		return nil
+	case "bdev_nvme_get_controllers":
+		if *c.left == 0 {
+			return &spdk.RPCError{Code: -22, Message: "Controller x does not exist", Method: method}
+		}
+		*c.left--
+		return json.Unmarshal([]byte(`[{"name":"x","ctrlrs":[{"state":"deleting"}]}]`), result)
+	}
+	return c.Client.Call(ctx, method, params, result)
+}
+
+func TestADetachedConnectionHasGone(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[[2]int]int{{23, 9}: 0, {24, 1}: 3} {
+		plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+		plane.SetVersion(version[0], version[1])
+		left := 3
+		p, err := connectBy(t, plane.Socket, "cn", func() (agent.Client, error) {
+			c, err := spdk.New(spdk.Config{Socket: plane.Socket})
+			return lingering{c, &left}, err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.BdevNvmeDetachController(context.Background(), "x"); err != nil || left != want {
+			t.Errorf("version %v: %v, %d looks were left, want %d", version, err, left, want)
 		}
 	}
 }

@@ -100,7 +100,7 @@ type RaidBase struct {
 	DataSize     uint64  `json:"data_size"`   // blocks
 }
 
-// UnmarshalJSON takes SPDK 23.01's form as well, which is the name alone, or
+// UnmarshalJSON takes the form before SPDK 24.01 as well: the name alone, or
 // null.
 func (b *RaidBase) UnmarshalJSON(text []byte) error {
 	*b = RaidBase{}

@@ -7,7 +7,7 @@ import (
 
 func TestRaidBasesOfAllVersions(t *testing.T) {
 	for name, text := range map[string]string{
-		"23.01": `{"name":"r","state":"online","base_bdevs_list":["a",null]}`,
+		"23.09": `{"name":"r","state":"online","base_bdevs_list":["a",null]}`,
 		"26.05": `{"name":"r","state":"online","base_bdevs_list":[{"name":"a","uuid":"x","is_configured":true,"data_size":7},{"name":null,"is_configured":false}]}`,
 	} {
 		var r Raid

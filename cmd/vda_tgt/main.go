@@ -30,6 +30,7 @@ type flags struct {
 	target.Config
 	bufferMiB int
 	level     string
+	profile   string
 }
 
 func command() *cobra.Command {
@@ -53,8 +54,9 @@ disconnected, lvstores are unloaded.`,
 	fs.BoolVar(&f.WaitForRPC, "wait-for-rpc", false, "stay in the start-up state, where options can be set, until framework_start_init is called")
 	fs.IntVar(&f.bufferMiB, "buffer-memory", 1024, "most MiB of data buffers for I/O under way, for all connections together")
 	fs.IntVar(&f.MaxConns, "max-connections", 4096, "most NVMe/TCP connections of hosts at once; an idle one holds about 30 KiB")
-	fs.DurationVar(&f.Spin, "spin", 20*time.Microsecond, "how long a busy connection polls before it sleeps; 0 turns polling off")
+	fs.DurationVar(&f.Spin, "spin", 20*time.Microsecond, "how long a busy connection polls before it sleeps, and up to five times as long while storage or data that was asked for is quick to come; 0 turns polling off")
 	fs.StringVar(&f.level, "log-level", "info", "least level that is logged to standard error: debug, info, warn or error")
+	fs.StringVar(&f.profile, "cpu-profile", "", "file for a profile of the processor time, written when vda_tgt ends; for go tool pprof")
 	c.AddCommand(checkCommand(), methodsCommand())
 	c.CompletionOptions.DisableDefaultCmd = true
 	return c
@@ -81,6 +83,9 @@ func (f *flags) run(ctx context.Context) error {
 	t, err := target.New(f.Config)
 	if err != nil {
 		return err
+	}
+	if f.profile != "" {
+		return profiled(f.profile, func() error { return t.Run(ctx) })
 	}
 	return t.Run(ctx)
 }

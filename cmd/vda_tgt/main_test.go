@@ -157,7 +157,7 @@ func TestHelpNamesEveryFlagAndDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections", "4096", "--spin", "20µs", "--log-level", "info", "check"} {
+	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections", "4096", "--spin", "20µs", "--log-level", "info", "--cpu-profile", "check"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("--help lacks %q", want)
 		}

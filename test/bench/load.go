@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strconv"
+	"sync"
 	"time"
 
 	"vda/nvmf/host"
@@ -21,7 +22,8 @@ type work struct {
 	bytes   int
 	depth   int
 	digests bool
-	queues  int // I/O connections; 0: 1
+	conns   int  // I/O connections; 0: 1
+	own     bool // with the product's own initiator, also where SPDK's is there
 }
 
 func (w work) String() string {
@@ -29,8 +31,8 @@ func (w work) String() string {
 	if w.digests {
 		s += ", digests"
 	}
-	if w.queues > 1 {
-		s += fmt.Sprintf(", %d connections", w.queues)
+	if w.conns > 0 {
+		s += fmt.Sprintf(", %d connections", w.conns)
 	}
 	return s
 }
@@ -48,7 +50,7 @@ func load(ctx context.Context, p *plane, w work, d time.Duration) (result, error
 	before, begin := p.cpu(), time.Now()
 	var r result
 	var err error
-	if perfBin := os.Getenv("SPDK_PERF"); perfBin != "" && w.queues <= 1 {
+	if perfBin := os.Getenv("SPDK_PERF"); perfBin != "" && !w.own {
 		r, err = spdkPerf(ctx, perfBin, p.port, w, d)
 	} else {
 		r, err = ownPerf(ctx, p.port, w, d)
@@ -90,7 +92,7 @@ func ownPerf(ctx context.Context, port int, w work, d time.Duration) (result, er
 	if err != nil {
 		return result{}, err
 	}
-	job, err := json.Marshal(job{Port: port, Pattern: w.pattern, Bytes: w.bytes, Depth: w.depth, Digests: w.digests, Queues: max(w.queues, 1), Duration: d})
+	job, err := json.Marshal(job{Port: port, Pattern: w.pattern, Bytes: w.bytes, Depth: w.depth, Digests: w.digests, Conns: max(w.conns, 1), Duration: d})
 	if err != nil {
 		return result{}, err
 	}
@@ -135,7 +137,7 @@ type job struct {
 	Bytes    int
 	Depth    int
 	Digests  bool
-	Queues   int
+	Conns    int
 	Duration time.Duration
 }
 
@@ -148,22 +150,56 @@ func runJob(ctx context.Context, text string) error {
 	if err != nil {
 		return err
 	}
-	ctrl, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: strconv.Itoa(j.Port), SubNQN: frontNQN,
-		HeaderDigest: j.Digests, DataDigest: j.Digests, Queues: j.Queues, QueueDepth: max(j.Depth, 32), Spin: 20 * time.Microsecond})
+	total, err := j.run(ctx, workload)
 	if err != nil {
 		return err
 	}
-	defer ctrl.Close()
-	ns := ctrl.Namespace(1)
-	if ns == nil {
-		return errors.New("the target shows no namespace 1")
+	return json.NewEncoder(os.Stdout).Encode(total)
+}
+
+// queuesMost is how many I/O queues one association is asked for: less than
+// what targets allow by default.
+const queuesMost = 64
+
+// run does the work over as many associations as its connections need, all at
+// once.
+func (j *job) run(ctx context.Context, workload perf.Workload) (total perf.Result, err error) {
+	hosts := (j.Conns + queuesMost - 1) / queuesMost
+	results, errs := make([]perf.Result, hosts), make([]error, hosts)
+	var spaces []*host.Namespace
+	for i := range hosts {
+		queues := (j.Conns + i) / hosts
+		ctrl, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: strconv.Itoa(j.Port), SubNQN: frontNQN,
+			HeaderDigest: j.Digests, DataDigest: j.Digests, Queues: queues, QueueDepth: max(j.Depth/hosts, 32), Spin: 20 * time.Microsecond})
+		if err != nil {
+			return total, err
+		}
+		defer ctrl.Close()
+		ns := ctrl.Namespace(1)
+		if ns == nil {
+			return total, errors.New("the target shows no namespace 1")
+		}
+		spaces = append(spaces, ns)
 	}
-	r, err := perf.Run(ctx, ns, perf.Config{Workload: workload, BlockSize: j.Bytes, QueueDepth: j.Depth, Duration: j.Duration, Warmup: 200 * time.Millisecond})
-	if err != nil {
-		return err
+	var all sync.WaitGroup
+	for i, ns := range spaces {
+		all.Go(func() {
+			results[i], errs[i] = perf.Run(ctx, ns, perf.Config{Workload: workload, BlockSize: j.Bytes, QueueDepth: j.Depth / hosts,
+				Duration: j.Duration, Warmup: 200 * time.Millisecond})
+		})
 	}
-	if r.Errors > 0 {
-		return fmt.Errorf("%d requests failed, the first with %v", r.Errors, r.First)
+	all.Wait()
+	for i, r := range results {
+		if errs[i] != nil {
+			return total, errs[i]
+		}
+		if r.Errors > 0 {
+			return total, fmt.Errorf("%d requests failed, the first with %v", r.Errors, r.First)
+		}
+		total.IOPS += r.IOPS
+		total.MBps += r.MBps
+		total.Mean += r.Mean / time.Duration(hosts)
+		total.P99 = max(total.P99, r.P99)
 	}
-	return json.NewEncoder(os.Stdout).Encode(r)
+	return total, nil
 }

@@ -22,7 +22,7 @@ func main() {
 		seconds = flag.Int("seconds", 3, "length of one run")
 		tgt     = flag.String("vda-tgt", "bin/vda_tgt", "the vda_tgt to measure")
 		out     = flag.String("doc", "", "document that gets the tables between its marks; standard output always gets them")
-		only    = flag.String("only", "", "run only the parts whose title contains this")
+		only    = flag.String("only", "", "run only the part with this title, or those whose title contains it")
 		child   = flag.String("job", "", "internal: run one load and print its result")
 	)
 	flag.Parse()
@@ -52,7 +52,8 @@ type part struct {
 	// backs is how many processes more, of the same kind and on the same
 	// core, export a disk for the setup. Not with spdk_tgt: its pollers
 	// would share the core, which measures the scheduler.
-	backs int
+	backs   int
+	profile bool // also recorded where the time goes
 	// after adds to the table what can be measured without a target.
 	after func(dir string, works []work, d time.Duration) string
 }
@@ -68,21 +69,21 @@ func parts() []part {
 	return []part{
 		{title: "One hop, memory", setup: oneHop, works: slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128),
 			[]work{{pattern: "read", bytes: 128 << 10, depth: 32}, {pattern: "write", bytes: 128 << 10, depth: 32}}),
-			goals: []goal{{.4, 1.1}, {1.05, 1.2}, {1.15, 1.2}, {.4, 1.1}, {1, 1.8}, {1.8, 1.8}, {1.3, 1.3}, {.9, 1.05}}},
+			profile: true, goals: []goal{{.4, 1.1}, {1.05, 1.2}, {1.15, 1.2}, {.4, 1.1}, {1, 1.8}, {1.8, 1.8}, {1.3, 1.3}, {.9, 1.05}}},
 		{title: "Two hops and raid0, one process", setup: func(ctx context.Context, p *plane, _ string) error { return p.twoHops(ctx) },
-			works: slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128)),
-			goals: []goal{{.3, 1}, {.8, 1}, {1, 1.1}, {.3, 1}, {.8, 1}, {1, 1.1}}},
+			works:   slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128)),
+			profile: true, goals: []goal{{.3, 1}, {.8, 1}, {1, 1.1}, {.3, 1}, {.8, 1}, {1, 1.1}}},
 		{title: "One hop, memory, header and data digests", setup: oneHop,
 			works: []work{{pattern: "randread", bytes: 4096, depth: 32, digests: true}, {pattern: "randwrite", bytes: 4096, depth: 32, digests: true},
 				{pattern: "read", bytes: 128 << 10, depth: 32, digests: true}, {pattern: "write", bytes: 128 << 10, depth: 32, digests: true}}},
-		{title: "One hop, aio on a file", after: fioTable, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
+		{title: "One hop, aio on a file", profile: true, after: fioTable, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
 			setup: func(ctx context.Context, p *plane, dir string) error {
 				return p.aioFile(ctx, filepath.Join(dir, "disk"))
 			}},
 		{title: "Array over two dns, three processes on one core", backs: 2, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
 			setup: func(ctx context.Context, p *plane, _ string) error { return p.remoteArray(ctx) }},
 		{title: "Many connections, memory", setup: oneHop,
-			works: []work{{pattern: "randread", bytes: 4096, depth: 256, queues: 1}, {pattern: "randread", bytes: 4096, depth: 240, queues: 120}}},
+			works: []work{{pattern: "randread", bytes: 4096, depth: 128, conns: 1, own: true}, {pattern: "randread", bytes: 4096, depth: 512, conns: 256, own: true}}},
 	}
 }
 
@@ -107,62 +108,79 @@ func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only stri
 	if slices.Contains(plan.Kinds(), dataplane.SPDK) {
 		kinds = append(kinds, kind{"spdk_tgt", []string{os.Getenv("SPDK_TGT"), "-m", "0x1", "--no-pci", "--no-huge", "-s", "3072", "--iova-mode=va"}})
 	}
-	var report strings.Builder
-	say := func(format string, args ...any) {
-		line := fmt.Sprintf(format, args...)
-		fmt.Print(line)
-		report.WriteString(line)
-	}
-	say("%s", machine())
+	sections := []section{}
 	for _, p := range parts() {
-		if !strings.Contains(p.title, only) {
+		sections = append(sections, section{p.title, func() (string, error) {
+			measured := kinds
+			if p.backs > 0 {
+				measured = kinds[:2]
+			}
+			table, err := measure(ctx, p, measured, runs, d, dir)
+			if err == nil && p.after != nil {
+				table += p.after(dir, p.works, d)
+			}
+			return table, err
+		}})
+	}
+	sections = append(sections,
+		section{"Idle, with 100 connections open", func() (string, error) { return idleTable(ctx, kinds, dir) }},
+		section{"What loopback TCP itself carries here", func() (string, error) { return loopback(d) }})
+	for _, p := range parts() {
+		if p.profile {
+			sections = append(sections, section{"Where vda_tgt's time goes: " + p.title, func() (string, error) {
+				return profileTable(ctx, p, kinds[1], dir, d)
+			}})
+		}
+	}
+	exact := slices.ContainsFunc(sections, func(s section) bool { return s.title == only })
+	for _, s := range sections {
+		if exact && s.title != only || !strings.Contains(s.title, only) {
 			continue
 		}
-		measured := kinds
-		if p.backs > 0 {
-			measured = kinds[:2]
-		}
-		table, err := measure(ctx, p, measured, runs, d, dir)
+		text, err := s.make()
 		if err != nil {
 			return err
 		}
-		if p.after != nil {
-			table += p.after(dir, p.works, d)
+		text = fmt.Sprintf("%s\n%s", machine(runs, d), text)
+		fmt.Printf("\n## %s\n\n%s", s.title, text)
+		if outPath == "" {
+			continue
 		}
-		say("\n## %s\n\n%s", p.title, table)
-	}
-	if only == "" {
-		idle, err := idleTable(ctx, kinds, dir)
-		if err != nil {
+		if err := insert(outPath, s.title, text); err != nil {
 			return err
 		}
-		say("\n## Idle, with 100 connections open\n\n%s", idle)
-		wire, err := loopback(d)
-		if err != nil {
-			return err
-		}
-		say("\n## What loopback TCP itself carries here\n\n%s", wire)
 	}
-	if outPath == "" {
-		return nil
-	}
-	return insert(outPath, report.String())
+	return nil
 }
 
-// insert puts the report between the marks in a document, in place of what
-// an earlier run has put there.
-func insert(path, report string) error {
+// section is a headed piece of the report.
+type section struct {
+	title string
+	make  func() (string, error)
+}
+
+// insert puts a section between the marks in a document, in place of what an
+// earlier run has put there under its title.
+func insert(path, title, body string) error {
 	const begin, end = "<!-- measured: make bench writes this part -->\n", "<!-- end of the measured part -->"
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
 	head, rest, ok := strings.Cut(string(text), begin)
-	_, tail, ok2 := strings.Cut(rest, end)
+	measured, tail, ok2 := strings.Cut(rest, end)
 	if !ok || !ok2 {
 		return fmt.Errorf("%s has no lines %q and %q to put the tables between", path, begin, end)
 	}
-	return os.WriteFile(path, []byte(head+begin+"\n"+report+"\n"+end+tail), 0o644)
+	heading := "## " + title + "\n"
+	body = heading + "\n" + body + "\n"
+	before, old, found := strings.Cut(measured, heading)
+	if found {
+		if _, next, more := strings.Cut(old, "\n## "); more {
+			body += "## " + next
+		}
+	}
+	return os.WriteFile(path, []byte(head+begin+before+body+end+tail), 0o644)
 }
 
 // measure runs every load of a part on every target in turn, runs times.

@@ -16,7 +16,7 @@ import (
 )
 
 // machine says when and on what this was measured.
-func machine() string {
+func machine(runs int, d time.Duration) string {
 	model := "unknown processor"
 	if text, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		for _, line := range strings.Split(string(text), "\n") {
@@ -37,8 +37,8 @@ func machine() string {
 	if os.Getenv("SPDK_PERF") != "" {
 		initiator = "spdk_nvme_perf"
 	}
-	return fmt.Sprintf("Measured %s: %d × %s, Linux %s, %s, TCP congestion control %s.\nTarget on core 0, initiator (%s) on core 1.\n",
-		time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(), model, read("/proc/sys/kernel/osrelease"), runtime.Version(),
+	return fmt.Sprintf("Measured %s, %d rounds of %v: %d × %s, Linux %s, %s, TCP congestion control %s; target on core 0, initiator (%s) on core 1.\n",
+		time.Now().UTC().Format("2006-01-02 15:04 UTC"), runs, d, runtime.NumCPU(), model, read("/proc/sys/kernel/osrelease"), runtime.Version(),
 		read("/proc/sys/net/ipv4/tcp_congestion_control"), initiator)
 }
 

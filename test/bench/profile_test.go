@@ -1,0 +1,36 @@
+package main
+
+import (
+	"slices"
+	"testing"
+)
+
+// What go tool pprof -traces prints, and where its samples belong.
+func TestShares(t *testing.T) {
+	got, err := shares(`File: vda_tgt
+Type: cpu
+-----------+-------------------------------------------------------
+     250ms   runtime.memmove
+             vda/bdev/malloc.(*Device).Submit
+             vda/nvmf/target.(*conn).run
+-----------+-------------------------------------------------------
+     500ms   internal/runtime/syscall.Syscall6
+             syscall.RawSyscall6
+             vda/nvmf/target.recvInto (inline)
+             vda/nvmf/target.(*conn).recv
+-----------+-------------------------------------------------------
+     250ms   vda/nvmf/target.(*conn).next
+             vda/nvmf/target.(*conn).run
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]float64, len(places)+1)
+	want[0], want[2], want[len(places)] = .25, .5, .25
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	if _, err := shares("nothing"); err == nil {
+		t.Error("a profile without samples is accepted")
+	}
+}

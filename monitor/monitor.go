@@ -34,6 +34,7 @@ type Monitor struct {
 	offline map[string]bool      // cns that the administrator took offline
 	moving  map[string]bool      // cns with a failover under way
 	moved   map[string]time.Time // when the last one of a cn ended
+	sought  map[string]time.Time // when better places were sought for primaries of a cn
 	all     map[string]nodeName  // all nodes, by id
 	cluster string
 	peers   []string // where other live monitors serve
@@ -49,7 +50,7 @@ func New(cfg Config) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{}, moved: map[string]time.Time{},
+	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{}, moved: map[string]time.Time{}, sought: map[string]time.Time{},
 		fallen: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
 	m.self, m.started = store.NewID(), time.Now()
 	m.roster = newRoster(m.self, cfg.Timing.Lease, 2*cfg.Timing.Refresh)

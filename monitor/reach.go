@@ -18,26 +18,29 @@ import (
 // watchReach moves such arrays.
 func (m *Monitor) watchReach(ctx context.Context) {
 	for id, lost := range m.cutOff() {
-		m.depart(id, func() {
+		m.wg.Go(func() {
 			begin := time.Now()
 			moves := m.betterPlaces(ctx, id, lost)
 			if len(moves) == 0 || !m.Ready() {
 				return
 			}
-			failed := m.move(ctx, moves)
-			m.log.Info("failover", "cn", id, "why", "cut off from a dn", "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+			m.depart(id, func() {
+				failed := m.move(ctx, moves)
+				m.log.Info("failover", "cn", id, "why", "cut off from a dn", "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+			})
 		})
 	}
 }
 
-// cutOff are, by cn, the primaries to be moved if another place is better.
+// cutOff are, by cn, the primaries to be moved if another place is better; of
+// one cn not more often than each ReachDelay.
 func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
 	t := &m.cfg.Timing
 	all := map[string][]*apiv1.Unreached{}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, n := range m.nodes {
-		if up, _ := n.state(); n.kind != cn || !up || m.moving[id] || time.Since(m.moved[id]) < t.ReachDelay {
+		if up, _ := n.state(); n.kind != cn || !up || m.moving[id] || time.Since(m.sought[id]) < max(t.ReachDelay, 2*probeLimit) {
 			continue
 		}
 		n.mu.Lock()
@@ -46,6 +49,7 @@ func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
 		for _, u := range lost {
 			if since := time.Duration(u.LostMs) * time.Millisecond; since >= t.ReachDelay && time.Duration(u.PrimaryMs)*time.Millisecond >= t.ReachHold {
 				all[id] = append(all[id], u)
+				m.sought[id] = time.Now()
 			}
 		}
 	}
@@ -72,6 +76,9 @@ func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.U
 	var moves []syncer.Move
 	probes := map[string]map[string]bool{} // what each candidate reaches
 	for _, a := range arrays {
+		if !all(a.DNs, m.up) {
+			continue
+		}
 		a.Secondaries = slices.DeleteFunc(a.Secondaries, func(s SecondaryView) bool {
 			return !m.up(s.CN) || s.Draining || !m.reachesAll(ctx, probes, s.CN, a.at)
 		})

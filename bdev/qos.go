@@ -2,6 +2,7 @@ package bdev
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"time"
 )
@@ -25,7 +26,9 @@ const qosPause = 500 * time.Microsecond
 
 // qos delays the requests of one device. Every limit is a clock: a request
 // moves it on by its cost in time, and may go when the clock is not ahead of
-// the real one.
+// the real one. Reads and writes wait in lines of their own, so that a limit
+// of the one does not hold up the other; where both share a limit the lines
+// take turns.
 type qos struct {
 	mu      sync.Mutex
 	limits  Limits
@@ -33,8 +36,23 @@ type qos struct {
 	rwBytes rate
 	rBytes  rate
 	wBytes  rate
-	waiting []*Request // in order of arrival
-	running bool       // a goroutine is releasing
+	waiting [2][]*Request // reads and writes, each in order of arrival
+	running bool          // a goroutine is releasing
+}
+
+// line is where r waits.
+func line(r *Request) int {
+	if r.Op == OpWrite {
+		return 1
+	}
+	return 0
+}
+
+// ahead reports whether some have to go before r; q.mu is held.
+func (q *qos) ahead(r *Request) bool {
+	own := line(r)
+	shared := q.rwIOs.per != 0 || q.rwBytes.per != 0
+	return len(q.waiting[own]) > 0 || shared && len(q.waiting[1-own]) > 0
 }
 
 // rate is one limit.
@@ -56,7 +74,7 @@ func (l *rate) charge(units uint64, now int64) {
 func (q *qos) admit(r *Request, b *Batch) bool {
 	q.mu.Lock()
 	// A pass may have begun long ago: look at the clock before waiting.
-	if len(q.waiting) == 0 && (q.pass(r, b.Now()) || q.pass(r, now())) {
+	if !q.ahead(r) && (q.pass(r, b.Now()) || q.pass(r, now())) {
 		q.mu.Unlock()
 		return true
 	}
@@ -65,7 +83,7 @@ func (q *qos) admit(r *Request, b *Batch) bool {
 		r.Complete(statusNoBuffer, b)
 		return false
 	}
-	q.waiting = append(q.waiting, r)
+	q.waiting[line(r)] = append(q.waiting[line(r)], r)
 	start := !q.running
 	q.running = true
 	q.mu.Unlock()
@@ -98,19 +116,13 @@ func (q *qos) run() {
 	for {
 		t := now()
 		q.mu.Lock()
-		n := 0
-		for n < len(q.waiting) && (q.waiting[n].handle.Removed() || q.pass(q.waiting[n], t)) {
-			n++
-		}
-		ready = append(ready[:0], q.waiting[:n]...)
-		rest := copy(q.waiting, q.waiting[n:])
-		clear(q.waiting[rest:])
-		q.waiting = q.waiting[:rest]
+		ready = q.leaving(ready[:0], t)
+		rest := len(q.waiting[0]) + len(q.waiting[1])
 		var pause time.Duration
 		if rest == 0 {
 			q.running = false
 		} else {
-			pause = time.Duration(q.next(q.waiting[0]) - t)
+			pause = time.Duration(q.next() - t)
 		}
 		q.mu.Unlock()
 		for _, r := range ready {
@@ -128,19 +140,44 @@ func (q *qos) run() {
 	}
 }
 
-// next returns when r may go; q.mu is held.
-func (q *qos) next(r *Request) int64 {
-	direction := &q.rBytes
-	if r.Op == OpWrite {
-		direction = &q.wBytes
-	}
-	at := int64(0)
-	for _, l := range []*rate{&q.rwIOs, &q.rwBytes, direction} {
-		if l.per != 0 {
-			at = max(at, l.clock)
+// leaving takes the requests out of the lines that may go, and appends them to
+// ready; q.mu is held.
+func (q *qos) leaving(ready []*Request, now int64) []*Request {
+	var gone [2]int
+	for moved := true; moved; {
+		moved = false
+		for i, l := range q.waiting {
+			if n := gone[i]; n < len(l) && (l[n].handle.Removed() || q.pass(l[n], now)) {
+				ready = append(ready, l[n])
+				gone[i]++
+				moved = true
+			}
 		}
 	}
-	return at
+	for i, l := range q.waiting {
+		rest := copy(l, l[gone[i]:])
+		clear(l[rest:])
+		q.waiting[i] = l[:rest]
+	}
+	return ready
+}
+
+// next returns when the first of a line may go; q.mu is held and some wait.
+func (q *qos) next() int64 {
+	first := int64(math.MaxInt64)
+	for i, direction := range []*rate{&q.rBytes, &q.wBytes} {
+		if len(q.waiting[i]) == 0 {
+			continue
+		}
+		at := int64(0)
+		for _, l := range []*rate{&q.rwIOs, &q.rwBytes, direction} {
+			if l.per != 0 {
+				at = max(at, l.clock)
+			}
+		}
+		first = min(first, at)
+	}
+	return first
 }
 
 // set replaces the limits; what waits is measured by the new ones.
@@ -159,8 +196,8 @@ func (q *qos) set(l Limits) {
 // fail.
 func (q *qos) release() {
 	q.mu.Lock()
-	ready := q.waiting
-	q.waiting = nil
+	ready := append(q.waiting[0], q.waiting[1]...)
+	q.waiting = [2][]*Request{}
 	q.mu.Unlock()
 	var b Batch
 	for _, r := range ready {

@@ -102,6 +102,17 @@ func TestExternalClone(t *testing.T) {
 	}
 	r.check("lvs/other", snap)
 
+	// Of a clone and its snapshot the older blob is the clone.
+	if err := st.Unload(); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = r.m.Examine("d0"); err != nil {
+		t.Fatal(err)
+	}
+	r.check("lvs/clone", clone)
+	r.check("lvs/other", snap)
+	other, _ = r.m.Volume("lvs/other")
+
 	// Growing shows zeros; the device outside is shorter.
 	if err := other.Resize(10 * mib); err != nil {
 		t.Fatal(err)

@@ -98,6 +98,11 @@ func (st *Store) registerAll() {
 		return
 	}
 	defer end()
+	for _, b := range st.bs.Blobs() { // clones of one of them may come before it
+		if err := st.supply(b); err != nil {
+			st.m.log.Warn("lvols are degraded", "lvstore", st.Name(), "blob", fmt.Sprintf("0x%x", uint64(b.ID())), "external_snapshot", b.ExternalID(), "err", err)
+		}
+	}
 	for _, b := range st.bs.Blobs() {
 		if b == st.super {
 			continue
@@ -105,11 +110,6 @@ func (st *Store) registerAll() {
 		v, err := st.volumeOf(b)
 		if err == nil {
 			err = b.Usable()
-		}
-		if err == nil && b.External() {
-			if serr := st.supply(b); serr != nil {
-				st.m.log.Warn("lvol is degraded", "lvstore", st.Name(), "lvol", v.name, "external_snapshot", b.ExternalID(), "err", serr)
-			}
 		}
 		if err == nil {
 			err = st.register(v)

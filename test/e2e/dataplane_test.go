@@ -105,7 +105,11 @@ func nvmeCLI(t *testing.T, r *rack, nqn string, connect func() string) {
 	dev := connect()
 	shows := func(cmd string, want ...string) {
 		t.Helper()
-		out := r.run("host0", "nvme "+cmd)
+		out := r.run("host0", "nvme "+cmd+" 2>&1 || echo FAILED")
+		if strings.Contains(out, "FAILED") {
+			t.Errorf("nvme %s:\n%s", cmd, out)
+			return
+		}
 		for _, w := range want {
 			if !regexp.MustCompile(w).MatchString(out) {
 				t.Errorf("nvme %s does not show %q:\n%s", cmd, w, out)
@@ -119,7 +123,7 @@ func nvmeCLI(t *testing.T, r *rack, nqn string, connect func() string) {
 	shows("smart-log "+dev, `critical_warning\s*: 0`, `available_spare\s*: 100%`, `media_errors\s*: 0`)
 	shows("fw-log "+dev, `frs1`)
 	shows("error-log "+dev, `(?i)error log entries`)
-	shows("effects-log "+dev, `(?i)get log page`, `(?i)reservation`, `(?i)write zeroes`)
+	shows("effects-log "+dev+" --csi=0", `(?i)get log page`, `(?i)reservation`, `(?i)write zeroes`)
 	shows("supported-log-pages "+dev, `0x2`, `0x80`)
 	shows("changed-ns-list-log " + dev)
 	shows("get-feature "+dev+" -f 6", `0x0*1`)

@@ -3,6 +3,7 @@ package cn
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -52,6 +53,7 @@ type standing struct {
 	term      uint64
 	since     time.Time // when this process learnt of that term
 	lost      []string  // vds that are not connected
+	cut       []string  // vds for which it must not go on without a lease
 	lostSince time.Time // zero: none is lost
 	stopped   bool      // its paths are closed for want of a lease
 }
@@ -64,8 +66,9 @@ type standing struct {
 // dns then admit its term, and no other can be primary before they don't. So
 // the death of monitors and database stops nobody. A vd that was never
 // attached doesn't stop it either: without that one no path is open.
-func (a *Agent) assess(well map[string]bool) (stop, resume []*apiv1.CntlrSpec) {
-	leased := a.lease.valid()
+//
+// unreached are the addresses of data planes that can't be connected to now.
+func (a *Agent) assess(leased bool, well, unreached map[string]bool) (stop, resume []*apiv1.CntlrSpec) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for id, c := range a.set.cntlrs {
@@ -73,13 +76,16 @@ func (a *Agent) assess(well map[string]bool) (stop, resume []*apiv1.CntlrSpec) {
 		if s == nil {
 			continue
 		}
-		s.lost = nil
-		broken := false
+		s.lost, s.cut = nil, nil
 		for _, g := range c.Grps {
 			for _, v := range g.Vds {
 				if good, attached := well[vdPrefix+v.VdId]; !good {
 					s.lost = append(s.lost, v.VdId)
-					broken = broken || attached
+					if attached {
+						s.cut = append(s.cut, v.VdId)
+					}
+				} else if v.Listener != nil && unreached[address(v.Listener)] {
+					s.cut = append(s.cut, v.VdId)
 				}
 			}
 		}
@@ -89,7 +95,7 @@ func (a *Agent) assess(well map[string]bool) (stop, resume []*apiv1.CntlrSpec) {
 		case s.lostSince.IsZero():
 			s.lostSince = time.Now()
 		}
-		must := !leased && broken
+		must := !leased && len(s.cut) > 0
 		if must == s.stopped {
 			continue
 		}
@@ -122,7 +128,12 @@ func (a *Agent) restand() {
 
 // guard carries out what assess finds.
 func (a *Agent) guard(ctx context.Context, well map[string]bool) {
-	stop, resume := a.assess(well)
+	leased := a.lease.valid()
+	var unreached map[string]bool
+	if !leased {
+		unreached = a.tryDns(ctx)
+	}
+	stop, resume := a.assess(leased, well, unreached)
 	for _, c := range stop {
 		a.Log.Warn("the lease ran out and a vd is not connected: paths are closed", "da", c.DaName, "term", c.Term)
 		// A pass under way must not open them again.
@@ -141,6 +152,47 @@ func (a *Agent) guard(ctx context.Context, well map[string]bool) {
 		})
 	}
 }
+
+// tryTimeout bounds one attempt to reach a dn without a lease. Two in a row
+// must fail: the lease and both are over before a silent primary is replaced.
+const tryTimeout = 300 * time.Millisecond
+
+// tryDns returns the addresses of the dns' data planes that the primaries of
+// this node don't reach. A connection that was cut silently looks good until
+// its keep-alive fails, and a new primary may be there by then.
+func (a *Agent) tryDns(ctx context.Context) map[string]bool {
+	at := map[string]*apiv1.ListenerConf{}
+	a.mu.Lock()
+	for id := range a.standings {
+		for _, g := range a.set.cntlrs[id].Grps {
+			for _, v := range g.Vds {
+				if v.Listener != nil {
+					at[address(v.Listener)] = v.Listener
+				}
+			}
+		}
+	}
+	a.mu.Unlock()
+	keys := slices.Collect(maps.Keys(at))
+	failed := make([]bool, len(keys))
+	_ = agent.Parallel(len(keys), func(i int) error {
+		failed[i] = a.tryDn(ctx, at[keys[i]]) != nil && a.tryDn(ctx, at[keys[i]]) != nil
+		return nil
+	})
+	unreached := map[string]bool{}
+	for i, key := range keys {
+		unreached[key] = failed[i]
+	}
+	return unreached
+}
+
+func (a *Agent) tryDn(ctx context.Context, l *apiv1.ListenerConf) error {
+	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
+	defer cancel()
+	return a.Plane.Reach(ctx, agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid))
+}
+
+func address(l *apiv1.ListenerConf) string { return l.Traddr + " " + l.Trsvcid }
 
 // closePaths makes a controller's paths inaccessible and closes the
 // connections of all hosts. They may come back, and find the path inaccessible
@@ -207,7 +259,7 @@ func (a *Agent) halted(id string) error {
 	if s == nil || !s.stopped {
 		return nil
 	}
-	return fmt.Errorf("no monitor renews this primary's lease and it has no connection to vd %s; its paths are closed until one of both is back", strings.Join(s.lost, ", "))
+	return fmt.Errorf("no monitor renews this primary's lease and it has no connection to vd %s; its paths are closed until one of both is back", strings.Join(s.cut, ", "))
 }
 
 // unreached is what a heartbeat says of primaries that have lost vds.

@@ -138,6 +138,41 @@ func TestPrimaryThatIsCutOffStopsByItself(t *testing.T) {
 	l.healthy(0)
 }
 
+// TestSilentCut has connections to a dn that look well, as they do until their
+// keep-alive fails.
+func TestSilentCut(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 1, true)
+	deaf := make(chan bool, 1)
+	deaf <- false
+	plane := l.cns[0].plane
+	l.cns[0].stop(l)
+	l.cns[0].config.Reach = func(ctx context.Context, at spdk.TransportID) error {
+		silent := <-deaf
+		deaf <- silent
+		if silent && at.TrSvcID == l.dns[1].port {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return plane.Reach(ctx, at)
+	}
+	l.cns[0].start(l)
+	l.up(0)
+	m := &monitor{l: l, lease: 600 * time.Millisecond}
+	stop := m.renew()
+	<-deaf
+	deaf <- true
+	l.stays(0, spdk.ANAOptimized, time.Second)
+	stop()
+	l.ana(0, spdk.ANAInaccessible)
+	if took := time.Since(m.at); took > m.lease+2*300*time.Millisecond+700*time.Millisecond {
+		t.Errorf("its paths were open %v after the last beat", took)
+	}
+	<-deaf
+	deaf <- false
+	l.ana(0, spdk.ANAOptimized)
+}
+
 func TestDeathOfMonitorsStopsNobody(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 1, true)

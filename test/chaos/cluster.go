@@ -212,7 +212,7 @@ func (c *cluster) startNode(m *machine) {
 		ready += fmt.Sprintf("for i in $(seq 300); do test -S /tmp/sock && /root/vda_rpc -s /tmp/sock %s && break; sleep 0.02; done\n", strings.Join(call, " "))
 	}
 	m.plane = supervise(c.cfg.Dir, m.name+" data plane", m.h, ready, c.cfg.Plan.Argv(m.name, "/root/vda_tgt", "/tmp/sock")...)
-	m.plane.mayHang = c.cfg.Plan.Of(m.name) == dataplane.SPDK
+	m.plane.spdk = c.cfg.Plan.Of(m.name) == dataplane.SPDK
 	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", "/root/vda_"+m.kind+"_agent", "--listener", m.addr, "--sock-path", "/tmp/sock",
 		"--sock-wait", "60s", "--listener-conf", m.listener(), "--state-dir", "/root/state")
 }
@@ -381,6 +381,10 @@ func (c *cluster) startLoad(ctx context.Context, cfg loadConfig) error {
 		return err
 	}
 	cfg.HostNQN, cfg.Port, cfg.Blocks = hostNQN, "4430", daBytes/blockSize
+	cfg.KeepAlive = hostKeepAlive
+	if c.cfg.Plan.UsesSPDK() {
+		cfg.KeepAlive = linuxKeepAlive
+	}
 	for i := range c.cfg.Exps {
 		cfg.NQNs = append(cfg.NQNs, fmt.Sprint(expNQN, i))
 	}

@@ -19,8 +19,15 @@ import (
 // The host's time-outs. A Linux host has a keep-alive of 5 s and reconnects
 // every 10 s by default; a host that wants short pauses sets them so:
 // nvme connect --keep-alive-tmo=2 --reconnect-delay=1 --ctrl-loss-tmo=-1.
+//
+// spdk_tgt executes what it has received before it finds that the host has
+// given the connection up, so a write that the host has sent again elsewhere may be
+// overtaken by its first copy (docs/spdk.md). With SPDK the host keeps Linux's 5 s,
+// and no controller on SPDK hangs for longer than spdkLongestHang.
 const (
 	hostKeepAlive      = 2 * time.Second
+	linuxKeepAlive     = 5 * time.Second
+	spdkLongestHang    = 3 * time.Second
 	hostReconnectDelay = time.Second
 	hostConnectTimeout = 2 * time.Second
 	// hostRetries is how often a status that concerns neither path nor data
@@ -83,13 +90,13 @@ type multipath struct {
 }
 
 // dial starts to connect to each address for ever.
-func dial(nqn, hostNQN string, addrs []string, port string, log *slog.Logger, fail func(string)) *multipath {
+func dial(nqn, hostNQN string, addrs []string, port string, keepAlive time.Duration, log *slog.Logger, fail func(string)) *multipath {
 	ctx, stop := context.WithCancel(context.Background())
 	m := &multipath{fail: fail, stop: stop}
 	for _, a := range addrs {
 		p := &path{addr: a}
 		m.paths = append(m.paths, p)
-		cfg := host.Config{Traddr: a, Trsvcid: port, SubNQN: nqn, HostNQN: hostNQN, Queues: 2, KeepAlive: hostKeepAlive,
+		cfg := host.Config{Traddr: a, Trsvcid: port, SubNQN: nqn, HostNQN: hostNQN, Queues: 2, KeepAlive: keepAlive,
 			ConnectTimeout: hostConnectTimeout, AdminTimeout: 5 * time.Second, Log: log,
 			Resilience: host.Resilience{LossTimeout: -1, Delay: hostReconnectDelay, FastIOFail: hostReconnectDelay}}
 		m.wg.Go(func() {

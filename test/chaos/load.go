@@ -25,14 +25,15 @@ const loadEnv = "VDA_CHAOS_LOAD"
 
 // loadConfig says what the host does.
 type loadConfig struct {
-	NQNs    []string // of the array's exporters
-	HostNQN string
-	Addrs   []string // of the controllers
-	Port    string
-	Blocks  int           // of the array, of blockSize bytes
-	Workers int           // commands under way at once
-	Think   time.Duration // mean pause of a worker between two commands
-	Slow    time.Duration // I/O that takes longer is reported
+	NQNs      []string // of the array's exporters
+	HostNQN   string
+	Addrs     []string // of the controllers
+	Port      string
+	KeepAlive time.Duration
+	Blocks    int           // of the array, of blockSize bytes
+	Workers   int           // commands under way at once
+	Think     time.Duration // mean pause of a worker between two commands
+	Slow      time.Duration // I/O that takes longer is reported
 }
 
 // report is a line that the host prints. Which fields are set depends on
@@ -98,7 +99,7 @@ func runLoad() int {
 	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers+1)}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	for _, nqn := range cfg.NQNs {
-		m := dial(nqn, cfg.HostNQN, cfg.Addrs, cfg.Port, log, func(what string) { l.say(report{Kind: "error", End: time.Now(), What: nqn + ": " + what}) })
+		m := dial(nqn, cfg.HostNQN, cfg.Addrs, cfg.Port, cfg.KeepAlive, log, func(what string) { l.say(report{Kind: "error", End: time.Now(), What: nqn + ": " + what}) })
 		defer m.close()
 		l.ms = append(l.ms, m)
 	}

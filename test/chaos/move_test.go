@@ -27,7 +27,7 @@ func TestMoveBetweenDataPlanes(t *testing.T) {
 		}
 		here := c.cfg.Plan.Of(m.name)
 		there := map[dataplane.Kind]dataplane.Kind{dataplane.VDA: dataplane.SPDK, dataplane.SPDK: dataplane.VDA}[here]
-		m.plane.mayHang = true
+		m.plane.spdk = true
 		for _, k := range []dataplane.Kind{there, here} {
 			argv := c.cfg.Plan.KindArgv(k, "/root/vda_tgt", "/tmp/sock")
 			o, ok := strike(t, c, &fault{kind: "move to " + string(k), what: fmt.Sprintf("%s ends, %s starts in its place", m.plane.name, argv[0]), hold: 3 * time.Second,

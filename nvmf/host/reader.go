@@ -166,7 +166,7 @@ func (q *queue) warm() {
 
 // PollSource serves the queue while its reader sleeps (bdev.Source).
 func (q *queue) PollSource() bool {
-	if !q.turn.Try() {
+	if !q.inFlight() || !q.turn.Try() { // nothing is due, which is cheaper to know than to ask the socket
 		return false
 	}
 	any := false

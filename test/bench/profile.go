@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,26 +37,23 @@ func profileTable(ctx context.Context, p part, k kind, dir string, d time.Durati
 		fmt.Fprintf(&b, " %s |", pl.name)
 	}
 	b.WriteString(" the rest | allocations a command |\n|---|" + strings.Repeat("---|", len(places)+2) + "\n")
-	for i, w := range p.works {
-		file := filepath.Join(dir, fmt.Sprintf("profile%d", i))
+	file := filepath.Join(dir, "profile")
+	k = kind{k.name, append(slices.Clone(k.argv), "--cpu-profile", file)}
+	idle, err := recorded(ctx, p, k, dir, file, func(*plane) error { return nil })
+	if err != nil {
+		return "", err
+	}
+	for _, w := range p.works {
 		var commands float64
-		k := kind{k.name, append(append([]string(nil), k.argv...), "--cpu-profile", file)}
-		if err := onTarget(ctx, p, k, dir, func(t *plane) error {
+		allocs, err := recorded(ctx, p, k, dir, file, func(t *plane) error {
 			r, err := load(ctx, t, w, d)
 			commands = r.iops * d.Seconds()
 			return err
-		}); err != nil {
+		})
+		if err != nil {
 			return "", err
 		}
 		shares, err := readProfile(ctx, file)
-		if err != nil {
-			return "", err
-		}
-		text, err := os.ReadFile(file + ".allocs")
-		if err != nil {
-			return "", err
-		}
-		allocs, err := strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
 		if err != nil {
 			return "", err
 		}
@@ -63,9 +61,22 @@ func profileTable(ctx context.Context, p part, k kind, dir string, d time.Durati
 		for _, s := range shares {
 			fmt.Fprintf(&b, " %.0f %% |", 100*s)
 		}
-		fmt.Fprintf(&b, " %.3f |\n", allocs/commands)
+		fmt.Fprintf(&b, " %.4f |\n", max(0, allocs-idle)/commands)
 	}
 	return b.String(), nil
+}
+
+// recorded runs f on a target that records into file, and returns how many
+// objects the target has allocated from start to end.
+func recorded(ctx context.Context, p part, k kind, dir, file string, f func(*plane) error) (allocs float64, err error) {
+	if err := onTarget(ctx, p, k, dir, f); err != nil {
+		return 0, err
+	}
+	text, err := os.ReadFile(file + ".allocs")
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseFloat(strings.TrimSpace(string(text)), 64)
 }
 
 // readProfile returns the share of the samples of each of places, and of the

@@ -24,7 +24,16 @@
 // latency histograms), holds requests back when the device has a limit
 // (SetQoS), cuts what is above Info.MaxIO into pieces, and puts compare,
 // compare-and-write and write zeroes together from reads and writes where the
-// device lacks them. So every user may rely on Handle.Info().Ops.
+// device lacks them. So every user may rely on Handle.Info().Ops. A
+// compare-and-write that is put together has the device for itself meanwhile:
+// it is atomic to whatever else goes through handles.
+//
+// # Memory
+//
+// A device whose blocks are memory of this process may lend that memory
+// (Mapper), so that a read is sent to the host without a copy. Before blocks
+// leave the memory lent for them, Registry.Settle has their users finish with
+// it: it may be another tenant's next.
 //
 // # Life
 //

@@ -147,6 +147,7 @@ func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
 
 // drop carries out the controller's tombstone.
 func (p *pass) drop(ctx context.Context) {
+	defer p.cutLost(ctx)()
 	for _, e := range slices.Backward(p.chain()) {
 		if p.inv.Controllers[linkPrefix+e.Id] != nil {
 			if err := p.dropExp(ctx, e); err != nil {

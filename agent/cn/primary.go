@@ -169,6 +169,9 @@ func (p *pass) refit(ctx context.Context) error {
 		if c != nil && !p.fits(c, v) {
 			why = "vd " + v.VdId + " is attached in another way"
 		}
+		if c != nil && wasCut(c) { // by a cutLost whose demote did not get to its end
+			why = "the connection to vd " + v.VdId + " was cut"
+		}
 	}
 	for _, g := range p.groups() {
 		if r := p.inv.Raids[grpPrefix+g.Id]; r != nil && (r.State != "online" || !p.raidFits(r, g)) {
@@ -214,7 +217,7 @@ func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	at := agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: spdk.Ptr[uint32](backendFastIOFailSec),
+		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: p.backendFastIOFail(),
 	}); err != nil {
 		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
 	}

@@ -52,6 +52,7 @@ func (p *pass) demote(ctx context.Context) error {
 	if err := p.inaccessible(ctx); err != nil {
 		return err
 	}
+	defer p.cutLost(ctx)()
 	for _, e := range slices.Backward(p.chain()) {
 		if err := p.retireExp(ctx, e); err != nil {
 			return err

@@ -1,0 +1,79 @@
+package cn
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"vda/spdk"
+)
+
+// backendFastIOFail is the time after which I/O that waits for a lost vd
+// fails, nil for never.
+//
+// SPDK, up to 26.05 at least, never forgets that this time was over once: when
+// the connection is lost the next time, it fails all I/O at once, with an
+// error that is none of the path's, while the path still looks well to hosts.
+// They try again some times on the same path and then report an I/O error. So
+// where the agent can cut a connection, I/O waits for as long as it takes, as
+// another path would end at the same disk; and cutLost cuts what stands in
+// the way.
+func (p *pass) backendFastIOFail() *uint32 {
+	if p.Plane.Able().CutNVMe {
+		return nil
+	}
+	return spdk.Ptr[uint32](backendFastIOFailSec)
+}
+
+// lostStep is how often cutLost looks and tries: SPDK cuts nothing while it
+// attempts to connect.
+const lostStep = 100 * time.Millisecond
+
+// wasCut reports that a controller was cut and will not come back by itself.
+func wasCut(c *spdk.NvmeController) bool {
+	return len(c.Ctrlrs) > 0 && c.Ctrlrs[0].State == "disabled"
+}
+
+// cutLost cuts the connections to vds of a controller that is taken down as
+// they are lost, until the function returned is called: what is queued on
+// them would otherwise keep its namespaces from being removed for as long as
+// the disk node is away, or refuses this controller. Its paths must be closed
+// already.
+func (p *pass) cutLost(ctx context.Context) (stop func()) {
+	if !p.Plane.Able().CutNVMe {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			p.cutLostOnce(ctx)
+			if sleep(ctx, lostStep) != nil {
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (p *pass) cutLostOnce(ctx context.Context) {
+	l, err := p.Plane.BdevNvmeGetControllers(ctx)
+	if err != nil {
+		return // the pass meets it as well
+	}
+	ours := map[string]bool{}
+	for _, v := range p.vds() {
+		ours[vdPrefix+v.VdId] = true
+	}
+	for i := range l {
+		name := l[i].Name
+		if !ours[name] || enabled(&l[i]) || wasCut(&l[i]) {
+			continue
+		}
+		if err := p.Plane.BdevNvmeDisableController(ctx, name); err != nil && !errors.Is(err, syscall.EBUSY) && !spdk.IsNoSuchDevice(err) && ctx.Err() == nil {
+			p.Log.Warn("I/O waits for a vd that is lost", "da", p.c.DaName, "controller", name, "err", err)
+		}
+	}
+}

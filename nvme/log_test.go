@@ -88,6 +88,13 @@ func FuzzLogs(f *testing.F) {
 		if s, _ := DecodeReservationStatus(b); len(s.Registrants)*64 > len(b) {
 			t.Fatalf("%d registrants in %d bytes", len(s.Registrants), len(b))
 		}
+		if n, err := DecodeReservationNotice(b); err == nil {
+			var p [ReservationNoticeLen]byte
+			PutReservationNotice(p[:], n)
+			if again, _ := DecodeReservationNotice(p[:]); again != n {
+				t.Fatalf("%+v came back as %+v", n, again)
+			}
+		}
 		_, _ = DecodeNamespaceIDs(b)
 		_, _ = DecodeControllerData(b)
 		_, _ = DecodeControllerNVMData(b)

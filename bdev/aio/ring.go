@@ -79,7 +79,8 @@ type ring struct {
 	batch bdev.Batch
 	taken []reaped
 	seen  atomic.Uint32 // head of events
-	pace  atomic.Int64  // how long a transfer takes, ns, about
+	pace  atomic.Int64  // how long completions take to come, ns, about
+	last  int64         // when the last ones came
 
 	mu      sync.Mutex
 	slots   []*task // by iocb.data; keeps tasks and their memory alive
@@ -289,7 +290,7 @@ func (g *ring) reap() bool {
 	g.mu.Unlock()
 	g.seen.Store(head)
 	atomic.StoreUint32(&g.events.head, head)
-	g.learn(bdev.Clock()-g.taken[len(g.taken)-1].t.start, left)
+	g.learn(g.taken[len(g.taken)-1].t.start, left)
 	for i := range g.taken {
 		g.complete(g.taken[i].t, g.taken[i].res, &g.batch)
 		g.taken[i].t = nil
@@ -300,20 +301,27 @@ func (g *ring) reap() bool {
 	return true
 }
 
-// learn keeps the time that transfers take.
-func (g *ring) learn(took int64, left int) {
+// learn keeps how long it takes until something is complete, where transfers
+// are under way. start is when one that is complete now was submitted, left
+// how many are still under way.
+func (g *ring) learn(start int64, left int) {
+	now := bdev.Clock()
+	took := now - max(start, g.last)
+	g.last = now
 	g.pace.Store((7*g.pace.Load() + took) / 8)
 	if left == 0 {
 		g.hot.Expect(0)
+		return
 	}
+	g.expect(now)
 }
 
 // longest is how long it may pay to poll for a transfer, ns: what takes
 // longer than a few wake-ups is better slept for.
 const longest = int64(100 * time.Microsecond)
 
-// expect has those who poll wait for what was just submitted, when that has
-// been quick lately.
+// expect has those who poll wait for what is under way, when that has been
+// quick lately.
 func (g *ring) expect(now int64) {
 	g.hot.Warm(now)
 	if pace := g.pace.Load(); pace > 0 && pace < longest {

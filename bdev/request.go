@@ -1,6 +1,8 @@
 package bdev
 
 import (
+	"sync/atomic"
+
 	"vda/nvme"
 )
 
@@ -72,6 +74,12 @@ type Request struct {
 	// Owner is the submitter's own.
 	Owner any
 
+	// Gone, when not nil, turns true when the submitter has lost whom it
+	// submitted for. A device that would send the request once more then fails
+	// it instead: it may have been sent by another way meanwhile, and the
+	// blocks written since.
+	Gone *atomic.Bool
+
 	// Dev is free for the device's use between Submit and Complete.
 	Dev any
 
@@ -83,6 +91,9 @@ type Request struct {
 	lent     [][]byte // the submitter's Iov while retained takes its place
 	iovOne   [1][]byte
 }
+
+// Abandoned reports that the request must not be sent again.
+func (r *Request) Abandoned() bool { return r.Gone != nil && r.Gone.Load() }
 
 // Complete ends the request. The device must not touch r afterwards.
 func (r *Request) Complete(s nvme.Status, b *Batch) {

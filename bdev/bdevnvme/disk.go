@@ -237,7 +237,7 @@ func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 		r.Complete(s, b)
 		return
 	}
-	if tries >= limit {
+	if tries >= limit || r.Abandoned() {
 		r.Complete(front(s), b)
 		return
 	}
@@ -290,7 +290,9 @@ func (d *disk) retry(b *bdev.Batch) bool {
 	}
 	for i, r := range l {
 		l[i] = nil
-		if w := d.pick(); w != nil {
+		if r.Abandoned() {
+			r.Complete(nvme.InternalPathError, b)
+		} else if w := d.pick(); w != nil {
 			d.send(w, r, b)
 		} else if hope {
 			d.park(r, b)

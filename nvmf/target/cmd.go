@@ -43,7 +43,7 @@ type cmd struct {
 
 func newCmd(k *conn, tag uint16) *cmd {
 	c := &cmd{k: k, tag: tag}
-	c.req.Owner = c
+	c.req.Owner, c.req.Gone = c, &k.closing
 	c.req.Done = cmdDone
 	return c
 }

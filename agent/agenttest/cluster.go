@@ -108,6 +108,7 @@ type Plane struct {
 	run     int             // counts starts
 	up      bool
 	hung    bool
+	tcp     bool          // it has a transport
 	silence time.Duration // after which it gives a connection up
 	changes int
 	hook    func(method string, params map[string]any) error
@@ -190,7 +191,7 @@ func (p *Plane) Boot() {
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids, p.subs, p.ana = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}, map[string]*subsystem{}, map[string]string{}
 	p.run++
-	p.up, p.hung, p.silence = true, false, 10*time.Second
+	p.up, p.hung, p.tcp, p.silence = true, false, false, 10*time.Second
 }
 
 // Kill ends it; what is under way in it is not done.

@@ -130,7 +130,7 @@ func (i *Initiator) dial() bool {
 	c := i.p.c
 	deadline := time.Now().Add(connectTimeout)
 	host, _, _ := splitAddr(i.Addr)
-	for !i.over() {
+	for i.p.awake(i.run) && !i.over() {
 		there, ok := c.live.Path(i.p.addr, host)
 		back, ok2 := c.live.Path(host, i.p.addr)
 		if q := c.planes[i.Addr]; ok && ok2 && (q == nil || !q.hung) {
@@ -202,7 +202,7 @@ func (i *Initiator) Submit(cmd Command) (uint64, Status) {
 func (i *Initiator) submit(cmd Command) (uint64, Status) {
 	turn := i.turn
 	i.turn++
-	for {
+	for again := false; ; {
 		at, _ := slices.BinarySearch(i.queued, turn)
 		i.queued = slices.Insert(i.queued, at, turn)
 		status := i.ready(turn)
@@ -211,6 +211,9 @@ func (i *Initiator) submit(cmd Command) (uint64, Status) {
 		i.p.c.changed() // the next one's turn
 		if status != OK {
 			return 0, status
+		}
+		if again && cmd.by != nil && cmd.by.gone() {
+			return 0, PathError
 		}
 		k := i.conn
 		reply := k.send(cmd)
@@ -223,6 +226,7 @@ func (i *Initiator) submit(cmd Command) (uint64, Status) {
 		case i.over() || i.FastFail == 0:
 			return 0, PathError
 		}
+		again = true
 	}
 }
 

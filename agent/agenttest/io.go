@@ -17,6 +17,7 @@ type Command struct {
 	meta bool   // of the plane's own; changes no block
 	nqn  string // of the subsystem it came in by
 	host string // of the connection it came in by
+	by   *conn  // which is that, as long as nothing stands between
 }
 
 // Status is how a command ended.
@@ -49,7 +50,7 @@ func (k *conn) send(cmd Command) *reply {
 	}
 	at, seq := k.last, k.sent
 	k.sent++
-	cmd.nqn, cmd.host = k.from.NQN, k.from.Host
+	cmd.nqn, cmd.host, cmd.by = k.from.NQN, k.from.Host, k
 	go func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -103,6 +104,11 @@ func (k *conn) arrives(seq uint64) bool {
 	}
 	c.changed()
 	return k.to.run == k.run && !k.closed
+}
+
+// gone reports that the target knows that it has lost the other end.
+func (k *conn) gone() bool {
+	return k.closed || k.lost && k.to.c.open(k.from.p.addr, k.to.addr) || time.Since(k.heard) > k.from.Silence
 }
 
 func (c *Cluster) open(from, to string) bool {
@@ -208,6 +214,7 @@ func (p *Plane) io(b *bdev, cmd Command) (uint64, Status) {
 			}
 			return c.path.submit(cmd)
 		case "Raid Volume":
+			cmd.by = nil
 			if b = p.member(b, &cmd); b == nil {
 				return 0, PathError
 			}

@@ -11,8 +11,16 @@ var nvmfMethods = map[string]handler{
 	"nvmf_get_stats": {false, func(*Plane, *params) (any, error) {
 		return map[string]any{"poll_groups": []any{map[string]any{"completed_nvme_io": 1}}}, nil
 	}},
-	"nvmf_get_transports":   {false, func(*Plane, *params) (any, error) { return []spdk.NvmfTransport{{TrType: "TCP"}}, nil }},
-	"nvmf_create_transport": {true, func(*Plane, *params) (any, error) { return true, nil }},
+	"nvmf_get_transports": {false, func(p *Plane, _ *params) (any, error) {
+		if !p.tcp {
+			return []spdk.NvmfTransport{}, nil
+		}
+		return []spdk.NvmfTransport{{TrType: "TCP"}}, nil
+	}},
+	"nvmf_create_transport": {true, func(p *Plane, _ *params) (any, error) {
+		p.tcp = true
+		return true, nil
+	}},
 	"nvmf_get_subsystems": {false, func(p *Plane, _ *params) (any, error) {
 		list := []spdk.NvmfSubsystem{{NQN: "nqn.2014-08.org.nvmexpress.discovery", Subtype: "Discovery"}}
 		for _, s := range p.subs {

@@ -70,6 +70,9 @@ func (a App) run(ctx context.Context, args []string) error {
 	if err := f.Check(); err != nil {
 		return err
 	}
+	if cfg.Name != "" && !isAddress(cfg.Name) {
+		return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", cfg.Name)
+	}
 	cfg.Log = f.Log(a.Stderr)
 	if err := t.validate(); err != nil {
 		return err

@@ -11,12 +11,16 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
+	apiv1 "vda/api/v1"
 	"vda/store"
 	"vda/store/dbflag"
 	"vda/store/dbtest"
+	"vda/syncer"
 )
 
 func TestMainErrors(t *testing.T) {
@@ -42,6 +46,8 @@ func TestMainErrors(t *testing.T) {
 		{[]string{"--listener", "127.0.0.1", "--port", port, "--db-uri", empty}, 1, "--port " + port + " is in use on 127.0.0.1"},
 		{[]string{"--log-level", "loud", "--db-uri", empty}, 1, "--log-level"},
 		{[]string{"--heartbeat-timeout", "2s", "--db-uri", empty}, 1, "below the period"},
+		{[]string{"--cn-lease", "3s", "--db-uri", empty}, 1, "cn-lease 3s must be"},
+		{[]string{"--advertise", "0.0.0.0:9620", "--db-uri", empty}, 1, "--advertise"},
 		{[]string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", empty}, 1, "vda_db --action create"},
 		{[]string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", "postgresql://u:hunter2@127.0.0.1:1/d"}, 1, "127.0.0.1:1"},
 	} {
@@ -73,6 +79,15 @@ func TestServe(t *testing.T) {
 		code <- App{Stdout: io.Discard, Stderr: t.Output(), Ready: ready}.Main(ctx, []string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", uri})
 	}()
 	addr := <-ready
+	pool := syncer.NewPool()
+	defer pool.Close()
+	peer, err := pool.Monitor(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := peer.Hear(t.Context(), &apiv1.HearRequest{ClusterId: "c", NodeId: "n"}); status.Code(err) != codes.NotFound {
+		t.Errorf("asked for an unknown node: %v", err)
+	}
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func (s *stranger) moveIn() {
 	s.call("bdev_lvol_create_lvstore", object{"bdev_name": "Aio0", "lvs_name": "theirs", "clear_method": "none"})
 	s.call("bdev_aio_delete", object{"name": "Aio0"})
 	s.call("nvmf_create_transport", object{"trtype": "TCP", "max_queue_depth": 64, "in_capsule_data_size": 8192})
-	s.call("bdev_malloc_create", object{"name": "Malloc0", "num_blocks": 16384, "block_size": 4096})
+	s.call("bdev_malloc_create", object{"name": "Malloc0", "num_blocks": 8192, "block_size": 4096})
 	s.call("bdev_malloc_create", object{"name": "Malloc1", "num_blocks": 4096, "block_size": 4096})
 	s.call("bdev_lvol_create_lvstore", object{"bdev_name": "Malloc0", "lvs_name": "lvs0", "clear_method": "none"})
 	lvol := object{"lvs_name": "lvs0", "lvol_name": "vda-looks-like-ours", "size_in_mib": 16}

@@ -31,8 +31,9 @@ type pass struct {
 	c   *apiv1.CntlrSpec
 	inv *agent.Inventory
 
-	mu  sync.Mutex // guards res where exporters are handled in parallel
-	res agent.Result
+	mu      sync.Mutex // guards what follows where exporters are handled in parallel
+	res     agent.Result
+	settled map[string]bool // connections on which nothing is queued any more
 }
 
 func (p *pass) fail(id string, err error) {

@@ -152,9 +152,9 @@ func (p *pass) unplugAll(ctx context.Context) error {
 }
 
 // cutProxies has what is queued on proxies fail while the array is being
-// brought up, where that can be done, and the bdevs be removed later.
+// brought up.
 func (p *pass) cutProxies(ctx context.Context) error {
-	if !p.Plane.Able().CutNVMe {
+	if p.Plane.Able().KeepsNamespace {
 		return nil
 	}
 	return agent.Parallel(len(p.c.Exps), func(i int) error { return p.settle(ctx, pxPrefix+p.c.Exps[i].Id+"n1") })

@@ -181,13 +181,33 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 }
 
 // settle ends what is queued on a connection that a namespace stands on, to
-// the primary or within this data plane.
+// the primary or within this data plane. Once is enough in a pass: the path
+// has been closed.
 func (p *pass) settle(ctx context.Context, bdev string) error {
 	name := strings.TrimSuffix(bdev, "n1")
 	proxy := strings.HasPrefix(name, pxPrefix)
 	if p.inv.Controllers[name] == nil || !proxy && !strings.HasPrefix(name, linkPrefix) {
 		return nil
 	}
+	p.mu.Lock()
+	done := p.settled[name]
+	p.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := p.settleNow(ctx, name, proxy); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.settled == nil {
+		p.settled = map[string]bool{}
+	}
+	p.settled[name] = true
+	return nil
+}
+
+func (p *pass) settleNow(ctx context.Context, name string, proxy bool) error {
 	if proxy && p.Plane.Able().CutNVMe {
 		return p.cut(ctx, name) // the primary may hang
 	}

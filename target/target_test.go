@@ -234,3 +234,21 @@ func TestShutdownWithHangingRequests(t *testing.T) {
 		t.Error("the hanging write was acknowledged")
 	}
 }
+
+// TestWhatRPCPySends: SPDK's rpc.py names metadata on every call, to say that
+// it wants none.
+func TestWhatRPCPySends(t *testing.T) {
+	p := start(t, Config{})
+	for method, params := range map[string]map[string]any{
+		"bdev_malloc_create": {"name": "M", "num_blocks": 256, "block_size": 4096, "md_interleave": false, "dif_is_head_of_md": false},
+		"bdev_null_create":   {"name": "N", "num_blocks": 256, "block_size": 4096, "dif_is_head_of_md": false},
+	} {
+		if err := p.Call(context.Background(), method, params, nil); err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+		params["name"], params["md_size"] = "with-metadata", 8
+		if err := p.Call(context.Background(), method, params, nil); err == nil {
+			t.Errorf("%s with metadata is not refused", method)
+		}
+	}
+}

@@ -209,15 +209,13 @@ func (a *Agent) closePaths(ctx context.Context, c *apiv1.CntlrSpec) error {
 			}
 			return err
 		}
-		for _, h := range slices.Concat(c.SecondaryHostNqns, []string{e.InitiatorNqn}) {
-			if h == "" {
-				continue
+		hosts := append(slices.Clone(c.SecondaryHostNqns), e.InitiatorNqn)
+		return agent.Parallel(len(hosts), func(i int) error {
+			if hosts[i] == "" {
+				return nil
 			}
-			if err := a.sendAway(ctx, e.Nqn, h); err != nil {
-				return err
-			}
-		}
-		return nil
+			return a.sendAway(ctx, e.Nqn, hosts[i])
+		})
 	})
 }
 

@@ -17,6 +17,14 @@
 // every Submit and Done. The goroutine that owns the Batch calls Batch.Flush
 // when it has handled all input it had: one sendmsg for many commands.
 //
+// # Polling
+//
+// A goroutine whose input was busy a moment ago polls it for some microseconds
+// before it sleeps (Spinner), and meanwhile serves, in their goroutines' place,
+// other inputs that were busy a moment ago (Source, Hot, Turn): completions
+// from files, and with one processor, where nobody else would, all
+// connections.
+//
 // # What handles do
 //
 // A device implements what it can do well, and Handle.Submit the rest: it

@@ -15,7 +15,9 @@
 // Every connection has one reader goroutine. It receives without blocking,
 // handles every complete PDU inline, flushes its bdev.Batch (one sendmsg for
 // all replies of the pass), polls for a few microseconds if it was just busy,
-// and then parks in the runtime's poller. A block device that completes on
+// and then parks in the runtime's poller. While it is parked another that polls
+// may serve the connection in its place (PollSource); all that a reader owns
+// belongs to whoever has the connection's turn. A block device that completes on
 // another goroutine appends the reply to the connection under the
 // connection's lock and marks it on that goroutine's Batch.
 //

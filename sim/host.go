@@ -67,11 +67,16 @@ func (h *host) follow(addrs map[string]bool) {
 	}
 }
 
-// choose picks the path for the next command: optimized before non-optimized;
-// nil when there is none to be tried.
+// choose picks the path for the next command: optimized before non-optimized,
+// but now and then the other way round, so that secondaries have something to
+// do; nil when there is none to be tried.
 func (h *host) choose() *path {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	first, second := "optimized", "non_optimized"
+	if h.rng.IntN(6) == 0 {
+		first, second = second, first
+	}
 	var best *path
 	now := time.Now()
 	for _, p := range h.paths {
@@ -79,9 +84,9 @@ func (h *host) choose() *path {
 			continue
 		}
 		switch p.link.ANA() {
-		case "optimized":
+		case first:
 			return p
-		case "non_optimized":
+		case second:
 			if best == nil || p.at < best.at {
 				best = p
 			}

@@ -127,7 +127,7 @@ func TestExternalClone(t *testing.T) {
 	if err := r.reg.Unregister("out"); err != nil {
 		t.Fatal(err)
 	}
-	if st, err = r.m.Examine("d0"); err != nil {
+	if _, err = r.m.Examine("d0"); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"clone", "snap", "other"} {

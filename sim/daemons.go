@@ -32,8 +32,9 @@ type daemon struct {
 	hung func(bool)
 
 	mu    sync.Mutex
+	order uint64 // counts calls of start and kill; the last one holds
+	up    bool   // which that was
 	life  *proc
-	wants bool // a supervisor starts it again when it fails to start
 	end   func()
 	ended chan struct{} // of the last life
 }
@@ -41,45 +42,57 @@ type daemon struct {
 // start begins a life, and tries again each second while that fails.
 func (d *daemon) start() {
 	d.mu.Lock()
-	if d.wants {
+	if d.up {
 		d.mu.Unlock()
 		return
 	}
-	d.wants = true
+	d.order++
+	d.up = true
+	order := d.order
 	d.mu.Unlock()
-	for {
-		d.mu.Lock()
-		before := d.ended
-		d.mu.Unlock()
-		if before != nil {
-			<-before
-		}
-		p := newProc(d.net, d.name, d.machine)
-		end, err := d.begin(p)
-		d.mu.Lock()
-		if err == nil && d.wants {
-			d.life, d.end, d.ended = p, end, make(chan struct{})
-			d.mu.Unlock()
-			return
-		}
-		again := d.wants
-		d.mu.Unlock()
-		p.kill()
-		if err == nil {
-			end()
-		}
-		if !again {
-			return
-		}
+	for !d.try(order) {
 		time.Sleep(time.Second)
 	}
+}
+
+// try begins a life, and reports whether there is nothing left to try.
+func (d *daemon) try(order uint64) bool {
+	d.mu.Lock()
+	before := d.ended
+	d.mu.Unlock()
+	if before != nil {
+		<-before
+	}
+	if !d.holds(order) {
+		return true
+	}
+	p := newProc(d.net, d.name, d.machine)
+	end, err := d.begin(p)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil && d.order == order {
+		d.life, d.end, d.ended = p, end, make(chan struct{})
+		return true
+	}
+	p.kill()
+	if err == nil {
+		go end()
+	}
+	return d.order != order
+}
+
+func (d *daemon) holds(order uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.order == order
 }
 
 // kill ends the life at once, as kill -9 does.
 func (d *daemon) kill() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.wants = false
+	d.order++
+	d.up = false
 	if d.life == nil {
 		return
 	}

@@ -72,7 +72,9 @@ func (p *pass) cutLostOnce(ctx context.Context) {
 		if !ours[name] || enabled(&l[i]) || wasCut(&l[i]) {
 			continue
 		}
-		if err := p.Plane.BdevNvmeDisableController(ctx, name); err != nil && !errors.Is(err, syscall.EBUSY) && !spdk.IsNoSuchDevice(err) && ctx.Err() == nil {
+		err := p.Plane.BdevNvmeDisableController(ctx, name)
+		// Busy: connecting just now. ENXIO: being detached already.
+		if err != nil && !errors.Is(err, syscall.EBUSY) && !errors.Is(err, syscall.ENXIO) && !spdk.IsNoSuchDevice(err) && ctx.Err() == nil {
 			p.Log.Warn("I/O waits for a vd that is lost", "da", p.c.DaName, "controller", name, "err", err)
 		}
 	}

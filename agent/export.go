@@ -79,12 +79,21 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 	}
 	for _, h := range e.Hosts {
 		if !slices.ContainsFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h }) {
-			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil {
+			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil && !(spdk.IsInvalidParams(err) && p.admits(ctx, e.NQN, h)) {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// admits reports that a host is on a subsystem's list now: whoever sends hosts
+// away, to come back, adds them again by himself.
+func (p *Plane) admits(ctx context.Context, nqn, host string) bool {
+	subs, err := p.NvmfGetSubsystems(ctx)
+	return err == nil && slices.ContainsFunc(subs, func(s spdk.NvmfSubsystem) bool {
+		return s.NQN == nqn && slices.ContainsFunc(s.Hosts, func(h spdk.NvmfHost) bool { return h.NQN == host })
+	})
 }
 
 // ShutOut removes every host of a subsystem but those in keep; it returns when

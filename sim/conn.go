@@ -139,14 +139,12 @@ func (e *end) Read(p []byte) (int, error) {
 		if !deadline.IsZero() && (next.IsZero() || deadline.Before(next)) {
 			next = deadline
 		}
-		if !await(next, note, changed) {
-			continue
-		}
+		await(next, note, changed)
 	}
 }
 
 // await waits until a time, which may be none, or until a channel is closed.
-func await(at time.Time, a, b <-chan struct{}) bool {
+func await(at time.Time, a, b <-chan struct{}) {
 	var timer <-chan time.Time
 	if !at.IsZero() {
 		t := time.NewTimer(time.Until(at))
@@ -158,7 +156,6 @@ func await(at time.Time, a, b <-chan struct{}) bool {
 	case <-a:
 	case <-b:
 	}
-	return true
 }
 
 // Close implements net.Conn.

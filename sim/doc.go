@@ -57,5 +57,5 @@
 // of kinds changes what every seed means.
 //
 //	make sim SEEDS=1000                                       # which seeds fail
-//	go test ./sim -count=1 -run TestSeeds -v -seed 286        # one, with its log
+//	go test ./sim -count=1 -run TestSeeds -v -seed 286      # one, with its log
 package sim

@@ -70,12 +70,6 @@ func (p *proc) resume() {
 	}
 }
 
-func (p *proc) isHung() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.hung != nil
-}
-
 // kill breaks all that the process has with the world. Real code that it runs
 // still has to be ended.
 func (p *proc) kill() {

@@ -115,9 +115,7 @@ func Run(cfg Config) (*Outcome, error) {
 func (s *sim) outcome(healed time.Duration) *Outcome {
 	l := s.ledger
 	o := &Outcome{Wrongs: l.verdict(), Log: s.log.String(), Writes: l.writes, Reads: l.reads, Again: l.again, Faults: s.faults, Healed: healed}
-	seen := map[uint64]bool{}
 	for _, t := range l.terms {
-		seen[t] = true
 		o.Moves = max(o.Moves, int(t)-1)
 	}
 	return o

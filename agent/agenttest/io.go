@@ -1,7 +1,6 @@
 package agenttest
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -295,18 +294,4 @@ func (p *Plane) media(b *bdev, cmd Command) (uint64, Status) {
 	value := m.blocks[cmd.Off]
 	p.awake(run)
 	return value, OK
-}
-
-// Hosts returns the hosts that have a connection to a subsystem, sorted.
-func (p *Plane) Hosts(nqn string) []string {
-	p.c.mu.Lock()
-	defer p.c.mu.Unlock()
-	var hosts []string
-	if s := p.subs[nqn]; s != nil {
-		for k := range s.conns {
-			hosts = append(hosts, k.from.Host)
-		}
-	}
-	slices.Sort(hosts)
-	return hosts
 }

@@ -78,9 +78,8 @@ type ring struct {
 	turn  bdev.Turn
 	batch bdev.Batch
 	taken []reaped
-	seen  atomic.Uint32 // head of events
-	pace  atomic.Int64  // how long completions take to come, ns, about
-	last  int64         // when the last ones came
+	pace  atomic.Int64 // how long completions take to come, ns, about
+	last  int64        // when the last ones came
 
 	mu      sync.Mutex
 	slots   []*task // by iocb.data; keeps tasks and their memory alive
@@ -244,10 +243,7 @@ func (g *ring) sleep() {
 
 // PollSource takes the completions that are there (bdev.Source).
 func (g *ring) PollSource() bool {
-	if atomic.LoadUint32(&g.events.tail) == g.seen.Load() || !g.turn.Try() {
-		return false
-	}
-	return g.serve()
+	return g.turn.Try() && g.serve() // without the turn events may not be looked at: close takes them away
 }
 
 // serve takes completions and gives the turn back.
@@ -288,7 +284,6 @@ func (g *ring) reap() bool {
 	}
 	left := len(g.slots) - len(g.free)
 	g.mu.Unlock()
-	g.seen.Store(head)
 	atomic.StoreUint32(&g.events.head, head)
 	g.learn(g.taken[len(g.taken)-1].t.start, left)
 	for i := range g.taken {

@@ -9,8 +9,8 @@
 //	            node; mixed: spdk_tgt on dn0 and cn0, vda_tgt on the others, so that
 //	            each stripe lies on one of each and each failover goes from one to
 //	            the other; mixed:dn0,dn1: spdk_tgt on the nodes named
-//	SPDK_ARGS   arguments in place of "--no-huge -s 1024", such as "-s 1024" for huge
-//	            pages
+//	SPDK_ARGS   arguments in place of "--no-huge -s 1024" (conformance: 2048), such as
+//	            "-s 1024" for huge pages
 //
 // # Cores
 //
@@ -55,7 +55,8 @@ type Plan struct {
 	word   string   // of DATA_PLANE; "" when unset
 	nodes  []string // on spdk_tgt, when word is "mixed"
 	tgt    string   // path of spdk_tgt; "" when there is none
-	memory []string
+	memory []string // arguments of a node
+	roomy  []string // arguments of the one process of a test, which makes many memory disks
 	cores  int
 }
 
@@ -65,9 +66,9 @@ func FromEnv() (Plan, error) {
 }
 
 func read(getenv func(string) string, cores int) (Plan, error) {
-	p := Plan{tgt: getenv("SPDK_TGT"), memory: []string{"--no-huge", "-s", "1024"}, cores: cores}
+	p := Plan{tgt: getenv("SPDK_TGT"), memory: []string{"--no-huge", "-s", "1024"}, roomy: []string{"--no-huge", "-s", "2048"}, cores: cores}
 	if extra := strings.Fields(getenv("SPDK_ARGS")); len(extra) > 0 {
-		p.memory = extra
+		p.memory, p.roomy = extra, extra
 	}
 	text := getenv("DATA_PLANE")
 	word, list, named := strings.Cut(text, ":")
@@ -149,7 +150,7 @@ func (p Plan) Describe(nodes []string) string {
 func (p Plan) DescribeKinds() string {
 	switch k := p.Kinds(); {
 	case len(k) == 2:
-		return "data plane: vda_tgt, and spdk_tgt " + strings.Join(p.memory, " ")
+		return "data plane: vda_tgt, and spdk_tgt " + strings.Join(p.roomy, " ")
 	case k[0] == SPDK:
 		return "data plane: spdk_tgt only, as DATA_PLANE=spdk"
 	case p.tgt == "":
@@ -164,7 +165,7 @@ func (p Plan) Argv(node, vdaTgt, socket string) []string {
 	if p.Of(node) == VDA {
 		return []string{vdaTgt, "--rpc-socket", socket, "--wait-for-rpc"}
 	}
-	return p.spdkArgv(socket, p.core(node))
+	return p.spdkArgv(socket, p.core(node), p.memory)
 }
 
 // KindArgv is the command that starts a data plane of some kind, on the first
@@ -173,16 +174,16 @@ func (p Plan) KindArgv(k Kind, vdaTgt, socket string) []string {
 	if k == VDA {
 		return []string{vdaTgt, "--rpc-socket", socket, "--wait-for-rpc"}
 	}
-	return p.spdkArgv(socket, 0)
+	return p.spdkArgv(socket, 0, p.roomy)
 }
 
 // spdkArgv: no PCI devices are looked for; core locks are of the machine, and
 // cores are shared here; without trace entries nothing is left in /dev/shm,
 // which hosts of a lab share.
-func (p Plan) spdkArgv(socket string, core int) []string {
+func (p Plan) spdkArgv(socket string, core int, memory []string) []string {
 	argv := []string{p.tgt, "-r", socket, "--wait-for-rpc", "-m", fmt.Sprintf("%#x", 1<<core), "--disable-cpumask-locks",
 		"--no-pci", "--iova-mode=va", "--num-trace-entries", "0"}
-	return append(argv, p.memory...)
+	return append(argv, memory...)
 }
 
 // core spreads cns over the cores from the first on, dns from the second on.

@@ -79,6 +79,10 @@ func TestArgv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plain, err := read(env("SPDK_TGT", "/bin/sh"), 2)
+	if got := strings.Join(plain.KindArgv(SPDK, "/bin/vda_tgt", "/s"), " "); err != nil || !strings.HasSuffix(got, " --no-huge -s 2048") {
+		t.Errorf("the one process of a test: %v %s", err, got)
+	}
 	if got := p.Argv("dn1", "/bin/vda_tgt", "/s"); got[0] != "/bin/vda_tgt" || !slices.Contains(got, "/s") {
 		t.Errorf("vda_tgt: %v", got)
 	}

@@ -170,7 +170,6 @@ func TestBrokenFenceIsFound(t *testing.T) {
 		want string
 	}{
 		{"connections stay open", Config{NoFence: true}, "two writers"},
-		{"connections stay open, for the hosts", Config{NoFence: true, Kinds: []string{"hang", "hang node"}}, "lost write"},
 		{"does not wait for what is in flight", Config{NoSettle: true, Kinds: []string{"slow disk", "kill", "kill node"}}, "two writers"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {

@@ -77,11 +77,6 @@ func (l *link) fail(err error) {
 	}
 }
 
-func (l *link) call(ctx context.Context, method string, params any) (json.RawMessage, error) {
-	out := l.sequence(ctx, []Request{{Method: method, Params: params}})
-	return out[0].result, out[0].lost
-}
-
 // sequence sends requests in one piece and waits for their replies, whose
 // errors are all in lost.
 func (l *link) sequence(ctx context.Context, reqs []Request) []reply {

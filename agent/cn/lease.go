@@ -176,7 +176,13 @@ func (a *Agent) tryDns(ctx context.Context) map[string]bool {
 	keys := slices.Collect(maps.Keys(at))
 	failed := make([]bool, len(keys))
 	_ = agent.Parallel(len(keys), func(i int) error {
-		failed[i] = a.tryDn(ctx, at[keys[i]]) != nil && a.tryDn(ctx, at[keys[i]]) != nil
+		failed[i] = true
+		for range dnTries {
+			if a.tryDn(ctx, at[keys[i]]) == nil {
+				failed[i] = false
+				break
+			}
+		}
 		return nil
 	})
 	unreached := map[string]bool{}
@@ -185,6 +191,10 @@ func (a *Agent) tryDns(ctx context.Context) map[string]bool {
 	}
 	return unreached
 }
+
+// dnTries is how often a dn is tried before it counts as out of reach: a
+// segment may get lost.
+const dnTries = 2
 
 func (a *Agent) tryDn(ctx context.Context, l *apiv1.ListenerConf) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)

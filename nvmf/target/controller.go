@@ -2,6 +2,7 @@ package target
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -25,7 +26,8 @@ type controller struct {
 
 	mu           sync.Mutex
 	io           map[uint16]*conn
-	maxIO        int // I/O queues granted
+	left         int64 // when something was received last on I/O queues that have ended
+	maxIO        int   // I/O queues granted
 	cc           uint32
 	csts         uint32
 	kato         time.Duration
@@ -39,7 +41,7 @@ type controller struct {
 }
 
 func newController(s *Subsystem, l *listener, id uint16, k *conn, d nvme.ConnectData, kato uint32) *controller {
-	c := &controller{sub: s, lis: l, id: id, host: d.HostNQN, hostID: d.HostID, admin: k, io: map[uint16]*conn{}}
+	c := &controller{sub: s, lis: l, id: id, host: d.HostNQN, hostID: d.HostID, admin: k, io: map[uint16]*conn{}, left: math.MinInt64}
 	c.maxIO = int(k.opts.MaxIOQpairsPerCtrlr)
 	c.feat = defaultFeatures()
 	c.events.changed = map[uint32]struct{}{}
@@ -68,6 +70,7 @@ func (c *controller) leave(k *conn) {
 		c.mu.Lock()
 		if c.io[k.qid] == k {
 			delete(c.io, k.qid)
+			c.left = max(c.left, k.seen.Load())
 		}
 		c.mu.Unlock()
 		return
@@ -149,7 +152,7 @@ func (c *controller) lapsed(k *conn, now int64) bool {
 
 // lastSeen is when a command came last; c.mu is held.
 func (c *controller) lastSeen() int64 {
-	last := c.admin.seen.Load()
+	last := max(c.admin.seen.Load(), c.left)
 	for _, k := range c.io {
 		last = max(last, k.seen.Load())
 	}

@@ -55,3 +55,23 @@ func TestIdleQueueDoesNotLapse(t *testing.T) {
 	a.ok(a.sqe(0x18, 0), nil)
 	q.read(0, 1)
 }
+
+// TestEndedQueueDoesNotLapse: a host whose I/O kept the controller alive closes
+// its I/O queues and shuts the controller down, as Linux does in nvme
+// disconnect; its admin queue had nothing to say for longer than the keep
+// alive time.
+func TestEndedQueueDoesNotLapse(t *testing.T) {
+	r := newRig(t)
+	a, id := r.admin(func(w *wire) { w.keep = 60_000 })
+	q := r.ioq(id, 1)
+	q.read(0, 1)
+	c := r.sub.controllers(anyController)[0]
+	c.admin.seen.Store(nanotime() - int64(61*time.Second))
+	_ = q.c.Close()
+	waitFor(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.io) == 0
+	})
+	a.ok(a.sqe(0x18, 0), nil)
+}

@@ -27,10 +27,10 @@ func TestManyArraysOnOneDeadNode(t *testing.T) {
 	c.later.Store(true)
 	made := time.Now()
 	var wg sync.WaitGroup
-	todo := make(chan int)
+	work := make(chan int)
 	for range 8 {
 		wg.Go(func() {
-			for i := range todo {
+			for i := range work {
 				if err := c.array(i); err != nil {
 					t.Error(err)
 				}
@@ -38,9 +38,9 @@ func TestManyArraysOnOneDeadNode(t *testing.T) {
 		})
 	}
 	for i := range arrays {
-		todo <- i
+		work <- i
 	}
-	close(todo)
+	close(work)
 	wg.Wait()
 	if t.Failed() {
 		t.FailNow()

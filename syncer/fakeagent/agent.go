@@ -1,127 +1,20 @@
-// Package fakeagent is a cluster's agents without data planes, for tests of
-// what talks to agents: they check versions and terms as real agents do, keep
-// the desired set in memory, and fail as they are told to. A Cluster is a
-// syncer.Dialer whose connections run over in-memory pipes, so it works
-// inside a testing/synctest bubble.
 package fakeagent
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
 	apiv1 "vda/api/v1"
-	"vda/syncer"
 )
-
-// Cluster holds agents by address.
-type Cluster struct {
-	t      testing.TB
-	mu     sync.Mutex
-	agents map[string]*Agent
-	conns  map[string]*grpc.ClientConn
-	told   map[string]chan struct{} // by address: closed when a data plane breaks or is well again
-	clock  int                      // counts the calls that agents got, over all of them
-}
-
-// New returns a cluster without agents that is closed with the test.
-func New(t testing.TB) *Cluster {
-	return &Cluster{t: t, agents: map[string]*Agent{}, conns: map[string]*grpc.ClientConn{}, told: map[string]chan struct{}{}}
-}
-
-// Close closes all connections and agents.
-func (c *Cluster) Close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range c.conns {
-		conn.Close()
-	}
-	for _, a := range c.agents {
-		a.srv.Stop()
-	}
-}
-
-// Dn implements syncer.Dialer.
-func (c *Cluster) Dn(addr string) (apiv1.DnAgentClient, error) {
-	conn, err := c.conn(addr)
-	return apiv1.NewDnAgentClient(conn), err
-}
-
-// Cn implements syncer.Dialer.
-func (c *Cluster) Cn(addr string) (apiv1.CnAgentClient, error) {
-	conn, err := c.conn(addr)
-	return apiv1.NewCnAgentClient(conn), err
-}
-
-func (c *Cluster) conn(addr string) (*grpc.ClientConn, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if conn := c.conns[addr]; conn != nil {
-		return conn, nil
-	}
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			c.mu.Lock()
-			a := c.agents[addr]
-			c.mu.Unlock()
-			if a == nil {
-				return nil, errors.New("connection refused")
-			}
-			return a.lis.DialContext(ctx)
-		}))
-	c.conns[addr] = conn
-	return conn, err
-}
-
-// WaitLost is syncer.Pool's.
-func (c *Cluster) WaitLost(ctx context.Context, addr string) bool {
-	conn, err := c.conn(addr)
-	if err != nil {
-		return false
-	}
-	lost, _ := syncer.WaitLost(ctx, conn)
-	return lost
-}
-
-// WatchDataPlane is syncer.Pool's.
-func (c *Cluster) WatchDataPlane(ctx context.Context, addr, _ string, changed func()) {
-	for {
-		c.mu.Lock()
-		ch := c.told[addr]
-		if ch == nil {
-			ch = make(chan struct{})
-			c.told[addr] = ch
-		}
-		c.mu.Unlock()
-		select {
-		case <-ctx.Done():
-			return
-		case <-ch:
-			changed()
-		}
-	}
-}
-
-func (c *Cluster) tell(addr string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if ch := c.told[addr]; ch != nil {
-		close(ch)
-		delete(c.told, addr)
-	}
-}
 
 // Agent is a dn's or a cn's agent, whichever is asked.
 type Agent struct {
@@ -197,50 +90,6 @@ func (s cnServer) Probe(ctx context.Context, r *apiv1.ProbeRequest) (*apiv1.Prob
 	return reply, nil
 }
 
-// Start makes an agent at an address. It belongs to no cluster yet.
-func (c *Cluster) Start(addr string) *Agent {
-	a := &Agent{cluster: c, addr: addr, lis: bufconn.Listen(1 << 16), srv: grpc.NewServer(), start: 1, plane: 1, capacity: 100, born: time.Now()}
-	a.reset()
-	apiv1.RegisterDnAgentServer(a.srv, a)
-	apiv1.RegisterCnAgentServer(a.srv, cnServer{Agent: a})
-	go a.srv.Serve(a.lis)
-	c.mu.Lock()
-	c.agents[addr] = a
-	c.mu.Unlock()
-	return a
-}
-
-// Agent returns the agent at an address, nil when there is none.
-func (c *Cluster) Agent(addr string) *Agent {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.agents[addr]
-}
-
-// Kill ends an agent: connections break, new ones are refused. Its state is
-// returned for Revive.
-func (c *Cluster) Kill(addr string) *Agent {
-	c.mu.Lock()
-	a := c.agents[addr]
-	delete(c.agents, addr)
-	c.mu.Unlock()
-	a.srv.Stop()
-	return a
-}
-
-// Revive starts a killed agent again, with the state it had and a new start
-// id.
-func (c *Cluster) Revive(a *Agent) {
-	a.lis, a.srv = bufconn.Listen(1<<16), grpc.NewServer()
-	apiv1.RegisterDnAgentServer(a.srv, a)
-	apiv1.RegisterCnAgentServer(a.srv, cnServer{Agent: a})
-	a.RestartAgent()
-	go a.srv.Serve(a.lis)
-	c.mu.Lock()
-	c.agents[a.addr] = a
-	c.mu.Unlock()
-}
-
 func (a *Agent) reset() {
 	a.id, a.nodeID, a.version = "", "", 0
 	a.errs, a.terms, a.objects = map[string]string{}, map[string]uint64{}, map[string]object{}
@@ -250,94 +99,6 @@ func (a *Agent) locked(fn func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	fn()
-}
-
-// Forget loses the agent's state.
-func (a *Agent) Forget() { a.locked(a.reset) }
-
-// RestartAgent gives the agent a new start id.
-func (a *Agent) RestartAgent() { a.locked(func() { a.start++ }) }
-
-// RestartPlane gives the data plane a new start id.
-func (a *Agent) RestartPlane() { a.locked(func() { a.plane++ }) }
-
-// BreakPlane makes the data plane bad, "" well again.
-func (a *Agent) BreakPlane(why string) {
-	a.locked(func() { a.planeBad, a.planeDim = why, false })
-	a.cluster.tell(a.addr)
-}
-
-// SlowPlane makes the data plane give no answer in time.
-func (a *Agent) SlowPlane() { a.locked(func() { a.planeBad, a.planeDim = "does not answer", true }) }
-
-// Hang makes the agent take calls and never answer them.
-func (a *Agent) Hang(on bool) { a.locked(func() { a.hang = on }) }
-
-// Refuse makes the agent answer Sync with an error; nil ends that.
-func (a *Agent) Refuse(err error) { a.locked(func() { a.refuse = err }) }
-
-// Fail gives an object an error, "" takes it away.
-func (a *Agent) Fail(id, why string) {
-	a.locked(func() {
-		if delete(a.errs, id); why != "" {
-			a.errs[id] = why
-		}
-	})
-}
-
-// LeasedUntil is when the last lease that the agent was given ends.
-func (a *Agent) LeasedUntil() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.leased
-}
-
-// Lose makes the agent say that a primary has lost vds; none of an array that
-// is not named.
-func (a *Agent) Lose(lost ...*apiv1.Unreached) { a.locked(func() { a.lost = lost }) }
-
-// CannotReach makes probes of addresses fail.
-func (a *Agent) CannotReach(addrs ...string) {
-	a.locked(func() {
-		a.deaf = map[string]string{}
-		for _, at := range addrs {
-			a.deaf[at] = "connection refused"
-		}
-	})
-}
-
-// SetCapacity is the total clusters of 1 MiB that each pd shows.
-func (a *Agent) SetCapacity(clusters uint64) { a.locked(func() { a.capacity = clusters }) }
-
-// Join makes the agent belong to a cluster.
-func (a *Agent) Join(cluster, node string, version uint64) {
-	a.locked(func() { a.id, a.nodeID, a.version = cluster, node, version })
-}
-
-// Saw makes the agent have seen a term of an array.
-func (a *Agent) Saw(da string, term uint64) { a.locked(func() { a.terms[da] = term }) }
-
-// Syncs returns the requests since the last call of it.
-func (a *Agent) Syncs() []Sync {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.syncs
-	a.syncs = nil
-	return s
-}
-
-// Objects returns the ids of what the agent holds, sorted.
-func (a *Agent) Objects() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Sorted(maps.Keys(a.objects))
-}
-
-// Term returns the highest term the agent has seen of an array.
-func (a *Agent) Term(da string) uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.terms[da]
 }
 
 // waitIfHung returns when ctx ends, if the agent hangs.
@@ -500,16 +261,4 @@ func (a *Agent) syncCn(ctx context.Context, r *apiv1.SyncCnRequest) (*apiv1.Sync
 		reply.States = append(reply.States, a.take(c.Id, c.Version, c.Deleted, es...))
 	}
 	return reply, nil
-}
-
-// Wait polls until fn holds or fails the test after a minute.
-func Wait(t testing.TB, what string, fn func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for !fn() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within a minute", what)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

@@ -74,6 +74,9 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 	if err := p.ensureNamespace(ctx, inv, sub, e); err != nil {
 		return err
 	}
+	if err := p.settleHeld(ctx, e); err != nil {
+		return err
+	}
 	if err := p.SetANA(ctx, e.NQN, e.ANAState); err != nil {
 		return err
 	}
@@ -85,6 +88,19 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 		}
 	}
 	return nil
+}
+
+// settleHeld returns when what SPDK has held back on a path that is about to be
+// opened has ended. SPDK tries I/O for a connection that was lost once a second,
+// each in its own second, whether or not the host that sent it is still there.
+// The host may have sent a write again on another connection: the second copy
+// would be carried out and acknowledged, newer writes after it, and then the
+// first copy would take their place.
+func (p *Plane) settleHeld(ctx context.Context, e Export) error {
+	if e.Bdev == "" || e.ANAState == "" || e.ANAState == spdk.ANAInaccessible || p.Able().KeepsNamespace || p.ANA(e.NQN) == e.ANAState {
+		return nil
+	}
+	return p.Drain(ctx, e.NQN, 1)
 }
 
 // admits reports that a host is on a subsystem's list now: whoever sends hosts

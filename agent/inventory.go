@@ -17,6 +17,7 @@ type Inventory struct {
 	Lvstores    map[string]*spdk.Lvstore // dn only: see closesLvstores
 	LvstoreOn   map[string]*spdk.Lvstore // dn only, by base bdev
 	Controllers map[string]*spdk.NvmeController
+	Closed      map[string]bool       // see ClosedPaths
 	Raids       map[string]*spdk.Raid // cn only
 	Subsystems  map[string]*spdk.NvmfSubsystem
 }
@@ -134,6 +135,10 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 	}
 	if p.agent == "cn" {
 		asks = append(asks, func() error {
+			var err error
+			inv.Closed, err = p.ClosedPaths(ctx)
+			return err
+		}, func() error {
 			l, err := p.BdevRaidGetBdevs(ctx, "all")
 			for i := range l {
 				inv.Raids[l[i].Name] = &l[i]
@@ -145,6 +150,22 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 		return nil, err
 	}
 	return inv, nil
+}
+
+// ClosedPaths returns the bdevs of NVMe namespaces whose path is not connected,
+// or inaccessible as its target says, where that is needed: see CutNVMe.
+func (p *Plane) ClosedPaths(ctx context.Context) (map[string]bool, error) {
+	if !p.Able().CutNVMe {
+		return nil, nil
+	}
+	l, err := p.BdevNvmeGetIOPaths(ctx)
+	closed := map[string]bool{}
+	for _, path := range l {
+		if !path.Connected || !path.Accessible {
+			closed[path.BdevName] = true
+		}
+	}
+	return closed, err
 }
 
 // Parallel runs f for 0 to n-1 at once and returns the error of the lowest.

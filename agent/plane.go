@@ -158,18 +158,21 @@ func (p *Plane) checkSocket() error {
 }
 
 // Watch looks at the data plane's start id, from time to time and when the
-// connection to it is lost, until ctx ends.
+// connection to it is lost, until ctx ends. One that hangs is asked all the
+// time, so that its agent is at work as soon as it goes on.
 func (p *Plane) Watch(ctx context.Context) {
-	t := time.NewTicker(p.cfg.WatchInterval)
-	defer t.Stop()
 	for {
+		was := p.Status()
+		pause := p.cfg.WatchInterval
+		if was.Silent {
+			pause = silentPause
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-time.After(pause):
 		case <-p.lost():
 		}
-		was := p.Status()
 		err := p.look(ctx)
 		is := p.Status()
 		switch {
@@ -183,6 +186,10 @@ func (p *Plane) Watch(ctx context.Context) {
 		}
 	}
 }
+
+// silentPause is between two questions to a data plane that hangs; each waits up
+// to probeTimeout for an answer.
+const silentPause = 50 * time.Millisecond
 
 // look makes a data plane that has started since the last look ready.
 func (p *Plane) look(ctx context.Context) error {

@@ -84,6 +84,35 @@ func (a API) BdevNvmeDisableController(ctx context.Context, ctrlr string) error 
 	return a.do(ctx, "bdev_nvme_disable_controller", name{ctrlr})
 }
 
+// BdevNvmeEnableController has a disabled controller connected again, by as
+// many trials as it takes; it answers after the first one, with -1 when that
+// failed. -114 when it is not disabled.
+func (a API) BdevNvmeEnableController(ctx context.Context, ctrlr string) error {
+	return a.do(ctx, "bdev_nvme_enable_controller", name{ctrlr})
+}
+
+// NvmeIOPath is how one thread of the data plane reaches a namespace.
+type NvmeIOPath struct {
+	BdevName   string `json:"bdev_name"`
+	Connected  bool   `json:"connected"`
+	Accessible bool   `json:"accessible"` // by its ANA state
+}
+
+// BdevNvmeGetIOPaths lists the paths of all namespaces that are in use.
+func (a API) BdevNvmeGetIOPaths(ctx context.Context) ([]NvmeIOPath, error) {
+	var out struct {
+		PollGroups []struct {
+			IOPaths []NvmeIOPath `json:"io_paths"`
+		} `json:"poll_groups"`
+	}
+	err := a.Call(ctx, "bdev_nvme_get_io_paths", nil, &out)
+	var all []NvmeIOPath
+	for _, g := range out.PollGroups {
+		all = append(all, g.IOPaths...)
+	}
+	return all, err
+}
+
 // BdevNvmeGetControllers lists all controllers.
 func (a API) BdevNvmeGetControllers(ctx context.Context) ([]NvmeController, error) {
 	return ask[[]NvmeController](ctx, a, "bdev_nvme_get_controllers", nil)

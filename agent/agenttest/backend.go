@@ -44,7 +44,7 @@ func (p *Plane) detach(a *params) (any, error) {
 	return true, nil
 }
 
-// disable cuts a connection for good; its bdev stays.
+// disable cuts a connection until enable; its bdev stays.
 func (p *Plane) disable(a *params) (any, error) {
 	c := p.ctrlrs[a.Name]
 	switch {
@@ -60,23 +60,63 @@ func (p *Plane) disable(a *params) (any, error) {
 	return true, nil
 }
 
+// enable undoes disable.
+func (p *Plane) enable(a *params) (any, error) {
+	c := p.ctrlrs[a.Name]
+	switch {
+	case c == nil:
+		return nil, errNoDev
+	case !c.disabled:
+		return nil, jsonrpc.Errno(syscall.EALREADY, "")
+	}
+	c.disabled = false
+	if c.path != nil {
+		c.path = p.initiator(c.path.Target)
+		go c.path.keep()
+	}
+	return true, nil
+}
+
+// getIOPaths lists the namespaces that are in use, on one thread.
+func (p *Plane) getIOPaths(*params) (any, error) {
+	paths := []spdk.NvmeIOPath{}
+	for _, c := range p.ctrlrs {
+		if p.bdevs[c.name+"n1"] == nil {
+			continue
+		}
+		path := spdk.NvmeIOPath{BdevName: c.name + "n1", Connected: p.stateOf(c) == "enabled", Accessible: true}
+		if c.path != nil {
+			path.Accessible = c.path.ana != spdk.ANAInaccessible
+		} else if q := p.c.planes[c.addr]; q != nil {
+			path.Accessible = q.ana[c.nqn] != spdk.ANAInaccessible
+		}
+		paths = append(paths, path)
+	}
+	return map[string]any{"poll_groups": []any{map[string]any{"io_paths": paths}}}, nil
+}
+
+func (p *Plane) stateOf(c *ctrlr) string {
+	if c.disabled {
+		return "disabled"
+	}
+	if c.path != nil && c.path.conn == nil {
+		return "resetting"
+	}
+	if _, err := p.c.reach(c.addr, c.nqn, c.host); c.path == nil && (err != nil || p.isCut(c.addr)) {
+		return "resetting"
+	}
+	return "enabled"
+}
+
 func (p *Plane) getControllers(a *params) (any, error) {
 	list := []map[string]any{}
 	for _, c := range p.ctrlrs {
 		if a.Name != "" && a.Name != c.name {
 			continue
 		}
-		state := "enabled"
-		if c.disabled {
-			state = "disabled"
-		} else if c.path != nil && c.path.conn == nil {
-			state = "resetting"
-		} else if _, err := p.c.reach(c.addr, c.nqn, c.host); c.path == nil && (err != nil || p.isCut(c.addr)) {
-			state = "resetting"
-		}
 		host, port, _ := splitAddr(c.addr)
 		list = append(list, map[string]any{"name": c.name, "ctrlrs": []any{map[string]any{
-			"state": state, "cntlid": 1, "host": map[string]any{"nqn": c.host},
+			"state": p.stateOf(c), "cntlid": 1, "host": map[string]any{"nqn": c.host},
 			"trid": spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: host, TrSvcID: port, SubNQN: c.nqn},
 		}}})
 	}

@@ -165,6 +165,8 @@ func init() {
 		"bdev_nvme_detach_controller":  {true, (*Plane).detach},
 		"bdev_nvme_get_controllers":    {false, (*Plane).getControllers},
 		"bdev_nvme_disable_controller": {true, (*Plane).disable},
+		"bdev_nvme_enable_controller":  {true, (*Plane).enable},
+		"bdev_nvme_get_io_paths":       {false, (*Plane).getIOPaths},
 		"bdev_raid_create":             {true, (*Plane).createRaid},
 		"bdev_raid_delete":             {true, (*Plane).deleteRaid},
 		"bdev_raid_get_bdevs":          {false, (*Plane).getRaids},

@@ -44,8 +44,9 @@ type Agent struct {
 	attaching chan struct{} // a token for each connection being made
 	stop      context.CancelFunc
 	watching  chan struct{}  // closed when watch has ended
-	closing   sync.WaitGroup // paths that are being closed
+	beyond    sync.WaitGroup // work that outlives the pass that began it
 	lease     lease
+	held      held
 
 	mu        sync.Mutex
 	set       set
@@ -61,7 +62,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}}
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}, held: held{conns: map[string]heldConn{}}}
 	var req apiv1.SyncCnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err
@@ -86,7 +87,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 func (a *Agent) Close() error {
 	a.stop()
 	<-a.watching
-	a.closing.Wait()
+	a.beyond.Wait()
 	return a.Node.Close()
 }
 

@@ -9,21 +9,22 @@ import (
 	"vda/spdk"
 )
 
-// backendFastIOFail is the time after which I/O that waits for a lost vd
+// fastIOFail is the time after which I/O that waits for a lost connection
 // fails, nil for never.
 //
 // SPDK, up to 26.05 at least, never forgets that this time was over once: when
 // the connection is lost the next time, it fails all I/O at once, with an
 // error that is none of the path's, while the path still looks well to hosts.
 // They try again some times on the same path and then report an I/O error. So
-// where the agent can cut a connection, I/O waits for as long as it takes, as
-// another path would end at the same disk; and cutLost cuts what stands in
-// the way.
-func (p *pass) backendFastIOFail() *uint32 {
-	if p.Plane.Able().CutNVMe {
+// where the agent can cut a connection, I/O waits for as long as it takes, and
+// what stands in the way is cut: by release on a secondary, by cutLost when a
+// controller is taken down. A primary's waits for the vd, as another path would
+// end at the same disk.
+func (p *pass) fastIOFail(sec uint32) *uint32 {
+	if p.holds() {
 		return nil
 	}
-	return spdk.Ptr[uint32](backendFastIOFailSec)
+	return spdk.Ptr(sec)
 }
 
 // lostStep is how often cutLost looks and tries: SPDK cuts nothing while it
@@ -41,7 +42,7 @@ func wasCut(c *spdk.NvmeController) bool {
 // the disk node is away, or refuses this controller. Its paths must be closed
 // already.
 func (p *pass) cutLost(ctx context.Context) (stop func()) {
-	if !p.Plane.Able().CutNVMe {
+	if !p.holds() {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)

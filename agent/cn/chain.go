@@ -140,7 +140,7 @@ func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error)
 	at := p.Plane.ListenAddress()
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: prev.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: spdk.Ptr[uint32](backendFastIOFailSec),
+		SubNQN: prev.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(backendFastIOFailSec),
 	}); err != nil {
 		return "", fmt.Errorf("connecting to exporter %s in this data plane: %w", prev.Name, err)
 	}

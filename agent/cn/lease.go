@@ -145,7 +145,7 @@ func (a *Agent) guard(ctx context.Context, well map[string]bool) {
 	}
 	// Not by the passes: one that waits for a dead dn would be late.
 	for _, c := range stop {
-		a.closing.Go(func() {
+		a.beyond.Go(func() {
 			if err := a.closePaths(ctx, c); err != nil {
 				a.Log.Warn("paths are not all closed", "da", c.DaName, "err", err)
 			}

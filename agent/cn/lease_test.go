@@ -347,7 +347,15 @@ func realLease(t *testing.T, spdkDN, spdkCN bool) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("the host is still connected")
 	}
-	again := l.disk(0)
+	var again *host.Namespace
+	agenttest.Eventually(t, func() string {
+		ns, err := l.reach(0)
+		if err != nil { // it is struck off the list while its connections are being closed
+			return err.Error()
+		}
+		again = ns
+		return ""
+	})
 	if again.ANA() != host.ANAInaccessible {
 		t.Errorf("ANA %v", again.ANA())
 	}

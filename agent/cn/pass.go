@@ -130,6 +130,20 @@ func (p *pass) inaccessible(ctx context.Context) error {
 	return nil
 }
 
+// closeNow is inaccessible without a wait, for a controller that keeps what it
+// exports.
+func (p *pass) closeNow(ctx context.Context) error {
+	for _, e := range slices.Backward(p.chain()) {
+		if p.inv.Subsystems[e.Nqn] == nil || e.Deleted {
+			continue
+		}
+		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // dropExp carries out an exporter's tombstone.
 func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	if p.inv.Subsystems[e.Nqn] != nil {

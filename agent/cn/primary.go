@@ -26,12 +26,17 @@ func (p *pass) primary(ctx context.Context) {
 	if halted != nil {
 		p.fail(p.c.Id, halted)
 	}
-	if err := p.backends(); err != nil {
-		p.fail(p.c.Id, err)
+	lost := p.backends()
+	if lost != nil {
+		p.fail(p.c.Id, lost)
 	}
 	ana := spdk.ANAOptimized
-	if halted != nil {
+	if halted != nil || lost != nil && p.holds() {
 		ana = spdk.ANAInaccessible
+	}
+	if err := p.closeHeld(ctx, lost != nil); err != nil {
+		p.failAll(err)
+		return
 	}
 	export := func(ctx context.Context, e *apiv1.ExpSpec, bdev string, more ...string) error {
 		return cmp.Or(p.primaryExp(ctx, e, bdev, ana, more...), halted)
@@ -217,7 +222,7 @@ func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	at := agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: p.backendFastIOFail(),
+		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: p.fastIOFail(backendFastIOFailSec),
 	}); err != nil {
 		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -30,6 +31,7 @@ type tgt struct {
 	spdk   bool
 	cancel context.CancelFunc
 	done   chan error
+	proc   *os.Process // of an spdk_tgt
 }
 
 func newTgt(t testing.TB, isSPDK bool) *tgt {
@@ -46,17 +48,23 @@ func newTgt(t testing.TB, isSPDK bool) *tgt {
 	return g
 }
 
+// nextCore spreads the processes of SPDK, which poll.
+var nextCore atomic.Int32
+
 func (g *tgt) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	g.cancel, g.done = cancel, make(chan error, 1)
 	if g.spdk {
-		cmd := exec.CommandContext(ctx, os.Getenv("SPDK_TGT"), "--rpc-socket", g.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024", "-m", "0x1")
+		core := int(nextCore.Add(1)-1) % runtime.NumCPU()
+		cmd := exec.CommandContext(ctx, os.Getenv("SPDK_TGT"), "--rpc-socket", g.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024",
+			"-m", fmt.Sprintf("%#x", 1<<core), "--disable-cpumask-locks")
 		if os.Getenv("VDA_TEST_LOG") != "" {
 			cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		}
 		if err := cmd.Start(); err != nil {
 			g.t.Fatal(err)
 		}
+		g.proc = cmd.Process
 		go func() {
 			_ = cmd.Wait() // killed
 			_ = os.Remove(g.socket)
@@ -171,15 +179,21 @@ func planes(t *testing.T, test func(t *testing.T, dn0, cn0 bool)) {
 
 // reals makes a lab on real data planes; pds are aio files when aio is set.
 func reals(t *testing.T, cns int, aio, spdkDN, spdkCN bool) (l *lab, dnTgts, cnTgts []*tgt) {
-	return realsOn(t, cns, aio, spdkDN, spdkCN, func(*tgt, string) {})
+	return realsOn(t, cns, aio, firsts(spdkDN, spdkCN), func(*tgt, string) {})
+}
+
+// firsts puts the first dn, or cn, on SPDK.
+func firsts(spdkDN, spdkCN bool) func(node string) bool {
+	return func(node string) bool { return spdkDN && node == "dn0" || spdkCN && node == "cn0" }
 }
 
 // realsOn is reals on data planes that configure has changed before the agents
-// come; it is given the port that they will listen on.
-func realsOn(t *testing.T, cns int, aio, spdkDN, spdkCN bool, configure func(g *tgt, port string)) (l *lab, dnTgts, cnTgts []*tgt) {
+// come; it is given the port that they will listen on. onSPDK says which nodes
+// ("dn0", "cn1") are on SPDK.
+func realsOn(t *testing.T, cns int, aio bool, onSPDK func(node string) bool, configure func(g *tgt, port string)) (l *lab, dnTgts, cnTgts []*tgt) {
 	l = &lab{T: t, term: 1}
 	for i := range 2 {
-		g, port := newTgt(t, spdkDN && i == 0), freePort(t)
+		g, port := newTgt(t, onSPDK(fmt.Sprint("dn", i))), freePort(t)
 		configure(g, port)
 		dnTgts = append(dnTgts, g)
 		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: port})
@@ -188,7 +202,7 @@ func realsOn(t *testing.T, cns int, aio, spdkDN, spdkCN bool, configure func(g *
 		}
 	}
 	for i := range cns {
-		g, port := newTgt(t, spdkCN && i == 0), freePort(t)
+		g, port := newTgt(t, onSPDK(fmt.Sprint("cn", i))), freePort(t)
 		configure(g, port)
 		cnTgts = append(cnTgts, g)
 		l.addCN(i, agenttest.NodeConfig{Socket: g.socket, Port: port})
@@ -211,18 +225,26 @@ func usedDisk(t *testing.T) string {
 // disk connects to the exporter on controller node i.
 func (l *lab) disk(i int) *host.Namespace {
 	l.Helper()
+	ns, err := l.reach(i)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return ns
+}
+
+func (l *lab) reach(i int) (*host.Namespace, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: expNQN, HostNQN: host0, Queues: 1})
 	if err != nil {
-		l.Fatal(err)
+		return nil, err
 	}
 	l.Cleanup(c.Close)
 	ns := c.Namespace(1)
 	if ns == nil {
-		l.Fatalf("cn%d shows no namespace", i)
+		return nil, fmt.Errorf("cn%d shows no namespace", i)
 	}
-	return ns
+	return ns, nil
 }
 
 const ioSize = 1 << 20

@@ -2,11 +2,9 @@ package cn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"vda/agent"
@@ -103,17 +101,38 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		}
 		return fmt.Errorf("primary at %s port %s: %w", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, err)
 	}
-	ana := spdk.ANANonOptimized
-	if !connected(state) {
-		ana = spdk.ANAInaccessible
+	name := pxPrefix + e.Id
+	have := inv.Controllers[name] // nil: it was made just now
+	well := have == nil || connected(state) && !inv.Closed[name+"n1"]
+	mayHold := have != nil && p.holds() && p.held.see(name, well, cntlid(have))
+	if well && !mayHold {
+		return p.openExp(ctx, inv, e)
 	}
-	if err := p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", ana)); err != nil {
+	if err := p.Plane.Ensure(ctx, inv, p.export(e, name+"n1", spdk.ANAInaccessible)); err != nil {
 		return err
+	}
+	ready, err := p.release(ctx, e)
+	if err != nil {
+		return err
+	}
+	if ready {
+		if inv, err = p.Inventory(ctx); err != nil {
+			return err
+		}
+		return p.openExp(ctx, inv, e)
 	}
 	if !connected(state) {
 		return fmt.Errorf("primary at %s port %s is not connected (%s)", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, state)
 	}
 	return nil
+}
+
+// openExp exports what the primary proxies, for hosts to use.
+func (p *pass) openExp(ctx context.Context, inv *agent.Inventory, e *apiv1.ExpSpec) error {
+	if c := inv.Controllers[pxPrefix+e.Id]; c != nil {
+		p.held.clean(c.Name, cntlid(c))
+	}
+	return p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", spdk.ANANonOptimized))
 }
 
 // connected reports that a controller state of bdev_nvme_get_controllers is
@@ -124,20 +143,20 @@ func connected(state string) bool { return state == "enabled" }
 const disabled = "disabled"
 
 // proxy makes the connection to the primary and returns its state, and an
-// inventory in which what it has changed of the exporter's subsystem shows.
+// inventory in which what it has changed of the exporter's subsystem shows,
+// without the connection when it was made anew.
 func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inventory, error) {
 	name, l, inv := pxPrefix+e.Id, p.c.PrimaryListener, p.inv
 	want := agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid)
 	have := p.inv.Controllers[name]
 	if have != nil && len(have.Ctrlrs) > 0 {
 		path := have.Ctrlrs[0]
-		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" && path.State != disabled {
+		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
 			return path.State, inv, nil
 		}
 	}
 	if have != nil {
-		// The primary has moved, its namespace went away, or the connection
-		// was cut.
+		// The primary has moved, or its namespace went away.
 		var err error
 		if inv, err = p.unplug(ctx, e); err != nil {
 			return "", inv, err
@@ -145,7 +164,7 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 	}
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
-		SubNQN: e.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: spdk.Ptr[uint32](proxyFastIOFailSec),
+		SubNQN: e.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(proxyFastIOFailSec),
 		FabricsConnectTimeoutUs: spdk.Ptr(uint64(proxyConnectTimeout / time.Microsecond)),
 	}); err != nil {
 		return "", inv, err
@@ -177,7 +196,7 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 		bare.Namespaces = nil
 		inv = inv.With(&bare)
 	}
-	return inv, nil
+	return inv.WithoutController(name), nil
 }
 
 // settle ends what is queued on a connection that a namespace stands on, to
@@ -208,7 +227,10 @@ func (p *pass) settle(ctx context.Context, bdev string) error {
 }
 
 func (p *pass) settleNow(ctx context.Context, name string, proxy bool) error {
-	if proxy && p.Plane.Able().CutNVMe {
+	if proxy && p.held.isReleased(name) {
+		return nil
+	}
+	if proxy && p.holds() {
 		return p.cut(ctx, name) // the primary may hang
 	}
 	now, err := p.Plane.BdevNvmeGetController(ctx, name)
@@ -219,37 +241,11 @@ func (p *pass) settleNow(ctx context.Context, name string, proxy bool) error {
 		return err
 	case len(now.Ctrlrs) > 0 && connected(now.Ctrlrs[0].State):
 		return nil
-	case p.Plane.Able().CutNVMe:
+	case p.holds():
 		return p.cut(ctx, name)
 	}
 	// The last I/O that came before the path was closed fails then.
 	return sleep(ctx, proxyFastIOFailSec*time.Second+200*time.Millisecond)
-}
-
-// cutStep is the pause between two trials to cut a connection that is just
-// being made anew.
-const cutStep = 10 * time.Millisecond
-
-// cut has all I/O of a connection fail that is there or comes, and keeps its
-// bdev. SPDK refuses while it tries to reconnect, which may take a while with
-// a host that hangs; but then what is queued fails as well, after
-// proxyFastIOFailSec.
-func (p *pass) cut(ctx context.Context, name string) error {
-	begin := time.Now()
-	for {
-		err := p.Plane.BdevNvmeDisableController(ctx, name)
-		switch {
-		case err == nil, spdk.IsNoSuchDevice(err), spdk.IsExists(err):
-			return nil
-		case !errors.Is(err, syscall.EBUSY):
-			return err
-		case time.Since(begin) > proxyFastIOFailSec*time.Second+200*time.Millisecond:
-			return nil
-		}
-		if err := sleep(ctx, cutStep); err != nil {
-			return err
-		}
-	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -273,6 +269,7 @@ func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
 	if n.FabricsConnectTimeoutUs == nil {
 		n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))
 	}
+	p.held.clean(n.Name, 0)
 	bdevs, err := p.Plane.BdevNvmeAttachController(ctx, n)
 	if err != nil {
 		return err
@@ -283,6 +280,13 @@ func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
 			return detachErr
 		}
 		return err
+	}
+	if p.holds() {
+		c, err := p.Plane.BdevNvmeGetController(ctx, n.Name)
+		if err != nil {
+			return err
+		}
+		p.held.clean(n.Name, cntlid(c))
 	}
 	return nil
 }

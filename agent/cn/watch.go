@@ -2,6 +2,7 @@ package cn
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"vda/spdk"
@@ -13,9 +14,10 @@ import (
 // looks well.
 const watchInterval = 200 * time.Millisecond
 
-// maxWatchPause bounds the pause after a look that took long: a data plane that
-// was hung for a while is looked at again at once.
-const maxWatchPause = time.Second
+// maxWatchPause bounds the pause after a look that took long. A data plane that
+// was hung for longer is looked at again at once: what SPDK holds is tried
+// within a second.
+const maxWatchPause = 500 * time.Millisecond
 
 // watch kicks a controller's unit when one of its connections, to a vd or to
 // the primary, is lost or comes back, and stops primaries without a lease that
@@ -36,7 +38,15 @@ func (a *Agent) watch(ctx context.Context) {
 		}
 		begin := time.Now()
 		l, err := a.Plane.BdevNvmeGetControllers(ctx)
-		pause = max(pause, min(20*time.Since(begin), maxWatchPause))
+		var closed map[string]bool
+		if err == nil {
+			closed, err = a.Plane.ClosedPaths(ctx)
+		}
+		if took := time.Since(begin); took < time.Second {
+			pause = max(pause, min(20*took, maxWatchPause))
+		} else {
+			pause = 0 // it was hung
+		}
 		if err != nil {
 			continue // the heartbeat says so
 		}
@@ -44,8 +54,11 @@ func (a *Agent) watch(ctx context.Context) {
 		changed := map[string]bool{}
 		for i := range l {
 			name := l[i].Name
-			now[name] = enabled(&l[i])
-			if was, known := well[name]; known && was != now[name] || !known && !now[name] {
+			now[name] = enabled(&l[i]) && !closed[name+"n1"]
+			was, known := well[name]
+			// One that was lost or closed between two looks seems unchanged.
+			missed := a.mayHold(&l[i], now[name]) && now[name]
+			if missed || known && was != now[name] || !known && !now[name] {
 				changed[name] = true
 			}
 		}
@@ -67,6 +80,24 @@ func enabled(c *spdk.NvmeController) bool {
 		}
 	}
 	return true
+}
+
+// mayHold reports that something may be held on a connection to a vd or to
+// the primary, or that a path waits for it. Links (chain.go) are no concern:
+// who opens a path that leads to one waits until nothing is held.
+func (a *Agent) mayHold(c *spdk.NvmeController, well bool) bool {
+	if !a.holds() || !strings.HasPrefix(c.Name, pxPrefix) && !strings.HasPrefix(c.Name, vdPrefix) {
+		return false
+	}
+	return a.held.see(c.Name, well, cntlid(c)) || a.held.isReleased(c.Name)
+}
+
+// cntlid is the controller id of a controller's first path.
+func cntlid(c *spdk.NvmeController) uint16 {
+	if len(c.Ctrlrs) == 0 {
+		return 0
+	}
+	return c.Ctrlrs[0].Cntlid
 }
 
 // connects reports that there are controllers at all.

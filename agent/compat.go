@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -49,13 +50,20 @@ type Abilities struct {
 	KeepsNamespace bool
 	NVMe           bool // bdev_nvme_*
 	// CutNVMe: a connection can be cut with all that is queued on it failing
-	// at once, its bdev staying: bdev_nvme_disable_controller, SPDK 23.09.
+	// at once, its bdev staying, and connected again later:
+	// bdev_nvme_disable_controller and _enable_controller, SPDK 23.09. Which
+	// paths the other side has closed is told by bdev_nvme_get_io_paths.
+	// vda_tgt needs none of them: it hands such a status on to the hosts.
 	CutNVMe bool
 	// EarlyDetach: bdev_nvme_detach_controller answers before the connection
 	// and its bdevs have gone; SPDK before 24.01.
 	EarlyDetach bool
 	// LvolBytes: the size of an lvol is given in bytes; SPDK 23.01.
 	LvolBytes bool
+	// ExactKeepAlive: a target can be told, by kas and min_kato of
+	// nvmf_create_transport, to take hosts' keep-alive time-outs as they are:
+	// SPDK 25.05. Older ones round up to multiples of 10 s; vda_tgt never does.
+	ExactKeepAlive bool
 }
 
 // learn asks what the data plane can do. The error names what is missing.
@@ -91,7 +99,23 @@ func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ab
 		CutNVMe:         !vda && slices.Contains(now, "bdev_nvme_disable_controller"),
 		EarlyDetach:     !v.AtLeast(24, 1),
 		LvolBytes:       !v.AtLeast(23, 5),
+		ExactKeepAlive:  !vda && v.AtLeast(25, 5),
 	}, nil
+}
+
+// transport returns the parameters of the TCP transport; conf, the user's,
+// come first.
+//
+// A target must give a host up before that host gives the target up and goes
+// elsewhere: a secondary that hung executes what it finds in its sockets when it
+// goes on, and only the primary's having cut it off keeps that from the disks.
+func (able Abilities) transport(conf map[string]any) map[string]any {
+	params := map[string]any{"trtype": "TCP"}
+	if able.ExactKeepAlive {
+		params["kas"], params["min_kato"] = 1, 100 // in 100 ms and in ms: as the hosts say
+	}
+	maps.Copy(params, conf)
+	return params
 }
 
 // BdevLvolCreate gives the size in the unit that the data plane takes.

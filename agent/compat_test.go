@@ -20,7 +20,12 @@ func connect(t *testing.T, socket, kind string) (*agent.Plane, error) {
 
 func connectBy(t *testing.T, socket, kind string, by func() (agent.Client, error)) (*agent.Plane, error) {
 	t.Helper()
-	cfg := agent.Config{Socket: socket, Connect: by, StateDir: t.TempDir(), Log: agenttest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
+	return connectWith(t, socket, kind, by, nil)
+}
+
+func connectWith(t *testing.T, socket, kind string, by func() (agent.Client, error), transport map[string]any) (*agent.Plane, error) {
+	t.Helper()
+	cfg := agent.Config{Socket: socket, Connect: by, Transport: transport, StateDir: t.TempDir(), Log: agenttest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +80,8 @@ func TestAbilitiesAreLearntFromTheMethods(t *testing.T) {
 		hidden string
 		want   agent.Abilities
 	}{
-		{false, "", agent.Abilities{NVMe: true, CutNVMe: true}},
-		{false, "bdev_nvme_disable_controller", agent.Abilities{NVMe: true}}, // SPDK before 23.09
+		{false, "", agent.Abilities{NVMe: true, CutNVMe: true, ExactKeepAlive: true}},
+		{false, "bdev_nvme_disable_controller", agent.Abilities{NVMe: true, ExactKeepAlive: true}}, // as SPDK before 23.09
 		{true, "", agent.Abilities{SwapNamespace: true, SharedNamespace: true, KeepsNamespace: true, NVMe: true}},
 	} {
 		plane := agenttest.NewPlane(t, agenttest.NewCluster(), c.swaps)
@@ -111,6 +116,36 @@ func TestAnLvolOfTheOldestVersionIsMadeInBytes(t *testing.T) {
 		_, err = p.BdevLvolCreate(context.Background(), spdk.LvolCreate{LvsName: "none", LvolName: "x", SizeInMiB: 16})
 		if !spdk.IsNoSuchDevice(err) || !strings.Contains(got, want) || strings.Count(got, `"size`) != 1 {
 			t.Errorf("version %v: sent %s, %v", version, got, err)
+		}
+	}
+}
+
+func TestHostsKeepAliveTimeoutsAreTakenAsTheyAre(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		version [2]int
+		vda     bool
+		conf    map[string]any
+		want    string
+	}{
+		{[2]int{26, 5}, false, nil, `{"kas":1,"min_kato":100,"trtype":"TCP"}`},
+		{[2]int{25, 5}, false, map[string]any{"min_kato": 5000}, `{"kas":1,"min_kato":5000,"trtype":"TCP"}`},
+		{[2]int{25, 1}, false, map[string]any{"io_unit_size": 8192}, `{"io_unit_size":8192,"trtype":"TCP"}`}, // refuses what it does not know
+		{[2]int{26, 5}, true, nil, `{"trtype":"TCP"}`},
+	} {
+		plane := agenttest.NewPlane(t, agenttest.NewCluster(), c.vda)
+		plane.SetVersion(c.version[0], c.version[1])
+		got := ""
+		plane.SetHook(func(method string, a map[string]any) error {
+			if method == "nvmf_create_transport" {
+				text, err := json.Marshal(a)
+				got = string(text)
+				return err
+			}
+			return nil
+		})
+		if _, err := connectWith(t, plane.Socket, "cn", nil, c.conf); err != nil || got != c.want {
+			t.Errorf("version %v, vda_tgt %v, transport %v: sent %s, want %s: %v", c.version, c.vda, c.conf, got, c.want, err)
 		}
 	}
 }

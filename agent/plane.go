@@ -295,11 +295,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 		have = have || strings.EqualFold(t.TrType, "tcp")
 	}
 	if !have {
-		params := map[string]any{"trtype": "TCP"}
-		for k, val := range p.cfg.Transport {
-			params[k] = val
-		}
-		if err := p.probes.Call(ctx, "nvmf_create_transport", params, nil); err != nil {
+		if err := p.probes.Call(ctx, "nvmf_create_transport", able.transport(p.cfg.Transport), nil); err != nil {
 			return v.Version, fmt.Errorf("transport-conf: %w", err)
 		}
 		p.shortenKeepAlive(ctx)

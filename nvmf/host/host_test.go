@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -216,5 +217,37 @@ func TestEvents(t *testing.T) {
 	wait("namespaces")
 	if !old.Gone() || c.Namespace(1) != nil {
 		t.Fatal("namespace 1 is still there")
+	}
+}
+
+// TestIdentifyFails: a namespace that is listed and can't be identified for a
+// while, as behind an SPDK that hands the command on to a backend which is
+// away, stays when it was known, and is found when it wasn't.
+func TestIdentifyFails(t *testing.T) {
+	for _, cns := range []nvme.CNS{nvme.CNSNamespace, nvme.CNSNSDescriptors} {
+		var failing atomic.Bool
+		p := newPeer(t, func(p *peer) { p.ana = true })
+		p.hook = func(c *peerConn, cmd *nvme.Command, _ []byte) bool {
+			if !failing.Load() || cmd.Opcode() != nvme.AdminIdentify || cmd.Identify().CNS != cns {
+				return false
+			}
+			c.complete(nvme.Completion{CID: cmd.CID(), Status: nvme.AbortSQDeletion})
+			return true
+		}
+		c := dialPeer(t, p, func(c *Config) { c.Resilience = Resilience{LossTimeout: -1, Delay: 10 * time.Millisecond} })
+		known := c.Namespace(1)
+		failing.Store(true)
+		connects := p.connects.Load()
+		p.cut()
+		eventually(t, "a new session", func() bool { return p.connects.Load() >= connects+2 && c.State() == Enabled })
+		if c.Namespace(1) != known || known.Gone() {
+			t.Errorf("identify %#x fails: a known namespace has gone", cns)
+		}
+		fresh := dialPeer(t, p, nil)
+		if fresh.Namespace(1) != nil {
+			t.Errorf("identify %#x fails: an unknown namespace is there", cns)
+		}
+		failing.Store(false)
+		eventually(t, "the namespace", func() bool { return fresh.Namespace(1) != nil })
 	}
 }

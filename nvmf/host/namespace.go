@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sort"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -84,11 +85,16 @@ func (n *Namespace) Gone() bool { return n.gone.Load() }
 // errMetadata is a namespace this host can not use.
 var errMetadata = errors.New("namespace has metadata or a block size that is not a power of two from 512 to 64 KiB")
 
+// lookAgain is the pause before a namespace that is there and could not be
+// identified is looked at once more.
+const lookAgain = time.Second
+
 // scan brings the namespaces up to date with the controller. It reports
 // whether anything changed.
 func (s *session) scan(ctx context.Context) (bool, error) {
 	b := make([]byte, nvme.IdentifyLen)
 	found := map[uint32]*Identity{}
+	again := false
 	for after := uint32(0); ; {
 		if err := s.identifyInto(ctx, b, after, nvme.Identify{CNS: nvme.CNSActiveNSList}); err != nil {
 			return false, fmt.Errorf("active namespace list: %w", err)
@@ -100,18 +106,36 @@ func (s *session) scan(ctx context.Context) (bool, error) {
 			}
 			after = id
 			ident, err := s.look(ctx, id)
+			var status nvme.Status
 			switch {
 			case err == nil:
 				found[id] = ident
 			case errors.Is(err, errMetadata):
 				s.ctl.cfg.Log.Warn("namespace left out", "subnqn", s.ctl.cfg.SubNQN, "nsid", id, "err", err)
-			case !errors.As(err, new(nvme.Status)) || s.cause() != nil:
+			case !errors.As(err, &status) || s.cause() != nil:
 				return false, fmt.Errorf("namespace %d: %w", id, err)
-			} // else it went away meanwhile
+			case status&^nvme.DNR == nvme.InvalidNamespace: // it went away meanwhile
+			default:
+				// It is there. A controller that hands Identify on to a backend,
+				// as SPDK's may, fails it while that one is away.
+				again = true
+				if n := s.ctl.Namespace(id); n != nil {
+					found[id] = n.Identity()
+				}
+			}
 		}
 		if len(ids) < 1024 {
 			break
 		}
+	}
+	if again {
+		s.background.Go(func() {
+			select {
+			case <-time.After(lookAgain):
+				s.ctl.PollNamespaces()
+			case <-s.failed:
+			}
+		})
 	}
 	return s.ctl.merge(found), nil
 }
@@ -149,8 +173,8 @@ func (s *session) look(ctx context.Context, id uint32) (*Identity, error) {
 		if ids.EUI64 != [8]byte{} {
 			i.EUI64 = ids.EUI64
 		}
-	} else if s.cause() != nil || !errors.As(err, new(nvme.Status)) {
-		return nil, err
+	} else if status := nvme.Status(0); s.cause() != nil || !errors.As(err, &status) || status&^nvme.DNR != nvme.InvalidField {
+		return nil, err // not a controller without descriptors
 	}
 	return i, nil
 }

@@ -64,6 +64,9 @@ type Abilities struct {
 	// nvmf_create_transport, to take hosts' keep-alive time-outs as they are:
 	// SPDK 25.05. Older ones round up to multiples of 10 s; vda_tgt never does.
 	ExactKeepAlive bool
+	// HandsOn: a target hands Identify Namespace and vendors' commands on to
+	// what is behind an NVMe bdev, unless told not to: SPDK 24.09.
+	HandsOn bool
 }
 
 // learn asks what the data plane can do. The error names what is missing.
@@ -100,6 +103,7 @@ func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ab
 		EarlyDetach:     !v.AtLeast(24, 1),
 		LvolBytes:       !v.AtLeast(23, 5),
 		ExactKeepAlive:  !vda && v.AtLeast(25, 5),
+		HandsOn:         !vda && v.AtLeast(24, 9),
 	}, nil
 }
 
@@ -109,10 +113,16 @@ func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ab
 // A target must give a host up before that host gives the target up and goes
 // elsewhere: a secondary that hung executes what it finds in its sockets when it
 // goes on, and only the primary's having cut it off keeps that from the disks.
+//
+// A target answers Identify by itself: a host that connects to a secondary
+// while the primary is away would find no namespace, and not look again.
 func (able Abilities) transport(conf map[string]any) map[string]any {
 	params := map[string]any{"trtype": "TCP"}
 	if able.ExactKeepAlive {
 		params["kas"], params["min_kato"] = 1, 100 // in 100 ms and in ms: as the hosts say
+	}
+	if able.HandsOn {
+		params["disable_command_passthru"] = true
 	}
 	maps.Copy(params, conf)
 	return params

@@ -80,8 +80,8 @@ func TestAbilitiesAreLearntFromTheMethods(t *testing.T) {
 		hidden string
 		want   agent.Abilities
 	}{
-		{false, "", agent.Abilities{NVMe: true, CutNVMe: true, ExactKeepAlive: true}},
-		{false, "bdev_nvme_disable_controller", agent.Abilities{NVMe: true, ExactKeepAlive: true}}, // as SPDK before 23.09
+		{false, "", agent.Abilities{NVMe: true, CutNVMe: true, ExactKeepAlive: true, HandsOn: true}},
+		{false, "bdev_nvme_disable_controller", agent.Abilities{NVMe: true, ExactKeepAlive: true, HandsOn: true}}, // as SPDK before 23.09
 		{true, "", agent.Abilities{SwapNamespace: true, SharedNamespace: true, KeepsNamespace: true, NVMe: true}},
 	} {
 		plane := agenttest.NewPlane(t, agenttest.NewCluster(), c.swaps)
@@ -120,7 +120,7 @@ func TestAnLvolOfTheOldestVersionIsMadeInBytes(t *testing.T) {
 	}
 }
 
-func TestHostsKeepAliveTimeoutsAreTakenAsTheyAre(t *testing.T) {
+func TestTransport(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		version [2]int
@@ -128,9 +128,11 @@ func TestHostsKeepAliveTimeoutsAreTakenAsTheyAre(t *testing.T) {
 		conf    map[string]any
 		want    string
 	}{
-		{[2]int{26, 5}, false, nil, `{"kas":1,"min_kato":100,"trtype":"TCP"}`},
-		{[2]int{25, 5}, false, map[string]any{"min_kato": 5000}, `{"kas":1,"min_kato":5000,"trtype":"TCP"}`},
-		{[2]int{25, 1}, false, map[string]any{"io_unit_size": 8192}, `{"io_unit_size":8192,"trtype":"TCP"}`}, // refuses what it does not know
+		{[2]int{26, 5}, false, nil, `{"disable_command_passthru":true,"kas":1,"min_kato":100,"trtype":"TCP"}`},
+		{[2]int{25, 5}, false, map[string]any{"min_kato": 5000}, `{"disable_command_passthru":true,"kas":1,"min_kato":5000,"trtype":"TCP"}`},
+		// An SPDK refuses what it does not know.
+		{[2]int{25, 1}, false, map[string]any{"io_unit_size": 8192}, `{"disable_command_passthru":true,"io_unit_size":8192,"trtype":"TCP"}`},
+		{[2]int{24, 5}, false, nil, `{"trtype":"TCP"}`},
 		{[2]int{26, 5}, true, nil, `{"trtype":"TCP"}`},
 	} {
 		plane := agenttest.NewPlane(t, agenttest.NewCluster(), c.vda)

@@ -20,7 +20,7 @@ import (
 //  1. what is queued for a backend that is away is failed (Export.Settle);
 //  2. Drain waits until nothing is in flight. Hosts repeat what has failed on
 //     the same path, and meet the ANA status, which sends them elsewhere;
-//  3. awaitQuiet waits until no host sends anything on the path any more;
+//  3. AwaitQuiet waits until no host sends anything on the path any more;
 //  4. remove and add go out together, so that hosts that look just then find
 //     the namespace gone for some microseconds only. They would drop the disk
 //     if they found it gone on every path at once.
@@ -105,7 +105,7 @@ func (p *Plane) Quiesce(ctx context.Context, nqn string, ns spdk.NvmfNamespace, 
 	if err := p.Drain(ctx, nqn, ns.NSID); err != nil {
 		return err
 	}
-	return p.awaitQuiet(ctx, nqn)
+	return p.AwaitQuiet(ctx, nqn)
 }
 
 // RemoveNamespace takes a namespace off a path that has been made
@@ -132,9 +132,9 @@ func (p *Plane) Drain(ctx context.Context, nqn string, nsid uint32) error {
 	return err
 }
 
-// awaitQuiet returns when hosts have had time to hear that a path is
+// AwaitQuiet returns when hosts have had time to hear that a path is
 // inaccessible and none sends I/O any more.
-func (p *Plane) awaitQuiet(ctx context.Context, nqn string) error {
+func (p *Plane) AwaitQuiet(ctx context.Context, nqn string) error {
 	p.mu.Lock()
 	told := p.anaAt[nqn].Add(hostNotice)
 	p.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vda"
+	apiv1 "vda/api/v1"
 	"vda/store"
 )
 
@@ -17,8 +18,9 @@ import (
 //
 //  1. record: one transaction gives the array a new term, makes another
 //     controller primary, and a new version to every node involved;
-//  2. retire, only in a planned switch: the old primary closes its paths and
-//     detaches, so that nothing is in flight when the fence falls;
+//  2. stand by and retire, only in a planned switch: the other controllers
+//     close their paths, so that hosts don't go there when the old primary closes
+//     its own and detaches; nothing is in flight when the fence falls;
 //  3. fence: every dn of the array admits the new term's host only, and
 //     answers when the old one's connections are closed and its writes settled;
 //  4. promote: the new primary attaches, loads the lvstore and exports;
@@ -33,6 +35,14 @@ import (
 
 // retireTimeout bounds stage 2: an old primary that doesn't answer is fenced.
 const retireTimeout = 3 * time.Second
+
+// standByTimeout bounds the first half of stage 2, without which hosts may wait
+// for a second longer; standByHold is for how long the paths stay closed when
+// nothing comes of the move.
+const (
+	standByTimeout = time.Second
+	standByHold    = 5 * time.Second
+)
 
 // recording bounds the transactions of stage 1 under way at once.
 const recording = 8
@@ -53,6 +63,11 @@ type nodes struct {
 	dead      map[string]bool // cns of old primaries, not planned
 	promoting map[string]bool
 	following map[string]bool
+	standBy   map[string][]string // arrays of planned moves, by the cns of their secondaries
+}
+
+func newNodes() *nodes {
+	return &nodes{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string][]string{}}
 }
 
 // FailoverDa moves an array's primary on purpose. toCN is the id of the cn to
@@ -157,12 +172,13 @@ func (s *Syncer) Move(ctx context.Context, moves []Move) []error {
 		})
 	}
 	wg.Wait()
-	all := &nodes{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
+	all := newNodes()
 	for _, n := range concerned {
 		if n != nil {
 			all.add(n)
 		}
 	}
+	s.standBy(ctx, all)
 	s.retire(ctx, all)
 	s.fence(ctx, slices.Sorted(maps.Keys(all.dns)))
 	told := s.each(ctx, all.promoting, s.SyncCn)
@@ -194,6 +210,9 @@ func (n *nodes) add(o *nodes) {
 	maps.Copy(n.dead, o.dead)
 	maps.Copy(n.promoting, o.promoting)
 	maps.Copy(n.following, o.following)
+	for cn, das := range o.standBy {
+		n.standBy[cn] = append(n.standBy[cn], das...)
+	}
 }
 
 // record is stage 1.
@@ -206,7 +225,7 @@ func record(tx store.Tx, m Move) (*nodes, error) {
 		return nil, &vda.Error{Kind: vda.FailedPrecondition, Op: "failover", Object: "da " + da.Name,
 			Msg: fmt.Sprintf("term is %d, not %d any more: somebody else has moved it", da.Term, m.Term)}
 	}
-	n := &nodes{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}}
+	n := newNodes()
 	da.Term++
 	if err := tx.UpdateDA(da); err != nil {
 		return nil, err
@@ -272,6 +291,9 @@ func recordCntlrs(tx store.Tx, m Move, da *vda.DA, n *nodes) error {
 		default:
 			n.following[c.CNID] = true
 		}
+		if m.Planned && !c.Primary {
+			n.standBy[c.CNID] = append(n.standBy[c.CNID], da.ID)
+		}
 		c.Primary = promoted
 		if err := tx.UpdateCntlr(c); err != nil {
 			return err
@@ -283,7 +305,49 @@ func recordCntlrs(tx store.Tx, m Move, da *vda.DA, n *nodes) error {
 	return nil
 }
 
-// retire is stage 2. A cn whose new role comes with fences to wait for is
+// standBy is the first half of stage 2.
+func (s *Syncer) standBy(ctx context.Context, n *nodes) {
+	if len(n.standBy) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, standByTimeout)
+	defer cancel()
+	cns := map[string]bool{}
+	for id := range n.standBy {
+		cns[id] = true
+	}
+	for id, err := range s.each(ctx, cns, func(ctx context.Context, id string) error { return s.tellStandBy(ctx, id, n.standBy[id]) }) {
+		if err != nil {
+			s.cfg.Log.Warn("secondaries do not stand by; hosts may wait a second longer", "cn", id, "err", err)
+		}
+	}
+}
+
+func (s *Syncer) tellStandBy(ctx context.Context, cnID string, daIDs []string) error {
+	req := &apiv1.StandByRequest{NodeId: cnID, DaIds: daIDs, HoldMs: uint32(standByHold.Milliseconds())}
+	name := ""
+	err := s.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+		if req.ClusterId, err = tx.ClusterID(); err != nil {
+			return err
+		}
+		cn, err := tx.CN(cnID)
+		if err == nil {
+			name = cn.Name
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	client, err := s.cfg.Dial.Cn(name)
+	if err != nil {
+		return err
+	}
+	_, err = client.StandBy(ctx, req)
+	return err
+}
+
+// retire is the second half. A cn whose new role comes with fences to wait for is
 // told of all of it here, which is right as well.
 func (s *Syncer) retire(ctx context.Context, n *nodes) {
 	if len(n.retiring) == 0 {

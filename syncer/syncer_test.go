@@ -461,6 +461,15 @@ func TestPlannedSwitch(t *testing.T) {
 	f.equal("primary", []any{cn, term}, []any{"cn2:9820", 2})
 	old, dn0, dn1 := f.agents.Agent("cn0:9820").Syncs(), f.agents.Agent("dn0:9720").Syncs(), f.agents.Agent("dn1:9720").Syncs()
 	now, other := f.agents.Agent("cn2:9820").Syncs(), f.agents.Agent("cn1:9820").Syncs()
+	for _, n := range []string{"cn1:9820", "cn2:9820"} {
+		told := f.agents.Agent(n).StandBys()
+		if len(told) != 1 || !slices.Equal(told[0].DaIDs, []string{f.da.ID}) || told[0].At > old[0].At {
+			f.Errorf("%s stands by %v, before the old primary retires in call %d", n, told, old[0].At)
+		}
+	}
+	if told := f.agents.Agent("cn0:9820").StandBys(); len(told) > 0 {
+		f.Errorf("the old primary stands by: %v", told)
+	}
 	f.order("retire before fence", old[:1], dn0)
 	f.order("fence before promote", dn0, now)
 	f.order("fence before promote", dn1, now)
@@ -517,6 +526,10 @@ func TestResume(t *testing.T) {
 		f.order("fence before promote", f.agents.Agent(n.Name).Syncs(), now)
 	}
 	f.equal("term on the dns", []uint64{f.agents.Agent("dn0:9720").Term(f.da.ID), f.agents.Agent("dn1:9720").Term(f.da.ID)}, []uint64{2, 2})
+
+	if told := f.agents.Agent("cn1:9820").StandBys(); len(told) > 0 {
+		t.Errorf("a failover has nobody stand by: %v", told)
+	}
 
 	// A second monitor that decided the same on an older picture is too late.
 	err = f.syncer.Move(t.Context(), []syncer.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[2].ID}})[0]

@@ -51,6 +51,7 @@ type Agent struct {
 	mu        sync.Mutex
 	set       set
 	standings map[string]*standing // of the primaries, by controller
+	standBys  map[string]standBy   // of secondaries, by controller
 }
 
 // set is the desired set.
@@ -62,7 +63,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}, held: held{conns: map[string]heldConn{}}}
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}, held: held{conns: map[string]heldConn{}}, standBys: map[string]standBy{}}
 	var req apiv1.SyncCnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err

@@ -35,10 +35,17 @@
 // and on SPDK the namespace is removed when nothing is in flight on it and hosts
 // are quiet, and added in the same breath (agent/namespace.go). I/O that a new
 // primary's proxies still hold for the old one is made to fail first, for hosts
-// to repeat. A demoted controller takes its namespaces
+// to repeat; before a planned move secondaries on SPDK stand by, with their
+// paths closed, so that there is none (standby.go). A demoted controller takes its namespaces
 // off, deletes the raid and detaches the vds. That deletes nothing from
 // media: the lvstore and what is in it goes only when a tombstone of the
 // primary says destroy_data.
+//
+// # I/O that SPDK holds
+//
+// SPDK keeps I/O for a connection that is lost, and carries it out when that is
+// back, even when the host has left meanwhile. Paths to such a connection are
+// closed until nothing is held any more; held.go has the rule and why.
 //
 // # Lease
 //

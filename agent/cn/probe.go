@@ -18,11 +18,10 @@ const maxProbes = 256
 
 // Probe tries to connect to data planes as this node's own would.
 func (a *Agent) Probe(ctx context.Context, req *apiv1.ProbeRequest) (*apiv1.ProbeReply, error) {
-	cluster, node, _ := a.State.Identity()
-	switch {
-	case cluster != req.ClusterId || node != req.NodeId:
-		return nil, agent.Status(vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q", node, cluster, req.NodeId, req.ClusterId))
-	case len(req.Addresses) > maxProbes:
+	if err := a.meant(req.ClusterId, req.NodeId); err != nil {
+		return nil, agent.Status(err)
+	}
+	if len(req.Addresses) > maxProbes {
 		return nil, agent.Status(vda.Errorf(vda.InvalidArgument, "%d addresses; at most %d are tried at once", len(req.Addresses), maxProbes))
 	}
 	reply := &apiv1.ProbeReply{Problems: make([]string, len(req.Addresses))}
@@ -34,6 +33,14 @@ func (a *Agent) Probe(ctx context.Context, req *apiv1.ProbeRequest) (*apiv1.Prob
 		return nil
 	})
 	return reply, nil
+}
+
+// meant refuses a request that is for another node.
+func (a *Agent) meant(clusterID, nodeID string) error {
+	if cluster, node, _ := a.State.Identity(); cluster != clusterID || node != nodeID {
+		return vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q", node, cluster, nodeID, clusterID)
+	}
+	return nil
 }
 
 func (a *Agent) probe(ctx context.Context, l *apiv1.ListenerConf) error {

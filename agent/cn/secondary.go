@@ -38,6 +38,10 @@ func (p *pass) secondary(ctx context.Context) {
 		p.failAll(err)
 		return
 	}
+	if p.standsBy(p.c) {
+		p.exps(ctx, p.standBy)
+		return
+	}
 	p.exps(ctx, p.secondaryExp)
 }
 

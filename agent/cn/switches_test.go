@@ -40,6 +40,7 @@ func realManySwitches(t *testing.T, spdkDN, spdkCN bool) {
 		was, is := round%2, (round+1)%2
 		time.Sleep(100 * time.Millisecond)
 		work.pause()
+		l.standBy(is, 5*time.Second)
 		l.term++
 		l.sync(was, l.cntlr(was, is)) // retires
 		l.fence(false)

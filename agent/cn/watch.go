@@ -33,6 +33,7 @@ func (a *Agent) watch(ctx context.Context) {
 		case <-time.After(pause):
 		}
 		pause = watchInterval
+		a.endStandBys()
 		if a.Plane.Ready() != nil || !a.connects() {
 			continue
 		}

@@ -565,6 +565,110 @@ func (x *ProbeReply) GetProblems() []string {
 	return nil
 }
 
+type StandByRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	DaIds         []string               `protobuf:"bytes,3,rep,name=da_ids,json=daIds,proto3" json:"da_ids,omitempty"`
+	HoldMs        uint32                 `protobuf:"varint,4,opt,name=hold_ms,json=holdMs,proto3" json:"hold_ms,omitempty"` // 30,000 at most
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandByRequest) Reset() {
+	*x = StandByRequest{}
+	mi := &file_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandByRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandByRequest) ProtoMessage() {}
+
+func (x *StandByRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandByRequest.ProtoReflect.Descriptor instead.
+func (*StandByRequest) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *StandByRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *StandByRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *StandByRequest) GetDaIds() []string {
+	if x != nil {
+		return x.DaIds
+	}
+	return nil
+}
+
+func (x *StandByRequest) GetHoldMs() uint32 {
+	if x != nil {
+		return x.HoldMs
+	}
+	return 0
+}
+
+type StandByReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StandByReply) Reset() {
+	*x = StandByReply{}
+	mi := &file_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StandByReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StandByReply) ProtoMessage() {}
+
+func (x *StandByReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StandByReply.ProtoReflect.Descriptor instead.
+func (*StandByReply) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
 type SyncReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -576,7 +680,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +692,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +705,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -638,7 +742,7 @@ type PdCapacity struct {
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +754,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +767,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -713,7 +817,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +829,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +842,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -818,7 +922,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +934,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +947,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PdSpec) GetId() string {
@@ -906,7 +1010,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1022,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1035,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *VdSpec) GetId() string {
@@ -1020,7 +1124,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1136,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1149,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -1136,7 +1240,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1252,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1265,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -1323,7 +1427,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1335,7 +1439,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1348,7 +1452,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -1391,7 +1495,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1507,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1520,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -1465,7 +1569,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1581,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1594,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -1616,7 +1720,14 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\taddresses\x18\x03 \x03(\v2\x14.vda.v1.ListenerConfR\taddresses\"(\n" +
 	"\n" +
 	"ProbeReply\x12\x1a\n" +
-	"\bproblems\x18\x01 \x03(\tR\bproblems\"\x86\x01\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\"x\n" +
+	"\x0eStandByRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x15\n" +
+	"\x06da_ids\x18\x03 \x03(\tR\x05daIds\x12\x17\n" +
+	"\ahold_ms\x18\x04 \x01(\rR\x06holdMs\"\x0e\n" +
+	"\fStandByReply\"\x86\x01\n" +
 	"\tSyncReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12+\n" +
 	"\x06states\x18\x02 \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x122\n" +
@@ -1720,11 +1831,12 @@ const file_v1_agent_proto_rawDesc = "" +
 	" \x01(\x04R\aversion2z\n" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
-	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply2\xad\x01\n" +
+	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply2\xe6\x01\n" +
 	"\aCnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x121\n" +
-	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
+	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReply\x127\n" +
+	"\aStandBy\x12\x16.vda.v1.StandByRequest\x1a\x14.vda.v1.StandByReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_agent_proto_rawDescOnce sync.Once
@@ -1738,7 +1850,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_v1_agent_proto_goTypes = []any{
 	(*ListenerConf)(nil),     // 0: vda.v1.ListenerConf
 	(*ObjectState)(nil),      // 1: vda.v1.ObjectState
@@ -1747,45 +1859,49 @@ var file_v1_agent_proto_goTypes = []any{
 	(*Unreached)(nil),        // 4: vda.v1.Unreached
 	(*ProbeRequest)(nil),     // 5: vda.v1.ProbeRequest
 	(*ProbeReply)(nil),       // 6: vda.v1.ProbeReply
-	(*SyncReply)(nil),        // 7: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 8: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 9: vda.v1.SyncDnRequest
-	(*PdSpec)(nil),           // 10: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 11: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 12: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 13: vda.v1.CntlrSpec
-	(*GrpSpec)(nil),          // 14: vda.v1.GrpSpec
-	(*VdTarget)(nil),         // 15: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 16: vda.v1.ExpSpec
+	(*StandByRequest)(nil),   // 7: vda.v1.StandByRequest
+	(*StandByReply)(nil),     // 8: vda.v1.StandByReply
+	(*SyncReply)(nil),        // 9: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 10: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 11: vda.v1.SyncDnRequest
+	(*PdSpec)(nil),           // 12: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 13: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 14: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 15: vda.v1.CntlrSpec
+	(*GrpSpec)(nil),          // 16: vda.v1.GrpSpec
+	(*VdTarget)(nil),         // 17: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 18: vda.v1.ExpSpec
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	4,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
 	0,  // 2: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
 	1,  // 3: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	8,  // 4: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	10, // 4: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
 	0,  // 5: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	10, // 6: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	11, // 7: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	12, // 6: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	13, // 7: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
 	0,  // 8: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	13, // 9: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	14, // 10: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	16, // 11: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	15, // 9: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	16, // 10: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	18, // 11: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
 	0,  // 12: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	15, // 13: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	17, // 13: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
 	0,  // 14: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
 	2,  // 15: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	9,  // 16: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	11, // 16: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
 	2,  // 17: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	12, // 18: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	14, // 18: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
 	5,  // 19: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	3,  // 20: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	7,  // 21: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	3,  // 22: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	7,  // 23: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	6,  // 24: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	20, // [20:25] is the sub-list for method output_type
-	15, // [15:20] is the sub-list for method input_type
+	7,  // 20: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	3,  // 21: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	9,  // 22: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	3,  // 23: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	9,  // 24: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	6,  // 25: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	8,  // 26: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
 	15, // [15:15] is the sub-list for extension type_name
 	15, // [15:15] is the sub-list for extension extendee
 	0,  // [0:15] is the sub-list for field type_name
@@ -1802,7 +1918,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -172,6 +172,7 @@ const (
 	CnAgent_Heartbeat_FullMethodName = "/vda.v1.CnAgent/Heartbeat"
 	CnAgent_Sync_FullMethodName      = "/vda.v1.CnAgent/Sync"
 	CnAgent_Probe_FullMethodName     = "/vda.v1.CnAgent/Probe"
+	CnAgent_StandBy_FullMethodName   = "/vda.v1.CnAgent/StandBy"
 )
 
 // CnAgentClient is the client API for CnAgent service.
@@ -183,6 +184,12 @@ type CnAgentClient interface {
 	// Probe tries TCP connections from this node to data planes and changes
 	// nothing.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error)
+	// StandBy has this node's secondaries of some arrays close their paths, as
+	// the arrays' primaries are about to move: SPDK holds for a second what a
+	// host sends by a secondary to a primary that has closed its own. It answers
+	// when hosts have taken notice. Nothing of it lasts: the paths open again
+	// when the controller has another term, or after hold_ms.
+	StandBy(ctx context.Context, in *StandByRequest, opts ...grpc.CallOption) (*StandByReply, error)
 }
 
 type cnAgentClient struct {
@@ -223,6 +230,16 @@ func (c *cnAgentClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grp
 	return out, nil
 }
 
+func (c *cnAgentClient) StandBy(ctx context.Context, in *StandByRequest, opts ...grpc.CallOption) (*StandByReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StandByReply)
+	err := c.cc.Invoke(ctx, CnAgent_StandBy_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CnAgentServer is the server API for CnAgent service.
 // All implementations must embed UnimplementedCnAgentServer
 // for forward compatibility.
@@ -232,6 +249,12 @@ type CnAgentServer interface {
 	// Probe tries TCP connections from this node to data planes and changes
 	// nothing.
 	Probe(context.Context, *ProbeRequest) (*ProbeReply, error)
+	// StandBy has this node's secondaries of some arrays close their paths, as
+	// the arrays' primaries are about to move: SPDK holds for a second what a
+	// host sends by a secondary to a primary that has closed its own. It answers
+	// when hosts have taken notice. Nothing of it lasts: the paths open again
+	// when the controller has another term, or after hold_ms.
+	StandBy(context.Context, *StandByRequest) (*StandByReply, error)
 	mustEmbedUnimplementedCnAgentServer()
 }
 
@@ -250,6 +273,9 @@ func (UnimplementedCnAgentServer) Sync(context.Context, *SyncCnRequest) (*SyncRe
 }
 func (UnimplementedCnAgentServer) Probe(context.Context, *ProbeRequest) (*ProbeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
+}
+func (UnimplementedCnAgentServer) StandBy(context.Context, *StandByRequest) (*StandByReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method StandBy not implemented")
 }
 func (UnimplementedCnAgentServer) mustEmbedUnimplementedCnAgentServer() {}
 func (UnimplementedCnAgentServer) testEmbeddedByValue()                 {}
@@ -326,6 +352,24 @@ func _CnAgent_Probe_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CnAgent_StandBy_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StandByRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CnAgentServer).StandBy(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CnAgent_StandBy_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CnAgentServer).StandBy(ctx, req.(*StandByRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CnAgent_ServiceDesc is the grpc.ServiceDesc for CnAgent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -344,6 +388,10 @@ var CnAgent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Probe",
 			Handler:    _CnAgent_Probe_Handler,
+		},
+		{
+			MethodName: "StandBy",
+			Handler:    _CnAgent_StandBy_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -42,6 +42,7 @@ type Agent struct {
 	leased   time.Time // until when
 	born     time.Time // what lease stamps count from
 	lost     []*apiv1.Unreached
+	standBys []StandBy
 	deaf     map[string]string // addresses that Probe finds out of reach
 }
 
@@ -58,6 +59,12 @@ type Sync struct {
 	At            int // place among all calls to the cluster
 	Dn            *apiv1.SyncDnRequest
 	Cn            *apiv1.SyncCnRequest
+}
+
+// StandBy is a request that an agent got.
+type StandBy struct {
+	DaIDs []string
+	At    int // place among all calls to the cluster
 }
 
 // cnServer gives an Agent the methods of the other service.
@@ -88,6 +95,20 @@ func (s cnServer) Probe(ctx context.Context, r *apiv1.ProbeRequest) (*apiv1.Prob
 		reply.Problems = append(reply.Problems, s.deaf[at.Traddr])
 	}
 	return reply, nil
+}
+
+// StandBy implements apiv1.CnAgentServer.
+func (s cnServer) StandBy(ctx context.Context, r *apiv1.StandByRequest) (*apiv1.StandByReply, error) {
+	if err := s.waitIfHung(ctx); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.ClusterId != s.id || r.NodeId != s.nodeID {
+		return nil, status.Errorf(codes.FailedPrecondition, "this agent is node %q of cluster %q", s.nodeID, s.id)
+	}
+	s.standBys = append(s.standBys, StandBy{DaIDs: r.DaIds, At: s.cluster.tick()})
+	return &apiv1.StandByReply{}, nil
 }
 
 func (a *Agent) reset() {
@@ -139,10 +160,7 @@ func (a *Agent) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv
 
 // accept checks what every Sync says of itself. a.mu is held.
 func (a *Agent) accept(s *Sync, cluster, node string) error {
-	a.cluster.mu.Lock()
-	a.cluster.clock++
-	s.At = a.cluster.clock
-	a.cluster.mu.Unlock()
+	s.At = a.cluster.tick()
 	err := a.check(s, cluster, node)
 	s.Refused = err != nil
 	a.syncs = append(a.syncs, *s)

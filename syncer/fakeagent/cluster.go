@@ -48,6 +48,14 @@ func (c *Cluster) Close() {
 	}
 }
 
+// tick counts a call.
+func (c *Cluster) tick() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clock++
+	return c.clock
+}
+
 // Dn implements syncer.Dialer.
 func (c *Cluster) Dn(addr string) (apiv1.DnAgentClient, error) {
 	conn, err := c.conn(addr)

@@ -82,6 +82,13 @@ func (a *Agent) Syncs() []Sync {
 	return s
 }
 
+// StandBys returns the requests to stand by, ever.
+func (a *Agent) StandBys() []StandBy {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.standBys)
+}
+
 // Objects returns the ids of what the agent holds, sorted.
 func (a *Agent) Objects() []string {
 	a.mu.Lock()

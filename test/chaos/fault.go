@@ -278,9 +278,6 @@ func (f *chooser) freeze(kind string, ps ...*process) *fault {
 	var names []string
 	for _, p := range ps {
 		names = append(names, p.name)
-		if p.spdk {
-			hold = min(hold, spdkLongestHang)
-		}
 	}
 	var thaw []func()
 	return &fault{kind: kind, what: fmt.Sprintf("SIGSTOP %s for %v", strings.Join(names, " and "), hold.Round(time.Millisecond)), hold: hold,

@@ -21,13 +21,13 @@ import (
 // nvme connect --keep-alive-tmo=2 --reconnect-delay=1 --ctrl-loss-tmo=-1.
 //
 // spdk_tgt executes what it has received before it finds that the host has
-// given the connection up, so a write that the host has sent again elsewhere may be
-// overtaken by its first copy (docs/spdk.md). With SPDK the host keeps Linux's 5 s,
-// and no controller on SPDK hangs for longer than spdkLongestHang.
+// given the connection up, so that a write that the host has sent again elsewhere could
+// be overtaken by its first copy: a secondary that hangs has to be cut off by the
+// primary before the host gives it up (docs/spdk.md). So with SPDK the host keeps
+// Linux's 5 s.
 const (
 	hostKeepAlive      = 2 * time.Second
 	linuxKeepAlive     = 5 * time.Second
-	spdkLongestHang    = 3 * time.Second
 	hostReconnectDelay = time.Second
 	hostConnectTimeout = 2 * time.Second
 	// hostRetries is how often a status that concerns neither path nor data

@@ -150,6 +150,10 @@ func externalCloneOfSPDK(t *testing.T, pageBytes uint32) {
 			t.Errorf("%s differs there", name)
 		}
 	}
-	s.call("bdev_lvol_inflate", map[string]any{"name": "lvs/clone"})
+	// SPDK finds no metadata page for new clusters in a store of larger pages
+	// that has been loaded, be it one of its own (26.05).
+	if pageBytes == 4096 {
+		s.call("bdev_lvol_inflate", map[string]any{"name": "lvs/clone"})
+	}
 	s.quit()
 }

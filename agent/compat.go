@@ -107,12 +107,32 @@ func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ab
 	}, nil
 }
 
+// A primary must give a secondary up before hosts do, and go elsewhere: on SPDK,
+// a secondary that hung executes what it finds in its sockets when it goes on,
+// and only the primary's having cut it off keeps that from the disks. SPDK's
+// targets look once in each keep-alive time-out, and so need up to two of them;
+// Linux needs 5 to 7.5 s by default. vda_tgt looks before it executes.
+
+// SafeProxies reports that what hosts have sent by a secondary is never carried
+// out after they have sent it again by the primary. SPDK before 23.09 carries
+// out what it holds for a lost primary, and can't be told not to.
+func (able Abilities) SafeProxies() bool { return able.KeepsNamespace || able.CutNVMe }
+
+// backendKeepAlive is the keep-alive time-out of connections to vds and to
+// primaries. What is in flight on one that is given up goes back to the hosts,
+// for another path.
+func (able Abilities) backendKeepAlive() time.Duration {
+	if able.KeepsNamespace {
+		return 3 * time.Second // it gives up by itself as well
+	}
+	return 2 * time.Second
+}
+
+// coarseKeepAlive reports that a target can't give hosts up in time.
+func (able Abilities) coarseKeepAlive() bool { return !able.KeepsNamespace && !able.ExactKeepAlive }
+
 // transport returns the parameters of the TCP transport; conf, the user's,
 // come first.
-//
-// A target must give a host up before that host gives the target up and goes
-// elsewhere: a secondary that hung executes what it finds in its sockets when it
-// goes on, and only the primary's having cut it off keeps that from the disks.
 //
 // A target answers Identify by itself: a host that connects to a secondary
 // while the primary is away would find no namespace, and not look again.

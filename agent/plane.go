@@ -256,20 +256,19 @@ func (p *Plane) startID(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s-%x", id, fi.ModTime().UnixNano()), nil
 }
 
-// backendKeepAlive is the silence after which a controller node gives a
-// connection up, to a vd or to the primary. What is in flight on it then goes
-// back to the hosts, for another path. The data planes' own is 10 s.
-const backendKeepAlive = 3 * time.Second
-
-// shortenKeepAlive sets backendKeepAlive on a controller node's data plane that
-// is new, for SPDK takes it before the first connection only.
-func (p *Plane) shortenKeepAlive(ctx context.Context) {
+// shortenKeepAlive sets the keep-alive time-out of the connections of a
+// controller node's data plane that is new, for SPDK takes it before the first
+// connection only. The data planes' own is 10 s.
+func (p *Plane) shortenKeepAlive(ctx context.Context, able Abilities) {
 	if p.agent != "cn" {
 		return
 	}
-	params := map[string]any{"keep_alive_timeout_ms": backendKeepAlive.Milliseconds()}
+	params := map[string]any{"keep_alive_timeout_ms": able.backendKeepAlive().Milliseconds()}
 	if err := p.probes.Call(ctx, "bdev_nvme_set_options", params, nil); err != nil {
 		p.log.Warn("the data plane keeps its own keep-alive time-out for connections to disk nodes", "err", err)
+	}
+	if able.coarseKeepAlive() {
+		p.log.Warn("this SPDK takes between 10 and 20 s to give up a host that is silent, whatever the host asked for: connect hosts with a keep-alive time-out of 20 s, or run SPDK 25.05 or newer")
 	}
 }
 
@@ -298,7 +297,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 		if err := p.probes.Call(ctx, "nvmf_create_transport", able.transport(p.cfg.Transport), nil); err != nil {
 			return v.Version, fmt.Errorf("transport-conf: %w", err)
 		}
-		p.shortenKeepAlive(ctx)
+		p.shortenKeepAlive(ctx, able)
 	}
 	p.mu.Lock()
 	p.able = able

@@ -95,7 +95,7 @@ func TestRealForeignObjects(t *testing.T) { planes(t, realForeignObjects) }
 
 func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 	var all []*stranger
-	l, dnTgts, cnTgts := realsOn(t, 1, false, firsts(spdkDN, spdkCN), func(g *tgt, port string) {
+	l, dnTgts, cnTgts := realsOn(t, 1, true, firsts(spdkDN, spdkCN), func(g *tgt, port string) {
 		s := &stranger{tgt: g, port: port, file: usedDisk(t)}
 		s.moveIn()
 		all = append(all, s)

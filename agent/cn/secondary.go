@@ -131,12 +131,17 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	return nil
 }
 
-// openExp exports what the primary proxies, for hosts to use.
+// openExp exports what the primary proxies, for hosts to use where that is
+// safe; else hosts wait for a primary.
 func (p *pass) openExp(ctx context.Context, inv *agent.Inventory, e *apiv1.ExpSpec) error {
 	if c := inv.Controllers[pxPrefix+e.Id]; c != nil {
 		p.held.clean(c.Name, cntlid(c))
 	}
-	return p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", spdk.ANANonOptimized))
+	ana := spdk.ANANonOptimized
+	if !p.Plane.Able().SafeProxies() {
+		ana = spdk.ANAInaccessible
+	}
+	return p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", ana))
 }
 
 // connected reports that a controller state of bdev_nvme_get_controllers is

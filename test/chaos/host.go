@@ -20,14 +20,13 @@ import (
 // every 10 s by default; a host that wants short pauses sets them so:
 // nvme connect --keep-alive-tmo=2 --reconnect-delay=1 --ctrl-loss-tmo=-1.
 //
-// spdk_tgt executes what it has received before it finds that the host has
-// given the connection up, so that a write that the host has sent again elsewhere could
-// be overtaken by its first copy: a secondary that hangs has to be cut off by the
-// primary before the host gives it up (docs/spdk.md). So with SPDK the host keeps
-// Linux's 5 s.
+// With SPDK a host must not be that quick: a secondary on SPDK that hung executes
+// what it has received, and the primary needs up to 4 s to cut it off
+// (docs/spdk.md). Linux's default will do, with which a controller is given up after
+// 5 to 7.5 s of silence; our host takes half to all of its keep-alive for that.
 const (
 	hostKeepAlive      = 2 * time.Second
-	linuxKeepAlive     = 5 * time.Second
+	spdkHostKeepAlive  = 10 * time.Second
 	hostReconnectDelay = time.Second
 	hostConnectTimeout = 2 * time.Second
 	// hostRetries is how often a status that concerns neither path nor data

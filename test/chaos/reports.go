@@ -41,7 +41,7 @@ func (c *cluster) startLoad(ctx context.Context, cfg loadConfig) error {
 	cfg.HostNQN, cfg.Port, cfg.Blocks = hostNQN, "4430", daBytes/blockSize
 	cfg.KeepAlive = hostKeepAlive
 	if c.cfg.Plan.UsesSPDK() {
-		cfg.KeepAlive = linuxKeepAlive
+		cfg.KeepAlive = spdkHostKeepAlive
 	}
 	for i := range c.cfg.Exps {
 		cfg.NQNs = append(cfg.NQNs, fmt.Sprint(expNQN, i))

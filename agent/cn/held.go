@@ -50,8 +50,8 @@ func (h *held) clean(name string, cntlid uint16) {
 }
 
 // see notes what a connection looks like, and reports whether something may be
-// held on it. It asks for a look of one's own: one that has not been seen by
-// anybody since may have been lost and found meanwhile.
+// held on it. Whoever goes by lists of his own shows them first: nobody else
+// may have looked since the connection was lost and made anew.
 func (h *held) see(name string, well bool, cntlid uint16) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -72,6 +72,16 @@ func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 		return "the vd is not back"
 	})
 	l.healthy(0)
+	agenttest.Eventually(t, func() string { // the controller may not have noticed yet, and let its hosts go
+		ns, err := l.reach(0)
+		if err == nil {
+			err = ns.ReadAt(t.Context(), make([]byte, 4096), 0)
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	verify(t, l.disk(0), 0x77)
 
 	c := l.cntlr(0, 0)

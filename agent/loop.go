@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -151,7 +152,7 @@ func (l *Loop) Forget(key string) {
 }
 
 // Wait returns the result of the first pass that began at or after gen was
-// asked for, or false when ctx ends first.
+// asked for, or false when ctx ends or the loop is closed first.
 func (l *Loop) Wait(ctx context.Context, key string, gen uint64) (Result, bool) {
 	l.mu.Lock()
 	u := l.units[key]
@@ -177,17 +178,21 @@ func (l *Loop) Wait(ctx context.Context, key string, gen uint64) (Result, bool) 
 }
 
 // Settle waits for the passes that have been asked for so far and returns the
-// last result; false when ctx ends first.
-func (l *Loop) Settle(ctx context.Context, key string) (Result, bool) {
+// last result; an error when ctx ends or the loop is closed first.
+func (l *Loop) Settle(ctx context.Context, key string) (Result, error) {
 	l.mu.Lock()
 	u := l.units[key]
 	if u == nil {
 		l.mu.Unlock()
-		return Result{}, true
+		return Result{}, nil
 	}
 	gen := u.want
 	l.mu.Unlock()
-	return l.Wait(ctx, key, gen)
+	r, ok := l.Wait(ctx, key, gen)
+	if !ok {
+		return r, cmp.Or(context.Cause(ctx), context.Cause(l.ctx))
+	}
+	return r, nil
 }
 
 // Last returns the result of a unit's last pass; false before the first.

@@ -74,8 +74,8 @@ func TestLoopNeverRunsTwoPassesOfAUnitAtOnce(t *testing.T) {
 		for range 100 {
 			l.Kick("x", false)
 		}
-		if _, ok := l.Settle(context.Background(), "x"); !ok || total.Load() > 2 {
-			t.Errorf("settled %v after %d passes for 100 kicks", ok, total.Load())
+		if _, err := l.Settle(context.Background(), "x"); err != nil || total.Load() > 2 {
+			t.Errorf("settled %v after %d passes for 100 kicks", err, total.Load())
 		}
 	})
 }
@@ -122,6 +122,31 @@ func TestListerSharesListsButNoOldOnes(t *testing.T) {
 				t.Errorf("%d lists for %d waves", n, wave+1)
 			}
 			time.Sleep(time.Second)
+		}
+	})
+}
+
+// Who waits for another unit's pass is told when there will be none.
+func TestSettleEndsWithTheLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLoop(LoopConfig{Pass: func(ctx context.Context, _ string) (r Result) {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return r
+		}})
+		l.Kick("x", false)
+		settled := make(chan error, 1)
+		go func() {
+			_, err := l.Settle(context.Background(), "x")
+			settled <- err
+		}()
+		synctest.Wait()
+		l.Close()
+		if err := <-settled; !errors.Is(err, context.Canceled) {
+			t.Errorf("settled with %v", err)
+		}
+		if _, err := l.Settle(context.Background(), "unknown"); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -316,8 +316,8 @@ func (a *Agent) settleVDs(ctx context.Context, pd string) error {
 	}
 	a.mu.Unlock()
 	for _, id := range wait {
-		if _, ok := a.Loop.Settle(ctx, vdKey+id); !ok {
-			return context.Cause(ctx)
+		if _, err := a.Loop.Settle(ctx, vdKey+id); err != nil {
+			return err
 		}
 	}
 	return nil

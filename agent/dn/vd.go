@@ -40,9 +40,9 @@ func (a *Agent) store(ctx context.Context, pd string) (*agent.Inventory, string,
 	if a.pd(pd) == nil {
 		return nil, "", fmt.Errorf("its pd %s is unknown to this node", pd)
 	}
-	res, ok := a.Loop.Settle(ctx, pdKey+pd)
-	if !ok {
-		return nil, "", context.Cause(ctx)
+	res, err := a.Loop.Settle(ctx, pdKey+pd)
+	if err != nil {
+		return nil, "", err
 	}
 	inv, err := a.Inventory(ctx)
 	if err != nil {

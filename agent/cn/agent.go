@@ -43,10 +43,11 @@ type Agent struct {
 	*agent.Node
 	attaching chan struct{} // a token for each connection being made
 	stop      context.CancelFunc
-	watching  chan struct{}  // closed when watch has ended
+	watching  chan struct{}  // closed when watch and watchSilence have ended
 	beyond    sync.WaitGroup // work that outlives the pass that began it
 	lease     lease
 	held      held
+	silence   silence
 
 	mu        sync.Mutex
 	set       set
@@ -79,7 +80,10 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	ctx, a.stop = context.WithCancel(ctx)
 	go func() {
 		defer close(a.watching)
+		var wg sync.WaitGroup
+		wg.Go(func() { a.watchSilence(ctx) })
 		a.watch(ctx)
+		wg.Wait()
 	}()
 	return a, nil
 }
@@ -88,6 +92,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 func (a *Agent) Close() error {
 	a.stop()
 	<-a.watching
+	a.Loop.Close()
 	a.beyond.Wait()
 	return a.Node.Close()
 }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	apiv1 "vda/api/v1"
 	"vda/spdk"
 )
 
@@ -37,10 +38,10 @@ func wasCut(c *spdk.NvmeController) bool {
 }
 
 // cutLost cuts the connections to vds of a controller that is taken down as
-// they are lost, until the function returned is called: what is queued on
-// them would otherwise keep its namespaces from being removed for as long as
-// the disk node is away, or refuses this controller. Its paths must be closed
-// already.
+// they are lost or their dns silent, until the function returned is called:
+// what is queued on them would otherwise keep its namespaces from being removed
+// for as long as the disk node is away, or refuses this controller. Its paths
+// must be closed already.
 func (p *pass) cutLost(ctx context.Context) (stop func()) {
 	if !p.holds() {
 		return func() {}
@@ -64,13 +65,14 @@ func (p *pass) cutLostOnce(ctx context.Context) {
 	if err != nil {
 		return // the pass meets it as well
 	}
-	ours := map[string]bool{}
+	at := map[string]*apiv1.ListenerConf{} // ours
 	for _, v := range p.vds() {
-		ours[vdPrefix+v.VdId] = true
+		at[vdPrefix+v.VdId] = v.Listener
 	}
 	for i := range l {
 		name := l[i].Name
-		if !ours[name] || enabled(&l[i]) || wasCut(&l[i]) {
+		where, ours := at[name]
+		if !ours || enabled(&l[i]) && !p.silence.at(where) || wasCut(&l[i]) {
 			continue
 		}
 		err := p.Plane.BdevNvmeDisableController(ctx, name)

@@ -77,16 +77,14 @@ func (a *Agent) assess(leased bool, well, unreached map[string]bool) (stop, resu
 			continue
 		}
 		s.lost, s.cut = nil, nil
-		for _, g := range c.Grps {
-			for _, v := range g.Vds {
-				if good, attached := well[vdPrefix+v.VdId]; !good {
-					s.lost = append(s.lost, v.VdId)
-					if attached {
-						s.cut = append(s.cut, v.VdId)
-					}
-				} else if v.Listener != nil && unreached[address(v.Listener)] {
+		for _, v := range vdsOf(c) {
+			if good, attached := well[vdPrefix+v.VdId]; !good || a.silence.at(v.Listener) {
+				s.lost = append(s.lost, v.VdId)
+				if attached {
 					s.cut = append(s.cut, v.VdId)
 				}
+			} else if v.Listener != nil && unreached[address(v.Listener)] {
+				s.cut = append(s.cut, v.VdId)
 			}
 		}
 		switch {
@@ -164,11 +162,9 @@ func (a *Agent) tryDns(ctx context.Context) map[string]bool {
 	at := map[string]*apiv1.ListenerConf{}
 	a.mu.Lock()
 	for id := range a.standings {
-		for _, g := range a.set.cntlrs[id].Grps {
-			for _, v := range g.Vds {
-				if v.Listener != nil {
-					at[address(v.Listener)] = v.Listener
-				}
+		for _, v := range vdsOf(a.set.cntlrs[id]) {
+			if v.Listener != nil {
+				at[address(v.Listener)] = v.Listener
 			}
 		}
 	}

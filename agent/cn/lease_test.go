@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,34 +149,66 @@ func TestPrimaryThatIsCutOffStopsByItself(t *testing.T) {
 func TestSilentCut(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 1, true)
-	deaf := make(chan bool, 1)
-	deaf <- false
-	plane := l.cns[0].plane
-	l.cns[0].stop(l)
-	l.cns[0].config.Reach = func(ctx context.Context, at spdk.TransportID) error {
-		silent := <-deaf
-		deaf <- silent
-		if silent && at.TrSvcID == l.dns[1].port {
-			<-ctx.Done()
-			return ctx.Err()
-		}
-		return plane.Reach(ctx, at)
-	}
-	l.cns[0].start(l)
+	silent := l.silencer()
 	l.up(0)
 	m := &monitor{l: l, lease: 2 * time.Second}
 	stop := m.renew()
-	<-deaf
-	deaf <- true
+	silent.Store(true)
 	l.stays(0, spdk.ANAOptimized, time.Second)
 	stop()
 	l.ana(0, spdk.ANAInaccessible)
 	if took := time.Since(m.at); took > m.lease+2*300*time.Millisecond+slack {
 		t.Errorf("its paths were open %v after the last beat", took)
 	}
-	<-deaf
-	deaf <- false
+	silent.Store(false)
 	l.ana(0, spdk.ANAOptimized)
+}
+
+// silencer starts cn0 again such that it does not reach dn1 while the value is
+// true; its connections look well all the same.
+func (l *lab) silencer() *atomic.Bool {
+	var silent atomic.Bool
+	plane := l.cns[0].plane
+	l.cns[0].stop(l)
+	l.cns[0].config.Reach = func(ctx context.Context, at spdk.TransportID) error {
+		if silent.Load() && at.TrSvcID == l.dns[1].port {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return plane.Reach(ctx, at)
+	}
+	l.cns[0].start(l)
+	return &silent
+}
+
+// A dn that falls silent is noticed by vda_tgt itself. On SPDK the agent
+// notices it, and says so to the monitor, which may move the array.
+func TestASilentDnIsALostVd(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 1, false)
+	silent := l.silencer()
+	l.up(0)
+	m := &monitor{l: l, lease: 2 * time.Second}
+	defer m.renew()()
+	silent.Store(true)
+	l.stays(0, spdk.ANAOptimized, time.Second)
+	l.ana(0, spdk.ANAInaccessible)
+	agenttest.Eventually(t, func() string {
+		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "out of reach") {
+			return fmt.Sprintf("the controller's state is %q", msg)
+		}
+		r, err := l.cns[0].a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: l.cns[0].id})
+		if err != nil || len(r.Unreached) != 1 || !slices.Equal(r.Unreached[0].VdIds, []string{id("b0", 1)}) {
+			return fmt.Sprintf("the heartbeat says %v, %v", r, err)
+		}
+		return ""
+	})
+	// It is taken down all the same: the connection that looks well is cut.
+	l.term++
+	l.spec.Create = false
+	c := l.cntlr(0, 0)
+	c.Deleted = true
+	l.good(0, c)
 }
 
 func TestDeathOfMonitorsStopsNobody(t *testing.T) {

@@ -71,10 +71,13 @@ func (p *pass) backends() error {
 	var lost []string
 	for _, v := range p.vds() {
 		c := p.inv.Controllers[vdPrefix+v.VdId]
-		if c == nil || len(c.Ctrlrs) == 0 || connected(c.Ctrlrs[0].State) {
-			continue // attached in this pass, or well
+		switch {
+		case c == nil || len(c.Ctrlrs) == 0: // attached in this pass
+		case !connected(c.Ctrlrs[0].State):
+			lost = append(lost, fmt.Sprintf("vd %s at %s port %s is not connected (%s)", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, c.Ctrlrs[0].State))
+		case p.silence.at(v.Listener):
+			lost = append(lost, fmt.Sprintf("vd %s at %s port %s is out of reach", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid))
 		}
-		lost = append(lost, fmt.Sprintf("vd %s at %s port %s is not connected (%s)", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, c.Ctrlrs[0].State))
 	}
 	if lost == nil {
 		return nil
@@ -82,9 +85,11 @@ func (p *pass) backends() error {
 	return fmt.Errorf("%s", strings.Join(lost, "; "))
 }
 
-func (p *pass) vds() []*apiv1.VdTarget {
+func (p *pass) vds() []*apiv1.VdTarget { return vdsOf(p.c) }
+
+func vdsOf(c *apiv1.CntlrSpec) []*apiv1.VdTarget {
 	var vds []*apiv1.VdTarget
-	for _, g := range p.c.Grps {
+	for _, g := range c.Grps {
 		vds = append(vds, g.Vds...)
 	}
 	return vds

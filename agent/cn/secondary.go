@@ -51,7 +51,11 @@ func (p *pass) demote(ctx context.Context) error {
 		return nil
 	}
 	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
-	if err := p.inaccessible(ctx); err != nil {
+	shut := p.inaccessible
+	if p.holds() && p.backends() != nil {
+		shut = p.closeNow // what is in flight ends when it is cut
+	}
+	if err := shut(ctx); err != nil {
 		return err
 	}
 	defer p.cutLost(ctx)()
@@ -213,8 +217,7 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 // has been closed.
 func (p *pass) settle(ctx context.Context, bdev string) error {
 	name := strings.TrimSuffix(bdev, "n1")
-	proxy := strings.HasPrefix(name, pxPrefix)
-	if p.inv.Controllers[name] == nil || !proxy && !strings.HasPrefix(name, linkPrefix) {
+	if p.inv.Controllers[name] == nil || !strings.HasPrefix(name, pxPrefix) && !strings.HasPrefix(name, linkPrefix) {
 		return nil
 	}
 	p.mu.Lock()
@@ -223,7 +226,7 @@ func (p *pass) settle(ctx context.Context, bdev string) error {
 	if done {
 		return nil
 	}
-	if err := p.settleNow(ctx, name, proxy); err != nil {
+	if err := p.settleNow(ctx, name); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -235,12 +238,12 @@ func (p *pass) settle(ctx context.Context, bdev string) error {
 	return nil
 }
 
-func (p *pass) settleNow(ctx context.Context, name string, proxy bool) error {
-	if proxy && p.held.isReleased(name) {
+func (p *pass) settleNow(ctx context.Context, name string) error {
+	if p.held.isReleased(name) {
 		return nil
 	}
-	if proxy && p.holds() {
-		return p.cut(ctx, name) // the primary may hang
+	if p.holds() {
+		return p.cut(ctx, name) // the primary may hang, or the path that a link leads to be closed
 	}
 	now, err := p.Plane.BdevNvmeGetController(ctx, name)
 	switch {
@@ -250,8 +253,6 @@ func (p *pass) settleNow(ctx context.Context, name string, proxy bool) error {
 		return err
 	case len(now.Ctrlrs) > 0 && connected(now.Ctrlrs[0].State):
 		return nil
-	case p.holds():
-		return p.cut(ctx, name)
 	}
 	// The last I/O that came before the path was closed fails then.
 	return sleep(ctx, proxyFastIOFailSec*time.Second+200*time.Millisecond)

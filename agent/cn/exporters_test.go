@@ -92,6 +92,7 @@ func realSeveralExporters(t *testing.T, spdkDN, spdkCN bool) {
 	primary := 0
 	for range 2 {
 		was, is := primary, 1-primary
+		l.standBy(is, 5*time.Second)
 		l.term++
 		l.sync(was, l.cntlr(was, is))
 		l.fence(false)

@@ -144,6 +144,20 @@ func (p *pass) closeNow(ctx context.Context) error {
 	return nil
 }
 
+// closeCut is inaccessible where a vd is lost, and what is in flight doesn't
+// end by itself. What stands on links ends with them; the rest is cutLost's.
+func (p *pass) closeCut(ctx context.Context) error {
+	if err := p.closeNow(ctx); err != nil {
+		return err
+	}
+	for _, e := range p.c.Exps {
+		if err := p.settle(ctx, linkPrefix+e.Id+"n1"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // dropExp carries out an exporter's tombstone.
 func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	if p.inv.Subsystems[e.Nqn] != nil {

@@ -53,7 +53,7 @@ func (p *pass) demote(ctx context.Context) error {
 	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
 	shut := p.inaccessible
 	if p.holds() && p.backends() != nil {
-		shut = p.closeNow // what is in flight ends when it is cut
+		shut = p.closeCut
 	}
 	if err := shut(ctx); err != nil {
 		return err

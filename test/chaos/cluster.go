@@ -89,6 +89,8 @@ type clusterConfig struct {
 	Exps   int    // its exporters
 	Spare  int    // bytes that the array has beyond its size, for snapshots
 	Plan   dataplane.Plan
+	// SPDKLater: nodes move to SPDK in the course of the test.
+	SPDKLater bool
 }
 
 // cluster is the running rack with one array and the host that uses it.

@@ -5,6 +5,7 @@ package chaos
 import (
 	"fmt"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func TestMoveBetweenDataPlanes(t *testing.T) {
 	if os.Getenv("SPDK_TGT") == "" {
 		t.Skip("SPDK_TGT is not set: there is one data plane only")
 	}
-	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1})
+	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, SPDKLater: true})
 	faults := newChooser(c, 1, time.Second, "")
 	for _, name := range []string{"dn0", "primary", "dn1", "primary"} {
 		m := c.machines[name]
@@ -29,9 +30,12 @@ func TestMoveBetweenDataPlanes(t *testing.T) {
 		there := map[dataplane.Kind]dataplane.Kind{dataplane.VDA: dataplane.SPDK, dataplane.SPDK: dataplane.VDA}[here]
 		m.plane.spdk = true
 		for _, k := range []dataplane.Kind{there, here} {
-			argv := c.cfg.Plan.KindArgv(k, "/root/vda_tgt", "/tmp/sock")
+			argv, sig := c.cfg.Plan.KindArgv(k, "/root/vda_tgt", "/tmp/sock"), syscall.SIGTERM
+			if m.kind == "cn" && k == dataplane.VDA {
+				sig = syscall.SIGKILL // as docs/spdk.md asks for: on SIGTERM it hangs, and then sends what hosts have given up
+			}
 			o, ok := strike(t, c, &fault{kind: "move to " + string(k), what: fmt.Sprintf("%s ends, %s starts in its place", m.plane.name, argv[0]), hold: 3 * time.Second,
-				inject: func() error { m.plane.become(argv); return nil }})
+				inject: func() error { m.plane.become(argv, sig); return nil }})
 			if !ok || o.bad {
 				t.Fatalf("%s did not move to %s", m.name, k)
 			}

@@ -147,7 +147,7 @@ func (p *process) kill(pause time.Duration) {
 }
 
 // become asks the process to end, and starts another program in its place.
-func (p *process) become(argv []string) {
+func (p *process) become(argv []string, sig syscall.Signal) {
 	p.mu.Lock()
 	p.argv, p.killed, p.pause = argv, true, 0
 	pid := p.pid
@@ -155,7 +155,7 @@ func (p *process) become(argv []string) {
 	if pid == 0 {
 		return
 	}
-	_ = syscall.Kill(pid, syscall.SIGTERM)
+	_ = syscall.Kill(pid, sig)
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		p.mu.Lock()
 		gone := p.pid != pid

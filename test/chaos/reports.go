@@ -40,7 +40,7 @@ func (c *cluster) startLoad(ctx context.Context, cfg loadConfig) error {
 	}
 	cfg.HostNQN, cfg.Port, cfg.Blocks = hostNQN, "4430", daBytes/blockSize
 	cfg.KeepAlive = hostKeepAlive
-	if c.cfg.Plan.UsesSPDK() {
+	if c.cfg.Plan.UsesSPDK() || c.cfg.SPDKLater {
 		cfg.KeepAlive = spdkHostKeepAlive
 	}
 	for i := range c.cfg.Exps {

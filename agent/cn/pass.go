@@ -113,32 +113,24 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 // inaccessible closes the paths of every exporter that is there. Of a chain
 // the last comes first, and what is in flight on it has ended before the one
 // it stands on is closed: it would be queued there for 10 s.
-func (p *pass) inaccessible(ctx context.Context) error {
-	for _, e := range slices.Backward(p.chain()) {
-		if p.inv.Subsystems[e.Nqn] == nil || e.Deleted {
-			continue
-		}
-		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
-			return err
-		}
-		if p.inv.Controllers[linkPrefix+e.Id] != nil {
-			if err := p.Plane.Drain(ctx, e.Nqn, 1); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
+func (p *pass) inaccessible(ctx context.Context) error { return p.shut(ctx, true) }
 
 // closeNow is inaccessible without a wait, for a controller that keeps what it
 // exports.
-func (p *pass) closeNow(ctx context.Context) error {
+func (p *pass) closeNow(ctx context.Context) error { return p.shut(ctx, false) }
+
+func (p *pass) shut(ctx context.Context, drain bool) error {
 	for _, e := range slices.Backward(p.chain()) {
 		if p.inv.Subsystems[e.Nqn] == nil || e.Deleted {
 			continue
 		}
 		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
 			return err
+		}
+		if drain && p.inv.Controllers[linkPrefix+e.Id] != nil {
+			if err := p.Plane.Drain(ctx, e.Nqn, 1); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

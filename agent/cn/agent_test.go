@@ -270,9 +270,12 @@ func TestSecondaryClosesItsPathWhileThePrimaryIsAway(t *testing.T) {
 		}
 		return ""
 	})
-	if msg := l.states(1)[id("e5", 1)]; !strings.Contains(msg, "primary at 127.0.0.1 port 4430") {
-		t.Errorf("state: %q", msg)
-	}
+	agenttest.Eventually(t, func() string {
+		if msg := l.states(1)[id("e5", 1)]; !strings.Contains(msg, "primary at 127.0.0.1 port 4430") {
+			return fmt.Sprintf("state: %q", msg)
+		}
+		return ""
+	})
 	l.cns[0].plane.Start()
 	l.cns[0].start(l)
 	l.healthy(0)

@@ -31,15 +31,28 @@ func (b *Blob) needs(r *bdev.Request) []*need {
 	return out
 }
 
-// inherited returns the cluster that a missing cluster of b is read from, 0
-// for zeros.
-func (b *Blob) inherited(i uint64) uint32 {
-	for p := b.parent.Load(); p != nil; p = p.parent.Load() {
-		if c := p.clusters.Load().at(i); c != 0 {
-			return c
+// inherited returns where a missing cluster of b is read from: a cluster of
+// the device, or the parent outside the store that origin has; it is zeros
+// when there is neither. Nothing is seen through a snapshot beyond its end.
+func (b *Blob) inherited(i uint64) (cluster uint32, origin *Blob) {
+	for {
+		p := b.parent.Load()
+		if p == nil {
+			break
 		}
+		m := p.clusters.Load()
+		if i >= m.clusters {
+			return 0, nil
+		}
+		if c := m.at(i); c != 0 {
+			return c, nil
+		}
+		b = p
 	}
-	return 0
+	if b.external.Load() {
+		return 0, b
+	}
+	return 0, nil
 }
 
 // allocate gives each need a cluster with the contents that the blob had
@@ -108,11 +121,10 @@ func (s *Store) fill(needs []*need) []*need {
 	}
 	var buf []byte
 	for _, n := range needs {
-		src := n.b.inherited(n.index)
+		src, origin := n.b.inherited(n.index)
 		known := s.zeroed.Clear(uint64(n.cluster))
-		origin := n.b.origin()
 		switch {
-		case src == 0 && origin != nil:
+		case origin != nil:
 			if buf == nil {
 				buf = make([]byte, size)
 			}

@@ -226,21 +226,35 @@ func (b *Blob) Delete() error {
 // Remove removes the blob, whose I/O must have ended; its clusters are free
 // when the function it returns has cleared them, which may take long. A
 // snapshot with one clone is merged into it. EBUSY for a snapshot with more
-// clones or while another operation is under way.
+// clones or while another operation is under way, ENOSPC when a clone that is
+// longer than the snapshot lacks clusters for its zeros.
 func (b *Blob) Remove() (clear func(), err error) {
 	s := b.store
 	s.md.Lock()
 	defer s.md.Unlock()
-	switch {
-	case s.closed.Load():
-		return nil, ErrClosed
-	case s.blobs[b.id] != b:
-		return nil, fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
-	case b.busy:
-		return nil, ErrMDBusy
-	case len(b.clones) > 1:
-		return nil, fmt.Errorf("snapshot 0x%x has %d clones: %w", uint64(b.id), len(b.clones), syscall.EBUSY)
-	case len(b.clones) == 1:
+	for covered := false; ; {
+		switch {
+		case s.closed.Load():
+			return nil, ErrClosed
+		case s.blobs[b.id] != b:
+			return nil, fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
+		case b.busy:
+			return nil, ErrMDBusy
+		case len(b.clones) > 1:
+			return nil, fmt.Errorf("snapshot 0x%x has %d clones: %w", uint64(b.id), len(b.clones), syscall.EBUSY)
+		}
+		if covered || len(b.clones) == 0 {
+			break
+		}
+		if covered, err = b.coverClone(); err != nil {
+			return nil, err
+		}
+		if !covered { // others get their turn at the metadata
+			s.md.Unlock()
+			s.md.Lock()
+		}
+	}
+	if len(b.clones) == 1 {
 		if err := s.mergeIntoClone(b); err != nil {
 			return nil, err
 		}

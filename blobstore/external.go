@@ -95,7 +95,16 @@ func (b *Blob) origin() *Blob {
 
 // covered reports whether a missing cluster of b shows something of a snapshot,
 // in the store or outside, rather than zeros.
-func (b *Blob) covered(i uint64) bool { return b.inherited(i) != 0 || b.origin() != nil }
+func (b *Blob) covered(i uint64) bool {
+	c, origin := b.inherited(i)
+	return c != 0 || origin != nil
+}
+
+// bared reports whether a missing cluster of b, which is zeros because the
+// parent p ends before it, would show something without p.
+func (b *Blob) bared(i uint64, p *Blob) bool {
+	return i >= p.Clusters() && p.covered(i)
+}
 
 // readOutside reads blocks that no blob has.
 func (t *transfer) readOutside(o *Blob, at, n uint64, cut *iovCutter, batch *bdev.Batch) {

@@ -70,13 +70,15 @@ func (b *Blob) inflate(all bool) error {
 }
 
 // wanting counts the clusters from number from on that b needs of its own to
-// be without its parent, and calls f for each until it returns false.
+// be without its parent, and calls f for each until it returns false. Those
+// are what the parent itself has, and zeros beyond the parent's end where the
+// parents of the parent would show instead.
 func (b *Blob) wanting(from uint64, all bool, f func(i uint64) bool) uint64 {
 	m, p := b.clusters.Load(), b.parent.Load()
 	all = all || p == nil // of a parent outside the store every cluster counts
 	n := uint64(0)
 	for i := from; i < m.clusters; i++ {
-		if m.at(i) != 0 || (!all && p.clusters.Load().at(i) == 0) {
+		if m.at(i) != 0 || (!all && p.clusters.Load().at(i) == 0 && !b.bared(i, p)) {
 			continue
 		}
 		n++

@@ -127,29 +127,29 @@ func (b *Blob) deferable(r *bdev.Request) bool {
 
 // locate returns where block at of the blob is: the block of the base device,
 // and how many blocks, at most max, follow it there in one stretch. hole: they
-// are nowhere.
-func (b *Blob) locate(at, max uint64, inherit bool) (base, n uint64, hole bool) {
+// are not on the base device, but outside the store if there is an origin.
+func (b *Blob) locate(at, max uint64, inherit bool) (base, n uint64, hole bool, origin *Blob) {
 	s := b.store
 	upc := s.unitsPerCluster
 	i := at / upc
-	c := b.cluster(i, inherit)
+	c, origin := b.cluster(i, inherit)
 	n = upc - at%upc
 	for k := uint32(1); n < max; k++ {
-		next := b.cluster(i+uint64(k), inherit)
-		if (c == 0) != (next == 0) || (c != 0 && next != c+k) {
+		next, from := b.cluster(i+uint64(k), inherit)
+		if (c == 0) != (next == 0) || (c != 0 && next != c+k) || from != origin {
 			break
 		}
 		n += upc
 	}
-	return (uint64(c)*upc + at%upc) * s.units, min(n, max), c == 0
+	return (uint64(c)*upc + at%upc) * s.units, min(n, max), c == 0, origin
 }
 
-func (b *Blob) cluster(i uint64, inherit bool) uint32 {
-	c := b.clusters.Load().at(i)
-	if c == 0 && inherit && b.parent.Load() != nil {
-		c = b.inherited(i)
+func (b *Blob) cluster(i uint64, inherit bool) (c uint32, origin *Blob) {
+	c = b.clusters.Load().at(i)
+	if c == 0 && inherit {
+		return b.inherited(i)
 	}
-	return c
+	return c, nil
 }
 
 // run submits the pieces.
@@ -162,14 +162,10 @@ func (t *transfer) run(batch *bdev.Batch) {
 	if r.Op == bdev.OpReset || r.Blocks == 0 {
 		return
 	}
-	inherit := r.Op == bdev.OpRead
-	var origin *Blob
-	if inherit && b.thin.Load() {
-		origin = b.origin()
-	}
+	inherit := r.Op == bdev.OpRead && b.thin.Load()
 	cut := iovCutter{iov: r.Iov}
 	for done := uint64(0); done < r.Blocks; {
-		base, n, hole := b.locate(r.Offset+done, r.Blocks-done, inherit)
+		base, n, hole, origin := b.locate(r.Offset+done, r.Blocks-done, inherit)
 		data := uint64(b.store.unit) * n
 		whole := n == r.Blocks
 		at := r.Offset + done
@@ -257,7 +253,7 @@ func (b *Blob) Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool) {
 	}
 	n0 := len(dst)
 	for done := uint64(0); done < blocks; {
-		base, n, hole := b.locate(offset+done, blocks-done, false)
+		base, n, hole, _ := b.locate(offset+done, blocks-done, false)
 		var ok bool
 		if !hole {
 			dst, ok = b.store.dev.h.Map(dst, base, n*b.store.units)

@@ -168,6 +168,42 @@ func (s *Store) freeze(blobs []*Blob) {
 	}
 }
 
+// coverClone gives the only clone of a snapshot clusters of zeros, a few at a
+// time, where it is zeros for being longer than the snapshot and where the
+// snapshot's parents would show once the snapshot is gone. done: it has them.
+func (b *Blob) coverClone() (done bool, err error) {
+	s := b.store
+	var clone *Blob
+	for c := range b.clones {
+		clone = c
+	}
+	if clone.busy {
+		return false, ErrMDBusy
+	}
+	m := clone.clusters.Load()
+	var needs []*need
+	n := uint64(0)
+	for i := b.Clusters(); i < m.clusters; i++ {
+		if m.at(i) != 0 || !clone.bared(i, b) {
+			continue
+		}
+		if n++; len(needs) < inflateStep {
+			needs = append(needs, &need{b: clone, index: i})
+		}
+	}
+	if n > s.clusters.Free() {
+		return false, fmt.Errorf("without the snapshot its clone 0x%x needs %d clusters for its zeros beyond the snapshot's end, %d are free: %w",
+			uint64(clone.id), n, s.clusters.Free(), ErrFull)
+	}
+	s.allocate(needs)
+	for _, n := range needs {
+		if n.err != nil {
+			return false, n.err
+		}
+	}
+	return n == uint64(len(needs)), nil
+}
+
 // mergeIntoClone gives the only clone of a snapshot that is to be removed the
 // clusters that it reads from it. The writes are
 //

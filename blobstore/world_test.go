@@ -23,6 +23,8 @@ type world struct {
 	base  *bdev.Handle
 	store *Store
 	pick  func(n int) int // chooses 0 to n-1
+	ops   []int           // of step; nil: all
+	short bool            // all blobs are a few clusters long
 
 	model model
 	tag   uint64
@@ -153,7 +155,12 @@ func (w *world) step() (before model, failed bool) {
 	m := w.model[name]
 	var err error
 	expect := syscall.Errno(0)
-	op := w.pick(20)
+	op := 0
+	if w.ops != nil {
+		op = w.ops[w.pick(len(w.ops))]
+	} else {
+		op = w.pick(20)
+	}
 	switch {
 	case m == nil || (op == 0 && len(names) < 8):
 		err = w.create()
@@ -213,16 +220,25 @@ func (w *world) newName() string {
 
 func (w *world) create() error {
 	name, thin := w.newName(), w.pick(3) > 0
-	n := uint64(w.pick(40))
-	if w.pick(8) == 0 {
-		n += 500
-	}
+	n := w.length(40, 8, 500)
 	w.trace = append(w.trace, fmt.Sprintf("create %s %d thin=%v", name, n, thin))
 	m := &modelBlob{thin: thin, blocks: make([]block, n*perCluster)}
 	m.blank(0)
 	w.model[name] = m
 	_, err := w.store.CreateBlob(BlobConfig{Clusters: n, Thin: thin, Xattrs: named(name)})
 	return err
+}
+
+// length chooses clusters below most, and rarely so many more.
+func (w *world) length(most, rarely int, more uint64) uint64 {
+	if w.short {
+		return uint64(w.pick(8))
+	}
+	n := uint64(w.pick(most))
+	if w.pick(rarely) == 0 {
+		n += more
+	}
+	return n
 }
 
 // blank sets what new blocks hold.
@@ -276,10 +292,7 @@ func (w *world) remove(name string, m *modelBlob) (syscall.Errno, error) {
 }
 
 func (w *world) resize(name string, m *modelBlob) (syscall.Errno, error) {
-	n := uint64(w.pick(60))
-	if w.pick(6) == 0 {
-		n += 490
-	}
+	n := w.length(60, 6, 490)
 	w.trace = append(w.trace, fmt.Sprintf("resize %s to %d", name, n))
 	err := w.blob(name).Resize(n)
 	if m.ro {

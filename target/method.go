@@ -3,8 +3,10 @@ package target
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sort"
+	"syscall"
 
 	"vda/spdk/jsonrpc"
 )
@@ -63,11 +65,17 @@ func raidStyle(r *rules) {
 // method registers a method with parameters P.
 func method[P any](name, doc string, call func(ctx context.Context, t *Target, p P) (any, error), opts ...option) {
 	var zero P
-	m := &Method{Name: name, Doc: doc, Params: jsonrpc.Fields(zero), Runtime: true}
+	m := &Method{Name: name, Doc: doc, Params: fields(name, zero), Runtime: true}
 	r := rules{m: m, bad: &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed"}}
 	for _, o := range opts {
 		o(&r)
 	}
+	other := besides(name, func(reason string) error {
+		if r.bad.Code == jsonrpc.CodeInvalidParams {
+			return &jsonrpc.Error{Code: r.bad.Code, Message: r.bad.Message, Data: reason}
+		}
+		return jsonrpc.Errno(syscall.EINVAL, reason)
+	})
 	m.call = func(ctx context.Context, t *Target, params json.RawMessage) (any, error) {
 		var p P
 		if params == nil {
@@ -76,7 +84,10 @@ func method[P any](name, doc string, call func(ctx context.Context, t *Target, p
 			}
 			params = json.RawMessage("{}")
 		}
-		if err := jsonrpc.Decode(params, &p, r.relaxed); err != nil {
+		if err := jsonrpc.DecodeWith(params, &p, r.relaxed, other); err != nil {
+			if refused := (*jsonrpc.Error)(nil); errors.As(err, &refused) {
+				return nil, refused
+			}
 			return nil, &jsonrpc.Error{Code: r.bad.Code, Message: r.bad.Message, Data: err.Error()}
 		}
 		return call(ctx, t, p)

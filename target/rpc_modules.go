@@ -26,31 +26,17 @@ func init() {
 	method("bdev_aio_rescan", "Takes notice of a file that has grown or shrunk.", aioRescan, slow)
 }
 
-// memoryParams of malloc. What SPDK has besides (metadata, protection
-// information, alignment hints) has no counterpart here; SPDK's rpc.py says on
-// every call that it does not want it.
 type memoryParams struct {
-	Name       *string    `rpc:"name,optional" doc:"default Malloc0, Malloc1, …"`
-	BlockSize  uint32     `rpc:"block_size" doc:"bytes, 512 or 4096"`
-	NumBlocks  uint64     `rpc:"num_blocks" doc:"capacity in blocks"`
-	UUID       *uuid.UUID `rpc:"uuid,optional" doc:"default: a random one"`
-	Boundary   uint32     `rpc:"optimal_io_boundary,optional" doc:"only 0"`
-	Physical   uint32     `rpc:"physical_block_size,optional" doc:"only 0 or block_size"`
-	Metadata   uint32     `rpc:"md_size,optional" doc:"only 0"`
-	Interleave bool       `rpc:"md_interleave,optional" doc:"only false"`
-	Protection int32      `rpc:"dif_type,optional" doc:"only 0"`
-	AtHead     bool       `rpc:"dif_is_head_of_md,optional" doc:"only false"`
+	Name      *string    `rpc:"name,optional" doc:"default Malloc0, Malloc1, …"`
+	BlockSize uint32     `rpc:"block_size" doc:"bytes, 512 or 4096"`
+	NumBlocks uint64     `rpc:"num_blocks" doc:"capacity in blocks"`
+	UUID      *uuid.UUID `rpc:"uuid,optional" doc:"default: a random one"`
+	Physical  uint32     `rpc:"physical_block_size,optional" doc:"only 0 or block_size"`
 }
 
-func (p *memoryParams) check() error {
-	if p.Boundary != 0 {
-		return jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("optimal_io_boundary %d: only 0 is supported", p.Boundary))
-	}
-	if p.Metadata != 0 || p.Interleave || p.Protection != 0 || p.AtHead {
-		return jsonrpc.Errno(syscall.EINVAL, "md_size, md_interleave, dif_type, dif_is_head_of_md: only 0 and false are supported, there is no metadata")
-	}
-	if p.Physical != 0 && p.Physical != p.BlockSize {
-		return jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("physical_block_size %d: only block_size %d is supported", p.Physical, p.BlockSize))
+func checkPhysical(physical, block uint32) error {
+	if physical != 0 && physical != block {
+		return jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("physical_block_size %d: only block_size %d is supported", physical, block))
 	}
 	return nil
 }
@@ -76,7 +62,7 @@ func (t *Target) register(ctx context.Context, d bdev.Device) (any, error) {
 }
 
 func mallocCreate(ctx context.Context, t *Target, p memoryParams) (any, error) {
-	if err := p.check(); err != nil {
+	if err := checkPhysical(p.Physical, p.BlockSize); err != nil {
 		return nil, err
 	}
 	if p.Name == nil {
@@ -104,18 +90,16 @@ func (t *Target) nextMalloc() string {
 }
 
 type nullParams struct {
-	Name       string     `rpc:"name" doc:"name of the new bdev"`
-	BlockSize  uint32     `rpc:"block_size" doc:"bytes, a multiple of 512"`
-	NumBlocks  uint64     `rpc:"num_blocks" doc:"capacity in blocks"`
-	UUID       *uuid.UUID `rpc:"uuid,optional" doc:"default: a random one"`
-	Metadata   uint32     `rpc:"md_size,optional" doc:"only 0"`
-	Protection int32      `rpc:"dif_type,optional" doc:"only 0"`
-	AtHead     bool       `rpc:"dif_is_head_of_md,optional" doc:"only false"`
+	Name      string     `rpc:"name" doc:"name of the new bdev"`
+	BlockSize uint32     `rpc:"block_size" doc:"bytes, a multiple of 512"`
+	NumBlocks uint64     `rpc:"num_blocks" doc:"capacity in blocks"`
+	UUID      *uuid.UUID `rpc:"uuid,optional" doc:"default: a random one"`
+	Physical  uint32     `rpc:"physical_block_size,optional" doc:"only 0 or block_size"`
 }
 
 func nullCreate(ctx context.Context, t *Target, p nullParams) (any, error) {
-	if p.Metadata != 0 || p.Protection != 0 || p.AtHead {
-		return nil, jsonrpc.Errno(syscall.EINVAL, "md_size, dif_type, dif_is_head_of_md: only 0 and false are supported, there is no metadata")
+	if err := checkPhysical(p.Physical, p.BlockSize); err != nil {
+		return nil, err
 	}
 	d, err := null.New(null.Config{Name: p.Name, UUID: orNil(p.UUID), BlockSize: p.BlockSize, Blocks: p.NumBlocks})
 	if err != nil {

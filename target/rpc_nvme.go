@@ -31,7 +31,6 @@ type attachParams struct {
 	HostNQN string `rpc:"hostnqn,optional" doc:"name to connect under; default one of this process"`
 
 	HostAddr  string `rpc:"hostaddr,optional" doc:"local address to connect from"`
-	HostSvcID string `rpc:"hostsvcid,optional" doc:"only empty: the system chooses the local port"`
 	HDgst     bool   `rpc:"hdgst,optional" doc:"CRC32C over headers"`
 	DDgst     bool   `rpc:"ddgst,optional" doc:"CRC32C over data"`
 	Multipath string `rpc:"multipath,optional" doc:"what another attachment under the name means: disable, failover or multipath (default)"`
@@ -42,10 +41,30 @@ type attachParams struct {
 	FastIOFail     *uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"seconds without a connection until I/O fails rather than waits, 0 with the controller; likewise"`
 	ConnectTimeout uint64  `rpc:"fabrics_connect_timeout_us,optional" doc:"microseconds for one attempt to connect"`
 	MaxBdevs       *uint32 `rpc:"max_bdevs,optional" doc:"SPDK's room for names in the reply; there is no limit here"`
+
+	Policy *policyParams `rpc:"multipath_opts,optional" doc:"policy, selector and min_io of its bdevs; as bdev_nvme_set_multipath_policy sets them later"`
 }
 
-// maxQueues is the highest num_io_queues there is.
-const maxQueues = 65535
+// policyParams say which paths carry the I/O of bdevs.
+type policyParams struct {
+	Policy   string  `rpc:"policy,optional" doc:"active_passive (default) or active_active"`
+	Selector string  `rpc:"selector,optional" doc:"round_robin (default) or queue_depth"`
+	MinIO    *uint32 `rpc:"min_io,optional" doc:"of round_robin: requests that a path gets before the next; default 1"`
+}
+
+// policy is what p says, or was without it.
+func (p *policyParams) policy(was bdevnvme.Policy) (bdevnvme.Policy, error) {
+	if p == nil {
+		return was, nil
+	}
+	if p.Policy == "" {
+		p.Policy = "active_passive"
+	}
+	return readPolicy(p.Policy, p.Selector, p.MinIO)
+}
+
+// maxQueues is the highest num_io_queues there is: SPDK's.
+const maxQueues = 65536
 
 func attachController(ctx context.Context, t *Target, p attachParams) (any, error) {
 	multipath := bdevnvme.Multipath(p.Multipath)
@@ -64,14 +83,18 @@ func attachController(ctx context.Context, t *Target, p attachParams) (any, erro
 		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("num_io_queues %d is above %d", p.Queues, maxQueues))
 	case p.MaxBdevs != nil && *p.MaxBdevs == 0:
 		return nil, &jsonrpc.Error{Code: -int(syscall.EINVAL), Message: "max_bdevs cannot be zero"}
-	case p.HostSvcID != "":
-		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("hostsvcid %q is not supported; leave it out", p.HostSvcID))
+	}
+	defaults := t.nvmes.Options()
+	policy, err := p.Policy.policy(defaults.Policy)
+	if err != nil {
+		return nil, err
 	}
 	names, err := t.nvmes.Attach(ctx, bdevnvme.AttachConfig{
 		Name: p.Name, TrType: p.Trtype, AdrFam: p.Adrfam, Traddr: p.Traddr, Trsvcid: p.Trsvcid, SubNQN: p.SubNQN, HostNQN: p.HostNQN,
 		HostAddr: p.HostAddr, HdrDigest: p.HDgst, DatDigest: p.DDgst, Multipath: multipath, Queues: int(p.Queues),
 		ConnectTimeout: time.Duration(min(p.ConnectTimeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond,
-		Resilience:     resilience(t.nvmes.Options().Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail),
+		Policy:         policy,
+		Resilience:     resilience(defaults.Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail),
 	})
 	if err != nil {
 		return nil, nvmeError(err)
@@ -141,8 +164,13 @@ func nvmeControllers(_ context.Context, t *Target, p nvmeNameParams) (any, error
 	return []bdevnvme.ControllerInfo{c}, nil
 }
 
-func resetController(_ context.Context, t *Target, p nameParams) (any, error) {
-	if err := t.nvmes.Reset(p.Name); err != nil {
+type controllerParams struct {
+	Name   string `rpc:"name" doc:"controller"`
+	Cntlid uint16 `rpc:"cntlid,optional" doc:"only the path with this controller id; default all paths"`
+}
+
+func resetController(_ context.Context, t *Target, p controllerParams) (any, error) {
+	if err := t.nvmes.Reset(p.Name, p.Cntlid); err != nil {
 		return nil, nvmeError(err)
 	}
 	return true, nil
@@ -170,30 +198,9 @@ type multipathPolicyParams struct {
 }
 
 func multipathPolicy(_ context.Context, t *Target, p multipathPolicyParams) (any, error) {
-	undecodable := func(why string) error {
-		return &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed", Data: why}
-	}
-	policy := bdevnvme.Policy{ActiveActive: p.Policy == "active_active"}
-	switch p.Policy {
-	case "active_active":
-	case "active_passive":
-		if p.Selector == "queue_depth" {
-			return nil, undecodable("selector is for policy active_active")
-		}
-	default:
-		return nil, undecodable(fmt.Sprintf("policy %q is none of active_passive, active_active", p.Policy))
-	}
-	switch p.Selector {
-	case "", "round_robin":
-		if policy.ActiveActive {
-			if policy.MinIO = 1; p.MinIO != nil {
-				policy.MinIO = *p.MinIO
-			}
-		}
-	case "queue_depth":
-		policy.QueueDepth = true
-	default:
-		return nil, undecodable(fmt.Sprintf("selector %q is none of round_robin, queue_depth", p.Selector))
+	policy, err := readPolicy(p.Policy, p.Selector, p.MinIO)
+	if err != nil {
+		return nil, err
 	}
 	if err := t.nvmes.SetPolicy(p.Name, policy); err != nil {
 		return nil, nvmeError(err)
@@ -201,30 +208,87 @@ func multipathPolicy(_ context.Context, t *Target, p multipathPolicyParams) (any
 	return true, nil
 }
 
+// readPolicy reads a policy in SPDK's words.
+func readPolicy(name, selector string, minIO *uint32) (bdevnvme.Policy, error) {
+	undecodable := func(why string) (bdevnvme.Policy, error) {
+		return bdevnvme.Policy{}, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed", Data: why}
+	}
+	policy := bdevnvme.Policy{ActiveActive: name == "active_active"}
+	switch name {
+	case "active_active":
+	case "active_passive":
+		if selector == "queue_depth" {
+			return undecodable("selector is for policy active_active")
+		}
+	default:
+		return undecodable(fmt.Sprintf("policy %q is none of active_passive, active_active", name))
+	}
+	switch selector {
+	case "", "round_robin":
+		if policy.ActiveActive {
+			if policy.MinIO = 1; minIO != nil {
+				policy.MinIO = *minIO
+			}
+		}
+	case "queue_depth":
+		policy.QueueDepth = true
+	default:
+		return undecodable(fmt.Sprintf("selector %q is none of round_robin, queue_depth", selector))
+	}
+	return policy, nil
+}
+
+// What is not given stays as it is.
 type nvmeOptionsParams struct {
-	KeepAlive uint32 `rpc:"keep_alive_timeout_ms,optional" doc:"milliseconds of silence that end a connection on either side; default 10000"`
-	Timeout   uint64 `rpc:"timeout_us,optional" doc:"microseconds after which an I/O is aborted; default 0: never"`
-	Action    string `rpc:"action_on_timeout,optional" doc:"none or abort; abort ends the connection too if that does not help"`
+	KeepAlive *uint32 `rpc:"keep_alive_timeout_ms,optional" doc:"milliseconds of silence that end a connection on either side, 0 for none; default 10000"`
+	Timeout   *uint64 `rpc:"timeout_us,optional" doc:"microseconds after which an I/O is aborted; default 0: never"`
+	Action    *string `rpc:"action_on_timeout,optional" doc:"none, reset or abort; what is aborted ends the connection too if that does not help"`
 
 	LossTimeout    *int32  `rpc:"ctrlr_loss_timeout_sec,optional" doc:"default of bdev_nvme_attach_controller's parameter"`
 	ReconnectDelay *uint32 `rpc:"reconnect_delay_sec,optional" doc:"likewise"`
 	FastIOFail     *uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"likewise"`
+
+	Policy *policyParams `rpc:"multipath_opts,optional" doc:"policy, selector and min_io of bdevs that are made from now on"`
 }
 
 func nvmeOptions(_ context.Context, t *Target, p nvmeOptionsParams) (any, error) {
-	o := bdevnvme.Options{KeepAlive: time.Duration(p.KeepAlive) * time.Millisecond,
-		Resilience: resilience(t.nvmes.Options().Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail)}
-	switch p.Action {
+	t.nvmeUpdate.Lock()
+	defer t.nvmeUpdate.Unlock()
+	o, was := t.nvmes.Options(), t.nvmeTimeout
+	if p.KeepAlive != nil {
+		if o.KeepAlive = time.Duration(*p.KeepAlive) * time.Millisecond; o.KeepAlive == 0 {
+			o.KeepAlive = -1
+		}
+	}
+	if p.Timeout != nil {
+		was.limit = time.Duration(min(*p.Timeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond
+	}
+	if p.Action != nil {
+		was.action = *p.Action
+	}
+	switch was.action {
 	case "", "none":
+		o.IOTimeout = 0
 	case "abort", "reset":
-		o.IOTimeout = time.Duration(min(p.Timeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond
+		o.IOTimeout = was.limit
 	default:
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
-			Data: fmt.Sprintf("action_on_timeout %q is none of none, reset, abort", p.Action)}
+			Data: fmt.Sprintf("action_on_timeout %q is none of none, reset, abort", was.action)}
 	}
-	o.Spin = max(t.cfg.Spin, 0)
+	var err error
+	if o.Policy, err = p.Policy.policy(o.Policy); err != nil {
+		return nil, err
+	}
+	o.Resilience = resilience(o.Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail)
 	if err := t.nvmes.SetOptions(o); err != nil {
 		return nil, nvmeError(err)
 	}
+	t.nvmeTimeout = was
 	return true, nil
+}
+
+// nvmeTimeout is what is to happen to I/O that takes too long.
+type nvmeTimeout struct {
+	limit  time.Duration // 0: never
+	action string        // "": none
 }

@@ -131,8 +131,6 @@ type createSubsystemParams struct {
 	ANAReporting  bool    `rpc:"ana_reporting,optional" doc:"tell hosts the ANA state of namespaces"`
 	MinCntlid     *uint16 `rpc:"min_cntlid,optional" doc:"controller ids are given from this; default 1"`
 	MaxCntlid     *uint16 `rpc:"max_cntlid,optional" doc:"to this; default 65519"`
-	Passthrough   bool    `rpc:"passthrough,optional" doc:"only false"`
-	NSSR          bool    `rpc:"enable_nssr,optional" doc:"only false"`
 }
 
 // maxCntlid is the highest controller id (base 2.0, figure 275).
@@ -143,10 +141,6 @@ func createSubsystem(_ context.Context, t *Target, p createSubsystemParams) (any
 		return nil, err
 	}
 	switch {
-	case p.Passthrough:
-		return nil, invalid("passthrough true is not supported")
-	case p.NSSR:
-		return nil, invalid("enable_nssr true is not supported")
 	case !printable(p.Serial, 20):
 		return nil, invalid("serial_number %q has to be at most 20 printable ASCII characters", p.Serial)
 	case !printable(p.Model, 40):

@@ -46,7 +46,6 @@ type addListenerParams struct {
 	NQN      string        `rpc:"nqn" doc:"subsystem"`
 	Target   string        `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
 	Address  listenAddress `rpc:"listen_address" doc:"trtype, adrfam, traddr, trsvcid"`
-	Secure   bool          `rpc:"secure_channel,optional" doc:"only false"`
 	ANAState string        `rpc:"ana_state,optional" doc:"state of all groups from the start: optimized, non_optimized or inaccessible"`
 }
 
@@ -70,9 +69,6 @@ func addListener(_ context.Context, t *Target, p addListenerParams) (any, error)
 	addr, err := p.Address.address()
 	if err != nil {
 		return nil, err
-	}
-	if p.Secure {
-		return nil, invalid("secure_channel true is not supported")
 	}
 	state := nvmftarget.ANAOptimized
 	if p.ANAState != "" {

@@ -77,6 +77,9 @@ type Target struct {
 
 	mallocs   atomic.Uint64 // for names of malloc bdevs without one
 	qosUpdate sync.Mutex    // serializes bdev_set_qos_limit
+
+	nvmeUpdate  sync.Mutex // serializes bdev_nvme_set_options
+	nvmeTimeout nvmeTimeout
 }
 
 // New returns a target; Run makes it work.

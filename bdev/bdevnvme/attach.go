@@ -40,6 +40,7 @@ type AttachConfig struct {
 	Queues         int           // I/O queues; 0 the host's default
 	ConnectTimeout time.Duration // of one attempt; 0 the host's default
 
+	Policy Policy // of its bdevs; the first attachment's counts
 	Resilience
 }
 
@@ -96,6 +97,9 @@ func (c *AttachConfig) validate() error {
 		c.Trsvcid = "4420"
 	}
 	if err := c.check(); err != nil {
+		return err
+	}
+	if err := c.Policy.check(); err != nil {
 		return err
 	}
 	if c.Queues < 0 {

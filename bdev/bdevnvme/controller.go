@@ -26,9 +26,10 @@ type path struct {
 // controller is what one name stands for: paths, and the disks that lead over
 // them. Its worker follows what happens to the paths.
 type controller struct {
-	m    *Module
-	name string
-	turn chan struct{} // held by who changes paths
+	m      *Module
+	name   string
+	policy Policy        // of its bdevs, from the start
+	turn   chan struct{} // held by who changes paths
 
 	mu    sync.Mutex
 	paths []*path
@@ -45,7 +46,7 @@ type controller struct {
 }
 
 func newController(m *Module, c *AttachConfig) *controller {
-	return &controller{m: m, name: c.Name, turn: make(chan struct{}, 1), disks: map[uint32]*disk{}, refused: map[uint32]string{},
+	return &controller{m: m, name: c.Name, policy: c.Policy, turn: make(chan struct{}, 1), disks: map[uint32]*disk{}, refused: map[uint32]string{},
 		events: make(chan struct{}, 1), parked: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 

@@ -95,6 +95,7 @@ type disk struct {
 func newDisk(g *controller, nsid uint32, l []*way) *disk {
 	d := &disk{g: g, name: bdevName(g.name, nsid), nsid: nsid}
 	d.uuid = diskUUID(l[0])
+	d.setPolicy(g.policy)
 	d.setWays(l)
 	return d
 }

@@ -25,7 +25,8 @@ type Options struct {
 	Spin       time.Duration // how long a connection's reader polls before it sleeps, while it pays; default 20 µs, negative: never
 	QueueDepth int           // commands in flight on an I/O queue; 0 the host's default
 
-	Resilience // of attachments that name none of their own
+	Policy     Policy // of the bdevs of attachments that name none of their own
+	Resilience        // likewise
 }
 
 // Resilience are the time-outs of a controller that has lost its connection;
@@ -80,6 +81,9 @@ func (m *Module) SetOptions(o Options) error {
 		return refuse(syscall.EINVAL, "io_queue_requests %d is not from 0 to 1024", o.QueueDepth)
 	}
 	if err := o.check(); err != nil {
+		return err
+	}
+	if err := o.Policy.check(); err != nil {
 		return err
 	}
 	if o.Spin == 0 {
@@ -238,14 +242,29 @@ func (p *path) info() PathInfo {
 	return i
 }
 
-// Reset ends and remakes the connections of a controller; bdev_nvme_reset_controller.
-func (m *Module) Reset(name string) error {
-	g := m.find(name)
-	if g == nil {
-		return refuse(syscall.ENODEV, "No such device")
-	}
-	for _, p := range g.snapshot() {
+// Reset ends and remakes the connections of a controller, or of its path with
+// the controller id, 0 for all; bdev_nvme_reset_controller.
+func (m *Module) Reset(name string, cntlid uint16) error {
+	paths, err := m.paths(name, cntlid)
+	for _, p := range paths {
 		p.ctl.Reset(fmt.Errorf("reset of %s was asked for", name))
 	}
-	return nil
+	return err
+}
+
+// paths finds those of a controller, or the one with the controller id unless
+// that is 0; ENODEV without any.
+func (m *Module) paths(name string, cntlid uint16) ([]*path, error) {
+	var out []*path
+	if g := m.find(name); g != nil {
+		for _, p := range g.snapshot() {
+			if cntlid == 0 || p.ctl.CNTLID() == cntlid {
+				out = append(out, p)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, refuse(syscall.ENODEV, "No such device")
+	}
+	return out, nil
 }

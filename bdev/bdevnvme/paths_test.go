@@ -173,7 +173,7 @@ func TestNoReconnect(t *testing.T) {
 		t.Fatalf("status %v", s)
 	}
 	r.listen(r.addrs[0].Trsvcid)
-	r.ok(r.m.Reset("Nv0"))
+	r.ok(r.m.Reset("Nv0", 0))
 	r.eventually("enabled after a reset", func() bool { return r.m.List()[0].Ctrlrs[0].State == "enabled" })
 	if s := bdevtest.Do(h, &bdev.Request{Op: bdev.OpRead, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}}); s != nvme.Success {
 		t.Fatalf("status %v", s)

@@ -18,10 +18,8 @@ type Policy struct {
 	MinIO        uint32 // in turn: requests that one way gets before the next
 }
 
-// SetPolicy sets the policy of the bdev called name, and of requests that are
-// submitted from now on. ENODEV when it is no bdev of this module, EINVAL for a
-// policy that makes no sense.
-func (m *Module) SetPolicy(name string, p Policy) error {
+// check returns an *Error, EINVAL, about a policy that makes no sense.
+func (p Policy) check() error {
 	if !p.ActiveActive {
 		if p.QueueDepth || p.MinIO != 0 {
 			return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("selector and rr_min_io are for active_active")}
@@ -29,17 +27,31 @@ func (m *Module) SetPolicy(name string, p Policy) error {
 	} else if p.QueueDepth == (p.MinIO != 0) {
 		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("rr_min_io %d: round_robin wants at least 1, queue_depth none", p.MinIO)}
 	}
+	return nil
+}
+
+// SetPolicy sets the policy of the bdev called name, and of requests that are
+// submitted from now on. ENODEV when it is no bdev of this module, EINVAL for a
+// policy that makes no sense.
+func (m *Module) SetPolicy(name string, p Policy) error {
+	if err := p.check(); err != nil {
+		return err
+	}
 	dev, _ := m.reg.Get(name)
 	d, ok := dev.(*disk)
 	if !ok || d.g.m != m {
 		return refuse(syscall.ENODEV, "No such device")
 	}
+	d.setPolicy(p)
+	return nil
+}
+
+func (d *disk) setPolicy(p Policy) {
 	if p.ActiveActive {
 		d.policy.Store(&p)
 	} else {
 		d.policy.Store(nil)
 	}
-	return nil
 }
 
 // pickActive is pick under a policy of active ways.

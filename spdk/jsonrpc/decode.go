@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/google/uuid"
@@ -21,8 +23,27 @@ import (
 // Numbers may be written like 1e3 or 512.0 as long as they are whole and fit.
 // Strings must not hold NUL; null is no value of anything.
 func Decode(raw json.RawMessage, dst any, relaxed bool) error {
-	return decodeStruct(raw, reflect.ValueOf(dst).Elem(), relaxed)
+	return DecodeWith(raw, dst, relaxed, nil)
 }
+
+// Other is asked about a member that no field takes. at is the member's name,
+// behind those of the objects it stands in, as in "namespace.nsid". It reports
+// whether there is such a parameter, and what is wrong with its value.
+type Other func(at string, value json.RawMessage) (known bool, err error)
+
+// DecodeWith is Decode for parameters that have members besides the fields. The
+// errors of other are returned behind the member's name.
+func DecodeWith(raw json.RawMessage, dst any, relaxed bool, other Other) error {
+	return decoder{other}.object(raw, reflect.ValueOf(dst).Elem(), "", relaxed)
+}
+
+// DecodeValue fills what dst points to from one value, as Decode does a member.
+func DecodeValue(raw json.RawMessage, dst any) error {
+	return decoder{}.value(raw, reflect.ValueOf(dst).Elem(), "")
+}
+
+// decoder is one Decode; at is where in the parameters it is, "" outermost.
+type decoder struct{ other Other }
 
 // Field describes one member that Decode takes.
 type Field struct {
@@ -58,6 +79,9 @@ func member(f reflect.StructField) (name string, optional, ok bool) {
 	return name, rest == "optional", true
 }
 
+// TypeName is the word for the type of v that Fields uses.
+func TypeName(v any) string { return typeName(reflect.TypeOf(v)) }
+
 func typeName(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[uuid.UUID]():
@@ -74,7 +98,7 @@ func typeName(t reflect.Type) string {
 	return t.Kind().String()
 }
 
-func decodeStruct(raw json.RawMessage, dst reflect.Value, relaxed bool) error {
+func (d decoder) object(raw json.RawMessage, dst reflect.Value, at string, relaxed bool) error {
 	members, err := object(raw)
 	if err != nil {
 		return err
@@ -93,16 +117,36 @@ func decodeStruct(raw json.RawMessage, dst reflect.Value, relaxed bool) error {
 			}
 			continue
 		}
-		if err := decodeValue(value, dst.Field(i)); err != nil {
+		if err := d.value(value, dst.Field(i), within(at, name)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	if !relaxed {
-		for name := range members {
+	return d.rest(members, at, relaxed)
+}
+
+// rest deals with the members that no field has taken.
+func (d decoder) rest(members map[string]json.RawMessage, at string, relaxed bool) error {
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		known := false
+		if d.other != nil {
+			var err error
+			if known, err = d.other(within(at, name), members[name]); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		if !known && !relaxed {
 			return fmt.Errorf("%s is not a parameter", name)
 		}
 	}
 	return nil
+}
+
+// within is the name of a member of the object at.
+func within(at, name string) string {
+	if at == "" {
+		return name
+	}
+	return at + "." + name
 }
 
 // object splits a JSON object into its members; a repeated one is an error.
@@ -130,11 +174,11 @@ func object(raw json.RawMessage) (map[string]json.RawMessage, error) {
 	return members, nil
 }
 
-func decodeValue(raw json.RawMessage, dst reflect.Value) error {
+func (d decoder) value(raw json.RawMessage, dst reflect.Value, at string) error {
 	switch {
 	case dst.Kind() == reflect.Pointer:
 		v := reflect.New(dst.Type().Elem())
-		if err := decodeValue(raw, v.Elem()); err != nil {
+		if err := d.value(raw, v.Elem(), at); err != nil {
 			return err
 		}
 		dst.Set(v)
@@ -155,9 +199,9 @@ func decodeValue(raw json.RawMessage, dst reflect.Value) error {
 		dst.SetBool(*b)
 		return nil
 	case reflect.Struct:
-		return decodeStruct(raw, dst, false)
+		return d.object(raw, dst, at, false)
 	case reflect.Slice:
-		return decodeSlice(raw, dst)
+		return d.slice(raw, dst, at)
 	}
 	return decodeInteger(raw, dst)
 }
@@ -186,14 +230,14 @@ func decodeUUID(raw json.RawMessage, dst reflect.Value) error {
 	return nil
 }
 
-func decodeSlice(raw json.RawMessage, dst reflect.Value) error {
+func (d decoder) slice(raw json.RawMessage, dst reflect.Value, at string) error {
 	var items []json.RawMessage
 	if len(raw) == 0 || raw[0] != '[' || json.Unmarshal(raw, &items) != nil {
 		return fmt.Errorf("%s is not an array", excerpt(raw))
 	}
 	out := reflect.MakeSlice(dst.Type(), len(items), len(items))
 	for i, item := range items {
-		if err := decodeValue(item, out.Index(i)); err != nil {
+		if err := d.value(item, out.Index(i), at); err != nil {
 			return fmt.Errorf("element %d: %w", i, err)
 		}
 	}

@@ -125,6 +125,12 @@ func (a API) NvmfSubsystemAddListener(ctx context.Context, subNQN string, at Tra
 	return a.do(ctx, "nvmf_subsystem_add_listener", listenerParams{NQN: subNQN, ListenAddress: at})
 }
 
+// NvmfSubsystemAddListenerState is NvmfSubsystemAddListener with an ANA state of
+// all groups that hosts see from the first connection on; SPDK 24.01.
+func (a API) NvmfSubsystemAddListenerState(ctx context.Context, subNQN string, at TransportID, state string) error {
+	return a.do(ctx, "nvmf_subsystem_add_listener", listenerParams{NQN: subNQN, ListenAddress: at, ANAState: state})
+}
+
 // NvmfSubsystemRemoveListener ends the subsystem's connections at an address.
 func (a API) NvmfSubsystemRemoveListener(ctx context.Context, subNQN string, at TransportID) error {
 	return a.do(ctx, "nvmf_subsystem_remove_listener", listenerParams{NQN: subNQN, ListenAddress: at})
@@ -273,6 +279,13 @@ type NvmfANAState struct {
 // NvmfSubsystemGetListeners lists the addresses and their ANA states.
 func (a API) NvmfSubsystemGetListeners(ctx context.Context, subNQN string) ([]NvmfListener, error) {
 	return ask[[]NvmfListener](ctx, a, "nvmf_subsystem_get_listeners", nqn{subNQN})
+}
+
+// VdaNvmfRetireSubsystem removes a subsystem, if it is there, and for good: hosts
+// that come back are told not to retry. vda_tgt only: IsMethodNotFound on SPDK,
+// which never tells them so.
+func (a API) VdaNvmfRetireSubsystem(ctx context.Context, subNQN string) error {
+	return a.do(ctx, "vda_nvmf_retire_subsystem", nqn{subNQN})
 }
 
 // VdaNvmfSwapNS puts another bdev below a live namespace in one step; the

@@ -79,13 +79,8 @@ func addListener(_ context.Context, t *Target, p addListenerParams) (any, error)
 			return nil, invalid("ana_state: subsystem %q does not report ANA", p.NQN)
 		}
 	}
-	if err := s.AddListener(addr); err != nil {
+	if err := s.AddListenerState(addr, state); err != nil {
 		return nil, invalid("%v", err)
-	}
-	if state != nvmftarget.ANAOptimized {
-		if err := s.SetANAState(addr, 0, state); err != nil {
-			return nil, invalid("%v", err)
-		}
 	}
 	return true, nil
 }

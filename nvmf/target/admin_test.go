@@ -156,7 +156,7 @@ func TestLinuxConnects(t *testing.T) {
 	if c, _ := w.identify(6, 0); c.status != 0 {
 		t.Errorf("CNS 6: %03x", c.status)
 	}
-	if c, _ := w.identify(8, 2); c.status&0x7ff != 0xb {
+	if c, _ := w.identify(8, 2); c.status != 0xb {
 		t.Errorf("CNS 8 of an inactive namespace: %03x", c.status)
 	}
 	if _, p = w.identify(0, 2); !bytes.Equal(p, make([]byte, 4096)) {
@@ -199,16 +199,16 @@ func TestConnectRefused(t *testing.T) {
 		dw0  uint32
 		f    func(w *wire) ([]byte, []byte)
 	}{
-		{"unknown subsystem", 0x4182, 1<<16 | 256, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 31, "nqn.x") }},
+		{"unknown subsystem", 0x182, 1<<16 | 256, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 31, "nqn.x") }},
 		{"empty subsystem", 0x4182, 1<<16 | 256, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 31, "") }},
-		{"unknown host", 0x4184, 0, func(w *wire) ([]byte, []byte) {
+		{"unknown host", 0x184, 0, func(w *wire) ([]byte, []byte) {
 			w.hostnqn = otherHost
 			return w.connectSQE(0, 0xffff, 31, testNQN)
 		}},
-		{"empty host", 0x4184, 0, func(w *wire) ([]byte, []byte) { w.hostnqn = ""; return w.connectSQE(0, 0xffff, 31, testNQN) }},
+		{"empty host", 0x184, 0, func(w *wire) ([]byte, []byte) { w.hostnqn = ""; return w.connectSQE(0, 0xffff, 31, testNQN) }},
 		{"static controller", 0x4182, 1<<16 | 16, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 3, 31, testNQN) }},
 		{"queue of one", 0x4182, 44, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 0, testNQN) }},
-		{"queue too deep", 0x4182, 44, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 200, testNQN) }},
+		{"queue too deep", 0x182, 44, func(w *wire) ([]byte, []byte) { return w.connectSQE(0, 0xffff, 200, testNQN) }},
 		{"record format", 0x4180, 0, func(w *wire) ([]byte, []byte) {
 			s, d := w.connectSQE(0, 0xffff, 31, testNQN)
 			s[40] = 1
@@ -218,7 +218,7 @@ func TestConnectRefused(t *testing.T) {
 			s, d := w.connectSQE(0, 0xffff, 31, testNQN)
 			return s, d[:512]
 		}},
-		{"no controller", 0x4182, 1<<16 | 16, func(w *wire) ([]byte, []byte) { return w.connectSQE(1, 10, 31, testNQN) }},
+		{"no controller", 0x182, 1<<16 | 16, func(w *wire) ([]byte, []byte) { return w.connectSQE(1, 10, 31, testNQN) }},
 		{"command before Connect", 0x400c, 0, func(w *wire) ([]byte, []byte) { return w.sqe(6, 0), nil }},
 		{"property before Connect", 0x400c, 0, func(w *wire) ([]byte, []byte) { return w.sqe(0x7f, 4), nil }},
 	}
@@ -243,9 +243,9 @@ func TestConnectRefused(t *testing.T) {
 		f      func(*wire)
 		status uint16
 	}{
-		"queue in use":  {1, func(*wire) {}, 0x4101},
+		"queue in use":  {1, func(*wire) {}, 0x101},
 		"queue 1000":    {1000, func(*wire) {}, 0x4101},
-		"other host id": {2, func(w *wire) { w.hostid[0] = 99 }, 0x4182},
+		"other host id": {2, func(w *wire) { w.hostid[0] = 99 }, 0x182},
 	} {
 		w := r.dial()
 		q.f(w)

@@ -137,8 +137,8 @@ func (c *cmd) access() nvme.Status {
 	if s := c.k.lis.ana.status(n.group.Load()); s != nvme.Success {
 		return s
 	}
-	if c.k.sub.namespace(n.nsid) != n {
-		return nvme.InvalidNamespace | nvme.DNR
+	if c.k.sub.namespace(n.nsid) != n { // it has gone since the command came; another may be there
+		return nvme.InvalidNamespace
 	}
 	return n.resv.check(c.k.ctrl.hostID, c.sqe.Opcode())
 }

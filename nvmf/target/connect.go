@@ -33,11 +33,27 @@ func (k *conn) fabrics(c *cmd) {
 	}
 }
 
-// connectParam fails a Connect and names the bad field.
-func (c *cmd) connectParam(offset uint16, inData bool) nvme.Status {
-	c.dw0 = nvme.ConnectParam(offset, inData)
-	return nvme.ConnectInvalidParam | nvme.DNR
+// A Connect is refused with Do Not Retry only when it would be refused at any
+// time: Linux, since 6.10, then removes the controller for good, whatever its
+// ctrl_loss_tmo. What is missing now may be there soon. A subsystem, a host's
+// entry or a listener comes back after a restart, when the agent has put it
+// back; a controller is gone because its association has ended a moment ago,
+// and its id may be another host's by now; a limit may be raised again.
+
+// malformed fails a Connect that no subsystem would take, and names the field.
+func (c *cmd) malformed(offset uint16, inData bool) nvme.Status {
+	return c.absentNow(offset, inData) | nvme.DNR
 }
+
+// absentNow fails a Connect that may succeed later, and names the field that
+// names what is missing.
+func (c *cmd) absentNow(offset uint16, inData bool) nvme.Status {
+	c.dw0 = nvme.ConnectParam(offset, inData)
+	return nvme.ConnectInvalidParam
+}
+
+// connectOffSQSize is where a Connect command has SQSIZE.
+const connectOffSQSize = 44
 
 // connect makes the connection a queue of a new or existing controller (base
 // 2.0, section 6.3).
@@ -67,21 +83,28 @@ func (k *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Stat
 	switch {
 	case err == nil:
 	case d.SubNQN == "":
-		return c.connectParam(nvme.ConnectOffSubNQN, true)
+		return c.malformed(nvme.ConnectOffSubNQN, true)
 	case c.iov[0][nvme.ConnectOffHostNQN] != 0:
-		return c.connectParam(nvme.ConnectOffHostNQN, true)
+		return c.malformed(nvme.ConnectOffHostNQN, true)
 	default: // no name at all: as in SPDK, such a host gets in where any may
 	}
 	limit := uint32(k.opts.MaxQueueDepth)
 	if v.QID == 0 {
 		limit = k.opts.MaxAQDepth
 	}
-	if v.SQSize == 0 || uint32(v.SQSize)+1 > limit {
-		return c.connectParam(44, false)
+	switch {
+	case v.SQSize == 0:
+		return c.malformed(connectOffSQSize, false)
+	case uint32(v.SQSize)+1 > limit:
+		return c.absentNow(connectOffSQSize, false)
 	}
 	s, ok := k.tgt.Subsystem(d.SubNQN)
-	if !ok {
-		return c.connectParam(nvme.ConnectOffSubNQN, true)
+	switch {
+	case ok:
+	case k.tgt.isRetired(d.SubNQN):
+		return c.malformed(nvme.ConnectOffSubNQN, true)
+	default:
+		return c.absentNow(nvme.ConnectOffSubNQN, true)
 	}
 	k.qid, k.qsize = v.QID, uint32(v.SQSize)+1
 	k.host = d.HostNQN
@@ -127,11 +150,11 @@ func (s *Subsystem) admitAdmin(k *conn, c *cmd, v nvme.Connect, d nvme.ConnectDa
 	l := s.via(k)
 	switch {
 	case s.deleted || l == nil:
-		return c.connectParam(nvme.ConnectOffSubNQN, true)
+		return c.absentNow(nvme.ConnectOffSubNQN, true)
 	case !s.admits(d.HostNQN):
-		return nvme.ConnectInvalidHost | nvme.DNR
+		return nvme.ConnectInvalidHost
 	case d.CNTLID != nvme.CNTLIDDynamic:
-		return c.connectParam(nvme.ConnectOffCNTLID, true)
+		return c.malformed(nvme.ConnectOffCNTLID, true)
 	}
 	id, ok := s.freeID()
 	if !ok {
@@ -150,20 +173,20 @@ func (s *Subsystem) admitIO(k *conn, c *cmd, v nvme.Connect, d nvme.ConnectData)
 	l := s.via(k)
 	ctrl := s.ctrls[d.CNTLID]
 	switch {
-	case s.deleted || l == nil:
-		return c.connectParam(nvme.ConnectOffSubNQN, true)
-	case !s.admits(d.HostNQN):
-		return nvme.ConnectInvalidHost | nvme.DNR
-	case ctrl == nil:
-		return c.connectParam(nvme.ConnectOffCNTLID, true)
-	case ctrl.host != d.HostNQN:
-		return c.connectParam(nvme.ConnectOffHostNQN, true)
-	case ctrl.hostID != uuid.UUID(d.HostID):
-		return c.connectParam(nvme.ConnectOffHostID, true)
 	case s.discovery:
 		return nvme.ConnectInvalidParam | nvme.DNR
+	case s.deleted || l == nil:
+		return c.absentNow(nvme.ConnectOffSubNQN, true)
+	case !s.admits(d.HostNQN):
+		return nvme.ConnectInvalidHost
+	case ctrl == nil:
+		return c.absentNow(nvme.ConnectOffCNTLID, true)
+	case ctrl.host != d.HostNQN:
+		return c.absentNow(nvme.ConnectOffHostNQN, true)
+	case ctrl.hostID != uuid.UUID(d.HostID):
+		return c.absentNow(nvme.ConnectOffHostID, true)
 	case ctrl.lis != l:
-		return c.connectParam(nvme.ConnectOffCNTLID, true)
+		return c.absentNow(nvme.ConnectOffCNTLID, true)
 	}
 	if status := ctrl.addQueue(k, v.QID); status != nvme.Success {
 		return status

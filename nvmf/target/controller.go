@@ -49,14 +49,17 @@ func newController(s *Subsystem, l *listener, id uint16, k *conn, d nvme.Connect
 	return c
 }
 
-// addQueue takes k as I/O queue qid.
+// addQueue takes k as I/O queue qid. A host that finds the controller ended or
+// the queue taken is late, and makes a new association.
 func (c *controller) addQueue(k *conn, qid uint16) nvme.Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.gone || c.csts&nvme.CSTSReady == 0 || c.csts&nvme.CSTSShutdownMask != 0:
-		return nvme.CommandSequenceError | nvme.DNR
-	case int(qid) > c.maxIO, c.io[qid] != nil:
+		return nvme.CommandSequenceError
+	case c.io[qid] != nil:
+		return nvme.InvalidQueueID
+	case int(qid) > c.maxIO:
 		return nvme.InvalidQueueID | nvme.DNR
 	}
 	c.io[qid] = k

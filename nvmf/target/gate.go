@@ -144,7 +144,7 @@ func (n *namespace) refuse(c *cmd, b *bdev.Batch) {
 		c.submit(b)
 		return
 	}
-	c.finish(nvme.InvalidNamespace|nvme.DNR, b)
+	c.finish(nvme.InvalidNamespace, b) // another may be there
 }
 
 // cutLaggards gives up connections whose host does not read: replies that

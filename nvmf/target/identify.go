@@ -21,8 +21,18 @@ const (
 func (k *conn) identify(c *cmd) {
 	v := c.sqe.Identify()
 	s := k.sub
+	nsid := c.sqe.NSID()
 	p := make([]byte, nvme.IdentifyLen)
 	refuse := func(st nvme.Status) { c.finish(st|nvme.DNR, &k.batch) }
+	// A namespace that isn't there may have been a moment ago, or be in one:
+	// told not to retry, Linux would remove its disk.
+	absent := func() {
+		st := nvme.InvalidNamespace
+		if nsid == 0 || nsid > s.cfg.MaxNamespaces {
+			st |= nvme.DNR
+		}
+		c.finish(st, &k.batch)
+	}
 	if v.CNS == nvme.CNSController {
 		d := k.controllerData()
 		nvme.PutControllerData(p, &d)
@@ -33,7 +43,6 @@ func (k *conn) identify(c *cmd) {
 		refuse(nvme.InvalidField)
 		return
 	}
-	nsid := c.sqe.NSID()
 	n := s.namespace(nsid)
 	switch v.CNS {
 	case nvme.CNSNamespaceCSI, nvme.CNSControllerCSI, nvme.CNSActiveNSListCSI:
@@ -55,14 +64,14 @@ func (k *conn) identify(c *cmd) {
 		}
 	case nvme.CNSNamespaceIndep:
 		if n == nil {
-			refuse(nvme.InvalidNamespace)
+			absent()
 			return
 		}
 		d := n.data()
 		nvme.PutNamespaceIndepData(p, nvme.NamespaceIndepData{NSFEAT: d.NSFEAT, NMIC: d.NMIC, RESCAP: d.RESCAP, FPI: d.FPI, ANAGroup: d.ANAGroup, NSTAT: nvme.NSTATReady})
 	case nvme.CNSNamespaceCSI: // the NVM command set's extended formats: none
 		if n == nil && nsid != nvme.NSIDAll {
-			refuse(nvme.InvalidNamespace)
+			absent()
 			return
 		}
 	case nvme.CNSControllerCSI:
@@ -81,7 +90,7 @@ func (k *conn) identify(c *cmd) {
 		}
 	case nvme.CNSNSDescriptors:
 		if n == nil {
-			refuse(nvme.InvalidNamespace)
+			absent()
 			return
 		}
 		nvme.PutNamespaceIDs(p, nvme.NamespaceIDs{EUI64: n.eui64, NGUID: n.nguid, UUID: n.uuid, HasCSI: true})

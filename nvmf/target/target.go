@@ -61,6 +61,7 @@ type Target struct {
 	portals   map[string]*portal
 	conns     map[*conn]struct{}
 	referrals []Referral
+	retired   retired
 	portalIDs uint16
 	closed    bool
 
@@ -114,6 +115,7 @@ func (t *Target) CreateSubsystem(c SubsystemConfig) (*Subsystem, error) {
 	}
 	s := newSubsystem(t, c)
 	t.subs = append(t.subs, s)
+	t.retired.remove(c.NQN)
 	return s, nil
 }
 

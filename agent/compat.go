@@ -64,6 +64,11 @@ type Abilities struct {
 	// nvmf_create_transport, to take hosts' keep-alive time-outs as they are:
 	// SPDK 25.05. Older ones round up to multiples of 10 s; vda_tgt never does.
 	ExactKeepAlive bool
+	// ListenerState: a listener can be opened in an ANA state: SPDK 24.01.
+	ListenerState bool
+	// Retires: vda_nvmf_retire_subsystem. SPDK never tells a host not to come
+	// back.
+	Retires bool
 	// HandsOn: a target hands Identify Namespace and vendors' commands on to
 	// what is behind an NVMe bdev, unless told not to: SPDK 24.09.
 	HandsOn bool
@@ -102,6 +107,8 @@ func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ab
 		CutNVMe:         !vda && slices.Contains(now, "bdev_nvme_disable_controller"),
 		EarlyDetach:     !v.AtLeast(24, 1),
 		LvolBytes:       !v.AtLeast(23, 5),
+		ListenerState:   vda || v.AtLeast(24, 1),
+		Retires:         slices.Contains(now, "vda_nvmf_retire_subsystem"),
 		ExactKeepAlive:  !vda && v.AtLeast(25, 5),
 		HandsOn:         !vda && v.AtLeast(24, 9),
 	}, nil

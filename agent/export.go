@@ -34,7 +34,10 @@ type Export struct {
 
 // Ensure makes the calls that are missing for e. Who is not admitted any more
 // is shut out first, and who is admitted comes in last, when everything
-// behind is right; in between nobody can connect to half a subsystem.
+// behind is right; in between nobody can connect to half a subsystem. A new
+// one listens last of all: its hosts have been coming back since the data
+// plane started, and one that found no namespace would drop the disk, one that
+// was refused might not come again.
 func (p *Plane) Ensure(ctx context.Context, inv *Inventory, e Export) error {
 	if err := p.ensure(ctx, inv, e); err != nil {
 		return fmt.Errorf("subsystem %s: %w", e.NQN, err)
@@ -58,6 +61,9 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 			return err
 		}
 		p.forgetANA(e.NQN)
+		p.mu.Lock()
+		delete(p.retired, e.NQN)
+		p.mu.Unlock()
 		sub = &spdk.NvmfSubsystem{NQN: e.NQN}
 	}
 	if sub.AllowAnyHost {
@@ -68,18 +74,40 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 	if err := p.ShutOut(ctx, sub, e.Hosts); err != nil {
 		return err
 	}
-	if err := p.ensureListener(ctx, sub); err != nil {
+	open, err := p.closeListeners(ctx, sub)
+	if err != nil {
 		return err
 	}
-	if err := p.ensureNamespace(ctx, inv, sub, e); err != nil {
+	if err := p.ensureNamespace(ctx, inv, sub, open, e); err != nil {
 		return err
 	}
-	if err := p.settleHeld(ctx, e); err != nil {
+	if open {
+		if err := p.settleHeld(ctx, e); err != nil {
+			return err
+		}
+		if err := p.SetANA(ctx, e.NQN, e.ANAState); err != nil {
+			return err
+		}
+		return p.admit(ctx, sub, e)
+	}
+	if p.Able().ListenerState || e.ANAState == "" {
+		if err := p.admit(ctx, sub, e); err != nil {
+			return err
+		}
+		return p.openListener(ctx, e)
+	}
+	// This SPDK listens in the optimized state first: nobody may see it.
+	if err := p.openListener(ctx, e); err != nil {
 		return err
 	}
 	if err := p.SetANA(ctx, e.NQN, e.ANAState); err != nil {
 		return err
 	}
+	return p.admit(ctx, sub, e)
+}
+
+// admit adds the hosts that are missing.
+func (p *Plane) admit(ctx context.Context, sub *spdk.NvmfSubsystem, e Export) error {
 	for _, h := range e.Hosts {
 		if !slices.ContainsFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h }) {
 			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil && !(spdk.IsInvalidParams(err) && p.admits(ctx, e.NQN, h)) {
@@ -137,23 +165,41 @@ func (p *Plane) ListenAddress() spdk.TransportID {
 	return TransportID(a.TrAddr, a.AdrFam, a.TrSvcID)
 }
 
-func (p *Plane) ensureListener(ctx context.Context, sub *spdk.NvmfSubsystem) error {
-	want, have := p.ListenAddress(), false
+// closeListeners closes those at other addresses than ours, and reports whether
+// there is one at ours.
+func (p *Plane) closeListeners(ctx context.Context, sub *spdk.NvmfSubsystem) (have bool, err error) {
+	want := p.ListenAddress()
 	for _, l := range sub.ListenAddresses {
 		if SameAddress(l, want) {
 			have = true
 			continue
 		}
 		if err := p.NvmfSubsystemRemoveListener(ctx, sub.NQN, l); err != nil {
-			return err
+			return have, err
 		}
 	}
-	if have {
-		return nil
+	return have, nil
+}
+
+// openListener has a subsystem listen on our address, in its ANA state where
+// the data plane can do that.
+func (p *Plane) openListener(ctx context.Context, e Export) error {
+	at := p.ListenAddress()
+	p.forgetANA(e.NQN)
+	var err error
+	if p.Able().ListenerState && e.ANAState != "" {
+		if err = p.NvmfSubsystemAddListenerState(ctx, e.NQN, at, e.ANAState); err == nil {
+			p.mu.Lock()
+			if p.ana[e.NQN] == "" { // else paths were closed in the same moment
+				p.ana[e.NQN], p.anaAt[e.NQN] = e.ANAState, time.Now()
+			}
+			p.mu.Unlock()
+		}
+	} else {
+		err = p.NvmfSubsystemAddListener(ctx, e.NQN, at)
 	}
-	p.forgetANA(sub.NQN)
-	if err := p.NvmfSubsystemAddListener(ctx, sub.NQN, want); err != nil {
-		return fmt.Errorf("cannot listen on %s port %s: %w", want.TrAddr, want.TrSvcID, err)
+	if err != nil {
+		return fmt.Errorf("cannot listen on %s port %s: %w", at.TrAddr, at.TrSvcID, err)
 	}
 	return nil
 }
@@ -191,6 +237,32 @@ func (p *Plane) forgetANA(nqn string) {
 	delete(p.ana, nqn)
 	delete(p.anaAt, nqn)
 	p.mu.Unlock()
+}
+
+// RetireSubsystem deletes a subsystem that is not to come back, if it is there,
+// and has its hosts told so, where the data plane can do that: they would
+// otherwise go on trying. Once is enough in a run of the data plane.
+func (p *Plane) RetireSubsystem(ctx context.Context, nqn string, there bool) error {
+	if !p.Able().Retires {
+		if there {
+			return p.DropSubsystem(ctx, nqn)
+		}
+		return nil
+	}
+	p.mu.Lock()
+	done := p.retired[nqn]
+	p.mu.Unlock()
+	if done && !there {
+		return nil
+	}
+	p.forgetANA(nqn)
+	if err := p.VdaNvmfRetireSubsystem(ctx, nqn); err != nil {
+		return fmt.Errorf("subsystem %s: %w", nqn, err)
+	}
+	p.mu.Lock()
+	p.retired[nqn] = true
+	p.mu.Unlock()
+	return nil
 }
 
 // DropSubsystem deletes a subsystem; one that does not exist is no error.

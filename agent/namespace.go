@@ -41,7 +41,8 @@ const (
 // noBdev is a name that no bdev has.
 const noBdev = "vda-none"
 
-func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.NvmfSubsystem, e Export) error {
+// ensureNamespace gives a subsystem its namespace; open says that it listens.
+func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.NvmfSubsystem, open bool, e Export) error {
 	id, err := uuid.Parse(e.UUID)
 	if e.Bdev != "" && err != nil {
 		return fmt.Errorf("namespace uuid %q: %w", e.UUID, err)
@@ -59,8 +60,10 @@ func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.N
 		return nil
 	}
 	// Linux shows a namespace that came late only after an ANA change.
-	if err := p.SetANA(ctx, e.NQN, inaccessibleIf(e.ANAState)); err != nil {
-		return err
+	if open {
+		if err := p.SetANA(ctx, e.NQN, inaccessibleIf(e.ANAState)); err != nil {
+			return err
+		}
 	}
 	ns := spdk.NvmfNamespace{NSID: 1, BdevName: e.Bdev, UUID: id.String(), NGUID: strings.ToUpper(strings.ReplaceAll(id.String(), "-", ""))}
 	if e.ANAState != "" {

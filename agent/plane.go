@@ -44,6 +44,8 @@ type Plane struct {
 	ana    map[string]string    // subsystem NQN → state last set in this run
 	anaAt  map[string]time.Time // when it was set
 	raw    map[string]bool      // NQNs of RawDisks in use
+	// retired are the subsystems retired in this run and not made again since.
+	retired map[string]bool
 
 	changed chan struct{} // the data plane was lost, found or restarted
 }
@@ -73,7 +75,7 @@ type PlaneStatus struct {
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
-	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, changed: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, retired: map[string]bool{}, changed: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
 	connect := cfg.Connect
 	if connect == nil {
 		connect = func() (Client, error) {
@@ -302,7 +304,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	p.mu.Lock()
 	p.able = able
 	if p.status.StartID != id {
-		p.ana, p.anaAt = map[string]string{}, map[string]time.Time{}
+		p.ana, p.anaAt, p.retired = map[string]string{}, map[string]time.Time{}, map[string]bool{}
 	}
 	p.mu.Unlock()
 	return v.Version, nil

@@ -27,8 +27,9 @@
 //     through the exporter's namespace, the lvol, the raid0 by strips and the
 //     NVMe connection to a block of a vd, waits where a real one would, and goes
 //     on at a target that its initiator has given up.
-//   - host: multipath by ANA state, never giving up. Each worker has blocks of
-//     its own, in which it writes rising numbers.
+//   - host: multipath by ANA state, never giving up I/O. Each worker has blocks of
+//     its own, in which it writes rising numbers. A path that was there is given up
+//     for ever when its target refuses it with Do Not Retry, as by Linux.
 //
 // One thing is left out on purpose: a disk serves its commands in order. A host
 // that gives a path up without a fence, because only its own link is cut, can be
@@ -47,7 +48,8 @@
 //     controllers are without error and at their versions, every array has one
 //     primary and all its controllers, every exporter the right ANA state in the
 //     data plane, deleted arrays have left neither rows nor lvols nor missing
-//     space; then every host reads all its blocks back.
+//     space, no host has been told to give up a path that it should have; then
+//     every host reads all its blocks back.
 //
 // # Seeds
 //

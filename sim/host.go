@@ -56,7 +56,7 @@ func (h *host) follow(addrs map[string]bool) {
 	defer h.mu.Unlock()
 	for at := range addrs {
 		if h.paths[at] == nil {
-			h.paths[at] = &path{at: at, link: h.plane.Connect(agenttest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive, Reconnect: time.Second})}
+			h.paths[at] = &path{at: at, link: h.plane.Connect(agenttest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive, Reconnect: time.Second, Linux: true})}
 		}
 	}
 	for at, p := range h.paths {
@@ -65,6 +65,18 @@ func (h *host) follow(addrs map[string]bool) {
 			delete(h.paths, at)
 		}
 	}
+}
+
+// lost returns a path that the host has given up and should have, "" for none.
+func (h *host) lost() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for at, p := range h.paths {
+		if p.link.GivenUp() {
+			return at
+		}
+	}
+	return ""
 }
 
 // choose picks the path for the next command: optimized before non-optimized,

@@ -28,6 +28,10 @@ func (s *sim) settle() time.Duration {
 	healed := time.Since(begun)
 	s.log.printf("well again after %v", healed)
 	for _, h := range s.hosts {
+		_ = s.lookUp(h) // the addresses that it should have now
+		if at := h.lost(); at != "" {
+			s.ledger.wrong("a path is lost for ever: %s was told by %s not to come back", h.name, at)
+		}
 		if err := h.finish(time.Minute); err != nil {
 			s.ledger.wrong("%v", err)
 		}

@@ -160,7 +160,7 @@ func TestNamedSeeds(t *testing.T) {
 	}
 }
 
-// TestBrokenFenceIsFound: a simulation that finds nothing proves little unless
+// TestBrokenPlanesAreFound: a simulation that finds nothing proves little unless
 // it finds what is there.
 func TestBrokenFenceIsFound(t *testing.T) {
 	file := schema(t)
@@ -171,6 +171,7 @@ func TestBrokenFenceIsFound(t *testing.T) {
 	}{
 		{"connections stay open", Config{NoFence: true}, "two writers"},
 		{"does not wait for what is in flight", Config{NoSettle: true, Kinds: []string{"slow disk", "kill", "kill node"}}, "two writers"},
+		{"what is not there yet is refused for good", Config{ForGood: true, Kinds: []string{"kill", "kill node", "power cut of a node", "planned switch"}}, "a path is lost for ever"},
 	} {
 		t.Run(broken.name, func(t *testing.T) {
 			cfg := broken.cfg

@@ -119,6 +119,7 @@ type Plane struct {
 	raids   map[string]*raid
 	subs    map[string]*subsystem
 	ana     map[string]string
+	retired map[string]bool // subsystems whose hosts are told not to come back
 }
 
 type bdev struct {
@@ -190,6 +191,7 @@ func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids, p.subs, p.ana = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}, map[string]*subsystem{}, map[string]string{}
+	p.retired = map[string]bool{}
 	p.run++
 	p.up, p.hung, p.tcp, p.silence = true, false, false, 10*time.Second
 }
@@ -260,6 +262,13 @@ func (p *Plane) ANA(nqn string) string {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	return p.ana[nqn]
+}
+
+// Retired reports that a subsystem was retired and not made again since.
+func (p *Plane) Retired(nqn string) bool {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.retired[nqn]
 }
 
 // Objects returns the names of all that the plane holds.

@@ -15,6 +15,9 @@ type Target struct {
 	// FastFail is how long commands wait for a lost connection; negative: for
 	// ever.
 	FastFail time.Duration
+	// Linux has a connection given up, as Linux does it since 6.10, when it is
+	// refused for good after it was there once.
+	Linux bool
 }
 
 // connectTimeout bounds one attempt to connect.
@@ -34,6 +37,8 @@ type Initiator struct {
 	conn   *conn // nil: not connected
 	lostAt time.Time
 	closed bool
+	once   bool     // it was connected once
+	given  bool     // it was given up
 	ana    string   // as the target said last
 	turn   uint64   // of the next command
 	queued []uint64 // turns of the commands that wait to be sent, in order
@@ -83,6 +88,14 @@ func (i *Initiator) ANA() string {
 		return ""
 	}
 	return i.ana
+}
+
+// GivenUp reports that the target has said, of a connection that was lost, not
+// to try again.
+func (i *Initiator) GivenUp() bool {
+	i.p.c.mu.Lock()
+	defer i.p.c.mu.Unlock()
+	return i.given
 }
 
 func (i *Initiator) close() {
@@ -150,9 +163,14 @@ func (i *Initiator) join(q *Plane) bool {
 		return false
 	}
 	s := q.subs[i.NQN]
-	if s == nil || !s.allows(i.Host) {
+	if s == nil || len(s.ListenAddresses) == 0 || !s.allows(i.Host) {
+		forGood := s == nil && q.retired[i.NQN] || i.p.c.live.ForGood
+		if i.given = i.Linux && i.once && forGood; i.given {
+			i.close()
+		}
 		return false
 	}
+	i.once = true
 	i.conn = &conn{from: i, to: q, run: q.run, heard: time.Now()}
 	s.conns[i.conn] = true
 	i.ana = q.ana[i.NQN]

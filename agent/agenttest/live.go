@@ -27,6 +27,10 @@ type Live struct {
 	// NoSettle return while its commands are still under way: for tests that
 	// this is found out.
 	NoFence, NoSettle bool
+	// ForGood has planes refuse for good who comes for a subsystem that is not
+	// there or doesn't admit him, as vda_tgt and Linux's target do it or did: for
+	// tests that this is found out.
+	ForGood bool
 	// Admitted hears of every host that a subsystem admits.
 	Admitted func(addr, nqn, host string)
 }
@@ -169,7 +173,7 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 		return nil, spdk.ErrLost
 	}
 	h, ok := methods[method]
-	if !ok || method == "vda_nvmf_swap_ns" && !p.swaps {
+	if !ok || !p.has(method) {
 		return nil, &spdk.RPCError{Code: spdk.CodeMethodNotFound, Message: "Method not found", Method: method}
 	}
 	text, err := p.carryOut(h, raw)

@@ -1,6 +1,7 @@
 package agenttest
 
 import (
+	"cmp"
 	"slices"
 
 	"vda/spdk"
@@ -39,7 +40,18 @@ var nvmfMethods = map[string]handler{
 			s.MaxCntlid = 0xffef
 		}
 		p.subs[a.Nqn] = s
+		delete(p.retired, a.Nqn)
 		return true, nil
+	}},
+	"vda_nvmf_retire_subsystem": {true, func(p *Plane, a *params) (any, error) {
+		p.retired[a.Nqn] = true
+		s := p.subs[a.Nqn]
+		if s == nil {
+			return true, nil
+		}
+		delete(p.subs, s.NQN)
+		delete(p.ana, s.NQN)
+		return true, p.shut(s, func(string) bool { return true })
 	}},
 	"nvmf_delete_subsystem": {true, on(func(p *Plane, s *subsystem, _ *params) error {
 		delete(p.subs, s.NQN)
@@ -51,10 +63,13 @@ var nvmfMethods = map[string]handler{
 		if q := p.c.planes[at]; q != nil && q != p {
 			return errInvalid
 		}
+		if a.ANAState != "" && (!s.ana || !p.atLeast(24, 1)) {
+			return errInvalid
+		}
 		p.c.planes[at] = p
 		s.ListenAddresses = append(s.ListenAddresses, a.Listen)
 		if s.ana {
-			p.ana[s.NQN] = spdk.ANAOptimized
+			p.ana[s.NQN] = cmp.Or(a.ANAState, spdk.ANAOptimized)
 			p.tellANA(s)
 		}
 		return nil

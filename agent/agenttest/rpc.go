@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,7 +74,21 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 // has reports that the data plane answers a method that the model knows. The
 // cluster's lock is held.
 func (p *Plane) has(method string) bool {
-	return method != p.hidden && (method != "vda_nvmf_swap_ns" || p.swaps)
+	return method != p.hidden && (p.swaps || !strings.HasPrefix(method, "vda_"))
+}
+
+// said is the version that the data plane says it is.
+func (p *Plane) said() [2]int {
+	if p.version == [2]int{} {
+		return [2]int{26, 5}
+	}
+	return p.version
+}
+
+// atLeast reports that the data plane can do what came with a version of SPDK.
+func (p *Plane) atLeast(major, minor int) bool {
+	v := p.said()
+	return p.swaps || v[0] > major || v[0] == major && v[1] >= minor
 }
 
 // carryOut does what a call says. The cluster's lock is held, and given up
@@ -112,10 +127,7 @@ var methods map[string]handler
 func init() {
 	methods = map[string]handler{
 		"spdk_get_version": {false, func(p *Plane, _ *params) (any, error) {
-			v := p.version
-			if v == [2]int{} {
-				v = [2]int{26, 5}
-			}
+			v := p.said()
 			return map[string]any{"version": "agenttest", "fields": map[string]any{"major": v[0], "minor": v[1], "patch": 0, "suffix": ""}}, nil
 		}},
 		"rpc_get_methods": {false, func(p *Plane, _ *params) (any, error) {

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"vda/agent/agenttest"
 	"vda/spdk"
 )
@@ -75,17 +77,95 @@ func (l *lab) hosts(i, primary int) []string {
 	return hosts
 }
 
-func TestNobodyIsAdmittedBeforeThePathIsRight(t *testing.T) {
+// TestNobodyComesInBeforeThePathIsRight: hosts try to come back all the time
+// while an agent puts a subsystem together. Neither may one get in before the
+// namespace is there and the path has its state, nor, where the data plane can
+// do that, may it be refused by a subsystem that listens already.
+func TestNobodyComesInBeforeThePathIsRight(t *testing.T) {
 	t.Parallel()
-	l, _ := fakes(t, 2, false)
-	p := l.cns[1].plane
-	p.SetHook(func(method string, a map[string]any) error {
-		if method == "nvmf_subsystem_add_host" && a["nqn"] == expNQN && p.ANA(expNQN) != spdk.ANANonOptimized {
-			t.Errorf("host admitted while ANA is %s", p.ANA(expNQN))
-		}
-		return nil
-	})
+	for _, plane := range []struct {
+		name    string
+		vda     bool
+		version [2]int
+	}{{"vda_tgt", true, [2]int{}}, {"SPDK 26.05", false, [2]int{26, 5}}, {"SPDK 23.09", false, [2]int{23, 9}}} {
+		t.Run(plane.name, func(t *testing.T) {
+			t.Parallel()
+			l, _ := fakes(t, 2, plane.vda)
+			p := l.cns[1].plane
+			if !plane.vda {
+				l.cns[1].stop(l)
+				p.SetVersion(plane.version[0], plane.version[1])
+				l.cns[1].start(l)
+			}
+			oneStep := plane.version != [2]int{23, 9}
+			p.SetHook(func(method string, a map[string]any) error {
+				if a["nqn"] != expNQN || method != "nvmf_subsystem_add_host" && method != "nvmf_subsystem_add_listener" {
+					return nil
+				}
+				sub := l.front(1)
+				listens, ana := len(sub.ListenAddresses) > 0, p.ANA(expNQN)
+				if len(sub.Namespaces) == 0 {
+					t.Errorf("%s before the namespace is there", method)
+				}
+				switch {
+				case method == "nvmf_subsystem_add_host" && listens && ana != spdk.ANANonOptimized:
+					t.Errorf("a host is admitted while ANA is %s", ana)
+				case method == "nvmf_subsystem_add_listener" && oneStep && (!admits(sub, l.hosts(1, 0)...) || a["ana_state"] != spdk.ANANonOptimized):
+					t.Errorf("it listens in state %v while it admits %v", a["ana_state"], sub.Hosts)
+				case method == "nvmf_subsystem_add_listener" && !oneStep && len(sub.Hosts) > 0:
+					t.Errorf("it listens in the optimized state and admits %v", sub.Hosts)
+				}
+				return nil
+			})
+			l.up(0)
+			p.Stop()
+			p.Start()
+			agenttest.Eventually(t, func() string {
+				if s := l.front(1); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(1, 0)...) || p.ANA(expNQN) != spdk.ANANonOptimized {
+					return "after a restart the path isn't back"
+				}
+				return ""
+			})
+		})
+	}
+}
+
+// TestDeletedExporterIsRetired: hosts of an exporter that is deleted are told
+// not to come back, those of one that is missing after a restart are not, and
+// one that is made again takes them.
+func TestDeletedExporterIsRetired(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 1, true)
+	p := l.cns[0].plane
 	l.up(0)
+	p.Stop()
+	p.Start()
+	agenttest.Eventually(t, func() string {
+		if s := l.front(0); s == nil || len(s.ListenAddresses) == 0 {
+			return "after a restart the path isn't back"
+		}
+		return ""
+	})
+	l.healthy(0)
+	if p.Retired(expNQN) {
+		t.Error("a restart retires")
+	}
+	c := l.cntlr(0, 0)
+	c.Exps[0] = proto.CloneOf(c.Exps[0])
+	c.Exps[0].Deleted = true
+	l.sync(0, c)
+	if !p.Retired(expNQN) {
+		t.Error("the deleted exporter is not retired")
+	}
+	p.Changes()
+	l.sync(0, c)
+	if n := p.Changes(); n != 0 {
+		t.Errorf("%d changes by a tombstone that has been carried out", n)
+	}
+	l.good(0, l.cntlr(0, 0))
+	if s := l.front(0); p.Retired(expNQN) || s == nil || len(s.ListenAddresses) == 0 {
+		t.Errorf("made again: retired %v, subsystem %+v", p.Retired(expNQN), s)
+	}
 }
 
 func TestRepeatedSyncChangesNothing(t *testing.T) {

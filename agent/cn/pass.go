@@ -152,10 +152,8 @@ func (p *pass) closeCut(ctx context.Context) error {
 
 // dropExp carries out an exporter's tombstone.
 func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	if p.inv.Subsystems[e.Nqn] != nil {
-		if err := p.Plane.DropSubsystem(ctx, e.Nqn); err != nil {
-			return err
-		}
+	if err := p.Plane.RetireSubsystem(ctx, e.Nqn, p.inv.Subsystems[e.Nqn] != nil); err != nil {
+		return err
 	}
 	if err := p.dropLink(ctx, e); err != nil {
 		return err

@@ -199,3 +199,11 @@ func (i *Inventory) WithoutController(name string) *Inventory {
 	delete(c.Controllers, name)
 	return &c
 }
+
+// WithoutSubsystem returns the inventory with one subsystem left out.
+func (i *Inventory) WithoutSubsystem(nqn string) *Inventory {
+	c := *i
+	c.Subsystems = maps.Clone(i.Subsystems)
+	delete(c.Subsystems, nqn)
+	return &c
+}

@@ -48,6 +48,7 @@ type Agent struct {
 	lease     lease
 	held      held
 	silence   silence
+	turns     turns
 
 	mu        sync.Mutex
 	set       set
@@ -60,6 +61,8 @@ type set struct {
 	cntlrs     map[string]*apiv1.CntlrSpec
 	allowEmpty bool                 // the last full set said so
 	gone       map[string]time.Time // tombstones that were carried out
+	goneEs     map[string]bool      // and those of exporters
+	owners     map[string]owner     // by name: see claim
 }
 
 // Start restores the desired set and begins work.
@@ -70,6 +73,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 		return nil, err
 	}
 	a.set = setOf(&req)
+	a.set.claim(nil)
 	a.restand()
 	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout})
 	for id := range a.set.cntlrs {
@@ -118,7 +122,7 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 }
 
 func setOf(req *apiv1.SyncCnRequest) set {
-	s := set{cntlrs: map[string]*apiv1.CntlrSpec{}, gone: map[string]time.Time{}, allowEmpty: req.AllowEmpty}
+	s := set{cntlrs: map[string]*apiv1.CntlrSpec{}, gone: map[string]time.Time{}, goneEs: map[string]bool{}, allowEmpty: req.AllowEmpty}
 	for _, c := range req.Cntlrs {
 		s.cntlrs[c.Id] = c
 	}
@@ -219,7 +223,7 @@ func (s *set) merge(req *apiv1.SyncCnRequest) (set, error) {
 	}
 	if req.BaseVersion != 0 {
 		changes := next
-		next = set{cntlrs: maps.Clone(s.cntlrs), allowEmpty: s.allowEmpty}
+		next = set{cntlrs: maps.Clone(s.cntlrs), goneEs: map[string]bool{}, allowEmpty: s.allowEmpty}
 		maps.Copy(next.cntlrs, changes.cntlrs)
 	} else if next.live() == 0 && !req.AllowEmpty {
 		for id, c := range s.cntlrs {
@@ -230,6 +234,15 @@ func (s *set) merge(req *apiv1.SyncCnRequest) (set, error) {
 	}
 	next.gone = maps.Clone(s.gone)
 	maps.DeleteFunc(next.gone, func(id string, _ time.Time) bool { c := next.cntlrs[id]; return c == nil || !c.Deleted })
+	for _, c := range next.cntlrs {
+		for _, e := range c.Exps {
+			if e.Deleted && s.goneEs[e.EsId] {
+				next.goneEs[e.EsId] = true
+			}
+		}
+	}
+	next.inherit()
+	next.claim(s.owners)
 	return next, nil
 }
 
@@ -240,15 +253,37 @@ func remember(old, c *apiv1.CntlrSpec) *apiv1.CntlrSpec {
 	if old == nil || c.Primary && !c.Deleted {
 		return c
 	}
-	c = proto.CloneOf(c)
-	for _, g := range old.Grps {
-		if !slices.ContainsFunc(c.Grps, func(have *apiv1.GrpSpec) bool { return have.Id == g.Id }) {
-			c.Grps = append(c.Grps, g)
-		}
-	}
+	c = withGrps(c, old.Grps)
 	for _, e := range old.Exps {
 		if c.Deleted && !slices.ContainsFunc(c.Exps, func(have *apiv1.ExpSpec) bool { return have.Id == e.Id }) {
 			c.Exps = append(c.Exps, e)
+		}
+	}
+	return c
+}
+
+// inherit has a secondary let go of what an earlier controller of its array,
+// which is a tombstone by now, had as the primary on this node.
+func (s *set) inherit() {
+	grps := map[string][]*apiv1.GrpSpec{} // by da
+	for _, c := range s.cntlrs {
+		if c.Deleted && len(c.Grps) > 0 {
+			grps[c.DaId] = append(grps[c.DaId], c.Grps...)
+		}
+	}
+	for id, c := range s.cntlrs {
+		if of := grps[c.DaId]; of != nil && !c.Deleted && !c.Primary {
+			s.cntlrs[id] = withGrps(c, of)
+		}
+	}
+}
+
+// withGrps returns a copy of a spec that has more groups.
+func withGrps(c *apiv1.CntlrSpec, more []*apiv1.GrpSpec) *apiv1.CntlrSpec {
+	c = proto.CloneOf(c)
+	for _, g := range more {
+		if !slices.ContainsFunc(c.Grps, func(have *apiv1.GrpSpec) bool { return have.Id == g.Id }) {
+			c.Grps = append(c.Grps, g)
 		}
 	}
 	return c
@@ -310,19 +345,16 @@ func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 	}
 	a.mu.Lock()
 	c := a.set.cntlrs[key]
+	_, gone := a.set.gone[key]
 	a.mu.Unlock()
-	if c == nil {
-		return agent.Result{}
-	}
 	p := &pass{Agent: a, c: c}
-	p.run(ctx)
-	if len(p.res.Gone) > 0 && c.Deleted {
-		a.mu.Lock()
-		if _, known := a.set.gone[key]; !known {
-			a.set.gone[key] = time.Now()
-			a.Log.Info("deleted", "object", "cntlr", "id", key, "da", c.DaName)
-		}
-		a.mu.Unlock()
+	switch {
+	case c == nil:
+	case gone:
+		p.allGone()
+	default:
+		p.run(ctx)
+		a.note(c, p.res.Gone)
 	}
 	return p.res
 }

@@ -47,6 +47,13 @@
 // back, even when the host has left meanwhile. Paths to such a connection are
 // closed until nothing is held any more; held.go has the rule and why.
 //
+// # Names that pass on
+//
+// An array that is deleted and made anew has the NQNs of the old one, whose
+// tombstone is still in the set. The live object owns such a name, and no other
+// unit touches what has it; owner.go has the rule. What was carried out needs
+// no further pass.
+//
 // # Lease
 //
 // Heartbeats give the node's primaries a lease. A primary without one goes on

@@ -206,7 +206,7 @@ func address(l *apiv1.ListenerConf) string { return l.Traddr + " " + l.Trsvcid }
 func (a *Agent) closePaths(ctx context.Context, c *apiv1.CntlrSpec) error {
 	return agent.Parallel(len(c.Exps), func(i int) error {
 		e := c.Exps[i]
-		if e.Deleted {
+		if _, others := a.elsewhere(nqnName+e.Nqn, e.EsId); e.Deleted || others {
 			return nil
 		}
 		if err := a.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {

@@ -49,15 +49,27 @@ func (p *pass) gone(id string) {
 }
 
 func (p *pass) run(ctx context.Context) {
-	var err error
+	release, err := p.turns.take(ctx, names(p.c))
+	if err != nil {
+		p.failAll(err)
+		return
+	}
+	defer release()
 	if p.inv, err = p.Inventory(ctx); err != nil {
 		p.failAll(err)
 		return
 	}
+	if err := p.sift(ctx); err != nil {
+		p.failAll(err)
+		return
+	}
 	bad := sound(p.c)
+	o, twice := p.elsewhere(daName+p.c.DaId, p.c.Id)
 	switch {
 	case p.c.Deleted:
-		p.drop(ctx)
+		p.drop(ctx, twice)
+	case twice:
+		p.failAll(fmt.Errorf("this node has %s already", o.says))
 	case bad != nil:
 		p.failAll(bad)
 	case p.c.Primary:
@@ -158,15 +170,15 @@ func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	if err := p.dropLink(ctx, e); err != nil {
 		return err
 	}
-	if p.inv.Controllers[pxPrefix+e.Id] != nil {
-		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id))
-	}
-	return nil
+	return p.dropProxy(ctx, e)
 }
 
-// drop carries out the controller's tombstone.
-func (p *pass) drop(ctx context.Context) {
-	defer p.cutLost(ctx)()
+// drop carries out the controller's tombstone. What stands below the exporters
+// stays when it has been handed on to another controller of the array.
+func (p *pass) drop(ctx context.Context, handedOn bool) {
+	if !handedOn {
+		defer p.cutLost(ctx)()
+	}
 	for _, e := range slices.Backward(p.chain()) {
 		if p.inv.Controllers[linkPrefix+e.Id] != nil {
 			if err := p.dropExp(ctx, e); err != nil {
@@ -179,13 +191,25 @@ func (p *pass) drop(ctx context.Context) {
 		p.fail(p.c.Id, fmt.Errorf("an exporter could not be removed"))
 		return
 	}
+	if !handedOn {
+		if err := p.dropArray(ctx); err != nil {
+			p.fail(p.c.Id, err)
+			return
+		}
+	}
+	p.allGone()
+}
+
+// dropArray takes away what stands below the exporters of a tombstone.
+func (p *pass) dropArray(ctx context.Context) error {
 	if p.c.DestroyData && p.c.Primary {
 		p.destroy(ctx)
 	}
-	if err := p.detach(ctx); err != nil {
-		p.fail(p.c.Id, err)
-		return
-	}
+	return p.detach(ctx)
+}
+
+// allGone says that the controller's tombstone has been carried out.
+func (p *pass) allGone() {
 	p.gone(p.c.Id)
 	for _, e := range p.c.Exps {
 		p.gone(e.EsId)

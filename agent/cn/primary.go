@@ -59,10 +59,7 @@ func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, bdev, ana strin
 	if err := p.Plane.Ensure(ctx, p.inv, x); err != nil {
 		return err
 	}
-	if p.inv.Controllers[pxPrefix+e.Id] != nil { // from the time as a secondary
-		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id))
-	}
-	return nil
+	return p.dropProxy(ctx, e) // from the time as a secondary
 }
 
 // backends returns which vds are not connected now. They come back by

@@ -37,7 +37,11 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 	}
 	for nqn := range inv.Subsystems {
 		if strings.HasPrefix(nqn, expNQN) && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
+			if !a.mayRemove(nqn) {
+				continue
+			}
 			remove("subsystem", nqn, a.Plane.DropSubsystem(ctx, nqn))
+			a.turns.free([]string{nqnName + nqn})
 		}
 	}
 	for _, prefix := range []string{daPrefix, grpPrefix} { // a concat stands on groups
@@ -70,7 +74,10 @@ func (a *Agent) owned() (owned, bool) {
 		a.Loop.Forget(id)
 	}
 	own := owned{nqns: map[string]bool{}, controllers: map[string]bool{}, raids: map[string]bool{}}
-	for _, c := range a.set.cntlrs {
+	for id, c := range a.set.cntlrs {
+		if _, gone := a.set.gone[id]; gone {
+			continue
+		}
 		own.raids[daPrefix+c.DaId] = true
 		for _, g := range c.Grps {
 			own.raids[grpPrefix+g.Id] = true
@@ -79,9 +86,25 @@ func (a *Agent) owned() (owned, bool) {
 			}
 		}
 		for _, e := range c.Exps {
+			if a.set.goneEs[e.EsId] {
+				continue
+			}
 			own.nqns[e.Nqn], own.controllers[pxPrefix+e.Id], own.controllers[linkPrefix+e.Id] = true, true, true
 		}
 	}
 	_, _, version := a.State.Identity()
 	return own, version > 0 && (a.set.live() > 0 || a.set.allowEmpty)
+}
+
+// mayRemove takes the turn under a subsystem's NQN, unless somebody is at work
+// under it or has got it since the lists were made.
+func (a *Agent) mayRemove(nqn string) bool {
+	if a.turns.try(nqnName+nqn) != nil {
+		return false
+	}
+	if _, owned := a.elsewhere(nqnName+nqn, ""); owned {
+		a.turns.free([]string{nqnName + nqn})
+		return false
+	}
+	return true
 }

@@ -264,8 +264,8 @@ func check(req *apiv1.SyncDnRequest) error {
 		if !agent.ValidID(v.Id) || !agent.ValidID(v.PdId) {
 			return bad("vds.id %q and pd_id %q must be 1 to 36 hex digits or dashes", v.Id, v.PdId)
 		}
-		if v.Nqn != "" && !strings.HasPrefix(v.Nqn, vdNQN) {
-			return bad("vd %s: nqn %q must start with %s", v.Id, v.Nqn, vdNQN)
+		if v.Nqn != "" && v.Nqn != vdNQN+v.Id {
+			return bad("vd %s: nqn %q must be %s", v.Id, v.Nqn, vdNQN+v.Id)
 		}
 	}
 	return nil
@@ -274,6 +274,9 @@ func check(req *apiv1.SyncDnRequest) error {
 // pass is the Loop's.
 func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 	kind, id, _ := strings.Cut(key, "/")
+	if a.carriedOut(id) {
+		return agent.Result{Gone: []string{id}}
+	}
 	var r agent.Result
 	switch kind + "/" {
 	case pdKey:
@@ -293,6 +296,15 @@ func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 		delete(a.caps, id)
 	}
 	return r
+}
+
+// carriedOut reports that an object is a tombstone for which nothing is left to
+// do.
+func (a *Agent) carriedOut(id string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, gone := a.set.gone[id]
+	return gone
 }
 
 func (a *Agent) pd(id string) *apiv1.PdSpec {

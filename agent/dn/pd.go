@@ -41,6 +41,10 @@ func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 		}
 		return r
 	}
+	if err := a.settleFormer(ctx, spec); err != nil {
+		r.Fail(id, err)
+		return r
+	}
 	lvs, err := a.ensurePD(ctx, spec)
 	if err != nil {
 		r.Fail(id, err)

@@ -73,10 +73,15 @@ func (a *Agent) owned() (nqns, bases map[string]bool, may bool) {
 		a.Loop.Forget(pdKey + id)
 		a.Loop.Forget(vdKey + id)
 	}
-	for _, v := range a.set.vds {
-		nqns[v.Nqn] = true
+	for id, v := range a.set.vds {
+		if _, gone := a.set.gone[id]; !gone {
+			nqns[vdNQN+v.Id] = true
+		}
 	}
 	for id := range a.set.pds {
+		if _, gone := a.set.gone[id]; gone {
+			continue
+		}
 		bases[pdPrefix+id], bases[pdPrefix+id+"n1"] = true, true
 	}
 	_, _, version := a.State.Identity()

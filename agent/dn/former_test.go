@@ -1,0 +1,49 @@
+package dn_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	apiv1 "vda/api/v1"
+)
+
+// A pd is deleted and another one made on its disk, in one request: the old
+// stamp comes off first, and the tombstone leaves the new pd alone from then on.
+func TestADiskMadeAnewIsTheNewPds(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.c.Blank("/dev/null")
+	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+	oldVD, oldPD, newPD := vd(1), aioPD(), aioPD()
+	oldVD.Deleted, oldPD.Deleted = true, true
+	newPD.Id = "a0000000000000000000000000000002"
+	delta := full(2, []*apiv1.PdSpec{newPD, oldPD}, oldVD)
+	delta.BaseVersion = 1
+	attached := 0
+	l.plane.SetHook(func(method string, p map[string]any) error {
+		if method == "bdev_aio_create" && p["name"] == "vda-pd-"+oldPD.Id {
+			attached++
+		}
+		return nil
+	})
+	l.good(delta)
+	for _, when := range []string{"", "after a restart of the agent "} {
+		l.plane.Changes()
+		time.Sleep(300 * time.Millisecond) // some checks
+		if n := l.plane.Changes(); n != 0 {
+			t.Errorf("%s%d changes", when, n)
+		}
+		if got := l.plane.Objects(); !slices.Contains(got, "bdev vda-pd-"+newPD.Id) || slices.Contains(got, "bdev vda-pd-"+oldPD.Id) {
+			t.Errorf("%sthe data plane has %v", when, got)
+		}
+		if msg := l.bad(newPD.Id); msg != "" {
+			t.Errorf("%s%s", when, msg)
+		}
+		l.stop()
+		l.start()
+	}
+	if attached > 0 {
+		t.Errorf("the deleted pd's bdev was made %d times on a disk that is another pd's", attached)
+	}
+}

@@ -113,11 +113,14 @@ func (c *AttachConfig) address() host.Address {
 }
 
 // hostConfig makes the connection's configuration.
+//
+// Only a detach or the loss time-out ends a controller, as in SPDK: who attached
+// it counts on its bdevs, and learns by its state when the target refuses it.
 func (m *Module) hostConfig(c *AttachConfig) host.Config {
 	o := m.options()
 	return host.Config{Traddr: c.Traddr, Trsvcid: c.Trsvcid, SubNQN: c.SubNQN, HostNQN: c.HostNQN, HostTraddr: c.HostAddr,
 		HeaderDigest: c.HdrDigest, DataDigest: c.DatDigest, Queues: c.Queues, ConnectTimeout: c.ConnectTimeout,
-		Resilience: c.host(), KeepAlive: o.KeepAlive, IOTimeout: o.IOTimeout, Spin: o.Spin, QueueDepth: o.QueueDepth, Log: m.log}
+		Resilience: c.host(), Patient: true, KeepAlive: o.KeepAlive, IOTimeout: o.IOTimeout, Spin: o.Spin, QueueDepth: o.QueueDepth, Log: m.log}
 }
 
 // Attach connects and returns the names of the bdevs that lead over the new

@@ -289,3 +289,23 @@ func TestNamespaceTaken(t *testing.T) {
 		t.Errorf("%d path errors, %d other errors", tr.path.Load(), tr.other.Load())
 	}
 }
+
+// TestRefusedForGood: an attached controller outlives a refusal with Do Not
+// Retry, as in SPDK, and is back when the subsystem is.
+func TestRefusedForGood(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 1)
+	other, err := r.tgt.CreateSubsystem(target.SubsystemConfig{NQN: nqn + ":other"}) // keeps the port open
+	r.ok(err)
+	r.ok(other.AddListener(r.addrs[0]))
+	r.attach(0, func(c *AttachConfig) {
+		c.CtrlrLossTimeoutSec, c.ReconnectDelaySec, c.FastIOFailTimeoutSec = -1, 1, 1
+	})
+	r.ok(r.tgt.RetireSubsystem(nqn))
+	r.eventually("refused", func() bool { return r.m.List()[0].Ctrlrs[0].State == "reconnect_is_delayed" })
+	r.sub, err = r.tgt.CreateSubsystem(target.SubsystemConfig{NQN: nqn, AllowAnyHost: true, ANAReporting: true})
+	r.ok(err)
+	r.export("back0", 1)
+	r.ok(r.sub.AddListener(r.addrs[0]))
+	r.eventually("back", func() bool { return len(r.m.List()) == 1 && r.m.List()[0].Ctrlrs[0].State == "enabled" })
+}

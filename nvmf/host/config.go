@@ -38,6 +38,11 @@ type Config struct {
 	// Resilience.
 	Resilience Resilience
 
+	// Patient goes on after a refusal with Do Not Retry as after any other,
+	// until LossTimeout or Close: SPDK's bdev_nvme does so. Without it a lost
+	// controller is given up for good then, as Linux does it since 6.10.
+	Patient bool
+
 	Spin time.Duration // how long a reader polls before it sleeps while commands are in flight; 0: sleeps at once
 
 	Log *slog.Logger // slog.Default

@@ -21,7 +21,7 @@ const (
 	Resetting                     // the session was lost, an attempt at a new one runs
 	ReconnectDelayed              // waiting for the next attempt
 	Failed                        // given up without retries; Reset tries again
-	Deleting                      // closed, or the loss time-out has passed
+	Deleting                      // closed, or the loss time-out has passed, or the target said not to retry
 )
 
 var stateNames = [...]string{"enabled", "resetting", "reconnect_is_delayed", "failed", "deleting"}

@@ -40,7 +40,9 @@ type peer struct {
 	// hook sees every command but Connect before it is carried out; true:
 	// it has been dealt with.
 	hook func(c *peerConn, cmd *nvme.Command, data []byte) bool
-	wg   sync.WaitGroup
+	// refuse, when not nil, is asked about every Connect of a queue.
+	refuse atomic.Pointer[func(qid uint16) nvme.Status]
+	wg     sync.WaitGroup
 }
 
 type disk struct {
@@ -319,7 +321,11 @@ func (c *peerConn) command(cmd *nvme.Command, data []byte) {
 			c.p.t.Errorf("connect: %v", err)
 		}
 		c.qid = v.QID
-		c.complete(nvme.Completion{CID: cmd.CID(), DW0: 1})
+		done := nvme.Completion{CID: cmd.CID(), DW0: 1}
+		if f := c.p.refuse.Load(); f != nil {
+			done.Status = (*f)(v.QID)
+		}
+		c.complete(done)
 		return
 	}
 	if c.p.hook != nil && c.p.hook(c, cmd, data) {

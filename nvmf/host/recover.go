@@ -9,7 +9,8 @@ import (
 )
 
 // recover makes a new session after one was lost at the time given. It
-// returns nil when the controller is closed or the loss time-out has passed.
+// returns nil when the controller is closed, the loss time-out has passed, or a
+// target says not to retry.
 //
 //	lost ── attempt ── Delay ── attempt ── Delay ── … ── LossTimeout: Deleting
 //	  └──────── FastIOFail: waiting I/O is failed ───────┘
@@ -19,6 +20,10 @@ import (
 //
 // A subsystem that does not admit this host has been taken from it on purpose:
 // waiting I/O is failed at once, for it is better off on another path.
+//
+// A refusal with Do Not Retry while queues are connected or the controller is
+// enabled ends everything, unless Config.Patient says otherwise: Linux looks at
+// the same commands.
 func (c *Controller) recover(lost time.Time) *session {
 	r := c.cfg.Resilience
 	fast := timer(lost, r.FastIOFail)
@@ -28,7 +33,7 @@ func (c *Controller) recover(lost time.Time) *session {
 	for tried := 0; ; {
 		c.setState(Resetting)
 		attempt := make(chan *session, 1)
-		refused := false // valid once attempt has been received
+		var refused error // valid once attempt has been received
 		ctx, cancel := context.WithCancel(c.ctx)
 		go func() {
 			var s *session
@@ -66,7 +71,10 @@ func (c *Controller) recover(lost time.Time) *session {
 				c.cfg.OnNamespaces(c)
 			}
 			return s
-		case refused && !c.fastFail.Load():
+		case forGood(refused) && !c.cfg.Patient:
+			c.cfg.Log.Warn("nvme controller is given up: the target says not to retry", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", refused)
+			return nil
+		case shutOut(refused) && !c.fastFail.Load():
 			c.expireFast()
 		}
 		c.rotate()
@@ -103,18 +111,32 @@ func (c *Controller) expireFast() {
 	c.announce()
 }
 
-// attempt makes one session; refused says that this host is not admitted.
-func (c *Controller) attempt(ctx context.Context) (s *session, refused bool) {
+// attempt makes one session, or says why not.
+func (c *Controller) attempt(ctx context.Context) (*session, error) {
 	s, err := connect(ctx, c)
 	if err == nil {
 		err = c.adopt(ctx, s)
 	}
 	if err != nil {
 		c.cfg.Log.Debug("nvme reconnect failed", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", err)
-		var status nvme.Status
-		return nil, errors.As(err, &status) && status&^nvme.DNR == nvme.ConnectInvalidHost
+		return nil, err
 	}
-	return s, false
+	return s, nil
+}
+
+// shutOut reports that a subsystem does not admit this host.
+func shutOut(err error) bool {
+	var status nvme.Status
+	return errors.As(err, &status) && status&^nvme.DNR == nvme.ConnectInvalidHost
+}
+
+// forGood reports that the target has refused a session and said not to retry.
+func forGood(err error) bool {
+	var status nvme.Status
+	if !errors.As(err, new(*ConnectError)) && !errors.As(err, new(*enableError)) {
+		return false
+	}
+	return errors.As(err, &status) && status&nvme.DNR != 0
 }
 
 // timer fires d after the start; never when d is zero or negative.

@@ -105,7 +105,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 		return err
 	}
 	if err := s.enable(ctx); err != nil {
-		return fmt.Errorf("enabling the controller: %w", err)
+		return &enableError{err}
 	}
 	if err := s.identify(ctx); err != nil {
 		return err
@@ -209,6 +209,12 @@ func (s *session) open(ctx context.Context, id uint16, depth, inline int, cntlid
 	q.mu.Unlock()
 	return q, nil
 }
+
+// enableError says why a controller could not be enabled.
+type enableError struct{ err error }
+
+func (e *enableError) Error() string { return "enabling the controller: " + e.err.Error() }
+func (e *enableError) Unwrap() error { return e.err }
 
 // ConnectError is a Connect command that the controller refused.
 type ConnectError struct {

@@ -96,7 +96,7 @@ func (k *conn) abortable(cid uint16) *cmd {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, m := range k.waiting {
-		if m.sqe.CID() == cid {
+		if m.sqe.CID() == cid && m.sqe.Fused() == 0 { // its queue's reader may hold one of a pair
 			k.waiting = append(k.waiting[:i], k.waiting[i+1:]...)
 			return m
 		}

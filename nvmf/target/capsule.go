@@ -125,15 +125,18 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 	c.receive()
 }
 
-// dataReady goes on with a command whose data has arrived by H2CData.
+// dataReady goes on with a command whose data has arrived by H2CData. What
+// kind it is says its opcode, as for data in the capsule: Fabrics commands come
+// on every queue.
 func (k *conn) dataReady(c *cmd) {
-	if k.qid != 0 && k.phase == phaseReady {
+	switch {
+	case k.qid != 0 && c.sqe.Opcode() != nvme.OpFabrics:
 		k.ioReady(c, &k.batch)
-		return
-	}
-	if c.badData {
+	case c.aborted.Load():
+		c.finish(nvme.AbortRequested, &k.batch)
+	case c.badData:
 		c.finish(nvme.TransientTransport, &k.batch)
-		return
+	default:
+		k.admin(c)
 	}
-	k.admin(c)
 }

@@ -33,6 +33,7 @@ type cmd struct {
 	mapped  bool // iov is the device's memory: the gate is left when it is sent
 	inGate  bool
 	active  bool // counted in conn.inflight
+	away    bool // the device had it: only the device can say that it is over
 	badData bool // a data digest was wrong
 	aborted atomic.Bool
 
@@ -53,7 +54,7 @@ func newCmd(k *conn, tag uint16) *cmd {
 func (c *cmd) reset() {
 	c.dw0, c.dw1 = 0, 0
 	c.iov, c.buf, c.n, c.got, c.reserved = nil, nil, 0, 0, 0
-	c.toHost, c.mapped, c.inGate, c.active, c.badData = false, false, false, false, false
+	c.toHost, c.mapped, c.inGate, c.active, c.away, c.badData = false, false, false, false, false, false
 	c.req.FUA, c.req.Transient = false, false
 	if c.aborted.Load() {
 		c.aborted.Store(false)
@@ -128,7 +129,22 @@ func (c *cmd) submit(b *bdev.Batch) {
 		c.finish(n.lostStatus(), b)
 		return
 	}
+	sound := false
+	defer func() {
+		if !sound {
+			c.unwound()
+		}
+	}()
 	c.start(h, b)
+	sound = true
+}
+
+// unwound is called when a panic leaves a command that was to be started. What
+// the device never had is over, so that nobody waits for it.
+func (c *cmd) unwound() {
+	if c.active && !c.away {
+		c.drop()
+	}
 }
 
 // access is the status that keeps c from being executed, or Success.

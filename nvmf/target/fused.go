@@ -112,6 +112,7 @@ func (c *cmd) startPair(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	c.req.Transient = c.req.Transient || second.req.Transient
 	iov := append(append(c.step.part[:0], c.iov...), second.iov...)
 	c.req.Op, c.req.Iov = bdev.OpCompareAndWrite, iov
+	c.away = true
 	h.Submit(&c.req, b)
 }
 

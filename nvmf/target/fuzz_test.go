@@ -11,12 +11,14 @@ import (
 
 // FuzzConnection feeds a byte stream to a connection at a stage of its life:
 // untouched, initialized, an admin queue, an I/O queue. Whatever it is, the
-// connection ends, nothing of ours panics, and no buffer is lost.
+// connection ends, nothing of ours panics, no buffer is lost, and everything
+// that waits for commands to end returns.
 func FuzzConnection(f *testing.F) {
 	r := newRig(f, func(c *Config, o *TransportOpts, _ *SubsystemConfig) {
 		c.SendTime = time.Second
 		o.InCapsuleDataSize = 4096
 	})
+	must(f, r.sub.AddHost(testHost))
 	w := &wire{t: f, hostnqn: testHost, hostid: testHostID}
 	ic := raw(0, 0, 128, 0, 128, make([]byte, 120)...)
 	f.Add(uint8(0), ic)
@@ -43,6 +45,15 @@ func FuzzConnection(f *testing.F) {
 	sglIn(a, 4096)
 	sglOut(b, 4096)
 	f.Add(uint8(3), append(append(w.capsulePDU(a, pattern(4096, 1)), w.capsulePDU(b, nil)...), w.h2cPDU(w.cid, 1, 0, pattern(4096, 1), true)...))
+	for _, stage := range []uint8{1, 2, 3} { // Fabrics commands, on every queue and before there is one
+		for fctype := range uint32(9) {
+			s := w.sqe(0x7f, fctype)
+			sglIn(s, 1024)
+			f.Add(stage, w.capsulePDU(s, pattern(1024, 3)))
+			f.Add(stage, append(w.usedSlot(), w.fabricsByR2T(fctype)...))
+			f.Add(stage, w.fabricsByR2T(fctype))
+		}
+	}
 	f.Fuzz(func(t *testing.T, stage uint8, in []byte) {
 		panics := r.tgt.Stats().Panics
 		var w *wire
@@ -69,10 +80,66 @@ func FuzzConnection(f *testing.F) {
 			t.Fatal("the connection does not end")
 		}
 		w.c.Close()
+		r.takeDown(t)
 		if p := r.tgt.Stats().Panics; p != panics {
 			t.Fatal("a panic")
 		}
+		r.putUp(t)
 	})
+}
+
+// usedSlot is a write that leaves something behind in the slot of its command.
+func (w *wire) usedSlot() []byte {
+	s := w.rw(1, 0, 1)
+	sglIn(s, 4096)
+	return w.capsulePDU(s, pattern(4096, 9))
+}
+
+// fabricsByR2T is a Fabrics command with data that the target has to ask for,
+// and the data.
+func (w *wire) fabricsByR2T(fctype uint32) []byte {
+	s := w.sqe(0x7f, fctype)
+	sglOut(s, 1024)
+	p := w.capsulePDU(s, nil)
+	for tag := range uint16(2) { // one of them is its slot
+		p = append(p, w.h2cPDU(w.cid, tag, 0, pattern(1024, 4), true)...)
+	}
+	return p
+}
+
+// takeDown makes the calls that wait for commands; each has to return.
+func (r *rig) takeDown(t *testing.T) {
+	t.Helper()
+	for _, call := range []struct {
+		name string
+		f    func() error
+	}{
+		{"nvmf_subsystem_remove_host", func() error { return r.sub.RemoveHost(testHost) }},
+		{"vda_nvmf_swap_ns", func() error { return r.sub.SwapNamespace(1, "m0") }},
+		{"nvmf_subsystem_remove_ns", func() error { return r.sub.RemoveNamespace(1) }},
+		{"nvmf_delete_subsystem", func() error { return r.tgt.DeleteSubsystem(testNQN) }},
+	} {
+		done := make(chan error, 1)
+		go func() { done <- call.f() }()
+		select {
+		case err := <-done:
+			must(t, err)
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%s does not return", call.name)
+		}
+	}
+}
+
+// putUp makes the subsystem that takeDown has removed again.
+func (r *rig) putUp(t *testing.T) {
+	t.Helper()
+	var err error
+	r.sub, err = r.tgt.CreateSubsystem(SubsystemConfig{NQN: testNQN, ANAReporting: true})
+	must(t, err)
+	_, err = r.sub.AddNamespace(NamespaceConfig{Bdev: "m0"})
+	must(t, err)
+	must(t, r.sub.AddHost(testHost))
+	must(t, r.sub.AddListener(Addr{Traddr: "127.0.0.1", Trsvcid: "0"}))
 }
 
 // dialFor connects without a port: a fuzzer would use them all up.

@@ -57,12 +57,6 @@ func (g *gate) close(grace time.Duration, stuck func()) {
 // open lets users in again.
 func (g *gate) open() { g.state.Add(-gateShut) }
 
-// shut drains the namespace for good: commands that arrive now are refused.
-// Replies that a peer does not take are cut off after the grace.
-func (n *namespace) shut() {
-	n.gate.close(n.sub.tgt.cfg.SettleGrace, n.cutLaggards)
-}
-
 // lose is called when the device behind *self is removed: I/O that is under
 // way ends with what the device says, later commands get a path status.
 func (n *namespace) lose(self *atomic.Pointer[bdev.Handle]) {
@@ -74,7 +68,7 @@ func (n *namespace) lose(self *atomic.Pointer[bdev.Handle]) {
 		return
 	}
 	n.orphan.Store(true)
-	n.gate.close(s.tgt.cfg.SettleGrace, n.cutLaggards)
+	n.drain()
 	n.handle.Store(nil)
 	h.Close()
 	n.gate.open()
@@ -88,7 +82,7 @@ func (n *namespace) replace(h *bdev.Handle, name string) *bdev.Handle {
 	n.mu.Lock()
 	n.hold = true
 	n.mu.Unlock()
-	n.gate.close(n.sub.tgt.cfg.SettleGrace, n.cutLaggards)
+	n.drain()
 	old := n.handle.Swap(h)
 	n.last.Store(h.Info())
 	n.orphan.Store(false)

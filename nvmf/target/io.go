@@ -183,6 +183,7 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		c.reserve(b)
 		return
 	}
+	c.away = true
 	h.Submit(r, b)
 }
 

@@ -212,7 +212,7 @@ func (s *Subsystem) RemoveNamespace(nsid uint32) error {
 	nss[nsid-1] = nil
 	s.nss.Store(&nss)
 	orphan := n.orphan.Load()
-	n.shut()
+	n.drain() // for good: commands that arrive now are refused
 	if h := n.handle.Swap(nil); h != nil {
 		h.Close()
 	}

@@ -41,8 +41,9 @@ func (k *conn) teardown() {
 	if k.ctrl != nil {
 		k.ctrl.leave(k)
 	}
+	var long stall
 	for k.inflight.Load() != 0 {
-		<-k.idle
+		long.wait(k.tgt, k.idle, k.waitsFor)
 	}
 	k.mu.Lock()
 	if k.blocked && !k.draining { // the rest of a reply that this goroutine would have sent

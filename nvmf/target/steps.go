@@ -54,6 +54,7 @@ func (c *cmd) next(b *bdev.Batch) {
 	st.at += r.Blocks
 	st.part[0] = c.buf[:r.Blocks*size]
 	r.Iov = st.part[:1]
+	c.away = true
 	st.handle.Submit(r, b)
 }
 
@@ -66,6 +67,7 @@ func (c *cmd) startWriteZeroes(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 		r.Op = bdev.OpUnmap
 	}
 	r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.k.ctrl.writeThrough.Load()
+	c.away = true
 	h.Submit(r, b)
 }
 
@@ -137,6 +139,7 @@ func (c *cmd) nextRange(b *bdev.Batch) {
 		}
 		r.Offset, r.Blocks, r.Iov = d.SLBA+uint64(st.done), uint64(n), nil
 		st.done += n
+		c.away = true
 		st.handle.Submit(r, b)
 		return
 	}

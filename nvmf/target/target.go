@@ -24,6 +24,7 @@ type Config struct {
 	HelloTime   time.Duration // within which a new connection must complete its Connect; default 10 s
 	SendTime    time.Duration // after which a peer that does not read is cut off; default 30 s
 	SettleGrace time.Duration // for how long a peer may hold up the settling of a namespace before it is cut off; default 1 s
+	StallTime   time.Duration // after which whatever waits for commands to end says in the log what for; default 5 s
 }
 
 func (c *Config) fill() {
@@ -47,6 +48,9 @@ func (c *Config) fill() {
 	}
 	if c.SettleGrace == 0 {
 		c.SettleGrace = time.Second
+	}
+	if c.StallTime == 0 {
+		c.StallTime = 5 * time.Second
 	}
 }
 

@@ -189,7 +189,11 @@ func laneDone(r *Request, b *Batch) {
 func (l *lane) prepare() bool {
 	c, r := l.c, &l.req
 	n := min(c.piece, c.parent.Blocks-l.at)
-	r.Op, r.FUA, r.Offset, r.Blocks = c.op, c.parent.FUA, c.parent.Offset+l.at, n
+	r.Op, r.FUA, r.Offset, r.Blocks, r.Gone = c.op, c.parent.FUA, c.parent.Offset+l.at, n, c.parent.Gone
+	if r.Abandoned() && !c.write { // what is written atomically is written to its end
+		c.fail(statusGone)
+		return false
+	}
 	size := int(n) * int(c.info.BlockSize)
 	switch {
 	case c.comparing():

@@ -77,7 +77,8 @@ type Request struct {
 	// Gone, when not nil, turns true when the submitter has lost whom it
 	// submitted for. A device that would send the request once more then fails
 	// it instead: it may have been sent by another way meanwhile, and the
-	// blocks written since.
+	// blocks written since. One that serves a request by several of its own
+	// hands Gone on to them and does no further ones.
 	Gone *atomic.Bool
 
 	// Dev is free for the device's use between Submit and Complete.

@@ -205,7 +205,7 @@ func (t *transfer) submitPart(base, n uint64, cut *iovCutter, bytes uint64, batc
 func (t *transfer) sendTo(h *bdev.Handle, p *piece, base, n uint64, batch *bdev.Batch) {
 	p.t = t
 	p.req.Op, p.req.FUA, p.req.Transient = t.r.Op, t.r.FUA, t.r.Transient
-	p.req.Offset, p.req.Blocks = base, n
+	p.req.Offset, p.req.Blocks, p.req.Gone = base, n, t.r.Gone
 	p.req.Done, p.req.Owner = pieceDone, p
 	t.pending.Add(1)
 	h.Submit(&p.req, batch)

@@ -112,7 +112,7 @@ func (a *Array) Submit(r *bdev.Request, b *bdev.Batch) {
 	for i, e := range s.exts {
 		q := &s.kids[i].req
 		q.Op, q.FUA, q.Transient = r.Op, r.FUA, r.Transient
-		q.Offset, q.Blocks = e.offset, e.blocks
+		q.Offset, q.Blocks, q.Gone = e.offset, e.blocks, r.Gone
 	}
 	switch {
 	case len(r.Iov) == 0:

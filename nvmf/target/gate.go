@@ -27,6 +27,9 @@ func (g *gate) enter() bool {
 	return false
 }
 
+// shut reports whether somebody waits for the users to leave.
+func (g *gate) shut() bool { return g.state.Load() >= gateShut }
+
 // leave ends a use.
 func (g *gate) leave() {
 	if g.state.Add(-1) == gateShut {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"vda/bdev"
 	"vda/nvme"
 )
 
@@ -102,4 +103,125 @@ func TestSettlingSaysWhatFor(t *testing.T) {
 	g.release()
 	must(t, <-done)
 	must(t, <-done)
+}
+
+// pieces is a device that tells how many reads or unmaps it has had, and lets
+// each end when the test says so.
+type pieces struct {
+	*gated
+}
+
+// one ends one request.
+func (p pieces) one() {
+	p.mu.Lock()
+	r := p.reqs[0]
+	p.reqs = p.reqs[1:]
+	p.mu.Unlock()
+	var b bdev.Batch
+	p.Device.Submit(r, &b)
+	b.Flush()
+}
+
+// TestPiecesOfTheUnwanted: a Verify, or a Dataset Management of many ranges,
+// does no further piece once nobody wants it: its connection was given up, its
+// namespace is going, or a reservation shuts its host out. When the namespace
+// changes its device the rest is done by the new one.
+func TestPiecesOfTheUnwanted(t *testing.T) {
+	verify := func(w *wire, nsid uint32) {
+		s := w.rw(0x0c, 0, 256) // 1 MiB, eight pieces
+		s[4] = byte(nsid)
+		w.capsule(s, nil)
+	}
+	unmap := func(w *wire, nsid uint32) {
+		s := w.sqe(9, nsid)
+		ranges := make([]byte, 8*16)
+		for i := range 8 {
+			le.PutUint32(ranges[16*i+4:], 1)
+			le.PutUint64(ranges[16*i+8:], uint64(2*i))
+		}
+		s[40], s[44] = 7, 4
+		sglIn(s, len(ranges))
+		w.capsule(s, ranges)
+	}
+	for name, send := range map[string]func(*wire, uint32){"verify": verify, "unmap": unmap} {
+		set := func(t *testing.T) (r *rig, p pieces, w *wire, nsid uint32) {
+			r = newRig(t)
+			r.malloc("m1", 256)
+			p = pieces{r.gated("slow", "m1")}
+			nsid, err := r.sub.AddNamespace(NamespaceConfig{Bdev: "slow"})
+			must(t, err)
+			must(t, r.sub.AddHost(testHost))
+			_, id := r.admin()
+			w = r.ioq(id, 1)
+			send(w, nsid)
+			waitFor(t, func() bool { return p.seen.Load() == 1 })
+			p.one()
+			waitFor(t, func() bool { return p.seen.Load() == 2 })
+			return r, p, w, nsid
+		}
+		// ends lets the piece under way end, and expects that f then returns
+		// without another.
+		ends := func(t *testing.T, p pieces, begun func() bool, f func() error) {
+			t.Helper()
+			done := make(chan error, 1)
+			go func() { done <- f() }()
+			waitFor(t, begun)
+			p.one()
+			must(t, <-done)
+			if n := p.seen.Load(); n != 2 {
+				t.Errorf("%d pieces were done", n)
+			}
+		}
+		shut := func(r *rig, nsid uint32) func() bool {
+			n := r.sub.namespace(nsid)
+			return n.gate.shut
+		}
+		t.Run(name+", host removed", func(t *testing.T) {
+			r, p, _, _ := set(t)
+			ends(t, p, func() bool {
+				r.sub.mu.Lock()
+				defer r.sub.mu.Unlock()
+				all := true
+				for k := range r.sub.conns {
+					all = all && k.closing.Load()
+				}
+				return all
+			}, func() error { return r.sub.RemoveHost(testHost) })
+			r.clean(t, 0)
+		})
+		t.Run(name+", namespace removed", func(t *testing.T) {
+			r, p, w, nsid := set(t)
+			ends(t, p, shut(r, nsid), func() error { return r.sub.RemoveNamespace(nsid) })
+			if c, _ := w.await(w.cid, nil); c.status&0x7ff != 0x00b {
+				t.Errorf("status %03x", c.status)
+			}
+			r.clean(t, 2)
+		})
+		t.Run(name+", device swapped", func(t *testing.T) {
+			r, p, w, nsid := set(t)
+			r.malloc("m2", 256)
+			other := r.gated("other", "m2")
+			other.release()
+			ends(t, p, shut(r, nsid), func() error { return r.sub.SwapNamespace(nsid, "other") })
+			if c, _ := w.await(w.cid, nil); c.status != 0 {
+				t.Errorf("status %03x", c.status)
+			}
+			if n := other.seen.Load(); n != 6 {
+				t.Errorf("%d pieces on the new device", n)
+			}
+			r.clean(t, 2)
+		})
+		t.Run(name+", group inaccessible", func(t *testing.T) {
+			r, p, w, _ := set(t)
+			must(t, r.sub.SetANAState(r.addr, 0, ANAInaccessible))
+			p.one()
+			if c, _ := w.await(w.cid, nil); c.status != uint16(nvme.ANAInaccessible) {
+				t.Errorf("status %03x", c.status)
+			}
+			if n := p.seen.Load(); n != 2 {
+				t.Errorf("%d pieces were done", n)
+			}
+			r.clean(t, 2)
+		})
+	}
 }

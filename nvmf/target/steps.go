@@ -35,15 +35,29 @@ func (c *cmd) advance(s nvme.Status, b *bdev.Batch) {
 	switch {
 	case st.kind == stepNone, st.kind == stepPair:
 		c.finish(s, b)
-	case s != nvme.Success:
+	case s != nvme.Success, st.at >= st.end:
 		c.finish(s, b)
+	case c.k.closing.Load():
+		c.drop() // nobody waits for the rest, but many may wait for its end
+	case c.aborted.Load():
+		c.finish(nvme.AbortRequested, b)
+	case c.ns.gate.shut() || c.access() != nvme.Success:
+		c.again(b)
 	case st.kind == stepDSM:
 		c.nextRange(b)
-	case st.at < st.end:
-		c.next(b)
 	default:
-		c.finish(nvme.Success, b)
+		c.next(b)
 	}
+}
+
+// again sends what is left of c the way of a new command: its namespace is
+// about to lose or change its device, or the host may not reach it any more.
+func (c *cmd) again(b *bdev.Batch) {
+	k, n := c.k, c.ns
+	c.inGate, c.away, c.active = false, false, false
+	n.gate.leave()
+	c.submit(b)
+	k.leaveInflight() // what active stood for
 }
 
 // next submits the next read of a Verify.
@@ -73,6 +87,14 @@ func (c *cmd) startWriteZeroes(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 
 // startVerify reads the blocks and forgets them.
 func (c *cmd) startVerify(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
+	if c.step.kind == stepVerify {
+		c.step.handle, c.step.most = h, uint64(len(c.buf))/uint64(i.BlockSize)
+		if i.MaxIO > 0 {
+			c.step.most = min(c.step.most, uint64(i.MaxIO))
+		}
+		c.next(b)
+		return
+	}
 	size := min(c.req.Blocks*uint64(i.BlockSize), verifyBytes)
 	if c.buf = c.k.getBuf(int(size), true); c.buf == nil {
 		c.finish(nvme.CommandInterrupted, b)
@@ -92,6 +114,11 @@ func (c *cmd) startVerify(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 func (c *cmd) startDSM(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	if c.sqe.CDW(11)&nvme.CDW11Deallocate == 0 || !i.Ops.Has(bdev.OpUnmap) {
 		c.finish(nvme.Success, b)
+		return
+	}
+	if c.step.kind == stepDSM {
+		c.step.handle = h
+		c.nextRange(b)
 		return
 	}
 	ranges := uint64(c.n / nvme.DSMRangeLen)

@@ -58,8 +58,8 @@ func (b *Blob) inherited(i uint64) (cluster uint32, origin *Blob) {
 // allocate gives each need a cluster with the contents that the blob had
 // there, zeros or the parent's, and makes it durable and visible. The order is
 //
-//	1  the contents of the new clusters; flush
-//	2  the super block says dirty
+//	1  the super block says dirty
+//	2  the contents of the new clusters; flush
 //	3  extent pages, in place where the blob has them; flush
 //	4  for blobs that got a new extent page: the chain, see change
 //	5  the clusters become visible to I/O
@@ -69,6 +69,15 @@ func (s *Store) allocate(needs []*need) {
 	type key struct {
 		b *Blob
 		i uint64
+	}
+	if len(needs) == 0 {
+		return
+	}
+	if err := s.dirty(); err != nil {
+		for _, n := range needs {
+			n.err = err
+		}
+		return
 	}
 	first := map[key]*need{}
 	var todo []*need
@@ -177,13 +186,6 @@ func (s *Store) fill(needs []*need) []*need {
 // insert makes filled clusters part of their blobs. After a failed write the
 // clusters stay used until the next load: the disk may know them.
 func (s *Store) insert(needs []*need) {
-	if err := s.dirty(); err != nil {
-		for _, n := range needs {
-			n.err = err
-			s.clusters.Clear(uint64(n.cluster))
-		}
-		return
-	}
 	byBlob := map[*Blob][]*need{}
 	var order []*Blob
 	for _, n := range needs {
@@ -294,6 +296,9 @@ func (s *Store) release(d deferred) error {
 	if !b.releases() {
 		return nil
 	}
+	if err := s.dirty(); err != nil {
+		return err
+	}
 	type hole struct {
 		i uint64
 		c uint32
@@ -319,9 +324,6 @@ func (s *Store) release(d deferred) error {
 			m.set(h.i, h.c)
 		}
 		return err
-	}
-	if err := s.dirty(); err != nil {
-		return undo(err)
 	}
 	var ios []deviceIO
 	for _, h := range holes {

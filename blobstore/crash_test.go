@@ -95,6 +95,10 @@ func cutOnce(t *testing.T, seed uint64, cut, steps int) bool {
 				w.failf("seed %d, cut %d: neither the state after (%s) nor before (%s)", seed, cut, d, d2)
 			}
 		}
+		w.firstChange()
+		if d := w.differs(w.model, false); d != "" {
+			w.failf("seed %d, cut %d, repaired: %s", seed, cut, d)
+		}
 		w.checkDisk()
 		w.store.Close()
 		return true

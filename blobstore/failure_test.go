@@ -70,6 +70,10 @@ func failOnce(t *testing.T, seed uint64, at int, applies bool) {
 	if d := w.differs(w.model, false); d != "" {
 		w.failf("seed %d, failure %d, after a power cut: %s", seed, at, d)
 	}
+	w.firstChange()
+	if d := w.differs(w.model, false); d != "" {
+		w.failf("seed %d, failure %d, repaired: %s", seed, at, d)
+	}
 	w.checkDisk()
 	w.store.Close()
 }

@@ -17,7 +17,7 @@ func (s *Store) Grow() error {
 		return ErrClosed
 	}
 	l := &s.super.Layout
-	old, clean := *l, s.super.Clean
+	old := *l
 	size := s.dev.size()
 	total := size / uint64(l.ClusterSize)
 	behind := l.BlobidMaskStart
@@ -32,12 +32,15 @@ func (s *Store) Grow() error {
 	case pages > uint64(behind-l.ClusterMaskStart):
 		return fmt.Errorf("%d clusters need a mask of %d pages, there is room for %d: %w", total, pages, behind-l.ClusterMaskStart, syscall.ENOSPC)
 	default:
+		if err := s.dirty(); err != nil {
+			return err
+		}
 		l.DeviceBytes, l.ClusterMaskLen, l.Total = size, uint32(pages), total
 	}
 	// From here on the masks on disk mean nothing until the store is unloaded:
 	// a load after a cut counts what is used anew, for the new size.
 	if err := s.writeSuper(false); err != nil {
-		*l, s.super.Clean = old, clean
+		*l = old
 		return err
 	}
 	s.clusters.grow(total)

@@ -15,7 +15,9 @@ type Image struct {
 	Blobs []*BlobImage // in the order of their root pages
 	byID  map[BlobID]*BlobImage
 
-	dropped []*BlobImage // leftovers whose roots must be zeroed
+	dropped []*BlobImage      // leftovers whose roots must be zeroed
+	page    []byte            // the super block
+	loaded  map[uint32]uint32 // see witness
 
 	Pages    *Bitmap // used metadata pages
 	Clusters *Bitmap // used clusters, those of the metadata included

@@ -57,7 +57,7 @@ func (b *Blob) Submit(r *bdev.Request, batch *bdev.Batch) {
 		r.Complete(s, batch)
 		return
 	}
-	if b.deferable(r) {
+	if (r.Op != bdev.OpRead && r.Op != bdev.OpFlush && !b.store.owned.Load()) || b.deferable(r) {
 		b.gate.leave(phase)
 		if !r.Retain() {
 			r.Complete(nvme.CommandInterrupted, batch)
@@ -76,6 +76,9 @@ func (b *Blob) Submit(r *bdev.Request, batch *bdev.Batch) {
 
 // admit refuses what the blob does not take.
 func (b *Blob) admit(r *bdev.Request) nvme.Status {
+	if b.store.failed.Load() != nil {
+		return nvme.InternalPathError
+	}
 	switch r.Op {
 	case bdev.OpWrite, bdev.OpUnmap, bdev.OpWriteZeroes:
 		if b.readOnly.Load() {

@@ -10,8 +10,8 @@ import (
 
 // Load opens the blobstore on the device; typ, unless empty, is the type it
 // must have. EILSEQ: no blobstore, or a damaged one; ENXIO: another type;
-// EINVAL: a kind that is not supported. A load writes nothing unless an
-// operation was cut off and has to be undone or finished.
+// EINVAL: a kind that is not supported. A load writes nothing, nor does
+// what follows before the first change; see own.
 func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 	d := &device{h: h}
 	im, err := ReadImage(h, typ)
@@ -29,9 +29,7 @@ func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 		return nil, fmt.Errorf("the store has blocks of %d bytes, the device of %d: %w", im.Super.IOUnitSize, bs, syscall.EINVAL)
 	}
 	s := newStore(d, im.Super, log)
-	if err := s.dev.read(0, s.page); err != nil {
-		return nil, err
-	}
+	s.page, s.loaded = im.page, im.loaded
 	s.pages, s.clusters = im.Pages, im.Clusters
 	for _, b := range im.Blobs {
 		s.blobs[b.ID] = newBlob(s, b)
@@ -45,40 +43,16 @@ func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 			b.unusable = fmt.Errorf("%s: %w", p.Text, syscall.EINVAL)
 		}
 	}
-	if err := s.repair(im); err != nil {
-		return nil, err
-	}
-	s.worker.start(s)
-	return s, nil
-}
-
-// repair writes what settle decided.
-func (s *Store) repair(im *Image) error {
-	s.md.Lock()
-	defer s.md.Unlock()
 	for _, b := range im.Blobs {
-		if !b.rewrite {
-			continue
-		}
-		blob := s.blobs[b.ID]
-		c := blob.change()
-		c.rewriteAll = true
-		if err := s.commit(c); err != nil {
-			return fmt.Errorf("repair blob 0x%x: %w", uint64(b.ID), err)
+		if b.rewrite {
+			s.rewrite = append(s.rewrite, s.blobs[b.ID])
 		}
 	}
 	for _, b := range im.dropped {
-		if err := s.dirty(); err != nil {
-			return err
-		}
-		if err := s.dev.zero(s.mdOffset(b.ID.root()), PageSize); err != nil {
-			return err
-		}
+		s.dropped = append(s.dropped, b.ID)
 	}
-	if len(im.dropped) > 0 {
-		return s.dev.flush()
-	}
-	return nil
+	s.worker.start(s)
+	return s, nil
 }
 
 // ReadImage reads the metadata of the blobstore on the device without changing
@@ -86,42 +60,46 @@ func (s *Store) repair(im *Image) error {
 // image, not an error.
 func ReadImage(h *bdev.Handle, typ string) (*Image, error) {
 	d := &device{h: h}
-	sb, err := probe(d, typ)
+	sb, page, err := probe(d, typ)
 	if err != nil {
 		return nil, err
 	}
+	var im *Image
 	if sb.Clean && sb.Layout.BlobidMaskLen != 0 {
-		if im := readClean(d, sb); im != nil {
-			return im, nil
+		im = readClean(d, sb)
+	}
+	if im == nil {
+		if im, err = readDirty(d, sb); err != nil {
+			return nil, err
 		}
 	}
-	return readDirty(d, sb)
+	im.page = page
+	return im, nil
 }
 
 // Probe reports whether the device holds a blobstore of the type, by its super
 // block alone; the errors are those of Load.
 func Probe(h *bdev.Handle, typ string) error {
-	_, err := probe(&device{h: h}, typ)
+	_, _, err := probe(&device{h: h}, typ)
 	return err
 }
 
-func probe(d *device, typ string) (SuperBlock, error) {
-	var sb SuperBlock
+// probe reads the super block; page is what it stands in.
+func probe(d *device, typ string) (sb SuperBlock, page []byte, err error) {
 	if d.size() < PageSize || d.info().BlockSize == 0 || PageSize%d.info().BlockSize != 0 {
-		return sb, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks, d.info().BlockSize, syscall.EILSEQ)
+		return sb, nil, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks, d.info().BlockSize, syscall.EILSEQ)
 	}
-	first := make([]byte, PageSize)
-	if err := d.read(0, first); err != nil {
-		return sb, err
+	page = make([]byte, PageSize)
+	if err := d.read(0, page); err != nil {
+		return sb, nil, err
 	}
-	sb, err := DecodeSuperBlock(first, d.size())
-	if err != nil {
-		return sb, err
+	if sb, err = DecodeSuperBlock(page, d.size()); err != nil {
+		return sb, nil, err
 	}
 	if typ != "" && sb.Type != typ {
-		return sb, fmt.Errorf("the blobstore has type %q, want %q: %w", sb.Type, typ, syscall.ENXIO)
+		return sb, nil, fmt.Errorf("the blobstore has type %q, want %q: %w", sb.Type, typ, syscall.ENXIO)
 	}
-	return sb, nil
+	return sb, page, nil
 }
 
 // readClean reads the blobs that the masks name. It returns nil when the masks
@@ -150,10 +128,19 @@ func readClean(d *device, sb SuperBlock) *Image {
 	for i, ok := ids.NextSet(0); ok; i, ok = ids.NextSet(i + 1) {
 		roots = append(roots, uint32(i))
 	}
+	sums := map[uint32]uint32{}
 	im, err := readImage(sb, roots, func(index uint32) ([]byte, error) {
 		p := make([]byte, PageSize)
-		return p, d.read(l.mdOffset(index), p)
+		err := d.read(l.mdOffset(index), p)
+		sums[index] = pageSum(p)
+		return p, err
 	})
+	if err == nil {
+		err = im.witness(d, func(page uint32) (uint32, bool) {
+			sum, ok := sums[page]
+			return sum, ok
+		})
+	}
 	if err != nil {
 		return nil
 	}
@@ -186,5 +173,14 @@ func readDirty(d *device, sb SuperBlock) (*Image, error) {
 			}
 		}
 	}
-	return readImage(sb, roots, func(index uint32) ([]byte, error) { return kept[index], nil })
+	im, err := readImage(sb, roots, func(index uint32) ([]byte, error) { return kept[index], nil })
+	if err != nil {
+		return nil, err
+	}
+	return im, im.witness(d, func(page uint32) (uint32, bool) {
+		if p := kept[page]; p != nil {
+			return pageSum(p), true
+		}
+		return 0, true
+	})
 }

@@ -4,7 +4,7 @@ import "fmt"
 
 // change is a new state of one blob on its way to disk. The order of writes is
 //
-//	1  the super block says dirty
+//	1  the super block says dirty; what a load has left to do is done
 //	2  new extent pages, and all pages of the new chain but the root, into
 //	   pages that nothing on disk refers to; flush
 //	3  the root page, in place; flush

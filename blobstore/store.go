@@ -1,12 +1,14 @@
 package blobstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"vda/bdev"
 )
@@ -41,6 +43,8 @@ type Store struct {
 	unitsPerCluster uint64        // blocks of the store
 	total           atomic.Uint64 // clusters
 	closed          atomic.Bool
+	owned           atomic.Bool           // this store is the writer; see own
+	failed          atomic.Pointer[error] // see Failed
 
 	family sync.Mutex // who is whose clone; taken with md held, never the other way round
 
@@ -48,11 +52,20 @@ type Store struct {
 	md       sync.Mutex
 	super    SuperBlock // of its Layout only Grow changes something
 	page     []byte     // the super block as on disk
+	doubt    [][]byte   // what it may be instead: writes of it that failed
+	seen     time.Time  // when it was read last
+	recheck  time.Duration
+	writer   []byte            // the mark of this store as a writer
+	loaded   map[uint32]uint32 // sums of metadata pages as loaded; nil once owned
+	dropped  []BlobID          // what a load found unfinished: roots to wipe
+	rewrite  []*Blob           // and blobs to write anew
 	pages    *Bitmap
 	clusters *Bitmap
 	zeroed   *Bitmap // free clusters that are known to read as zeros, durably
 	blobs    map[BlobID]*Blob
 	unmarked []unmarked
+
+	repairing bool
 
 	worker worker
 }
@@ -111,6 +124,7 @@ func Format(h *bdev.Handle, c Config) (*Store, error) {
 	for k := range l.Meta {
 		s.clusters.Set(k)
 	}
+	s.owned.Store(true)
 	if err := s.writeSuper(false); err != nil {
 		return nil, err
 	}
@@ -123,6 +137,7 @@ func newStore(d *device, sb SuperBlock, log *slog.Logger) *Store {
 		log = slog.Default()
 	}
 	s := &Store{dev: d, log: log, super: sb, page: make([]byte, PageSize), blobs: map[BlobID]*Blob{}}
+	s.recheck, s.writer = ownerCheck, newWriter()
 	s.unit = sb.IOUnitSize
 	s.units = uint64(sb.IOUnitSize / d.info().BlockSize)
 	s.unitsPerCluster = uint64(sb.Layout.ClusterSize / sb.IOUnitSize)
@@ -131,28 +146,22 @@ func newStore(d *device, sb SuperBlock, log *slog.Logger) *Store {
 	return s
 }
 
-// writeSuper writes the super block, clean or dirty, durably.
+// writeSuper writes the super block with the mark of this store, clean or
+// dirty, durably.
 func (s *Store) writeSuper(clean bool) error {
-	s.super.Clean = clean
-	s.super.encode(s.page)
-	if err := s.dev.write(0, s.page); err != nil {
+	sb, page := s.super, bytes.Clone(s.page)
+	sb.Clean = clean
+	copy(page[sbWriter:], s.writer)
+	sb.encode(page)
+	err := s.dev.write(0, page)
+	if err == nil {
+		err = s.dev.flush()
+	}
+	if err != nil {
+		s.doubt = append(s.doubt, page)
 		return fmt.Errorf("write the super block: %w", err)
 	}
-	return s.dev.flush()
-}
-
-// dirty makes sure that the super block says dirty before anything changes.
-func (s *Store) dirty() error {
-	if s.closed.Load() {
-		return ErrClosed
-	}
-	if !s.super.Clean {
-		return nil
-	}
-	if err := s.writeSuper(false); err != nil {
-		s.super.Clean = true
-		return err
-	}
+	s.page, s.doubt, s.seen, s.super.Clean = page, nil, time.Now(), clean
 	return nil
 }
 
@@ -189,8 +198,8 @@ func (s *Store) SuperBlob() BlobID {
 func (s *Store) SetSuperBlob(id BlobID) error {
 	s.md.Lock()
 	defer s.md.Unlock()
-	if s.closed.Load() {
-		return ErrClosed
+	if err := s.dirty(); err != nil {
+		return err
 	}
 	old := s.super.SuperBlob
 	s.super.SuperBlob = id
@@ -226,12 +235,28 @@ func (s *Store) Blobs() []*Blob {
 }
 
 // Unload writes the masks and a clean super block and closes the store; data
-// written before is durable then, too. The caller makes sure that no I/O is in flight. The store is closed in any case;
-// an error means that the next load has to recover.
+// written before is durable then, too. A store that nothing was changed in is
+// left as it was found. The caller makes sure that no I/O is in flight. The store
+// is closed in any case; an error means that the next load has to recover.
 func (s *Store) Unload() error {
+	var err error
+	s.md.Lock()
+	if s.owned.Load() && !s.closed.Load() && !s.super.Clean {
+		err = s.dirty()
+	}
+	s.md.Unlock()
 	s.stop()
 	s.md.Lock()
 	defer s.md.Unlock()
+	switch {
+	case s.Failed() != nil:
+		return s.Failed()
+	case !s.owned.Load() || err != nil:
+		return err
+	}
+	if err := s.superAsKnown(); err != nil {
+		return err
+	}
 	if s.super.Clean {
 		return s.dev.flush()
 	}
@@ -267,9 +292,19 @@ func (s *Store) Unload() error {
 // Close closes the store without writing anything, as when its device is gone.
 func (s *Store) Close() { s.stop() }
 
-// Destroy closes the store and wipes its super block.
+// Destroy closes the store and wipes its super block, unless that is another's
+// by now.
 func (s *Store) Destroy() error {
+	s.md.Lock()
+	err := s.own()
+	if err == nil {
+		err = s.superAsKnown()
+	}
+	s.md.Unlock()
 	s.stop()
+	if err != nil {
+		return err
+	}
 	s.md.Lock()
 	defer s.md.Unlock()
 	if err := s.dev.zero(0, PageSize); err != nil {

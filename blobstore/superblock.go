@@ -30,7 +30,8 @@ const LvstoreType = "LVOLSTORE"
 //	32  used page mask start         88  io unit size, bytes
 //	36  used page mask length        92  metadata page size, bytes
 //	40  used cluster mask start      96  reserved
-//	44  used cluster mask length   4092  CRC32C of the bytes before it
+//	44  used cluster mask length   4064  mark of the writer, 24 bytes, in what the format reserves
+//	                               4092  CRC32C of the bytes before it
 //
 // Fields have 4 bytes unless said; starts and lengths count pages.
 type SuperBlock struct {

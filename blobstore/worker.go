@@ -11,7 +11,8 @@ import (
 
 const opWrite = bdev.OpWrite
 
-// worker does for I/O what needs metadata: it allocates clusters for writes
+// worker does for I/O what needs metadata: it makes the store the writer
+// before the first write, allocates clusters for writes
 // and releases clusters for unmaps, for all requests that have gathered in one
 // go, and then lets the requests proceed.
 type worker struct {
@@ -95,6 +96,13 @@ func (s *Store) serve(todo []deferred, batch *bdev.Batch) {
 	of := make([][]*need, len(todo))
 	errs := make([]error, len(todo))
 	s.md.Lock()
+	if err := s.own(); err != nil {
+		s.md.Unlock()
+		for _, d := range todo {
+			d.r.Complete(statusOf(err), batch)
+		}
+		return
+	}
 	for i, d := range todo {
 		if d.r.Op == bdev.OpUnmap {
 			errs[i] = s.release(d)
@@ -128,7 +136,7 @@ func statusOf(err error) nvme.Status {
 		return s
 	case errors.Is(err, syscall.ENOSPC):
 		return nvme.CapacityExceeded | nvme.DNR
-	case errors.Is(err, syscall.ENODEV):
+	case errors.Is(err, syscall.ENODEV), errors.Is(err, ErrTaken):
 		return nvme.InternalPathError
 	}
 	return nvme.InternalError

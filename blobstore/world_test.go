@@ -392,6 +392,15 @@ func (w *world) load() error {
 	return err
 }
 
+// firstChange does what the first change after a load does before it.
+func (w *world) firstChange() {
+	w.store.md.Lock()
+	defer w.store.md.Unlock()
+	if err := w.store.dirty(); err != nil {
+		w.failf("first change: %v", err)
+	}
+}
+
 // differs compares the store with a model; latest: a block must hold its last
 // contents, not just one that a cut may leave.
 func (w *world) differs(m model, latest bool) string {

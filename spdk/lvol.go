@@ -24,6 +24,8 @@ type Lvstore struct {
 	FreeClusters      uint64 `json:"free_clusters"`
 	BlockSize         uint64 `json:"block_size"`   // bytes
 	ClusterSize       uint64 `json:"cluster_size"` // bytes
+
+	Failed string `json:"failed"` // of vda_tgt: why the store does no I/O any more; "": it does
 }
 
 // lvsSelect names an lvstore by name.

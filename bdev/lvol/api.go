@@ -46,6 +46,10 @@ type StoreInfo struct {
 	FreeClusters      uint64    `json:"free_clusters"`
 	BlockSize         uint32    `json:"block_size"`   // bytes
 	ClusterSize       uint32    `json:"cluster_size"` // bytes
+
+	// Failed says why the store does no I/O any more: another program has
+	// written to its device. SPDK has no such thing.
+	Failed string `json:"failed,omitempty"`
 }
 
 // VolumeOpts are the choices of a new volume.

@@ -66,8 +66,12 @@ func (st *Store) ClusterSize() uint32 { return st.bs.ClusterSize() }
 
 // Info describes the store.
 func (st *Store) Info() StoreInfo {
+	failed := ""
+	if err := st.bs.Failed(); err != nil {
+		failed = err.Error()
+	}
 	return StoreInfo{
-		UUID: st.uuid, Name: st.Name(), BaseBdev: st.base.Info().Name,
+		Failed: failed, UUID: st.uuid, Name: st.Name(), BaseBdev: st.base.Info().Name,
 		TotalDataClusters: st.bs.DataClusters(), FreeClusters: st.bs.FreeClusters(),
 		BlockSize: st.bs.BlockSize(), ClusterSize: st.bs.ClusterSize(),
 	}

@@ -28,12 +28,35 @@ func (s *sim) create() error {
 	cns, dns := len(s.of("cn")), len(s.of("dn"))
 	for i := range 1 + s.rng.IntN(2) {
 		name := fmt.Sprint("da", i)
-		r, err := s.admin.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: 8 << 20,
-			DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, 1+s.rng.IntN(dns), strip>>10)})
+		req := &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: 8 << 20,
+			DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, 1+s.rng.IntN(dns), strip>>10)}
+		if err := s.former(ctx, req); err != nil {
+			return err
+		}
+		r, err := s.admin.CreateDa(ctx, req)
 		if err := replied(r.GetReplyInfo(), err); err != nil {
 			return fmt.Errorf("da create: %w", err)
 		}
 		if err := s.addHost(ctx, i, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// former makes an array, exports it and deletes it again: the one that hosts
+// use has its names.
+func (s *sim) former(ctx context.Context, req *apiv1.CreateDaRequest) error {
+	r, err := s.admin.CreateDa(ctx, req)
+	if err := replied(r.GetReplyInfo(), err); err != nil {
+		return fmt.Errorf("da create: %w", err)
+	}
+	e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: req.DaName, ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:nobody"})
+	if err := replied(e.GetReplyInfo(), err); err != nil {
+		return fmt.Errorf("exp create: %w", err)
+	}
+	for !s.remove(req.DaName, "exp0") {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 	}

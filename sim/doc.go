@@ -44,6 +44,8 @@
 //     a write that took several attempts the block is written once more and
 //     then only read for a while.
 //   - Hosts see path statuses and nothing worse.
+//   - No agent removes the subsystem of an exporter that is desired. Arrays and
+//     exporters are made and deleted under the same names all the time.
 //   - When faults have ended: within Config.Settle all nodes, disks and
 //     controllers are without error and at their versions, every array has one
 //     primary and all its controllers, every exporter the right ANA state in the

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -136,39 +135,57 @@ func (s *sim) setOnline(n *simNode, online bool) error {
 	return err
 }
 
-// drawChurn is an administrator who makes an array and deletes it again,
-// whatever answers he gets.
+// churns are arrays and exporters that are made and deleted all the time. Their
+// names join to one NQN.
+var churns = [2]struct{ da, exp string }{{"churn", "a-b"}, {"churn-a", "b"}}
+
+// drawChurn is an administrator who makes and deletes arrays and exporters
+// under the same names again and again, whatever answers he gets.
 func (s *sim) drawChurn() (string, func() func()) {
 	s.churned++
-	name, cntlrs := fmt.Sprint("churn", s.churned), uint32(1+s.rng.IntN(len(s.of("cn"))))
-	return name, func() func() {
+	cntlrs := uint32(1 + s.rng.IntN(len(s.of("cn"))))
+	one, other := churns[s.churned%2], churns[(s.churned+1)%2]
+	return one.da, func() func() {
 		made := make(chan struct{})
 		go func() {
 			defer close(made)
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
-			r, err := s.admin.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: name, CntlrCnt: cntlrs, DaSize: 4 << 20})
-			s.log.printf("admin          da create %s: %v", name, replied(r.GetReplyInfo(), err))
-			e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: name, ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:nobody"})
-			s.log.printf("admin          exp create %s: %v", name, replied(e.GetReplyInfo(), err))
+			s.make(ctx, one.da, one.exp, cntlrs)
+			s.removeExp(ctx, one.da, one.exp) // its tombstone stays with the array
+			s.make(ctx, other.da, other.exp, cntlrs)
+			s.remove(other.da, other.exp)
+			s.make(ctx, one.da, one.exp, cntlrs)
 		}()
 		return func() {
 			<-made
-			for !s.remove(name) {
+			for !s.remove(one.da, one.exp) || !s.remove(other.da, other.exp) {
 				time.Sleep(2 * time.Second)
 			}
 		}
 	}
 }
 
+// make makes an array that may be there, and an exporter of it.
+func (s *sim) make(ctx context.Context, da, exp string, cntlrs uint32) {
+	r, err := s.admin.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: da, CntlrCnt: cntlrs, DaSize: 4 << 20})
+	s.log.printf("admin          da create %s: %v", da, replied(r.GetReplyInfo(), err))
+	e, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: da, ExpName: exp, InitiatorNqn: "nqn.2016-06.io.spdk:nobody"})
+	s.log.printf("admin          exp create %s: %v", exp, replied(e.GetReplyInfo(), err))
+}
+
+func (s *sim) removeExp(ctx context.Context, da, exp string) {
+	e, err := s.admin.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: da, ExpName: exp})
+	s.log.printf("admin          exp delete %s: %v", exp, replied(e.GetReplyInfo(), err))
+}
+
 // remove deletes an array that may not be there, and reports whether it is
 // gone for the portal.
-func (s *sim) remove(name string) bool {
+func (s *sim) remove(da, exp string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	e, err := s.admin.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: name, ExpName: "exp0"})
-	s.log.printf("admin          exp delete %s: %v", name, replied(e.GetReplyInfo(), err))
-	r, err := s.admin.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: name})
-	s.log.printf("admin          da delete %s: %v", name, replied(r.GetReplyInfo(), err))
+	s.removeExp(ctx, da, exp)
+	r, err := s.admin.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: da})
+	s.log.printf("admin          da delete %s: %v", da, replied(r.GetReplyInfo(), err))
 	return err == nil || status.Code(err) == codes.NotFound
 }

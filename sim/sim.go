@@ -128,7 +128,7 @@ func (s *sim) outcome(healed time.Duration) *Outcome {
 func (s *sim) build() error {
 	s.swaps = s.rng.IntN(5) > 0
 	s.planes = agenttest.NewLive(agenttest.Live{
-		Path: s.net.path, Service: s.service, Wrote: s.ledger.wrote, Admitted: s.ledger.admitted, NoFence: s.cfg.NoFence, NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
+		Path: s.net.path, Service: s.service, Wrote: s.ledger.wrote, Admitted: s.ledger.admitted, Removed: s.removed, NoFence: s.cfg.NoFence, NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
 	})
 	if err := s.openDB(); err != nil {
 		return err

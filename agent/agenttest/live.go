@@ -33,6 +33,8 @@ type Live struct {
 	ForGood bool
 	// Admitted hears of every host that a subsystem admits.
 	Admitted func(addr, nqn, host string)
+	// Removed hears of every subsystem that is removed while its plane runs.
+	Removed func(addr string, sub spdk.NvmfSubsystem)
 }
 
 // NewLive returns a cluster whose planes do I/O and keep connections. It needs
@@ -62,6 +64,16 @@ func (c *Cluster) admitted(p *Plane, nqn, host string) {
 	if c.live != nil {
 		c.live.Admitted(p.addr, nqn, host)
 	}
+}
+
+// removed takes a subsystem away. The lock is held.
+func (p *Plane) removed(s *subsystem) error {
+	delete(p.subs, s.NQN)
+	delete(p.ana, s.NQN)
+	if p.c.live != nil && p.c.live.Removed != nil {
+		p.c.live.Removed(p.addr, s.NvmfSubsystem)
+	}
+	return p.shut(s, func(string) bool { return true })
 }
 
 // Hang stops the plane where it is, like SIGSTOP, until it is called again

@@ -49,14 +49,10 @@ var nvmfMethods = map[string]handler{
 		if s == nil {
 			return true, nil
 		}
-		delete(p.subs, s.NQN)
-		delete(p.ana, s.NQN)
-		return true, p.shut(s, func(string) bool { return true })
+		return true, p.removed(s)
 	}},
 	"nvmf_delete_subsystem": {true, on(func(p *Plane, s *subsystem, _ *params) error {
-		delete(p.subs, s.NQN)
-		delete(p.ana, s.NQN)
-		return p.shut(s, func(string) bool { return true })
+		return p.removed(s)
 	})},
 	"nvmf_subsystem_add_listener": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		at := a.Listen.TrAddr + ":" + a.Listen.TrSvcID

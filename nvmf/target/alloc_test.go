@@ -28,6 +28,7 @@ func (p *pump) run(tb testing.TB) {
 }
 
 func (r *rig) pump(op byte, depth, blocks int, set ...func(*wire)) *pump {
+	set = append([]func(*wire){func(w *wire) { w.noflow = true }}, set...)
 	_, id := r.admin(set...)
 	w := r.ioq(id, 1, set...)
 	p := &pump{w: w}
@@ -43,6 +44,9 @@ func (r *rig) pump(op byte, depth, blocks int, set ...func(*wire)) *pump {
 			}
 			if w.ddg {
 				p.reply += 4
+			}
+			if !w.noflow && i%16 == 15 { // half of the queue
+				p.reply += 24
 			}
 		} else {
 			sglIn(s, n)
@@ -68,6 +72,7 @@ func TestNoAllocations(t *testing.T) {
 	}{
 		{"read QD1", 2, 1, 1, func(*wire) {}},
 		{"read QD16", 2, 16, 1, func(*wire) {}},
+		{"read QD16 with flow control", 2, 16, 1, func(w *wire) { w.noflow = false }},
 		{"write QD16", 1, 16, 1, func(*wire) {}},
 		{"read 32K", 2, 8, 8, func(*wire) {}},
 		{"read 128K, more than the socket takes", 2, 31, 32, func(*wire) {}},

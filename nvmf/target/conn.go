@@ -101,10 +101,13 @@ type conn struct {
 	sndAt    int
 	sndMsg   syscall.Msghdr
 	dirty    bool
-	sending  bool // somebody sends k.snd
-	blocked  bool // the socket is full
-	draining bool // somebody waits for the socket
-	head     uint32
+	sending  bool   // somebody sends k.snd
+	blocked  bool   // the socket is full
+	draining bool   // somebody waits for the socket
+	head     uint32 // of the submission queue
+	untold   uint32 // commands that have ended since the host was told the head
+	tellHead uint32 // how many may
+	noFlow   bool   // the host wants no flow control of the submission queue
 
 	// Of whoever drains.
 	drainFn   func(uintptr) bool

@@ -18,6 +18,7 @@ func (k *conn) fabrics(c *cmd) {
 		s := k.connect(c)
 		if s == nvme.Success {
 			k.established()
+			k.setFlow(c.sqe.Connect().Attributes&nvme.ConnectDisableFlow != 0)
 		}
 		c.finish(s, b)
 	case k.phase != phaseReady:

@@ -92,12 +92,14 @@ type wire struct {
 	hostid     [16]byte
 	keep       uint32
 	sawSuccess int
-	chunk      int // bytes of an H2CData PDU; 0: all
+	chunk      int  // bytes of an H2CData PDU; 0: all
+	noflow     bool // asks for no flow control of the submission queue
 }
 
 // cqe is a completion as received.
 type cqe struct {
 	dw0, dw1 uint32
+	sqhd     uint16
 	cid      uint16
 	status   uint16 // without phase
 }
@@ -250,7 +252,7 @@ func (w *wire) pdu() (pdu, error) {
 
 func parseCQE(b []byte) cqe {
 	le := binary.LittleEndian
-	return cqe{dw0: le.Uint32(b), dw1: le.Uint32(b[4:]), cid: le.Uint16(b[12:]), status: le.Uint16(b[14:]) >> 1}
+	return cqe{dw0: le.Uint32(b), dw1: le.Uint32(b[4:]), sqhd: le.Uint16(b[8:]), cid: le.Uint16(b[12:]), status: le.Uint16(b[14:]) >> 1}
 }
 
 // await receives until the command cid is done, answering R2Ts with out.
@@ -375,6 +377,9 @@ func (w *wire) connectSQE(qid, cntlid, sqsize uint16, nqn string) ([]byte, []byt
 	s := w.sqe(0x7f, 1)
 	le.PutUint16(s[42:], qid)
 	le.PutUint16(s[44:], sqsize)
+	if w.noflow {
+		s[46] |= 4
+	}
 	if qid == 0 {
 		le.PutUint32(s[48:], w.keep)
 	}

@@ -2,6 +2,7 @@ package target
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"syscall"
 	"time"
@@ -106,7 +107,7 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 	capsule := true
 	if c.toHost && c.n > 0 {
 		flags := nvme.FlagLast
-		if k.opts.success && c.dw0 == 0 && c.dw1 == 0 {
+		if k.opts.success && c.dw0 == 0 && c.dw1 == 0 && k.untold+1 < k.tellHead {
 			flags |= nvme.FlagSuccess
 			capsule = false
 		}
@@ -122,9 +123,10 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 			nvme.PutDigest(k.out.header(nvme.DigestLen), d)
 		}
 	}
+	k.advanceHead()
 	if capsule {
 		p := k.openPDU(nvme.PDUCapsuleResp, 0, nvme.CapsuleRespLen, 0)
-		nvme.PutCompletion(p[nvme.HeaderLen:], nvme.Completion{DW0: c.dw0, DW1: c.dw1, SQHead: k.sqHead(), CID: c.sqe.CID(), Status: s})
+		nvme.PutCompletion(p[nvme.HeaderLen:], nvme.Completion{DW0: c.dw0, DW1: c.dw1, SQHead: k.sqHead(c), CID: c.sqe.CID(), Status: s})
 		k.seal(p, nvme.CapsuleRespLen)
 	}
 	k.out.done = append(k.out.done, c)
@@ -133,16 +135,40 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 	k.mu.Unlock()
 }
 
-// sqHead is the submission queue head of the next response; k.mu is held.
-func (k *conn) sqHead() uint16 {
-	if k.qsize == 0 {
-		return 0
+// setFlow sets up the flow control of the submission queue (base 2.0, section
+// 3.3.1.1 and 6.3). With it a host knows from the completions how far the queue
+// has been worked off, so that one is sent in time even where the SUCCESS flag
+// would do; off, the flag always does.
+func (k *conn) setFlow(off bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.noFlow, k.tellHead = off, math.MaxUint32
+	if !off {
+		k.tellHead = k.qsize / 2
 	}
-	k.head++
-	if k.head >= k.qsize {
+}
+
+// advanceHead counts a command that has ended, also one that the SUCCESS flag
+// ends; k.mu is held.
+func (k *conn) advanceHead() {
+	if k.head++; k.head >= k.qsize {
 		k.head = 0
 	}
-	return uint16(k.head)
+	k.untold++
+}
+
+// sqHead is the submission queue head of a completion, with which the host
+// has been told; k.mu is held. Without flow control Connect is answered by
+// FFFFh, and the field is reserved afterwards.
+func (k *conn) sqHead(c *cmd) uint16 {
+	k.untold = 0
+	switch {
+	case !k.noFlow:
+		return uint16(k.head)
+	case c.sqe.Opcode() == nvme.OpFabrics && c.sqe.FabricsType() == nvme.FabricsConnect:
+		return 0xffff
+	}
+	return 0
 }
 
 // sendR2T asks for all data of c at once.

@@ -37,16 +37,43 @@ func newConn(s *Server, nc net.Conn) *conn {
 // stopReading makes serve end once its calls have.
 func (c *conn) stopReading() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 
-// serve reads requests until the client leaves or sends what is no JSON.
+// serve reads requests until the client leaves or sends what is no JSON. Where
+// the next request would begin after that nobody knows: the client is told, and
+// the connection closed.
 func (c *conn) serve() {
 	err := c.read()
 	broken := !errors.Is(err, io.EOF) && c.srv.ctx.Err() == nil
 	if broken {
 		c.srv.cfg.Log.Warn("JSON-RPC connection closed", "err", err)
+		if refused := unreadable(err); refused != nil {
+			c.write(append(encode(nil, nil, refused), '\n'))
+		}
 		_ = c.nc.Close()
 	}
 	c.wg.Wait()
 	_ = c.nc.Close()
+}
+
+// errUTF8 and errTooLong end a connection like malformed JSON does.
+var (
+	errUTF8    = errors.New("the request is not UTF-8")
+	errTooLong = errors.New("the request is too long")
+)
+
+// unreadable is the last reply on a connection that read has ended with err;
+// nil when the client has gone.
+func unreadable(err error) *Error {
+	const closed = "; the connection is closed, for where the next request begins is not known"
+	var syntax *json.SyntaxError
+	switch {
+	case errors.As(err, &syntax), errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Code: CodeParseError, Message: "Parse error", Data: "the request is not JSON" + closed}
+	case errors.Is(err, errUTF8):
+		return &Error{Code: CodeParseError, Message: "Parse error", Data: errUTF8.Error() + closed}
+	case errors.Is(err, errTooLong):
+		return &Error{Code: CodeInvalidRequest, Message: "Invalid request", Data: err.Error() + closed}
+	}
+	return nil
 }
 
 func (c *conn) read() error {
@@ -59,7 +86,7 @@ func (c *conn) read() error {
 			return err
 		}
 		if !utf8.Valid(raw) {
-			return errors.New("request is not UTF-8")
+			return errUTF8
 		}
 		if raw[0] == '[' {
 			c.batch(raw)
@@ -267,7 +294,7 @@ type budget struct {
 
 func (b *budget) Read(p []byte) (int, error) {
 	if b.left <= 0 {
-		return 0, fmt.Errorf("request is longer than %d bytes", b.max)
+		return 0, fmt.Errorf("%w: it has more than %d bytes", errTooLong, b.max)
 	}
 	n, err := b.r.Read(p[:min(len(p), b.left)])
 	b.left -= n

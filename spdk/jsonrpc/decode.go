@@ -8,7 +8,11 @@ import (
 	"math/big"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 )
@@ -21,7 +25,8 @@ import (
 // the outermost object are ignored (a few of SPDK's methods do).
 //
 // Numbers may be written like 1e3 or 512.0 as long as they are whole and fit.
-// Strings must not hold NUL; null is no value of anything.
+// Strings must not hold control characters, NUL among them, nor half of a
+// surrogate pair; null is no value of anything.
 func Decode(raw json.RawMessage, dst any, relaxed bool) error {
 	return DecodeWith(raw, dst, relaxed, nil)
 }
@@ -211,10 +216,46 @@ func decodeString(raw json.RawMessage) (string, error) {
 	if json.Unmarshal(raw, &s) != nil || s == nil {
 		return "", fmt.Errorf("%s is not a string", excerpt(raw))
 	}
-	if strings.ContainsRune(*s, 0) {
-		return "", fmt.Errorf("%s holds a NUL", excerpt(raw))
+	if loneSurrogate(raw) {
+		return "", fmt.Errorf("%s holds half of a surrogate pair, which stands for no character", excerpt(raw))
+	}
+	if i := strings.IndexFunc(*s, unicode.IsControl); i >= 0 {
+		r, _ := utf8.DecodeRuneInString((*s)[i:])
+		return "", fmt.Errorf("%s holds the control character U+%04X", excerpt(raw), r)
 	}
 	return *s, nil
+}
+
+// loneSurrogate reports an escape \uD800 to \uDFFF without its other half in
+// a JSON string, which encoding/json would turn into U+FFFD: two names that
+// differ would be one.
+func loneSurrogate(raw []byte) bool {
+	unit := func(i int) (rune, bool) { // of the escape at i
+		if i+6 > len(raw) || raw[i] != '\\' || raw[i+1] != 'u' {
+			return 0, false
+		}
+		n, err := strconv.ParseUint(string(raw[i+2:i+6]), 16, 16)
+		return rune(n), err == nil
+	}
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		r, ok := unit(i)
+		switch {
+		case !ok:
+			i++ // an escape of one letter
+		case utf16.IsSurrogate(r):
+			next, ok := unit(i + 6)
+			if !ok || utf16.DecodeRune(r, next) == unicode.ReplacementChar {
+				return true
+			}
+			i += 11
+		default:
+			i += 5
+		}
+	}
+	return false
 }
 
 func decodeUUID(raw json.RawMessage, dst reflect.Value) error {

@@ -2,6 +2,7 @@ package jsonrpc
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
@@ -50,7 +51,16 @@ func TestDecodeRefuses(t *testing.T) {
 		{`{"name":"a","size":1,"size":1}`, "size is given twice"},
 		{`{"name":3,"size":1}`, "name: 3 is not a string"},
 		{`{"name":null,"size":1}`, "name: null is not a string"},
-		{`{"name":"a\u0000b","size":1}`, "NUL"},
+		{`{"name":"a\u0000b","size":1}`, "control character U+0000"},
+		{`{"name":"a\nb","size":1}`, "control character U+000A"},
+		{`{"name":"a\u0085","size":1}`, "control character U+0085"},
+		{"{\"name\":\"a\x7f\",\"size\":1}", "control character U+007F"},
+		{`{"name":"\ud800","size":1}`, "surrogate"},
+		{`{"name":"a\udc00\ud800","size":1}`, "surrogate"},
+		{`{"name":"\ud83dx","size":1}`, "surrogate"},
+		{`{"name":"\\\ud83d","size":1}`, "surrogate"},
+		{`{"name":"a","size":1,"list":["\uDFFF"]}`, "surrogate"},
+		{`{"name":"a","size":1,"namespace":{"bdev_name":"\t"}}`, "control character U+0009"},
 		{`{"name":"a","size":"1"}`, `size: "1" is not a uint32`},
 		{`{"name":"a","size":-1}`, "size"},
 		{`{"name":"a","size":1.5}`, "size"},
@@ -75,8 +85,41 @@ func TestDecodeRefuses(t *testing.T) {
 		}
 	}
 	var got sample
+	for in, want := range map[string]string{`"\ud83d\ude00"`: "😀", `"\\ud800"`: `\ud800`, `"\ufffd"`: "\ufffd", `"\"\\\/\u00e4"`: `"\/ä`} {
+		if err := Decode(json.RawMessage(`{"size":1,"name":`+in+`}`), &got, false); err != nil || got.Name != want {
+			t.Errorf("%s: got %q, %v, want %q", in, got.Name, err, want)
+		}
+	}
 	if err := Decode(json.RawMessage(`{"name":"a","size":1,"zzz":1}`), &got, true); err != nil {
 		t.Errorf("relaxed: %v", err)
+	}
+}
+
+// TestDecodeWith asks about members without a field by where they stand.
+func TestDecodeWith(t *testing.T) {
+	var asked []string
+	other := func(at string, value json.RawMessage) (bool, error) {
+		asked = append(asked, at+"="+string(value))
+		if string(value) == "0" {
+			return true, errors.New("0 is bad")
+		}
+		return at != "namespace.d", nil
+	}
+	decode := func(more string) error {
+		var got sample
+		return DecodeWith(json.RawMessage(`{"name":"a","size":1,`+more+`}`), &got, false, other)
+	}
+	if err := decode(`"b":true,"namespace":{"bdev_name":"n","c":3}`); err != nil {
+		t.Error(err)
+	}
+	if err := decode(`"namespace":{"bdev_name":"n","d":3}`); err == nil || err.Error() != "namespace: d is not a parameter" {
+		t.Errorf("an unknown one: %v", err)
+	}
+	if err := decode(`"namespace":{"bdev_name":"n","e":0}`); err == nil || err.Error() != "namespace: e: 0 is bad" {
+		t.Errorf("a bad one: %v", err)
+	}
+	if d := cmp.Diff([]string{"namespace.c=3", "b=true", "namespace.d=3", "namespace.e=0"}, asked); d != "" {
+		t.Error(d)
 	}
 }
 

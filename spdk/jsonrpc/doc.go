@@ -11,7 +11,9 @@
 // and each is answered by a value and a newline. What SPDK does where the
 // specification says otherwise or nothing:
 //
-//	malformed JSON, a request above the limit     the connection is closed, no reply
+//	malformed JSON, no UTF-8                      -32700 "Parse error", id null, and the connection
+//	                                              is closed (SPDK closes it without a reply)
+//	a request above the limit                     -32600 "Invalid request", id null, and the same
 //	no "jsonrpc"                                  as if "2.0"
 //	unknown or repeated member, bad "method",
 //	"jsonrpc" or "id"; a value that is no object  -32600 "Invalid request", id null

@@ -97,7 +97,11 @@ func exchange(t *testing.T, c net.Conn, in string) string {
 
 func TestFraming(t *testing.T) {
 	dial := start(t, Config{MaxRequest: 64 << 10})
-	const invalid = `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid request"}}`
+	const (
+		invalid = `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"Invalid request"}}`
+		closed  = "; the connection is closed, for where the next request begins is not known\"}}\n"
+		broken  = `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"Parse error","data":"the request is not JSON` + closed
+	)
 	for _, tc := range []struct{ in, out string }{
 		{`{"jsonrpc":"2.0","id":1,"method":"yes"}`, `{"jsonrpc":"2.0","id":1,"result":true}` + "\n"},
 		{`{"method":"yes","id":"a\u00e4"}`, `{"jsonrpc":"2.0","id":"a\u00e4","result":true}` + "\n"},
@@ -137,12 +141,14 @@ func TestFraming(t *testing.T) {
 
 		// Several values, no newline between them; malformed JSON ends it.
 		{`{"method":"yes","id":1}{"method":"yes","id":2} {"method":"yes","id":3}`, `{"jsonrpc":"2.0","id":1,"result":true}` + "\n" + `{"jsonrpc":"2.0","id":2,"result":true}` + "\n" + `{"jsonrpc":"2.0","id":3,"result":true}` + "\n"},
-		{`{]`, ``},
-		{`{"method":"yes","id":1,}{"method":"yes","id":2}`, ``},
-		{`{"method":"yes","id":1}//`, `{"jsonrpc":"2.0","id":1,"result":true}` + "\n"},
-		{"{\"method\":\"y\xff\",\"id\":1}", ``},
-		{`{"method":"yes","id":"` + strings.Repeat("x", 70<<10) + `"}`, ``},
-		{strings.Repeat("[", 60<<10), ``},
+		{`{]`, broken},
+		{`{"method":"yes","id":1,}{"method":"yes","id":2}`, broken},
+		{`{"method":"yes","id":1}//`, `{"jsonrpc":"2.0","id":1,"result":true}` + "\n" + broken},
+		{`{"method":"yes","id":1`, broken},
+		{"{\"method\":\"y\xff\",\"id\":1}", strings.Replace(broken, "not JSON", "not UTF-8", 1)},
+		{`{"method":"yes","id":"` + strings.Repeat("x", 70<<10) + `"}`,
+			strings.Replace(invalid, `"}}`, `","data":"the request is too long: it has more than 65536 bytes`+closed, 1)},
+		{strings.Repeat("[", 60<<10), broken},
 	} {
 		if got := exchange(t, dial(), tc.in); got != tc.out {
 			t.Errorf("%.100s\n got %q\nwant %q", tc.in, got, tc.out)

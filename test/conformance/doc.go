@@ -20,7 +20,7 @@
 //
 // A request after >> is sent as it stands, on a connection of its own; what
 // comes back is given line by line after <<, or "<< nothing", or "<< closed"
-// when the connection must end.
+// when the connection must end; "<< vda" and "<< spdk" where they differ.
 //
 // Where the two data planes differ, there is a reply for each, and the line
 // before says why; that is the list of differences:

@@ -3,6 +3,7 @@ package conformance
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,9 +14,20 @@ type exchange struct {
 	line    int
 	raw     bool
 	request string
-	why     string            // the comment above the replies
-	replies map[string]string // by data plane; "" is both
-	lines   []string          // of a raw exchange
+	why     string              // the comment above the replies
+	replies map[string]string   // by data plane; "" is both
+	lines   map[string][]string // of a raw exchange, likewise
+}
+
+// differs reports that the data planes answer differently.
+func (e *exchange) differs() bool { return len(e.replies) > 1 || len(e.lines) > 1 }
+
+// answer is what a data plane must answer, for people.
+func (e *exchange) answer(kind string) string {
+	if e.raw {
+		return strings.Join(e.rawLines(kind), " ")
+	}
+	return e.reply(kind)
 }
 
 // script is a file of testdata.
@@ -46,20 +58,19 @@ func readScript(path string) (*script, error) {
 			s.waiting = true
 		case strings.HasPrefix(line, ">> "), strings.HasPrefix(line, "> "):
 			raw := strings.HasPrefix(line, ">> ")
-			cur = &exchange{line: n, raw: raw, request: strings.TrimLeft(line, "> "), replies: map[string]string{}}
+			cur = &exchange{line: n, raw: raw, request: strings.TrimLeft(line, "> "), replies: map[string]string{}, lines: map[string][]string{}}
 			s.exchanges = append(s.exchanges, cur)
 			why = ""
 		case strings.HasPrefix(line, "<< ") && cur != nil && cur.raw:
-			cur.lines = append(cur.lines, line[3:])
-		case strings.HasPrefix(line, "< ") && cur != nil && !cur.raw:
-			who, reply, _ := strings.Cut(line[2:], " ")
-			if who != "vda" && who != "spdk" {
-				who, reply = "", line[2:]
-			} else if why == "" && cur.why == "" {
-				return nil, fmt.Errorf("%s:%d: no line above says why the data planes differ", path, n)
+			who, rest, err := cur.whose(line[3:], &why)
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", path, n, err)
 			}
-			if why != "" {
-				cur.why = why
+			cur.lines[who] = append(cur.lines[who], rest)
+		case strings.HasPrefix(line, "< ") && cur != nil && !cur.raw:
+			who, reply, err := cur.whose(line[2:], &why)
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", path, n, err)
 			}
 			cur.replies[who] = reply
 		default:
@@ -67,6 +78,29 @@ func readScript(path string) (*script, error) {
 		}
 	}
 	return s, sc.Err()
+}
+
+// whose splits the name of a data plane, "" for both, from a reply; why is the
+// comment above it, which an answer of one needs.
+func (e *exchange) whose(line string, why *string) (who, rest string, err error) {
+	who, rest, _ = strings.Cut(line, " ")
+	if who != "vda" && who != "spdk" {
+		who, rest = "", line
+	} else if *why == "" && e.why == "" {
+		return "", "", errors.New("no line above says why the data planes differ")
+	}
+	if *why != "" {
+		e.why, *why = *why, ""
+	}
+	return who, rest, nil
+}
+
+// rawLines is what a data plane must answer to a raw exchange.
+func (e *exchange) rawLines(kind string) []string {
+	if l, ok := e.lines[kind]; ok {
+		return l
+	}
+	return e.lines[""]
 }
 
 // reply is what a data plane must answer; "" when the script says nothing.

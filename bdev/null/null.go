@@ -57,12 +57,13 @@ func New(c Config) (*Device, error) {
 func (d *Device) Info() bdev.Info { return *d.info.Load() }
 
 // Resize changes the number of blocks; the caller tells the registry by
-// Resized. EINVAL for 0.
+// Resized. EINVAL for fewer than there are: those who use the bdev count on
+// them.
 func (d *Device) Resize(blocks uint64) error {
-	if blocks == 0 {
-		return fmt.Errorf("null bdev %q: num_blocks must be above 0: %w", d.Info().Name, syscall.EINVAL)
-	}
 	i := d.Info()
+	if blocks < i.Blocks {
+		return fmt.Errorf("null bdev %q: %d blocks are fewer than the %d that it has; it can only grow: %w", i.Name, blocks, i.Blocks, syscall.EINVAL)
+	}
 	i.Blocks = blocks
 	d.info.Store(&i)
 	return nil

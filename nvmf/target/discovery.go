@@ -127,7 +127,7 @@ func (r Referral) normalize() (Referral, error) {
 	if r.SubNQN == "" {
 		r.SubNQN = nvme.DiscoveryNQN
 	}
-	if err := nvme.CheckNQN(r.SubNQN); err != nil {
+	if err := nvme.CheckSubsystemNQN(r.SubNQN); err != nil {
 		return r, fmt.Errorf("subnqn: %w: %w", err, syscall.EINVAL)
 	}
 	return r, nil

@@ -81,7 +81,7 @@ func (n *namespace) lose(self *atomic.Pointer[bdev.Handle]) {
 
 // replace swaps the device: new commands are held, those inside are waited
 // for, then the held ones go to the new device.
-func (n *namespace) replace(h *bdev.Handle, name string) *bdev.Handle {
+func (n *namespace) replace(h *bdev.Handle) *bdev.Handle {
 	n.mu.Lock()
 	n.hold = true
 	n.mu.Unlock()
@@ -90,7 +90,7 @@ func (n *namespace) replace(h *bdev.Handle, name string) *bdev.Handle {
 	n.last.Store(h.Info())
 	n.orphan.Store(false)
 	n.mu.Lock()
-	n.bdev = name
+	n.bdev = h.Info().Name
 	n.gate.open()
 	n.hold = false
 	held := n.held
@@ -114,10 +114,7 @@ func (n *namespace) quiesce(h *bdev.Handle) {
 	if now == nil || h != nil && h != now {
 		return // whoever takes a device away waits as well
 	}
-	n.mu.Lock()
-	name := n.bdev
-	n.mu.Unlock()
-	n.replace(now, name)
+	n.replace(now)
 }
 
 // refuse deals with a command that found the gate shut: it is held during a

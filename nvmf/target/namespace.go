@@ -44,7 +44,7 @@ type namespace struct {
 	last   atomic.Pointer[bdev.Info] // of the device, also of one that was lost
 
 	mu   sync.Mutex
-	bdev string // name as given
+	bdev string // its name, not an alias that it was named by
 	held []*cmd // commands that wait for the end of a swap
 	hold bool
 
@@ -113,12 +113,15 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	if old != nil && old.revive(c) {
 		return c.NSID, nil
 	}
-	n := &namespace{sub: s, nsid: c.NSID, bdev: c.Bdev, eui64: c.EUI64, gate: newGate()}
+	n := &namespace{sub: s, nsid: c.NSID, eui64: c.EUI64, gate: newGate()}
 	n.group.Store(c.ANAGroup)
 	h, err := n.open(c.Bdev)
 	if err != nil {
 		return 0, err
 	}
+	n.mu.Lock()
+	n.bdev = h.Info().Name
+	n.mu.Unlock()
 	n.handle.Store(h)
 	n.last.Store(h.Info())
 	s.lastGroup[c.NSID-1].Store(c.ANAGroup)
@@ -168,7 +171,7 @@ func (n *namespace) revive(c NamespaceConfig) bool {
 	}
 	n.group.Store(c.ANAGroup)
 	n.sub.lastGroup[n.nsid-1].Store(c.ANAGroup)
-	n.replace(h, c.Bdev)
+	n.replace(h)
 	n.sub.anaCountAll()
 	n.sub.namespaceChanged(n.nsid)
 	n.sub.anaChanged(anyController)
@@ -245,7 +248,7 @@ func (s *Subsystem) SwapNamespace(nsid uint32, name string) error {
 			return fmt.Errorf("bdev %q has %d blocks of %d bytes, the namespace %d of %d: %w", name, is.Blocks, is.BlockSize, was.Blocks, was.BlockSize, syscall.EINVAL)
 		}
 	}
-	old := n.replace(h, name)
+	old := n.replace(h)
 	if old != nil {
 		old.Close()
 	}

@@ -43,7 +43,7 @@ func (c *SubsystemConfig) fill() error {
 	if c.MaxCntlid == 0 {
 		c.MaxCntlid = maxCntlid
 	}
-	if err := nvme.CheckNQN(c.NQN); err != nil {
+	if err := nvme.CheckSubsystemNQN(c.NQN); err != nil {
 		return fmt.Errorf("nqn: %w: %w", err, syscall.EINVAL)
 	}
 	switch {

@@ -14,6 +14,7 @@ import (
 
 	"vda/spdk"
 	"vda/spdk/rpccli"
+	"vda/target"
 )
 
 // The test binary is vda_tgt itself when this is set.
@@ -231,5 +232,22 @@ func TestReferenceIsCurrent(t *testing.T) {
 	}
 	if !bytes.Equal(got, want.Bytes()) {
 		t.Error("docs/jsonrpc.md is not current: run go run ./cmd/vda_tgt methods > docs/jsonrpc.md")
+	}
+}
+
+// TestWordsOfRPC: vda_rpc knows which parameters are strings, so that --name
+// 123 is one.
+func TestWordsOfRPC(t *testing.T) {
+	for _, m := range target.Methods() {
+		for _, p := range m.Params {
+			word := p.Type == "string" || p.Type == "uuid"
+			if !strings.Contains(p.Name, ".") && word != rpccli.IsWord(p.Name) {
+				t.Errorf("%s of %s is a %s; vda_rpc takes it for a string: %v", p.Name, m.Name, p.Type, !word)
+			}
+		}
+	}
+	socket, _ := up(t)
+	if code, _, errs := rpc(t, "-s", socket, "--wait", "20", "bdev_null_create", "--name", "123", "--block-size", "512", "--num-blocks", "8"); code != 0 {
+		t.Errorf("--name 123: %s", errs)
 	}
 }

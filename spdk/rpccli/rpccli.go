@@ -3,7 +3,8 @@
 //	vda_rpc [-s SOCKET] [-t SECONDS] [--wait SECONDS] METHOD [PARAMETERS]
 //
 // Parameters are a JSON object, or --name VALUE for each of its members (with
-// - or _ in names; VALUE is JSON, or a string if it is not; no VALUE is true).
+// - or _ in names; VALUE is JSON, or a string if it is not or the parameter is
+// one, as in --name 123; no VALUE is true).
 // bdev_set_options knows the letters of the older rpc.py: -d and -e turn
 // automatic examination off and on.
 //
@@ -74,6 +75,7 @@ const usage = `vda_rpc calls a JSON-RPC method of vda_tgt or spdk_tgt and prints
   vda_rpc rpc_get_methods
   vda_rpc -s /tmp/vda.sock bdev_set_options -d
   vda_rpc bdev_malloc_create --name Malloc0 --block-size 4096 --num-blocks 8192
+  vda_rpc bdev_null_create --name 123 --block-size 512 --num-blocks 8
   vda_rpc bdev_get_bdevs '{"name":"Malloc0"}'`
 
 // usageError is a command line that makes no sense.
@@ -162,7 +164,7 @@ func parameters(method string, args []string) (json.RawMessage, error) {
 		}
 		if value == nil && i+1 < len(args) && !isFlag(args[i+1]) {
 			i++
-			value = literal(args[i])
+			value = literal(name, args[i])
 		}
 		if value == nil {
 			value = json.RawMessage("true")
@@ -195,15 +197,17 @@ func flag(method, arg string) (name string, value json.RawMessage, err error) {
 		return "", nil, usagef("%s has no flag %s; write --name VALUE with SPDK's parameter names, or a JSON object", method, arg)
 	}
 	long, given, has := strings.Cut(long, "=")
+	name = strings.ReplaceAll(long, "-", "_")
 	if has {
-		value = literal(given)
+		value = literal(name, given)
 	}
-	return strings.ReplaceAll(long, "-", "_"), value, nil
+	return name, value, nil
 }
 
-// literal is a value as JSON, as a string if it is not JSON.
-func literal(s string) json.RawMessage {
-	if json.Valid([]byte(s)) {
+// literal is a value of the parameter called name as JSON, as a string if it is
+// not JSON. Where only a string will do it is one, written in JSON or bare.
+func literal(name, s string) json.RawMessage {
+	if json.Valid([]byte(s)) && (!IsWord(name) || strings.HasPrefix(s, `"`)) {
 		return json.RawMessage(s)
 	}
 	quoted, err := json.Marshal(s)

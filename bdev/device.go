@@ -19,6 +19,7 @@ type Info struct {
 	UnmapZeroes bool // unmapped blocks read as zeros
 	Ops         OpSet
 	OptimalIO   uint32 // blocks; 0 unknown (stripe size of a raid0)
+	UnmapUnit   uint32 // blocks; what is unmapped gives space back in whole, aligned units of so many; 0 unknown
 	MaxIO       uint32 // blocks of the largest request with data; 0: any. Handle.Submit cuts larger ones up
 
 	native OpSet // the device's own, where Ops has what handles add
@@ -44,6 +45,13 @@ type Device interface {
 // nothing.
 type Mapper interface {
 	Map(dst [][]byte, offset, blocks uint64) ([][]byte, bool)
+}
+
+// Thin is a Device whose blocks may take no space until they are written.
+// Used returns how many take some, and false while there are no such blocks
+// (a thick volume).
+type Thin interface {
+	Used() (blocks uint64, ok bool)
 }
 
 // Retirer is a Device that may hold requests for long, waiting for something.

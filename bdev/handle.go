@@ -24,6 +24,16 @@ type Handle struct {
 // Info returns the device's description as of the last event.
 func (h *Handle) Info() *Info { return h.info.Load() }
 
+// Used returns how many of the device's blocks take space, and false where all
+// always do or nobody knows.
+func (h *Handle) Used() (blocks uint64, ok bool) {
+	t, thin := h.dev.(Thin)
+	if !thin {
+		return 0, false
+	}
+	return t.Used()
+}
+
 func (h *Handle) refresh() {
 	i := h.dev.Info()
 	i.offer()

@@ -20,7 +20,7 @@ func (h *Handle) Submit(r *Request, b *Batch) {
 	i := h.info.Load()
 	switch {
 	case !i.Ops.Has(r.Op):
-		r.Complete(nvme.InvalidOpcode|nvme.DNR, b)
+		r.Complete(i.lacks(r.Op), b)
 		return
 	case r.Offset+r.Blocks > i.Blocks || r.Offset+r.Blocks < r.Offset:
 		r.Complete(nvme.LBAOutOfRange|nvme.DNR, b)
@@ -44,6 +44,18 @@ func (h *Handle) Submit(r *Request, b *Batch) {
 		return
 	}
 	h.issue(r, b)
+}
+
+// lacks is the status of an operation that the device has not: what takes no
+// writes says so.
+func (i *Info) lacks(op Op) nvme.Status {
+	switch op {
+	case OpWrite, OpWriteZeroes, OpUnmap, OpCompareAndWrite:
+		if !i.Ops.Has(OpWrite) {
+			return nvme.WriteProtected | nvme.DNR
+		}
+	}
+	return nvme.InvalidOpcode | nvme.DNR
 }
 
 // halted keeps a request from a device that is going, or that a

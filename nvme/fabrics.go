@@ -165,6 +165,7 @@ const (
 	PropCC   uint32 = 0x14
 	PropCSTS uint32 = 0x1c
 	PropNSSR uint32 = 0x20
+	PropCRTO uint32 = 0x68 // time-outs until ready: with media in bits 15:0, without in 31:16, units of 500 ms
 )
 
 // Property is the part of Property Get and Set in the submission queue entry
@@ -218,6 +219,7 @@ type Capabilities struct {
 	NVMCommandSet   bool   // CSS bit 0
 	MinPage         uint8  // MPSMIN, page of 2^(12+n) bytes
 	MaxPage         uint8  // MPSMAX
+	ReadyWithMedia  bool   // CRMS bit 0: the time until ready is CRTO's
 }
 
 // Encode returns the property's value.
@@ -230,13 +232,16 @@ func (c Capabilities) Encode() uint64 {
 	if c.NVMCommandSet {
 		v |= 1 << 37
 	}
+	if c.ReadyWithMedia {
+		v |= 1 << 59
+	}
 	return v
 }
 
 // DecodeCapabilities splits the property's value.
 func DecodeCapabilities(v uint64) Capabilities {
 	return Capabilities{MaxQueueEntries: uint32(v&0xffff) + 1, Contiguous: v>>16&1 != 0, ReadyTimeout: uint8(v >> 24),
-		Stride: uint8(v>>32) & 15, NVMCommandSet: v>>37&1 != 0, MinPage: uint8(v>>48) & 15, MaxPage: uint8(v>>52) & 15}
+		Stride: uint8(v>>32) & 15, NVMCommandSet: v>>37&1 != 0, MinPage: uint8(v>>48) & 15, MaxPage: uint8(v>>52) & 15, ReadyWithMedia: v>>59&1 != 0}
 }
 
 // Version makes the VS property: major in bits 31:16, minor in 15:8, tertiary
@@ -248,10 +253,15 @@ func Version(major uint16, minor, tertiary uint8) uint32 {
 // Values in the CC and CSTS properties (base 2.0, figures 46 and 47).
 const (
 	CCEnable           uint32 = 1 << 0
+	CCCommandSetMask   uint32 = 7 << 4  // CSS: 0 is NVM
+	CCPageMask         uint32 = 15 << 7 // MPS: memory pages of 2^(12+n) bytes
+	CCArbitrationMask  uint32 = 7 << 11 // AMS: 0 is round robin
 	CCShutdownMask     uint32 = 3 << 14
 	CCShutdownNormal   uint32 = 1 << 14
 	CCShutdownAbrupt   uint32 = 2 << 14
 	CCEntrySizes       uint32 = 6<<16 | 4<<20 // IOSQES 64 bytes, IOCQES 16 bytes
+	CCEntrySizesMask   uint32 = 0xff << 16
+	CCReadyNoMedia     uint32 = 1 << 24 // CRIME: ready before the media are
 	CSTSReady          uint32 = 1 << 0
 	CSTSFatal          uint32 = 1 << 1
 	CSTSShutdownMask   uint32 = 3 << 2

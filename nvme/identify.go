@@ -62,7 +62,7 @@ const (
 	CTRATTTrafficKA     uint32 = 1 << 6
 	LPACommands         uint8  = 1 << 1 // commands supported and effects
 	LPAExtended         uint8  = 1 << 2 // offset and 32-bit length of Get Log Page
-	LPASupported        uint8  = 1 << 5
+	LPASupported        uint8  = 1 << 5 // the logs 00h, 12h and 13h, and scopes in 05h
 	ANACAPOptimized     uint8  = 1 << 0
 	ANACAPNonOptimized  uint8  = 1 << 1
 	ANACAPInaccessible  uint8  = 1 << 2

@@ -5,13 +5,15 @@ import "encoding/binary"
 // Bits of NamespaceData's fields.
 const (
 	NSFEATThin       uint8 = 1 << 0
+	NSFEATOptimal    uint8 = 1 << 4 // OPTPERF: the preferred granularities are defined
 	NMICShared       uint8 = 1 << 0
 	DLFEATZeroes     uint8 = 1      // bits 2:0: deallocated blocks read as zeros
 	DLFEATWriteZero  uint8 = 1 << 3 // Write Zeroes may deallocate
 	FPISupported     uint8 = 1 << 7
 	NSTATReady       uint8 = 1 << 0
-	RESCAPAll        uint8 = 0xfe // all reservation types, and "ignore existing key" as of 1.3
-	RESCAPPersistent uint8 = 1 << 0
+	NSATTRProtected  uint8 = 1 << 0 // takes no writes
+	RESCAPAll        uint8 = 0xfe   // all reservation types, and "ignore existing key" as of 1.3
+	RESCAPPersistent uint8 = 1 << 0 // reservations can be kept over a loss of power
 )
 
 // NamespaceData is the Identify Namespace data structure of the NVM command
@@ -25,6 +27,9 @@ type NamespaceData struct {
 	DLFEAT               uint8
 	NAWUN, NAWUPF, NACWU uint16 // blocks minus one
 	NOIOB                uint16 // optimal I/O boundary, blocks
+	NPWG, NPWA           uint16 // preferred granularity and alignment of writes, blocks minus one
+	NPDG, NPDA           uint16 // of deallocation
+	NOWS                 uint16 // optimal size of a write, blocks minus one
 	ANAGroup             uint32
 	NSATTR               uint8
 	NGUID                [16]byte
@@ -47,6 +52,11 @@ func PutNamespaceData(b []byte, d *NamespaceData) {
 	le.PutUint16(b[36:], d.NAWUPF)
 	le.PutUint16(b[38:], d.NACWU)
 	le.PutUint16(b[46:], d.NOIOB)
+	le.PutUint16(b[64:], d.NPWG)
+	le.PutUint16(b[66:], d.NPWA)
+	le.PutUint16(b[68:], d.NPDG)
+	le.PutUint16(b[70:], d.NPDA)
+	le.PutUint16(b[72:], d.NOWS)
 	le.PutUint32(b[92:], d.ANAGroup)
 	b[99] = d.NSATTR
 	copy(b[104:], d.NGUID[:])
@@ -68,6 +78,7 @@ func DecodeNamespaceData(b []byte) (NamespaceData, error) {
 		Size: le.Uint64(b[0:]), Capacity: le.Uint64(b[8:]), Used: le.Uint64(b[16:]), NSFEAT: b[24],
 		NMIC: b[30], RESCAP: b[31], FPI: b[32], DLFEAT: b[33],
 		NAWUN: le.Uint16(b[34:]), NAWUPF: le.Uint16(b[36:]), NACWU: le.Uint16(b[38:]), NOIOB: le.Uint16(b[46:]),
+		NPWG: le.Uint16(b[64:]), NPWA: le.Uint16(b[66:]), NPDG: le.Uint16(b[68:]), NPDA: le.Uint16(b[70:]), NOWS: le.Uint16(b[72:]),
 		ANAGroup: le.Uint32(b[92:]), NSATTR: b[99], NGUID: [16]byte(b[104:120]), EUI64: [8]byte(b[120:128]),
 		BlockShift: uint8(lbaf >> 16), Metadata: uint16(lbaf),
 	}, nil

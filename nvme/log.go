@@ -14,6 +14,8 @@ const (
 	LogChangedNS    LID = 0x04
 	LogCommands     LID = 0x05
 	LogANA          LID = 0x0c
+	LogFeatures     LID = 0x12 // feature identifiers supported and effects
+	LogMICommands   LID = 0x13 // NVMe-MI commands supported and effects
 	LogDiscovery    LID = 0x70
 	LogReservations LID = 0x80
 )
@@ -130,20 +132,45 @@ const ChangedNSLen = 4096
 // I/O opcode.
 const CommandsLen = 4096
 
-// Effects of a command in that log.
+// Effects of a command, or of a change of a feature, in the logs of those.
 const (
-	EffectSupported uint32 = 1 << 0
-	EffectContent   uint32 = 1 << 1 // changes the content of blocks
+	EffectSupported     uint32 = 1 << 0
+	EffectContent       uint32 = 1 << 1  // changes the content of blocks
+	EffectCapability    uint32 = 1 << 4  // changes what the controller can do
+	ScopeNamespace      uint32 = 1 << 20 // what it is about
+	ScopeController     uint32 = 1 << 21
+	ScopeSubsystem      uint32 = 1 << 25
+	EffectScopes        uint32 = 0xfff << 20
+	effectsOfIOCommands        = 1024 // offset of the I/O commands, bytes
 )
 
-// PutCommands writes the log; the functions return the effects of opcodes.
-func PutCommands(b []byte, admin, io func(Opcode) uint32) {
+// PutCommands writes the log: the effects of each opcode.
+func PutCommands(b []byte, admin, io map[Opcode]uint32) {
 	clear(b[:CommandsLen])
-	for op := range 256 {
-		binary.LittleEndian.PutUint32(b[4*op:], admin(Opcode(op)))
-		binary.LittleEndian.PutUint32(b[1024+4*op:], io(Opcode(op)))
+	for op, e := range admin {
+		binary.LittleEndian.PutUint32(b[4*int(op):], e)
+	}
+	for op, e := range io {
+		binary.LittleEndian.PutUint32(b[effectsOfIOCommands+4*int(op):], e)
 	}
 }
+
+// FeaturesLen is the length in bytes of the feature identifiers supported and
+// effects log (base 2.0, section 5.16.1.18): a dword for each feature.
+const FeaturesLen = 1024
+
+// PutFeatures writes the log: the effects of a change of each feature.
+func PutFeatures(b []byte, features map[FID]uint32) {
+	clear(b[:FeaturesLen])
+	for fid, e := range features {
+		binary.LittleEndian.PutUint32(b[4*int(fid):], e)
+	}
+}
+
+// MICommandsLen is the length in bytes of the NVMe-MI commands supported and
+// effects log (base 2.0, section 5.16.1.19), which is all zeros where there is
+// no management endpoint.
+const MICommandsLen = 4096
 
 // SupportedLen is the length in bytes of the supported log pages log.
 const SupportedLen = 1024

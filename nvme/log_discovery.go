@@ -10,7 +10,13 @@ const (
 	SubtypeReferral  = 1
 	SubtypeNVM       = 2
 	SubtypeDiscovery = 3 // this discovery subsystem itself
-	TREQNotRequired  = 2 // no secure channel required
+	TREQNone         = 0 // no word on secure channels; older hosts take 2, "not required", for a wish for TLS
+)
+
+// Bits of an entry's EFLAGS, for a discovery subsystem.
+const (
+	EFlagsDuplicate  uint16 = 1 << 0 // DUPRETINFO: through all entries of the subsystem the log is the same
+	EFlagsPersistent uint16 = 1 << 1 // EPCSD: hosts may stay connected
 )
 
 // DiscoveryEntry is an entry of the discovery log.
@@ -28,24 +34,36 @@ const DiscoveryEntryLen = 1024
 
 // AppendDiscoveryLog appends the discovery log to b.
 func AppendDiscoveryLog(b []byte, generation uint64, entries []DiscoveryEntry) []byte {
-	le := binary.LittleEndian
 	at := len(b)
 	b = append(b, make([]byte, DiscoveryEntryLen*(1+len(entries)))...)
-	le.PutUint64(b[at:], generation)
-	le.PutUint64(b[at+8:], uint64(len(entries)))
+	PutDiscoveryHeader(b[at:], generation, uint64(len(entries)))
 	for _, e := range entries {
 		at += DiscoveryEntryLen
-		p := b[at:]
-		p[0], p[1], p[2], p[3] = e.Trtype, e.Adrfam, e.Subtype, e.TREQ
-		le.PutUint16(p[4:], e.PortID)
-		le.PutUint16(p[6:], e.CNTLID)
-		le.PutUint16(p[8:], e.ASQSZ)
-		le.PutUint16(p[10:], e.EFlags)
-		putPadded(p[32:64], e.Trsvcid)
-		copy(p[256:511], e.SubNQN)
-		putPadded(p[512:768], e.Traddr)
+		PutDiscoveryEntry(b[at:], e)
 	}
 	return b
+}
+
+// PutDiscoveryHeader writes what comes before the log's entries into b[:1024].
+func PutDiscoveryHeader(b []byte, generation, entries uint64) {
+	clear(b[:DiscoveryEntryLen])
+	binary.LittleEndian.PutUint64(b, generation)
+	binary.LittleEndian.PutUint64(b[8:], entries)
+}
+
+// PutDiscoveryEntry writes an entry into b[:1024].
+func PutDiscoveryEntry(b []byte, e DiscoveryEntry) {
+	b = b[:DiscoveryEntryLen]
+	clear(b)
+	le := binary.LittleEndian
+	b[0], b[1], b[2], b[3] = e.Trtype, e.Adrfam, e.Subtype, e.TREQ
+	le.PutUint16(b[4:], e.PortID)
+	le.PutUint16(b[6:], e.CNTLID)
+	le.PutUint16(b[8:], e.ASQSZ)
+	le.PutUint16(b[10:], e.EFlags)
+	putPadded(b[32:64], e.Trsvcid)
+	copy(b[256:511], e.SubNQN)
+	putPadded(b[512:768], e.Traddr)
 }
 
 // DecodeDiscoveryLog reads the log as far as b reaches; total is the number

@@ -36,7 +36,7 @@ func TestLogRoundTrip(t *testing.T) {
 	if _, got, err = DecodeANALog(AppendANALog(nil, 9, groups, true)); err != nil || len(got) != 2 || got[0].NSIDs != nil {
 		t.Errorf("ANA groups only: %+v %v", got, err)
 	}
-	es := []DiscoveryEntry{{Trtype: TrtypeTCP, Adrfam: AdrfamIPv4, Subtype: SubtypeNVM, TREQ: TREQNotRequired, PortID: 1, CNTLID: 0xffff,
+	es := []DiscoveryEntry{{Trtype: TrtypeTCP, Adrfam: AdrfamIPv4, Subtype: SubtypeNVM, TREQ: TREQNone, PortID: 1, CNTLID: 0xffff,
 		ASQSZ: 32, Trsvcid: "4420", SubNQN: "nqn.a", Traddr: "10.0.0.1"}}
 	gen, total, got2, err := DecodeDiscoveryLog(AppendDiscoveryLog(nil, 3, es))
 	if err != nil || gen != 3 || total != 1 || !reflect.DeepEqual(got2, es) {

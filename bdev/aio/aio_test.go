@@ -153,3 +153,16 @@ func TestTruncatedFile(t *testing.T) {
 		})
 	}
 }
+
+// TestReadOnlyOffersNoWrites: whoever exports the device can say so.
+func TestReadOnlyOffersNoWrites(t *testing.T) {
+	reg := bdev.NewRegistry()
+	defer reg.Close()
+	register(t, reg, aio.Config{Name: "ro", Filename: file(t, 1<<20), BlockSize: 4096, ReadOnly: true})
+	i, _ := reg.Info("ro")
+	for _, op := range []bdev.Op{bdev.OpWrite, bdev.OpWriteZeroes, bdev.OpUnmap, bdev.OpCompareAndWrite} {
+		if i.Ops.Has(op) {
+			t.Errorf("it offers %v", op)
+		}
+	}
+}

@@ -129,7 +129,10 @@ func (d *Device) open() error {
 	}
 	d.fd, d.traits, d.shift = fd, t, uint(bits.TrailingZeros32(bs))
 	ops := bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpWriteZeroes, bdev.OpReset)
-	if t.unmap && !d.conf.ReadOnly {
+	switch {
+	case d.conf.ReadOnly:
+		ops &^= bdev.Ops(bdev.OpWrite, bdev.OpWriteZeroes)
+	case t.unmap:
 		ops |= bdev.Ops(bdev.OpUnmap)
 	}
 	d.info.Store(&bdev.Info{Name: d.conf.Name, Product: "AIO disk", UUID: d.conf.UUID, BlockSize: bs, Blocks: blocks, Align: int(t.memAlign),

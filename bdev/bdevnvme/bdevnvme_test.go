@@ -206,3 +206,37 @@ func TestCloseDuringAttach(t *testing.T) {
 		t.Errorf("left %v, %v", r.front.Names(), r.m.List())
 	}
 }
+
+// shape is a device of another shape than the one below it.
+type shape struct {
+	bdev.Device
+	set func(*bdev.Info)
+}
+
+func (s *shape) Info() bdev.Info {
+	i := s.Device.Info()
+	i.Name, i.UUID = "shape", uuid.New()
+	s.set(&i)
+	return i
+}
+
+// TestShapeIsPassedOn: a path through another node shows the same unit of
+// deallocation and the same write protection.
+func TestShapeIsPassedOn(t *testing.T) {
+	r := newRig(t, 1)
+	r.disk("back2", 512)
+	d, _ := r.back.Get("back2")
+	r.ok(r.back.Register(&shape{d, func(i *bdev.Info) {
+		i.UnmapUnit = 256
+		i.Ops &^= bdev.Ops(bdev.OpWrite, bdev.OpUnmap, bdev.OpWriteZeroes)
+	}}))
+	r.export("shape", 2)
+	r.attach(0, nil)
+	i, ok := r.front.Info("Nv0n2")
+	if !ok || i.UnmapUnit != 256 || i.Ops.Has(bdev.OpWrite) || i.Ops.Has(bdev.OpUnmap) || i.Ops.Has(bdev.OpWriteZeroes) || !i.Ops.Has(bdev.OpRead) {
+		t.Errorf("%v %+v", ok, i)
+	}
+	if i, _ := r.front.Info("Nv0n1"); !i.Ops.Has(bdev.OpWrite) {
+		t.Errorf("%+v", i)
+	}
+}

@@ -141,7 +141,7 @@ func (d *disk) setWays(l []*way) bool {
 	d.list.Store(&l)
 	i := l[0].ns.Identity()
 	info := &bdev.Info{Name: d.name, Aliases: nil, Product: "NVMe disk", UUID: d.uuid, BlockSize: i.BlockSize, Blocks: i.Blocks,
-		Align: 1, UnmapZeroes: i.Zeroes, OptimalIO: i.OptimalIO, Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush)}
+		Align: 1, UnmapZeroes: i.Zeroes, OptimalIO: i.OptimalIO, UnmapUnit: i.UnmapUnit, Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush)}
 	data := l[0].path.ctl.Data()
 	info.WriteCache = data.VWC&nvme.VWCPresent != 0
 	for _, o := range []struct {
@@ -156,6 +156,9 @@ func (d *disk) setWays(l []*way) bool {
 		if o.has {
 			info.Ops |= bdev.Ops(o.op)
 		}
+	}
+	if i.ReadOnly {
+		info.Ops &^= bdev.Ops(bdev.OpWrite, bdev.OpUnmap, bdev.OpWriteZeroes, bdev.OpCompareAndWrite)
 	}
 	old := d.now.Swap(info)
 	return old != nil && (old.Blocks != info.Blocks || old.WriteCache != info.WriteCache || old.Ops != info.Ops)

@@ -74,6 +74,7 @@ func (v *Volume) Info() bdev.Info {
 		Name: v.bdevName, Aliases: []string{v.Alias()}, Product: "Logical Volume", UUID: v.uuid,
 		BlockSize: bs.BlockSize(), Blocks: v.blob.Blocks(), Align: base.Align,
 		WriteCache: base.WriteCache, Ops: bs.Ops(), OptimalIO: base.OptimalIO / ratio, MaxIO: base.MaxIO / ratio,
+		UnmapUnit: bs.ClusterSize() / bs.BlockSize(),
 		// A hole of a clone shows its parent.
 		UnmapZeroes: base.UnmapZeroes && v.blob.Parent() == nil && !v.blob.External(),
 	}
@@ -81,6 +82,16 @@ func (v *Volume) Info() bdev.Info {
 		i.Ops &^= bdev.Ops(bdev.OpWrite, bdev.OpUnmap, bdev.OpWriteZeroes)
 	}
 	return i
+}
+
+// Used is how many blocks of a thin volume take space, or of a clone, whose
+// others are its parent's; see bdev.Thin.
+func (v *Volume) Used() (uint64, bool) {
+	bs := v.st.bs
+	if !v.blob.Thin() {
+		return 0, false
+	}
+	return v.blob.Allocated() * uint64(bs.ClusterSize()/bs.BlockSize()), true
 }
 
 // Submit starts an I/O; see blobstore.Blob.Submit.

@@ -39,7 +39,9 @@ type Identity struct {
 	EUI64     [8]byte
 	ANAGroup  uint32
 	OptimalIO uint32 // blocks; 0 unknown
+	UnmapUnit uint32 // blocks that are deallocated together, aligned; 0 unknown
 	Zeroes    bool   // deallocated blocks read as zeros
+	ReadOnly  bool   // takes no writes
 }
 
 // Name is the namespace's UUID, else its NGUID, else zero.
@@ -157,7 +159,10 @@ func (s *session) look(ctx context.Context, id uint32) (*Identity, error) {
 		return nil, errMetadata
 	}
 	i := &Identity{Blocks: d.Size, BlockSize: 1 << d.BlockShift, NGUID: d.NGUID, EUI64: d.EUI64, ANAGroup: d.ANAGroup,
-		OptimalIO: uint32(d.NOIOB), Zeroes: d.DLFEAT&7 == nvme.DLFEATZeroes}
+		OptimalIO: uint32(d.NOIOB), Zeroes: d.DLFEAT&7 == nvme.DLFEATZeroes, ReadOnly: d.NSATTR&nvme.NSATTRProtected != 0}
+	if d.NSFEAT&nvme.NSFEATOptimal != 0 && d.NPDG > 0 {
+		i.UnmapUnit = uint32(d.NPDG) + 1
+	}
 	if d.Size > 1<<63>>d.BlockShift {
 		return nil, fmt.Errorf("size of %d blocks of %d bytes", d.Size, i.BlockSize)
 	}

@@ -62,7 +62,8 @@ func (c *cmd) send(p []byte) {
 
 // abort executes Abort (base 2.0, section 5.1): only a command that still
 // waits, for a buffer or for data from the host, can be aborted. Bit 0 of DW0
-// says that it was not.
+// says that it was not. One whose data is due is answered when that is here,
+// for the host goes on sending it; it is never executed.
 func (ctrl *controller) abort(c *cmd) {
 	v := c.sqe.CDW(10)
 	sqid, cid := uint16(v), uint16(v>>16)
@@ -83,28 +84,33 @@ func (ctrl *controller) abort(c *cmd) {
 		c.dw0 = 0
 		event.finish(nvme.AbortRequested, b)
 	case k != nil:
-		if m := k.abortable(cid); m != nil {
+		m, aborted := k.abortable(cid)
+		if aborted {
 			c.dw0 = 0
+		}
+		if m != nil {
 			m.finish(nvme.AbortRequested, b)
 		}
 	}
 	c.finish(nvme.Success, b)
 }
 
-// abortable takes the command cid out of those that wait for a buffer.
-func (k *conn) abortable(cid uint16) *cmd {
+// abortable aborts the command cid: one that waits for a buffer is returned,
+// to be answered now.
+func (k *conn) abortable(cid uint16) (m *cmd, aborted bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i, m := range k.waiting {
 		if m.sqe.CID() == cid && m.sqe.Fused() == 0 { // its queue's reader may hold one of a pair
 			k.waiting = append(k.waiting[:i], k.waiting[i+1:]...)
-			return m
+			return m, true
 		}
 	}
+	due := recvOut | uint32(cid)
 	for _, m := range k.slots {
-		if m.receiving.Load() && m.sqe.CID() == cid {
-			m.aborted.Store(true) // answered when its data is here: the host goes on sending it
+		if m.receiving.CompareAndSwap(due, due|recvAborted) {
+			return nil, true
 		}
 	}
-	return nil
+	return nil, false
 }

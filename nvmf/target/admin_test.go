@@ -131,7 +131,7 @@ func TestLinuxConnects(t *testing.T) {
 	if c := w.setFeature(0xb, 1<<8|1<<11); c.status != 0 {
 		t.Errorf("async events: %+v", c)
 	}
-	if c, p := w.logPage(5, 0, 4096, false); c.status != 0 || le.Uint32(p[4*6:]) == 0 || le.Uint32(p[1024+4*1:]) != 3 {
+	if c, p := w.logPage(5, 0, 4096, false); c.status != 0 || le.Uint32(p[4*6:]) == 0 || le.Uint32(p[1024+4*1:]) != 3|1<<20 {
 		t.Errorf("effects log: %+v", c)
 	}
 	_, p := w.identify(2, 0)

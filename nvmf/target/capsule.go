@@ -25,12 +25,15 @@ func (k *conn) capsule(h nvme.Header, in []byte) error {
 			return nil
 		}
 	}
-	if c.sqe.PSDT() == 0 && c.sqe.Opcode() != nvme.OpFabrics {
+	if p := c.sqe.PSDT(); (p == 0 || p == 3) && c.sqe.Opcode() != nvme.OpFabrics {
 		c.finish(nvme.InvalidField|nvme.DNR, &k.batch)
 		return nil
 	}
 	if k.qid == 0 || c.sqe.Opcode() == nvme.OpFabrics {
 		k.adminCapsule(c, data)
+		if k.farewell != nil {
+			return errDisconnect
+		}
 		return nil
 	}
 	k.io(c, data)
@@ -79,7 +82,7 @@ func (c *cmd) receive() {
 		c.k.await(c)
 		return
 	}
-	c.receiving.Store(true)
+	c.expect()
 	c.k.sendR2T(c, &c.k.batch)
 }
 
@@ -99,6 +102,14 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
 		return
 	}
+	if c.sqe.Fused() != 0 { // only of the NVM command set are there pairs
+		c.finish(nvme.InvalidField|nvme.DNR, b)
+		return
+	}
+	if k.qid == 0 && op != nvme.OpFabrics && !adminCommands[op].of(k.sub) { // before it sends data
+		c.finish(nvme.InvalidOpcode|nvme.DNR, b)
+		return
+	}
 	need := uint32(0)
 	if c.fromHost() {
 		need = c.sqe.SGL().Length
@@ -108,6 +119,10 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 		return
 	}
 	if need > maxAdminData {
+		if op == nvme.OpFabrics && c.sqe.FabricsType() != nvme.FabricsConnect { // no other takes data
+			c.finish(nvme.InvalidOpcode|nvme.DNR, b)
+			return
+		}
 		c.finish(nvme.DataSGLLengthInvalid|nvme.DNR, b)
 		return
 	}
@@ -120,6 +135,10 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 	if data != nil {
 		c.setData(data)
 		k.admin(c)
+		return
+	}
+	if k.phase != phaseReady { // a Connect brings its data along
+		c.finish(nvme.SGLTypeInvalid|nvme.DNR, b)
 		return
 	}
 	c.receive()

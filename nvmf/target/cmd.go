@@ -14,8 +14,8 @@ type cmd struct {
 	tag uint16 // index in conn.slots, the transfer tag of its R2T
 
 	// What others than the owner look at.
-	receiving atomic.Bool // an R2T is out and its data not here yet
-	held      atomic.Bool // in namespace.held, whose keeper also releases it
+	receiving atomic.Uint32 // an R2T is out and its data not here yet: recvOut and the command id
+	held      atomic.Bool   // in namespace.held, whose keeper also releases it
 
 	sqe nvme.Command
 	dw0 uint32
@@ -41,6 +41,15 @@ type cmd struct {
 	pair   *cmd // the other command of a fused pair
 	pieces [4][]byte
 }
+
+// Bits of cmd.receiving above the command id.
+const (
+	recvOut     = 1 << 16 // set while the data is due
+	recvAborted = 1 << 17 // an Abort was told that the command will not be executed
+)
+
+// expect says that c's data is due, and from when on it can be aborted.
+func (c *cmd) expect() { c.receiving.Store(recvOut | uint32(c.sqe.CID())) }
 
 func newCmd(k *conn, tag uint16) *cmd {
 	c := &cmd{k: k, tag: tag}
@@ -108,6 +117,10 @@ func (c *cmd) submit(b *bdev.Batch) {
 		return
 	}
 	if s := c.access(); s != nvme.Success {
+		if s == nvme.InvalidNamespace {
+			c.gone(b)
+			return
+		}
 		c.finish(s, b)
 		return
 	}

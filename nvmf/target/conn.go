@@ -58,6 +58,7 @@ type conn struct {
 	spinner  bdev.Spinner
 	tryFn    func() bool
 	fusedOne *cmd // first command of a fused pair
+	farewell *cmd // Disconnect: nothing behind it is taken
 
 	// turn is the right to use what is the reader's own. While the reader
 	// sleeps somebody who polls may have it, see PollSource.
@@ -235,6 +236,10 @@ func (k *conn) pass(n int) (err error) {
 
 // fault ends the connection for what pass has found.
 func (k *conn) fault(err error) {
+	if err == errDisconnect {
+		k.guarded(k.disconnect)
+		return
+	}
 	if err != errClosing && err != errPanic {
 		k.guarded(func() { k.terminate(err) })
 	}

@@ -27,8 +27,12 @@ func (k *conn) fabrics(c *cmd) {
 		c.finish(k.ctrl.propertyGet(c), b)
 	case t == nvme.FabricsPropertySet && k.qid == 0:
 		c.finish(k.ctrl.propertySet(c), b)
-	case t == nvme.FabricsDisconnect && k.qid != 0:
-		c.finish(nvme.Success, b) // the host closes the connection
+	case t == nvme.FabricsDisconnect && k.qid == 0:
+		c.finish(nvme.InvalidQueueType|nvme.DNR, b)
+	case t == nvme.FabricsDisconnect && c.sqe.CDW(10)&0xffff != 0: // RECFMT
+		c.finish(nvme.ConnectIncompatible|nvme.DNR, b)
+	case t == nvme.FabricsDisconnect:
+		k.farewell = c
 	default:
 		c.finish(nvme.InvalidOpcode|nvme.DNR, b)
 	}
@@ -164,6 +168,7 @@ func (s *Subsystem) admitAdmin(k *conn, c *cmd, v nvme.Connect, d nvme.ConnectDa
 	ctrl := newController(s, l, id, k, d, v.KeepAlive)
 	s.ctrls[id] = ctrl
 	s.bind(k, ctrl, l)
+	ctrl.start()
 	return nvme.Success
 }
 

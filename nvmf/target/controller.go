@@ -31,8 +31,8 @@ type controller struct {
 	cc           uint32
 	csts         uint32
 	kato         time.Duration
-	katoNanos    atomic.Int64 // kato for those without mu; 0: no timer
-	kaTimer      *time.Timer
+	katoNanos    atomic.Int64 // kato for those without mu, while it runs; else 0
+	timer        *time.Timer  // see watch
 	gone         bool
 	writeThrough atomic.Bool // the host has switched the write cache off
 	feat         features
@@ -45,8 +45,15 @@ func newController(s *Subsystem, l *listener, id uint16, k *conn, d nvme.Connect
 	c.maxIO = int(k.opts.MaxIOQpairsPerCtrlr)
 	c.feat = defaultFeatures()
 	c.events.changed = map[uint32]struct{}{}
-	c.setKeepAlive(kato)
+	c.kato = c.granted(kato)
 	return c
+}
+
+// start begins to watch over the controller, whose admin connection is bound.
+func (c *controller) start() {
+	c.mu.Lock()
+	c.watch()
+	c.mu.Unlock()
 }
 
 // addQueue takes k as I/O queue qid. A host that finds the controller ended or
@@ -80,9 +87,7 @@ func (c *controller) leave(k *conn) {
 	}
 	c.mu.Lock()
 	c.gone = true
-	if c.kaTimer != nil {
-		c.kaTimer.Stop()
-	}
+	c.watch()
 	c.mu.Unlock()
 	c.killIO("the controller ended")
 	s := c.sub
@@ -107,29 +112,59 @@ func (c *controller) killIO(why string) {
 	}
 }
 
-// setKeepAlive starts the keep alive timer, milliseconds; 0 stops it. The
-// time is rounded up to the granularity that Identify tells.
+// granted is the keep alive time for a host that asks for ms milliseconds; 0:
+// none. It is rounded up to the granularity that Identify tells, as far as the
+// feature has room for it.
+func (c *controller) granted(ms uint32) time.Duration {
+	if ms == 0 {
+		return 0
+	}
+	o := &c.admin.opts
+	kato := max(time.Duration(ms), time.Duration(o.MinKATO)) * time.Millisecond
+	if unit := time.Duration(o.KAS) * 100 * time.Millisecond; unit > 0 {
+		kato = (kato + unit - 1) / unit * unit
+	}
+	return min(kato, math.MaxUint32*time.Millisecond)
+}
+
+// setKeepAlive sets the keep alive time, milliseconds, and starts it anew.
 func (c *controller) setKeepAlive(ms uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.kaTimer != nil {
-		c.kaTimer.Stop()
-		c.kaTimer = nil
+	c.kato = c.granted(ms)
+	c.watch()
+}
+
+// watch starts the timer that ends the controller: keep alive runs while the
+// controller is ready and not shut down (base 2.0, section 3.9), otherwise the
+// time in which it is to be enabled. c.mu is held.
+func (c *controller) watch() {
+	if c.timer != nil {
+		c.timer.Stop()
+		c.timer = nil
 	}
-	c.kato = time.Duration(ms) * time.Millisecond
 	c.katoNanos.Store(0)
-	if ms == 0 || c.gone {
+	switch {
+	case c.gone:
+	case c.csts&nvme.CSTSReady == 0 || c.csts&nvme.CSTSShutdownMask != 0:
+		c.timer = time.AfterFunc(c.sub.tgt.cfg.EnableTime, func() { c.idle() })
+	case c.kato > 0:
+		c.katoNanos.Store(int64(c.kato))
+		c.timer = time.AfterFunc(c.kato, c.checkKeepAlive)
+	}
+}
+
+// idle ends a controller that nobody has enabled.
+func (c *controller) idle() {
+	c.mu.Lock()
+	inUse := c.gone || c.csts&nvme.CSTSReady != 0 && c.csts&nvme.CSTSShutdownMask == 0
+	c.mu.Unlock()
+	if inUse {
 		return
 	}
-	o := &c.admin.opts
-	if least := time.Duration(o.MinKATO) * time.Millisecond; c.kato < least {
-		c.kato = least
-	}
-	if unit := time.Duration(o.KAS) * 100 * time.Millisecond; unit > 0 {
-		c.kato = (c.kato + unit - 1) / unit * unit
-	}
-	c.katoNanos.Store(int64(c.kato))
-	c.kaTimer = time.AfterFunc(c.kato, c.checkKeepAlive)
+	c.sub.tgt.log.Info("nvmf: the controller is not enabled", c.admin.attrs()...)
+	c.admin.kill("the controller is not enabled")
+	c.killIO("the controller is not enabled")
 }
 
 // lapsed reports that the keep alive time ran out before what k has just
@@ -166,12 +201,12 @@ func (c *controller) lastSeen() int64 {
 // time; with traffic based keep alive any command counts.
 func (c *controller) checkKeepAlive() {
 	c.mu.Lock()
-	if c.gone || c.kaTimer == nil {
+	if c.gone || c.katoNanos.Load() == 0 {
 		c.mu.Unlock()
 		return
 	}
 	if idle := time.Duration(nanotime() - c.lastSeen()); idle < c.kato {
-		c.kaTimer.Reset(c.kato - idle)
+		c.timer.Reset(c.kato - idle)
 		c.mu.Unlock()
 		return
 	}

@@ -9,25 +9,46 @@ import (
 	"vda/nvme"
 )
 
-// discoveryLog lists what k's host may connect to: every listener of every
-// subsystem that admits it, this discovery service and its referrals.
-func (t *Target) discoveryLog(k *conn) []byte {
+// discoveryLog fills in a part of the discovery log: a header, then an entry
+// for each place that k's host may connect to. However many there are, only
+// those are put together that are asked for.
+func discoveryLog(k *conn, out []byte, offset uint64) uint64 {
+	gen, entries := k.sub.tgt.discoveryEntries(k)
+	const size = nvme.DiscoveryEntryLen
+	total := uint64(1+len(entries)) * size
+	var record [size]byte
+	for at := 0; at < len(out) && offset+uint64(at) < total; {
+		pos := offset + uint64(at)
+		if i := pos / size; i == 0 {
+			nvme.PutDiscoveryHeader(record[:], gen, uint64(len(entries)))
+		} else {
+			nvme.PutDiscoveryEntry(record[:], entries[i-1])
+		}
+		at += copy(out[at:], record[pos%size:])
+	}
+	return total
+}
+
+// discoveryEntries are every listener of every subsystem that admits k's host,
+// this discovery service where it has listeners of its own, and its referrals.
+// The generation is from before they were looked at: a host that reads it
+// again behind them notices what has changed meanwhile.
+func (t *Target) discoveryEntries(k *conn) (gen uint64, out []nvme.DiscoveryEntry) {
+	gen = t.genctr.Load()
 	t.mu.Lock()
 	subs := slices.Clone(t.subs)
 	refs := slices.Clone(t.referrals)
 	t.mu.Unlock()
-	gen := t.genctr.Load()
 	asq := uint16(k.opts.MaxAQDepth)
-	var out []nvme.DiscoveryEntry
 	for _, s := range subs {
-		if s.discovery {
-			continue
-		}
 		s.mu.Lock()
 		if s.admits(k.host) {
 			for _, l := range s.listeners {
 				e := entry(k.reachable(l.portal.addr), s.cfg.NQN, asq)
 				e.Subtype, e.PortID, e.CNTLID = nvme.SubtypeNVM, l.id, nvme.CNTLIDDynamic
+				if s.discovery {
+					e.Subtype, e.EFlags = nvme.SubtypeDiscovery, nvme.EFlagsDuplicate|nvme.EFlagsPersistent
+				}
 				out = append(out, e)
 			}
 		}
@@ -38,10 +59,7 @@ func (t *Target) discoveryLog(k *conn) []byte {
 		e.Subtype, e.CNTLID = nvme.SubtypeReferral, nvme.CNTLIDDynamic
 		out = append(out, e)
 	}
-	if len(out) >= maxLog/nvme.DiscoveryEntryLen {
-		out = out[:maxLog/nvme.DiscoveryEntryLen]
-	}
-	return nvme.AppendDiscoveryLog(nil, gen, out)
+	return gen, out
 }
 
 // reachable replaces the unspecified address of a listener by the one over which
@@ -64,7 +82,7 @@ func entry(a Addr, nqn string, asq uint16) nvme.DiscoveryEntry {
 	if a.Adrfam == "IPv6" {
 		fam = nvme.AdrfamIPv6
 	}
-	return nvme.DiscoveryEntry{Trtype: nvme.TrtypeTCP, Adrfam: fam, TREQ: nvme.TREQNotRequired, ASQSZ: asq, Trsvcid: a.Trsvcid, SubNQN: nqn, Traddr: a.Traddr}
+	return nvme.DiscoveryEntry{Trtype: nvme.TrtypeTCP, Adrfam: fam, TREQ: nvme.TREQNone, ASQSZ: asq, Trsvcid: a.Trsvcid, SubNQN: nqn, Traddr: a.Traddr}
 }
 
 // discoveryChanged counts a change of the discovery log and tells the hosts.

@@ -24,7 +24,7 @@ func (c *controller) getFeatures(m *cmd) {
 	b := &m.k.batch
 	fid := m.sqe.FID()
 	sel := m.sqe.Select()
-	if sel > nvme.SelectSupported || c.sub.discovery && fid != nvme.FeatureAsyncEvents && fid != nvme.FeatureKeepAlive {
+	if sel > nvme.SelectSupported || !featureTable[fid].of(c.sub) {
 		m.finish(nvme.InvalidField|nvme.DNR, b)
 		return
 	}
@@ -108,7 +108,7 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 	if m.sqe.Save() {
 		return nvme.FeatureNotSaveable | nvme.DNR
 	}
-	if c.sub.discovery && fid != nvme.FeatureAsyncEvents && fid != nvme.FeatureKeepAlive {
+	if !featureTable[fid].of(c.sub) {
 		return nvme.InvalidField | nvme.DNR
 	}
 	if fid == nvme.FeatureKeepAlive {

@@ -138,7 +138,7 @@ func (n *namespace) refuse(c *cmd, b *bdev.Batch) {
 		c.submit(b)
 		return
 	}
-	c.finish(nvme.InvalidNamespace, b) // another may be there
+	c.gone(b)
 }
 
 // cutLaggards gives up connections whose host does not read: replies that

@@ -46,7 +46,7 @@ func (k *conn) dataStart(h nvme.Header, in []byte) error {
 		return bad(nvme.FatalInvalidHeader, 10, "unknown transfer tag")
 	}
 	c := k.slots[d.TTag]
-	if !c.receiving.Load() || c.sqe.CID() != d.CID {
+	if c.receiving.Load()&recvOut == 0 || c.sqe.CID() != d.CID {
 		return bad(nvme.FatalInvalidHeader, 10, "its transfer tag is not in use")
 	}
 	if d.Offset != c.got || d.Length > c.n-c.got {
@@ -76,7 +76,9 @@ func (k *conn) dataEnd(c *cmd, last bool) error {
 	if !last {
 		return nil
 	}
-	c.receiving.Store(false)
+	if c.receiving.Swap(0)&recvAborted != 0 {
+		c.aborted.Store(true)
+	}
 	k.asked.Add(-1)
 	k.dataReady(c)
 	return nil

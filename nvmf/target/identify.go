@@ -2,9 +2,6 @@ package target
 
 import (
 	"encoding/binary"
-	"math/bits"
-
-	"vda/bdev"
 	"vda/nvme"
 )
 
@@ -34,8 +31,8 @@ func (k *conn) identify(c *cmd) {
 		c.finish(st, &k.batch)
 	}
 	if v.CNS == nvme.CNSController {
-		d := k.controllerData()
-		nvme.PutControllerData(p, &d)
+		d := k.told()
+		nvme.PutControllerData(p, &d.id)
 		c.send(p)
 		return
 	}
@@ -54,7 +51,6 @@ func (k *conn) identify(c *cmd) {
 	switch v.CNS {
 	case nvme.CNSNamespace:
 		switch {
-		case nsid == nvme.NSIDAll: // what namespaces have in common: nothing
 		case nsid == 0 || nsid > s.cfg.MaxNamespaces:
 			refuse(nvme.InvalidNamespace)
 			return
@@ -68,14 +64,15 @@ func (k *conn) identify(c *cmd) {
 			return
 		}
 		d := n.data()
-		nvme.PutNamespaceIndepData(p, nvme.NamespaceIndepData{NSFEAT: d.NSFEAT, NMIC: d.NMIC, RESCAP: d.RESCAP, FPI: d.FPI, ANAGroup: d.ANAGroup, NSTAT: nvme.NSTATReady})
+		nvme.PutNamespaceIndepData(p, nvme.NamespaceIndepData{NSFEAT: d.NSFEAT, NMIC: d.NMIC, RESCAP: d.RESCAP, FPI: d.FPI, ANAGroup: d.ANAGroup,
+			NSATTR: d.NSATTR, NSTAT: nvme.NSTATReady})
 	case nvme.CNSNamespaceCSI: // the NVM command set's extended formats: none
-		if n == nil && nsid != nvme.NSIDAll {
+		if n == nil {
 			absent()
 			return
 		}
 	case nvme.CNSControllerCSI:
-		nvme.PutControllerNVMData(p, nvme.ControllerNVMData{})
+		nvme.PutControllerNVMData(p, k.told().nvm)
 	case nvme.CNSActiveNSList, nvme.CNSActiveNSListCSI:
 		if nsid >= 0xfffffffe {
 			refuse(nvme.InvalidNamespace)
@@ -103,49 +100,9 @@ func (k *conn) identify(c *cmd) {
 	c.send(p)
 }
 
-// controllerData describes the controller to its host.
-func (k *conn) controllerData() nvme.ControllerData {
-	s, o := k.sub, &k.opts
-	d := nvme.ControllerData{
-		Serial: s.cfg.Serial, Model: s.cfg.Model, Firmware: firmware,
-		MDTS: uint8(bits.Len32(o.MaxIOSize>>12) - 1), CNTLID: k.ctrl.id, Version: specVersion,
-		CTRATT: nvme.CTRATTHostID128 | nvme.CTRATTTrafficKA, CNTRLTYPE: nvme.ControllerIO,
-		ACL: abortsAtOnce - 1, AERL: asyncEvents - 1, FRMW: 1 | 1<<1, ELPE: errorEntries - 1,
-		LPA: nvme.LPACommands | nvme.LPAExtended | nvme.LPASupported, KAS: o.KAS,
-		SQES: 0x66, CQES: 0x44, MAXCMD: o.MaxQueueDepth,
-		SGLS: nvme.SGLSSupported | nvme.SGLSOffset | nvme.SGLSTransport, SubNQN: s.cfg.NQN,
-		IOCCSZ: (nvme.CommandLen + o.capsule) / 16, IORCSZ: nvme.CompletionLen / 16, MSDBD: 1,
-	}
-	if s.discovery {
-		d.CNTRLTYPE, d.OAES, d.MAXCMD = nvme.ControllerDiscovery, nvme.OAESDiscovery, uint16(o.MaxAQDepth)
-		d.Serial, d.Model = "00000000000000000000", "VDA Discovery"
-		return d
-	}
-	d.CMIC = nvme.CMICMultiPort | nvme.CMICMultiController
-	d.OAES = nvme.OAESNamespace
-	d.NN, d.MNAN = s.cfg.MaxNamespaces, s.cfg.MaxNamespaces
-	d.ONCS = nvme.ONCSCompare | nvme.ONCSDSM | nvme.ONCSWriteZeroes | nvme.ONCSVerify
-	if s.reserves() {
-		d.ONCS |= nvme.ONCSReservations
-	}
-	d.FUSES = nvme.FUSESCompareWrite
-	// Always: a namespace with a volatile cache may come later, and hosts
-	// look at this bit once.
-	d.VWC = nvme.VWCPresent | nvme.VWCFlushAll
-	d.OFCS = nvme.OFCSDisconnect
-	if s.cfg.ANAReporting {
-		d.CMIC |= nvme.CMICANA
-		d.OAES |= nvme.OAESANA
-		d.ANATT = 10
-		d.ANACAP = nvme.ANACAPOptimized | nvme.ANACAPNonOptimized | nvme.ANACAPInaccessible
-		d.ANAGRPMAX, d.NANAGRPID = s.cfg.MaxNamespaces, s.cfg.MaxNamespaces
-	}
-	return d
-}
-
 // data describes the namespace; one that lost its device keeps its size.
 func (n *namespace) data() nvme.NamespaceData {
-	d := nvme.NamespaceData{NMIC: nvme.NMICShared, ANAGroup: n.group.Load(), NGUID: n.nguid, EUI64: n.eui64}
+	d := nvme.NamespaceData{ANAGroup: n.group.Load(), NGUID: n.nguid, EUI64: n.eui64}
 	if !n.sub.cfg.ANAReporting {
 		d.ANAGroup = 0
 	}
@@ -157,20 +114,10 @@ func (n *namespace) data() nvme.NamespaceData {
 	if i == nil {
 		return d
 	}
-	d.Size, d.Capacity, d.Used = i.Blocks, i.Blocks, i.Blocks
-	d.BlockShift = uint8(bits.TrailingZeros32(i.BlockSize))
-	if i.OptimalIO > 0 && i.OptimalIO <= 0xffff {
-		d.NOIOB = uint16(i.OptimalIO)
-	}
-	d.DLFEAT = nvme.DLFEATWriteZero
-	if i.UnmapZeroes {
-		d.DLFEAT |= nvme.DLFEATZeroes
-	}
-	if i.Ops.Has(bdev.OpUnmap) {
-		d.NSFEAT |= nvme.NSFEATThin
-	}
-	if n.sub.reserves() {
-		d.RESCAP = nvme.RESCAPAll
+	for j := range promises {
+		if p := &promises[j]; p.ns != nil && p.of(n.sub) {
+			p.ns(n, i, &d)
+		}
 	}
 	return d
 }

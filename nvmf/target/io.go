@@ -15,6 +15,11 @@ func (k *conn) io(c *cmd, data []byte) {
 			return
 		}
 	}
+	if op == nvme.IOFlush && c.sqe.NSID() == nvme.NSIDAll {
+		c.step.kind = stepFlush
+		c.nextFlush(b)
+		return
+	}
 	n := k.sub.namespace(c.sqe.NSID())
 	if n == nil {
 		k.fail(c, k.absent(c.sqe.NSID()))
@@ -108,6 +113,9 @@ func (c *cmd) plan(op nvme.Opcode) (uint32, nvme.Status) {
 		if end := c.req.Offset + c.req.Blocks; end > i.Blocks || end < c.req.Offset {
 			return 0, nvme.LBAOutOfRange | nvme.DNR
 		}
+		if op == nvme.IOWriteZeroes && c.req.Blocks*uint64(i.BlockSize) > 4096<<writeZeroesPages {
+			return 0, nvme.InvalidField | nvme.DNR
+		}
 		if op == nvme.IOVerify || op == nvme.IOWriteZeroes {
 			return 0, nvme.Success
 		}
@@ -165,7 +173,7 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 	case nvme.IOFlush:
 		r.Op, r.Offset, r.Blocks, r.Iov, r.FUA = bdev.OpFlush, 0, 0, nil, false
 		if !i.Ops.Has(bdev.OpFlush) {
-			c.finish(nvme.Success, b)
+			c.advance(nvme.Success, b)
 			return
 		}
 	case nvme.IOCompare:
@@ -216,7 +224,7 @@ func (c *cmd) room(h *bdev.Handle) bool {
 // now, or which is reserved for it.
 func (c *cmd) resume(b *bdev.Batch) {
 	if c.fromHost() {
-		c.receiving.Store(true)
+		c.expect()
 		c.k.sendR2T(c, b)
 		return
 	}

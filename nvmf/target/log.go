@@ -10,12 +10,8 @@ import (
 	"vda/nvme"
 )
 
-// maxLog bounds the bytes of a log page that are assembled at once: the
-// discovery log of a thousand entries.
-const maxLog = 1 << 20
-
-// logPage executes Get Log Page (base 2.0, section 5.16): it assembles the
-// page and sends the part that is asked for. Beyond the page come zeros.
+// logPage executes Get Log Page (base 2.0, section 5.16): it sends the part of
+// the page that is asked for. Beyond the page come zeros.
 func (k *conn) logPage(c *cmd) {
 	v := c.sqe.GetLogPage()
 	refuse := func(s nvme.Status) { c.finish(s|nvme.DNR, &k.batch) }
@@ -27,84 +23,42 @@ func (k *conn) logPage(c *cmd) {
 		c.finish(s, &k.batch)
 		return
 	}
-	page, ok := k.page(v)
-	if !ok {
+	l := k.sub.logPage(v.LID)
+	if l == nil {
 		refuse(nvme.InvalidLogPage)
 		return
 	}
-	if v.Offset > uint64(len(page)) {
+	// LPA bit 0 is clear: the health of a namespace is not told.
+	if id := c.sqe.NSID(); l.lid == nvme.LogSMART && id != 0 && id != nvme.NSIDAll {
+		refuse(nvme.InvalidField)
+		return
+	}
+	out := make([]byte, v.Length)
+	var total uint64
+	if l.part != nil {
+		total = l.part(k, out, v.Offset)
+	} else {
+		page := l.read(k, v)
+		total = uint64(len(page))
+		copy(out, page[min(v.Offset, total):])
+	}
+	if v.Offset > total {
 		refuse(nvme.InvalidField)
 		return
 	}
 	if !v.RetainE {
 		k.ctrl.clearEvent(v.LID)
 	}
-	out := make([]byte, v.Length)
-	copy(out, page[v.Offset:])
 	c.send(out)
 }
 
-// page assembles a log page.
-func (k *conn) page(v nvme.GetLogPage) ([]byte, bool) {
-	ctrl, s := k.ctrl, k.sub
-	if s.discovery {
-		switch v.LID {
-		case nvme.LogSupported:
-			p := make([]byte, nvme.SupportedLen)
-			nvme.PutSupported(p, nvme.LogSupported, nvme.LogError, nvme.LogDiscovery)
-			return p, true
-		case nvme.LogError:
-			return ctrl.errors.page(), true
-		case nvme.LogDiscovery:
-			return s.tgt.discoveryLog(k), true
-		}
-		return nil, false
-	}
-	switch v.LID {
-	case nvme.LogSupported:
-		p := make([]byte, nvme.SupportedLen)
-		pages := []nvme.LID{nvme.LogSupported, nvme.LogError, nvme.LogSMART, nvme.LogFirmware, nvme.LogChangedNS, nvme.LogCommands}
-		if s.cfg.ANAReporting {
-			pages = append(pages, nvme.LogANA)
-		}
-		if s.reserves() {
-			pages = append(pages, nvme.LogReservations)
-		}
-		nvme.PutSupported(p, pages...)
-		return p, true
-	case nvme.LogError:
-		return ctrl.errors.page(), true
-	case nvme.LogSMART:
-		p := make([]byte, nvme.SMARTLen)
-		smart := s.smart()
-		smart.ErrorEntries = ctrl.errors.count()
-		nvme.PutSMART(p, smart)
-		return p, true
-	case nvme.LogFirmware:
-		p := make([]byte, nvme.FirmwareLen)
-		nvme.PutFirmware(p, firmware)
-		return p, true
-	case nvme.LogChangedNS:
-		return ctrl.changedList(v.RetainE), true
-	case nvme.LogCommands:
-		p := make([]byte, nvme.CommandsLen)
-		nvme.PutCommands(p, adminEffects, s.ioEffects)
-		return p, true
-	case nvme.LogANA:
-		if s.cfg.ANAReporting {
-			return k.anaLog(v.LSP&nvme.ANAOnlyGroups != 0), true
-		}
-	case nvme.LogReservations:
-		if s.reserves() {
-			return ctrl.resvNotice(), true
-		}
-	}
-	return nil, false
-}
+// roomTemperature is 25 °C in Kelvin.
+const roomTemperature = 298
 
 // smart is the health of the subsystem: what its namespaces did since they got
-// their devices, and what failed on a medium. There is no sensor, so that the
-// temperature stays 0, and no wear: all of the spare is there.
+// their devices, and what failed on a medium. There is no sensor: the
+// temperature is a room's, at which nobody raises an alarm. Nor is there wear:
+// all of the spare is there.
 func (s *Subsystem) smart() nvme.SMART {
 	var w bdev.Work
 	for _, n := range *s.nss.Load() {
@@ -120,7 +74,7 @@ func (s *Subsystem) smart() nvme.SMART {
 		}
 	}
 	const unit = 1000 * 512
-	return nvme.SMART{Spare: 100, HostReads: w.Reads, HostWrites: w.Writes,
+	return nvme.SMART{Temperature: roomTemperature, Spare: 100, HostReads: w.Reads, HostWrites: w.Writes,
 		DataUnitsRead: (w.BytesRead + unit - 1) / unit, DataUnitsWrite: (w.BytesWritten + unit - 1) / unit,
 		PowerOnHours: uint64(time.Since(epoch) / time.Hour), MediaErrors: s.mediaErrors.Load()}
 }
@@ -151,28 +105,6 @@ func (k *conn) anaLog(onlyGroups bool) []byte {
 	}
 	slices.SortFunc(list, func(a, b nvme.ANAGroup) int { return int(a.ID) - int(b.ID) })
 	return nvme.AppendANALog(nil, changes, list, onlyGroups)
-}
-
-func adminEffects(op nvme.Opcode) uint32 {
-	switch op {
-	case nvme.AdminGetLogPage, nvme.AdminIdentify, nvme.AdminAbort, nvme.AdminSetFeatures, nvme.AdminGetFeatures, nvme.AdminAsyncEvent, nvme.AdminKeepAlive:
-		return nvme.EffectSupported
-	}
-	return 0
-}
-
-func (s *Subsystem) ioEffects(op nvme.Opcode) uint32 {
-	switch op {
-	case nvme.IOWrite, nvme.IOWriteZeroes, nvme.IODatasetManagement:
-		return nvme.EffectSupported | nvme.EffectContent
-	case nvme.IOFlush, nvme.IORead, nvme.IOCompare, nvme.IOVerify:
-		return nvme.EffectSupported
-	case nvme.IOResvRegister, nvme.IOResvReport, nvme.IOResvAcquire, nvme.IOResvRelease:
-		if s.reserves() {
-			return nvme.EffectSupported
-		}
-	}
-	return 0
 }
 
 // errorLog keeps the last failed commands of a controller.

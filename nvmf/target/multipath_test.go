@@ -99,8 +99,11 @@ func TestAbort(t *testing.T) {
 	if c, _ := w.await(second, nil); c.status != 0x007 {
 		t.Errorf("aborted command: %03x", c.status)
 	}
-	if d := a.abort(1, first); d != 1 {
+	if d := a.abort(1, first); d != 0 {
 		t.Errorf("abort of a receiving command: %x", d)
+	}
+	if d := a.abort(1, first); d != 1 {
+		t.Errorf("abort of an aborted command: %x", d)
 	}
 	w.write(w.h2cPDU(first, tag, 0, data, true))
 	if c, _ := w.await(first, nil); c.status != 0x007 {

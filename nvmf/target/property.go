@@ -9,7 +9,8 @@ var specVersion = nvme.Version(2, 0, 0)
 
 // capabilities is the CAP property.
 func (k *conn) capabilities() uint64 {
-	return nvme.Capabilities{MaxQueueEntries: uint32(k.opts.MaxQueueDepth), Contiguous: true, ReadyTimeout: 10, NVMCommandSet: true}.Encode()
+	d := k.told()
+	return d.caps.Encode()
 }
 
 // propertyGet answers Property Get (base 2.0, section 6.6).
@@ -26,6 +27,8 @@ func (c *controller) propertyGet(m *cmd) nvme.Status {
 	switch p.Offset {
 	case nvme.PropCAP:
 		v = c.admin.capabilities()
+	case nvme.PropCRTO:
+		v = uint64(c.admin.told().crto)
 	case nvme.PropVS:
 		v = uint64(specVersion)
 	case nvme.PropCC:
@@ -49,6 +52,9 @@ func (c *controller) propertySet(m *cmd) nvme.Status {
 		return nvme.InvalidField | nvme.DNR
 	}
 	cc := uint32(p.Value)
+	if !c.takes(cc) {
+		return nvme.InvalidField | nvme.DNR
+	}
 	c.mu.Lock()
 	was := c.cc
 	reset := false
@@ -67,6 +73,7 @@ func (c *controller) propertySet(m *cmd) nvme.Status {
 		c.csts = c.csts&^nvme.CSTSShutdownMask | nvme.CSTSShutdownDone
 		reset = true
 	}
+	c.watch()
 	var drop []*cmd
 	if reset {
 		drop = c.events.take()
@@ -79,6 +86,16 @@ func (c *controller) propertySet(m *cmd) nvme.Status {
 		}
 	}
 	return nvme.Success
+}
+
+// takes reports whether the controller can be configured like that: CAP knows
+// one command set, one page size, round robin and readiness with media, and
+// Identify one size of queue entries.
+func (c *controller) takes(cc uint32) bool {
+	if cc&(nvme.CCCommandSetMask|nvme.CCPageMask|nvme.CCArbitrationMask|nvme.CCReadyNoMedia) != 0 {
+		return false
+	}
+	return cc&nvme.CCEnable == 0 || c.sub.discovery || cc&nvme.CCEntrySizesMask == nvme.CCEntrySizes
 }
 
 // settleIO gives up the I/O connections and waits until they have settled.

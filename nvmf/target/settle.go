@@ -149,9 +149,15 @@ func (k *conn) terminate(err error) {
 	n := nvme.PutTermReq(b[:], nvme.PDUC2HTermReq, nvme.TermReq{Status: pe.status, Info: pe.info, Header: pe.header})
 	_ = k.nc.SetDeadline(time.Now().Add(100 * time.Millisecond))
 	_, _ = k.nc.Write(b[:n])
+	k.hangUp()
+}
+
+// hangUp ends the sending side and lets the peer read what was sent before a
+// reset could take it away.
+func (k *conn) hangUp() {
 	_ = k.nc.CloseWrite()
 	sink := make([]byte, 4096)
-	for range 64 { // let the peer read it before a reset
+	for range 64 {
 		if _, err := k.nc.Read(sink); err != nil {
 			return
 		}

@@ -12,6 +12,7 @@ const (
 	stepVerify       // read and forget
 	stepDSM          // ranges to unmap
 	stepPair         // compare and write; no further request
+	stepFlush        // one namespace after another
 )
 
 // stepper is the progress of such a command.
@@ -35,12 +36,14 @@ func (c *cmd) advance(s nvme.Status, b *bdev.Batch) {
 	switch {
 	case st.kind == stepNone, st.kind == stepPair:
 		c.finish(s, b)
-	case s != nvme.Success, st.at >= st.end:
+	case s != nvme.Success, st.kind != stepFlush && st.at >= st.end:
 		c.finish(s, b)
 	case c.k.closing.Load():
 		c.drop() // nobody waits for the rest, but many may wait for its end
 	case c.aborted.Load():
 		c.finish(nvme.AbortRequested, b)
+	case st.kind == stepFlush:
+		c.nextFlush(b)
 	case c.ns.gate.shut() || c.access() != nvme.Success:
 		c.again(b)
 	case st.kind == stepDSM:
@@ -85,6 +88,42 @@ func (c *cmd) startWriteZeroes(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	h.Submit(r, b)
 }
 
+// nextFlush flushes the next namespace of a Flush of all. One that cannot be
+// flushed now fails the command: nothing was promised then.
+func (c *cmd) nextFlush(b *bdev.Batch) {
+	k, active := c.k, c.active
+	c.active, c.away = false, false
+	if c.inGate {
+		c.inGate = false
+		c.ns.gate.leave()
+	}
+	nss := *k.sub.nss.Load()
+	st := &c.step
+	for st.at < uint64(len(nss)) && nss[st.at] == nil {
+		st.at++
+	}
+	if st.at < uint64(len(nss)) {
+		c.ns = nss[st.at]
+		st.at++
+		c.submit(b)
+	} else {
+		c.finish(nvme.Success, b)
+	}
+	if active { // last, as in finish
+		k.leaveInflight()
+	}
+}
+
+// gone ends a command whose namespace was removed; Flush of all goes on with
+// the others.
+func (c *cmd) gone(b *bdev.Batch) {
+	if c.step.kind == stepFlush {
+		c.nextFlush(b)
+		return
+	}
+	c.finish(nvme.InvalidNamespace, b) // another may be there
+}
+
 // startVerify reads the blocks and forgets them.
 func (c *cmd) startVerify(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	if c.step.kind == stepVerify {
@@ -112,6 +151,10 @@ func (c *cmd) startVerify(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 // startDSM unmaps the ranges of Dataset Management. Other attributes are
 // hints that we do not use.
 func (c *cmd) startDSM(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
+	if c.sqe.CDW(11)&nvme.CDW11Deallocate != 0 && !i.Ops.Has(bdev.OpWrite) {
+		c.finish(nvme.WriteProtected|nvme.DNR, b)
+		return
+	}
 	if c.sqe.CDW(11)&nvme.CDW11Deallocate == 0 || !i.Ops.Has(bdev.OpUnmap) {
 		c.finish(nvme.Success, b)
 		return

@@ -131,7 +131,7 @@ func TestRemoveHostSettles(t *testing.T) {
 	}
 	x := r.dial()
 	x.icreq()
-	if c := x.connect(0, 0xffff, testNQN); c.status != 0x4184 {
+	if c := x.connect(0, 0xffff, testNQN); c.status != 0x184 {
 		t.Errorf("removed host connects: %03x", c.status)
 	}
 	r.sub.AllowAnyHost(true)

@@ -404,7 +404,7 @@ func TestSameCommandID(t *testing.T) {
 // and all succeed.
 func TestDataLimit(t *testing.T) {
 	r := newRig(t, func(c *Config, _ *TransportOpts, _ *SubsystemConfig) { c.MaxConnData = 256 << 10 })
-	set := func(w *wire) { w.ddg = true } // reads need buffers
+	set := func(w *wire) { w.ddg, w.noflow = true, true } // reads need buffers, and are ended by their data
 	_, id := r.admin(set)
 	w := r.ioq(id, 1, set)
 	var p []byte

@@ -4,21 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	"vda/daemon"
 )
 
-// maxMessage bounds a Sync: some 3000 objects make a megabyte.
-const maxMessage = 64 << 20
+// limits let a few hundred portals and monitors in. A node has few calls under
+// way at once: heartbeats of some milliseconds, and one sync at a time per
+// portal or monitor.
+var limits = daemon.Limits{Message: daemon.MaxAgentMessage, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
 
 // App is an agent as a program.
 type App struct {
@@ -45,7 +47,7 @@ func (a App) Main(args []string, stderr *os.File) int {
 	}
 	if err == nil {
 		cfg.Log = cfg.Flags.Log(stderr)
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+		ctx, stop := daemon.Context()
 		defer stop()
 		err = a.Run(ctx, cfg, nil)
 	}
@@ -87,21 +89,21 @@ func (a App) Run(ctx context.Context, cfg Config, ready chan<- string) (err erro
 	if ready != nil {
 		ready <- lis.Addr().String()
 	}
-	return serve(ctx, lis, svc, plane, a.Services)
+	return serve(ctx, lis, svc, plane, a.Services, cfg.Log)
 }
 
 // serve runs the gRPC server with health and reflection. The services' own
 // health follows the data plane's at once: monitors watch it.
-func serve(ctx context.Context, lis net.Listener, svc Service, plane *Plane, names []string) error {
-	srv := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+func serve(ctx context.Context, lis net.Listener, svc Service, plane *Plane, names []string, log *slog.Logger) error {
+	guard := daemon.NewGuard(limits, log)
+	srv := grpc.NewServer(guard.ServerOptions()...)
 	svc.Register(srv)
 	hs := health.NewServer()
 	healthv1.RegisterHealthServer(srv, hs)
 	reflection.Register(srv)
 
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(lis) }()
+	go func() { failed <- srv.Serve(guard.Listener(lis)) }()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {

@@ -8,5 +8,5 @@ import (
 // Serve answers on lis until ctx ends, for a service that was started on n by
 // somebody else than Run.
 func (a App) Serve(ctx context.Context, lis net.Listener, n *Node, svc Service) error {
-	return serve(ctx, lis, svc, n.Plane, a.Services)
+	return serve(ctx, lis, svc, n.Plane, a.Services, n.Log)
 }

@@ -1,6 +1,7 @@
-// Package daemon is what VDA's gRPC daemons have in common on the command
-// line: where to serve and what to log, and the words in which they say that
-// they can't.
+// Package daemon is what VDA's programs have in common: the flags that say where
+// to serve and what to log, and the words in which they say that they can't;
+// signals; a log that neither fails nor blocks; and Guard, which bounds what
+// clients can make a gRPC daemon hold.
 package daemon
 
 import (
@@ -47,13 +48,13 @@ func (f *Flags) parseLevel() (level slog.Level, err error) {
 	return level, nil
 }
 
-// Log returns the daemon's log; the flags have been checked.
+// Log returns the daemon's log, see NewLog; the flags have been checked.
 func (f *Flags) Log(w io.Writer) *slog.Logger {
 	level, err := f.parseLevel()
 	if err != nil {
 		level = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	return NewLog(w, level)
 }
 
 // Listen takes the port. Go sets no SO_REUSEPORT, so a port that another

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,7 +12,12 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	apiv1 "vda/api/v1"
+	"vda/daemon"
 )
+
+// limits of what clients can make a monitor hold: other monitors tell what they
+// hear of nodes, some bytes per node.
+var limits = daemon.Limits{Message: 4 << 20, Streams: 64}
 
 // serviceName is what the monitor calls itself in the health service.
 const serviceName = "vda.v1.Monitor"
@@ -23,7 +27,11 @@ const serviceName = "vda.v1.Monitor"
 // application/grpc over HTTP/2 are gRPC. The health is NOT_SERVING, and
 // /healthz 503, while the database doesn't answer.
 func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
-	rpc := grpc.NewServer()
+	guard := daemon.NewGuard(limits, m.cfg.Log)
+	if err := m.metrics.registry.Register(guard.Collector()); err != nil {
+		return err
+	}
+	rpc := grpc.NewServer(guard.ServerOptions()...)
 	hs := health.NewServer()
 	healthpb.RegisterHealthServer(rpc, hs)
 	apiv1.RegisterMonitorServer(rpc, hearing{m: m})
@@ -43,19 +51,22 @@ func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		Protocols:         new(http.Protocols),
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		MaxHeaderBytes:    16 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.Streams},
+		ConnContext:       guard.ConnContext,
+		Handler: guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if daemon.IsGRPC(r) {
 				rpc.ServeHTTP(w, r)
 				return
 			}
 			web.ServeHTTP(w, r)
-		}),
+		})),
 	}
 	srv.Protocols.SetHTTP1(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(lis) }()
+	go func() { failed <- srv.Serve(guard.Listener(lis)) }()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -32,7 +29,7 @@ const stopTime = 10 * time.Second
 // Main runs vda_portal until SIGTERM or SIGINT and returns its exit status: 0,
 // or 1 after one line that says what is wrong.
 func Main(args []string, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := daemon.Context()
 	defer stop()
 	err := run(ctx, args, stderr)
 	if err == nil || errors.Is(err, pflag.ErrHelp) {

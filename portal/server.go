@@ -10,10 +10,10 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	apiv1 "vda/api/v1"
+	"vda/daemon"
 	"vda/store"
 )
 
@@ -74,13 +74,15 @@ type Server struct {
 	cfg    Config
 	log    *slog.Logger
 	grpc   *grpc.Server
+	guard  *daemon.Guard
 	health *health.Server
 	stop   context.CancelFunc
 	done   chan struct{} // the health loop has ended
 }
 
-// maxMessage bounds a request: the longest legal one is a few KiB.
-const maxMessage = 256 << 10
+// limits of what clients can make the portal hold: the longest legal request is
+// a few KiB.
+var limits = daemon.Limits{Message: 256 << 10, Streams: 256}
 
 // New makes a portal; Serve starts it.
 func New(cfg Config) (*Server, error) {
@@ -88,14 +90,9 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{cfg: cfg, log: cfg.Log, health: health.NewServer(), stop: cancel, done: make(chan struct{})}
-	s.grpc = grpc.NewServer(
-		grpc.UnaryInterceptor(s.intercept),
-		grpc.MaxRecvMsgSize(maxMessage),
-		grpc.MaxConcurrentStreams(256),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
-	)
+	s := &Server{cfg: cfg, log: cfg.Log, health: health.NewServer(), stop: cancel, done: make(chan struct{}),
+		guard: daemon.NewGuard(limits, cfg.Log)}
+	s.grpc = grpc.NewServer(append(s.guard.ServerOptions(), grpc.UnaryInterceptor(s.intercept))...)
 	apiv1.RegisterPortalServer(s.grpc, s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
@@ -104,7 +101,7 @@ func New(cfg Config) (*Server, error) {
 }
 
 // Serve answers on lis until Stop. It returns nil after Stop.
-func (s *Server) Serve(lis net.Listener) error { return s.grpc.Serve(lis) }
+func (s *Server) Serve(lis net.Listener) error { return s.grpc.Serve(s.guard.Listener(lis)) }
 
 // Stop refuses new requests, waits until those under way have ended or ctx is
 // done, and closes what is left.

@@ -14,6 +14,7 @@ import (
 
 	"vda"
 	apiv1 "vda/api/v1"
+	"vda/daemon"
 )
 
 // Dialer gives clients of agents by the node's name, which is its address.
@@ -32,9 +33,6 @@ type Pool struct {
 	conns map[string]*grpc.ClientConn
 }
 
-// maxMessage bounds one request or reply of an agent: some 50,000 objects.
-const maxMessage = 64 << 20
-
 // NewPool returns an empty pool; opts come after its own.
 func NewPool(opts ...grpc.DialOption) *Pool {
 	return &Pool{
@@ -47,7 +45,7 @@ func NewPool(opts ...grpc.DialOption) *Pool {
 				MinConnectTimeout: time.Second,
 			}),
 			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage), grpc.MaxCallSendMsgSize(maxMessage)),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(daemon.MaxAgentMessage), grpc.MaxCallSendMsgSize(daemon.MaxAgentMessage)),
 		}, opts...),
 	}
 }

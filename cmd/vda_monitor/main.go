@@ -3,16 +3,14 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"vda/daemon"
 	"vda/monitor"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := daemon.Context()
 	defer stop()
 	os.Exit(monitor.App{Stdout: os.Stdout, Stderr: os.Stderr}.Main(ctx, os.Args[1:]))
 }

@@ -3,16 +3,14 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
 
+	"vda/daemon"
 	"vda/spdk/rpccli"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := daemon.Context()
 	defer stop()
 	os.Exit(rpccli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

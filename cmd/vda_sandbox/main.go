@@ -6,13 +6,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"vda/daemon"
 	"vda/sandbox"
 	"vda/sandbox/dataplane"
 )
@@ -32,8 +31,8 @@ the environment, on spdk_tgt or on both.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		RunE: func(*cobra.Command, []string) error {
+			ctx, stop := daemon.Context()
 			defer stop()
 			return run(ctx, keep)
 		},

@@ -7,17 +7,16 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"vda/daemon"
 	"vda/target"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := daemon.Context()
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "vda_tgt:", err)
@@ -79,7 +78,7 @@ func (f *flags) run(ctx context.Context) error {
 	if f.Spin == 0 {
 		f.Spin = -1 // Config's zero is the default
 	}
-	f.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	f.Log = daemon.NewLog(os.Stderr, level)
 	t, err := target.New(f.Config)
 	if err != nil {
 		return err

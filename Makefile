@@ -25,8 +25,9 @@ sandbox: build ## a whole cluster on this machine, proven with I/O, in a minute;
 tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, Debian); DATA_PLANE= SPDK_TGT=
 	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestTutorial|TestLinuxHost|TestGettingStarted' ./test/e2e
 
-failover: dist ## fio with verification on a Linux host while primaries move (root, Debian); DATA_PLANE= SPDK_TGT=
-	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestFailover' ./test/e2e
+# ROUNDS: how many faults, and how many power cuts; as many as a merge needs when empty.
+failover: dist ## a Linux host through ROUNDS= faults: fio with verification, all paths back (root, Debian); DATA_PLANE= SPDK_TGT=
+	CI=$(CI) ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -timeout $$((20 + 2 * $(or $(ROUNDS),0)))m -v -run 'TestFailover|TestAllPathsComeBack' ./test/e2e
 
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies
 	VDA_SCALE=1000 go test -count=1 -timeout 20m -v -run 'TestManyArrays' ./test/controlplane

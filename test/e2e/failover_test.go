@@ -22,7 +22,8 @@ var cnServers = map[string]string{"cn0": "192.168.0.16", "cn1": "192.168.0.17"}
 
 // TestFailover moves the primaries of two arrays in every way while a Linux
 // host runs fio with verification, on the raw device of one and on ext4 on the
-// other. fio must see no error, and ext4 must be clean. HOST_DEFAULTS=1 adds a
+// other. fio must see no error, all paths must come back after each fault, and
+// ext4 must be clean. ROUNDS is how many faults there are. HOST_DEFAULTS=1 adds a
 // host with the options of a plain nvme connect, which takes two minutes more.
 func TestFailover(t *testing.T) {
 	doc, err := os.Open("../../docs/multiple_servers_deployment.rst")
@@ -69,6 +70,8 @@ func TestFailover(t *testing.T) {
 		limit  time.Duration // generous: the machine may be busy
 	}
 	killed := fault{"data plane killed", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt spdk_tgt)") }, r.restartPlane, 20 * time.Second}
+	power := fault{"power cut of the node", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt spdk_tgt vda_cn_agent)") },
+		func(cn string) { r.restartPlane(cn); r.restartAgent(cn) }, 20 * time.Second}
 	hung := fault{"data plane hung", func(cn string) { r.run(cn, "kill -STOP $(pidof vda_tgt spdk_tgt)") },
 		func(cn string) { r.run(cn, "kill -CONT $(pidof vda_tgt spdk_tgt)") }, 30 * time.Second}
 	suffer := func(f fault) {
@@ -81,6 +84,8 @@ func TestFailover(t *testing.T) {
 		f.inject(cn)
 		time.Sleep(hold)
 		f.heal(cn)
+		r.allLive(da0NQN)
+		r.allLive(fsNQN)
 		for _, job := range []string{"raw", "ext4"} {
 			pause, ios := r.endFio(job)
 			fmt.Printf("%-28s %-5s %6d I/O, longest %.3f s\n", f.name, job, ios, pause.Seconds())
@@ -89,7 +94,7 @@ func TestFailover(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range []fault{
+	faults := []fault{
 		{"calm", func(string) {}, func(string) {}, 5 * time.Second},
 		{"planned switch", func(cn string) {
 			for _, da := range []string{"da0", "da1"} {
@@ -102,7 +107,11 @@ func TestFailover(t *testing.T) {
 		{"cut off", func(cn string) {
 			r.run(cn, "nft 'add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in iif eth0 drop'")
 		}, func(cn string) { r.run(cn, "nft delete table inet cut") }, 30 * time.Second},
-	} {
+		power,
+	}
+	for i := range rounds(t, len(faults)) {
+		f := faults[i%len(faults)]
+		f.name = fmt.Sprintf("%2d %s", i+1, f.name)
 		suffer(f)
 	}
 	// The same host with the options that it has by default, when asked to:
@@ -154,6 +163,14 @@ func (r *rack) restartPlane(cn string) {
 	r.run(cn, r.onPlane(cn, "nohup vda_tgt --rpc-socket /tmp/cn.sock --wait-for-rpc >> /tmp/cn.log 2>&1 &"))
 	r.waitFor(cn, "vda_rpc -s /tmp/cn.sock bdev_set_options -d", 30*time.Second)
 	r.run(cn, "vda_rpc -s /tmp/cn.sock framework_start_init && vda_rpc -s /tmp/cn.sock framework_wait_init")
+}
+
+// restartAgent starts a controller node's agent that was killed.
+func (r *rack) restartAgent(cn string) {
+	r.t.Helper()
+	a := cnServers[cn]
+	r.run(cn, "nohup vda_cn_agent --listener "+a+` --port 9820 --sock-path /tmp/cn.sock --listener-conf '{"trtype":"tcp","traddr":"`+a+
+		`","adrfam":"ipv4","trsvcid":"4430"}' >> /tmp/vda_cn_agent.log 2>&1 &`)
 }
 
 // allLive waits until the host has both paths of a subsystem, one of them

@@ -18,7 +18,7 @@ import (
 	"vda/test/e2e/lab"
 )
 
-// addresses are the tutorial's.
+// addresses are the tutorial's, and those of servers that it has none of.
 var addresses = []struct{ name, address string }{
 	{"postgresql", "192.168.0.10"},
 	{"portal", "192.168.0.11"},
@@ -30,7 +30,11 @@ var addresses = []struct{ name, address string }{
 	{"cn1", "192.168.0.17"},
 	{"host0", "192.168.0.18"},
 	{"host1", "192.168.0.19"},
+	{"cn2", "192.168.0.20"},
 }
+
+// ofTutorial is how many of the addresses are the tutorial's.
+const ofTutorial = 10
 
 // rack is the tutorial's ten servers.
 type rack struct {
@@ -63,7 +67,7 @@ func (r *rack) onPlane(server, command string) string {
 func newRack(t *testing.T) *rack {
 	t.Helper()
 	var names []string
-	for _, a := range addresses {
+	for _, a := range addresses[:ofTutorial] {
 		names = append(names, a.name)
 	}
 	r := newHosts(t, names...)

@@ -1,0 +1,229 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A cluster with many exporters: two dns, three cns, and a Linux host that uses
+// some of them.
+const (
+	manyArrays    = 40
+	expsOfArray   = 5 // 200 exporters, 400 paths
+	usedExporters = 30
+	pathsOfEach   = 2
+)
+
+// manyCNs are the controller nodes' addresses by server.
+var manyCNs = map[string]string{"cn0": "192.168.0.16", "cn1": "192.168.0.17", "cn2": "192.168.0.20"}
+
+var manyDNs = map[string]string{"dn0": "192.168.0.14", "dn1": "192.168.0.15"}
+
+// rounds is how often faults are made: ROUNDS, or what is enough for a merge.
+func rounds(t *testing.T, otherwise int) int {
+	t.Helper()
+	text := os.Getenv("ROUNDS")
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("ROUNDS %q is not a number from 1 on", text)
+	}
+	return n
+}
+
+// TestAllPathsComeBack cuts the power of controller nodes and disk nodes, one by
+// one, by twos and all at once, while a Linux host has 60 paths to 30 of 200
+// exporters. An agent puts 130 subsystems back after each, and the host tries all
+// the while: a single refusal with Do Not Retry would cost it a path for ever. All
+// paths have to come back, and each disk has to hold what was written to it.
+func TestAllPathsComeBack(t *testing.T) {
+	r := newHosts(t, "portal", "dn0", "dn1", "cn0", "cn1", "cn2", "host0")
+	defer r.logs()
+	begin := time.Now()
+	r.startControlPlane()
+	for server := range manyDNs {
+		r.startNode(server)
+	}
+	for server := range manyCNs {
+		r.startNode(server)
+	}
+	r.makeMany()
+	fmt.Printf("%d exporters are there after %.1f s\n", manyArrays*expsOfArray, time.Since(begin).Seconds())
+	r.useMany()
+	disks := r.disks()
+	fmt.Printf("%d paths to %d of them after %.1f s\n", usedExporters*pathsOfEach, usedExporters, time.Since(begin).Seconds())
+
+	cuts := [][]string{
+		{"cn0"}, {"cn1"}, {"cn0", "cn1", "cn2"}, {"cn2", "dn0"}, // each has something that none before had
+		{"dn1"}, {"cn1", "cn2"}, {"cn0", "cn1", "cn2", "dn0", "dn1"}, {"cn2"}, {"cn0", "cn1"}, {"dn0", "dn1"},
+	}
+	for i := range rounds(t, 5) {
+		servers := cuts[i%len(cuts)]
+		if i == 4 { // the one that hosts feel most
+			servers = cuts[6]
+		}
+		r.cutPower(servers)
+		took := r.allBack(servers)
+		if now := r.disks(); now != disks {
+			t.Fatalf("round %d: the host has other disks than before:\n%s\nbefore:\n%s", i+1, now, disks)
+		}
+		r.verifyMany()
+		fmt.Printf("power cut %2d of %-24s all %d paths are back after %.1f s\n", i+1, strings.Join(servers, ", ")+":", usedExporters*pathsOfEach, took.Seconds())
+	}
+	if out := r.run("host0", "dmesg | grep -E 'I/O error|Removing ctrl|Removing after|failed to connect.*DNR' || true"); out != "" {
+		t.Errorf("the host's kernel says: %s", out)
+	}
+}
+
+// startControlPlane starts portal and monitor on one server.
+func (r *rack) startControlPlane() {
+	r.t.Helper()
+	r.run("portal", `tar -xzf vda.tar.gz -C /usr/local/bin && vda_db --action create --db-uri sqlite:////root/vda.db
+nohup vda_portal --listener 192.168.0.11 --port 9520 --db-uri sqlite:////root/vda.db > /tmp/vda_portal.log 2>&1 &
+nohup vda_monitor --listener 192.168.0.11 --port 9620 --db-uri sqlite:////root/vda.db > /tmp/vda_monitor.log 2>&1 &`)
+	r.waitFor("portal", "timeout 1 bash -c '</dev/tcp/192.168.0.11/9520'", 30*time.Second)
+}
+
+// startNode starts a node's data plane and agent, as its services would.
+func (r *rack) startNode(server string) {
+	r.t.Helper()
+	kind, address, port, svc := "cn", manyCNs[server], "9820", "4430"
+	if a, ok := manyDNs[server]; ok {
+		kind, address, port, svc = "dn", a, "9720", "4420"
+	}
+	socket := "/tmp/" + kind + ".sock"
+	r.run(server, "test -e /usr/local/bin/vda_tgt || tar -xzf vda.tar.gz -C /usr/local/bin")
+	r.run(server, r.onPlane(server, "nohup "+vdaPlane+socket+" --wait-for-rpc >> /tmp/"+kind+".log 2>&1 &"))
+	r.waitFor(server, "vda_rpc -s "+socket+" bdev_set_options -d", 30*time.Second)
+	r.run(server, "vda_rpc -s "+socket+" framework_start_init && vda_rpc -s "+socket+" framework_wait_init")
+	r.run(server, "nohup vda_"+kind+"_agent --listener "+address+" --port "+port+" --sock-path "+socket+
+		` --listener-conf '{"trtype":"tcp","traddr":"`+address+`","adrfam":"ipv4","trsvcid":"`+svc+`"}' >> /tmp/vda_agent.log 2>&1 &`)
+}
+
+// makeMany registers the nodes and makes arrays and exporters.
+func (r *rack) makeMany() {
+	r.t.Helper()
+	conf := func(address, port string) string {
+		return ` '{"trtype":"tcp","traddr":"` + address + `","adrfam":"ipv4","trsvcid":"` + port + `"}'`
+	}
+	script := "set -e; export VDA_PORTAL=192.168.0.11:9520\n"
+	for _, a := range manyDNs {
+		script += "vda_cli dn create --dn-name " + a + ":9720 --location " + a + " --dn-listener-conf" + conf(a, "4420") + "\n" +
+			"vda_cli pd create --dn-name " + a + ":9720 --pd-name pd0 --pd-conf '" + `{"type":"aio","filename":"/root/disk","size":805306368}` + "'\n"
+	}
+	for _, a := range manyCNs {
+		script += "vda_cli cn create --cn-name " + a + ":9820 --location " + a + " --cn-listener-conf" + conf(a, "4430") + "\n"
+	}
+	r.run("portal", script)
+	// Several at once, as users would.
+	r.run("portal", fmt.Sprintf(`export VDA_PORTAL=192.168.0.11:9520
+one() {
+  vda_cli da create --da-name da$1 --cntlr-cnt 2 --da-size 8M && for e in $(seq 0 %d); do
+    vda_cli exp create --da-name da$1 --exp-name exp$e --initiator-nqn nqn.2016-06.io.spdk:host0 || return 1
+  done
+}
+failed=0
+for d in $(seq 0 %d); do
+  one $d > /tmp/made$d 2>&1 || { cat /tmp/made$d; failed=1; } &
+  [ $(($d %% 4)) != 3 ] || wait
+done
+wait
+[ $(cat /tmp/made* | grep -c '"reply_msg": "success"') = %d ] || { tail -n 30 /tmp/made*; exit 1; }`, expsOfArray-1, manyArrays-1, manyArrays*(expsOfArray+1)))
+}
+
+// useMany connects the host to some exporters and writes to each.
+func (r *rack) useMany() {
+	r.t.Helper()
+	out := r.run("portal", fmt.Sprintf(`for d in $(seq 0 %d); do
+  vda_cli --addr-port 192.168.0.11:9520 exp get --da-name da$d --exp-name exp0 | sed -n 's/.*"cn_name": "\([0-9.]*\):9820".*/'$d' \1/p'
+done`, usedExporters-1))
+	script := "modprobe nvme-tcp\n"
+	paths := 0
+	for line := range strings.Lines(out) {
+		var d int
+		var a string
+		if _, err := fmt.Sscan(line, &d, &a); err != nil {
+			r.t.Fatalf("exp get: %q", out)
+		}
+		paths++
+		script += fmt.Sprintf("nvme connect -t tcp -n nqn.2016-06.io.spdk:vda-exp-da%d-exp0 -a %s -s 4430 --hostnqn nqn.2016-06.io.spdk:host0"+
+			" --reconnect-delay=1 --ctrl-loss-tmo=-1 > /dev/null || exit 1\n", d, a)
+	}
+	if paths != usedExporters*pathsOfEach {
+		r.t.Fatalf("%d paths, want %d:\n%s", paths, usedExporters*pathsOfEach, out)
+	}
+	r.run("host0", script)
+	r.allBack(nil)
+	r.run("host0", `for n in $(ls -d /sys/block/nvme*n1 | grep -v 'nvme[0-9]*c'); do
+  cat $n/wwid | sed 's/$/ of this disk/' | dd of=/dev/${n##*/} bs=4096 count=1 conv=sync oflag=direct status=none || exit 1
+done`)
+	r.verifyMany()
+}
+
+// disks are the host's, by name and identity.
+func (r *rack) disks() string {
+	r.t.Helper()
+	return r.run("host0", `for n in $(ls -d /sys/block/nvme*n1 | grep -v 'nvme[0-9]*c'); do echo ${n##*/} $(cat $n/wwid); done | sort`)
+}
+
+// verifyMany reads from each disk what was written there.
+func (r *rack) verifyMany() {
+	r.t.Helper()
+	r.run("host0", fmt.Sprintf(`count=0
+for n in $(ls -d /sys/block/nvme*n1 | grep -v 'nvme[0-9]*c'); do
+  want="$(cat $n/wwid) of this disk"
+  have=$(timeout 60 dd if=/dev/${n##*/} bs=4096 count=1 iflag=direct status=none | tr -d '\0')
+  [ "$have" = "$want" ] || { echo "$n holds $have"; exit 1; }
+  count=$(($count + 1))
+done
+[ $count = %d ] || { echo $count disks; exit 1; }`, usedExporters))
+}
+
+// cutPower kills all of some servers' processes of VDA at once, and starts them
+// again after a moment, as a reboot does.
+func (r *rack) cutPower(servers []string) {
+	r.t.Helper()
+	for _, s := range servers {
+		r.run(s, "kill -9 $(pidof vda_tgt spdk_tgt vda_cn_agent vda_dn_agent)")
+	}
+	time.Sleep(2 * time.Second)
+	for _, s := range servers {
+		r.startNode(s)
+	}
+}
+
+// allBack waits until the host has every path connected and usable.
+func (r *rack) allBack(servers []string) time.Duration {
+	r.t.Helper()
+	begin := time.Now()
+	// A path that was given up doesn't come back: no need to wait for the others.
+	r.waitOr("host0", fmt.Sprintf(`there=$(ls -d /sys/class/nvme/nvme* | wc -l)
+[ $there = %[1]d ] || { echo "$there controllers of %[1]d are left"; exit 9; }
+live=$(cat /sys/class/nvme/nvme*/state | grep -c '^live')
+usable=$(cat /sys/class/nvme/nvme*/nvme*c*n*/ana_state | grep -c optimized)
+echo $live live, $usable usable of %[1]d
+[ $live = %[1]d ] && [ $usable = %[1]d ]`, usedExporters*pathsOfEach), 9, 90*time.Second)
+	return time.Since(begin)
+}
+
+// waitOr is waitFor that fails at once when the script exits with a code.
+func (r *rack) waitOr(host, script string, fatal int, limit time.Duration) {
+	r.t.Helper()
+	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
+		res := r.try(host, script)
+		if res.Code == 0 {
+			return
+		}
+		if res.Code == fatal || time.Now().After(deadline) {
+			r.t.Fatalf("%s: exit %d after %v: %s%s", host, res.Code, limit, res.Stdout, res.Stderr)
+		}
+	}
+}

@@ -61,9 +61,7 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 			return err
 		}
 		p.forgetANA(e.NQN)
-		p.mu.Lock()
-		delete(p.retired, e.NQN)
-		p.mu.Unlock()
+		p.setRetired(e.NQN, false)
 		sub = &spdk.NvmfSubsystem{NQN: e.NQN}
 	}
 	if sub.AllowAnyHost {
@@ -237,32 +235,6 @@ func (p *Plane) forgetANA(nqn string) {
 	delete(p.ana, nqn)
 	delete(p.anaAt, nqn)
 	p.mu.Unlock()
-}
-
-// RetireSubsystem deletes a subsystem that is not to come back, if it is there,
-// and has its hosts told so, where the data plane can do that: they would
-// otherwise go on trying. Once is enough in a run of the data plane.
-func (p *Plane) RetireSubsystem(ctx context.Context, nqn string, there bool) error {
-	if !p.Able().Retires {
-		if there {
-			return p.DropSubsystem(ctx, nqn)
-		}
-		return nil
-	}
-	p.mu.Lock()
-	done := p.retired[nqn]
-	p.mu.Unlock()
-	if done && !there {
-		return nil
-	}
-	p.forgetANA(nqn)
-	if err := p.VdaNvmfRetireSubsystem(ctx, nqn); err != nil {
-		return fmt.Errorf("subsystem %s: %w", nqn, err)
-	}
-	p.mu.Lock()
-	p.retired[nqn] = true
-	p.mu.Unlock()
-	return nil
 }
 
 // DropSubsystem deletes a subsystem; one that does not exist is no error.

@@ -44,8 +44,11 @@ type Plane struct {
 	ana    map[string]string    // subsystem NQN → state last set in this run
 	anaAt  map[string]time.Time // when it was set
 	raw    map[string]bool      // NQNs of RawDisks in use
-	// retired are the subsystems retired in this run and not made again since.
-	retired map[string]bool
+	// retired says of subsystems whether they are retired in this run of the data
+	// plane. Of others it isn't known when an agent before this one was at work in
+	// that run, which succeeds says; else they are not.
+	retired  map[string]bool
+	succeeds bool
 
 	changed chan struct{} // the data plane was lost, found or restarted
 }
@@ -304,7 +307,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	p.mu.Lock()
 	p.able = able
 	if p.status.StartID != id {
-		p.ana, p.anaAt, p.retired = map[string]string{}, map[string]time.Time{}, map[string]bool{}
+		p.ana, p.anaAt, p.retired, p.succeeds = map[string]string{}, map[string]time.Time{}, map[string]bool{}, have
 	}
 	p.mu.Unlock()
 	return v.Version, nil

@@ -282,10 +282,14 @@ func (a API) NvmfSubsystemGetListeners(ctx context.Context, subNQN string) ([]Nv
 }
 
 // VdaNvmfRetireSubsystem removes a subsystem, if it is there, and for good: hosts
-// that come back are told not to retry. vda_tgt only: IsMethodNotFound on SPDK,
-// which never tells them so.
-func (a API) VdaNvmfRetireSubsystem(ctx context.Context, subNQN string) error {
-	return a.do(ctx, "vda_nvmf_retire_subsystem", nqn{subNQN})
+// that come back are told not to retry. With retired false it removes nothing and
+// has them retry: one of that name is to come. vda_tgt only: IsMethodNotFound on
+// SPDK, which never tells them not to.
+func (a API) VdaNvmfRetireSubsystem(ctx context.Context, subNQN string, retired bool) error {
+	return a.do(ctx, "vda_nvmf_retire_subsystem", struct {
+		NQN     string `json:"nqn"`
+		Retired bool   `json:"retired"`
+	}{subNQN, retired})
 }
 
 // VdaNvmfSwapNS puts another bdev below a live namespace in one step; the

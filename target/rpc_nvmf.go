@@ -16,7 +16,7 @@ func init() {
 	method("nvmf_get_transports", "Lists the transports.", getTransports, nvmfStyle, optional)
 	method("nvmf_create_subsystem", "Makes a subsystem without namespaces, listeners and hosts.", createSubsystem, nvmfStyle)
 	method("nvmf_delete_subsystem", "Disconnects a subsystem's hosts, settles their I/O and removes it.", deleteSubsystem, nvmfStyle, slow)
-	method("vda_nvmf_retire_subsystem", "Removes a subsystem as nvmf_delete_subsystem does, if it is there, and for good: hosts that come back are told not to retry (Linux then drops the path), until one of that name is made again.", retireSubsystem, nvmfStyle, slow)
+	method("vda_nvmf_retire_subsystem", "Removes a subsystem as nvmf_delete_subsystem does, if it is there, and for good: hosts that come back are told not to retry (Linux then drops the path), until one of that name is made or announced.", retireSubsystem, nvmfStyle, slow)
 	method("nvmf_get_subsystems", "Lists the subsystems, or one.", getSubsystems, nvmfStyle, optional)
 }
 
@@ -179,9 +179,19 @@ type subsystemParams struct {
 	Target string `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
 }
 
-func retireSubsystem(_ context.Context, t *Target, p subsystemParams) (any, error) {
+type retireParams struct {
+	NQN     string `rpc:"nqn" doc:"subsystem"`
+	Retired *bool  `rpc:"retired,optional" doc:"default true; false: one of that name is to come, so hosts may retry; removes nothing"`
+	Target  string `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
+}
+
+func retireSubsystem(_ context.Context, t *Target, p retireParams) (any, error) {
 	if err := checkTarget(p.Target); err != nil {
 		return nil, err
+	}
+	if p.Retired != nil && !*p.Retired {
+		t.nvmf.UnretireSubsystem(p.NQN)
+		return true, nil
 	}
 	if err := t.nvmf.RetireSubsystem(p.NQN); err != nil {
 		return nil, invalid("%v", err)

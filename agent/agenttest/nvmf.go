@@ -44,7 +44,9 @@ var nvmfMethods = map[string]handler{
 		return true, nil
 	}},
 	"vda_nvmf_retire_subsystem": {true, func(p *Plane, a *params) (any, error) {
-		p.retired[a.Nqn] = true
+		if p.retired[a.Nqn] = a.Retired; !a.Retired {
+			return true, nil
+		}
 		s := p.subs[a.Nqn]
 		if s == nil {
 			return true, nil

@@ -38,6 +38,7 @@ type params struct {
 	KeepAliveMS  uint32              `json:"keep_alive_timeout_ms"`
 	FastFailSec  *uint32             `json:"fast_io_fail_timeout_sec"`
 	ANAState     string              `json:"ana_state"`
+	Retired      bool                `json:"retired"`
 }
 
 type handler struct {

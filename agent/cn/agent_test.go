@@ -162,6 +162,21 @@ func TestDeletedExporterIsRetired(t *testing.T) {
 	if n := p.Changes(); n != 0 {
 		t.Errorf("%d changes by a tombstone that has been carried out", n)
 	}
+	// It is wanted again and can't be made yet, by an agent that has not
+	// retired it itself.
+	l.cns[0].stop(l)
+	l.cns[0].start(l)
+	p.SetHook(func(method string, a map[string]any) error {
+		if method == "nvmf_create_subsystem" && a["nqn"] == expNQN {
+			return agenttest.Refuse(12)
+		}
+		return nil
+	})
+	l.sync(0, l.cntlr(0, 0))
+	if p.Retired(expNQN) {
+		t.Error("the exporter is wanted again, and its hosts are told not to come back")
+	}
+	p.SetHook(nil)
 	l.good(0, l.cntlr(0, 0))
 	if s := l.front(0); p.Retired(expNQN) || s == nil || len(s.ListenAddresses) == 0 {
 		t.Errorf("made again: retired %v, subsystem %+v", p.Retired(expNQN), s)

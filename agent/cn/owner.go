@@ -105,6 +105,11 @@ func (p *pass) sift(ctx context.Context) error {
 	}
 	for _, e := range own {
 		sub := p.inv.Subsystems[e.Nqn]
+		if sub == nil && !e.Deleted {
+			if err := p.Plane.Expect(ctx, e.Nqn); err != nil {
+				return err
+			}
+		}
 		if e.Deleted || sub == nil || sub.SerialNumber == e.Serial {
 			continue
 		}

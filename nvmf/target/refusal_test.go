@@ -111,6 +111,10 @@ func TestRetired(t *testing.T) {
 	if s := status(testNQN + "y"); s != 0x4182 {
 		t.Errorf("retired before it was made: %04x", s)
 	}
+	r.tgt.UnretireSubsystem(testNQN + "y")
+	if s := status(testNQN + "y"); s != 0x182 {
+		t.Errorf("announced: %04x", s)
+	}
 	again, err := r.tgt.CreateSubsystem(SubsystemConfig{NQN: testNQN, Serial: "S", AllowAnyHost: true})
 	must(t, err)
 	if s := status(testNQN); s != 0x182 {

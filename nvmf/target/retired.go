@@ -45,8 +45,8 @@ func (r *retired) remove(nqn string) {
 }
 
 // RetireSubsystem deletes a subsystem, if it is there, and has hosts that come
-// back told not to retry, until a subsystem of that name is made again or this
-// process ends. Without it a name that is not there is refused as one that may
+// back told not to retry, until a subsystem of that name is made again, or announced
+// by UnretireSubsystem, or this process ends. Without it a name that is not there is refused as one that may
 // come: after a restart each is missing until it has been put back. EINVAL for
 // the discovery subsystem.
 func (t *Target) RetireSubsystem(nqn string) error {
@@ -59,6 +59,14 @@ func (t *Target) RetireSubsystem(nqn string) error {
 		t.retired.add(nqn)
 	}
 	return nil
+}
+
+// UnretireSubsystem takes RetireSubsystem back for the hosts: a subsystem of that
+// name is to come.
+func (t *Target) UnretireSubsystem(nqn string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.retired.remove(nqn)
 }
 
 // isRetired reports that hosts of a name need not come back.

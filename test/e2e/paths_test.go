@@ -217,13 +217,13 @@ echo $live live, $usable usable of %[1]d
 // waitOr is waitFor that fails at once when the script exits with a code.
 func (r *rack) waitOr(host, script string, fatal int, limit time.Duration) {
 	r.t.Helper()
-	for deadline := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
+	for begin := time.Now(); ; time.Sleep(200 * time.Millisecond) {
 		res := r.try(host, script)
 		if res.Code == 0 {
 			return
 		}
-		if res.Code == fatal || time.Now().After(deadline) {
-			r.t.Fatalf("%s: exit %d after %v: %s%s", host, res.Code, limit, res.Stdout, res.Stderr)
+		if took := time.Since(begin); res.Code == fatal || took > limit {
+			r.t.Fatalf("%s: exit %d after %v: %s%s", host, res.Code, took.Round(time.Second), res.Stdout, res.Stderr)
 		}
 	}
 }

@@ -14,13 +14,17 @@ import (
 // rawNQN starts the NQN of the private subsystems of RawDisks.
 const rawNQN = NQNPrefix + "vda-raw-"
 
-// RawDisk is a bdev of the data plane opened for reading and zeroing.
+// RawDisk is a bdev of the data plane opened for reading, zeroing and clearing.
 type RawDisk interface {
 	Size() uint64 // bytes
 	ReadAt(ctx context.Context, p []byte, off uint64) error
 	// Zero makes the whole disk read as zeros; progress, when not nil, is
 	// called with the bytes done.
 	Zero(ctx context.Context, progress func(done uint64)) error
+	// Clear gives all blocks back to whatever is below and leaves zeros in
+	// their place, and leaves the disk half of the time to others. progress is
+	// as for Zero.
+	Clear(ctx context.Context, progress func(done uint64)) error
 	Close() error
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"vda/agent"
+	"vda/nvme"
 	"vda/spdk"
 	"vda/spdk/jsonrpc"
 )
@@ -38,8 +39,11 @@ func NewCluster() *Cluster {
 type Medium struct {
 	Zero    bool   // reads as zeros
 	Magic   string // what it starts with otherwise
+	Cleared int    // how many lvols on it have been given back
+	Full    bool   // there is no space for what lvols on it are zeroed with
 	store   *store
 	striped *Medium // of the raid whose first member this is
+	under   *Medium // of the disk that this lvol is on
 
 	blocks map[uint64]uint64 // what was written, by byte offset
 	busy   time.Time         // until then the disk serves commands that came earlier
@@ -352,12 +356,45 @@ func (d *rawDisk) ReadAt(_ context.Context, p []byte, off uint64) error {
 func (d *rawDisk) Zero(_ context.Context, progress func(uint64)) error {
 	time.Sleep(5 * time.Millisecond)
 	d.c.mu.Lock()
-	*d.b.medium = Medium{Zero: true}
-	d.c.mu.Unlock()
+	defer d.c.mu.Unlock()
+	under := d.b.medium.under
+	if under != nil && under.Full {
+		return nvme.CapacityExceeded | nvme.DNR
+	}
+	*d.b.medium = Medium{Zero: true, under: under}
 	if progress != nil {
 		progress(d.Size())
 	}
 	return nil
+}
+
+func (d *rawDisk) Clear(_ context.Context, progress func(uint64)) error {
+	d.c.mu.Lock()
+	defer d.c.mu.Unlock()
+	under := d.b.medium.under
+	*d.b.medium = Medium{Zero: true, under: under}
+	if under != nil {
+		under.Cleared++
+	}
+	if progress != nil {
+		progress(d.Size())
+	}
+	return nil
+}
+
+// Fill makes a disk one that has no space for what it has promised, or has it
+// again.
+func (c *Cluster) Fill(file string, full bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Full = full
+}
+
+// Cleared returns how many lvols on a disk have been given back.
+func (c *Cluster) Cleared(file string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.disk(file).Cleared
 }
 
 func (d *rawDisk) Close() error { return nil }

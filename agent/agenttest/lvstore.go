@@ -91,7 +91,7 @@ func (p *Plane) createLvol(a *params) (any, error) {
 	if err := p.touch(b, true); err != nil {
 		return nil, err
 	}
-	l := &lvol{name: a.LvolName, uuid: newUUID(""), clusters: (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster, medium: &Medium{}}
+	l := &lvol{name: a.LvolName, uuid: newUUID(""), clusters: (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster, medium: &Medium{under: b.medium}}
 	if l.clusters > s.free() {
 		return nil, jsonrpc.Errno(syscall.ENOSPC, "")
 	}

@@ -32,18 +32,24 @@ const (
 	pruneKey = "prune"
 )
 
-// maxZeroing bounds the vds that are being zeroed at once.
-const maxZeroing = 8
+// maxZeroing and maxClearing bound the vds that are being zeroed, and cleared
+// for deletion, at once.
+const (
+	maxZeroing  = 8
+	maxClearing = 2
+)
 
 // Agent is a disk node's agent.
 type Agent struct {
 	apiv1.UnimplementedDnAgentServer
 	*agent.Node
-	zeroing chan struct{} // a token for each disk that may be zeroed at once
+	zeroing  chan struct{} // a token for each vd that may be zeroed at once
+	clearing chan struct{} // and for each that may be cleared
 
 	mu   sync.Mutex
 	set  set
 	caps map[string]*apiv1.PdCapacity
+	full map[string]time.Time // by pd: when there was no space below it
 }
 
 // set is the desired set.
@@ -57,7 +63,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), caps: map[string]*apiv1.PdCapacity{}}
+	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}}
 	var req apiv1.SyncDnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err

@@ -50,6 +50,9 @@ func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 		r.Fail(id, err)
 		return r
 	}
+	if err := a.fullLately(id); err != nil {
+		r.Fail(id, err)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.caps[id] = &apiv1.PdCapacity{PdId: id, ClusterSize: lvs.ClusterSize, TotalClusters: lvs.TotalDataClusters, FreeClusters: lvs.FreeClusters}

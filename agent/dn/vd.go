@@ -2,10 +2,13 @@ package dn
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"vda/agent"
 	apiv1 "vda/api/v1"
+	"vda/nvme"
 	"vda/spdk"
 )
 
@@ -13,6 +16,8 @@ const (
 	vdPrefix  = "vda-vd-"
 	newSuffix = "-new" // of an lvol that is still to be zeroed
 	vdNQN     = agent.NQNPrefix + vdPrefix
+
+	fullFor = time.Minute // is a disk left in peace that had no space
 )
 
 func (a *Agent) passVD(ctx context.Context, id string) (r agent.Result) {
@@ -112,6 +117,9 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 	if err != nil {
 		return "", err
 	}
+	if err := a.fullLately(spec.PdId); err != nil && !made {
+		return "", err
+	}
 	if made {
 		// Whoever was admitted to what is left of it has no business here.
 		if inv.Subsystems[spec.Nqn] != nil {
@@ -129,6 +137,9 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 		}
 	}
 	if err := a.zero(ctx, name, spec); err != nil {
+		if s := nvme.Status(0); errors.As(err, &s) && s&^nvme.DNR == nvme.CapacityExceeded {
+			return "", a.noSpace(ctx, name, spec)
+		}
 		return "", fmt.Errorf("zeroing: %w", err)
 	}
 	return name, a.Plane.BdevLvolRename(ctx, name, vdPrefix+spec.Id)
@@ -136,24 +147,75 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 
 // zero overwrites a new lvol, a few at a time.
 func (a *Agent) zero(ctx context.Context, bdev string, spec *apiv1.VdSpec) error {
+	return a.overwrite(ctx, a.zeroing, "zeroed", bdev, spec, agent.RawDisk.Zero)
+}
+
+// clear gives the blocks of an lvol that is to be deleted back and leaves
+// zeros, fewer at a time. A disk that cannot do it does not keep the lvol from
+// going: what is made of its clusters next is zeroed then.
+func (a *Agent) clear(ctx context.Context, bdev string, spec *apiv1.VdSpec) error {
+	err := a.overwrite(ctx, a.clearing, "cleared", bdev, spec, agent.RawDisk.Clear)
+	if s := nvme.Status(0); errors.As(err, &s) && !s.IsPath() && ctx.Err() == nil {
+		a.Log.Warn("a vd is deleted without being cleared: its blocks stay allocated and readable on the disk", "vd", spec.Id, "pd", spec.PdId, "err", err)
+		return nil
+	}
+	return err
+}
+
+// noSpace deletes an lvol that there was no space for after all, with what of
+// it has been zeroed, and keeps others off the disk for a while. It returns
+// what to say.
+func (a *Agent) noSpace(ctx context.Context, bdev string, spec *apiv1.VdSpec) error {
+	err := a.clear(ctx, bdev, spec)
+	if err == nil {
+		err = agent.Drop(a.Plane.BdevLvolDelete(ctx, bdev))
+	}
+	a.mu.Lock()
+	a.full[spec.PdId] = time.Now()
+	a.mu.Unlock()
+	a.Loop.Kick(pdKey+spec.PdId, false)
+	a.Log.Error("there is no space below a pd for what it has promised", "pd", spec.PdId, "vd", spec.Id)
+	return errors.Join(a.fullLately(spec.PdId), err)
+}
+
+// fullLately returns an error while a disk is left in peace because there was
+// no space below it.
+func (a *Agent) fullLately(pd string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at, full := a.full[pd]
+	if !full {
+		return nil
+	}
+	if time.Since(at) > fullFor {
+		delete(a.full, pd)
+		return nil
+	}
+	return fmt.Errorf("no space: what pd %s is made of (the file system that its file is on, or a thin disk) was full at %s; "+
+		"make room there; new vds are tried again after %v", pd, at.UTC().Format(time.RFC3339), fullFor)
+}
+
+// overwrite does what takes long to an lvol that nobody uses, when there is a
+// place for it in turns.
+func (a *Agent) overwrite(ctx context.Context, turns chan struct{}, what, bdev string, spec *apiv1.VdSpec, how func(agent.RawDisk, context.Context, func(uint64)) error) error {
 	note := func(msg string) {
 		a.Loop.Note(vdKey+spec.Id, agent.Result{Errs: map[string]string{spec.Id: msg}})
 	}
 	select {
-	case a.zeroing <- struct{}{}:
+	case turns <- struct{}{}:
 	default:
-		note("waits for its turn to be zeroed")
+		note("waits for its turn to be " + what)
 		select {
-		case a.zeroing <- struct{}{}:
+		case turns <- struct{}{}:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	defer func() { <-a.zeroing }()
-	note("is being zeroed")
+	defer func() { <-turns }()
+	note("is being " + what)
 	return a.Plane.WithRaw(ctx, bdev, func(d agent.RawDisk) error {
-		return d.Zero(ctx, func(done uint64) {
-			note(fmt.Sprintf("is being zeroed: %d of %d MiB", done>>20, d.Size()>>20))
+		return how(d, ctx, func(done uint64) {
+			note(fmt.Sprintf("is being %s: %d of %d MiB", what, done>>20, d.Size()>>20))
 		})
 	})
 }
@@ -183,6 +245,9 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	}
 	for _, suffix := range []string{"", newSuffix} {
 		if lvol := inv.BdevName(lvs + "/" + vdPrefix + spec.Id + suffix); lvol != "" {
+			if err := a.clear(ctx, lvol, spec); err != nil {
+				return fmt.Errorf("clearing: %w", err)
+			}
 			if err := agent.Drop(a.Plane.BdevLvolDelete(ctx, lvol)); err != nil {
 				return err
 			}

@@ -136,7 +136,7 @@ func (d *Device) open() error {
 		ops |= bdev.Ops(bdev.OpUnmap)
 	}
 	d.info.Store(&bdev.Info{Name: d.conf.Name, Product: "AIO disk", UUID: d.conf.UUID, BlockSize: bs, Blocks: blocks, Align: int(t.memAlign),
-		WriteCache: t.writeCache || !t.direct, UnmapZeroes: t.regular, Ops: ops, MaxIO: maxIO / bs})
+		WriteCache: t.writeCache || !t.direct, UnmapZeroes: t.regular && t.unmap, Ops: ops, MaxIO: maxIO / bs})
 	return nil
 }
 

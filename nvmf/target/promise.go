@@ -147,7 +147,7 @@ var promises = []promise{
 	}},
 	{name: "DLFEAT: what deallocated blocks read, Write Zeroes that deallocates", on: (*Subsystem).isIO, ns: func(_ *namespace, i *bdev.Info, d *nvme.NamespaceData) {
 		d.DLFEAT = nvme.DLFEATWriteZero
-		if i.UnmapZeroes {
+		if i.UnmapZeroes && i.Ops.Has(bdev.OpUnmap) {
 			d.DLFEAT |= nvme.DLFEATZeroes
 		}
 	}},

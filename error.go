@@ -45,7 +45,9 @@ func (e *Error) Error() string {
 		s = e.Op + " " + s
 	}
 	if e.Err != nil {
-		s += ": " + e.Err.Error()
+		if cause := e.Err.Error(); cause != "" {
+			s += ": " + cause
+		}
 	}
 	return s
 }

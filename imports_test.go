@@ -25,6 +25,7 @@ var layers = []string{
 	"bdev",        // what a block device is
 	"spdk",        // JSON-RPC, both sides
 	"nvme daemon", // wire formats; what gRPC daemons share
+	"reason",      // errors in the words of a person
 	"api",         // gRPC contract
 	"vda",         // the nouns
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"vda/reason"
 )
 
 // Result is what a pass over one unit found.
@@ -20,7 +22,7 @@ func (r *Result) Fail(id string, err error) {
 		r.Errs = map[string]string{}
 	}
 	if _, has := r.Errs[id]; !has {
-		r.Errs[id] = err.Error()
+		r.Errs[id] = reason.Full(err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"vda"
 	apiv1 "vda/api/v1"
+	"vda/reason"
 	"vda/spdk"
 )
 
@@ -171,7 +172,7 @@ func Status(err error) error {
 	case vda.FailedPrecondition:
 		code = codes.FailedPrecondition
 	}
-	return status.Error(code, err.Error())
+	return status.Error(code, reason.Full(err))
 }
 
 // Drop ignores that something to be removed is not there.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"vda/reason"
 	"vda/spdk"
 )
 
@@ -200,7 +201,7 @@ const silentPause = 50 * time.Millisecond
 func (p *Plane) look(ctx context.Context) error {
 	id, err := p.startID(ctx)
 	if err != nil {
-		p.set(PlaneStatus{StartID: p.Status().StartID, Version: p.Status().Version, Why: err.Error(), Silent: errors.Is(err, context.DeadlineExceeded)})
+		p.set(PlaneStatus{StartID: p.Status().StartID, Version: p.Status().Version, Why: reason.Full(err), Silent: errors.Is(err, context.DeadlineExceeded)})
 		return err
 	}
 	if was := p.Status(); was.Ready && was.StartID == id {
@@ -211,7 +212,7 @@ func (p *Plane) look(ctx context.Context) error {
 	defer cancel()
 	s.Version, err = p.prepare(ctx, id)
 	if err != nil {
-		s.Why = err.Error()
+		s.Why = reason.Full(err)
 		p.set(s)
 		return err
 	}
@@ -330,7 +331,7 @@ func (p *Plane) Probe(ctx context.Context) PlaneStatus {
 	case errors.Is(err, context.DeadlineExceeded):
 		s.Ready, s.Silent, s.Why = false, true, fmt.Sprintf("the data plane does not answer within %v", limit.Round(time.Millisecond))
 	case err != nil:
-		s.Ready, s.Silent, s.Why = false, false, err.Error()
+		s.Ready, s.Silent, s.Why = false, false, reason.Full(err)
 	case id != s.StartID:
 		s.StartID, s.Ready, s.Silent, s.Why = id, false, false, "the data plane has restarted and is being set up"
 	}

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"vda/daemon"
+	"vda/reason"
 )
 
 // limits let a few hundred portals and monitors in. A node has few calls under
@@ -52,7 +53,7 @@ func (a App) Main(args []string, stderr *os.File) int {
 		err = a.Run(ctx, cfg, nil)
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "%s: %v\n", a.Name, err)
+		fmt.Fprintf(stderr, "%s: %s\n", a.Name, reason.Full(err))
 		return 1
 	}
 	return 0

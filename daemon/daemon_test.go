@@ -1,6 +1,11 @@
 package daemon
 
 import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -48,5 +53,14 @@ func TestListenRefusesAPortInUse(t *testing.T) {
 	f.Listener = "203.0.113.1"
 	if _, err := f.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "--listener 203.0.113.1") {
 		t.Errorf("an address that isn't ours: %v", err)
+	}
+}
+
+// TestLogPutsErrorsIntoWords: no log line shows what a library calls an error.
+func TestLogPutsErrorsIntoWords(t *testing.T) {
+	var out bytes.Buffer
+	parse(t).Log(&out).Warn("x", "err", fmt.Errorf("ask: %w", context.DeadlineExceeded), "n", 1, "why", errors.Join(io.EOF, io.ErrUnexpectedEOF))
+	if line := out.String(); !strings.Contains(line, `err="ask: no answer in time" n=1 why="the connection was closed"`) {
+		t.Errorf("the log says %q", line)
 	}
 }

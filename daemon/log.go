@@ -8,15 +8,18 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"vda/reason"
 )
 
 // NewLog returns a log that writes text lines to w and neither fails nor
 // blocks the program: lines that w refuses, or that come while w has not taken
 // an earlier one for stuckAfter, are dropped and counted, and the first line
 // that gets through again is followed by one that says how many were lost.
+// Errors are put into words (package reason).
 // A line has been written when the log call returns, unless w is stuck.
 func NewLog(w io.Writer, level slog.Level) *slog.Logger {
-	return slog.New(slog.NewTextHandler(&logWriter{w: w, patience: stuckAfter}, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(&logWriter{w: w, patience: stuckAfter}, &slog.HandlerOptions{Level: level, ReplaceAttr: reason.Attr}))
 }
 
 // stuckAfter is how long a log call waits for a reader that takes nothing; the

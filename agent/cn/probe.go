@@ -8,6 +8,7 @@ import (
 	"vda"
 	"vda/agent"
 	apiv1 "vda/api/v1"
+	"vda/reason"
 )
 
 // probeTimeout bounds the attempt to reach one address.
@@ -28,7 +29,7 @@ func (a *Agent) Probe(ctx context.Context, req *apiv1.ProbeRequest) (*apiv1.Prob
 	// A problem is an answer, not an error of the request.
 	_ = agent.Parallel(len(req.Addresses), func(i int) error {
 		if err := a.probe(ctx, req.Addresses[i]); err != nil {
-			reply.Problems[i] = err.Error()
+			reply.Problems[i] = reason.Full(err)
 		}
 		return nil
 	})

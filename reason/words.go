@@ -1,0 +1,85 @@
+package reason
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A phrase is what a library says, and what a person would.
+type phrase struct {
+	raw *regexp.Regexp
+	say string
+}
+
+// addr is an address as package net writes it.
+const addr = `[^\s:"]+:\d+|\[[0-9a-fA-F:.%\w]+\]:\d+`
+
+// phrases are replaced in this order. What remains is what the operating
+// system says ("connection refused"), which administrators know.
+var phrases = []phrase{
+	{regexp.MustCompile(`rpc error: code = \w+ desc = `), ""},
+	{regexp.MustCompile(`(?:last )?connection error: desc = \\?"((?:[^"\\]|\\.)*?)\\?"`), "$1"},
+	{regexp.MustCompile(`latest balancer error: `), ""},
+	{regexp.MustCompile(`received context error while waiting for new LB policy update: `), ""},
+	{regexp.MustCompile(`transport: Error while dialing:? `), ""},
+	{regexp.MustCompile(`(?:error reading server preface|error reading from server|transport): `), ""},
+	{regexp.MustCompile(`grpc: received message larger than max \((\d+) vs\. (\d+)\)`), "a message of $1 bytes is more than the $2 that are taken"},
+	{regexp.MustCompile(`grpc: error unmarshalling request: .*contains invalid UTF-8`), "a text in the request is not UTF-8"},
+	{regexp.MustCompile(`grpc: (?:error unmarshalling request|failed to unmarshal the received message)`), "the message can't be read"},
+	{regexp.MustCompile(`grpc: the client connection is closing`), "shutting down"},
+	{regexp.MustCompile(`dial tcp: lookup (\S+?)(?: on \S+)?: no such host`), "the name $1 is not known"},
+	{regexp.MustCompile(`lookup (\S+?)(?: on \S+)?: no such host`), "the name $1 is not known"},
+	{regexp.MustCompile(`dial \w+ (` + addr + `)(?:->(?:` + addr + `))?: connect: `), "$1: "},
+	{regexp.MustCompile(`dial unix (\S+): connect: `), "$1: "},
+	{regexp.MustCompile(`dial \w+ (` + addr + `): `), "$1: "},
+	{regexp.MustCompile(`(?:read|write) \w+ (?:` + addr + `)->(` + addr + `): (?:read: |write: )?`), "$1: "},
+	{regexp.MustCompile(`(?:read|write) \w+ (` + addr + `): (?:read: |write: )?`), "$1: "},
+	{regexp.MustCompile(`(?:: )?context deadline exceeded \(Client\.Timeout[^)]*\)`), ": " + NoAnswer},
+	{regexp.MustCompile(`context deadline exceeded|i/o timeout|net/http: request canceled|os: deadline exceeded`), NoAnswer},
+	{regexp.MustCompile(`context canceled`), "cancelled"},
+	{regexp.MustCompile(`use of closed network connection|http2: client connection lost|closed pipe`), "the connection was closed"},
+	{regexp.MustCompile(`(^|: |")(?:unexpected )?EOF("|$|;)`), "${1}the connection was closed$2"},
+	{regexp.MustCompile(`driver: bad connection|invalid connection|sql: connection is already closed|conn closed`), "the connection was lost"},
+	{regexp.MustCompile(`sql: database is closed`), "shutting down"},
+	{regexp.MustCompile(`sql: transaction has already been committed or rolled back`), "the transaction has ended"},
+	{regexp.MustCompile(`sql: no rows in result set`), "there is no such row"},
+	{regexp.MustCompile(`(?:sql|pq|grpc|json|proto|protojson|goose): `), ""},
+}
+
+// Words is text as a person would say it, in one line; what is said twice in
+// lines of its own is said once.
+func Words(text string) string {
+	var lines []string
+	for l := range strings.Lines(text) {
+		if l = strings.TrimSpace(l); l != "" && !slices.Contains(lines, l) {
+			lines = append(lines, l)
+		}
+	}
+	text = strings.Join(lines, "; ")
+	for _, p := range phrases {
+		if p.raw.MatchString(text) {
+			text = p.raw.ReplaceAllString(text, p.say)
+		}
+	}
+	return text
+}
+
+// Raw is the first thing in text that a library said, "" when there is none.
+// Tests look for it in all that users see.
+func Raw(text string) string {
+	if at := strings.IndexByte(text, '\n'); at >= 0 {
+		return "a line break"
+	}
+	for _, p := range phrases {
+		if s := p.raw.FindString(text); s != "" {
+			return s
+		}
+	}
+	for _, s := range []string{"SQLSTATE", "failed to connect to `", "desc = ", "goroutine ", "runtime error"} {
+		if strings.Contains(text, s) {
+			return s
+		}
+	}
+	return ""
+}

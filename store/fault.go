@@ -2,16 +2,18 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
-	"io"
 	"net"
-	"slices"
+	"os"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"vda"
+	"vda/reason"
 )
 
 // wrap turns an error of the database into a vda.Error. A context's end and
@@ -24,61 +26,104 @@ func (s *sqlStore) wrap(err error) error {
 	if errors.As(err, &own) {
 		return err
 	}
-	e := &vda.Error{Kind: vda.Internal, Op: "database", Object: s.target.where, Err: oneLine{err}}
 	switch s.classOf(err) {
-	case classConflict:
-		e.Kind, e.Msg = vda.Conflict, "a concurrent transaction was first"
 	case classDuplicate:
-		e.Kind, e.Msg = vda.AlreadyExists, "exists already"
+		return &vda.Error{Kind: vda.AlreadyExists, Object: "row", Msg: "exists already", Err: said(err)}
 	case classForeignKey:
-		e.Kind, e.Msg = vda.FailedPrecondition, "the row is in use, or what it refers to is gone"
+		return &vda.Error{Kind: vda.FailedPrecondition, Object: "row", Msg: "is in use, or what it refers to is gone", Err: said(err)}
 	case classCheck:
-		e.Kind, e.Msg = vda.FailedPrecondition, "the change breaks a rule of the schema"
-	case classUnreachable:
-		e.Kind, e.Msg = vda.Unavailable, "not reachable"
+		return &vda.Error{Kind: vda.FailedPrecondition, Object: "row", Msg: "breaks a rule of the schema", Err: said(err)}
 	case classNoSchema:
-		e.Kind, e.Msg, e.Err = vda.FailedPrecondition, noSchemaMsg, nil
-	case classRefused:
-		e.Kind, e.Msg = vda.FailedPrecondition, "refused the login"
+		return s.noSchema()
+	}
+	return s.error(s.classOf(err), err)
+}
+
+// error is a vda.Error about the database.
+func (s *sqlStore) error(c class, cause error) *vda.Error {
+	e := &vda.Error{Kind: vda.Internal, Op: reason.OpDatabase, Object: s.target.where, Msg: "refuses a statement of this program", Err: said(cause)}
+	if a, ok := about[c]; ok {
+		e.Kind, e.Msg = a.kind, a.msg
 	}
 	return e
 }
 
-// oneLine says in one line what a driver says in several, and once what it
-// says of each way to reach the same host.
-type oneLine struct{ error }
+// hungAfter is how long a database may keep a transaction waiting that then
+// runs out of time, before it is the database that did not answer.
+const hungAfter = 250 * time.Millisecond
 
-func (e oneLine) Unwrap() error { return e.error }
+// timeUp is the error of a transaction that ended with ctx after it had taken
+// so long. last is the conflict for which it was tried again, or nil.
+func (s *sqlStore) timeUp(ctx context.Context, took time.Duration, err, last error) error {
+	end := ctx.Err()
+	switch {
+	case vda.KindOf(err) == vda.Conflict, last != nil && vda.KindOf(last) == vda.Conflict:
+		return s.error(classConflict, end)
+	case errors.Is(end, context.DeadlineExceeded) && took >= hungAfter:
+		e := s.error(classUnreachable, end)
+		e.Msg = "does not answer in time"
+		return e
+	}
+	return end
+}
 
-func (e oneLine) Error() string {
-	var lines []string
-	for l := range strings.Lines(e.error.Error()) {
-		if l = strings.TrimSpace(l); l != "" && !slices.Contains(lines, l) {
-			lines = append(lines, l)
+// saidError is a driver's error in words: what the server said, or why it was
+// not reached.
+type saidError struct {
+	words string
+	error
+}
+
+func (e saidError) Error() string { return e.words }
+func (e saidError) Unwrap() error { return e.error }
+
+// said never repeats the user, the password or the text of a driver.
+func said(err error) error {
+	if err == nil {
+		return nil
+	}
+	var pg *pgconn.PgError
+	var my *mysql.MySQLError
+	var connect *pgconn.ConnectError
+	var dns *net.DNSError
+	var op *net.OpError
+	var errno syscall.Errno
+	words := ""
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		// Said already.
+	case errors.As(err, &pg):
+		words = pg.Message + " (" + pg.Code + ")"
+	case errors.As(err, &my):
+		words = my.Message + " (" + itoa(uint64(my.Number)) + ")"
+	case errors.As(err, &dns):
+		words = "the name " + dns.Name + " is not known"
+	case errors.As(err, &op) && op.Addr != nil:
+		words = op.Addr.String() + ": " + why(op)
+	case errors.As(err, &errno):
+		words = errno.Error()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		words = reason.NoAnswer
+	case errors.As(err, &connect):
+		words = "no connection"
+		if inner := errors.Unwrap(connect); inner != nil && !strings.Contains(inner.Error(), "user=") {
+			words = reason.Full(inner)
 		}
+	default:
+		words = reason.Full(err)
 	}
-	if len(lines) == 0 {
-		return ""
+	return saidError{words, err}
+}
+
+func why(op *net.OpError) string {
+	var errno syscall.Errno
+	switch {
+	case errors.As(op, &errno):
+		return errno.Error()
+	case op.Timeout():
+		return reason.NoAnswer
 	}
-	if len(lines) == 1 {
-		return lines[0]
-	}
-	return lines[0] + " " + strings.Join(lines[1:], "; ")
+	return reason.Full(op.Err)
 }
 
 const noSchemaMsg = "has no VDA schema; make it with vda_db --action create"
-
-func (s *sqlStore) classOf(err error) class {
-	if c := s.target.dialect.classify(err); c != classOther {
-		return c
-	}
-	var netErr net.Error
-	var errno syscall.Errno
-	switch {
-	case errors.Is(err, driver.ErrBadConn), errors.Is(err, sql.ErrConnDone),
-		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF),
-		errors.Is(err, net.ErrClosed), errors.As(err, &netErr), errors.As(err, &errno):
-		return classUnreachable
-	}
-	return classOther
-}

@@ -42,7 +42,7 @@ func (t *sqlTx) ClusterID() (string, error) {
 		if err := rows.Err(); err != nil {
 			return "", t.fault(err)
 		}
-		return "", &vda.Error{Kind: vda.FailedPrecondition, Op: "database", Object: t.store.target.where, Msg: noSchemaMsg}
+		return "", t.store.noSchema()
 	}
 	var id string
 	if err := rows.Scan(&id); err != nil {

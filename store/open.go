@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -12,6 +13,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"vda"
+	"vda/reason"
 )
 
 // Connections a process holds to a database server. SQLite has one writer
@@ -27,8 +29,16 @@ const (
 type sqlStore struct {
 	target *target
 	write  *sql.DB
-	read   *sql.DB // the same as write but for SQLite
+	read   *sql.DB       // the same as write but for SQLite
+	limit  time.Duration // of one transaction
+
+	version int64        // of the schema that this program needs; 0: not checked
+	looked  atomic.Int64 // when a view last found it, UnixNano
 }
+
+// maxTransaction bounds one transaction: a server that hangs is found out. None
+// of ours takes as long, waiting for locks included.
+const maxTransaction = 15 * time.Second
 
 var _ Store = (*sqlStore)(nil)
 
@@ -41,7 +51,7 @@ func Open(ctx context.Context, uri string) (Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkVersion(ctx); err != nil {
+	if s.version, err = s.checkVersion(ctx); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -54,7 +64,7 @@ func connect(ctx context.Context, uri string) (*sqlStore, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &sqlStore{target: t}
+	s := &sqlStore{target: t, limit: maxTransaction}
 	switch {
 	case t.sqlite != "":
 		s.write, err = sql.Open("sqlite", t.sqlite+"&_txlock=immediate")
@@ -72,7 +82,7 @@ func connect(ctx context.Context, uri string) (*sqlStore, error) {
 	case t.mysql != nil:
 		connector, err := mysql.NewConnector(t.mysql)
 		if err != nil {
-			return nil, vda.Errorf(vda.InvalidArgument, "db-uri: %v", err)
+			return nil, vda.Errorf(vda.InvalidArgument, "db-uri: %s", reason.Full(err))
 		}
 		s.write = sql.OpenDB(connector)
 	}
@@ -82,8 +92,12 @@ func connect(ctx context.Context, uri string) (*sqlStore, error) {
 		s.write.SetMaxIdleConns(serverIdleConns)
 		s.write.SetConnMaxIdleTime(connMaxIdle)
 	}
+	begin := time.Now()
 	if err := s.write.PingContext(ctx); err != nil {
 		s.Close()
+		if ctx.Err() != nil {
+			return nil, s.timeUp(ctx, time.Since(begin), nil, nil)
+		}
 		return nil, s.wrap(err)
 	}
 	return s, nil
@@ -91,7 +105,15 @@ func connect(ctx context.Context, uri string) (*sqlStore, error) {
 
 // Ping implements Store. It doesn't wait for SQLite's one writer.
 func (s *sqlStore) Ping(ctx context.Context) error {
-	return s.wrap(s.read.PingContext(ctx))
+	begin := time.Now()
+	var version sql.NullInt64
+	if err := s.read.QueryRowContext(ctx, schemaQuery).Scan(&version); err != nil {
+		if ctx.Err() != nil {
+			return s.timeUp(ctx, time.Since(begin), nil, nil)
+		}
+		return s.wrap(err)
+	}
+	return s.isOurs(version.Int64)
 }
 
 // Close implements Store. Transactions under way end first.

@@ -14,6 +14,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"vda"
+	"vda/reason"
 )
 
 //go:embed migrations
@@ -156,7 +157,7 @@ func (s *sqlStore) status(ctx context.Context) (SchemaStatus, error) {
 		st.Target = max(st.Target, m.Version)
 	}
 	var version sql.NullInt64
-	err = s.write.QueryRowContext(ctx, "SELECT MAX(version_id) FROM "+versionTable+" WHERE is_applied = TRUE").Scan(&version)
+	err = s.write.QueryRowContext(ctx, schemaQuery).Scan(&version)
 	if err != nil {
 		if s.classOf(err) == classNoSchema {
 			return st, nil
@@ -174,30 +175,66 @@ func (s *sqlStore) status(ctx context.Context) (SchemaStatus, error) {
 	return st, nil
 }
 
-// checkVersion refuses any schema but this program's own.
-func (s *sqlStore) checkVersion(ctx context.Context) error {
+// checkVersion refuses any schema but this program's own, whose version it
+// returns.
+func (s *sqlStore) checkVersion(ctx context.Context) (int64, error) {
 	st, err := s.status(ctx)
 	switch {
 	case err != nil:
-		return err
-	case st.Version == 0 || st.ClusterID == "":
-		return s.noSchema()
-	case st.Version > st.Target:
-		return s.tooNew(st)
-	case st.Version < st.Target:
-		return &vda.Error{Kind: vda.FailedPrecondition, Op: "database", Object: st.Database,
-			Msg: fmt.Sprintf("schema version %d is older than this program's %d; run vda_db --action migrate", st.Version, st.Target)}
+		return 0, err
+	case st.ClusterID == "":
+		return 0, s.noSchema()
 	}
+	s.version = st.Target
+	return st.Target, s.isOurs(st.Version)
+}
+
+// schemaQuery reads the version of the schema.
+const schemaQuery = "SELECT MAX(version_id) FROM " + versionTable + " WHERE is_applied = TRUE"
+
+// isOurs refuses a version of the schema that this program was not built for.
+func (s *sqlStore) isOurs(version int64) error {
+	switch {
+	case s.version == 0 || version == s.version:
+		return nil
+	case version == 0:
+		return s.noSchema()
+	case version > s.version:
+		return s.tooNew(SchemaStatus{Database: s.target.where, Version: version, Target: s.version})
+	}
+	return &vda.Error{Kind: vda.FailedPrecondition, Op: reason.OpDatabase, Object: s.target.where,
+		Msg: fmt.Sprintf("has schema version %d, older than this program's %d; run vda_db --action migrate", version, s.version)}
+}
+
+// viewCheck is how often views look at the schema's version.
+const viewCheck = time.Second
+
+// checkSchema refuses to go on when somebody has migrated the schema since the
+// program started; always: whenever that was looked at last.
+func (t *sqlTx) checkSchema(always bool) error {
+	s := t.store
+	now := time.Now().UnixNano()
+	if s.version == 0 || !always && now-s.looked.Load() < int64(viewCheck) {
+		return nil
+	}
+	var version sql.NullInt64
+	if err := t.scanOne(schemaQuery, nil, &version); err != nil {
+		return err
+	}
+	if err := s.isOurs(version.Int64); err != nil {
+		return err
+	}
+	s.looked.Store(now)
 	return nil
 }
 
 func (s *sqlStore) noSchema() error {
-	return &vda.Error{Kind: vda.FailedPrecondition, Op: "database", Object: s.target.where, Msg: noSchemaMsg}
+	return &vda.Error{Kind: vda.FailedPrecondition, Op: reason.OpDatabase, Object: s.target.where, Msg: noSchemaMsg}
 }
 
 func (s *sqlStore) tooNew(st SchemaStatus) error {
-	return &vda.Error{Kind: vda.FailedPrecondition, Op: "database", Object: st.Database,
-		Msg: fmt.Sprintf("schema version %d is newer than this program's %d; use the program that made it", st.Version, st.Target)}
+	return &vda.Error{Kind: vda.FailedPrecondition, Op: reason.OpDatabase, Object: st.Database,
+		Msg: fmt.Sprintf("has schema version %d, newer than this program's %d; use the program that made it", st.Version, st.Target)}
 }
 
 // makeSchema runs the migrations that are missing and gives the cluster an
@@ -246,7 +283,7 @@ func (s *sqlStore) makeNamespace(ctx context.Context) error {
 	}
 	if _, err := s.write.ExecContext(ctx, "CREATE SCHEMA IF NOT EXISTS vda"); err != nil {
 		return &vda.Error{Kind: vda.FailedPrecondition, Op: "create schema", Object: s.target.where,
-			Msg: "the user may not create a schema; GRANT CREATE ON DATABASE to it, or CREATE SCHEMA vda AUTHORIZATION the user", Err: oneLine{err}}
+			Msg: "the user may not create a schema; GRANT CREATE ON DATABASE to it, or CREATE SCHEMA vda AUTHORIZATION the user", Err: said(err)}
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"vda"
+	"vda/reason"
 )
 
 // table maps a noun's struct to its rows. Generic functions over it do what
@@ -238,9 +239,9 @@ func (j asJSON) Value() (driver.Value, error) {
 const maxMsg = 4096
 
 // CleanMsg makes an error message one that every database takes: valid UTF-8, no
-// NUL, no endless length.
+// NUL, no endless length; and one that a person can read.
 func CleanMsg(s string) string {
-	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "")
+	s = reason.Words(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", ""))
 	if len(s) <= maxMsg {
 		return s
 	}

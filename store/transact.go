@@ -39,14 +39,20 @@ func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lo
 	lost := 0
 	var last error // why it was tried again
 	for {
-		again, err := s.once(ctx, db, opts, lock, fn)
-		if err == nil {
-			return nil
-		}
 		if ctx.Err() != nil {
-			return errors.Join(err, last)
+			return s.timeUp(ctx, 0, nil, last)
 		}
-		if again == never {
+		begin := time.Now()
+		limited, cancel := context.WithTimeout(ctx, s.limit)
+		again, err := s.once(limited, db, opts, lock, fn)
+		ended := limited.Err()
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ended != nil && again != never:
+			return s.timeUp(limited, time.Since(begin), err, last)
+		case again == never:
 			return err
 		}
 		last = err
@@ -63,7 +69,6 @@ func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lo
 		select {
 		case <-ctx.Done():
 			wait.Stop()
-			return errors.Join(ctx.Err(), last)
 		case <-wait.C:
 		}
 		backoff = min(2*backoff, maxBackoff)
@@ -76,13 +81,14 @@ const (
 	never again = iota
 	afterBackoff
 	afterReconnect
+	timeIsUp // the context ended in it
 )
 
 // once runs fn in one transaction and says whether another try can help.
 func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, lock bool, fn func(Tx) error) (again, error) {
 	inner, err := db.BeginTx(ctx, &opts)
 	if err != nil {
-		return s.judge(err), s.wrap(err)
+		return s.judge(ctx, err), s.wrap(err)
 	}
 	done := false
 	defer func() {
@@ -91,10 +97,20 @@ func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, loc
 		}
 	}()
 	t := &sqlTx{ctx: ctx, tx: inner, store: s, lock: lock}
-	err = fn(t)
+	if !lock {
+		// A view of a schema that is not ours would be a lie.
+		err = t.checkSchema(false)
+	}
+	if err == nil {
+		err = fn(t)
+	}
+	if err == nil && lock {
+		// At the end, so that no migration can have come in between.
+		err = t.checkSchema(true)
+	}
 	if t.broken != nil {
 		// The database has given the transaction up, whatever fn made of it.
-		return s.judge(t.broken), s.wrap(t.broken)
+		return s.judge(ctx, t.broken), s.wrap(t.broken)
 	}
 	if err != nil {
 		if vda.KindOf(err) == vda.Conflict {
@@ -107,18 +123,27 @@ func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, loc
 	if err == nil {
 		return never, nil
 	}
-	if s.classOf(err) == classUnreachable && lock {
-		return never, &vda.Error{Kind: vda.Unavailable, Op: "database", Object: s.target.where,
-			Msg: "connection lost during the commit; whether the change was made is not known", Err: err}
+	if ctx.Err() != nil && (err == ctx.Err() || err == sql.ErrTxDone) {
+		return timeIsUp, err // database/sql has rolled it back: the time was up before the commit was sent
 	}
-	return s.judge(err), s.wrap(err)
+	if lock && (s.classOf(err) == classUnreachable || ctx.Err() != nil && !errors.Is(err, context.Canceled)) {
+		e := s.error(classUnreachable, err)
+		e.Msg = "was lost during the commit; whether the change was made is not known"
+		return never, e
+	}
+	return s.judge(ctx, err), s.wrap(err)
 }
 
-func (s *sqlStore) judge(err error) again {
+// judge says whether a transaction that ended with an error of the database is
+// to be tried again.
+func (s *sqlStore) judge(ctx context.Context, err error) again {
+	if ctx.Err() != nil {
+		return timeIsUp
+	}
 	switch s.classOf(err) {
 	case classConflict:
 		return afterBackoff
-	case classUnreachable:
+	case classUnreachable, classStarting, classReadOnly, classConnections:
 		return afterReconnect
 	}
 	return never
@@ -130,14 +155,15 @@ type sqlTx struct {
 	tx     *sql.Tx
 	store  *sqlStore
 	lock   bool  // lock what is read
-	broken error // conflict or lost connection
+	broken error // an error that is about the database, not about a row
 }
 
 var _ Tx = (*sqlTx)(nil)
 
 // fault notes an error that ends the transaction, and wraps it.
 func (t *sqlTx) fault(err error) error {
-	if c := t.store.classOf(err); t.broken == nil && (c == classConflict || c == classUnreachable) {
+	_, ends := about[t.store.classOf(err)]
+	if t.broken == nil && (ends || t.ctx.Err() != nil) {
 		t.broken = err
 	}
 	return t.store.wrap(err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"vda/reason"
 	"vda/store"
 	"vda/store/dbflag"
 )
@@ -36,7 +37,7 @@ func Main(ctx context.Context, args []string, out, errs io.Writer) int {
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintf(errs, "vda_db: %v\n", err)
+		fmt.Fprintln(errs, "vda_db:", reason.Full(err))
 		return 1
 	}
 	fmt.Fprintln(out, msg)

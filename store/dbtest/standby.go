@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // PostgresStandby starts a private PostgreSQL, as Postgres does, and a standby
@@ -47,11 +49,14 @@ func PostgresStandby(t testing.TB) (primary, standby *Server, uri string) {
 }
 
 // admin runs one statement as the server's owner.
-func (s *Server) admin(statement string) {
+func (s *Server) admin(statement string) { s.AdminIn("postgres", statement) }
+
+// AdminIn is Admin in one database of PostgreSQL.
+func (s *Server) AdminIn(database, statement string) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	c, err := pgx.Connect(ctx, s.uri("postgresql", "postgres", "x", "postgres"))
+	c, err := pgx.Connect(ctx, s.uri("postgresql", "postgres", "x", database))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -59,6 +64,29 @@ func (s *Server) admin(statement string) {
 	if _, err := c.Exec(ctx, statement); err != nil {
 		s.t.Fatalf("%s: %v", statement, err)
 	}
+}
+
+// Recover starts PostgreSQL anew so that it recovers for ever and takes no
+// connection; it returns once it refuses them.
+func (s *Server) Recover() {
+	s.t.Helper()
+	s.Stop()
+	if err := os.WriteFile(filepath.Join(s.args[1], "standby.signal"), nil, 0o644); err != nil {
+		s.t.Fatal(err)
+	}
+	s.args = append(s.args, "-c", "hot_standby=off")
+	s.Start()
+	s.await(func(ctx context.Context) error {
+		c, err := pgx.Connect(ctx, s.uri("postgresql", "postgres", "x", "postgres"))
+		if err == nil {
+			c.Close(ctx)
+		}
+		var refused *pgconn.PgError
+		if errors.As(err, &refused) {
+			return nil
+		}
+		return fmt.Errorf("it does not refuse: %v", err)
+	})
 }
 
 // Promote makes a standby the primary.

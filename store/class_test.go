@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"vda"
+	"vda/reason"
+)
+
+// TestClasses: errors that a test can't have its server make.
+func TestClasses(t *testing.T) {
+	for _, tt := range []struct {
+		d    *dialect
+		err  error
+		kind vda.Kind
+		says string
+	}{
+		{&postgresDialect, &pgconn.PgError{Code: "53100", Message: "could not extend file"}, vda.Unavailable, "has no space left"},
+		{&postgresDialect, &pgconn.PgError{Code: "57P03", Message: "the database system is in recovery mode"}, vda.Unavailable, "recovering"},
+		{&postgresDialect, &pgconn.PgError{Code: "58030", Message: "could not read block 7"}, vda.Unavailable, "fault of its own"},
+		{&postgresDialect, &pgconn.PgError{Code: "XX001", Message: "invalid page"}, vda.Unavailable, "fault of its own"},
+		{&postgresDialect, &pgconn.PgError{Code: "57014", Message: "canceling statement due to statement timeout"}, vda.Unavailable, "time limit"},
+		{&postgresDialect, &pgconn.PgError{Code: "42703", Message: `column "x" does not exist`}, vda.FailedPrecondition, "another schema"},
+		{&postgresDialect, &pgconn.PgError{Code: "42601", Message: "syntax error"}, vda.Internal, "refuses a statement"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1021, Message: "Disk full (/tmp); waiting for someone to free some space..."}, vda.Unavailable, "has no space left"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1114, Message: "The table 'vda_da' is full"}, vda.Unavailable, "has no space left"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1030, Message: `Got error 28 "No space left on device" from storage engine InnoDB`}, vda.Unavailable, "has no space left"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1030, Message: `Got error 5 "Input/output error" from storage engine InnoDB`}, vda.Unavailable, "fault of its own"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1040, Message: "Too many connections"}, vda.Unavailable, "no connection free"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1047, Message: "WSREP has not yet prepared node for application use"}, vda.Unavailable, "recovering"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 3024, Message: "maximum statement execution time exceeded"}, vda.Unavailable, "time limit"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1064, Message: "You have an error in your SQL syntax"}, vda.Internal, "refuses a statement"},
+	} {
+		s := &sqlStore{target: &target{dialect: tt.d, where: "here"}}
+		err := s.wrap(fmt.Errorf("exec: %w", tt.err))
+		if vda.KindOf(err) != tt.kind || !strings.Contains(reason.Of(err), tt.says) || reason.Raw(reason.Full(err)) != "" {
+			t.Errorf("%v: %q of kind %v, want %q of kind %v", tt.err, err, vda.KindOf(err), tt.says, tt.kind)
+		}
+	}
+}
+
+// TestFullSQLite: a database file that can't grow is full, not broken, and
+// takes writes again when there is room.
+func TestFullSQLite(t *testing.T) {
+	uri := "sqlite:///" + filepath.Join(t.TempDir(), "vda.db")
+	if _, _, err := Create(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	st, err := Open(t.Context(), uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	limit := func(pages int) {
+		t.Helper()
+		if _, err := st.(*sqlStore).write.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1) // SQLite takes the present size for less
+	insert := func() error {
+		for range 1000 {
+			id := NewID()
+			if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{ID: id, Name: id}) }); err != nil {
+				return err
+			}
+		}
+		return errors.New("a file of one page takes a thousand rows")
+	}
+	if err := insert(); vda.KindOf(err) != vda.Unavailable || reason.Of(err) != "the database has no space left on its disk" {
+		t.Errorf("full: %v", err)
+	}
+	limit(1 << 20)
+	if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{ID: NewID(), Name: "x"}) }); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+// TestMigratedUnderneath: a program that was started before somebody migrated
+// the schema neither writes nor reads any more, and says why.
+func TestMigratedUnderneath(t *testing.T) {
+	uri := "sqlite:///" + filepath.Join(t.TempDir(), "vda.db")
+	if _, _, err := Create(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	st, err := Open(t.Context(), uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	raw, err := connect(t.Context(), uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	shift := func(by int) {
+		t.Helper()
+		if _, err := raw.write.Exec("UPDATE vda_schema_version SET version_id = version_id + ? WHERE version_id > 0", by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shift(1)
+	st.(*sqlStore).looked.Store(0)
+	id := NewID()
+	insert := func(tx Tx) error { return tx.InsertDN(&vda.DN{ID: id, Name: id}) }
+	for what, err := range map[string]error{
+		"update": st.Update(t.Context(), insert),
+		"view":   st.View(t.Context(), func(tx Tx) error { _, err := tx.ClusterID(); return err }),
+		"ping":   st.Ping(context.Background()),
+	} {
+		if reason.Database(err) == nil || vda.KindOf(err) != vda.FailedPrecondition || !strings.Contains(reason.Of(err), "newer than this program's") {
+			t.Errorf("%s after a migration: %v", what, err)
+		}
+	}
+	shift(-1)
+	if err := st.View(t.Context(), func(tx Tx) error { _, err := tx.DN(id); return err }); vda.KindOf(err) != vda.NotFound {
+		t.Errorf("the refused update has left its row: %v", err)
+	}
+	if err := st.Update(t.Context(), insert); err != nil {
+		t.Errorf("with its own schema again: %v", err)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vda/daemon"
+	"vda/reason"
 	"vda/store"
 	"vda/store/dbflag"
 	"vda/syncer"
@@ -31,7 +32,7 @@ type App struct {
 func (a App) Main(ctx context.Context, args []string) int {
 	err := a.run(ctx, args)
 	if err != nil && !errors.Is(err, pflag.ErrHelp) {
-		fmt.Fprintf(a.Stderr, "vda_monitor: %v\n", err)
+		fmt.Fprintln(a.Stderr, "vda_monitor:", reason.Full(err))
 		return 1
 	}
 	return 0

@@ -7,6 +7,7 @@ import (
 
 	"vda"
 	apiv1 "vda/api/v1"
+	"vda/reason"
 	"vda/store"
 	"vda/syncer"
 )
@@ -49,7 +50,7 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 			_, err := syncer.BuryVDs(tx, daID)
 			return err
 		}); err != nil {
-			notes = append(notes, "its vds are not deleted yet ("+err.Error()+")")
+			notes = append(notes, "its vds are not deleted yet ("+reason.Of(err)+")")
 		}
 	}
 	notes = append(notes, s.syncAll(ctx, nodes.dns)...)
@@ -246,7 +247,7 @@ func (s *Server) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest) (
 	if msg.Term == da.Term { // not recorded
 		return nil, moveErr
 	}
-	note := []string{"not every node has carried it out (" + moveErr.Error() + ")"}
+	note := []string{"not every node has carried it out (" + reason.Of(moveErr) + ")"}
 	return &apiv1.FailoverDaReply{ReplyInfo: done("the primary is moved", note), DaMsg: msg}, nil
 }
 

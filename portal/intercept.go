@@ -35,7 +35,7 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 		return handler(ctx, req)
 	}
 	reqID, start := newRequestID(), time.Now()
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.requestTime(ctx))
 	defer cancel()
 
 	resp, err := s.contain(ctx, req, handler, reqID)
@@ -49,6 +49,17 @@ func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerI
 		return nil, statusOf(reply, err)
 	}
 	return resp, nil
+}
+
+// requestTime is how long a request may take: a little less than its caller
+// waits, so that the caller gets a reply that says why it was not enough.
+func (s *Server) requestTime(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return s.cfg.RequestTimeout
+	}
+	left := time.Until(deadline)
+	return min(s.cfg.RequestTimeout, left-min(left/10, time.Second))
 }
 
 // newRequestID makes 32 random hex digits.

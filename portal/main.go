@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
 	"vda/daemon"
+	"vda/reason"
 	"vda/store"
 	"vda/store/dbflag"
 	"vda/syncer"
@@ -35,7 +35,7 @@ func Main(args []string, stderr io.Writer) int {
 	if err == nil || errors.Is(err, pflag.ErrHelp) {
 		return 0
 	}
-	fmt.Fprintln(stderr, "vda_portal:", strings.ReplaceAll(err.Error(), "\n", "; "))
+	fmt.Fprintln(stderr, "vda_portal:", reason.Full(err))
 	return 1
 }
 

@@ -3,9 +3,11 @@ package portal
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -104,6 +106,9 @@ func (o *object) number(key string) (n uint64, set bool, err error) {
 	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
+	if _, err := strconv.ParseUint(string(raw), 10, 64); errors.Is(err, strconv.ErrRange) {
+		return 0, false, invalid("%s: %q is %s, more than 2^64: it must be %s", o.field, key, shorten(string(raw), 40), o.form)
+	}
 	if dec.Decode(&n) != nil || raw[0] == 'n' {
 		return 0, false, invalid("%s: %q is %s, not a whole number without sign and quotes: it must be %s", o.field, key, shorten(string(raw), 40), o.form)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"vda"
 	apiv1 "vda/api/v1"
+	"vda/reason"
 )
 
 // replyCode is reply_info.reply_code. The numbers are part of the API: they
@@ -45,7 +46,7 @@ var codeOfKind = map[vda.Kind]replyCode{
 	vda.AlreadyExists:      codeNameTaken,
 	vda.FailedPrecondition: codePrecondition,
 	vda.ResourceExhausted:  codeNoRoom,
-	vda.Unavailable:        codeDatabase,
+	vda.Unavailable:        codePrecondition, // a node; the database has words of its own
 	vda.Conflict:           codeBusy,
 }
 
@@ -74,7 +75,7 @@ type coded struct {
 	err  *vda.Error
 }
 
-func (c coded) Error() string { return c.err.Error() }
+func (c coded) Error() string { return c.err.Error() } // reason: it is an error still
 func (c coded) Unwrap() error { return c.err }
 
 // refuse makes an error with a reply code of its own.
@@ -95,24 +96,26 @@ func replyInfo(ctx context.Context, err error) *apiv1.ReplyInfo {
 	code, msg := codeSuccess, "success"
 	var own coded
 	var typed *vda.Error
+	database := reason.Database(err)
 	switch {
 	case err == nil:
 	case errors.As(err, &own):
-		code, msg = own.code, own.Error()
+		code, msg = own.code, reason.Of(err)
+	case database != nil && database.Kind == vda.Conflict:
+		code, msg = codeBusy, "too many requests for the same objects at once, try again: "+reason.Of(err)
+	case database != nil && database.Kind != vda.Internal:
+		code, msg = codeDatabase, reason.Of(err)+"; try again later"
 	case ctx.Err() == context.DeadlineExceeded:
 		code, msg = codeDeadline, "the request took too long; get or list the object to see how far it came"
 	case ctx.Err() != nil:
 		code, msg = codeCancelled, "the request was cancelled; get or list the object to see how far it came"
 	case errors.As(err, &typed) && typed.Kind != vda.Internal:
-		code, msg = codeOfKind[typed.Kind], err.Error()
+		code, msg = codeOfKind[typed.Kind], reason.Of(err)
+		if code == codeBusy {
+			msg = "too many requests for the same objects at once, try again: " + msg
+		}
 	default:
 		code, msg = codeInternal, "internal error; the portal's log has the details under this req_id"
-	}
-	switch code {
-	case codeDatabase:
-		msg = "the database does not answer, try again later: " + msg
-	case codeBusy:
-		msg = "too many requests for the same objects at once, try again: " + msg
 	}
 	return &apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: msg}
 }

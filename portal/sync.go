@@ -9,7 +9,9 @@ import (
 
 	"vda"
 	apiv1 "vda/api/v1"
+	"vda/reason"
 	"vda/store"
+	"vda/syncer"
 )
 
 // node is a node to be brought to its desired state.
@@ -52,16 +54,22 @@ func (s *Server) syncTime(ctx context.Context) (context.Context, context.CancelF
 }
 
 // sync brings nodes to their desired state, at once, and returns one sentence
-// for each that did not get there.
+// for each that did not get there. Only what is the node's own fault is shown
+// as its error.
 func (s *Server) sync(ctx context.Context, nodes []node) []string {
 	notes := make([]string, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes {
 		wg.Go(func() {
-			if err := s.send(ctx, n); err != nil {
-				notes[i] = fmt.Sprintf("%s could not be brought up to date (%s)", n, s.reason(err))
-				if !timeUp(ctx) { // slow is not dead
-					s.blame(n, s.reason(err))
+			err := s.send(ctx, n)
+			switch late := timeUp(ctx); {
+			case err == nil:
+			case reason.Database(err) != nil:
+				notes[i] = fmt.Sprintf("it is not known whether %s is up to date (%s)", n, reason.Of(err))
+			default:
+				notes[i] = fmt.Sprintf("%s could not be brought up to date (%s)", n, because(err))
+				if !late && syncer.OfNode(err) { // slow is not dead
+					s.blame(n, because(err))
 				}
 			}
 		})
@@ -95,13 +103,13 @@ func (s *Server) send(ctx context.Context, n node) error {
 	return s.cfg.Syncer.SyncCn(ctx, n.id)
 }
 
-// reason is why a node could not be synced, without its name.
-func (s *Server) reason(err error) string {
+// because is why a node could not be synced, without its name.
+func because(err error) string {
 	var e *vda.Error
-	if errors.As(err, &e) && e.Op == "sync" && e.Msg != "" {
+	if syncer.OfNode(err) && errors.As(err, &e) && e.Msg != "" {
 		return e.Msg
 	}
-	return err.Error()
+	return reason.Of(err)
 }
 
 // blame shows a node as in error from now on, rather than from the monitor's

@@ -15,6 +15,7 @@ import (
 	"vda"
 	apiv1 "vda/api/v1"
 	"vda/daemon"
+	"vda/reason"
 )
 
 // Dialer gives clients of agents by the node's name, which is its address.
@@ -88,7 +89,7 @@ func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
 	}
 	c, err := grpc.NewClient("passthrough:///"+addr, p.opts...)
 	if err != nil {
-		return nil, vda.Errorf(vda.InvalidArgument, "%q is no address of an agent: %v", addr, err)
+		return nil, vda.Errorf(vda.InvalidArgument, "%q is no address of an agent: %s", addr, reason.Full(err))
 	}
 	p.conns[addr] = c
 	return c, nil

@@ -170,7 +170,7 @@ func (s *Syncer) ReportCn(ctx context.Context, cnID string, r Report) error {
 }
 
 func same(h vda.Health, st *apiv1.ObjectState) bool {
-	return h.Error == st.Error && h.Msg == st.ErrorMsg
+	return h.Error == st.Error && h.Msg == store.CleanMsg(st.ErrorMsg)
 }
 
 // Fingerprint is equal for reports that write the same. Objects that are new

@@ -12,6 +12,7 @@ import (
 
 	"vda"
 	apiv1 "vda/api/v1"
+	"vda/reason"
 	"vda/store"
 )
 
@@ -103,7 +104,7 @@ func (s *Syncer) sync(ctx context.Context, full bool, build func(base uint64) (*
 		}
 		c, reply, err := s.deliver(ctx, c, build)
 		if err != nil {
-			return nodeError(c, err)
+			return err
 		}
 		again := false
 		err = s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
@@ -122,7 +123,8 @@ const rivals = 5
 
 // deliver sends a request, and builds it again when the node doesn't hold its
 // base, or holds a later version because another sender overtook this one. A
-// node that is ahead of the database itself has its refusal returned.
+// node that is ahead of the database itself has its refusal returned. Errors of
+// the node are those for which OfNode is true.
 func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (*call, error)) (*call, *apiv1.SyncReply, error) {
 	reply, err := s.send(ctx, c)
 	for range rivals {
@@ -134,16 +136,19 @@ func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (
 		if held > c.version {
 			base = fromApplied
 		}
-		next, buildErr := build(base)
-		if buildErr != nil {
-			return c, nil, buildErr
+		next, err2 := build(base)
+		if err2 != nil {
+			return c, nil, err2 // the database's, say; not the node's
 		}
 		if c = next; held > c.version {
 			break
 		}
 		reply, err = s.send(ctx, c)
 	}
-	return c, reply, err
+	if err != nil {
+		return c, nil, nodeError(c, err)
+	}
+	return c, reply, nil
 }
 
 func (s *Syncer) send(ctx context.Context, c *call) (*apiv1.SyncReply, error) {
@@ -189,25 +194,11 @@ const notReachable = "agent not reachable: "
 
 // Reason is an RPC's error in the words of a person.
 func Reason(err error) string {
-	st, ok := status.FromError(err)
-	if !ok {
-		return err.Error()
-	}
-	switch st.Code() {
-	case codes.DeadlineExceeded:
-		return "no answer in time"
+	switch status.Code(err) {
 	case codes.Unavailable:
-		return notReachable + dialError(st.Message())
+		return notReachable + reason.Of(err)
 	}
-	return st.Message()
-}
-
-// dialError strips what gRPC puts around the reason of a failed connection.
-func dialError(msg string) string {
-	if _, reason, ok := strings.Cut(msg, `desc = "`); ok {
-		msg = strings.TrimSuffix(reason, `"`)
-	}
-	return strings.TrimPrefix(msg, "transport: Error while dialing: ")
+	return reason.Of(err)
 }
 
 func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, error) {
@@ -285,3 +276,11 @@ func Refusal(err error) string {
 }
 
 const opSync = "sync"
+
+// OfNode reports that an error of SyncDn or SyncCn is about the node: it was
+// not reached, or refused. Others are about the database, or say that the
+// object is gone.
+func OfNode(err error) bool {
+	var e *vda.Error
+	return errors.As(err, &e) && e.Op == opSync
+}

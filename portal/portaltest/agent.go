@@ -31,6 +31,7 @@ type Agent struct {
 	refuse  string // error of every object
 	calls   int
 	hang    chan struct{} // not nil: Syncs wait until it is closed
+	waiting int           // Syncs that have met it
 }
 
 // dnAgent and cnAgent give the two services, whose methods have equal names.
@@ -100,6 +101,9 @@ func (a *Agent) Hang() (wake func()) {
 func (a *Agent) wait(ctx context.Context) {
 	a.mu.Lock()
 	hang := a.hang
+	if hang != nil {
+		a.waiting++
+	}
 	a.mu.Unlock()
 	if hang == nil {
 		return
@@ -108,6 +112,13 @@ func (a *Agent) wait(ctx context.Context) {
 	case <-hang:
 	case <-ctx.Done():
 	}
+}
+
+// Waited is the number of Syncs that had to wait since Hang.
+func (a *Agent) Waited() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.waiting
 }
 
 // Calls is the number of Syncs that reached the agent.

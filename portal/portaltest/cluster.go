@@ -114,10 +114,11 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	return lis.Addr().String()
 }
 
-// Dial is a client of the portal at addr.
+// Dial is a client of the portal at addr. A reply that says what a library
+// said fails the test.
 func (c *Cluster) Dial(addr string) apiv1.PortalClient {
 	c.t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUnaryInterceptor(c.read))
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vda/portal/portaltest"
+	"vda/reason"
 )
 
 // user is somebody at a terminal.
@@ -154,6 +155,13 @@ func TestFailures(t *testing.T) {
 		says []string
 	}{
 		{"da get --da-name da0 --bogus", exitUsage, 2, []string{"--bogus"}},
+		{"--bogus", exitUsage, 2, []string{"--bogus"}},
+		{"da --bogus=3 --timeout 3s", exitUsage, 2, []string{"--bogus"}},
+		{"da -q", exitUsage, 2, []string{"-q"}},
+		{"dn list --limit 99999999999", exitUsage, 2, []string{"--limit", "at most 4294967295"}},
+		{"da create --da-name x --da-size 99999999999999999999", exitUsage, 2, []string{"--da-size", "more than 2^64"}},
+		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999999999999}'`, exitRefused, 2, []string{"stripe_count", "more than 2^64"}},
+		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999}'`, exitRefused, 2, []string{"stripe_count", "99999999999"}},
 		{"da get", exitUsage, 2, []string{"da-name"}},
 		{"da fetch --da-name x", exitUsage, 2, []string{"fetch"}},
 		{"disk list", exitUsage, 2, []string{"disk"}},
@@ -203,6 +211,9 @@ func TestFailures(t *testing.T) {
 			t.Errorf("%s: not one line: %q", tt.line, stderr)
 		}
 		for _, word := range tt.says {
+			if raw := reason.Raw(reply.ReplyInfo.Msg); raw != "" {
+				t.Errorf("%s: %q is a library's, in %q", tt.line, raw, stderr)
+			}
 			if !strings.Contains(stderr, word) || !strings.Contains(reply.ReplyInfo.Msg, word) {
 				t.Errorf("%s: %q does not say %q", tt.line, stderr, word)
 			}

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	apiv1 "vda/api/v1"
+	"vda/reason"
 )
 
 // Exit statuses.
@@ -37,7 +38,7 @@ type failure struct {
 func (f *failure) Error() string { return f.info.ReplyMsg }
 
 func usageFailure(err error) *failure {
-	return &failure{&apiv1.ReplyInfo{ReplyCode: codeUsage, ReplyMsg: err.Error()}, exitUsage}
+	return &failure{&apiv1.ReplyInfo{ReplyCode: codeUsage, ReplyMsg: reason.Full(err)}, exitUsage}
 }
 
 // callFailure is a call that ended with err: the portal's own words when it
@@ -50,25 +51,21 @@ func (s *session) callFailure(err error) *failure {
 		}
 	}
 	info := &apiv1.ReplyInfo{ReplyCode: codeUnreachable}
+	why := reason.Of(err)
 	switch st.Code() {
 	case codes.Unavailable:
-		info.ReplyMsg = fmt.Sprintf("cannot reach the portal at %s: %s; is it running, and is --addr-port right?", s.portal, cause(st.Message()))
+		info.ReplyMsg = fmt.Sprintf("cannot reach the portal at %s: %s; is it running, and is --addr-port right?", s.portal, why)
+		if !neverSent(err) {
+			info.ReplyMsg = fmt.Sprintf("the portal at %s was lost before it replied: %s; get or list the object to see how far it came", s.portal, why)
+		}
 	case codes.DeadlineExceeded:
 		info.ReplyMsg = fmt.Sprintf("no reply from the portal at %s within %v; see --timeout, and get or list the object to see how far it came", s.portal, s.timeout)
 	case codes.Canceled:
 		info.ReplyMsg = "interrupted; get or list the object to see how far it came"
 	default:
-		info.ReplyMsg = fmt.Sprintf("%s answers, but not as a VDA portal does: %s", s.portal, st.Message())
+		info.ReplyMsg = fmt.Sprintf("%s answers, but not as a VDA portal does: %s", s.portal, why)
 	}
 	return &failure{info, exitUnreachable}
-}
-
-// cause strips what gRPC puts around the reason of a failed connection.
-func cause(msg string) string {
-	if _, reason, ok := strings.Cut(msg, `desc = "`); ok {
-		msg = strings.TrimSuffix(reason, `"`)
-	}
-	return strings.TrimPrefix(msg, "transport: Error while dialing: ")
 }
 
 // print shows a failure.
@@ -81,7 +78,7 @@ func (s *session) print(f *failure) {
 	if s.output == "yaml" {
 		y, err := toYAML(b)
 		if err != nil {
-			fmt.Fprintln(s.cfg.Stderr, "vda_cli:", err)
+			fmt.Fprintln(s.cfg.Stderr, "vda_cli:", reason.Full(err))
 			return
 		}
 		b = y

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 	"strconv"
@@ -101,6 +102,9 @@ func (v *value) parse(text string) (protoreflect.Value, error) {
 		return protoreflect.ValueOfBool(b), nil
 	case protoreflect.Uint32Kind:
 		n, err := strconv.ParseUint(text, 10, 32)
+		if errors.Is(err, strconv.ErrRange) {
+			return protoreflect.Value{}, fmt.Errorf("it must be at most %d", uint32(math.MaxUint32))
+		}
 		if err != nil {
 			return protoreflect.Value{}, errors.New("it must be a whole number, 0 or more")
 		}
@@ -118,6 +122,9 @@ func parseBytes(text string) (uint64, error) {
 	const rule = "it must be a number of bytes, like 33554432, or one with a unit of 1024: 32M, 1G, 2T"
 	digits := strings.TrimRight(text, "KMGTPiBkmgtp")
 	n, err := strconv.ParseUint(digits, 10, 64)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, errors.New("it is more than 2^64 bytes")
+	}
 	if err != nil {
 		return 0, errors.New(rule)
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -74,7 +76,7 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.ArbitraryArgs,
-		RunE:          group,
+		RunE:          s.group,
 
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
 	}
@@ -87,7 +89,7 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	root.PersistentFlags().VarP(newChoice(&s.output, "json", "json", "yaml", "table"), "output", "o", "`FORMAT` of the reply: json, yaml or table")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
-		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: cobra.ArbitraryArgs, RunE: group,
+		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: cobra.ArbitraryArgs, RunE: s.group,
 			// The word that is no command is the mistake, not its flags.
 			FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}}
 		root.AddCommand(groups[n.name])
@@ -100,8 +102,11 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 
 // group is what a command without an action of its own does: it needs one more
 // word.
-func group(cmd *cobra.Command, args []string) error {
+func (s *session) group(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
+		if f := s.unknownFlag(cmd); f != "" {
+			return fmt.Errorf("unknown flag: %s; see %s --help", f, cmd.CommandPath())
+		}
 		if err := cmd.Help(); err != nil {
 			return err
 		}
@@ -112,6 +117,19 @@ func group(cmd *cobra.Command, args []string) error {
 		hint = fmt.Sprintf(", did you mean %q", near[0])
 	}
 	return fmt.Errorf("%s has no command %q%s; see %s --help", cmd.CommandPath(), args[0], hint, cmd.CommandPath())
+}
+
+// unknownFlag is the first flag on the command line that cmd does not have.
+func (s *session) unknownFlag(cmd *cobra.Command) string {
+	for _, arg := range s.cfg.Args {
+		name, _, _ := strings.Cut(arg, "=")
+		switch long, isLong := strings.CutPrefix(name, "--"); {
+		case isLong && long != "" && cmd.Flags().Lookup(long) == nil,
+			!isLong && len(name) > 1 && name[0] == '-' && cmd.Flags().ShorthandLookup(name[1:2]) == nil:
+			return name
+		}
+	}
+	return ""
 }
 
 // command builds one leaf of the tree.
@@ -163,14 +181,15 @@ func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	conn, err := grpc.NewClient("passthrough:///"+s.portal, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	conn, err := grpc.NewClient("passthrough:///"+s.portal, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause}, MinConnectTimeout: 2 * s.timeout}))
 	if err != nil {
 		return fmt.Errorf("invalid argument %q for \"--addr-port\" flag: %w", s.portal, err)
 	}
 	defer conn.Close()
 	reply := newMessage(method.Output())
 	name := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
-	if err := conn.Invoke(ctx, name, req, reply); err != nil {
+	if err := invoke(ctx, func() error { return conn.Invoke(ctx, name, req, reply) }, readOnly(string(method.Name()))); err != nil {
 		return s.callFailure(err)
 	}
 	s.warn(reply)

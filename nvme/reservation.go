@@ -128,8 +128,16 @@ type Registrant struct {
 type ReservationStatus struct {
 	Generation  uint32
 	Type        ReservationType // 0: no reservation
+	Persistent  bool            // PTPLS: kept over a loss of power
 	Registrants []Registrant
 }
+
+// Values of Reservation.Persist, CPTPL.
+const (
+	PersistNoChange uint8 = 0
+	PersistNot      uint8 = 2
+	PersistKeep     uint8 = 3
+)
 
 // resvHeaderLen and resvEntryLen are the lengths in bytes of the extended
 // status.
@@ -147,6 +155,9 @@ func AppendReservationStatus(b []byte, s ReservationStatus) []byte {
 	le.PutUint32(b[at:], s.Generation)
 	b[at+4] = byte(s.Type)
 	le.PutUint16(b[at+5:], uint16(len(s.Registrants)))
+	if s.Persistent {
+		b[at+9] = 1
+	}
 	at += resvHeaderLen
 	for _, r := range s.Registrants {
 		le.PutUint16(b[at:], r.CNTLID)
@@ -167,7 +178,7 @@ func DecodeReservationStatus(b []byte) (ReservationStatus, error) {
 		return ReservationStatus{}, ErrShort
 	}
 	le := binary.LittleEndian
-	s := ReservationStatus{Generation: le.Uint32(b), Type: ReservationType(b[4])}
+	s := ReservationStatus{Generation: le.Uint32(b), Type: ReservationType(b[4]), Persistent: b[9]&1 != 0}
 	n := int(le.Uint16(b[5:]))
 	b = b[resvHeaderLen:]
 	for range n {

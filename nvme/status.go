@@ -36,6 +36,7 @@ const (
 	WriteProtected       Status = 0x020 // the namespace takes no writes
 	CommandInterrupted   Status = 0x021
 	TransientTransport   Status = 0x022
+	HostIDNotSet         Status = 0x027 // a reservation command of a host whose id is 0
 	LBAOutOfRange        Status = 0x080
 	CapacityExceeded     Status = 0x081
 	NamespaceNotReady    Status = 0x082

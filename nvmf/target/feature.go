@@ -82,7 +82,12 @@ func (c *controller) getFeatures(m *cmd) {
 			return
 		}
 		if fid == nvme.FeatureResvPersist {
-			changeable = false // always 0: not kept over power loss
+			if n := c.sub.namespace(m.sqe.NSID()); n != nil {
+				changeable = n.resv.file != nil
+				if sel == nvme.SelectCurrent && n.resv.kept() {
+					m.dw0 = 1
+				}
+			}
 		} else if sel == nvme.SelectCurrent {
 			c.mu.Lock()
 			m.dw0 = c.events.resv.mask(m.sqe.NSID())
@@ -156,10 +161,10 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 		}
 		c.events.resv.setMask(m.sqe.NSID(), v&nvme.ResvMaskBits)
 	case nvme.FeatureResvPersist:
-		if s := c.resvFeature(m); s != nvme.Success || v&1 == 0 {
+		if s := c.resvFeature(m); s != nvme.Success {
 			return s
 		}
-		return nvme.FeatureNotChangeable | nvme.DNR
+		return c.sub.persist(m.sqe.NSID(), v&1 != 0)
 	case nvme.FeatureHostID: // comes with Connect
 		return nvme.CommandSequenceError | nvme.DNR
 	default:

@@ -20,6 +20,10 @@ type NamespaceConfig struct {
 	NGUID    [16]byte  // zero: the UUID's bytes
 	EUI64    [8]byte   // zero: none
 	ANAGroup uint32    // 0: the NSID
+
+	// PTPLFile is the absolute path of the file that keeps reservations over
+	// the end of the process, for hosts that ask for it; "": they are not kept.
+	PTPLFile string
 }
 
 // NamespaceInfo describes a namespace as it is.
@@ -55,7 +59,7 @@ func (n *namespace) info() NamespaceInfo {
 	n.mu.Lock()
 	name := n.bdev
 	n.mu.Unlock()
-	return NamespaceInfo{NSID: n.nsid, Bdev: name, UUID: n.uuid, NGUID: n.nguid, EUI64: n.eui64, ANAGroup: n.group.Load()}
+	return NamespaceInfo{NSID: n.nsid, Bdev: name, UUID: n.uuid, NGUID: n.nguid, EUI64: n.eui64, ANAGroup: n.group.Load(), PTPLFile: n.resv.path()}
 }
 
 // namespace returns the namespace or nil; lock-free.
@@ -132,6 +136,12 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	if n.nguid == [16]byte{} {
 		n.nguid = n.uuid
 	}
+	if c.PTPLFile != "" {
+		if err := n.keepReservation(c.PTPLFile); err != nil {
+			h.Close()
+			return 0, err
+		}
+	}
 	for _, o := range nss {
 		if o != nil && o != old && (o.uuid == n.uuid || o.nguid == n.nguid) {
 			h.Close()
@@ -155,10 +165,19 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 	return c.NSID, nil
 }
 
+// keepReservation has the reservation kept in a file, and restores what that has.
+func (n *namespace) keepReservation(path string) error {
+	if !n.sub.reserves() {
+		return fmt.Errorf("ptpl_file %q: subsystem %s has a part of the controller ids and offers no reservations: %w", path, n.sub.cfg.NQN, syscall.EINVAL)
+	}
+	n.resv.file = &resvFile{path: path, log: n.sub.tgt.log, bdev: func() uuid.UUID { return n.last.Load().UUID }}
+	return n.resv.file.load(&n.resv)
+}
+
 // revive gives an orphaned namespace a device again when c describes the same
 // namespace, so that commands of hosts that are under way go on with it.
 func (n *namespace) revive(c NamespaceConfig) bool {
-	if c.UUID != n.uuid || c.NGUID != n.nguid && c.NGUID != ([16]byte{}) || c.EUI64 != n.eui64 {
+	if c.UUID != n.uuid || c.NGUID != n.nguid && c.NGUID != ([16]byte{}) || c.EUI64 != n.eui64 || c.PTPLFile != n.resv.path() {
 		return false
 	}
 	h, err := n.open(c.Bdev)
@@ -252,6 +271,7 @@ func (s *Subsystem) SwapNamespace(nsid uint32, name string) error {
 	if old != nil {
 		old.Close()
 	}
+	n.resv.moved()
 	s.anaCountAll()
 	s.namespaceChanged(nsid)
 	s.anaChanged(func(*controller) bool { return true })

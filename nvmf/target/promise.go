@@ -97,9 +97,14 @@ var promises = []promise{
 		d.nvm.WZSL = writeZeroesPages
 	}},
 	{name: "ONCS 7: Verify", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.ONCS |= nvme.ONCSVerify }},
-	{name: "ONCS 5, RESCAP: reservations", on: func(s *Subsystem) bool { return s.reserves() },
+	{name: "ONCS 5, RESCAP: reservations", on: (*Subsystem).reserves,
 		ctrl: func(_ *conn, d *told) { d.id.ONCS |= nvme.ONCSReservations },
 		ns:   func(_ *namespace, _ *bdev.Info, d *nvme.NamespaceData) { d.RESCAP |= nvme.RESCAPAll }},
+	{name: "RESCAP 0: reservations outlive the process", on: (*Subsystem).reserves, ns: func(n *namespace, _ *bdev.Info, d *nvme.NamespaceData) {
+		if n.resv.file != nil {
+			d.RESCAP |= nvme.RESCAPPersistent
+		}
+	}},
 	{name: "FUSES 0: Compare and Write", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.FUSES = nvme.FUSESCompareWrite }},
 	// Always: a namespace with a volatile cache may come later, and hosts
 	// look at this bit once.

@@ -363,6 +363,7 @@ var kept = map[string]func(t *testing.T, r *rig){
 			}
 		}
 	},
+	"RESCAP 0: reservations outlive the process": keepReservations,
 	"FUSES 0: Compare and Write": func(t *testing.T, r *rig) {
 		a, id := r.admin()
 		w := r.ioq(id, 1)

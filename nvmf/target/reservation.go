@@ -12,11 +12,15 @@ import (
 )
 
 // reservation is a namespace's persistent reservation (base 2.0, section
-// 8.19). The commands change it under mu; every I/O reads a snapshot. It is
-// lost with the process, which Identify says.
+// 8.19). The commands change it under mu; every I/O reads a snapshot. With a
+// file it outlives the process when a host asks for that (CPTPL); without, it
+// is lost with the process, which RESCAP says. A host that asks for it all the
+// same is registered, for Linux asks always.
 type reservation struct {
 	mu    sync.Mutex
 	gen   uint32
+	keep  bool                      // PTPL: file has what state has
+	file  *resvFile                 // nil: cannot be kept
 	state atomic.Pointer[resvState] // nil: nobody is registered
 }
 
@@ -26,12 +30,12 @@ type resvState struct {
 	typ    nvme.ReservationType // 0: no reservation
 	holder uuid.UUID            // of types that one host holds
 	notes  []resvNote           // what the change means for others; not kept
+	counts bool                 // the change counts in the generation; not kept
 }
 
 type registrant struct {
-	host   uuid.UUID
-	key    uint64
-	cntlid uint16
+	host uuid.UUID
+	key  uint64
 }
 
 // maxRegistrants bounds the hosts registered at a namespace.
@@ -90,7 +94,11 @@ func (r *reservation) check(host uuid.UUID, op nvme.Opcode) nvme.Status {
 
 // reserve executes a reservation command at the gate of its namespace.
 func (c *cmd) reserve(b *bdev.Batch) {
-	host, id := c.k.ctrl.hostID, c.k.ctrl.id
+	host := c.k.ctrl.hostID
+	if host == uuid.Nil { // it names no host: any number of them could share a registration
+		c.finish(nvme.HostIDNotSet|nvme.DNR, b)
+		return
+	}
 	if c.sqe.Opcode() == nvme.IOResvReport {
 		c.reservationReport(b)
 		return
@@ -102,10 +110,23 @@ func (c *cmd) reserve(b *bdev.Batch) {
 		c.finish(nvme.InvalidField|nvme.DNR, b)
 		return
 	}
-	r := &c.ns.resv
+	if c.ns.resv.file == nil {
+		c.change(v, b)
+		return
+	}
+	go func() { // a file is written
+		var own bdev.Batch
+		c.k.guarded(func() { c.change(v, &own) })
+		own.Flush()
+	}()
+}
+
+// change executes Reservation Register, Acquire or Release.
+func (c *cmd) change(v nvme.Reservation, b *bdev.Batch) {
+	host, r := c.k.ctrl.hostID, &c.ns.resv
 	switch c.sqe.Opcode() {
 	case nvme.IOResvRegister:
-		s, notes := r.register(v, host, id)
+		s, notes := r.register(v, host)
 		c.ns.notify(notes)
 		c.finish(s, b)
 	case nvme.IOResvRelease:
@@ -133,9 +154,10 @@ func (c *cmd) reserve(b *bdev.Batch) {
 	}
 }
 
-// edit applies f to a copy of the state and keeps it when f succeeds. It
-// returns what other hosts are to be told.
-func (r *reservation) edit(f func(s *resvState) nvme.Status) (nvme.Status, []resvNote) {
+// edit applies f to a copy of the state and keeps it when f succeeds, in the
+// file first where there is one to be written. persist is what becomes of PTPL.
+// It returns what other hosts are to be told.
+func (r *reservation) edit(persist uint8, f func(s *resvState) nvme.Status) (nvme.Status, []resvNote) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var s resvState
@@ -147,8 +169,22 @@ func (r *reservation) edit(f func(s *resvState) nvme.Status) (nvme.Status, []res
 	if st != nvme.Success {
 		return st, nil
 	}
+	keep := r.keep
+	if persist != nvme.PersistNoChange {
+		keep = persist == nvme.PersistKeep && r.file != nil
+	}
+	if keep || r.keep {
+		if err := r.file.save(keep, &s); err != nil {
+			r.file.log.Error("nvmf: a reservation cannot be kept", "file", r.file.path, "err", err)
+			return nvme.InternalError, nil
+		}
+	}
+	r.keep = keep
+	if s.counts {
+		r.gen++
+	}
 	notes := s.notes
-	s.notes = nil
+	s.notes, s.counts = nil, false
 	if len(s.regs) == 0 {
 		r.state.Store(nil)
 	} else {
@@ -159,14 +195,14 @@ func (r *reservation) edit(f func(s *resvState) nvme.Status) (nvme.Status, []res
 
 const resvConflict = nvme.ReservationConflict | nvme.DNR
 
-func (r *reservation) register(v nvme.Reservation, host uuid.UUID, cntlid uint16) (nvme.Status, []resvNote) {
-	if v.Persist == 3 { // not kept over power loss
+func (r *reservation) register(v nvme.Reservation, host uuid.UUID) (nvme.Status, []resvNote) {
+	if v.Persist == 1 { // reserved
 		return nvme.InvalidField | nvme.DNR, nil
 	}
 	if v.NewKey == 0 && v.Action != nvme.ResvUnregister { // means "no key"
 		return nvme.InvalidField | nvme.DNR, nil
 	}
-	return r.edit(func(s *resvState) nvme.Status {
+	return r.edit(v.Persist, func(s *resvState) nvme.Status {
 		i := s.find(host)
 		switch v.Action {
 		case nvme.ResvRegister:
@@ -174,11 +210,11 @@ func (r *reservation) register(v nvme.Reservation, host uuid.UUID, cntlid uint16
 			case i >= 0 && s.regs[i].key != v.NewKey:
 				return resvConflict
 			case i >= 0:
-				return nvme.Success
 			case len(s.regs) >= maxRegistrants:
 				return nvme.InternalError | nvme.DNR
+			default:
+				s.regs = append(s.regs, registrant{host: host, key: v.NewKey})
 			}
-			s.regs = append(s.regs, registrant{host: host, key: v.NewKey, cntlid: cntlid})
 		case nvme.ResvUnregister:
 			if i < 0 || !v.IgnoreKey && s.regs[i].key != v.Key {
 				return resvConflict
@@ -187,16 +223,16 @@ func (r *reservation) register(v nvme.Reservation, host uuid.UUID, cntlid uint16
 		case nvme.ResvReplace:
 			switch {
 			case i < 0 && v.IgnoreKey && len(s.regs) < maxRegistrants:
-				s.regs = append(s.regs, registrant{host: host, key: v.NewKey, cntlid: cntlid})
+				s.regs = append(s.regs, registrant{host: host, key: v.NewKey})
 			case i < 0 || !v.IgnoreKey && s.regs[i].key != v.Key:
 				return resvConflict
 			default:
-				s.regs[i].key, s.regs[i].cntlid = v.NewKey, cntlid
+				s.regs[i].key = v.NewKey
 			}
 		default:
 			return nvme.InvalidField | nvme.DNR
 		}
-		r.gen++
+		s.counts = true // also when nothing else has changed
 		return nvme.Success
 	})
 }
@@ -217,7 +253,7 @@ func (s *resvState) drop(i int) {
 // acquire executes Reservation Acquire and reports whether somebody was
 // preempted.
 func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (st nvme.Status, notes []resvNote, preempted bool) {
-	st, notes = r.edit(func(s *resvState) nvme.Status {
+	st, notes = r.edit(nvme.PersistNoChange, func(s *resvState) nvme.Status {
 		i := s.find(host)
 		switch {
 		case v.IgnoreKey || v.Type < nvme.WriteExclusive || v.Type > nvme.ExclusiveAccessAll || v.Action > nvme.ResvPreemptAbort:
@@ -233,19 +269,21 @@ func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (st nvme.Statu
 			}
 			return nvme.Success
 		}
-		return s.preempt(v, host, &preempted, &r.gen)
+		return s.preempt(v, host, &preempted)
 	})
 	return st, notes, preempted
 }
 
 // preempt executes the preempting actions of Reservation Acquire (base 2.0,
-// section 8.19.5).
-func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool, gen *uint32) nvme.Status {
-	takes := false
+// section 8.19.5). Whoever takes the reservation over stays registered; who
+// only removes registrants and names its own key removes itself.
+func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool) nvme.Status {
+	takes, all := false, false
 	switch {
 	case s.typ == 0:
 	case s.typ.AllRegistrants():
 		takes = v.NewKey == 0
+		all = takes
 	default:
 		if h := s.find(s.holder); h >= 0 && s.regs[h].key == v.NewKey {
 			takes = true
@@ -254,31 +292,39 @@ func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool,
 		}
 	}
 	found := false
-	s.regs = slices.DeleteFunc(s.regs, func(g registrant) bool {
-		match := g.key == v.NewKey || takes && s.typ.AllRegistrants()
-		found = found || match
-		if match && g.host != host {
-			s.notes = append(s.notes, resvNote{g.host, nvme.RegistrationPreempted})
-			return true
+	for i := len(s.regs) - 1; i >= 0; i-- {
+		g := s.regs[i]
+		if !all && g.key != v.NewKey {
+			continue
 		}
-		return false
-	})
+		found = true
+		switch {
+		case g.host != host:
+			s.notes = append(s.notes, resvNote{g.host, nvme.RegistrationPreempted})
+			s.regs = slices.Delete(s.regs, i, i+1)
+		case !takes:
+			s.regs = slices.Delete(s.regs, i, i+1)
+		}
+	}
 	if !found {
 		return resvConflict
 	}
-	if takes {
+	switch {
+	case takes:
 		if s.typ != v.Type {
 			s.tell(nvme.ReservationReleased, host)
 		}
 		s.typ, s.holder = v.Type, host
+	case len(s.regs) == 0:
+		s.typ, s.holder = 0, uuid.UUID{}
 	}
 	*preempted = true
-	*gen++
+	s.counts = true
 	return nvme.Success
 }
 
 func (r *reservation) release(v nvme.Reservation, host uuid.UUID) (nvme.Status, []resvNote) {
-	return r.edit(func(s *resvState) nvme.Status {
+	return r.edit(nvme.PersistNoChange, func(s *resvState) nvme.Status {
 		i := s.find(host)
 		if v.IgnoreKey {
 			return nvme.InvalidField | nvme.DNR
@@ -301,7 +347,7 @@ func (r *reservation) release(v nvme.Reservation, host uuid.UUID) (nvme.Status, 
 		case nvme.ResvClear:
 			s.tell(nvme.ReservationPreempted, host)
 			s.regs, s.typ, s.holder = nil, 0, uuid.UUID{}
-			r.gen++
+			s.counts = true
 		default:
 			return nvme.InvalidField | nvme.DNR
 		}
@@ -317,12 +363,17 @@ func (c *cmd) reservationReport(b *bdev.Batch) {
 		return
 	}
 	r := &c.ns.resv
+	now := c.k.sub.hostControllers()
 	r.mu.Lock()
-	out := nvme.ReservationStatus{Generation: r.gen}
+	out := nvme.ReservationStatus{Generation: r.gen, Persistent: r.keep}
 	if s := r.state.Load(); s != nil {
 		out.Type = s.typ
 		for _, g := range s.regs {
-			out.Registrants = append(out.Registrants, nvme.Registrant{CNTLID: g.cntlid, Holder: s.holds(g.host), HostID: g.host, Key: g.key})
+			id, connected := now[g.host]
+			if !connected {
+				id = nvme.CNTLIDDynamic
+			}
+			out.Registrants = append(out.Registrants, nvme.Registrant{CNTLID: id, Holder: s.holds(g.host), HostID: g.host, Key: g.key})
 		}
 	}
 	r.mu.Unlock()
@@ -331,4 +382,18 @@ func (c *cmd) reservationReport(b *bdev.Batch) {
 	c.setData(p)
 	c.toHost = true
 	c.finish(nvme.Success, b)
+}
+
+// hostControllers are the lowest controller ids of the hosts that are
+// connected now.
+func (s *Subsystem) hostControllers() map[uuid.UUID]uint16 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[uuid.UUID]uint16{}
+	for id, c := range s.ctrls {
+		if was, ok := out[c.hostID]; !ok || id < was {
+			out[c.hostID] = id
+		}
+	}
+	return out
 }

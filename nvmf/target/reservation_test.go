@@ -1,8 +1,15 @@
 package target
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"vda/bdev/malloc"
 )
 
 // resv sends a reservation command and returns its status.
@@ -239,5 +246,254 @@ func TestNoReservationsWhenShared(t *testing.T) {
 	}
 	if s := r.ioq(id, 1).resv(0x0d, 0, 0, 1); s != 0x001 {
 		t.Errorf("register: %03x", s)
+	}
+}
+
+// TestReservationOfLinux: Linux asks for CPTPL 11b with every registration. The
+// host is registered; that nothing is kept is what RESCAP, the report and the
+// feature say.
+func TestReservationOfLinux(t *testing.T) {
+	r := newRig(t)
+	a, id := r.admin()
+	w := r.ioq(id, 1)
+	if s := w.resv(0x0d, 3<<30, 0, 5); s != 0 {
+		t.Fatalf("IOC_PR_REGISTER: %03x", s)
+	}
+	if s := w.resv(0x0d, 2|3<<30, 5, 6); s != 0 {
+		t.Errorf("IOC_PR_REGISTER of another key: %03x", s)
+	}
+	if s := w.resv(0x11, 1<<8, 6, 0); s != 0 {
+		t.Errorf("IOC_PR_RESERVE: %03x", s)
+	}
+	if s := w.resv(0x0d, 1<<30, 0, 6); s != 0x002 {
+		t.Errorf("CPTPL 01b: %03x", s)
+	}
+	p := w.reportPage()
+	if p[9] != 0 {
+		t.Errorf("PTPLS %d", p[9])
+	}
+	s := a.sqe(10, 1)
+	s[40] = 0x83
+	if c, _ := a.do(s, nil); c.status != 0 || c.dw0 != 0 {
+		t.Errorf("feature: %+v", c)
+	}
+	s = a.sqe(9, 1)
+	s[40], s[44] = 0x83, 1
+	if c, _ := a.do(s, nil); c.status != 0x410e {
+		t.Errorf("feature set: %03x", c.status)
+	}
+}
+
+func (w *wire) reportPage() []byte {
+	w.t.Helper()
+	s := w.sqe(0x0e, 1)
+	le.PutUint32(s[40:], 1023)
+	s[44] = 1
+	sglOut(s, 4096)
+	_, p := w.ok(s, nil)
+	return p
+}
+
+// TestPreemptOwnKey: who only removes registrants and names its own key is
+// removed; who takes the reservation over stays.
+func TestPreemptOwnKey(t *testing.T) {
+	type host struct {
+		w   *wire
+		key uint64
+	}
+	fresh := func() (a, b host) {
+		r := newRig(t)
+		hosts := make([]host, 2)
+		for i := range hosts {
+			set := func(w *wire) { w.hostid[0] = byte(100 + i) }
+			_, id := r.admin(set)
+			hosts[i] = host{r.ioq(id, 1, set), uint64(10 + i)}
+			if s := hosts[i].w.resv(0x0d, 0, 0, hosts[i].key); s != 0 {
+				t.Fatalf("register: %03x", s)
+			}
+		}
+		return hosts[0], hosts[1]
+	}
+	preempt := func(h host, typ uint32, key uint64) uint16 { return h.w.resv(0x11, 1|typ<<8, h.key, key) }
+	check := func(what string, h host, status, wantStatus uint16, wantType byte, wantHolders, wantRegs int) {
+		t.Helper()
+		if typ, _, holders, regs := h.w.report(); status != wantStatus || typ != wantType || holders != wantHolders || regs != wantRegs {
+			t.Errorf("%s: status %03x, type %d, %d holders, %d registrants; want %03x, %d, %d, %d",
+				what, status, typ, holders, regs, wantStatus, wantType, wantHolders, wantRegs)
+		}
+	}
+	a, b := fresh()
+	check("without a reservation", a, preempt(a, 1, a.key), 0, 0, 0, 1)
+	check("its key is gone", a, a.w.resv(0x11, 1<<8, a.key, 0), 0x083, 0, 0, 1)
+	a, b = fresh()
+	b.w.resv(0x11, 1<<8, b.key, 0)
+	check("beside another's reservation", a, preempt(a, 1, a.key), 0, 1, 1, 1)
+	a, b = fresh()
+	a.w.resv(0x11, 1<<8, a.key, 0)
+	check("of its own reservation", a, preempt(a, 2, a.key), 0, 2, 1, 2)
+	a, b = fresh()
+	a.w.resv(0x11, 5<<8, a.key, 0)
+	check("of all registrants, by its key", a, preempt(a, 5, a.key), 0, 5, 1, 1)
+	check("the last of all registrants", b, preempt(b, 5, b.key), 0, 0, 0, 0)
+	a, b = fresh()
+	a.w.resv(0x11, 5<<8, a.key, 0)
+	check("of all registrants", b, preempt(b, 6, 0), 0, 6, 1, 1)
+	// Two hosts with one key: both go, also the one that asks.
+	a, b = fresh()
+	b.w.resv(0x0d, 2, b.key, a.key)
+	check("of a key of two", a, preempt(a, 1, a.key), 0, 0, 0, 0)
+}
+
+// TestReservationGeneration: every Register that succeeds counts, and Clear, and
+// preempting; nothing else.
+func TestReservationGeneration(t *testing.T) {
+	r := newRig(t)
+	_, id := r.admin()
+	w := r.ioq(id, 1)
+	steps := []struct {
+		op          byte
+		cdw10       uint32
+		key, newKey uint64
+		status      uint16
+		gen         uint32
+	}{
+		{0x0d, 0, 0, 5, 0, 1},        // register
+		{0x0d, 0, 0, 5, 0, 2},        // the same again
+		{0x0d, 0, 0, 6, 0x083, 2},    // another key
+		{0x0d, 2, 5, 5, 0, 3},        // replaced by itself
+		{0x11, 1 << 8, 5, 0, 0, 3},   // acquire
+		{0x15, 1 << 8, 5, 0, 0, 3},   // release
+		{0x11, 1 << 8, 5, 0, 0, 3},   // acquire
+		{0x11, 1 | 1<<8, 5, 5, 0, 4}, // preempt
+		{0x15, 1, 5, 0, 0, 5},        // clear
+		{0x0d, 0, 0, 5, 0, 6},        // register
+		{0x0d, 1, 5, 0, 0, 7},        // unregister
+	}
+	for i, s := range steps {
+		status := w.resv(s.op, s.cdw10, s.key, s.newKey)
+		if _, gen, _, _ := w.report(); status != s.status || gen != s.gen {
+			t.Errorf("step %d: status %03x, generation %d; want %03x, %d", i, status, gen, s.status, s.gen)
+		}
+	}
+}
+
+// TestReportNamesLiveControllers: a registration outlives its host's controller,
+// whose id is not shown any more, and is the host's again under another.
+func TestReportNamesLiveControllers(t *testing.T) {
+	r := newRig(t)
+	_, watcher := r.admin(func(w *wire) { w.hostid[0] = 99 })
+	x := r.ioq(watcher, 1, func(w *wire) { w.hostid[0] = 99 })
+	cntlid := func() uint16 { return le.Uint16(x.reportPage()[64:]) }
+	a, id := r.admin()
+	if s := r.ioq(id, 1).resv(0x0d, 0, 0, 5); s != 0 {
+		t.Fatalf("register: %03x", s)
+	}
+	if got := cntlid(); got != id {
+		t.Errorf("controller %d, want %d", got, id)
+	}
+	_ = a.c.Close()
+	waitFor(t, func() bool { return len(r.sub.Controllers()) == 1 })
+	if got := cntlid(); got != 0xffff {
+		t.Errorf("controller %d, want none", got)
+	}
+	_, id = r.admin()
+	if got := cntlid(); got != id {
+		t.Errorf("controller %d, want %d", got, id)
+	}
+	if s := r.ioq(id, 1).resv(0x11, 1<<8, 5, 0); s != 0 {
+		t.Errorf("acquire through the new controller: %03x", s)
+	}
+}
+
+// TestReservationNeedsAHostID: hosts with id 0 have no registration to share.
+func TestReservationNeedsAHostID(t *testing.T) {
+	r := newRig(t)
+	for _, nqn := range []string{testHost, otherHost} {
+		set := func(w *wire) { w.hostid, w.hostnqn = [16]byte{}, nqn }
+		_, id := r.admin(set)
+		w := r.ioq(id, 1, set)
+		if s := w.resv(0x0d, 0, 0, 5); s != 0x027 {
+			t.Errorf("register: %03x", s)
+		}
+		if !w.can(1) {
+			t.Error("a host without an id cannot write")
+		}
+	}
+}
+
+// keepReservations: what a host asks to be kept is there in the next process,
+// what it does not is not, and a file that cannot be trusted is refused.
+func keepReservations(t *testing.T, _ *rig) {
+	file := filepath.Join(t.TempDir(), "resv")
+	id := newUUID()
+	start := func() (*rig, error) {
+		r := newRig(t)
+		d, err := malloc.New(malloc.Config{Name: "d", BlockSize: 4096, Blocks: 256, UUID: id})
+		must(t, err)
+		must(t, r.reg.Register(d))
+		must(t, r.sub.RemoveNamespace(1))
+		_, err = r.sub.AddNamespace(NamespaceConfig{NSID: 1, Bdev: "d", PTPLFile: file})
+		return r, err
+	}
+	connect := func(r *rig, n byte) (*wire, *wire) {
+		set := func(w *wire) { w.hostid[0] = n }
+		a, id := r.admin(set)
+		return a, r.ioq(id, 1, set)
+	}
+	r, err := start()
+	must(t, err)
+	a, w := connect(r, 1)
+	if _, p := a.identify(0, 1); p[31] != 0xff {
+		t.Errorf("RESCAP %x", p[31])
+	}
+	_, other := connect(r, 2)
+	for i, x := range []*wire{w, other} {
+		if s := x.resv(0x0d, 3<<30, 0, uint64(5+i)); s != 0 {
+			t.Fatalf("register: %03x", s)
+		}
+	}
+	if s := w.resv(0x11, 1<<8, 5, 0); s != 0 {
+		t.Fatalf("acquire: %03x", s)
+	}
+	if p := w.reportPage(); p[9] != 1 {
+		t.Errorf("PTPLS %d", p[9])
+	}
+	r.tgt.Close()
+
+	r, err = start()
+	must(t, err)
+	_, other = connect(r, 2)
+	_, w = connect(r, 1)
+	typ, _, holders, regs := w.report()
+	if typ != 1 || holders != 1 || regs != 2 || other.can(1) || !w.can(1) {
+		t.Errorf("after a restart: type %d, %d holders, %d registrants", typ, holders, regs)
+	}
+	if s := w.resv(0x0d, 2|2<<30, 5, 7); s != 0 { // CPTPL 10b
+		t.Errorf("not to be kept any more: %03x", s)
+	}
+	r.tgt.Close()
+
+	r, err = start()
+	must(t, err)
+	a, w = connect(r, 1)
+	if _, _, _, regs := w.report(); regs != 0 {
+		t.Errorf("%d registrants that were not to be kept", regs)
+	}
+	s := a.sqe(9, 1)
+	s[40], s[44] = 0x83, 1
+	a.ok(s, nil)
+	w.resv(0x0d, 0, 0, 9)
+	r.tgt.Close()
+
+	text, err := os.ReadFile(file)
+	must(t, err)
+	for name, bad := range map[string]string{
+		"of another device": strings.Replace(string(text), id.String(), newUUID().String(), 1), "cut": string(text[:len(text)/2]),
+		"of two equal hosts": strings.Replace(string(text), `"registrants":[`, `"registrants":[{"rkey":9,"host_uuid":"01020304-0506-0708-090a-0b0c0d0e0f10"},`, 1),
+	} {
+		must(t, os.WriteFile(file, []byte(bad), 0o600))
+		if _, err := start(); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

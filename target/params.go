@@ -178,7 +178,6 @@ var params = map[string][]param{
 		only[string]("dhchap_ctrlr_key", noAuth),
 	},
 	"nvmf_subsystem_add_ns": {
-		only[string]("namespace.ptpl_file", "reservations do not outlive the process"),
 		only("namespace.no_auto_visible", "every host of a subsystem sees all its namespaces", false),
 		idle[bool]("namespace.hide_metadata", "there is no metadata"),
 	},

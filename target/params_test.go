@@ -102,7 +102,7 @@ func TestLackingIsRefused(t *testing.T) {
 		{"nvmf_subsystem_add_host", `{"nqn":"nqn.2016-06.io.spdk:p","host":"nqn.2016-06.io.spdk:i","dhchap_key":"k"}`, "dhchap_key"},
 		{"nvmf_subsystem_add_host", `{"nqn":"nqn.2016-06.io.spdk:p","host":"nqn.2016-06.io.spdk:i","psk":"k"}`, "psk"},
 		{"nvmf_subsystem_add_ns", `{"nqn":"nqn.2016-06.io.spdk:p","namespace":{"bdev_name":"N","no_auto_visible":true}}`, "namespace.no_auto_visible true"},
-		{"nvmf_subsystem_add_ns", `{"nqn":"nqn.2016-06.io.spdk:p","namespace":{"bdev_name":"N","ptpl_file":"/x"}}`, "namespace.ptpl_file"},
+		{"nvmf_subsystem_add_ns", `{"nqn":"nqn.2016-06.io.spdk:p","namespace":{"bdev_name":"N","ptpl_file":"x"}}`, `ptpl_file "x": it must be an absolute path`},
 		{"nvmf_create_transport", `{"trtype":"TCP","kas":7}`, "kas 7 is not supported, only 100 or 1 is"},
 		{"nvmf_create_transport", `{"trtype":"TCP","masked_oncs":["compare"]}`, "masked_oncs"},
 		{"bdev_nvme_set_options", `{"nvme_error_stat":true}`, "nvme_error_stat true is not supported, only false is"},

@@ -196,11 +196,12 @@ type namespaceParams struct {
 	EUI64    string     `rpc:"eui64,optional" doc:"16 hex digits"`
 	UUID     *uuid.UUID `rpc:"uuid,optional" doc:"default the bdev's"`
 	ANAGroup uint32     `rpc:"anagrpid,optional" doc:"ANA group; default the nsid"`
+	PTPLFile string     `rpc:"ptpl_file,optional" doc:"absolute path of a file that keeps the reservations of hosts that ask for it (CPTPL) over the end of the process"`
 }
 
 type addNamespaceParams struct {
 	NQN       string          `rpc:"nqn" doc:"subsystem"`
-	Namespace namespaceParams `rpc:"namespace" doc:"nsid, bdev_name, nguid, eui64, uuid, anagrpid"`
+	Namespace namespaceParams `rpc:"namespace" doc:"nsid, bdev_name, nguid, eui64, uuid, anagrpid, ptpl_file"`
 	Target    string          `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
 }
 
@@ -210,7 +211,7 @@ func addNamespace(_ context.Context, t *Target, p addNamespaceParams) (any, erro
 		return nil, err
 	}
 	n := p.Namespace
-	c := nvmftarget.NamespaceConfig{NSID: n.NSID, Bdev: n.BdevName, UUID: orNil(n.UUID), ANAGroup: n.ANAGroup}
+	c := nvmftarget.NamespaceConfig{NSID: n.NSID, Bdev: n.BdevName, UUID: orNil(n.UUID), ANAGroup: n.ANAGroup, PTPLFile: n.PTPLFile}
 	if err := fromHex("nguid", n.NGUID, c.NGUID[:]); err != nil {
 		return nil, err
 	}

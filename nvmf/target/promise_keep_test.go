@@ -3,6 +3,7 @@ package target
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -343,4 +344,30 @@ func TestDiscoveryLogOfMany(t *testing.T) {
 	}
 	c, _ := w.logPage(0x70, 1024*(n+3), 4, true)
 	w.is("behind the end", c, 0x4002)
+}
+
+// TestANALogFitsATransfer: Linux switches ANA off where the longest ANA log is
+// more than MDTS.
+func TestANALogFitsATransfer(t *testing.T) {
+	for _, transportFirst := range []bool{true, false} {
+		for n, fits := range map[uint32]bool{227: true, 228: false, 1024: false} { // 16 + 36n bytes of 8192
+			tgt := New(Config{Registry: bdev.NewRegistry()})
+			transport := func() error { return tgt.CreateTransport(TransportOpts{MaxIOSize: 8192}) }
+			subsystem := func() error {
+				_, err := tgt.CreateSubsystem(SubsystemConfig{NQN: testNQN, ANAReporting: true, MaxNamespaces: n})
+				return err
+			}
+			first, second := transport, subsystem
+			if !transportFirst {
+				first, second = second, first
+			}
+			must(t, first())
+			if err := second(); (err == nil) != fits || err != nil && !strings.Contains(err.Error(), "max_namespaces may be 227, or max_io_size") {
+				t.Errorf("transport first %v: %d namespaces: %v", transportFirst, n, err)
+			}
+			_, err := tgt.CreateSubsystem(SubsystemConfig{NQN: testNQN + "-plain", MaxNamespaces: n})
+			must(t, err)
+			tgt.Close()
+		}
+	}
 }

@@ -121,6 +121,11 @@ func (t *Target) CreateSubsystem(c SubsystemConfig) (*Subsystem, error) {
 	if t.find(c.NQN) != nil {
 		return nil, fmt.Errorf("subsystem %s: %w", c.NQN, syscall.EEXIST)
 	}
+	if t.transport != nil {
+		if err := c.fits(t.transport); err != nil {
+			return nil, err
+		}
+	}
 	s := newSubsystem(t, c)
 	t.subs = append(t.subs, s)
 	t.retired.remove(c.NQN)

@@ -2,6 +2,7 @@ package target
 
 import (
 	"fmt"
+	"math/bits"
 	"syscall"
 )
 
@@ -96,8 +97,29 @@ func (t *Target) CreateTransport(o TransportOpts) error {
 	if t.transport != nil {
 		return fmt.Errorf("transport type %q: %w", o.Trtype, syscall.EEXIST)
 	}
+	for _, s := range t.subs {
+		if err := s.cfg.fits(&o); err != nil {
+			return err
+		}
+	}
 	t.transport = &o
 	return nil
+}
+
+// anaLogBytes is the length of the longest ANA log of n namespaces, each in a
+// group of its own.
+func anaLogBytes(n uint32) uint32 { return 16 + n*(32+4) }
+
+// fits reports whether hosts can read the subsystem's ANA log in one transfer:
+// Linux, if it can't, uses the subsystem without ANA, and then hands I/O errors
+// to file systems where it should have waited.
+func (c *SubsystemConfig) fits(o *TransportOpts) error {
+	n := c.MaxNamespaces
+	if !c.ANAReporting || anaLogBytes(n) <= o.MaxIOSize {
+		return nil
+	}
+	return fmt.Errorf("ana_reporting of subsystem %s with max_namespaces %d: the ANA log of up to %d bytes does not fit max_io_size %d, so that Linux would switch ANA off; "+
+		"max_namespaces may be %d, or max_io_size %d: %w", c.NQN, n, anaLogBytes(n), o.MaxIOSize, (o.MaxIOSize-16)/36, uint32(1)<<bits.Len32(anaLogBytes(n)-1), syscall.EINVAL)
 }
 
 // Transports returns the transports with their defaults filled in.

@@ -17,6 +17,7 @@ var layers = []string{
 	"placement store",
 	"agent/dn agent/cn agent/agenttest",
 	"agent",
+	"disk",                    // what is on a disk, and whether it may be formatted
 	"target",                  // vda_tgt: JSON-RPC over everything below
 	"bdev/lvol bdev/bdevnvme", // block devices with a protocol or a format of their own
 	"blobstore nvmf/target",   //

@@ -37,6 +37,9 @@ type Config struct {
 	Transport map[string]any
 	// StateDir keeps what the agent must remember; see State.
 	StateDir string
+	// AioDirs are the absolute paths of the folders below which a disk node's
+	// aio pds may lie. Default: /dev and the folder disks in StateDir.
+	AioDirs []string
 	// CheckInterval is how often lost objects are looked for. Default 3 s.
 	CheckInterval time.Duration
 	// WatchInterval is how often the data plane's start id is looked at,
@@ -60,6 +63,18 @@ func (c *Config) Validate() error {
 	}
 	if err := checkListener(&c.Address); err != nil {
 		return fmt.Errorf("listener-conf: %w", err)
+	}
+	for _, dir := range c.AioDirs {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("aio-dir %q must be an absolute path", dir)
+		}
+	}
+	if len(c.AioDirs) == 0 {
+		own, err := filepath.Abs(filepath.Join(c.StateDir, disksDir))
+		if err != nil {
+			return fmt.Errorf("state-dir %q: %w", c.StateDir, err)
+		}
+		c.AioDirs = []string{"/dev", own}
 	}
 	if c.CheckInterval <= 0 {
 		c.CheckInterval = 3 * time.Second
@@ -117,6 +132,10 @@ func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Conf
 	fs.StringVar(&conf, "listener-conf", "", fmt.Sprintf(`NVMe/TCP address of the data plane as JSON (required), such as '{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, svc))
 	fs.StringVar(&transport, "transport-conf", "{}", "parameters of nvmf_create_transport as JSON, for a data plane that has no TCP transport yet")
 	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("directory for what the agent must remember (default /var/lib/vda/%s-<port>)", name))
+	if name == "vda_dn_agent" {
+		fs.StringArrayVar(&c.AioDirs, "aio-dir", nil, "folder below which the files and block devices of aio pds may lie, "+
+			"symbolic links resolved; may be given again (default /dev and <state-dir>/disks)")
+	}
 	fs.Usage = func() {
 		fmt.Fprintf(usage, "usage: %s --sock-path PATH --listener-conf JSON [flags]\n\nMakes one data plane match the desired state that portal and monitor send,\nand reports what is.\n\n%s", name, fs.FlagUsages())
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,7 @@ func TestParseArgsSaysWhatIsWrong(t *testing.T) {
 	}{
 		{nil, "--sock-path is required"},
 		{[]string{"--sock-path", "/s"}, "--listener-conf is required"},
+		{append(good, "--aio-dir", "srv/disks"), `aio-dir "srv/disks" must be an absolute path`},
 		{[]string{"--sock-path", "", "--listener-conf", goodConf}, "sock-path"},
 		{append(good, "--nonsense"), "--nonsense"},
 		{append(good, "extra"), `"extra"`},
@@ -65,6 +67,21 @@ func TestHelpNamesEveryFlag(t *testing.T) {
 	for _, f := range []string{"listener", "port", "sock-path", "sock-wait", "listener-conf", "transport-conf", "state-dir", "log-level"} {
 		if !strings.Contains(out.String(), "--"+f+" ") {
 			t.Errorf("no --%s in\n%s", f, out.String())
+		}
+	}
+}
+
+func TestAioDirs(t *testing.T) {
+	good := []string{"--sock-path", "/s", "--listener-conf", goodConf, "--state-dir", "/srv/state"}
+	for _, c := range []struct {
+		args, want []string
+	}{
+		{good, []string{"/dev", "/srv/state/disks"}},
+		{append(good, "--aio-dir", "/srv/a", "--aio-dir", "/dev/mapper"), []string{"/srv/a", "/dev/mapper"}},
+	} {
+		got, err := ParseArgs("vda_dn_agent", 9720, 4420, c.args, io.Discard)
+		if err != nil || !slices.Equal(got.AioDirs, c.want) {
+			t.Errorf("%q: %q, %v; want %q", c.args, got.AioDirs, err, c.want)
 		}
 	}
 }

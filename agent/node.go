@@ -13,6 +13,7 @@ import (
 
 	"vda"
 	apiv1 "vda/api/v1"
+	"vda/disk"
 	"vda/reason"
 	"vda/spdk"
 )
@@ -24,6 +25,9 @@ type Node struct {
 	Plane *Plane
 	Loop  *Loop
 	Log   *slog.Logger
+	// Disks finds disks by path. Default: those of this machine below
+	// Cfg.AioDirs.
+	Disks disk.Machine
 
 	startID string
 	cancel  context.CancelFunc

@@ -25,6 +25,9 @@ type RawDisk interface {
 	// their place, and leaves the disk half of the time to others. progress is
 	// as for Zero.
 	Clear(ctx context.Context, progress func(done uint64)) error
+	// ZeroAt makes n bytes from off on, which are whole blocks, read as zeros.
+	ZeroAt(ctx context.Context, off, n uint64) error
+	Flush(ctx context.Context) error
 	Close() error
 }
 

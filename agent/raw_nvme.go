@@ -54,6 +54,12 @@ func (d *nvmeDisk) Zero(ctx context.Context, progress func(done uint64)) error {
 	return d.ns.Flush(ctx)
 }
 
+func (d *nvmeDisk) ZeroAt(ctx context.Context, off, n uint64) error {
+	return d.ns.WriteZeroes(ctx, int64(off), int64(n))
+}
+
+func (d *nvmeDisk) Flush(ctx context.Context) error { return d.ns.Flush(ctx) }
+
 func (d *nvmeDisk) Close() error {
 	d.ctl.Close()
 	return nil

@@ -80,7 +80,7 @@ var commands = []command{
 		example: `  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd0 --pd-conf '{"type":"malloc","size":134217728}'
   vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb"}'`,
 		flags: []flag{dnName, pdName, {name: "pd-conf", syntax: jsonText, required: true,
-			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI address); perhaps cluster_size"}, online}},
+			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI address); perhaps cluster_size; for aio and nvme perhaps wipe true, after a refusal has shown what is on the disk and it may go"}, online}},
 	{noun: "pd", verb: "delete", method: "DeletePd", short: "Remove a physical disk that no array uses",
 		example: "  vda_cli pd delete --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
 	{noun: "pd", verb: "modify", method: "ModifyPd", short: "Change a physical disk",

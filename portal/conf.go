@@ -102,7 +102,10 @@ func parsePDConf(field, text string) (medium string, err error) {
 		}
 		return "", checkPDSize(o, cluster, true)
 	case "aio":
-		if err := o.only("type", "filename", "size", "cluster_size"); err != nil {
+		if err := o.only("type", "filename", "size", "cluster_size", "wipe"); err != nil {
+			return "", err
+		}
+		if _, err := o.flag("wipe"); err != nil {
 			return "", err
 		}
 		name, err := o.text("filename")
@@ -114,7 +117,10 @@ func parsePDConf(field, text string) (medium string, err error) {
 		}
 		return "file " + name, checkPDSize(o, cluster, false)
 	case "nvme":
-		if err := o.only("type", "traddr", "cluster_size"); err != nil {
+		if err := o.only("type", "traddr", "cluster_size", "wipe"); err != nil {
+			return "", err
+		}
+		if _, err := o.flag("wipe"); err != nil {
 			return "", err
 		}
 		addr, err := o.text("traddr")

@@ -114,3 +114,15 @@ func (o *object) number(key string) (n uint64, set bool, err error) {
 	}
 	return n, true, nil
 }
+
+// flag is the boolean under key, false when it isn't there.
+func (o *object) flag(key string) (bool, error) {
+	switch raw, ok := o.vals[key]; {
+	case !ok || string(raw) == "false":
+		return false, nil
+	case string(raw) == "true":
+		return true, nil
+	default:
+		return false, invalid("%s: %q is %s, not true or false: it must be %s", o.field, key, shorten(string(raw), 40), o.form)
+	}
+}

@@ -109,8 +109,11 @@ func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
 			return err
 		}
 	}
-	return c.daemon(ctx, n.name+" agent", port, "vda_"+n.kind+"_agent", "--sock-path", n.socket,
-		"--listener-conf", n.listenerConf(), "--state-dir", filepath.Join(c.cfg.Dir, n.name+"-state"))
+	args := []string{"--sock-path", n.socket, "--listener-conf", n.listenerConf(), "--state-dir", filepath.Join(c.cfg.Dir, n.name+"-state")}
+	if n.kind == "dn" {
+		args = append(args, "--aio-dir", c.cfg.Dir)
+	}
+	return c.daemon(ctx, n.name+" agent", port, "vda_"+n.kind+"_agent", args...)
 }
 
 // daemon starts a program that serves on port and waits until it does.

@@ -227,7 +227,7 @@ func (s *sim) agent(name, machine, kind, port, svc string, m *agenttest.Plane, a
 		if err != nil {
 			return nil, err
 		}
-		n := &agent.Node{Cfg: cfg, State: state, Log: cfg.Log}
+		n := &agent.Node{Cfg: cfg, State: state, Log: cfg.Log, Disks: s.planes.Machine()}
 		if n.Plane, err = agent.NewPlane(cfg, kind); err != nil {
 			return nil, err
 		}

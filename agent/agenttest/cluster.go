@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,6 +40,8 @@ type Medium struct {
 	Magic   string // what it starts with otherwise
 	Cleared int    // how many lvols on it have been given back
 	Full    bool   // there is no space for what lvols on it are zeroed with
+	Missing bool   // nothing is at its path
+	Serial  int    // tells it from another disk at its path
 	store   *store
 	striped *Medium // of the raid whose first member this is
 	under   *Medium // of the disk that this lvol is on
@@ -80,7 +81,7 @@ func (c *Cluster) Disk(file string) *Medium {
 func (c *Cluster) disk(file string) *Medium {
 	m := c.disks[file]
 	if m == nil {
-		m = &Medium{}
+		m = &Medium{Zero: true}
 		c.disks[file] = m
 	}
 	return m
@@ -335,23 +336,6 @@ func (c *Cluster) OpenRaw(_ context.Context, at spdk.TransportID, subNQN, hostNQ
 }
 
 func (d *rawDisk) Size() uint64 { return d.b.blocks * 4096 }
-
-func (d *rawDisk) ReadAt(_ context.Context, p []byte, off uint64) error {
-	d.c.mu.Lock()
-	defer d.c.mu.Unlock()
-	clear(p)
-	m := d.b.medium
-	switch {
-	case off != 0:
-	case m.store != nil:
-		copy(p, "SPDKBLOB")
-	case m.Magic != "":
-		copy(p, m.Magic)
-	case !m.Zero && m.striped == nil:
-		copy(p, strings.Repeat("old data of another tenant ", 10))
-	}
-	return nil
-}
 
 func (d *rawDisk) Zero(_ context.Context, progress func(uint64)) error {
 	time.Sleep(5 * time.Millisecond)

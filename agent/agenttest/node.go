@@ -10,6 +10,7 @@ import (
 
 	"vda"
 	"vda/agent"
+	"vda/disk"
 	"vda/spdk"
 )
 
@@ -31,6 +32,10 @@ type NodeConfig struct {
 	CheckInterval time.Duration
 	// OpenRaw replaces NVMe/TCP when not nil.
 	OpenRaw func(ctx context.Context, at spdk.TransportID, subNQN, hostNQN string) (agent.RawDisk, error)
+	// Disks replaces this machine's when not nil.
+	Disks disk.Machine
+	// AioDirs is agent.Config's. Default: all folders.
+	AioDirs []string
 	// Connect is agent.Config's.
 	Connect func() (agent.Client, error)
 	// Reach replaces TCP when not nil.
@@ -41,9 +46,12 @@ type NodeConfig struct {
 func Node(t testing.TB, c NodeConfig) *agent.Node {
 	t.Helper()
 	cfg := agent.Config{
-		Socket: c.Socket, Connect: c.Connect, StateDir: c.StateDir, Log: Log(),
+		Socket: c.Socket, Connect: c.Connect, StateDir: c.StateDir, Log: Log(), AioDirs: c.AioDirs,
 		Address:       vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: c.Port},
 		CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
+	}
+	if cfg.AioDirs == nil {
+		cfg.AioDirs = []string{"/"}
 	}
 	if cfg.CheckInterval == 0 {
 		cfg.CheckInterval = 100 * time.Millisecond
@@ -68,7 +76,7 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	if err := plane.Connect(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	return &agent.Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log}
+	return &agent.Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log, Disks: c.Disks}
 }
 
 // Eventually waits until ok says "" and fails with what it said last.

@@ -63,7 +63,7 @@ func fakes(t *testing.T, cns int, swaps bool) (*lab, *agenttest.Cluster) {
 	l := &lab{T: t, term: 1}
 	for i := range 2 {
 		p := agenttest.NewPlane(t, c, swaps)
-		l.addDN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4420 + i), OpenRaw: c.OpenRaw})
+		l.addDN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4420 + i), OpenRaw: c.OpenRaw, Disks: c.Machine()})
 		l.dns[i].plane = p
 	}
 	for i := range cns {

@@ -18,6 +18,9 @@ import (
 
 	"vda/agent/agenttest"
 	apiv1 "vda/api/v1"
+	"vda/bdev"
+	"vda/bdev/aio"
+	"vda/bdev/lvol"
 	"vda/nvmf/host"
 	"vda/spdk"
 	"vda/target"
@@ -213,7 +216,7 @@ func realsOn(t *testing.T, cns int, aio bool, onSPDK func(node string) bool, con
 		dnTgts = append(dnTgts, g)
 		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: port})
 		if aio {
-			l.pdConf = append(l.pdConf, fmt.Sprintf(`{"type":"aio","filename":%q}`, usedDisk(t)))
+			l.pdConf = append(l.pdConf, fmt.Sprintf(`{"type":"aio","filename":%q}`, usedPD(t, i)))
 		}
 	}
 	for i := range cns {
@@ -232,6 +235,38 @@ func usedDisk(t *testing.T) string {
 	name := t.TempDir() + "/disk"
 	left := bytes.Repeat([]byte("left by the last tenant "), 1<<20)
 	if err := errors.Join(os.WriteFile(name, left, 0o600), os.Truncate(name, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// usedPD returns the file of pd i, which carries its stamp, and data that
+// somebody has left where its vds will be.
+func usedPD(t *testing.T, i int) string {
+	t.Helper()
+	name := t.TempDir() + "/disk"
+	if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Truncate(name, 64<<20)); err != nil {
+		t.Fatal(err)
+	}
+	reg := bdev.NewRegistry()
+	d, err := aio.New(aio.Config{Name: "pd", Filename: name, BlockSize: 4096, Registry: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.Register(d); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lvol.New(lvol.Config{Registry: reg}).CreateStore("pd", "vda-"+cluster[:16]+"-"+id("a0", i), lvol.StoreOpts{ClusterSize: 1 << 20, Clear: lvol.ClearNone}); err != nil {
+		t.Fatal(err)
+	}
+	reg.Close()
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One cluster of 1 MiB is the lvstore's own.
+	_, err = f.WriteAt(bytes.Repeat([]byte("left by the last tenant "), 1<<20), 1<<20)
+	if err := errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
 	return name

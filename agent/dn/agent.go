@@ -14,6 +14,7 @@ import (
 	"vda"
 	"vda/agent"
 	apiv1 "vda/api/v1"
+	"vda/disk/local"
 )
 
 // App is the agent as a program.
@@ -50,6 +51,10 @@ type Agent struct {
 	set  set
 	caps map[string]*apiv1.PdCapacity
 	full map[string]time.Time // by pd: when there was no space below it
+	// By pd: what was said of its disk, and whether that was read and lacks
+	// the pd's stamp.
+	refused   map[string]refusal
+	unstamped map[string]bool
 }
 
 // set is the desired set.
@@ -63,7 +68,11 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}}
+	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{},
+		refused: map[string]refusal{}, unstamped: map[string]bool{}}
+	if n.Disks == nil {
+		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
+	}
 	var req apiv1.SyncDnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err
@@ -197,7 +206,7 @@ func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 		kind, id, _ := strings.Cut(key, "/")
 		if kind+"/" == pdKey && next.pds[id] == nil || kind+"/" == vdKey && next.vds[id] == nil {
 			a.Loop.Forget(key)
-			delete(a.caps, id)
+			a.dropNotes(id)
 		}
 	}
 	var tickets []agent.Ticket
@@ -299,7 +308,7 @@ func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 			a.set.gone[id] = time.Now()
 			a.Log.Info("deleted", "object", kind, "id", id)
 		}
-		delete(a.caps, id)
+		a.dropNotes(id)
 	}
 	return r
 }
@@ -311,6 +320,13 @@ func (a *Agent) carriedOut(id string) bool {
 	defer a.mu.Unlock()
 	_, gone := a.set.gone[id]
 	return gone
+}
+
+// dropNotes forgets what was found about a pd that is gone. a.mu is held.
+func (a *Agent) dropNotes(id string) {
+	delete(a.caps, id)
+	delete(a.refused, id)
+	delete(a.unstamped, id)
 }
 
 func (a *Agent) pd(id string) *apiv1.PdSpec {

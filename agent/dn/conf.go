@@ -22,6 +22,8 @@ type conf struct {
 	Filename    string `json:"filename"`     // aio: file or block device
 	TrAddr      string `json:"traddr"`       // nvme: PCI address
 	ClusterSize uint64 `json:"cluster_size"` // bytes; 0: by the disk's size
+	Wipe        bool   `json:"wipe"`         // aio, nvme: what has been shown to be on the disk may go
+	Lost        bool   `json:"lost"`         // of a tombstone: the disk is lost, nothing on it is waited for
 }
 
 func parseConf(text string) (conf, error) {

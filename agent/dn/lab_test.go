@@ -47,7 +47,7 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) start() {
 	l.Helper()
-	a, err := dn.Start(context.Background(), agenttest.Node(l, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw}))
+	a, err := dn.Start(context.Background(), agenttest.Node(l, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: l.c.Machine()}))
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -132,7 +132,7 @@ func TestForeignDisksAreLeftAlone(t *testing.T) {
 func newLabOn(t *testing.T, c *agenttest.Cluster) *lab {
 	l := &lab{T: t, c: c, dir: t.TempDir()}
 	l.plane = agenttest.NewPlane(t, c, false)
-	a, err := dn.Start(context.Background(), agenttest.Node(t, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4421", StateDir: l.dir, OpenRaw: c.OpenRaw}))
+	a, err := dn.Start(context.Background(), agenttest.Node(t, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4421", StateDir: l.dir, OpenRaw: c.OpenRaw, Disks: c.Machine()}))
 	if err != nil {
 		t.Fatal(err)
 	}

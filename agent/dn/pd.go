@@ -4,22 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/google/uuid"
 
 	"vda/agent"
 	apiv1 "vda/api/v1"
+	"vda/blobstore"
+	"vda/disk"
 	"vda/spdk"
 )
 
 // pdPrefix starts the names of pds' bdevs and NVMe controllers.
 const pdPrefix = "vda-pd-"
-
-// begun marks, in the agent's state, a disk that is being formatted: what a
-// crash has left of that may be overwritten.
-const begun = "-begun"
 
 // stamp is the name of a pd's lvstore.
 func stamp(cluster, pd string) string {
@@ -59,6 +56,13 @@ func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 	return r
 }
 
+// stamp is the name of the lvstore of one of this cluster's pds.
+func (a *Agent) stamp(pd string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return stamp(a.set.cluster, pd)
+}
+
 // ensurePD returns the pd's lvstore.
 func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore, error) {
 	c, err := parseConf(spec.ConfJson)
@@ -69,30 +73,41 @@ func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore
 	if err != nil {
 		return nil, err
 	}
-	base := baseName(c, spec.Id)
-	bdev := inv.Bdevs[base]
+	base, want := baseName(c, spec.Id), a.stamp(spec.Id)
+	bdev, lvs := inv.Bdevs[base], inv.LvstoreOn[base]
+	if bdev != nil && lvs == nil && c.Type == "aio" && !bdev.Claimed {
+		// It was let in and its lvstore is not there. What is at its place may
+		// be another disk by now.
+		if err := a.detachBase(ctx, c.Type, spec.Id); err != nil {
+			return nil, err
+		}
+		bdev = nil
+	}
+	load := true // what is on the disk may be loaded
 	if bdev == nil {
-		if err := a.attachBase(ctx, c, spec.Id); err != nil {
+		if load, err = a.attachBase(ctx, spec, c); err != nil {
 			return nil, err
 		}
 		if bdev, err = a.Plane.BdevGet(ctx, base, 0); err != nil {
 			return nil, err
 		}
 	}
-	lvs := inv.LvstoreOn[base]
-	if lvs == nil {
+	if lvs == nil && c.Type == "nvme" && !bdev.Claimed {
+		if load, err = a.admitBdev(ctx, spec, c, bdev); err != nil {
+			return nil, err
+		}
+	}
+	if lvs == nil && load {
 		if lvs, err = a.examine(ctx, base); err != nil {
 			return nil, err
 		}
 	}
 	if lvs == nil {
-		if lvs, err = a.format(ctx, spec, c, bdev); err != nil {
+		if lvs, err = a.format(ctx, spec, c, bdev, inv.Bdevs[base] == nil); err != nil {
 			return nil, err
 		}
 	}
-	a.mu.Lock()
-	want := stamp(a.set.cluster, spec.Id)
-	a.mu.Unlock()
+	a.noteStamp(spec.Id, lvs.Name == want)
 	if lvs.Name != want {
 		return nil, foreign(lvs.Name, want)
 	}
@@ -123,33 +138,38 @@ func baseName(c conf, id string) string {
 	return pdPrefix + id
 }
 
-// attachBase makes the pd's bdev.
-func (a *Agent) attachBase(ctx context.Context, c conf, id string) error {
-	var err error
-	switch name := pdPrefix + id; c.Type {
+// attachBase makes the pd's bdev. load says that an lvstore may be on it; it
+// is false for a disk that has been found blank and is to be formatted.
+func (a *Agent) attachBase(ctx context.Context, spec *apiv1.PdSpec, c conf) (load bool, err error) {
+	a.mu.Lock()
+	delete(a.unstamped, spec.Id)
+	a.mu.Unlock()
+	load = true
+	switch name := pdPrefix + spec.Id; c.Type {
 	case "malloc":
-		if made, madeErr := a.State.Made(id); madeErr != nil {
-			return madeErr
+		if made, madeErr := a.State.Made(spec.Id); madeErr != nil {
+			return false, madeErr
 		} else if made {
-			a.Log.Warn("a malloc pd is made anew; what was on it is lost", "pd", id)
+			a.Log.Warn("a malloc pd is made anew; what was on it is lost", "pd", spec.Id)
 		}
 		params := spdk.MallocCreate{Name: name, BlockSize: blockSize, NumBlocks: c.Size / blockSize}
-		if u, parseErr := uuid.Parse(id); parseErr == nil {
+		if u, parseErr := uuid.Parse(spec.Id); parseErr == nil {
 			params.UUID = u.String()
 		}
 		_, err = a.Plane.BdevMallocCreate(ctx, params)
 	case "aio":
-		if err := ensureFile(c); err != nil {
-			return err
+		var path string
+		if path, load, err = a.admitPath(ctx, spec, c); err != nil {
+			return false, err
 		}
-		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: c.Filename, BlockSize: blockSize})
+		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: path, BlockSize: blockSize})
 	case "nvme":
 		_, err = a.Plane.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: name, TrType: "PCIe", TrAddr: c.TrAddr})
 	}
 	if err != nil && !spdk.IsExists(err) {
-		return fmt.Errorf("disk %s: %w", c.where(), err)
+		return false, fmt.Errorf("disk %s: %w", c.where(), err)
 	}
-	return nil
+	return load, nil
 }
 
 func (c *conf) where() string {
@@ -162,21 +182,58 @@ func (c *conf) where() string {
 	return fmt.Sprintf("of %d bytes of memory", c.Size)
 }
 
-// ensureFile makes the file of an aio pd when the conf gives a size for it and
-// nothing has its name.
-func ensureFile(c conf) error {
-	_, err := os.Stat(c.Filename)
-	if err == nil || !errors.Is(err, os.ErrNotExist) {
-		return err
+// admitPath looks at the file or block device of an aio pd before the data
+// plane gets it, and makes the file when a new pd gives a size for one that is
+// not there. It returns its name without symbolic links, and whether it
+// carries the pd's stamp.
+func (a *Agent) admitPath(ctx context.Context, spec *apiv1.PdSpec, c conf) (path string, ours bool, err error) {
+	id, err := a.Disks.Identify(c.Filename)
+	if err == nil {
+		err = a.otherName(spec, c, id)
 	}
-	if c.Size == 0 {
+	if errors.Is(err, disk.ErrNotFound) {
+		err = a.makeFile(spec, c)
+	}
+	if err != nil {
+		return "", false, err
+	}
+	dev, err := a.Disks.Open(c.Filename)
+	if err != nil {
+		return "", false, err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	ours, err = a.admit(ctx, spec, c, dev)
+	return dev.Path(), ours, err
+}
+
+// makeFile makes the file of an aio pd that has never been formatted. One that
+// has been had a file, which is somewhere.
+func (a *Agent) makeFile(spec *apiv1.PdSpec, c conf) error {
+	fresh, err := a.mayFormat(spec)
+	switch {
+	case err != nil:
+		return err
+	case !fresh:
+		return fmt.Errorf("%s is not there; this pd has been formatted before, so no new file is made in its place; "+
+			"the pd comes back by itself once the file is there again: is its file system mounted?", c.Filename)
+	case c.Size == 0:
 		return fmt.Errorf("%s does not exist, and no size is given to make a file of", c.Filename)
 	}
-	f, err := os.OpenFile(c.Filename, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
+	return a.Disks.Make(c.Filename, c.Size)
+}
+
+// admitBdev is admit for a bdev that the data plane has and nobody uses.
+func (a *Agent) admitBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev) (ours bool, err error) {
+	id := disk.ID{Now: bdev.Name + " " + bdev.UUID, Lasting: fmt.Sprintf("%s of %d bytes", bdev.UUID, bdev.Bytes())}
+	if err := a.refusedLately(spec, id); err != nil {
+		return false, err
 	}
-	return errors.Join(f.Truncate(int64(c.Size)), f.Sync(), f.Close())
+	err = a.Plane.WithRaw(ctx, bdev.Name, func(d agent.RawDisk) error {
+		var err error
+		ours, err = a.admit(ctx, spec, c, &attached{d, c.where(), id})
+		return err
+	})
+	return ours, err
 }
 
 // examine has the data plane look for an lvstore on a bdev; nil when there is
@@ -202,41 +259,38 @@ func (a *Agent) lvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, erro
 	return nil, err
 }
 
-// format makes the lvstore of a disk that has none.
-func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev) (*spdk.Lvstore, error) {
-	tried, err := a.State.Made(spec.Id + begun)
-	if err != nil {
-		return nil, err
-	}
+// format makes the lvstore of a disk that has none. made says that the bdev
+// has just been made.
+func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev, made bool) (*spdk.Lvstore, error) {
 	if c.Type != "malloc" {
-		made, err := a.State.Made(spec.Id)
+		fresh, err := a.mayFormat(spec)
 		switch {
 		case err != nil:
 			return nil, err
-		case made || !spec.Format:
-			return nil, fmt.Errorf("the stamp of pd %s is not found on %s; it has been formatted before, and that is not done again", spec.Id, c.where())
+		case !fresh:
+			return nil, fmt.Errorf("the lvstore of pd %s does not load from %s; it has been formatted before, and that is not done again", spec.Id, c.where())
 		case bdev.Claimed:
 			return nil, fmt.Errorf("%s is in use in the data plane and is not formatted", c.where())
 		}
-		if !tried {
-			if err := a.Plane.WithRaw(ctx, bdev.Name, func(d agent.RawDisk) error { return blank(ctx, d) }); err != nil {
-				return nil, fmt.Errorf("%s is not formatted: %w", c.where(), err)
-			}
-		}
-		if err := a.State.SetMade(spec.Id+begun, true); err != nil {
-			return nil, err
-		}
 	}
-	a.mu.Lock()
-	name := stamp(a.set.cluster, spec.Id)
-	a.mu.Unlock()
+	var err error
+	switch {
+	case c.Type == "malloc" && made:
+		err = bigEnough(c, bdev.Bytes())
+	case c.Type != "nvme": // whose look was this one
+		err = a.Plane.WithRaw(ctx, bdev.Name, func(d agent.RawDisk) error { return a.stillBlank(ctx, spec, c, d) })
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s is not formatted: %w", c.where(), err), a.letGo(ctx, c, spec.Id))
+	}
+	name := a.stamp(spec.Id)
 	a.Log.Info("formatting", "pd", spec.Name, "disk", c.where(), "lvstore", name)
 	if _, err := a.Plane.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{
 		BdevName: bdev.Name, LvsName: name, ClusterSz: c.cluster(bdev.Bytes()), ClearMethod: "none",
 	}); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(a.State.SetMade(spec.Id, true), a.State.SetMade(spec.Id+begun, false)); err != nil {
+	if err := errors.Join(a.State.SetMade(spec.Id, true), a.State.Forget(begunName(spec.Id)), a.State.SetMade(spec.Id+"-begun", false)); err != nil {
 		return nil, err
 	}
 	lvs, err := a.lvstoreOn(ctx, bdev.Name)
@@ -246,8 +300,44 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 	return lvs, err
 }
 
-// dropPD carries out a pd's tombstone: the lvstore is destroyed, the disk let
-// go of. A disk that is not there any more has nothing to destroy.
+// stillBlank looks once more, at the very disk that will be written to, and
+// refuses one on which there is more than what admit let pass.
+func (a *Agent) stillBlank(ctx context.Context, spec *apiv1.PdSpec, c conf, d agent.RawDisk) error {
+	content, err := disk.Glance(ctx, d)
+	if err != nil || content.Blank() {
+		return err
+	}
+	var note begunNote
+	begun, err := a.State.Kept(begunName(spec.Id), &note)
+	if err != nil {
+		return err
+	}
+	if content.CutOff() && (begun && note.Disk != "" || c.Type == "malloc") {
+		return nil
+	}
+	return fmt.Errorf("to the data plane it %v", content)
+}
+
+// bigEnough refuses a disk on which an lvstore has no room for a cluster.
+func bigEnough(c conf, size uint64) error {
+	cluster := c.cluster(size)
+	if need := blobstore.DeviceBytes(1, uint64(cluster)); size < need {
+		return fmt.Errorf("it has %d bytes; a pd with clusters of %d bytes needs %d at least", size, cluster, need)
+	}
+	return nil
+}
+
+// letGo detaches a disk that is not to be used, so that its owner can. An NVMe
+// device is the data plane's in any case.
+func (a *Agent) letGo(ctx context.Context, c conf, id string) error {
+	if c.Type == "nvme" {
+		return nil
+	}
+	return a.detachBase(ctx, c.Type, id)
+}
+
+// dropPD carries out a pd's tombstone: the disk is let go of, blank as it came.
+// A disk that is not there any more, or is another by now, has nothing to wipe.
 func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if err := a.settleVDs(ctx, spec.Id); err != nil {
 		return err
@@ -260,39 +350,86 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if err != nil {
 		return err
 	}
-	base := baseName(c, spec.Id)
+	base, own := baseName(c, spec.Id), a.stamp(spec.Id)
 	made, err := a.State.Made(spec.Id)
 	if err != nil {
 		return err
 	}
-	if inv.Bdevs[base] == nil {
-		_, statErr := os.Stat(c.Filename)
-		if !made || c.Type == "malloc" || c.Type == "aio" && statErr != nil {
-			return a.State.SetMade(spec.Id, false)
-		}
-		if err := a.attachBase(ctx, c, spec.Id); err != nil {
-			a.Log.Warn("a deleted pd cannot be reached; its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)
-			return a.State.SetMade(spec.Id, false)
+	begun, err := a.State.Kept(begunName(spec.Id), &begunNote{})
+	if err != nil {
+		return err
+	}
+	bdev := inv.Bdevs[base]
+	wipe := (made || begun || bdev != nil) && !c.Lost && c.Type != "malloc"
+	if wipe && c.Type == "nvme" {
+		if err := a.wipeBdev(ctx, spec, c, bdev, inv.LvstoreOn[base]); err != nil {
+			return err
 		}
 	}
-	lvs := inv.LvstoreOn[base]
+	if bdev != nil || c.Type == "nvme" && wipe {
+		if err := a.detachBase(ctx, c.Type, spec.Id); err != nil {
+			return err
+		}
+	}
+	if wipe && c.Type == "aio" {
+		if err := a.wipePath(ctx, spec, c, own); err != nil {
+			return err
+		}
+	}
+	if c.Lost {
+		a.Log.Warn("a pd is given up as lost; if its disk is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where())
+	}
+	return errors.Join(a.State.SetMade(spec.Id, false), a.State.SetMade(spec.Id+"-begun", false), a.State.Forget(begunName(spec.Id)))
+}
+
+// wipePath makes the disk of a deleted aio pd blank, as long as it carries the
+// pd's stamp, which goes last. The data plane has let go of it.
+func (a *Agent) wipePath(ctx context.Context, spec *apiv1.PdSpec, c conf, own string) error {
+	dev, err := a.Disks.Open(c.Filename)
+	if errors.Is(err, disk.ErrInUse) {
+		return fmt.Errorf("the disk of the deleted pd cannot be wiped: %w", err)
+	}
+	var store *disk.Store
+	if err == nil {
+		defer dev.Close()
+		store, err = disk.Stamp(ctx, dev)
+	}
+	if err != nil || store == nil || store.Name != own {
+		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)
+		return nil
+	}
+	a.Log.Info("wiping the disk of a deleted pd", "pd", spec.Name, "disk", c.where())
+	if err := dev.Wipe(ctx); err != nil {
+		return fmt.Errorf("the disk of the deleted pd cannot be wiped: %w; if it is lost, pd delete --force gives it up", err)
+	}
+	return nil
+}
+
+// wipeBdev is wipePath for a disk that only the data plane reaches.
+func (a *Agent) wipeBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev, lvs *spdk.Lvstore) error {
+	base, own := baseName(c, spec.Id), a.stamp(spec.Id)
+	gone := func(err error) error {
+		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)
+		return nil
+	}
+	if bdev == nil {
+		if _, err := a.attachBase(ctx, spec, c); err != nil {
+			return gone(err)
+		}
+	}
 	if lvs == nil {
+		var err error
 		if lvs, err = a.examine(ctx, base); err != nil {
 			return err
 		}
 	}
-	a.mu.Lock()
-	own := stamp(a.set.cluster, spec.Id)
-	a.mu.Unlock()
-	if lvs != nil && lvs.Name == own {
-		if err := agent.Drop(a.Plane.BdevLvolDeleteLvstore(ctx, own)); err != nil {
-			return err
-		}
+	if lvs == nil || lvs.Name != own {
+		return gone(nil)
 	}
-	if err := a.detachBase(ctx, c.Type, spec.Id); err != nil {
+	if err := agent.Drop(a.Plane.BdevLvolDeleteLvstore(ctx, own)); err != nil {
 		return err
 	}
-	return a.State.SetMade(spec.Id, false)
+	return a.Plane.WithRaw(ctx, base, func(d agent.RawDisk) error { return (&attached{RawDisk: d}).Wipe(ctx) })
 }
 
 func (a *Agent) detachBase(ctx context.Context, kind, id string) error {

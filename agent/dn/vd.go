@@ -240,7 +240,14 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	a.mu.Unlock()
 	if pd != nil && !pd.Deleted {
 		if inv, lvs, err = a.store(ctx, spec.PdId); err != nil {
-			return err
+			a.mu.Lock()
+			unstamped := a.unstamped[spec.PdId]
+			a.mu.Unlock()
+			if !unstamped {
+				return err
+			}
+			a.Log.Warn("a vd is deleted whose pd's disk is another by now", "vd", spec.Id, "pd", pd.Name)
+			return a.State.SetMade(spec.Id, false)
 		}
 	}
 	for _, suffix := range []string{"", newSuffix} {

@@ -1,6 +1,7 @@
 package aio
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 	"sync"
@@ -66,7 +67,8 @@ type Device struct {
 
 // New opens the file; the caller registers the device. The error carries the
 // errno of what failed: ENOENT, EACCES, EINVAL for a size below one block or
-// a block size that the device cannot do.
+// a block size that the device cannot do, EBUSY for a file or device that
+// somebody else uses.
 func New(c Config) (*Device, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
@@ -110,18 +112,22 @@ func (d *Device) open() error {
 	if d.conf.Buffered || bs < t.offAlign {
 		t.direct = false
 	}
+	// From here on it is this device's alone.
+	held := -1
 	if t.direct {
-		dfd, err := unix.Open(d.conf.Filename, flags|unix.O_DIRECT, 0)
-		if err == nil {
-			unix.Close(fd)
-			fd = dfd
-		} else {
+		if held, err = hold(fd, flags|unix.O_DIRECT, t.regular); errors.Is(err, unix.EINVAL) {
 			t.direct = false
 		}
 	}
 	if !t.direct {
 		t.memAlign = 1
+		held, err = hold(fd, flags, t.regular)
 	}
+	unix.Close(fd)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", d.conf.Filename, err)
+	}
+	fd = held
 	blocks := t.size / uint64(bs)
 	if blocks == 0 {
 		unix.Close(fd)

@@ -33,6 +33,15 @@
 // passed on; a regular file always counts as cached, because its extents are
 // only safe after fdatasync. FUA writes are RWF_DSYNC.
 //
+// # One user
+//
+// A block device is opened with O_EXCL, so that it can't be mounted, made part
+// of another device or opened by a second data plane while it is in use here,
+// nor used here while it is. A file is locked with a lock of its open file
+// description (fcntl(2), F_OFD_SETLK), for writing, or for reading when the
+// device is read-only; only who asks for such a lock is kept out by it. Both end
+// with the process. File systems without locks do without.
+//
 // # Errors
 //
 // Errors of the medium become media statuses, a full file system becomes

@@ -210,8 +210,12 @@ func (c *cluster) startNode(m *machine) {
 	}
 	m.plane = supervise(c.cfg.Dir, m.name+" data plane", m.h, ready, c.cfg.Plan.Argv(m.name, "/root/vda_tgt", "/tmp/sock")...)
 	m.plane.spdk = c.cfg.Plan.Of(m.name) == dataplane.SPDK
-	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", "/root/vda_"+m.kind+"_agent", "--listener", m.addr, "--sock-path", "/tmp/sock",
-		"--sock-wait", "60s", "--listener-conf", m.listener(), "--state-dir", "/root/state")
+	args := []string{"/root/vda_" + m.kind + "_agent", "--listener", m.addr, "--sock-path", "/tmp/sock",
+		"--sock-wait", "60s", "--listener-conf", m.listener(), "--state-dir", "/root/state"}
+	if m.kind == "dn" {
+		args = append(args, "--aio-dir", "/tmp")
+	}
+	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", args...)
 }
 
 func (m *machine) port() string { return map[string]string{"dn": "4420", "cn": "4430"}[m.kind] }

@@ -1,0 +1,68 @@
+package disk
+
+import (
+	"context"
+	"errors"
+)
+
+// Reader reads a disk.
+type Reader interface {
+	Size() uint64 // bytes
+	// ReadAt fills p from off on. Look asks for multiples of 4096 bytes at
+	// multiples of 4096, except at the end of a disk whose size is none.
+	ReadAt(ctx context.Context, p []byte, off uint64) error
+}
+
+// Extents is what a Reader has in addition whose disk is a file.
+type Extents interface {
+	// NextData returns the first extent of data at off or later, in bytes;
+	// io.EOF when there is none, errors.ErrUnsupported when the file system
+	// does not tell.
+	NextData(off uint64) (start, end uint64, err error)
+}
+
+// Device is a disk of this machine, opened so that nobody else who asks can
+// use it at the same time.
+type Device interface {
+	Reader
+	// Path is its name without symbolic links.
+	Path() string
+	// ID is what it is.
+	ID() ID
+	// Wipe makes it blank. It is durable when Wipe returns.
+	Wipe(ctx context.Context) error
+	Close() error
+}
+
+// ID tells disks apart.
+type ID struct {
+	// Now is the same for all names of one file or block device, until the
+	// machine restarts.
+	Now string
+	// Lasting names the medium over restarts, and changes when another is put
+	// in its place: a WWID or serial number and the size, or a file's inode
+	// and birth. "" when nothing is known that lasts.
+	Lasting string
+	// Over is the Now of the file or disk that it is only a view of, such as
+	// that of the file behind a loop device or the disk of a partition.
+	Over []string
+}
+
+// Errors of a Machine, to be found by errors.Is.
+var (
+	// ErrNotFound: nothing has the name.
+	ErrNotFound = errors.New("does not exist")
+	// ErrInUse: somebody else has it open exclusively.
+	ErrInUse = errors.New("is in use")
+)
+
+// Machine finds the disks of a machine by path.
+type Machine interface {
+	// Open opens a file or block device that lies in an allowed folder.
+	Open(path string) (Device, error)
+	// Identify says what a path leads to without opening it.
+	Identify(path string) (ID, error)
+	// Make makes a file of zeros of that many bytes, which must fit into its
+	// file system.
+	Make(path string, size uint64) error
+}

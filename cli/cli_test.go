@@ -158,6 +158,7 @@ func TestFailures(t *testing.T) {
 		{"--bogus", exitUsage, 2, []string{"--bogus"}},
 		{"da --bogus=3 --timeout 3s", exitUsage, 2, []string{"--bogus"}},
 		{"da -q", exitUsage, 2, []string{"-q"}},
+		{"da get --da-name a\xffb", exitUsage, 2, []string{"--da-name", "not valid UTF-8"}},
 		{"dn list --limit 99999999999", exitUsage, 2, []string{"--limit", "at most 4294967295"}},
 		{"da create --da-name x --da-size 99999999999999999999", exitUsage, 2, []string{"--da-size", "more than 2^64"}},
 		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999999999999}'`, exitRefused, 2, []string{"stripe_count", "more than 2^64"}},

@@ -27,6 +27,8 @@ const (
 const (
 	codeUsage       = 2  // as the portal's invalid argument
 	codeUnreachable = 16 // no portal answered
+
+	codeRefusedUnread = 10 // as the portal's want of room
 )
 
 // failure is a command that failed: what is printed, and the exit status.
@@ -60,6 +62,9 @@ func (s *session) callFailure(err error) *failure {
 		}
 	case codes.DeadlineExceeded:
 		info.ReplyMsg = fmt.Sprintf("no reply from the portal at %s within %v; see --timeout, and get or list the object to see how far it came", s.portal, s.timeout)
+	case codes.ResourceExhausted:
+		// Before it was read: it is too long, or too many are under way.
+		return &failure{&apiv1.ReplyInfo{ReplyCode: codeRefusedUnread, ReplyMsg: fmt.Sprintf("the portal at %s does not take the request: %s", s.portal, why)}, exitRefused}
 	case codes.Canceled:
 		info.ReplyMsg = "interrupted; get or list the object to see how far it came"
 	default:

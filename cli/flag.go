@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/proto"
@@ -88,6 +89,9 @@ func (v *value) Set(text string) error {
 func (v *value) parse(text string) (protoreflect.Value, error) {
 	switch v.field.Kind() {
 	case protoreflect.StringKind:
+		if !utf8.ValidString(text) {
+			return protoreflect.Value{}, errors.New("it is not valid UTF-8")
+		}
 		if v.syntax == jsonText {
 			if err := checkJSON(text); err != nil {
 				return protoreflect.Value{}, err

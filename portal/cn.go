@@ -41,11 +41,9 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 		return nil, err
 	}
 	notes := s.syncSteps(ctx, []node{cnNode(cn)})
-	msg, err := s.cnMsg(ctx, cn.Name)
-	if err != nil {
-		return nil, err
-	}
-	return &apiv1.CreateCnReply{ReplyInfo: done("the cn is created", notes), CnMsg: msg}, nil
+	now, err := s.cnMsg(ctx, cn.Name)
+	msg, remarks := shown(now, err, cnMsg(cn))
+	return &apiv1.CreateCnReply{ReplyInfo: done("the cn is created", notes, remarks...), CnMsg: msg}, nil
 }
 
 // DeleteCn forgets a controller node without controllers. With force it
@@ -105,10 +103,10 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 		return nil, err
 	}
 	var changed []node
-	err = s.update(ctx, func(tx store.Tx) error {
+	var cn *vda.CN
+	err = s.update(ctx, func(tx store.Tx) (err error) {
 		changed = nil
-		cn, err := findCN(tx, req.CnName)
-		if err != nil {
+		if cn, err = findCN(tx, req.CnName); err != nil {
 			return err
 		}
 		if listener != nil && *listener != cn.Listener {
@@ -129,11 +127,9 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 		return nil, err
 	}
 	notes := s.syncSteps(ctx, changed)
-	msg, err := s.cnMsg(ctx, req.CnName)
-	if err != nil {
-		return nil, err
-	}
-	return &apiv1.ModifyCnReply{ReplyInfo: done("the cn is modified", notes), CnMsg: msg}, nil
+	now, err := s.cnMsg(ctx, req.CnName)
+	msg, remarks := shown(now, err, cnMsg(cn))
+	return &apiv1.ModifyCnReply{ReplyInfo: done("the cn is modified", notes, remarks...), CnMsg: msg}, nil
 }
 
 // cnListenerFree refuses to move the address of a cn that hosts are connected

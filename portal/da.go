@@ -2,7 +2,6 @@ package portal
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"vda"
@@ -116,9 +115,9 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 	if err := checkName("new_da_name", name); err != nil {
 		return nil, err
 	}
-	err := s.update(ctx, func(tx store.Tx) error {
-		da, err := findDA(tx, req.DaName)
-		if err != nil || da.Name == name {
+	var da *vda.DA
+	err := s.update(ctx, func(tx store.Tx) (err error) {
+		if da, err = findDA(tx, req.DaName); err != nil || da.Name == name {
 			return err
 		}
 		_, err = tx.DAByName(name)
@@ -142,8 +141,9 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	msg, err := s.daMsg(ctx, name)
-	return &apiv1.ModifyDaReply{DaMsg: msg}, err
+	now, err := s.daMsg(ctx, byID(da.ID))
+	msg, remarks := shown(now, err, daMsg(da))
+	return &apiv1.ModifyDaReply{ReplyInfo: done("the da is modified", nil, remarks...), DaMsg: msg}, nil
 }
 
 // ListDa lists disk arrays by name, without their groups and controllers.
@@ -166,16 +166,16 @@ func (s *Server) ListDa(ctx context.Context, req *apiv1.ListDaRequest) (*apiv1.L
 
 // GetDa shows a disk array with its groups, vds, controllers and exporters.
 func (s *Server) GetDa(ctx context.Context, req *apiv1.GetDaRequest) (*apiv1.GetDaReply, error) {
-	msg, err := s.daMsg(ctx, req.DaName)
+	msg, err := s.daMsg(ctx, byName(req.DaName))
 	return &apiv1.GetDaReply{DaMsg: msg}, err
 }
 
 // SyncupDa brings all nodes of a disk array to their desired state now.
 func (s *Server) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest) (*apiv1.SyncupDaReply, error) {
 	var nodes daNodes
-	err := s.view(ctx, func(tx store.Tx) error {
-		da, err := findDA(tx, req.DaName)
-		if err != nil {
+	var da *vda.DA
+	err := s.view(ctx, func(tx store.Tx) (err error) {
+		if da, err = findDA(tx, req.DaName); err != nil {
 			return err
 		}
 		nodes, err = nodesOfDA(tx, da.ID)
@@ -185,11 +185,9 @@ func (s *Server) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest) (*api
 		return nil, err
 	}
 	notes := s.syncAll(ctx, whole(nodes.dns), whole(nodes.primary), whole(nodes.secondaries))
-	msg, err := s.daMsg(ctx, req.DaName)
-	if err != nil {
-		return nil, err
-	}
-	return &apiv1.SyncupDaReply{ReplyInfo: done("the da's nodes were asked", notes), DaMsg: msg}, nil
+	now, err := s.daMsg(ctx, byID(da.ID))
+	msg, remarks := shown(now, err, daMsg(da))
+	return &apiv1.SyncupDaReply{ReplyInfo: done("the da's nodes were asked", notes, remarks...), DaMsg: msg}, nil
 }
 
 func nodesOfDA(tx store.Tx, daID string) (daNodes, error) {
@@ -237,18 +235,16 @@ func (s *Server) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest) (
 		return nil, refuse(codeUnimplemented, vda.FailedPrecondition, "this portal cannot switch the primary of a da")
 	}
 	moveErr := s.cfg.Failover.FailoverDa(ctx, da.ID, toID)
-	msg, err := s.daMsg(ctx, da.Name)
-	if err != nil {
-		return nil, errors.Join(moveErr, err)
-	}
-	if moveErr == nil {
-		return &apiv1.FailoverDaReply{DaMsg: msg}, nil
-	}
-	if msg.Term == da.Term { // not recorded
+	now, err := s.daMsg(ctx, byID(da.ID))
+	if moveErr != nil && (err != nil || now.Term == da.Term || !syncer.OfNode(moveErr) && reason.Database(moveErr) == nil) { // not recorded
 		return nil, moveErr
 	}
-	note := []string{"not every node has carried it out (" + reason.Of(moveErr) + ")"}
-	return &apiv1.FailoverDaReply{ReplyInfo: done("the primary is moved", note), DaMsg: msg}, nil
+	msg, remarks := shown(now, err, daMsg(da))
+	var notes []string
+	if moveErr != nil {
+		notes = []string{"not every node has carried it out (" + reason.Of(moveErr) + ")"}
+	}
+	return &apiv1.FailoverDaReply{ReplyInfo: done("the primary is moved", notes, remarks...), DaMsg: msg}, nil
 }
 
 // failoverTarget is the id of the cn to move to, "" when the user leaves the
@@ -290,16 +286,32 @@ func failoverTarget(tx store.Tx, da *vda.DA, toCN string) (string, error) {
 	return "", nil
 }
 
+// byName finds the array that has a name now; byID one that may have got
+// another name since.
+func byName(name string) func(store.Tx) (*vda.DA, error) {
+	return func(tx store.Tx) (*vda.DA, error) { return findDA(tx, name) }
+}
+
+func byID(id string) func(store.Tx) (*vda.DA, error) {
+	return func(tx store.Tx) (*vda.DA, error) {
+		da, err := tx.DA(id)
+		if err == nil && da.Deleted {
+			err = vda.Errorf(vda.NotFound, "da %s is deleted", da.Name)
+		}
+		return da, err
+	}
+}
+
 // daMsg reads a whole array.
-func (s *Server) daMsg(ctx context.Context, name string) (*apiv1.DaMsg, error) {
+func (s *Server) daMsg(ctx context.Context, find func(store.Tx) (*vda.DA, error)) (*apiv1.DaMsg, error) {
 	var msg *apiv1.DaMsg
 	err := s.view(ctx, func(tx store.Tx) error {
-		da, err := findDA(tx, name)
+		da, err := find(tx)
 		if err != nil {
 			return err
 		}
 		if msg, err = wholeDaMsg(tx, da); err != nil {
-			return fmt.Errorf("read da %s: %w", name, err)
+			return fmt.Errorf("read da %s: %w", da.Name, err)
 		}
 		return nil
 	})

@@ -59,18 +59,23 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	if err != nil {
 		return nil, err
 	}
+	read := func() (*apiv1.DaMsg, error) { return s.daMsg(ctx, byID(da.ID)) }
 	notes := s.syncSteps(ctx, nodes.dns, nodes.primary, nodes.secondaries)
-	msg, err := s.daMsg(ctx, da.Name)
-	if err != nil {
-		return nil, err
+	now, err := read()
+	if notes == nil {
+		now, err = settle(ctx, s.cfg.SettleTime, now, err, func(m *apiv1.DaMsg) bool { return !m.Error }, func() (*apiv1.DaMsg, error) {
+			s.syncSteps(ctx, nodes.dns, nodes.primary, nodes.secondaries)
+			return read()
+		})
 	}
+	msg, remarks := shown(now, err, daMsg(da))
 	if notes == nil && msg.Error {
 		notes = []string{"not all of it is up yet (" + msg.ErrorMsg + ")"}
 	}
 	if da.Thin() {
 		p.warnings = append(p.warnings, fmt.Sprintf("the array is thin: it promises %d bytes and has bought %d; writes fail when those are used up", da.Size, da.PhysicalSize))
 	}
-	return &apiv1.CreateDaReply{ReplyInfo: done("the da is created", notes), DaMsg: msg, WarningList: p.warnings}, nil
+	return &apiv1.CreateDaReply{ReplyInfo: done("the da is created", notes, remarks...), DaMsg: msg, WarningList: p.warnings}, nil
 }
 
 // newDA checks a request and makes the row of it.

@@ -42,11 +42,9 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 		return nil, err
 	}
 	notes := s.syncSteps(ctx, []node{dnNode(dn)})
-	msg, err := s.dnMsg(ctx, dn.Name, false)
-	if err != nil {
-		return nil, err
-	}
-	return &apiv1.CreateDnReply{ReplyInfo: done("the dn is created", notes), DnMsg: msg}, nil
+	now, err := s.dnMsg(ctx, dn.Name, false)
+	msg, remarks := shown(now, err, dnMsg(dn))
+	return &apiv1.CreateDnReply{ReplyInfo: done("the dn is created", notes, remarks...), DnMsg: msg}, nil
 }
 
 // nodeParameters are what a repeated create of a node is compared by.
@@ -114,10 +112,10 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 		return nil, err
 	}
 	var changed []node
-	err = s.update(ctx, func(tx store.Tx) error {
+	var dn *vda.DN
+	err = s.update(ctx, func(tx store.Tx) (err error) {
 		changed = nil
-		dn, err := findDN(tx, req.DnName)
-		if err != nil {
+		if dn, err = findDN(tx, req.DnName); err != nil {
 			return err
 		}
 		if listener != nil && *listener != dn.Listener {
@@ -138,11 +136,9 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 		return nil, err
 	}
 	notes := s.syncSteps(ctx, changed)
-	msg, err := s.dnMsg(ctx, req.DnName, false)
-	if err != nil {
-		return nil, err
-	}
-	return &apiv1.ModifyDnReply{ReplyInfo: done("the dn is modified", notes), DnMsg: msg}, nil
+	now, err := s.dnMsg(ctx, req.DnName, false)
+	msg, remarks := shown(now, err, dnMsg(dn))
+	return &apiv1.ModifyDnReply{ReplyInfo: done("the dn is modified", notes, remarks...), DnMsg: msg}, nil
 }
 
 // dnListenerFree refuses to move the address of a dn whose vds are in use:

@@ -41,19 +41,30 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 	if err != nil {
 		return nil, err
 	}
+	read := func() (*apiv1.ExpMsg, error) { return s.expMsg(ctx, req.DaName, exp.Name) }
 	notes := s.syncSteps(ctx, primary, secondaries)
-	msg, err := s.expMsg(ctx, req.DaName, exp.Name)
-	if err != nil {
-		return nil, err
-	}
+	now, err := read()
 	if notes == nil {
-		for _, es := range msg.EsMsgList {
-			if es.Error {
-				notes = append(notes, "cn "+es.CnName+" does not export it yet ("+es.ErrorMsg+")")
-			}
+		now, err = settle(ctx, s.cfg.SettleTime, now, err, func(m *apiv1.ExpMsg) bool { return notExported(m) == nil }, func() (*apiv1.ExpMsg, error) {
+			s.syncSteps(ctx, primary, secondaries)
+			return read()
+		})
+	}
+	msg, remarks := shown(now, err, &apiv1.ExpMsg{ExpId: exp.ID, ExpName: exp.Name, ExpNqn: exp.NQN, DaName: req.DaName, InitiatorNqn: exp.InitiatorNQN, SnapName: exp.SnapName})
+	if notes == nil {
+		notes = notExported(msg)
+	}
+	return &apiv1.CreateExpReply{ReplyInfo: done("the exp is created", notes, remarks...), ExpMsg: msg}, nil
+}
+
+// notExported has a sentence for each controller that is in error.
+func notExported(msg *apiv1.ExpMsg) (notes []string) {
+	for _, es := range msg.EsMsgList {
+		if es.Error {
+			notes = append(notes, "cn "+es.CnName+" does not export it yet ("+es.ErrorMsg+")")
 		}
 	}
-	return &apiv1.CreateExpReply{ReplyInfo: done("the exp is created", notes), ExpMsg: msg}, nil
+	return notes
 }
 
 // newExp checks a request and makes the row of it.
@@ -151,6 +162,7 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 		return nil, err
 	}
 	var primary, secondaries []node
+	var made *apiv1.ExpMsg
 	err := s.update(ctx, func(tx store.Tx) error {
 		da, exp, err := findExp(tx, req.DaName, req.ExpName)
 		if err != nil {
@@ -160,17 +172,19 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 			return err
 		}
 		exp.InitiatorNQN = *req.NewInitiatorNqn
-		return tx.UpdateExp(exp)
+		if err := tx.UpdateExp(exp); err != nil {
+			return err
+		}
+		made, err = expMsg(newNames(tx), exp)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	notes := s.syncAll(ctx, primary, secondaries)
-	msg, err := s.expMsg(ctx, req.DaName, req.ExpName)
-	if err != nil {
-		return nil, err
-	}
-	return &apiv1.ModifyExpReply{ReplyInfo: done("the exp is modified", notes), ExpMsg: msg}, nil
+	now, err := s.expMsg(ctx, req.DaName, req.ExpName)
+	msg, remarks := shown(now, err, made)
+	return &apiv1.ModifyExpReply{ReplyInfo: done("the exp is modified", notes, remarks...), ExpMsg: msg}, nil
 }
 
 // ListExp lists exporters by name.

@@ -28,7 +28,7 @@ func newID() string {
 }
 
 // intercept gives every request its id, deadline, reply_info and log record,
-// and contains panics. Health and reflection pass untouched.
+// and contains panics.
 func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method, ours := strings.CutPrefix(info.FullMethod, "/"+apiv1.Portal_ServiceDesc.ServiceName+"/")
 	if !ours {

@@ -45,22 +45,21 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 		return nil, err
 	}
 	notes := s.syncSteps(ctx, []node{dnNode(dn)})
-	var msg *apiv1.PdMsg
-	if err := s.view(ctx, func(tx store.Tx) error {
+	var now *apiv1.PdMsg
+	err = s.view(ctx, func(tx store.Tx) error {
 		dn, pd, err := findPD(tx, dn.Name, pd.Name)
 		if err != nil {
 			return err
 		}
-		msg = pdMsg(pd, dn)
+		now = pdMsg(pd, dn)
 		// The node has just answered, whatever was last seen of it.
 		if notes == nil && pd.Health.Error {
 			notes = []string{"the disk could not be set up (" + pd.Health.Msg + ")"}
 		}
 		return nil
-	}); err != nil {
-		return nil, err
-	}
-	return &apiv1.CreatePdReply{ReplyInfo: done("the pd is created", notes), PdMsg: msg}, nil
+	})
+	msg, remarks := shown(now, err, pdMsg(pd, dn))
+	return &apiv1.CreatePdReply{ReplyInfo: done("the pd is created", notes, remarks...), PdMsg: msg}, nil
 }
 
 // mediumFree refuses a second pd on one disk. A disk that is still being
@@ -152,9 +151,10 @@ func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*api
 	if req.NewOnline == nil {
 		return nil, nothingToModify("new_online")
 	}
-	err := s.update(ctx, func(tx store.Tx) error {
-		_, pd, err := findPD(tx, req.DnName, req.PdName)
-		if err != nil {
+	var dn *vda.DN
+	var pd *vda.PD
+	err := s.update(ctx, func(tx store.Tx) (err error) {
+		if dn, pd, err = findPD(tx, req.DnName, req.PdName); err != nil {
 			return err
 		}
 		pd.Online = *req.NewOnline
@@ -163,8 +163,9 @@ func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	msg, err := s.pdMsg(ctx, req.DnName, req.PdName)
-	return &apiv1.ModifyPdReply{PdMsg: msg}, err
+	now, err := s.pdMsg(ctx, req.DnName, req.PdName)
+	msg, remarks := shown(now, err, pdMsg(pd, dn))
+	return &apiv1.ModifyPdReply{ReplyInfo: done("the pd is modified", nil, remarks...), PdMsg: msg}, nil
 }
 
 // ListPd lists physical disks by name.

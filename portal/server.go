@@ -46,6 +46,7 @@ type Config struct {
 
 	RequestTimeout time.Duration // longest a request may take; default 60 s
 	SyncTimeout    time.Duration // longest a reply waits for nodes; default 20 s
+	SettleTime     time.Duration // longest a create waits for what is not up at once; default 3 s
 	HealthPeriod   time.Duration // how often the database is asked for the health service; default 5 s
 }
 
@@ -58,6 +59,7 @@ func (c *Config) validate() error {
 	}
 	setDefault(&c.RequestTimeout, time.Minute)
 	setDefault(&c.SyncTimeout, 20*time.Second)
+	setDefault(&c.SettleTime, 3*time.Second)
 	setDefault(&c.HealthPeriod, 5*time.Second)
 	return nil
 }
@@ -80,9 +82,12 @@ type Server struct {
 	done   chan struct{} // the health loop has ended
 }
 
-// limits of what clients can make the portal hold: the longest legal request is
-// a few KiB.
-var limits = daemon.Limits{Message: 256 << 10, Streams: 256}
+// limits of what clients can make the portal hold.
+var limits = daemon.Limits{Message: maxMessage, Streams: 256, Calls: 256}
+
+// maxReply bounds a reply, bytes: a list of maxLimit rows is well below, and it
+// is what gRPC clients take unless told otherwise.
+const maxReply = 4 << 20
 
 // New makes a portal; Serve starts it.
 func New(cfg Config) (*Server, error) {
@@ -92,8 +97,9 @@ func New(cfg Config) (*Server, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{cfg: cfg, log: cfg.Log, health: health.NewServer(), stop: cancel, done: make(chan struct{}),
 		guard: daemon.NewGuard(limits, cfg.Log)}
-	s.grpc = grpc.NewServer(append(s.guard.ServerOptions(), grpc.UnaryInterceptor(s.intercept))...)
-	apiv1.RegisterPortalServer(s.grpc, s)
+	s.grpc = grpc.NewServer(append(s.guard.ServerOptions(), grpc.UnaryInterceptor(s.intercept),
+		grpc.MaxSendMsgSize(maxReply), grpc.ForceServerCodecV2(newFrameCodec()))...)
+	s.grpc.RegisterService(s.service(), s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	reflection.Register(s.grpc)
 	go s.watchDatabase(ctx)

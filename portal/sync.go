@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -155,19 +156,33 @@ func (s *Server) syncAll(ctx context.Context, steps ...[]node) []string {
 }
 
 // done is the reply_info of a request that is in the database, but that not
-// every node has carried out; nil when all have.
-func done(what string, notes []string) *apiv1.ReplyInfo {
-	if len(notes) == 0 {
+// every node has carried out; nil when all have. remarks are of no
+// concern to vda_monitor.
+func done(what string, notes []string, remarks ...string) *apiv1.ReplyInfo {
+	if len(notes)+len(remarks) == 0 {
 		return nil
 	}
-	msg := what + ", but "
-	for i, n := range notes {
-		if i > 0 {
-			msg += "; "
-		}
-		msg += n
+	msg := what
+	if len(notes) > 0 {
+		msg += ", but " + strings.Join(notes, "; ") + "; vda_monitor keeps trying"
 	}
-	return &apiv1.ReplyInfo{ReplyMsg: msg + "; vda_monitor keeps trying"}
+	for _, r := range remarks {
+		msg += "; " + r
+	}
+	return &apiv1.ReplyInfo{ReplyMsg: reason.Words(msg)}
+}
+
+// shown is what a request has made or changed, as it is by now, or else as it
+// was made. The request is carried out: that it can't be read any more, since
+// another one has deleted it or the database does not answer, is a remark.
+func shown[T any](now T, err error, made T) (T, []string) {
+	switch {
+	case err == nil:
+		return now, nil
+	case isKind(err, vda.NotFound):
+		return made, []string{"another request has deleted it since"}
+	}
+	return made, []string{"it is shown as it was made, as what it is now can't be read (" + reason.Of(err) + ")"}
 }
 
 // update runs fn in a transaction. A name that another portal took at the same

@@ -29,9 +29,11 @@ type Agent struct {
 	vds     map[string]*apiv1.VdSpec
 	cntlrs  map[string]*apiv1.CntlrSpec
 	refuse  string // error of every object
+	refuses int    // Syncs that are still refused so; below 0: all
 	calls   int
 	hang    chan struct{} // not nil: Syncs wait until it is closed
-	waiting int           // Syncs that have met it
+	before  func()
+	waiting int // Syncs that have met it
 }
 
 // dnAgent and cnAgent give the two services, whose methods have equal names.
@@ -80,7 +82,21 @@ func (a *Agent) Stop() {
 func (a *Agent) Refuse(msg string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.refuse = msg
+	a.refuse, a.refuses = msg, -1
+}
+
+// RefuseOnce makes every object of the next Sync fail with msg.
+func (a *Agent) RefuseOnce(msg string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.refuse, a.refuses = msg, 1
+}
+
+// Before calls fn at each Sync, before it is carried out.
+func (a *Agent) Before(fn func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.before = fn
 }
 
 // Hang makes every Sync wait, as an agent that is stopped does, until wake is
@@ -99,6 +115,12 @@ func (a *Agent) Hang() (wake func()) {
 }
 
 func (a *Agent) wait(ctx context.Context) {
+	a.mu.Lock()
+	before := a.before
+	a.mu.Unlock()
+	if before != nil {
+		before()
+	}
 	a.mu.Lock()
 	hang := a.hang
 	if hang != nil {
@@ -149,6 +171,10 @@ func (a *Agent) dial(ctx context.Context) (net.Conn, error) {
 // lower than one seen, and a delta on a base that it doesn't hold.
 func (a *Agent) begin(node string, version, base uint64) error {
 	a.calls++
+	if a.refuses == 0 {
+		a.refuse = ""
+	}
+	a.refuses--
 	if a.node != "" && a.node != node {
 		return status.Errorf(codes.FailedPrecondition, "this agent is node %s; the request is for node %s", a.node, node)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -147,6 +148,15 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 		})
 	}
 	if err := Parallel(len(asks), func(i int) error { return asks[i]() }); err != nil {
+		return nil, err
+	}
+	if err := p.own(ctx, inv.Subsystems[OwnerNQN]); err != nil {
+		if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+			p.log.Error("data plane is not ready", "why", err)
+			s := p.Status()
+			s.Ready, s.Why = false, err.Error()
+			p.set(s) // who watches looks again
+		}
 		return nil, err
 	}
 	return inv, nil

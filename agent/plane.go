@@ -31,6 +31,10 @@ type Plane struct {
 	probes asker  // heartbeats, which must not queue behind passes
 	lister lister
 
+	// State says which node this is; nil in tests that have no owner.
+	State *State
+	lock  *os.File // of the socket; nil while not locked
+
 	// OnStart is called from Watch after the data plane was found started
 	// and made ready.
 	OnStart func()
@@ -40,6 +44,7 @@ type Plane struct {
 	Reach func(ctx context.Context, at spdk.TransportID) error
 
 	mu     sync.Mutex
+	signed holder // what the lock file says
 	status PlaneStatus
 	able   Abilities
 	ana    map[string]string    // subsystem NQN → state last set in this run
@@ -102,7 +107,13 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 }
 
 // Close ends the connections.
-func (p *Plane) Close() error { return errors.Join(p.client.Close(), p.probes.Close()) }
+func (p *Plane) Close() error {
+	err := errors.Join(p.client.Close(), p.probes.Close())
+	if p.lock != nil {
+		err = errors.Join(err, p.lock.Close())
+	}
+	return err
+}
 
 // Status returns what is known of the data plane.
 func (p *Plane) Status() PlaneStatus {
@@ -133,6 +144,11 @@ func (p *Plane) Connect(ctx context.Context) error {
 	deadline := time.Now().Add(p.cfg.SocketWait)
 	for {
 		err := p.checkSocket()
+		if err == nil && p.lock == nil && p.cfg.Connect == nil {
+			if err := p.lockSocket(); err != nil {
+				return err
+			}
+		}
 		if err == nil {
 			if err = p.look(ctx); err == nil {
 				return nil
@@ -304,6 +320,9 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 			return v.Version, fmt.Errorf("transport-conf: %w", err)
 		}
 		p.shortenKeepAlive(ctx, able)
+	}
+	if err := p.ownNow(ctx); err != nil {
+		return v.Version, err
 	}
 	p.mu.Lock()
 	p.able = able

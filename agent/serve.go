@@ -78,6 +78,7 @@ func (a App) Run(ctx context.Context, cfg Config, ready chan<- string) (err erro
 	if err != nil {
 		return errors.Join(err, state.Close())
 	}
+	plane.State = state
 	if err := plane.Connect(ctx); err != nil {
 		return errors.Join(err, plane.Close(), state.Close())
 	}

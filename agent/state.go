@@ -36,6 +36,7 @@ type stateFile struct {
 	Agent     string            `json:"agent"` // "dn" or "cn"
 	ClusterID string            `json:"cluster_id"`
 	NodeID    string            `json:"node_id"`
+	Former    string            `json:"former_node_id,omitempty"` // before this one
 	Version   uint64            `json:"version"`
 	Terms     map[string]uint64 `json:"terms"` // da id → highest term
 	Desired   json.RawMessage   `json:"desired,omitempty"`
@@ -96,6 +97,14 @@ func (s *State) Identity() (cluster, node string, version uint64) {
 	return s.data.ClusterID, s.data.NodeID, s.data.Version
 }
 
+// owner returns what the mark of the data plane's owner is made of; it may still
+// carry the former node's id.
+func (s *State) owner() (cluster, node, former string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data.ClusterID, s.data.NodeID, s.data.Former
+}
+
 // Desired decodes the persisted desired set into m; false when there is none.
 func (s *State) Desired(m proto.Message) (bool, error) {
 	s.mu.Lock()
@@ -140,6 +149,9 @@ func (s *State) Accept(c Claim, next func() (proto.Message, error)) error {
 		return err
 	}
 	d := s.data
+	if d.NodeID != c.NodeID {
+		d.Former = d.NodeID
+	}
 	d.ClusterID, d.NodeID, d.Version = c.ClusterID, c.NodeID, c.Version
 	if d.Desired, err = encode(m); err != nil {
 		return err
@@ -159,7 +171,7 @@ func (s *State) check(c Claim) error {
 	case c.ClusterID == "" || c.NodeID == "":
 		return vda.Errorf(vda.InvalidArgument, "cluster_id %q and node_id %q must both be set", c.ClusterID, c.NodeID)
 	case d.ClusterID != "" && d.ClusterID != c.ClusterID:
-		return vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s; to hand the node over, stop the agent and remove its state directory", d.ClusterID, c.ClusterID)
+		return vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s; to hand the node over, stop the agent, remove its state directory and restart its data plane", d.ClusterID, c.ClusterID)
 	case d.NodeID != "" && d.NodeID != c.NodeID && !c.Vacant:
 		return vda.Errorf(vda.FailedPrecondition, "this agent is node %s; the request is for node %s", d.NodeID, c.NodeID)
 	case d.NodeID != c.NodeID:

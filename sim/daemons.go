@@ -231,7 +231,7 @@ func (s *sim) agent(name, machine, kind, port, svc string, m *agenttest.Plane, a
 		if n.Plane, err = agent.NewPlane(cfg, kind); err != nil {
 			return nil, err
 		}
-		n.Plane.OpenRaw, n.Plane.Reach = s.planes.OpenRaw, m.Reach
+		n.Plane.State, n.Plane.OpenRaw, n.Plane.Reach = state, s.planes.OpenRaw, m.Reach
 		fail := func(err error) (func(), error) {
 			_ = n.Plane.Close()
 			_ = state.Close()

@@ -276,7 +276,7 @@ func (p *Plane) Retired(nqn string) bool {
 	return p.retired[nqn]
 }
 
-// Objects returns the names of all that the plane holds.
+// Objects returns the names of all that the plane holds but its owner's mark.
 func (p *Plane) Objects() []string {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
@@ -288,7 +288,9 @@ func (p *Plane) Objects() []string {
 		all = append(all, "controller "+n)
 	}
 	for n := range p.subs {
-		all = append(all, "subsystem "+n)
+		if n != agent.OwnerNQN {
+			all = append(all, "subsystem "+n)
+		}
 	}
 	return all
 }

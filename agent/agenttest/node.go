@@ -67,6 +67,7 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	plane.State = state
 	if c.OpenRaw != nil {
 		plane.OpenRaw = c.OpenRaw
 	}

@@ -161,6 +161,9 @@ func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.Sync
 	if err := a.CheckListener(req.Listener); err != nil {
 		return nil, agent.Status(err)
 	}
+	if err := a.MayServe(ctx, req.ClusterId, req.NodeId); err != nil {
+		return nil, agent.Status(err)
+	}
 	tickets, err := a.accept(req)
 	if err != nil {
 		a.Log.Warn("sync refused", "version", req.Version, "base", req.BaseVersion, "err", err)

@@ -1,6 +1,7 @@
 package cn_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"testing"
@@ -33,6 +34,7 @@ type lab struct {
 	term uint64
 	spec *apiv1.CntlrSpec // what all controllers' specs have in common
 
+	vdSize uint64   // bytes; default 12 MiB
 	pdConf []string // by dn; malloc when empty
 }
 
@@ -145,7 +147,7 @@ func (l *lab) fence(deleted bool) {
 		}
 		req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, Listener: at(d.port), AllowEmpty: deleted,
 			Pds: []*apiv1.PdSpec{{Id: id("a0", i), Name: "pd0", ConfJson: conf, Format: d.version == 1, Deleted: deleted, Version: d.version}},
-			Vds: []*apiv1.VdSpec{{Id: id("b0", i), PdId: id("a0", i), Size: 12 << 20, Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Term: l.term, HostNqn: l.hostNQN(), DaId: daID, Uuid: id("b0", i), Deleted: deleted, Version: d.version}}}
+			Vds: []*apiv1.VdSpec{{Id: id("b0", i), PdId: id("a0", i), Size: cmp.Or(l.vdSize, 12<<20), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Term: l.term, HostNqn: l.hostNQN(), DaId: daID, Uuid: id("b0", i), Deleted: deleted, Version: d.version}}}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		r, err := d.a.Sync(ctx, req)

@@ -437,6 +437,18 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	verify(t, l.disk(1), 7)
 }
 
+// The smallest array that a portal takes comes up.
+func TestRealSmallestArray(t *testing.T) { planes(t, realSmallestArray) }
+
+func realSmallestArray(t *testing.T, spdkDN, spdkCN bool) {
+	l, _, _ := reals(t, 1, false, spdkDN, spdkCN)
+	l.vdSize, l.spec.Size = 1<<20, 1<<20 // striped over two vds
+	l.up(0)
+	ns := l.disk(0)
+	write(t, ns, 0x5a)
+	verify(t, ns, 0x5a)
+}
+
 func TestRealDiskInUseIsNotFormatted(t *testing.T) {
 	t.Parallel()
 	l, _, _ := reals(t, 0, true, false, false)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"vda/agent"
+	"vda/blobstore"
 	"vda/spdk"
 )
 
@@ -63,8 +64,13 @@ func (p *pass) lvstore(ctx context.Context, top string) (*spdk.Lvstore, error) {
 	if err := p.State.SetMade(p.c.DaId+begun, true); err != nil {
 		return nil, err
 	}
+	b, err := p.Plane.BdevGet(ctx, top, 0)
+	if err != nil {
+		return nil, err
+	}
 	p.Log.Info("making lvstore", "da", p.c.DaName, "lvstore", want)
-	if _, err := p.Plane.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: top, LvsName: want, ClusterSz: uint32(p.c.ClusterSize), ClearMethod: "none"}); err != nil {
+	if _, err := p.Plane.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: top, LvsName: want, ClusterSz: uint32(p.c.ClusterSize), ClearMethod: "none",
+		NumMDPagesPerClusterRatio: blobstore.MDRatio(b.Bytes(), p.c.ClusterSize)}); err != nil {
 		return nil, err
 	}
 	lvs, err = p.lvstoreOn(ctx, top)

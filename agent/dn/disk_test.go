@@ -295,6 +295,37 @@ func TestAFormatThatWasCutOffIsTakenUp(t *testing.T) {
 	}
 }
 
+// A disk on which no vd would fit is refused, and left as it is, whatever says
+// that it is one.
+func TestATooSmallDiskSaysWhatIsNeeded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for i, size := range []int64{1, 4096, mib, 2*mib - 1, 4 * mib} {
+		path := r.file(fmt.Sprint("disk", i), size, 0, "\x00")
+		conf := aioConf(path, "")
+		if i == 4 {
+			conf = aioConf(path, `,"cluster_size":4194304`)
+		}
+		need := "2097152"
+		if i == 4 {
+			need = "8388608"
+		}
+		r.says(r.sync(pdOf(1+i, conf)), fmt.Sprint(size)+" bytes", need)
+		if len(bytes.Trim(r.content(path), "\x00")) > 0 {
+			t.Errorf("%d bytes: written to", size)
+		}
+	}
+	// The smallest one holds a vd.
+	path := r.file("least", 2*mib, 0, "")
+	pd, v := pdOf(9, aioConf(path, "")), vd(1)
+	v.PdId, v.Size = pd.Id, mib
+	for _, s := range r.states([]*apiv1.PdSpec{pd}, v) {
+		if s.Error {
+			t.Errorf("the smallest: %s", s.ErrorMsg)
+		}
+	}
+}
+
 // Each kind of content is left as it is, and the user is told what it is.
 func TestOnlyABlankDiskIsFormatted(t *testing.T) {
 	t.Parallel()

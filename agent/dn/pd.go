@@ -287,6 +287,7 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 	a.Log.Info("formatting", "pd", spec.Name, "disk", c.where(), "lvstore", name)
 	if _, err := a.Plane.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{
 		BdevName: bdev.Name, LvsName: name, ClusterSz: c.cluster(bdev.Bytes()), ClearMethod: "none",
+		NumMDPagesPerClusterRatio: blobstore.MDRatio(bdev.Bytes(), uint64(c.cluster(bdev.Bytes()))),
 	}); err != nil {
 		return nil, err
 	}
@@ -318,7 +319,7 @@ func (a *Agent) stillBlank(ctx context.Context, spec *apiv1.PdSpec, c conf, d ag
 	return fmt.Errorf("to the data plane it %v", content)
 }
 
-// bigEnough refuses a disk on which an lvstore has no room for a cluster.
+// bigEnough refuses a disk on which an lvstore has no room for a vd.
 func bigEnough(c conf, size uint64) error {
 	cluster := c.cluster(size)
 	if need := blobstore.DeviceBytes(1, uint64(cluster)); size < need {

@@ -1,0 +1,58 @@
+package portal
+
+import (
+	"testing"
+
+	"vda/bdev"
+	"vda/bdev/lvol"
+	"vda/bdev/malloc"
+	"vda/blobstore"
+)
+
+// volume reports whether an lvstore on a device of that many bytes has room for
+// a volume, thick with a snapshot, or thin.
+func volume(t *testing.T, device, cluster, size uint64, thin bool) error {
+	t.Helper()
+	reg := bdev.NewRegistry()
+	defer reg.Close()
+	d, err := malloc.New(malloc.Config{Name: "d", BlockSize: 4096, Blocks: device / 4096})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reg.Register(d); err != nil {
+		t.Fatal(err)
+	}
+	st, err := lvol.New(lvol.Config{Registry: reg}).CreateStore("d", "s", lvol.StoreOpts{ClusterSize: uint32(cluster), MDRatio: blobstore.MDRatio(device, cluster), Clear: lvol.ClearNone})
+	if err != nil {
+		return err
+	}
+	v, err := st.CreateVolume(lvol.VolumeOpts{Name: "v", Bytes: size, Thin: thin, Clear: lvol.ClearNone})
+	if err == nil && !thin {
+		_, err = v.Snapshot("s")
+	}
+	return err
+}
+
+// What is called the smallest comes up, as an array and as a disk that holds a
+// vd, and an array has room for a snapshot.
+func TestTheSmallestHasRoomForAVolume(t *testing.T) {
+	const cluster = 1 << 20
+	for clusters := uint64(1); clusters < 40; clusters++ {
+		for _, st := range []striping{{count: 1, sizeKB: 4}, {count: 3, sizeKB: 64}} {
+			size := clusters * cluster
+			if err := checkSize("da_size", size, cluster); err != nil {
+				t.Error(err)
+			}
+			device := vdSize(size, cluster, st) * uint64(st.count)
+			if err := volume(t, device, cluster, size, false); err != nil {
+				t.Errorf("an array of %d bytes: %v", size, err)
+			}
+			if err := volume(t, device, cluster, maxThin*size, true); err != nil {
+				t.Errorf("a thin array with %d bytes: %v", size, err)
+			}
+		}
+		if disk := blobstore.DeviceBytes(clusters, cluster); volume(t, disk, cluster, clusters*cluster, false) != nil {
+			t.Errorf("a disk of %d bytes has no room for a vd of %d clusters", disk, clusters)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"vda/nvme"
 	"vda/spdk"
 )
 
@@ -242,7 +243,7 @@ func reachTCP(ctx context.Context, at spdk.TransportID) error {
 
 // SameAddress compares what is reached, not how it is spelt.
 func SameAddress(a, b spdk.TransportID) bool {
-	return strings.EqualFold(a.TrType, b.TrType) && a.TrAddr == b.TrAddr && a.TrSvcID == b.TrSvcID
+	return strings.EqualFold(a.TrType, b.TrType) && nvme.SameTraddr(a.TrAddr, b.TrAddr) && a.TrSvcID == b.TrSvcID
 }
 
 // closesLvstores are the calls that may close an lvstore. SPDK, up to 26.05 at

@@ -17,6 +17,7 @@ import (
 
 	"vda"
 	"vda/daemon"
+	"vda/nvme"
 )
 
 // Config of an agent.
@@ -91,27 +92,25 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// checkListener checks an address and brings trtype and adrfam to the case of
-// the tutorial.
+// checkListener checks an address and brings it to the spelling that the portal
+// registers, trtype and adrfam in the case of the tutorial.
 func checkListener(l *vda.Listener) error {
 	l.TrType, l.AdrFam = strings.ToLower(l.TrType), strings.ToLower(l.AdrFam)
 	if l.TrType != "tcp" {
 		return fmt.Errorf(`trtype %q must be "tcp"`, l.TrType)
 	}
-	ip := net.ParseIP(l.TrAddr)
-	if ip == nil {
-		return fmt.Errorf("traddr %q must be an IP address", l.TrAddr)
+	_, at, err := nvme.ParseReachable(l.AdrFam, l.TrAddr)
+	switch {
+	case err != nil:
+		return err
+	case l.AdrFam == "":
+		return errors.New(`adrfam is missing; it must be "ipv4" or "ipv6"`)
 	}
-	family := "ipv6"
-	if ip.To4() != nil {
-		family = "ipv4"
-	}
-	if l.AdrFam != family {
-		return fmt.Errorf("adrfam %q must be %q, as traddr is %s", l.AdrFam, family, l.TrAddr)
-	}
-	if n, err := strconv.Atoi(l.TrSvcID); err != nil || n < 1 || n > 65535 {
+	n, err := strconv.ParseUint(l.TrSvcID, 10, 16)
+	if err != nil || n == 0 {
 		return fmt.Errorf("trsvcid %q must be a port from 1 to 65535", l.TrSvcID)
 	}
+	l.TrAddr, l.TrSvcID = at, strconv.FormatUint(n, 10) // as the portal has them
 	return nil
 }
 

@@ -50,11 +50,38 @@ func TestParseArgsSaysWhatIsWrong(t *testing.T) {
 		{conf(strings.Replace(goodConf, `"tcp"`, `"rdma"`, 1)), `trtype "rdma"`},
 		{conf(strings.Replace(goodConf, "127.0.0.1", "myhost", 1)), `traddr "myhost"`},
 		{conf(strings.Replace(goodConf, "ipv4", "ipv6", 1)), `adrfam "ipv6"`},
+		{conf(strings.Replace(goodConf, "ipv4", "", 1)), `adrfam is missing`},
+		{conf(strings.Replace(goodConf, "127.0.0.1", "255.255.255.255", 1)), `broadcast`},
+		{conf(strings.Replace(goodConf, "127.0.0.1", "0.0.0.0", 1)), `connect to`},
 		{conf(strings.Replace(goodConf, "4420", "0", 1)), `trsvcid "0"`},
 	} {
 		_, err := ParseArgs("vda_dn_agent", 9720, 4420, c.args, &bytes.Buffer{})
 		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want one line that says %q", c.args, err, c.says)
+		}
+	}
+}
+
+// TestListenerIsSpeltAsThePortalDoes: whatever the spelling, an agent's address
+// is the one that the portal has registered.
+func TestListenerIsSpeltAsThePortalDoes(t *testing.T) {
+	for spelt, want := range map[string]string{"FD00::A": "fd00::a", "0:0:0:0:0:0:0:1": "::1", "fd00:0000::0001": "fd00::1"} {
+		c, err := ParseArgs("vda_dn_agent", 9720, 4420, []string{"--sock-path", "/s", "--listener-conf",
+			`{"trtype":"TCP","traddr":"` + spelt + `","adrfam":"IPv6","trsvcid":"04420"}`}, &bytes.Buffer{})
+		if err != nil || c.Address.TrAddr != want || c.Address.AdrFam != "ipv6" || c.Address.TrSvcID != "4420" {
+			t.Errorf("%s: %+v, %v", spelt, c.Address, err)
+		}
+		if !SameAddress(TransportID(spelt, "ipv6", "4420"), TransportID(want, "ipv6", "4420")) {
+			t.Errorf("%s is not %s", spelt, want)
+		}
+	}
+	for spelt, says := range map[string]string{
+		"::ffff:127.0.0.1": "it must be 127.0.0.1", "fe80::1%lo": "zone %lo", "fe80::1": "link-local", "::": "connect to",
+	} {
+		_, err := ParseArgs("vda_dn_agent", 9720, 4420, []string{"--sock-path", "/s", "--listener-conf",
+			`{"trtype":"tcp","traddr":"` + spelt + `","adrfam":"ipv6","trsvcid":"4420"}`}, &bytes.Buffer{})
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", spelt, err, says)
 		}
 	}
 }

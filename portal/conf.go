@@ -3,13 +3,13 @@ package portal
 import (
 	"encoding/json"
 	"math/bits"
-	"net/netip"
 	"path"
 	"regexp"
 	"strings"
 
 	"vda"
 	"vda/blobstore"
+	"vda/nvme"
 )
 
 // sectorSize is the block size of everything VDA makes, bytes.
@@ -42,16 +42,9 @@ func parseListener(field, text string) (vda.Listener, error) {
 	if l.AdrFam != "ipv4" && l.AdrFam != "ipv6" {
 		return l, invalid("%s: adrfam is %q; it must be \"ipv4\" or \"ipv6\"", field, shorten(l.AdrFam, 40))
 	}
-	addr, err := netip.ParseAddr(l.TrAddr)
-	switch {
-	case err != nil:
-		return l, invalid("%s: traddr is %q; it must be an %s address, not a name", field, shorten(l.TrAddr, 60), l.AdrFam)
-	case (l.AdrFam == "ipv4") != addr.Is4():
-		return l, invalid("%s: traddr %s is no %s address, which adrfam says it is", field, l.TrAddr, l.AdrFam)
-	case addr.IsUnspecified() || addr.IsMulticast():
-		return l, invalid("%s: traddr %s is not an address that others can connect to", field, l.TrAddr)
+	if _, l.TrAddr, err = nvme.ParseReachable(l.AdrFam, l.TrAddr); err != nil {
+		return l, invalid("%s: %v", field, err)
 	}
-	l.TrAddr = addr.String()
 	if _, err := parsePort(l.TrSvcID); err != nil {
 		return l, invalid("%s: trsvcid is %q; it must be a port, \"1\" to \"65535\"", field, shorten(l.TrSvcID, 40))
 	}

@@ -194,7 +194,7 @@ func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1
 		return nil, err
 	}
 	if req.InitiatorNqn != nil {
-		if err := checkNQN("initiator_nqn", *req.InitiatorNqn); err != nil {
+		if err := checkHostNQN("initiator_nqn", *req.InitiatorNqn); err != nil {
 			return nil, err
 		}
 	}

@@ -15,13 +15,21 @@ const nqnPrefix = "nqn.2016-06.io.spdk:vda-exp-"
 
 var (
 	datedNQN = regexp.MustCompile(`^nqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:.+$`)
-	uuidNQN  = regexp.MustCompile(`^nqn\.2014-08\.org\.nvmexpress:uuid:[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	hostNQN  = regexp.MustCompile(`^nqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[^.].*$`)
+	uuidNQN  = regexp.MustCompile(`^nqn\.2014-08\.org\.nvmexpress:uuid:([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32})$`)
 )
 
 // checkNQN refuses what is neither of the two forms that the base
 // specification defines: a date and a reversed domain with a name in it, or a
 // UUID under nvmexpress.org.
-func checkNQN(field, nqn string) error {
+func checkNQN(field, nqn string) error { return checkForm(field, nqn, datedNQN) }
+
+// checkHostNQN is checkNQN for a host. Linux sends whatever its
+// /etc/nvme/hostnqn has, and data planes compare: neither a name behind a colon
+// nor the letters of a domain are asked for, and a UUID may be without dashes.
+func checkHostNQN(field, nqn string) error { return checkForm(field, nqn, hostNQN) }
+
+func checkForm(field, nqn string, dated *regexp.Regexp) error {
 	const rule = "an NQN is nqn.YYYY-MM.REVERSED.DOMAIN:NAME, like nqn.2016-06.io.spdk:host0, or nqn.2014-08.org.nvmexpress:uuid:UUID, at most 223 bytes"
 	switch {
 	case nqn == "":
@@ -34,16 +42,16 @@ func checkNQN(field, nqn string) error {
 		if !uuidNQN.MatchString(nqn) {
 			return invalid("%s %q does not end in a UUID: %s", field, shorten(nqn, 60), rule)
 		}
-	case !datedNQN.MatchString(nqn):
+	case !dated.MatchString(nqn):
 		return invalid("%s %q is not an NQN: %s", field, shorten(nqn, 60), rule)
 	}
 	return nil
 }
 
-// checkInitiator is checkNQN for a host that an exporter admits. The names
+// checkInitiator is checkHostNQN for a host that an exporter admits. The names
 // that VDA's own nodes use among each other would open an array's back door.
 func checkInitiator(field, nqn string) error {
-	if err := checkNQN(field, nqn); err != nil {
+	if err := checkHostNQN(field, nqn); err != nil {
 		return err
 	}
 	if strings.HasPrefix(nqn, "nqn.2016-06.io.spdk:vda-") {

@@ -94,6 +94,10 @@ func TestInvalid(t *testing.T) {
 		"listener host name":      {cn(ok, listener(`traddr="cn0"`)), []string{"traddr", `"cn0"`, "ipv4 address"}},
 		"listener wrong family":   {cn(ok, listener(`traddr="fd00::1"`)), []string{"traddr", "fd00::1", "ipv4"}},
 		"listener any address":    {cn(ok, listener(`traddr="0.0.0.0"`)), []string{"traddr", "connect to"}},
+		"listener broadcast":      {cn(ok, listener(`traddr="255.255.255.255"`)), []string{"traddr", "broadcast"}},
+		"listener mapped":         {cn(ok, strings.Replace(listener(`traddr="::ffff:192.0.2.9"`), "ipv4", "ipv6", 1)), []string{"traddr", "it must be 192.0.2.9"}},
+		"listener zone":           {cn(ok, strings.Replace(listener(`traddr="fe80::1%lo"`), "ipv4", "ipv6", 1)), []string{"traddr", "zone %lo"}},
+		"listener link-local":     {cn(ok, strings.Replace(listener(`traddr="fe80::1"`), "ipv4", "ipv6", 1)), []string{"traddr", "link-local"}},
 
 		"pd name with slash":    {pd("a/b", malloc), []string{"pd_name", `"a/b"`, `"/"`}},
 		"pd name with dash":     {pd("-a", malloc), []string{"pd_name", "begins with"}},

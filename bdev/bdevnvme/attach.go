@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"vda/nvme"
 	"vda/nvmf/host"
 )
 
@@ -77,22 +77,14 @@ func (c *AttachConfig) validate() error {
 	if !slices.Contains([]Multipath{MultipathDisable, MultipathFailover, MultipathMultipath}, c.Multipath) {
 		return refuse(syscall.EINVAL, "multipath %q is not disable, failover or multipath", c.Multipath)
 	}
-	ip := net.ParseIP(c.Traddr)
-	if ip == nil {
-		return refuse(syscall.EINVAL, "traddr %q is not an IP address", c.Traddr)
-	}
-	family := "IPv6"
-	if ip.To4() != nil {
-		family = "IPv4"
-	}
-	switch {
-	case c.AdrFam == "":
-	case !strings.EqualFold(c.AdrFam, "ipv4") && !strings.EqualFold(c.AdrFam, "ipv6"):
+	if c.AdrFam != "" && !strings.EqualFold(c.AdrFam, "ipv4") && !strings.EqualFold(c.AdrFam, "ipv6") {
 		return refuse(syscall.EINVAL, "Failed to parse adrfam: %s", c.AdrFam)
-	case !strings.EqualFold(c.AdrFam, family):
-		return refuse(syscall.EINVAL, "traddr %s is not of adrfam %s", c.Traddr, c.AdrFam)
 	}
-	c.AdrFam = family
+	family, at, err := nvme.ParseTraddr(c.AdrFam, c.Traddr)
+	if err != nil {
+		return refuse(syscall.EINVAL, "%v", err)
+	}
+	c.AdrFam, c.Traddr = family, at
 	if c.Trsvcid == "" {
 		c.Trsvcid = "4420"
 	}

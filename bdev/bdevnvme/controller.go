@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vda/bdev"
+	"vda/nvme"
 	"vda/nvmf/host"
 )
 
@@ -208,7 +209,7 @@ func (g *controller) remove(at *Path) bool {
 		}
 		all := true
 		for _, a := range p.ctl.Addresses() {
-			if at != nil && (at.Traddr != "" && at.Traddr != a.Traddr || at.Trsvcid != "" && at.Trsvcid != a.Trsvcid) {
+			if at != nil && (at.Traddr != "" && !nvme.SameTraddr(at.Traddr, a.Traddr) || at.Trsvcid != "" && at.Trsvcid != a.Trsvcid) {
 				all = false
 				continue
 			}
@@ -219,7 +220,7 @@ func (g *controller) remove(at *Path) bool {
 			continue
 		}
 		for _, a := range p.ctl.Addresses() {
-			if (at.Traddr == "" || at.Traddr == a.Traddr) && (at.Trsvcid == "" || at.Trsvcid == a.Trsvcid) {
+			if (at.Traddr == "" || nvme.SameTraddr(at.Traddr, a.Traddr)) && (at.Trsvcid == "" || at.Trsvcid == a.Trsvcid) {
 				p.ctl.RemoveAddress(a)
 			}
 		}

@@ -3,9 +3,10 @@ package target
 import (
 	"fmt"
 	"net"
-	"net/netip"
 	"strconv"
 	"syscall"
+
+	"vda/nvme"
 )
 
 // Addr is a transport address in SPDK's words.
@@ -27,19 +28,11 @@ func (a Addr) Normalize() (Addr, error) {
 	if a.Trtype != "TCP" {
 		return a, fmt.Errorf("trtype %q: only TCP is supported: %w", a.Trtype, syscall.EINVAL)
 	}
-	ip, err := netip.ParseAddr(a.Traddr)
+	fam, ip, err := nvme.ParseTraddr(a.Adrfam, a.Traddr)
 	if err != nil {
-		return a, fmt.Errorf("traddr %q is not an IP address: %w", a.Traddr, syscall.EINVAL)
+		return a, fmt.Errorf("%w: %w", err, syscall.EINVAL)
 	}
-	fam := "IPv4"
-	if ip.Is6() && !ip.Is4In6() {
-		fam = "IPv6"
-	}
-	if a.Adrfam != "" && !equalFold(a.Adrfam, fam) {
-		return a, fmt.Errorf("adrfam %q does not fit traddr %s, which is %s: %w", a.Adrfam, a.Traddr, fam, syscall.EINVAL)
-	}
-	a.Adrfam = fam
-	a.Traddr = ip.Unmap().String()
+	a.Adrfam, a.Traddr = fam, ip
 	port, err := strconv.ParseUint(a.Trsvcid, 10, 16)
 	if err != nil {
 		return a, fmt.Errorf("trsvcid %q is not a port from 0 to 65535: %w", a.Trsvcid, syscall.EINVAL)

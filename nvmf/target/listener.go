@@ -153,7 +153,11 @@ func (t *Target) joinPortal(a Addr) (*portal, error) {
 		return p, nil
 	}
 	cfg := net.ListenConfig{Control: listenOptions}
-	ln, err := cfg.Listen(context.Background(), "tcp", a.String())
+	network := "tcp4"
+	if a.Adrfam == "IPv6" {
+		network = "tcp6" // IPV6_V6ONLY, as in SPDK: :: leaves 0.0.0.0 to another listener
+	}
+	ln, err := cfg.Listen(context.Background(), network, a.String())
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", a, err)
 	}

@@ -2,9 +2,11 @@ package target
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -368,6 +370,34 @@ func TestANALogFitsATransfer(t *testing.T) {
 			_, err := tgt.CreateSubsystem(SubsystemConfig{NQN: testNQN + "-plain", MaxNamespaces: n})
 			must(t, err)
 			tgt.Close()
+		}
+	}
+}
+
+// TestAnyOfBothFamilies: 0.0.0.0 and :: stand beside each other on a port, each
+// for its own family, and an address is one however it is spelt.
+func TestAnyOfBothFamilies(t *testing.T) {
+	r := newRig(t)
+	must(t, r.sub.RemoveListener(r.addr))
+	must(t, r.sub.AddListener(Addr{Traddr: "0.0.0.0", Trsvcid: "0"}))
+	port := r.sub.Listeners()[0].Addr.Trsvcid
+	must(t, r.sub.AddListener(Addr{Traddr: "::", Adrfam: "ipv6", Trsvcid: port}))
+	for _, at := range []string{"127.0.0.1", "::1"} {
+		r.addr = Addr{Traddr: at, Trsvcid: port}
+		r.admin()
+	}
+	for _, c := range r.sub.Controllers() {
+		if v6 := c.Listener.Adrfam == "IPv6"; v6 != (c.Listener.Traddr == "::") {
+			t.Errorf("%+v", c.Listener)
+		}
+	}
+	must(t, r.sub.RemoveListener(Addr{Traddr: "0:0:0:0:0:0:0:0", Trsvcid: port}))
+	if n := len(r.sub.Controllers()); n != 1 {
+		t.Errorf("%d controllers, want that of 127.0.0.1", n)
+	}
+	for _, bad := range []string{"::ffff:127.0.0.1", "fe80::1%lo", "fe80::1", "255.255.255.255", "224.0.0.1", "localhost"} {
+		if err := r.sub.AddListener(Addr{Traddr: bad, Trsvcid: "0"}); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

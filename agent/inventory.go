@@ -80,7 +80,10 @@ func (l *lister) get(ctx context.Context, notBefore time.Time) (*Inventory, erro
 }
 
 func (l *lister) fly(ctx context.Context, f *flight) {
-	f.inv, f.err = l.list(ctx)
+	f.err = Guard(func() (err error) {
+		f.inv, err = l.list(ctx)
+		return err
+	})
 	l.mu.Lock()
 	if f.err == nil {
 		f.inv.At = f.at
@@ -181,7 +184,7 @@ func (p *Plane) ClosedPaths(ctx context.Context) (map[string]bool, error) {
 // Parallel runs f for 0 to n-1 at once and returns the error of the lowest.
 func Parallel(n int, f func(i int) error) error {
 	errs := make([]error, n)
-	var wg sync.WaitGroup
+	var wg Group
 	for i := range n {
 		wg.Go(func() { errs[i] = f(i) })
 	}

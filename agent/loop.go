@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,6 +41,11 @@ type LoopConfig struct {
 	// PassTimeout bounds one pass. Default 10 minutes: zeroing a big disk is
 	// one pass.
 	PassTimeout time.Duration
+	// IDs returns the objects that a unit reports, for a pass that ends in a
+	// panic. Default: the key's part after the last slash.
+	IDs func(key string) []string
+	// Log hears of panics. Default slog.Default().
+	Log *slog.Logger
 	// RetryMin and RetryMax bound the pause after a pass with errors, which
 	// doubles each time. Defaults 250 ms and 5 s.
 	RetryMin, RetryMax time.Duration
@@ -76,6 +85,12 @@ func NewLoop(cfg LoopConfig) *Loop {
 	}
 	if cfg.RetryMax <= 0 {
 		cfg.RetryMax = 5 * time.Second
+	}
+	if cfg.IDs == nil {
+		cfg.IDs = func(key string) []string { return []string{key[strings.LastIndexByte(key, '/')+1:]} }
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
 	}
 	l := &Loop{cfg: cfg, units: map[string]*unit{}}
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
@@ -248,7 +263,7 @@ func (l *Loop) work(u *unit) {
 		l.mu.Unlock()
 
 		pass, stop := context.WithTimeout(ctx, l.cfg.PassTimeout)
-		r := l.cfg.Pass(pass, u.key)
+		r := l.pass(pass, u.key)
 		stop()
 		cut := context.Cause(ctx) == errSuperseded
 		cancel(nil)
@@ -265,6 +280,28 @@ func (l *Loop) work(u *unit) {
 		l.scheduleRetry(u)
 		l.mu.Unlock()
 	}
+}
+
+// pass makes one pass. A panic in it is its result.
+func (l *Loop) pass(ctx context.Context, key string) (r Result) {
+	err := Guard(func() error {
+		r = l.cfg.Pass(ctx, key)
+		return nil
+	})
+	if err == nil {
+		return r
+	}
+	r = Result{}
+	before, _ := l.Last(key)
+	for _, id := range l.cfg.IDs(key) {
+		r.Fail(id, err)
+	}
+	if maps.Equal(before.Errs, r.Errs) {
+		return r // it is in the log
+	}
+	fault := err.(*PanicError)
+	l.cfg.Log.Error("a pass ended in a panic", "unit", key, "panic", fmt.Sprint(fault.Value), "stack", string(fault.Stack))
+	return r
 }
 
 // scheduleRetry is called with l.mu held.

@@ -73,7 +73,10 @@ func (s *State) read(agent string) error {
 	default:
 		var d stateFile
 		if err := json.Unmarshal(raw, &d); err != nil {
-			return fmt.Errorf("state file %s does not decode: %w", s.path, err)
+			return fmt.Errorf("state file %s does not decode: %w; %s", s.path, err, s.undecoded())
+		}
+		if d.ClusterID != "" && (ValidCluster(d.ClusterID) != nil || !ValidID(d.NodeID)) {
+			return fmt.Errorf("state file %s carries cluster_id %q and node_id %q, which are no ids; %s", s.path, d.ClusterID, d.NodeID, s.undecoded())
 		}
 		if d.Format != stateFormat || d.Agent != agent {
 			return fmt.Errorf("state file %s is of a %q agent in format %d; this is a %q agent and reads format %d", s.path, d.Agent, d.Format, agent, stateFormat)
@@ -84,6 +87,13 @@ func (s *State) read(agent string) error {
 		s.data.Terms = map[string]uint64{}
 	}
 	return nil
+}
+
+// undecoded says what to do about a state file that is of no use. What it held
+// comes back with the next Sync but for the highest terms: an old primary that
+// still runs might be admitted, where another node would be asked first.
+func (s *State) undecoded() string {
+	return fmt.Sprintf("put it back from a copy; or remove this file alone (not %s, which says what has been made on the disks), when no other portal or monitor than this cluster's reaches the node, and start the agent: it is sent its objects again", filepath.Join(filepath.Dir(s.path), "made"))
 }
 
 // Close gives up the lock.
@@ -113,7 +123,7 @@ func (s *State) Desired(m proto.Message) (bool, error) {
 		return false, nil
 	}
 	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(s.data.Desired, m); err != nil {
-		return false, fmt.Errorf("state file %s: desired set does not decode: %w", s.path, err)
+		return false, fmt.Errorf("state file %s: desired set does not decode: %w; %s", s.path, err, s.undecoded())
 	}
 	return true, nil
 }

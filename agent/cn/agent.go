@@ -75,7 +75,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a.set = setOf(&req)
 	a.set.claim(nil)
 	a.restand()
-	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout})
+	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout, IDs: a.ids, Log: n.Log})
 	for id := range a.set.cntlrs {
 		n.Loop.Kick(id, false)
 	}
@@ -292,24 +292,33 @@ func withGrps(c *apiv1.CntlrSpec, more []*apiv1.GrpSpec) *apiv1.CntlrSpec {
 	return c
 }
 
-// check refuses a request whose ids or NQNs could name what is not ours.
+// maxNQN is the longest NQN (NVM Express base specification 2.0, 4.5: 223
+// bytes).
+const maxNQN = 223
+
+// check refuses a request whose ids or NQNs could name what is not ours, or two
+// things at once.
 func check(req *apiv1.SyncCnRequest) error {
-	bad := func(format string, args ...any) error { return vda.Errorf(vda.InvalidArgument, format, args...) }
+	var ids agent.IDs
+	errs := []error{ids.Sender(req.ClusterId, req.NodeId)}
 	for _, c := range req.Cntlrs {
-		if !agent.ValidID(c.Id) || !agent.ValidID(c.DaId) {
-			return bad("cntlrs.id %q and da_id %q must be 1 to 36 hex digits or dashes", c.Id, c.DaId)
-		}
+		errs = append(errs, ids.Object("cntlrs.id", c.Id), ids.Ref("da_id", c.DaId))
 		for _, g := range c.Grps {
+			errs = append(errs, ids.Ref("grps.id", g.Id))
 			for _, v := range g.Vds {
-				if !agent.ValidID(g.Id) || !agent.ValidID(v.VdId) {
-					return bad("cntlr %s: grps.id %q and vd_id %q must be 1 to 36 hex digits or dashes", c.Id, g.Id, v.VdId)
-				}
+				errs = append(errs, ids.Ref("vd_id", v.VdId))
 			}
 		}
 		for _, e := range c.Exps {
-			if !agent.ValidID(e.Id) || !agent.ValidID(e.EsId) || !strings.HasPrefix(e.Nqn, expNQN) {
-				return bad("cntlr %s: exp %q, es %q with nqn %q: the ids must be hex digits, the NQN start with %s", c.Id, e.Id, e.EsId, e.Nqn, expNQN)
+			errs = append(errs, ids.Ref("exps.id", e.Id), ids.Object("es_id", e.EsId))
+			if !strings.HasPrefix(e.Nqn, expNQN) || len(e.Nqn) > maxNQN {
+				errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of exp %s must start with %s and have %d bytes at most", e.Nqn, e.Id, expNQN, maxNQN))
 			}
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return fmt.Errorf("sync: %w", err)
 		}
 	}
 	return nil
@@ -339,6 +348,19 @@ func sound(c *apiv1.CntlrSpec) error {
 		}
 	}
 	return nil
+}
+
+// ids are the objects that a unit reports.
+func (a *Agent) ids(key string) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ids := []string{key}
+	if c := a.set.cntlrs[key]; c != nil {
+		for _, e := range c.Exps {
+			ids = append(ids, e.EsId)
+		}
+	}
+	return ids
 }
 
 // pass is the Loop's.

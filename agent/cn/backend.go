@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"time"
 
+	"vda/agent"
 	apiv1 "vda/api/v1"
 	"vda/spdk"
 )
@@ -51,7 +52,9 @@ func (p *pass) cutLost(ctx context.Context) (stop func()) {
 	go func() {
 		defer close(done)
 		for {
-			p.cutLostOnce(ctx)
+			if err := agent.Guard(func() error { p.cutLostOnce(ctx); return nil }); err != nil {
+				p.Log.Error("connections to lost vds are not cut", "da", p.c.DaName, "err", err)
+			}
 			if sleep(ctx, lostStep) != nil {
 				return
 			}

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"vda/agent"
 	apiv1 "vda/api/v1"
 	"vda/spdk"
 )
@@ -131,7 +132,9 @@ func (p *pass) release(ctx context.Context, e *apiv1.ExpSpec) (bool, error) {
 	// It is answered when the first trial has ended, which a promotion must
 	// not wait for.
 	tried := make(chan error, 1)
-	p.beyond.Go(func() { tried <- p.Plane.BdevNvmeEnableController(context.WithoutCancel(ctx), name) })
+	p.beyond.Go(func() {
+		tried <- agent.Guard(func() error { return p.Plane.BdevNvmeEnableController(context.WithoutCancel(ctx), name) })
+	})
 	select {
 	case err := <-tried:
 		if err != nil {

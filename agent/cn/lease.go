@@ -144,7 +144,7 @@ func (a *Agent) guard(ctx context.Context, well map[string]bool) {
 	// Not by the passes: one that waits for a dead dn would be late.
 	for _, c := range stop {
 		a.beyond.Go(func() {
-			if err := a.closePaths(ctx, c); err != nil {
+			if err := agent.Guard(func() error { return a.closePaths(ctx, c) }); err != nil {
 				a.Log.Warn("paths are not all closed", "da", c.DaName, "err", err)
 			}
 		})
@@ -231,7 +231,9 @@ func (a *Agent) closePaths(ctx context.Context, c *apiv1.CntlrSpec) error {
 // it off its list first.
 func (a *Agent) sendAway(ctx context.Context, nqn, host string) error {
 	removed := make(chan error, 1)
-	go func() { removed <- a.Plane.NvmfSubsystemRemoveHost(ctx, nqn, host) }()
+	go func() {
+		removed <- agent.Guard(func() error { return a.Plane.NvmfSubsystemRemoveHost(ctx, nqn, host) })
+	}()
 	for gone := false; !gone; {
 		select {
 		case err := <-removed:

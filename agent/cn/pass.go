@@ -90,7 +90,7 @@ func (p *pass) failAll(err error) {
 // exps handles every exporter on a goroutine of its own; tombstones are
 // carried out, the others go to f.
 func (p *pass) exps(ctx context.Context, f func(context.Context, *apiv1.ExpSpec) error) {
-	var wg sync.WaitGroup
+	var wg agent.Group
 	for _, e := range p.c.Exps {
 		wg.Go(func() {
 			if e.Deleted {

@@ -2,6 +2,7 @@ package dn
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	}
 	a.set = setOf(&req)
 	a.set.cluster, _, _ = n.State.Identity()
-	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: 24 * time.Hour})
+	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: 24 * time.Hour, Log: n.Log})
 	for _, key := range a.set.keys() {
 		n.Loop.Kick(key, false)
 	}
@@ -267,23 +268,26 @@ func (s *set) merge(req *apiv1.SyncDnRequest) (set, error) {
 	return next, nil
 }
 
-// check refuses a request whose ids or NQNs could name what is not ours.
+// check refuses a request whose ids or NQNs could name what is not ours, or two
+// things at once.
 func check(req *apiv1.SyncDnRequest) error {
-	bad := func(format string, args ...any) error { return vda.Errorf(vda.InvalidArgument, format, args...) }
-	if len(req.ClusterId) < 16 {
-		return bad("cluster_id %q must have 16 digits at least", req.ClusterId)
-	}
+	var ids agent.IDs
+	errs := []error{ids.Sender(req.ClusterId, req.NodeId)}
 	for _, p := range req.Pds {
-		if !agent.ValidID(p.Id) {
-			return bad("pds.id %q must be 1 to 36 hex digits or dashes", p.Id)
-		}
+		errs = append(errs, ids.Object("pds.id", p.Id))
 	}
 	for _, v := range req.Vds {
-		if !agent.ValidID(v.Id) || !agent.ValidID(v.PdId) {
-			return bad("vds.id %q and pd_id %q must be 1 to 36 hex digits or dashes", v.Id, v.PdId)
+		errs = append(errs, ids.Object("vds.id", v.Id), ids.Ref("pd_id", v.PdId))
+		if v.DaId != "" {
+			errs = append(errs, ids.Ref("da_id", v.DaId))
 		}
 		if v.Nqn != "" && v.Nqn != vdNQN+v.Id {
-			return bad("vd %s: nqn %q must be %s", v.Id, v.Nqn, vdNQN+v.Id)
+			errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of vd %s must be %s", v.Nqn, v.Id, vdNQN+v.Id))
+		}
+	}
+	for _, err := range errs {
+		if err != nil {
+			return fmt.Errorf("sync: %w", err)
 		}
 	}
 	return nil

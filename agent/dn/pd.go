@@ -23,7 +23,10 @@ func stamp(cluster, pd string) string {
 	return fmt.Sprintf("vda-%s-%s", short(cluster), pd)
 }
 
-func short(cluster string) string { return strings.ReplaceAll(cluster, "-", "")[:16] }
+func short(cluster string) string {
+	digits := strings.ReplaceAll(cluster, "-", "")
+	return digits[:min(16, len(digits))]
+}
 
 func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 	spec := a.pd(id)

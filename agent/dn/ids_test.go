@@ -1,0 +1,74 @@
+package dn_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+
+	"vda/agent"
+	"vda/agent/agenttest"
+	"vda/agent/dn"
+	apiv1 "vda/api/v1"
+	"vda/spdk"
+)
+
+// A request with an id that is none is refused before anything is kept of it,
+// also by an agent that has no cluster yet.
+func TestBadIDsAreRefusedWhereTheyArrive(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for field, spoil := range map[string]func(*apiv1.SyncDnRequest){
+		"cluster_id": func(r *apiv1.SyncDnRequest) { r.ClusterId = "----------------" },
+		"node_id":    func(r *apiv1.SyncDnRequest) { r.NodeId = "/" },
+		"pds.id":     func(r *apiv1.SyncDnRequest) { r.Pds[0].Id = "" },
+		"vds.id":     func(r *apiv1.SyncDnRequest) { r.Vds[0].Id = "-" },
+		"pd_id":      func(r *apiv1.SyncDnRequest) { r.Vds[0].PdId = "../x" },
+		"da_id":      func(r *apiv1.SyncDnRequest) { r.Vds[0].DaId = "x y" },
+		"nqn":        func(r *apiv1.SyncDnRequest) { r.Vds[0].Nqn += "0" },
+		"twice":      func(r *apiv1.SyncDnRequest) { r.Vds = append(r.Vds, vd(1)) },
+	} {
+		req := full(1, []*apiv1.PdSpec{mallocPD()}, vd(1))
+		spoil(req)
+		l.refused(req, codes.InvalidArgument, field)
+	}
+	if _, err := os.Stat(filepath.Join(l.dir, "state.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a refused request was kept: %v", err)
+	}
+	l.good(full(1, []*apiv1.PdSpec{mallocPD()}, vd(1)))
+}
+
+// A fault in one object's pass is said in its state; the agent serves on.
+func TestAPanicOverOneVdIsItsState(t *testing.T) {
+	t.Parallel()
+	l := &lab{T: t, c: agenttest.NewCluster(), dir: t.TempDir()}
+	l.plane = agenttest.NewPlane(t, l.c, false)
+	var broken atomic.Bool
+	broken.Store(true)
+	a, err := dn.Start(context.Background(), agenttest.Node(t, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir,
+		OpenRaw: func(ctx context.Context, at spdk.TransportID, sub, host string) (agent.RawDisk, error) {
+			if broken.Load() {
+				panic("no such case")
+			}
+			return l.c.OpenRaw(ctx, at, sub, host)
+		}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.a = a
+	defer l.stop()
+	r := l.sync(full(1, []*apiv1.PdSpec{mallocPD()}, vd(1)))
+	if msg := l.errorOf(r, vdID); !strings.Contains(msg, "no such case") || l.errorOf(r, pdID) != "" {
+		t.Errorf("states %v", r.States)
+	}
+	if msg := l.bad(vdID); !strings.Contains(msg, "no such case") {
+		t.Errorf("the heartbeat says %q", msg)
+	}
+	broken.Store(false)
+	agenttest.Eventually(t, func() string { return l.bad(vdID) })
+}

@@ -50,6 +50,9 @@ func (s *State) Forget(name string) error {
 	return nil
 }
 
+// NoteFile is the path of a note.
+func (s *State) NoteFile(name string) string { return s.notePath(name) }
+
 func (s *State) notePath(name string) string {
 	return filepath.Join(filepath.Dir(s.path), notesDir, filepath.Base(name))
 }

@@ -3,6 +3,8 @@ package disk
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 )
 
 // Reader reads a disk.
@@ -43,9 +45,25 @@ type ID struct {
 	// in its place: a WWID or serial number and the size, or a file's inode
 	// and birth. "" when nothing is known that lasts.
 	Lasting string
+	// Traits are what the medium is recognised by for as long as it lives, by
+	// name: "wwid", "serial", "inode", "born" and so on. They stay when a disk
+	// grows or its device gets another number. Nil when nothing is known.
+	Traits map[string]string
 	// Over is the Now of the file or disk that it is only a view of, such as
 	// that of the file behind a loop device or the disk of a partition.
 	Over []string
+}
+
+// Differs names the first trait, in the order of the alphabet, that two media
+// both have with different values; "" when they may be the same. Traits that
+// only one of them has say nothing: a newer kernel may know more.
+func Differs(a, b map[string]string) string {
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		if v, ok := b[name]; ok && v != a[name] {
+			return name
+		}
+	}
+	return ""
 }
 
 // Errors of a Machine, to be found by errors.Is.

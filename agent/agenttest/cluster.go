@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"sync"
@@ -85,6 +86,32 @@ func (c *Cluster) disk(file string) *Medium {
 		c.disks[file] = m
 	}
 	return m
+}
+
+// Copy makes one aio disk a copy of another, as dd does.
+func (c *Cluster) Copy(from, to string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	src, dst := *c.disk(from), c.disk(to)
+	if src.store != nil {
+		s := *src.store
+		s.lvols = map[string]*lvol{}
+		for name, l := range src.store.lvols {
+			own := *l
+			own.medium = &Medium{Zero: l.medium.Zero, blocks: maps.Clone(l.medium.blocks), under: dst}
+			s.lvols[name] = &own
+		}
+		src.store = &s
+	}
+	src.blocks = maps.Clone(src.blocks)
+	*dst = src
+}
+
+// Swap puts another disk with the same contents at a path.
+func (c *Cluster) Swap(file string, by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Serial += by
 }
 
 // Lvols returns the names of the lvols on a medium, nil without an lvstore.

@@ -7,9 +7,13 @@ import (
 	"vda/spdk/jsonrpc"
 )
 
-// load opens the lvstore on a bdev, if there is one.
+// load opens the lvstore on a bdev, if there is one and none of its name is
+// open.
 func (p *Plane) load(b *bdev) {
 	if b.medium.store == nil || b.loaded != nil || b.claimed {
+		return
+	}
+	if other, _ := p.storeNamed(b.medium.store.name); other != nil {
 		return
 	}
 	b.loaded, b.claimed = b.medium.store, true

@@ -1,6 +1,7 @@
 package dn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (a *Agent) admit(ctx context.Context, spec *apiv1.PdSpec, c conf, dev disk.
 	ours = store != nil && store.Name == want
 	a.noteStamp(spec.Id, ours)
 	if ours {
-		return true, nil
+		return true, a.recognise(spec, c, dev.ID())
 	}
 	if err := a.refusedLately(spec, dev.ID()); err != nil {
 		return false, err
@@ -102,7 +103,7 @@ func (a *Agent) admit(ctx context.Context, spec *apiv1.PdSpec, c conf, dev disk.
 // the disk.
 func (a *Agent) lost(spec *apiv1.PdSpec, c conf, content *disk.Content, want string) error {
 	if content.Store != nil && content.Store.Name != "" {
-		return foreign(content.Store.Name, want)
+		return cmp.Or(a.copied(content.Store.Name), foreign(content.Store.Name, want))
 	}
 	return fmt.Errorf("the stamp of pd %s is not found on %s, which %v; it has been formatted before, and that is not done again; "+
 		"if its disk is lost or was replaced, delete the arrays on it and then the pd (pd delete --force), and create it anew", spec.Id, c.where(), content)
@@ -130,14 +131,7 @@ func (a *Agent) servedHere(content *disk.Content) error {
 	if content.Store == nil {
 		return nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for id, p := range a.set.pds {
-		if content.Store.Name == stamp(a.set.cluster, id) && !p.Deleted {
-			return fmt.Errorf("the disk carries the stamp of pd %s of this node: it is that pd's disk under another name, or a copy of it, and is left alone", p.Name)
-		}
-	}
-	return nil
+	return a.copied(content.Store.Name)
 }
 
 // wipe makes a disk blank whose user has been shown what is on it, and asked

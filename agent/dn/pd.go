@@ -106,15 +106,21 @@ func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore
 		}
 	}
 	if lvs == nil {
+		if err := a.inTheWay(ctx, spec, base); err != nil {
+			return nil, err
+		}
 		if lvs, err = a.format(ctx, spec, c, bdev, inv.Bdevs[base] == nil); err != nil {
 			return nil, err
 		}
 	}
 	a.noteStamp(spec.Id, lvs.Name == want)
 	if lvs.Name != want {
-		return nil, foreign(lvs.Name, want)
+		return nil, a.release(ctx, c, spec, lvs.Name, want)
 	}
-	return lvs, nil
+	if lvs.Failed != "" {
+		return nil, givenUp(c, lvs)
+	}
+	return lvs, a.remember(spec, c)
 }
 
 // foreign says whose disk this is.
@@ -383,7 +389,7 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if c.Lost {
 		a.Log.Warn("a pd is given up as lost; if its disk is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where())
 	}
-	return errors.Join(a.State.SetMade(spec.Id, false), a.State.SetMade(spec.Id+"-begun", false), a.State.Forget(begunName(spec.Id)))
+	return errors.Join(a.State.SetMade(spec.Id, false), a.State.SetMade(spec.Id+"-begun", false), a.State.Forget(begunName(spec.Id)), a.State.Forget(diskName(spec.Id)))
 }
 
 // wipePath makes the disk of a deleted aio pd blank, as long as it carries the
@@ -397,6 +403,9 @@ func (a *Agent) wipePath(ctx context.Context, spec *apiv1.PdSpec, c conf, own st
 	if err == nil {
 		defer dev.Close()
 		store, err = disk.Stamp(ctx, dev)
+	}
+	if err == nil && store != nil && store.Name == own {
+		err = a.recognise(spec, c, dev.ID())
 	}
 	if err != nil || store == nil || store.Name != own {
 		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)

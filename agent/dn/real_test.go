@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -29,8 +30,11 @@ import (
 // spdk_tgt that SPDK_TGT names.
 type realLab struct {
 	*lab
-	port string
-	file string // a pd may have
+	port    string
+	file    string // a pd may have
+	socket  string
+	examine bool   // new bdevs by itself
+	kill    func() // the data plane
 }
 
 func newRealLab(t *testing.T, onSPDK bool) *realLab {
@@ -45,7 +49,9 @@ func newRealLab(t *testing.T, onSPDK bool) *realLab {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	l.dataPlane(socket, onSPDK)
+	l.socket = socket
+	l.dataPlane(onSPDK)
+	t.Cleanup(func() { l.kill() })
 	a, err := dn.Start(context.Background(), agenttest.Node(t, agenttest.NodeConfig{Kind: "dn", Socket: socket, Port: l.port, StateDir: l.dir}))
 	if err != nil {
 		t.Fatal(err)
@@ -55,17 +61,19 @@ func newRealLab(t *testing.T, onSPDK bool) *realLab {
 	return l
 }
 
-func (l *realLab) dataPlane(socket string, onSPDK bool) {
+func (l *realLab) dataPlane(onSPDK bool) {
 	l.Helper()
+	socket := l.socket
 	if onSPDK {
 		cmd := exec.Command(os.Getenv("SPDK_TGT"), "--rpc-socket", socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024", "-m", "0x1", "--disable-cpumask-locks")
 		if err := cmd.Start(); err != nil {
 			l.Fatal(err)
 		}
-		l.Cleanup(func() {
+		l.kill = func() {
 			_ = cmd.Process.Kill()
 			_ = cmd.Wait() // killed
-		})
+			_ = os.Remove(socket)
+		}
 	} else {
 		x, err := target.New(target.Config{RPCSocket: socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 		if err != nil {
@@ -74,12 +82,12 @@ func (l *realLab) dataPlane(socket string, onSPDK bool) {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- x.Run(ctx) }()
-		l.Cleanup(func() {
+		l.kill = func() {
 			cancel()
 			if err := <-done; err != nil {
 				l.Errorf("vda_tgt: %v", err)
 			}
-		})
+		}
 	}
 	c, err := spdk.New(spdk.Config{Socket: socket})
 	if err != nil {
@@ -90,7 +98,7 @@ func (l *realLab) dataPlane(socket string, onSPDK bool) {
 	defer cancel()
 	_, err = c.WaitReady(ctx)
 	if err == nil {
-		err = c.BdevSetOptions(ctx, spdk.BdevSetOptions{AutoExamine: spdk.Ptr(false)})
+		err = c.BdevSetOptions(ctx, spdk.BdevSetOptions{AutoExamine: spdk.Ptr(l.examine)})
 	}
 	if err == nil {
 		err = c.FrameworkStartInit(ctx)
@@ -109,12 +117,16 @@ func freePort(t *testing.T) string {
 	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
 }
 
+func (l *realLab) connect(term uint64) (*host.Controller, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.port, SubNQN: vdNQN, HostNQN: hostNQN(term), Queues: 1})
+}
+
 // disk connects to a vd as the controller of a term.
 func (l *realLab) disk(term uint64) (*host.Namespace, func()) {
 	l.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.port, SubNQN: vdNQN, HostNQN: hostNQN(term), Queues: 1})
+	c, err := l.connect(term)
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -182,6 +194,64 @@ func TestDeletedVDGivesItsSpaceBack(t *testing.T) {
 		}
 		if now := allocated(t, l.file); !onSPDK && now > before+1<<20 {
 			t.Errorf("the file takes %d bytes, before the vd it took %d", now, before)
+		}
+	})
+}
+
+// TestACopyOnARealPlane: a copy of a pd's disk that the node has been given as
+// another pd is never what hosts read and write, however often the data plane
+// restarts, and stays as it is.
+func TestACopyOnARealPlane(t *testing.T) {
+	planes(t, func(t *testing.T, onSPDK bool) {
+		l := newRealLab(t, onSPDK)
+		pd := aioPD()
+		pd.ConfJson = fmt.Sprintf(`{"type":"aio","filename":%q,"size":%d}`, l.file, 64<<20)
+		l.good(full(1, []*apiv1.PdSpec{pd}, vd(1)))
+		write := func(what byte) {
+			t.Helper()
+			ns, hangUp := l.disk(1)
+			defer hangUp()
+			if err := errors.Join(ns.WriteAt(context.Background(), bytes.Repeat([]byte{what}, 4096), 0), ns.Flush(context.Background())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(0)
+		raw, err := os.ReadFile(l.file)
+		if err == nil {
+			err = os.WriteFile(l.file+"-copy", raw, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := proto.CloneOf(pd)
+		other.Id, other.Name, other.Version = copyID, "pd1", 2
+		other.ConfJson = fmt.Sprintf(`{"type":"aio","filename":%q}`, l.file+"-copy")
+		delta := full(2, []*apiv1.PdSpec{other})
+		delta.BaseVersion = 1
+		if msg := l.errorOf(l.sync(delta), copyID); !strings.Contains(msg, "copy of the disk of pd pd0") {
+			t.Errorf("the copy's state: %s", msg)
+		}
+		for i := byte(1); i < 5; i++ {
+			write(i)
+			l.kill()
+			l.examine = !onSPDK && i%2 == 0
+			l.dataPlane(onSPDK)
+			agenttest.Eventually(t, func() string {
+				if c, err := l.connect(1); err == nil {
+					c.Close()
+					return ""
+				}
+				return "the vd does not come back: " + l.bad(vdID) + l.bad(pdID)
+			})
+			ns, hangUp := l.disk(1)
+			got := make([]byte, 4096)
+			if err := ns.ReadAt(context.Background(), got, 0); err != nil || got[0] != i {
+				t.Errorf("after restart %d: %d, %v", i, got[0], err)
+			}
+			hangUp()
+		}
+		if now, err := os.ReadFile(l.file + "-copy"); err != nil || !bytes.Equal(now, raw) {
+			t.Errorf("the copy was written to (%v)", err)
 		}
 	})
 }

@@ -42,7 +42,8 @@ func (a *Agent) passVD(ctx context.Context, id string) (r agent.Result) {
 // store waits for the pd's pass and returns an inventory in which its lvstore
 // is, and the lvstore's name.
 func (a *Agent) store(ctx context.Context, pd string) (*agent.Inventory, string, error) {
-	if a.pd(pd) == nil {
+	spec := a.pd(pd)
+	if spec == nil {
 		return nil, "", fmt.Errorf("its pd %s is unknown to this node", pd)
 	}
 	res, err := a.Loop.Settle(ctx, pdKey+pd)
@@ -56,7 +57,12 @@ func (a *Agent) store(ctx context.Context, pd string) (*agent.Inventory, string,
 	a.mu.Lock()
 	lvs := stamp(a.set.cluster, pd)
 	a.mu.Unlock()
-	if inv.Lvstores[lvs] == nil {
+	own, err := a.ownStore(inv, spec)
+	if err != nil {
+		a.Loop.Kick(pdKey+pd, false)
+		return inv, "", fmt.Errorf("its pd is not ready: %w", err)
+	}
+	if own == nil {
 		if msg := res.Errs[pd]; msg != "" {
 			return nil, "", fmt.Errorf("its pd is not ready: %s", msg)
 		}
@@ -75,7 +81,7 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	}
 	inv, lvs, err := a.store(ctx, spec.PdId)
 	if err != nil {
-		return err
+		return errors.Join(err, a.unexport(ctx, inv, spec))
 	}
 	bdev := inv.Bdevs[lvs+"/"+vdPrefix+spec.Id]
 	name := ""
@@ -95,6 +101,23 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 		e.Hosts = []string{spec.HostNqn}
 	}
 	return a.Plane.Ensure(ctx, inv, e)
+}
+
+// unexport takes back what is exported of a vd on a copy of its pd's disk.
+func (a *Agent) unexport(ctx context.Context, inv *agent.Inventory, spec *apiv1.VdSpec) error {
+	pd := a.pd(spec.PdId)
+	if inv == nil || pd == nil || inv.Subsystems[spec.Nqn] == nil {
+		return nil
+	}
+	c, err := parseConf(pd.ConfJson)
+	if err != nil {
+		return err
+	}
+	if elsewhere(inv.Lvstores[a.stamp(pd.Id)], baseName(c, pd.Id)) == nil {
+		return nil
+	}
+	a.Log.Error("a vd is not exported any more: it is not on its pd's disk", "vd", spec.Id, "pd", pd.Name)
+	return a.Plane.DropSubsystem(ctx, spec.Nqn)
 }
 
 // fence shuts out whom the present term does not admit, whatever the state of
@@ -248,6 +271,11 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 			}
 			a.Log.Warn("a vd is deleted whose pd's disk is another by now", "vd", spec.Id, "pd", pd.Name)
 			return a.State.SetMade(spec.Id, false)
+		}
+	}
+	if pd != nil && inv.Lvstores[lvs] != nil {
+		if own, err := a.ownStore(inv, pd); own == nil {
+			return errors.Join(fmt.Errorf("lvstore %s is not on the disk of pd %s", lvs, pd.Name), err)
 		}
 	}
 	for _, suffix := range []string{"", newSuffix} {

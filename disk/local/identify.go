@@ -15,7 +15,7 @@ import (
 func identify(dir int, path string, st *unix.Stat_t) (disk.ID, error) {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
-		id := disk.ID{Now: fileID(st)}
+		id := disk.ID{Now: fileID(st), Traits: map[string]string{"inode": fmt.Sprint(st.Ino)}}
 		var sx unix.Statx_t
 		flags := 0
 		if path == "" {
@@ -23,6 +23,7 @@ func identify(dir int, path string, st *unix.Stat_t) (disk.ID, error) {
 		}
 		if err := unix.Statx(dir, path, flags, unix.STATX_BTIME, &sx); err == nil && sx.Mask&unix.STATX_BTIME != 0 {
 			id.Lasting = fmt.Sprintf("%s born %d.%09d", id.Now, sx.Btime.Sec, sx.Btime.Nsec)
+			id.Traits["born"] = fmt.Sprintf("%d.%09d", sx.Btime.Sec, sx.Btime.Nsec)
 		}
 		return id, nil
 	case unix.S_IFBLK:
@@ -40,7 +41,7 @@ func blockName(number string) string { return "block device " + number }
 // partition and the size.
 func blockID(major, minor uint32) disk.ID {
 	number := fmt.Sprintf("%d:%d", major, minor)
-	id := disk.ID{Now: blockName(number)}
+	id := disk.ID{Now: blockName(number), Traits: map[string]string{}}
 	sys, err := filepath.EvalSymlinks("/sys/dev/block/" + number)
 	if err != nil {
 		return id
@@ -48,6 +49,7 @@ func blockID(major, minor uint32) disk.ID {
 	part := attr(sys, "partition")
 	whole := sys
 	if part != "" {
+		id.Traits["partition"] = part
 		whole = filepath.Dir(sys)
 		id.Over = append(id.Over, blockName(attr(whole, "dev")))
 	}
@@ -56,6 +58,9 @@ func blockID(major, minor uint32) disk.ID {
 		if unix.Stat(back, &st) == nil {
 			if under, err := identify(unix.AT_FDCWD, back, &st); err == nil {
 				id.Over = append(append(id.Over, under.Now), under.Over...)
+				for name, v := range under.Traits {
+					id.Traits["backing "+name] = v
+				}
 				if under.Lasting != "" {
 					id.Lasting = fmt.Sprintf("loop over %s from %s partition %s", under.Lasting, attr(whole, "loop/offset"), part)
 				}
@@ -68,7 +73,11 @@ func blockID(major, minor uint32) disk.ID {
 		}
 	}
 	for _, name := range []string{"wwid", "device/wwid", "serial", "device/serial", "dm/uuid", "md/uuid"} {
-		if v := attr(whole, name); v != "" && id.Lasting == "" {
+		v := attr(whole, name)
+		if v != "" {
+			id.Traits[strings.TrimPrefix(name, "device/")] = v
+		}
+		if v != "" && id.Lasting == "" {
 			id.Lasting = fmt.Sprintf("%s %s partition %s of %s sectors", name, v, part, attr(sys, "size"))
 		}
 	}

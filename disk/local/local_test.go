@@ -227,3 +227,49 @@ func TestWipe(t *testing.T) {
 	})
 	t.Run("block device", func(t *testing.T) { wiped(t, disktest.Loop(t, path)) })
 }
+
+// TestTraits: a disk is recognised under another name, after a move within its
+// file system and when it has grown; a copy of it is not.
+func TestTraits(t *testing.T) {
+	dir, m := folder(t)
+	path := file(t, filepath.Join(dir, "disk"), 16<<20)
+	traits := func(path string) map[string]string {
+		t.Helper()
+		id, err := m.Identify(path)
+		if err != nil || len(id.Traits) == 0 {
+			t.Fatalf("%+v, %v", id, err)
+		}
+		return id.Traits
+	}
+	was := traits(path)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved, copied := filepath.Join(dir, "moved"), filepath.Join(dir, "copied")
+	if err := errors.Join(os.WriteFile(copied, raw, 0o600), os.Rename(path, moved), os.Rename(copied, path), os.Truncate(moved, 32<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if d := disk.Differs(was, traits(moved)); d != "" {
+		t.Errorf("the moved disk has another %s", d)
+	}
+	if d := disk.Differs(was, traits(path)); d == "" {
+		t.Errorf("the copy is taken for the disk: %v", traits(path))
+	}
+	for _, x := range []struct {
+		a, b map[string]string
+		want string
+	}{
+		{map[string]string{"wwid": "1", "serial": "2"}, map[string]string{"serial": "2"}, ""},
+		{map[string]string{"wwid": "1", "serial": "2"}, map[string]string{"wwid": "1", "serial": "3"}, "serial"},
+		{nil, map[string]string{"serial": "3"}, ""},
+	} {
+		if got := disk.Differs(x.a, x.b); got != x.want {
+			t.Errorf("%v and %v: %q, want %q", x.a, x.b, got, x.want)
+		}
+	}
+	dev := disktest.Loop(t, moved)
+	if traits(dev)["backing inode"] != was["inode"] {
+		t.Errorf("a loop device over it: %v", traits(dev))
+	}
+}

@@ -203,7 +203,8 @@ func (p *Plane) openListener(ctx context.Context, e Export) error {
 }
 
 // SetANA sets the ANA state of a subsystem's namespace on our address; "" and
-// the state that was set last are no-ops.
+// the state that was set last are no-ops, and so is it to close the path of one
+// that doesn't listen yet.
 func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 	p.mu.Lock()
 	same := p.ana[nqn] == state
@@ -213,6 +214,9 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 	}
 	p.forgetANA(nqn)
 	if err := p.NvmfSubsystemListenerSetANAState(ctx, nqn, p.ListenAddress(), state, ANAGroup); err != nil {
+		if state == spdk.ANAInaccessible && p.deaf(ctx, nqn) {
+			return nil
+		}
 		return err
 	}
 	p.mu.Lock()
@@ -220,6 +224,15 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 	p.anaAt[nqn] = time.Now()
 	p.mu.Unlock()
 	return nil
+}
+
+// deaf reports that a subsystem is there and doesn't listen: a pass was cut short
+// while it made it.
+func (p *Plane) deaf(ctx context.Context, nqn string) bool {
+	subs, err := p.NvmfGetSubsystems(ctx)
+	return err == nil && slices.ContainsFunc(subs, func(s spdk.NvmfSubsystem) bool {
+		return s.NQN == nqn && !slices.ContainsFunc(s.ListenAddresses, func(at spdk.TransportID) bool { return SameAddress(at, p.ListenAddress()) })
+	})
 }
 
 // ANA returns the state last set in this run of agent and data plane, "" when

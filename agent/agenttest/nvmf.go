@@ -124,7 +124,7 @@ var nvmfMethods = map[string]handler{
 	})},
 	"nvmf_subsystem_listener_set_ana_state": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		if !s.ana || len(s.ListenAddresses) == 0 {
-			return errInvalid
+			return &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "error setting ANA state: -22"}
 		}
 		p.ana[s.NQN] = a.ANAState
 		p.tellANA(s)

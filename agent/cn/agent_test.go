@@ -130,6 +130,45 @@ func TestNobodyComesInBeforeThePathIsRight(t *testing.T) {
 	}
 }
 
+// TestHalfASubsystemIsNoObstacle: a pass that ended after it had made a subsystem,
+// and before that listened, leaves one that has no path to close. The next pass
+// goes on, whichever role it is for.
+func TestHalfASubsystemIsNoObstacle(t *testing.T) {
+	t.Parallel()
+	for _, swaps := range []bool{false, true} {
+		for _, primary := range []int{0, 1} {
+			t.Run(fmt.Sprintf("swap %v, primary %d", swaps, primary), func(t *testing.T) {
+				t.Parallel()
+				l, _ := fakes(t, 2, swaps)
+				l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
+					if method == "nvmf_subsystem_add_ns" && a["nqn"] == expNQN {
+						return agenttest.Refuse(5)
+					}
+					return nil
+				})
+				l.fence(false)
+				l.sync(0, l.cntlr(0, 0))
+				if s := l.front(0); s == nil || len(s.ListenAddresses) > 0 {
+					t.Fatalf("subsystem %+v, want one that doesn't listen", s)
+				}
+				l.cns[0].plane.SetHook(nil)
+				if primary == 1 {
+					l.term++
+					l.fence(false)
+				}
+				l.spec.Create = false
+				l.good(primary, l.cntlr(primary, primary))
+				l.good(1-primary, l.cntlr(1-primary, primary))
+				for i := range l.cns {
+					if s := l.front(i); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(i, primary)...) {
+						t.Errorf("cn%d: %+v", i, s)
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestDeletedExporterIsRetired: hosts of an exporter that is deleted are told
 // not to come back, those of one that is missing after a restart are not, and
 // one that is made again takes them.

@@ -72,7 +72,7 @@ func TestAllPathsComeBack(t *testing.T) {
 	for i := range rounds(t, 5) {
 		servers := cuts[i%len(cuts)]
 		r.cutPower(servers)
-		took := r.allBack(servers)
+		took := r.allBack()
 		if now := r.disks(); now != disks {
 			t.Fatalf("round %d: the host has other disks than before:\n%s\nbefore:\n%s", i+1, now, disks)
 		}
@@ -82,6 +82,22 @@ func TestAllPathsComeBack(t *testing.T) {
 	if out := r.run("host0", "dmesg | grep -E 'I/O error|Removing c' || true"); out != "" {
 		t.Errorf("the host's kernel says: %s", out)
 	}
+	r.deleteOne()
+}
+
+// deleteOne deletes an exporter that the host uses, and makes it anew. The host is
+// told not to come back, by all data planes but SPDK, and may connect to the new one.
+func (r *rack) deleteOne() {
+	r.t.Helper()
+	const nqn = "nqn.2016-06.io.spdk:vda-exp-da0-exp0"
+	r.run("portal", "vda_cli --addr-port 192.168.0.11:9520 exp delete --da-name da0 --exp-name exp0")
+	if r.plan.UsesSPDK() {
+		r.run("host0", "nvme disconnect -n "+nqn)
+	}
+	r.waitFor("host0", "! cat /sys/class/nvme/nvme*/subsysnqn | grep -q '"+nqn+"$'", 90*time.Second)
+	r.run("portal", "vda_cli --addr-port 192.168.0.11:9520 exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0")
+	r.run("host0", r.connects(1))
+	r.allBack()
 }
 
 // startControlPlane starts portal and monitor on one server.
@@ -95,16 +111,16 @@ nohup vda_monitor --listener 192.168.0.11 --port 9620 --db-uri sqlite:////root/v
 // startNode starts a node's data plane and agent, as its services would.
 func (r *rack) startNode(server string) {
 	r.t.Helper()
-	kind, address, port, svc := "cn", manyCNs[server], "9820", "4430"
+	kind, address, port, svc, flags := "cn", manyCNs[server], "9820", "4430", ""
 	if a, ok := manyDNs[server]; ok {
-		kind, address, port, svc = "dn", a, "9720", "4420"
+		kind, address, port, svc, flags = "dn", a, "9720", "4420", " --aio-dir /root"
 	}
 	socket := "/tmp/" + kind + ".sock"
 	r.run(server, "test -e /usr/local/bin/vda_tgt || tar -xzf vda.tar.gz -C /usr/local/bin")
 	r.run(server, r.onPlane(server, "nohup "+vdaPlane+socket+" --wait-for-rpc >> /tmp/"+kind+".log 2>&1 &"))
 	r.waitFor(server, "vda_rpc -s "+socket+" bdev_set_options -d", 30*time.Second)
 	r.run(server, "vda_rpc -s "+socket+" framework_start_init && vda_rpc -s "+socket+" framework_wait_init")
-	r.run(server, "nohup vda_"+kind+"_agent --listener "+address+" --port "+port+" --sock-path "+socket+
+	r.run(server, "nohup vda_"+kind+"_agent --listener "+address+" --port "+port+" --sock-path "+socket+flags+
 		` --listener-conf '{"trtype":"tcp","traddr":"`+address+`","adrfam":"ipv4","trsvcid":"`+svc+`"}' >> /tmp/vda_agent.log 2>&1 &`)
 }
 
@@ -130,9 +146,8 @@ one() {
     vda_cli exp create --da-name da$1 --exp-name exp$e --initiator-nqn nqn.2016-06.io.spdk:host0 || return 1
   done
 }
-failed=0
 for d in $(seq 0 %d); do
-  one $d > /tmp/made$d 2>&1 || { cat /tmp/made$d; failed=1; } &
+  one $d > /tmp/made$d 2>&1 &
   [ $(($d %% 4)) != 3 ] || wait
 done
 wait
@@ -142,11 +157,22 @@ wait
 // useMany connects the host to some exporters and writes to each.
 func (r *rack) useMany() {
 	r.t.Helper()
+	r.run("host0", "modprobe nvme-tcp\n"+r.connects(usedExporters))
+	r.allBack()
+	r.run("host0", `for n in $(ls -d /sys/block/nvme*n1 | grep -v 'nvme[0-9]*c'); do
+  cat $n/wwid | sed 's/$/ of this disk/' | dd of=/dev/${n##*/} bs=4096 count=1 conv=sync oflag=direct status=none || exit 1
+done`)
+	r.verifyMany()
+}
+
+// connects is a script that connects the host to the first exporters of the first
+// arrays, by all paths.
+func (r *rack) connects(arrays int) string {
+	r.t.Helper()
 	out := r.run("portal", fmt.Sprintf(`for d in $(seq 0 %d); do
   vda_cli --addr-port 192.168.0.11:9520 exp get --da-name da$d --exp-name exp0 | sed -n 's/.*"cn_name": "\([0-9.]*\):9820".*/'$d' \1/p'
-done`, usedExporters-1))
-	script := "modprobe nvme-tcp\n"
-	paths := 0
+done`, arrays-1))
+	script, paths := "", 0
 	for line := range strings.Lines(out) {
 		var d int
 		var a string
@@ -154,18 +180,15 @@ done`, usedExporters-1))
 			r.t.Fatalf("exp get: %q", out)
 		}
 		paths++
+		// A keep-alive time-out that a busy machine keeps: Linux does not notice that a
+		// connection was closed while it connects, and waits for 60 s then.
 		script += fmt.Sprintf("nvme connect -t tcp -n nqn.2016-06.io.spdk:vda-exp-da%d-exp0 -a %s -s 4430 --hostnqn nqn.2016-06.io.spdk:host0"+
-			" --reconnect-delay=1 --ctrl-loss-tmo=-1 > /dev/null || exit 1\n", d, a)
+			" --keep-alive-tmo=20 --reconnect-delay=1 --ctrl-loss-tmo=-1 > /dev/null || exit 1\n", d, a)
 	}
-	if paths != usedExporters*pathsOfEach {
-		r.t.Fatalf("%d paths, want %d:\n%s", paths, usedExporters*pathsOfEach, out)
+	if paths != arrays*pathsOfEach {
+		r.t.Fatalf("%d paths, want %d:\n%s", paths, arrays*pathsOfEach, out)
 	}
-	r.run("host0", script)
-	r.allBack(nil)
-	r.run("host0", `for n in $(ls -d /sys/block/nvme*n1 | grep -v 'nvme[0-9]*c'); do
-  cat $n/wwid | sed 's/$/ of this disk/' | dd of=/dev/${n##*/} bs=4096 count=1 conv=sync oflag=direct status=none || exit 1
-done`)
-	r.verifyMany()
+	return script
 }
 
 // disks are the host's, by name and identity.
@@ -205,7 +228,7 @@ func (r *rack) cutPower(servers []string) {
 }
 
 // allBack waits until the host has every path connected and usable.
-func (r *rack) allBack(servers []string) time.Duration {
+func (r *rack) allBack() time.Duration {
 	r.t.Helper()
 	begin := time.Now()
 	// A path that was given up doesn't come back: no need to wait for the others.
@@ -214,7 +237,7 @@ func (r *rack) allBack(servers []string) time.Duration {
 live=$(cat /sys/class/nvme/nvme*/state | grep -c '^live')
 usable=$(cat /sys/class/nvme/nvme*/nvme*c*n*/ana_state | grep -c optimized)
 echo $live live, $usable usable of %[1]d
-[ $live = %[1]d ] && [ $usable = %[1]d ]`, usedExporters*pathsOfEach), 9, 90*time.Second)
+[ $live = %[1]d ] && [ $usable = %[1]d ]`, usedExporters*pathsOfEach), 9, 3*time.Minute)
 	return time.Since(begin)
 }
 

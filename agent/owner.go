@@ -20,8 +20,8 @@ import (
 //
 //   - a lock on the file SOCKET.vda-agent, held while the agent runs. It ends
 //     with the process, so a successor never finds it taken by the dead;
-//   - a mark in the data plane, a subsystem that listens nowhere and admits
-//     nobody: its serial number is the first 16 digits of the cluster's id, its
+//   - a mark in the data plane while it holds something of the node's, a
+//     subsystem that listens nowhere and admits nobody: its serial number is the first 16 digits of the cluster's id, its
 //     model number the kind and id of the node. It keeps an agent away that
 //     comes by another path to the socket, or while the owner is down. It ends
 //     with the data plane's run, and the owner makes it again.
@@ -121,6 +121,14 @@ func (p *Plane) identity() (cluster, node, former string) {
 	return p.State.owner()
 }
 
+// holds reports that the node has objects.
+func (p *Plane) holds() bool {
+	if p.Holds != nil {
+		return p.Holds()
+	}
+	return p.State.holds()
+}
+
 // mark is what an owner's mark says.
 type mark struct{ cluster, node string }
 
@@ -136,8 +144,8 @@ func clusterDigits(cluster string) string {
 
 func (m mark) String() string { return fmt.Sprintf("%s of cluster %s", m.node, m.cluster) }
 
-// own makes sure that the data plane is this agent's, and marks it. An agent
-// that does not know yet who it is marks nothing.
+// own makes sure that the data plane is this agent's, and marks it while the
+// node has objects. An agent that does not know yet who it is marks nothing.
 func (p *Plane) own(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 	cluster, node, former := p.identity()
 	if cluster == "" {
@@ -145,17 +153,21 @@ func (p *Plane) own(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 	}
 	p.signLock()
 	want := p.markOf(cluster, node)
+	holds := p.holds()
 	if sub != nil {
-		switch have := (mark{sub.SerialNumber, sub.ModelNumber}); have {
-		case want:
-			return nil
-		case p.markOf(cluster, former):
-			if err := p.DropSubsystem(ctx, OwnerNQN); err != nil {
-				return err
-			}
-		default:
+		have := mark{sub.SerialNumber, sub.ModelNumber}
+		switch {
+		case have != want && have != p.markOf(cluster, former):
 			return p.foreign(have, want)
+		case have == want && holds:
+			return nil
 		}
+		if err := p.DropSubsystem(ctx, OwnerNQN); err != nil {
+			return err
+		}
+	}
+	if !holds {
+		return nil
 	}
 	err := p.probes.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: OwnerNQN, SerialNumber: want.cluster, ModelNumber: want.node, MaxNamespaces: 1})
 	if err == nil {
@@ -182,7 +194,7 @@ type ForeignError struct{ msg string }
 func (e *ForeignError) Error() string { return e.msg }
 
 func (p *Plane) foreign(have, want mark) error {
-	return &ForeignError{fmt.Sprintf("the data plane at %s is that of node %s; this agent is %s, state directory %s; give each agent the socket of its own data plane (a data plane that changes hands must be restarted)",
+	return &ForeignError{fmt.Sprintf("the data plane at %s is that of node %s; this agent is %s, state directory %s; give each agent the socket of its own data plane (restarting a data plane takes its mark off)",
 		p.cfg.Socket, have, want, p.cfg.StateDir)}
 }
 

@@ -16,6 +16,7 @@ import (
 	"vda"
 	"vda/agent"
 	"vda/agent/agenttest"
+	apiv1 "vda/api/v1"
 )
 
 const ownCluster = "c1057e00000000000000000000000001"
@@ -55,7 +56,9 @@ func contend(t *testing.T, socket, kind, dir string, n int) *contender {
 
 func accept(t *testing.T, s *agent.State, n int, version uint64) {
 	t.Helper()
-	if err := s.Accept(agent.Claim{ClusterID: ownCluster, NodeID: node(n), Version: version, Vacant: true}, func() (proto.Message, error) { return nil, nil }); err != nil {
+	if err := s.Accept(agent.Claim{ClusterID: ownCluster, NodeID: node(n), Version: version, Vacant: true}, func() (proto.Message, error) {
+		return &apiv1.SyncDnRequest{Pds: []*apiv1.PdSpec{{Id: "a0"}}}, nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -33,6 +33,9 @@ type Plane struct {
 
 	// State says which node this is; nil in tests that have no owner.
 	State *State
+	// Holds reports that the node has objects for which something is left to
+	// do. Default: what State keeps.
+	Holds func() bool
 	lock  *os.File // of the socket; nil while not locked
 
 	// OnStart is called from Watch after the data plane was found started

@@ -115,6 +115,13 @@ func (s *State) owner() (cluster, node, former string) {
 	return s.data.ClusterID, s.data.NodeID, s.data.Former
 }
 
+// holds reports that the desired set has objects.
+func (s *State) holds() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.data.Desired) > 0
+}
+
 // Desired decodes the persisted desired set into m; false when there is none.
 func (s *State) Desired(m proto.Message) (bool, error) {
 	s.mu.Lock()
@@ -181,7 +188,7 @@ func (s *State) check(c Claim) error {
 	case c.ClusterID == "" || c.NodeID == "":
 		return vda.Errorf(vda.InvalidArgument, "cluster_id %q and node_id %q must both be set", c.ClusterID, c.NodeID)
 	case d.ClusterID != "" && d.ClusterID != c.ClusterID:
-		return vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s; to hand the node over, stop the agent, remove its state directory and restart its data plane", d.ClusterID, c.ClusterID)
+		return vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s; to hand the node over, stop the agent and remove its state directory", d.ClusterID, c.ClusterID)
 	case d.NodeID != "" && d.NodeID != c.NodeID && !c.Vacant:
 		return vda.Errorf(vda.FailedPrecondition, "this agent is node %s; the request is for node %s", d.NodeID, c.NodeID)
 	case d.NodeID != c.NodeID:

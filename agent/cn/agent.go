@@ -75,6 +75,11 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a.set = setOf(&req)
 	a.set.claim(nil)
 	a.restand()
+	n.Plane.Holds = func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return !a.set.vacant()
+	}
 	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout, IDs: a.ids, Log: n.Log})
 	for id := range a.set.cntlrs {
 		n.Loop.Kick(id, false)
@@ -140,9 +145,12 @@ func (s *set) live() int {
 	return n
 }
 
+// vacant reports that there is nothing left to do for any controller.
+func (s *set) vacant() bool { return len(s.gone) == len(s.cntlrs) }
+
 // message is the set as it is persisted; nil when it holds nothing.
 func (s *set) message() proto.Message {
-	if len(s.gone) == len(s.cntlrs) {
+	if s.vacant() {
 		return nil
 	}
 	m := &apiv1.SyncCnRequest{AllowEmpty: s.allowEmpty}
@@ -179,7 +187,7 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 	defer a.mu.Unlock()
 	old := a.set
 	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion,
-		Terms: map[string]uint64{}, Vacant: len(old.gone) == len(old.cntlrs), Held: map[string]bool{}}
+		Terms: map[string]uint64{}, Vacant: old.vacant(), Held: map[string]bool{}}
 	for _, c := range old.cntlrs {
 		claim.Held[c.DaId] = true
 	}

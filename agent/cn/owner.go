@@ -166,5 +166,8 @@ func (a *Agent) note(c *apiv1.CntlrSpec, gone []string) {
 	if _, known := a.set.gone[c.Id]; now.Deleted && !known && slices.Contains(gone, c.Id) {
 		a.set.gone[c.Id] = time.Now()
 		a.Log.Info("deleted", "object", "cntlr", "id", c.Id, "da", c.DaName)
+		if a.set.vacant() {
+			a.Loop.Kick(pruneKey, false) // the data plane is nobody's now
+		}
 	}
 }

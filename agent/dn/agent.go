@@ -80,6 +80,11 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	}
 	a.set = setOf(&req)
 	a.set.cluster, _, _ = n.State.Identity()
+	n.Plane.Holds = func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return !a.set.vacant()
+	}
 	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: 24 * time.Hour, Log: n.Log})
 	for _, key := range a.set.keys() {
 		n.Loop.Kick(key, false)
@@ -314,6 +319,9 @@ func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 		if _, known := a.set.gone[id]; !known {
 			a.set.gone[id] = time.Now()
 			a.Log.Info("deleted", "object", kind, "id", id)
+			if a.set.vacant() {
+				a.Loop.Kick(pruneKey, false) // the data plane is nobody's now
+			}
 		}
 		a.dropNotes(id)
 	}

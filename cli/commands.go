@@ -32,6 +32,7 @@ var (
 	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not given"}
 	location  = flag{name: "location", usage: "`FAILURE-DOMAIN` of the node, like a rack; arrays are spread over them. When not given, the node is one of its own"}
 
+	lost  = flag{name: "force", syntax: onOff, usage: "the disk is lost: wait for nothing on it; refuse while vds of deleted arrays wait when not given"}
 	force = flag{name: "force", syntax: onOff, usage: "the node is lost for good: forget what waits for its confirmation; refuse while anything does when not given"}
 
 	limit        = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
@@ -76,13 +77,15 @@ var commands = []command{
 		example: "  vda_cli dn get --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
 
 	{noun: "pd", verb: "create", method: "CreatePd", short: "Add a physical disk to a disk node, and format it",
-		long: "\nWhat is on the disk is lost. It is formatted and stamped with the ids of the\ncluster and of the disk; a disk that carries another stamp is refused.",
+		long: "\nThe disk is formatted and stamped with the ids of the cluster and of the pd. It has\nto be blank: any other is refused with what was found on it, and the pd shows that\nerror. If nothing of that is needed, delete the pd and create it again with\n\"wipe\":true in its conf: what was shown is wiped then, and nothing else.",
 		example: `  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd0 --pd-conf '{"type":"malloc","size":134217728}'
-  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb"}'`,
+  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb"}'
+  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb","wipe":true}'`,
 		flags: []flag{dnName, pdName, {name: "pd-conf", syntax: jsonText, required: true,
 			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI address); perhaps cluster_size; for aio and nvme perhaps wipe true, after a refusal has shown what is on the disk and it may go"}, online}},
 	{noun: "pd", verb: "delete", method: "DeletePd", short: "Remove a physical disk that no array uses",
-		example: "  vda_cli pd delete --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
+		long:    "\nIts disk is left blank. With --force the disk is lost: nothing on it is waited for,\nand vds of deleted arrays on it go with it. Arrays that use it are deleted first.\n--force also takes a pd that was deleted before and that its node has not confirmed.\nA disk that turns up again is refused by pd create until it is wiped.",
+		example: "  vda_cli pd delete --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName, lost}},
 	{noun: "pd", verb: "modify", method: "ModifyPd", short: "Change a physical disk",
 		example: "  vda_cli pd modify --dn-name 192.168.0.14:9720 --pd-name pd0 --new-online false", flags: []flag{dnName, pdName, newOnline}},
 	{noun: "pd", verb: "list", method: "ListPd", short: "List physical disks by name",

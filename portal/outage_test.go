@@ -14,6 +14,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
+	"vda"
 	apiv1 "vda/api/v1"
 	"vda/portal"
 	"vda/portal/portaltest"
@@ -150,6 +151,55 @@ func TestLostNodes(t *testing.T) {
 	if n := count(t, c.Store); n != (counts{}) {
 		t.Errorf("rows left: %+v", n)
 	}
+}
+
+// TestLostDisk: a disk that is lost is given up by force, with the vds that wait
+// for it, but not from under an array; its node is told so.
+func TestLostDisk(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 1)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20}))
+	force := &apiv1.DeletePdRequest{DnName: "dn0:9720", PdName: "pd0", Force: true}
+	before := count(t, c.Store)
+	_, err := client.DeletePd(ctx, force)
+	refusal(t, err, codes.FailedPrecondition, 9, "vds of the das", "da0")
+	if now := count(t, c.Store); now != before {
+		t.Errorf("a refusal changed %+v to %+v", before, now)
+	}
+	_, err = client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: "dn0:9720", PdName: "none", Force: true})
+	refusal(t, err, codes.NotFound, 3, `"none"`)
+
+	c.Agent("dn0:9720").Stop() // whose vds wait
+	must[*apiv1.DeleteDaReply](t)(client.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"}))
+	_, err = client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: "dn0:9720", PdName: "pd0"})
+	refusal(t, err, codes.FailedPrecondition, 9, "da0 (deleted, but its node has not confirmed it yet)")
+	for range 2 { // also one that is deleted
+		must[*apiv1.DeletePdReply](t)(client.DeletePd(ctx, force))
+		_, err = client.GetPd(ctx, &apiv1.GetPdRequest{DnName: "dn0:9720", PdName: "pd0"})
+		refusal(t, err, codes.NotFound, 3)
+	}
+	left := func() (pds []vda.PD, vds []vda.VD) {
+		if err := c.Store.View(ctx, func(tx store.Tx) error {
+			dn, err := tx.DNByName("dn0:9720")
+			if err == nil {
+				pds, vds, err = tx.DNObjects(dn.ID, 0)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return pds, vds
+	}
+	if pds, _ := left(); len(pds) != 1 || !strings.Contains(pds[0].Conf, `"lost":true`) {
+		t.Errorf("the node is told %+v", pds)
+	}
+	c.Agent("dn0:9720").Start()
+	await(t, func() bool {
+		client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: "dn0:9720"})
+		pds, vds := left()
+		return len(pds)+len(vds) == 0
+	})
 }
 
 func await(t *testing.T, done func() bool) {

@@ -95,19 +95,28 @@ func compactJSON(text string) string {
 	return string(b)
 }
 
-// DeletePd removes a pd without vds: its node destroys the lvstore and lets go
-// of the disk.
+// DeletePd removes a pd without vds: its node wipes the disk and lets go of it.
+// With force the disk is lost: nothing on it is waited for.
 func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*apiv1.DeletePdReply, error) {
 	var dn *vda.DN
 	err := s.update(ctx, func(tx store.Tx) error {
 		var pd *vda.PD
 		var err error
-		if dn, pd, err = findPD(tx, req.DnName, req.PdName); err != nil {
+		if dn, pd, err = findPD(tx, req.DnName, req.PdName); req.Force && isKind(err, vda.NotFound) {
+			dn, pd, err = findDeletedPD(tx, req.DnName, req.PdName, err)
+		}
+		if err != nil {
 			return err
 		}
 		vds, err := tx.VDsOfPD(pd.ID)
 		if err != nil {
 			return err
+		}
+		if req.Force {
+			vds = live(vds, func(vd *vda.VD) bool { return vd.Deleted })
+			if pd.Conf, err = lostConf(pd.Conf); err != nil {
+				return err
+			}
 		}
 		names, err := dasOfVDs(tx, vds)
 		if err != nil {
@@ -126,6 +135,37 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 		return nil, err
 	}
 	return &apiv1.DeletePdReply{ReplyInfo: done("the pd is deleted", s.syncSteps(ctx, []node{dnNode(dn)}))}, nil
+}
+
+// findDeletedPD finds a pd that has been deleted and whose node has not
+// confirmed it; notFound when there is none.
+func findDeletedPD(tx store.Tx, dnName, name string, notFound error) (*vda.DN, *vda.PD, error) {
+	dn, err := findDN(tx, dnName)
+	if err != nil {
+		return nil, nil, err
+	}
+	pds, _, err := tx.DNObjects(dn.ID, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range pds {
+		if pds[i].Deleted && pds[i].Name == name {
+			return dn, &pds[i], nil
+		}
+	}
+	return nil, nil, notFound
+}
+
+// lostConf adds to the conf of a pd that its disk is lost, which its node's
+// agent goes by; see agent/dn. No user can say so in a conf.
+func lostConf(conf string) (string, error) {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(conf), &m); err != nil {
+		return "", err
+	}
+	m["lost"] = json.RawMessage("true")
+	b, err := json.Marshal(m)
+	return string(b), err
 }
 
 // dasOfVDs names the arrays that vds belong to, each once.

@@ -598,3 +598,33 @@ func TestALostPdIsRemoved(t *testing.T) {
 		t.Errorf("a new pd at its path: %s", msg)
 	}
 }
+
+// So is one that is there, and answers perhaps: nothing is read or written, and
+// its stamp stays on it. When it turns up again it is the deleted pd's, until
+// its user lets it be wiped.
+func TestALostPdIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	path := r.file("disk", 64*mib, 0, "")
+	pd, v := pdOf(1, aioConf(path, "")), vd(1)
+	v.PdId = pd.Id
+	r.states([]*apiv1.PdSpec{pd}, v)
+	v.Deleted, pd.Deleted, pd.ConfJson = true, true, aioConf(path, `,"lost":true`)
+	for _, s := range r.states([]*apiv1.PdSpec{pd}, v) {
+		if !s.Gone {
+			t.Errorf("%v", s)
+		}
+	}
+	if !r.stamped(path, pd) {
+		t.Error("a lost disk was written to")
+	}
+	r.says(r.sync(pdOf(2, aioConf(path, ""))), "belongs to pd "+pd.Id, `"wipe":true`)
+	gone := pdOf(2, aioConf(path, ""))
+	gone.Deleted = true
+	if msg := r.sync(gone); msg != "" {
+		t.Fatal(msg)
+	}
+	if msg := r.sync(pdOf(3, aioConf(path, `,"wipe":true`))); msg != "" {
+		t.Error(msg)
+	}
+}

@@ -261,6 +261,11 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	a.mu.Lock()
 	pd, lvs := a.set.pds[spec.PdId], stamp(a.set.cluster, spec.PdId)
 	a.mu.Unlock()
+	if pd.GetDeleted() {
+		if c, err := parseConf(pd.ConfJson); err == nil && c.Lost {
+			return a.State.SetMade(spec.Id, false) // nothing on a lost disk is waited for
+		}
+	}
 	if pd != nil && !pd.Deleted {
 		if inv, lvs, err = a.store(ctx, spec.PdId); err != nil {
 			a.mu.Lock()

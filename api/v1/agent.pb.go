@@ -912,7 +912,7 @@ type PdSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	ConfJson      string                 `protobuf:"bytes,3,opt,name=conf_json,json=confJson,proto3" json:"conf_json,omitempty"` // the user's --pd-conf
+	ConfJson      string                 `protobuf:"bytes,3,opt,name=conf_json,json=confJson,proto3" json:"conf_json,omitempty"` // the user's --pd-conf; that of a tombstone with "lost":true when nothing on the disk is to be waited for
 	Format        bool                   `protobuf:"varint,4,opt,name=format,proto3" json:"format,omitempty"`                    // format the disk if it carries no stamp; never otherwise
 	Deleted       bool                   `protobuf:"varint,5,opt,name=deleted,proto3" json:"deleted,omitempty"`                  // tombstone: destroy the lvstore and let go of the disk
 	Version       uint64                 `protobuf:"varint,6,opt,name=version,proto3" json:"version,omitempty"`

@@ -1014,7 +1014,7 @@ type CreatePdRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
 	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
-	PdConf        string                 `protobuf:"bytes,3,opt,name=pd_conf,json=pdConf,proto3" json:"pd_conf,omitempty"` // {"type":"malloc","size":BYTES} | {"type":"aio","filename":PATH[,"size":BYTES]} | {"type":"nvme","traddr":PCI}
+	PdConf        string                 `protobuf:"bytes,3,opt,name=pd_conf,json=pdConf,proto3" json:"pd_conf,omitempty"` // {"type":"malloc","size":BYTES} | {"type":"aio","filename":PATH[,"size":BYTES]} | {"type":"nvme","traddr":PCI}; the last two with "wipe":true, see docs/daemons/vda_dn_agent.md
 	Online        *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1131,9 +1131,13 @@ func (x *CreatePdReply) GetPdMsg() *PdMsg {
 }
 
 type DeletePdRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
-	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	DnName string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	PdName string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	// The disk is lost: nothing on it is waited for, and vds that were deleted on
+	// it go with it. Refused while a da uses it. The pd may be one that has been
+	// deleted before and that its node has not confirmed.
+	Force         bool `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1180,6 +1184,13 @@ func (x *DeletePdRequest) GetPdName() string {
 		return x.PdName
 	}
 	return ""
+}
+
+func (x *DeletePdRequest) GetForce() bool {
+	if x != nil {
+		return x.Force
+	}
+	return false
 }
 
 type DeletePdReply struct {
@@ -4387,10 +4398,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rCreatePdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"C\n" +
+	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"Y\n" +
 	"\x0fDeletePdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
-	"\apd_name\x18\x02 \x01(\tR\x06pdName\"A\n" +
+	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x14\n" +
+	"\x05force\x18\x03 \x01(\bR\x05force\"A\n" +
 	"\rDeletePdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"v\n" +

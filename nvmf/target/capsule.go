@@ -3,6 +3,7 @@ package target
 import (
 	"fmt"
 
+	"vda/bdev"
 	"vda/nvme"
 )
 
@@ -78,10 +79,11 @@ func (c *cmd) sink(need uint32) nvme.Status {
 
 // receive asks the host for c's n bytes; dataReady follows.
 func (c *cmd) receive() {
-	if !c.k.reserve(c) {
+	if !c.k.reserve(int(c.n)) {
 		c.k.await(c)
 		return
 	}
+	c.reserved = bdev.BufferBytes(int(c.n))
 	c.expect()
 	c.k.sendR2T(c, &c.k.batch)
 }

@@ -28,6 +28,7 @@ type cmd struct {
 	n        uint32   // bytes of data to move
 	got      uint32   // bytes received from the host
 	reserved int      // bytes of a buffer that is promised and not taken yet
+	carried  uint32   // bytes of data that came with it
 
 	toHost  bool // iov is sent with a successful reply
 	mapped  bool // iov is the device's memory: the gate is left when it is sent
@@ -62,7 +63,7 @@ func newCmd(k *conn, tag uint16) *cmd {
 // what is seldom set is only cleared when it is.
 func (c *cmd) reset() {
 	c.dw0, c.dw1 = 0, 0
-	c.iov, c.buf, c.n, c.got, c.reserved = nil, nil, 0, 0, 0
+	c.iov, c.buf, c.n, c.got, c.reserved, c.carried = nil, nil, 0, 0, 0, 0
 	c.toHost, c.mapped, c.inGate, c.active, c.away, c.badData = false, false, false, false, false, false
 	c.req.FUA, c.req.Transient = false, false
 	if c.aborted.Load() {
@@ -94,7 +95,7 @@ func (c *cmd) keep() {
 		return
 	}
 	c.req.Transient = false
-	buf := c.k.getBuf(int(c.n), true)
+	buf := c.k.keepBuf(int(c.n))
 	if buf == nil {
 		c.iov = nil
 		c.badData = true

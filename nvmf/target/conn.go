@@ -42,23 +42,24 @@ type conn struct {
 	hello  *time.Timer
 
 	// The reader's own.
-	batch    bdev.Batch
-	phase    int
-	ownBuf   bool   // rbuf is from the heap
-	rbuf     []byte // received bytes, rbuf[r:w] not handled yet
-	r, w     int
-	pduAt    int    // start of the PDU that is being handled
-	local    []*cmd // free slots
-	data     dataPDU
-	recvIov  [8]syscall.Iovec
-	recvMsg  syscall.Msghdr
-	parkFn   func(uintptr) bool
-	parkN    int
-	parkErr  syscall.Errno
-	spinner  bdev.Spinner
-	tryFn    func() bool
-	fusedOne *cmd // first command of a fused pair
-	farewell *cmd // Disconnect: nothing behind it is taken
+	batch     bdev.Batch
+	phase     int
+	ownBuf    bool   // rbuf is from the heap
+	rbuf      []byte // received bytes, rbuf[r:w] not handled yet
+	r, w      int
+	pduAt     int    // start of the PDU that is being handled
+	local     []*cmd // free slots
+	data      dataPDU
+	recvIov   [8]syscall.Iovec
+	recvMsg   syscall.Msghdr
+	parkFn    func(uintptr) bool
+	parkN     int
+	parkErr   syscall.Errno
+	spinner   bdev.Spinner
+	tryFn     func() bool
+	fusedOne  *cmd   // first command of a fused pair
+	carriedIn uint64 // bytes of data that came with commands
+	farewell  *cmd   // Disconnect: nothing behind it is taken
 
 	// turn is the right to use what is the reader's own. While the reader
 	// sleeps somebody who polls may have it, see PollSource.
@@ -89,26 +90,27 @@ type conn struct {
 	parked   atomic.Uint32 // times that the reader went to sleep
 	seen     atomic.Int64  // when something was received last, for keep alive
 
-	mu       sync.Mutex
-	cond     *sync.Cond // sending, blocked
-	shut     bool       // the descriptor may be closed
-	why      string     // reason of the end
-	slots    []*cmd
-	free     []*cmd
-	waiting  []*cmd // for a buffer
-	held     int    // bytes in buffers
-	retrying bool
-	out, snd outQueue
-	sndAt    int
-	sndMsg   syscall.Msghdr
-	dirty    bool
-	sending  bool   // somebody sends k.snd
-	blocked  bool   // the socket is full
-	draining bool   // somebody waits for the socket
-	head     uint32 // of the submission queue
-	untold   uint32 // commands that have ended since the host was told the head
-	tellHead uint32 // how many may
-	noFlow   bool   // the host wants no flow control of the submission queue
+	mu         sync.Mutex
+	cond       *sync.Cond // sending, blocked
+	shut       bool       // the descriptor may be closed
+	why        string     // reason of the end
+	slots      []*cmd
+	free       []*cmd
+	waiting    []*cmd // for a buffer
+	held       int    // bytes in buffers
+	queued     bool   // in Target.memory
+	carriedOut uint64 // of carriedIn, those of commands that have ended
+	out, snd   outQueue
+	sndAt      int
+	sndMsg     syscall.Msghdr
+	dirty      bool
+	sending    bool   // somebody sends k.snd
+	blocked    bool   // the socket is full
+	draining   bool   // somebody waits for the socket
+	head       uint32 // of the submission queue
+	untold     uint32 // commands that have ended since the host was told the head
+	tellHead   uint32 // how many may
+	noFlow     bool   // the host wants no flow control of the submission queue
 
 	// Of whoever drains.
 	drainFn   func(uintptr) bool

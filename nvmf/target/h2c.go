@@ -61,9 +61,6 @@ func (k *conn) dataStart(h nvme.Header, in []byte) error {
 	}
 	if c.buf == nil {
 		if err := k.takeReserved(c); err != nil {
-			if err == errResume {
-				k.r = k.pduAt
-			}
 			return err
 		}
 	}

@@ -54,6 +54,8 @@ func (k *conn) io(c *cmd, data []byte) {
 	if data != nil {
 		c.setData(data)
 		c.req.Transient = true
+		c.carried = need
+		k.carriedIn += uint64(need)
 		k.ioReady(c, b)
 		return
 	}
@@ -209,26 +211,21 @@ func (c *cmd) room(h *bdev.Handle) bool {
 			return true
 		}
 	}
-	if c.buf = k.getBuf(int(c.n), false); c.buf != nil {
+	if c.buf = k.getBuf(int(c.n)); c.buf != nil {
 		c.setData(c.buf)
 		return true
 	}
-	c.inGate, c.active = false, false
-	c.ns.gate.leave()
-	k.leaveInflight()
-	k.await(c)
+	c.park()
 	return false
 }
 
-// resume goes on with a command that has waited for its buffer, which it has
-// now, or which is reserved for it.
-func (c *cmd) resume(b *bdev.Batch) {
-	if c.fromHost() {
-		c.expect()
-		c.k.sendR2T(c, b)
-		return
-	}
-	c.submit(b)
+// park takes c, which has no buffer, back from its device until there is one.
+func (c *cmd) park() {
+	k := c.k
+	c.inGate, c.active = false, false
+	c.ns.gate.leave()
+	k.await(c)
+	k.leaveInflight()
 }
 
 // deviceInfo is the description of the namespace's device, or of the one it had.

@@ -136,17 +136,25 @@ func TestPoolExhausted(t *testing.T) {
 	if _, in := w.await(w.cid, nil); len(in) != 32*4096 {
 		t.Errorf("%d bytes", len(in))
 	}
-	// The same with data on its way to us.
+	// The same with data for us: it is asked for when there is room for it,
+	// and then has its place, whatever becomes of the rest.
 	hoard = drainPool(t)
 	s = w.rw(1, 0, 32)
 	sglOut(s, 32*4096)
 	w.capsule(s, nil)
+	_ = w.c.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+	if p, err := w.pdu(); err == nil {
+		t.Fatalf("a PDU of type %d without memory", p.typ)
+	}
+	_ = w.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	hoard()
 	p, err := w.pdu()
 	must(t, err)
+	hoard = drainPool(t)
 	w.write(w.h2cPDU(w.cid, le.Uint16(p.hdr[10:]), 0, pattern(32*4096, 1), true))
-	time.Sleep(20 * time.Millisecond)
-	hoard()
 	if c, _ := w.await(w.cid, nil); c.status != 0 {
 		t.Errorf("write: %03x", c.status)
 	}
+	hoard()
+	r.clean(t, 2)
 }

@@ -69,27 +69,30 @@ func TestPolledEnd(t *testing.T) {
 	}
 }
 
-// TestPolledWithoutMemory: a poller that needs a buffer which is not to be had
-// leaves the command to the reader, who waits for one.
+// TestPolledWithoutMemory: a poller that meets a command with data when there
+// is no memory leaves it to the reader, who waits; one whose data is to be
+// asked for waits by itself.
 func TestPolledWithoutMemory(t *testing.T) {
 	r := newRig(t)
 	_, id := r.admin()
 	w := r.ioq(id, 1)
-	data := pattern(128<<10, 3)
-	w.writeBlocks(0, data) // now a buffer is mapped
-	hog := [][]byte{}
-	bdev.Buffers.SetLimit(0)
+	w.writeBlocks(0, pattern(128<<10, 3))
+	bdev.Buffers.SetLimit(8 << 20)
 	t.Cleanup(func() { bdev.Buffers.SetLimit(1 << 30) })
-	for buf := bdev.Buffers.Get(128 << 10); buf != nil; buf = bdev.Buffers.Get(128 << 10) {
-		hog = append(hog, buf)
-	}
 	r.pollAll()
-	time.AfterFunc(50*time.Millisecond, func() {
-		for _, b := range hog {
-			bdev.Buffers.Put(b)
+	for _, n := range []int{8 << 10, 128 << 10} {
+		var hog [][]byte
+		for buf := bdev.Buffers.Get(128 << 10); buf != nil; buf = bdev.Buffers.Get(128 << 10) {
+			hog = append(hog, buf)
 		}
-	})
-	if c := w.writeBlocks(0, data); c.status != 0 {
-		t.Errorf("status %#x", c.status)
+		time.AfterFunc(50*time.Millisecond, func() {
+			for _, b := range hog {
+				bdev.Buffers.Put(b)
+			}
+		})
+		if c := w.writeBlocks(0, pattern(n, 3)); c.status != 0 {
+			t.Errorf("%d bytes: status %#x", n, c.status)
+		}
 	}
+	r.clean(t, 2)
 }

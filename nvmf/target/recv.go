@@ -168,6 +168,14 @@ func (k *conn) next() (bool, error) {
 		}
 	}
 	k.pduAt = k.r
+	if h.Type == nvme.PDUCapsuleCmd && k.qid != 0 && h.DataLen() > 0 && k.crowded(int(h.DataLen())) {
+		if k.polled {
+			return false, errResume
+		}
+		if err := k.awaitRoom(int(h.DataLen())); err != nil {
+			return false, err
+		}
+	}
 	k.r += need
 	switch h.Type {
 	case nvme.PDUICReq:

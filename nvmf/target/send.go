@@ -131,6 +131,7 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 	}
 	k.out.done = append(k.out.done, c)
 	k.completed++
+	k.carriedOut += uint64(c.carried)
 	k.mark(b)
 	k.mu.Unlock()
 }
@@ -272,7 +273,7 @@ func (k *conn) sent(b *bdev.Batch) bool {
 	waiting := len(k.waiting) > 0
 	k.mu.Unlock()
 	if waiting {
-		k.serveWaiting(b)
+		k.serveWaiting(b, false)
 	}
 	return more
 }

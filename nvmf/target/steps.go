@@ -135,9 +135,12 @@ func (c *cmd) startVerify(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 		return
 	}
 	size := min(c.req.Blocks*uint64(i.BlockSize), verifyBytes)
-	if c.buf = c.k.getBuf(int(size), true); c.buf == nil {
-		c.finish(nvme.CommandInterrupted, b)
-		return
+	c.n = uint32(size)
+	if c.buf == nil {
+		if c.buf = c.k.getBuf(int(size)); c.buf == nil {
+			c.park()
+			return
+		}
 	}
 	most := size / uint64(i.BlockSize)
 	if i.MaxIO > 0 {

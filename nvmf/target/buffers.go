@@ -1,0 +1,207 @@
+package target
+
+import (
+	"errors"
+	"time"
+
+	"vda/bdev"
+	"vda/nvme"
+)
+
+// What a command holds of the pool of data buffers is reserved before anything
+// is asked for that needs it: before a read is submitted, before an R2T is
+// sent. A command that gets none waits in its connection's queue, while the
+// connection's reader goes on; data that was asked for always has its place.
+// How much a connection gets is up to memory. Data that comes with a command
+// has to be taken at once, so that its reader waits before it does, see crowded.
+
+// getBuf returns a data buffer of n bytes, or nil when others wait for one or
+// the connection or the process holds too much.
+func (k *conn) getBuf(n int) []byte {
+	if !k.reserve(n) {
+		return nil
+	}
+	return k.takeBuf(n)
+}
+
+// reserve makes sure of a buffer of n bytes and reports whether there is one.
+func (k *conn) reserve(n int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.waiting) == 0 && k.reserveLocked(n, false)
+}
+
+// reserveLocked is reserve for a command whose turn it is in the connection,
+// and, as turn says, among all connections that wait; k.mu is held.
+func (k *conn) reserveLocked(n int, turn bool) bool {
+	size := bdev.BufferBytes(n)
+	if !k.tgt.memory.grants(k.held, size, turn) || !bdev.Buffers.Reserve(n) {
+		return false
+	}
+	k.held += size
+	return true
+}
+
+// takeBuf returns the buffer of n bytes that was reserved; nil, and the
+// reservation given up, when the system has no memory.
+func (k *conn) takeBuf(n int) []byte {
+	buf := bdev.Buffers.Take(n)
+	if buf == nil {
+		k.mu.Lock()
+		k.held -= bdev.BufferBytes(n)
+		k.mu.Unlock()
+	}
+	return buf
+}
+
+// keepBuf returns a buffer of n bytes for what has come already, also when the
+// connection holds too much; nil when the process does.
+func (k *conn) keepBuf(n int) []byte {
+	buf := bdev.Buffers.Get(n)
+	if buf != nil {
+		k.mu.Lock()
+		k.held += cap(buf)
+		k.mu.Unlock()
+	}
+	return buf
+}
+
+// putBuf returns a data buffer and goes on with commands that wait for one,
+// unless b is nil.
+func (k *conn) putBuf(buf []byte, b *bdev.Batch) {
+	k.mu.Lock()
+	k.putBufLocked(buf)
+	waiting := len(k.waiting) > 0
+	k.mu.Unlock()
+	if waiting && b != nil {
+		k.serveWaiting(b, false)
+	}
+}
+
+// putBufLocked returns a data buffer; k.mu is held.
+func (k *conn) putBufLocked(buf []byte) {
+	k.held -= cap(buf)
+	bdev.Buffers.Put(buf)
+	k.tgt.memory.freed()
+}
+
+// unreserve gives back what was reserved for c, when the data never came; k.mu
+// is held.
+func (k *conn) unreserve(c *cmd) {
+	if c.reserved > 0 {
+		k.held -= c.reserved
+		bdev.Buffers.Unreserve(c.reserved)
+		c.reserved = 0
+		k.tgt.memory.freed()
+	}
+}
+
+// errClosing ends the pass of a connection that was given up meanwhile.
+var errClosing = errors.New("the connection is closing")
+
+// takeReserved gets the buffer that was reserved for c when its data is here:
+// the last one that was given back is still in the cache, and a host that
+// never answers an R2T holds no memory.
+func (k *conn) takeReserved(c *cmd) error {
+	c.reserved = 0
+	if c.buf = k.takeBuf(int(c.n)); c.buf == nil {
+		k.kill("the system has no memory")
+		return errClosing
+	}
+	c.setData(c.buf)
+	return nil
+}
+
+// crowded reports whether a command with n bytes of data has to be left where
+// it is, because the process is short of memory: what the device needs for it
+// might not be there, and an error would reach the host. Nothing that the
+// reader does is needed for the wait to end. Reads, and data that was asked
+// for, leave a part of the memory to what comes with commands (memory.grants);
+// that is at the devices, of one connection no more than it leaves free. Only
+// the reader calls it.
+func (k *conn) crowded(n int) bool {
+	limit, free := bdev.Buffers.Limit(), bdev.Buffers.Free()
+	if free >= limit/2 || k.fusedOne != nil { // the first of a pair waits for the second
+		return false
+	}
+	k.mu.Lock()
+	carried := int(k.carriedIn - k.carriedOut)
+	k.mu.Unlock()
+	size := bdev.BufferBytes(n)
+	return free-size < limit/16 || carried > 0 && carried+size > free-size || k.tgt.memory.strict.Load()
+}
+
+// awaitRoom returns when crowded no longer says so. Only the reader calls it.
+func (k *conn) awaitRoom(n int) error {
+	for pause := time.Millisecond; k.crowded(n); pause = min(2*pause, 8*time.Millisecond) {
+		k.batch.Flush() // replies may give buffers back, once they are sent
+		if !k.unblock() {
+			return errClosing
+		}
+		time.Sleep(pause)
+		k.seen.Store(nanotime()) // it is not the host that is silent
+	}
+	return nil
+}
+
+// await parks c until a buffer is free.
+func (k *conn) await(c *cmd) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting = append(k.waiting, c)
+	k.queueUp()
+}
+
+// queueUp has k served in its turn when its first waiting command does not
+// wait for the connection's own buffers to come back; k.mu is held.
+func (k *conn) queueUp() {
+	if k.queued || k.held > 0 && k.held+bdev.BufferBytes(int(k.waiting[0].n)) > k.tgt.cfg.MaxConnData {
+		return
+	}
+	k.queued = true
+	k.tgt.memory.join(k)
+}
+
+// serveWaiting starts waiting commands in order as long as there are buffers,
+// and returns how many.
+func (k *conn) serveWaiting(b *bdev.Batch, turn bool) (served int) {
+	for {
+		k.mu.Lock()
+		if len(k.waiting) == 0 || k.closing.Load() {
+			k.mu.Unlock()
+			return served
+		}
+		c := k.waiting[0]
+		if !k.reserveLocked(int(c.n), turn) {
+			k.queueUp()
+			k.mu.Unlock()
+			return served
+		}
+		c.reserved = bdev.BufferBytes(int(c.n))
+		copy(k.waiting, k.waiting[1:])
+		k.waiting[len(k.waiting)-1] = nil
+		k.waiting = k.waiting[:len(k.waiting)-1]
+		k.inflight.Add(1) // keeps teardown away
+		k.mu.Unlock()
+		c.resume(b)
+		k.leaveInflight()
+		served++
+	}
+}
+
+// resume goes on with a command that has waited for its buffer, which is
+// reserved for it now.
+func (c *cmd) resume(b *bdev.Batch) {
+	if c.fromHost() {
+		c.expect()
+		c.k.sendR2T(c, b)
+		return
+	}
+	c.reserved = 0
+	if c.buf = c.k.takeBuf(int(c.n)); c.buf == nil {
+		c.finish(nvme.CommandInterrupted, b)
+		return
+	}
+	c.setData(c.buf)
+	c.submit(b)
+}

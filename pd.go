@@ -12,6 +12,9 @@ type PD struct {
 	TotalClusters uint64
 	FreeClusters  uint64 // not promised to any vd
 	VDCount       uint32
+	// OrphanClusters are in use on the disk and no vd accounts for them; not
+	// part of FreeClusters.
+	OrphanClusters uint64
 
 	Version uint64
 	Deleted bool

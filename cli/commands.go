@@ -35,6 +35,8 @@ var (
 	lost  = flag{name: "force", syntax: onOff, usage: "the disk is lost: wait for nothing on it; refuse while vds of deleted arrays wait when not given"}
 	force = flag{name: "force", syntax: onOff, usage: "the node is lost for good: forget what waits for its confirmation; refuse while anything does when not given"}
 
+	allowEmpty = flag{name: "allow-empty", syntax: onOff, usage: "the node may be left without any of the objects that it has: it lets go of them, and disks keep what is on them; refused when not given"}
+
 	limit        = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
 	token        = flag{name: "token", usage: "go on after a page that ended with this `TOKEN`, its next_token; from the start when not given"}
 	onlineFilter = flag{name: "online", usage: "only those that are online (`true`) or not (false); all when not given"}
@@ -152,9 +154,9 @@ var commands = []command{
 		example: "  vda_cli exp get --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
 
 	{noun: "syncup", verb: "dn", method: "SyncupDn", short: "Bring a disk node to its desired state now",
-		example: "  vda_cli syncup dn --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
+		example: "  vda_cli syncup dn --dn-name 192.168.0.14:9720", flags: []flag{dnName, allowEmpty}},
 	{noun: "syncup", verb: "cn", method: "SyncupCn", short: "Bring a controller node to its desired state now",
-		example: "  vda_cli syncup cn --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
+		example: "  vda_cli syncup cn --cn-name 192.168.0.16:9820", flags: []flag{cnName, allowEmpty}},
 	{noun: "syncup", verb: "da", method: "SyncupDa", short: "Bring all nodes of a disk array to their desired state now",
 		example: "  vda_cli syncup da --da-name da0", flags: []flag{daName}},
 }

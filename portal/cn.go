@@ -186,7 +186,7 @@ func (s *Server) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncSteps(ctx, whole([]node{cnNode(cn)}))
+	notes := s.syncSteps(ctx, []node{cnNode(cn).whole(req.AllowEmpty)})
 	msg, err := s.cnMsg(ctx, cn.Name)
 	if err != nil {
 		return nil, err

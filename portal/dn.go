@@ -213,7 +213,7 @@ func (s *Server) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncSteps(ctx, whole([]node{dnNode(dn)}))
+	notes := s.syncSteps(ctx, []node{dnNode(dn).whole(req.AllowEmpty)})
 	msg, err := s.dnMsg(ctx, dn.Name, true)
 	if err != nil {
 		return nil, err

@@ -94,7 +94,7 @@ func pdMsg(pd *vda.PD, dn *vda.DN) *apiv1.PdMsg {
 	h := seen(pd.Health, dependency{"dn " + dn.Name, dn.Health})
 	return &apiv1.PdMsg{
 		PdId: pd.ID, PdName: pd.Name, DnName: dn.Name, PdConf: pd.Conf, Online: pd.Online,
-		ClusterSize: pd.ClusterSize, TotalSize: pd.TotalClusters * pd.ClusterSize, FreeSize: pd.FreeClusters * pd.ClusterSize, VdCnt: pd.VDCount,
+		ClusterSize: pd.ClusterSize, TotalSize: pd.TotalClusters * pd.ClusterSize, FreeSize: pd.FreeClusters * pd.ClusterSize, VdCnt: pd.VDCount, OrphanSize: pd.OrphanClusters * pd.ClusterSize,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }

@@ -29,6 +29,10 @@ type Syncer interface {
 	// compares all it has and puts right what drifted.
 	FullDn(ctx context.Context, dnID string) error
 	FullCn(ctx context.Context, cnID string) error
+	// EmptyDn and EmptyCn are these, and the node may be left without any
+	// object although it has some.
+	EmptyDn(ctx context.Context, dnID string) error
+	EmptyCn(ctx context.Context, cnID string) error
 }
 
 // Failover moves the primary of an array to another of its controllers. toCN

@@ -19,8 +19,10 @@ import (
 type node struct {
 	dn   bool // or a cn
 	full bool // everything, not only what changed
-	id   string
-	name string
+	// empty: the node may be left without objects; with full.
+	empty bool
+	id    string
+	name  string
 }
 
 func dnNode(n *vda.DN) node { return node{dn: true, id: n.ID, name: n.Name} }
@@ -31,6 +33,12 @@ func (n node) String() string {
 		return "dn " + n.name
 	}
 	return "cn " + n.name
+}
+
+// whole asks for everything on the node; empty: it may be left with nothing.
+func (n node) whole(empty bool) node {
+	n.full, n.empty = true, empty
+	return n
 }
 
 // whole asks for everything on the nodes.
@@ -94,6 +102,10 @@ func timeUp(ctx context.Context) bool {
 
 func (s *Server) send(ctx context.Context, n node) error {
 	switch {
+	case n.dn && n.empty:
+		return s.cfg.Syncer.EmptyDn(ctx, n.id)
+	case n.empty:
+		return s.cfg.Syncer.EmptyCn(ctx, n.id)
 	case n.dn && n.full:
 		return s.cfg.Syncer.FullDn(ctx, n.id)
 	case n.dn:

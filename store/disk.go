@@ -4,15 +4,15 @@ import "vda"
 
 var pdTable = table[vda.PD]{
 	name: "vda_pd", noun: "pd",
-	cols:  []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters", "vd_count", "version", "deleted", "h_error", "h_msg", "h_since_us"},
+	cols:  []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "version", "deleted", "h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
-	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.PD) []any {
-		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters, &v.VDCount, &v.Version, &v.Deleted,
+		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters, &v.VDCount, &v.OrphanClusters, &v.Version, &v.Deleted,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.PD) []any {
-		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters, v.VDCount, v.Version, v.Deleted,
+		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters, v.VDCount, v.OrphanClusters, v.Version, v.Deleted,
 			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.PD) string { return v.Name },
@@ -103,6 +103,34 @@ func (t *sqlTx) GivePD(id string, clusters uint64) error {
 	}
 	return &vda.Error{Kind: vda.Internal, Object: "pd " + pd.Name,
 		Msg: itoa(clusters) + " clusters given back, but no vd holds so many"}
+}
+
+func (t *sqlTx) SetPDUsed(id string, clusters uint64) error {
+	pd, err := t.PD(id)
+	if err != nil {
+		return err
+	}
+	taken := pd.TotalClusters - pd.FreeClusters - pd.OrphanClusters // by rows
+	orphans := min(clusters, pd.TotalClusters) - min(clusters, taken)
+	if orphans == pd.OrphanClusters {
+		return nil
+	}
+	_, err = t.exec("UPDATE vda_pd SET free_clusters = ?, orphan_clusters = ? WHERE id = ?", pd.TotalClusters-taken-orphans, orphans, id)
+	return err
+}
+
+func (t *sqlTx) TakeOrphan(id string, clusters uint64) error {
+	pd, err := t.PD(id)
+	if err != nil {
+		return err
+	}
+	known := min(clusters, pd.OrphanClusters)
+	if known > 0 {
+		if _, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ?, orphan_clusters = orphan_clusters - ? WHERE id = ?", known, known, id); err != nil {
+			return err
+		}
+	}
+	return t.TakePD(id, clusters)
 }
 
 func (t *sqlTx) InsertVD(v *vda.VD) error { return insertRow(t, &vdTable, v) }

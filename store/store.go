@@ -74,7 +74,7 @@ type Tx interface {
 	SetDNApplied(id string, version uint64) error
 
 	InsertPD(*vda.PD) error
-	UpdatePD(*vda.PD) error // all but Health, FreeClusters and VDCount
+	UpdatePD(*vda.PD) error // all but Health, FreeClusters, VDCount and OrphanClusters
 	DeletePD(id string) error
 	PD(id string) (*vda.PD, error)
 	PDByName(dnID, name string) (*vda.PD, error)
@@ -83,6 +83,11 @@ type Tx interface {
 	// vda.ResourceExhausted when there are not enough.
 	TakePD(id string, clusters uint64) error
 	GivePD(id string, clusters uint64) error
+	// SetPDUsed says how many clusters are in use on the disk: those that no vd
+	// accounts for are orphans, and not free.
+	SetPDUsed(id string, clusters uint64) error
+	// TakeOrphan is TakePD for clusters that are in use already.
+	TakeOrphan(id string, clusters uint64) error
 
 	InsertVD(*vda.VD) error
 	UpdateVD(*vda.VD) error

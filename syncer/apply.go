@@ -20,7 +20,9 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 		return err
 	}
 	p := newProgress(req.Version, reply)
+	going := map[string]bool{} // pds of vds that may be gone since the capacity was read
 	for _, v := range req.Vds {
+		going[v.PdId] = going[v.PdId] || v.Deleted
 		st := p.state(v.Id, v.Version, v.Deleted)
 		vd, err := tx.VD(v.Id)
 		if isNotFound(err) {
@@ -43,14 +45,34 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 		capacities[c.PdId] = c
 	}
 	for _, s := range req.Pds {
-		if err := applyPd(tx, p.state(s.Id, s.Version, s.Deleted), s.Id, capacities[s.Id]); err != nil {
+		c := capacities[s.Id]
+		if err := applyPd(tx, p.state(s.Id, s.Version, s.Deleted), s.Id, c); err != nil {
 			return err
+		}
+		if c != nil && !going[s.Id] {
+			if err := compareSpace(tx, c); err != nil {
+				return err
+			}
 		}
 	}
 	if err := das.finish(tx); err != nil {
 		return err
 	}
 	return passOver(tx.SetDNApplied(req.NodeId, p.applied))
+}
+
+// compareSpace notes what is in use on a disk and belongs to no vd, so that
+// nothing is placed where there is no room. A vd's row is there before the vd,
+// and goes after it, so that rows alone never say too little.
+func compareSpace(tx store.Tx, c *apiv1.PdCapacity) error {
+	pd, err := tx.PD(c.PdId)
+	if err != nil {
+		return passOver(err)
+	}
+	if pd.Deleted || pd.ClusterSize != c.ClusterSize || pd.TotalClusters != c.TotalClusters || c.FreeClusters > c.TotalClusters {
+		return nil
+	}
+	return tx.SetPDUsed(pd.ID, c.TotalClusters-c.FreeClusters)
 }
 
 func applyPd(tx store.Tx, st *apiv1.ObjectState, id string, c *apiv1.PdCapacity) error {

@@ -74,12 +74,37 @@ func (s *Syncer) FullCn(ctx context.Context, cnID string) error {
 	return s.sync(ctx, true, func(base uint64) (*call, error) { return s.buildCn(ctx, cnID, base) })
 }
 
+// EmptyDn is FullDn that may leave the node without any object, as a user wants
+// it: one was added that still has objects of a former life.
+func (s *Syncer) EmptyDn(ctx context.Context, dnID string) error {
+	return s.sync(ctx, true, func(base uint64) (*call, error) {
+		c, err := s.buildDn(ctx, dnID, base)
+		if err == nil {
+			c.allowEmpty()
+		}
+		return c, err
+	})
+}
+
+// EmptyCn is EmptyDn for a cn.
+func (s *Syncer) EmptyCn(ctx context.Context, cnID string) error {
+	return s.sync(ctx, true, func(base uint64) (*call, error) {
+		c, err := s.buildCn(ctx, cnID, base)
+		if err == nil {
+			c.allowEmpty()
+		}
+		return c, err
+	})
+}
+
 // call is one request to one agent.
 type call struct {
 	node    string // dn or cn, and name
 	version uint64
 	base    uint64
 	send    func(context.Context) (*apiv1.SyncReply, error)
+	// allowEmpty says in the request that the node may be left without objects.
+	allowEmpty func()
 	// apply records the reply; again: it changed the desired state.
 	apply func(tx store.Tx, reply *apiv1.SyncReply) (again bool, err error)
 }
@@ -224,8 +249,9 @@ func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, 
 	}
 	return &call{
 		node: "dn " + req.NodeName, version: req.Version, base: req.BaseVersion,
-		send:  func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
-		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
+		allowEmpty: func() { req.AllowEmpty = true },
+		send:       func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
+		apply:      func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
 	}, nil
 }
 
@@ -253,6 +279,7 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 	}
 	return &call{
 		node: "cn " + req.NodeName, version: req.Version, base: req.BaseVersion,
+		allowEmpty: func() { req.AllowEmpty = true },
 		send: func(ctx context.Context) (*apiv1.SyncReply, error) {
 			s.fence(ctx, unfenced)
 			return client.Sync(ctx, req)

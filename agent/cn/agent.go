@@ -239,7 +239,7 @@ func (s *set) merge(req *apiv1.SyncCnRequest) (set, error) {
 	} else if next.live() == 0 && !req.AllowEmpty {
 		for id, c := range s.cntlrs {
 			if !c.Deleted && next.cntlrs[id] == nil {
-				return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d controllers; that takes allow_empty", s.live())
+				return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d controllers; if that is right, say so with vda_cli syncup cn --allow-empty (allow_empty)", s.live())
 			}
 		}
 	}

@@ -252,7 +252,7 @@ func (s *set) merge(req *apiv1.SyncDnRequest) (set, error) {
 	next := setOf(req)
 	if req.BaseVersion == 0 {
 		if next.live() == 0 && s.vanish(&next) && !req.AllowEmpty {
-			return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d objects; that takes allow_empty", s.live())
+			return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d objects; if that is right, say so with vda_cli syncup dn --allow-empty (allow_empty): disks keep what is on them", s.live())
 		}
 		for id, at := range s.gone {
 			if p, v := next.pds[id], next.vds[id]; p != nil && p.Deleted || v != nil && v.Deleted {

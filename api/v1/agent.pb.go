@@ -565,6 +565,120 @@ func (x *ProbeReply) GetProblems() []string {
 	return nil
 }
 
+type OrphansRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphansRequest) Reset() {
+	*x = OrphansRequest{}
+	mi := &file_v1_agent_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphansRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphansRequest) ProtoMessage() {}
+
+func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphansRequest.ProtoReflect.Descriptor instead.
+func (*OrphansRequest) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *OrphansRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *OrphansRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+// OrphansReply has what a node keeps of the cluster's and its desired set does
+// not name, as it was last told to have it.
+type OrphansReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pds           []*PdSpec              `protobuf:"bytes,1,rep,name=pds,proto3" json:"pds,omitempty"`
+	Vds           []*VdSpec              `protobuf:"bytes,2,rep,name=vds,proto3" json:"vds,omitempty"` // what is on media; of one that no set named, id, pd_id and size
+	Cntlrs        []*CntlrSpec           `protobuf:"bytes,3,rep,name=cntlrs,proto3" json:"cntlrs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphansReply) Reset() {
+	*x = OrphansReply{}
+	mi := &file_v1_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphansReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphansReply) ProtoMessage() {}
+
+func (x *OrphansReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphansReply.ProtoReflect.Descriptor instead.
+func (*OrphansReply) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *OrphansReply) GetPds() []*PdSpec {
+	if x != nil {
+		return x.Pds
+	}
+	return nil
+}
+
+func (x *OrphansReply) GetVds() []*VdSpec {
+	if x != nil {
+		return x.Vds
+	}
+	return nil
+}
+
+func (x *OrphansReply) GetCntlrs() []*CntlrSpec {
+	if x != nil {
+		return x.Cntlrs
+	}
+	return nil
+}
+
 type StandByRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -577,7 +691,7 @@ type StandByRequest struct {
 
 func (x *StandByRequest) Reset() {
 	*x = StandByRequest{}
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -589,7 +703,7 @@ func (x *StandByRequest) String() string {
 func (*StandByRequest) ProtoMessage() {}
 
 func (x *StandByRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -602,7 +716,7 @@ func (x *StandByRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByRequest.ProtoReflect.Descriptor instead.
 func (*StandByRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *StandByRequest) GetClusterId() string {
@@ -641,7 +755,7 @@ type StandByReply struct {
 
 func (x *StandByReply) Reset() {
 	*x = StandByReply{}
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -653,7 +767,7 @@ func (x *StandByReply) String() string {
 func (*StandByReply) ProtoMessage() {}
 
 func (x *StandByReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -666,7 +780,7 @@ func (x *StandByReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByReply.ProtoReflect.Descriptor instead.
 func (*StandByReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 type SyncReply struct {
@@ -680,7 +794,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +806,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +819,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -742,7 +856,7 @@ type PdCapacity struct {
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +868,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +881,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -817,7 +931,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +943,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +956,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -922,7 +1036,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1048,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1061,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PdSpec) GetId() string {
@@ -1010,7 +1124,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1136,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1149,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *VdSpec) GetId() string {
@@ -1124,7 +1238,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1250,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1263,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -1240,7 +1354,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1366,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1379,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -1427,7 +1541,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1553,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1566,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -1495,7 +1609,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1621,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1634,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -1569,7 +1683,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1695,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1708,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -1720,7 +1834,15 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\taddresses\x18\x03 \x03(\v2\x14.vda.v1.ListenerConfR\taddresses\"(\n" +
 	"\n" +
 	"ProbeReply\x12\x1a\n" +
-	"\bproblems\x18\x01 \x03(\tR\bproblems\"x\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\"H\n" +
+	"\x0eOrphansRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"}\n" +
+	"\fOrphansReply\x12 \n" +
+	"\x03pds\x18\x01 \x03(\v2\x0e.vda.v1.PdSpecR\x03pds\x12 \n" +
+	"\x03vds\x18\x02 \x03(\v2\x0e.vda.v1.VdSpecR\x03vds\x12)\n" +
+	"\x06cntlrs\x18\x03 \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\"x\n" +
 	"\x0eStandByRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1828,13 +1950,15 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\ans_uuid\x18\b \x01(\tR\x06nsUuid\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\x04R\aversion2z\n" +
+	" \x01(\x04R\aversion2\xb3\x01\n" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
-	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply2\xe6\x01\n" +
+	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
+	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply2\x9f\x02\n" +
 	"\aCnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
-	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x121\n" +
+	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
+	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply\x121\n" +
 	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReply\x127\n" +
 	"\aStandBy\x12\x16.vda.v1.StandByRequest\x1a\x14.vda.v1.StandByReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
 
@@ -1850,7 +1974,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_v1_agent_proto_goTypes = []any{
 	(*ListenerConf)(nil),     // 0: vda.v1.ListenerConf
 	(*ObjectState)(nil),      // 1: vda.v1.ObjectState
@@ -1859,52 +1983,61 @@ var file_v1_agent_proto_goTypes = []any{
 	(*Unreached)(nil),        // 4: vda.v1.Unreached
 	(*ProbeRequest)(nil),     // 5: vda.v1.ProbeRequest
 	(*ProbeReply)(nil),       // 6: vda.v1.ProbeReply
-	(*StandByRequest)(nil),   // 7: vda.v1.StandByRequest
-	(*StandByReply)(nil),     // 8: vda.v1.StandByReply
-	(*SyncReply)(nil),        // 9: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 10: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 11: vda.v1.SyncDnRequest
-	(*PdSpec)(nil),           // 12: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 13: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 14: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 15: vda.v1.CntlrSpec
-	(*GrpSpec)(nil),          // 16: vda.v1.GrpSpec
-	(*VdTarget)(nil),         // 17: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 18: vda.v1.ExpSpec
+	(*OrphansRequest)(nil),   // 7: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),     // 8: vda.v1.OrphansReply
+	(*StandByRequest)(nil),   // 9: vda.v1.StandByRequest
+	(*StandByReply)(nil),     // 10: vda.v1.StandByReply
+	(*SyncReply)(nil),        // 11: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 12: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 13: vda.v1.SyncDnRequest
+	(*PdSpec)(nil),           // 14: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 15: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 16: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 17: vda.v1.CntlrSpec
+	(*GrpSpec)(nil),          // 18: vda.v1.GrpSpec
+	(*VdTarget)(nil),         // 19: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 20: vda.v1.ExpSpec
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	4,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
 	0,  // 2: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	1,  // 3: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	10, // 4: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	0,  // 5: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	12, // 6: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	13, // 7: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	0,  // 8: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	15, // 9: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	16, // 10: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	18, // 11: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	0,  // 12: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	17, // 13: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	0,  // 14: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	2,  // 15: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	11, // 16: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	2,  // 17: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	14, // 18: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	5,  // 19: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	7,  // 20: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	3,  // 21: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	9,  // 22: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	3,  // 23: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	9,  // 24: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	6,  // 25: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	8,  // 26: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	14, // 3: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	15, // 4: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	17, // 5: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	1,  // 6: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	12, // 7: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	0,  // 8: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	14, // 9: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	15, // 10: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	0,  // 11: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	17, // 12: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	18, // 13: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	20, // 14: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	0,  // 15: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	19, // 16: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	0,  // 17: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	2,  // 18: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	13, // 19: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	7,  // 20: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	2,  // 21: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	16, // 22: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	7,  // 23: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 24: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	9,  // 25: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	3,  // 26: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	11, // 27: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	8,  // 28: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	3,  // 29: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	11, // 30: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	8,  // 31: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 32: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	10, // 33: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -1918,7 +2051,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

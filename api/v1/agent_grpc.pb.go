@@ -31,6 +31,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	DnAgent_Heartbeat_FullMethodName = "/vda.v1.DnAgent/Heartbeat"
 	DnAgent_Sync_FullMethodName      = "/vda.v1.DnAgent/Sync"
+	DnAgent_Orphans_FullMethodName   = "/vda.v1.DnAgent/Orphans"
 )
 
 // DnAgentClient is the client API for DnAgent service.
@@ -39,6 +40,7 @@ const (
 type DnAgentClient interface {
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error)
 	Sync(ctx context.Context, in *SyncDnRequest, opts ...grpc.CallOption) (*SyncReply, error)
+	Orphans(ctx context.Context, in *OrphansRequest, opts ...grpc.CallOption) (*OrphansReply, error)
 }
 
 type dnAgentClient struct {
@@ -69,12 +71,23 @@ func (c *dnAgentClient) Sync(ctx context.Context, in *SyncDnRequest, opts ...grp
 	return out, nil
 }
 
+func (c *dnAgentClient) Orphans(ctx context.Context, in *OrphansRequest, opts ...grpc.CallOption) (*OrphansReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OrphansReply)
+	err := c.cc.Invoke(ctx, DnAgent_Orphans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // DnAgentServer is the server API for DnAgent service.
 // All implementations must embed UnimplementedDnAgentServer
 // for forward compatibility.
 type DnAgentServer interface {
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error)
 	Sync(context.Context, *SyncDnRequest) (*SyncReply, error)
+	Orphans(context.Context, *OrphansRequest) (*OrphansReply, error)
 	mustEmbedUnimplementedDnAgentServer()
 }
 
@@ -90,6 +103,9 @@ func (UnimplementedDnAgentServer) Heartbeat(context.Context, *HeartbeatRequest) 
 }
 func (UnimplementedDnAgentServer) Sync(context.Context, *SyncDnRequest) (*SyncReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sync not implemented")
+}
+func (UnimplementedDnAgentServer) Orphans(context.Context, *OrphansRequest) (*OrphansReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Orphans not implemented")
 }
 func (UnimplementedDnAgentServer) mustEmbedUnimplementedDnAgentServer() {}
 func (UnimplementedDnAgentServer) testEmbeddedByValue()                 {}
@@ -148,6 +164,24 @@ func _DnAgent_Sync_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DnAgent_Orphans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OrphansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DnAgentServer).Orphans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: DnAgent_Orphans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DnAgentServer).Orphans(ctx, req.(*OrphansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // DnAgent_ServiceDesc is the grpc.ServiceDesc for DnAgent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -163,6 +197,10 @@ var DnAgent_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Sync",
 			Handler:    _DnAgent_Sync_Handler,
 		},
+		{
+			MethodName: "Orphans",
+			Handler:    _DnAgent_Orphans_Handler,
+		},
 	},
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "v1/agent.proto",
@@ -171,6 +209,7 @@ var DnAgent_ServiceDesc = grpc.ServiceDesc{
 const (
 	CnAgent_Heartbeat_FullMethodName = "/vda.v1.CnAgent/Heartbeat"
 	CnAgent_Sync_FullMethodName      = "/vda.v1.CnAgent/Sync"
+	CnAgent_Orphans_FullMethodName   = "/vda.v1.CnAgent/Orphans"
 	CnAgent_Probe_FullMethodName     = "/vda.v1.CnAgent/Probe"
 	CnAgent_StandBy_FullMethodName   = "/vda.v1.CnAgent/StandBy"
 )
@@ -181,6 +220,7 @@ const (
 type CnAgentClient interface {
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatReply, error)
 	Sync(ctx context.Context, in *SyncCnRequest, opts ...grpc.CallOption) (*SyncReply, error)
+	Orphans(ctx context.Context, in *OrphansRequest, opts ...grpc.CallOption) (*OrphansReply, error)
 	// Probe tries TCP connections from this node to data planes and changes
 	// nothing.
 	Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error)
@@ -220,6 +260,16 @@ func (c *cnAgentClient) Sync(ctx context.Context, in *SyncCnRequest, opts ...grp
 	return out, nil
 }
 
+func (c *cnAgentClient) Orphans(ctx context.Context, in *OrphansRequest, opts ...grpc.CallOption) (*OrphansReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OrphansReply)
+	err := c.cc.Invoke(ctx, CnAgent_Orphans_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *cnAgentClient) Probe(ctx context.Context, in *ProbeRequest, opts ...grpc.CallOption) (*ProbeReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ProbeReply)
@@ -246,6 +296,7 @@ func (c *cnAgentClient) StandBy(ctx context.Context, in *StandByRequest, opts ..
 type CnAgentServer interface {
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatReply, error)
 	Sync(context.Context, *SyncCnRequest) (*SyncReply, error)
+	Orphans(context.Context, *OrphansRequest) (*OrphansReply, error)
 	// Probe tries TCP connections from this node to data planes and changes
 	// nothing.
 	Probe(context.Context, *ProbeRequest) (*ProbeReply, error)
@@ -270,6 +321,9 @@ func (UnimplementedCnAgentServer) Heartbeat(context.Context, *HeartbeatRequest) 
 }
 func (UnimplementedCnAgentServer) Sync(context.Context, *SyncCnRequest) (*SyncReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sync not implemented")
+}
+func (UnimplementedCnAgentServer) Orphans(context.Context, *OrphansRequest) (*OrphansReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Orphans not implemented")
 }
 func (UnimplementedCnAgentServer) Probe(context.Context, *ProbeRequest) (*ProbeReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Probe not implemented")
@@ -334,6 +388,24 @@ func _CnAgent_Sync_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CnAgent_Orphans_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OrphansRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CnAgentServer).Orphans(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CnAgent_Orphans_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CnAgentServer).Orphans(ctx, req.(*OrphansRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _CnAgent_Probe_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ProbeRequest)
 	if err := dec(in); err != nil {
@@ -384,6 +456,10 @@ var CnAgent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Sync",
 			Handler:    _CnAgent_Sync_Handler,
+		},
+		{
+			MethodName: "Orphans",
+			Handler:    _CnAgent_Orphans_Handler,
 		},
 		{
 			MethodName: "Probe",

@@ -783,8 +783,11 @@ func (x *GetDnReply) GetDnMsg() *DnMsg {
 }
 
 type SyncupDnRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	DnName string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	// The node may be left without any object, though it has some of this
+	// cluster's: it lets go of them, and disks keep what is on them.
+	AllowEmpty    bool `protobuf:"varint,2,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -824,6 +827,13 @@ func (x *SyncupDnRequest) GetDnName() string {
 		return x.DnName
 	}
 	return ""
+}
+
+func (x *SyncupDnRequest) GetAllowEmpty() bool {
+	if x != nil {
+		return x.AllowEmpty
+	}
+	return false
 }
 
 type SyncupDnReply struct {
@@ -879,19 +889,22 @@ func (x *SyncupDnReply) GetDnMsg() *DnMsg {
 }
 
 type PdMsg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	PdId          string                 `protobuf:"bytes,1,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"`
-	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
-	DnName        string                 `protobuf:"bytes,3,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
-	PdConf        string                 `protobuf:"bytes,4,opt,name=pd_conf,json=pdConf,proto3" json:"pd_conf,omitempty"`
-	Online        bool                   `protobuf:"varint,5,opt,name=online,proto3" json:"online,omitempty"`
-	ClusterSize   uint64                 `protobuf:"varint,6,opt,name=cluster_size,json=clusterSize,proto3" json:"cluster_size,omitempty"` // bytes
-	TotalSize     uint64                 `protobuf:"varint,7,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`       // bytes that vds can use
-	FreeSize      uint64                 `protobuf:"varint,8,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`          // bytes
-	VdCnt         uint32                 `protobuf:"varint,9,opt,name=vd_cnt,json=vdCnt,proto3" json:"vd_cnt,omitempty"`
-	Error         bool                   `protobuf:"varint,10,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg      string                 `protobuf:"bytes,11,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	ErrorTime     string                 `protobuf:"bytes,12,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	PdId        string                 `protobuf:"bytes,1,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"`
+	PdName      string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	DnName      string                 `protobuf:"bytes,3,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	PdConf      string                 `protobuf:"bytes,4,opt,name=pd_conf,json=pdConf,proto3" json:"pd_conf,omitempty"`
+	Online      bool                   `protobuf:"varint,5,opt,name=online,proto3" json:"online,omitempty"`
+	ClusterSize uint64                 `protobuf:"varint,6,opt,name=cluster_size,json=clusterSize,proto3" json:"cluster_size,omitempty"` // bytes
+	TotalSize   uint64                 `protobuf:"varint,7,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`       // bytes that vds can use
+	FreeSize    uint64                 `protobuf:"varint,8,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`          // bytes
+	VdCnt       uint32                 `protobuf:"varint,9,opt,name=vd_cnt,json=vdCnt,proto3" json:"vd_cnt,omitempty"`
+	Error       bool                   `protobuf:"varint,10,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg    string                 `protobuf:"bytes,11,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime   string                 `protobuf:"bytes,12,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	// Bytes in use on the disk that no vd of this cluster accounts for, as after
+	// a backup of the database was restored; not part of free_size.
+	OrphanSize    uint64 `protobuf:"varint,13,opt,name=orphan_size,json=orphanSize,proto3" json:"orphan_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1008,6 +1021,13 @@ func (x *PdMsg) GetErrorTime() string {
 		return x.ErrorTime
 	}
 	return ""
+}
+
+func (x *PdMsg) GetOrphanSize() uint64 {
+	if x != nil {
+		return x.OrphanSize
+	}
+	return 0
 }
 
 type CreatePdRequest struct {
@@ -2294,6 +2314,7 @@ func (x *GetCnReply) GetCnMsg() *CnMsg {
 type SyncupCnRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CnName        string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"`
+	AllowEmpty    bool                   `protobuf:"varint,2,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2333,6 +2354,13 @@ func (x *SyncupCnRequest) GetCnName() string {
 		return x.CnName
 	}
 	return ""
+}
+
+func (x *SyncupCnRequest) GetAllowEmpty() bool {
+	if x != nil {
+		return x.AllowEmpty
+	}
+	return false
 }
 
 type SyncupCnReply struct {
@@ -4292,6 +4320,412 @@ func (x *GetExpReply) GetExpMsg() *ExpMsg {
 	return nil
 }
 
+// OrphanMsg is an array, a vd or a pd that a node has and the database does
+// not know.
+type OrphanMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrphanId      string                 `protobuf:"bytes,1,opt,name=orphan_id,json=orphanId,proto3" json:"orphan_id,omitempty"`
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`                                       // "da", "vd" or "pd"
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                                       // of a da or pd, as far as a node remembers it
+	DaId          string                 `protobuf:"bytes,4,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`                           // of a vd, likewise
+	PdId          string                 `protobuf:"bytes,5,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"`                           // of a vd
+	Size          uint64                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`                                      // bytes, of a vd or da
+	NodeNameList  []string               `protobuf:"bytes,7,rep,name=node_name_list,json=nodeNameList,proto3" json:"node_name_list,omitempty"` // where it is
+	Conf          string                 `protobuf:"bytes,8,opt,name=conf,proto3" json:"conf,omitempty"`                                       // of a pd
+	Problem       string                 `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`                                 // why it cannot be adopted; "" when it can
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrphanMsg) Reset() {
+	*x = OrphanMsg{}
+	mi := &file_v1_portal_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrphanMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrphanMsg) ProtoMessage() {}
+
+func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
+func (*OrphanMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *OrphanMsg) GetOrphanId() string {
+	if x != nil {
+		return x.OrphanId
+	}
+	return ""
+}
+
+func (x *OrphanMsg) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *OrphanMsg) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OrphanMsg) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *OrphanMsg) GetPdId() string {
+	if x != nil {
+		return x.PdId
+	}
+	return ""
+}
+
+func (x *OrphanMsg) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *OrphanMsg) GetNodeNameList() []string {
+	if x != nil {
+		return x.NodeNameList
+	}
+	return nil
+}
+
+func (x *OrphanMsg) GetConf() string {
+	if x != nil {
+		return x.Conf
+	}
+	return ""
+}
+
+func (x *OrphanMsg) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+type ListOrphanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphanRequest) Reset() {
+	*x = ListOrphanRequest{}
+	mi := &file_v1_portal_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphanRequest) ProtoMessage() {}
+
+func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
+func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{69}
+}
+
+type ListOrphanReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	OrphanMsgList []*OrphanMsg           `protobuf:"bytes,2,rep,name=orphan_msg_list,json=orphanMsgList,proto3" json:"orphan_msg_list,omitempty"`
+	WarningList   []string               `protobuf:"bytes,3,rep,name=warning_list,json=warningList,proto3" json:"warning_list,omitempty"` // nodes that could not be asked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOrphanReply) Reset() {
+	*x = ListOrphanReply{}
+	mi := &file_v1_portal_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOrphanReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOrphanReply) ProtoMessage() {}
+
+func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
+func (*ListOrphanReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ListOrphanReply) GetOrphanMsgList() []*OrphanMsg {
+	if x != nil {
+		return x.OrphanMsgList
+	}
+	return nil
+}
+
+func (x *ListOrphanReply) GetWarningList() []string {
+	if x != nil {
+		return x.WarningList
+	}
+	return nil
+}
+
+type AdoptOrphanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrphanId      string                 `protobuf:"bytes,1,opt,name=orphan_id,json=orphanId,proto3" json:"orphan_id,omitempty"`    // of a da, or of a pd
+	NewName       *string                `protobuf:"bytes,2,opt,name=new_name,json=newName,proto3,oneof" json:"new_name,omitempty"` // when another has its name by now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptOrphanRequest) Reset() {
+	*x = AdoptOrphanRequest{}
+	mi := &file_v1_portal_proto_msgTypes[71]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptOrphanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptOrphanRequest) ProtoMessage() {}
+
+func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[71]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
+func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{71}
+}
+
+func (x *AdoptOrphanRequest) GetOrphanId() string {
+	if x != nil {
+		return x.OrphanId
+	}
+	return ""
+}
+
+func (x *AdoptOrphanRequest) GetNewName() string {
+	if x != nil && x.NewName != nil {
+		return *x.NewName
+	}
+	return ""
+}
+
+type AdoptOrphanReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	OrphanMsg     *OrphanMsg             `protobuf:"bytes,2,opt,name=orphan_msg,json=orphanMsg,proto3" json:"orphan_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptOrphanReply) Reset() {
+	*x = AdoptOrphanReply{}
+	mi := &file_v1_portal_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptOrphanReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptOrphanReply) ProtoMessage() {}
+
+func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
+func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *AdoptOrphanReply) GetOrphanMsg() *OrphanMsg {
+	if x != nil {
+		return x.OrphanMsg
+	}
+	return nil
+}
+
+type DeleteOrphanRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	OrphanId      string                 `protobuf:"bytes,1,opt,name=orphan_id,json=orphanId,proto3" json:"orphan_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOrphanRequest) Reset() {
+	*x = DeleteOrphanRequest{}
+	mi := &file_v1_portal_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOrphanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOrphanRequest) ProtoMessage() {}
+
+func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
+func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *DeleteOrphanRequest) GetOrphanId() string {
+	if x != nil {
+		return x.OrphanId
+	}
+	return ""
+}
+
+type DeleteOrphanReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	OrphanMsg     *OrphanMsg             `protobuf:"bytes,2,opt,name=orphan_msg,json=orphanMsg,proto3" json:"orphan_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteOrphanReply) Reset() {
+	*x = DeleteOrphanReply{}
+	mi := &file_v1_portal_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteOrphanReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteOrphanReply) ProtoMessage() {}
+
+func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
+func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *DeleteOrphanReply) GetOrphanMsg() *OrphanMsg {
+	if x != nil {
+		return x.OrphanMsg
+	}
+	return nil
+}
+
 var File_v1_portal_proto protoreflect.FileDescriptor
 
 const file_v1_portal_proto_rawDesc = "" +
@@ -4366,13 +4800,15 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"*\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"K\n" +
 	"\x0fSyncupDnRequest\x12\x17\n" +
-	"\adn_name\x18\x01 \x01(\tR\x06dnName\"g\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x1f\n" +
+	"\vallow_empty\x18\x02 \x01(\bR\n" +
+	"allowEmpty\"g\n" +
 	"\rSyncupDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xc7\x02\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xe8\x02\n" +
 	"\x05PdMsg\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -4388,7 +4824,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	" \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\v \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\f \x01(\tR\terrorTime\"\x84\x01\n" +
+	"error_time\x18\f \x01(\tR\terrorTime\x12\x1f\n" +
+	"\vorphan_size\x18\r \x01(\x04R\n" +
+	"orphanSize\"\x84\x01\n" +
 	"\x0fCreatePdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -4506,9 +4944,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"*\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"K\n" +
 	"\x0fSyncupCnRequest\x12\x17\n" +
-	"\acn_name\x18\x01 \x01(\tR\x06cnName\"g\n" +
+	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12\x1f\n" +
+	"\vallow_empty\x18\x02 \x01(\bR\n" +
+	"allowEmpty\"g\n" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
@@ -4674,7 +5114,39 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\vGetExpReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12'\n" +
-	"\aexp_msg\x18\x02 \x01(\v2\x0e.vda.v1.ExpMsgR\x06expMsg2\x9e\r\n" +
+	"\aexp_msg\x18\x02 \x01(\v2\x0e.vda.v1.ExpMsgR\x06expMsg\"\xe2\x01\n" +
+	"\tOrphanMsg\x12\x1b\n" +
+	"\torphan_id\x18\x01 \x01(\tR\borphanId\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x13\n" +
+	"\x05da_id\x18\x04 \x01(\tR\x04daId\x12\x13\n" +
+	"\x05pd_id\x18\x05 \x01(\tR\x04pdId\x12\x12\n" +
+	"\x04size\x18\x06 \x01(\x04R\x04size\x12$\n" +
+	"\x0enode_name_list\x18\a \x03(\tR\fnodeNameList\x12\x12\n" +
+	"\x04conf\x18\b \x01(\tR\x04conf\x12\x18\n" +
+	"\aproblem\x18\t \x01(\tR\aproblem\"\x13\n" +
+	"\x11ListOrphanRequest\"\xa1\x01\n" +
+	"\x0fListOrphanReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x129\n" +
+	"\x0forphan_msg_list\x18\x02 \x03(\v2\x11.vda.v1.OrphanMsgR\rorphanMsgList\x12!\n" +
+	"\fwarning_list\x18\x03 \x03(\tR\vwarningList\"^\n" +
+	"\x12AdoptOrphanRequest\x12\x1b\n" +
+	"\torphan_id\x18\x01 \x01(\tR\borphanId\x12\x1e\n" +
+	"\bnew_name\x18\x02 \x01(\tH\x00R\anewName\x88\x01\x01B\v\n" +
+	"\t_new_name\"v\n" +
+	"\x10AdoptOrphanReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
+	"\n" +
+	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg\"2\n" +
+	"\x13DeleteOrphanRequest\x12\x1b\n" +
+	"\torphan_id\x18\x01 \x01(\tR\borphanId\"w\n" +
+	"\x11DeleteOrphanReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
+	"\n" +
+	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg2\xed\x0e\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -4705,7 +5177,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tDeleteExp\x12\x18.vda.v1.DeleteExpRequest\x1a\x16.vda.v1.DeleteExpReply\x12=\n" +
 	"\tModifyExp\x12\x18.vda.v1.ModifyExpRequest\x1a\x16.vda.v1.ModifyExpReply\x127\n" +
 	"\aListExp\x12\x16.vda.v1.ListExpRequest\x1a\x14.vda.v1.ListExpReply\x124\n" +
-	"\x06GetExp\x12\x15.vda.v1.GetExpRequest\x1a\x13.vda.v1.GetExpReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
+	"\x06GetExp\x12\x15.vda.v1.GetExpRequest\x1a\x13.vda.v1.GetExpReply\x12@\n" +
+	"\n" +
+	"ListOrphan\x12\x19.vda.v1.ListOrphanRequest\x1a\x17.vda.v1.ListOrphanReply\x12C\n" +
+	"\vAdoptOrphan\x12\x1a.vda.v1.AdoptOrphanRequest\x1a\x18.vda.v1.AdoptOrphanReply\x12F\n" +
+	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_portal_proto_rawDescOnce sync.Once
@@ -4719,76 +5195,83 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
 var file_v1_portal_proto_goTypes = []any{
-	(*ReplyInfo)(nil),         // 0: vda.v1.ReplyInfo
-	(*DnMsg)(nil),             // 1: vda.v1.DnMsg
-	(*CreateDnRequest)(nil),   // 2: vda.v1.CreateDnRequest
-	(*CreateDnReply)(nil),     // 3: vda.v1.CreateDnReply
-	(*DeleteDnRequest)(nil),   // 4: vda.v1.DeleteDnRequest
-	(*DeleteDnReply)(nil),     // 5: vda.v1.DeleteDnReply
-	(*ModifyDnRequest)(nil),   // 6: vda.v1.ModifyDnRequest
-	(*ModifyDnReply)(nil),     // 7: vda.v1.ModifyDnReply
-	(*ListDnRequest)(nil),     // 8: vda.v1.ListDnRequest
-	(*ListDnReply)(nil),       // 9: vda.v1.ListDnReply
-	(*GetDnRequest)(nil),      // 10: vda.v1.GetDnRequest
-	(*GetDnReply)(nil),        // 11: vda.v1.GetDnReply
-	(*SyncupDnRequest)(nil),   // 12: vda.v1.SyncupDnRequest
-	(*SyncupDnReply)(nil),     // 13: vda.v1.SyncupDnReply
-	(*PdMsg)(nil),             // 14: vda.v1.PdMsg
-	(*CreatePdRequest)(nil),   // 15: vda.v1.CreatePdRequest
-	(*CreatePdReply)(nil),     // 16: vda.v1.CreatePdReply
-	(*DeletePdRequest)(nil),   // 17: vda.v1.DeletePdRequest
-	(*DeletePdReply)(nil),     // 18: vda.v1.DeletePdReply
-	(*ModifyPdRequest)(nil),   // 19: vda.v1.ModifyPdRequest
-	(*ModifyPdReply)(nil),     // 20: vda.v1.ModifyPdReply
-	(*ListPdRequest)(nil),     // 21: vda.v1.ListPdRequest
-	(*ListPdReply)(nil),       // 22: vda.v1.ListPdReply
-	(*GetPdRequest)(nil),      // 23: vda.v1.GetPdRequest
-	(*GetPdReply)(nil),        // 24: vda.v1.GetPdReply
-	(*CnMsg)(nil),             // 25: vda.v1.CnMsg
-	(*CreateCnRequest)(nil),   // 26: vda.v1.CreateCnRequest
-	(*CreateCnReply)(nil),     // 27: vda.v1.CreateCnReply
-	(*DeleteCnRequest)(nil),   // 28: vda.v1.DeleteCnRequest
-	(*DeleteCnReply)(nil),     // 29: vda.v1.DeleteCnReply
-	(*ModifyCnRequest)(nil),   // 30: vda.v1.ModifyCnRequest
-	(*ModifyCnReply)(nil),     // 31: vda.v1.ModifyCnReply
-	(*ListCnRequest)(nil),     // 32: vda.v1.ListCnRequest
-	(*ListCnReply)(nil),       // 33: vda.v1.ListCnReply
-	(*GetCnRequest)(nil),      // 34: vda.v1.GetCnRequest
-	(*GetCnReply)(nil),        // 35: vda.v1.GetCnReply
-	(*SyncupCnRequest)(nil),   // 36: vda.v1.SyncupCnRequest
-	(*SyncupCnReply)(nil),     // 37: vda.v1.SyncupCnReply
-	(*DaMsg)(nil),             // 38: vda.v1.DaMsg
-	(*GrpMsg)(nil),            // 39: vda.v1.GrpMsg
-	(*VdMsg)(nil),             // 40: vda.v1.VdMsg
-	(*CntlrMsg)(nil),          // 41: vda.v1.CntlrMsg
-	(*CreateDaRequest)(nil),   // 42: vda.v1.CreateDaRequest
-	(*CreateDaReply)(nil),     // 43: vda.v1.CreateDaReply
-	(*DeleteDaRequest)(nil),   // 44: vda.v1.DeleteDaRequest
-	(*DeleteDaReply)(nil),     // 45: vda.v1.DeleteDaReply
-	(*ModifyDaRequest)(nil),   // 46: vda.v1.ModifyDaRequest
-	(*ModifyDaReply)(nil),     // 47: vda.v1.ModifyDaReply
-	(*ListDaRequest)(nil),     // 48: vda.v1.ListDaRequest
-	(*ListDaReply)(nil),       // 49: vda.v1.ListDaReply
-	(*GetDaRequest)(nil),      // 50: vda.v1.GetDaRequest
-	(*GetDaReply)(nil),        // 51: vda.v1.GetDaReply
-	(*SyncupDaRequest)(nil),   // 52: vda.v1.SyncupDaRequest
-	(*SyncupDaReply)(nil),     // 53: vda.v1.SyncupDaReply
-	(*FailoverDaRequest)(nil), // 54: vda.v1.FailoverDaRequest
-	(*FailoverDaReply)(nil),   // 55: vda.v1.FailoverDaReply
-	(*ExpMsg)(nil),            // 56: vda.v1.ExpMsg
-	(*EsMsg)(nil),             // 57: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),  // 58: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),    // 59: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),  // 60: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),    // 61: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),  // 62: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),    // 63: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),    // 64: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),      // 65: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),     // 66: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),       // 67: vda.v1.GetExpReply
+	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
+	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
+	(*CreateDnRequest)(nil),     // 2: vda.v1.CreateDnRequest
+	(*CreateDnReply)(nil),       // 3: vda.v1.CreateDnReply
+	(*DeleteDnRequest)(nil),     // 4: vda.v1.DeleteDnRequest
+	(*DeleteDnReply)(nil),       // 5: vda.v1.DeleteDnReply
+	(*ModifyDnRequest)(nil),     // 6: vda.v1.ModifyDnRequest
+	(*ModifyDnReply)(nil),       // 7: vda.v1.ModifyDnReply
+	(*ListDnRequest)(nil),       // 8: vda.v1.ListDnRequest
+	(*ListDnReply)(nil),         // 9: vda.v1.ListDnReply
+	(*GetDnRequest)(nil),        // 10: vda.v1.GetDnRequest
+	(*GetDnReply)(nil),          // 11: vda.v1.GetDnReply
+	(*SyncupDnRequest)(nil),     // 12: vda.v1.SyncupDnRequest
+	(*SyncupDnReply)(nil),       // 13: vda.v1.SyncupDnReply
+	(*PdMsg)(nil),               // 14: vda.v1.PdMsg
+	(*CreatePdRequest)(nil),     // 15: vda.v1.CreatePdRequest
+	(*CreatePdReply)(nil),       // 16: vda.v1.CreatePdReply
+	(*DeletePdRequest)(nil),     // 17: vda.v1.DeletePdRequest
+	(*DeletePdReply)(nil),       // 18: vda.v1.DeletePdReply
+	(*ModifyPdRequest)(nil),     // 19: vda.v1.ModifyPdRequest
+	(*ModifyPdReply)(nil),       // 20: vda.v1.ModifyPdReply
+	(*ListPdRequest)(nil),       // 21: vda.v1.ListPdRequest
+	(*ListPdReply)(nil),         // 22: vda.v1.ListPdReply
+	(*GetPdRequest)(nil),        // 23: vda.v1.GetPdRequest
+	(*GetPdReply)(nil),          // 24: vda.v1.GetPdReply
+	(*CnMsg)(nil),               // 25: vda.v1.CnMsg
+	(*CreateCnRequest)(nil),     // 26: vda.v1.CreateCnRequest
+	(*CreateCnReply)(nil),       // 27: vda.v1.CreateCnReply
+	(*DeleteCnRequest)(nil),     // 28: vda.v1.DeleteCnRequest
+	(*DeleteCnReply)(nil),       // 29: vda.v1.DeleteCnReply
+	(*ModifyCnRequest)(nil),     // 30: vda.v1.ModifyCnRequest
+	(*ModifyCnReply)(nil),       // 31: vda.v1.ModifyCnReply
+	(*ListCnRequest)(nil),       // 32: vda.v1.ListCnRequest
+	(*ListCnReply)(nil),         // 33: vda.v1.ListCnReply
+	(*GetCnRequest)(nil),        // 34: vda.v1.GetCnRequest
+	(*GetCnReply)(nil),          // 35: vda.v1.GetCnReply
+	(*SyncupCnRequest)(nil),     // 36: vda.v1.SyncupCnRequest
+	(*SyncupCnReply)(nil),       // 37: vda.v1.SyncupCnReply
+	(*DaMsg)(nil),               // 38: vda.v1.DaMsg
+	(*GrpMsg)(nil),              // 39: vda.v1.GrpMsg
+	(*VdMsg)(nil),               // 40: vda.v1.VdMsg
+	(*CntlrMsg)(nil),            // 41: vda.v1.CntlrMsg
+	(*CreateDaRequest)(nil),     // 42: vda.v1.CreateDaRequest
+	(*CreateDaReply)(nil),       // 43: vda.v1.CreateDaReply
+	(*DeleteDaRequest)(nil),     // 44: vda.v1.DeleteDaRequest
+	(*DeleteDaReply)(nil),       // 45: vda.v1.DeleteDaReply
+	(*ModifyDaRequest)(nil),     // 46: vda.v1.ModifyDaRequest
+	(*ModifyDaReply)(nil),       // 47: vda.v1.ModifyDaReply
+	(*ListDaRequest)(nil),       // 48: vda.v1.ListDaRequest
+	(*ListDaReply)(nil),         // 49: vda.v1.ListDaReply
+	(*GetDaRequest)(nil),        // 50: vda.v1.GetDaRequest
+	(*GetDaReply)(nil),          // 51: vda.v1.GetDaReply
+	(*SyncupDaRequest)(nil),     // 52: vda.v1.SyncupDaRequest
+	(*SyncupDaReply)(nil),       // 53: vda.v1.SyncupDaReply
+	(*FailoverDaRequest)(nil),   // 54: vda.v1.FailoverDaRequest
+	(*FailoverDaReply)(nil),     // 55: vda.v1.FailoverDaReply
+	(*ExpMsg)(nil),              // 56: vda.v1.ExpMsg
+	(*EsMsg)(nil),               // 57: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),    // 58: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),      // 59: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),    // 60: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),      // 61: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),    // 62: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),      // 63: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),      // 64: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),        // 65: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),       // 66: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),         // 67: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),           // 68: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),   // 69: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),     // 70: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),  // 71: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),    // 72: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil), // 73: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),   // 74: vda.v1.DeleteOrphanReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	14, // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -4849,69 +5332,81 @@ var file_v1_portal_proto_depIdxs = []int32{
 	56, // 55: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
 	0,  // 56: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
 	56, // 57: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	2,  // 58: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	4,  // 59: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	6,  // 60: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	8,  // 61: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	10, // 62: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	12, // 63: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15, // 64: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	17, // 65: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	19, // 66: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	21, // 67: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	23, // 68: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	26, // 69: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	28, // 70: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	30, // 71: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	32, // 72: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	34, // 73: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	36, // 74: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	42, // 75: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	44, // 76: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	46, // 77: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	48, // 78: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	50, // 79: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	52, // 80: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	54, // 81: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	58, // 82: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	60, // 83: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	62, // 84: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	64, // 85: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	66, // 86: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	3,  // 87: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	5,  // 88: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	7,  // 89: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	9,  // 90: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	11, // 91: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	13, // 92: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16, // 93: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	18, // 94: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	20, // 95: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	22, // 96: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	24, // 97: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	27, // 98: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	29, // 99: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	31, // 100: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	33, // 101: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	35, // 102: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	37, // 103: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	43, // 104: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	45, // 105: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	47, // 106: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	49, // 107: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	51, // 108: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	53, // 109: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	55, // 110: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	59, // 111: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	61, // 112: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	63, // 113: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	65, // 114: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	67, // 115: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	87, // [87:116] is the sub-list for method output_type
-	58, // [58:87] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	58, // [58:58] is the sub-list for extension extendee
-	0,  // [0:58] is the sub-list for field type_name
+	0,  // 58: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	68, // 59: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,  // 60: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	68, // 61: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,  // 62: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	68, // 63: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	2,  // 64: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	4,  // 65: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	6,  // 66: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	8,  // 67: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	10, // 68: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	12, // 69: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15, // 70: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	17, // 71: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	19, // 72: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	21, // 73: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	23, // 74: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	26, // 75: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	28, // 76: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	30, // 77: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	32, // 78: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	34, // 79: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	36, // 80: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	42, // 81: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	44, // 82: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	46, // 83: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	48, // 84: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	50, // 85: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	52, // 86: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	54, // 87: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	58, // 88: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	60, // 89: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	62, // 90: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	64, // 91: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	66, // 92: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	69, // 93: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	71, // 94: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	73, // 95: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	3,  // 96: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	5,  // 97: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	7,  // 98: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	9,  // 99: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	11, // 100: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	13, // 101: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16, // 102: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	18, // 103: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	20, // 104: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	22, // 105: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	24, // 106: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	27, // 107: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	29, // 108: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	31, // 109: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	33, // 110: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	35, // 111: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	37, // 112: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	43, // 113: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	45, // 114: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	47, // 115: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	49, // 116: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	51, // 117: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	53, // 118: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	55, // 119: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	59, // 120: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	61, // 121: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	63, // 122: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	65, // 123: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	67, // 124: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	70, // 125: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	72, // 126: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	74, // 127: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	96, // [96:128] is the sub-list for method output_type
+	64, // [64:96] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	64, // [64:64] is the sub-list for extension extendee
+	0,  // [0:64] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -4933,13 +5428,14 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[48].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[62].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[71].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   68,
+			NumMessages:   75,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

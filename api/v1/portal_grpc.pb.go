@@ -26,35 +26,38 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Portal_CreateDn_FullMethodName   = "/vda.v1.Portal/CreateDn"
-	Portal_DeleteDn_FullMethodName   = "/vda.v1.Portal/DeleteDn"
-	Portal_ModifyDn_FullMethodName   = "/vda.v1.Portal/ModifyDn"
-	Portal_ListDn_FullMethodName     = "/vda.v1.Portal/ListDn"
-	Portal_GetDn_FullMethodName      = "/vda.v1.Portal/GetDn"
-	Portal_SyncupDn_FullMethodName   = "/vda.v1.Portal/SyncupDn"
-	Portal_CreatePd_FullMethodName   = "/vda.v1.Portal/CreatePd"
-	Portal_DeletePd_FullMethodName   = "/vda.v1.Portal/DeletePd"
-	Portal_ModifyPd_FullMethodName   = "/vda.v1.Portal/ModifyPd"
-	Portal_ListPd_FullMethodName     = "/vda.v1.Portal/ListPd"
-	Portal_GetPd_FullMethodName      = "/vda.v1.Portal/GetPd"
-	Portal_CreateCn_FullMethodName   = "/vda.v1.Portal/CreateCn"
-	Portal_DeleteCn_FullMethodName   = "/vda.v1.Portal/DeleteCn"
-	Portal_ModifyCn_FullMethodName   = "/vda.v1.Portal/ModifyCn"
-	Portal_ListCn_FullMethodName     = "/vda.v1.Portal/ListCn"
-	Portal_GetCn_FullMethodName      = "/vda.v1.Portal/GetCn"
-	Portal_SyncupCn_FullMethodName   = "/vda.v1.Portal/SyncupCn"
-	Portal_CreateDa_FullMethodName   = "/vda.v1.Portal/CreateDa"
-	Portal_DeleteDa_FullMethodName   = "/vda.v1.Portal/DeleteDa"
-	Portal_ModifyDa_FullMethodName   = "/vda.v1.Portal/ModifyDa"
-	Portal_ListDa_FullMethodName     = "/vda.v1.Portal/ListDa"
-	Portal_GetDa_FullMethodName      = "/vda.v1.Portal/GetDa"
-	Portal_SyncupDa_FullMethodName   = "/vda.v1.Portal/SyncupDa"
-	Portal_FailoverDa_FullMethodName = "/vda.v1.Portal/FailoverDa"
-	Portal_CreateExp_FullMethodName  = "/vda.v1.Portal/CreateExp"
-	Portal_DeleteExp_FullMethodName  = "/vda.v1.Portal/DeleteExp"
-	Portal_ModifyExp_FullMethodName  = "/vda.v1.Portal/ModifyExp"
-	Portal_ListExp_FullMethodName    = "/vda.v1.Portal/ListExp"
-	Portal_GetExp_FullMethodName     = "/vda.v1.Portal/GetExp"
+	Portal_CreateDn_FullMethodName     = "/vda.v1.Portal/CreateDn"
+	Portal_DeleteDn_FullMethodName     = "/vda.v1.Portal/DeleteDn"
+	Portal_ModifyDn_FullMethodName     = "/vda.v1.Portal/ModifyDn"
+	Portal_ListDn_FullMethodName       = "/vda.v1.Portal/ListDn"
+	Portal_GetDn_FullMethodName        = "/vda.v1.Portal/GetDn"
+	Portal_SyncupDn_FullMethodName     = "/vda.v1.Portal/SyncupDn"
+	Portal_CreatePd_FullMethodName     = "/vda.v1.Portal/CreatePd"
+	Portal_DeletePd_FullMethodName     = "/vda.v1.Portal/DeletePd"
+	Portal_ModifyPd_FullMethodName     = "/vda.v1.Portal/ModifyPd"
+	Portal_ListPd_FullMethodName       = "/vda.v1.Portal/ListPd"
+	Portal_GetPd_FullMethodName        = "/vda.v1.Portal/GetPd"
+	Portal_CreateCn_FullMethodName     = "/vda.v1.Portal/CreateCn"
+	Portal_DeleteCn_FullMethodName     = "/vda.v1.Portal/DeleteCn"
+	Portal_ModifyCn_FullMethodName     = "/vda.v1.Portal/ModifyCn"
+	Portal_ListCn_FullMethodName       = "/vda.v1.Portal/ListCn"
+	Portal_GetCn_FullMethodName        = "/vda.v1.Portal/GetCn"
+	Portal_SyncupCn_FullMethodName     = "/vda.v1.Portal/SyncupCn"
+	Portal_CreateDa_FullMethodName     = "/vda.v1.Portal/CreateDa"
+	Portal_DeleteDa_FullMethodName     = "/vda.v1.Portal/DeleteDa"
+	Portal_ModifyDa_FullMethodName     = "/vda.v1.Portal/ModifyDa"
+	Portal_ListDa_FullMethodName       = "/vda.v1.Portal/ListDa"
+	Portal_GetDa_FullMethodName        = "/vda.v1.Portal/GetDa"
+	Portal_SyncupDa_FullMethodName     = "/vda.v1.Portal/SyncupDa"
+	Portal_FailoverDa_FullMethodName   = "/vda.v1.Portal/FailoverDa"
+	Portal_CreateExp_FullMethodName    = "/vda.v1.Portal/CreateExp"
+	Portal_DeleteExp_FullMethodName    = "/vda.v1.Portal/DeleteExp"
+	Portal_ModifyExp_FullMethodName    = "/vda.v1.Portal/ModifyExp"
+	Portal_ListExp_FullMethodName      = "/vda.v1.Portal/ListExp"
+	Portal_GetExp_FullMethodName       = "/vda.v1.Portal/GetExp"
+	Portal_ListOrphan_FullMethodName   = "/vda.v1.Portal/ListOrphan"
+	Portal_AdoptOrphan_FullMethodName  = "/vda.v1.Portal/AdoptOrphan"
+	Portal_DeleteOrphan_FullMethodName = "/vda.v1.Portal/DeleteOrphan"
 )
 
 // PortalClient is the client API for Portal service.
@@ -90,6 +93,11 @@ type PortalClient interface {
 	ModifyExp(ctx context.Context, in *ModifyExpRequest, opts ...grpc.CallOption) (*ModifyExpReply, error)
 	ListExp(ctx context.Context, in *ListExpRequest, opts ...grpc.CallOption) (*ListExpReply, error)
 	GetExp(ctx context.Context, in *GetExpRequest, opts ...grpc.CallOption) (*GetExpReply, error)
+	// Orphans are what nodes have and the database does not know: made after the
+	// backup from which it was restored, or on a node that was deleted by force.
+	ListOrphan(ctx context.Context, in *ListOrphanRequest, opts ...grpc.CallOption) (*ListOrphanReply, error)
+	AdoptOrphan(ctx context.Context, in *AdoptOrphanRequest, opts ...grpc.CallOption) (*AdoptOrphanReply, error)
+	DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest, opts ...grpc.CallOption) (*DeleteOrphanReply, error)
 }
 
 type portalClient struct {
@@ -390,6 +398,36 @@ func (c *portalClient) GetExp(ctx context.Context, in *GetExpRequest, opts ...gr
 	return out, nil
 }
 
+func (c *portalClient) ListOrphan(ctx context.Context, in *ListOrphanRequest, opts ...grpc.CallOption) (*ListOrphanReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOrphanReply)
+	err := c.cc.Invoke(ctx, Portal_ListOrphan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) AdoptOrphan(ctx context.Context, in *AdoptOrphanRequest, opts ...grpc.CallOption) (*AdoptOrphanReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdoptOrphanReply)
+	err := c.cc.Invoke(ctx, Portal_AdoptOrphan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest, opts ...grpc.CallOption) (*DeleteOrphanReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteOrphanReply)
+	err := c.cc.Invoke(ctx, Portal_DeleteOrphan_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PortalServer is the server API for Portal service.
 // All implementations must embed UnimplementedPortalServer
 // for forward compatibility.
@@ -423,6 +461,11 @@ type PortalServer interface {
 	ModifyExp(context.Context, *ModifyExpRequest) (*ModifyExpReply, error)
 	ListExp(context.Context, *ListExpRequest) (*ListExpReply, error)
 	GetExp(context.Context, *GetExpRequest) (*GetExpReply, error)
+	// Orphans are what nodes have and the database does not know: made after the
+	// backup from which it was restored, or on a node that was deleted by force.
+	ListOrphan(context.Context, *ListOrphanRequest) (*ListOrphanReply, error)
+	AdoptOrphan(context.Context, *AdoptOrphanRequest) (*AdoptOrphanReply, error)
+	DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error)
 	mustEmbedUnimplementedPortalServer()
 }
 
@@ -519,6 +562,15 @@ func (UnimplementedPortalServer) ListExp(context.Context, *ListExpRequest) (*Lis
 }
 func (UnimplementedPortalServer) GetExp(context.Context, *GetExpRequest) (*GetExpReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetExp not implemented")
+}
+func (UnimplementedPortalServer) ListOrphan(context.Context, *ListOrphanRequest) (*ListOrphanReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOrphan not implemented")
+}
+func (UnimplementedPortalServer) AdoptOrphan(context.Context, *AdoptOrphanRequest) (*AdoptOrphanReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method AdoptOrphan not implemented")
+}
+func (UnimplementedPortalServer) DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteOrphan not implemented")
 }
 func (UnimplementedPortalServer) mustEmbedUnimplementedPortalServer() {}
 func (UnimplementedPortalServer) testEmbeddedByValue()                {}
@@ -1063,6 +1115,60 @@ func _Portal_GetExp_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_ListOrphan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOrphanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ListOrphan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ListOrphan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ListOrphan(ctx, req.(*ListOrphanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_AdoptOrphan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdoptOrphanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).AdoptOrphan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_AdoptOrphan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).AdoptOrphan(ctx, req.(*AdoptOrphanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_DeleteOrphan_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteOrphanRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DeleteOrphan(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DeleteOrphan_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DeleteOrphan(ctx, req.(*DeleteOrphanRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Portal_ServiceDesc is the grpc.ServiceDesc for Portal service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1185,6 +1291,18 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetExp",
 			Handler:    _Portal_GetExp_Handler,
+		},
+		{
+			MethodName: "ListOrphan",
+			Handler:    _Portal_ListOrphan_Handler,
+		},
+		{
+			MethodName: "AdoptOrphan",
+			Handler:    _Portal_AdoptOrphan_Handler,
+		},
+		{
+			MethodName: "DeleteOrphan",
+			Handler:    _Portal_DeleteOrphan_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

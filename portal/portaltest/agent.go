@@ -3,7 +3,9 @@ package portaltest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -20,20 +22,21 @@ import (
 type Agent struct {
 	addr string
 
-	mu      sync.Mutex
-	lis     *bufconn.Listener // nil: down
-	srv     *grpc.Server
-	node    string // whose agent it is
-	version uint64
-	pds     map[string]*apiv1.PdSpec
-	vds     map[string]*apiv1.VdSpec
-	cntlrs  map[string]*apiv1.CntlrSpec
-	refuse  string // error of every object
-	refuses int    // Syncs that are still refused so; below 0: all
-	calls   int
-	hang    chan struct{} // not nil: Syncs wait until it is closed
-	before  func()
-	waiting int // Syncs that have met it
+	mu       sync.Mutex
+	lis      *bufconn.Listener // nil: down
+	srv      *grpc.Server
+	node     string // whose agent it is
+	version  uint64
+	pds      map[string]*apiv1.PdSpec
+	vds      map[string]*apiv1.VdSpec
+	cntlrs   map[string]*apiv1.CntlrSpec
+	refuse   string // error of every object
+	occupied uint64
+	refuses  int // Syncs that are still refused so; below 0: all
+	calls    int
+	hang     chan struct{} // not nil: Syncs wait until it is closed
+	before   func()
+	waiting  int // Syncs that have met it
 }
 
 // dnAgent and cnAgent give the two services, whose methods have equal names.
@@ -97,6 +100,31 @@ func (a *Agent) Before(fn func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.before = fn
+}
+
+// Occupy has each pd hold so many clusters that no vd accounts for.
+func (a *Agent) Occupy(clusters uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.occupied = clusters
+}
+
+// used is how many clusters of a pd are in use.
+func (a *Agent) used(pd string, cluster uint64) uint64 {
+	n := a.occupied
+	for _, vd := range a.vds {
+		if vd.PdId == pd {
+			n += vd.Size / cluster
+		}
+	}
+	return n
+}
+
+// keep forgets the objects that a full set does not name.
+func keep[T interface{ GetId() string }](held map[string]T, named []T) {
+	maps.DeleteFunc(held, func(id string, _ T) bool {
+		return !slices.ContainsFunc(named, func(o T) bool { return o.GetId() == id })
+	})
 }
 
 // Hang makes every Sync wait, as an agent that is stopped does, until wake is
@@ -211,6 +239,13 @@ func (d dnAgent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.Syn
 	if err := a.begin(req.NodeId, req.Version, req.BaseVersion); err != nil {
 		return nil, err
 	}
+	if req.BaseVersion == 0 {
+		if !req.AllowEmpty && len(req.Pds)+len(req.Vds) == 0 && len(a.pds)+len(a.vds) > 0 {
+			return nil, status.Error(codes.FailedPrecondition, "that takes allow_empty")
+		}
+		keep(a.pds, req.Pds)
+		keep(a.vds, req.Vds)
+	}
 	reply := &apiv1.SyncReply{Version: req.Version}
 	for _, pd := range req.Pds {
 		st := state(a, a.pds, pd.Id, pd, pd.Deleted)
@@ -224,7 +259,7 @@ func (d dnAgent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.Syn
 		}
 		const cluster = 1 << 20
 		n := blobstore.DataClusters(conf.Size, cluster)
-		reply.Capacities = append(reply.Capacities, &apiv1.PdCapacity{PdId: pd.Id, ClusterSize: cluster, TotalClusters: n, FreeClusters: n})
+		reply.Capacities = append(reply.Capacities, &apiv1.PdCapacity{PdId: pd.Id, ClusterSize: cluster, TotalClusters: n, FreeClusters: n - a.used(pd.Id, cluster)})
 	}
 	for _, vd := range req.Vds {
 		reply.States = append(reply.States, state(a, a.vds, vd.Id, vd, vd.Deleted))

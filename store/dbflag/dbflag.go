@@ -5,6 +5,7 @@ package dbflag
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 
@@ -25,6 +26,17 @@ func Add(fs *pflag.FlagSet) *URI {
 	return u
 }
 
+// hasPassword reports that a URI has a password in it; one that can't be read
+// may have one.
+func hasPassword(uri string) bool {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return true
+	}
+	_, has := u.User.Password()
+	return has || u.Query().Has("password")
+}
+
 // Get returns the URI that the user gave. The error has no secret in it.
 func (u *URI) Get() (string, error) {
 	switch {
@@ -40,6 +52,9 @@ func (u *URI) Get() (string, error) {
 		uri := strings.TrimSpace(string(raw))
 		if uri == "" || strings.ContainsAny(uri, "\r\n") {
 			return "", fmt.Errorf("--db-uri-file %s: it must hold one line, the URI", u.file)
+		}
+		if st, err := os.Stat(u.file); err == nil && st.Mode()&0o007 != 0 && hasPassword(uri) {
+			return "", fmt.Errorf("--db-uri-file %s: it holds a password, and every user of this machine may open it (mode %04o); make it 0600 or 0640 (chmod o= %s)", u.file, st.Mode().Perm(), u.file)
 		}
 		return uri, nil
 	}

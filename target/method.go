@@ -62,6 +62,16 @@ func raidStyle(r *rules) {
 	r.bad = &jsonrpc.Error{Code: jsonrpc.CodeParseError, Message: "spdk_json_decode_object failed"}
 }
 
+// argumentStyle: and a few word it with an errno's text.
+func argumentStyle(r *rules) {
+	r.bad = &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid argument"}
+}
+
+// noParamsStyle: SPDK says so of bdev_nvme_get_io_paths, which takes one.
+func noParamsStyle(r *rules) {
+	r.bad = &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: r.m.Name + " requires no parameters"}
+}
+
 // method registers a method with parameters P.
 func method[P any](name, doc string, call func(ctx context.Context, t *Target, p P) (any, error), opts ...option) {
 	var zero P

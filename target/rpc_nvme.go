@@ -16,7 +16,10 @@ func init() {
 	method("bdev_nvme_attach_controller", "Connects to a subsystem and makes a bdev of each namespace; returns their names.", attachController, slow)
 	method("bdev_nvme_detach_controller", "Disconnects a controller, or one path to it, and removes its bdevs.", detachController, slow)
 	method("bdev_nvme_get_controllers", "Lists the controllers, or one.", nvmeControllers, optional)
-	method("bdev_nvme_reset_controller", "Ends and remakes the connections of a controller.", resetController, slow)
+	method("bdev_nvme_reset_controller", "Ends and remakes the connections of a controller.", resetController, argumentStyle, slow)
+	method("bdev_nvme_disable_controller", "Disconnects a controller, or one path of it, and fails what is queued on it and whatever comes; its bdevs stay.", disableController, argumentStyle, slow)
+	method("bdev_nvme_enable_controller", "Has a disabled controller, or one path of it, connected again; answers after the first attempt, others follow if that fails.", enableController, argumentStyle, slow)
+	method("bdev_nvme_get_io_paths", "Lists the paths of all nvme bdevs, or of one, as one poll group, since connections are not bound to threads.", ioPaths, noParamsStyle, optional)
 	method("bdev_nvme_set_multipath_policy", "Says which paths of an nvme bdev carry its I/O.", multipathPolicy)
 	method("bdev_nvme_set_options", "Sets options of the controllers that are attached from now on.", nvmeOptions, anytime, optional)
 }
@@ -170,10 +173,43 @@ type controllerParams struct {
 }
 
 func resetController(_ context.Context, t *Target, p controllerParams) (any, error) {
-	if err := t.nvmes.Reset(p.Name, p.Cntlid); err != nil {
+	return operated(t.nvmes.Reset(p.Name, p.Cntlid))
+}
+
+func disableController(ctx context.Context, t *Target, p controllerParams) (any, error) {
+	return operated(t.nvmes.Disable(ctx, p.Name, p.Cntlid))
+}
+
+func enableController(ctx context.Context, t *Target, p controllerParams) (any, error) {
+	return operated(t.nvmes.Enable(ctx, p.Name, p.Cntlid))
+}
+
+// operated is the reply about a controller that was to be in some state. That
+// it is already is as good, and so is a disabled one that was to be reset, as in
+// SPDK.
+func operated(err error) (any, error) {
+	if err != nil && !errors.Is(err, syscall.EALREADY) {
 		return nil, nvmeError(err)
 	}
 	return true, nil
+}
+
+type ioPathsParams struct {
+	Name string `rpc:"name,optional" doc:"bdev; default all"`
+}
+
+func ioPaths(_ context.Context, t *Target, p ioPathsParams) (any, error) {
+	type group struct {
+		Thread string            `json:"thread"`
+		Paths  []bdevnvme.IOPath `json:"io_paths"`
+	}
+	groups := []group{}
+	if l := t.nvmes.IOPaths(p.Name); len(l) > 0 {
+		groups = append(groups, group{"vda_tgt", l})
+	}
+	return struct {
+		Groups []group `json:"poll_groups"`
+	}{groups}, nil
 }
 
 // resilience replaces those of the time-outs that were given.

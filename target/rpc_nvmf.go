@@ -59,10 +59,14 @@ type transportParams struct {
 	MaxAQDepth        uint32 `rpc:"max_aq_depth,optional" doc:"entries of the admin queue; default 128"`
 	NumSharedBuffers  uint32 `rpc:"num_shared_buffers,optional" doc:"reported only; --buffer-memory bounds the pool"`
 	BufCacheSize      uint32 `rpc:"buf_cache_size,optional" doc:"accepted; there are no caches a thread"`
-	Zcopy             bool   `rpc:"zcopy,optional" doc:"accepted; memory is never copied where it need not be"`
+	Zcopy             bool   `rpc:"zcopy,optional" doc:"reported only; memory is never copied where it need not be"`
 	C2HSuccess        *bool  `rpc:"c2h_success,optional" doc:"answer a read by its last data PDU's SUCCESS flag; default true"`
 	SockPriority      uint32 `rpc:"sock_priority,optional" doc:"priority of the sockets"`
 	AbortTimeoutSec   uint32 `rpc:"abort_timeout_sec,optional" doc:"reported only"`
+
+	KeepAliveUnit *uint16 `rpc:"kas,optional" doc:"hosts' keep-alive time-outs are rounded up to multiples of so many 100 ms; default 10, SPDK's 100"`
+	MinKeepAlive  *uint32 `rpc:"min_kato,optional" doc:"milliseconds of the shortest keep-alive time-out, above 0; default none, SPDK's 10000"`
+	AckTimeout    uint32  `rpc:"ack_timeout,optional" doc:"milliseconds that a host may leave sent data unacknowledged; default 0, the system's"`
 }
 
 func createTransport(_ context.Context, t *Target, p transportParams) (any, error) {
@@ -72,10 +76,23 @@ func createTransport(_ context.Context, t *Target, p transportParams) (any, erro
 	if !strings.EqualFold(p.Trtype, "TCP") {
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("Invalid transport type '%s'", p.Trtype)}
 	}
+	var kas uint16
+	var kato uint32
+	if p.KeepAliveUnit != nil {
+		if kas = *p.KeepAliveUnit; kas == 0 {
+			return nil, internal(fmt.Sprintf("Transport type '%s' create failed", p.Trtype), "kas 0: has to be above 0, in units of 100 ms")
+		}
+	}
+	if p.MinKeepAlive != nil {
+		if kato = *p.MinKeepAlive; kato == 0 {
+			return nil, internal(fmt.Sprintf("Transport type '%s' create failed", p.Trtype), "min_kato 0: has to be above 0, in milliseconds")
+		}
+	}
 	err := t.nvmf.CreateTransport(nvmftarget.TransportOpts{
 		Trtype: "TCP", MaxQueueDepth: p.MaxQueueDepth, MaxAQDepth: p.MaxAQDepth, MaxIOQpairsPerCtrlr: p.MaxIOQpairs,
 		InCapsuleDataSize: p.InCapsuleDataSize, MaxIOSize: p.MaxIOSize, IOUnitSize: p.IOUnitSize, C2HSuccess: p.C2HSuccess,
 		SockPriority: p.SockPriority, NumSharedBuf: p.NumSharedBuffers, AbortTimeoutSec: p.AbortTimeoutSec,
+		KAS: kas, MinKATO: kato, AckTimeout: p.AckTimeout, ZCopy: p.Zcopy,
 	})
 	switch {
 	case errors.Is(err, syscall.EEXIST):
@@ -103,6 +120,10 @@ type transportJSON struct {
 	C2HSuccess        bool   `json:"c2h_success"`
 	SockPriority      uint32 `json:"sock_priority"`
 	AbortTimeoutSec   uint32 `json:"abort_timeout_sec"`
+	Zcopy             bool   `json:"zcopy"`
+	AckTimeout        uint32 `json:"ack_timeout"`
+	KeepAliveUnit     uint16 `json:"kas"`
+	MinKeepAlive      uint32 `json:"min_kato,omitempty"`
 }
 
 func getTransports(_ context.Context, t *Target, p getTransportsParams) (any, error) {
@@ -113,7 +134,8 @@ func getTransports(_ context.Context, t *Target, p getTransportsParams) (any, er
 	for _, o := range t.nvmf.Transports() {
 		if p.Trtype == "" || strings.EqualFold(p.Trtype, o.Trtype) {
 			out = append(out, transportJSON{o.Trtype, o.MaxQueueDepth, o.MaxIOQpairsPerCtrlr, o.InCapsuleDataSize, o.MaxIOSize,
-				o.IOUnitSize, o.MaxAQDepth, o.NumSharedBuf, o.C2HSuccess == nil || *o.C2HSuccess, o.SockPriority, o.AbortTimeoutSec})
+				o.IOUnitSize, o.MaxAQDepth, o.NumSharedBuf, o.C2HSuccess == nil || *o.C2HSuccess, o.SockPriority, o.AbortTimeoutSec,
+				o.ZCopy, o.AckTimeout, o.KAS, o.MinKATO})
 		}
 	}
 	if p.Trtype != "" && len(out) == 0 {

@@ -193,6 +193,11 @@ func (d *disk) pick() *way {
 	if p := d.policy.Load(); p != nil {
 		return d.pickActive(p)
 	}
+	return d.first()
+}
+
+// first is pick without a policy.
+func (d *disk) first() *way {
 	var second *way
 	for _, w := range *d.list.Load() {
 		if !w.usable() {

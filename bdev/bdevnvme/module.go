@@ -243,10 +243,14 @@ func (p *path) info() PathInfo {
 }
 
 // Reset ends and remakes the connections of a controller, or of its path with
-// the controller id, 0 for all; bdev_nvme_reset_controller.
+// the controller id, 0 for all; bdev_nvme_reset_controller. EALREADY when it is
+// disabled.
 func (m *Module) Reset(name string, cntlid uint16) error {
 	paths, err := m.paths(name, cntlid)
 	for _, p := range paths {
+		if p.ctl.State() == host.Disabled {
+			return &Error{Errno: syscall.EALREADY, Msg: "Operation already in progress", Cause: fmt.Errorf("%s: %w", name, host.ErrDisabled)}
+		}
 		p.ctl.Reset(fmt.Errorf("reset of %s was asked for", name))
 	}
 	return err

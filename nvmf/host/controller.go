@@ -22,9 +22,10 @@ const (
 	ReconnectDelayed              // waiting for the next attempt
 	Failed                        // given up without retries; Reset tries again
 	Deleting                      // closed, or the loss time-out has passed, or the target said not to retry
+	Disabled                      // by Disable
 )
 
-var stateNames = [...]string{"enabled", "resetting", "reconnect_is_delayed", "failed", "deleting"}
+var stateNames = [...]string{"enabled", "resetting", "reconnect_is_delayed", "failed", "deleting", "disabled"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -46,6 +47,9 @@ type Controller struct {
 	namespaces map[uint32]*Namespace
 	changed    chan struct{} // closed and replaced at each change of state
 	addrs      []Address     // where to connect; the first is in use
+	disabled   chan struct{} // closed by Enable; nil: not disabled
+	interrupt  func()        // ends the attempts to make a session
+	tried      chan error    // gets the end of the first attempt after Enable; may be nil
 
 	events chan nvme.AsyncEvent // from the sessions to run
 	resets chan error
@@ -60,7 +64,7 @@ func Connect(ctx context.Context, cfg Config) (*Controller, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("nvme connect: %w", err)
 	}
-	c := &Controller{cfg: cfg, addrs: []Address{{cfg.Traddr, cfg.Trsvcid}}, namespaces: map[uint32]*Namespace{}, changed: make(chan struct{}),
+	c := &Controller{cfg: cfg, addrs: []Address{{cfg.Traddr, cfg.Trsvcid}}, namespaces: map[uint32]*Namespace{}, changed: make(chan struct{}), interrupt: func() {},
 		events: make(chan nvme.AsyncEvent, 16), resets: make(chan error, 1), done: make(chan struct{})}
 	s, err := connect(ctx, c)
 	if err == nil {
@@ -240,7 +244,7 @@ func (c *Controller) run(s *session) {
 		c.setState(Resetting)
 		s.close(nil)
 		c.cfg.Log.Warn("nvme session lost", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", s.cause())
-		s = c.recover(lost)
+		s = c.restore(lost)
 	}
 	c.setState(Deleting)
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // recover makes a new session after one was lost at the time given. It
-// returns nil when the controller is closed, the loss time-out has passed, or a
-// target says not to retry.
+// returns nil when life ends, the loss time-out has passed, or a target says not
+// to retry.
 //
 //	lost ── attempt ── Delay ── attempt ── Delay ── … ── LossTimeout: Deleting
 //	  └──────── FastIOFail: waiting I/O is failed ───────┘
@@ -24,7 +24,7 @@ import (
 // A refusal with Do Not Retry while queues are connected or the controller is
 // enabled ends everything, unless Config.Patient says otherwise: Linux looks at
 // the same commands.
-func (c *Controller) recover(lost time.Time) *session {
+func (c *Controller) recover(life context.Context, lost time.Time) *session {
 	r := c.cfg.Resilience
 	fast := timer(lost, r.FastIOFail)
 	defer fast.Stop()
@@ -34,7 +34,7 @@ func (c *Controller) recover(lost time.Time) *session {
 		c.setState(Resetting)
 		attempt := make(chan *session, 1)
 		var refused error // valid once attempt has been received
-		ctx, cancel := context.WithCancel(c.ctx)
+		ctx, cancel := context.WithCancel(life)
 		go func() {
 			var s *session
 			s, refused = c.attempt(ctx)
@@ -57,7 +57,7 @@ func (c *Controller) recover(lost time.Time) *session {
 		}
 		cancel()
 		switch {
-		case c.ctx.Err() != nil:
+		case life.Err() != nil:
 			if s != nil {
 				s.close(ErrClosed)
 			}
@@ -67,12 +67,17 @@ func (c *Controller) recover(lost time.Time) *session {
 			c.session.Store(s)
 			c.cfg.Log.Info("nvme session restored", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "after", time.Since(lost))
 			c.setState(Enabled)
+			if life.Err() != nil { // Disable has not seen it
+				s.fail(ErrDisabled)
+			}
+			c.attempted(nil)
 			if c.cfg.OnNamespaces != nil {
 				c.cfg.OnNamespaces(c)
 			}
 			return s
 		case forGood(refused) && !c.cfg.Patient:
 			c.cfg.Log.Warn("nvme controller is given up: the target says not to retry", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", refused)
+			c.attempted(refused)
 			return nil
 		case shutOut(refused) && !c.fastFail.Load():
 			c.expireFast()
@@ -89,6 +94,7 @@ func (c *Controller) recover(lost time.Time) *session {
 		} else {
 			c.setState(Failed)
 		}
+		c.attempted(refused)
 		for waiting := true; waiting; {
 			select {
 			case <-again:
@@ -99,7 +105,7 @@ func (c *Controller) recover(lost time.Time) *session {
 				c.expireFast()
 			case <-loss.C:
 				return nil
-			case <-c.ctx.Done():
+			case <-life.Done():
 				return nil
 			}
 		}

@@ -27,7 +27,9 @@ func TestDisable(t *testing.T) {
 		return no
 	}
 	p.refuse.Store(&status)
-	c := dialPeer(t, p, func(c *Config) { c.Resilience = Resilience{LossTimeout: 300 * time.Millisecond, Delay: 5 * time.Millisecond} })
+	c := dialPeer(t, p, func(c *Config) {
+		c.Resilience = Resilience{LossTimeout: 300 * time.Millisecond, Delay: 5 * time.Millisecond}
+	})
 	disabled := func() {
 		t.Helper()
 		if err := c.Disable(t.Context()); err != nil {

@@ -42,11 +42,13 @@ func (o *opCounters) sum() uint64 {
 type counters struct {
 	op    [opEnd]opCounters
 	fails atomic.Uint64
+
+	medium, noSpace atomic.Uint64 // of fails
 }
 
 func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 	if r.Status != nvme.Success {
-		c.fails.Add(1)
+		c.fail(r.Status)
 		return
 	}
 	o := &c.op[r.Op]
@@ -72,6 +74,22 @@ func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 	}
 }
 
+// fail counts a failure, and apart what says something of the disk: that it
+// can't read or write, or has no space.
+func (c *counters) fail(s nvme.Status) {
+	c.fails.Add(1)
+	switch s &^ nvme.DNR {
+	case nvme.CapacityExceeded:
+		c.noSpace.Add(1)
+	case nvme.InternalError:
+		c.medium.Add(1)
+	default:
+		if s.Type() == 2 {
+			c.medium.Add(1)
+		}
+	}
+}
+
 func raise(v *atomic.Uint64, to uint64) {
 	for old := v.Load(); to > old && !v.CompareAndSwap(old, to); old = v.Load() {
 	}
@@ -85,6 +103,8 @@ func lower(v *atomic.Uint64, to uint64) {
 // fold adds o to c.
 func (c *counters) fold(o *counters) {
 	c.fails.Add(o.fails.Load())
+	c.medium.Add(o.medium.Load())
+	c.noSpace.Add(o.noSpace.Load())
 	for i := range c.op {
 		to, from := &c.op[i], &o.op[i]
 		to.ops.Add(from.ops.Load())
@@ -116,6 +136,8 @@ func (c *counters) reset(extremesOnly bool) {
 	}
 	if !extremesOnly {
 		c.fails.Store(0)
+		c.medium.Store(0)
+		c.noSpace.Store(0)
 	}
 }
 
@@ -131,7 +153,11 @@ type OpStat struct {
 // IOStat is what a device did since it was registered, or reset.
 type IOStat struct {
 	Op    [opEnd]OpStat // by Op
-	Fails uint64
+	Fails uint64        // all requests that failed
+
+	// Of Fails: those whose status is of the medium, or an internal error, and
+	// those for which there was no space.
+	MediumErrors, NoSpace uint64
 }
 
 // IOStatJSON is IOStat with bdev_get_iostat's keys. A tick is a nanosecond.
@@ -173,6 +199,7 @@ func (s *IOStat) JSON() IOStatJSON {
 	}
 	if s.Fails != 0 {
 		j.IOError["failed"] = s.Fails
+		j.IOError["medium"], j.IOError["no_space"] = s.MediumErrors, s.NoSpace
 	}
 	return j
 }
@@ -187,7 +214,7 @@ func (g *Registry) IOStat(name string) (IOStat, error) {
 	}
 	sum := &counters{}
 	e.eachCounters(sum.fold)
-	out := IOStat{Fails: sum.fails.Load()}
+	out := IOStat{Fails: sum.fails.Load(), MediumErrors: sum.medium.Load(), NoSpace: sum.noSpace.Load()}
 	for i := range sum.op {
 		o := &sum.op[i]
 		out.Op[i] = OpStat{Ops: o.ops.Load(), Bytes: o.bytes.Load(), Nanos: o.sum(), Max: o.max.Load()}

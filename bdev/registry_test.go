@@ -167,7 +167,7 @@ func TestIOStatKeys(t *testing.T) {
 	}
 	want := `{"bytes_read":8192,"num_read_ops":2,"bytes_written":0,"num_write_ops":0,"bytes_unmapped":0,"num_unmap_ops":0,` +
 		`"bytes_copied":0,"num_copy_ops":0,"read_latency_ticks":30,"max_read_latency_ticks":20,"min_read_latency_ticks":10,`
-	if !strings.HasPrefix(string(out), want) || !strings.HasSuffix(string(out), `"io_error":{"failed":1}}`) {
+	if !strings.HasPrefix(string(out), want) || !strings.HasSuffix(string(out), `"io_error":{"failed":1,"medium":0,"no_space":0}}`) {
 		t.Errorf("%s", out)
 	}
 }

@@ -133,6 +133,11 @@ type IOStat struct {
 	ReadLatencyTicks  uint64 `json:"read_latency_ticks"`
 	WriteLatencyTicks uint64 `json:"write_latency_ticks"`
 	UnmapLatencyTicks uint64 `json:"unmap_latency_ticks"`
+
+	// IOError counts requests that failed, by why. vda_tgt has failed (all),
+	// medium and no_space; SPDK failed, aio_error, nvme_error, nomem, aborted
+	// and others, those that happened.
+	IOError map[string]uint64 `json:"io_error"`
 }
 
 // IOStats is the result of bdev_get_iostat.

@@ -47,6 +47,7 @@ type Medium struct {
 	striped *Medium // of the raid whose first member this is
 	under   *Medium // of the disk that this lvol is on
 
+	failed map[string]uint64 // requests that the disk failed, as bdev_get_iostat calls them
 	blocks map[uint64]uint64 // what was written, by byte offset
 	busy   time.Time         // until then the disk serves commands that came earlier
 }
@@ -401,6 +402,14 @@ func (c *Cluster) Fill(file string, full bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.disk(file).Full = full
+}
+
+// Ail sets how many requests a disk has failed so far, as bdev_get_iostat
+// calls them.
+func (c *Cluster) Ail(file string, by map[string]uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).failed = by
 }
 
 // Cleared returns how many lvols on a disk have been given back.

@@ -3,6 +3,7 @@ package agenttest
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ type params struct {
 	Name, Filename, UUID, Nqn, Host, SubNQN, HostNQN, TrAddr, TrSvcID string
 
 	NumBlocks    uint64              `json:"num_blocks"`
+	Names        []string            `json:"names"`
 	BdevName     string              `json:"bdev_name"`
 	LvsName      string              `json:"lvs_name"`
 	LvolName     string              `json:"lvol_name"`
@@ -140,7 +142,8 @@ func init() {
 			}
 			return names, nil
 		}},
-		"bdev_get_bdevs": {false, (*Plane).getBdevs},
+		"bdev_get_bdevs":  {false, (*Plane).getBdevs},
+		"bdev_get_iostat": {false, (*Plane).getIOStat},
 		"bdev_malloc_create": {true, func(p *Plane, a *params) (any, error) {
 			return a.Name, p.add(&bdev{name: a.Name, product: "Malloc disk", uuid: a.UUID, blocks: a.NumBlocks, medium: &Medium{Zero: true}})
 		}},
@@ -236,6 +239,18 @@ func (p *Plane) deleteBdev(a *params) (any, error) {
 	}
 	p.remove(b)
 	return true, nil
+}
+
+func (p *Plane) getIOStat(a *params) (any, error) {
+	stats := spdk.IOStats{Bdevs: []spdk.IOStat{}}
+	for _, name := range a.Names {
+		b := p.bdev(name)
+		if b == nil {
+			return nil, errNoDev
+		}
+		stats.Bdevs = append(stats.Bdevs, spdk.IOStat{Name: b.name, IOError: maps.Clone(b.medium.failed)})
+	}
+	return stats, nil
 }
 
 func (p *Plane) getBdevs(a *params) (any, error) {

@@ -52,6 +52,8 @@ type Agent struct {
 	set  set
 	caps map[string]*apiv1.PdCapacity
 	full map[string]time.Time // by pd: when there was no space below it
+
+	ailing map[string]*ailing // by pd
 	// By pd: what was said of its disk, and whether that was read and lacks
 	// the pd's stamp.
 	refused   map[string]refusal
@@ -69,7 +71,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{},
+	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
 		refused: map[string]refusal{}, unstamped: map[string]bool{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
@@ -342,6 +344,8 @@ func (a *Agent) dropNotes(id string) {
 	delete(a.caps, id)
 	delete(a.refused, id)
 	delete(a.unstamped, id)
+	delete(a.full, id)
+	delete(a.ailing, id)
 }
 
 func (a *Agent) pd(id string) *apiv1.PdSpec {

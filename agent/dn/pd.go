@@ -50,8 +50,10 @@ func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 		r.Fail(id, err)
 		return r
 	}
-	if err := a.fullLately(id); err != nil {
-		r.Fail(id, err)
+	if c, err := parseConf(spec.ConfJson); err == nil {
+		if err := a.examineHealth(ctx, spec, c); err != nil {
+			r.Fail(id, err)
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -255,3 +255,21 @@ func TestACopyOnARealPlane(t *testing.T) {
 		}
 	})
 }
+
+// TestADiskThatFailsIsShown: a file that lost its end fails reads of the vd on
+// it; the pd and the vd say so.
+func TestADiskThatFailsIsShown(t *testing.T) {
+	l := newRealLab(t, false)
+	pd := aioPD()
+	pd.ConfJson = fmt.Sprintf(`{"type":"aio","filename":%q,"size":%d}`, l.file, 64<<20)
+	l.good(full(1, []*apiv1.PdSpec{pd}, vd(1)))
+	if err := os.Truncate(l.file, 4<<20); err != nil {
+		t.Fatal(err)
+	}
+	ns, hangUp := l.disk(1)
+	defer hangUp()
+	if err := ns.ReadAt(context.Background(), make([]byte, 4096), 12<<20); err == nil {
+		t.Error("the read does not fail")
+	}
+	l.says([]string{pdID, vdID}, "I/O errors since")
+}

@@ -33,7 +33,11 @@ func (a *Agent) passVD(ctx context.Context, id string) (r agent.Result) {
 		}
 		return r
 	}
-	if err := a.ensureVD(ctx, spec); err != nil {
+	err := a.ensureVD(ctx, spec)
+	if err == nil {
+		err = a.sickPD(spec.PdId)
+	}
+	if err != nil {
 		r.Fail(id, err)
 	}
 	return r

@@ -1,0 +1,68 @@
+package dn_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"vda/agent/agenttest"
+	apiv1 "vda/api/v1"
+)
+
+// says waits until the states of objects say all of the words, or none of
+// them when without is set.
+func (l *lab) says(ids []string, words ...string) {
+	l.Helper()
+	agenttest.Eventually(l, func() string {
+		for _, id := range ids {
+			msg := l.bad(id)
+			for _, w := range words {
+				if !strings.Contains(msg, w) {
+					return fmt.Sprintf("%s does not say %q: %q", id, w, msg)
+				}
+			}
+		}
+		return ""
+	})
+}
+
+// TestIOErrorsAreShown: what the data plane counts of a disk's I/O errors shows
+// in the pd and in the vds on it, which stay exported, and goes on counting
+// over a restart of the data plane.
+func TestIOErrorsAreShown(t *testing.T) {
+	t.Parallel()
+	for plane, counters := range map[string]func(n uint64) map[string]uint64{
+		"vda_tgt": func(n uint64) map[string]uint64 {
+			return map[string]uint64{"failed": n + 7, "medium": n, "no_space": 0}
+		},
+		"spdk_tgt": func(n uint64) map[string]uint64 { return map[string]uint64{"aio_error": n, "aborted": 9} },
+	} {
+		t.Run(plane, func(t *testing.T) {
+			l := newLab(t)
+			l.c.Ail("/dev/null", counters(0))
+			l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+			both := []string{pdID, vdID}
+			l.c.Ail("/dev/null", counters(3))
+			l.says(both, "3 I/O errors")
+			l.c.Ail("/dev/null", counters(5))
+			l.says(both, "5 I/O errors")
+			if len(l.hosts()) == 0 {
+				t.Error("the vd is not exported any more")
+			}
+			l.plane.Stop()
+			l.c.Ail("/dev/null", counters(2)) // it counts anew
+			l.plane.Start()
+			l.says(both, "7 I/O errors")
+		})
+	}
+}
+
+// Writes that fail because what is below a pd is full show in the pd and its
+// vds.
+func TestFullDiskIsShown(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+	l.c.Ail("/dev/null", map[string]uint64{"failed": 4, "medium": 0, "no_space": 4})
+	l.says([]string{pdID, vdID}, "no space")
+}

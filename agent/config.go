@@ -38,6 +38,8 @@ type Config struct {
 	Transport map[string]any
 	// StateDir keeps what the agent must remember; see State.
 	StateDir string
+	// ForgetVersions has Main call State.ForgetVersions and end.
+	ForgetVersions bool
 	// AioDirs are the absolute paths of the folders below which a disk node's
 	// aio pds may lie. Default: /dev and the folder disks in StateDir.
 	AioDirs []string
@@ -131,6 +133,7 @@ func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Conf
 	fs.StringVar(&conf, "listener-conf", "", fmt.Sprintf(`NVMe/TCP address of the data plane as JSON (required), such as '{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, svc))
 	fs.StringVar(&transport, "transport-conf", "{}", "parameters of nvmf_create_transport as JSON, for a data plane that has no TCP transport yet")
 	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("directory for what the agent must remember (default /var/lib/vda/%s-<port>)", name))
+	fs.BoolVar(&c.ForgetVersions, "forget-versions", false, "instead of serving, forget the version and terms in --state-dir, so that the next request is taken whatever its own are; see docs/daemons")
 	if name == "vda_dn_agent" {
 		fs.StringArrayVar(&c.AioDirs, "aio-dir", nil, "folder below which the files and block devices of aio pds may lie, "+
 			"symbolic links resolved; may be given again (default /dev and <state-dir>/disks)")
@@ -143,6 +146,12 @@ func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Conf
 	}
 	if fs.NArg() > 0 {
 		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if c.StateDir == "" {
+		c.StateDir = filepath.Join("/var/lib/vda", fmt.Sprintf("%s-%d", name, c.Port))
+	}
+	if c.ForgetVersions {
+		return c, nil
 	}
 	for _, f := range []string{"sock-path", "listener-conf"} {
 		if !fs.Changed(f) {
@@ -163,9 +172,6 @@ func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Conf
 			return c, fmt.Errorf(`--transport-conf: trtype %v must be "tcp"`, t)
 		}
 		delete(c.Transport, "trtype")
-	}
-	if c.StateDir == "" {
-		c.StateDir = filepath.Join("/var/lib/vda", fmt.Sprintf("%s-%d", name, c.Port))
 	}
 	if c.Listener != "" && net.ParseIP(c.Listener) == nil {
 		if _, err := net.LookupHost(c.Listener); err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -46,6 +48,11 @@ func (a App) Main(args []string, stderr *os.File) int {
 	if errors.Is(err, ErrHelp) {
 		return 0
 	}
+	if err == nil && cfg.ForgetVersions {
+		if err = a.forget(cfg, stderr); err == nil {
+			return 0
+		}
+	}
 	if err == nil {
 		cfg.Log = cfg.Flags.Log(stderr)
 		ctx, stop := daemon.Context()
@@ -57,6 +64,22 @@ func (a App) Main(args []string, stderr *os.File) int {
 		return 1
 	}
 	return 0
+}
+
+// forget is --forget-versions.
+func (a App) forget(cfg Config, out io.Writer) error {
+	if _, err := os.Stat(filepath.Join(cfg.StateDir, stateName)); err != nil {
+		return fmt.Errorf("state-dir: %w; give that of the agent with --state-dir", err)
+	}
+	s, err := OpenState(cfg.StateDir, a.Kind)
+	if err != nil {
+		return err
+	}
+	version, terms, err := s.ForgetVersions()
+	if err == nil {
+		_, err = fmt.Fprintf(out, "%s: version %d and the highest terms of %d disk arrays are forgotten; start the agent again\n", a.Name, version, terms)
+	}
+	return errors.Join(err, s.Close())
 }
 
 // Run serves until ctx ends. ready, when not nil, gets the address once gRPC

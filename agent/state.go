@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,6 +17,9 @@ import (
 
 	"vda"
 )
+
+// stateName is the state file's name in its directory.
+const stateName = "state.json"
 
 // stateFormat is the format number of the state file.
 const stateFormat = 1
@@ -56,7 +60,7 @@ func OpenState(dir, agent string) (*State, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory %s is in use by another agent; give each agent its own --state-dir", dir), lock.Close())
 	}
-	s := &State{path: filepath.Join(dir, "state.json"), lock: lock}
+	s := &State{path: filepath.Join(dir, stateName), lock: lock}
 	if err := s.read(agent); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -75,8 +79,8 @@ func (s *State) read(agent string) error {
 		if err := json.Unmarshal(raw, &d); err != nil {
 			return fmt.Errorf("state file %s does not decode: %w; %s", s.path, err, s.undecoded())
 		}
-		if d.ClusterID != "" && (ValidCluster(d.ClusterID) != nil || !ValidID(d.NodeID)) {
-			return fmt.Errorf("state file %s carries cluster_id %q and node_id %q, which are no ids; %s", s.path, d.ClusterID, d.NodeID, s.undecoded())
+		if d.ClusterID != "" && strings.Trim(d.ClusterID, "-") == "" {
+			return fmt.Errorf("state file %s carries cluster_id %q, which is no id; %s", s.path, d.ClusterID, s.undecoded())
 		}
 		if d.Format != stateFormat || d.Agent != agent {
 			return fmt.Errorf("state file %s is of a %q agent in format %d; this is a %q agent and reads format %d", s.path, d.Agent, d.Format, agent, stateFormat)
@@ -184,6 +188,10 @@ func (s *State) Accept(c Claim, next func() (proto.Message, error)) error {
 
 func (s *State) check(c Claim) error {
 	d := &s.data
+	var held uint64 // version of this node
+	if d.NodeID == c.NodeID {
+		held = d.Version
+	}
 	switch {
 	case c.ClusterID == "" || c.NodeID == "":
 		return vda.Errorf(vda.InvalidArgument, "cluster_id %q and node_id %q must both be set", c.ClusterID, c.NodeID)
@@ -198,16 +206,41 @@ func (s *State) check(c Claim) error {
 			return &StaleError{msg: "this agent holds no set yet; send a full one"}
 		}
 	case c.Version < d.Version:
-		return &StaleError{Version: d.Version, msg: fmt.Sprintf("version %d is older than version %d, which this agent holds", c.Version, d.Version)}
+		msg := fmt.Sprintf("version %d is older than version %d, which this agent holds", c.Version, d.Version)
+		if vda.TooFar(d.Version, c.Version, vda.MaxVersionAhead) {
+			msg += "; no portal has given that one: stop the agent, run it once with --forget-versions, and start it again"
+		}
+		return &StaleError{Version: d.Version, msg: msg}
 	case c.Base > d.Version:
 		return &StaleError{Version: d.Version, msg: fmt.Sprintf("delta to version %d, but this agent holds version %d; send a full set", c.Base, d.Version)}
 	}
+	if vda.TooFar(c.Version, max(held, vda.FirstVersionMax), vda.MaxVersionAhead) {
+		return vda.Errorf(vda.FailedPrecondition, "version %d is refused: it lies more than %d above version %d, which this agent holds, and would lock every portal out", c.Version, uint64(vda.MaxVersionAhead), held)
+	}
 	for da, t := range c.Terms {
-		if seen := d.Terms[da]; t < seen {
+		switch seen := d.Terms[da]; {
+		case t < seen && vda.TooFar(seen, t, vda.MaxTermAhead):
+			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: term %d has been seen; no portal has given that one: stop the agent, run it once with --forget-versions, and start it again", t, da, seen)
+		case t < seen:
 			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: term %d has been seen", t, da, seen)
+		case vda.TooFar(t, max(seen, vda.MaxTermAhead), vda.MaxTermAhead):
+			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: it lies more than %d above term %d, which has been seen, and would lock every portal out", t, da, uint64(vda.MaxTermAhead), seen)
 		}
 	}
 	return nil
+}
+
+// ForgetVersions has the agent take the next full set whatever its version and
+// terms are: the operator's way back when the ones it holds are above all that
+// the cluster will ever give. The rest is kept, what has been made on media
+// above all. It returns what was forgotten.
+func (s *State) ForgetVersions() (version uint64, terms int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.data
+	version, terms = d.Version, len(d.Terms)
+	d.Version, d.Terms = 0, map[string]uint64{}
+	return version, terms, s.write(d)
 }
 
 func encode(m proto.Message) (json.RawMessage, error) {

@@ -35,6 +35,15 @@
 // submitted is done. A write whose data had not arrived completely is dropped
 // before it is submitted.
 //
+// # Promises
+//
+// What CAP and Identify tell hosts is put together from one table (promise.go),
+// and the log pages, commands and features that controllers have from three
+// others (pages.go), by which they are dispatched as well. The tests go through
+// the tables: each promise is kept on the wire, what is listed is answered, and
+// what is not is refused. A new field of Identify is a new line there, and
+// needs a test of its name.
+//
 // # Errors
 //
 // Methods return errors that wrap an errno: EEXIST, ENOENT (no such object in

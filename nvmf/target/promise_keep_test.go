@@ -401,3 +401,75 @@ func TestAnyOfBothFamilies(t *testing.T) {
 		}
 	}
 }
+
+// TestFlushOfAllDuringChanges: namespaces come, go and change their device
+// while all of them are flushed; each command ends, with success or a status
+// that hosts retry, and nothing is left inside.
+func TestFlushOfAllDuringChanges(t *testing.T) {
+	r := newRig(t)
+	for _, name := range []string{"a", "b", "c"} {
+		r.shaped(name, func(*bdev.Info) {})
+	}
+	a, id := r.admin()
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			switch i % 3 {
+			case 0:
+				if r.sub.RemoveNamespace(3) == nil {
+					_, err := r.sub.AddNamespace(NamespaceConfig{Bdev: "b", NSID: 3})
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			case 1:
+				if err := r.sub.SwapNamespace(2, "a"); err != nil {
+					t.Error(err)
+				}
+			case 2:
+				for _, state := range []ANAState{ANAInaccessible, ANAOptimized} {
+					if err := r.sub.SetANAState(r.addr, 4, state); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}
+	}()
+	w := r.ioq(id, 1)
+	good := 0
+	for range 2000 {
+		c, _ := w.do(w.sqe(0, 0xffffffff), nil)
+		switch c.status {
+		case 0:
+			good++
+		case 0x302, 0x00b:
+		default:
+			t.Fatalf("status %04x", c.status)
+		}
+	}
+	close(stop)
+	<-done
+	if good == 0 {
+		t.Error("none succeeded")
+	}
+	// One that is held by a swap when its connection is given up.
+	r.malloc("m1", 256)
+	g := r.gated("g", "m1")
+	nsid, err := r.sub.AddNamespace(NamespaceConfig{Bdev: "g"})
+	must(t, err)
+	w.capsule(w.sqe(0, 0xffffffff), nil)
+	waitFor(t, func() bool { return g.seen.Load() > 0 })
+	_ = w.c.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- r.sub.RemoveNamespace(nsid) }()
+	g.release()
+	must(t, <-ended)
+	a.ok(a.sqe(0x18, 0), nil)
+	waitFor(t, func() bool { return len(r.sub.Qpairs()) == 1 })
+}

@@ -70,6 +70,18 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 		}
 		return bdevs[0].DriverSpecific.Lvol.NumAllocatedClusters
 	}
+	// A snapshot takes no writes, and Linux knows.
+	const snap = "nqn.2016-06.io.spdk:snap"
+	rpc("bdev_lvol_create", `{"lvs_name":"lvs","lvol_name":"old","size_in_mib":8,"thin_provision":true}`)
+	rpc("bdev_lvol_snapshot", `{"lvol_name":"lvs/old","snapshot_name":"snap"}`)
+	export(snap, "lvs/snap")
+	r.run("host0", "nvme connect -t tcp -a 192.168.0.14 -s 4420 -n "+snap)
+	r.waitFor("host0", "test -b \""+device(snap)+"\"", 30*time.Second)
+	if got := strings.TrimSpace(r.run("host0", "cat /sys/block/$(basename "+device(snap)+")/ro")); got != "1" {
+		t.Errorf("a namespace on a snapshot: ro is %s", got)
+	}
+	r.run("host0", "nvme disconnect -n "+snap+" > /dev/null")
+
 	nvmeCLI(t, r, first, func() string {
 		r.run("host0", "nvme connect -t tcp -a 192.168.0.14 -s 4420 -n "+first)
 		r.waitFor("host0", "test -b \""+device(first)+"\"", 30*time.Second)
@@ -117,10 +129,10 @@ func nvmeCLI(t *testing.T, r *rack, nqn string, connect func() string) {
 		}
 	}
 	shows("id-ctrl "+dev, `subnqn\s*: `+nqn, `oncs\s*: 0xad`, `fuses\s*: 0x1`, `kas\s*: 10`)
-	shows("id-ns "+dev, `nsze\s*: 0x4000`, `rescap\s*: 0xfe`, `lbads:12`)
+	shows("id-ns "+dev, `nsze\s*: 0x4000`, `nuse\s*: 0\b`, `nsfeat\s*: 0x11`, `npdg\s*: 255`, `rescap\s*: 0xfe`, `lbads:12`)
 	shows("ns-descs "+dev, `(?i)uuid`, `(?i)nguid`)
 	shows("list-subsys", nqn, `tcp`, `live`)
-	shows("smart-log "+dev, `critical_warning\s*: 0`, `available_spare\s*: 100%`, `media_errors\s*: 0`)
+	shows("smart-log "+dev, `critical_warning\s*: 0`, `temperature\s*: (25|77)`, `available_spare\s*: 100%`, `media_errors\s*: 0`)
 	shows("fw-log "+dev, `frs1`)
 	shows("error-log "+dev, `(?i)error log entries`)
 	shows("effects-log "+dev+" --csi=0", `(?i)get log page`, `(?i)reservation`, `(?i)write zeroes`)
@@ -128,12 +140,16 @@ func nvmeCLI(t *testing.T, r *rack, nqn string, connect func() string) {
 	shows("changed-ns-list-log " + dev)
 	shows("get-feature "+dev+" -f 6", `0x0*1`)
 
-	shows("resv-register "+dev+" --nrkey=0x10 --rrega=0", `(?i)success`)
+	shows("resv-register "+dev+" --nrkey=0x10 --rrega=0 --cptpl=3", `(?i)success`) // as IOC_PR_REGISTER asks
 	shows("resv-acquire "+dev+" --crkey=0x10 --rtype=1 --racqa=0", `(?i)success`)
 	shows("resv-report "+dev+" --eds", `gen\s*: 1`, `rtype\s*: 1`, `rkey\s*: (0x)?10`, `rcsts\s*: (0x)?1`)
 	shows("resv-release "+dev+" --crkey=0x10 --rtype=1 --rrela=0", `(?i)success`)
 	shows("resv-register "+dev+" --crkey=0x10 --rrega=1", `(?i)success`)
 	shows("resv-report "+dev+" --eds", `regctl\s*: 0`)
 	shows("resv-notif-log "+dev, `(?i)log_page_count|lpc|type`)
+	// Of Write Zeroes Linux takes WZSL, not MDTS.
+	if got := strings.TrimSpace(r.run("host0", "cat /sys/block/$(basename "+dev+")/queue/write_zeroes_max_bytes")); got != "33554432" {
+		t.Errorf("Linux writes %s bytes of zeros at once, want 32 MiB", got)
+	}
 	r.run("host0", "nvme disconnect -n "+nqn+" > /dev/null")
 }

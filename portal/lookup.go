@@ -100,7 +100,9 @@ func nodeID(tx store.Tx, kind, name string) (string, error) {
 
 // firstVersion is the first version of a node's desired state: the time in
 // milliseconds, so that it lies above every version that the node had before
-// it was deleted. Agents refuse versions that go back.
+// it was deleted. Agents refuse versions that go back. Where a clock was set back,
+// or versions leapt for a restored database, the syncer continues from what
+// the agent holds.
 func firstVersion() uint64 { return uint64(time.Now().UnixMilli()) }
 
 // addressFree refuses a listener that another node has: two targets cannot

@@ -70,6 +70,8 @@ func (t *sqlTx) ListDN(f NodeFilter, p Page) ([]vda.DN, string, error) {
 
 func (t *sqlTx) BumpDN(id string) (uint64, error) { return t.bump(dnTable.name, "dn", id) }
 
+func (t *sqlTx) RaiseDN(id string, above uint64) error { return t.raise(dnTable.name, "dn", id, above) }
+
 func (t *sqlTx) SetDNApplied(id string, version uint64) error {
 	return t.setApplied(dnTable.name, "dn", id, version)
 }
@@ -92,6 +94,8 @@ func (t *sqlTx) ListCN(f NodeFilter, p Page) ([]vda.CN, string, error) {
 }
 
 func (t *sqlTx) BumpCN(id string) (uint64, error) { return t.bump(cnTable.name, "cn", id) }
+
+func (t *sqlTx) RaiseCN(id string, above uint64) error { return t.raise(cnTable.name, "cn", id, above) }
 
 func (t *sqlTx) SetCNApplied(id string, version uint64) error {
 	return t.setApplied(cnTable.name, "cn", id, version)
@@ -126,6 +130,12 @@ func (t *sqlTx) bump(table, noun, id string) (uint64, error) {
 	var version uint64
 	err = t.scanOne("SELECT version FROM "+table+" WHERE id = ?", []any{id}, &version)
 	return version, err
+}
+
+// raise never takes a version back.
+func (t *sqlTx) raise(table, noun, id string, above uint64) error {
+	n, err := t.exec("UPDATE "+table+" SET version = CASE WHEN version <= ? THEN ? ELSE version + 1 END WHERE id = ?", above, above+1, id)
+	return orNotFound(n > 0, err, noun, id)
 }
 
 // setApplied never takes an applied version back: replies may overtake each

@@ -71,6 +71,8 @@ type Tx interface {
 	// BumpDN adds one to the node's Version and returns it; callers stamp
 	// changed pds and vds with it.
 	BumpDN(id string) (uint64, error)
+	// RaiseDN makes the node's Version one that lies above another.
+	RaiseDN(id string, above uint64) error
 	SetDNApplied(id string, version uint64) error
 
 	InsertPD(*vda.PD) error
@@ -103,6 +105,7 @@ type Tx interface {
 	CNByName(name string) (*vda.CN, error)
 	ListCN(f NodeFilter, p Page) ([]vda.CN, string, error)
 	BumpCN(id string) (uint64, error)
+	RaiseCN(id string, above uint64) error
 	SetCNApplied(id string, version uint64) error
 
 	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount

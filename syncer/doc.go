@@ -22,6 +22,11 @@
 // that reports no error for the first time makes its array Created, after
 // which no agent is ever asked to make its lvstore again.
 //
+// A node that is new in the database may have been one before: its versions
+// continue from the one that its agent holds. One that has objects, or has
+// carried anything out, is older than its agent, and stays so until the
+// operator says that the database counts.
+//
 // Nothing here holds a lock or a transaction while it waits for an agent. Two
 // senders may sync one node at once: agents are idempotent, versions and
 // Applied only grow, and a health that an overtaken reply wrote is corrected

@@ -105,6 +105,9 @@ type call struct {
 	send    func(context.Context) (*apiv1.SyncReply, error)
 	// allowEmpty says in the request that the node may be left without objects.
 	allowEmpty func()
+	// resume raises the version of a node that is new in the database above the
+	// one its agent holds, of a time before; false when that is not the case.
+	resume func(tx store.Tx, held uint64) (bool, error)
 	// apply records the reply; again: it changed the desired state.
 	apply func(tx store.Tx, reply *apiv1.SyncReply) (again bool, err error)
 }
@@ -170,10 +173,41 @@ func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (
 		}
 		reply, err = s.send(ctx, c)
 	}
+	if held, ok := staleVersion(err); ok && held > c.version {
+		switch next, err2 := s.resume(ctx, c, held, build); {
+		case err2 != nil:
+			return c, nil, err2
+		case next != nil:
+			c = next
+			reply, err = s.send(ctx, c)
+		}
+	}
 	if err != nil {
 		return c, nil, nodeError(c, err)
 	}
 	return c, reply, nil
+}
+
+// resume has the versions of a node that is new in the database continue from
+// what its agent holds: it was a node of this cluster before, and a portal's
+// clock, which gives the first version, may be behind; or the database was
+// restored since, which makes versions leap. A node that has objects, or has
+// carried anything out, is none of these: its database is older than the node.
+// It returns the call to make then, else nil.
+func (s *Syncer) resume(ctx context.Context, c *call, held uint64, build func(base uint64) (*call, error)) (*call, error) {
+	if vda.TooFar(held, c.version, vda.MaxVersionAhead) {
+		return nil, nil
+	}
+	raised := false
+	err := s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+		raised, err = c.resume(tx, held)
+		return err
+	})
+	if err != nil || !raised {
+		return nil, err
+	}
+	s.cfg.Log.Info("versions continue from what the node holds", "node", c.node, "held", held)
+	return build(fromNothing)
 }
 
 func (s *Syncer) send(ctx context.Context, c *call) (*apiv1.SyncReply, error) {
@@ -207,7 +241,9 @@ func nodeError(c *call, err error) error {
 	case codes.FailedPrecondition:
 		e.Kind = vda.FailedPrecondition
 		if held, ok := staleVersion(err); ok && held > c.version {
-			e.Msg += "; the database is older than what the node has seen, as after restoring a backup"
+			if !vda.TooFar(held, c.version, vda.MaxVersionAhead) {
+				e.Msg += "; the database is older than what the node has seen, as after restoring a backup: see vda_db --action restored"
+			}
 		}
 	case codes.InvalidArgument:
 		e.Kind = vda.InvalidArgument
@@ -251,7 +287,18 @@ func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, 
 		node: "dn " + req.NodeName, version: req.Version, base: req.BaseVersion,
 		allowEmpty: func() { req.AllowEmpty = true },
 		send:       func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
-		apply:      func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
+		resume: func(tx store.Tx, held uint64) (bool, error) {
+			dn, err := tx.DN(dnID)
+			if err != nil {
+				return false, err
+			}
+			pds, vds, err := tx.DNObjects(dnID, 0)
+			if err != nil || dn.Applied != 0 || len(pds)+len(vds) > 0 {
+				return false, err
+			}
+			return true, tx.RaiseDN(dnID, held)
+		},
+		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
 	}, nil
 }
 
@@ -283,6 +330,17 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 		send: func(ctx context.Context) (*apiv1.SyncReply, error) {
 			s.fence(ctx, unfenced)
 			return client.Sync(ctx, req)
+		},
+		resume: func(tx store.Tx, held uint64) (bool, error) {
+			cn, err := tx.CN(cnID)
+			if err != nil {
+				return false, err
+			}
+			cntlrs, err := tx.CNObjects(cnID, 0)
+			if err != nil || cn.Applied != 0 || len(cntlrs) > 0 {
+				return false, err
+			}
+			return true, tx.RaiseCN(cnID, held)
 		},
 		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return ApplyCn(tx, req, r) },
 	}, nil

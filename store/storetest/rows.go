@@ -91,6 +91,7 @@ func testDN(t *testing.T, s *suite) {
 		"UpdateDN":     func(tx store.Tx) error { return tx.UpdateDN(dn) },
 		"DeleteDN":     func(tx store.Tx) error { return tx.DeleteDN(dn.ID) },
 		"BumpDN":       func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err },
+		"RaiseDN":      func(tx store.Tx) error { return tx.RaiseDN(dn.ID, 1) },
 		"SetDNApplied": func(tx store.Tx) error { return tx.SetDNApplied(dn.ID, 1) },
 	} {
 		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
@@ -133,6 +134,7 @@ func testCN(t *testing.T, s *suite) {
 		"UpdateCN":     func(tx store.Tx) error { return tx.UpdateCN(cn) },
 		"DeleteCN":     func(tx store.Tx) error { return tx.DeleteCN(cn.ID) },
 		"BumpCN":       func(tx store.Tx) error { _, err := tx.BumpCN(cn.ID); return err },
+		"RaiseCN":      func(tx store.Tx) error { return tx.RaiseCN(cn.ID, 1) },
 		"SetCNApplied": func(tx store.Tx) error { return tx.SetCNApplied(cn.ID, 1) },
 	} {
 		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })

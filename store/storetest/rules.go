@@ -238,6 +238,22 @@ func testVersions(t *testing.T, s *suite) {
 		}
 		return errors.Join(err, err2)
 	})
+	for _, above := range []uint64{dnV + 1000, 3} { // the second is below
+		s.update(t, func(tx store.Tx) error {
+			return errors.Join(tx.RaiseDN(c.dn.ID, above), tx.RaiseCN(c.cn.ID, above))
+		})
+	}
+	s.view(t, func(tx store.Tx) error {
+		dn, err := tx.DN(c.dn.ID)
+		cn, err2 := tx.CN(c.cn.ID)
+		if err := errors.Join(err, err2); err != nil {
+			return err
+		}
+		if dn.Version != dnV+1002 || cn.Version != dnV+1002 {
+			t.Errorf("raised twice from %d: %d and %d", dnV, dn.Version, cn.Version)
+		}
+		return nil
+	})
 	s.view(t, func(tx store.Tx) error {
 		pds, vds, err := tx.DNObjects(c.dn.ID, dnV+100)
 		cntlrs, err2 := tx.CNObjects(c.cn.ID, cnV)

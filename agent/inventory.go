@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"vda/reason"
 	"vda/spdk"
 )
 
@@ -157,7 +158,7 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 		if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
 			p.log.Error("data plane is not ready", "why", err)
 			s := p.Status()
-			s.Ready, s.Why = false, err.Error()
+			s.Ready, s.Why = false, reason.Full(err)
 			p.set(s) // who watches looks again
 		}
 		return nil, err

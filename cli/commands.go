@@ -7,6 +7,7 @@ var nouns = []struct{ name, short string }{
 	{"cn", "Controller nodes: servers that run controllers of disk arrays"},
 	{"da", "Disk arrays: what hosts use as block devices"},
 	{"exp", "Exporters: the way of one host to a disk array"},
+	{"orphan", "What nodes have and the database does not know, as after restoring a backup"},
 	{"syncup", "Bring nodes to their desired state now"},
 }
 
@@ -34,6 +35,9 @@ var (
 
 	lost  = flag{name: "force", syntax: onOff, usage: "the disk is lost: wait for nothing on it; refuse while vds of deleted arrays wait when not given"}
 	force = flag{name: "force", syntax: onOff, usage: "the node is lost for good: forget what waits for its confirmation; refuse while anything does when not given"}
+
+	orphanID = flag{name: "orphan-id", usage: "`ID` of the orphan, as orphan list shows it", required: true}
+	newName  = flag{name: "new-name", usage: "`NAME` to adopt it under, when its own is taken; its own when not given"}
 
 	allowEmpty = flag{name: "allow-empty", syntax: onOff, usage: "the node may be left without any of the objects that it has: it lets go of them, and disks keep what is on them; refused when not given"}
 
@@ -153,6 +157,13 @@ var commands = []command{
 	{noun: "exp", verb: "get", method: "GetExp", short: "Show an exporter: where its host connects to",
 		example: "  vda_cli exp get --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
 
+	{noun: "orphan", verb: "list", method: "ListOrphan", short: "List arrays, vds and pds that nodes have and the database does not know",
+		example: "  vda_cli orphan list -o table"},
+	{noun: "orphan", verb: "adopt", method: "AdoptOrphan", short: "Take an orphaned array or pd into the database, with its data",
+		long:    "\nThe pds that an array is on are adopted before the array. Its exporters come\nback with it.",
+		example: "  vda_cli orphan adopt --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID, newName}},
+	{noun: "orphan", verb: "delete", method: "DeleteOrphan", short: "Delete an orphaned array, vd or pd, with its data",
+		example: "  vda_cli orphan delete --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID}},
 	{noun: "syncup", verb: "dn", method: "SyncupDn", short: "Bring a disk node to its desired state now",
 		example: "  vda_cli syncup dn --dn-name 192.168.0.14:9720", flags: []flag{dnName, allowEmpty}},
 	{noun: "syncup", verb: "cn", method: "SyncupCn", short: "Bring a controller node to its desired state now",

@@ -1,10 +1,13 @@
 package portal_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"vda"
 	apiv1 "vda/api/v1"
@@ -70,4 +73,153 @@ func TestNodeAddedAgain(t *testing.T) {
 	}
 	must[*apiv1.CreatePdReply](t)(client.CreatePd(ctx, &apiv1.CreatePdRequest{DnName: "dn0:9720", PdName: "pd0", PdConf: `{"type":"malloc","size":134217728}`}))
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20}))
+}
+
+// forget takes an array out of the database, as restoring a backup does that is
+// older than it, and has all nodes brought to that state.
+func forget(t *testing.T, c *portaltest.Cluster, client apiv1.PortalClient, name string) {
+	t.Helper()
+	err := c.Store.Update(ctx, func(tx store.Tx) error {
+		da, err := tx.DAByName(name)
+		if err != nil {
+			return err
+		}
+		var errs error
+		exps, err := tx.ExpsOfDA(da.ID)
+		errs = errors.Join(errs, err)
+		for _, e := range exps {
+			ess, err := tx.ESsOfExp(e.ID)
+			errs = errors.Join(errs, err)
+			for _, es := range ess {
+				errs = errors.Join(errs, tx.DeleteES(es.ID))
+			}
+			errs = errors.Join(errs, tx.DeleteExp(e.ID))
+		}
+		cntlrs, err := tx.CntlrsOfDA(da.ID)
+		errs = errors.Join(errs, err)
+		for _, c := range cntlrs {
+			errs = errors.Join(errs, tx.DeleteCntlr(c.ID))
+		}
+		vds, err := tx.VDsOfDA(da.ID)
+		errs = errors.Join(errs, err)
+		for _, v := range vds {
+			errs = errors.Join(errs, tx.DeleteVD(v.ID), tx.GivePD(v.PDID, v.Clusters))
+		}
+		grps, err := tx.GrpsOfDA(da.ID)
+		errs = errors.Join(errs, err)
+		for _, g := range grps {
+			errs = errors.Join(errs, tx.DeleteGrp(g.ID))
+		}
+		return errors.Join(errs, tx.DeleteDA(da.ID))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dn := range must[*apiv1.ListDnReply](t)(client.ListDn(ctx, &apiv1.ListDnRequest{})).DnMsgList {
+		must[*apiv1.SyncupDnReply](t)(client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: dn.DnName, AllowEmpty: true}))
+	}
+	for _, cn := range must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{})).CnMsgList {
+		must[*apiv1.SyncupCnReply](t)(client.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: cn.CnName, AllowEmpty: true}))
+	}
+}
+
+// TestOrphans: an array that a restored database does not know is listed; it is
+// adopted with its vds, controllers and exporters as they were, or deleted
+// with its data.
+func TestOrphans(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 2, 2)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20, CntlrCnt: 2, DaConf: `{"stripe_count":2,"stripe_size_kb":64}`}))
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+	get := func() *apiv1.DaMsg {
+		t.Helper()
+		return must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg
+	}
+	free := func() (free, orphans uint64) {
+		t.Helper()
+		for _, pd := range must[*apiv1.ListPdReply](t)(client.ListPd(ctx, &apiv1.ListPdRequest{})).PdMsgList {
+			free, orphans = free+pd.FreeSize, orphans+pd.OrphanSize
+		}
+		return free, orphans
+	}
+	list := func() map[string]int {
+		t.Helper()
+		kinds := map[string]int{}
+		for _, o := range must[*apiv1.ListOrphanReply](t)(client.ListOrphan(ctx, &apiv1.ListOrphanRequest{})).OrphanMsgList {
+			kinds[o.Kind]++
+		}
+		return kinds
+	}
+	before := get()
+	beforeFree, _ := free()
+	if l := list(); len(l) != 0 {
+		t.Errorf("orphans of a cluster that is well: %v", l)
+	}
+	forget(t, c, client, "da0")
+	if l := list(); l["da"] != 1 || l["vd"] != 2 {
+		t.Fatalf("orphans %v", l)
+	}
+	if f, o := free(); f != beforeFree || o == 0 {
+		t.Errorf("%d bytes free, %d of orphans; %d were free with the array", f, o, beforeFree)
+	}
+	_, err := client.AdoptOrphan(ctx, &apiv1.AdoptOrphanRequest{OrphanId: before.GrpMsgList[0].VdMsgList[0].VdId})
+	refusal(t, err, codes.FailedPrecondition, 8, "adopted with its da")
+	_, err = client.AdoptOrphan(ctx, &apiv1.AdoptOrphanRequest{OrphanId: "nix"})
+	refusal(t, err, codes.NotFound, 3, "nix")
+	r := must[*apiv1.AdoptOrphanReply](t)(client.AdoptOrphan(ctx, &apiv1.AdoptOrphanRequest{OrphanId: before.DaId}))
+	if r.ReplyInfo.ReplyMsg != "success" {
+		t.Errorf("adopt: %v", r)
+	}
+	after := get()
+	if after.Term <= before.Term || after.Error {
+		t.Errorf("adopted: %v", after)
+	}
+	after.Term = before.Term
+	if d := cmp.Diff(before, after, protocmp.Transform(), protocmp.IgnoreFields(&apiv1.DaMsg{}, "term")); d != "" {
+		t.Errorf("adopted with a difference: %s", d)
+	}
+	exp := must[*apiv1.GetExpReply](t)(client.GetExp(ctx, &apiv1.GetExpRequest{DaName: "da0", ExpName: "e"})).ExpMsg
+	if len(exp.EsMsgList) != 2 || exp.InitiatorNqn != "nqn.2016-06.io.spdk:h" {
+		t.Errorf("exp %v", exp)
+	}
+	if f, o := free(); f != beforeFree || o != 0 {
+		t.Errorf("adopted: %d bytes free, %d of orphans", f, o)
+	}
+	if l := list(); len(l) != 0 {
+		t.Errorf("orphans after all was adopted: %v", l)
+	}
+
+	forget(t, c, client, "da0")
+	must[*apiv1.DeleteOrphanReply](t)(client.DeleteOrphan(ctx, &apiv1.DeleteOrphanRequest{OrphanId: before.DaId}))
+	if l := list(); len(l) != 0 {
+		t.Errorf("orphans after all was deleted: %v", l)
+	}
+	for _, dn := range []string{"dn0:9720", "dn1:9720"} {
+		must[*apiv1.SyncupDnReply](t)(client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: dn}))
+	}
+	if f, o := free(); f <= beforeFree || o != 0 {
+		t.Errorf("deleted: %d bytes free, %d of orphans", f, o)
+	}
+}
+
+// TestOrphanedPd: the pd of a dn that was deleted by force and is added again is
+// adopted with its stamp, under its own name or another.
+func TestOrphanedPd(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 1)
+	pd := must[*apiv1.GetPdReply](t)(client.GetPd(ctx, &apiv1.GetPdRequest{DnName: "dn0:9720", PdName: "pd0"})).PdMsg
+	must[*apiv1.DeleteDnReply](t)(client.DeleteDn(ctx, &apiv1.DeleteDnRequest{DnName: "dn0:9720", Force: true}))
+	must[*apiv1.CreateDnReply](t)(client.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: "dn0:9720", DnListenerConf: portaltest.Listener(4000)}))
+	must[*apiv1.SyncupDnReply](t)(client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: "dn0:9720", AllowEmpty: true}))
+	l := must[*apiv1.ListOrphanReply](t)(client.ListOrphan(ctx, &apiv1.ListOrphanRequest{})).OrphanMsgList
+	if len(l) != 1 || l[0].OrphanId != pd.PdId || l[0].Kind != "pd" || l[0].Conf != pd.PdConf {
+		t.Fatalf("orphans %v", l)
+	}
+	must[*apiv1.AdoptOrphanReply](t)(client.AdoptOrphan(ctx, &apiv1.AdoptOrphanRequest{OrphanId: pd.PdId, NewName: ptr("pd7")}))
+	got := must[*apiv1.GetPdReply](t)(client.GetPd(ctx, &apiv1.GetPdRequest{DnName: "dn0:9720", PdName: "pd7"})).PdMsg
+	if got.PdId != pd.PdId || got.TotalSize != pd.TotalSize {
+		t.Errorf("adopted as %v", got)
+	}
 }

@@ -46,6 +46,7 @@ type Config struct {
 	Store    store.Store  // the cluster's database
 	Syncer   Syncer       // reaches the agents
 	Failover Failover     // planned switches; nil: FailoverDa answers UNIMPLEMENTED
+	Orphans  Orphans      // what nodes have and the database does not know; usually the Syncer
 	Log      *slog.Logger // one record a request; default slog.Default()
 
 	RequestTimeout time.Duration // longest a request may take; default 60 s
@@ -57,6 +58,13 @@ type Config struct {
 func (c *Config) validate() error {
 	if c.Store == nil || c.Syncer == nil {
 		return errors.New("portal: Config needs a Store and a Syncer")
+	}
+	if c.Orphans == nil {
+		own, ok := c.Syncer.(Orphans)
+		if !ok {
+			return errors.New("portal: Config needs Orphans")
+		}
+		c.Orphans = own
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

@@ -199,7 +199,9 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 	var next set
 	err := a.State.Accept(claim, func() (proto.Message, error) {
 		var err error
-		next, err = old.merge(req)
+		if next, err = old.merge(req); err == nil {
+			err = a.keepOrphans(&old, &next)
+		}
 		return next.message(), err
 	})
 	if err != nil {

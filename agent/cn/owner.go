@@ -165,6 +165,9 @@ func (a *Agent) note(c *apiv1.CntlrSpec, gone []string) {
 	}
 	if _, known := a.set.gone[c.Id]; now.Deleted && !known && slices.Contains(gone, c.Id) {
 		a.set.gone[c.Id] = time.Now()
+		if err := a.State.ForgetOrphan("cntlr", c.Id); err != nil {
+			a.Log.Warn("a deleted controller may be listed as an orphan", "cntlr", c.Id, "err", err)
+		}
 		a.Log.Info("deleted", "object", "cntlr", "id", c.Id, "da", c.DaName)
 		if a.set.vacant() {
 			a.Loop.Kick(pruneKey, false) // the data plane is nobody's now

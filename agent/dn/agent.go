@@ -206,7 +206,9 @@ func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 	var next set
 	err := a.State.Accept(claim, func() (proto.Message, error) {
 		var err error
-		next, err = old.merge(req)
+		if next, err = old.merge(req); err == nil {
+			err = a.keepOrphans(&old, &next)
+		}
 		return next.message(), err
 	})
 	if err != nil {
@@ -320,6 +322,9 @@ func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 	for _, id := range r.Gone {
 		if _, known := a.set.gone[id]; !known {
 			a.set.gone[id] = time.Now()
+			if err := a.State.ForgetOrphan(kind, id); err != nil {
+				a.Log.Warn("a deleted object may be listed as an orphan", "object", kind, "id", id, "err", err)
+			}
 			a.Log.Info("deleted", "object", kind, "id", id)
 			if a.set.vacant() {
 				a.Loop.Kick(pruneKey, false) // the data plane is nobody's now

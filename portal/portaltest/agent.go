@@ -22,21 +22,24 @@ import (
 type Agent struct {
 	addr string
 
-	mu       sync.Mutex
-	lis      *bufconn.Listener // nil: down
-	srv      *grpc.Server
-	node     string // whose agent it is
-	version  uint64
-	pds      map[string]*apiv1.PdSpec
-	vds      map[string]*apiv1.VdSpec
-	cntlrs   map[string]*apiv1.CntlrSpec
-	refuse   string // error of every object
-	occupied uint64
-	refuses  int // Syncs that are still refused so; below 0: all
-	calls    int
-	hang     chan struct{} // not nil: Syncs wait until it is closed
-	before   func()
-	waiting  int // Syncs that have met it
+	mu           sync.Mutex
+	lis          *bufconn.Listener // nil: down
+	srv          *grpc.Server
+	node         string // whose agent it is
+	version      uint64
+	pds          map[string]*apiv1.PdSpec
+	vds          map[string]*apiv1.VdSpec
+	cntlrs       map[string]*apiv1.CntlrSpec
+	orphanPds    map[string]*apiv1.PdSpec // held once, and named no more
+	orphanVds    map[string]*apiv1.VdSpec
+	orphanCntlrs map[string]*apiv1.CntlrSpec
+	refuse       string // error of every object
+	occupied     uint64
+	refuses      int // Syncs that are still refused so; below 0: all
+	calls        int
+	hang         chan struct{} // not nil: Syncs wait until it is closed
+	before       func()
+	waiting      int // Syncs that have met it
 }
 
 // dnAgent and cnAgent give the two services, whose methods have equal names.
@@ -52,7 +55,8 @@ type (
 )
 
 func newAgent(addr string) *Agent {
-	a := &Agent{addr: addr, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{}, cntlrs: map[string]*apiv1.CntlrSpec{}}
+	a := &Agent{addr: addr, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{}, cntlrs: map[string]*apiv1.CntlrSpec{},
+		orphanPds: map[string]*apiv1.PdSpec{}, orphanVds: map[string]*apiv1.VdSpec{}, orphanCntlrs: map[string]*apiv1.CntlrSpec{}}
 	a.Start()
 	return a
 }
@@ -112,19 +116,46 @@ func (a *Agent) Occupy(clusters uint64) {
 // used is how many clusters of a pd are in use.
 func (a *Agent) used(pd string, cluster uint64) uint64 {
 	n := a.occupied
-	for _, vd := range a.vds {
-		if vd.PdId == pd {
-			n += vd.Size / cluster
+	for _, held := range []map[string]*apiv1.VdSpec{a.vds, a.orphanVds} {
+		for _, vd := range held {
+			if vd.PdId == pd {
+				n += vd.Size / cluster
+			}
 		}
 	}
 	return n
 }
 
-// keep forgets the objects that a full set does not name.
-func keep[T interface{ GetId() string }](held map[string]T, named []T) {
-	maps.DeleteFunc(held, func(id string, _ T) bool {
-		return !slices.ContainsFunc(named, func(o T) bool { return o.GetId() == id })
+// keep forgets the objects that a full set does not name; they are orphans.
+func keep[T interface {
+	GetId() string
+	GetDeleted() bool
+}](held, orphans map[string]T, full bool, named []T) {
+	for _, o := range named {
+		delete(orphans, o.GetId())
+	}
+	if !full {
+		return
+	}
+	maps.DeleteFunc(held, func(id string, o T) bool {
+		gone := !slices.ContainsFunc(named, func(o T) bool { return o.GetId() == id })
+		if gone && !o.GetDeleted() {
+			orphans[id] = o
+		}
+		return gone
 	})
+}
+
+func (d dnAgent) Orphans(context.Context, *apiv1.OrphansRequest) (*apiv1.OrphansReply, error) {
+	d.a.mu.Lock()
+	defer d.a.mu.Unlock()
+	return &apiv1.OrphansReply{Pds: slices.Collect(maps.Values(d.a.orphanPds)), Vds: slices.Collect(maps.Values(d.a.orphanVds))}, nil
+}
+
+func (c cnAgent) Orphans(context.Context, *apiv1.OrphansRequest) (*apiv1.OrphansReply, error) {
+	c.a.mu.Lock()
+	defer c.a.mu.Unlock()
+	return &apiv1.OrphansReply{Cntlrs: slices.Collect(maps.Values(c.a.orphanCntlrs))}, nil
 }
 
 // Hang makes every Sync wait, as an agent that is stopped does, until wake is
@@ -243,9 +274,9 @@ func (d dnAgent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.Syn
 		if !req.AllowEmpty && len(req.Pds)+len(req.Vds) == 0 && len(a.pds)+len(a.vds) > 0 {
 			return nil, status.Error(codes.FailedPrecondition, "that takes allow_empty")
 		}
-		keep(a.pds, req.Pds)
-		keep(a.vds, req.Vds)
 	}
+	keep(a.pds, a.orphanPds, req.BaseVersion == 0, req.Pds)
+	keep(a.vds, a.orphanVds, req.BaseVersion == 0, req.Vds)
 	reply := &apiv1.SyncReply{Version: req.Version}
 	for _, pd := range req.Pds {
 		st := state(a, a.pds, pd.Id, pd, pd.Deleted)
@@ -275,6 +306,10 @@ func (c cnAgent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.Syn
 	if err := a.begin(req.NodeId, req.Version, req.BaseVersion); err != nil {
 		return nil, err
 	}
+	if req.BaseVersion == 0 && !req.AllowEmpty && len(req.Cntlrs) == 0 && len(a.cntlrs) > 0 {
+		return nil, status.Error(codes.FailedPrecondition, "that takes allow_empty")
+	}
+	keep(a.cntlrs, a.orphanCntlrs, req.BaseVersion == 0, req.Cntlrs)
 	reply := &apiv1.SyncReply{Version: req.Version}
 	for _, cntlr := range req.Cntlrs {
 		reply.States = append(reply.States, state(a, a.cntlrs, cntlr.Id, cntlr, cntlr.Deleted))

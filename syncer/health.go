@@ -91,17 +91,7 @@ func finishDA(tx store.Tx, id string) error {
 		_, err := BuryVDs(tx, id)
 		return err
 	}
-	var bad []string
-	for i := range cntlrs {
-		if c := &cntlrs[i]; c.Health.Error {
-			bad = append(bad, fmt.Sprintf("controller %d: %s", c.Idx, c.Health.Msg))
-		}
-	}
-	for i := range vds {
-		if vd := &vds[i]; vd.Health.Error {
-			bad = append(bad, fmt.Sprintf("vd %d of group %d: %s", vd.Idx, vd.GrpIdx, vd.Health.Msg))
-		}
-	}
+	bad := ailments(vds, cntlrs)
 	st := &apiv1.ObjectState{Error: len(bad) > 0}
 	if st.Error {
 		st.ErrorMsg = bad[0]
@@ -110,6 +100,26 @@ func finishDA(tx store.Tx, id string) error {
 		}
 	}
 	return setHealth(tx, store.ObjDA, id, da.Health, st)
+}
+
+// ailments is what is wrong with the parts of an array, causes first: a
+// controller can't be well without its vds, nor a secondary without the
+// primary.
+func ailments(vds []vda.VD, cntlrs []vda.Cntlr) []string {
+	var bad []string
+	for i := range vds {
+		if vd := &vds[i]; vd.Health.Error {
+			bad = append(bad, fmt.Sprintf("vd %d of group %d: %s", vd.Idx, vd.GrpIdx, vd.Health.Msg))
+		}
+	}
+	for _, primary := range []bool{true, false} {
+		for i := range cntlrs {
+			if c := &cntlrs[i]; c.Health.Error && c.Primary == primary {
+				bad = append(bad, fmt.Sprintf("controller %d: %s", c.Idx, c.Health.Msg))
+			}
+		}
+	}
+	return bad
 }
 
 func dropDA(tx store.Tx, id string) error {

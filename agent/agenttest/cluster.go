@@ -47,9 +47,10 @@ type Medium struct {
 	striped *Medium // of the raid whose first member this is
 	under   *Medium // of the disk that this lvol is on
 
-	failed map[string]uint64 // requests that the disk failed, as bdev_get_iostat calls them
-	blocks map[uint64]uint64 // what was written, by byte offset
-	busy   time.Time         // until then the disk serves commands that came earlier
+	stalled chan struct{}     // not nil: nothing on it is cleared until it is closed
+	failed  map[string]uint64 // requests that the disk failed, as bdev_get_iostat calls them
+	blocks  map[uint64]uint64 // what was written, by byte offset
+	busy    time.Time         // until then the disk serves commands that came earlier
 }
 
 type store struct {
@@ -382,10 +383,23 @@ func (d *rawDisk) Zero(_ context.Context, progress func(uint64)) error {
 	return nil
 }
 
-func (d *rawDisk) Clear(_ context.Context, progress func(uint64)) error {
+func (d *rawDisk) Clear(ctx context.Context, progress func(uint64)) error {
+	d.c.mu.Lock()
+	under := d.b.medium.under
+	stalled := chan struct{}(nil)
+	if under != nil {
+		stalled = under.stalled
+	}
+	d.c.mu.Unlock()
+	if stalled != nil {
+		select {
+		case <-stalled:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	d.c.mu.Lock()
 	defer d.c.mu.Unlock()
-	under := d.b.medium.under
 	*d.b.medium = Medium{Zero: true, under: under}
 	if under != nil {
 		under.Cleared++
@@ -410,6 +424,15 @@ func (c *Cluster) Ail(file string, by map[string]uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.disk(file).failed = by
+}
+
+// Stall has a disk not answer those who clear lvols on it, until release.
+func (c *Cluster) Stall(file string) (release func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stalled := make(chan struct{})
+	c.disk(file).stalled = stalled
+	return sync.OnceFunc(func() { close(stalled) })
 }
 
 // Cleared returns how many lvols on a disk have been given back.

@@ -351,10 +351,10 @@ func (a *Agent) letGo(ctx context.Context, c conf, id string) error {
 // dropPD carries out a pd's tombstone: the disk is let go of, blank as it came.
 // A disk that is not there any more, or is another by now, has nothing to wipe.
 func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
-	if err := a.settleVDs(ctx, spec.Id); err != nil {
+	c, err := parseConf(spec.ConfJson)
+	if err := a.settleVDs(ctx, spec.Id, err == nil && c.Lost); err != nil {
 		return err
 	}
-	c, err := parseConf(spec.ConfJson)
 	if err != nil {
 		return nil // it was never made: check refuses such a conf
 	}
@@ -458,9 +458,10 @@ func (a *Agent) detachBase(ctx context.Context, kind, id string) error {
 	return agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name))
 }
 
-// settleVDs waits for the tombstones of vds on a pd, and refuses while there
+// settleVDs waits for the tombstones of vds on a pd, whose passes are begun
+// anew when the disk is lost: one may wait for it. It refuses while there
 // are live ones.
-func (a *Agent) settleVDs(ctx context.Context, pd string) error {
+func (a *Agent) settleVDs(ctx context.Context, pd string, lost bool) error {
 	a.mu.Lock()
 	var wait []string
 	for id, v := range a.set.vds {
@@ -475,6 +476,9 @@ func (a *Agent) settleVDs(ctx context.Context, pd string) error {
 	}
 	a.mu.Unlock()
 	for _, id := range wait {
+		if lost {
+			a.Loop.Kick(vdKey+id, true)
+		}
 		if _, err := a.Loop.Settle(ctx, vdKey+id); err != nil {
 			return err
 		}

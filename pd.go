@@ -21,6 +21,10 @@ type PD struct {
 	Health  Health
 }
 
+// NoSpace begins what a dn says of an object for which there is no space below
+// its pd, though there was by the pd's own count.
+const NoSpace = "no space: "
+
 // VD is a virtual disk: an lvol of a pd, exported to one controller.
 type VD struct {
 	ID       string // also the namespace UUID

@@ -40,9 +40,14 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	// The primary destroys the lvstore while the vds are still there; they go
-	// when the last controller has confirmed. A controller that cannot confirm
-	// must not keep the space.
+	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", s.carryOut(ctx, daID, nodes))}, nil
+}
+
+// carryOut has the nodes delete an array that has been buried. The primary
+// destroys the lvstore while the vds are still there; they go when the last
+// controller has confirmed. A controller that cannot confirm must not keep
+// the space.
+func (s *Server) carryOut(ctx context.Context, daID string, nodes daNodes) []string {
 	notes := s.syncAll(ctx, nodes.secondaries, nodes.primary)
 	if notes != nil {
 		if err := s.update(ctx, func(tx store.Tx) error {
@@ -52,8 +57,7 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 			notes = append(notes, "its vds are not deleted yet ("+reason.Of(err)+")")
 		}
 	}
-	notes = append(notes, s.syncAll(ctx, nodes.dns)...)
-	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", notes)}, nil
+	return append(notes, s.syncAll(ctx, nodes.dns)...)
 }
 
 // buryDA turns an array and its controllers into tombstones.

@@ -72,6 +72,11 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	if notes == nil && msg.Error {
 		notes = []string{"not all of it is up yet (" + msg.ErrorMsg + ")"}
 	}
+	if err == nil && msg.Error {
+		if err := s.undoForSpace(ctx, da); err != nil {
+			return nil, err
+		}
+	}
 	if da.Thin() {
 		p.warnings = append(p.warnings, fmt.Sprintf("the array is thin: it promises %d bytes and has bought %d; writes fail when those are used up", da.Size, da.PhysicalSize))
 	}

@@ -216,6 +216,32 @@ func TestDelta(t *testing.T) {
 	f.equal("full", len(a.Syncs()[0].IDs), 2)
 }
 
+// TestCauseComesFirst: an array's error is that of its vd, not what the
+// controllers met for want of it, and the primary's before a secondary's.
+func TestCauseComesFirst(t *testing.T) {
+	f := newFixture(t)
+	msg := func() (m string) {
+		f.syncAll()
+		f.view(func(tx store.Tx) error {
+			da, err := tx.DA(f.da.ID)
+			m = da.Health.Msg
+			return err
+		})
+		return m
+	}
+	f.ok(f.store.Update(t.Context(), func(tx store.Tx) error { // the primary is not the first of the list
+		f.cntlr[0].Primary, f.cntlr[1].Primary = false, true
+		return errors.Join(tx.UpdateCntlr(f.cntlr[0]), tx.UpdateCntlr(f.cntlr[1]))
+	}))
+	for i := range 2 {
+		f.agents.Agent(fmt.Sprintf("cn%d:9820", i)).Fail(f.cntlr[i].ID, fmt.Sprintf("connect invalid parameters %d", i))
+	}
+	f.agents.Agent("dn0:9720").Fail(f.vd[0].ID, "no space")
+	f.equal("all", msg(), "vd 0 of group 0: no space (and 2 more)")
+	f.agents.Agent("dn0:9720").Fail(f.vd[0].ID, "")
+	f.equal("controllers", msg(), "controller 1: connect invalid parameters 1 (and 1 more)")
+}
+
 // TestUnfinished shows that an object in error is named again until it heals.
 func TestUnfinished(t *testing.T) {
 	f := newFixture(t)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"vda"
 	apiv1 "vda/api/v1"
 )
 
@@ -131,5 +132,5 @@ func tooLittle(name string, size, allocated, left int64) error {
 	if missing <= 0 || left >= min(missing, little) {
 		return nil
 	}
-	return fmt.Errorf("no space: %d bytes of %s are not allocated yet, and its file system has %d left; writes will fail; make room there", missing, name, left)
+	return fmt.Errorf(vda.NoSpace+"%d bytes of %s are not allocated yet, and its file system has %d left; writes will fail; make room there", missing, name, left)
 }

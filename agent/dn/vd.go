@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"vda"
 	"vda/agent"
 	apiv1 "vda/api/v1"
 	"vda/nvme"
@@ -218,7 +219,7 @@ func (a *Agent) fullLately(pd string) error {
 		delete(a.full, pd)
 		return nil
 	}
-	return fmt.Errorf("no space: what pd %s is made of (the file system that its file is on, or a thin disk) was full at %s; "+
+	return fmt.Errorf(vda.NoSpace+"what pd %s is made of (the file system that its file is on, or a thin disk) was full at %s; "+
 		"make room there; new vds are tried again after %v", pd, at.UTC().Format(time.RFC3339), fullFor)
 }
 

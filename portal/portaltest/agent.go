@@ -34,6 +34,7 @@ type Agent struct {
 	orphanVds    map[string]*apiv1.VdSpec
 	orphanCntlrs map[string]*apiv1.CntlrSpec
 	refuse       string // error of every object
+	vdError      string // error of every live vd
 	occupied     uint64
 	refuses      int // Syncs that are still refused so; below 0: all
 	calls        int
@@ -90,6 +91,13 @@ func (a *Agent) Refuse(msg string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refuse, a.refuses = msg, -1
+}
+
+// FailVDs gives every live vd an error, "" takes it away.
+func (a *Agent) FailVDs(msg string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.vdError = msg
 }
 
 // RefuseOnce makes every object of the next Sync fail with msg.
@@ -293,7 +301,11 @@ func (d dnAgent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.Syn
 		reply.Capacities = append(reply.Capacities, &apiv1.PdCapacity{PdId: pd.Id, ClusterSize: cluster, TotalClusters: n, FreeClusters: n - a.used(pd.Id, cluster)})
 	}
 	for _, vd := range req.Vds {
-		reply.States = append(reply.States, state(a, a.vds, vd.Id, vd, vd.Deleted))
+		st := state(a, a.vds, vd.Id, vd, vd.Deleted)
+		if a.vdError != "" && !vd.Deleted {
+			st.Error, st.ErrorMsg = true, a.vdError
+		}
+		reply.States = append(reply.States, st)
 	}
 	return reply, nil
 }

@@ -54,6 +54,10 @@ func (c *cmd) send(p []byte) {
 		c.k.putBuf(c.buf, nil)
 		c.buf = nil
 	}
+	if c.buf = c.k.keepBuf(len(p)); c.buf != nil { // until the host has taken it
+		copy(c.buf, p)
+		p = c.buf
+	}
 	c.n = uint32(len(p))
 	c.setData(p)
 	c.toHost = true

@@ -131,12 +131,47 @@ func (k *conn) crowded(n int) bool {
 	return free-size < limit/16 || carried > 0 && carried+size > free-size || k.tgt.memory.strict.Load()
 }
 
-// awaitRoom returns when crowded no longer says so. Only the reader calls it.
-func (k *conn) awaitRoom(n int) error {
-	for pause := time.Millisecond; k.crowded(n); pause = min(2*pause, 8*time.Millisecond) {
-		k.batch.Flush() // replies may give buffers back, once they are sent
+// adminReplies bounds the bytes of replies that an admin queue's host has not
+// taken; further commands that ask for data are left where they are.
+const adminReplies = 256 << 10
+
+// owesMuch reports whether a command of the admin queue has to be left where it
+// is, because the host does not take the replies to those before, or the
+// process is short of memory. Replies lie in buffers of the pool, see cmd.send.
+func (k *conn) owesMuch(sqe nvme.Command) bool {
+	switch sqe.Opcode() {
+	case nvme.AdminIdentify, nvme.AdminGetLogPage, nvme.AdminGetFeatures:
+	default:
+		return false
+	}
+	size := bdev.BufferBytes(int(min(sqe.SGL().Length, k.maxLogPage())))
+	k.mu.Lock()
+	held := k.held
+	k.mu.Unlock()
+	return held > 0 && held+size > adminReplies || !k.tgt.memory.grants(held, size, false)
+}
+
+// maxLogPage is the largest reply to an admin command, bytes.
+func (k *conn) maxLogPage() uint32 { return max(k.opts.maxIO, 1<<16) }
+
+// lacksRoom reports whether the command in the capsule in has to be left where
+// it is for now. Only the reader calls it.
+func (k *conn) lacksRoom(h nvme.Header, in []byte) bool {
+	if k.qid != 0 {
+		return h.DataLen() > 0 && k.crowded(int(h.DataLen()))
+	}
+	return k.owesMuch(nvme.Command(in[nvme.HeaderLen : nvme.HeaderLen+nvme.CommandLen]))
+}
+
+// awaitRoom returns when lacksRoom no longer says so. Only the reader calls it.
+func (k *conn) awaitRoom(h nvme.Header, in []byte) error {
+	for pause := time.Millisecond; k.lacksRoom(h, in); pause = min(2*pause, 8*time.Millisecond) {
+		k.batch.Flush() // replies give buffers back, once they are sent
 		if !k.unblock() {
 			return errClosing
+		}
+		if !k.lacksRoom(h, in) {
+			return nil
 		}
 		time.Sleep(pause)
 		k.seen.Store(nanotime()) // it is not the host that is silent

@@ -15,7 +15,7 @@ import (
 func (k *conn) logPage(c *cmd) {
 	v := c.sqe.GetLogPage()
 	refuse := func(s nvme.Status) { c.finish(s|nvme.DNR, &k.batch) }
-	if v.Offset%4 != 0 || v.IndexOT || v.Length > max(k.opts.maxIO, 1<<16) {
+	if v.Offset%4 != 0 || v.IndexOT || v.Length > k.maxLogPage() {
 		refuse(nvme.InvalidField)
 		return
 	}

@@ -3,6 +3,8 @@ package target
 import (
 	"fmt"
 	"io"
+	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -331,4 +333,74 @@ func TestSilentHolders(t *testing.T) {
 	_ = silent
 	waitFor(t, func() bool { r.tgt.mu.Lock(); defer r.tgt.mu.Unlock(); return len(r.tgt.conns) < 32 })
 	late.writeBlocks(0, pattern(1<<20, 6))
+}
+
+// TestUnreadAdminReplies: hosts that ask a discovery or another controller for
+// log pages and read none of them make the process hold no more than its share,
+// and nothing outside of the pool; others go on, and who reads late gets all.
+func TestUnreadAdminReplies(t *testing.T) {
+	const limit, hosts, each = 64 << 20, 40, 120
+	r := newRig(t)
+	limited(t, limit)
+	ask := func(w *wire) {
+		_ = w.c.(*net.TCPConn).SetReadBuffer(128 << 10)
+		var out []byte
+		for range each {
+			s := w.sqe(2, 0xffffffff)
+			le.PutUint32(s[40:], 1|(128<<10/4-1)&0xffff<<16) // LID 1 or 70h, NUMDL
+			if w.hostnqn == otherHost {
+				s[40] = 0x70
+			}
+			sglOut(s, 128<<10)
+			out = append(out, w.capsulePDU(s, nil)...)
+		}
+		w.write(out)
+	}
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	var ws []*wire
+	for i := range hosts {
+		w := r.dial()
+		nqn := testNQN
+		if i%2 == 0 {
+			w.hostnqn, nqn = otherHost, "nqn.2014-08.org.nvmexpress.discovery"
+		}
+		w.icreq()
+		s, d := w.connectSQE(0, 0xffff, 127, nqn)
+		w.ok(s, d)
+		w.propSet(0x14, 0x00460001)
+		ask(w)
+		ws = append(ws, w)
+	}
+	waitFor(t, func() bool { // each has what it gets
+		for _, k := range r.conns() {
+			k.mu.Lock()
+			held := k.held
+			k.mu.Unlock()
+			if held == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if held := limit - bdev.Buffers.Free(); held > hosts*adminReplies {
+		t.Errorf("%d bytes are held", held)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 32<<20 {
+		t.Errorf("the heap has grown by %d bytes", grown)
+	}
+	a, id := r.admin()
+	r.ioq(id, 1).read(0, 4)
+	a.ok(a.sqe(0x18, 0), nil)
+	for _, w := range ws[:4] {
+		_ = w.c.SetDeadline(time.Now().Add(20 * time.Second))
+		w.ended(t, each)
+	}
+	for _, w := range ws[4:] {
+		w.c.Close()
+	}
+	r.clean(t, 6)
 }

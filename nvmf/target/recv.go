@@ -168,11 +168,11 @@ func (k *conn) next() (bool, error) {
 		}
 	}
 	k.pduAt = k.r
-	if h.Type == nvme.PDUCapsuleCmd && k.qid != 0 && h.DataLen() > 0 && k.crowded(int(h.DataLen())) {
+	if h.Type == nvme.PDUCapsuleCmd && k.phase == phaseReady && k.lacksRoom(h, in) {
 		if k.polled {
 			return false, errResume
 		}
-		if err := k.awaitRoom(int(h.DataLen())); err != nil {
+		if err := k.awaitRoom(h, in); err != nil {
 			return false, err
 		}
 	}

@@ -84,6 +84,8 @@ type pollGroupJSON struct {
 	CompletedIO   uint64 `json:"completed_nvme_io"`
 	Panics        uint64 `json:"vda_panics"`
 	Rejected      uint64 `json:"vda_rejected_connections"`
+	Refused       uint64 `json:"vda_limits_met"`
+	RPCRefused    uint64 `json:"vda_rpc_limits_met"`
 }
 
 func nvmfStats(_ context.Context, t *Target, p targetParams) (any, error) {
@@ -94,5 +96,5 @@ func nvmfStats(_ context.Context, t *Target, p targetParams) (any, error) {
 	return struct {
 		TickRate   uint64          `json:"tick_rate"`
 		PollGroups []pollGroupJSON `json:"poll_groups"`
-	}{1e9, []pollGroupJSON{{"vda_tgt", s.AdminQpairs, s.IOQpairs, s.CurrentAdminQpairs, s.CurrentIOQpairs, s.PendingBdevIO, s.CompletedIO, s.Panics, s.Rejected}}}, nil
+	}{1e9, []pollGroupJSON{{"vda_tgt", s.AdminQpairs, s.IOQpairs, s.CurrentAdminQpairs, s.CurrentIOQpairs, s.PendingBdevIO, s.CompletedIO, s.Panics, s.Rejected, s.Refused, t.rpcLimitsMet()}}}, nil
 }

@@ -74,6 +74,7 @@ type Target struct {
 	running chan struct{} // closed when the run-time state begins
 	runtime atomic.Bool
 	stop    context.CancelFunc // set by Run
+	rpc     atomic.Pointer[jsonrpc.Server]
 
 	mallocs   atomic.Uint64 // for names of malloc bdevs without one
 	qosUpdate sync.Mutex    // serializes bdev_set_qos_limit
@@ -120,6 +121,7 @@ func (t *Target) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.rpc.Store(srv)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve() }()
 	t.log.Info("vda_tgt is up", "socket", t.cfg.RPCSocket, "waiting_for_rpc", t.cfg.WaitForRPC)
@@ -132,6 +134,14 @@ func (t *Target) Run(ctx context.Context) error {
 	t.close()
 	t.log.Info("vda_tgt has shut down")
 	return err
+}
+
+// rpcLimitsMet is how often a JSON-RPC client met a limit.
+func (t *Target) rpcLimitsMet() uint64 {
+	if s := t.rpc.Load(); s != nil {
+		return s.LimitsMet()
+	}
+	return 0
 }
 
 // shutdownGrace is how long calls under way may hold up the shutdown.

@@ -79,6 +79,11 @@ func (f *flags) run(ctx context.Context) error {
 		f.Spin = -1 // Config's zero is the default
 	}
 	f.Log = daemon.NewLog(os.Stderr, level)
+	if fit, files := target.FitDescriptors(f.MaxConns); fit < f.MaxConns {
+		f.Log.Warn("the limit of open files leaves room for fewer connections than --max-connections; raise it (ulimit -n, LimitNOFILE=)",
+			"files", files, "connections", fit, "max-connections", f.MaxConns)
+		f.MaxConns = fit
+	}
 	t, err := target.New(f.Config)
 	if err != nil {
 		return err

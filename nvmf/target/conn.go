@@ -1,6 +1,7 @@
 package target
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -40,6 +41,8 @@ type conn struct {
 	fd     int
 	peer   Addr
 	hello  *time.Timer
+	came   time.Time
+	guest  *list.Element // in admission; Target.mu guards it
 
 	// The reader's own.
 	batch     bdev.Batch
@@ -139,38 +142,42 @@ type connOpts struct {
 // serve starts a connection's reader, or closes nc when there are too many.
 func (t *Target) serve(nc stream, p *portal) {
 	t.mu.Lock()
-	if t.closed || len(t.conns) >= t.cfg.MaxConns {
-		full := len(t.conns)
+	peer := peerOf(nc)
+	if t.closed || !t.mayTake(peer.Traddr) {
 		t.mu.Unlock()
 		_ = nc.Close()
 		t.stats.rejected.Add(1)
-		t.log.Debug("nvmf: connection refused", "conns", full)
 		return
 	}
-	k, err := newConn(t, nc, p)
+	k, err := newConn(t, nc, p, peer)
 	if err != nil {
 		t.mu.Unlock()
 		_ = nc.Close()
 		return
 	}
-	t.conns[k] = struct{}{}
+	t.enter(k)
 	t.mu.Unlock()
 	go k.run()
 }
 
+// peerOf is the address of the other end; empty where it has none.
+func peerOf(nc stream) (a Addr) {
+	if ap, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		a, _ = Addr{Traddr: ap.AddrPort().Addr().Unmap().WithZone("").String(), Trsvcid: strconv.Itoa(ap.Port)}.Normalize()
+	}
+	return a
+}
+
 // newConn makes a connection; t.mu is held.
-func newConn(t *Target, nc stream, p *portal) (*conn, error) {
+func newConn(t *Target, nc stream, p *portal, peer Addr) (*conn, error) {
 	rc, err := nc.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	k := &conn{tgt: t, portal: p, nc: nc, rc: rc, align: 4, idle: make(chan struct{}, 1), settled: make(chan struct{})}
+	k := &conn{tgt: t, portal: p, nc: nc, rc: rc, peer: peer, align: 4, idle: make(chan struct{}, 1), settled: make(chan struct{})}
 	k.cond = sync.NewCond(&k.mu)
 	o := *t.transport
 	k.opts = connOpts{TransportOpts: o, success: *o.C2HSuccess, maxIO: o.MaxIOSize, maxData: max(o.MaxIOSize, 128<<10), capsule: o.InCapsuleDataSize, spinTime: t.cfg.Spin}
-	if ap, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
-		k.peer, _ = Addr{Traddr: ap.AddrPort().Addr().Unmap().WithZone("").String(), Trsvcid: strconv.Itoa(ap.Port)}.Normalize()
-	}
 	err = rc.Control(func(fd uintptr) {
 		k.fd = int(fd)
 		if o.AckTimeout > 0 {

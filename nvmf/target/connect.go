@@ -123,6 +123,7 @@ func (k *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Stat
 func (k *conn) established() {
 	k.phase = phaseReady
 	k.hello.Stop()
+	k.tgt.welcome(k)
 	k.growSlots(int(k.qsize))
 	k.seen.Store(nanotime())
 	k.widen()

@@ -37,11 +37,12 @@ type Stats struct {
 	PendingBdevIO                       uint64
 	CompletedIO                         uint64
 	Panics                              uint64 // connections ended by a fault of ours
-	Rejected                            uint64 // connections ended by a fault of the peer
+	Rejected                            uint64 // connections ended by a fault of the peer, or refused
+	Refused                             uint64 // times that a limit of connections or descriptors was met
 }
 
 type stats struct {
-	admin, io, completed, panics, rejected atomic.Uint64
+	admin, io, completed, panics, rejected, refused atomic.Uint64
 }
 
 // Referral is another discovery service that this one points to.
@@ -54,7 +55,7 @@ type Referral struct {
 // Stats returns the target's counters.
 func (t *Target) Stats() Stats {
 	v := &t.stats
-	out := Stats{AdminQpairs: v.admin.Load(), IOQpairs: v.io.Load(), CompletedIO: v.completed.Load(), Panics: v.panics.Load(), Rejected: v.rejected.Load()}
+	out := Stats{AdminQpairs: v.admin.Load(), IOQpairs: v.io.Load(), CompletedIO: v.completed.Load(), Panics: v.panics.Load(), Rejected: v.rejected.Load(), Refused: v.refused.Load()}
 	for _, s := range t.Subsystems() {
 		s.mu.Lock()
 		for k := range s.conns {

@@ -200,7 +200,9 @@ func (p *portal) accept() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default: // out of descriptors or memory: the queue waits in the kernel meanwhile
-			p.tgt.log.Warn("nvmf: accept failed", "listener", p.addr.String(), "err", err)
+			p.tgt.mu.Lock()
+			p.tgt.meet("connections cannot be accepted for want of descriptors or memory", "listener", p.addr.String(), "err", err)
+			p.tgt.mu.Unlock()
 			time.Sleep(50 * time.Millisecond)
 		}
 	}

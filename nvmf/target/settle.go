@@ -74,7 +74,7 @@ func (k *conn) teardown() {
 	k.dropRecvBuffer()
 	t := k.tgt
 	t.mu.Lock()
-	delete(t.conns, k)
+	t.exit(k)
 	t.stats.completed.Add(k.completed)
 	t.mu.Unlock()
 	if k.sub != nil {

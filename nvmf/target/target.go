@@ -80,12 +80,14 @@ type Target struct {
 	rbufs       *bdev.Pool   // receive buffers
 	recvBuffers atomic.Int64 // of rbufs in use
 	memory      memory
+	admission   admission
 }
 
 // New returns a target with a discovery subsystem and nothing else.
 func New(c Config) *Target {
 	c.fill()
 	t := &Target{cfg: c, log: c.Log, portals: map[string]*portal{}, conns: map[*conn]struct{}{}, rbufs: bdev.NewPool(c.MaxConns * ioBuffer)}
+	t.admission.sources, t.admission.met = map[string]int{}, map[string]*limitMet{}
 	t.memory.tgt, t.memory.kick, t.memory.patience = t, make(chan struct{}, 1), defaultPatience
 	t.genctr.Store(1)
 	t.discovery = newSubsystem(t, SubsystemConfig{NQN: nvme.DiscoveryNQN, AllowAnyHost: true, MinCntlid: 1, MaxCntlid: 0xffef})

@@ -20,6 +20,8 @@ type conn struct {
 	pending chan struct{} // slow calls under way
 	wg      sync.WaitGroup
 
+	use use
+
 	mu sync.Mutex // serializes replies
 }
 
@@ -31,7 +33,9 @@ type call struct {
 }
 
 func newConn(s *Server, nc net.Conn) *conn {
-	return &conn{srv: s, nc: nc, pending: make(chan struct{}, s.cfg.MaxPending)}
+	c := &conn{srv: s, nc: nc, pending: make(chan struct{}, s.cfg.MaxPending)}
+	c.use.touch()
+	return c
 }
 
 // stopReading makes serve end once its calls have.
@@ -42,7 +46,7 @@ func (c *conn) stopReading() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 // the connection closed.
 func (c *conn) serve() {
 	err := c.read()
-	broken := !errors.Is(err, io.EOF) && c.srv.ctx.Err() == nil
+	broken := !errors.Is(err, io.EOF) && c.srv.ctx.Err() == nil && !c.use.over.Load()
 	if broken {
 		c.srv.cfg.Log.Warn("JSON-RPC connection closed", "err", err)
 		if refused := unreadable(err); refused != nil {
@@ -77,7 +81,7 @@ func unreadable(err error) *Error {
 }
 
 func (c *conn) read() error {
-	src := &budget{r: c.nc, max: c.srv.cfg.MaxRequest}
+	src := &budget{r: c.nc, max: c.srv.cfg.MaxRequest, use: &c.use}
 	dec := json.NewDecoder(src)
 	for {
 		src.left = src.max
@@ -101,9 +105,14 @@ func (c *conn) read() error {
 	}
 }
 
-// start carries out one call and hands its encoded reply, or nil, to done:
+// start carries out one call and hands its encoded reply, or nil, to answer:
 // before it returns, or later when the method is slow.
-func (c *conn) start(one call, bad *Error, done func([]byte)) {
+func (c *conn) start(one call, bad *Error, answer func([]byte)) {
+	c.use.begin()
+	done := func(reply []byte) {
+		answer(reply)
+		c.use.end()
+	}
 	if bad != nil {
 		done(encode(one.id, nil, bad))
 		return
@@ -290,6 +299,7 @@ func marshal(v any) ([]byte, error) {
 type budget struct {
 	r         io.Reader
 	max, left int
+	use       *use
 }
 
 func (b *budget) Read(p []byte) (int, error) {
@@ -298,5 +308,8 @@ func (b *budget) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p[:min(len(p), b.left)])
 	b.left -= n
+	if n > 0 {
+		b.use.touch()
+	}
 	return n, err
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,8 +25,8 @@ type Config struct {
 	// Lookup returns the method of a name, or the error that a call of it
 	// gets: unknown, or not allowed in the present state.
 	Lookup func(name string) (Method, *Error)
-	// MaxConns bounds the connections; further ones wait in the listen
-	// queue. Default 64, SPDK's.
+	// MaxConns bounds the connections; further ones wait until one ends, or
+	// has been idle for long. Default 64, SPDK's.
 	MaxConns int
 	// MaxRequest bounds the bytes of one request or batch; a longer one
 	// closes the connection. Default 4 MiB.
@@ -70,6 +71,10 @@ type Server struct {
 	cancel context.CancelFunc
 	slots  chan struct{}
 
+	limits atomic.Uint64 // times that a limit was met
+	said   time.Time     // when one was logged; Serve's own
+	met    int           // since then
+
 	mu    sync.Mutex
 	conns map[*conn]struct{}
 	wg    sync.WaitGroup
@@ -87,23 +92,22 @@ func NewServer(lis net.Listener, cfg Config) (*Server, error) {
 // Serve accepts connections until Close; it returns nil then.
 func (s *Server) Serve() error {
 	for {
-		select {
-		case s.slots <- struct{}{}:
-		case <-s.ctx.Done():
-			return nil
-		}
 		nc, err := s.lis.Accept()
 		if err != nil {
-			<-s.slots
 			switch {
 			case s.ctx.Err() != nil:
 				return nil
 			case errors.Is(err, net.ErrClosed):
 				return err
 			}
-			s.cfg.Log.Warn("JSON-RPC accept", "err", err)
+			s.meet("JSON-RPC: clients cannot be accepted for want of descriptors or memory", "err", err)
+			s.makeRoom()
 			time.Sleep(10 * time.Millisecond)
 			continue
+		}
+		if !s.takeSlot() {
+			_ = nc.Close()
+			return nil
 		}
 		s.start(nc)
 	}

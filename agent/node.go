@@ -87,9 +87,13 @@ func (n *Node) Inventory(ctx context.Context) (*Inventory, error) {
 func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
 	cluster, node, version := n.State.Identity()
 	switch {
+	case !ValidID(req.NodeId):
+		return nil, Status((&IDs{}).Ref("node_id", req.NodeId))
 	case cluster != "" && req.ClusterId != "" && req.ClusterId != cluster:
 		return nil, Status(vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s", cluster, req.ClusterId))
-	case node != req.NodeId:
+	case node != "" && node != req.NodeId && n.Plane.holds():
+		return nil, Status(vda.Errorf(vda.FailedPrecondition, "this agent is node %s; the request is for node %s", node, req.NodeId))
+	case node != req.NodeId: // it may become that one
 		version = 0
 	}
 	s := n.Plane.Probe(ctx)

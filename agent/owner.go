@@ -123,8 +123,11 @@ func (p *Plane) identity() (cluster, node, former string) {
 
 // holds reports that the node has objects.
 func (p *Plane) holds() bool {
-	if p.Holds != nil {
+	switch {
+	case p.Holds != nil:
 		return p.Holds()
+	case p.State == nil:
+		return false
 	}
 	return p.State.holds()
 }

@@ -2,7 +2,10 @@ package cn_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -249,5 +252,27 @@ func TestAControllerThatComesBack(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Nothing of a deleted array stays in the agents' state, whichever controller
+// was primary before or at the end.
+func TestDeletedArraysLeaveNoState(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, true)
+	l.up(0)
+	l.term++
+	l.spec.Create = false
+	l.up(1)
+	l.good(1, tombstone(l.cntlr(1, 1), true))
+	l.good(0, tombstone(l.cntlr(0, 1), false))
+	for i, n := range l.cns {
+		made, err := os.ReadDir(filepath.Join(n.config.StateDir, "made"))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+		for _, f := range made {
+			t.Errorf("cn%d keeps made/%s", i, f.Name())
+		}
 	}
 }

@@ -200,12 +200,16 @@ func (p *pass) drop(ctx context.Context, handedOn bool) {
 	p.allGone()
 }
 
-// dropArray takes away what stands below the exporters of a tombstone.
+// dropArray takes away what stands below the exporters of a tombstone, and what
+// is remembered of the array: it is deleted, or another node's to remember.
 func (p *pass) dropArray(ctx context.Context) error {
 	if p.c.DestroyData && p.c.Primary {
 		p.destroy(ctx)
 	}
-	return p.detach(ctx)
+	if err := p.detach(ctx); err != nil {
+		return err
+	}
+	return p.forgetMade()
 }
 
 // allGone says that the controller's tombstone has been carried out.
@@ -224,8 +228,5 @@ func (p *pass) destroy(ctx context.Context) {
 		if err := agent.Drop(p.Plane.BdevLvolDeleteLvstore(ctx, daPrefix+p.c.DaId)); err != nil {
 			p.Log.Warn("the lvstore of a deleted disk array is left to the deletion of its vds", "da", p.c.DaName, "err", err)
 		}
-	}
-	if err := p.forgetMade(); err != nil {
-		p.Log.Warn("state of a deleted disk array is left over", "da", p.c.DaName, "err", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"vda/agent"
 	"vda/agent/agenttest"
@@ -71,4 +72,37 @@ func TestAPanicOverOneVdIsItsState(t *testing.T) {
 	}
 	broken.Store(false)
 	agenttest.Eventually(t, func() string { return l.bad(vdID) })
+}
+
+// An agent that holds objects of one node is not another one's, and says so in
+// each heartbeat; one that holds none may become it.
+func TestHeartbeatsOfAnotherNodeAreRefused(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	const other = "d0000000000000000000000000000002"
+	beat := func(node string) error {
+		_, err := l.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: node})
+		return err
+	}
+	if err := beat(other); err != nil {
+		t.Errorf("a new agent: %v", err)
+	}
+	l.good(full(1, []*apiv1.PdSpec{mallocPD()}))
+	if err := beat(other); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), nodeID) || !strings.Contains(err.Error(), other) {
+		t.Errorf("node %s answers for node %s: %v", nodeID, other, err)
+	}
+	for _, bad := range []string{"", "-", "../x"} {
+		if err := beat(bad); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "node_id") {
+			t.Errorf("node_id %q: %v", bad, err)
+		}
+	}
+	if err := beat(nodeID); err != nil {
+		t.Error(err)
+	}
+	gone := mallocPD()
+	gone.Deleted = true
+	l.good(full(2, []*apiv1.PdSpec{gone}))
+	if err := beat(other); err != nil {
+		t.Errorf("an agent that holds nothing: %v", err)
+	}
 }

@@ -175,7 +175,7 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 		if err := tx.UpdateExp(exp); err != nil {
 			return err
 		}
-		made, err = expMsg(newNames(tx), exp)
+		made, err = expMsg(tx, exp)
 		return err
 	})
 	if err != nil {
@@ -212,16 +212,9 @@ func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1
 		if err != nil {
 			return err
 		}
-		reply.ExpMsgList, reply.NextToken = nil, next
-		n := newNames(tx)
-		for i := range rows {
-			msg, err := expMsg(n, &rows[i])
-			if err != nil {
-				return err
-			}
-			reply.ExpMsgList = append(reply.ExpMsgList, msg)
-		}
-		return nil
+		reply.NextToken = next
+		reply.ExpMsgList, err = expMsgs(tx, rows)
+		return err
 	})
 	return reply, err
 }
@@ -239,7 +232,7 @@ func (s *Server) expMsg(ctx context.Context, daName, name string) (*apiv1.ExpMsg
 		if err != nil {
 			return err
 		}
-		msg, err = expMsg(newNames(tx), exp)
+		msg, err = expMsg(tx, exp)
 		return err
 	})
 	return msg, err

@@ -14,17 +14,15 @@ type names struct {
 	dns map[string]*vda.DN
 	pds map[string]*vda.PD
 	cns map[string]*vda.CN
-	das map[string]*vda.DA
 }
 
 func newNames(tx store.Tx) *names {
-	return &names{tx: tx, dns: map[string]*vda.DN{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{}, das: map[string]*vda.DA{}}
+	return &names{tx: tx, dns: map[string]*vda.DN{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{}}
 }
 
 func (n *names) dn(id string) (*vda.DN, error) { return once(n.dns, id, n.tx.DN) }
 func (n *names) pd(id string) (*vda.PD, error) { return once(n.pds, id, n.tx.PD) }
 func (n *names) cn(id string) (*vda.CN, error) { return once(n.cns, id, n.tx.CN) }
-func (n *names) da(id string) (*vda.DA, error) { return once(n.das, id, n.tx.DA) }
 
 func once[T any](known map[string]*T, id string, read func(string) (*T, error)) (*T, error) {
 	if v, ok := known[id]; ok {
@@ -181,34 +179,39 @@ func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time}, nil
 }
 
-// expMsg is an exporter with where to connect, in the order of the controllers.
-func expMsg(n *names, exp *vda.Exp) (*apiv1.ExpMsg, error) {
-	da, err := n.da(exp.DAID)
+// expMsgs are exporters with where to connect, in the order of the controllers.
+// It asks as often for one as for a page of them.
+func expMsgs(tx store.Tx, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
+	ids := sortedIDs(exps, func(e vda.Exp) string { return e.ID })
+	ways, err := tx.WaysOfExps(ids)
 	if err != nil {
 		return nil, err
 	}
-	msg := &apiv1.ExpMsg{ExpId: exp.ID, ExpName: exp.Name, ExpNqn: exp.NQN, DaName: da.Name, InitiatorNqn: exp.InitiatorNQN, SnapName: exp.SnapName}
-	ess, err := n.tx.ESsOfExp(exp.ID)
+	das, err := tx.DANames(sortedIDs(exps, func(e vda.Exp) string { return e.DAID }))
 	if err != nil {
 		return nil, err
 	}
-	cntlrs, err := n.tx.CntlrsOfDA(exp.DAID)
+	byExp := map[string][]*apiv1.EsMsg{}
+	for i := range ways {
+		w := &ways[i]
+		h := seen(w.Health, dependency{"controller", w.CntlrHealth}, dependency{"cn " + w.CNName, w.CNHealth})
+		byExp[w.ExpID] = append(byExp[w.ExpID], &apiv1.EsMsg{EsId: w.ESID, CntlrIdx: w.CntlrIdx, CnName: w.CNName,
+			CnListenerConf: listenerJSON(w.Listener), Error: h.error, ErrorMsg: h.msg})
+	}
+	var msgs []*apiv1.ExpMsg
+	for i := range exps {
+		e := &exps[i]
+		msgs = append(msgs, &apiv1.ExpMsg{ExpId: e.ID, ExpName: e.Name, ExpNqn: e.NQN, DaName: das[e.DAID], InitiatorNqn: e.InitiatorNQN,
+			SnapName: e.SnapName, EsMsgList: byExp[e.ID]})
+	}
+	return msgs, nil
+}
+
+// expMsg is one of them.
+func expMsg(tx store.Tx, exp *vda.Exp) (*apiv1.ExpMsg, error) {
+	msgs, err := expMsgs(tx, []vda.Exp{*exp})
 	if err != nil {
 		return nil, err
 	}
-	for i := range cntlrs {
-		for j := range ess {
-			if ess[j].CntlrID != cntlrs[i].ID {
-				continue
-			}
-			cn, err := n.cn(cntlrs[i].CNID)
-			if err != nil {
-				return nil, err
-			}
-			h := seen(ess[j].Health, dependency{"controller", cntlrs[i].Health}, dependency{"cn " + cn.Name, cn.Health})
-			msg.EsMsgList = append(msg.EsMsgList, &apiv1.EsMsg{EsId: ess[j].ID, CntlrIdx: cntlrs[i].Idx, CnName: cn.Name,
-				CnListenerConf: listenerJSON(cn.Listener), Error: h.error, ErrorMsg: h.msg})
-		}
-	}
-	return msg, nil
+	return msgs[0], nil
 }

@@ -140,6 +140,11 @@ type Tx interface {
 	DeleteES(id string) error
 	ESsOfExp(expID string) ([]vda.ES, error)
 	ESsOfCntlr(cntlrID string) ([]vda.ES, error)
+	// WaysOfExps returns the ways to exporters, in the order of exporters and
+	// controllers' Idx, and DANames the names of arrays, tombstones too, by id:
+	// one query each, and nothing is locked.
+	WaysOfExps(expIDs []string) ([]Way, error)
+	DANames(ids []string) (map[string]string, error)
 
 	// DNObjects returns pds and vds of a node, tombstones too, whose
 	// Version is above since (0: all).
@@ -156,6 +161,18 @@ type Tx interface {
 	// SetHealth records what the monitor saw of an object; a repeated error
 	// keeps its Since.
 	SetHealth(o Object, id string, h vda.Health) error
+}
+
+// Way is one controller's way to an exporter: the state there, and what it
+// depends on.
+type Way struct {
+	ExpID, ESID string
+	CntlrIdx    uint32
+	CNName      string
+	Listener    vda.Listener
+	Health      vda.Health // of the ES
+	CntlrHealth vda.Health
+	CNHealth    vda.Health
 }
 
 // Monitor is a running vda_monitor. As long as its Beat changes it is alive;

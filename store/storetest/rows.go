@@ -415,3 +415,67 @@ func testExp(t *testing.T, s *suite) {
 		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
 	}
 }
+
+// testWays reads the ways to several exporters in one question.
+func testWays(t *testing.T, s *suite) {
+	a, b := s.newCluster(t), s.newCluster(t)
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.SetHealth(store.ObjES, a.es.ID, vda.Health{Error: true, Msg: "away", Since: noon}), tx.SetHealth(store.ObjCN, b.cn.ID, vda.Health{}))
+	})
+	s.view(t, func(tx store.Tx) error {
+		none, err := tx.WaysOfExps(nil)
+		if err != nil || len(none) != 0 {
+			t.Errorf("ways to no exporter: %v, %v", none, err)
+		}
+		ways, err := tx.WaysOfExps([]string{b.exp.ID, a.exp.ID, "none"})
+		if err != nil {
+			return err
+		}
+		want := []store.Way{
+			{ExpID: a.exp.ID, ESID: a.es.ID, CNName: a.cn.Name, Listener: a.cn.Listener, Health: vda.Health{Error: true, Msg: "away", Since: noon}, CntlrHealth: a.cntlr.Health, CNHealth: a.cn.Health},
+			{ExpID: b.exp.ID, ESID: b.es.ID, CNName: b.cn.Name, Listener: b.cn.Listener, CntlrHealth: b.cntlr.Health},
+		}
+		if a.exp.ID > b.exp.ID {
+			want[0], want[1] = want[1], want[0]
+		}
+		same(t, "ways", ways, want)
+		names, err := tx.DANames([]string{a.da.ID, b.da.ID})
+		same(t, "names", names, map[string]string{a.da.ID: a.da.Name, b.da.ID: b.da.Name})
+		return err
+	})
+}
+
+// testOrphanSpace: clusters in use that no vd accounts for are not free, and
+// can be taken by their vd.
+func testOrphanSpace(t *testing.T, s *suite) {
+	dn := newDN()
+	pd := newPD(dn)
+	s.update(t, func(tx store.Tx) error { return errors.Join(tx.InsertDN(dn), tx.InsertPD(pd), tx.TakePD(pd.ID, 20)) })
+	check := func(what string, free, orphans uint64) {
+		t.Helper()
+		s.view(t, func(tx store.Tx) error {
+			p, err := tx.PD(pd.ID)
+			if err == nil && (p.FreeClusters != free || p.OrphanClusters != orphans) {
+				t.Errorf("%s: %d free, %d of orphans; want %d and %d", what, p.FreeClusters, p.OrphanClusters, free, orphans)
+			}
+			return err
+		})
+	}
+	used := func(n uint64) {
+		t.Helper()
+		s.update(t, func(tx store.Tx) error { return tx.SetPDUsed(pd.ID, n) })
+	}
+	used(5) // not all of what is promised has been made
+	check("less than promised", 80, 0)
+	used(50)
+	check("more than promised", 50, 30)
+	s.refused(t, vda.ResourceExhausted, func(tx store.Tx) error { return tx.TakePD(pd.ID, 51) })
+	s.update(t, func(tx store.Tx) error { return tx.TakeOrphan(pd.ID, 10) })
+	check("some adopted", 50, 20)
+	s.update(t, func(tx store.Tx) error { return tx.TakeOrphan(pd.ID, 25) })
+	check("more adopted than was known", 45, 0)
+	used(1000)
+	check("more than there is", 0, 45)
+	used(55)
+	check("as promised", 45, 0)
+}

@@ -46,6 +46,8 @@ func Run(t *testing.T, uri string) {
 		{"Versions", testVersions},
 		{"References", testReferences},
 		{"Text", testText},
+		{"Ways", testWays},
+		{"OrphanSpace", testOrphanSpace},
 		{"Monitors", testMonitors},
 		{"Rollback", testRollback},
 		{"View", testView},

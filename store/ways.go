@@ -1,0 +1,64 @@
+package store
+
+import "strings"
+
+// marks are n placeholders of a list.
+func marks(n int) string { return strings.TrimPrefix(strings.Repeat(", ?", n), ", ") }
+
+func anys(ids []string) []any {
+	list := make([]any, len(ids))
+	for i, id := range ids {
+		list[i] = id
+	}
+	return list
+}
+
+func (t *sqlTx) WaysOfExps(expIDs []string) (all []Way, err error) {
+	if len(expIDs) == 0 {
+		return nil, nil
+	}
+	q := "SELECT e.exp_id, e.id, e.h_error, e.h_msg, e.h_since_us, c.idx, c.h_error, c.h_msg, c.h_since_us, n.name, n.listener, n.h_error, n.h_msg, n.h_since_us " +
+		"FROM vda_es e JOIN vda_cntlr c ON c.id = e.cntlr_id JOIN vda_cn n ON n.id = c.cn_id " +
+		"WHERE e.exp_id IN (" + marks(len(expIDs)) + ") ORDER BY e.exp_id, c.idx"
+	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind(q), anys(expIDs)...)
+	if err != nil {
+		return nil, t.fault(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var w Way
+		if err := rows.Scan(&w.ExpID, &w.ESID, &w.Health.Error, &w.Health.Msg, us{&w.Health.Since}, &w.CntlrIdx,
+			&w.CntlrHealth.Error, &w.CntlrHealth.Msg, us{&w.CntlrHealth.Since},
+			&w.CNName, asJSON{&w.Listener}, &w.CNHealth.Error, &w.CNHealth.Msg, us{&w.CNHealth.Since}); err != nil {
+			return nil, t.fault(err)
+		}
+		all = append(all, w)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, t.fault(err)
+	}
+	return all, nil
+}
+
+func (t *sqlTx) DANames(ids []string) (map[string]string, error) {
+	names := map[string]string{}
+	if len(ids) == 0 {
+		return names, nil
+	}
+	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind("SELECT id, name FROM vda_da WHERE id IN ("+marks(len(ids))+")"), anys(ids)...)
+	if err != nil {
+		return nil, t.fault(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, name string
+		if err := rows.Scan(&id, &name); err != nil {
+			return nil, t.fault(err)
+		}
+		names[id] = name
+	}
+	if err := rows.Err(); err != nil {
+		return nil, t.fault(err)
+	}
+	return names, nil
+}

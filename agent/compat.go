@@ -171,7 +171,7 @@ var errNotStarted = errors.New("the data plane waits for framework_start_init")
 // autoExamines reports that the data plane looks for lvstores on every new
 // bdev by itself. On a disk node it would then find an array's lvstore on a vd
 // that is the array's only one, and keep the vd from being exported. Unknown
-// counts as no: vda_tgt and old SPDKs do not say.
+// counts as no: old SPDKs do not say.
 func autoExamines(ctx context.Context, api spdk.API) bool {
 	var conf []struct {
 		Method string `json:"method"`

@@ -18,7 +18,7 @@ import (
 // that gets through again is followed by one that says how many were lost.
 // Errors are put into words (package reason).
 // A line has been written when the log call returns, unless w is stuck.
-func NewLog(w io.Writer, level slog.Level) *slog.Logger {
+func NewLog(w io.Writer, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(&logWriter{w: w, patience: stuckAfter}, &slog.HandlerOptions{Level: level, ReplaceAttr: reason.Attr}))
 }
 

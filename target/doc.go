@@ -6,7 +6,8 @@
 // # State
 //
 // A Target keeps no configuration. It starts empty and whoever drives it puts
-// everything back after a restart; what stays is data, on aio and nvme bdevs,
+// everything back after a restart (framework_get_config tells what it was, for
+// those without an agent); what stays is data, on aio and nvme bdevs,
 // in SPDK's on-disk format.
 //
 // It is in one of two states. With Config.WaitForRPC it starts in the start-up

@@ -2,6 +2,8 @@ package target
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -27,6 +29,14 @@ func (e *examiner) setAuto(on bool) {
 	e.mu.Lock()
 	e.auto = on
 	e.mu.Unlock()
+}
+
+// settings returns whether every new bdev is examined, and which were asked
+// for while they were not.
+func (e *examiner) settings() (auto bool, wanted []string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.auto, slices.Sorted(maps.Keys(e.wanted))
 }
 
 // appeared is the registry's hook for a new bdev. It must not block: a module

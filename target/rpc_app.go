@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -84,12 +83,10 @@ func killInstance(_ context.Context, t *Target, p killParams) (any, error) {
 }
 
 func threadStats(context.Context, *Target) (any, error) {
-	var ru syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
+	busy, idle, err := processTime()
+	if err != nil {
 		return nil, err
 	}
-	busy := time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
-	up := time.Since(started)
 	type thread struct {
 		Name    string `json:"name"`
 		ID      int    `json:"id"`
@@ -100,13 +97,11 @@ func threadStats(context.Context, *Target) (any, error) {
 		Timed   int    `json:"timed_pollers_count"`
 		Paused  int    `json:"paused_pollers_count"`
 	}
-	cores := runtime.GOMAXPROCS(0)
 	return struct {
 		TickRate int64    `json:"tick_rate"`
 		Threads  []thread `json:"threads"`
 	}{int64(time.Second), []thread{{
-		Name: "vda_tgt", ID: os.Getpid(), CPUMask: fmt.Sprintf("%x", uint64(1)<<min(cores, 63)-1),
-		Busy: int64(busy), Idle: max(0, int64(up)*int64(cores)-int64(busy)),
+		Name: "vda_tgt", ID: os.Getpid(), CPUMask: cpuMask(), Busy: int64(busy), Idle: int64(idle),
 	}}}, nil
 }
 

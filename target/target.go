@@ -35,6 +35,9 @@ type Config struct {
 	Spin time.Duration
 	// Log gets what happens. Default slog.Default().
 	Log *slog.Logger
+	// LogLevel is the level of Log, which log_set_level changes. nil: it is
+	// fixed.
+	LogLevel *slog.LevelVar
 }
 
 func (c *Config) validate() error {
@@ -79,7 +82,8 @@ type Target struct {
 	mallocs   atomic.Uint64 // for names of malloc bdevs without one
 	qosUpdate sync.Mutex    // serializes bdev_set_qos_limit
 
-	nvmeUpdate  sync.Mutex // serializes bdev_nvme_set_options
+	levelName   atomic.Pointer[string] // as log_set_level was told
+	nvmeUpdate  sync.Mutex             // serializes bdev_nvme_set_options
 	nvmeTimeout nvmeTimeout
 }
 

@@ -149,6 +149,9 @@ func (d *Device) open() error {
 // Info describes the device.
 func (d *Device) Info() bdev.Info { return *d.info.Load() }
 
+// Config returns what the device was made with.
+func (d *Device) Config() Config { return d.conf }
+
 // DriverSpecific is the device's object in bdev_get_bdevs.
 func (d *Device) DriverSpecific() any {
 	return map[string]any{"aio": map[string]any{

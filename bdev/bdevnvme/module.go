@@ -215,6 +215,26 @@ func (m *Module) List() []ControllerInfo {
 	return out
 }
 
+// Attachments returns what makes the controllers there are, path by path, in
+// the order they were attached.
+func (m *Module) Attachments() []AttachConfig {
+	m.mu.Lock()
+	order := append([]*controller(nil), m.order...)
+	m.mu.Unlock()
+	var out []AttachConfig
+	for _, g := range order {
+		for _, p := range g.snapshot() {
+			c := p.cfg
+			c.HostNQN = p.ctl.Config().HostNQN
+			for _, a := range p.ctl.Addresses() { // one; with failover others to try
+				c.Traddr, c.Trsvcid = a.Traddr, a.Trsvcid
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
 // Get describes one controller; ENODEV when there is none.
 func (m *Module) Get(name string) (ControllerInfo, error) {
 	for _, c := range m.List() {

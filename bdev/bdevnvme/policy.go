@@ -46,6 +46,20 @@ func (m *Module) SetPolicy(name string, p Policy) error {
 	return nil
 }
 
+// PolicyOf returns the policy of the bdev called name; false when it is none of
+// this module.
+func (m *Module) PolicyOf(name string) (Policy, bool) {
+	dev, _ := m.reg.Get(name)
+	d, ok := dev.(*disk)
+	if !ok || d.g.m != m {
+		return Policy{}, false
+	}
+	if p := d.policy.Load(); p != nil {
+		return *p, true
+	}
+	return Policy{}, true
+}
+
 func (d *disk) setPolicy(p Policy) {
 	if p.ActiveActive {
 		d.policy.Store(&p)

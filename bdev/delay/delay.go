@@ -91,6 +91,14 @@ func (d *Device) SetLatency(kind string, l time.Duration) error {
 	return fmt.Errorf("delay bdev %q: latency_type %q with %v: must be one of %v and not negative: %w", d.Info().Name, kind, l, kindNames, syscall.EINVAL)
 }
 
+// Config returns what makes a device like this one, with its latencies as they
+// are now.
+func (d *Device) Config() Config {
+	at := func(i int) time.Duration { return time.Duration(d.lines[i].latency.Load()) }
+	i := d.Info()
+	return Config{Name: i.Name, UUID: i.UUID, Base: d.Base(), AvgRead: at(avgRead), P99Read: at(p99Read), AvgWrite: at(avgWrite), P99Write: at(p99Write)}
+}
+
 // DriverSpecific is the device's object in bdev_get_bdevs; microseconds.
 func (d *Device) DriverSpecific() any {
 	us := func(i int) int64 { return d.lines[i].latency.Load() / int64(time.Microsecond) }

@@ -78,7 +78,9 @@ func (f *flags) run(ctx context.Context) error {
 	if f.Spin == 0 {
 		f.Spin = -1 // Config's zero is the default
 	}
-	f.Log = daemon.NewLog(os.Stderr, level)
+	f.LogLevel = &slog.LevelVar{}
+	f.LogLevel.Set(level)
+	f.Log = daemon.NewLog(os.Stderr, f.LogLevel)
 	if fit, files := target.FitDescriptors(f.MaxConns); fit < f.MaxConns {
 		f.Log.Warn("the limit of open files leaves room for fewer connections than --max-connections; raise it (ulimit -n, LimitNOFILE=)",
 			"files", files, "connections", fit, "max-connections", f.MaxConns)

@@ -251,3 +251,37 @@ func TestWordsOfRPC(t *testing.T) {
 		t.Errorf("--name 123: %s", errs)
 	}
 }
+
+// TestSavedConfig saves what a vda_tgt is configured as, with vda_rpc, and
+// loads it into another one, which is in the start-up state until then.
+func TestSavedConfig(t *testing.T) {
+	first, _ := up(t, "--wait-for-rpc")
+	call := func(socket string, args ...string) string {
+		t.Helper()
+		code, out, errs := rpc(t, append([]string{"-s", socket, "--wait", "20"}, args...)...)
+		if code != 0 {
+			t.Fatalf("%v: %s", args, errs)
+		}
+		return out
+	}
+	call(first, "bdev_set_options", "-d")
+	call(first, "framework_start_init")
+	call(first, "bdev_null_create", "--name", "N", "--block-size", "512", "--num-blocks", "8192")
+	call(first, "log_set_level", "--level", "DEBUG")
+	if got := call(first, "log_get_level"); got != "DEBUG\n" {
+		t.Errorf("the level that was set is %q", got)
+	}
+	saved := call(first, "save_config")
+	path := filepath.Join(t.TempDir(), "config.json")
+	if err := os.WriteFile(path, []byte(saved), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second, _ := up(t, "--wait-for-rpc")
+	call(second, "load_config", path)
+	if again := call(second, "save_config"); again != saved || !strings.Contains(saved, "bdev_null_create") || !strings.Contains(saved, `"bdev_auto_examine": false`) {
+		t.Errorf("saved %s\nand after it was loaded %s", saved, again)
+	}
+	if code, _, errs := rpc(t, "-s", second, "load_config", "/none"); code != 2 || !strings.Contains(errs, "/none") {
+		t.Errorf("a file that there is not: %d %s", code, errs)
+	}
+}

@@ -8,6 +8,9 @@
 // bdev_set_options knows the letters of the older rpc.py: -d and -e turn
 // automatic examination off and on.
 //
+// save_config and load_config FILE print and carry out the configuration of a
+// data plane, as rpc.py's do.
+//
 // The result is printed as rpc.py does it: objects and arrays as indented
 // JSON, strings bare, true not at all. Errors go to standard error; the exit
 // code is 1 then, and 2 when the command line makes no sense.
@@ -76,7 +79,9 @@ const usage = `vda_rpc calls a JSON-RPC method of vda_tgt or spdk_tgt and prints
   vda_rpc -s /tmp/vda.sock bdev_set_options -d
   vda_rpc bdev_malloc_create --name Malloc0 --block-size 4096 --num-blocks 8192
   vda_rpc bdev_null_create --name 123 --block-size 512 --num-blocks 8
-  vda_rpc bdev_get_bdevs '{"name":"Malloc0"}'`
+  vda_rpc bdev_get_bdevs '{"name":"Malloc0"}'
+  vda_rpc save_config > config.json
+  vda_rpc load_config config.json`
 
 // usageError is a command line that makes no sense.
 type usageError struct{ msg string }
@@ -95,9 +100,21 @@ func (o *options) call(ctx context.Context, args []string, stdout io.Writer) err
 		return usagef("--timeout %g has to be above 0 and --wait %g not below", o.timeout, o.wait)
 	}
 	method := args[0]
-	params, err := parameters(method, args[1:])
-	if err != nil {
-		return err
+	var params json.RawMessage
+	var err error
+	switch method {
+	case "save_config":
+		if len(args) > 1 {
+			return usagef("save_config takes no parameters; it prints everything")
+		}
+	case "load_config":
+		if len(args) != 2 {
+			return usagef("load_config wants the name of a file that save_config made, - for standard input")
+		}
+	default:
+		if params, err = parameters(method, args[1:]); err != nil {
+			return err
+		}
 	}
 	c, err := spdk.New(spdk.Config{Socket: o.socket, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -111,10 +128,15 @@ func (o *options) call(ctx context.Context, args []string, stdout io.Writer) err
 	}
 	ctx, cancel := context.WithTimeout(ctx, seconds(o.timeout))
 	defer cancel()
-	var result json.RawMessage
-	if params == nil {
+	result := json.RawMessage("true")
+	switch {
+	case method == "save_config":
+		result, err = saveConfig(ctx, c)
+	case method == "load_config":
+		err = loadConfig(ctx, c, args[1])
+	case params == nil:
 		err = c.Call(ctx, method, nil, &result)
-	} else {
+	default:
 		err = c.Call(ctx, method, params, &result)
 	}
 	if err != nil {

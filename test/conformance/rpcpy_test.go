@@ -1,0 +1,72 @@
+package conformance
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestRPCPy has SPDK's own client, the rpc.py that SPDK_RPC names, call every
+// method of vda_tgt, and SPDK where it is there: with each call rpc.py sends all
+// switches at their defaults.
+func TestRPCPy(t *testing.T) {
+	path := os.Getenv("SPDK_RPC")
+	if path == "" {
+		t.Skip("SPDK_RPC names no rpc.py: not tried with SPDK's client")
+	}
+	text, err := os.ReadFile("testdata/rpcpy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			p := start(t, k, true)
+			fill := filler(t)
+			run := func(in []byte, args ...string) []byte {
+				t.Helper()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				cmd := exec.CommandContext(ctx, path, append([]string{"-s", p.Socket()}, args...)...)
+				var out, errs bytes.Buffer
+				cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errs
+				if err := cmd.Run(); err != nil {
+					t.Errorf("rpc.py %s: %v\n%s%s", strings.Join(args, " "), err, out.Bytes(), errs.Bytes())
+				}
+				return out.Bytes()
+			}
+			all := must[[]string](t)(p.GetMethods(t.Context(), false))
+			var called []string
+			var config []byte
+			for line := range strings.Lines(fill(string(text))) {
+				args := strings.Fields(line)
+				if len(args) == 0 || strings.HasPrefix(line, "#") {
+					continue
+				}
+				out := run(nil, args...)
+				called = append(called, args[0])
+				if args[0] == "save_config" {
+					config = out
+				}
+			}
+			if k.name != "vda" {
+				return
+			}
+			for _, m := range all {
+				if !slices.Contains(called, m) && !strings.HasPrefix(m, "vda_") {
+					t.Errorf("testdata/rpcpy does not call %s", m)
+				}
+			}
+			// What was saved is loaded into a fresh one.
+			p = start(t, k, true)
+			run(config, "load_config")
+			if again := run(nil, "save_config"); !bytes.Equal(again, config) {
+				t.Errorf("saved again after load_config:\n%s\nwas\n%s", again, config)
+			}
+		})
+	}
+}

@@ -200,6 +200,10 @@ func TestCheck(t *testing.T) {
 	if code, _, errs := rpc(t, "-s", socket, "bdev_get_bdevs", "--name", "lvs/v"); code != 0 {
 		t.Fatal(errs)
 	}
+	// Who only looks writes nothing, not even that it has unloaded the store.
+	if code, _, errs := rpc(t, "-s", socket, "bdev_lvol_rename", "--old-name", "lvs/v", "--new-name", "w"); code != 0 {
+		t.Fatal(errs)
+	}
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ import (
 // Result is what a pass over one unit found.
 type Result struct {
 	Errs map[string]string // by object id: what is wrong now
+	Ails map[string]string // by object id: what is wrong with that on which it lies, though it is as desired
 	Gone []string          // ids of tombstones that were carried out
 }
 
@@ -27,6 +28,17 @@ func (r *Result) Fail(id string, err error) {
 	}
 	if _, has := r.Errs[id]; !has {
 		r.Errs[id] = reason.Full(err)
+	}
+}
+
+// Ail notes that an object is as desired, and that what it lies on is not
+// well; the first one stays.
+func (r *Result) Ail(id string, err error) {
+	if r.Ails == nil {
+		r.Ails = map[string]string{}
+	}
+	if _, has := r.Ails[id]; !has {
+		r.Ails[id] = reason.Full(err)
 	}
 }
 
@@ -239,9 +251,8 @@ func (l *Loop) Errors() map[string]string {
 	defer l.mu.Unlock()
 	errs := map[string]string{}
 	for _, u := range l.units {
-		for id, msg := range u.result.Errs {
-			errs[id] = msg
-		}
+		maps.Copy(errs, u.result.Ails)
+		maps.Copy(errs, u.result.Errs)
 	}
 	return errs
 }

@@ -151,6 +151,9 @@ func (n *Node) Await(ctx context.Context, tickets []Ticket) []*apiv1.ObjectState
 		for _, id := range t.IDs {
 			s := &apiv1.ObjectState{Id: id, Gone: slices.Contains(r.Gone, id)}
 			s.ErrorMsg, s.Error = r.Errs[id]
+			if msg, ails := r.Ails[id]; ails && !s.Error && !s.Gone {
+				s.Error, s.ErrorMsg, s.Done = true, msg, done
+			}
 			if !done && !s.Error {
 				s.Error, s.Gone, s.ErrorMsg = true, false, "the agent is still at work on it"
 			}

@@ -28,7 +28,7 @@ func newProgress(sent uint64, reply *apiv1.SyncReply) *progress {
 // applied below the object's version when it is not finished.
 func (p *progress) state(id string, version uint64, deleted bool) *apiv1.ObjectState {
 	st := p.states[id]
-	if st == nil || st.Error || deleted && !st.Gone {
+	if st == nil || st.Error && !st.Done || deleted && !st.Gone {
 		p.applied = min(p.applied, version-min(version, 1))
 	}
 	return st

@@ -242,6 +242,21 @@ func TestCauseComesFirst(t *testing.T) {
 	f.equal("controllers", msg(), "controller 1: connect invalid parameters 1 (and 1 more)")
 }
 
+// TestAiling: an object that is as desired on a disk that is not well shows the
+// error, up to its array, and is not sent again for it: its node is not behind.
+func TestAiling(t *testing.T) {
+	f := newFixture(t)
+	f.agents.Agent("dn0:9720").Ail(f.vd[0].ID, "3 I/O errors")
+	f.syncAll()
+	f.equal("behind", f.behind(), []string{})
+	f.view(func(tx store.Tx) error {
+		vd, err := tx.VD(f.vd[0].ID)
+		da, err2 := tx.DA(f.da.ID)
+		f.equal("errors", []string{vd.Health.Msg, da.Health.Msg}, []string{"3 I/O errors", "vd 0 of group 0: 3 I/O errors"})
+		return errors.Join(err, err2)
+	})
+}
+
 // TestUnfinished shows that an object in error is named again until it heals.
 func TestUnfinished(t *testing.T) {
 	f := newFixture(t)

@@ -52,7 +52,7 @@ func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 	}
 	if c, err := parseConf(spec.ConfJson); err == nil {
 		if err := a.examineHealth(ctx, spec, c); err != nil {
-			r.Fail(id, err)
+			r.Ail(id, err)
 		}
 	}
 	a.mu.Lock()

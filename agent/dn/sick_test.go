@@ -46,6 +46,12 @@ func TestIOErrorsAreShown(t *testing.T) {
 			l.says(both, "3 I/O errors")
 			l.c.Ail("/dev/null", counters(5))
 			l.says(both, "5 I/O errors")
+			same := full(1, []*apiv1.PdSpec{aioPD()}, vd(1))
+			for _, s := range l.sync(same).States {
+				if !s.Error || !s.Done || !strings.Contains(s.ErrorMsg, "5 I/O errors") {
+					t.Errorf("a sync is answered with %v", s)
+				}
+			}
 			if len(l.hosts()) == 0 {
 				t.Error("the vd is not exported any more")
 			}

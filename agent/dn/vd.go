@@ -34,12 +34,10 @@ func (a *Agent) passVD(ctx context.Context, id string) (r agent.Result) {
 		}
 		return r
 	}
-	err := a.ensureVD(ctx, spec)
-	if err == nil {
-		err = a.sickPD(spec.PdId)
-	}
-	if err != nil {
+	if err := a.ensureVD(ctx, spec); err != nil {
 		r.Fail(id, err)
+	} else if err := a.sickPD(spec.PdId); err != nil {
+		r.Ail(id, err)
 	}
 	return r
 }

@@ -102,11 +102,14 @@ func (x *ListenerConf) GetTrsvcid() string {
 
 // ObjectState is what an agent found when it tried to make one object so.
 type ObjectState struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Error         bool                   `protobuf:"varint,2,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg      string                 `protobuf:"bytes,3,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	Gone          bool                   `protobuf:"varint,4,opt,name=gone,proto3" json:"gone,omitempty"` // a tombstone was carried out: nothing of the object is left
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Id       string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Error    bool                   `protobuf:"varint,2,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg string                 `protobuf:"bytes,3,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	Gone     bool                   `protobuf:"varint,4,opt,name=gone,proto3" json:"gone,omitempty"` // a tombstone was carried out: nothing of the object is left
+	// Of an object in error: it is as desired all the same, and what it lies on
+	// is not well. There is nothing to send again.
+	Done          bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -165,6 +168,13 @@ func (x *ObjectState) GetErrorMsg() string {
 func (x *ObjectState) GetGone() bool {
 	if x != nil {
 		return x.Gone
+	}
+	return false
+}
+
+func (x *ObjectState) GetDone() bool {
+	if x != nil {
+		return x.Done
 	}
 	return false
 }
@@ -1790,12 +1800,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06trtype\x18\x01 \x01(\tR\x06trtype\x12\x16\n" +
 	"\x06traddr\x18\x02 \x01(\tR\x06traddr\x12\x16\n" +
 	"\x06adrfam\x18\x03 \x01(\tR\x06adrfam\x12\x18\n" +
-	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"d\n" +
+	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"x\n" +
 	"\vObjectState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x03 \x01(\tR\berrorMsg\x12\x12\n" +
-	"\x04gone\x18\x04 \x01(\bR\x04gone\"\xac\x01\n" +
+	"\x04gone\x18\x04 \x01(\bR\x04gone\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\"\xac\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +

@@ -35,6 +35,7 @@ type Agent struct {
 	hang     bool
 	refuse   error
 	errs     map[string]string
+	done     map[string]bool // of errs: they are as desired
 	capacity uint64
 	terms    map[string]uint64
 	objects  map[string]object
@@ -113,7 +114,7 @@ func (s cnServer) StandBy(ctx context.Context, r *apiv1.StandByRequest) (*apiv1.
 
 func (a *Agent) reset() {
 	a.id, a.nodeID, a.version = "", "", 0
-	a.errs, a.terms, a.objects = map[string]string{}, map[string]uint64{}, map[string]object{}
+	a.errs, a.done, a.terms, a.objects = map[string]string{}, map[string]bool{}, map[string]uint64{}, map[string]object{}
 }
 
 func (a *Agent) locked(fn func()) {
@@ -204,6 +205,7 @@ func (a *Agent) term(da string, term uint64) error {
 func (a *Agent) take(id string, version uint64, deleted bool, es ...string) *apiv1.ObjectState {
 	st := &apiv1.ObjectState{Id: id}
 	st.ErrorMsg, st.Error = a.errs[id]
+	st.Done = a.done[id]
 	switch {
 	case st.Error:
 	case deleted:

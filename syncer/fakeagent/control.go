@@ -41,6 +41,12 @@ func (a *Agent) Fail(id, why string) {
 	})
 }
 
+// Ail is Fail of an object that is as desired on something that is not well.
+func (a *Agent) Ail(id, why string) {
+	a.Fail(id, why)
+	a.locked(func() { a.done[id] = why != "" })
+}
+
 // LeasedUntil is when the last lease that the agent was given ends.
 func (a *Agent) LeasedUntil() time.Time {
 	a.mu.Lock()

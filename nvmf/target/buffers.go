@@ -128,8 +128,26 @@ func (k *conn) crowded(n int) bool {
 	carried := int(k.carriedIn - k.carriedOut)
 	k.mu.Unlock()
 	size := bdev.BufferBytes(n)
-	return free-size < limit/16 || carried > 0 && carried+size > free-size || k.tgt.memory.strict.Load()
+	if free-size < limit/16 || carried > 0 && carried+size > free-size {
+		return true
+	}
+	if !k.tgt.memory.strict.Load() {
+		return false
+	}
+	if k.spared > 0 {
+		k.spared--
+		return false
+	}
+	return true
 }
+
+// What comes back is kept for those that are hungry only that long from data
+// that comes with commands, and then so many commands go on: there may always
+// be somebody hungry.
+const (
+	sparedAfter = 15 * time.Millisecond
+	spared      = 32
+)
 
 // adminReplies bounds the bytes of replies that an admin queue's host has not
 // taken; further commands that ask for data are left where they are.
@@ -148,7 +166,14 @@ func (k *conn) owesMuch(sqe nvme.Command) bool {
 	k.mu.Lock()
 	held := k.held
 	k.mu.Unlock()
-	return held > 0 && held+size > adminReplies || !k.tgt.memory.grants(held, size, false)
+	switch {
+	case held > 0 && held+size > adminReplies:
+		return true
+	case k.sub.discovery:
+		return !k.tgt.memory.grants(held, size, true)
+	}
+	// A Keep Alive may come behind it.
+	return bdev.Buffers.Free()-size < bdev.Buffers.Limit()/32
 }
 
 // maxLogPage is the largest reply to an admin command, bytes.
@@ -165,6 +190,7 @@ func (k *conn) lacksRoom(h nvme.Header, in []byte) bool {
 
 // awaitRoom returns when lacksRoom no longer says so. Only the reader calls it.
 func (k *conn) awaitRoom(h nvme.Header, in []byte) error {
+	var waited time.Duration
 	for pause := time.Millisecond; k.lacksRoom(h, in); pause = min(2*pause, 8*time.Millisecond) {
 		k.batch.Flush() // replies give buffers back, once they are sent
 		if !k.unblock() {
@@ -174,6 +200,9 @@ func (k *conn) awaitRoom(h nvme.Header, in []byte) error {
 			return nil
 		}
 		time.Sleep(pause)
+		if waited += pause; waited >= sparedAfter {
+			k.spared, waited = spared, 0
+		}
 		k.seen.Store(nanotime()) // it is not the host that is silent
 	}
 	return nil

@@ -62,6 +62,7 @@ type conn struct {
 	tryFn     func() bool
 	fusedOne  *cmd   // first command of a fused pair
 	carriedIn uint64 // bytes of data that came with commands
+	spared    int    // commands that need not wait for those that are hungry
 	farewell  *cmd   // Disconnect: nothing behind it is taken
 
 	// turn is the right to use what is the reader's own. While the reader

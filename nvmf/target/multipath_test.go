@@ -136,6 +136,14 @@ func TestPoolExhausted(t *testing.T) {
 	if _, in := w.await(w.cid, nil); len(in) != 32*4096 {
 		t.Errorf("%d bytes", len(in))
 	}
+	// So does a Verify, which reads into a buffer.
+	hoard = drainPool(t)
+	w.capsule(w.rw(0x0c, 0, 64), nil)
+	time.Sleep(20 * time.Millisecond)
+	hoard()
+	if c, _ := w.await(w.cid, nil); c.status != 0 {
+		t.Errorf("verify: %03x", c.status)
+	}
 	// The same with data for us: it is asked for when there is room for it,
 	// and then has its place, whatever becomes of the rest.
 	hoard = drainPool(t)

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -518,8 +517,15 @@ func TestBlockDevices(t *testing.T) {
 	if msg := r.sync(pd); msg != "" {
 		t.Fatal(msg)
 	}
-	if out, err := exec.Command("mkfs.ext4", "-q", dev).CombinedOutput(); err != nil {
-		t.Fatalf("mkfs.ext4 on the disk of a deleted pd: %v, %s", err, out)
+	f, err := os.OpenFile(dev, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, 4096)
+	copy(page[1024+56:], "\x53\xef")
+	_, err = f.WriteAt(page, 0)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		t.Fatal(err)
 	}
 	r.says(r.sync(pdOf(2, aioConf(dev, ""))), "an ext file system")
 	d, err := local.Machine{Folders: []string{"/dev"}}.Open(dev)

@@ -70,6 +70,9 @@ type Abilities struct {
 	// Retires: vda_nvmf_retire_subsystem. SPDK never tells a host not to come
 	// back.
 	Retires bool
+	// HoldsDisks: an aio bdev keeps others from its file or block device. SPDK
+	// opens both as anybody does, so that the agent has to.
+	HoldsDisks bool
 	// HandsOn: a target hands Identify Namespace and vendors' commands on to
 	// what is behind an NVMe bdev, unless told not to: SPDK 24.09.
 	HandsOn bool
@@ -111,6 +114,7 @@ func learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ab
 		ListenerState:   vda || v.AtLeast(24, 1),
 		Retires:         slices.Contains(now, "vda_nvmf_retire_subsystem"),
 		ExactKeepAlive:  !vda && v.AtLeast(25, 5),
+		HoldsDisks:      vda,
 		HandsOn:         !vda && v.AtLeast(24, 9),
 	}, nil
 }

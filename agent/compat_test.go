@@ -82,7 +82,7 @@ func TestAbilitiesAreLearntFromTheMethods(t *testing.T) {
 	}{
 		{false, "", agent.Abilities{NVMe: true, CutNVMe: true, ExactKeepAlive: true, ListenerState: true, HandsOn: true}},
 		{false, "bdev_nvme_disable_controller", agent.Abilities{NVMe: true, ExactKeepAlive: true, ListenerState: true, HandsOn: true}}, // as SPDK before 23.09
-		{true, "", agent.Abilities{SwapNamespace: true, SharedNamespace: true, KeepsNamespace: true, NVMe: true, ListenerState: true, Retires: true}},
+		{true, "", agent.Abilities{SwapNamespace: true, SharedNamespace: true, KeepsNamespace: true, NVMe: true, ListenerState: true, Retires: true, HoldsDisks: true}},
 	} {
 		plane := agenttest.NewPlane(t, agenttest.NewCluster(), c.swaps)
 		plane.Hide(c.hidden)

@@ -15,6 +15,7 @@ import (
 	"vda"
 	"vda/agent"
 	apiv1 "vda/api/v1"
+	"vda/disk"
 	"vda/disk/local"
 )
 
@@ -58,6 +59,7 @@ type Agent struct {
 	// the pd's stamp.
 	refused   map[string]refusal
 	unstamped map[string]bool
+	held      map[string]disk.Device // see hold
 }
 
 // set is the desired set.
@@ -72,7 +74,7 @@ type set struct {
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
-		refused: map[string]refusal{}, unstamped: map[string]bool{}}
+		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]disk.Device{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
 	}

@@ -9,11 +9,14 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"vda/agent/agenttest"
 	"vda/agent/dn"
@@ -27,9 +30,10 @@ import (
 
 const mib = 1 << 20
 
-// rig is an agent on a real vda_tgt, whose pds are files in a folder.
+// rig is an agent on a real data plane, whose pds are files in a folder.
 type rig struct {
 	*testing.T
+	spdk    bool   // the spdk_tgt that SPDK_TGT names; otherwise a vda_tgt inside the test
 	folder  string // of the disks
 	state   string
 	socket  string
@@ -39,7 +43,20 @@ type rig struct {
 	stopTgt func()
 }
 
-func newRig(t *testing.T) *rig {
+// rigs runs a test on vda_tgt, and on SPDK when SPDK_TGT is set.
+func rigs(t *testing.T, test func(r *rig)) {
+	t.Run("vda_tgt", func(t *testing.T) {
+		t.Parallel()
+		test(newRig(t))
+	})
+	if os.Getenv("SPDK_TGT") != "" {
+		t.Run("SPDK", func(t *testing.T) { test(newRigOn(t, true)) })
+	}
+}
+
+func newRig(t *testing.T) *rig { return newRigOn(t, false) }
+
+func newRigOn(t *testing.T, isSPDK bool) *rig {
 	sockets, err := os.MkdirTemp("", "dn") // short: socket paths are limited
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +67,7 @@ func newRig(t *testing.T) *rig {
 	}
 	_, port, _ := net.SplitHostPort(lis.Addr().String())
 	_ = lis.Close()
-	r := &rig{T: t, folder: t.TempDir(), state: t.TempDir(), socket: sockets + "/s", port: port}
+	r := &rig{T: t, spdk: isSPDK, folder: t.TempDir(), state: t.TempDir(), socket: sockets + "/s", port: port}
 	r.startTgt()
 	r.startAgent()
 	t.Cleanup(func() {
@@ -63,6 +80,33 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) startTgt() {
 	r.Helper()
+	if r.spdk {
+		r.startSPDK()
+	} else {
+		r.startVDA()
+	}
+	c, ctx := r.client(), context.Background()
+	if _, err := c.WaitReady(ctx); err != nil {
+		r.Fatal(err)
+	}
+	if err := errors.Join(c.BdevSetOptions(ctx, spdk.BdevSetOptions{AutoExamine: spdk.Ptr(false)}), c.FrameworkStartInit(ctx)); err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) startSPDK() {
+	cmd := exec.Command(os.Getenv("SPDK_TGT"), "--rpc-socket", r.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024", "--disable-cpumask-locks")
+	if err := cmd.Start(); err != nil {
+		r.Fatal(err)
+	}
+	r.stopTgt = func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		_ = os.Remove(r.socket)
+	}
+}
+
+func (r *rig) startVDA() {
 	x, err := target.New(target.Config{RPCSocket: r.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		r.Fatal(err)
@@ -75,13 +119,6 @@ func (r *rig) startTgt() {
 		if err := <-done; err != nil {
 			r.Error(err)
 		}
-	}
-	c := r.client()
-	if _, err := c.WaitReady(ctx); err != nil {
-		r.Fatal(err)
-	}
-	if err := errors.Join(c.BdevSetOptions(ctx, spdk.BdevSetOptions{AutoExamine: spdk.Ptr(false)}), c.FrameworkStartInit(ctx)); err != nil {
-		r.Fatal(err)
 	}
 }
 
@@ -158,7 +195,7 @@ func (r *rig) sync(pds ...*apiv1.PdSpec) string {
 func (r *rig) states(pds []*apiv1.PdSpec, vds ...*apiv1.VdSpec) []*apiv1.ObjectState {
 	r.Helper()
 	r.version++
-	req := full(r.version, pds, vds...)
+	req := proto.CloneOf(full(r.version, pds, vds...)) // the agent keeps it, and tests change theirs
 	req.AllowEmpty = true
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -256,9 +293,10 @@ func TestAFailedFormatLetsNoOtherDiskBeFormatted(t *testing.T) {
 }
 
 // What a crash leaves of a format is taken up again, on that disk alone.
-func TestAFormatThatWasCutOffIsTakenUp(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestAFormatThatWasCutOffIsTakenUp(t *testing.T) { rigs(t, aFormatThatWasCutOffIsTakenUp) }
+
+func aFormatThatWasCutOffIsTakenUp(r *rig) {
+	t := r.T
 	path := r.file("disk", 64*mib, 0, "")
 	pd := pdOf(1, aioConf(path, ""))
 	if msg := r.sync(pd); msg != "" {
@@ -296,9 +334,10 @@ func TestAFormatThatWasCutOffIsTakenUp(t *testing.T) {
 
 // A disk on which no vd would fit is refused, and left as it is, whatever says
 // that it is one.
-func TestATooSmallDiskSaysWhatIsNeeded(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestATooSmallDiskSaysWhatIsNeeded(t *testing.T) { rigs(t, aTooSmallDiskSaysWhatIsNeeded) }
+
+func aTooSmallDiskSaysWhatIsNeeded(r *rig) {
+	t := r.T
 	for i, size := range []int64{1, 4096, mib, 2*mib - 1, 4 * mib} {
 		path := r.file(fmt.Sprint("disk", i), size, 0, "\x00")
 		conf := aioConf(path, "")
@@ -326,9 +365,10 @@ func TestATooSmallDiskSaysWhatIsNeeded(t *testing.T) {
 }
 
 // Each kind of content is left as it is, and the user is told what it is.
-func TestOnlyABlankDiskIsFormatted(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestOnlyABlankDiskIsFormatted(t *testing.T) { rigs(t, onlyABlankDiskIsFormatted) }
+
+func onlyABlankDiskIsFormatted(r *rig) {
+	t := r.T
 	i := 0
 	for says, c := range map[string]struct {
 		at   int64
@@ -357,9 +397,10 @@ func TestOnlyABlankDiskIsFormatted(t *testing.T) {
 
 // A disk with data is wiped when its user has been told what is on it, and
 // that is still what is on it.
-func TestOnlyWhatWasShownIsWiped(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestOnlyWhatWasShownIsWiped(t *testing.T) { rigs(t, onlyWhatWasShownIsWiped) }
+
+func onlyWhatWasShownIsWiped(r *rig) {
+	t := r.T
 	path := r.file("disk", 64*mib, 0, "XFSB of old")
 	wipe := aioConf(path, `,"wipe":true`)
 	before := r.content(path)
@@ -404,9 +445,10 @@ func TestOnlyWhatWasShownIsWiped(t *testing.T) {
 
 // No file is made for a pd that has been formatted: its own comes back with its
 // file system.
-func TestAPdWhoseFileIsAwayGetsNoOther(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestAPdWhoseFileIsAwayGetsNoOther(t *testing.T) { rigs(t, aPdWhoseFileIsAwayGetsNoOther) }
+
+func aPdWhoseFileIsAwayGetsNoOther(r *rig) {
+	t := r.T
 	mount := filepath.Join(r.folder, "mnt")
 	if err := os.Mkdir(mount, 0o700); err != nil {
 		t.Fatal(err)
@@ -444,9 +486,10 @@ func TestAPdWhoseFileIsAwayGetsNoOther(t *testing.T) {
 	}
 }
 
-func TestASecondNameOfALiveDiskIsNamed(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestASecondNameOfALiveDiskIsNamed(t *testing.T) { rigs(t, aSecondNameOfALiveDiskIsNamed) }
+
+func aSecondNameOfALiveDiskIsNamed(r *rig) {
+	t := r.T
 	path := r.file("disk", 64*mib, 0, "")
 	live := pdOf(1, aioConf(path, ""))
 	if msg := r.sync(live); msg != "" {
@@ -498,9 +541,10 @@ func TestPdsBelowAllowedFoldersOnly(t *testing.T) {
 
 // A block device that another program has, or that carries something, is not
 // touched.
-func TestBlockDevices(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestBlockDevices(t *testing.T) { rigs(t, blockDevices) }
+
+func blockDevices(r *rig) {
+	t := r.T
 	dev := disktest.Loop(t, r.file("backing", 64*mib, 0, ""))
 	fd, err := syscall.Open(dev, syscall.O_RDONLY|syscall.O_EXCL, 0)
 	if err != nil {
@@ -540,9 +584,10 @@ func TestBlockDevices(t *testing.T) {
 
 // The disk of a pd died, and a blank one is in its place: the vd's tombstone is
 // carried out, then the pd's, and a new pd takes the disk.
-func TestAReplacedDiskIsTaken(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestAReplacedDiskIsTaken(t *testing.T) { rigs(t, aReplacedDiskIsTaken) }
+
+func aReplacedDiskIsTaken(r *rig) {
+	t := r.T
 	path := r.file("disk", 64*mib, 0, "")
 	pd, v := pdOf(1, aioConf(path, "")), vd(1)
 	v.PdId = pd.Id
@@ -574,9 +619,10 @@ func TestAReplacedDiskIsTaken(t *testing.T) {
 }
 
 // A disk that is gone holds nothing up once its pd is given up as lost.
-func TestALostPdIsRemoved(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestALostPdIsRemoved(t *testing.T) { rigs(t, aLostPdIsRemoved) }
+
+func aLostPdIsRemoved(r *rig) {
+	t := r.T
 	path := r.file("disk", 64*mib, 0, "")
 	pd, v := pdOf(1, aioConf(path, "")), vd(1)
 	v.PdId = pd.Id
@@ -608,9 +654,10 @@ func TestALostPdIsRemoved(t *testing.T) {
 // So is one that is there, and answers perhaps: nothing is read or written, and
 // its stamp stays on it. When it turns up again it is the deleted pd's, until
 // its user lets it be wiped.
-func TestALostPdIsNotWaitedFor(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+func TestALostPdIsNotWaitedFor(t *testing.T) { rigs(t, aLostPdIsNotWaitedFor) }
+
+func aLostPdIsNotWaitedFor(r *rig) {
+	t := r.T
 	path := r.file("disk", 64*mib, 0, "")
 	pd, v := pdOf(1, aioConf(path, "")), vd(1)
 	v.PdId = pd.Id

@@ -122,7 +122,7 @@ func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore
 	if lvs.Failed != "" {
 		return nil, givenUp(c, lvs)
 	}
-	return lvs, a.remember(spec, c)
+	return lvs, errors.Join(a.remember(spec, c), a.hold(spec, c, nil))
 }
 
 // foreign says whose disk this is.
@@ -169,11 +169,9 @@ func (a *Agent) attachBase(ctx context.Context, spec *apiv1.PdSpec, c conf) (loa
 		}
 		_, err = a.Plane.BdevMallocCreate(ctx, params)
 	case "aio":
-		var path string
-		if path, load, err = a.admitPath(ctx, spec, c); err != nil {
+		if load, err = a.attachPath(ctx, spec, c, name); err != nil {
 			return false, err
 		}
-		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: path, BlockSize: blockSize})
 	case "nvme":
 		_, err = a.Plane.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: name, TrType: "PCIe", TrAddr: c.TrAddr})
 	}
@@ -193,11 +191,14 @@ func (c *conf) where() string {
 	return fmt.Sprintf("of %d bytes of memory", c.Size)
 }
 
-// admitPath looks at the file or block device of an aio pd before the data
-// plane gets it, and makes the file when a new pd gives a size for one that is
-// not there. It returns its name without symbolic links, and whether it
-// carries the pd's stamp.
-func (a *Agent) admitPath(ctx context.Context, spec *apiv1.PdSpec, c conf) (path string, ours bool, err error) {
+// attachPath looks at the file or block device of an aio pd, which it makes
+// when a new pd gives a size for a file that is not there, and gives it to the
+// data plane by its name without symbolic links. ours says that it carries the
+// pd's stamp.
+func (a *Agent) attachPath(ctx context.Context, spec *apiv1.PdSpec, c conf, name string) (ours bool, err error) {
+	if err := a.unhold(spec.Id); err != nil {
+		return false, err
+	}
 	id, err := a.Disks.Identify(c.Filename)
 	if err == nil {
 		err = a.otherName(spec, c, id)
@@ -206,15 +207,28 @@ func (a *Agent) admitPath(ctx context.Context, spec *apiv1.PdSpec, c conf) (path
 		err = a.makeFile(spec, c)
 	}
 	if err != nil {
-		return "", false, err
+		return false, err
 	}
 	dev, err := a.Disks.Open(c.Filename)
 	if err != nil {
-		return "", false, err
+		return false, err
 	}
-	defer func() { err = errors.Join(err, dev.Close()) }()
-	ours, err = a.admit(ctx, spec, c, dev)
-	return dev.Path(), ours, err
+	if ours, err = a.admit(ctx, spec, c, dev); err != nil {
+		return false, errors.Join(err, dev.Close())
+	}
+	path := dev.Path()
+	if a.Plane.Able().HoldsDisks {
+		err = dev.Close()
+	} else {
+		err = a.hold(spec, c, dev)
+	}
+	if err == nil {
+		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: path, BlockSize: blockSize})
+	}
+	if err != nil && !spdk.IsExists(err) {
+		return false, errors.Join(fmt.Errorf("disk %s: %w", c.where(), err), a.unhold(spec.Id))
+	}
+	return ours, nil
 }
 
 // makeFile makes the file of an aio pd that has never been formatted. One that
@@ -383,8 +397,9 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 			return err
 		}
 	}
-	if wipe && c.Type == "aio" {
-		if err := a.wipePath(ctx, spec, c, own); err != nil {
+	if !c.Lost && c.Type == "aio" {
+		// Without a note of its making too: the state may have been lost.
+		if err := a.wipePath(ctx, spec, c, own); err != nil && wipe {
 			return err
 		}
 	}
@@ -397,6 +412,9 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 // wipePath makes the disk of a deleted aio pd blank, as long as it carries the
 // pd's stamp, which goes last. The data plane has let go of it.
 func (a *Agent) wipePath(ctx context.Context, spec *apiv1.PdSpec, c conf, own string) error {
+	if err := a.unhold(spec.Id); err != nil {
+		return err
+	}
 	dev, err := a.Disks.Open(c.Filename)
 	if errors.Is(err, disk.ErrInUse) {
 		return fmt.Errorf("the disk of the deleted pd cannot be wiped: %w", err)
@@ -453,7 +471,10 @@ func (a *Agent) detachBase(ctx context.Context, kind, id string) error {
 	case "malloc":
 		return agent.Drop(a.Plane.BdevMallocDelete(ctx, name))
 	case "aio":
-		return agent.Drop(a.Plane.BdevAioDelete(ctx, name))
+		if err := agent.Drop(a.Plane.BdevAioDelete(ctx, name)); err != nil {
+			return err
+		}
+		return a.unhold(id)
 	}
 	return agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name))
 }

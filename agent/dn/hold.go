@@ -1,0 +1,56 @@
+package dn
+
+import (
+	"errors"
+
+	apiv1 "vda/api/v1"
+	"vda/disk"
+)
+
+// hold keeps a pd's disk from others for a data plane that doesn't do so
+// itself, from before it gets the disk until it has let go of it, or the agent
+// ends. A disk that is in the data plane already, as after a restart of the
+// agent, is taken now; it is an error when somebody else has it meanwhile.
+func (a *Agent) hold(spec *apiv1.PdSpec, c conf, dev disk.Device) error {
+	if c.Type != "aio" || a.Plane.Able().HoldsDisks {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.held[spec.Id] != nil {
+		return nil
+	}
+	if dev == nil {
+		var err error
+		if dev, err = a.Disks.Open(c.Filename); err != nil {
+			return err
+		}
+	}
+	a.held[spec.Id] = dev
+	return nil
+}
+
+// unhold lets others have a pd's disk.
+func (a *Agent) unhold(id string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	dev := a.held[id]
+	delete(a.held, id)
+	if dev == nil {
+		return nil
+	}
+	return dev.Close()
+}
+
+// Close ends passes, and lets go of the disks that are held; the data plane
+// goes on with what it has.
+func (a *Agent) Close() error {
+	err := a.Node.Close()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, dev := range a.held {
+		err = errors.Join(err, dev.Close())
+		delete(a.held, id)
+	}
+	return err
+}

@@ -205,6 +205,31 @@ func (im *Image) witness(d *device, known func(page uint32) (uint32, bool)) erro
 	return err
 }
 
+// Unfinished returns what a load has found cut off and the first change will
+// finish, one line for each blob.
+func (s *Store) Unfinished() []string {
+	s.md.Lock()
+	defer s.md.Unlock()
+	var out []string
+	for _, id := range s.dropped {
+		out = append(out, fmt.Sprintf("blob 0x%x is what a snapshot or deletion has left, and goes", uint64(id)))
+	}
+	for _, b := range s.rewrite {
+		out = append(out, fmt.Sprintf("blob 0x%x is written anew, as a snapshot or deletion would have", uint64(b.id)))
+	}
+	return out
+}
+
+// Repair does to the device what the first change would, and no more: what was
+// cut off is finished, and the store is dirty until Unload writes the masks
+// anew. It is for a store that SPDK is to load, which some of these cuts crash.
+// Errors are as of any change.
+func (s *Store) Repair() error {
+	s.md.Lock()
+	defer s.md.Unlock()
+	return s.dirty()
+}
+
 // repair writes what settle decided when the store was loaded. What fails is
 // done before the next change.
 func (s *Store) repair() error {

@@ -193,12 +193,22 @@ func TestCheck(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), "left without an unload") {
 		t.Errorf("after a kill: %v, %s", err, out)
 	}
+	out, err = tgt("check", "--repair", file).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "repaired: ") {
+		t.Errorf("repair after a kill: %v, %s", err, out)
+	}
+	if out, err := tgt("check", file).CombinedOutput(); err != nil || strings.Contains(string(out), "without an unload") {
+		t.Errorf("after a repair: %v, %s", err, out)
+	}
 	socket, cmd = up(t)
 	if code, _, errs := rpc(t, "-s", socket, "--wait", "10", "bdev_aio_create", "--name", "A0", "--filename", file, "--block-size", "4096"); code != 0 {
 		t.Fatal(errs)
 	}
 	if code, _, errs := rpc(t, "-s", socket, "bdev_get_bdevs", "--name", "lvs/v"); code != 0 {
 		t.Fatal(errs)
+	}
+	if out, err := tgt("check", "--repair", file).CombinedOutput(); err == nil {
+		t.Errorf("repair of a file that a vda_tgt uses: %s", out)
 	}
 	// Who only looks writes nothing, not even that it has unloaded the store.
 	if code, _, errs := rpc(t, "-s", socket, "bdev_lvol_rename", "--old-name", "lvs/v", "--new-name", "w"); code != 0 {

@@ -151,9 +151,17 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 func appear(ctx context.Context, c *spdk.Client, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	last := fmt.Errorf("%w: no answer within %v", spdk.ErrUnreachable, limit)
 	for {
 		_, err := c.StartID(ctx)
-		if err == nil || !errors.Is(err, spdk.ErrUnreachable) {
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, spdk.ErrUnreachable):
+			last = err
+		case ctx.Err() != nil: // the time is over in the middle of an attempt
+			return last
+		default:
 			return err
 		}
 		select {

@@ -108,7 +108,7 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 func (p *Plane) admit(ctx context.Context, sub *spdk.NvmfSubsystem, e Export) error {
 	for _, h := range e.Hosts {
 		if !slices.ContainsFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h }) {
-			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil && !(spdk.IsInvalidParams(err) && p.admits(ctx, e.NQN, h)) {
+			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil && !p.Admits(ctx, e.NQN, h) {
 				return err
 			}
 		}
@@ -129,9 +129,10 @@ func (p *Plane) settleHeld(ctx context.Context, e Export) error {
 	return p.Drain(ctx, e.NQN, 1)
 }
 
-// admits reports that a host is on a subsystem's list now: whoever sends hosts
-// away, to come back, adds them again by himself.
-func (p *Plane) admits(ctx context.Context, nqn, host string) bool {
+// Admits reports that a host is on a subsystem's list now: whoever sends hosts
+// away, to come back, adds them again by himself, and to add one twice is an
+// error, of one kind or another.
+func (p *Plane) Admits(ctx context.Context, nqn, host string) bool {
 	subs, err := p.NvmfGetSubsystems(ctx)
 	return err == nil && slices.ContainsFunc(subs, func(s spdk.NvmfSubsystem) bool {
 		return s.NQN == nqn && slices.ContainsFunc(s.Hosts, func(h spdk.NvmfHost) bool { return h.NQN == host })

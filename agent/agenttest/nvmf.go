@@ -78,7 +78,7 @@ var nvmfMethods = map[string]handler{
 	})},
 	"nvmf_subsystem_add_host": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		if s.allows(a.Host) {
-			return errInvalid
+			return &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Internal error"}
 		}
 		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host})
 		p.c.admitted(p, s.NQN, a.Host)

@@ -246,8 +246,8 @@ func (a *Agent) sendAway(ctx context.Context, nqn, host string) error {
 			gone = true
 		case <-time.After(readmitInterval):
 		}
-		err := a.Plane.NvmfSubsystemAddHost(ctx, nqn, host)
-		if err != nil && !spdk.IsInvalidParams(err) {
+		// Before it has been struck off, adding it is an error.
+		if err := a.Plane.NvmfSubsystemAddHost(ctx, nqn, host); err != nil && gone && !a.Plane.Admits(ctx, nqn, host) {
 			return err
 		}
 	}

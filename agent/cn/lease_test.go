@@ -164,6 +164,44 @@ func TestSilentCut(t *testing.T) {
 	l.ana(0, spdk.ANAOptimized)
 }
 
+// TestHostSentAwayIsAdmittedAgain: to remove a host takes a while to begin, and to
+// add one is an error until then. In the end it is admitted, without a pass that
+// would see to it.
+func TestHostSentAwayIsAdmittedAgain(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 2, true)
+	l.up(0)
+	m := &monitor{l: l, lease: time.Second}
+	stop := m.renew()
+	var removed atomic.Int32
+	l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
+		switch {
+		case method == "nvmf_subsystem_remove_host" && a["nqn"] == expNQN:
+			time.Sleep(60 * time.Millisecond)
+			removed.Add(1)
+		case method == "bdev_get_bdevs": // every pass begins with it
+			return agenttest.Refuse(5)
+		}
+		return nil
+	})
+	l.cns[0].plane.Cut(l.dns[1].plane, true)
+	stop()
+	hosts := l.hosts(0, 0)
+	agenttest.Eventually(t, func() string {
+		if n := int(removed.Load()); n < len(hosts) {
+			return fmt.Sprintf("%d of %d hosts are sent away", n, len(hosts))
+		}
+		return ""
+	})
+	time.Sleep(100 * time.Millisecond)
+	agenttest.Eventually(t, func() string {
+		if s := l.front(0); !admits(s, hosts...) {
+			return fmt.Sprintf("it admits %v", s.Hosts)
+		}
+		return ""
+	})
+}
+
 // silencer starts cn0 again such that it does not reach dn1 while the value is
 // true; its connections look well all the same.
 func (l *lab) silencer() *atomic.Bool {

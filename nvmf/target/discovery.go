@@ -70,9 +70,11 @@ func (k *conn) reachable(a Addr) Addr {
 		return a
 	}
 	if here, err := netip.ParseAddrPort(k.nc.LocalAddr().String()); err == nil {
-		a.Traddr = here.Addr().Unmap().WithZone("").String()
-		a.Adrfam = ""
-		a, _ = a.Normalize()
+		ip := here.Addr().Unmap().WithZone("")
+		a.Traddr, a.Adrfam = ip.String(), "IPv4"
+		if ip.Is6() {
+			a.Adrfam = "IPv6"
+		}
 	}
 	return a
 }

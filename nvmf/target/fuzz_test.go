@@ -39,6 +39,7 @@ func FuzzConnection(f *testing.F) {
 		sglOut(s, 8*4096)
 		f.Add(uint8(3), append(w.capsulePDU(s, nil), w.h2cPDU(w.cid, 0, 0, pattern(8*4096, op), true)...))
 	}
+	f.Add(uint8(3), append(w.capsulePDU(w.sqe(0, 0xffffffff), nil), w.capsulePDU(w.sqe(0x7f, 8), nil)...)) // flush all, disconnect
 	a, b := w.rw(5, 0, 1), w.rw(1, 0, 1)
 	a[1] |= 1
 	b[1] |= 2

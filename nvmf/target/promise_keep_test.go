@@ -291,7 +291,7 @@ func TestKeepAliveOfUnused(t *testing.T) {
 // TestUnusedControllerEnds: a controller that is never enabled, not any more,
 // or shut down has its time, and no more; one in use stays.
 func TestUnusedControllerEnds(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *TransportOpts, _ *SubsystemConfig) { c.EnableTime = 2 * time.Second })
+	r := newRig(t, func(c *Config, _ *TransportOpts, _ *SubsystemConfig) { c.EnableTime = 5 * time.Second })
 	w, _ := r.admin()
 	ends := map[string]*wire{}
 	r.unused(func(name string, w *wire) { ends[name] = w })

@@ -46,7 +46,15 @@ func TestModel(t *testing.T) {
 // under way happened or did not, nothing is leaked or used twice. By default it
 // takes a sample of the writes; BLOBSTORE_POWER_CUT_SEEDS=n takes all writes of
 // n sequences.
-func TestPowerCut(t *testing.T) {
+func TestPowerCut(t *testing.T) { powerCuts(t, func(*world) {}) }
+
+// TestFamilyPowerCut is TestPowerCut for short blobs, their snapshots and
+// clones, whose lengths change; see TestFamilyModel.
+func TestFamilyPowerCut(t *testing.T) {
+	powerCuts(t, func(w *world) { w.short, w.ops = true, familyOps })
+}
+
+func powerCuts(t *testing.T, shape func(*world)) {
 	seeds, sample := 8, 40
 	if raceEnabled || testing.Short() {
 		seeds, sample = 2, 10
@@ -58,22 +66,23 @@ func TestPowerCut(t *testing.T) {
 	for seed := range uint64(seeds) {
 		writes := 0
 		for hi := 1; ; hi *= 2 { // about how many writes the sequence has
-			if !cutOnce(t, seed, hi, steps) {
+			if !cutOnce(t, shape, seed, hi, steps) {
 				writes = hi
 				break
 			}
 		}
 		stride := max(1, writes/sample)
-		for cut := int(seed) % stride; cutOnce(t, seed, cut, steps); cut += stride {
+		for cut := int(seed) % stride; cutOnce(t, shape, seed, cut, steps); cut += stride {
 		}
 	}
 }
 
 // cutOnce runs the sequence of a seed until its cut-th write; false when the
 // sequence has fewer.
-func cutOnce(t *testing.T, seed uint64, cut, steps int) bool {
+func cutOnce(t *testing.T, shape func(*world), seed uint64, cut, steps int) bool {
 	rng := rand.New(rand.NewPCG(seed, 7))
 	w := newWorld(t, testDeviceBytes, rng.IntN)
+	shape(w)
 	w.dev.cutAt = w.dev.writes + 1 + cut
 	for range steps {
 		before, failed := w.step()

@@ -15,6 +15,10 @@ import (
 	"vda/nvme"
 )
 
+// familyOps are steps of a world: create, snapshot, clone, delete, resize,
+// inflate, decouple, reload, zero and write.
+var familyOps = []int{0, 1, 1, 1, 2, 3, 3, 5, 5, 5, 5, 6, 7, 7, 8, 11, 12, 12, 12}
+
 // TestFamilyModel changes short blobs, their snapshots and clones at random,
 // and their lengths more than anything else, and compares every block with the
 // model: what a snapshot is too short for is zeros, whatever lies below it and
@@ -29,10 +33,7 @@ func TestFamilyModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		pick := func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "pick") }
 		w := newWorld(t, testDeviceBytes, pick)
-		w.short = true
-		// create, snapshot, clone, delete, resize, inflate, decouple, reload,
-		// zero, write
-		w.ops = []int{0, 1, 1, 1, 2, 3, 3, 5, 5, 5, 5, 6, 7, 7, 8, 11, 12, 12, 12}
+		w.short, w.ops = true, familyOps
 		defer func() { w.store.Close() }()
 		for range steps {
 			w.step()

@@ -2,9 +2,11 @@ package dn
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 
 	"vda/agent"
 	apiv1 "vda/api/v1"
@@ -151,4 +153,28 @@ func (a *Agent) copied(stamp string) error {
 		where = c.where()
 	}
 	return fmt.Errorf("the disk is a copy of the disk of pd %s (%s), or that disk by another name; it is left alone: delete this pd", of.Name, where)
+}
+
+// nvmeTraits reads what an NVMe disk is recognised by from its bdev's
+// driver_specific, nil when that says nothing. A UUID is not among it: SPDK
+// makes one up for namespaces without.
+func nvmeTraits(driver json.RawMessage) map[string]string {
+	var d struct {
+		NVMe []struct {
+			Ctrlr struct {
+				Serial string `json:"serial_number"`
+				Model  string `json:"model_number"`
+			} `json:"ctrlr_data"`
+		} `json:"nvme"`
+	}
+	if json.Unmarshal(driver, &d) != nil || len(d.NVMe) == 0 {
+		return nil
+	}
+	traits := map[string]string{}
+	for name, v := range map[string]string{"serial": d.NVMe[0].Ctrlr.Serial, "model": d.NVMe[0].Ctrlr.Model} {
+		if v = strings.TrimSpace(v); v != "" {
+			traits[name] = v
+		}
+	}
+	return traits
 }

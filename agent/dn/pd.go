@@ -249,7 +249,7 @@ func (a *Agent) makeFile(spec *apiv1.PdSpec, c conf) error {
 
 // admitBdev is admit for a bdev that the data plane has and nobody uses.
 func (a *Agent) admitBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev) (ours bool, err error) {
-	id := disk.ID{Now: bdev.Name + " " + bdev.UUID, Lasting: fmt.Sprintf("%s of %d bytes", bdev.UUID, bdev.Bytes())}
+	id := disk.ID{Now: bdev.Name + " " + bdev.UUID, Lasting: fmt.Sprintf("%s of %d bytes", bdev.UUID, bdev.Bytes()), Traits: nvmeTraits(bdev.DriverSpecific)}
 	if err := a.refusedLately(spec, id); err != nil {
 		return false, err
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,8 +32,10 @@ type State struct {
 	lock *os.File
 	made dirSync
 
-	mu   sync.Mutex
-	data stateFile
+	mu      sync.Mutex
+	data    stateFile // Desired is as the file has it, without the journal's changes
+	held    bool      // the desired set has objects
+	journal journal
 }
 
 type stateFile struct {
@@ -44,6 +47,8 @@ type stateFile struct {
 	Version   uint64            `json:"version"`
 	Terms     map[string]uint64 `json:"terms"` // da id → highest term
 	Desired   json.RawMessage   `json:"desired,omitempty"`
+	// Generation is another each time the file is written; see journalName.
+	Generation string `json:"generation,omitempty"`
 }
 
 // OpenState reads the state of an agent ("dn" or "cn") from dir, which it
@@ -60,7 +65,7 @@ func OpenState(dir, agent string) (*State, error) {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory %s is in use by another agent; give each agent its own --state-dir", dir), lock.Close())
 	}
-	s := &State{path: filepath.Join(dir, stateName), lock: lock}
+	s := &State{path: filepath.Join(dir, stateName), lock: lock, journal: journal{path: filepath.Join(dir, journalName)}}
 	if err := s.read(agent); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -86,11 +91,13 @@ func (s *State) read(agent string) error {
 			return fmt.Errorf("state file %s is of a %q agent in format %d; this is a %q agent and reads format %d", s.path, d.Agent, d.Format, agent, stateFormat)
 		}
 		s.data = d
+		s.held = len(d.Desired) > 0
+		s.journal.base = int64(len(raw))
 	}
 	if s.data.Terms == nil {
 		s.data.Terms = map[string]uint64{}
 	}
-	return nil
+	return s.replay()
 }
 
 // undecoded says what to do about a state file that is of no use. What it held
@@ -101,7 +108,7 @@ func (s *State) undecoded() string {
 }
 
 // Close gives up the lock.
-func (s *State) Close() error { return s.lock.Close() }
+func (s *State) Close() error { return errors.Join(s.journal.close(), s.lock.Close()) }
 
 // Identity returns the cluster and node this agent belongs to, "" before the
 // first Sync, and the version of the desired set it holds.
@@ -123,7 +130,7 @@ func (s *State) owner() (cluster, node, former string) {
 func (s *State) holds() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.data.Desired) > 0
+	return s.held
 }
 
 // Desired decodes the persisted desired set into m; false when there is none.
@@ -239,6 +246,14 @@ func (s *State) ForgetVersions() (version uint64, terms int, err error) {
 	defer s.mu.Unlock()
 	d := s.data
 	version, terms = d.Version, len(d.Terms)
+	if s.journal.size > 0 { // whose changes the file lacks
+		l := &journalLine{Generation: d.Generation, Holds: s.held, Forget: true}
+		if err := s.journal.append(l); err != nil {
+			return 0, 0, fmt.Errorf("state is not kept, so nothing is forgotten: %w", err)
+		}
+		s.apply(l)
+		return version, terms, nil
+	}
 	d.Version, d.Terms = 0, map[string]uint64{}
 	return version, terms, s.write(d)
 }
@@ -315,6 +330,7 @@ func (s *State) madePath(id string) string {
 
 // write replaces the file and, once that is durable, s.data. s.mu is held.
 func (s *State) write(d stateFile) error {
+	d.Generation = rand.Text()
 	raw, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("state does not encode: %w", err)
@@ -322,7 +338,8 @@ func (s *State) write(d stateFile) error {
 	if err := replaceFile(s.path, append(raw, '\n')); err != nil {
 		return fmt.Errorf("state is not kept, so nothing is done: %w", err)
 	}
-	s.data = d
+	s.data, s.held = d, len(d.Desired) > 0
+	s.journal.restart(len(raw))
 	return nil
 }
 

@@ -74,6 +74,15 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	}
 	a.set = setOf(&req)
 	a.set.claim(nil)
+	changes, err := n.State.Changes(func() proto.Message { return &apiv1.SyncCnRequest{} })
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		if a.set, err = a.set.merge(c.(*apiv1.SyncCnRequest)); err != nil {
+			return nil, err
+		}
+	}
 	a.restand()
 	n.Plane.Holds = func() bool {
 		a.mu.Lock()
@@ -197,13 +206,22 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 		}
 	}
 	var next set
-	err := a.State.Accept(claim, func() (proto.Message, error) {
-		var err error
-		if next, err = old.merge(req); err == nil {
-			err = a.keepOrphans(&old, &next)
-		}
-		return next.message(), err
-	})
+	var err error
+	if req.BaseVersion != 0 {
+		err = a.State.AcceptChange(claim, req, func() (func() proto.Message, bool, error) {
+			var err error
+			next, err = old.merge(req)
+			return next.message, len(next.gone) < len(next.cntlrs), err
+		})
+	} else {
+		err = a.State.Accept(claim, func() (proto.Message, error) {
+			var err error
+			if next, err = old.merge(req); err == nil {
+				err = a.keepOrphans(&old, &next)
+			}
+			return next.message(), err
+		})
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -83,6 +83,15 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 		return nil, err
 	}
 	a.set = setOf(&req)
+	changes, err := n.State.Changes(func() proto.Message { return &apiv1.SyncDnRequest{} })
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		if a.set, err = a.set.merge(c.(*apiv1.SyncDnRequest)); err != nil {
+			return nil, err
+		}
+	}
 	a.set.cluster, _, _ = n.State.Identity()
 	n.Plane.Holds = func() bool {
 		a.mu.Lock()
@@ -206,13 +215,22 @@ func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 	}
 	old := a.set
 	var next set
-	err := a.State.Accept(claim, func() (proto.Message, error) {
-		var err error
-		if next, err = old.merge(req); err == nil {
-			err = a.keepOrphans(&old, &next)
-		}
-		return next.message(), err
-	})
+	var err error
+	if req.BaseVersion != 0 {
+		err = a.State.AcceptChange(claim, req, func() (func() proto.Message, bool, error) {
+			var err error
+			next, err = old.merge(req)
+			return next.message, !next.vacant(), err
+		})
+	} else {
+		err = a.State.Accept(claim, func() (proto.Message, error) {
+			var err error
+			if next, err = old.merge(req); err == nil {
+				err = a.keepOrphans(&old, &next)
+			}
+			return next.message(), err
+		})
+	}
 	if err != nil {
 		return nil, err
 	}

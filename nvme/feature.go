@@ -52,6 +52,13 @@ func (c *Command) SetFeature(fid FID, value uint32) {
 	c.SetCDW(11, value)
 }
 
+// Temperature reads the value of FeatureTemperature: which sensor, 0 for the
+// composite temperature and 15 for all, whether it is the threshold below which
+// it is too cold, and Kelvin.
+func Temperature(v uint32) (sensor uint8, under bool, kelvin uint16, ok bool) {
+	return uint8(v>>16) & 15, v>>20&3 == 1, uint16(v), v>>20&3 <= 1
+}
+
 // AsyncEvent is the result of an Asynchronous Event Request (base 2.0, figure
 // 145).
 type AsyncEvent struct {
@@ -73,6 +80,7 @@ var (
 	NoticeNamespace = AsyncEvent{Type: EventNotice, Info: 0x00, LID: LogChangedNS}
 	NoticeANA       = AsyncEvent{Type: EventNotice, Info: 0x03, LID: LogANA}
 	NoticeResv      = AsyncEvent{Type: EventIO, Info: 0x00, LID: LogReservations}
+	EventHot        = AsyncEvent{Type: EventSMART, Info: 0x01, LID: LogSMART} // a temperature threshold was passed
 	NoticeDiscovery = AsyncEvent{Type: EventNotice, Info: 0xf0, LID: LogDiscovery}
 )
 

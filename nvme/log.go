@@ -82,6 +82,10 @@ func PutErrorEntry(b []byte, e ErrorEntry) {
 	b[29] = 3 // TRTYPE: TCP
 }
 
+// WarningTemperature is the bit of SMART's critical warning that says that a
+// temperature threshold is passed.
+const WarningTemperature uint8 = 1 << 1
+
 // SMARTLen is the length in bytes of the SMART / health information log.
 const SMARTLen = 512
 

@@ -13,14 +13,15 @@ const (
 	eventANA
 	eventDiscovery
 	eventResv
+	eventHot
 	eventKinds
 )
 
-var eventNotices = [eventKinds]nvme.AsyncEvent{nvme.NoticeNamespace, nvme.NoticeANA, nvme.NoticeDiscovery, nvme.NoticeResv}
+var eventNotices = [eventKinds]nvme.AsyncEvent{nvme.NoticeNamespace, nvme.NoticeANA, nvme.NoticeDiscovery, nvme.NoticeResv, nvme.EventHot}
 
 // eventEnables are the bits by which hosts switch events on; those of
 // reservations have masks of their own, see resvNotices.
-var eventEnables = [eventKinds]uint32{nvme.OAESNamespace, nvme.OAESANA, nvme.OAESDiscovery, 0}
+var eventEnables = [eventKinds]uint32{nvme.OAESNamespace, nvme.OAESANA, nvme.OAESDiscovery, 0, uint32(nvme.WarningTemperature)}
 
 // events are a controller's asynchronous events; controller.mu guards them.
 type events struct {

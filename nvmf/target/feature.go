@@ -9,7 +9,7 @@ import (
 type features struct {
 	arbitration   uint32
 	power         uint32
-	temperature   uint32
+	hot, cold     uint16 // temperature thresholds, Kelvin
 	errorRecovery uint32
 	atomicity     uint32
 	asyncEvents   uint32
@@ -17,7 +17,7 @@ type features struct {
 	hostBehavior  [512]byte
 }
 
-func defaultFeatures() features { return features{writeCache: true, temperature: 0xffff} }
+func defaultFeatures() features { return features{writeCache: true, hot: 0xffff} }
 
 // getFeatures executes Get Features (base 2.0, section 5.15).
 func (c *controller) getFeatures(m *cmd) {
@@ -42,7 +42,15 @@ func (c *controller) getFeatures(m *cmd) {
 	case nvme.FeaturePower:
 		m.dw0 = f.power
 	case nvme.FeatureTemperature:
-		m.dw0 = f.temperature
+		sensor, under, _, ok := nvme.Temperature(m.sqe.CDW(11))
+		if sel != nvme.SelectSupported && (!ok || sensor != 0) { // there is none but the composite temperature
+			m.finish(nvme.InvalidField|nvme.DNR, b)
+			return
+		}
+		m.dw0 = uint32(f.hot)
+		if under {
+			m.dw0 = uint32(f.cold)
+		}
 	case nvme.FeatureErrorRecovery:
 		m.dw0 = f.errorRecovery
 	case nvme.FeatureWriteCache:
@@ -123,6 +131,9 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 		c.setKeepAlive(v)
 		return nvme.Success
 	}
+	if fid == nvme.FeatureTemperature {
+		return c.setTemperature(v)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := &c.feat
@@ -134,8 +145,6 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 			return nvme.InvalidField | nvme.DNR
 		}
 		f.power = v
-	case nvme.FeatureTemperature:
-		f.temperature = v
 	case nvme.FeatureErrorRecovery:
 		if v>>16&1 != 0 {
 			return nvme.InvalidField | nvme.DNR
@@ -171,6 +180,35 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 		return nvme.InvalidField | nvme.DNR
 	}
 	return nvme.Success
+}
+
+// setTemperature sets a threshold; one that is passed already is an event.
+func (c *controller) setTemperature(v uint32) nvme.Status {
+	sensor, under, kelvin, ok := nvme.Temperature(v)
+	if !ok || sensor != 0 && sensor != 15 {
+		return nvme.InvalidField | nvme.DNR
+	}
+	c.mu.Lock()
+	if under {
+		c.feat.cold = kelvin
+	} else {
+		c.feat.hot = kelvin
+	}
+	c.mu.Unlock()
+	if c.warning() != 0 {
+		c.raise(eventHot)
+	}
+	return nvme.Success
+}
+
+// warning is SMART's critical warning for the controller's host.
+func (c *controller) warning() uint8 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.feat.hot <= roomTemperature || c.feat.cold >= roomTemperature {
+		return nvme.WarningTemperature
+	}
+	return 0
 }
 
 // resvFeature checks a feature of a namespace's reservation.

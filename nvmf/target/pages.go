@@ -67,7 +67,7 @@ func supportedLog(k *conn, _ nvme.GetLogPage) []byte {
 func smartLog(k *conn, _ nvme.GetLogPage) []byte {
 	p := make([]byte, nvme.SMARTLen)
 	smart := k.sub.smart()
-	smart.ErrorEntries = k.ctrl.errors.count()
+	smart.ErrorEntries, smart.CriticalWarning = k.ctrl.errors.count(), k.ctrl.warning()
 	nvme.PutSMART(p, smart)
 	return p
 }

@@ -473,3 +473,99 @@ func TestFlushOfAllDuringChanges(t *testing.T) {
 	a.ok(a.sqe(0x18, 0), nil)
 	waitFor(t, func() bool { return len(r.sub.Qpairs()) == 1 })
 }
+
+// TestFeaturesCanBeChanged: a feature that is said to be changeable can be set
+// and then has that value, and again its default after a reset; others refuse.
+func TestFeaturesCanBeChanged(t *testing.T) {
+	r := newRig(t)
+	a, _ := r.admin()
+	get := func(fid, sel byte) cqe {
+		s := a.sqe(10, 1)
+		s[40], s[41] = fid, sel
+		c, _ := a.do(s, nil)
+		return c
+	}
+	set := func(fid byte, v uint32) cqe {
+		s := a.sqe(9, 1)
+		s[40] = fid
+		le.PutUint32(s[44:], v)
+		var d []byte
+		if fid == 0x16 {
+			d = make([]byte, 512)
+		}
+		c, _ := a.do(s, d)
+		return c
+	}
+	values := map[byte]uint32{1: 7, 2: 0, 4: 400, 5: 9, 6: 0, 7: 3 | 3<<16, 10: 1, 11: 1 << 8, 15: 7000, 0x82: 1 << 2}
+	for fid := range featureTable {
+		fid := byte(fid)
+		s := get(fid, 3)
+		a.is("what it can", s, 0)
+		v, has := values[fid]
+		switch {
+		case fid == 0x16: // has data
+			a.is("host behaviour", set(fid, 0), 0)
+		case has != (s.dw0&4 != 0):
+			t.Errorf("feature %02x: it can %x", fid, s.dw0)
+		case !has:
+			if c := set(fid, 1); c.status == 0 {
+				t.Errorf("feature %02x cannot be changed, and was", fid)
+			}
+		case fid == 7:
+			if c := set(fid, v); c.status != 0 || c.dw0 != v {
+				t.Errorf("queues: %+v", c)
+			}
+		default:
+			a.is("set", set(fid, v), 0)
+			if c := get(fid, 0); c.status != 0 || c.dw0 != v {
+				t.Errorf("feature %02x: set to %x it is %x, status %03x", fid, v, c.dw0, c.status)
+			}
+			if c := get(fid, 1); c.status != 0 || c.dw0 == v && v != 0 && fid != 15 {
+				t.Errorf("feature %02x: by default %x, status %03x", fid, c.dw0, c.status)
+			}
+		}
+	}
+}
+
+// TestTemperatureThreshold: a threshold that is passed is a warning, and an
+// event for a host that wants to know.
+func TestTemperatureThreshold(t *testing.T) {
+	r := newRig(t)
+	a, _ := r.admin()
+	warning := func() byte {
+		_, p := a.logPage(2, 0, 512, false)
+		return p[0]
+	}
+	a.is("async events", a.setFeature(0xb, 1<<1), 0)
+	a.is("a sensor that is not there", a.setFeature(4, 3<<16|300), 0x4002)
+	a.is("a threshold of no kind", a.setFeature(4, 2<<20|300), 0x4002)
+	for _, c := range []struct {
+		v    uint32
+		want byte
+	}{{300, 0}, {298, 2}, {15<<16 | 300, 0}, {1<<20 | 290, 0}, {1<<20 | 310, 2}, {1<<20 | 0, 0}} {
+		if c.want != 0 {
+			a.capsule(a.sqe(12, 0), nil)
+			event := a.cid
+			s := a.sqe(9, 0)
+			s[40] = 4
+			le.PutUint32(s[44:], c.v)
+			a.capsule(s, nil)
+			if got, _ := a.await(event, nil); got.dw0 != 0x020101 {
+				t.Errorf("threshold %x: event %06x", c.v, got.dw0)
+			}
+			got, _ := a.await(a.cid, nil)
+			a.is("set", got, 0)
+		} else {
+			a.is("set", a.setFeature(4, c.v), 0)
+		}
+		if got := warning(); got != c.want {
+			t.Errorf("threshold %x: warning %x, want %x", c.v, got, c.want)
+		}
+	}
+	s := a.sqe(10, 0)
+	s[40] = 4
+	le.PutUint32(s[44:], 1<<20)
+	if c, _ := a.do(s, nil); c.status != 0 || c.dw0 != 0 {
+		t.Errorf("the lower threshold: %+v", c)
+	}
+}

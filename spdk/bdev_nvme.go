@@ -78,15 +78,15 @@ func (a API) BdevNvmeDetachController(ctx context.Context, ctrlr string) error {
 
 // BdevNvmeDisableController disconnects a controller, keeps its bdevs and fails
 // what is queued on them and whatever comes, at once; SPDK 23.09 and newer.
-// -114 when it is disabled already, -16 while a trial to reconnect is under
-// way.
+// -114 when it is disabled already (26.05 and vda_tgt: success), -16 while a
+// trial to reconnect is under way (vda_tgt ends the trial).
 func (a API) BdevNvmeDisableController(ctx context.Context, ctrlr string) error {
 	return a.do(ctx, "bdev_nvme_disable_controller", name{ctrlr})
 }
 
 // BdevNvmeEnableController has a disabled controller connected again, by as
 // many trials as it takes; it answers after the first one, with -1 when that
-// failed. -114 when it is not disabled.
+// failed. -114 when it is not disabled (26.05 and vda_tgt: success).
 func (a API) BdevNvmeEnableController(ctx context.Context, ctrlr string) error {
 	return a.do(ctx, "bdev_nvme_enable_controller", name{ctrlr})
 }

@@ -2,7 +2,9 @@ package lvol
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -151,6 +153,58 @@ func TestSPDKAfterOurDeath(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestSPDKLoadsRepaired kills a store of ours at each write of a history,
+// repairs what is left, as vda_tgt check --repair does, and lets SPDK load it:
+// without the repair it crashes on some of them.
+func TestSPDKLoadsRepaired(t *testing.T) {
+	s := startSPDK(t)
+	const size = 64 * mib
+	count := newRig(t)
+	d := count.dying("d0", size, 1<<40)
+	history(count, "d0")
+	total, finished := d.writes.Load(), 0
+	file := aioFile(t, size)
+	for limit := int64(12); limit <= total; limit++ {
+		r := newRig(t)
+		d := r.dying("d0", size, limit)
+		history(r, "d0")
+		if st, ok := r.m.StoreOn("d0"); ok {
+			st.hotRemove()
+		}
+		d.limit = 1 << 40
+		h, err := r.reg.Open("d0", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := blobstore.Load(h, blobstore.LvstoreType, slog.New(slog.DiscardHandler)); err == nil {
+			if len(st.Unfinished()) > 0 {
+				finished++
+			}
+			if err := errors.Join(st.Repair(), st.Unload()); err != nil {
+				t.Fatalf("killed at write %d of %d: repair: %v", limit, total, err)
+			}
+		}
+		h.Close()
+		mem, _ := d.Map(nil, 0, size/4096)
+		if err := os.WriteFile(file, mem[0], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		name := fmt.Sprintf("a%d", limit)
+		s.call("bdev_aio_create", map[string]any{"name": name, "filename": file, "block_size": 4096})
+		s.call("bdev_wait_for_examine", nil)
+		if stores := s.stores(); len(stores) == 1 {
+			if st, err := r.m.Examine("d0"); err != nil || st.Info().FreeClusters != stores[0].FreeClusters {
+				t.Errorf("killed at write %d of %d: %v; SPDK has %d free clusters", limit, total, err, stores[0].FreeClusters)
+			}
+		}
+		s.call("bdev_aio_delete", map[string]any{"name": name})
+	}
+	if finished == 0 {
+		t.Error("nothing was ever left to finish")
+	}
+	t.Logf("%d of %d cuts left something to finish", finished, total-11)
 }
 
 // TestAfterSPDKsDeath kills spdk_tgt in the middle of operations; what is left

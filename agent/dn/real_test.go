@@ -21,6 +21,8 @@ import (
 	"vda/agent/agenttest"
 	"vda/agent/dn"
 	apiv1 "vda/api/v1"
+	"vda/disk/disktest"
+	"vda/nvme"
 	"vda/nvmf/host"
 	"vda/spdk"
 	"vda/target"
@@ -272,4 +274,43 @@ func TestADiskThatFailsIsShown(t *testing.T) {
 		t.Error("the read does not fail")
 	}
 	l.says([]string{pdID, vdID}, "I/O errors since")
+}
+
+// TestFullFileSystem: a pd's file lies on a file system that is too small for
+// it. Where zeroing takes space a new vd is refused and leaves nothing; where
+// only writes do, they fail, and the pd and the vd say why.
+func TestFullFileSystem(t *testing.T) {
+	for kind, mib := range map[string]int{"ext4": 24, "tmpfs": 20} {
+		t.Run(kind, func(t *testing.T) {
+			l := newRealLab(t, false)
+			disktest.FileSystem(t, kind, filepath.Dir(l.file), mib)
+			if err := errors.Join(os.WriteFile(l.file, nil, 0o600), os.Truncate(l.file, 64<<20)); err != nil {
+				t.Fatal(err)
+			}
+			pd, v := aioPD(), vd(1)
+			pd.ConfJson = fmt.Sprintf(`{"type":"aio","filename":%q}`, l.file)
+			v.Size = 32 << 20
+			msg := l.errorOf(l.sync(full(1, []*apiv1.PdSpec{pd}, v)), vdID)
+			if kind == "ext4" {
+				if !strings.Contains(msg, "no space: "+l.file+" of pd pd0") {
+					t.Errorf("the vd: %q", msg)
+				}
+				if n := allocated(t, l.file); n > 2<<20 {
+					t.Errorf("%d bytes are left", n)
+				}
+				l.says([]string{pdID}, "no space")
+				return
+			}
+			if msg != "" {
+				t.Fatal(msg)
+			}
+			ns, hangUp := l.disk(1)
+			defer hangUp()
+			var s nvme.Status
+			if err := ns.WriteAt(context.Background(), bytes.Repeat([]byte{1}, 32<<20), 0); !errors.As(err, &s) || s&^nvme.DNR != nvme.CapacityExceeded {
+				t.Errorf("the write: %v", err)
+			}
+			l.says([]string{pdID, vdID}, "no space: "+l.file+" of pd pd0")
+		})
+	}
 }

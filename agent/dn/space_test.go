@@ -25,7 +25,7 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 		return nil
 	})
 	r := l.sync(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
-	if msg := l.errorOf(r, vdID); !strings.Contains(msg, "no space") || !strings.Contains(msg, pdID) {
+	if msg := l.errorOf(r, vdID); !strings.Contains(msg, "no space: /dev/null of pd pd0") {
 		t.Errorf("the vd: %q", msg)
 	}
 	agenttest.Eventually(t, func() string {

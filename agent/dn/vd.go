@@ -217,8 +217,15 @@ func (a *Agent) fullLately(pd string) error {
 		delete(a.full, pd)
 		return nil
 	}
-	return fmt.Errorf(vda.NoSpace+"what pd %s is made of (the file system that its file is on, or a thin disk) was full at %s; "+
-		"make room there; new vds are tried again after %v", pd, at.UTC().Format(time.RFC3339), fullFor)
+	name, where := pd, "its disk"
+	if p := a.set.pds[pd]; p != nil {
+		name = p.Name
+		if c, err := parseConf(p.ConfJson); err == nil {
+			where = c.where()
+		}
+	}
+	return fmt.Errorf(vda.NoSpace+"%s of pd %s could not hold what was written at %s: its file system, or the thin disk that it is, is full; "+
+		"make room there; new vds are tried again after %v", where, name, at.UTC().Format(time.RFC3339), fullFor)
 }
 
 // overwrite does what takes long to an lvol that nobody uses, when there is a

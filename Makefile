@@ -63,4 +63,4 @@ generate: ## regenerate what is generated (api/v1)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial failover scale chaos move conformance bench test check generate clean
+.PHONY: help build dist sandbox tutorial failover scale chaos sim move conformance bench test check generate clean

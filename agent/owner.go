@@ -215,6 +215,15 @@ func (p *Plane) ownNow(ctx context.Context) error {
 	return p.own(ctx, nil)
 }
 
+// Release takes the mark off when the node has no object left; who is told that
+// the last one is gone finds nothing of ours. What fails here the next look at
+// the data plane does.
+func (p *Plane) Release(ctx context.Context) {
+	if err := p.ownNow(ctx); err != nil {
+		p.log.Warn("the data plane keeps its owner's mark for now", "err", err)
+	}
+}
+
 // MayServe refuses to let an agent that does not know who it is become a node
 // while the data plane is another's.
 func (n *Node) MayServe(ctx context.Context, cluster, node string) error {

@@ -407,7 +407,9 @@ func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 		p.allGone()
 	default:
 		p.run(ctx)
-		a.note(c, p.res.Gone)
+		if a.note(c, p.res.Gone) {
+			a.Plane.Release(ctx)
+		}
 	}
 	return p.res
 }

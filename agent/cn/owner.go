@@ -150,13 +150,13 @@ func (a *Agent) carriedOut(e *apiv1.ExpSpec) bool {
 }
 
 // note remembers the tombstones that a pass over c has carried out: they need
-// no other.
-func (a *Agent) note(c *apiv1.CntlrSpec, gone []string) {
+// no other. It reports that this was the last.
+func (a *Agent) note(c *apiv1.CntlrSpec, gone []string) (last bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.set.cntlrs[c.Id]
 	if now == nil {
-		return
+		return false
 	}
 	for _, e := range now.Exps {
 		if e.Deleted && slices.Contains(gone, e.EsId) {
@@ -169,8 +169,7 @@ func (a *Agent) note(c *apiv1.CntlrSpec, gone []string) {
 			a.Log.Warn("a deleted controller may be listed as an orphan", "cntlr", c.Id, "err", err)
 		}
 		a.Log.Info("deleted", "object", "cntlr", "id", c.Id, "da", c.DaName)
-		if a.set.vacant() {
-			a.Loop.Kick(pruneKey, false) // the data plane is nobody's now
-		}
+		return a.set.vacant()
 	}
+	return false
 }

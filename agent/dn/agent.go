@@ -337,22 +337,29 @@ func (a *Agent) pass(ctx context.Context, key string) agent.Result {
 	default:
 		return a.passPrune(ctx)
 	}
+	if a.note(kind, r.Gone) {
+		a.Plane.Release(ctx)
+	}
+	return r
+}
+
+// note remembers the tombstones that a pass has carried out. It reports that
+// this was the last.
+func (a *Agent) note(kind string, gone []string) (last bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, id := range r.Gone {
+	for _, id := range gone {
 		if _, known := a.set.gone[id]; !known {
 			a.set.gone[id] = time.Now()
+			last = a.set.vacant()
 			if err := a.State.ForgetOrphan(kind, id); err != nil {
 				a.Log.Warn("a deleted object may be listed as an orphan", "object", kind, "id", id, "err", err)
 			}
 			a.Log.Info("deleted", "object", kind, "id", id)
-			if a.set.vacant() {
-				a.Loop.Kick(pruneKey, false) // the data plane is nobody's now
-			}
 		}
 		a.dropNotes(id)
 	}
-	return r
+	return last
 }
 
 // carriedOut reports that an object is a tombstone for which nothing is left to

@@ -130,7 +130,7 @@ func nullResize(_ context.Context, t *Target, p nullResizeParams) (any, error) {
 
 type aioParams struct {
 	Name      string     `rpc:"name" doc:"name of the new bdev"`
-	Filename  string     `rpc:"filename" doc:"path of the file or block device"`
+	Filename  string     `rpc:"filename" doc:"path of the file or block device; refused with -16 while a mount, another device, program or bdev has it (O_EXCL, F_OFD_SETLK), and kept from them afterwards; SPDK does neither"`
 	BlockSize uint32     `rpc:"block_size,optional" doc:"bytes; default what the device has; a file needs it"`
 	ReadOnly  bool       `rpc:"readonly,optional" doc:"refuse writes"`
 	Fallocate bool       `rpc:"fallocate,optional" doc:"SPDK's switch for unmap and write zeroes by fallocate; here they are always on"`

@@ -322,6 +322,14 @@ func aFormatThatWasCutOffIsTakenUp(r *rig) {
 	if err := r.a.Close(); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile(note, fmt.Appendf(nil, `{"disk":%q}`, "another "+id.Lasting), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.startAgent()
+	r.health(pd, "blobstore") // it began on another disk
+	if err := r.a.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(note, fmt.Appendf(nil, `{"disk":%q}`, id.Lasting), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -668,7 +676,7 @@ func aLostPdIsNotWaitedFor(r *rig) {
 			t.Errorf("%v", s)
 		}
 	}
-	if !r.stamped(path, pd) {
+	if !r.stamped(path, pd) || !bytes.Contains(r.content(path)[:mib], []byte("vda-vd-"+vdID)) {
 		t.Error("a lost disk was written to")
 	}
 	r.says(r.sync(pdOf(2, aioConf(path, ""))), "belongs to pd "+pd.Id, `"wipe":true`)

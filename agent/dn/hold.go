@@ -15,9 +15,11 @@ func (a *Agent) hold(spec *apiv1.PdSpec, c conf, dev disk.Device) error {
 	if c.Type != "aio" || a.Plane.Able().HoldsDisks {
 		return nil
 	}
+	// Passes over one pd don't overlap; an open may take its time.
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.held[spec.Id] != nil {
+	held := a.held[spec.Id]
+	a.mu.Unlock()
+	if held != nil {
 		return nil
 	}
 	if dev == nil {
@@ -26,6 +28,8 @@ func (a *Agent) hold(spec *apiv1.PdSpec, c conf, dev disk.Device) error {
 			return err
 		}
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.held[spec.Id] = dev
 	return nil
 }

@@ -29,6 +29,11 @@
 //	< spdk {"result":true}
 //	< vda {"error":{"code":-22}}
 //
+// # SPDK's own client
+//
+// Where SPDK_RPC names SPDK's rpc.py, it is given the command lines of
+// testdata/rpcpy, which call every method but ours.
+//
 // # Members that differ
 //
 // The replies to bdev_get_bdevs and its like are compared in the members that
@@ -50,6 +55,9 @@
 //   - model_number defaults to "VDA Controller".
 //   - is_snapshot of a snapshot whose last clone has been inflated is false on
 //     vda_tgt and true on SPDK.
+//   - bdev_nvme_get_io_paths lists the paths of all nvme bdevs as one poll group;
+//     SPDK those in use, by thread. framework_get_reactors has one entry, and
+//     framework_get_subsystems the two parts that have a configuration.
 //   - ticks are nanoseconds; SPDK's are cycles of the processor.
 //   - Error objects have a member data that says what was wrong.
 //

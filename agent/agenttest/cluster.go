@@ -47,6 +47,7 @@ type Medium struct {
 	striped *Medium // of the raid whose first member this is
 	under   *Medium // of the disk that this lvol is on
 
+	taken   string            // why its lvstore was given up
 	stalled chan struct{}     // not nil: nothing on it is cleared until it is closed
 	failed  map[string]uint64 // requests that the disk failed, as bdev_get_iostat calls them
 	blocks  map[uint64]uint64 // what was written, by byte offset
@@ -424,6 +425,13 @@ func (c *Cluster) Ail(file string, by map[string]uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.disk(file).failed = by
+}
+
+// Take has the data plane give up the lvstore on a disk, "" takes that back.
+func (c *Cluster) Take(file, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).taken = why
 }
 
 // Stall has a disk not answer those who clear lvols on it, until release.

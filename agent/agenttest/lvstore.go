@@ -39,7 +39,7 @@ func (p *Plane) getLvstores(a *params) (any, error) {
 	list := []spdk.Lvstore{}
 	for _, b := range p.bdevs {
 		if s := b.loaded; s != nil && (a.LvsName == "" || a.LvsName == s.name) {
-			list = append(list, spdk.Lvstore{UUID: s.uuid, Name: s.name, BaseBdev: b.name, TotalDataClusters: s.total, FreeClusters: s.free(), BlockSize: 4096, ClusterSize: s.cluster})
+			list = append(list, spdk.Lvstore{UUID: s.uuid, Name: s.name, BaseBdev: b.name, TotalDataClusters: s.total, FreeClusters: s.free(), BlockSize: 4096, ClusterSize: s.cluster, Failed: b.medium.taken})
 		}
 	}
 	return list, nil

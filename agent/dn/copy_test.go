@@ -213,3 +213,15 @@ func TestAnExportedCopyIsTakenBack(t *testing.T) {
 		return ""
 	})
 }
+
+// An lvstore that the data plane has given up, because another program wrote
+// to it, is said so by the pd and its vds, and by what to do.
+func TestAnLvstoreThatWasGivenUp(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+	l.c.Take("/dev/null", "another program has written to the blobstore")
+	l.says([]string{pdID, vdID}, "given up", "another program", "/dev/null", "restart")
+	l.c.Take("/dev/null", "")
+	agenttest.Eventually(t, func() string { return l.bad(pdID) + l.bad(vdID) })
+}

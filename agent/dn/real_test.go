@@ -162,42 +162,59 @@ func allocated(t *testing.T, file string) int64 {
 func TestDeletedVDGivesItsSpaceBack(t *testing.T) {
 	planes(t, func(t *testing.T, onSPDK bool) {
 		l := newRealLab(t, onSPDK)
-		pd := aioPD()
-		pd.ConfJson = fmt.Sprintf(`{"type":"aio","filename":%q,"size":%d}`, l.file, 64<<20)
-		l.good(full(1, []*apiv1.PdSpec{pd}))
-		before := allocated(t, l.file)
-
-		delta := full(2, nil, vd(1))
-		delta.BaseVersion = 1
-		l.good(delta)
-		secret := []byte("what the tenant wrote ")
-		ns, hangUp := l.disk(1)
-		data := bytes.Repeat(secret, 16<<20/len(secret)+1)[:16<<20]
-		err := ns.WriteAt(context.Background(), data, 0)
-		if err = errors.Join(err, ns.Flush(context.Background())); err != nil {
-			t.Fatal(err)
-		}
-		hangUp()
-		if raw, err := os.ReadFile(l.file); err != nil || !bytes.Contains(raw, secret) {
-			t.Fatalf("the test does not see what was written (%v)", err)
-		}
-
-		gone := proto.CloneOf(vd(1))
-		gone.Deleted = true
-		delta = full(3, nil, gone)
-		delta.BaseVersion = 2
-		l.good(delta)
-		raw, err := os.ReadFile(l.file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(raw, secret) {
-			t.Error("what the tenant wrote is still on the medium")
-		}
-		if now := allocated(t, l.file); !onSPDK && now > before+1<<20 {
-			t.Errorf("the file takes %d bytes, before the vd it took %d", now, before)
-		}
+		l.givesBack(fmt.Sprintf(`{"type":"aio","filename":%q,"size":%d}`, l.file, 64<<20), onSPDK)
 	})
+}
+
+// The same on a block device, where deallocated blocks need not be zeros.
+func TestDeletedVDGivesABlockDevicesSpaceBack(t *testing.T) {
+	planes(t, func(t *testing.T, onSPDK bool) {
+		l := newRealLab(t, onSPDK)
+		if err := errors.Join(os.WriteFile(l.file, nil, 0o600), os.Truncate(l.file, 64<<20)); err != nil {
+			t.Fatal(err)
+		}
+		l.givesBack(fmt.Sprintf(`{"type":"aio","filename":%q}`, disktest.Loop(t, l.file)), onSPDK)
+	})
+}
+
+// givesBack makes, writes and deletes a vd on a pd whose blocks are l.file's.
+func (l *realLab) givesBack(conf string, onSPDK bool) {
+	l.Helper()
+	pd := aioPD()
+	pd.ConfJson = conf
+	l.good(full(1, []*apiv1.PdSpec{pd}))
+	before := allocated(l.T, l.file)
+
+	delta := full(2, nil, vd(1))
+	delta.BaseVersion = 1
+	l.good(delta)
+	secret := []byte("what the tenant wrote ")
+	ns, hangUp := l.disk(1)
+	data := bytes.Repeat(secret, 16<<20/len(secret)+1)[:16<<20]
+	err := ns.WriteAt(context.Background(), data, 0)
+	if err = errors.Join(err, ns.Flush(context.Background())); err != nil {
+		l.Fatal(err)
+	}
+	hangUp()
+	if raw, err := os.ReadFile(l.file); err != nil || !bytes.Contains(raw, secret) {
+		l.Fatalf("the test does not see what was written (%v)", err)
+	}
+
+	gone := proto.CloneOf(vd(1))
+	gone.Deleted = true
+	delta = full(3, nil, gone)
+	delta.BaseVersion = 2
+	l.good(delta)
+	raw, err := os.ReadFile(l.file)
+	if err != nil {
+		l.Fatal(err)
+	}
+	if bytes.Contains(raw, secret) {
+		l.Error("what the tenant wrote is still on the medium")
+	}
+	if now := allocated(l.T, l.file); !onSPDK && now > before+1<<20 {
+		l.Errorf("the file takes %d bytes, before the vd it took %d", now, before)
+	}
 }
 
 // TestACopyOnARealPlane: a copy of a pd's disk that the node has been given as

@@ -1,11 +1,15 @@
 package cn_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"vda/agent"
 	"vda/agent/agenttest"
+	apiv1 "vda/api/v1"
 	"vda/spdk"
 )
 
@@ -36,20 +40,7 @@ func TestRealNVMeDisk(t *testing.T) { planes(t, realNVMeDisk) }
 
 func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 	l := &lab{T: t, term: 1}
-	box := &stranger{tgt: newTgt(t, false), port: freePort(t), file: usedDisk(t)}
-	at := spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1", TrSvcID: box.port, SubNQN: strangerNQN}
-	box.call("nvmf_create_transport", object{"trtype": "TCP"})
-	box.call("bdev_malloc_create", object{"name": "Malloc0", "num_blocks": 16384, "block_size": 4096})
-	box.call("nvmf_create_subsystem", object{"nqn": strangerNQN, "serial_number": "SPDK1", "allow_any_host": true})
-	box.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "Malloc0"}})
-	box.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN, "listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": box.port}})
-
-	g := newTgt(t, spdkDN)
-	l.addDN(0, agenttest.NodeConfig{Socket: g.socket, Port: freePort(t), Connect: func() (agent.Client, error) {
-		c, err := spdk.New(spdk.Config{Socket: g.socket})
-		return pcie{c, t, at}, err
-	}})
-	l.pdConf = []string{`{"type":"nvme","traddr":"` + pciAddress + `"}`}
+	_, g := nvmeDN(l, spdkDN)
 	l.addCN(0, agenttest.NodeConfig{Socket: newTgt(t, spdkCN).socket, Port: freePort(t)})
 	l.array()
 	l.spec.Size = 8 << 20 // of the one vd
@@ -90,5 +81,78 @@ func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 	l.fence(true)
 	if o := g.objects(); len(o) > 0 {
 		t.Errorf("left: %v", o)
+	}
+}
+
+// nvmeDN adds a dn with an NVMe disk of 64 MiB, and returns that and the dn's
+// data plane.
+func nvmeDN(l *lab, isSPDK bool) (box *stranger, g *tgt) {
+	box = &stranger{tgt: newTgt(l, false), port: freePort(l.T)}
+	at := spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1", TrSvcID: box.port, SubNQN: strangerNQN}
+	box.call("nvmf_create_transport", object{"trtype": "TCP"})
+	box.call("bdev_malloc_create", object{"name": "Malloc0", "num_blocks": 16384, "block_size": 4096})
+	box.call("nvmf_create_subsystem", object{"nqn": strangerNQN, "serial_number": "SPDK1", "allow_any_host": true})
+	box.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "Malloc0"}})
+	box.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN, "listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": box.port}})
+
+	g = newTgt(l, isSPDK)
+	l.addDN(0, agenttest.NodeConfig{Socket: g.socket, Port: freePort(l.T), Connect: func() (agent.Client, error) {
+		c, err := spdk.New(spdk.Config{Socket: g.socket})
+		return pcie{c, l, at}, err
+	}})
+	l.pdConf = []string{`{"type":"nvme","traddr":"` + pciAddress + `"}`}
+	return box, g
+}
+
+// An NVMe disk is formatted only when it is blank, or wiped once its user has
+// been shown what is on it; a deleted pd leaves it blank.
+func TestRealNVMeDiskInUse(t *testing.T) { planes(t, realNVMeDiskInUse) }
+
+func realNVMeDiskInUse(t *testing.T, spdkDN, _ bool) {
+	l := &lab{T: t, term: 1}
+	box, _ := nvmeDN(l, spdkDN)
+	disk, n := box.disk(), l.dns[0]
+	put := func(what string) {
+		t.Helper()
+		if err := disk.WriteAt(t.Context(), append([]byte(what), make([]byte, 4096-len(what))...), 40<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holds := func() string {
+		t.Helper()
+		b := make([]byte, 4096)
+		if err := disk.ReadAt(t.Context(), b, 40<<20); err != nil {
+			t.Fatal(err)
+		}
+		return string(bytes.TrimRight(b, "\x00"))
+	}
+	pd := func(i int, more string, deleted bool) string {
+		t.Helper()
+		n.version++
+		r, err := n.a.Sync(t.Context(), &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, AllowEmpty: true,
+			Pds: []*apiv1.PdSpec{{Id: id("a0", i), Name: fmt.Sprint("pd", i), ConfJson: `{"type":"nvme","traddr":"` + pciAddress + `"` + more + `}`,
+				Format: !deleted, Deleted: deleted, Version: n.version}}})
+		if err != nil || len(r.States) != 1 || deleted && !r.States[0].Gone {
+			t.Fatalf("%v, %v", r, err)
+		}
+		return r.States[0].ErrorMsg
+	}
+	put("somebody's data")
+	for i, more := range []string{"", `,"wipe":true`} {
+		put(fmt.Sprint("somebody's data ", i))
+		if msg := pd(i, more, false); !strings.Contains(msg, "not blank") || !strings.Contains(msg, fmt.Sprint(40<<20)) {
+			t.Errorf("pd %d: %q", i, msg)
+		}
+		if got := holds(); got != fmt.Sprint("somebody's data ", i) {
+			t.Errorf("pd %d: the disk holds %q", i, got)
+		}
+		pd(i, more, true)
+	}
+	if msg := pd(2, `,"wipe":true`, false); msg != "" || holds() != "" {
+		t.Errorf("shown and wiped: %q; the disk holds %q", msg, holds())
+	}
+	pd(2, `,"wipe":true`, true)
+	if msg := pd(3, "", false); msg != "" {
+		t.Errorf("after a deleted pd: %q", msg)
 	}
 }

@@ -3,16 +3,28 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"vda"
 )
 
-// What Supersede adds. No cluster makes as many changes, or failovers of one
-// array, between a backup and its restoration.
+// What Supersede adds at least. No cluster makes as many changes, or failovers
+// of one array, between a backup and its restoration.
 const (
 	versionLeap = 1 << 32
 	termLeap    = 1_000_000
 )
+
+// leapsFrom is when leaps began to grow with time: a millisecond adds one to
+// that of versions, a second one to that of terms. So a backup that is restored a
+// second time leaps above where its nodes went after the first. Both stay far
+// below what nodes refuse (vda.MaxVersionAhead) for 30 years.
+var leapsFrom = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func leaps(now time.Time) (version, term int64) {
+	since := max(now.Sub(leapsFrom), 0)
+	return versionLeap + since.Milliseconds(), termLeap + int64(since.Seconds())
+}
 
 // Supersede makes a database that was restored from a backup newer than
 // anything its nodes have seen, so that they take it for the truth again. All
@@ -35,6 +47,7 @@ func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 	if err != nil {
 		return st, s.wrap(err)
 	}
+	versionLeap, termLeap := leaps(time.Now())
 	for _, q := range []string{
 		fmt.Sprintf("UPDATE vda_dn SET version = version + %d, applied = 0", versionLeap),
 		fmt.Sprintf("UPDATE vda_cn SET version = version + %d, applied = 0", versionLeap),

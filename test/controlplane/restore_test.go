@@ -1,0 +1,134 @@
+package controlplane
+
+import (
+	"database/sql"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	apiv1 "vda/api/v1"
+	"vda/store"
+)
+
+// contents are the tables of a backup, in the order in which rows can be
+// written.
+var contents = []string{"vda_dn", "vda_pd", "vda_cn", "vda_da", "vda_grp", "vda_vd", "vda_cntlr", "vda_exp", "vda_es"}
+
+// TestRestoredBackup makes an array after a backup, restores the backup, and has
+// what it does not know listed, adopted with its exporter, and deleted, by real
+// agents.
+func TestRestoredBackup(t *testing.T) {
+	dir := t.TempDir()
+	file, backup := filepath.Join(dir, "vda.db"), filepath.Join(dir, "backup.db")
+	c := begin(t, "sqlite:///"+file, 0)
+	run := func(statements ...string) {
+		t.Helper()
+		db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(10000)&_pragma=foreign_keys(0)")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		db.SetMaxOpenConns(1)
+		for _, s := range statements {
+			if _, err := db.Exec(s); err != nil {
+				t.Fatalf("%s: %v", s, err)
+			}
+		}
+	}
+	syncup := func() {
+		t.Helper()
+		for _, n := range c.dns {
+			c.must(c.portal.SyncupDn(t.Context(), &apiv1.SyncupDnRequest{DnName: n.name}))
+		}
+		for _, n := range c.cns {
+			c.must(c.portal.SyncupCn(t.Context(), &apiv1.SyncupCnRequest{CnName: n.name}))
+		}
+	}
+	restore := func() {
+		t.Helper()
+		statements := []string{"ATTACH '" + backup + "' AS b", "BEGIN IMMEDIATE"}
+		for _, table := range slices.Backward(contents) {
+			statements = append(statements, "DELETE FROM "+table)
+		}
+		for _, table := range contents {
+			statements = append(statements, "INSERT INTO "+table+" SELECT * FROM b."+table)
+		}
+		run(append(statements, "COMMIT")...)
+		// The second time, nodes have seen where the first has gone.
+		if _, err := store.Supersede(t.Context(), "sqlite:///"+file); err != nil {
+			t.Fatal(err)
+		}
+		syncup()
+	}
+	space := func() (free, orphans uint64) {
+		t.Helper()
+		r, err := c.portal.ListPd(t.Context(), &apiv1.ListPdRequest{})
+		c.must(r, err)
+		for _, pd := range r.PdMsgList {
+			free, orphans = free+pd.FreeSize, orphans+pd.OrphanSize
+		}
+		return free, orphans
+	}
+	list := func() (das, vds []*apiv1.OrphanMsg) {
+		t.Helper()
+		r, err := c.portal.ListOrphan(t.Context(), &apiv1.ListOrphanRequest{})
+		c.must(r, err)
+		for _, o := range r.OrphanMsgList {
+			if o.Kind == "da" {
+				das = append(das, o)
+			} else {
+				vds = append(vds, o)
+			}
+		}
+		return das, vds
+	}
+	up := func() int { return c.serves(c.cns[0], 2) + c.serves(c.cns[1], 2) }
+
+	c.must(nil, c.array(0))
+	run("VACUUM INTO '" + backup + "'")
+	freeBefore, _ := space()
+	c.must(nil, c.array(1))
+	c.within(time.Minute, "both arrays are up", func() bool { return up() == 2 })
+	freeWith, _ := space()
+
+	restore()
+	das, vds := list()
+	if len(das) != 1 || das[0].Name != "da1" || das[0].Problem != "" || len(das[0].NodeNameList) != 2 || len(vds) != 2 {
+		t.Fatalf("orphans %v and %v", das, vds)
+	}
+	c.within(time.Minute, "da0 alone is served after the restore", func() bool { return up() == 1 })
+	if free, orphans := space(); free != freeWith || orphans != freeBefore-freeWith {
+		t.Errorf("%d bytes free, %d of orphans; want %d and %d", free, orphans, freeWith, freeBefore-freeWith)
+	}
+	r, err := c.portal.AdoptOrphan(t.Context(), &apiv1.AdoptOrphanRequest{OrphanId: das[0].OrphanId})
+	c.must(r, err)
+	if r.ReplyInfo.ReplyMsg != "success" {
+		t.Logf("adopt: %s", r.ReplyInfo.ReplyMsg)
+	}
+	c.within(time.Minute, "the adopted array is served", func() bool { syncup(); return up() == 2 })
+	da, err := c.portal.GetDa(t.Context(), &apiv1.GetDaRequest{DaName: "da1"})
+	c.must(da, err)
+	if da.DaMsg.Error || strings.Join(da.DaMsg.ExpNameList, " ") != "exp0" {
+		t.Errorf("adopted: %v", da.DaMsg)
+	}
+	if free, orphans := space(); free != freeWith || orphans != 0 {
+		t.Errorf("adopted: %d bytes free, %d of orphans; want %d and none", free, orphans, freeWith)
+	}
+
+	restore()
+	if das, _ = list(); len(das) != 1 {
+		t.Fatalf("orphans %v", das)
+	}
+	_, err = c.portal.DeleteOrphan(t.Context(), &apiv1.DeleteOrphanRequest{OrphanId: das[0].OrphanId})
+	c.must(nil, err)
+	syncup()
+	if das, vds = list(); len(das)+len(vds) != 0 {
+		t.Errorf("deleted, but there are %v and %v", das, vds)
+	}
+	if free, orphans := space(); free != freeBefore || orphans != 0 {
+		t.Errorf("deleted: %d bytes free, %d of orphans; want %d and none", free, orphans, freeBefore)
+	}
+	c.within(time.Minute, "da0 is served", func() bool { return up() == 1 })
+}

@@ -48,7 +48,7 @@ type counters struct {
 
 func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 	if r.Status != nvme.Success {
-		c.fail(r.Status)
+		c.fail(r)
 		return
 	}
 	o := &c.op[r.Op]
@@ -75,18 +75,15 @@ func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 }
 
 // fail counts a failure, and apart what says something of the disk: that it
-// can't read or write, or has no space.
-func (c *counters) fail(s nvme.Status) {
+// can't read or write, or has no space. Deallocating may fail on a disk that is
+// well.
+func (c *counters) fail(r *Request) {
 	c.fails.Add(1)
-	switch s &^ nvme.DNR {
-	case nvme.CapacityExceeded:
+	switch s := r.Status &^ nvme.DNR; {
+	case s == nvme.CapacityExceeded:
 		c.noSpace.Add(1)
-	case nvme.InternalError:
+	case s.Type() == 2, s == nvme.InternalError && (r.Op == OpRead || r.Op == OpWrite || r.Op == OpFlush):
 		c.medium.Add(1)
-	default:
-		if s.Type() == 2 {
-			c.medium.Add(1)
-		}
 	}
 }
 

@@ -161,9 +161,7 @@ func TestFailedExamineDoesNotFormat(t *testing.T) {
 		}
 		return ""
 	})
-	if msg := l.bad(vdID); !strings.Contains(msg, "pd is not ready") {
-		t.Errorf("vd: %s", msg)
-	}
+	l.says([]string{vdID}, "pd is not ready")
 	if len(l.c.Lvols(l.c.Disk("/dev/null"))) != 1 {
 		t.Error("the vd is gone from the medium")
 	}

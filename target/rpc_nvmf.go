@@ -60,7 +60,7 @@ type transportParams struct {
 	NumSharedBuffers  uint32 `rpc:"num_shared_buffers,optional" doc:"reported only; --buffer-memory bounds the pool"`
 	BufCacheSize      uint32 `rpc:"buf_cache_size,optional" doc:"accepted; there are no caches a thread"`
 	Zcopy             bool   `rpc:"zcopy,optional" doc:"reported only; memory is never copied where it need not be"`
-	C2HSuccess        *bool  `rpc:"c2h_success,optional" doc:"answer a read by its last data PDU's SUCCESS flag; default true"`
+	C2HSuccess        *bool  `rpc:"c2h_success,optional" doc:"answer reads by the SUCCESS flag of their last data PDU, with flow control of the queue all but one per half queue; default true"`
 	SockPriority      uint32 `rpc:"sock_priority,optional" doc:"priority of the sockets"`
 	AbortTimeoutSec   uint32 `rpc:"abort_timeout_sec,optional" doc:"reported only"`
 

@@ -143,22 +143,23 @@ func (c *cmd) submit(b *bdev.Batch) {
 		c.finish(n.lostStatus(), b)
 		return
 	}
-	sound := false
-	defer func() {
-		if !sound {
-			c.unwound()
-		}
-	}()
+	if b != &k.batch {
+		c.start(h, b)
+		return
+	}
+	k.starting = c
 	c.start(h, b)
-	sound = true
+	k.starting = nil
 }
 
-// unwound is called when a panic leaves a command that was to be started. What
-// the device never had is over, so that nobody waits for it.
-func (c *cmd) unwound() {
-	if c.active && !c.away {
+// unwound is called after a panic of the reader's pass. A command that it was
+// about to start, and the device never had, is over, so that nobody waits for
+// it.
+func (k *conn) unwound() {
+	if c := k.starting; c != nil && c.active && !c.away {
 		c.drop()
 	}
+	k.starting = nil
 }
 
 // access is the status that keeps c from being executed, or Success.

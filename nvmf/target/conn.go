@@ -61,6 +61,7 @@ type conn struct {
 	spinner   bdev.Spinner
 	tryFn     func() bool
 	fusedOne  *cmd   // first command of a fused pair
+	starting  *cmd   // is being handed to its device
 	carriedIn uint64 // bytes of data that came with commands
 	spared    int    // commands that need not wait for those that are hungry
 	farewell  *cmd   // Disconnect: nothing behind it is taken
@@ -236,6 +237,7 @@ func (k *conn) pass(n int) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			k.panicked(p)
+			k.unwound()
 			err = errPanic
 		}
 	}()

@@ -225,3 +225,36 @@ func TestPiecesOfTheUnwanted(t *testing.T) {
 		})
 	}
 }
+
+// unmappable is a device with a fault of ours in front of it.
+type unmappable struct{ *gated }
+
+func (unmappable) Map([][]byte, uint64, uint64) ([][]byte, bool) { panic("a fault") }
+
+// TestPanicHoldsNobodyUp: a command that a fault of ours kept from its device
+// is over: the connection ends, and so does everything that waits for it.
+func TestPanicHoldsNobodyUp(t *testing.T) {
+	r := newRig(t)
+	must(t, r.sub.AddHost(testHost))
+	r.malloc("m1", 256)
+	m, _ := r.reg.Get("m1")
+	must(t, r.reg.Register(unmappable{&gated{Device: m, name: "u", open: true}}))
+	nsid, err := r.sub.AddNamespace(NamespaceConfig{Bdev: "u"})
+	must(t, err)
+	_, id := r.admin()
+	w := r.ioq(id, 1)
+	w.ask(2, nsid, 4096)
+	if _, err := w.pdu(); err == nil {
+		t.Error("the connection survived")
+	}
+	waitFor(t, func() bool { return r.tgt.Stats().Panics == 1 })
+	done := make(chan error)
+	go func() { done <- r.sub.RemoveNamespace(nsid) }()
+	select {
+	case err := <-done:
+		must(t, err)
+	case <-time.After(20 * time.Second):
+		t.Fatal("nvmf_subsystem_remove_ns does not return")
+	}
+	r.takeDown(t)
+}

@@ -73,7 +73,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	if len(c.AioDirs) == 0 {
-		own, err := filepath.Abs(filepath.Join(c.StateDir, disksDir))
+		own, err := c.DisksDir()
 		if err != nil {
 			return fmt.Errorf("state-dir %q: %w", c.StateDir, err)
 		}
@@ -93,6 +93,10 @@ func (c *Config) Validate() error {
 	}
 	return nil
 }
+
+// DisksDir is the folder in StateDir for files that are disks, which is one of
+// AioDirs by default.
+func (c *Config) DisksDir() (string, error) { return filepath.Abs(filepath.Join(c.StateDir, disksDir)) }
 
 // checkListener checks an address and brings it to the spelling that the portal
 // registers, trtype and adrfam in the case of the tutorial.

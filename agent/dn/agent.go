@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -77,6 +78,13 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]disk.Device{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
+		if own, err := n.Cfg.DisksDir(); err != nil {
+			return nil, err
+		} else if slices.Contains(n.Cfg.AioDirs, own) {
+			if err := os.MkdirAll(own, 0o700); err != nil {
+				return nil, err
+			}
+		}
 	}
 	var req apiv1.SyncDnRequest
 	if _, err := n.State.Desired(&req); err != nil {

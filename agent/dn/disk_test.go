@@ -134,7 +134,7 @@ func (r *rig) client() *spdk.Client {
 
 func (r *rig) startAgent() {
 	r.Helper()
-	n := agenttest.Node(r, agenttest.NodeConfig{Kind: "dn", Socket: r.socket, Port: r.port, StateDir: r.state, AioDirs: []string{r.folder, "/dev"}})
+	n := agenttest.Node(r, agenttest.NodeConfig{Kind: "dn", Socket: r.socket, Port: r.port, StateDir: r.state, AioDirs: []string{r.folder, "/dev", filepath.Join(r.state, "disks")}})
 	a, err := dn.Start(context.Background(), n)
 	if err != nil {
 		r.Fatal(err)
@@ -542,6 +542,9 @@ func TestPdsBelowAllowedFoldersOnly(t *testing.T) {
 	r.says(r.sync(pdOf(2, aioConf(link, ""))), outside, "--aio-dir", r.folder)
 	r.says(r.sync(pdOf(3, aioConf(outside+".new", `,"size":8388608`))), "--aio-dir")
 	r.says(r.sync(pdOf(4, aioConf(filepath.Join(r.folder, "huge"), `,"size":1152921504606846976`))), "1152921504606846976", "bytes free")
+	if msg := r.sync(pdOf(5, aioConf(filepath.Join(r.state, "disks", "new"), `,"size":8388608`))); msg != "" {
+		t.Errorf("in the folder of the state directory: %s", msg)
+	}
 	if b := r.content(outside); len(bytes.Trim(b, "\x00")) > 0 {
 		t.Error("the file outside was written to")
 	}

@@ -53,30 +53,36 @@ func (s *State) replay() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("state: %w", err)
 	}
+	at, current := 0, false // behind the last whole line; there is one that counts
 	for rest := raw; len(rest) > 0; {
 		line, after, whole := bytes.Cut(rest, []byte("\n"))
 		var l journalLine
 		err := json.Unmarshal(line, &l)
 		switch {
 		case !whole, err != nil && len(after) == 0:
-			return j.cut(len(raw))
+			return j.cut(len(raw), at, current)
 		case err != nil:
 			return fmt.Errorf("state file %s does not decode: %w; %s", j.path, err, s.undecoded())
-		case l.Generation != s.data.Generation || l.Generation == "":
-			return j.cut(len(raw))
 		}
+		at, rest = at+len(line)+1, after
+		if l.Generation != s.data.Generation || l.Generation == "" {
+			continue // older than the state file
+		}
+		current = true
 		s.apply(&l)
 		if l.Change != nil {
 			j.changes = append(j.changes, l.Change)
 		}
-		j.size += int64(len(line)) + 1
-		rest = after
 	}
-	return nil
+	return j.cut(len(raw), at, current)
 }
 
-// cut makes the file end after what counts.
-func (j *journal) cut(size int) error {
+// cut makes a file of so many bytes end behind its last whole line, or be empty
+// when no line counts.
+func (j *journal) cut(size, at int, current bool) error {
+	if current {
+		j.size = int64(at)
+	}
 	if j.size == int64(size) {
 		return nil
 	}
@@ -152,10 +158,7 @@ func (j *journal) append(l *journalLine) error {
 		return err
 	}
 	if j.file == nil {
-		if j.file, err = os.OpenFile(j.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_CLOEXEC, 0o600); err != nil {
-			return err
-		}
-		if err := syncDir(filepath.Dir(j.path)); err != nil {
+		if j.file, err = j.open(); err != nil {
 			return err
 		}
 	}
@@ -169,6 +172,19 @@ func (j *journal) append(l *journalLine) error {
 	}
 	j.size += int64(n)
 	return nil
+}
+
+// open opens the file to go on behind what counts. Lines of before the state
+// file was written may still be there.
+func (j *journal) open() (*os.File, error) {
+	f, err := os.OpenFile(j.path, os.O_CREATE|os.O_WRONLY|os.O_APPEND|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Truncate(j.size), syncDir(filepath.Dir(j.path))); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // restart empties the journal after the state file was written. Should it not

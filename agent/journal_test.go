@@ -165,3 +165,61 @@ func TestTheJournalEnds(t *testing.T) {
 		t.Errorf("version %d after it was forgotten", v)
 	}
 }
+
+// TestAJournalOfBeforeTakesNoChangeAway: lines that are older than the state
+// file may stand before those that count, when the file was written after a
+// restart: by an agent that didn't empty the journal, or was killed between the
+// two. What was acknowledged is there after each restart.
+func TestAJournalOfBeforeTakesNoChangeAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	full := func(version, term uint64) {
+		t.Helper()
+		if err := s.Accept(Claim{ClusterID: "c", NodeID: "n", Version: version, Terms: map[string]uint64{"da": term}}, set("p")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(version, term uint64) {
+		t.Helper()
+		if err := change(s, version, fmt.Sprint("p", version), map[string]uint64{"da": term}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := func(version, term uint64, want string) {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, dir)
+		_, _, v := s.Identity()
+		if got := changes(t, s); v != version || s.data.Terms["da"] != term || got != want || !s.holds() {
+			t.Errorf("version %d, term %d, changes %q; want %d, %d, %q", v, s.data.Terms["da"], got, version, term, want)
+		}
+	}
+	full(1, 1)
+	add(2, 1)
+	again(2, 1, "p2 ")
+	full(3, 2) // by a run that has not written to the journal
+	add(4, 3)
+	add(5, 4)
+	again(5, 4, "p4 p5 ")
+	full(6, 4)
+	again(6, 4, "")
+	add(7, 5)
+	again(7, 5, "p7 ")
+
+	// As another agent left it: old lines, then those that count.
+	path := filepath.Join(dir, journalName)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := `{"generation":"OF BEFORE","version":2,"terms":{"da":1},"holds":true}` + "\n"
+	if err := os.WriteFile(path, append([]byte(old), raw...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again(7, 5, "p7 ")
+	add(8, 6)
+	again(8, 6, "p7 p8 ")
+}

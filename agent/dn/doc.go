@@ -5,11 +5,17 @@
 // # Format once
 //
 // A disk carries its stamp as the name of its lvstore,
-// vda-<first 16 digits of the cluster id>-<pd id>. A disk with another stamp
-// is refused. A disk without one is formatted only when the pd says so
-// (PdSpec.format) and only after a look at its first bytes found no file
-// system, partition table or lvstore; a disk that cannot be read is not
-// formatted.
+// vda-<first 16 digits of the cluster id>-<pd id>. It is read before the data
+// plane gets the disk, and a disk with another stamp is refused. A disk without
+// one is formatted only when the pd says so (PdSpec.format) and only when it is
+// blank, see package disk; a disk that cannot be read is not formatted. One that
+// is not blank is shown in the pd's state, and wiped when a later pd says
+// "wipe":true in its conf and the disk still holds what was shown.
+//
+// What a crash leaves of a format is taken up on that disk alone: the note of
+// it, in the state directory, names the medium and not the path. A pd that was
+// formatted is never formatted again, and no file is made for it. The disk of a
+// deleted pd is left blank.
 //
 // # Zero before use
 //

@@ -185,6 +185,8 @@ func testHealth(t *testing.T, s *suite) {
 			same(t, "healthy", health(o), vda.Health{})
 			set(vda.Health{Error: true, Msg: "first", Since: noon})
 			same(t, "first error", health(o), vda.Health{Error: true, Msg: "first", Since: noon})
+			set(vda.Health{Error: true, Msg: "rpc error: code = Unavailable desc = read: context deadline exceeded\n", Since: noon})
+			same(t, "said by a library", health(o), vda.Health{Error: true, Msg: "read: no answer in time", Since: noon})
 			set(vda.Health{Error: true, Msg: "second", Since: noon.Add(time.Hour)})
 			same(t, "still in error", health(o), vda.Health{Error: true, Msg: "second", Since: noon})
 			set(vda.Health{Msg: "ignored", Since: noon})

@@ -155,6 +155,7 @@ func TestNamedSeeds(t *testing.T) {
 		{286, "", "A cn's data plane hung for 15 s while its agent looked at connections; the next look came five minutes later, and so long an array's paths stayed closed whose vd was connected again."},
 		{125, "", "A secondary hung; its host sent its writes to the primary instead, and newer ones after them; when the secondary ran on it took the old ones from its sockets and passed them on to the primary, which no fence keeps from writing."},
 		{27, "isolate,cut,hang", "A secondary was isolated for a moment longer than its hosts and its own connection to the primary waited; back again it sent the hosts' writes once more that had waited in it, after the hosts had sent newer ones elsewhere."},
+		{2019, "", "A dn's agent was killed twice; in between, acknowledged changes stood in its journal behind lines of before, with which the second start took them away, so that the dn admitted an older term."},
 	} {
 		report(t, c.seed, c.kinds, run(t, Config{Seed: c.seed, Schema: file, Kinds: kindsOf(c.kinds)}))
 	}

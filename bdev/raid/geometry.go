@@ -108,11 +108,12 @@ func (g *geometry) info(i *bdev.Info, bases []*bdev.Info) {
 	i.Blocks = g.total
 	i.UnmapZeroes = true
 	i.Ops = bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpUnmap, bdev.OpWriteZeroes, bdev.OpReset)
-	i.Align, i.MaxIO, i.WriteCache, i.OptimalIO = 0, 0, false, 0
+	i.Align, i.MaxIO, i.WriteCache, i.OptimalIO, i.UnmapUnit = 0, 0, false, 0, 0
 	for _, b := range bases {
 		i.Align = max(i.Align, b.Align)
 		i.WriteCache = i.WriteCache || b.WriteCache
 		i.UnmapZeroes = i.UnmapZeroes && b.UnmapZeroes
+		i.UnmapUnit = max(i.UnmapUnit, b.UnmapUnit)
 		if b.MaxIO != 0 && (i.MaxIO == 0 || b.MaxIO < i.MaxIO) {
 			i.MaxIO = b.MaxIO
 		}
@@ -124,5 +125,8 @@ func (g *geometry) info(i *bdev.Info, bases []*bdev.Info) {
 	}
 	if g.level == Raid0 && g.n > 1 {
 		i.OptimalIO = 1 << g.shift
+		if i.UnmapUnit > i.OptimalIO { // more than a strip: a unit of each base, side by side
+			i.UnmapUnit *= uint32(g.n)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -21,6 +22,22 @@ type pcie struct {
 	*spdk.Client
 	t  testing.TB
 	at spdk.TransportID
+
+	socket string
+}
+
+// StartID tells the runs of a vda_tgt inside the test apart, which have one
+// process.
+func (c pcie) StartID(ctx context.Context) (string, error) {
+	id, err := c.Client.StartID(ctx)
+	if err != nil {
+		return "", err
+	}
+	fi, err := os.Stat(c.socket)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint(id, " ", fi.ModTime().UnixNano()), nil
 }
 
 func (c pcie) Call(ctx context.Context, method string, params, result any) error {
@@ -98,7 +115,7 @@ func nvmeDN(l *lab, isSPDK bool) (box *stranger, g *tgt) {
 	g = newTgt(l, isSPDK)
 	l.addDN(0, agenttest.NodeConfig{Socket: g.socket, Port: freePort(l.T), Connect: func() (agent.Client, error) {
 		c, err := spdk.New(spdk.Config{Socket: g.socket})
-		return pcie{c, l, at}, err
+		return pcie{c, l, at, g.socket}, err
 	}})
 	l.pdConf = []string{`{"type":"nvme","traddr":"` + pciAddress + `"}`}
 	return box, g

@@ -37,8 +37,13 @@ func TestLinuxHostOnDataPlane(t *testing.T) {
 	export(first, "lvs/thin")
 	r.run("host0", "modprobe nvme-tcp")
 
-	if out := r.run("host0", "nvme discover -t tcp -a 192.168.0.14 -s 4420"); !strings.Contains(out, first) {
-		t.Errorf("nvme discover does not show %s:\n%s", first, out)
+	// The discovery subsystem has a listener of its own, and so an entry.
+	rpc("nvmf_subsystem_add_listener", `{"nqn":"nqn.2014-08.org.nvmexpress.discovery","listen_address":{"trtype":"TCP","adrfam":"IPv4","traddr":"192.168.0.14","trsvcid":"4420"}}`)
+	out := r.run("host0", "nvme discover -t tcp -a 192.168.0.14 -s 4420")
+	for _, want := range []string{first, "current discovery subsystem", "treq:    not specified"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("nvme discover does not show %q:\n%s", want, out)
+		}
 	}
 	// A persistent discovery controller hears of a new subsystem.
 	r.run("host0", `cat > /tmp/event.sh <<'END'

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -62,7 +63,14 @@ func OpenState(dir, agent string) (*State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w; give a writable one with --state-dir", err)
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	for try := 0; try < 20 && err != nil; try++ {
+		// A predecessor may be about to end, or its file be open for a moment
+		// more in a program that has just been forked.
+		time.Sleep(10 * time.Millisecond)
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("state directory %s is in use by another agent; give each agent its own --state-dir", dir), lock.Close())
 	}
 	s := &State{path: filepath.Join(dir, stateName), lock: lock, journal: journal{path: filepath.Join(dir, journalName)}}

@@ -52,6 +52,11 @@ type ID struct {
 	// Over is the Now of the file or disk that it is only a view of, such as
 	// that of the file behind a loop device or the disk of a partition.
 	Over []string
+	// Also says what else its blocks are in use by, such as a loop device over
+	// a file, which does not keep it from being opened: it must not be written
+	// to unless it is known to be ours. "" when nothing is known; only a Device
+	// knows.
+	Also string
 }
 
 // Differs names the first trait, in the order of the alphabet, that two media

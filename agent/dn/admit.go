@@ -3,6 +3,8 @@ package dn
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,6 +18,10 @@ import (
 // lookAgain is how long a disk that was refused for what is on it is not read
 // again: others may be at work on it.
 const lookAgain = time.Minute
+
+// maxNote is the longest name of a note that every file system takes, with what
+// is put behind it while it is written.
+const maxNote = 200
 
 // refusal is what was said of a disk that was read.
 type refusal struct {
@@ -42,7 +48,14 @@ func begunName(pd string) string { return "begun-" + pd }
 
 // shownName is made of where the disk is and not of what it is: the marks say
 // that.
-func shownName(where string) string { return "shown-" + strings.ReplaceAll(where, "/", "%") }
+func shownName(where string) string {
+	name := "shown-" + strings.ReplaceAll(where, "/", "%")
+	if len(name) > maxNote {
+		sum := sha256.Sum256([]byte(where))
+		name = name[:maxNote-64] + hex.EncodeToString(sum[:])
+	}
+	return name
+}
 
 // mayFormat reports that a pd asks for its first and only format.
 func (a *Agent) mayFormat(spec *apiv1.PdSpec) (bool, error) {
@@ -67,6 +80,9 @@ func (a *Agent) admit(ctx context.Context, spec *apiv1.PdSpec, c conf, dev disk.
 	a.noteStamp(spec.Id, ours)
 	if ours {
 		return true, a.recognise(spec, c, dev.ID())
+	}
+	if by := dev.ID().Also; by != "" && fresh {
+		return false, fmt.Errorf("%s %w and is not formatted: %s", c.where(), disk.ErrInUse, by)
 	}
 	if err := a.refusedLately(spec, dev.ID()); err != nil {
 		return false, err

@@ -21,6 +21,7 @@ import (
 	"vda/agent/agenttest"
 	"vda/agent/dn"
 	apiv1 "vda/api/v1"
+	"vda/bdev/aio"
 	"vda/disk"
 	"vda/disk/disktest"
 	"vda/disk/local"
@@ -590,6 +591,90 @@ func blockDevices(r *rig) {
 	defer d.Close()
 	if c, err := disk.Look(t.Context(), d); err != nil || c.Blank() {
 		t.Errorf("%v, %v", c, err)
+	}
+}
+
+// A loop device keeps nobody from its file, nor from another loop device over
+// it: neither is formatted while that is there, also when its user says wipe.
+func TestADiskInUseByAnotherWayIsNotFormatted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	path := r.file("behind", 64*mib, 0, "")
+	refuse := func(n int, where, by string) {
+		t.Helper()
+		for _, more := range []string{"", `,"wipe":true`} {
+			pd := pdOf(n, aioConf(where, more))
+			msg := r.sync(pd)
+			r.says(msg, where, "is in use", by)
+			if strings.Contains(msg, "wipe") {
+				t.Errorf("%q advises to wipe it", msg)
+			}
+			pd.Deleted = true
+			if msg := r.sync(pd); msg != "" {
+				t.Error(msg)
+			}
+			n++
+		}
+	}
+	t.Run("a file behind a loop device", func(t *testing.T) {
+		refuse(1, path, disktest.Loop(t, path))
+	})
+	t.Run("two loop devices over the same blocks", func(t *testing.T) {
+		first := disktest.Loop(t, path)
+		refuse(3, disktest.Loop(t, path, "--offset", "1MiB"), first)
+	})
+	t.Run("a loop device over a locked file", func(t *testing.T) {
+		dev := disktest.Loop(t, path)
+		lock, err := aio.New(aio.Config{Name: "a", Filename: path, BlockSize: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lock.Close()
+		refuse(5, dev, path)
+	})
+	if b := r.content(path); len(bytes.Trim(b, "\x00")) > 0 {
+		t.Error("it was written to")
+	}
+	t.Run("two loop devices over different blocks", func(t *testing.T) {
+		disktest.Loop(t, path, "--sizelimit", "8MiB")
+		pd := pdOf(7, aioConf(disktest.Loop(t, path, "--offset", "8MiB"), ""))
+		if msg := r.sync(pd); msg != "" {
+			t.Fatal(msg)
+		}
+		pd.Deleted = true
+		if msg := r.sync(pd); msg != "" {
+			t.Fatal(msg)
+		}
+	})
+	t.Run("a live disk stays when a loop device is put over it", func(t *testing.T) {
+		pd := pdOf(8, aioConf(path, ""))
+		if msg := r.sync(pd); msg != "" {
+			t.Fatal(msg)
+		}
+		disktest.Loop(t, path, "--read-only")
+		r.stopTgt()
+		r.startTgt()
+		r.health(pd, "")
+	})
+}
+
+// A long path is shown and wiped like any other.
+func TestADiskWithALongPathIsWiped(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	dir := filepath.Join(strings.Repeat("long", 40), strings.Repeat("path", 40))
+	if err := os.MkdirAll(filepath.Join(r.folder, dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := r.file(filepath.Join(dir, "disk"), 8*mib, 5*mib, "data")
+	pd := pdOf(1, aioConf(path, ""))
+	r.says(r.sync(pd), path, "is not blank")
+	pd.Deleted = true
+	if msg := r.sync(pd); msg != "" {
+		t.Fatal(msg)
+	}
+	if msg := r.sync(pdOf(2, aioConf(path, `,"wipe":true`))); msg != "" {
+		t.Error(msg)
 	}
 }
 

@@ -8,12 +8,13 @@ import (
 	"testing"
 )
 
-// Loop makes a loop device of a file, which takes root and the loop driver. It
+// Loop makes a loop device of a file, with what more options losetup is given,
+// which takes root and the loop driver. It
 // is gone when the test ends. Without them the test is skipped, except with
 // CI=true as root.
-func Loop(t testing.TB, file string) string {
+func Loop(t testing.TB, file string, more ...string) string {
 	t.Helper()
-	out, err := exec.Command("losetup", "--find", "--show", file).CombinedOutput()
+	out, err := exec.Command("losetup", append(more, "--find", "--show", file)...).CombinedOutput()
 	dev := strings.TrimSpace(string(out))
 	if err != nil {
 		if os.Getenv("CI") == "true" && os.Geteuid() == 0 {

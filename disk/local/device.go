@@ -56,7 +56,7 @@ func (d *device) take(path string) error {
 		lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart}
 		err := unix.FcntlFlock(uintptr(d.fd), unix.F_OFD_SETLK, &lock)
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-			return fmt.Errorf("%s %w: another process has locked the file", path, disk.ErrInUse)
+			return inUse(path, "another process has locked the file")
 		}
 	case unix.S_IFBLK:
 		err := d.reopen(unix.O_RDONLY | unix.O_EXCL)
@@ -65,7 +65,7 @@ func (d *device) take(path string) error {
 			if by == "" {
 				by = "another program has it open, or something is built on it"
 			}
-			return fmt.Errorf("%s %w: %s", path, disk.ErrInUse, by)
+			return inUse(path, by)
 		}
 		if err != nil {
 			return fmt.Errorf("%s cannot be opened: %w", path, err)
@@ -78,6 +78,7 @@ func (d *device) take(path string) error {
 	}
 	var err error
 	d.id, err = identify(d.fd, "", &st)
+	d.id.Also = also(&st)
 	return err
 }
 

@@ -84,6 +84,15 @@ func blockID(major, minor uint32) disk.ID {
 	return id
 }
 
+// sysfs returns the folder of a block device in sysfs, "" without one.
+func sysfs(st *unix.Stat_t) string {
+	sys, err := filepath.EvalSymlinks(fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	if err != nil {
+		return ""
+	}
+	return sys
+}
+
 func attr(dir, name string) string {
 	v, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {

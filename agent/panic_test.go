@@ -32,7 +32,7 @@ func TestAPanicEndsItsUnitsPassAlone(t *testing.T) {
 				panic("of its own")
 			case key == "parallel":
 				_ = agent.Parallel(3, func(i int) error {
-					var none map[int]int
+					none := make([]int, 0)
 					none[i]++
 					return nil
 				})

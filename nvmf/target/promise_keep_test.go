@@ -542,7 +542,7 @@ func TestTemperatureThreshold(t *testing.T) {
 	for _, c := range []struct {
 		v    uint32
 		want byte
-	}{{300, 0}, {298, 2}, {15<<16 | 300, 0}, {1<<20 | 290, 0}, {1<<20 | 310, 2}, {1<<20 | 0, 0}} {
+	}{{300, 0}, {298, 2}, {15<<16 | 300, 0}, {1<<20 | 290, 0}, {1<<20 | 310, 2}, {1 << 20, 0}} {
 		if c.want != 0 {
 			a.capsule(a.sqe(12, 0), nil)
 			event := a.cid

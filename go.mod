@@ -1,4 +1,4 @@
-module vda
+module github.com/virtual-disk-array/vda
 
 go 1.26.0
 

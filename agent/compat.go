@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"vda/nvme"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // What differs between data planes and their versions is in this file.

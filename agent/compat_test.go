@@ -7,10 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"vda"
-	"vda/agent"
-	"vda/agent/agenttest"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 func connect(t *testing.T, socket, kind string) (*agent.Plane, error) {
@@ -25,7 +25,7 @@ func connectBy(t *testing.T, socket, kind string, by func() (agent.Client, error
 
 func connectWith(t *testing.T, socket, kind string, by func() (agent.Client, error), transport map[string]any) (*agent.Plane, error) {
 	t.Helper()
-	cfg := agent.Config{Socket: socket, Connect: by, Transport: transport, StateDir: t.TempDir(), Log: agenttest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
+	cfg := agent.Config{Socket: socket, Connect: by, Transport: transport, StateDir: t.TempDir(), Log: planetest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestADataPlaneThatLacksAMethodIsRefusedByName(t *testing.T) {
 		"cn": {"nvmf_subsystem_listener_set_ana_state", "bdev_raid_create", "nvmf_get_stats"},
 	} {
 		for _, method := range hidden {
-			plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+			plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 			plane.Hide(method)
 			_, err := connect(t, plane.Socket, kind)
 			var lack *agent.LackError
@@ -65,7 +65,7 @@ func TestADataPlaneThatLacksAMethodIsRefusedByName(t *testing.T) {
 func TestAMethodOfTheOtherAgentIsNotMissed(t *testing.T) {
 	t.Parallel()
 	for kind, method := range map[string]string{"dn": "bdev_raid_create", "cn": "bdev_lvol_rename"} {
-		plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 		plane.Hide(method)
 		if _, err := connect(t, plane.Socket, kind); err != nil {
 			t.Errorf("%s without %s: %v", kind, method, err)
@@ -84,7 +84,7 @@ func TestAbilitiesAreLearntFromTheMethods(t *testing.T) {
 		{false, "bdev_nvme_disable_controller", agent.Abilities{NVMe: true, ExactKeepAlive: true, ListenerState: true, HandsOn: true}}, // as SPDK before 23.09
 		{true, "", agent.Abilities{SwapNamespace: true, SharedNamespace: true, KeepsNamespace: true, NVMe: true, ListenerState: true, Retires: true, HoldsDisks: true}},
 	} {
-		plane := agenttest.NewPlane(t, agenttest.NewCluster(), c.swaps)
+		plane := planetest.NewPlane(t, planetest.NewCluster(), c.swaps)
 		plane.Hide(c.hidden)
 		p, err := connect(t, plane.Socket, "cn")
 		if err != nil || p.Able() != c.want {
@@ -98,7 +98,7 @@ func TestAnLvolOfTheOldestVersionIsMadeInBytes(t *testing.T) {
 	for version, want := range map[[2]int]string{
 		{23, 1}: `"size":16777216`, {23, 5}: `"size_in_mib":16`, {26, 5}: `"size_in_mib":16`,
 	} {
-		plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 		plane.SetVersion(version[0], version[1])
 		p, err := connect(t, plane.Socket, "dn")
 		if err != nil {
@@ -135,7 +135,7 @@ func TestTransport(t *testing.T) {
 		{[2]int{24, 5}, false, nil, `{"trtype":"TCP"}`},
 		{[2]int{26, 5}, true, nil, `{"trtype":"TCP"}`},
 	} {
-		plane := agenttest.NewPlane(t, agenttest.NewCluster(), c.vda)
+		plane := planetest.NewPlane(t, planetest.NewCluster(), c.vda)
 		plane.SetVersion(c.version[0], c.version[1])
 		got := ""
 		plane.SetHook(func(method string, a map[string]any) error {
@@ -176,7 +176,7 @@ func (c lingering) Call(ctx context.Context, method string, params, result any) 
 func TestADetachedConnectionHasGone(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[[2]int]int{{23, 9}: 0, {24, 1}: 3} {
-		plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 		plane.SetVersion(version[0], version[1])
 		left := 3
 		p, err := connectBy(t, plane.Socket, "cn", func() (agent.Client, error) {

@@ -15,9 +15,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"vda"
-	"vda/daemon"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Config of an agent.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // NQNPrefix starts the NQN of every subsystem and host of ours.

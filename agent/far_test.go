@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // after is a claim of the usual cluster and node.

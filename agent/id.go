@@ -3,7 +3,7 @@ package agent
 import (
 	"strings"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // clusterDigitsMin is how many digits of a cluster's id stand on its disks.

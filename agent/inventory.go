@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"vda/reason"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Inventory is what the data plane held, as its lists said. Its maps are

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"vda/reason"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // Result is what a pass over one unit found.

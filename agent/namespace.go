@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // A namespace that changes its bdev. vda_tgt swaps the bdev in one step. SPDK

@@ -11,11 +11,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/disk"
-	"vda/reason"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Node is the part of an agent that does not know what its objects are.

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"vda"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // orphanPrefix starts the names of notes of orphans: objects that a full set

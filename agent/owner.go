@@ -11,8 +11,8 @@ import (
 	"strings"
 	"syscall"
 
-	"vda"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // A data plane has one owner, for two agents that make it match two desired

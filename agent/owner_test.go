@@ -13,10 +13,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda"
-	"vda/agent"
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 const ownCluster = "c1057e00000000000000000000000001"
@@ -39,7 +39,7 @@ func contend(t *testing.T, socket, kind, dir string, n int) *contender {
 	if n != 0 {
 		accept(t, state, n, 1)
 	}
-	cfg := agent.Config{Socket: socket, StateDir: dir, Log: agenttest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
+	cfg := agent.Config{Socket: socket, StateDir: dir, Log: planetest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func alias(t *testing.T, socket string) string {
 func TestADataPlaneHasOneOwner(t *testing.T) {
 	t.Parallel()
 	for _, vda := range []bool{true, false} {
-		plane := agenttest.NewPlane(t, agenttest.NewCluster(), vda)
+		plane := planetest.NewPlane(t, planetest.NewCluster(), vda)
 		first := contend(t, plane.Socket, "dn", t.TempDir(), 1)
 		if first.err != nil {
 			t.Fatal(first.err)
@@ -127,7 +127,7 @@ func TestADataPlaneHasOneOwner(t *testing.T) {
 // as if nothing had been. A data plane that was restarted is anybody's.
 func TestTheMarkWaitsForItsOwner(t *testing.T) {
 	t.Parallel()
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	own, other, fresh := t.TempDir(), t.TempDir(), t.TempDir()
 	c := contend(t, plane.Socket, "dn", own, 1)
 	if c.err != nil {
@@ -164,7 +164,7 @@ func TestTheMarkWaitsForItsOwner(t *testing.T) {
 // plane stays its own, also when the agent dies before the mark says so.
 func TestTheMarkFollowsTheNode(t *testing.T) {
 	t.Parallel()
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	dir := t.TempDir()
 	c := contend(t, plane.Socket, "dn", dir, 1)
 	if c.err != nil {
@@ -196,7 +196,7 @@ func TestLockHelper(t *testing.T) {
 // An agent that is killed locks its successor out by nothing.
 func TestADeadOwnerLocksNobodyOut(t *testing.T) {
 	t.Parallel()
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	dir := t.TempDir()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestLockHelper$")
 	cmd.Env = append(os.Environ(), "VDA_LOCK_SOCKET="+plane.Socket, "VDA_LOCK_DIR="+dir)
@@ -227,7 +227,7 @@ func TestADeadOwnerLocksNobodyOut(t *testing.T) {
 // the owner's next look at the data plane.
 func TestAnOwnerThatWasReplacedStops(t *testing.T) {
 	t.Parallel()
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	c := contend(t, plane.Socket, "dn", t.TempDir(), 1)
 	if c.err != nil {
 		t.Fatal(c.err)

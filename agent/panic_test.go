@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"vda/agent"
-	"vda/agent/agenttest"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/planetest"
 )
 
 // A panic ends the pass of its unit, wherever in the pass it happens, and the
@@ -17,7 +17,7 @@ func TestAPanicEndsItsUnitsPassAlone(t *testing.T) {
 	t.Parallel()
 	well := make(chan struct{})
 	l := agent.NewLoop(agent.LoopConfig{
-		RetryMin: time.Millisecond, RetryMax: time.Millisecond, Log: agenttest.Log(),
+		RetryMin: time.Millisecond, RetryMax: time.Millisecond, Log: planetest.Log(),
 		IDs: func(key string) []string { return []string{key, key + "-es"} },
 		Pass: func(_ context.Context, key string) agent.Result {
 			broken := true
@@ -55,7 +55,7 @@ func TestAPanicEndsItsUnitsPassAlone(t *testing.T) {
 		t.Errorf("good: %v, %v", r, done)
 	}
 	close(well)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		for id, msg := range l.Errors() {
 			return id + ": " + msg
 		}

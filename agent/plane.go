@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"vda/reason"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // probeTimeout bounds the question of a heartbeat: a data plane that takes

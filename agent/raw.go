@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // rawNQN starts the NQN of the private subsystems of RawDisks.

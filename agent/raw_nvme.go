@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"vda/nvmf/host"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // zeroStep is how many bytes are zeroed between two reports of progress.

@@ -16,8 +16,8 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
-	"vda/daemon"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // limits let a few hundred portals and monitors in. A node has few calls under

@@ -14,23 +14,23 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
-	"vda"
-	"vda/agent"
-	"vda/agent/agenttest"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
-	"vda/daemon"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/daemon"
 )
 
 func config(t *testing.T, socket string) agent.Config {
-	return agent.Config{Flags: daemon.Flags{Listener: "127.0.0.1"}, Socket: socket, StateDir: t.TempDir(), Log: agenttest.Log(),
+	return agent.Config{Flags: daemon.Flags{Listener: "127.0.0.1"}, Socket: socket, StateDir: t.TempDir(), Log: planetest.Log(),
 		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 }
 
 // A monitor that watches an agent's health learns at once that the data plane
 // is gone, not at the next look.
 func TestLossOfTheDataPlaneIsToldAtOnce(t *testing.T) {
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
 	defer stop()
 	cfg := config(t, plane.Socket)
@@ -79,7 +79,7 @@ func TestLossOfTheDataPlaneIsToldAtOnce(t *testing.T) {
 }
 
 func TestServesHealthAndReflectionAndStops(t *testing.T) {
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	ctx, stop := context.WithCancel(context.Background())
 	ready, done := make(chan string, 1), make(chan error, 1)
 	go func() { done <- dn.App.Run(ctx, config(t, plane.Socket), ready) }()
@@ -102,7 +102,7 @@ func TestServesHealthAndReflectionAndStops(t *testing.T) {
 		}
 		return r.Status
 	}
-	agenttest.Eventually(t, func() string { return unless(health(service) == healthv1.HealthCheckResponse_SERVING, "not serving") })
+	planetest.Eventually(t, func() string { return unless(health(service) == healthv1.HealthCheckResponse_SERVING, "not serving") })
 	stream, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ func TestServesHealthAndReflectionAndStops(t *testing.T) {
 	_ = stream.CloseSend()
 
 	plane.Stop()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		return unless(health(service) == healthv1.HealthCheckResponse_NOT_SERVING, "serving without a data plane")
 	})
 	if health("") != healthv1.HealthCheckResponse_SERVING {
@@ -141,7 +141,7 @@ func unless(ok bool, why string) string {
 }
 
 func TestRunSaysWhyItCannot(t *testing.T) {
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestRunSaysWhyItCannot(t *testing.T) {
 }
 
 func TestWaitsForADataPlaneThatStartsLater(t *testing.T) {
-	plane := agenttest.NewPlane(t, agenttest.NewCluster(), false)
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	plane.Stop()
 	cfg := config(t, plane.Socket)
 	cfg.SocketWait = 5 * time.Second

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // stateName is the state file's name in its directory.

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // steady sends calls whose wait does not end with the caller's context, and

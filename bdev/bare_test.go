@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/bdev/bdevtest"
-	"vda/bdev/malloc"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev/bdevtest"
+	"github.com/virtual-disk-array/vda/module/malloc"
 )
 
 // bare is memory that can only read, write and flush, a few blocks at a time,

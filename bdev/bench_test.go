@@ -3,8 +3,8 @@ package bdev_test
 import (
 	"testing"
 
-	"vda/bdev"
-	"vda/bdev/null"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/module/null"
 )
 
 // BenchmarkSubmitParallel is what all cores pay together for one handle's

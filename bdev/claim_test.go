@@ -4,8 +4,8 @@ import (
 	"errors"
 	"testing"
 
-	"vda/bdev"
-	"vda/bdev/null"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/module/null"
 )
 
 func TestSharedClaimIsForOneModule(t *testing.T) {

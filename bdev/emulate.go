@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Statuses that handles give by themselves; a host retries both.

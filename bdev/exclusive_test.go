@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/bdev/bdevtest"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev/bdevtest"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestCompareAndWriteDuringRemoval takes a device away, and closes and opens

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // The table of spdk/histogram_data.h.

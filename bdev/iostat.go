@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"sync/atomic"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // shardCount is how many shards a handle's counters have: a power of two,

@@ -3,7 +3,7 @@ package bdev
 import (
 	"testing"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestFailuresAreTold: what says something of the disk is counted apart from

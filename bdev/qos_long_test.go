@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestQoSOverTenSeconds has a device for each limit under more load than it

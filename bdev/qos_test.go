@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/bdev/bdevtest"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev/bdevtest"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // hammer submits from several goroutines, each with requests of its own,

@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/bdev"
-	"vda/bdev/bdevtest"
-	"vda/bdev/malloc"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev/bdevtest"
+	"github.com/virtual-disk-array/vda/module/malloc"
 )
 
 func TestAliases(t *testing.T) {

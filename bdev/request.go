@@ -3,7 +3,7 @@ package bdev
 import (
 	"sync/atomic"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Op is what a Request asks for.

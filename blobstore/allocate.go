@@ -3,7 +3,7 @@ package blobstore
 import (
 	"fmt"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // need is a cluster of a blob that must come into being.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"syscall"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // BlobConfig are the choices of a new blob.

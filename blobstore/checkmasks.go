@@ -3,7 +3,7 @@ package blobstore
 import (
 	"fmt"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // Allocated is how many clusters the blob has of its own.

@@ -4,8 +4,8 @@ import (
 	"math/rand/v2"
 	"sync"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // crashDevice is a disk with a volatile write cache whose power can be cut: it

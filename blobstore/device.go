@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"syscall"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // DeviceError is an I/O of the store's own that the base device failed. It is

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"syscall"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // outside is the device that an external clone reads its missing clusters

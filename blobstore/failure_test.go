@@ -7,8 +7,8 @@ import (
 	"syscall"
 	"testing"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestWriteFailure has one write of a sequence fail, on the medium or not. The

@@ -10,9 +10,9 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vda/bdev"
-	"vda/bdev/malloc"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/module/malloc"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // familyOps are steps of a world: create, snapshot, clone, delete, resize,

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // FuzzDecodeChain reads arbitrary pages as a chain; what decodes must encode

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // gate counts a blob's I/O in flight, so that metadata code can wait until no

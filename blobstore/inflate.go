@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"syscall"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // inflateStep is how many clusters are copied before others get their turn at

@@ -4,8 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // transfer is a request of a blob under way: it counts the pieces that the

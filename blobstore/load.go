@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"syscall"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // Load opens the blobstore on the device; typ, unless empty, is the type it

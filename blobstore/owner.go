@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // A store that has been loaded has written nothing. Its first change, be it a

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestLoadWritesNothing loads stores that were left clean, dirty, or in the

@@ -5,8 +5,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestRepair cuts the power at each write of a snapshot of a blob that has a

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // Errors of the store. Each is also an errno.

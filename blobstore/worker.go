@@ -5,8 +5,8 @@ import (
 	"sync"
 	"syscall"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 const opWrite = bdev.OpWrite

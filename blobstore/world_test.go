@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"testing"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // world runs operations on a store and on a model of it side by side.

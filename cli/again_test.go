@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
 )
 
 // fickle is a way to a portal that resets some connections: the first ones

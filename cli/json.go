@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // protojson leaves zero values out, writes 64-bit integers as strings and

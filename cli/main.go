@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // Config is what a run of vda_cli needs from its process.

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda/reason"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // NewLog returns a log that writes text lines to w and neither fails nor

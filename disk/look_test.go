@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"vda/disk"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // memory is a disk of zeros on which something was written.

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"syscall"
 
-	"vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore"
 )
 
 // Store is an SPDK blobstore on a disk.

@@ -6,8 +6,8 @@ import (
 	"log/slog"
 	"time"
 
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // Config is what a Monitor needs.

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // batch is how many arrays move together. The first ones needn't wait until

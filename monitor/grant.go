@@ -3,7 +3,7 @@ package monitor
 import (
 	"time"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // grants is the lease of a cn's primaries as far as this monitor has given it.

@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
-	apiv1 "vda/api/v1"
-	"vda/store"
-	"vda/syncer/fakeagent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
 
 func TestLeaseOfACn(t *testing.T) {

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	apiv1 "vda/api/v1"
-	"vda/syncer"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // maxAsked bounds the monitors that are asked about one silent node.

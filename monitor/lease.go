@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"time"
 
-	"vda/store"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // roster is what a monitor knows of the others. No clock is compared with

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/store"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 func TestOwner(t *testing.T) {

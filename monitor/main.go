@@ -10,11 +10,11 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"vda/daemon"
-	"vda/reason"
-	"vda/store"
-	"vda/store/dbflag"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbflag"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // App is the monitor as a program.

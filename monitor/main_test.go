@@ -16,11 +16,11 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	apiv1 "vda/api/v1"
-	"vda/store"
-	"vda/store/dbflag"
-	"vda/store/dbtest"
-	"vda/syncer"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbflag"
+	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 func TestMainErrors(t *testing.T) {

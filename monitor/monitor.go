@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda"
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // Monitor watches all nodes of a cluster.

@@ -11,10 +11,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vda"
-	"vda/store"
-	"vda/store/dbtest"
-	"vda/syncer/fakeagent"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
 
 // rig is a monitor over a database and fake agents, inside a synctest bubble:

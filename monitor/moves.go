@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // ArrayView is an array whose primary is on a node that is down, or that is

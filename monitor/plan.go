@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // NodeView is what SQL said last of a node.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // TestPlan plays events to Plan and reads what it decides, as a story: each

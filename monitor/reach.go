@@ -5,9 +5,9 @@ import (
 	"slices"
 	"time"
 
-	apiv1 "vda/api/v1"
-	"vda/store"
-	"vda/syncer"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // A primary may be cut off from one dn alone: its cn is well, the dn is well,

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"vda/store"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // watchRepair makes the controllers of cns that have been down for RepairAfter

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // cntlrs are an array's controllers, tombstones too, by the names of their

@@ -11,8 +11,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
-	apiv1 "vda/api/v1"
-	"vda/daemon"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/daemon"
 )
 
 // limits of what clients can make a monitor hold: other monitors tell what they

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"slices"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // CN is a controller node that may take controllers: online and healthy.

@@ -9,7 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 const mib = 1 << 20

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // PD is a physical disk that may take vds: formatted, online, healthy, and on

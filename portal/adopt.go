@@ -6,9 +6,9 @@ import (
 	"maps"
 	"slices"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // adoption is an array made of what nodes remember of it.

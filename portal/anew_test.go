@@ -3,10 +3,10 @@ package portal_test
 import (
 	"testing"
 
-	apiv1 "vda/api/v1"
-	"vda/portal/portaltest"
-	"vda/store"
-	"vda/store/dbtest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 // Versions leap when a restored database is accepted. A node that is deleted

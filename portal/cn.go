@@ -3,10 +3,10 @@ package portal
 import (
 	"context"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // CreateCn adds a controller node. It is there even when its agent does not answer.

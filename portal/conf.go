@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strings"
 
-	"vda"
-	"vda/blobstore"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // sectorSize is the block size of everything VDA makes, bytes.

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestHostNQNsOfLinux: what a Linux host may be called is taken, and the data

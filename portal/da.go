@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/reason"
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // DeleteDa removes a disk array without exporters, and its data.

@@ -8,10 +8,10 @@ import (
 	"maps"
 	"slices"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/placement"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/placement"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // placeAttempts is how often an array is placed anew because others took its

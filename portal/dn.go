@@ -4,10 +4,10 @@ import (
 	"context"
 	"slices"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // CreateDn adds a disk node. It is there even when its agent does not answer.

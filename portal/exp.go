@@ -6,9 +6,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // CreateExp exports a disk array to one host, on all its controllers.

@@ -9,13 +9,13 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/portal"
-	"vda/portal/portaltest"
-	"vda/reason"
-	"vda/store"
-	"vda/store/dbtest"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 // sickStore fails some of its updates, as a database does that has something

@@ -8,9 +8,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	apiv1 "vda/api/v1"
-	"vda/portal/portaltest"
-	"vda/store"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 var ctx = context.Background()

@@ -1,7 +1,7 @@
 package portal
 
 import (
-	"vda/store"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 const (

@@ -7,11 +7,11 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/portal"
-	"vda/portal/portaltest"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // rowCounter counts the questions of views that are about one object.

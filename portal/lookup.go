@@ -5,8 +5,8 @@ import (
 	"encoding/hex"
 	"time"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // The lookups name the field and the value in what they refuse. What can be no

@@ -15,10 +15,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"pgregory.net/rapid"
 
-	apiv1 "vda/api/v1"
-	"vda/blobstore"
-	"vda/store"
-	"vda/store/dbflag"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbflag"
 )
 
 // command runs vda_portal until it ends by itself.

@@ -3,9 +3,9 @@ package portal
 import (
 	"time"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // names reads the nodes and disks that a reply mentions, each once.

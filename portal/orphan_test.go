@@ -9,10 +9,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/testing/protocmp"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/portal/portaltest"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // TestSpaceOfOrphans: what is in use on a disk and unknown to the database is

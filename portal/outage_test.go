@@ -14,12 +14,12 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/portal"
-	"vda/portal/portaltest"
-	"vda/store"
-	"vda/store/dbtest"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 // TestUnreachableAgent creates and deletes on nodes that do not answer: the

@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // CreatePd adds a physical disk to a dn and has it formatted and stamped,

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"strings"
 
-	"vda"
-	"vda/placement"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/placement"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // plan is where the pieces of a new array go.

@@ -8,10 +8,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	apiv1 "vda/api/v1"
-	"vda/portal/portaltest"
-	"vda/store"
-	"vda/store/dbtest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 // TestTwoPortals has eight clients at two portals fill one cluster: every

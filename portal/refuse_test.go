@@ -6,8 +6,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	apiv1 "vda/api/v1"
-	"vda/portal/portaltest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
 )
 
 func ptr[T any](v T) *T { return &v }

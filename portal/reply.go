@@ -10,9 +10,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // replyCode is reply_info.reply_code. The numbers are part of the API: they

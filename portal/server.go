@@ -12,9 +12,9 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
-	apiv1 "vda/api/v1"
-	"vda/daemon"
-	"vda/store"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Syncer brings one node to its desired state: it sends what changed, and

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
-	apiv1 "vda/api/v1"
-	"vda/reason"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // Limits of a request, bytes. The longest that makes sense has a few KiB. One

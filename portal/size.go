@@ -1,7 +1,7 @@
 package portal
 
 import (
-	"vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore"
 )
 
 const (

@@ -3,10 +3,10 @@ package portal
 import (
 	"testing"
 
-	"vda/bdev"
-	"vda/bdev/lvol"
-	"vda/bdev/malloc"
-	"vda/blobstore"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/module/lvol"
+	"github.com/virtual-disk-array/vda/module/malloc"
 )
 
 // volume reports whether an lvstore on a device of that many bytes has room for

@@ -8,11 +8,11 @@ import (
 	"sync"
 	"time"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/reason"
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // node is a node to be brought to its desired state.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // undoForSpace deletes an array that has just been made when there turned out

@@ -5,9 +5,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
 )
 
 // TestCreateWithoutSpaceLeavesNothing: the database has room for an array and

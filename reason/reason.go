@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // OpDatabase is the Op of a vda.Error about the database itself, or the way to

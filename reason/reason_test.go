@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"vda"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // TestOf: what libraries say is said in words, in one line, and with nothing of

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 )
 
 // Config of a sandbox.

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"vda/nvmf/host"
-	"vda/nvmf/host/perf"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/nvmf/host/perf"
 )
 
 const (

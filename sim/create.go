@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"time"
 
-	apiv1 "vda/api/v1"
-	"vda/store"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 func listenerConf(machine, port string) string {

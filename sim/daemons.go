@@ -10,15 +10,15 @@ import (
 
 	"google.golang.org/grpc"
 
-	"vda"
-	"vda/agent"
-	"vda/agent/agenttest"
-	"vda/agent/cn"
-	"vda/agent/dn"
-	"vda/monitor"
-	"vda/portal"
-	"vda/spdk"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/cn"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	"github.com/virtual-disk-array/vda/monitor"
+	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // daemon is a program on a machine, over all its lives.
@@ -184,7 +184,7 @@ func (s *sim) monitor(i int, machine string) *daemon {
 }
 
 // plane is a data plane as a daemon.
-func (s *sim) plane(name, machine string) (*daemon, *agenttest.Plane) {
+func (s *sim) plane(name, machine string) (*daemon, *planetest.Plane) {
 	m := s.planes.Place(machine, s.swaps)
 	d := &daemon{name: name + ".data-plane", machine: machine, net: s.net, hung: m.Hang}
 	d.begin = func(p *proc) (func(), error) {
@@ -205,15 +205,15 @@ const (
 	cnPort, cnSvc = "9820", "4430"
 )
 
-func (s *sim) dnAgent(name, machine string, m *agenttest.Plane) *daemon {
+func (s *sim) dnAgent(name, machine string, m *planetest.Plane) *daemon {
 	return s.agent(name, machine, "dn", dnPort, dnSvc, m, dn.App)
 }
 
-func (s *sim) cnAgent(name, machine string, m *agenttest.Plane) *daemon {
+func (s *sim) cnAgent(name, machine string, m *planetest.Plane) *daemon {
 	return s.agent(name, machine, "cn", cnPort, cnSvc, m, cn.App)
 }
 
-func (s *sim) agent(name, machine, kind, port, svc string, m *agenttest.Plane, app agent.App) *daemon {
+func (s *sim) agent(name, machine, kind, port, svc string, m *planetest.Plane, app agent.App) *daemon {
 	return &daemon{name: name + ".agent", machine: machine, net: s.net, begin: func(p *proc) (func(), error) {
 		cfg := agent.Config{
 			Socket: "the model's", StateDir: filepath.Join(s.dir, name), Log: s.log.of(p),

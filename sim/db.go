@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // database is the real store on a machine of its own.

@@ -23,7 +23,7 @@
 //     way). No process of VDA compares its clock with another's, so a jump of
 //     a clock is what a hang is: time that passes while nothing is done.
 //   - database: away, slow, or its answer lost after the commit.
-//   - agent/agenttest: the data planes, with I/O. A command goes from the host
+//   - agent/planetest: the data planes, with I/O. A command goes from the host
 //     through the exporter's namespace, the lvol, the raid0 by strips and the
 //     NVMe connection to a block of a vd, waits where a real one would, and goes
 //     on at a target that its initiator has given up.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 
-	"vda/spdk"
-	"vda/store"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // removed is Live.Removed: no agent takes an exporter away that is desired. It

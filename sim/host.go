@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"vda/agent/agenttest"
+	"github.com/virtual-disk-array/vda/agent/planetest"
 )
 
 // host is a machine with NVMe multipath that uses one array: its workers each
@@ -17,7 +17,7 @@ type host struct {
 	name  string
 	nqn   string // its own
 	array string
-	plane *agenttest.Plane // its initiator
+	plane *planetest.Plane // its initiator
 	sub   string           // NQN of the exporter
 	rng   *rand.Rand
 
@@ -31,7 +31,7 @@ type host struct {
 // path is one of the controllers of an exporter.
 type path struct {
 	at    string
-	link  *agenttest.Initiator
+	link  *planetest.Initiator
 	avoid time.Time // it failed a moment ago
 }
 
@@ -56,7 +56,7 @@ func (h *host) follow(addrs map[string]bool) {
 	defer h.mu.Unlock()
 	for at := range addrs {
 		if h.paths[at] == nil {
-			h.paths[at] = &path{at: at, link: h.plane.Connect(agenttest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive, Reconnect: time.Second, Linux: true})}
+			h.paths[at] = &path{at: at, link: h.plane.Connect(planetest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive, Reconnect: time.Second, Linux: true})}
 		}
 	}
 	for at, p := range h.paths {
@@ -109,7 +109,7 @@ func (h *host) choose() *path {
 
 // do carries a command out, however long that takes, and returns the attempts
 // it took; 0 when the run ended before.
-func (h *host) do(cmd agenttest.Command) (value uint64, attempts int) {
+func (h *host) do(cmd planetest.Command) (value uint64, attempts int) {
 	for {
 		if h.ended() {
 			return 0, 0
@@ -122,9 +122,9 @@ func (h *host) do(cmd agenttest.Command) (value uint64, attempts int) {
 		attempts++
 		value, status := p.link.Submit(cmd)
 		switch status {
-		case agenttest.OK:
+		case planetest.OK:
 			return value, attempts
-		case agenttest.PathError, agenttest.Inaccessible:
+		case planetest.PathError, planetest.Inaccessible:
 		default:
 			h.s.ledger.wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
 		}
@@ -158,7 +158,7 @@ func (h *host) end() {
 
 // read reads a block that nobody writes.
 func (h *host) read(block uint64) {
-	if value, n := h.do(agenttest.Command{Off: off(block)}); n > 0 {
+	if value, n := h.do(planetest.Command{Off: off(block)}); n > 0 {
 		h.s.ledger.saw(h.array, block, value)
 	}
 }
@@ -182,7 +182,7 @@ func (h *host) worker(w int, rng *rand.Rand) {
 			continue
 		}
 		number += workers
-		_, attempts := h.do(agenttest.Command{Write: true, Off: off(block), Value: number})
+		_, attempts := h.do(planetest.Command{Write: true, Off: off(block), Value: number})
 		if attempts == 0 {
 			continue
 		}
@@ -191,7 +191,7 @@ func (h *host) worker(w int, rng *rand.Rand) {
 			// An attempt that was given up may still hang somewhere. Write
 			// again what it must not undo, and watch.
 			number += workers
-			if _, n := h.do(agenttest.Command{Write: true, Off: off(block), Value: number}); n > 0 {
+			if _, n := h.do(planetest.Command{Write: true, Off: off(block), Value: number}); n > 0 {
 				h.s.ledger.ack(h.array, block, number)
 				watched[block] = time.Now().Add(watch)
 			}

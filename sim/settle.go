@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"vda"
-	"vda/spdk"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // settle waits until all is well and checks that it is: what SQL says, what

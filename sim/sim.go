@@ -14,9 +14,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Config says what to simulate.
@@ -37,7 +37,7 @@ type Config struct {
 	Kinds []string
 	// Debug logs every call to a data plane.
 	Debug bool
-	// NoFence and NoSettle break the data planes' fence, see agenttest.Live.
+	// NoFence and NoSettle break the data planes' fence, see planetest.Live.
 	NoFence, NoSettle bool
 	// ForGood has data planes refuse for good what is not there, likewise.
 	ForGood bool
@@ -64,7 +64,7 @@ type sim struct {
 	ledger *ledger
 	net    *network
 	db     *database
-	planes *agenttest.Cluster
+	planes *planetest.Cluster
 	swaps  bool // the data planes are vda_tgt's kind, not SPDK's
 	disks  map[string]time.Duration
 
@@ -81,7 +81,7 @@ type sim struct {
 type simNode struct {
 	kind, name, machine string
 	plane, agent        *daemon
-	model               *agenttest.Plane
+	model               *planetest.Plane
 }
 
 const (
@@ -127,7 +127,7 @@ func (s *sim) outcome(healed time.Duration) *Outcome {
 // does.
 func (s *sim) build() error {
 	s.swaps = s.rng.IntN(5) > 0
-	s.planes = agenttest.NewLive(agenttest.Live{
+	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.path, Service: s.service, Wrote: s.ledger.wrote, Admitted: s.ledger.admitted, Removed: s.removed, NoFence: s.cfg.NoFence, NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
 	})
 	if err := s.openDB(); err != nil {

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"vda/store"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 var (

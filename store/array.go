@@ -1,6 +1,6 @@
 package store
 
-import "vda"
+import "github.com/virtual-disk-array/vda"
 
 var daTable = table[vda.DA]{
 	name: "vda_da", noun: "da",

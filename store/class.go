@@ -14,7 +14,7 @@ import (
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // class is what an error of the database means to us.

@@ -11,8 +11,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"vda"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // TestClasses: errors that a test can't have its server make.

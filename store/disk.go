@@ -1,6 +1,6 @@
 package store
 
-import "vda"
+import "github.com/virtual-disk-array/vda"
 
 var pdTable = table[vda.PD]{
 	name: "vda_pd", noun: "pd",

@@ -3,7 +3,7 @@ package store
 import (
 	"time"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 var expTable = table[vda.Exp]{

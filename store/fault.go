@@ -12,8 +12,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"vda"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // wrap turns an error of the database into a vda.Error. A context's end and

@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
-	"vda"
-	"vda/store"
-	"vda/store/dbtest"
-	"vda/store/storetest"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/storetest"
 )
 
 func create(t *testing.T, uri string) {

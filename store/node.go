@@ -1,6 +1,6 @@
 package store
 
-import "vda"
+import "github.com/virtual-disk-array/vda"
 
 var dnTable = table[vda.DN]{
 	name: "vda_dn", noun: "dn",

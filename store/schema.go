@@ -13,8 +13,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/pressly/goose/v3"
 
-	"vda"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 //go:embed migrations

@@ -10,7 +10,7 @@ package store
 import (
 	"context"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // Store is a cluster's database. Safe for concurrent use.

@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/store"
-	"vda/store/dbtest"
-	"vda/store/storetest"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/storetest"
 )
 
 // conform runs every suite on an empty database. srv, when not nil, is its

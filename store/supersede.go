@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // What Supersede adds at least. No cluster makes as many changes, or failovers

@@ -11,8 +11,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"vda"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // table maps a noun's struct to its rows. Generic functions over it do what

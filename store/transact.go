@@ -7,7 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 // A transaction that lost against another one starts again after a random

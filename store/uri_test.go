@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"vda"
+	"github.com/virtual-disk-array/vda"
 )
 
 func TestParseURI(t *testing.T) {

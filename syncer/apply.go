@@ -3,9 +3,9 @@ package syncer
 import (
 	"errors"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // ApplyDn records a dn's answer: health and capacities of the objects named

@@ -4,10 +4,10 @@ import (
 	"maps"
 	"slices"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // BuildDn makes the request that brings a dn from version base to the one in

@@ -4,8 +4,8 @@ import (
 	"maps"
 	"slices"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // BuryVDs turns the vds of a deleted array into tombstones and returns the ids

@@ -3,7 +3,7 @@ package syncer
 import (
 	"errors"
 
-	"vda/store"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // ForgetDn deletes a dn that is lost for good, with its pds, and carries out on

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"testing"
 
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // A report of capacity changes capacity: what the user has said of the node and

@@ -6,9 +6,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Orphans are objects of the cluster that a node has and the database does not

@@ -12,10 +12,10 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/daemon"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // Dialer gives clients of agents by the node's name, which is its address.

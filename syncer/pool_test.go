@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 type dnAgent struct {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"vda"
-	"vda/placement"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/placement"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Replace makes controllers anew on other cns, because their own has been gone

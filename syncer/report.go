@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Report is what a heartbeat found out about a node and its objects.

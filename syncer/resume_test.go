@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"vda"
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // A node that is new in the database, but that its agent was before: its

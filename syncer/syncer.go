@@ -10,10 +10,10 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/reason"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Config is what a Syncer needs.

@@ -13,11 +13,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"vda"
-	"vda/store"
-	"vda/store/dbtest"
-	"vda/syncer"
-	"vda/syncer/fakeagent"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/syncer"
+	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
 
 // fixture is a database with two dns of one pd each, three cns, and an array

@@ -3,9 +3,9 @@ package syncer
 import (
 	"testing"
 
-	"vda"
-	apiv1 "vda/api/v1"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // TestRawHealthIsWrittenOnce: what an older agent says in a library's words is

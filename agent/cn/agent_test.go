@@ -10,8 +10,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // front returns the exporter's subsystem on controller node i.
@@ -120,7 +120,7 @@ func TestNobodyComesInBeforeThePathIsRight(t *testing.T) {
 			l.up(0)
 			p.Stop()
 			p.Start()
-			agenttest.Eventually(t, func() string {
+			planetest.Eventually(t, func() string {
 				if s := l.front(1); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(1, 0)...) || p.ANA(expNQN) != spdk.ANANonOptimized {
 					return "after a restart the path isn't back"
 				}
@@ -142,7 +142,7 @@ func TestHalfASubsystemIsNoObstacle(t *testing.T) {
 				l, _ := fakes(t, 2, swaps)
 				l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
 					if method == "nvmf_subsystem_add_ns" && a["nqn"] == expNQN {
-						return agenttest.Refuse(5)
+						return planetest.Refuse(5)
 					}
 					return nil
 				})
@@ -179,7 +179,7 @@ func TestDeletedExporterIsRetired(t *testing.T) {
 	l.up(0)
 	p.Stop()
 	p.Start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if s := l.front(0); s == nil || len(s.ListenAddresses) == 0 {
 			return "after a restart the path isn't back"
 		}
@@ -207,7 +207,7 @@ func TestDeletedExporterIsRetired(t *testing.T) {
 	l.cns[0].start(l)
 	p.SetHook(func(method string, a map[string]any) error {
 		if method == "nvmf_create_subsystem" && a["nqn"] == expNQN {
-			return agenttest.Refuse(12)
+			return planetest.Refuse(12)
 		}
 		return nil
 	})
@@ -316,7 +316,7 @@ func TestStalePrimaryStaysDown(t *testing.T) {
 	l.good(1, l.cntlr(1, 1))
 	l.cns[0].plane.Start()
 	l.cns[0].start(l) // still believes that it is primary
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if s := l.states(0); s[l.cns[0].cntlr] == "" || s[id("e5", 0)] == "" {
 			return fmt.Sprintf("states %v", s)
 		}
@@ -337,14 +337,14 @@ func TestLostMetadataIsNotMadeAnew(t *testing.T) {
 	l.cns[0].plane.SetHook(func(method string, _ map[string]any) error {
 		switch method {
 		case "bdev_examine":
-			return agenttest.Refuse(5)
+			return planetest.Refuse(5)
 		case "bdev_lvol_create_lvstore":
 			t.Error("made anew, although it was asked for once only")
 		}
 		return nil
 	})
 	l.cns[0].plane.Start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "not made anew") {
 			return "state: " + msg
 		}
@@ -381,7 +381,7 @@ func TestRestartedDataPlanesComeBack(t *testing.T) {
 	for i, n := range l.cns {
 		n.plane.Stop()
 		n.plane.Start()
-		agenttest.Eventually(t, func() string {
+		planetest.Eventually(t, func() string {
 			if s := l.front(i); s == nil || len(s.Hosts) == 0 {
 				return fmt.Sprintf("cn%d does not export", i)
 			}
@@ -398,13 +398,13 @@ func TestSecondaryClosesItsPathWhileThePrimaryIsAway(t *testing.T) {
 	l.up(0)
 	l.cns[0].stop(l)
 	l.cns[0].plane.Stop()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANAInaccessible {
 			return "ANA is " + got
 		}
 		return ""
 	})
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if msg := l.states(1)[id("e5", 1)]; !strings.Contains(msg, "primary at 127.0.0.1 port 4430") {
 			return fmt.Sprintf("state: %q", msg)
 		}
@@ -429,7 +429,7 @@ func TestLostPrimaryIsNoticedBeforeIOFails(t *testing.T) {
 	l.cns[0].stop(l)
 	l.cns[0].plane.Stop()
 	begin := time.Now()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANAInaccessible {
 			return "ANA is " + got
 		}
@@ -439,7 +439,7 @@ func TestLostPrimaryIsNoticedBeforeIOFails(t *testing.T) {
 	l.cns[0].plane.Start()
 	l.cns[0].start(l)
 	l.healthy(0)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANANonOptimized {
 			return "ANA is " + got
 		}

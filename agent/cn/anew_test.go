@@ -13,8 +13,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // anew returns controller 0 as the primary of another array, whose exporter has
@@ -117,7 +117,7 @@ func (l *lab) keeps(serial string) {
 		if when == "" {
 			l.cns[0].stop(l)
 			l.cns[0].start(l)
-			agenttest.Eventually(l, func() string {
+			planetest.Eventually(l, func() string {
 				if r, done := l.cns[0].a.Loop.Last(id("cc", 64)); !done {
 					return fmt.Sprint("no pass yet ", r)
 				}

@@ -6,9 +6,9 @@ import (
 	"syscall"
 	"time"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // fastIOFail is the time after which I/O that waits for a lost connection

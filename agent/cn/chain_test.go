@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // behind returns, by exporter, what its namespace on controller node i stands
@@ -146,7 +146,7 @@ func TestACutProxyIsConnectedAgain(t *testing.T) {
 	if err := l.cns[1].plane.Client().BdevNvmeDisableController(context.Background(), "vda-px-"+expID); err != nil {
 		t.Fatal(err)
 	}
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if got := l.cns[1].plane.ANA(expNQN); got != spdk.ANANonOptimized {
 			return "ANA is " + got
 		}

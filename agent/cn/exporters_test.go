@@ -10,9 +10,9 @@ import (
 	"github.com/google/uuid"
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
-	"vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
 // exporter adds one more exporter to the array's spec.
@@ -125,7 +125,7 @@ func realSeveralExporters(t *testing.T, spdkDN, spdkCN bool) {
 	// A restart of the data plane puts the chain together again.
 	cnTgts[0].stop()
 	cnTgts[0].start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if o := cnTgts[0].objects(); !strings.Contains(fmt.Sprint(o), late.Nqn) {
 			return fmt.Sprintf("cn0 holds %v", o)
 		}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	apiv1 "vda/api/v1"
-	"vda/nvmf/host"
-	"vda/spdk"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // A data plane that somebody else has configured and uses: a transport with

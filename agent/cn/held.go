@@ -8,9 +8,9 @@ import (
 	"syscall"
 	"time"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // What SPDK holds back. I/O for a connection that is lost waits there and is

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/agent/agenttest"
-	"vda/nvmf/host"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Where a data plane holds I/O for a lost connection and carries it out at a
@@ -56,7 +56,7 @@ func TestPathsAreClosedWhileIOIsHeld(t *testing.T) {
 		px := "vda-px-" + expID
 		// I/O ends before the connection may come back.
 		want := []string{"listener_set_ana_state inaccessible", "disable_controller " + px, "add_ns <nil>", "enable_controller " + px}
-		agenttest.Eventually(t, func() string {
+		planetest.Eventually(t, func() string {
 			mu.Lock()
 			defer mu.Unlock()
 			if !slices.Equal(calls, want) {

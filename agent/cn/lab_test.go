@@ -9,10 +9,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	"vda/agent/cn"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/cn"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 const (
@@ -41,13 +41,13 @@ type lab struct {
 type node struct {
 	id, port string
 	version  uint64
-	config   agenttest.NodeConfig
+	config   planetest.NodeConfig
 }
 
 type dnNode struct {
 	node
 	a     *dn.Agent
-	plane *agenttest.Plane // of a model
+	plane *planetest.Plane // of a model
 }
 
 type cnNode struct {
@@ -55,32 +55,32 @@ type cnNode struct {
 	idx     int
 	cntlr   string
 	a       *cn.Agent
-	plane   *agenttest.Plane // of a model
+	plane   *planetest.Plane // of a model
 	stopped bool
 }
 
 // fakes makes a lab on models of data planes.
-func fakes(t *testing.T, cns int, swaps bool) (*lab, *agenttest.Cluster) {
-	c := agenttest.NewCluster()
+func fakes(t *testing.T, cns int, swaps bool) (*lab, *planetest.Cluster) {
+	c := planetest.NewCluster()
 	l := &lab{T: t, term: 1}
 	for i := range 2 {
-		p := agenttest.NewPlane(t, c, swaps)
-		l.addDN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4420 + i), OpenRaw: c.OpenRaw, Disks: c.Machine()})
+		p := planetest.NewPlane(t, c, swaps)
+		l.addDN(i, planetest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4420 + i), OpenRaw: c.OpenRaw, Disks: c.Machine()})
 		l.dns[i].plane = p
 	}
 	for i := range cns {
-		p := agenttest.NewPlane(t, c, swaps)
-		l.addCN(i, agenttest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4430 + i), OpenRaw: c.OpenRaw, Reach: p.Reach})
+		p := planetest.NewPlane(t, c, swaps)
+		l.addCN(i, planetest.NodeConfig{Socket: p.Socket, Port: fmt.Sprint(4430 + i), OpenRaw: c.OpenRaw, Reach: p.Reach})
 		l.cns[i].plane = p
 	}
 	l.array()
 	return l, c
 }
 
-func (l *lab) addDN(i int, c agenttest.NodeConfig) {
+func (l *lab) addDN(i int, c planetest.NodeConfig) {
 	c.Kind, c.StateDir = "dn", l.TempDir()
 	n := &dnNode{node: node{id: id("d0", i), config: c, port: c.Port}}
-	a, err := dn.Start(context.Background(), agenttest.Node(l, c))
+	a, err := dn.Start(context.Background(), planetest.Node(l, c))
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func (l *lab) addDN(i int, c agenttest.NodeConfig) {
 	l.dns = append(l.dns, n)
 }
 
-func (l *lab) addCN(i int, c agenttest.NodeConfig) {
+func (l *lab) addCN(i int, c planetest.NodeConfig) {
 	c.Kind, c.StateDir = "cn", l.TempDir()
 	n := &cnNode{node: node{id: id("c0", i), config: c, port: c.Port}, idx: i, cntlr: id("cc", i)}
 	l.cns = append(l.cns, n)
@@ -99,7 +99,7 @@ func (l *lab) addCN(i int, c agenttest.NodeConfig) {
 
 func (n *cnNode) start(l *lab) {
 	l.Helper()
-	a, err := cn.Start(context.Background(), agenttest.Node(l, n.config))
+	a, err := cn.Start(context.Background(), planetest.Node(l, n.config))
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -236,7 +236,7 @@ func (l *lab) states(i int) map[string]string {
 // healthy waits until controller node i has nothing to complain of.
 func (l *lab) healthy(i int) {
 	l.Helper()
-	agenttest.Eventually(l, func() string {
+	planetest.Eventually(l, func() string {
 		if s := l.states(i); len(s) > 0 {
 			return fmt.Sprintf("cn%d: %v", i, s)
 		}

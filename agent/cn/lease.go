@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // lease is what a monitor gives this node's primaries with every heartbeat.

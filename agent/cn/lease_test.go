@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
-	"vda/nvme"
-	"vda/nvmf/host"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // slack is for a machine that is busy with other tests.
@@ -70,7 +70,7 @@ func (m *monitor) renew() (stop func()) {
 
 func (l *lab) ana(i int, want string) {
 	l.Helper()
-	agenttest.Eventually(l, func() string {
+	planetest.Eventually(l, func() string {
 		if got := l.cns[i].plane.ANA(expNQN); got != want {
 			return fmt.Sprintf("cn%d: ANA %s, want %s", i, got, want)
 		}
@@ -119,7 +119,7 @@ func TestPrimaryThatIsCutOffStopsByItself(t *testing.T) {
 		want = append(want, "remove_host "+h+"<nil>", "add_host "+h+"<nil>")
 	}
 	slices.Sort(want)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		mu.Lock()
 		defer mu.Unlock()
 		if seen := slices.Compact(slices.Sorted(slices.Values(calls))); !slices.Equal(seen, want) || calls[0] != first {
@@ -180,21 +180,21 @@ func TestHostSentAwayIsAdmittedAgain(t *testing.T) {
 			time.Sleep(60 * time.Millisecond)
 			removed.Add(1)
 		case method == "bdev_get_bdevs": // every pass begins with it
-			return agenttest.Refuse(5)
+			return planetest.Refuse(5)
 		}
 		return nil
 	})
 	l.cns[0].plane.Cut(l.dns[1].plane, true)
 	stop()
 	hosts := l.hosts(0, 0)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if n := int(removed.Load()); n < len(hosts) {
 			return fmt.Sprintf("%d of %d hosts are sent away", n, len(hosts))
 		}
 		return ""
 	})
 	time.Sleep(100 * time.Millisecond)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if s := l.front(0); !admits(s, hosts...) {
 			return fmt.Sprintf("it admits %v", s.Hosts)
 		}
@@ -231,7 +231,7 @@ func TestASilentDnIsALostVd(t *testing.T) {
 	silent.Store(true)
 	l.stays(0, spdk.ANAOptimized, time.Second)
 	l.ana(0, spdk.ANAInaccessible)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "out of reach") {
 			return fmt.Sprintf("the controller's state is %q", msg)
 		}
@@ -322,7 +322,7 @@ func TestUnreachedVdsAreReportedAndProbed(t *testing.T) {
 	defer m.renew()()
 	l.cns[0].plane.Cut(l.dns[1].plane, true)
 	n := l.cns[0]
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		r, err := n.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: n.id})
 		if err != nil || len(r.Unreached) != 1 {
 			return fmt.Sprint(r, err)
@@ -343,7 +343,7 @@ func TestUnreachedVdsAreReportedAndProbed(t *testing.T) {
 		}
 	}
 	l.cns[0].plane.Cut(l.dns[1].plane, false)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		r, err := n.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: n.id})
 		if err != nil || len(r.Unreached) != 0 {
 			return fmt.Sprint(r, err)
@@ -419,7 +419,7 @@ func realLease(t *testing.T, spdkDN, spdkCN bool) {
 		t.Fatal("the host is still connected")
 	}
 	var again *host.Namespace
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		ns, err := l.reach(0)
 		if err != nil { // it is struck off the list while its connections are being closed
 			return err.Error()
@@ -431,7 +431,7 @@ func realLease(t *testing.T, spdkDN, spdkCN bool) {
 		t.Errorf("ANA %v", again.ANA())
 	}
 	dnTgts[1].start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if again.ANA() != host.ANAOptimized {
 			return fmt.Sprint("ANA ", again.ANA())
 		}

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	apiv1 "vda/api/v1"
-	"vda/nvme"
-	"vda/nvmf/host"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
 // multipath is a host with a path to each controller, as Linux is one: it sends

@@ -9,8 +9,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // Who owns a name. A tombstone stays in the set for a while, in that of a

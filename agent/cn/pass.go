@@ -6,9 +6,9 @@ import (
 	"slices"
 	"sync"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Names in the data plane.

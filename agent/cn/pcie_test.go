@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"vda/agent"
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 const pciAddress = "0000:01:00.0"
@@ -58,7 +58,7 @@ func TestRealNVMeDisk(t *testing.T) { planes(t, realNVMeDisk) }
 func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 	l := &lab{T: t, term: 1}
 	_, g := nvmeDN(l, spdkDN)
-	l.addCN(0, agenttest.NodeConfig{Socket: newTgt(t, spdkCN).socket, Port: freePort(t)})
+	l.addCN(0, planetest.NodeConfig{Socket: newTgt(t, spdkCN).socket, Port: freePort(t)})
 	l.array()
 	l.spec.Size = 8 << 20 // of the one vd
 	l.up(0)
@@ -71,7 +71,7 @@ func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 	g.stop() // the disk keeps what is on it
 	g.start()
 	l.healthy(0)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		for _, o := range g.objects() {
 			if o == "subsystem nqn.2016-06.io.spdk:vda-vd-"+id("b0", 0) {
 				return ""
@@ -80,7 +80,7 @@ func realNVMeDisk(t *testing.T, spdkDN, spdkCN bool) {
 		return "the vd is not back"
 	})
 	l.healthy(0)
-	agenttest.Eventually(t, func() string { // the controller may not have noticed yet, and let its hosts go
+	planetest.Eventually(t, func() string { // the controller may not have noticed yet, and let its hosts go
 		ns, err := l.reach(0)
 		if err == nil {
 			err = ns.ReadAt(t.Context(), make([]byte, 4096), 0)
@@ -113,7 +113,7 @@ func nvmeDN(l *lab, isSPDK bool) (box *stranger, g *tgt) {
 	box.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN, "listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": box.port}})
 
 	g = newTgt(l, isSPDK)
-	l.addDN(0, agenttest.NodeConfig{Socket: g.socket, Port: freePort(l.T), Connect: func() (agent.Client, error) {
+	l.addDN(0, planetest.NodeConfig{Socket: g.socket, Port: freePort(l.T), Connect: func() (agent.Client, error) {
 		c, err := spdk.New(spdk.Config{Socket: g.socket})
 		return pcie{c, l, at, g.socket}, err
 	}})

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"vda"
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/reason"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // probeTimeout bounds the attempt to reach one address.

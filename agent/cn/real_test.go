@@ -16,14 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
-	"vda/bdev"
-	"vda/bdev/aio"
-	"vda/bdev/lvol"
-	"vda/nvmf/host"
-	"vda/spdk"
-	"vda/target"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/module/aio"
+	"github.com/virtual-disk-array/vda/module/lvol"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/vdatgt"
 )
 
 // tgt is a data plane: a vda_tgt inside the test, or the spdk_tgt that
@@ -76,9 +76,9 @@ func (g *tgt) start() {
 	} else {
 		log := slog.New(slog.NewTextHandler(io.Discard, nil))
 		if os.Getenv("VDA_TEST_LOG") != "" {
-			log = agenttest.Log().With("tgt", g.socket)
+			log = planetest.Log().With("tgt", g.socket)
 		}
-		x, err := target.New(target.Config{RPCSocket: g.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: log})
+		x, err := vdatgt.New(vdatgt.Config{RPCSocket: g.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: log})
 		if err != nil {
 			g.t.Fatal(err)
 		}
@@ -214,7 +214,7 @@ func realsOn(t *testing.T, cns int, aio bool, onSPDK func(node string) bool, con
 		g, port := newTgt(t, onSPDK(fmt.Sprint("dn", i))), freePort(t)
 		configure(g, port)
 		dnTgts = append(dnTgts, g)
-		l.addDN(i, agenttest.NodeConfig{Socket: g.socket, Port: port})
+		l.addDN(i, planetest.NodeConfig{Socket: g.socket, Port: port})
 		if aio {
 			l.pdConf = append(l.pdConf, fmt.Sprintf(`{"type":"aio","filename":%q}`, usedPD(t, i)))
 		}
@@ -223,7 +223,7 @@ func realsOn(t *testing.T, cns int, aio bool, onSPDK func(node string) bool, con
 		g, port := newTgt(t, onSPDK(fmt.Sprint("cn", i))), freePort(t)
 		configure(g, port)
 		cnTgts = append(cnTgts, g)
-		l.addCN(i, agenttest.NodeConfig{Socket: g.socket, Port: port})
+		l.addCN(i, planetest.NodeConfig{Socket: g.socket, Port: port})
 	}
 	l.array()
 	return l, dnTgts, cnTgts
@@ -409,7 +409,7 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	for i, g := range cnTgts {
 		g.stop()
 		g.start()
-		agenttest.Eventually(t, func() string {
+		planetest.Eventually(t, func() string {
 			if o := g.objects(); !strings.Contains(fmt.Sprint(o), expNQN) {
 				return fmt.Sprintf("cn%d holds %v", i, o)
 			}

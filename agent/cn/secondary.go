@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Time-outs of a connection to a vd (backend) and to the primary (proxy). A

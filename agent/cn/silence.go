@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // SPDK's initiator takes no notice of a dn that falls silent: nothing bounds

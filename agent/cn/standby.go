@@ -5,10 +5,10 @@ import (
 	"slices"
 	"time"
 
-	"vda"
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // maxStandBy bounds the time for which a secondary may be told to stand by.

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 func (l *lab) standBy(i int, hold time.Duration) {

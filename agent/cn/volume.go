@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 
-	"vda/agent"
-	"vda/blobstore"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // begun marks, in the agent's state, an array whose lvstore is being made.

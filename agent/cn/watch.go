@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // watchInterval is how often connections are looked at. It must be well below

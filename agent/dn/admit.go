@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/disk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // lookAgain is how long a disk that was refused for what is on it is not read

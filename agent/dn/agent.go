@@ -13,11 +13,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
-	"vda"
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/disk"
-	"vda/disk/local"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
+	"github.com/virtual-disk-array/vda/disk/local"
 )
 
 // App is the agent as a program.

@@ -12,8 +12,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 const (
@@ -72,12 +72,12 @@ func TestACopyIsNeverServed(t *testing.T) {
 				l.plane.SetHook(func(method string, p map[string]any) error {
 					name, _ := p["name"].(string)
 					if method == "bdev_aio_create" && name != "vda-pd-"+first && !both.Load() {
-						return agenttest.Refuse(syscall.EBUSY)
+						return planetest.Refuse(syscall.EBUSY)
 					}
 					return nil
 				})
 				l.plane.Start()
-				agenttest.Eventually(t, func() string {
+				planetest.Eventually(t, func() string {
 					switch l.bad(first) {
 					case "":
 						if first == copyID {
@@ -93,7 +93,7 @@ func TestACopyIsNeverServed(t *testing.T) {
 					t.Fatalf("the vd is served from %s", base)
 				}
 				both.Store(true)
-				agenttest.Eventually(t, func() string {
+				planetest.Eventually(t, func() string {
 					if base := l.base(); base != "vda-pd-"+pdID {
 						return "the vd is served from " + base
 					}
@@ -123,7 +123,7 @@ func TestADiskPutBackFromACopyIsNotServed(t *testing.T) {
 			}
 			note := filepath.Join(l.dir, "notes", "disk-"+pdID)
 			swap(1)
-			agenttest.Eventually(t, func() string {
+			planetest.Eventually(t, func() string {
 				msg := l.bad(pdID)
 				for _, w := range []string{"copy", "serial", "/dev/null.0", "/dev/null.1", note} {
 					if !strings.Contains(msg, w) {
@@ -144,14 +144,14 @@ func TestADiskPutBackFromACopyIsNotServed(t *testing.T) {
 			switch then {
 			case "bring the disk back":
 				swap(-1)
-				agenttest.Eventually(t, served)
+				planetest.Eventually(t, served)
 			case "take it":
 				if err := os.Remove(note); err != nil {
 					t.Fatal(err)
 				}
-				agenttest.Eventually(t, served)
+				planetest.Eventually(t, served)
 				swap(-1) // the old one is the copy now
-				agenttest.Eventually(t, func() string {
+				planetest.Eventually(t, func() string {
 					if !strings.Contains(l.bad(pdID), "copy") {
 						return "the old disk is not refused"
 					}
@@ -164,7 +164,7 @@ func TestADiskPutBackFromACopyIsNotServed(t *testing.T) {
 				delta := full(2, []*apiv1.PdSpec{p}, v)
 				delta.BaseVersion = 1
 				l.sync(delta)
-				agenttest.Eventually(t, func() string { return l.bad(pdID) })
+				planetest.Eventually(t, func() string { return l.bad(pdID) })
 				if l.c.Lvols(l.c.Disk("/dev/null")) == nil {
 					t.Error("the copy was wiped")
 				}
@@ -201,7 +201,7 @@ func TestAnExportedCopyIsTakenBack(t *testing.T) {
 		t.Fatal("the test does not export the copy")
 	}
 	l.start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if base := l.base(); base != "" {
 			return "the vd is served from " + base
 		}
@@ -223,5 +223,5 @@ func TestAnLvstoreThatWasGivenUp(t *testing.T) {
 	l.c.Take("/dev/null", "another program has written to the blobstore")
 	l.says([]string{pdID, vdID}, "given up", "another program", "/dev/null", "restart")
 	l.c.Take("/dev/null", "")
-	agenttest.Eventually(t, func() string { return l.bad(pdID) + l.bad(vdID) })
+	planetest.Eventually(t, func() string { return l.bad(pdID) + l.bad(vdID) })
 }

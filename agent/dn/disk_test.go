@@ -18,15 +18,15 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
-	"vda/bdev/aio"
-	"vda/disk"
-	"vda/disk/disktest"
-	"vda/disk/local"
-	"vda/spdk"
-	"vda/target"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
+	"github.com/virtual-disk-array/vda/disk/disktest"
+	"github.com/virtual-disk-array/vda/disk/local"
+	"github.com/virtual-disk-array/vda/module/aio"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/vdatgt"
 )
 
 const mib = 1 << 20
@@ -108,7 +108,7 @@ func (r *rig) startSPDK() {
 }
 
 func (r *rig) startVDA() {
-	x, err := target.New(target.Config{RPCSocket: r.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	x, err := vdatgt.New(vdatgt.Config{RPCSocket: r.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -135,7 +135,7 @@ func (r *rig) client() *spdk.Client {
 
 func (r *rig) startAgent() {
 	r.Helper()
-	n := agenttest.Node(r, agenttest.NodeConfig{Kind: "dn", Socket: r.socket, Port: r.port, StateDir: r.state, AioDirs: []string{r.folder, "/dev", filepath.Join(r.state, "disks")}})
+	n := planetest.Node(r, planetest.NodeConfig{Kind: "dn", Socket: r.socket, Port: r.port, StateDir: r.state, AioDirs: []string{r.folder, "/dev", filepath.Join(r.state, "disks")}})
 	a, err := dn.Start(context.Background(), n)
 	if err != nil {
 		r.Fatal(err)
@@ -226,7 +226,7 @@ func (r *rig) stamped(path string, pd *apiv1.PdSpec) bool {
 // health waits until a pd is as it should be, or says something.
 func (r *rig) health(pd *apiv1.PdSpec, word string) {
 	r.Helper()
-	agenttest.Eventually(r.T, func() string {
+	planetest.Eventually(r.T, func() string {
 		hb, err := r.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: nodeID})
 		if err != nil {
 			return err.Error()

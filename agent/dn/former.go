@@ -3,7 +3,7 @@ package dn
 import (
 	"context"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // settleFormer waits for the tombstones of pds that had the disk of a live one

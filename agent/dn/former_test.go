@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // A pd is deleted and another one made on its disk, in one request: the old

@@ -3,8 +3,8 @@ package dn
 import (
 	"errors"
 
-	apiv1 "vda/api/v1"
-	"vda/disk"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // hold keeps a pd's disk from others for a data plane that doesn't do so

@@ -8,10 +8,10 @@ import (
 	"maps"
 	"strings"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/disk"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // An lvstore that carries a pd's stamp is the pd's only when it is on the pd's

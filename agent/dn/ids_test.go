@@ -12,11 +12,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"vda/agent"
-	"vda/agent/agenttest"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // A request with an id that is none is refused before anything is kept of it,
@@ -47,11 +47,11 @@ func TestBadIDsAreRefusedWhereTheyArrive(t *testing.T) {
 // A fault in one object's pass is said in its state; the agent serves on.
 func TestAPanicOverOneVdIsItsState(t *testing.T) {
 	t.Parallel()
-	l := &lab{T: t, c: agenttest.NewCluster(), dir: t.TempDir()}
-	l.plane = agenttest.NewPlane(t, l.c, false)
+	l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
+	l.plane = planetest.NewPlane(t, l.c, false)
 	var broken atomic.Bool
 	broken.Store(true)
-	a, err := dn.Start(context.Background(), agenttest.Node(t, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir,
+	a, err := dn.Start(context.Background(), planetest.Node(t, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir,
 		OpenRaw: func(ctx context.Context, at spdk.TransportID, sub, host string) (agent.RawDisk, error) {
 			if broken.Load() {
 				panic("no such case")
@@ -71,7 +71,7 @@ func TestAPanicOverOneVdIsItsState(t *testing.T) {
 		t.Errorf("the heartbeat says %q", msg)
 	}
 	broken.Store(false)
-	agenttest.Eventually(t, func() string { return l.bad(vdID) })
+	planetest.Eventually(t, func() string { return l.bad(vdID) })
 }
 
 // An agent that holds objects of one node is not another one's, and says so in

@@ -10,9 +10,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"vda/agent/agenttest"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 const (
@@ -31,15 +31,15 @@ func hostNQN(term uint64) string {
 // lab is an agent on a model of a data plane.
 type lab struct {
 	*testing.T
-	c     *agenttest.Cluster
-	plane *agenttest.Plane
+	c     *planetest.Cluster
+	plane *planetest.Plane
 	dir   string
 	a     *dn.Agent
 }
 
 func newLab(t *testing.T) *lab {
-	l := &lab{T: t, c: agenttest.NewCluster(), dir: t.TempDir()}
-	l.plane = agenttest.NewPlane(t, l.c, false)
+	l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
+	l.plane = planetest.NewPlane(t, l.c, false)
 	l.start()
 	t.Cleanup(func() { l.stop() })
 	return l
@@ -47,7 +47,7 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) start() {
 	l.Helper()
-	a, err := dn.Start(context.Background(), agenttest.Node(l, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: l.c.Machine()}))
+	a, err := dn.Start(context.Background(), planetest.Node(l, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: l.c.Machine()}))
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -12,9 +12,9 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 func TestRestartedDataPlaneGetsItsObjectsBack(t *testing.T) {
@@ -35,7 +35,7 @@ func TestRestartedDataPlaneGetsItsObjectsBack(t *testing.T) {
 		return nil
 	})
 	l.plane.Start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if len(l.hosts()) == 0 {
 			return "the vd does not come back"
 		}
@@ -58,7 +58,7 @@ func TestRestartOfBothRestoresWithoutBeingTold(t *testing.T) {
 	l.plane.Stop()
 	l.plane.Start()
 	l.start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if got := l.hosts(); !slices.Equal(got, []string{hostNQN(4)}) {
 			return fmt.Sprintf("admitted %v", got)
 		}
@@ -72,7 +72,7 @@ func TestMallocDataIsLostAndSaidSo(t *testing.T) {
 	l.good(full(1, []*apiv1.PdSpec{mallocPD()}, vd(1)))
 	l.plane.Stop()
 	l.plane.Start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if msg := l.bad(vdID); !strings.Contains(msg, "data is lost") {
 			return "the vd's state: " + msg
 		}
@@ -129,10 +129,10 @@ func TestForeignDisksAreLeftAlone(t *testing.T) {
 
 // newLabOn is a second agent with a data plane of its own on the same disks.
 // The caller stops both.
-func newLabOn(t *testing.T, c *agenttest.Cluster) *lab {
+func newLabOn(t *testing.T, c *planetest.Cluster) *lab {
 	l := &lab{T: t, c: c, dir: t.TempDir()}
-	l.plane = agenttest.NewPlane(t, c, false)
-	a, err := dn.Start(context.Background(), agenttest.Node(t, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4421", StateDir: l.dir, OpenRaw: c.OpenRaw, Disks: c.Machine()}))
+	l.plane = planetest.NewPlane(t, c, false)
+	a, err := dn.Start(context.Background(), planetest.Node(t, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4421", StateDir: l.dir, OpenRaw: c.OpenRaw, Disks: c.Machine()}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +148,14 @@ func TestFailedExamineDoesNotFormat(t *testing.T) {
 	l.plane.SetHook(func(method string, _ map[string]any) error {
 		switch method {
 		case "bdev_examine":
-			return agenttest.Refuse(syscall.EIO)
+			return planetest.Refuse(syscall.EIO)
 		case "bdev_lvol_create_lvstore":
 			t.Error("formatted")
 		}
 		return nil
 	})
 	l.plane.Start()
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if msg := l.bad(pdID); !strings.Contains(msg, "formatted before") {
 			return "the pd's state: " + msg
 		}
@@ -174,7 +174,7 @@ func TestLostSubsystemIsRepaired(t *testing.T) {
 	if err := l.plane.Client().NvmfDeleteSubsystem(context.Background(), vdNQN); err != nil {
 		t.Fatal(err)
 	}
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if len(l.hosts()) == 0 {
 			return "the subsystem does not come back"
 		}
@@ -229,7 +229,7 @@ func TestForeignObjectsAreNotTouched(t *testing.T) {
 		}
 	}
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}))
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if slices.Contains(l.plane.Objects(), "subsystem nqn.2016-06.io.spdk:vda-vd-stray") {
 			return "the stray subsystem is still there"
 		}
@@ -259,7 +259,7 @@ func TestHungDataPlaneIsSaidInTime(t *testing.T) {
 	}
 	close(release)
 	l.plane.SetHook(nil)
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		hb, err := l.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: nodeID})
 		if err != nil || !hb.DataPlaneOk || len(hb.States) > 0 || hb.Version != 1 {
 			return fmt.Sprintf("%v, %v", hb, err)

@@ -5,8 +5,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // A vd that is being cleared on a disk that does not answer is let go of once
@@ -28,7 +28,7 @@ func TestClearingADeadDiskIsGivenUp(t *testing.T) {
 	p.Deleted, p.ConfJson = true, `{"type":"aio","filename":"/dev/null","lost":true}`
 	delta = full(3, []*apiv1.PdSpec{p}, v)
 	delta.BaseVersion = 2
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		for _, s := range l.sync(delta).States {
 			if !s.Gone {
 				return s.Id + " is not gone: " + s.ErrorMsg

@@ -8,7 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // keepOrphans remembers live objects that next does not name any more.

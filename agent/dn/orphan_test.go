@@ -4,7 +4,7 @@ import (
 	"context"
 	"testing"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // TestOrphans: what a full set does not name any more is an orphan, with what

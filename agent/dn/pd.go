@@ -8,11 +8,11 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/blobstore"
-	"vda/disk"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/disk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // pdPrefix starts the names of pds' bdevs and NVMe controllers.

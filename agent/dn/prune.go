@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"vda/agent"
+	"github.com/virtual-disk-array/vda/agent"
 )
 
 // goneFor is how long a carried-out tombstone is remembered, so that the Sync

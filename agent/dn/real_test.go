@@ -18,14 +18,14 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
-	"vda/disk/disktest"
-	"vda/nvme"
-	"vda/nvmf/host"
-	"vda/spdk"
-	"vda/target"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk/disktest"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/vdatgt"
 )
 
 // realLab is an agent on a real data plane: a vda_tgt inside the test, or the
@@ -54,7 +54,7 @@ func newRealLab(t *testing.T, onSPDK bool) *realLab {
 	l.socket = socket
 	l.dataPlane(onSPDK)
 	t.Cleanup(func() { l.kill() })
-	a, err := dn.Start(context.Background(), agenttest.Node(t, agenttest.NodeConfig{Kind: "dn", Socket: socket, Port: l.port, StateDir: l.dir}))
+	a, err := dn.Start(context.Background(), planetest.Node(t, planetest.NodeConfig{Kind: "dn", Socket: socket, Port: l.port, StateDir: l.dir}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func (l *realLab) dataPlane(onSPDK bool) {
 			_ = os.Remove(socket)
 		}
 	} else {
-		x, err := target.New(target.Config{RPCSocket: socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		x, err := vdatgt.New(vdatgt.Config{RPCSocket: socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 		if err != nil {
 			l.Fatal(err)
 		}
@@ -255,7 +255,7 @@ func TestACopyOnARealPlane(t *testing.T) {
 			l.kill()
 			l.examine = !onSPDK && i%2 == 0
 			l.dataPlane(onSPDK)
-			agenttest.Eventually(t, func() string {
+			planetest.Eventually(t, func() string {
 				if c, err := l.connect(1); err == nil {
 					c.Close()
 					return ""

@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"time"
 
-	"vda"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // sickFor is how long a pd is in error after the last I/O error of its disk:

@@ -5,15 +5,15 @@ import (
 	"strings"
 	"testing"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // says waits until the states of objects say all of the words, or none of
 // them when without is set.
 func (l *lab) says(ids []string, words ...string) {
 	l.Helper()
-	agenttest.Eventually(l, func() string {
+	planetest.Eventually(l, func() string {
 		for _, id := range ids {
 			msg := l.bad(id)
 			for _, w := range words {

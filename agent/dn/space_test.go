@@ -7,8 +7,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"vda/agent/agenttest"
-	apiv1 "vda/api/v1"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // A create for which there turns out to be no space leaves nothing on the
@@ -28,7 +28,7 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 	if msg := l.errorOf(r, vdID); !strings.Contains(msg, "no space: /dev/null of pd pd0") {
 		t.Errorf("the vd: %q", msg)
 	}
-	agenttest.Eventually(t, func() string {
+	planetest.Eventually(t, func() string {
 		if msg := l.bad(pdID); !strings.Contains(msg, "no space") {
 			return "the pd's state: " + msg
 		}

@@ -4,10 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"vda/agent/agenttest"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
-	"vda/disk"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // swapped is a machine on which the disk at a path is changed for another
@@ -29,8 +29,8 @@ func (m swapped) Open(path string) (disk.Device, error) {
 // The last look at a disk is at the one that the data plane has.
 func TestADiskThatIsSwappedAfterTheLookIsNotFormatted(t *testing.T) {
 	t.Parallel()
-	l := &lab{T: t, c: agenttest.NewCluster(), dir: t.TempDir()}
-	l.plane = agenttest.NewPlane(t, l.c, false)
+	l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
+	l.plane = planetest.NewPlane(t, l.c, false)
 	l.c.Disk("/dev/null").Magic = "XFSB"
 	l.plane.SetHook(func(method string, _ map[string]any) error {
 		if method == "bdev_lvol_create_lvstore" {
@@ -38,7 +38,7 @@ func TestADiskThatIsSwappedAfterTheLookIsNotFormatted(t *testing.T) {
 		}
 		return nil
 	})
-	a, err := dn.Start(t.Context(), agenttest.Node(l, agenttest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: swapped{l.c.Machine()}}))
+	a, err := dn.Start(t.Context(), planetest.Node(l, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: swapped{l.c.Machine()}}))
 	if err != nil {
 		t.Fatal(err)
 	}

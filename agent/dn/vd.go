@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"time"
 
-	"vda"
-	"vda/agent"
-	apiv1 "vda/api/v1"
-	"vda/nvme"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 const (

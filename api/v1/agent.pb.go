@@ -1971,7 +1971,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
 	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply\x121\n" +
 	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReply\x127\n" +
-	"\aStandBy\x12\x16.vda.v1.StandByRequest\x1a\x14.vda.v1.StandByReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
+	"\aStandBy\x12\x16.vda.v1.StandByRequest\x1a\x14.vda.v1.StandByReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_agent_proto_rawDescOnce sync.Once

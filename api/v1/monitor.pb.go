@@ -140,7 +140,7 @@ const file_v1_monitor_proto_rawDesc = "" +
 	"\x04well\x18\x01 \x01(\bR\x04well\x12\x18\n" +
 	"\aproblem\x18\x02 \x01(\tR\aproblem29\n" +
 	"\aMonitor\x12.\n" +
-	"\x04Hear\x12\x13.vda.v1.HearRequest\x1a\x11.vda.v1.HearReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
+	"\x04Hear\x12\x13.vda.v1.HearRequest\x1a\x11.vda.v1.HearReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_monitor_proto_rawDescOnce sync.Once

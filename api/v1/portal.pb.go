@@ -5181,7 +5181,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"ListOrphan\x12\x19.vda.v1.ListOrphanRequest\x1a\x17.vda.v1.ListOrphanReply\x12C\n" +
 	"\vAdoptOrphan\x12\x1a.vda.v1.AdoptOrphanRequest\x1a\x18.vda.v1.AdoptOrphanReply\x12F\n" +
-	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReplyB\x12Z\x10vda/api/v1;apiv1b\x06proto3"
+	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_portal_proto_rawDescOnce sync.Once

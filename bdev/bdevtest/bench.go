@@ -7,8 +7,8 @@ import (
 	"sync"
 	"testing"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // bench is one test of one device.

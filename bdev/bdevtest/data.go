@@ -3,8 +3,8 @@ package bdevtest
 import (
 	"bytes"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // sizes writes and reads ranges of many lengths in many places, and checks

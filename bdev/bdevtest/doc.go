@@ -7,8 +7,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Subject is a device to test.

@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // concurrent has several goroutines work on ranges of their own.

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"syscall"
 
-	"vda/bdev"
-	"vda/blobstore"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore"
 )
 
 // Report is what a check found.

@@ -8,9 +8,9 @@ import (
 	"syscall"
 	"testing"
 
-	"vda/bdev"
-	"vda/bdev/malloc"
-	"vda/blobstore"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/module/malloc"
 )
 
 const page = blobstore.PageSize

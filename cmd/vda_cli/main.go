@@ -4,8 +4,8 @@ package main
 import (
 	"os"
 
-	"vda/cli"
-	"vda/daemon"
+	"github.com/virtual-disk-array/vda/cli"
+	"github.com/virtual-disk-array/vda/daemon"
 )
 
 func main() {

@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"vda/agent/cn"
+	"github.com/virtual-disk-array/vda/agent/cn"
 )
 
 func main() { os.Exit(cn.App.Main(os.Args[1:], os.Stderr)) }

@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"vda/daemon"
-	"vda/store/dbcli"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/store/dbcli"
 )
 
 func main() {

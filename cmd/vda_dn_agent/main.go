@@ -5,7 +5,7 @@ package main
 import (
 	"os"
 
-	"vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/dn"
 )
 
 func main() { os.Exit(dn.App.Main(os.Args[1:], os.Stderr)) }

@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"vda/daemon"
-	"vda/monitor"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/monitor"
 )
 
 func main() {

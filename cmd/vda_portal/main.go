@@ -4,7 +4,7 @@ package main
 import (
 	"os"
 
-	"vda/portal"
+	"github.com/virtual-disk-array/vda/portal"
 )
 
 func main() { os.Exit(portal.Main(os.Args[1:], os.Stderr)) }

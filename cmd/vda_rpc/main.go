@@ -5,8 +5,8 @@ package main
 import (
 	"os"
 
-	"vda/daemon"
-	"vda/spdk/rpccli"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/spdk/rpccli"
 )
 
 func main() {

@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vda/daemon"
-	"vda/sandbox"
-	"vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/sandbox"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 )
 
 func main() {

@@ -8,10 +8,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vda/bdev"
-	"vda/bdev/aio"
-	"vda/blobstore"
-	storecheck "vda/blobstore/check"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore"
+	storecheck "github.com/virtual-disk-array/vda/blobstore/check"
+	"github.com/virtual-disk-array/vda/module/aio"
 )
 
 // checkCommand verifies the lvstore on a file or block device that no data

@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"vda/daemon"
-	"vda/target"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/vdatgt"
 )
 
 func main() {
@@ -26,7 +26,7 @@ func main() {
 
 // flags are the command line.
 type flags struct {
-	target.Config
+	vdatgt.Config
 	bufferMiB int
 	level     string
 	profile   string
@@ -81,12 +81,12 @@ func (f *flags) run(ctx context.Context) error {
 	f.LogLevel = &slog.LevelVar{}
 	f.LogLevel.Set(level)
 	f.Log = daemon.NewLog(os.Stderr, f.LogLevel)
-	if fit, files := target.FitDescriptors(f.MaxConns); fit < f.MaxConns {
+	if fit, files := vdatgt.FitDescriptors(f.MaxConns); fit < f.MaxConns {
 		f.Log.Warn("the limit of open files leaves room for fewer connections than --max-connections; raise it (ulimit -n, LimitNOFILE=)",
 			"files", files, "connections", fit, "max-connections", f.MaxConns)
 		f.MaxConns = fit
 	}
-	t, err := target.New(f.Config)
+	t, err := vdatgt.New(f.Config)
 	if err != nil {
 		return err
 	}

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/spdk"
-	"vda/spdk/rpccli"
-	"vda/target"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/rpccli"
+	"github.com/virtual-disk-array/vda/vdatgt"
 )
 
 // The test binary is vda_tgt itself when this is set.
@@ -252,7 +252,7 @@ func TestReferenceIsCurrent(t *testing.T) {
 // TestWordsOfRPC: vda_rpc knows which parameters are strings, so that --name
 // 123 is one.
 func TestWordsOfRPC(t *testing.T) {
-	for _, m := range target.Methods() {
+	for _, m := range vdatgt.Methods() {
 		for _, p := range m.Params {
 			word := p.Type == "string" || p.Type == "uuid"
 			if !strings.Contains(p.Name, ".") && word != rpccli.IsWord(p.Name) {

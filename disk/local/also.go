@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vda/disk"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // also says by what else the blocks of an open disk are in use although it

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vda/disk"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // device is an open file or block device.

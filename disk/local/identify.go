@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vda/disk"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // identify names what st is of, which is at path below dir.

@@ -10,10 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vda/bdev/aio"
-	"vda/disk"
-	"vda/disk/disktest"
-	"vda/disk/local"
+	"github.com/virtual-disk-array/vda/disk"
+	"github.com/virtual-disk-array/vda/disk/disktest"
+	"github.com/virtual-disk-array/vda/disk/local"
+	"github.com/virtual-disk-array/vda/module/aio"
 )
 
 // folder returns a folder and the machine whose disks lie there, and in /dev.

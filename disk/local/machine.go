@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"vda/disk"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // Machine is the machine that the process runs on.

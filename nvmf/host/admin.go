@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // adminOp is a command that someone waits for.

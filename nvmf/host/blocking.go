@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // blockingChunk is the most bytes that a blocking call moves with one

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Config says which subsystem to connect to and how. Zero values mean the

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // State is what a controller is doing; the names are SPDK's.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestDisable: a disabled controller has no session and makes none, whatever

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // maxDiscovery bounds the entries of a discovery log that are read.

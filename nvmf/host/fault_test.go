@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // ask submits one request and waits for its end.

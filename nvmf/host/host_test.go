@@ -12,8 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -1,8 +1,8 @@
 package host
 
 import (
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Completer takes the end of a request instead of Request.Complete; a layer

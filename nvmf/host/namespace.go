@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // ANAState is a namespace's asymmetric access state through a controller

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // peer is a small controller for tests: namespaces in memory, a goroutine a

@@ -7,8 +7,8 @@ import (
 	"syscall"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // queue is one NVMe queue pair: a TCP connection, the commands in flight on

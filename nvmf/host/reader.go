@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Sizes in bytes of the reader.

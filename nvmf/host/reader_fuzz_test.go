@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"testing"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // offline makes a queue without a connection: what it sends stays in its

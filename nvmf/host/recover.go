@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // recover makes a new session after one was lost at the time given. It

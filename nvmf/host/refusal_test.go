@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // TestDoNotRetry: a host that comes back and is refused with Do Not Retry gives

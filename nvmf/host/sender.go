@@ -1,7 +1,7 @@
 package host
 
 import (
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // FlushBatch sends what has gathered. When another goroutine is sending it

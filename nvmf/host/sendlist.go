@@ -3,7 +3,7 @@ package host
 import (
 	"syscall"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // sendList is what waits to be sent on a queue, in order: PDU headers in an

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"unsafe"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // cut divides b into pieces of random lengths, some of them empty.

@@ -10,8 +10,8 @@ import (
 	"time"
 	"unsafe"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // adminDepth is the depth of the admin queue.

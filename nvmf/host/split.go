@@ -3,8 +3,8 @@ package host
 import (
 	"sync"
 
-	"vda/bdev"
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // splitDepth is how many pieces of a request are in flight at once: enough to

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"vda/nvme"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // listen asks for the events that the controller can send.

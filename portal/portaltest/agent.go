@@ -13,8 +13,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
-	apiv1 "vda/api/v1"
-	"vda/blobstore"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/blobstore"
 )
 
 // Agent is a dn's and a cn's agent in one, on a data plane that is a few maps.

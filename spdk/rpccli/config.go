@@ -8,7 +8,7 @@ import (
 	"os"
 	"slices"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Two commands are no methods, here as in rpc.py, but many calls: save_config

@@ -29,7 +29,7 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // options are the flags before the method.

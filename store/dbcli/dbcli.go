@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"vda/reason"
-	"vda/store"
-	"vda/store/dbflag"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbflag"
 )
 
 const usage = `usage: vda_db --action create|migrate|status|restored|drop --db-uri URI

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"vda/store/dbflag"
-	"vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/dbflag"
+	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 func TestMain(t *testing.T) {

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"vda"
-	"vda/reason"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Fault is a way in which a database fails.

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Outage checks a store whose server goes away and comes back: Unavailable

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"testing"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 func testClusterID(t *testing.T, s *suite) {

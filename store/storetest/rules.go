@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 func testPaging(t *testing.T, s *suite) {

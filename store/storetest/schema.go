@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // Schema checks create, migrate, status and drop on the empty database that

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"vda"
-	"vda/store"
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 func testRollback(t *testing.T, s *suite) {

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	apiv1 "vda/api/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // Forget loses the agent's state.

@@ -12,8 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"vda/nvmf/host"
-	"vda/nvmf/host/perf"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/nvmf/host/perf"
 )
 
 // work is one load.

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 )
 
 func main() {

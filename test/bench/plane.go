@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // kind is a data plane in one of its settings.

@@ -21,7 +21,7 @@ var places = []struct {
 	leaf    bool // in the innermost function only
 }{
 	{"copies", regexp.MustCompile(`^runtime\.(memmove|memclr)`), true},
-	{"CRC32C", regexp.MustCompile(`^hash/crc32\.|^vda/nvme\.UpdateDigest`), true},
+	{"CRC32C", regexp.MustCompile(`^hash/crc32\.|/vda/nvme\.UpdateDigest`), true},
 	{"receiving", regexp.MustCompile(`\.(recvInto|recvVec)$`), false},
 	{"sending", regexp.MustCompile(`\.sendVec$`), false},
 	{"submitting to the file", regexp.MustCompile(`aio\.\(\*ring\)\.submit$`), false},

@@ -12,15 +12,15 @@ Type: cpu
 -----------+-------------------------------------------------------
      250ms   runtime.memmove
              vda/bdev/malloc.(*Device).Submit
-             vda/nvmf/target.(*conn).run
+             github.com/virtual-disk-array/vda/nvmf/nvmftgt.(*conn).run
 -----------+-------------------------------------------------------
      500ms   internal/runtime/syscall.Syscall6
              syscall.RawSyscall6
-             vda/nvmf/target.recvInto (inline)
-             vda/nvmf/target.(*conn).recv
+             github.com/virtual-disk-array/vda/nvmf/nvmftgt.recvInto (inline)
+             github.com/virtual-disk-array/vda/nvmf/nvmftgt.(*conn).recv
 -----------+-------------------------------------------------------
-     250ms   vda/nvmf/target.(*conn).next
-             vda/nvmf/target.(*conn).run
+     250ms   github.com/virtual-disk-array/vda/nvmf/nvmftgt.(*conn).next
+             github.com/virtual-disk-array/vda/nvmf/nvmftgt.(*conn).run
 `)
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
 // machine says when and on what this was measured.

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"vda/sandbox/dataplane"
-	"vda/test/e2e/lab"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/test/e2e/lab"
 )
 
 func TestMain(m *testing.M) {

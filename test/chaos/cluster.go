@@ -13,8 +13,8 @@ import (
 	"sync"
 	"time"
 
-	"vda/sandbox/dataplane"
-	"vda/test/e2e/lab"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/test/e2e/lab"
 )
 
 // Addresses of the rack.

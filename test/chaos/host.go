@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
-	"vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
 // The host's time-outs. A Linux host has a keep-alive of 5 s and reconnects

@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // loadEnv holds a loadConfig as JSON in the environment of the process that

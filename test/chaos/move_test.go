@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 )
 
 // TestMoveBetweenDataPlanes moves a disk node and a controller node from

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"vda/test/e2e/lab"
+	"github.com/virtual-disk-array/vda/test/e2e/lab"
 )
 
 // process is a program under a supervisor that starts it again when it ends.

@@ -3,8 +3,8 @@ package conformance
 import (
 	"testing"
 
-	"vda/nvmf/host"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // TestOneAttachesTheOther has each data plane use the other as a disk node:

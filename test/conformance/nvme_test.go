@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
-	"vda/nvmf/host"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 const (

@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"vda/sandbox/dataplane"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // kind is a data plane that can be started.

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"vda/nvmf/host"
-	"vda/spdk"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // TestTypedMethods calls every typed method of package spdk once, so that its

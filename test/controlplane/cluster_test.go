@@ -13,23 +13,23 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"vda/agent"
-	"vda/agent/agenttest"
-	"vda/agent/cn"
-	"vda/agent/dn"
-	apiv1 "vda/api/v1"
-	"vda/monitor"
-	"vda/portal"
-	"vda/spdk"
-	"vda/store"
-	"vda/syncer"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/cn"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/monitor"
+	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // cluster is a control plane and its nodes.
 type cluster struct {
 	*testing.T
 	uri    string
-	net    *agenttest.Cluster
+	net    *planetest.Cluster
 	portal apiv1.PortalClient
 	later  atomic.Bool // the portal leaves it to the monitors to tell nodes
 	dns    []*node
@@ -39,7 +39,7 @@ type cluster struct {
 // node is a server with a model of a data plane.
 type node struct {
 	name  string // address of its agent
-	plane *agenttest.Plane
+	plane *planetest.Plane
 	kill  func() // like kill -9 of agent and data plane at once
 }
 
@@ -47,7 +47,7 @@ type node struct {
 // two dns with a pd each and two cns.
 func begin(t *testing.T, uri string, monitors int) *cluster {
 	t.Helper()
-	c := &cluster{T: t, uri: uri, net: agenttest.NewCluster()}
+	c := &cluster{T: t, uri: uri, net: planetest.NewCluster()}
 	if _, _, err := store.Create(t.Context(), uri); err != nil {
 		t.Fatal(err)
 	}
@@ -105,11 +105,11 @@ func (c *cluster) servePortal() {
 	pool := syncer.NewPool()
 	c.Cleanup(func() { _ = pool.Close() })
 	st := c.open()
-	sy, err := syncer.New(syncer.Config{Store: st, Dial: pool, Log: agenttest.Log()})
+	sy, err := syncer.New(syncer.Config{Store: st, Dial: pool, Log: planetest.Log()})
 	if err != nil {
 		c.Fatal(err)
 	}
-	p, err := portal.New(portal.Config{Store: st, Syncer: teller{sy, &c.later}, Failover: sy, Log: agenttest.Log()})
+	p, err := portal.New(portal.Config{Store: st, Syncer: teller{sy, &c.later}, Failover: sy, Log: planetest.Log()})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func (t teller) SyncCn(ctx context.Context, id string) error {
 func (c *cluster) startMonitor(i int) {
 	c.Helper()
 	pool := syncer.NewPool()
-	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: fmt.Sprint("monitor", i), Log: agenttest.Log()})
+	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: fmt.Sprint("monitor", i), Log: planetest.Log()})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -182,14 +182,14 @@ type service interface {
 
 func (c *cluster) node(kind string, port int) *node {
 	c.Helper()
-	n := &node{plane: agenttest.NewPlane(c, c.net, true)}
-	cfg := agenttest.NodeConfig{Kind: kind, Socket: n.plane.Socket, Port: fmt.Sprint(port), StateDir: c.TempDir(), CheckInterval: 3 * time.Second,
+	n := &node{plane: planetest.NewPlane(c, c.net, true)}
+	cfg := planetest.NodeConfig{Kind: kind, Socket: n.plane.Socket, Port: fmt.Sprint(port), StateDir: c.TempDir(), CheckInterval: 3 * time.Second,
 		OpenRaw: c.net.OpenRaw, Reach: func(context.Context, spdk.TransportID) error { return nil }}
 	start := func(ctx context.Context, n *agent.Node) (service, error) { return cn.Start(ctx, n) }
 	if kind == "dn" {
 		start = func(ctx context.Context, n *agent.Node) (service, error) { return dn.Start(ctx, n) }
 	}
-	svc, err := start(context.Background(), agenttest.Node(c, cfg))
+	svc, err := start(context.Background(), planetest.Node(c, cfg))
 	if err != nil {
 		c.Fatal(err)
 	}

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	apiv1 "vda/api/v1"
-	"vda/store"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 // contents are the tables of a backup, in the order in which rows can be

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	apiv1 "vda/api/v1"
-	"vda/store/dbtest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 // TestManyArraysOnOneDeadNode has all primaries of VDA_SCALE arrays (default

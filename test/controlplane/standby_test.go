@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	apiv1 "vda/api/v1"
-	"vda/store/dbtest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 // TestDatabaseFailsOverToAStandby kills the database with SIGKILL and promotes

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/test/e2e/tutorial"
+	"github.com/virtual-disk-array/vda/test/e2e/tutorial"
 )
 
 // hostOptions make a Linux host notice a silent controller after 2 s instead

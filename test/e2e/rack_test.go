@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/sandbox/dataplane"
-	"vda/test/e2e/guest"
-	"vda/test/e2e/lab"
+	"github.com/virtual-disk-array/vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/test/e2e/guest"
+	"github.com/virtual-disk-array/vda/test/e2e/lab"
 )
 
 // addresses are the tutorial's, and those of servers that it has none of.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"vda/test/e2e/tutorial"
+	"github.com/virtual-disk-array/vda/test/e2e/tutorial"
 )
 
 const (

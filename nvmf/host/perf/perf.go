@@ -21,9 +21,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
-	"vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
 // Workload is the kind of I/O.

@@ -11,10 +11,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"vda/bdev"
-	"vda/bdev/malloc"
-	"vda/nvmf/host"
-	"vda/nvmf/target"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/module/malloc"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/nvmf/nvmftgt"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const nqn = "nqn.2016-06.io.spdk:perf"
 
 // serve exports one malloc device over loopback.
-func serve(t testing.TB, spin time.Duration) target.Addr {
+func serve(t testing.TB, spin time.Duration) nvmftgt.Addr {
 	reg := bdev.NewRegistry()
 	d, err := malloc.New(malloc.Config{Name: "m0", BlockSize: 4096, Blocks: 16384})
 	if err != nil {
@@ -31,25 +31,25 @@ func serve(t testing.TB, spin time.Duration) target.Addr {
 	if err := reg.Register(d); err != nil {
 		t.Fatal(err)
 	}
-	tgt := target.New(target.Config{Registry: reg, Spin: spin, Log: slog.New(slog.DiscardHandler)})
+	tgt := nvmftgt.New(nvmftgt.Config{Registry: reg, Spin: spin, Log: slog.New(slog.DiscardHandler)})
 	t.Cleanup(func() { tgt.Close(); reg.Close() })
-	if err := tgt.CreateTransport(target.TransportOpts{Trtype: "TCP"}); err != nil {
+	if err := tgt.CreateTransport(nvmftgt.TransportOpts{Trtype: "TCP"}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := tgt.CreateSubsystem(target.SubsystemConfig{NQN: nqn, AllowAnyHost: true})
+	s, err := tgt.CreateSubsystem(nvmftgt.SubsystemConfig{NQN: nqn, AllowAnyHost: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.AddNamespace(target.NamespaceConfig{Bdev: "m0"}); err != nil {
+	if _, err := s.AddNamespace(nvmftgt.NamespaceConfig{Bdev: "m0"}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AddListener(target.Addr{Trtype: "TCP", Adrfam: "IPv4", Traddr: "127.0.0.1", Trsvcid: "0"}); err != nil {
+	if err := s.AddListener(nvmftgt.Addr{Trtype: "TCP", Adrfam: "IPv4", Traddr: "127.0.0.1", Trsvcid: "0"}); err != nil {
 		t.Fatal(err)
 	}
 	return s.Listeners()[0].Addr
 }
 
-func dial(t testing.TB, a target.Addr, set func(*host.Config)) *host.Controller {
+func dial(t testing.TB, a nvmftgt.Addr, set func(*host.Config)) *host.Controller {
 	cfg := host.Config{Traddr: a.Traddr, Trsvcid: a.Trsvcid, SubNQN: nqn}
 	if set != nil {
 		set(&cfg)
@@ -171,7 +171,7 @@ func BenchmarkLoopback(b *testing.B) {
 	}
 }
 
-func local(port string) target.Addr { return target.Addr{Traddr: "127.0.0.1", Trsvcid: port} }
+func local(port string) nvmftgt.Addr { return nvmftgt.Addr{Traddr: "127.0.0.1", Trsvcid: port} }
 
 // TestManyIdle holds 300 connected controllers and says what one costs here,
 // host and target together.

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"vda/bdev"
-	"vda/nvme"
-	"vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
 // spdkTarget is a running spdk_tgt, found through the environment variable

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"vda/test/e2e/guest"
-	"vda/test/e2e/lab"
+	"github.com/virtual-disk-array/vda/test/e2e/guest"
+	"github.com/virtual-disk-array/vda/test/e2e/lab"
 )
 
 func TestBootedGuestHasWhatAHostNeeds(t *testing.T) {

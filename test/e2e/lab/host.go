@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"vda/test/e2e/guest"
+	"github.com/virtual-disk-array/vda/test/e2e/guest"
 )
 
 //go:embed boot.sh

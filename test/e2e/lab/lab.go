@@ -8,7 +8,7 @@ import (
 	"os/exec"
 	"strings"
 
-	"vda/test/e2e/guest"
+	"github.com/virtual-disk-array/vda/test/e2e/guest"
 )
 
 // Runner runs shell scripts on a host.

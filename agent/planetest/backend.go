@@ -1,0 +1,198 @@
+package planetest
+
+import (
+	"fmt"
+	"syscall"
+
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
+)
+
+func (p *Plane) attach(a *params) (any, error) {
+	if p.ctrlrs[a.Name] != nil {
+		return nil, jsonrpc.Errno(syscall.EALREADY, "")
+	}
+	addr := a.TrAddr + ":" + a.TrSvcID
+	if p.isCut(addr) {
+		return nil, errIO
+	}
+	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN}
+	remote, err := p.connect(c, a)
+	if err != nil {
+		return nil, errIO
+	}
+	p.ctrlrs[a.Name] = c
+	if remote == nil {
+		return []string{}, nil
+	}
+	b := &bdev{name: a.Name + "n1", product: "NVMe disk", blocks: remote.blocks, medium: remote.medium}
+	return []string{b.name}, p.add(b)
+}
+
+func (p *Plane) detach(a *params) (any, error) {
+	c := p.ctrlrs[a.Name]
+	if c == nil {
+		return nil, errNoDev
+	}
+	delete(p.ctrlrs, a.Name)
+	if c.path != nil {
+		c.path.close()
+	}
+	if b := p.bdevs[a.Name+"n1"]; b != nil {
+		p.remove(b)
+	}
+	return true, nil
+}
+
+// disable cuts a connection until enable; its bdev stays.
+func (p *Plane) disable(a *params) (any, error) {
+	c := p.ctrlrs[a.Name]
+	switch {
+	case c == nil:
+		return nil, errNoDev
+	case c.disabled:
+		return nil, jsonrpc.Errno(syscall.EALREADY, "")
+	}
+	c.disabled = true
+	if c.path != nil {
+		c.path.close()
+	}
+	return true, nil
+}
+
+// enable undoes disable.
+func (p *Plane) enable(a *params) (any, error) {
+	c := p.ctrlrs[a.Name]
+	switch {
+	case c == nil:
+		return nil, errNoDev
+	case !c.disabled:
+		return nil, jsonrpc.Errno(syscall.EALREADY, "")
+	}
+	c.disabled = false
+	if c.path != nil {
+		c.path = p.initiator(c.path.Target)
+		go c.path.keep()
+	}
+	return true, nil
+}
+
+// getIOPaths lists the namespaces that are in use, on one thread.
+func (p *Plane) getIOPaths(*params) (any, error) {
+	paths := []spdk.NvmeIOPath{}
+	for _, c := range p.ctrlrs {
+		if p.bdevs[c.name+"n1"] == nil {
+			continue
+		}
+		path := spdk.NvmeIOPath{BdevName: c.name + "n1", Connected: p.stateOf(c) == "enabled", Accessible: true}
+		if c.path != nil {
+			path.Accessible = c.path.ana != spdk.ANAInaccessible
+		} else if q := p.c.planes[c.addr]; q != nil {
+			path.Accessible = q.ana[c.nqn] != spdk.ANAInaccessible
+		}
+		paths = append(paths, path)
+	}
+	return map[string]any{"poll_groups": []any{map[string]any{"io_paths": paths}}}, nil
+}
+
+func (p *Plane) stateOf(c *ctrlr) string {
+	if c.disabled {
+		return "disabled"
+	}
+	if c.path != nil && c.path.conn == nil {
+		return "resetting"
+	}
+	if _, err := p.c.reach(c.addr, c.nqn, c.host); c.path == nil && (err != nil || p.isCut(c.addr)) {
+		return "resetting"
+	}
+	return "enabled"
+}
+
+func (p *Plane) getControllers(a *params) (any, error) {
+	list := []map[string]any{}
+	for _, c := range p.ctrlrs {
+		if a.Name != "" && a.Name != c.name {
+			continue
+		}
+		host, port, _ := splitAddr(c.addr)
+		list = append(list, map[string]any{"name": c.name, "ctrlrs": []any{map[string]any{
+			"state": p.stateOf(c), "cntlid": 1, "host": map[string]any{"nqn": c.host},
+			"trid": spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: host, TrSvcID: port, SubNQN: c.nqn},
+		}}})
+	}
+	if a.Name != "" && len(list) == 0 {
+		return nil, errNoDev
+	}
+	return list, nil
+}
+
+func (p *Plane) createRaid(a *params) (any, error) {
+	if p.raids[a.Name] != nil {
+		return nil, errExists
+	}
+	p.raids[a.Name] = &raid{spdk.RaidCreate{Name: a.Name, StripSizeKB: a.StripSizeKB, RaidLevel: a.RaidLevel, BaseBdevs: a.BaseBdevs}}
+	var blocks uint64
+	var first *Medium
+	for _, n := range a.BaseBdevs {
+		b := p.bdevs[n]
+		if b == nil {
+			return true, nil // configuring
+		}
+		if b.claimed {
+			delete(p.raids, a.Name)
+			return nil, errPerm
+		}
+		if first == nil {
+			first = b.medium
+		}
+		blocks += b.blocks
+	}
+	for _, n := range a.BaseBdevs {
+		p.bdevs[n].claimed = true
+	}
+	if first.striped == nil {
+		first.striped = &Medium{Zero: first.Zero}
+	}
+	return true, p.add(&bdev{name: a.Name, product: "Raid Volume", blocks: blocks, medium: first.striped})
+}
+
+func (p *Plane) deleteRaid(a *params) (any, error) {
+	r := p.raids[a.Name]
+	if r == nil {
+		return nil, errNoDev
+	}
+	delete(p.raids, a.Name)
+	if b := p.bdevs[a.Name]; b != nil {
+		p.remove(b)
+		for _, n := range r.BaseBdevs {
+			if base := p.bdevs[n]; base != nil {
+				base.claimed = false
+			}
+		}
+	}
+	return true, nil
+}
+
+func (p *Plane) getRaids(*params) (any, error) {
+	list := []spdk.Raid{}
+	for _, r := range p.raids {
+		out := spdk.Raid{Name: r.Name, State: "configuring", StripSizeKB: r.StripSizeKB, RaidLevel: r.RaidLevel, NumBaseBdevs: len(r.BaseBdevs)}
+		if p.bdevs[r.Name] != nil {
+			out.State = "online"
+		}
+		for _, n := range r.BaseBdevs {
+			out.BaseBdevs = append(out.BaseBdevs, spdk.RaidBase{Name: spdk.Ptr(n), IsConfigured: p.bdevs[n] != nil})
+		}
+		list = append(list, out)
+	}
+	return list, nil
+}
+
+func splitAddr(addr string) (host, port string, err error) {
+	for i := len(addr) - 1; i >= 0; i-- {
+		if addr[i] == ':' {
+			return addr[:i], addr[i+1:], nil
+		}
+	}
+	return "", "", fmt.Errorf("address %q has no port", addr)
+}

@@ -1,0 +1,207 @@
+package planetest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
+)
+
+// Live is what I/O and the connections between planes need of the world.
+type Live struct {
+	// Path is how long a message takes from one machine to another, and
+	// whether it arrives at all. Called with the cluster's lock held.
+	Path func(from, to string) (time.Duration, bool)
+	// Service is how long a machine's disk is busy with one command.
+	Service func(addr string) time.Duration
+	// Wrote hears of every command that changes a disk, when it does. host is
+	// the NQN of the connection that the command came in by, "" when it came
+	// from the plane itself.
+	Wrote func(addr, nqn, host string)
+	// NoFence has the removal of a host leave its connections alone, and
+	// NoSettle return while its commands are still under way: for tests that
+	// this is found out.
+	NoFence, NoSettle bool
+	// ForGood has planes refuse for good who comes for a subsystem that is not
+	// there or doesn't admit him, as vda_tgt and Linux's target do it or did: for
+	// tests that this is found out.
+	ForGood bool
+	// Admitted hears of every host that a subsystem admits.
+	Admitted func(addr, nqn, host string)
+	// Removed hears of every subsystem that is removed while its plane runs.
+	Removed func(addr string, sub spdk.NvmfSubsystem)
+}
+
+// NewLive returns a cluster whose planes do I/O and keep connections. It needs
+// no socket: for a bubble of testing/synctest.
+func NewLive(l Live) *Cluster {
+	c := NewCluster()
+	c.live = &l
+	return c
+}
+
+// Place makes a plane on a machine; Boot starts it.
+func (c *Cluster) Place(addr string, swaps bool) *Plane {
+	return &Plane{c: c, addr: addr, swaps: swaps}
+}
+
+// changed wakes all that wait. The lock is held.
+func (c *Cluster) changed() { c.change.Broadcast() }
+
+// sleep gives the lock up for a while.
+func (c *Cluster) sleep(d time.Duration) {
+	c.mu.Unlock()
+	time.Sleep(d)
+	c.mu.Lock()
+}
+
+func (c *Cluster) admitted(p *Plane, nqn, host string) {
+	if c.live != nil {
+		c.live.Admitted(p.addr, nqn, host)
+	}
+}
+
+// removed takes a subsystem away. The lock is held.
+func (p *Plane) removed(s *subsystem) error {
+	delete(p.subs, s.NQN)
+	delete(p.ana, s.NQN)
+	if p.c.live != nil && p.c.live.Removed != nil {
+		p.c.live.Removed(p.addr, s.NvmfSubsystem)
+	}
+	return p.shut(s, func(string) bool { return true })
+}
+
+// Hang stops the plane where it is, like SIGSTOP, until it is called again
+// with false. What its disks were told they still do.
+func (p *Plane) Hang(on bool) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.hung = on && p.up
+	p.c.changed()
+}
+
+// awake waits until the plane runs on; false when it was killed since run.
+func (p *Plane) awake(run int) bool {
+	for p.hung && p.run == run {
+		p.c.change.Wait()
+	}
+	return p.run == run
+}
+
+// touch is I/O of the plane's own on the metadata of a bdev.
+func (p *Plane) touch(b *bdev, write bool) error {
+	if p.c.live == nil {
+		return nil
+	}
+	run := p.run
+	if _, status := p.io(b, Command{Write: write, meta: true}); status != OK || p.run != run {
+		return errIO
+	}
+	return nil
+}
+
+// connect makes the connection of a controller and returns the namespace.
+func (p *Plane) connect(c *ctrlr, a *params) (*bdev, error) {
+	if p.c.live == nil {
+		return p.c.reach(c.addr, c.nqn, c.host)
+	}
+	cfg := Target{Addr: c.addr, NQN: c.nqn, Host: c.host, Silence: p.silence, Reconnect: time.Second, FastFail: -1}
+	if a.FastFailSec != nil {
+		cfg.FastFail = time.Duration(*a.FastFailSec) * time.Second
+	}
+	run := p.run
+	i := p.initiator(cfg)
+	if !i.dial() || p.run != run || p.ctrlrs[c.name] != nil {
+		i.close()
+		return nil, errors.New("no connection")
+	}
+	c.path = i
+	go i.keep()
+	return p.c.reach(c.addr, c.nqn, c.host)
+}
+
+// client is an agent.Client without a socket between.
+type client struct{ p *Plane }
+
+// Direct returns a client whose calls wait and fail as those over a socket.
+func (p *Plane) Direct() agent.Client { return client{p} }
+
+func (c client) Close() error { return nil }
+
+// StartID implements agent.Client.
+func (c client) StartID(context.Context) (string, error) {
+	c.p.c.mu.Lock()
+	defer c.p.c.mu.Unlock()
+	if !c.p.up {
+		return "", spdk.ErrUnreachable
+	}
+	return fmt.Sprintf("run-%d", c.p.run), nil
+}
+
+// Call implements spdk.Caller. A call whose caller has given up is carried out
+// all the same.
+func (c client) Call(ctx context.Context, method string, params, result any) error {
+	raw, err := json.Marshal(params)
+	if err != nil {
+		return err
+	}
+	if params == nil {
+		raw = nil
+	}
+	type answer struct {
+		text json.RawMessage
+		err  error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		text, err := c.p.direct(method, raw)
+		done <- answer{text, err}
+	}()
+	select {
+	case a := <-done:
+		if a.err != nil || result == nil {
+			return a.err
+		}
+		return json.Unmarshal(a.text, result)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, error) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	run := p.run
+	if !p.up {
+		return nil, spdk.ErrUnreachable
+	}
+	p.c.sleep(200 * time.Microsecond)
+	if !p.awake(run) {
+		return nil, spdk.ErrLost
+	}
+	h, ok := methods[method]
+	if !ok || !p.has(method) {
+		return nil, &spdk.RPCError{Code: spdk.CodeMethodNotFound, Message: "Method not found", Method: method}
+	}
+	text, err := p.carryOut(h, raw)
+	if !p.awake(run) {
+		return nil, spdk.ErrLost
+	}
+	var refused *jsonrpc.Error
+	if errors.As(err, &refused) {
+		return nil, &spdk.RPCError{Code: refused.Code, Message: refused.Message, Method: method}
+	}
+	return text, err
+}
+
+// Blank makes the aio disk of a file name one that reads as zeros.
+func (c *Cluster) Blank(file string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Zero = true
+}

@@ -1,0 +1,145 @@
+package planetest
+
+import (
+	"syscall"
+
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
+)
+
+// load opens the lvstore on a bdev, if there is one and none of its name is
+// open.
+func (p *Plane) load(b *bdev) {
+	if b.medium.store == nil || b.loaded != nil || b.claimed {
+		return
+	}
+	if other, _ := p.storeNamed(b.medium.store.name); other != nil {
+		return
+	}
+	b.loaded, b.claimed = b.medium.store, true
+	for _, l := range b.loaded.lvols {
+		p.show(b.loaded, l)
+	}
+}
+
+func (p *Plane) show(s *store, l *lvol) {
+	p.bdevs[l.uuid] = &bdev{name: l.uuid, uuid: l.uuid, product: "Logical Volume", aliases: []string{s.name + "/" + l.name}, blocks: l.clusters * s.cluster / 4096, medium: l.medium}
+}
+
+func (p *Plane) unload(b *bdev) {
+	for _, l := range b.loaded.lvols {
+		if up := p.bdevs[l.uuid]; up != nil {
+			p.remove(up)
+		}
+	}
+	b.loaded, b.claimed = nil, false
+}
+
+func (p *Plane) getLvstores(a *params) (any, error) {
+	list := []spdk.Lvstore{}
+	for _, b := range p.bdevs {
+		if s := b.loaded; s != nil && (a.LvsName == "" || a.LvsName == s.name) {
+			list = append(list, spdk.Lvstore{UUID: s.uuid, Name: s.name, BaseBdev: b.name, TotalDataClusters: s.total, FreeClusters: s.free(), BlockSize: 4096, ClusterSize: s.cluster, Failed: b.medium.taken})
+		}
+	}
+	return list, nil
+}
+
+func (p *Plane) createLvstore(a *params) (any, error) {
+	b := p.bdev(a.BdevName)
+	switch {
+	case b == nil:
+		return nil, errNoDev
+	case b.claimed:
+		return nil, errPerm
+	}
+	if err := p.touch(b, true); err != nil {
+		return nil, err
+	}
+	s := &store{name: a.LvsName, uuid: newUUID(""), cluster: a.ClusterSz, total: b.blocks*4096/a.ClusterSz - 1, lvols: map[string]*lvol{}}
+	b.medium.store, b.medium.Zero = s, false
+	p.load(b)
+	return s.uuid, nil
+}
+
+func (p *Plane) storeNamed(name string) (*bdev, *store) {
+	for _, b := range p.bdevs {
+		if b.loaded != nil && b.loaded.name == name {
+			return b, b.loaded
+		}
+	}
+	return nil, nil
+}
+
+func (p *Plane) deleteLvstore(a *params) (any, error) {
+	b, s := p.storeNamed(a.LvsName)
+	if s == nil {
+		return nil, errNoDev
+	}
+	if err := p.touch(b, true); err != nil {
+		return nil, err
+	}
+	p.unload(b)
+	b.medium.store = nil
+	return true, nil
+}
+
+func (p *Plane) createLvol(a *params) (any, error) {
+	b, s := p.storeNamed(a.LvsName)
+	switch {
+	case s == nil:
+		return nil, errNoDev
+	case s.lvols[a.LvolName] != nil:
+		return nil, errExists
+	}
+	if err := p.touch(b, true); err != nil {
+		return nil, err
+	}
+	l := &lvol{name: a.LvolName, uuid: newUUID(""), clusters: (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster, medium: &Medium{under: b.medium}}
+	if l.clusters > s.free() {
+		return nil, jsonrpc.Errno(syscall.ENOSPC, "")
+	}
+	s.lvols[l.name] = l
+	p.show(s, l)
+	return l.uuid, nil
+}
+
+func (p *Plane) lvol(name string) (*store, *lvol) {
+	up := p.bdev(name)
+	for _, b := range p.bdevs {
+		if b.loaded == nil || up == nil {
+			continue
+		}
+		for _, l := range b.loaded.lvols {
+			if l.uuid == up.uuid {
+				return b.loaded, l
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (p *Plane) deleteLvol(a *params) (any, error) {
+	s, l := p.lvol(a.Name)
+	if l == nil {
+		return nil, errNoDev
+	}
+	p.remove(p.bdevs[l.uuid])
+	delete(s.lvols, l.name)
+	return true, nil
+}
+
+func (p *Plane) renameLvol(a *params) (any, error) {
+	s, l := p.lvol(a.OldName)
+	switch {
+	case l == nil:
+		return nil, errNoDev
+	case s.lvols[a.NewName] != nil:
+		return nil, errExists
+	}
+	delete(s.lvols, l.name)
+	l.name = a.NewName
+	s.lvols[l.name] = l
+	p.bdevs[l.uuid].aliases = []string{s.name + "/" + l.name}
+	return true, nil
+}

@@ -1,0 +1,144 @@
+package planetest
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
+)
+
+var nvmfMethods = map[string]handler{
+	"nvmf_get_stats": {false, func(*Plane, *params) (any, error) {
+		return map[string]any{"poll_groups": []any{map[string]any{"completed_nvme_io": 1}}}, nil
+	}},
+	"nvmf_get_transports": {false, func(p *Plane, _ *params) (any, error) {
+		if !p.tcp {
+			return []spdk.NvmfTransport{}, nil
+		}
+		return []spdk.NvmfTransport{{TrType: "TCP"}}, nil
+	}},
+	"nvmf_create_transport": {true, func(p *Plane, _ *params) (any, error) {
+		p.tcp = true
+		return true, nil
+	}},
+	"nvmf_get_subsystems": {false, func(p *Plane, _ *params) (any, error) {
+		list := []spdk.NvmfSubsystem{{NQN: "nqn.2014-08.org.nvmexpress.discovery", Subtype: "Discovery"}}
+		for _, s := range p.subs {
+			list = append(list, s.NvmfSubsystem)
+		}
+		return list, nil
+	}},
+	"nvmf_create_subsystem": {true, func(p *Plane, a *params) (any, error) {
+		if p.subs[a.Nqn] != nil || len(a.SerialNumber) > 20 {
+			return nil, &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Unable to create subsystem " + a.Nqn}
+		}
+		s := &subsystem{ana: a.ANAReporting, conns: map[*conn]bool{}}
+		s.NQN, s.Subtype, s.SerialNumber, s.ModelNumber = a.Nqn, "NVMe", a.SerialNumber, a.ModelNumber
+		s.MinCntlid, s.MaxCntlid = max(a.MinCntlid, 1), a.MaxCntlid
+		if s.MaxCntlid == 0 {
+			s.MaxCntlid = 0xffef
+		}
+		p.subs[a.Nqn] = s
+		delete(p.retired, a.Nqn)
+		return true, nil
+	}},
+	"vda_nvmf_retire_subsystem": {true, func(p *Plane, a *params) (any, error) {
+		if p.retired[a.Nqn] = a.Retired; !a.Retired {
+			return true, nil
+		}
+		s := p.subs[a.Nqn]
+		if s == nil {
+			return true, nil
+		}
+		return true, p.removed(s)
+	}},
+	"nvmf_delete_subsystem": {true, on(func(p *Plane, s *subsystem, _ *params) error {
+		return p.removed(s)
+	})},
+	"nvmf_subsystem_add_listener": {true, on(func(p *Plane, s *subsystem, a *params) error {
+		at := a.Listen.TrAddr + ":" + a.Listen.TrSvcID
+		if q := p.c.planes[at]; q != nil && q != p {
+			return errInvalid
+		}
+		if a.ANAState != "" && (!s.ana || !p.atLeast(24, 1)) {
+			return errInvalid
+		}
+		p.c.planes[at] = p
+		s.ListenAddresses = append(s.ListenAddresses, a.Listen)
+		if s.ana {
+			p.ana[s.NQN] = cmp.Or(a.ANAState, spdk.ANAOptimized)
+			p.tellANA(s)
+		}
+		return nil
+	})},
+	"nvmf_subsystem_remove_listener": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+		s.ListenAddresses = slices.DeleteFunc(s.ListenAddresses, func(t spdk.TransportID) bool { return t == a.Listen })
+		return nil
+	})},
+	"nvmf_subsystem_add_host": {true, on(func(p *Plane, s *subsystem, a *params) error {
+		if s.allows(a.Host) {
+			return &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Internal error"}
+		}
+		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host})
+		p.c.admitted(p, s.NQN, a.Host)
+		return nil
+	})},
+	"nvmf_subsystem_remove_host": {true, on(func(p *Plane, s *subsystem, a *params) error {
+		s.Hosts = slices.DeleteFunc(s.Hosts, func(h spdk.NvmfHost) bool { return h.NQN == a.Host })
+		return p.shut(s, func(host string) bool { return host == a.Host })
+	})},
+	"nvmf_subsystem_allow_any_host": {true, on(func(_ *Plane, s *subsystem, _ *params) error {
+		s.AllowAnyHost = false
+		return nil
+	})},
+	"nvmf_subsystem_add_ns": {true, func(p *Plane, a *params) (any, error) {
+		s, b := p.subs[a.Nqn], p.bdev(a.Namespace.BdevName)
+		if s == nil || b == nil || len(s.Namespaces) > 0 {
+			return nil, errInvalid
+		}
+		for _, o := range p.subs {
+			if !p.swaps && len(o.Namespaces) > 0 && o.Namespaces[0].BdevName == b.name {
+				return nil, errInvalid // claimed
+			}
+		}
+		ns := *a.Namespace
+		ns.BdevName, ns.Name = b.name, b.name
+		s.Namespaces = append(s.Namespaces, ns)
+		return ns.NSID, nil
+	}},
+	"nvmf_subsystem_remove_ns": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+		if len(s.Namespaces) == 0 {
+			return errInvalid
+		}
+		s.Namespaces = nil
+		return nil
+	})},
+	"vda_nvmf_swap_ns": {true, on(func(p *Plane, s *subsystem, a *params) error {
+		b := p.bdev(a.BdevName)
+		if b == nil || len(s.Namespaces) == 0 {
+			return errInvalid
+		}
+		s.Namespaces[0].BdevName, s.Namespaces[0].Name = b.name, b.name
+		return nil
+	})},
+	"nvmf_subsystem_listener_set_ana_state": {true, on(func(p *Plane, s *subsystem, a *params) error {
+		if !s.ana || len(s.ListenAddresses) == 0 {
+			return &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "error setting ANA state: -22"}
+		}
+		p.ana[s.NQN] = a.ANAState
+		p.tellANA(s)
+		return nil
+	})},
+}
+
+// on makes a handler of what is done to a subsystem that exists.
+func on(f func(p *Plane, s *subsystem, a *params) error) func(*Plane, *params) (any, error) {
+	return func(p *Plane, a *params) (any, error) {
+		s := p.subs[a.Nqn]
+		if s == nil {
+			return nil, errInvalid
+		}
+		return true, f(p, s, a)
+	}
+}

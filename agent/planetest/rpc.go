@@ -1,0 +1,268 @@
+package planetest
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
+)
+
+// params of all methods, in one.
+type params struct {
+	Name, Filename, UUID, Nqn, Host, SubNQN, HostNQN, TrAddr, TrSvcID string
+
+	NumBlocks    uint64              `json:"num_blocks"`
+	Names        []string            `json:"names"`
+	BdevName     string              `json:"bdev_name"`
+	LvsName      string              `json:"lvs_name"`
+	LvolName     string              `json:"lvol_name"`
+	OldName      string              `json:"old_name"`
+	NewName      string              `json:"new_name"`
+	ClusterSz    uint64              `json:"cluster_sz"`
+	SizeInMiB    uint64              `json:"size_in_mib"`
+	StripSizeKB  uint32              `json:"strip_size_kb"`
+	RaidLevel    string              `json:"raid_level"`
+	BaseBdevs    []string            `json:"base_bdevs"`
+	SerialNumber string              `json:"serial_number"`
+	ModelNumber  string              `json:"model_number"`
+	MinCntlid    uint16              `json:"min_cntlid"`
+	MaxCntlid    uint16              `json:"max_cntlid"`
+	ANAReporting bool                `json:"ana_reporting"`
+	Listen       spdk.TransportID    `json:"listen_address"`
+	Namespace    *spdk.NvmfNamespace `json:"namespace"`
+	NSID         uint32              `json:"nsid"`
+	KeepAliveMS  uint32              `json:"keep_alive_timeout_ms"`
+	FastFailSec  *uint32             `json:"fast_io_fail_timeout_sec"`
+	ANAState     string              `json:"ana_state"`
+	Retired      bool                `json:"retired"`
+}
+
+type handler struct {
+	changes bool
+	call    func(p *Plane, a *params) (any, error)
+}
+
+func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
+	h, ok := methods[name]
+	p.c.mu.Lock()
+	ok = ok && p.has(name)
+	p.c.mu.Unlock()
+	if !ok {
+		return jsonrpc.Method{}, &jsonrpc.Error{Code: spdk.CodeMethodNotFound, Message: "Method not found"}
+	}
+	return jsonrpc.Method{Slow: true, Call: func(_ context.Context, raw json.RawMessage) (any, error) {
+		p.c.mu.Lock()
+		hook := p.hook
+		p.c.mu.Unlock()
+		if hook != nil {
+			var m map[string]any
+			_ = json.Unmarshal(raw, &m)
+			if err := hook(name, m); err != nil {
+				return nil, err
+			}
+		}
+		p.c.mu.Lock()
+		defer p.c.mu.Unlock()
+		text, err := p.carryOut(h, raw)
+		return text, err
+	}}, nil
+}
+
+// has reports that the data plane answers a method that the model knows. The
+// cluster's lock is held.
+func (p *Plane) has(method string) bool {
+	return method != p.hidden && (p.swaps || !strings.HasPrefix(method, "vda_"))
+}
+
+// said is the version that the data plane says it is.
+func (p *Plane) said() [2]int {
+	if p.version == [2]int{} {
+		return [2]int{26, 5}
+	}
+	return p.version
+}
+
+// atLeast reports that the data plane can do what came with a version of SPDK.
+func (p *Plane) atLeast(major, minor int) bool {
+	v := p.said()
+	return p.swaps || v[0] > major || v[0] == major && v[1] >= minor
+}
+
+// carryOut does what a call says. The cluster's lock is held, and given up
+// where the call has to wait.
+func (p *Plane) carryOut(h handler, raw json.RawMessage) (json.RawMessage, error) {
+	var a params
+	if raw != nil {
+		if err := json.Unmarshal(raw, &a); err != nil {
+			return nil, &jsonrpc.Error{Code: spdk.CodeInternalError, Message: err.Error()}
+		}
+	}
+	if h.changes {
+		p.changes++
+	}
+	result, err := h.call(p, &a)
+	if err != nil {
+		return nil, err
+	}
+	// Encoded under the lock: the result may point into the model.
+	return json.Marshal(result)
+}
+
+// Refuse is an error of an errno, for hooks.
+func Refuse(e syscall.Errno) error { return jsonrpc.Errno(e, "") }
+
+var (
+	errNoDev   = jsonrpc.Errno(syscall.ENODEV, "")
+	errExists  = jsonrpc.Errno(syscall.EEXIST, "")
+	errPerm    = jsonrpc.Errno(syscall.EPERM, "")
+	errIO      = jsonrpc.Errno(syscall.EIO, "")
+	errInvalid = &jsonrpc.Error{Code: spdk.CodeInvalidParams, Message: "Invalid parameters"}
+)
+
+var methods map[string]handler
+
+func init() {
+	methods = map[string]handler{
+		"spdk_get_version": {false, func(p *Plane, _ *params) (any, error) {
+			v := p.said()
+			return map[string]any{"version": "agenttest", "fields": map[string]any{"major": v[0], "minor": v[1], "patch": 0, "suffix": ""}}, nil
+		}},
+		"rpc_get_methods": {false, func(p *Plane, _ *params) (any, error) {
+			var names []string
+			for n := range methods {
+				if p.has(n) {
+					names = append(names, n)
+				}
+			}
+			return names, nil
+		}},
+		"bdev_get_bdevs":  {false, (*Plane).getBdevs},
+		"bdev_get_iostat": {false, (*Plane).getIOStat},
+		"bdev_malloc_create": {true, func(p *Plane, a *params) (any, error) {
+			return a.Name, p.add(&bdev{name: a.Name, product: "Malloc disk", uuid: a.UUID, blocks: a.NumBlocks, medium: &Medium{Zero: true}})
+		}},
+		"bdev_malloc_delete": {true, (*Plane).deleteBdev},
+		"bdev_aio_create": {true, func(p *Plane, a *params) (any, error) {
+			return a.Name, p.add(&bdev{name: a.Name, product: "AIO disk", blocks: 64 << 20 / 4096, medium: p.c.disk(a.Filename)})
+		}},
+		"bdev_aio_delete": {true, (*Plane).deleteBdev},
+		"bdev_examine": {false, func(p *Plane, a *params) (any, error) {
+			b := p.bdev(a.Name)
+			if b == nil {
+				return nil, errNoDev
+			}
+			if err := p.touch(b, false); err != nil {
+				return nil, err
+			}
+			p.load(b)
+			return true, nil
+		}},
+		"bdev_wait_for_examine":    {false, func(*Plane, *params) (any, error) { return true, nil }},
+		"bdev_lvol_get_lvstores":   {false, (*Plane).getLvstores},
+		"bdev_lvol_create_lvstore": {true, (*Plane).createLvstore},
+		"bdev_lvol_delete_lvstore": {true, (*Plane).deleteLvstore},
+		"bdev_lvol_create":         {true, (*Plane).createLvol},
+		"bdev_lvol_delete":         {true, (*Plane).deleteLvol},
+		"bdev_lvol_rename":         {true, (*Plane).renameLvol},
+
+		"bdev_nvme_set_options": {true, func(p *Plane, a *params) (any, error) {
+			if a.KeepAliveMS > 0 {
+				p.silence = time.Duration(a.KeepAliveMS) * time.Millisecond
+			}
+			return true, nil
+		}},
+		"bdev_nvme_attach_controller":  {true, (*Plane).attach},
+		"bdev_nvme_detach_controller":  {true, (*Plane).detach},
+		"bdev_nvme_get_controllers":    {false, (*Plane).getControllers},
+		"bdev_nvme_disable_controller": {true, (*Plane).disable},
+		"bdev_nvme_enable_controller":  {true, (*Plane).enable},
+		"bdev_nvme_get_io_paths":       {false, (*Plane).getIOPaths},
+		"bdev_raid_create":             {true, (*Plane).createRaid},
+		"bdev_raid_delete":             {true, (*Plane).deleteRaid},
+		"bdev_raid_get_bdevs":          {false, (*Plane).getRaids},
+	}
+	for name, h := range nvmfMethods {
+		methods[name] = h
+	}
+}
+
+func (p *Plane) bdev(name string) *bdev {
+	if b := p.bdevs[name]; b != nil {
+		return b
+	}
+	for _, b := range p.bdevs {
+		if b.name == name || b.uuid == name || slices.Contains(b.aliases, name) {
+			return b
+		}
+	}
+	return nil
+}
+
+func (p *Plane) add(b *bdev) error {
+	if p.bdevs[b.name] != nil {
+		return errExists
+	}
+	b.uuid = newUUID(b.uuid)
+	p.bdevs[b.name] = b
+	return nil
+}
+
+// remove takes a bdev away with all that stands on it.
+func (p *Plane) remove(b *bdev) {
+	delete(p.bdevs, b.name)
+	if b.loaded != nil {
+		p.unload(b)
+	}
+	for _, s := range p.subs {
+		s.Namespaces = slices.DeleteFunc(s.Namespaces, func(n spdk.NvmfNamespace) bool { return n.BdevName == b.name })
+	}
+	for name, r := range p.raids {
+		if slices.Contains(r.BaseBdevs, b.name) {
+			if up := p.bdevs[name]; up != nil {
+				p.remove(up)
+			}
+			delete(p.raids, name)
+		}
+	}
+}
+
+func (p *Plane) deleteBdev(a *params) (any, error) {
+	b := p.bdevs[a.Name]
+	if b == nil {
+		return nil, errNoDev
+	}
+	p.remove(b)
+	return true, nil
+}
+
+func (p *Plane) getIOStat(a *params) (any, error) {
+	stats := spdk.IOStats{Bdevs: []spdk.IOStat{}}
+	for _, name := range a.Names {
+		b := p.bdev(name)
+		if b == nil {
+			return nil, errNoDev
+		}
+		stats.Bdevs = append(stats.Bdevs, spdk.IOStat{Name: b.name, IOError: maps.Clone(b.medium.failed)})
+	}
+	return stats, nil
+}
+
+func (p *Plane) getBdevs(a *params) (any, error) {
+	list := []spdk.Bdev{}
+	one := p.bdev(a.Name)
+	for _, b := range p.bdevs {
+		if a.Name == "" || one == b {
+			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product, BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: json.RawMessage("{}")})
+		}
+	}
+	if a.Name != "" && len(list) == 0 {
+		return nil, errNoDev
+	}
+	return list, nil
+}

@@ -1,0 +1,294 @@
+package bdevnvme
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+)
+
+const cmicMultiController = nvme.CMICMultiController
+
+// detachGrace is how long Detach lets I/O in flight finish before it ends the
+// connections.
+const detachGrace = 250 * time.Millisecond
+
+// Options are bdev_nvme_set_options; they hold for later attachments.
+type Options struct {
+	KeepAlive  time.Duration // KATO; 0 the host's default of 10 s
+	IOTimeout  time.Duration // age at which an I/O is aborted; 0 never
+	Spin       time.Duration // how long a connection's reader polls before it sleeps, while it pays; default 20 µs, negative: never
+	QueueDepth int           // commands in flight on an I/O queue; 0 the host's default
+
+	Policy     Policy // of the bdevs of attachments that name none of their own
+	Resilience        // likewise
+}
+
+// Resilience are the time-outs of a controller that has lost its connection;
+// SPDK's rules say which combinations make sense.
+type Resilience struct {
+	CtrlrLossTimeoutSec  int32 // -1: never give the controller up; 0: no reconnects
+	ReconnectDelaySec    uint32
+	FastIOFailTimeoutSec uint32
+}
+
+func (r Resilience) host() host.Resilience {
+	return host.Resilience{LossTimeout: time.Duration(r.CtrlrLossTimeoutSec) * time.Second,
+		Delay: time.Duration(r.ReconnectDelaySec) * time.Second, FastIOFail: time.Duration(r.FastIOFailTimeoutSec) * time.Second}
+}
+
+func (r Resilience) check() error {
+	if r.CtrlrLossTimeoutSec < -1 {
+		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("ctrlr_loss_timeout_sec %d is below -1", r.CtrlrLossTimeoutSec)}
+	}
+	if err := r.host().Check(); err != nil {
+		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: err}
+	}
+	return nil
+}
+
+// Module is all attached controllers of a process. Its methods are safe for
+// concurrent use.
+type Module struct {
+	reg *bdev.Registry
+	log *slog.Logger
+
+	mu          sync.Mutex
+	opts        Options
+	controllers map[string]*controller
+	order       []*controller // as attached
+	closed      bool
+}
+
+// New makes a module that registers its bdevs in reg. log may be nil.
+func New(reg *bdev.Registry, log *slog.Logger) *Module {
+	if log == nil {
+		log = slog.Default()
+	}
+	m := &Module{reg: reg, log: log, controllers: map[string]*controller{}}
+	m.opts.Spin = 20 * time.Microsecond
+	return m
+}
+
+// SetOptions replaces the options.
+func (m *Module) SetOptions(o Options) error {
+	if o.QueueDepth < 0 || o.QueueDepth > 1024 {
+		return refuse(syscall.EINVAL, "io_queue_requests %d is not from 0 to 1024", o.QueueDepth)
+	}
+	if err := o.check(); err != nil {
+		return err
+	}
+	if err := o.Policy.check(); err != nil {
+		return err
+	}
+	if o.Spin == 0 {
+		o.Spin = 20 * time.Microsecond
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opts = o
+	return nil
+}
+
+// Options returns the options of later attachments.
+func (m *Module) Options() Options { return m.options() }
+
+func (m *Module) options() Options {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.opts
+}
+
+func (m *Module) isClosed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.closed
+}
+
+func (m *Module) find(name string) *controller {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.controllers[name]
+}
+
+// Path selects paths of a controller by what is not empty.
+type Path struct {
+	Traddr, Trsvcid, SubNQN, HostAddr string
+}
+
+// Detach removes a controller, or with at the paths that match it; with the
+// last path go the bdevs. It returns when the bdevs are unregistered, which
+// waits for their holders to close them, and all connections are closed.
+// Requests that wait for a path fail at once; requests in flight get a quarter
+// of a second before their connection is ended, which hosts see as a path
+// error: a new primary detaches from an old one that hangs, and hosts wait. ENODEV when there is nothing to
+// detach.
+func (m *Module) Detach(name string, at *Path) error {
+	g := m.find(name)
+	if g == nil || len(g.snapshot()) == 0 { // or its first attempt is going on
+		return refuse(syscall.ENODEV, "No such device")
+	}
+	g.turn <- struct{}{}
+	m.mu.Lock()
+	live := m.controllers[name] == g
+	m.mu.Unlock()
+	if !live {
+		<-g.turn
+		return refuse(syscall.ENODEV, "No such device")
+	}
+	matched := g.remove(at)
+	m.release(g)
+	if !matched {
+		return refuse(syscall.ENODEV, "No such device")
+	}
+	return nil
+}
+
+// Close detaches everything.
+func (m *Module) Close() {
+	m.mu.Lock()
+	m.closed = true
+	var names []string
+	for _, g := range m.order {
+		names = append(names, g.name)
+	}
+	m.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, n := range names {
+		wg.Go(func() { _ = m.Detach(n, nil) }) // gone already is as good
+	}
+	wg.Wait()
+}
+
+// TransportID is SPDK's trid object.
+type TransportID struct {
+	TrType  string `json:"trtype"`
+	AdrFam  string `json:"adrfam"`
+	Traddr  string `json:"traddr"`
+	Trsvcid string `json:"trsvcid"`
+	SubNQN  string `json:"subnqn"`
+}
+
+// HostInfo is the host object of ControllerInfo.
+type HostInfo struct {
+	NQN   string `json:"nqn"`
+	Addr  string `json:"addr"`
+	SvcID string `json:"svcid"`
+	NoSHN bool   `json:"no_shn_notification"`
+}
+
+// PathInfo is one path of a controller.
+type PathInfo struct {
+	State      string        `json:"state"`
+	TrID       TransportID   `json:"trid"`
+	Alternates []TransportID `json:"alternate_trids,omitempty"`
+	CNTLID     uint16        `json:"cntlid"`
+	Host       HostInfo      `json:"host"`
+}
+
+// ControllerInfo is one element of bdev_nvme_get_controllers.
+type ControllerInfo struct {
+	Name   string     `json:"name"`
+	Ctrlrs []PathInfo `json:"ctrlrs"`
+}
+
+// List describes all controllers in the order they were attached.
+func (m *Module) List() []ControllerInfo {
+	m.mu.Lock()
+	order := append([]*controller(nil), m.order...)
+	m.mu.Unlock()
+	out := []ControllerInfo{}
+	for _, g := range order {
+		info := ControllerInfo{Name: g.name}
+		for _, p := range g.snapshot() {
+			info.Ctrlrs = append(info.Ctrlrs, p.info())
+		}
+		if len(info.Ctrlrs) > 0 { // else the first attempt is still going on
+			out = append(out, info)
+		}
+	}
+	return out
+}
+
+// Attachments returns what makes the controllers there are, path by path, in
+// the order they were attached.
+func (m *Module) Attachments() []AttachConfig {
+	m.mu.Lock()
+	order := append([]*controller(nil), m.order...)
+	m.mu.Unlock()
+	var out []AttachConfig
+	for _, g := range order {
+		for _, p := range g.snapshot() {
+			c := p.cfg
+			c.HostNQN = p.ctl.Config().HostNQN
+			for _, a := range p.ctl.Addresses() { // one; with failover others to try
+				c.Traddr, c.Trsvcid = a.Traddr, a.Trsvcid
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// Get describes one controller; ENODEV when there is none.
+func (m *Module) Get(name string) (ControllerInfo, error) {
+	for _, c := range m.List() {
+		if c.Name == name {
+			return c, nil
+		}
+	}
+	return ControllerInfo{}, refuse(syscall.ENODEV, "No such device")
+}
+
+func (p *path) trid(a host.Address) TransportID {
+	return TransportID{TrType: "TCP", AdrFam: p.cfg.AdrFam, Traddr: a.Traddr, Trsvcid: a.Trsvcid, SubNQN: p.cfg.SubNQN}
+}
+
+func (p *path) info() PathInfo {
+	addrs := p.ctl.Addresses()
+	i := PathInfo{State: p.ctl.State().String(), TrID: p.trid(addrs[0]), CNTLID: p.ctl.CNTLID(),
+		Host: HostInfo{NQN: p.ctl.Config().HostNQN, Addr: p.cfg.HostAddr}}
+	if p.deleting.Load() {
+		i.State = host.Deleting.String()
+	}
+	for _, a := range addrs[1:] {
+		i.Alternates = append(i.Alternates, p.trid(a))
+	}
+	return i
+}
+
+// Reset ends and remakes the connections of a controller, or of its path with
+// the controller id, 0 for all; bdev_nvme_reset_controller. EALREADY when it is
+// disabled.
+func (m *Module) Reset(name string, cntlid uint16) error {
+	paths, err := m.paths(name, cntlid)
+	for _, p := range paths {
+		if p.ctl.State() == host.Disabled {
+			return &Error{Errno: syscall.EALREADY, Msg: "Operation already in progress", Cause: fmt.Errorf("%s: %w", name, host.ErrDisabled)}
+		}
+		p.ctl.Reset(fmt.Errorf("reset of %s was asked for", name))
+	}
+	return err
+}
+
+// paths finds those of a controller, or the one with the controller id unless
+// that is 0; ENODEV without any.
+func (m *Module) paths(name string, cntlid uint16) ([]*path, error) {
+	var out []*path
+	if g := m.find(name); g != nil {
+		for _, p := range g.snapshot() {
+			if cntlid == 0 || p.ctl.CNTLID() == cntlid {
+				out = append(out, p)
+			}
+		}
+	}
+	if len(out) == 0 {
+		return nil, refuse(syscall.ENODEV, "No such device")
+	}
+	return out, nil
+}

@@ -1,0 +1,130 @@
+package bdevnvme
+
+import (
+	"fmt"
+	"syscall"
+
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+)
+
+// Policy says which of the ways that ANA allows carries a request
+// (bdev_nvme_set_multipath_policy). Without one it is always the first,
+// optimized before non-optimized: SPDK's active_passive.
+type Policy struct {
+	ActiveActive bool   // use all ways of the best ANA state
+	QueueDepth   bool   // the one with the fewest requests under way; otherwise in turn
+	MinIO        uint32 // in turn: requests that one way gets before the next
+}
+
+// check returns an *Error, EINVAL, about a policy that makes no sense.
+func (p Policy) check() error {
+	if !p.ActiveActive {
+		if p.QueueDepth || p.MinIO != 0 {
+			return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("selector and rr_min_io are for active_active")}
+		}
+	} else if p.QueueDepth == (p.MinIO != 0) {
+		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("rr_min_io %d: round_robin wants at least 1, queue_depth none", p.MinIO)}
+	}
+	return nil
+}
+
+// SetPolicy sets the policy of the bdev called name, and of requests that are
+// submitted from now on. ENODEV when it is no bdev of this module, EINVAL for a
+// policy that makes no sense.
+func (m *Module) SetPolicy(name string, p Policy) error {
+	if err := p.check(); err != nil {
+		return err
+	}
+	dev, _ := m.reg.Get(name)
+	d, ok := dev.(*disk)
+	if !ok || d.g.m != m {
+		return refuse(syscall.ENODEV, "No such device")
+	}
+	d.setPolicy(p)
+	return nil
+}
+
+// PolicyOf returns the policy of the bdev called name; false when it is none of
+// this module.
+func (m *Module) PolicyOf(name string) (Policy, bool) {
+	dev, _ := m.reg.Get(name)
+	d, ok := dev.(*disk)
+	if !ok || d.g.m != m {
+		return Policy{}, false
+	}
+	if p := d.policy.Load(); p != nil {
+		return *p, true
+	}
+	return Policy{}, true
+}
+
+func (d *disk) setPolicy(p Policy) {
+	if p.ActiveActive {
+		d.policy.Store(&p)
+	} else {
+		d.policy.Store(nil)
+	}
+}
+
+// pickActive is pick under a policy of active ways.
+func (d *disk) pickActive(p *Policy) *way {
+	list := *d.list.Load()
+	best, count := host.ANANonOptimized, uint32(0)
+	for _, w := range list {
+		if !w.usable() {
+			continue
+		}
+		if w.ns.ANA() == host.ANAOptimized && best != host.ANAOptimized {
+			best, count = host.ANAOptimized, 0
+		}
+		if (w.ns.ANA() == host.ANAOptimized) == (best == host.ANAOptimized) {
+			count++
+		}
+	}
+	if count == 0 {
+		return nil
+	}
+	skip := uint32(0)
+	if !p.QueueDepth {
+		skip = (d.turn.Add(1) - 1) / p.MinIO % count
+	}
+	var found *way
+	for _, w := range list {
+		if !w.usable() || (w.ns.ANA() == host.ANAOptimized) != (best == host.ANAOptimized) {
+			continue // or it has just become so: any usable way is right
+		}
+		switch {
+		case p.QueueDepth:
+			if found == nil || w.busy.Load() < found.busy.Load() {
+				found = w
+			}
+		case skip == 0:
+			return w
+		default:
+			found = w
+			skip--
+		}
+	}
+	return found
+}
+
+// send sends r over w.
+func (d *disk) send(w *way, r *bdev.Request, b *bdev.Batch) {
+	if p := d.policy.Load(); p != nil && p.QueueDepth {
+		w.busy.Add(1)
+		w.ns.Submit(r, (*countedWay)(w), b)
+		return
+	}
+	w.ns.Submit(r, w, b)
+}
+
+// countedWay takes the end of requests that count as under way.
+type countedWay way
+
+// CompleteIO takes the end of a request on the way.
+func (c *countedWay) CompleteIO(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
+	c.busy.Add(-1)
+	(*way)(c).CompleteIO(r, s, b)
+}

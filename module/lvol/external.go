@@ -1,0 +1,146 @@
+package lvol
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/google/uuid"
+
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore"
+)
+
+// claimOutside is what the parent of external clones is claimed by: it is read
+// only, by as many clones as like.
+const claimOutside = "lvol external snapshot"
+
+// CloneBdev makes a volume that reads as the bdev, which is outside the store
+// and must not be written to any more, until it is written to. EINVAL for a
+// size that is not whole clusters or blocks that do not fit, EPERM for a bdev
+// that somebody writes to, else as CreateVolume.
+func (st *Store) CloneBdev(bdevName, name string) (*Volume, error) {
+	end, err := st.begin()
+	if err != nil {
+		return nil, late(err)
+	}
+	defer end()
+	if err := st.free(name); err != nil {
+		return nil, late(err)
+	}
+	h, err := st.openOutside(bdevName)
+	if err != nil {
+		return nil, late(err)
+	}
+	i := h.Info()
+	size, cluster := i.Blocks*uint64(i.BlockSize), uint64(st.bs.ClusterSize())
+	switch {
+	case size == 0 || size%cluster != 0:
+		err = fmt.Errorf("bdev %q has %d bytes, which is not a multiple of the cluster size %d: %w", bdevName, size, cluster, syscall.EINVAL)
+	case i.UUID == uuid.Nil:
+		err = fmt.Errorf("bdev %q has no UUID: %w", bdevName, syscall.EINVAL)
+	case st.bs.BlockSize()%i.BlockSize != 0:
+		err = fmt.Errorf("bdev %q has blocks of %d bytes, the lvstore of %d: %w", bdevName, i.BlockSize, st.bs.BlockSize(), syscall.EINVAL)
+	}
+	var b *blobstore.Blob
+	if err == nil {
+		b, err = st.bs.CreateBlob(blobstore.BlobConfig{Clusters: size / cluster, External: cString(i.UUID.String()), Xattrs: xattrs(name, uuid.New())})
+	}
+	if err == nil {
+		err = b.SetOutside(h)
+	}
+	if err != nil {
+		h.Close()
+		if b != nil {
+			_ = b.Delete()
+		}
+		return nil, late(fmt.Errorf("lvol %q: %w", name, err))
+	}
+	return st.publish(b)
+}
+
+// openOutside opens a bdev as the parent of an external clone.
+func (st *Store) openOutside(name string) (*bdev.Handle, error) {
+	h, err := st.m.reg.Open(name, func(k bdev.EventKind) {
+		if k == bdev.Removed {
+			go st.outsideGone(name)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := h.ClaimShared(claimOutside); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// outsideGone lets every handle go that blobs of the store have on a bdev that
+// is being removed. What they show of it fails from then on, until it is back.
+func (st *Store) outsideGone(name string) {
+	st.m.log.Warn("lvol: an external snapshot is gone", "lvstore", st.Name(), "bdev", name)
+	st.bs.LoseOutside(func(h *bdev.Handle) bool { return h.Removed() })
+}
+
+// supply gives an external clone its parent when that is there.
+func (st *Store) supply(b *blobstore.Blob) error {
+	id := b.ExternalID()
+	if id == "" || b.HasOutside() {
+		return nil
+	}
+	if _, err := uuid.Parse(id); err != nil {
+		return fmt.Errorf("the external snapshot is called %q, which is no UUID: %w", id, syscall.EINVAL)
+	}
+	h, err := st.openOutside(id)
+	if err != nil {
+		return err
+	}
+	if err = b.SetOutside(h); err != nil {
+		h.Close()
+	} else if h.Removed() { // and perhaps told so too early
+		st.outsideGone(id)
+	}
+	return err
+}
+
+// degraded reports whether the volume reads from a bdev that is missing.
+func (v *Volume) degraded() bool {
+	o := v.blob.Origin()
+	return o != nil && !o.HasOutside()
+}
+
+// appeared looks whether a new bdev is the parent that volumes lack, and
+// registers those.
+func (m *Module) appeared(name string) {
+	i, ok := m.reg.Info(name)
+	if !ok || i.UUID == uuid.Nil {
+		return
+	}
+	for _, st := range m.Stores() {
+		end, err := st.begin()
+		if err != nil {
+			continue
+		}
+		for _, v := range st.Volumes() {
+			if !v.degraded() || !strings.EqualFold(v.blob.Origin().ExternalID(), i.UUID.String()) {
+				continue
+			}
+			err := st.supply(v.blob.Origin())
+			if err == nil && !v.registered.Load() {
+				err = st.show(v)
+			}
+			if err != nil {
+				m.log.Error("lvol stays degraded", "lvstore", st.Name(), "lvol", v.Name(), "bdev", name, "err", err)
+			}
+		}
+		for _, v := range st.Volumes() { // clones of what has its parent now
+			if !v.degraded() && !v.registered.Load() {
+				if err := st.show(v); err != nil {
+					m.log.Error("lvol not registered", "lvstore", st.Name(), "lvol", v.Name(), "err", err)
+				}
+			}
+		}
+		end()
+	}
+}

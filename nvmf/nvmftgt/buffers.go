@@ -1,0 +1,271 @@
+package nvmftgt
+
+import (
+	"errors"
+	"time"
+
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+)
+
+// What a command holds of the pool of data buffers is reserved before anything
+// is asked for that needs it: before a read is submitted, before an R2T is
+// sent. A command that gets none waits in its connection's queue, while the
+// connection's reader goes on; data that was asked for always has its place.
+// How much a connection gets is up to memory. Data that comes with a command
+// has to be taken at once, so that its reader waits before it does, see crowded.
+
+// getBuf returns a data buffer of n bytes, or nil when others wait for one or
+// the connection or the process holds too much.
+func (k *conn) getBuf(n int) []byte {
+	if !k.reserve(n) {
+		return nil
+	}
+	return k.takeBuf(n)
+}
+
+// reserve makes sure of a buffer of n bytes and reports whether there is one.
+func (k *conn) reserve(n int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.waiting) == 0 && k.reserveLocked(n, false)
+}
+
+// reserveLocked is reserve for a command whose turn it is in the connection,
+// and, as turn says, among all connections that wait; k.mu is held.
+func (k *conn) reserveLocked(n int, turn bool) bool {
+	size := bdev.BufferBytes(n)
+	if !k.tgt.memory.grants(k.held, size, turn) || !bdev.Buffers.Reserve(n) {
+		return false
+	}
+	k.held += size
+	return true
+}
+
+// takeBuf returns the buffer of n bytes that was reserved; nil, and the
+// reservation given up, when the system has no memory.
+func (k *conn) takeBuf(n int) []byte {
+	buf := bdev.Buffers.Take(n)
+	if buf == nil {
+		k.mu.Lock()
+		k.held -= bdev.BufferBytes(n)
+		k.mu.Unlock()
+	}
+	return buf
+}
+
+// keepBuf returns a buffer of n bytes for what has come already, also when the
+// connection holds too much; nil when the process does.
+func (k *conn) keepBuf(n int) []byte {
+	buf := bdev.Buffers.Get(n)
+	if buf != nil {
+		k.mu.Lock()
+		k.held += cap(buf)
+		k.mu.Unlock()
+	}
+	return buf
+}
+
+// putBuf returns a data buffer and goes on with commands that wait for one,
+// unless b is nil.
+func (k *conn) putBuf(buf []byte, b *bdev.Batch) {
+	k.mu.Lock()
+	k.putBufLocked(buf)
+	waiting := len(k.waiting) > 0
+	k.mu.Unlock()
+	if waiting && b != nil {
+		k.serveWaiting(b, false)
+	}
+}
+
+// putBufLocked returns a data buffer; k.mu is held.
+func (k *conn) putBufLocked(buf []byte) {
+	k.held -= cap(buf)
+	bdev.Buffers.Put(buf)
+	k.tgt.memory.freed()
+}
+
+// unreserve gives back what was reserved for c, when the data never came; k.mu
+// is held.
+func (k *conn) unreserve(c *cmd) {
+	if c.reserved > 0 {
+		k.held -= c.reserved
+		bdev.Buffers.Unreserve(c.reserved)
+		c.reserved = 0
+		k.tgt.memory.freed()
+	}
+}
+
+// errClosing ends the pass of a connection that was given up meanwhile.
+var errClosing = errors.New("the connection is closing")
+
+// takeReserved gets the buffer that was reserved for c when its data is here:
+// the last one that was given back is still in the cache, and a host that
+// never answers an R2T holds no memory.
+func (k *conn) takeReserved(c *cmd) error {
+	c.reserved = 0
+	if c.buf = k.takeBuf(int(c.n)); c.buf == nil {
+		k.kill("the system has no memory")
+		return errClosing
+	}
+	c.setData(c.buf)
+	return nil
+}
+
+// crowded reports whether a command with n bytes of data has to be left where
+// it is, because the process is short of memory: what the device needs for it
+// might not be there, and an error would reach the host. Nothing that the
+// reader does is needed for the wait to end. Reads, and data that was asked
+// for, leave a part of the memory to what comes with commands (memory.grants);
+// that is at the devices, of one connection no more than it leaves free. Only
+// the reader calls it.
+func (k *conn) crowded(n int) bool {
+	limit, free := bdev.Buffers.Limit(), bdev.Buffers.Free()
+	if free >= limit/2 || k.fusedOne != nil { // the first of a pair waits for the second
+		return false
+	}
+	k.mu.Lock()
+	carried := int(k.carriedIn - k.carriedOut)
+	k.mu.Unlock()
+	size := bdev.BufferBytes(n)
+	if free-size < limit/16 || carried > 0 && carried+size > free-size {
+		return true
+	}
+	if !k.tgt.memory.strict.Load() {
+		return false
+	}
+	if k.spared > 0 {
+		k.spared--
+		return false
+	}
+	return true
+}
+
+// What comes back is kept for those that are hungry only that long from data
+// that comes with commands, and then so many commands go on: there may always
+// be somebody hungry.
+const (
+	sparedAfter = 15 * time.Millisecond
+	spared      = 32
+)
+
+// adminReplies bounds the bytes of replies that an admin queue's host has not
+// taken; further commands that ask for data are left where they are.
+const adminReplies = 256 << 10
+
+// owesMuch reports whether a command of the admin queue has to be left where it
+// is, because the host does not take the replies to those before, or the
+// process is short of memory. Replies lie in buffers of the pool, see cmd.send.
+func (k *conn) owesMuch(sqe nvme.Command) bool {
+	switch sqe.Opcode() {
+	case nvme.AdminIdentify, nvme.AdminGetLogPage, nvme.AdminGetFeatures:
+	default:
+		return false
+	}
+	size := bdev.BufferBytes(int(min(sqe.SGL().Length, k.maxLogPage())))
+	k.mu.Lock()
+	held := k.held
+	k.mu.Unlock()
+	switch {
+	case held > 0 && held+size > adminReplies:
+		return true
+	case k.sub.discovery:
+		return !k.tgt.memory.grants(held, size, true)
+	}
+	// A Keep Alive may come behind it.
+	return bdev.Buffers.Free()-size < bdev.Buffers.Limit()/32
+}
+
+// maxLogPage is the largest reply to an admin command, bytes.
+func (k *conn) maxLogPage() uint32 { return max(k.opts.maxIO, 1<<16) }
+
+// lacksRoom reports whether the command in the capsule in has to be left where
+// it is for now. Only the reader calls it.
+func (k *conn) lacksRoom(h nvme.Header, in []byte) bool {
+	if k.qid != 0 {
+		return h.DataLen() > 0 && k.crowded(int(h.DataLen()))
+	}
+	return k.owesMuch(nvme.Command(in[nvme.HeaderLen : nvme.HeaderLen+nvme.CommandLen]))
+}
+
+// awaitRoom returns when lacksRoom no longer says so. Only the reader calls it.
+func (k *conn) awaitRoom(h nvme.Header, in []byte) error {
+	var waited time.Duration
+	for pause := time.Millisecond; k.lacksRoom(h, in); pause = min(2*pause, 8*time.Millisecond) {
+		k.batch.Flush() // replies give buffers back, once they are sent
+		if !k.unblock() {
+			return errClosing
+		}
+		if !k.lacksRoom(h, in) {
+			return nil
+		}
+		time.Sleep(pause)
+		if waited += pause; waited >= sparedAfter {
+			k.spared, waited = spared, 0
+		}
+		k.seen.Store(nanotime()) // it is not the host that is silent
+	}
+	return nil
+}
+
+// await parks c until a buffer is free.
+func (k *conn) await(c *cmd) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waiting = append(k.waiting, c)
+	k.queueUp()
+}
+
+// queueUp has k served in its turn when its first waiting command does not
+// wait for the connection's own buffers to come back; k.mu is held.
+func (k *conn) queueUp() {
+	if k.queued || k.held > 0 && k.held+bdev.BufferBytes(int(k.waiting[0].n)) > k.tgt.cfg.MaxConnData {
+		return
+	}
+	k.queued = true
+	k.tgt.memory.join(k)
+}
+
+// serveWaiting starts waiting commands in order as long as there are buffers,
+// and returns how many.
+func (k *conn) serveWaiting(b *bdev.Batch, turn bool) (served int) {
+	for {
+		k.mu.Lock()
+		if len(k.waiting) == 0 || k.closing.Load() {
+			k.mu.Unlock()
+			return served
+		}
+		c := k.waiting[0]
+		if !k.reserveLocked(int(c.n), turn) {
+			k.queueUp()
+			k.mu.Unlock()
+			return served
+		}
+		c.reserved = bdev.BufferBytes(int(c.n))
+		copy(k.waiting, k.waiting[1:])
+		k.waiting[len(k.waiting)-1] = nil
+		k.waiting = k.waiting[:len(k.waiting)-1]
+		k.inflight.Add(1) // keeps teardown away
+		k.mu.Unlock()
+		c.resume(b)
+		k.leaveInflight()
+		served++
+	}
+}
+
+// resume goes on with a command that has waited for its buffer, which is
+// reserved for it now.
+func (c *cmd) resume(b *bdev.Batch) {
+	if c.fromHost() {
+		c.expect()
+		c.k.sendR2T(c, b)
+		return
+	}
+	c.reserved = 0
+	if c.buf = c.k.takeBuf(int(c.n)); c.buf == nil {
+		c.finish(nvme.CommandInterrupted, b)
+		return
+	}
+	c.setData(c.buf)
+	c.submit(b)
+}

@@ -1,0 +1,269 @@
+package nvmftgt
+
+import (
+	"sync/atomic"
+
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvme"
+)
+
+// cmd is a slot for one command. Slots belong to a connection for its
+// lifetime and are reused, so that commands allocate nothing.
+type cmd struct {
+	k   *conn
+	tag uint16 // index in conn.slots, the transfer tag of its R2T
+
+	// What others than the owner look at.
+	receiving atomic.Uint32 // an R2T is out and its data not here yet: recvOut and the command id
+	held      atomic.Bool   // in namespace.held, whose keeper also releases it
+
+	sqe nvme.Command
+	dw0 uint32
+	dw1 uint32
+
+	ns       *namespace
+	req      bdev.Request
+	iov      [][]byte // the data; backed by pieces unless a device maps more
+	buf      []byte   // data buffer from the pool
+	n        uint32   // bytes of data to move
+	got      uint32   // bytes received from the host
+	reserved int      // bytes of a buffer that is promised and not taken yet
+	carried  uint32   // bytes of data that came with it
+
+	toHost  bool // iov is sent with a successful reply
+	mapped  bool // iov is the device's memory: the gate is left when it is sent
+	inGate  bool
+	active  bool // counted in conn.inflight
+	away    bool // the device had it: only the device can say that it is over
+	badData bool // a data digest was wrong
+	aborted atomic.Bool
+
+	step   stepper
+	pair   *cmd // the other command of a fused pair
+	pieces [4][]byte
+}
+
+// Bits of cmd.receiving above the command id.
+const (
+	recvOut     = 1 << 16 // set while the data is due
+	recvAborted = 1 << 17 // an Abort was told that the command will not be executed
+)
+
+// expect says that c's data is due, and from when on it can be aborted.
+func (c *cmd) expect() { c.receiving.Store(recvOut | uint32(c.sqe.CID())) }
+
+func newCmd(k *conn, tag uint16) *cmd {
+	c := &cmd{k: k, tag: tag}
+	c.req.Owner, c.req.Gone = c, &k.closing
+	c.req.Done = cmdDone
+	return c
+}
+
+// reset makes a slot ready for another command. It runs for every command:
+// what is seldom set is only cleared when it is.
+func (c *cmd) reset() {
+	c.dw0, c.dw1 = 0, 0
+	c.iov, c.buf, c.n, c.got, c.reserved, c.carried = nil, nil, 0, 0, 0, 0
+	c.toHost, c.mapped, c.inGate, c.active, c.away, c.badData = false, false, false, false, false, false
+	c.req.FUA, c.req.Transient = false, false
+	if c.aborted.Load() {
+		c.aborted.Store(false)
+	}
+	if c.step.kind != stepNone || c.step.ready {
+		c.step = stepper{}
+	}
+	if c.pair != nil {
+		c.pair = nil
+	}
+}
+
+// setData makes p the data of c.
+func (c *cmd) setData(p []byte) {
+	c.pieces[0] = p
+	c.iov = c.pieces[:1]
+}
+
+// keep makes in-capsule data of a command that cannot be submitted now
+// outlive the receive buffer. Without a buffer the data is lost, and the
+// command ends with a status that hosts retry.
+func (c *cmd) keep() {
+	if c.step.kind == stepPair && c.pair.req.Transient {
+		c.pair.keep()
+		c.badData = c.badData || c.pair.badData
+	}
+	if !c.req.Transient || len(c.iov) == 0 {
+		return
+	}
+	c.req.Transient = false
+	buf := c.k.keepBuf(int(c.n))
+	if buf == nil {
+		c.iov = nil
+		c.badData = true
+		return
+	}
+	at := 0
+	for _, p := range c.iov {
+		at += copy(buf[at:], p)
+	}
+	c.buf = buf
+	c.setData(buf)
+}
+
+// submit sends c to its namespace's device: ANA state and reservation are
+// looked at now, when nothing more has to come from the host.
+func (c *cmd) submit(b *bdev.Batch) {
+	k, n := c.k, c.ns
+	if c.badData {
+		c.finish(nvme.TransientTransport, b)
+		return
+	}
+	if s := c.access(); s != nvme.Success {
+		if s == nvme.InvalidNamespace {
+			c.gone(b)
+			return
+		}
+		c.finish(s, b)
+		return
+	}
+	k.inflight.Add(1)
+	c.active = true
+	if k.closing.Load() { // the connection has been given up; nothing of it may reach the device
+		c.drop()
+		return
+	}
+	if !n.gate.enter() {
+		c.active = false
+		k.leaveInflight()
+		n.refuse(c, b)
+		return
+	}
+	c.inGate = true
+	h := n.handle.Load()
+	if h == nil {
+		c.finish(n.lostStatus(), b)
+		return
+	}
+	if b != &k.batch {
+		c.start(h, b)
+		return
+	}
+	k.starting = c
+	c.start(h, b)
+	k.starting = nil
+}
+
+// unwound is called after a panic of the reader's pass. A command that it was
+// about to start, and the device never had, is over, so that nobody waits for
+// it.
+func (k *conn) unwound() {
+	if c := k.starting; c != nil && c.active && !c.away {
+		c.drop()
+	}
+	k.starting = nil
+}
+
+// access is the status that keeps c from being executed, or Success.
+func (c *cmd) access() nvme.Status {
+	n := c.ns
+	if s := c.k.lis.ana.status(n.group.Load()); s != nvme.Success {
+		return s
+	}
+	if c.k.sub.namespace(n.nsid) != n { // it has gone since the command came; another may be there
+		return nvme.InvalidNamespace
+	}
+	return n.resv.check(c.k.ctrl.hostID, c.sqe.Opcode())
+}
+
+// cmdDone is the Done of every request of a command.
+func cmdDone(r *bdev.Request, b *bdev.Batch) {
+	c := r.Owner.(*cmd)
+	if b != &c.k.batch {
+		c.k.guarded(func() { c.advance(r.Status, b) })
+		return
+	}
+	c.advance(r.Status, b)
+}
+
+// finish ends c with status s and queues the reply.
+func (c *cmd) finish(s nvme.Status, b *bdev.Batch) {
+	if s != nvme.Success {
+		c.toHost = false
+		c.k.noteError(c, s)
+	}
+	if c.inGate && !(c.mapped && c.toHost) {
+		c.inGate = false
+		c.ns.gate.leave()
+	}
+	if c.buf != nil && !c.toHost {
+		c.k.putBuf(c.buf, b)
+		c.buf = nil
+	}
+	k, active := c.k, c.active
+	c.active = false
+	var second *cmd
+	if c.step.kind == stepPair {
+		second = c.pair
+	}
+	k.reply(c, s, b) // the slot may be in use again from here on
+	if second != nil {
+		finishSecond(second, s, b)
+	}
+	if active { // last: teardown waits for it and then looks at every slot
+		k.leaveInflight()
+	}
+}
+
+// drop ends c without a reply: the connection is closing.
+func (c *cmd) drop() {
+	c.letGo()
+	if c.active {
+		c.active = false
+		c.k.leaveInflight()
+	}
+}
+
+// letGo returns what c holds.
+func (c *cmd) letGo() {
+	if c.reserved > 0 {
+		c.k.mu.Lock()
+		c.k.unreserve(c)
+		c.k.mu.Unlock()
+	}
+	if c.inGate {
+		c.inGate = false
+		c.ns.gate.leave()
+	}
+	if c.buf != nil {
+		c.k.putBuf(c.buf, nil)
+		c.buf = nil
+	}
+}
+
+// growSlots allows n commands at once and as many more as replies may be on
+// their way to a host that has sent the next command already.
+func (k *conn) growSlots(n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.slots = append(make([]*cmd, 0, 2*n), k.slots...)
+}
+
+// slot returns a free slot, or nil when the host has more commands under way
+// than its queue is long. Only the reader calls it.
+func (k *conn) slot() *cmd {
+	if len(k.local) == 0 {
+		k.mu.Lock()
+		k.local, k.free = k.free, k.local
+		if len(k.local) == 0 && len(k.slots) < cap(k.slots) {
+			c := newCmd(k, uint16(len(k.slots)))
+			k.slots = append(k.slots, c)
+			k.local = append(k.local, c)
+		}
+		k.mu.Unlock()
+		if len(k.local) == 0 {
+			return nil
+		}
+	}
+	c := k.local[len(k.local)-1]
+	k.local = k.local[:len(k.local)-1]
+	return c
+}

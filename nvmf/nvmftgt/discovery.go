@@ -1,0 +1,154 @@
+package nvmftgt
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"github.com/virtual-disk-array/vda/nvme"
+)
+
+// discoveryLog fills in a part of the discovery log: a header, then an entry
+// for each place that k's host may connect to. However many there are, only
+// those are put together that are asked for.
+func discoveryLog(k *conn, out []byte, offset uint64) uint64 {
+	gen, entries := k.sub.tgt.discoveryEntries(k)
+	const size = nvme.DiscoveryEntryLen
+	total := uint64(1+len(entries)) * size
+	var record [size]byte
+	for at := 0; at < len(out) && offset+uint64(at) < total; {
+		pos := offset + uint64(at)
+		if i := pos / size; i == 0 {
+			nvme.PutDiscoveryHeader(record[:], gen, uint64(len(entries)))
+		} else {
+			nvme.PutDiscoveryEntry(record[:], entries[i-1])
+		}
+		at += copy(out[at:], record[pos%size:])
+	}
+	return total
+}
+
+// discoveryEntries are every listener of every subsystem that admits k's host,
+// this discovery service where it has listeners of its own, and its referrals.
+// The generation is from before they were looked at: a host that reads it
+// again behind them notices what has changed meanwhile.
+func (t *Target) discoveryEntries(k *conn) (gen uint64, out []nvme.DiscoveryEntry) {
+	gen = t.genctr.Load()
+	t.mu.Lock()
+	subs := slices.Clone(t.subs)
+	refs := slices.Clone(t.referrals)
+	t.mu.Unlock()
+	asq := uint16(k.opts.MaxAQDepth)
+	for _, s := range subs {
+		s.mu.Lock()
+		if s.admits(k.host) {
+			for _, l := range s.listeners {
+				e := entry(k.reachable(l.portal.addr), s.cfg.NQN, asq)
+				e.Subtype, e.PortID, e.CNTLID = nvme.SubtypeNVM, l.id, nvme.CNTLIDDynamic
+				if s.discovery {
+					e.Subtype, e.EFlags = nvme.SubtypeDiscovery, nvme.EFlagsDuplicate|nvme.EFlagsPersistent
+				}
+				out = append(out, e)
+			}
+		}
+		s.mu.Unlock()
+	}
+	for _, r := range refs {
+		e := entry(r.Addr, r.SubNQN, asq)
+		e.Subtype, e.CNTLID = nvme.SubtypeReferral, nvme.CNTLIDDynamic
+		out = append(out, e)
+	}
+	return gen, out
+}
+
+// reachable replaces the unspecified address of a listener by the one over which
+// k reached us: a host cannot connect to 0.0.0.0.
+func (k *conn) reachable(a Addr) Addr {
+	ip, err := netip.ParseAddr(a.Traddr)
+	if err != nil || !ip.IsUnspecified() {
+		return a
+	}
+	if here, err := netip.ParseAddrPort(k.nc.LocalAddr().String()); err == nil {
+		ip := here.Addr().Unmap().WithZone("")
+		a.Traddr, a.Adrfam = ip.String(), "IPv4"
+		if ip.Is6() {
+			a.Adrfam = "IPv6"
+		}
+	}
+	return a
+}
+
+func entry(a Addr, nqn string, asq uint16) nvme.DiscoveryEntry {
+	fam := uint8(nvme.AdrfamIPv4)
+	if a.Adrfam == "IPv6" {
+		fam = nvme.AdrfamIPv6
+	}
+	return nvme.DiscoveryEntry{Trtype: nvme.TrtypeTCP, Adrfam: fam, TREQ: nvme.TREQNone, ASQSZ: asq, Trsvcid: a.Trsvcid, SubNQN: nqn, Traddr: a.Traddr}
+}
+
+// discoveryChanged counts a change of the discovery log and tells the hosts.
+func (t *Target) discoveryChanged() {
+	t.genctr.Add(1)
+	for _, c := range t.discovery.controllers(anyController) {
+		c.raise(eventDiscovery)
+	}
+}
+
+// AddReferral points hosts to another discovery service. EEXIST when it is
+// there, EINVAL for a bad address.
+func (t *Target) AddReferral(r Referral) error {
+	r, err := r.normalize()
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	if slices.Contains(t.referrals, r) {
+		t.mu.Unlock()
+		return fmt.Errorf("referral to %s: %w", r.Addr, syscall.EEXIST)
+	}
+	t.referrals = append(t.referrals, r)
+	t.mu.Unlock()
+	t.discoveryChanged()
+	return nil
+}
+
+// RemoveReferral is its opposite. ENOENT when there is none.
+func (t *Target) RemoveReferral(r Referral) error {
+	r, err := r.normalize()
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	i := slices.IndexFunc(t.referrals, func(o Referral) bool { return o.Addr == r.Addr && o.SubNQN == r.SubNQN })
+	if i < 0 {
+		t.mu.Unlock()
+		return fmt.Errorf("referral to %s: %w", r.Addr, syscall.ENOENT)
+	}
+	t.referrals = slices.Delete(t.referrals, i, i+1)
+	t.mu.Unlock()
+	t.discoveryChanged()
+	return nil
+}
+
+// Referrals returns the referrals in the order of addition.
+func (t *Target) Referrals() []Referral {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.referrals)
+}
+
+func (r Referral) normalize() (Referral, error) {
+	a, err := r.Addr.Normalize()
+	if err != nil {
+		return r, err
+	}
+	r.Addr = a
+	if r.SubNQN == "" {
+		r.SubNQN = nvme.DiscoveryNQN
+	}
+	if err := nvme.CheckSubsystemNQN(r.SubNQN); err != nil {
+		return r, fmt.Errorf("subnqn: %w: %w", err, syscall.EINVAL)
+	}
+	return r, nil
+}

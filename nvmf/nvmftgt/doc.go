@@ -1,0 +1,51 @@
+// Package nvmftgt is the NVMe/TCP target: subsystems with namespaces on block
+// devices, reached by hosts over listeners.
+//
+// # Objects
+//
+// A Target has one TCP transport (the limits of every connection), portals
+// (listening sockets), a discovery subsystem and any number of Subsystems. A
+// Subsystem has namespaces, a host allow-list, listeners with an ANA state a
+// group, and the controllers of the hosts that are connected now. A controller
+// is an admin connection and its I/O connections; a connection is a queue
+// pair.
+//
+// # Goroutines
+//
+// Every connection has one reader goroutine. It receives without blocking,
+// handles every complete PDU inline, flushes its bdev.Batch (one sendmsg for
+// all replies of the pass), polls for a few microseconds if it was just busy,
+// and then parks in the runtime's poller. While it is parked another that polls
+// may serve the connection in its place (PollSource); all that a reader owns
+// belongs to whoever has the connection's turn. A block device that completes on
+// another goroutine appends the reply to the connection under the
+// connection's lock and marks it on that goroutine's Batch.
+//
+// # Locks, in the order in which they are taken
+//
+//	Target.mu > Subsystem.mu > controller.mu > namespace.mu > conn.mu
+//
+// No lock is held while a request is submitted or a socket is used.
+//
+// # Settling
+//
+// RemoveHost, RemoveListener, RemoveNamespace, SwapNamespace and
+// DeleteSubsystem return when nothing that they cut off can write any more:
+// a connection is settled when its reader has ended and every request that it
+// submitted is done. A write whose data had not arrived completely is dropped
+// before it is submitted.
+//
+// # Promises
+//
+// What CAP and Identify tell hosts is put together from one table (promise.go),
+// and the log pages, commands and features that controllers have from three
+// others (pages.go), by which they are dispatched as well. The tests go through
+// the tables: each promise is kept on the wire, what is listed is answered, and
+// what is not is refused. A new field of Identify is a new line there, and
+// needs a test of its name.
+//
+// # Errors
+//
+// Methods return errors that wrap an errno: EEXIST, ENOENT (no such object in
+// the target), ENODEV (no such bdev), EINVAL, EBUSY.
+package nvmftgt

@@ -1,0 +1,210 @@
+package nvmftgt
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/virtual-disk-array/vda/bdev"
+)
+
+// memory shares the pool of data buffers among the connections.
+//
+// A connection gets what leaves as much free as it then holds, beside a quarter
+// of the pool: a lone one gets three eighths, of n that ask for all they can
+// get each less than 1/n. One that holds nothing gets what is at most half of
+// what is free beside an eighth of the pool. So there is always something for
+// one that comes later, however slow the devices of the others, and most for
+// those that ask for little. The eighth is left to data that comes with
+// commands and to block devices, which cannot wait in a queue.
+//
+// One that holds nothing and still gets nothing is hungry. As long as memory
+// comes back nobody else gets any until it has what it needs. When none has
+// come back for a while, those who hold it may never give it back: others that
+// need less go on then, and the hungry one is tried again later.
+//
+// So nobody waits for ever for what others hold, if they ever give it back:
+// devices complete, replies are taken or their connection is cut (SendTime),
+// and so is one that does not send what it was asked for while others wait.
+type memory struct {
+	tgt    *Target
+	strict atomic.Bool // only who has the turn gets memory
+	short  atomic.Bool // somebody waits
+	kick   chan struct{}
+
+	// patience is how long memory is kept for a hungry connection when none
+	// comes back.
+	patience time.Duration
+
+	mu      sync.Mutex
+	queue   []*conn // that wait, each once
+	feeding bool
+
+	// The feeder's own.
+	batch   bdev.Batch
+	hungry  *conn // the first that holds nothing
+	best    int   // most bytes that were free since it is the first
+	bestAt  time.Time
+	relaxed time.Time // until then nobody is strict
+	looked  time.Time // for connections that do not send
+}
+
+const (
+	// defaultPatience is that of a target, and relax how long no memory is
+	// kept after that.
+	defaultPatience = 100 * time.Millisecond
+	relax           = time.Second
+
+	// feedPause is the shortest time between two rounds, feedEvery the longest:
+	// block devices give memory back without saying so.
+	feedPause = 200 * time.Microsecond
+	feedEvery = 10 * time.Millisecond
+)
+
+// grants reports whether a connection that holds held bytes may have size
+// more.
+func (m *memory) grants(held, size int, turn bool) bool {
+	if !turn && m.strict.Load() {
+		return false
+	}
+	limit, free := bdev.Buffers.Limit(), bdev.Buffers.Free()
+	if held > 0 {
+		return held+size <= m.tgt.cfg.MaxConnData && held+size <= free-size-limit/4
+	}
+	return 2*size <= free-limit/8 || free == limit
+}
+
+// freed says that memory has come back.
+func (m *memory) freed() {
+	if m.short.Load() {
+		select {
+		case m.kick <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// join has k served in its turn. k.mu is held.
+func (m *memory) join(k *conn) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.queue = append(m.queue, k)
+	if !m.feeding {
+		m.feeding = true
+		m.short.Store(true)
+		go m.feed()
+	}
+}
+
+// feed serves the queue until it is empty.
+func (m *memory) feed() {
+	t := time.NewTimer(feedEvery)
+	defer t.Stop()
+	for m.round(time.Now()) {
+		t.Reset(feedEvery)
+		select {
+		case <-m.kick:
+			time.Sleep(feedPause)
+		case <-t.C:
+		}
+	}
+}
+
+// round serves every connection of the queue once, in order, as far as there
+// is memory. It reports false when nobody waits any more.
+func (m *memory) round(now time.Time) bool {
+	m.mu.Lock()
+	q := m.queue[:len(m.queue):len(m.queue)]
+	if len(q) == 0 {
+		m.feeding = false
+		m.short.Store(false)
+		m.strict.Store(false)
+		m.hungry = nil
+		m.mu.Unlock()
+		return false
+	}
+	m.mu.Unlock()
+	var wait, again []*conn
+	var hungry *conn
+	for _, k := range q {
+		served, holds, left := k.fed(&m.batch, hungry == nil)
+		switch {
+		case !left:
+		case served > 0:
+			again = append(again, k) // others first
+		default:
+			if wait = append(wait, k); !holds && hungry == nil {
+				hungry = k
+				m.strict.Store(m.keepFor(k, now))
+			}
+		}
+	}
+	m.batch.Flush()
+	if hungry == nil {
+		m.hungry = nil
+		m.strict.Store(false)
+	} else if m.hungry == nil && len(wait) > 1 { // it has been passed over
+		for i, k := range wait {
+			if k == hungry {
+				wait = append(append(wait[:i], wait[i+1:]...), k)
+				break
+			}
+		}
+	}
+	if now.Sub(m.looked) > time.Second {
+		m.looked = now
+		m.tgt.cutSilent()
+	}
+	m.mu.Lock()
+	m.queue = append(append(wait, m.queue[len(q):]...), again...)
+	m.mu.Unlock()
+	return true
+}
+
+// keepFor reports whether what comes back is kept for k, the first that is
+// hungry.
+func (m *memory) keepFor(k *conn, now time.Time) bool {
+	free := bdev.Buffers.Free()
+	if now.Before(m.relaxed) {
+		return false
+	}
+	if m.hungry != k || free > m.best {
+		m.hungry, m.best, m.bestAt = k, free, now
+	}
+	if now.Sub(m.bestAt) < m.patience {
+		return true
+	}
+	m.relaxed, m.hungry = now.Add(relax), nil
+	return false
+}
+
+// fed serves k's waiting commands and reports how many, whether k holds
+// memory, and whether commands still wait; if not, k has left the queue.
+func (k *conn) fed(b *bdev.Batch, turn bool) (served int, holds, left bool) {
+	k.guarded(func() { served = k.serveWaiting(b, turn) })
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.waiting) == 0 || k.closing.Load() {
+		k.queued = false
+		return served, k.held > 0, false
+	}
+	return served, k.held > 0, true
+}
+
+// cutSilent gives up the connections that have not sent anything for long
+// though they were asked for data: memory is reserved for it that others wait
+// for.
+func (t *Target) cutSilent() {
+	now := nanotime()
+	t.mu.Lock()
+	var ks []*conn
+	for k := range t.conns {
+		if k.asked.Load() > 0 && time.Duration(now-k.seen.Load()) > t.cfg.SendTime {
+			ks = append(ks, k)
+		}
+	}
+	t.mu.Unlock()
+	for _, k := range ks {
+		k.kill("the peer does not send what it was asked for, and others wait for memory")
+	}
+}

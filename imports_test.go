@@ -13,7 +13,7 @@ import (
 // what stands below it, so that all arrows point down. The root package, which
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
-	{"cmd", "agent/cn agent/dn bdev blobstore/check cli daemon module monitor portal sandbox sandbox/dataplane spdk store vdatgt"},
+	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal sandbox sandbox/dataplane spdk store vdatgt"},
 	{"test", "nvmf/host sandbox/dataplane spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal spdk store syncer"},
 	{"sandbox", "nvmf/host sandbox/dataplane"},
@@ -21,7 +21,7 @@ var may = []struct{ name, imports string }{
 	{"cli", "api reason"},
 
 	// control plane
-	{"portal", "api blobstore/format daemon placement reason store syncer"},
+	{"portal", "api blobstore/format daemon nvme placement reason store syncer"},
 	{"monitor", "api daemon reason store syncer"},
 	{"syncer", "api daemon placement reason store"},
 	{"placement", ""},
@@ -29,7 +29,7 @@ var may = []struct{ name, imports string }{
 
 	// agents
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
-	{"agent/cn", "agent api reason spdk"},
+	{"agent/cn", "agent api blobstore/format reason spdk"},
 	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
 	{"agent", "api daemon disk nvme nvmf/host reason spdk"},
 	{"disk", "blobstore/format"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // need is a cluster of a blob that must come into being.
@@ -20,7 +21,7 @@ func (b *Blob) needs(r *bdev.Request) []*need {
 	upc := b.store.unitsPerCluster
 	m := b.clusters.Load()
 	for i := r.Offset / upc; i*upc < r.Offset+r.Blocks; i++ {
-		if m.at(i) != 0 || i >= m.clusters {
+		if m.At(i) != 0 || i >= m.Clusters {
 			continue
 		}
 		if r.Op == bdev.OpWriteZeroes && !b.covered(i) {
@@ -41,10 +42,10 @@ func (b *Blob) inherited(i uint64) (cluster uint32, origin *Blob) {
 			break
 		}
 		m := p.clusters.Load()
-		if i >= m.clusters {
+		if i >= m.Clusters {
 			return 0, nil
 		}
-		if c := m.at(i); c != 0 {
+		if c := m.At(i); c != 0 {
 			return c, nil
 		}
 		b = p
@@ -83,7 +84,7 @@ func (s *Store) allocate(needs []*need) {
 	var todo []*need
 	for _, n := range needs {
 		k := key{n.b, n.index}
-		if n.b.clusters.Load().at(n.index) != 0 {
+		if n.b.clusters.Load().At(n.index) != 0 {
 			continue
 		}
 		if first[k] != nil {
@@ -109,7 +110,7 @@ func (s *Store) allocate(needs []*need) {
 }
 
 func (b *Blob) allocatable(i uint64) error {
-	if b.store.blobs[b.id] != b || i >= b.clusters.Load().clusters {
+	if b.store.blobs[b.id] != b || i >= b.clusters.Load().Clusters {
 		return fmt.Errorf("cluster %d of blob 0x%x: %w", i, uint64(b.id), ErrNotFound)
 	}
 	if b.store.closed.Load() {
@@ -215,8 +216,8 @@ func (s *Store) insert(needs []*need) {
 		for _, n := range byBlob[b] {
 			if n.err = berr; berr == nil {
 				m := b.clusters.Load()
-				if m.at(n.index) == 0 {
-					m.set(n.index, n.cluster)
+				if m.At(n.index) == 0 {
+					m.Set(n.index, n.cluster)
 					b.allocated.Add(1)
 				}
 			}
@@ -229,18 +230,18 @@ func (s *Store) insert(needs []*need) {
 func (b *Blob) inserting(needs []*need) ([]deviceIO, *change) {
 	m := b.clusters.Load()
 	fresh := map[uint64]bool{} // extents that need the chain to change
-	lists := map[uint64]*[extentsPerPage]uint32{}
+	lists := map[uint64]*[format.ExtentsPerPage]uint32{}
 	for _, n := range needs {
-		x := n.index / extentsPerPage
+		x := n.index / format.ExtentsPerPage
 		if !b.meta.UseTable || b.table[x] == 0 {
 			fresh[x] = true
 			continue
 		}
 		if lists[x] == nil {
-			lists[x] = new([extentsPerPage]uint32)
-			m.list(x, lists[x])
+			lists[x] = new([format.ExtentsPerPage]uint32)
+			m.List(x, lists[x])
 		}
-		lists[x][n.index%extentsPerPage] = n.cluster
+		lists[x][n.index%format.ExtentsPerPage] = n.cluster
 	}
 	var ios []deviceIO
 	for x, list := range lists {
@@ -250,17 +251,17 @@ func (b *Blob) inserting(needs []*need) ([]deviceIO, *change) {
 		return ios, nil
 	}
 	c := b.change()
-	next := newClusterMap(m.clusters)
-	for x := range m.extents {
-		e := m.extents[x].Load()
+	next := format.NewClusterMap(m.Clusters)
+	for x := range m.Extents {
+		e := m.Extents[x].Load()
 		if fresh[uint64(x)] && e != nil {
-			e = e.copy()
+			e = e.Copy()
 		}
-		next.extents[x].Store(e)
+		next.Extents[x].Store(e)
 	}
 	for _, n := range needs {
-		if x := n.index / extentsPerPage; fresh[x] {
-			next.set(n.index, n.cluster)
+		if x := n.index / format.ExtentsPerPage; fresh[x] {
+			next.Set(n.index, n.cluster)
 			c.extents[x] = true
 		}
 	}
@@ -269,19 +270,11 @@ func (b *Blob) inserting(needs []*need) ([]deviceIO, *change) {
 }
 
 // extentIO is the write of an extent's page in place.
-func (b *Blob) extentIO(x uint64, list *[extentsPerPage]uint32, m *clusterMap) deviceIO {
-	page := make([]byte, PageSize)
-	first := x * extentsPerPage
-	encodeExtentPage(page, b.id, first, list[:min(extentsPerPage, m.clusters-first)])
+func (b *Blob) extentIO(x uint64, list *[format.ExtentsPerPage]uint32, m *format.ClusterMap) deviceIO {
+	page := make([]byte, format.PageSize)
+	first := x * format.ExtentsPerPage
+	format.EncodeExtentPage(page, b.id, first, list[:min(format.ExtentsPerPage, m.Clusters-first)])
 	return writeIO(b.store.mdOffset(b.table[x]), page)
-}
-
-func (e *extent) copy() *extent {
-	n := new(extent)
-	for i := range e {
-		n[i].Store(e[i].Load())
-	}
-	return n
 }
 
 // release gives back the whole clusters that an unmap covers. They vanish from
@@ -309,8 +302,8 @@ func (s *Store) release(d deferred) error {
 	b.gate.freeze()
 	first, last := b.wholeClusters(d.r)
 	for i := first; i < last; i++ {
-		if c := m.at(i); c != 0 {
-			m.set(i, 0)
+		if c := m.At(i); c != 0 {
+			m.Set(i, 0)
 			holes = append(holes, hole{i, c})
 		}
 	}
@@ -321,7 +314,7 @@ func (s *Store) release(d deferred) error {
 	size := uint64(s.super.Layout.ClusterSize)
 	undo := func(err error) error {
 		for _, h := range holes {
-			m.set(h.i, h.c)
+			m.Set(h.i, h.c)
 		}
 		return err
 	}
@@ -339,10 +332,10 @@ func (s *Store) release(d deferred) error {
 	ios = nil
 	dirty := map[uint64]bool{}
 	for _, h := range holes {
-		if x := h.i / extentsPerPage; b.meta.UseTable && !dirty[x] {
+		if x := h.i / format.ExtentsPerPage; b.meta.UseTable && !dirty[x] {
 			dirty[x] = true
-			var list [extentsPerPage]uint32
-			m.list(x, &list)
+			var list [format.ExtentsPerPage]uint32
+			m.List(x, &list)
 			ios = append(ios, b.extentIO(x, &list, m))
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sort"
 	"sync/atomic"
+
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Blob is one blob of a running store. I/O goes through Submit; all methods
@@ -11,11 +13,11 @@ import (
 // never waits for the device.
 type Blob struct {
 	store *Store
-	id    BlobID
+	id    format.BlobID
 	gate  gate
 
 	// What I/O looks at.
-	clusters  atomic.Pointer[clusterMap]
+	clusters  atomic.Pointer[format.ClusterMap]
 	parent    atomic.Pointer[Blob]
 	readOnly  atomic.Bool
 	thin      atomic.Bool
@@ -27,7 +29,7 @@ type Blob struct {
 	allocated atomic.Int64 // clusters that are there
 
 	// Guarded by store.md.
-	meta      Metadata           // Table and Runs are not kept up to date
+	meta      format.Metadata    // Table and Runs are not kept up to date
 	chain     []uint32           // metadata pages of the chain, the root first
 	table     []uint32           // extent pages, 0: none
 	clones    map[*Blob]struct{} // changed with store.family held, too
@@ -37,25 +39,25 @@ type Blob struct {
 	unusable  error              // why it cannot be used
 }
 
-func newBlob(s *Store, im *BlobImage) *Blob {
+func newBlob(s *Store, im *format.BlobImage) *Blob {
 	b := &Blob{store: s, id: im.ID, meta: im.Metadata, chain: im.Chain, table: im.Table, clones: map[*Blob]struct{}{}}
 	b.meta.Table, b.meta.Runs = nil, nil
-	b.show(im.clusters)
+	b.show(im.Clusters)
 	return b
 }
 
 // show makes what the metadata says visible to I/O.
-func (b *Blob) show(m *clusterMap) {
+func (b *Blob) show(m *format.ClusterMap) {
 	if b.clusters.Load() != m {
 		n := int64(0)
-		m.each(func(uint64, uint32) { n++ })
+		m.Each(func(uint64, uint32) { n++ })
 		b.clusters.Store(m)
 		b.allocated.Store(n)
 	}
-	ro := b.meta.DataROFlags&flagReadOnly != 0 || b.meta.DataROFlags&^knownDataROFlags != 0
+	ro := b.meta.DataROFlags&format.FlagReadOnly != 0 || b.meta.DataROFlags&^format.KnownDataROFlags != 0
 	b.readOnly.Store(ro)
 	b.thin.Store(b.meta.Thin())
-	b.external.Store(b.meta.Parent() == ExternalParent)
+	b.external.Store(b.meta.Parent() == format.ExternalParent)
 }
 
 // adopt makes p the parent; nil: none.
@@ -72,7 +74,7 @@ func (b *Blob) adopt(p *Blob) {
 }
 
 // ID returns the blob's id.
-func (b *Blob) ID() BlobID { return b.id }
+func (b *Blob) ID() format.BlobID { return b.id }
 
 // Usable returns nil, or why the blob cannot be used.
 func (b *Blob) Usable() error {
@@ -87,7 +89,7 @@ func (b *Blob) Usable() error {
 }
 
 // Clusters is the blob's length in clusters.
-func (b *Blob) Clusters() uint64 { return b.clusters.Load().clusters }
+func (b *Blob) Clusters() uint64 { return b.clusters.Load().Clusters }
 
 // Blocks is the blob's length in blocks of the store.
 func (b *Blob) Blocks() uint64 { return b.Clusters() * b.store.unitsPerCluster }
@@ -121,13 +123,15 @@ func (b *Blob) Clones() []*Blob {
 func (b *Blob) External() bool { return b.external.Load() }
 
 // ClearMethod is how the blob's clusters are cleared when they are given back.
-func (b *Blob) ClearMethod() ClearMethod {
+func (b *Blob) ClearMethod() format.ClearMethod {
 	b.store.md.Lock()
 	defer b.store.md.Unlock()
 	return b.clearMethod()
 }
 
-func (b *Blob) clearMethod() ClearMethod { return ClearMethod(b.meta.MDROFlags & clearMethodMask) }
+func (b *Blob) clearMethod() format.ClearMethod {
+	return format.ClearMethod(b.meta.MDROFlags & format.ClearMethodMask)
+}
 
 // Xattr returns the value of a user's extended attribute.
 func (b *Blob) Xattr(name string) ([]byte, bool) {
@@ -145,7 +149,7 @@ func (b *Blob) Xattr(name string) ([]byte, bool) {
 // for a read-only blob.
 func (b *Blob) SetXattr(name string, value []byte) error {
 	return b.update(func(c *change) error {
-		c.meta.Xattrs = setXattr(c.meta.Xattrs, name, value)
+		c.meta.Xattrs = format.SetXattr(c.meta.Xattrs, name, value)
 		return nil
 	})
 }
@@ -158,7 +162,7 @@ func (b *Blob) SetReadOnly() error {
 	b.store.md.Lock()
 	defer b.store.md.Unlock()
 	c := b.change()
-	c.meta.DataROFlags |= flagReadOnly
+	c.meta.DataROFlags |= format.FlagReadOnly
 	b.gate.freeze()
 	defer b.store.thaw(b)
 	return b.store.commit(c)
@@ -187,7 +191,7 @@ func (b *Blob) mutable() error {
 		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
 	case b.unusable != nil:
 		return b.unusable
-	case b.readOnly.Load() || b.meta.MDROFlags&^knownMDROFlags != 0:
+	case b.readOnly.Load() || b.meta.MDROFlags&^format.KnownMDROFlags != 0:
 		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrReadOnly)
 	}
 	return nil

@@ -5,14 +5,15 @@ import (
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // BlobConfig are the choices of a new blob.
 type BlobConfig struct {
 	Clusters uint64
 	Thin     bool // clusters come into being when they are first written
-	Clear    ClearMethod
-	Xattrs   []Xattr
+	Clear    format.ClearMethod
+	Xattrs   []format.Xattr
 	External []byte // name of a parent outside the store, which SetOutside gives; nil: none. The blob is thin then
 }
 
@@ -20,20 +21,20 @@ type BlobConfig struct {
 // which is what the clear methods left. ENOSPC when clusters or metadata pages
 // are short.
 func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
-	if c.Clusters > maxClustersPerBlob {
-		return nil, fmt.Errorf("%d clusters: a blob has at most %d: %w", c.Clusters, uint64(maxClustersPerBlob), syscall.EINVAL)
+	if c.Clusters > format.MaxClustersPerBlob {
+		return nil, fmt.Errorf("%d clusters: a blob has at most %d: %w", c.Clusters, uint64(format.MaxClustersPerBlob), syscall.EINVAL)
 	}
 	s.md.Lock()
 	defer s.md.Unlock()
-	m := Metadata{InvalidFlags: flagExtentTable, MDROFlags: uint64(c.Clear) & clearMethodMask, Xattrs: c.Xattrs, UseTable: true}
+	m := format.Metadata{InvalidFlags: format.FlagExtentTable, MDROFlags: uint64(c.Clear) & format.ClearMethodMask, Xattrs: c.Xattrs, UseTable: true}
 	if c.External != nil {
 		c.Thin = true
-		m.setExternal(c.External)
+		m.SetExternal(c.External)
 	}
 	if c.Thin {
-		m.InvalidFlags |= flagThin
+		m.InvalidFlags |= format.FlagThin
 	}
-	clusters := newClusterMap(c.Clusters)
+	clusters := format.NewClusterMap(c.Clusters)
 	if !c.Thin {
 		if err := s.claimClusters(clusters, 0); err != nil {
 			return nil, err
@@ -41,7 +42,7 @@ func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
 	}
 	b, err := s.createBlob(m, clusters, nil)
 	if err != nil && !c.Thin && (b == nil || !b.uncertain) {
-		clusters.each(func(_ uint64, cluster uint32) { s.clusters.Clear(uint64(cluster)) })
+		clusters.Each(func(_ uint64, cluster uint32) { s.clusters.Clear(uint64(cluster)) })
 	}
 	if err != nil {
 		return nil, err
@@ -52,7 +53,7 @@ func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
 // createBlob gives m an id and commits it with the given clusters. table, when
 // not nil, has extent pages that exist already. On error the blob is returned
 // only for its uncertain mark.
-func (s *Store) createBlob(m Metadata, clusters *clusterMap, table []uint32) (*Blob, error) {
+func (s *Store) createBlob(m format.Metadata, clusters *format.ClusterMap, table []uint32) (*Blob, error) {
 	if s.closed.Load() {
 		return nil, ErrClosed
 	}
@@ -60,9 +61,9 @@ func (s *Store) createBlob(m Metadata, clusters *clusterMap, table []uint32) (*B
 	if err != nil {
 		return nil, err
 	}
-	m.ID = blobidOf(root)
+	m.ID = format.BlobIDOf(root)
 	b := &Blob{store: s, id: m.ID, meta: m, chain: []uint32{root}, clones: map[*Blob]struct{}{}}
-	b.clusters.Store(newClusterMap(0))
+	b.clusters.Store(format.NewClusterMap(0))
 	c := &change{b: b, meta: m, clusters: clusters, table: table, rewriteAll: table == nil, extents: map[uint64]bool{}}
 	if err := s.commit(c); err != nil {
 		if b.uncertain && s.wipeRoot(b.id) == nil {
@@ -79,17 +80,17 @@ func (s *Store) createBlob(m Metadata, clusters *clusterMap, table []uint32) (*B
 }
 
 // claimClusters gives every entry of m from number from on a cluster, or none.
-func (s *Store) claimClusters(m *clusterMap, from uint64) error {
-	if m.clusters-from > s.clusters.Free() {
-		return fmt.Errorf("%d clusters wanted, %d are free: %w", m.clusters-from, s.clusters.Free(), ErrFull)
+func (s *Store) claimClusters(m *format.ClusterMap, from uint64) error {
+	if m.Clusters-from > s.clusters.Free() {
+		return fmt.Errorf("%d clusters wanted, %d are free: %w", m.Clusters-from, s.clusters.Free(), ErrFull)
 	}
-	for i := from; i < m.clusters; i++ {
+	for i := from; i < m.Clusters; i++ {
 		c, err := s.claimCluster()
 		if err != nil {
 			return err
 		}
 		s.zeroed.Clear(uint64(c))
-		m.set(i, c)
+		m.Set(i, c)
 	}
 	return nil
 }
@@ -99,8 +100,8 @@ func (s *Store) claimClusters(m *clusterMap, from uint64) error {
 // another operation is under way, ENOSPC.
 func (b *Blob) Resize(clusters uint64) error {
 	s := b.store
-	if clusters > maxClustersPerBlob {
-		return fmt.Errorf("%d clusters: a blob has at most %d: %w", clusters, uint64(maxClustersPerBlob), syscall.EINVAL)
+	if clusters > format.MaxClustersPerBlob {
+		return fmt.Errorf("%d clusters: a blob has at most %d: %w", clusters, uint64(format.MaxClustersPerBlob), syscall.EINVAL)
 	}
 	s.md.Lock()
 	gone, how, err := b.resize(clusters)
@@ -113,7 +114,7 @@ func (b *Blob) Resize(clusters uint64) error {
 }
 
 // resize returns the clusters that the blob has lost, and how to clear them.
-func (b *Blob) resize(clusters uint64) ([]uint32, ClearMethod, error) {
+func (b *Blob) resize(clusters uint64) ([]uint32, format.ClearMethod, error) {
 	s := b.store
 	if err := b.mutable(); err != nil {
 		return nil, 0, err
@@ -124,33 +125,33 @@ func (b *Blob) resize(clusters uint64) ([]uint32, ClearMethod, error) {
 	b.gate.freeze()
 	defer s.thaw(b)
 	old := b.clusters.Load()
-	if clusters == old.clusters {
+	if clusters == old.Clusters {
 		return nil, 0, nil
 	}
 	c := b.change()
-	c.clusters = old.resized(clusters)
-	if !b.meta.Thin() && clusters > old.clusters {
-		if err := s.claimClusters(c.clusters, old.clusters); err != nil {
+	c.clusters = old.Resized(clusters)
+	if !b.meta.Thin() && clusters > old.Clusters {
+		if err := s.claimClusters(c.clusters, old.Clusters); err != nil {
 			return nil, 0, err
 		}
 	}
 	// The page of the last extent that both lengths have lists another
 	// number of clusters now.
-	c.table = make([]uint32, extentTableLen(clusters))
+	c.table = make([]uint32, format.ExtentTableLen(clusters))
 	copy(c.table, b.table)
-	if edge := min(clusters, old.clusters); edge%extentsPerPage != 0 {
-		x := edge / extentsPerPage
+	if edge := min(clusters, old.Clusters); edge%format.ExtentsPerPage != 0 {
+		x := edge / format.ExtentsPerPage
 		c.extents[x] = b.meta.UseTable && (c.table[x] != 0 || !b.meta.Thin())
 	}
 	if !b.meta.Thin() {
-		for x := old.clusters / extentsPerPage; x < extentTableLen(clusters); x++ {
+		for x := old.Clusters / format.ExtentsPerPage; x < format.ExtentTableLen(clusters); x++ {
 			c.extents[x] = true
 		}
 	}
 	if err := s.commit(c); err != nil {
 		if !b.uncertain {
-			c.clusters.each(func(i uint64, cluster uint32) {
-				if i >= old.clusters {
+			c.clusters.Each(func(i uint64, cluster uint32) {
+				if i >= old.Clusters {
 					s.clusters.Clear(uint64(cluster))
 				}
 			})
@@ -158,7 +159,7 @@ func (b *Blob) resize(clusters uint64) ([]uint32, ClearMethod, error) {
 		return nil, 0, err
 	}
 	var gone []uint32
-	old.each(func(i uint64, cluster uint32) {
+	old.Each(func(i uint64, cluster uint32) {
 		if i >= clusters {
 			gone = append(gone, cluster)
 		}
@@ -168,7 +169,7 @@ func (b *Blob) resize(clusters uint64) ([]uint32, ClearMethod, error) {
 
 // giveBack clears clusters that nothing on disk refers to any more and then
 // makes them free. That may take long: the caller does not hold md.
-func (s *Store) giveBack(clusters []uint32, m ClearMethod) {
+func (s *Store) giveBack(clusters []uint32, m format.ClearMethod) {
 	if len(clusters) == 0 {
 		return
 	}
@@ -268,8 +269,8 @@ func (b *Blob) Remove() (clear func(), err error) {
 }
 
 // wipeRoot makes a blob not exist on disk.
-func (s *Store) wipeRoot(id BlobID) error {
-	if err := s.dev.write(s.mdOffset(id.root()), make([]byte, PageSize)); err != nil {
+func (s *Store) wipeRoot(id format.BlobID) error {
+	if err := s.dev.write(s.mdOffset(id.Root()), make([]byte, format.PageSize)); err != nil {
 		return err
 	}
 	return s.dev.flush()
@@ -291,7 +292,7 @@ func (s *Store) erase(b *Blob) ([]uint32, error) {
 	b.adopt(nil)
 	b.closeOutside()
 	var gone []uint32
-	b.clusters.Load().each(func(_ uint64, cluster uint32) { gone = append(gone, cluster) })
+	b.clusters.Load().Each(func(_ uint64, cluster uint32) { gone = append(gone, cluster) })
 	pages := append([]uint32(nil), b.chain[1:]...)
 	for _, p := range b.table {
 		if p != 0 {
@@ -299,8 +300,8 @@ func (s *Store) erase(b *Blob) ([]uint32, error) {
 		}
 	}
 	b.table, b.chain = nil, nil
-	b.show(newClusterMap(0))
+	b.show(format.NewClusterMap(0))
 	s.freePages(pages)
-	s.pages.Clear(uint64(b.id.root()))
+	s.pages.Clear(uint64(b.id.Root()))
 	return gone, nil
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -28,7 +29,7 @@ type crashDevice struct {
 
 func newCrashDevice(bytes int) *crashDevice {
 	d := &crashDevice{view: make([]byte, bytes), durable: make([]byte, bytes), pending: map[uint64][][]byte{}}
-	d.info = bdev.Info{Name: "crash", Product: "crash", BlockSize: PageSize, Blocks: uint64(bytes / PageSize), WriteCache: true, UnmapZeroes: true,
+	d.info = bdev.Info{Name: "crash", Product: "crash", BlockSize: format.PageSize, Blocks: uint64(bytes / format.PageSize), WriteCache: true, UnmapZeroes: true,
 		Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpUnmap, bdev.OpWriteZeroes)}
 	return d
 }
@@ -55,7 +56,7 @@ func (d *crashDevice) do(r *bdev.Request) (s nvme.Status) {
 		}
 		defer func() { s = nvme.ANAInaccessible }()
 	}
-	at := r.Offset * PageSize
+	at := r.Offset * format.PageSize
 	switch {
 	case r.Op == bdev.OpRead && !d.dead:
 		for _, p := range r.Iov {
@@ -68,10 +69,10 @@ func (d *crashDevice) do(r *bdev.Request) (s nvme.Status) {
 		}
 		d.put(at, data)
 	case r.Op == bdev.OpUnmap || r.Op == bdev.OpWriteZeroes:
-		d.put(at, make([]byte, r.Blocks*PageSize))
+		d.put(at, make([]byte, r.Blocks*format.PageSize))
 	case r.Op == bdev.OpFlush && !d.dead:
 		for page, versions := range d.pending {
-			copy(d.durable[page*PageSize:], versions[len(versions)-1])
+			copy(d.durable[page*format.PageSize:], versions[len(versions)-1])
 		}
 		clear(d.pending)
 	}
@@ -88,9 +89,9 @@ func (d *crashDevice) put(at uint64, data []byte) {
 		return
 	}
 	copy(d.view[at:], data)
-	for i := 0; i < len(data); i += PageSize {
-		page := at/PageSize + uint64(i/PageSize)
-		d.pending[page] = append(d.pending[page], data[i:i+PageSize:i+PageSize])
+	for i := 0; i < len(data); i += format.PageSize {
+		page := at/format.PageSize + uint64(i/format.PageSize)
+		d.pending[page] = append(d.pending[page], data[i:i+format.PageSize:i+format.PageSize])
 	}
 }
 
@@ -101,7 +102,7 @@ func (d *crashDevice) restart(rng *rand.Rand) *crashDevice {
 	for page := range d.info.Blocks {
 		if versions := d.pending[page]; len(versions) > 0 {
 			if k := rng.IntN(len(versions) + 1); k > 0 {
-				copy(n.view[page*PageSize:], versions[k-1])
+				copy(n.view[page*format.PageSize:], versions[k-1])
 			}
 		}
 	}

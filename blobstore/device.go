@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -77,14 +78,14 @@ func (d *device) zero(offset, length uint64) error {
 
 // clear prepares a range for its next owner by a clear method; it reports
 // whether the range now reads as zeros.
-func (d *device) clear(m ClearMethod, offset, length uint64) (bool, error) {
+func (d *device) clear(m format.ClearMethod, offset, length uint64) (bool, error) {
 	if length == 0 {
 		return true, nil
 	}
 	switch m {
-	case ClearNone:
+	case format.ClearNone:
 		return false, nil
-	case ClearWriteZeroes:
+	case format.ClearWriteZeroes:
 		return true, d.zero(offset, length)
 	}
 	if i := d.info(); !i.Ops.Has(bdev.OpUnmap) {

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -22,10 +23,10 @@ type outside struct {
 func (b *Blob) ExternalID() string {
 	b.store.md.Lock()
 	defer b.store.md.Unlock()
-	if b.meta.InvalidFlags&flagExternalSnapshot == 0 {
+	if b.meta.InvalidFlags&format.FlagExternalSnapshot == 0 {
 		return ""
 	}
-	return string(bytes.TrimRight(b.meta.internal(xattrExternalParent), "\x00"))
+	return string(bytes.TrimRight(b.meta.InternalXattr(format.XattrExternalParent), "\x00"))
 }
 
 // SetOutside gives an external clone its parent, whose handle is the blob's
@@ -143,25 +144,4 @@ func (o *Blob) readCluster(i uint64, buf []byte) error {
 		return nil
 	}
 	return (&device{h: out.h}).read(at*unit, buf[:n*unit])
-}
-
-// setExternal makes the metadata that of an external clone, or, without an id,
-// of a blob that is none.
-func (m *Metadata) setExternal(id []byte) {
-	m.setInternal(xattrExternalParent, id)
-	if id == nil {
-		m.InvalidFlags &^= flagExternalSnapshot
-	} else {
-		m.InvalidFlags |= flagExternalSnapshot
-	}
-}
-
-// internal returns an internal xattr, nil when there is none.
-func (m *Metadata) internal(name string) []byte {
-	for _, x := range m.Internal {
-		if x.Name == name {
-			return x.Value
-		}
-	}
-	return nil
 }

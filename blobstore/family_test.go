@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/malloc"
 	"github.com/virtual-disk-array/vda/nvme"
 )
@@ -89,7 +90,7 @@ func (f *family) fill(b *Blob, cluster, n uint64, with byte) {
 // clusters returns a byte a cluster; it fails when one is mixed.
 func (f *family) clusters(b *Blob) string {
 	f.t.Helper()
-	buf := bytes.Repeat([]byte{0x5a}, int(b.Blocks())*PageSize)
+	buf := bytes.Repeat([]byte{0x5a}, int(b.Blocks())*format.PageSize)
 	if s := f.io(b, bdev.OpRead, 0, b.Blocks(), buf); s != nvme.Success {
 		f.t.Fatal(s)
 	}
@@ -154,15 +155,15 @@ func (f *family) again(name string) error {
 // not what was cut off.
 func TestWriteBeyondTheParentsEnd(t *testing.T) {
 	f := newFamily(t)
-	if s := f.io(f.v, bdev.OpWrite, 4*perCluster, 1, bytes.Repeat([]byte{0xbb}, PageSize)); s != nvme.Success {
+	if s := f.io(f.v, bdev.OpWrite, 4*perCluster, 1, bytes.Repeat([]byte{0xbb}, format.PageSize)); s != nvme.Success {
 		t.Fatal(s)
 	}
 	buf := make([]byte, testCluster)
 	if s := f.io(f.v, bdev.OpRead, 4*perCluster, perCluster, buf); s != nvme.Success {
 		t.Fatal(s)
 	}
-	if !bytes.Equal(buf[PageSize:], make([]byte, testCluster-PageSize)) {
-		t.Errorf("the rest of the cluster is % x", buf[PageSize:PageSize+4])
+	if !bytes.Equal(buf[format.PageSize:], make([]byte, testCluster-format.PageSize)) {
+		t.Errorf("the rest of the cluster is % x", buf[format.PageSize:format.PageSize+4])
 	}
 	// Zeroes where zeros are take no cluster.
 	n := f.v.Allocated()
@@ -211,7 +212,7 @@ func TestZerosBeyondTheEndOfAnExternalClone(t *testing.T) {
 			defer func() { w.store.Close() }()
 			f := &family{world: w}
 			reg := bdev.NewRegistry()
-			d, err := malloc.New(malloc.Config{Name: "outside", BlockSize: PageSize, Blocks: 6 * perCluster})
+			d, err := malloc.New(malloc.Config{Name: "outside", BlockSize: format.PageSize, Blocks: 6 * perCluster})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -8,28 +8,29 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // FuzzDecodeChain reads arbitrary pages as a chain; what decodes must encode
 // to something that decodes to the same.
 func FuzzDecodeChain(f *testing.F) {
-	id := blobidOf(7)
-	for _, m := range []Metadata{
+	id := format.BlobIDOf(7)
+	for _, m := range []format.Metadata{
 		{ID: id},
-		{ID: id, InvalidFlags: flagThin | flagExtentTable, UseTable: true, Clusters: 1000, Table: []uint32{0, 9}, Xattrs: named("x")},
-		{ID: id, InvalidFlags: flagThin, Clusters: 30, Runs: []Run{{5, 10}, {0, 20}}, Internal: []Xattr{{"SNAP", make([]byte, 8)}}},
+		{ID: id, InvalidFlags: format.FlagThin | format.FlagExtentTable, UseTable: true, Clusters: 1000, Table: []uint32{0, 9}, Xattrs: named("x")},
+		{ID: id, InvalidFlags: format.FlagThin, Clusters: 30, Runs: []format.Run{{Cluster: 5, Length: 10}, {Length: 20}}, Internal: []format.Xattr{{Name: "SNAP", Value: make([]byte, 8)}}},
 	} {
 		pages, err := m.Encode()
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(pages[0][pageDescriptors:pageNext])
+		f.Add(pages[0][format.PageDescriptors:format.PageNext])
 	}
 	f.Fuzz(func(t *testing.T, descriptors []byte) {
-		p := newPage(id, 0)
-		copy(p[pageDescriptors:pageNext], descriptors)
-		m, err := DecodeChain(id, [][]byte{p})
+		p := format.NewPage(id, 0)
+		copy(p[format.PageDescriptors:format.PageNext], descriptors)
+		m, err := format.DecodeChain(id, [][]byte{p})
 		if err != nil {
 			return
 		}
@@ -37,7 +38,7 @@ func FuzzDecodeChain(f *testing.F) {
 		if err != nil {
 			return // an xattr without a name
 		}
-		again, err := DecodeChain(id, pages)
+		again, err := format.DecodeChain(id, pages)
 		if err != nil {
 			t.Fatalf("what was encoded does not decode: %v", err)
 		}
@@ -49,15 +50,15 @@ func FuzzDecodeChain(f *testing.F) {
 
 // FuzzExtentPage reads arbitrary pages as extent pages.
 func FuzzExtentPage(f *testing.F) {
-	p := make([]byte, PageSize)
-	encodeExtentPage(p, blobidOf(3), 512, []uint32{1, 2, 3})
+	p := make([]byte, format.PageSize)
+	format.EncodeExtentPage(p, format.BlobIDOf(3), 512, []uint32{1, 2, 3})
 	f.Add(p, uint64(512))
 	f.Fuzz(func(t *testing.T, data []byte, first uint64) {
-		p := make([]byte, PageSize)
+		p := make([]byte, format.PageSize)
 		copy(p, data)
-		sealPage(p)
-		var list [extentsPerPage]uint32
-		if n, err := decodeExtentPage(p, first, &list); err == nil && (n < 1 || n > extentsPerPage) {
+		format.SealPage(p)
+		var list [format.ExtentsPerPage]uint32
+		if n, err := format.DecodeExtentPage(p, first, &list); err == nil && (n < 1 || n > format.ExtentsPerPage) {
 			t.Fatalf("a list of %d", n)
 		}
 	})
@@ -86,11 +87,11 @@ func FuzzLoad(f *testing.F) {
 		// the super block, the masks and the metadata.
 		for e := edits; len(e) >= 5; e = e[5:] {
 			page := (uint32(e[0]) | uint32(e[1])<<8) % 260
-			at := (uint32(e[2]) | uint32(e[3])<<8) % PageSize
-			p := d.view[page*PageSize : (page+1)*PageSize]
+			at := (uint32(e[2]) | uint32(e[3])<<8) % format.PageSize
+			p := d.view[page*format.PageSize : (page+1)*format.PageSize]
 			p[at] = e[4]
 			if binary.LittleEndian.Uint64(p) != 0 {
-				sealPage(p)
+				format.SealPage(p)
 			}
 		}
 		copy(d.durable, d.view)
@@ -102,7 +103,7 @@ func FuzzLoad(f *testing.F) {
 		}
 		defer s.Close()
 		w := &world{t: t, store: s}
-		buf := make([]byte, PageSize)
+		buf := make([]byte, format.PageSize)
 		for _, b := range s.Blobs() {
 			if b.Usable() != nil || b.Blocks() == 0 {
 				continue

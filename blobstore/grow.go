@@ -24,7 +24,7 @@ func (s *Store) Grow() error {
 	if l.BlobidMaskLen == 0 {
 		behind = l.MDStart
 	}
-	switch pages := l.maskPages(total); {
+	switch pages := l.MaskPages(total); {
 	case size == l.DeviceBytes:
 		return nil
 	case size < l.DeviceBytes || total > math.MaxUint32:
@@ -43,8 +43,8 @@ func (s *Store) Grow() error {
 		*l = old
 		return err
 	}
-	s.clusters.grow(total)
-	s.zeroed.grow(total)
+	s.clusters.Grow(total)
+	s.zeroed.Grow(total)
 	s.total.Store(total)
 	return nil
 }

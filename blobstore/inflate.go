@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // inflateStep is how many clusters are copied before others get their turn at
@@ -77,8 +78,8 @@ func (b *Blob) wanting(from uint64, all bool, f func(i uint64) bool) uint64 {
 	m, p := b.clusters.Load(), b.parent.Load()
 	all = all || p == nil // of a parent outside the store every cluster counts
 	n := uint64(0)
-	for i := from; i < m.clusters; i++ {
-		if m.at(i) != 0 || (!all && p.clusters.Load().at(i) == 0 && !b.bared(i, p)) {
+	for i := from; i < m.Clusters; i++ {
+		if m.At(i) != 0 || (!all && p.clusters.Load().At(i) == 0 && !b.bared(i, p)) {
 			continue
 		}
 		n++
@@ -101,11 +102,11 @@ func (b *Blob) cutLoose(all bool) error {
 	c := b.change()
 	var parent *Blob
 	was := b.parent.Load()
-	c.meta.setInternal(xattrParent, nil)
-	c.meta.setExternal(nil)
+	c.meta.SetInternalXattr(format.XattrParent, nil)
+	c.meta.SetExternal(nil)
 	switch {
 	case all:
-		c.meta.InvalidFlags &^= flagThin
+		c.meta.InvalidFlags &^= format.FlagThin
 	case was != nil:
 		parent = was.parent.Load()
 		b.inherit(c, was)

@@ -104,13 +104,13 @@ func (b *Blob) deferable(r *bdev.Request) bool {
 	switch r.Op {
 	case bdev.OpWrite:
 		for i := r.Offset / upc; i*upc < r.Offset+r.Blocks; i++ {
-			if m.at(i) == 0 {
+			if m.At(i) == 0 {
 				return true
 			}
 		}
 	case bdev.OpWriteZeroes:
 		for i := r.Offset / upc; i*upc < r.Offset+r.Blocks; i++ {
-			if m.at(i) == 0 && b.covered(i) {
+			if m.At(i) == 0 && b.covered(i) {
 				return true
 			}
 		}
@@ -120,7 +120,7 @@ func (b *Blob) deferable(r *bdev.Request) bool {
 		}
 		first, last := b.wholeClusters(r)
 		for i := first; i < last; i++ {
-			if m.at(i) != 0 {
+			if m.At(i) != 0 {
 				return true
 			}
 		}
@@ -148,7 +148,7 @@ func (b *Blob) locate(at, max uint64, inherit bool) (base, n uint64, hole bool, 
 }
 
 func (b *Blob) cluster(i uint64, inherit bool) (c uint32, origin *Blob) {
-	c = b.clusters.Load().at(i)
+	c = b.clusters.Load().At(i)
 	if c == 0 && inherit {
 		return b.inherited(i)
 	}
@@ -292,7 +292,7 @@ func (b *Blob) stale(r *bdev.Request) bool {
 	s := b.store
 	at := r.Offset % s.unitsPerCluster
 	for p := b.parent.Load(); p != nil; p = p.parent.Load() {
-		c := p.clusters.Load().at(r.Offset / s.unitsPerCluster)
+		c := p.clusters.Load().At(r.Offset / s.unitsPerCluster)
 		if c == 0 {
 			continue
 		}

@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Load opens the blobstore on the device; typ, unless empty, is the type it
@@ -18,18 +19,18 @@ func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if worst := im.Worst(); worst >= Corrupt {
+	if worst := im.Worst(); worst >= format.Corrupt {
 		for _, p := range im.Problems {
 			if p.Severity == worst {
 				return nil, fmt.Errorf("%s: %w", p, syscall.EILSEQ)
 			}
 		}
 	}
-	if bs := d.info().BlockSize; im.Super.IOUnitSize%bs != 0 || PageSize%bs != 0 {
+	if bs := d.info().BlockSize; im.Super.IOUnitSize%bs != 0 || format.PageSize%bs != 0 {
 		return nil, fmt.Errorf("the store has blocks of %d bytes, the device of %d: %w", im.Super.IOUnitSize, bs, syscall.EINVAL)
 	}
 	s := newStore(d, im.Super, log)
-	s.page, s.loaded = im.page, im.loaded
+	s.page, s.loaded = im.Page, im.Loaded
 	s.pages, s.clusters = im.Pages, im.Clusters
 	for _, b := range im.Blobs {
 		s.blobs[b.ID] = newBlob(s, b)
@@ -39,16 +40,16 @@ func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 	}
 	for _, p := range im.Problems {
 		s.log.Warn("blobstore", "bdev", d.info().Name, "problem", p.String())
-		if b := s.blobs[p.Blob]; b != nil && p.Severity == Unusable {
+		if b := s.blobs[p.Blob]; b != nil && p.Severity == format.Unusable {
 			b.unusable = fmt.Errorf("%s: %w", p.Text, syscall.EINVAL)
 		}
 	}
 	for _, b := range im.Blobs {
-		if b.rewrite {
+		if b.Rewrite {
 			s.rewrite = append(s.rewrite, s.blobs[b.ID])
 		}
 	}
-	for _, b := range im.dropped {
+	for _, b := range im.Dropped {
 		s.dropped = append(s.dropped, b.ID)
 	}
 	s.worker.start(s)
@@ -58,13 +59,13 @@ func Load(h *bdev.Handle, typ string, log *slog.Logger) (*Store, error) {
 // ReadImage reads the metadata of the blobstore on the device without changing
 // anything. Errors are as of Load, but a damaged blob is a problem of the
 // image, not an error.
-func ReadImage(h *bdev.Handle, typ string) (*Image, error) {
+func ReadImage(h *bdev.Handle, typ string) (*format.Image, error) {
 	d := &device{h: h}
 	sb, page, err := probe(d, typ)
 	if err != nil {
 		return nil, err
 	}
-	var im *Image
+	var im *format.Image
 	if sb.Clean && sb.Layout.BlobidMaskLen != 0 {
 		im = readClean(d, sb)
 	}
@@ -73,7 +74,7 @@ func ReadImage(h *bdev.Handle, typ string) (*Image, error) {
 			return nil, err
 		}
 	}
-	im.page = page
+	im.Page = page
 	return im, nil
 }
 
@@ -85,15 +86,15 @@ func Probe(h *bdev.Handle, typ string) error {
 }
 
 // probe reads the super block; page is what it stands in.
-func probe(d *device, typ string) (sb SuperBlock, page []byte, err error) {
-	if d.size() < PageSize || d.info().BlockSize == 0 || PageSize%d.info().BlockSize != 0 {
+func probe(d *device, typ string) (sb format.SuperBlock, page []byte, err error) {
+	if d.size() < format.PageSize || d.info().BlockSize == 0 || format.PageSize%d.info().BlockSize != 0 {
 		return sb, nil, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks, d.info().BlockSize, syscall.EILSEQ)
 	}
-	page = make([]byte, PageSize)
+	page = make([]byte, format.PageSize)
 	if err := d.read(0, page); err != nil {
 		return sb, nil, err
 	}
-	if sb, err = DecodeSuperBlock(page, d.size()); err != nil {
+	if sb, err = format.DecodeSuperBlock(page, d.size()); err != nil {
 		return sb, nil, err
 	}
 	if typ != "" && sb.Type != typ {
@@ -105,22 +106,22 @@ func probe(d *device, typ string) (sb SuperBlock, page []byte, err error) {
 // readClean reads the blobs that the masks name. It returns nil when the masks
 // cannot be read, or do not agree with the blobs: then only all metadata pages
 // tell. A damaged blob it reports, where a look at all pages would miss it.
-func readClean(d *device, sb SuperBlock) *Image {
+func readClean(d *device, sb format.SuperBlock) *format.Image {
 	l := &sb.Layout
-	mask := func(kind uint8, start, pages uint32, bits uint64) *Bitmap {
-		region := make([]byte, l.offset(uint64(pages)))
-		if d.read(l.offset(uint64(start)), region) != nil {
+	mask := func(kind uint8, start, pages uint32, bits uint64) *format.Bitmap {
+		region := make([]byte, l.Offset(uint64(pages)))
+		if d.read(l.Offset(uint64(start)), region) != nil {
 			return nil
 		}
-		m, err := decodeMask(region, kind, bits, kind == maskUsedClusters)
+		m, err := format.DecodeMask(region, kind, bits, kind == format.MaskUsedClusters)
 		if err != nil {
 			return nil
 		}
 		return m
 	}
-	ids := mask(maskUsedBlobids, l.BlobidMaskStart, l.BlobidMaskLen, uint64(l.MDLen))
-	pages := mask(maskUsedPages, l.PageMaskStart, l.PageMaskLen, uint64(l.MDLen))
-	clusters := mask(maskUsedClusters, l.ClusterMaskStart, l.ClusterMaskLen, l.Total)
+	ids := mask(format.MaskUsedBlobids, l.BlobidMaskStart, l.BlobidMaskLen, uint64(l.MDLen))
+	pages := mask(format.MaskUsedPages, l.PageMaskStart, l.PageMaskLen, uint64(l.MDLen))
+	clusters := mask(format.MaskUsedClusters, l.ClusterMaskStart, l.ClusterMaskLen, l.Total)
 	if ids == nil || pages == nil || clusters == nil {
 		return nil
 	}
@@ -129,14 +130,14 @@ func readClean(d *device, sb SuperBlock) *Image {
 		roots = append(roots, uint32(i))
 	}
 	sums := map[uint32]uint32{}
-	im, err := readImage(sb, roots, func(index uint32) ([]byte, error) {
-		p := make([]byte, PageSize)
-		err := d.read(l.mdOffset(index), p)
+	im, err := format.BuildImage(sb, roots, func(index uint32) ([]byte, error) {
+		p := make([]byte, format.PageSize)
+		err := d.read(l.MDOffset(index), p)
 		sums[index] = pageSum(p)
 		return p, err
 	})
 	if err == nil {
-		err = im.witness(d, func(page uint32) (uint32, bool) {
+		err = witness(im, d, func(page uint32) (uint32, bool) {
 			sum, ok := sums[page]
 			return sum, ok
 		})
@@ -144,7 +145,7 @@ func readClean(d *device, sb SuperBlock) *Image {
 	if err != nil {
 		return nil
 	}
-	if im.Worst() < Corrupt && (!pages.equal(im.Pages) || !clusters.equal(im.Clusters)) {
+	if im.Worst() < format.Corrupt && (!pages.Equal(im.Pages) || !clusters.Equal(im.Clusters)) {
 		return nil
 	}
 	return im
@@ -152,32 +153,32 @@ func readClean(d *device, sb SuperBlock) *Image {
 
 // readDirty looks at every metadata page for the roots of blobs. It keeps the
 // pages that may be metadata, so its memory grows with their number.
-func readDirty(d *device, sb SuperBlock) (*Image, error) {
+func readDirty(d *device, sb format.SuperBlock) (*format.Image, error) {
 	l := &sb.Layout
 	kept := map[uint32][]byte{}
 	var roots []uint32
 	const chunk = 16 << 20
-	buf := make([]byte, min(chunk, l.offset(uint64(l.MDLen))))
+	buf := make([]byte, min(chunk, l.Offset(uint64(l.MDLen))))
 	for at := uint32(0); at < l.MDLen; {
-		n := min(uint64(len(buf)), l.offset(uint64(l.MDLen-at)))
-		if err := d.read(l.mdOffset(at), buf[:n]); err != nil {
+		n := min(uint64(len(buf)), l.Offset(uint64(l.MDLen-at)))
+		if err := d.read(l.MDOffset(at), buf[:n]); err != nil {
 			return nil, err
 		}
 		for p := buf[:n]; len(p) > 0; p, at = p[l.PageBytes:], at+1 {
-			if pageBlobID(p[:PageSize])&blobidHighBit == 0 || !pageIntact(p[:PageSize]) {
+			if format.PageBlobID(p[:format.PageSize])&format.BlobIDHighBit == 0 || !format.PageIntact(p[:format.PageSize]) {
 				continue
 			}
-			kept[at] = append([]byte(nil), p[:PageSize]...)
-			if pageIsRoot(kept[at], at) {
+			kept[at] = append([]byte(nil), p[:format.PageSize]...)
+			if format.PageIsRoot(kept[at], at) {
 				roots = append(roots, at)
 			}
 		}
 	}
-	im, err := readImage(sb, roots, func(index uint32) ([]byte, error) { return kept[index], nil })
+	im, err := format.BuildImage(sb, roots, func(index uint32) ([]byte, error) { return kept[index], nil })
 	if err != nil {
 		return nil, err
 	}
-	return im, im.witness(d, func(page uint32) (uint32, bool) {
+	return im, witness(im, d, func(page uint32) (uint32, bool) {
 		if p := kept[page]; p != nil {
 			return pageSum(p), true
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // A store that has been loaded has written nothing. Its first change, be it a
@@ -108,7 +109,7 @@ func (s *Store) dirty() error {
 
 // superAsKnown reads the super block; the store fails when it is another's.
 func (s *Store) superAsKnown() error {
-	page := make([]byte, PageSize)
+	page := make([]byte, format.PageSize)
 	if err := s.dev.read(0, page); err != nil {
 		return fmt.Errorf("look whether the super block has changed: %w", err)
 	}
@@ -146,22 +147,22 @@ func (s *Store) fail(what string) error {
 // pageSum is what a metadata page is known by: the checksum it carries, 0 when
 // it is no metadata.
 func pageSum(p []byte) uint32 {
-	if pageBlobID(p)&blobidHighBit == 0 || !pageIntact(p) {
+	if format.PageBlobID(p)&format.BlobIDHighBit == 0 || !format.PageIntact(p) {
 		return 0
 	}
-	return binary.LittleEndian.Uint32(p[pageCRC:])
+	return binary.LittleEndian.Uint32(p[format.PageCRC:])
 }
 
 // readSums reads metadata pages, given in order, and returns their sums.
-func readSums(d *device, l *Layout, pages []uint32) ([]uint32, error) {
+func readSums(d *device, l *format.Layout, pages []uint32) ([]uint32, error) {
 	var ios []deviceIO
 	for i := 0; i < len(pages); {
 		n := 1
 		for i+n < len(pages) && pages[i+n] == pages[i]+uint32(n) {
 			n++
 		}
-		length := l.offset(uint64(n))
-		ios = append(ios, deviceIO{op: bdev.OpRead, offset: l.mdOffset(pages[i]), length: length, buf: make([]byte, length)})
+		length := l.Offset(uint64(n))
+		ios = append(ios, deviceIO{op: bdev.OpRead, offset: l.MDOffset(pages[i]), length: length, buf: make([]byte, length)})
 		i += n
 	}
 	if err := d.run(ios...); err != nil {
@@ -170,7 +171,7 @@ func readSums(d *device, l *Layout, pages []uint32) ([]uint32, error) {
 	sums := make([]uint32, 0, len(pages))
 	for _, io := range ios {
 		for p := io.buf; len(p) > 0; p = p[l.PageBytes:] {
-			sums = append(sums, pageSum(p[:PageSize]))
+			sums = append(sums, pageSum(p[:format.PageSize]))
 		}
 	}
 	return sums, nil
@@ -179,12 +180,12 @@ func readSums(d *device, l *Layout, pages []uint32) ([]uint32, error) {
 // witness notes the sums of the pages that own will look at: those in use and
 // the first that are free. known returns what the load has seen; false: it has
 // not read the page.
-func (im *Image) witness(d *device, known func(page uint32) (uint32, bool)) error {
-	im.loaded = map[uint32]uint32{}
+func witness(im *format.Image, d *device, known func(page uint32) (uint32, bool)) error {
+	im.Loaded = map[uint32]uint32{}
 	var unread []uint32
 	note := func(p uint32) {
 		sum, ok := known(p)
-		if im.loaded[p] = sum; !ok {
+		if im.Loaded[p] = sum; !ok {
 			unread = append(unread, p)
 		}
 	}
@@ -200,7 +201,7 @@ func (im *Image) witness(d *device, known func(page uint32) (uint32, bool)) erro
 	slices.Sort(unread)
 	sums, err := readSums(d, &im.Super.Layout, unread)
 	for i, sum := range sums {
-		im.loaded[unread[i]] = sum
+		im.Loaded[unread[i]] = sum
 	}
 	return err
 }

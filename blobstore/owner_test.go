@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -60,7 +61,7 @@ func untouched(t *testing.T, w *world) {
 		w.failf("load: %v", err)
 	}
 	for _, b := range w.store.Blobs() {
-		if s := w.io(b, bdev.OpRead, 0, b.Blocks(), make([]byte, b.Blocks()*PageSize)); b.Blocks() > 0 && s != nvme.Success {
+		if s := w.io(b, bdev.OpRead, 0, b.Blocks(), make([]byte, b.Blocks()*format.PageSize)); b.Blocks() > 0 && s != nvme.Success {
 			w.failf("read: %s", s)
 		}
 	}
@@ -179,7 +180,7 @@ func TestSecondWriterStops(t *testing.T) {
 							if b.store.Failed() == nil {
 								t.Error("the store does not say that it has failed")
 							}
-							if s := b.io(b.blob("thin"), bdev.OpRead, 0, 1, make([]byte, PageSize)); s != nvme.InternalPathError {
+							if s := b.io(b.blob("thin"), bdev.OpRead, 0, 1, make([]byte, format.PageSize)); s != nvme.InternalPathError {
 								t.Errorf("read: %s", s)
 							}
 							if err := b.store.Unload(); !errors.Is(err, ErrTaken) {

@@ -1,6 +1,10 @@
 package blobstore
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/virtual-disk-array/vda/blobstore/format"
+)
 
 // change is a new state of one blob on its way to disk. The order of writes is
 //
@@ -16,8 +20,8 @@ import "fmt"
 // place): the base device must not tear 4096 bytes.
 type change struct {
 	b        *Blob
-	meta     Metadata
-	clusters *clusterMap
+	meta     format.Metadata
+	clusters *format.ClusterMap
 	table    []uint32
 
 	extents    map[uint64]bool // extents that get a new page
@@ -102,7 +106,7 @@ func (b *Blob) retired(chain []uint32, c *change) []uint32 {
 // makes them free.
 func (s *Store) freePages(pages []uint32) {
 	var ios []deviceIO
-	zero := make([]byte, PageSize)
+	zero := make([]byte, format.PageSize)
 	for _, p := range pages {
 		ios = append(ios, writeIO(s.mdOffset(p), zero))
 	}
@@ -139,21 +143,21 @@ func (w *chainWriter) take() (uint32, error) {
 
 // prepare encodes everything and returns the new chain's pages.
 func (w *chainWriter) prepare(c *change) ([]uint32, error) {
-	c.meta.Clusters = c.clusters.clusters
+	c.meta.Clusters = c.clusters.Clusters
 	if c.meta.UseTable {
 		if err := w.extents(c); err != nil {
 			return nil, err
 		}
 		c.meta.Table, c.meta.Runs = c.table, nil
 	} else {
-		c.meta.Table, c.meta.Runs = nil, c.clusters.runs()
+		c.meta.Table, c.meta.Runs = nil, c.clusters.Runs()
 	}
 	pages, err := c.meta.Encode()
 	c.meta.Table, c.meta.Runs = nil, nil
 	if err != nil {
 		return nil, err
 	}
-	chain := []uint32{c.meta.ID.root()}
+	chain := []uint32{c.meta.ID.Root()}
 	for range pages[1:] {
 		p, err := w.take()
 		if err != nil {
@@ -161,7 +165,7 @@ func (w *chainWriter) prepare(c *change) ([]uint32, error) {
 		}
 		chain = append(chain, p)
 	}
-	linkChain(pages, chain)
+	format.LinkChain(pages, chain)
 	w.root = pages[0]
 	for i, p := range pages[1:] {
 		w.ios = append(w.ios, writeIO(w.s.mdOffset(chain[i+1]), p))
@@ -171,20 +175,20 @@ func (w *chainWriter) prepare(c *change) ([]uint32, error) {
 
 // extents gives the extents that changed new pages.
 func (w *chainWriter) extents(c *change) error {
-	n := extentTableLen(c.clusters.clusters)
+	n := format.ExtentTableLen(c.clusters.Clusters)
 	table := make([]uint32, n)
 	copy(table, c.table)
-	var list [extentsPerPage]uint32
+	var list [format.ExtentsPerPage]uint32
 	for x := range n {
 		if !c.rewriteAll && !c.extents[x] {
 			continue
 		}
-		if c.meta.Thin() && c.clusters.extents[x].Load() == nil {
+		if c.meta.Thin() && c.clusters.Extents[x].Load() == nil {
 			table[x] = 0
 			continue
 		}
-		count := c.clusters.list(x, &list)
-		if c.meta.Thin() && list == [extentsPerPage]uint32{} {
+		count := c.clusters.List(x, &list)
+		if c.meta.Thin() && list == [format.ExtentsPerPage]uint32{} {
 			table[x] = 0
 			continue
 		}
@@ -192,8 +196,8 @@ func (w *chainWriter) extents(c *change) error {
 		if err != nil {
 			return err
 		}
-		page := make([]byte, PageSize)
-		encodeExtentPage(page, c.meta.ID, x*extentsPerPage, list[:count])
+		page := make([]byte, format.PageSize)
+		format.EncodeExtentPage(page, c.meta.ID, x*format.ExtentsPerPage, list[:count])
 		w.ios = append(w.ios, writeIO(w.s.mdOffset(p), page))
 		table[x] = p
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -48,12 +49,12 @@ func repairOnce(t *testing.T, cut int, op func(a, s1 *Blob) error) (found, over 
 			t.Fatalf("cut %d: %v", cut, err)
 		}
 	}
-	const blocks = 4 * testCluster / PageSize
+	const blocks = 4 * testCluster / format.PageSize
 	a, err := w.store.CreateBlob(BlobConfig{Xattrs: named("a"), Clusters: 4, Thin: true})
 	must(err)
 	write := func(at uint64, tag byte) {
 		t.Helper()
-		data := make([]byte, PageSize)
+		data := make([]byte, format.PageSize)
 		for i := range data {
 			data[i] = tag
 		}
@@ -64,10 +65,10 @@ func repairOnce(t *testing.T, cut int, op func(a, s1 *Blob) error) (found, over 
 	write(0, 1)
 	_, err = a.Snapshot(named("s0"))
 	must(err)
-	write(testCluster/PageSize, 2)
+	write(testCluster/format.PageSize, 2)
 	s1, err := a.Snapshot(named("s1"))
 	must(err)
-	write(2*testCluster/PageSize, 3)
+	write(2*testCluster/format.PageSize, 3)
 	if s := w.io(a, bdev.OpFlush, 0, blocks, nil); s != nvme.Success {
 		t.Fatalf("flush: %v", s)
 	}
@@ -88,11 +89,11 @@ func repairOnce(t *testing.T, cut int, op func(a, s1 *Blob) error) (found, over 
 	must(w.store.Unload())
 	im, err := ReadImage(w.base, "TEST")
 	must(err)
-	if !im.Super.Clean || len(im.Problems) != 0 || len(im.dropped) != 0 {
-		t.Errorf("cut %d: after Repair clean %v, problems %v, dropped %d", cut, im.Super.Clean, im.Problems, len(im.dropped))
+	if !im.Super.Clean || len(im.Problems) != 0 || len(im.Dropped) != 0 {
+		t.Errorf("cut %d: after Repair clean %v, problems %v, dropped %d", cut, im.Super.Clean, im.Problems, len(im.Dropped))
 	}
 	for _, b := range im.Blobs {
-		if b.rewrite {
+		if b.Rewrite {
 			t.Errorf("cut %d: blob 0x%x is still to be written anew", cut, uint64(b.ID))
 		}
 	}
@@ -102,8 +103,8 @@ func repairOnce(t *testing.T, cut int, op func(a, s1 *Blob) error) (found, over 
 	defer s.Close()
 	a = w.blob("a")
 	for i, want := range []byte{1, 2, 3, 0} {
-		got := make([]byte, PageSize)
-		if s := w.io(a, bdev.OpRead, uint64(i)*testCluster/PageSize, 1, got); s != nvme.Success || got[7] != want {
+		got := make([]byte, format.PageSize)
+		if s := w.io(a, bdev.OpRead, uint64(i)*testCluster/format.PageSize, 1, got); s != nvme.Success || got[7] != want {
 			t.Errorf("cut %d: cluster %d: %v, %d, want %d", cut, i, s, got[7], want)
 		}
 	}

@@ -3,6 +3,8 @@ package blobstore
 import (
 	"fmt"
 	"syscall"
+
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Snapshot makes a read-only blob with the present contents of b, which
@@ -15,7 +17,7 @@ import (
 // and a load after a cut between them drops the snapshot or keeps it by what
 // b says. EINVAL for a read-only blob, EBUSY while another operation is under
 // way.
-func (b *Blob) Snapshot(xattrs []Xattr) (*Blob, error) {
+func (b *Blob) Snapshot(xattrs []format.Xattr) (*Blob, error) {
 	snap, err := b.snapshot(xattrs)
 	if err == nil {
 		b.moved()
@@ -23,21 +25,21 @@ func (b *Blob) Snapshot(xattrs []Xattr) (*Blob, error) {
 	return snap, err
 }
 
-func (b *Blob) snapshot(xattrs []Xattr) (*Blob, error) {
+func (b *Blob) snapshot(xattrs []format.Xattr) (*Blob, error) {
 	s := b.store
 	s.md.Lock()
 	defer s.md.Unlock()
 	if err := b.originOf(false); err != nil {
 		return nil, err
 	}
-	m := Metadata{InvalidFlags: b.meta.InvalidFlags, MDROFlags: b.meta.MDROFlags, Xattrs: xattrs, UseTable: b.meta.UseTable}
-	m.setInternalID(xattrSnapshotUnderway, b.id)
+	m := format.Metadata{InvalidFlags: b.meta.InvalidFlags, MDROFlags: b.meta.MDROFlags, Xattrs: xattrs, UseTable: b.meta.UseTable}
+	m.SetInternalID(format.XattrSnapshotUnderway, b.id)
 	parent := b.parent.Load()
 	if parent != nil {
-		m.setInternalID(xattrParent, parent.id)
+		m.SetInternalID(format.XattrParent, parent.id)
 	}
-	if id := b.meta.internal(xattrExternalParent); b.external.Load() {
-		m.setExternal(id)
+	if id := b.meta.InternalXattr(format.XattrExternalParent); b.external.Load() {
+		m.SetExternal(id)
 	}
 	b.gate.freeze()
 	defer s.thaw(b)
@@ -47,10 +49,10 @@ func (b *Blob) snapshot(xattrs []Xattr) (*Blob, error) {
 		return nil, err
 	}
 	c := b.change()
-	c.meta.InvalidFlags |= flagThin
-	c.meta.setExternal(nil)
-	c.meta.setInternalID(xattrParent, snap.id)
-	c.clusters = newClusterMap(old.clusters)
+	c.meta.InvalidFlags |= format.FlagThin
+	c.meta.SetExternal(nil)
+	c.meta.SetInternalID(format.XattrParent, snap.id)
+	c.clusters = format.NewClusterMap(old.Clusters)
 	c.table = make([]uint32, len(b.table))
 	c.keepPages = true
 	if err := s.commit(c); err != nil {
@@ -67,8 +69,8 @@ func (b *Blob) snapshot(xattrs []Xattr) (*Blob, error) {
 // seal ends the making of a snapshot. The snapshot is as good without it, so
 // a failure only leaves it to be done before the next change.
 func (s *Store) seal(snap *Blob) {
-	snap.meta.setInternal(xattrSnapshotUnderway, nil)
-	snap.meta.DataROFlags |= flagReadOnly
+	snap.meta.SetInternalXattr(format.XattrSnapshotUnderway, nil)
+	snap.meta.DataROFlags |= format.FlagReadOnly
 	snap.show(snap.clusters.Load())
 	s.unmarked = append(s.unmarked, unmarked{snap: snap})
 	if err := s.unmark(); err != nil {
@@ -134,16 +136,16 @@ func (s *Store) discard(b *Blob) {
 
 // Clone makes a thin blob that reads as the read-only blob b until it is
 // written to. EINVAL when b is not read only.
-func (b *Blob) Clone(xattrs []Xattr) (*Blob, error) {
+func (b *Blob) Clone(xattrs []format.Xattr) (*Blob, error) {
 	s := b.store
 	s.md.Lock()
 	defer s.md.Unlock()
 	if err := b.originOf(true); err != nil {
 		return nil, err
 	}
-	m := Metadata{InvalidFlags: flagThin | b.meta.InvalidFlags&flagExtentTable, Xattrs: xattrs, UseTable: b.meta.UseTable}
-	m.setInternalID(xattrParent, b.id)
-	clone, err := s.createBlob(m, newClusterMap(b.Clusters()), nil)
+	m := format.Metadata{InvalidFlags: format.FlagThin | b.meta.InvalidFlags&format.FlagExtentTable, Xattrs: xattrs, UseTable: b.meta.UseTable}
+	m.SetInternalID(format.XattrParent, b.id)
+	clone, err := s.createBlob(m, format.NewClusterMap(b.Clusters()), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -183,8 +185,8 @@ func (b *Blob) coverClone() (done bool, err error) {
 	m := clone.clusters.Load()
 	var needs []*need
 	n := uint64(0)
-	for i := b.Clusters(); i < m.clusters; i++ {
-		if m.at(i) != 0 || !clone.bared(i, b) {
+	for i := b.Clusters(); i < m.Clusters; i++ {
+		if m.At(i) != 0 || !clone.bared(i, b) {
 			continue
 		}
 		if n++; len(needs) < inflateStep {
@@ -226,28 +228,28 @@ func (s *Store) mergeIntoClone(snap *Blob) error {
 	s.freeze(family)
 	defer s.thaw(family...)
 	mark := snap.change()
-	mark.meta.setInternalID(xattrRemovalUnderway, clone.id)
+	mark.meta.SetInternalID(format.XattrRemovalUnderway, clone.id)
 	if err := s.commit(mark); err != nil {
 		s.unmarked = append(s.unmarked, unmarked{snap: snap})
 		return err
 	}
 	c, taken := clone.merging(snap)
 	if err := s.commit(c); err != nil {
-		snap.meta.setInternal(xattrRemovalUnderway, nil)
+		snap.meta.SetInternalXattr(format.XattrRemovalUnderway, nil)
 		s.unmarked = append(s.unmarked, unmarked{snap, clone})
 		return err
 	}
 	// What the snapshot has left is its own.
-	left := snap.clusters.Load().clone()
-	c.clusters.each(func(i uint64, cluster uint32) {
-		if left.at(i) == cluster {
-			left.set(i, 0)
+	left := snap.clusters.Load().Clone()
+	c.clusters.Each(func(i uint64, cluster uint32) {
+		if left.At(i) == cluster {
+			left.Set(i, 0)
 		}
 	})
 	for x := range taken {
 		snap.table[x] = 0
 	}
-	snap.meta.InvalidFlags |= flagThin
+	snap.meta.InvalidFlags |= format.FlagThin
 	clone.takeOutside(snap)
 	snap.show(left)
 	clone.adopt(snap.parent.Load())
@@ -259,15 +261,15 @@ func (s *Store) mergeIntoClone(snap *Blob) error {
 func (b *Blob) merging(snap *Blob) (*change, map[uint64]bool) {
 	c := b.change()
 	from, own := snap.clusters.Load(), b.clusters.Load()
-	c.clusters = own.clone()
+	c.clusters = own.Clone()
 	taken := map[uint64]bool{}
-	from.each(func(i uint64, cluster uint32) {
-		if i >= own.clusters || own.at(i) != 0 {
+	from.Each(func(i uint64, cluster uint32) {
+		if i >= own.Clusters || own.At(i) != 0 {
 			return
 		}
-		c.clusters.set(i, cluster)
-		x := i / extentsPerPage
-		whole := min(from.clusters, (x+1)*extentsPerPage) == min(own.clusters, (x+1)*extentsPerPage)
+		c.clusters.Set(i, cluster)
+		x := i / format.ExtentsPerPage
+		whole := min(from.Clusters, (x+1)*format.ExtentsPerPage) == min(own.Clusters, (x+1)*format.ExtentsPerPage)
 		if b.meta.UseTable && snap.meta.UseTable && whole && b.table[x] == 0 {
 			taken[x] = true
 			return
@@ -284,11 +286,11 @@ func (b *Blob) merging(snap *Blob) (*change, map[uint64]bool) {
 // inherit makes the parent of a parent the parent in a change.
 func (b *Blob) inherit(c *change, from *Blob) {
 	if p := from.parent.Load(); p != nil {
-		c.meta.setInternalID(xattrParent, p.id)
+		c.meta.SetInternalID(format.XattrParent, p.id)
 		return
 	}
-	c.meta.setInternal(xattrParent, nil)
+	c.meta.SetInternalXattr(format.XattrParent, nil)
 	if from.external.Load() {
-		c.meta.setExternal(from.meta.internal(xattrExternalParent))
+		c.meta.SetExternal(from.meta.InternalXattr(format.XattrExternalParent))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Errors of the store. Each is also an errno.
@@ -25,11 +26,11 @@ var (
 
 // Config of a new blobstore.
 type Config struct {
-	Type        string      // up to 16 bytes, such as LvstoreType
-	ClusterSize uint32      // bytes, a multiple of PageBytes; 0: DefaultClusterSize
-	PageBytes   uint32      // distance of metadata pages, a power of two from 4096 to 65536; 0: 4096
-	MDPages     uint64      // metadata pages; 0: one a cluster
-	Clear       ClearMethod // of the data clusters
+	Type        string             // up to 16 bytes, such as LvstoreType
+	ClusterSize uint32             // bytes, a multiple of PageBytes; 0: DefaultClusterSize
+	PageBytes   uint32             // distance of metadata pages, a power of two from 4096 to 65536; 0: 4096
+	MDPages     uint64             // metadata pages; 0: one a cluster
+	Clear       format.ClearMethod // of the data clusters
 }
 
 // Store is a blobstore on a device. Methods are safe for concurrent use; those
@@ -50,19 +51,19 @@ type Store struct {
 
 	// md is held by whoever changes metadata, disk and memory.
 	md       sync.Mutex
-	super    SuperBlock // of its Layout only Grow changes something
-	page     []byte     // the super block as on disk
-	doubt    [][]byte   // what it may be instead: writes of it that failed
-	seen     time.Time  // when it was read last
+	super    format.SuperBlock // of its Layout only Grow changes something
+	page     []byte            // the super block as on disk
+	doubt    [][]byte          // what it may be instead: writes of it that failed
+	seen     time.Time         // when it was read last
 	recheck  time.Duration
 	writer   []byte            // the mark of this store as a writer
 	loaded   map[uint32]uint32 // sums of metadata pages as loaded; nil once owned
-	dropped  []BlobID          // what a load found unfinished: roots to wipe
+	dropped  []format.BlobID   // what a load found unfinished: roots to wipe
 	rewrite  []*Blob           // and blobs to write anew
-	pages    *Bitmap
-	clusters *Bitmap
-	zeroed   *Bitmap // free clusters that are known to read as zeros, durably
-	blobs    map[BlobID]*Blob
+	pages    *format.Bitmap
+	clusters *format.Bitmap
+	zeroed   *format.Bitmap // free clusters that are known to read as zeros, durably
+	blobs    map[format.BlobID]*Blob
 	unmarked []unmarked
 
 	repairing bool
@@ -75,30 +76,30 @@ type Store struct {
 func Format(h *bdev.Handle, c Config) (*Store, error) {
 	d := &device{h: h}
 	if c.ClusterSize == 0 {
-		c.ClusterSize = DefaultClusterSize
+		c.ClusterSize = format.DefaultClusterSize
 	}
 	if c.PageBytes == 0 {
-		c.PageBytes = PageSize
+		c.PageBytes = format.PageSize
 	}
 	i := h.Info()
-	if len(c.Type) > TypeLen {
-		return nil, fmt.Errorf("blobstore type %q is longer than %d bytes: %w", c.Type, TypeLen, syscall.EINVAL)
+	if len(c.Type) > format.TypeLen {
+		return nil, fmt.Errorf("blobstore type %q is longer than %d bytes: %w", c.Type, format.TypeLen, syscall.EINVAL)
 	}
-	if i.BlockSize == 0 || c.ClusterSize%i.BlockSize != 0 || PageSize%i.BlockSize != 0 {
-		return nil, fmt.Errorf("cluster size %d or metadata page size %d is not a multiple of the block size %d: %w", c.ClusterSize, PageSize, i.BlockSize, syscall.EINVAL)
+	if i.BlockSize == 0 || c.ClusterSize%i.BlockSize != 0 || format.PageSize%i.BlockSize != 0 {
+		return nil, fmt.Errorf("cluster size %d or metadata page size %d is not a multiple of the block size %d: %w", c.ClusterSize, format.PageSize, i.BlockSize, syscall.EINVAL)
 	}
 	if c.MDPages == 0 {
 		c.MDPages = d.size() / uint64(c.ClusterSize)
 	}
-	l, err := NewLayout(d.size(), c.ClusterSize, c.MDPages, c.PageBytes)
+	l, err := format.NewLayout(d.size(), c.ClusterSize, c.MDPages, c.PageBytes)
 	if err != nil {
 		return nil, err
 	}
-	s := newStore(d, SuperBlock{Version: Version, SuperBlob: NoBlob, Type: c.Type, IOUnitSize: i.BlockSize, Layout: l}, nil)
+	s := newStore(d, format.SuperBlock{Version: format.Version, SuperBlob: format.NoBlob, Type: c.Type, IOUnitSize: i.BlockSize, Layout: l}, nil)
 	// First no super block at all, so that a cut leaves no store of mixed
 	// origin; it comes last.
-	mdEnd := l.mdOffset(l.MDLen)
-	if err := s.dev.zero(0, PageSize); err != nil {
+	mdEnd := l.MDOffset(l.MDLen)
+	if err := s.dev.zero(0, format.PageSize); err != nil {
 		return nil, err
 	}
 	if err := s.dev.flush(); err != nil {
@@ -119,8 +120,8 @@ func Format(h *bdev.Handle, c Config) (*Store, error) {
 			s.zeroed.Set(k)
 		}
 	}
-	s.pages = NewBitmap(uint64(l.MDLen))
-	s.clusters = NewBitmap(l.Total)
+	s.pages = format.NewBitmap(uint64(l.MDLen))
+	s.clusters = format.NewBitmap(l.Total)
 	for k := range l.Meta {
 		s.clusters.Set(k)
 	}
@@ -132,17 +133,17 @@ func Format(h *bdev.Handle, c Config) (*Store, error) {
 	return s, nil
 }
 
-func newStore(d *device, sb SuperBlock, log *slog.Logger) *Store {
+func newStore(d *device, sb format.SuperBlock, log *slog.Logger) *Store {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Store{dev: d, log: log, super: sb, page: make([]byte, PageSize), blobs: map[BlobID]*Blob{}}
+	s := &Store{dev: d, log: log, super: sb, page: make([]byte, format.PageSize), blobs: map[format.BlobID]*Blob{}}
 	s.recheck, s.writer = ownerCheck, newWriter()
 	s.unit = sb.IOUnitSize
 	s.units = uint64(sb.IOUnitSize / d.info().BlockSize)
 	s.unitsPerCluster = uint64(sb.Layout.ClusterSize / sb.IOUnitSize)
 	s.total.Store(sb.Layout.Total)
-	s.zeroed = NewBitmap(sb.Layout.Total)
+	s.zeroed = format.NewBitmap(sb.Layout.Total)
 	return s
 }
 
@@ -152,7 +153,7 @@ func (s *Store) writeSuper(clean bool) error {
 	sb, page := s.super, bytes.Clone(s.page)
 	sb.Clean = clean
 	copy(page[sbWriter:], s.writer)
-	sb.encode(page)
+	sb.Encode(page)
 	err := s.dev.write(0, page)
 	if err == nil {
 		err = s.dev.flush()
@@ -166,7 +167,7 @@ func (s *Store) writeSuper(clean bool) error {
 }
 
 // Layout returns where things are.
-func (s *Store) Layout() Layout {
+func (s *Store) Layout() format.Layout {
 	s.md.Lock()
 	defer s.md.Unlock()
 	return s.super.Layout
@@ -185,17 +186,17 @@ func (s *Store) DataClusters() uint64 { return s.total.Load() - s.super.Layout.M
 func (s *Store) FreeClusters() uint64 { return s.total.Load() - s.clusters.Used() }
 
 // SuperBlob returns the id of the blob that the super block names, or NoBlob.
-func (s *Store) SuperBlob() BlobID {
+func (s *Store) SuperBlob() format.BlobID {
 	s.md.Lock()
 	defer s.md.Unlock()
 	if s.super.SuperBlob == 0 {
-		return NoBlob
+		return format.NoBlob
 	}
 	return s.super.SuperBlob
 }
 
 // SetSuperBlob makes the super block name a blob.
-func (s *Store) SetSuperBlob(id BlobID) error {
+func (s *Store) SetSuperBlob(id format.BlobID) error {
 	s.md.Lock()
 	defer s.md.Unlock()
 	if err := s.dirty(); err != nil {
@@ -211,7 +212,7 @@ func (s *Store) SetSuperBlob(id BlobID) error {
 }
 
 // Blob returns the blob with the given id.
-func (s *Store) Blob(id BlobID) (*Blob, error) {
+func (s *Store) Blob(id format.BlobID) (*Blob, error) {
 	s.md.Lock()
 	defer s.md.Unlock()
 	b := s.blobs[id]
@@ -227,7 +228,7 @@ func (s *Store) Blobs() []*Blob {
 	defer s.md.Unlock()
 	out := make([]*Blob, 0, len(s.blobs))
 	for i, ok := s.pages.NextSet(0); ok; i, ok = s.pages.NextSet(i + 1) {
-		if b := s.blobs[blobidOf(uint32(i))]; b != nil {
+		if b := s.blobs[format.BlobIDOf(uint32(i))]; b != nil {
 			out = append(out, b)
 		}
 	}
@@ -261,25 +262,25 @@ func (s *Store) Unload() error {
 		return s.dev.flush()
 	}
 	l := &s.super.Layout
-	roots := NewBitmap(uint64(l.MDLen))
+	roots := format.NewBitmap(uint64(l.MDLen))
 	for id := range s.blobs {
-		roots.Set(uint64(id.root()))
+		roots.Set(uint64(id.Root()))
 	}
 	for _, m := range []struct {
 		kind       uint8
 		start, len uint32
-		bits       *Bitmap
+		bits       *format.Bitmap
 	}{
-		{maskUsedPages, l.PageMaskStart, l.PageMaskLen, s.pages},
-		{maskUsedBlobids, l.BlobidMaskStart, l.BlobidMaskLen, roots},
-		{maskUsedClusters, l.ClusterMaskStart, l.ClusterMaskLen, s.clusters},
+		{format.MaskUsedPages, l.PageMaskStart, l.PageMaskLen, s.pages},
+		{format.MaskUsedBlobids, l.BlobidMaskStart, l.BlobidMaskLen, roots},
+		{format.MaskUsedClusters, l.ClusterMaskStart, l.ClusterMaskLen, s.clusters},
 	} {
 		if m.len == 0 {
 			continue
 		}
-		region := make([]byte, l.offset(uint64(m.len)))
-		encodeMask(region, m.kind, m.bits)
-		if err := s.dev.write(l.offset(uint64(m.start)), region); err != nil {
+		region := make([]byte, l.Offset(uint64(m.len)))
+		format.EncodeMask(region, m.kind, m.bits)
+		if err := s.dev.write(l.Offset(uint64(m.start)), region); err != nil {
 			return fmt.Errorf("write mask %d: %w", m.kind, err)
 		}
 	}
@@ -307,7 +308,7 @@ func (s *Store) Destroy() error {
 	}
 	s.md.Lock()
 	defer s.md.Unlock()
-	if err := s.dev.zero(0, PageSize); err != nil {
+	if err := s.dev.zero(0, format.PageSize); err != nil {
 		return err
 	}
 	return s.dev.flush()
@@ -349,7 +350,7 @@ func (s *Store) claimCluster() (uint32, error) {
 }
 
 // mdOffset is where a metadata page is, bytes.
-func (s *Store) mdOffset(page uint32) uint64 { return s.super.Layout.mdOffset(page) }
+func (s *Store) mdOffset(page uint32) uint64 { return s.super.Layout.MDOffset(page) }
 
 // clusterOffset is where a cluster is, bytes.
 func (s *Store) clusterOffset(cluster uint32) uint64 {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -48,8 +49,8 @@ type block struct {
 }
 
 const (
-	testCluster = 2 * PageSize
-	perCluster  = testCluster / PageSize
+	testCluster = 2 * format.PageSize
+	perCluster  = testCluster / format.PageSize
 )
 
 func (m model) clone() model {
@@ -98,7 +99,7 @@ func newWorld(t testing.TB, bytes int, pick func(int) int) *world {
 	w.dev = newCrashDevice(bytes)
 	w.base = openDevice(t, w.dev)
 	var err error
-	if w.store, err = Format(w.base, Config{Type: "TEST", ClusterSize: testCluster, MDPages: 256, PageBytes: PageSize << pick(2)}); err != nil {
+	if w.store, err = Format(w.base, Config{Type: "TEST", ClusterSize: testCluster, MDPages: 256, PageBytes: format.PageSize << pick(2)}); err != nil {
 		t.Fatal(err)
 	}
 	w.store.log = slog.New(slog.DiscardHandler)
@@ -119,7 +120,7 @@ func (w *world) blob(name string) *Blob {
 	return nil
 }
 
-func named(name string) []Xattr { return []Xattr{{Name: "name", Value: []byte(name)}} }
+func named(name string) []format.Xattr { return []format.Xattr{{Name: "name", Value: []byte(name)}} }
 
 // io runs one request.
 func (w *world) io(b *Blob, op bdev.Op, at, n uint64, data []byte) nvme.Status {
@@ -135,8 +136,8 @@ func (w *world) io(b *Blob, op bdev.Op, at, n uint64, data []byte) nvme.Status {
 }
 
 func tagged(tag uint64) []byte {
-	p := make([]byte, PageSize)
-	for i := 0; i < PageSize; i += 8 {
+	p := make([]byte, format.PageSize)
+	for i := 0; i < format.PageSize; i += 8 {
 		binary.LittleEndian.PutUint64(p[i:], tag)
 	}
 	return p
@@ -435,12 +436,12 @@ func (w *world) contents(b *Blob, want *modelBlob, latest bool) string {
 	if len(want.blocks) == 0 {
 		return ""
 	}
-	buf := bytes.Repeat([]byte{0x5a}, len(want.blocks)*PageSize)
+	buf := bytes.Repeat([]byte{0x5a}, len(want.blocks)*format.PageSize)
 	if s := w.io(b, bdev.OpRead, 0, uint64(len(want.blocks)), buf); s != nvme.Success {
 		return "read: " + s.String()
 	}
 	for i, ok := range want.blocks {
-		page := buf[i*PageSize : (i+1)*PageSize]
+		page := buf[i*format.PageSize : (i+1)*format.PageSize]
 		tag := binary.LittleEndian.Uint64(page)
 		switch {
 		case len(ok.tags) == 0 || (ok.any && !latest):
@@ -463,10 +464,10 @@ func (w *world) checkDisk() {
 	for _, p := range im.Problems {
 		w.failf("on disk: %s", p)
 	}
-	if !im.Pages.equal(w.store.pages) {
+	if !im.Pages.Equal(w.store.pages) {
 		w.failf("metadata pages used: disk %d, memory %d", im.Pages.Used(), w.store.pages.Used())
 	}
-	if !im.Clusters.equal(w.store.clusters) {
+	if !im.Clusters.Equal(w.store.clusters) {
 		w.failf("clusters used: disk %d, memory %d", im.Clusters.Used(), w.store.clusters.Used())
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"syscall"
 
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Store is an SPDK blobstore on a disk.
@@ -24,10 +24,10 @@ type Store struct {
 // Stamp reads the name of the lvstore on a disk, without loading it. It is nil
 // when the disk carries no blobstore. The error is the Reader's.
 func Stamp(ctx context.Context, r Reader) (*Store, error) {
-	sb, attrs, err := blobstore.Peek(r.Size(), func(p []byte, off uint64) error { return r.ReadAt(ctx, p, off) })
+	sb, attrs, err := format.Peek(r.Size(), func(p []byte, off uint64) error { return r.ReadAt(ctx, p, off) })
 	s := &Store{MetaEnd: sb.Layout.Meta * uint64(sb.Layout.ClusterSize)}
 	if errors.Is(err, syscall.EILSEQ) || errors.Is(err, syscall.EINVAL) {
-		if carries, err := startsWith(ctx, r, blobstore.Signature); err != nil || !carries {
+		if carries, err := startsWith(ctx, r, format.Signature); err != nil || !carries {
 			return nil, err
 		}
 		s.Damaged = err.Error()
@@ -37,7 +37,7 @@ func Stamp(ctx context.Context, r Reader) (*Store, error) {
 		return nil, err
 	}
 	for _, a := range attrs {
-		if a.Name == "name" && sb.Type == blobstore.LvstoreType {
+		if a.Name == "name" && sb.Type == format.LvstoreType {
 			s.Name = string(bytes.TrimRight(a.Value, "\x00"))
 		}
 	}

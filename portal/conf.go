@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/virtual-disk-array/vda"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -144,11 +144,11 @@ func checkPDSize(o *object, cluster uint64, required bool) error {
 	if cluster == 0 {
 		cluster = clusterSizeFor(size)
 	}
-	least := blobstore.DeviceBytes(1, cluster)
+	least := format.DeviceBytes(1, cluster)
 	switch {
 	case size > maxSize:
 		return invalid("%s: size is %d bytes; at most %d", o.field, size, uint64(maxSize))
-	case size < least || blobstore.DataClusters(size, cluster) == 0:
+	case size < least || format.DataClusters(size, cluster) == 0:
 		return invalid("%s: size is %d bytes; with clusters of %d bytes a disk needs at least %d", o.field, size, cluster, least)
 	case size%sectorSize != 0:
 		return invalid("%s: size is %d bytes, not a multiple of the sector size %d; the nearest are %d and %d",

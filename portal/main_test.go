@@ -16,7 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 )
@@ -144,10 +144,10 @@ func TestVDSize(t *testing.T) {
 		if vd%strip != 0 {
 			t.Fatalf("vd of %d bytes with strips of %d", vd, strip)
 		}
-		if got := blobstore.DataClusters(vd*uint64(st.count), cluster); got < physical/cluster {
+		if got := format.DataClusters(vd*uint64(st.count), cluster); got < physical/cluster {
 			t.Fatalf("%d clusters for %d", got, physical/cluster)
 		}
-		if less := blobstore.DataClusters((vd-strip)*uint64(st.count), cluster); less >= physical/cluster {
+		if less := format.DataClusters((vd-strip)*uint64(st.count), cluster); less >= physical/cluster {
 			t.Fatalf("a strip less has %d clusters, %d are needed", less, physical/cluster)
 		}
 	})

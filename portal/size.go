@@ -1,7 +1,7 @@
 package portal
 
 import (
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 const (
@@ -41,7 +41,7 @@ func checkSize(field string, size, cluster uint64) error {
 // array's lvstore has physical/cluster data clusters. raid0 uses whole strips
 // of each vd and nothing else.
 func vdSize(physical, cluster uint64, st striping) uint64 {
-	device := blobstore.DeviceBytes(physical/cluster, cluster)
+	device := format.DeviceBytes(physical/cluster, cluster)
 	n, strip := uint64(st.count), uint64(st.sizeKB)<<10
 	each := (device + n - 1) / n
 	return (each + strip - 1) / strip * strip

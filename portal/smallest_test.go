@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/virtual-disk-array/vda/bdev"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/lvol"
 	"github.com/virtual-disk-array/vda/module/malloc"
 )
@@ -22,7 +22,7 @@ func volume(t *testing.T, device, cluster, size uint64, thin bool) error {
 	if err := reg.Register(d); err != nil {
 		t.Fatal(err)
 	}
-	st, err := lvol.New(lvol.Config{Registry: reg}).CreateStore("d", "s", lvol.StoreOpts{ClusterSize: uint32(cluster), MDRatio: blobstore.MDRatio(device, cluster), Clear: lvol.ClearNone})
+	st, err := lvol.New(lvol.Config{Registry: reg}).CreateStore("d", "s", lvol.StoreOpts{ClusterSize: uint32(cluster), MDRatio: format.MDRatio(device, cluster), Clear: lvol.ClearNone})
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func TestTheSmallestHasRoomForAVolume(t *testing.T) {
 				t.Errorf("a thin array with %d bytes: %v", size, err)
 			}
 		}
-		if disk := blobstore.DeviceBytes(clusters, cluster); volume(t, disk, cluster, clusters*cluster, false) != nil {
+		if disk := format.DeviceBytes(clusters, cluster); volume(t, disk, cluster, clusters*cluster, false) != nil {
 			t.Errorf("a disk of %d bytes has no room for a vd of %d clusters", disk, clusters)
 		}
 	}

@@ -42,7 +42,7 @@ unit() {
 }
 # Allocation counts differ under the race detector: these run without it.
 allocations() {
-  go test -count=1 -timeout 5m -run 'Alloc' ./bdev/... ./nvmf/... ./blobstore/... | grep -v 'no test'
+  go test -count=1 -timeout 5m -run 'Alloc' ./bdev/... ./module/... ./nvmf/... ./blobstore/... | grep -v 'no test'
   return "${PIPESTATUS[0]}"
 }
 

@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/virtual-disk-array/vda/agent"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
@@ -70,7 +70,7 @@ func (p *pass) lvstore(ctx context.Context, top string) (*spdk.Lvstore, error) {
 	}
 	p.Log.Info("making lvstore", "da", p.c.DaName, "lvstore", want)
 	if _, err := p.Plane.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: top, LvsName: want, ClusterSz: uint32(p.c.ClusterSize), ClearMethod: "none",
-		NumMDPagesPerClusterRatio: blobstore.MDRatio(b.Bytes(), p.c.ClusterSize)}); err != nil {
+		NumMDPagesPerClusterRatio: format.MDRatio(b.Bytes(), p.c.ClusterSize)}); err != nil {
 		return nil, err
 	}
 	lvs, err = p.lvstoreOn(ctx, top)

@@ -10,7 +10,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/disk"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -312,7 +312,7 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 	a.Log.Info("formatting", "pd", spec.Name, "disk", c.where(), "lvstore", name)
 	if _, err := a.Plane.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{
 		BdevName: bdev.Name, LvsName: name, ClusterSz: c.cluster(bdev.Bytes()), ClearMethod: "none",
-		NumMDPagesPerClusterRatio: blobstore.MDRatio(bdev.Bytes(), uint64(c.cluster(bdev.Bytes()))),
+		NumMDPagesPerClusterRatio: format.MDRatio(bdev.Bytes(), uint64(c.cluster(bdev.Bytes()))),
 	}); err != nil {
 		return nil, err
 	}
@@ -347,7 +347,7 @@ func (a *Agent) stillBlank(ctx context.Context, spec *apiv1.PdSpec, c conf, d ag
 // bigEnough refuses a disk on which an lvstore has no room for a vd.
 func bigEnough(c conf, size uint64) error {
 	cluster := c.cluster(size)
-	if need := blobstore.DeviceBytes(1, uint64(cluster)); size < need {
+	if need := format.DeviceBytes(1, uint64(cluster)); size < need {
 		return fmt.Errorf("it has %d bytes; a pd with clusters of %d bytes needs %d at least", size, cluster, need)
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/virtual-disk-array/vda/agent"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/disk"
 )
 
@@ -43,15 +43,15 @@ func (s *store) image(p []byte, off uint64) {
 	}
 	const mdStart = 16
 	super := make([]byte, 4096)
-	copy(super, blobstore.Signature)
+	copy(super, format.Signature)
 	for at, v := range map[int]uint32{
-		8: blobstore.Version, 12: 4096, 16: 0, 28: uint32(s.cluster),
+		8: format.Version, 12: 4096, 16: 0, 28: uint32(s.cluster),
 		32: 1, 36: 1, 40: 2, 44: 1, 48: mdStart, 52: 64, 72: 3, 76: 1, 88: 4096, 92: 4096,
 	} {
 		le.PutUint32(super[at:], v)
 	}
 	le.PutUint64(super[20:], 1<<32)
-	copy(super[56:], blobstore.LvstoreType)
+	copy(super[56:], format.LvstoreType)
 	le.PutUint64(super[80:], (s.total+1)*s.cluster)
 	seal(super)
 	page := make([]byte, 4096)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Report is what a check found.
@@ -29,25 +30,25 @@ type Report struct {
 	PagesTotal  uint32 // metadata pages
 	PagesUsed   uint64
 	Blobs       []Blob
-	Problems    []blobstore.Problem
+	Problems    []format.Problem
 }
 
 // Blob is one blob of a report.
 type Blob struct {
-	ID        blobstore.BlobID
+	ID        format.BlobID
 	Name      string // of the lvol; empty for the lvstore's own blob
 	UUID      string
 	Clusters  uint64
 	Allocated uint64
 	Thin      bool
 	ReadOnly  bool
-	Parent    blobstore.BlobID // NoBlob: none
+	Parent    format.BlobID // NoBlob: none
 }
 
 // Healthy reports that a load would find nothing to complain about; what a
 // power cut leaves behind is no complaint.
 func (r *Report) Healthy() bool {
-	return !slices.ContainsFunc(r.Problems, func(p blobstore.Problem) bool { return p.Severity > blobstore.Note })
+	return !slices.ContainsFunc(r.Problems, func(p format.Problem) bool { return p.Severity > format.Note })
 }
 
 // Store checks the blobstore on a device. The error is of the device, or says
@@ -75,14 +76,14 @@ func Store(h *bdev.Handle) (*Report, error) {
 		return nil, err
 	}
 	r.Problems = append(r.Problems, masks...)
-	if r.Type == blobstore.LvstoreType {
+	if r.Type == format.LvstoreType {
 		r.lvstore(im)
 	}
 	return r, nil
 }
 
 // value reads a string that SPDK stores with a zero at its end.
-func value(b *blobstore.BlobImage, name string) string {
+func value(b *format.BlobImage, name string) string {
 	for _, x := range b.Xattrs {
 		if x.Name == name {
 			s, _, _ := strings.Cut(string(x.Value), "\x00")
@@ -94,20 +95,20 @@ func value(b *blobstore.BlobImage, name string) string {
 
 // lvstore checks what makes a blobstore an lvstore: a super blob with name
 // and UUID, and volumes with names and UUIDs of their own.
-func (r *Report) lvstore(im *blobstore.Image) {
-	problem := func(id blobstore.BlobID, format string, args ...any) {
-		r.Problems = append(r.Problems, blobstore.Problem{Severity: blobstore.Unusable, Blob: id, Text: fmt.Sprintf(format, args...)})
+func (r *Report) lvstore(im *format.Image) {
+	problem := func(id format.BlobID, text string, args ...any) {
+		r.Problems = append(r.Problems, format.Problem{Severity: format.Unusable, Blob: id, Text: fmt.Sprintf(text, args...)})
 	}
 	super := im.Blob(im.Super.SuperBlob)
 	if super == nil {
-		problem(blobstore.NoBlob, "the lvstore's own blob 0x%x is missing", uint64(im.Super.SuperBlob))
+		problem(format.NoBlob, "the lvstore's own blob 0x%x is missing", uint64(im.Super.SuperBlob))
 		return
 	}
 	r.Name, r.UUID = value(super, "name"), value(super, "uuid")
 	if r.Name == "" || r.UUID == "" {
 		problem(super.ID, "the lvstore has no name or UUID")
 	}
-	names, uuids := map[string]blobstore.BlobID{}, map[string]blobstore.BlobID{}
+	names, uuids := map[string]format.BlobID{}, map[string]format.BlobID{}
 	for _, b := range im.Blobs {
 		if b == super {
 			continue
@@ -145,7 +146,7 @@ func (r *Report) Print(w io.Writer) error {
 		if x.ReadOnly {
 			kind += ", read only"
 		}
-		if x.Parent != blobstore.NoBlob {
+		if x.Parent != format.NoBlob {
 			kind += fmt.Sprintf(", clone of 0x%x", uint64(x.Parent))
 		}
 		fmt.Fprintf(&b, "  0x%x %q %s: %d of %d clusters, %s\n", uint64(x.ID), x.Name, x.UUID, x.Allocated, x.Clusters, kind)

@@ -10,10 +10,11 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/malloc"
 )
 
-const page = blobstore.PageSize
+const page = format.PageSize
 
 // disk makes an unloaded lvstore of two volumes, of which the second is a
 // clone of a snapshot, and returns its device and memory.
@@ -31,7 +32,7 @@ func disk(t *testing.T) (*bdev.Handle, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := blobstore.Format(h, blobstore.Config{Type: blobstore.LvstoreType, ClusterSize: 64 << 10})
+	s, err := blobstore.Format(h, blobstore.Config{Type: format.LvstoreType, ClusterSize: 64 << 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,8 +63,8 @@ func disk(t *testing.T) (*bdev.Handle, []byte) {
 	return h, mem[0]
 }
 
-func identity(name string) []blobstore.Xattr {
-	return []blobstore.Xattr{{Name: "name", Value: []byte(name + "\x00")}, {Name: "uuid", Value: []byte("id-" + name + "\x00")}}
+func identity(name string) []format.Xattr {
+	return []format.Xattr{{Name: "name", Value: []byte(name + "\x00")}, {Name: "uuid", Value: []byte("id-" + name + "\x00")}}
 }
 
 // root returns metadata page i.
@@ -103,39 +104,39 @@ func TestDamage(t *testing.T) {
 		name   string
 		damage func(mem []byte)
 		want   string
-		grade  blobstore.Severity
+		grade  format.Severity
 	}{
-		{"flipped bit in a chain", func(mem []byte) { root(mem, 1)[100] ^= 1 }, "blob 0x100000001: metadata page 1 of the chain: checksum is wrong", blobstore.Corrupt},
-		{"flipped bit in an extent page", func(mem []byte) { root(mem, 2)[30] ^= 1 }, "blob 0x100000001: extent page 0, metadata page 2: checksum is wrong", blobstore.Corrupt},
+		{"flipped bit in a chain", func(mem []byte) { root(mem, 1)[100] ^= 1 }, "blob 0x100000001: metadata page 1 of the chain: checksum is wrong", format.Corrupt},
+		{"flipped bit in an extent page", func(mem []byte) { root(mem, 2)[30] ^= 1 }, "blob 0x100000001: extent page 0, metadata page 2: checksum is wrong", format.Corrupt},
 		{"cluster used twice", func(mem []byte) {
 			p := root(mem, 2)
 			copy(p[25:29], p[29:33])
 			seal(p)
-		}, "blob 0x100000001: cluster 1 of the blob", blobstore.Corrupt},
+		}, "blob 0x100000001: cluster 1 of the blob", format.Corrupt},
 		{"cluster in the metadata", func(mem []byte) {
 			p := root(mem, 2)
 			binary.LittleEndian.PutUint32(p[25:], 1)
 			seal(p)
-		}, "cluster 0 is in cluster 1 of the device", blobstore.Corrupt},
+		}, "cluster 0 is in cluster 1 of the device", format.Corrupt},
 		{"cluster leaked", func(mem []byte) {
 			start := binary.LittleEndian.Uint32(mem[40:])
 			mem[start*page+5+20] |= 0x80
-		}, "used cluster mask: 1 are marked and not used", blobstore.Leak},
+		}, "used cluster mask: 1 are marked and not used", format.Leak},
 		{"no parent", func(mem []byte) {
 			p := root(mem, 3)
 			p[strings.Index(string(p), "SNAP")+4] = 9
 			seal(p)
-		}, "the parent 0x100000009 of 0x100000003 is missing", blobstore.Unusable},
+		}, "the parent 0x100000009 of 0x100000003 is missing", format.Unusable},
 		{"unknown feature", func(mem []byte) {
 			p := root(mem, 1)
 			p[16+5+1] |= 0x80
 			seal(p)
-		}, "flags 0x8000", blobstore.Unusable},
+		}, "flags 0x8000", format.Unusable},
 		{"one name twice", func(mem []byte) {
 			p := root(mem, 1)
 			copy(p[strings.Index(string(p), "name")+4:], "two\x00")
 			seal(p)
-		}, `has the name "two"`, blobstore.Unusable},
+		}, `has the name "two"`, format.Unusable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h, mem := disk(t)

@@ -11,6 +11,7 @@ import (
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore"
 	storecheck "github.com/virtual-disk-array/vda/blobstore/check"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/aio"
 )
 
@@ -74,7 +75,7 @@ func repair(w io.Writer, file string, blockSize uint32) error {
 	}
 	defer done()
 	quiet := slog.New(slog.DiscardHandler) // check has said what there is
-	s, err := blobstore.Load(h, blobstore.LvstoreType, quiet)
+	s, err := blobstore.Load(h, format.LvstoreType, quiet)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}

@@ -7,19 +7,19 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/virtual-disk-array/vda/bdev"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // ClearMethod says how clusters are cleared: when a store is created, the
 // whole device; when a volume is deleted, its clusters.
-type ClearMethod = blobstore.ClearMethod
+type ClearMethod = format.ClearMethod
 
 // The clear methods; ClearDefault is unmap.
 const (
-	ClearDefault     = blobstore.ClearDefault
-	ClearNone        = blobstore.ClearNone
-	ClearUnmap       = blobstore.ClearUnmap
-	ClearWriteZeroes = blobstore.ClearWriteZeroes
+	ClearDefault     = format.ClearDefault
+	ClearNone        = format.ClearNone
+	ClearUnmap       = format.ClearUnmap
+	ClearWriteZeroes = format.ClearWriteZeroes
 )
 
 // Config of a Module.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // nameMax is the size of a name on disk with its terminating zero, bytes.
@@ -75,15 +76,15 @@ func (m *Module) CreateStore(bdevName, name string, o StoreOpts) (*Store, error)
 		return nil, err
 	}
 	if o.MDPageSize != 0 {
-		if err := blobstore.CheckPageBytes(o.MDPageSize); err != nil {
+		if err := format.CheckPageBytes(o.MDPageSize); err != nil {
 			return nil, fmt.Errorf("md_page_size: %w", err)
 		}
 	}
 	if o.ClusterSize == 0 {
-		o.ClusterSize = blobstore.LvstoreClusterSize
+		o.ClusterSize = format.LvstoreClusterSize
 	}
 	if o.MDRatio == 0 {
-		o.MDRatio = blobstore.DefaultMDRatio
+		o.MDRatio = format.DefaultMDRatio
 	}
 	if o.UUID == uuid.Nil {
 		o.UUID = uuid.New()
@@ -130,16 +131,16 @@ func (st *Store) format(o StoreOpts) error {
 	}
 	clusters := i.Blocks * uint64(i.BlockSize) / uint64(o.ClusterSize)
 	bs, err := blobstore.Format(st.base, blobstore.Config{
-		Type:        blobstore.LvstoreType,
+		Type:        format.LvstoreType,
 		ClusterSize: o.ClusterSize,
 		PageBytes:   o.MDPageSize,
-		MDPages:     blobstore.MDPages(clusters, o.MDRatio),
+		MDPages:     format.MDPages(clusters, o.MDRatio),
 		Clear:       o.Clear,
 	})
 	if err != nil {
 		return late(err)
 	}
-	super, err := bs.CreateBlob(blobstore.BlobConfig{Xattrs: []blobstore.Xattr{
+	super, err := bs.CreateBlob(blobstore.BlobConfig{Xattrs: []format.Xattr{
 		{Name: "uuid", Value: cString(o.UUID.String())},
 		{Name: "name", Value: cString(st.name)},
 	}})
@@ -194,13 +195,13 @@ func (m *Module) Examine(bdevName string) (*Store, error) {
 
 func (st *Store) load() (release func(), err error) {
 	// Most devices hold no lvstore; those are not claimed even for a moment.
-	if err := blobstore.Probe(st.base, blobstore.LvstoreType); err != nil {
+	if err := blobstore.Probe(st.base, format.LvstoreType); err != nil {
 		return nil, err
 	}
 	if err := st.base.Claim(claimName); err != nil {
 		return nil, err
 	}
-	bs, err := blobstore.Load(st.base, blobstore.LvstoreType, st.m.log)
+	bs, err := blobstore.Load(st.base, format.LvstoreType, st.m.log)
 	if err != nil {
 		return nil, err
 	}

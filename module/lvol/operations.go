@@ -8,6 +8,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // free checks that a volume's name is right and unused in the store.
@@ -25,10 +26,10 @@ func (st *Store) free(name string) error {
 
 // xattrs are what makes a blob a volume. SPDK gives a new volume's name its
 // whole field.
-func xattrs(name string, id uuid.UUID) []blobstore.Xattr {
+func xattrs(name string, id uuid.UUID) []format.Xattr {
 	field := make([]byte, nameMax)
 	copy(field, name)
-	return []blobstore.Xattr{{Name: "name", Value: field}, {Name: "uuid", Value: cString(id.String())}}
+	return []format.Xattr{{Name: "name", Value: field}, {Name: "uuid", Value: cString(id.String())}}
 }
 
 // clusters rounds a size up to whole clusters.

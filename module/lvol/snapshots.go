@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Snapshot makes a read-only volume with the present contents of v, which
@@ -21,7 +22,7 @@ func (v *Volume) Clone(name string) (*Volume, error) {
 	return v.derive(name, v.blob.Clone)
 }
 
-func (v *Volume) derive(name string, how func([]blobstore.Xattr) (*blobstore.Blob, error)) (*Volume, error) {
+func (v *Volume) derive(name string, how func([]format.Xattr) (*blobstore.Blob, error)) (*Volume, error) {
 	end, err := v.begin()
 	if err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ import (
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore"
 	"github.com/virtual-disk-array/vda/blobstore/check"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/malloc"
 	"github.com/virtual-disk-array/vda/nvme"
 )
@@ -140,7 +141,7 @@ func TestSPDKAfterOurDeath(t *testing.T) {
 		}
 		if report, err := check.Store(h); err == nil {
 			for _, p := range report.Problems {
-				if p.Severity > blobstore.Leak {
+				if p.Severity > format.Leak {
 					t.Errorf("killed at write %d of %d, after SPDK: %s", limit, total, p)
 				}
 			}
@@ -178,7 +179,7 @@ func TestSPDKLoadsRepaired(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if st, err := blobstore.Load(h, blobstore.LvstoreType, slog.New(slog.DiscardHandler)); err == nil {
+		if st, err := blobstore.Load(h, format.LvstoreType, slog.New(slog.DiscardHandler)); err == nil {
 			if len(st.Unfinished()) > 0 {
 				finished++
 			}

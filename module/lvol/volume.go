@@ -9,6 +9,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Volume is an lvol: a blob as a bdev.
@@ -128,10 +129,10 @@ func (v *Volume) DriverSpecific() any {
 }
 
 // names maps blobs to the names of their volumes.
-func (st *Store) names() map[blobstore.BlobID]string {
+func (st *Store) names() map[format.BlobID]string {
 	st.m.mu.Lock()
 	defer st.m.mu.Unlock()
-	out := make(map[blobstore.BlobID]string, len(st.volumes))
+	out := make(map[format.BlobID]string, len(st.volumes))
 	for _, v := range st.volumes {
 		out[v.blob.ID()] = v.name
 	}

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/blobstore"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 )
 
 // Agent is a dn's and a cn's agent in one, on a data plane that is a few maps.
@@ -297,7 +297,7 @@ func (d dnAgent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.Syn
 			return nil, status.Error(codes.InvalidArgument, err.Error())
 		}
 		const cluster = 1 << 20
-		n := blobstore.DataClusters(conf.Size, cluster)
+		n := format.DataClusters(conf.Size, cluster)
 		reply.Capacities = append(reply.Capacities, &apiv1.PdCapacity{PdId: pd.Id, ClusterSize: cluster, TotalClusters: n, FreeClusters: n - a.used(pd.Id, cluster)})
 	}
 	for _, vd := range req.Vds {

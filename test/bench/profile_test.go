@@ -11,7 +11,7 @@ func TestShares(t *testing.T) {
 Type: cpu
 -----------+-------------------------------------------------------
      250ms   runtime.memmove
-             vda/bdev/malloc.(*Device).Submit
+             github.com/virtual-disk-array/vda/module/malloc.(*Device).Submit
              github.com/virtual-disk-array/vda/nvmf/nvmftgt.(*conn).run
 -----------+-------------------------------------------------------
      500ms   internal/runtime/syscall.Syscall6

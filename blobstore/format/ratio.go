@@ -1,4 +1,4 @@
-package blobstore
+package format
 
 // A store of fewer than tinyClusters gets tinyMDRatio.
 const (

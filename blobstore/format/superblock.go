@@ -1,4 +1,4 @@
-package blobstore
+package format
 
 import (
 	"bytes"
@@ -64,9 +64,9 @@ const (
 	sbMDPageSize       = 92
 )
 
-// encode writes sb over page, which is PageSize long. Bytes that sb does not
+// Encode writes sb over page, which is PageSize long. Bytes that sb does not
 // know stay as they are.
-func (sb *SuperBlock) encode(page []byte) {
+func (sb *SuperBlock) Encode(page []byte) {
 	le := binary.LittleEndian
 	copy(page, Signature)
 	le.PutUint32(page[sbVersion:], sb.Version)
@@ -92,7 +92,7 @@ func (sb *SuperBlock) encode(page []byte) {
 	le.PutUint64(page[sbSize:], l.DeviceBytes)
 	le.PutUint32(page[sbIOUnitSize:], sb.IOUnitSize)
 	le.PutUint32(page[sbMDPageSize:], l.PageBytes)
-	sealPage(page)
+	SealPage(page)
 }
 
 // DecodeSuperBlock reads page 0 of a device of deviceBytes. EILSEQ when it is
@@ -108,7 +108,7 @@ func DecodeSuperBlock(page []byte, deviceBytes uint64) (SuperBlock, error) {
 	if sb.Version < 1 || sb.Version > Version {
 		return sb, fmt.Errorf("blobstore version %d, want 1 to %d: %w", sb.Version, Version, syscall.EILSEQ)
 	}
-	if !pageIntact(page) {
+	if !PageIntact(page) {
 		return sb, fmt.Errorf("super block checksum is wrong: %w", syscall.EILSEQ)
 	}
 	sb.Clean = le.Uint32(page[sbClean:]) != 0
@@ -179,7 +179,7 @@ func (sb *SuperBlock) check() error {
 		if m.name == "used blob id" && m.len == 0 {
 			continue // versions below 3 have none
 		}
-		if m.start == 0 || uint64(m.start)+uint64(m.len) > uint64(l.MDStart) || uint64(m.len) < l.maskPages(m.bits) {
+		if m.start == 0 || uint64(m.start)+uint64(m.len) > uint64(l.MDStart) || uint64(m.len) < l.MaskPages(m.bits) {
 			return bad("%s mask of %d pages at %d", m.name, m.len, m.start)
 		}
 	}

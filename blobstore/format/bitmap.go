@@ -1,4 +1,4 @@
-package blobstore
+package format
 
 import (
 	"encoding/binary"
@@ -19,8 +19,8 @@ type Bitmap struct {
 // NewBitmap returns an empty set of numbers below n.
 func NewBitmap(n uint64) *Bitmap { return &Bitmap{words: make([]uint64, (n+63)/64), n: n} }
 
-// grow raises the bound.
-func (m *Bitmap) grow(n uint64) {
+// Grow raises the bound.
+func (m *Bitmap) Grow(n uint64) {
 	m.words = append(m.words, make([]uint64, (n+63)/64-uint64(len(m.words)))...)
 	m.n = n
 }
@@ -98,14 +98,14 @@ func (m *Bitmap) NextSet(at uint64) (uint64, bool) {
 
 // Kinds of masks on disk.
 const (
-	maskUsedPages    = 0
-	maskUsedClusters = 1
-	maskUsedBlobids  = 2
+	MaskUsedPages    = 0
+	MaskUsedClusters = 1
+	MaskUsedBlobids  = 2
 )
 
-// encodeMask writes m as an on-disk mask: type, number of bits, then the bits,
+// EncodeMask writes m as an on-disk mask: type, number of bits, then the bits,
 // the lowest first. dst is the whole region of the mask, zeroed.
-func encodeMask(dst []byte, kind uint8, m *Bitmap) {
+func EncodeMask(dst []byte, kind uint8, m *Bitmap) {
 	dst[0] = kind
 	binary.LittleEndian.PutUint32(dst[1:], uint32(m.n))
 	at := dst[maskHeader:]
@@ -121,8 +121,8 @@ func encodeMask(dst []byte, kind uint8, m *Bitmap) {
 	}
 }
 
-// decodeMask reads a mask of n bits; a longer mask is cut when longer is set.
-func decodeMask(src []byte, kind uint8, n uint64, longer bool) (*Bitmap, error) {
+// DecodeMask reads a mask of n bits; a longer mask is cut when longer is set.
+func DecodeMask(src []byte, kind uint8, n uint64, longer bool) (*Bitmap, error) {
 	if len(src) < maskHeader {
 		return nil, fmt.Errorf("mask of %d bytes has no header", len(src))
 	}
@@ -158,7 +158,7 @@ func decodeMask(src []byte, kind uint8, n uint64, longer bool) (*Bitmap, error) 
 	return m, nil
 }
 
-func (m *Bitmap) equal(o *Bitmap) bool {
+func (m *Bitmap) Equal(o *Bitmap) bool {
 	if m.n != o.n || m.Used() != o.Used() {
 		return false
 	}
@@ -168,4 +168,19 @@ func (m *Bitmap) equal(o *Bitmap) bool {
 		}
 	}
 	return true
+}
+
+// Differences counts what only m has and what only o has.
+func (m *Bitmap) Differences(o *Bitmap) (more, less uint64) {
+	for i, ok := m.NextSet(0); ok; i, ok = m.NextSet(i + 1) {
+		if !o.Has(i) {
+			more++
+		}
+	}
+	for i, ok := o.NextSet(0); ok; i, ok = o.NextSet(i + 1) {
+		if !m.Has(i) {
+			less++
+		}
+	}
+	return more, less
 }

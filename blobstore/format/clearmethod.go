@@ -1,4 +1,4 @@
-package blobstore
+package format
 
 // ClearMethod says how clusters are cleared: when a store is created, the
 // whole device; when a blob shrinks or is deleted, its clusters. The numbers

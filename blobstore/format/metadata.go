@@ -1,4 +1,4 @@
-package blobstore
+package format
 
 import (
 	"encoding/binary"
@@ -10,27 +10,27 @@ import (
 // blob from being opened; one of the data flags makes it read only, one of
 // the metadata flags makes its metadata read only.
 const (
-	flagThin             = 1 << 0 // invalid flags: clusters may be missing
+	FlagThin             = 1 << 0 // invalid flags: clusters may be missing
 	flagInternalXattr    = 1 << 1 // invalid flags: there are internal xattrs
-	flagExtentTable      = 1 << 2 // invalid flags: clusters are in extent pages
-	flagExternalSnapshot = 1 << 3 // invalid flags: the parent is outside the store
+	FlagExtentTable      = 1 << 2 // invalid flags: clusters are in extent pages
+	FlagExternalSnapshot = 1 << 3 // invalid flags: the parent is outside the store
 	knownInvalidFlags    = 1<<4 - 1
 
-	flagReadOnly     = 1 << 0 // data flags
-	knownDataROFlags = 1
+	FlagReadOnly     = 1 << 0 // data flags
+	KnownDataROFlags = 1
 
-	clearMethodMask = 3 // metadata flags: the clear method
-	knownMDROFlags  = 3
+	ClearMethodMask = 3 // metadata flags: the clear method
+	KnownMDROFlags  = 3
 )
 
 // Internal extended attributes.
 const (
-	xattrParent            = "SNAP"    // id of the parent snapshot
-	xattrSnapshotUnderway  = "SNAPTMP" // on a snapshot being made: id of the origin
-	xattrRemovalUnderway   = "SNAPRM"  // on a snapshot being removed: id of its clone
-	xattrExternalParent    = "EXTSNAP" // name of the parent outside the store
-	maxClustersPerBlob     = 1<<32 - 1
-	extentsPerPage         = 512
+	XattrParent            = "SNAP"    // id of the parent snapshot
+	XattrSnapshotUnderway  = "SNAPTMP" // on a snapshot being made: id of the origin
+	XattrRemovalUnderway   = "SNAPRM"  // on a snapshot being removed: id of its clone
+	XattrExternalParent    = "EXTSNAP" // name of the parent outside the store
+	MaxClustersPerBlob     = 1<<32 - 1
+	ExtentsPerPage         = 512
 	maxDescriptorXattrSize = descriptorsLen - 9
 )
 
@@ -63,7 +63,7 @@ type Metadata struct {
 type Run struct{ Cluster, Length uint32 }
 
 // Thin reports whether clusters may be missing.
-func (m *Metadata) Thin() bool { return m.InvalidFlags&flagThin != 0 }
+func (m *Metadata) Thin() bool { return m.InvalidFlags&FlagThin != 0 }
 
 // Descriptor types.
 const (
@@ -77,8 +77,8 @@ const (
 	descHeader        = 5 // type, length of the rest
 )
 
-// extentTableLen is how many extent pages a blob of n clusters has.
-func extentTableLen(n uint64) uint64 { return (n + extentsPerPage - 1) / extentsPerPage }
+// ExtentTableLen is how many extent pages a blob of n clusters has.
+func ExtentTableLen(n uint64) uint64 { return (n + ExtentsPerPage - 1) / ExtentsPerPage }
 
 // chainEncoder fills pages with descriptors.
 type chainEncoder struct {
@@ -88,7 +88,7 @@ type chainEncoder struct {
 }
 
 func (e *chainEncoder) addPage() {
-	e.pages = append(e.pages, newPage(e.id, uint32(len(e.pages))))
+	e.pages = append(e.pages, NewPage(e.id, uint32(len(e.pages))))
 	e.at = 0
 }
 
@@ -100,7 +100,7 @@ func (e *chainEncoder) add(kind uint8, n int) []byte {
 	if e.left() < descHeader+n {
 		e.addPage()
 	}
-	p := e.pages[len(e.pages)-1][pageDescriptors+e.at:]
+	p := e.pages[len(e.pages)-1][PageDescriptors+e.at:]
 	p[0] = kind
 	binary.LittleEndian.PutUint32(p[1:], uint32(n))
 	e.at += descHeader + n
@@ -191,14 +191,14 @@ func putRuns(b []byte, runs []Run) {
 	}
 }
 
-// linkChain gives the pages of a chain their indexes, the root's first, and
+// LinkChain gives the pages of a chain their indexes, the root's first, and
 // seals them.
-func linkChain(pages [][]byte, indexes []uint32) {
+func LinkChain(pages [][]byte, indexes []uint32) {
 	for i, p := range pages {
 		if i+1 < len(pages) {
 			setPageNext(p, indexes[i+1])
 		}
-		sealPage(p)
+		SealPage(p)
 	}
 }
 
@@ -208,8 +208,8 @@ func linkChain(pages [][]byte, indexes []uint32) {
 func DecodeChain(id BlobID, pages [][]byte) (Metadata, error) {
 	d := chainDecoder{m: Metadata{ID: id}}
 	for i, p := range pages {
-		if pageSequenceNum(p) != uint32(i) || pageBlobID(p) != id {
-			return d.m, fmt.Errorf("page %d of the chain is page %d of blob 0x%x", i, pageSequenceNum(p), uint64(pageBlobID(p)))
+		if pageSequenceNum(p) != uint32(i) || PageBlobID(p) != id {
+			return d.m, fmt.Errorf("page %d of the chain is page %d of blob 0x%x", i, pageSequenceNum(p), uint64(PageBlobID(p)))
 		}
 		if err := eachDescriptor(p, d.descriptor); err != nil {
 			return d.m, fmt.Errorf("page %d of the chain: %w", i, err)
@@ -220,7 +220,7 @@ func DecodeChain(id BlobID, pages [][]byte) (Metadata, error) {
 
 // eachDescriptor calls f with the type and body of each descriptor of a page.
 func eachDescriptor(page []byte, f func(kind uint8, body []byte) error) error {
-	rest := page[pageDescriptors:pageNext]
+	rest := page[PageDescriptors:PageNext]
 	for len(rest) >= descHeader {
 		kind, n := rest[0], binary.LittleEndian.Uint32(rest[1:])
 		if kind == descPadding && n == 0 {
@@ -288,7 +288,7 @@ func (d *chainDecoder) runs(b []byte) error {
 	for ; len(b) > 0; b = b[8:] {
 		r := Run{binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])}
 		d.m.Clusters += uint64(r.Length)
-		if d.m.Clusters > maxClustersPerBlob || uint64(r.Cluster)+uint64(r.Length) > 1<<32 {
+		if d.m.Clusters > MaxClustersPerBlob || uint64(r.Cluster)+uint64(r.Length) > 1<<32 {
 			return fmt.Errorf("run of %d clusters from %d is too long", r.Length, r.Cluster)
 		}
 		if r.Length != 0 {
@@ -299,10 +299,10 @@ func (d *chainDecoder) runs(b []byte) error {
 }
 
 func (d *chainDecoder) table(b []byte) error {
-	if d.m.Clusters > maxClustersPerBlob {
+	if d.m.Clusters > MaxClustersPerBlob {
 		return fmt.Errorf("blob of %d clusters is too long", d.m.Clusters)
 	}
-	want := extentTableLen(d.m.Clusters)
+	want := ExtentTableLen(d.m.Clusters)
 	for ; len(b) > 0; b = b[8:] {
 		page, n := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
 		if page != 0 && n != 1 {
@@ -321,39 +321,39 @@ func (d *chainDecoder) table(b []byte) error {
 }
 
 func (d *chainDecoder) finish() error {
-	if want := extentTableLen(d.m.Clusters); d.m.UseTable && uint64(len(d.m.Table)) != want {
+	if want := ExtentTableLen(d.m.Clusters); d.m.UseTable && uint64(len(d.m.Table)) != want {
 		return fmt.Errorf("extent table has %d pages, want %d for %d clusters", len(d.m.Table), want, d.m.Clusters)
 	}
 	return nil
 }
 
-// encodeExtentPage writes the list of clusters that starts at cluster number
+// EncodeExtentPage writes the list of clusters that starts at cluster number
 // first of the blob over p and seals it.
-func encodeExtentPage(p []byte, id BlobID, first uint64, clusters []uint32) {
+func EncodeExtentPage(p []byte, id BlobID, first uint64, clusters []uint32) {
 	initPage(p, id, 0)
-	b := p[pageDescriptors:]
+	b := p[PageDescriptors:]
 	b[0] = descExtentPage
 	binary.LittleEndian.PutUint32(b[1:], uint32(4+4*len(clusters)))
 	binary.LittleEndian.PutUint32(b[5:], uint32(first))
 	for i, c := range clusters {
 		binary.LittleEndian.PutUint32(b[9+4*i:], c)
 	}
-	sealPage(p)
+	SealPage(p)
 }
 
-// decodeExtentPage reads an extent page into dst and returns the number of
-// clusters it lists. The page must be the one of cluster number first.
-func decodeExtentPage(p []byte, first uint64, dst *[extentsPerPage]uint32) (int, error) {
+// DecodeExtentPage reads an extent page into dst and returns the number of
+// Clusters it lists. The page must be the one of cluster number first.
+func DecodeExtentPage(p []byte, first uint64, dst *[ExtentsPerPage]uint32) (int, error) {
 	le := binary.LittleEndian
-	if !pageIntact(p) {
+	if !PageIntact(p) {
 		return 0, errors.New("checksum is wrong")
 	}
-	b := p[pageDescriptors:pageNext]
+	b := p[PageDescriptors:PageNext]
 	n := uint64(le.Uint32(b[1:]))
 	if b[0] != descExtentPage || pageSequenceNum(p) != 0 || pageNextIndex(p) != noPage {
 		return 0, errors.New("it is no extent page")
 	}
-	if n < 8 || n%4 != 0 || (n-4)/4 > extentsPerPage {
+	if n < 8 || n%4 != 0 || (n-4)/4 > ExtentsPerPage {
 		return 0, fmt.Errorf("a list of %d bytes", n)
 	}
 	if got := uint64(le.Uint32(b[5:])); got != first {
@@ -364,4 +364,25 @@ func decodeExtentPage(p []byte, first uint64, dst *[extentsPerPage]uint32) (int,
 		dst[i] = le.Uint32(b[9+4*i:])
 	}
 	return count, nil
+}
+
+// SetExternal makes the metadata that of an external clone, or, without an id,
+// of a blob that is none.
+func (m *Metadata) SetExternal(id []byte) {
+	m.SetInternalXattr(XattrExternalParent, id)
+	if id == nil {
+		m.InvalidFlags &^= FlagExternalSnapshot
+	} else {
+		m.InvalidFlags |= FlagExternalSnapshot
+	}
+}
+
+// InternalXattr returns an internal xattr, nil when there is none.
+func (m *Metadata) InternalXattr(name string) []byte {
+	for _, x := range m.Internal {
+		if x.Name == name {
+			return x.Value
+		}
+	}
+	return nil
 }

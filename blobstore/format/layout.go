@@ -1,4 +1,4 @@
-package blobstore
+package format
 
 import (
 	"fmt"
@@ -45,8 +45,8 @@ type Layout struct {
 	BlobidMaskStart, BlobidMaskLen   uint32
 	MDStart, MDLen                   uint32
 
-	Total uint64 // clusters of the device
-	Meta  uint64 // clusters at the front that hold the regions above
+	Total uint64 // Clusters of the device
+	Meta  uint64 // Clusters at the front that hold the regions above
 }
 
 // Data is the number of clusters that blobs can use.
@@ -55,17 +55,17 @@ func (l *Layout) Data() uint64 { return l.Total - l.Meta }
 // maskHeader is the size of a mask's type and length, bytes.
 const maskHeader = 5
 
-// maskPages is the number of pages a mask of n bits takes.
-func (l *Layout) maskPages(n uint64) uint64 {
+// MaskPages is the number of pages a mask of n bits takes.
+func (l *Layout) MaskPages(n uint64) uint64 {
 	return (maskHeader + (n+7)/8 + uint64(l.PageBytes) - 1) / uint64(l.PageBytes)
 }
 
-// offset is where a page is, counted from the device's start, bytes.
-func (l *Layout) offset(page uint64) uint64 { return page * uint64(l.PageBytes) }
+// Offset is where a page is, counted from the device's start, bytes.
+func (l *Layout) Offset(page uint64) uint64 { return page * uint64(l.PageBytes) }
 
-// mdOffset is where a metadata page is, bytes.
-func (l *Layout) mdOffset(page uint32) uint64 {
-	return l.offset(uint64(l.MDStart) + uint64(page))
+// MDOffset is where a metadata page is, bytes.
+func (l *Layout) MDOffset(page uint32) uint64 {
+	return l.Offset(uint64(l.MDStart) + uint64(page))
 }
 
 // NewLayout lays out a new blobstore of mdPages metadata pages that lie
@@ -95,11 +95,11 @@ func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64, pageBytes
 		*start, *length = uint32(at), uint32(pages)
 		at += max(pages, reserve)
 	}
-	place(&l.PageMaskStart, &l.PageMaskLen, l.maskPages(mdPages), 0)
+	place(&l.PageMaskStart, &l.PageMaskLen, l.MaskPages(mdPages), 0)
 	// The cluster mask has room to grow to as many clusters as there are
 	// metadata pages.
-	place(&l.ClusterMaskStart, &l.ClusterMaskLen, l.maskPages(l.Total), l.maskPages(mdPages))
-	place(&l.BlobidMaskStart, &l.BlobidMaskLen, l.maskPages(mdPages), 0)
+	place(&l.ClusterMaskStart, &l.ClusterMaskLen, l.MaskPages(l.Total), l.MaskPages(mdPages))
+	place(&l.BlobidMaskStart, &l.BlobidMaskLen, l.MaskPages(mdPages), 0)
 	place(&l.MDStart, &l.MDLen, mdPages, 0)
 	perCluster := uint64(clusterSize / pageBytes)
 	l.Meta = (at + perCluster - 1) / perCluster
@@ -110,7 +110,7 @@ func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64, pageBytes
 }
 
 // MDPages is the number of metadata pages of a store with the given number of
-// clusters and ratio (pages per 100 clusters).
+// Clusters and ratio (pages per 100 clusters).
 func MDPages(clusters uint64, ratio uint32) uint64 { return clusters * uint64(ratio) / 100 }
 
 // DataClusters is the number of data clusters of an lvstore that is created

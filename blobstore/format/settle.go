@@ -1,18 +1,18 @@
-package blobstore
+package format
 
 // settle decides about snapshots whose making or removal was cut off. Such a
 // snapshot names its origin or clone; when that already (or still) has it as
 // its parent, the snapshot stays, otherwise it is dropped, without the
-// clusters it shares.
+// Clusters it shares.
 func (im *Image) settle() {
 	for _, b := range im.Blobs {
 		if b.err != nil {
 			continue
 		}
-		name := xattrSnapshotUnderway
+		name := XattrSnapshotUnderway
 		other := b.internalID(name)
-		if removal := b.internalID(xattrRemovalUnderway); removal != NoBlob {
-			name, other = xattrRemovalUnderway, removal
+		if removal := b.internalID(XattrRemovalUnderway); removal != NoBlob {
+			name, other = XattrRemovalUnderway, removal
 		}
 		if other == NoBlob {
 			continue
@@ -36,7 +36,7 @@ func (im *Image) settle() {
 	}
 	for _, b := range im.Blobs {
 		if b.drop {
-			im.dropped = append(im.dropped, b)
+			im.Dropped = append(im.Dropped, b)
 		}
 	}
 	im.Blobs = kept
@@ -47,17 +47,17 @@ func (im *Image) settle() {
 // snapshot; those entries are taken back, the clone reads them through the
 // snapshot.
 func (im *Image) keepSnapshot(b, child *BlobImage) {
-	b.setInternal(xattrSnapshotUnderway, nil)
-	b.setInternal(xattrRemovalUnderway, nil)
-	b.DataROFlags |= flagReadOnly
-	b.rewrite = true
+	b.SetInternalXattr(XattrSnapshotUnderway, nil)
+	b.SetInternalXattr(XattrRemovalUnderway, nil)
+	b.DataROFlags |= FlagReadOnly
+	b.Rewrite = true
 	if child == nil || child.err != nil || !child.Thin() {
 		return
 	}
-	child.clusters.each(func(i uint64, cluster uint32) {
-		if b.clusters.at(i) == cluster {
-			child.clusters.set(i, 0)
-			child.rewrite = true
+	child.Clusters.Each(func(i uint64, cluster uint32) {
+		if b.Clusters.At(i) == cluster {
+			child.Clusters.Set(i, 0)
+			child.Rewrite = true
 		}
 	})
 }
@@ -82,7 +82,7 @@ func (im *Image) claim() {
 				im.problem(Corrupt, b.ID, "metadata page %d is used twice", p)
 			}
 		}
-		b.clusters.each(func(i uint64, cluster uint32) {
+		b.Clusters.Each(func(i uint64, cluster uint32) {
 			if !im.Clusters.Set(uint64(cluster)) {
 				im.problem(Corrupt, b.ID, "cluster %d of the blob, %d of the device, is used twice", i, cluster)
 			}
@@ -117,7 +117,7 @@ func (im *Image) checkParent(b *BlobImage) {
 	for w := range walked {
 		w.rooted = true
 	}
-	if b.Parent() == ExternalParent && b.internal(xattrExternalParent) == nil {
+	if b.Parent() == ExternalParent && b.InternalXattr(XattrExternalParent) == nil {
 		im.problem(Unusable, b.ID, "its parent is outside the store and has no name")
 	}
 }

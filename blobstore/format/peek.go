@@ -1,4 +1,4 @@
-package blobstore
+package format
 
 import (
 	"encoding/binary"
@@ -28,8 +28,8 @@ func Peek(deviceBytes uint64, read func(p []byte, off uint64) error) (SuperBlock
 		return sb, nil, err
 	}
 	var pages [][]byte
-	for at := sb.SuperBlob.root(); at != noPage; {
-		off := sb.Layout.mdOffset(at)
+	for at := sb.SuperBlob.Root(); at != noPage; {
+		off := sb.Layout.MDOffset(at)
 		if at >= sb.Layout.MDLen || len(pages) == maxPeek || off > deviceBytes-PageSize {
 			return sb, nil, fmt.Errorf("the super blob leads to metadata page %d of %d: %w", at, sb.Layout.MDLen, syscall.EILSEQ)
 		}
@@ -37,11 +37,11 @@ func Peek(deviceBytes uint64, read func(p []byte, off uint64) error) (SuperBlock
 		if err := read(p, off); err != nil {
 			return sb, nil, err
 		}
-		if !pageIntact(p) {
+		if !PageIntact(p) {
 			return sb, nil, fmt.Errorf("the checksum of metadata page %d is wrong: %w", at, syscall.EILSEQ)
 		}
 		pages = append(pages, p)
-		at = binary.LittleEndian.Uint32(p[pageNext:])
+		at = binary.LittleEndian.Uint32(p[PageNext:])
 	}
 	m, err := DecodeChain(sb.SuperBlob, pages)
 	if err != nil {

@@ -1,12 +1,12 @@
-package blobstore
+package format
 
 import (
 	"encoding/binary"
 	"fmt"
 )
 
-// pageSource gives metadata pages by index. A page it returns stays valid.
-type pageSource func(index uint32) ([]byte, error)
+// PageSource gives metadata pages by index. A page it returns stays valid.
+type PageSource func(index uint32) ([]byte, error)
 
 // Image is what the metadata of a store says, with nothing running on it. The
 // loader builds its blobs from it; the checker reports about it.
@@ -15,9 +15,9 @@ type Image struct {
 	Blobs []*BlobImage // in the order of their root pages
 	byID  map[BlobID]*BlobImage
 
-	dropped []*BlobImage      // leftovers whose roots must be zeroed
-	page    []byte            // the super block
-	loaded  map[uint32]uint32 // see witness
+	Dropped []*BlobImage      // leftovers whose roots must be zeroed
+	Page    []byte            // the super block
+	Loaded  map[uint32]uint32 // see witness
 
 	Pages    *Bitmap // used metadata pages
 	Clusters *Bitmap // used clusters, those of the metadata included
@@ -29,8 +29,8 @@ type BlobImage struct {
 	Metadata
 	Chain []uint32 // metadata pages of the chain, the root first
 
-	clusters *clusterMap
-	rewrite  bool  // the pages on disk must not stay as they are
+	Clusters *ClusterMap
+	Rewrite  bool  // the pages on disk must not stay as they are
 	drop     bool  // what an interrupted operation left behind
 	rooted   bool  // its parents are known to end
 	err      error // why it cannot be used
@@ -71,7 +71,7 @@ func (p Problem) String() string {
 const maxTableEntries = 1 << 22
 
 // imageBudget is what the blobs still to be read may have; two blobs share
-// clusters only while a snapshot is being made or removed.
+// Clusters only while a snapshot is being made or removed.
 type imageBudget struct{ extents, clusters uint64 }
 
 // Blob returns the blob with the given id, nil when there is none.
@@ -90,15 +90,15 @@ func (im *Image) Worst() Severity {
 	return worst
 }
 
-// readImage reads the blobs whose roots are given and works out what they use.
-func readImage(sb SuperBlock, roots []uint32, src pageSource) (*Image, error) {
+// BuildImage reads the blobs whose roots are given and works out what they use.
+func BuildImage(sb SuperBlock, roots []uint32, src PageSource) (*Image, error) {
 	im := &Image{Super: sb, byID: map[BlobID]*BlobImage{}}
 	budget := imageBudget{extents: maxTableEntries, clusters: 2 * sb.Layout.Total}
 	seen := NewBitmap(uint64(sb.Layout.MDLen))
 	for _, root := range roots {
 		b, err := readBlob(&sb.Layout, root, src, seen, &budget)
 		if err != nil {
-			return nil, fmt.Errorf("blob 0x%x: %w", uint64(blobidOf(root)), err)
+			return nil, fmt.Errorf("blob 0x%x: %w", uint64(BlobIDOf(root)), err)
 		}
 		im.Blobs = append(im.Blobs, b)
 		im.byID[b.ID] = b
@@ -119,9 +119,9 @@ func damage(format string, args ...any) error { return damaged{fmt.Errorf(format
 
 // readBlob reads one blob. Damage is left in the blob's err; the error
 // returned is of the device.
-func readBlob(l *Layout, root uint32, src pageSource, seen *Bitmap, budget *imageBudget) (*BlobImage, error) {
-	b := &BlobImage{clusters: newClusterMap(0)}
-	b.ID = blobidOf(root)
+func readBlob(l *Layout, root uint32, src PageSource, seen *Bitmap, budget *imageBudget) (*BlobImage, error) {
+	b := &BlobImage{Clusters: NewClusterMap(0)}
+	b.ID = BlobIDOf(root)
 	pages, err := b.readChain(l, root, src, seen)
 	if err == nil {
 		err = b.decode(pages, l, src, budget)
@@ -133,7 +133,7 @@ func readBlob(l *Layout, root uint32, src pageSource, seen *Bitmap, budget *imag
 	return b, err
 }
 
-func (b *BlobImage) readChain(l *Layout, root uint32, src pageSource, seen *Bitmap) ([][]byte, error) {
+func (b *BlobImage) readChain(l *Layout, root uint32, src PageSource, seen *Bitmap) ([][]byte, error) {
 	var pages [][]byte
 	for at := root; at != noPage; {
 		if at >= l.MDLen {
@@ -146,7 +146,7 @@ func (b *BlobImage) readChain(l *Layout, root uint32, src pageSource, seen *Bitm
 		if err != nil {
 			return nil, err
 		}
-		if p == nil || !pageIntact(p) {
+		if p == nil || !PageIntact(p) {
 			return nil, damage("metadata page %d of the chain: checksum is wrong", at)
 		}
 		b.Chain = append(b.Chain, at)
@@ -156,18 +156,18 @@ func (b *BlobImage) readChain(l *Layout, root uint32, src pageSource, seen *Bitm
 	return pages, nil
 }
 
-func (b *BlobImage) decode(pages [][]byte, l *Layout, src pageSource, budget *imageBudget) error {
+func (b *BlobImage) decode(pages [][]byte, l *Layout, src PageSource, budget *imageBudget) error {
 	m, err := DecodeChain(b.ID, pages)
 	b.Metadata = m
 	if err != nil {
 		return damaged{err}
 	}
-	entries := extentTableLen(m.Clusters)
+	entries := ExtentTableLen(m.Clusters)
 	if entries > budget.extents {
-		return damage("%d clusters: the blobs of one store may have %d together", m.Clusters, uint64(maxTableEntries)*extentsPerPage)
+		return damage("%d clusters: the blobs of one store may have %d together", m.Clusters, uint64(maxTableEntries)*ExtentsPerPage)
 	}
 	budget.extents -= entries
-	b.clusters = newClusterMap(m.Clusters)
+	b.Clusters = NewClusterMap(m.Clusters)
 	if m.UseTable {
 		return b.readExtents(l, src, budget)
 	}
@@ -192,11 +192,11 @@ func (b *BlobImage) readRuns(l *Layout, budget *imageBudget) error {
 	return nil
 }
 
-func (b *BlobImage) readExtents(l *Layout, src pageSource, budget *imageBudget) error {
-	var list [extentsPerPage]uint32
+func (b *BlobImage) readExtents(l *Layout, src PageSource, budget *imageBudget) error {
+	var list [ExtentsPerPage]uint32
 	for x, page := range b.Table {
-		first := uint64(x) * extentsPerPage
-		want := int(min(extentsPerPage, b.Metadata.Clusters-first))
+		first := uint64(x) * ExtentsPerPage
+		want := int(min(ExtentsPerPage, b.Metadata.Clusters-first))
 		if page == 0 {
 			if !b.Thin() {
 				return damage("extent page %d is missing and the blob is not thin", x)
@@ -213,7 +213,7 @@ func (b *BlobImage) readExtents(l *Layout, src pageSource, budget *imageBudget) 
 		if p == nil {
 			return damage("extent page %d: metadata page %d is no metadata", x, page)
 		}
-		n, err := decodeExtentPage(p, first, &list)
+		n, err := DecodeExtentPage(p, first, &list)
 		if err != nil {
 			return damage("extent page %d, metadata page %d: %w", x, page, err)
 		}
@@ -222,7 +222,7 @@ func (b *BlobImage) readExtents(l *Layout, src pageSource, budget *imageBudget) 
 		}
 		// A resize that was cut off has the page of the longer size; SPDK
 		// needs the very number.
-		b.rewrite = b.rewrite || n != want
+		b.Rewrite = b.Rewrite || n != want
 		for k := range min(n, want) {
 			switch {
 			case list[k] != 0:
@@ -245,7 +245,7 @@ func (b *BlobImage) place(l *Layout, budget *imageBudget, i uint64, cluster uint
 		return damage("the blobs list more clusters than the device has")
 	}
 	budget.clusters--
-	b.clusters.set(i, cluster)
+	b.Clusters.Set(i, cluster)
 	return nil
 }
 
@@ -262,18 +262,18 @@ func (m *Metadata) internalID(name string) BlobID {
 // Parent returns the snapshot that the blob's missing clusters are read from,
 // ExternalParent, or NoBlob.
 func (m *Metadata) Parent() BlobID {
-	if m.InvalidFlags&flagExternalSnapshot != 0 {
+	if m.InvalidFlags&FlagExternalSnapshot != 0 {
 		return ExternalParent
 	}
 	if !m.Thin() {
 		return NoBlob
 	}
-	return m.internalID(xattrParent)
+	return m.internalID(XattrParent)
 }
 
-// setInternal sets or, with a nil value, removes an internal xattr.
-func (m *Metadata) setInternal(name string, value []byte) {
-	m.Internal = setXattr(m.Internal, name, value)
+// SetInternalXattr sets or, with a nil value, removes an internal xattr.
+func (m *Metadata) SetInternalXattr(name string, value []byte) {
+	m.Internal = SetXattr(m.Internal, name, value)
 	if len(m.Internal) > 0 {
 		m.InvalidFlags |= flagInternalXattr
 	} else {
@@ -281,12 +281,12 @@ func (m *Metadata) setInternal(name string, value []byte) {
 	}
 }
 
-func (m *Metadata) setInternalID(name string, id BlobID) {
-	m.setInternal(name, binary.LittleEndian.AppendUint64(nil, uint64(id)))
+func (m *Metadata) SetInternalID(name string, id BlobID) {
+	m.SetInternalXattr(name, binary.LittleEndian.AppendUint64(nil, uint64(id)))
 }
 
-// setXattr returns a new list in which name has the value; nil removes it.
-func setXattr(list []Xattr, name string, value []byte) []Xattr {
+// SetXattr returns a new list in which name has the value; nil removes it.
+func SetXattr(list []Xattr, name string, value []byte) []Xattr {
 	var out []Xattr
 	found := false
 	for _, x := range list {
@@ -304,3 +304,13 @@ func setXattr(list []Xattr, name string, value []byte) []Xattr {
 	}
 	return out
 }
+
+// Allocated is how many clusters the blob has of its own.
+func (b *BlobImage) Allocated() uint64 {
+	n := uint64(0)
+	b.Clusters.Each(func(uint64, uint32) { n++ })
+	return n
+}
+
+// ReadOnly reports whether the blob takes no writes.
+func (b *BlobImage) ReadOnly() bool { return b.DataROFlags != 0 }

@@ -44,7 +44,7 @@ var phrases = []phrase{
 	{regexp.MustCompile(`sql: database is closed`), "shutting down"},
 	{regexp.MustCompile(`sql: transaction has already been committed or rolled back`), "the transaction has ended"},
 	{regexp.MustCompile(`sql: no rows in result set`), "there is no such row"},
-	{regexp.MustCompile(`(?:sql|pq|grpc|json|proto|protojson|goose): `), ""},
+	{regexp.MustCompile(`(^|: |; |\(|")(?:(?:sql|pq|grpc|json|proto|protojson|goose): )+`), "$1"},
 }
 
 // Words is text as a person would say it, in one line; what is said twice in

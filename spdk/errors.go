@@ -71,6 +71,13 @@ func IsExists(err error) bool {
 	return c == -int(syscall.EEXIST) || c == -int(syscall.EALREADY)
 }
 
+// IsNoSpace reports -28, or what bdev_lvol_create says for it: -32602 with its
+// text.
+func IsNoSpace(err error) bool {
+	var e *RPCError
+	return errors.As(err, &e) && (e.Code == -int(syscall.ENOSPC) || e.Code == CodeInvalidParams && strings.HasPrefix(e.Message, "No space left on device"))
+}
+
 // IsInvalidParams reports -32602, nvmf_* calls' answer to an unknown
 // subsystem or namespace, to a duplicate listener and the like.
 func IsInvalidParams(err error) bool { return Code(err) == CodeInvalidParams }

@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
@@ -43,6 +44,32 @@ func TestNoSpaceLeavesNothing(t *testing.T) {
 	l.sync(delta)
 	if n := creates.Load(); n != 1 {
 		t.Errorf("tried %d times within a moment", n)
+	}
+}
+
+// A pd with less room than the database counts, as with an orphan on it, says
+// so in a way by which the portal takes the array back.
+func TestAVdThatDoesNotFitSaysSo(t *testing.T) { rigs(t, aVdThatDoesNotFitSaysSo) }
+
+func aVdThatDoesNotFitSaysSo(r *rig) {
+	pds := []*apiv1.PdSpec{pdOf(1, aioConf(r.file("disk", 64*mib, 0, ""), ""))}
+	first, second := proto.CloneOf(vd(1)), proto.CloneOf(vd(1))
+	first.PdId, second.PdId = pds[0].Id, pds[0].Id
+	first.Size = 40 * mib
+	second.Size = 30 * mib
+	second.Id, second.Uuid, second.Nqn = "b"+strings.Repeat("0", 30)+"2", "b"+strings.Repeat("0", 30)+"2", vdNQN[:len(vdNQN)-1]+"2"
+	for _, s := range r.states(pds, first) {
+		if s.Error {
+			r.Fatal(s)
+		}
+	}
+	for _, s := range r.states(pds, first, second) {
+		switch {
+		case s.Id != second.Id && s.Error:
+			r.Error(s)
+		case s.Id == second.Id && !strings.HasPrefix(s.ErrorMsg, vda.NoSpace+"the vd takes 31457280 bytes of the 24117248 that are free on pd pd1"):
+			r.Errorf("%q", s.ErrorMsg)
+		}
 	}
 }
 

@@ -158,6 +158,9 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 	name := inv.BdevName(lvs + "/" + vdPrefix + spec.Id + newSuffix)
 	if name == "" {
 		name, err = a.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: lvs, LvolName: vdPrefix + spec.Id + newSuffix, SizeInMiB: spec.Size >> 20, ClearMethod: "none"})
+		if spdk.IsNoSpace(err) {
+			return "", a.taken(inv, lvs, spec)
+		}
 		if err != nil {
 			return "", err
 		}
@@ -186,6 +189,19 @@ func (a *Agent) clear(ctx context.Context, bdev string, spec *apiv1.VdSpec) erro
 		return nil
 	}
 	return err
+}
+
+// taken says that less of a pd is free than its cluster's database believes.
+func (a *Agent) taken(inv *agent.Inventory, lvs string, spec *apiv1.VdSpec) error {
+	a.Loop.Kick(pdKey+spec.PdId, false) // for the capacity it reports
+	name, free := spec.PdId, ""
+	if p := a.pd(spec.PdId); p != nil {
+		name = p.Name
+	}
+	if l := inv.Lvstores[lvs]; l != nil {
+		free = fmt.Sprintf(" of the %d that are free", l.FreeClusters*l.ClusterSize)
+	}
+	return fmt.Errorf(vda.NoSpace+"the vd takes %d bytes%s on pd %s; what the database doesn't know of takes the rest (vda_cli orphan list)", spec.Size, free, name)
 }
 
 // noSpace deletes an lvol that there was no space for after all, with what of

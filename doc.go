@@ -5,6 +5,13 @@
 //
 // The values are rows of the database as the control plane sees them. They
 // are plain data: copying one copies it whole.
+//
+// # Versions
+//
+// Every node has a Version of its desired state, which grows with each change
+// of an object that the node must hold; the object's own Version is the node's
+// at that change. Deleted marks a tombstone: the object is gone for users, its
+// node still has to remove it, and its row goes when the node has said so.
 package vda
 
 import "time"
@@ -23,9 +30,3 @@ type Health struct {
 	Msg   string    // "" without an error
 	Since time.Time // UTC, microseconds; when this error was first seen
 }
-
-// Versions: every node has a Version of its desired state, which grows with
-// each change of an object that the node must hold; the object's own Version
-// is the node's at that change. Deleted marks a tombstone: the object is gone
-// for users, its node still has to remove it, and its row goes when the node
-// has said so.

@@ -30,7 +30,9 @@ type Error struct {
 	Op     string // what was being done: "create da"
 	Object string // on what: "da0"
 	Msg    string // what is wrong; names the field, the value and what would be right
-	Err    error  // cause, may be nil
+	Err    error  // cause whose text Error appends to Msg; may be nil
+
+	wrapped error // what Msg was made of, when that wraps a cause
 }
 
 func (e *Error) Error() string {
@@ -53,12 +55,23 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error {
+	if e.Err == nil {
+		return e.wrapped
+	}
+	return e.Err
+}
 
-// Errorf makes an error of a kind; %w wraps a cause.
+// Errorf makes an error of a kind whose Msg is the text; %w wraps causes, as in
+// fmt.Errorf.
 func Errorf(k Kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Kind: k, Msg: err.Error(), Err: nil}
+	e := &Error{Kind: k, Msg: err.Error()}
+	_, many := err.(interface{ Unwrap() []error })
+	if many || errors.Unwrap(err) != nil {
+		e.wrapped = err
+	}
+	return e
 }
 
 // KindOf returns the kind of the first Error in err's chain, or Internal.

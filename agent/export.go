@@ -129,8 +129,8 @@ func (p *Plane) settleHeld(ctx context.Context, e Export) error {
 	return p.Drain(ctx, e.NQN, 1)
 }
 
-// Admits reports that a host is on a subsystem's list now: whoever sends hosts
-// away, to come back, adds them again by himself, and to add one twice is an
+// Admits reports that a host is on a subsystem's list now: the code that sends
+// hosts away, to come back, adds them again itself, and to add one twice is an
 // error, of one kind or another.
 func (p *Plane) Admits(ctx context.Context, nqn, host string) bool {
 	subs, err := p.NvmfGetSubsystems(ctx)

@@ -34,7 +34,7 @@ const (
 	// quietMax bounds the wait for that: other subsystems may be busy, and
 	// SPDK counts them together.
 	quietMax = 150 * time.Millisecond
-	// quietStep is how often is looked; SPDK answers each 4 ms at best.
+	// quietStep is the polling interval; SPDK answers every 4 ms at best.
 	quietStep = 5 * time.Millisecond
 )
 

@@ -45,7 +45,7 @@ func TestAPanicEndsItsUnitsPassAlone(t *testing.T) {
 		},
 	})
 	defer l.Close()
-	for key, word := range map[string]string{"own": "of its own", "parallel": "nil map", "group": "in a group"} {
+	for key, word := range map[string]string{"own": "of its own", "parallel": "out of range", "group": "in a group"} {
 		r, done := l.Wait(t.Context(), key, l.Kick(key, false))
 		if !done || !strings.Contains(r.Errs[key], word) || !strings.Contains(r.Errs[key+"-es"], word) {
 			t.Errorf("%s: %v, %v", key, r, done)

@@ -64,7 +64,7 @@ func (p *Plane) WithRaw(ctx context.Context, bdev string, f func(RawDisk) error)
 	}
 	disk, err := p.OpenRaw(ctx, p.ListenAddress(), nqn, host)
 	if err != nil {
-		return fmt.Errorf("connecting to the own data plane at %s port %s: %w", p.ListenAddress().TrAddr, p.ListenAddress().TrSvcID, err)
+		return fmt.Errorf("connecting to this node's data plane at %s port %s: %w", p.ListenAddress().TrAddr, p.ListenAddress().TrSvcID, err)
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
 	return f(disk)

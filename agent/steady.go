@@ -11,7 +11,7 @@ import (
 )
 
 // steady sends calls whose wait does not end with the caller's context, and
-// keeps apart those that SPDK does not bear at the same time.
+// serializes calls that crash SPDK when they overlap.
 type steady struct {
 	c       spdk.Caller
 	timeout time.Duration

@@ -16,8 +16,8 @@ type Limits struct {
 	WMB   uint64 // MiB a second written
 }
 
-// qosCredit is how much unused time a limit remembers: what the release of
-// waiting requests may be late, on a busy machine, without loss of throughput.
+// qosCredit is how much unused time a limit remembers: how late a release of
+// waiting requests may run, on a busy machine, without loss of throughput.
 // It is also the burst after a pause, 1 % of what the limit allows in 10 s.
 const qosCredit = int64(100 * time.Millisecond)
 

@@ -42,7 +42,7 @@ type Registry struct {
 	Examine func(name string)
 }
 
-// entry is a registered device. Fields without a word on it are guarded by
+// entry is a registered device. Unless noted, fields are guarded by
 // the registry's mu.
 type entry struct {
 	reg      *Registry
@@ -140,7 +140,7 @@ func (g *Registry) Unregister(name string) error {
 }
 
 // Gone returns a channel that is closed when no device has that name any
-// more, for who finds that another is unregistering it.
+// more, for a caller that lost the race to unregister it.
 func (g *Registry) Gone(name string) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

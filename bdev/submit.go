@@ -115,9 +115,9 @@ func (h *Handle) InFlight() int {
 	return int(n)
 }
 
-// timedEvery is of how many requests one has its latency taken where the
-// clock of the pass does not tell: those of devices that complete in the pass
-// of the submission, in memory. They take less time than reading the clock
+// timedEvery is the sampling interval, in requests, for latency when submission
+// and completion share a pass, as on devices in memory, so that the clock of
+// the pass does not tell. Those requests take less time than reading the clock
 // twice. A prime, so that it is the turn of every layer when devices are stacked.
 const timedEvery = 61
 

@@ -2,7 +2,6 @@ package blobstore
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -356,7 +355,3 @@ func (s *Store) mdOffset(page uint32) uint64 { return s.super.Layout.MDOffset(pa
 func (s *Store) clusterOffset(cluster uint32) uint64 {
 	return uint64(cluster) * uint64(s.super.Layout.ClusterSize)
 }
-
-// IsDamaged reports an error that stands for damaged metadata rather than a
-// device that fails.
-func IsDamaged(err error) bool { return errors.Is(err, syscall.EILSEQ) }

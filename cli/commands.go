@@ -42,7 +42,7 @@ var (
 	allowEmpty = flag{name: "allow-empty", syntax: onOff, usage: "the node may be left without any of the objects that it has: it lets go of them, and disks keep what is on them; refused when not given"}
 
 	limit        = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
-	token        = flag{name: "token", usage: "go on after a page that ended with this `TOKEN`, its next_token; from the start when not given"}
+	token        = flag{name: "token", usage: "continue after the page that returned this `TOKEN` as next_token; from the start when not given"}
 	onlineFilter = flag{name: "online", usage: "only those that are online (`true`) or not (false); all when not given"}
 	errorFilter  = flag{name: "error", usage: "only those in error (`true`) or not (false); all when not given"}
 	locFilter    = flag{name: "location", usage: "only those in this `FAILURE-DOMAIN`; all when not given"}
@@ -131,7 +131,7 @@ var commands = []command{
 		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
 	{noun: "da", verb: "modify", method: "ModifyDa", short: "Rename a disk array that has no exporters",
 		example: "  vda_cli da modify --da-name da0 --new-da-name da9",
-		flags:   []flag{daName, {name: "new-da-name", required: true, usage: "`NAME` it shall have"}}},
+		flags:   []flag{daName, {name: "new-da-name", required: true, usage: "new `NAME`"}}},
 	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
 		example: "  vda_cli da list --limit 10 -o table", flags: []flag{limit, token, errorFilter}},
 	{noun: "da", verb: "get", method: "GetDa", short: "Show a disk array with its virtual disks, controllers and exporters",

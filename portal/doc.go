@@ -21,7 +21,8 @@
 //
 // # Errors
 //
-// This is the one package that makes gRPC codes. A failed call is a status
+// The gRPC codes that users see are made here; agents and monitors make those
+// of the calls between daemons (agent.Status). A failed call is a status
 // with a ReplyInfo in its details, whose reply_code is stable and listed in
 // docs/errors.md. A panic in a handler ends that request with INTERNAL and is
 // logged with its stack; the process goes on.

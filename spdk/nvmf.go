@@ -2,7 +2,6 @@ package spdk
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 )
 
@@ -35,11 +34,6 @@ type NvmfTransport struct {
 // NvmfCreateTransport makes the transport; a second one is -32603.
 func (a API) NvmfCreateTransport(ctx context.Context, p NvmfTransportCreate) error {
 	return a.do(ctx, "nvmf_create_transport", p)
-}
-
-// NvmfCreateTransportConf does the same with parameters as a user wrote them.
-func (a API) NvmfCreateTransportConf(ctx context.Context, conf json.RawMessage) error {
-	return a.do(ctx, "nvmf_create_transport", conf)
 }
 
 // NvmfGetTransports lists the transports.

@@ -176,7 +176,7 @@ type Way struct {
 }
 
 // Monitor is a running vda_monitor. As long as its Beat changes it is alive;
-// whoever watches it does so by his own clock.
+// its watchers go by their own clocks.
 type Monitor struct {
 	ID   string // of the process, new at each start
 	Name string // where it serves

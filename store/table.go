@@ -108,7 +108,7 @@ func readToken(token string) (name, id string, err error) {
 		err = json.Unmarshal(b, &key)
 	}
 	if err != nil || key[1] == "" {
-		return "", "", vda.Errorf(vda.InvalidArgument, "token %q is none that a list returned", token)
+		return "", "", vda.Errorf(vda.InvalidArgument, "token %q was not returned by a list", token)
 	}
 	return key[0], key[1], nil
 }

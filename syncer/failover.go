@@ -150,8 +150,8 @@ func candidates(tx store.Tx, daID string) ([]candidate, error) {
 	return all, nil
 }
 
-// Move moves primaries, many at once: an array a transaction, then each node
-// once a stage. The error of a move says that it was not recorded, or that its
+// Move moves primaries, many at once: one transaction per array, then one call
+// per node and stage. The error of a move says that it was not recorded, or that its
 // new primary could not be told; the latter is tried again by the monitors.
 func (s *Syncer) Move(ctx context.Context, moves []Move) []error {
 	errs := make([]error, len(moves))

@@ -59,9 +59,8 @@ func (t touched) lock(tx store.Tx) error {
 	return nil
 }
 
-// finish removes deleted arrays that have no part left, lets the vds of those
-// without controllers go, and sums the health
-// of the others up.
+// finish drops deleted arrays that have no part left, releases the vds of
+// arrays without controllers, and recomputes the health of the rest.
 func (t touched) finish(tx store.Tx) error {
 	for _, id := range slices.Sorted(maps.Keys(t)) {
 		if err := finishDA(tx, id); err != nil {

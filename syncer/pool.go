@@ -89,7 +89,7 @@ func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
 	}
 	c, err := grpc.NewClient("passthrough:///"+addr, p.opts...)
 	if err != nil {
-		return nil, vda.Errorf(vda.InvalidArgument, "%q is no address of an agent: %s", addr, reason.Full(err))
+		return nil, vda.Errorf(vda.InvalidArgument, "%q is not an agent address: %s", addr, reason.Full(err))
 	}
 	p.conns[addr] = c
 	return c, nil

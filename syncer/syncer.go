@@ -253,7 +253,7 @@ func nodeError(c *call, err error) error {
 
 const notReachable = "agent not reachable: "
 
-// Reason is an RPC's error in the words of a person.
+// Reason is an RPC's error as an operator should read it.
 func Reason(err error) string {
 	switch status.Code(err) {
 	case codes.Unavailable:

@@ -14,9 +14,9 @@ import (
 // fastIOFail is the time after which I/O that waits for a lost connection
 // fails, nil for never.
 //
-// SPDK, up to 26.05 at least, never forgets that this time was over once: when
+// SPDK, up to 26.05 at least, never re-arms this timer once it has fired: when
 // the connection is lost the next time, it fails all I/O at once, with an
-// error that is none of the path's, while the path still looks well to hosts.
+// error that is not a path error, while the path still looks well to hosts.
 // They try again some times on the same path and then report an I/O error. So
 // where the agent can cut a connection, I/O waits for as long as it takes, and
 // what stands in the way is cut: by release on a secondary, by cutLost when a

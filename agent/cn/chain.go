@@ -31,8 +31,8 @@ type exportFunc func(ctx context.Context, e *apiv1.ExpSpec, bdev string, more ..
 func (p *pass) exportChain(ctx context.Context, vol string, export exportFunc) {
 	all := p.chain()
 	live := slices.DeleteFunc(slices.Clone(all), func(e *apiv1.ExpSpec) bool { return e.Deleted || e.SnapName != "" })
-	// Who stands on another one than it will is taken off first, the last
-	// ones first, for what they stand on has to stay until then.
+	// Unlink exporters whose predecessor changes, last first: an exporter's
+	// predecessor has to stay until it is unlinked.
 	for i, e := range slices.Backward(live) {
 		c := p.inv.Controllers[linkPrefix+e.Id]
 		if c == nil || i > 0 && p.links(c, live[i-1]) {

@@ -148,7 +148,7 @@ func (p *pass) release(ctx context.Context, e *apiv1.ExpSpec) (bool, error) {
 }
 
 // closeHeld closes a primary's paths when one of its vds is lost, or was since
-// they were opened. Who opens them waits until nothing is held.
+// they were opened. The caller that reopens them waits for held I/O to drain.
 func (p *pass) closeHeld(ctx context.Context, lost bool) error {
 	if !p.holds() {
 		return nil

@@ -265,7 +265,7 @@ func (a *Agent) halted(id string) error {
 	if s == nil || !s.stopped {
 		return nil
 	}
-	return fmt.Errorf("no monitor renews this primary's lease and it has no connection to vd %s; its paths are closed until one of both is back", strings.Join(s.cut, ", "))
+	return fmt.Errorf("no monitor renews this primary's lease and it has no connection to vd %s; its paths are closed until either returns", strings.Join(s.cut, ", "))
 }
 
 // unreached is what a heartbeat says of primaries that have lost vds.

@@ -20,8 +20,8 @@ type standBy struct {
 	until time.Time
 }
 
-// StandBy closes paths of secondaries until their primaries have moved. A data
-// plane that sends on what it is refused needs no such thing.
+// StandBy closes paths of secondaries until their primaries have moved. vda_tgt
+// passes a primary's refusal on to the host and does not need this.
 func (a *Agent) StandBy(ctx context.Context, req *apiv1.StandByRequest) (*apiv1.StandByReply, error) {
 	if err := a.meant(req.ClusterId, req.NodeId); err != nil {
 		return nil, agent.Status(err)
@@ -54,8 +54,8 @@ func (a *Agent) standsBy(c *apiv1.CntlrSpec) bool {
 	return told && s.term == c.Term && time.Now().Before(s.until)
 }
 
-// endStandBys has the paths opened of secondaries whose primary has not moved
-// in time.
+// endStandBys reopens the paths of secondaries whose stand-by has expired
+// before their primary moved.
 func (a *Agent) endStandBys() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -131,7 +131,7 @@ func init() {
 	methods = map[string]handler{
 		"spdk_get_version": {false, func(p *Plane, _ *params) (any, error) {
 			v := p.said()
-			return map[string]any{"version": "agenttest", "fields": map[string]any{"major": v[0], "minor": v[1], "patch": 0, "suffix": ""}}, nil
+			return map[string]any{"version": "planetest", "fields": map[string]any{"major": v[0], "minor": v[1], "patch": 0, "suffix": ""}}, nil
 		}},
 		"rpc_get_methods": {false, func(p *Plane, _ *params) (any, error) {
 			var names []string

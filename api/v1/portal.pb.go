@@ -5,7 +5,9 @@
 // source: v1/portal.proto
 
 // What a user asks of VDA. Field names, their order and reply_info are those
-// of the tutorial's JSON; vda_cli prints replies with these names.
+// of the tutorial's JSON; vda_cli prints replies with these names. A list
+// returns the rows after token, at most limit of them (0: 100); next_token is
+// empty on the last page.
 //
 // A failed call is a gRPC status (NOT_FOUND, ALREADY_EXISTS,
 // INVALID_ARGUMENT, FAILED_PRECONDITION, RESOURCE_EXHAUSTED, UNAVAILABLE,

@@ -109,7 +109,8 @@ func (v *Volume) Close() error {
 	return nil
 }
 
-// DriverSpecific is a DriverSpecific.
+// DriverSpecific is what bdev_get_bdevs says of an lvol beyond what it says of
+// every bdev.
 func (v *Volume) DriverSpecific() any {
 	names := v.st.names()
 	clones := v.blob.Clones()

@@ -34,8 +34,7 @@ type Config struct {
 	AdminTimeout   time.Duration // limit of an admin command; 30 s
 	IOTimeout      time.Duration // age at which an I/O is aborted, and as much later the session is reset; 0 never
 
-	// The next three follow SPDK's bdev_nvme options of the same names, see
-	// Resilience.
+	// Resilience has SPDK's bdev_nvme options about lost connections.
 	Resilience Resilience
 
 	// Patient goes on after a refusal with Do Not Retry as after any other,

@@ -1,5 +1,5 @@
 // Package host is an NVMe/TCP initiator: it connects to a subsystem, keeps
-// the association alive, and runs I/O over it without allocating a command.
+// the association alive, and runs I/O over it without allocating per command.
 //
 // # Parts
 //

@@ -34,7 +34,7 @@ type reader struct {
 	err   error
 
 	spinner bdev.Spinner
-	mine    bool // the queue's goroutine has the turn; its alone
+	mine    bool // true while the queue's goroutine holds the turn; only it uses this field
 
 	// The data PDU being received.
 	slot    *slot // nil: none

@@ -5,8 +5,8 @@
 //
 // A Target has one TCP transport (the limits of every connection), portals
 // (listening sockets), a discovery subsystem and any number of Subsystems. A
-// Subsystem has namespaces, a host allow-list, listeners with an ANA state a
-// group, and the controllers of the hosts that are connected now. A controller
+// Subsystem has namespaces, a host allow-list, listeners, each with one ANA
+// state per group, and the controllers of the hosts that are connected now. A controller
 // is an admin connection and its I/O connections; a connection is a queue
 // pair.
 //

@@ -17,7 +17,7 @@
 //
 // Faults (fault.go) follow from a seed. Each is held for a while and healed;
 // then the host's I/O must flow again and all paths must come back by
-// themselves. The report (report.go) has a line for each kind of fault with
+// themselves. The report (reports.go) has a line for each kind of fault with
 // the longest I/O that the host saw around it.
 //
 // It needs root, and Debian's postgresql and nftables. MINUTES and SEED are

@@ -92,6 +92,7 @@ func typedLvols(t *testing.T, p *plane) {
 	must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "L", BlockSize: 4096, NumBlocks: 8192}))
 	must[string](t)(p.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: "L", LvsName: "first", ClusterSz: 1 << 20, ClearMethod: "none", NumMDPagesPerClusterRatio: 100}))
 	p.ok(p.BdevLvolRenameLvstore(ctx, "first", "lvs"))
+	p.ok(p.BdevLvolGrowLvstore(ctx, "lvs"))
 	if s := must[*spdk.Lvstore](t)(p.BdevLvolGetLvstore(ctx, "lvs")); s.BaseBdev != "L" || s.ClusterSize != 1<<20 || s.FreeClusters != s.TotalDataClusters || s.BlockSize != 4096 {
 		t.Errorf("lvstore: %+v", s)
 	}

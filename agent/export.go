@@ -9,9 +9,6 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// NQNPrefix starts the NQN of every subsystem and host of ours.
-const NQNPrefix = "nqn.2016-06.io.spdk:"
-
 // ANAGroup is the ANA group of every namespace of ours.
 const ANAGroup = 1
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -154,7 +155,7 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 	if err := Parallel(len(asks), func(i int) error { return asks[i]() }); err != nil {
 		return nil, err
 	}
-	if err := p.own(ctx, inv.Subsystems[OwnerNQN]); err != nil {
+	if err := p.own(ctx, inv.Subsystems[vda.OwnerNQN]); err != nil {
 		if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
 			p.log.Error("data plane is not ready", "why", err)
 			s := p.Status()

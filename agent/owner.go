@@ -26,9 +26,6 @@ import (
 //     comes by another path to the socket, or while the owner is down. It ends
 //     with the data plane's run, and the owner makes it again.
 
-// OwnerNQN is the NQN of the mark.
-const OwnerNQN = NQNPrefix + "vda-owner"
-
 // holder is what the lock file says of who holds it.
 type holder struct {
 	Agent    string `json:"agent"` // "dn" or "cn"
@@ -165,14 +162,14 @@ func (p *Plane) own(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 		case have == want && holds:
 			return nil
 		}
-		if err := p.DropSubsystem(ctx, OwnerNQN); err != nil {
+		if err := p.DropSubsystem(ctx, vda.OwnerNQN); err != nil {
 			return err
 		}
 	}
 	if !holds {
 		return nil
 	}
-	err := p.probes.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: OwnerNQN, SerialNumber: want.cluster, ModelNumber: want.node, MaxNamespaces: 1})
+	err := p.probes.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: vda.OwnerNQN, SerialNumber: want.cluster, ModelNumber: want.node, MaxNamespaces: 1})
 	if err == nil {
 		p.log.Info("the data plane is marked as this node's", "cluster", cluster, "node", node)
 		return nil
@@ -182,9 +179,9 @@ func (p *Plane) own(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 		return listErr
 	}
 	for _, s := range subs {
-		if have := (mark{s.SerialNumber, s.ModelNumber}); s.NQN == OwnerNQN && have != want {
+		if have := (mark{s.SerialNumber, s.ModelNumber}); s.NQN == vda.OwnerNQN && have != want {
 			return p.foreign(have, want)
-		} else if s.NQN == OwnerNQN {
+		} else if s.NQN == vda.OwnerNQN {
 			return nil // somebody else of this agent was faster
 		}
 	}
@@ -208,7 +205,7 @@ func (p *Plane) ownNow(ctx context.Context) error {
 		return err
 	}
 	for i := range subs {
-		if subs[i].NQN == OwnerNQN {
+		if subs[i].NQN == vda.OwnerNQN {
 			return p.own(ctx, &subs[i])
 		}
 	}
@@ -236,7 +233,7 @@ func (n *Node) MayServe(ctx context.Context, cluster, node string) error {
 	}
 	for _, s := range subs {
 		have, want := mark{s.SerialNumber, s.ModelNumber}, n.Plane.markOf(cluster, node)
-		if s.NQN == OwnerNQN && have != want {
+		if s.NQN == vda.OwnerNQN && have != want {
 			return vda.Errorf(vda.FailedPrecondition, "%v", n.Plane.foreign(have, want))
 		}
 	}

@@ -232,7 +232,7 @@ func TestAnOwnerThatWasReplacedStops(t *testing.T) {
 	if c.err != nil {
 		t.Fatal(c.err)
 	}
-	if err := c.Plane.DropSubsystem(t.Context(), agent.OwnerNQN); err != nil {
+	if err := c.Plane.DropSubsystem(t.Context(), vda.OwnerNQN); err != nil {
 		t.Fatal(err)
 	}
 	if other := contend(t, alias(t, plane.Socket), "dn", t.TempDir(), 2); other.err != nil {

@@ -8,11 +8,9 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/spdk"
 )
-
-// rawNQN starts the NQN of the private subsystems of RawDisks.
-const rawNQN = NQNPrefix + "vda-raw-"
 
 // RawDisk is a bdev of the data plane opened for reading, zeroing and clearing.
 type RawDisk interface {
@@ -36,7 +34,7 @@ type RawDisk interface {
 // zeroes a bdev; this works on every data plane. The bdev must not be in use.
 func (p *Plane) WithRaw(ctx context.Context, bdev string, f func(RawDisk) error) (err error) {
 	id := strings.ReplaceAll(uuid.NewString(), "-", "")
-	nqn, host := rawNQN+id, NQNPrefix+"vda-agent-"+id
+	nqn, host := vda.RawNQNPrefix+id, vda.AgentNQN+id
 	p.mu.Lock()
 	p.raw[nqn] = true
 	p.mu.Unlock()
@@ -74,5 +72,5 @@ func (p *Plane) WithRaw(ctx context.Context, bdev string, f func(RawDisk) error)
 func (p *Plane) StrayRaw(nqn string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return strings.HasPrefix(nqn, rawNQN) && !p.raw[nqn]
+	return strings.HasPrefix(nqn, vda.RawNQNPrefix) && !p.raw[nqn]
 }

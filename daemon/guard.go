@@ -29,8 +29,8 @@ type Limits struct {
 }
 
 // MaxAgentMessage bounds a message between an agent and a portal or monitor, in
-// bytes: the desired state of some 50,000 objects.
-const MaxAgentMessage = 16 << 20
+// bytes: the desired state of some 25,000 objects.
+const MaxAgentMessage = 8 << 20
 
 // Guard keeps one daemon's connections and calls within its Limits. When a
 // limit is met, the log says so in one line, and at most once per logEvery.

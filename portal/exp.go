@@ -83,7 +83,7 @@ func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
 			return nil, err
 		}
 	}
-	nqn := exporterNQN(req.DaName, req.ExpName)
+	nqn := vda.ExpNQN(req.DaName, req.ExpName)
 	if err := checkNQN("the exporter's NQN", nqn); err != nil {
 		return nil, err
 	}

@@ -4,14 +4,13 @@ import (
 	"regexp"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/virtual-disk-array/vda"
 )
 
 // maxNQN is the longest NVMe Qualified Name, bytes (NVM Express base
 // specification 2.0, 4.5).
 const maxNQN = 223
-
-// nqnPrefix begins the NQN of every exporter.
-const nqnPrefix = "nqn.2016-06.io.spdk:vda-exp-"
 
 var (
 	datedNQN = regexp.MustCompile(`^nqn\.[0-9]{4}-(0[1-9]|1[0-2])\.[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?:.+$`)
@@ -54,11 +53,8 @@ func checkInitiator(field, nqn string) error {
 	if err := checkHostNQN(field, nqn); err != nil {
 		return err
 	}
-	if strings.HasPrefix(nqn, "nqn.2016-06.io.spdk:vda-") {
-		return invalid("%s %q: names that begin with nqn.2016-06.io.spdk:vda- belong to VDA's own nodes; give the host's NQN, see /etc/nvme/hostnqn there", field, shorten(nqn, 60))
+	if strings.HasPrefix(nqn, vda.OwnNQNPrefix) {
+		return invalid("%s %q: names that begin with %s belong to VDA's own nodes; give the host's NQN, see /etc/nvme/hostnqn there", field, shorten(nqn, 60), vda.OwnNQNPrefix)
 	}
 	return nil
 }
-
-// exporterNQN is the NQN that a host connects to.
-func exporterNQN(da, exp string) string { return nqnPrefix + da + "-" + exp }

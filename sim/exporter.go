@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -12,7 +13,7 @@ import (
 // removed is Live.Removed: no agent takes an exporter away that is desired. It
 // asks SQL in its own time; what was desired then has been so before.
 func (s *sim) removed(addr string, sub spdk.NvmfSubsystem) {
-	if !strings.Contains(sub.NQN, ":vda-exp-") {
+	if !strings.HasPrefix(sub.NQN, vda.ExpNQNPrefix) {
 		return
 	}
 	go func() {

@@ -2,9 +2,9 @@ package sim
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"sync"
+
+	"github.com/virtual-disk-array/vda"
 )
 
 // ledger knows what disks and hosts may see, and notes what they should not
@@ -41,20 +41,9 @@ func (l *ledger) wrongLocked(format string, args ...any) {
 	}
 }
 
-// term reads the term out of a primary's host NQN.
-func term(host string) (uint64, bool) {
-	_, id, ok := strings.Cut(host, ":vda-cntlr-")
-	if !ok {
-		return 0, false
-	}
-	at := strings.LastIndexByte(id, '-')
-	n, err := strconv.ParseUint(id[at+1:], 10, 64)
-	return n, err == nil
-}
-
 // admitted is Live.Admitted: the fence of a disk has moved.
 func (l *ledger) admitted(addr, nqn, host string) {
-	t, ok := term(host)
+	t, ok := vda.TermOfPrimaryHost(host)
 	if !ok {
 		return
 	}
@@ -72,7 +61,7 @@ func (l *ledger) admitted(addr, nqn, host string) {
 // wrote is Live.Wrote: one writer a vd, so nobody of an older term writes once
 // a newer one is admitted.
 func (l *ledger) wrote(addr, nqn, host string) {
-	t, ok := term(host)
+	t, ok := vda.TermOfPrimaryHost(host)
 	if !ok {
 		return
 	}

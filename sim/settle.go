@@ -107,7 +107,7 @@ func (s *sim) unwellDisks(tx store.Tx) (string, error) {
 		free, lvols := pd.TotalClusters, map[string]bool{}
 		for j := range vds {
 			free -= vds[j].Clusters
-			lvols["vda-vd-"+vds[j].ID] = true
+			lvols[vda.VDPrefix+vds[j].ID] = true
 		}
 		dn, err := tx.DN(pd.DNID)
 		if err != nil {

@@ -45,8 +45,8 @@ func BuildDn(tx store.Tx, dnID string, base uint64) (*apiv1.SyncDnRequest, error
 			term = da.Term
 			terms[vd.DAID] = term
 		}
-		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: vd.ID, PdId: vd.PDID, Size: vd.Size, Nqn: VdNQN(vd.ID), Term: term,
-			HostNqn: PrimaryHostNQN(vd.DAID, term), Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID})
+		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: vd.ID, PdId: vd.PDID, Size: vd.Size, Nqn: vda.VdNQN(vd.ID), Term: term,
+			HostNqn: vda.PrimaryHostNQN(vd.DAID, term), Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID})
 		tombstones += count(vd.Deleted)
 	}
 	req.AllowEmpty = tombstones > 0
@@ -116,14 +116,14 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		Deleted: c.Deleted, DestroyData: c.Deleted && c.Primary && da.Deleted,
 		Size: da.Size, Thin: da.Thin(), Create: c.Primary && !da.Created && !c.Deleted, ClusterSize: da.ClusterSize,
 		MinCntlid: c.Idx*cntlidsPerCntlr + 1, MaxCntlid: (c.Idx + 1) * cntlidsPerCntlr,
-		HostNqn: ProxyHostNQN(c.ID),
+		HostNqn: vda.ProxyHostNQN(c.ID),
 	}
 	peers, err := b.tx.CntlrsOfDA(da.ID)
 	if err != nil {
 		return nil, err
 	}
 	if c.Primary {
-		spec.HostNqn = PrimaryHostNQN(da.ID, da.Term)
+		spec.HostNqn = vda.PrimaryHostNQN(da.ID, da.Term)
 		if spec.Grps, err = b.grps(da); err != nil {
 			return nil, err
 		}
@@ -132,7 +132,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		p := &peers[i]
 		switch {
 		case c.Primary && p.ID != c.ID && !p.Deleted:
-			spec.SecondaryHostNqns = append(spec.SecondaryHostNqns, ProxyHostNQN(p.ID))
+			spec.SecondaryHostNqns = append(spec.SecondaryHostNqns, vda.ProxyHostNQN(p.ID))
 		case !c.Primary && p.Primary:
 			cn, err := b.tx.CN(p.CNID)
 			if err != nil {
@@ -172,7 +172,7 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 			if dn.Applied < vd.Version && !da.Deleted {
 				b.unfenced[dn.ID] = true
 			}
-			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: listener(dn.Listener), Nqn: VdNQN(vd.ID), Uuid: UUID(vd.ID)})
+			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: listener(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID)})
 		}
 		specs = append(specs, spec)
 	}

@@ -122,7 +122,7 @@ func (s *Syncer) dropOfDn(ctx context.Context, o OrphansOf) error {
 				return unlessNil(err, "vd", v.Id)
 			}
 			v = proto.CloneOf(v)
-			v.Nqn = VdNQN(v.Id)
+			v.Nqn = vda.VdNQN(v.Id)
 			v.Deleted, v.Version = true, version
 			req.Vds = append(req.Vds, v)
 		}

@@ -179,7 +179,7 @@ func TestCreate(t *testing.T) {
 	f.equal("syncs of the primary", len(s), 2) // create, then the news that it is created
 	c := s[0].Cn.Cntlrs[0]
 	f.equal("create", []any{c.Primary, c.Create, c.MinCntlid, c.MaxCntlid, c.Term, c.HostNqn, len(c.Grps), len(c.Grps[0].Vds), len(c.SecondaryHostNqns)},
-		[]any{true, true, 1, 1000, 1, syncer.PrimaryHostNQN(f.da.ID, 1), 1, 2, 2})
+		[]any{true, true, 1, 1000, 1, vda.PrimaryHostNQN(f.da.ID, 1), 1, 2, 2})
 	f.equal("vd target", c.Grps[0].Vds[1].Nqn, "nqn.2016-06.io.spdk:vda-vd-"+f.vd[1].ID)
 	f.equal("exp", []any{c.Exps[0].EsId}, []any{f.es[0].ID})
 	if s[1].Cn.Cntlrs[0].Create {
@@ -187,9 +187,9 @@ func TestCreate(t *testing.T) {
 	}
 	c = f.agents.Agent("cn2:9820").Syncs()[0].Cn.Cntlrs[0]
 	f.equal("secondary", []any{c.Primary, c.Create, c.MinCntlid, c.MaxCntlid, c.HostNqn, len(c.Grps), c.PrimaryCnId},
-		[]any{false, false, 2001, 3000, syncer.ProxyHostNQN(c.Id), 0, f.cn[0].ID})
+		[]any{false, false, 2001, 3000, vda.ProxyHostNQN(c.Id), 0, f.cn[0].ID})
 	v := f.agents.Agent("dn0:9720").Syncs()[0].Dn.Vds[0]
-	f.equal("vd", []any{v.HostNqn, v.Term, v.Size, len(v.Uuid)}, []any{syncer.PrimaryHostNQN(f.da.ID, 1), 1, 5 << 20, 36})
+	f.equal("vd", []any{v.HostNqn, v.Term, v.Size, len(v.Uuid)}, []any{vda.PrimaryHostNQN(f.da.ID, 1), 1, 5 << 20, 36})
 	f.view(func(tx store.Tx) error {
 		da, err := tx.DA(f.da.ID)
 		f.equal("created", da.Created, true)
@@ -518,10 +518,10 @@ func TestPlannedSwitch(t *testing.T) {
 	if c := old[0].Cn.Cntlrs[0]; c.Primary || c.Deleted || c.Term != 2 || c.PrimaryCnId != f.cn[2].ID {
 		t.Errorf("the old primary is told %v", c)
 	}
-	if c := now[0].Cn.Cntlrs[0]; !c.Primary || c.Create || c.HostNqn != syncer.PrimaryHostNQN(f.da.ID, 2) || c.MinCntlid != 2001 {
+	if c := now[0].Cn.Cntlrs[0]; !c.Primary || c.Create || c.HostNqn != vda.PrimaryHostNQN(f.da.ID, 2) || c.MinCntlid != 2001 {
 		t.Errorf("the new primary is told %v", c)
 	}
-	if v := dn0[0].Dn.Vds[0]; v.HostNqn != syncer.PrimaryHostNQN(f.da.ID, 2) || v.Term != 2 {
+	if v := dn0[0].Dn.Vds[0]; v.HostNqn != vda.PrimaryHostNQN(f.da.ID, 2) || v.Term != 2 {
 		t.Errorf("the dn is told %v", v)
 	}
 	f.equal("behind", f.behind(), []string{})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -52,7 +53,7 @@ func (p *pass) exportChain(ctx context.Context, vol string, export exportFunc) {
 	for i, e := range live {
 		var more []string
 		if i+1 < len(live) {
-			more = []string{proxyHost(p.c.Id)}
+			more = []string{vda.ProxyHostNQN(p.c.Id)}
 		}
 		bdev, err := vol, error(nil)
 		if i > 0 {
@@ -140,7 +141,7 @@ func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error)
 	at := p.Plane.ListenAddress()
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: prev.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(backendFastIOFailSec),
+		SubNQN: prev.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(backendFastIOFailSec),
 	}); err != nil {
 		return "", fmt.Errorf("connecting to exporter %s in this data plane: %w", prev.Name, err)
 	}

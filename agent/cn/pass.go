@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -13,13 +14,13 @@ import (
 
 // Names in the data plane.
 const (
-	vdPrefix   = "vda-vd-"
-	grpPrefix  = "vda-grp-"
-	daPrefix   = "vda-da-"
-	volPrefix  = "vda-vol-"
-	pxPrefix   = "vda-px-"
-	linkPrefix = "vda-link-"
-	expNQN     = agent.NQNPrefix + "vda-exp-"
+	vdPrefix   = vda.VDPrefix
+	grpPrefix  = vda.GrpPrefix
+	daPrefix   = vda.DAPrefix
+	volPrefix  = vda.VolPrefix
+	pxPrefix   = vda.ProxyPrefix
+	linkPrefix = vda.LinkPrefix
+	expNQN     = vda.ExpNQNPrefix
 )
 
 // Model is what hosts see as the model of every exporter.

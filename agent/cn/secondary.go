@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -28,9 +29,6 @@ const (
 	// for it may have to take over from it meanwhile.
 	proxyConnectTimeout = 1500 * time.Millisecond
 )
-
-// proxyHost is the host NQN with which a secondary comes to the primary.
-func proxyHost(cntlrID string) string { return agent.NQNPrefix + pxPrefix + cntlrID }
 
 // secondary exports what the primary proxies.
 func (p *pass) secondary(ctx context.Context) {
@@ -82,7 +80,7 @@ func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	}
 	// Secondaries must not come here any more: this node may be one itself
 	// soon, and proxies would go round in a ring.
-	if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn, proxyHost(p.c.Id)}); err != nil {
+	if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn, vda.ProxyHostNQN(p.c.Id)}); err != nil {
 		return err
 	}
 	if p.Plane.Able().KeepsNamespace {
@@ -177,7 +175,7 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 	}
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
-		SubNQN: e.Nqn, HostNQN: proxyHost(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(proxyFastIOFailSec),
+		SubNQN: e.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(proxyFastIOFailSec),
 		FabricsConnectTimeoutUs: spdk.Ptr(uint64(proxyConnectTimeout / time.Microsecond)),
 	}); err != nil {
 		return "", inv, err

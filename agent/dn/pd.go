@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/blobstore/format"
@@ -16,7 +17,7 @@ import (
 )
 
 // pdPrefix starts the names of pds' bdevs and NVMe controllers.
-const pdPrefix = "vda-pd-"
+const pdPrefix = vda.PDPrefix
 
 // stamp is the name of a pd's lvstore.
 func stamp(cluster, pd string) string {

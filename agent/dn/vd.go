@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	vdPrefix  = "vda-vd-"
+	vdPrefix  = vda.VDPrefix
 	newSuffix = "-new" // of an lvol that is still to be zeroed
-	vdNQN     = agent.NQNPrefix + vdPrefix
+	vdNQN     = vda.VDNQNPrefix
 
 	fullFor = time.Minute // is a disk left in peace that had no space
 )

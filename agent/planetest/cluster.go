@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -318,7 +319,7 @@ func (p *Plane) Objects() []string {
 		all = append(all, "controller "+n)
 	}
 	for n := range p.subs {
-		if n != agent.OwnerNQN {
+		if n != vda.OwnerNQN {
 			all = append(all, "subsystem "+n)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -146,7 +147,25 @@ func (m mark) String() string { return fmt.Sprintf("%s of cluster %s", m.node, m
 
 // own makes sure that the data plane is this agent's, and marks it while the
 // node has objects. An agent that does not know yet who it is marks nothing.
+// sub is the mark as lists had it that may be old by now.
 func (p *Plane) own(ctx context.Context, sub *spdk.NvmfSubsystem) error {
+	cluster, node, _ := p.identity()
+	if cluster == "" {
+		return nil
+	}
+	p.signLock()
+	if marked := sub != nil && markIn(sub) == p.markOf(cluster, node); marked || sub == nil {
+		if marked == p.holds() {
+			return nil
+		}
+	}
+	return p.ownNow(ctx)
+}
+
+func markIn(s *spdk.NvmfSubsystem) mark { return mark{s.SerialNumber, s.ModelNumber} }
+
+// setMark is own for the mark as the data plane has it now; p.marking is held.
+func (p *Plane) setMark(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 	cluster, node, former := p.identity()
 	if cluster == "" {
 		return nil
@@ -155,7 +174,7 @@ func (p *Plane) own(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 	want := p.markOf(cluster, node)
 	holds := p.holds()
 	if sub != nil {
-		have := mark{sub.SerialNumber, sub.ModelNumber}
+		have := markIn(sub)
 		switch {
 		case have != want && have != p.markOf(cluster, former):
 			return p.foreign(have, want)
@@ -198,24 +217,38 @@ func (p *Plane) foreign(have, want mark) error {
 		p.cfg.Socket, have, want, p.cfg.StateDir)}
 }
 
-// ownNow is own with a question to the data plane.
+// ownNow is own with a question to the data plane. One at a time asks and acts
+// on the answer: a mark that one is about to make, or is taking off, is neither
+// there nor gone for the other.
 func (p *Plane) ownNow(ctx context.Context) error {
+	select {
+	case p.marking <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-p.marking }()
 	subs, err := p.probes.NvmfGetSubsystems(ctx)
 	if err != nil {
 		return err
 	}
 	for i := range subs {
 		if subs[i].NQN == vda.OwnerNQN {
-			return p.own(ctx, &subs[i])
+			return p.setMark(ctx, &subs[i])
 		}
 	}
-	return p.own(ctx, nil)
+	return p.setMark(ctx, nil)
 }
 
+// releaseTimeout bounds Release.
+const releaseTimeout = 5 * time.Second
+
 // Release takes the mark off when the node has no object left; who is told that
-// the last one is gone finds nothing of ours. What fails here the next look at
-// the data plane does.
+// the last one is gone finds nothing of ours, so a pass that is cut short, which
+// knows by then that it is gone, does this all the same. What fails here the
+// next look at the data plane does.
 func (p *Plane) Release(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
 	if err := p.ownNow(ctx); err != nil {
 		p.log.Warn("the data plane keeps its owner's mark for now", "err", err)
 	}

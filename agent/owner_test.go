@@ -9,7 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -242,5 +245,104 @@ func TestAnOwnerThatWasReplacedStops(t *testing.T) {
 	refusedFor(t, err, "dn "+node(2))
 	if s := c.Plane.Status(); s.Ready || !strings.Contains(s.Why, node(2)) {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// marked reports whether the data plane carries a mark.
+func (c *contender) marked(t *testing.T) bool {
+	t.Helper()
+	subs, err := c.Plane.NvmfGetSubsystems(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range subs {
+		if s.NQN == vda.OwnerNQN {
+			return true
+		}
+	}
+	return false
+}
+
+// stall has the first call of a method on the mark wait, and later ones
+// answered by then; begun is closed when the first is there.
+func stall(plane *planetest.Plane, method string, then error) (begun, goOn chan struct{}) {
+	begun, goOn = make(chan struct{}), make(chan struct{})
+	var first atomic.Bool
+	plane.SetHook(func(m string, params map[string]any) error {
+		if m != method || params["nqn"] != vda.OwnerNQN {
+			return nil
+		}
+		if !first.CompareAndSwap(false, true) {
+			return then
+		}
+		close(begun)
+		<-goOn
+		return nil
+	})
+	return begun, goOn
+}
+
+// Who is told that the last object is gone finds no mark, also when a look at
+// the data plane was about to make one, or to take it off, at that moment.
+func TestReleaseMeetsALook(t *testing.T) {
+	t.Parallel()
+	for method, markFirst := range map[string]bool{"nvmf_create_subsystem": false, "nvmf_delete_subsystem": true} {
+		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
+		c := contend(t, plane.Socket, "dn", t.TempDir(), 1)
+		if c.err != nil {
+			t.Fatal(c.err)
+		}
+		var holds atomic.Bool
+		c.Plane.Holds = holds.Load
+		if !markFirst {
+			if err := c.Plane.DropSubsystem(t.Context(), vda.OwnerNQN); err != nil {
+				t.Fatal(err)
+			}
+		}
+		holds.Store(!markFirst)
+		begun, goOn := stall(plane, method, planetest.Refuse(syscall.ENODEV))
+		looked, released := make(chan error, 1), make(chan struct{})
+		go func() {
+			_, err := c.Inventory(context.Background())
+			looked <- err
+		}()
+		<-begun
+		holds.Store(false)
+		left := false
+		go func() {
+			defer close(released)
+			c.Plane.Release(context.Background())
+			left = c.marked(t)
+		}()
+		select { // it does not end before the look has; a while will do to see that
+		case <-released:
+		case <-time.After(200 * time.Millisecond):
+		}
+		close(goOn)
+		<-released
+		if err := <-looked; err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+		if left || c.marked(t) {
+			t.Errorf("%s: the mark is left", method)
+		}
+	}
+}
+
+// A pass that has carried out the last tombstone and is cut short, as by a
+// lease that runs out, takes the mark off: the next one finds nothing to do.
+func TestReleaseOfAPassThatWasCutShort(t *testing.T) {
+	t.Parallel()
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
+	c := contend(t, plane.Socket, "cn", t.TempDir(), 1)
+	if c.err != nil || !c.marked(t) {
+		t.Fatal(c.err, "or no mark")
+	}
+	c.Plane.Holds = func() bool { return false }
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.Plane.Release(ctx)
+	if c.marked(t) {
+		t.Error("the mark is left")
 	}
 }

@@ -35,8 +35,9 @@ type Plane struct {
 	State *State
 	// Holds reports that the node has objects for which something is left to
 	// do. Default: what State keeps.
-	Holds func() bool
-	lock  *os.File // of the socket; nil while not locked
+	Holds   func() bool
+	lock    *os.File      // of the socket; nil while not locked
+	marking chan struct{} // of one: who makes the owner's mark or takes it off holds it
 
 	// OnStart is called from Watch after the data plane was found started
 	// and made ready.
@@ -87,7 +88,7 @@ type PlaneStatus struct {
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
-	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, retired: map[string]bool{}, changed: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, retired: map[string]bool{}, changed: make(chan struct{}, 1), marking: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
 	connect := cfg.Connect
 	if connect == nil {
 		connect = func() (Client, error) {

@@ -3,6 +3,9 @@ package nvmftgt
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -257,29 +260,75 @@ func TestConnectRefused(t *testing.T) {
 	_ = a
 }
 
+// TestKeepAlive: any traffic keeps a controller, and without some it ends, with
+// its I/O queues, not before its time. That it ended too early shows in the
+// time from the last command that the target can have got to the end as the
+// host saw it, which is never shorter than the keep alive time of a right
+// target. A machine that kept this test waiting for longer proves nothing, and
+// it begins anew with a longer time.
 func TestKeepAlive(t *testing.T) {
 	r := newRig(t, func(_ *Config, o *TransportOpts, _ *SubsystemConfig) { o.KAS = 1 })
-	a, id := r.admin(func(w *wire) { w.keep = 300 })
-	q := r.ioq(id, 1)
-	for range 4 { // traffic keeps the controller
-		time.Sleep(150 * time.Millisecond)
-		q.read(0, 1)
+	for kato := 300 * time.Millisecond; !r.keepsAlive(kato); kato *= 2 {
+		t.Logf("the machine did not let the host send a command in %v", kato)
 	}
-	a.ok(a.sqe(0x18, 0), nil)
-	start := time.Now()
-	if _, err := a.pdu(); err == nil {
-		t.Fatal("a PDU came instead of the end")
+}
+
+// keepsAlive is TestKeepAlive with one keep alive time. False: this process was
+// not let run for that long.
+func (r *rig) keepsAlive(kato time.Duration) bool {
+	t := r.t
+	patient := func(w *wire) { _ = w.c.SetDeadline(time.Now().Add(time.Minute + 8*kato)) }
+	a, id := r.admin(patient, func(w *wire) { w.keep = uint32(kato.Milliseconds()) })
+	last := time.Now() // before the last command that surely has been received
+	ended := func(where string, err error) bool {
+		if idle := time.Since(last); idle < kato || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%s: %v, %v after a command; the keep alive time is %v", where, err, idle, kato)
+		}
+		return false
 	}
-	if took := time.Since(start); took < 250*time.Millisecond || took > 2*time.Second {
-		t.Errorf("ended after %v", took)
+	q := r.dial()
+	patient(q)
+	q.icreq()
+	s, d := q.connectSQE(1, id, 31, testNQN)
+	sglIn(s, len(d))
+	q.capsule(s, d)
+	c, _, err := q.tryAwait(q.cid, nil)
+	if err != nil || c.status != 0 {
+		return ended("connect of the I/O queue", fmt.Errorf("status %03x, %v", c.status, err))
 	}
+	for begun := time.Now(); time.Since(begun) < 2*kato; time.Sleep(kato / 6) { // traffic of the I/O queue alone
+		now := time.Now()
+		s := q.rw(2, 0, 1)
+		sglOut(s, 4096)
+		if _, err := q.c.Write(q.capsulePDU(s, nil)); err != nil {
+			return ended("write", err)
+		}
+		if _, _, err := q.tryAwait(q.cid, nil); err != nil {
+			return ended("read", err)
+		}
+		last = now
+	}
+	now := time.Now()
+	if _, err := a.c.Write(a.capsulePDU(a.sqe(0x18, 0), nil)); err != nil {
+		return ended("keep alive", err)
+	}
+	if _, _, err := a.tryAwait(a.cid, nil); err != nil {
+		return ended("keep alive", err)
+	}
+	last = now
+	p, err := a.pdu()
+	if err == nil {
+		t.Fatalf("a PDU of type %d came instead of the end", p.typ)
+	}
+	ended("the end", err)
 	if _, err := q.pdu(); err == nil {
 		t.Error("the I/O queue is still there")
 	}
 	waitFor(t, func() bool { return len(r.sub.Controllers()) == 0 })
+	return true
 }
 
-func waitFor(t *testing.T, f func() bool) {
+func waitFor(t testing.TB, f func() bool) {
 	t.Helper()
 	for end := time.Now().Add(5 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {

@@ -41,6 +41,47 @@ func TestModel(t *testing.T) {
 	})
 }
 
+// TestModelOfAFullStore writes and zeroes where the store has room for a part,
+// or nothing, of that: the blocks hold the old or the new contents, and the
+// model follows.
+func TestModelOfAFullStore(t *testing.T) {
+	for free := range uint64(3) {
+		picks := []int{}
+		w := newWorld(t, testDeviceBytes, func(n int) int {
+			if len(picks) == 0 {
+				return 0
+			}
+			p := picks[0]
+			picks = picks[1:]
+			return min(p, n-1)
+		})
+		do := func(p ...int) {
+			picks = p
+			if w.step(); len(picks) > 0 {
+				t.Fatalf("%d picks are left", len(picks))
+			}
+		}
+		do(1, 1, 6, 0) // op, then a thin blob of 6 clusters
+		thin := w.model.names()[0]
+		if _, err := w.store.CreateBlob(BlobConfig{Clusters: w.store.FreeClusters() - free, Xattrs: named("hog")}); err != nil {
+			t.Fatal(err)
+		}
+		w.model["hog"] = &modelBlob{blocks: make([]block, w.blob("hog").Blocks())}
+		w.model["hog"].blank(0)
+		for _, op := range []int{12, 11, 12} {
+			do(0, op, 1, 5) // 6 blocks from block 1
+			if d := w.differs(w.model, true); d != "" {
+				w.failf("%d clusters free: %s", free, d)
+			}
+		}
+		if got := w.blob(thin).Allocated(); got > free {
+			t.Errorf("%d clusters of %d", got, free)
+		}
+		w.checkDisk()
+		w.store.Close()
+	}
+}
+
 // TestPowerCut cuts the power at the writes of sequences of operations, loads
 // what is left and compares: everything acknowledged is there, the operation
 // under way happened or did not, nothing is leaked or used twice. By default it

@@ -345,6 +345,8 @@ func (w *world) data(name string, m *modelBlob, op int) error {
 	at := w.pick(total)
 	n := 1 + w.pick(min(total-at, 3*perCluster))
 	b := w.blob(name)
+	old := slices.Clone(m.blocks[at : at+n])
+	full := w.store.FreeClusters()*perCluster < uint64(n+perCluster) || w.store.pages.Free() < 8
 	var s nvme.Status
 	switch op {
 	case 10:
@@ -370,10 +372,31 @@ func (w *world) data(name string, m *modelBlob, op int) error {
 		}
 		s = w.io(b, bdev.OpWrite, uint64(at), uint64(n), bytes.Repeat(tagged(w.tag), n))
 	}
+	if s == nvme.CapacityExceeded|nvme.DNR && op != 10 && full {
+		w.partly(b, m, at, old)
+		return nil
+	}
 	if s != nvme.Success {
 		return &DeviceError{Status: s}
 	}
 	return nil
+}
+
+// partly has the model follow a write for which the store had no room: each of
+// its blocks has the new contents, or still the old ones.
+func (w *world) partly(b *Blob, m *modelBlob, at int, old []block) {
+	w.trace = append(w.trace, "which is too much for the store")
+	buf := make([]byte, len(old)*format.PageSize)
+	if s := w.io(b, bdev.OpRead, uint64(at), uint64(len(old)), buf); s != nvme.Success {
+		w.failf("read after a write without room: %v", s)
+	}
+	for i := range old {
+		now := &m.blocks[at+i]
+		page := buf[i*format.PageSize : (i+1)*format.PageSize]
+		if !bytes.Equal(page, tagged(now.tags[len(now.tags)-1])) {
+			*now = old[i] // which it holds, or contents finds out
+		}
+	}
 }
 
 // reload unloads and loads.

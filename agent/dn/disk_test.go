@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,13 +61,7 @@ func newRigOn(t *testing.T, isSPDK bool) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(lis.Addr().String())
-	_ = lis.Close()
-	r := &rig{T: t, spdk: isSPDK, folder: t.TempDir(), state: t.TempDir(), socket: sockets + "/s", port: port}
+	r := &rig{T: t, spdk: isSPDK, folder: t.TempDir(), state: t.TempDir(), socket: sockets + "/s", port: freePort(t)}
 	r.startTgt()
 	r.startAgent()
 	t.Cleanup(func() {
@@ -198,7 +191,7 @@ func (r *rig) states(pds []*apiv1.PdSpec, vds ...*apiv1.VdSpec) []*apiv1.ObjectS
 	r.version++
 	req := proto.CloneOf(full(r.version, pds, vds...)) // the agent keeps it, and tests change theirs
 	req.AllowEmpty = true
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	reply, err := r.a.Sync(ctx, req)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/agent/planetest"
@@ -78,9 +79,9 @@ func full(version uint64, pds []*apiv1.PdSpec, vds ...*apiv1.VdSpec) *apiv1.Sync
 
 func (l *lab) sync(req *apiv1.SyncDnRequest) *apiv1.SyncReply {
 	l.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	r, err := l.a.Sync(ctx, req)
+	r, err := l.a.Sync(ctx, proto.CloneOf(req)) // the agent keeps it, and tests change theirs
 	if err != nil {
 		l.Fatal(err)
 	}

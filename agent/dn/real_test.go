@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -110,13 +111,21 @@ func (l *realLab) dataPlane(onSPDK bool) {
 	}
 }
 
+var nextPort atomic.Int32
+
+// freePort returns a port that nothing listens on now, from below those that
+// the system gives to connections, of which one could take it.
 func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := fmt.Sprint(10100 + (int(nextPort.Add(1))+os.Getpid()*61)%10000)
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (l *realLab) connect(term uint64) (*host.Controller, error) {

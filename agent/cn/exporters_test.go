@@ -28,7 +28,7 @@ func (l *lab) exporter(n int) *apiv1.ExpSpec {
 // connect connects to exporter e on controller node i and checks its identity.
 func (l *lab) connect(i int, e *apiv1.ExpSpec) *host.Namespace {
 	l.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1})
 	if err != nil {

@@ -19,8 +19,39 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// slack is for a machine that is busy with other tests.
+// slack is for what an agent does on a machine that does nothing else.
 const slack = 2 * time.Second
+
+// stolen counts the time for which the machine, busy with other things, did not
+// let this process run when it was due. It is no part of what the agent took:
+// bounds are checked without it.
+type stolen struct {
+	late atomic.Int64 // nanoseconds
+	done chan struct{}
+}
+
+func countStolen(t *testing.T) *stolen {
+	s := &stolen{done: make(chan struct{})}
+	t.Cleanup(func() { close(s.done) })
+	go func() {
+		const tick = 10 * time.Millisecond
+		for begin := time.Now(); ; begin = time.Now() {
+			select {
+			case <-s.done:
+				return
+			case <-time.After(tick):
+			}
+			s.late.Add(int64(max(time.Since(begin)-tick-time.Millisecond, 0)))
+		}
+	}()
+	return s
+}
+
+// since is the time from then to now without what was stolen since the count
+// began.
+func (s *stolen) since(then time.Time) time.Duration {
+	return time.Since(then) - time.Duration(s.late.Load())
+}
 
 // monitor gives one controller node its lease as vda_monitor does: each beat
 // gives back what the last reply brought.
@@ -92,7 +123,7 @@ func TestPrimaryThatIsCutOffStopsByItself(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 2, true)
 	l.up(0)
-	m := &monitor{l: l, lease: 2 * time.Second}
+	m := &monitor{l: l, lease: 4 * time.Second}
 	stop := m.renew()
 	l.cns[0].plane.Cut(l.dns[1].plane, true)
 	l.stays(0, spdk.ANAOptimized, time.Second) // it has its lease, and waits for the dn
@@ -108,8 +139,9 @@ func TestPrimaryThatIsCutOffStopsByItself(t *testing.T) {
 		return nil
 	})
 	stop()
+	busy := countStolen(t)
 	l.ana(0, spdk.ANAInaccessible)
-	if took := time.Since(m.at); took > m.lease+slack {
+	if took := busy.since(m.at); took > m.lease+slack {
 		t.Errorf("its paths were open %v after the last beat of a lease of %v", took, m.lease)
 	}
 	// Hosts are sent away and may come back, to find the path inaccessible.
@@ -127,12 +159,15 @@ func TestPrimaryThatIsCutOffStopsByItself(t *testing.T) {
 		}
 		return ""
 	})
-	if s := l.front(0); !admits(s, l.hosts(0, 0)...) {
-		t.Errorf("admits %v", s.Hosts)
-	}
-	if s := l.states(0); !strings.Contains(s[l.cns[0].cntlr], "no monitor renews this primary's lease") || !strings.Contains(s[id("e5", 0)], id("b0", 1)) {
-		t.Errorf("states %v", s)
-	}
+	planetest.Eventually(t, func() string { // the last call may not be carried out yet, and the pass not made
+		if s := l.front(0); !admits(s, l.hosts(0, 0)...) {
+			return fmt.Sprintf("admits %v", s.Hosts)
+		}
+		if s := l.states(0); !strings.Contains(s[l.cns[0].cntlr], "no monitor renews this primary's lease") || !strings.Contains(s[id("e5", 0)], id("b0", 1)) {
+			return fmt.Sprintf("states %v", s)
+		}
+		return ""
+	})
 	l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)
 
 	stop = m.renew()
@@ -151,13 +186,14 @@ func TestSilentCut(t *testing.T) {
 	l, _ := fakes(t, 1, true)
 	silent := l.silencer()
 	l.up(0)
-	m := &monitor{l: l, lease: 2 * time.Second}
+	m := &monitor{l: l, lease: 4 * time.Second}
 	stop := m.renew()
 	silent.Store(true)
 	l.stays(0, spdk.ANAOptimized, time.Second)
 	stop()
+	busy := countStolen(t)
 	l.ana(0, spdk.ANAInaccessible)
-	if took := time.Since(m.at); took > m.lease+2*300*time.Millisecond+slack {
+	if took := busy.since(m.at); took > m.lease+2*300*time.Millisecond+slack {
 		t.Errorf("its paths were open %v after the last beat", took)
 	}
 	silent.Store(false)
@@ -274,8 +310,9 @@ func TestLeaseWithoutFence(t *testing.T) {
 	// cn0 is cut off from monitors and a dn, not from hosts.
 	l.cns[0].plane.Cut(l.dns[1].plane, true)
 	bound := m.at.Add(m.lease + 2*200*time.Millisecond) // and two looks of the agent
+	busy := countStolen(t)
 	l.ana(0, spdk.ANAInaccessible)
-	if late := time.Since(bound); late > slack {
+	if late := busy.since(bound); late > slack {
 		t.Errorf("%v late", late)
 	}
 	l.term++
@@ -304,6 +341,7 @@ func TestLeaseCountsFromTheReplyThatTheMonitorGot(t *testing.T) {
 	time.Sleep(2 * m.lease) // the next beat was long on its way
 	m.beat()
 	l.stays(0, spdk.ANAInaccessible, time.Second)
+	m.lease = time.Minute // long enough for what a beat that counts would do to be seen
 	m.last.AgentStartId = "of an agent that has ended since"
 	m.beat()
 	l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)

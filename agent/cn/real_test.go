@@ -89,7 +89,7 @@ func (g *tgt) start() {
 		g.t.Fatal(err)
 	}
 	defer c.Close()
-	wait, stop := context.WithTimeout(ctx, 15*time.Second)
+	wait, stop := context.WithTimeout(ctx, time.Minute)
 	defer stop()
 	if _, err := c.WaitReady(wait); err != nil {
 		g.t.Fatal(err)
@@ -283,7 +283,7 @@ func (l *lab) disk(i int) *host.Namespace {
 }
 
 func (l *lab) reach(i int) (*host.Namespace, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: expNQN, HostNQN: host0, Queues: 1})
 	if err != nil {
@@ -302,7 +302,7 @@ const ioSize = 1 << 20
 // write fills the disk with a pattern of seed.
 func write(t *testing.T, ns *host.Namespace, seed byte) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for off := int64(0); off < ns.Size(); off += ioSize {
 		if err := ns.WriteAt(ctx, pattern(seed, off), off); err != nil {
@@ -322,7 +322,7 @@ func pattern(seed byte, off int64) []byte {
 // verify reads all of the disk: the pattern of seed, or zeros for 0.
 func verify(t *testing.T, ns *host.Namespace, seed byte) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	got := make([]byte, ioSize)
 	for off := int64(0); off < ns.Size(); off += ioSize {

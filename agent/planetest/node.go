@@ -80,10 +80,14 @@ func Node(t testing.TB, c NodeConfig) *agent.Node {
 	return &agent.Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log, Disks: c.Disks}
 }
 
+// patience is for machines that are busy: who waits this long in vain has found
+// a fault.
+const patience = time.Minute
+
 // Eventually waits until ok says "" and fails with what it said last.
 func Eventually(t testing.TB, ok func() string) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		why := ok()
 		if why == "" {

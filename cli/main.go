@@ -110,7 +110,7 @@ func (s *session) group(cmd *cobra.Command, args []string) error {
 		if err := cmd.Help(); err != nil {
 			return err
 		}
-		return fmt.Errorf("%s: a command is missing", cmd.CommandPath())
+		return fmt.Errorf("a command is missing; see %s --help", cmd.CommandPath())
 	}
 	hint := ""
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {

@@ -45,7 +45,7 @@ func TestMainErrors(t *testing.T) {
 		{[]string{"--listener", "256.0.0.1", "--db-uri", empty}, 1, "--listener 256.0.0.1"},
 		{[]string{"--listener", "127.0.0.1", "--port", port, "--db-uri", empty}, 1, "--port " + port + " is in use on 127.0.0.1"},
 		{[]string{"--log-level", "loud", "--db-uri", empty}, 1, "--log-level"},
-		{[]string{"--heartbeat-timeout", "2s", "--db-uri", empty}, 1, "below the period"},
+		{[]string{"--heartbeat-timeout", "2s", "--db-uri", empty}, 1, "below heartbeat-period"},
 		{[]string{"--cn-lease", "3s", "--db-uri", empty}, 1, "cn-lease 3s must be"},
 		{[]string{"--advertise", "0.0.0.0:9620", "--db-uri", empty}, 1, "--advertise"},
 		{[]string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", empty}, 1, "vda_db --action create"},

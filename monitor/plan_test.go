@@ -351,7 +351,7 @@ func TestTiming(t *testing.T) {
 		want string
 	}{
 		{Timing{}, ""},
-		{Timing{Period: time.Second, Timeout: time.Second}, "must be below the period"},
+		{Timing{Period: time.Second, Timeout: time.Second}, "heartbeat-timeout 1s must be below heartbeat-period 1s"},
 		{Timing{Period: -1}, "must be above 0"},
 		{Timing{Misses: -1}, "misses"},
 		{Timing{Refresh: time.Hour}, "stale-after"},

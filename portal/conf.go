@@ -6,6 +6,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/blobstore/format"
@@ -105,8 +106,8 @@ func parsePDConf(field, text string) (medium string, err error) {
 		if err != nil {
 			return "", err
 		}
-		if !path.IsAbs(name) || path.Clean(name) != name || len(name) > 1024 || strings.ContainsRune(name, 0) {
-			return "", invalid("%s: filename is %q; it must be the absolute path, without . and .., of a block device or file on the dn", field, shorten(name, 60))
+		if !path.IsAbs(name) || path.Clean(name) != name || len(name) > 1024 || strings.ContainsFunc(name, unicode.IsControl) {
+			return "", invalid("%s: filename is %q; it must be the absolute path, without . and .. and control characters, of a block device or file on the dn", field, shorten(name, 60))
 		}
 		return "file " + name, checkPDSize(o, cluster, false)
 	case "nvme":

@@ -111,6 +111,7 @@ func TestInvalid(t *testing.T) {
 		"pd malloc fraction":    {pd("p", `{"type":"malloc","size":1.5}`), []string{`"size"`, "1.5"}},
 		"pd malloc filename":    {pd("p", `{"type":"malloc","size":134217728,"filename":"/x"}`), []string{"unknown key", "filename"}},
 		"pd aio relative":       {pd("p", `{"type":"aio","filename":"x"}`), []string{"filename", `"x"`, "absolute"}},
+		"pd aio newline":        {pd("p", `{"type":"aio","filename":"/dev/sd\nb"}`), []string{"filename", `"/dev/sd\nb"`, "control characters"}},
 		"pd aio dots":           {pd("p", `{"type":"aio","filename":"/a/../b"}`), []string{"filename"}},
 		"pd malloc wipe":        {pd("p", `{"type":"malloc","size":134217728,"wipe":true}`), []string{"unknown key", "wipe"}},
 		"pd wipe text":          {pd("p", `{"type":"aio","filename":"/dev/sdb","wipe":"true"}`), []string{`"wipe"`, "true or false"}},

@@ -80,6 +80,7 @@ type unit struct {
 	key        string
 	want, done uint64 // generations: asked for, and finished
 	running    bool
+	lists      bool                    // the next pass is one of many
 	cancel     context.CancelCauseFunc // of the running pass
 	result     Result
 	finished   chan struct{} // closed after each pass
@@ -128,12 +129,18 @@ func (l *Loop) Close() {
 func (l *Loop) Kick(key string, changed bool) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.kick(key, changed, false)
+}
+
+// kick is called with l.mu held.
+func (l *Loop) kick(key string, changed, lists bool) uint64 {
 	u := l.units[key]
 	if u == nil {
 		u = &unit{key: key, finished: make(chan struct{})}
 		l.units[key] = u
 	}
 	u.want++
+	u.lists = u.lists || lists
 	if l.closed {
 		return u.want
 	}
@@ -150,10 +157,13 @@ func (l *Loop) Kick(key string, changed bool) uint64 {
 	return u.want
 }
 
-// KickAll asks for a pass over every unit.
+// KickAll asks for a pass over every unit. These go by lists, which they share:
+// see Node.InventoryOf.
 func (l *Loop) KickAll() {
 	for _, key := range l.Keys() {
-		l.Kick(key, false)
+		l.mu.Lock()
+		l.kick(key, false, true)
+		l.mu.Unlock()
 	}
 }
 
@@ -268,6 +278,9 @@ func (l *Loop) work(u *unit) {
 		gen := u.want
 		ctx, cancel := context.WithCancelCause(l.ctx)
 		u.cancel = cancel
+		if u.lists {
+			ctx, u.lists = context.WithValue(ctx, listsKey{}, true), false
+		}
 		if u.timer != nil {
 			u.timer.Stop()
 		}

@@ -13,13 +13,6 @@
 // an error. So the same request twice is a no-op, requests may come in any
 // order and after any crash, and an object that gets lost comes back.
 //
-// A pass over one object asks the data plane for that object's names only
-// (Node.InventoryOf), so that what a request costs does not grow with what else
-// the node has. Passes over all of them, on the timer and after a restart of
-// the data plane, share lists of everything. An Inventory panics for a name
-// that it was not asked for: nothing is taken for absent that was not looked
-// for.
-//
 // Units are independent: one goroutine each, no lock held across a call. An
 // object that waits for a dead node holds up neither heartbeats nor others.
 //

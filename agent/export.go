@@ -43,7 +43,7 @@ func (p *Plane) Ensure(ctx context.Context, inv *Inventory, e Export) error {
 }
 
 func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
-	sub := inv.Subsystem(e.NQN)
+	sub := inv.Subsystems[e.NQN]
 	if sub != nil && !e.matches(sub) {
 		if err := p.DropSubsystem(ctx, e.NQN); err != nil {
 			return err

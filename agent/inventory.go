@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"sync"
 	"time"
@@ -13,121 +12,26 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// Inventory is what the data plane held, as its lists said, or as it said of
-// the names it was asked for. Its maps are shared: read only. To look up a name
-// that was not asked for panics, so that a pass that does it ends before it
-// takes for absent what may be there.
+// Inventory is what the data plane held, as its lists said. Its maps are
+// shared: read only.
 type Inventory struct {
-	At        time.Time                // when it was asked for
-	Lvstores  map[string]*spdk.Lvstore // dn only: see closesLvstores
-	LvstoreOn map[string]*spdk.Lvstore // dn only, by base bdev
-
-	asked       map[string]bool       // kind and name; nil: all there is
-	bdevs       map[string]*spdk.Bdev // by name and by alias
-	controllers map[string]*spdk.NvmeController
-	closed      map[string]bool       // see ClosedPaths
-	raids       map[string]*spdk.Raid // cn only
-	subsystems  map[string]*spdk.NvmfSubsystem
-}
-
-// Kinds of names.
-const (
-	bdevKind  = "bdev "
-	ctrlrKind = "controller "
-	pathKind  = "path of "
-	raidKind  = "raid "
-	nqnKind   = "subsystem "
-)
-
-func newInventory() *Inventory {
-	return &Inventory{
-		Lvstores: map[string]*spdk.Lvstore{}, LvstoreOn: map[string]*spdk.Lvstore{},
-		bdevs: map[string]*spdk.Bdev{}, controllers: map[string]*spdk.NvmeController{}, raids: map[string]*spdk.Raid{}, subsystems: map[string]*spdk.NvmfSubsystem{},
-	}
-}
-
-// must panics for a name that was not asked for.
-func (i *Inventory) must(kind, name string) {
-	if i.asked != nil && !i.asked[kind+name] {
-		panic(fmt.Sprintf("%s%q was not asked for", kind, name))
-	}
-}
-
-func (i *Inventory) mustAll(kind string) {
-	if i.asked != nil {
-		panic("not every " + kind + "was asked for")
-	}
-}
-
-// Bdev returns a bdev by name or alias, nil when there is none.
-func (i *Inventory) Bdev(nameOrAlias string) *spdk.Bdev {
-	i.must(bdevKind, nameOrAlias)
-	return i.bdevs[nameOrAlias]
-}
-
-// AllBdevs returns every bdev by name and by alias.
-func (i *Inventory) AllBdevs() map[string]*spdk.Bdev {
-	i.mustAll(bdevKind)
-	return i.bdevs
-}
-
-// Controller returns an NVMe controller, nil when there is none.
-func (i *Inventory) Controller(name string) *spdk.NvmeController {
-	i.must(ctrlrKind, name)
-	return i.controllers[name]
-}
-
-// AllControllers returns every NVMe controller by name.
-func (i *Inventory) AllControllers() map[string]*spdk.NvmeController {
-	i.mustAll(ctrlrKind)
-	return i.controllers
-}
-
-// Closed reports that ClosedPaths names the bdev.
-func (i *Inventory) Closed(bdev string) bool {
-	i.must(pathKind, bdev)
-	return i.closed[bdev]
-}
-
-// Raid returns a raid, nil when there is none.
-func (i *Inventory) Raid(name string) *spdk.Raid {
-	i.must(raidKind, name)
-	return i.raids[name]
-}
-
-// AllRaids returns every raid by name.
-func (i *Inventory) AllRaids() map[string]*spdk.Raid {
-	i.mustAll(raidKind)
-	return i.raids
-}
-
-// Subsystem returns a subsystem by NQN, nil when there is none.
-func (i *Inventory) Subsystem(nqn string) *spdk.NvmfSubsystem {
-	i.must(nqnKind, nqn)
-	return i.subsystems[nqn]
-}
-
-// AllSubsystems returns every subsystem by NQN.
-func (i *Inventory) AllSubsystems() map[string]*spdk.NvmfSubsystem {
-	i.mustAll(nqnKind)
-	return i.subsystems
+	At          time.Time                // when the lists were asked for
+	Bdevs       map[string]*spdk.Bdev    // by name and by alias
+	Lvstores    map[string]*spdk.Lvstore // dn only: see closesLvstores
+	LvstoreOn   map[string]*spdk.Lvstore // dn only, by base bdev
+	Controllers map[string]*spdk.NvmeController
+	Closed      map[string]bool       // see ClosedPaths
+	Raids       map[string]*spdk.Raid // cn only
+	Subsystems  map[string]*spdk.NvmfSubsystem
 }
 
 // BdevName returns the name of a bdev that may be given by alias, "" when
 // there is none.
 func (i *Inventory) BdevName(nameOrAlias string) string {
-	if b := i.Bdev(nameOrAlias); b != nil {
+	if b := i.Bdevs[nameOrAlias]; b != nil {
 		return b.Name
 	}
 	return ""
-}
-
-// isBdev reports that nameOrAlias is bdev name, which the caller has from this
-// inventory or from what was made since. A bdev that was found is known by all
-// its names, so that the one given need not have been asked for.
-func (i *Inventory) isBdev(nameOrAlias, name string) bool {
-	b := i.bdevs[nameOrAlias]
-	return b != nil && b.Name == name
 }
 
 // Inventory returns lists that were asked for at notBefore or later. All who
@@ -194,19 +98,25 @@ func (l *lister) fly(ctx context.Context, f *flight) {
 
 // list asks for all lists at once.
 func (p *Plane) list(ctx context.Context) (*Inventory, error) {
-	inv := newInventory()
+	inv := &Inventory{
+		Bdevs: map[string]*spdk.Bdev{}, Lvstores: map[string]*spdk.Lvstore{}, LvstoreOn: map[string]*spdk.Lvstore{},
+		Controllers: map[string]*spdk.NvmeController{}, Raids: map[string]*spdk.Raid{}, Subsystems: map[string]*spdk.NvmfSubsystem{},
+	}
 	asks := []func() error{
 		func() error {
 			l, err := p.BdevGetBdevs(ctx)
 			for i := range l {
-				inv.addBdev(&l[i])
+				inv.Bdevs[l[i].Name] = &l[i]
+				for _, a := range l[i].Aliases {
+					inv.Bdevs[a] = &l[i]
+				}
 			}
 			return err
 		},
 		func() error {
 			l, err := p.NvmfGetSubsystems(ctx)
 			for i := range l {
-				inv.subsystems[l[i].NQN] = &l[i]
+				inv.Subsystems[l[i].NQN] = &l[i]
 			}
 			return err
 		},
@@ -215,23 +125,29 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 		asks = append(asks, func() error {
 			l, err := p.BdevNvmeGetControllers(ctx)
 			for i := range l {
-				inv.controllers[l[i].Name] = &l[i]
+				inv.Controllers[l[i].Name] = &l[i]
 			}
 			return err
 		})
 	}
 	if p.agent == "dn" {
-		asks = append(asks, func() error { return p.listLvstores(ctx, inv) })
+		asks = append(asks, func() error {
+			l, err := p.BdevLvolGetLvstores(ctx)
+			for i := range l {
+				inv.Lvstores[l[i].Name], inv.LvstoreOn[l[i].BaseBdev] = &l[i], &l[i]
+			}
+			return err
+		})
 	}
 	if p.agent == "cn" {
 		asks = append(asks, func() error {
 			var err error
-			inv.closed, err = p.ClosedPaths(ctx)
+			inv.Closed, err = p.ClosedPaths(ctx)
 			return err
 		}, func() error {
 			l, err := p.BdevRaidGetBdevs(ctx, "all")
 			for i := range l {
-				inv.raids[l[i].Name] = &l[i]
+				inv.Raids[l[i].Name] = &l[i]
 			}
 			return err
 		})
@@ -239,34 +155,16 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 	if err := Parallel(len(asks), func(i int) error { return asks[i]() }); err != nil {
 		return nil, err
 	}
-	return inv, p.ownStill(ctx, inv)
-}
-
-func (i *Inventory) addBdev(b *spdk.Bdev) {
-	i.bdevs[b.Name] = b
-	for _, a := range b.Aliases {
-		i.bdevs[a] = b
+	if err := p.own(ctx, inv.Subsystems[vda.OwnerNQN]); err != nil {
+		if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+			p.log.Error("data plane is not ready", "why", err)
+			s := p.Status()
+			s.Ready, s.Why = false, reason.Full(err)
+			p.set(s) // who watches looks again
+		}
+		return nil, err
 	}
-}
-
-func (p *Plane) listLvstores(ctx context.Context, inv *Inventory) error {
-	l, err := p.BdevLvolGetLvstores(ctx)
-	for i := range l {
-		inv.Lvstores[l[i].Name], inv.LvstoreOn[l[i].BaseBdev] = &l[i], &l[i]
-	}
-	return err
-}
-
-// ownStill is own for the owner's mark in an inventory.
-func (p *Plane) ownStill(ctx context.Context, inv *Inventory) error {
-	err := p.own(ctx, inv.Subsystem(vda.OwnerNQN))
-	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
-		p.log.Error("data plane is not ready", "why", err)
-		s := p.Status()
-		s.Ready, s.Why = false, reason.Full(err)
-		p.set(s) // who watches looks again
-	}
-	return err
+	return inv, nil
 }
 
 // ClosedPaths returns the bdevs of NVMe namespaces whose path is not connected,
@@ -277,16 +175,12 @@ func (p *Plane) ClosedPaths(ctx context.Context) (map[string]bool, error) {
 	}
 	l, err := p.BdevNvmeGetIOPaths(ctx)
 	closed := map[string]bool{}
-	addClosed(closed, l)
-	return closed, err
-}
-
-func addClosed(closed map[string]bool, l []spdk.NvmeIOPath) {
 	for _, path := range l {
 		if !path.Connected || !path.Accessible {
 			closed[path.BdevName] = true
 		}
 	}
+	return closed, err
 }
 
 // Parallel runs f for 0 to n-1 at once and returns the error of the lowest.
@@ -308,23 +202,23 @@ func Parallel(n int, f func(i int) error) error {
 // With returns the inventory with one subsystem replaced.
 func (i *Inventory) With(sub *spdk.NvmfSubsystem) *Inventory {
 	c := *i
-	c.subsystems = maps.Clone(i.subsystems)
-	c.subsystems[sub.NQN] = sub
+	c.Subsystems = maps.Clone(i.Subsystems)
+	c.Subsystems[sub.NQN] = sub
 	return &c
 }
 
 // WithoutController returns the inventory with one controller left out.
 func (i *Inventory) WithoutController(name string) *Inventory {
 	c := *i
-	c.controllers = maps.Clone(i.controllers)
-	delete(c.controllers, name)
+	c.Controllers = maps.Clone(i.Controllers)
+	delete(c.Controllers, name)
 	return &c
 }
 
 // WithoutSubsystem returns the inventory with one subsystem left out.
 func (i *Inventory) WithoutSubsystem(nqn string) *Inventory {
 	c := *i
-	c.subsystems = maps.Clone(i.subsystems)
-	delete(c.subsystems, nqn)
+	c.Subsystems = maps.Clone(i.Subsystems)
+	delete(c.Subsystems, nqn)
 	return &c
 }

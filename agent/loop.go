@@ -80,7 +80,6 @@ type unit struct {
 	key        string
 	want, done uint64 // generations: asked for, and finished
 	running    bool
-	lists      bool                    // the next pass is one of many
 	cancel     context.CancelCauseFunc // of the running pass
 	result     Result
 	finished   chan struct{} // closed after each pass
@@ -129,18 +128,12 @@ func (l *Loop) Close() {
 func (l *Loop) Kick(key string, changed bool) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.kick(key, changed, false)
-}
-
-// kick is called with l.mu held.
-func (l *Loop) kick(key string, changed, lists bool) uint64 {
 	u := l.units[key]
 	if u == nil {
 		u = &unit{key: key, finished: make(chan struct{})}
 		l.units[key] = u
 	}
 	u.want++
-	u.lists = u.lists || lists
 	if l.closed {
 		return u.want
 	}
@@ -157,13 +150,10 @@ func (l *Loop) kick(key string, changed, lists bool) uint64 {
 	return u.want
 }
 
-// KickAll asks for a pass over every unit. These go by lists, which they share:
-// see Node.InventoryOf.
+// KickAll asks for a pass over every unit.
 func (l *Loop) KickAll() {
 	for _, key := range l.Keys() {
-		l.mu.Lock()
-		l.kick(key, false, true)
-		l.mu.Unlock()
+		l.Kick(key, false)
 	}
 }
 
@@ -278,9 +268,6 @@ func (l *Loop) work(u *unit) {
 		gen := u.want
 		ctx, cancel := context.WithCancelCause(l.ctx)
 		u.cancel = cancel
-		if u.lists {
-			ctx, u.lists = context.WithValue(ctx, listsKey{}, true), false
-		}
 		if u.timer != nil {
 			u.timer.Stop()
 		}

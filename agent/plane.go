@@ -30,7 +30,6 @@ type Plane struct {
 	client Client // passes
 	probes asker  // heartbeats, which must not queue behind passes
 	lister lister
-	named  chan struct{} // a token for each inventory by name
 
 	// State says which node this is; nil in tests that have no owner.
 	State *State
@@ -106,7 +105,7 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 	}
 	p.probes = asker{probes, spdk.API{Caller: probes}}
 	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log}}
-	p.lister.list, p.named = p.list, make(chan struct{}, maxNamed)
+	p.lister.list = p.list
 	p.status.Why = "the data plane has not been reached yet"
 	return p, nil
 }

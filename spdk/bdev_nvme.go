@@ -100,21 +100,12 @@ type NvmeIOPath struct {
 
 // BdevNvmeGetIOPaths lists the paths of all namespaces that are in use.
 func (a API) BdevNvmeGetIOPaths(ctx context.Context) ([]NvmeIOPath, error) {
-	return a.ioPaths(ctx, nil)
-}
-
-// BdevNvmeGetIOPathsOf lists those of one bdev, which need not be there.
-func (a API) BdevNvmeGetIOPathsOf(ctx context.Context, bdev string) ([]NvmeIOPath, error) {
-	return a.ioPaths(ctx, name{bdev})
-}
-
-func (a API) ioPaths(ctx context.Context, params any) ([]NvmeIOPath, error) {
 	var out struct {
 		PollGroups []struct {
 			IOPaths []NvmeIOPath `json:"io_paths"`
 		} `json:"poll_groups"`
 	}
-	err := a.Call(ctx, "bdev_nvme_get_io_paths", params, &out)
+	err := a.Call(ctx, "bdev_nvme_get_io_paths", nil, &out)
 	var all []NvmeIOPath
 	for _, g := range out.PollGroups {
 		all = append(all, g.IOPaths...)

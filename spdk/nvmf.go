@@ -3,8 +3,6 @@ package spdk
 import (
 	"context"
 	"errors"
-	"fmt"
-	"syscall"
 )
 
 // NvmfTransportCreate are the parameters of nvmf_create_transport; nil leaves
@@ -107,26 +105,6 @@ func (a API) NvmfDeleteSubsystem(ctx context.Context, subNQN string) error {
 // NvmfGetSubsystems lists all subsystems, the discovery one first.
 func (a API) NvmfGetSubsystems(ctx context.Context) ([]NvmfSubsystem, error) {
 	return ask[[]NvmfSubsystem](ctx, a, "nvmf_get_subsystems", nil)
-}
-
-// NvmfGetSubsystem returns one by NQN; IsNoSuchDevice when there is none, which
-// SPDK 26.05 says as -32602 and in words.
-func (a API) NvmfGetSubsystem(ctx context.Context, subNQN string) (*NvmfSubsystem, error) {
-	const method = "nvmf_get_subsystems"
-	l, err := ask[[]NvmfSubsystem](ctx, a, method, struct {
-		NQN string `json:"nqn"`
-	}{subNQN})
-	var refused *RPCError
-	if errors.As(err, &refused) && refused.Code == CodeInvalidParams && refused.Message == "Subsystem with NQN '"+subNQN+"' not found" {
-		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: method}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if len(l) != 1 || l[0].NQN != subNQN {
-		return nil, fmt.Errorf("%s: the reply to nqn %q has %d subsystems, none of them or not only that one", method, subNQN, len(l))
-	}
-	return &l[0], nil
 }
 
 type listenerParams struct {

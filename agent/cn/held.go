@@ -155,7 +155,7 @@ func (p *pass) closeHeld(ctx context.Context, lost bool) error {
 	}
 	broken := false
 	for _, v := range p.vds() {
-		if c := p.inv.Controller(vdPrefix + v.VdId); c != nil {
+		if c := p.inv.Controllers[vdPrefix+v.VdId]; c != nil {
 			broken = p.held.see(c.Name, enabled(c), cntlid(c)) || broken
 		}
 	}
@@ -166,7 +166,7 @@ func (p *pass) closeHeld(ctx context.Context, lost bool) error {
 		return err
 	}
 	for _, v := range p.vds() {
-		if c := p.inv.Controller(vdPrefix + v.VdId); c != nil {
+		if c := p.inv.Controllers[vdPrefix+v.VdId]; c != nil {
 			p.held.clean(c.Name, cntlid(c))
 		}
 	}

@@ -67,7 +67,7 @@ func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, bdev, ana strin
 func (p *pass) backends() error {
 	var lost []string
 	for _, v := range p.vds() {
-		c := p.inv.Controller(vdPrefix + v.VdId)
+		c := p.inv.Controllers[vdPrefix+v.VdId]
 		switch {
 		case c == nil || len(c.Ctrlrs) == 0: // attached in this pass
 		case !connected(c.Ctrlrs[0].State):
@@ -144,14 +144,14 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 func (p *pass) unplugAll(ctx context.Context) error {
 	exps := p.c.Exps
 	if err := agent.Parallel(len(exps), func(i int) error {
-		if p.inv.Controller(pxPrefix+exps[i].Id) == nil {
+		if p.inv.Controllers[pxPrefix+exps[i].Id] == nil {
 			return nil
 		}
 		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+exps[i].Id))
 	}); err != nil {
 		return err
 	}
-	inv, err := p.look(ctx)
+	inv, err := p.Inventory(ctx)
 	if err == nil {
 		p.inv = inv
 	}
@@ -172,7 +172,7 @@ func (p *pass) cutProxies(ctx context.Context) error {
 func (p *pass) refit(ctx context.Context) error {
 	why := ""
 	for _, v := range p.vds() {
-		c := p.inv.Controller(vdPrefix + v.VdId)
+		c := p.inv.Controllers[vdPrefix+v.VdId]
 		if c != nil && !p.fits(c, v) {
 			why = "vd " + v.VdId + " is attached in another way"
 		}
@@ -181,11 +181,11 @@ func (p *pass) refit(ctx context.Context) error {
 		}
 	}
 	for _, g := range p.groups() {
-		if r := p.inv.Raid(grpPrefix + g.Id); r != nil && (r.State != "online" || !p.raidFits(r, g)) {
+		if r := p.inv.Raids[grpPrefix+g.Id]; r != nil && (r.State != "online" || !p.raidFits(r, g)) {
 			why = "raid " + r.Name + " is " + r.State
 		}
 	}
-	if r := p.inv.Raid(daPrefix + p.c.DaId); r != nil && r.State != "online" {
+	if r := p.inv.Raids[daPrefix+p.c.DaId]; r != nil && r.State != "online" {
 		why = "raid " + r.Name + " is " + r.State
 	}
 	if why == "" {
@@ -218,7 +218,7 @@ func (p *pass) raidFits(r *spdk.Raid, g *apiv1.GrpSpec) bool {
 }
 
 func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
-	if p.inv.Controller(vdPrefix+v.VdId) != nil {
+	if p.inv.Controllers[vdPrefix+v.VdId] != nil {
 		return nil // refit has looked at it
 	}
 	at := agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)
@@ -237,7 +237,7 @@ func (p *pass) raids(ctx context.Context) (string, error) {
 	for _, g := range p.groups() {
 		name := grpPrefix + g.Id
 		names = append(names, name)
-		if p.inv.Raid(name) != nil {
+		if p.inv.Raids[name] != nil {
 			continue
 		}
 		r := spdk.RaidCreate{Name: name, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0"}
@@ -252,7 +252,7 @@ func (p *pass) raids(ctx context.Context) (string, error) {
 		return names[0], nil
 	}
 	name := daPrefix + p.c.DaId
-	if p.inv.Raid(name) != nil {
+	if p.inv.Raids[name] != nil {
 		return name, nil
 	}
 	return name, p.makeRaid(ctx, spdk.RaidCreate{Name: name, StripSizeKB: p.c.Grps[0].StripeSizeKb, RaidLevel: "concat", BaseBdevs: names})

@@ -65,7 +65,7 @@ func (p *pass) demote(ctx context.Context) error {
 	if err := p.detach(ctx); err != nil {
 		return err
 	}
-	inv, err := p.look(ctx)
+	inv, err := p.Inventory(ctx)
 	if err == nil {
 		p.inv = inv
 	}
@@ -74,7 +74,7 @@ func (p *pass) demote(ctx context.Context) error {
 
 // retireExp readies an exporter for the loss of the volume behind it.
 func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	sub := p.inv.Subsystem(e.Nqn)
+	sub := p.inv.Subsystems[e.Nqn]
 	if sub == nil || e.Deleted {
 		return nil
 	}
@@ -100,7 +100,7 @@ func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	state, inv, err := p.proxy(ctx, e)
 	if err != nil {
-		if inv.Subsystem(e.Nqn) != nil {
+		if inv.Subsystems[e.Nqn] != nil {
 			if anaErr := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); anaErr != nil {
 				p.Log.Warn("path stays as it is", "nqn", e.Nqn, "err", anaErr)
 			}
@@ -108,8 +108,8 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		return fmt.Errorf("primary at %s port %s: %w", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, err)
 	}
 	name := pxPrefix + e.Id
-	have := inv.Controller(name) // nil: it was made just now
-	well := have == nil || connected(state) && !inv.Closed(name+"n1")
+	have := inv.Controllers[name] // nil: it was made just now
+	well := have == nil || connected(state) && !inv.Closed[name+"n1"]
 	mayHold := have != nil && p.holds() && p.held.see(name, well, cntlid(have))
 	if well && !mayHold {
 		return p.openExp(ctx, inv, e)
@@ -122,7 +122,7 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		return err
 	}
 	if ready {
-		if inv, err = p.look(ctx); err != nil {
+		if inv, err = p.Inventory(ctx); err != nil {
 			return err
 		}
 		return p.openExp(ctx, inv, e)
@@ -136,7 +136,7 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 // openExp exports what the primary proxies, for hosts to use where that is
 // safe; else hosts wait for a primary.
 func (p *pass) openExp(ctx context.Context, inv *agent.Inventory, e *apiv1.ExpSpec) error {
-	if c := inv.Controller(pxPrefix + e.Id); c != nil {
+	if c := inv.Controllers[pxPrefix+e.Id]; c != nil {
 		p.held.clean(c.Name, cntlid(c))
 	}
 	ana := spdk.ANANonOptimized
@@ -159,7 +159,7 @@ const disabled = "disabled"
 func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inventory, error) {
 	name, l, inv := pxPrefix+e.Id, p.c.PrimaryListener, p.inv
 	want := agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid)
-	have := p.inv.Controller(name)
+	have := p.inv.Controllers[name]
 	if have != nil && len(have.Ctrlrs) > 0 {
 		path := have.Ctrlrs[0]
 		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
@@ -187,12 +187,12 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inve
 // the proxy. Its path is inaccessible from then on.
 func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, error) {
 	name, inv := pxPrefix+e.Id, p.inv
-	if inv.Subsystem(e.Nqn) != nil {
+	if inv.Subsystems[e.Nqn] != nil {
 		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
 			return inv, err
 		}
 	}
-	if sub := p.inv.Subsystem(e.Nqn); sub != nil && len(sub.Namespaces) > 0 && !p.Plane.Able().KeepsNamespace {
+	if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 && !p.Plane.Able().KeepsNamespace {
 		for _, ns := range sub.Namespaces {
 			if err := p.Plane.RemoveNamespace(ctx, e.Nqn, ns, p.settle); err != nil {
 				return inv, err
@@ -202,7 +202,7 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 	if err := agent.Drop(p.Plane.BdevNvmeDetachController(ctx, name)); err != nil {
 		return inv, err
 	}
-	if sub := inv.Subsystem(e.Nqn); sub != nil { // its bdev is gone
+	if sub := inv.Subsystems[e.Nqn]; sub != nil { // its bdev is gone
 		bare := *sub
 		bare.Namespaces = nil
 		inv = inv.With(&bare)
@@ -215,12 +215,8 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 // has been closed.
 func (p *pass) settle(ctx context.Context, bdev string) error {
 	name := strings.TrimSuffix(bdev, "n1")
-	if !strings.HasPrefix(name, pxPrefix) && !strings.HasPrefix(name, linkPrefix) {
+	if p.inv.Controllers[name] == nil || !strings.HasPrefix(name, pxPrefix) && !strings.HasPrefix(name, linkPrefix) {
 		return nil
-	}
-	own := slices.ContainsFunc(p.c.Exps, func(e *apiv1.ExpSpec) bool { return name == pxPrefix+e.Id || name == linkPrefix+e.Id })
-	if own && p.inv.Controller(name) == nil {
-		return nil // of another exporter, of before, settleNow finds it
 	}
 	p.mu.Lock()
 	done := p.settled[name]

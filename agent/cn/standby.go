@@ -70,7 +70,7 @@ func (a *Agent) endStandBys() {
 // standBy closes an exporter's path and returns when hosts have taken notice.
 // What they have sent by it ends meanwhile, as the primary is well.
 func (p *pass) standBy(ctx context.Context, e *apiv1.ExpSpec) error {
-	if p.inv.Subsystem(e.Nqn) == nil {
+	if p.inv.Subsystems[e.Nqn] == nil {
 		return nil
 	}
 	if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {

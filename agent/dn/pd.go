@@ -75,12 +75,12 @@ func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore
 	if err != nil {
 		return nil, err
 	}
-	inv, err := a.InventoryOf(ctx, agent.Names{Bdevs: []string{baseName(c, spec.Id)}})
+	inv, err := a.Inventory(ctx)
 	if err != nil {
 		return nil, err
 	}
 	base, want := baseName(c, spec.Id), a.stamp(spec.Id)
-	bdev, lvs := inv.Bdev(base), inv.LvstoreOn[base]
+	bdev, lvs := inv.Bdevs[base], inv.LvstoreOn[base]
 	if bdev != nil && lvs == nil && c.Type == "aio" && !bdev.Claimed {
 		// It was let in and its lvstore is not there. What is at its place may
 		// be another disk by now.
@@ -112,7 +112,7 @@ func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore
 		if err := a.inTheWay(ctx, spec, base); err != nil {
 			return nil, err
 		}
-		if lvs, err = a.format(ctx, spec, c, bdev, inv.Bdev(base) == nil); err != nil {
+		if lvs, err = a.format(ctx, spec, c, bdev, inv.Bdevs[base] == nil); err != nil {
 			return nil, err
 		}
 	}
@@ -373,7 +373,7 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if err != nil {
 		return nil // it was never made: check refuses such a conf
 	}
-	inv, err := a.InventoryOf(ctx, agent.Names{Bdevs: []string{baseName(c, spec.Id)}})
+	inv, err := a.Inventory(ctx)
 	if err != nil {
 		return err
 	}
@@ -386,7 +386,7 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if err != nil {
 		return err
 	}
-	bdev := inv.Bdev(base)
+	bdev := inv.Bdevs[base]
 	wipe := (made || begun || bdev != nil) && !c.Lost && c.Type != "malloc"
 	if wipe && c.Type == "nvme" {
 		if err := a.wipeBdev(ctx, spec, c, bdev, inv.LvstoreOn[base]); err != nil {

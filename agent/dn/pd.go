@@ -11,7 +11,6 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/disk"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -285,75 +284,6 @@ func (a *Agent) lvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, erro
 	return nil, err
 }
 
-// format makes the lvstore of a disk that has none. made says that the bdev
-// has just been made.
-func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev, made bool) (*spdk.Lvstore, error) {
-	if c.Type != "malloc" {
-		fresh, err := a.mayFormat(spec)
-		switch {
-		case err != nil:
-			return nil, err
-		case !fresh:
-			return nil, fmt.Errorf("the lvstore of pd %s does not load from %s; it has been formatted before, and that is not done again", spec.Id, c.where())
-		case bdev.Claimed:
-			return nil, fmt.Errorf("%s is in use in the data plane and is not formatted", c.where())
-		}
-	}
-	var err error
-	switch {
-	case c.Type == "malloc" && made:
-		err = bigEnough(c, bdev.Bytes())
-	case c.Type != "nvme": // whose look was this one
-		err = a.Plane.WithRaw(ctx, bdev.Name, func(d agent.RawDisk) error { return a.stillBlank(ctx, spec, c, d) })
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s is not formatted: %w", c.where(), err), a.letGo(ctx, c, spec.Id))
-	}
-	name := a.stamp(spec.Id)
-	a.Log.Info("formatting", "pd", spec.Name, "disk", c.where(), "lvstore", name)
-	if _, err := a.Plane.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{
-		BdevName: bdev.Name, LvsName: name, ClusterSz: c.cluster(bdev.Bytes()), ClearMethod: "none",
-		NumMDPagesPerClusterRatio: format.MDRatio(bdev.Bytes(), uint64(c.cluster(bdev.Bytes()))),
-	}); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(a.State.SetMade(spec.Id, true), a.State.Forget(begunName(spec.Id)), a.State.SetMade(spec.Id+"-begun", false)); err != nil {
-		return nil, err
-	}
-	lvs, err := a.lvstoreOn(ctx, bdev.Name)
-	if err == nil && lvs == nil {
-		err = fmt.Errorf("the lvstore just made on %s is not listed", bdev.Name)
-	}
-	return lvs, err
-}
-
-// stillBlank looks once more, at the very disk that will be written to, and
-// refuses one on which there is more than what admit let pass.
-func (a *Agent) stillBlank(ctx context.Context, spec *apiv1.PdSpec, c conf, d agent.RawDisk) error {
-	content, err := disk.Glance(ctx, d)
-	if err != nil || content.Blank() {
-		return err
-	}
-	var note begunNote
-	begun, err := a.State.Kept(begunName(spec.Id), &note)
-	if err != nil {
-		return err
-	}
-	if content.CutOff() && (begun && note.Disk != "" || c.Type == "malloc") {
-		return nil
-	}
-	return fmt.Errorf("to the data plane it %v", content)
-}
-
-// bigEnough refuses a disk on which an lvstore has no room for a vd.
-func bigEnough(c conf, size uint64) error {
-	cluster := c.cluster(size)
-	if need := format.DeviceBytes(1, uint64(cluster)); size < need {
-		return fmt.Errorf("it has %d bytes; a pd with clusters of %d bytes needs %d at least", size, cluster, need)
-	}
-	return nil
-}
-
 // letGo detaches a disk that is not to be used, so that its owner can. An NVMe
 // device is the data plane's in any case.
 func (a *Agent) letGo(ctx context.Context, c conf, id string) error {
@@ -361,109 +291,6 @@ func (a *Agent) letGo(ctx context.Context, c conf, id string) error {
 		return nil
 	}
 	return a.detachBase(ctx, c.Type, id)
-}
-
-// dropPD carries out a pd's tombstone: the disk is let go of, blank as it came.
-// A disk that is not there any more, or is another by now, has nothing to wipe.
-func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
-	c, err := parseConf(spec.ConfJson)
-	if err := a.settleVDs(ctx, spec.Id, err == nil && c.Lost); err != nil {
-		return err
-	}
-	if err != nil {
-		return nil // it was never made: check refuses such a conf
-	}
-	inv, err := a.Inventory(ctx)
-	if err != nil {
-		return err
-	}
-	base, own := baseName(c, spec.Id), a.stamp(spec.Id)
-	made, err := a.State.Made(spec.Id)
-	if err != nil {
-		return err
-	}
-	begun, err := a.State.Kept(begunName(spec.Id), &begunNote{})
-	if err != nil {
-		return err
-	}
-	bdev := inv.Bdevs[base]
-	wipe := (made || begun || bdev != nil) && !c.Lost && c.Type != "malloc"
-	if wipe && c.Type == "nvme" {
-		if err := a.wipeBdev(ctx, spec, c, bdev, inv.LvstoreOn[base]); err != nil {
-			return err
-		}
-	}
-	if bdev != nil || c.Type == "nvme" && wipe {
-		if err := a.detachBase(ctx, c.Type, spec.Id); err != nil {
-			return err
-		}
-	}
-	if !c.Lost && c.Type == "aio" {
-		// Without a note of its making too: the state may have been lost.
-		if err := a.wipePath(ctx, spec, c, own); err != nil && wipe {
-			return err
-		}
-	}
-	if c.Lost {
-		a.Log.Warn("a pd is given up as lost; if its disk is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where())
-	}
-	return errors.Join(a.State.SetMade(spec.Id, false), a.State.SetMade(spec.Id+"-begun", false), a.State.Forget(begunName(spec.Id)), a.State.Forget(diskName(spec.Id)))
-}
-
-// wipePath makes the disk of a deleted aio pd blank, as long as it carries the
-// pd's stamp, which goes last. The data plane has let go of it.
-func (a *Agent) wipePath(ctx context.Context, spec *apiv1.PdSpec, c conf, own string) error {
-	if err := a.unhold(spec.Id); err != nil {
-		return err
-	}
-	dev, err := a.Disks.Open(c.Filename)
-	if errors.Is(err, disk.ErrInUse) {
-		return fmt.Errorf("the disk of the deleted pd cannot be wiped: %w", err)
-	}
-	var store *disk.Store
-	if err == nil {
-		defer dev.Close()
-		store, err = disk.Stamp(ctx, dev)
-	}
-	if err == nil && store != nil && store.Name == own {
-		err = a.recognise(spec, c, dev.ID())
-	}
-	if err != nil || store == nil || store.Name != own {
-		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)
-		return nil
-	}
-	a.Log.Info("wiping the disk of a deleted pd", "pd", spec.Name, "disk", c.where())
-	if err := dev.Wipe(ctx); err != nil {
-		return fmt.Errorf("the disk of the deleted pd cannot be wiped: %w; if it is lost, pd delete --force gives it up", err)
-	}
-	return nil
-}
-
-// wipeBdev is wipePath for a disk that only the data plane reaches.
-func (a *Agent) wipeBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev, lvs *spdk.Lvstore) error {
-	base, own := baseName(c, spec.Id), a.stamp(spec.Id)
-	gone := func(err error) error {
-		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)
-		return nil
-	}
-	if bdev == nil {
-		if _, err := a.attachBase(ctx, spec, c); err != nil {
-			return gone(err)
-		}
-	}
-	if lvs == nil {
-		var err error
-		if lvs, err = a.examine(ctx, base); err != nil {
-			return err
-		}
-	}
-	if lvs == nil || lvs.Name != own {
-		return gone(nil)
-	}
-	if err := agent.Drop(a.Plane.BdevLvolDeleteLvstore(ctx, own)); err != nil {
-		return err
-	}
-	return a.Plane.WithRaw(ctx, base, func(d agent.RawDisk) error { return (&attached{RawDisk: d}).Wipe(ctx) })
 }
 
 func (a *Agent) detachBase(ctx context.Context, kind, id string) error {
@@ -478,32 +305,4 @@ func (a *Agent) detachBase(ctx context.Context, kind, id string) error {
 		return a.unhold(id)
 	}
 	return agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name))
-}
-
-// settleVDs waits for the tombstones of vds on a pd, whose passes are begun
-// anew when the disk is lost: one may wait for it. It refuses while there
-// are live ones.
-func (a *Agent) settleVDs(ctx context.Context, pd string, lost bool) error {
-	a.mu.Lock()
-	var wait []string
-	for id, v := range a.set.vds {
-		if v.PdId != pd {
-			continue
-		}
-		if !v.Deleted {
-			a.mu.Unlock()
-			return fmt.Errorf("vd %s is still on the disk", id)
-		}
-		wait = append(wait, id)
-	}
-	a.mu.Unlock()
-	for _, id := range wait {
-		if lost {
-			a.Loop.Kick(vdKey+id, true)
-		}
-		if _, err := a.Loop.Settle(ctx, vdKey+id); err != nil {
-			return err
-		}
-	}
-	return nil
 }

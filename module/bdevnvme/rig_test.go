@@ -104,16 +104,17 @@ func (r *rig) attach(i int, set func(*AttachConfig)) []string {
 	return names
 }
 
+// open opens a bdev, and closes it when the bdev goes.
 func (r *rig) open(name string) *bdev.Handle {
 	r.Helper()
-	var h *bdev.Handle
-	var err error
-	h, err = r.front.Open(name, func(k bdev.EventKind) {
+	opened := make(chan *bdev.Handle, 1)
+	h, err := r.front.Open(name, func(k bdev.EventKind) {
 		if k == bdev.Removed {
-			go func() { h.Close() }()
+			go func() { (<-opened).Close() }()
 		}
 	})
 	r.ok(err)
+	opened <- h
 	return h
 }
 

@@ -21,6 +21,9 @@ type DA struct {
 // Thin reports whether the array promises more than it has bought.
 func (d *DA) Thin() bool { return d.Size > d.PhysicalSize }
 
+// Redundancy says which losses of vds the array's groups tolerate.
+func (d *DA) Redundancy() Redundancy { return Striped }
+
 // Grp is a group of vds of equal size joined by one raid bdev.
 type Grp struct {
 	ID   string

@@ -180,15 +180,17 @@ func arrayView(tx store.Tx, daID string) (ArrayView, error) {
 	if err != nil || da.Deleted {
 		return a, err
 	}
-	a.Term = da.Term
+	a.Term, a.Redundancy = da.Term, da.Redundancy()
 	vds, err := tx.VDsOfDA(daID)
 	if err != nil {
 		return a, err
 	}
-	for _, vd := range vds {
-		if !slices.Contains(a.DNs, vd.DNID) {
-			a.DNs = append(a.DNs, vd.DNID)
+	for i := range vds { // by group and Idx
+		if i == 0 || vds[i].GrpIdx != vds[i-1].GrpIdx {
+			a.Groups = append(a.Groups, nil)
 		}
+		last := len(a.Groups) - 1
+		a.Groups[last] = append(a.Groups[last], vds[i].DNID)
 	}
 	cntlrs, err := tx.CntlrsOfDA(daID)
 	if err != nil {

@@ -79,14 +79,14 @@ func inEmptyBubble(t *testing.T, fn func(r *rig)) {
 		r.update(func(tx store.Tx) error {
 			r.dns, r.cns = nil, nil
 			for i := range 2 {
-				d := &vda.DN{ID: store.NewID(), Name: fmt.Sprintf("dn%d", i), Online: true, Version: 1}
+				d := &vda.DN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("dn%d", i), Online: true, Version: 1}}
 				r.dns = append(r.dns, d)
 				if err := tx.InsertDN(d); err != nil {
 					return err
 				}
 			}
 			for i := range 3 {
-				c := &vda.CN{ID: store.NewID(), Name: fmt.Sprintf("cn%d", i), Online: true, Version: 1}
+				c := &vda.CN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("cn%d", i), Online: true, Version: 1}}
 				r.cns = append(r.cns, c)
 				if err := tx.InsertCN(c); err != nil {
 					return err

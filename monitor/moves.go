@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
@@ -12,8 +13,15 @@ import (
 type ArrayView struct {
 	ID          string
 	Term        uint64
-	DNs         []string // that its vds are on
+	Redundancy  vda.Redundancy
+	Groups      [][]string // of each group the dns that its vds are on, by Idx
 	Secondaries []SecondaryView
+}
+
+// usable reports whether the array could be assembled from the dns for which
+// there is true.
+func (a *ArrayView) usable(there func(dn string) bool) bool {
+	return vda.Usable(a.Redundancy, a.Groups, there)
 }
 
 // SecondaryView is a controller that can become primary.
@@ -24,9 +32,9 @@ type SecondaryView struct {
 }
 
 // PlanMoves chooses new primaries. up says which nodes are known to answer.
-// An array stays where it is when none of its secondaries is up, or one of its
-// dns isn't: it could not be assembled elsewhere either, and a monitor that is
-// itself cut off moves nothing. Arrays spread over their secondaries' cns so
+// An array stays where it is when none of its secondaries is up, or it is not
+// usable with the dns that are: it could not be assembled elsewhere either, and a
+// monitor that is itself cut off moves nothing. Arrays spread over their secondaries' cns so
 // that none gets more primaries than needed. planned says that the old primary
 // is well; its arrays stay rather than move to another node that is drained.
 // Pure.
@@ -39,7 +47,7 @@ func PlanMoves(arrays []ArrayView, up func(node string) bool, planned bool) []sy
 	}
 	var moves []syncer.Move
 	for _, a := range arrays {
-		if !all(a.DNs, up) {
+		if !a.usable(up) {
 			continue
 		}
 		live := slices.DeleteFunc(slices.Clone(a.Secondaries), func(s SecondaryView) bool { return !up(s.CN) })
@@ -67,8 +75,4 @@ func compareBool(x, y bool) int {
 		return -1
 	}
 	return 1
-}
-
-func all(ids []string, ok func(string) bool) bool {
-	return !slices.ContainsFunc(ids, func(id string) bool { return !ok(id) })
 }

@@ -310,9 +310,10 @@ func TestPlanMoves(t *testing.T) {
 		want   string
 	}{
 		{"none", nil, up(), ""},
-		{"the one that is up", []ArrayView{{ID: "x", DNs: []string{"D"}, Secondaries: []SecondaryView{sec("a", "A", 0), sec("b", "B", 9)}}}, up("B", "D"), "x:b"},
-		{"no secondary is up", []ArrayView{{ID: "x", DNs: []string{"D"}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("D"), ""},
-		{"a dn is down as well", []ArrayView{{ID: "x", DNs: []string{"D", "E"}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("A", "D"), ""},
+		{"the one that is up", []ArrayView{{ID: "x", Groups: [][]string{{"D"}}, Secondaries: []SecondaryView{sec("a", "A", 0), sec("b", "B", 9)}}}, up("B", "D"), "x:b"},
+		{"no secondary is up", []ArrayView{{ID: "x", Groups: [][]string{{"D"}}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("D"), ""},
+		{"a dn is down as well", []ArrayView{{ID: "x", Groups: [][]string{{"D", "E"}}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("A", "D"), ""},
+		{"a dn of the second group is down as well", []ArrayView{{ID: "x", Groups: [][]string{{"D"}, {"E"}}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("A", "D"), ""},
 		{"a draining node is the last choice", []ArrayView{{ID: "x", Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A", "B"), "x:b"},
 		{"but a choice", []ArrayView{{ID: "x", Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A"), "x:a"},
 		{"load is spread", many, up("A", "B", "C"), "0:b0 1:b1 2:c2 3:b3 4:c4 5:b5"},

@@ -12,8 +12,8 @@ import (
 
 // A primary may be cut off from one dn alone: its cn is well, the dn is well,
 // and hosts wait. Its agent says so in every heartbeat. When that has lasted
-// ReachDelay, the cns of the other controllers are asked whether they reach
-// all the array's dns, and the array moves to one that does, if there is one.
+// ReachDelay, the cns of the other controllers are asked which of the array's
+// dns they reach, and the array moves to one that can use it, if there is one.
 
 // watchReach moves such arrays.
 func (m *Monitor) watchReach(ctx context.Context) {
@@ -59,11 +59,11 @@ func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
 // backends are the data planes that an array's primary must reach.
 type backends struct {
 	ArrayView
-	at []*apiv1.ListenerConf
+	at map[string]*apiv1.ListenerConf // by dn
 }
 
-// betterPlaces are moves to controllers that reach all that the present
-// primaries don't.
+// betterPlaces are moves to controllers that reach what their arrays need, which
+// the present primaries don't.
 func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.Unreached) []syncer.Move {
 	arrays, err := m.backendsOf(ctx, cnID, lost)
 	if err != nil {
@@ -76,11 +76,11 @@ func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.U
 	var moves []syncer.Move
 	probes := map[string]map[string]bool{} // what each candidate reaches
 	for _, a := range arrays {
-		if !all(a.DNs, m.up) {
+		if !a.usable(m.up) {
 			continue
 		}
 		a.Secondaries = slices.DeleteFunc(a.Secondaries, func(s SecondaryView) bool {
-			return !m.up(s.CN) || s.Draining || !m.reachesAll(ctx, probes, s.CN, a.at)
+			return !m.up(s.CN) || s.Draining || !a.usable(m.reaches(ctx, probes, s.CN, a.at))
 		})
 		moves = append(moves, PlanMoves([]ArrayView{a.ArrayView}, m.up, true)...)
 	}
@@ -110,14 +110,17 @@ func (m *Monitor) backendsOf(ctx context.Context, cnID string, lost []*apiv1.Unr
 			if a.Term != u.Term || len(a.Secondaries) == 0 {
 				continue
 			}
-			b := backends{ArrayView: a}
-			for _, id := range a.DNs {
+			b := backends{ArrayView: a, at: map[string]*apiv1.ListenerConf{}}
+			for _, id := range slices.Concat(a.Groups...) {
+				if b.at[id] != nil {
+					continue
+				}
 				dn, err := tx.DN(id)
 				if err != nil {
 					return err
 				}
 				l := dn.Listener
-				b.at = append(b.at, &apiv1.ListenerConf{Trtype: l.TrType, Traddr: l.TrAddr, Adrfam: l.AdrFam, Trsvcid: l.TrSvcID})
+				b.at[id] = &apiv1.ListenerConf{Trtype: l.TrType, Traddr: l.TrAddr, Adrfam: l.AdrFam, Trsvcid: l.TrSvcID}
 			}
 			all = append(all, b)
 		}
@@ -129,9 +132,9 @@ func (m *Monitor) backendsOf(ctx context.Context, cnID string, lost []*apiv1.Unr
 // probeLimit bounds the question to one candidate.
 const probeLimit = 2 * time.Second
 
-// reachesAll asks a cn's agent for the addresses it has not been asked for
-// yet.
-func (m *Monitor) reachesAll(ctx context.Context, known map[string]map[string]bool, cnID string, at []*apiv1.ListenerConf) bool {
+// reaches asks a cn's agent for the addresses it has not been asked for yet, and
+// says which dns it reaches: none when it does not answer.
+func (m *Monitor) reaches(ctx context.Context, known map[string]map[string]bool, cnID string, at map[string]*apiv1.ListenerConf) func(dn string) bool {
 	reached := known[cnID]
 	if reached == nil {
 		reached = map[string]bool{}
@@ -158,11 +161,11 @@ func (m *Monitor) reachesAll(ctx context.Context, known map[string]map[string]bo
 		}
 		if err != nil || len(r.Problems) != len(ask) {
 			m.log.Debug("probe", "cn", where.name, "err", err)
-			return false
+			return func(string) bool { return false }
 		}
 		for i, l := range ask {
 			reached[key(l)] = r.Problems[i] == ""
 		}
 	}
-	return !slices.ContainsFunc(at, func(l *apiv1.ListenerConf) bool { return !reached[key(l)] })
+	return func(dn string) bool { return reached[key(at[dn])] }
 }

@@ -21,7 +21,7 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	if err := checkLocation("location", req.Location); err != nil {
 		return nil, err
 	}
-	cn := &vda.CN{Name: req.CnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}
+	cn := &vda.CN{Node: vda.Node{Name: req.CnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.CNByName(cn.Name)
 		if err := taken(err, func() error {

@@ -22,7 +22,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 	if err := checkLocation("location", req.Location); err != nil {
 		return nil, err
 	}
-	dn := &vda.DN{Name: req.DnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}
+	dn := &vda.DN{Node: vda.Node{Name: req.DnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.DNByName(dn.Name)
 		if err := taken(err, func() error {

@@ -167,5 +167,5 @@ func TestLongestList(t *testing.T) {
 }
 
 func newCN(name string) *vda.CN {
-	return &vda.CN{ID: store.NewID(), Name: name, Listener: vda.Listener{TrType: "tcp", TrAddr: "192.0.2.1", AdrFam: "ipv4", TrSvcID: "4430"}, Online: true, Version: 1}
+	return &vda.CN{Node: vda.Node{ID: store.NewID(), Name: name, Listener: vda.Listener{TrType: "tcp", TrAddr: "192.0.2.1", AdrFam: "ipv4", TrSvcID: "4430"}, Online: true, Version: 1}}
 }

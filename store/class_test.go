@@ -69,7 +69,7 @@ func TestFullSQLite(t *testing.T) {
 	insert := func() error {
 		for range 1000 {
 			id := NewID()
-			if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{ID: id, Name: id}) }); err != nil {
+			if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{Node: vda.Node{ID: id, Name: id}}) }); err != nil {
 				return err
 			}
 		}
@@ -79,7 +79,7 @@ func TestFullSQLite(t *testing.T) {
 		t.Errorf("full: %v", err)
 	}
 	limit(1 << 20)
-	if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{ID: NewID(), Name: "x"}) }); err != nil {
+	if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{Node: vda.Node{ID: NewID(), Name: "x"}}) }); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 }
@@ -110,7 +110,7 @@ func TestMigratedUnderneath(t *testing.T) {
 	shift(1)
 	st.(*sqlStore).looked.Store(0)
 	id := NewID()
-	insert := func(tx Tx) error { return tx.InsertDN(&vda.DN{ID: id, Name: id}) }
+	insert := func(tx Tx) error { return tx.InsertDN(&vda.DN{Node: vda.Node{ID: id, Name: id}}) }
 	for what, err := range map[string]error{
 		"update": st.Update(t.Context(), insert),
 		"view":   st.View(t.Context(), func(tx Tx) error { _, err := tx.ClusterID(); return err }),

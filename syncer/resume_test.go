@@ -13,8 +13,8 @@ import (
 // versions go on from those that the agent holds.
 func TestVersionsContinueFromWhatTheAgentHolds(t *testing.T) {
 	f := newFixture(t)
-	dn := &vda.DN{ID: store.NewID(), Name: "dn9:9720", Online: true, Version: 5}
-	cn := &vda.CN{ID: store.NewID(), Name: "cn9:9820", Online: true, Version: 5}
+	dn := &vda.DN{Node: vda.Node{ID: store.NewID(), Name: "dn9:9720", Online: true, Version: 5}}
+	cn := &vda.CN{Node: vda.Node{ID: store.NewID(), Name: "cn9:9820", Online: true, Version: 5}}
 	f.update(func(tx store.Tx) error {
 		if err := tx.InsertDN(dn); err != nil {
 			return err
@@ -54,7 +54,7 @@ func TestVersionsDoNotContinueForAnOldDatabase(t *testing.T) {
 		"it was in step once":       {4, 1000, false, "restoring a backup"},
 		"a version far ahead of it": {0, 1<<64 - 1, false, "version 5 is older"},
 	} {
-		dn := &vda.DN{ID: store.NewID(), Name: strings.ReplaceAll(name, " ", "-") + ":9720", Online: true, Version: 5}
+		dn := &vda.DN{Node: vda.Node{ID: store.NewID(), Name: strings.ReplaceAll(name, " ", "-") + ":9720", Online: true, Version: 5}}
 		f.update(func(tx store.Tx) error {
 			if err := tx.InsertDN(dn); err != nil {
 				return err

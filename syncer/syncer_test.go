@@ -58,7 +58,7 @@ func newFixture(t *testing.T) *fixture {
 	f.exp = &vda.Exp{ID: store.NewID(), DAID: f.da.ID, Name: "exp0", NQN: "nqn.2016-06.io.spdk:vda-exp-da0-exp0", InitiatorNQN: "nqn.x", Serial: "1", NSUUID: "u"}
 	f.update(func(tx store.Tx) error {
 		for i := range f.dn {
-			f.dn[i] = &vda.DN{ID: store.NewID(), Name: fmt.Sprintf("dn%d:9720", i), Online: true, Version: 2}
+			f.dn[i] = &vda.DN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("dn%d:9720", i), Online: true, Version: 2}}
 			f.pd[i] = &vda.PD{ID: store.NewID(), DNID: f.dn[i].ID, Name: "pd0", Version: 1}
 			if err := errors.Join(tx.InsertDN(f.dn[i]), tx.InsertPD(f.pd[i])); err != nil {
 				return err
@@ -69,7 +69,7 @@ func newFixture(t *testing.T) *fixture {
 			return err
 		}
 		for i := range f.cn {
-			f.cn[i] = &vda.CN{ID: store.NewID(), Name: fmt.Sprintf("cn%d:9820", i), Online: true, Version: 2}
+			f.cn[i] = &vda.CN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("cn%d:9820", i), Online: true, Version: 2}}
 			f.cntlr[i] = &vda.Cntlr{ID: store.NewID(), DAID: f.da.ID, CNID: f.cn[i].ID, Idx: uint32(i), Primary: i == 0, Version: 2}
 			f.es[i] = &vda.ES{ID: store.NewID(), ExpID: f.exp.ID, CntlrID: f.cntlr[i].ID}
 			if err := errors.Join(tx.InsertCN(f.cn[i]), tx.InsertCntlr(f.cntlr[i]), tx.InsertES(f.es[i])); err != nil {

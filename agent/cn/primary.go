@@ -3,10 +3,12 @@ package cn
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -26,12 +28,12 @@ func (p *pass) primary(ctx context.Context) {
 	if halted != nil {
 		p.fail(p.c.Id, halted)
 	}
-	lost := p.backends()
+	gone, lost := p.backends()
 	if lost != nil {
 		p.fail(p.c.Id, lost)
 	}
 	ana := spdk.ANAOptimized
-	if halted != nil || lost != nil && p.holds() {
+	if halted != nil || p.holds() && !usable(p.c, gone) {
 		ana = spdk.ANAInaccessible
 	}
 	if err := p.closeHeld(ctx, lost != nil); err != nil {
@@ -62,24 +64,37 @@ func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, bdev, ana strin
 	return p.dropProxy(ctx, e) // from the time as a secondary
 }
 
-// backends returns which vds are not connected now. They come back by
+// backends returns which vds are not connected now, and why. They come back by
 // themselves.
-func (p *pass) backends() error {
+func (p *pass) backends() (gone []*apiv1.VdTarget, why error) {
 	var lost []string
 	for _, v := range p.vds() {
 		c := p.inv.Controllers[vdPrefix+v.VdId]
 		switch {
 		case c == nil || len(c.Ctrlrs) == 0: // attached in this pass
 		case !connected(c.Ctrlrs[0].State):
+			gone = append(gone, v)
 			lost = append(lost, fmt.Sprintf("vd %s at %s port %s is not connected (%s)", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, c.Ctrlrs[0].State))
 		case p.silence.at(v.Listener):
+			gone = append(gone, v)
 			lost = append(lost, fmt.Sprintf("vd %s at %s port %s is out of reach", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid))
 		}
 	}
 	if lost == nil {
-		return nil
+		return nil, nil
 	}
-	return fmt.Errorf("%s", strings.Join(lost, "; "))
+	return gone, errors.New(strings.Join(lost, "; "))
+}
+
+// usable reports whether an array can be read and written without some of its
+// vds. It says nothing of leases: without one a primary stops at any loss,
+// because what it has lost may be enough for another.
+func usable(c *apiv1.CntlrSpec, without []*apiv1.VdTarget) bool {
+	var groups [][]*apiv1.VdTarget
+	for _, g := range c.Grps {
+		groups = append(groups, g.Vds)
+	}
+	return vda.Usable(vda.Striped, groups, func(v *apiv1.VdTarget) bool { return !slices.Contains(without, v) })
 }
 
 func (p *pass) vds() []*apiv1.VdTarget { return vdsOf(p.c) }
@@ -210,11 +225,11 @@ func (p *pass) raidFits(r *spdk.Raid, g *apiv1.GrpSpec) bool {
 		return false
 	}
 	for i, b := range r.BaseBdevs {
-		if b.Name == nil || *b.Name != vdPrefix+g.Vds[i].VdId+"n1" || !b.IsConfigured {
+		if b.Name == nil || *b.Name != vdPrefix+g.Vds[i].VdId+"n1" {
 			return false
 		}
 	}
-	return true
+	return vda.Striped.Tolerates(len(r.BaseBdevs), func(idx int) bool { return !r.BaseBdevs[idx].IsConfigured })
 }
 
 func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {

@@ -50,7 +50,7 @@ func (p *pass) demote(ctx context.Context) error {
 	}
 	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
 	shut := p.inaccessible
-	if p.holds() && p.backends() != nil {
+	if gone, _ := p.backends(); p.holds() && gone != nil {
 		shut = p.closeCut
 	}
 	if err := shut(ctx); err != nil {

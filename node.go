@@ -1,0 +1,44 @@
+package vda
+
+// NodeKind is a kind of node: its name in tables, logs, metrics and messages.
+type NodeKind string
+
+// The kinds of nodes.
+const (
+	DiskNode       NodeKind = "dn"
+	ControllerNode NodeKind = "cn"
+)
+
+// NodeKinds are all kinds, in the order in which their rows are locked.
+var NodeKinds = [...]NodeKind{DiskNode, ControllerNode}
+
+// Title names a node in messages: "dn 192.168.0.14:9720".
+func (k NodeKind) Title(name string) string { return string(k) + " " + name }
+
+// Node is what nodes of both kinds have: a server with a data plane and an
+// agent.
+type Node struct {
+	ID       string // 32 hex digits, like every ID
+	Name     string // host:port of its agent
+	Listener Listener
+	Location string // failure domain; "" is a location of its own for each node
+	Online   bool   // the administrator's word: may new parts of arrays be placed here
+
+	Version uint64 // of the desired state
+	Applied uint64 // last version the agent has carried out in full
+
+	DataPlaneVersion string
+	Health           Health
+}
+
+// DN is a disk node.
+type DN struct {
+	Node
+}
+
+// CN is a controller node.
+type CN struct {
+	Node
+	CntlrCount   uint32 // controllers placed here
+	PrimaryCount uint32 // of them primary
+}

@@ -1,7 +1,6 @@
 package bdev
 
 import (
-	"bytes"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -207,7 +206,8 @@ func (l *lane) prepare() bool {
 	case c.parent.Op == OpWriteZeroes:
 		l.iov = append(l.iov[:0], zeros()[:size])
 	default:
-		l.iov = l.slice(size)
+		v := l.data()
+		l.iov = v.Append(l.iov[:0], size)
 	}
 	r.Iov = l.iov
 	return true
@@ -216,27 +216,13 @@ func (l *lane) prepare() bool {
 // comparing says that what is read is to be compared with the parent's data.
 func (c *compound) comparing() bool { return c.op == OpRead && c.parent.Op != OpRead }
 
-// slice returns the parent's data of the current piece.
-func (l *lane) slice(size int) [][]byte {
-	out := l.iov[:0]
+// data starts at the parent's data of the current piece.
+func (l *lane) data() Iov {
 	skip := int(l.at) * int(l.c.info.BlockSize)
 	if l.c.write {
 		skip += int(l.c.parent.Blocks) * int(l.c.info.BlockSize)
 	}
-	for _, p := range l.c.parent.Iov {
-		if skip >= len(p) {
-			skip -= len(p)
-			continue
-		}
-		p = p[skip:]
-		skip = 0
-		if len(p) >= size {
-			return append(out, p[:size])
-		}
-		out = append(out, p)
-		size -= len(p)
-	}
-	return out
+	return IovAt(l.c.parent.Iov, skip)
 }
 
 // check looks at a completed piece.
@@ -249,15 +235,8 @@ func (l *lane) check() {
 	if !c.comparing() {
 		return
 	}
-	got := l.req.Iov[0]
-	var own lane
-	own.c, own.at = c, l.at
-	for _, p := range own.slice(len(got)) {
-		if !bytes.Equal(p, got[:len(p)]) {
-			c.fail(nvme.CompareFailure | nvme.DNR)
-			return
-		}
-		got = got[len(p):]
+	if v := l.data(); !v.Equal(l.req.Iov[0]) {
+		c.fail(nvme.CompareFailure | nvme.DNR)
 	}
 }
 

@@ -139,10 +139,8 @@ func (r *Request) Retain() bool {
 		r.Transient = true
 		return false
 	}
-	at := 0
-	for _, p := range r.Iov {
-		at += copy(buf[at:], p)
-	}
+	v := IovAt(r.Iov, 0)
+	v.Gather(buf)
 	r.retained, r.lent = buf, r.Iov
 	r.iovOne[0] = buf
 	r.Iov = r.iovOne[:]

@@ -108,23 +108,23 @@ func (b *Blob) bared(i uint64, p *Blob) bool {
 }
 
 // readOutside reads blocks that no blob has.
-func (t *transfer) readOutside(o *Blob, at, n uint64, cut *iovCutter, batch *bdev.Batch) {
+func (t *transfer) readOutside(o *Blob, at, n uint64, cut *bdev.Iov, batch *bdev.Batch) {
 	unit := uint64(t.b.store.unit)
 	out := o.outer.Load()
 	if out == nil {
 		t.fail(nvme.InternalPathError)
-		cut.each(unit*n, func([]byte) {})
+		cut.Skip(int(unit * n))
 		return
 	}
 	have := uint64(0)
 	if at < out.units {
 		have = min(n, out.units-at)
 		p := pieces.Get().(*piece)
-		p.iov = cut.append(p.iov[:0], unit*have)
+		p.iov = cut.Append(p.iov[:0], int(unit*have))
 		p.req.Iov = p.iov
 		t.sendTo(out.h, p, at*out.ratio, have*out.ratio, batch)
 	}
-	cut.each(unit*(n-have), func(p []byte) { clear(p) })
+	cut.Clear(int(unit * (n - have)))
 }
 
 // readCluster fills buf, a cluster long, with what is outside.

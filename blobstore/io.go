@@ -166,7 +166,7 @@ func (t *transfer) run(batch *bdev.Batch) {
 		return
 	}
 	inherit := r.Op == bdev.OpRead && b.thin.Load()
-	cut := iovCutter{iov: r.Iov}
+	cut := bdev.IovAt(r.Iov, 0)
 	for done := uint64(0); done < r.Blocks; {
 		base, n, hole, origin := b.locate(r.Offset+done, r.Blocks-done, inherit)
 		data := uint64(b.store.unit) * n
@@ -177,12 +177,12 @@ func (t *transfer) run(batch *bdev.Batch) {
 		case hole && origin != nil:
 			t.readOutside(origin, at, n, &cut, batch)
 		case hole && r.Op == bdev.OpRead:
-			cut.each(data, func(p []byte) { clear(p) })
+			cut.Clear(int(data))
 		case hole: // nothing to unmap or to zero
 		case whole:
 			t.submit(base, n, r.Iov, batch)
 		default:
-			t.submitPart(base, n, &cut, data, batch)
+			t.submitPart(base, n, &cut, int(data), batch)
 		}
 	}
 }
@@ -193,11 +193,11 @@ func (t *transfer) submit(base, n uint64, iov [][]byte, batch *bdev.Batch) {
 	t.sendTo(t.b.store.dev.h, p, base, n*t.b.store.units, batch)
 }
 
-func (t *transfer) submitPart(base, n uint64, cut *iovCutter, bytes uint64, batch *bdev.Batch) {
+func (t *transfer) submitPart(base, n uint64, cut *bdev.Iov, bytes int, batch *bdev.Batch) {
 	p := pieces.Get().(*piece)
 	p.iov = p.iov[:0]
 	if len(t.r.Iov) > 0 {
-		p.iov = cut.append(p.iov, bytes)
+		p.iov = cut.Append(p.iov, bytes)
 	}
 	p.req.Iov = p.iov
 	t.sendTo(t.b.store.dev.h, p, base, n*t.b.store.units, batch)
@@ -302,45 +302,4 @@ func (b *Blob) stale(r *bdev.Request) bool {
 		}
 	}
 	return false
-}
-
-// iovCutter walks along the pieces of an Iov.
-type iovCutter struct {
-	iov [][]byte
-	off int // in iov[0]
-}
-
-// each calls f with the memory of the next n bytes.
-func (c *iovCutter) each(n uint64, f func([]byte)) {
-	for n > 0 && len(c.iov) > 0 {
-		p := c.iov[0][c.off:]
-		if uint64(len(p)) > n {
-			p = p[:n]
-		}
-		if len(p) > 0 {
-			f(p)
-		}
-		n -= uint64(len(p))
-		if c.off += len(p); c.off == len(c.iov[0]) {
-			c.iov, c.off = c.iov[1:], 0
-		}
-	}
-}
-
-// append adds the memory of the next n bytes to dst.
-func (c *iovCutter) append(dst [][]byte, n uint64) [][]byte {
-	for n > 0 && len(c.iov) > 0 {
-		p := c.iov[0][c.off:]
-		if uint64(len(p)) > n {
-			p = p[:n]
-		}
-		if len(p) > 0 {
-			dst = append(dst, p)
-		}
-		n -= uint64(len(p))
-		if c.off += len(p); c.off == len(c.iov[0]) {
-			c.iov, c.off = c.iov[1:], 0
-		}
-	}
-	return dst
 }

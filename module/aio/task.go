@@ -85,10 +85,8 @@ func (t *task) map_(d *Device) bool {
 	}
 	t.vecs = append(t.vecs, vec(t.bounce))
 	if r.Op == bdev.OpWrite {
-		at := 0
-		for _, p := range r.Iov {
-			at += copy(t.bounce[at:], p)
-		}
+		v := bdev.IovAt(r.Iov, 0)
+		v.Gather(t.bounce)
 	}
 	return true
 }
@@ -122,10 +120,8 @@ func (t *task) advance(n int) {
 func (t *task) finish(d *Device, e syscall.Errno, b *bdev.Batch) {
 	r := t.r
 	if t.bounce != nil && e == 0 && r.Op == bdev.OpRead {
-		at := 0
-		for _, p := range r.Iov {
-			at += copy(p, t.bounce[at:])
-		}
+		v := bdev.IovAt(r.Iov, 0)
+		v.Scatter(t.bounce)
 	}
 	s := d.status(r.Op, e)
 	t.release()

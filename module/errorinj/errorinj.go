@@ -5,6 +5,7 @@ package errorinj
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"syscall"
@@ -255,12 +256,8 @@ func (d *Device) corrupt(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 
 // apply changes the byte.
 func (i *Injection) apply(iov [][]byte) {
-	at := i.CorruptOffset
-	for _, p := range iov {
-		if at < uint64(len(p)) {
-			p[at] ^= i.CorruptValue
-			return
-		}
-		at -= uint64(len(p))
+	v := bdev.IovAt(iov, int(min(i.CorruptOffset, math.MaxInt)))
+	if p := v.Next(1); p != nil {
+		p[0] ^= i.CorruptValue
 	}
 }

@@ -139,26 +139,12 @@ func (s *split) scatter(l *live, r *bdev.Request) {
 	for i, e := range s.exts {
 		at[e.base] = i
 	}
-	iov := r.Iov
-	var skip int // bytes of iov[0] already given
+	data := bdev.IovAt(r.Iov, 0)
 	for off, left := r.Offset, r.Blocks; left > 0; {
 		base, _, run := l.geo.run(off)
 		run = min(run, left)
 		c := s.kids[at[base]]
-		for want := int(run) << l.blockShift; want > 0; {
-			piece := iov[0][skip:]
-			if len(piece) > want {
-				piece = piece[:want]
-			}
-			if len(piece) > 0 {
-				c.iov = append(c.iov, piece)
-			}
-			want -= len(piece)
-			skip += len(piece)
-			if skip == len(iov[0]) {
-				iov, skip = iov[1:], 0
-			}
-		}
+		c.iov = data.Append(c.iov, int(run)<<l.blockShift)
 		off, left = off+run, left-run
 	}
 	for i := range s.exts {

@@ -226,7 +226,8 @@ func (q *queue) recv(fd uintptr) (int, syscall.Errno) {
 	}
 	got := min(n, direct)
 	if rd.checked {
-		rd.digest = digestOf(rd.digest, s.iov, s.off+int(s.moved), got)
+		v := bdev.IovAt(s.iov, s.off+int(s.moved))
+		rd.digest = v.Digest(rd.digest, got)
 	}
 	s.moved += uint32(got)
 	rd.left -= got
@@ -266,7 +267,8 @@ func (q *queue) takeData() bool {
 	s := rd.slot
 	if n := min(rd.left, rd.w-rd.r); n > 0 {
 		p := rd.buf[rd.r : rd.r+n]
-		scatter(s.iov, s.off+int(s.moved), p)
+		v := bdev.IovAt(s.iov, s.off+int(s.moved))
+		v.Scatter(p)
 		if rd.checked {
 			rd.digest = nvme.UpdateDigest(rd.digest, p)
 		}

@@ -3,6 +3,7 @@ package host
 import (
 	"syscall"
 
+	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -45,15 +46,10 @@ func (l *sendList) header(n int) []byte {
 // data has n bytes of iov, from byte off on, sent next. It returns the
 // running digest when digest is set.
 func (l *sendList) data(iov [][]byte, off, n int, digest bool) (d uint32) {
-	for _, p := range iov {
-		if off >= len(p) {
-			off -= len(p)
-			continue
-		}
-		p = p[off:]
-		off = 0
-		if len(p) > n {
-			p = p[:n]
+	for v := bdev.IovAt(iov, off); n > 0; {
+		p := v.Next(n)
+		if p == nil {
+			break
 		}
 		n -= len(p)
 		if digest {
@@ -61,9 +57,6 @@ func (l *sendList) data(iov [][]byte, off, n int, digest bool) (d uint32) {
 		}
 		l.vec = append(l.vec, iovec(p))
 		l.inTail = false
-		if n == 0 {
-			break
-		}
 	}
 	return d
 }
@@ -92,57 +85,13 @@ func (l *sendList) send(fd uintptr, m *syscall.Msghdr) (more bool, err error) {
 // window appends to v the pieces of iov from byte off on, n bytes in all, at
 // most limit entries.
 func window(v []syscall.Iovec, iov [][]byte, off, n, limit int) []syscall.Iovec {
-	for _, p := range iov {
-		if off >= len(p) {
-			off -= len(p)
-			continue
-		}
-		p = p[off:]
-		off = 0
-		if len(p) > n {
-			p = p[:n]
+	for w := bdev.IovAt(iov, off); n > 0 && len(v) < limit; {
+		p := w.Next(n)
+		if p == nil {
+			break
 		}
 		n -= len(p)
 		v = append(v, iovec(p))
-		if n == 0 || len(v) >= limit {
-			break
-		}
 	}
 	return v
-}
-
-// scatter copies src into iov from byte off on.
-func scatter(iov [][]byte, off int, src []byte) {
-	for _, p := range iov {
-		if off >= len(p) {
-			off -= len(p)
-			continue
-		}
-		src = src[copy(p[off:], src):]
-		off = 0
-		if len(src) == 0 {
-			return
-		}
-	}
-}
-
-// digestOf adds n bytes of iov from byte off on to the digest d.
-func digestOf(d uint32, iov [][]byte, off, n int) uint32 {
-	for _, p := range iov {
-		if off >= len(p) {
-			off -= len(p)
-			continue
-		}
-		p = p[off:]
-		off = 0
-		if len(p) > n {
-			p = p[:n]
-		}
-		n -= len(p)
-		d = nvme.UpdateDigest(d, p)
-		if n == 0 {
-			break
-		}
-	}
-	return d
 }

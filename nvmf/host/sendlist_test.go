@@ -40,9 +40,6 @@ func TestPieces(t *testing.T) {
 		if !bytes.Equal(sent, want) || d != nvme.UpdateDigest(0, want) {
 			t.Fatalf("data: %d of %d bytes from %d", len(sent), n, off)
 		}
-		if digestOf(0, iov, off, n) != d {
-			t.Fatal("digestOf differs from data")
-		}
 		var got []byte
 		v := window(nil, iov, off, n, 1+rnd.IntN(40))
 		for _, p := range v {
@@ -58,11 +55,6 @@ func TestPieces(t *testing.T) {
 		}
 		if !bytes.Equal(rest, got[k:]) {
 			t.Fatal("advance")
-		}
-		fresh := pattern(rnd.Uint64(), n)
-		scatter(iov, off, fresh)
-		if !bytes.Equal(whole[off:off+n], fresh) {
-			t.Fatal("scatter")
 		}
 	}
 }

@@ -101,10 +101,8 @@ func (c *cmd) keep() {
 		c.badData = true
 		return
 	}
-	at := 0
-	for _, p := range c.iov {
-		at += copy(buf[at:], p)
-	}
+	v := bdev.IovAt(c.iov, 0)
+	v.Gather(buf)
 	c.buf = buf
 	c.setData(buf)
 }

@@ -1,6 +1,7 @@
 package nvmftgt
 
 import (
+	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -163,7 +164,8 @@ func (c *controller) setFeatures(m *cmd) nvme.Status {
 		if m.n < 512 {
 			return nvme.DataSGLLengthInvalid | nvme.DNR
 		}
-		copyTo(f.hostBehavior[:], m.iov)
+		v := bdev.IovAt(m.iov, 0)
+		v.Gather(f.hostBehavior[:])
 	case nvme.FeatureResvMask:
 		if s := c.resvFeature(m); s != nvme.Success {
 			return s
@@ -234,11 +236,4 @@ func (c *controller) setQueues(m *cmd, v uint32) nvme.Status {
 	granted := uint32(c.admin.opts.MaxIOQpairsPerCtrlr) - 1
 	m.dw0 = min(subs, granted) | min(comps, granted)<<16
 	return nvme.Success
-}
-
-// copyTo copies the pieces of iov to p.
-func copyTo(p []byte, iov [][]byte) {
-	for _, piece := range iov {
-		p = p[copy(p, piece):]
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -52,24 +53,11 @@ func (k *conn) recv() (int, syscall.Errno) {
 // recvData receives into {the command's memory, the buffer}.
 func (k *conn) recvData() (int, syscall.Errno) {
 	c := k.data.c
-	n := 0
-	skip, want := int(c.got), k.data.left
-	for _, p := range c.iov {
-		if skip >= len(p) {
-			skip -= len(p)
-			continue
-		}
-		p = p[skip:]
-		skip = 0
-		if len(p) > want {
-			p = p[:want]
-		}
-		want -= len(p)
+	n, want := 0, k.data.left
+	for v := bdev.IovAt(c.iov, int(c.got)); want > 0 && n < len(k.recvIov)-1; n++ {
+		p := v.Next(want)
 		k.recvIov[n] = iovec(p)
-		n++
-		if want == 0 || n == len(k.recvIov)-1 {
-			break
-		}
+		want -= len(p)
 	}
 	if want == 0 {
 		k.recvIov[n] = iovec(k.ahead())
@@ -105,19 +93,8 @@ func (k *conn) received(n int) error {
 func (k *conn) tookData(n int) int {
 	d := &k.data
 	if d.digest {
-		skip, left := int(d.c.got), n
-		for _, p := range d.c.iov {
-			if skip >= len(p) {
-				skip -= len(p)
-				continue
-			}
-			p = p[skip:min(len(p), skip+left)]
-			skip = 0
-			d.sum = nvme.UpdateDigest(d.sum, p)
-			if left -= len(p); left == 0 {
-				break
-			}
-		}
+		v := bdev.IovAt(d.c.iov, int(d.c.got))
+		d.sum = v.Digest(d.sum, n)
 	}
 	d.c.got += uint32(n)
 	d.left -= n
@@ -133,7 +110,8 @@ func (k *conn) next() (bool, error) {
 			if len(in) == 0 {
 				return false, nil
 			}
-			n := copyIov(d.c.iov, int(d.c.got), in[:min(len(in), d.left)])
+			v := bdev.IovAt(d.c.iov, int(d.c.got))
+			n := v.Scatter(in[:min(len(in), d.left)])
 			k.tookData(n)
 			k.r += n
 			return true, nil
@@ -262,20 +240,3 @@ func (k *conn) headerError(in []byte, h nvme.Header, err error) error {
 
 // clip copies what goes into an error: the buffer is reused.
 func clip(b []byte) []byte { return append([]byte(nil), b...) }
-
-// copyIov copies in to iov from offset at on and returns the bytes copied.
-func copyIov(iov [][]byte, at int, in []byte) int {
-	n := 0
-	for _, p := range iov {
-		if at >= len(p) {
-			at -= len(p)
-			continue
-		}
-		m := copy(p[at:], in[n:])
-		at = 0
-		if n += m; n == len(in) {
-			break
-		}
-	}
-	return n
-}

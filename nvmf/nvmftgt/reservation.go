@@ -104,7 +104,8 @@ func (c *cmd) reserve(b *bdev.Batch) {
 		return
 	}
 	var data [16]byte
-	copyTo(data[:], c.iov)
+	sent := bdev.IovAt(c.iov, 0)
+	sent.Gather(data[:])
 	v, err := c.sqe.Reservation(data[:])
 	if err != nil {
 		c.finish(nvme.InvalidField|nvme.DNR, b)

@@ -116,11 +116,8 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 		k.seal(p, nvme.DataLen)
 		k.out.data(c.iov)
 		if k.ddgst {
-			d := uint32(0)
-			for _, piece := range c.iov {
-				d = nvme.UpdateDigest(d, piece)
-			}
-			nvme.PutDigest(k.out.header(nvme.DigestLen), d)
+			v := bdev.IovAt(c.iov, 0)
+			nvme.PutDigest(k.out.header(nvme.DigestLen), v.Digest(0, int(c.n)))
 		}
 	}
 	k.advanceHead()

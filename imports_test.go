@@ -15,15 +15,15 @@ import (
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal sandbox sandbox/dataplane spdk store vdatgt"},
 	{"test", "nvmf/host sandbox/dataplane spdk"},
-	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal spdk store syncer"},
+	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal rpc spdk store syncer"},
 	{"sandbox", "nvmf/host sandbox/dataplane"},
 	{"sandbox/dataplane", ""},
-	{"cli", "api reason"},
+	{"cli", "api reason rpc"},
 
 	// control plane
-	{"portal", "api blobstore/format daemon nvme placement reason store syncer"},
-	{"monitor", "api daemon reason store syncer"},
-	{"syncer", "api daemon placement reason store"},
+	{"portal", "api blobstore/format daemon nvme placement reason rpc store syncer"},
+	{"monitor", "api daemon reason rpc store syncer"},
+	{"syncer", "api placement reason rpc store"},
 	{"placement", ""},
 	{"store", "reason"},
 
@@ -31,7 +31,7 @@ var may = []struct{ name, imports string }{
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
 	{"agent/cn", "agent api blobstore/format reason spdk"},
 	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
-	{"agent", "api daemon disk nvme nvmf/host reason spdk"},
+	{"agent", "api daemon disk nvme nvmf/host reason rpc spdk"},
 	{"disk", "blobstore/format"},
 
 	// data plane
@@ -47,6 +47,7 @@ var may = []struct{ name, imports string }{
 
 	// ground
 	{"blobstore/format", ""},
+	{"rpc", "daemon reason"},
 	{"daemon", "reason"},
 	{"reason", ""},
 	{"spdk", ""},

@@ -18,12 +18,13 @@ import (
 
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // limits let a few hundred portals and monitors in. A node has few calls under
 // way at once: heartbeats of some milliseconds, and one sync at a time per
 // portal or monitor.
-var limits = daemon.Limits{Message: daemon.MaxAgentMessage, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
+var limits = daemon.Limits{Message: rpc.MaxAgentMessage, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
 
 // App is an agent as a program.
 type App struct {

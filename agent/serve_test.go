@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
@@ -20,6 +18,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 func config(t *testing.T, socket string) agent.Config {
@@ -43,7 +42,7 @@ func TestLossOfTheDataPlaneIsToldAtOnce(t *testing.T) {
 	case err := <-done:
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial(addr, rpc.DialConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +88,7 @@ func TestServesHealthAndReflectionAndStops(t *testing.T) {
 	case err := <-done:
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial(addr, rpc.DialConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

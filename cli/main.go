@@ -9,14 +9,12 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // Config is what a run of vda_cli needs from its process.
@@ -181,8 +179,7 @@ func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	conn, err := grpc.NewClient("passthrough:///"+s.portal, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: minPause, Multiplier: 1.6, Jitter: 0.2, MaxDelay: maxPause}, MinConnectTimeout: 2 * s.timeout}))
+	conn, err := rpc.Dial(s.portal, rpc.DialConfig{Ping: -1, ConnectTimeout: 2 * s.timeout}) // --timeout bounds both
 	if err != nil {
 		return fmt.Errorf("invalid argument %q for \"--addr-port\" flag: %w", s.portal, err)
 	}

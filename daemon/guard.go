@@ -28,10 +28,6 @@ type Limits struct {
 	MinPing time.Duration
 }
 
-// MaxAgentMessage bounds a message between an agent and a portal or monitor, in
-// bytes: the desired state of some 25,000 objects.
-const MaxAgentMessage = 8 << 20
-
 // Guard keeps one daemon's connections and calls within its Limits. When a
 // limit is met, the log says so in one line, and at most once per logEvery.
 //

@@ -12,6 +12,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -98,7 +99,7 @@ func (a App) serve(ctx context.Context, cfg Config, uri string, lis net.Listener
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
-	pool := syncer.NewPool()
+	pool := syncer.NewPool(rpc.DialConfig{})
 	defer pool.Close()
 	cfg.Dial = pool
 	if cfg.Name == "" {

@@ -10,13 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 	"github.com/virtual-disk-array/vda/store/dbtest"
@@ -79,7 +78,7 @@ func TestServe(t *testing.T) {
 		code <- App{Stdout: io.Discard, Stderr: t.Output(), Ready: ready}.Main(ctx, []string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", uri})
 	}()
 	addr := <-ready
-	pool := syncer.NewPool()
+	pool := syncer.NewPool(rpc.DialConfig{})
 	defer pool.Close()
 	peer, err := pool.Monitor(addr)
 	if err != nil {
@@ -88,7 +87,7 @@ func TestServe(t *testing.T) {
 	if _, err := peer.Hear(t.Context(), &apiv1.HearRequest{ClusterId: "c", NodeId: "n"}); status.Code(err) != codes.NotFound {
 		t.Errorf("asked for an unknown node: %v", err)
 	}
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial(addr, rpc.DialConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -80,7 +81,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	pool := syncer.NewPool()
+	pool := syncer.NewPool(rpc.DialConfig{})
 	sy, err := syncer.New(syncer.Config{Store: db, Dial: pool, Log: log})
 	if err != nil {
 		return err

@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"pgregory.net/rapid"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/blobstore/format"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 )
@@ -107,7 +107,7 @@ func TestStartStop(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, args, &bytes.Buffer{}) }()
 
-	conn, err := grpc.NewClient("127.0.0.1:"+port, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial("127.0.0.1:"+port, rpc.DialConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

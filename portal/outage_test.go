@@ -8,9 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 
@@ -18,6 +16,7 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
@@ -242,7 +241,7 @@ func TestDatabaseAway(t *testing.T) {
 	addr := c.Portal(func(cfg *portal.Config) { cfg.HealthPeriod = 50 * time.Millisecond })
 	client := c.Dial(addr)
 	c.Populate(client, 1, 1)
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial(addr, rpc.DialConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +320,7 @@ func TestPaging(t *testing.T) {
 // TestReflection asks the portal for its services, as grpcurl does.
 func TestReflection(t *testing.T) {
 	c := portaltest.New(t)
-	conn, err := grpc.NewClient("passthrough:///"+c.Portal(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial(c.Portal(), rpc.DialConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

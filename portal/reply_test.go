@@ -10,12 +10,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -30,7 +30,7 @@ func (rawCodec) Name() string                       { return "proto" }
 // as every other.
 func TestUnreadableRequest(t *testing.T) {
 	c := portaltest.New(t)
-	conn, err := grpc.NewClient("passthrough:///"+c.Portal(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial(c.Portal(), rpc.DialConfig{MaxMessage: 16 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/agent/cn"
@@ -17,6 +15,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	"github.com/virtual-disk-array/vda/monitor"
 	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -133,7 +132,12 @@ func (d *daemon) hang(on bool) {
 
 // pool reaches agents over the network of the simulation.
 func (s *sim) pool(p *proc) *syncer.Pool {
-	return syncer.NewPool(grpc.WithContextDialer(func(ctx context.Context, at string) (net.Conn, error) { return s.net.dial(ctx, p, at) }))
+	return syncer.NewPool(s.dialing(p))
+}
+
+// dialing is how a process reaches others.
+func (s *sim) dialing(p *proc) rpc.DialConfig {
+	return rpc.DialConfig{Connect: func(ctx context.Context, at string) (net.Conn, error) { return s.net.dial(ctx, p, at) }}
 }
 
 func (s *sim) portal(machine string) *daemon {

@@ -6,16 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -147,8 +144,9 @@ func (s *sim) build() error {
 		d.start()
 	}
 	admin := newProc(s.net, "admin", adminMachine)
-	conn, err := grpc.NewClient("passthrough:///"+portalMachine+":9520", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, at string) (net.Conn, error) { return s.net.dial(ctx, admin, at) }))
+	dialing := s.dialing(admin)
+	dialing.Ping = -1 // as vda_cli
+	conn, err := rpc.Dial(portalMachine+":9520", dialing)
 	if err != nil {
 		return err
 	}

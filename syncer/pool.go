@@ -6,16 +6,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // Dialer gives clients of agents by the node's name, which is its address.
@@ -24,31 +21,21 @@ type Dialer interface {
 	Cn(addr string) (apiv1.CnAgentClient, error)
 }
 
-// Pool is a Dialer that keeps one connection an agent. Connections are made
+// Pool is a Dialer that keeps one connection per agent. Connections are made
 // when first used and again by themselves when lost; an idle one is closed.
 // Safe for concurrent use.
 type Pool struct {
-	opts []grpc.DialOption
+	cfg rpc.DialConfig
 
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn
 }
 
-// NewPool returns an empty pool; opts come after its own.
-func NewPool(opts ...grpc.DialOption) *Pool {
-	return &Pool{
-		conns: map[string]*grpc.ClientConn{},
-		opts: append([]grpc.DialOption{
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
-			// A node that comes back is noticed within a second.
-			grpc.WithConnectParams(grpc.ConnectParams{
-				Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-				MinConnectTimeout: time.Second,
-			}),
-			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(daemon.MaxAgentMessage), grpc.MaxCallSendMsgSize(daemon.MaxAgentMessage)),
-		}, opts...),
-	}
+// NewPool returns an empty pool that dials as cfg says, with room for an
+// agent's messages.
+func NewPool(cfg rpc.DialConfig) *Pool {
+	cfg.MaxMessage = rpc.MaxAgentMessage
+	return &Pool{conns: map[string]*grpc.ClientConn{}, cfg: cfg}
 }
 
 // Dn implements Dialer.
@@ -87,7 +74,7 @@ func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
 	if c, ok := p.conns[addr]; ok {
 		return c, nil
 	}
-	c, err := grpc.NewClient("passthrough:///"+addr, p.opts...)
+	c, err := rpc.Dial(addr, p.cfg)
 	if err != nil {
 		return nil, vda.Errorf(vda.InvalidArgument, "%q is not an agent address: %s", addr, reason.Full(err))
 	}

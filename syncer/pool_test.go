@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 type dnAgent struct {
@@ -36,7 +37,7 @@ func TestPool(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	srv, addr := serveDn(t, "127.0.0.1:0")
-	p := NewPool()
+	p := NewPool(rpc.DialConfig{})
 	defer p.Close()
 	beat := func() error {
 		c, err := p.Dn(addr)

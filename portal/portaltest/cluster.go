@@ -16,10 +16,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -83,7 +83,7 @@ func (c *Cluster) dial(ctx context.Context, addr string) (net.Conn, error) {
 // address. The options may change its Config.
 func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	c.t.Helper()
-	pool := syncer.NewPool(grpc.WithContextDialer(c.dial))
+	pool := syncer.NewPool(rpc.DialConfig{Connect: c.dial})
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	sy, err := syncer.New(syncer.Config{Store: c.Store, Dial: pool, Log: log})
 	if err != nil {
@@ -118,7 +118,7 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 // said fails the test.
 func (c *Cluster) Dial(addr string) apiv1.PortalClient {
 	c.t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUnaryInterceptor(c.read))
+	conn, err := rpc.Dial(addr, rpc.DialConfig{Intercept: []grpc.UnaryClientInterceptor{c.read}})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -14,10 +14,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
@@ -74,16 +74,15 @@ func (c *Cluster) conn(addr string) (*grpc.ClientConn, error) {
 	if conn := c.conns[addr]; conn != nil {
 		return conn, nil
 	}
-	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-			c.mu.Lock()
-			a := c.agents[addr]
-			c.mu.Unlock()
-			if a == nil {
-				return nil, errors.New("connection refused")
-			}
-			return a.lis.DialContext(ctx)
-		}))
+	conn, err := rpc.Dial(addr, rpc.DialConfig{Connect: func(ctx context.Context, addr string) (net.Conn, error) {
+		c.mu.Lock()
+		a := c.agents[addr]
+		c.mu.Unlock()
+		if a == nil {
+			return nil, errors.New("connection refused")
+		}
+		return a.lis.DialContext(ctx)
+	}})
 	c.conns[addr] = conn
 	return conn, err
 }

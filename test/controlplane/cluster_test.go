@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/agent/cn"
@@ -20,6 +19,7 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/monitor"
 	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -102,7 +102,7 @@ func (c *cluster) listen() net.Listener {
 
 func (c *cluster) servePortal() {
 	c.Helper()
-	pool := syncer.NewPool()
+	pool := syncer.NewPool(rpc.DialConfig{})
 	c.Cleanup(func() { _ = pool.Close() })
 	st := c.open()
 	sy, err := syncer.New(syncer.Config{Store: st, Dial: pool, Log: planetest.Log()})
@@ -124,7 +124,7 @@ func (c *cluster) servePortal() {
 			c.Error(err)
 		}
 	})
-	conn, err := grpc.NewClient("passthrough:///"+lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := rpc.Dial(lis.Addr().String(), rpc.DialConfig{})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func (t teller) SyncCn(ctx context.Context, id string) error {
 // startMonitor starts a monitor with its defaults.
 func (c *cluster) startMonitor(i int) {
 	c.Helper()
-	pool := syncer.NewPool()
+	pool := syncer.NewPool(rpc.DialConfig{})
 	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: fmt.Sprint("monitor", i), Log: planetest.Log()})
 	if err != nil {
 		c.Fatal(err)

@@ -1,0 +1,107 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// echo answers every call with what it got; last has the metadata of the last.
+type echo struct{ last metadata.MD }
+
+func (e *echo) serve(t *testing.T) func(context.Context, string) (net.Conn, error) {
+	t.Helper()
+	lis := bufconn.Listen(1 << 16)
+	srv := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.UnknownServiceHandler(func(_ any, s grpc.ServerStream) error {
+		e.last, _ = metadata.FromIncomingContext(s.Context())
+		in := new(wrapperspb.BytesValue)
+		if err := s.RecvMsg(in); err != nil {
+			return err
+		}
+		return s.SendMsg(in)
+	}))
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(lis) }()
+	t.Cleanup(func() {
+		srv.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }
+}
+
+func invoke(ctx context.Context, c *grpc.ClientConn, size int) error {
+	return c.Invoke(ctx, "/t.T/Echo", wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue))
+}
+
+func dial(t *testing.T, addr string, cfg DialConfig) *grpc.ClientConn {
+	t.Helper()
+	c, err := Dial(addr, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestDialSendsTheRequestIDOn(t *testing.T) {
+	var e echo
+	c := dial(t, "a:1", DialConfig{Connect: e.serve(t)})
+	if err := invoke(WithRequestID(t.Context(), "req-7"), c, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.last.Get(idKey); len(got) != 1 || got[0] != "req-7" {
+		t.Errorf("a unary call carries the ids %q", got)
+	}
+	s, err := c.NewStream(WithRequestID(t.Context(), "req-8"), &grpc.StreamDesc{ServerStreams: true}, "/t.T/Watch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.SendMsg(wrapperspb.Bytes(nil)), s.CloseSend(), s.RecvMsg(new(wrapperspb.BytesValue))); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.last.Get(idKey); len(got) != 1 || got[0] != "req-8" {
+		t.Errorf("a stream carries the ids %q", got)
+	}
+	if err := invoke(t.Context(), c, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.last.Get(idKey); len(got) != 0 {
+		t.Errorf("a call of no request carries the ids %q", got)
+	}
+}
+
+func TestDialBoundsMessages(t *testing.T) {
+	var e echo
+	c := dial(t, "a:1", DialConfig{Connect: e.serve(t), MaxMessage: 1 << 16})
+	if err := invoke(t.Context(), c, 1<<15); err != nil {
+		t.Error(err)
+	}
+	if err := invoke(t.Context(), c, 1<<17); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a message of twice the limit: %v", err)
+	}
+}
+
+func TestRequestIDsThatAreTaken(t *testing.T) {
+	for id, want := range map[string]bool{
+		NewRequestID(): true, "a": true, "csi-0.A_b": true, strings.Repeat("x", 64): true,
+		"": false, strings.Repeat("x", 65): false, "a b": false, "a\nlevel=ERROR": false, "é": false, `"`: false,
+	} {
+		if validID(id) != want {
+			t.Errorf("%q: taken %v", id, !want)
+		}
+	}
+	if a, b := NewRequestID(), NewRequestID(); a == b || len(a) != 32 {
+		t.Errorf("ids %s and %s", a, b)
+	}
+}

@@ -13,7 +13,7 @@ import (
 // what stands below it, so that all arrows point down. The root package, which
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
-	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal sandbox sandbox/dataplane spdk store vdatgt"},
+	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal program sandbox sandbox/dataplane spdk store vdatgt"},
 	{"test", "nvmf/host sandbox/dataplane spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal rpc spdk store syncer"},
 	{"sandbox", "nvmf/host sandbox/dataplane"},
@@ -21,17 +21,17 @@ var may = []struct{ name, imports string }{
 	{"cli", "api reason rpc"},
 
 	// control plane
-	{"portal", "api blobstore/format daemon nvme placement reason rpc store syncer"},
-	{"monitor", "api daemon reason rpc store syncer"},
+	{"portal", "api blobstore/format daemon nvme placement program reason rpc store syncer"},
+	{"monitor", "api daemon program reason rpc store syncer"},
 	{"syncer", "api placement reason rpc store"},
 	{"placement", ""},
-	{"store", "reason"},
+	{"store", "program reason"},
 
 	// agents
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
 	{"agent/cn", "agent api blobstore/format reason spdk"},
 	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
-	{"agent", "api daemon disk nvme nvmf/host reason rpc spdk"},
+	{"agent", "api daemon disk nvme nvmf/host program reason rpc spdk"},
 	{"disk", "blobstore/format"},
 
 	// data plane
@@ -47,6 +47,7 @@ var may = []struct{ name, imports string }{
 
 	// ground
 	{"blobstore/format", ""},
+	{"program", "daemon reason"},
 	{"rpc", "daemon reason"},
 	{"daemon", "reason"},
 	{"reason", ""},

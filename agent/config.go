@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/spf13/pflag"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/daemon"
@@ -118,71 +115,6 @@ func checkListener(l *vda.Listener) error {
 	}
 	l.TrAddr, l.TrSvcID = at, strconv.FormatUint(n, 10) // as the portal has them
 	return nil
-}
-
-// ErrHelp is returned by ParseArgs after it has printed the usage.
-var ErrHelp = pflag.ErrHelp
-
-// ParseArgs reads the command line of an agent: name is the program's, port
-// its default port and svc the example port of its data plane.
-func ParseArgs(name string, port, svc int, args []string, usage io.Writer) (Config, error) {
-	c := Config{}
-	var conf, transport string
-	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
-	fs.SetOutput(usage)
-	fs.SortFlags = false
-	c.Add(fs, port, "gRPC")
-	fs.StringVar(&c.Socket, "sock-path", "", "JSON-RPC socket of the data plane, spdk_tgt or vda_tgt (required)")
-	fs.DurationVar(&c.SocketWait, "sock-wait", 0, "how long to wait at start for a data plane that is not there yet")
-	fs.StringVar(&conf, "listener-conf", "", fmt.Sprintf(`NVMe/TCP address of the data plane as JSON (required), such as '{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, svc))
-	fs.StringVar(&transport, "transport-conf", "{}", "parameters of nvmf_create_transport as JSON, for a data plane that has no TCP transport yet")
-	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("directory for what the agent must remember (default /var/lib/vda/%s-<port>)", name))
-	fs.BoolVar(&c.ForgetVersions, "forget-versions", false, "instead of serving, forget the version and terms in --state-dir, so that the next request is taken whatever its own are; see docs/daemons")
-	if name == "vda_dn_agent" {
-		fs.StringArrayVar(&c.AioDirs, "aio-dir", nil, "folder below which the files and block devices of aio pds may lie, "+
-			"symbolic links resolved; may be given again (default /dev and <state-dir>/disks)")
-	}
-	fs.Usage = func() {
-		fmt.Fprintf(usage, "usage: %s --sock-path PATH --listener-conf JSON [flags]\n\nMakes one data plane match the desired state that portal and monitor send,\nand reports what is.\n\n%s", name, fs.FlagUsages())
-	}
-	if err := fs.Parse(args); err != nil {
-		return c, err
-	}
-	if fs.NArg() > 0 {
-		return c, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if c.StateDir == "" {
-		c.StateDir = filepath.Join("/var/lib/vda", fmt.Sprintf("%s-%d", name, c.Port))
-	}
-	if c.ForgetVersions {
-		return c, nil
-	}
-	for _, f := range []string{"sock-path", "listener-conf"} {
-		if !fs.Changed(f) {
-			return c, fmt.Errorf("--%s is required", f)
-		}
-	}
-	if err := c.Check(); err != nil {
-		return c, err
-	}
-	if err := decodeStrict(conf, &c.Address); err != nil {
-		return c, fmt.Errorf(`--listener-conf %s: %w; it must be a JSON object with trtype, traddr, adrfam and trsvcid`, conf, err)
-	}
-	if err := decodeStrict(transport, &c.Transport); err != nil {
-		return c, fmt.Errorf("--transport-conf %s: %w; it must be a JSON object", transport, err)
-	}
-	if t, ok := c.Transport["trtype"]; ok {
-		if s, _ := t.(string); !strings.EqualFold(s, "tcp") {
-			return c, fmt.Errorf(`--transport-conf: trtype %v must be "tcp"`, t)
-		}
-		delete(c.Transport, "trtype")
-	}
-	if c.Listener != "" && net.ParseIP(c.Listener) == nil {
-		if _, err := net.LookupHost(c.Listener); err != nil {
-			return c, fmt.Errorf("--listener %q must be an address of this machine", c.Listener)
-		}
-	}
-	return c, c.Validate()
 }
 
 // decodeStrict decodes one JSON value without unknown fields or trailing text.

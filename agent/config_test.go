@@ -2,19 +2,40 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/virtual-disk-array/vda/program"
 )
 
 const goodConf = `{"trtype":"tcp","traddr":"127.0.0.1","adrfam":"ipv4","trsvcid":"4420"}`
 
+// parseArgs reads a command line of vda_dn_agent; the error is what the program
+// prints.
+func parseArgs(t *testing.T, args ...string) (Config, error) {
+	t.Helper()
+	var got Config
+	var out, errs bytes.Buffer
+	p := App{Name: "vda_dn_agent", Kind: "dn", Port: 9720, SvcPort: 4420}.program(func(_ *cobra.Command, c Config) error {
+		got = c
+		return nil
+	})
+	if exit := p.Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs}); exit != 0 {
+		return got, errors.New(strings.TrimSuffix(errs.String(), "\n"))
+	}
+	return got, nil
+}
+
 func TestParseArgs(t *testing.T) {
-	c, err := ParseArgs("vda_dn_agent", 9720, 4420, []string{"--listener", "127.0.0.1", "--port", "9721", "--sock-path", "/tmp/dn.sock",
-		"--listener-conf", goodConf, "--transport-conf", `{"trtype":"TCP","max_io_size":131072}`, "--sock-wait", "3s", "--log-level", "warn"}, nil)
+	c, err := parseArgs(t, "--listener", "127.0.0.1", "--port", "9721", "--sock-path", "/tmp/dn.sock",
+		"--listener-conf", goodConf, "--transport-conf", `{"trtype":"TCP","max_io_size":131072}`, "--sock-wait", "3s", "--log-level", "warn")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +76,7 @@ func TestParseArgsSaysWhatIsWrong(t *testing.T) {
 		{conf(strings.Replace(goodConf, "127.0.0.1", "0.0.0.0", 1)), `connect to`},
 		{conf(strings.Replace(goodConf, "4420", "0", 1)), `trsvcid "0"`},
 	} {
-		_, err := ParseArgs("vda_dn_agent", 9720, 4420, c.args, &bytes.Buffer{})
+		_, err := parseArgs(t, c.args...)
 		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want one line that says %q", c.args, err, c.says)
 		}
@@ -66,8 +87,8 @@ func TestParseArgsSaysWhatIsWrong(t *testing.T) {
 // is the one that the portal has registered.
 func TestListenerIsSpeltAsThePortalDoes(t *testing.T) {
 	for spelt, want := range map[string]string{"FD00::A": "fd00::a", "0:0:0:0:0:0:0:1": "::1", "fd00:0000::0001": "fd00::1"} {
-		c, err := ParseArgs("vda_dn_agent", 9720, 4420, []string{"--sock-path", "/s", "--listener-conf",
-			`{"trtype":"TCP","traddr":"` + spelt + `","adrfam":"IPv6","trsvcid":"04420"}`}, &bytes.Buffer{})
+		c, err := parseArgs(t, "--sock-path", "/s", "--listener-conf",
+			`{"trtype":"TCP","traddr":"`+spelt+`","adrfam":"IPv6","trsvcid":"04420"}`)
 		if err != nil || c.Address.TrAddr != want || c.Address.AdrFam != "ipv6" || c.Address.TrSvcID != "4420" {
 			t.Errorf("%s: %+v, %v", spelt, c.Address, err)
 		}
@@ -78,8 +99,8 @@ func TestListenerIsSpeltAsThePortalDoes(t *testing.T) {
 	for spelt, says := range map[string]string{
 		"::ffff:127.0.0.1": "it must be 127.0.0.1", "fe80::1%lo": "zone %lo", "fe80::1": "link-local", "::": "connect to",
 	} {
-		_, err := ParseArgs("vda_dn_agent", 9720, 4420, []string{"--sock-path", "/s", "--listener-conf",
-			`{"trtype":"tcp","traddr":"` + spelt + `","adrfam":"ipv6","trsvcid":"4420"}`}, &bytes.Buffer{})
+		_, err := parseArgs(t, "--sock-path", "/s", "--listener-conf",
+			`{"trtype":"tcp","traddr":"`+spelt+`","adrfam":"ipv6","trsvcid":"4420"}`)
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, want %q", spelt, err, says)
 		}
@@ -88,8 +109,9 @@ func TestListenerIsSpeltAsThePortalDoes(t *testing.T) {
 
 func TestHelpNamesEveryFlag(t *testing.T) {
 	var out bytes.Buffer
-	if _, err := ParseArgs("vda_cn_agent", 9820, 4430, []string{"--help"}, &out); err != ErrHelp {
-		t.Fatal(err)
+	p := App{Name: "vda_cn_agent", Kind: "cn", Port: 9820, SvcPort: 4430}.Program()
+	if exit := p.Run(t.Context(), program.Process{Args: []string{"--help"}, Stdout: &out, Stderr: &out}); exit != 0 {
+		t.Fatalf("exit %d, %s", exit, out.String())
 	}
 	for _, f := range []string{"listener", "port", "sock-path", "sock-wait", "listener-conf", "transport-conf", "state-dir", "log-level"} {
 		if !strings.Contains(out.String(), "--"+f+" ") {
@@ -106,7 +128,7 @@ func TestAioDirs(t *testing.T) {
 		{good, []string{"/dev", "/srv/state/disks"}},
 		{append(good, "--aio-dir", "/srv/a", "--aio-dir", "/dev/mapper"), []string{"/srv/a", "/dev/mapper"}},
 	} {
-		got, err := ParseArgs("vda_dn_agent", 9720, 4420, c.args, io.Discard)
+		got, err := parseArgs(t, c.args...)
 		if err != nil || !slices.Equal(got.AioDirs, c.want) {
 			t.Errorf("%q: %q, %v; want %q", c.args, got.AioDirs, err, c.want)
 		}

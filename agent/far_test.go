@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/program"
 )
 
 // after is a claim of the usual cluster and node.
@@ -83,29 +85,27 @@ func TestForgetVersionsIsTheWayBack(t *testing.T) {
 	if err := s.Accept(after(clock+1<<32, nil), set("p")); err == nil || !strings.Contains(err.Error(), "--forget-versions") {
 		t.Errorf("it says %v", err)
 	}
-	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
-	if err != nil {
-		t.Fatal(err)
+	var out bytes.Buffer
+	forget := func(dir string) int {
+		app := App{Name: "vda_dn_agent", Kind: "dn"}
+		return app.Program().Run(t.Context(), program.Process{Args: []string{"--forget-versions", "--state-dir", dir}, Stdout: &out, Stderr: &out})
 	}
-	defer out.Close()
-	app := App{Name: "vda_dn_agent", Kind: "dn"}
-	args := []string{"--forget-versions", "--state-dir", dir}
-	if code := app.Main(args, out); code != 1 { // it runs
+	if code := forget(dir); code != 1 { // it runs
 		t.Errorf("exit %d while an agent runs", code)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if code := app.Main(args, out); code != 0 {
+	if code := forget(dir); code != 0 {
 		t.Errorf("exit %d", code)
 	}
-	said, _ := os.ReadFile(out.Name())
+	said := out.String()
 	for _, w := range []string{"in use", "version 18446744073709551615 and the highest terms of 1 disk arrays are forgotten"} {
-		if !strings.Contains(string(said), w) {
+		if !strings.Contains(said, w) {
 			t.Errorf("%q does not say %q", said, w)
 		}
 	}
-	if code := app.Main([]string{"--forget-versions", "--state-dir", t.TempDir()}, out); code != 1 {
+	if code := forget(t.TempDir()); code != 1 {
 		t.Errorf("exit %d without a state", code)
 	}
 	s = open(t, dir)

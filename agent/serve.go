@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	"github.com/virtual-disk-array/vda/daemon"
-	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/rpc"
 )
 
@@ -43,30 +42,6 @@ type Service interface {
 	Close() error
 }
 
-// Main runs the program until SIGTERM or SIGINT and returns its exit code.
-func (a App) Main(args []string, stderr *os.File) int {
-	cfg, err := ParseArgs(a.Name, a.Port, a.SvcPort, args, stderr)
-	if errors.Is(err, ErrHelp) {
-		return 0
-	}
-	if err == nil && cfg.ForgetVersions {
-		if err = a.forget(cfg, stderr); err == nil {
-			return 0
-		}
-	}
-	if err == nil {
-		cfg.Log = cfg.Flags.Log(stderr)
-		ctx, stop := daemon.Context()
-		defer stop()
-		err = a.Run(ctx, cfg, nil)
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "%s: %s\n", a.Name, reason.Full(err))
-		return 1
-	}
-	return 0
-}
-
 // forget is --forget-versions.
 func (a App) forget(cfg Config, out io.Writer) error {
 	if _, err := os.Stat(filepath.Join(cfg.StateDir, stateName)); err != nil {
@@ -81,41 +56,6 @@ func (a App) forget(cfg Config, out io.Writer) error {
 		_, err = fmt.Fprintf(out, "%s: version %d and the highest terms of %d disk arrays are forgotten; start the agent again\n", a.Name, version, terms)
 	}
 	return errors.Join(err, s.Close())
-}
-
-// Run serves until ctx ends. ready, when not nil, gets the address once gRPC
-// is served.
-func (a App) Run(ctx context.Context, cfg Config, ready chan<- string) (err error) {
-	if err := cfg.Validate(); err != nil {
-		return err
-	}
-	lis, err := cfg.Listen(ctx)
-	if err != nil {
-		return err
-	}
-	defer lis.Close()
-	state, err := OpenState(cfg.StateDir, a.Kind)
-	if err != nil {
-		return err
-	}
-	plane, err := NewPlane(cfg, a.Kind)
-	if err != nil {
-		return errors.Join(err, state.Close())
-	}
-	plane.State = state
-	if err := plane.Connect(ctx); err != nil {
-		return errors.Join(err, plane.Close(), state.Close())
-	}
-	svc, err := a.Start(ctx, &Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log})
-	if err != nil {
-		return errors.Join(err, plane.Close(), state.Close())
-	}
-	defer func() { err = errors.Join(err, svc.Close()) }()
-	cfg.Log.Info("serving", "addr", lis.Addr().String(), "data_plane", plane.Status().Version, "state_dir", cfg.StateDir)
-	if ready != nil {
-		ready <- lis.Addr().String()
-	}
-	return serve(ctx, lis, svc, plane, a.Services, cfg.Log)
 }
 
 // serve runs the gRPC server with health and reflection. The services' own

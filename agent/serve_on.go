@@ -6,7 +6,7 @@ import (
 )
 
 // Serve answers on lis until ctx ends, for a service that was started on n by
-// somebody else than Run.
+// someone other than Main.Run.
 func (a App) Serve(ctx context.Context, lis net.Listener, n *Node, svc Service) error {
 	return serve(ctx, lis, svc, n.Plane, a.Services, n.Log)
 }

@@ -35,7 +35,7 @@ func TestLossOfTheDataPlaneIsToldAtOnce(t *testing.T) {
 	cfg := config(t, plane.Socket)
 	cfg.WatchInterval = 300 * time.Millisecond
 	ready, done := make(chan string, 1), make(chan error, 1)
-	go func() { done <- dn.App.Run(ctx, cfg, ready) }()
+	go func() { done <- agent.Main{App: dn.App, Config: cfg, Ready: ready}.Run(ctx) }()
 	var addr string
 	select {
 	case addr = <-ready:
@@ -81,7 +81,7 @@ func TestServesHealthAndReflectionAndStops(t *testing.T) {
 	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	ctx, stop := context.WithCancel(context.Background())
 	ready, done := make(chan string, 1), make(chan error, 1)
-	go func() { done <- dn.App.Run(ctx, config(t, plane.Socket), ready) }()
+	go func() { done <- agent.Main{App: dn.App, Config: config(t, plane.Socket), Ready: ready}.Run(ctx) }()
 	var addr string
 	select {
 	case addr = <-ready:
@@ -161,7 +161,7 @@ func TestRunSaysWhyItCannot(t *testing.T) {
 		cfg := config(t, plane.Socket)
 		c.change(&cfg)
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		err := dn.App.Run(ctx, cfg, nil)
+		err := agent.Main{App: dn.App, Config: cfg}.Run(ctx)
 		cancel()
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
@@ -177,7 +177,7 @@ func TestWaitsForADataPlaneThatStartsLater(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	ready, done := make(chan string, 1), make(chan error, 1)
-	go func() { done <- dn.App.Run(ctx, cfg, ready) }()
+	go func() { done <- agent.Main{App: dn.App, Config: cfg, Ready: ready}.Run(ctx) }()
 	time.Sleep(200 * time.Millisecond)
 	plane.Start()
 	select {

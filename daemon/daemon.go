@@ -27,9 +27,9 @@ type Flags struct {
 // Add defines the flags; port is the default one and serves says what is
 // served on it.
 func (f *Flags) Add(fs *pflag.FlagSet, port int, serves string) {
-	fs.StringVar(&f.Listener, "listener", "0.0.0.0", "address to serve on")
-	fs.IntVar(&f.Port, "port", port, "TCP port of "+serves)
-	fs.StringVar(&f.level, "log-level", "info", "what to log on standard error: debug, info, warn or error")
+	fs.StringVar(&f.Listener, "listener", "0.0.0.0", "IP `ADDRESS` to serve on")
+	fs.IntVar(&f.Port, "port", port, "TCP `PORT` of "+serves+"; 0 takes a free one")
+	fs.StringVar(&f.level, "log-level", "info", "least severe `LEVEL` that is logged, on standard error: debug, info, warn or error")
 }
 
 // Check reports a value that can't be right.

@@ -4,97 +4,105 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
 	"net"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/virtual-disk-array/vda/daemon"
-	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
-// App is the monitor as a program.
-type App struct {
-	// Stderr gets the log and, in one line, why the program failed.
-	Stderr io.Writer
-	// Stdout gets --help.
-	Stdout io.Writer
-	// Ready, when not nil, gets the address once the program serves.
+// Main is a monitor with what it stands on.
+type Main struct {
+	// Flags say where it serves.
+	daemon.Flags
+	// Config is the monitor's, but for Store and Dial, which Run makes. Name is
+	// by default the address where it listens.
+	Config
+	// DatabaseURI names the cluster's database.
+	DatabaseURI string
+	// Ready, when not nil, gets the address once the monitor serves.
 	Ready chan<- string
 }
 
-// Main runs vda_monitor with the arguments after the program's name until ctx
-// ends, and returns its exit code.
-func (a App) Main(ctx context.Context, args []string) int {
-	err := a.run(ctx, args)
-	if err != nil && !errors.Is(err, pflag.ErrHelp) {
-		fmt.Fprintln(a.Stderr, "vda_monitor:", reason.Full(err))
-		return 1
+// Program is vda_monitor.
+func Program() program.Program {
+	m := Main{}
+	c := &cobra.Command{
+		Use:   "vda_monitor --db-uri URI [flags]",
+		Short: "Watch the nodes of a VDA cluster and make them what the database says",
+		Long: `vda_monitor asks every node how it is, writes changes of health to the database,
+sends nodes what they lack, and moves the primaries of nodes that are down. Several
+share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 	}
-	return 0
+	db := m.flags(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if err := m.Check(); err != nil {
+			return err
+		}
+		if m.Name != "" && !isAddress(m.Name) {
+			return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", m.Name)
+		}
+		if err := m.Timing.validate(); err != nil {
+			return err
+		}
+		m.Config.Log = m.Flags.Log(c.ErrOrStderr())
+		if m.DatabaseURI, err = db.Get(); err != nil {
+			return err
+		}
+		return m.Run(c.Context())
+	}
+	return program.Program{Root: c}
 }
 
-func (a App) run(ctx context.Context, args []string) error {
-	fs := pflag.NewFlagSet("vda_monitor", pflag.ContinueOnError)
-	fs.SetOutput(a.Stdout)
+// flags defines the command line.
+func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 	fs.SortFlags = false
-	var f daemon.Flags
-	f.Add(fs, 9620, "gRPC (health, reflection) and HTTP (/metrics, /healthz)")
+	m.Add(fs, 9620, "gRPC (other monitors, health, reflection) and HTTP (/metrics, /healthz), on one port")
 	db := dbflag.Add(fs)
-	cfg := Config{}
-	t := &cfg.Timing
+	t := &m.Timing
 	fs.DurationVar(&t.Period, "heartbeat-period", 500*time.Millisecond, "time between heartbeats to a node")
 	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 450*time.Millisecond, "longest a heartbeat may take; below the period")
-	fs.IntVar(&t.Misses, "heartbeat-misses", 6, "heartbeats in a row without an answer until a node is down; a refused connection counts as all")
-	fs.DurationVar(&t.CnLease, "cn-lease", 0, "how long a primary that has lost a vd goes on after the last heartbeat; below misses times period (default two thirds of that)")
+	fs.IntVar(&t.Misses, "heartbeat-misses", 6, "`N` heartbeats in a row without an answer until a node is down; a refused connection counts as all of them")
+	fs.DurationVar(&t.CnLease, "cn-lease", 0, "how long a primary that has lost a vd goes on after the last answered heartbeat; "+
+		"below misses times period (0: two thirds of that)")
 	fs.DurationVar(&t.ReachDelay, "reach-delay", 5*time.Second, "how long a primary must be cut off from a dn that is well before another takes over")
 	fs.DurationVar(&t.ReachHold, "reach-hold", 30*time.Second, "how long a primary must have been primary before it is replaced for that")
-	fs.DurationVar(&t.RepairAfter, "repair-after", 10*time.Minute, "how long a cn must be down before its controllers are made anew on other cns")
-	fs.StringVar(&cfg.Name, "advertise", "", "host:port at which other monitors reach this one (default where it listens)")
+	fs.DurationVar(&t.RepairAfter, "repair-after", 10*time.Minute, "how long a cn must be down before other cns get its controllers")
+	fs.StringVar(&m.Name, "advertise", "", "`HOST:PORT` at which other monitors reach this one, needed when it listens on all addresses "+
+		"(default where it listens)")
 	fs.DurationVar(&t.Lease, "lease", 5*time.Second, "how long a monitor that is not heard of keeps its nodes")
 	fs.DurationVar(&t.FullPeriod, "full-sync-period", time.Minute, "how often a node gets all its objects, changed or not")
 	fs.DurationVar(&t.SyncTimeout, "sync-timeout", 20*time.Second, "longest one sync may take")
-	fs.IntVar(&cfg.Parallel, "parallel", 64, "syncs under way at once")
-	fs.Usage = func() {
-		fmt.Fprintf(a.Stdout, "usage: vda_monitor --db-uri URI [flags]\n\nWatches the nodes of a VDA cluster and makes them what the database says.\n\n%s", fs.FlagUsages())
+	fs.IntVar(&m.Parallel, "parallel", 64, "`N` syncs under way at once")
+	return db
+}
+
+// Run serves until ctx ends.
+func (m Main) Run(ctx context.Context) error {
+	if m.Config.Log == nil {
+		m.Config.Log = slog.Default()
 	}
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	if err := f.Check(); err != nil {
-		return err
-	}
-	if cfg.Name != "" && !isAddress(cfg.Name) {
-		return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", cfg.Name)
-	}
-	cfg.Log = f.Log(a.Stderr)
-	if err := t.validate(); err != nil {
-		return err
-	}
-	uri, err := db.Get()
-	if err != nil {
-		return err
-	}
-	lis, err := f.Listen(ctx)
+	lis, err := m.Listen(ctx)
 	if err != nil {
 		return err
 	}
 	defer lis.Close()
-	return a.serve(ctx, cfg, uri, lis)
+	return m.serve(ctx, lis)
 }
 
-func (a App) serve(ctx context.Context, cfg Config, uri string, lis net.Listener) (err error) {
+func (m Main) serve(ctx context.Context, lis net.Listener) (err error) {
+	cfg := m.Config
 	open, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cfg.Store, err = store.Open(open, uri)
+	cfg.Store, err = store.Open(open, m.DatabaseURI)
 	if err != nil {
 		return err
 	}
@@ -105,7 +113,7 @@ func (a App) serve(ctx context.Context, cfg Config, uri string, lis net.Listener
 	if cfg.Name == "" {
 		cfg.Name = lis.Addr().String()
 	}
-	m, err := New(cfg)
+	mon, err := New(cfg)
 	if err != nil {
 		return err
 	}
@@ -113,15 +121,15 @@ func (a App) serve(ctx context.Context, cfg Config, uri string, lis net.Listener
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		m.Run(ctx)
+		mon.Run(ctx)
 	}()
 	defer func() {
 		stop()
 		<-watched
 	}()
 	cfg.Log.Info("serving", "addr", lis.Addr().String(), "database", fmt.Sprint(cfg.Store))
-	if a.Ready != nil {
-		a.Ready <- lis.Addr().String()
+	if m.Ready != nil {
+		m.Ready <- lis.Addr().String()
 	}
-	return m.Serve(ctx, lis)
+	return mon.Serve(ctx, lis)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -15,15 +16,15 @@ import (
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/store/dbflag"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
 func TestMainErrors(t *testing.T) {
-	t.Setenv(dbflag.Env, "")
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func TestMainErrors(t *testing.T) {
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			var out, errs bytes.Buffer
-			code := App{Stdout: &out, Stderr: &errs}.Main(t.Context(), c.args)
+			code := Program().Run(t.Context(), program.Process{Args: c.args, Stdout: &out, Stderr: &errs})
 			if code != c.code || !strings.Contains(out.String()+errs.String(), c.want) {
 				t.Errorf("exit code %d\nstdout %s\nstderr %s\nwant %q", code, out.String(), errs.String(), c.want)
 			}
@@ -73,10 +74,9 @@ func TestServe(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ready := make(chan string, 1)
-	code := make(chan int, 1)
-	go func() {
-		code <- App{Stdout: io.Discard, Stderr: t.Output(), Ready: ready}.Main(ctx, []string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", uri})
-	}()
+	ended := make(chan error, 1)
+	m := Main{Flags: daemon.Flags{Listener: "127.0.0.1"}, Config: Config{Log: daemon.NewLog(t.Output(), slog.LevelInfo)}, DatabaseURI: uri, Ready: ready}
+	go func() { ended <- m.Run(ctx) }()
 	addr := <-ready
 	pool := syncer.NewPool(rpc.DialConfig{})
 	defer pool.Close()
@@ -125,9 +125,9 @@ func TestServe(t *testing.T) {
 	}
 	stop()
 	select {
-	case c := <-code:
-		if c != 0 {
-			t.Errorf("exit code %d", c)
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
 		}
 	case <-time.After(5 * time.Second):
 		t.Error("it does not stop")

@@ -3,81 +3,77 @@ package portal
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
+	"log/slog"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/virtual-disk-array/vda/daemon"
-	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
-// flags are vda_portal's command line.
-type flags struct {
-	daemon.Flags
-	db          *dbflag.URI
-	syncTimeout time.Duration
-}
-
 // stopTime bounds how long a stopping portal waits for requests under way.
 const stopTime = 10 * time.Second
 
-// Main runs vda_portal until SIGTERM or SIGINT and returns its exit status: 0,
-// or 1 after one line that says what is wrong.
-func Main(args []string, stderr io.Writer) int {
-	ctx, stop := daemon.Context()
-	defer stop()
-	err := run(ctx, args, stderr)
-	if err == nil || errors.Is(err, pflag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintln(stderr, "vda_portal:", reason.Full(err))
-	return 1
+// Main is a portal with what it stands on.
+type Main struct {
+	// Flags say where it serves.
+	daemon.Flags
+	// DatabaseURI names the cluster's database.
+	DatabaseURI string
+	// SyncTimeout is Config.SyncTimeout.
+	SyncTimeout time.Duration
+	// Log gets what the portal does. Default slog.Default().
+	Log *slog.Logger
+	// Ready, when not nil, gets the address once the portal serves.
+	Ready chan<- string
 }
 
-func parseFlags(args []string, stderr io.Writer) (*flags, error) {
-	f := &flags{}
-	set := pflag.NewFlagSet("vda_portal", pflag.ContinueOnError)
-	set.SetOutput(stderr)
-	set.SortFlags = false
-	f.Add(set, 9520, "gRPC")
-	f.db = dbflag.Add(set)
-	set.DurationVar(&f.syncTimeout, "sync-timeout", 20*time.Second, "how long a reply waits for nodes; vda_monitor finishes what takes longer")
-	set.Usage = func() {
-		fmt.Fprintf(stderr, "vda_portal serves VDA's gRPC API, with health and reflection. It keeps nothing but\nwhat is in the database; SIGTERM stops it once the requests under way have ended.\n\nUsage:\n  vda_portal --db-uri URI [flags]\n\nFlags:\n%s", set.FlagUsages())
+// Program is vda_portal.
+func Program() program.Program {
+	m := Main{}
+	c := &cobra.Command{
+		Use:   "vda_portal --db-uri URI [flags]",
+		Short: "Serve VDA's gRPC API",
+		Long: `vda_portal serves VDA's gRPC API, with health and reflection. It keeps nothing but
+what is in the database; SIGTERM stops it once the requests under way have ended.`,
 	}
-	if err := set.Parse(args); err != nil {
-		return nil, err
+	fs := c.Flags()
+	fs.SortFlags = false
+	m.Add(fs, 9520, "gRPC")
+	db := dbflag.Add(fs)
+	fs.DurationVar(&m.SyncTimeout, "sync-timeout", 20*time.Second, "how long a reply waits for nodes; vda_monitor finishes what takes longer")
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if err := m.Check(); err != nil {
+			return err
+		}
+		m.Log = m.Flags.Log(c.ErrOrStderr())
+		if m.DatabaseURI, err = db.Get(); err != nil {
+			return err
+		}
+		return m.Run(c.Context())
 	}
-	if set.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected %q: every value belongs to a flag", set.Arg(0))
-	}
-	return f, f.Check()
+	return program.Program{Root: c}
 }
 
-func run(ctx context.Context, args []string, stderr io.Writer) error {
-	f, err := parseFlags(args, stderr)
-	if err != nil {
-		return err
-	}
-	log := f.Log(stderr)
-	uri, err := f.db.Get()
-	if err != nil {
-		return err
+// Run serves until ctx ends.
+func (m Main) Run(ctx context.Context) error {
+	log := m.Log
+	if log == nil {
+		log = slog.Default()
 	}
 	// The address first: a second portal on the port should not touch the
 	// database.
-	lis, err := f.Listen(ctx)
+	lis, err := m.Listen(ctx)
 	if err != nil {
 		return err
 	}
 	defer lis.Close()
-	db, err := store.Open(ctx, uri)
+	db, err := store.Open(ctx, m.DatabaseURI)
 	if err != nil {
 		return err
 	}
@@ -86,7 +82,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Log: log, SyncTimeout: f.syncTimeout})
+	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Log: log, SyncTimeout: m.SyncTimeout})
 	if err != nil {
 		return err
 	}
@@ -97,6 +93,9 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		s.Stop(grace)
 	}()
 	log.Info("serving", "addr", lis.Addr().String())
+	if m.Ready != nil {
+		m.Ready <- lis.Addr().String()
+	}
 	if err := s.Serve(lis); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -16,18 +17,20 @@ import (
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/blobstore/format"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 )
 
-// command runs vda_portal until it ends by itself.
+// command runs vda_portal until it ends by itself, and returns what it prints.
 func command(t *testing.T, env string, args ...string) (line string, exit int) {
 	t.Helper()
-	var stderr bytes.Buffer
-	t.Setenv(dbflag.Env, env)
-	exit = Main(args, &stderr)
-	return stderr.String(), exit
+	var out bytes.Buffer
+	exit = Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &out, Getenv: func(name string) (string, bool) {
+		return env, name == dbflag.Env
+	}})
+	return out.String(), exit
 }
 
 // TestStartRefused starts portals that cannot run: one line, exit status 1.
@@ -104,8 +107,10 @@ func TestStartStop(t *testing.T) {
 	args := []string{"--listener", "127.0.0.1", "--port", port, "--db-uri-file", file}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, args, &bytes.Buffer{}) }()
+	ended := make(chan int, 1)
+	go func() {
+		ended <- Program().Run(ctx, program.Process{Args: args, Stdout: io.Discard, Stderr: t.Output()})
+	}()
 
 	conn, err := rpc.Dial("127.0.0.1:"+port, rpc.DialConfig{})
 	if err != nil {
@@ -122,9 +127,9 @@ func TestStartStop(t *testing.T) {
 	}
 	cancel()
 	select {
-	case err := <-ended:
-		if err != nil {
-			t.Error(err)
+	case exit := <-ended:
+		if exit != 0 {
+			t.Errorf("exit %d", exit)
 		}
 	case <-time.After(stopTime):
 		t.Error("it does not stop")

@@ -1,11 +1,10 @@
-// Command vda_cn_agent makes one controller node's data plane match the
-// desired state. See package agent/cn.
+// Command vda_cn_agent makes one controller node's data plane match the desired
+// state. See package agent/cn.
 package main
 
 import (
-	"os"
-
 	"github.com/virtual-disk-array/vda/agent/cn"
+	"github.com/virtual-disk-array/vda/program"
 )
 
-func main() { os.Exit(cn.App.Main(os.Args[1:], os.Stderr)) }
+func main() { program.Main(cn.App.Program()) }

@@ -3,9 +3,8 @@
 package main
 
 import (
-	"os"
-
 	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/program"
 )
 
-func main() { os.Exit(dn.App.Main(os.Args[1:], os.Stderr)) }
+func main() { program.Main(dn.App.Program()) }

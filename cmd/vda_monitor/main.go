@@ -3,14 +3,8 @@
 package main
 
 import (
-	"os"
-
-	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/monitor"
+	"github.com/virtual-disk-array/vda/program"
 )
 
-func main() {
-	ctx, stop := daemon.Context()
-	defer stop()
-	os.Exit(monitor.App{Stdout: os.Stdout, Stderr: os.Stderr}.Main(ctx, os.Args[1:]))
-}
+func main() { program.Main(monitor.Program()) }

@@ -2,9 +2,8 @@
 package main
 
 import (
-	"os"
-
 	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/program"
 )
 
-func main() { os.Exit(portal.Main(os.Args[1:], os.Stderr)) }
+func main() { program.Main(portal.Program()) }

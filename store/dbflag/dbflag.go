@@ -1,6 +1,6 @@
 // Package dbflag is how every program that needs the cluster's database is
-// told its URI: --db-uri, --db-uri-file or the environment, the last two so
-// that no password stands on a command line.
+// told its URI: --db-uri or --db-uri-file, or either by the environment or the
+// program's file of flags, so that no password stands on a command line.
 package dbflag
 
 import (
@@ -10,19 +10,26 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/virtual-disk-array/vda/program"
 )
 
-// Env is the environment variable that is read when no flag is given.
+// Env is the environment variable of --db-uri.
 const Env = "VDA_DB_URI"
 
 // URI holds the values of the flags.
-type URI struct{ uri, file string }
+type URI struct {
+	uri, file string
+	flag      *pflag.Flag // --db-uri
+}
 
 // Add defines the flags.
 func Add(fs *pflag.FlagSet) *URI {
 	u := &URI{}
-	fs.StringVar(&u.uri, "db-uri", "", "database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE, mysql://… or sqlite:////ABSOLUTE/PATH (default $"+Env+")")
-	fs.StringVar(&u.file, "db-uri-file", "", "file with the database's URI, so that the password is not on the command line")
+	fs.StringVar(&u.uri, "db-uri", "", "`URI` of the database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE, mysql://… or sqlite:////ABSOLUTE/PATH (default $"+Env+")")
+	fs.StringVar(&u.file, "db-uri-file", "", "`FILE` with the database's URI, so that the password is not on the command line; with one in it, not open to all users (mode 0600 or 0640)")
+	program.OneOf(fs, "db-uri", "db-uri-file")
+	u.flag = fs.Lookup("db-uri")
 	return u
 }
 
@@ -43,6 +50,11 @@ func (u *URI) Get() (string, error) {
 	case u.uri != "" && u.file != "":
 		return "", fmt.Errorf("--db-uri and --db-uri-file: give one of them, not both")
 	case u.uri != "":
+		if from := program.OriginOf(u.flag); from.Source == program.FromFile {
+			if err := private(from.File, u.uri); err != nil {
+				return "", fmt.Errorf("%s: db-uri: %w", from.Place, err)
+			}
+		}
 		return u.uri, nil
 	case u.file != "":
 		raw, err := os.ReadFile(u.file)
@@ -53,13 +65,21 @@ func (u *URI) Get() (string, error) {
 		if uri == "" || strings.ContainsAny(uri, "\r\n") {
 			return "", fmt.Errorf("--db-uri-file %s: it must hold one line, the URI", u.file)
 		}
-		if st, err := os.Stat(u.file); err == nil && st.Mode()&0o007 != 0 && hasPassword(uri) {
-			return "", fmt.Errorf("--db-uri-file %s: it holds a password, and every user of this machine may open it (mode %04o); make it 0600 or 0640 (chmod o= %s)", u.file, st.Mode().Perm(), u.file)
+		if err := private(u.file, uri); err != nil {
+			return "", fmt.Errorf("--db-uri-file %s: %w", u.file, err)
 		}
 		return uri, nil
 	}
-	if uri := os.Getenv(Env); uri != "" {
-		return uri, nil
-	}
 	return "", fmt.Errorf("no database: give --db-uri, --db-uri-file or the environment variable %s", Env)
+}
+
+// private refuses a file that every user may open and that holds a URI with a
+// password.
+func private(file, uri string) error {
+	st, err := os.Stat(file)
+	if err != nil || st.Mode()&0o007 == 0 || !hasPassword(uri) {
+		return nil
+	}
+	return fmt.Errorf("it holds a password, and every user of this machine may open it (mode %04o); make it 0600 or 0640 (chmod o= %s)",
+		st.Mode().Perm(), file)
 }

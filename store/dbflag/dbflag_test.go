@@ -1,12 +1,15 @@
 package dbflag
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
+
+	"github.com/virtual-disk-array/vda/program"
 )
 
 func TestGet(t *testing.T) {
@@ -42,16 +45,26 @@ func TestGet(t *testing.T) {
 		{name: "for all to write", args: []string{"--db-uri-file", open("write", "mysql://h/d?password=s3cret", 0o602)}, err: "chmod o="},
 		{name: "for a group to read", args: []string{"--db-uri-file", open("group", secret, 0o640)}, want: secret},
 		{name: "for all, without a password", args: []string{"--db-uri-file", open("none", "sqlite:////from-file", 0o644)}, want: "sqlite:////from-file"},
+		{name: "file of flags", args: []string{"--config", write("flags", "db-uri: "+secret+"\n")}, want: secret},
+		{name: "environment before file of flags", env: "sqlite:////from-env", args: []string{"--config", write("flags", "db-uri: "+secret+"\n")}, want: "sqlite:////from-env"},
+		{name: "environment before the other flag in the file", env: "sqlite:////from-env", args: []string{"--config", write("other", "db-uri-file: "+good+"\n")},
+			want: "sqlite:////from-env"},
+		{name: "file of flags for all to read", args: []string{"--config", open("flags-all", "\ndb-uri: "+secret+"\n", 0o644)}, err: "flags-all, line 2: db-uri: it holds a password"},
 		{name: "empty file", args: []string{"--db-uri-file", empty}, err: "one line"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Setenv(Env, c.env)
-			fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
-			u := Add(fs)
-			if err := fs.Parse(c.args); err != nil {
-				t.Fatal(err)
+			got, err := "", error(nil)
+			root := &cobra.Command{Use: "test"}
+			u := Add(root.Flags())
+			root.RunE = func(*cobra.Command, []string) error {
+				got, err = u.Get()
+				return nil
 			}
-			got, err := u.Get()
+			var out bytes.Buffer
+			if exit := (program.Program{Root: root}).Run(t.Context(), program.Process{Args: c.args, Stdout: &out, Stderr: &out,
+				Getenv: func(name string) (string, bool) { return c.env, name == Env }}); exit != 0 {
+				t.Fatal(out.String())
+			}
 			if c.err == "" && (err != nil || got != c.want) {
 				t.Errorf("got %q, %v; want %q", got, err, c.want)
 			}

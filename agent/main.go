@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/virtual-disk-array/vda/program"
+)
+
+// Main is an agent with what it stands on.
+type Main struct {
+	App
+	Config
+	// Ready, when not nil, gets the address once the agent serves.
+	Ready chan<- string
+}
+
+// Program is the agent as a program.
+func (a App) Program() program.Program {
+	return a.program(func(c *cobra.Command, cfg Config) error {
+		if cfg.ForgetVersions {
+			return a.forget(cfg, c.ErrOrStderr())
+		}
+		return Main{App: a, Config: cfg}.Run(c.Context())
+	})
+}
+
+// program reads the command line for run.
+func (a App) program(run func(*cobra.Command, Config) error) program.Program {
+	c := &cobra.Command{
+		Use:   a.Name + " --sock-path PATH --listener-conf JSON [flags]",
+		Short: "Make one data plane match the desired state that portal and monitor send",
+		Long: a.Name + ` makes one data plane, vda_tgt or spdk_tgt, match the desired state that portal
+and monitor send, and reports what is. SIGTERM stops it; the data plane goes on.`,
+	}
+	f := flags{app: a}
+	f.add(c.Flags())
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := f.config(c.Flags())
+		if err != nil {
+			return err
+		}
+		cfg.Log = cfg.Flags.Log(c.ErrOrStderr())
+		return run(c, cfg)
+	}
+	return program.Program{Root: c}
+}
+
+// flags are the command line of an agent.
+type flags struct {
+	Config
+	app             App
+	conf, transport string
+}
+
+func (f *flags) add(fs *pflag.FlagSet) {
+	c := &f.Config
+	fs.SortFlags = false
+	c.Add(fs, f.app.Port, "gRPC")
+	fs.StringVar(&c.Socket, "sock-path", "", "`PATH` of the JSON-RPC socket of the data plane, spdk_tgt or vda_tgt (required)")
+	fs.DurationVar(&c.SocketWait, "sock-wait", 0, "how long to wait at start for a data plane that is not there yet (default 0s: not at all)")
+	fs.StringVar(&f.conf, "listener-conf", "", fmt.Sprintf("`JSON` of the NVMe/TCP address of the data plane (required), such as "+
+		`'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, f.app.SvcPort))
+	fs.StringVar(&f.transport, "transport-conf", "{}", "`JSON` of parameters of nvmf_create_transport, for a data plane that has no TCP transport yet")
+	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("`DIR` for what the agent must remember (default /var/lib/vda/%s-PORT)", f.app.Name))
+	fs.BoolVar(&c.ForgetVersions, "forget-versions", false, "instead of serving, forget the version and terms in --state-dir, "+
+		"so that the next request is taken whatever its own are; see docs/daemons")
+	program.Typed(fs, "forget-versions")
+	if f.app.Kind == "dn" {
+		fs.StringArrayVar(&c.AioDirs, "aio-dir", nil, "`DIR` below which the files and block devices of aio pds may lie, symbolic links "+
+			"resolved; may be given again, and then replaces the default (default /dev and disks in --state-dir)")
+	}
+}
+
+// config is what the command line asks for.
+func (f *flags) config(fs *pflag.FlagSet) (Config, error) {
+	c := f.Config
+	if c.StateDir == "" {
+		c.StateDir = filepath.Join("/var/lib/vda", fmt.Sprintf("%s-%d", f.app.Name, c.Port))
+	}
+	if c.ForgetVersions {
+		return c, nil
+	}
+	for _, name := range []string{"sock-path", "listener-conf"} {
+		if !fs.Changed(name) {
+			return c, fmt.Errorf("--%s is required", name)
+		}
+	}
+	if err := c.Check(); err != nil {
+		return c, err
+	}
+	if err := decodeStrict(f.conf, &c.Address); err != nil {
+		return c, fmt.Errorf(`--listener-conf %s: %w; it must be a JSON object with trtype, traddr, adrfam and trsvcid`, f.conf, err)
+	}
+	if err := decodeStrict(f.transport, &c.Transport); err != nil {
+		return c, fmt.Errorf("--transport-conf %s: %w; it must be a JSON object", f.transport, err)
+	}
+	if t, ok := c.Transport["trtype"]; ok {
+		if s, _ := t.(string); !strings.EqualFold(s, "tcp") {
+			return c, fmt.Errorf(`--transport-conf: trtype %v must be "tcp"`, t)
+		}
+		delete(c.Transport, "trtype")
+	}
+	if c.Listener != "" && net.ParseIP(c.Listener) == nil {
+		if _, err := net.LookupHost(c.Listener); err != nil {
+			return c, fmt.Errorf("--listener %q must be an address of this machine", c.Listener)
+		}
+	}
+	return c, c.Validate()
+}
+
+// Run serves until ctx ends.
+func (m Main) Run(ctx context.Context) (err error) {
+	cfg := m.Config
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	lis, err := cfg.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	defer lis.Close()
+	state, err := OpenState(cfg.StateDir, m.Kind)
+	if err != nil {
+		return err
+	}
+	plane, err := NewPlane(cfg, m.Kind)
+	if err != nil {
+		return errors.Join(err, state.Close())
+	}
+	plane.State = state
+	if err := plane.Connect(ctx); err != nil {
+		return errors.Join(err, plane.Close(), state.Close())
+	}
+	svc, err := m.Start(ctx, &Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log})
+	if err != nil {
+		return errors.Join(err, plane.Close(), state.Close())
+	}
+	defer func() { err = errors.Join(err, svc.Close()) }()
+	cfg.Log.Info("serving", "addr", lis.Addr().String(), "data_plane", plane.Status().Version, "state_dir", cfg.StateDir)
+	if m.Ready != nil {
+		m.Ready <- lis.Addr().String()
+	}
+	return serve(ctx, lis, svc, plane, m.Services, cfg.Log)
+}

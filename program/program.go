@@ -1,0 +1,143 @@
+package program
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/reason"
+)
+
+// Program is a program of VDA. It can run once.
+type Program struct {
+	// Root is its command; its name is the program's.
+	Root *cobra.Command
+	// Fail says why the program fails and returns the exit status. By default
+	// that is one line on standard error and 1.
+	Fail func(p Process, err error) int
+}
+
+// Process is what a program has of its process.
+type Process struct {
+	Args           []string // without the program's name
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// Getenv is os.LookupEnv, or a test's. Nil: no variable is set.
+	Getenv func(name string) (string, bool)
+}
+
+// Main runs p as this process and ends it.
+func Main(p Program) {
+	ctx, stop := daemon.Context()
+	status := p.Run(ctx, Process{Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.LookupEnv})
+	stop()
+	os.Exit(status)
+}
+
+// Run runs p until it ends by itself or ctx does, and returns its exit status.
+func (p Program) Run(ctx context.Context, proc Process) int {
+	if proc.Getenv == nil {
+		proc.Getenv = func(string) (string, bool) { return "", false }
+	}
+	if proc.Stdin == nil {
+		proc.Stdin = eof{}
+	}
+	dress(p.Root, proc.Getenv)
+	args := proc.Args
+	if args == nil {
+		args = []string{} // cobra takes nil for those of the process
+	}
+	p.Root.SetArgs(args)
+	p.Root.SetIn(proc.Stdin)
+	p.Root.SetOut(proc.Stdout)
+	p.Root.SetErr(proc.Stderr)
+	cmd, err := p.Root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	err = whence(cmd, err)
+	if p.Fail != nil {
+		return p.Fail(proc, err)
+	}
+	fmt.Fprintf(proc.Stderr, "%s: %s\n", p.Root.Name(), reason.Full(err))
+	return 1
+}
+
+// eof is an empty input.
+type eof struct{}
+
+func (eof) Read([]byte) (int, error) { return 0, io.EOF }
+
+// dress gives a program what all of them have.
+func dress(root *cobra.Command, getenv func(string) (string, bool)) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.DisableSuggestions = true // ours look the same everywhere
+	if root.Args == nil {
+		root.Args = NoArgs
+	}
+	root.Version = Version()
+	root.SetVersionTemplate("{{.DisplayName}} {{.Version}}\n")
+	root.SetUsageTemplate(usage)
+	root.SetFlagErrorFunc(flagError)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.AddCommand(completion(root.Name()), reference())
+	own := root.PersistentFlags()
+	own.String("config", "", "YAML `FILE` with values of flags, a line each, such as log-level: debug (default none)")
+	root.Flags().Bool("version", false, "print the version, the commit and the version of Go, and end")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Annotations[bare] != "" {
+			return nil
+		}
+		return fill(cmd, getenv)
+	}
+	help(root)
+}
+
+// bare is the annotation of a command that takes no flag from the environment
+// or a file.
+const bare = "vda_bare"
+
+// help defines --help, for all commands in the same words.
+func help(cmd *cobra.Command) {
+	cmd.Flags().BoolP("help", "h", false, "print this and end")
+	for _, c := range cmd.Commands() {
+		help(c)
+	}
+}
+
+// NoArgs is the cobra.Command.Args of a command that takes flags only.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if name := NearestCommand(cmd, args[0]); name != "" {
+		hint = fmt.Sprintf("; did you mean the command %q?", name)
+	}
+	return fmt.Errorf("unexpected argument %q: every value belongs to a flag%s", args[0], hint)
+}
+
+const usage = `Usage:
+{{- if or .Runnable (not .HasAvailableSubCommands)}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} COMMAND [flags]{{end}}{{if .HasExample}}
+
+Examples:
+{{.Example}}{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Flags of every command:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+
+A flag that is not given is taken from the environment (VDA_LOG_LEVEL for
+--log-level), then from the file of --config.{{if .HasAvailableSubCommands}} {{.CommandPath}} COMMAND --help says more.{{end}}
+`

@@ -74,7 +74,7 @@ func inEmptyBubble(t *testing.T, fn func(r *rig)) {
 			t.Fatal(err)
 		}
 		defer st.Close()
-		r := &rig{T: t, uri: uri, store: &flaky{Store: st}, agents: fakeagent.New(t)}
+		r := &rig{T: t, uri: uri, store: &flaky{Store: st}, agents: fakeagent.New()}
 		defer r.agents.Close()
 		r.update(func(tx store.Tx) error {
 			r.dns, r.cns = nil, nil
@@ -207,12 +207,13 @@ func TestHealth(t *testing.T) {
 		a.Hang(false)
 		r.within(3*time.Second, "and heals", func() bool { return !r.dn(0).Health.Error })
 
-		dead := r.agents.Kill("dn0")
+		dead := r.agents.Agent("dn0")
+		dead.Stop()
 		r.within(3*time.Second, "a killed agent shows", func() bool { return strings.Contains(r.dn(0).Health.Msg, "not reachable") })
 		if r.dn(1).Health.Error {
 			t.Error("the other dn is in error too")
 		}
-		r.agents.Revive(dead)
+		dead.Start()
 		r.within(10*time.Second, "and heals", func() bool { return !r.dn(0).Health.Error && !r.thePD().Health.Error })
 	})
 }
@@ -301,7 +302,7 @@ func TestDatabaseAway(t *testing.T) {
 		}
 		r.agents.Agent("dn0").Syncs()
 		r.agents.Agent("dn0").RestartPlane()
-		r.agents.Kill("dn1")
+		r.agents.Agent("dn1").Stop()
 		time.Sleep(20 * time.Second)
 		if n := len(r.agents.Agent("dn0").Syncs()); n != 0 {
 			t.Errorf("%d syncs on a stale picture", n)
@@ -388,7 +389,8 @@ func TestFailover(t *testing.T) {
 		r.within(10*time.Second, "the arrays are up", at(func(_ string, _ uint64, settled bool) bool { return settled }))
 
 		killed := time.Now()
-		dead := r.agents.Kill("cn0")
+		dead := r.agents.Agent("cn0")
+		dead.Stop()
 		r.within(3*time.Second, "killed: all move", at(func(name string, term uint64, _ bool) bool { return name != "cn0" && term == 2 }))
 		if d := time.Since(killed); d > 200*time.Millisecond {
 			t.Errorf("a killed agent's arrays moved after %v only", d)
@@ -401,7 +403,7 @@ func TestFailover(t *testing.T) {
 		if perCN["cn1"] != 2 || perCN["cn2"] != 2 {
 			t.Errorf("primaries are not spread: %v", perCN)
 		}
-		r.agents.Revive(dead)
+		dead.Start()
 		r.within(15*time.Second, "the old primary returns as a secondary", at(func(name string, _ uint64, settled bool) bool { return name != "cn0" && settled }))
 
 		// A hung node is silent; it moves after the missed beats, not before.
@@ -430,9 +432,9 @@ func TestFailover(t *testing.T) {
 			_, term, _ := r.primary(da)
 			before[da.ID] = term
 		}
-		r.agents.Kill("dn0")
+		r.agents.Agent("dn0").Stop()
 		time.Sleep(3 * time.Second)
-		r.agents.Kill("cn0")
+		r.agents.Agent("cn0").Stop()
 		time.Sleep(20 * time.Second)
 		for _, da := range das {
 			if _, term, _ := r.primary(da); term != before[da.ID] {
@@ -449,7 +451,7 @@ func TestNoFailoverOnStalePicture(t *testing.T) {
 		da := r.addDA("da0")
 		r.within(10*time.Second, "up", func() bool { _, _, settled := r.primary(da); return settled })
 		r.store.away.Store(true)
-		r.agents.Kill("cn0")
+		r.agents.Agent("cn0").Stop()
 		time.Sleep(30 * time.Second)
 		if name, term, _ := r.primary(da); name != "cn0" || term != 1 {
 			t.Errorf("moved to %s, term %d", name, term)

@@ -65,7 +65,8 @@ func TestRepairOfPlacement(t *testing.T) {
 		})
 		r.shrink(two, 2) // cn0 and cn1
 		r.shrink(one, 1) // cn0
-		dead := r.agents.Kill("cn0")
+		dead := r.agents.Agent("cn0")
+		dead.Stop()
 		r.within(3*time.Second, "the one with a secondary moves", func() bool { name, _, _ := r.primary(two); return name == "cn1" })
 		time.Sleep(20 * time.Second)
 		if n := len(r.cntlrs(two)); n != 2 || len(r.cntlrs(one)) != 1 {
@@ -89,7 +90,7 @@ func TestRepairOfPlacement(t *testing.T) {
 			t.Errorf("repaired again: %v, %v", a, b)
 		}
 		// The node returns, carries the tombstones out, and is free.
-		r.agents.Revive(dead)
+		dead.Start()
 		r.within(30*time.Second, "its rows go", func() bool { return len(r.cntlrs(two)) == 2 && len(r.cntlrs(one)) == 1 })
 		if left := dead.Objects(); len(left) != 0 {
 			t.Errorf("it still holds %v", left)
@@ -128,10 +129,11 @@ func TestPrimaryCutOffFromADn(t *testing.T) {
 		stays("old news", "cn2")
 		r.agents.Agent("cn0").Lose()
 		lose("cn2", time.Minute, time.Hour)
-		dead := r.agents.Kill("dn0")
+		dead := r.agents.Agent("dn0")
+		dead.Stop()
 		stays("the dn is down for all", "cn2")
 		r.agents.Agent("cn2").Lose()
-		r.agents.Revive(dead)
+		dead.Start()
 		time.Sleep(5 * time.Second)
 	})
 }

@@ -68,8 +68,8 @@ func TestNodeAddedAgain(t *testing.T) {
 	if err := c.Store.Update(ctx, func(tx store.Tx) error { return tx.SetHealth(store.ObjDN, r.DnMsg.DnId, vda.Health{}) }); err != nil {
 		t.Fatal(err)
 	}
-	if pds, _, _ := c.Agent("dn0:9720").Objects(); pds != 0 {
-		t.Errorf("%d pds are left", pds)
+	if held := c.Agent("dn0:9720").Objects(); len(held) > 0 {
+		t.Errorf("%v are left", held)
 	}
 	must[*apiv1.CreatePdReply](t)(client.CreatePd(ctx, &apiv1.CreatePdRequest{DnName: "dn0:9720", PdName: "pd0", PdConf: `{"type":"malloc","size":134217728}`}))
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20}))

@@ -69,7 +69,8 @@ func TestHungAgent(t *testing.T) {
 		client := c.Client(func(cfg *portal.Config) { cfg.SyncTimeout = limit })
 		if limit == time.Millisecond {
 			c.Populate(c.Client(), 1, 1)
-			defer c.Agent("cn0:9820").Hang()()
+			c.Agent("cn0:9820").Hang(true)
+			defer c.Agent("cn0:9820").Hang(false)
 		}
 		name := fmt.Sprintf("da-%d", limit)
 		r := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: name, DaSize: 1 << 20}))
@@ -216,7 +217,7 @@ func TestObjectErrors(t *testing.T) {
 	c := portaltest.New(t)
 	client := c.Client()
 	c.Populate(client, 2, 2)
-	c.Agent("cn0:9820").Refuse("raid: Device or resource busy")
+	c.Agent("cn0:9820").FailAll("raid: Device or resource busy")
 	da := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}))
 	if !da.DaMsg.Error || !strings.Contains(da.DaMsg.ErrorMsg, "resource busy") || !strings.Contains(da.ReplyInfo.ReplyMsg, "not all of it is up yet") {
 		t.Errorf("da %v, reply %v", da.DaMsg, da.ReplyInfo)
@@ -225,7 +226,7 @@ func TestObjectErrors(t *testing.T) {
 	if es := exp.ExpMsg.EsMsgList; len(es) != 2 || !es[0].Error || es[1].Error {
 		t.Errorf("es %v", es)
 	}
-	c.Agent("cn0:9820").Refuse("")
+	c.Agent("cn0:9820").FailAll("")
 	must[*apiv1.SyncupDaReply](t)(client.SyncupDa(ctx, &apiv1.SyncupDaRequest{DaName: "da0"}))
 	if m := must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg; m.Error {
 		t.Errorf("after healing: %v", m)

@@ -109,12 +109,12 @@ func TestSettles(t *testing.T) {
 	c := portaltest.New(t)
 	client := c.Client()
 	c.Populate(client, 2, 2)
-	c.Agent("cn0:9820").RefuseOnce("vd: connection refused")
+	c.Agent("cn0:9820").FailNext("vd: connection refused")
 	da := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}))
 	if da.ReplyInfo.ReplyMsg != "success" || da.DaMsg.Error {
 		t.Errorf("reply %v, da %v", da.ReplyInfo, da.DaMsg)
 	}
-	c.Agent("cn1:9820").RefuseOnce("exp: the primary does not answer")
+	c.Agent("cn1:9820").FailNext("exp: the primary does not answer")
 	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
 	if exp.ReplyInfo.ReplyMsg != "success" {
 		t.Errorf("reply %v", exp.ReplyInfo)

@@ -47,7 +47,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{T: t, store: st, agents: fakeagent.New(t)}
+	f := &fixture{T: t, store: st, agents: fakeagent.New()}
 	t.Cleanup(func() { st.Close() })
 	t.Cleanup(f.agents.Close)
 	f.syncer, err = syncer.New(syncer.Config{Store: st, Dial: f.agents, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
@@ -361,7 +361,8 @@ func TestDelete(t *testing.T) {
 	if c := last.Cntlrs[0]; !c.Deleted || !c.DestroyData || !last.AllowEmpty {
 		t.Errorf("tombstone of the primary: %v", last)
 	}
-	gone := f.agents.Kill("dn1:9720")
+	gone := f.agents.Agent("dn1:9720")
+	gone.Stop()
 	f.ok(f.syncer.SyncDn(t.Context(), f.dn[0].ID))
 	err := f.syncer.SyncDn(t.Context(), f.dn[1].ID)
 	if vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "dn1:9720") {
@@ -372,7 +373,7 @@ func TestDelete(t *testing.T) {
 		f.equal("tombstones of arrays", len(das), 1)
 		return err
 	})
-	f.agents.Revive(gone)
+	gone.Start()
 	fakeagent.Wait(t, "sync after the dn came back", func() bool { return f.syncer.SyncDn(t.Context(), f.dn[1].ID) == nil })
 	f.view(func(tx store.Tx) error {
 		das, err := tx.DeletedDAs()
@@ -543,7 +544,7 @@ func TestPlannedSwitch(t *testing.T) {
 func TestResume(t *testing.T) {
 	f := newFixture(t)
 	f.syncAll()
-	f.agents.Kill("cn0:9820")
+	f.agents.Agent("cn0:9820").Stop()
 	ctx, cancel := context.WithCancel(t.Context())
 	for _, n := range f.dn {
 		f.agents.Agent(n.Name).Hang(true)
@@ -614,7 +615,7 @@ func TestMoveMany(t *testing.T) {
 	})
 	f.syncAll()
 	f.forget()
-	f.agents.Kill("cn0:9820")
+	f.agents.Agent("cn0:9820").Stop()
 	for i, err := range f.syncer.Move(t.Context(), moves) {
 		if err != nil {
 			t.Fatalf("move %d: %v", i, err)

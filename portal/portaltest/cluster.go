@@ -4,24 +4,25 @@ package portaltest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
+	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
 
 // Cluster is a database, its portals and its nodes.
@@ -29,8 +30,7 @@ type Cluster struct {
 	t     testing.TB
 	Store store.Store
 
-	mu     sync.Mutex
-	agents map[string]*Agent
+	agents *fakeagent.Cluster
 }
 
 // New makes a cluster on a new SQLite file.
@@ -51,39 +51,34 @@ func On(t testing.TB, uri string) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { st.Close() })
-	return &Cluster{t: t, Store: st, agents: map[string]*Agent{}}
+	c := &Cluster{t: t, Store: st, agents: fakeagent.New()}
+	c.agents.Capacity = clusters
+	t.Cleanup(c.agents.Close)
+	return c
 }
 
-// Agent makes a node's agent reachable at addr.
-func (c *Cluster) Agent(addr string) *Agent {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.agents[addr] == nil {
-		c.agents[addr] = newAgent(addr)
-		c.t.Cleanup(c.agents[addr].Stop)
+// clusters is how many clusters of 1 MiB a pd has.
+func clusters(conf string) uint64 {
+	var c struct{ Size uint64 }
+	if json.Unmarshal([]byte(conf), &c) != nil {
+		return 0
 	}
-	return c.agents[addr]
+	return format.DataClusters(c.Size, 1<<20)
 }
 
-func refused(addr string) error {
-	return &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", addr, syscall.ECONNREFUSED)}
-}
-
-func (c *Cluster) dial(ctx context.Context, addr string) (net.Conn, error) {
-	c.mu.Lock()
-	a := c.agents[addr]
-	c.mu.Unlock()
-	if a == nil {
-		return nil, refused(addr)
+// Agent returns a node's agent, which it starts when there is none at addr.
+func (c *Cluster) Agent(addr string) *fakeagent.Agent {
+	if a := c.agents.Agent(addr); a != nil {
+		return a
 	}
-	return a.dial(ctx)
+	return c.agents.Start(addr)
 }
 
 // Portal starts a portal of the cluster on a loopback port and returns its
 // address. The options may change its Config.
 func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	c.t.Helper()
-	pool := syncer.NewPool(rpc.DialConfig{Connect: c.dial})
+	pool := syncer.NewPool(rpc.DialConfig{Connect: c.agents.DialContext})
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	sy, err := syncer.New(syncer.Config{Store: c.Store, Dial: pool, Log: log})
 	if err != nil {

@@ -7,9 +7,11 @@ package fakeagent
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +25,10 @@ import (
 
 // Cluster holds agents by address.
 type Cluster struct {
-	t      testing.TB
+	// Capacity is how many clusters of 1 MiB a pd has, by its conf. Default 100;
+	// to be set before agents start.
+	Capacity func(conf string) uint64
+
 	mu     sync.Mutex
 	agents map[string]*Agent
 	conns  map[string]*grpc.ClientConn
@@ -31,20 +36,22 @@ type Cluster struct {
 	clock  int                      // counts the calls that agents got, over all of them
 }
 
-// New returns a cluster without agents that is closed with the test.
-func New(t testing.TB) *Cluster {
-	return &Cluster{t: t, agents: map[string]*Agent{}, conns: map[string]*grpc.ClientConn{}, told: map[string]chan struct{}{}}
+// New returns a cluster without agents.
+func New() *Cluster {
+	return &Cluster{Capacity: func(string) uint64 { return 100 },
+		agents: map[string]*Agent{}, conns: map[string]*grpc.ClientConn{}, told: map[string]chan struct{}{}}
 }
 
 // Close closes all connections and agents.
 func (c *Cluster) Close() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range c.conns {
+	conns, agents := maps.Clone(c.conns), maps.Clone(c.agents)
+	c.mu.Unlock()
+	for _, conn := range conns {
 		conn.Close()
 	}
-	for _, a := range c.agents {
-		a.srv.Stop()
+	for _, a := range agents {
+		a.Stop()
 	}
 }
 
@@ -74,17 +81,22 @@ func (c *Cluster) conn(addr string) (*grpc.ClientConn, error) {
 	if conn := c.conns[addr]; conn != nil {
 		return conn, nil
 	}
-	conn, err := rpc.Dial(addr, rpc.DialConfig{Connect: func(ctx context.Context, addr string) (net.Conn, error) {
-		c.mu.Lock()
-		a := c.agents[addr]
-		c.mu.Unlock()
-		if a == nil {
-			return nil, errors.New("connection refused")
-		}
-		return a.lis.DialContext(ctx)
-	}})
+	conn, err := rpc.Dial(addr, rpc.DialConfig{Connect: c.DialContext})
 	c.conns[addr] = conn
 	return conn, err
+}
+
+// DialContext connects to the agent at an address.
+func (c *Cluster) DialContext(ctx context.Context, addr string) (net.Conn, error) {
+	if a := c.Agent(addr); a != nil {
+		a.mu.Lock()
+		lis := a.lis
+		a.mu.Unlock()
+		if lis != nil {
+			return lis.DialContext(ctx)
+		}
+	}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", addr, syscall.ECONNREFUSED)}
 }
 
 // WaitLost is syncer.Pool's.
@@ -127,14 +139,13 @@ func (c *Cluster) tell(addr string) {
 
 // Start makes an agent at an address. It belongs to no cluster yet.
 func (c *Cluster) Start(addr string) *Agent {
-	a := &Agent{cluster: c, addr: addr, lis: bufconn.Listen(1 << 16), srv: grpc.NewServer(), start: 1, plane: 1, capacity: 100, born: time.Now()}
-	a.reset()
-	apiv1.RegisterDnAgentServer(a.srv, a)
-	apiv1.RegisterCnAgentServer(a.srv, cnServer{Agent: a})
-	go a.srv.Serve(a.lis)
+	a := &Agent{cluster: c, addr: addr, plane: 1, born: time.Now()}
+	a.set.capacity = c.Capacity
+	a.set.reset()
 	c.mu.Lock()
 	c.agents[addr] = a
 	c.mu.Unlock()
+	a.Start()
 	return a
 }
 
@@ -145,28 +156,31 @@ func (c *Cluster) Agent(addr string) *Agent {
 	return c.agents[addr]
 }
 
-// Kill ends an agent: connections break, new ones are refused. Its state is
-// returned for Revive.
-func (c *Cluster) Kill(addr string) *Agent {
-	c.mu.Lock()
-	a := c.agents[addr]
-	delete(c.agents, addr)
-	c.mu.Unlock()
-	a.srv.Stop()
-	return a
+// Start starts an agent that has been stopped, with the state it had and a new
+// start id.
+func (a *Agent) Start() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.lis != nil {
+		return
+	}
+	a.start++
+	a.lis, a.srv = bufconn.Listen(1<<16), grpc.NewServer()
+	apiv1.RegisterDnAgentServer(a.srv, a.Dn())
+	apiv1.RegisterCnAgentServer(a.srv, a.Cn())
+	go a.srv.Serve(a.lis)
 }
 
-// Revive starts a killed agent again, with the state it had and a new start
-// id.
-func (c *Cluster) Revive(a *Agent) {
-	a.lis, a.srv = bufconn.Listen(1<<16), grpc.NewServer()
-	apiv1.RegisterDnAgentServer(a.srv, a)
-	apiv1.RegisterCnAgentServer(a.srv, cnServer{Agent: a})
-	a.RestartAgent()
-	go a.srv.Serve(a.lis)
-	c.mu.Lock()
-	c.agents[a.addr] = a
-	c.mu.Unlock()
+// Stop ends an agent: connections break, new ones are refused. What it holds
+// stays.
+func (a *Agent) Stop() {
+	a.mu.Lock()
+	srv := a.srv
+	a.lis, a.srv = nil, nil
+	a.mu.Unlock()
+	if srv != nil {
+		srv.Stop()
+	}
 }
 
 // Wait polls until fn holds or fails the test after a minute.

@@ -8,8 +8,14 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
+func (a *Agent) locked(fn func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fn()
+}
+
 // Forget loses the agent's state.
-func (a *Agent) Forget() { a.locked(a.reset) }
+func (a *Agent) Forget() { a.locked(a.set.reset) }
 
 // RestartAgent gives the agent a new start id.
 func (a *Agent) RestartAgent() { a.locked(func() { a.start++ }) }
@@ -26,8 +32,27 @@ func (a *Agent) BreakPlane(why string) {
 // SlowPlane makes the data plane give no answer in time.
 func (a *Agent) SlowPlane() { a.locked(func() { a.planeBad, a.planeDim = "does not answer", true }) }
 
-// Hang makes the agent take calls and never answer them.
-func (a *Agent) Hang(on bool) { a.locked(func() { a.hang = on }) }
+// Hang makes the agent take calls and not answer them, until it is told to go
+// on; then it answers those whose caller still waits.
+func (a *Agent) Hang(on bool) {
+	a.locked(func() {
+		if a.hung != nil {
+			close(a.hung)
+		}
+		if a.hung = nil; on {
+			a.hung = make(chan struct{})
+		}
+	})
+}
+
+// Waited returns how many Syncs have found the agent hanging.
+func (a *Agent) Waited() (n int) {
+	a.locked(func() { n = a.waited })
+	return n
+}
+
+// Before has fn called at each Sync, before it is carried out.
+func (a *Agent) Before(fn func()) { a.locked(func() { a.before = fn }) }
 
 // Refuse makes the agent answer Sync with an error; nil ends that.
 func (a *Agent) Refuse(err error) { a.locked(func() { a.refuse = err }) }
@@ -35,23 +60,31 @@ func (a *Agent) Refuse(err error) { a.locked(func() { a.refuse = err }) }
 // Fail gives an object an error, "" takes it away.
 func (a *Agent) Fail(id, why string) {
 	a.locked(func() {
-		if delete(a.errs, id); why != "" {
-			a.errs[id] = why
+		if delete(a.set.errs, id); why != "" {
+			a.set.errs[id] = why
 		}
 	})
 }
 
+// FailAll gives every object of the next Syncs an error, "" takes it away.
+func (a *Agent) FailAll(why string) { a.locked(func() { a.set.failAll, a.set.fails = why, -1 }) }
+
+// FailNext gives every object of the next Sync an error.
+func (a *Agent) FailNext(why string) { a.locked(func() { a.set.failAll, a.set.fails = why, 1 }) }
+
+// FailVDs gives every live vd an error, "" takes it away.
+func (a *Agent) FailVDs(why string) { a.locked(func() { a.set.vdError = why }) }
+
 // Ail is Fail of an object that is as desired on something that is not well.
 func (a *Agent) Ail(id, why string) {
 	a.Fail(id, why)
-	a.locked(func() { a.done[id] = why != "" })
+	a.locked(func() { a.set.done[id] = why != "" })
 }
 
 // LeasedUntil is when the last lease that the agent was given ends.
-func (a *Agent) LeasedUntil() time.Time {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.leased
+func (a *Agent) LeasedUntil() (until time.Time) {
+	a.locked(func() { until = a.leased })
+	return until
 }
 
 // Lose makes the agent say that a primary has lost vds; none of an array that
@@ -69,42 +102,53 @@ func (a *Agent) CannotReach(addrs ...string) {
 }
 
 // SetCapacity is the total clusters of 1 MiB that each pd shows.
-func (a *Agent) SetCapacity(clusters uint64) { a.locked(func() { a.capacity = clusters }) }
+func (a *Agent) SetCapacity(clusters uint64) {
+	a.locked(func() { a.set.capacity = func(string) uint64 { return clusters } })
+}
+
+// Occupy has each pd hold so many clusters that no vd accounts for.
+func (a *Agent) Occupy(clusters uint64) { a.locked(func() { a.set.occupied = clusters }) }
 
 // Join makes the agent belong to a cluster.
 func (a *Agent) Join(cluster, node string, version uint64) {
-	a.locked(func() { a.id, a.nodeID, a.version = cluster, node, version })
+	a.locked(func() { a.set.cluster, a.set.node, a.set.version = cluster, node, version })
 }
 
 // Saw makes the agent have seen a term of an array.
-func (a *Agent) Saw(da string, term uint64) { a.locked(func() { a.terms[da] = term }) }
+func (a *Agent) Saw(da string, term uint64) { a.locked(func() { a.set.terms[da] = term }) }
 
 // Syncs returns the requests since the last call of it.
-func (a *Agent) Syncs() []Sync {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	s := a.syncs
-	a.syncs = nil
+func (a *Agent) Syncs() (s []Sync) {
+	a.locked(func() { s, a.syncs = a.syncs, nil })
 	return s
 }
 
+// Calls returns how many Syncs have been answered.
+func (a *Agent) Calls() (n int) {
+	a.locked(func() { n = a.calls })
+	return n
+}
+
 // StandBys returns the requests to stand by, ever.
-func (a *Agent) StandBys() []StandBy {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Clone(a.standBys)
+func (a *Agent) StandBys() (s []StandBy) {
+	a.locked(func() { s = slices.Clone(a.standBys) })
+	return s
 }
 
 // Objects returns the ids of what the agent holds, sorted.
-func (a *Agent) Objects() []string {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.Sorted(maps.Keys(a.objects))
+func (a *Agent) Objects() (ids []string) {
+	a.locked(func() {
+		for _, id := range slices.Sorted(maps.Keys(a.set.objects)) {
+			if !a.set.objects[id].gone {
+				ids = append(ids, id)
+			}
+		}
+	})
+	return ids
 }
 
 // Term returns the highest term the agent has seen of an array.
-func (a *Agent) Term(da string) uint64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.terms[da]
+func (a *Agent) Term(da string) (term uint64) {
+	a.locked(func() { term = a.set.terms[da] })
+	return term
 }

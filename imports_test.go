@@ -30,6 +30,7 @@ var may = []struct{ name, imports string }{
 	// agents
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
 	{"agent/cn", "agent api blobstore/format reason spdk"},
+	{"agent/agenttest", "api"},
 	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
 	{"agent", "api daemon disk nvme nvmf/host program reason rpc spdk"},
 	{"disk", "blobstore/format"},

@@ -151,7 +151,7 @@ func (m *Monitor) arraysOf(ctx context.Context, cnID string) ([]ArrayView, error
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
 	defer cancel()
 	var arrays []ArrayView
-	err := m.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := m.cfg.Store.View(ctx, func(tx store.Reader) error {
 		arrays = nil
 		cntlrs, err := tx.CntlrsOfCN(cnID)
 		if err != nil {
@@ -174,7 +174,7 @@ func (m *Monitor) arraysOf(ctx context.Context, cnID string) ([]ArrayView, error
 	return arrays, err
 }
 
-func arrayView(tx store.Tx, daID string) (ArrayView, error) {
+func arrayView(tx store.Reader, daID string) (ArrayView, error) {
 	a := ArrayView{ID: daID}
 	da, err := tx.DA(daID)
 	if err != nil || da.Deleted {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer/fakeagent"
@@ -51,7 +52,7 @@ func TestLeaseOfACn(t *testing.T) {
 
 		// A node that doesn't know what SQL says has no lease.
 		a.Refuse(errors.New("busy"))
-		r.update(func(tx store.Tx) error { _, err := tx.BumpCN(r.cns[0].ID); return err })
+		r.update(func(tx store.Tx) error { _, err := tx.BumpNode(vda.ControllerNode, r.cns[0].ID); return err })
 		time.Sleep(4 * time.Second)
 		if left() > 0 {
 			t.Error("renewed for a node that is behind")
@@ -190,8 +191,8 @@ func TestDeafMonitor(t *testing.T) {
 			t.Errorf("moved from %s to %s, term %d", name, at, now)
 		}
 		var msg string
-		if err := r.store.Store.View(r.Context(), func(tx store.Tx) error {
-			cn, err := tx.CNByName(name)
+		if err := r.store.Store.View(r.Context(), func(tx store.Reader) error {
+			cn, err := tx.NodeByName(vda.ControllerNode, name)
 			msg = cn.Health.Msg
 			return err
 		}); err != nil || !strings.Contains(msg, "hears the node") {

@@ -136,7 +136,7 @@ func (m *Monitor) look(ctx context.Context) (*picture, error) {
 		m.roster.join(p.at)
 	}
 	var monitors []store.Monitor
-	err = m.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+	err = m.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		if p.cluster, err = tx.ClusterID(); err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func (f *flaky) Update(ctx context.Context, fn func(store.Tx) error) error {
 	return f.Store.Update(ctx, fn)
 }
 
-func (f *flaky) View(ctx context.Context, fn func(store.Tx) error) error {
+func (f *flaky) View(ctx context.Context, fn func(store.Reader) error) error {
 	if f.away.Load() {
 		return errAway
 	}
@@ -81,14 +81,14 @@ func inEmptyBubble(t *testing.T, fn func(r *rig)) {
 			for i := range 2 {
 				d := &vda.DN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("dn%d", i), Online: true, Version: 1}}
 				r.dns = append(r.dns, d)
-				if err := tx.InsertDN(d); err != nil {
+				if err := tx.InsertNode(vda.DiskNode, &d.Node); err != nil {
 					return err
 				}
 			}
 			for i := range 3 {
 				c := &vda.CN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("cn%d", i), Online: true, Version: 1}}
 				r.cns = append(r.cns, c)
-				if err := tx.InsertCN(c); err != nil {
+				if err := tx.InsertNode(vda.ControllerNode, &c.Node); err != nil {
 					return err
 				}
 			}
@@ -136,7 +136,7 @@ func (r *rig) update(fn func(store.Tx) error) {
 
 func (r *rig) dn(i int) (d *vda.DN) {
 	r.Helper()
-	if err := r.store.Store.View(r.Context(), func(tx store.Tx) (err error) { d, err = tx.DN(r.dns[i].ID); return err }); err != nil {
+	if err := r.store.Store.View(r.Context(), func(tx store.Reader) (err error) { d, err = tx.DN(r.dns[i].ID); return err }); err != nil {
 		r.Fatal(err)
 	}
 	return d
@@ -144,7 +144,7 @@ func (r *rig) dn(i int) (d *vda.DN) {
 
 func (r *rig) thePD() (p *vda.PD) {
 	r.Helper()
-	if err := r.store.Store.View(r.Context(), func(tx store.Tx) (err error) { p, err = tx.PD(r.pd.ID); return err }); err != nil {
+	if err := r.store.Store.View(r.Context(), func(tx store.Reader) (err error) { p, err = tx.PD(r.pd.ID); return err }); err != nil {
 		r.Fatal(err)
 	}
 	return p
@@ -164,7 +164,7 @@ func (r *rig) within(d time.Duration, what string, fn func() bool) {
 func (r *rig) bump(i int) {
 	r.Helper()
 	r.update(func(tx store.Tx) error {
-		v, err := tx.BumpDN(r.dns[i].ID)
+		v, err := tx.BumpNode(vda.DiskNode, r.dns[i].ID)
 		if err != nil || i != 0 {
 			return err
 		}
@@ -268,16 +268,16 @@ func TestFinish(t *testing.T) {
 				return err
 			}
 			pd.Deleted = true
-			if pd.Version, err = tx.BumpDN(pd.DNID); err != nil {
+			if pd.Version, err = tx.BumpNode(vda.DiskNode, pd.DNID); err != nil {
 				return err
 			}
 			return tx.UpdatePD(pd)
 		})
 		r.within(5*time.Second, "the tombstone is carried out", func() bool {
-			err := r.store.Store.View(r.Context(), func(tx store.Tx) error { _, err := tx.PD(r.pd.ID); return err })
+			err := r.store.Store.View(r.Context(), func(tx store.Reader) error { _, err := tx.PD(r.pd.ID); return err })
 			return err != nil && vda.KindOf(err) == vda.NotFound
 		})
-		r.update(func(tx store.Tx) error { return tx.DeleteDN(r.dns[0].ID) })
+		r.update(func(tx store.Tx) error { return tx.DeleteNode(vda.DiskNode, r.dns[0].ID) })
 		time.Sleep(3 * time.Second)
 		r.agents.Agent("dn0").Syncs()
 		r.agents.Agent("dn0").RestartAgent()
@@ -324,13 +324,13 @@ func (r *rig) addDA(name string) *vda.DA {
 	r.Helper()
 	da := &vda.DA{ID: store.NewID(), Name: name, Size: 1 << 20, PhysicalSize: 1 << 20, ClusterSize: 1 << 20, Term: 1}
 	r.update(func(tx store.Tx) error {
-		v, err := tx.BumpDN(r.dns[0].ID)
+		v, err := tx.BumpNode(vda.DiskNode, r.dns[0].ID)
 		if err := errors.Join(err, tx.InsertDA(da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: da.ID}), tx.TakePD(r.pd.ID, 1),
 			tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, PDID: r.pd.ID, DNID: r.dns[0].ID, Clusters: 1, Size: 1 << 20, Version: v})); err != nil {
 			return err
 		}
 		for i, c := range r.cns {
-			v, err := tx.BumpCN(c.ID)
+			v, err := tx.BumpNode(vda.ControllerNode, c.ID)
 			if err := errors.Join(err, tx.InsertCntlr(&vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: c.ID, Idx: uint32(i), Primary: i == 0, Version: v})); err != nil {
 				return err
 			}
@@ -344,7 +344,7 @@ func (r *rig) addDA(name string) *vda.DA {
 // nodes have applied their versions.
 func (r *rig) primary(da *vda.DA) (name string, term uint64, settled bool) {
 	r.Helper()
-	err := r.store.Store.View(r.Context(), func(tx store.Tx) error {
+	err := r.store.Store.View(r.Context(), func(tx store.Reader) error {
 		d, err := tx.DA(da.ID)
 		if err != nil {
 			return err
@@ -474,7 +474,7 @@ func TestDrain(t *testing.T) {
 					return err
 				}
 				row.Online = false
-				if err := tx.UpdateCN(row); err != nil {
+				if err := tx.UpdateNode(vda.ControllerNode, &row.Node); err != nil {
 					return err
 				}
 			}

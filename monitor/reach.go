@@ -93,7 +93,7 @@ func (m *Monitor) backendsOf(ctx context.Context, cnID string, lost []*apiv1.Unr
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
 	defer cancel()
 	var all []backends
-	err := m.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := m.cfg.Store.View(ctx, func(tx store.Reader) error {
 		all = nil
 		for _, u := range lost {
 			c, err := tx.Cntlr(u.CntlrId)

@@ -31,7 +31,7 @@ const repairPause = 5 * time.Second
 
 func (m *Monitor) repair(ctx context.Context, cnID string) {
 	var ids []string
-	err := m.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := m.cfg.Store.View(ctx, func(tx store.Reader) error {
 		ids = nil
 		cntlrs, err := tx.CntlrsOfCN(cnID)
 		for i := range cntlrs {

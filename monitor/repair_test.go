@@ -15,7 +15,7 @@ import (
 func (r *rig) cntlrs(da *vda.DA) map[string]vda.Cntlr {
 	r.Helper()
 	all := map[string]vda.Cntlr{}
-	if err := r.store.Store.View(r.Context(), func(tx store.Tx) error {
+	if err := r.store.Store.View(r.Context(), func(tx store.Reader) error {
 		rows, err := tx.CntlrsOfDA(da.ID)
 		for _, c := range rows {
 			cn, cnErr := tx.CN(c.CNID)
@@ -78,7 +78,7 @@ func TestRepairOfPlacement(t *testing.T) {
 				len(b) == 2 && b["cn0"].Deleted && !b["cn0"].Primary && (b["cn1"].Primary || b["cn2"].Primary)
 		})
 		var paths int
-		if err := r.store.Store.View(r.Context(), func(tx store.Tx) error {
+		if err := r.store.Store.View(r.Context(), func(tx store.Reader) error {
 			ess, err := tx.ESsOfCntlr(r.cntlrs(two)["cn2"].ID)
 			paths = len(ess)
 			return err
@@ -147,7 +147,7 @@ func TestRestoredBackup(t *testing.T) {
 		// failovers.
 		a := r.agents.Agent("dn0")
 		var cluster string
-		if err := r.store.Store.View(r.Context(), func(tx store.Tx) (err error) { cluster, err = tx.ClusterID(); return err }); err != nil {
+		if err := r.store.Store.View(r.Context(), func(tx store.Reader) (err error) { cluster, err = tx.ClusterID(); return err }); err != nil {
 			t.Fatal(err)
 		}
 		a.Join(cluster, r.dns[0].ID, r.dn(0).Version+50)

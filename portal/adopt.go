@@ -123,7 +123,7 @@ func (s *Server) adoptPD(ctx context.Context, m *apiv1.OrphanMsg) (notes []strin
 			return err
 		}
 		pd := &vda.PD{ID: m.OrphanId, DNID: dn.ID, Name: m.Name, Conf: m.Conf, Online: true}
-		if pd.Version, err = tx.BumpDN(dn.ID); err != nil {
+		if pd.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
 			return err
 		}
 		return tx.InsertPD(pd)
@@ -188,7 +188,7 @@ func (a *adoption) write(tx store.Tx) (nodes daNodes, err error) {
 		if err != nil {
 			return nodes, err
 		}
-		if versions[id], err = tx.BumpDN(id); err != nil {
+		if versions[id], err = tx.BumpNode(vda.DiskNode, id); err != nil {
 			return nodes, err
 		}
 		nodes.dns = append(nodes.dns, dnNode(dn))
@@ -209,7 +209,7 @@ func (a *adoption) write(tx store.Tx) (nodes daNodes, err error) {
 		if err != nil {
 			return nodes, err
 		}
-		if c.Version, err = tx.BumpCN(c.CNID); err != nil {
+		if c.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
 			return nodes, err
 		}
 		if err := tx.InsertCntlr(c); err != nil {

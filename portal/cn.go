@@ -23,7 +23,7 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	}
 	cn := &vda.CN{Node: vda.Node{Name: req.CnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}}
 	err = s.update(ctx, func(tx store.Tx) error {
-		old, err := tx.CNByName(cn.Name)
+		old, err := tx.NodeByName(vda.ControllerNode, cn.Name)
 		if err := taken(err, func() error {
 			return exists("cn", cn.Name, nodeParameters(old.Listener, cn.Listener, old.Location, cn.Location, old.Online, cn.Online)...)
 		}); err != nil {
@@ -35,7 +35,7 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 		if cn.ID, err = nodeID(tx, "cn", cn.Name); err != nil {
 			return err
 		}
-		return tx.InsertCN(cn)
+		return tx.InsertNode(vda.ControllerNode, &cn.Node)
 	})
 	if err != nil {
 		return nil, err
@@ -72,13 +72,13 @@ func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*api
 		if req.Force {
 			return syncer.ForgetCn(tx, cn.ID)
 		}
-		return tx.DeleteCN(cn.ID)
+		return tx.DeleteNode(vda.ControllerNode, cn.ID)
 	})
 	return &apiv1.DeleteCnReply{}, err
 }
 
 // dasOfCntlrs names the arrays that controllers belong to.
-func dasOfCntlrs(tx store.Tx, cntlrs []vda.Cntlr) ([]string, error) {
+func dasOfCntlrs(tx store.Reader, cntlrs []vda.Cntlr) ([]string, error) {
 	var names []string
 	for i := range cntlrs {
 		da, err := tx.DA(cntlrs[i].DAID)
@@ -113,7 +113,7 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 			if err := cnListenerFree(tx, cn, *listener); err != nil {
 				return err
 			}
-			if cn.Version, err = tx.BumpCN(cn.ID); err != nil {
+			if cn.Version, err = tx.BumpNode(vda.ControllerNode, cn.ID); err != nil {
 				return err
 			}
 			cn.Listener = *listener
@@ -121,7 +121,7 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 		}
 		setIf(&cn.Location, req.NewLocation)
 		setIf(&cn.Online, req.NewOnline)
-		return tx.UpdateCN(cn)
+		return tx.UpdateNode(vda.ControllerNode, &cn.Node)
 	})
 	if err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 
 // cnListenerFree refuses to move the address of a cn that hosts are connected
 // to.
-func cnListenerFree(tx store.Tx, cn *vda.CN, to vda.Listener) error {
+func cnListenerFree(tx store.Reader, cn *vda.CN, to vda.Listener) error {
 	cntlrs, err := tx.CntlrsOfCN(cn.ID)
 	if err != nil {
 		return err
@@ -159,7 +159,7 @@ func (s *Server) ListCn(ctx context.Context, req *apiv1.ListCnRequest) (*apiv1.L
 		return nil, err
 	}
 	reply := &apiv1.ListCnReply{}
-	err = s.view(ctx, func(tx store.Tx) error {
+	err = s.view(ctx, func(tx store.Reader) error {
 		rows, next, err := tx.ListCN(store.NodeFilter{Location: req.Location, Online: req.Online, Error: req.Error}, p)
 		reply.CnMsgList, reply.NextToken = nil, next
 		for i := range rows {
@@ -179,7 +179,7 @@ func (s *Server) GetCn(ctx context.Context, req *apiv1.GetCnRequest) (*apiv1.Get
 // SyncupCn brings a controller node to its desired state now, all of it.
 func (s *Server) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest) (*apiv1.SyncupCnReply, error) {
 	var cn *vda.CN
-	err := s.view(ctx, func(tx store.Tx) (err error) {
+	err := s.view(ctx, func(tx store.Reader) (err error) {
 		cn, err = findCN(tx, req.CnName)
 		return err
 	})
@@ -196,7 +196,7 @@ func (s *Server) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest) (*api
 
 func (s *Server) cnMsg(ctx context.Context, name string) (*apiv1.CnMsg, error) {
 	var msg *apiv1.CnMsg
-	err := s.view(ctx, func(tx store.Tx) error {
+	err := s.view(ctx, func(tx store.Reader) error {
 		cn, err := findCN(tx, name)
 		if err != nil {
 			return err

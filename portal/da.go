@@ -93,7 +93,7 @@ func touchCntlrs(tx store.Tx, daID string, change func(*vda.Cntlr)) (primary, se
 			if err != nil {
 				return nil, nil, 0, err
 			}
-			if c.Version, err = tx.BumpCN(cnID); err != nil {
+			if c.Version, err = tx.BumpNode(vda.ControllerNode, cnID); err != nil {
 				return nil, nil, 0, err
 			}
 			if change != nil {
@@ -157,7 +157,7 @@ func (s *Server) ListDa(ctx context.Context, req *apiv1.ListDaRequest) (*apiv1.L
 		return nil, err
 	}
 	reply := &apiv1.ListDaReply{}
-	err = s.view(ctx, func(tx store.Tx) error {
+	err = s.view(ctx, func(tx store.Reader) error {
 		rows, next, err := tx.ListDA(store.DAFilter{Error: req.Error}, p)
 		reply.DaMsgList, reply.NextToken = nil, next
 		for i := range rows {
@@ -178,7 +178,7 @@ func (s *Server) GetDa(ctx context.Context, req *apiv1.GetDaRequest) (*apiv1.Get
 func (s *Server) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest) (*apiv1.SyncupDaReply, error) {
 	var nodes daNodes
 	var da *vda.DA
-	err := s.view(ctx, func(tx store.Tx) (err error) {
+	err := s.view(ctx, func(tx store.Reader) (err error) {
 		if da, err = findDA(tx, req.DaName); err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (s *Server) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest) (*api
 	return &apiv1.SyncupDaReply{ReplyInfo: done("the da's nodes were asked", notes, remarks...), DaMsg: msg}, nil
 }
 
-func nodesOfDA(tx store.Tx, daID string) (daNodes, error) {
+func nodesOfDA(tx store.Reader, daID string) (daNodes, error) {
 	var nodes daNodes
 	vds, err := tx.VDsOfDA(daID)
 	if err != nil {
@@ -225,7 +225,7 @@ func nodesOfDA(tx store.Tx, daID string) (daNodes, error) {
 func (s *Server) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest) (*apiv1.FailoverDaReply, error) {
 	var da *vda.DA
 	var toID string
-	err := s.view(ctx, func(tx store.Tx) (err error) {
+	err := s.view(ctx, func(tx store.Reader) (err error) {
 		if da, err = findDA(tx, req.DaName); err != nil {
 			return err
 		}
@@ -253,7 +253,7 @@ func (s *Server) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest) (
 
 // failoverTarget is the id of the cn to move to, "" when the user leaves the
 // choice.
-func failoverTarget(tx store.Tx, da *vda.DA, toCN string) (string, error) {
+func failoverTarget(tx store.Reader, da *vda.DA, toCN string) (string, error) {
 	cntlrs, err := tx.CntlrsOfDA(da.ID)
 	if err != nil {
 		return "", err
@@ -292,12 +292,12 @@ func failoverTarget(tx store.Tx, da *vda.DA, toCN string) (string, error) {
 
 // byName finds the array that has a name now; byID one that may have got
 // another name since.
-func byName(name string) func(store.Tx) (*vda.DA, error) {
-	return func(tx store.Tx) (*vda.DA, error) { return findDA(tx, name) }
+func byName(name string) func(store.Reader) (*vda.DA, error) {
+	return func(tx store.Reader) (*vda.DA, error) { return findDA(tx, name) }
 }
 
-func byID(id string) func(store.Tx) (*vda.DA, error) {
-	return func(tx store.Tx) (*vda.DA, error) {
+func byID(id string) func(store.Reader) (*vda.DA, error) {
+	return func(tx store.Reader) (*vda.DA, error) {
 		da, err := tx.DA(id)
 		if err == nil && da.Deleted {
 			err = vda.Errorf(vda.NotFound, "da %s is deleted", da.Name)
@@ -307,9 +307,9 @@ func byID(id string) func(store.Tx) (*vda.DA, error) {
 }
 
 // daMsg reads a whole array.
-func (s *Server) daMsg(ctx context.Context, find func(store.Tx) (*vda.DA, error)) (*apiv1.DaMsg, error) {
+func (s *Server) daMsg(ctx context.Context, find func(store.Reader) (*vda.DA, error)) (*apiv1.DaMsg, error) {
 	var msg *apiv1.DaMsg
-	err := s.view(ctx, func(tx store.Tx) error {
+	err := s.view(ctx, func(tx store.Reader) error {
 		da, err := find(tx)
 		if err != nil {
 			return err

@@ -32,7 +32,7 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	var p *plan
 	var nodes daNodes
 	for range placeAttempts {
-		err = s.view(ctx, func(tx store.Tx) (err error) {
+		err = s.view(ctx, func(tx store.Reader) (err error) {
 			if err := daNameFree(tx, da); err != nil {
 				return err
 			}
@@ -120,7 +120,7 @@ func newDA(req *apiv1.CreateDaRequest) (*vda.DA, striping, error) {
 		StripeCount: st.count, StripeSizeKB: st.sizeKB, Conf: conf, ClusterSize: cluster, Term: 1}, st, nil
 }
 
-func daNameFree(tx store.Tx, da *vda.DA) error {
+func daNameFree(tx store.Reader, da *vda.DA) error {
 	old, err := tx.DAByName(da.Name)
 	return taken(err, func() error {
 		return exists("da", da.Name,
@@ -156,7 +156,7 @@ func writeDA(tx store.Tx, da *vda.DA, p *plan) (daNodes, error) {
 		if !dn.Online {
 			return nodes, errStale
 		}
-		if versions[dnID], err = tx.BumpDN(dnID); err != nil {
+		if versions[dnID], err = tx.BumpNode(vda.DiskNode, dnID); err != nil {
 			return nodes, err
 		}
 		nodes.dns = append(nodes.dns, dnNode(dn))
@@ -181,7 +181,7 @@ func writeDA(tx store.Tx, da *vda.DA, p *plan) (daNodes, error) {
 		if !cn.Online {
 			return nodes, errStale
 		}
-		version, err := tx.BumpCN(cnID)
+		version, err := tx.BumpNode(vda.ControllerNode, cnID)
 		if err != nil {
 			return nodes, err
 		}

@@ -24,7 +24,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 	}
 	dn := &vda.DN{Node: vda.Node{Name: req.DnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}}
 	err = s.update(ctx, func(tx store.Tx) error {
-		old, err := tx.DNByName(dn.Name)
+		old, err := tx.NodeByName(vda.DiskNode, dn.Name)
 		if err := taken(err, func() error {
 			return exists("dn", dn.Name, nodeParameters(old.Listener, dn.Listener, old.Location, dn.Location, old.Online, dn.Online)...)
 		}); err != nil {
@@ -36,7 +36,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 		if dn.ID, err = nodeID(tx, "dn", dn.Name); err != nil {
 			return err
 		}
-		return tx.InsertDN(dn)
+		return tx.InsertNode(vda.DiskNode, &dn.Node)
 	})
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 		if names != nil {
 			return inUse("dn", dn.Name, "pds", names)
 		}
-		return tx.DeleteDN(dn.ID)
+		return tx.DeleteNode(vda.DiskNode, dn.ID)
 	})
 	return &apiv1.DeleteDnReply{}, err
 }
@@ -122,7 +122,7 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 			if err := dnListenerFree(tx, dn, *listener); err != nil {
 				return err
 			}
-			if dn.Version, err = tx.BumpDN(dn.ID); err != nil {
+			if dn.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
 				return err
 			}
 			dn.Listener = *listener
@@ -130,7 +130,7 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 		}
 		setIf(&dn.Location, req.NewLocation)
 		setIf(&dn.Online, req.NewOnline)
-		return tx.UpdateDN(dn)
+		return tx.UpdateNode(vda.DiskNode, &dn.Node)
 	})
 	if err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 
 // dnListenerFree refuses to move the address of a dn whose vds are in use:
 // every array on it would lose its disks.
-func dnListenerFree(tx store.Tx, dn *vda.DN, to vda.Listener) error {
+func dnListenerFree(tx store.Reader, dn *vda.DN, to vda.Listener) error {
 	_, vds, err := tx.DNObjects(dn.ID, 0)
 	if err != nil {
 		return err
@@ -186,7 +186,7 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 		return nil, err
 	}
 	reply := &apiv1.ListDnReply{}
-	err = s.view(ctx, func(tx store.Tx) error {
+	err = s.view(ctx, func(tx store.Reader) error {
 		rows, next, err := tx.ListDN(store.NodeFilter{Location: req.Location, Online: req.Online, Error: req.Error}, p)
 		reply.DnMsgList, reply.NextToken = nil, next
 		for i := range rows {
@@ -206,7 +206,7 @@ func (s *Server) GetDn(ctx context.Context, req *apiv1.GetDnRequest) (*apiv1.Get
 // SyncupDn brings a disk node to its desired state now, all of it.
 func (s *Server) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest) (*apiv1.SyncupDnReply, error) {
 	var dn *vda.DN
-	err := s.view(ctx, func(tx store.Tx) (err error) {
+	err := s.view(ctx, func(tx store.Reader) (err error) {
 		dn, err = findDN(tx, req.DnName)
 		return err
 	})
@@ -224,7 +224,7 @@ func (s *Server) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest) (*api
 // dnMsg reads a dn, with its pds when all is set.
 func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg, error) {
 	var msg *apiv1.DnMsg
-	err := s.view(ctx, func(tx store.Tx) error {
+	err := s.view(ctx, func(tx store.Reader) error {
 		dn, err := findDN(tx, name)
 		if err != nil {
 			return err

@@ -97,7 +97,7 @@ func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
 
 // expFree refuses a name that its da has already, and an NQN that another da
 // and exp join to: a-b, c and a, b-c.
-func expFree(tx store.Tx, da *vda.DA, exp *vda.Exp) error {
+func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
 	old, err := tx.ExpByName(da.ID, exp.Name)
 	if err := taken(err, func() error {
 		return exists("exp", exp.Name+" of da "+da.Name, parameter{"initiator_nqn", old.InitiatorNQN, exp.InitiatorNQN}, parameter{"snap_name", old.SnapName, exp.SnapName})
@@ -199,7 +199,7 @@ func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1
 		}
 	}
 	reply := &apiv1.ListExpReply{}
-	err = s.view(ctx, func(tx store.Tx) error {
+	err = s.view(ctx, func(tx store.Reader) error {
 		filter := store.ExpFilter{InitiatorNQN: req.InitiatorNqn, Error: req.Error}
 		if req.DaName != nil {
 			da, err := findDA(tx, *req.DaName)
@@ -227,7 +227,7 @@ func (s *Server) GetExp(ctx context.Context, req *apiv1.GetExpRequest) (*apiv1.G
 
 func (s *Server) expMsg(ctx context.Context, daName, name string) (*apiv1.ExpMsg, error) {
 	var msg *apiv1.ExpMsg
-	err := s.view(ctx, func(tx store.Tx) error {
+	err := s.view(ctx, func(tx store.Reader) error {
 		_, exp, err := findExp(tx, daName, name)
 		if err != nil {
 			return err

@@ -114,7 +114,7 @@ func TestAnswersBeforeItsCaller(t *testing.T) {
 // slowStore waits until the request is over.
 type slowStore struct{ store.Store }
 
-func (s *slowStore) View(ctx context.Context, fn func(store.Tx) error) error {
+func (s *slowStore) View(ctx context.Context, fn func(store.Reader) error) error {
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -57,7 +57,7 @@ type counts struct{ dns, pds, cns, das, exps int }
 
 func count(t *testing.T, st store.Store) (n counts) {
 	t.Helper()
-	err := st.View(ctx, func(tx store.Tx) error {
+	err := st.View(ctx, func(tx store.Reader) error {
 		dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 		if err != nil {
 			return err

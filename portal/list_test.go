@@ -20,24 +20,24 @@ type rowCounter struct {
 	asked *atomic.Int64
 }
 
-func (s rowCounter) View(ctx context.Context, fn func(store.Tx) error) error {
-	return s.Store.View(ctx, func(tx store.Tx) error { return fn(rowTx{tx, s.asked}) })
+func (s rowCounter) View(ctx context.Context, fn func(store.Reader) error) error {
+	return s.Store.View(ctx, func(tx store.Reader) error { return fn(rowTx{tx, s.asked}) })
 }
 
 type rowTx struct {
-	store.Tx
+	store.Reader
 	asked *atomic.Int64
 }
 
-func (t rowTx) DA(id string) (*vda.DA, error) { t.asked.Add(1); return t.Tx.DA(id) }
-func (t rowTx) CN(id string) (*vda.CN, error) { t.asked.Add(1); return t.Tx.CN(id) }
+func (t rowTx) DA(id string) (*vda.DA, error) { t.asked.Add(1); return t.Reader.DA(id) }
+func (t rowTx) CN(id string) (*vda.CN, error) { t.asked.Add(1); return t.Reader.CN(id) }
 func (t rowTx) ESsOfExp(id string) ([]vda.ES, error) {
 	t.asked.Add(1)
-	return t.Tx.ESsOfExp(id)
+	return t.Reader.ESsOfExp(id)
 }
 func (t rowTx) CntlrsOfDA(id string) ([]vda.Cntlr, error) {
 	t.asked.Add(1)
-	return t.Tx.CntlrsOfDA(id)
+	return t.Reader.CntlrsOfDA(id)
 }
 
 // TestListExpAsksOnce: a page of exporters costs as many questions as one, and

@@ -12,29 +12,34 @@ import (
 // The lookups name the field and the value in what they refuse. What can be no
 // name is refused as such and never reaches the database.
 
-func findDN(tx store.Tx, name string) (*vda.DN, error) {
-	if err := checkNodeName("dn_name", name); err != nil {
+func findNode(tx store.Reader, k vda.NodeKind, name string) (*vda.Node, error) {
+	if err := checkNodeName(string(k)+"_name", name); err != nil {
 		return nil, err
 	}
-	dn, err := tx.DNByName(name)
+	n, err := tx.NodeByName(k, name)
 	if isKind(err, vda.NotFound) {
-		return nil, vda.Errorf(vda.NotFound, "there is no dn %q", shorten(name, 80))
+		return nil, vda.Errorf(vda.NotFound, "there is no %s %q", k, shorten(name, 80))
 	}
-	return dn, err
+	return n, err
 }
 
-func findCN(tx store.Tx, name string) (*vda.CN, error) {
-	if err := checkNodeName("cn_name", name); err != nil {
+func findDN(tx store.Reader, name string) (*vda.DN, error) {
+	n, err := findNode(tx, vda.DiskNode, name)
+	if err != nil {
 		return nil, err
 	}
-	cn, err := tx.CNByName(name)
-	if isKind(err, vda.NotFound) {
-		return nil, vda.Errorf(vda.NotFound, "there is no cn %q", shorten(name, 80))
-	}
-	return cn, err
+	return &vda.DN{Node: *n}, nil
 }
 
-func findPD(tx store.Tx, dnName, name string) (*vda.DN, *vda.PD, error) {
+func findCN(tx store.Reader, name string) (*vda.CN, error) {
+	n, err := findNode(tx, vda.ControllerNode, name)
+	if err != nil {
+		return nil, err
+	}
+	return tx.CN(n.ID)
+}
+
+func findPD(tx store.Reader, dnName, name string) (*vda.DN, *vda.PD, error) {
 	if err := checkName("pd_name", name); err != nil {
 		return nil, nil, err
 	}
@@ -49,7 +54,7 @@ func findPD(tx store.Tx, dnName, name string) (*vda.DN, *vda.PD, error) {
 	return dn, pd, err
 }
 
-func findDA(tx store.Tx, name string) (*vda.DA, error) {
+func findDA(tx store.Reader, name string) (*vda.DA, error) {
 	if err := checkName("da_name", name); err != nil {
 		return nil, err
 	}
@@ -60,7 +65,7 @@ func findDA(tx store.Tx, name string) (*vda.DA, error) {
 	return da, err
 }
 
-func findExp(tx store.Tx, daName, name string) (*vda.DA, *vda.Exp, error) {
+func findExp(tx store.Reader, daName, name string) (*vda.DA, *vda.Exp, error) {
 	if err := checkName("exp_name", name); err != nil {
 		return nil, nil, err
 	}
@@ -89,7 +94,7 @@ func taken(err error, answer func() error) error {
 
 // nodeID follows from the cluster and the node's name: to its agent, a node
 // that was deleted and is created again is the same node. An agent serves one.
-func nodeID(tx store.Tx, kind, name string) (string, error) {
+func nodeID(tx store.Reader, kind, name string) (string, error) {
 	cluster, err := tx.ClusterID()
 	if err != nil {
 		return "", err
@@ -107,7 +112,7 @@ func firstVersion() uint64 { return uint64(time.Now().UnixMilli()) }
 
 // addressFree refuses a listener that another node has: two targets cannot
 // listen on one address, and a host would reach the wrong one.
-func addressFree(tx store.Tx, l vda.Listener, ownID string) error {
+func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
 	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return err

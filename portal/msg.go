@@ -10,13 +10,13 @@ import (
 
 // names reads the nodes and disks that a reply mentions, each once.
 type names struct {
-	tx  store.Tx
+	tx  store.Reader
 	dns map[string]*vda.DN
 	pds map[string]*vda.PD
 	cns map[string]*vda.CN
 }
 
-func newNames(tx store.Tx) *names {
+func newNames(tx store.Reader) *names {
 	return &names{tx: tx, dns: map[string]*vda.DN{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{}}
 }
 
@@ -107,7 +107,7 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 
 // wholeDaMsg is daMsg with groups, controllers and exporters. An array is in
 // error when one of its vds or controllers is.
-func wholeDaMsg(tx store.Tx, da *vda.DA) (*apiv1.DaMsg, error) {
+func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	msg, n := daMsg(da), newNames(tx)
 	grps, err := tx.GrpsOfDA(da.ID)
 	if err != nil {
@@ -181,7 +181,7 @@ func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
 
 // expMsgs are exporters with where to connect, in the order of the controllers.
 // It asks as often for one as for a page of them.
-func expMsgs(tx store.Tx, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
+func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 	ids := sortedIDs(exps, func(e vda.Exp) string { return e.ID })
 	ways, err := tx.WaysOfExps(ids)
 	if err != nil {
@@ -208,7 +208,7 @@ func expMsgs(tx store.Tx, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 }
 
 // expMsg is one of them.
-func expMsg(tx store.Tx, exp *vda.Exp) (*apiv1.ExpMsg, error) {
+func expMsg(tx store.Reader, exp *vda.Exp) (*apiv1.ExpMsg, error) {
 	msgs, err := expMsgs(tx, []vda.Exp{*exp})
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func (s *Server) findOrphans(ctx context.Context) (*orphans, error) {
 	o := &orphans{dns: map[string]*apiv1.OrphansReply{}, cns: map[string]*apiv1.OrphansReply{}, names: map[string]string{}}
 	var dns []vda.DN
 	var cns []vda.CN
-	err := s.view(ctx, func(tx store.Tx) (err error) {
+	err := s.view(ctx, func(tx store.Reader) (err error) {
 		if dns, _, err = tx.ListDN(store.NodeFilter{}, store.Page{}); err != nil {
 			return err
 		}

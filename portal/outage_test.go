@@ -180,8 +180,8 @@ func TestLostDisk(t *testing.T) {
 		refusal(t, err, codes.NotFound, 3)
 	}
 	left := func() (pds []vda.PD, vds []vda.VD) {
-		if err := c.Store.View(ctx, func(tx store.Tx) error {
-			dn, err := tx.DNByName("dn0:9720")
+		if err := c.Store.View(ctx, func(tx store.Reader) error {
+			dn, err := tx.NodeByName(vda.DiskNode, "dn0:9720")
 			if err == nil {
 				pds, vds, err = tx.DNObjects(dn.ID, 0)
 			}
@@ -270,7 +270,7 @@ func TestDatabaseAway(t *testing.T) {
 // brokenStore panics, as a bug would.
 type brokenStore struct{ store.Store }
 
-func (brokenStore) View(context.Context, func(store.Tx) error) error { panic("index out of range") }
+func (brokenStore) View(context.Context, func(store.Reader) error) error { panic("index out of range") }
 
 // TestPanic: one request's bug is that request's INTERNAL error, without its
 // details, and the portal serves on.

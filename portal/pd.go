@@ -36,7 +36,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 			return err
 		}
 		pd.DNID = dn.ID
-		if pd.Version, err = tx.BumpDN(dn.ID); err != nil {
+		if pd.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
 			return err
 		}
 		return tx.InsertPD(pd)
@@ -46,7 +46,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 	}
 	notes := s.syncSteps(ctx, []node{dnNode(dn)})
 	var now *apiv1.PdMsg
-	err = s.view(ctx, func(tx store.Tx) error {
+	err = s.view(ctx, func(tx store.Reader) error {
 		dn, pd, err := findPD(tx, dn.Name, pd.Name)
 		if err != nil {
 			return err
@@ -64,7 +64,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 
 // mediumFree refuses a second pd on one disk. A disk that is still being
 // removed counts: its node may be about to format it.
-func mediumFree(tx store.Tx, dn *vda.DN, medium string) error {
+func mediumFree(tx store.Reader, dn *vda.DN, medium string) error {
 	if medium == "" {
 		return nil
 	}
@@ -126,7 +126,7 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 			return inUse("pd", pd.Name+" of dn "+dn.Name, "vds of the das", names)
 		}
 		pd.Deleted = true
-		if pd.Version, err = tx.BumpDN(dn.ID); err != nil {
+		if pd.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
 			return err
 		}
 		return tx.UpdatePD(pd)
@@ -139,7 +139,7 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 
 // findDeletedPD finds a pd that has been deleted and whose node has not
 // confirmed it; notFound when there is none.
-func findDeletedPD(tx store.Tx, dnName, name string, notFound error) (*vda.DN, *vda.PD, error) {
+func findDeletedPD(tx store.Reader, dnName, name string, notFound error) (*vda.DN, *vda.PD, error) {
 	dn, err := findDN(tx, dnName)
 	if err != nil {
 		return nil, nil, err
@@ -169,7 +169,7 @@ func lostConf(conf string) (string, error) {
 }
 
 // dasOfVDs names the arrays that vds belong to, each once.
-func dasOfVDs(tx store.Tx, vds []vda.VD) ([]string, error) {
+func dasOfVDs(tx store.Reader, vds []vda.VD) ([]string, error) {
 	seen := map[string]bool{}
 	var names []string
 	for i := range vds {
@@ -215,7 +215,7 @@ func (s *Server) ListPd(ctx context.Context, req *apiv1.ListPdRequest) (*apiv1.L
 		return nil, err
 	}
 	reply := &apiv1.ListPdReply{}
-	err = s.view(ctx, func(tx store.Tx) error {
+	err = s.view(ctx, func(tx store.Reader) error {
 		filter := store.PDFilter{Online: req.Online, Error: req.Error}
 		if req.DnName != nil {
 			dn, err := findDN(tx, *req.DnName)
@@ -250,7 +250,7 @@ func (s *Server) GetPd(ctx context.Context, req *apiv1.GetPdRequest) (*apiv1.Get
 
 func (s *Server) pdMsg(ctx context.Context, dnName, name string) (*apiv1.PdMsg, error) {
 	var msg *apiv1.PdMsg
-	err := s.view(ctx, func(tx store.Tx) error {
+	err := s.view(ctx, func(tx store.Reader) error {
 		dn, pd, err := findPD(tx, dnName, name)
 		if err != nil {
 			return err

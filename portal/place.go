@@ -18,7 +18,7 @@ type plan struct {
 
 // placeDA chooses places from the cluster as it is now. What it reads grows
 // with the nodes and disks, not with the arrays.
-func placeDA(tx store.Tx, da *vda.DA, vdBytes uint64, strict placement.Strictness) (*plan, error) {
+func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Strictness) (*plan, error) {
 	pds, leftOut, err := diskCandidates(tx)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func placeDA(tx store.Tx, da *vda.DA, vdBytes uint64, strict placement.Strictnes
 }
 
 // diskCandidates are the pds that may take vds, and why others may not.
-func diskCandidates(tx store.Tx) (pds []placement.PD, leftOut []string, err error) {
+func diskCandidates(tx store.Reader) (pds []placement.PD, leftOut []string, err error) {
 	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return nil, nil, err
@@ -87,7 +87,7 @@ func unfit(online bool, h vda.Health, nodeOnline bool, nodeHealth vda.Health, cl
 }
 
 // nodeCandidates are the cns that may take controllers, and why others may not.
-func nodeCandidates(tx store.Tx) (cns []placement.CN, leftOut []string, err error) {
+func nodeCandidates(tx store.Reader) (cns []placement.CN, leftOut []string, err error) {
 	rows, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return nil, nil, err

@@ -63,7 +63,7 @@ func fill(t *testing.T, uri string) {
 	if granted != fit || full != clients*each-fit {
 		t.Errorf("%d arrays granted and %d refused, want %d and %d", granted, full, fit, clients*each-fit)
 	}
-	err := c.Store.View(ctx, func(tx store.Tx) error {
+	err := c.Store.View(ctx, func(tx store.Reader) error {
 		pds, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
 		if err != nil {
 			return err

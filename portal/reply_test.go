@@ -155,7 +155,7 @@ func TestLongestList(t *testing.T) {
 		for i := range 1000 {
 			cn := newCN(fmt.Sprintf("a-name-of-a-node-that-is-rather-long-%04d.storage.example.com:9820", i))
 			cn.Health.Error, cn.Health.Msg = true, strings.Repeat("a message of an agent ", 20)
-			errs = errors.Join(errs, tx.InsertCN(cn))
+			errs = errors.Join(errs, tx.InsertNode(vda.ControllerNode, &cn.Node))
 		}
 		return errs
 	}); err != nil {

@@ -207,6 +207,6 @@ func (s *Server) update(ctx context.Context, fn func(tx store.Tx) error) error {
 	return err
 }
 
-func (s *Server) view(ctx context.Context, fn func(tx store.Tx) error) error {
+func (s *Server) view(ctx context.Context, fn func(tx store.Reader) error) error {
 	return s.cfg.Store.View(ctx, fn)
 }

@@ -106,7 +106,7 @@ func (s *sim) addHost(ctx context.Context, i int, array string) error {
 // lookUp tells a host its exporter's addresses.
 func (s *sim) lookUp(h *host) error {
 	addrs := map[string]bool{}
-	err := s.db.Store.View(context.Background(), func(tx store.Tx) error {
+	err := s.db.Store.View(context.Background(), func(tx store.Reader) error {
 		clear(addrs)
 		exp, err := tx.ExpByNQN(h.sub)
 		if err != nil {

@@ -104,7 +104,7 @@ func (s *procStore) Update(ctx context.Context, fn func(tx store.Tx) error) erro
 }
 
 // View implements store.Store.
-func (s *procStore) View(ctx context.Context, fn func(tx store.Tx) error) error {
+func (s *procStore) View(ctx context.Context, fn func(tx store.Reader) error) error {
 	return s.trip(ctx, func() error { return s.db.Store.View(ctx, fn) })
 }
 

@@ -18,7 +18,7 @@ func (s *sim) removed(addr string, sub spdk.NvmfSubsystem) {
 	}
 	go func() {
 		why := ""
-		err := s.db.Store.View(context.Background(), func(tx store.Tx) error {
+		err := s.db.Store.View(context.Background(), func(tx store.Reader) error {
 			why = ""
 			exp, err := tx.ExpByNQN(sub.NQN)
 			if err != nil || exp.Deleted || exp.Serial != sub.SerialNumber {

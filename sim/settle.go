@@ -42,7 +42,7 @@ func (s *sim) settle() time.Duration {
 // unwell returns the first thing that is not as it should be, "" for none.
 func (s *sim) unwell() string {
 	why := ""
-	err := s.db.Store.View(context.Background(), func(tx store.Tx) error {
+	err := s.db.Store.View(context.Background(), func(tx store.Reader) error {
 		var err error
 		why, err = s.unwellRows(tx)
 		return err
@@ -53,7 +53,7 @@ func (s *sim) unwell() string {
 	return why
 }
 
-func (s *sim) unwellRows(tx store.Tx) (string, error) {
+func (s *sim) unwellRows(tx store.Reader) (string, error) {
 	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return "", err
@@ -89,7 +89,7 @@ func (s *sim) unwellRows(tx store.Tx) (string, error) {
 
 // unwellDisks looks for what deleted arrays have left behind: rows, lvols and
 // space that nobody has.
-func (s *sim) unwellDisks(tx store.Tx) (string, error) {
+func (s *sim) unwellDisks(tx store.Reader) (string, error) {
 	deleted, err := tx.DeletedDAs()
 	if err != nil || len(deleted) > 0 {
 		return fmt.Sprintf("%d arrays are still being deleted", len(deleted)), err
@@ -130,7 +130,7 @@ func (s *sim) unwellDisks(tx store.Tx) (string, error) {
 	return "", nil
 }
 
-func (s *sim) unwellArray(tx store.Tx, da *vda.DA) (string, error) {
+func (s *sim) unwellArray(tx store.Reader, da *vda.DA) (string, error) {
 	if da.Health.Error {
 		return fmt.Sprintf("da %s: %s", da.Name, da.Health.Msg), nil
 	}
@@ -177,7 +177,7 @@ func (s *sim) unwellArray(tx store.Tx, da *vda.DA) (string, error) {
 }
 
 // unwellExp compares an exporter on one controller with the data plane there.
-func (s *sim) unwellExp(tx store.Tx, exp *vda.Exp, c *vda.Cntlr) (string, error) {
+func (s *sim) unwellExp(tx store.Reader, exp *vda.Exp, c *vda.Cntlr) (string, error) {
 	ess, err := tx.ESsOfExp(exp.ID)
 	if err != nil {
 		return "", err

@@ -54,14 +54,14 @@ func (t *sqlTx) UpdateDA(v *vda.DA) error {
 		Msg: "term " + itoa(v.Term) + " is below the current term " + itoa(old.Term)}
 }
 
-func (t *sqlTx) DeleteDA(id string) error      { return deleteRow(t, &daTable, id) }
-func (t *sqlTx) DA(id string) (*vda.DA, error) { return getRow(t, &daTable, id, "id = ?", id) }
+func (t *sqlTx) DeleteDA(id string) error          { return deleteRow(t, &daTable, id) }
+func (t *sqlReader) DA(id string) (*vda.DA, error) { return getRow(t, &daTable, id, "id = ?", id) }
 
-func (t *sqlTx) DAByName(name string) (*vda.DA, error) {
+func (t *sqlReader) DAByName(name string) (*vda.DA, error) {
 	return getRow(t, &daTable, name, "live_name = ?", name)
 }
 
-func (t *sqlTx) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
+func (t *sqlReader) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
 	var c cond
 	c.and("deleted = FALSE")
 	if f.Error != nil {
@@ -70,14 +70,14 @@ func (t *sqlTx) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
 	return pageRows(t, &daTable, c, p, func(v *vda.DA) (string, string) { return v.Name, v.ID })
 }
 
-func (t *sqlTx) DeletedDAs() ([]vda.DA, error) {
+func (t *sqlReader) DeletedDAs() ([]vda.DA, error) {
 	return listRows(t, &daTable, "deleted = TRUE ORDER BY name, id")
 }
 
 func (t *sqlTx) InsertGrp(v *vda.Grp) error { return insertRow(t, &grpTable, v) }
 func (t *sqlTx) DeleteGrp(id string) error  { return deleteRow(t, &grpTable, id) }
 
-func (t *sqlTx) GrpsOfDA(daID string) ([]vda.Grp, error) {
+func (t *sqlReader) GrpsOfDA(daID string) ([]vda.Grp, error) {
 	return listRows(t, &grpTable, "da_id = ? ORDER BY idx", daID)
 }
 
@@ -125,18 +125,18 @@ func b2i(b bool) int64 {
 	return 0
 }
 
-func (t *sqlTx) Cntlr(id string) (*vda.Cntlr, error) {
+func (t *sqlReader) Cntlr(id string) (*vda.Cntlr, error) {
 	return getRow(t, &cntlrTable, id, "id = ?", id)
 }
 
-func (t *sqlTx) CntlrsOfDA(daID string) ([]vda.Cntlr, error) {
+func (t *sqlReader) CntlrsOfDA(daID string) ([]vda.Cntlr, error) {
 	return listRows(t, &cntlrTable, "da_id = ? ORDER BY idx", daID)
 }
 
-func (t *sqlTx) CntlrsOfCN(cnID string) ([]vda.Cntlr, error) {
+func (t *sqlReader) CntlrsOfCN(cnID string) ([]vda.Cntlr, error) {
 	return listRows(t, &cntlrTable, "cn_id = ? ORDER BY id", cnID)
 }
 
-func (t *sqlTx) CNObjects(cnID string, since uint64) ([]vda.Cntlr, error) {
+func (t *sqlReader) CNObjects(cnID string, since uint64) ([]vda.Cntlr, error) {
 	return listRows(t, &cntlrTable, "cn_id = ? AND version > ? ORDER BY id", cnID, since)
 }

@@ -69,7 +69,7 @@ func TestFullSQLite(t *testing.T) {
 	insert := func() error {
 		for range 1000 {
 			id := NewID()
-			if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{Node: vda.Node{ID: id, Name: id}}) }); err != nil {
+			if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertNode(vda.DiskNode, &vda.Node{ID: id, Name: id}) }); err != nil {
 				return err
 			}
 		}
@@ -79,7 +79,7 @@ func TestFullSQLite(t *testing.T) {
 		t.Errorf("full: %v", err)
 	}
 	limit(1 << 20)
-	if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertDN(&vda.DN{Node: vda.Node{ID: NewID(), Name: "x"}}) }); err != nil {
+	if err := st.Update(t.Context(), func(tx Tx) error { return tx.InsertNode(vda.DiskNode, &vda.Node{ID: NewID(), Name: "x"}) }); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
 }
@@ -110,10 +110,10 @@ func TestMigratedUnderneath(t *testing.T) {
 	shift(1)
 	st.(*sqlStore).looked.Store(0)
 	id := NewID()
-	insert := func(tx Tx) error { return tx.InsertDN(&vda.DN{Node: vda.Node{ID: id, Name: id}}) }
+	insert := func(tx Tx) error { return tx.InsertNode(vda.DiskNode, &vda.Node{ID: id, Name: id}) }
 	for what, err := range map[string]error{
 		"update": st.Update(t.Context(), insert),
-		"view":   st.View(t.Context(), func(tx Tx) error { _, err := tx.ClusterID(); return err }),
+		"view":   st.View(t.Context(), func(tx Reader) error { _, err := tx.ClusterID(); return err }),
 		"ping":   st.Ping(context.Background()),
 	} {
 		if reason.Database(err) == nil || vda.KindOf(err) != vda.FailedPrecondition || !strings.Contains(reason.Of(err), "newer than this program's") {
@@ -121,7 +121,7 @@ func TestMigratedUnderneath(t *testing.T) {
 		}
 	}
 	shift(-1)
-	if err := st.View(t.Context(), func(tx Tx) error { _, err := tx.DN(id); return err }); vda.KindOf(err) != vda.NotFound {
+	if err := st.View(t.Context(), func(tx Reader) error { _, err := tx.DN(id); return err }); vda.KindOf(err) != vda.NotFound {
 		t.Errorf("the refused update has left its row: %v", err)
 	}
 	if err := st.Update(t.Context(), insert); err != nil {

@@ -52,14 +52,14 @@ func (t *sqlTx) UpdatePD(v *vda.PD) error {
 	return err
 }
 
-func (t *sqlTx) DeletePD(id string) error      { return deleteRow(t, &pdTable, id) }
-func (t *sqlTx) PD(id string) (*vda.PD, error) { return getRow(t, &pdTable, id, "id = ?", id) }
+func (t *sqlTx) DeletePD(id string) error          { return deleteRow(t, &pdTable, id) }
+func (t *sqlReader) PD(id string) (*vda.PD, error) { return getRow(t, &pdTable, id, "id = ?", id) }
 
-func (t *sqlTx) PDByName(dnID, name string) (*vda.PD, error) {
+func (t *sqlReader) PDByName(dnID, name string) (*vda.PD, error) {
 	return getRow(t, &pdTable, name, "dn_id = ? AND live_name = ?", dnID, name)
 }
 
-func (t *sqlTx) ListPD(f PDFilter, p Page) ([]vda.PD, string, error) {
+func (t *sqlReader) ListPD(f PDFilter, p Page) ([]vda.PD, string, error) {
 	var c cond
 	c.and("deleted = FALSE")
 	if f.DNID != nil {
@@ -140,18 +140,18 @@ func (t *sqlTx) UpdateVD(v *vda.VD) error {
 	return orNotFound(ok, err, "vd", v.ID)
 }
 
-func (t *sqlTx) DeleteVD(id string) error      { return deleteRow(t, &vdTable, id) }
-func (t *sqlTx) VD(id string) (*vda.VD, error) { return getRow(t, &vdTable, id, "id = ?", id) }
+func (t *sqlTx) DeleteVD(id string) error          { return deleteRow(t, &vdTable, id) }
+func (t *sqlReader) VD(id string) (*vda.VD, error) { return getRow(t, &vdTable, id, "id = ?", id) }
 
-func (t *sqlTx) VDsOfDA(daID string) ([]vda.VD, error) {
+func (t *sqlReader) VDsOfDA(daID string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, "da_id = ? ORDER BY grp_idx, idx, id", daID)
 }
 
-func (t *sqlTx) VDsOfPD(pdID string) ([]vda.VD, error) {
+func (t *sqlReader) VDsOfPD(pdID string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, "pd_id = ? ORDER BY id", pdID)
 }
 
-func (t *sqlTx) DNObjects(dnID string, since uint64) ([]vda.PD, []vda.VD, error) {
+func (t *sqlReader) DNObjects(dnID string, since uint64) ([]vda.PD, []vda.VD, error) {
 	pds, err := listRows(t, &pdTable, "dn_id = ? AND version > ? ORDER BY id", dnID, since)
 	if err != nil {
 		return nil, nil, err

@@ -40,18 +40,18 @@ func (t *sqlTx) UpdateExp(v *vda.Exp) error {
 	return orNotFound(ok, err, "exp", v.ID)
 }
 
-func (t *sqlTx) DeleteExp(id string) error       { return deleteRow(t, &expTable, id) }
-func (t *sqlTx) Exp(id string) (*vda.Exp, error) { return getRow(t, &expTable, id, "id = ?", id) }
+func (t *sqlTx) DeleteExp(id string) error           { return deleteRow(t, &expTable, id) }
+func (t *sqlReader) Exp(id string) (*vda.Exp, error) { return getRow(t, &expTable, id, "id = ?", id) }
 
-func (t *sqlTx) ExpByName(daID, name string) (*vda.Exp, error) {
+func (t *sqlReader) ExpByName(daID, name string) (*vda.Exp, error) {
 	return getRow(t, &expTable, name, "da_id = ? AND live_name = ?", daID, name)
 }
 
-func (t *sqlTx) ExpByNQN(nqn string) (*vda.Exp, error) {
+func (t *sqlReader) ExpByNQN(nqn string) (*vda.Exp, error) {
 	return getRow(t, &expTable, nqn, "live_nqn = ?", nqn)
 }
 
-func (t *sqlTx) ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error) {
+func (t *sqlReader) ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error) {
 	var c cond
 	c.and("deleted = FALSE")
 	if f.DAID != nil {
@@ -70,18 +70,18 @@ func (t *sqlTx) ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error) {
 	return pageRows(t, &expTable, c, p, func(v *vda.Exp) (string, string) { return v.Name, v.ID })
 }
 
-func (t *sqlTx) ExpsOfDA(daID string) ([]vda.Exp, error) {
+func (t *sqlReader) ExpsOfDA(daID string) ([]vda.Exp, error) {
 	return listRows(t, &expTable, "da_id = ? ORDER BY name, id", daID)
 }
 
 func (t *sqlTx) InsertES(v *vda.ES) error { return insertRow(t, &esTable, v) }
 func (t *sqlTx) DeleteES(id string) error { return deleteRow(t, &esTable, id) }
 
-func (t *sqlTx) ESsOfExp(expID string) ([]vda.ES, error) {
+func (t *sqlReader) ESsOfExp(expID string) ([]vda.ES, error) {
 	return listRows(t, &esTable, "exp_id = ? ORDER BY id", expID)
 }
 
-func (t *sqlTx) ESsOfCntlr(cntlrID string) ([]vda.ES, error) {
+func (t *sqlReader) ESsOfCntlr(cntlrID string) ([]vda.ES, error) {
 	return listRows(t, &esTable, "cntlr_id = ? ORDER BY id", cntlrID)
 }
 

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"database/sql"
+
+	"github.com/virtual-disk-array/vda"
 )
 
 // Raw opens a database for SQL of a test's own.
@@ -12,4 +14,18 @@ func Raw(ctx context.Context, uri string) (*sql.DB, error) {
 		return nil, err
 	}
 	return s.write, nil
+}
+
+// WriteInView tries to write in the read-only transaction that a view is for the
+// database, past the type that keeps a view from it.
+func WriteInView(ctx context.Context, uri string) error {
+	st, err := Open(ctx, uri)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	return st.View(ctx, func(r Reader) error {
+		tx := &sqlTx{r.(*sqlReader)}
+		return tx.InsertNode(vda.DiskNode, &vda.Node{ID: NewID(), Name: "written-in-a-view:9720"})
+	})
 }

@@ -21,4 +21,6 @@ func (t *sqlTx) BeatMonitor(id, name string) (bool, error) {
 
 func (t *sqlTx) DeleteMonitor(id string) error { return deleteRow(t, &monitorTable, id) }
 
-func (t *sqlTx) Monitors() ([]Monitor, error) { return listRows(t, &monitorTable, "TRUE ORDER BY id") }
+func (t *sqlReader) Monitors() ([]Monitor, error) {
+	return listRows(t, &monitorTable, "TRUE ORDER BY id")
+}

@@ -211,7 +211,7 @@ const viewCheck = time.Second
 
 // checkSchema refuses to go on when somebody has migrated the schema since the
 // program started; always: whenever that was looked at last.
-func (t *sqlTx) checkSchema(always bool) error {
+func (t *sqlReader) checkSchema(always bool) error {
 	s := t.store
 	now := time.Now().UnixNano()
 	if s.version == 0 || !always && now-s.looked.Load() < int64(viewCheck) {

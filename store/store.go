@@ -1,7 +1,8 @@
 // Package store keeps the cluster's desired state in SQL: SQLite, PostgreSQL
 // or MySQL/MariaDB behind one interface.
 //
-// Everything happens in a transaction. Update retries its function when the
+// Everything happens in a transaction: a View gets a Reader, an Update a Tx, which
+// is a Reader that can also write. Update retries its function when the
 // database reports a conflict, so the function must have no effects outside
 // tx. A committed Update is durable. Two Updates never both succeed on stale
 // reads of the same row.
@@ -17,8 +18,8 @@ import (
 type Store interface {
 	// Update runs fn in a read-write transaction, again after a conflict.
 	Update(ctx context.Context, fn func(tx Tx) error) error
-	// View runs fn in a read-only transaction.
-	View(ctx context.Context, fn func(tx Tx) error) error
+	// View runs fn in a read-only transaction, which sees one moment.
+	View(ctx context.Context, fn func(tx Reader) error) error
 	// Ping reports whether the database answers.
 	Ping(ctx context.Context) error
 	Close() error
@@ -54,90 +55,43 @@ type ExpFilter struct {
 	Error        *bool
 }
 
-// Tx is one transaction. Single-row getters return a vda.NotFound error;
-// inserts return vda.AlreadyExists when a unique name is taken. Lists leave
-// tombstones out unless the method says otherwise. In Update, a row that was
-// read is locked until the end (or the transaction conflicts and is retried).
-// Every value goes in and out as a copy.
-type Tx interface {
+// Reader is a transaction that reads. Single-row getters return a vda.NotFound
+// error. Lists leave tombstones out unless the method says otherwise. Every
+// value goes in and out as a copy.
+type Reader interface {
 	ClusterID() (string, error)
 
-	InsertDN(*vda.DN) error
-	UpdateDN(*vda.DN) error // by ID, all but Health and Applied
-	DeleteDN(id string) error
+	// Node and NodeByName return what nodes of both kinds have.
+	Node(k vda.NodeKind, id string) (*vda.Node, error)
+	NodeByName(k vda.NodeKind, name string) (*vda.Node, error)
 	DN(id string) (*vda.DN, error)
-	DNByName(name string) (*vda.DN, error)
+	CN(id string) (*vda.CN, error)
 	ListDN(f NodeFilter, p Page) (rows []vda.DN, next string, err error)
-	// BumpDN adds one to the node's Version and returns it; callers stamp
-	// changed pds and vds with it.
-	BumpDN(id string) (uint64, error)
-	// RaiseDN makes the node's Version one that lies above another.
-	RaiseDN(id string, above uint64) error
-	SetDNApplied(id string, version uint64) error
+	ListCN(f NodeFilter, p Page) (rows []vda.CN, next string, err error)
 
-	InsertPD(*vda.PD) error
-	UpdatePD(*vda.PD) error // all but Health, FreeClusters, VDCount and OrphanClusters
-	DeletePD(id string) error
 	PD(id string) (*vda.PD, error)
 	PDByName(dnID, name string) (*vda.PD, error)
 	ListPD(f PDFilter, p Page) ([]vda.PD, string, error)
-	// TakePD moves clusters from FreeClusters to one more vd;
-	// vda.ResourceExhausted when there are not enough.
-	TakePD(id string, clusters uint64) error
-	GivePD(id string, clusters uint64) error
-	// SetPDUsed says how many clusters are in use on the disk: those that no vd
-	// accounts for are orphans, and not free.
-	SetPDUsed(id string, clusters uint64) error
-	// TakeOrphan is TakePD for clusters that are in use already.
-	TakeOrphan(id string, clusters uint64) error
 
-	InsertVD(*vda.VD) error
-	UpdateVD(*vda.VD) error
-	DeleteVD(id string) error
 	VD(id string) (*vda.VD, error)
 	VDsOfDA(daID string) ([]vda.VD, error) // by GrpIdx, Idx; tombstones too
 	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
 
-	InsertCN(*vda.CN) error
-	UpdateCN(*vda.CN) error
-	DeleteCN(id string) error
-	CN(id string) (*vda.CN, error)
-	CNByName(name string) (*vda.CN, error)
-	ListCN(f NodeFilter, p Page) ([]vda.CN, string, error)
-	BumpCN(id string) (uint64, error)
-	RaiseCN(id string, above uint64) error
-	SetCNApplied(id string, version uint64) error
-
-	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount
-	UpdateCntlr(*vda.Cntlr) error // keeps PrimaryCount
-	DeleteCntlr(id string) error
 	Cntlr(id string) (*vda.Cntlr, error)
 	CntlrsOfDA(daID string) ([]vda.Cntlr, error) // by Idx; tombstones too
 	CntlrsOfCN(cnID string) ([]vda.Cntlr, error) // tombstones too
 
-	InsertDA(*vda.DA) error
-	UpdateDA(*vda.DA) error
-	DeleteDA(id string) error
 	DA(id string) (*vda.DA, error)
 	DAByName(name string) (*vda.DA, error) // live ones only
 	ListDA(f DAFilter, p Page) ([]vda.DA, string, error)
 	DeletedDAs() ([]vda.DA, error)
-
-	InsertGrp(*vda.Grp) error
-	DeleteGrp(id string) error
 	GrpsOfDA(daID string) ([]vda.Grp, error)
 
-	InsertExp(*vda.Exp) error // AlreadyExists on the name in its da and on the NQN
-	UpdateExp(*vda.Exp) error
-	DeleteExp(id string) error
 	Exp(id string) (*vda.Exp, error)
 	ExpByName(daID, name string) (*vda.Exp, error)
 	ExpByNQN(nqn string) (*vda.Exp, error)
 	ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error)
 	ExpsOfDA(daID string) ([]vda.Exp, error) // tombstones too
-
-	InsertES(*vda.ES) error
-	DeleteES(id string) error
 	ESsOfExp(expID string) ([]vda.ES, error)
 	ESsOfCntlr(cntlrID string) ([]vda.ES, error)
 	// WaysOfExps returns the ways to exporters, in the order of exporters and
@@ -152,11 +106,62 @@ type Tx interface {
 	// CNObjects returns a node's controllers, tombstones too, likewise.
 	CNObjects(cnID string, since uint64) ([]vda.Cntlr, error)
 
+	Monitors() ([]Monitor, error) // by ID
+}
+
+// Tx is a transaction that reads and writes. Inserts return vda.AlreadyExists
+// when a unique name is taken. A row that was read is locked until the end, or
+// the transaction conflicts and is retried.
+type Tx interface {
+	Reader
+
+	InsertNode(vda.NodeKind, *vda.Node) error
+	UpdateNode(vda.NodeKind, *vda.Node) error // by ID, all but Version, Applied and Health
+	DeleteNode(k vda.NodeKind, id string) error
+	// BumpNode adds one to the node's Version and returns it; callers stamp
+	// changed pds, vds and controllers with it.
+	BumpNode(k vda.NodeKind, id string) (uint64, error)
+	// RaiseNode makes the node's Version one that lies above another.
+	RaiseNode(k vda.NodeKind, id string, above uint64) error
+	SetNodeApplied(k vda.NodeKind, id string, version uint64) error
+
+	InsertPD(*vda.PD) error
+	UpdatePD(*vda.PD) error // all but Health, FreeClusters, VDCount and OrphanClusters
+	DeletePD(id string) error
+	// TakePD moves clusters from FreeClusters to one more vd;
+	// vda.ResourceExhausted when there are not enough.
+	TakePD(id string, clusters uint64) error
+	GivePD(id string, clusters uint64) error
+	// SetPDUsed says how many clusters are in use on the disk: those that no vd
+	// accounts for are orphans, and not free.
+	SetPDUsed(id string, clusters uint64) error
+	// TakeOrphan is TakePD for clusters that are in use already.
+	TakeOrphan(id string, clusters uint64) error
+
+	InsertVD(*vda.VD) error
+	UpdateVD(*vda.VD) error
+	DeleteVD(id string) error
+
+	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount
+	UpdateCntlr(*vda.Cntlr) error // keeps PrimaryCount
+	DeleteCntlr(id string) error
+
+	InsertDA(*vda.DA) error
+	UpdateDA(*vda.DA) error
+	DeleteDA(id string) error
+	InsertGrp(*vda.Grp) error
+	DeleteGrp(id string) error
+
+	InsertExp(*vda.Exp) error // AlreadyExists on the name in its da and on the NQN
+	UpdateExp(*vda.Exp) error
+	DeleteExp(id string) error
+	InsertES(*vda.ES) error
+	DeleteES(id string) error
+
 	// BeatMonitor adds one to a monitor's Beat; new says that it had no row
 	// and has one now.
 	BeatMonitor(id, name string) (new bool, err error)
 	DeleteMonitor(id string) error
-	Monitors() ([]Monitor, error) // by ID
 
 	// SetHealth records what the monitor saw of an object; a repeated error
 	// keeps its Since.
@@ -185,6 +190,14 @@ type Monitor struct {
 
 // Object is a kind of object that has a Health.
 type Object uint8
+
+// NodeObject is the object that a node of a kind is.
+func NodeObject(k vda.NodeKind) Object {
+	if k == vda.DiskNode {
+		return ObjDN
+	}
+	return ObjCN
+}
 
 // The kinds of objects.
 const (

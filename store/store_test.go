@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +34,11 @@ func conform(t *testing.T, srv *dbtest.Server, uri string, prepare ...string) {
 		t.Fatal(err)
 	}
 	storetest.Run(t, uri)
+	t.Run("ViewIsReadOnly", func(t *testing.T) {
+		if err := store.WriteInView(t.Context(), uri); err == nil {
+			t.Error("the database let a view write")
+		}
+	})
 	if srv != nil {
 		t.Run("Outage", func(t *testing.T) { storetest.Outage(t, uri, srv.Stop, srv.Start) })
 	}
@@ -52,6 +59,27 @@ func TestMariaDB(t *testing.T) {
 	t.Parallel()
 	srv, uri := dbtest.MariaDB(t)
 	conform(t, srv, uri)
+}
+
+// TestReaderOnlyReads: what a view gets has no method that writes, so a view
+// that writes does not compile.
+func TestReaderOnlyReads(t *testing.T) {
+	reader, tx := reflect.TypeFor[store.Reader](), reflect.TypeFor[store.Tx]()
+	if !tx.Implements(reader) || reader.Implements(tx) {
+		t.Error("a Tx is not a Reader with more")
+	}
+	writes := regexp.MustCompile("^(Insert|Update|Delete|Set|Bump|Raise|Take|Give|Beat)[A-Z]")
+	for m := range reader.NumMethod() {
+		if name := reader.Method(m).Name; writes.MatchString(name) {
+			t.Errorf("a view can %s", name)
+		}
+	}
+	for m := range tx.NumMethod() {
+		name := tx.Method(m).Name
+		if _, reads := reader.MethodByName(name); !reads && !writes.MatchString(name) {
+			t.Errorf("%s reads and a view lacks it, or writes by a name that this test does not know", name)
+		}
+	}
 }
 
 // The first of two servers takes connections and says nothing, as one that

@@ -35,7 +35,7 @@ func (tb *table[T]) selectSQL(where string) string {
 	return "SELECT " + strings.Join(tb.cols, ", ") + " FROM " + tb.name + " WHERE " + where
 }
 
-func getRow[T any](t *sqlTx, tb *table[T], what, where string, args ...any) (*T, error) {
+func getRow[T any](t *sqlReader, tb *table[T], what, where string, args ...any) (*T, error) {
 	rows, err := listRows(t, tb, where, args...)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func notFound(noun, what string) error {
 }
 
 // listRows returns the rows of a condition, which may end in ORDER BY.
-func listRows[T any](t *sqlTx, tb *table[T], where string, args ...any) ([]T, error) {
+func listRows[T any](t *sqlReader, tb *table[T], where string, args ...any) ([]T, error) {
 	rows, err := t.query(tb.selectSQL(where), args...)
 	if err != nil {
 		return nil, err
@@ -72,7 +72,7 @@ func listRows[T any](t *sqlTx, tb *table[T], where string, args ...any) ([]T, er
 }
 
 // pageRows lists by name and id, one page of it.
-func pageRows[T any](t *sqlTx, tb *table[T], c cond, p Page, key func(*T) (name, id string)) ([]T, string, error) {
+func pageRows[T any](t *sqlReader, tb *table[T], c cond, p Page, key func(*T) (name, id string)) ([]T, string, error) {
 	if p.After != "" {
 		name, id, err := readToken(p.After)
 		if err != nil {

@@ -25,15 +25,15 @@ const (
 
 // Update implements Store.
 func (s *sqlStore) Update(ctx context.Context, fn func(Tx) error) error {
-	return s.retry(ctx, s.write, s.target.dialect.update, true, fn)
+	return s.retry(ctx, s.write, s.target.dialect.update, true, func(t *sqlReader) error { return fn(&sqlTx{t}) })
 }
 
 // View implements Store.
-func (s *sqlStore) View(ctx context.Context, fn func(Tx) error) error {
-	return s.retry(ctx, s.read, s.target.dialect.view, false, fn)
+func (s *sqlStore) View(ctx context.Context, fn func(Reader) error) error {
+	return s.retry(ctx, s.read, s.target.dialect.view, false, func(t *sqlReader) error { return fn(t) })
 }
 
-func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lock bool, fn func(Tx) error) error {
+func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lock bool, fn func(*sqlReader) error) error {
 	giveUp := time.Now().Add(maxRetry)
 	backoff := minBackoff
 	lost := 0
@@ -85,7 +85,7 @@ const (
 )
 
 // once runs fn in one transaction and says whether another try can help.
-func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, lock bool, fn func(Tx) error) (again, error) {
+func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, lock bool, fn func(*sqlReader) error) (again, error) {
 	inner, err := db.BeginTx(ctx, &opts)
 	if err != nil {
 		return s.judge(ctx, err), s.wrap(err)
@@ -96,7 +96,7 @@ func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, loc
 			inner.Rollback()
 		}
 	}()
-	t := &sqlTx{ctx: ctx, tx: inner, store: s, lock: lock}
+	t := &sqlReader{ctx: ctx, tx: inner, store: s, lock: lock}
 	if !lock {
 		// A view of a schema that is not ours would be a lie.
 		err = t.checkSchema(false)
@@ -149,8 +149,9 @@ func (s *sqlStore) judge(ctx context.Context, err error) again {
 	return never
 }
 
-// sqlTx is a Tx. Its methods stand in the files named after the nouns.
-type sqlTx struct {
+// sqlReader is a Reader. Its methods, and those of sqlTx, stand in the files
+// named after the nouns.
+type sqlReader struct {
 	ctx    context.Context
 	tx     *sql.Tx
 	store  *sqlStore
@@ -158,10 +159,16 @@ type sqlTx struct {
 	broken error // an error that is about the database, not about a row
 }
 
-var _ Tx = (*sqlTx)(nil)
+// sqlTx is a Tx.
+type sqlTx struct{ *sqlReader }
+
+var (
+	_ Reader = (*sqlReader)(nil)
+	_ Tx     = (*sqlTx)(nil)
+)
 
 // fault notes an error that ends the transaction, and wraps it.
-func (t *sqlTx) fault(err error) error {
+func (t *sqlReader) fault(err error) error {
 	_, ends := about[t.store.classOf(err)]
 	if t.broken == nil && (ends || t.ctx.Err() != nil) {
 		t.broken = err
@@ -181,7 +188,7 @@ func (t *sqlTx) exec(q string, args ...any) (affected int64, err error) {
 	return n, nil
 }
 
-func (t *sqlTx) query(q string, args ...any) (*sql.Rows, error) {
+func (t *sqlReader) query(q string, args ...any) (*sql.Rows, error) {
 	if t.lock {
 		q += t.store.target.dialect.lockSuffix
 	}

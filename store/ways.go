@@ -13,7 +13,7 @@ func anys(ids []string) []any {
 	return list
 }
 
-func (t *sqlTx) WaysOfExps(expIDs []string) (all []Way, err error) {
+func (t *sqlReader) WaysOfExps(expIDs []string) (all []Way, err error) {
 	if len(expIDs) == 0 {
 		return nil, nil
 	}
@@ -40,7 +40,7 @@ func (t *sqlTx) WaysOfExps(expIDs []string) (all []Way, err error) {
 	return all, nil
 }
 
-func (t *sqlTx) DANames(ids []string) (map[string]string, error) {
+func (t *sqlReader) DANames(ids []string) (map[string]string, error) {
 	names := map[string]string{}
 	if len(ids) == 0 {
 		return names, nil

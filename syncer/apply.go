@@ -58,7 +58,7 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 	if err := das.finish(tx); err != nil {
 		return err
 	}
-	return passOver(tx.SetDNApplied(req.NodeId, p.applied))
+	return passOver(tx.SetNodeApplied(vda.DiskNode, req.NodeId, p.applied))
 }
 
 // compareSpace notes what is in use on a disk and belongs to no vd, so that
@@ -150,7 +150,7 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 	if err := das.finish(tx); err != nil {
 		return false, err
 	}
-	return changed, passOver(tx.SetCNApplied(req.NodeId, p.applied))
+	return changed, passOver(tx.SetNodeApplied(vda.ControllerNode, req.NodeId, p.applied))
 }
 
 // created notes that an array has been made on media: from now on it is only
@@ -164,7 +164,7 @@ func created(tx store.Tx, spec *apiv1.CntlrSpec, c *vda.Cntlr) (bool, error) {
 	if err := tx.UpdateDA(da); err != nil {
 		return false, err
 	}
-	if c.Version, err = tx.BumpCN(c.CNID); err != nil {
+	if c.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
 		return false, err
 	}
 	return true, tx.UpdateCntlr(c)

@@ -12,7 +12,7 @@ import (
 
 // BuildDn makes the request that brings a dn from version base to the one in
 // tx; base 0 gives all its objects.
-func BuildDn(tx store.Tx, dnID string, base uint64) (*apiv1.SyncDnRequest, error) {
+func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, error) {
 	dn, err := tx.DN(dnID)
 	if err != nil {
 		return nil, err
@@ -66,14 +66,14 @@ func listener(l vda.Listener) *apiv1.ListenerConf {
 
 // BuildCn makes the request that brings a cn from version base to the one in
 // tx; base 0 gives all its controllers.
-func BuildCn(tx store.Tx, cnID string, base uint64) (*apiv1.SyncCnRequest, error) {
+func BuildCn(tx store.Reader, cnID string, base uint64) (*apiv1.SyncCnRequest, error) {
 	req, _, err := buildCn(tx, cnID, base)
 	return req, err
 }
 
 // buildCn also returns the dns that primaries in the request write to and
 // that have not carried out yet what SQL says about those vds.
-func buildCn(tx store.Tx, cnID string, base uint64) (req *apiv1.SyncCnRequest, unfenced []string, err error) {
+func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnRequest, unfenced []string, err error) {
 	cn, err := tx.CN(cnID)
 	if err != nil {
 		return nil, nil, err
@@ -101,7 +101,7 @@ func buildCn(tx store.Tx, cnID string, base uint64) (req *apiv1.SyncCnRequest, u
 
 // cnBuilder makes the specs of one request and reads each dn once.
 type cnBuilder struct {
-	tx       store.Tx
+	tx       store.Reader
 	dns      map[string]*vda.DN
 	unfenced map[string]bool
 }

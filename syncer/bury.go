@@ -26,7 +26,7 @@ func BuryVDs(tx store.Tx, daID string) (dnIDs []string, err error) {
 	}
 	dnIDs = slices.Sorted(maps.Keys(byDN))
 	for _, id := range dnIDs {
-		version, err := tx.BumpDN(id)
+		version, err := tx.BumpNode(vda.DiskNode, id)
 		if err != nil {
 			return nil, err
 		}

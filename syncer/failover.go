@@ -74,7 +74,7 @@ func newNodes() *nodes {
 // move to, "" for the healthy one with the fewest primaries.
 func (s *Syncer) FailoverDa(ctx context.Context, daID, toCN string) error {
 	var m Move
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		m, err = planned(tx, daID, toCN)
 		return err
 	})
@@ -85,7 +85,7 @@ func (s *Syncer) FailoverDa(ctx context.Context, daID, toCN string) error {
 }
 
 // planned chooses the controller for a planned switch.
-func planned(tx store.Tx, daID, toCN string) (Move, error) {
+func planned(tx store.Reader, daID, toCN string) (Move, error) {
 	da, err := tx.DA(daID)
 	if err != nil {
 		return Move{}, err
@@ -125,7 +125,7 @@ type candidate struct {
 
 // candidates are an array's live secondaries, best first: on a cn that is
 // online, with the fewest primaries.
-func candidates(tx store.Tx, daID string) ([]candidate, error) {
+func candidates(tx store.Reader, daID string) ([]candidate, error) {
 	cntlrs, err := tx.CntlrsOfDA(daID)
 	if err != nil {
 		return nil, err
@@ -246,7 +246,7 @@ func recordVds(tx store.Tx, daID string, n *nodes) error {
 	}
 	versions := map[string]uint64{}
 	for _, id := range slices.Sorted(maps.Keys(n.dns)) {
-		if versions[id], err = tx.BumpDN(id); err != nil {
+		if versions[id], err = tx.BumpNode(vda.DiskNode, id); err != nil {
 			return err
 		}
 	}
@@ -277,7 +277,7 @@ func recordCntlrs(tx store.Tx, m Move, da *vda.DA, n *nodes) error {
 		if promoted && (c.Deleted || c.Primary) {
 			break
 		}
-		if c.Version, err = tx.BumpCN(c.CNID); err != nil {
+		if c.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
 			return err
 		}
 		switch {
@@ -326,7 +326,7 @@ func (s *Syncer) standBy(ctx context.Context, n *nodes) {
 func (s *Syncer) tellStandBy(ctx context.Context, cnID string, daIDs []string) error {
 	req := &apiv1.StandByRequest{NodeId: cnID, DaIds: daIDs, HoldMs: uint32(standByHold.Milliseconds())}
 	name := ""
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		if req.ClusterId, err = tx.ClusterID(); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package syncer
 import (
 	"errors"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -34,7 +35,7 @@ func ForgetDn(tx store.Tx, dnID string) error {
 	if err := das.finish(tx); err != nil {
 		return err
 	}
-	return tx.DeleteDN(dnID)
+	return tx.DeleteNode(vda.DiskNode, dnID)
 }
 
 // ForgetCn is ForgetDn for a cn: its controllers are all tombstones.
@@ -58,5 +59,5 @@ func ForgetCn(tx store.Tx, cnID string) error {
 	if err := das.finish(tx); err != nil {
 		return err
 	}
-	return tx.DeleteCN(cnID)
+	return tx.DeleteNode(vda.ControllerNode, cnID)
 }

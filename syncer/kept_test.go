@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -24,11 +25,11 @@ func TestCapacityReportKeepsTheRest(t *testing.T) {
 			return err
 		}
 		dn.Location, dn.Online, pd.Online = "rack7", false, false
-		return errors.Join(tx.UpdateDN(dn), tx.UpdatePD(pd))
+		return errors.Join(tx.UpdateNode(vda.DiskNode, &dn.Node), tx.UpdatePD(pd))
 	})
 	f.agents.Agent("dn0:9720").SetCapacity(300)
 	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		dn, err := tx.DN(f.dn[0].ID)
 		if err != nil {
 			return err
@@ -48,7 +49,7 @@ func TestCntlidsDoNotOverlap(t *testing.T) {
 	f.syncAll()
 	type span struct{ from, to uint32 }
 	var spans []span
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		for _, cn := range f.cn {
 			req, err := syncer.BuildCn(tx, cn.ID, 0)
 			if err != nil {

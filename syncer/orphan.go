@@ -20,7 +20,7 @@ import (
 func (s *Syncer) OrphansOfDn(ctx context.Context, dnID string) (*apiv1.OrphansReply, error) {
 	var req *apiv1.OrphansRequest
 	name := ""
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		dn, err := tx.DN(dnID)
 		if err != nil {
 			return err
@@ -47,7 +47,7 @@ func (s *Syncer) OrphansOfDn(ctx context.Context, dnID string) (*apiv1.OrphansRe
 func (s *Syncer) OrphansOfCn(ctx context.Context, cnID string) (*apiv1.OrphansReply, error) {
 	var req *apiv1.OrphansRequest
 	name := ""
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		cn, err := tx.CN(cnID)
 		if err != nil {
 			return err
@@ -70,7 +70,7 @@ func (s *Syncer) OrphansOfCn(ctx context.Context, cnID string) (*apiv1.OrphansRe
 	return r, nil
 }
 
-func orphansRequest(tx store.Tx, nodeID string) (*apiv1.OrphansRequest, error) {
+func orphansRequest(tx store.Reader, nodeID string) (*apiv1.OrphansRequest, error) {
 	cluster, err := tx.ClusterID()
 	return &apiv1.OrphansRequest{ClusterId: cluster, NodeId: nodeID}, err
 }
@@ -97,7 +97,7 @@ func (s *Syncer) dropOfDn(ctx context.Context, o OrphansOf) error {
 	req := &apiv1.SyncDnRequest{NodeId: o.DNID, AllowEmpty: true}
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		req.Pds, req.Vds = nil, nil
-		version, err := tx.BumpDN(o.DNID)
+		version, err := tx.BumpNode(vda.DiskNode, o.DNID)
 		if err != nil {
 			return err
 		}
@@ -142,7 +142,7 @@ func (s *Syncer) dropOfCn(ctx context.Context, o OrphansOf) error {
 	req := &apiv1.SyncCnRequest{NodeId: o.CNID, AllowEmpty: true}
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		req.Cntlrs = nil
-		version, err := tx.BumpCN(o.CNID)
+		version, err := tx.BumpNode(vda.ControllerNode, o.CNID)
 		if err != nil {
 			return err
 		}

@@ -108,7 +108,7 @@ func freeIdx(cntlrs []vda.Cntlr) uint32 {
 }
 
 // placeAnother is the cn for one more controller, "" for none.
-func placeAnother(tx store.Tx, cntlrs []vda.Cntlr, instead string, fit func(string) bool) (string, error) {
+func placeAnother(tx store.Reader, cntlrs []vda.Cntlr, instead string, fit func(string) bool) (string, error) {
 	rows, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return "", err
@@ -130,7 +130,7 @@ func placeAnother(tx store.Tx, cntlrs []vda.Cntlr, instead string, fit func(stri
 
 func recordReplaced(tx store.Tx, live []vda.Cntlr, old vda.Cntlr, fresh *vda.Cntlr) (primary, other string, err error) {
 	bump := func(c *vda.Cntlr) error {
-		if c.Version, err = tx.BumpCN(c.CNID); err != nil {
+		if c.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
 			return err
 		}
 		return tx.UpdateCntlr(c)
@@ -152,7 +152,7 @@ func recordReplaced(tx store.Tx, live []vda.Cntlr, old vda.Cntlr, fresh *vda.Cnt
 	if fresh == nil {
 		return primary, "", nil
 	}
-	if fresh.Version, err = tx.BumpCN(fresh.CNID); err != nil {
+	if fresh.Version, err = tx.BumpNode(vda.ControllerNode, fresh.CNID); err != nil {
 		return "", "", err
 	}
 	if err := tx.InsertCntlr(fresh); err != nil {

@@ -85,7 +85,7 @@ func (c *changes) write(tx store.Tx) error {
 func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
 	c := &changes{}
 	newPlane := false
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		dn, err := tx.DN(dnID)
 		if err != nil {
 			return err
@@ -119,7 +119,7 @@ func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
 			return passOver(err)
 		}
 		dn.DataPlaneVersion = r.DataPlaneVersion
-		return tx.UpdateDN(dn)
+		return tx.UpdateNode(vda.DiskNode, &dn.Node)
 	})
 }
 
@@ -127,7 +127,7 @@ func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
 func (s *Syncer) ReportCn(ctx context.Context, cnID string, r Report) error {
 	c := &changes{}
 	newPlane := false
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		cn, err := tx.CN(cnID)
 		if err != nil {
 			return err
@@ -165,7 +165,7 @@ func (s *Syncer) ReportCn(ctx context.Context, cnID string, r Report) error {
 			return passOver(err)
 		}
 		cn.DataPlaneVersion = r.DataPlaneVersion
-		return tx.UpdateCN(cn)
+		return tx.UpdateNode(vda.ControllerNode, &cn.Node)
 	})
 }
 

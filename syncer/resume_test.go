@@ -16,16 +16,16 @@ func TestVersionsContinueFromWhatTheAgentHolds(t *testing.T) {
 	dn := &vda.DN{Node: vda.Node{ID: store.NewID(), Name: "dn9:9720", Online: true, Version: 5}}
 	cn := &vda.CN{Node: vda.Node{ID: store.NewID(), Name: "cn9:9820", Online: true, Version: 5}}
 	f.update(func(tx store.Tx) error {
-		if err := tx.InsertDN(dn); err != nil {
+		if err := tx.InsertNode(vda.DiskNode, &dn.Node); err != nil {
 			return err
 		}
-		return tx.InsertCN(cn)
+		return tx.InsertNode(vda.ControllerNode, &cn.Node)
 	})
 	f.agents.Start(dn.Name).Join(f.clusterID(), dn.ID, 5+1<<32)
 	f.agents.Start(cn.Name).Join(f.clusterID(), cn.ID, 5+1<<32)
 	f.ok(f.syncer.SyncDn(t.Context(), dn.ID))
 	f.ok(f.syncer.FullCn(t.Context(), cn.ID))
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		d, err := tx.DN(dn.ID)
 		if err != nil {
 			return err
@@ -56,7 +56,7 @@ func TestVersionsDoNotContinueForAnOldDatabase(t *testing.T) {
 	} {
 		dn := &vda.DN{Node: vda.Node{ID: store.NewID(), Name: strings.ReplaceAll(name, " ", "-") + ":9720", Online: true, Version: 5}}
 		f.update(func(tx store.Tx) error {
-			if err := tx.InsertDN(dn); err != nil {
+			if err := tx.InsertNode(vda.DiskNode, &dn.Node); err != nil {
 				return err
 			}
 			if c.pd {
@@ -64,13 +64,13 @@ func TestVersionsDoNotContinueForAnOldDatabase(t *testing.T) {
 					return err
 				}
 			}
-			return tx.SetDNApplied(dn.ID, c.applied)
+			return tx.SetNodeApplied(vda.DiskNode, dn.ID, c.applied)
 		})
 		f.agents.Start(dn.Name).Join(f.clusterID(), dn.ID, c.held)
 		if err := f.syncer.SyncDn(t.Context(), dn.ID); !strings.Contains(syncer.Refusal(err), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
-		f.view(func(tx store.Tx) error {
+		f.view(func(tx store.Reader) error {
 			row, err := tx.DN(dn.ID)
 			if err == nil && row.Version != 5 {
 				t.Errorf("%s: version %d", name, row.Version)

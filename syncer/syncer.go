@@ -264,7 +264,7 @@ func Reason(err error) string {
 
 func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, error) {
 	var req *apiv1.SyncDnRequest
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		dn, err := tx.DN(dnID)
 		if err != nil {
 			return err
@@ -296,7 +296,7 @@ func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, 
 			if err != nil || dn.Applied != 0 || len(pds)+len(vds) > 0 {
 				return false, err
 			}
-			return true, tx.RaiseDN(dnID, held)
+			return true, tx.RaiseNode(vda.DiskNode, dnID, held)
 		},
 		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
 	}, nil
@@ -305,7 +305,7 @@ func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, 
 func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, error) {
 	var req *apiv1.SyncCnRequest
 	var unfenced []string
-	err := s.cfg.Store.View(ctx, func(tx store.Tx) error {
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
 		cn, err := tx.CN(cnID)
 		if err != nil {
 			return err
@@ -340,7 +340,7 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 			if err != nil || cn.Applied != 0 || len(cntlrs) > 0 {
 				return false, err
 			}
-			return true, tx.RaiseCN(cnID, held)
+			return true, tx.RaiseNode(vda.ControllerNode, cnID, held)
 		},
 		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return ApplyCn(tx, req, r) },
 	}, nil

@@ -60,7 +60,7 @@ func newFixture(t *testing.T) *fixture {
 		for i := range f.dn {
 			f.dn[i] = &vda.DN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("dn%d:9720", i), Online: true, Version: 2}}
 			f.pd[i] = &vda.PD{ID: store.NewID(), DNID: f.dn[i].ID, Name: "pd0", Version: 1}
-			if err := errors.Join(tx.InsertDN(f.dn[i]), tx.InsertPD(f.pd[i])); err != nil {
+			if err := errors.Join(tx.InsertNode(vda.DiskNode, &f.dn[i].Node), tx.InsertPD(f.pd[i])); err != nil {
 				return err
 			}
 			f.agents.Start(f.dn[i].Name)
@@ -72,7 +72,7 @@ func newFixture(t *testing.T) *fixture {
 			f.cn[i] = &vda.CN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("cn%d:9820", i), Online: true, Version: 2}}
 			f.cntlr[i] = &vda.Cntlr{ID: store.NewID(), DAID: f.da.ID, CNID: f.cn[i].ID, Idx: uint32(i), Primary: i == 0, Version: 2}
 			f.es[i] = &vda.ES{ID: store.NewID(), ExpID: f.exp.ID, CntlrID: f.cntlr[i].ID}
-			if err := errors.Join(tx.InsertCN(f.cn[i]), tx.InsertCntlr(f.cntlr[i]), tx.InsertES(f.es[i])); err != nil {
+			if err := errors.Join(tx.InsertNode(vda.ControllerNode, &f.cn[i].Node), tx.InsertCntlr(f.cntlr[i]), tx.InsertES(f.es[i])); err != nil {
 				return err
 			}
 			f.agents.Start(f.cn[i].Name)
@@ -85,7 +85,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.update(func(tx store.Tx) error {
 		for i := range f.vd {
-			v, err := tx.BumpDN(f.dn[i].ID)
+			v, err := tx.BumpNode(vda.DiskNode, f.dn[i].ID)
 			f.vd[i] = &vda.VD{ID: store.NewID(), DAID: f.da.ID, Idx: uint32(i), PDID: f.pd[i].ID, DNID: f.dn[i].ID, Clusters: 5, Size: 5 << 20, Version: v}
 			if err := errors.Join(err, tx.TakePD(f.pd[i].ID, 5), tx.InsertVD(f.vd[i])); err != nil {
 				return err
@@ -109,7 +109,7 @@ func (f *fixture) update(fn func(store.Tx) error) {
 	f.ok(f.store.Update(f.Context(), fn))
 }
 
-func (f *fixture) view(fn func(store.Tx) error) {
+func (f *fixture) view(fn func(store.Reader) error) {
 	f.Helper()
 	f.ok(f.store.View(f.Context(), fn))
 }
@@ -140,7 +140,7 @@ func (f *fixture) syncAll() {
 // behind returns the names of nodes whose Applied is below their Version.
 func (f *fixture) behind() []string {
 	var names []string
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		names = nil
 		dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 		for _, n := range dns {
@@ -168,7 +168,7 @@ func (f *fixture) equal(what string, got, want any) {
 
 func TestCreate(t *testing.T) {
 	f := newFixture(t)
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		pd, err := tx.PD(f.pd[0].ID)
 		f.equal("pd after format", []any{pd.ClusterSize, pd.TotalClusters, pd.FreeClusters}, []any{1 << 20, 100, 95})
 		return err
@@ -190,7 +190,7 @@ func TestCreate(t *testing.T) {
 		[]any{false, false, 2001, 3000, vda.ProxyHostNQN(c.Id), 0, f.cn[0].ID})
 	v := f.agents.Agent("dn0:9720").Syncs()[0].Dn.Vds[0]
 	f.equal("vd", []any{v.HostNqn, v.Term, v.Size, len(v.Uuid)}, []any{vda.PrimaryHostNQN(f.da.ID, 1), 1, 5 << 20, 36})
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		da, err := tx.DA(f.da.ID)
 		f.equal("created", da.Created, true)
 		return err
@@ -222,7 +222,7 @@ func TestCauseComesFirst(t *testing.T) {
 	f := newFixture(t)
 	msg := func() (m string) {
 		f.syncAll()
-		f.view(func(tx store.Tx) error {
+		f.view(func(tx store.Reader) error {
 			da, err := tx.DA(f.da.ID)
 			m = da.Health.Msg
 			return err
@@ -249,7 +249,7 @@ func TestAiling(t *testing.T) {
 	f.agents.Agent("dn0:9720").Ail(f.vd[0].ID, "3 I/O errors")
 	f.syncAll()
 	f.equal("behind", f.behind(), []string{})
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		vd, err := tx.VD(f.vd[0].ID)
 		da, err2 := tx.DA(f.da.ID)
 		f.equal("errors", []string{vd.Health.Msg, da.Health.Msg}, []string{"3 I/O errors", "vd 0 of group 0: 3 I/O errors"})
@@ -265,7 +265,7 @@ func TestUnfinished(t *testing.T) {
 	f.syncAll()
 	f.equal("behind", f.behind(), []string{"dn0:9720"})
 	health := func() (vd, da vda.Health) {
-		f.view(func(tx store.Tx) error {
+		f.view(func(tx store.Reader) error {
 			v, err := tx.VD(f.vd[0].ID)
 			d, err2 := tx.DA(f.da.ID)
 			vd, da = v.Health, d.Health
@@ -298,7 +298,7 @@ func TestDelete(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if row.Version, err = tx.BumpCN(c.CNID); err != nil {
+			if row.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
 				return err
 			}
 			if err := tx.UpdateCntlr(row); err != nil {
@@ -309,9 +309,9 @@ func TestDelete(t *testing.T) {
 	})
 	f.ok(f.syncer.SyncCn(t.Context(), f.cn[0].ID))
 	f.ok(f.syncer.SyncCn(t.Context(), f.cn[1].ID))
-	f.view(func(tx store.Tx) error { _, err := tx.Exp(f.exp.ID); return err }) // one state is left
+	f.view(func(tx store.Reader) error { _, err := tx.Exp(f.exp.ID); return err }) // one state is left
 	f.ok(f.syncer.SyncCn(t.Context(), f.cn[2].ID))
-	if err := f.store.View(t.Context(), func(tx store.Tx) error { _, err := tx.Exp(f.exp.ID); return err }); err == nil || vda.KindOf(err) != vda.NotFound {
+	if err := f.store.View(t.Context(), func(tx store.Reader) error { _, err := tx.Exp(f.exp.ID); return err }); err == nil || vda.KindOf(err) != vda.NotFound {
 		t.Fatalf("exp is still there: %v", err)
 	}
 
@@ -331,7 +331,7 @@ func TestDelete(t *testing.T) {
 				return err
 			}
 			row.Deleted = true
-			if row.Version, err = tx.BumpDN(v.DNID); err != nil {
+			if row.Version, err = tx.BumpNode(vda.DiskNode, v.DNID); err != nil {
 				return err
 			}
 			if err := tx.UpdateVD(row); err != nil {
@@ -344,7 +344,7 @@ func TestDelete(t *testing.T) {
 				return err
 			}
 			row.Deleted = true
-			if row.Version, err = tx.BumpCN(c.CNID); err != nil {
+			if row.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
 				return err
 			}
 			if err := tx.UpdateCntlr(row); err != nil {
@@ -368,14 +368,14 @@ func TestDelete(t *testing.T) {
 	if vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "dn1:9720") {
 		t.Errorf("a dn that is away: %v", err)
 	}
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		das, err := tx.DeletedDAs()
 		f.equal("tombstones of arrays", len(das), 1)
 		return err
 	})
 	gone.Start()
 	fakeagent.Wait(t, "sync after the dn came back", func() bool { return f.syncer.SyncDn(t.Context(), f.dn[1].ID) == nil })
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		das, err := tx.DeletedDAs()
 		f.equal("tombstones of arrays", len(das), 0)
 		for i := range f.pd {
@@ -433,7 +433,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func (f *fixture) clusterID() (id string) {
-	f.view(func(tx store.Tx) (err error) { id, err = tx.ClusterID(); return err })
+	f.view(func(tx store.Reader) (err error) { id, err = tx.ClusterID(); return err })
 	return id
 }
 
@@ -442,7 +442,7 @@ func TestShrunkPD(t *testing.T) {
 	f.syncAll()
 	a := f.agents.Agent("dn0:9720")
 	msg := func() (m string) {
-		f.view(func(tx store.Tx) error {
+		f.view(func(tx store.Reader) error {
 			pd, err := tx.PD(f.pd[0].ID)
 			m = fmt.Sprintln(pd.TotalClusters, pd.FreeClusters, pd.Health.Msg)
 			return err
@@ -458,7 +458,7 @@ func TestShrunkPD(t *testing.T) {
 }
 
 func (f *fixture) primary() (cn string, term uint64) {
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		cn = ""
 		da, err := tx.DA(f.da.ID)
 		if err != nil {
@@ -526,7 +526,7 @@ func TestPlannedSwitch(t *testing.T) {
 		t.Errorf("the dn is told %v", v)
 	}
 	f.equal("behind", f.behind(), []string{})
-	f.view(func(tx store.Tx) error {
+	f.view(func(tx store.Reader) error {
 		a, err := tx.CN(f.cn[0].ID)
 		b, err2 := tx.CN(f.cn[2].ID)
 		f.equal("primaries counted", []any{a.PrimaryCount, b.PrimaryCount}, []any{0, 1})
@@ -594,14 +594,14 @@ func TestMoveMany(t *testing.T) {
 				return err
 			}
 			for j := range f.vd {
-				v, err := tx.BumpDN(f.dn[j].ID)
+				v, err := tx.BumpNode(vda.DiskNode, f.dn[j].ID)
 				if err := errors.Join(err, tx.TakePD(f.pd[j].ID, 1), tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, Idx: uint32(j), PDID: f.pd[j].ID,
 					DNID: f.dn[j].ID, Clusters: 1, Size: 1 << 20, Version: v})); err != nil {
 					return err
 				}
 			}
 			for j := range 2 {
-				v, err := tx.BumpCN(f.cn[j].ID)
+				v, err := tx.BumpNode(vda.ControllerNode, f.cn[j].ID)
 				c := &vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: f.cn[j].ID, Idx: uint32(j), Primary: j == 0, Version: v}
 				if err := errors.Join(err, tx.InsertCntlr(c)); err != nil {
 					return err

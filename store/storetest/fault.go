@@ -67,14 +67,14 @@ func (f Fault) Meet(t *testing.T) error {
 	dn := newDN()
 	su := &suite{Store: s, ctx: ctx}
 	change := func(ctx context.Context) error {
-		return s.Update(ctx, func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err })
+		return s.Update(ctx, func(tx store.Tx) error { _, err := tx.BumpNode(vda.DiskNode, dn.ID); return err })
 	}
 	if f.Begin == nil {
-		if err := s.Update(ctx, func(tx store.Tx) error { return tx.InsertDN(dn) }); err != nil || !f.Locked {
+		if err := s.Update(ctx, func(tx store.Tx) error { return tx.InsertNode(vda.DiskNode, &dn.Node) }); err != nil || !f.Locked {
 			return err
 		}
 	} else {
-		su.update(t, func(tx store.Tx) error { return tx.InsertDN(dn) })
+		su.update(t, func(tx store.Tx) error { return tx.InsertNode(vda.DiskNode, &dn.Node) })
 		defer f.Begin()()
 	}
 	if f.Limit > 0 {
@@ -92,7 +92,7 @@ func (f Fault) Meet(t *testing.T) error {
 	defer holder.Close()
 	var got error
 	err = holder.Update(t.Context(), func(tx store.Tx) error {
-		if _, err := tx.BumpDN(dn.ID); err != nil {
+		if _, err := tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
 			return err
 		}
 		got = change(ctx)

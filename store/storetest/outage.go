@@ -22,14 +22,14 @@ func Outage(t *testing.T, uri string, stop, start func()) {
 	defer s.Close()
 	su := &suite{Store: s, ctx: ctx}
 	dn := newDN()
-	su.update(t, func(tx store.Tx) error { return tx.InsertDN(dn) })
+	su.update(t, func(tx store.Tx) error { return tx.InsertNode(vda.DiskNode, &dn.Node) })
 
 	stop()
 	for name, fn := range map[string]func() error{
 		"update": func() error {
-			return s.Update(ctx, func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err })
+			return s.Update(ctx, func(tx store.Tx) error { _, err := tx.BumpNode(vda.DiskNode, dn.ID); return err })
 		},
-		"view": func() error { return s.View(ctx, func(tx store.Tx) error { _, err := tx.DN(dn.ID); return err }) },
+		"view": func() error { return s.View(ctx, func(tx store.Reader) error { _, err := tx.DN(dn.ID); return err }) },
 		"ping": func() error { return s.Ping(ctx) },
 		"open": func() error { _, err := store.Open(ctx, uri); return err },
 	} {
@@ -54,7 +54,7 @@ func Outage(t *testing.T, uri string, stop, start func()) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	su.update(t, func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err })
+	su.update(t, func(tx store.Tx) error { _, err := tx.BumpNode(vda.DiskNode, dn.ID); return err })
 
 	// A restart between two calls goes unnoticed.
 	stop()
@@ -63,8 +63,8 @@ func Outage(t *testing.T, uri string, stop, start func()) {
 		probe, err := store.Open(ctx, uri)
 		if err == nil {
 			probe.Close()
-			su.update(t, func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err })
-			su.view(t, func(tx store.Tx) error {
+			su.update(t, func(tx store.Tx) error { _, err := tx.BumpNode(vda.DiskNode, dn.ID); return err })
+			su.view(t, func(tx store.Reader) error {
 				got, err := tx.DN(dn.ID)
 				if err == nil && got.Version != dn.Version+2 {
 					t.Errorf("version %d, want %d", got.Version, dn.Version+2)

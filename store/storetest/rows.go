@@ -10,7 +10,7 @@ import (
 
 func testClusterID(t *testing.T, s *suite) {
 	var a, b string
-	s.view(t, func(tx store.Tx) (err error) { a, err = tx.ClusterID(); return err })
+	s.view(t, func(tx store.Reader) (err error) { a, err = tx.ClusterID(); return err })
 	s.update(t, func(tx store.Tx) (err error) { b, err = tx.ClusterID(); return err })
 	if len(a) != 32 || a != b {
 		t.Fatalf("cluster id %q, then %q", a, b)
@@ -18,124 +18,117 @@ func testClusterID(t *testing.T, s *suite) {
 }
 
 func testDN(t *testing.T, s *suite) {
-	dn := newDN()
-	s.update(t, func(tx store.Tx) error { return tx.InsertDN(dn) })
-	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
-		again := *newDN()
-		again.Name = dn.Name
-		return tx.InsertDN(&again)
-	})
-	s.view(t, func(tx store.Tx) error {
-		got, err := tx.DN(dn.ID)
-		if err != nil {
-			return err
+	testNode(t, s, vda.DiskNode, &newDN().Node, func(tx store.Reader, f store.NodeFilter) (nodes []vda.Node, next string, err error) {
+		rows, next, err := tx.ListDN(f, store.Page{})
+		for i := range rows {
+			nodes = append(nodes, rows[i].Node)
 		}
-		same(t, "by id", got, dn)
-		got, err = tx.DNByName(dn.Name)
+		return nodes, next, err
+	}, func(tx store.Reader, id string) (*vda.Node, error) {
+		dn, err := tx.DN(id)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		same(t, "by name", got, dn)
-		return nil
+		return &dn.Node, nil
 	})
-
-	upd := *dn
-	upd.Location, upd.Online, upd.DataPlaneVersion, upd.Listener.TrAddr = "moved", false, "vda_tgt", "10.0.0.1"
-	upd.Version, upd.Applied, upd.Health = 99, 99, vda.Health{}
-	s.update(t, func(tx store.Tx) error { return tx.UpdateDN(&upd) })
-	want := upd
-	want.Version, want.Applied, want.Health = dn.Version, dn.Applied, dn.Health
-	s.view(t, func(tx store.Tx) error {
-		got, err := tx.DN(dn.ID)
-		same(t, "updated: versions and health are not its business", got, &want)
-		return err
-	})
-
-	for name, f := range map[string]store.NodeFilter{
-		"location": {Location: ptr("moved"), Online: ptr(false), Error: ptr(true)},
-		"all":      {},
-	} {
-		s.view(t, func(tx store.Tx) error {
-			rows, next, err := tx.ListDN(f, store.Page{})
-			if err != nil || next != "" {
-				t.Fatalf("%s: %v, token %q", name, err, next)
-			}
-			found := false
-			for _, r := range rows {
-				found = found || r.ID == dn.ID
-			}
-			if !found {
-				t.Errorf("filter %s doesn't find the dn", name)
-			}
-			return nil
-		})
-	}
-	for name, f := range map[string]store.NodeFilter{
-		"location": {Location: &dn.Location}, "online": {Location: ptr("moved"), Online: ptr(true)}, "error": {Location: ptr("moved"), Error: ptr(false)},
-	} {
-		s.view(t, func(tx store.Tx) error {
-			rows, _, err := tx.ListDN(f, store.Page{})
-			for _, r := range rows {
-				if r.ID == dn.ID {
-					t.Errorf("filter %s finds a dn it shouldn't", name)
-				}
-			}
-			return err
-		})
-	}
-
-	s.update(t, func(tx store.Tx) error { return tx.DeleteDN(dn.ID) })
-	for name, fn := range map[string]func(store.Tx) error{
-		"DN":           func(tx store.Tx) error { _, err := tx.DN(dn.ID); return err },
-		"DNByName":     func(tx store.Tx) error { _, err := tx.DNByName(dn.Name); return err },
-		"UpdateDN":     func(tx store.Tx) error { return tx.UpdateDN(dn) },
-		"DeleteDN":     func(tx store.Tx) error { return tx.DeleteDN(dn.ID) },
-		"BumpDN":       func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err },
-		"RaiseDN":      func(tx store.Tx) error { return tx.RaiseDN(dn.ID, 1) },
-		"SetDNApplied": func(tx store.Tx) error { return tx.SetDNApplied(dn.ID, 1) },
-	} {
-		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
-	}
 }
 
 func testCN(t *testing.T, s *suite) {
-	cn := newCN()
-	s.update(t, func(tx store.Tx) error { return tx.InsertCN(cn) })
+	uncounted := func(cn *vda.CN) vda.Node {
+		if cn.CntlrCount != 0 || cn.PrimaryCount != 0 {
+			t.Errorf("a cn without controllers has %d, and %d primary", cn.CntlrCount, cn.PrimaryCount)
+		}
+		return cn.Node
+	}
+	testNode(t, s, vda.ControllerNode, &newCN().Node, func(tx store.Reader, f store.NodeFilter) (nodes []vda.Node, next string, err error) {
+		rows, next, err := tx.ListCN(f, store.Page{})
+		for i := range rows {
+			nodes = append(nodes, rows[i].Node)
+		}
+		return nodes, next, err
+	}, func(tx store.Reader, id string) (*vda.Node, error) {
+		cn, err := tx.CN(id)
+		if err != nil {
+			return nil, err
+		}
+		n := uncounted(cn)
+		return &n, nil
+	})
+}
+
+// testNode checks what is the same for both kinds of nodes. list and typed read
+// them by the methods that have a type of their own for the kind.
+func testNode(t *testing.T, s *suite, k vda.NodeKind, node *vda.Node, list func(store.Reader, store.NodeFilter) ([]vda.Node, string, error),
+	typed func(store.Reader, string) (*vda.Node, error)) {
+	s.update(t, func(tx store.Tx) error { return tx.InsertNode(k, node) })
 	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
-		again := *newCN()
-		again.Name = cn.Name
-		return tx.InsertCN(&again)
+		again := *node
+		again.ID = store.NewID()
+		return tx.InsertNode(k, &again)
 	})
-	upd := *cn
-	upd.Location, upd.Online, upd.DataPlaneVersion = "moved", false, "vda_tgt"
-	s.update(t, func(tx store.Tx) error { return tx.UpdateCN(&upd) })
-	s.view(t, func(tx store.Tx) error {
-		got, err := tx.CN(cn.ID)
-		if err != nil {
+	read := func(what string, want *vda.Node) {
+		s.view(t, func(tx store.Reader) error {
+			byID, err := tx.Node(k, node.ID)
+			byName, err2 := tx.NodeByName(k, node.Name)
+			one, err3 := typed(tx, node.ID)
+			if err := errors.Join(err, err2, err3); err != nil {
+				return err
+			}
+			same(t, what+", by id", byID, want)
+			same(t, what+", by name", byName, want)
+			same(t, what+", by its kind's method", one, want)
+			return nil
+		})
+	}
+	read("inserted", node)
+
+	upd := *node
+	upd.Location, upd.Online, upd.DataPlaneVersion, upd.Listener.TrAddr = "moved", false, "vda_tgt", "10.0.0.1"
+	upd.Version, upd.Applied, upd.Health = 99, 99, vda.Health{}
+	s.update(t, func(tx store.Tx) error { return tx.UpdateNode(k, &upd) })
+	want := upd
+	want.Version, want.Applied, want.Health = node.Version, node.Applied, node.Health
+	read("updated: versions and health are not its business", &want)
+
+	for name, c := range map[string]struct {
+		f     store.NodeFilter
+		finds bool
+	}{
+		"all that fit":   {store.NodeFilter{Location: ptr("moved"), Online: ptr(false), Error: ptr(true)}, true},
+		"all":            {store.NodeFilter{}, true},
+		"other location": {store.NodeFilter{Location: &node.Location}, false},
+		"online":         {store.NodeFilter{Location: ptr("moved"), Online: ptr(true)}, false},
+		"error":          {store.NodeFilter{Location: ptr("moved"), Error: ptr(false)}, false},
+	} {
+		s.view(t, func(tx store.Reader) error {
+			rows, next, err := list(tx, c.f)
+			if next != "" {
+				t.Errorf("filter %s: token %q", name, next)
+			}
+			found := false
+			for i := range rows {
+				if rows[i].ID == node.ID {
+					found = true
+					same(t, "listed", &rows[i], &want)
+				}
+			}
+			if found != c.finds {
+				t.Errorf("filter %s finds the %s: %v", name, k, found)
+			}
 			return err
-		}
-		same(t, "by id", got, &upd)
-		got, err = tx.CNByName(cn.Name)
-		if err != nil {
-			return err
-		}
-		same(t, "by name", got, &upd)
-		rows, _, err := tx.ListCN(store.NodeFilter{Location: ptr("moved"), Online: ptr(false), Error: ptr(true)}, store.Page{})
-		if err != nil || len(rows) != 1 {
-			t.Fatalf("list: %d rows, %v", len(rows), err)
-		}
-		same(t, "listed", &rows[0], &upd)
-		return nil
-	})
-	s.update(t, func(tx store.Tx) error { return tx.DeleteCN(cn.ID) })
+		})
+	}
+
+	s.update(t, func(tx store.Tx) error { return tx.DeleteNode(k, node.ID) })
 	for name, fn := range map[string]func(store.Tx) error{
-		"CN":           func(tx store.Tx) error { _, err := tx.CN(cn.ID); return err },
-		"CNByName":     func(tx store.Tx) error { _, err := tx.CNByName(cn.Name); return err },
-		"UpdateCN":     func(tx store.Tx) error { return tx.UpdateCN(cn) },
-		"DeleteCN":     func(tx store.Tx) error { return tx.DeleteCN(cn.ID) },
-		"BumpCN":       func(tx store.Tx) error { _, err := tx.BumpCN(cn.ID); return err },
-		"RaiseCN":      func(tx store.Tx) error { return tx.RaiseCN(cn.ID, 1) },
-		"SetCNApplied": func(tx store.Tx) error { return tx.SetCNApplied(cn.ID, 1) },
+		"Node":           func(tx store.Tx) error { _, err := tx.Node(k, node.ID); return err },
+		"its own method": func(tx store.Tx) error { _, err := typed(tx, node.ID); return err },
+		"NodeByName":     func(tx store.Tx) error { _, err := tx.NodeByName(k, node.Name); return err },
+		"UpdateNode":     func(tx store.Tx) error { return tx.UpdateNode(k, node) },
+		"DeleteNode":     func(tx store.Tx) error { return tx.DeleteNode(k, node.ID) },
+		"BumpNode":       func(tx store.Tx) error { _, err := tx.BumpNode(k, node.ID); return err },
+		"RaiseNode":      func(tx store.Tx) error { return tx.RaiseNode(k, node.ID, 1) },
+		"SetNodeApplied": func(tx store.Tx) error { return tx.SetNodeApplied(k, node.ID, 1) },
 	} {
 		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
 	}
@@ -146,7 +139,7 @@ func testPD(t *testing.T, s *suite) {
 	pd := newPD(dn)
 	other := newDN()
 	s.update(t, func(tx store.Tx) error {
-		return errors.Join(tx.InsertDN(dn), tx.InsertDN(other), tx.InsertPD(pd))
+		return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertNode(vda.DiskNode, &other.Node), tx.InsertPD(pd))
 	})
 	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
 		again := newPD(dn)
@@ -166,7 +159,7 @@ func testPD(t *testing.T, s *suite) {
 	})
 	want := upd
 	want.FreeClusters, want.VDCount, want.Health = 120, 1, pd.Health // 100-30+50
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		got, err := tx.PDByName(dn.ID, pd.Name)
 		if err != nil {
 			return err
@@ -185,7 +178,7 @@ func testPD(t *testing.T, s *suite) {
 	s.refused(t, vda.Internal, func(tx store.Tx) error { return tx.GivePD(pd.ID, 31) })
 	s.update(t, func(tx store.Tx) error { return tx.GivePD(pd.ID, 30) })
 	s.refused(t, vda.Internal, func(tx store.Tx) error { return tx.GivePD(pd.ID, 0) })
-	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.DeleteDN(dn.ID) })
+	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.DeleteNode(vda.DiskNode, dn.ID) })
 	s.update(t, func(tx store.Tx) error { return tx.DeletePD(pd.ID) })
 	for name, fn := range map[string]func(store.Tx) error{
 		"PD":       func(tx store.Tx) error { _, err := tx.PD(pd.ID); return err },
@@ -216,7 +209,7 @@ func testDA(t *testing.T, s *suite) {
 	s.update(t, func(tx store.Tx) error { return tx.UpdateDA(&upd) })
 	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.UpdateDA(da) }) // term 5
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { _, err := tx.DAByName(da.Name); return err })
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		got, err := tx.DAByName(upd.Name)
 		if err != nil {
 			return err
@@ -263,7 +256,7 @@ func testVD(t *testing.T, s *suite) {
 	upd := *second
 	upd.Version, upd.Clusters, upd.Size = 20, 9, 9<<20
 	s.update(t, func(tx store.Tx) error { return tx.UpdateVD(&upd) })
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		got, err := tx.VD(second.ID)
 		if err != nil {
 			return err
@@ -294,7 +287,7 @@ func testCntlr(t *testing.T, s *suite) {
 	c := s.newCluster(t)
 	counts := func(want ...uint32) {
 		t.Helper()
-		s.view(t, func(tx store.Tx) error {
+		s.view(t, func(tx store.Reader) error {
 			cn, err := tx.CN(c.cn.ID)
 			if err == nil && (cn.CntlrCount != want[0] || cn.PrimaryCount != want[1]) {
 				t.Errorf("cn counts %d controllers, %d primaries; want %v", cn.CntlrCount, cn.PrimaryCount, want)
@@ -314,7 +307,7 @@ func testCntlr(t *testing.T, s *suite) {
 	counts(2, 0)
 	s.update(t, func(tx store.Tx) error { return tx.UpdateCntlr(&upd) })
 	counts(2, 0)
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		got, err := tx.Cntlr(upd.ID)
 		if err != nil {
 			return err
@@ -364,7 +357,7 @@ func testExp(t *testing.T, s *suite) {
 	upd := *c.exp
 	upd.InitiatorNQN, upd.Version = upd.InitiatorNQN+"-new", 30
 	s.update(t, func(tx store.Tx) error { return tx.UpdateExp(&upd) })
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		for name, get := range map[string]func() (*vda.Exp, error){
 			"by id":   func() (*vda.Exp, error) { return tx.Exp(upd.ID) },
 			"by name": func() (*vda.Exp, error) { return tx.ExpByName(c.da.ID, upd.Name) },
@@ -388,7 +381,7 @@ func testExp(t *testing.T, s *suite) {
 	listed := func(f store.ExpFilter) bool {
 		f.DAID = &c.da.ID
 		n := 0
-		s.view(t, func(tx store.Tx) error {
+		s.view(t, func(tx store.Reader) error {
 			rows, _, err := tx.ListExp(f, store.Page{})
 			n = len(rows)
 			return err
@@ -422,7 +415,7 @@ func testWays(t *testing.T, s *suite) {
 	s.update(t, func(tx store.Tx) error {
 		return errors.Join(tx.SetHealth(store.ObjES, a.es.ID, vda.Health{Error: true, Msg: "away", Since: noon}), tx.SetHealth(store.ObjCN, b.cn.ID, vda.Health{}))
 	})
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		none, err := tx.WaysOfExps(nil)
 		if err != nil || len(none) != 0 {
 			t.Errorf("ways to no exporter: %v, %v", none, err)
@@ -450,10 +443,12 @@ func testWays(t *testing.T, s *suite) {
 func testOrphanSpace(t *testing.T, s *suite) {
 	dn := newDN()
 	pd := newPD(dn)
-	s.update(t, func(tx store.Tx) error { return errors.Join(tx.InsertDN(dn), tx.InsertPD(pd), tx.TakePD(pd.ID, 20)) })
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertPD(pd), tx.TakePD(pd.ID, 20))
+	})
 	check := func(what string, free, orphans uint64) {
 		t.Helper()
-		s.view(t, func(tx store.Tx) error {
+		s.view(t, func(tx store.Reader) error {
 			p, err := tx.PD(pd.ID)
 			if err == nil && (p.FreeClusters != free || p.OrphanClusters != orphans) {
 				t.Errorf("%s: %d free, %d of orphans; want %d and %d", what, p.FreeClusters, p.OrphanClusters, free, orphans)

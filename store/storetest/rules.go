@@ -19,7 +19,7 @@ func testPaging(t *testing.T, s *suite) {
 		for _, suffix := range []string{"-", "B", "a", "b", "c", "z", "é"} { // in byte order
 			dn := newDN()
 			dn.Name, dn.Location = loc+suffix, loc
-			if err := tx.InsertDN(dn); err != nil {
+			if err := tx.InsertNode(vda.DiskNode, &dn.Node); err != nil {
 				return err
 			}
 			want = append(want, dn.Name)
@@ -32,7 +32,7 @@ func testPaging(t *testing.T, s *suite) {
 			p := store.Page{Limit: limit}
 			for range 10 {
 				var rows []vda.DN
-				s.view(t, func(tx store.Tx) (err error) {
+				s.view(t, func(tx store.Reader) (err error) {
 					rows, p.After, err = tx.ListDN(store.NodeFilter{Location: &loc}, p)
 					return err
 				})
@@ -49,7 +49,7 @@ func testPaging(t *testing.T, s *suite) {
 			same(t, "pages", got, want)
 		})
 	}
-	err := s.View(s.ctx, func(tx store.Tx) error {
+	err := s.View(s.ctx, func(tx store.Reader) error {
 		_, _, err := tx.ListDN(store.NodeFilter{}, store.Page{After: "garbage!"})
 		return err
 	})
@@ -63,7 +63,7 @@ func testPaging(t *testing.T, s *suite) {
 			dn := newDN()
 			pd := newPD(dn)
 			pd.Name = name
-			if err := errors.Join(tx.InsertDN(dn), tx.InsertPD(pd)); err != nil {
+			if err := errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertPD(pd)); err != nil {
 				return err
 			}
 		}
@@ -73,7 +73,7 @@ func testPaging(t *testing.T, s *suite) {
 	p := store.Page{Limit: 2}
 	for {
 		var rows []vda.PD
-		s.view(t, func(tx store.Tx) (err error) { rows, p.After, err = tx.ListPD(store.PDFilter{}, p); return err })
+		s.view(t, func(tx store.Reader) (err error) { rows, p.After, err = tx.ListPD(store.PDFilter{}, p); return err })
 		for _, r := range rows {
 			if r.Name == name {
 				seen[r.ID] = true
@@ -94,7 +94,7 @@ func testTombstones(t *testing.T, s *suite) {
 	s.update(t, func(tx store.Tx) error {
 		return errors.Join(tx.UpdatePD(c.pd), tx.UpdateVD(c.vd), tx.UpdateCntlr(c.cntlr), tx.UpdateDA(c.da), tx.UpdateExp(c.exp))
 	})
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		for name, get := range map[string]func() error{
 			"pd":  func() error { _, err := tx.PDByName(c.dn.ID, c.pd.Name); return err },
 			"da":  func() error { _, err := tx.DAByName(c.da.Name); return err },
@@ -118,7 +118,7 @@ func testTombstones(t *testing.T, s *suite) {
 		}
 		return errors.Join(err, err2, err3)
 	})
-	s.view(t, func(tx store.Tx) error { // but the nodes still get them
+	s.view(t, func(tx store.Reader) error { // but the nodes still get them
 		pds, vds, err := tx.DNObjects(c.dn.ID, 0)
 		cntlrs, err2 := tx.CNObjects(c.cn.ID, 0)
 		exps, err3 := tx.ExpsOfDA(c.da.ID)
@@ -157,7 +157,7 @@ func testTombstones(t *testing.T, s *suite) {
 func testHealth(t *testing.T, s *suite) {
 	c := s.newCluster(t)
 	health := func(o store.Object) (h vda.Health) {
-		s.view(t, func(tx store.Tx) error {
+		s.view(t, func(tx store.Reader) error {
 			dn, err := tx.DN(c.dn.ID)
 			pd, err2 := tx.PD(c.pd.ID)
 			vd, err3 := tx.VD(c.vd.ID)
@@ -211,20 +211,20 @@ func testVersions(t *testing.T, s *suite) {
 	c := s.newCluster(t)
 	var dnV, cnV uint64
 	s.update(t, func(tx store.Tx) (err error) {
-		if dnV, err = tx.BumpDN(c.dn.ID); err != nil {
+		if dnV, err = tx.BumpNode(vda.DiskNode, c.dn.ID); err != nil {
 			return err
 		}
-		if cnV, err = tx.BumpCN(c.cn.ID); err != nil {
+		if cnV, err = tx.BumpNode(vda.ControllerNode, c.cn.ID); err != nil {
 			return err
 		}
 		c.vd.Version, c.cntlr.Version = dnV, cnV
-		return errors.Join(tx.UpdateVD(c.vd), tx.UpdateCntlr(c.cntlr), tx.SetDNApplied(c.dn.ID, 9), tx.SetDNApplied(c.dn.ID, 8),
-			tx.SetCNApplied(c.cn.ID, 9), tx.SetCNApplied(c.cn.ID, 8))
+		return errors.Join(tx.UpdateVD(c.vd), tx.UpdateCntlr(c.cntlr), tx.SetNodeApplied(vda.DiskNode, c.dn.ID, 9), tx.SetNodeApplied(vda.DiskNode, c.dn.ID, 8),
+			tx.SetNodeApplied(vda.ControllerNode, c.cn.ID, 9), tx.SetNodeApplied(vda.ControllerNode, c.cn.ID, 8))
 	})
 	if dnV != c.dn.Version+1 || cnV != c.cn.Version+1 {
 		t.Errorf("versions %d and %d, want %d and %d", dnV, cnV, c.dn.Version+1, c.cn.Version+1)
 	}
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		dn, err := tx.DN(c.dn.ID)
 		cn, err2 := tx.CN(c.cn.ID)
 		if err := errors.Join(err, err2); err != nil {
@@ -242,10 +242,10 @@ func testVersions(t *testing.T, s *suite) {
 	})
 	for _, above := range []uint64{dnV + 1000, 3} { // the second is below
 		s.update(t, func(tx store.Tx) error {
-			return errors.Join(tx.RaiseDN(c.dn.ID, above), tx.RaiseCN(c.cn.ID, above))
+			return errors.Join(tx.RaiseNode(vda.DiskNode, c.dn.ID, above), tx.RaiseNode(vda.ControllerNode, c.cn.ID, above))
 		})
 	}
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		dn, err := tx.DN(c.dn.ID)
 		cn, err2 := tx.CN(c.cn.ID)
 		if err := errors.Join(err, err2); err != nil {
@@ -256,7 +256,7 @@ func testVersions(t *testing.T, s *suite) {
 		}
 		return nil
 	})
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		pds, vds, err := tx.DNObjects(c.dn.ID, dnV+100)
 		cntlrs, err2 := tx.CNObjects(c.cn.ID, cnV)
 		if len(pds)+len(vds)+len(cntlrs) != 0 {
@@ -269,9 +269,9 @@ func testVersions(t *testing.T, s *suite) {
 func testReferences(t *testing.T, s *suite) {
 	c := s.newCluster(t)
 	for name, fn := range map[string]func(store.Tx) error{
-		"dn with pds":       func(tx store.Tx) error { return tx.DeleteDN(c.dn.ID) },
+		"dn with pds":       func(tx store.Tx) error { return tx.DeleteNode(vda.DiskNode, c.dn.ID) },
 		"pd with vds":       func(tx store.Tx) error { return tx.DeletePD(c.pd.ID) },
-		"cn with cntlrs":    func(tx store.Tx) error { return tx.DeleteCN(c.cn.ID) },
+		"cn with cntlrs":    func(tx store.Tx) error { return tx.DeleteNode(vda.ControllerNode, c.cn.ID) },
 		"da with vds":       func(tx store.Tx) error { return tx.DeleteDA(c.da.ID) },
 		"cntlr with es":     func(tx store.Tx) error { return tx.DeleteCntlr(c.cntlr.ID) },
 		"exp with es":       func(tx store.Tx) error { return tx.DeleteExp(c.exp.ID) },
@@ -300,7 +300,7 @@ func testText(t *testing.T, s *suite) {
 		return nil
 	})
 	for _, n := range names {
-		s.view(t, func(tx store.Tx) error {
+		s.view(t, func(tx store.Reader) error {
 			da, err := tx.DAByName(n)
 			if err == nil && (da.Name != n || !strings.HasSuffix(da.Conf, n)) {
 				t.Errorf("%q came back as %q", n, da.Name)
@@ -324,7 +324,7 @@ func testMonitors(t *testing.T, s *suite) {
 	}
 	row := func() (got store.Monitor) {
 		t.Helper()
-		s.view(t, func(tx store.Tx) error {
+		s.view(t, func(tx store.Reader) error {
 			rows, err := tx.Monitors()
 			for _, r := range rows {
 				if r.ID == m.ID {

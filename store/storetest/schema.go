@@ -79,7 +79,7 @@ func Schema(t *testing.T, uri string, raw func(q string)) {
 	if _, err := store.Drop(ctx, uri); err != nil {
 		t.Fatalf("drop: %v", err)
 	}
-	refused("a view after the drop", s.View(ctx, func(tx store.Tx) error { _, err := tx.ClusterID(); return err }), vda.FailedPrecondition, "vda_db --action create")
+	refused("a view after the drop", s.View(ctx, func(tx store.Reader) error { _, err := tx.ClusterID(); return err }), vda.FailedPrecondition, "vda_db --action create")
 	refused("open after the drop", open(), vda.FailedPrecondition, "vda_db --action create")
 	raw("INSERT INTO somebody_elses (id) VALUES (1)")
 	raw("DROP TABLE somebody_elses")

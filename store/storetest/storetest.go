@@ -73,7 +73,7 @@ func (s *suite) update(t *testing.T, fn func(store.Tx) error) {
 	}
 }
 
-func (s *suite) view(t *testing.T, fn func(store.Tx) error) {
+func (s *suite) view(t *testing.T, fn func(store.Reader) error) {
 	t.Helper()
 	if err := s.View(s.ctx, fn); err != nil {
 		t.Fatalf("view: %v", err)
@@ -170,7 +170,7 @@ func (s *suite) newCluster(t *testing.T) *cluster {
 	c.exp = newExp(c.da)
 	c.es = &vda.ES{ID: store.NewID(), ExpID: c.exp.ID, CntlrID: c.cntlr.ID}
 	s.update(t, func(tx store.Tx) error {
-		return errors.Join(tx.InsertDN(c.dn), tx.InsertPD(c.pd), tx.InsertCN(c.cn), tx.InsertDA(c.da),
+		return errors.Join(tx.InsertNode(vda.DiskNode, &c.dn.Node), tx.InsertPD(c.pd), tx.InsertNode(vda.ControllerNode, &c.cn.Node), tx.InsertDA(c.da),
 			tx.InsertVD(c.vd), tx.InsertCntlr(c.cntlr), tx.InsertExp(c.exp), tx.InsertES(c.es))
 	})
 	return c

@@ -17,7 +17,7 @@ func testRollback(t *testing.T, s *suite) {
 	dn := newDN()
 	boom := errors.New("boom")
 	err := s.Update(s.ctx, func(tx store.Tx) error {
-		if err := tx.InsertDN(dn); err != nil {
+		if err := tx.InsertNode(vda.DiskNode, &dn.Node); err != nil {
 			return err
 		}
 		return boom
@@ -33,7 +33,7 @@ func testRollback(t *testing.T, s *suite) {
 			}
 		}()
 		s.Update(s.ctx, func(tx store.Tx) error {
-			if err := tx.InsertDN(dn); err != nil {
+			if err := tx.InsertNode(vda.DiskNode, &dn.Node); err != nil {
 				t.Error(err)
 			}
 			panic("boom")
@@ -43,17 +43,22 @@ func testRollback(t *testing.T, s *suite) {
 }
 
 func testView(t *testing.T, s *suite) {
-	if err := s.View(s.ctx, func(tx store.Tx) error { return tx.InsertDN(newDN()) }); err == nil {
-		t.Error("a view wrote")
+	if err := s.View(s.ctx, func(tx store.Reader) error {
+		if _, writes := tx.(store.Tx); writes {
+			t.Error("the transaction of a view can write")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
 	}
 	// A view sees one moment.
 	c := s.newCluster(t)
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		a, err := tx.DN(c.dn.ID)
 		if err != nil {
 			return err
 		}
-		s.update(t, func(tx store.Tx) error { _, err := tx.BumpDN(c.dn.ID); return err })
+		s.update(t, func(tx store.Tx) error { _, err := tx.BumpNode(vda.DiskNode, c.dn.ID); return err })
 		b, err := tx.DN(c.dn.ID)
 		if err == nil && a.Version != b.Version {
 			t.Errorf("version %d, then %d within one view", a.Version, b.Version)
@@ -76,7 +81,7 @@ func testTakePD(t *testing.T, s *suite) {
 	dn := newDN()
 	pd := newPD(dn)
 	pd.TotalClusters, pd.FreeClusters = 20, 20
-	s.update(t, func(tx store.Tx) error { return errors.Join(tx.InsertDN(dn), tx.InsertPD(pd)) })
+	s.update(t, func(tx store.Tx) error { return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertPD(pd)) })
 	var taken atomic.Int64
 	inParallel(8, func(int) {
 		for range 4 {
@@ -86,7 +91,7 @@ func testTakePD(t *testing.T, s *suite) {
 				if err != nil {
 					return err
 				}
-				if _, err := tx.BumpDN(p.DNID); err != nil {
+				if _, err := tx.BumpNode(vda.DiskNode, p.DNID); err != nil {
 					return err
 				}
 				return tx.TakePD(pd.ID, 3)
@@ -99,7 +104,7 @@ func testTakePD(t *testing.T, s *suite) {
 			}
 		}
 	})
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		p, err := tx.PD(pd.ID)
 		if err == nil && (taken.Load() != 6 || p.FreeClusters != 2 || p.VDCount != 6) {
 			t.Errorf("%d takes of 3 of 20 clusters succeeded; %d free, %d vds", taken.Load(), p.FreeClusters, p.VDCount)
@@ -128,7 +133,7 @@ func testReadModifyWrite(t *testing.T, s *suite) {
 			}
 		}
 	})
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		d, err := tx.DA(da.ID)
 		if err == nil && d.Term != da.Term+clients*rounds {
 			t.Errorf("term %d after %d increments of %d", d.Term, clients*rounds, da.Term)
@@ -161,7 +166,9 @@ func testConflictRetry(t *testing.T, s *suite) {
 // testDeadlock has two transactions lock two rows in opposite orders.
 func testDeadlock(t *testing.T, s *suite) {
 	a, b := newDN(), newDN()
-	s.update(t, func(tx store.Tx) error { return errors.Join(tx.InsertDN(a), tx.InsertDN(b)) })
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.InsertNode(vda.DiskNode, &a.Node), tx.InsertNode(vda.DiskNode, &b.Node))
+	})
 	inParallel(2, func(i int) {
 		ids := []string{a.ID, b.ID}
 		if i == 1 {
@@ -169,7 +176,7 @@ func testDeadlock(t *testing.T, s *suite) {
 		}
 		err := s.Update(s.ctx, func(tx store.Tx) error {
 			for _, id := range ids {
-				if _, err := tx.BumpDN(id); err != nil {
+				if _, err := tx.BumpNode(vda.DiskNode, id); err != nil {
 					return err
 				}
 				time.Sleep(30 * time.Millisecond)
@@ -180,7 +187,7 @@ func testDeadlock(t *testing.T, s *suite) {
 			t.Errorf("transaction %d: %v", i, err)
 		}
 	})
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		for _, dn := range []*vda.DN{a, b} {
 			got, err := tx.DN(dn.ID)
 			if err != nil {
@@ -197,15 +204,15 @@ func testDeadlock(t *testing.T, s *suite) {
 // testCancel ends a context while its transaction waits for a lock.
 func testCancel(t *testing.T, s *suite) {
 	dn := newDN()
-	s.update(t, func(tx store.Tx) error { return tx.InsertDN(dn) })
+	s.update(t, func(tx store.Tx) error { return tx.InsertNode(vda.DiskNode, &dn.Node) })
 	s.update(t, func(tx store.Tx) error {
-		if _, err := tx.BumpDN(dn.ID); err != nil {
+		if _, err := tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
 			return err
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, 50*time.Millisecond)
 		defer cancel()
 		start := time.Now()
-		err := s.Update(ctx, func(tx store.Tx) error { _, err := tx.BumpDN(dn.ID); return err })
+		err := s.Update(ctx, func(tx store.Tx) error { _, err := tx.BumpNode(vda.DiskNode, dn.ID); return err })
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("waiting for a lock: %v", err)
 		}
@@ -216,10 +223,10 @@ func testCancel(t *testing.T, s *suite) {
 	})
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	if err := s.View(ctx, func(store.Tx) error { return nil }); !errors.Is(err, context.Canceled) {
+	if err := s.View(ctx, func(store.Reader) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("a view with a dead context: %v", err)
 	}
-	s.view(t, func(tx store.Tx) error {
+	s.view(t, func(tx store.Reader) error {
 		got, err := tx.DN(dn.ID)
 		if err == nil && got.Version != dn.Version+1 {
 			t.Errorf("version %d, want %d", got.Version, dn.Version+1)

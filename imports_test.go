@@ -15,7 +15,9 @@ import (
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal program sandbox sandbox/dataplane spdk store vdatgt"},
 	{"test", "nvmf/host sandbox/dataplane spdk"},
-	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal rpc spdk store syncer"},
+	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal rpc spdk store syncer sim/ledger sim/simnet"},
+	{"sim/ledger", ""},
+	{"sim/simnet", ""},
 	{"sandbox", "nvmf/host sandbox/dataplane"},
 	{"sandbox/dataplane", ""},
 	{"cli", "api reason rpc"},

@@ -16,6 +16,7 @@ import (
 	"github.com/virtual-disk-array/vda/monitor"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/sim/simnet"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -23,17 +24,17 @@ import (
 // daemon is a program on a machine, over all its lives.
 type daemon struct {
 	name, machine string
-	net           *network
+	net           *simnet.Network
 	// begin starts the real code for a life; end returns when nothing of it
 	// runs any more. The life is over by then for all the world.
-	begin func(p *proc) (end func(), err error)
+	begin func(p *simnet.Process) (end func(), err error)
 	// hung, when not nil, is told that the program hangs or runs on.
 	hung func(bool)
 
 	mu    sync.Mutex
 	order uint64 // counts calls of start and kill; the last one holds
 	up    bool   // which that was
-	life  *proc
+	life  *simnet.Process
 	end   func()
 	ended chan struct{} // of the last life
 }
@@ -65,7 +66,7 @@ func (d *daemon) try(order uint64) bool {
 	if !d.holds(order) {
 		return true
 	}
-	p := newProc(d.net, d.name, d.machine)
+	p := d.net.Start(d.name, d.machine)
 	end, err := d.begin(p)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -73,7 +74,7 @@ func (d *daemon) try(order uint64) bool {
 		d.life, d.end, d.ended = p, end, make(chan struct{})
 		return true
 	}
-	p.kill()
+	p.Kill()
 	if err == nil {
 		go end()
 	}
@@ -95,7 +96,7 @@ func (d *daemon) kill() {
 	if d.life == nil {
 		return
 	}
-	d.life.kill()
+	d.life.Kill()
 	end, ended := d.end, d.ended
 	d.life = nil
 	go func() {
@@ -121,9 +122,9 @@ func (d *daemon) hang(on bool) {
 		return
 	}
 	if on {
-		d.life.hang()
+		d.life.Hang()
 	} else {
-		d.life.resume()
+		d.life.Resume()
 	}
 	if d.hung != nil {
 		d.hung(on)
@@ -131,17 +132,17 @@ func (d *daemon) hang(on bool) {
 }
 
 // pool reaches agents over the network of the simulation.
-func (s *sim) pool(p *proc) *syncer.Pool {
+func (s *sim) pool(p *simnet.Process) *syncer.Pool {
 	return syncer.NewPool(s.dialing(p))
 }
 
 // dialing is how a process reaches others.
-func (s *sim) dialing(p *proc) rpc.DialConfig {
-	return rpc.DialConfig{Connect: func(ctx context.Context, at string) (net.Conn, error) { return s.net.dial(ctx, p, at) }}
+func (s *sim) dialing(p *simnet.Process) rpc.DialConfig {
+	return rpc.DialConfig{Connect: func(ctx context.Context, at string) (net.Conn, error) { return p.Dial(ctx, at) }}
 }
 
 func (s *sim) portal(machine string) *daemon {
-	return &daemon{name: "portal", machine: machine, net: s.net, begin: func(p *proc) (func(), error) {
+	return &daemon{name: "portal", machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
 		db, pool, log := &procStore{s.db, p}, s.pool(p), s.log.of(p)
 		sy, err := syncer.New(syncer.Config{Store: db, Dial: pool, Log: log})
 		if err != nil {
@@ -154,7 +155,7 @@ func (s *sim) portal(machine string) *daemon {
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			_ = srv.Serve(s.net.listen(p, machine+":9520"))
+			_ = srv.Serve(p.Listen(machine + ":9520"))
 		}()
 		return func() {
 			now, cancel := context.WithCancel(context.Background())
@@ -167,7 +168,7 @@ func (s *sim) portal(machine string) *daemon {
 }
 
 func (s *sim) monitor(i int, machine string) *daemon {
-	return &daemon{name: fmt.Sprint("monitor", i), machine: machine, net: s.net, begin: func(p *proc) (func(), error) {
+	return &daemon{name: fmt.Sprint("monitor", i), machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
 		at := machine + ":9620"
 		pool := s.pool(p)
 		m, err := monitor.New(monitor.Config{Store: &procStore{s.db, p}, Dial: pool, Name: at, Log: s.log.of(p)})
@@ -175,7 +176,7 @@ func (s *sim) monitor(i int, machine string) *daemon {
 			return nil, err
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		lis := s.net.listen(p, at)
+		lis := p.Listen(at)
 		var wg sync.WaitGroup
 		wg.Go(func() { m.Run(ctx) })
 		wg.Go(func() { _ = m.Serve(ctx, lis) })
@@ -191,11 +192,11 @@ func (s *sim) monitor(i int, machine string) *daemon {
 func (s *sim) plane(name, machine string) (*daemon, *planetest.Plane) {
 	m := s.planes.Place(machine, s.swaps)
 	d := &daemon{name: name + ".data-plane", machine: machine, net: s.net, hung: m.Hang}
-	d.begin = func(p *proc) (func(), error) {
+	d.begin = func(p *simnet.Process) (func(), error) {
 		m.Boot()
 		// What the data plane sends goes through the model, not through p.
 		go func() {
-			<-p.dead
+			<-p.Killed()
 			m.Kill()
 		}()
 		return func() {}, nil
@@ -218,7 +219,7 @@ func (s *sim) cnAgent(name, machine string, m *planetest.Plane) *daemon {
 }
 
 func (s *sim) agent(name, machine, kind, port, svc string, m *planetest.Plane, app agent.App) *daemon {
-	return &daemon{name: name + ".agent", machine: machine, net: s.net, begin: func(p *proc) (func(), error) {
+	return &daemon{name: name + ".agent", machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
 		cfg := agent.Config{
 			Socket: "the model's", StateDir: filepath.Join(s.dir, name), Log: s.log.of(p),
 			Address: vda.Listener{TrType: "tcp", TrAddr: machine, AdrFam: "ipv4", TrSvcID: svc},
@@ -254,7 +255,7 @@ func (s *sim) agent(name, machine, kind, port, svc string, m *planetest.Plane, a
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			_ = app.Serve(ctx, s.net.listen(p, machine+":"+port), n, a)
+			_ = app.Serve(ctx, p.Listen(machine+":"+port), n, a)
 		}()
 		return func() {
 			cancel()
@@ -268,22 +269,22 @@ func (s *sim) agent(name, machine, kind, port, svc string, m *planetest.Plane, a
 // no network fault parts them.
 type gated struct {
 	agent.Client
-	p *proc
+	p *simnet.Process
 }
 
 func (g gated) Call(ctx context.Context, method string, params, result any) error {
-	if err := g.p.gate(ctx.Done()); err != nil {
+	if err := g.p.Gate(ctx.Done()); err != nil {
 		return spdk.ErrClosed
 	}
 	err := g.Client.Call(ctx, method, params, result)
-	if dead := g.p.gate(nil); dead != nil {
+	if dead := g.p.Gate(nil); dead != nil {
 		return spdk.ErrClosed
 	}
 	return err
 }
 
 func (g gated) StartID(ctx context.Context) (string, error) {
-	if err := g.p.gate(ctx.Done()); err != nil {
+	if err := g.p.Gate(ctx.Done()); err != nil {
 		return "", spdk.ErrClosed
 	}
 	return g.Client.StartID(ctx)

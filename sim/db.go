@@ -6,13 +6,14 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/sim/simnet"
 	"github.com/virtual-disk-array/vda/store"
 )
 
 // database is the real store on a machine of its own.
 type database struct {
 	store.Store
-	net     *network
+	net     *simnet.Network
 	machine string
 
 	mu   sync.Mutex
@@ -36,40 +37,29 @@ func unavailable(why string) error {
 // procStore is a process's way to the database.
 type procStore struct {
 	db *database
-	p  *proc
+	p  *simnet.Process
 }
 
 // reach returns when a message has got from one machine to the other.
 func (s *procStore) reach(ctx context.Context, from, to string) error {
 	limit, cancel := context.WithTimeout(ctx, giveUp)
 	defer cancel()
-	for {
-		s.db.net.mu.Lock()
-		d, ok := s.db.net.pathLocked(from, to)
-		changed := s.db.net.changed
-		s.db.net.mu.Unlock()
-		if ok {
-			time.Sleep(d)
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-limit.Done():
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			return unavailable("no answer")
-		}
+	if s.db.net.Travel(limit, from, to) == nil {
+		return nil
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return unavailable("no answer")
 }
 
 // trip carries a transaction to the database and its outcome back, which may
 // get lost on the way.
 func (s *procStore) trip(ctx context.Context, f func() error) error {
-	if err := s.p.gate(nil); err != nil {
+	if err := s.p.Gate(nil); err != nil {
 		return unavailable(err.Error())
 	}
-	if err := s.reach(ctx, s.p.machine, s.db.machine); err != nil {
+	if err := s.reach(ctx, s.p.Machine, s.db.machine); err != nil {
 		return err
 	}
 	s.db.mu.Lock()
@@ -85,14 +75,14 @@ func (s *procStore) trip(ctx context.Context, f func() error) error {
 	if down {
 		return unavailable("connection refused")
 	}
-	if err := s.p.gate(nil); err != nil {
+	if err := s.p.Gate(nil); err != nil {
 		return unavailable(err.Error())
 	}
 	err := f()
-	if lost := s.reach(ctx, s.db.machine, s.p.machine); lost != nil {
+	if lost := s.reach(ctx, s.db.machine, s.p.Machine); lost != nil {
 		return lost
 	}
-	if dead := s.p.gate(nil); dead != nil {
+	if dead := s.p.Gate(nil); dead != nil {
 		return unavailable(dead.Error())
 	}
 	return err

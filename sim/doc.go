@@ -8,17 +8,17 @@
 // portal.Server, monitor.Monitor, syncer and its Pool, gRPC over HTTP/2, the
 // agents with their state directories, the store on SQLite. A bubble of
 // testing/synctest makes time jump when everybody waits, so nothing may wait
-// on a socket or in the kernel: connections are pipes of package sim, the
+// on a socket or in the kernel: connections are pipes of package simnet, the
 // agents call their data plane through agent.Config.Connect, and the database
 // is a file in memory whose calls don't wait.
 //
 // # What is a model
 //
-//   - network: machines and one-way links between them. A cut loses what is
+//   - simnet: machines and one-way links between them. A cut loses what is
 //     sent, silently, until it heals; TCP sends it again then. Connections keep
 //     their order. A dead process resets its connections, a machine without
 //     power doesn't.
-//   - proc: a process is killed (nothing of it reaches the world any more) or
+//     A process is killed (nothing of it reaches the world any more) or
 //     hangs (nothing does until it is continued, and then all that was under
 //     way). No process of VDA compares its clock with another's, so a jump of
 //     a clock is what a hang is: time that passes while nothing is done.
@@ -37,6 +37,8 @@
 // hosts to wait before they try elsewhere.
 //
 // # What is checked
+//
+// Package ledger judges what disks and hosts see:
 //
 //   - At each write to a disk: no connection of an older term writes once a
 //     newer one was admitted (one writer a vd), and no older term is admitted.

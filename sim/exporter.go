@@ -42,7 +42,7 @@ func (s *sim) removed(addr string, sub spdk.NvmfSubsystem) {
 			return nil
 		})
 		if err == nil && why != "" {
-			s.ledger.wrong("%s", why)
+			s.ledger.Wrong("%s", why)
 		}
 	}()
 }

@@ -133,7 +133,7 @@ func (s *sim) two() (a, b string) {
 
 func (s *sim) drawCut() (string, func() func()) {
 	a, b := s.two()
-	return a + " and " + b, func() func() { return both(s.net.cut(a, b), s.net.cut(b, a)) }
+	return a + " and " + b, func() func() { return both(s.net.Cut(a, b), s.net.Cut(b, a)) }
 }
 
 func both(fs ...func()) func() {
@@ -149,7 +149,7 @@ func (s *sim) drawOneWay() (string, func() func()) {
 	if s.rng.IntN(2) == 0 {
 		a, b = b, a
 	}
-	return a + " to " + b, func() func() { return s.net.cut(a, b) }
+	return a + " to " + b, func() func() { return s.net.Cut(a, b) }
 }
 
 // part cuts a machine off from others, both ways.
@@ -157,7 +157,7 @@ func (s *sim) part(m string, others []string) func() {
 	var heal []func()
 	for _, o := range others {
 		if o != m {
-			heal = append(heal, s.net.cut(m, o), s.net.cut(o, m))
+			heal = append(heal, s.net.Cut(m, o), s.net.Cut(o, m))
 		}
 	}
 	return both(heal...)
@@ -176,36 +176,29 @@ func (s *sim) drawNoControl() (string, func() func()) {
 func (s *sim) drawLoss() (string, func() func()) {
 	m, p := pick(s.rng, s.machines()), 0.02+0.3*s.rng.Float64()
 	return fmt.Sprintf("%s loses %.0f %%", m, 100*p), func() func() {
-		s.net.change(func() { s.net.loss[m] = p })
-		return func() { s.net.change(func() { delete(s.net.loss, m) }) }
+		return s.net.Lose(m, p)
 	}
 }
 
 func (s *sim) drawSlow() (string, func() func()) {
 	m, f := pick(s.rng, s.machines()), float64(10+s.rng.IntN(1000))
 	return fmt.Sprintf("%s %.0f times", m, f), func() func() {
-		s.net.change(func() { s.net.slow[m] = f })
-		return func() { s.net.change(func() { delete(s.net.slow, m) }) }
+		return s.net.Slow(f, m)
 	}
 }
 
 func (s *sim) drawSlowAll() (string, func() func()) {
 	f := float64(10 + s.rng.IntN(500))
 	return fmt.Sprintf("%.0f times", f), func() func() {
-		s.net.change(func() {
-			for _, m := range s.machines() {
-				s.net.slow[m] = f
-			}
-		})
-		return func() { s.net.change(func() { clear(s.net.slow) }) }
+		return s.net.Slow(f, s.machines()...)
 	}
 }
 
 func (s *sim) drawDisk() (string, func() func()) {
 	m, d := pick(s.rng, s.of("dn")).machine, time.Duration(5+s.rng.IntN(400))*time.Millisecond
 	set := func(d time.Duration) {
-		s.net.mu.Lock()
-		defer s.net.mu.Unlock()
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.disks[m] = d
 	}
 	return fmt.Sprintf("%s takes %v a command", m, d), func() func() {

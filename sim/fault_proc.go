@@ -47,10 +47,10 @@ func (s *sim) drawKillNode() (string, func() func()) {
 func (s *sim) drawPower() (string, func() func()) {
 	n := pick(s.rng, s.nodes)
 	return n.name, func() func() {
-		s.net.power(n.machine, false)
+		s.net.Power(n.machine, false)
 		start := kill(n.plane, n.agent)
 		return func() {
-			s.net.power(n.machine, true)
+			s.net.Power(n.machine, true)
 			start()
 		}
 	}

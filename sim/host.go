@@ -126,9 +126,9 @@ func (h *host) do(cmd planetest.Command) (value uint64, attempts int) {
 			return value, attempts
 		case planetest.PathError, planetest.Inaccessible:
 		default:
-			h.s.ledger.wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
+			h.s.ledger.Wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
 		}
-		h.s.ledger.attempt()
+		h.s.ledger.Attempt()
 		h.mu.Lock()
 		p.avoid = time.Now().Add(50 * time.Millisecond)
 		h.mu.Unlock()
@@ -159,7 +159,7 @@ func (h *host) end() {
 // read reads a block that nobody writes.
 func (h *host) read(block uint64) {
 	if value, n := h.do(planetest.Command{Off: off(block)}); n > 0 {
-		h.s.ledger.saw(h.array, block, value)
+		h.s.ledger.Saw(h.array, block, value)
 	}
 }
 
@@ -186,13 +186,13 @@ func (h *host) worker(w int, rng *rand.Rand) {
 		if attempts == 0 {
 			continue
 		}
-		h.s.ledger.ack(h.array, block, number)
+		h.s.ledger.Ack(h.array, block, number)
 		if attempts > 1 && rng.IntN(2) == 0 {
 			// An attempt that was given up may still hang somewhere. Write
 			// again what it must not undo, and watch.
 			number += workers
 			if _, n := h.do(planetest.Command{Write: true, Off: off(block), Value: number}); n > 0 {
-				h.s.ledger.ack(h.array, block, number)
+				h.s.ledger.Ack(h.array, block, number)
 				watched[block] = time.Now().Add(watch)
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/virtual-disk-array/vda/sim/simnet"
 )
 
 // journal is what happened in a run, in fake time.
@@ -29,7 +31,7 @@ func (j *journal) String() string {
 }
 
 // of is the log of a process.
-func (j *journal) of(p *proc) *slog.Logger {
+func (j *journal) of(p *simnet.Process) *slog.Logger {
 	h := slog.NewTextHandler(writer{j, p}, &slog.HandlerOptions{Level: j.level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
@@ -41,14 +43,14 @@ func (j *journal) of(p *proc) *slog.Logger {
 
 type writer struct {
 	j *journal
-	p *proc
+	p *simnet.Process
 }
 
 func (w writer) Write(b []byte) (int, error) {
 	select {
-	case <-w.p.dead:
+	case <-w.p.Killed():
 	default:
-		w.j.printf("%-14s %s", w.p.name, bytes.TrimSpace(b))
+		w.j.printf("%-14s %s", w.p.Name, bytes.TrimSpace(b))
 	}
 	return len(b), nil
 }

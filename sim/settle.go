@@ -20,7 +20,7 @@ func (s *sim) settle() time.Duration {
 			break
 		}
 		if time.Since(begun) > s.cfg.Settle {
-			s.ledger.wrong("not well %v after the last fault: %s", s.cfg.Settle, why)
+			s.ledger.Wrong("not well %v after the last fault: %s", s.cfg.Settle, why)
 			break
 		}
 		time.Sleep(500 * time.Millisecond)
@@ -30,10 +30,10 @@ func (s *sim) settle() time.Duration {
 	for _, h := range s.hosts {
 		_ = s.lookUp(h) // the addresses that it should have now
 		if at := h.lost(); at != "" {
-			s.ledger.wrong("a path is lost for ever: %s was told by %s not to come back", h.name, at)
+			s.ledger.Wrong("a path is lost for ever: %s was told by %s not to come back", h.name, at)
 		}
 		if err := h.finish(time.Minute); err != nil {
-			s.ledger.wrong("%v", err)
+			s.ledger.Wrong("%v", err)
 		}
 	}
 	return healed

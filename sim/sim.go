@@ -8,11 +8,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/sim/ledger"
+	"github.com/virtual-disk-array/vda/sim/simnet"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -42,13 +45,10 @@ type Config struct {
 
 // Outcome is what a run found.
 type Outcome struct {
+	ledger.Count
 	Wrongs []string // what must never happen and did
 	Log    string
-	Writes int
-	Reads  int
-	Again  int            // commands sent again
 	Faults map[string]int // by kind
-	Moves  int            // terms beyond the first
 	Healed time.Duration  // from the last fault's end until all was well
 }
 
@@ -58,12 +58,14 @@ type sim struct {
 	dir    string
 	rng    *rand.Rand // of the shape and the faults; one goroutine's
 	log    *journal
-	ledger *ledger
-	net    *network
+	ledger *ledger.Ledger
+	net    *simnet.Network
 	db     *database
 	planes *planetest.Cluster
 	swaps  bool // the data planes are vda_tgt's kind, not SPDK's
-	disks  map[string]time.Duration
+
+	mu    sync.Mutex
+	disks map[string]time.Duration // by machine: what a command takes while that is a fault
 
 	daemons []*daemon
 	nodes   []*simNode
@@ -96,12 +98,12 @@ func Run(cfg Config) (*Outcome, error) {
 	if cfg.Settle == 0 {
 		cfg.Settle = 150 * time.Second
 	}
-	s := &sim{cfg: cfg, dir: cfg.Dir, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), net: newNetwork(cfg.Seed), disks: map[string]time.Duration{}, faults: map[string]int{}}
+	s := &sim{cfg: cfg, dir: cfg.Dir, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), net: simnet.New(cfg.Seed), disks: map[string]time.Duration{}, faults: map[string]int{}}
 	s.log = &journal{begun: time.Now(), level: slog.LevelInfo}
 	if cfg.Debug {
 		s.log.level = slog.LevelDebug
 	}
-	s.ledger = newLedger(s.log)
+	s.ledger = ledger.New(s.log.printf)
 	defer s.close()
 	if err := s.build(); err != nil {
 		return s.outcome(0), fmt.Errorf("seed %d: before the first fault: %w", cfg.Seed, err)
@@ -112,12 +114,8 @@ func Run(cfg Config) (*Outcome, error) {
 }
 
 func (s *sim) outcome(healed time.Duration) *Outcome {
-	l := s.ledger
-	o := &Outcome{Wrongs: l.verdict(), Log: s.log.String(), Writes: l.writes, Reads: l.reads, Again: l.again, Faults: s.faults, Healed: healed}
-	for _, t := range l.terms {
-		o.Moves = max(o.Moves, int(t)-1)
-	}
-	return o
+	wrongs, count := s.ledger.Verdict()
+	return &Outcome{Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed}
 }
 
 // build makes the cluster, its arrays and its hosts, as an administrator
@@ -125,7 +123,7 @@ func (s *sim) outcome(healed time.Duration) *Outcome {
 func (s *sim) build() error {
 	s.swaps = s.rng.IntN(5) > 0
 	s.planes = planetest.NewLive(planetest.Live{
-		Path: s.net.path, Service: s.service, Wrote: s.ledger.wrote, Admitted: s.ledger.admitted, Removed: s.removed, NoFence: s.cfg.NoFence, NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
+		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence, NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
 	})
 	if err := s.openDB(); err != nil {
 		return err
@@ -143,7 +141,7 @@ func (s *sim) build() error {
 	for _, d := range s.daemons {
 		d.start()
 	}
-	admin := newProc(s.net, "admin", adminMachine)
+	admin := s.net.Start("admin", adminMachine)
 	dialing := s.dialing(admin)
 	dialing.Ping = -1 // as vda_cli
 	conn, err := rpc.Dial(portalMachine+":9520", dialing)
@@ -151,7 +149,7 @@ func (s *sim) build() error {
 		return err
 	}
 	s.end = append(s.end, func() {
-		admin.kill()
+		admin.Kill()
 		_ = conn.Close()
 	})
 	s.admin = apiv1.NewPortalClient(conn)
@@ -208,12 +206,12 @@ func (s *sim) of(kind string) []*simNode {
 
 // service is Live.Service.
 func (s *sim) service(addr string) time.Duration {
-	s.net.mu.Lock()
-	defer s.net.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if d := s.disks[addr]; d > 0 {
 		return d
 	}
-	return time.Duration(20+s.net.rng.IntN(200)) * time.Microsecond
+	return s.net.Between(20*time.Microsecond, 220*time.Microsecond)
 }
 
 // close ends everything, so that the bubble can end.

@@ -1,42 +1,43 @@
-package sim
+package simnet
 
 import (
 	"errors"
 	"sync"
 )
 
-// errKilled is what the calls of a dead process return.
-var errKilled = errors.New("the process was killed")
+// ErrKilled is what the calls of a dead process return.
+var ErrKilled = errors.New("the process was killed")
 
-// proc is the life of one process: everything that real code does to the world
+// Process is the life of one process: everything that real code does to the world
 // outside its memory passes a gate, which is shut while the process hangs and
 // breaks when it is killed. Between two gates a process that hangs goes on,
 // which can't be seen from outside; its timers run, as they do when a stopped
 // process is continued.
-type proc struct {
-	name    string
-	machine string
-	net     *network
+type Process struct {
+	Name, Machine string
+
+	net *Network
 
 	mu   sync.Mutex
 	hung chan struct{} // nil: it runs; closed when it does again
 	dead chan struct{} // closed when it is killed
 }
 
-func newProc(n *network, name, machine string) *proc {
-	return &proc{name: name, machine: machine, net: n, dead: make(chan struct{})}
+// Start starts a process on a machine.
+func (n *Network) Start(name, machine string) *Process {
+	return &Process{Name: name, Machine: machine, net: n, dead: make(chan struct{})}
 }
 
-// gate waits until the process runs, or until done is closed, which counts as
+// Gate waits until the process runs, or until done is closed, which counts as
 // passing: then a caller's own time is up.
-func (p *proc) gate(done <-chan struct{}) error {
+func (p *Process) Gate(done <-chan struct{}) error {
 	for {
 		p.mu.Lock()
 		hung := p.hung
 		p.mu.Unlock()
 		select {
 		case <-p.dead:
-			return errKilled
+			return ErrKilled
 		default:
 		}
 		if hung == nil {
@@ -45,15 +46,15 @@ func (p *proc) gate(done <-chan struct{}) error {
 		select {
 		case <-hung:
 		case <-p.dead:
-			return errKilled
+			return ErrKilled
 		case <-done:
 			return nil
 		}
 	}
 }
 
-// hang stops the process; resume continues it.
-func (p *proc) hang() {
+// Hang stops the process.
+func (p *Process) Hang() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.hung == nil {
@@ -61,7 +62,8 @@ func (p *proc) hang() {
 	}
 }
 
-func (p *proc) resume() {
+// Resume continues it.
+func (p *Process) Resume() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.hung != nil {
@@ -70,9 +72,9 @@ func (p *proc) resume() {
 	}
 }
 
-// kill breaks all that the process has with the world. Real code that it runs
+// Kill breaks all that the process has with the world. Real code that it runs
 // still has to be ended.
-func (p *proc) kill() {
+func (p *Process) Kill() {
 	close(p.dead)
 	p.net.mu.Lock()
 	var ends []*end
@@ -95,3 +97,6 @@ func (p *proc) kill() {
 		e.drop()
 	}
 }
+
+// Killed is closed when the process has been killed.
+func (p *Process) Killed() <-chan struct{} { return p.dead }

@@ -1,4 +1,4 @@
-package sim
+package simnet
 
 import (
 	"context"
@@ -33,8 +33,8 @@ type chunk struct {
 
 // end is one end of a connection.
 type end struct {
-	net        *network
-	owner      *proc
+	net        *Network
+	owner      *Process
 	local, far address
 	machines   link // from here to there
 	peer       *end
@@ -48,9 +48,9 @@ type end struct {
 	note   chan struct{} // closed and made anew when a field has changed
 }
 
-func (n *network) pair(client, server *proc, at string) (*end, *end) {
-	c := &end{net: n, owner: client, local: address(client.machine), far: address(at), machines: link{client.machine, server.machine}, note: make(chan struct{})}
-	s := &end{net: n, owner: server, local: address(at), far: address(client.machine), machines: link{server.machine, client.machine}, note: make(chan struct{})}
+func (n *Network) pair(client, server *Process, at string) (*end, *end) {
+	c := &end{net: n, owner: client, local: address(client.Machine), far: address(at), machines: link{client.Machine, server.Machine}, note: make(chan struct{})}
+	s := &end{net: n, owner: server, local: address(at), far: address(client.Machine), machines: link{server.Machine, client.Machine}, note: make(chan struct{})}
 	c.peer, s.peer = s, c
 	n.mu.Lock()
 	n.conns[c], n.conns[s] = true, true
@@ -65,7 +65,7 @@ func (e *end) signal() {
 
 // Write implements net.Conn. The buffers of the system have no bound here.
 func (e *end) Write(p []byte) (int, error) {
-	if err := e.owner.gate(nil); err != nil {
+	if err := e.owner.Gate(nil); err != nil {
 		return 0, errReset
 	}
 	e.mu.Lock()
@@ -76,12 +76,12 @@ func (e *end) Write(p []byte) (int, error) {
 	}
 	if reset {
 		// A reset is known only once it has got here, to Read as to Write.
-		if e.net.open(e.machines.to, e.machines.from) {
+		if e.net.Open(e.machines.to, e.machines.from) {
 			return 0, errReset
 		}
 		return len(p), nil
 	}
-	delay, _ := e.net.path(e.machines.from, e.machines.to)
+	delay, _ := e.net.Path(e.machines.from, e.machines.to)
 	q := e.peer
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -125,7 +125,7 @@ func (e *end) Read(p []byte) (int, error) {
 				e.in = e.in[1:]
 			}
 			e.mu.Unlock()
-			if err := e.owner.gate(nil); err != nil {
+			if err := e.owner.Gate(nil); err != nil {
 				return 0, errReset
 			}
 			return n, nil
@@ -207,15 +207,17 @@ func (e *end) SetWriteDeadline(time.Time) error { return nil }
 
 // listener is a port of a process.
 type listener struct {
-	net   *network
-	owner *proc
+	net   *Network
+	owner *Process
 	at    string
 	queue chan *end
 	done  chan struct{}
 	once  sync.Once
 }
 
-func (n *network) listen(p *proc, at string) *listener {
+// Listen opens a port, at an address and port of the process's machine.
+func (p *Process) Listen(at string) net.Listener {
+	n := p.net
 	l := &listener{net: n, owner: p, at: at, queue: make(chan *end, 256), done: make(chan struct{})}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -248,20 +250,21 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return address(l.at) }
 
-// dial connects a process to a port. A machine that is there and has no such
+// Dial connects to an address and port. A machine that is there and has no such
 // port refuses; one that is not reached is silent.
-func (n *network) dial(ctx context.Context, p *proc, at string) (net.Conn, error) {
+func (p *Process) Dial(ctx context.Context, at string) (net.Conn, error) {
+	n := p.net
 	machine, _, err := net.SplitHostPort(at)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.gate(ctx.Done()); err != nil {
+	if err := p.Gate(ctx.Done()); err != nil {
 		return nil, err
 	}
 	for {
 		n.mu.Lock()
-		there, ok := n.pathLocked(p.machine, machine)
-		back, ok2 := n.pathLocked(machine, p.machine)
+		there, ok := n.pathLocked(p.Machine, machine)
+		back, ok2 := n.pathLocked(machine, p.Machine)
 		changed := n.changed
 		n.mu.Unlock()
 		if ok && ok2 {

@@ -1,0 +1,122 @@
+// Package ledger judges what disks and hosts of a simulated cluster see: one
+// writer per vd, terms that never fall, and no acknowledged write lost.
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/virtual-disk-array/vda"
+)
+
+// Ledger knows what disks and hosts may see, and notes what they should not
+// have. It is told of every write to a disk and of every block that a host
+// reads or writes.
+type Ledger struct {
+	log func(format string, args ...any)
+
+	mu     sync.Mutex
+	terms  map[string]uint64            // by NQN of a vd: the highest term that was admitted
+	acked  map[string]map[uint64]uint64 // by exporter's array and block: the number a host knows to be there
+	wrongs []string
+	count  Count
+}
+
+// New returns an empty ledger, which says in log what it notes.
+func New(log func(format string, args ...any)) *Ledger {
+	return &Ledger{log: log, terms: map[string]uint64{}, acked: map[string]map[uint64]uint64{}}
+}
+
+// Wrong notes something that must never happen.
+func (l *Ledger) Wrong(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.wrongLocked(format, args...)
+}
+
+func (l *Ledger) wrongLocked(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.log("WRONG: %s", text)
+	if len(l.wrongs) < 20 {
+		l.wrongs = append(l.wrongs, text)
+	}
+}
+
+// Admitted is Live.Admitted: the fence of a disk has moved.
+func (l *Ledger) Admitted(addr, nqn, host string) {
+	t, ok := vda.TermOfPrimaryHost(host)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t < l.terms[nqn] {
+		l.wrongLocked("%s admits term %d to %s after term %d", addr, t, nqn, l.terms[nqn])
+	}
+	if t > l.terms[nqn] {
+		l.log("%-14s admits term %d to %s", addr, t, nqn)
+	}
+	l.terms[nqn] = max(t, l.terms[nqn])
+}
+
+// Wrote is Live.Wrote: one writer a vd, so nobody of an older term writes once
+// a newer one is admitted.
+func (l *Ledger) Wrote(addr, nqn, host string) {
+	t, ok := vda.TermOfPrimaryHost(host)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t < l.terms[nqn] {
+		l.wrongLocked("two writers: a write of term %d reaches the disk of %s at %s, which has admitted term %d", t, nqn, addr, l.terms[nqn])
+	}
+}
+
+// Ack notes the number that a host knows to be in a block of an array.
+func (l *Ledger) Ack(array string, block, value uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.acked[array] == nil {
+		l.acked[array] = map[uint64]uint64{}
+	}
+	l.acked[array][block] = value
+	l.count.Writes++
+}
+
+// Saw compares what a host has read of a block that nobody writes.
+func (l *Ledger) Saw(array string, block, value uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count.Reads++
+	if want := l.acked[array][block]; value != want {
+		l.wrongLocked("lost write: block %d of %s reads %d; %d was acknowledged", block, array, value, want)
+	}
+}
+
+// Attempt counts a command that a host sends once more.
+func (l *Ledger) Attempt() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count.Again++
+}
+
+// Count is how much there was to judge.
+type Count struct {
+	Writes int // acknowledged
+	Reads  int
+	Again  int // attempts of hosts beyond the first
+	Moves  int // terms of an array beyond the first; of the one that moved most
+}
+
+// Verdict returns what went wrong so far, and out of how much.
+func (l *Ledger) Verdict() (wrongs []string, c Count) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c = l.count
+	for _, t := range l.terms {
+		c.Moves = max(c.Moves, int(t)-1)
+	}
+	return slices.Clone(l.wrongs), c
+}

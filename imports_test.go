@@ -23,9 +23,10 @@ var may = []struct{ name, imports string }{
 	{"cli", "api reason rpc"},
 
 	// control plane
-	{"portal", "api blobstore/format daemon nvme placement program reason rpc store syncer"},
+	{"portal", "api array blobstore/format daemon nvme placement program reason rpc store syncer"},
 	{"monitor", "api daemon program reason rpc store syncer"},
-	{"syncer", "api placement reason rpc store"},
+	{"syncer", "api array placement reason rpc store"},
+	{"array", "store"},
 	{"placement", ""},
 	{"store", "program reason"},
 

@@ -10,7 +10,7 @@ const (
 )
 
 // NodeKinds are all kinds, in the order in which their rows are locked.
-var NodeKinds = [...]NodeKind{DiskNode, ControllerNode}
+var NodeKinds = [...]NodeKind{ControllerNode, DiskNode}
 
 // Title names a node in messages: "dn 192.168.0.14:9720".
 func (k NodeKind) Title(name string) string { return string(k) + " " + name }

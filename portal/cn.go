@@ -5,8 +5,8 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // CreateCn adds a controller node. It is there even when its agent does not answer.
@@ -70,7 +70,7 @@ func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*api
 			return inUse("cn", cn.Name, "controllers of the das", names)
 		}
 		if req.Force {
-			return syncer.ForgetCn(tx, cn.ID)
+			return array.ForgetCN(tx, cn.ID)
 		}
 		return tx.DeleteNode(vda.ControllerNode, cn.ID)
 	})

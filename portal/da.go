@@ -6,6 +6,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -13,7 +14,7 @@ import (
 
 // DeleteDa removes a disk array without exporters, and its data.
 func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*apiv1.DeleteDaReply, error) {
-	var nodes daNodes
+	var steps [][]node
 	var daID string
 	err := s.update(ctx, func(tx store.Tx) error {
 		da, err := findDA(tx, req.DaName)
@@ -34,79 +35,32 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 		if names != nil {
 			return inUse("da", da.Name, "exps", names)
 		}
-		nodes, err = buryDA(tx, da)
+		plan, err := array.Delete(tx, da)
+		if err != nil {
+			return err
+		}
+		steps, err = stepsOf(tx, plan)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", s.carryOut(ctx, daID, nodes))}, nil
+	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", s.carryOut(ctx, daID, steps))}, nil
 }
 
-// carryOut has the nodes delete an array that has been buried. The primary
-// destroys the lvstore while the vds are still there; they go when the last
-// controller has confirmed. A controller that cannot confirm must not keep
-// the space.
-func (s *Server) carryOut(ctx context.Context, daID string, nodes daNodes) []string {
-	notes := s.syncAll(ctx, nodes.secondaries, nodes.primary)
+// carryOut has the nodes delete an array that has been turned into a tombstone.
+// The primary destroys the lvstore while the vds are still there; they go when
+// the last controller has confirmed. A controller that cannot confirm must not
+// keep the space. The last of the steps is the dns.
+func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []string {
+	cntlrs, dns := steps[:len(steps)-1], steps[len(steps)-1]
+	notes := s.syncAll(ctx, cntlrs...)
 	if notes != nil {
-		if err := s.update(ctx, func(tx store.Tx) error {
-			_, err := syncer.BuryVDs(tx, daID)
-			return err
-		}); err != nil {
+		if err := s.update(ctx, func(tx store.Tx) error { return array.Bury(tx, daID) }); err != nil {
 			notes = append(notes, "its vds are not deleted yet ("+reason.Of(err)+")")
 		}
 	}
-	return append(notes, s.syncAll(ctx, nodes.dns)...)
-}
-
-// buryDA turns an array and its controllers into tombstones.
-func buryDA(tx store.Tx, da *vda.DA) (daNodes, error) {
-	nodes, err := nodesOfDA(tx, da.ID)
-	if err != nil {
-		return nodes, err
-	}
-	da.Deleted = true
-	if err := tx.UpdateDA(da); err != nil {
-		return nodes, err
-	}
-	_, _, _, err = touchCntlrs(tx, da.ID, func(c *vda.Cntlr) { c.Deleted = true })
-	return nodes, err
-}
-
-// touchCntlrs raises the version of each live controller of an array after
-// change (may be nil), so that its cn learns of it. It returns the highest
-// version given.
-func touchCntlrs(tx store.Tx, daID string, change func(*vda.Cntlr)) (primary, secondaries []node, version uint64, err error) {
-	cntlrs, err := tx.CntlrsOfDA(daID)
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	var nodes daNodes
-	for _, cnID := range sortedIDs(cntlrs, func(c vda.Cntlr) string { return c.CNID }) {
-		for i := range cntlrs {
-			c := &cntlrs[i]
-			if c.CNID != cnID || c.Deleted {
-				continue
-			}
-			cn, err := tx.CN(cnID)
-			if err != nil {
-				return nil, nil, 0, err
-			}
-			if c.Version, err = tx.BumpNode(vda.ControllerNode, cnID); err != nil {
-				return nil, nil, 0, err
-			}
-			if change != nil {
-				change(c)
-			}
-			if err := tx.UpdateCntlr(c); err != nil {
-				return nil, nil, 0, err
-			}
-			version = max(version, c.Version)
-			nodes.add(c, cn)
-		}
-	}
-	return nodes.primary, nodes.secondaries, version, nil
+	return append(notes, s.syncAll(ctx, dns)...)
 }
 
 // ModifyDa renames a disk array that has no exporters: their NQNs carry its
@@ -176,49 +130,29 @@ func (s *Server) GetDa(ctx context.Context, req *apiv1.GetDaRequest) (*apiv1.Get
 
 // SyncupDa brings all nodes of a disk array to their desired state now.
 func (s *Server) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest) (*apiv1.SyncupDaReply, error) {
-	var nodes daNodes
+	var steps [][]node
 	var da *vda.DA
 	err := s.view(ctx, func(tx store.Reader) (err error) {
 		if da, err = findDA(tx, req.DaName); err != nil {
 			return err
 		}
-		nodes, err = nodesOfDA(tx, da.ID)
+		plan, err := array.Members(tx, da.ID)
+		if err != nil {
+			return err
+		}
+		steps, err = stepsOf(tx, plan)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncAll(ctx, whole(nodes.dns), whole(nodes.primary), whole(nodes.secondaries))
+	for _, nodes := range steps {
+		whole(nodes)
+	}
+	notes := s.syncAll(ctx, steps...)
 	now, err := s.daMsg(ctx, byID(da.ID))
 	msg, remarks := shown(now, err, daMsg(da))
 	return &apiv1.SyncupDaReply{ReplyInfo: done("the da's nodes were asked", notes, remarks...), DaMsg: msg}, nil
-}
-
-func nodesOfDA(tx store.Reader, daID string) (daNodes, error) {
-	var nodes daNodes
-	vds, err := tx.VDsOfDA(daID)
-	if err != nil {
-		return nodes, err
-	}
-	for _, id := range sortedIDs(vds, func(v vda.VD) string { return v.DNID }) {
-		dn, err := tx.DN(id)
-		if err != nil {
-			return nodes, err
-		}
-		nodes.dns = append(nodes.dns, dnNode(dn))
-	}
-	cntlrs, err := tx.CntlrsOfDA(daID)
-	if err != nil {
-		return nodes, err
-	}
-	for i := range cntlrs {
-		cn, err := tx.CN(cntlrs[i].CNID)
-		if err != nil {
-			return nodes, err
-		}
-		nodes.add(&cntlrs[i], cn)
-	}
-	return nodes, nil
 }
 
 // FailoverDa moves the primary of a disk array to another of its controllers.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // CreateDn adds a disk node. It is there even when its agent does not answer.
@@ -72,7 +72,7 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 			if das != nil {
 				return inUse("dn", dn.Name, "vds of the das", das)
 			}
-			return syncer.ForgetDn(tx, dn.ID)
+			return array.ForgetDN(tx, dn.ID)
 		}
 		var names []string
 		for i := range pds {

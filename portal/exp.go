@@ -8,6 +8,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -17,7 +18,7 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	var primary, secondaries []node
+	var steps [][]node
 	err = s.update(ctx, func(tx store.Tx) error {
 		da, err := findDA(tx, req.DaName)
 		if err != nil {
@@ -30,23 +31,22 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 			return vda.Errorf(vda.NotFound, "da %s has no snapshot %q", da.Name, exp.SnapName)
 		}
 		exp.DAID = da.ID
-		if primary, secondaries, exp.Version, err = touchCntlrs(tx, da.ID, nil); err != nil {
+		plan, err := array.CreateExp(tx, exp)
+		if err != nil {
 			return err
 		}
-		if err := tx.InsertExp(exp); err != nil {
-			return err
-		}
-		return insertESs(tx, exp)
+		steps, err = stepsOf(tx, plan)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	read := func() (*apiv1.ExpMsg, error) { return s.expMsg(ctx, req.DaName, exp.Name) }
-	notes := s.syncSteps(ctx, primary, secondaries)
+	notes := s.syncSteps(ctx, steps...)
 	now, err := read()
 	if notes == nil {
 		now, err = settle(ctx, s.cfg.SettleTime, now, err, func(m *apiv1.ExpMsg) bool { return notExported(m) == nil }, func() (*apiv1.ExpMsg, error) {
-			s.syncSteps(ctx, primary, secondaries)
+			s.syncSteps(ctx, steps...)
 			return read()
 		})
 	}
@@ -114,42 +114,25 @@ func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
 	})
 }
 
-// insertESs puts an exporter on each controller of its array.
-func insertESs(tx store.Tx, exp *vda.Exp) error {
-	cntlrs, err := tx.CntlrsOfDA(exp.DAID)
-	if err != nil {
-		return err
-	}
-	for i := range cntlrs {
-		if cntlrs[i].Deleted {
-			continue
-		}
-		if err := tx.InsertES(&vda.ES{ID: newID(), ExpID: exp.ID, CntlrID: cntlrs[i].ID}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// DeleteExp ends an export; its host is disconnected. The secondaries go
-// first: they lead to the primary.
+// DeleteExp ends an export; its host is disconnected.
 func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*apiv1.DeleteExpReply, error) {
-	var primary, secondaries []node
+	var steps [][]node
 	err := s.update(ctx, func(tx store.Tx) error {
-		da, exp, err := findExp(tx, req.DaName, req.ExpName)
+		_, exp, err := findExp(tx, req.DaName, req.ExpName)
 		if err != nil {
 			return err
 		}
-		if primary, secondaries, exp.Version, err = touchCntlrs(tx, da.ID, nil); err != nil {
+		plan, err := array.DeleteExp(tx, exp)
+		if err != nil {
 			return err
 		}
-		exp.Deleted = true
-		return tx.UpdateExp(exp)
+		steps, err = stepsOf(tx, plan)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncAll(ctx, secondaries, primary)
+	notes := s.syncAll(ctx, steps...)
 	return &apiv1.DeleteExpReply{ReplyInfo: done("the exp is deleted", notes)}, nil
 }
 
@@ -161,18 +144,19 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 	if err := checkInitiator("new_initiator_nqn", *req.NewInitiatorNqn); err != nil {
 		return nil, err
 	}
-	var primary, secondaries []node
+	var steps [][]node
 	var made *apiv1.ExpMsg
 	err := s.update(ctx, func(tx store.Tx) error {
-		da, exp, err := findExp(tx, req.DaName, req.ExpName)
+		_, exp, err := findExp(tx, req.DaName, req.ExpName)
 		if err != nil {
 			return err
 		}
-		if primary, secondaries, exp.Version, err = touchCntlrs(tx, da.ID, nil); err != nil {
+		exp.InitiatorNQN = *req.NewInitiatorNqn
+		plan, err := array.UpdateExp(tx, exp)
+		if err != nil {
 			return err
 		}
-		exp.InitiatorNQN = *req.NewInitiatorNqn
-		if err := tx.UpdateExp(exp); err != nil {
+		if steps, err = stepsOf(tx, plan); err != nil {
 			return err
 		}
 		made, err = expMsg(tx, exp)
@@ -181,7 +165,7 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncAll(ctx, primary, secondaries)
+	notes := s.syncAll(ctx, steps...)
 	now, err := s.expMsg(ctx, req.DaName, req.ExpName)
 	msg, remarks := shown(now, err, made)
 	return &apiv1.ModifyExpReply{ReplyInfo: done("the exp is modified", notes, remarks...), ExpMsg: msg}, nil

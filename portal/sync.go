@@ -10,6 +10,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -42,11 +43,29 @@ func (n node) whole(empty bool) node {
 }
 
 // whole asks for everything on the nodes.
-func whole(nodes []node) []node {
+func whole(nodes []node) {
 	for i := range nodes {
 		nodes[i].full = true
 	}
-	return nodes
+}
+
+// stepsOf are the nodes of each stage of a plan.
+func stepsOf(tx store.Reader, plan array.Plan) ([][]node, error) {
+	var ids []string
+	for _, n := range plan.Nodes() {
+		ids = append(ids, n.ID)
+	}
+	names, err := tx.NodeNames(ids)
+	if err != nil {
+		return nil, err
+	}
+	steps := make([][]node, len(plan))
+	for i, stage := range plan {
+		for _, n := range stage.Nodes {
+			steps[i] = append(steps[i], node{dn: n.Kind == vda.DiskNode, id: n.ID, name: names[n.ID]})
+		}
+	}
+	return steps, nil
 }
 
 // blameTime bounds the recording of a node's error.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -14,7 +15,7 @@ import (
 // when that is not the matter with it, or when somebody uses it already.
 func (s *Server) undoForSpace(ctx context.Context, made *vda.DA) error {
 	why := ""
-	var nodes daNodes
+	var steps [][]node
 	err := s.update(ctx, func(tx store.Tx) error {
 		why = ""
 		da, err := tx.DA(made.ID)
@@ -32,7 +33,11 @@ func (s *Server) undoForSpace(ctx context.Context, made *vda.DA) error {
 		for i := range vds {
 			if vd := &vds[i]; vd.Health.Error && strings.HasPrefix(vd.Health.Msg, vda.NoSpace) {
 				why = fmt.Sprintf("vd %d of group %d: %s", vd.Idx, vd.GrpIdx, vd.Health.Msg)
-				nodes, err = buryDA(tx, da)
+				plan, err := array.Delete(tx, da)
+				if err != nil {
+					return err
+				}
+				steps, err = stepsOf(tx, plan)
 				return err
 			}
 		}
@@ -42,7 +47,7 @@ func (s *Server) undoForSpace(ctx context.Context, made *vda.DA) error {
 		return nil // it is there, in error, and the reply says so
 	}
 	again := ""
-	if notes := s.carryOut(ctx, made.ID, nodes); notes != nil {
+	if notes := s.carryOut(ctx, made.ID, steps); notes != nil {
 		again = ", but " + strings.Join(notes, "; ") + "; vda_monitor keeps trying"
 	}
 	return vda.Errorf(vda.ResourceExhausted, "da %s is not created: %s; what was made of it has been deleted again%s", made.Name, why, again)

@@ -95,10 +95,11 @@ type Reader interface {
 	ESsOfExp(expID string) ([]vda.ES, error)
 	ESsOfCntlr(cntlrID string) ([]vda.ES, error)
 	// WaysOfExps returns the ways to exporters, in the order of exporters and
-	// controllers' Idx, and DANames the names of arrays, tombstones too, by id:
-	// one query each, and nothing is locked.
+	// controllers' Idx, DANames the names of arrays, tombstones too, and NodeNames
+	// those of nodes, by id: one query per table, and nothing is locked.
 	WaysOfExps(expIDs []string) ([]Way, error)
 	DANames(ids []string) (map[string]string, error)
+	NodeNames(ids []string) (map[string]string, error)
 
 	// DNObjects returns pds and vds of a node, tombstones too, whose
 	// Version is above since (0: all).

@@ -1,6 +1,9 @@
 package store
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
 // marks are n placeholders of a list.
 func marks(n int) string { return strings.TrimPrefix(strings.Repeat(", ?", n), ", ") }
@@ -40,12 +43,24 @@ func (t *sqlReader) WaysOfExps(expIDs []string) (all []Way, err error) {
 	return all, nil
 }
 
-func (t *sqlReader) DANames(ids []string) (map[string]string, error) {
+func (t *sqlReader) DANames(ids []string) (map[string]string, error) { return t.names("vda_da", ids) }
+
+func (t *sqlReader) NodeNames(ids []string) (map[string]string, error) {
+	names, err := t.names("vda_cn", ids)
+	if err != nil {
+		return nil, err
+	}
+	dns, err := t.names("vda_dn", ids)
+	maps.Copy(names, dns)
+	return names, err
+}
+
+func (t *sqlReader) names(table string, ids []string) (map[string]string, error) {
 	names := map[string]string{}
 	if len(ids) == 0 {
 		return names, nil
 	}
-	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind("SELECT id, name FROM vda_da WHERE id IN ("+marks(len(ids))+")"), anys(ids)...)
+	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind("SELECT id, name FROM "+table+" WHERE id IN ("+marks(len(ids))+")"), anys(ids)...)
 	if err != nil {
 		return nil, t.fault(err)
 	}

@@ -1,10 +1,11 @@
 package syncer
 
 import (
-	"errors"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -12,11 +13,21 @@ import (
 // in the request, tombstones carried out, and how far the node has come.
 // Objects that another transaction removed meanwhile are passed over.
 func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) error {
-	das := touched{}
+	var das, pds []string
 	for _, v := range req.Vds {
-		das.add(v.DaId)
+		das = append(das, v.DaId)
+		if v.Deleted {
+			pds = append(pds, v.PdId)
+		}
 	}
-	if err := das.lock(tx); err != nil {
+	for _, p := range req.Pds {
+		pds = append(pds, p.Id)
+	}
+	change := array.Begin(tx)
+	if err := change.LockArrays(das...); err != nil {
+		return err
+	}
+	if err := change.LockPDs(pds...); err != nil {
 		return err
 	}
 	p := newProgress(req.Version, reply)
@@ -32,7 +43,7 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 			return err
 		}
 		if st.GetGone() && vd.Deleted {
-			err = errors.Join(tx.DeleteVD(vd.ID), tx.GivePD(vd.PDID, vd.Clusters))
+			err = change.DropVD(vd)
 		} else {
 			err = setHealth(tx, store.ObjVD, vd.ID, vd.Health, st)
 		}
@@ -55,10 +66,11 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 			}
 		}
 	}
-	if err := das.finish(tx); err != nil {
+	if err := change.Settle(das...); err != nil {
 		return err
 	}
-	return passOver(tx.SetNodeApplied(vda.DiskNode, req.NodeId, p.applied))
+	change.At(array.Node{Kind: vda.DiskNode, ID: req.NodeId}, func() error { return passOver(tx.SetNodeApplied(vda.DiskNode, req.NodeId, p.applied)) })
+	return change.Write()
 }
 
 // compareSpace notes what is in use on a disk and belongs to no vd, so that
@@ -107,11 +119,12 @@ func applyPd(tx store.Tx, st *apiv1.ObjectState, id string, c *apiv1.PdCapacity)
 // ApplyCn is ApplyDn for a cn. changed says that it gave the node a new
 // desired state, because an array is Created from now on.
 func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (changed bool, err error) {
-	das := touched{}
+	var das []string
 	for _, spec := range req.Cntlrs {
-		das.add(spec.DaId)
+		das = append(das, spec.DaId)
 	}
-	if err := das.lock(tx); err != nil {
+	change := array.Begin(tx)
+	if err := change.LockArrays(das...); err != nil {
 		return false, err
 	}
 	p := newProgress(req.Version, reply)
@@ -119,7 +132,7 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 		st := p.state(spec.Id, spec.Version, spec.Deleted)
 		for _, e := range spec.Exps {
 			est := p.state(e.EsId, spec.Version, e.Deleted)
-			if err := applyES(tx, spec, e, est); err != nil {
+			if err := applyES(tx, change, spec, e, est); err != nil {
 				return false, err
 			}
 		}
@@ -131,7 +144,7 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 			return false, err
 		}
 		if st.GetGone() && c.Deleted {
-			if err := dropCntlr(tx, c); err != nil {
+			if err := change.DropCntlr(c); err != nil {
 				return false, err
 			}
 			continue
@@ -140,95 +153,33 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 			return false, err
 		}
 		if spec.Create && st != nil && !st.Error {
-			now, err := created(tx, spec, c)
+			now, err := change.Created(c, spec.Term)
 			if err != nil {
 				return false, err
 			}
 			changed = changed || now
 		}
 	}
-	if err := das.finish(tx); err != nil {
+	if err := change.Settle(das...); err != nil {
 		return false, err
 	}
-	return changed, passOver(tx.SetNodeApplied(vda.ControllerNode, req.NodeId, p.applied))
+	change.At(array.Node{Kind: vda.ControllerNode, ID: req.NodeId}, func() error { return passOver(tx.SetNodeApplied(vda.ControllerNode, req.NodeId, p.applied)) })
+	return changed, change.Write()
 }
 
-// created notes that an array has been made on media: from now on it is only
-// ever loaded.
-func created(tx store.Tx, spec *apiv1.CntlrSpec, c *vda.Cntlr) (bool, error) {
-	da, err := tx.DA(c.DAID)
-	if err != nil || da.Created || !c.Primary || da.Term != spec.Term {
-		return false, err
-	}
-	da.Created = true
-	if err := tx.UpdateDA(da); err != nil {
-		return false, err
-	}
-	if c.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
-		return false, err
-	}
-	return true, tx.UpdateCntlr(c)
-}
-
-func applyES(tx store.Tx, spec *apiv1.CntlrSpec, e *apiv1.ExpSpec, st *apiv1.ObjectState) error {
+func applyES(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, e *apiv1.ExpSpec, st *apiv1.ObjectState) error {
 	ess, err := tx.ESsOfCntlr(spec.Id)
 	if err != nil {
 		return err
 	}
-	for i := range ess {
-		es := &ess[i]
-		if es.ID != e.EsId {
-			continue
-		}
-		if !st.GetGone() {
-			return setHealth(tx, store.ObjES, es.ID, es.Health, st)
-		}
-		exp, err := tx.Exp(e.Id)
-		if err != nil {
-			return passOver(err)
-		}
-		if !exp.Deleted {
-			return nil
-		}
-		if err := tx.DeleteES(es.ID); err != nil {
-			return err
-		}
-		return dropExpIfDone(tx, exp)
-	}
-	return nil
-}
-
-// dropExpIfDone deletes an exporter's tombstone with the last of its states.
-func dropExpIfDone(tx store.Tx, exp *vda.Exp) error {
-	if !exp.Deleted {
+	at := slices.IndexFunc(ess, func(es vda.ES) bool { return es.ID == e.EsId })
+	switch {
+	case at < 0:
 		return nil
+	case !st.GetGone():
+		return setHealth(tx, store.ObjES, e.EsId, ess[at].Health, st)
 	}
-	left, err := tx.ESsOfExp(exp.ID)
-	if err != nil || len(left) > 0 {
-		return err
-	}
-	return tx.DeleteExp(exp.ID)
-}
-
-// dropCntlr deletes a controller's tombstone with its exporters' states.
-func dropCntlr(tx store.Tx, c *vda.Cntlr) error {
-	ess, err := tx.ESsOfCntlr(c.ID)
-	if err != nil {
-		return err
-	}
-	for _, es := range ess {
-		if err := tx.DeleteES(es.ID); err != nil {
-			return err
-		}
-		exp, err := tx.Exp(es.ExpID)
-		if err != nil {
-			return err
-		}
-		if err := dropExpIfDone(tx, exp); err != nil {
-			return err
-		}
-	}
-	return tx.DeleteCntlr(c.ID)
+	return change.DropES(&ess[at])
 }
 
 func isNotFound(err error) bool { return err != nil && vda.KindOf(err) == vda.NotFound }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -43,134 +44,149 @@ func (r *Report) nodeState() *apiv1.ObjectState {
 	return &apiv1.ObjectState{Error: r.Problem != "", ErrorMsg: r.Problem}
 }
 
-// change is a health to be written.
-type change struct {
+// finding is a health to be written.
+type finding struct {
 	object store.Object
 	id     string
 	health vda.Health
 }
 
-// changes gathers what a report changes, from a view: most reports change
+// findings gathers what a report changes, from a view: most reports change
 // nothing, and none should lock a node's every row.
-type changes struct {
-	node string // for messages
-	list []change
-	das  touched
+type findings struct {
+	node  array.Node
+	title string // of the node, for messages
+	list  []finding
+	das   []string
+	own   *vda.Health // the node's
+	plane string      // its DataPlaneVersion; "" when it is not another one
 }
 
-func (c *changes) add(o store.Object, id, daID string, old vda.Health, st *apiv1.ObjectState) {
-	if st == nil || same(old, st) {
+func findingsOf(k vda.NodeKind, n *vda.Node, r *Report) findings {
+	f := findings{node: array.Node{Kind: k, ID: n.ID}, title: k.Title(n.Name)}
+	if h := healthOf(r.nodeState()); !array.SameHealth(n.Health, h) {
+		f.own = &h
+	}
+	if r.DataPlaneVersion != n.DataPlaneVersion {
+		f.plane = r.DataPlaneVersion
+	}
+	return f
+}
+
+func (f *findings) add(o store.Object, id, daID string, old vda.Health, st *apiv1.ObjectState) {
+	if st == nil || array.SameHealth(old, healthOf(st)) {
 		return
 	}
-	c.list = append(c.list, change{o, id, vda.Health{Error: st.Error, Msg: st.ErrorMsg}})
+	f.list = append(f.list, finding{o, id, healthOf(st)})
 	if daID != "" {
-		c.das.add(daID)
+		f.das = append(f.das, daID)
 	}
 }
 
-func (c *changes) write(tx store.Tx) error {
-	if err := c.das.lock(tx); err != nil {
+func (f *findings) none() bool { return len(f.list) == 0 && f.own == nil && f.plane == "" }
+
+func (f *findings) write(tx store.Tx) error {
+	change := array.Begin(tx)
+	if err := change.LockArrays(f.das...); err != nil {
 		return err
 	}
-	for _, ch := range c.list {
-		if err := passOver(tx.SetHealth(ch.object, ch.id, ch.health)); err != nil {
+	for _, h := range f.list {
+		if err := passOver(tx.SetHealth(h.object, h.id, h.health)); err != nil {
 			return err
 		}
 	}
-	return c.das.finish(tx)
+	if err := change.Settle(f.das...); err != nil {
+		return err
+	}
+	change.At(f.node, func() error { return passOver(f.writeNode(tx)) })
+	return change.Write()
+}
+
+func (f *findings) writeNode(tx store.Tx) error {
+	if f.own != nil {
+		object := store.ObjDN
+		if f.node.Kind == vda.ControllerNode {
+			object = store.ObjCN
+		}
+		if err := tx.SetHealth(object, f.node.ID, *f.own); err != nil {
+			return err
+		}
+	}
+	if f.plane == "" {
+		return nil
+	}
+	n, err := tx.Node(f.node.Kind, f.node.ID)
+	if err != nil {
+		return err
+	}
+	n.DataPlaneVersion = f.plane
+	return tx.UpdateNode(f.node.Kind, n)
+}
+
+// record writes what look finds, in a view, to have changed.
+func (s *Syncer) record(ctx context.Context, look func(tx store.Reader) (findings, error)) error {
+	var f findings
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
+		f, err = look(tx)
+		return err
+	})
+	if err != nil || f.none() {
+		return passOver(err)
+	}
+	return s.cfg.Store.Update(ctx, f.write)
 }
 
 // ReportDn writes what a heartbeat found out about a dn, its pds and vds, and
 // the arrays above. Rows that say it already are not written.
 func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
-	c := &changes{}
-	newPlane := false
-	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		dn, err := tx.DN(dnID)
+	return s.record(ctx, func(tx store.Reader) (f findings, err error) {
+		dn, err := tx.Node(vda.DiskNode, dnID)
 		if err != nil {
-			return err
+			return f, err
 		}
 		pds, vds, err := tx.DNObjects(dnID, 0)
 		if err != nil {
-			return err
+			return f, err
 		}
-		c.node, c.list, c.das = "dn "+dn.Name, nil, touched{}
-		newPlane = r.DataPlaneVersion != "" && r.DataPlaneVersion != dn.DataPlaneVersion
-		c.add(store.ObjDN, dn.ID, "", dn.Health, r.nodeState())
+		f = findingsOf(vda.DiskNode, dn, &r)
 		for i := range pds {
 			pd := &pds[i]
-			c.add(store.ObjPD, pd.ID, "", pd.Health, r.state(c.node, pd.ID, pd.Version))
+			f.add(store.ObjPD, pd.ID, "", pd.Health, r.state(f.title, pd.ID, pd.Version))
 		}
 		for i := range vds {
 			vd := &vds[i]
-			c.add(store.ObjVD, vd.ID, vd.DAID, vd.Health, r.state(c.node, vd.ID, vd.Version))
+			f.add(store.ObjVD, vd.ID, vd.DAID, vd.Health, r.state(f.title, vd.ID, vd.Version))
 		}
-		return nil
-	})
-	if err != nil || len(c.list) == 0 && !newPlane {
-		return passOver(err)
-	}
-	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		if err := c.write(tx); err != nil || !newPlane {
-			return err
-		}
-		dn, err := tx.DN(dnID)
-		if err != nil {
-			return passOver(err)
-		}
-		dn.DataPlaneVersion = r.DataPlaneVersion
-		return tx.UpdateNode(vda.DiskNode, &dn.Node)
+		return f, nil
 	})
 }
 
 // ReportCn is ReportDn for a cn, its controllers and their exporters' states.
 func (s *Syncer) ReportCn(ctx context.Context, cnID string, r Report) error {
-	c := &changes{}
-	newPlane := false
-	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		cn, err := tx.CN(cnID)
+	return s.record(ctx, func(tx store.Reader) (f findings, err error) {
+		cn, err := tx.Node(vda.ControllerNode, cnID)
 		if err != nil {
-			return err
+			return f, err
 		}
 		cntlrs, err := tx.CNObjects(cnID, 0)
 		if err != nil {
-			return err
+			return f, err
 		}
-		c.node, c.list, c.das = "cn "+cn.Name, nil, touched{}
-		newPlane = r.DataPlaneVersion != "" && r.DataPlaneVersion != cn.DataPlaneVersion
-		c.add(store.ObjCN, cn.ID, "", cn.Health, r.nodeState())
+		f = findingsOf(vda.ControllerNode, cn, &r)
 		for i := range cntlrs {
-			ct := &cntlrs[i]
-			c.add(store.ObjCntlr, ct.ID, ct.DAID, ct.Health, r.state(c.node, ct.ID, ct.Version))
-			ess, err := tx.ESsOfCntlr(ct.ID)
+			c := &cntlrs[i]
+			f.add(store.ObjCntlr, c.ID, c.DAID, c.Health, r.state(f.title, c.ID, c.Version))
+			ess, err := tx.ESsOfCntlr(c.ID)
 			if err != nil {
-				return err
+				return f, err
 			}
 			for j := range ess {
 				es := &ess[j]
-				c.add(store.ObjES, es.ID, "", es.Health, r.state(c.node, es.ID, ct.Version))
+				f.add(store.ObjES, es.ID, "", es.Health, r.state(f.title, es.ID, c.Version))
 			}
 		}
-		return nil
+		return f, nil
 	})
-	if err != nil || len(c.list) == 0 && !newPlane {
-		return passOver(err)
-	}
-	return s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		if err := c.write(tx); err != nil || !newPlane {
-			return err
-		}
-		cn, err := tx.CN(cnID)
-		if err != nil {
-			return passOver(err)
-		}
-		cn.DataPlaneVersion = r.DataPlaneVersion
-		return tx.UpdateNode(vda.ControllerNode, &cn.Node)
-	})
-}
-
-func same(h vda.Health, st *apiv1.ObjectState) bool {
-	return h.Error == st.Error && h.Msg == store.CleanMsg(st.ErrorMsg)
 }
 
 // Fingerprint is equal for reports that write the same. Objects that are new

@@ -434,6 +434,11 @@ func testWays(t *testing.T, s *suite) {
 		same(t, "ways", ways, want)
 		names, err := tx.DANames([]string{a.da.ID, b.da.ID})
 		same(t, "names", names, map[string]string{a.da.ID: a.da.Name, b.da.ID: b.da.Name})
+		if err != nil {
+			return err
+		}
+		names, err = tx.NodeNames([]string{a.dn.ID, b.cn.ID, "none"})
+		same(t, "names of nodes", names, map[string]string{a.dn.ID: a.dn.Name, b.cn.ID: b.cn.Name})
 		return err
 	})
 }

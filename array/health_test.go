@@ -1,10 +1,10 @@
-package syncer
+package array_test
 
 import (
 	"testing"
 
 	"github.com/virtual-disk-array/vda"
-	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -13,7 +13,7 @@ import (
 func TestRawHealthIsWrittenOnce(t *testing.T) {
 	const raw = "ask: context deadline exceeded"
 	kept := vda.Health{Error: true, Msg: store.CleanMsg(raw)}
-	if kept.Msg != "ask: no answer in time" || !same(kept, &apiv1.ObjectState{Error: true, ErrorMsg: raw}) {
+	if kept.Msg != "ask: no answer in time" || !array.SameHealth(kept, vda.Health{Error: true, Msg: raw}) {
 		t.Errorf("kept as %q, which is not the same as %q", kept.Msg, raw)
 	}
 }

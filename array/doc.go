@@ -1,0 +1,36 @@
+// Package array has the transitions of disk arrays and of what they stand on:
+// an array is created, moved, repaired, deleted; an exporter, a pd or a node's
+// address comes, changes and goes; a node is lost for good. Each is a function
+// over a transaction of the store. It decides nothing that needs more than the
+// rows (places come from package placement, what to move from monitor), waits
+// for nobody and sends nothing.
+//
+// # A change
+//
+// A [Change] gathers what a transition touches and writes it at the end: each node
+// whose desired state differs gets a new version, once, and the rows of its objects
+// are stamped with it, so that the next Sync of that node names them. Nothing
+// else raises a version: a test reads the source for it.
+//
+// # The lock order
+//
+// A row that a transaction has read or written is locked until it ends. All
+// transitions lock in one order, so that no two wait for each other:
+//
+//  1. arrays, by id. An array's lock also guards its own rows (groups, vds,
+//     controllers, exporters and their states), which have no order among themselves;
+//  2. pds, by id;
+//  3. cns, by id, then dns, by id.
+//
+// Change keeps to it: LockArrays and LockPDs sort, and Write visits the nodes in
+// order and then writes rows that are new or locked by then. A transition that
+// reads more does so in this order; a test records what each of them locks.
+// Callers that look up a pd or node by its name hold that one row before; should
+// two of them meet, the database finds out and the store tries again.
+//
+// # A plan
+//
+// A transition returns a [Plan]: which nodes have to learn of it, in which stages. Whoever
+// carries it out (portal or syncer) may stop anywhere: what is left stands in
+// the database as versions that nodes have not applied, and the monitors finish it.
+package array

@@ -4,13 +4,16 @@ SHELL := /bin/bash
 
 BINARIES := vda_portal vda_monitor vda_dn_agent vda_cn_agent vda_tgt vda_rpc vda_db vda_cli vda_sandbox
 export CGO_ENABLED ?= 0
+# What --version says; the commit is recorded by Go itself, or is COMMIT=.
+VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo devel)
+STAMP := -X github.com/virtual-disk-array/vda/program.version=$(VERSION) -X github.com/virtual-disk-array/vda/program.commit=$(COMMIT)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## all programs, static, into bin/
 	@mkdir -p bin
-	go build -trimpath -ldflags "-s -w" -o bin/ $(BINARIES:%=./cmd/%)
+	go build -trimpath -ldflags "-s -w $(STAMP)" -o bin/ $(BINARIES:%=./cmd/%)
 
 dist: build ## out/vda.tar.gz: the programs in one archive
 	@mkdir -p out

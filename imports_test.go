@@ -13,14 +13,14 @@ import (
 // what stands below it, so that all arrows point down. The root package, which
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
-	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal program sandbox sandbox/dataplane spdk store vdatgt"},
+	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal program sandbox spdk spdk/rpccli store vdatgt"},
 	{"test", "nvmf/host sandbox/dataplane spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal rpc spdk store syncer sim/ledger sim/simnet"},
 	{"sim/ledger", ""},
 	{"sim/simnet", ""},
-	{"sandbox", "nvmf/host sandbox/dataplane"},
+	{"sandbox", "nvmf/host program sandbox/dataplane"},
 	{"sandbox/dataplane", ""},
-	{"cli", "api reason rpc"},
+	{"cli", "api program reason rpc"},
 
 	// control plane
 	{"portal", "api array blobstore/format daemon nvme placement program reason rpc store syncer"},
@@ -51,6 +51,7 @@ var may = []struct{ name, imports string }{
 
 	// ground
 	{"blobstore/format", ""},
+	{"spdk/rpccli", "program spdk"},
 	{"program", "daemon reason"},
 	{"rpc", "daemon reason"},
 	{"daemon", "reason"},

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/reason"
 )
 
@@ -31,11 +32,8 @@ func (u *user) run(line string) (stdout, stderr string, exit int) {
 		words = append(words, strings.Trim(w, "'"))
 	}
 	var out, errOut bytes.Buffer
-	exit = Main(context.Background(), Config{Args: words, Stdout: &out, Stderr: &errOut, Getenv: func(name string) string {
-		if name == portalEnv {
-			return u.addr
-		}
-		return ""
+	exit = Program().Run(context.Background(), program.Process{Args: words, Stdout: &out, Stderr: &errOut, Getenv: func(name string) (string, bool) {
+		return u.addr, name == portalEnv
 	}})
 	return out.String(), errOut.String(), exit
 }
@@ -164,7 +162,10 @@ func TestFailures(t *testing.T) {
 		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999999999999}'`, exitRefused, 2, []string{"stripe_count", "more than 2^64"}},
 		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999}'`, exitRefused, 2, []string{"stripe_count", "99999999999"}},
 		{"da get", exitUsage, 2, []string{"da-name"}},
-		{"da fetch --da-name x", exitUsage, 2, []string{"fetch"}},
+		{"da fetch --da-name x", exitUsage, 2, []string{`has no command "fetch"`}},
+		{"da lst", exitUsage, 2, []string{`did you mean "list"?`}},
+		{"da gett --da-name x", exitUsage, 2, []string{`did you mean "get"?`}},
+		{"da get --da-nam x", exitUsage, 2, []string{"unknown flag: --da-nam; did you mean --da-name?"}},
 		{"disk list", exitUsage, 2, []string{"disk"}},
 		{"da get --da-name x y", exitUsage, 2, []string{`"y"`}},
 		{"da create --da-name x --da-size -5", exitUsage, 2, []string{"--da-size", "-5", "number of bytes"}},
@@ -241,7 +242,7 @@ func TestSilentPortal(t *testing.T) {
 // TestHelp: every flag of every command has a sentence, and a default or what
 // happens without it; every command has an example that its own flags parse.
 func TestHelp(t *testing.T) {
-	s := &session{cfg: Config{Getenv: func(string) string { return "" }}}
+	s := &session{}
 	leaves := 0
 	var walk func(*cobra.Command)
 	walk = func(cmd *cobra.Command) {

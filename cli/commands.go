@@ -33,13 +33,13 @@ var (
 	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not given"}
 	location  = flag{name: "location", usage: "`FAILURE-DOMAIN` of the node, like a rack; arrays are spread over them. When not given, the node is one of its own"}
 
-	lost  = flag{name: "force", syntax: onOff, usage: "the disk is lost: wait for nothing on it; refuse while vds of deleted arrays wait when not given"}
-	force = flag{name: "force", syntax: onOff, usage: "the node is lost for good: forget what waits for its confirmation; refuse while anything does when not given"}
+	lost  = flag{name: "force", syntax: order, usage: "the disk is lost: wait for nothing on it; refuse while vds of deleted arrays wait when not given"}
+	force = flag{name: "force", syntax: order, usage: "the node is lost for good: forget what waits for its confirmation; refuse while anything does when not given"}
 
 	orphanID = flag{name: "orphan-id", usage: "`ID` of the orphan, as orphan list shows it", required: true}
 	newName  = flag{name: "new-name", usage: "`NAME` to adopt it under, when its own is taken; its own when not given"}
 
-	allowEmpty = flag{name: "allow-empty", syntax: onOff, usage: "the node may be left without any of the objects that it has: it lets go of them, and disks keep what is on them; refused when not given"}
+	allowEmpty = flag{name: "allow-empty", syntax: order, usage: "the node may be left without any of the objects that it has: it lets go of them, and disks keep what is on them; refused when not given"}
 
 	limit        = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
 	token        = flag{name: "token", usage: "continue after the page that returned this `TOKEN` as next_token; from the start when not given"}

@@ -75,7 +75,7 @@ func (s *session) callFailure(err error) *failure {
 
 // print shows a failure.
 func (s *session) print(f *failure) {
-	fmt.Fprintln(s.cfg.Stderr, "vda_cli:", strings.ReplaceAll(f.info.ReplyMsg, "\n", " "))
+	fmt.Fprintln(s.stderr, "vda_cli:", strings.ReplaceAll(f.info.ReplyMsg, "\n", " "))
 	if s.output == "table" {
 		return
 	}
@@ -83,12 +83,12 @@ func (s *session) print(f *failure) {
 	if s.output == "yaml" {
 		y, err := toYAML(b)
 		if err != nil {
-			fmt.Fprintln(s.cfg.Stderr, "vda_cli:", reason.Full(err))
+			fmt.Fprintln(s.stderr, "vda_cli:", reason.Full(err))
 			return
 		}
 		b = y
 	}
-	s.cfg.Stdout.Write(b)
+	s.stdout.Write(b)
 }
 
 // warn says on standard error what a successful reply warns of.
@@ -97,13 +97,13 @@ func (s *session) warn(reply proto.Message) {
 	fields := r.Descriptor().Fields()
 	if f := fields.ByName("reply_info"); f != nil {
 		if info, ok := r.Get(f).Message().Interface().(*apiv1.ReplyInfo); ok && info.GetReplyMsg() != "success" {
-			fmt.Fprintln(s.cfg.Stderr, "vda_cli: note:", info.GetReplyMsg())
+			fmt.Fprintln(s.stderr, "vda_cli: note:", info.GetReplyMsg())
 		}
 	}
 	if f := fields.ByName(protoreflect.Name("warning_list")); f != nil {
 		list := r.Get(f).List()
 		for i := range list.Len() {
-			fmt.Fprintln(s.cfg.Stderr, "vda_cli: warning:", list.Get(i).String())
+			fmt.Fprintln(s.stderr, "vda_cli: warning:", list.Get(i).String())
 		}
 	}
 }
@@ -115,7 +115,7 @@ func checkPortal(addr string) error {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
 	if err != nil || host == "" {
-		return fmt.Errorf("invalid argument %q for \"--addr-port\" flag: it must be HOST:PORT, like 192.168.0.11:9520", addr)
+		return fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520", addr)
 	}
 	return nil
 }

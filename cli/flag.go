@@ -34,6 +34,7 @@ const (
 	sizeText        // bytes, or a number with a unit
 	jsonText        // a JSON object
 	onOff           // true without a value
+	order           // likewise, and on the command line alone: what it allows cannot be taken back
 )
 
 func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
@@ -53,7 +54,7 @@ func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
 	flags.Var(&value{r, field, f.syntax, ""}, f.name, usage)
 	v := flags.Lookup(f.name)
 	v.DefValue = f.def
-	if f.syntax == onOff {
+	if f.syntax >= onOff {
 		v.NoOptDefVal = "true"
 	}
 }
@@ -70,7 +71,7 @@ type value struct {
 func (v *value) String() string { return v.text }
 
 func (v *value) Type() string {
-	if v.syntax == onOff {
+	if v.syntax >= onOff {
 		return "bool" // pflag then shows no placeholder
 	}
 	return "VALUE"

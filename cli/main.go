@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,43 +13,36 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
 )
-
-// Config is what a run of vda_cli needs from its process.
-type Config struct {
-	Args   []string            // the command line without the program's name
-	Stdout io.Writer           // the reply
-	Stderr io.Writer           // one line a warning or error
-	Getenv func(string) string // os.Getenv, or a test's
-}
 
 // Defaults of the flags that every command has.
 const (
 	defaultPortal  = "127.0.0.1:9520"
 	defaultTimeout = 60 * time.Second
-	portalEnv      = "VDA_PORTAL"
+	// portalEnv is the older name of VDA_ADDR_PORT.
+	portalEnv = "VDA_PORTAL"
 )
 
 // session is one run.
 type session struct {
-	cfg     Config
 	portal  string
 	timeout time.Duration
 	output  string
+	stdout  io.Writer // the reply
+	stderr  io.Writer // one line per warning or error
 }
 
-// Main runs one command and returns the exit status.
-func Main(ctx context.Context, cfg Config) int {
-	s := &session{cfg: cfg}
-	root := s.root()
-	root.SetArgs(cfg.Args)
-	root.SetOut(cfg.Stdout)
-	root.SetErr(cfg.Stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
-	}
+// Program is vda_cli.
+func Program() program.Program {
+	s := &session{}
+	return program.Program{Root: s.root(), Fail: s.fail}
+}
+
+// fail prints what went wrong and returns the exit status.
+func (s *session) fail(p program.Process, err error) int {
+	s.stdout, s.stderr = p.Stdout, p.Stderr
 	var f *failure
 	if !errors.As(err, &f) {
 		f = usageFailure(err)
@@ -71,25 +63,18 @@ exporters (exp).
 The reply is printed as JSON on standard output. When a command fails, reply_info
 has the code and the message, standard error has the message on one line, and the
 exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          cobra.ArbitraryArgs,
-		RunE:          s.group,
-
-		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+		Args: noCommand,
+		RunE: incomplete,
 	}
-	portal := s.cfg.Getenv(portalEnv)
-	if portal == "" {
-		portal = defaultPortal
-	}
-	root.PersistentFlags().StringVar(&s.portal, "addr-port", portal, "`HOST:PORT` of the portal (environment "+portalEnv+")")
-	root.PersistentFlags().DurationVar(&s.timeout, "timeout", defaultTimeout, "how long to wait for the reply")
-	root.PersistentFlags().VarP(newChoice(&s.output, "json", "json", "yaml", "table"), "output", "o", "`FORMAT` of the reply: json, yaml or table")
+	fs := root.PersistentFlags()
+	fs.SortFlags = false
+	fs.StringVar(&s.portal, "addr-port", defaultPortal, "`HOST:PORT` of the portal (environment VDA_ADDR_PORT or "+portalEnv+")")
+	program.AlsoEnv(fs, "addr-port", portalEnv)
+	fs.DurationVar(&s.timeout, "timeout", defaultTimeout, "how long to wait for the reply")
+	fs.VarP(newChoice(&s.output, "json", "json", "yaml", "table"), "output", "o", "`FORMAT` of the reply: json, yaml or table")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
-		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: cobra.ArbitraryArgs, RunE: s.group,
-			// The word that is no command is the mistake, not its flags.
-			FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true}}
+		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: noCommand, RunE: incomplete}
 		root.AddCommand(groups[n.name])
 	}
 	for i := range commands {
@@ -98,36 +83,25 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	return root
 }
 
-// group is what a command without an action of its own does: it needs one more
-// word.
-func (s *session) group(cmd *cobra.Command, args []string) error {
+// noCommand refuses a word where a command must stand.
+func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
-		if f := s.unknownFlag(cmd); f != "" {
-			return fmt.Errorf("unknown flag: %s; see %s --help", f, cmd.CommandPath())
-		}
-		if err := cmd.Help(); err != nil {
-			return err
-		}
-		return fmt.Errorf("a command is missing; see %s --help", cmd.CommandPath())
+		return nil
 	}
 	hint := ""
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		hint = fmt.Sprintf(", did you mean %q", near[0])
+	if near := program.NearestCommand(cmd, args[0]); near != "" {
+		hint = fmt.Sprintf(", did you mean %q?", near)
 	}
 	return fmt.Errorf("%s has no command %q%s; see %s --help", cmd.CommandPath(), args[0], hint, cmd.CommandPath())
 }
 
-// unknownFlag is the first flag on the command line that cmd does not have.
-func (s *session) unknownFlag(cmd *cobra.Command) string {
-	for _, arg := range s.cfg.Args {
-		name, _, _ := strings.Cut(arg, "=")
-		switch long, isLong := strings.CutPrefix(name, "--"); {
-		case isLong && long != "" && cmd.Flags().Lookup(long) == nil,
-			!isLong && len(name) > 1 && name[0] == '-' && cmd.Flags().ShorthandLookup(name[1:2]) == nil:
-			return name
-		}
+// incomplete is what a command without an action of its own does: it needs one
+// more word.
+func incomplete(cmd *cobra.Command, _ []string) error {
+	if err := cmd.Help(); err != nil {
+		return err
 	}
-	return ""
+	return fmt.Errorf("a command is missing; see %s --help", cmd.CommandPath())
 }
 
 // command builds one leaf of the tree.
@@ -139,13 +113,9 @@ func (s *session) command(c *command) *cobra.Command {
 		Short:   c.short,
 		Long:    c.short + ".\n" + c.long,
 		Example: c.example,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("unexpected %q: every value belongs to a flag", args[0])
-			}
-			return nil
-		},
+		Args:    program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			return s.call(cmd.Context(), method, req)
 		},
 	}
@@ -155,6 +125,9 @@ func (s *session) command(c *command) *cobra.Command {
 			if err := cmd.MarkFlagRequired(f.name); err != nil {
 				panic(err)
 			}
+		}
+		if f.syntax == order {
+			program.Typed(cmd.Flags(), f.name)
 		}
 	}
 	return cmd
@@ -172,7 +145,7 @@ func newMessage(d protoreflect.MessageDescriptor) proto.Message {
 // call sends a request and prints the reply.
 func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor, req proto.Message) error {
 	if s.timeout <= 0 {
-		return fmt.Errorf("invalid argument %q for \"--timeout\" flag: it must be positive, like 30s", s.timeout)
+		return fmt.Errorf("--timeout %v: it must be above 0, like 30s", s.timeout)
 	}
 	if err := checkPortal(s.portal); err != nil {
 		return err
@@ -181,7 +154,7 @@ func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor
 	defer cancel()
 	conn, err := rpc.Dial(s.portal, rpc.DialConfig{Ping: -1, ConnectTimeout: 2 * s.timeout}) // --timeout bounds both
 	if err != nil {
-		return fmt.Errorf("invalid argument %q for \"--addr-port\" flag: %w", s.portal, err)
+		return fmt.Errorf("--addr-port %q: %w", s.portal, err)
 	}
 	defer conn.Close()
 	reply := newMessage(method.Output())

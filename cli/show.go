@@ -27,7 +27,7 @@ func (s *session) show(reply proto.Message) error {
 			}
 		}
 	}
-	_, err := s.cfg.Stdout.Write(b)
+	_, err := s.stdout.Write(b)
 	return err
 }
 

@@ -92,7 +92,10 @@ func dress(root *cobra.Command, getenv func(string) (string, bool)) {
 		if cmd.Annotations[bare] != "" {
 			return nil
 		}
-		return fill(cmd, getenv)
+		if err := fill(cmd, getenv); err != nil {
+			return err
+		}
+		return required(cmd)
 	}
 	help(root)
 }

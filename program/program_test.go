@@ -40,6 +40,10 @@ func example(v *values, run func() error) Program {
 	Typed(fs, "force")
 	check := &cobra.Command{Use: "check", Short: "Check it", Args: NoArgs, RunE: func(*cobra.Command, []string) error { return run() }}
 	check.Flags().StringVar(&v.sub, "depth", "", "`WORD` for how deep")
+	check.Flags().String("device", "", "`PATH` of it")
+	check.Flags().String("size", "", "`BYTES` of it")
+	_, _ = check.MarkFlagRequired("device"), check.MarkFlagRequired("size")
+	AlsoEnv(check.Flags(), "depth", "VDA_OLD")
 	root.AddCommand(check)
 	return Program{Root: root}
 }
@@ -169,6 +173,8 @@ func TestErrorsSayWhereFrom(t *testing.T) {
 		{name: "an order in the environment", env: []string{"VDA_FORCE=true"}, says: "VDA_FORCE sets --force, which is an order"},
 		{name: "an order in the file", file: "force: true\n", says: "line 1 sets --force, which is an order"},
 		{name: "a command", args: []string{"chekc"}, says: `unexpected argument "chekc": every value belongs to a flag; did you mean the command "check"?`},
+		{name: "required", args: []string{"check", "--size", "1"}, says: "vda_example: --device is required\n"},
+		{name: "two required", args: []string{"check"}, says: "vda_example: --device, --size are required\n"},
 		{name: "a shell", args: []string{"completion", "ksh"}, says: `no completion for "ksh"; the shell must be one of bash, zsh, fish`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -198,7 +204,7 @@ func TestARefusedValueSaysWhereFrom(t *testing.T) {
 // TestAFileServesAllCommands: a key of another command is left alone, and an
 // order of a command is refused whichever one runs.
 func TestAFileServesAllCommands(t *testing.T) {
-	v, _, errs, exit := run(t, "depth: all\nport: 3\n", nil, "check")
+	v, _, errs, exit := run(t, "depth: all\nport: 3\n", []string{"VDA_DEVICE=/d"}, "check", "--size", "1")
 	if exit != 0 || v.sub != "all" || v.port != 9520 {
 		t.Errorf("%+v, %s", v, errs)
 	}
@@ -231,6 +237,15 @@ func TestEveryProgramHas(t *testing.T) {
 			if !strings.Contains(out, s) {
 				t.Errorf("%v does not say %q:\n%s", c.args, s, out)
 			}
+		}
+	}
+}
+
+// TestAlsoEnv: the older of two variables counts when the other is not set.
+func TestAlsoEnv(t *testing.T) {
+	for want, env := range map[string][]string{"old": {"VDA_OLD=old"}, "new": {"VDA_OLD=old", "VDA_DEPTH=new"}} {
+		if v, _, errs, _ := run(t, "", env, "check", "--size", "1", "--device", "d"); v.sub != want {
+			t.Errorf("%v: %q, %s", env, v.sub, errs)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package program
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,9 @@ func tables(w io.Writer, c *cobra.Command) error {
 // them once.
 var everywhere = map[string]bool{"help": true, "version": true, "config": true}
 
+// saidDefault is a default that the usage has in words.
+var saidDefault = regexp.MustCompile(` \(default ([^)]*)\)$`)
+
 func row(b *strings.Builder, f *pflag.Flag) {
 	if f.Hidden || everywhere[f.Name] {
 		return
@@ -61,8 +65,14 @@ func row(b *strings.Builder, f *pflag.Flag) {
 		name += " " + value
 	}
 	def := f.DefValue
-	if def == "false" && f.Value.Type() == "bool" || def == "[]" {
+	switch {
+	case def == "false" && f.Value.Type() == "bool", def == "[]":
 		def = ""
+	case f.Value.Type() == "duration" && strings.HasSuffix(def, "m0s"):
+		def = strings.TrimSuffix(def, "0s")
+	}
+	if said := saidDefault.FindStringSubmatch(usage); said != nil {
+		def, usage = said[1], strings.TrimSuffix(usage, said[0])
 	}
 	fmt.Fprintf(b, "| %s | %s | %s |\n", name, cell(def), cell(usage))
 }

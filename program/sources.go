@@ -14,6 +14,7 @@ import (
 const (
 	typedKey  = "vda_typed"
 	oneOfKey  = "vda_one_of"
+	envKey    = "vda_env"
 	originKey = "vda_origin" // which source a value came from, then its place in words, then its file
 )
 
@@ -59,6 +60,10 @@ func OneOf(fs *pflag.FlagSet, names ...string) {
 	}
 }
 
+// AlsoEnv gives a flag a second environment variable, which counts when the
+// first is not set: the one that it had before all flags had one.
+func AlsoEnv(fs *pflag.FlagSet, name, variable string) { annotate(fs, name, envKey, variable) }
+
 func annotate(fs *pflag.FlagSet, name, key string, values ...string) {
 	if err := fs.SetAnnotation(name, key, values); err != nil {
 		panic(err) // there is no such flag: a fault of the program
@@ -88,9 +93,8 @@ func fill(cmd *cobra.Command, getenv func(string) (string, bool)) error {
 	}
 	given := changed(fs)
 	fs.VisitAll(func(f *pflag.Flag) {
-		name := EnvName(f.Name)
-		value, ok := getenv(name)
-		if !ok || value == "" || !settable(f) || hidden(f, given) {
+		name, value := fromEnv(f, getenv)
+		if value == "" || !settable(f) || hidden(f, given) {
 			return
 		}
 		values := []string{value}
@@ -131,6 +135,33 @@ func fill(cmd *cobra.Command, getenv func(string) (string, bool)) error {
 		set(mine, values, place)
 	}
 	return err
+}
+
+// fromEnv is the variable that sets f, and its value; "" when none does.
+func fromEnv(f *pflag.Flag, getenv func(string) (string, bool)) (name, value string) {
+	for _, name := range append([]string{EnvName(f.Name)}, f.Annotations[envKey]...) {
+		if v, ok := getenv(name); ok && v != "" {
+			return name, v
+		}
+	}
+	return "", ""
+}
+
+// required reports flags that cobra marks so and that no source gives.
+func required(cmd *cobra.Command) error {
+	var missing []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[cobra.BashCompOneRequiredFlag] != nil && !f.Changed {
+			missing = append(missing, "--"+f.Name)
+		}
+	})
+	switch len(missing) {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%s is required", missing[0])
+	}
+	return fmt.Errorf("%s are required", strings.Join(missing, ", "))
 }
 
 // changed returns the names of the flags that have a value so far.

@@ -30,6 +30,13 @@ func badValue(where string, f *pflag.Flag, value string, cause error) error {
 
 // flagError puts what pflag says of a command line into words.
 func flagError(cmd *cobra.Command, err error) error {
+	// A word before the flag that is not a command is the mistake, not its
+	// flags.
+	if words := cmd.Flags().Args(); len(words) > 0 && cmd.HasSubCommands() {
+		if wrong := cmd.ValidateArgs(words); wrong != nil {
+			return wrong
+		}
+	}
 	var value *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
 	var missing *pflag.ValueRequiredError

@@ -146,7 +146,7 @@ func (c *Cluster) output(ctx context.Context, program string, args ...string) ([
 	c.say("  $ %s", shellLine(program, args))
 	cmd := exec.CommandContext(ctx, filepath.Join(c.cfg.BinDir, program), args...)
 	var out, errOut bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errOut
+	cmd.Env, cmd.Stdout, cmd.Stderr = environ(), &out, &errOut
 	if err := cmd.Run(); err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s%s", shellLine(program, args), err, errOut.Bytes(), out.Bytes())
 	}

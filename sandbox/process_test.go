@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,5 +48,16 @@ func TestProcess(t *testing.T) {
 func TestShellLine(t *testing.T) {
 	if got, want := shellLine("vda_cli", []string{"--pd-conf", `{"type":"malloc"}`, "pd0"}), `vda_cli --pd-conf '{"type":"malloc"}' pd0`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestTheClusterIsItsOwn: what the user's shell exports for another cluster sets
+// no flag of this one.
+func TestTheClusterIsItsOwn(t *testing.T) {
+	t.Setenv("VDA_PORT", "1")
+	t.Setenv("SPDK_ARGS", "-s 1024")
+	env := environ()
+	if slices.Contains(env, "VDA_PORT=1") || !slices.Contains(env, "SPDK_ARGS=-s 1024") {
+		t.Errorf("%q", env)
 	}
 }

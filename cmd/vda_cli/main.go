@@ -2,15 +2,8 @@
 package main
 
 import (
-	"os"
-
 	"github.com/virtual-disk-array/vda/cli"
-	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/program"
 )
 
-func main() {
-	ctx, stop := daemon.Context()
-	status := cli.Main(ctx, cli.Config{Args: os.Args[1:], Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv})
-	stop()
-	os.Exit(status)
-}
+func main() { program.Main(cli.Program()) }

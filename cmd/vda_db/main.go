@@ -3,14 +3,8 @@
 package main
 
 import (
-	"os"
-
-	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/store/dbcli"
 )
 
-func main() {
-	ctx, stop := daemon.Context()
-	defer stop()
-	os.Exit(dbcli.Main(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { program.Main(dbcli.Program()) }

@@ -13,6 +13,7 @@ import (
 	storecheck "github.com/virtual-disk-array/vda/blobstore/check"
 	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/aio"
+	"github.com/virtual-disk-array/vda/program"
 )
 
 // checkCommand verifies the lvstore on a file or block device that no data
@@ -31,7 +32,15 @@ With --repair it then finishes what a crash or power cut has left unfinished and
 leaves the lvstore as a clean shutdown does, for SPDK to load: SPDK 26.05 crashes
 each time it loads some lvstores that were cut in a snapshot or in the deletion
 of one. A damaged lvstore is left alone.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			switch len(args) {
+			case 0:
+				return errors.New("name the file or block device to check")
+			case 1:
+				return nil
+			}
+			return fmt.Errorf("unexpected argument %q: check takes one file or block device", args[1])
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if repairs && asJSON {
 				return errors.New("--repair prints no JSON; run check --json afterwards")
@@ -43,9 +52,10 @@ of one. A damaged lvstore is left alone.`,
 			return err
 		},
 	}
-	c.Flags().Uint32Var(&blockSize, "block-size", blockSize, "bytes of a block of the bdev that the lvstore was made on")
+	c.Flags().Uint32Var(&blockSize, "block-size", blockSize, "`BYTES` of a block of the bdev that the lvstore was made on")
 	c.Flags().BoolVar(&asJSON, "json", false, "write the findings as JSON")
 	c.Flags().BoolVar(&repairs, "repair", false, "finish what a crash has left unfinished, and unload the lvstore clean")
+	program.Typed(c.Flags(), "repair")
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/rpccli"
 	"github.com/virtual-disk-array/vda/vdatgt"
@@ -39,7 +40,7 @@ func tgt(args ...string) *exec.Cmd {
 func rpc(t *testing.T, args ...string) (int, string, string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := rpccli.Main(t.Context(), args, &out, &errs)
+	code := rpccli.Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs})
 	return code, out.String(), errs.String()
 }
 

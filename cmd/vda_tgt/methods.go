@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/vdatgt"
 )
 
@@ -15,7 +16,7 @@ func methodsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "methods",
 		Short: "Print the reference of the JSON-RPC methods as Markdown",
-		Args:  cobra.NoArgs,
+		Args:  program.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return reference(c.OutOrStdout())
 		},

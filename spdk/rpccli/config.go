@@ -52,8 +52,8 @@ func saveConfig(ctx context.Context, c *spdk.Client) (json.RawMessage, error) {
 
 // loadConfig carries out a file of saveConfig, "-" for standard input. A data
 // plane in the start-up state gets what is for it, and is started.
-func loadConfig(ctx context.Context, c *spdk.Client, path string) error {
-	text, err := readAll(path)
+func (m Main) loadConfig(ctx context.Context, c *spdk.Client, path string) error {
+	text, err := m.readAll(path)
 	if err != nil {
 		return usagef("%v", err)
 	}
@@ -105,14 +105,14 @@ func loadConfig(ctx context.Context, c *spdk.Client, path string) error {
 		}
 	}
 	if len(left) > 0 {
-		fmt.Fprintf(os.Stderr, "vda_rpc: %d calls for the start-up state, which is over, were left out, %s the first\n", len(left), left[0].Method)
+		fmt.Fprintf(m.Stderr, "vda_rpc: %d calls for the start-up state, which is over, were left out, %s the first\n", len(left), left[0].Method)
 	}
 	return nil
 }
 
-func readAll(path string) ([]byte, error) {
+func (m Main) readAll(path string) ([]byte, error) {
 	if path == "-" {
-		return io.ReadAll(os.Stdin)
+		return io.ReadAll(m.Stdin)
 	}
 	return os.ReadFile(path)
 }

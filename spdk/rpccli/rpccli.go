@@ -24,64 +24,82 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// options are the flags before the method.
-type options struct {
-	socket  string
-	timeout float64
-	wait    float64
-	help    bool
+// Main is one call.
+type Main struct {
+	// Socket is the path of the data plane's JSON-RPC socket.
+	Socket string
+	// Timeout bounds the call, Wait the time until the socket is there.
+	Timeout, Wait time.Duration
+	// Args are the method and its parameters.
+	Args []string
+	// Stdin is what load_config - reads.
+	Stdin io.Reader
+	// Stdout gets the result, Stderr what is worth saying besides.
+	Stdout, Stderr io.Writer
 }
 
-// Main runs the command and returns the exit code.
-func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	var o options
-	fs := pflag.NewFlagSet("vda_rpc", pflag.ContinueOnError)
-	fs.SetInterspersed(false)
-	fs.SortFlags = false
-	fs.SetOutput(io.Discard)
-	fs.StringVarP(&o.socket, "socket", "s", "/var/tmp/vda.sock", "path of the data plane's JSON-RPC socket")
-	fs.Float64VarP(&o.timeout, "timeout", "t", 60, "seconds to wait for the reply")
-	fs.Float64Var(&o.wait, "wait", 0, "seconds to wait for the socket to appear")
-	fs.BoolVarP(&o.help, "help", "h", false, "print this")
-	if err := fs.Parse(args); err != nil {
-		fmt.Fprintf(stderr, "vda_rpc: %v\n", err)
-		return 2
-	}
-	if o.help {
-		fmt.Fprintf(stdout, "%s\n\nFlags:\n%s", usage, fs.FlagUsages())
-		return 0
-	}
-	if err := o.call(ctx, fs.Args(), stdout); err != nil {
-		var bad *usageError
-		if errors.As(err, &bad) {
-			fmt.Fprintf(stderr, "vda_rpc: %v\n", err)
-			return 2
-		}
-		report(stderr, err)
-		return 1
-	}
-	return 0
-}
-
-const usage = `vda_rpc calls a JSON-RPC method of vda_tgt or spdk_tgt and prints its result.
-
-  vda_rpc [flags] METHOD ['{"name":"value",…}' | --name VALUE …]
-
-  vda_rpc rpc_get_methods
+// Program is vda_rpc.
+func Program() program.Program {
+	m := Main{}
+	c := &cobra.Command{
+		Use:   "vda_rpc [flags] METHOD ['{\"name\":\"value\",…}' | --name VALUE …]",
+		Short: "Call a JSON-RPC method of vda_tgt or spdk_tgt",
+		Long: `vda_rpc calls a JSON-RPC method of vda_tgt or spdk_tgt and prints its result. Flags
+stand before the method, its parameters after it. rpc_get_methods lists the
+methods; docs/jsonrpc.md says what those of vda_tgt do.`,
+		Example: `  vda_rpc rpc_get_methods
   vda_rpc -s /tmp/vda.sock bdev_set_options -d
   vda_rpc bdev_malloc_create --name Malloc0 --block-size 4096 --num-blocks 8192
   vda_rpc bdev_null_create --name 123 --block-size 512 --num-blocks 8
   vda_rpc bdev_get_bdevs '{"name":"Malloc0"}'
   vda_rpc save_config > config.json
-  vda_rpc load_config config.json`
+  vda_rpc load_config config.json`,
+		Args: cobra.ArbitraryArgs,
+	}
+	fs := c.Flags()
+	fs.SetInterspersed(false)
+	fs.SortFlags = false
+	m.Timeout = time.Minute
+	fs.StringVarP(&m.Socket, "socket", "s", "/var/tmp/vda.sock", "`PATH` of the data plane's JSON-RPC socket")
+	fs.VarP((*seconds)(&m.Timeout), "timeout", "t", "`SECONDS` to wait for the reply, or a duration such as 2m")
+	fs.Var((*seconds)(&m.Wait), "wait", "`SECONDS` to wait for the socket to appear, or a duration")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		m.Args, m.Stdin, m.Stdout, m.Stderr = args, c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
+		if err := m.Run(c.Context()); err != nil {
+			return callError{err}
+		}
+		return nil
+	}
+	return program.Program{Root: c, Fail: fail}
+}
+
+// fail reports a command line that makes no sense with exit status 2, a call
+// that failed with 1.
+func fail(p program.Process, err error) int {
+	var call callError
+	var bad *usageError
+	if errors.As(err, &bad) || !errors.As(err, &call) {
+		fmt.Fprintf(p.Stderr, "vda_rpc: %v\n", err)
+		return 2
+	}
+	report(p.Stderr, err)
+	return 1
+}
+
+// callError is an error of Run, where the command line was understood.
+type callError struct{ error }
+
+func (e callError) Unwrap() error { return e.error }
 
 // usageError is a command line that makes no sense.
 type usageError struct{ msg string }
@@ -92,48 +110,49 @@ func usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-func (o *options) call(ctx context.Context, args []string, stdout io.Writer) error {
-	if len(args) == 0 {
+// Run makes the call and prints the result.
+func (m Main) Run(ctx context.Context) error {
+	if len(m.Args) == 0 {
 		return usagef("name a method; vda_rpc --help shows how, rpc_get_methods lists them")
 	}
-	if o.timeout <= 0 || o.wait < 0 {
-		return usagef("--timeout %g has to be above 0 and --wait %g not below", o.timeout, o.wait)
+	if m.Timeout <= 0 || m.Wait < 0 {
+		return usagef("--timeout %v must be above 0 and --wait %v not below", m.Timeout, m.Wait)
 	}
-	method := args[0]
+	method, args := m.Args[0], m.Args[1:]
 	var params json.RawMessage
 	var err error
 	switch method {
 	case "save_config":
-		if len(args) > 1 {
+		if len(args) > 0 {
 			return usagef("save_config takes no parameters; it prints everything")
 		}
 	case "load_config":
-		if len(args) != 2 {
+		if len(args) != 1 {
 			return usagef("load_config wants the name of a file that save_config made, - for standard input")
 		}
 	default:
-		if params, err = parameters(method, args[1:]); err != nil {
+		if params, err = parameters(method, args); err != nil {
 			return err
 		}
 	}
-	c, err := spdk.New(spdk.Config{Socket: o.socket, Log: slog.New(slog.DiscardHandler)})
+	c, err := spdk.New(spdk.Config{Socket: m.Socket, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return usagef("%v", err)
 	}
 	defer c.Close()
-	if o.wait > 0 {
-		if err := appear(ctx, c, seconds(o.wait)); err != nil {
+	if m.Wait > 0 {
+		if err := appear(ctx, c, m.Wait); err != nil {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, seconds(o.timeout))
+	ctx, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
 	result := json.RawMessage("true")
 	switch {
 	case method == "save_config":
 		result, err = saveConfig(ctx, c)
 	case method == "load_config":
-		err = loadConfig(ctx, c, args[1])
+		err = m.loadConfig(ctx, c, args[0])
 	case params == nil:
 		err = c.Call(ctx, method, nil, &result)
 	default:
@@ -142,10 +161,34 @@ func (o *options) call(ctx context.Context, args []string, stdout io.Writer) err
 	if err != nil {
 		return err
 	}
-	return show(stdout, result)
+	return show(m.Stdout, result)
 }
 
-func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+// seconds is a flag in seconds, as rpc.py has them, or a duration.
+type seconds time.Duration
+
+func (s *seconds) String() string {
+	return strconv.FormatFloat(time.Duration(*s).Seconds(), 'g', -1, 64)
+}
+func (s *seconds) Type() string { return "seconds" }
+
+func (s *seconds) Set(text string) error {
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return errors.New("it must be a number of seconds, or a duration such as 2m")
+		}
+		*s = seconds(d)
+		return nil
+	}
+	const longest = 1e9 // some 30 years: what a time.Duration holds
+	if !(n >= -longest && n <= longest) {
+		return fmt.Errorf("it must be at most %g seconds", longest)
+	}
+	*s = seconds(n * float64(time.Second))
+	return nil
+}
 
 // appear waits until somebody listens on the socket.
 func appear(ctx context.Context, c *spdk.Client, limit time.Duration) error {

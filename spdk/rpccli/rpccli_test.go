@@ -3,6 +3,7 @@ package rpccli
 import (
 	"encoding/json"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -36,6 +37,21 @@ func TestParameters(t *testing.T) {
 		}
 		if d := cmp.Diff(b, a); d != "" {
 			t.Errorf("%q: %s", tc.args, d)
+		}
+	}
+}
+
+// TestSeconds: rpc.py's numbers of seconds, and durations.
+func TestSeconds(t *testing.T) {
+	for text, want := range map[string]time.Duration{"60": time.Minute, "0.2": 200 * time.Millisecond, "2m": 2 * time.Minute, "1e3": 1000 * time.Second} {
+		var s seconds
+		if err := s.Set(text); err != nil || time.Duration(s) != want {
+			t.Errorf("%s is %v, %v", text, time.Duration(s), err)
+		}
+	}
+	for _, text := range []string{"", "x", "NaN", "Inf", "1e12", "5 s"} {
+		if err := new(seconds).Set(text); err == nil {
+			t.Errorf("%q is taken", text)
 		}
 	}
 }

@@ -9,14 +9,31 @@ import (
 	"io"
 	"time"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
-	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 )
 
-const usage = `usage: vda_db --action create|migrate|status|restored|drop --db-uri URI
+// Main is one action on a cluster's database.
+type Main struct {
+	Action      string // a key of actions
+	DatabaseURI string
+	Timeout     time.Duration // for all of it
+	Out         io.Writer     // gets the result, one line
+}
+
+// names are the actions in the order of the help.
+const names = "create, migrate, status, restored or drop"
+
+// Program is vda_db.
+func Program() program.Program {
+	m := Main{}
+	c := &cobra.Command{
+		Use:   "vda_db --action ACTION --db-uri URI",
+		Short: "Create, migrate, check or drop the schema in the cluster's database",
+		Long: `vda_db acts on the schema in the cluster's database:
 
   create    make the schema and a new cluster id; an existing schema stays as it is
   migrate   bring the schema of an older version to this program's; data stay
@@ -25,59 +42,55 @@ const usage = `usage: vda_db --action create|migrate|status|restored|drop --db-u
             what is older than they know, take it as the truth again
   drop      remove the schema and all it says about the cluster, without asking
 
-Disks and nodes keep what they have whatever is done here.
-
-`
-
-// Main runs vda_db with the arguments after the program's name and returns
-// its exit code. Results go to out, errors in one line to errs.
-func Main(ctx context.Context, args []string, out, errs io.Writer) int {
-	msg, err := run(ctx, args, out)
-	if errors.Is(err, pflag.ErrHelp) {
-		return 0
+Disks and nodes keep what they have whatever is done here.`,
 	}
-	if err != nil {
-		fmt.Fprintln(errs, "vda_db:", reason.Full(err))
-		return 1
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&m.Action, "action", "", "`ACTION`: "+names+" (required)")
+	program.Typed(fs, "action")
+	db := dbflag.Add(fs)
+	fs.DurationVar(&m.Timeout, "timeout", time.Minute, "give up after so long")
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if err := m.check(); err != nil {
+			return err
+		}
+		if m.DatabaseURI, err = db.Get(); err != nil {
+			return err
+		}
+		m.Out = c.OutOrStdout()
+		return m.Run(c.Context())
 	}
-	fmt.Fprintln(out, msg)
-	return 0
+	return program.Program{Root: c}
 }
 
-func run(ctx context.Context, args []string, out io.Writer) (string, error) {
-	fs := pflag.NewFlagSet("vda_db", pflag.ContinueOnError)
-	fs.SetOutput(out)
-	fs.SortFlags = false
-	action := fs.String("action", "", "create, migrate, status, restored or drop (required)")
-	db := dbflag.Add(fs)
-	timeout := fs.Duration("timeout", time.Minute, "give up after so long")
-	fs.Usage = func() { fmt.Fprint(out, usage, fs.FlagUsages()) }
-	if err := fs.Parse(args); err != nil {
-		return "", err
-	}
-	if fs.NArg() > 0 {
-		return "", fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	do, known := actions[*action]
+func (m Main) check() error {
 	switch {
-	case *action == "":
-		return "", errors.New("--action is missing; it must be create, migrate, status, restored or drop")
-	case !known:
-		return "", fmt.Errorf("--action %q must be create, migrate, status, restored or drop", *action)
-	case *timeout <= 0:
-		return "", fmt.Errorf("--timeout %v must be above 0", *timeout)
+	case m.Action == "":
+		return errors.New("--action is missing; it must be " + names)
+	case actions[m.Action] == nil:
+		return fmt.Errorf("--action %q must be %s", m.Action, names)
+	case m.Timeout <= 0:
+		return fmt.Errorf("--timeout %v must be above 0", m.Timeout)
 	}
-	uri, err := db.Get()
-	if err != nil {
-		return "", err
+	return nil
+}
+
+// Run carries the action out.
+func (m Main) Run(ctx context.Context) error {
+	if err := m.check(); err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	ctx, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
-	msg, err := do(ctx, uri)
+	msg, err := actions[m.Action](ctx, m.DatabaseURI)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return "", fmt.Errorf("the database did not answer within %v", *timeout)
+		return fmt.Errorf("the database did not answer within %v", m.Timeout)
 	}
-	return msg, err
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(m.Out, msg)
+	return err
 }
 
 var actions = map[string]func(context.Context, string) (string, error){

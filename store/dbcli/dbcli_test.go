@@ -2,16 +2,14 @@ package dbcli
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"testing"
 
-	"github.com/virtual-disk-array/vda/store/dbflag"
+	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
 func TestMain(t *testing.T) {
-	t.Setenv(dbflag.Env, "")
 	uri := dbtest.SQLite(t)
 	const secret = "s3cret"
 	for _, c := range []struct {
@@ -47,7 +45,7 @@ func TestMain(t *testing.T) {
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			var out, errs bytes.Buffer
-			if code := Main(t.Context(), c.args, &out, &errs); code != c.code {
+			if code := Program().Run(t.Context(), program.Process{Args: c.args, Stdout: &out, Stderr: &errs}); code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			got := &out
@@ -73,7 +71,8 @@ func TestTimeout(t *testing.T) {
 		t.Run(scheme, func(t *testing.T) {
 			addr := dbtest.Mute(t)
 			var out, errs bytes.Buffer
-			code := Main(context.Background(), []string{"--action", "status", "--timeout", "200ms", "--db-uri", scheme + "://u:p@" + addr + "/d"}, &out, &errs)
+			args := []string{"--action", "status", "--timeout", "200ms", "--db-uri", scheme + "://u:p@" + addr + "/d"}
+			code := Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs})
 			if code != 1 || errs.Len() == 0 {
 				t.Errorf("exit code %d, stderr %q", code, errs.String())
 			}

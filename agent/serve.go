@@ -23,7 +23,7 @@ import (
 // limits let a few hundred portals and monitors in. A node has few calls under
 // way at once: heartbeats of some milliseconds, and one sync at a time per
 // portal or monitor.
-var limits = daemon.Limits{Message: rpc.MaxAgentMessage, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
+var limits = daemon.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
 
 // App is an agent as a program.
 type App struct {
@@ -53,7 +53,8 @@ func (a App) forget(cfg Config, out io.Writer) error {
 	}
 	version, terms, err := s.ForgetVersions()
 	if err == nil {
-		_, err = fmt.Fprintf(out, "%s: version %d and the highest terms of %d disk arrays are forgotten; start the agent again\n", a.Name, version, terms)
+		_, err = fmt.Fprintf(out,
+			"%s: version %d and the highest terms of %d disk arrays are forgotten; start the agent again\n", a.Name, version, terms)
 	}
 	return errors.Join(err, s.Close())
 }
@@ -63,9 +64,9 @@ func (a App) forget(cfg Config, out io.Writer) error {
 func serve(ctx context.Context, lis net.Listener, svc Service, plane *Plane, names []string, log *slog.Logger) error {
 	guard := daemon.NewGuard(limits, log)
 	srv := grpc.NewServer(guard.ServerOptions()...)
-	svc.Register(srv)
+	svc.Register(guard.Registrar(srv))
 	hs := health.NewServer()
-	healthv1.RegisterHealthServer(srv, hs)
+	healthv1.RegisterHealthServer(guard.Registrar(srv), hs)
 	reflection.Register(srv)
 
 	failed := make(chan error, 1)

@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
@@ -187,4 +190,53 @@ func TestWaitsForADataPlaneThatStartsLater(t *testing.T) {
 	}
 	stop()
 	<-done
+}
+
+// The longest sync that makes sense is taken, whatever it is decoded to; what
+// is only made to be large is not.
+func TestTheLongestSyncIsTaken(t *testing.T) {
+	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	ready, done := make(chan string, 1), make(chan error, 1)
+	go func() { done <- (agent.Main{App: dn.App, Config: config(t, plane.Socket), Ready: ready}).Run(ctx) }()
+	var addr string
+	select {
+	case addr = <-ready:
+	case err := <-done:
+		t.Fatal(err)
+	}
+	conn, err := rpc.Dial(addr, rpc.DialConfig{MaxMessage: 32 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	id := strings.Repeat("a", 32)
+	long := &apiv1.SyncDnRequest{ClusterId: "-"} // refused by the agent itself
+	for len := 0; len < rpc.MaxAgentMessage-1000; {
+		v := &apiv1.VdSpec{Id: id, PdId: id, DaId: id, Uuid: id, Size: 1 << 40, Term: 1, Version: 1 << 40,
+			Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id, HostNqn: "nqn.2016-06.io.spdk:vda-cntlr-" + id}
+		long.Vds = append(long.Vds, v)
+		len += proto.Size(v) + 3
+	}
+	agents := apiv1.NewDnAgentClient(conn)
+	if _, err := agents.Sync(ctx, long); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "cluster_id") {
+		t.Errorf("a sync of %d bytes: %v, want the agent's own refusal", proto.Size(long), err)
+	}
+	long.Vds = append(long.Vds, long.Vds[:10]...)
+	if _, err := agents.Sync(ctx, long); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "8388608") {
+		t.Errorf("a sync of %d bytes: %v, want the limit named", proto.Size(long), err)
+	}
+	empty := &apiv1.SyncDnRequest{Vds: make([]*apiv1.VdSpec, 600_000)}
+	for i := range empty.Vds {
+		empty.Vds[i] = &apiv1.VdSpec{}
+	}
+	if _, err := agents.Sync(ctx, empty); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), "when decoded") {
+		t.Errorf("a sync of 600,000 empty vds: %v, want it refused", err)
+	}
+	conn.Close()
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -21,8 +22,13 @@ import (
 type Limits struct {
 	Message int // longest message either way, in bytes
 	Streams int // calls under way per connection; default 64
-	Calls   int // calls under way on all connections, health aside; default 512
+	Calls   int // calls under way on all connections, health aside; default 512. One address may have three quarters
 	Conns   int // connections; default 1024. Never more than half of the process's descriptors
+	// Memory bounds the bytes that the requests of all connections take, those
+	// being received and those that handlers have, decoded. Default 64 MiB.
+	Memory int64
+	// Receive is how long a request may take to arrive. Default 30 s.
+	Receive time.Duration
 	// MinPing is how often a client may ask whether the connection lives.
 	// Default 10 s.
 	MinPing time.Duration
@@ -39,24 +45,33 @@ type Limits struct {
 type Guard struct {
 	limits Limits
 	log    *slog.Logger
+	budget *budget
 
-	mu     sync.Mutex
-	conns  map[string]*guardedConn // by connName
-	calls  int
-	counts Counts
-	said   map[string]time.Time // when each limit was last logged
+	mu      sync.Mutex
+	conns   map[string]*guardedConn // by connName
+	calls   int
+	peers   map[string]int // calls by address
+	watches int            // calls that are uncounted
+	counts  Counts
+	said    map[string]time.Time // when each limit was last logged
 }
 
 // Counts are how often each limit was met since the start.
 type Counts struct {
 	ClosedConns  uint64 // idle connections closed to make room
 	RefusedConns uint64 // connections turned away
-	RefusedCalls uint64 // calls answered with RESOURCE_EXHAUSTED
+	RefusedCalls uint64 // calls answered with RESOURCE_EXHAUSTED as too many were under way
+	LongMessages uint64 // calls refused as their request was longer than Limits.Message
+	NoMemory     uint64 // calls refused for want of Limits.Memory
 	FailedAccept uint64 // connections that could not be taken, as for want of descriptors
 }
 
 // logEvery is the shortest time between two log lines about the same limit.
 const logEvery = time.Minute
+
+// maxWatches is how many calls of the health service a connection may have under
+// way.
+const maxWatches = 8
 
 // youth is how long a connection may take to make its first call before it
 // counts as idle.
@@ -67,16 +82,18 @@ func NewGuard(limits Limits, log *slog.Logger) *Guard {
 	setDefault(&limits.Streams, 64)
 	setDefault(&limits.Calls, 512)
 	setDefault(&limits.Conns, 1024)
-	if limits.MinPing == 0 {
-		limits.MinPing = 10 * time.Second
-	}
+	setDefault(&limits.Memory, 64<<20)
+	setDefault(&limits.MinPing, 10*time.Second)
+	setDefault(&limits.Receive, 30*time.Second)
 	if n := descriptors() / 2; limits.Conns > n {
 		limits.Conns = max(n, 1)
 	}
-	return &Guard{limits: limits, log: log, conns: map[string]*guardedConn{}, said: map[string]time.Time{}}
+	g := &Guard{limits: limits, log: log, conns: map[string]*guardedConn{}, peers: map[string]int{}, said: map[string]time.Time{}}
+	g.budget = newBudget(limits.Memory, g.metBudget)
+	return g
 }
 
-func setDefault(n *int, to int) {
+func setDefault[N int | int64 | time.Duration](n *N, to N) {
 	if *n == 0 {
 		*n = to
 	}
@@ -101,9 +118,14 @@ func (g *Guard) Counts() Counts {
 
 // ServerOptions are those of a gRPC server that stands behind the guard's
 // Listener: limits, keep-alive, and handlers whose panics end one call only.
+// Its services are registered with Registrar.
 func (g *Guard) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.MaxRecvMsgSize(g.limits.Message),
+		grpc.MaxRecvMsgSize(min(g.limits.Message, smallRequest)),
+		// What a call may send before it is received; gRPC would widen it as
+		// clients send faster.
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(1 << 20),
 		grpc.MaxSendMsgSize(g.limits.Message),
 		grpc.MaxConcurrentStreams(uint32(g.limits.Streams)),
 		grpc.MaxHeaderListSize(16 << 10),
@@ -119,46 +141,105 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 
 // admit takes a call, or refuses it before its message is read.
 func (g *Guard) admit(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if uncounted(info.FullMethodName) {
-		return ctx, nil
-	}
-	conn, _ := ctx.Value(connKey{}).(*guardedConn)
-	if err := g.begin(conn); err != nil {
+	c := g.call(ctx, info.FullMethodName)
+	if err := g.begin(c); err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { g.end(conn) })
-	return ctx, nil
+	context.AfterFunc(ctx, func() { g.end(c) })
+	return context.WithValue(ctx, callKey{}, c), nil
 }
 
-// uncounted are the methods whose calls last as long as their connection.
-func uncounted(method string) bool { return strings.HasPrefix(method, "/grpc.health.") }
+// call is a new call of method, whose connection's context ctx is.
+func (g *Guard) call(ctx context.Context, method string) *call {
+	// Calls of the health service last as long as their connection.
+	c := &call{g: g, watch: strings.HasPrefix(method, "/grpc.health.")}
+	if c.conn, _ = ctx.Value(connKey{}).(*guardedConn); c.conn != nil {
+		c.peer, _, _ = net.SplitHostPort(c.conn.RemoteAddr().String())
+	}
+	return c
+}
 
-// begin counts a call on conn, which may be nil, until end. The error is
-// RESOURCE_EXHAUSTED.
-func (g *Guard) begin(conn *guardedConn) error {
+// begin counts a call until end. The error is RESOURCE_EXHAUSTED.
+func (g *Guard) begin(c *call) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.calls >= g.limits.Calls {
+	if c.watch {
+		return g.beginWatch(c)
+	}
+	share := g.limits.Calls - g.limits.Calls/4
+	switch {
+	case g.calls >= g.limits.Calls:
 		g.counts.RefusedCalls++
 		g.say("calls", "calls are refused: as many as the limit are under way", "limit", g.limits.Calls)
 		return status.Errorf(codes.ResourceExhausted, "%d calls are under way, which is the limit; try again in a second", g.limits.Calls)
+	case g.peers[c.peer] >= share:
+		g.counts.RefusedCalls++
+		g.say("share", "calls are refused: as many as the limit are under way from one address", "address", c.peer, "limit", share)
+		return status.Errorf(codes.ResourceExhausted,
+			"%d calls from %s are under way, which is the limit for one address; try again in a second", share, c.peer)
 	}
 	g.calls++
-	if conn != nil {
-		conn.calls++
+	g.peers[c.peer]++
+	if c.conn != nil {
+		c.conn.calls++
+	}
+	return nil
+}
+
+// beginWatch counts a call of the health service; the caller holds the lock.
+func (g *Guard) beginWatch(c *call) error {
+	if g.watches >= g.limits.Conns || c.conn != nil && c.conn.watches >= maxWatches {
+		g.counts.RefusedCalls++
+		g.say("watches", "calls of the health service are refused: as many as the limit are under way",
+			"limit", g.limits.Conns, "limit_per_connection", maxWatches)
+		return status.Errorf(codes.ResourceExhausted,
+			"%d calls of the health service are under way, at most %d of them per connection, which is the limit",
+			g.limits.Conns, maxWatches)
+	}
+	g.watches++
+	if c.conn != nil {
+		c.conn.watches++
 	}
 	return nil
 }
 
 // end ends a call that begin has counted.
-func (g *Guard) end(conn *guardedConn) {
+func (g *Guard) end(c *call) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.calls--
-	if conn != nil {
-		conn.calls--
-		conn.used, conn.since = true, time.Now()
+	if c.watch {
+		g.watches--
+		if c.conn != nil {
+			c.conn.watches--
+		}
+		return
 	}
+	g.calls--
+	if g.peers[c.peer]--; g.peers[c.peer] == 0 {
+		delete(g.peers, c.peer)
+	}
+	if c.conn != nil {
+		c.conn.calls--
+		c.conn.used, c.conn.since = true, time.Now()
+	}
+}
+
+// metBudget is told when Limits.Memory is met.
+func (g *Guard) metBudget(refused bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if refused {
+		g.counts.NoMemory++
+	}
+	g.say("memory", "requests wait or are refused: those under way take as much memory as the limit lets them", "limit_bytes", g.limits.Memory)
+}
+
+// refusedMessage counts a request of size bytes.
+func (g *Guard) refusedMessage(size int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.counts.LongMessages++
+	g.say("message", "a request is refused: it is longer than the limit", "bytes", size, "limit", g.limits.Message)
 }
 
 // say logs a limit that was met; the caller holds the lock.
@@ -170,7 +251,7 @@ func (g *Guard) say(limit, msg string, args ...any) {
 	g.said[limit] = now
 	c := g.counts
 	g.log.Warn(msg, append(args, "closed_connections", c.ClosedConns, "refused_connections", c.RefusedConns,
-		"refused_calls", c.RefusedCalls, "failed_accepts", c.FailedAccept)...)
+		"refused_calls", c.RefusedCalls, "long_messages", c.LongMessages, "no_memory", c.NoMemory, "failed_accepts", c.FailedAccept)...)
 }
 
 func (g *Guard) contain(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {

@@ -16,7 +16,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
@@ -47,8 +51,13 @@ type server struct {
 	entered chan struct{}
 }
 
-func (s *server) handle(_ any, ctx context.Context, dec func(any) error, intercept grpc.UnaryServerInterceptor, method string) (any, error) {
-	in := new(wrapperspb.BytesValue)
+func (s *server) handle(_ any, ctx context.Context, dec func(any) error,
+	intercept grpc.UnaryServerInterceptor, method string,
+) (any, error) {
+	var in proto.Message = new(wrapperspb.BytesValue)
+	if method == "List" {
+		in = new(structpb.ListValue)
+	}
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -67,12 +76,13 @@ func (s *server) handle(_ any, ctx context.Context, dec func(any) error, interce
 	})
 }
 
-func (s *server) desc() *grpc.ServiceDesc {
-	d := &grpc.ServiceDesc{ServiceName: "t.T", HandlerType: (*any)(nil)}
-	for _, m := range []string{"Echo", "Wait", "Panic"} {
-		d.Methods = append(d.Methods, grpc.MethodDesc{MethodName: m, Handler: func(srv any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
+func (s *server) desc(name string) *grpc.ServiceDesc {
+	d := &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil)}
+	for _, m := range []string{"Echo", "Wait", "Panic", "List"} {
+		handle := func(srv any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
 			return s.handle(srv, ctx, dec, i, m)
-		}})
+		}
+		d.Methods = append(d.Methods, grpc.MethodDesc{MethodName: m, Handler: handle})
 	}
 	return d
 }
@@ -83,7 +93,9 @@ func serve(t *testing.T, limits Limits, overHTTP bool) *server {
 	s := &server{log: &lines{}, release: make(chan struct{}), entered: make(chan struct{}, 100)}
 	s.guard = NewGuard(limits, slog.New(slog.NewTextHandler(s.log, nil)))
 	rpc := grpc.NewServer(s.guard.ServerOptions()...)
-	rpc.RegisterService(s.desc(), s)
+	s.guard.Registrar(rpc).RegisterService(s.desc("t.T"), s)
+	rpc.RegisterService(s.desc("plain.T"), s)
+	healthpb.RegisterHealthServer(s.guard.Registrar(rpc), health.NewServer())
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +104,8 @@ func serve(t *testing.T, limits Limits, overHTTP bool) *server {
 	done := make(chan error, 1)
 	stop := rpc.Stop
 	if overHTTP {
-		web := &http.Server{Handler: s.guard.Handler(rpc), ConnContext: s.guard.ConnContext, Protocols: new(http.Protocols)}
+		web := &http.Server{Handler: s.guard.Handler(rpc), ConnContext: s.guard.ConnContext,
+			Protocols: new(http.Protocols), HTTP2: s.guard.HTTP2()}
 		web.Protocols.SetUnencryptedHTTP2(true)
 		go func() { done <- web.Serve(s.guard.Listener(lis)) }()
 		stop = func() { rpc.Stop(); web.Close() }
@@ -118,7 +131,7 @@ func (s *server) client(t *testing.T) *grpc.ClientConn {
 	return c
 }
 
-func call(t *testing.T, c *grpc.ClientConn, method string, size int) error {
+func invoke(t *testing.T, c *grpc.ClientConn, method string, size int) error {
 	t.Helper()
 	return c.Invoke(t.Context(), "/t.T/"+method, wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue))
 }
@@ -129,7 +142,7 @@ func TestIdleConnectionsShutNobodyOut(t *testing.T) {
 			s := serve(t, Limits{Message: 1 << 20, Conns: 8}, overHTTP)
 			busy := s.client(t)
 			waited := make(chan error, 1)
-			go func() { waited <- call(t, busy, "Wait", 1) }()
+			go func() { waited <- invoke(t, busy, "Wait", 1) }()
 			<-s.entered
 			for range 30 {
 				c, err := net.Dial("tcp", s.addr)
@@ -166,10 +179,10 @@ func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 			c := s.client(t)
 			waited := make(chan error, 2)
 			for range 2 {
-				go func() { waited <- call(t, c, "Wait", 1) }()
+				go func() { waited <- invoke(t, c, "Wait", 1) }()
 				<-s.entered
 			}
-			if err := call(t, c, "Echo", 1); status.Code(err) != codes.ResourceExhausted {
+			if err := invoke(t, c, "Echo", 1); status.Code(err) != codes.ResourceExhausted {
 				t.Errorf("a third call: %v, want RESOURCE_EXHAUSTED", err)
 			}
 			close(s.release)
@@ -179,7 +192,7 @@ func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 				}
 			}
 			for {
-				err := call(t, c, "Echo", 1) // the two are forgotten a moment after their replies
+				err := invoke(t, c, "Echo", 1) // the two are forgotten a moment after their replies
 				if err == nil {
 					break
 				}
@@ -199,27 +212,40 @@ func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 }
 
 func TestMessagesBeyondTheLimitAreRefused(t *testing.T) {
-	s := serve(t, Limits{Message: 1 << 16}, false)
-	c := s.client(t)
-	if err := call(t, c, "Echo", 1<<17); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("a message of twice the limit: %v", err)
-	}
-	if err := call(t, c, "Echo", 1<<15); err != nil {
-		t.Error(err)
+	for name, overHTTP := range map[string]bool{"gRPC": false, "HTTP": true} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, Limits{Message: 1 << 20}, overHTTP)
+			c := s.client(t)
+			err := invoke(t, c, "Echo", 2<<20)
+			if status.Code(err) != codes.ResourceExhausted || !strings.Contains(status.Convert(err).Message(), "must be at most 1048576") {
+				t.Errorf("a message of twice the limit: %v", err)
+			}
+			if n := s.guard.Counts().LongMessages; n != 1 {
+				t.Errorf("%d long messages counted, want 1", n)
+			}
+			for _, size := range []int{0, 1, 1 << 15, 1<<20 - 4} { // 4 bytes precede the bytes
+				if err := invoke(t, c, "Echo", size); err != nil {
+					t.Errorf("%d bytes: %v", size, err)
+				}
+			}
+			if used, _ := s.guard.budget.bytes(); used != 0 {
+				t.Errorf("%d bytes are still taken when all calls have ended", used)
+			}
+		})
 	}
 }
 
 func TestAPanicEndsOneCall(t *testing.T) {
 	s := serve(t, Limits{Message: 1 << 16}, false)
 	c := s.client(t)
-	err := call(t, c, "Panic", 1)
+	err := invoke(t, c, "Panic", 1)
 	if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "on purpose") {
 		t.Errorf("a panic: %v", err)
 	}
 	if s.log.count("on purpose") == 0 {
 		t.Error("the log does not have the panic")
 	}
-	if err := call(t, c, "Echo", 1); err != nil {
+	if err := invoke(t, c, "Echo", 1); err != nil {
 		t.Error(err)
 	}
 }

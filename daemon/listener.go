@@ -21,11 +21,12 @@ type connKey struct{}
 // guards its fields.
 type guardedConn struct {
 	net.Conn
-	g     *Guard
-	calls int       // under way
-	used  bool      // has made a call
-	since time.Time // when it was accepted, or its last call ended
-	once  sync.Once
+	g       *Guard
+	calls   int       // under way, but for those of the health service
+	watches int       // calls of the health service under way
+	used    bool      // has made a call
+	since   time.Time // when it was accepted, or its last call ended
+	once    sync.Once
 }
 
 // Close implements net.Conn.
@@ -131,18 +132,29 @@ func (g *Guard) ConnContext(ctx context.Context, c net.Conn) context.Context {
 // Handler is next within the limits of calls, for an HTTP server.
 func (g *Guard) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if uncounted(r.URL.Path) {
-			next.ServeHTTP(w, r)
-			return
-		}
-		conn, _ := r.Context().Value(connKey{}).(*guardedConn)
-		if err := g.begin(conn); err != nil {
+		c := g.call(r.Context(), r.URL.Path)
+		if err := g.begin(c); err != nil {
 			refuse(w, r, status.Convert(err))
 			return
 		}
-		defer g.end(conn)
+		defer g.end(c)
+		defer c.shrink(0)
+		if IsGRPC(r) {
+			ctx := context.WithValue(r.Context(), callKey{}, c)
+			r = r.WithContext(ctx)
+			r.Body = &body{ReadCloser: r.Body, ctx: ctx, call: c}
+		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// HTTP2 is how an HTTP server that has a gRPC server behind it takes HTTP/2.
+func (g *Guard) HTTP2() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		MaxConcurrentStreams:          g.limits.Streams,
+		MaxReceiveBufferPerStream:     streamWindow,
+		MaxReceiveBufferPerConnection: 4 * streamWindow,
+	}
 }
 
 // refuse answers a request without looking at its body; gRPC takes its status

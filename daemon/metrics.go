@@ -4,9 +4,17 @@ import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	connectionsDesc = prometheus.NewDesc("vda_server_connections_limited_total",
-		"Connections given up at a limit, by what was done: closed (an idle one, to make room), refused, failed (could not be accepted).", []string{"action"}, nil)
+		"Connections given up at a limit, by what was done: closed (an idle one, to make room), refused, failed (could not be accepted).",
+		[]string{"action"}, nil)
 	callsDesc = prometheus.NewDesc("vda_server_calls_refused_total",
 		"Calls answered with RESOURCE_EXHAUSTED as too many were under way.", nil, nil)
+	refusedDesc = prometheus.NewDesc("vda_server_requests_refused_total",
+		"Requests answered with RESOURCE_EXHAUSTED, by why: length (longer than the limit), memory (others took all of it).",
+		[]string{"reason"}, nil)
+	bytesDesc = prometheus.NewDesc("vda_server_request_memory_bytes",
+		"Memory that requests take which are being received, or that handlers have.", nil, nil)
+	bytesLimitDesc = prometheus.NewDesc("vda_server_request_memory_limit_bytes",
+		"Memory that requests may take.", nil, nil)
 	linesDesc = prometheus.NewDesc("vda_log_lines_dropped_total",
 		"Log lines that standard error did not take.", nil, nil)
 )
@@ -22,6 +30,9 @@ func (g *Guard) Collector() prometheus.Collector { return collector{g} }
 func (collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- connectionsDesc
 	ch <- callsDesc
+	ch <- refusedDesc
+	ch <- bytesDesc
+	ch <- bytesLimitDesc
 	ch <- linesDesc
 }
 
@@ -32,5 +43,10 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.CounterValue, float64(count), action)
 	}
 	ch <- prometheus.MustNewConstMetric(callsDesc, prometheus.CounterValue, float64(n.RefusedCalls))
+	ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n.LongMessages), "length")
+	ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.CounterValue, float64(n.NoMemory), "memory")
+	used, _ := c.g.budget.bytes()
+	ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(used))
+	ch <- prometheus.MustNewConstMetric(bytesLimitDesc, prometheus.GaugeValue, float64(c.g.limits.Memory))
 	ch <- prometheus.MustNewConstMetric(linesDesc, prometheus.CounterValue, float64(DroppedLines()))
 }

@@ -33,8 +33,8 @@ func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 	}
 	rpc := grpc.NewServer(guard.ServerOptions()...)
 	hs := health.NewServer()
-	healthpb.RegisterHealthServer(rpc, hs)
-	apiv1.RegisterMonitorServer(rpc, hearing{m: m})
+	healthpb.RegisterHealthServer(guard.Registrar(rpc), hs)
+	apiv1.RegisterMonitorServer(guard.Registrar(rpc), hearing{m: m})
 	reflection.Register(rpc)
 	m.setHealth(hs)
 
@@ -52,7 +52,7 @@ func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 		IdleTimeout:       2 * time.Minute,
 		Protocols:         new(http.Protocols),
 		MaxHeaderBytes:    16 << 10,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: limits.Streams},
+		HTTP2:             guard.HTTP2(),
 		ConnContext:       guard.ConnContext,
 		Handler: guard.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if daemon.IsGRPC(r) {

@@ -95,7 +95,7 @@ type Server struct {
 }
 
 // limits of what clients can make the portal hold.
-var limits = daemon.Limits{Message: maxMessage, Streams: 256, Calls: 256}
+var limits = daemon.Limits{Message: maxRequest, Streams: 256, Calls: 256}
 
 // maxReply bounds a reply, bytes: a list of maxLimit rows is well below, and it
 // is what gRPC clients take unless told otherwise.
@@ -110,9 +110,9 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, health: health.NewServer(), stop: cancel, done: make(chan struct{}),
 		guard: daemon.NewGuard(limits, cfg.Log)}
 	s.grpc = grpc.NewServer(append(s.guard.ServerOptions(), grpc.UnaryInterceptor(s.intercept),
-		grpc.MaxSendMsgSize(maxReply), grpc.ForceServerCodecV2(newFrameCodec()))...)
-	s.grpc.RegisterService(s.service(), s)
-	healthpb.RegisterHealthServer(s.grpc, s.health)
+		grpc.MaxSendMsgSize(maxReply))...)
+	s.guard.Registrar(s.grpc).RegisterService(s.service(), s)
+	healthpb.RegisterHealthServer(s.guard.Registrar(s.grpc), s.health)
 	reflection.Register(s.grpc)
 	go s.watchDatabase(ctx)
 	return s, nil

@@ -23,11 +23,11 @@ var may = []struct{ name, imports string }{
 	{"cli", "api program reason rpc"},
 
 	// control plane
-	{"portal", "api array blobstore/format daemon nvme placement program reason rpc store syncer"},
+	{"portal", "api array daemon nvme placement program reason rpc store syncer"},
 	{"monitor", "api daemon program reason rpc store syncer"},
 	{"syncer", "api array placement reason rpc store"},
-	{"array", "store"},
-	{"placement", ""},
+	{"array", "placement store"},
+	{"placement", "blobstore/format"},
 	{"store", "program reason"},
 
 	// agents

@@ -1,6 +1,7 @@
 package array_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
@@ -42,7 +44,7 @@ func newCluster(t *testing.T) *cluster {
 			for _, err := range []error{
 				tx.InsertNode(vda.DiskNode, &vda.Node{ID: dn(i), Name: dn(i), Online: true, Version: 10}),
 				tx.InsertNode(vda.ControllerNode, &vda.Node{ID: cn(i), Name: cn(i), Online: true, Version: 20}),
-				tx.InsertPD(&vda.PD{ID: pd(i), DNID: dn(i), Name: "pd", Online: true, ClusterSize: 1 << 20, TotalClusters: 100, FreeClusters: 100}),
+				tx.InsertPD(&vda.PD{ID: pd(i), DNID: dn(i), Name: "pd", Online: true, Version: 10, ClusterSize: 1 << 20, TotalClusters: 100, FreeClusters: 100}),
 			} {
 				if err != nil {
 					return err
@@ -108,7 +110,7 @@ func (c *cluster) versions() string {
 				return err
 			}
 			for _, v := range cntlrs {
-				out = append(out, fmt.Sprint(v.ID, ":", v.Version, map[bool]string{true: "†"}[v.Deleted]))
+				out = append(out, label(v.ID, v.DAID, v.Idx, v.Version, v.Deleted))
 			}
 		}
 		dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
@@ -122,10 +124,10 @@ func (c *cluster) versions() string {
 				return err
 			}
 			for _, v := range pds {
-				out = append(out, fmt.Sprint(v.ID, ":", v.Version, map[bool]string{true: "†"}[v.Deleted]))
+				out = append(out, label(v.ID, "", 0, v.Version, v.Deleted))
 			}
 			for _, v := range vds {
-				out = append(out, fmt.Sprint(v.ID, ":", v.Version, map[bool]string{true: "†"}[v.Deleted]))
+				out = append(out, label(v.ID, v.DAID, v.Idx, v.Version, v.Deleted))
 			}
 		}
 		return nil
@@ -134,6 +136,15 @@ func (c *cluster) versions() string {
 		c.Fatal(err)
 	}
 	return strings.Join(out, " ")
+}
+
+// label is a row's id with its version; rows that have been made carry their array
+// and index for an id.
+func label(id, daID string, idx uint32, version uint64, deleted bool) string {
+	if len(id) == 32 {
+		id = fmt.Sprint(daID, "/", idx)
+	}
+	return fmt.Sprint(id, ":", version, map[bool]string{true: "†"}[deleted])
 }
 
 // planText is "disks dn0 dn1; primary cn2".
@@ -149,6 +160,14 @@ func planText(p array.Plan) string {
 		out = append(out, strings.Join(line, " "))
 	}
 	return strings.Join(out, "; ")
+}
+
+// places are places for a vd of one cluster each on the pds.
+func places(pds ...int) (vds []placement.VD) {
+	for _, i := range pds {
+		vds = append(vds, placement.VD{PDID: pd(i), DNID: dn(i), Clusters: 1, Size: 1 << 20})
+	}
+	return vds
 }
 
 // untouched are the versions of nodes that a transition leaves alone.
@@ -185,6 +204,50 @@ func TestTransitions(t *testing.T) {
 			return array.DeleteExp(tx, &vda.Exp{ID: "da1-exp", DAID: "da1", Name: "exp"})
 		}, "secondaries cn0 cn1; primary cn2",
 			"cn0:21 da1-cntlr2:21 cn1:21 da1-cntlr1:21 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
+		{"create", func(tx store.Tx) (array.Plan, error) {
+			return array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1}, places(2, 3, 0), []placement.Cntlr{{CNID: cn(3)}, {CNID: cn(1), Primary: true}})
+		}, "disks dn0 dn2 dn3; primary cn1; secondaries cn3",
+			"cn0:20 cn1:21 new/1:21 cn2:20 cn3:21 new/0:21 dn0:11 new/2:11 dn1:10 dn2:11 new/0:11 dn3:11 new/1:11"},
+		{"adopt", func(tx store.Tx) (array.Plan, error) {
+			return array.Adopt(tx, &array.Adoption{DA: &vda.DA{ID: "new", Name: "new", Term: 1}, Grps: []*vda.Grp{{ID: "g", DAID: "new"}},
+				VDs:    []*vda.VD{{ID: "v0", DAID: "new", PDID: pd(3), DNID: dn(3), Size: 1 << 20}, {ID: "v1", DAID: "new", PDID: pd(1), DNID: dn(1), Size: 1 << 20}},
+				Cntlrs: []*vda.Cntlr{{ID: "c0", DAID: "new", CNID: cn(3), Primary: true}, {ID: "c1", DAID: "new", CNID: cn(0), Idx: 1}},
+				Exps:   []*vda.Exp{{ID: "e", DAID: "new", Name: "e", NQN: "e"}}})
+		}, "disks dn1 dn3; primary cn3; secondaries cn0",
+			"cn0:21 c1:21 cn1:20 cn2:20 cn3:21 c0:21 dn0:10 dn1:11 v1:11 dn2:10 dn3:11 v0:11"},
+		{"add pd", func(tx store.Tx) (array.Plan, error) {
+			return nil, array.AddPD(tx, &vda.PD{ID: "p", DNID: dn(1), Name: "p"})
+		}, "", untouchedCNs + " dn0:10 dn1:11 p:11 dn2:10 dn3:10"},
+		{"remove pd", func(tx store.Tx) (array.Plan, error) {
+			return nil, array.RemovePD(tx, &vda.PD{ID: pd(3), DNID: dn(3), Name: "pd", TotalClusters: 100})
+		}, "", untouchedCNs + " dn0:10 dn1:10 dn2:10 dn3:11 pd3:11†"},
+		{"another address", func(tx store.Tx) (array.Plan, error) {
+			return nil, array.UpdateNode(tx, vda.ControllerNode, &vda.Node{ID: cn(3), Name: cn(3)}, true)
+		}, "", "cn0:20 cn1:20 cn2:20 cn3:21 " + untouchedDNs},
+		{"another location", func(tx store.Tx) (array.Plan, error) {
+			return nil, array.UpdateNode(tx, vda.DiskNode, &vda.Node{ID: dn(3), Name: dn(3), Location: "r"}, false)
+		}, "", untouchedCNs + " " + untouchedDNs},
+		{"next version", func(tx store.Tx) (array.Plan, error) {
+			v, err := array.NextVersion(tx, array.Node{Kind: vda.DiskNode, ID: dn(1)})
+			if v != 11 {
+				t.Errorf("the next version is %d, want 11", v)
+			}
+			return nil, err
+		}, "", untouchedCNs + " dn0:10 dn1:11 dn2:10 dn3:10"},
+		{"resume", func(tx store.Tx) (array.Plan, error) {
+			did, err := array.Resume(tx, array.Node{Kind: vda.ControllerNode, ID: cn(3)}, 100)
+			if !did {
+				t.Error("versions of a new node do not continue from what its agent holds")
+			}
+			return nil, err
+		}, "", "cn0:20 cn1:20 cn2:20 cn3:101 " + untouchedDNs},
+		{"resume of one that has objects", func(tx store.Tx) (array.Plan, error) {
+			did, err := array.Resume(tx, array.Node{Kind: vda.DiskNode, ID: dn(3)}, 100)
+			if did {
+				t.Error("a node that has objects is taken for a new one")
+			}
+			return nil, err
+		}, "", untouchedCNs + " " + untouchedDNs},
 		{"settle", func(tx store.Tx) (array.Plan, error) {
 			// All controllers of both arrays are gone.
 			c := array.Begin(tx)
@@ -237,4 +300,45 @@ func TestTransitions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStale: places that are no longer what they were when they were chosen are
+// refused as stale, whatever has changed, so that the caller chooses again.
+func TestStale(t *testing.T) {
+	for name, change := range map[string]func(tx store.Tx) error{
+		"nothing":       func(store.Tx) error { return nil },
+		"cn offline":    func(tx store.Tx) error { return tx.UpdateNode(vda.ControllerNode, &vda.Node{ID: cn(3), Name: cn(3)}) },
+		"dn offline":    func(tx store.Tx) error { return tx.UpdateNode(vda.DiskNode, &vda.Node{ID: dn(3), Name: dn(3)}) },
+		"cn gone":       func(tx store.Tx) error { return tx.DeleteNode(vda.ControllerNode, cn(3)) },
+		"pd gone":       func(tx store.Tx) error { return tx.DeletePD(pd(3)) },
+		"no space":      func(tx store.Tx) error { return tx.TakePD(pd(3), 100) },
+		"another disk":  func(tx store.Tx) error { return setPD(tx, func(p *vda.PD) { p.ClusterSize = 4 << 20 }) },
+		"pd offline":    func(tx store.Tx) error { return setPD(tx, func(p *vda.PD) { p.Online = false }) },
+		"pd is deleted": func(tx store.Tx) error { return setPD(tx, func(p *vda.PD) { p.Deleted = true }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.update(change)
+			before := c.versions()
+			err := c.Update(t.Context(), func(tx store.Tx) error {
+				_, err := array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1}, places(3), []placement.Cntlr{{CNID: cn(3), Primary: true}})
+				return err
+			})
+			if stale := errors.Is(err, array.ErrStale); stale == (name == "nothing") || !stale && err != nil {
+				t.Errorf("create: %v", err)
+			}
+			if name != "nothing" && c.versions() != before {
+				t.Errorf("the refused create has left %s of %s", c.versions(), before)
+			}
+		})
+	}
+}
+
+func setPD(tx store.Tx, change func(*vda.PD)) error {
+	p, err := tx.PD(pd(3))
+	if err != nil {
+		return err
+	}
+	change(p)
+	return tx.UpdatePD(p)
 }

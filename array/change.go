@@ -114,9 +114,17 @@ func (c *Change) stampExp(e *vda.Exp, write func(*vda.Exp) error) {
 	})
 }
 
+// insertES puts an exporter on a controller.
+func (c *Change) insertES(e *vda.Exp, v *vda.Cntlr) {
+	c.then(func() error { return c.tx.InsertES(&vda.ES{ID: store.NewID(), ExpID: e.ID, CntlrID: v.ID}) })
+}
+
+// nodes are those touched so far, in the lock order.
+func (c *Change) nodes() []Node { return slices.SortedFunc(maps.Keys(c.turns), compareNodes) }
+
 // Write raises the versions and writes the rows.
 func (c *Change) Write() error {
-	for _, n := range slices.SortedFunc(maps.Keys(c.turns), compareNodes) {
+	for _, n := range c.nodes() {
 		t := c.turns[n]
 		if t.raise {
 			var err error

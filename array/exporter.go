@@ -11,7 +11,7 @@ func CreateExp(tx store.Tx, exp *vda.Exp) (Plan, error) {
 	return changeExp(tx, exp, stages(Primary, Secondaries), func(c *Change, on []*vda.Cntlr) {
 		c.stampExp(exp, tx.InsertExp)
 		for _, v := range on {
-			c.then(func() error { return tx.InsertES(&vda.ES{ID: store.NewID(), ExpID: exp.ID, CntlrID: v.ID}) })
+			c.insertES(exp, v)
 		}
 	})
 }

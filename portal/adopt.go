@@ -8,31 +8,21 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
-// adoption is an array made of what nodes remember of it.
-type adoption struct {
-	da     *vda.DA
-	grps   []*vda.Grp
-	vds    []*vda.VD
-	pds    map[string]bool // that the vds are on
-	cntlrs []*vda.Cntlr
-	exps   []*vda.Exp
-	ess    []*vda.ES
-}
-
 // plan makes the rows of an array from its controllers and from vds on media,
 // all of which must be there.
-func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[string]orphanVd) (*adoption, error) {
+func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[string]orphanVd) (*array.Adoption, error) {
 	p := primary(cntlrs)
 	if p == nil || len(p.Grps) == 0 {
 		return nil, vda.Errorf(vda.FailedPrecondition, "no cn that answers remembers how its vds are put together")
 	}
-	a := &adoption{pds: map[string]bool{}}
-	a.da = &vda.DA{ID: daID, Name: p.DaName, Size: p.Size, PhysicalSize: p.Size, CntlrCnt: uint32(len(cntlrs)),
+	a := &array.Adoption{}
+	a.DA = &vda.DA{ID: daID, Name: p.DaName, Size: p.Size, PhysicalSize: p.Size, CntlrCnt: uint32(len(cntlrs)),
 		StripeCount: uint32(len(p.Grps[0].Vds)), StripeSizeKB: p.Grps[0].StripeSizeKb, ClusterSize: p.ClusterSize, Term: p.Term, Created: true}
-	a.da.Conf = fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, a.da.StripeCount, a.da.StripeSizeKB)
+	a.DA.Conf = fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, a.DA.StripeCount, a.DA.StripeSizeKB)
 	var bytes uint64
 	for _, g := range p.Grps {
 		row := &vda.Grp{ID: g.Id, DAID: daID, Idx: g.GrpIdx}
@@ -41,30 +31,26 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 			if !known {
 				return nil, vda.Errorf(vda.FailedPrecondition, "its vd %s is on no dn that answers", t.VdId)
 			}
-			a.vds = append(a.vds, &vda.VD{ID: v.Id, DAID: daID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size})
-			a.pds[v.PdId] = true
+			a.VDs = append(a.VDs, &vda.VD{ID: v.Id, DAID: daID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size})
 			row.Size += v.Size
 		}
 		bytes += row.Size
-		a.grps = append(a.grps, row)
+		a.Grps = append(a.Grps, row)
 	}
 	if p.Thin {
-		a.da.PhysicalSize = min(bytes, p.Size-1)
+		a.DA.PhysicalSize = min(bytes, p.Size-1)
 	}
 	for _, cnID := range slices.Sorted(maps.Keys(cntlrs)) {
 		c := cntlrs[cnID]
-		a.da.Term = max(a.da.Term, c.Term)
-		a.cntlrs = append(a.cntlrs, &vda.Cntlr{ID: c.Id, DAID: daID, CNID: cnID, Idx: c.CntlrIdx, Primary: c == p})
+		a.DA.Term = max(a.DA.Term, c.Term)
+		a.Cntlrs = append(a.Cntlrs, &vda.Cntlr{ID: c.Id, DAID: daID, CNID: cnID, Idx: c.CntlrIdx, Primary: c == p})
 	}
-	a.da.Term++ // whoever wrote to the vds before is shut out
+	a.DA.Term++ // the primary of before is shut out
 	for _, e := range p.Exps {
 		if e.Deleted {
 			continue
 		}
-		a.exps = append(a.exps, &vda.Exp{ID: e.Id, DAID: daID, Name: e.Name, NQN: e.Nqn, InitiatorNQN: e.InitiatorNqn, SnapName: e.SnapName, Serial: e.Serial, NSUUID: e.NsUuid})
-		for _, c := range a.cntlrs {
-			a.ess = append(a.ess, &vda.ES{ID: newID(), ExpID: e.Id, CntlrID: c.ID})
-		}
+		a.Exps = append(a.Exps, &vda.Exp{ID: e.Id, DAID: daID, Name: e.Name, NQN: e.Nqn, InitiatorNQN: e.InitiatorNqn, SnapName: e.SnapName, Serial: e.Serial, NSUUID: e.NsUuid})
 	}
 	return a, nil
 }
@@ -123,10 +109,7 @@ func (s *Server) adoptPD(ctx context.Context, m *apiv1.OrphanMsg) (notes []strin
 			return err
 		}
 		pd := &vda.PD{ID: m.OrphanId, DNID: dn.ID, Name: m.Name, Conf: m.Conf, Online: true}
-		if pd.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
-			return err
-		}
-		return tx.InsertPD(pd)
+		return array.AddPD(tx, pd)
 	})
 	if err != nil {
 		return nil, err
@@ -135,99 +118,28 @@ func (s *Server) adoptPD(ctx context.Context, m *apiv1.OrphanMsg) (notes []strin
 }
 
 func (s *Server) adoptDA(ctx context.Context, o *orphans, m *apiv1.OrphanMsg) (notes []string, err error) {
-	var nodes daNodes
+	var steps [][]node
 	err = s.update(ctx, func(tx store.Tx) error {
 		a, err := o.plan(m.OrphanId, o.das()[m.OrphanId], o.vds())
 		if err != nil {
 			return err
 		}
-		a.da.Name = m.Name
+		a.DA.Name = m.Name
 		_, err = tx.DAByName(m.Name)
 		if err := taken(err, func() error {
 			return refuse(codeNameTaken, vda.AlreadyExists, "there is another da %s by now; give the orphan a new_name", m.Name)
 		}); err != nil {
 			return err
 		}
-		nodes, err = a.write(tx)
+		todo, err := array.Adopt(tx, a)
+		if err != nil {
+			return err
+		}
+		steps, err = stepsOf(tx, todo)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return s.syncSteps(ctx, nodes.dns, nodes.primary, nodes.secondaries), nil
-}
-
-// write writes the rows, in the order in which rows are locked everywhere.
-func (a *adoption) write(tx store.Tx) (nodes daNodes, err error) {
-	if err := tx.InsertDA(a.da); err != nil {
-		return nodes, err
-	}
-	for _, id := range slices.Sorted(maps.Keys(a.pds)) {
-		pd, err := tx.PD(id)
-		if isKind(err, vda.NotFound) || err == nil && pd.Deleted {
-			return nodes, vda.Errorf(vda.FailedPrecondition, "pd %s, on which a vd of da %s is, is an orphan itself or gone; adopt it first", id, a.da.Name)
-		}
-		if err != nil {
-			return nodes, err
-		}
-		if pd.ClusterSize == 0 {
-			return nodes, vda.Errorf(vda.FailedPrecondition, "pd %s, on which a vd of da %s is, has not been up yet; its dn must say how it is made", pd.Name, a.da.Name)
-		}
-		for _, vd := range a.vds {
-			if vd.PDID == id {
-				vd.Clusters = vd.Size / pd.ClusterSize
-				if err := tx.TakeOrphan(id, vd.Clusters); err != nil {
-					return nodes, err
-				}
-			}
-		}
-	}
-	versions := map[string]uint64{}
-	for _, id := range sortedIDs(a.vds, func(v *vda.VD) string { return v.DNID }) {
-		dn, err := tx.DN(id)
-		if err != nil {
-			return nodes, err
-		}
-		if versions[id], err = tx.BumpNode(vda.DiskNode, id); err != nil {
-			return nodes, err
-		}
-		nodes.dns = append(nodes.dns, dnNode(dn))
-	}
-	for _, vd := range a.vds {
-		vd.Version = versions[vd.DNID]
-		if err := tx.InsertVD(vd); err != nil {
-			return nodes, err
-		}
-	}
-	for _, g := range a.grps {
-		if err := tx.InsertGrp(g); err != nil {
-			return nodes, err
-		}
-	}
-	for _, c := range a.cntlrs { // by cn
-		cn, err := tx.CN(c.CNID)
-		if err != nil {
-			return nodes, err
-		}
-		if c.Version, err = tx.BumpNode(vda.ControllerNode, c.CNID); err != nil {
-			return nodes, err
-		}
-		if err := tx.InsertCntlr(c); err != nil {
-			return nodes, err
-		}
-		versions[""] = max(versions[""], c.Version)
-		nodes.add(c, cn)
-	}
-	for _, e := range a.exps {
-		e.Version = versions[""]
-		if err := tx.InsertExp(e); err != nil {
-			return nodes, err
-		}
-	}
-	for _, es := range a.ess {
-		if err := tx.InsertES(es); err != nil {
-			return nodes, err
-		}
-	}
-	return nodes, nil
+	return s.syncSteps(ctx, steps...), nil
 }

@@ -109,11 +109,9 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 		if cn, err = findCN(tx, req.CnName); err != nil {
 			return err
 		}
-		if listener != nil && *listener != cn.Listener {
+		moved := listener != nil && *listener != cn.Listener
+		if moved {
 			if err := cnListenerFree(tx, cn, *listener); err != nil {
-				return err
-			}
-			if cn.Version, err = tx.BumpNode(vda.ControllerNode, cn.ID); err != nil {
 				return err
 			}
 			cn.Listener = *listener
@@ -121,7 +119,7 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 		}
 		setIf(&cn.Location, req.NewLocation)
 		setIf(&cn.Online, req.NewOnline)
-		return tx.UpdateNode(vda.ControllerNode, &cn.Node)
+		return array.UpdateNode(tx, vda.ControllerNode, &cn.Node, moved)
 	})
 	if err != nil {
 		return nil, err

@@ -9,8 +9,8 @@ import (
 	"unicode"
 
 	"github.com/virtual-disk-array/vda"
-	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/placement"
 )
 
 // sectorSize is the block size of everything VDA makes, bytes.
@@ -143,13 +143,13 @@ func checkPDSize(o *object, cluster uint64, required bool) error {
 		return nil
 	}
 	if cluster == 0 {
-		cluster = clusterSizeFor(size)
+		cluster = placement.ClusterSize(size)
 	}
-	least := format.DeviceBytes(1, cluster)
+	least := placement.LeastDisk(cluster)
 	switch {
 	case size > maxSize:
 		return invalid("%s: size is %d bytes; at most %d", o.field, size, uint64(maxSize))
-	case size < least || format.DataClusters(size, cluster) == 0:
+	case size < least || placement.DiskClusters(size, cluster) == 0:
 		return invalid("%s: size is %d bytes; with clusters of %d bytes a disk needs at least %d", o.field, size, cluster, least)
 	case size%sectorSize != 0:
 		return invalid("%s: size is %d bytes, not a multiple of the sector size %d; the nearest are %d and %d",

@@ -118,11 +118,9 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 		if dn, err = findDN(tx, req.DnName); err != nil {
 			return err
 		}
-		if listener != nil && *listener != dn.Listener {
+		moved := listener != nil && *listener != dn.Listener
+		if moved {
 			if err := dnListenerFree(tx, dn, *listener); err != nil {
-				return err
-			}
-			if dn.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
 				return err
 			}
 			dn.Listener = *listener
@@ -130,7 +128,7 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 		}
 		setIf(&dn.Location, req.NewLocation)
 		setIf(&dn.Online, req.NewOnline)
-		return tx.UpdateNode(vda.DiskNode, &dn.Node)
+		return array.UpdateNode(tx, vda.DiskNode, &dn.Node, moved)
 	})
 	if err != nil {
 		return nil, err

@@ -17,6 +17,7 @@ import (
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/blobstore/format"
+	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
@@ -143,9 +144,9 @@ func TestVDSize(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		st := striping{count: rapid.Uint32Range(1, maxStripeCount).Draw(t, "stripes"), sizeKB: 4 << rapid.IntRange(0, 8).Draw(t, "strip")}
 		size := rapid.Uint64Range(1<<20, 1<<42).Draw(t, "size")
-		cluster := clusterSizeFor(size)
+		cluster := placement.ClusterSize(size)
 		physical := (size + cluster - 1) / cluster * cluster
-		vd, strip := vdSize(physical, cluster, st), uint64(st.sizeKB)<<10
+		vd, strip := placement.VDSize(physical, cluster, st.count, uint64(st.sizeKB)<<10), uint64(st.sizeKB)<<10
 		if vd%strip != 0 {
 			t.Fatalf("vd of %d bytes with strips of %d", vd, strip)
 		}

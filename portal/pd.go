@@ -6,6 +6,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -36,10 +37,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 			return err
 		}
 		pd.DNID = dn.ID
-		if pd.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
-			return err
-		}
-		return tx.InsertPD(pd)
+		return array.AddPD(tx, pd)
 	})
 	if err != nil {
 		return nil, err
@@ -125,11 +123,7 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 		if names != nil {
 			return inUse("pd", pd.Name+" of dn "+dn.Name, "vds of the das", names)
 		}
-		pd.Deleted = true
-		if pd.Version, err = tx.BumpNode(vda.DiskNode, dn.ID); err != nil {
-			return err
-		}
-		return tx.UpdatePD(pd)
+		return array.RemovePD(tx, pd)
 	})
 	if err != nil {
 		return nil, err

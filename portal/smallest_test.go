@@ -7,6 +7,7 @@ import (
 	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/lvol"
 	"github.com/virtual-disk-array/vda/module/malloc"
+	"github.com/virtual-disk-array/vda/placement"
 )
 
 // volume reports whether an lvstore on a device of that many bytes has room for
@@ -43,7 +44,7 @@ func TestTheSmallestHasRoomForAVolume(t *testing.T) {
 			if err := checkSize("da_size", size, cluster); err != nil {
 				t.Error(err)
 			}
-			device := vdSize(size, cluster, st) * uint64(st.count)
+			device := placement.VDSize(size, cluster, st.count, uint64(st.sizeKB)<<10) * uint64(st.count)
 			if err := volume(t, device, cluster, size, false); err != nil {
 				t.Errorf("an array of %d bytes: %v", size, err)
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -97,7 +98,7 @@ func (s *Syncer) dropOfDn(ctx context.Context, o OrphansOf) error {
 	req := &apiv1.SyncDnRequest{NodeId: o.DNID, AllowEmpty: true}
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		req.Pds, req.Vds = nil, nil
-		version, err := tx.BumpNode(vda.DiskNode, o.DNID)
+		version, err := array.NextVersion(tx, array.Node{Kind: vda.DiskNode, ID: o.DNID})
 		if err != nil {
 			return err
 		}
@@ -142,7 +143,7 @@ func (s *Syncer) dropOfCn(ctx context.Context, o OrphansOf) error {
 	req := &apiv1.SyncCnRequest{NodeId: o.CNID, AllowEmpty: true}
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		req.Cntlrs = nil
-		version, err := tx.BumpNode(vda.ControllerNode, o.CNID)
+		version, err := array.NextVersion(tx, array.Node{Kind: vda.ControllerNode, ID: o.CNID})
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -99,15 +100,13 @@ func (s *Syncer) EmptyCn(ctx context.Context, cnID string) error {
 
 // call is one request to one agent.
 type call struct {
+	at      array.Node
 	node    string // dn or cn, and name
 	version uint64
 	base    uint64
 	send    func(context.Context) (*apiv1.SyncReply, error)
 	// allowEmpty says in the request that the node may be left without objects.
 	allowEmpty func()
-	// resume raises the version of a node that is new in the database above the
-	// one its agent holds, of a time before; false when that is not the case.
-	resume func(tx store.Tx, held uint64) (bool, error)
 	// apply records the reply; again: it changed the desired state.
 	apply func(tx store.Tx, reply *apiv1.SyncReply) (again bool, err error)
 }
@@ -200,7 +199,7 @@ func (s *Syncer) resume(ctx context.Context, c *call, held uint64, build func(ba
 	}
 	raised := false
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
-		raised, err = c.resume(tx, held)
+		raised, err = array.Resume(tx, c.at, held)
 		return err
 	})
 	if err != nil || !raised {
@@ -284,21 +283,10 @@ func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, 
 		return nil, err
 	}
 	return &call{
-		node: "dn " + req.NodeName, version: req.Version, base: req.BaseVersion,
+		at: array.Node{Kind: vda.DiskNode, ID: dnID}, node: "dn " + req.NodeName, version: req.Version, base: req.BaseVersion,
 		allowEmpty: func() { req.AllowEmpty = true },
 		send:       func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
-		resume: func(tx store.Tx, held uint64) (bool, error) {
-			dn, err := tx.DN(dnID)
-			if err != nil {
-				return false, err
-			}
-			pds, vds, err := tx.DNObjects(dnID, 0)
-			if err != nil || dn.Applied != 0 || len(pds)+len(vds) > 0 {
-				return false, err
-			}
-			return true, tx.RaiseNode(vda.DiskNode, dnID, held)
-		},
-		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
+		apply:      func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
 	}, nil
 }
 
@@ -325,22 +313,11 @@ func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, 
 		return nil, err
 	}
 	return &call{
-		node: "cn " + req.NodeName, version: req.Version, base: req.BaseVersion,
+		at: array.Node{Kind: vda.ControllerNode, ID: cnID}, node: "cn " + req.NodeName, version: req.Version, base: req.BaseVersion,
 		allowEmpty: func() { req.AllowEmpty = true },
 		send: func(ctx context.Context) (*apiv1.SyncReply, error) {
 			s.fence(ctx, unfenced)
 			return client.Sync(ctx, req)
-		},
-		resume: func(tx store.Tx, held uint64) (bool, error) {
-			cn, err := tx.CN(cnID)
-			if err != nil {
-				return false, err
-			}
-			cntlrs, err := tx.CNObjects(cnID, 0)
-			if err != nil || cn.Applied != 0 || len(cntlrs) > 0 {
-				return false, err
-			}
-			return true, tx.RaiseNode(vda.ControllerNode, cnID, held)
 		},
 		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return ApplyCn(tx, req, r) },
 	}, nil

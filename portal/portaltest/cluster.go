@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/blobstore/format"
+	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
@@ -63,7 +63,7 @@ func clusters(conf string) uint64 {
 	if json.Unmarshal([]byte(conf), &c) != nil {
 		return 0
 	}
-	return format.DataClusters(c.Size, 1<<20)
+	return placement.DiskClusters(c.Size, 1<<20)
 }
 
 // Agent returns a node's agent, which it starts when there is none at addr.

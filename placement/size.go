@@ -1,0 +1,28 @@
+package placement
+
+import "github.com/virtual-disk-array/vda/blobstore/format"
+
+// ClusterSize is the cluster size, bytes, of the lvstore of an array or disk of
+// that many bytes: 1 MiB, and 4 MiB from 64 GiB on.
+func ClusterSize(size uint64) uint64 {
+	if size < 64<<30 {
+		return 1 << 20
+	}
+	return 4 << 20
+}
+
+// VDSize is the size, bytes, that each of n striped vds needs so that the
+// array's lvstore has physical/cluster data clusters; metadata come on top.
+// raid0 uses whole strips (bytes) of each vd and nothing else.
+func VDSize(physical, cluster uint64, n uint32, strip uint64) uint64 {
+	device := format.DeviceBytes(physical/cluster, cluster)
+	each := (device + uint64(n) - 1) / uint64(n)
+	return (each + strip - 1) / strip * strip
+}
+
+// DiskClusters is how many data clusters the lvstore on a disk of size bytes has.
+func DiskClusters(size, cluster uint64) uint64 { return format.DataClusters(size, cluster) }
+
+// LeastDisk is the size, bytes, of the smallest disk that has room for a data
+// cluster.
+func LeastDisk(cluster uint64) uint64 { return format.DeviceBytes(1, cluster) }

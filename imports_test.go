@@ -32,10 +32,11 @@ var may = []struct{ name, imports string }{
 
 	// agents
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
-	{"agent/cn", "agent api blobstore/format reason spdk"},
+	{"agent/cn", "agent agent/plane api blobstore/format reason spdk"},
 	{"agent/agenttest", "api"},
 	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
-	{"agent", "api daemon disk nvme nvmf/host program reason rpc spdk"},
+	{"agent", "agent/plane api daemon disk nvme nvmf/host program reason rpc spdk"},
+	{"agent/plane", "spdk"},
 	{"disk", "blobstore/format"},
 
 	// data plane

@@ -43,10 +43,10 @@
 // # Data plane
 //
 // A data plane has one owner, which a lock beside its socket and a mark in it
-// keep: owner.go. An agent that meets another one's makes no call on it.
+// keep: owner.go. An agent that meets one of another agent makes no call on it.
 //
 // Plane watches the data plane's start id and version, and puts every unit to
 // work after a restart. RawDisk reads and zeroes a bdev through a private
 // NVMe/TCP subsystem, the one way that both data planes offer. What differs
-// between data planes and their versions is in compat.go.
+// between data planes and their versions is in package agent/plane.
 package agent

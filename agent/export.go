@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/virtual-disk-array/vda/agent/plane"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
@@ -23,9 +24,7 @@ type Export struct {
 	Bdev      string // name; "": no namespace
 	UUID      string // of the namespace, in any spelling; also its NGUID
 	ANAState  string // "": without ANA
-	// Settle, when not nil, is called with the bdev of a namespace that is to
-	// be taken away, and ends I/O that is queued there for a backend that is
-	// away: until then SPDK cannot remove the namespace.
+	// Settle is plane.Namespace's.
 	Settle func(ctx context.Context, bdev string) error
 }
 
@@ -58,7 +57,7 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 			return err
 		}
 		p.forgetANA(e.NQN)
-		p.setRetired(e.NQN, false)
+		p.Driver().Created(e.NQN)
 		sub = &spdk.NvmfSubsystem{NQN: e.NQN}
 	}
 	if sub.AllowAnyHost {
@@ -85,20 +84,12 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 		}
 		return p.admit(ctx, sub, e)
 	}
-	if p.Able().ListenerState || e.ANAState == "" {
-		if err := p.admit(ctx, sub, e); err != nil {
-			return err
-		}
-		return p.openListener(ctx, e)
-	}
-	// This SPDK listens in the optimized state first: nobody may see it.
-	if err := p.openListener(ctx, e); err != nil {
-		return err
-	}
-	if err := p.SetANA(ctx, e.NQN, e.ANAState); err != nil {
-		return err
-	}
-	return p.admit(ctx, sub, e)
+	return p.Driver().Open(ctx, plane.Opening{
+		State:  e.ANAState,
+		Admit:  func(ctx context.Context) error { return p.admit(ctx, sub, e) },
+		Listen: func(ctx context.Context, state string) error { return p.openListener(ctx, e.NQN, state) },
+		SetANA: func(ctx context.Context) error { return p.SetANA(ctx, e.NQN, e.ANAState) },
+	})
 }
 
 // admit adds the hosts that are missing.
@@ -113,17 +104,13 @@ func (p *Plane) admit(ctx context.Context, sub *spdk.NvmfSubsystem, e Export) er
 	return nil
 }
 
-// settleHeld returns when what SPDK has held back on a path that is about to be
-// opened has ended. SPDK tries I/O for a connection that was lost once a second,
-// each in its own second, whether or not the host that sent it is still there.
-// The host may have sent a write again on another connection: the second copy
-// would be carried out and acknowledged, newer writes after it, and then the
-// first copy would take their place.
+// settleHeld returns when what the data plane has held back on a path that is
+// about to be opened has ended.
 func (p *Plane) settleHeld(ctx context.Context, e Export) error {
-	if e.Bdev == "" || e.ANAState == "" || e.ANAState == spdk.ANAInaccessible || p.Able().KeepsNamespace || p.ANA(e.NQN) == e.ANAState {
+	if e.Bdev == "" || e.ANAState == "" || e.ANAState == spdk.ANAInaccessible || p.ANA(e.NQN) == e.ANAState {
 		return nil
 	}
-	return p.Drain(ctx, e.NQN, 1)
+	return p.Driver().Drain(ctx, e.NQN, 1)
 }
 
 // Admits reports that a host is on a subsystem's list now: the code that sends
@@ -177,22 +164,22 @@ func (p *Plane) closeListeners(ctx context.Context, sub *spdk.NvmfSubsystem) (ha
 	return have, nil
 }
 
-// openListener has a subsystem listen on our address, in its ANA state where
-// the data plane can do that.
-func (p *Plane) openListener(ctx context.Context, e Export) error {
+// openListener has a subsystem listen on our address, in an ANA state unless
+// that is "".
+func (p *Plane) openListener(ctx context.Context, nqn, state string) error {
 	at := p.ListenAddress()
-	p.forgetANA(e.NQN)
+	p.forgetANA(nqn)
 	var err error
-	if p.Able().ListenerState && e.ANAState != "" {
-		if err = p.NvmfSubsystemAddListenerState(ctx, e.NQN, at, e.ANAState); err == nil {
+	if state != "" {
+		if err = p.NvmfSubsystemAddListenerState(ctx, nqn, at, state); err == nil {
 			p.mu.Lock()
-			if p.ana[e.NQN] == "" { // else paths were closed in the same moment
-				p.ana[e.NQN], p.anaAt[e.NQN] = e.ANAState, time.Now()
+			if p.ana[nqn] == "" { // else paths were closed in the same moment
+				p.ana[nqn], p.anaAt[nqn] = state, time.Now()
 			}
 			p.mu.Unlock()
 		}
 	} else {
-		err = p.NvmfSubsystemAddListener(ctx, e.NQN, at)
+		err = p.NvmfSubsystemAddListener(ctx, nqn, at)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot listen on %s port %s: %w", at.TrAddr, at.TrSvcID, err)
@@ -241,6 +228,13 @@ func (p *Plane) ANA(nqn string) string {
 	return p.ana[nqn]
 }
 
+// anaSet returns when that was; zero when unknown.
+func (p *Plane) anaSet(nqn string) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.anaAt[nqn]
+}
+
 func (p *Plane) forgetANA(nqn string) {
 	p.mu.Lock()
 	delete(p.ana, nqn)
@@ -252,6 +246,25 @@ func (p *Plane) forgetANA(nqn string) {
 func (p *Plane) DropSubsystem(ctx context.Context, nqn string) error {
 	p.forgetANA(nqn)
 	if err := p.NvmfDeleteSubsystem(ctx, nqn); err != nil && !spdk.IsInvalidParams(err) && !spdk.IsNoSuchDevice(err) {
+		return fmt.Errorf("subsystem %s: %w", nqn, err)
+	}
+	return nil
+}
+
+// RetireSubsystem deletes a subsystem that is not to come back, if it is there,
+// and has its hosts told so where the data plane can.
+func (p *Plane) RetireSubsystem(ctx context.Context, nqn string, there bool) error {
+	p.forgetANA(nqn)
+	if err := p.Driver().Retire(ctx, nqn, there); err != nil {
+		return fmt.Errorf("subsystem %s: %w", nqn, err)
+	}
+	return nil
+}
+
+// Expect has hosts of a subsystem come back that is not there and is to be made,
+// which may take long.
+func (p *Plane) Expect(ctx context.Context, nqn string) error {
+	if err := p.Driver().Expect(ctx, nqn); err != nil {
 		return fmt.Errorf("subsystem %s: %w", nqn, err)
 	}
 	return nil

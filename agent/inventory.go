@@ -17,10 +17,10 @@ import (
 type Inventory struct {
 	At          time.Time                // when the lists were asked for
 	Bdevs       map[string]*spdk.Bdev    // by name and by alias
-	Lvstores    map[string]*spdk.Lvstore // dn only: see closesLvstores
+	Lvstores    map[string]*spdk.Lvstore // dn only: see plane.Setup
 	LvstoreOn   map[string]*spdk.Lvstore // dn only, by base bdev
 	Controllers map[string]*spdk.NvmeController
-	Closed      map[string]bool       // see ClosedPaths
+	Closed      map[string]bool       // see plane.Initiator
 	Raids       map[string]*spdk.Raid // cn only
 	Subsystems  map[string]*spdk.NvmfSubsystem
 }
@@ -121,15 +121,13 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 			return err
 		},
 	}
-	if p.Able().NVMe {
-		asks = append(asks, func() error {
-			l, err := p.BdevNvmeGetControllers(ctx)
-			for i := range l {
-				inv.Controllers[l[i].Name] = &l[i]
-			}
-			return err
-		})
-	}
+	asks = append(asks, func() error {
+		l, err := p.Driver().Controllers(ctx)
+		for i := range l {
+			inv.Controllers[l[i].Name] = &l[i]
+		}
+		return err
+	})
 	if p.agent == "dn" {
 		asks = append(asks, func() error {
 			l, err := p.BdevLvolGetLvstores(ctx)
@@ -142,7 +140,7 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 	if p.agent == "cn" {
 		asks = append(asks, func() error {
 			var err error
-			inv.Closed, err = p.ClosedPaths(ctx)
+			inv.Closed, err = p.Driver().ClosedPaths(ctx)
 			return err
 		}, func() error {
 			l, err := p.BdevRaidGetBdevs(ctx, "all")
@@ -165,22 +163,6 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 		return nil, err
 	}
 	return inv, nil
-}
-
-// ClosedPaths returns the bdevs of NVMe namespaces whose path is not connected,
-// or inaccessible as its target says, where that is needed: see CutNVMe.
-func (p *Plane) ClosedPaths(ctx context.Context) (map[string]bool, error) {
-	if !p.Able().CutNVMe {
-		return nil, nil
-	}
-	l, err := p.BdevNvmeGetIOPaths(ctx)
-	closed := map[string]bool{}
-	for _, path := range l {
-		if !path.Connected || !path.Accessible {
-			closed[path.BdevName] = true
-		}
-	}
-	return closed, err
 }
 
 // Parallel runs f for 0 to n-1 at once and returns the error of the lowest.

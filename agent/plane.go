@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/virtual-disk-array/vda/agent/plane"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -21,7 +22,8 @@ const probeTimeout = time.Second
 // Plane is the data plane an agent drives. Its API methods may be called from
 // anywhere; a call that has been sent is waited for even when its context
 // ends, up to Config.CallTimeout, so that a pass never leaves a call behind
-// that could overtake the next pass.
+// that could overtake the next pass. What differs between data planes is
+// the Driver's.
 type Plane struct {
 	spdk.API
 	cfg    Config
@@ -50,17 +52,14 @@ type Plane struct {
 	mu     sync.Mutex
 	signed holder // what the lock file says
 	status PlaneStatus
-	able   Abilities
+	driver plane.Driver         // of the run driven
+	driven string               // start id
 	ana    map[string]string    // subsystem NQN → state last set in this run
 	anaAt  map[string]time.Time // when it was set
 	raw    map[string]bool      // NQNs of RawDisks in use
-	// retired says of subsystems whether they are retired in this run of the data
-	// plane. Of others it isn't known when an agent before this one was at work in
-	// that run, which succeeds says; else they are not.
-	retired  map[string]bool
-	succeeds bool
 
-	changed chan struct{} // the data plane was lost, found or restarted
+	beyond  sync.WaitGroup // work that outlives the pass that began it
+	changed chan struct{}  // the data plane was lost, found or restarted
 }
 
 // Client is a connection to a data plane; spdk.Client is one.
@@ -88,7 +87,8 @@ type PlaneStatus struct {
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
-	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, retired: map[string]bool{}, changed: make(chan struct{}, 1), marking: make(chan struct{}, 1), OpenRaw: openNVMe, Reach: reachTCP}
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, OpenRaw: openNVMe, Reach: reachTCP,
+		ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, changed: make(chan struct{}, 1), marking: make(chan struct{}, 1)}
 	connect := cfg.Connect
 	if connect == nil {
 		connect = func() (Client, error) {
@@ -104,14 +104,17 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 		return nil, err
 	}
 	p.probes = asker{probes, spdk.API{Caller: probes}}
-	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log}}
+	closes := func(method string) bool { return p.Driver().ClosesLvstore(method) }
+	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log, closes: closes}}
+	p.driver = p.drive(plane.Kind{}, false)
 	p.lister.list = p.list
 	p.status.Why = "the data plane has not been reached yet"
 	return p, nil
 }
 
-// Close ends the connections.
+// Close ends the connections, after what passes have left behind.
 func (p *Plane) Close() error {
+	p.beyond.Wait()
 	err := errors.Join(p.client.Close(), p.probes.Close())
 	if p.lock != nil {
 		err = errors.Join(err, p.lock.Close())
@@ -134,11 +137,36 @@ func (p *Plane) Ready() error {
 	return nil
 }
 
-// Able returns what the data plane can do.
-func (p *Plane) Able() Abilities {
+// Driver returns what this kind of data plane does in its own way. It is chosen
+// once in a run of the data plane.
+func (p *Plane) Driver() plane.Driver {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.able
+	return p.driver
+}
+
+// drive makes the driver for a run of the data plane; served says that an agent
+// was at work in it before.
+func (p *Plane) drive(kind plane.Kind, served bool) plane.Driver {
+	return kind.Driver(plane.Config{API: p.API, Served: served, ANASet: p.anaSet, Go: p.outlive, Log: p.log})
+}
+
+// outlive runs f on a goroutine that Close waits for and gives its error; a
+// panic is one.
+func (p *Plane) outlive(f func() error) <-chan error {
+	done := make(chan error, 1)
+	p.beyond.Go(func() { done <- Guard(f) })
+	return done
+}
+
+// BdevLvolCreate takes the size in MiB, whatever the data plane takes.
+func (p *Plane) BdevLvolCreate(ctx context.Context, c spdk.LvolCreate) (string, error) {
+	return p.Driver().CreateLvol(ctx, c)
+}
+
+// BdevNvmeDetachController returns when the connection and its bdevs have gone.
+func (p *Plane) BdevNvmeDetachController(ctx context.Context, name string) error {
+	return p.Driver().Detach(ctx, name)
 }
 
 // Connect makes the data plane ready at the start of the agent, waiting up to
@@ -157,7 +185,7 @@ func (p *Plane) Connect(ctx context.Context) error {
 			if err = p.look(ctx); err == nil {
 				return nil
 			}
-			if errors.Is(err, errNotStarted) {
+			if errors.Is(err, plane.ErrNotStarted) {
 				p.log.Warn("data plane is not ready", "why", err)
 				return nil
 			}
@@ -285,16 +313,16 @@ func (p *Plane) startID(ctx context.Context) (string, error) {
 // shortenKeepAlive sets the keep-alive time-out of the connections of a
 // controller node's data plane that is new, for SPDK takes it before the first
 // connection only. The data planes' own is 10 s.
-func (p *Plane) shortenKeepAlive(ctx context.Context, able Abilities) {
+func (p *Plane) shortenKeepAlive(ctx context.Context) {
 	if p.agent != "cn" {
 		return
 	}
-	params := map[string]any{"keep_alive_timeout_ms": able.backendKeepAlive().Milliseconds()}
+	params := map[string]any{"keep_alive_timeout_ms": p.Driver().KeepAlive().Milliseconds()}
 	if err := p.probes.Call(ctx, "bdev_nvme_set_options", params, nil); err != nil {
 		p.log.Warn("the data plane keeps its own keep-alive time-out for connections to disk nodes", "err", err)
 	}
-	if able.coarseKeepAlive() {
-		p.log.Warn("this SPDK takes between 10 and 20 s to give up a host that is silent, whatever the host asked for: connect hosts with a keep-alive time-out of 20 s, or run SPDK 25.05 or newer")
+	for _, w := range p.Driver().Warnings() {
+		p.log.Warn(w)
 	}
 }
 
@@ -304,7 +332,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	able, err := learn(ctx, p.probes.API, v, p.agent)
+	kind, err := plane.Learn(ctx, p.probes.API, v, p.agent)
 	if err != nil {
 		return v.Version, err
 	}
@@ -319,22 +347,44 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	for _, t := range transports {
 		have = have || strings.EqualFold(t.TrType, "tcp")
 	}
-	if !have {
-		if err := p.probes.Call(ctx, "nvmf_create_transport", able.transport(p.cfg.Transport), nil); err != nil {
-			return v.Version, fmt.Errorf("transport-conf: %w", err)
-		}
-		p.shortenKeepAlive(ctx, able)
-	}
-	if err := p.ownNow(ctx); err != nil {
-		return v.Version, err
-	}
 	p.mu.Lock()
-	p.able = able
-	if p.status.StartID != id {
-		p.ana, p.anaAt, p.retired, p.succeeds = map[string]string{}, map[string]time.Time{}, map[string]bool{}, have
+	if p.driven != id { // else it was silent for a while
+		p.driver, p.driven = p.drive(kind, have), id
+		p.ana, p.anaAt = map[string]string{}, map[string]time.Time{}
 	}
 	p.mu.Unlock()
-	return v.Version, nil
+	if !have {
+		if err := p.probes.Call(ctx, "nvmf_create_transport", p.Driver().Transport(p.cfg.Transport), nil); err != nil {
+			return v.Version, fmt.Errorf("transport-conf: %w", err)
+		}
+		p.shortenKeepAlive(ctx)
+	}
+	return v.Version, p.ownNow(ctx)
+}
+
+// autoExamines reports that the data plane looks for lvstores on every new
+// bdev by itself. On a disk node it would then find an array's lvstore on a vd
+// that is the array's only one, and keep the vd from being exported. Unknown
+// counts as no: old SPDKs do not say.
+func autoExamines(ctx context.Context, api spdk.API) bool {
+	var conf []struct {
+		Method string `json:"method"`
+		Params struct {
+			AutoExamine bool `json:"bdev_auto_examine"`
+		} `json:"params"`
+	}
+	params := struct {
+		Name string `json:"name"`
+	}{"bdev"}
+	if err := api.Call(ctx, "framework_get_config", params, &conf); err != nil {
+		return false
+	}
+	for _, c := range conf {
+		if c.Method == "bdev_set_options" {
+			return c.Params.AutoExamine
+		}
+	}
+	return false
 }
 
 // Probe asks the data plane whether it is alive.

@@ -16,6 +16,7 @@ type steady struct {
 	c       spdk.Caller
 	timeout time.Duration
 	log     *slog.Logger
+	closes  func(method string) bool // plane.Setup's ClosesLvstore
 
 	mu      sync.Mutex
 	closing int           // calls under way that close lvstores
@@ -23,7 +24,7 @@ type steady struct {
 }
 
 func (s *steady) Call(ctx context.Context, method string, params, result any) error {
-	if closesLvstores[method] {
+	if s.closes(method) {
 		s.enter()
 		defer s.leave()
 	}

@@ -42,6 +42,30 @@ type NvmeController struct {
 	Ctrlrs []NvmePath `json:"ctrlrs"`
 }
 
+// Connected reports that every path of a controller is connected.
+func (c *NvmeController) Connected() bool {
+	for i := range c.Ctrlrs {
+		if !c.Ctrlrs[i].Connected() {
+			return false
+		}
+	}
+	return true
+}
+
+// Disabled reports that a controller was disabled, and stays so until it is
+// enabled.
+func (c *NvmeController) Disabled() bool {
+	return len(c.Ctrlrs) > 0 && c.Ctrlrs[0].State == "disabled"
+}
+
+// Cntlid is the controller id of the first path, 0 without one.
+func (c *NvmeController) Cntlid() uint16 {
+	if len(c.Ctrlrs) == 0 {
+		return 0
+	}
+	return c.Ctrlrs[0].Cntlid
+}
+
 // NvmePath is one path of a controller.
 type NvmePath struct {
 	State  string      `json:"state"` // enabled, disabled, resetting, deleting, failed, …
@@ -53,6 +77,9 @@ type NvmePath struct {
 		SvcID string `json:"svcid"`
 	} `json:"host"`
 }
+
+// Connected reports that a path is connected.
+func (p *NvmePath) Connected() bool { return p.State == "enabled" }
 
 // TransportID says where a subsystem is reached.
 type TransportID struct {

@@ -46,7 +46,6 @@ type Agent struct {
 	watching  chan struct{}  // closed when watch and watchSilence have ended
 	beyond    sync.WaitGroup // work that outlives the pass that began it
 	lease     lease
-	held      held
 	silence   silence
 	turns     turns
 
@@ -67,7 +66,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}, held: held{conns: map[string]heldConn{}}, standBys: map[string]standBy{}}
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}, standBys: map[string]standBy{}}
 	var req apiv1.SyncCnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err

@@ -126,14 +126,14 @@ func (p *pass) chain() []*apiv1.ExpSpec {
 // links reports that a link leads to exporter prev and has a bdev.
 func (p *pass) links(c *spdk.NvmeController, prev *apiv1.ExpSpec) bool {
 	return len(c.Ctrlrs) == 1 && c.Ctrlrs[0].TrID.SubNQN == prev.Nqn && agent.SameAddress(c.Ctrlrs[0].TrID, p.Plane.ListenAddress()) &&
-		c.Ctrlrs[0].State != disabled && p.inv.BdevName(c.Name+"n1") != ""
+		!c.Disabled() && p.inv.BdevName(c.Name+"n1") != ""
 }
 
 // link connects exporter e to prev and returns the bdev to export.
 func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error) {
 	name := linkPrefix + e.Id
 	if c := p.inv.Controllers[name]; c != nil && p.links(c, prev) { // others have been taken off
-		if !connected(c.Ctrlrs[0].State) {
+		if !c.Ctrlrs[0].Connected() {
 			return "", fmt.Errorf("the connection to exporter %s in this data plane is down (%s)", prev.Name, c.Ctrlrs[0].State)
 		}
 		return name + "n1", nil
@@ -141,7 +141,7 @@ func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error)
 	at := p.Plane.ListenAddress()
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: prev.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(backendFastIOFailSec),
+		SubNQN: prev.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(backendFastIOFail),
 	}); err != nil {
 		return "", fmt.Errorf("connecting to exporter %s in this data plane: %w", prev.Name, err)
 	}
@@ -160,7 +160,7 @@ func (p *pass) unlink(ctx context.Context, e *apiv1.ExpSpec) error {
 		for _, ns := range sub.Namespaces {
 			if ns.BdevName != linkPrefix+e.Id+"n1" {
 				bare.Namespaces = append(bare.Namespaces, ns)
-			} else if err := p.Plane.RemoveNamespace(ctx, e.Nqn, ns, p.settle); err != nil {
+			} else if err := p.Plane.Driver().PrepareLoss(ctx, p.namespace(e, ns)); err != nil {
 				return err
 			}
 		}

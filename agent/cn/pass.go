@@ -141,7 +141,7 @@ func (p *pass) shut(ctx context.Context, drain bool) error {
 			return err
 		}
 		if drain && p.inv.Controllers[linkPrefix+e.Id] != nil {
-			if err := p.Plane.Drain(ctx, e.Nqn, 1); err != nil {
+			if err := p.Plane.Driver().Drain(ctx, e.Nqn, 1); err != nil {
 				return err
 			}
 		}

@@ -33,17 +33,21 @@ func (p *pass) primary(ctx context.Context) {
 		p.fail(p.c.Id, lost)
 	}
 	ana := spdk.ANAOptimized
-	if halted != nil || p.holds() && !usable(p.c, gone) {
-		ana = spdk.ANAInaccessible
+	whileLost := p.Plane.Driver().StateWhileLost()
+	if !usable(p.c, gone) {
+		ana = whileLost
 	}
-	if err := p.closeHeld(ctx, lost != nil); err != nil {
+	if err := p.closeHeld(ctx, lost != nil && whileLost == spdk.ANAInaccessible); err != nil {
 		p.failAll(err)
 		return
+	}
+	if halted != nil {
+		ana = spdk.ANAInaccessible
 	}
 	export := func(ctx context.Context, e *apiv1.ExpSpec, bdev string, more ...string) error {
 		return cmp.Or(p.primaryExp(ctx, e, bdev, ana, more...), halted)
 	}
-	if !p.Plane.Able().SharedNamespace {
+	if !p.Plane.Driver().Shares() {
 		p.exportChain(ctx, vol, export)
 		return
 	}
@@ -72,7 +76,7 @@ func (p *pass) backends() (gone []*apiv1.VdTarget, why error) {
 		c := p.inv.Controllers[vdPrefix+v.VdId]
 		switch {
 		case c == nil || len(c.Ctrlrs) == 0: // attached in this pass
-		case !connected(c.Ctrlrs[0].State):
+		case !c.Ctrlrs[0].Connected():
 			gone = append(gone, v)
 			lost = append(lost, fmt.Sprintf("vd %s at %s port %s is not connected (%s)", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, c.Ctrlrs[0].State))
 		case p.silence.at(v.Listener):
@@ -129,15 +133,13 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 	if err := p.inaccessible(ctx); err != nil {
 		return "", err
 	}
-	if p.Plane.Able().KeepsNamespace {
-		if err := p.unplugAll(ctx); err != nil {
-			return "", err
-		}
+	if err := p.dropProxies(ctx); err != nil {
+		return "", err
 	}
 	vds := p.vds()
 	if err := agent.Parallel(1+len(vds), func(i int) error {
 		if i == 0 {
-			return p.cutProxies(ctx)
+			return p.settleProxies(ctx)
 		}
 		return p.attachVD(ctx, vds[i-1])
 	}); err != nil {
@@ -155,15 +157,16 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 	return vol, nil
 }
 
-// unplugAll detaches all proxies, which ends what is queued on them.
-func (p *pass) unplugAll(ctx context.Context) error {
+// dropProxies detaches all proxies where namespaces stay without them.
+func (p *pass) dropProxies(ctx context.Context) error {
 	exps := p.c.Exps
-	if err := agent.Parallel(len(exps), func(i int) error {
-		if p.inv.Controllers[pxPrefix+exps[i].Id] == nil {
-			return nil
+	dropped := make([]bool, len(exps))
+	if err := agent.Parallel(len(exps), func(i int) (err error) {
+		if name := pxPrefix + exps[i].Id; p.inv.Controllers[name] != nil {
+			dropped[i], err = p.Plane.Driver().DropProxy(ctx, name)
 		}
-		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+exps[i].Id))
-	}); err != nil {
+		return err
+	}); err != nil || !slices.Contains(dropped, true) {
 		return err
 	}
 	inv, err := p.Inventory(ctx)
@@ -173,12 +176,9 @@ func (p *pass) unplugAll(ctx context.Context) error {
 	return err
 }
 
-// cutProxies has what is queued on proxies fail while the array is being
+// settleProxies has what is queued on proxies fail while the array is being
 // brought up.
-func (p *pass) cutProxies(ctx context.Context) error {
-	if p.Plane.Able().KeepsNamespace {
-		return nil
-	}
+func (p *pass) settleProxies(ctx context.Context) error {
 	return agent.Parallel(len(p.c.Exps), func(i int) error { return p.settle(ctx, pxPrefix+p.c.Exps[i].Id+"n1") })
 }
 
@@ -191,7 +191,7 @@ func (p *pass) refit(ctx context.Context) error {
 		if c != nil && !p.fits(c, v) {
 			why = "vd " + v.VdId + " is attached in another way"
 		}
-		if c != nil && wasCut(c) { // by a cutLost whose demote did not get to its end
+		if c != nil && c.Disabled() { // by a cutLost whose demote did not get to its end
 			why = "the connection to vd " + v.VdId + " was cut"
 		}
 	}
@@ -239,7 +239,7 @@ func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	at := agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: p.fastIOFail(backendFastIOFailSec),
+		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(backendFastIOFail),
 	}); err != nil {
 		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
 	}

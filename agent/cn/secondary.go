@@ -9,25 +9,21 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/plane"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Time-outs of a connection to a vd (backend) and to the primary (proxy). A
-// lost connection is tried anew each second and for ever. I/O that waits for
-// it fails after a while, with a status that lets hosts try another path: a
-// proxy's soon, as the primary is probably gone and this controller may take
-// over; a backend's later, as a disk node that restarts is back by then and
-// another path would end at the same disk.
+// lost connection is tried again after each plane.ReconnectDelay, for ever. I/O
+// that waits for it fails after a while, with a status that lets hosts try
+// another path: a proxy's soon (plane.ProxyFastIOFail), as the primary is
+// probably gone and this controller may take over; a backend's later, as a disk
+// node that restarts is back by then and another path would end at the same disk.
 const (
-	reconnectDelaySec     = 1
-	ctrlrLossTimeoutSec   = -1
-	proxyFastIOFailSec    = 1
-	backendFastIOFailSec  = 2
+	noCtrlrLossTimeout    = -1
+	backendFastIOFail     = 2 * time.Second
 	fabricsConnectTimeout = 5 * time.Second
-	// A primary that hangs takes connections and says nothing. Whoever waits
-	// for it may have to take over from it meanwhile.
-	proxyConnectTimeout = 1500 * time.Millisecond
 )
 
 // secondary exports what the primary proxies.
@@ -50,7 +46,8 @@ func (p *pass) demote(ctx context.Context) error {
 	}
 	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
 	shut := p.inaccessible
-	if gone, _ := p.backends(); p.holds() && gone != nil {
+	gone, _ := p.backends()
+	if p.Plane.Driver().EndOfLinks(gone != nil) == plane.Cut {
 		shut = p.closeCut
 	}
 	if err := shut(ctx); err != nil {
@@ -83,22 +80,24 @@ func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn, vda.ProxyHostNQN(p.c.Id)}); err != nil {
 		return err
 	}
-	if p.Plane.Able().KeepsNamespace {
-		return nil
-	}
 	for _, ns := range sub.Namespaces {
 		if ns.BdevName == pxPrefix+e.Id+"n1" {
 			continue
 		}
-		if err := p.Plane.RemoveNamespace(ctx, e.Nqn, ns, p.settle); err != nil {
+		if err := p.Plane.Driver().PrepareLoss(ctx, p.namespace(e, ns)); err != nil {
 			return err
 		}
 	}
 	return p.dropLink(ctx, e)
 }
 
+// namespace is one of an exporter's namespaces, as its subsystem has it.
+func (p *pass) namespace(e *apiv1.ExpSpec, ns spdk.NvmfNamespace) plane.Namespace {
+	return plane.Namespace{NQN: e.Nqn, NSID: ns.NSID, Bdev: ns.BdevName, Settle: p.settle}
+}
+
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	state, inv, err := p.proxy(ctx, e)
+	inv, err := p.proxy(ctx, e)
 	if err != nil {
 		if inv.Subsystems[e.Nqn] != nil {
 			if anaErr := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); anaErr != nil {
@@ -109,15 +108,15 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	}
 	name := pxPrefix + e.Id
 	have := inv.Controllers[name] // nil: it was made just now
-	well := have == nil || connected(state) && !inv.Closed[name+"n1"]
-	mayHold := have != nil && p.holds() && p.held.see(name, well, cntlid(have))
+	well := have == nil || have.Ctrlrs[0].Connected() && !inv.Closed[name+"n1"]
+	mayHold := have != nil && p.Plane.Driver().MayHold(have, well)
 	if well && !mayHold {
 		return p.openExp(ctx, inv, e)
 	}
 	if err := p.Plane.Ensure(ctx, inv, p.export(e, name+"n1", spdk.ANAInaccessible)); err != nil {
 		return err
 	}
-	ready, err := p.release(ctx, e)
+	ready, err := p.Plane.Driver().Release(ctx, name, e.Nqn)
 	if err != nil {
 		return err
 	}
@@ -127,8 +126,8 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		}
 		return p.openExp(ctx, inv, e)
 	}
-	if !connected(state) {
-		return fmt.Errorf("primary at %s port %s is not connected (%s)", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, state)
+	if path := have.Ctrlrs[0]; !path.Connected() {
+		return fmt.Errorf("primary at %s port %s is not connected (%s)", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, path.State)
 	}
 	return nil
 }
@@ -137,50 +136,39 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 // safe; else hosts wait for a primary.
 func (p *pass) openExp(ctx context.Context, inv *agent.Inventory, e *apiv1.ExpSpec) error {
 	if c := inv.Controllers[pxPrefix+e.Id]; c != nil {
-		p.held.clean(c.Name, cntlid(c))
+		p.Plane.Driver().Clean(c)
 	}
-	ana := spdk.ANANonOptimized
-	if !p.Plane.Able().SafeProxies() {
-		ana = spdk.ANAInaccessible
-	}
-	return p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", ana))
+	return p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", p.Plane.Driver().ProxyState()))
 }
 
-// connected reports that a controller state of bdev_nvme_get_controllers is
-// the good one.
-func connected(state string) bool { return state == "enabled" }
-
-// disabled is the state of a connection that was cut.
-const disabled = "disabled"
-
-// proxy makes the connection to the primary and returns its state, and an
-// inventory in which what it has changed of the exporter's subsystem shows,
-// without the connection when it was made anew.
-func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (string, *agent.Inventory, error) {
+// proxy makes the connection to the primary and returns an inventory in which
+// what it has changed of the exporter's subsystem shows, without the connection
+// when it was made just now.
+func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, error) {
 	name, l, inv := pxPrefix+e.Id, p.c.PrimaryListener, p.inv
 	want := agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid)
 	have := p.inv.Controllers[name]
 	if have != nil && len(have.Ctrlrs) > 0 {
 		path := have.Ctrlrs[0]
 		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
-			return path.State, inv, nil
+			return inv, nil
 		}
 	}
 	if have != nil {
 		// The primary has moved, or its namespace went away.
 		var err error
 		if inv, err = p.unplug(ctx, e); err != nil {
-			return "", inv, err
+			return inv, err
 		}
 	}
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
-		SubNQN: e.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.fastIOFail(proxyFastIOFailSec),
-		FabricsConnectTimeoutUs: spdk.Ptr(uint64(proxyConnectTimeout / time.Microsecond)),
+		SubNQN: e.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(plane.ProxyFastIOFail),
+		FabricsConnectTimeoutUs: spdk.Ptr(uint64(plane.ProxyConnectTimeout / time.Microsecond)),
 	}); err != nil {
-		return "", inv, err
+		return inv, err
 	}
-	return "enabled", inv, nil
+	return inv, nil
 }
 
 // unplug takes the namespace off a proxy that is to be replaced, and detaches
@@ -192,9 +180,9 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 			return inv, err
 		}
 	}
-	if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 && !p.Plane.Able().KeepsNamespace {
+	if sub := p.inv.Subsystems[e.Nqn]; sub != nil {
 		for _, ns := range sub.Namespaces {
-			if err := p.Plane.RemoveNamespace(ctx, e.Nqn, ns, p.settle); err != nil {
+			if err := p.Plane.Driver().PrepareLoss(ctx, p.namespace(e, ns)); err != nil {
 				return inv, err
 			}
 		}
@@ -224,7 +212,7 @@ func (p *pass) settle(ctx context.Context, bdev string) error {
 	if done {
 		return nil
 	}
-	if err := p.settleNow(ctx, name); err != nil {
+	if err := p.Plane.Driver().Settle(ctx, name); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -234,26 +222,6 @@ func (p *pass) settle(ctx context.Context, bdev string) error {
 	}
 	p.settled[name] = true
 	return nil
-}
-
-func (p *pass) settleNow(ctx context.Context, name string) error {
-	if p.held.isReleased(name) {
-		return nil
-	}
-	if p.holds() {
-		return p.cut(ctx, name) // the primary may hang, or the path that a link leads to be closed
-	}
-	now, err := p.Plane.BdevNvmeGetController(ctx, name)
-	switch {
-	case spdk.IsNoSuchDevice(err):
-		return nil
-	case err != nil:
-		return err
-	case len(now.Ctrlrs) > 0 && connected(now.Ctrlrs[0].State):
-		return nil
-	}
-	// The last I/O that came before the path was closed fails then.
-	return sleep(ctx, proxyFastIOFailSec*time.Second+200*time.Millisecond)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -273,12 +241,11 @@ func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	n.CtrlrLossTimeoutSec, n.ReconnectDelaySec = spdk.Ptr[int32](ctrlrLossTimeoutSec), spdk.Ptr[uint32](reconnectDelaySec)
+	n.CtrlrLossTimeoutSec, n.ReconnectDelaySec = spdk.Ptr[int32](noCtrlrLossTimeout), spdk.Ptr(uint32(plane.ReconnectDelay/time.Second))
 	if n.FabricsConnectTimeoutUs == nil {
 		n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))
 	}
-	p.held.clean(n.Name, 0)
-	bdevs, err := p.Plane.BdevNvmeAttachController(ctx, n)
+	bdevs, err := p.Plane.Driver().Attach(ctx, n)
 	if err != nil {
 		return err
 	}
@@ -288,13 +255,6 @@ func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
 			return detachErr
 		}
 		return err
-	}
-	if p.holds() {
-		c, err := p.Plane.BdevNvmeGetController(ctx, n.Name)
-		if err != nil {
-			return err
-		}
-		p.held.clean(n.Name, cntlid(c))
 	}
 	return nil
 }

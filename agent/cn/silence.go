@@ -9,11 +9,9 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// SPDK's initiator takes no notice of a dn that falls silent: nothing bounds
-// its keep-alive commands, and the connection stands until TCP gives it up
-// after a quarter of an hour. So on such a data plane the agent itself tries
-// whether the dns of its primaries can be connected to, and takes a vd for lost
-// whose dn can't for some seconds.
+// On a data plane that takes no notice of a dn that falls silent (plane.Initiator's
+// WatchesSilence) the agent itself tries whether the dns of its primaries can be
+// connected to, and takes a vd for lost whose dn cannot for some seconds.
 const (
 	silenceStep = time.Second
 	// silentAfter is the number of looks in a row that make a silence; each
@@ -58,7 +56,7 @@ func (s *silence) at(l *apiv1.ListenerConf) bool {
 // ctx ends.
 func (a *Agent) watchSilence(ctx context.Context) {
 	for sleep(ctx, silenceStep) == nil {
-		if a.Plane.Ready() != nil || !a.holds() {
+		if a.Plane.Ready() != nil || !a.Plane.Driver().WatchesSilence() {
 			continue
 		}
 		changed := a.silence.note(a.tryDns(ctx))

@@ -20,8 +20,8 @@ type standBy struct {
 	until time.Time
 }
 
-// StandBy closes paths of secondaries until their primaries have moved. vda_tgt
-// passes a primary's refusal on to the host and does not need this.
+// StandBy closes paths of secondaries until their primaries have moved, where the
+// data plane needs that.
 func (a *Agent) StandBy(ctx context.Context, req *apiv1.StandByRequest) (*apiv1.StandByReply, error) {
 	if err := a.meant(req.ClusterId, req.NodeId); err != nil {
 		return nil, agent.Status(err)
@@ -30,7 +30,7 @@ func (a *Agent) StandBy(ctx context.Context, req *apiv1.StandByRequest) (*apiv1.
 	if hold > maxStandBy {
 		return nil, agent.Status(vda.Errorf(vda.InvalidArgument, "hold_ms %d; %d at most", req.HoldMs, maxStandBy.Milliseconds()))
 	}
-	if a.Plane.Able().KeepsNamespace {
+	if !a.Plane.Driver().StandsBy() {
 		return &apiv1.StandByReply{}, nil
 	}
 	var tickets []agent.Ticket
@@ -76,5 +76,5 @@ func (p *pass) standBy(ctx context.Context, e *apiv1.ExpSpec) error {
 	if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
 		return err
 	}
-	return p.Plane.AwaitQuiet(ctx, e.Nqn)
+	return p.Plane.Driver().AwaitQuiet(ctx, e.Nqn)
 }

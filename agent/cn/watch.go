@@ -9,7 +9,7 @@ import (
 )
 
 // watchInterval is how often connections are looked at. It must be well below
-// proxyFastIOFailSec: a path has to be made inaccessible before the I/O that
+// plane.ProxyFastIOFail: a path has to be made inaccessible before the I/O that
 // waits for a lost primary fails, or hosts would meet an error on a path that
 // looks well.
 const watchInterval = 200 * time.Millisecond
@@ -41,7 +41,7 @@ func (a *Agent) watch(ctx context.Context) {
 		l, err := a.Plane.BdevNvmeGetControllers(ctx)
 		var closed map[string]bool
 		if err == nil {
-			closed, err = a.Plane.ClosedPaths(ctx)
+			closed, err = a.Plane.Driver().ClosedPaths(ctx)
 		}
 		if took := time.Since(begin); took < time.Second {
 			pause = max(pause, min(20*took, maxWatchPause))
@@ -55,7 +55,7 @@ func (a *Agent) watch(ctx context.Context) {
 		changed := map[string]bool{}
 		for i := range l {
 			name := l[i].Name
-			now[name] = enabled(&l[i]) && !closed[name+"n1"]
+			now[name] = l[i].Connected() && !closed[name+"n1"]
 			was, known := well[name]
 			// One that was lost or closed between two looks seems unchanged.
 			missed := a.mayHold(&l[i], now[name]) && now[name]
@@ -73,32 +73,14 @@ func (a *Agent) watch(ctx context.Context) {
 	}
 }
 
-// enabled reports that every path of a controller is connected.
-func enabled(c *spdk.NvmeController) bool {
-	for _, p := range c.Ctrlrs {
-		if !connected(p.State) {
-			return false
-		}
-	}
-	return true
-}
-
 // mayHold reports that something may be held on a connection to a vd or to
-// the primary, or that a path waits for it. Links (chain.go) are no concern:
-// who opens a path that leads to one waits until nothing is held.
+// the primary, or that a path waits for it. Links (chain.go) are no concern: a
+// path that leads to one is opened when nothing is held.
 func (a *Agent) mayHold(c *spdk.NvmeController, well bool) bool {
-	if !a.holds() || !strings.HasPrefix(c.Name, pxPrefix) && !strings.HasPrefix(c.Name, vdPrefix) {
+	if !strings.HasPrefix(c.Name, pxPrefix) && !strings.HasPrefix(c.Name, vdPrefix) {
 		return false
 	}
-	return a.held.see(c.Name, well, cntlid(c)) || a.held.isReleased(c.Name)
-}
-
-// cntlid is the controller id of a controller's first path.
-func cntlid(c *spdk.NvmeController) uint16 {
-	if len(c.Ctrlrs) == 0 {
-		return 0
-	}
-	return c.Ctrlrs[0].Cntlid
+	return a.Plane.Driver().MayHold(c, well) || a.Plane.Driver().Released(c.Name)
 }
 
 // connects reports that there are controllers at all.

@@ -3,6 +3,7 @@ package dn
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"slices"
@@ -16,7 +17,6 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/disk"
 	"github.com/virtual-disk-array/vda/disk/local"
 )
 
@@ -60,7 +60,7 @@ type Agent struct {
 	// the pd's stamp.
 	refused   map[string]refusal
 	unstamped map[string]bool
-	held      map[string]disk.Device // see hold
+	held      map[string]io.Closer // see hold
 }
 
 // set is the desired set.
@@ -75,7 +75,7 @@ type set struct {
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
-		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]disk.Device{}}
+		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
 		if own, err := n.Cfg.DisksDir(); err != nil {

@@ -2,17 +2,19 @@ package dn
 
 import (
 	"errors"
+	"io"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/disk"
 )
 
-// hold keeps a pd's disk from others for a data plane that doesn't do so
+// hold keeps a pd's disk from others for a data plane that does not do so
 // itself, from before it gets the disk until it has let go of it, or the agent
-// ends. A disk that is in the data plane already, as after a restart of the
-// agent, is taken now; it is an error when somebody else has it meanwhile.
+// ends. dev is the disk as this agent has opened it, nil for one that is in the
+// data plane already, as after a restart of the agent: that one is taken now, and
+// it is an error when somebody else has it meanwhile.
 func (a *Agent) hold(spec *apiv1.PdSpec, c conf, dev disk.Device) error {
-	if c.Type != "aio" || a.Plane.Able().HoldsDisks {
+	if c.Type != "aio" {
 		return nil
 	}
 	// Passes over one pd don't overlap; an open may take its time.
@@ -22,15 +24,17 @@ func (a *Agent) hold(spec *apiv1.PdSpec, c conf, dev disk.Device) error {
 	if held != nil {
 		return nil
 	}
-	if dev == nil {
-		var err error
-		if dev, err = a.Disks.Open(c.Filename); err != nil {
-			return err
-		}
+	var have io.Closer
+	if dev != nil {
+		have = dev
+	}
+	guard, err := a.Plane.Driver().Guard(have, func() (io.Closer, error) { return a.Disks.Open(c.Filename) })
+	if err != nil || guard == nil {
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.held[spec.Id] = dev
+	a.held[spec.Id] = guard
 	return nil
 }
 

@@ -38,9 +38,12 @@ type lab struct {
 	a     *dn.Agent
 }
 
-func newLab(t *testing.T) *lab {
+// newLab has a data plane like spdk_tgt, newLabOf also one like vda_tgt.
+func newLab(t *testing.T) *lab { return newLabOf(t, false) }
+
+func newLabOf(t *testing.T, vdaTgt bool) *lab {
 	l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
-	l.plane = planetest.NewPlane(t, l.c, false)
+	l.plane = planetest.NewPlane(t, l.c, vdaTgt)
 	l.start()
 	t.Cleanup(func() { l.stop() })
 	return l

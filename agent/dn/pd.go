@@ -217,12 +217,7 @@ func (a *Agent) attachPath(ctx context.Context, spec *apiv1.PdSpec, c conf, name
 		return false, errors.Join(err, dev.Close())
 	}
 	path := dev.Path()
-	if a.Plane.Able().HoldsDisks {
-		err = dev.Close()
-	} else {
-		err = a.hold(spec, c, dev)
-	}
-	if err == nil {
+	if err = a.hold(spec, c, dev); err == nil {
 		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: path, BlockSize: blockSize})
 	}
 	if err != nil && !spdk.IsExists(err) {

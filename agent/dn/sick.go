@@ -37,20 +37,8 @@ func (a *Agent) examineHealth(ctx context.Context, spec *apiv1.PdSpec, c conf) e
 	return cmp.Or(a.sick(spec.Id), a.fullLately(spec.Id), shortOfSpace(c))
 }
 
-// diskErrors returns the failures among a bdev's counters that are the disk's,
-// and those for want of space.
-func diskErrors(by map[string]uint64) (bad, full uint64) {
-	if medium, ok := by["medium"]; ok { // vda_tgt tells them apart
-		return medium, by["no_space"]
-	}
-	for _, why := range []string{"failed", "aio_error", "nvme_error", "scsi_error"} {
-		bad += by[why]
-	}
-	return bad, 0
-}
-
 func (a *Agent) noteErrors(spec *apiv1.PdSpec, c conf, by map[string]uint64) {
-	bad, full := diskErrors(by)
+	bad, full := a.Plane.Driver().Errors(by)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.ailing[spec.Id]

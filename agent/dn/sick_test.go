@@ -38,7 +38,7 @@ func TestIOErrorsAreShown(t *testing.T) {
 		"spdk_tgt": func(n uint64) map[string]uint64 { return map[string]uint64{"aio_error": n, "aborted": 9} },
 	} {
 		t.Run(plane, func(t *testing.T) {
-			l := newLab(t)
+			l := newLabOf(t, plane == "vda_tgt")
 			l.c.Ail("/dev/null", counters(0))
 			l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
 			both := []string{pdID, vdID}
@@ -67,7 +67,7 @@ func TestIOErrorsAreShown(t *testing.T) {
 // vds.
 func TestFullDiskIsShown(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newLabOf(t, true)
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
 	l.c.Ail("/dev/null", map[string]uint64{"failed": 4, "medium": 0, "no_space": 4})
 	l.says([]string{pdID, vdID}, "no space")

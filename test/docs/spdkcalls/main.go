@@ -4,8 +4,8 @@
 //	go run ./test/docs/spdkcalls docs/spdk.md
 //
 // A method is called where package agent, agent/dn or agent/cn uses a method
-// of spdk.API, or passes a name to Call; it is required where agent/compat.go
-// lists it. The text beside it is the first sentence of its documentation in
+// of spdk.API, or passes a name to Call, or uses a method of a plane.Driver that
+// does; it is required where package agent/plane lists it. The text beside it is the first sentence of its documentation in
 // package spdk.
 package main
 
@@ -87,8 +87,12 @@ func table(root string) (string, error) {
 		}
 		return all[name]
 	}
+	drivers, required, err := drivers(filepath.Join(root, "agent/plane"), names)
+	if err != nil {
+		return "", err
+	}
 	for dir, agents := range map[string][]string{"agent": {"dn", "cn"}, "agent/dn": {"dn"}, "agent/cn": {"cn"}} {
-		calls, required, err := calls(filepath.Join(root, dir), names)
+		calls, err := calls(filepath.Join(root, dir), names, drivers)
 		if err != nil {
 			return "", err
 		}
@@ -97,13 +101,13 @@ func table(root string) (string, error) {
 				at(name).by[a] = true
 			}
 		}
-		for a, list := range required {
-			for _, name := range list {
-				for _, each := range agents {
-					if a == "" || a == each {
-						at(name).required[each] = true
-						at(name).by[each] = true
-					}
+	}
+	for a, list := range required {
+		for _, name := range list {
+			for _, each := range []string{"dn", "cn"} {
+				if a == "" || a == each {
+					at(name).required[each] = true
+					at(name).by[each] = true
 				}
 			}
 		}
@@ -207,39 +211,104 @@ func sentence(name, doc string) string {
 	return strings.TrimSuffix(strings.TrimSpace(strings.TrimPrefix(doc, name)), ".")
 }
 
-// calls finds the methods that a package calls, and those that its variable
-// "methods" requires, by agent.
-func calls(dir string, names map[string]string) (called map[string]bool, required map[string][]string, err error) {
+// calls finds the methods that a package calls, by itself or by a driver.
+func calls(dir string, names map[string]string, drivers map[string]map[string]bool) (map[string]bool, error) {
+	files, err := parse(dir)
+	if err != nil {
+		return nil, err
+	}
+	called := map[string]bool{}
+	for _, f := range files {
+		ast.Inspect(f, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && isDriver(sel.X) {
+				maps.Copy(called, drivers[sel.Sel.Name])
+			}
+			return call(n, names, called)
+		})
+	}
+	return called, nil
+}
+
+// call adds the method that a node calls, and reports whether to look into it.
+func call(n ast.Node, names map[string]string, called map[string]bool) bool {
+	switch n := n.(type) {
+	case *ast.SelectorExpr:
+		if x, ok := n.X.(*ast.Ident); ok && x.Name == "spdk" {
+			return false // a type of the package
+		}
+		if name := names[n.Sel.Name]; name != "" {
+			called[name] = true
+		}
+	case *ast.CallExpr:
+		if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Call" && len(n.Args) > 1 {
+			if s, ok := literal(n.Args[1]); ok {
+				called[s] = true
+			}
+		}
+	}
+	return true
+}
+
+// isDriver reports that an expression is a plane.Driver, a call of Driver or a
+// variable "driver", or package plane.
+func isDriver(x ast.Expr) bool {
+	if c, ok := x.(*ast.CallExpr); ok {
+		sel, ok := c.Fun.(*ast.SelectorExpr)
+		return ok && sel.Sel.Name == "Driver"
+	}
+	id, ok := x.(*ast.Ident)
+	return ok && (id.Name == "driver" || id.Name == "plane")
+}
+
+// drivers finds the methods that each function of package plane calls, by itself
+// or by others of the package, by its name; and those that the package's
+// variable "methods" requires, by agent.
+func drivers(dir string, names map[string]string) (by map[string]map[string]bool, required map[string][]string, err error) {
 	files, err := parse(dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	called, required = map[string]bool{}, map[string][]string{}
+	by, required = map[string]map[string]bool{}, map[string][]string{}
+	uses := map[string]map[string]bool{} // which others of its package or receiver a function calls
 	for _, f := range files {
-		ast.Inspect(f, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.SelectorExpr:
-				if x, ok := n.X.(*ast.Ident); ok && x.Name == "spdk" {
-					return false // a type of the package
-				}
-				if name := names[n.Sel.Name]; name != "" {
-					called[name] = true
-				}
-			case *ast.CallExpr:
-				if sel, ok := n.Fun.(*ast.SelectorExpr); ok && sel.Sel.Name == "Call" && len(n.Args) > 1 {
-					if s, ok := literal(n.Args[1]); ok {
-						called[s] = true
+		for _, d := range f.Decls {
+			fn, ok := d.(*ast.FuncDecl)
+			if !ok {
+				ast.Inspect(d, func(n ast.Node) bool {
+					if v, ok := n.(*ast.ValueSpec); ok && v.Names[0].Name == "methods" && len(v.Values) == 1 {
+						list(v.Values[0], required)
+					}
+					return true
+				})
+				continue
+			}
+			name := fn.Name.Name
+			if by[name] == nil {
+				by[name], uses[name] = map[string]bool{}, map[string]bool{}
+			}
+			ast.Inspect(fn.Body, func(n ast.Node) bool {
+				if c, ok := n.(*ast.CallExpr); ok {
+					switch f := c.Fun.(type) {
+					case *ast.Ident:
+						uses[name][f.Name] = true
+					case *ast.SelectorExpr:
+						if x, ok := f.X.(*ast.Ident); ok && x.Name == "d" {
+							uses[name][f.Sel.Name] = true
+						}
 					}
 				}
-			case *ast.ValueSpec:
-				if n.Names[0].Name == "methods" && len(n.Values) == 1 {
-					list(n.Values[0], required)
-				}
-			}
-			return true
-		})
+				return call(n, names, by[name])
+			})
+		}
 	}
-	return called, required, nil
+	for range by { // as deep as there are functions
+		for name, ids := range uses {
+			for id := range ids {
+				maps.Copy(by[name], by[id])
+			}
+		}
+	}
+	return by, required, nil
 }
 
 // list reads a map of lists of strings.

@@ -4,11 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/plane"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -48,14 +53,14 @@ func TestADataPlaneThatLacksAMethodIsRefusedByName(t *testing.T) {
 		"cn": {"nvmf_subsystem_listener_set_ana_state", "bdev_raid_create", "nvmf_get_stats"},
 	} {
 		for _, method := range hidden {
-			plane := planetest.NewPlane(t, planetest.NewCluster(), false)
-			plane.Hide(method)
-			_, err := connect(t, plane.Socket, kind)
-			var lack *agent.LackError
+			fake := planetest.NewPlane(t, planetest.NewCluster(), false)
+			fake.Hide(method)
+			_, err := connect(t, fake.Socket, kind)
+			var lack *plane.LackError
 			if !errors.As(err, &lack) || lack.Method != method || !strings.Contains(err.Error(), method) {
 				t.Errorf("%s without %s: %v", kind, method, err)
 			}
-			if plane.Changes() != 0 {
+			if fake.Changes() != 0 {
 				t.Errorf("%s without %s: something was changed", kind, method)
 			}
 		}
@@ -65,31 +70,91 @@ func TestADataPlaneThatLacksAMethodIsRefusedByName(t *testing.T) {
 func TestAMethodOfTheOtherAgentIsNotMissed(t *testing.T) {
 	t.Parallel()
 	for kind, method := range map[string]string{"dn": "bdev_raid_create", "cn": "bdev_lvol_rename"} {
-		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
-		plane.Hide(method)
-		if _, err := connect(t, plane.Socket, kind); err != nil {
+		fake := planetest.NewPlane(t, planetest.NewCluster(), false)
+		fake.Hide(method)
+		if _, err := connect(t, fake.Socket, kind); err != nil {
 			t.Errorf("%s without %s: %v", kind, method, err)
 		}
 	}
 }
 
-func TestAbilitiesAreLearntFromTheMethods(t *testing.T) {
+func TestTheDriverIsChosenByTheMethods(t *testing.T) {
 	t.Parallel()
+	type traits struct {
+		shares, standsBy, watchesSilence, waitsForever bool
+		whileLost, proxy                               string
+		linksOfLost                                    plane.End
+	}
 	for _, c := range []struct {
 		swaps  bool
 		hidden string
-		want   agent.Abilities
+		want   traits
 	}{
-		{false, "", agent.Abilities{NVMe: true, CutNVMe: true, ExactKeepAlive: true, ListenerState: true, HandsOn: true}},
-		{false, "bdev_nvme_disable_controller", agent.Abilities{NVMe: true, ExactKeepAlive: true, ListenerState: true, HandsOn: true}}, // as SPDK before 23.09
-		{true, "", agent.Abilities{SwapNamespace: true, SharedNamespace: true, KeepsNamespace: true, NVMe: true, ListenerState: true, Retires: true, HoldsDisks: true}},
+		{false, "", traits{standsBy: true, watchesSilence: true, waitsForever: true, whileLost: spdk.ANAInaccessible, proxy: spdk.ANANonOptimized, linksOfLost: plane.Cut}},
+		{false, "bdev_nvme_disable_controller", traits{standsBy: true, whileLost: spdk.ANAOptimized, proxy: spdk.ANAInaccessible}}, // as SPDK before 23.09
+		{true, "", traits{shares: true, whileLost: spdk.ANAOptimized, proxy: spdk.ANANonOptimized}},
 	} {
-		plane := planetest.NewPlane(t, planetest.NewCluster(), c.swaps)
-		plane.Hide(c.hidden)
-		p, err := connect(t, plane.Socket, "cn")
-		if err != nil || p.Able() != c.want {
-			t.Errorf("vda_tgt %v, without %q: %+v, %v", c.swaps, c.hidden, p.Able(), err)
+		fake := planetest.NewPlane(t, planetest.NewCluster(), c.swaps)
+		fake.Hide(c.hidden)
+		p, err := connect(t, fake.Socket, "cn")
+		d := p.Driver()
+		got := traits{d.Shares(), d.StandsBy(), d.WatchesSilence(), d.FastIOFail(time.Second) == nil, d.StateWhileLost(), d.ProxyState(), d.EndOfLinks(true)}
+		if err != nil || got != c.want {
+			t.Errorf("vda_tgt %v, without %q: %+v, %v", c.swaps, c.hidden, got, err)
 		}
+	}
+}
+
+// runs is a data plane that says in which run it is; without a name it does not
+// answer.
+type runs struct {
+	*spdk.Client
+	now *atomic.Value
+}
+
+func (c runs) StartID(context.Context) (string, error) {
+	if id := c.now.Load().(string); id != "" {
+		return id, nil
+	}
+	return "", context.DeadlineExceeded
+}
+
+// A data plane that was silent for a while keeps its driver, which knows what is
+// held there; another run gets another driver.
+func TestADriverStaysForOneRunOfTheDataPlane(t *testing.T) {
+	t.Parallel()
+	fake := planetest.NewPlane(t, planetest.NewCluster(), false)
+	var now atomic.Value
+	now.Store("first")
+	p, err := connectBy(t, fake.Socket, "cn", func() (agent.Client, error) {
+		c, err := spdk.New(spdk.Config{Socket: fake.Socket})
+		return runs{c, &now}, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.OnStart = func() {}
+	ctx, stop := context.WithCancel(t.Context())
+	var watch sync.WaitGroup
+	watch.Go(func() { p.Watch(ctx) })
+	defer func() { stop(); watch.Wait() }()
+	is := func(run string) plane.Driver {
+		t.Helper()
+		now.Store(run)
+		planetest.Eventually(t, func() string {
+			if s := p.Status(); s.Ready != (run != "") || s.Ready && s.StartID != run {
+				return fmt.Sprintf("in run %q: %+v", run, s)
+			}
+			return ""
+		})
+		return p.Driver()
+	}
+	first := p.Driver()
+	if is(""); is("first") != first {
+		t.Error("the driver has changed in one run of the data plane")
+	}
+	if is("") != first || is("second") == first {
+		t.Error("another run of the data plane has the driver of the one before")
 	}
 }
 
@@ -98,14 +163,14 @@ func TestAnLvolOfTheOldestVersionIsMadeInBytes(t *testing.T) {
 	for version, want := range map[[2]int]string{
 		{23, 1}: `"size":16777216`, {23, 5}: `"size_in_mib":16`, {26, 5}: `"size_in_mib":16`,
 	} {
-		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
-		plane.SetVersion(version[0], version[1])
-		p, err := connect(t, plane.Socket, "dn")
+		fake := planetest.NewPlane(t, planetest.NewCluster(), false)
+		fake.SetVersion(version[0], version[1])
+		p, err := connect(t, fake.Socket, "dn")
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := ""
-		plane.SetHook(func(method string, a map[string]any) error {
+		fake.SetHook(func(method string, a map[string]any) error {
 			if method == "bdev_lvol_create" {
 				text, err := json.Marshal(a)
 				got = string(text)
@@ -135,10 +200,10 @@ func TestTransport(t *testing.T) {
 		{[2]int{24, 5}, false, nil, `{"trtype":"TCP"}`},
 		{[2]int{26, 5}, true, nil, `{"trtype":"TCP"}`},
 	} {
-		plane := planetest.NewPlane(t, planetest.NewCluster(), c.vda)
-		plane.SetVersion(c.version[0], c.version[1])
+		fake := planetest.NewPlane(t, planetest.NewCluster(), c.vda)
+		fake.SetVersion(c.version[0], c.version[1])
 		got := ""
-		plane.SetHook(func(method string, a map[string]any) error {
+		fake.SetHook(func(method string, a map[string]any) error {
 			if method == "nvmf_create_transport" {
 				text, err := json.Marshal(a)
 				got = string(text)
@@ -146,7 +211,7 @@ func TestTransport(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := connectWith(t, plane.Socket, "cn", nil, c.conf); err != nil || got != c.want {
+		if _, err := connectWith(t, fake.Socket, "cn", nil, c.conf); err != nil || got != c.want {
 			t.Errorf("version %v, vda_tgt %v, transport %v: sent %s, want %s: %v", c.version, c.vda, c.conf, got, c.want, err)
 		}
 	}
@@ -176,11 +241,11 @@ func (c lingering) Call(ctx context.Context, method string, params, result any) 
 func TestADetachedConnectionHasGone(t *testing.T) {
 	t.Parallel()
 	for version, want := range map[[2]int]int{{23, 9}: 0, {24, 1}: 3} {
-		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
-		plane.SetVersion(version[0], version[1])
+		fake := planetest.NewPlane(t, planetest.NewCluster(), false)
+		fake.SetVersion(version[0], version[1])
 		left := 3
-		p, err := connectBy(t, plane.Socket, "cn", func() (agent.Client, error) {
-			c, err := spdk.New(spdk.Config{Socket: plane.Socket})
+		p, err := connectBy(t, fake.Socket, "cn", func() (agent.Client, error) {
+			c, err := spdk.New(spdk.Config{Socket: fake.Socket})
 			return lingering{c, &left}, err
 		})
 		if err != nil {

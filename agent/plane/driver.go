@@ -1,0 +1,212 @@
+package plane
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// Driver is what one kind of data plane does in its own way. Safe for concurrent
+// use. Where a method says "does nothing", it makes no call and returns no
+// error.
+type Driver interface {
+	Setup
+	Disks
+	Target
+	Initiator
+}
+
+// Setup is how a data plane is set up, and what it must not be asked.
+type Setup interface {
+	// Transport returns the parameters of nvmf_create_transport for TCP; conf,
+	// the user's, come first.
+	Transport(conf map[string]any) map[string]any
+	// KeepAlive is the keep-alive time-out of connections to vds and to
+	// primaries. What is in flight on one that is given up goes back to the
+	// hosts, for another path.
+	KeepAlive() time.Duration
+	// Warnings are for the operator of a controller node's data plane.
+	Warnings() []string
+	// ClosesLvstore reports that bdev_lvol_get_lvstores must not be called while
+	// a method is under way.
+	ClosesLvstore(method string) bool
+}
+
+// Disks is how a data plane treats disks and lvols.
+type Disks interface {
+	// Guard returns what the agent has to keep open while the data plane uses a
+	// disk, so that nobody else gets it; nil where the data plane sees to that.
+	// have is the open disk, which Guard closes if it is not to be kept; when it
+	// is nil, open opens the disk.
+	Guard(have io.Closer, open func() (io.Closer, error)) (io.Closer, error)
+	// Errors returns the failures among a bdev's counters (io_error of
+	// bdev_get_iostat) that are the disk's, and those for want of space.
+	Errors(by map[string]uint64) (bad, full uint64)
+	// CreateLvol is bdev_lvol_create; the size is given in MiB.
+	CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, error)
+}
+
+// Target is how a data plane exports. A subsystem is named by its NQN.
+type Target interface {
+	// Open has a new subsystem listen in an ANA state and admits its hosts, in
+	// the order in which no host sees the subsystem in another state.
+	Open(ctx context.Context, o Opening) error
+	// Created is told of a subsystem that has just been created.
+	Created(nqn string)
+	// Retire deletes a subsystem that is not to come back, if it is there, and
+	// tells its hosts so where the data plane can: they would otherwise go on
+	// trying. Once is enough in a run of the data plane.
+	Retire(ctx context.Context, nqn string, there bool) error
+	// Expect has hosts keep trying a subsystem that is not there and is to be
+	// made, which may take long.
+	Expect(ctx context.Context, nqn string) error
+
+	// Shares reports that a bdev may stand behind several namespaces.
+	Shares() bool
+	// Swap puts another bdev below a live namespace in one step; false means
+	// that this did not work, and the namespace has to be removed and added.
+	Swap(ctx context.Context, nqn string, nsid uint32, bdev string) bool
+	// Quiesce returns when a namespace of a path that has been made inaccessible
+	// can be removed without an error for a host.
+	Quiesce(ctx context.Context, ns Namespace) error
+	// PrepareLoss readies a namespace of a path that has been made inaccessible
+	// for the loss of its bdev: one that would vanish before the eyes of the
+	// hosts is removed.
+	PrepareLoss(ctx context.Context, ns Namespace) error
+	// Drain returns when what was in flight on a namespace has ended. It does
+	// nothing where that does not matter.
+	Drain(ctx context.Context, nqn string, nsid uint32) error
+	// AwaitQuiet returns when hosts have had time to hear that a path is
+	// inaccessible and none sends I/O any more.
+	AwaitQuiet(ctx context.Context, nqn string) error
+}
+
+// Initiator is how a data plane uses remote namespaces: vds, primaries of which
+// it is a secondary (by a proxy), and exporters of its own (by a link). A
+// connection is named by its NVMe controller, NAME, whose bdev is NAMEn1.
+type Initiator interface {
+	// Controllers lists all NVMe controllers; none where NVMe is not built in.
+	Controllers(ctx context.Context) ([]spdk.NvmeController, error)
+	// ClosedPaths returns the bdevs of remote namespaces whose path is not
+	// connected, or inaccessible as its target says, where paths above them have
+	// to be closed for that.
+	ClosedPaths(ctx context.Context) (map[string]bool, error)
+	// FastIOFail is fast_io_fail_timeout_sec of a connection whose I/O should fail
+	// when it has waited for limit: nil for never.
+	FastIOFail(limit time.Duration) *uint32
+	// Attach is bdev_nvme_attach_controller.
+	Attach(ctx context.Context, n spdk.NvmeAttach) ([]string, error)
+	// Detach returns when the connection and its bdevs have gone, so that its
+	// name and their UUIDs can be used again.
+	Detach(ctx context.Context, name string) error
+
+	// StateWhileLost is the ANA state of a primary's paths while one of its vds is
+	// not connected.
+	StateWhileLost() string
+	// ProxyState is the ANA state of a secondary's path to a primary that is
+	// connected.
+	ProxyState() string
+	// StandsBy reports that secondaries close their paths before a planned move
+	// of their primary.
+	StandsBy() bool
+	// WatchesSilence reports that the data plane takes no notice of a dn that
+	// falls silent, so that the agent has to look.
+	WatchesSilence() bool
+
+	// MayHold notes what a connection looks like, and reports whether I/O may be
+	// held on it that must not be carried out any more. A caller that goes by
+	// lists of its own shows them first: nobody else may have looked since the
+	// connection was lost and made again.
+	MayHold(c *spdk.NvmeController, well bool) bool
+	// Clean notes that nothing is held on a connection.
+	Clean(c *spdk.NvmeController)
+	// Settle ends what is queued on a connection whose path has been closed.
+	Settle(ctx context.Context, name string) error
+	// Release ends what is held on a proxy whose path, to a namespace of
+	// subsystem nqn, has just been closed, and has the proxy connect again. That
+	// is done once, until the path is opened. It reports whether the path may be
+	// opened now.
+	Release(ctx context.Context, name, nqn string) (ready bool, err error)
+	// Released reports that Release was done and Clean was not called since.
+	Released(name string) bool
+	// EndOfLinks says how I/O that is in flight on links ends when the paths of a
+	// primary are closed; lost says that one of its vds is not connected.
+	EndOfLinks(lost bool) End
+	// DropProxy detaches the proxy of a secondary that is about to take over,
+	// where namespaces stay without it. That ends what is queued there. done is
+	// false where they do not: Settle ends it then, and the proxy stays until the
+	// namespace has another bdev.
+	DropProxy(ctx context.Context, name string) (done bool, err error)
+	// CutLost cuts the connections that lost chooses and that are not cut yet:
+	// what is queued on them would otherwise keep namespaces from being removed
+	// for as long as the other side is away. Their paths must be closed. fail is
+	// told what could not be cut. It reports whether it is to be called again,
+	// for those that are lost meanwhile.
+	CutLost(ctx context.Context, lost func(*spdk.NvmeController) bool, fail func(name string, err error)) (again bool)
+}
+
+// Opening is how a subsystem starts to serve: Driver.Open calls each step once
+// at most.
+type Opening struct {
+	// State is the ANA state; "": without ANA.
+	State string
+	// Admit adds the hosts.
+	Admit func(context.Context) error
+	// Listen adds the listener, in an ANA state unless that is "".
+	Listen func(ctx context.Context, state string) error
+	// SetANA sets State on the listener.
+	SetANA func(context.Context) error
+}
+
+// Namespace is one namespace of a subsystem.
+type Namespace struct {
+	NQN  string
+	NSID uint32
+	Bdev string
+	// Settle, when not nil, ends I/O that is queued on Bdev for a backend that is
+	// away.
+	Settle func(ctx context.Context, bdev string) error
+}
+
+// End is how I/O in flight on a link ends.
+type End int
+
+const (
+	// Drained: it is waited for, before the path that the link leads to is
+	// closed: I/O would be queued there for 10 s.
+	Drained End = iota
+	// Cut: it does not end by itself, and links are cut when all paths are
+	// closed.
+	Cut
+)
+
+// ProxyFastIOFail is the limit for Driver.FastIOFail of a proxy.
+const ProxyFastIOFail = time.Second
+
+// ReconnectDelay is the time between two trials to make a lost connection again.
+const ReconnectDelay = time.Second
+
+// ProxyConnectTimeout bounds the connecting of a proxy. A primary that hangs
+// takes connections and says nothing. A secondary that waits for it may have to
+// take over from it meanwhile.
+const ProxyConnectTimeout = 1500 * time.Millisecond
+
+// Config is what a Driver works with.
+type Config struct {
+	// API calls the data plane for passes.
+	API spdk.API
+	// Served says that an agent before this one was at work in this run of the
+	// data plane.
+	Served bool
+	// ANASet returns when the ANA state of a subsystem was last set; zero when
+	// unknown.
+	ANASet func(nqn string) time.Time
+	// Go runs f on a goroutine that outlives the pass that began it, and gives
+	// its error; a panic is one.
+	Go func(f func() error) <-chan error
+	// Log gets what the driver does by itself.
+	Log *slog.Logger
+}

@@ -1,0 +1,136 @@
+package plane
+
+import (
+	"context"
+	"io"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// vdaTgt drives vda_tgt.
+type vdaTgt struct {
+	Config
+	retires bool // has vda_nvmf_retire_subsystem
+
+	mu sync.Mutex
+	// retired says of subsystems whether they are retired in this run of the data
+	// plane. Of others that is not known when Served; else they are not.
+	retired map[string]bool
+}
+
+func newVDATgt(c Config, k Kind) *vdaTgt {
+	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), retired: map[string]bool{}}
+}
+
+// Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers
+// Identify by itself.
+func (d *vdaTgt) Transport(conf map[string]any) map[string]any {
+	params := map[string]any{"trtype": "TCP"}
+	maps.Copy(params, conf)
+	return params
+}
+
+// KeepAlive: a secondary gives hung hosts up by itself as well.
+func (d *vdaTgt) KeepAlive() time.Duration { return 3 * time.Second }
+
+func (d *vdaTgt) Warnings() []string { return nil }
+
+func (d *vdaTgt) ClosesLvstore(string) bool { return false }
+
+// Guard: an aio bdev keeps others from its file or block device.
+func (d *vdaTgt) Guard(have io.Closer, _ func() (io.Closer, error)) (io.Closer, error) {
+	if have == nil {
+		return nil, nil
+	}
+	return nil, have.Close()
+}
+
+// Errors: vda_tgt tells a bad medium from a full one.
+func (d *vdaTgt) Errors(by map[string]uint64) (bad, full uint64) {
+	return by["medium"], by["no_space"]
+}
+
+func (d *vdaTgt) CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, error) {
+	return d.API.BdevLvolCreate(ctx, c)
+}
+
+func (d *vdaTgt) Open(ctx context.Context, o Opening) error {
+	if err := o.Admit(ctx); err != nil {
+		return err
+	}
+	return o.Listen(ctx, o.State)
+}
+
+func (d *vdaTgt) Shares() bool { return true }
+
+func (d *vdaTgt) Swap(ctx context.Context, nqn string, nsid uint32, bdev string) bool {
+	return d.API.VdaNvmfSwapNS(ctx, nqn, nsid, bdev) == nil
+}
+
+// Quiesce: hosts of a path whose namespace goes hear a path status.
+func (d *vdaTgt) Quiesce(context.Context, Namespace) error { return nil }
+
+// PrepareLoss: a namespace stays without its bdev.
+func (d *vdaTgt) PrepareLoss(context.Context, Namespace) error { return nil }
+
+func (d *vdaTgt) Drain(context.Context, string, uint32) error { return nil }
+
+func (d *vdaTgt) AwaitQuiet(context.Context, string) error { return nil }
+
+func (d *vdaTgt) Controllers(ctx context.Context) ([]spdk.NvmeController, error) {
+	return d.API.BdevNvmeGetControllers(ctx)
+}
+
+// ClosedPaths: the status of a closed path is passed on to the hosts.
+func (d *vdaTgt) ClosedPaths(context.Context) (map[string]bool, error) { return nil, nil }
+
+func (d *vdaTgt) FastIOFail(limit time.Duration) *uint32 { return seconds(limit) }
+
+func (d *vdaTgt) Attach(ctx context.Context, n spdk.NvmeAttach) ([]string, error) {
+	return d.API.BdevNvmeAttachController(ctx, n)
+}
+
+func (d *vdaTgt) Detach(ctx context.Context, name string) error {
+	return d.API.BdevNvmeDetachController(ctx, name)
+}
+
+func (d *vdaTgt) StateWhileLost() string { return spdk.ANAOptimized }
+
+func (d *vdaTgt) ProxyState() string { return spdk.ANANonOptimized }
+
+// StandsBy: a primary's refusal is passed on to the host.
+func (d *vdaTgt) StandsBy() bool { return false }
+
+// WatchesSilence: a keep-alive command that is not answered ends the connection.
+func (d *vdaTgt) WatchesSilence() bool { return false }
+
+func (d *vdaTgt) MayHold(*spdk.NvmeController, bool) bool { return false }
+
+func (d *vdaTgt) Clean(*spdk.NvmeController) {}
+
+func (d *vdaTgt) Settle(context.Context, string) error { return nil }
+
+func (d *vdaTgt) Release(context.Context, string, string) (bool, error) { return false, nil }
+
+func (d *vdaTgt) Released(string) bool { return false }
+
+// EndOfLinks: there are none.
+func (d *vdaTgt) EndOfLinks(bool) End { return Drained }
+
+func (d *vdaTgt) DropProxy(ctx context.Context, name string) (bool, error) {
+	err := d.Detach(ctx, name)
+	if spdk.IsNoSuchDevice(err) {
+		err = nil
+	}
+	return err == nil, err
+}
+
+// CutLost: a lost connection keeps no namespace from being removed.
+func (d *vdaTgt) CutLost(context.Context, func(*spdk.NvmeController) bool, func(string, error)) bool {
+	return false
+}
+
+func seconds(limit time.Duration) *uint32 { return spdk.Ptr(uint32(limit / time.Second)) }

@@ -11,9 +11,23 @@ import (
 // have another.
 func SameHealth(is, h vda.Health) bool { return is.Error == h.Error && is.Msg == store.CleanMsg(h.Msg) }
 
+// HealthOfDisks is what is wrong with the vds of an array, which shows in all
+// that stands on them.
+func HealthOfDisks(vds []vda.VD) vda.Health {
+	h := first(ailments(vds, nil))
+	for i := range vds {
+		if since := vds[i].Health.Since; vds[i].Health.Error && (h.Since.IsZero() || since.Before(h.Since)) {
+			h.Since = since
+		}
+	}
+	return h
+}
+
 // healthOf is the health of an array with these parts.
-func healthOf(vds []vda.VD, cntlrs []vda.Cntlr) vda.Health {
-	bad := ailments(vds, cntlrs)
+func healthOf(vds []vda.VD, cntlrs []vda.Cntlr) vda.Health { return first(ailments(vds, cntlrs)) }
+
+// first is a health that names the first of what is wrong.
+func first(bad []string) vda.Health {
 	if len(bad) == 0 {
 		return vda.Health{}
 	}

@@ -41,27 +41,49 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	read := func() (*apiv1.ExpMsg, error) { return s.expMsg(ctx, req.DaName, exp.Name) }
+	var disks vda.Health // as of the last read
+	read := func() (msg *apiv1.ExpMsg, err error) {
+		err = s.view(ctx, func(tx store.Reader) error {
+			_, row, err := findExp(tx, req.DaName, exp.Name)
+			if err != nil {
+				return err
+			}
+			ailing, err := healthOfDisks(tx, []vda.Exp{*row})
+			if err != nil {
+				return err
+			}
+			disks = ailing[row.ID]
+			msg, err = expMsg(tx, row)
+			return err
+		})
+		return msg, err
+	}
 	notes := s.syncSteps(ctx, steps...)
 	now, err := read()
 	if notes == nil {
-		now, err = settle(ctx, s.cfg.SettleTime, now, err, func(m *apiv1.ExpMsg) bool { return notExported(m) == nil }, func() (*apiv1.ExpMsg, error) {
+		well := func(m *apiv1.ExpMsg) bool { return notExported(m, disks) == nil }
+		now, err = settle(ctx, s.cfg.SettleTime, now, err, well, func() (*apiv1.ExpMsg, error) {
 			s.syncSteps(ctx, steps...)
 			return read()
 		})
 	}
-	msg, remarks := shown(now, err, &apiv1.ExpMsg{ExpId: exp.ID, ExpName: exp.Name, ExpNqn: exp.NQN, DaName: req.DaName, InitiatorNqn: exp.InitiatorNQN, SnapName: exp.SnapName})
+	msg, remarks := shown(now, err, &apiv1.ExpMsg{ExpId: exp.ID, ExpName: exp.Name, ExpNqn: exp.NQN, DaName: req.DaName,
+		InitiatorNqn: exp.InitiatorNQN, SnapName: exp.SnapName})
 	if notes == nil {
-		notes = notExported(msg)
+		notes = notExported(msg, disks)
+	}
+	if disks.Error {
+		remarks = append(remarks, "the disks of da "+req.DaName+" are not well ("+disks.Msg+")")
 	}
 	return &apiv1.CreateExpReply{ReplyInfo: done("the exp is created", notes, remarks...), ExpMsg: msg}, nil
 }
 
-// notExported has a sentence for each controller that is in error.
-func notExported(msg *apiv1.ExpMsg) (notes []string) {
+// notExported has a sentence for each controller that has an error of its own,
+// beside that of the disks.
+func notExported(msg *apiv1.ExpMsg, disks vda.Health) (notes []string) {
 	for _, es := range msg.EsMsgList {
-		if es.Error {
-			notes = append(notes, "cn "+es.CnName+" does not export it yet ("+es.ErrorMsg+")")
+		if own := strings.TrimPrefix(strings.TrimPrefix(es.ErrorMsg, disks.Msg), "; "); es.Error && own != "" {
+			notes = append(notes, "cn "+es.CnName+" does not export it yet ("+own+")")
 		}
 	}
 	return notes

@@ -5,6 +5,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -55,6 +56,19 @@ func seen(own vda.Health, on ...dependency) condition {
 		}
 	}
 	return condition{}
+}
+
+// because is the condition with what may be its cause, when that is in error,
+// before it.
+func (c condition) because(cause vda.Health) condition {
+	switch {
+	case !cause.Error:
+		return c
+	case !c.error:
+		return healthOf(cause, "")
+	}
+	c.msg = cause.Msg + "; " + c.msg
+	return c
 }
 
 // dependency is something that an object cannot do without.
@@ -191,10 +205,14 @@ func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 	if err != nil {
 		return nil, err
 	}
+	disks, err := healthOfDisks(tx, exps)
+	if err != nil {
+		return nil, err
+	}
 	byExp := map[string][]*apiv1.EsMsg{}
 	for i := range ways {
 		w := &ways[i]
-		h := seen(w.Health, dependency{"controller", w.CntlrHealth}, dependency{"cn " + w.CNName, w.CNHealth})
+		h := seen(w.Health, dependency{"controller", w.CntlrHealth}, dependency{"cn " + w.CNName, w.CNHealth}).because(disks[w.ExpID])
 		byExp[w.ExpID] = append(byExp[w.ExpID], &apiv1.EsMsg{EsId: w.ESID, CntlrIdx: w.CntlrIdx, CnName: w.CNName,
 			CnListenerConf: listenerJSON(w.Listener), Error: h.error, ErrorMsg: h.msg})
 	}
@@ -205,6 +223,24 @@ func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 			SnapName: e.SnapName, EsMsgList: byExp[e.ID]})
 	}
 	return msgs, nil
+}
+
+// healthOfDisks is, for each of exporters whose array has vds in error, what is
+// wrong with them.
+func healthOfDisks(tx store.Reader, exps []vda.Exp) (map[string]vda.Health, error) {
+	vds, err := tx.AilingVDs(sortedIDs(exps, func(e vda.Exp) string { return e.DAID }))
+	if err != nil {
+		return nil, err
+	}
+	byDA := map[string][]vda.VD{}
+	for i := range vds {
+		byDA[vds[i].DAID] = append(byDA[vds[i].DAID], vds[i])
+	}
+	byExp := map[string]vda.Health{}
+	for i := range exps {
+		byExp[exps[i].ID] = array.HealthOfDisks(byDA[exps[i].DAID])
+	}
+	return byExp, nil
 }
 
 // expMsg is one of them.

@@ -147,6 +147,14 @@ func (t *sqlReader) VDsOfDA(daID string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, "da_id = ? ORDER BY grp_idx, idx, id", daID)
 }
 
+func (t *sqlReader) AilingVDs(daIDs []string) ([]vda.VD, error) {
+	if len(daIDs) == 0 {
+		return nil, nil
+	}
+	where := "h_error = TRUE AND deleted = FALSE AND da_id IN (" + marks(len(daIDs)) + ") ORDER BY da_id, grp_idx, idx, id"
+	return listRows(t, &vdTable, where, anys(daIDs)...)
+}
+
 func (t *sqlReader) VDsOfPD(pdID string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, "pd_id = ? ORDER BY id", pdID)
 }

@@ -61,11 +61,12 @@ func (t *sqlReader) ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error) {
 		c.and("initiator_nqn = ?", *f.InitiatorNQN)
 	}
 	if f.Error != nil {
-		in := "id IN"
+		is := ""
 		if !*f.Error {
-			in = "id NOT IN"
+			is = "NOT "
 		}
-		c.and(in + " (SELECT exp_id FROM vda_es WHERE h_error = TRUE)")
+		c.and(is + "(id IN (SELECT exp_id FROM vda_es WHERE h_error = TRUE) OR " +
+			"da_id IN (SELECT da_id FROM vda_vd WHERE h_error = TRUE AND deleted = FALSE))")
 	}
 	return pageRows(t, &expTable, c, p, func(v *vda.Exp) (string, string) { return v.Name, v.ID })
 }

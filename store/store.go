@@ -75,6 +75,9 @@ type Reader interface {
 
 	VD(id string) (*vda.VD, error)
 	VDsOfDA(daID string) ([]vda.VD, error) // by GrpIdx, Idx; tombstones too
+	// AilingVDs returns the vds of arrays that are in error, by array, GrpIdx and
+	// Idx, without tombstones; nothing is locked.
+	AilingVDs(daIDs []string) ([]vda.VD, error)
 	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
 
 	Cntlr(id string) (*vda.Cntlr, error)

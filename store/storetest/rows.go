@@ -388,12 +388,21 @@ func testExp(t *testing.T, s *suite) {
 		})
 		return n == 1
 	}
-	if !listed(store.ExpFilter{InitiatorNQN: &upd.InitiatorNQN, Error: ptr(false)}) || listed(store.ExpFilter{Error: ptr(true)}) || listed(store.ExpFilter{InitiatorNQN: ptr("x")}) {
+	s.update(t, func(tx store.Tx) error { return tx.SetHealth(store.ObjVD, c.vd.ID, vda.Health{}) })
+	if !listed(store.ExpFilter{InitiatorNQN: &upd.InitiatorNQN, Error: ptr(false)}) ||
+		listed(store.ExpFilter{Error: ptr(true)}) || listed(store.ExpFilter{InitiatorNQN: ptr("x")}) {
 		t.Error("filters are wrong on a healthy exporter")
 	}
 	s.update(t, func(tx store.Tx) error { return tx.SetHealth(store.ObjES, c.es.ID, vda.Health{Error: true, Msg: "no"}) })
 	if listed(store.ExpFilter{Error: ptr(false)}) || !listed(store.ExpFilter{Error: ptr(true)}) {
 		t.Error("filters are wrong on an exporter in error")
+	}
+	s.update(t, func(tx store.Tx) error {
+		return errors.Join(tx.SetHealth(store.ObjES, c.es.ID, vda.Health{}),
+			tx.SetHealth(store.ObjVD, c.vd.ID, vda.Health{Error: true, Msg: "full"}))
+	})
+	if listed(store.ExpFilter{Error: ptr(false)}) || !listed(store.ExpFilter{Error: ptr(true)}) {
+		t.Error("filters are wrong on an exporter whose array has a vd in error")
 	}
 	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.DeleteExp(c.exp.ID) })
 	s.update(t, func(tx store.Tx) error { return errors.Join(tx.DeleteES(c.es.ID), tx.DeleteExp(c.exp.ID)) })
@@ -439,6 +448,38 @@ func testWays(t *testing.T, s *suite) {
 		}
 		names, err = tx.NodeNames([]string{a.dn.ID, b.cn.ID, "none"})
 		same(t, "names of nodes", names, map[string]string{a.dn.ID: a.dn.Name, b.cn.ID: b.cn.Name})
+		return err
+	})
+}
+
+// testAilingVDs reads the vds in error of several arrays in one question.
+func testAilingVDs(t *testing.T, s *suite) {
+	a, b := s.newCluster(t), s.newCluster(t)
+	ailing := func(want ...string) {
+		t.Helper()
+		s.view(t, func(tx store.Reader) error {
+			vds, err := tx.AilingVDs([]string{a.da.ID, b.da.ID, "none"})
+			var got []string
+			for i := range vds {
+				got = append(got, vds[i].ID+" "+vds[i].Health.Msg)
+			}
+			same(t, "vds in error", got, want)
+			return err
+		})
+	}
+	set := func(c *cluster, h vda.Health) {
+		s.update(t, func(tx store.Tx) error { return tx.SetHealth(store.ObjVD, c.vd.ID, h) })
+	}
+	set(a, vda.Health{})
+	set(b, vda.Health{Error: true, Msg: "full"})
+	ailing(b.vd.ID + " full")
+	set(b, vda.Health{})
+	ailing()
+	s.view(t, func(tx store.Reader) error {
+		vds, err := tx.AilingVDs(nil)
+		if len(vds) != 0 {
+			t.Errorf("of no array: %v", vds)
+		}
 		return err
 	})
 }

@@ -47,6 +47,7 @@ func Run(t *testing.T, uri string) {
 		{"References", testReferences},
 		{"Text", testText},
 		{"Ways", testWays},
+		{"AilingVDs", testAilingVDs},
 		{"OrphanSpace", testOrphanSpace},
 		{"Monitors", testMonitors},
 		{"Rollback", testRollback},

@@ -12,3 +12,17 @@ type Cntlr struct {
 	Deleted bool
 	Health  Health
 }
+
+// cntlidsPerCntlr is how many NVMe controller ids each of an array's
+// controllers hands out to hosts. The ranges don't overlap.
+const cntlidsPerCntlr = 1000
+
+// MaxCntlrIdx is the last Idx that leaves room for its range of controller ids,
+// which end at FFEFh (NVM Express base specification 2.0, 3.1.1).
+const MaxCntlrIdx = 0xffef/cntlidsPerCntlr - 1
+
+// CNTLIDs are the first and last NVMe controller id that the controller hands
+// out.
+func (c *Cntlr) CNTLIDs() (first, last uint32) {
+	return c.Idx*cntlidsPerCntlr + 1, (c.Idx + 1) * cntlidsPerCntlr
+}

@@ -24,7 +24,7 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal", "api array daemon nvme placement program reason rpc store syncer"},
-	{"monitor", "api daemon program reason rpc store syncer"},
+	{"monitor", "api array daemon program reason rpc store syncer"},
 	{"syncer", "api array placement reason rpc store"},
 	{"array", "placement store"},
 	{"placement", "blobstore/format"},

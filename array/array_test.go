@@ -248,6 +248,34 @@ func TestTransitions(t *testing.T) {
 			}
 			return nil, err
 		}, "", untouchedCNs + " " + untouchedDNs},
+		{"move", func(tx store.Tx) (array.Plan, error) {
+			return array.MovePrimary(tx, array.Move{DAID: "da0", Term: 1, To: cntlr("da0", 1)})
+		}, "stand by; retire; disks dn0 dn1 dn2; primary cn1; secondaries cn0",
+			"cn0:21 da0-cntlr2:21 cn1:21 da0-cntlr1:21 cn2:21 da0-cntlr0:21 cn3:20 dn0:11 da0-vd2:11 dn1:11 da0-vd1:11 dn2:11 da0-vd0:11 dn3:10"},
+		{"planned move", func(tx store.Tx) (array.Plan, error) {
+			m, err := array.PlannedMove(tx.(*recorder).Tx, "da1", cn(0)) // in a view
+			if err != nil {
+				return nil, err
+			}
+			return array.MovePrimary(tx, m)
+		}, "stand by cn0 cn1; retire cn2; disks dn0 dn1 dn2; primary cn0; secondaries cn1 cn2",
+			"cn0:21 da1-cntlr2:21 cn1:21 da1-cntlr1:21 cn2:21 da1-cntlr0:21 cn3:20 dn0:11 da1-vd2:11 dn1:11 da1-vd1:11 dn2:11 da1-vd0:11 dn3:10"},
+		{"replace", func(tx store.Tx) (array.Plan, error) {
+			return array.Replace(tx, &array.Replacement{DAID: "da0", CntlrID: cntlr("da0", 1), To: cn(3)})
+		}, "primary cn2; secondaries cn3",
+			"cn0:21 da0-cntlr2:21 cn1:21 da0-cntlr1:21† cn2:21 da0-cntlr0:21 cn3:21 da0/3:21 " + untouchedDNs},
+		{"replace, whose successor is there", func(tx store.Tx) (array.Plan, error) {
+			da, err := tx.DA("da0")
+			if err != nil {
+				return nil, err
+			}
+			da.CntlrCnt = 2
+			if err := tx.UpdateDA(da); err != nil {
+				return nil, err
+			}
+			return array.Replace(tx, &array.Replacement{DAID: "da0", CntlrID: cntlr("da0", 2)})
+		}, "primary cn2; secondaries",
+			"cn0:21 da0-cntlr2:21† cn1:21 da0-cntlr1:21 cn2:21 da0-cntlr0:21 cn3:20 " + untouchedDNs},
 		{"settle", func(tx store.Tx) (array.Plan, error) {
 			// All controllers of both arrays are gone.
 			c := array.Begin(tx)
@@ -341,4 +369,56 @@ func setPD(tx store.Tx, change func(*vda.PD)) error {
 	}
 	change(p)
 	return tx.UpdatePD(p)
+}
+
+// TestReplacementIsStale: what was chosen for another state of the array is not done.
+func TestReplacementIsStale(t *testing.T) {
+	for name, r := range map[string]array.Replacement{
+		"a primary that has secondaries": {DAID: "da0", CntlrID: cntlr("da0", 0), To: cn(3)},
+		"a cn that has a controller":     {DAID: "da0", CntlrID: cntlr("da0", 1), To: cn(0)},
+		"a successor that is not there":  {DAID: "da0", CntlrID: cntlr("da0", 1)},
+		"a cn that is gone":              {DAID: "da0", CntlrID: cntlr("da0", 1), To: "cn9"},
+		"a cn that is offline":           {DAID: "da1", CntlrID: cntlr("da1", 1), To: cn(3)},
+		"a controller that is gone":      {DAID: "da0", CntlrID: "none", To: cn(3)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			if r.DAID == "da1" {
+				c.update(func(tx store.Tx) error { return tx.UpdateNode(vda.ControllerNode, &vda.Node{ID: cn(3), Name: cn(3)}) })
+			}
+			before := c.versions()
+			err := c.Update(t.Context(), func(tx store.Tx) error {
+				_, err := array.Replace(tx, &r)
+				return err
+			})
+			if !errors.Is(err, array.ErrStale) || c.versions() != before {
+				t.Errorf("replace: %v, versions %s of %s", err, c.versions(), before)
+			}
+		})
+	}
+}
+
+// TestJoin: many moves are carried out stage after stage, not one after the
+// other.
+func TestJoin(t *testing.T) {
+	c := newCluster(t)
+	var plans []array.Plan
+	c.update(func(tx store.Tx) error {
+		plans = nil
+		for _, m := range []array.Move{{DAID: "da0", Term: 1, To: cntlr("da0", 1), Planned: true}, {DAID: "da1", Term: 1, To: cntlr("da1", 2)}} {
+			p, err := array.MovePrimary(tx, m)
+			if err != nil {
+				return err
+			}
+			plans = append(plans, p)
+		}
+		return nil
+	})
+	all := array.Join(plans[0], nil, plans[1])
+	if got, want := planText(all), "stand by cn0 cn1; retire cn2; disks dn0 dn1 dn2; primary cn0 cn1; secondaries cn0 cn1 cn2"; got != want {
+		t.Errorf("the plan is %q, want %q", got, want)
+	}
+	if das := all[0].Arrays[array.Node{Kind: vda.ControllerNode, ID: cn(1)}]; !slices.Equal(das, []string{"da0"}) {
+		t.Errorf("cn1 stands by for %v, want da0", das)
+	}
 }

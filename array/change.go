@@ -19,9 +19,9 @@ type Change struct {
 
 // turn is what happens to a node when it is its turn to be locked.
 type turn struct {
+	first   []func() error
 	raise   bool
-	version uint64         // the new one
-	also    []func() error // after that
+	version uint64 // the new one
 }
 
 // Begin starts a change.
@@ -47,11 +47,11 @@ func lock(ids []string, read func(id string) error) error {
 	return nil
 }
 
-// At has fn run when it is the node's turn to be locked, for what the
-// caller writes to the node's own row.
+// At has fn run when it is the node's turn to be locked, before its version is
+// raised: to look at the node's own row, or to write it.
 func (c *Change) At(n Node, fn func() error) {
 	t := c.turn(n)
-	t.also = append(t.also, fn)
+	t.first = append(t.first, fn)
 }
 
 func (c *Change) turn(n Node) *turn {
@@ -126,14 +126,14 @@ func (c *Change) nodes() []Node { return slices.SortedFunc(maps.Keys(c.turns), c
 func (c *Change) Write() error {
 	for _, n := range c.nodes() {
 		t := c.turns[n]
-		if t.raise {
-			var err error
-			if t.version, err = c.tx.BumpNode(n.Kind, n.ID); err != nil {
+		for _, fn := range t.first {
+			if err := fn(); err != nil {
 				return err
 			}
 		}
-		for _, fn := range t.also {
-			if err := fn(); err != nil {
+		if t.raise {
+			var err error
+			if t.version, err = c.tx.BumpNode(n.Kind, n.ID); err != nil {
 				return err
 			}
 		}

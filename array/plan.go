@@ -60,6 +60,30 @@ func (p Plan) Of(r Role) []Node {
 	return nil
 }
 
+// IDs returns the ids of a stage's nodes.
+func (s *Stage) IDs() []string {
+	ids := make([]string, len(s.Nodes))
+	for i, n := range s.Nodes {
+		ids[i] = n.ID
+	}
+	return ids
+}
+
+// Join carries several plans of one transition out together: each stage of all of
+// them before the next.
+func Join(plans ...Plan) Plan {
+	var all Plan
+	for _, p := range plans {
+		for _, s := range p {
+			all.add(s.Role, s.Nodes...)
+			for n, das := range s.Arrays {
+				all.concerns(s.Role, n, das...)
+			}
+		}
+	}
+	return all
+}
+
 // Nodes returns all nodes of a plan, each once, in the order in which they are
 // locked.
 func (p Plan) Nodes() []Node {
@@ -85,6 +109,15 @@ func (p *Plan) add(r Role, nodes ...Node) {
 			s.Nodes = append(s.Nodes, n)
 		}
 	}
+}
+
+// concerns notes the arrays for which a node is in a stage, which there is.
+func (p Plan) concerns(r Role, n Node, daIDs ...string) {
+	s := &p[slices.IndexFunc(p, func(s Stage) bool { return s.Role == r })]
+	if s.Arrays == nil {
+		s.Arrays = map[Node][]string{}
+	}
+	s.Arrays[n] = append(s.Arrays[n], daIDs...)
 }
 
 // stages makes a plan with empty stages in the order of roles.

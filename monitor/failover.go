@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // batch is how many arrays move together. The first ones needn't wait until
@@ -50,27 +50,23 @@ func (m *Monitor) nodeDown(n *node) {
 	signal(m.fallen)
 }
 
-// toLeave are the cns that primaries are to leave, because they are down or to
-// be drained, and that have no failover under way.
+// toLeave are the cns that primaries are to leave now. It has the watch look
+// again when there is more to be said.
 func (m *Monitor) toLeave() (down, draining []string) {
+	var views []CNView
+	now := time.Now()
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	for id, n := range m.nodes {
-		if n.kind != cn || m.moving[id] {
-			continue
-		}
-		isUp, isDown := n.state()
-		switch {
-		case isDown && n.leaseLeft(time.Now()) > 0:
-			time.AfterFunc(n.leaseLeft(time.Now()), func() { signal(m.fallen) })
-		case isDown:
-			down = append(down, id)
-		case isUp && m.offline[id]:
-			draining = append(draining, id)
+		if n.kind == cn {
+			up, down := n.state()
+			views = append(views, CNView{ID: id, Up: up, Down: down, Lease: n.leaseLeft(now), Moving: m.moving[id], Offline: m.offline[id]})
 		}
 	}
-	slices.Sort(down)
-	slices.Sort(draining)
+	m.mu.Unlock()
+	down, draining, again := PlanLeave(views)
+	if again > 0 {
+		time.AfterFunc(again, func() { signal(m.fallen) })
+	}
 	return down, draining
 }
 
@@ -133,7 +129,7 @@ func (m *Monitor) depart(cnID string, fn func()) {
 }
 
 // move moves one batch and returns how many moves failed.
-func (m *Monitor) move(ctx context.Context, moves []syncer.Move) (failed int) {
+func (m *Monitor) move(ctx context.Context, moves []array.Move) (failed int) {
 	for i, err := range m.syncer.Move(ctx, moves) {
 		result := "ok"
 		if err != nil {

@@ -3,10 +3,42 @@ package monitor
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
-	"github.com/virtual-disk-array/vda/syncer"
+	"github.com/virtual-disk-array/vda/array"
 )
+
+// CNView is what a monitor knows of one of its cns.
+type CNView struct {
+	ID       string
+	Up, Down bool          // neither before the first heartbeats
+	Lease    time.Duration // for which its primaries may go on still, whatever has become of it
+	Moving   bool          // a failover is under way
+	Offline  bool          // the administrator has taken it out
+}
+
+// PlanLeave says which cns primaries are to leave because they are down, and
+// which because they are to be drained. Those of a cn that is down go when its
+// lease has ended: again is when the first does, 0 for none. Pure.
+func PlanLeave(cns []CNView) (down, draining []string, again time.Duration) {
+	for _, c := range cns {
+		switch {
+		case c.Moving:
+		case c.Down && c.Lease > 0:
+			if again == 0 || c.Lease < again {
+				again = c.Lease
+			}
+		case c.Down:
+			down = append(down, c.ID)
+		case c.Up && c.Offline:
+			draining = append(draining, c.ID)
+		}
+	}
+	slices.Sort(down)
+	slices.Sort(draining)
+	return down, draining, again
+}
 
 // ArrayView is an array whose primary is on a node that is down, or that is
 // to be drained.
@@ -38,14 +70,14 @@ type SecondaryView struct {
 // that none gets more primaries than needed. planned says that the old primary
 // is well; its arrays stay rather than move to another node that is drained.
 // Pure.
-func PlanMoves(arrays []ArrayView, up func(node string) bool, planned bool) []syncer.Move {
+func PlanMoves(arrays []ArrayView, up func(node string) bool, planned bool) []array.Move {
 	load := map[string]int{}
 	for _, a := range arrays {
 		for _, s := range a.Secondaries {
 			load[s.CN] = s.Primaries
 		}
 	}
-	var moves []syncer.Move
+	var moves []array.Move
 	for _, a := range arrays {
 		if !a.usable(up) {
 			continue
@@ -61,7 +93,7 @@ func PlanMoves(arrays []ArrayView, up func(node string) bool, planned bool) []sy
 			continue // nowhere better
 		}
 		load[to.CN]++
-		moves = append(moves, syncer.Move{DAID: a.ID, Term: a.Term, To: to.ID, Planned: planned})
+		moves = append(moves, array.Move{DAID: a.ID, Term: a.Term, To: to.ID, Planned: planned})
 	}
 	return moves
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/virtual-disk-array/vda/syncer"
+	"github.com/virtual-disk-array/vda/array"
 )
 
 // TestPlan plays events to Plan and reads what it decides, as a story: each
@@ -334,6 +334,42 @@ func TestPlanMoves(t *testing.T) {
 	}
 }
 
+func TestPlanLeave(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cns   []CNView
+		down  string
+		drain string
+		again time.Duration
+	}{
+		{name: "none"},
+		{name: "all are well", cns: []CNView{{ID: "A", Up: true}, {ID: "B", Up: true}}},
+		{name: "not known yet, be it offline", cns: []CNView{{ID: "A"}, {ID: "B", Offline: true}}},
+		{name: "down", cns: []CNView{{ID: "B", Down: true}, {ID: "A", Down: true}, {ID: "C", Up: true}}, down: "A B"},
+		{name: "a lease of one that answers keeps nothing", cns: []CNView{{ID: "A", Up: true, Lease: time.Second, Offline: true}}, drain: "A"},
+		{name: "silent, with a lease", cns: []CNView{{ID: "A", Down: true, Lease: time.Second}}, again: time.Second},
+		{name: "the first lease that ends", cns: []CNView{{ID: "A", Down: true, Lease: 3 * time.Second}, {ID: "B", Down: true, Lease: time.Second},
+			{ID: "C", Down: true, Lease: 2 * time.Second}, {ID: "D", Down: true}}, down: "D", again: time.Second},
+		{name: "drained", cns: []CNView{{ID: "B", Up: true, Offline: true}, {ID: "A", Up: true, Offline: true}}, drain: "A B"},
+		{name: "down and offline is down", cns: []CNView{{ID: "A", Down: true, Offline: true}}, down: "A"},
+		{name: "under way", cns: []CNView{{ID: "A", Down: true, Moving: true}, {ID: "B", Up: true, Offline: true, Moving: true},
+			{ID: "C", Down: true, Lease: time.Second, Moving: true}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			down, drain, again := PlanLeave(c.cns)
+			if got := strings.Join(down, " "); got != c.down {
+				t.Errorf("down are %q, want %q", got, c.down)
+			}
+			if got := strings.Join(drain, " "); got != c.drain {
+				t.Errorf("to be drained are %q, want %q", got, c.drain)
+			}
+			if again != c.again {
+				t.Errorf("it looks again after %v, want %v", again, c.again)
+			}
+		})
+	}
+}
+
 func TestPlanDrain(t *testing.T) {
 	all := func(string) bool { return true }
 	a := ArrayView{ID: "x", Term: 4, Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}}}
@@ -341,7 +377,7 @@ func TestPlanDrain(t *testing.T) {
 		t.Errorf("from one draining node to another: %v", m)
 	}
 	a.Secondaries = append(a.Secondaries, SecondaryView{ID: "b", CN: "B", Primaries: 50})
-	if m := PlanMoves([]ArrayView{a}, all, true); len(m) != 1 || m[0] != (syncer.Move{DAID: "x", Term: 4, To: "b", Planned: true}) {
+	if m := PlanMoves([]ArrayView{a}, all, true); len(m) != 1 || m[0] != (array.Move{DAID: "x", Term: 4, To: "b", Planned: true}) {
 		t.Errorf("drain: %v", m)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
-	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // A primary may be cut off from one dn alone: its cn is well, the dn is well,
@@ -64,7 +64,7 @@ type backends struct {
 
 // betterPlaces are moves to controllers that reach what their arrays need, which
 // the present primaries don't.
-func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.Unreached) []syncer.Move {
+func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.Unreached) []array.Move {
 	arrays, err := m.backendsOf(ctx, cnID, lost)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -73,7 +73,7 @@ func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.U
 		}
 		return nil
 	}
-	var moves []syncer.Move
+	var moves []array.Move
 	probes := map[string]map[string]bool{} // what each candidate reaches
 	for _, a := range arrays {
 		if !a.usable(m.up) {

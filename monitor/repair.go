@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -30,20 +31,20 @@ func (m *Monitor) watchRepair(ctx context.Context) {
 const repairPause = 5 * time.Second
 
 func (m *Monitor) repair(ctx context.Context, cnID string) {
-	var ids []string
+	var live []vda.Cntlr
 	err := m.cfg.Store.View(ctx, func(tx store.Reader) error {
-		ids = nil
+		live = nil
 		cntlrs, err := tx.CntlrsOfCN(cnID)
 		for i := range cntlrs {
 			if !cntlrs[i].Deleted {
-				ids = append(ids, cntlrs[i].ID)
+				live = append(live, cntlrs[i])
 			}
 		}
 		return err
 	})
 	replaced := 0
 	if err == nil && m.Ready() {
-		replaced, err = m.syncer.Replace(ctx, ids, m.up)
+		replaced, err = m.syncer.Replace(ctx, live, m.up)
 	}
 	if err != nil && ctx.Err() == nil {
 		m.metrics.storeErrors.Inc()

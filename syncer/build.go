@@ -115,9 +115,9 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		Id: c.ID, DaId: da.ID, DaName: da.Name, CntlrIdx: c.Idx, Primary: c.Primary, Term: da.Term, Version: c.Version,
 		Deleted: c.Deleted, DestroyData: c.Deleted && c.Primary && da.Deleted,
 		Size: da.Size, Thin: da.Thin(), Create: c.Primary && !da.Created && !c.Deleted, ClusterSize: da.ClusterSize,
-		MinCntlid: c.Idx*cntlidsPerCntlr + 1, MaxCntlid: (c.Idx + 1) * cntlidsPerCntlr,
 		HostNqn: vda.ProxyHostNQN(c.ID),
 	}
+	spec.MinCntlid, spec.MaxCntlid = c.CNTLIDs()
 	peers, err := b.tx.CntlrsOfDA(da.ID)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,3 @@ func UUID(id string) string {
 	}
 	return id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
 }
-
-// cntlidsPerCntlr is how many NVMe controller ids each of an array's
-// controllers hands out to hosts. The ranges don't overlap.
-const cntlidsPerCntlr = 1000

@@ -123,8 +123,8 @@ func (f *findings) writeNode(tx store.Tx) error {
 	return tx.UpdateNode(f.node.Kind, n)
 }
 
-// record writes what look finds, in a view, to have changed.
-func (s *Syncer) record(ctx context.Context, look func(tx store.Reader) (findings, error)) error {
+// report writes what look finds, in a view, to have changed.
+func (s *Syncer) report(ctx context.Context, look func(tx store.Reader) (findings, error)) error {
 	var f findings
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		f, err = look(tx)
@@ -139,7 +139,7 @@ func (s *Syncer) record(ctx context.Context, look func(tx store.Reader) (finding
 // ReportDn writes what a heartbeat found out about a dn, its pds and vds, and
 // the arrays above. Rows that say it already are not written.
 func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
-	return s.record(ctx, func(tx store.Reader) (f findings, err error) {
+	return s.report(ctx, func(tx store.Reader) (f findings, err error) {
 		dn, err := tx.Node(vda.DiskNode, dnID)
 		if err != nil {
 			return f, err
@@ -163,7 +163,7 @@ func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
 
 // ReportCn is ReportDn for a cn, its controllers and their exporters' states.
 func (s *Syncer) ReportCn(ctx context.Context, cnID string, r Report) error {
-	return s.record(ctx, func(tx store.Reader) (f findings, err error) {
+	return s.report(ctx, func(tx store.Reader) (f findings, err error) {
 		cn, err := tx.Node(vda.ControllerNode, cnID)
 		if err != nil {
 			return f, err

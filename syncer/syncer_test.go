@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -551,7 +552,7 @@ func TestResume(t *testing.T) {
 	}
 	f.agents.Agent("cn1:9820").Hang(true)
 	time.AfterFunc(50*time.Millisecond, cancel) // after stage 1, the monitor dies
-	err := f.syncer.Move(ctx, []syncer.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[1].ID}})[0]
+	err := f.syncer.Move(ctx, []array.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[1].ID}})[0]
 	if err == nil {
 		t.Fatal("the move was not cut off")
 	}
@@ -574,7 +575,7 @@ func TestResume(t *testing.T) {
 	}
 
 	// A second monitor that decided the same on an older picture is too late.
-	err = f.syncer.Move(t.Context(), []syncer.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[2].ID}})[0]
+	err = f.syncer.Move(t.Context(), []array.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[2].ID}})[0]
 	if vda.KindOf(err) != vda.FailedPrecondition {
 		t.Errorf("a move decided in an old term: %v", err)
 	}
@@ -584,7 +585,7 @@ func TestMoveMany(t *testing.T) {
 	f := newFixture(t)
 	f.syncAll()
 	const arrays = 60
-	moves := []syncer.Move{}
+	moves := []array.Move{}
 	f.update(func(tx store.Tx) error {
 		moves = moves[:0]
 		for i := range arrays {
@@ -607,7 +608,7 @@ func TestMoveMany(t *testing.T) {
 					return err
 				}
 				if j == 1 {
-					moves = append(moves, syncer.Move{DAID: da.ID, Term: 1, To: c.ID})
+					moves = append(moves, array.Move{DAID: da.ID, Term: 1, To: c.ID})
 				}
 			}
 		}

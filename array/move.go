@@ -1,0 +1,154 @@
+package array
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// Move is a change of an array's primary.
+type Move struct {
+	DAID string
+	Term uint64 // the array's when it was decided; if it has changed, the move is void
+	To   string // id of the controller that becomes primary
+	// Planned: the old primary is well and is asked to retire first.
+	Planned bool
+}
+
+// refused is why an array's primary is not moved.
+func refused(da *vda.DA, format string, args ...any) error {
+	return &vda.Error{Kind: vda.FailedPrecondition, Op: "failover", Object: "da " + da.Name, Msg: fmt.Sprintf(format, args...)}
+}
+
+// PlannedMove chooses the controller for a planned switch. toCN is the id of the
+// cn to move to, "" for the healthy one with the fewest primaries.
+func PlannedMove(tx store.Reader, daID, toCN string) (Move, error) {
+	da, err := tx.DA(daID)
+	if err != nil {
+		return Move{}, err
+	}
+	if da.Deleted || !da.Created {
+		return Move{}, refused(da, "it has never been up, or is being deleted")
+	}
+	all, err := candidates(tx, daID)
+	if err != nil {
+		return Move{}, err
+	}
+	if len(all) == 0 {
+		return Move{}, refused(da, "it has one controller only")
+	}
+	for _, c := range all {
+		switch {
+		case toCN == "" && !c.cn.Health.Error && !c.Health.Error, toCN == c.CNID && !c.cn.Health.Error:
+			return Move{DAID: da.ID, Term: da.Term, To: c.ID, Planned: true}, nil
+		case toCN == c.CNID:
+			return Move{}, refused(da, "cn %s is not well: %s", c.cn.Name, c.cn.Health.Msg)
+		}
+	}
+	if toCN == "" {
+		return Move{}, refused(da, "no other controller is well")
+	}
+	return Move{}, refused(da, "no controller that could become primary is on cn %s", toCN)
+}
+
+// candidate is a live secondary and its cn.
+type candidate struct {
+	vda.Cntlr
+	cn *vda.CN
+}
+
+// candidates are an array's live secondaries, best first: on a cn that is
+// online, with the fewest primaries.
+func candidates(tx store.Reader, daID string) ([]candidate, error) {
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return nil, err
+	}
+	var all []candidate
+	for _, c := range cntlrs {
+		if c.Primary || c.Deleted {
+			continue
+		}
+		cn, err := tx.CN(c.CNID)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, candidate{c, cn})
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int {
+		switch {
+		case a.cn.Online == b.cn.Online:
+			return int(a.cn.PrimaryCount) - int(b.cn.PrimaryCount)
+		case a.cn.Online:
+			return -1
+		}
+		return 1
+	})
+	return all, nil
+}
+
+// MovePrimary gives an array a new term, makes another of its controllers
+// primary, and tells every node involved. The plan of a planned move begins with
+// StandBy and Retire. In every plan the Disks are fenced before the Primary is told,
+// and the Secondaries come last.
+func MovePrimary(tx store.Tx, m Move) (Plan, error) {
+	da, err := tx.DA(m.DAID)
+	if err != nil {
+		return nil, err
+	}
+	if da.Deleted || da.Term != m.Term {
+		return nil, refused(da, "term is %d, not %d any more: somebody else has moved it", da.Term, m.Term)
+	}
+	da.Term++
+	if err := tx.UpdateDA(da); err != nil {
+		return nil, err
+	}
+	c := Begin(tx)
+	plan := stages(StandBy, Retire, Disks, Primary, Secondaries)
+	vds, err := tx.VDsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range vds {
+		c.updateVD(&vds[i])
+	}
+	plan.addDisks(vds)
+	if err := c.promote(m, da, &plan); err != nil {
+		return nil, err
+	}
+	return plan, c.Write()
+}
+
+// promote has the roles of an array's controllers change.
+func (c *Change) promote(m Move, da *vda.DA, plan *Plan) error {
+	cntlrs, err := c.tx.CntlrsOfDA(da.ID)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(cntlrs, func(v vda.Cntlr) bool { return v.ID == m.To && !v.Deleted && !v.Primary }) {
+		return refused(da, "controller %s can't become its primary", m.To)
+	}
+	for i := range cntlrs {
+		v := &cntlrs[i]
+		at := Node{vda.ControllerNode, v.CNID}
+		if m.Planned && !v.Primary {
+			plan.add(StandBy, at)
+			plan.concerns(StandBy, at, da.ID)
+		}
+		switch {
+		case v.ID == m.To:
+			plan.add(Primary, at)
+		case v.Primary && m.Planned:
+			// It retires before the new one is up, so it may not find it then.
+			plan.add(Retire, at)
+			plan.add(Secondaries, at)
+		case !v.Primary:
+			plan.add(Secondaries, at)
+		}
+		v.Primary = v.ID == m.To
+		c.updateCntlr(v)
+	}
+	return nil
+}

@@ -15,14 +15,15 @@ import (
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal program sandbox spdk spdk/rpccli store vdatgt"},
 	{"test", "nvmf/host sandbox/dataplane spdk"},
-	{"sim", "agent agent/cn agent/dn agent/planetest api monitor portal rpc spdk store syncer sim/ledger sim/simnet"},
+	{"sim", "agent agent/cn agent/dn agent/planetest api client monitor portal rpc spdk store syncer sim/ledger sim/simnet"},
 	{"sim/ledger", ""},
 	{"sim/simnet", ""},
 	{"sandbox", "nvmf/host program sandbox/dataplane"},
 	{"sandbox/dataplane", ""},
-	{"cli", "api program reason rpc"},
+	{"cli", "api client program reason"},
 
 	// control plane
+	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
 	{"portal", "api array daemon nvme placement program reason rpc store syncer"},
 	{"monitor", "api array daemon program reason rpc store syncer"},
 	{"syncer", "api array placement reason rpc store"},
@@ -53,6 +54,7 @@ var may = []struct{ name, imports string }{
 	// ground
 	{"blobstore/format", ""},
 	{"spdk/rpccli", "program spdk"},
+	{"client", "api reason rpc"},
 	{"program", "daemon reason"},
 	{"rpc", "daemon reason"},
 	{"daemon", "reason"},

@@ -1,17 +1,16 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"strings"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/reason"
 )
 
@@ -23,14 +22,6 @@ const (
 	exitUnreachable = 3 // no portal answered
 )
 
-// Reply codes that no portal sent; the others are the portal's.
-const (
-	codeUsage       = 2  // as the portal's invalid argument
-	codeUnreachable = 16 // no portal answered
-
-	codeRefusedUnread = 10 // as the portal's want of room
-)
-
 // failure is a command that failed: what is printed, and the exit status.
 type failure struct {
 	info *apiv1.ReplyInfo
@@ -40,35 +31,25 @@ type failure struct {
 func (f *failure) Error() string { return f.info.ReplyMsg }
 
 func usageFailure(err error) *failure {
-	return &failure{&apiv1.ReplyInfo{ReplyCode: codeUsage, ReplyMsg: reason.Full(err)}, exitUsage}
+	return &failure{&apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeInvalid), ReplyMsg: reason.Full(err)}, exitUsage}
 }
 
-// callFailure is a call that ended with err: the portal's own words when it
-// sent some.
-func (s *session) callFailure(err error) *failure {
-	st := status.Convert(err)
-	for _, d := range st.Details() {
-		if info, ok := d.(*apiv1.ReplyInfo); ok {
-			return &failure{info, exitRefused}
-		}
+// callFailure is a call that ended with err, with what its flags may have to do
+// with it.
+func callFailure(err error) *failure {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return usageFailure(err)
 	}
-	info := &apiv1.ReplyInfo{ReplyCode: codeUnreachable}
-	why := reason.Of(err)
-	switch st.Code() {
-	case codes.Unavailable:
-		info.ReplyMsg = fmt.Sprintf("cannot reach the portal at %s: %s; is it running, and is --addr-port right?", s.portal, why)
-		if !neverSent(err) {
-			info.ReplyMsg = fmt.Sprintf("the portal at %s was lost before it replied: %s; get or list the object to see how far it came", s.portal, why)
-		}
-	case codes.DeadlineExceeded:
-		info.ReplyMsg = fmt.Sprintf("no reply from the portal at %s within %v; see --timeout, and get or list the object to see how far it came", s.portal, s.timeout)
-	case codes.ResourceExhausted:
-		// Before it was read: it is too long, or too many are under way.
-		return &failure{&apiv1.ReplyInfo{ReplyCode: codeRefusedUnread, ReplyMsg: fmt.Sprintf("the portal at %s does not take the request: %s", s.portal, why)}, exitRefused}
-	case codes.Canceled:
-		info.ReplyMsg = "interrupted; get or list the object to see how far it came"
-	default:
-		info.ReplyMsg = fmt.Sprintf("%s answers, but not as a VDA portal does: %s", s.portal, why)
+	info := &apiv1.ReplyInfo{ReqId: e.ReqID, ReplyCode: int32(e.Code), ReplyMsg: e.Message()}
+	if e.Code != apiv1.CodeUnreachable {
+		return &failure{info, exitRefused}
+	}
+	switch {
+	case e.NotSent:
+		info.ReplyMsg += "; is it running, and is --addr-port right?"
+	case errors.Is(err, context.DeadlineExceeded):
+		info.ReplyMsg += "; see --timeout"
 	}
 	return &failure{info, exitUnreachable}
 }
@@ -106,16 +87,4 @@ func (s *session) warn(reply proto.Message) {
 			fmt.Fprintln(s.stderr, "vda_cli: warning:", list.Get(i).String())
 		}
 	}
-}
-
-// checkPortal refuses an address that cannot be dialled.
-func checkPortal(addr string) error {
-	host, port, err := net.SplitHostPort(addr)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil || host == "" {
-		return fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520", addr)
-	}
-	return nil
 }

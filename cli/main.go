@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,8 +14,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/program"
-	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // Defaults of the flags that every command has.
@@ -27,7 +28,7 @@ const (
 
 // session is one run.
 type session struct {
-	portal  string
+	portals string // addresses with commas between them
 	timeout time.Duration
 	output  string
 	stdout  io.Writer // the reply
@@ -68,7 +69,8 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	}
 	fs := root.PersistentFlags()
 	fs.SortFlags = false
-	fs.StringVar(&s.portal, "addr-port", defaultPortal, "`HOST:PORT` of the portal (environment VDA_ADDR_PORT or "+portalEnv+")")
+	fs.StringVar(&s.portals, "addr-port", defaultPortal, "`HOST:PORT` of the portal; several with commas between them are tried in turn "+
+		"(environment VDA_ADDR_PORT or "+portalEnv+")")
 	program.AlsoEnv(fs, "addr-port", portalEnv)
 	fs.DurationVar(&s.timeout, "timeout", defaultTimeout, "how long to wait for the reply")
 	fs.VarP(newChoice(&s.output, "json", "json", "yaml", "table"), "output", "o", "`FORMAT` of the reply: json, yaml or table")
@@ -147,20 +149,19 @@ func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor
 	if s.timeout <= 0 {
 		return fmt.Errorf("--timeout %v: it must be above 0, like 30s", s.timeout)
 	}
-	if err := checkPortal(s.portal); err != nil {
-		return err
+	cfg := client.Config{Portals: strings.Split(s.portals, ","), Timeout: s.timeout}
+	if len(cfg.Portals) == 1 {
+		cfg.Dial.Ping = -1 // there is no other to go to: --timeout is soon enough
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	conn, err := rpc.Dial(s.portal, rpc.DialConfig{Ping: -1, ConnectTimeout: 2 * s.timeout}) // --timeout bounds both
+	c, err := client.New(cfg)
 	if err != nil {
-		return fmt.Errorf("--addr-port %q: %w", s.portal, err)
+		return fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520, or several with commas between them", s.portals)
 	}
-	defer conn.Close()
+	defer c.Close()
 	reply := newMessage(method.Output())
 	name := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
-	if err := invoke(ctx, func() error { return conn.Invoke(ctx, name, req, reply) }, readOnly(string(method.Name()))); err != nil {
-		return s.callFailure(err)
+	if err := c.Invoke(ctx, name, req, reply); err != nil {
+		return callFailure(err)
 	}
 	s.warn(reply)
 	return s.show(reply)

@@ -17,9 +17,9 @@ import (
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/blobstore/format"
+	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/program"
-	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
 )
@@ -113,14 +113,12 @@ func TestStartStop(t *testing.T) {
 		ended <- Program().Run(ctx, program.Process{Args: args, Stdout: io.Discard, Stderr: t.Output()})
 	}()
 
-	conn, err := rpc.Dial("127.0.0.1:"+port, rpc.DialConfig{})
+	c, err := client.New(client.Config{Portals: []string{"127.0.0.1:" + port}, Timeout: 10 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	call, stop := context.WithTimeout(ctx, 10*time.Second)
-	defer stop()
-	if _, err := apiv1.NewPortalClient(conn).ListDa(call, &apiv1.ListDaRequest{}, grpc.WaitForReady(true)); err != nil {
+	defer c.Close()
+	if _, err := c.ListDa(ctx, &apiv1.ListDaRequest{}, grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
 	}
 	if line, exit := command(t, "", args...); exit != 1 || !strings.Contains(line, "in use") {

@@ -15,27 +15,26 @@ import (
 	"github.com/virtual-disk-array/vda/reason"
 )
 
-// replyCode is reply_info.reply_code. The numbers are part of the API: they
-// never change meaning, and docs/errors.md lists them.
-type replyCode int32
+// replyCode is reply_info.reply_code.
+type replyCode = apiv1.ReplyCode
 
 const (
-	codeSuccess       replyCode = 0
-	codeInternal      replyCode = 1
-	codeInvalid       replyCode = 2
-	codeNotFound      replyCode = 3
-	codeNameTaken     replyCode = 4 // by an object with other parameters
-	codeIdentical     replyCode = 5 // the object exists just as asked for
-	codeNQNTaken      replyCode = 6
-	codeAddressTaken  replyCode = 7 // listener or disk of another object
-	codePrecondition  replyCode = 8
-	codeInUse         replyCode = 9 // others hang on the object
-	codeNoRoom        replyCode = 10
-	codeDatabase      replyCode = 11 // does not answer
-	codeBusy          replyCode = 12 // lost every race for the same rows
-	codeDeadline      replyCode = 13
-	codeCancelled     replyCode = 14
-	codeUnimplemented replyCode = 15
+	codeSuccess       = apiv1.CodeSuccess
+	codeInternal      = apiv1.CodeInternal
+	codeInvalid       = apiv1.CodeInvalid
+	codeNotFound      = apiv1.CodeNotFound
+	codeNameTaken     = apiv1.CodeNameTaken
+	codeIdentical     = apiv1.CodeIdentical
+	codeNQNTaken      = apiv1.CodeNQNTaken
+	codeAddressTaken  = apiv1.CodeAddressTaken
+	codePrecondition  = apiv1.CodeFailedPrecondition
+	codeInUse         = apiv1.CodeInUse
+	codeNoRoom        = apiv1.CodeNoRoom
+	codeDatabase      = apiv1.CodeDatabase
+	codeBusy          = apiv1.CodeBusy
+	codeDeadline      = apiv1.CodeDeadline
+	codeCancelled     = apiv1.CodeCancelled
+	codeUnimplemented = apiv1.CodeUnimplemented
 )
 
 // codeOfKind is the code of an error that carries none of its own.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/sim/ledger"
 	"github.com/virtual-disk-array/vda/sim/simnet"
 	"github.com/virtual-disk-array/vda/store"
@@ -70,7 +70,7 @@ type sim struct {
 	daemons []*daemon
 	nodes   []*simNode
 	hosts   []*host
-	admin   apiv1.PortalClient
+	admin   *client.Client
 	faults  map[string]int
 	churned int // arrays made by faults
 	end     []func()
@@ -143,16 +143,16 @@ func (s *sim) build() error {
 	}
 	admin := s.net.Start("admin", adminMachine)
 	dialing := s.dialing(admin)
-	dialing.Ping = -1 // as vda_cli
-	conn, err := rpc.Dial(portalMachine+":9520", dialing)
+	dialing.Ping, dialing.ConnectTimeout = -1, time.Second
+	portal, err := client.New(client.Config{Portals: []string{portalMachine + ":9520"}, Dial: dialing})
 	if err != nil {
 		return err
 	}
 	s.end = append(s.end, func() {
 		admin.Kill()
-		_ = conn.Close()
+		_ = portal.Close()
 	})
-	s.admin = apiv1.NewPortalClient(conn)
+	s.admin = portal
 	if err := s.create(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
@@ -111,18 +112,18 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 
 // Dial is a client of the portal at addr. A reply that says what a library
 // said fails the test.
-func (c *Cluster) Dial(addr string) apiv1.PortalClient {
+func (c *Cluster) Dial(addr string) *client.Client {
 	c.t.Helper()
-	conn, err := rpc.Dial(addr, rpc.DialConfig{Intercept: []grpc.UnaryClientInterceptor{c.read}})
+	cl, err := client.New(client.Config{Portals: []string{addr}, Dial: rpc.DialConfig{Intercept: []grpc.UnaryClientInterceptor{c.read}}})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.t.Cleanup(func() { conn.Close() })
-	return apiv1.NewPortalClient(conn)
+	c.t.Cleanup(func() { cl.Close() })
+	return cl
 }
 
 // Client starts a portal and is its client.
-func (c *Cluster) Client(options ...func(*portal.Config)) apiv1.PortalClient {
+func (c *Cluster) Client(options ...func(*portal.Config)) *client.Client {
 	c.t.Helper()
 	return c.Dial(c.Portal(options...))
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/monitor"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
@@ -30,7 +31,7 @@ type cluster struct {
 	*testing.T
 	uri    string
 	net    *planetest.Cluster
-	portal apiv1.PortalClient
+	portal *client.Client
 	later  atomic.Bool // the portal leaves it to the monitors to tell nodes
 	dns    []*node
 	cns    []*node
@@ -124,12 +125,11 @@ func (c *cluster) servePortal() {
 			c.Error(err)
 		}
 	})
-	conn, err := rpc.Dial(lis.Addr().String(), rpc.DialConfig{})
+	c.portal, err = client.New(client.Config{Portals: []string{lis.Addr().String()}})
 	if err != nil {
 		c.Fatal(err)
 	}
-	c.Cleanup(func() { _ = conn.Close() })
-	c.portal = apiv1.NewPortalClient(conn)
+	c.Cleanup(func() { _ = c.portal.Close() })
 }
 
 // teller is a Syncer that may leave its work to the monitors, which tell a node

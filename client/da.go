@@ -1,0 +1,55 @@
+package client
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+)
+
+// CreateDa makes a disk array. DaSize is what the host sees, in bytes, a multiple
+// of 1 MiB and of 4 MiB from 64 GiB on; a smaller PhysicalSize makes it thin.
+// WarningList of the reply says where it could not be spread over locations.
+// Errors: CodeInvalid, CodeNameTaken, CodeIdentical, CodeNoRoom (too little space,
+// too few nodes, or too few locations with Strict).
+func (c *Client) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest, opts ...grpc.CallOption) (*apiv1.CreateDaReply, error) {
+	return c.stubs.CreateDa(ctx, req, opts...)
+}
+
+// DeleteDa removes a disk array without exporters, and all data on it. Errors:
+// CodeNotFound, CodeInUse.
+func (c *Client) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest, opts ...grpc.CallOption) (*apiv1.DeleteDaReply, error) {
+	return c.stubs.DeleteDa(ctx, req, opts...)
+}
+
+// ModifyDa renames a disk array without exporters. Errors: CodeInvalid,
+// CodeNotFound, CodeNameTaken, CodeInUse.
+func (c *Client) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest, opts ...grpc.CallOption) (*apiv1.ModifyDaReply, error) {
+	return c.stubs.ModifyDa(ctx, req, opts...)
+}
+
+// ListDa returns one page of disk arrays, by name; Das runs over all. Errors:
+// CodeInvalid.
+func (c *Client) ListDa(ctx context.Context, req *apiv1.ListDaRequest, opts ...grpc.CallOption) (*apiv1.ListDaReply, error) {
+	return c.stubs.ListDa(ctx, req, opts...)
+}
+
+// GetDa returns a disk array with its virtual disks, controllers and the names of
+// its exporters. Errors: CodeNotFound.
+func (c *Client) GetDa(ctx context.Context, req *apiv1.GetDaRequest, opts ...grpc.CallOption) (*apiv1.GetDaReply, error) {
+	return c.stubs.GetDa(ctx, req, opts...)
+}
+
+// SyncupDa brings all nodes of a disk array to their desired state now; Note says
+// what did not work. Errors: CodeNotFound.
+func (c *Client) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest, opts ...grpc.CallOption) (*apiv1.SyncupDaReply, error) {
+	return c.stubs.SyncupDa(ctx, req, opts...)
+}
+
+// FailoverDa moves the primary of a disk array to ToCn, or to any healthy one of
+// its controllers when that is empty. Errors: CodeInvalid, CodeNotFound,
+// CodeFailedPrecondition (no controller can take over).
+func (c *Client) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest, opts ...grpc.CallOption) (*apiv1.FailoverDaReply, error) {
+	return c.stubs.FailoverDa(ctx, req, opts...)
+}

@@ -1,0 +1,111 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// A call is made again as long as its deadline allows, where that is safe: when
+// the request can't have reached a portal, and when it only asks. A portal that
+// is restarted, or a proxy before it, refuses or resets a connection for a
+// moment.
+const (
+	minPause = 50 * time.Millisecond
+	maxPause = time.Second
+	// refusedFor is how long addresses are tried where nobody listens: after
+	// that they are more likely to be wrong than the portals to come back.
+	refusedFor = 3 * time.Second
+)
+
+// call is what the errors of a call say about it.
+type call struct {
+	op, object string   // "create da", "da0"
+	fields     []string // of the request
+	repeatable bool     // may be carried out twice
+}
+
+// verbs are the first words of methods; those that change no object, so that
+// they may be called twice, are true.
+var verbs = map[string]bool{"Create": false, "Delete": false, "Modify": false, "Failover": false, "Adopt": false, "List": true, "Get": true, "Syncup": true}
+
+// names are the fields that say which object a request is about.
+var names = []protoreflect.Name{"dn_name", "cn_name", "da_name", "pd_name", "exp_name", "orphan_id"}
+
+// describe takes a method's name and a request apart.
+func describe(method string, req any) call {
+	method = method[strings.LastIndexByte(method, '/')+1:]
+	c := call{op: method}
+	list := false
+	for verb, twice := range verbs {
+		if noun, ok := strings.CutPrefix(method, verb); ok {
+			c.op, c.repeatable = strings.ToLower(verb)+" "+strings.ToLower(noun), twice
+			list = verb == "List"
+		}
+	}
+	m, ok := req.(proto.Message)
+	if !ok {
+		return c
+	}
+	r := m.ProtoReflect()
+	all := r.Descriptor().Fields()
+	var object []string
+	for i := range all.Len() {
+		f := all.Get(i)
+		c.fields = append(c.fields, string(f.Name()))
+		if !list && slices.Contains(names, f.Name()) && r.Get(f).String() != "" {
+			object = append(object, r.Get(f).String())
+		}
+	}
+	c.object = strings.Join(object, "/")
+	return c
+}
+
+// retry makes a call until a portal has answered it, ctx ends, or another
+// attempt would not be safe.
+func (c *Client) retry(ctx context.Context, what call, try func(portal) error) *Error {
+	begin, pause := time.Now(), minPause
+	allRefuse := true // in this round
+	for failed := 1; ; failed++ {
+		at := c.current.Load()
+		p := c.portals[at]
+		err := try(p)
+		if err == nil {
+			return nil
+		}
+		if status.Code(err) != codes.Unavailable || replied(err) != nil || !what.repeatable && !neverSent(err) {
+			return c.failure(ctx, what, p, err)
+		}
+		allRefuse = allRefuse && refused(err)
+		c.current.CompareAndSwap(at, (at+1)%uint32(len(c.portals)))
+		if failed%len(c.portals) != 0 {
+			continue
+		}
+		if allRefuse && time.Since(begin) > refusedFor {
+			return c.failure(ctx, what, p, err)
+		}
+		allRefuse = true
+		wait := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+			return c.failure(ctx, what, p, err) // it says more than that the time is up
+		case <-wait.C:
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// neverSent reports that a call failed for want of a connection.
+func neverSent(err error) bool {
+	why, ok := strings.CutPrefix(status.Convert(err).Message(), `connection error: desc = "`)
+	return ok && (strings.HasPrefix(why, "transport: Error while dialing") || strings.HasPrefix(why, "error reading server preface"))
+}
+
+func refused(err error) bool { return strings.Contains(status.Convert(err).Message(), "refused") }

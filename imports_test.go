@@ -42,11 +42,12 @@ var may = []struct{ name, imports string }{
 
 	// data plane
 	{"vdatgt", "bdev daemon module module/bdevnvme module/lvol nvme nvmf/nvmftgt spdk"},
-	{"nvmf/nvmftgt", "bdev nvme"},
+	{"nvmf/nvmftgt", "bdev nvme nvmf/tcp"},
 	{"module/lvol", "bdev blobstore blobstore/format nvme"},
 	{"module/bdevnvme", "bdev nvme nvmf/host"},
 	{"module", "bdev nvme"},
-	{"nvmf/host", "bdev nvme"},
+	{"nvmf/host", "bdev nvme nvmf/tcp"},
+	{"nvmf/tcp", "bdev"},
 	{"blobstore/check", "bdev blobstore blobstore/format"},
 	{"blobstore", "bdev blobstore/format nvme"},
 	{"bdev", "nvme"},

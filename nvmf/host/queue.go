@@ -1,14 +1,13 @@
 package host
 
 import (
-	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
 // queue is one NVMe queue pair: a TCP connection, the commands in flight on
@@ -16,8 +15,7 @@ import (
 type queue struct {
 	id     uint16
 	ses    *session
-	conn   *net.TCPConn
-	raw    syscall.RawConn
+	conn   *tcp.Conn
 	inline int  // bytes of data a capsule may carry
 	maxH2C int  // bytes of data in one H2CData PDU
 	align  int  // bytes; data in PDUs we send starts at multiples of it
@@ -37,19 +35,12 @@ type queue struct {
 	idle    sync.Cond   // sending became false
 
 	// Owned by whoever set sending.
-	onWire   *sendList
-	sendMsg  syscall.Msghdr
-	sendErr  error
-	sendPark bool // wait for the socket inside sendFn
-	sendFn   func(fd uintptr) bool
-	writes   chan struct{} // has the writer take over a full socket
+	onWire *sendList
+	writes chan struct{} // has the writer take over a full socket
 
-	fd    uintptr
-	turn  bdev.Turn // to use rd
-	hot   bdev.Hot
-	tryFn func() bool
-	rd    reader
-	gone  chan struct{} // closed when all commands are completed and the connection is closed
+	in   tcp.Input // its turn is the right to use rd
+	rd   reader
+	gone chan struct{} // closed when all commands are completed and the connection is closed
 }
 
 // slot is a command in flight. Its data fields are written by the submitter
@@ -214,21 +205,21 @@ func (q *queue) pdu(t nvme.PDUType, flags uint8, hlen int, s *slot, cid uint16, 
 		flags |= nvme.FlagDDGST
 		plen += nvme.DigestLen
 	}
-	p := q.out.header(total)
+	p := q.out.Header(total)
 	nvme.PutHeader(p, nvme.Header{Type: t, Flags: flags, HLen: uint8(hlen), PDO: uint8(pdo), PLen: uint32(plen)})
 	copy(p[nvme.HeaderLen:], body)
 	if q.hdgst {
 		nvme.PutDigest(p[hlen:], nvme.UpdateDigest(0, p[:hlen]))
 	}
 	if n > 0 {
-		d := q.out.data(s.iov, s.off+at, n, q.ddgst)
+		q.out.Data(s.iov, s.off+at, n)
 		if q.ddgst {
-			nvme.PutDigest(q.out.header(nvme.DigestLen), d)
+			v := bdev.IovAt(s.iov, s.off+at)
+			nvme.PutDigest(q.out.Header(nvme.DigestLen), v.Digest(0, n))
 		}
 		s.unsent++
 		q.out.owners = append(q.out.owners, cid)
 	}
-
 }
 
 // finish frees the slot, starts what waited for one and delivers. q.mu is
@@ -265,8 +256,7 @@ func (q *queue) fail(err error) {
 	q.mu.Unlock()
 	// What the kernel has not sent yet must not reach the controller later,
 	// when the command may have been retried: reset rather than close.
-	_ = q.conn.SetLinger(0)
-	_ = q.conn.SetDeadline(time.Unix(1, 0)) // wakes reader and writer
+	q.conn.Abort()
 	q.ses.fail(err)
 }
 

@@ -4,13 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
 // Sizes in bytes of the reader.
@@ -22,19 +21,13 @@ const (
 )
 
 // reader is the receiving half of a queue, used by its goroutine, or while
-// that sleeps by one that polls: by whoever has queue.turn.
+// that sleeps by one that polls: by the one that has queue.in's turn.
 type reader struct {
 	buf   []byte // nil while the queue sleeps with nothing in it
 	r, w  int    // unread bytes of buf
 	ahead int    // bytes to read ahead at most
-	msg   syscall.Msghdr
-	vec   []syscall.Iovec
 	batch bdev.Batch
-	fn    func(fd uintptr) bool
 	err   error
-
-	spinner bdev.Spinner
-	mine    bool // true while the queue's goroutine holds the turn; only it uses this field
 
 	// The data PDU being received.
 	slot    *slot // nil: none
@@ -72,13 +65,8 @@ func violation(s nvme.FatalStatus, info uint32, format string, args ...any) erro
 
 // read is the queue's goroutine.
 func (q *queue) read() {
-	err := q.raw.Read(q.rd.fn)
-	for !q.rd.mine { // a poller has the turn, who does not take long; it is kept for good
-		if q.rd.mine = q.turn.Take(); !q.rd.mine {
-			runtime.Gosched()
-		}
-	}
-	q.hot.Cool()
+	err := q.in.Sleep()
+	q.in.Cool()
 	if q.rd.err != nil {
 		err = q.rd.err
 	}
@@ -94,32 +82,21 @@ func (q *queue) read() {
 	q.teardown(&q.rd.batch)
 }
 
-// receive runs inside RawConn.Read: it handles everything there is, and
-// returns false to sleep until there is more.
-func (q *queue) receive(uintptr) bool {
-	rd := &q.rd
-	if !rd.mine {
-		if !q.turn.Take() {
-			return false // whoever has it looks again
-		}
-		rd.mine = true
-	}
+// receive handles everything there is and polls for more where that pays. It
+// reports whether the queue ends; the reader sleeps otherwise.
+func (q *queue) receive() bool {
 	for {
 		if _, end := q.serve(); end {
 			return true
 		}
-		if spin := q.ses.ctl.cfg.Spin; spin > 0 && q.id != 0 {
-			if q.inFlight() && rd.spinner.Spin(spin, q.tryFn) {
-				continue
-			}
-			q.warm()
-		}
-		rd.rest()
-		rd.mine = false
-		if q.turn.Give() {
+		spin := q.ses.ctl.cfg.Spin
+		if spin <= 0 || q.id == 0 {
 			return false
 		}
-		rd.mine = true
+		if !q.inFlight() || !q.in.Spin(spin, q.try) {
+			q.in.Warm(bdev.Clock())
+			return false
+		}
 	}
 }
 
@@ -127,12 +104,10 @@ func (q *queue) receive(uintptr) bool {
 func (q *queue) serve() (found, end bool) {
 	rd := &q.rd
 	for !q.down.Load() {
-		n, e := q.recv(q.fd)
+		n, e := q.recv()
 		switch {
 		case e == syscall.EAGAIN:
 			return found, false
-		case e == syscall.EINTR:
-			continue
 		case e != 0:
 			rd.err = e
 			return found, true
@@ -150,42 +125,25 @@ func (q *queue) serve() (found, end bool) {
 	return found, true
 }
 
-// try is serve for Spinner.Spin.
+// try is serve for Input.Spin.
 func (q *queue) try() bool {
 	found, end := q.serve()
 	return found || end
 }
 
-// warm has others poll this queue for a while, where nobody else would look
-// at it while they do.
-func (q *queue) warm() {
-	if bdev.Alone() {
-		q.hot.Warm(bdev.Clock())
-	}
-}
-
 // PollSource serves the queue while its reader sleeps (bdev.Source).
 func (q *queue) PollSource() bool {
-	if !q.inFlight() || !q.turn.Try() { // nothing is due, which is cheaper to know than to ask the socket
-		return false
+	// Nothing is due, which is cheaper to know than to ask the socket.
+	return q.inFlight() && q.in.Poll(q.look)
+}
+
+func (q *queue) look() (bool, tcp.Next) {
+	found, end := q.serve()
+	if end {
+		return found, tcp.Wake // the reader sees to it
 	}
-	any := false
-	for {
-		found, end := q.serve()
-		any = any || found
-		if end { // the reader sees to it
-			q.turn.Drop()
-			_ = q.conn.SetReadDeadline(time.Unix(1, 0))
-			return any
-		}
-		if found {
-			q.warm()
-		}
-		q.rd.rest()
-		if q.turn.Give() {
-			return any
-		}
-	}
+	q.rd.rest()
+	return found, tcp.Done
 }
 
 func (q *queue) inFlight() bool {
@@ -196,7 +154,7 @@ func (q *queue) inFlight() bool {
 
 // recv receives once: the rest of a large data PDU in place, all else into
 // the buffer.
-func (q *queue) recv(fd uintptr) (int, syscall.Errno) {
+func (q *queue) recv() (int, syscall.Errno) {
 	rd := &q.rd
 	if rd.buf == nil {
 		rd.buf = buffers.Get().(*[readBuffer]byte)[:]
@@ -209,22 +167,14 @@ func (q *queue) recv(fd uintptr) (int, syscall.Errno) {
 	}
 	end := min(rd.w+rd.ahead, len(rd.buf))
 	if rd.left < directFrom {
-		return recvInto(fd, rd.buf[rd.w:max(end, rd.w+rd.left)])
+		return q.conn.Recv(rd.buf[rd.w:max(end, rd.w+rd.left)])
 	}
 	s := rd.slot
-	rd.vec = window(rd.vec[:0], s.iov, s.off+int(s.moved), rd.left, maxIovecs-1)
-	direct := 0
-	for i := range rd.vec {
-		direct += int(rd.vec[i].Len)
-	}
-	if direct == rd.left {
-		rd.vec = append(rd.vec, iovec(rd.buf[:smallAhead]))
-	}
-	n, e := recvVec(fd, &rd.msg, rd.vec)
+	n, e := q.conn.RecvData(s.iov, s.off+int(s.moved), rd.left, rd.buf[:smallAhead])
 	if e != 0 || n == 0 {
 		return n, e
 	}
-	got := min(n, direct)
+	got := min(n, rd.left)
 	if rd.checked {
 		v := bdev.IovAt(s.iov, s.off+int(s.moved))
 		rd.digest = v.Digest(rd.digest, got)
@@ -451,11 +401,10 @@ func (q *queue) terminate(p *protocolError) {
 	n := nvme.PutTermReq(b[:], nvme.PDUH2CTermReq, nvme.TermReq{Status: p.status, Info: p.info, Header: rd.buf[rd.r:min(rd.w, rd.r+24)]})
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.sending || q.dead || !q.out.empty() || !q.onWire.empty() {
+	if q.sending || q.dead || !q.out.Empty() || !q.onWire.Empty() {
 		return
 	}
-	copy(q.out.header(n), b[:n])
+	copy(q.out.Header(n), b[:n])
 	q.out, q.onWire = q.onWire, q.out
-	q.sendPark = false
-	_ = q.raw.Write(q.sendFn)
+	_ = q.send(false)
 }

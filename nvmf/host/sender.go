@@ -1,6 +1,8 @@
 package host
 
 import (
+	"syscall"
+
 	"github.com/virtual-disk-array/vda/bdev"
 )
 
@@ -11,13 +13,13 @@ func (q *queue) FlushBatch(b *bdev.Batch) {
 	if q.marker == b {
 		q.marker = nil
 	}
-	if q.sending || q.dead || q.out.empty() {
+	if q.sending || q.dead || q.out.Empty() {
 		q.mu.Unlock()
 		return
 	}
 	q.sending = true
-	if q.id != 0 && q.ses.ctl.cfg.Spin > 0 && bdev.Alone() {
-		q.hot.Warm(b.Now()) // answers will come
+	if q.id != 0 && q.ses.ctl.cfg.Spin > 0 {
+		q.in.Warm(b.Now()) // answers will come
 	}
 	q.drain(b, false)
 }
@@ -27,24 +29,19 @@ func (q *queue) FlushBatch(b *bdev.Batch) {
 // else it leaves the rest to the writer.
 func (q *queue) drain(b *bdev.Batch, park bool) {
 	for !q.dead {
-		if q.onWire.empty() {
-			if q.out.empty() {
+		if q.onWire.Empty() {
+			if q.out.Empty() {
 				break
 			}
 			q.out, q.onWire = q.onWire, q.out
 		}
 		q.mu.Unlock()
-		q.sendPark = park
-		err := q.raw.Write(q.sendFn)
-		if err == nil {
-			err = q.sendErr
-		}
-		if err != nil {
+		if err := q.send(park); err != nil {
 			q.fail(err)
 			q.mu.Lock()
 			break
 		}
-		if !q.onWire.empty() {
+		if !q.onWire.Empty() {
 			q.writes <- struct{}{} // room for one, and only sending's owner sends
 			return
 		}
@@ -70,11 +67,16 @@ func (q *queue) sentAll(b *bdev.Batch) {
 	q.onWire.reset()
 }
 
-// send runs inside RawConn.Write, which keeps the descriptor open.
-func (q *queue) send(fd uintptr) bool {
-	var more bool
-	more, q.sendErr = q.onWire.send(fd, &q.sendMsg)
-	return !more || !q.sendPark
+// send sends onWire: all of it with park set, else as far as the socket takes
+// it.
+func (q *queue) send(park bool) error {
+	if park {
+		return q.conn.SendWait(&q.onWire.Queue, 0)
+	}
+	if e := q.conn.Send(&q.onWire.Queue); e != 0 && e != syscall.EAGAIN {
+		return e
+	}
+	return nil
 }
 
 // writer sends when the socket was full.

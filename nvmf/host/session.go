@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 	"unsafe"
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
 // adminDepth is the depth of the admin queue.
@@ -143,7 +145,7 @@ func (s *session) connect(ctx context.Context) (err error) {
 // open makes a connection, agrees on digests, and connects the queue.
 func (s *session) open(ctx context.Context, id uint16, depth, inline int, cntlid uint16) (*queue, error) {
 	cfg := &s.ctl.cfg
-	conn, err := dial(ctx, cfg, s.addr)
+	conn, err := tcp.Dial(ctx, cfg.HostTraddr, net.JoinHostPort(s.addr.Traddr, s.addr.Trsvcid))
 	if err != nil {
 		return nil, err
 	}
@@ -163,18 +165,8 @@ func (s *session) open(ctx context.Context, id uint16, depth, inline int, cntlid
 		q.free = append(q.free, uint16(depth-1-i))
 	}
 	q.idle.L = &q.mu
-	q.sendFn, q.rd.fn, q.tryFn = q.send, q.receive, q.try
-	q.hot.Init(q)
-	q.rd.mine = q.turn.Take()
+	q.in.Init(conn, q, q.receive, q.rd.rest)
 	q.rd.ahead = readBuffer
-	if q.raw, err = conn.SyscallConn(); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
-	if err := q.raw.Control(func(fd uintptr) { q.fd = fd }); err != nil {
-		_ = conn.Close()
-		return nil, err
-	}
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
 // Phases of a connection.
@@ -36,9 +37,7 @@ type conn struct {
 	tgt    *Target
 	portal *portal
 	opts   connOpts
-	nc     stream
-	rc     syscall.RawConn
-	fd     int
+	nc     *tcp.Conn
 	peer   Addr
 	hello  *time.Timer
 	came   time.Time
@@ -53,26 +52,19 @@ type conn struct {
 	pduAt     int    // start of the PDU that is being handled
 	local     []*cmd // free slots
 	data      dataPDU
-	recvIov   [8]syscall.Iovec
-	recvMsg   syscall.Msghdr
-	parkFn    func(uintptr) bool
 	parkN     int
 	parkErr   syscall.Errno
-	spinner   bdev.Spinner
-	tryFn     func() bool
 	fusedOne  *cmd   // first command of a fused pair
 	starting  *cmd   // is being handed to its device
 	carriedIn uint64 // bytes of data that came with commands
 	spared    int    // commands that need not wait for those that are hungry
 	farewell  *cmd   // Disconnect: nothing behind it is taken
 
-	// turn is the right to use what is the reader's own. While the reader
-	// sleeps somebody who polls may have it, see PollSource.
-	turn   bdev.Turn
-	mine   bool  // the reader has the turn; the reader's alone
-	polled bool  // somebody else has it
+	// input's turn is the right to use what is the reader's own. While the
+	// reader sleeps a goroutine that polls may have it, see PollSource.
+	input  tcp.Input
+	polled bool  // another than the reader has the turn
 	left   error // why the input was left to the reader
-	hot    bdev.Hot
 
 	// Set by ICReq, then constant.
 	hdgst, ddgst bool
@@ -106,8 +98,6 @@ type conn struct {
 	queued     bool   // in Target.memory
 	carriedOut uint64 // of carriedIn, those of commands that have ended
 	out, snd   outQueue
-	sndAt      int
-	sndMsg     syscall.Msghdr
 	dirty      bool
 	sending    bool   // somebody sends k.snd
 	blocked    bool   // the socket is full
@@ -117,18 +107,7 @@ type conn struct {
 	tellHead   uint32 // how many may
 	noFlow     bool   // the host wants no flow control of the submission queue
 
-	// Of whoever drains.
-	drainFn   func(uintptr) bool
-	drainErr  syscall.Errno
-	drainFrom int
-	completed uint64
-}
-
-// stream is a TCP connection, or in tests a pair of sockets without ports.
-type stream interface {
-	net.Conn
-	syscall.Conn
-	CloseWrite() error
+	completed uint64 // commands that were answered
 }
 
 // connOpts are the transport's options as a connection uses them.
@@ -142,9 +121,9 @@ type connOpts struct {
 }
 
 // serve starts a connection's reader, or closes nc when there are too many.
-func (t *Target) serve(nc stream, p *portal) {
+func (t *Target) serve(nc tcp.Stream, p *portal) {
 	t.mu.Lock()
-	peer := peerOf(nc)
+	peer := peerOf(nc.RemoteAddr())
 	if t.closed || !t.mayTake(peer.Traddr) {
 		t.mu.Unlock()
 		_ = nc.Close()
@@ -163,39 +142,32 @@ func (t *Target) serve(nc stream, p *portal) {
 }
 
 // peerOf is the address of the other end; empty where it has none.
-func peerOf(nc stream) (a Addr) {
-	if ap, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+func peerOf(at net.Addr) (a Addr) {
+	if ap, ok := at.(*net.TCPAddr); ok {
 		a, _ = Addr{Traddr: ap.AddrPort().Addr().Unmap().WithZone("").String(), Trsvcid: strconv.Itoa(ap.Port)}.Normalize()
 	}
 	return a
 }
 
 // newConn makes a connection; t.mu is held.
-func newConn(t *Target, nc stream, p *portal, peer Addr) (*conn, error) {
-	rc, err := nc.SyscallConn()
+func newConn(t *Target, s tcp.Stream, p *portal, peer Addr) (*conn, error) {
+	nc, err := tcp.New(s)
 	if err != nil {
 		return nil, err
 	}
-	k := &conn{tgt: t, portal: p, nc: nc, rc: rc, peer: peer, align: 4, idle: make(chan struct{}, 1), settled: make(chan struct{})}
+	k := &conn{tgt: t, portal: p, nc: nc, peer: peer, align: 4, idle: make(chan struct{}, 1), settled: make(chan struct{})}
 	k.cond = sync.NewCond(&k.mu)
 	o := *t.transport
-	k.opts = connOpts{TransportOpts: o, success: *o.C2HSuccess, maxIO: o.MaxIOSize, maxData: max(o.MaxIOSize, 128<<10), capsule: o.InCapsuleDataSize, spinTime: t.cfg.Spin}
-	err = rc.Control(func(fd uintptr) {
-		k.fd = int(fd)
-		if o.AckTimeout > 0 {
-			_ = syscall.SetsockoptInt(k.fd, syscall.IPPROTO_TCP, tcpUserTimeout, int(o.AckTimeout))
-		}
-	})
-	if tcp, ok := nc.(*net.TCPConn); ok {
-		_ = tcp.SetNoDelay(true)
+	k.opts = connOpts{TransportOpts: o, success: *o.C2HSuccess, maxIO: o.MaxIOSize, maxData: max(o.MaxIOSize, 128<<10),
+		capsule: o.InCapsuleDataSize, spinTime: t.cfg.Spin}
+	if o.AckTimeout > 0 {
+		nc.SetAckTimeout(o.AckTimeout)
 	}
 	k.rbuf, k.ownBuf = make([]byte, helloBuffer), true
-	k.parkFn, k.tryFn, k.drainFn = k.parkRecv, k.tryRecv, k.drainSend
-	k.hot.Init(k)
-	k.mine = k.turn.Take()
+	k.input.Init(nc, k, k.tryPark, k.rest)
 	k.growSlots(1)
 	k.hello = time.AfterFunc(t.cfg.HelloTime, func() { k.kill("no Connect in time") })
-	return k, err
+	return k, nil
 }
 
 // run is the reader.

@@ -36,8 +36,7 @@ func (k *conn) disconnect() {
 		k.why = "disconnected by the host"
 	}
 	k.mu.Unlock()
-	_ = k.nc.SetDeadline(time.Now().Add(100 * time.Millisecond))
-	k.hangUp()
+	k.nc.HangUp(nil)
 }
 
 // outstanding reports whether a command is still to be answered. Those whose

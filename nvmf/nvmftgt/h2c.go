@@ -24,7 +24,7 @@ func (k *conn) initialize(in []byte) error {
 	k.maxR2T = r.MaxR2T
 	k.phase = phaseConnect
 	k.mu.Lock()
-	nvme.PutICResp(k.out.header(nvme.ICLen), nvme.ICResp{HeaderDigest: k.hdgst, DataDigest: k.ddgst, MaxH2CData: k.opts.maxData})
+	nvme.PutICResp(k.out.Header(nvme.ICLen), nvme.ICResp{HeaderDigest: k.hdgst, DataDigest: k.ddgst, MaxH2CData: k.opts.maxData})
 	k.mark(&k.batch)
 	k.mu.Unlock()
 	return nil

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
 // ListenerInfo describes a listener.
@@ -152,12 +154,11 @@ func (t *Target) joinPortal(a Addr) (*portal, error) {
 		p.users++
 		return p, nil
 	}
-	cfg := net.ListenConfig{Control: listenOptions}
 	network := "tcp4"
 	if a.Adrfam == "IPv6" {
 		network = "tcp6" // IPV6_V6ONLY, as in SPDK: :: leaves 0.0.0.0 to another listener
 	}
-	ln, err := cfg.Listen(context.Background(), network, a.String())
+	ln, err := tcp.Listen(context.Background(), network, a.String())
 	if err != nil {
 		return nil, fmt.Errorf("listener %s: %w", a, err)
 	}

@@ -41,31 +41,14 @@ func (k *conn) recv() (int, syscall.Errno) {
 		}
 	}
 	if k.data.left > 0 && k.w == 0 {
-		return k.recvData()
+		c := k.data.c
+		return k.nc.RecvData(c.iov, int(c.got), k.data.left, k.ahead())
 	}
 	if len(k.rbuf)-k.w < len(k.rbuf)/8 { // keep room for a whole PDU
 		k.w = copy(k.rbuf, k.rbuf[k.r:k.w])
 		k.r = 0
 	}
-	return recvInto(k.fd, k.ahead())
-}
-
-// recvData receives into {the command's memory, the buffer}.
-func (k *conn) recvData() (int, syscall.Errno) {
-	c := k.data.c
-	n, want := 0, k.data.left
-	for v := bdev.IovAt(c.iov, int(c.got)); want > 0 && n < len(k.recvIov)-1; n++ {
-		p := v.Next(want)
-		k.recvIov[n] = iovec(p)
-		want -= len(p)
-	}
-	if want == 0 {
-		k.recvIov[n] = iovec(k.ahead())
-		n++
-	}
-	k.recvMsg.Iov = &k.recvIov[0]
-	k.recvMsg.Iovlen = uint64(n)
-	return recvVec(k.fd, &k.recvMsg)
+	return k.nc.Recv(k.ahead())
 }
 
 // received handles n bytes that recv has just received.

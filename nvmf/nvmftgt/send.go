@@ -3,61 +3,25 @@ package nvmftgt
 import (
 	"errors"
 	"math"
+	"os"
 	"sync"
 	"syscall"
-	"time"
-	"unsafe"
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
-// outQueue gathers PDUs to send. Headers, digests and capsules lie one after
-// another in an arena; neighbours become one piece, so that a run of
-// completions is a single iovec.
+// outQueue gathers PDUs to send.
 type outQueue struct {
-	arena []byte
-	iov   []syscall.Iovec
-	done  []*cmd // slots that are free once everything is sent
-	tail  uintptr
+	tcp.Queue
+	done []*cmd // slots that are free once everything is sent
 }
-
-func (q *outQueue) empty() bool { return len(q.iov) == 0 }
 
 func (q *outQueue) clear() {
-	clear(q.iov)
+	q.Queue.Reset()
 	clear(q.done)
-	q.arena, q.iov, q.done, q.tail = q.arena[:0], q.iov[:0], q.done[:0], 0
-}
-
-// header makes room for n bytes in the arena that go out next.
-func (q *outQueue) header(n int) []byte {
-	at := len(q.arena)
-	if at+n > cap(q.arena) { // earlier pieces keep the old arena alive until they are sent
-		q.arena = make([]byte, 0, max(2*cap(q.arena), 4096))
-		at = 0
-	}
-	q.arena = q.arena[:at+n]
-	p := q.arena[at : at+n : at+n]
-	base := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
-	if q.tail == base {
-		last := &q.iov[len(q.iov)-1]
-		last.SetLen(int(last.Len) + n)
-	} else {
-		q.iov = append(q.iov, iovec(p))
-	}
-	q.tail = base + uintptr(n)
-	return p
-}
-
-// data appends the pieces of a command's data.
-func (q *outQueue) data(iov [][]byte) {
-	for _, p := range iov {
-		if len(p) > 0 {
-			q.iov = append(q.iov, iovec(p))
-		}
-	}
-	q.tail = 0
+	q.done = q.done[:0]
 }
 
 // openPDU queues a PDU with a header of fixed bytes, and data bytes of data
@@ -79,8 +43,7 @@ func (k *conn) openPDU(t nvme.PDUType, flags uint8, fixed, data int) []byte {
 		}
 	}
 	h.PLen += uint32(room - fixed + data)
-	p := k.out.header(room)
-	clear(p[fixed:])
+	p := k.out.Header(room)
 	nvme.PutHeader(p, h)
 	return p
 }
@@ -114,10 +77,10 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 		p := k.openPDU(nvme.PDUC2HData, flags, nvme.DataLen, int(c.n))
 		nvme.PutData(p, nvme.DataPDU{CID: c.sqe.CID(), Length: c.n})
 		k.seal(p, nvme.DataLen)
-		k.out.data(c.iov)
+		k.out.Data(c.iov, 0, int(c.n))
 		if k.ddgst {
 			v := bdev.IovAt(c.iov, 0)
-			nvme.PutDigest(k.out.header(nvme.DigestLen), v.Digest(0, int(c.n)))
+			nvme.PutDigest(k.out.Header(nvme.DigestLen), v.Digest(0, int(c.n)))
 		}
 	}
 	k.advanceHead()
@@ -196,7 +159,7 @@ func (k *conn) mark(b *bdev.Batch) {
 func (k *conn) FlushBatch(b *bdev.Batch) {
 	k.mu.Lock()
 	k.dirty = false
-	if k.sending || k.closing.Load() || k.out.empty() {
+	if k.sending || k.closing.Load() || k.out.Empty() {
 		k.mu.Unlock()
 		return
 	}
@@ -213,14 +176,13 @@ func (k *conn) FlushBatch(b *bdev.Batch) {
 // takeOut moves the queue to the sender; k.mu is held.
 func (k *conn) takeOut() {
 	k.out, k.snd = k.snd, k.out
-	k.sndAt = 0
 }
 
 // sendAll sends k.snd and what is queued behind it. On a full socket it
 // leaves the rest to the reader or to a goroutine that may wait.
 func (k *conn) sendAll(b *bdev.Batch) {
 	for {
-		switch e := k.trySend(); e {
+		switch e := k.nc.Send(&k.snd.Queue); e {
 		case 0:
 		case syscall.EAGAIN:
 			k.mu.Lock()
@@ -260,7 +222,7 @@ func (k *conn) sent(b *bdev.Batch) bool {
 		k.free = append(k.free, c)
 	}
 	k.snd.clear()
-	more := !k.out.empty()
+	more := !k.out.Empty()
 	if more {
 		k.takeOut()
 	} else {
@@ -275,33 +237,6 @@ func (k *conn) sent(b *bdev.Batch) bool {
 	return more
 }
 
-// trySend sends k.snd from k.sndAt on: 0 when all is sent.
-func (k *conn) trySend() syscall.Errno {
-	for k.sndAt < len(k.snd.iov) {
-		iov := k.snd.iov[k.sndAt:]
-		if len(iov) > iovMax {
-			iov = iov[:iovMax]
-		}
-		k.sndMsg.Iov = &iov[0]
-		k.sndMsg.Iovlen = uint64(len(iov))
-		n, e := sendVec(k.fd, &k.sndMsg)
-		if e != 0 {
-			return e
-		}
-		for n > 0 {
-			v := &k.snd.iov[k.sndAt]
-			if n < int(v.Len) {
-				v.Base = (*byte)(unsafe.Add(unsafe.Pointer(v.Base), n))
-				v.SetLen(int(v.Len) - n)
-				break
-			}
-			n -= int(v.Len)
-			k.sndAt++
-		}
-	}
-	return 0
-}
-
 // batches of goroutines that have none of their own.
 var batches = sync.Pool{New: func() any { return new(bdev.Batch) }}
 
@@ -314,18 +249,9 @@ func (k *conn) drain() {
 		batches.Put(b)
 	}()
 	for more := true; more; {
-		_ = k.nc.SetWriteDeadline(time.Now().Add(k.tgt.cfg.SendTime))
-		k.drainFrom = k.sndAt
-		err := k.rc.Write(k.drainFn)
-		if err == nil && k.drainErr == syscall.EAGAIN {
-			continue // some progress: the time starts anew
-		}
-		if err == nil && k.drainErr != 0 {
-			err = k.drainErr
-		}
-		if err != nil {
+		if err := k.nc.SendWait(&k.snd.Queue, k.tgt.cfg.SendTime); err != nil {
 			why := "send: " + err.Error()
-			if errors.Is(err, syscall.ETIMEDOUT) || isTimeout(err) {
+			if errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, os.ErrDeadlineExceeded) {
 				why = "the peer does not read"
 			}
 			k.kill(why)
@@ -341,12 +267,6 @@ func (k *conn) drain() {
 	k.blocked, k.draining = false, false
 	k.cond.Broadcast()
 	k.mu.Unlock()
-}
-
-// drainSend sends for RawConn.Write, which sleeps while it returns false.
-func (k *conn) drainSend(uintptr) bool {
-	k.drainErr = k.trySend()
-	return k.drainErr != syscall.EAGAIN || k.sndAt > k.drainFrom+iovMax/4
 }
 
 // unblock returns when the socket takes data again, false when the connection
@@ -365,9 +285,4 @@ func (k *conn) unblock() bool {
 	}
 	k.mu.Unlock()
 	return !k.closing.Load()
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
 }

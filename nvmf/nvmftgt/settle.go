@@ -1,9 +1,6 @@
 package nvmftgt
 
 import (
-	"syscall"
-	"time"
-
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -17,7 +14,7 @@ func (k *conn) kill(why string) {
 	}
 	k.closing.Store(true)
 	if !k.shut {
-		_ = syscall.Shutdown(k.fd, syscall.SHUT_RDWR)
+		k.nc.Shutdown()
 	}
 	k.cond.Broadcast()
 }
@@ -37,7 +34,7 @@ func (k *conn) leaveInflight() {
 func (k *conn) teardown() {
 	k.kill("ended")
 	k.hello.Stop()
-	k.hot.Cool()
+	k.input.Cool()
 	if k.ctrl != nil {
 		k.ctrl.leave(k)
 	}
@@ -147,19 +144,5 @@ func (k *conn) terminate(err error) {
 	}
 	var b [nvme.TermReqMax]byte
 	n := nvme.PutTermReq(b[:], nvme.PDUC2HTermReq, nvme.TermReq{Status: pe.status, Info: pe.info, Header: pe.header})
-	_ = k.nc.SetDeadline(time.Now().Add(100 * time.Millisecond))
-	_, _ = k.nc.Write(b[:n])
-	k.hangUp()
-}
-
-// hangUp ends the sending side and lets the peer read what was sent before a
-// reset could take it away.
-func (k *conn) hangUp() {
-	_ = k.nc.CloseWrite()
-	sink := make([]byte, 4096)
-	for range 64 {
-		if _, err := k.nc.Read(sink); err != nil {
-			return
-		}
-	}
+	k.nc.HangUp(b[:n])
 }

@@ -2,42 +2,35 @@ package nvmftgt
 
 import (
 	"errors"
-	"runtime"
+	"os"
 	"syscall"
-	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
 // wait returns when something was received: it polls for a while if that has
-// paid lately, then sleeps. It also returns, with k.left set, when somebody
-// who polled in the reader's place met what he must leave to the reader.
+// paid lately, then sleeps. It also returns, with k.left set, when one that
+// polled in the reader's place met what it must leave to the reader.
 func (k *conn) wait() (int, syscall.Errno) {
 	if k.qid > 0 && k.opts.spinTime > 0 {
 		limit := k.opts.spinTime
 		if k.asked.Load() > 0 {
 			limit *= askedSpin // it takes a host a while to send much data, but it does so now
 		}
-		if k.spinner.Spin(limit, k.tryFn) {
+		if k.input.Spin(limit, k.tryRecv) {
 			return k.parkN, k.parkErr
 		}
-		k.warm()
+		k.input.Warm(bdev.Clock())
 	}
 	for {
-		err := k.rc.Read(k.parkFn)
-		for !k.mine { // a poller has it, who does not take long
-			if k.mine = k.turn.Take(); !k.mine {
-				runtime.Gosched()
-			}
-		}
+		err := k.input.Sleep()
 		switch {
 		case err == nil && k.left == nil:
 			return k.parkN, k.parkErr
-		case k.closing.Load() || err != nil && !isTimeout(err):
+		case k.closing.Load() || err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, syscall.ECONNABORTED
-		}
-		_ = k.nc.SetReadDeadline(time.Time{}) // it has served to wake us
-		if k.left != nil {
+		case k.left != nil:
 			return 0, 0
 		}
 	}
@@ -47,95 +40,57 @@ func (k *conn) wait() (int, syscall.Errno) {
 // what it was asked for.
 const askedSpin = 5
 
-// warm has others poll this connection for a while, where nobody else would
-// look at it while they do.
-func (k *conn) warm() {
-	if bdev.Alone() {
-		k.hot.Warm(bdev.Clock())
-	}
-}
-
 // tryRecv receives without waiting.
 func (k *conn) tryRecv() bool {
 	k.parkN, k.parkErr = k.recv()
 	return k.parkErr != syscall.EAGAIN || k.closing.Load()
 }
 
-// parkRecv receives for RawConn.Read, which sleeps while it returns false.
-// Without data it keeps no buffer, nor the turn.
-func (k *conn) parkRecv(uintptr) bool {
-	if !k.mine {
-		if !k.turn.Take() {
-			return false // whoever has it looks again
-		}
-		k.mine = true
+// tryPark is tryRecv for a reader that is about to sleep; it does not when a
+// poller has left something to it.
+func (k *conn) tryPark() bool { return k.left != nil || k.tryRecv() }
+
+// rest is called before the reader sleeps: without data it keeps no buffer.
+func (k *conn) rest() {
+	if k.r == k.w {
+		k.dropRecvBuffer()
 	}
-	for k.left == nil {
-		if k.tryRecv() {
-			return true
-		}
-		if k.r == k.w {
-			k.dropRecvBuffer()
-		}
-		k.parked.Add(1)
-		k.mine = false
-		if k.turn.Give() {
-			return false
-		}
-		k.mine = true
-	}
-	return true
+	k.parked.Add(1)
 }
 
 // errResume leaves a PDU to the reader because handling it may take waiting.
 var errResume = errors.New("to be handled by the reader")
 
-// PollSource serves the sleeping reader's connection (bdev.Source). What may
-// take waiting (a full socket, the end of the connection, memory) is left to
-// the reader.
-func (k *conn) PollSource() bool {
-	if !k.turn.Try() {
-		return false
+// PollSource serves the sleeping reader's connection (bdev.Source).
+func (k *conn) PollSource() bool { return k.input.Poll(k.look) }
+
+// look receives in the reader's place. What may take waiting (a full socket,
+// the end of the connection, memory) is left to the reader.
+func (k *conn) look() (found bool, next tcp.Next) {
+	k.mu.Lock()
+	blocked := k.blocked
+	k.mu.Unlock()
+	if blocked || k.closing.Load() {
+		return false, tcp.Later
 	}
-	found := false
-	for {
-		wake := false
-		k.mu.Lock()
-		blocked := k.blocked
-		k.mu.Unlock()
-		if !blocked && !k.closing.Load() {
-			n, e := k.recv()
-			switch {
-			case e == syscall.EAGAIN:
-				if k.r == k.w {
-					k.dropRecvBuffer()
-				}
-			case e != 0 || n == 0:
-				wake = true // the reader finds the same
-			default:
-				found = true
-				k.polled = true
-				k.left = k.pass(n)
-				k.polled = false
-				wake = k.left != nil
-				k.sendRest()
-			}
+	n, e := k.recv()
+	switch {
+	case e == syscall.EAGAIN:
+		if k.r == k.w {
+			k.dropRecvBuffer()
 		}
-		if found {
-			k.warm()
-		}
-		if given := k.turn.Give(); given && !wake {
-			return found
-		} else if !given && (wake || blocked || k.closing.Load()) {
-			// The reader was here and has gone to sleep again.
-			wake = true
-			k.turn.Drop()
-		} else if !given {
-			continue
-		}
-		_ = k.nc.SetReadDeadline(time.Unix(1, 0))
-		return true
+		return false, tcp.Done
+	case e != 0 || n == 0:
+		return false, tcp.Wake // the reader finds the same
 	}
+	k.polled = true
+	k.left = k.pass(n)
+	k.polled = false
+	k.sendRest()
+	if k.left != nil {
+		return true, tcp.Wake
+	}
+	return true, tcp.Done
 }
 
 // sendRest has a goroutine of its own send what the socket did not take from

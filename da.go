@@ -21,6 +21,28 @@ type DA struct {
 // Thin reports whether the array promises more than it has bought.
 func (d *DA) Thin() bool { return d.Size > d.PhysicalSize }
 
+// Validate checks what a user has said of a new array; the fields of its error are
+// those of CreateDaRequest. ClusterSize is that of ClusterSizeFor.
+func (d *DA) Validate() error {
+	if err := CheckName("da_name", d.Name); err != nil {
+		return err
+	}
+	if d.CntlrCnt < 1 || d.CntlrCnt > MaxCntlrCount {
+		return invalid("cntlr_cnt is %d; it must be 1 to %d, and at most the number of cns", d.CntlrCnt, MaxCntlrCount)
+	}
+	if err := CheckSize("da_size", d.Size, d.ClusterSize); err != nil {
+		return err
+	}
+	if err := CheckSize("physical_size", d.PhysicalSize, d.ClusterSize); err != nil {
+		return err
+	}
+	if d.Size/d.PhysicalSize > MaxThin || d.Size/d.PhysicalSize == MaxThin && d.Size%d.PhysicalSize != 0 {
+		least := ((d.Size-1)/MaxThin/d.ClusterSize + 1) * d.ClusterSize
+		return invalid("physical_size is %d bytes, less than 1/%d of da_size; the smallest for this array is %d", d.PhysicalSize, MaxThin, least)
+	}
+	return nil
+}
+
 // Redundancy says which losses of vds the array's groups tolerate.
 func (d *DA) Redundancy() Redundancy { return Striped }
 

@@ -16,14 +16,6 @@ package vda
 
 import "time"
 
-// Listener is an NVMe-oF transport address in the words of SPDK's JSON-RPC.
-type Listener struct {
-	TrType  string `json:"trtype"`
-	TrAddr  string `json:"traddr"`
-	AdrFam  string `json:"adrfam"`
-	TrSvcID string `json:"trsvcid"`
-}
-
 // Health is what the monitor last saw of an object. The zero value is healthy.
 type Health struct {
 	Error bool

@@ -24,7 +24,7 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon nvme placement program reason rpc store syncer"},
+	{"portal", "api array daemon placement program reason rpc store syncer"},
 	{"monitor", "api array daemon program reason rpc store syncer"},
 	{"syncer", "api array placement reason rpc store"},
 	{"array", "placement store"},

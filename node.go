@@ -31,6 +31,19 @@ type Node struct {
 	Health           Health
 }
 
+// NewNode makes a node of what a user has said of it; the fields of its errors are
+// those of CreateDnRequest and CreateCnRequest.
+func NewNode(k NodeKind, name, listenerConf, location string, online bool) (*Node, error) {
+	if err := CheckNodeName(string(k)+"_name", name); err != nil {
+		return nil, err
+	}
+	l, err := ParseListener(string(k)+"_listener_conf", listenerConf)
+	if err != nil {
+		return nil, err
+	}
+	return &Node{Name: name, Listener: l, Location: location, Online: online}, CheckLocation("location", location)
+}
+
 // DN is a disk node.
 type DN struct {
 	Node

@@ -14,7 +14,6 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/daemon"
-	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Config of an agent.
@@ -61,8 +60,8 @@ func (c *Config) Validate() error {
 	case c.SocketWait < 0:
 		return fmt.Errorf("sock-wait %v must not be negative", c.SocketWait)
 	}
-	if err := checkListener(&c.Address); err != nil {
-		return fmt.Errorf("listener-conf: %w", err)
+	if err := checkListener("listener-conf", &c.Address); err != nil {
+		return err
 	}
 	for _, dir := range c.AioDirs {
 		if !filepath.IsAbs(dir) {
@@ -96,25 +95,12 @@ func (c *Config) Validate() error {
 func (c *Config) DisksDir() (string, error) { return filepath.Abs(filepath.Join(c.StateDir, disksDir)) }
 
 // checkListener checks an address and brings it to the spelling that the portal
-// registers, trtype and adrfam in the case of the tutorial.
-func checkListener(l *vda.Listener) error {
-	l.TrType, l.AdrFam = strings.ToLower(l.TrType), strings.ToLower(l.AdrFam)
-	if l.TrType != "tcp" {
-		return fmt.Errorf(`trtype %q must be "tcp"`, l.TrType)
+// registers.
+func checkListener(field string, l *vda.Listener) error {
+	if n, err := strconv.ParseUint(l.TrSvcID, 10, 16); err == nil {
+		l.TrSvcID = strconv.FormatUint(n, 10)
 	}
-	_, at, err := nvme.ParseReachable(l.AdrFam, l.TrAddr)
-	switch {
-	case err != nil:
-		return err
-	case l.AdrFam == "":
-		return errors.New(`adrfam is missing; it must be "ipv4" or "ipv6"`)
-	}
-	n, err := strconv.ParseUint(l.TrSvcID, 10, 16)
-	if err != nil || n == 0 {
-		return fmt.Errorf("trsvcid %q must be a port from 1 to 65535", l.TrSvcID)
-	}
-	l.TrAddr, l.TrSvcID = at, strconv.FormatUint(n, 10) // as the portal has them
-	return nil
+	return l.Validate(field)
 }
 
 // decodeStrict decodes one JSON value without unknown fields or trailing text.

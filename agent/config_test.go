@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/program"
 )
 
@@ -68,13 +69,13 @@ func TestParseArgsSaysWhatIsWrong(t *testing.T) {
 		{conf(`{"trtype":"tcp"`), "incomplete JSON"},
 		{conf(`{}{}`), "more than one"},
 		{conf(`{"trtype":"tcp","port":1}`), `"port"`},
-		{conf(strings.Replace(goodConf, `"tcp"`, `"rdma"`, 1)), `trtype "rdma"`},
+		{conf(strings.Replace(goodConf, `"tcp"`, `"rdma"`, 1)), `trtype is "rdma"`},
 		{conf(strings.Replace(goodConf, "127.0.0.1", "myhost", 1)), `traddr "myhost"`},
 		{conf(strings.Replace(goodConf, "ipv4", "ipv6", 1)), `adrfam "ipv6"`},
-		{conf(strings.Replace(goodConf, "ipv4", "", 1)), `adrfam is missing`},
+		{conf(strings.Replace(goodConf, "ipv4", "", 1)), `adrfam is ""; it must be "ipv4" or "ipv6"`},
 		{conf(strings.Replace(goodConf, "127.0.0.1", "255.255.255.255", 1)), `broadcast`},
 		{conf(strings.Replace(goodConf, "127.0.0.1", "0.0.0.0", 1)), `connect to`},
-		{conf(strings.Replace(goodConf, "4420", "0", 1)), `trsvcid "0"`},
+		{conf(strings.Replace(goodConf, "4420", "0", 1)), `trsvcid is "0"`},
 	} {
 		_, err := parseArgs(t, c.args...)
 		if err == nil || !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
@@ -92,7 +93,7 @@ func TestListenerIsSpeltAsThePortalDoes(t *testing.T) {
 		if err != nil || c.Address.TrAddr != want || c.Address.AdrFam != "ipv6" || c.Address.TrSvcID != "4420" {
 			t.Errorf("%s: %+v, %v", spelt, c.Address, err)
 		}
-		if !SameAddress(TransportID(spelt, "ipv6", "4420"), TransportID(want, "ipv6", "4420")) {
+		if other := (vda.Listener{TrType: "TCP", TrAddr: spelt, AdrFam: "IPv6", TrSvcID: "4420"}); !c.Address.Same(other) {
 			t.Errorf("%s is not %s", spelt, want)
 		}
 	}

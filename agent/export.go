@@ -144,8 +144,7 @@ func (e *Export) matches(sub *spdk.NvmfSubsystem) bool {
 
 // ListenAddress is where the data plane listens.
 func (p *Plane) ListenAddress() spdk.TransportID {
-	a := p.cfg.Address
-	return TransportID(a.TrAddr, a.AdrFam, a.TrSvcID)
+	return spdk.At(p.cfg.Address)
 }
 
 // closeListeners closes those at other addresses than ours, and reports whether
@@ -153,7 +152,7 @@ func (p *Plane) ListenAddress() spdk.TransportID {
 func (p *Plane) closeListeners(ctx context.Context, sub *spdk.NvmfSubsystem) (have bool, err error) {
 	want := p.ListenAddress()
 	for _, l := range sub.ListenAddresses {
-		if SameAddress(l, want) {
+		if l.Same(want) {
 			have = true
 			continue
 		}
@@ -216,7 +215,7 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 func (p *Plane) deaf(ctx context.Context, nqn string) bool {
 	subs, err := p.NvmfGetSubsystems(ctx)
 	return err == nil && slices.ContainsFunc(subs, func(s spdk.NvmfSubsystem) bool {
-		return s.NQN == nqn && !slices.ContainsFunc(s.ListenAddresses, func(at spdk.TransportID) bool { return SameAddress(at, p.ListenAddress()) })
+		return s.NQN == nqn && !slices.ContainsFunc(s.ListenAddresses, func(at spdk.TransportID) bool { return at.Same(p.ListenAddress()) })
 	})
 }
 

@@ -119,7 +119,7 @@ func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*api
 // CheckListener refuses a request that takes this node's data plane to listen
 // elsewhere than it does: hosts would be sent to the wrong place.
 func (n *Node) CheckListener(l *apiv1.ListenerConf) error {
-	if l == nil || SameAddress(TransportID(l.Traddr, l.Adrfam, l.Trsvcid), n.Plane.ListenAddress()) {
+	if l == nil || l.Listener().Same(n.Plane.cfg.Address) {
 		return nil
 	}
 	own := n.Cfg.Address

@@ -47,7 +47,8 @@ func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
 		lost := n.lost
 		n.mu.Unlock()
 		for _, u := range lost {
-			if since := time.Duration(u.LostMs) * time.Millisecond; since >= t.ReachDelay && time.Duration(u.PrimaryMs)*time.Millisecond >= t.ReachHold {
+			since, primary := time.Duration(u.LostMs)*time.Millisecond, time.Duration(u.PrimaryMs)*time.Millisecond
+			if since >= t.ReachDelay && primary >= t.ReachHold {
 				all[id] = append(all[id], u)
 				m.sought[id] = time.Now()
 			}
@@ -119,8 +120,7 @@ func (m *Monitor) backendsOf(ctx context.Context, cnID string, lost []*apiv1.Unr
 				if err != nil {
 					return err
 				}
-				l := dn.Listener
-				b.at[id] = &apiv1.ListenerConf{Trtype: l.TrType, Traddr: l.TrAddr, Adrfam: l.AdrFam, Trsvcid: l.TrSvcID}
+				b.at[id] = apiv1.NewListenerConf(dn.Listener)
 			}
 			all = append(all, b)
 		}
@@ -132,9 +132,10 @@ func (m *Monitor) backendsOf(ctx context.Context, cnID string, lost []*apiv1.Unr
 // probeLimit bounds the question to one candidate.
 const probeLimit = 2 * time.Second
 
-// reaches asks a cn's agent for the addresses it has not been asked for yet, and
-// says which dns it reaches: none when it does not answer.
-func (m *Monitor) reaches(ctx context.Context, known map[string]map[string]bool, cnID string, at map[string]*apiv1.ListenerConf) func(dn string) bool {
+// reaches asks a cn's agent for the addresses, by dn, that it has not been asked
+// for yet, and says which dns it reaches: none when it does not answer.
+func (m *Monitor) reaches(ctx context.Context, known map[string]map[string]bool, cnID string,
+	at map[string]*apiv1.ListenerConf) func(dn string) bool {
 	reached := known[cnID]
 	if reached == nil {
 		reached = map[string]bool{}

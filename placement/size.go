@@ -2,15 +2,6 @@ package placement
 
 import "github.com/virtual-disk-array/vda/blobstore/format"
 
-// ClusterSize is the cluster size, bytes, of the lvstore of an array or disk of
-// that many bytes: 1 MiB, and 4 MiB from 64 GiB on.
-func ClusterSize(size uint64) uint64 {
-	if size < 64<<30 {
-		return 1 << 20
-	}
-	return 4 << 20
-}
-
 // VDSize is the size, bytes, that each of n striped vds needs so that the
 // array's lvstore has physical/cluster data clusters; metadata come on top.
 // raid0 uses whole strips (bytes) of each vd and nothing else.

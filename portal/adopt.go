@@ -59,7 +59,7 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 // with the data that it has.
 func (s *Server) AdoptOrphan(ctx context.Context, req *apiv1.AdoptOrphanRequest) (*apiv1.AdoptOrphanReply, error) {
 	if req.NewName != nil {
-		if err := checkName("new_name", *req.NewName); err != nil {
+		if err := vda.CheckName("new_name", *req.NewName); err != nil {
 			return nil, err
 		}
 	}

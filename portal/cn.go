@@ -11,17 +11,12 @@ import (
 
 // CreateCn adds a controller node. It is there even when its agent does not answer.
 func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*apiv1.CreateCnReply, error) {
-	if err := checkNodeName("cn_name", req.CnName); err != nil {
-		return nil, err
-	}
-	listener, err := parseListener("cn_listener_conf", req.CnListenerConf)
+	n, err := vda.NewNode(vda.ControllerNode, req.CnName, req.CnListenerConf, req.Location, orTrue(req.Online))
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLocation("location", req.Location); err != nil {
-		return nil, err
-	}
-	cn := &vda.CN{Node: vda.Node{Name: req.CnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}}
+	n.Version = firstVersion()
+	cn := &vda.CN{Node: *n}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.NodeByName(vda.ControllerNode, cn.Name)
 		if err := taken(err, func() error {
@@ -29,7 +24,7 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 		}); err != nil {
 			return err
 		}
-		if err := addressFree(tx, listener, ""); err != nil {
+		if err := addressFree(tx, n.Listener, ""); err != nil {
 			return err
 		}
 		if cn.ID, err = nodeID(tx, "cn", cn.Name); err != nil {
@@ -99,7 +94,7 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLocation("new_location", req.GetNewLocation()); err != nil {
+	if err := vda.CheckLocation("new_location", req.GetNewLocation()); err != nil {
 		return nil, err
 	}
 	var changed []node
@@ -153,7 +148,7 @@ func (s *Server) ListCn(ctx context.Context, req *apiv1.ListCnRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLocation("location", req.GetLocation()); err != nil {
+	if err := vda.CheckLocation("location", req.GetLocation()); err != nil {
 		return nil, err
 	}
 	reply := &apiv1.ListCnReply{}

@@ -70,7 +70,7 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		return nil, nothingToModify("new_da_name")
 	}
 	name := *req.NewDaName
-	if err := checkName("new_da_name", name); err != nil {
+	if err := vda.CheckName("new_da_name", name); err != nil {
 		return nil, err
 	}
 	var da *vda.DA
@@ -217,7 +217,7 @@ func failoverTarget(tx store.Reader, da *vda.DA, toCN string) (string, error) {
 	}
 	switch {
 	case toCN != "":
-		return "", vda.Errorf(vda.FailedPrecondition, "to_cn %q has no controller of da %s; its secondaries are on %v", shorten(toCN, 80), da.Name, secondaries)
+		return "", vda.Errorf(vda.FailedPrecondition, "to_cn %q has no controller of da %s; its secondaries are on %v", vda.Shorten(toCN, 80), da.Name, secondaries)
 	case len(secondaries) == 0:
 		return "", vda.Errorf(vda.FailedPrecondition, "da %s has one controller only: there is nothing to move its primary to", da.Name)
 	}

@@ -21,11 +21,11 @@ const placeAttempts = 30
 
 // CreateDa makes a disk array.
 func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*apiv1.CreateDaReply, error) {
-	da, st, err := newDA(req)
+	da, err := newDA(req)
 	if err != nil {
 		return nil, err
 	}
-	vdBytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, st.count, uint64(st.sizeKB)<<10)
+	vdBytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, da.StripeCount, uint64(da.StripeSizeKB)<<10)
 	var p *plan
 	var steps [][]node
 	for range placeAttempts {
@@ -85,40 +85,24 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 }
 
 // newDA checks a request and makes the row of it.
-func newDA(req *apiv1.CreateDaRequest) (*vda.DA, striping, error) {
-	var st striping
-	if err := checkName("da_name", req.DaName); err != nil {
-		return nil, st, err
-	}
-	cntlrs := max(req.CntlrCnt, 1)
-	if cntlrs > maxCntlrCount {
-		return nil, st, invalid("cntlr_cnt is %d; it must be 1 to %d, and at most the number of cns", cntlrs, maxCntlrCount)
-	}
-	cluster := placement.ClusterSize(req.DaSize)
-	if err := checkSize("da_size", req.DaSize, cluster); err != nil {
-		return nil, st, err
-	}
-	physical := req.DaSize
+func newDA(req *apiv1.CreateDaRequest) (*vda.DA, error) {
+	da := &vda.DA{ID: store.NewID(), Name: req.DaName, Size: req.DaSize, PhysicalSize: req.DaSize, CntlrCnt: max(req.CntlrCnt, 1),
+		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), Term: 1}
 	if req.PhysicalSize != nil {
-		physical = *req.PhysicalSize
-		if err := checkSize("physical_size", physical, cluster); err != nil {
-			return nil, st, err
-		}
+		da.PhysicalSize = *req.PhysicalSize
 	}
-	if req.DaSize/physical > maxThin || req.DaSize/physical == maxThin && req.DaSize%physical != 0 {
-		least := ((req.DaSize-1)/maxThin/cluster + 1) * cluster
-		return nil, st, invalid("physical_size is %d bytes, less than 1/%d of da_size; the smallest for this array is %d", physical, maxThin, least)
+	if err := da.Validate(); err != nil {
+		return nil, err
 	}
-	st, err := parseDAConf("da_conf", req.DaConf)
+	st, err := vda.ParseDAConf("da_conf", req.DaConf)
 	if err != nil {
-		return nil, st, err
+		return nil, err
 	}
-	conf := req.DaConf
-	if conf == "" {
-		conf = fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, st.count, st.sizeKB)
+	if da.Conf == "" {
+		da.Conf = st.JSON()
 	}
-	return &vda.DA{ID: newID(), Name: req.DaName, Size: req.DaSize, PhysicalSize: physical, CntlrCnt: cntlrs,
-		StripeCount: st.count, StripeSizeKB: st.sizeKB, Conf: conf, ClusterSize: cluster, Term: 1}, st, nil
+	da.StripeCount, da.StripeSizeKB = st.Count, st.SizeKB
+	return da, nil
 }
 
 func daNameFree(tx store.Reader, da *vda.DA) error {

@@ -12,17 +12,12 @@ import (
 
 // CreateDn adds a disk node. It is there even when its agent does not answer.
 func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*apiv1.CreateDnReply, error) {
-	if err := checkNodeName("dn_name", req.DnName); err != nil {
-		return nil, err
-	}
-	listener, err := parseListener("dn_listener_conf", req.DnListenerConf)
+	n, err := vda.NewNode(vda.DiskNode, req.DnName, req.DnListenerConf, req.Location, orTrue(req.Online))
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLocation("location", req.Location); err != nil {
-		return nil, err
-	}
-	dn := &vda.DN{Node: vda.Node{Name: req.DnName, Listener: listener, Location: req.Location, Online: orTrue(req.Online), Version: firstVersion()}}
+	n.Version = firstVersion()
+	dn := &vda.DN{Node: *n}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.NodeByName(vda.DiskNode, dn.Name)
 		if err := taken(err, func() error {
@@ -30,7 +25,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 		}); err != nil {
 			return err
 		}
-		if err := addressFree(tx, listener, ""); err != nil {
+		if err := addressFree(tx, n.Listener, ""); err != nil {
 			return err
 		}
 		if dn.ID, err = nodeID(tx, "dn", dn.Name); err != nil {
@@ -49,7 +44,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 
 // nodeParameters are what a repeated create of a node is compared by.
 func nodeParameters(isL, l vda.Listener, isLoc, loc string, isOn, on bool) []parameter {
-	return []parameter{{"listener conf", listenerJSON(isL), listenerJSON(l)}, {"location", isLoc, loc}, {"online", isOn, on}}
+	return []parameter{{"listener conf", isL.JSON(), l.JSON()}, {"location", isLoc, loc}, {"online", isOn, on}}
 }
 
 // DeleteDn forgets a disk node without pds. With force it forgets a node that
@@ -108,7 +103,7 @@ func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLocation("new_location", req.GetNewLocation()); err != nil {
+	if err := vda.CheckLocation("new_location", req.GetNewLocation()); err != nil {
 		return nil, err
 	}
 	var changed []node
@@ -164,7 +159,7 @@ func newListener(field string, text *string) (*vda.Listener, error) {
 	if text == nil {
 		return nil, nil
 	}
-	l, err := parseListener(field, *text)
+	l, err := vda.ParseListener(field, *text)
 	return &l, err
 }
 
@@ -180,7 +175,7 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
-	if err := checkLocation("location", req.GetLocation()); err != nil {
+	if err := vda.CheckLocation("location", req.GetLocation()); err != nil {
 		return nil, err
 	}
 	reply := &apiv1.ListDnReply{}

@@ -91,30 +91,13 @@ func notExported(msg *apiv1.ExpMsg, disks vda.Health) (notes []string) {
 
 // newExp checks a request and makes the row of it.
 func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
-	if err := checkName("exp_name", req.ExpName); err != nil {
-		return nil, err
-	}
-	if err := checkName("da_name", req.DaName); err != nil {
-		return nil, err
-	}
-	if err := checkInitiator("initiator_nqn", req.InitiatorNqn); err != nil {
-		return nil, err
-	}
-	if req.SnapName != "" {
-		if err := checkName("snap_name", req.SnapName); err != nil {
-			return nil, err
-		}
-	}
-	nqn := vda.ExpNQN(req.DaName, req.ExpName)
-	if err := checkNQN("the exporter's NQN", nqn); err != nil {
-		return nil, err
-	}
 	ns := uuid.New()
 	// The serial number is 20 printable characters (NVM Express base
 	// specification 2.0, figure 275, bytes 23:04).
 	serial := "VDA" + strings.ToUpper(strings.ReplaceAll(ns.String(), "-", ""))[:17]
-	return &vda.Exp{ID: newID(), Name: req.ExpName, NQN: nqn, InitiatorNQN: req.InitiatorNqn, SnapName: req.SnapName,
-		Serial: serial, NSUUID: ns.String()}, nil
+	exp := &vda.Exp{ID: store.NewID(), Name: req.ExpName, NQN: vda.ExpNQN(req.DaName, req.ExpName), InitiatorNQN: req.InitiatorNqn,
+		SnapName: req.SnapName, Serial: serial, NSUUID: ns.String()}
+	return exp, exp.Validate(req.DaName)
 }
 
 // expFree refuses a name that its da has already, and an NQN that another da
@@ -163,7 +146,7 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 	if req.NewInitiatorNqn == nil {
 		return nil, nothingToModify("new_initiator_nqn")
 	}
-	if err := checkInitiator("new_initiator_nqn", *req.NewInitiatorNqn); err != nil {
+	if err := vda.CheckInitiator("new_initiator_nqn", *req.NewInitiatorNqn); err != nil {
 		return nil, err
 	}
 	var steps [][]node
@@ -200,7 +183,7 @@ func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1
 		return nil, err
 	}
 	if req.InitiatorNqn != nil {
-		if err := checkHostNQN("initiator_nqn", *req.InitiatorNqn); err != nil {
+		if err := vda.CheckHostNQN("initiator_nqn", *req.InitiatorNqn); err != nil {
 			return nil, err
 		}
 	}

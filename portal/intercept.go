@@ -14,18 +14,9 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
-
-// newID makes an id: 32 hex digits that grow with time, which keeps an index
-// over them compact.
-func newID() string {
-	id, err := uuid.NewV7()
-	if err != nil { // the system's random source is gone
-		panic(err)
-	}
-	return hex.EncodeToString(id[:])
-}
 
 // intercept gives every request its id, deadline, reply_info and log record,
 // and contains panics.
@@ -112,6 +103,6 @@ func (s *Server) record(ctx context.Context, method string, req any, reply *apiv
 	if err != nil && reply.ReplyCode == int32(codeInternal) {
 		attrs = append(attrs, slog.Any("err", err))
 	}
-	attrs = append(attrs, slog.String("request", shorten(fmt.Sprint(req), 400)))
+	attrs = append(attrs, slog.String("request", vda.Shorten(fmt.Sprint(req), 400)))
 	s.log.LogAttrs(ctx, level, "request", attrs...)
 }

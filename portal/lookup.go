@@ -13,12 +13,12 @@ import (
 // name is refused as such and never reaches the database.
 
 func findNode(tx store.Reader, k vda.NodeKind, name string) (*vda.Node, error) {
-	if err := checkNodeName(string(k)+"_name", name); err != nil {
+	if err := vda.CheckNodeName(string(k)+"_name", name); err != nil {
 		return nil, err
 	}
 	n, err := tx.NodeByName(k, name)
 	if isKind(err, vda.NotFound) {
-		return nil, vda.Errorf(vda.NotFound, "there is no %s %q", k, shorten(name, 80))
+		return nil, vda.Errorf(vda.NotFound, "there is no %s %q", k, vda.Shorten(name, 80))
 	}
 	return n, err
 }
@@ -40,7 +40,7 @@ func findCN(tx store.Reader, name string) (*vda.CN, error) {
 }
 
 func findPD(tx store.Reader, dnName, name string) (*vda.DN, *vda.PD, error) {
-	if err := checkName("pd_name", name); err != nil {
+	if err := vda.CheckName("pd_name", name); err != nil {
 		return nil, nil, err
 	}
 	dn, err := findDN(tx, dnName)
@@ -49,24 +49,24 @@ func findPD(tx store.Reader, dnName, name string) (*vda.DN, *vda.PD, error) {
 	}
 	pd, err := tx.PDByName(dn.ID, name)
 	if isKind(err, vda.NotFound) {
-		return nil, nil, vda.Errorf(vda.NotFound, "dn %s has no pd %q", dn.Name, shorten(name, 80))
+		return nil, nil, vda.Errorf(vda.NotFound, "dn %s has no pd %q", dn.Name, vda.Shorten(name, 80))
 	}
 	return dn, pd, err
 }
 
 func findDA(tx store.Reader, name string) (*vda.DA, error) {
-	if err := checkName("da_name", name); err != nil {
+	if err := vda.CheckName("da_name", name); err != nil {
 		return nil, err
 	}
 	da, err := tx.DAByName(name)
 	if isKind(err, vda.NotFound) {
-		return nil, vda.Errorf(vda.NotFound, "there is no da %q", shorten(name, 80))
+		return nil, vda.Errorf(vda.NotFound, "there is no da %q", vda.Shorten(name, 80))
 	}
 	return da, err
 }
 
 func findExp(tx store.Reader, daName, name string) (*vda.DA, *vda.Exp, error) {
-	if err := checkName("exp_name", name); err != nil {
+	if err := vda.CheckName("exp_name", name); err != nil {
 		return nil, nil, err
 	}
 	da, err := findDA(tx, daName)
@@ -75,7 +75,7 @@ func findExp(tx store.Reader, daName, name string) (*vda.DA, *vda.Exp, error) {
 	}
 	exp, err := tx.ExpByName(da.ID, name)
 	if isKind(err, vda.NotFound) {
-		return nil, nil, vda.Errorf(vda.NotFound, "da %s has no exp %q", da.Name, shorten(name, 80))
+		return nil, nil, vda.Errorf(vda.NotFound, "da %s has no exp %q", da.Name, vda.Shorten(name, 80))
 	}
 	return da, exp, err
 }
@@ -118,7 +118,7 @@ func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
 		return err
 	}
 	for i := range dns {
-		if dns[i].ID != ownID && sameAddress(dns[i].Listener, l) {
+		if dns[i].ID != ownID && dns[i].Listener.Same(l) {
 			return addressTaken(l, "dn "+dns[i].Name)
 		}
 	}
@@ -127,14 +127,12 @@ func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
 		return err
 	}
 	for i := range cns {
-		if cns[i].ID != ownID && sameAddress(cns[i].Listener, l) {
+		if cns[i].ID != ownID && cns[i].Listener.Same(l) {
 			return addressTaken(l, "cn "+cns[i].Name)
 		}
 	}
 	return nil
 }
-
-func sameAddress(a, b vda.Listener) bool { return a.TrAddr == b.TrAddr && a.TrSvcID == b.TrSvcID }
 
 func addressTaken(l vda.Listener, by string) error {
 	return refuse(codeAddressTaken, vda.AlreadyExists, "the listener address %s port %s is that of %s", l.TrAddr, l.TrSvcID, by)

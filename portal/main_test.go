@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 	"pgregory.net/rapid"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/client"
@@ -140,18 +141,18 @@ func TestStartStop(t *testing.T) {
 // than a cluster of the pd.
 func TestVDSize(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		st := striping{count: rapid.Uint32Range(1, maxStripeCount).Draw(t, "stripes"), sizeKB: 4 << rapid.IntRange(0, 8).Draw(t, "strip")}
+		st := vda.Striping{Count: rapid.Uint32Range(1, vda.MaxStripeCount).Draw(t, "stripes"), SizeKB: 4 << rapid.IntRange(0, 8).Draw(t, "strip")}
 		size := rapid.Uint64Range(1<<20, 1<<42).Draw(t, "size")
-		cluster := placement.ClusterSize(size)
+		cluster := vda.ClusterSizeFor(size)
 		physical := (size + cluster - 1) / cluster * cluster
-		vd, strip := placement.VDSize(physical, cluster, st.count, uint64(st.sizeKB)<<10), uint64(st.sizeKB)<<10
+		vd, strip := placement.VDSize(physical, cluster, st.Count, uint64(st.SizeKB)<<10), uint64(st.SizeKB)<<10
 		if vd%strip != 0 {
 			t.Fatalf("vd of %d bytes with strips of %d", vd, strip)
 		}
-		if got := format.DataClusters(vd*uint64(st.count), cluster); got < physical/cluster {
+		if got := format.DataClusters(vd*uint64(st.Count), cluster); got < physical/cluster {
 			t.Fatalf("%d clusters for %d", got, physical/cluster)
 		}
-		if less := format.DataClusters((vd-strip)*uint64(st.count), cluster); less >= physical/cluster {
+		if less := format.DataClusters((vd-strip)*uint64(st.Count), cluster); less >= physical/cluster {
 			t.Fatalf("a strip less has %d clusters, %d are needed", less, physical/cluster)
 		}
 	})

@@ -88,7 +88,7 @@ func healthOf(h vda.Health, prefix string) condition {
 func dnMsg(dn *vda.DN) *apiv1.DnMsg {
 	h := seen(dn.Health)
 	return &apiv1.DnMsg{
-		DnId: dn.ID, DnName: dn.Name, DnListenerConf: listenerJSON(dn.Listener), Location: dn.Location, Online: dn.Online,
+		DnId: dn.ID, DnName: dn.Name, DnListenerConf: dn.Listener.JSON(), Location: dn.Location, Online: dn.Online,
 		Version: dn.Version, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: dn.DataPlaneVersion,
 	}
 }
@@ -96,7 +96,7 @@ func dnMsg(dn *vda.DN) *apiv1.DnMsg {
 func cnMsg(cn *vda.CN) *apiv1.CnMsg {
 	h := seen(cn.Health)
 	return &apiv1.CnMsg{
-		CnId: cn.ID, CnName: cn.Name, CnListenerConf: listenerJSON(cn.Listener), Location: cn.Location, Online: cn.Online,
+		CnId: cn.ID, CnName: cn.Name, CnListenerConf: cn.Listener.JSON(), Location: cn.Location, Online: cn.Online,
 		Version: cn.Version, CntlrCnt: cn.CntlrCount, PrimaryCnt: cn.PrimaryCount,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: cn.DataPlaneVersion,
 	}
@@ -214,7 +214,7 @@ func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 		w := &ways[i]
 		h := seen(w.Health, dependency{"controller", w.CntlrHealth}, dependency{"cn " + w.CNName, w.CNHealth}).because(disks[w.ExpID])
 		byExp[w.ExpID] = append(byExp[w.ExpID], &apiv1.EsMsg{EsId: w.ESID, CntlrIdx: w.CntlrIdx, CnName: w.CNName,
-			CnListenerConf: listenerJSON(w.Listener), Error: h.error, ErrorMsg: h.msg})
+			CnListenerConf: w.Listener.JSON(), Error: h.error, ErrorMsg: h.msg})
 	}
 	var msgs []*apiv1.ExpMsg
 	for i := range exps {

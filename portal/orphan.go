@@ -171,7 +171,7 @@ func (o *orphans) find(id string) (*apiv1.OrphanMsg, error) {
 	if len(o.mute) > 0 {
 		why = "; " + o.mute[0]
 	}
-	return nil, vda.Errorf(vda.NotFound, "there is no orphan %q%s", shorten(id, 80), why)
+	return nil, vda.Errorf(vda.NotFound, "there is no orphan %q%s", vda.Shorten(id, 80), why)
 }
 
 // ListOrphan lists what nodes have and the database does not know.

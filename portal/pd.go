@@ -14,7 +14,7 @@ import (
 // unless it carries this very stamp already. The capacity in the reply is what
 // the node has found; it is 0 when the node did not answer.
 func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*apiv1.CreatePdReply, error) {
-	if err := checkName("pd_name", req.PdName); err != nil {
+	if err := vda.CheckName("pd_name", req.PdName); err != nil {
 		return nil, err
 	}
 	medium, err := parsePDConf("pd_conf", req.PdConf)
@@ -22,7 +22,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 		return nil, err
 	}
 	var dn *vda.DN
-	pd := &vda.PD{ID: newID(), Name: req.PdName, Conf: req.PdConf, Online: orTrue(req.Online)}
+	pd := &vda.PD{ID: store.NewID(), Name: req.PdName, Conf: req.PdConf, Online: orTrue(req.Online)}
 	err = s.update(ctx, func(tx store.Tx) (err error) {
 		if dn, err = findDN(tx, req.DnName); err != nil {
 			return err

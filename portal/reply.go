@@ -152,7 +152,7 @@ func exists(kind, name string, params ...parameter) error {
 	if differ == nil {
 		return refuse(codeIdentical, vda.AlreadyExists, "%s %s already exists exactly as asked for; nothing was changed", kind, name)
 	}
-	return refuse(codeNameTaken, vda.AlreadyExists, "%s %s already exists with other parameters: %s", kind, name, shorten(strings.Join(differ, "; "), 600))
+	return refuse(codeNameTaken, vda.AlreadyExists, "%s %s already exists with other parameters: %s", kind, name, vda.Shorten(strings.Join(differ, "; "), 600))
 }
 
 // inUse refuses to delete what others hang on.
@@ -163,13 +163,4 @@ func inUse(kind, name, holders string, names []string) error {
 		shown, more = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
 	}
 	return refuse(codeInUse, vda.FailedPrecondition, "%s %s still has %s: %s%s; delete them first", kind, name, holders, strings.Join(shown, ", "), more)
-}
-
-// shorten cuts s to at most n runes and says how long it was.
-func shorten(s string, n int) string {
-	r := []rune(s)
-	if len(r) <= n {
-		return s
-	}
-	return fmt.Sprintf("%s… (%d characters)", string(r[:n]), len(r))
 }

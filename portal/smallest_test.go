@@ -3,6 +3,7 @@ package portal
 import (
 	"testing"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/lvol"
@@ -39,16 +40,16 @@ func volume(t *testing.T, device, cluster, size uint64, thin bool) error {
 func TestTheSmallestHasRoomForAVolume(t *testing.T) {
 	const cluster = 1 << 20
 	for clusters := uint64(1); clusters < 40; clusters++ {
-		for _, st := range []striping{{count: 1, sizeKB: 4}, {count: 3, sizeKB: 64}} {
+		for _, st := range []vda.Striping{{Count: 1, SizeKB: 4}, {Count: 3, SizeKB: 64}} {
 			size := clusters * cluster
-			if err := checkSize("da_size", size, cluster); err != nil {
+			if err := vda.CheckSize("da_size", size, cluster); err != nil {
 				t.Error(err)
 			}
-			device := placement.VDSize(size, cluster, st.count, uint64(st.sizeKB)<<10) * uint64(st.count)
+			device := placement.VDSize(size, cluster, st.Count, uint64(st.SizeKB)<<10) * uint64(st.Count)
 			if err := volume(t, device, cluster, size, false); err != nil {
 				t.Errorf("an array of %d bytes: %v", size, err)
 			}
-			if err := volume(t, device, cluster, maxThin*size, true); err != nil {
+			if err := volume(t, device, cluster, vda.MaxThin*size, true); err != nil {
 				t.Errorf("a thin array with %d bytes: %v", size, err)
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"syscall"
+
+	"github.com/virtual-disk-array/vda"
 )
 
 // NvmeAttach are the parameters of bdev_nvme_attach_controller.
@@ -89,6 +91,23 @@ type TransportID struct {
 	TrSvcID string `json:"trsvcid,omitempty"`
 	SubNQN  string `json:"subnqn,omitempty"`
 }
+
+// At is a listener's address in the spelling that SPDK prints.
+func At(l vda.Listener) TransportID {
+	family := "IPv4"
+	if strings.EqualFold(l.AdrFam, "ipv6") {
+		family = "IPv6"
+	}
+	return TransportID{TrType: "TCP", AdrFam: family, TrAddr: l.TrAddr, TrSvcID: l.TrSvcID}
+}
+
+// Listener is the address alone.
+func (t TransportID) Listener() vda.Listener {
+	return vda.Listener{TrType: t.TrType, AdrFam: t.AdrFam, TrAddr: t.TrAddr, TrSvcID: t.TrSvcID}
+}
+
+// Same reports whether two addresses are one, however they are spelt.
+func (t TransportID) Same(o TransportID) bool { return t.Listener().Same(o.Listener()) }
 
 // BdevNvmeAttachController connects and returns the names of the bdevs made.
 // -114 when the name is attached to that address already, -5 when nobody

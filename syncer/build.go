@@ -25,7 +25,7 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 	if err != nil {
 		return nil, err
 	}
-	req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: dn.ID, NodeName: dn.Name, Version: dn.Version, BaseVersion: base, Listener: listener(dn.Listener)}
+	req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: dn.ID, NodeName: dn.Name, Version: dn.Version, BaseVersion: base, Listener: apiv1.NewListenerConf(dn.Listener)}
 	tombstones := 0
 	for i := range pds {
 		pd := &pds[i]
@@ -60,10 +60,6 @@ func count(b bool) int {
 	return 0
 }
 
-func listener(l vda.Listener) *apiv1.ListenerConf {
-	return &apiv1.ListenerConf{Trtype: l.TrType, Traddr: l.TrAddr, Adrfam: l.AdrFam, Trsvcid: l.TrSvcID}
-}
-
 // BuildCn makes the request that brings a cn from version base to the one in
 // tx; base 0 gives all its controllers.
 func BuildCn(tx store.Reader, cnID string, base uint64) (*apiv1.SyncCnRequest, error) {
@@ -86,7 +82,7 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 	if err != nil {
 		return nil, nil, err
 	}
-	req = &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: cn.ID, NodeName: cn.Name, Version: cn.Version, BaseVersion: base, Listener: listener(cn.Listener)}
+	req = &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: cn.ID, NodeName: cn.Name, Version: cn.Version, BaseVersion: base, Listener: apiv1.NewListenerConf(cn.Listener)}
 	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}, unfenced: map[string]bool{}}
 	for i := range cntlrs {
 		spec, err := b.cntlr(&cntlrs[i])
@@ -138,7 +134,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 			if err != nil {
 				return nil, err
 			}
-			spec.PrimaryListener, spec.PrimaryCnId = listener(cn.Listener), cn.ID
+			spec.PrimaryListener, spec.PrimaryCnId = apiv1.NewListenerConf(cn.Listener), cn.ID
 		}
 	}
 	spec.Exps, err = b.exps(da, c)
@@ -172,7 +168,7 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 			if dn.Applied < vd.Version && !da.Deleted {
 				b.unfenced[dn.ID] = true
 			}
-			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: listener(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID)})
+			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID)})
 		}
 		specs = append(specs, spec)
 	}

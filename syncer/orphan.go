@@ -109,7 +109,7 @@ func (s *Syncer) dropOfDn(ctx context.Context, o OrphansOf) error {
 		if req.ClusterId, err = tx.ClusterID(); err != nil {
 			return err
 		}
-		req.NodeName, req.Version, req.BaseVersion, req.Listener = dn.Name, version, max(dn.Applied, 1), listener(dn.Listener)
+		req.NodeName, req.Version, req.BaseVersion, req.Listener = dn.Name, version, max(dn.Applied, 1), apiv1.NewListenerConf(dn.Listener)
 		for _, p := range o.Pds {
 			if _, err := tx.PD(p.Id); !isNotFound(err) {
 				return unlessNil(err, "pd", p.Id)
@@ -154,7 +154,7 @@ func (s *Syncer) dropOfCn(ctx context.Context, o OrphansOf) error {
 		if req.ClusterId, err = tx.ClusterID(); err != nil {
 			return err
 		}
-		req.NodeName, req.Version, req.BaseVersion, req.Listener = cn.Name, version, max(cn.Applied, 1), listener(cn.Listener)
+		req.NodeName, req.Version, req.BaseVersion, req.Listener = cn.Name, version, max(cn.Applied, 1), apiv1.NewListenerConf(cn.Listener)
 		for _, c := range o.Cntlrs {
 			if _, err := tx.Cntlr(c.Id); !isNotFound(err) {
 				return unlessNil(err, "cntlr", c.Id)

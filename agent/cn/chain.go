@@ -125,7 +125,7 @@ func (p *pass) chain() []*apiv1.ExpSpec {
 
 // links reports that a link leads to exporter prev and has a bdev.
 func (p *pass) links(c *spdk.NvmeController, prev *apiv1.ExpSpec) bool {
-	return len(c.Ctrlrs) == 1 && c.Ctrlrs[0].TrID.SubNQN == prev.Nqn && agent.SameAddress(c.Ctrlrs[0].TrID, p.Plane.ListenAddress()) &&
+	return len(c.Ctrlrs) == 1 && c.Ctrlrs[0].TrID.SubNQN == prev.Nqn && c.Ctrlrs[0].TrID.Same(p.Plane.ListenAddress()) &&
 		!c.Disabled() && p.inv.BdevName(c.Name+"n1") != ""
 }
 

@@ -195,7 +195,7 @@ const dnTries = 2
 func (a *Agent) tryDn(ctx context.Context, l *apiv1.ListenerConf) error {
 	ctx, cancel := context.WithTimeout(ctx, tryTimeout)
 	defer cancel()
-	return a.Plane.Reach(ctx, agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid))
+	return a.Plane.Reach(ctx, spdk.At(l.Listener()))
 }
 
 func address(l *apiv1.ListenerConf) string { return l.Traddr + " " + l.Trsvcid }

@@ -216,7 +216,7 @@ func (p *pass) fits(c *spdk.NvmeController, v *apiv1.VdTarget) bool {
 		return false
 	}
 	path := c.Ctrlrs[0]
-	return agent.SameAddress(path.TrID, agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)) &&
+	return path.TrID.Same(spdk.At(v.Listener.Listener())) &&
 		path.TrID.SubNQN == v.Nqn && path.Host.NQN == p.c.HostNqn && p.inv.BdevName(c.Name+"n1") != ""
 }
 
@@ -236,7 +236,7 @@ func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	if p.inv.Controllers[vdPrefix+v.VdId] != nil {
 		return nil // refit has looked at it
 	}
-	at := agent.TransportID(v.Listener.Traddr, v.Listener.Adrfam, v.Listener.Trsvcid)
+	at := spdk.At(v.Listener.Listener())
 	if err := p.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
 		SubNQN: v.Nqn, HostNQN: p.c.HostNqn, FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(backendFastIOFail),

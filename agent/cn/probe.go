@@ -9,6 +9,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // probeTimeout bounds the attempt to reach one address.
@@ -50,5 +51,5 @@ func (a *Agent) probe(ctx context.Context, l *apiv1.ListenerConf) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	return a.Plane.Reach(ctx, agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid))
+	return a.Plane.Reach(ctx, spdk.At(l.Listener()))
 }

@@ -146,11 +146,11 @@ func (p *pass) openExp(ctx context.Context, inv *agent.Inventory, e *apiv1.ExpSp
 // when it was made just now.
 func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, error) {
 	name, l, inv := pxPrefix+e.Id, p.c.PrimaryListener, p.inv
-	want := agent.TransportID(l.Traddr, l.Adrfam, l.Trsvcid)
+	want := spdk.At(l.Listener())
 	have := p.inv.Controllers[name]
 	if have != nil && len(have.Ctrlrs) > 0 {
 		path := have.Ctrlrs[0]
-		if agent.SameAddress(path.TrID, want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
+		if path.TrID.Same(want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
 			return inv, nil
 		}
 	}

@@ -163,7 +163,7 @@ func (a *Agent) attachBase(ctx context.Context, spec *apiv1.PdSpec, c conf) (loa
 		} else if made {
 			a.Log.Warn("a malloc pd is made anew; what was on it is lost", "pd", spec.Id)
 		}
-		params := spdk.MallocCreate{Name: name, BlockSize: blockSize, NumBlocks: c.Size / blockSize}
+		params := spdk.MallocCreate{Name: name, BlockSize: vda.SectorSize, NumBlocks: c.Size / vda.SectorSize}
 		if u, parseErr := uuid.Parse(spec.Id); parseErr == nil {
 			params.UUID = u.String()
 		}
@@ -218,7 +218,7 @@ func (a *Agent) attachPath(ctx context.Context, spec *apiv1.PdSpec, c conf, name
 	}
 	path := dev.Path()
 	if err = a.hold(spec, c, dev); err == nil {
-		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: path, BlockSize: blockSize})
+		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: path, BlockSize: vda.SectorSize})
 	}
 	if err != nil && !spdk.IsExists(err) {
 		return false, errors.Join(fmt.Errorf("disk %s: %w", c.where(), err), a.unhold(spec.Id))

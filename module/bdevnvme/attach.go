@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
@@ -80,7 +80,7 @@ func (c *AttachConfig) validate() error {
 	if c.AdrFam != "" && !strings.EqualFold(c.AdrFam, "ipv4") && !strings.EqualFold(c.AdrFam, "ipv6") {
 		return refuse(syscall.EINVAL, "Failed to parse adrfam: %s", c.AdrFam)
 	}
-	family, at, err := nvme.ParseTraddr(c.AdrFam, c.Traddr)
+	family, at, err := vda.ParseTraddr(c.AdrFam, c.Traddr)
 	if err != nil {
 		return refuse(syscall.EINVAL, "%v", err)
 	}

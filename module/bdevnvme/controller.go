@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/bdev"
-	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
@@ -209,7 +209,7 @@ func (g *controller) remove(at *Path) bool {
 		}
 		all := true
 		for _, a := range p.ctl.Addresses() {
-			if at != nil && (at.Traddr != "" && !nvme.SameTraddr(at.Traddr, a.Traddr) || at.Trsvcid != "" && at.Trsvcid != a.Trsvcid) {
+			if at != nil && (at.Traddr != "" && !vda.SameTraddr(at.Traddr, a.Traddr) || at.Trsvcid != "" && at.Trsvcid != a.Trsvcid) {
 				all = false
 				continue
 			}
@@ -220,7 +220,7 @@ func (g *controller) remove(at *Path) bool {
 			continue
 		}
 		for _, a := range p.ctl.Addresses() {
-			if (at.Traddr == "" || nvme.SameTraddr(at.Traddr, a.Traddr)) && (at.Trsvcid == "" || at.Trsvcid == a.Trsvcid) {
+			if (at.Traddr == "" || vda.SameTraddr(at.Traddr, a.Traddr)) && (at.Trsvcid == "" || at.Trsvcid == a.Trsvcid) {
 				p.ctl.RemoveAddress(a)
 			}
 		}

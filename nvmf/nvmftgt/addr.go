@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda"
 )
 
 // Addr is a transport address in SPDK's words.
@@ -28,7 +28,7 @@ func (a Addr) Normalize() (Addr, error) {
 	if a.Trtype != "TCP" {
 		return a, fmt.Errorf("trtype %q: only TCP is supported: %w", a.Trtype, syscall.EINVAL)
 	}
-	fam, ip, err := nvme.ParseTraddr(a.Adrfam, a.Traddr)
+	fam, ip, err := vda.ParseTraddr(a.Adrfam, a.Traddr)
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", err, syscall.EINVAL)
 	}

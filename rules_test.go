@@ -1,11 +1,19 @@
-package portal
+package vda_test
 
 import (
 	"strings"
 	"testing"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/nvme"
 )
+
+// TestNQNLimit: both sides of the wire mean the same length.
+func TestNQNLimit(t *testing.T) {
+	if vda.MaxNQN != nvme.NQNMax {
+		t.Errorf("an NQN may have %d bytes, and %d on the wire", vda.MaxNQN, nvme.NQNMax)
+	}
+}
 
 // TestHostNQNsOfLinux: what a Linux host may be called is taken, and the data
 // plane takes it too.
@@ -20,7 +28,7 @@ func TestHostNQNsOfLinux(t *testing.T) {
 		"nqn.2014-08.com.vendor:nvme:SN12345", // of a card
 		"nqn." + strings.Repeat("2", 4) + "-12.a" + strings.Repeat("b", 210),
 	} {
-		if err := checkInitiator("initiator_nqn", nqn); err != nil {
+		if err := vda.CheckInitiator("initiator_nqn", nqn); err != nil {
 			t.Errorf("%s: %v", nqn, err)
 		}
 		if err := nvme.CheckNQN(nqn); err != nil {
@@ -32,7 +40,7 @@ func TestHostNQNsOfLinux(t *testing.T) {
 		"nqn.2014-08.org.nvmexpress:uuid:1234", "nqn.2014-08.org.nvmexpress:uuid:0123456789abcdef-0123456789abcdef",
 		"nqn.2016-06.io.spdk:vda-cntlr-1-1", "NQN.2016-06.io.spdk:a", "nqn.2016-06.io.spdk:" + strings.Repeat("a", 204),
 	} {
-		if err := checkInitiator("initiator_nqn", nqn); err == nil || !strings.Contains(err.Error(), "initiator_nqn") {
+		if err := vda.CheckInitiator("initiator_nqn", nqn); err == nil || !strings.Contains(err.Error(), "initiator_nqn") {
 			t.Errorf("%q: %v", nqn, err)
 		}
 	}
@@ -42,7 +50,7 @@ func TestHostNQNsOfLinux(t *testing.T) {
 // agents come to from any other.
 func TestListenerIsCanonical(t *testing.T) {
 	for spelt, want := range map[string]string{"FD00::A": "fd00::a", "0:0:0:0:0:0:0:1": "::1"} {
-		l, err := parseListener("cn_listener_conf", `{"trtype":"tcp","traddr":"`+spelt+`","adrfam":"IPv6","trsvcid":"4430"}`)
+		l, err := vda.ParseListener("cn_listener_conf", `{"trtype":"tcp","traddr":"`+spelt+`","adrfam":"IPv6","trsvcid":"4430"}`)
 		if err != nil || l.TrAddr != want || l.AdrFam != "ipv6" {
 			t.Errorf("%s: %+v, %v", spelt, l, err)
 		}

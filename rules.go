@@ -1,28 +1,33 @@
-package portal
+package vda
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
-// maxName is the longest name of a pd, da, exp or snapshot.
-const maxName = 63
+// MaxName is the longest name of a pd, da, exp or snapshot.
+const MaxName = 63
 
-// checkName refuses what is not 1 to 63 letters, digits, '.', '-' or '_',
+// The rules of what users may call and say. Each names the field, which is the
+// request's, the value, and what would be right, in a vda.InvalidArgument.
+
+func invalid(format string, args ...any) error { return Errorf(InvalidArgument, format, args...) }
+
+// CheckName refuses what is not 1 to 63 letters, digits, '.', '-' or '_',
 // beginning with a letter or digit. Such a name can stand in an NQN, a URL
 // and a file name without escapes.
-func checkName(field, name string) error {
+func CheckName(field, name string) error {
 	const rule = "a name is 1 to 63 letters, digits, '.', '-' or '_' (ASCII) and begins with a letter or digit"
 	switch bad := firstNot(name, nameByte); {
 	case name == "":
 		return invalid("%s is missing: %s", field, rule)
 	case bad != "":
-		return invalid("%s %q contains %q: %s", field, shorten(name, 40), bad, rule)
-	case len(name) > maxName:
-		return invalid("%s %q is %d characters long: %s", field, shorten(name, 40), len(name), rule)
+		return invalid("%s %q contains %q: %s", field, Shorten(name, 40), bad, rule)
+	case len(name) > MaxName:
+		return invalid("%s %q is %d characters long: %s", field, Shorten(name, 40), len(name), rule)
 	case !alphanumeric(name[0]):
 		return invalid("%s %q begins with %q: %s", field, name, name[:1], rule)
 	}
@@ -46,18 +51,18 @@ func firstNot(s string, ok func(byte) bool) string {
 	return ""
 }
 
-// checkNodeName refuses what is not the host:port of an agent.
-func checkNodeName(field, name string) error {
+// CheckNodeName refuses what is not the host:port of an agent.
+func CheckNodeName(field, name string) error {
 	const rule = "a node is named by the host:port of its agent, like 192.168.0.14:9720, node7.example:9720 or [fd00::14]:9720"
 	if name == "" {
 		return invalid("%s is missing: %s", field, rule)
 	}
 	host, port, err := net.SplitHostPort(name)
 	if err != nil || !isHost(host) {
-		return invalid("%s %q is not host:port: %s", field, shorten(name, 60), rule)
+		return invalid("%s %q is not host:port: %s", field, Shorten(name, 60), rule)
 	}
 	if _, err := parsePort(port); err != nil {
-		return invalid("%s %q has the port %q: a port is 1 to 65535", field, shorten(name, 60), shorten(port, 20))
+		return invalid("%s %q has the port %q: a port is 1 to 65535", field, Shorten(name, 60), Shorten(port, 20))
 	}
 	return nil
 }
@@ -78,23 +83,24 @@ func isHost(s string) bool {
 	return true
 }
 
-func parsePort(s string) (uint16, error) {
-	n, err := strconv.ParseUint(s, 10, 16)
-	if err == nil && (n == 0 || s[0] == '0' || s[0] == '+') {
-		err = strconv.ErrRange
-	}
-	return uint16(n), err
-}
-
-// checkLocation refuses what is not "" or up to 128 printable ASCII
+// CheckLocation refuses what is not "" or up to 128 printable ASCII
 // characters without spaces.
-func checkLocation(field, location string) error {
+func CheckLocation(field, location string) error {
 	const rule = "a location is empty or up to 128 printable ASCII characters without spaces"
 	if bad := firstNot(location, func(c byte) bool { return c > ' ' && c < 0x7f }); bad != "" {
-		return invalid("%s %q contains %q: %s", field, shorten(location, 40), bad, rule)
+		return invalid("%s %q contains %q: %s", field, Shorten(location, 40), bad, rule)
 	}
 	if len(location) > 128 {
-		return invalid("%s %q is %d characters long: %s", field, shorten(location, 40), len(location), rule)
+		return invalid("%s %q is %d characters long: %s", field, Shorten(location, 40), len(location), rule)
 	}
 	return nil
+}
+
+// Shorten is the first n characters of s, and how many there are, for messages.
+func Shorten(s string, n int) string {
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return fmt.Sprintf("%s… (%d characters)", string(r[:n]), len(r))
 }

@@ -1,4 +1,4 @@
-package portal
+package vda
 
 import (
 	"bytes"
@@ -33,7 +33,7 @@ func parseObject(field, form, text string) (*object, error) {
 		return nil, o.broken(text, err)
 	}
 	if t != json.Delim('{') {
-		return nil, invalid("%s %q is not a JSON object: it must be %s", field, shorten(text, 80), form)
+		return nil, invalid("%s %q is not a JSON object: it must be %s", field, Shorten(text, 80), form)
 	}
 	for dec.More() {
 		t, err := dec.Token()
@@ -42,7 +42,7 @@ func parseObject(field, form, text string) (*object, error) {
 		}
 		key := t.(string) // the decoder lets nothing else stand there
 		if _, twice := o.vals[key]; twice {
-			return nil, invalid("%s has the key %q twice: it must be %s", field, shorten(key, 40), form)
+			return nil, invalid("%s has the key %q twice: it must be %s", field, Shorten(key, 40), form)
 		}
 		var v json.RawMessage
 		if err := dec.Decode(&v); err != nil {
@@ -54,7 +54,7 @@ func parseObject(field, form, text string) (*object, error) {
 		return nil, o.broken(text, err)
 	}
 	if _, err := dec.Token(); err != io.EOF {
-		return nil, invalid("%s %q has something after the closing brace: it must be %s", field, shorten(text, 80), form)
+		return nil, invalid("%s %q has something after the closing brace: it must be %s", field, Shorten(text, 80), form)
 	}
 	return o, nil
 }
@@ -63,7 +63,7 @@ func (o *object) broken(text string, err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		err = fmt.Errorf("it ends too early")
 	}
-	return invalid("%s %q is not valid JSON (%v): it must be %s", o.field, shorten(text, 80), err, o.form)
+	return invalid("%s %q is not valid JSON (%v): it must be %s", o.field, Shorten(text, 80), err, o.form)
 }
 
 // only refuses every key that is not among keys.
@@ -78,7 +78,8 @@ func (o *object) only(keys ...string) error {
 		return nil
 	}
 	slices.Sort(unknown)
-	return invalid("%s has the unknown key %q; the keys are %s: it must be %s", o.field, shorten(unknown[0], 40), strings.Join(keys, ", "), o.form)
+	return invalid("%s has the unknown key %q; the keys are %s: it must be %s",
+		o.field, Shorten(unknown[0], 40), strings.Join(keys, ", "), o.form)
 }
 
 func (o *object) missing(key string) error {
@@ -93,7 +94,7 @@ func (o *object) text(key string) (string, error) {
 	}
 	var s string
 	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
-		return "", invalid("%s: %q is %s, not a string in double quotes: it must be %s", o.field, key, shorten(string(raw), 40), o.form)
+		return "", invalid("%s: %q is %s, not a string in double quotes: it must be %s", o.field, key, Shorten(string(raw), 40), o.form)
 	}
 	return s, nil
 }
@@ -107,10 +108,11 @@ func (o *object) number(key string) (n uint64, set bool, err error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	if _, err := strconv.ParseUint(string(raw), 10, 64); errors.Is(err, strconv.ErrRange) {
-		return 0, false, invalid("%s: %q is %s, more than 2^64: it must be %s", o.field, key, shorten(string(raw), 40), o.form)
+		return 0, false, invalid("%s: %q is %s, more than 2^64: it must be %s", o.field, key, Shorten(string(raw), 40), o.form)
 	}
 	if dec.Decode(&n) != nil || raw[0] == 'n' {
-		return 0, false, invalid("%s: %q is %s, not a whole number without sign and quotes: it must be %s", o.field, key, shorten(string(raw), 40), o.form)
+		return 0, false, invalid("%s: %q is %s, not a whole number without sign and quotes: it must be %s",
+			o.field, key, Shorten(string(raw), 40), o.form)
 	}
 	return n, true, nil
 }
@@ -123,6 +125,6 @@ func (o *object) flag(key string) (bool, error) {
 	case string(raw) == "true":
 		return true, nil
 	default:
-		return false, invalid("%s: %q is %s, not true or false: it must be %s", o.field, key, shorten(string(raw), 40), o.form)
+		return false, invalid("%s: %q is %s, not true or false: it must be %s", o.field, key, Shorten(string(raw), 40), o.form)
 	}
 }

@@ -1,4 +1,4 @@
-package nvme
+package vda
 
 import (
 	"fmt"
@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// ParseTraddr reads a transport address: whoever takes one from a user, of a
-// listener or to connect to, does it by this, so that all sides agree on what
-// is an address, and on its spelling. adrfam is "ipv4" or "ipv6" in any case,
+// ParseTraddr reads a transport address, of a listener or to connect to. All
+// programs read what users give them by this, so that they agree on what is an
+// address, and on its spelling. adrfam is "ipv4" or "ipv6" in any case,
 // or "" for that of the address. It returns "IPv4" or "IPv6" and the canonical
 // spelling (RFC 5952). The error names the field, the value and what would be
 // right.

@@ -276,6 +276,63 @@ func TestTransitions(t *testing.T) {
 			return array.Replace(tx, &array.Replacement{DAID: "da0", CntlrID: cntlr("da0", 2)})
 		}, "primary cn2; secondaries",
 			"cn0:21 da0-cntlr2:21† cn1:21 da0-cntlr1:21 cn2:21 da0-cntlr0:21 cn3:20 " + untouchedDNs},
+		{"forget a dn", func(tx store.Tx) (array.Plan, error) {
+			inUse, err := array.ForgetDN(tx, dn(3))
+			if inUse != nil {
+				t.Errorf("a dn without vds is in use by %v", inUse)
+			}
+			return nil, err
+		}, "", untouchedCNs + " dn0:10 dn1:10 dn2:10"},
+		{"forget a dn with tombstones", func(tx store.Tx) (array.Plan, error) {
+			for _, id := range []string{"da0", "da1"} { // not part of the transition
+				vds, err := tx.(*recorder).Tx.VDsOfDA(id)
+				if err != nil {
+					return nil, err
+				}
+				vds[2].Deleted = true
+				if err := tx.(*recorder).Tx.UpdateVD(&vds[2]); err != nil {
+					return nil, err
+				}
+			}
+			_, err := array.ForgetDN(tx, dn(0))
+			return nil, err
+		}, "", untouchedCNs + " dn1:10 dn2:10 dn3:10"},
+		{"forget a dn in use", func(tx store.Tx) (array.Plan, error) {
+			inUse, err := array.ForgetDN(tx, dn(0))
+			if slices.Sort(inUse); !slices.Equal(inUse, []string{"da0", "da1"}) {
+				t.Errorf("a dn is in use by %v, want da0 and da1", inUse)
+			}
+			return nil, err
+		}, "", untouchedCNs + " " + untouchedDNs},
+		{"forget the last cn of a deleted array", func(tx store.Tx) (array.Plan, error) {
+			inner := tx.(*recorder).Tx // not part of the transition
+			for i := range 3 {
+				for _, id := range []string{"da0", "da1"} {
+					v, err := inner.Cntlr(cntlr(id, i))
+					if err != nil {
+						return nil, err
+					}
+					da, err := inner.DA(id)
+					if err != nil {
+						return nil, err
+					}
+					v.Deleted, da.Deleted = true, true
+					if err := errors.Join(inner.UpdateCntlr(v), inner.UpdateDA(da)); err != nil {
+						return nil, err
+					}
+					if i > 0 {
+						if err := array.Begin(inner).DropCntlr(v); err != nil {
+							return nil, err
+						}
+					}
+				}
+			}
+			inUse, err := array.ForgetCN(tx, cn(2))
+			if inUse != nil {
+				t.Errorf("a cn with tombstones is in use by %v", inUse)
+			}
+			return nil, err
+		}, "", "cn0:20 cn1:20 cn3:20 dn0:11 da0-vd2:11† da1-vd2:11† dn1:11 da0-vd1:11† da1-vd1:11† dn2:11 da0-vd0:11† da1-vd0:11† dn3:10"},
 		{"settle", func(tx store.Tx) (array.Plan, error) {
 			// All controllers of both arrays are gone.
 			c := array.Begin(tx)

@@ -341,7 +341,7 @@ func (r *recorder) SetHealth(o store.Object, id string, h vda.Health) error {
 // TestRecorderKnowsEveryMethod: a method that locks rows and is not recorded
 // would escape the test of the lock order.
 func TestRecorderKnowsEveryMethod(t *testing.T) {
-	locksNothing := map[string]bool{"ClusterID": true, "WaysOfExps": true, "AilingVDs": true, "DANames": true, "NodeNames": true,
+	locksNothing := map[string]bool{"ClusterID": true, "WaysOfExps": true, "AilingVDs": true, "DANames": true, "NodeNames": true, "DAsOnNode": true,
 		"BeatMonitor": true, "DeleteMonitor": true, "Monitors": true}
 	all := reflect.TypeFor[store.Tx]()
 	own := reflect.TypeFor[*recorder]()

@@ -50,12 +50,13 @@ func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*api
 		if err != nil {
 			return err
 		}
+		if req.Force {
+			das, err := array.ForgetCN(tx, cn.ID)
+			return usedBy(tx, "cn", cn.Name, "controllers of the das", das, err)
+		}
 		cntlrs, err := tx.CntlrsOfCN(cn.ID)
 		if err != nil {
 			return err
-		}
-		if req.Force {
-			cntlrs = live(cntlrs, func(c *vda.Cntlr) bool { return c.Deleted })
 		}
 		names, err := dasOfCntlrs(tx, cntlrs)
 		if err != nil {
@@ -63,9 +64,6 @@ func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*api
 		}
 		if names != nil {
 			return inUse("cn", cn.Name, "controllers of the das", names)
-		}
-		if req.Force {
-			return array.ForgetCN(tx, cn.ID)
 		}
 		return tx.DeleteNode(vda.ControllerNode, cn.ID)
 	})

@@ -55,19 +55,13 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 		if err != nil {
 			return err
 		}
-		pds, vds, err := tx.DNObjects(dn.ID, 0)
+		if req.Force {
+			das, err := array.ForgetDN(tx, dn.ID)
+			return usedBy(tx, "dn", dn.Name, "vds of the das", das, err)
+		}
+		pds, _, err := tx.DNObjects(dn.ID, 0)
 		if err != nil {
 			return err
-		}
-		if req.Force {
-			das, err := dasOfVDs(tx, live(vds, func(vd *vda.VD) bool { return vd.Deleted }))
-			if err != nil {
-				return err
-			}
-			if das != nil {
-				return inUse("dn", dn.Name, "vds of the das", das)
-			}
-			return array.ForgetDN(tx, dn.ID)
 		}
 		var names []string
 		for i := range pds {
@@ -79,6 +73,24 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 		return tx.DeleteNode(vda.DiskNode, dn.ID)
 	})
 	return &apiv1.DeleteDnReply{}, err
+}
+
+// usedBy refuses to delete what arrays need; nil when there are none.
+func usedBy(tx store.Reader, kind, name, by string, das []string, err error) error {
+	if err != nil || das == nil {
+		return err
+	}
+	known, err := tx.DANames(das)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, id := range das {
+		if n := known[id]; !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return inUse(kind, name, by, names)
 }
 
 // live are the rows that are not tombstones.

@@ -103,6 +103,9 @@ type Reader interface {
 	WaysOfExps(expIDs []string) ([]Way, error)
 	DANames(ids []string) (map[string]string, error)
 	NodeNames(ids []string) (map[string]string, error)
+	// DAsOnNode returns the ids of arrays that have parts on a node, tombstones
+	// too. Nothing is locked.
+	DAsOnNode(k vda.NodeKind, id string) ([]string, error)
 
 	// DNObjects returns pds and vds of a node, tombstones too, whose
 	// Version is above since (0: all).

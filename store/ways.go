@@ -3,6 +3,8 @@ package store
 import (
 	"maps"
 	"strings"
+
+	"github.com/virtual-disk-array/vda"
 )
 
 // marks are n placeholders of a list.
@@ -53,6 +55,29 @@ func (t *sqlReader) NodeNames(ids []string) (map[string]string, error) {
 	dns, err := t.names("vda_dn", ids)
 	maps.Copy(names, dns)
 	return names, err
+}
+
+func (t *sqlReader) DAsOnNode(k vda.NodeKind, id string) (das []string, err error) {
+	q := "SELECT DISTINCT da_id FROM vda_vd WHERE dn_id = ? ORDER BY da_id"
+	if k == vda.ControllerNode {
+		q = "SELECT DISTINCT da_id FROM vda_cntlr WHERE cn_id = ? ORDER BY da_id"
+	}
+	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind(q), id)
+	if err != nil {
+		return nil, t.fault(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var da string
+		if err := rows.Scan(&da); err != nil {
+			return nil, t.fault(err)
+		}
+		das = append(das, da)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, t.fault(err)
+	}
+	return das, nil
 }
 
 func (t *sqlReader) names(table string, ids []string) (map[string]string, error) {

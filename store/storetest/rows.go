@@ -448,6 +448,13 @@ func testWays(t *testing.T, s *suite) {
 		}
 		names, err = tx.NodeNames([]string{a.dn.ID, b.cn.ID, "none"})
 		same(t, "names of nodes", names, map[string]string{a.dn.ID: a.dn.Name, b.cn.ID: b.cn.Name})
+		for id, k := range map[string]vda.NodeKind{a.dn.ID: vda.DiskNode, a.cn.ID: vda.ControllerNode} {
+			das, err := tx.DAsOnNode(k, id)
+			if err != nil {
+				return err
+			}
+			same(t, "arrays on a "+string(k), das, []string{a.da.ID})
+		}
 		return err
 	})
 }

@@ -54,8 +54,8 @@ var may = []struct{ name, imports string }{
 
 	// ground
 	{"blobstore/format", ""},
-	{"spdk/rpccli", "program spdk"},
 	{"client", "api reason rpc"},
+	{"spdk/rpccli", "program reason spdk"},
 	{"program", "daemon reason"},
 	{"rpc", "daemon reason"},
 	{"daemon", "reason"},

@@ -150,7 +150,7 @@ func (c *Client) connect(ctx context.Context) (*link, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+		return nil, &unreachable{c.cfg.Socket, err}
 	}
 	l = newLink(conn.(*net.UnixConn), c.cfg)
 	c.mu.Lock()

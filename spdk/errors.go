@@ -30,6 +30,35 @@ var (
 	ErrClosed      = errors.New("client is closed")
 )
 
+// unreachable is ErrUnreachable with whose socket it is, and what can be done.
+type unreachable struct {
+	socket string
+	err    error // of the connect
+}
+
+func (e *unreachable) Error() string {
+	var why syscall.Errno
+	errors.As(e.err, &why)
+	start := fmt.Sprintf("start vda_tgt or spdk_tgt with -r %s, or give the socket of the one that runs", e.socket)
+	words := fmt.Sprintf("its socket %s can't be used (%v)", e.socket, why)
+	switch why {
+	case 0:
+		words = fmt.Sprintf("its socket %s can't be used", e.socket)
+	case syscall.ENOENT:
+		words = fmt.Sprintf("there is no socket %s; %s", e.socket, start)
+	case syscall.ECONNREFUSED:
+		words = fmt.Sprintf("nobody serves the socket %s; %s", e.socket, start)
+	case syscall.EACCES, syscall.EPERM:
+		words = fmt.Sprintf("this user may not open the socket %s; run as the user of the data plane, or as root", e.socket)
+	case syscall.EINVAL:
+		words = fmt.Sprintf("the path of its socket %s is too long; a Unix socket's has at most 107 bytes", e.socket)
+	}
+	return ErrUnreachable.Error() + ": " + words
+}
+
+// Unwrap returns ErrUnreachable and what the operating system said.
+func (e *unreachable) Unwrap() []error { return []error{ErrUnreachable, e.err} }
+
 // RPCError is the error object of a reply.
 type RPCError struct {
 	Code    int    // a code above or a negative errno
@@ -75,7 +104,8 @@ func IsExists(err error) bool {
 // text.
 func IsNoSpace(err error) bool {
 	var e *RPCError
-	return errors.As(err, &e) && (e.Code == -int(syscall.ENOSPC) || e.Code == CodeInvalidParams && strings.HasPrefix(e.Message, "No space left on device"))
+	return errors.As(err, &e) && (e.Code == -int(syscall.ENOSPC) ||
+		e.Code == CodeInvalidParams && strings.HasPrefix(e.Message, "No space left on device"))
 }
 
 // IsInvalidParams reports -32602, nvmf_* calls' answer to an unknown

@@ -31,6 +31,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
@@ -158,7 +159,10 @@ func (m Main) Run(ctx context.Context) error {
 	default:
 		err = c.Call(ctx, method, params, &result)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: no reply from %s within %v; see --timeout", method, m.Socket, m.Timeout)
+	case err != nil:
 		return err
 	}
 	return show(m.Stdout, result)
@@ -312,7 +316,7 @@ func show(w io.Writer, result json.RawMessage) error {
 func report(w io.Writer, err error) {
 	var refused *spdk.RPCError
 	if !errors.As(err, &refused) {
-		fmt.Fprintf(w, "vda_rpc: %v\n", err)
+		fmt.Fprintf(w, "vda_rpc: %s\n", reason.Full(err))
 		return
 	}
 	body := struct {

@@ -9,7 +9,11 @@ import (
 
 // Raw opens a database for SQL of a test's own.
 func Raw(ctx context.Context, uri string) (*sql.DB, error) {
-	s, err := connect(ctx, uri)
+	t, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	s, err := connectTo(ctx, t)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -58,13 +60,28 @@ func Open(ctx context.Context, uri string) (Store, error) {
 	return s, nil
 }
 
-// connect opens the database without a look at its schema.
+// errNoFile is about the file of SQLite.
+var errNoFile = errors.New(
+	"there is no such file, and so no VDA schema; check the path, or make a new database with vda_db --action create")
+
+// connect opens the database, which must exist, without a look at its schema.
 func connect(ctx context.Context, uri string) (*sqlStore, error) {
 	t, err := parseURI(uri)
 	if err != nil {
 		return nil, err
 	}
-	s := &sqlStore{target: t, limit: maxTransaction}
+	if t.file != "" {
+		if _, err := os.Stat(t.file); errors.Is(err, fs.ErrNotExist) {
+			return nil, vda.Errorf(vda.FailedPrecondition, "%s: %w", t.where, errNoFile)
+		}
+		t.sqlite += "&mode=rw" // not c, create
+	}
+	return connectTo(ctx, t)
+}
+
+// connectTo makes the file of SQLite when there is none.
+func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
+	s = &sqlStore{target: t, limit: maxTransaction}
 	switch {
 	case t.sqlite != "":
 		s.write, err = sql.Open("sqlite", t.sqlite+"&_txlock=immediate")

@@ -50,7 +50,11 @@ func (st SchemaStatus) String() string {
 // schema already it changes nothing and reports made=false. A half-made
 // schema is completed.
 func Create(ctx context.Context, uri string) (st SchemaStatus, made bool, err error) {
-	s, err := connect(ctx, uri)
+	t, err := parseURI(uri)
+	if err != nil {
+		return st, false, err
+	}
+	s, err := connectTo(ctx, t)
 	if err != nil {
 		return st, false, err
 	}
@@ -101,6 +105,9 @@ func Migrate(ctx context.Context, uri string) (before, after SchemaStatus, err e
 // has no VDA schema, and one of a newer program, whose tables it can't know.
 func Drop(ctx context.Context, uri string) (SchemaStatus, error) {
 	s, err := connect(ctx, uri)
+	if errors.Is(err, errNoFile) {
+		return SchemaStatus{}, fmt.Errorf("%w; nothing was dropped", err)
+	}
 	if err != nil {
 		return SchemaStatus{}, err
 	}

@@ -30,6 +30,7 @@ type target struct {
 	// where names the database in messages: never a password in it.
 	where    string
 	sqlite   string // DSN of the writer
+	file     string // of SQLite
 	postgres *pgx.ConnConfig
 	mysql    *mysql.Config
 }
@@ -92,7 +93,7 @@ func parseSQLite(rest string) (*target, error) {
 	q.Add("_pragma", "synchronous("+synchronous+")")
 	q.Add("_pragma", "foreign_keys(1)")
 	dsn := (&url.URL{Scheme: "file", Path: abs, RawQuery: q.Encode()}).String()
-	return &target{dialect: &sqliteDialect, where: "sqlite " + abs, sqlite: dsn}, nil
+	return &target{dialect: &sqliteDialect, where: "sqlite " + abs, sqlite: dsn, file: abs}, nil
 }
 
 func parsePostgres(uri string) (*target, error) {

@@ -2,10 +2,13 @@ package dbcli
 
 import (
 	"bytes"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
 
@@ -78,5 +81,29 @@ func TestTimeout(t *testing.T) {
 			}
 			t.Log(errs.String())
 		})
+	}
+}
+
+// TestAMissingFileIsNotMade: only create makes a database.
+func TestAMissingFileIsNotMade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vda.db")
+	for _, action := range []string{"status", "migrate", "restored", "drop"} {
+		var out, errs bytes.Buffer
+		p := program.Process{Args: []string{"--action", action, "--db-uri", "sqlite:///" + path}, Stdout: &out, Stderr: &errs}
+		code := Program().Run(t.Context(), p)
+		for _, want := range []string{path + ": there is no such file", "--action create"} {
+			if code != 1 || !strings.Contains(errs.String(), want) {
+				t.Errorf("%s: exit code %d, %q, want %q", action, code, errs.String(), want)
+			}
+		}
+		if left, err := filepath.Glob(path + "*"); err != nil || len(left) > 0 {
+			t.Fatalf("%s left %v (%v)", action, left, err)
+		}
+	}
+	if _, err := store.Open(t.Context(), "sqlite:///"+path); vda.KindOf(err) != vda.FailedPrecondition {
+		t.Errorf("a portal: %v", err)
+	}
+	if left, err := filepath.Glob(path + "*"); err != nil || len(left) > 0 {
+		t.Errorf("a portal left %v (%v)", left, err)
 	}
 }

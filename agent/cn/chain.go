@@ -152,7 +152,7 @@ func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error)
 func (p *pass) unlink(ctx context.Context, e *apiv1.ExpSpec) error {
 	sub := p.inv.Subsystems[e.Nqn]
 	if sub != nil {
-		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
+		if err := p.closePaths(ctx, rewired, e); err != nil {
 			return err
 		}
 		bare := *sub

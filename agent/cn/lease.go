@@ -11,7 +11,6 @@ import (
 
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // lease is what a monitor gives this node's primaries with every heartbeat.
@@ -144,7 +143,7 @@ func (a *Agent) guard(ctx context.Context, well map[string]bool) {
 	// Not by the passes: one that waits for a dead dn would be late.
 	for _, c := range stop {
 		a.beyond.Go(func() {
-			if err := agent.Guard(func() error { return a.closePaths(ctx, c) }); err != nil {
+			if err := agent.Guard(func() error { return (&pass{Agent: a, c: c}).closePaths(ctx, noLease) }); err != nil {
 				a.Log.Warn("paths are not all closed", "da", c.DaName, "err", err)
 			}
 		})
@@ -199,63 +198,6 @@ func (a *Agent) tryDn(ctx context.Context, l *apiv1.ListenerConf) error {
 }
 
 func address(l *apiv1.ListenerConf) string { return l.Traddr + " " + l.Trsvcid }
-
-// closePaths makes a controller's paths inaccessible and closes the
-// connections of all hosts. They may come back, and find the path inaccessible
-// until the primary may go on.
-func (a *Agent) closePaths(ctx context.Context, c *apiv1.CntlrSpec) error {
-	return agent.Parallel(len(c.Exps), func(i int) error {
-		e := c.Exps[i]
-		if _, others := a.elsewhere(nqnName+e.Nqn, e.EsId); e.Deleted || others {
-			return nil
-		}
-		if err := a.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
-			if spdk.IsInvalidParams(err) {
-				return nil // not exported
-			}
-			return err
-		}
-		hosts := append(slices.Clone(c.SecondaryHostNqns), e.InitiatorNqn)
-		return agent.Parallel(len(hosts), func(i int) error {
-			if hosts[i] == "" {
-				return nil
-			}
-			return a.sendAway(ctx, e.Nqn, hosts[i])
-		})
-	})
-}
-
-// sendAway closes a host's connections and admits it again at once: Linux
-// gives a path up for good when it comes back and is refused. To remove a host
-// takes as long as its I/O, which may wait for a dn, but the data plane strikes
-// it off its list first.
-func (a *Agent) sendAway(ctx context.Context, nqn, host string) error {
-	removed := make(chan error, 1)
-	go func() {
-		removed <- agent.Guard(func() error { return a.Plane.NvmfSubsystemRemoveHost(ctx, nqn, host) })
-	}()
-	for gone := false; !gone; {
-		select {
-		case err := <-removed:
-			if spdk.IsInvalidParams(err) {
-				return nil // it was not admitted
-			}
-			if err != nil {
-				return err
-			}
-			gone = true
-		case <-time.After(readmitInterval):
-		}
-		// Before it has been struck off, adding it is an error.
-		if err := a.Plane.NvmfSubsystemAddHost(ctx, nqn, host); err != nil && gone && !a.Plane.Admits(ctx, nqn, host) {
-			return err
-		}
-	}
-	return nil
-}
-
-// readmitInterval is how often a host that is being removed is added again.
-const readmitInterval = 10 * time.Millisecond
 
 // halted returns why a controller's paths are closed, nil when they are not.
 func (a *Agent) halted(id string) error {

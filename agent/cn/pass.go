@@ -9,7 +9,6 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Names in the data plane.
@@ -121,46 +120,6 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 		x.Hosts = []string{e.InitiatorNqn}
 	}
 	return x
-}
-
-// inaccessible closes the paths of every exporter that is there. Of a chain
-// the last comes first, and what is in flight on it has ended before the one
-// it stands on is closed: it would be queued there for 10 s.
-func (p *pass) inaccessible(ctx context.Context) error { return p.shut(ctx, true) }
-
-// closeNow is inaccessible without a wait, for a controller that keeps what it
-// exports.
-func (p *pass) closeNow(ctx context.Context) error { return p.shut(ctx, false) }
-
-func (p *pass) shut(ctx context.Context, drain bool) error {
-	for _, e := range slices.Backward(p.chain()) {
-		if p.inv.Subsystems[e.Nqn] == nil || e.Deleted {
-			continue
-		}
-		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
-			return err
-		}
-		if drain && p.inv.Controllers[linkPrefix+e.Id] != nil {
-			if err := p.Plane.Driver().Drain(ctx, e.Nqn, 1); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// closeCut is inaccessible where a vd is lost, and what is in flight doesn't
-// end by itself. What stands on links ends with them; the rest is cutLost's.
-func (p *pass) closeCut(ctx context.Context) error {
-	if err := p.closeNow(ctx); err != nil {
-		return err
-	}
-	for _, e := range p.c.Exps {
-		if err := p.settle(ctx, linkPrefix+e.Id+"n1"); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // dropExp carries out an exporter's tombstone.

@@ -18,7 +18,7 @@ import (
 func (p *pass) primary(ctx context.Context) {
 	vol, err := p.volume(ctx)
 	if err != nil {
-		if anaErr := p.inaccessible(ctx); anaErr != nil {
+		if anaErr := p.closePaths(ctx, notUp); anaErr != nil {
 			p.Log.Warn("paths stay as they are", "da", p.c.DaName, "err", anaErr)
 		}
 		p.failAll(err)
@@ -37,7 +37,16 @@ func (p *pass) primary(ctx context.Context) {
 	if !usable(p.c, gone) {
 		ana = whileLost
 	}
-	if err := p.closeHeld(ctx, lost != nil && whileLost == spdk.ANAInaccessible); err != nil {
+	held := p.heldIO()
+	switch {
+	case lost != nil && whileLost == spdk.ANAInaccessible:
+		err = p.closePaths(ctx, vdLost)
+	case held: // Ensure, which opens them again, waits until it has ended
+		if err = p.closePaths(ctx, ioHeld); err == nil {
+			p.noneHeld()
+		}
+	}
+	if err != nil {
 		p.failAll(err)
 		return
 	}
@@ -130,7 +139,7 @@ func (p *pass) volume(ctx context.Context) (string, error) {
 		return vol, nil
 	}
 	// A secondary that takes over: hosts have to wait from now on.
-	if err := p.inaccessible(ctx); err != nil {
+	if err := p.closePaths(ctx, takingOver); err != nil {
 		return "", err
 	}
 	if err := p.dropProxies(ctx); err != nil {

@@ -33,7 +33,7 @@ func (p *pass) secondary(ctx context.Context) {
 		return
 	}
 	if p.standsBy(p.c) {
-		p.exps(ctx, p.standBy)
+		p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error { return p.closePaths(ctx, primaryMoves, e) })
 		return
 	}
 	p.exps(ctx, p.secondaryExp)
@@ -45,12 +45,7 @@ func (p *pass) demote(ctx context.Context) error {
 		return nil
 	}
 	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
-	shut := p.inaccessible
-	gone, _ := p.backends()
-	if p.Plane.Driver().EndOfLinks(gone != nil) == plane.Cut {
-		shut = p.closeCut
-	}
-	if err := shut(ctx); err != nil {
+	if err := p.closePaths(ctx, takenDown); err != nil {
 		return err
 	}
 	defer p.cutLost(ctx)()
@@ -99,10 +94,8 @@ func (p *pass) namespace(e *apiv1.ExpSpec, ns spdk.NvmfNamespace) plane.Namespac
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	inv, err := p.proxy(ctx, e)
 	if err != nil {
-		if inv.Subsystems[e.Nqn] != nil {
-			if anaErr := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); anaErr != nil {
-				p.Log.Warn("path stays as it is", "nqn", e.Nqn, "err", anaErr)
-			}
+		if anaErr := p.closePaths(ctx, primaryAway, e); anaErr != nil {
+			p.Log.Warn("path stays as it is", "nqn", e.Nqn, "err", anaErr)
 		}
 		return fmt.Errorf("primary at %s port %s: %w", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, err)
 	}
@@ -175,10 +168,8 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, e
 // the proxy. Its path is inaccessible from then on.
 func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, error) {
 	name, inv := pxPrefix+e.Id, p.inv
-	if inv.Subsystems[e.Nqn] != nil {
-		if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
-			return inv, err
-		}
+	if err := p.closePaths(ctx, rewired, e); err != nil {
+		return inv, err
 	}
 	if sub := p.inv.Subsystems[e.Nqn]; sub != nil {
 		for _, ns := range sub.Namespaces {

@@ -8,7 +8,6 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // maxStandBy bounds the time for which a secondary may be told to stand by.
@@ -65,16 +64,4 @@ func (a *Agent) endStandBys() {
 			a.Loop.Kick(id, false)
 		}
 	}
-}
-
-// standBy closes an exporter's path and returns when hosts have taken notice.
-// What they have sent by it ends meanwhile, as the primary is well.
-func (p *pass) standBy(ctx context.Context, e *apiv1.ExpSpec) error {
-	if p.inv.Subsystems[e.Nqn] == nil {
-		return nil
-	}
-	if err := p.Plane.SetANA(ctx, e.Nqn, spdk.ANAInaccessible); err != nil {
-		return err
-	}
-	return p.Plane.Driver().AwaitQuiet(ctx, e.Nqn)
 }

@@ -13,7 +13,7 @@ import (
 // what stands below it, so that all arrows point down. The root package, which
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
-	{"cmd", "agent/cn agent/dn bdev blobstore blobstore/check blobstore/format cli daemon module monitor portal program sandbox spdk spdk/rpccli store vdatgt"},
+	{"cmd", "agent/cn agent/dn cli monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
 	{"test", "nvmf/host sandbox/dataplane spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api client monitor portal rpc spdk store syncer sim/ledger sim/simnet"},
 	{"sim/ledger", ""},
@@ -41,6 +41,7 @@ var may = []struct{ name, imports string }{
 	{"disk", "blobstore/format"},
 
 	// data plane
+	{"vdatgt/tgtcli", "bdev blobstore blobstore/check blobstore/format daemon module program vdatgt"},
 	{"vdatgt", "bdev daemon module module/bdevnvme module/lvol nvme nvmf/nvmftgt spdk"},
 	{"nvmf/nvmftgt", "bdev nvme nvmf/tcp"},
 	{"module/lvol", "bdev blobstore blobstore/format nvme"},

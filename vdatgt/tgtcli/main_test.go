@@ -1,4 +1,4 @@
-package main
+package tgtcli
 
 import (
 	"bytes"
@@ -23,8 +23,7 @@ const asMain = "VDA_TGT_TEST_AS_MAIN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asMain) != "" {
-		main()
-		return
+		program.Main(Program())
 	}
 	os.Exit(m.Run())
 }

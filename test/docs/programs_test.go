@@ -1,0 +1,180 @@
+package docs
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/virtual-disk-array/vda/agent/cn"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/cli"
+	"github.com/virtual-disk-array/vda/monitor"
+	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/sandbox"
+	"github.com/virtual-disk-array/vda/spdk/rpccli"
+	"github.com/virtual-disk-array/vda/store/dbcli"
+	"github.com/virtual-disk-array/vda/vdatgt/tgtcli"
+)
+
+var (
+	helpFlag = regexp.MustCompile(`(?m)^\s+(?:-\w, )?--([a-z][a-z-]*)`)
+	pageFlag = regexp.MustCompile("`--([a-z][a-z-]*)`")
+)
+
+var update = flag.Bool("update", false, "write the tables of flags into the documents")
+
+// programs are all programs, with the documents that have their flags.
+var programs = []struct {
+	name, page string
+	make       func() program.Program
+}{
+	{"vda_portal", "daemons/vda_portal.md", portal.Program},
+	{"vda_monitor", "daemons/vda_monitor.md", monitor.Program},
+	{"vda_dn_agent", "daemons/vda_dn_agent.md", dn.App.Program},
+	{"vda_cn_agent", "daemons/vda_cn_agent.md", cn.App.Program},
+	{"vda_tgt", "daemons/vda_tgt.md", tgtcli.Program},
+	{"vda_rpc", "daemons/vda_tgt.md", rpccli.Program},
+	{"vda_db", "daemons/vda_db.md", dbcli.Program},
+	{"vda_cli", "vda_cli.md", cli.Program},
+	{"vda_sandbox", "daemons/README.md", sandbox.Program},
+}
+
+// everywhere are the flags that all programs have: daemons/README.md has them.
+var everywhere = []string{"help", "version", "config"}
+
+// output runs a program that must succeed.
+func output(t *testing.T, p program.Program, args ...string) []byte {
+	t.Helper()
+	var out, errs bytes.Buffer
+	if exit := p.Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs}); exit != 0 || errs.Len() > 0 {
+		t.Errorf("%s %v: exit %d, %s", p.Root.Name(), args, exit, errs.String())
+	}
+	return out.Bytes()
+}
+
+// TestEveryProgramIsHere: cmd/ has no other, and each is one line.
+func TestEveryProgramIsHere(t *testing.T) {
+	mains, err := filepath.Glob("../../cmd/*/main.go")
+	if err != nil || len(mains) != len(programs) {
+		t.Errorf("cmd/ has %d programs, %d are checked: %v", len(mains), len(programs), err)
+	}
+	for _, p := range programs {
+		text, err := os.ReadFile("../../cmd/" + p.name + "/main.go")
+		if err != nil || !strings.Contains(string(text), "func main() { program.Main(") {
+			t.Errorf("cmd/%s is not built as the others: %v", p.name, err)
+		}
+		if root := p.make().Root; root.Name() != p.name {
+			t.Errorf("%s is called %s", p.name, root.Name())
+		}
+	}
+}
+
+// TestPrograms: all programs have the same flags and commands of their own, and
+// the documents have the others.
+func TestPrograms(t *testing.T) {
+	for _, p := range programs {
+		t.Run(p.name, func(t *testing.T) {
+			for _, shell := range []string{"bash", "zsh", "fish"} {
+				if got := string(output(t, p.make(), "completion", shell)); !strings.Contains(got, p.name) {
+					t.Errorf("completion %s prints %.100q", shell, got)
+				}
+			}
+			help := output(t, p.make(), "--help")
+			have := names(helpFlag, help)
+			for _, f := range everywhere {
+				if !slices.Contains(have, f) {
+					t.Errorf("it has no --%s", f)
+				}
+			}
+			for _, block := range flagBlock.FindAllString(string(output(t, p.make(), "flags-reference")), -1) {
+				name := flagBlock.FindStringSubmatch(block)[1]
+				if strings.HasPrefix(name, "vda_cli ") {
+					continue // cli has a test of its commands
+				}
+				checkBlock(t, "../../docs/"+p.page, name, block)
+			}
+			checkProse(t, p.name, p.page, have)
+		})
+	}
+}
+
+// TestVersion builds a program as the Makefile does.
+func TestVersion(t *testing.T) {
+	const stamp = "-X github.com/virtual-disk-array/vda/program.version="
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil || !strings.Contains(string(makefile), stamp) {
+		t.Errorf("the Makefile does not stamp a version: %v", err)
+	}
+	bin := filepath.Join(t.TempDir(), "vda_db")
+	if out, err := exec.Command("go", "build", "-ldflags", stamp+"v9.8.7", "-o", bin, "../../cmd/vda_db").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(bin, "--version").CombinedOutput()
+	if err != nil || !regexp.MustCompile(`^vda_db v9\.8\.7 \(commit \w+(, modified)?, go1\.\S+\)\n$`).Match(out) {
+		t.Errorf("--version says %q, %v", out, err)
+	}
+}
+
+// flagBlock finds the tables of flags, and of which command they are.
+var flagBlock = regexp.MustCompile(`(?s)<!-- flags of ([a-z_ ]+), generated[^>]*-->.*?<!-- end -->`)
+
+// checkBlock compares the table of a command with that of a document, or writes
+// it there.
+func checkBlock(t *testing.T, page, name, want string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, at := range flagBlock.FindAllSubmatchIndex(text, -1) {
+		if string(text[at[2]:at[3]]) != name {
+			continue
+		}
+		switch {
+		case string(text[at[0]:at[1]]) == want:
+		case *update:
+			if err := os.WriteFile(page, slices.Concat(text[:at[0]], []byte(want), text[at[1]:]), 0o644); err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Errorf("%s does not have the flags of %s as they are: run go test ./test/docs -update", page, name)
+		}
+		return
+	}
+	t.Errorf("%s has no table of the flags of %s; add the lines\n%s", page, name, want)
+}
+
+// checkProse reports flags that a program's page tells of and that there are
+// not.
+func checkProse(t *testing.T, name, page string, have []string) {
+	t.Helper()
+	if page != "daemons/"+name+".md" || name == "vda_tgt" {
+		return // it tells of several programs or commands
+	}
+	text, err := os.ReadFile("../../docs/" + page)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, f := range names(pageFlag, text) {
+		if !slices.Contains(have, f) {
+			t.Errorf("docs/%s names --%s, which %s does not have", page, f, name)
+		}
+	}
+}
+
+func names(pattern *regexp.Regexp, text []byte) []string {
+	var out []string
+	for _, m := range pattern.FindAllSubmatch(text, -1) {
+		out = append(out, string(m[1]))
+	}
+	return out
+}

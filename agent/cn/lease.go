@@ -11,6 +11,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // lease is what a monitor gives this node's primaries with every heartbeat.

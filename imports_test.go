@@ -24,8 +24,8 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon placement program reason rpc store syncer"},
-	{"monitor", "api array daemon program reason rpc store syncer"},
+	{"portal", "api array daemon daemon/httpd placement program reason rpc store syncer"},
+	{"monitor", "api array daemon daemon/httpd program reason rpc store syncer"},
 	{"syncer", "api array placement reason rpc store"},
 	{"array", "placement store"},
 	{"placement", "blobstore/format"},
@@ -36,13 +36,13 @@ var may = []struct{ name, imports string }{
 	{"agent/cn", "agent agent/plane api blobstore/format reason spdk"},
 	{"agent/agenttest", "api"},
 	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
-	{"agent", "agent/plane api daemon disk nvme nvmf/host program reason rpc spdk"},
+	{"agent", "agent/plane api daemon daemon/httpd disk nvme nvmf/host program reason rpc spdk"},
 	{"agent/plane", "spdk"},
 	{"disk", "blobstore/format"},
 
 	// data plane
 	{"vdatgt/tgtcli", "bdev blobstore blobstore/check blobstore/format daemon module program vdatgt"},
-	{"vdatgt", "bdev daemon module module/bdevnvme module/lvol nvme nvmf/nvmftgt spdk"},
+	{"vdatgt", "bdev daemon daemon/httpd module module/bdevnvme module/lvol nvme nvmf/nvmftgt spdk"},
 	{"nvmf/nvmftgt", "bdev nvme nvmf/tcp"},
 	{"module/lvol", "bdev blobstore blobstore/format nvme"},
 	{"module/bdevnvme", "bdev nvme nvmf/host"},
@@ -57,8 +57,9 @@ var may = []struct{ name, imports string }{
 	{"blobstore/format", ""},
 	{"client", "api reason rpc"},
 	{"spdk/rpccli", "program reason spdk"},
+	{"rpc", "daemon/httpd reason"},
+	{"daemon/httpd", "daemon program reason"},
 	{"program", "daemon reason"},
-	{"rpc", "daemon reason"},
 	{"daemon", "reason"},
 	{"reason", ""},
 	{"spdk", ""},

@@ -20,6 +20,12 @@ type Main struct {
 	Config
 	// Ready, when not nil, gets the address once the agent serves.
 	Ready chan<- string
+
+	// Lis, when not nil, is where the agent serves, in place of what Config's
+	// Flags say; Run closes it. Prepare, when not nil, changes the node before
+	// it meets its data plane. Both are for agents whose machine is made up.
+	Lis     net.Listener
+	Prepare func(*Node)
 }
 
 // Program is the agent as a program.
@@ -63,7 +69,7 @@ type flags struct {
 func (f *flags) add(fs *pflag.FlagSet) {
 	c := &f.Config
 	fs.SortFlags = false
-	c.Add(fs, f.app.Port, "gRPC")
+	c.Add(fs, f.app.Port, "gRPC, and HTTP (/metrics, /healthz)")
 	fs.StringVar(&c.Socket, "sock-path", "", "`PATH` of the JSON-RPC socket of the data plane, spdk_tgt or vda_tgt (required)")
 	fs.DurationVar(&c.SocketWait, "sock-wait", 0, "how long to wait at start for a data plane that is not there yet (default 0s: not at all)")
 	fs.StringVar(&f.conf, "listener-conf", "", fmt.Sprintf("`JSON` of the NVMe/TCP address of the data plane (required), such as "+
@@ -122,9 +128,11 @@ func (m Main) Run(ctx context.Context) (err error) {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	lis, err := cfg.Listen(ctx)
-	if err != nil {
-		return err
+	lis := m.Lis
+	if lis == nil {
+		if lis, err = cfg.Listen(ctx); err != nil {
+			return err
+		}
 	}
 	defer lis.Close()
 	state, err := OpenState(cfg.StateDir, m.Kind)
@@ -136,10 +144,14 @@ func (m Main) Run(ctx context.Context) (err error) {
 		return errors.Join(err, state.Close())
 	}
 	plane.State = state
+	n := &Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log}
+	if m.Prepare != nil {
+		m.Prepare(n)
+	}
 	if err := plane.Connect(ctx); err != nil {
 		return errors.Join(err, plane.Close(), state.Close())
 	}
-	svc, err := m.Start(ctx, &Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log})
+	svc, err := m.Start(ctx, n)
 	if err != nil {
 		return errors.Join(err, plane.Close(), state.Close())
 	}
@@ -148,5 +160,5 @@ func (m Main) Run(ctx context.Context) (err error) {
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()
 	}
-	return serve(ctx, lis, svc, plane, m.Services, cfg.Log)
+	return m.serve(ctx, lis, svc, n)
 }

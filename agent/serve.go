@@ -5,33 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 
-	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/daemon/httpd"
 	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // limits let a few hundred portals and monitors in. A node has few calls under
 // way at once: heartbeats of some milliseconds, and one sync at a time per
 // portal or monitor.
-var limits = daemon.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
+var limits = rpc.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
 
 // App is an agent as a program.
 type App struct {
-	Name     string // of the program
-	Kind     string // "dn" or "cn"
-	Port     int    // default
-	SvcPort  int    // of the data plane, in the usage
-	Services []string
+	Name    string // of the program
+	Kind    string // "dn" or "cn"
+	Port    int    // default
+	SvcPort int    // of the data plane, in the usage
 	// Start makes the agent's service on a node and begins its work.
 	Start func(ctx context.Context, n *Node) (Service, error)
 }
@@ -59,39 +55,23 @@ func (a App) forget(cfg Config, out io.Writer) error {
 	return errors.Join(err, s.Close())
 }
 
-// serve runs the gRPC server with health and reflection. The services' own
-// health follows the data plane's at once: monitors watch it.
-func serve(ctx context.Context, lis net.Listener, svc Service, plane *Plane, names []string, log *slog.Logger) error {
-	guard := daemon.NewGuard(limits, log)
-	srv := grpc.NewServer(guard.ServerOptions()...)
-	svc.Register(guard.Registrar(srv))
-	hs := health.NewServer()
-	healthv1.RegisterHealthServer(guard.Registrar(srv), hs)
-	reflection.Register(srv)
-
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(guard.Listener(lis)) }()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		state := healthv1.HealthCheckResponse_SERVING
-		if plane.Ready() != nil {
-			state = healthv1.HealthCheckResponse_NOT_SERVING
-		}
-		for _, n := range names {
-			hs.SetServingStatus(n, state)
-		}
-		select {
-		case err := <-failed:
-			return err
-		case <-plane.changed:
-		case <-tick.C:
-		case <-ctx.Done():
-			hs.Shutdown()
-			force := time.AfterFunc(3*time.Second, srv.Stop)
-			srv.GracefulStop()
-			force.Stop()
-			return nil
-		}
+// serve answers on lis until ctx ends. The services' health follows the data
+// plane's at once, as monitors watch it; the agent itself is well without one.
+func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node) error {
+	registry := httpd.NewRegistry(m.Name)
+	if err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vda_agent_objects_in_error",
+		Help: "Objects of the desired state that the agent could not make or unmake at its last attempt."},
+		func() float64 { return float64(len(n.Loop.Errors())) })); err != nil {
+		return err
 	}
+	return rpc.Serve(ctx, lis, rpc.Config{
+		Services: svc.Register,
+		Limits:   limits,
+		Registry: registry,
+		Log:      n.Log,
+		Quiet:    []string{"Heartbeat"},
+		Health:   func(context.Context) error { return n.Plane.Ready() },
+		Changed:  n.Plane.changed,
+		Alive:    true,
+	})
 }

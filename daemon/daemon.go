@@ -1,7 +1,7 @@
-// Package daemon is what VDA's programs have in common: the flags that say where
-// to serve and what to log, and the words in which they say that they can't;
-// signals; a log that neither fails nor blocks; and Guard, which bounds what
-// clients can make a gRPC daemon hold.
+// Package daemon is what VDA's programs have in common and that takes no
+// library of RPC: the flags that say where to serve and what to log, and the
+// words in which they say that they cannot; signals; and a log that neither
+// fails nor blocks. What is served is packages daemon/httpd's and rpc's.
 package daemon
 
 import (

@@ -95,7 +95,7 @@ func TestServe(t *testing.T) {
 	rpc := healthpb.NewHealthClient(conn)
 	deadline := time.Now().Add(10 * time.Second)
 	for {
-		r, err := rpc.Check(t.Context(), &healthpb.HealthCheckRequest{Service: serviceName})
+		r, err := rpc.Check(t.Context(), &healthpb.HealthCheckRequest{Service: apiv1.Monitor_ServiceDesc.ServiceName})
 		if err == nil && r.Status == healthpb.HealthCheckResponse_SERVING {
 			break
 		}

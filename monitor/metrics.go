@@ -1,12 +1,11 @@
 package monitor
 
 import (
-	"net/http"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/virtual-disk-array/vda/daemon/httpd"
 )
 
 // metrics are those of one monitor, in a registry of its own.
@@ -21,7 +20,7 @@ type metrics struct {
 
 func newMetrics(m *Monitor) *metrics {
 	x := &metrics{
-		registry: prometheus.NewRegistry(),
+		registry: httpd.NewRegistry("vda_monitor"),
 		beats: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "vda_monitor_heartbeats_total",
 			Help: "Heartbeats by kind of node (dn, cn) and result (ok, error, missed, refused)."}, []string{"kind", "result"}),
 		beatSeconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "vda_monitor_heartbeat_seconds",
@@ -33,13 +32,8 @@ func newMetrics(m *Monitor) *metrics {
 		storeErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "vda_monitor_database_errors_total",
 			Help: "Transactions that failed."}),
 	}
-	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.failovers, x.storeErrors, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &nodeCollector{m})
+	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.failovers, x.storeErrors, &nodeCollector{m})
 	return x
-}
-
-func (x *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(x.registry, promhttp.HandlerOpts{})
 }
 
 func (x *metrics) beat(k kind, b Beat, took time.Duration) {

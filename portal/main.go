@@ -16,9 +16,6 @@ import (
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
-// stopTime bounds how long a stopping portal waits for requests under way.
-const stopTime = 10 * time.Second
-
 // Main is a portal with what it stands on.
 type Main struct {
 	// Flags say where it serves.
@@ -44,7 +41,7 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
-	m.Add(fs, 9520, "gRPC")
+	m.Add(fs, 9520, "gRPC, and HTTP (/metrics, /healthz)")
 	db := dbflag.Add(fs)
 	fs.DurationVar(&m.SyncTimeout, "sync-timeout", 20*time.Second, "how long a reply waits for nodes; vda_monitor finishes what takes longer")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
@@ -86,20 +83,13 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	go func() {
-		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.Background(), stopTime)
-		defer cancel()
-		s.Stop(grace)
-	}()
 	log.Info("serving", "addr", lis.Addr().String())
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()
 	}
-	if err := s.Serve(lis); err != nil {
+	if err := s.Serve(ctx, lis); err != nil {
 		return err
 	}
-	<-s.done
 	log.Info("stopped")
 	return errors.Join(pool.Close(), db.Close())
 }

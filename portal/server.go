@@ -8,12 +8,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/daemon/httpd"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -53,6 +51,7 @@ type Config struct {
 	SyncTimeout    time.Duration // longest a reply waits for nodes; default 20 s
 	SettleTime     time.Duration // longest a create waits for what is not up at once; default 3 s
 	HealthPeriod   time.Duration // how often the database is asked for the health service; default 5 s
+	StopTime       time.Duration // how long a portal that stops waits for requests under way; default 10 s
 }
 
 func (c *Config) validate() error {
@@ -73,6 +72,7 @@ func (c *Config) validate() error {
 	setDefault(&c.SyncTimeout, 20*time.Second)
 	setDefault(&c.SettleTime, 3*time.Second)
 	setDefault(&c.HealthPeriod, 5*time.Second)
+	setDefault(&c.StopTime, 10*time.Second)
 	return nil
 }
 
@@ -85,17 +85,12 @@ func setDefault(d *time.Duration, to time.Duration) {
 // Server is a portal. Safe for concurrent use.
 type Server struct {
 	apiv1.UnimplementedPortalServer
-	cfg    Config
-	log    *slog.Logger
-	grpc   *grpc.Server
-	guard  *daemon.Guard
-	health *health.Server
-	stop   context.CancelFunc
-	done   chan struct{} // the health loop has ended
+	cfg Config
+	log *slog.Logger
 }
 
 // limits of what clients can make the portal hold.
-var limits = daemon.Limits{Message: maxRequest, Streams: 256, Calls: 256}
+var limits = rpc.Limits{Message: maxRequest, Reply: maxReply, Streams: 256, Calls: 256}
 
 // maxReply bounds a reply, bytes: a list of maxLimit rows is well below, and it
 // is what gRPC clients take unless told otherwise.
@@ -106,72 +101,46 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{cfg: cfg, log: cfg.Log, health: health.NewServer(), stop: cancel, done: make(chan struct{}),
-		guard: daemon.NewGuard(limits, cfg.Log)}
-	s.grpc = grpc.NewServer(append(s.guard.ServerOptions(), grpc.UnaryInterceptor(s.intercept),
-		grpc.MaxSendMsgSize(maxReply))...)
-	s.guard.Registrar(s.grpc).RegisterService(s.service(), s)
-	healthpb.RegisterHealthServer(s.guard.Registrar(s.grpc), s.health)
-	reflection.Register(s.grpc)
-	go s.watchDatabase(ctx)
-	return s, nil
+	return &Server{cfg: cfg, log: cfg.Log}, nil
 }
 
-// Serve answers on lis until Stop. It returns nil after Stop.
-func (s *Server) Serve(lis net.Listener) error { return s.grpc.Serve(s.guard.Listener(lis)) }
-
-// Stop refuses new requests, waits until those under way have ended or ctx is
-// done, and closes what is left.
-func (s *Server) Stop(ctx context.Context) {
-	s.health.Shutdown()
-	s.stop()
-	graceful := make(chan struct{})
-	go func() {
-		s.grpc.GracefulStop()
-		close(graceful)
-	}()
-	select {
-	case <-graceful:
-	case <-ctx.Done():
-		s.grpc.Stop()
-		<-graceful
-	}
-	<-s.done
+// Serve answers on lis until ctx ends: gRPC, and on the same port /metrics and
+// /healthz over HTTP. Requests under way then have Config.StopTime to end.
+func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	return rpc.Serve(ctx, lis, rpc.Config{
+		Services:     func(r grpc.ServiceRegistrar) { apiv1.RegisterPortalServer(r, s) },
+		Limits:       limits,
+		Registry:     httpd.NewRegistry("vda_portal"),
+		Log:          s.log,
+		Deadline:     s.cfg.RequestTimeout,
+		Early:        true,
+		Intercept:    s.intercept,
+		Health:       s.databaseHealth(),
+		HealthPeriod: s.cfg.HealthPeriod,
+		Grace:        s.cfg.StopTime,
+	})
 }
 
-// watchDatabase keeps the health service truthful: a portal without its
-// database is not serving, and a load balancer should know.
-func (s *Server) watchDatabase(ctx context.Context) {
-	defer close(s.done)
-	tick := time.NewTicker(s.cfg.HealthPeriod)
-	defer tick.Stop()
-	was := healthpb.HealthCheckResponse_UNKNOWN
-	for {
-		ping, cancel := context.WithTimeout(ctx, s.cfg.HealthPeriod)
-		err := s.cfg.Store.Ping(ping)
-		cancel()
-		if ctx.Err() != nil {
-			return
-		}
-		is := healthpb.HealthCheckResponse_SERVING
-		if err != nil {
-			is = healthpb.HealthCheckResponse_NOT_SERVING
-		}
-		if is != was {
-			s.health.SetServingStatus("", is)
-			s.health.SetServingStatus(apiv1.Portal_ServiceDesc.ServiceName, is)
-			if err != nil {
-				s.log.Error("the database does not answer", "err", err)
-			} else {
+var errNoDatabase = errors.New("the database does not answer")
+
+// databaseHealth keeps the health service truthful: a portal without its
+// database is not serving, and a load balancer should know. The log gets the
+// changes.
+func (s *Server) databaseHealth() func(context.Context) error {
+	known, well := false, false
+	return func(ctx context.Context) error {
+		err := s.cfg.Store.Ping(ctx)
+		if is := err == nil; !known || is != well {
+			known, well = true, is
+			if is {
 				s.log.Info("the database answers")
+			} else {
+				s.log.Error("the database does not answer", "err", err)
 			}
-			was = is
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+		if err != nil {
+			return errNoDatabase // more is not for everyone
 		}
+		return nil
 	}
 }

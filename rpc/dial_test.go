@@ -40,7 +40,7 @@ func (e *echo) serve(t *testing.T) func(context.Context, string) (net.Conn, erro
 	return func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }
 }
 
-func invoke(ctx context.Context, c *grpc.ClientConn, size int) error {
+func echoOnce(ctx context.Context, c *grpc.ClientConn, size int) error {
 	return c.Invoke(ctx, "/t.T/Echo", wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue))
 }
 
@@ -57,7 +57,7 @@ func dial(t *testing.T, addr string, cfg DialConfig) *grpc.ClientConn {
 func TestDialSendsTheRequestIDOn(t *testing.T) {
 	var e echo
 	c := dial(t, "a:1", DialConfig{Connect: e.serve(t)})
-	if err := invoke(WithRequestID(t.Context(), "req-7"), c, 1); err != nil {
+	if err := echoOnce(WithRequestID(t.Context(), "req-7"), c, 1); err != nil {
 		t.Fatal(err)
 	}
 	if got := e.last.Get(idKey); len(got) != 1 || got[0] != "req-7" {
@@ -73,7 +73,7 @@ func TestDialSendsTheRequestIDOn(t *testing.T) {
 	if got := e.last.Get(idKey); len(got) != 1 || got[0] != "req-8" {
 		t.Errorf("a stream carries the ids %q", got)
 	}
-	if err := invoke(t.Context(), c, 1); err != nil {
+	if err := echoOnce(t.Context(), c, 1); err != nil {
 		t.Fatal(err)
 	}
 	if got := e.last.Get(idKey); len(got) != 0 {
@@ -84,10 +84,10 @@ func TestDialSendsTheRequestIDOn(t *testing.T) {
 func TestDialBoundsMessages(t *testing.T) {
 	var e echo
 	c := dial(t, "a:1", DialConfig{Connect: e.serve(t), MaxMessage: 1 << 16})
-	if err := invoke(t.Context(), c, 1<<15); err != nil {
+	if err := echoOnce(t.Context(), c, 1<<15); err != nil {
 		t.Error(err)
 	}
-	if err := invoke(t.Context(), c, 1<<17); status.Code(err) != codes.ResourceExhausted {
+	if err := echoOnce(t.Context(), c, 1<<17); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("a message of twice the limit: %v", err)
 	}
 }

@@ -1,9 +1,24 @@
-// Package rpc is how VDA's programs reach each other: every gRPC client is made
-// by Dial, so that all have one policy of keep-alive, reconnecting and message
-// lengths, and one place where TLS begins.
+// Package rpc is how VDA's programs serve and reach each other.
 //
-// A request has an id from the first program that sees it to the last: see
-// RequestID.
+// Serve answers on one TCP port: gRPC with the program's services, health and
+// reflection, and HTTP/1 with /metrics and /healthz. Every call passes the same
+// chain, outermost first:
+//
+//  1. the Guard refuses it when too many are under way, and receives its
+//     request when there is memory for it;
+//  2. it gets the id of its request, see RequestID; when it has ended it is
+//     counted, told to Config.Audit, and logged in one record, to which its
+//     handler may Annotate;
+//  3. its deadline, which bounds what it may take;
+//  4. Config.Intercept, in which a program puts errors into its own words;
+//  5. Config.Authorize, which knows who calls;
+//  6. its handler, whose panic ends this call alone.
+//
+// Dial makes every client, so that all have one policy of keep-alive,
+// reconnecting and message lengths, and send the request's id on. TLS is a
+// tls.Config on both sides, which so far no program sets.
+//
+// MaxAgentMessage aside, the package knows nothing of what is said.
 package rpc
 
 // MaxAgentMessage bounds a message between an agent and a portal or monitor, in

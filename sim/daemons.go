@@ -152,16 +152,15 @@ func (s *sim) portal(machine string) *daemon {
 		if err != nil {
 			return nil, err
 		}
+		ctx, cancel := context.WithCancel(context.Background())
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
-			_ = srv.Serve(p.Listen(machine + ":9520"))
+			_ = srv.Serve(ctx, p.Listen(machine+":9520"))
 		}()
 		return func() {
-			now, cancel := context.WithCancel(context.Background())
-			cancel()
 			_ = pool.Close()
-			srv.Stop(now)
+			cancel()
 			<-served
 		}, nil
 	}}
@@ -211,57 +210,33 @@ const (
 )
 
 func (s *sim) dnAgent(name, machine string, m *planetest.Plane) *daemon {
-	return s.agent(name, machine, "dn", dnPort, dnSvc, m, dn.App)
+	return s.agent(name, machine+":"+dnPort, dnSvc, m, dn.App)
 }
 
 func (s *sim) cnAgent(name, machine string, m *planetest.Plane) *daemon {
-	return s.agent(name, machine, "cn", cnPort, cnSvc, m, cn.App)
+	return s.agent(name, machine+":"+cnPort, cnSvc, m, cn.App)
 }
 
-func (s *sim) agent(name, machine, kind, port, svc string, m *planetest.Plane, app agent.App) *daemon {
+func (s *sim) agent(name, at, svc string, m *planetest.Plane, app agent.App) *daemon {
+	machine, _, _ := net.SplitHostPort(at)
 	return &daemon{name: name + ".agent", machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
-		cfg := agent.Config{
+		ready, ended := make(chan string, 1), make(chan error, 1)
+		a := agent.Main{App: app, Ready: ready, Lis: p.Listen(at), Config: agent.Config{
 			Socket: "the model's", StateDir: filepath.Join(s.dir, name), Log: s.log.of(p),
 			Address: vda.Listener{TrType: "tcp", TrAddr: machine, AdrFam: "ipv4", TrSvcID: svc},
 			Connect: func() (agent.Client, error) { return gated{m.Direct(), p}, nil },
-		}
-		if err := cfg.Validate(); err != nil {
-			return nil, err
-		}
-		state, err := agent.OpenState(cfg.StateDir, kind)
-		if err != nil {
-			return nil, err
-		}
-		n := &agent.Node{Cfg: cfg, State: state, Log: cfg.Log, Disks: s.planes.Machine()}
-		if n.Plane, err = agent.NewPlane(cfg, kind); err != nil {
-			return nil, err
-		}
-		n.Plane.State, n.Plane.OpenRaw, n.Plane.Reach = state, s.planes.OpenRaw, m.Reach
-		fail := func(err error) (func(), error) {
-			_ = n.Plane.Close()
-			_ = state.Close()
-			return nil, err
-		}
+		}, Prepare: func(n *agent.Node) {
+			n.Disks, n.Plane.OpenRaw, n.Plane.Reach = s.planes.Machine(), s.planes.OpenRaw, m.Reach
+		}}
 		ctx, cancel := context.WithCancel(context.Background())
-		if err := n.Plane.Connect(ctx); err != nil {
+		go func() { ended <- a.Run(ctx) }()
+		select {
+		case <-ready:
+			return func() { cancel(); <-ended }, nil
+		case err := <-ended:
 			cancel()
-			return fail(err)
+			return nil, err
 		}
-		a, err := app.Start(ctx, n)
-		if err != nil {
-			cancel()
-			return fail(err)
-		}
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			_ = app.Serve(ctx, p.Listen(machine+":"+port), n, a)
-		}()
-		return func() {
-			cancel()
-			_ = a.Close()
-			<-served
-		}, nil
 	}}
 }
 

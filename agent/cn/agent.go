@@ -21,7 +21,6 @@ import (
 // App is the agent as a program.
 var App = agent.App{
 	Name: "vda_cn_agent", Kind: "cn", Port: 9820, SvcPort: 4430,
-	Services: []string{apiv1.CnAgent_ServiceDesc.ServiceName},
 	Start: func(ctx context.Context, n *agent.Node) (agent.Service, error) {
 		return Start(ctx, n)
 	},

@@ -23,7 +23,6 @@ import (
 // App is the agent as a program.
 var App = agent.App{
 	Name: "vda_dn_agent", Kind: "dn", Port: 9720, SvcPort: 4420,
-	Services: []string{apiv1.DnAgent_ServiceDesc.ServiceName},
 	Start: func(ctx context.Context, n *agent.Node) (agent.Service, error) {
 		return Start(ctx, n)
 	},

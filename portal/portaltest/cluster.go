@@ -97,12 +97,11 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(lis) }()
+	go func() { served <- s.Serve(ctx, lis) }()
 	c.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		s.Stop(ctx)
+		cancel()
 		if err := errors.Join(<-served, pool.Close()); err != nil {
 			c.t.Error(err)
 		}

@@ -115,12 +115,11 @@ func (c *cluster) servePortal() {
 		c.Fatal(err)
 	}
 	lis := c.listen()
+	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- p.Serve(lis) }()
+	go func() { served <- p.Serve(ctx, lis) }()
 	c.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		p.Stop(ctx)
+		cancel()
 		if err := <-served; err != nil {
 			c.Error(err)
 		}

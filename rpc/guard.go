@@ -1,4 +1,4 @@
-package daemon
+package rpc
 
 import (
 	"context"
@@ -20,7 +20,8 @@ import (
 
 // Limits bound what clients can make a gRPC daemon hold.
 type Limits struct {
-	Message int // longest message either way, in bytes
+	Message int // longest request, in bytes
+	Reply   int // longest reply, in bytes; default as Message
 	Streams int // calls under way per connection; default 64
 	Calls   int // calls under way on all connections, health aside; default 512. One address may have three quarters
 	Conns   int // connections; default 1024. Never more than half of the process's descriptors
@@ -79,6 +80,7 @@ const youth = 2 * time.Second
 
 // NewGuard returns a guard for one server; log gets what it does.
 func NewGuard(limits Limits, log *slog.Logger) *Guard {
+	setDefault(&limits.Reply, limits.Message)
 	setDefault(&limits.Streams, 64)
 	setDefault(&limits.Calls, 512)
 	setDefault(&limits.Conns, 1024)
@@ -117,7 +119,7 @@ func (g *Guard) Counts() Counts {
 }
 
 // ServerOptions are those of a gRPC server that stands behind the guard's
-// Listener: limits, keep-alive, and handlers whose panics end one call only.
+// Listener: limits and keep-alive.
 // Its services are registered with Registrar.
 func (g *Guard) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
@@ -126,7 +128,7 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 		// clients send faster.
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(1 << 20),
-		grpc.MaxSendMsgSize(g.limits.Message),
+		grpc.MaxSendMsgSize(g.limits.Reply),
 		grpc.MaxConcurrentStreams(uint32(g.limits.Streams)),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.ConnectionTimeout(10 * time.Second),
@@ -134,8 +136,6 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: g.limits.MinPing, PermitWithoutStream: true}),
 		grpc.InTapHandle(g.admit),
 		grpc.StatsHandler(tagger{g}),
-		grpc.ChainUnaryInterceptor(g.contain),
-		grpc.ChainStreamInterceptor(g.containStream),
 	}
 }
 
@@ -252,16 +252,6 @@ func (g *Guard) say(limit, msg string, args ...any) {
 	c := g.counts
 	g.log.Warn(msg, append(args, "closed_connections", c.ClosedConns, "refused_connections", c.RefusedConns,
 		"refused_calls", c.RefusedCalls, "long_messages", c.LongMessages, "no_memory", c.NoMemory, "failed_accepts", c.FailedAccept)...)
-}
-
-func (g *Guard) contain(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
-	defer g.recovered(info.FullMethod, &err)
-	return handler(ctx, req)
-}
-
-func (g *Guard) containStream(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	defer g.recovered(info.FullMethod, &err)
-	return handler(srv, s)
 }
 
 // recovered turns a panic of a handler into the call's error; it is deferred.

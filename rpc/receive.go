@@ -1,4 +1,4 @@
-package daemon
+package rpc
 
 import (
 	"context"
@@ -30,8 +30,17 @@ const streamWindow = 64 << 10
 // copied, in bytes: frames that wait take more memory than they carry.
 const readAtOnce = 64 << 10
 
-// Raw receives a message as it came, for a method that decodes it with Decode.
-type Raw struct{ Data []byte }
+// Unread is the error of a call whose request its handler never saw: Err is a
+// *TooLong, an *Undecodable, or a gRPC status.
+type Unread struct{ Err error }
+
+func (e *Unread) Error() string { return e.Err.Error() } // reason: it is an error still
+
+// Unwrap returns why.
+func (e *Unread) Unwrap() error { return e.Err }
+
+// GRPCStatus is that of Err.
+func (e *Unread) GRPCStatus() *status.Status { return status.Convert(e.Err) }
 
 // TooLong is a message beyond Limits.Message.
 type TooLong struct{ Size, Limit int }
@@ -120,7 +129,9 @@ type registrar struct {
 	to grpc.ServiceRegistrar
 }
 
-// RegisterService implements grpc.ServiceRegistrar.
+// RegisterService implements grpc.ServiceRegistrar. A request that is refused
+// passes the server's interceptors as others do, with an *Unread in the place
+// of what its handler would return.
 func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	d := *desc
 	d.Methods = nil
@@ -133,7 +144,21 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 				c = &call{g: r.g}
 			}
 			defer c.shrink(0)
-			return handle(srv, ctx, func(v any) error { return c.receive(ctx, v) }, intercept)
+			var refused error
+			return handle(srv, ctx, func(v any) error {
+				if err := c.receive(ctx, v); err != nil {
+					refused = &Unread{err}
+				}
+				return nil
+			}, func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+				if refused != nil {
+					next = func(context.Context, any) (any, error) { return nil, refused }
+				}
+				if intercept == nil {
+					return next(ctx, req)
+				}
+				return intercept(ctx, req, info, next)
+			})
 		}
 		d.Methods = append(d.Methods, m)
 	}
@@ -149,7 +174,7 @@ type incoming interface {
 	WriteStatus(*status.Status) error
 }
 
-// receive reads the call's message into v, which is a proto.Message or a *Raw.
+// receive reads the call's message into v, which is a proto.Message.
 func (c *call) receive(ctx context.Context, v any) error {
 	s, ok := grpc.ServerTransportStreamFromContext(ctx).(incoming)
 	if !ok {
@@ -189,12 +214,8 @@ func (c *call) receive(ctx context.Context, v any) error {
 		}
 		part.Free()
 	}
-	switch v := v.(type) {
-	case *Raw:
-		v.Data = data
-		return nil
-	case proto.Message:
-		return c.decode(ctx, data, v)
+	if m, ok := v.(proto.Message); ok {
+		return c.decode(ctx, data, m)
 	}
 	return status.Errorf(codes.Internal, "internal error: a request cannot be decoded into %T", v)
 }
@@ -207,19 +228,8 @@ func ended(err error) error {
 	return err
 }
 
-// Decode makes m of a message that a method got as Raw. What m takes counts as
-// the call's, whose context ctx is, until its handler returns. The error is an
-// *Undecodable, or a gRPC status where the memory for it is not to be had.
-func Decode(ctx context.Context, data []byte, m proto.Message) error {
-	if c, ok := ctx.Value(callKey{}).(*call); ok {
-		return c.decode(ctx, data, m)
-	}
-	if err := proto.Unmarshal(data, m); err != nil {
-		return &Undecodable{err}
-	}
-	return nil
-}
-
+// decode makes m of a message. What m takes counts as the call's until its
+// handler returns.
 func (c *call) decode(ctx context.Context, data []byte, m proto.Message) error {
 	decoded := decodedSize(m, data, c.g.budget.most())
 	if err := c.grow(ctx, decoded+int64(len(data)), len(data)); err != nil {

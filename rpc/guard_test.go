@@ -1,21 +1,16 @@
-package daemon
+package rpc
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -24,26 +19,8 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// lines is a log that can be read while it is written.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), s)
-}
-
-// server answers Echo with what it got, Wait when release is closed, Panic not.
-type server struct {
+// guarded answers Echo with what it got, Wait when release is closed, Panic not.
+type guarded struct {
 	addr    string
 	guard   *Guard
 	log     *lines
@@ -51,7 +28,7 @@ type server struct {
 	entered chan struct{}
 }
 
-func (s *server) handle(_ any, ctx context.Context, dec func(any) error,
+func (s *guarded) handle(_ any, ctx context.Context, dec func(any) error,
 	intercept grpc.UnaryServerInterceptor, method string,
 ) (any, error) {
 	var in proto.Message = new(wrapperspb.BytesValue)
@@ -60,6 +37,11 @@ func (s *server) handle(_ any, ctx context.Context, dec func(any) error,
 	}
 	if err := dec(in); err != nil {
 		return nil, err
+	}
+	if intercept == nil {
+		intercept = func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+			return next(ctx, req)
+		}
 	}
 	return intercept(ctx, in, &grpc.UnaryServerInfo{FullMethod: "/t.T/" + method}, func(ctx context.Context, req any) (any, error) {
 		switch method {
@@ -76,7 +58,7 @@ func (s *server) handle(_ any, ctx context.Context, dec func(any) error,
 	})
 }
 
-func (s *server) desc(name string) *grpc.ServiceDesc {
+func (s *guarded) desc(name string) *grpc.ServiceDesc {
 	d := &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil)}
 	for _, m := range []string{"Echo", "Wait", "Panic", "List"} {
 		handle := func(srv any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
@@ -87,10 +69,10 @@ func (s *server) desc(name string) *grpc.ServiceDesc {
 	return d
 }
 
-// serve starts a server; over HTTP it is net/http's with the guard's Handler.
-func serve(t *testing.T, limits Limits, overHTTP bool) *server {
+// serveGuarded starts a server, which may share a port with one of HTTP.
+func serveGuarded(t *testing.T, limits Limits, shared bool) *guarded {
 	t.Helper()
-	s := &server{log: &lines{}, release: make(chan struct{}), entered: make(chan struct{}, 100)}
+	s := &guarded{log: &lines{}, release: make(chan struct{}), entered: make(chan struct{}, 100)}
 	s.guard = NewGuard(limits, slog.New(slog.NewTextHandler(s.log, nil)))
 	rpc := grpc.NewServer(s.guard.ServerOptions()...)
 	s.guard.Registrar(rpc).RegisterService(s.desc("t.T"), s)
@@ -101,29 +83,30 @@ func serve(t *testing.T, limits Limits, overHTTP bool) *server {
 		t.Fatal(err)
 	}
 	s.addr = lis.Addr().String()
-	done := make(chan error, 1)
+	serve := func() error { return rpc.Serve(s.guard.Listener(lis)) }
 	stop := rpc.Stop
-	if overHTTP {
-		web := &http.Server{Handler: s.guard.Handler(rpc), ConnContext: s.guard.ConnContext,
-			Protocols: new(http.Protocols), HTTP2: s.guard.HTTP2()}
-		web.Protocols.SetUnencryptedHTTP2(true)
-		go func() { done <- web.Serve(s.guard.Listener(lis)) }()
-		stop = func() { rpc.Stop(); web.Close() }
-	} else {
-		go func() { done <- rpc.Serve(s.guard.Listener(lis)) }()
+	if shared {
+		p := newPort(s.guard.Listener(lis), nil, nil)
+		serve = func() error {
+			go rpc.Serve(p.rpc)
+			return p.run()
+		}
+		stop = func() { p.close(); rpc.Stop() }
 	}
+	done := make(chan error, 1)
+	go func() { done <- serve() }()
 	t.Cleanup(func() {
 		stop()
-		if err := <-done; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := <-done; err != nil {
 			t.Error(err)
 		}
 	})
 	return s
 }
 
-func (s *server) client(t *testing.T) *grpc.ClientConn {
+func (s *guarded) client(t *testing.T) *grpc.ClientConn {
 	t.Helper()
-	c, err := grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	c, err := Dial(s.addr, DialConfig{MaxMessage: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,18 +114,18 @@ func (s *server) client(t *testing.T) *grpc.ClientConn {
 	return c
 }
 
-func invoke(t *testing.T, c *grpc.ClientConn, method string, size int) error {
+func invokeGuarded(t *testing.T, c *grpc.ClientConn, method string, size int) error {
 	t.Helper()
 	return c.Invoke(t.Context(), "/t.T/"+method, wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue))
 }
 
 func TestIdleConnectionsShutNobodyOut(t *testing.T) {
-	for name, overHTTP := range map[string]bool{"gRPC": false, "HTTP": true} {
+	for name, shared := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, Limits{Message: 1 << 20, Conns: 8}, overHTTP)
+			s := serveGuarded(t, Limits{Message: 1 << 20, Conns: 8}, shared)
 			busy := s.client(t)
 			waited := make(chan error, 1)
-			go func() { waited <- invoke(t, busy, "Wait", 1) }()
+			go func() { waited <- invokeGuarded(t, busy, "Wait", 1) }()
 			<-s.entered
 			for range 30 {
 				c, err := net.Dial("tcp", s.addr)
@@ -173,16 +156,16 @@ func TestIdleConnectionsShutNobodyOut(t *testing.T) {
 }
 
 func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
-	for name, overHTTP := range map[string]bool{"gRPC": false, "HTTP": true} {
+	for name, shared := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, Limits{Message: 1 << 20, Calls: 2}, overHTTP)
+			s := serveGuarded(t, Limits{Message: 1 << 20, Calls: 2}, shared)
 			c := s.client(t)
 			waited := make(chan error, 2)
 			for range 2 {
-				go func() { waited <- invoke(t, c, "Wait", 1) }()
+				go func() { waited <- invokeGuarded(t, c, "Wait", 1) }()
 				<-s.entered
 			}
-			if err := invoke(t, c, "Echo", 1); status.Code(err) != codes.ResourceExhausted {
+			if err := invokeGuarded(t, c, "Echo", 1); status.Code(err) != codes.ResourceExhausted {
 				t.Errorf("a third call: %v, want RESOURCE_EXHAUSTED", err)
 			}
 			close(s.release)
@@ -192,7 +175,7 @@ func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 				}
 			}
 			for {
-				err := invoke(t, c, "Echo", 1) // the two are forgotten a moment after their replies
+				err := invokeGuarded(t, c, "Echo", 1) // the two are forgotten a moment after their replies
 				if err == nil {
 					break
 				}
@@ -212,11 +195,11 @@ func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 }
 
 func TestMessagesBeyondTheLimitAreRefused(t *testing.T) {
-	for name, overHTTP := range map[string]bool{"gRPC": false, "HTTP": true} {
+	for name, shared := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, Limits{Message: 1 << 20}, overHTTP)
+			s := serveGuarded(t, Limits{Message: 1 << 20}, shared)
 			c := s.client(t)
-			err := invoke(t, c, "Echo", 2<<20)
+			err := invokeGuarded(t, c, "Echo", 2<<20)
 			if status.Code(err) != codes.ResourceExhausted || !strings.Contains(status.Convert(err).Message(), "must be at most 1048576") {
 				t.Errorf("a message of twice the limit: %v", err)
 			}
@@ -224,7 +207,7 @@ func TestMessagesBeyondTheLimitAreRefused(t *testing.T) {
 				t.Errorf("%d long messages counted, want 1", n)
 			}
 			for _, size := range []int{0, 1, 1 << 15, 1<<20 - 4} { // 4 bytes precede the bytes
-				if err := invoke(t, c, "Echo", size); err != nil {
+				if err := invokeGuarded(t, c, "Echo", size); err != nil {
 					t.Errorf("%d bytes: %v", size, err)
 				}
 			}
@@ -235,22 +218,22 @@ func TestMessagesBeyondTheLimitAreRefused(t *testing.T) {
 	}
 }
 
-func TestAPanicEndsOneCall(t *testing.T) {
-	s := serve(t, Limits{Message: 1 << 16}, false)
+func TestAPanicInTheGuardEndsOneCall(t *testing.T) {
+	s := serveGuarded(t, Limits{Message: 1 << 16}, false)
 	c := s.client(t)
-	err := invoke(t, c, "Panic", 1)
+	err := invokeGuarded(t, c, "Panic", 1)
 	if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "on purpose") {
 		t.Errorf("a panic: %v", err)
 	}
 	if s.log.count("on purpose") == 0 {
 		t.Error("the log does not have the panic")
 	}
-	if err := invoke(t, c, "Echo", 1); err != nil {
+	if err := invokeGuarded(t, c, "Echo", 1); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestMetricsAreLintClean(t *testing.T) {
+func TestGuardMetricsAreLintClean(t *testing.T) {
 	g := NewGuard(Limits{Message: 1}, slog.New(slog.DiscardHandler))
 	problems, err := testutil.CollectAndLint(g.Collector())
 	if err != nil || len(problems) > 0 {

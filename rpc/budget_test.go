@@ -1,4 +1,4 @@
-package daemon
+package rpc
 
 import (
 	"bytes"
@@ -21,10 +21,10 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// both runs a test with gRPC's own server and with net/http's before it.
-func both(t *testing.T, test func(t *testing.T, overHTTP bool)) {
-	t.Run("gRPC", func(t *testing.T) { test(t, false) })
-	t.Run("HTTP", func(t *testing.T) { test(t, true) })
+// both runs a test with gRPC alone on its port, and beside HTTP.
+func both(t *testing.T, test func(t *testing.T, shared bool)) {
+	t.Run("alone", func(t *testing.T) { test(t, false) })
+	t.Run("shared", func(t *testing.T) { test(t, true) })
 }
 
 // until waits for a condition.
@@ -89,9 +89,9 @@ func (b *budget) waiters() int {
 // TestRequestsBeingReceivedAreBounded: senders of long messages are let send no
 // more than the budget has room for, whatever the number of connections.
 func TestRequestsBeingReceivedAreBounded(t *testing.T) {
-	both(t, func(t *testing.T, overHTTP bool) {
+	both(t, func(t *testing.T, shared bool) {
 		const senders, message, memory = 40, 1 << 20, 16 << 20
-		s := serve(t, Limits{Message: message, Memory: memory, Receive: time.Hour}, overHTTP)
+		s := serveGuarded(t, Limits{Message: message, Memory: memory, Receive: time.Hour}, shared)
 		s.guard.budget.patience = time.Hour
 		var all []*sender
 		for range senders {
@@ -121,7 +121,7 @@ func TestRequestsBeingReceivedAreBounded(t *testing.T) {
 		}
 		// Short messages have a share of their own.
 		for range 10 {
-			if err := invoke(t, s.client(t), "Echo", 1000); err != nil {
+			if err := invokeGuarded(t, s.client(t), "Echo", 1000); err != nil {
 				t.Errorf("a short message meanwhile: %v", err)
 			}
 		}
@@ -134,15 +134,15 @@ func TestRequestsBeingReceivedAreBounded(t *testing.T) {
 // TestRequestsOfHandlersAreBounded: a decoded request counts until its handler
 // has returned, and one that finds no room is refused.
 func TestRequestsOfHandlersAreBounded(t *testing.T) {
-	both(t, func(t *testing.T, overHTTP bool) {
+	both(t, func(t *testing.T, shared bool) {
 		const message, memory = 1 << 20, 16 << 20
-		s := serve(t, Limits{Message: message, Memory: memory}, overHTTP)
+		s := serveGuarded(t, Limits{Message: message, Memory: memory}, shared)
 		s.guard.budget.patience = 20 * time.Millisecond
 		results := make(chan error)
 		const calls = 30
 		for range calls {
 			c := s.client(t)
-			go func() { results <- invoke(t, c, "Wait", message-10) }()
+			go func() { results <- invokeGuarded(t, c, "Wait", message-10) }()
 		}
 		refused := 0
 		for len(s.entered)+refused < calls {
@@ -167,7 +167,7 @@ func TestRequestsOfHandlersAreBounded(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := invoke(t, s.client(t), "Echo", message-10); err != nil {
+		if err := invokeGuarded(t, s.client(t), "Echo", message-10); err != nil {
 			t.Errorf("a long message when there is room again: %v", err)
 		}
 	})
@@ -176,8 +176,8 @@ func TestRequestsOfHandlersAreBounded(t *testing.T) {
 // TestASlowRequestEnds: a client that doesn't send what it announced has its
 // call ended, and nothing stays taken.
 func TestASlowRequestEnds(t *testing.T) {
-	both(t, func(t *testing.T, overHTTP bool) {
-		s := serve(t, Limits{Message: 1 << 20, Receive: 20 * time.Millisecond}, overHTTP)
+	both(t, func(t *testing.T, shared bool) {
+		s := serveGuarded(t, Limits{Message: 1 << 20, Receive: 20 * time.Millisecond}, shared)
 		for range 5 {
 			unfinished(t, s.addr, 1<<20)
 		}
@@ -196,8 +196,8 @@ func TestASlowRequestEnds(t *testing.T) {
 
 // TestWhatDecodesToMuchIsRefused: two bytes can become a message of a hundred.
 func TestWhatDecodesToMuchIsRefused(t *testing.T) {
-	both(t, func(t *testing.T, overHTTP bool) {
-		s := serve(t, Limits{Message: 1 << 20, Memory: 16 << 20}, overHTTP)
+	both(t, func(t *testing.T, shared bool) {
+		s := serveGuarded(t, Limits{Message: 1 << 20, Memory: 16 << 20}, shared)
 		list := &structpb.ListValue{}
 		for range 200_000 {
 			list.Values = append(list.Values, &structpb.Value{})
@@ -254,8 +254,8 @@ func unknown() proto.Message {
 }
 
 func TestServicesOutsideTheBudgetTakeShortMessages(t *testing.T) {
-	both(t, func(t *testing.T, overHTTP bool) {
-		s := serve(t, Limits{Message: 1 << 20}, overHTTP)
+	both(t, func(t *testing.T, shared bool) {
+		s := serveGuarded(t, Limits{Message: 1 << 20}, shared)
 		c := s.client(t)
 		send := func(size int) error {
 			return c.Invoke(t.Context(), "/plain.T/Echo", wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue))
@@ -272,8 +272,8 @@ func TestServicesOutsideTheBudgetTakeShortMessages(t *testing.T) {
 // TestHealthIsBounded: calls that nothing counts against the calls are few per
 // connection.
 func TestHealthIsBounded(t *testing.T) {
-	both(t, func(t *testing.T, overHTTP bool) {
-		s := serve(t, Limits{Message: 1 << 20}, overHTTP)
+	both(t, func(t *testing.T, shared bool) {
+		s := serveGuarded(t, Limits{Message: 1 << 20}, shared)
 		c := healthpb.NewHealthClient(s.client(t))
 		for range maxWatches {
 			w, err := c.Watch(t.Context(), &healthpb.HealthCheckRequest{})

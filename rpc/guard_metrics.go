@@ -1,4 +1,4 @@
-package daemon
+package rpc
 
 import "github.com/prometheus/client_golang/prometheus"
 
@@ -15,15 +15,12 @@ var (
 		"Memory that requests take which are being received, or that handlers have.", nil, nil)
 	bytesLimitDesc = prometheus.NewDesc("vda_server_request_memory_limit_bytes",
 		"Memory that requests may take.", nil, nil)
-	linesDesc = prometheus.NewDesc("vda_log_lines_dropped_total",
-		"Log lines that standard error did not take.", nil, nil)
 )
 
-// collector shows a guard's counts, and the log lines that were dropped.
+// collector shows a guard's counts.
 type collector struct{ g *Guard }
 
-// Collector shows how often limits were met, and how many log lines the
-// process has dropped.
+// Collector shows how often limits were met.
 func (g *Guard) Collector() prometheus.Collector { return collector{g} }
 
 // Describe implements prometheus.Collector.
@@ -33,7 +30,6 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- refusedDesc
 	ch <- bytesDesc
 	ch <- bytesLimitDesc
-	ch <- linesDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -48,5 +44,4 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	used, _ := c.g.budget.bytes()
 	ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(used))
 	ch <- prometheus.MustNewConstMetric(bytesLimitDesc, prometheus.GaugeValue, float64(c.g.limits.Memory))
-	ch <- prometheus.MustNewConstMetric(linesDesc, prometheus.CounterValue, float64(DroppedLines()))
 }

@@ -1,12 +1,10 @@
-package daemon
+package rpc
 
 import (
 	"context"
 	"errors"
 	"net"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -52,8 +50,8 @@ type listener struct {
 }
 
 // Listener returns lis within the limits of connections. The server behind it
-// is a gRPC server made with ServerOptions, or an HTTP server with ConnContext
-// and Handler.
+// is a gRPC server made with ServerOptions, or an HTTP server that HTTP was
+// called with.
 func (g *Guard) Listener(lis net.Listener) net.Listener { return listener{lis, g} }
 
 // Accept implements net.Listener.
@@ -120,71 +118,40 @@ func (g *Guard) idlest(now time.Time) *guardedConn {
 	return best
 }
 
-// ConnContext puts an accepted connection into its requests' context, as
+// connContext puts an accepted connection into the context of its calls, as
 // http.Server.ConnContext does.
-func (g *Guard) ConnContext(ctx context.Context, c net.Conn) context.Context {
-	if c, ok := c.(*guardedConn); ok {
+func (g *Guard) connContext(ctx context.Context, remote, local net.Addr) context.Context {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c := g.conns[connName(remote, local)]; c != nil {
 		return context.WithValue(ctx, connKey{}, c)
 	}
 	return ctx
 }
 
-// Handler is next within the limits of calls, for an HTTP server.
-func (g *Guard) Handler(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// HTTP puts a server of HTTP/1 that stands behind the guard's Listener within
+// the limits of calls.
+func (g *Guard) HTTP(s *http.Server) {
+	next := s.Handler
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return g.connContext(ctx, c.RemoteAddr(), c.LocalAddr())
+	}
+	s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := g.call(r.Context(), r.URL.Path)
 		if err := g.begin(c); err != nil {
-			refuse(w, r, status.Convert(err))
+			http.Error(w, status.Convert(err).Message(), http.StatusServiceUnavailable)
 			return
 		}
 		defer g.end(c)
-		defer c.shrink(0)
-		if IsGRPC(r) {
-			ctx := context.WithValue(r.Context(), callKey{}, c)
-			r = r.WithContext(ctx)
-			r.Body = &body{ReadCloser: r.Body, ctx: ctx, call: c}
-		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// HTTP2 is how an HTTP server that has a gRPC server behind it takes HTTP/2.
-func (g *Guard) HTTP2() *http.HTTP2Config {
-	return &http.HTTP2Config{
-		MaxConcurrentStreams:          g.limits.Streams,
-		MaxReceiveBufferPerStream:     streamWindow,
-		MaxReceiveBufferPerConnection: 4 * streamWindow,
-	}
-}
-
-// refuse answers a request without looking at its body; gRPC takes its status
-// from the headers of a reply that has nothing else.
-func refuse(w http.ResponseWriter, r *http.Request, why *status.Status) {
-	if !IsGRPC(r) {
-		http.Error(w, why.Message(), http.StatusServiceUnavailable)
-		return
-	}
-	w.Header().Set("Content-Type", "application/grpc")
-	w.Header().Set("Grpc-Status", strconv.Itoa(int(why.Code())))
-	w.Header().Set("Grpc-Message", why.Message())
-	w.WriteHeader(http.StatusOK)
-}
-
-// IsGRPC tells a gRPC call from another request on the same port.
-func IsGRPC(r *http.Request) bool {
-	return r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
-}
-
-// tagger lets gRPC's own server do what ConnContext does.
+// tagger has gRPC's server do what connContext does.
 type tagger struct{ g *Guard }
 
 func (t tagger) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
-	t.g.mu.Lock()
-	defer t.g.mu.Unlock()
-	if c := t.g.conns[connName(info.RemoteAddr, info.LocalAddr)]; c != nil {
-		return context.WithValue(ctx, connKey{}, c)
-	}
-	return ctx
+	return t.g.connContext(ctx, info.RemoteAddr, info.LocalAddr)
 }
 
 func (tagger) HandleConn(context.Context, stats.ConnStats)                     {}

@@ -1,0 +1,197 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+)
+
+// Call is what a server knows of a call, for those who decide whether it may be
+// made, and who record that it was.
+type Call struct {
+	ID     string               // of the request
+	Method string               // "/vda.v1.Portal/CreateDa"; "GET /metrics" for HTTP
+	Peer   string               // "host:port" that it comes from
+	TLS    *tls.ConnectionState // has the caller's certificate; nil: in the clear
+}
+
+// record is what the log will say of a call.
+type record struct {
+	call Call
+
+	mu    sync.Mutex
+	attrs []slog.Attr
+}
+
+type recordKey struct{}
+
+// Annotate adds to the one record that the log gets of the call whose context
+// ctx is. The record of a call that failed has the error that its client gets,
+// unless something was added. Safe for concurrent use until the handler
+// returns.
+func Annotate(ctx context.Context, attrs ...slog.Attr) {
+	if r, ok := ctx.Value(recordKey{}).(*record); ok {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.attrs = append(r.attrs, attrs...)
+	}
+}
+
+// newRecord begins a call: it gets its client's id when that may be one, else a
+// new one. The id is in the context returned.
+func newRecord(ctx context.Context, method string) (context.Context, *record) {
+	r := &record{call: Call{Method: method}}
+	if ids := metadata.ValueFromIncomingContext(ctx, idKey); len(ids) == 1 && validID(ids[0]) {
+		r.call.ID = ids[0]
+	} else {
+		r.call.ID = NewRequestID()
+	}
+	if p, ok := peer.FromContext(ctx); ok {
+		r.call.Peer = p.Addr.String()
+		if info, ok := p.AuthInfo.(credentials.TLSInfo); ok {
+			r.call.TLS = &info.State
+		}
+	}
+	return context.WithValue(WithRequestID(ctx, r.call.ID), recordKey{}, r), r
+}
+
+// end records how a call ended.
+func (s *server) end(ctx context.Context, r *record, err error, took time.Duration) {
+	code := status.Code(err)
+	s.metrics.calls.WithLabelValues(strings.TrimPrefix(r.call.Method, "/"), code.String()).Inc()
+	if s.cfg.Audit != nil {
+		s.cfg.Audit(ctx, r.call, err)
+	}
+	level := slog.LevelInfo
+	switch {
+	case code == codes.Internal || code == codes.Unknown || code == codes.DataLoss:
+		level = slog.LevelError
+	case s.quiet(r.call.Method):
+		level = slog.LevelDebug
+	case err != nil:
+		level = slog.LevelWarn
+	}
+	if !s.cfg.Log.Enabled(ctx, level) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	attrs := []slog.Attr{slog.String("req_id", r.call.ID), slog.String("method", path.Base(r.call.Method)),
+		slog.Duration("took", took), slog.String("peer", r.call.Peer)}
+	if err != nil {
+		attrs = append(attrs, slog.String("code", code.String()))
+		if len(r.attrs) == 0 {
+			attrs = append(attrs, slog.Any("err", err))
+		}
+	}
+	s.cfg.Log.LogAttrs(ctx, level, "request", append(attrs, r.attrs...)...)
+}
+
+// quiet reports that a method's calls are logged for debugging only: health,
+// reflection, and what programs call all the time.
+func (s *server) quiet(method string) bool {
+	if !strings.HasPrefix(method, "/vda.") {
+		return true
+	}
+	return slices.Contains(s.cfg.Quiet, path.Base(method))
+}
+
+// begin is the outermost interceptor: id, log, audit and metrics.
+func (s *server) begin(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
+	start := time.Now()
+	ctx, r := newRecord(ctx, info.FullMethod)
+	_ = grpc.SetHeader(ctx, metadata.Pairs(idKey, r.call.ID)) // fails when the client is gone
+	defer func() {
+		took := time.Since(start)
+		s.metrics.seconds.WithLabelValues(strings.TrimPrefix(r.call.Method, "/")).Observe(took.Seconds())
+		s.end(ctx, r, err, took)
+	}()
+	defer s.recovered(ctx, &err)
+	return handle(ctx, req)
+}
+
+// deadline bounds what a call may take: Config.Deadline, or a little less than
+// its client waits, so that the client gets a reply that says why it was not
+// enough.
+func (s *server) deadline(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	limit := s.cfg.Deadline
+	if at, ok := ctx.Deadline(); ok && s.cfg.Early {
+		left := time.Until(at)
+		limit = min(limit, left-min(left/10, time.Second))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return handle(ctx, req)
+}
+
+// authorize asks Config.Authorize, and has a panic of the handler end this call
+// alone.
+func (s *server) authorize(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (resp any, err error) {
+	defer s.recovered(ctx, &err)
+	if err := s.allowed(ctx); err != nil {
+		return nil, err
+	}
+	return handle(ctx, req)
+}
+
+func (s *server) allowed(ctx context.Context) error {
+	r, ok := ctx.Value(recordKey{}).(*record)
+	if s.cfg.Authorize == nil || !ok {
+		return nil
+	}
+	return s.cfg.Authorize(ctx, r.call)
+}
+
+// stream is all of that for a stream, which has no deadline but ends when the
+// server stops.
+func (s *server) stream(srv any, st grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	start := time.Now()
+	ctx, cancel := context.WithCancel(st.Context())
+	defer cancel()
+	defer context.AfterFunc(s.stopping, cancel)()
+	ctx, r := newRecord(ctx, info.FullMethod)
+	_ = st.SetHeader(metadata.Pairs(idKey, r.call.ID)) // fails when the client is gone
+	defer func() { s.end(ctx, r, err, time.Since(start)) }()
+	defer s.recovered(ctx, &err)
+	if err := s.allowed(ctx); err != nil {
+		return err
+	}
+	return handle(srv, &stream{st, ctx})
+}
+
+// stream is a server's stream with a context of its own.
+type stream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s *stream) Context() context.Context { return s.ctx }
+
+// recovered turns a panic into the call's error; it is deferred.
+func (s *server) recovered(ctx context.Context, err *error) {
+	if p := recover(); p != nil {
+		s.cfg.Log.Error("a request handler panicked", "req_id", RequestID(ctx), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = status.Error(codes.Internal, "internal error: the request met a fault of the program; its log has the details under req_id "+RequestID(ctx))
+	}
+}
+
+// allowedWeb is Config.Authorize for a request over HTTP.
+func (s *server) allowedWeb(r *http.Request) error {
+	return s.cfg.Authorize(r.Context(), Call{Method: r.Method + " " + r.URL.Path, Peer: r.RemoteAddr, TLS: r.TLS})
+}

@@ -1,0 +1,217 @@
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// preface is what every client of HTTP/2 sends first (RFC 9113, section 3.4).
+const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+// hello bounds the time that a connection may take until it is known what it
+// wants.
+const hello = 10 * time.Second
+
+// Protocols in ALPN.
+const (
+	protoRPC = "h2"
+	protoWeb = "http/1.1"
+)
+
+// port parts the connections of one TCP port into those of gRPC and those of
+// HTTP/1. In the clear, those of gRPC begin with HTTP/2's preface. With TLS a
+// client of gRPC offers "h2" alone; one that offers "http/1.1" gets that, also
+// where it would rather have HTTP/2, as Prometheus would.
+type port struct {
+	lis      net.Listener
+	log      *slog.Logger
+	tls      *tls.Config // chooses by ALPN; nil: in the clear
+	rpc, web *half
+	ctx      context.Context // ends when the port is closed
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// half is the listener of one of the two servers.
+type half struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPort(lis net.Listener, cfg *tls.Config, log *slog.Logger) *port {
+	newHalf := func() *half { return &half{addr: lis.Addr(), conns: make(chan net.Conn), done: make(chan struct{})} }
+	p := &port{lis: lis, log: log, rpc: newHalf(), web: newHalf()}
+	if cfg != nil {
+		p.tls = &tls.Config{GetConfigForClient: byALPN(cfg)}
+	}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	return p
+}
+
+// byALPN gives each client the configuration with the one protocol that it is
+// served.
+func byALPN(cfg *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	with := func(cfg *tls.Config, protocol string) *tls.Config {
+		cfg = cfg.Clone()
+		cfg.GetConfigForClient, cfg.NextProtos = nil, []string{protocol}
+		return cfg
+	}
+	shared := map[string]*tls.Config{protoRPC: with(cfg, protoRPC), protoWeb: with(cfg, protoWeb)}
+	return func(c *tls.ClientHelloInfo) (*tls.Config, error) {
+		protocol := protoWeb
+		if slices.Contains(c.SupportedProtos, protoRPC) && !slices.Contains(c.SupportedProtos, protoWeb) {
+			protocol = protoRPC
+		}
+		if cfg.GetConfigForClient != nil {
+			if own, err := cfg.GetConfigForClient(c); err != nil {
+				return nil, err
+			} else if own != nil {
+				return with(own, protocol), nil
+			}
+		}
+		return shared[protocol], nil
+	}
+}
+
+// run accepts until close; the error is why it could not go on.
+func (p *port) run() error {
+	const shortest = 5 * time.Millisecond
+	defer p.running.Wait()
+	for pause := shortest; ; {
+		c, err := p.lis.Accept()
+		var passing interface{ Temporary() bool }
+		switch {
+		case err == nil:
+			pause = shortest
+			p.running.Go(func() { p.sort(c) })
+			continue
+		case p.ctx.Err() != nil:
+			return nil
+		case !errors.As(err, &passing) || !passing.Temporary():
+			return err
+		}
+		select { // as for want of descriptors
+		case <-time.After(pause):
+			pause = min(2*pause, time.Second)
+		case <-p.ctx.Done():
+			return nil
+		}
+	}
+}
+
+// close ends run, and the connections that are not sorted yet.
+func (p *port) close() {
+	p.cancel()
+	_ = p.lis.Close()
+}
+
+// sort gives a connection to the server that it is for.
+func (p *port) sort(c net.Conn) {
+	ctx, cancel := context.WithTimeout(p.ctx, hello)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	to, sorted := p.sniff(ctx, c)
+	if !stop() {
+		return // it is closed
+	}
+	if to == nil {
+		_ = c.Close()
+		return
+	}
+	select {
+	case to.conns <- sorted:
+	case <-to.done:
+		_ = c.Close()
+	}
+}
+
+// sniff returns the server that a connection is for, nil for none, and the
+// connection as that server shall see it.
+func (p *port) sniff(ctx context.Context, c net.Conn) (*half, net.Conn) {
+	if p.tls != nil {
+		t := tls.Server(c, p.tls)
+		if err := t.HandshakeContext(ctx); err != nil {
+			p.log.Debug("a connection was given up in its TLS handshake", "peer", c.RemoteAddr(), "err", err)
+			return nil, nil
+		}
+		if t.ConnectionState().NegotiatedProtocol == protoRPC {
+			return p.rpc, t
+		}
+		return p.web, t
+	}
+	head := make([]byte, 0, len(preface))
+	for {
+		n, err := c.Read(head[len(head):cap(head)])
+		head = head[:len(head)+n]
+		switch {
+		case !strings.HasPrefix(preface, string(head)):
+			return p.web, &peeked{c, head}
+		case len(head) == len(preface):
+			return p.rpc, &peeked{c, head}
+		case err != nil:
+			return nil, nil
+		}
+	}
+}
+
+// peeked is a connection whose first bytes have been read.
+type peeked struct {
+	net.Conn
+	head []byte
+}
+
+// Read implements net.Conn.
+func (c *peeked) Read(p []byte) (int, error) {
+	if len(c.head) == 0 {
+		return c.Conn.Read(p)
+	}
+	n := copy(p, c.head)
+	c.head = c.head[n:]
+	return n, nil
+}
+
+// Accept implements net.Listener.
+func (h *half) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *half) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *half) Addr() net.Addr { return h.addr }
+
+// shaken are the credentials of a gRPC server whose connections come from a
+// port, which has done their TLS handshake.
+type shaken struct {
+	credentials.TransportCredentials
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (shaken) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	t, ok := c.(*tls.Conn)
+	if !ok {
+		return nil, nil, errors.New("rpc: a connection without TLS")
+	}
+	return c, credentials.TLSInfo{State: t.ConnectionState(),
+		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
+}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // conf is a pd's conf.
@@ -20,7 +21,10 @@ func parseConf(text string) (conf, error) {
 	d := json.NewDecoder(strings.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c.PDConf); err != nil {
-		return c, fmt.Errorf("%q is not a pd conf: %w", text, err)
+		if _, why := vda.ParsePDConf("conf_json", text); why != nil {
+			return c, why
+		}
+		return c, fmt.Errorf("conf_json %q is not a pd conf: %s", vda.Shorten(text, 80), reason.Of(err))
 	}
 	switch {
 	case c.Size%vda.SectorSize != 0:

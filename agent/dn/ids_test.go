@@ -16,6 +16,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
@@ -104,5 +105,34 @@ func TestHeartbeatsOfAnotherNodeAreRefused(t *testing.T) {
 	l.good(full(2, []*apiv1.PdSpec{gone}))
 	if err := beat(other); err != nil {
 		t.Errorf("an agent that holds nothing: %v", err)
+	}
+}
+
+// TestABadConfIsExplained: a conf that no portal has looked at is refused in
+// words that name the field and what would be right.
+func TestABadConfIsExplained(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for conf, want := range map[string]string{
+		"":                              "conf_json is missing",
+		"{":                             "ends too early",
+		"[]":                            `conf_json "[]" is not a JSON object`,
+		`{"type":"aio",}`:               "byte 14, can't stand there",
+		`{"type":7}`:                    "type",
+		`{"type":"aio","x":1}`:          `unknown key "x"`,
+		`{"type":"malloc","size":"1G"}`: "size",
+		`{"type":"malloc","size":-1}`:   "size",
+	} {
+		pd := mallocPD()
+		pd.ConfJson = conf
+		states := l.sync(full(1, []*apiv1.PdSpec{pd})).States
+		if len(states) != 1 || !states[0].Error || !strings.Contains(states[0].ErrorMsg, want) {
+			t.Errorf("%q: %v, want %q", conf, states, want)
+			continue
+		}
+		if raw := reason.Raw(states[0].ErrorMsg); raw != "" || strings.Contains(states[0].ErrorMsg, "unmarshal") ||
+			strings.Contains(states[0].ErrorMsg, "invalid character") {
+			t.Errorf("%q: %q has a library's words %q", conf, states[0].ErrorMsg, raw)
+		}
 	}
 }

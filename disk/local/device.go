@@ -70,6 +70,9 @@ func (d *device) take(path string) error {
 		if err != nil {
 			return fmt.Errorf("%s cannot be opened: %w", path, err)
 		}
+		if ro, err := unix.IoctlGetInt(d.fd, unix.BLKROGET); err == nil && ro != 0 {
+			return fmt.Errorf("%s is read-only, and a pd is written to; if it may be, run blockdev --setrw %s", path, d.path)
+		}
 		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(d.fd), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&d.size))); e != 0 {
 			return fmt.Errorf("%s does not tell its size: %w", path, e)
 		}

@@ -127,6 +127,13 @@ func TestADiskInUseIsNotOpened(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+	t.Run("a read-only block device", func(t *testing.T) {
+		dev := disktest.Loop(t, path, "--read-only")
+		d, err := m.Open(dev)
+		if err == nil || !strings.Contains(err.Error(), dev+" is read-only") || !strings.Contains(err.Error(), "blockdev --setrw "+dev) {
+			t.Errorf("%v, %v; want what to do", d, err)
+		}
+	})
 	t.Run("a block device", func(t *testing.T) {
 		dev := disktest.Loop(t, path)
 		fd, err := unix.Open(dev, unix.O_RDONLY|unix.O_EXCL, 0)

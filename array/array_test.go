@@ -12,6 +12,7 @@ import (
 	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/storetest"
 )
 
 // cluster is a database with nodes n0 to n3 of each kind, a pd on each dn and
@@ -253,7 +254,7 @@ func TestTransitions(t *testing.T) {
 		}, "stand by; retire; disks dn0 dn1 dn2; primary cn1; secondaries cn0",
 			"cn0:21 da0-cntlr2:21 cn1:21 da0-cntlr1:21 cn2:21 da0-cntlr0:21 cn3:20 dn0:11 da0-vd2:11 dn1:11 da0-vd1:11 dn2:11 da0-vd0:11 dn3:10"},
 		{"planned move", func(tx store.Tx) (array.Plan, error) {
-			m, err := array.PlannedMove(tx.(*recorder).Tx, "da1", cn(0)) // in a view
+			m, err := array.PlannedMove(tx.(*storetest.Recorder).Tx, "da1", cn(0)) // in a view
 			if err != nil {
 				return nil, err
 			}
@@ -285,12 +286,12 @@ func TestTransitions(t *testing.T) {
 		}, "", untouchedCNs + " dn0:10 dn1:10 dn2:10"},
 		{"forget a dn with tombstones", func(tx store.Tx) (array.Plan, error) {
 			for _, id := range []string{"da0", "da1"} { // not part of the transition
-				vds, err := tx.(*recorder).Tx.VDsOfDA(id)
+				vds, err := tx.(*storetest.Recorder).Tx.VDsOfDA(id)
 				if err != nil {
 					return nil, err
 				}
 				vds[2].Deleted = true
-				if err := tx.(*recorder).Tx.UpdateVD(&vds[2]); err != nil {
+				if err := tx.(*storetest.Recorder).Tx.UpdateVD(&vds[2]); err != nil {
 					return nil, err
 				}
 			}
@@ -305,7 +306,7 @@ func TestTransitions(t *testing.T) {
 			return nil, err
 		}, "", untouchedCNs + " " + untouchedDNs},
 		{"forget the last cn of a deleted array", func(tx store.Tx) (array.Plan, error) {
-			inner := tx.(*recorder).Tx // not part of the transition
+			inner := tx.(*storetest.Recorder).Tx // not part of the transition
 			for i := range 3 {
 				for _, id := range []string{"da0", "da1"} {
 					v, err := inner.Cntlr(cntlr(id, i))
@@ -367,15 +368,15 @@ func TestTransitions(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newCluster(t)
-			var r *recorder
+			var r *storetest.Recorder
 			var plan array.Plan
 			c.update(func(tx store.Tx) (err error) {
-				r = record(tx)
+				r = storetest.Record(tx)
 				plan, err = tt.run(r)
 				return err
 			})
-			if len(r.wrong) > 0 {
-				t.Errorf("out of the lock order:\n%s", strings.Join(r.wrong, "\n"))
+			if len(r.Wrong) > 0 {
+				t.Errorf("out of the lock order:\n%s", strings.Join(r.Wrong, "\n"))
 			}
 			if got := planText(plan); got != tt.plan {
 				t.Errorf("the plan is %q, want %q", got, tt.plan)

@@ -1,9 +1,24 @@
 package array
 
 import (
+	"time"
+
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
 )
+
+// AddNode writes the row of a new node, with a first version.
+func AddNode(tx store.Tx, k vda.NodeKind, n *vda.Node) error {
+	n.Version = firstVersion()
+	return tx.InsertNode(k, n)
+}
+
+// firstVersion is the first version of a node's desired state: the time in
+// milliseconds, so that it lies above every version that the node had before
+// it was deleted. Agents refuse versions that go back. Where a clock was set back,
+// or versions leapt for a restored database, Resume continues from what
+// the agent holds.
+func firstVersion() uint64 { return uint64(time.Now().UnixMilli()) }
 
 // AddPD writes the row of a new pd; its dn makes it.
 func AddPD(tx store.Tx, pd *vda.PD) error {
@@ -48,8 +63,8 @@ func NextVersion(tx store.Tx, n Node) (version uint64, err error) {
 // for a node that has objects or has carried anything out: its database is
 // older than the agent.
 func Resume(tx store.Tx, n Node, held uint64) (bool, error) {
-	objects, err := countObjects(tx, n)
-	if err != nil || objects > 0 {
+	has, err := hasObjects(tx, n)
+	if err != nil || has {
 		return false, err
 	}
 	row, err := tx.Node(n.Kind, n.ID)
@@ -59,11 +74,12 @@ func Resume(tx store.Tx, n Node, held uint64) (bool, error) {
 	return true, tx.RaiseNode(n.Kind, n.ID, held)
 }
 
-func countObjects(tx store.Reader, n Node) (int, error) {
-	if n.Kind == vda.ControllerNode {
-		cntlrs, err := tx.CNObjects(n.ID, 0)
-		return len(cntlrs), err
+// hasObjects reports whether anything of a node's is in the database.
+func hasObjects(tx store.Reader, n Node) (bool, error) {
+	das, err := tx.DAsOnNode(n.Kind, n.ID)
+	if err != nil || len(das) > 0 || n.Kind == vda.ControllerNode {
+		return len(das) > 0, err
 	}
-	pds, vds, err := tx.DNObjects(n.ID, 0)
-	return len(pds) + len(vds), err
+	pds, _, err := tx.DNObjects(n.ID, 0)
+	return len(pds) > 0, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
 
@@ -111,7 +112,7 @@ func (r *rig) monitor() (stop func()) {
 // another starts one more monitor, over a connection of its own to the
 // database.
 func (r *rig) another(st store.Store) (m *Monitor, stop func()) {
-	m, err := New(Config{Store: st, Dial: r.agents, Log: slog.New(slog.DiscardHandler)})
+	m, err := New(Config{Store: storetest.Ordered(r.T, st), Dial: r.agents, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -15,7 +15,6 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	n.Version = firstVersion()
 	cn := &vda.CN{Node: *n}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.NodeByName(vda.ControllerNode, cn.Name)
@@ -30,7 +29,7 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 		if cn.ID, err = nodeID(tx, "cn", cn.Name); err != nil {
 			return err
 		}
-		return tx.InsertNode(vda.ControllerNode, &cn.Node)
+		return array.AddNode(tx, vda.ControllerNode, &cn.Node)
 	})
 	if err != nil {
 		return nil, err

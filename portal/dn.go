@@ -16,7 +16,6 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	n.Version = firstVersion()
 	dn := &vda.DN{Node: *n}
 	err = s.update(ctx, func(tx store.Tx) error {
 		old, err := tx.NodeByName(vda.DiskNode, dn.Name)
@@ -31,7 +30,7 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 		if dn.ID, err = nodeID(tx, "dn", dn.Name); err != nil {
 			return err
 		}
-		return tx.InsertNode(vda.DiskNode, &dn.Node)
+		return array.AddNode(tx, vda.DiskNode, &dn.Node)
 	})
 	if err != nil {
 		return nil, err

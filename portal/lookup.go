@@ -3,7 +3,6 @@ package portal
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
@@ -102,13 +101,6 @@ func nodeID(tx store.Reader, kind, name string) (string, error) {
 	sum := sha256.Sum256([]byte(cluster + " " + kind + " " + name))
 	return hex.EncodeToString(sum[:16]), nil
 }
-
-// firstVersion is the first version of a node's desired state: the time in
-// milliseconds, so that it lies above every version that the node had before
-// it was deleted. Agents refuse versions that go back. Where a clock was set back,
-// or versions leapt for a restored database, the syncer continues from what
-// the agent holds.
-func firstVersion() uint64 { return uint64(time.Now().UnixMilli()) }
 
 // addressFree refuses a listener that another node has: two targets cannot
 // listen on one address, and a host would reach the wrong one.

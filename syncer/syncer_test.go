@@ -17,6 +17,7 @@ import (
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
+	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer"
 	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
@@ -51,7 +52,7 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{T: t, store: st, agents: fakeagent.New()}
 	t.Cleanup(func() { st.Close() })
 	t.Cleanup(f.agents.Close)
-	f.syncer, err = syncer.New(syncer.Config{Store: st, Dial: f.agents, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	f.syncer, err = syncer.New(syncer.Config{Store: storetest.Ordered(t, st), Dial: f.agents, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

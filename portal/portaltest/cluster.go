@@ -22,6 +22,7 @@ import (
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/storetest"
 	"github.com/virtual-disk-array/vda/syncer"
 	"github.com/virtual-disk-array/vda/syncer/fakeagent"
 )
@@ -81,7 +82,7 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	c.t.Helper()
 	pool := syncer.NewPool(rpc.DialConfig{Connect: c.agents.DialContext})
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	sy, err := syncer.New(syncer.Config{Store: c.Store, Dial: pool, Log: log})
+	sy, err := syncer.New(syncer.Config{Store: storetest.Ordered(c.t, c.Store), Dial: pool, Log: log})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -1,0 +1,28 @@
+package store_test
+
+import (
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/storetest"
+)
+
+// TestRecorderKnowsEveryMethod: a method that locks rows and is not recorded
+// would escape the test of the lock order.
+func TestRecorderKnowsEveryMethod(t *testing.T) {
+	locksNothing := map[string]bool{"ClusterID": true, "WaysOfExps": true, "AilingVDs": true, "DANames": true, "NodeNames": true, "DAsOnNode": true,
+		"BeatMonitor": true, "DeleteMonitor": true, "Monitors": true}
+	all := reflect.TypeFor[store.Tx]()
+	own := reflect.TypeFor[*storetest.Recorder]()
+	for i := range all.NumMethod() {
+		name := all.Method(i).Name
+		m, _ := own.MethodByName(name)
+		file, _ := runtime.FuncForPC(m.Func.Pointer()).FileLine(m.Func.Pointer())
+		if promoted := !strings.HasSuffix(file, "storetest/order.go"); promoted != locksNothing[name] {
+			t.Errorf("%s: recorded is %v, locks nothing is %v", name, !promoted, locksNothing[name])
+		}
+	}
+}

@@ -1,0 +1,360 @@
+package storetest
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"testing"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// The levels of the lock order; see package array.
+const (
+	levelDA = iota + 1
+	levelPD
+	levelCN
+	levelDN
+)
+
+// Recorder is a transaction that notes which rows it locks, and what of it is
+// not in the lock order of package array: arrays, pds, cns, dns, each by id; rows of an
+// array behind its lock.
+type Recorder struct {
+	store.Tx
+	Wrong []string // one sentence each
+	held  map[string]bool
+	last  string // the highest
+}
+
+// Record records a transaction.
+func Record(tx store.Tx) *Recorder { return &Recorder{Tx: tx, held: map[string]bool{}} }
+
+// Ordered returns a store that fails the test for each Update that is not in
+// the lock order.
+func Ordered(t testing.TB, s store.Store) store.Store { return ordered{s, t} }
+
+type ordered struct {
+	store.Store
+	t testing.TB
+}
+
+func (s ordered) Update(ctx context.Context, fn func(store.Tx) error) error {
+	return s.Store.Update(ctx, func(tx store.Tx) error {
+		r := Record(tx)
+		err := fn(r)
+		for _, w := range r.Wrong {
+			s.t.Errorf("out of the lock order: %s\n%s", w, debug.Stack())
+		}
+		return err
+	})
+}
+
+func (r *Recorder) take(level int, ids ...string) {
+	for _, id := range ids {
+		key := fmt.Sprint(level, " ", id)
+		if !r.held[key] && key < r.last {
+			r.Wrong = append(r.Wrong, fmt.Sprintf("%s is locked after %s", key, r.last))
+		}
+		r.fresh(level, id)
+	}
+}
+
+// fresh notes a row that has just been made: nobody waits for it.
+func (r *Recorder) fresh(level int, id string) {
+	key := fmt.Sprint(level, " ", id)
+	r.held[key], r.last = true, max(r.last, key)
+}
+
+// guard checks that the array of a row is locked.
+func (r *Recorder) guard(what string, daIDs ...string) {
+	for _, id := range daIDs {
+		if !r.held[fmt.Sprint(levelDA, " ", id)] {
+			r.Wrong = append(r.Wrong, what+" while array "+id+" is not locked")
+		}
+	}
+}
+
+func (r *Recorder) guardCntlr(what, id string) {
+	if c, err := r.Tx.Cntlr(id); err == nil {
+		r.guard(what, c.DAID)
+	}
+}
+
+func (r *Recorder) guardExp(what, id string) {
+	if e, err := r.Tx.Exp(id); err == nil {
+		r.guard(what, e.DAID)
+	}
+}
+
+func ids[T any](rows []T, id func(*T) string) (all []string) {
+	for i := range rows {
+		all = append(all, id(&rows[i]))
+	}
+	return all
+}
+
+func daOfVD(v *vda.VD) string       { return v.DAID }
+func daOfCntlr(c *vda.Cntlr) string { return c.DAID }
+func idOfPD(p *vda.PD) string       { return p.ID }
+func idOfDN(n *vda.DN) string       { return n.ID }
+func idOfCN(n *vda.CN) string       { return n.ID }
+func idOfDA(d *vda.DA) string       { return d.ID }
+
+func (r *Recorder) DA(id string) (*vda.DA, error) { r.take(levelDA, id); return r.Tx.DA(id) }
+func (r *Recorder) DAByName(name string) (*vda.DA, error) {
+	d, err := r.Tx.DAByName(name)
+	if err == nil {
+		r.take(levelDA, d.ID)
+	}
+	return d, err
+}
+func (r *Recorder) ListDA(f store.DAFilter, p store.Page) ([]vda.DA, string, error) {
+	rows, next, err := r.Tx.ListDA(f, p)
+	r.take(levelDA, ids(rows, idOfDA)...)
+	return rows, next, err
+}
+func (r *Recorder) DeletedDAs() ([]vda.DA, error) {
+	rows, err := r.Tx.DeletedDAs()
+	r.take(levelDA, ids(rows, idOfDA)...)
+	return rows, err
+}
+func (r *Recorder) InsertDA(d *vda.DA) error { r.fresh(levelDA, d.ID); return r.Tx.InsertDA(d) }
+func (r *Recorder) UpdateDA(d *vda.DA) error { r.take(levelDA, d.ID); return r.Tx.UpdateDA(d) }
+func (r *Recorder) DeleteDA(id string) error { r.take(levelDA, id); return r.Tx.DeleteDA(id) }
+
+func (r *Recorder) GrpsOfDA(id string) ([]vda.Grp, error) {
+	r.guard("GrpsOfDA", id)
+	return r.Tx.GrpsOfDA(id)
+}
+func (r *Recorder) InsertGrp(g *vda.Grp) error {
+	r.guard("InsertGrp", g.DAID)
+	return r.Tx.InsertGrp(g)
+}
+func (r *Recorder) DeleteGrp(id string) error { return r.Tx.DeleteGrp(id) } // found by GrpsOfDA
+
+func (r *Recorder) PD(id string) (*vda.PD, error) { r.take(levelPD, id); return r.Tx.PD(id) }
+func (r *Recorder) PDByName(dnID, name string) (*vda.PD, error) {
+	p, err := r.Tx.PDByName(dnID, name)
+	if err == nil {
+		r.take(levelPD, p.ID)
+	}
+	return p, err
+}
+func (r *Recorder) ListPD(f store.PDFilter, p store.Page) ([]vda.PD, string, error) {
+	rows, next, err := r.Tx.ListPD(f, p)
+	r.take(levelPD, ids(rows, idOfPD)...)
+	return rows, next, err
+}
+func (r *Recorder) InsertPD(p *vda.PD) error {
+	r.take(levelDN, p.DNID)
+	r.fresh(levelPD, p.ID)
+	return r.Tx.InsertPD(p)
+}
+func (r *Recorder) UpdatePD(p *vda.PD) error { r.take(levelPD, p.ID); return r.Tx.UpdatePD(p) }
+func (r *Recorder) DeletePD(id string) error { r.take(levelPD, id); return r.Tx.DeletePD(id) }
+func (r *Recorder) TakePD(id string, n uint64) error {
+	r.take(levelPD, id)
+	return r.Tx.TakePD(id, n)
+}
+func (r *Recorder) GivePD(id string, n uint64) error {
+	r.take(levelPD, id)
+	return r.Tx.GivePD(id, n)
+}
+func (r *Recorder) SetPDUsed(id string, n uint64) error {
+	r.take(levelPD, id)
+	return r.Tx.SetPDUsed(id, n)
+}
+func (r *Recorder) TakeOrphan(id string, n uint64) error {
+	r.take(levelPD, id)
+	return r.Tx.TakeOrphan(id, n)
+}
+
+func (r *Recorder) InsertVD(v *vda.VD) error { // its foreign keys share-lock
+	r.guard("InsertVD", v.DAID)
+	r.take(levelPD, v.PDID)
+	r.take(levelDN, v.DNID)
+	return r.Tx.InsertVD(v)
+}
+func (r *Recorder) UpdateVD(v *vda.VD) error { r.guard("UpdateVD", v.DAID); return r.Tx.UpdateVD(v) }
+func (r *Recorder) DeleteVD(id string) error {
+	if v, err := r.Tx.VD(id); err == nil {
+		r.guard("DeleteVD", v.DAID)
+	}
+	return r.Tx.DeleteVD(id)
+}
+func (r *Recorder) VD(id string) (*vda.VD, error) {
+	v, err := r.Tx.VD(id)
+	if err == nil {
+		r.guard("VD", v.DAID)
+	}
+	return v, err
+}
+func (r *Recorder) VDsOfDA(id string) ([]vda.VD, error) {
+	r.guard("VDsOfDA", id)
+	return r.Tx.VDsOfDA(id)
+}
+func (r *Recorder) VDsOfPD(id string) ([]vda.VD, error) {
+	rows, err := r.Tx.VDsOfPD(id)
+	r.guard("VDsOfPD", ids(rows, daOfVD)...)
+	return rows, err
+}
+func (r *Recorder) DNObjects(id string, since uint64) ([]vda.PD, []vda.VD, error) {
+	pds, vds, err := r.Tx.DNObjects(id, since)
+	r.take(levelPD, ids(pds, idOfPD)...)
+	r.guard("DNObjects", ids(vds, daOfVD)...)
+	return pds, vds, err
+}
+
+func (r *Recorder) InsertCntlr(c *vda.Cntlr) error {
+	r.guard("InsertCntlr", c.DAID)
+	r.take(levelCN, c.CNID)
+	return r.Tx.InsertCntlr(c)
+}
+func (r *Recorder) UpdateCntlr(c *vda.Cntlr) error {
+	r.guard("UpdateCntlr", c.DAID)
+	r.take(levelCN, c.CNID)
+	return r.Tx.UpdateCntlr(c)
+}
+func (r *Recorder) DeleteCntlr(id string) error {
+	if c, err := r.Tx.Cntlr(id); err == nil {
+		r.guard("DeleteCntlr", c.DAID)
+		r.take(levelCN, c.CNID)
+	}
+	return r.Tx.DeleteCntlr(id)
+}
+func (r *Recorder) Cntlr(id string) (*vda.Cntlr, error) {
+	r.guardCntlr("Cntlr", id)
+	return r.Tx.Cntlr(id)
+}
+func (r *Recorder) CntlrsOfDA(id string) ([]vda.Cntlr, error) {
+	r.guard("CntlrsOfDA", id)
+	return r.Tx.CntlrsOfDA(id)
+}
+func (r *Recorder) CntlrsOfCN(id string) ([]vda.Cntlr, error) {
+	rows, err := r.Tx.CntlrsOfCN(id)
+	r.guard("CntlrsOfCN", ids(rows, daOfCntlr)...)
+	return rows, err
+}
+func (r *Recorder) CNObjects(id string, since uint64) ([]vda.Cntlr, error) {
+	rows, err := r.Tx.CNObjects(id, since)
+	r.guard("CNObjects", ids(rows, daOfCntlr)...)
+	return rows, err
+}
+
+func (r *Recorder) InsertExp(e *vda.Exp) error {
+	r.guard("InsertExp", e.DAID)
+	return r.Tx.InsertExp(e)
+}
+func (r *Recorder) UpdateExp(e *vda.Exp) error {
+	r.guard("UpdateExp", e.DAID)
+	return r.Tx.UpdateExp(e)
+}
+func (r *Recorder) DeleteExp(id string) error { r.guardExp("DeleteExp", id); return r.Tx.DeleteExp(id) }
+func (r *Recorder) Exp(id string) (*vda.Exp, error) {
+	r.guardExp("Exp", id)
+	return r.Tx.Exp(id)
+}
+func (r *Recorder) ExpByName(daID, name string) (*vda.Exp, error) {
+	r.guard("ExpByName", daID)
+	return r.Tx.ExpByName(daID, name)
+}
+func (r *Recorder) ExpByNQN(nqn string) (*vda.Exp, error) {
+	e, err := r.Tx.ExpByNQN(nqn)
+	if err == nil {
+		r.guard("ExpByNQN", e.DAID)
+	}
+	return e, err
+}
+func (r *Recorder) ListExp(f store.ExpFilter, p store.Page) ([]vda.Exp, string, error) {
+	rows, next, err := r.Tx.ListExp(f, p)
+	r.guard("ListExp", ids(rows, func(e *vda.Exp) string { return e.DAID })...)
+	return rows, next, err
+}
+func (r *Recorder) ExpsOfDA(id string) ([]vda.Exp, error) {
+	r.guard("ExpsOfDA", id)
+	return r.Tx.ExpsOfDA(id)
+}
+func (r *Recorder) InsertES(e *vda.ES) error {
+	r.guardExp("InsertES", e.ExpID)
+	return r.Tx.InsertES(e)
+}
+func (r *Recorder) DeleteES(id string) error { return r.Tx.DeleteES(id) } // found by one of the next two
+func (r *Recorder) ESsOfExp(id string) ([]vda.ES, error) {
+	r.guardExp("ESsOfExp", id)
+	return r.Tx.ESsOfExp(id)
+}
+func (r *Recorder) ESsOfCntlr(id string) ([]vda.ES, error) {
+	r.guardCntlr("ESsOfCntlr", id)
+	return r.Tx.ESsOfCntlr(id)
+}
+
+func levelOf(k vda.NodeKind) int {
+	if k == vda.ControllerNode {
+		return levelCN
+	}
+	return levelDN
+}
+
+func (r *Recorder) Node(k vda.NodeKind, id string) (*vda.Node, error) {
+	r.take(levelOf(k), id)
+	return r.Tx.Node(k, id)
+}
+func (r *Recorder) NodeByName(k vda.NodeKind, name string) (*vda.Node, error) {
+	n, err := r.Tx.NodeByName(k, name)
+	if err == nil {
+		r.take(levelOf(k), n.ID)
+	}
+	return n, err
+}
+func (r *Recorder) CN(id string) (*vda.CN, error) { r.take(levelCN, id); return r.Tx.CN(id) }
+func (r *Recorder) DN(id string) (*vda.DN, error) { r.take(levelDN, id); return r.Tx.DN(id) }
+func (r *Recorder) ListCN(f store.NodeFilter, p store.Page) ([]vda.CN, string, error) {
+	rows, next, err := r.Tx.ListCN(f, p)
+	r.take(levelCN, ids(rows, idOfCN)...)
+	return rows, next, err
+}
+func (r *Recorder) ListDN(f store.NodeFilter, p store.Page) ([]vda.DN, string, error) {
+	rows, next, err := r.Tx.ListDN(f, p)
+	r.take(levelDN, ids(rows, idOfDN)...)
+	return rows, next, err
+}
+func (r *Recorder) InsertNode(k vda.NodeKind, n *vda.Node) error {
+	r.fresh(levelOf(k), n.ID)
+	return r.Tx.InsertNode(k, n)
+}
+func (r *Recorder) UpdateNode(k vda.NodeKind, n *vda.Node) error {
+	r.take(levelOf(k), n.ID)
+	return r.Tx.UpdateNode(k, n)
+}
+func (r *Recorder) DeleteNode(k vda.NodeKind, id string) error {
+	r.take(levelOf(k), id)
+	return r.Tx.DeleteNode(k, id)
+}
+func (r *Recorder) BumpNode(k vda.NodeKind, id string) (uint64, error) {
+	r.take(levelOf(k), id)
+	return r.Tx.BumpNode(k, id)
+}
+func (r *Recorder) RaiseNode(k vda.NodeKind, id string, n uint64) error {
+	r.take(levelOf(k), id)
+	return r.Tx.RaiseNode(k, id, n)
+}
+func (r *Recorder) SetNodeApplied(k vda.NodeKind, id string, n uint64) error {
+	r.take(levelOf(k), id)
+	return r.Tx.SetNodeApplied(k, id, n)
+}
+
+func (r *Recorder) SetHealth(o store.Object, id string, h vda.Health) error {
+	switch o {
+	case store.ObjDA:
+		r.take(levelDA, id)
+	case store.ObjPD:
+		r.take(levelPD, id)
+	case store.ObjCN:
+		r.take(levelCN, id)
+	case store.ObjDN:
+		r.take(levelDN, id)
+	}
+	return r.Tx.SetHealth(o, id, h)
+}

@@ -13,6 +13,10 @@
 // an error. So the same request twice is a no-op, requests may come in any
 // order and after any crash, and an object that gets lost comes back.
 //
+// A pass over an object that a request has named asks the data plane for that
+// object's names only (named.go), so that what a request costs does not grow
+// with what else the node has. All other passes share lists of everything.
+//
 // Units are independent: one goroutine each, no lock held across a call. An
 // object that waits for a dead node holds up neither heartbeats nor others.
 //

@@ -42,7 +42,7 @@ func (p *Plane) Ensure(ctx context.Context, inv *Inventory, e Export) error {
 }
 
 func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
-	sub := inv.Subsystems[e.NQN]
+	sub := inv.Subsystem(e.NQN)
 	if sub != nil && !e.matches(sub) {
 		if err := p.DropSubsystem(ctx, e.NQN); err != nil {
 			return err

@@ -12,26 +12,115 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// Inventory is what the data plane held, as its lists said. Its maps are
-// shared: read only.
+// Inventory is what the data plane held, as its lists said, or as it said of
+// the names it was asked for. Its maps are shared: read only. Where a name is
+// looked up that was not asked for, the lists are asked for now, so that nothing
+// is taken for absent that may be there; the pass ends with the error if they
+// don't come.
 type Inventory struct {
-	At          time.Time                // when the lists were asked for
-	Bdevs       map[string]*spdk.Bdev    // by name and by alias
-	Lvstores    map[string]*spdk.Lvstore // dn only: see plane.Setup
-	LvstoreOn   map[string]*spdk.Lvstore // dn only, by base bdev
-	Controllers map[string]*spdk.NvmeController
-	Closed      map[string]bool       // see plane.Initiator
-	Raids       map[string]*spdk.Raid // cn only
-	Subsystems  map[string]*spdk.NvmfSubsystem
+	At        time.Time                // when it was asked for
+	Lvstores  map[string]*spdk.Lvstore // dn only: see plane.Setup
+	LvstoreOn map[string]*spdk.Lvstore // dn only, by base bdev
+
+	asked       map[string]bool            // kind and name; nil: all there is
+	lists       func() (*Inventory, error) // of all there is; nil where asked is
+	bdevs       map[string]*spdk.Bdev      // by name and by alias
+	controllers map[string]*spdk.NvmeController
+	closed      map[string]bool       // see plane.Initiator
+	raids       map[string]*spdk.Raid // cn only
+	subsystems  map[string]*spdk.NvmfSubsystem
 }
+
+// Kinds of names.
+const (
+	bdevKind  = "bdev "
+	ctrlrKind = "controller "
+	pathKind  = "path of "
+	raidKind  = "raid "
+	nqnKind   = "subsystem "
+)
+
+func newInventory() *Inventory {
+	return &Inventory{
+		Lvstores: map[string]*spdk.Lvstore{}, LvstoreOn: map[string]*spdk.Lvstore{},
+		bdevs: map[string]*spdk.Bdev{}, controllers: map[string]*spdk.NvmeController{}, raids: map[string]*spdk.Raid{},
+		subsystems: map[string]*spdk.NvmfSubsystem{},
+	}
+}
+
+// of returns the inventory that knows whether there is something of a name.
+func (i *Inventory) of(kind, name string) *Inventory {
+	if i.asked[kind+name] {
+		return i
+	}
+	return i.all()
+}
+
+// all returns the inventory of all there is. It must not be called outside of
+// Guard.
+func (i *Inventory) all() *Inventory {
+	if i.asked == nil {
+		return i
+	}
+	inv, err := i.lists()
+	if err != nil {
+		panic(unlooked{err})
+	}
+	return inv
+}
+
+// Bdev returns a bdev by name or alias, nil when there is none.
+func (i *Inventory) Bdev(nameOrAlias string) *spdk.Bdev {
+	return i.of(bdevKind, nameOrAlias).bdevs[nameOrAlias]
+}
+
+// AllBdevs returns every bdev by name and by alias.
+func (i *Inventory) AllBdevs() map[string]*spdk.Bdev { return i.all().bdevs }
+
+// Controller returns an NVMe controller, nil when there is none.
+func (i *Inventory) Controller(name string) *spdk.NvmeController {
+	return i.of(ctrlrKind, name).controllers[name]
+}
+
+// AllControllers returns every NVMe controller by name.
+func (i *Inventory) AllControllers() map[string]*spdk.NvmeController { return i.all().controllers }
+
+// Closed reports that plane.Initiator.ClosedPaths names the bdev.
+func (i *Inventory) Closed(bdev string) bool {
+	return i.of(pathKind, bdev).closed[bdev]
+}
+
+// Raid returns a raid, nil when there is none.
+func (i *Inventory) Raid(name string) *spdk.Raid {
+	return i.of(raidKind, name).raids[name]
+}
+
+// AllRaids returns every raid by name.
+func (i *Inventory) AllRaids() map[string]*spdk.Raid { return i.all().raids }
+
+// Subsystem returns a subsystem by NQN, nil when there is none.
+func (i *Inventory) Subsystem(nqn string) *spdk.NvmfSubsystem {
+	return i.of(nqnKind, nqn).subsystems[nqn]
+}
+
+// AllSubsystems returns every subsystem by NQN.
+func (i *Inventory) AllSubsystems() map[string]*spdk.NvmfSubsystem { return i.all().subsystems }
 
 // BdevName returns the name of a bdev that may be given by alias, "" when
 // there is none.
 func (i *Inventory) BdevName(nameOrAlias string) string {
-	if b := i.Bdevs[nameOrAlias]; b != nil {
+	if b := i.Bdev(nameOrAlias); b != nil {
 		return b.Name
 	}
 	return ""
+}
+
+// isBdev reports that nameOrAlias is bdev name, which the caller has from this
+// inventory or from what was made since. A bdev that was found is known by all
+// its names, so that the one given need not have been asked for.
+func (i *Inventory) isBdev(nameOrAlias, name string) bool {
+	b := i.bdevs[nameOrAlias]
+	return b != nil && b.Name == name
 }
 
 // Inventory returns lists that were asked for at notBefore or later. All who
@@ -98,25 +187,19 @@ func (l *lister) fly(ctx context.Context, f *flight) {
 
 // list asks for all lists at once.
 func (p *Plane) list(ctx context.Context) (*Inventory, error) {
-	inv := &Inventory{
-		Bdevs: map[string]*spdk.Bdev{}, Lvstores: map[string]*spdk.Lvstore{}, LvstoreOn: map[string]*spdk.Lvstore{},
-		Controllers: map[string]*spdk.NvmeController{}, Raids: map[string]*spdk.Raid{}, Subsystems: map[string]*spdk.NvmfSubsystem{},
-	}
+	inv := newInventory()
 	asks := []func() error{
 		func() error {
 			l, err := p.BdevGetBdevs(ctx)
 			for i := range l {
-				inv.Bdevs[l[i].Name] = &l[i]
-				for _, a := range l[i].Aliases {
-					inv.Bdevs[a] = &l[i]
-				}
+				inv.addBdev(&l[i])
 			}
 			return err
 		},
 		func() error {
 			l, err := p.NvmfGetSubsystems(ctx)
 			for i := range l {
-				inv.Subsystems[l[i].NQN] = &l[i]
+				inv.subsystems[l[i].NQN] = &l[i]
 			}
 			return err
 		},
@@ -124,28 +207,22 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 	asks = append(asks, func() error {
 		l, err := p.Driver().Controllers(ctx)
 		for i := range l {
-			inv.Controllers[l[i].Name] = &l[i]
+			inv.controllers[l[i].Name] = &l[i]
 		}
 		return err
 	})
 	if p.agent == "dn" {
-		asks = append(asks, func() error {
-			l, err := p.BdevLvolGetLvstores(ctx)
-			for i := range l {
-				inv.Lvstores[l[i].Name], inv.LvstoreOn[l[i].BaseBdev] = &l[i], &l[i]
-			}
-			return err
-		})
+		asks = append(asks, func() error { return p.listLvstores(ctx, inv) })
 	}
 	if p.agent == "cn" {
 		asks = append(asks, func() error {
 			var err error
-			inv.Closed, err = p.Driver().ClosedPaths(ctx)
+			inv.closed, err = p.Driver().ClosedPaths(ctx)
 			return err
 		}, func() error {
 			l, err := p.BdevRaidGetBdevs(ctx, "all")
 			for i := range l {
-				inv.Raids[l[i].Name] = &l[i]
+				inv.raids[l[i].Name] = &l[i]
 			}
 			return err
 		})
@@ -153,16 +230,34 @@ func (p *Plane) list(ctx context.Context) (*Inventory, error) {
 	if err := Parallel(len(asks), func(i int) error { return asks[i]() }); err != nil {
 		return nil, err
 	}
-	if err := p.own(ctx, inv.Subsystems[vda.OwnerNQN]); err != nil {
-		if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
-			p.log.Error("data plane is not ready", "why", err)
-			s := p.Status()
-			s.Ready, s.Why = false, reason.Full(err)
-			p.set(s) // who watches looks again
-		}
-		return nil, err
+	return inv, p.ownStill(ctx, inv)
+}
+
+func (i *Inventory) addBdev(b *spdk.Bdev) {
+	i.bdevs[b.Name] = b
+	for _, a := range b.Aliases {
+		i.bdevs[a] = b
 	}
-	return inv, nil
+}
+
+func (p *Plane) listLvstores(ctx context.Context, inv *Inventory) error {
+	l, err := p.BdevLvolGetLvstores(ctx)
+	for i := range l {
+		inv.Lvstores[l[i].Name], inv.LvstoreOn[l[i].BaseBdev] = &l[i], &l[i]
+	}
+	return err
+}
+
+// ownStill is own for the owner's mark in an inventory.
+func (p *Plane) ownStill(ctx context.Context, inv *Inventory) error {
+	err := p.own(ctx, inv.Subsystem(vda.OwnerNQN))
+	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+		p.log.Error("data plane is not ready", "why", err)
+		s := p.Status()
+		s.Ready, s.Why = false, reason.Full(err)
+		p.set(s) // who watches looks again
+	}
+	return err
 }
 
 // Parallel runs f for 0 to n-1 at once and returns the error of the lowest.
@@ -184,23 +279,34 @@ func Parallel(n int, f func(i int) error) error {
 // With returns the inventory with one subsystem replaced.
 func (i *Inventory) With(sub *spdk.NvmfSubsystem) *Inventory {
 	c := *i
-	c.Subsystems = maps.Clone(i.Subsystems)
-	c.Subsystems[sub.NQN] = sub
+	c.note(nqnKind, sub.NQN)
+	c.subsystems = maps.Clone(i.subsystems)
+	c.subsystems[sub.NQN] = sub
 	return &c
 }
 
 // WithoutController returns the inventory with one controller left out.
 func (i *Inventory) WithoutController(name string) *Inventory {
 	c := *i
-	c.Controllers = maps.Clone(i.Controllers)
-	delete(c.Controllers, name)
+	c.note(ctrlrKind, name)
+	c.controllers = maps.Clone(i.controllers)
+	delete(c.controllers, name)
 	return &c
 }
 
 // WithoutSubsystem returns the inventory with one subsystem left out.
 func (i *Inventory) WithoutSubsystem(nqn string) *Inventory {
 	c := *i
-	c.Subsystems = maps.Clone(i.Subsystems)
-	delete(c.Subsystems, nqn)
+	c.note(nqnKind, nqn)
+	c.subsystems = maps.Clone(i.subsystems)
+	delete(c.subsystems, nqn)
 	return &c
+}
+
+// note has a name count as asked for: what is there of it is known otherwise.
+func (i *Inventory) note(kind, name string) {
+	if i.asked != nil {
+		i.asked = maps.Clone(i.asked)
+		i.asked[kind+name] = true
+	}
 }

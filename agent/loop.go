@@ -80,6 +80,7 @@ type unit struct {
 	key        string
 	want, done uint64 // generations: asked for, and finished
 	running    bool
+	named      bool                    // the next pass goes by name: see ByName
 	cancel     context.CancelCauseFunc // of the running pass
 	result     Result
 	finished   chan struct{} // closed after each pass
@@ -128,12 +129,34 @@ func (l *Loop) Close() {
 func (l *Loop) Kick(key string, changed bool) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.kick(key, changed, false)
+}
+
+// KickNamed is Kick for a pass over an object that a request has named, one of
+// few: see ByName.
+func (l *Loop) KickNamed(key string, changed bool) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kick(key, changed, true)
+}
+
+// KickAlike is Kick, without a change, for a pass that goes by name if the pass
+// does to which ctx belongs.
+func (l *Loop) KickAlike(ctx context.Context, key string) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.kick(key, false, byName(ctx))
+}
+
+// kick is called with l.mu held.
+func (l *Loop) kick(key string, changed, named bool) uint64 {
 	u := l.units[key]
 	if u == nil {
 		u = &unit{key: key, finished: make(chan struct{})}
 		l.units[key] = u
 	}
 	u.want++
+	u.named = u.named || named
 	if l.closed {
 		return u.want
 	}
@@ -268,6 +291,9 @@ func (l *Loop) work(u *unit) {
 		gen := u.want
 		ctx, cancel := context.WithCancelCause(l.ctx)
 		u.cancel = cancel
+		if u.named {
+			ctx, u.named = ByName(ctx), false
+		}
 		if u.timer != nil {
 			u.timer.Stop()
 		}
@@ -310,8 +336,9 @@ func (l *Loop) pass(ctx context.Context, key string) (r Result) {
 	if maps.Equal(before.Errs, r.Errs) {
 		return r // it is in the log
 	}
-	fault := err.(*PanicError)
-	l.cfg.Log.Error("a pass ended in a panic", "unit", key, "panic", fmt.Sprint(fault.Value), "stack", string(fault.Stack))
+	if fault := (*PanicError)(nil); errors.As(err, &fault) {
+		l.cfg.Log.Error("a pass ended in a panic", "unit", key, "panic", fmt.Sprint(fault.Value), "stack", string(fault.Stack))
+	}
 	return r
 }
 

@@ -21,7 +21,7 @@ func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.N
 	have := false
 	var stale []spdk.NvmfNamespace
 	for _, ns := range sub.Namespaces {
-		if ns.NSID == 1 && e.Bdev != "" && inv.BdevName(ns.BdevName) == e.Bdev && sameUUID(ns.UUID, id) {
+		if ns.NSID == 1 && e.Bdev != "" && inv.isBdev(ns.BdevName, e.Bdev) && sameUUID(ns.UUID, id) {
 			have = true
 		} else {
 			stale = append(stale, ns)

@@ -17,6 +17,11 @@ func (e *PanicError) Error() string {
 	return fmt.Sprintf("a fault of the agent has ended its work on this object (panic: %v); its log has the details; please report them", e.Value)
 }
 
+// unlooked is what a pass ends in, like a panic, that finds out in the midst of
+// it that it cannot look at the data plane (Inventory.all). It is an error of
+// the data plane's, and no fault.
+type unlooked struct{ err error }
+
 // Guard calls f and returns a panic in it as a PanicError.
 func Guard(f func() error) (err error) {
 	defer func() {
@@ -24,6 +29,8 @@ func Guard(f func() error) (err error) {
 		case nil:
 		case *PanicError: // of a Group
 			err = v
+		case unlooked:
+			err = v.err
 		default:
 			err = &PanicError{v, debug.Stack()}
 		}
@@ -36,7 +43,7 @@ func Guard(f func() error) (err error) {
 type Group struct {
 	wg    sync.WaitGroup
 	mu    sync.Mutex
-	fault *PanicError
+	fault error
 }
 
 // Go calls f on a goroutine of its own.
@@ -45,7 +52,7 @@ func (g *Group) Go(f func()) {
 		if err := Guard(func() error { f(); return nil }); err != nil {
 			g.mu.Lock()
 			defer g.mu.Unlock()
-			g.fault = err.(*PanicError)
+			g.fault = err
 		}
 	})
 }
@@ -53,7 +60,11 @@ func (g *Group) Go(f func()) {
 // Wait returns when all have ended.
 func (g *Group) Wait() {
 	g.wg.Wait()
-	if g.fault != nil {
-		panic(g.fault)
+	switch fault := g.fault.(type) {
+	case nil:
+	case *PanicError:
+		panic(fault)
+	default:
+		panic(unlooked{fault})
 	}
 }

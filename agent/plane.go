@@ -32,6 +32,7 @@ type Plane struct {
 	client Client // passes
 	probes asker  // heartbeats, which must not queue behind passes
 	lister lister
+	named  chan struct{} // a token for each inventory by name
 
 	// State says which node this is; nil in tests that have no owner.
 	State *State
@@ -107,7 +108,7 @@ func NewPlane(cfg Config, agent string) (*Plane, error) {
 	closes := func(method string) bool { return p.Driver().ClosesLvstore(method) }
 	p.API = spdk.API{Caller: &steady{c: p.client, timeout: cfg.CallTimeout, log: cfg.Log, closes: closes}}
 	p.driver = p.drive(plane.Kind{}, false)
-	p.lister.list = p.list
+	p.lister.list, p.named = p.list, make(chan struct{}, maxNamed)
 	p.status.Why = "the data plane has not been reached yet"
 	return p, nil
 }

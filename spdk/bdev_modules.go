@@ -130,3 +130,16 @@ func (a API) BdevRaidGetBdevs(ctx context.Context, category string) ([]Raid, err
 		Category string `json:"category"`
 	}{category})
 }
+
+// Raid returns the raid that a bdev is, from its DriverSpecific; nil for other
+// bdevs, and for SPDK before 23.01, which writes it in another way.
+func (b *Bdev) Raid() *Raid {
+	var d struct {
+		Raid *Raid `json:"raid"`
+	}
+	if json.Unmarshal(b.DriverSpecific, &d) != nil || d.Raid == nil || d.Raid.State == "" {
+		return nil
+	}
+	d.Raid.Name = b.Name
+	return d.Raid
+}

@@ -146,17 +146,28 @@ type NvmeIOPath struct {
 
 // BdevNvmeGetIOPaths lists the paths of all namespaces that are in use.
 func (a API) BdevNvmeGetIOPaths(ctx context.Context) ([]NvmeIOPath, error) {
-	var out struct {
-		PollGroups []struct {
-			IOPaths []NvmeIOPath `json:"io_paths"`
-		} `json:"poll_groups"`
-	}
-	err := a.Call(ctx, "bdev_nvme_get_io_paths", nil, &out)
+	out, err := ask[ioPaths](ctx, a, "bdev_nvme_get_io_paths", nil)
+	return out.all(), err
+}
+
+// BdevNvmeGetIOPathsOf lists those of one bdev, which need not be there.
+func (a API) BdevNvmeGetIOPathsOf(ctx context.Context, bdev string) ([]NvmeIOPath, error) {
+	out, err := ask[ioPaths](ctx, a, "bdev_nvme_get_io_paths", name{bdev})
+	return out.all(), err
+}
+
+type ioPaths struct {
+	PollGroups []struct {
+		IOPaths []NvmeIOPath `json:"io_paths"`
+	} `json:"poll_groups"`
+}
+
+func (p *ioPaths) all() []NvmeIOPath {
 	var all []NvmeIOPath
-	for _, g := range out.PollGroups {
+	for _, g := range p.PollGroups {
 		all = append(all, g.IOPaths...)
 	}
-	return all, err
+	return all
 }
 
 // BdevNvmeGetControllers lists all controllers.

@@ -3,6 +3,8 @@ package spdk
 import (
 	"context"
 	"errors"
+	"fmt"
+	"syscall"
 )
 
 // NvmfTransportCreate are the parameters of nvmf_create_transport; nil leaves
@@ -105,6 +107,25 @@ func (a API) NvmfDeleteSubsystem(ctx context.Context, subNQN string) error {
 // NvmfGetSubsystems lists all subsystems, the discovery one first.
 func (a API) NvmfGetSubsystems(ctx context.Context) ([]NvmfSubsystem, error) {
 	return ask[[]NvmfSubsystem](ctx, a, "nvmf_get_subsystems", nil)
+}
+
+// NvmfGetSubsystem returns one by NQN; IsNoSuchDevice when there is none, which
+// SPDK 26.05 says as -32602 and in words.
+func (a API) NvmfGetSubsystem(ctx context.Context, subNQN string) (*NvmfSubsystem, error) {
+	l, err := ask[[]NvmfSubsystem](ctx, a, "nvmf_get_subsystems", struct {
+		NQN string `json:"nqn"`
+	}{subNQN})
+	var refused *RPCError
+	if errors.As(err, &refused) && refused.Code == CodeInvalidParams && refused.Message == "Subsystem with NQN '"+subNQN+"' not found" {
+		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: refused.Method}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(l) != 1 || l[0].NQN != subNQN {
+		return nil, fmt.Errorf("nvmf_get_subsystems: the reply to nqn %q has %d subsystems, none of them or not only that one", subNQN, len(l))
+	}
+	return &l[0], nil
 }
 
 type listenerParams struct {

@@ -230,9 +230,13 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 			a.Loop.Forget(id)
 		}
 	}
+	kick := a.Loop.Kick
+	if req.BaseVersion != 0 {
+		kick = a.Loop.KickNamed
+	}
 	var tickets []agent.Ticket
 	for _, c := range req.Cntlrs {
-		t := agent.Ticket{Key: c.Id, IDs: []string{c.Id}, Gen: a.Loop.Kick(c.Id, !proto.Equal(old.cntlrs[c.Id], next.cntlrs[c.Id]))}
+		t := agent.Ticket{Key: c.Id, IDs: []string{c.Id}, Gen: kick(c.Id, !proto.Equal(old.cntlrs[c.Id], next.cntlrs[c.Id]))}
 		for _, e := range c.Exps {
 			t.IDs = append(t.IDs, e.EsId)
 		}

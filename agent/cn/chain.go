@@ -35,7 +35,7 @@ func (p *pass) exportChain(ctx context.Context, vol string, export exportFunc) {
 	// Unlink exporters whose predecessor changes, last first: an exporter's
 	// predecessor has to stay until it is unlinked.
 	for i, e := range slices.Backward(live) {
-		c := p.inv.Controllers[linkPrefix+e.Id]
+		c := p.inv.Controller(linkPrefix + e.Id)
 		if c == nil || i > 0 && p.links(c, live[i-1]) {
 			continue
 		}
@@ -67,7 +67,7 @@ func (p *pass) exportChain(ctx context.Context, vol string, export exportFunc) {
 		}
 		p.fail(e.EsId, err)
 		for _, after := range live[i+1:] {
-			if p.inv.Controllers[linkPrefix+after.Id] == nil {
+			if p.inv.Controller(linkPrefix+after.Id) == nil {
 				p.fail(after.EsId, fmt.Errorf("it reaches the volume through exporter %s: %w", e.Name, err))
 			}
 		}
@@ -79,9 +79,9 @@ func (p *pass) chain() []*apiv1.ExpSpec {
 	before := map[string]string{} // by NQN: whom it stands on
 	direct := map[string]bool{}   // by NQN: stands on the volume
 	for _, e := range p.c.Exps {
-		if c := p.inv.Controllers[linkPrefix+e.Id]; c != nil && len(c.Ctrlrs) > 0 {
+		if c := p.inv.Controller(linkPrefix + e.Id); c != nil && len(c.Ctrlrs) > 0 {
 			before[e.Nqn] = c.Ctrlrs[0].TrID.SubNQN
-		} else if sub := p.inv.Subsystems[e.Nqn]; sub != nil && len(sub.Namespaces) > 0 {
+		} else if sub := p.inv.Subsystem(e.Nqn); sub != nil && len(sub.Namespaces) > 0 {
 			direct[e.Nqn] = !strings.HasPrefix(sub.Namespaces[0].BdevName, pxPrefix)
 		}
 	}
@@ -132,7 +132,7 @@ func (p *pass) links(c *spdk.NvmeController, prev *apiv1.ExpSpec) bool {
 // link connects exporter e to prev and returns the bdev to export.
 func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error) {
 	name := linkPrefix + e.Id
-	if c := p.inv.Controllers[name]; c != nil && p.links(c, prev) { // others have been taken off
+	if c := p.inv.Controller(name); c != nil && p.links(c, prev) { // others have been taken off
 		if !c.Ctrlrs[0].Connected() {
 			return "", fmt.Errorf("the connection to exporter %s in this data plane is down (%s)", prev.Name, c.Ctrlrs[0].State)
 		}
@@ -150,7 +150,7 @@ func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error)
 
 // unlink takes an exporter's namespace off its link, and detaches the link.
 func (p *pass) unlink(ctx context.Context, e *apiv1.ExpSpec) error {
-	sub := p.inv.Subsystems[e.Nqn]
+	sub := p.inv.Subsystem(e.Nqn)
 	if sub != nil {
 		if err := p.closePaths(ctx, rewired, e); err != nil {
 			return err
@@ -175,7 +175,7 @@ func (p *pass) unlink(ctx context.Context, e *apiv1.ExpSpec) error {
 
 // dropLink detaches an exporter's link, if it has one.
 func (p *pass) dropLink(ctx context.Context, e *apiv1.ExpSpec) error {
-	if p.inv.Controllers[linkPrefix+e.Id] == nil {
+	if p.inv.Controller(linkPrefix+e.Id) == nil {
 		return nil
 	}
 	return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, linkPrefix+e.Id))

@@ -70,13 +70,13 @@ func (p *pass) closePaths(ctx context.Context, why why, exps ...*apiv1.ExpSpec) 
 		end = p.Plane.Driver().EndOfLinks(gone != nil)
 	}
 	for _, e := range exps {
-		if e.Deleted || p.inv.Subsystems[e.Nqn] == nil {
+		if e.Deleted || p.inv.Subsystem(e.Nqn) == nil {
 			continue
 		}
 		if err := p.closePath(ctx, why, e); err != nil {
 			return err
 		}
-		if how.links && end == plane.Drained && p.inv.Controllers[linkPrefix+e.Id] != nil {
+		if how.links && end == plane.Drained && p.inv.Controller(linkPrefix+e.Id) != nil {
 			if err := p.Plane.Driver().Drain(ctx, e.Nqn, 1); err != nil {
 				return err
 			}

@@ -5,7 +5,7 @@ package cn
 func (p *pass) heldIO() bool {
 	may := false
 	for _, v := range p.vds() {
-		if c := p.inv.Controllers[vdPrefix+v.VdId]; c != nil {
+		if c := p.inv.Controller(vdPrefix + v.VdId); c != nil {
 			may = p.Plane.Driver().MayHold(c, c.Connected()) || may
 		}
 	}
@@ -15,7 +15,7 @@ func (p *pass) heldIO() bool {
 // noneHeld notes that nothing is held on a primary's connections.
 func (p *pass) noneHeld() {
 	for _, v := range p.vds() {
-		if c := p.inv.Controllers[vdPrefix+v.VdId]; c != nil {
+		if c := p.inv.Controller(vdPrefix + v.VdId); c != nil {
 			p.Plane.Driver().Clean(c)
 		}
 	}

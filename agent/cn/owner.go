@@ -104,7 +104,7 @@ func (p *pass) sift(ctx context.Context) error {
 		return nil
 	}
 	for _, e := range own {
-		sub := p.inv.Subsystems[e.Nqn]
+		sub := p.inv.Subsystem(e.Nqn)
 		if sub == nil && !e.Deleted {
 			if err := p.Plane.Expect(ctx, e.Nqn); err != nil {
 				return err
@@ -135,7 +135,7 @@ func (p *pass) dropConnections(ctx context.Context, e *apiv1.ExpSpec, o owner) e
 }
 
 func (p *pass) dropProxy(ctx context.Context, e *apiv1.ExpSpec) error {
-	if p.inv.Controllers[pxPrefix+e.Id] == nil {
+	if p.inv.Controller(pxPrefix+e.Id) == nil {
 		return nil
 	}
 	return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, pxPrefix+e.Id))

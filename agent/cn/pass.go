@@ -55,7 +55,7 @@ func (p *pass) run(ctx context.Context) {
 		return
 	}
 	defer release()
-	if p.inv, err = p.Inventory(ctx); err != nil {
+	if p.inv, err = p.look(ctx); err != nil {
 		p.failAll(err)
 		return
 	}
@@ -77,6 +77,27 @@ func (p *pass) run(ctx context.Context) {
 	default:
 		p.secondary(ctx)
 	}
+}
+
+// look returns what there is of all that the pass may look at. What it shares a
+// name with (see sift) it looks at under that name only.
+func (p *pass) look(ctx context.Context) (*agent.Inventory, error) {
+	n := agent.Names{Bdevs: []string{p.volAlias()}, Raids: []string{daPrefix + p.c.DaId}}
+	for _, g := range p.c.Grps {
+		n.Raids = append(n.Raids, grpPrefix+g.Id)
+	}
+	for _, v := range p.vds() {
+		n.Controllers = append(n.Controllers, vdPrefix+v.VdId)
+	}
+	for _, e := range p.c.Exps {
+		n.NQNs = append(n.NQNs, e.Nqn)
+		n.Controllers = append(n.Controllers, pxPrefix+e.Id, linkPrefix+e.Id)
+		n.Paths = append(n.Paths, pxPrefix+e.Id+"n1")
+	}
+	for _, name := range n.Controllers {
+		n.Bdevs = append(n.Bdevs, name+"n1")
+	}
+	return p.InventoryOf(ctx, n)
 }
 
 // failAll notes an error of the controller, and with it of each exporter.
@@ -124,7 +145,7 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 
 // dropExp carries out an exporter's tombstone.
 func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	if err := p.Plane.RetireSubsystem(ctx, e.Nqn, p.inv.Subsystems[e.Nqn] != nil); err != nil {
+	if err := p.Plane.RetireSubsystem(ctx, e.Nqn, p.inv.Subsystem(e.Nqn) != nil); err != nil {
 		return err
 	}
 	if err := p.dropLink(ctx, e); err != nil {
@@ -140,7 +161,7 @@ func (p *pass) drop(ctx context.Context, handedOn bool) {
 		defer p.cutLost(ctx)()
 	}
 	for _, e := range slices.Backward(p.chain()) {
-		if p.inv.Controllers[linkPrefix+e.Id] != nil {
+		if p.inv.Controller(linkPrefix+e.Id) != nil {
 			if err := p.dropExp(ctx, e); err != nil {
 				p.fail(e.EsId, err)
 			}

@@ -82,7 +82,7 @@ func (p *pass) primaryExp(ctx context.Context, e *apiv1.ExpSpec, bdev, ana strin
 func (p *pass) backends() (gone []*apiv1.VdTarget, why error) {
 	var lost []string
 	for _, v := range p.vds() {
-		c := p.inv.Controllers[vdPrefix+v.VdId]
+		c := p.inv.Controller(vdPrefix + v.VdId)
 		switch {
 		case c == nil || len(c.Ctrlrs) == 0: // attached in this pass
 		case !c.Ctrlrs[0].Connected():
@@ -171,14 +171,14 @@ func (p *pass) dropProxies(ctx context.Context) error {
 	exps := p.c.Exps
 	dropped := make([]bool, len(exps))
 	if err := agent.Parallel(len(exps), func(i int) (err error) {
-		if name := pxPrefix + exps[i].Id; p.inv.Controllers[name] != nil {
+		if name := pxPrefix + exps[i].Id; p.inv.Controller(name) != nil {
 			dropped[i], err = p.Plane.Driver().DropProxy(ctx, name)
 		}
 		return err
 	}); err != nil || !slices.Contains(dropped, true) {
 		return err
 	}
-	inv, err := p.Inventory(ctx)
+	inv, err := p.look(ctx)
 	if err == nil {
 		p.inv = inv
 	}
@@ -196,7 +196,7 @@ func (p *pass) settleProxies(ctx context.Context) error {
 func (p *pass) refit(ctx context.Context) error {
 	why := ""
 	for _, v := range p.vds() {
-		c := p.inv.Controllers[vdPrefix+v.VdId]
+		c := p.inv.Controller(vdPrefix + v.VdId)
 		if c != nil && !p.fits(c, v) {
 			why = "vd " + v.VdId + " is attached in another way"
 		}
@@ -205,11 +205,11 @@ func (p *pass) refit(ctx context.Context) error {
 		}
 	}
 	for _, g := range p.groups() {
-		if r := p.inv.Raids[grpPrefix+g.Id]; r != nil && (r.State != "online" || !p.raidFits(r, g)) {
+		if r := p.inv.Raid(grpPrefix + g.Id); r != nil && (r.State != "online" || !p.raidFits(r, g)) {
 			why = "raid " + r.Name + " is " + r.State
 		}
 	}
-	if r := p.inv.Raids[daPrefix+p.c.DaId]; r != nil && r.State != "online" {
+	if r := p.inv.Raid(daPrefix + p.c.DaId); r != nil && r.State != "online" {
 		why = "raid " + r.Name + " is " + r.State
 	}
 	if why == "" {
@@ -242,7 +242,7 @@ func (p *pass) raidFits(r *spdk.Raid, g *apiv1.GrpSpec) bool {
 }
 
 func (p *pass) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
-	if p.inv.Controllers[vdPrefix+v.VdId] != nil {
+	if p.inv.Controller(vdPrefix+v.VdId) != nil {
 		return nil // refit has looked at it
 	}
 	at := spdk.At(v.Listener.Listener())
@@ -261,7 +261,7 @@ func (p *pass) raids(ctx context.Context) (string, error) {
 	for _, g := range p.groups() {
 		name := grpPrefix + g.Id
 		names = append(names, name)
-		if p.inv.Raids[name] != nil {
+		if p.inv.Raid(name) != nil {
 			continue
 		}
 		r := spdk.RaidCreate{Name: name, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0"}
@@ -276,7 +276,7 @@ func (p *pass) raids(ctx context.Context) (string, error) {
 		return names[0], nil
 	}
 	name := daPrefix + p.c.DaId
-	if p.inv.Raids[name] != nil {
+	if p.inv.Raid(name) != nil {
 		return name, nil
 	}
 	return name, p.makeRaid(ctx, spdk.RaidCreate{Name: name, StripSizeKB: p.c.Grps[0].StripeSizeKb, RaidLevel: "concat", BaseBdevs: names})

@@ -35,7 +35,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 			r.Fail(pruneKey, err)
 		}
 	}
-	for nqn := range inv.Subsystems {
+	for nqn := range inv.AllSubsystems() {
 		if strings.HasPrefix(nqn, expNQN) && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
 			if !a.mayRemove(nqn) {
 				continue
@@ -45,13 +45,13 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 	}
 	for _, prefix := range []string{daPrefix, grpPrefix} { // a concat stands on groups
-		for name := range inv.Raids {
+		for name := range inv.AllRaids() {
 			if strings.HasPrefix(name, prefix) && !own.raids[name] {
 				remove("raid", name, agent.Drop(a.Plane.BdevRaidDelete(ctx, name)))
 			}
 		}
 	}
-	for name := range inv.Controllers {
+	for name := range inv.AllControllers() {
 		if ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix) || strings.HasPrefix(name, linkPrefix); ours && !own.controllers[name] {
 			remove("controller", name, agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name)))
 		}

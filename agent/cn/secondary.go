@@ -57,7 +57,7 @@ func (p *pass) demote(ctx context.Context) error {
 	if err := p.detach(ctx); err != nil {
 		return err
 	}
-	inv, err := p.Inventory(ctx)
+	inv, err := p.look(ctx)
 	if err == nil {
 		p.inv = inv
 	}
@@ -66,7 +66,7 @@ func (p *pass) demote(ctx context.Context) error {
 
 // retireExp readies an exporter for the loss of the volume behind it.
 func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	sub := p.inv.Subsystems[e.Nqn]
+	sub := p.inv.Subsystem(e.Nqn)
 	if sub == nil || e.Deleted {
 		return nil
 	}
@@ -100,8 +100,8 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		return fmt.Errorf("primary at %s port %s: %w", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, err)
 	}
 	name := pxPrefix + e.Id
-	have := inv.Controllers[name] // nil: it was made just now
-	well := have == nil || have.Ctrlrs[0].Connected() && !inv.Closed[name+"n1"]
+	have := inv.Controller(name) // nil: it was made just now
+	well := have == nil || have.Ctrlrs[0].Connected() && !inv.Closed(name+"n1")
 	mayHold := have != nil && p.Plane.Driver().MayHold(have, well)
 	if well && !mayHold {
 		return p.openExp(ctx, inv, e)
@@ -114,7 +114,7 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		return err
 	}
 	if ready {
-		if inv, err = p.Inventory(ctx); err != nil {
+		if inv, err = p.look(ctx); err != nil {
 			return err
 		}
 		return p.openExp(ctx, inv, e)
@@ -128,7 +128,7 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 // openExp exports what the primary proxies, for hosts to use where that is
 // safe; else hosts wait for a primary.
 func (p *pass) openExp(ctx context.Context, inv *agent.Inventory, e *apiv1.ExpSpec) error {
-	if c := inv.Controllers[pxPrefix+e.Id]; c != nil {
+	if c := inv.Controller(pxPrefix + e.Id); c != nil {
 		p.Plane.Driver().Clean(c)
 	}
 	return p.Plane.Ensure(ctx, inv, p.export(e, pxPrefix+e.Id+"n1", p.Plane.Driver().ProxyState()))
@@ -140,7 +140,7 @@ func (p *pass) openExp(ctx context.Context, inv *agent.Inventory, e *apiv1.ExpSp
 func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, error) {
 	name, l, inv := pxPrefix+e.Id, p.c.PrimaryListener, p.inv
 	want := spdk.At(l.Listener())
-	have := p.inv.Controllers[name]
+	have := p.inv.Controller(name)
 	if have != nil && len(have.Ctrlrs) > 0 {
 		path := have.Ctrlrs[0]
 		if path.TrID.Same(want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
@@ -171,7 +171,7 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 	if err := p.closePaths(ctx, rewired, e); err != nil {
 		return inv, err
 	}
-	if sub := p.inv.Subsystems[e.Nqn]; sub != nil {
+	if sub := p.inv.Subsystem(e.Nqn); sub != nil {
 		for _, ns := range sub.Namespaces {
 			if err := p.Plane.Driver().PrepareLoss(ctx, p.namespace(e, ns)); err != nil {
 				return inv, err
@@ -181,7 +181,7 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 	if err := agent.Drop(p.Plane.BdevNvmeDetachController(ctx, name)); err != nil {
 		return inv, err
 	}
-	if sub := inv.Subsystems[e.Nqn]; sub != nil { // its bdev is gone
+	if sub := inv.Subsystem(e.Nqn); sub != nil { // its bdev is gone
 		bare := *sub
 		bare.Namespaces = nil
 		inv = inv.With(&bare)
@@ -194,7 +194,7 @@ func (p *pass) unplug(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, 
 // has been closed.
 func (p *pass) settle(ctx context.Context, bdev string) error {
 	name := strings.TrimSuffix(bdev, "n1")
-	if p.inv.Controllers[name] == nil || !strings.HasPrefix(name, pxPrefix) && !strings.HasPrefix(name, linkPrefix) {
+	if !strings.HasPrefix(name, pxPrefix) && !strings.HasPrefix(name, linkPrefix) || p.inv.Controller(name) == nil {
 		return nil
 	}
 	p.mu.Lock()

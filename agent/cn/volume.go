@@ -80,7 +80,18 @@ func (p *pass) lvstore(ctx context.Context, top string) (*spdk.Lvstore, error) {
 	return lvs, err
 }
 
+// lvstoreOn returns the lvstore that is open on a bdev, which it then claims.
 func (p *pass) lvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, error) {
+	lvs, err := p.Plane.BdevLvolGetLvstore(ctx, daPrefix+p.c.DaId)
+	if err == nil && lvs.BaseBdev == base {
+		return lvs, nil
+	}
+	if err := agent.Drop(err); err != nil {
+		return nil, err
+	}
+	if b, err := p.Plane.BdevGet(ctx, base, 0); err != nil || !b.Claimed {
+		return nil, err
+	}
 	l, err := p.Plane.BdevLvolGetLvstores(ctx)
 	for i := range l {
 		if l[i].BaseBdev == base {
@@ -141,21 +152,21 @@ func (p *pass) forgetMade() error {
 // which only a primary has.
 func (p *pass) attached() bool {
 	for _, g := range p.c.Grps {
-		if p.inv.Raids[grpPrefix+g.Id] != nil {
+		if p.inv.Raid(grpPrefix+g.Id) != nil {
 			return true
 		}
 	}
 	for _, v := range p.vds() {
-		if p.inv.Controllers[vdPrefix+v.VdId] != nil {
+		if p.inv.Controller(vdPrefix+v.VdId) != nil {
 			return true
 		}
 	}
 	for _, e := range p.c.Exps {
-		if p.inv.Controllers[linkPrefix+e.Id] != nil {
+		if p.inv.Controller(linkPrefix+e.Id) != nil {
 			return true
 		}
 	}
-	return p.inv.Raids[daPrefix+p.c.DaId] != nil
+	return p.inv.Raid(daPrefix+p.c.DaId) != nil
 }
 
 // detach takes the array down and deletes nothing from media: without its
@@ -167,7 +178,7 @@ func (p *pass) detach(ctx context.Context) error {
 		raids = append(raids, grpPrefix+g.Id)
 	}
 	for _, name := range raids {
-		if p.inv.Raids[name] == nil {
+		if p.inv.Raid(name) == nil {
 			continue
 		}
 		if err := agent.Drop(p.Plane.BdevRaidDelete(ctx, name)); err != nil {
@@ -177,7 +188,7 @@ func (p *pass) detach(ctx context.Context) error {
 	vds := p.vds()
 	return agent.Parallel(len(vds), func(i int) error {
 		name := vdPrefix + vds[i].VdId
-		if p.inv.Controllers[name] == nil {
+		if p.inv.Controller(name) == nil {
 			return nil
 		}
 		return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, name))

@@ -249,12 +249,16 @@ func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 			a.dropNotes(id)
 		}
 	}
+	kick := a.Loop.Kick
+	if req.BaseVersion != 0 {
+		kick = a.Loop.KickNamed
+	}
 	var tickets []agent.Ticket
 	for _, p := range req.Pds {
-		tickets = append(tickets, agent.Ticket{Key: pdKey + p.Id, IDs: []string{p.Id}, Gen: a.Loop.Kick(pdKey+p.Id, !proto.Equal(old.pds[p.Id], p))})
+		tickets = append(tickets, agent.Ticket{Key: pdKey + p.Id, IDs: []string{p.Id}, Gen: kick(pdKey+p.Id, !proto.Equal(old.pds[p.Id], p))})
 	}
 	for _, v := range req.Vds {
-		tickets = append(tickets, agent.Ticket{Key: vdKey + v.Id, IDs: []string{v.Id}, Gen: a.Loop.Kick(vdKey+v.Id, !proto.Equal(old.vds[v.Id], v))})
+		tickets = append(tickets, agent.Ticket{Key: vdKey + v.Id, IDs: []string{v.Id}, Gen: kick(vdKey+v.Id, !proto.Equal(old.vds[v.Id], v))})
 	}
 	if req.BaseVersion == 0 {
 		tickets = append(tickets, agent.Ticket{Key: pruneKey, Gen: a.Loop.Kick(pruneKey, false)})

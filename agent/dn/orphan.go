@@ -76,7 +76,7 @@ func (a *Agent) vdsOnMedia(ctx context.Context) (map[string]*apiv1.VdSpec, error
 	}
 	stamps := a.stamp("")
 	vds := map[string]*apiv1.VdSpec{}
-	for alias, b := range inv.Bdevs {
+	for alias, b := range inv.AllBdevs() {
 		lvs, lvol, isLvol := strings.Cut(alias, "/")
 		pd, ours := strings.CutPrefix(lvs, stamps)
 		id, isVd := strings.CutPrefix(lvol, vdPrefix)

@@ -74,12 +74,12 @@ func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore
 	if err != nil {
 		return nil, err
 	}
-	inv, err := a.Inventory(ctx)
+	inv, err := a.InventoryOf(ctx, agent.Names{Bdevs: []string{baseName(c, spec.Id)}})
 	if err != nil {
 		return nil, err
 	}
 	base, want := baseName(c, spec.Id), a.stamp(spec.Id)
-	bdev, lvs := inv.Bdevs[base], inv.LvstoreOn[base]
+	bdev, lvs := inv.Bdev(base), inv.LvstoreOn[base]
 	if bdev != nil && lvs == nil && c.Type == "aio" && !bdev.Claimed {
 		// It was let in and its lvstore is not there. What is at its place may
 		// be another disk by now.
@@ -111,7 +111,7 @@ func (a *Agent) ensurePD(ctx context.Context, spec *apiv1.PdSpec) (*spdk.Lvstore
 		if err := a.inTheWay(ctx, spec, base); err != nil {
 			return nil, err
 		}
-		if lvs, err = a.format(ctx, spec, c, bdev, inv.Bdevs[base] == nil); err != nil {
+		if lvs, err = a.format(ctx, spec, c, bdev, inv.Bdev(base) == nil); err != nil {
 			return nil, err
 		}
 	}

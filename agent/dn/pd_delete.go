@@ -21,7 +21,7 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if err != nil {
 		return nil // it was never made: check refuses such a conf
 	}
-	inv, err := a.Inventory(ctx)
+	inv, err := a.InventoryOf(ctx, agent.Names{Bdevs: []string{baseName(c, spec.Id)}})
 	if err != nil {
 		return err
 	}
@@ -34,7 +34,7 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if err != nil {
 		return err
 	}
-	bdev := inv.Bdevs[base]
+	bdev := inv.Bdev(base)
 	wipe := (made || begun || bdev != nil) && !c.Lost && c.Type != "malloc"
 	if wipe && c.Type == "nvme" {
 		if err := a.wipeBdev(ctx, spec, c, bdev, inv.LvstoreOn[base]); err != nil {

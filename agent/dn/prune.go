@@ -25,7 +25,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 	if !may {
 		return r
 	}
-	for nqn := range inv.Subsystems {
+	for nqn := range inv.AllSubsystems() {
 		if strings.HasPrefix(nqn, vdNQN) && !nqns[nqn] || a.Plane.StrayRaw(nqn) {
 			a.Log.Warn("a subsystem that is not desired is removed", "nqn", nqn)
 			if err := a.Plane.DropSubsystem(ctx, nqn); err != nil {
@@ -33,7 +33,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 			}
 		}
 	}
-	for name, b := range inv.Bdevs {
+	for name, b := range inv.AllBdevs() {
 		id, ours := strings.CutPrefix(name, pdPrefix)
 		if !ours || bases[name] || b.Name != name || b.ProductName != "AIO disk" {
 			continue
@@ -43,7 +43,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 			r.Fail(pruneKey, err)
 		}
 	}
-	for name := range inv.Controllers {
+	for name := range inv.AllControllers() {
 		id, ours := strings.CutPrefix(name, pdPrefix)
 		if !ours || bases[name+"n1"] {
 			continue

@@ -42,9 +42,20 @@ func (a *Agent) passVD(ctx context.Context, id string) (r agent.Result) {
 	return r
 }
 
+// lookVD returns what there is of all that a vd's pass looks at.
+func (a *Agent) lookVD(ctx context.Context, spec *apiv1.VdSpec) (*agent.Inventory, error) {
+	lvol := a.stamp(spec.PdId) + "/" + vdPrefix + spec.Id
+	n := agent.Names{Bdevs: []string{lvol, lvol + newSuffix}, NQNs: []string{vdNQN + spec.Id}}
+	if spec.Nqn != "" {
+		n.NQNs = append(n.NQNs, spec.Nqn)
+	}
+	return a.InventoryOf(ctx, n)
+}
+
 // store waits for the pd's pass and returns an inventory in which its lvstore
 // is, and the lvstore's name.
-func (a *Agent) store(ctx context.Context, pd string) (*agent.Inventory, string, error) {
+func (a *Agent) store(ctx context.Context, vd *apiv1.VdSpec) (*agent.Inventory, string, error) {
+	pd := vd.PdId
 	spec := a.pd(pd)
 	if spec == nil {
 		return nil, "", fmt.Errorf("its pd %s is unknown to this node", pd)
@@ -53,7 +64,7 @@ func (a *Agent) store(ctx context.Context, pd string) (*agent.Inventory, string,
 	if err != nil {
 		return nil, "", err
 	}
-	inv, err := a.Inventory(ctx)
+	inv, err := a.lookVD(ctx, vd)
 	if err != nil {
 		return nil, "", err
 	}
@@ -82,11 +93,11 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	if err := a.fence(ctx, spec); err != nil {
 		return err
 	}
-	inv, lvs, err := a.store(ctx, spec.PdId)
+	inv, lvs, err := a.store(ctx, spec)
 	if err != nil {
 		return errors.Join(err, a.unexport(ctx, inv, spec))
 	}
-	bdev := inv.Bdevs[lvs+"/"+vdPrefix+spec.Id]
+	bdev := inv.Bdev(lvs + "/" + vdPrefix + spec.Id)
 	name := ""
 	if bdev != nil {
 		name = bdev.Name
@@ -109,7 +120,7 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 // unexport takes back what is exported of a vd on a copy of its pd's disk.
 func (a *Agent) unexport(ctx context.Context, inv *agent.Inventory, spec *apiv1.VdSpec) error {
 	pd := a.pd(spec.PdId)
-	if inv == nil || pd == nil || inv.Subsystems[spec.Nqn] == nil {
+	if inv == nil || pd == nil || inv.Subsystem(spec.Nqn) == nil {
 		return nil
 	}
 	c, err := parseConf(pd.ConfJson)
@@ -126,11 +137,11 @@ func (a *Agent) unexport(ctx context.Context, inv *agent.Inventory, spec *apiv1.
 // fence shuts out whom the present term does not admit, whatever the state of
 // the pd.
 func (a *Agent) fence(ctx context.Context, spec *apiv1.VdSpec) error {
-	inv, err := a.Inventory(ctx)
+	inv, err := a.lookVD(ctx, spec)
 	if err != nil {
 		return err
 	}
-	if sub := inv.Subsystems[spec.Nqn]; sub != nil {
+	if sub := inv.Subsystem(spec.Nqn); sub != nil {
 		return a.Plane.ShutOut(ctx, sub, []string{spec.HostNqn})
 	}
 	return nil
@@ -148,7 +159,7 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 	}
 	if made {
 		// Whoever was admitted to what is left of it has no business here.
-		if inv.Subsystems[spec.Nqn] != nil {
+		if inv.Subsystem(spec.Nqn) != nil {
 			if err := a.Plane.DropSubsystem(ctx, spec.Nqn); err != nil {
 				return "", err
 			}
@@ -271,7 +282,7 @@ func (a *Agent) overwrite(ctx context.Context, turns chan struct{}, what, bdev s
 
 // dropVD carries out a vd's tombstone.
 func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
-	inv, err := a.Inventory(ctx)
+	inv, err := a.lookVD(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -279,7 +290,7 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	if nqn == "" {
 		nqn = vdNQN + spec.Id
 	}
-	if inv.Subsystems[nqn] != nil {
+	if inv.Subsystem(nqn) != nil {
 		if err := a.Plane.DropSubsystem(ctx, nqn); err != nil {
 			return err
 		}
@@ -293,7 +304,7 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 		}
 	}
 	if pd != nil && !pd.Deleted {
-		if inv, lvs, err = a.store(ctx, spec.PdId); err != nil {
+		if inv, lvs, err = a.store(ctx, spec); err != nil {
 			a.mu.Lock()
 			unstamped := a.unstamped[spec.PdId]
 			a.mu.Unlock()
@@ -320,7 +331,7 @@ func (a *Agent) dropVD(ctx context.Context, spec *apiv1.VdSpec) error {
 		}
 	}
 	if pd != nil && !pd.Deleted {
-		a.Loop.Kick(pdKey+spec.PdId, false) // for the capacity it reports
+		a.Loop.KickAlike(ctx, pdKey+spec.PdId) // for the capacity it reports
 	}
 	return a.State.SetMade(spec.Id, false)
 }

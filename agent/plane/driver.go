@@ -88,12 +88,13 @@ type Target interface {
 // it is a secondary (by a proxy), and exporters of its own (by a link). A
 // connection is named by its NVMe controller, NAME, whose bdev is NAMEn1.
 type Initiator interface {
-	// Controllers lists all NVMe controllers; none where NVMe is not built in.
-	Controllers(ctx context.Context) ([]spdk.NvmeController, error)
-	// ClosedPaths returns the bdevs of remote namespaces whose path is not
-	// connected, or inaccessible as its target says, where paths above them have
-	// to be closed for that.
-	ClosedPaths(ctx context.Context) (map[string]bool, error)
+	// Controllers lists all NVMe controllers, or those of names, as far as there
+	// are such; none where NVMe is not built in.
+	Controllers(ctx context.Context, names ...string) ([]spdk.NvmeController, error)
+	// ClosedPaths returns the bdevs of remote namespaces, of all or of some, whose
+	// path is not connected, or inaccessible as its target says, where paths above
+	// them have to be closed for that.
+	ClosedPaths(ctx context.Context, bdevs ...string) (map[string]bool, error)
 	// FastIOFail is fast_io_fail_timeout_sec of a connection whose I/O should fail
 	// when it has waited for limit: nil for never.
 	FastIOFail(limit time.Duration) *uint32

@@ -153,11 +153,29 @@ func (d *spdkTgt) Expect(context.Context, string) error { return nil }
 
 func (d *spdkTgt) Shares() bool { return false }
 
-func (d *spdkTgt) Controllers(ctx context.Context) ([]spdk.NvmeController, error) {
+func (d *spdkTgt) Controllers(ctx context.Context, names ...string) ([]spdk.NvmeController, error) {
 	if !d.nvme {
 		return nil, nil
 	}
-	return d.API.BdevNvmeGetControllers(ctx)
+	return controllers(ctx, d.API, names)
+}
+
+// controllers are all NVMe controllers when there are no names.
+func controllers(ctx context.Context, api spdk.API, names []string) ([]spdk.NvmeController, error) {
+	if len(names) == 0 {
+		return api.BdevNvmeGetControllers(ctx)
+	}
+	var all []spdk.NvmeController
+	for _, name := range names {
+		c, err := api.BdevNvmeGetController(ctx, name)
+		switch {
+		case err == nil:
+			all = append(all, *c)
+		case !spdk.IsNoSuchDevice(err):
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // detachLimit bounds the wait for a connection that goes away.

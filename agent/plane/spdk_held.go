@@ -91,18 +91,31 @@ func (d *spdkTgt) StandsBy() bool { return true }
 // connection stands until TCP gives it up after a quarter of an hour.
 func (d *spdkTgt) WatchesSilence() bool { return d.cuts }
 
-func (d *spdkTgt) ClosedPaths(ctx context.Context) (map[string]bool, error) {
+func (d *spdkTgt) ClosedPaths(ctx context.Context, bdevs ...string) (map[string]bool, error) {
 	if !d.cuts {
 		return nil, nil
 	}
-	l, err := d.API.BdevNvmeGetIOPaths(ctx)
 	closed := map[string]bool{}
-	for _, path := range l {
-		if !path.Connected || !path.Accessible {
-			closed[path.BdevName] = true
+	add := func(l []spdk.NvmeIOPath) {
+		for _, path := range l {
+			if !path.Connected || !path.Accessible {
+				closed[path.BdevName] = true
+			}
 		}
 	}
-	return closed, err
+	if len(bdevs) == 0 {
+		l, err := d.API.BdevNvmeGetIOPaths(ctx)
+		add(l)
+		return closed, err
+	}
+	for _, bdev := range bdevs {
+		l, err := d.API.BdevNvmeGetIOPathsOf(ctx, bdev)
+		if err != nil {
+			return nil, err
+		}
+		add(l)
+	}
+	return closed, nil
 }
 
 // FastIOFail: SPDK, up to 26.05 at least, never re-arms this timer once it has
@@ -214,7 +227,7 @@ func (d *spdkTgt) Release(ctx context.Context, name, nqn string) (bool, error) {
 	case <-ctx.Done():
 		return false, context.Cause(ctx)
 	}
-	closed, err := d.ClosedPaths(ctx)
+	closed, err := d.ClosedPaths(ctx, name+"n1")
 	return !closed[name+"n1"], err
 }
 

@@ -80,12 +80,12 @@ func (d *vdaTgt) Drain(context.Context, string, uint32) error { return nil }
 
 func (d *vdaTgt) AwaitQuiet(context.Context, string) error { return nil }
 
-func (d *vdaTgt) Controllers(ctx context.Context) ([]spdk.NvmeController, error) {
-	return d.API.BdevNvmeGetControllers(ctx)
+func (d *vdaTgt) Controllers(ctx context.Context, names ...string) ([]spdk.NvmeController, error) {
+	return controllers(ctx, d.API, names)
 }
 
 // ClosedPaths: the status of a closed path is passed on to the hosts.
-func (d *vdaTgt) ClosedPaths(context.Context) (map[string]bool, error) { return nil, nil }
+func (d *vdaTgt) ClosedPaths(context.Context, ...string) (map[string]bool, error) { return nil, nil }
 
 func (d *vdaTgt) FastIOFail(limit time.Duration) *uint32 { return seconds(limit) }
 

@@ -78,10 +78,10 @@ func (p *Plane) enable(a *params) (any, error) {
 }
 
 // getIOPaths lists the namespaces that are in use, on one thread.
-func (p *Plane) getIOPaths(*params) (any, error) {
+func (p *Plane) getIOPaths(a *params) (any, error) {
 	paths := []spdk.NvmeIOPath{}
 	for _, c := range p.ctrlrs {
-		if p.bdevs[c.name+"n1"] == nil {
+		if p.bdevs[c.name+"n1"] == nil || a.Name != "" && a.Name != c.name+"n1" {
 			continue
 		}
 		path := spdk.NvmeIOPath{BdevName: c.name + "n1", Connected: p.stateOf(c) == "enabled", Accessible: true}
@@ -173,19 +173,25 @@ func (p *Plane) deleteRaid(a *params) (any, error) {
 	return true, nil
 }
 
-func (p *Plane) getRaids(*params) (any, error) {
+func (p *Plane) getRaids(a *params) (any, error) {
 	list := []spdk.Raid{}
 	for _, r := range p.raids {
-		out := spdk.Raid{Name: r.Name, State: "configuring", StripSizeKB: r.StripSizeKB, RaidLevel: r.RaidLevel, NumBaseBdevs: len(r.BaseBdevs)}
-		if p.bdevs[r.Name] != nil {
-			out.State = "online"
+		if out := p.describeRaid(r); a.Category == "all" || a.Category == out.State {
+			list = append(list, out)
 		}
-		for _, n := range r.BaseBdevs {
-			out.BaseBdevs = append(out.BaseBdevs, spdk.RaidBase{Name: spdk.Ptr(n), IsConfigured: p.bdevs[n] != nil})
-		}
-		list = append(list, out)
 	}
 	return list, nil
+}
+
+func (p *Plane) describeRaid(r *raid) spdk.Raid {
+	out := spdk.Raid{Name: r.Name, State: "configuring", StripSizeKB: r.StripSizeKB, RaidLevel: r.RaidLevel, NumBaseBdevs: len(r.BaseBdevs)}
+	if p.bdevs[r.Name] != nil {
+		out.State = "online"
+	}
+	for _, n := range r.BaseBdevs {
+		out.BaseBdevs = append(out.BaseBdevs, spdk.RaidBase{Name: spdk.Ptr(n), IsConfigured: p.bdevs[n] != nil})
+	}
+	return out
 }
 
 func splitAddr(addr string) (host, port string, err error) {

@@ -147,6 +147,7 @@ type Plane struct {
 	tcp     bool          // it has a transport
 	silence time.Duration // after which it gives a connection up
 	changes int
+	asked   map[string]Asked
 	hook    func(method string, params map[string]any) error
 	hidden  string // a method that it lacks
 	version [2]int // what it says it is
@@ -186,7 +187,7 @@ type subsystem struct {
 // NewPlane makes a plane on a socket in a temporary directory; swaps gives it
 // vda_nvmf_swap_ns. It runs until the test ends.
 func NewPlane(t testing.TB, c *Cluster, swaps bool) *Plane {
-	p := &Plane{Socket: t.TempDir() + "/rpc.sock", c: c, t: t, swaps: swaps}
+	p := &Plane{Socket: t.TempDir() + "/rpc.sock", c: c, t: t, swaps: swaps, asked: map[string]Asked{}}
 	p.Start()
 	t.Cleanup(p.Stop)
 	return p
@@ -281,6 +282,21 @@ func (p *Plane) Changes() int {
 	n := p.changes
 	p.changes = 0
 	return n
+}
+
+// Asked is what calls of a kind have cost.
+type Asked struct {
+	Calls, Bytes int // bytes of replies
+}
+
+// Asked returns what calls have cost since the last time it was asked, by
+// method, with " *" behind it where all there is was asked for.
+func (p *Plane) Asked() map[string]Asked {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	m := p.asked
+	p.asked = map[string]Asked{}
+	return m
 }
 
 // Client returns an API on the plane.

@@ -22,7 +22,14 @@ var nvmfMethods = map[string]handler{
 		p.tcp = true
 		return true, nil
 	}},
-	"nvmf_get_subsystems": {false, func(p *Plane, _ *params) (any, error) {
+	"nvmf_get_subsystems": {false, func(p *Plane, a *params) (any, error) {
+		if s := p.subs[a.Nqn]; s != nil {
+			return []spdk.NvmfSubsystem{s.NvmfSubsystem}, nil
+		} else if a.Nqn != "" && !p.swaps && p.atLeast(26, 5) {
+			return nil, &jsonrpc.Error{Code: spdk.CodeInvalidParams, Message: "Subsystem with NQN '" + a.Nqn + "' not found"}
+		} else if a.Nqn != "" {
+			return nil, errNoDev
+		}
 		list := []spdk.NvmfSubsystem{{NQN: "nqn.2014-08.org.nvmexpress.discovery", Subtype: "Discovery"}}
 		for _, s := range p.subs {
 			list = append(list, s.NvmfSubsystem)

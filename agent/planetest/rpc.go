@@ -40,6 +40,7 @@ type params struct {
 	KeepAliveMS  uint32              `json:"keep_alive_timeout_ms"`
 	FastFailSec  *uint32             `json:"fast_io_fail_timeout_sec"`
 	ANAState     string              `json:"ana_state"`
+	Category     string              `json:"category"`
 	Retired      bool                `json:"retired"`
 }
 
@@ -70,6 +71,13 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 		p.c.mu.Lock()
 		defer p.c.mu.Unlock()
 		text, err := p.carryOut(h, raw)
+		if p.asked != nil {
+			key := name
+			if raw == nil {
+				key += " *"
+			}
+			p.asked[key] = Asked{p.asked[key].Calls + 1, p.asked[key].Bytes + len(text)}
+		}
 		return text, err
 	}}, nil
 }
@@ -258,7 +266,11 @@ func (p *Plane) getBdevs(a *params) (any, error) {
 	one := p.bdev(a.Name)
 	for _, b := range p.bdevs {
 		if a.Name == "" || one == b {
-			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product, BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: json.RawMessage("{}")})
+			specific := json.RawMessage("{}")
+			if r := p.raids[b.name]; r != nil && p.atLeast(23, 1) {
+				specific, _ = json.Marshal(map[string]any{"raid": p.describeRaid(r)})
+			}
+			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product, BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific})
 		}
 	}
 	if a.Name != "" && len(list) == 0 {

@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// A pass over an object that a request has named asks the data plane for that
+// object's names only, so that its cost does not grow with what else is on the
+// node. All others, which the watch, a lease, a timer or an error brings about,
+// take lists: these many passes share, and one takes fewer calls.
+
+// Names are those of all that a unit's pass looks at.
+type Names struct {
+	Bdevs       []string // or aliases
+	Controllers []string
+	Paths       []string // bdevs of controllers: see plane.Initiator
+	Raids       []string
+	NQNs        []string
+}
+
+const (
+	// maxNames is how many questions one inventory may cost; for more, lists
+	// are cheaper.
+	maxNames = 64
+	// maxNamed is how many inventories by name may be under way at once. The
+	// others share lists: many units have been put to work together.
+	maxNamed = 4
+)
+
+func (n *Names) count() int {
+	return len(n.Bdevs) + len(n.Controllers) + len(n.Paths) + 2*len(n.Raids) + len(n.NQNs)
+}
+
+type byNameKey struct{}
+
+// ByName returns the context of a pass that asks for names.
+func ByName(ctx context.Context) context.Context { return context.WithValue(ctx, byNameKey{}, true) }
+
+func byName(ctx context.Context) bool { return ctx.Value(byNameKey{}) != nil }
+
+// InventoryOf is Inventory for a pass that looks at some names only, and goes by
+// name: see ByName. It may hold more than those. Where the data plane refuses a
+// question in another way than by saying that there is no such thing, it is asked
+// for lists, as one that doesn't know how to be asked for a name.
+func (n *Node) InventoryOf(ctx context.Context, names Names) (*Inventory, error) {
+	if err := n.Plane.Ready(); err != nil {
+		return nil, err
+	}
+	if !byName(ctx) || names.count() > maxNames {
+		return n.Inventory(ctx)
+	}
+	select {
+	case n.Plane.named <- struct{}{}:
+		defer func() { <-n.Plane.named }()
+	default:
+		return n.Inventory(ctx)
+	}
+	inv, err := n.Plane.listNamed(ctx, names)
+	if refused := (*spdk.RPCError)(nil); errors.As(err, &refused) {
+		n.Log.Debug("the data plane is asked for lists", "err", err)
+		return n.Inventory(ctx)
+	}
+	return inv, err
+}
+
+// listNamed asks for names at once. What is not there is not in the inventory;
+// any other error is one.
+func (p *Plane) listNamed(ctx context.Context, names Names) (*Inventory, error) {
+	names.NQNs = append([]string{vda.OwnerNQN}, names.NQNs...)
+	inv := newInventory()
+	inv.asked, inv.closed = map[string]bool{}, map[string]bool{}
+	inv.lists = sync.OnceValues(func() (*Inventory, error) { return p.Inventory(ctx, time.Now()) })
+	var mu sync.Mutex
+	var asks []func() error
+	ask := func(kind string, names []string, f func(name string) (found func(), err error)) {
+		for _, name := range names {
+			if inv.asked[kind+name] {
+				continue
+			}
+			inv.asked[kind+name] = true
+			asks = append(asks, func() error {
+				found, err := f(name)
+				if err != nil {
+					return Drop(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				found()
+				return nil
+			})
+		}
+	}
+	bdev := func(name string) (func(), error) {
+		b, err := p.BdevGet(ctx, name, 0)
+		return func() { inv.addBdev(b) }, err
+	}
+	ask(bdevKind, names.Bdevs, bdev)
+	ask(bdevKind, names.Raids, bdev)
+	ask(nqnKind, names.NQNs, func(nqn string) (func(), error) {
+		s, err := p.NvmfGetSubsystem(ctx, nqn)
+		return func() { inv.subsystems[nqn] = s }, err
+	})
+	ask(ctrlrKind, names.Controllers, func(name string) (func(), error) {
+		l, err := p.Driver().Controllers(ctx, name)
+		return func() {
+			for i := range l {
+				inv.controllers[l[i].Name] = &l[i]
+			}
+		}, err
+	})
+	ask(pathKind, names.Paths, func(name string) (func(), error) {
+		closed, err := p.Driver().ClosedPaths(ctx, name)
+		return func() { maps.Copy(inv.closed, closed) }, err
+	})
+	if p.agent == "dn" { // as many as disks, and a copy's counts
+		asks = append(asks, func() error { return p.listLvstores(ctx, inv) })
+	}
+	if err := Parallel(len(asks), func(i int) error { return asks[i]() }); err != nil {
+		return nil, err
+	}
+	if err := p.namedRaids(ctx, inv, names.Raids); err != nil {
+		return nil, err
+	}
+	return inv, p.ownStill(ctx, inv)
+}
+
+// namedRaids finds raids by name. One that is online is a bdev, which says what
+// it is made of. One that has lost a member, or never had it, may have none: of
+// these there are few, and they are listed, after the bdevs, so that one which
+// fails meanwhile is found.
+func (p *Plane) namedRaids(ctx context.Context, inv *Inventory, names []string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	categories := []string{"configuring", "offline"}
+	for _, name := range names {
+		inv.asked[raidKind+name] = true
+		b := inv.Bdev(name)
+		if b == nil {
+			continue
+		}
+		if inv.raids[name] = b.Raid(); inv.raids[name] == nil {
+			categories = []string{"all"} // it doesn't say
+		}
+	}
+	lists := make([][]spdk.Raid, len(categories))
+	if err := Parallel(len(categories), func(i int) (err error) {
+		lists[i], err = p.BdevRaidGetBdevs(ctx, categories[i])
+		return err
+	}); err != nil {
+		return err
+	}
+	if categories[0] == "all" {
+		clear(inv.raids)
+	}
+	for _, l := range lists {
+		for i := range l {
+			inv.raids[l[i].Name] = &l[i]
+		}
+	}
+	return nil
+}

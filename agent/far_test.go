@@ -88,7 +88,8 @@ func TestForgetVersionsIsTheWayBack(t *testing.T) {
 	var out bytes.Buffer
 	forget := func(dir string) int {
 		app := App{Name: "vda_dn_agent", Kind: "dn"}
-		return app.Program().Run(t.Context(), program.Process{Args: []string{"--forget-versions", "--state-dir", dir}, Stdout: &out, Stderr: &out})
+		args := []string{"--forget-versions", "--state-dir", dir}
+		return app.Program().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &out})
 	}
 	if code := forget(dir); code != 1 { // it runs
 		t.Errorf("exit %d while an agent runs", code)

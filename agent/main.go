@@ -71,11 +71,14 @@ func (f *flags) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
 	c.Add(fs, f.app.Port, "gRPC, and HTTP (/metrics, /healthz)")
 	fs.StringVar(&c.Socket, "sock-path", "", "`PATH` of the JSON-RPC socket of the data plane, spdk_tgt or vda_tgt (required)")
-	fs.DurationVar(&c.SocketWait, "sock-wait", 0, "how long to wait at start for a data plane that is not there yet (default 0s: not at all)")
+	fs.DurationVar(&c.SocketWait, "sock-wait", 0,
+		"how long to wait at start for a data plane that is not there yet (default 0s: not at all)")
 	fs.StringVar(&f.conf, "listener-conf", "", fmt.Sprintf("`JSON` of the NVMe/TCP address of the data plane (required), such as "+
 		`'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"%d"}'`, f.app.SvcPort))
-	fs.StringVar(&f.transport, "transport-conf", "{}", "`JSON` of parameters of nvmf_create_transport, for a data plane that has no TCP transport yet")
-	fs.StringVar(&c.StateDir, "state-dir", "", fmt.Sprintf("`DIR` for what the agent must remember (default /var/lib/vda/%s-PORT)", f.app.Name))
+	fs.StringVar(&f.transport, "transport-conf", "{}",
+		"`JSON` of parameters of nvmf_create_transport, for a data plane that has no TCP transport yet")
+	fs.StringVar(&c.StateDir, "state-dir", "",
+		fmt.Sprintf("`DIR` for what the agent must remember (default /var/lib/vda/%s-PORT)", f.app.Name))
 	fs.BoolVar(&c.ForgetVersions, "forget-versions", false, "instead of serving, forget the version and terms in --state-dir, "+
 		"so that the next request is taken whatever its own are; see docs/daemons")
 	program.Typed(fs, "forget-versions")

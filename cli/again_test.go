@@ -74,7 +74,8 @@ func (f *fickle) connection(c *net.TCPConn, portal string) {
 func TestResetIsTriedAgain(t *testing.T) {
 	c := portaltest.New(t)
 	portal := c.Portal()
-	const change = `cn create --timeout 30s --cn-name cn9:9820 --cn-listener-conf '{"trtype":"tcp","traddr":"192.0.2.9","adrfam":"ipv4","trsvcid":"4430"}'`
+	const change = `cn create --timeout 30s --cn-name cn9:9820 --cn-listener-conf ` +
+		`'{"trtype":"tcp","traddr":"192.0.2.9","adrfam":"ipv4","trsvcid":"4430"}'`
 	early := &fickle{}
 	u := &user{t, early.serve(t, portal)}
 	for _, line := range []string{"dn list --timeout 30s", change} {
@@ -92,7 +93,8 @@ func TestResetIsTriedAgain(t *testing.T) {
 	late.resets.Store(1)
 	late.conns.Store(0)
 	_, stderr, exit := u.run("cn modify --timeout 30s --cn-name cn9:9820 --new-online false")
-	if exit != exitUnreachable || !strings.Contains(stderr, "lost before it replied") || !strings.Contains(stderr, "see how far it came") || late.conns.Load() != 1 {
+	if exit != exitUnreachable || !strings.Contains(stderr, "lost before it replied") ||
+		!strings.Contains(stderr, "see how far it came") || late.conns.Load() != 1 {
 		t.Errorf("a change whose reply is lost: exit %d after %d connections, %q", exit, late.conns.Load(), stderr)
 	}
 }

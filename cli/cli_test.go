@@ -32,9 +32,8 @@ func (u *user) run(line string) (stdout, stderr string, exit int) {
 		words = append(words, strings.Trim(w, "'"))
 	}
 	var out, errOut bytes.Buffer
-	exit = Program().Run(context.Background(), program.Process{Args: words, Stdout: &out, Stderr: &errOut, Getenv: func(name string) (string, bool) {
-		return u.addr, name == portalEnv
-	}})
+	env := func(name string) (string, bool) { return u.addr, name == portalEnv }
+	exit = Program().Run(context.Background(), program.Process{Args: words, Stdout: &out, Stderr: &errOut, Getenv: env})
 	return out.String(), errOut.String(), exit
 }
 
@@ -59,18 +58,23 @@ func TestTutorial(t *testing.T) {
 		c.Agent(addr)
 	}
 	for _, line := range []string{
-		`dn create --dn-name 192.168.0.14:9720 --dn-listener-conf '{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}' --location 192.168.0.14:9720`,
+		`dn create --dn-name 192.168.0.14:9720 --dn-listener-conf ` +
+			`'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}' --location 192.168.0.14:9720`,
 		`pd create --dn-name 192.168.0.14:9720 --pd-name pd0 --pd-conf '{"type":"malloc","size":134217728}'`,
-		`dn create --dn-name 192.168.0.15:9720 --dn-listener-conf '{"trtype":"tcp","traddr":"192.168.0.15","adrfam":"ipv4","trsvcid":"4420"}' --location 192.168.0.15:9720`,
+		`dn create --dn-name 192.168.0.15:9720 --dn-listener-conf ` +
+			`'{"trtype":"tcp","traddr":"192.168.0.15","adrfam":"ipv4","trsvcid":"4420"}' --location 192.168.0.15:9720`,
 		`pd create --dn-name 192.168.0.15:9720 --pd-name pd0 --pd-conf '{"type":"malloc","size":134217728}'`,
-		`cn create --cn-name 192.168.0.16:9820 --cn-listener-conf '{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}' --location 192.168.0.16:9820`,
-		`cn create --cn-name 192.168.0.17:9820 --cn-listener-conf '{"trtype":"tcp","traddr":"192.168.0.17","adrfam":"ipv4","trsvcid":"4430"}' --location 192.168.0.16:9820`,
+		`cn create --cn-name 192.168.0.16:9820 --cn-listener-conf ` +
+			`'{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}' --location 192.168.0.16:9820`,
+		`cn create --cn-name 192.168.0.17:9820 --cn-listener-conf ` +
+			`'{"trtype":"tcp","traddr":"192.168.0.17","adrfam":"ipv4","trsvcid":"4430"}' --location 192.168.0.16:9820`,
 	} {
 		if _, stderr := u.ok(line); stderr != "" {
 			t.Errorf("%s: %s", line, stderr)
 		}
 	}
-	_, stderr := u.ok(`da create --da-name da0 --cntlr-cnt 2 --da-size 33554432 --physical-size 33554432 --da-conf '{"stripe_count":2, "stripe_size_kb":64}'`)
+	_, stderr := u.ok(`da create --da-name da0 --cntlr-cnt 2 --da-size 33554432 --physical-size 33554432 ` +
+		`--da-conf '{"stripe_count":2, "stripe_size_kb":64}'`)
 	if !strings.HasPrefix(stderr, "vda_cli: warning: the 2 controllers lie in 1 location") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("warning of two cns in one location: %q", stderr)
 	}
@@ -116,9 +120,12 @@ func TestTutorial(t *testing.T) {
 	}
 
 	// Every verb that shows something shows it in three formats.
-	for _, line := range []string{"dn list", "dn get --dn-name 192.168.0.14:9720", "pd list", "pd get --dn-name 192.168.0.14:9720 --pd-name pd0",
-		"cn list --location 192.168.0.16:9820 --online true --error 0", "cn get --cn-name 192.168.0.16:9820", "da list --limit 5", "da get --da-name da0",
-		"exp list --initiator-nqn nqn.2016-06.io.spdk:host0", "syncup dn --dn-name 192.168.0.14:9720", "syncup cn --cn-name 192.168.0.16:9820", "syncup da --da-name da0"} {
+	for _, line := range []string{
+		"dn list", "dn get --dn-name 192.168.0.14:9720", "pd list", "pd get --dn-name 192.168.0.14:9720 --pd-name pd0",
+		"cn list --location 192.168.0.16:9820 --online true --error 0", "cn get --cn-name 192.168.0.16:9820",
+		"da list --limit 5", "da get --da-name da0", "exp list --initiator-nqn nqn.2016-06.io.spdk:host0",
+		"syncup dn --dn-name 192.168.0.14:9720", "syncup cn --cn-name 192.168.0.16:9820", "syncup da --da-name da0",
+	} {
 		stdout, _ := u.ok(line)
 		if !json.Valid([]byte(stdout)) || strings.Contains(stdout, "null") {
 			t.Errorf("%s: not JSON, or without its object:\n%s", line, stdout)
@@ -130,10 +137,12 @@ func TestTutorial(t *testing.T) {
 			t.Errorf("%s as a table:\n%s", line, tab)
 		}
 	}
-	if stdout, _ := u.ok("da get --da-name da0"); !strings.Contains(stdout, `"da_size": 33554432,`) || !strings.Contains(stdout, `"thin": false,`) {
+	stdout, _ = u.ok("da get --da-name da0")
+	if !strings.Contains(stdout, `"da_size": 33554432,`) || !strings.Contains(stdout, `"thin": false,`) {
 		t.Errorf("64-bit numbers or zero values are not printed plainly:\n%s", stdout)
 	}
-	for _, line := range []string{"cn modify --cn-name 192.168.0.16:9820 --new-online 0", "exp modify --da-name da0 --exp-name exp0 --new-initiator-nqn nqn.2016-06.io.spdk:host9",
+	for _, line := range []string{"cn modify --cn-name 192.168.0.16:9820 --new-online 0",
+		"exp modify --da-name da0 --exp-name exp0 --new-initiator-nqn nqn.2016-06.io.spdk:host9",
 		"exp delete --da-name da0 --exp-name exp0", "da delete --da-name da0", "pd delete --dn-name 192.168.0.14:9720 --pd-name pd0",
 		"dn delete --dn-name 192.168.0.14:9720", "cn delete --cn-name 192.168.0.17:9820"} {
 		u.ok(line)
@@ -159,8 +168,10 @@ func TestFailures(t *testing.T) {
 		{"da get --da-name a\xffb", exitUsage, 2, []string{"--da-name", "not valid UTF-8"}},
 		{"dn list --limit 99999999999", exitUsage, 2, []string{"--limit", "at most 4294967295"}},
 		{"da create --da-name x --da-size 99999999999999999999", exitUsage, 2, []string{"--da-size", "more than 2^64"}},
-		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999999999999}'`, exitRefused, 2, []string{"stripe_count", "more than 2^64"}},
-		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999}'`, exitRefused, 2, []string{"stripe_count", "99999999999"}},
+		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999999999999}'`, exitRefused, 2,
+			[]string{"stripe_count", "more than 2^64"}},
+		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999}'`, exitRefused, 2,
+			[]string{"stripe_count", "99999999999"}},
 		{"da get", exitUsage, 2, []string{"da-name"}},
 		{"da fetch --da-name x", exitUsage, 2, []string{`has no command "fetch"`}},
 		{"da lst", exitUsage, 2, []string{`did you mean "list"?`}},
@@ -279,7 +290,8 @@ func TestHelp(t *testing.T) {
 }
 
 func TestParseBytes(t *testing.T) {
-	for text, want := range map[string]uint64{"0": 0, "33554432": 33554432, "32M": 32 << 20, "32m": 32 << 20, "32MiB": 32 << 20, "1Gi": 1 << 30, "2T": 2 << 40, "1P": 1 << 50, "4KB": 4096} {
+	for text, want := range map[string]uint64{"0": 0, "33554432": 33554432, "32M": 32 << 20, "32m": 32 << 20, "32MiB": 32 << 20,
+		"1Gi": 1 << 30, "2T": 2 << 40, "1P": 1 << 50, "4KB": 4096} {
 		if got, err := parseBytes(text); err != nil || got != want {
 			t.Errorf("%s = %d, %v; want %d", text, got, err, want)
 		}

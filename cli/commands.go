@@ -30,19 +30,25 @@ var (
 	expName = flag{name: "exp-name", usage: "`NAME` of the exporter, unique in its disk array", required: true}
 
 	online    = flag{name: "online", usage: "whether new pieces of arrays may be placed here: `true` or false", def: "true"}
-	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not given"}
-	location  = flag{name: "location", usage: "`FAILURE-DOMAIN` of the node, like a rack; arrays are spread over them. When not given, the node is one of its own"}
+	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not " +
+		"given"}
+	location = flag{name: "location", usage: "`FAILURE-DOMAIN` of the node, like a rack; arrays are spread over them. When not given, " +
+		"the node is one of its own"}
 
-	lost  = flag{name: "force", syntax: order, usage: "the disk is lost: wait for nothing on it; refuse while vds of deleted arrays wait when not given"}
-	force = flag{name: "force", syntax: order, usage: "the node is lost for good: forget what waits for its confirmation; refuse while anything does when not given"}
+	lost = flag{name: "force", syntax: order, usage: "the disk is lost: wait for nothing on it; refuse while vds of deleted arrays wait " +
+		"when not given"}
+	force = flag{name: "force", syntax: order, usage: "the node is lost for good: forget what waits for its confirmation; refuse while " +
+		"anything does when not given"}
 
 	orphanID = flag{name: "orphan-id", usage: "`ID` of the orphan, as orphan list shows it", required: true}
 	newName  = flag{name: "new-name", usage: "`NAME` to adopt it under, when its own is taken; its own when not given"}
 
-	allowEmpty = flag{name: "allow-empty", syntax: order, usage: "the node may be left without any of the objects that it has: it lets go of them, and disks keep what is on them; refused when not given"}
+	allowEmpty = flag{name: "allow-empty", syntax: order, usage: "the node may be left without any of the objects that it has: it lets " +
+		"go of them, and disks keep what is on them; refused when not given"}
 
-	limit        = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
-	token        = flag{name: "token", usage: "continue after the page that returned this `TOKEN` as next_token; from the start when not given"}
+	limit = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
+	token = flag{name: "token", usage: "continue after the page that returned this `TOKEN` as next_token; from the start when not " +
+		"given"}
 	onlineFilter = flag{name: "online", usage: "only those that are online (`true`) or not (false); all when not given"}
 	errorFilter  = flag{name: "error", usage: "only those in error (`true`) or not (false); all when not given"}
 	locFilter    = flag{name: "location", usage: "only those in this `FAILURE-DOMAIN`; all when not given"}
@@ -70,7 +76,9 @@ var commands = []command{
 		example: "  vda_cli dn create --dn-name 192.168.0.14:9720 --dn-listener-conf " + listenerExample + " --location rack1",
 		flags:   []flag{dnName, listener("dn-listener-conf", true), location, online}},
 	{noun: "dn", verb: "delete", method: "DeleteDn", short: "Remove a disk node that has no physical disks",
-		long:    "\nWith --force a node that is lost for good goes with its disks, and with what was\ndeleted on it and waits for its confirmation. Arrays that use its disks are deleted\nfirst. A disk of it that turns up again is refused by pd create until it is wiped.",
+		long: "\nWith --force a node that is lost for good goes with its disks, and with what was\ndeleted on it and waits for its " +
+			"confirmation. Arrays that use its disks are deleted\nfirst. A disk of it that turns up again is refused by pd create until " +
+			"it is wiped.",
 		example: "  vda_cli dn delete --dn-name 192.168.0.14:9720", flags: []flag{dnName, force}},
 	{noun: "dn", verb: "modify", method: "ModifyDn", short: "Change a disk node",
 		long:    "\nThe address cannot be changed while arrays use the node.",
@@ -83,29 +91,39 @@ var commands = []command{
 		example: "  vda_cli dn get --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
 
 	{noun: "pd", verb: "create", method: "CreatePd", short: "Add a physical disk to a disk node, and format it",
-		long: "\nThe disk is formatted and stamped with the ids of the cluster and of the pd. It has\nto be blank: any other is refused with what was found on it, and the pd shows that\nerror. If nothing of that is needed, delete the pd and create it again with\n\"wipe\":true in its conf: what was shown is wiped then, and nothing else.",
+		long: "\nThe disk is formatted and stamped with the ids of the cluster and of the pd. It has\nto be blank: any other is refused " +
+			"with what was found on it, and the pd shows that\nerror. If nothing of that is needed, delete the pd and create it again " +
+			"with\n\"wipe\":true in its conf: what was shown is wiped then, and nothing else.",
 		example: `  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd0 --pd-conf '{"type":"malloc","size":134217728}'
   vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb"}'
   vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb","wipe":true}'`,
 		flags: []flag{dnName, pdName, {name: "pd-conf", syntax: jsonText, required: true,
-			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI address); perhaps cluster_size; for aio and nvme perhaps wipe true, after a refusal has shown what is on the disk and it may go"}, online}},
+			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI " +
+				"address); perhaps cluster_size; for aio and nvme perhaps wipe true, after a refusal has shown what is on the disk and " +
+				"it may go"}, online}},
 	{noun: "pd", verb: "delete", method: "DeletePd", short: "Remove a physical disk that no array uses",
-		long:    "\nIts disk is left blank. With --force the disk is lost: nothing on it is waited for,\nand vds of deleted arrays on it go with it. Arrays that use it are deleted first.\n--force also takes a pd that was deleted before and that its node has not confirmed.\nA disk that turns up again is refused by pd create until it is wiped.",
+		long: "\nIts disk is left blank. With --force the disk is lost: nothing on it is waited for,\nand vds of deleted arrays on it " +
+			"go with it. Arrays that use it are deleted first.\n--force also takes a pd that was deleted before and that its node has " +
+			"not confirmed.\nA disk that turns up again is refused by pd create until it is wiped.",
 		example: "  vda_cli pd delete --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName, lost}},
 	{noun: "pd", verb: "modify", method: "ModifyPd", short: "Change a physical disk",
-		example: "  vda_cli pd modify --dn-name 192.168.0.14:9720 --pd-name pd0 --new-online false", flags: []flag{dnName, pdName, newOnline}},
+		example: "  vda_cli pd modify --dn-name 192.168.0.14:9720 --pd-name pd0 --new-online false",
+		flags:   []flag{dnName, pdName, newOnline}},
 	{noun: "pd", verb: "list", method: "ListPd", short: "List physical disks by name",
 		example: "  vda_cli pd list --dn-name 192.168.0.14:9720",
-		flags:   []flag{limit, token, optional(dnName, "only those of the disk node whose agent is at this `HOST:PORT`; all when not given"), onlineFilter, errorFilter}},
+		flags: []flag{limit, token, optional(dnName, "only those of the disk node whose agent is at this `HOST:PORT`; all when not given"),
+			onlineFilter, errorFilter}},
 	{noun: "pd", verb: "get", method: "GetPd", short: "Show a physical disk",
 		example: "  vda_cli pd get --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
 
 	{noun: "cn", verb: "create", method: "CreateCn", short: "Add a controller node",
-		long:    "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
-		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf '{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'`,
-		flags:   []flag{cnName, listener("cn-listener-conf", true), location, online}},
+		long: "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
+		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf ` +
+			`'{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'`,
+		flags: []flag{cnName, listener("cn-listener-conf", true), location, online}},
 	{noun: "cn", verb: "delete", method: "DeleteCn", short: "Remove a controller node that runs no controllers",
-		long:    "\nWith --force a node that is lost for good goes with the controllers that were\ndeleted on it and wait for its confirmation.",
+		long: "\nWith --force a node that is lost for good goes with the controllers that were\ndeleted on it and wait for its " +
+			"confirmation.",
 		example: "  vda_cli cn delete --cn-name 192.168.0.16:9820", flags: []flag{cnName, force}},
 	{noun: "cn", verb: "modify", method: "ModifyCn", short: "Change a controller node",
 		long:    "\nThe address cannot be changed while arrays use the node.",
@@ -118,12 +136,15 @@ var commands = []command{
 		example: "  vda_cli cn get --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
 
 	{noun: "da", verb: "create", method: "CreateDa", short: "Make a disk array",
-		long: "\nIts disks are spread over locations as far as there are some; the reply warns\nwhere that was not possible. With a physical size below the array's the array is\nthin: writes fail when the physical size is used up.",
-		example: `  vda_cli da create --da-name da0 --cntlr-cnt 2 --da-size 33554432 --physical-size 33554432 --da-conf '{"stripe_count":2, "stripe_size_kb":64}'
+		long: "\nIts disks are spread over locations as far as there are some; the reply warns\nwhere that was not possible. With a " +
+			"physical size below the array's the array is\nthin: writes fail when the physical size is used up.",
+		example: `  vda_cli da create --da-name da0 --cntlr-cnt 2 --da-size 33554432 --physical-size 33554432 ` +
+			`--da-conf '{"stripe_count":2, "stripe_size_kb":64}'
   vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict`,
 		flags: []flag{daName,
 			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1"},
-			{name: "da-size", syntax: sizeText, required: true, usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
+			{name: "da-size", syntax: sizeText, required: true,
+				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
 			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside, in bytes or like 32M", def: "the array's size"},
 			{name: "da-conf", syntax: jsonText, usage: "`JSON` of how the array is striped", def: `{"stripe_count":1,"stripe_size_kb":64}`},
 			{name: "strict", syntax: onOff, usage: "refuse when the array cannot be spread over distinct locations; warn when not given"}}},
@@ -138,7 +159,8 @@ var commands = []command{
 		example: "  vda_cli da get --da-name da0", flags: []flag{daName}},
 	{noun: "da", verb: "failover", method: "FailoverDa", short: "Move the primary of a disk array to another of its controllers",
 		example: "  vda_cli da failover --da-name da0 --to-cn 192.168.0.17:9820",
-		flags:   []flag{daName, {name: "to-cn", usage: "`HOST:PORT` of the controller node to move to; any healthy one of the array when not given"}}},
+		flags: []flag{daName, {name: "to-cn",
+			usage: "`HOST:PORT` of the controller node to move to; any healthy one of the array when not given"}}},
 
 	{noun: "exp", verb: "create", method: "CreateExp", short: "Let a host use a disk array",
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",
@@ -149,7 +171,8 @@ var commands = []command{
 		example: "  vda_cli exp delete --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
 	{noun: "exp", verb: "modify", method: "ModifyExp", short: "Let another host in; the one before is disconnected",
 		example: "  vda_cli exp modify --da-name da0 --exp-name exp0 --new-initiator-nqn nqn.2016-06.io.spdk:host1",
-		flags:   []flag{daName, expName, {name: "new-initiator-nqn", required: true, usage: "`NQN` of the host that is let in from now on"}}},
+		flags: []flag{daName, expName, {name: "new-initiator-nqn", required: true,
+			usage: "`NQN` of the host that is let in from now on"}}},
 	{noun: "exp", verb: "list", method: "ListExp", short: "List exporters by name",
 		example: "  vda_cli exp list --initiator-nqn nqn.2016-06.io.spdk:host0",
 		flags: []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"),

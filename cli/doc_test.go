@@ -15,7 +15,8 @@ func TestCommandsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	documented := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| (`[a-z]+ [a-z]+`(?:, `[a-z]+ [a-z]+`)*) \\| `(.*)` \\|$").FindAllStringSubmatch(string(b), -1) {
+	table := regexp.MustCompile("(?m)^\\| (`[a-z]+ [a-z]+`(?:, `[a-z]+ [a-z]+`)*) \\| `(.*)` \\|$")
+	for _, row := range table.FindAllStringSubmatch(string(b), -1) {
 		for name := range strings.SplitSeq(row[1], ", ") {
 			documented[strings.Trim(name, "`")] = row[2]
 		}
@@ -36,6 +37,6 @@ func TestCommandsDoc(t *testing.T) {
 		delete(documented, c.noun+" "+c.verb)
 	}
 	for name := range documented {
-		t.Errorf("%s is documented, but is no command", name)
+		t.Errorf("%s is documented, but is not a command", name)
 	}
 }

@@ -83,7 +83,8 @@ func rows(out *bytes.Buffer, f protoreflect.FieldDescriptor, l protoreflect.List
 	all := f.Message().Fields()
 	for i := range all.Len() {
 		c := all.Get(i)
-		if !c.IsList() && c.Kind() != protoreflect.MessageKind && !strings.HasSuffix(string(c.Name()), "_id") && !slices.Contains(hidden, c.Name()) {
+		if !c.IsList() && c.Kind() != protoreflect.MessageKind && !strings.HasSuffix(string(c.Name()), "_id") &&
+			!slices.Contains(hidden, c.Name()) {
 			columns = append(columns, c)
 		}
 	}

@@ -160,10 +160,12 @@ func TestWhatIsTriedAgain(t *testing.T) {
 	s.calls.Store(0)
 	_, err := c.DeleteDa(t.Context(), &apiv1.DeleteDaRequest{DaName: "da0"})
 	var e *client.Error
-	if !errors.As(err, &e) || !e.Undecided || e.NotSent || e.Code != apiv1.CodeUnreachable || s.calls.Load() != 1 || !strings.Contains(e.Message(), "see how far it came") {
+	if !errors.As(err, &e) || !e.Undecided || e.NotSent || e.Code != apiv1.CodeUnreachable || s.calls.Load() != 1 ||
+		!strings.Contains(e.Message(), "see how far it came") {
 		t.Errorf("a change: %v after %d calls", err, s.calls.Load())
 	}
-	refusal, err := status.New(codes.Unavailable, "busy").WithDetails(&apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeBusy), ReplyMsg: "busy", ReqId: "r1"})
+	refusal, err := status.New(codes.Unavailable, "busy").WithDetails(&apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeBusy),
+		ReplyMsg: "busy", ReqId: "r1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,10 +195,13 @@ func TestNoPortal(t *testing.T) {
 		is              error
 		says            string
 	}{
-		{name: "nobody listens", ctx: t.Context(), c: dial(t, 300*time.Millisecond, a), notSent: true, says: "cannot reach the portal at " + a + ": " + a + ": connection refused"},
+		{name: "nobody listens", ctx: t.Context(), c: dial(t, 300*time.Millisecond, a), notSent: true,
+			says: "cannot reach the portal at " + a + ": " + a + ": connection refused"},
 		{name: "nobody listens anywhere", ctx: t.Context(), c: dial(t, 300*time.Millisecond, a, b), notSent: true, says: ", nor those at "},
-		{name: "no reply", ctx: t.Context(), c: dial(t, 100*time.Millisecond, mute.Addr().String()), is: context.DeadlineExceeded, says: "no reply from the portal at " + mute.Addr().String() + " within 100ms"},
-		{name: "no reply to a change", ctx: t.Context(), c: dial(t, 100*time.Millisecond, mute.Addr().String()), change: true, is: context.DeadlineExceeded, says: "within 100ms; get or list the object"},
+		{name: "no reply", ctx: t.Context(), c: dial(t, 100*time.Millisecond, mute.Addr().String()), is: context.DeadlineExceeded,
+			says: "no reply from the portal at " + mute.Addr().String() + " within 100ms"},
+		{name: "no reply to a change", ctx: t.Context(), c: dial(t, 100*time.Millisecond, mute.Addr().String()), change: true,
+			is: context.DeadlineExceeded, says: "within 100ms; get or list the object"},
 		{name: "interrupted", ctx: over, c: dial(t, time.Minute, mute.Addr().String()), is: context.Canceled, says: "interrupted"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -210,7 +215,8 @@ func TestNoPortal(t *testing.T) {
 			if !errors.As(err, &e) {
 				t.Fatal(err)
 			}
-			if e.Code != apiv1.CodeUnreachable || vda.KindOf(err) != vda.Unavailable || e.NotSent != tt.notSent || e.Undecided != tt.change ||
+			if e.Code != apiv1.CodeUnreachable || vda.KindOf(err) != vda.Unavailable || e.NotSent != tt.notSent ||
+				e.Undecided != tt.change ||
 				tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(e.Message(), tt.says) {
 				t.Errorf("%+v, %v", e, err)
 			}
@@ -259,7 +265,8 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%s %s: %v", tt.op, tt.object, tt.err)
 			continue
 		}
-		if v.Kind != tt.kind || e.Code != tt.code || v.Op != tt.op || v.Object != tt.object || e.Field != tt.field || len(e.ReqID) != 32 || e.Undecided || e.Portal != c.Portal() {
+		if v.Kind != tt.kind || e.Code != tt.code || v.Op != tt.op || v.Object != tt.object || e.Field != tt.field ||
+			len(e.ReqID) != 32 || e.Undecided || e.Portal != c.Portal() {
 			t.Errorf("%v: kind %v, code %d, field %q, %+v", tt.err, v.Kind, e.Code, e.Field, v)
 		}
 		if s := status.Convert(tt.err); len(s.Details()) != 1 || s.Message() != e.Message() {
@@ -319,11 +326,12 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// TestNote: what was done, but not everywhere, is no error.
+// TestNote: what was done, but not everywhere, is not an error.
 func TestNote(t *testing.T) {
 	cluster := portaltest.New(t)
 	c := dial(t, 30*time.Second, cluster.Portal())
-	r, err := c.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: "away:9720", DnListenerConf: client.ListenerConf(vda.Listener{TrType: "tcp", TrAddr: "192.0.2.1", AdrFam: "ipv4", TrSvcID: "4420"})})
+	r, err := c.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: "away:9720",
+		DnListenerConf: client.ListenerConf(vda.Listener{TrType: "tcp", TrAddr: "192.0.2.1", AdrFam: "ipv4", TrSvcID: "4420"})})
 	if err != nil || !strings.Contains(client.Note(r), "away:9720") {
 		t.Errorf("%v, %q", err, client.Note(r))
 	}
@@ -334,13 +342,15 @@ func TestNote(t *testing.T) {
 }
 
 func TestConfs(t *testing.T) {
+	const conf = `{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}`
+	listener := vda.Listener{TrType: "tcp", TrAddr: "192.168.0.14", AdrFam: "ipv4", TrSvcID: "4420"}
 	for got, want := range map[string]string{
-		client.PdConf{Type: "malloc", Size: 1 << 27}.String():                                                     `{"type":"malloc","size":134217728}`,
-		client.PdConf{Type: "aio", Filename: "/dev/sdb", Wipe: true}.String():                                     `{"type":"aio","filename":"/dev/sdb","wipe":true}`,
-		client.PdConf{Type: "nvme", TrAddr: "0000:5e:00.0"}.String():                                              `{"type":"nvme","traddr":"0000:5e:00.0"}`,
-		client.DaConf{StripeCount: 2, StripeSizeKB: 64}.String():                                                  `{"stripe_count":2,"stripe_size_kb":64}`,
-		client.DaConf{}.String():                                                                                  `{}`,
-		client.ListenerConf(vda.Listener{TrType: "tcp", TrAddr: "192.168.0.14", AdrFam: "ipv4", TrSvcID: "4420"}): `{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}`,
+		client.PdConf{Type: "malloc", Size: 1 << 27}.String():                 `{"type":"malloc","size":134217728}`,
+		client.PdConf{Type: "aio", Filename: "/dev/sdb", Wipe: true}.String(): `{"type":"aio","filename":"/dev/sdb","wipe":true}`,
+		client.PdConf{Type: "nvme", TrAddr: "0000:5e:00.0"}.String():          `{"type":"nvme","traddr":"0000:5e:00.0"}`,
+		client.DaConf{StripeCount: 2, StripeSizeKB: 64}.String():              `{"stripe_count":2,"stripe_size_kb":64}`,
+		client.DaConf{}.String():                                              `{}`,
+		client.ListenerConf(listener):                                         conf,
 	} {
 		if got != want {
 			t.Errorf("%s, want %s", got, want)

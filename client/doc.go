@@ -33,5 +33,5 @@
 //	}
 //
 // docs/errors.md lists the codes. A change that was carried out, but not on all
-// nodes yet, is no error: see Note.
+// nodes yet, is not an error: see Note.
 package client

@@ -20,7 +20,8 @@ func Example() {
 	}
 	defer c.Close()
 
-	_, err = c.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 32 << 20, CntlrCnt: 2, DaConf: client.DaConf{StripeCount: 2}.String()})
+	_, err = c.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 32 << 20, CntlrCnt: 2,
+		DaConf: client.DaConf{StripeCount: 2}.String()})
 	switch {
 	case err == nil, client.CodeOf(err) == apiv1.CodeIdentical:
 	case vda.KindOf(err) == vda.ResourceExhausted:

@@ -24,6 +24,7 @@ func (c *Client) AdoptOrphan(ctx context.Context, req *apiv1.AdoptOrphanRequest,
 
 // DeleteOrphan deletes an orphan with its data. Errors: CodeNotFound,
 // CodeFailedPrecondition (a node did not do its part).
-func (c *Client) DeleteOrphan(ctx context.Context, req *apiv1.DeleteOrphanRequest, opts ...grpc.CallOption) (*apiv1.DeleteOrphanReply, error) {
+func (c *Client) DeleteOrphan(
+	ctx context.Context, req *apiv1.DeleteOrphanRequest, opts ...grpc.CallOption) (*apiv1.DeleteOrphanReply, error) {
 	return c.stubs.DeleteOrphan(ctx, req, opts...)
 }

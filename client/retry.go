@@ -33,7 +33,9 @@ type call struct {
 
 // verbs are the first words of methods; those that change no object, so that
 // they may be called twice, are true.
-var verbs = map[string]bool{"Create": false, "Delete": false, "Modify": false, "Failover": false, "Adopt": false, "List": true, "Get": true, "Syncup": true}
+var verbs = map[string]bool{
+	"Create": false, "Delete": false, "Modify": false, "Failover": false, "Adopt": false, "List": true, "Get": true, "Syncup": true,
+}
 
 // names are the fields that say which object a request is about.
 var names = []protoreflect.Name{"dn_name", "cn_name", "da_name", "pd_name", "exp_name", "orphan_id"}

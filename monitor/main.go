@@ -70,10 +70,12 @@ func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 	t := &m.Timing
 	fs.DurationVar(&t.Period, "heartbeat-period", 500*time.Millisecond, "time between heartbeats to a node")
 	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 450*time.Millisecond, "longest a heartbeat may take; below the period")
-	fs.IntVar(&t.Misses, "heartbeat-misses", 6, "`N` heartbeats in a row without an answer until a node is down; a refused connection counts as all of them")
+	fs.IntVar(&t.Misses, "heartbeat-misses", 6, "`N` heartbeats in a row without an answer until a node is down; a refused connection "+
+		"counts as all of them")
 	fs.DurationVar(&t.CnLease, "cn-lease", 0, "how long a primary that has lost a vd goes on after the last answered heartbeat; "+
 		"below misses times period (0: two thirds of that)")
-	fs.DurationVar(&t.ReachDelay, "reach-delay", 5*time.Second, "how long a primary must be cut off from a dn that is well before another takes over")
+	fs.DurationVar(&t.ReachDelay, "reach-delay", 5*time.Second,
+		"how long a primary must be cut off from a dn that is well before another takes over")
 	fs.DurationVar(&t.ReachHold, "reach-hold", 30*time.Second, "how long a primary must have been primary before it is replaced for that")
 	fs.DurationVar(&t.RepairAfter, "repair-after", 10*time.Minute, "how long a cn must be down before other cns get its controllers")
 	fs.StringVar(&m.Name, "advertise", "", "`HOST:PORT` at which other monitors reach this one, needed when it listens on all addresses "+

@@ -43,7 +43,8 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 	fs.SortFlags = false
 	m.Add(fs, 9520, "gRPC, and HTTP (/metrics, /healthz)")
 	db := dbflag.Add(fs)
-	fs.DurationVar(&m.SyncTimeout, "sync-timeout", 20*time.Second, "how long a reply waits for nodes; vda_monitor finishes what takes longer")
+	fs.DurationVar(&m.SyncTimeout, "sync-timeout", 20*time.Second,
+		"how long a reply waits for nodes; vda_monitor finishes what takes longer")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := m.Check(); err != nil {
 			return err

@@ -24,6 +24,6 @@
 // from the stronger source counts (OneOf).
 //
 // A package that is a program has a Program function, which defines the flags,
-// and a Main struct with a Run method, which starts what they describe: who has
-// the values already, such as a test, needs no command line.
+// and a Main struct with a Run method, which starts what they describe: a caller
+// that has the values, such as a test, needs no command line.
 package program

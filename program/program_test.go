@@ -94,7 +94,8 @@ func TestPrecedence(t *testing.T) {
 	} {
 		v, _, errs, exit := run(t, c.file, c.env, c.args...)
 		if exit != 0 || v.port != c.port || (v.wait == 3*time.Second) != (c.file != "") {
-			t.Errorf("file %q, environment %v, %v: port %d, wait %v, exit %d, %s; want port %d", c.file, c.env, c.args, v.port, v.wait, exit, errs, c.port)
+			t.Errorf("file %q, environment %v, %v: port %d, wait %v, exit %d, %s; want port %d", c.file, c.env, c.args, v.port, v.wait,
+				exit, errs, c.port)
 		}
 	}
 }
@@ -159,9 +160,10 @@ func TestErrorsSayWhereFrom(t *testing.T) {
 		{name: "underscore", args: []string{"--db_uri=x"}, says: "did you mean --db-uri?"},
 		{name: "one dash", args: []string{"-port=1"}, says: "unknown flag: -port; did you mean --port?"},
 		{name: "nothing like it", args: []string{"--zzzzzz"}, says: "unknown flag: --zzzzzz\n"},
-		{name: "unknown key", file: "port: 1\ndb-url: x\n", says: `vda.yaml, line 2: "db-url" is not a flag of vda_example; did you mean db-uri?`},
+		{name: "unknown key", file: "port: 1\ndb-url: x\n",
+			says: `vda.yaml, line 2: "db-url" is not a flag of vda_example; did you mean db-uri?`},
 		{name: "swapped key", file: "prot: 1\n", says: "did you mean port?"},
-		{name: "help is no key", file: "help: true\n", says: `"help" is not a flag`},
+		{name: "help is not a key", file: "help: true\n", says: `"help" is not a flag`},
 		{name: "twice", file: "port: 1\nport: 2\n", says: "line 2: port is given in line 1 already"},
 		{name: "no value in the file", file: "port:\n", says: "line 1: port: there is no value"},
 		{name: "a list for one value", file: "port: [1, 2]\n", says: "line 1: port: it must be one value"},
@@ -172,7 +174,8 @@ func TestErrorsSayWhereFrom(t *testing.T) {
 		{name: "no file", args: []string{"--config", "/none/vda.yaml"}, says: "--config /none/vda.yaml: no such file or directory"},
 		{name: "an order in the environment", env: []string{"VDA_FORCE=true"}, says: "VDA_FORCE sets --force, which is an order"},
 		{name: "an order in the file", file: "force: true\n", says: "line 1 sets --force, which is an order"},
-		{name: "a command", args: []string{"chekc"}, says: `unexpected argument "chekc": every value belongs to a flag; did you mean the command "check"?`},
+		{name: "a command", args: []string{"chekc"},
+			says: `unexpected argument "chekc": every value belongs to a flag; did you mean the command "check"?`},
 		{name: "required", args: []string{"check", "--size", "1"}, says: "vda_example: --device is required\n"},
 		{name: "two required", args: []string{"check"}, says: "vda_example: --device, --size are required\n"},
 		{name: "a shell", args: []string{"completion", "ksh"}, says: `no completion for "ksh"; the shell must be one of bash, zsh, fish`},
@@ -191,12 +194,14 @@ func TestErrorsSayWhereFrom(t *testing.T) {
 func TestARefusedValueSaysWhereFrom(t *testing.T) {
 	for _, text := range []string{"--port 3 is in use", "sync-timeout 1s must be above port", "port 3: it is odd"} {
 		_, _, errs, _ := runWith(t, "port: 3\n", []string{"VDA_SYNC_TIMEOUT=1s"}, func() error { return errors.New(text) })
-		if strings.Contains(text, "sync") != strings.Contains(errs, "(--sync-timeout is set by the environment variable VDA_SYNC_TIMEOUT)") ||
+		const env = "(--sync-timeout is set by the environment variable VDA_SYNC_TIMEOUT)"
+		if strings.Contains(text, "sync") != strings.Contains(errs, env) ||
 			strings.Contains(text, "3") != strings.Contains(errs, "vda.yaml, line 1)") {
 			t.Errorf("%s: %s", text, errs)
 		}
 	}
-	if _, _, errs, _ := runWith(t, "", nil, func() error { return errors.New("--port 3 is in use") }, "--port", "3"); errs != "vda_example: --port 3 is in use\n" {
+	inUse := func() error { return errors.New("--port 3 is in use") }
+	if _, _, errs, _ := runWith(t, "", nil, inUse, "--port", "3"); errs != "vda_example: --port 3 is in use\n" {
 		t.Errorf("of the command line: %q", errs)
 	}
 }
@@ -221,13 +226,15 @@ func TestEveryProgramHas(t *testing.T) {
 		args []string
 		says []string
 	}{
-		{[]string{"--help"}, []string{"Usage:\n  vda_example [flags]\n", "--port PORT ", "(default 9520)", "--config FILE", "--version", "(default 20s)", "VDA_LOG_LEVEL", "  check "}},
+		{[]string{"--help"}, []string{"Usage:\n  vda_example [flags]\n", "--port PORT ", "(default 9520)", "--config FILE", "--version",
+			"(default 20s)", "VDA_LOG_LEVEL", "  check "}},
 		{[]string{"help", "check"}, []string{"Usage:\n  vda_example check [flags]\n", "--depth WORD"}},
 		{[]string{"--version"}, []string{"vda_example devel (commit ", "go1."}},
 		{[]string{"completion", "bash"}, []string{"__start_vda_example"}},
 		{[]string{"completion", "zsh", "--no-descriptions"}, []string{"#compdef vda_example"}},
 		{[]string{"completion", "fish"}, []string{"complete -c vda_example"}},
-		{[]string{"flags-reference"}, []string{"<!-- flags of vda_example, generated", "| `--port` PORT | 9520 | TCP PORT of it |", "<!-- flags of vda_example check,"}},
+		{[]string{"flags-reference"}, []string{"<!-- flags of vda_example, generated", "| `--port` PORT | 9520 | TCP PORT of it |",
+			"<!-- flags of vda_example check,"}},
 	} {
 		v, out, errs, exit := run(t, "", bad, c.args...)
 		if exit != 0 || errs != "" || v.ran {
@@ -252,7 +259,8 @@ func TestAlsoEnv(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	names := []string{"list", "get", "create", "delete", "modify", "failover"}
-	for word, want := range map[string]string{"lst": "list", "lisst": "list", "gett": "get", "crate": "create", "faliover": "failover", "del": "delete", "fetch": "", "x": ""} {
+	for word, want := range map[string]string{"lst": "list", "lisst": "list", "gett": "get", "crate": "create", "faliover": "failover",
+		"del": "delete", "fetch": "", "x": ""} {
 		if got := nearest(word, names); got != want {
 			t.Errorf("nearest to %s is %q, want %q", word, got, want)
 		}

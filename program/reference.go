@@ -33,7 +33,8 @@ func tables(w io.Writer, c *cobra.Command) error {
 	var b strings.Builder
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) { row(&b, f) })
 	if b.Len() > 0 {
-		if _, err := fmt.Fprintf(w, "<!-- flags of %s, generated: do not edit -->\n\n| flag | default | meaning |\n|---|---|---|\n%s\n<!-- end -->\n", c.CommandPath(), b.String()); err != nil {
+		const table = "<!-- flags of %s, generated: do not edit -->\n\n| flag | default | meaning |\n|---|---|---|\n%s\n<!-- end -->\n"
+		if _, err := fmt.Fprintf(w, table, c.CommandPath(), b.String()); err != nil {
 			return err
 		}
 	}

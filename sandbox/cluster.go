@@ -118,7 +118,8 @@ func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
 
 // daemon starts a program that serves on port and waits until it does.
 func (c *Cluster) daemon(ctx context.Context, name string, port int, program string, args ...string) error {
-	p, err := c.launch(name, filepath.Join(c.cfg.BinDir, program), append([]string{"--listener", "127.0.0.1", "--port", fmt.Sprint(port)}, args...)...)
+	p, err := c.launch(name, filepath.Join(c.cfg.BinDir, program),
+		append([]string{"--listener", "127.0.0.1", "--port", fmt.Sprint(port)}, args...)...)
 	if err != nil {
 		return err
 	}

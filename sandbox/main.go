@@ -75,7 +75,8 @@ func (m Main) Run(ctx context.Context) error {
 	if err := Run(ctx, Config{BinDir: m.BinDir, Dir: dir, Out: m.Out, Terminal: terminal(m.Out), Plan: m.Plan}, m.Keep); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(m.Out, "\nAll good: every block was read back as written, through both controllers. %.0f s.\n", time.Since(begin).Seconds())
+	_, err = fmt.Fprintf(m.Out, "\nAll good: every block was read back as written, through both controllers. %.0f s.\n",
+		time.Since(begin).Seconds())
 	return err
 }
 

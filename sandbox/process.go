@@ -23,7 +23,7 @@ type process struct {
 	log  string        // path of what it prints
 	done chan struct{} // closed when it has ended
 	err  error         // how; valid once done is closed
-	// mayHang: one that has to be killed is no error of ours.
+	// mayHang: having to kill it is not an error.
 	mayHang bool
 }
 

@@ -46,7 +46,8 @@ func TestProcess(t *testing.T) {
 }
 
 func TestShellLine(t *testing.T) {
-	if got, want := shellLine("vda_cli", []string{"--pd-conf", `{"type":"malloc"}`, "pd0"}), `vda_cli --pd-conf '{"type":"malloc"}' pd0`; got != want {
+	got, want := shellLine("vda_cli", []string{"--pd-conf", `{"type":"malloc"}`, "pd0"}), `vda_cli --pd-conf '{"type":"malloc"}' pd0`
+	if got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -70,7 +70,8 @@ func (c *Cluster) Populate(ctx context.Context) error {
 			fmt.Sprintf(`{"type":"malloc","size":%d}`, size),
 			fmt.Sprintf(`{"type":"aio","filename":%q}`, file),
 		} {
-			if err := c.cli(ctx, nil, "pd", "create", "--dn-name", n.agent, "--pd-name", fmt.Sprintf("pd%d", pd), "--pd-conf", conf); err != nil {
+			name := fmt.Sprintf("pd%d", pd)
+			if err := c.cli(ctx, nil, "pd", "create", "--dn-name", n.agent, "--pd-name", name, "--pd-conf", conf); err != nil {
 				return err
 			}
 		}

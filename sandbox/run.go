@@ -8,7 +8,7 @@ import (
 )
 
 // Run starts a cluster, populates it, proves it and stops it. With keep it
-// waits for ctx to end before it stops; ctx ending is no error then. A step
+// waits for ctx to end before it stops; the end of ctx is not an error then. A step
 // that fails is named in the error, with what the processes said last.
 func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	steps, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -39,7 +39,8 @@ func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	}
 	c.Summary(figures, commands)
 	if keep {
-		c.say("\nThe cluster stays up until Ctrl-C. Its files are in %s. Reach it with\n\n  export VDA_PORTAL=%s\n  %s/vda_cli da list", cfg.Dir, c.portal, cfg.BinDir)
+		c.say("\nThe cluster stays up until Ctrl-C. Its files are in %s. Reach it with\n\n  export VDA_PORTAL=%s\n  %s/vda_cli da list",
+			cfg.Dir, c.portal, cfg.BinDir)
 		<-ctx.Done()
 	}
 	return nil

@@ -86,7 +86,8 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	cfg := portal.Config{Store: c.Store, Syncer: sy, Failover: sy, Log: log, SyncTimeout: 5 * time.Second, SettleTime: 500 * time.Millisecond}
+	cfg := portal.Config{Store: c.Store, Syncer: sy, Failover: sy, Log: log, SyncTimeout: 5 * time.Second,
+		SettleTime: 500 * time.Millisecond}
 	for _, o := range options {
 		o(&cfg)
 	}

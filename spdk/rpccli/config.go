@@ -59,7 +59,7 @@ func (m Main) loadConfig(ctx context.Context, c *spdk.Client, path string) error
 	}
 	var all config
 	if err := json.Unmarshal(text, &all); err != nil {
-		return usagef("%s is no file of save_config: %v", path, err)
+		return usagef("%s is not a file of save_config: %v", path, err)
 	}
 	var left []configCall
 	for _, s := range all.Subsystems {
@@ -105,7 +105,8 @@ func (m Main) loadConfig(ctx context.Context, c *spdk.Client, path string) error
 		}
 	}
 	if len(left) > 0 {
-		fmt.Fprintf(m.Stderr, "vda_rpc: %d calls for the start-up state, which is over, were left out, %s the first\n", len(left), left[0].Method)
+		fmt.Fprintf(m.Stderr, "vda_rpc: %d calls for the start-up state, which is over, were left out, %s the first\n", len(left),
+			left[0].Method)
 	}
 	return nil
 }

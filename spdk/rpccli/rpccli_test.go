@@ -14,7 +14,8 @@ func TestParameters(t *testing.T) {
 		args   []string
 		want   string
 	}{
-		{"bdev_null_create", []string{"--name", "123", "--block-size", "512", "--num-blocks=8"}, `{"name":"123","block_size":512,"num_blocks":8}`},
+		{"bdev_null_create", []string{"--name", "123", "--block-size", "512", "--num-blocks=8"},
+			`{"name":"123","block_size":512,"num_blocks":8}`},
 		{"bdev_null_create", []string{"--name=123"}, `{"name":"123"}`},
 		{"bdev_null_create", []string{"--name", `"123"`}, `{"name":"123"}`},
 		{"bdev_null_create", []string{"--name", "true"}, `{"name":"true"}`},
@@ -43,7 +44,8 @@ func TestParameters(t *testing.T) {
 
 // TestSeconds: rpc.py's numbers of seconds, and durations.
 func TestSeconds(t *testing.T) {
-	for text, want := range map[string]time.Duration{"60": time.Minute, "0.2": 200 * time.Millisecond, "2m": 2 * time.Minute, "1e3": 1000 * time.Second} {
+	for text, want := range map[string]time.Duration{"60": time.Minute, "0.2": 200 * time.Millisecond, "2m": 2 * time.Minute,
+		"1e3": 1000 * time.Second} {
 		var s seconds
 		if err := s.Set(text); err != nil || time.Duration(s) != want {
 			t.Errorf("%s is %v, %v", text, time.Duration(s), err)

@@ -26,8 +26,10 @@ type URI struct {
 // Add defines the flags.
 func Add(fs *pflag.FlagSet) *URI {
 	u := &URI{}
-	fs.StringVar(&u.uri, "db-uri", "", "`URI` of the database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE, mysql://… or sqlite:////ABSOLUTE/PATH (default $"+Env+")")
-	fs.StringVar(&u.file, "db-uri-file", "", "`FILE` with the database's URI, so that the password is not on the command line; with one in it, not open to all users (mode 0600 or 0640)")
+	fs.StringVar(&u.uri, "db-uri", "", "`URI` of the database: postgresql://USER:PASSWORD@HOST:PORT/DATABASE, mysql://… or "+
+		"sqlite:////ABSOLUTE/PATH (default $"+Env+")")
+	fs.StringVar(&u.file, "db-uri-file", "", "`FILE` with the database's URI, so that the password is not on the command line; with one "+
+		"in it, not open to all users (mode 0600 or 0640)")
 	program.OneOf(fs, "db-uri", "db-uri-file")
 	u.flag = fs.Lookup("db-uri")
 	return u

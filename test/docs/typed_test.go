@@ -61,7 +61,8 @@ func TestSpellings(t *testing.T) {
 		"vda_rpc bdev_nvme_attach_controller --ctrlr-loss-timeout-sec -1 --hdgst", "vda_rpc --socket=/tmp/s bdev_get_bdevs -h",
 		"vda_cli -o yaml dn list --online 1 --error=false", "vda_cli dn list -otable --limit 5 --addr-port h:1 --timeout 5s",
 		"vda_cli dn delete --dn-name h:1 --force", "vda_cli dn delete --dn-name h:1 --force=true",
-		"vda_dn_agent --sock-path /s --listener-conf {} --aio-dir /a --aio-dir=/b --forget-versions", "vda_db --action status --timeout 5s", "vda_sandbox --keep",
+		"vda_dn_agent --sock-path /s --listener-conf {} --aio-dir /a --aio-dir=/b --forget-versions",
+		"vda_db --action status --timeout 5s", "vda_sandbox --keep",
 	} {
 		if !read(t, strings.Fields(line)) {
 			t.Errorf("%s: there is no such program", line)

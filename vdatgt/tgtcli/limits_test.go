@@ -57,7 +57,8 @@ func TestLimitsAreNoLock(t *testing.T) {
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	l.Close()
 	call("nvmf_create_subsystem", `{"nqn":"nqn.2016-06.io.spdk:a"}`)
-	call("nvmf_subsystem_add_listener", `{"nqn":"nqn.2016-06.io.spdk:a","listen_address":{"trtype":"TCP","adrfam":"IPv4","traddr":"127.0.0.1","trsvcid":"`+port+`"}}`)
+	call("nvmf_subsystem_add_listener", `{"nqn":"nqn.2016-06.io.spdk:a","listen_address":`+
+		`{"trtype":"TCP","adrfam":"IPv4","traddr":"127.0.0.1","trsvcid":"`+port+`"}}`)
 	for range 200 {
 		if c, err := net.DialTimeout("tcp", "127.0.0.1:"+port, time.Second); err == nil {
 			defer c.Close()

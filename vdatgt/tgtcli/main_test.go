@@ -147,7 +147,8 @@ func TestOneLine(t *testing.T) {
 	} {
 		out, err := tgt(tc.args...).CombinedOutput()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), tc.want) || strings.Count(string(out), "\n") != 1 {
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), tc.want) ||
+			strings.Count(string(out), "\n") != 1 {
 			t.Errorf("vda_tgt %v: %v, %q; want exit 1 and a line with %q", tc.args, err, out, tc.want)
 		}
 	}
@@ -158,7 +159,8 @@ func TestHelpNamesEveryFlagAndDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections", "4096", "--spin", "20µs", "--log-level", "info", "--cpu-profile", "check"} {
+	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections",
+		"4096", "--spin", "20µs", "--log-level", "info", "--cpu-profile", "check"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("--help lacks %q", want)
 		}
@@ -201,7 +203,8 @@ func TestCheck(t *testing.T) {
 		t.Errorf("after a repair: %v, %s", err, out)
 	}
 	socket, cmd = up(t)
-	if code, _, errs := rpc(t, "-s", socket, "--wait", "10", "bdev_aio_create", "--name", "A0", "--filename", file, "--block-size", "4096"); code != 0 {
+	create := []string{"-s", socket, "--wait", "10", "bdev_aio_create", "--name", "A0", "--filename", file, "--block-size", "4096"}
+	if code, _, errs := rpc(t, create...); code != 0 {
 		t.Fatal(errs)
 	}
 	if code, _, errs := rpc(t, "-s", socket, "bdev_get_bdevs", "--name", "lvs/v"); code != 0 {
@@ -210,7 +213,7 @@ func TestCheck(t *testing.T) {
 	if out, err := tgt("check", "--repair", file).CombinedOutput(); err == nil {
 		t.Errorf("repair of a file that a vda_tgt uses: %s", out)
 	}
-	// Who only looks writes nothing, not even that it has unloaded the store.
+	// A program that only looks writes nothing, not even that it has unloaded the store.
 	if code, _, errs := rpc(t, "-s", socket, "bdev_lvol_rename", "--old-name", "lvs/v", "--new-name", "w"); code != 0 {
 		t.Fatal(errs)
 	}
@@ -261,7 +264,8 @@ func TestWordsOfRPC(t *testing.T) {
 		}
 	}
 	socket, _ := up(t)
-	if code, _, errs := rpc(t, "-s", socket, "--wait", "20", "bdev_null_create", "--name", "123", "--block-size", "512", "--num-blocks", "8"); code != 0 {
+	create := []string{"-s", socket, "--wait", "20", "bdev_null_create", "--name", "123", "--block-size", "512", "--num-blocks", "8"}
+	if code, _, errs := rpc(t, create...); code != 0 {
 		t.Errorf("--name 123: %s", errs)
 	}
 }
@@ -292,7 +296,8 @@ func TestSavedConfig(t *testing.T) {
 	}
 	second, _ := up(t, "--wait-for-rpc")
 	call(second, "load_config", path)
-	if again := call(second, "save_config"); again != saved || !strings.Contains(saved, "bdev_null_create") || !strings.Contains(saved, `"bdev_auto_examine": false`) {
+	if again := call(second, "save_config"); again != saved || !strings.Contains(saved, "bdev_null_create") ||
+		!strings.Contains(saved, `"bdev_auto_examine": false`) {
 		t.Errorf("saved %s\nand after it was loaded %s", saved, again)
 	}
 	if code, _, errs := rpc(t, "-s", second, "load_config", "/none"); code != 2 || !strings.Contains(errs, "/none") {

@@ -47,13 +47,15 @@ disconnected, lvstores are unloaded.`,
 	fs.SortFlags = false
 	fs.StringVarP(&f.RPCSocket, "rpc-socket", "r", "/var/tmp/vda.sock",
 		"`PATH` of the JSON-RPC Unix socket; refused while another process serves it, a stale one is replaced")
-	fs.BoolVar(&f.WaitForRPC, "wait-for-rpc", false, "stay in the start-up state, where options can be set, until framework_start_init is called")
+	fs.BoolVar(&f.WaitForRPC, "wait-for-rpc", false,
+		"stay in the start-up state, where options can be set, until framework_start_init is called")
 	fs.IntVar(&f.bufferMiB, "buffer-memory", 1024, "maximum `MiB` of data buffers for I/O under way, for all connections together")
 	fs.IntVar(&f.MaxConns, "max-connections", 4096, "at most `N` NVMe/TCP connections of hosts at once; an idle one holds about 30 KiB")
 	fs.DurationVar(&f.Spin, "spin", 20*time.Microsecond, "how long a busy connection polls before it sleeps, and up to five times as long "+
 		"while storage or data that was asked for is quick to come; 0 turns polling off")
 	fs.StringVar(&f.level, "log-level", "info", "least severe `LEVEL` that is logged, on standard error: debug, info, warn or error")
-	fs.StringVar(&f.profile, "cpu-profile", "", "`FILE` for a profile of the processor time, written when vda_tgt ends; for go tool pprof (default none)")
+	fs.StringVar(&f.profile, "cpu-profile", "",
+		"`FILE` for a profile of the processor time, written when vda_tgt ends; for go tool pprof (default none)")
 	c.AddCommand(checkCommand(), methodsCommand())
 	return program.Program{Root: c}
 }

@@ -128,3 +128,21 @@ func TestImports(t *testing.T) {
 		}
 	}
 }
+
+// TestDataPlaneLinksNoGRPC: vda_tgt is driven by JSON-RPC and serves HTTP; a
+// package that it shares with the daemons must not bring gRPC into it.
+func TestDataPlaneLinksNoGRPC(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/vda_tgt", "./cmd/vda_rpc").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.ContainsFunc(deps, func(d string) bool { return strings.HasSuffix(d, "/daemon/httpd") }) {
+		t.Error("vda_tgt does not serve HTTP by daemon/httpd")
+	}
+	for _, d := range deps {
+		if d == "google.golang.org/grpc" || strings.HasPrefix(d, "google.golang.org/grpc/") {
+			t.Errorf("vda_tgt or vda_rpc links %s", d)
+		}
+	}
+}

@@ -57,16 +57,22 @@ func (f *Flags) Log(w io.Writer) *slog.Logger {
 	return NewLog(w, level)
 }
 
-// Listen takes the port. Go sets no SO_REUSEPORT, so a port that another
-// process serves is refused.
+// Listen takes the port.
 func (f *Flags) Listen(ctx context.Context) (net.Listener, error) {
+	return Listen(ctx, "", f.Listener, f.Port)
+}
+
+// Listen takes a port that flags name, whose names begin with prefix: --listener
+// and --port for none. Go sets no SO_REUSEPORT, so a port that another process
+// serves is refused.
+func Listen(ctx context.Context, prefix, listener string, port int) (net.Listener, error) {
 	var lc net.ListenConfig
-	lis, err := lc.Listen(ctx, "tcp", net.JoinHostPort(f.Listener, strconv.Itoa(f.Port)))
+	lis, err := lc.Listen(ctx, "tcp", net.JoinHostPort(listener, strconv.Itoa(port)))
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("--port %d is in use on %s: another process serves it", f.Port, f.Listener)
+		return nil, fmt.Errorf("--%sport %d is in use on %s: another process serves it", prefix, port, listener)
 	case err != nil:
-		return nil, fmt.Errorf("cannot listen on --listener %s --port %d: %w", f.Listener, f.Port, err)
+		return nil, fmt.Errorf("cannot listen on --%slistener %s --%sport %d: %w", prefix, listener, prefix, port, err)
 	}
 	return lis, nil
 }

@@ -14,15 +14,16 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-
 	"github.com/virtual-disk-array/vda"
 )
 
 // OpDatabase is the Op of a vda.Error about the database itself, or the way to
 // it.
 const OpDatabase = "database"
+
+// failed is how the error of a gRPC call begins, before its code. It is known by
+// its text: programs that speak no gRPC shall not link it for its words.
+const failed = "rpc error: code = "
 
 // NoAnswer is what is said of a time that is up.
 const NoAnswer = "no answer in time"
@@ -64,26 +65,15 @@ func Full(err error) string {
 		}
 		return strings.Join(said, "; ")
 	}
-	if st, ok := err.(interface{ GRPCStatus() *status.Status }); ok {
-		return statusWords(st.GRPCStatus())
-	}
+	text := err.Error()
 	var dns *net.DNSError
 	switch {
-	case err == context.DeadlineExceeded:
+	case err == context.DeadlineExceeded, strings.HasPrefix(text, failed+"DeadlineExceeded "):
 		return NoAnswer
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return strings.ReplaceAll(Words(err.Error()), Words(dns.Error()), "the name "+dns.Name+" is not known")
-	}
-	return Words(err.Error())
-}
-
-// statusWords are those of a failed call.
-func statusWords(st *status.Status) string {
-	switch st.Code() {
-	case codes.DeadlineExceeded:
-		return NoAnswer
-	case codes.Canceled:
+	case strings.HasPrefix(text, failed+"Canceled "):
 		return "cancelled"
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return strings.ReplaceAll(Words(text), Words(dns.Error()), "the name "+dns.Name+" is not known")
 	}
-	return Words(st.Message())
+	return Words(text)
 }

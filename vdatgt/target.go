@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,9 @@ type Config struct {
 	// Spin is how long a busy NVMe/TCP connection polls before it sleeps.
 	// Default 20 µs; negative never.
 	Spin time.Duration
+	// HTTP is where /metrics and /healthz are served; nil: nowhere. Run closes
+	// it.
+	HTTP net.Listener
 	// Log gets what happens. Default slog.Default().
 	Log *slog.Logger
 	// LogLevel is the level of Log, which log_set_level changes. nil: it is
@@ -114,6 +118,8 @@ func (t *Target) Registry() *bdev.Registry { return t.reg }
 // when it could not start.
 func (t *Target) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	var web sync.WaitGroup
+	defer web.Wait()
 	defer cancel()
 	t.stop = cancel
 	sock, err := listen(t.cfg.RPCSocket)
@@ -128,6 +134,10 @@ func (t *Target) Run(ctx context.Context) error {
 	t.rpc.Store(srv)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve() }()
+	if t.cfg.HTTP != nil {
+		t.serveHTTP(ctx, t.cfg.HTTP, &web)
+		t.log.Info("HTTP is served", "addr", t.cfg.HTTP.Addr().String())
+	}
 	t.log.Info("vda_tgt is up", "socket", t.cfg.RPCSocket, "waiting_for_rpc", t.cfg.WaitForRPC)
 	select {
 	case <-ctx.Done():

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +134,12 @@ func TestOneLine(t *testing.T) {
 	if _, err := c.WaitReady(ctx); err != nil {
 		t.Fatal(err)
 	}
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	_, busyPort, _ := net.SplitHostPort(busy.Addr().String())
 	for _, tc := range []struct {
 		args []string
 		want string
@@ -142,6 +151,8 @@ func TestOneLine(t *testing.T) {
 		{[]string{"-r", socket, "--buffer-memory", "1"}, "--buffer-memory 1"},
 		{[]string{"-r", socket, "--max-connections", "0"}, "--max-connections 0"},
 		{[]string{"-r", socket, "--spin", "1s"}, "--spin 1s"},
+		{[]string{"-r", socket, "--http-port", "70000"}, "--http-port 70000"},
+		{[]string{"-r", filepath.Join(t.TempDir(), "s"), "--http-listener", "127.0.0.1", "--http-port", busyPort}, "--http-port " + busyPort + " is in use on 127.0.0.1"},
 		{[]string{"stray"}, "stray"},
 		{[]string{"check", "/no/such/file"}, "no such file"},
 	} {
@@ -154,13 +165,43 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
+// TestHTTPIsServedOnDemand: with --http-port, and not without.
+func TestHTTPIsServedOnDemand(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(lis.Addr().String())
+	lis.Close()
+	socket, _ := up(t, "--http-listener", "127.0.0.1", "--http-port", port)
+	if code, _, errs := rpc(t, "-s", socket, "--wait", "10", "spdk_get_version"); code != 0 {
+		t.Fatal(errs)
+	}
+	await := time.Now().Add(time.Minute)
+	for {
+		r, err := http.Get("http://127.0.0.1:" + port + "/metrics")
+		if err == nil {
+			body, _ := io.ReadAll(r.Body)
+			r.Body.Close()
+			if r.StatusCode != 200 || !strings.Contains(string(body), `vda_build_info{component="vda_tgt",version="`) {
+				t.Errorf("/metrics: %d, %s", r.StatusCode, body)
+			}
+			break
+		}
+		if time.Now().After(await) {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func TestHelpNamesEveryFlagAndDefault(t *testing.T) {
 	out, err := tgt("--help").CombinedOutput()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections",
-		"4096", "--spin", "20µs", "--log-level", "info", "--cpu-profile", "check"} {
+	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections", "4096",
+		"--spin", "20µs", "--http-port", "--http-listener", "0.0.0.0", "--log-level", "info", "--cpu-profile", "check"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("--help lacks %q", want)
 		}

@@ -19,9 +19,11 @@ import (
 // flags are the command line.
 type flags struct {
 	vdatgt.Config
-	bufferMiB int
-	level     string
-	profile   string
+	bufferMiB    int
+	httpPort     int
+	httpListener string
+	level        string
+	profile      string
 }
 
 // Program is vda_tgt.
@@ -53,6 +55,8 @@ disconnected, lvstores are unloaded.`,
 	fs.IntVar(&f.MaxConns, "max-connections", 4096, "at most `N` NVMe/TCP connections of hosts at once; an idle one holds about 30 KiB")
 	fs.DurationVar(&f.Spin, "spin", 20*time.Microsecond, "how long a busy connection polls before it sleeps, and up to five times as long "+
 		"while storage or data that was asked for is quick to come; 0 turns polling off")
+	fs.IntVar(&f.httpPort, "http-port", 0, "TCP `PORT` of HTTP (/metrics, /healthz); 0 serves none")
+	fs.StringVar(&f.httpListener, "http-listener", "0.0.0.0", "IP `ADDRESS` to serve HTTP on, with --http-port")
 	fs.StringVar(&f.level, "log-level", "info", "least severe `LEVEL` that is logged, on standard error: debug, info, warn or error")
 	fs.StringVar(&f.profile, "cpu-profile", "",
 		"`FILE` for a profile of the processor time, written when vda_tgt ends; for go tool pprof (default none)")
@@ -63,6 +67,9 @@ disconnected, lvstores are unloaded.`,
 // Main is a data plane to run.
 type Main struct {
 	vdatgt.Config
+	// HTTPPort is where HTTP is served, on HTTPListener; 0: nowhere.
+	HTTPPort     int
+	HTTPListener string
 	// CPUProfile is the path of a profile of the processor time; "" for none.
 	CPUProfile string
 }
@@ -78,10 +85,12 @@ func (f *flags) main(stderr io.Writer) (Main, error) {
 		return Main{}, fmt.Errorf("--buffer-memory %d must be from 16 to 1048576 MiB", f.bufferMiB)
 	case f.MaxConns < 1:
 		return Main{}, fmt.Errorf("--max-connections %d must be above 0", f.MaxConns)
+	case f.httpPort < 0 || f.httpPort > 65535:
+		return Main{}, fmt.Errorf("--http-port %d must be from 0 to 65535", f.httpPort)
 	case f.Spin < 0 || f.Spin > time.Millisecond:
 		return Main{}, fmt.Errorf("--spin %v must be from 0 to 1ms", f.Spin)
 	}
-	m := Main{Config: f.Config, CPUProfile: f.profile}
+	m := Main{Config: f.Config, HTTPPort: f.httpPort, HTTPListener: f.httpListener, CPUProfile: f.profile}
 	m.BufferMemory = f.bufferMiB << 20
 	if m.Spin == 0 {
 		m.Spin = -1 // Config's zero is the default
@@ -98,6 +107,14 @@ func (m Main) Run(ctx context.Context) error {
 		m.Log.Warn("the limit of open files leaves room for fewer connections than --max-connections; raise it (ulimit -n, LimitNOFILE=)",
 			"files", files, "connections", fit, "max-connections", m.MaxConns)
 		m.MaxConns = fit
+	}
+	if m.HTTPPort != 0 {
+		lis, err := daemon.Listen(ctx, "http-", m.HTTPListener, m.HTTPPort)
+		if err != nil {
+			return err
+		}
+		defer lis.Close()
+		m.HTTP = lis
 	}
 	t, err := vdatgt.New(m.Config)
 	if err != nil {

@@ -32,7 +32,7 @@ type Node struct {
 }
 
 // NewNode makes a node of what a user has said of it; the fields of its errors are
-// those of CreateDnRequest and CreateCnRequest.
+// those of CreateDnRequest and CreateCnRequest. It has no ID and Version yet.
 func NewNode(k NodeKind, name, listenerConf, location string, online bool) (*Node, error) {
 	if err := CheckNodeName(string(k)+"_name", name); err != nil {
 		return nil, err

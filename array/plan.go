@@ -14,6 +14,12 @@ type Node struct {
 	ID   string
 }
 
+// DN names a disk node.
+func DN(id string) Node { return Node{vda.DiskNode, id} }
+
+// CN names a controller node.
+func CN(id string) Node { return Node{vda.ControllerNode, id} }
+
 // compareNodes is the order in which nodes are locked.
 func compareNodes(a, b Node) int {
 	turn := func(n Node) int { return slices.Index(vda.NodeKinds[:], n.Kind) }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -44,7 +45,7 @@ func (m *Monitor) watchFailover(ctx context.Context) {
 
 // nodeDown is called when a node of this monitor's has gone down.
 func (m *Monitor) nodeDown(n *node) {
-	if n.kind != cn {
+	if n.kind != vda.ControllerNode {
 		return
 	}
 	signal(m.fallen)
@@ -57,7 +58,7 @@ func (m *Monitor) toLeave() (down, draining []string) {
 	now := time.Now()
 	m.mu.Lock()
 	for id, n := range m.nodes {
-		if n.kind == cn {
+		if n.kind == vda.ControllerNode {
 			up, down := n.state()
 			views = append(views, CNView{ID: id, Up: up, Down: down, Lease: n.leaseLeft(now), Moving: m.moving[id], Offline: m.offline[id]})
 		}

@@ -3,6 +3,7 @@ package monitor
 import (
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
@@ -28,7 +29,7 @@ type grants struct {
 // lost the database or all have: it can't tell, and its nodes may be another's.
 // That stops no I/O by itself, see docs/failover.md.
 func (n *node) grant(req *apiv1.HeartbeatRequest) {
-	if n.kind != cn {
+	if n.kind != vda.ControllerNode {
 		return
 	}
 	n.m.mu.Lock()

@@ -118,18 +118,11 @@ func (h hearing) Hear(ctx context.Context, req *apiv1.HearRequest) (*apiv1.HearR
 }
 
 func (m *Monitor) heartbeat(ctx context.Context, at nodeName, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	if at.kind == dn {
-		c, err := m.cfg.Dial.Dn(at.name)
-		if err != nil {
-			return nil, err
-		}
-		return c.Heartbeat(ctx, req)
-	}
-	c, err := m.cfg.Dial.Cn(at.name)
+	agent, err := syncer.DialAgent(m.cfg.Dial, at.kind, at.name)
 	if err != nil {
 		return nil, err
 	}
-	return c.Heartbeat(ctx, req)
+	return agent.Heartbeat(ctx, req)
 }
 
 // isAddress reports that other machines can be given a monitor's name as an

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 )
 
@@ -36,7 +37,7 @@ func newMetrics(m *Monitor) *metrics {
 	return x
 }
 
-func (x *metrics) beat(k kind, b Beat, took time.Duration) {
+func (x *metrics) beat(k vda.NodeKind, b Beat, took time.Duration) {
 	result := "ok"
 	switch {
 	case b.Refused:
@@ -50,7 +51,7 @@ func (x *metrics) beat(k kind, b Beat, took time.Duration) {
 	x.beatSeconds.WithLabelValues(string(k)).Observe(took.Seconds())
 }
 
-func (x *metrics) sync(k kind, full bool, err error) {
+func (x *metrics) sync(k vda.NodeKind, full bool, err error) {
 	scope, result := "delta", "ok"
 	if full {
 		scope = "full"

@@ -115,7 +115,7 @@ type picture struct {
 
 // nodeName is where a node's agent is.
 type nodeName struct {
-	kind kind
+	kind vda.NodeKind
 	name string
 }
 
@@ -197,32 +197,32 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	for _, name := range p.peers {
 		addrs[name] = true
 	}
-	see := func(k kind, id, name string, version, applied uint64, h vda.Health) {
-		m.well[id], addrs[name] = !h.Error, true
-		m.all[id] = nodeName{k, name}
+	see := func(k vda.NodeKind, row *vda.Node) {
+		id := row.ID
+		m.well[id], addrs[row.Name] = !row.Health.Error, true
+		m.all[id] = nodeName{k, row.Name}
 		if owner(p.alive, id) != m.self {
 			return
 		}
 		here[id] = true
 		n := m.nodes[id]
 		if n == nil {
-			n = &node{m: m, kind: k, id: id, name: name, events: make(chan Event, 2), done: make(chan struct{})}
+			n = &node{m: m, kind: k, id: id, name: row.Name, events: make(chan Event, 2), done: make(chan struct{})}
 			n.lease.adopted = time.Now()
 			m.nodes[id] = n
 			var own context.Context
 			own, n.cancel = context.WithCancel(ctx)
 			defer m.wg.Go(func() { n.run(own) })
 		}
-		n.setView(NodeView{At: p.at, ClusterID: p.cluster, Version: version, Applied: applied, Problem: h.Msg})
+		n.setView(NodeView{At: p.at, ClusterID: p.cluster, Version: row.Version, Applied: row.Applied, Problem: row.Health.Msg})
 	}
 	for i := range p.dns {
-		d := &p.dns[i]
-		see(dn, d.ID, d.Name, d.Version, d.Applied, d.Health)
+		see(vda.DiskNode, &p.dns[i].Node)
 	}
 	for i := range p.cns {
 		c := &p.cns[i]
 		m.offline[c.ID] = !c.Online
-		see(cn, c.ID, c.Name, c.Version, c.Applied, c.Health)
+		see(vda.ControllerNode, &c.Node)
 	}
 	for id, n := range m.nodes {
 		if !here[id] {

@@ -11,23 +11,17 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/syncer"
-)
-
-// kind is a kind of node.
-type kind string
-
-const (
-	dn kind = "dn"
-	cn kind = "cn"
 )
 
 // node watches one node. Its goroutine owns mem; view is written by the
 // monitor's.
 type node struct {
 	m    *Monitor
-	kind kind
+	kind vda.NodeKind
 	id   string
 	name string // host:port of its agent
 
@@ -76,7 +70,7 @@ func (n *node) run(ctx context.Context) {
 		steps.Go(func() { n.watchConnection(ctx, w, lost) })
 	}
 	if w, ok := n.m.cfg.Dial.(planeWatcher); ok {
-		steps.Go(func() { w.WatchDataPlane(ctx, n.name, n.kind.service(), func() { signal(lost) }) })
+		steps.Go(func() { w.WatchDataPlane(ctx, n.name, service(n.kind), func() { signal(lost) }) })
 	}
 	for {
 		select {
@@ -121,8 +115,8 @@ type planeWatcher interface {
 	WatchDataPlane(ctx context.Context, addr, service string, changed func())
 }
 
-func (k kind) service() string {
-	if k == dn {
+func service(k vda.NodeKind) string {
+	if k == vda.DiskNode {
 		return apiv1.DnAgent_ServiceDesc.ServiceName
 	}
 	return apiv1.CnAgent_ServiceDesc.ServiceName
@@ -214,27 +208,18 @@ func (n *node) sync(ctx context.Context, s SyncStep) Synced {
 	case <-ctx.Done():
 		return Synced{Full: s.Full, Failed: true}
 	}
-	sync := n.m.syncer.SyncCn
-	switch {
-	case n.kind == dn && s.Full:
-		sync = n.m.syncer.FullDn
-	case n.kind == dn:
-		sync = n.m.syncer.SyncDn
-	case s.Full:
-		sync = n.m.syncer.FullCn
+	scope := syncer.Changes
+	if s.Full {
+		scope = syncer.Full
 	}
-	err := sync(ctx, n.id)
+	err := n.m.syncer.Sync(ctx, array.Node{Kind: n.kind, ID: n.id}, scope)
 	n.m.metrics.sync(n.kind, s.Full, err)
 	n.m.log.Debug("sync", "kind", n.kind, "node", n.name, "full", s.Full, "why", s.Why, "err", err)
 	return Synced{Full: s.Full, Failed: err != nil, Reason: syncer.Refusal(err)}
 }
 
 func (n *node) report(ctx context.Context, r syncer.Report) Reported {
-	write := n.m.syncer.ReportCn
-	if n.kind == dn {
-		write = n.m.syncer.ReportDn
-	}
-	err := write(ctx, n.id, r)
+	err := n.m.syncer.Report(ctx, array.Node{Kind: n.kind, ID: n.id}, r)
 	if err != nil && ctx.Err() == nil {
 		n.m.metrics.storeErrors.Inc()
 		n.m.log.Warn("health is not written", "kind", n.kind, "node", n.name, "err", err)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
@@ -40,7 +41,7 @@ func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, n := range m.nodes {
-		if up, _ := n.state(); n.kind != cn || !up || m.moving[id] || time.Since(m.sought[id]) < max(t.ReachDelay, 2*probeLimit) {
+		if up, _ := n.state(); n.kind != vda.ControllerNode || !up || m.moving[id] || time.Since(m.sought[id]) < max(t.ReachDelay, 2*probeLimit) {
 			continue
 		}
 		n.mu.Lock()

@@ -15,7 +15,7 @@ func (m *Monitor) watchRepair(ctx context.Context) {
 	var gone []string
 	for id, n := range m.nodes {
 		n.mu.Lock()
-		if n.kind == cn && n.down && time.Since(n.since) >= m.cfg.Timing.RepairAfter && !m.moving[id] && time.Since(m.moved[id]) >= repairPause {
+		if n.kind == vda.ControllerNode && n.down && time.Since(n.since) >= m.cfg.Timing.RepairAfter && !m.moving[id] && time.Since(m.moved[id]) >= repairPause {
 			gone = append(gone, id)
 		}
 		n.mu.Unlock()

@@ -94,9 +94,9 @@ func (s *Server) adoptPD(ctx context.Context, m *apiv1.OrphanMsg) (notes []strin
 	if err != nil {
 		return nil, err
 	}
-	var dn *vda.DN
+	var dn *vda.Node
 	err = s.update(ctx, func(tx store.Tx) (err error) {
-		if dn, err = findDN(tx, m.NodeNameList[0]); err != nil {
+		if dn, err = findNode(tx, vda.DiskNode, m.NodeNameList[0]); err != nil {
 			return err
 		}
 		_, err = tx.PDByName(dn.ID, m.Name)
@@ -114,7 +114,7 @@ func (s *Server) adoptPD(ctx context.Context, m *apiv1.OrphanMsg) (notes []strin
 	if err != nil {
 		return nil, err
 	}
-	return s.syncSteps(ctx, []node{dnNode(dn)}), nil
+	return s.syncSteps(ctx, []node{nodeOf(vda.DiskNode, dn)}), nil
 }
 
 func (s *Server) adoptDA(ctx context.Context, o *orphans, m *apiv1.OrphanMsg) (notes []string, err error) {

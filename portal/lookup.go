@@ -22,27 +22,11 @@ func findNode(tx store.Reader, k vda.NodeKind, name string) (*vda.Node, error) {
 	return n, err
 }
 
-func findDN(tx store.Reader, name string) (*vda.DN, error) {
-	n, err := findNode(tx, vda.DiskNode, name)
-	if err != nil {
-		return nil, err
-	}
-	return &vda.DN{Node: *n}, nil
-}
-
-func findCN(tx store.Reader, name string) (*vda.CN, error) {
-	n, err := findNode(tx, vda.ControllerNode, name)
-	if err != nil {
-		return nil, err
-	}
-	return tx.CN(n.ID)
-}
-
-func findPD(tx store.Reader, dnName, name string) (*vda.DN, *vda.PD, error) {
+func findPD(tx store.Reader, dnName, name string) (*vda.Node, *vda.PD, error) {
 	if err := vda.CheckName("pd_name", name); err != nil {
 		return nil, nil, err
 	}
-	dn, err := findDN(tx, dnName)
+	dn, err := findNode(tx, vda.DiskNode, dnName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -93,12 +77,12 @@ func taken(err error, answer func() error) error {
 
 // nodeID follows from the cluster and the node's name: to its agent, a node
 // that was deleted and is created again is the same node. An agent serves one.
-func nodeID(tx store.Reader, kind, name string) (string, error) {
+func nodeID(tx store.Reader, k vda.NodeKind, name string) (string, error) {
 	cluster, err := tx.ClusterID()
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(cluster + " " + kind + " " + name))
+	sum := sha256.Sum256([]byte(cluster + " " + k.Title(name)))
 	return hex.EncodeToString(sum[:16]), nil
 }
 
@@ -111,7 +95,7 @@ func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
 	}
 	for i := range dns {
 		if dns[i].ID != ownID && dns[i].Listener.Same(l) {
-			return addressTaken(l, "dn "+dns[i].Name)
+			return addressTaken(l, vda.DiskNode.Title(dns[i].Name))
 		}
 	}
 	cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
@@ -120,7 +104,7 @@ func addressFree(tx store.Reader, l vda.Listener, ownID string) error {
 	}
 	for i := range cns {
 		if cns[i].ID != ownID && cns[i].Listener.Same(l) {
-			return addressTaken(l, "cn "+cns[i].Name)
+			return addressTaken(l, vda.ControllerNode.Title(cns[i].Name))
 		}
 	}
 	return nil

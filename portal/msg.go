@@ -12,16 +12,19 @@ import (
 // names reads the nodes and disks that a reply mentions, each once.
 type names struct {
 	tx  store.Reader
-	dns map[string]*vda.DN
+	dns map[string]*vda.Node
 	pds map[string]*vda.PD
 	cns map[string]*vda.CN
 }
 
 func newNames(tx store.Reader) *names {
-	return &names{tx: tx, dns: map[string]*vda.DN{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{}}
+	return &names{tx: tx, dns: map[string]*vda.Node{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{}}
 }
 
-func (n *names) dn(id string) (*vda.DN, error) { return once(n.dns, id, n.tx.DN) }
+func (n *names) dn(id string) (*vda.Node, error) {
+	return once(n.dns, id, func(id string) (*vda.Node, error) { return n.tx.Node(vda.DiskNode, id) })
+}
+
 func (n *names) pd(id string) (*vda.PD, error) { return once(n.pds, id, n.tx.PD) }
 func (n *names) cn(id string) (*vda.CN, error) { return once(n.cns, id, n.tx.CN) }
 
@@ -85,7 +88,7 @@ func healthOf(h vda.Health, prefix string) condition {
 	return condition{true, prefix + h.Msg, since}
 }
 
-func dnMsg(dn *vda.DN) *apiv1.DnMsg {
+func dnMsg(dn *vda.Node) *apiv1.DnMsg {
 	h := seen(dn.Health)
 	return &apiv1.DnMsg{
 		DnId: dn.ID, DnName: dn.Name, DnListenerConf: dn.Listener.JSON(), Location: dn.Location, Online: dn.Online,
@@ -102,7 +105,7 @@ func cnMsg(cn *vda.CN) *apiv1.CnMsg {
 	}
 }
 
-func pdMsg(pd *vda.PD, dn *vda.DN) *apiv1.PdMsg {
+func pdMsg(pd *vda.PD, dn *vda.Node) *apiv1.PdMsg {
 	h := seen(pd.Health, dependency{"dn " + dn.Name, dn.Health})
 	return &apiv1.PdMsg{
 		PdId: pd.ID, PdName: pd.Name, DnName: dn.Name, PdConf: pd.Conf, Online: pd.Online,

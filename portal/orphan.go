@@ -11,6 +11,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -19,8 +20,7 @@ import (
 // Orphans asks the agents of nodes for what they keep of the cluster's and
 // their desired set does not name.
 type Orphans interface {
-	OrphansOfDn(ctx context.Context, dnID string) (*apiv1.OrphansReply, error)
-	OrphansOfCn(ctx context.Context, cnID string) (*apiv1.OrphansReply, error)
+	Orphans(ctx context.Context, n array.Node) (*apiv1.OrphansReply, error)
 	// DropOrphans deletes them on their node. The error is also that the node
 	// could not.
 	DropOrphans(ctx context.Context, n syncer.OrphansOf) error
@@ -55,28 +55,28 @@ func (s *Server) findOrphans(ctx context.Context) (*orphans, error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	limit := make(chan struct{}, 32)
-	ask := func(kind, id, name string, into map[string]*apiv1.OrphansReply, fn func(context.Context, string) (*apiv1.OrphansReply, error)) {
-		o.names[id] = name
+	ask := func(n array.Node, name string, into map[string]*apiv1.OrphansReply) {
+		o.names[n.ID] = name
 		wg.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
 			ctx, cancel := context.WithTimeout(ctx, findOrphansTime)
 			defer cancel()
-			r, err := fn(ctx, id)
+			r, err := s.cfg.Orphans.Orphans(ctx, n)
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				o.mute = append(o.mute, fmt.Sprintf("%s %s could not be asked (%s)", kind, name, because(err)))
+				o.mute = append(o.mute, fmt.Sprintf("%s could not be asked (%s)", n.Kind.Title(name), because(err)))
 				return
 			}
-			into[id] = r
+			into[n.ID] = r
 		})
 	}
 	for i := range dns {
-		ask("dn", dns[i].ID, dns[i].Name, o.dns, s.cfg.Orphans.OrphansOfDn)
+		ask(array.DN(dns[i].ID), dns[i].Name, o.dns)
 	}
 	for i := range cns {
-		ask("cn", cns[i].ID, cns[i].Name, o.cns, s.cfg.Orphans.OrphansOfCn)
+		ask(array.CN(cns[i].ID), cns[i].Name, o.cns)
 	}
 	wg.Wait()
 	slices.Sort(o.mute)
@@ -201,7 +201,7 @@ func (s *Server) DeleteOrphan(ctx context.Context, req *apiv1.DeleteOrphanReques
 	var notes []string
 	for _, n := range doomed {
 		if err := s.cfg.Orphans.DropOrphans(ctx, n); err != nil {
-			notes = append(notes, fmt.Sprintf("%s could not delete its part (%s); delete the orphan again", o.names[n.DNID+n.CNID], because(err)))
+			notes = append(notes, fmt.Sprintf("%s could not delete its part (%s); delete the orphan again", o.names[n.Node.ID], because(err)))
 		}
 	}
 	if notes != nil {
@@ -218,7 +218,7 @@ func (o *orphans) detached(m *apiv1.OrphanMsg, doomed []syncer.OrphansOf) string
 	}
 	for _, n := range doomed {
 		for _, v := range n.Vds {
-			if slices.ContainsFunc(o.dns[n.DNID].Pds, func(p *apiv1.PdSpec) bool { return p.Id == v.PdId }) {
+			if slices.ContainsFunc(o.dns[n.Node.ID].Pds, func(p *apiv1.PdSpec) bool { return p.Id == v.PdId }) {
 				return v.PdId
 			}
 		}
@@ -231,10 +231,10 @@ func (o *orphans) detached(m *apiv1.OrphanMsg, doomed []syncer.OrphansOf) string
 func (o *orphans) doomed(m *apiv1.OrphanMsg) []syncer.OrphansOf {
 	var all []syncer.OrphansOf
 	for cnID, c := range o.das()[m.OrphanId] {
-		all = append(all, syncer.OrphansOf{CNID: cnID, Cntlrs: []*apiv1.CntlrSpec{c}})
+		all = append(all, syncer.OrphansOf{Node: array.CN(cnID), Cntlrs: []*apiv1.CntlrSpec{c}})
 	}
 	for dnID, r := range o.dns {
-		n := syncer.OrphansOf{DNID: dnID}
+		n := syncer.OrphansOf{Node: array.DN(dnID)}
 		for _, p := range r.Pds {
 			if p.Id == m.OrphanId {
 				n.Pds = append(n.Pds, p)

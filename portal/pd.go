@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"encoding/json"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -21,10 +22,10 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	var dn *vda.DN
+	var dn *vda.Node
 	pd := &vda.PD{ID: store.NewID(), Name: req.PdName, Conf: req.PdConf, Online: orTrue(req.Online)}
 	err = s.update(ctx, func(tx store.Tx) (err error) {
-		if dn, err = findDN(tx, req.DnName); err != nil {
+		if dn, err = findNode(tx, vda.DiskNode, req.DnName); err != nil {
 			return err
 		}
 		old, err := tx.PDByName(dn.ID, pd.Name)
@@ -42,7 +43,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes := s.syncSteps(ctx, []node{dnNode(dn)})
+	notes := s.syncSteps(ctx, []node{nodeOf(vda.DiskNode, dn)})
 	var now *apiv1.PdMsg
 	err = s.view(ctx, func(tx store.Reader) error {
 		dn, pd, err := findPD(tx, dn.Name, pd.Name)
@@ -62,7 +63,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 
 // mediumFree refuses a second pd on one disk. A disk that is still being
 // removed counts: its node may be about to format it.
-func mediumFree(tx store.Reader, dn *vda.DN, medium string) error {
+func mediumFree(tx store.Reader, dn *vda.Node, medium string) error {
 	if medium == "" {
 		return nil
 	}
@@ -96,7 +97,7 @@ func compactJSON(text string) string {
 // DeletePd removes a pd without vds: its node wipes the disk and lets go of it.
 // With force the disk is lost: nothing on it is waited for.
 func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*apiv1.DeletePdReply, error) {
-	var dn *vda.DN
+	var dn *vda.Node
 	err := s.update(ctx, func(tx store.Tx) error {
 		var pd *vda.PD
 		var err error
@@ -111,7 +112,7 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 			return err
 		}
 		if req.Force {
-			vds = live(vds, func(vd *vda.VD) bool { return vd.Deleted })
+			vds = slices.DeleteFunc(vds, func(vd vda.VD) bool { return vd.Deleted })
 			if pd.Conf, err = lostConf(pd.Conf); err != nil {
 				return err
 			}
@@ -128,13 +129,13 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	return &apiv1.DeletePdReply{ReplyInfo: done("the pd is deleted", s.syncSteps(ctx, []node{dnNode(dn)}))}, nil
+	return &apiv1.DeletePdReply{ReplyInfo: done("the pd is deleted", s.syncSteps(ctx, []node{nodeOf(vda.DiskNode, dn)}))}, nil
 }
 
 // findDeletedPD finds a pd that has been deleted and whose node has not
 // confirmed it; notFound when there is none.
-func findDeletedPD(tx store.Reader, dnName, name string, notFound error) (*vda.DN, *vda.PD, error) {
-	dn, err := findDN(tx, dnName)
+func findDeletedPD(tx store.Reader, dnName, name string, notFound error) (*vda.Node, *vda.PD, error) {
+	dn, err := findNode(tx, vda.DiskNode, dnName)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -185,7 +186,7 @@ func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*api
 	if req.NewOnline == nil {
 		return nil, nothingToModify("new_online")
 	}
-	var dn *vda.DN
+	var dn *vda.Node
 	var pd *vda.PD
 	err := s.update(ctx, func(tx store.Tx) (err error) {
 		if dn, pd, err = findPD(tx, req.DnName, req.PdName); err != nil {
@@ -212,7 +213,7 @@ func (s *Server) ListPd(ctx context.Context, req *apiv1.ListPdRequest) (*apiv1.L
 	err = s.view(ctx, func(tx store.Reader) error {
 		filter := store.PDFilter{Online: req.Online, Error: req.Error}
 		if req.DnName != nil {
-			dn, err := findDN(tx, *req.DnName)
+			dn, err := findNode(tx, vda.DiskNode, *req.DnName)
 			if err != nil {
 				return err
 			}

@@ -10,9 +10,11 @@ import (
 	"google.golang.org/grpc"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // Syncer brings one node to its desired state: it sends what changed, and
@@ -21,16 +23,7 @@ import (
 // be reached, or refused. An object that the node could not make is not an
 // error here; its row says so. Safe for concurrent use.
 type Syncer interface {
-	SyncDn(ctx context.Context, dnID string) error
-	SyncCn(ctx context.Context, cnID string) error
-	// FullDn and FullCn send everything, not only what changed: the node
-	// compares all it has and puts right what drifted.
-	FullDn(ctx context.Context, dnID string) error
-	FullCn(ctx context.Context, cnID string) error
-	// EmptyDn and EmptyCn are these, and the node may be left without any
-	// object although it has some.
-	EmptyDn(ctx context.Context, dnID string) error
-	EmptyCn(ctx context.Context, cnID string) error
+	Sync(ctx context.Context, n array.Node, scope syncer.Scope) error
 }
 
 // Failover moves the primary of an array to another of its controllers. toCN

@@ -18,34 +18,30 @@ import (
 
 // node is a node to be brought to its desired state.
 type node struct {
-	dn   bool // or a cn
-	full bool // everything, not only what changed
-	// empty: the node may be left without objects; with full.
-	empty bool
-	id    string
+	array.Node
 	name  string
+	scope syncer.Scope
 }
 
-func dnNode(n *vda.DN) node { return node{dn: true, id: n.ID, name: n.Name} }
-func cnNode(n *vda.CN) node { return node{id: n.ID, name: n.Name} }
-
-func (n node) String() string {
-	if n.dn {
-		return "dn " + n.name
-	}
-	return "cn " + n.name
+func nodeOf(k vda.NodeKind, n *vda.Node) node {
+	return node{Node: array.Node{Kind: k, ID: n.ID}, name: n.Name}
 }
+
+func (n node) String() string { return n.Kind.Title(n.name) }
 
 // whole asks for everything on the node; empty: it may be left with nothing.
 func (n node) whole(empty bool) node {
-	n.full, n.empty = true, empty
+	n.scope = syncer.Full
+	if empty {
+		n.scope = syncer.Emptying
+	}
 	return n
 }
 
 // whole asks for everything on the nodes.
 func whole(nodes []node) {
 	for i := range nodes {
-		nodes[i].full = true
+		nodes[i].scope = syncer.Full
 	}
 }
 
@@ -62,7 +58,7 @@ func stepsOf(tx store.Reader, plan array.Plan) ([][]node, error) {
 	steps := make([][]node, len(plan))
 	for i, stage := range plan {
 		for _, n := range stage.Nodes {
-			steps[i] = append(steps[i], node{dn: n.Kind == vda.DiskNode, id: n.ID, name: names[n.ID]})
+			steps[i] = append(steps[i], node{Node: n, name: names[n.ID]})
 		}
 	}
 	return steps, nil
@@ -89,7 +85,7 @@ func (s *Server) sync(ctx context.Context, nodes []node) []string {
 	var wg sync.WaitGroup
 	for i, n := range nodes {
 		wg.Go(func() {
-			err := s.send(ctx, n)
+			err := s.cfg.Syncer.Sync(ctx, n.Node, n.scope)
 			switch late := timeUp(ctx); {
 			case err == nil:
 			case reason.Database(err) != nil:
@@ -119,22 +115,6 @@ func timeUp(ctx context.Context) bool {
 	return ctx.Err() != nil || ok && time.Until(deadline) < 100*time.Millisecond
 }
 
-func (s *Server) send(ctx context.Context, n node) error {
-	switch {
-	case n.dn && n.empty:
-		return s.cfg.Syncer.EmptyDn(ctx, n.id)
-	case n.empty:
-		return s.cfg.Syncer.EmptyCn(ctx, n.id)
-	case n.dn && n.full:
-		return s.cfg.Syncer.FullDn(ctx, n.id)
-	case n.dn:
-		return s.cfg.Syncer.SyncDn(ctx, n.id)
-	case n.full:
-		return s.cfg.Syncer.FullCn(ctx, n.id)
-	}
-	return s.cfg.Syncer.SyncCn(ctx, n.id)
-}
-
 // because is why a node could not be synced, without its name.
 func because(err error) string {
 	var e *vda.Error
@@ -150,12 +130,8 @@ func because(err error) string {
 func (s *Server) blame(n node, why string) {
 	ctx, cancel := context.WithTimeout(context.Background(), blameTime)
 	defer cancel()
-	object := store.ObjCN
-	if n.dn {
-		object = store.ObjDN
-	}
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		return tx.SetHealth(object, n.id, vda.Health{Error: true, Msg: why, Since: time.Now().UTC()})
+		return tx.SetHealth(store.NodeObject(n.Kind), n.ID, vda.Health{Error: true, Msg: why, Since: time.Now().UTC()})
 	})
 	if err != nil && !isKind(err, vda.NotFound) {
 		s.log.Warn("cannot record that a node is in error", "node", n.name, "err", err)

@@ -25,7 +25,7 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 	if err != nil {
 		return nil, err
 	}
-	req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: dn.ID, NodeName: dn.Name, Version: dn.Version, BaseVersion: base, Listener: apiv1.NewListenerConf(dn.Listener)}
+	req := newDnRequest(cluster, &dn.Node, dn.Version, base)
 	tombstones := 0
 	for i := range pds {
 		pd := &pds[i]
@@ -53,6 +53,17 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 	return req, nil
 }
 
+// newDnRequest is a request without objects.
+func newDnRequest(cluster string, n *vda.Node, version, base uint64) *apiv1.SyncDnRequest {
+	return &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: n.ID, NodeName: n.Name, Version: version, BaseVersion: base,
+		Listener: apiv1.NewListenerConf(n.Listener)}
+}
+
+func newCnRequest(cluster string, n *vda.Node, version, base uint64) *apiv1.SyncCnRequest {
+	return &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.ID, NodeName: n.Name, Version: version, BaseVersion: base,
+		Listener: apiv1.NewListenerConf(n.Listener)}
+}
+
 func count(b bool) int {
 	if b {
 		return 1
@@ -70,7 +81,7 @@ func BuildCn(tx store.Reader, cnID string, base uint64) (*apiv1.SyncCnRequest, e
 // buildCn also returns the dns that primaries in the request write to and
 // that have not carried out yet what SQL says about those vds.
 func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnRequest, unfenced []string, err error) {
-	cn, err := tx.CN(cnID)
+	cn, err := tx.Node(vda.ControllerNode, cnID)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,7 +93,7 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 	if err != nil {
 		return nil, nil, err
 	}
-	req = &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: cn.ID, NodeName: cn.Name, Version: cn.Version, BaseVersion: base, Listener: apiv1.NewListenerConf(cn.Listener)}
+	req = newCnRequest(cluster, cn, cn.Version, base)
 	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}, unfenced: map[string]bool{}}
 	for i := range cntlrs {
 		spec, err := b.cntlr(&cntlrs[i])

@@ -29,7 +29,7 @@ import (
 //
 // After stage 1 everything stands in SQL as versions that nodes have not
 // applied. Whoever syncs a node then, a portal, this monitor or the one that
-// takes over, keeps the order: SyncCn fences the dns of a primary before it
+// takes over, keeps the order: a Sync of a cn fences the dns of a primary before it
 // tells the primary. So a move that was cut off anywhere is finished by the
 // ordinary work of a monitor, and there is no other state to resume.
 
@@ -76,7 +76,7 @@ func (s *Syncer) Move(ctx context.Context, moves []array.Move) []error {
 		case array.Disks:
 			s.fence(ctx, stage.IDs())
 		case array.Primary:
-			told = s.each(ctx, stage.IDs(), s.SyncCn)
+			told = s.each(ctx, stage.IDs(), s.changes(vda.ControllerNode))
 		case array.Secondaries:
 			s.follow(ctx, slices.DeleteFunc(stage.IDs(), func(id string) bool { _, done := told[id]; return done }))
 		}
@@ -154,7 +154,7 @@ func (s *Syncer) tellStandBy(ctx context.Context, cnID string, daIDs []string) e
 func (s *Syncer) retire(ctx context.Context, cns []string) {
 	ctx, cancel := context.WithTimeout(ctx, retireTimeout)
 	defer cancel()
-	for id, err := range s.each(ctx, cns, s.SyncCn) {
+	for id, err := range s.each(ctx, cns, s.changes(vda.ControllerNode)) {
 		if err != nil {
 			s.cfg.Log.Warn("the old primary does not retire; it is fenced", "cn", id, "err", err)
 		}
@@ -169,7 +169,7 @@ func (s *Syncer) fence(ctx context.Context, dns []string) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.FenceTimeout)
 	defer cancel()
-	for id, err := range s.each(ctx, dns, s.SyncDn) {
+	for id, err := range s.each(ctx, dns, s.changes(vda.DiskNode)) {
 		if err != nil {
 			s.cfg.Log.Warn("a dn does not know the new term yet; it admits the old primary only", "dn", id, "err", err)
 		}
@@ -178,7 +178,7 @@ func (s *Syncer) fence(ctx context.Context, dns []string) {
 
 // follow is stage 5.
 func (s *Syncer) follow(ctx context.Context, cns []string) {
-	for id, err := range s.each(ctx, cns, s.SyncCn) {
+	for id, err := range s.each(ctx, cns, s.changes(vda.ControllerNode)) {
 		if err != nil {
 			s.cfg.Log.Warn("a controller does not know its new primary yet", "cn", id, "err", err)
 		}

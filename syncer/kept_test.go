@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -28,7 +29,7 @@ func TestCapacityReportKeepsTheRest(t *testing.T) {
 		return errors.Join(tx.UpdateNode(vda.DiskNode, &dn.Node), tx.UpdatePD(pd))
 	})
 	f.agents.Agent("dn0:9720").SetCapacity(300)
-	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
+	f.ok(f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Full))
 	f.view(func(tx store.Reader) error {
 		dn, err := tx.DN(f.dn[0].ID)
 		if err != nil {

@@ -16,166 +16,115 @@ import (
 // know: the agent remembers what they were. They stand in no row, so that they
 // are neither placed nor synced; what is done about them is done in one call.
 
-// OrphansOfDn asks a dn for its orphans. The error is about the node as a whole
+// Orphans asks a node for its orphans. The error is about the node as a whole
 // when OfNode says so.
-func (s *Syncer) OrphansOfDn(ctx context.Context, dnID string) (*apiv1.OrphansReply, error) {
-	var req *apiv1.OrphansRequest
+func (s *Syncer) Orphans(ctx context.Context, n array.Node) (*apiv1.OrphansReply, error) {
+	req := &apiv1.OrphansRequest{NodeId: n.ID}
 	name := ""
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		dn, err := tx.DN(dnID)
+		row, err := tx.Node(n.Kind, n.ID)
 		if err != nil {
 			return err
 		}
-		name = dn.Name
-		req, err = orphansRequest(tx, dnID)
+		name = row.Name
+		req.ClusterId, err = tx.ClusterID()
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.cfg.Dial.Dn(name)
+	agent, err := DialAgent(s.cfg.Dial, n.Kind, name)
 	if err != nil {
 		return nil, err
 	}
-	r, err := client.Orphans(ctx, req)
+	r, err := agent.Orphans(ctx, req)
 	if err != nil {
-		return nil, nodeError(&call{node: "dn " + name}, err)
+		return nil, nodeError(n.Kind.Title(name), 0, err)
 	}
 	return r, nil
-}
-
-// OrphansOfCn is OrphansOfDn for a cn.
-func (s *Syncer) OrphansOfCn(ctx context.Context, cnID string) (*apiv1.OrphansReply, error) {
-	var req *apiv1.OrphansRequest
-	name := ""
-	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		cn, err := tx.CN(cnID)
-		if err != nil {
-			return err
-		}
-		name = cn.Name
-		req, err = orphansRequest(tx, cnID)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	client, err := s.cfg.Dial.Cn(name)
-	if err != nil {
-		return nil, err
-	}
-	r, err := client.Orphans(ctx, req)
-	if err != nil {
-		return nil, nodeError(&call{node: "cn " + name}, err)
-	}
-	return r, nil
-}
-
-func orphansRequest(tx store.Reader, nodeID string) (*apiv1.OrphansRequest, error) {
-	cluster, err := tx.ClusterID()
-	return &apiv1.OrphansRequest{ClusterId: cluster, NodeId: nodeID}, err
 }
 
 // OrphansOf are orphans of one node that are to be deleted.
 type OrphansOf struct {
-	DNID, CNID string // one of them
-	Pds        []*apiv1.PdSpec
-	Vds        []*apiv1.VdSpec
-	Cntlrs     []*apiv1.CntlrSpec
+	Node   array.Node
+	Pds    []*apiv1.PdSpec    // of a dn
+	Vds    []*apiv1.VdSpec    // of a dn
+	Cntlrs []*apiv1.CntlrSpec // of a cn
 }
 
 // DropOrphans has a node delete orphans, by tombstones in a change of its own to
 // what the agent holds. Applied stays where it is, so that the next Sync names all
 // that SQL has changed meanwhile. An id that a row has by now is not touched.
 func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
-	if o.DNID != "" {
-		return s.dropOfDn(ctx, o)
-	}
-	return s.dropOfCn(ctx, o)
-}
-
-func (s *Syncer) dropOfDn(ctx context.Context, o OrphansOf) error {
-	req := &apiv1.SyncDnRequest{NodeId: o.DNID, AllowEmpty: true}
+	var c *call
+	name := ""
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		req.Pds, req.Vds = nil, nil
-		version, err := array.NextVersion(tx, array.Node{Kind: vda.DiskNode, ID: o.DNID})
+		version, err := array.NextVersion(tx, o.Node)
 		if err != nil {
 			return err
 		}
-		dn, err := tx.DN(o.DNID)
+		row, err := tx.Node(o.Node.Kind, o.Node.ID)
 		if err != nil {
 			return err
 		}
-		if req.ClusterId, err = tx.ClusterID(); err != nil {
+		cluster, err := tx.ClusterID()
+		if err != nil {
 			return err
 		}
-		req.NodeName, req.Version, req.BaseVersion, req.Listener = dn.Name, version, max(dn.Applied, 1), apiv1.NewListenerConf(dn.Listener)
-		for _, p := range o.Pds {
-			if _, err := tx.PD(p.Id); !isNotFound(err) {
-				return unlessNil(err, "pd", p.Id)
-			}
-			p = proto.CloneOf(p)
-			p.Deleted, p.Format, p.Version = true, false, version
-			req.Pds = append(req.Pds, p)
+		name = row.Name
+		c = &call{at: o.Node, node: o.Node.Kind.Title(row.Name)}
+		base := max(row.Applied, 1)
+		if o.Node.Kind == vda.DiskNode {
+			c.request, err = dropOfDn(tx, newDnRequest(cluster, row, version, base), &o)
+		} else {
+			c.request, err = dropOfCn(tx, newCnRequest(cluster, row, version, base), &o)
 		}
-		for _, v := range o.Vds {
-			if _, err := tx.VD(v.Id); !isNotFound(err) {
-				return unlessNil(err, "vd", v.Id)
-			}
-			v = proto.CloneOf(v)
-			v.Nqn = vda.VdNQN(v.Id)
-			v.Deleted, v.Version = true, version
-			req.Vds = append(req.Vds, v)
-		}
-		return nil
+		return err
 	})
 	if err != nil {
 		return err
 	}
-	client, err := s.cfg.Dial.Dn(req.NodeName)
-	if err != nil {
+	c.allowEmpty()
+	if err := c.dial(s.cfg.Dial, name); err != nil {
 		return err
 	}
-	return s.drop(ctx, &call{node: "dn " + req.NodeName, version: req.Version, send: func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) }})
+	return s.drop(ctx, c)
 }
 
-func (s *Syncer) dropOfCn(ctx context.Context, o OrphansOf) error {
-	req := &apiv1.SyncCnRequest{NodeId: o.CNID, AllowEmpty: true}
-	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		req.Cntlrs = nil
-		version, err := array.NextVersion(tx, array.Node{Kind: vda.ControllerNode, ID: o.CNID})
-		if err != nil {
-			return err
+func dropOfDn(tx store.Reader, req *apiv1.SyncDnRequest, o *OrphansOf) (request, error) {
+	for _, p := range o.Pds {
+		if _, err := tx.PD(p.Id); !isNotFound(err) {
+			return nil, unlessNil(err, "pd", p.Id)
 		}
-		cn, err := tx.CN(o.CNID)
-		if err != nil {
-			return err
-		}
-		if req.ClusterId, err = tx.ClusterID(); err != nil {
-			return err
-		}
-		req.NodeName, req.Version, req.BaseVersion, req.Listener = cn.Name, version, max(cn.Applied, 1), apiv1.NewListenerConf(cn.Listener)
-		for _, c := range o.Cntlrs {
-			if _, err := tx.Cntlr(c.Id); !isNotFound(err) {
-				return unlessNil(err, "cntlr", c.Id)
-			}
-			c = proto.CloneOf(c)
-			c.Deleted, c.Create, c.DestroyData, c.Version = true, false, false, version
-			for _, e := range c.Exps {
-				e.Deleted = true
-			}
-			req.Cntlrs = append(req.Cntlrs, c)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
+		p = proto.CloneOf(p)
+		p.Deleted, p.Format, p.Version = true, false, req.Version
+		req.Pds = append(req.Pds, p)
 	}
-	client, err := s.cfg.Dial.Cn(req.NodeName)
-	if err != nil {
-		return err
+	for _, v := range o.Vds {
+		if _, err := tx.VD(v.Id); !isNotFound(err) {
+			return nil, unlessNil(err, "vd", v.Id)
+		}
+		v = proto.CloneOf(v)
+		v.Nqn = vda.VdNQN(v.Id)
+		v.Deleted, v.Version = true, req.Version
+		req.Vds = append(req.Vds, v)
 	}
-	return s.drop(ctx, &call{node: "cn " + req.NodeName, version: req.Version, send: func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) }})
+	return &dnRequest{SyncDnRequest: req}, nil
+}
+
+func dropOfCn(tx store.Reader, req *apiv1.SyncCnRequest, o *OrphansOf) (request, error) {
+	for _, c := range o.Cntlrs {
+		if _, err := tx.Cntlr(c.Id); !isNotFound(err) {
+			return nil, unlessNil(err, "cntlr", c.Id)
+		}
+		c = proto.CloneOf(c)
+		c.Deleted, c.Create, c.DestroyData, c.Version = true, false, false, req.Version
+		for _, e := range c.Exps {
+			e.Deleted = true
+		}
+		req.Cntlrs = append(req.Cntlrs, c)
+	}
+	return &cnRequest{SyncCnRequest: req, fence: func(context.Context, []string) {}}, nil
 }
 
 // unlessNil is the error of looking for an orphan's row that must not be there.
@@ -190,7 +139,7 @@ func unlessNil(err error, kind, id string) error {
 func (s *Syncer) drop(ctx context.Context, c *call) error {
 	r, err := s.send(ctx, c)
 	if err != nil {
-		return nodeError(c, err)
+		return nodeError(c.node, c.GetVersion(), err)
 	}
 	if at := slices.IndexFunc(r.States, func(st *apiv1.ObjectState) bool { return st.Error }); at >= 0 {
 		return &vda.Error{Kind: vda.FailedPrecondition, Op: opSync, Object: c.node, Msg: r.States[at].Id + ": " + r.States[at].ErrorMsg}

@@ -39,7 +39,7 @@ func (s *Syncer) Replace(ctx context.Context, cntlrs []vda.Cntlr, fit func(cnID 
 	}
 	// What fails is done by the monitors.
 	for _, stage := range array.Join(all...) {
-		for id, err := range s.each(ctx, stage.IDs(), s.SyncCn) {
+		for id, err := range s.each(ctx, stage.IDs(), s.changes(vda.ControllerNode)) {
 			if err != nil {
 				s.cfg.Log.Warn("a cn does not know of a new controller yet", "cn", id, "err", err)
 			}

@@ -104,11 +104,7 @@ func (f *findings) write(tx store.Tx) error {
 
 func (f *findings) writeNode(tx store.Tx) error {
 	if f.own != nil {
-		object := store.ObjDN
-		if f.node.Kind == vda.ControllerNode {
-			object = store.ObjCN
-		}
-		if err := tx.SetHealth(object, f.node.ID, *f.own); err != nil {
+		if err := tx.SetHealth(store.NodeObject(f.node.Kind), f.node.ID, *f.own); err != nil {
 			return err
 		}
 	}
@@ -123,12 +119,20 @@ func (f *findings) writeNode(tx store.Tx) error {
 	return tx.UpdateNode(f.node.Kind, n)
 }
 
-// report writes what look finds, in a view, to have changed.
-func (s *Syncer) report(ctx context.Context, look func(tx store.Reader) (findings, error)) error {
+// Report writes what a heartbeat found out about a node, its objects, and the
+// arrays above. Rows that say it already are not written.
+func (s *Syncer) Report(ctx context.Context, n array.Node, r Report) error {
 	var f findings
-	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
-		f, err = look(tx)
-		return err
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
+		row, err := tx.Node(n.Kind, n.ID)
+		if err != nil {
+			return err
+		}
+		f = findingsOf(n.Kind, row, &r)
+		if n.Kind == vda.DiskNode {
+			return f.disks(tx, &r)
+		}
+		return f.cntlrs(tx, &r)
 	})
 	if err != nil || f.none() {
 		return passOver(err)
@@ -136,57 +140,39 @@ func (s *Syncer) report(ctx context.Context, look func(tx store.Reader) (finding
 	return s.cfg.Store.Update(ctx, f.write)
 }
 
-// ReportDn writes what a heartbeat found out about a dn, its pds and vds, and
-// the arrays above. Rows that say it already are not written.
-func (s *Syncer) ReportDn(ctx context.Context, dnID string, r Report) error {
-	return s.report(ctx, func(tx store.Reader) (f findings, err error) {
-		dn, err := tx.Node(vda.DiskNode, dnID)
-		if err != nil {
-			return f, err
-		}
-		pds, vds, err := tx.DNObjects(dnID, 0)
-		if err != nil {
-			return f, err
-		}
-		f = findingsOf(vda.DiskNode, dn, &r)
-		for i := range pds {
-			pd := &pds[i]
-			f.add(store.ObjPD, pd.ID, "", pd.Health, r.state(f.title, pd.ID, pd.Version))
-		}
-		for i := range vds {
-			vd := &vds[i]
-			f.add(store.ObjVD, vd.ID, vd.DAID, vd.Health, r.state(f.title, vd.ID, vd.Version))
-		}
-		return f, nil
-	})
+// disks adds what is found of a dn's pds and vds.
+func (f *findings) disks(tx store.Reader, r *Report) error {
+	pds, vds, err := tx.DNObjects(f.node.ID, 0)
+	for i := range pds {
+		pd := &pds[i]
+		f.add(store.ObjPD, pd.ID, "", pd.Health, r.state(f.title, pd.ID, pd.Version))
+	}
+	for i := range vds {
+		vd := &vds[i]
+		f.add(store.ObjVD, vd.ID, vd.DAID, vd.Health, r.state(f.title, vd.ID, vd.Version))
+	}
+	return err
 }
 
-// ReportCn is ReportDn for a cn, its controllers and their exporters' states.
-func (s *Syncer) ReportCn(ctx context.Context, cnID string, r Report) error {
-	return s.report(ctx, func(tx store.Reader) (f findings, err error) {
-		cn, err := tx.Node(vda.ControllerNode, cnID)
+// cntlrs adds what is found of a cn's controllers and their exporters' states.
+func (f *findings) cntlrs(tx store.Reader, r *Report) error {
+	cntlrs, err := tx.CNObjects(f.node.ID, 0)
+	if err != nil {
+		return err
+	}
+	for i := range cntlrs {
+		c := &cntlrs[i]
+		f.add(store.ObjCntlr, c.ID, c.DAID, c.Health, r.state(f.title, c.ID, c.Version))
+		ess, err := tx.ESsOfCntlr(c.ID)
 		if err != nil {
-			return f, err
+			return err
 		}
-		cntlrs, err := tx.CNObjects(cnID, 0)
-		if err != nil {
-			return f, err
+		for j := range ess {
+			es := &ess[j]
+			f.add(store.ObjES, es.ID, "", es.Health, r.state(f.title, es.ID, c.Version))
 		}
-		f = findingsOf(vda.ControllerNode, cn, &r)
-		for i := range cntlrs {
-			c := &cntlrs[i]
-			f.add(store.ObjCntlr, c.ID, c.DAID, c.Health, r.state(f.title, c.ID, c.Version))
-			ess, err := tx.ESsOfCntlr(c.ID)
-			if err != nil {
-				return f, err
-			}
-			for j := range ess {
-				es := &ess[j]
-				f.add(store.ObjES, es.ID, "", es.Health, r.state(f.title, es.ID, c.Version))
-			}
-		}
-		return f, nil
-	})
+	}
+	return nil
 }
 
 // Fingerprint is equal for reports that write the same. Objects that are new

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -23,8 +24,8 @@ func TestVersionsContinueFromWhatTheAgentHolds(t *testing.T) {
 	})
 	f.agents.Start(dn.Name).Join(f.clusterID(), dn.ID, 5+1<<32)
 	f.agents.Start(cn.Name).Join(f.clusterID(), cn.ID, 5+1<<32)
-	f.ok(f.syncer.SyncDn(t.Context(), dn.ID))
-	f.ok(f.syncer.FullCn(t.Context(), cn.ID))
+	f.ok(f.syncer.Sync(t.Context(), array.DN(dn.ID), syncer.Changes))
+	f.ok(f.syncer.Sync(t.Context(), array.CN(cn.ID), syncer.Full))
 	f.view(func(tx store.Reader) error {
 		d, err := tx.DN(dn.ID)
 		if err != nil {
@@ -67,7 +68,7 @@ func TestVersionsDoNotContinueForAnOldDatabase(t *testing.T) {
 			return tx.SetNodeApplied(vda.DiskNode, dn.ID, c.applied)
 		})
 		f.agents.Start(dn.Name).Join(f.clusterID(), dn.ID, c.held)
-		if err := f.syncer.SyncDn(t.Context(), dn.ID); !strings.Contains(syncer.Refusal(err), c.says) {
+		if err := f.syncer.Sync(t.Context(), array.DN(dn.ID), syncer.Changes); !strings.Contains(syncer.Refusal(err), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 		f.view(func(tx store.Reader) error {

@@ -53,65 +53,35 @@ func New(cfg Config) (*Syncer, error) {
 	return &Syncer{cfg: cfg}, nil
 }
 
-// SyncDn brings a dn to its desired state and records what it answers. The
+// Scope is how much of a node's desired state a Sync sends.
+type Scope uint8
+
+// The scopes.
+const (
+	Changes  Scope = iota // what the agent has not carried out yet
+	Full                  // all objects, whatever the agent seems to hold
+	Emptying              // Full, and the node may be left without any object: a user wants it so
+)
+
+// Sync brings a node to its desired state and records what it answers. The
 // error is about the node as a whole: not reachable, or it refused. An object
-// that the node could not make is no error here; its row's health says so.
-func (s *Syncer) SyncDn(ctx context.Context, dnID string) error {
-	return s.sync(ctx, false, func(base uint64) (*call, error) { return s.buildDn(ctx, dnID, base) })
-}
-
-// SyncCn is SyncDn for a cn.
-func (s *Syncer) SyncCn(ctx context.Context, cnID string) error {
-	return s.sync(ctx, false, func(base uint64) (*call, error) { return s.buildCn(ctx, cnID, base) })
-}
-
-// FullDn is SyncDn with all objects, whatever the agent seems to hold.
-func (s *Syncer) FullDn(ctx context.Context, dnID string) error {
-	return s.sync(ctx, true, func(base uint64) (*call, error) { return s.buildDn(ctx, dnID, base) })
-}
-
-// FullCn is SyncCn with all objects.
-func (s *Syncer) FullCn(ctx context.Context, cnID string) error {
-	return s.sync(ctx, true, func(base uint64) (*call, error) { return s.buildCn(ctx, cnID, base) })
-}
-
-// EmptyDn is FullDn that may leave the node without any object, as a user wants
-// it: one was added that still has objects of a former life.
-func (s *Syncer) EmptyDn(ctx context.Context, dnID string) error {
-	return s.sync(ctx, true, func(base uint64) (*call, error) {
-		c, err := s.buildDn(ctx, dnID, base)
-		if err == nil {
+// that the node could not make is not an error here; its row's health says so.
+func (s *Syncer) Sync(ctx context.Context, n array.Node, scope Scope) error {
+	return s.sync(ctx, scope != Changes, func(base uint64) (*call, error) {
+		c, err := s.build(ctx, n, base)
+		if err == nil && scope == Emptying {
 			c.allowEmpty()
 		}
 		return c, err
 	})
 }
 
-// EmptyCn is EmptyDn for a cn.
-func (s *Syncer) EmptyCn(ctx context.Context, cnID string) error {
-	return s.sync(ctx, true, func(base uint64) (*call, error) {
-		c, err := s.buildCn(ctx, cnID, base)
-		if err == nil {
-			c.allowEmpty()
-		}
-		return c, err
-	})
+// changes is a Sync of the Changes of nodes of a kind.
+func (s *Syncer) changes(k vda.NodeKind) func(ctx context.Context, id string) error {
+	return func(ctx context.Context, id string) error { return s.Sync(ctx, array.Node{Kind: k, ID: id}, Changes) }
 }
 
-// call is one request to one agent.
-type call struct {
-	at      array.Node
-	node    string // dn or cn, and name
-	version uint64
-	base    uint64
-	send    func(context.Context) (*apiv1.SyncReply, error)
-	// allowEmpty says in the request that the node may be left without objects.
-	allowEmpty func()
-	// apply records the reply; again: it changed the desired state.
-	apply func(tx store.Tx, reply *apiv1.SyncReply) (again bool, err error)
-}
-
-// Bases that are no version.
+// Bases that are not versions.
 const (
 	fromApplied = ^uint64(0) // what the agent has carried out
 	fromNothing = 0
@@ -156,23 +126,23 @@ func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (
 	reply, err := s.send(ctx, c)
 	for range rivals {
 		held, ok := staleVersion(err)
-		if !ok || held <= c.version && c.base == fromNothing {
+		if !ok || held <= c.GetVersion() && c.GetBaseVersion() == fromNothing {
 			break
 		}
 		base := uint64(fromNothing)
-		if held > c.version {
+		if held > c.GetVersion() {
 			base = fromApplied
 		}
 		next, err2 := build(base)
 		if err2 != nil {
 			return c, nil, err2 // the database's, say; not the node's
 		}
-		if c = next; held > c.version {
+		if c = next; held > c.GetVersion() {
 			break
 		}
 		reply, err = s.send(ctx, c)
 	}
-	if held, ok := staleVersion(err); ok && held > c.version {
+	if held, ok := staleVersion(err); ok && held > c.GetVersion() {
 		switch next, err2 := s.resume(ctx, c, held, build); {
 		case err2 != nil:
 			return c, nil, err2
@@ -182,7 +152,7 @@ func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (
 		}
 	}
 	if err != nil {
-		return c, nil, nodeError(c, err)
+		return c, nil, nodeError(c.node, c.GetVersion(), err)
 	}
 	return c, reply, nil
 }
@@ -194,7 +164,7 @@ func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (
 // carried anything out, is none of these: its database is older than the node.
 // It returns the call to make then, else nil.
 func (s *Syncer) resume(ctx context.Context, c *call, held uint64, build func(base uint64) (*call, error)) (*call, error) {
-	if vda.TooFar(held, c.version, vda.MaxVersionAhead) {
+	if vda.TooFar(held, c.GetVersion(), vda.MaxVersionAhead) {
 		return nil, nil
 	}
 	raised := false
@@ -230,19 +200,18 @@ func staleVersion(err error) (held uint64, ok bool) {
 	return 0, false
 }
 
-// nodeError says which node failed how, in a vda.Error.
-func nodeError(c *call, err error) error {
+// nodeError says which node failed how, in a vda.Error. sent is the version that
+// it was told.
+func nodeError(node string, sent uint64, err error) error {
 	st, _ := status.FromError(err)
-	e := &vda.Error{Kind: vda.Internal, Op: opSync, Object: c.node, Msg: Reason(err)}
+	e := &vda.Error{Kind: vda.Internal, Op: opSync, Object: node, Msg: Reason(err)}
 	switch st.Code() {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
 		e.Kind = vda.Unavailable
 	case codes.FailedPrecondition:
 		e.Kind = vda.FailedPrecondition
-		if held, ok := staleVersion(err); ok && held > c.version {
-			if !vda.TooFar(held, c.version, vda.MaxVersionAhead) {
-				e.Msg += "; the database is older than what the node has seen, as after restoring a backup: see vda_db --action restored"
-			}
+		if held, ok := staleVersion(err); ok && held > sent && !vda.TooFar(held, sent, vda.MaxVersionAhead) {
+			e.Msg += "; the database is older than what the node has seen, as after restoring a backup: see vda_db --action restored"
 		}
 	case codes.InvalidArgument:
 		e.Kind = vda.InvalidArgument
@@ -261,70 +230,8 @@ func Reason(err error) string {
 	return reason.Of(err)
 }
 
-func (s *Syncer) buildDn(ctx context.Context, dnID string, base uint64) (*call, error) {
-	var req *apiv1.SyncDnRequest
-	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		dn, err := tx.DN(dnID)
-		if err != nil {
-			return err
-		}
-		from := base
-		if base == fromApplied {
-			from = dn.Applied
-		}
-		req, err = BuildDn(tx, dnID, from)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	client, err := s.cfg.Dial.Dn(req.NodeName)
-	if err != nil {
-		return nil, err
-	}
-	return &call{
-		at: array.Node{Kind: vda.DiskNode, ID: dnID}, node: "dn " + req.NodeName, version: req.Version, base: req.BaseVersion,
-		allowEmpty: func() { req.AllowEmpty = true },
-		send:       func(ctx context.Context) (*apiv1.SyncReply, error) { return client.Sync(ctx, req) },
-		apply:      func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return false, ApplyDn(tx, req, r) },
-	}, nil
-}
-
-func (s *Syncer) buildCn(ctx context.Context, cnID string, base uint64) (*call, error) {
-	var req *apiv1.SyncCnRequest
-	var unfenced []string
-	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		cn, err := tx.CN(cnID)
-		if err != nil {
-			return err
-		}
-		from := base
-		if base == fromApplied {
-			from = cn.Applied
-		}
-		req, unfenced, err = buildCn(tx, cnID, from)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	client, err := s.cfg.Dial.Cn(req.NodeName)
-	if err != nil {
-		return nil, err
-	}
-	return &call{
-		at: array.Node{Kind: vda.ControllerNode, ID: cnID}, node: "cn " + req.NodeName, version: req.Version, base: req.BaseVersion,
-		allowEmpty: func() { req.AllowEmpty = true },
-		send: func(ctx context.Context) (*apiv1.SyncReply, error) {
-			s.fence(ctx, unfenced)
-			return client.Sync(ctx, req)
-		},
-		apply: func(tx store.Tx, r *apiv1.SyncReply) (bool, error) { return ApplyCn(tx, req, r) },
-	}, nil
-}
-
 // Refusal is why an agent did not carry out a Sync that it got, from the error
-// of SyncDn or SyncCn; "" when it did, or when the agent or the database was
+// of Sync; "" when it did, or when the agent or the database was
 // not reached.
 func Refusal(err error) string {
 	var e *vda.Error
@@ -339,7 +246,7 @@ func Refusal(err error) string {
 
 const opSync = "sync"
 
-// OfNode reports that an error of SyncDn or SyncCn is about the node: it was
+// OfNode reports that an error of Sync is about the node: it was
 // not reached, or refused. Others are about the database, or say that the
 // object is gone.
 func OfNode(err error) bool {

@@ -83,7 +83,7 @@ func newFixture(t *testing.T) *fixture {
 	})
 	// The pds are formatted first, so that they have room for the vds.
 	for i := range f.dn {
-		f.ok(f.syncer.SyncDn(t.Context(), f.dn[i].ID))
+		f.ok(f.syncer.Sync(t.Context(), array.DN(f.dn[i].ID), syncer.Changes))
 	}
 	f.update(func(tx store.Tx) error {
 		for i := range f.vd {
@@ -132,10 +132,10 @@ func (f *fixture) forget() {
 func (f *fixture) syncAll() {
 	f.Helper()
 	for i := range f.dn {
-		f.ok(f.syncer.SyncDn(f.Context(), f.dn[i].ID))
+		f.ok(f.syncer.Sync(f.Context(), array.DN(f.dn[i].ID), syncer.Changes))
 	}
 	for i := range f.cn {
-		f.ok(f.syncer.SyncCn(f.Context(), f.cn[i].ID))
+		f.ok(f.syncer.Sync(f.Context(), array.CN(f.cn[i].ID), syncer.Changes))
 	}
 }
 
@@ -208,13 +208,13 @@ func TestDelta(t *testing.T) {
 
 	a := f.agents.Agent("dn0:9720")
 	a.Forget() // its state directory is lost
-	f.ok(f.syncer.SyncDn(t.Context(), f.dn[0].ID))
+	f.ok(f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Changes))
 	s := a.Syncs()
 	f.equal("refused, then full", []any{len(s), s[0].Refused, s[1].Base, len(s[1].IDs)}, []any{2, true, 0, 2})
 	if s[1].Dn.Pds[0].Format {
 		t.Error("a disk that was formatted once would be formatted again")
 	}
-	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
+	f.ok(f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Full))
 	f.equal("full", len(a.Syncs()[0].IDs), 2)
 }
 
@@ -309,10 +309,10 @@ func TestDelete(t *testing.T) {
 		}
 		return nil
 	})
-	f.ok(f.syncer.SyncCn(t.Context(), f.cn[0].ID))
-	f.ok(f.syncer.SyncCn(t.Context(), f.cn[1].ID))
+	f.ok(f.syncer.Sync(t.Context(), array.CN(f.cn[0].ID), syncer.Changes))
+	f.ok(f.syncer.Sync(t.Context(), array.CN(f.cn[1].ID), syncer.Changes))
 	f.view(func(tx store.Reader) error { _, err := tx.Exp(f.exp.ID); return err }) // one state is left
-	f.ok(f.syncer.SyncCn(t.Context(), f.cn[2].ID))
+	f.ok(f.syncer.Sync(t.Context(), array.CN(f.cn[2].ID), syncer.Changes))
 	if err := f.store.View(t.Context(), func(tx store.Reader) error { _, err := tx.Exp(f.exp.ID); return err }); err == nil || vda.KindOf(err) != vda.NotFound {
 		t.Fatalf("exp is still there: %v", err)
 	}
@@ -356,7 +356,7 @@ func TestDelete(t *testing.T) {
 		return nil
 	})
 	for i := range f.cn {
-		f.ok(f.syncer.SyncCn(t.Context(), f.cn[i].ID))
+		f.ok(f.syncer.Sync(t.Context(), array.CN(f.cn[i].ID), syncer.Changes))
 	}
 	s := f.agents.Agent("cn0:9820").Syncs()
 	last := s[len(s)-1].Cn
@@ -365,8 +365,8 @@ func TestDelete(t *testing.T) {
 	}
 	gone := f.agents.Agent("dn1:9720")
 	gone.Stop()
-	f.ok(f.syncer.SyncDn(t.Context(), f.dn[0].ID))
-	err := f.syncer.SyncDn(t.Context(), f.dn[1].ID)
+	f.ok(f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Changes))
+	err := f.syncer.Sync(t.Context(), array.DN(f.dn[1].ID), syncer.Changes)
 	if vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "dn1:9720") {
 		t.Errorf("a dn that is away: %v", err)
 	}
@@ -376,7 +376,7 @@ func TestDelete(t *testing.T) {
 		return err
 	})
 	gone.Start()
-	fakeagent.Wait(t, "sync after the dn came back", func() bool { return f.syncer.SyncDn(t.Context(), f.dn[1].ID) == nil })
+	fakeagent.Wait(t, "sync after the dn came back", func() bool { return f.syncer.Sync(t.Context(), array.DN(f.dn[1].ID), syncer.Changes) == nil })
 	f.view(func(tx store.Reader) error {
 		das, err := tx.DeletedDAs()
 		f.equal("tombstones of arrays", len(das), 0)
@@ -411,14 +411,14 @@ func TestRefusals(t *testing.T) {
 		"unavailable":  {status.Error(codes.Unavailable, "x"), vda.Unavailable, ""},
 	} {
 		a.Refuse(c.err)
-		err := f.syncer.SyncDn(t.Context(), f.dn[0].ID)
+		err := f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Changes)
 		if vda.KindOf(err) != c.kind || syncer.Refusal(err) != c.want {
 			t.Errorf("%s: %v, refusal %q", name, err, syncer.Refusal(err))
 		}
 	}
 	a.Refuse(nil)
 	a.Join(f.clusterID(), f.dn[0].ID, 99)
-	err := f.syncer.SyncDn(t.Context(), f.dn[0].ID)
+	err := f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Changes)
 	if !strings.Contains(syncer.Refusal(err), "restoring a backup") {
 		t.Errorf("a node ahead of the database: %v", err)
 	}
@@ -426,10 +426,10 @@ func TestRefusals(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	f.agents.Agent("dn1:9720").Hang(true)
-	if err := f.syncer.SyncDn(ctx, f.dn[1].ID); vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "no answer in time") {
+	if err := f.syncer.Sync(ctx, array.DN(f.dn[1].ID), syncer.Changes); vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "no answer in time") {
 		t.Errorf("a hung agent: %v", err)
 	}
-	if err := f.syncer.SyncDn(t.Context(), store.NewID()); vda.KindOf(err) != vda.NotFound {
+	if err := f.syncer.Sync(t.Context(), array.DN(store.NewID()), syncer.Changes); vda.KindOf(err) != vda.NotFound {
 		t.Errorf("an unknown dn: %v", err)
 	}
 }
@@ -452,10 +452,10 @@ func TestShrunkPD(t *testing.T) {
 		return m
 	}
 	a.SetCapacity(4) // 5 are in use
-	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
+	f.ok(f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Full))
 	f.equal("too small", msg(), "100 95 the disk has become smaller than what is in use\n")
 	a.SetCapacity(200)
-	f.ok(f.syncer.FullDn(t.Context(), f.dn[0].ID))
+	f.ok(f.syncer.Sync(t.Context(), array.DN(f.dn[0].ID), syncer.Full))
 	f.equal("grown", msg(), "200 195 \n")
 }
 
@@ -564,7 +564,7 @@ func TestResume(t *testing.T) {
 	}
 	f.agents.Agent("cn1:9820").Hang(false)
 	f.forget()
-	f.ok(f.syncer.SyncCn(t.Context(), f.cn[1].ID)) // another monitor
+	f.ok(f.syncer.Sync(t.Context(), array.CN(f.cn[1].ID), syncer.Changes)) // another monitor
 	now := f.agents.Agent("cn1:9820").Syncs()
 	for _, n := range f.dn {
 		f.order("fence before promote", f.agents.Agent(n.Name).Syncs(), now)

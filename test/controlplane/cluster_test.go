@@ -17,6 +17,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/monitor"
 	"github.com/virtual-disk-array/vda/portal"
@@ -138,18 +139,11 @@ type teller struct {
 	later *atomic.Bool
 }
 
-func (t teller) SyncDn(ctx context.Context, id string) error {
-	if t.later.Load() {
+func (t teller) Sync(ctx context.Context, n array.Node, scope syncer.Scope) error {
+	if t.later.Load() && scope == syncer.Changes {
 		return nil
 	}
-	return t.Syncer.SyncDn(ctx, id)
-}
-
-func (t teller) SyncCn(ctx context.Context, id string) error {
-	if t.later.Load() {
-		return nil
-	}
-	return t.Syncer.SyncCn(ctx, id)
+	return t.Syncer.Sync(ctx, n, scope)
 }
 
 // startMonitor starts a monitor with its defaults.

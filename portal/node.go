@@ -1,0 +1,242 @@
+package portal
+
+import (
+	"context"
+	"slices"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// What is the same for dns and cns: requests and replies of both have their own
+// types, and nothing else differs but what of arrays is on them.
+
+// createNode adds a node and tells its agent.
+func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node) (notes []string, err error) {
+	err = s.update(ctx, func(tx store.Tx) error {
+		old, err := tx.NodeByName(k, n.Name)
+		if err := taken(err, func() error { return exists(string(k), n.Name, nodeParameters(old, n)...) }); err != nil {
+			return err
+		}
+		if err := addressFree(tx, n.Listener, ""); err != nil {
+			return err
+		}
+		if n.ID, err = nodeID(tx, k, n.Name); err != nil {
+			return err
+		}
+		return array.AddNode(tx, k, n)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.syncSteps(ctx, []node{nodeOf(k, n)}), nil
+}
+
+// nodeParameters are what a repeated create of a node is compared by.
+func nodeParameters(is, n *vda.Node) []parameter {
+	return []parameter{{"listener conf", is.Listener.JSON(), n.Listener.JSON()}, {"location", is.Location, n.Location}, {"online", is.Online, n.Online}}
+}
+
+// deleteNode forgets a node that has nothing; with force one that is lost for
+// good, together with what still waits for its confirmation.
+func (s *Server) deleteNode(ctx context.Context, k vda.NodeKind, name string, force bool) error {
+	return s.update(ctx, func(tx store.Tx) error {
+		n, err := findNode(tx, k, name)
+		if err != nil {
+			return err
+		}
+		if force {
+			parts, forget := "vds of the das", array.ForgetDN
+			if k == vda.ControllerNode {
+				parts, forget = "controllers of the das", array.ForgetCN
+			}
+			das, err := forget(tx, n.ID)
+			return usedBy(tx, string(k), n.Name, parts, das, err)
+		}
+		what, names, err := holds(tx, k, n.ID)
+		if err != nil {
+			return err
+		}
+		if names != nil {
+			return inUse(string(k), n.Name, what, names)
+		}
+		return tx.DeleteNode(k, n.ID)
+	})
+}
+
+// holds names what keeps a node from being deleted: a dn's pds, a cn's
+// controllers by their arrays.
+func holds(tx store.Reader, k vda.NodeKind, id string) (what string, names []string, err error) {
+	if k == vda.ControllerNode {
+		what, names, err = partsOn(tx, k, id)
+		return what + " of the das", names, err
+	}
+	pds, _, err := tx.DNObjects(id, 0)
+	for i := range pds {
+		names = append(names, tombstoned(pds[i].Name, pds[i].Deleted))
+	}
+	return "pds", names, err
+}
+
+// partsOn says what parts of arrays are on a node, and names the arrays.
+func partsOn(tx store.Reader, k vda.NodeKind, id string) (what string, das []string, err error) {
+	if k == vda.ControllerNode {
+		cntlrs, err := tx.CntlrsOfCN(id)
+		if err != nil {
+			return "", nil, err
+		}
+		das, err = dasOfCntlrs(tx, cntlrs)
+		return "controllers", das, err
+	}
+	_, vds, err := tx.DNObjects(id, 0)
+	if err != nil {
+		return "", nil, err
+	}
+	das, err = dasOfVDs(tx, vds)
+	return "vds", das, err
+}
+
+// dasOfCntlrs names the arrays that controllers belong to.
+func dasOfCntlrs(tx store.Reader, cntlrs []vda.Cntlr) ([]string, error) {
+	var names []string
+	for i := range cntlrs {
+		da, err := tx.DA(cntlrs[i].DAID)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, tombstoned(da.Name, cntlrs[i].Deleted))
+	}
+	return names, nil
+}
+
+// usedBy refuses to delete what arrays need; nil when there are none.
+func usedBy(tx store.Reader, kind, name, by string, das []string, err error) error {
+	if err != nil || das == nil {
+		return err
+	}
+	known, err := tx.DANames(das)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, id := range das {
+		if n := known[id]; !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return inUse(kind, name, by, names)
+}
+
+// tombstoned marks a name whose object its node still has to remove.
+func tombstoned(name string, deleted bool) string {
+	if deleted {
+		return name + " (deleted, but its node has not confirmed it yet)"
+	}
+	return name
+}
+
+// nodeChange is what a request changes of a node; nil fields stay.
+type nodeChange struct {
+	listenerConf, location *string
+	online                 *bool
+}
+
+// modifyNode changes a node, and tells its agent of another address. made gets it as
+// the transaction leaves it.
+func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c nodeChange,
+	made func(tx store.Reader, n *vda.Node) error) (notes []string, err error) {
+	conf := "new_" + string(k) + "_listener_conf"
+	if c == (nodeChange{}) {
+		return nil, nothingToModify(conf + ", new_location or new_online")
+	}
+	listener, err := newListener(conf, c.listenerConf)
+	if err != nil {
+		return nil, err
+	}
+	if c.location != nil {
+		if err := vda.CheckLocation("new_location", *c.location); err != nil {
+			return nil, err
+		}
+	}
+	var changed []node
+	err = s.update(ctx, func(tx store.Tx) error {
+		changed = nil
+		n, err := findNode(tx, k, name)
+		if err != nil {
+			return err
+		}
+		moved := listener != nil && *listener != n.Listener
+		if moved {
+			if err := mayMove(tx, k, n, *listener); err != nil {
+				return err
+			}
+			n.Listener = *listener
+			changed = []node{nodeOf(k, n)}
+		}
+		setIf(&n.Location, c.location)
+		setIf(&n.Online, c.online)
+		if err := array.UpdateNode(tx, k, n, moved); err != nil {
+			return err
+		}
+		return made(tx, n)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.syncSteps(ctx, changed), nil
+}
+
+// mayMove refuses to move the address of a node whose parts of arrays are in
+// use: those on a dn would be lost to their arrays, and hosts are connected to
+// those on a cn.
+func mayMove(tx store.Reader, k vda.NodeKind, n *vda.Node, to vda.Listener) error {
+	what, das, err := partsOn(tx, k, n.ID)
+	if err != nil {
+		return err
+	}
+	if das != nil {
+		return inUse(string(k), n.Name, what+" on its present address, of the das", das)
+	}
+	return addressFree(tx, to, n.ID)
+}
+
+func nothingToModify(fields string) error {
+	return invalid("nothing to modify: give at least one of %s", fields)
+}
+
+func newListener(field string, text *string) (*vda.Listener, error) {
+	if text == nil {
+		return nil, nil
+	}
+	l, err := vda.ParseListener(field, *text)
+	return &l, err
+}
+
+func setIf[T any](to *T, v *T) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+// nodeFilter checks what a list of nodes is asked for.
+func nodeFilter(location *string, online, isError *bool) (store.NodeFilter, error) {
+	f := store.NodeFilter{Location: location, Online: online, Error: isError}
+	if location == nil {
+		return f, nil
+	}
+	return f, vda.CheckLocation("location", *location)
+}
+
+// syncupNode brings a node to its desired state now, all of it.
+func (s *Server) syncupNode(ctx context.Context, k vda.NodeKind, name string, empty bool) (notes []string, err error) {
+	var n *vda.Node
+	err = s.view(ctx, func(tx store.Reader) (err error) {
+		n, err = findNode(tx, k, name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.syncSteps(ctx, []node{nodeOf(k, n).whole(empty)}), nil
+}

@@ -1,0 +1,126 @@
+package syncer
+
+import (
+	"context"
+	"fmt"
+
+	"google.golang.org/grpc"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// What differs between a dn and a cn, when either is brought to its desired
+// state, is in this file and in build.go and apply.go.
+
+// request is what is sent to a node of one kind, and how the answer is recorded.
+type request interface {
+	GetVersion() uint64
+	GetBaseVersion() uint64
+	// allowEmpty says in the request that the node may be left without objects.
+	allowEmpty()
+	dial(d Dialer, addr string) error
+	send(context.Context) (*apiv1.SyncReply, error)
+	// apply records the reply; again: it changed the desired state.
+	apply(tx store.Tx, reply *apiv1.SyncReply) (again bool, err error)
+}
+
+type dnRequest struct {
+	*apiv1.SyncDnRequest
+	client apiv1.DnAgentClient
+}
+
+func (r *dnRequest) allowEmpty() { r.AllowEmpty = true }
+
+func (r *dnRequest) dial(d Dialer, addr string) (err error) {
+	r.client, err = d.Dn(addr)
+	return err
+}
+
+func (r *dnRequest) send(ctx context.Context) (*apiv1.SyncReply, error) {
+	return r.client.Sync(ctx, r.SyncDnRequest)
+}
+
+func (r *dnRequest) apply(tx store.Tx, reply *apiv1.SyncReply) (bool, error) {
+	return false, ApplyDn(tx, r.SyncDnRequest, reply)
+}
+
+type cnRequest struct {
+	*apiv1.SyncCnRequest
+	client apiv1.CnAgentClient
+	// unfenced are dns that primaries in the request write to and that have not
+	// carried out yet what SQL says about those vds.
+	unfenced []string
+	fence    func(context.Context, []string)
+}
+
+func (r *cnRequest) allowEmpty() { r.AllowEmpty = true }
+
+func (r *cnRequest) dial(d Dialer, addr string) (err error) {
+	r.client, err = d.Cn(addr)
+	return err
+}
+
+func (r *cnRequest) send(ctx context.Context) (*apiv1.SyncReply, error) {
+	r.fence(ctx, r.unfenced)
+	return r.client.Sync(ctx, r.SyncCnRequest)
+}
+
+func (r *cnRequest) apply(tx store.Tx, reply *apiv1.SyncReply) (bool, error) {
+	return ApplyCn(tx, r.SyncCnRequest, reply)
+}
+
+// call is one request to one agent.
+type call struct {
+	at   array.Node
+	node string // its kind and name
+	request
+}
+
+// build makes the request that brings a node from version base, or from
+// fromApplied, to the present one.
+func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, error) {
+	c, name := &call{at: n}, ""
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
+		row, err := tx.Node(n.Kind, n.ID)
+		if err != nil {
+			return err
+		}
+		from := base
+		if base == fromApplied {
+			from = row.Applied
+		}
+		name, c.node = row.Name, n.Kind.Title(row.Name)
+		if n.Kind == vda.DiskNode {
+			req, err := BuildDn(tx, n.ID, from)
+			c.request = &dnRequest{SyncDnRequest: req}
+			return err
+		}
+		req, unfenced, err := buildCn(tx, n.ID, from)
+		c.request = &cnRequest{SyncCnRequest: req, unfenced: unfenced, fence: s.fence}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, c.dial(s.cfg.Dial, name)
+}
+
+// Agent is what the agents of both kinds of nodes can be asked.
+type Agent interface {
+	Heartbeat(ctx context.Context, in *apiv1.HeartbeatRequest, opts ...grpc.CallOption) (*apiv1.HeartbeatReply, error)
+	Orphans(ctx context.Context, in *apiv1.OrphansRequest, opts ...grpc.CallOption) (*apiv1.OrphansReply, error)
+}
+
+// DialAgent reaches the agent of a node, at addr.
+func DialAgent(d Dialer, k vda.NodeKind, addr string) (Agent, error) {
+	switch k {
+	case vda.DiskNode:
+		return d.Dn(addr)
+	case vda.ControllerNode:
+		return d.Cn(addr)
+	}
+	return nil, fmt.Errorf("%q is not a kind of node", k)
+}

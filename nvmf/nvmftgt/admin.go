@@ -50,10 +50,7 @@ func (c *cmd) send(p []byte) {
 		c.finish(s, &c.k.batch)
 		return
 	}
-	if c.buf != nil { // data that came with the command
-		c.k.putBuf(c.buf, nil)
-		c.buf = nil
-	}
+	c.release(nil)                                 // data that came with the command
 	if c.buf = c.k.keepBuf(len(p)); c.buf != nil { // until the host has taken it
 		copy(c.buf, p)
 		p = c.buf
@@ -94,19 +91,24 @@ func (ctrl *controller) abort(c *cmd) {
 		}
 		if m != nil {
 			m.finish(nvme.AbortRequested, b)
+			k.leaveInflight()
 		}
 	}
 	c.finish(nvme.Success, b)
 }
 
 // abortable aborts the command cid: one that waits for a buffer is returned,
-// to be answered now.
+// to be answered now, and to be followed by leaveInflight.
 func (k *conn) abortable(cid uint16) (m *cmd, aborted bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.closing.Load() {
+		return nil, false
+	}
 	for i, m := range k.waiting {
 		if m.sqe.CID() == cid && m.sqe.Fused() == 0 { // its queue's reader may hold one of a pair
 			k.waiting = append(k.waiting[:i], k.waiting[i+1:]...)
+			k.inflight.Add(1) // keeps teardown away
 			return m, true
 		}
 	}

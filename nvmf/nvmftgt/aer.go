@@ -78,6 +78,7 @@ func (c *controller) awaitEvent(m *cmd) {
 		m.finish(nvme.AsyncEventLimit|nvme.DNR, &m.k.batch)
 		return
 	}
+	m.to(event)
 	c.events.requests = append(c.events.requests, m)
 	ready := c.match()
 	c.mu.Unlock()

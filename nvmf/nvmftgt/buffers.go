@@ -66,20 +66,8 @@ func (k *conn) keepBuf(n int) []byte {
 	return buf
 }
 
-// putBuf returns a data buffer and goes on with commands that wait for one,
-// unless b is nil.
-func (k *conn) putBuf(buf []byte, b *bdev.Batch) {
-	k.mu.Lock()
-	k.putBufLocked(buf)
-	waiting := len(k.waiting) > 0
-	k.mu.Unlock()
-	if waiting && b != nil {
-		k.serveWaiting(b, false)
-	}
-}
-
-// putBufLocked returns a data buffer; k.mu is held.
-func (k *conn) putBufLocked(buf []byte) {
+// putBuf returns a data buffer; k.mu is held.
+func (k *conn) putBuf(buf []byte) {
 	k.held -= cap(buf)
 	bdev.Buffers.Put(buf)
 	k.tgt.memory.freed()
@@ -257,7 +245,7 @@ func (k *conn) serveWaiting(b *bdev.Batch, turn bool) (served int) {
 // reserved for it now.
 func (c *cmd) resume(b *bdev.Batch) {
 	if c.fromHost() {
-		c.expect()
+		c.to(receiving)
 		c.k.sendR2T(c, b)
 		return
 	}

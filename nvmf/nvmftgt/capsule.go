@@ -80,11 +80,11 @@ func (c *cmd) sink(need uint32) nvme.Status {
 // receive asks the host for c's n bytes; dataReady follows.
 func (c *cmd) receive() {
 	if !c.k.reserve(int(c.n)) {
-		c.k.await(c)
+		c.park()
 		return
 	}
 	c.reserved = bdev.BufferBytes(int(c.n))
-	c.expect()
+	c.to(receiving)
 	c.k.sendR2T(c, &c.k.batch)
 }
 

@@ -13,9 +13,11 @@ type cmd struct {
 	k   *conn
 	tag uint16 // index in conn.slots, the transfer tag of its R2T
 
-	// What others than the owner look at.
+	state state // only to changes it
+
+	// The same for others than the owner.
 	receiving atomic.Uint32 // an R2T is out and its data not here yet: recvOut and the command id
-	held      atomic.Bool   // in namespace.held, whose keeper also releases it
+	kept      atomic.Bool   // its keeper, a namespace or a controller, releases it
 
 	sqe nvme.Command
 	dw0 uint32
@@ -31,10 +33,7 @@ type cmd struct {
 	carried  uint32   // bytes of data that came with it
 
 	toHost  bool // iov is sent with a successful reply
-	mapped  bool // iov is the device's memory: the gate is left when it is sent
-	inGate  bool
-	active  bool // counted in conn.inflight
-	away    bool // the device had it: only the device can say that it is over
+	mapped  bool // iov is the device's memory
 	badData bool // a data digest was wrong
 	aborted atomic.Bool
 
@@ -42,15 +41,6 @@ type cmd struct {
 	pair   *cmd // the other command of a fused pair
 	pieces [4][]byte
 }
-
-// Bits of cmd.receiving above the command id.
-const (
-	recvOut     = 1 << 16 // set while the data is due
-	recvAborted = 1 << 17 // an Abort was told that the command will not be executed
-)
-
-// expect says that c's data is due, and from when on it can be aborted.
-func (c *cmd) expect() { c.receiving.Store(recvOut | uint32(c.sqe.CID())) }
 
 func newCmd(k *conn, tag uint16) *cmd {
 	c := &cmd{k: k, tag: tag}
@@ -64,7 +54,7 @@ func newCmd(k *conn, tag uint16) *cmd {
 func (c *cmd) reset() {
 	c.dw0, c.dw1 = 0, 0
 	c.iov, c.buf, c.n, c.got, c.reserved, c.carried = nil, nil, 0, 0, 0, 0
-	c.toHost, c.mapped, c.inGate, c.active, c.away, c.badData = false, false, false, false, false, false
+	c.toHost, c.mapped, c.badData = false, false, false
 	c.req.FUA, c.req.Transient = false, false
 	if c.aborted.Load() {
 		c.aborted.Store(false)
@@ -74,6 +64,9 @@ func (c *cmd) reset() {
 	}
 	if c.pair != nil {
 		c.pair = nil
+	}
+	if c.kept.Load() {
+		c.kept.Store(false)
 	}
 }
 
@@ -107,35 +100,42 @@ func (c *cmd) keep() {
 	c.setData(buf)
 }
 
-// submit sends c to its namespace's device: ANA state and reservation are
-// looked at now, when nothing more has to come from the host.
+// submit sends c, or what is left of it, to its namespace's device: ANA state
+// and reservation are looked at now, when nothing more has to come from the
+// host.
 func (c *cmd) submit(b *bdev.Batch) {
+	c.to(entering)
+	c.enter(b)
+}
+
+// enter goes on with a command at the gate of its namespace.
+func (c *cmd) enter(b *bdev.Batch) {
 	k, n := c.k, c.ns
-	if c.badData {
-		c.finish(nvme.TransientTransport, b)
-		return
-	}
-	if s := c.access(); s != nvme.Success {
-		if s == nvme.InvalidNamespace {
-			c.gone(b)
+	for {
+		if c.badData {
+			c.finish(nvme.TransientTransport, b)
 			return
 		}
-		c.finish(s, b)
-		return
+		if s := c.access(); s != nvme.Success {
+			if s == nvme.InvalidNamespace {
+				c.gone(b)
+				return
+			}
+			c.finish(s, b)
+			return
+		}
+		if k.closing.Load() { // the connection has been given up; nothing of it may reach the device
+			c.drop()
+			return
+		}
+		if n.gate.enter() {
+			break
+		}
+		if !n.refuse(c, b) {
+			return
+		}
 	}
-	k.inflight.Add(1)
-	c.active = true
-	if k.closing.Load() { // the connection has been given up; nothing of it may reach the device
-		c.drop()
-		return
-	}
-	if !n.gate.enter() {
-		c.active = false
-		k.leaveInflight()
-		n.refuse(c, b)
-		return
-	}
-	c.inGate = true
+	c.to(starting)
 	h := n.handle.Load()
 	if h == nil {
 		c.finish(n.lostStatus(), b)
@@ -154,7 +154,7 @@ func (c *cmd) submit(b *bdev.Batch) {
 // about to start, and the device never had, is over, so that nobody waits for
 // it.
 func (k *conn) unwound() {
-	if c := k.starting; c != nil && c.active && !c.away {
+	if c := k.starting; c != nil && c.state == starting {
 		c.drop()
 	}
 	k.starting = nil
@@ -180,61 +180,6 @@ func cmdDone(r *bdev.Request, b *bdev.Batch) {
 		return
 	}
 	c.advance(r.Status, b)
-}
-
-// finish ends c with status s and queues the reply.
-func (c *cmd) finish(s nvme.Status, b *bdev.Batch) {
-	if s != nvme.Success {
-		c.toHost = false
-		c.k.noteError(c, s)
-	}
-	if c.inGate && !(c.mapped && c.toHost) {
-		c.inGate = false
-		c.ns.gate.leave()
-	}
-	if c.buf != nil && !c.toHost {
-		c.k.putBuf(c.buf, b)
-		c.buf = nil
-	}
-	k, active := c.k, c.active
-	c.active = false
-	var second *cmd
-	if c.step.kind == stepPair {
-		second = c.pair
-	}
-	k.reply(c, s, b) // the slot may be in use again from here on
-	if second != nil {
-		finishSecond(second, s, b)
-	}
-	if active { // last: teardown waits for it and then looks at every slot
-		k.leaveInflight()
-	}
-}
-
-// drop ends c without a reply: the connection is closing.
-func (c *cmd) drop() {
-	c.letGo()
-	if c.active {
-		c.active = false
-		c.k.leaveInflight()
-	}
-}
-
-// letGo returns what c holds.
-func (c *cmd) letGo() {
-	if c.reserved > 0 {
-		c.k.mu.Lock()
-		c.k.unreserve(c)
-		c.k.mu.Unlock()
-	}
-	if c.inGate {
-		c.inGate = false
-		c.ns.gate.leave()
-	}
-	if c.buf != nil {
-		c.k.putBuf(c.buf, nil)
-		c.buf = nil
-	}
 }
 
 // growSlots allows n commands at once and as many more as replies may be on
@@ -263,5 +208,6 @@ func (k *conn) slot() *cmd {
 	}
 	c := k.local[len(k.local)-1]
 	k.local = k.local[:len(k.local)-1]
+	c.to(taken)
 	return c
 }

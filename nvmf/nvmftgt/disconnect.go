@@ -45,5 +45,5 @@ func (k *conn) outstanding() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.waiting = slices.DeleteFunc(k.waiting, (*cmd).fromHost)
-	return k.inflight.Load() != 0 || len(k.waiting) > 0 || slices.ContainsFunc(k.slots, func(c *cmd) bool { return c.held.Load() })
+	return k.inflight.Load() != 0 || len(k.waiting) > 0 || slices.ContainsFunc(k.slots, func(c *cmd) bool { return c.kept.Load() })
 }

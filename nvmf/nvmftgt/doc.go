@@ -27,6 +27,34 @@
 //
 // No lock is held while a request is submitted or a socket is used.
 //
+// # A command
+//
+// Each slot of a connection has a state (state.go), which one method changes.
+// What a command counts for follows from its state alone: while it is counted
+// its connection does not settle, and while it is inside its namespace's gate
+// the device stays.
+//
+//	free ──> taken ──> entering ──> starting ──> away ──> replying ──> free
+//	                   ├────────── counted ─────────┤
+//	                                ├─── inside ────┤
+//
+//	taken    ─> waiting ─> receiving ─> taken   a write without a buffer; its data is asked for, and is here
+//	taken    ─> receiving ─> taken              a write with one
+//	taken    ─> pairing ─> entering, replying   fused: until the other one is here; the second ends after the first
+//	taken    ─> event ─> replying, free         an Asynchronous Event Request; a reset frees it
+//	taken    ─> replying                        admin commands, and what is refused at once
+//	waiting  ─> replying                        an Abort; no memory
+//	entering ─> held ─> entering                during a swap of the device
+//	entering ─> replying                        ANA, a reservation, no device
+//	starting ─> waiting ─> entering             a read without a buffer
+//	starting ─> settling ─> replying            Preempt and Abort: outside, and counted, until those inside have ended
+//	starting ─> replying, entering              nothing for the device to do; Flush of all goes on
+//	away     ─> entering                        Flush of the next namespace; the rest, when the device changes
+//	away     ─> showing ─> free                 the reply is the device's own memory: inside until it is sent
+//
+// When the connection closes each becomes dropped: by the one that has it where
+// it is counted, held or an event, by the connection otherwise.
+//
 // # Settling
 //
 // RemoveHost, RemoveListener, RemoveNamespace, SwapNamespace and

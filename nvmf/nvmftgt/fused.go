@@ -78,6 +78,7 @@ func (k *conn) unfuse(c *cmd) {
 
 // fusedReady is called when the data of one command of a pair is there.
 func (k *conn) fusedReady(c *cmd, b *bdev.Batch) {
+	c.to(pairing)
 	c.step.ready = true
 	if c.pair == nil || !c.pair.step.ready {
 		c.keep()
@@ -112,7 +113,7 @@ func (c *cmd) startPair(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	c.req.Transient = c.req.Transient || second.req.Transient
 	iov := append(append(c.step.part[:0], c.iov...), second.iov...)
 	c.req.Op, c.req.Iov = bdev.OpCompareAndWrite, iov
-	c.away = true
+	c.to(away)
 	h.Submit(&c.req, b)
 }
 

@@ -118,27 +118,30 @@ func (n *namespace) quiesce(h *bdev.Handle) {
 }
 
 // refuse deals with a command that found the gate shut: it is held during a
-// swap, tried again when the gate has opened meanwhile, and otherwise answered
-// as if the namespace were gone.
-func (n *namespace) refuse(c *cmd, b *bdev.Batch) {
+// swap, is to try again when the gate has opened meanwhile, and is otherwise
+// answered as if the namespace were gone.
+func (n *namespace) refuse(c *cmd, b *bdev.Batch) (again bool) {
 	n.mu.Lock()
 	if n.hold {
 		c.keep()
-		c.held.Store(true)
+		k, leave := c.k, c.to(held)
 		n.held = append(n.held, c)
-		n.mu.Unlock()
-		return
+		n.mu.Unlock() // it may be elsewhere from here on
+		if leave {
+			k.leaveInflight()
+		}
+		return false
 	}
 	n.mu.Unlock()
-	if n.sub.namespace(n.nsid) == n {
-		if n.orphan.Load() {
-			c.finish(n.lostStatus(), b)
-			return
-		}
-		c.submit(b)
-		return
+	switch {
+	case n.sub.namespace(n.nsid) != n:
+		c.gone(b)
+	case n.orphan.Load():
+		c.finish(n.lostStatus(), b)
+	default:
+		return true
 	}
-	c.gone(b)
+	return false
 }
 
 // cutLaggards gives up connections whose host does not read: replies that

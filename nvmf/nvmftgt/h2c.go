@@ -73,9 +73,7 @@ func (k *conn) dataEnd(c *cmd, last bool) error {
 	if !last {
 		return nil
 	}
-	if c.receiving.Swap(0)&recvAborted != 0 {
-		c.aborted.Store(true)
-	}
+	c.to(taken)
 	k.asked.Add(-1)
 	k.dataReady(c)
 	return nil

@@ -193,7 +193,7 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		c.reserve(b)
 		return
 	}
-	c.away = true
+	c.to(away)
 	h.Submit(r, b)
 }
 
@@ -219,13 +219,13 @@ func (c *cmd) room(h *bdev.Handle) bool {
 	return false
 }
 
-// park takes c, which has no buffer, back from its device until there is one.
+// park has c wait until there is a buffer for it, at the gate or before.
 func (c *cmd) park() {
-	k := c.k
-	c.inGate, c.active = false, false
-	c.ns.gate.leave()
-	k.await(c)
-	k.leaveInflight()
+	k, leave := c.k, c.to(waiting)
+	k.await(c) // it may be elsewhere from here on
+	if leave {
+		k.leaveInflight()
+	}
 }
 
 // deviceInfo is the description of the namespace's device, or of the one it had.

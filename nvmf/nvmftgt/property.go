@@ -112,6 +112,7 @@ func (c *controller) settleIO(why string) {
 // recycle returns a slot whose command is never answered.
 func (k *conn) recycle(c *cmd) {
 	k.mu.Lock()
+	c.to(free)
 	c.reset()
 	k.free = append(k.free, c)
 	k.mu.Unlock()

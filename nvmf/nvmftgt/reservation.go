@@ -144,8 +144,7 @@ func (c *cmd) change(v nvme.Reservation, b *bdev.Batch) {
 		// Preempt and abort: what the preempted hosts have under way is
 		// waited for; their later commands meet the reservation.
 		n := c.ns
-		c.inGate = false
-		n.gate.leave()
+		c.to(settling)
 		go func() {
 			n.quiesce(nil)
 			var own bdev.Batch

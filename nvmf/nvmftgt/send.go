@@ -64,8 +64,8 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 		c.drop()
 		return
 	}
-	if c.held.Load() {
-		c.held.Store(false)
+	if c.kept.Load() {
+		c.kept.Store(false)
 	}
 	capsule := true
 	if c.toHost && c.n > 0 {
@@ -211,13 +211,8 @@ func (k *conn) sendAll(b *bdev.Batch) {
 func (k *conn) sent(b *bdev.Batch) bool {
 	k.mu.Lock()
 	for _, c := range k.snd.done {
-		if c.inGate {
-			c.inGate = false
-			c.ns.gate.leave()
-		}
-		if c.buf != nil {
-			k.putBufLocked(c.buf)
-		}
+		c.to(free)
+		c.releaseLocked()
 		c.reset()
 		k.free = append(k.free, c)
 	}

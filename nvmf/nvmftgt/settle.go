@@ -51,18 +51,11 @@ func (k *conn) teardown() {
 	}
 	k.shut = true
 	for _, c := range k.slots {
-		if c.held.Load() {
+		if c.kept.Load() || c.state == free || c.state == dropped {
 			continue
 		}
-		if c.inGate {
-			c.inGate = false
-			c.ns.gate.leave()
-		}
-		if c.buf != nil {
-			k.putBufLocked(c.buf)
-			c.buf = nil
-		}
-		k.unreserve(c)
+		c.to(dropped)
+		c.releaseLocked()
 	}
 	k.waiting = nil
 	k.out, k.snd = outQueue{}, outQueue{}

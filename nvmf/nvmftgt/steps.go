@@ -18,7 +18,7 @@ const (
 // stepper is the progress of such a command.
 type stepper struct {
 	kind   uint8
-	ready  bool // fused: the data is there
+	ready  bool // fused: the data is here; the reader's own, which looks at the other of a pair wherever that waits
 	handle *bdev.Handle
 	at     uint64 // next block, or next range
 	end    uint64
@@ -45,7 +45,7 @@ func (c *cmd) advance(s nvme.Status, b *bdev.Batch) {
 	case st.kind == stepFlush:
 		c.nextFlush(b)
 	case c.ns.gate.shut() || c.access() != nvme.Success:
-		c.again(b)
+		c.submit(b) // the device is about to change, or the host may not reach it any more
 	case st.kind == stepDSM:
 		c.nextRange(b)
 	default:
@@ -53,14 +53,11 @@ func (c *cmd) advance(s nvme.Status, b *bdev.Batch) {
 	}
 }
 
-// again sends what is left of c the way of a new command: its namespace is
-// about to lose or change its device, or the host may not reach it any more.
-func (c *cmd) again(b *bdev.Batch) {
-	k, n := c.k, c.ns
-	c.inGate, c.away, c.active = false, false, false
-	n.gate.leave()
-	c.submit(b)
-	k.leaveInflight() // what active stood for
+// handOver says that the device gets a request of c, the first or another.
+func (c *cmd) handOver() {
+	if c.state != away {
+		c.to(away)
+	}
 }
 
 // next submits the next read of a Verify.
@@ -71,7 +68,7 @@ func (c *cmd) next(b *bdev.Batch) {
 	st.at += r.Blocks
 	st.part[0] = c.buf[:r.Blocks*size]
 	r.Iov = st.part[:1]
-	c.away = true
+	c.handOver()
 	st.handle.Submit(r, b)
 }
 
@@ -84,34 +81,28 @@ func (c *cmd) startWriteZeroes(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 		r.Op = bdev.OpUnmap
 	}
 	r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.k.ctrl.writeThrough.Load()
-	c.away = true
+	c.to(away)
 	h.Submit(r, b)
 }
 
 // nextFlush flushes the next namespace of a Flush of all. One that cannot be
 // flushed now fails the command: nothing was promised then.
 func (c *cmd) nextFlush(b *bdev.Batch) {
-	k, active := c.k, c.active
-	c.active, c.away = false, false
-	if c.inGate {
-		c.inGate = false
-		c.ns.gate.leave()
+	if c.state != entering {
+		c.to(entering) // leaves the one before
 	}
-	nss := *k.sub.nss.Load()
+	nss := *c.k.sub.nss.Load()
 	st := &c.step
 	for st.at < uint64(len(nss)) && nss[st.at] == nil {
 		st.at++
 	}
-	if st.at < uint64(len(nss)) {
-		c.ns = nss[st.at]
-		st.at++
-		c.submit(b)
-	} else {
+	if st.at == uint64(len(nss)) {
 		c.finish(nvme.Success, b)
+		return
 	}
-	if active { // last, as in finish
-		k.leaveInflight()
-	}
+	c.ns = nss[st.at]
+	st.at++
+	c.enter(b)
 }
 
 // gone ends a command whose namespace was removed; Flush of all goes on with
@@ -212,7 +203,7 @@ func (c *cmd) nextRange(b *bdev.Batch) {
 		}
 		r.Offset, r.Blocks, r.Iov = d.SLBA+uint64(st.done), uint64(n), nil
 		st.done += n
-		c.away = true
+		c.handOver()
 		st.handle.Submit(r, b)
 		return
 	}

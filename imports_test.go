@@ -46,6 +46,8 @@ var may = []struct{ name, imports string }{
 	{"nvmf/nvmftgt", "bdev nvme nvmf/tcp"},
 	{"module/lvol", "bdev blobstore blobstore/format nvme"},
 	{"module/bdevnvme", "bdev nvme nvmf/host"},
+	{"module/mirror/core", "module/mirror/label"},
+	{"module/mirror/label", ""},
 	{"module", "bdev nvme"},
 	{"nvmf/host", "bdev nvme nvmf/tcp"},
 	{"nvmf/tcp", "bdev"},

@@ -7,7 +7,9 @@ import (
 	"net"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,6 +21,7 @@ import (
 	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // server is a portal that answers what a test says.
@@ -191,17 +194,20 @@ func TestNoPortal(t *testing.T) {
 		name            string
 		ctx             context.Context
 		c               *client.Client
-		notSent, change bool
+		notSent, change bool // the request was not sent; it is a change
+		undecided       bool
 		is              error
 		says            string
 	}{
 		{name: "nobody listens", ctx: t.Context(), c: dial(t, 300*time.Millisecond, a), notSent: true,
 			says: "cannot reach the portal at " + a + ": " + a + ": connection refused"},
+		{name: "nobody takes a change", ctx: t.Context(), c: dial(t, 300*time.Millisecond, a), change: true, notSent: true,
+			says: "cannot reach"},
 		{name: "nobody listens anywhere", ctx: t.Context(), c: dial(t, 300*time.Millisecond, a, b), notSent: true, says: ", nor those at "},
 		{name: "no reply", ctx: t.Context(), c: dial(t, 100*time.Millisecond, mute.Addr().String()), is: context.DeadlineExceeded,
 			says: "no reply from the portal at " + mute.Addr().String() + " within 100ms"},
 		{name: "no reply to a change", ctx: t.Context(), c: dial(t, 100*time.Millisecond, mute.Addr().String()), change: true,
-			is: context.DeadlineExceeded, says: "within 100ms; get or list the object"},
+			undecided: true, is: context.DeadlineExceeded, says: "within 100ms; get or list the object"},
 		{name: "interrupted", ctx: over, c: dial(t, time.Minute, mute.Addr().String()), is: context.Canceled, says: "interrupted"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -216,7 +222,7 @@ func TestNoPortal(t *testing.T) {
 				t.Fatal(err)
 			}
 			if e.Code != apiv1.CodeUnreachable || vda.KindOf(err) != vda.Unavailable || e.NotSent != tt.notSent ||
-				e.Undecided != tt.change ||
+				e.Undecided != tt.undecided ||
 				tt.is != nil && !errors.Is(err, tt.is) || !strings.Contains(e.Message(), tt.says) {
 				t.Errorf("%+v, %v", e, err)
 			}
@@ -225,6 +231,26 @@ func TestNoPortal(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRefusedForLong: where nobody listens for some seconds there is no portal,
+// long before the call's time is up.
+func TestRefusedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, err := client.New(client.Config{Portals: []string{"10.0.0.1:9520", "10.0.0.2:9520"}, Timeout: time.Hour,
+			Dial: rpc.DialConfig{Connect: func(context.Context, string) (net.Conn, error) {
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
+			}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		begin := time.Now()
+		_, err = c.ListDn(t.Context(), nil)
+		if took := time.Since(begin); client.CodeOf(err) != apiv1.CodeUnreachable || took < 3*time.Second || took > 10*time.Second {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
 }
 
 // TestErrors: a real portal's refusals say what, on what, and which field.

@@ -87,6 +87,43 @@ func read(t *testing.T, words []string) bool {
 	return false
 }
 
+// TestOrders: what cannot be taken back is typed, not left over in a shell's
+// environment or a file.
+func TestOrders(t *testing.T) {
+	for line, flag := range map[string]string{
+		"vda_cli dn delete --dn-name h:1":                "force",
+		"vda_cli cn delete --cn-name h:1":                "force",
+		"vda_cli pd delete --dn-name h:1 --pd-name p":    "force",
+		"vda_cli syncup dn --dn-name h:1":                "allow-empty",
+		"vda_cli syncup cn --cn-name h:1":                "allow-empty",
+		"vda_dn_agent --sock-path /s --listener-conf {}": "forget-versions",
+		"vda_cn_agent --sock-path /s --listener-conf {}": "forget-versions",
+		"vda_tgt check /disk":                            "repair",
+		"vda_db --db-uri sqlite:////nowhere/vda.db":      "action",
+	} {
+		words := strings.Fields(line)
+		file := filepath.Join(t.TempDir(), "c.yaml")
+		if err := os.WriteFile(file, []byte(flag+": \"1\"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for source, args := range map[string][]string{"the environment": words[1:], "a file": append(words[1:], "--config", file)} {
+			for _, p := range programs {
+				if p.name != words[0] {
+					continue
+				}
+				var out bytes.Buffer
+				exit := idle(p.make()).Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &out,
+					Getenv: func(name string) (string, bool) {
+						return "1", source == "the environment" && name == program.EnvName(flag)
+					}})
+				if exit == 0 || !strings.Contains(out.String(), "sets --"+flag+", which is an order") {
+					t.Errorf("%s with --%s in %s: exit %d, %s", line, flag, source, exit, out.String())
+				}
+			}
+		}
+	}
+}
+
 // idle is a program whose commands read their command line and do nothing.
 func idle(p program.Program) program.Program {
 	var walk func(*cobra.Command)

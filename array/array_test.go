@@ -45,7 +45,8 @@ func newCluster(t *testing.T) *cluster {
 			for _, err := range []error{
 				tx.InsertNode(vda.DiskNode, &vda.Node{ID: dn(i), Name: dn(i), Online: true, Version: 10}),
 				tx.InsertNode(vda.ControllerNode, &vda.Node{ID: cn(i), Name: cn(i), Online: true, Version: 20}),
-				tx.InsertPD(&vda.PD{ID: pd(i), DNID: dn(i), Name: "pd", Online: true, Version: 10, ClusterSize: 1 << 20, TotalClusters: 100, FreeClusters: 100}),
+				tx.InsertPD(&vda.PD{ID: pd(i), DNID: dn(i), Name: "pd", Online: true, Version: 10, ClusterSize: 1 << 20, TotalClusters: 100,
+					FreeClusters: 100}),
 			} {
 				if err != nil {
 					return err
@@ -73,7 +74,8 @@ func insertArray(tx store.Tx, id string) error {
 	for i := range 3 {
 		at := 2 - i
 		errs = append(errs,
-			tx.InsertVD(&vda.VD{ID: fmt.Sprint(id, "-vd", i), DAID: id, Idx: uint32(i), PDID: pd(at), DNID: dn(at), Clusters: 1, Size: 1 << 20, Version: 10}),
+			tx.InsertVD(&vda.VD{ID: fmt.Sprint(id, "-vd", i), DAID: id, Idx: uint32(i), PDID: pd(at), DNID: dn(at), Clusters: 1, Size: 1 << 20,
+				Version: 10}),
 			tx.TakePD(pd(at), 1),
 			tx.InsertCntlr(&vda.Cntlr{ID: cntlr(id, i), DAID: id, CNID: cn(at), Idx: uint32(i), Primary: i == 0, Version: 20}),
 			tx.InsertES(&vda.ES{ID: fmt.Sprint(id, "-es", i), ExpID: id + "-exp", CntlrID: cntlr(id, i)}))
@@ -150,7 +152,8 @@ func label(id, daID string, idx uint32, version uint64, deleted bool) string {
 
 // planText is "disks dn0 dn1; primary cn2".
 func planText(p array.Plan) string {
-	names := map[array.Role]string{array.StandBy: "stand by", array.Retire: "retire", array.Disks: "disks", array.Primary: "primary", array.Secondaries: "secondaries"}
+	names := map[array.Role]string{array.StandBy: "stand by", array.Retire: "retire", array.Disks: "disks", array.Primary: "primary",
+		array.Secondaries: "secondaries"}
 	var out []string
 	for _, s := range p {
 		line := []string{names[s.Role]}
@@ -206,12 +209,14 @@ func TestTransitions(t *testing.T) {
 		}, "secondaries cn0 cn1; primary cn2",
 			"cn0:21 da1-cntlr2:21 cn1:21 da1-cntlr1:21 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
 		{"create", func(tx store.Tx) (array.Plan, error) {
-			return array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1}, places(2, 3, 0), []placement.Cntlr{{CNID: cn(3)}, {CNID: cn(1), Primary: true}})
+			return array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1}, places(2, 3, 0),
+				[]placement.Cntlr{{CNID: cn(3)}, {CNID: cn(1), Primary: true}})
 		}, "disks dn0 dn2 dn3; primary cn1; secondaries cn3",
 			"cn0:20 cn1:21 new/1:21 cn2:20 cn3:21 new/0:21 dn0:11 new/2:11 dn1:10 dn2:11 new/0:11 dn3:11 new/1:11"},
 		{"adopt", func(tx store.Tx) (array.Plan, error) {
 			return array.Adopt(tx, &array.Adoption{DA: &vda.DA{ID: "new", Name: "new", Term: 1}, Grps: []*vda.Grp{{ID: "g", DAID: "new"}},
-				VDs:    []*vda.VD{{ID: "v0", DAID: "new", PDID: pd(3), DNID: dn(3), Size: 1 << 20}, {ID: "v1", DAID: "new", PDID: pd(1), DNID: dn(1), Size: 1 << 20}},
+				VDs: []*vda.VD{{ID: "v0", DAID: "new", PDID: pd(3), DNID: dn(3), Size: 1 << 20},
+					{ID: "v1", DAID: "new", PDID: pd(1), DNID: dn(1), Size: 1 << 20}},
 				Cntlrs: []*vda.Cntlr{{ID: "c0", DAID: "new", CNID: cn(3), Primary: true}, {ID: "c1", DAID: "new", CNID: cn(0), Idx: 1}},
 				Exps:   []*vda.Exp{{ID: "e", DAID: "new", Name: "e", NQN: "e"}}})
 		}, "disks dn1 dn3; primary cn3; secondaries cn0",

@@ -54,6 +54,11 @@ func (c *Change) At(n Node, fn func() error) {
 	t.first = append(t.first, fn)
 }
 
+// Applied notes how far a node has come, if it is still there.
+func (c *Change) Applied(n Node, version uint64) {
+	c.At(n, func() error { return passOver(c.tx.SetNodeApplied(n.Kind, n.ID, version)) })
+}
+
 func (c *Change) turn(n Node) *turn {
 	if c.turns[n] == nil {
 		c.turns[n] = &turn{}

@@ -63,7 +63,8 @@ func (c *Change) addGroup(daID string, idx uint32, vds []placement.VD, plan *Pla
 	rows := make([]vda.VD, len(vds))
 	grp := &vda.Grp{ID: store.NewID(), DAID: daID, Idx: idx}
 	for i, at := range vds {
-		rows[i] = vda.VD{ID: store.NewID(), DAID: daID, GrpIdx: idx, Idx: uint32(i), PDID: at.PDID, DNID: at.DNID, Clusters: at.Clusters, Size: at.Size}
+		rows[i] = vda.VD{ID: store.NewID(), DAID: daID, GrpIdx: idx, Idx: uint32(i), PDID: at.PDID, DNID: at.DNID, Clusters: at.Clusters,
+			Size: at.Size}
 		grp.Size += at.Size
 		c.insertVD(&rows[i])
 	}

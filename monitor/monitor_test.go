@@ -327,12 +327,14 @@ func (r *rig) addDA(name string) *vda.DA {
 	r.update(func(tx store.Tx) error {
 		v, err := tx.BumpNode(vda.DiskNode, r.dns[0].ID)
 		if err := errors.Join(err, tx.InsertDA(da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: da.ID}), tx.TakePD(r.pd.ID, 1),
-			tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, PDID: r.pd.ID, DNID: r.dns[0].ID, Clusters: 1, Size: 1 << 20, Version: v})); err != nil {
+			tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, PDID: r.pd.ID, DNID: r.dns[0].ID, Clusters: 1, Size: 1 << 20,
+				Version: v})); err != nil {
 			return err
 		}
 		for i, c := range r.cns {
 			v, err := tx.BumpNode(vda.ControllerNode, c.ID)
-			if err := errors.Join(err, tx.InsertCntlr(&vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: c.ID, Idx: uint32(i), Primary: i == 0, Version: v})); err != nil {
+			if err := errors.Join(err, tx.InsertCntlr(&vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: c.ID, Idx: uint32(i), Primary: i == 0,
+				Version: v})); err != nil {
 				return err
 			}
 		}
@@ -405,7 +407,8 @@ func TestFailover(t *testing.T) {
 			t.Errorf("primaries are not spread: %v", perCN)
 		}
 		dead.Start()
-		r.within(15*time.Second, "the old primary returns as a secondary", at(func(name string, _ uint64, settled bool) bool { return name != "cn0" && settled }))
+		r.within(15*time.Second, "the old primary returns as a secondary",
+			at(func(name string, _ uint64, settled bool) bool { return name != "cn0" && settled }))
 
 		// A hung node is silent; it moves after the missed beats, not before.
 		r.agents.Agent("cn1").Hang(true)
@@ -458,7 +461,8 @@ func TestNoFailoverOnStalePicture(t *testing.T) {
 			t.Errorf("moved to %s, term %d", name, term)
 		}
 		r.store.away.Store(false)
-		r.within(5*time.Second, "moves once the database is back", func() bool { name, term, _ := r.primary(da); return name != "cn0" && term == 2 })
+		r.within(5*time.Second, "moves once the database is back",
+			func() bool { name, term, _ := r.primary(da); return name != "cn0" && term == 2 })
 	})
 }
 

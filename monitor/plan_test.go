@@ -301,7 +301,8 @@ func TestPlanMoves(t *testing.T) {
 	sec := func(id, cn string, load int) SecondaryView { return SecondaryView{ID: id, CN: cn, Primaries: load} }
 	many := []ArrayView{}
 	for i := range 6 {
-		many = append(many, ArrayView{ID: fmt.Sprint(i), Term: 3, Secondaries: []SecondaryView{sec(fmt.Sprint("a", i), "A", 4), sec(fmt.Sprint("b", i), "B", 0), sec(fmt.Sprint("c", i), "C", 1)}})
+		many = append(many, ArrayView{ID: fmt.Sprint(i), Term: 3,
+			Secondaries: []SecondaryView{sec(fmt.Sprint("a", i), "A", 4), sec(fmt.Sprint("b", i), "B", 0), sec(fmt.Sprint("c", i), "C", 1)}})
 	}
 	for _, c := range []struct {
 		name   string
@@ -310,12 +311,17 @@ func TestPlanMoves(t *testing.T) {
 		want   string
 	}{
 		{"none", nil, up(), ""},
-		{"the one that is up", []ArrayView{{ID: "x", Groups: [][]string{{"D"}}, Secondaries: []SecondaryView{sec("a", "A", 0), sec("b", "B", 9)}}}, up("B", "D"), "x:b"},
+		{"the one that is up", []ArrayView{{ID: "x", Groups: [][]string{{"D"}},
+			Secondaries: []SecondaryView{sec("a", "A", 0), sec("b", "B", 9)}}}, up("B", "D"), "x:b"},
 		{"no secondary is up", []ArrayView{{ID: "x", Groups: [][]string{{"D"}}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("D"), ""},
-		{"a dn is down as well", []ArrayView{{ID: "x", Groups: [][]string{{"D", "E"}}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("A", "D"), ""},
-		{"a dn of the second group is down as well", []ArrayView{{ID: "x", Groups: [][]string{{"D"}, {"E"}}, Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("A", "D"), ""},
-		{"a draining node is the last choice", []ArrayView{{ID: "x", Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A", "B"), "x:b"},
-		{"but a choice", []ArrayView{{ID: "x", Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A"), "x:a"},
+		{"a dn is down as well", []ArrayView{{ID: "x", Groups: [][]string{{"D", "E"}}, Secondaries: []SecondaryView{sec("a", "A", 0)}}},
+			up("A", "D"), ""},
+		{"a dn of the second group is down as well", []ArrayView{{ID: "x", Groups: [][]string{{"D"}, {"E"}},
+			Secondaries: []SecondaryView{sec("a", "A", 0)}}}, up("A", "D"), ""},
+		{"a draining node is the last choice", []ArrayView{{ID: "x",
+			Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A", "B"), "x:b"},
+		{"but a choice", []ArrayView{{ID: "x", Secondaries: []SecondaryView{{ID: "a", CN: "A", Draining: true}, sec("b", "B", 9)}}}, up("A"),
+			"x:a"},
 		{"load is spread", many, up("A", "B", "C"), "0:b0 1:b1 2:c2 3:b3 4:c4 5:b5"},
 		{"load is spread over what is up", many[:3], up("A", "C"), "0:c0 1:c1 2:c2"},
 	} {
@@ -348,7 +354,8 @@ func TestPlanLeave(t *testing.T) {
 		{name: "down", cns: []CNView{{ID: "B", Down: true}, {ID: "A", Down: true}, {ID: "C", Up: true}}, down: "A B"},
 		{name: "a lease of one that answers keeps nothing", cns: []CNView{{ID: "A", Up: true, Lease: time.Second, Offline: true}}, drain: "A"},
 		{name: "silent, with a lease", cns: []CNView{{ID: "A", Down: true, Lease: time.Second}}, again: time.Second},
-		{name: "the first lease that ends", cns: []CNView{{ID: "A", Down: true, Lease: 3 * time.Second}, {ID: "B", Down: true, Lease: time.Second},
+		{name: "the first lease that ends", cns: []CNView{{ID: "A", Down: true, Lease: 3 * time.Second},
+			{ID: "B", Down: true, Lease: time.Second},
 			{ID: "C", Down: true, Lease: 2 * time.Second}, {ID: "D", Down: true}}, down: "D", again: time.Second},
 		{name: "drained", cns: []CNView{{ID: "B", Up: true, Offline: true}, {ID: "A", Up: true, Offline: true}}, drain: "A B"},
 		{name: "down and offline is down", cns: []CNView{{ID: "A", Down: true, Offline: true}}, down: "A"},

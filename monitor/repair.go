@@ -8,8 +8,8 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
-// watchRepair makes the controllers of cns that have been down for RepairAfter
-// anew elsewhere.
+// watchRepair replaces the controllers of cns that have been down for
+// RepairAfter.
 func (m *Monitor) watchRepair(ctx context.Context) {
 	m.mu.Lock()
 	var gone []string
@@ -48,9 +48,9 @@ func (m *Monitor) repair(ctx context.Context, cnID string) {
 	}
 	if err != nil && ctx.Err() == nil {
 		m.metrics.storeErrors.Inc()
-		m.log.Warn("controllers of a lost cn are not all made anew", "cn", cnID, "err", err)
+		m.log.Warn("controllers of a lost cn are not all replaced", "cn", cnID, "err", err)
 	}
 	if replaced > 0 {
-		m.log.Info("controllers were made anew on other cns", "cn", cnID, "cntlrs", replaced)
+		m.log.Info("controllers were replaced on other cns", "cn", cnID, "cntlrs", replaced)
 	}
 }

@@ -90,7 +90,8 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		}
 		for i := range exps {
 			if !exps[i].Deleted {
-				return refuse(codeInUse, vda.FailedPrecondition, "da %s has the exp %s, whose NQN %s carries the array's name; delete it first", da.Name, exps[i].Name, exps[i].NQN)
+				return refuse(codeInUse, vda.FailedPrecondition, "da %s has the exp %s, whose NQN %s carries the array's name; delete it first",
+					da.Name, exps[i].Name, exps[i].NQN)
 			}
 		}
 		da.Name = name
@@ -217,7 +218,8 @@ func failoverTarget(tx store.Reader, da *vda.DA, toCN string) (string, error) {
 	}
 	switch {
 	case toCN != "":
-		return "", vda.Errorf(vda.FailedPrecondition, "to_cn %q has no controller of da %s; its secondaries are on %v", vda.Shorten(toCN, 80), da.Name, secondaries)
+		return "", vda.Errorf(vda.FailedPrecondition, "to_cn %q has no controller of da %s; its secondaries are on %v", vda.Shorten(toCN, 80),
+			da.Name, secondaries)
 	case len(secondaries) == 0:
 		return "", vda.Errorf(vda.FailedPrecondition, "da %s has one controller only: there is nothing to move its primary to", da.Name)
 	}

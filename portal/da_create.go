@@ -79,7 +79,8 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 		}
 	}
 	if da.Thin() {
-		p.warnings = append(p.warnings, fmt.Sprintf("the array is thin: it promises %d bytes and has bought %d; writes fail when those are used up", da.Size, da.PhysicalSize))
+		const thin = "the array is thin: it promises %d bytes and has bought %d; writes fail when those are used up"
+		p.warnings = append(p.warnings, fmt.Sprintf(thin, da.Size, da.PhysicalSize))
 	}
 	return &apiv1.CreateDaReply{ReplyInfo: done("the da is created", notes, remarks...), DaMsg: msg, WarningList: p.warnings}, nil
 }

@@ -105,7 +105,8 @@ func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
 func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
 	old, err := tx.ExpByName(da.ID, exp.Name)
 	if err := taken(err, func() error {
-		return exists("exp", exp.Name+" of da "+da.Name, parameter{"initiator_nqn", old.InitiatorNQN, exp.InitiatorNQN}, parameter{"snap_name", old.SnapName, exp.SnapName})
+		return exists("exp", exp.Name+" of da "+da.Name, parameter{"initiator_nqn", old.InitiatorNQN, exp.InitiatorNQN},
+			parameter{"snap_name", old.SnapName, exp.SnapName})
 	}); err != nil {
 		return err
 	}
@@ -115,7 +116,8 @@ func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
 		if err != nil {
 			return err
 		}
-		return refuse(codeNQNTaken, vda.AlreadyExists, "the NQN %s would be that of exp %s of da %s too; choose another exp_name", exp.NQN, other.Name, da.Name)
+		return refuse(codeNQNTaken, vda.AlreadyExists, "the NQN %s would be that of exp %s of da %s too; choose another exp_name", exp.NQN,
+			other.Name, da.Name)
 	})
 }
 

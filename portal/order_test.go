@@ -19,8 +19,10 @@ func TestArraysAreChangedInTheLockOrder(t *testing.T) {
 	client := c.Client(func(cfg *portal.Config) { cfg.Store = storetest.Ordered(t, c.Store) })
 	for i := range 3 {
 		da := fmt.Sprint("da", i)
-		must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: da, DaSize: 4 << 20, CntlrCnt: 3, DaConf: `{"stripe_count":2,"stripe_size_kb":64}`}))
-		must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: da, ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+		must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx,
+			&apiv1.CreateDaRequest{DaName: da, DaSize: 4 << 20, CntlrCnt: 3, DaConf: `{"stripe_count":2,"stripe_size_kb":64}`}))
+		must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx,
+			&apiv1.CreateExpRequest{DaName: da, ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
 		to := "nqn.2016-06.io.spdk:h2"
 		must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: da, ExpName: "e", NewInitiatorNqn: &to}))
 		must[*apiv1.FailoverDaReply](t)(client.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: da}))

@@ -30,7 +30,8 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 		}
 		old, err := tx.PDByName(dn.ID, pd.Name)
 		if err := taken(err, func() error {
-			return exists("pd", pd.Name+" of dn "+dn.Name, parameter{"pd_conf", compactJSON(old.Conf), compactJSON(pd.Conf)}, parameter{"online", old.Online, pd.Online})
+			return exists("pd", pd.Name+" of dn "+dn.Name, parameter{"pd_conf", compactJSON(old.Conf), compactJSON(pd.Conf)},
+				parameter{"online", old.Online, pd.Online})
 		}); err != nil {
 			return err
 		}
@@ -73,7 +74,8 @@ func mediumFree(tx store.Reader, dn *vda.Node, medium string) error {
 	}
 	for i := range pds {
 		if m, err := parsePDConf("pd_conf", pds[i].Conf); err == nil && m == medium {
-			return refuse(codeAddressTaken, vda.AlreadyExists, "%s of dn %s is that of pd %s", medium, dn.Name, tombstoned(pds[i].Name, pds[i].Deleted))
+			return refuse(codeAddressTaken, vda.AlreadyExists, "%s of dn %s is that of pd %s", medium, dn.Name,
+				tombstoned(pds[i].Name, pds[i].Deleted))
 		}
 	}
 	return nil

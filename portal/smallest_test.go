@@ -24,7 +24,8 @@ func volume(t *testing.T, device, cluster, size uint64, thin bool) error {
 	if err := reg.Register(d); err != nil {
 		t.Fatal(err)
 	}
-	st, err := lvol.New(lvol.Config{Registry: reg}).CreateStore("d", "s", lvol.StoreOpts{ClusterSize: uint32(cluster), MDRatio: format.MDRatio(device, cluster), Clear: lvol.ClearNone})
+	st, err := lvol.New(lvol.Config{Registry: reg}).CreateStore("d", "s",
+		lvol.StoreOpts{ClusterSize: uint32(cluster), MDRatio: format.MDRatio(device, cluster), Clear: lvol.ClearNone})
 	if err != nil {
 		return err
 	}

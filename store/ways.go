@@ -22,7 +22,8 @@ func (t *sqlReader) WaysOfExps(expIDs []string) (all []Way, err error) {
 	if len(expIDs) == 0 {
 		return nil, nil
 	}
-	q := "SELECT e.exp_id, e.id, e.h_error, e.h_msg, e.h_since_us, c.idx, c.h_error, c.h_msg, c.h_since_us, n.name, n.listener, n.h_error, n.h_msg, n.h_since_us " +
+	q := "SELECT e.exp_id, e.id, e.h_error, e.h_msg, e.h_since_us, c.idx, c.h_error, c.h_msg, c.h_since_us, " +
+		"n.name, n.listener, n.h_error, n.h_msg, n.h_since_us " +
 		"FROM vda_es e JOIN vda_cntlr c ON c.id = e.cntlr_id JOIN vda_cn n ON n.id = c.cn_id " +
 		"WHERE e.exp_id IN (" + marks(len(expIDs)) + ") ORDER BY e.exp_id, c.idx"
 	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind(q), anys(expIDs)...)
@@ -85,7 +86,8 @@ func (t *sqlReader) names(table string, ids []string) (map[string]string, error)
 	if len(ids) == 0 {
 		return names, nil
 	}
-	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind("SELECT id, name FROM "+table+" WHERE id IN ("+marks(len(ids))+")"), anys(ids)...)
+	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind("SELECT id, name FROM "+table+" WHERE id IN ("+marks(len(ids))+")"),
+		anys(ids)...)
 	if err != nil {
 		return nil, t.fault(err)
 	}

@@ -69,7 +69,7 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 	if err := change.Settle(das...); err != nil {
 		return err
 	}
-	change.At(array.Node{Kind: vda.DiskNode, ID: req.NodeId}, func() error { return passOver(tx.SetNodeApplied(vda.DiskNode, req.NodeId, p.applied)) })
+	change.Applied(array.Node{Kind: vda.DiskNode, ID: req.NodeId}, p.applied)
 	return change.Write()
 }
 
@@ -163,7 +163,7 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 	if err := change.Settle(das...); err != nil {
 		return false, err
 	}
-	change.At(array.Node{Kind: vda.ControllerNode, ID: req.NodeId}, func() error { return passOver(tx.SetNodeApplied(vda.ControllerNode, req.NodeId, p.applied)) })
+	change.Applied(array.Node{Kind: vda.ControllerNode, ID: req.NodeId}, p.applied)
 	return changed, change.Write()
 }
 

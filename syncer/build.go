@@ -179,7 +179,8 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 			if dn.Applied < vd.Version && !da.Deleted {
 				b.unfenced[dn.ID] = true
 			}
-			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID)})
+			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID),
+				Uuid: UUID(vd.ID)})
 		}
 		specs = append(specs, spec)
 	}

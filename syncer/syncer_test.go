@@ -52,12 +52,15 @@ func newFixture(t *testing.T) *fixture {
 	f := &fixture{T: t, store: st, agents: fakeagent.New()}
 	t.Cleanup(func() { st.Close() })
 	t.Cleanup(f.agents.Close)
-	f.syncer, err = syncer.New(syncer.Config{Store: storetest.Ordered(t, st), Dial: f.agents, Timeout: 10 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	f.syncer, err = syncer.New(syncer.Config{Store: storetest.Ordered(t, st), Dial: f.agents, Timeout: 10 * time.Second,
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.da = &vda.DA{ID: store.NewID(), Name: "da0", Size: 8 << 20, PhysicalSize: 8 << 20, CntlrCnt: 3, StripeCount: 2, StripeSizeKB: 64, ClusterSize: 1 << 20, Term: 1}
-	f.exp = &vda.Exp{ID: store.NewID(), DAID: f.da.ID, Name: "exp0", NQN: "nqn.2016-06.io.spdk:vda-exp-da0-exp0", InitiatorNQN: "nqn.x", Serial: "1", NSUUID: "u"}
+	f.da = &vda.DA{ID: store.NewID(), Name: "da0", Size: 8 << 20, PhysicalSize: 8 << 20, CntlrCnt: 3, StripeCount: 2, StripeSizeKB: 64,
+		ClusterSize: 1 << 20, Term: 1}
+	f.exp = &vda.Exp{ID: store.NewID(), DAID: f.da.ID, Name: "exp0", NQN: "nqn.2016-06.io.spdk:vda-exp-da0-exp0", InitiatorNQN: "nqn.x",
+		Serial: "1", NSUUID: "u"}
 	f.update(func(tx store.Tx) error {
 		for i := range f.dn {
 			f.dn[i] = &vda.DN{Node: vda.Node{ID: store.NewID(), Name: fmt.Sprintf("dn%d:9720", i), Online: true, Version: 2}}
@@ -67,7 +70,8 @@ func newFixture(t *testing.T) *fixture {
 			}
 			f.agents.Start(f.dn[i].Name)
 		}
-		if err := errors.Join(tx.InsertDA(f.da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: f.da.ID, Size: 10 << 20}), tx.InsertExp(f.exp)); err != nil {
+		if err := errors.Join(tx.InsertDA(f.da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: f.da.ID, Size: 10 << 20}),
+			tx.InsertExp(f.exp)); err != nil {
 			return err
 		}
 		for i := range f.cn {
@@ -88,7 +92,8 @@ func newFixture(t *testing.T) *fixture {
 	f.update(func(tx store.Tx) error {
 		for i := range f.vd {
 			v, err := tx.BumpNode(vda.DiskNode, f.dn[i].ID)
-			f.vd[i] = &vda.VD{ID: store.NewID(), DAID: f.da.ID, Idx: uint32(i), PDID: f.pd[i].ID, DNID: f.dn[i].ID, Clusters: 5, Size: 5 << 20, Version: v}
+			f.vd[i] = &vda.VD{ID: store.NewID(), DAID: f.da.ID, Idx: uint32(i), PDID: f.pd[i].ID, DNID: f.dn[i].ID, Clusters: 5, Size: 5 << 20,
+				Version: v}
 			if err := errors.Join(err, tx.TakePD(f.pd[i].ID, 5), tx.InsertVD(f.vd[i])); err != nil {
 				return err
 			}
@@ -180,7 +185,8 @@ func TestCreate(t *testing.T) {
 	s := f.agents.Agent("cn0:9820").Syncs()
 	f.equal("syncs of the primary", len(s), 2) // create, then the news that it is created
 	c := s[0].Cn.Cntlrs[0]
-	f.equal("create", []any{c.Primary, c.Create, c.MinCntlid, c.MaxCntlid, c.Term, c.HostNqn, len(c.Grps), len(c.Grps[0].Vds), len(c.SecondaryHostNqns)},
+	f.equal("create", []any{c.Primary, c.Create, c.MinCntlid, c.MaxCntlid, c.Term, c.HostNqn, len(c.Grps), len(c.Grps[0].Vds),
+		len(c.SecondaryHostNqns)},
 		[]any{true, true, 1, 1000, 1, vda.PrimaryHostNQN(f.da.ID, 1), 1, 2, 2})
 	f.equal("vd target", c.Grps[0].Vds[1].Nqn, "nqn.2016-06.io.spdk:vda-vd-"+f.vd[1].ID)
 	f.equal("exp", []any{c.Exps[0].EsId}, []any{f.es[0].ID})
@@ -313,7 +319,8 @@ func TestDelete(t *testing.T) {
 	f.ok(f.syncer.Sync(t.Context(), array.CN(f.cn[1].ID), syncer.Changes))
 	f.view(func(tx store.Reader) error { _, err := tx.Exp(f.exp.ID); return err }) // one state is left
 	f.ok(f.syncer.Sync(t.Context(), array.CN(f.cn[2].ID), syncer.Changes))
-	if err := f.store.View(t.Context(), func(tx store.Reader) error { _, err := tx.Exp(f.exp.ID); return err }); err == nil || vda.KindOf(err) != vda.NotFound {
+	lookup := f.store.View(t.Context(), func(tx store.Reader) error { _, err := tx.Exp(f.exp.ID); return err })
+	if err := lookup; err == nil || vda.KindOf(err) != vda.NotFound {
 		t.Fatalf("exp is still there: %v", err)
 	}
 
@@ -376,7 +383,9 @@ func TestDelete(t *testing.T) {
 		return err
 	})
 	gone.Start()
-	fakeagent.Wait(t, "sync after the dn came back", func() bool { return f.syncer.Sync(t.Context(), array.DN(f.dn[1].ID), syncer.Changes) == nil })
+	fakeagent.Wait(t, "sync after the dn came back", func() bool {
+		return f.syncer.Sync(t.Context(), array.DN(f.dn[1].ID), syncer.Changes) == nil
+	})
 	f.view(func(tx store.Reader) error {
 		das, err := tx.DeletedDAs()
 		f.equal("tombstones of arrays", len(das), 0)
@@ -426,7 +435,8 @@ func TestRefusals(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	f.agents.Agent("dn1:9720").Hang(true)
-	if err := f.syncer.Sync(ctx, array.DN(f.dn[1].ID), syncer.Changes); vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "no answer in time") {
+	err = f.syncer.Sync(ctx, array.DN(f.dn[1].ID), syncer.Changes)
+	if vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "no answer in time") {
 		t.Errorf("a hung agent: %v", err)
 	}
 	if err := f.syncer.Sync(t.Context(), array.DN(store.NewID()), syncer.Changes); vda.KindOf(err) != vda.NotFound {
@@ -597,8 +607,9 @@ func TestMoveMany(t *testing.T) {
 			}
 			for j := range f.vd {
 				v, err := tx.BumpNode(vda.DiskNode, f.dn[j].ID)
-				if err := errors.Join(err, tx.TakePD(f.pd[j].ID, 1), tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, Idx: uint32(j), PDID: f.pd[j].ID,
-					DNID: f.dn[j].ID, Clusters: 1, Size: 1 << 20, Version: v})); err != nil {
+				if err := errors.Join(err, tx.TakePD(f.pd[j].ID, 1),
+					tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, Idx: uint32(j), PDID: f.pd[j].ID,
+						DNID: f.dn[j].ID, Clusters: 1, Size: 1 << 20, Version: v})); err != nil {
 					return err
 				}
 			}

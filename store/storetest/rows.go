@@ -422,7 +422,8 @@ func testExp(t *testing.T, s *suite) {
 func testWays(t *testing.T, s *suite) {
 	a, b := s.newCluster(t), s.newCluster(t)
 	s.update(t, func(tx store.Tx) error {
-		return errors.Join(tx.SetHealth(store.ObjES, a.es.ID, vda.Health{Error: true, Msg: "away", Since: noon}), tx.SetHealth(store.ObjCN, b.cn.ID, vda.Health{}))
+		return errors.Join(tx.SetHealth(store.ObjES, a.es.ID, vda.Health{Error: true, Msg: "away", Since: noon}),
+			tx.SetHealth(store.ObjCN, b.cn.ID, vda.Health{}))
 	})
 	s.view(t, func(tx store.Reader) error {
 		none, err := tx.WaysOfExps(nil)
@@ -434,7 +435,8 @@ func testWays(t *testing.T, s *suite) {
 			return err
 		}
 		want := []store.Way{
-			{ExpID: a.exp.ID, ESID: a.es.ID, CNName: a.cn.Name, Listener: a.cn.Listener, Health: vda.Health{Error: true, Msg: "away", Since: noon}, CntlrHealth: a.cntlr.Health, CNHealth: a.cn.Health},
+			{ExpID: a.exp.ID, ESID: a.es.ID, CNName: a.cn.Name, Listener: a.cn.Listener, Health: vda.Health{Error: true, Msg: "away", Since: noon},
+				CntlrHealth: a.cntlr.Health, CNHealth: a.cn.Health},
 			{ExpID: b.exp.ID, ESID: b.es.ID, CNName: b.cn.Name, Listener: b.cn.Listener, CntlrHealth: b.cntlr.Health},
 		}
 		if a.exp.ID > b.exp.ID {

@@ -64,8 +64,9 @@ exporters (exp).
 The reply is printed as JSON on standard output. When a command fails, reply_info
 has the code and the message, standard error has the message on one line, and the
 exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
-		Args: noCommand,
-		RunE: incomplete,
+		Args:        noCommand,
+		RunE:        incomplete,
+		Annotations: map[string]string{program.Group: "true"},
 	}
 	fs := root.PersistentFlags()
 	fs.SortFlags = false
@@ -74,9 +75,11 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	program.AlsoEnv(fs, "addr-port", portalEnv)
 	fs.DurationVar(&s.timeout, "timeout", defaultTimeout, "how long to wait for the reply")
 	fs.VarP(newChoice(&s.output, "json", "json", "yaml", "table"), "output", "o", "`FORMAT` of the reply: json, yaml or table")
+	program.Choices(root, "output", "json", "yaml", "table")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
-		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: noCommand, RunE: incomplete}
+		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: noCommand, RunE: incomplete,
+			Annotations: map[string]string{program.Group: "true"}}
 		root.AddCommand(groups[n.name])
 	}
 	for i := range commands {

@@ -86,8 +86,11 @@ func dress(root *cobra.Command, getenv func(string) (string, bool)) {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(completion(root.Name()), reference())
 	own := root.PersistentFlags()
-	own.String("config", "", "YAML `FILE` with values of flags, a line each, such as log-level: debug (default none)")
+	own.String("config", "", "YAML `FILE` with values of flags, one per line, as name: value (default none)")
 	root.Flags().Bool("version", false, "print the version, the commit and the version of Go, and end")
+	if root.Flags().Lookup("log-level") != nil {
+		Choices(root, "log-level", "debug", "info", "warn", "error")
+	}
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
 		if cmd.Annotations[bare] != "" {
 			return nil
@@ -98,6 +101,17 @@ func dress(root *cobra.Command, getenv func(string) (string, bool)) {
 		return required(cmd)
 	}
 	help(root)
+}
+
+// Group is the annotation of a command that does nothing by itself: it needs
+// one of those below it.
+const Group = "vda_group"
+
+// Choices has shells complete the value of a flag to one of a few.
+func Choices(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag, or it has choices: a fault of the program
+	}
 }
 
 // bare is the annotation of a command that takes no flag from the environment
@@ -125,7 +139,7 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 }
 
 const usage = `Usage:
-{{- if or .Runnable (not .HasAvailableSubCommands)}}
+{{- if not (index .Annotations "vda_group")}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
   {{.CommandPath}} COMMAND [flags]{{end}}{{if .HasExample}}
 
@@ -136,11 +150,11 @@ Commands:{{range .Commands}}{{if .IsAvailableCommand}}
   {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
 
 Flags:
-{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+{{.LocalFlags.FlagUsagesWrapped 110 | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
 
 Flags of every command:
-{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+{{.InheritedFlags.FlagUsagesWrapped 110 | trimTrailingWhitespaces}}{{end}}
 
-A flag that is not given is taken from the environment (VDA_LOG_LEVEL for
---log-level), then from the file of --config.{{if .HasAvailableSubCommands}} {{.CommandPath}} COMMAND --help says more.{{end}}
+A flag that is not given is taken from the environment (VDA_ and its name in
+capitals, with _ for -), then from the file of --config.{{if .HasAvailableSubCommands}} {{.CommandPath}} COMMAND --help says more.{{end}}
 `

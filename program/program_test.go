@@ -227,7 +227,7 @@ func TestEveryProgramHas(t *testing.T) {
 		says []string
 	}{
 		{[]string{"--help"}, []string{"Usage:\n  vda_example [flags]\n", "--port PORT ", "(default 9520)", "--config FILE", "--version",
-			"(default 20s)", "VDA_LOG_LEVEL", "  check "}},
+			"(default 20s)", "(VDA_ and its name in", "  check "}},
 		{[]string{"help", "check"}, []string{"Usage:\n  vda_example check [flags]\n", "--depth WORD"}},
 		{[]string{"--version"}, []string{"vda_example devel (commit ", "go1."}},
 		{[]string{"completion", "bash"}, []string{"__start_vda_example"}},

@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -74,6 +75,12 @@ methods; docs/jsonrpc.md says what those of vda_tgt do.`,
 	fs.StringVarP(&m.Socket, "socket", "s", "/var/tmp/vda.sock", "`PATH` of the data plane's JSON-RPC socket")
 	fs.VarP((*seconds)(&m.Timeout), "timeout", "t", "`SECONDS` to wait for the reply, or a duration such as 2m")
 	fs.Var((*seconds)(&m.Wait), "wait", "`SECONDS` to wait for the socket to appear, or a duration")
+	c.ValidArgsFunction = func(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return m.methods(c.Context(), begun), cobra.ShellCompDirectiveNoFileComp
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		m.Args, m.Stdin, m.Stdout, m.Stderr = args, c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
 		if err := m.Run(c.Context()); err != nil {
@@ -82,6 +89,24 @@ methods; docs/jsonrpc.md says what those of vda_tgt do.`,
 		return nil
 	}
 	return program.Program{Root: c, Fail: fail}
+}
+
+// methods are those of the data plane that begin so, for a shell to complete;
+// none when it does not answer at once.
+func (m Main) methods(ctx context.Context, begun string) []string {
+	c, err := spdk.New(spdk.Config{Socket: m.Socket, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	all, err := c.GetMethods(ctx, false)
+	if err != nil {
+		return nil
+	}
+	all = append(all, "save_config", "load_config")
+	return slices.DeleteFunc(all, func(name string) bool { return !strings.HasPrefix(name, begun) })
 }
 
 // fail reports a command line that makes no sense with exit status 2, a call

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,6 +50,7 @@ Disks and nodes keep what they have whatever is done here.`,
 	fs.SortFlags = false
 	fs.StringVar(&m.Action, "action", "", "`ACTION`: "+names+" (required)")
 	program.Typed(fs, "action")
+	program.Choices(c, "action", slices.Sorted(maps.Keys(actions))...)
 	db := dbflag.Add(fs)
 	fs.DurationVar(&m.Timeout, "timeout", time.Minute, "give up after so long")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {

@@ -105,6 +105,27 @@ func TestPrograms(t *testing.T) {
 	}
 }
 
+// TestChoices: a shell completes values of which there are a few.
+func TestChoices(t *testing.T) {
+	for name, want := range map[string]string{
+		"vda_portal --log-level": "debug\ninfo\nwarn\nerror\n", "vda_tgt --log-level": "debug\ninfo\nwarn\nerror\n",
+		"vda_cli dn list -o": "json\nyaml\ntable\n", "vda_db --action": "create\ndrop\nmigrate\nrestored\nstatus\n",
+	} {
+		words := strings.Fields(name)
+		for _, p := range programs {
+			if p.name != words[0] {
+				continue
+			}
+			var out, errs bytes.Buffer
+			args := slices.Concat([]string{"__complete"}, words[1:], []string{""})
+			p.make().Run(t.Context(), program.Process{Args: args, Stdout: &out, Stderr: &errs})
+			if !strings.HasPrefix(out.String(), want) {
+				t.Errorf("%s is completed to %q", name, out.String())
+			}
+		}
+	}
+}
+
 // TestVersion builds a program as the Makefile does.
 func TestVersion(t *testing.T) {
 	const stamp = "-X github.com/virtual-disk-array/vda/program.version="

@@ -311,6 +311,20 @@ func TestWordsOfRPC(t *testing.T) {
 	}
 }
 
+// TestCompletion: a shell completes the methods that the data plane has, and
+// none when there is no data plane.
+func TestCompletion(t *testing.T) {
+	socket, _ := up(t)
+	rpc(t, "-s", socket, "--wait", "20", "rpc_get_methods")
+	code, out, _ := rpc(t, "__complete", "-s", socket, "bdev_null")
+	if code != 0 || !strings.HasPrefix(out, "bdev_null_create\nbdev_null_delete\nbdev_null_resize\n:") {
+		t.Errorf("exit %d, %q", code, out)
+	}
+	if code, out, _ := rpc(t, "__complete", "-s", socket+"none", "bdev_null"); code != 0 || strings.Contains(out, "bdev") {
+		t.Errorf("without a data plane: exit %d, %q", code, out)
+	}
+}
+
 // TestSavedConfig saves what a vda_tgt is configured as, with vda_rpc, and
 // loads it into another one, which is in the start-up state until then.
 func TestSavedConfig(t *testing.T) {

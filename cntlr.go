@@ -19,7 +19,7 @@ const cntlidsPerCntlr = 1000
 
 // MaxCntlrIdx is the last Idx that leaves room for its range of controller ids,
 // which end at FFEFh (NVM Express base specification 2.0, 3.1.1).
-const MaxCntlrIdx = 0xffef/cntlidsPerCntlr - 1
+const MaxCntlrIdx = 0xffef/cntlidsPerCntlr - 1 // nvme.MaxCNTLID
 
 // CNTLIDs are the first and last NVMe controller id that the controller hands
 // out.

@@ -14,12 +14,13 @@ import (
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
-	{"test", "nvmf/host sandbox/dataplane spdk"},
+	{"test", "nvmf/host sandbox/dataplane sandbox/stamp spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api client monitor portal rpc spdk store syncer sim/ledger sim/simnet"},
 	{"sim/ledger", ""},
 	{"sim/simnet", ""},
-	{"sandbox", "nvmf/host program sandbox/dataplane"},
+	{"sandbox", "nvmf/host program sandbox/dataplane sandbox/stamp"},
 	{"sandbox/dataplane", ""},
+	{"sandbox/stamp", ""},
 	{"cli", "api client program reason"},
 
 	// control plane
@@ -33,7 +34,7 @@ var may = []struct{ name, imports string }{
 
 	// agents
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
-	{"agent/cn", "agent agent/plane api blobstore/format reason spdk"},
+	{"agent/cn", "agent agent/plane api blobstore/format nvme reason spdk"},
 	{"agent/agenttest", "api"},
 	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
 	{"agent", "agent/plane api daemon daemon/httpd disk nvme nvmf/host program reason rpc spdk"},

@@ -8,8 +8,12 @@ import (
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
-// TestNQNLimit: both sides of the wire mean the same length.
-func TestNQNLimit(t *testing.T) {
+// TestLimitsOfNVMe: rows and the wire mean the same limits.
+func TestLimitsOfNVMe(t *testing.T) {
+	last := vda.Cntlr{Idx: vda.MaxCntlrIdx}
+	if _, top := last.CNTLIDs(); top > nvme.MaxCNTLID || top+1000 <= nvme.MaxCNTLID {
+		t.Errorf("the last controller's ids go up to %d, NVMe's to %d", top, nvme.MaxCNTLID)
+	}
 	if vda.MaxNQN != nvme.NQNMax {
 		t.Errorf("an NQN may have %d bytes, and %d on the wire", vda.MaxNQN, nvme.NQNMax)
 	}

@@ -102,10 +102,10 @@ func TestInventoryByName(t *testing.T) {
 func TestInventoryByNameIsRefused(t *testing.T) {
 	t.Parallel()
 	for method, refusal := range map[string]error{
-		"nvmf_get_subsystems":       &jsonrpc.Error{Code: spdk.CodeInvalidParams, Message: "Invalid parameters"},
-		"bdev_get_bdevs":            &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "spdk_json_decode_object failed"},
+		"nvmf_get_subsystems":       &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid parameters"},
+		"bdev_get_bdevs":            &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed"},
 		"bdev_nvme_get_controllers": &jsonrpc.Error{Code: -22, Message: "Invalid argument"},
-		"bdev_raid_get_bdevs":       &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Internal error"},
+		"bdev_raid_get_bdevs":       &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Internal error"},
 	} {
 		plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 		n := contend(t, plane.Socket, "cn", t.TempDir(), 1)
@@ -152,7 +152,7 @@ func TestANameNotAskedForThatCannotBeLookedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	refusal := &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Internal error"}
+	refusal := &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Internal error"}
 	plane.SetHook(func(m string, _ map[string]any) error {
 		if m == "bdev_get_bdevs" {
 			return refusal

@@ -33,6 +33,7 @@ const (
 	DiscoveryNQN       = "nqn.2014-08.org.nvmexpress.discovery"
 	NQNMax             = 223    // bytes of a name
 	CNTLIDDynamic      = 0xffff // Connect: the controller chooses
+	MaxCNTLID          = 0xffef // the highest controller id (base 2.0, section 3.1.1)
 	ConnectDataLen     = 1024   // bytes
 	ConnectDisableFlow = 1 << 2 // CATTR: submission queue flow control disabled
 )

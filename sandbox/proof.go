@@ -14,6 +14,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/nvmf/host/perf"
+	"github.com/virtual-disk-array/vda/sandbox/stamp"
 )
 
 const (
@@ -202,7 +203,7 @@ func transfer(ctx context.Context, ns *host.Namespace, part []byte, at int64, bs
 	blocks := len(part) / bs
 	if write {
 		for i := range blocks {
-			stamp(part[i*bs:(i+1)*bs], uint64(at)/uint64(bs)+uint64(i), generation)
+			stamp.Put(part[i*bs:(i+1)*bs], uint64(at)/uint64(bs)+uint64(i), generation)
 		}
 		return ns.WriteAt(ctx, part, at)
 	}
@@ -210,7 +211,7 @@ func transfer(ctx context.Context, ns *host.Namespace, part []byte, at int64, bs
 		return err
 	}
 	for i := range blocks {
-		if err := checkStamp(part[i*bs:(i+1)*bs], uint64(at)/uint64(bs)+uint64(i), generation); err != nil {
+		if err := stamp.Check(part[i*bs:(i+1)*bs], uint64(at)/uint64(bs)+uint64(i), generation); err != nil {
 			return err
 		}
 	}

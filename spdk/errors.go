@@ -5,22 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"syscall"
-)
 
-// Codes of JSON-RPC 2.0 (section 5.1). SPDK uses the first two more widely
-// than the specification does: InvalidParams also for objects that are
-// missing or exist in nvmf_* calls, InternalError for parameters that do not
-// decode.
-const (
-	CodeParseError     = -32700
-	CodeInvalidRequest = -32600
-	CodeMethodNotFound = -32601
-	CodeInvalidParams  = -32602
-	CodeInternalError  = -32603
-
-	// CodeInvalidState is for methods called in the wrong state: before
-	// framework_start_init or, for start-up methods, after it.
-	CodeInvalidState = -1
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
 // Errors of the connection.
@@ -61,7 +47,7 @@ func (e *unreachable) Unwrap() []error { return []error{ErrUnreachable, e.err} }
 
 // RPCError is the error object of a reply.
 type RPCError struct {
-	Code    int    // a code above or a negative errno
+	Code    int    // a code of package jsonrpc, or a negative errno
 	Message string // as sent
 	Method  string // the call it answers
 	Data    string // what exactly was wrong; vda_tgt only
@@ -105,21 +91,21 @@ func IsExists(err error) bool {
 func IsNoSpace(err error) bool {
 	var e *RPCError
 	return errors.As(err, &e) && (e.Code == -int(syscall.ENOSPC) ||
-		e.Code == CodeInvalidParams && strings.HasPrefix(e.Message, "No space left on device"))
+		e.Code == jsonrpc.CodeInvalidParams && strings.HasPrefix(e.Message, "No space left on device"))
 }
 
 // IsInvalidParams reports -32602, nvmf_* calls' answer to an unknown
 // subsystem or namespace, to a duplicate listener and the like.
-func IsInvalidParams(err error) bool { return Code(err) == CodeInvalidParams }
+func IsInvalidParams(err error) bool { return Code(err) == jsonrpc.CodeInvalidParams }
 
 // IsMethodNotFound reports that the data plane lacks the method.
-func IsMethodNotFound(err error) bool { return Code(err) == CodeMethodNotFound }
+func IsMethodNotFound(err error) bool { return Code(err) == jsonrpc.CodeMethodNotFound }
 
 // IsNotInitialized reports that the data plane waits for
 // framework_start_init.
 func IsNotInitialized(err error) bool {
 	var e *RPCError
-	return errors.As(err, &e) && e.Code == CodeInvalidState && strings.Contains(e.Message, "after framework is initialized")
+	return errors.As(err, &e) && e.Code == jsonrpc.CodeInvalidState && strings.Contains(e.Message, "after framework is initialized")
 }
 
 // IsConnection reports that the data plane could not be asked or did not get

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
 // requests splits what one read has brought.
@@ -110,8 +112,8 @@ func (r together) Sequence(ctx context.Context, reqs ...Request) []error {
 }
 
 func TestReplaceNS(t *testing.T) {
-	refused := &RPCError{Code: CodeInvalidParams, Message: "Invalid parameters"}
-	busy := &RPCError{Code: CodeInternalError, Message: "Internal error"}
+	refused := &RPCError{Code: jsonrpc.CodeInvalidParams, Message: "Invalid parameters"}
+	busy := &RPCError{Code: jsonrpc.CodeInternalError, Message: "Internal error"}
 	for _, c := range []struct {
 		name    string
 		apart   bool

@@ -7,6 +7,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -67,7 +68,7 @@ func TestCntlidsDoNotOverlap(t *testing.T) {
 	}
 	for i, a := range spans {
 		for _, b := range spans[:i] {
-			if a.from <= b.to && b.from <= a.to || a.from == 0 || a.to < a.from || a.to > 0xffef {
+			if a.from <= b.to && b.from <= a.to || a.from == 0 || a.to < a.from || a.to > nvme.MaxCNTLID {
 				t.Errorf("controller ids %d to %d and %d to %d", a.from, a.to, b.from, b.to)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/nvmftgt"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
@@ -156,9 +157,6 @@ type createSubsystemParams struct {
 	MaxCntlid     *uint16 `rpc:"max_cntlid,optional" doc:"to this; default 65519"`
 }
 
-// maxCntlid is the highest controller id (base 2.0, figure 275).
-const maxCntlid = 0xffef
-
 func createSubsystem(_ context.Context, t *Target, p createSubsystemParams) (any, error) {
 	if err := checkTarget(p.Target); err != nil {
 		return nil, err
@@ -169,14 +167,14 @@ func createSubsystem(_ context.Context, t *Target, p createSubsystemParams) (any
 	case !printable(p.Model, 40):
 		return nil, invalid("model_number %q has to be at most 40 printable ASCII characters", p.Model)
 	}
-	lo, hi := uint16(1), uint16(maxCntlid)
+	lo, hi := uint16(1), uint16(nvme.MaxCNTLID)
 	if p.MinCntlid != nil {
 		lo = *p.MinCntlid
 	}
 	if p.MaxCntlid != nil {
 		hi = *p.MaxCntlid
 	}
-	if lo == 0 || hi > maxCntlid || lo > hi {
+	if lo == 0 || hi > nvme.MaxCNTLID || lo > hi {
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: fmt.Sprintf("Invalid cntlid range [%d-%d]", lo, hi)}
 	}
 	_, err := t.nvmf.CreateSubsystem(nvmftgt.SubsystemConfig{NQN: p.NQN, Serial: p.Serial, Model: p.Model, AllowAnyHost: p.AllowAnyHost,

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
 func TestStates(t *testing.T) {
@@ -37,7 +38,7 @@ func TestStates(t *testing.T) {
 		slices.Contains(after, "framework_start_init") || !slices.Contains(after, "bdev_get_bdevs") {
 		t.Errorf("callable before: %v\nafter: %v", before, after)
 	}
-	if err := p.FrameworkStartInit(ctx); spdk.Code(err) != spdk.CodeInvalidState {
+	if err := p.FrameworkStartInit(ctx); spdk.Code(err) != jsonrpc.CodeInvalidState {
 		t.Errorf("framework_start_init twice: %v", err)
 	}
 	// Waiting ends with the process as well.
@@ -117,7 +118,7 @@ func TestMethodTable(t *testing.T) {
 			continue
 		}
 		err := p.Call(t.Context(), m.Name, json.RawMessage(`{"no such parameter":1,"listen_address":3,"namespace":3,"host":3,"trtype":3}`), nil)
-		if c := spdk.Code(err); c != spdk.CodeInvalidParams && c != spdk.CodeInternalError && c != spdk.CodeParseError {
+		if c := spdk.Code(err); c != jsonrpc.CodeInvalidParams && c != jsonrpc.CodeInternalError && c != jsonrpc.CodeParseError {
 			t.Errorf("%s: nonsense was answered with %v", m.Name, err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // App is the agent as a program.
@@ -364,8 +365,8 @@ func sound(c *apiv1.CntlrSpec) error {
 		return fmt.Errorf("size %d of the disk array must be a multiple of 1 MiB", c.Size)
 	case !c.Primary && c.PrimaryListener == nil:
 		return errors.New("the disk array has no primary at present")
-	case c.MinCntlid == 0 || c.MaxCntlid < c.MinCntlid || c.MaxCntlid > 0xffef:
-		return fmt.Errorf("controller ids %d to %d must lie in 1 to 65519", c.MinCntlid, c.MaxCntlid)
+	case c.MinCntlid == 0 || c.MaxCntlid < c.MinCntlid || c.MaxCntlid > nvme.MaxCNTLID:
+		return fmt.Errorf("controller ids %d to %d must lie in 1 to %d", c.MinCntlid, c.MaxCntlid, nvme.MaxCNTLID)
 	}
 	for _, g := range c.Grps {
 		if c.Primary && len(g.Vds) == 0 {

@@ -186,7 +186,7 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 	}
 	h, ok := methods[method]
 	if !ok || !p.has(method) {
-		return nil, &spdk.RPCError{Code: spdk.CodeMethodNotFound, Message: "Method not found", Method: method}
+		return nil, &spdk.RPCError{Code: jsonrpc.CodeMethodNotFound, Message: "Method not found", Method: method}
 	}
 	text, err := p.carryOut(h, raw)
 	if !p.awake(run) {

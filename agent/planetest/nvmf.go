@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
@@ -26,7 +27,7 @@ var nvmfMethods = map[string]handler{
 		if s := p.subs[a.Nqn]; s != nil {
 			return []spdk.NvmfSubsystem{s.NvmfSubsystem}, nil
 		} else if a.Nqn != "" && !p.swaps && p.atLeast(26, 5) {
-			return nil, &jsonrpc.Error{Code: spdk.CodeInvalidParams, Message: "Subsystem with NQN '" + a.Nqn + "' not found"}
+			return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Subsystem with NQN '" + a.Nqn + "' not found"}
 		} else if a.Nqn != "" {
 			return nil, errNoDev
 		}
@@ -38,13 +39,13 @@ var nvmfMethods = map[string]handler{
 	}},
 	"nvmf_create_subsystem": {true, func(p *Plane, a *params) (any, error) {
 		if p.subs[a.Nqn] != nil || len(a.SerialNumber) > 20 {
-			return nil, &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Unable to create subsystem " + a.Nqn}
+			return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Unable to create subsystem " + a.Nqn}
 		}
 		s := &subsystem{ana: a.ANAReporting, conns: map[*conn]bool{}}
 		s.NQN, s.Subtype, s.SerialNumber, s.ModelNumber = a.Nqn, "NVMe", a.SerialNumber, a.ModelNumber
 		s.MinCntlid, s.MaxCntlid = max(a.MinCntlid, 1), a.MaxCntlid
 		if s.MaxCntlid == 0 {
-			s.MaxCntlid = 0xffef
+			s.MaxCntlid = nvme.MaxCNTLID
 		}
 		p.subs[a.Nqn] = s
 		delete(p.retired, a.Nqn)
@@ -85,7 +86,7 @@ var nvmfMethods = map[string]handler{
 	})},
 	"nvmf_subsystem_add_host": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		if s.allows(a.Host) {
-			return &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "Internal error"}
+			return &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Internal error"}
 		}
 		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host})
 		p.c.admitted(p, s.NQN, a.Host)
@@ -131,7 +132,7 @@ var nvmfMethods = map[string]handler{
 	})},
 	"nvmf_subsystem_listener_set_ana_state": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		if !s.ana || len(s.ListenAddresses) == 0 {
-			return &jsonrpc.Error{Code: spdk.CodeInternalError, Message: "error setting ANA state: -22"}
+			return &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "error setting ANA state: -22"}
 		}
 		p.ana[s.NQN] = a.ANAState
 		p.tellANA(s)

@@ -55,7 +55,7 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 	ok = ok && p.has(name)
 	p.c.mu.Unlock()
 	if !ok {
-		return jsonrpc.Method{}, &jsonrpc.Error{Code: spdk.CodeMethodNotFound, Message: "Method not found"}
+		return jsonrpc.Method{}, &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound, Message: "Method not found"}
 	}
 	return jsonrpc.Method{Slow: true, Call: func(_ context.Context, raw json.RawMessage) (any, error) {
 		p.c.mu.Lock()
@@ -108,7 +108,7 @@ func (p *Plane) carryOut(h handler, raw json.RawMessage) (json.RawMessage, error
 	var a params
 	if raw != nil {
 		if err := json.Unmarshal(raw, &a); err != nil {
-			return nil, &jsonrpc.Error{Code: spdk.CodeInternalError, Message: err.Error()}
+			return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: err.Error()}
 		}
 	}
 	if h.changes {
@@ -130,7 +130,7 @@ var (
 	errExists  = jsonrpc.Errno(syscall.EEXIST, "")
 	errPerm    = jsonrpc.Errno(syscall.EPERM, "")
 	errIO      = jsonrpc.Errno(syscall.EIO, "")
-	errInvalid = &jsonrpc.Error{Code: spdk.CodeInvalidParams, Message: "Invalid parameters"}
+	errInvalid = &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid parameters"}
 )
 
 var methods map[string]handler

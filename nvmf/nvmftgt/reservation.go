@@ -45,7 +45,7 @@ const maxRegistrants = 256
 // controller ids are a part of the range shares its namespaces with other
 // targets, which would not know of a reservation made here.
 func (s *Subsystem) reserves() bool {
-	return !s.discovery && s.cfg.MinCntlid == 1 && s.cfg.MaxCntlid == maxCntlid
+	return !s.discovery && s.cfg.MinCntlid == 1 && s.cfg.MaxCntlid == nvme.MaxCNTLID
 }
 
 func (s *resvState) find(host uuid.UUID) int {

@@ -22,10 +22,7 @@ type SubsystemConfig struct {
 	ANAReporting  bool   // tell hosts the ANA state of namespaces
 }
 
-const (
-	maxNamespaces = 1024
-	maxCntlid     = 0xffef
-)
+const maxNamespaces = 1024
 
 func (c *SubsystemConfig) fill() error {
 	if c.Serial == "" {
@@ -41,7 +38,7 @@ func (c *SubsystemConfig) fill() error {
 		c.MinCntlid = 1
 	}
 	if c.MaxCntlid == 0 {
-		c.MaxCntlid = maxCntlid
+		c.MaxCntlid = nvme.MaxCNTLID
 	}
 	if err := nvme.CheckSubsystemNQN(c.NQN); err != nil {
 		return fmt.Errorf("nqn: %w: %w", err, syscall.EINVAL)
@@ -53,8 +50,8 @@ func (c *SubsystemConfig) fill() error {
 		return fmt.Errorf("model_number %q: must be 1 to 40 printable ASCII characters: %w", c.Model, syscall.EINVAL)
 	case c.MaxNamespaces > maxNamespaces:
 		return fmt.Errorf("max_namespaces %d: must be at most %d: %w", c.MaxNamespaces, maxNamespaces, syscall.EINVAL)
-	case c.MinCntlid > c.MaxCntlid || c.MaxCntlid > maxCntlid:
-		return fmt.Errorf("min_cntlid %d and max_cntlid %d: must be ordered and from 1 to %d: %w", c.MinCntlid, c.MaxCntlid, maxCntlid, syscall.EINVAL)
+	case c.MinCntlid > c.MaxCntlid || c.MaxCntlid > nvme.MaxCNTLID:
+		return fmt.Errorf("min_cntlid %d and max_cntlid %d: must be ordered and from 1 to %d: %w", c.MinCntlid, c.MaxCntlid, nvme.MaxCNTLID, syscall.EINVAL)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func New(c Config) *Target {
 	t.admission.sources, t.admission.met = map[string]int{}, map[string]*limitMet{}
 	t.memory.tgt, t.memory.kick, t.memory.patience = t, make(chan struct{}, 1), defaultPatience
 	t.genctr.Store(1)
-	t.discovery = newSubsystem(t, SubsystemConfig{NQN: nvme.DiscoveryNQN, AllowAnyHost: true, MinCntlid: 1, MaxCntlid: 0xffef})
+	t.discovery = newSubsystem(t, SubsystemConfig{NQN: nvme.DiscoveryNQN, AllowAnyHost: true, MinCntlid: 1, MaxCntlid: nvme.MaxCNTLID})
 	t.discovery.discovery = true
 	t.subs = []*Subsystem{t.discovery}
 	return t

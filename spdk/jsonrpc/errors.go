@@ -7,15 +7,19 @@ import (
 	"syscall"
 )
 
-// Codes of the specification, section 5.1, and SPDK's own for a method called
-// in the wrong state.
+// Codes of JSON-RPC 2.0 (section 5.1). SPDK uses InvalidParams and InternalError
+// more widely than the specification does: the former also for objects that are
+// missing or exist in nvmf_* calls, the latter for parameters that do not decode.
 const (
 	CodeParseError     = -32700
 	CodeInvalidRequest = -32600
 	CodeMethodNotFound = -32601
 	CodeInvalidParams  = -32602
 	CodeInternalError  = -32603
-	CodeInvalidState   = -1
+
+	// CodeInvalidState is for methods called in the wrong state: before
+	// framework_start_init or, for start-up methods, after it.
+	CodeInvalidState = -1
 )
 
 // Error is an error object.

@@ -5,6 +5,8 @@ package chaos
 import (
 	"fmt"
 	"sync"
+
+	"github.com/virtual-disk-array/vda/sandbox/stamp"
 )
 
 // ledger knows what each block may hold. One write a block is under way at a
@@ -95,7 +97,7 @@ func (l *ledger) check(first uint64, data []byte, least []uint64) []error {
 	var errs []error
 	for i := range least {
 		number := first + uint64(i)
-		seq, err := sequence(data[i*blockSize:(i+1)*blockSize], number)
+		seq, err := stamp.Generation(data[i*blockSize:(i+1)*blockSize], number)
 		l.mu.Lock()
 		sent := l.blocks[number].sent
 		l.mu.Unlock()

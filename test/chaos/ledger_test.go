@@ -2,7 +2,11 @@
 
 package chaos
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/virtual-disk-array/vda/sandbox/stamp"
+)
 
 func TestLedgerFindsWhatIsWrong(t *testing.T) {
 	l := newLedger(4)
@@ -21,15 +25,20 @@ func TestLedgerFindsWhatIsWrong(t *testing.T) {
 		fill func()
 		good bool
 	}{
-		"the acknowledged one":   {func() { stamp(block, 2, 2) }, true},
-		"the one under way":      {func() { stamp(block, 2, 3) }, true},
-		"a lost write":           {func() { stamp(block, 2, 1) }, false},
-		"one that was not sent":  {func() { stamp(block, 2, 4) }, false},
-		"zeros":                  {func() { clear(block) }, false},
-		"another block":          {func() { stamp(block, 3, 2) }, false},
-		"a damaged one":          {func() { stamp(block, 2, 2); block[4000] ^= 1 }, false},
-		"no stamp":               {func() { clear(block); block[4000] = 1 }, false},
-		"half of the one before": {func() { b := make([]byte, blockSize); stamp(b, 2, 2); stamp(block, 2, 3); copy(block[2048:], b[2048:]) }, false},
+		"the acknowledged one":  {func() { stamp.Put(block, 2, 2) }, true},
+		"the one under way":     {func() { stamp.Put(block, 2, 3) }, true},
+		"a lost write":          {func() { stamp.Put(block, 2, 1) }, false},
+		"one that was not sent": {func() { stamp.Put(block, 2, 4) }, false},
+		"zeros":                 {func() { clear(block) }, false},
+		"another block":         {func() { stamp.Put(block, 3, 2) }, false},
+		"a damaged one":         {func() { stamp.Put(block, 2, 2); block[4000] ^= 1 }, false},
+		"no stamp":              {func() { clear(block); block[4000] = 1 }, false},
+		"half of the one before": {func() {
+			b := make([]byte, blockSize)
+			stamp.Put(b, 2, 2)
+			stamp.Put(block, 2, 3)
+			copy(block[2048:], b[2048:])
+		}, false},
 	} {
 		c.fill()
 		if errs := l.check(2, block, least); (len(errs) == 0) != c.good {

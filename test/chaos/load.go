@@ -17,7 +17,11 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/sandbox/stamp"
 )
+
+// blockSize is the size of a stamped block, bytes.
+const blockSize = 4096
 
 // loadEnv holds a loadConfig as JSON in the environment of the process that
 // is to be the host.
@@ -223,7 +227,7 @@ func (l *load) write(ctx context.Context, w int, first uint64, n int, buf []byte
 	}
 	put := func() (attempts int, ok bool) {
 		for i, seq := range seqs {
-			stamp(buf[i*blockSize:(i+1)*blockSize], first+uint64(i), seq)
+			stamp.Put(buf[i*blockSize:(i+1)*blockSize], first+uint64(i), seq)
 		}
 		return l.timed(ctx, w, bdev.OpWrite, buf, first, n, spread)
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
@@ -20,7 +19,7 @@ import (
 // limits let a few hundred portals and monitors in. A node has few calls under
 // way at once: heartbeats of some milliseconds, and one sync at a time per
 // portal or monitor.
-var limits = rpc.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512, MinPing: time.Second}
+var limits = rpc.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512}
 
 // App is an agent as a program.
 type App struct {

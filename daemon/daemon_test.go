@@ -59,7 +59,8 @@ func TestListenRefusesAPortInUse(t *testing.T) {
 // TestLogPutsErrorsIntoWords: no log line shows what a library calls an error.
 func TestLogPutsErrorsIntoWords(t *testing.T) {
 	var out bytes.Buffer
-	parse(t).Log(&out).Warn("x", "err", fmt.Errorf("ask: %w", context.DeadlineExceeded), "n", 1, "why", errors.Join(io.EOF, io.ErrUnexpectedEOF))
+	asked, lost := fmt.Errorf("ask: %w", context.DeadlineExceeded), errors.Join(io.EOF, io.ErrUnexpectedEOF)
+	parse(t).Log(&out).Warn("x", "err", asked, "n", 1, "why", lost)
 	if line := out.String(); !strings.Contains(line, `err="ask: no answer in time" n=1 why="the connection was closed"`) {
 		t.Errorf("the log says %q", line)
 	}

@@ -86,8 +86,10 @@ func TestLogDoesNotWaitForAReaderThatHangs(t *testing.T) {
 		close(hold)
 		synctest.Wait()
 		log.Info("after")
-		if got := r.text(); !strings.Contains(got, "msg=line0\n") || !strings.Contains(got, "lines=99\n") || !strings.Contains(got, "msg=after\n") {
-			t.Errorf("the log after the halt:\n%s", got)
+		for _, want := range []string{"msg=line0\n", "lines=99\n", "msg=after\n"} {
+			if got := r.text(); !strings.Contains(got, want) {
+				t.Errorf("the log after the halt lacks %q:\n%s", want, got)
+			}
 		}
 	})
 }

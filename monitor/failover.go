@@ -7,6 +7,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -98,7 +99,7 @@ func (m *Monitor) failover(ctx context.Context, cnID string, planned bool) {
 	if len(moves) == 0 {
 		return
 	}
-	m.depart(cnID, func() {
+	m.depart(ctx, cnID, func(ctx context.Context) {
 		begin := time.Now()
 		failed := 0
 		for part := range slices.Chunk(moves, batch) {
@@ -108,13 +109,15 @@ func (m *Monitor) failover(ctx context.Context, cnID string, planned bool) {
 			}
 			failed += m.move(ctx, part)
 		}
-		m.log.Info("failover", "cn", cnID, "planned", planned, "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+		m.log.Info("failover", "req_id", rpc.RequestID(ctx), "cn", cnID, "planned", planned, "arrays", len(moves), "failed", failed,
+			"took", time.Since(begin))
 	})
 }
 
 // depart runs fn, which moves primaries off a cn, beside the watch. Meanwhile
-// nothing else moves them, and the cn gets no lease.
-func (m *Monitor) depart(cnID string, fn func()) {
+// nothing else moves them, and the cn gets no lease. What fn asks of agents has
+// one request id.
+func (m *Monitor) depart(ctx context.Context, cnID string, fn func(context.Context)) {
 	m.mu.Lock()
 	m.moving[cnID] = true
 	m.mu.Unlock()
@@ -125,7 +128,7 @@ func (m *Monitor) depart(cnID string, fn func()) {
 			m.moved[cnID] = time.Now()
 			m.mu.Unlock()
 		}()
-		fn()
+		fn(rpc.WithRequestID(ctx, rpc.NewRequestID()))
 	})
 }
 
@@ -136,7 +139,7 @@ func (m *Monitor) move(ctx context.Context, moves []array.Move) (failed int) {
 		if err != nil {
 			result = "error"
 			failed++
-			m.log.Warn("failover is not complete", "da", moves[i].DAID, "err", err)
+			m.log.Warn("failover is not complete", "req_id", rpc.RequestID(ctx), "da", moves[i].DAID, "err", err)
 		}
 		m.metrics.failovers.WithLabelValues(result).Inc()
 	}

@@ -66,7 +66,8 @@ func (x *metrics) sync(k vda.NodeKind, full bool, err error) {
 type nodeCollector struct{ m *Monitor }
 
 var (
-	upDesc    = prometheus.NewDesc("vda_node_up", "1 when the node's agent and data plane answer, 0 when it is down.", []string{"kind", "node"}, nil)
+	upDesc = prometheus.NewDesc("vda_node_up", "1 when the node's agent and data plane answer, 0 when it is down.",
+		[]string{"kind", "node"}, nil)
 	freshDesc = prometheus.NewDesc("vda_monitor_ready", "1 when the monitor's picture of the cluster is fresh enough to act upon.", nil, nil)
 )
 

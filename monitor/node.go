@@ -14,6 +14,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
@@ -212,9 +213,10 @@ func (n *node) sync(ctx context.Context, s SyncStep) Synced {
 	if s.Full {
 		scope = syncer.Full
 	}
+	ctx = rpc.WithRequestID(ctx, rpc.NewRequestID())
 	err := n.m.syncer.Sync(ctx, array.Node{Kind: n.kind, ID: n.id}, scope)
 	n.m.metrics.sync(n.kind, s.Full, err)
-	n.m.log.Debug("sync", "kind", n.kind, "node", n.name, "full", s.Full, "why", s.Why, "err", err)
+	n.m.log.Debug("sync", "req_id", rpc.RequestID(ctx), "kind", n.kind, "node", n.name, "full", s.Full, "why", s.Why, "err", err)
 	return Synced{Full: s.Full, Failed: err != nil, Reason: syncer.Refusal(err)}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -25,9 +26,10 @@ func (m *Monitor) watchReach(ctx context.Context) {
 			if len(moves) == 0 || !m.Ready() {
 				return
 			}
-			m.depart(id, func() {
+			m.depart(ctx, id, func(ctx context.Context) {
 				failed := m.move(ctx, moves)
-				m.log.Info("failover", "cn", id, "why", "cut off from a dn", "arrays", len(moves), "failed", failed, "took", time.Since(begin))
+				m.log.Info("failover", "req_id", rpc.RequestID(ctx), "cn", id, "why", "cut off from a dn", "arrays", len(moves), "failed", failed,
+					"took", time.Since(begin))
 			})
 		})
 	}

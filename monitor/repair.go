@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -15,14 +16,15 @@ func (m *Monitor) watchRepair(ctx context.Context) {
 	var gone []string
 	for id, n := range m.nodes {
 		n.mu.Lock()
-		if n.kind == vda.ControllerNode && n.down && time.Since(n.since) >= m.cfg.Timing.RepairAfter && !m.moving[id] && time.Since(m.moved[id]) >= repairPause {
+		long := n.down && time.Since(n.since) >= m.cfg.Timing.RepairAfter
+		if n.kind == vda.ControllerNode && long && !m.moving[id] && time.Since(m.moved[id]) >= repairPause {
 			gone = append(gone, id)
 		}
 		n.mu.Unlock()
 	}
 	m.mu.Unlock()
 	for _, id := range gone {
-		m.depart(id, func() { m.repair(ctx, id) })
+		m.depart(ctx, id, func(ctx context.Context) { m.repair(ctx, id) })
 	}
 }
 
@@ -48,9 +50,9 @@ func (m *Monitor) repair(ctx context.Context, cnID string) {
 	}
 	if err != nil && ctx.Err() == nil {
 		m.metrics.storeErrors.Inc()
-		m.log.Warn("controllers of a lost cn are not all replaced", "cn", cnID, "err", err)
+		m.log.Warn("controllers of a lost cn are not all replaced", "req_id", rpc.RequestID(ctx), "cn", cnID, "err", err)
 	}
 	if replaced > 0 {
-		m.log.Info("controllers were replaced on other cns", "cn", cnID, "cntlrs", replaced)
+		m.log.Info("controllers were replaced on other cns", "req_id", rpc.RequestID(ctx), "cn", cnID, "cntlrs", replaced)
 	}
 }

@@ -187,7 +187,8 @@ func (s *stream) Context() context.Context { return s.ctx }
 func (s *server) recovered(ctx context.Context, err *error) {
 	if p := recover(); p != nil {
 		s.cfg.Log.Error("a request handler panicked", "req_id", RequestID(ctx), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		*err = status.Error(codes.Internal, "internal error: the request met a fault of the program; its log has the details under req_id "+RequestID(ctx))
+		*err = status.Errorf(codes.Internal,
+			"internal error: the request met a fault of the program; its log has the details under req_id %s", RequestID(ctx))
 	}
 }
 

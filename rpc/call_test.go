@@ -222,7 +222,8 @@ func TestRefusedRequestsAreCallsToo(t *testing.T) {
 	})
 	c := r.dial(DialConfig{})
 	var header metadata.MD
-	err := c.Invoke(WithRequestID(t.Context(), "long-1"), "/"+service+"/Echo", wrapperspb.String(strings.Repeat("x", 200)), new(wrapperspb.StringValue), grpc.Header(&header))
+	long := wrapperspb.String(strings.Repeat("x", 200))
+	err := c.Invoke(WithRequestID(t.Context(), "long-1"), "/"+service+"/Echo", long, new(wrapperspb.StringValue), grpc.Header(&header))
 	if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "too long: 203") {
 		t.Errorf("a long request: %v", err)
 	}

@@ -84,7 +84,8 @@ func withSentID(ctx context.Context) context.Context {
 	return ctx
 }
 
-func sendID(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func sendID(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption) error {
 	return invoke(withSentID(ctx), method, req, reply, conn, opts...)
 }
 

@@ -30,9 +30,6 @@ type Limits struct {
 	Memory int64
 	// Receive is how long a request may take to arrive. Default 30 s.
 	Receive time.Duration
-	// MinPing is how often a client may ask whether the connection lives.
-	// Default 10 s.
-	MinPing time.Duration
 }
 
 // Guard keeps one daemon's connections and calls within its Limits. When a
@@ -74,6 +71,10 @@ const logEvery = time.Minute
 // way.
 const maxWatches = 8
 
+// minPing is how often a client may ask whether the connection lives. Those of
+// Dial ask half as often.
+const minPing = 5 * time.Second
+
 // youth is how long a connection may take to make its first call before it
 // counts as idle.
 const youth = 2 * time.Second
@@ -85,7 +86,6 @@ func NewGuard(limits Limits, log *slog.Logger) *Guard {
 	setDefault(&limits.Calls, 512)
 	setDefault(&limits.Conns, 1024)
 	setDefault(&limits.Memory, 64<<20)
-	setDefault(&limits.MinPing, 10*time.Second)
 	setDefault(&limits.Receive, 30*time.Second)
 	if n := descriptors() / 2; limits.Conns > n {
 		limits.Conns = max(n, 1)
@@ -133,7 +133,7 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.ConnectionTimeout(10 * time.Second),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: g.limits.MinPing, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.InTapHandle(g.admit),
 		grpc.StatsHandler(tagger{g}),
 	}

@@ -137,7 +137,8 @@ func TestIdleConnectionsShutNobodyOut(t *testing.T) {
 			// Newcomers get in as the idle ones age, for ever.
 			for range 3 {
 				c := s.client(t)
-				if err := c.Invoke(t.Context(), "/t.T/Echo", wrapperspb.Bytes([]byte{1}), new(wrapperspb.BytesValue), grpc.WaitForReady(true)); err != nil {
+				in, out := wrapperspb.Bytes([]byte{1}), new(wrapperspb.BytesValue)
+				if err := c.Invoke(t.Context(), "/t.T/Echo", in, out, grpc.WaitForReady(true)); err != nil {
 					t.Error(err)
 				}
 			}

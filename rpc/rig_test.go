@@ -74,7 +74,8 @@ type rig struct {
 const service = "vda.test.T"
 
 func (r *rig) register(to grpc.ServiceRegistrar) {
-	d := &grpc.ServiceDesc{ServiceName: service, HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{{StreamName: "Watch", ServerStreams: true, Handler: r.watch}}}
+	d := &grpc.ServiceDesc{ServiceName: service, HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{{StreamName: "Watch", ServerStreams: true, Handler: r.watch}}}
 	for _, m := range []string{"Echo", "Heartbeat", "Wait", "Fail", "Panic"} {
 		d.Methods = append(d.Methods, grpc.MethodDesc{MethodName: m,
 			Handler: func(_ any, ctx context.Context, read func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {

@@ -29,7 +29,8 @@ var (
 	timeDesc  = desc("vda_bdev_operation_seconds_total",
 		"Sum of the time that operations took which succeeded, by bdev and operation.", "bdev", "op")
 	errorsDesc = desc("vda_bdev_errors_total",
-		"Operations that failed, by bdev and reason: medium (the disk cannot read or write), no_space, other (paths, invalid or refused).", "bdev", "reason")
+		"Operations that failed, by bdev and reason: medium (the disk cannot read or write), no_space, other (paths, invalid or refused).",
+		"bdev", "reason")
 
 	subsystemsDesc  = desc("vda_nvmf_subsystems", "NVMe subsystems that are exported, that of discovery aside.")
 	qpairsDesc      = desc("vda_nvmf_qpairs", "Connections of hosts that have sent their Connect, by kind of queue (admin, io).", "kind")
@@ -110,7 +111,8 @@ func bdevMetrics(ch chan<- prometheus.Metric, name string, s *bdev.IOStat) {
 			ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, m.value, name, op.String())
 		}
 	}
-	for reason, n := range map[string]uint64{"medium": s.MediumErrors, "no_space": s.NoSpace, "other": s.Fails - min(s.Fails, s.MediumErrors+s.NoSpace)} {
+	other := s.Fails - min(s.Fails, s.MediumErrors+s.NoSpace)
+	for reason, n := range map[string]uint64{"medium": s.MediumErrors, "no_space": s.NoSpace, "other": other} {
 		ch <- prometheus.MustNewConstMetric(errorsDesc, prometheus.CounterValue, float64(n), name, reason)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
@@ -49,7 +50,8 @@ type Sync struct {
 	Base, Version uint64
 	IDs           []string // of pds, vds and controllers, in the request's order
 	Refused       bool
-	At            int // place among all calls to the cluster
+	ReqID         string // of the request that it was made for, "" for none
+	At            int    // place among all calls to the cluster
 	Dn            *apiv1.SyncDnRequest
 	Cn            *apiv1.SyncCnRequest
 }
@@ -168,6 +170,9 @@ func (a *Agent) sync(ctx context.Context, s Sync, r request) (*apiv1.SyncReply, 
 	defer a.mu.Unlock()
 	a.calls++
 	s.Base, s.Version, s.At = r.base, r.version, a.cluster.tick()
+	if ids := metadata.ValueFromIncomingContext(ctx, "x-request-id"); len(ids) == 1 {
+		s.ReqID = ids[0]
+	}
 	for _, o := range r.objects {
 		s.IDs = append(s.IDs, o.id)
 	}

@@ -152,7 +152,8 @@ func TestOneLine(t *testing.T) {
 		{[]string{"-r", socket, "--max-connections", "0"}, "--max-connections 0"},
 		{[]string{"-r", socket, "--spin", "1s"}, "--spin 1s"},
 		{[]string{"-r", socket, "--http-port", "70000"}, "--http-port 70000"},
-		{[]string{"-r", filepath.Join(t.TempDir(), "s"), "--http-listener", "127.0.0.1", "--http-port", busyPort}, "--http-port " + busyPort + " is in use on 127.0.0.1"},
+		{[]string{"-r", filepath.Join(t.TempDir(), "s"), "--http-listener", "127.0.0.1", "--http-port", busyPort},
+			"--http-port " + busyPort + " is in use on 127.0.0.1"},
 		{[]string{"stray"}, "stray"},
 		{[]string{"check", "/no/such/file"}, "no such file"},
 	} {
@@ -200,8 +201,8 @@ func TestHelpNamesEveryFlagAndDefault(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections", "4096",
-		"--spin", "20µs", "--http-port", "--http-listener", "0.0.0.0", "--log-level", "info", "--cpu-profile", "check"} {
+	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections",
+		"4096", "--spin", "20µs", "--http-port", "--http-listener", "0.0.0.0", "--log-level", "info", "--cpu-profile", "check"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("--help lacks %q", want)
 		}

@@ -41,17 +41,8 @@ func newCluster(t *testing.T) *cluster {
 	t.Cleanup(func() { st.Close() })
 	c := &cluster{t, st}
 	c.update(func(tx store.Tx) error {
-		for i := range nodes {
-			for _, err := range []error{
-				tx.InsertNode(vda.DiskNode, &vda.Node{ID: dn(i), Name: dn(i), Online: true, Version: 10}),
-				tx.InsertNode(vda.ControllerNode, &vda.Node{ID: cn(i), Name: cn(i), Online: true, Version: 20}),
-				tx.InsertPD(&vda.PD{ID: pd(i), DNID: dn(i), Name: "pd", Online: true, Version: 10, ClusterSize: 1 << 20, TotalClusters: 100,
-					FreeClusters: 100}),
-			} {
-				if err != nil {
-					return err
-				}
-			}
+		if err := insertNodes(tx); err != nil {
+			return err
 		}
 		for _, da := range []string{"da1", "da0"} {
 			if err := insertArray(tx, da); err != nil {
@@ -61,6 +52,23 @@ func newCluster(t *testing.T) *cluster {
 		return nil
 	})
 	return c
+}
+
+// insertNodes makes the nodes, and a pd on each dn.
+func insertNodes(tx store.Tx) error {
+	for i := range nodes {
+		for _, err := range []error{
+			tx.InsertNode(vda.DiskNode, &vda.Node{ID: dn(i), Name: dn(i), Online: true, Version: 10}),
+			tx.InsertNode(vda.ControllerNode, &vda.Node{ID: cn(i), Name: cn(i), Online: true, Version: 20}),
+			tx.InsertPD(&vda.PD{ID: pd(i), DNID: dn(i), Name: "pd", Online: true, Version: 10, ClusterSize: 1 << 20, TotalClusters: 100,
+				FreeClusters: 100}),
+		} {
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // insertArray makes an array with vds on dn2, dn1 and dn0, controllers on cn2, which

@@ -13,13 +13,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"pgregory.net/rapid"
 
-	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/client"
-	"github.com/virtual-disk-array/vda/placement"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbflag"
@@ -134,26 +130,4 @@ func TestStartStop(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it does not stop")
 	}
-}
-
-// TestVDSize: the lvstore on striped vds of the computed size holds the
-// physical size, and a strip less on each vd would not do, or would save less
-// than a cluster of the pd.
-func TestVDSize(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		st := vda.Striping{Count: rapid.Uint32Range(1, vda.MaxStripeCount).Draw(t, "stripes"), SizeKB: 4 << rapid.IntRange(0, 8).Draw(t, "strip")}
-		size := rapid.Uint64Range(1<<20, 1<<42).Draw(t, "size")
-		cluster := vda.ClusterSizeFor(size)
-		physical := (size + cluster - 1) / cluster * cluster
-		vd, strip := placement.VDSize(physical, cluster, st.Count, uint64(st.SizeKB)<<10), uint64(st.SizeKB)<<10
-		if vd%strip != 0 {
-			t.Fatalf("vd of %d bytes with strips of %d", vd, strip)
-		}
-		if got := format.DataClusters(vd*uint64(st.Count), cluster); got < physical/cluster {
-			t.Fatalf("%d clusters for %d", got, physical/cluster)
-		}
-		if less := format.DataClusters((vd-strip)*uint64(st.Count), cluster); less >= physical/cluster {
-			t.Fatalf("a strip less has %d clusters, %d are needed", less, physical/cluster)
-		}
-	})
 }

@@ -1,14 +1,15 @@
-package portal
+package placement
 
 import (
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/module/lvol"
 	"github.com/virtual-disk-array/vda/module/malloc"
-	"github.com/virtual-disk-array/vda/placement"
 )
 
 // volume reports whether an lvstore on a device of that many bytes has room for
@@ -46,7 +47,7 @@ func TestTheSmallestHasRoomForAVolume(t *testing.T) {
 			if err := vda.CheckSize("da_size", size, cluster); err != nil {
 				t.Error(err)
 			}
-			device := placement.VDSize(size, cluster, st.Count, uint64(st.SizeKB)<<10) * uint64(st.Count)
+			device := VDSize(size, cluster, st.Count, uint64(st.SizeKB)<<10) * uint64(st.Count)
 			if err := volume(t, device, cluster, size, false); err != nil {
 				t.Errorf("an array of %d bytes: %v", size, err)
 			}
@@ -58,4 +59,27 @@ func TestTheSmallestHasRoomForAVolume(t *testing.T) {
 			t.Errorf("a disk of %d bytes has no room for a vd of %d clusters", disk, clusters)
 		}
 	}
+}
+
+// TestVDSize: the lvstore on striped vds of the computed size holds the
+// physical size, and a strip less on each vd would not do, or would save less
+// than a cluster of the pd.
+func TestVDSize(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Uint32Range(1, vda.MaxStripeCount).Draw(t, "stripes")
+		strip := uint64(4<<10) << rapid.IntRange(0, 8).Draw(t, "strip")
+		size := rapid.Uint64Range(1<<20, 1<<42).Draw(t, "size")
+		cluster := vda.ClusterSizeFor(size)
+		physical := (size + cluster - 1) / cluster * cluster
+		vd := VDSize(physical, cluster, n, strip)
+		if vd%strip != 0 {
+			t.Fatalf("vd of %d bytes with strips of %d", vd, strip)
+		}
+		if got := format.DataClusters(vd*uint64(n), cluster); got < physical/cluster {
+			t.Fatalf("%d clusters for %d", got, physical/cluster)
+		}
+		if less := format.DataClusters((vd-strip)*uint64(n), cluster); less >= physical/cluster {
+			t.Fatalf("a strip less has %d clusters, %d are needed", less, physical/cluster)
+		}
+	})
 }

@@ -104,10 +104,15 @@ func (c *Client) retry(ctx context.Context, what call, try func(portal) error) *
 	}
 }
 
+// connecting are the beginnings of what gRPC says of a connection that it could
+// not make: it sends no request before all of that is done. What it says of one
+// that was made and lost begins with none of them.
+var connecting = []string{"transport: ", "error reading server preface", "initial http2 frame from server"}
+
 // neverSent reports that a call failed for want of a connection.
 func neverSent(err error) bool {
 	why, ok := strings.CutPrefix(status.Convert(err).Message(), `connection error: desc = "`)
-	return ok && (strings.HasPrefix(why, "transport: Error while dialing") || strings.HasPrefix(why, "error reading server preface"))
+	return ok && slices.ContainsFunc(connecting, func(begin string) bool { return strings.HasPrefix(why, begin) })
 }
 
 func refused(err error) bool { return strings.Contains(status.Convert(err).Message(), "refused") }

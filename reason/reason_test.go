@@ -20,9 +20,12 @@ import (
 // TestOf: what libraries say is said in words, in one line, and with nothing of
 // the library in it.
 func TestOf(t *testing.T) {
-	dial := &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9720}, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
-	read := &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv6loopback, Port: 5}, Addr: &net.TCPAddr{IP: net.IPv6loopback, Port: 9720}, Err: os.ErrDeadlineExceeded}
-	db := &vda.Error{Kind: vda.Unavailable, Op: reason.OpDatabase, Object: "postgresql 10.0.0.9:5432/vda_db", Msg: "is read-only", Err: errors.New("user=vda_user")}
+	dial := &net.OpError{Op: "dial", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9720},
+		Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	read := &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv6loopback, Port: 5},
+		Addr: &net.TCPAddr{IP: net.IPv6loopback, Port: 9720}, Err: os.ErrDeadlineExceeded}
+	db := &vda.Error{Kind: vda.Unavailable, Op: reason.OpDatabase, Object: "postgresql 10.0.0.9:5432/vda_db", Msg: "is read-only",
+		Err: errors.New("user=vda_user")}
 	for _, tt := range []struct {
 		err  error
 		want string
@@ -39,7 +42,10 @@ func TestOf(t *testing.T) {
 		{status.Error(codes.DeadlineExceeded, "context deadline exceeded"), "no answer in time"},
 		{status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:9720: connect: connection refused"`), "127.0.0.1:9720: connection refused"},
 		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: EOF"`), "the connection was closed"},
-		{status.Error(codes.Unavailable, "error reading from server: read tcp 10.0.0.1:4->10.0.0.2:9720: read: connection reset by peer"), "10.0.0.2:9720: connection reset by peer"},
+		{status.Error(codes.Unavailable, `connection error: desc = "transport: failed to write client preface: write tcp 10.0.0.1:4->10.0.0.2:9520: `+
+			`write: connection reset by peer"`), "10.0.0.2:9520: connection reset by peer"},
+		{status.Error(codes.Unavailable, "error reading from server: read tcp 10.0.0.1:4->10.0.0.2:9720: read: connection reset by peer"),
+			"10.0.0.2:9720: connection reset by peer"},
 		{fmt.Errorf("ask: %w", status.Error(codes.Internal, "odd")), "ask: odd"},
 		{errors.New("read x: sql: json: bad"), "read x: bad"},
 		{errors.New("json: bad"), "bad"},
@@ -66,7 +72,8 @@ func TestOf(t *testing.T) {
 
 // TestRaw finds what must not be seen.
 func TestRaw(t *testing.T) {
-	for _, s := range []string{"x: context deadline exceeded", "rpc error: code = Unavailable desc = y", "a\nb", "dial tcp 1.2.3.4:5: connect: connection refused",
+	for _, s := range []string{"x: context deadline exceeded", "rpc error: code = Unavailable desc = y", "a\nb",
+		"dial tcp 1.2.3.4:5: connect: connection refused",
 		"ERROR: no (SQLSTATE 57014)", "sql: database is closed", "read: EOF", "failed to connect to `user=vda`"} {
 		if reason.Raw(s) == "" {
 			t.Errorf("nothing is found in %q", s)

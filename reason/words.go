@@ -24,6 +24,7 @@ var phrases = []phrase{
 	{regexp.MustCompile(`received context error while waiting for new LB policy update: `), ""},
 	{regexp.MustCompile(`transport: Error while dialing:? `), ""},
 	{regexp.MustCompile(`(?:error reading server preface|error reading from server|transport): `), ""},
+	{regexp.MustCompile(`failed to write (?:client preface|initial settings frame|window update): `), ""},
 	{regexp.MustCompile(`grpc: received message larger than max \((\d+) vs\. (\d+)\)`), "a message of $1 bytes is more than the $2 that are taken"},
 	{regexp.MustCompile(`grpc: error unmarshalling request: .*contains invalid UTF-8`), "a text in the request is not UTF-8"},
 	{regexp.MustCompile(`grpc: (?:error unmarshalling request|failed to unmarshal the received message)`), "the message can't be read"},

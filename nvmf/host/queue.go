@@ -34,7 +34,7 @@ type queue struct {
 	sending bool        // someone owns onWire
 	idle    sync.Cond   // sending became false
 
-	// Owned by whoever set sending.
+	// Owned by the one that set sending.
 	onWire *sendList
 	writes chan struct{} // has the writer take over a full socket
 

@@ -50,8 +50,8 @@ func (c *cmd) send(p []byte) {
 		c.finish(s, &c.k.batch)
 		return
 	}
-	c.release(nil)                                 // data that came with the command
-	if c.buf = c.k.keepBuf(len(p)); c.buf != nil { // until the host has taken it
+	c.release(nil)                                   // data that came with the command
+	if c.buf = c.k.q.keepBuf(len(p)); c.buf != nil { // until the host has taken it
 		copy(c.buf, p)
 		p = c.buf
 	}
@@ -85,38 +85,14 @@ func (ctrl *controller) abort(c *cmd) {
 		c.dw0 = 0
 		event.finish(nvme.AbortRequested, b)
 	case k != nil:
-		m, aborted := k.abortable(cid)
+		m, aborted := k.q.abortable(cid)
 		if aborted {
 			c.dw0 = 0
 		}
 		if m != nil {
 			m.finish(nvme.AbortRequested, b)
-			k.leaveInflight()
+			k.q.leaveInflight()
 		}
 	}
 	c.finish(nvme.Success, b)
-}
-
-// abortable aborts the command cid: one that waits for a buffer is returned,
-// to be answered now, and to be followed by leaveInflight.
-func (k *conn) abortable(cid uint16) (m *cmd, aborted bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closing.Load() {
-		return nil, false
-	}
-	for i, m := range k.waiting {
-		if m.sqe.CID() == cid && m.sqe.Fused() == 0 { // its queue's reader may hold one of a pair
-			k.waiting = append(k.waiting[:i], k.waiting[i+1:]...)
-			k.inflight.Add(1) // keeps teardown away
-			return m, true
-		}
-	}
-	due := recvOut | uint32(cid)
-	for _, m := range k.slots {
-		if m.receiving.CompareAndSwap(due, due|recvAborted) {
-			return nil, true
-		}
-	}
-	return nil, false
 }

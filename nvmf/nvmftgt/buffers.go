@@ -17,70 +17,70 @@ import (
 
 // getBuf returns a data buffer of n bytes, or nil when others wait for one or
 // the connection or the process holds too much.
-func (k *conn) getBuf(n int) []byte {
-	if !k.reserve(n) {
+func (q *queue) getBuf(n int) []byte {
+	if !q.reserve(n) {
 		return nil
 	}
-	return k.takeBuf(n)
+	return q.takeBuf(n)
 }
 
 // reserve makes sure of a buffer of n bytes and reports whether there is one.
-func (k *conn) reserve(n int) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(k.waiting) == 0 && k.reserveLocked(n, false)
+func (q *queue) reserve(n int) bool {
+	q.k.mu.Lock()
+	defer q.k.mu.Unlock()
+	return len(q.waiting) == 0 && q.reserveLocked(n, false)
 }
 
 // reserveLocked is reserve for a command whose turn it is in the connection,
-// and, as turn says, among all connections that wait; k.mu is held.
-func (k *conn) reserveLocked(n int, turn bool) bool {
+// and, as turn says, among all connections that wait; conn.mu is held.
+func (q *queue) reserveLocked(n int, turn bool) bool {
 	size := bdev.BufferBytes(n)
-	if !k.tgt.memory.grants(k.held, size, turn) || !bdev.Buffers.Reserve(n) {
+	if !q.k.tgt.memory.grants(q.held, size, turn) || !bdev.Buffers.Reserve(n) {
 		return false
 	}
-	k.held += size
+	q.held += size
 	return true
 }
 
 // takeBuf returns the buffer of n bytes that was reserved; nil, and the
 // reservation given up, when the system has no memory.
-func (k *conn) takeBuf(n int) []byte {
+func (q *queue) takeBuf(n int) []byte {
 	buf := bdev.Buffers.Take(n)
 	if buf == nil {
-		k.mu.Lock()
-		k.held -= bdev.BufferBytes(n)
-		k.mu.Unlock()
+		q.k.mu.Lock()
+		q.held -= bdev.BufferBytes(n)
+		q.k.mu.Unlock()
 	}
 	return buf
 }
 
 // keepBuf returns a buffer of n bytes for what has come already, also when the
 // connection holds too much; nil when the process does.
-func (k *conn) keepBuf(n int) []byte {
+func (q *queue) keepBuf(n int) []byte {
 	buf := bdev.Buffers.Get(n)
 	if buf != nil {
-		k.mu.Lock()
-		k.held += cap(buf)
-		k.mu.Unlock()
+		q.k.mu.Lock()
+		q.held += cap(buf)
+		q.k.mu.Unlock()
 	}
 	return buf
 }
 
-// putBuf returns a data buffer; k.mu is held.
-func (k *conn) putBuf(buf []byte) {
-	k.held -= cap(buf)
+// putBuf returns a data buffer; conn.mu is held.
+func (q *queue) putBuf(buf []byte) {
+	q.held -= cap(buf)
 	bdev.Buffers.Put(buf)
-	k.tgt.memory.freed()
+	q.k.tgt.memory.freed()
 }
 
-// unreserve gives back what was reserved for c, when the data never came; k.mu
+// unreserve gives back what was reserved for c, when the data never came; conn.mu
 // is held.
-func (k *conn) unreserve(c *cmd) {
+func (q *queue) unreserve(c *cmd) {
 	if c.reserved > 0 {
-		k.held -= c.reserved
+		q.held -= c.reserved
 		bdev.Buffers.Unreserve(c.reserved)
 		c.reserved = 0
-		k.tgt.memory.freed()
+		q.k.tgt.memory.freed()
 	}
 }
 
@@ -90,10 +90,10 @@ var errClosing = errors.New("the connection is closing")
 // takeReserved gets the buffer that was reserved for c when its data is here:
 // the last one that was given back is still in the cache, and a host that
 // never answers an R2T holds no memory.
-func (k *conn) takeReserved(c *cmd) error {
+func (q *queue) takeReserved(c *cmd) error {
 	c.reserved = 0
-	if c.buf = k.takeBuf(int(c.n)); c.buf == nil {
-		k.kill("the system has no memory")
+	if c.buf = q.takeBuf(int(c.n)); c.buf == nil {
+		q.k.kill("the system has no memory")
 		return errClosing
 	}
 	c.setData(c.buf)
@@ -107,13 +107,14 @@ func (k *conn) takeReserved(c *cmd) error {
 // for, leave a part of the memory to what comes with commands (memory.grants);
 // that is at the devices, of one connection no more than it leaves free. Only
 // the reader calls it.
-func (k *conn) crowded(n int) bool {
+func (q *queue) crowded(n int) bool {
+	k := q.k
 	limit, free := bdev.Buffers.Limit(), bdev.Buffers.Free()
-	if free >= limit/2 || k.fusedOne != nil { // the first of a pair waits for the second
+	if free >= limit/2 || q.fusedOne != nil { // the first of a pair waits for the second
 		return false
 	}
 	k.mu.Lock()
-	carried := int(k.carriedIn - k.carriedOut)
+	carried := int(q.carriedIn - q.carriedOut)
 	k.mu.Unlock()
 	size := bdev.BufferBytes(n)
 	if free-size < limit/16 || carried > 0 && carried+size > free-size {
@@ -122,8 +123,8 @@ func (k *conn) crowded(n int) bool {
 	if !k.tgt.memory.strict.Load() {
 		return false
 	}
-	if k.spared > 0 {
-		k.spared--
+	if q.spared > 0 {
+		q.spared--
 		return false
 	}
 	return true
@@ -144,7 +145,8 @@ const adminReplies = 256 << 10
 // owesMuch reports whether a command of the admin queue has to be left where it
 // is, because the host does not take the replies to those before, or the
 // process is short of memory. Replies lie in buffers of the pool, see cmd.send.
-func (k *conn) owesMuch(sqe nvme.Command) bool {
+func (q *queue) owesMuch(sqe nvme.Command) bool {
+	k := q.k
 	switch sqe.Opcode() {
 	case nvme.AdminIdentify, nvme.AdminGetLogPage, nvme.AdminGetFeatures:
 	default:
@@ -152,7 +154,7 @@ func (k *conn) owesMuch(sqe nvme.Command) bool {
 	}
 	size := bdev.BufferBytes(int(min(sqe.SGL().Length, k.maxLogPage())))
 	k.mu.Lock()
-	held := k.held
+	held := q.held
 	k.mu.Unlock()
 	switch {
 	case held > 0 && held+size > adminReplies:
@@ -169,27 +171,28 @@ func (k *conn) maxLogPage() uint32 { return max(k.opts.maxIO, 1<<16) }
 
 // lacksRoom reports whether the command in the capsule in has to be left where
 // it is for now. Only the reader calls it.
-func (k *conn) lacksRoom(h nvme.Header, in []byte) bool {
-	if k.qid != 0 {
-		return h.DataLen() > 0 && k.crowded(int(h.DataLen()))
+func (q *queue) lacksRoom(h nvme.Header, in []byte) bool {
+	if q.id != 0 {
+		return h.DataLen() > 0 && q.crowded(int(h.DataLen()))
 	}
-	return k.owesMuch(nvme.Command(in[nvme.HeaderLen : nvme.HeaderLen+nvme.CommandLen]))
+	return q.owesMuch(nvme.Command(in[nvme.HeaderLen : nvme.HeaderLen+nvme.CommandLen]))
 }
 
 // awaitRoom returns when lacksRoom no longer says so. Only the reader calls it.
-func (k *conn) awaitRoom(h nvme.Header, in []byte) error {
+func (q *queue) awaitRoom(h nvme.Header, in []byte) error {
+	k := q.k
 	var waited time.Duration
-	for pause := time.Millisecond; k.lacksRoom(h, in); pause = min(2*pause, 8*time.Millisecond) {
+	for pause := time.Millisecond; q.lacksRoom(h, in); pause = min(2*pause, 8*time.Millisecond) {
 		k.batch.Flush() // replies give buffers back, once they are sent
-		if !k.unblock() {
+		if !k.tx.unblock() {
 			return errClosing
 		}
-		if !k.lacksRoom(h, in) {
+		if !q.lacksRoom(h, in) {
 			return nil
 		}
 		time.Sleep(pause)
 		if waited += pause; waited >= sparedAfter {
-			k.spared, waited = spared, 0
+			q.spared, waited = spared, 0
 		}
 		k.seen.Store(nanotime()) // it is not the host that is silent
 	}
@@ -197,46 +200,48 @@ func (k *conn) awaitRoom(h nvme.Header, in []byte) error {
 }
 
 // await parks c until a buffer is free.
-func (k *conn) await(c *cmd) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.waiting = append(k.waiting, c)
-	k.queueUp()
+func (q *queue) await(c *cmd) {
+	q.k.mu.Lock()
+	defer q.k.mu.Unlock()
+	q.waiting = append(q.waiting, c)
+	q.queueUp()
 }
 
 // queueUp has k served in its turn when its first waiting command does not
-// wait for the connection's own buffers to come back; k.mu is held.
-func (k *conn) queueUp() {
-	if k.queued || k.held > 0 && k.held+bdev.BufferBytes(int(k.waiting[0].n)) > k.tgt.cfg.MaxConnData {
+// wait for the connection's own buffers to come back; conn.mu is held.
+func (q *queue) queueUp() {
+	k := q.k
+	if q.queued || q.held > 0 && q.held+bdev.BufferBytes(int(q.waiting[0].n)) > k.tgt.cfg.MaxConnData {
 		return
 	}
-	k.queued = true
+	q.queued = true
 	k.tgt.memory.join(k)
 }
 
 // serveWaiting starts waiting commands in order as long as there are buffers,
 // and returns how many.
-func (k *conn) serveWaiting(b *bdev.Batch, turn bool) (served int) {
+func (q *queue) serveWaiting(b *bdev.Batch, turn bool) (served int) {
+	k := q.k
 	for {
 		k.mu.Lock()
-		if len(k.waiting) == 0 || k.closing.Load() {
+		if len(q.waiting) == 0 || k.closing.Load() {
 			k.mu.Unlock()
 			return served
 		}
-		c := k.waiting[0]
-		if !k.reserveLocked(int(c.n), turn) {
-			k.queueUp()
+		c := q.waiting[0]
+		if !q.reserveLocked(int(c.n), turn) {
+			q.queueUp()
 			k.mu.Unlock()
 			return served
 		}
 		c.reserved = bdev.BufferBytes(int(c.n))
-		copy(k.waiting, k.waiting[1:])
-		k.waiting[len(k.waiting)-1] = nil
-		k.waiting = k.waiting[:len(k.waiting)-1]
-		k.inflight.Add(1) // keeps teardown away
+		copy(q.waiting, q.waiting[1:])
+		q.waiting[len(q.waiting)-1] = nil
+		q.waiting = q.waiting[:len(q.waiting)-1]
+		q.inflight.Add(1) // keeps teardown away
 		k.mu.Unlock()
 		c.resume(b)
-		k.leaveInflight()
+		q.leaveInflight()
 		served++
 	}
 }
@@ -250,7 +255,7 @@ func (c *cmd) resume(b *bdev.Batch) {
 		return
 	}
 	c.reserved = 0
-	if c.buf = c.k.takeBuf(int(c.n)); c.buf == nil {
+	if c.buf = c.k.q.takeBuf(int(c.n)); c.buf == nil {
 		c.finish(nvme.CommandInterrupted, b)
 		return
 	}

@@ -13,9 +13,9 @@ const maxAdminData = 8192
 // capsule takes a command. in is the whole PDU; its data stays valid until
 // the pass goes on.
 func (k *conn) capsule(h nvme.Header, in []byte) error {
-	c := k.slot()
+	c := k.q.slot()
 	if c == nil {
-		return &protocolError{status: nvme.FatalSequence, header: clip(in[:h.HLen]), what: fmt.Sprintf("more than %d commands at once", k.qsize)}
+		return &protocolError{status: nvme.FatalSequence, header: clip(in[:h.HLen]), what: fmt.Sprintf("more than %d commands at once", k.q.size)}
 	}
 	c.sqe = nvme.Command(in[nvme.HeaderLen : nvme.HeaderLen+nvme.CommandLen])
 	var data []byte
@@ -30,9 +30,9 @@ func (k *conn) capsule(h nvme.Header, in []byte) error {
 		c.finish(nvme.InvalidField|nvme.DNR, &k.batch)
 		return nil
 	}
-	if k.qid == 0 || c.sqe.Opcode() == nvme.OpFabrics {
+	if k.q.id == 0 || c.sqe.Opcode() == nvme.OpFabrics {
 		k.adminCapsule(c, data)
-		if k.farewell != nil {
+		if k.q.farewell != nil {
 			return errDisconnect
 		}
 		return nil
@@ -79,7 +79,7 @@ func (c *cmd) sink(need uint32) nvme.Status {
 
 // receive asks the host for c's n bytes; dataReady follows.
 func (c *cmd) receive() {
-	if !c.k.reserve(int(c.n)) {
+	if !c.k.q.reserve(int(c.n)) {
 		c.park()
 		return
 	}
@@ -108,7 +108,7 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 		c.finish(nvme.InvalidField|nvme.DNR, b)
 		return
 	}
-	if k.qid == 0 && op != nvme.OpFabrics && !adminCommands[op].of(k.sub) { // before it sends data
+	if k.q.id == 0 && op != nvme.OpFabrics && !adminCommands[op].of(k.sub) { // before it sends data
 		c.finish(nvme.InvalidOpcode|nvme.DNR, b)
 		return
 	}
@@ -151,7 +151,7 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 // on every queue.
 func (k *conn) dataReady(c *cmd) {
 	switch {
-	case k.qid != 0 && c.sqe.Opcode() != nvme.OpFabrics:
+	case k.q.id != 0 && c.sqe.Opcode() != nvme.OpFabrics:
 		k.ioReady(c, &k.batch)
 	case c.aborted.Load():
 		c.finish(nvme.AbortRequested, &k.batch)

@@ -65,9 +65,6 @@ func (c *cmd) reset() {
 	if c.pair != nil {
 		c.pair = nil
 	}
-	if c.kept.Load() {
-		c.kept.Store(false)
-	}
 }
 
 // setData makes p the data of c.
@@ -88,7 +85,7 @@ func (c *cmd) keep() {
 		return
 	}
 	c.req.Transient = false
-	buf := c.k.keepBuf(int(c.n))
+	buf := c.k.q.keepBuf(int(c.n))
 	if buf == nil {
 		c.iov = nil
 		c.badData = true
@@ -145,19 +142,9 @@ func (c *cmd) enter(b *bdev.Batch) {
 		c.start(h, b)
 		return
 	}
-	k.starting = c
+	k.q.starting = c
 	c.start(h, b)
-	k.starting = nil
-}
-
-// unwound is called after a panic of the reader's pass. A command that it was
-// about to start, and the device never had, is over, so that nobody waits for
-// it.
-func (k *conn) unwound() {
-	if c := k.starting; c != nil && c.state == starting {
-		c.drop()
-	}
-	k.starting = nil
+	k.q.starting = nil
 }
 
 // access is the status that keeps c from being executed, or Success.
@@ -180,34 +167,4 @@ func cmdDone(r *bdev.Request, b *bdev.Batch) {
 		return
 	}
 	c.advance(r.Status, b)
-}
-
-// growSlots allows n commands at once and as many more as replies may be on
-// their way to a host that has sent the next command already.
-func (k *conn) growSlots(n int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.slots = append(make([]*cmd, 0, 2*n), k.slots...)
-}
-
-// slot returns a free slot, or nil when the host has more commands under way
-// than its queue is long. Only the reader calls it.
-func (k *conn) slot() *cmd {
-	if len(k.local) == 0 {
-		k.mu.Lock()
-		k.local, k.free = k.free, k.local
-		if len(k.local) == 0 && len(k.slots) < cap(k.slots) {
-			c := newCmd(k, uint16(len(k.slots)))
-			k.slots = append(k.slots, c)
-			k.local = append(k.local, c)
-		}
-		k.mu.Unlock()
-		if len(k.local) == 0 {
-			return nil
-		}
-	}
-	c := k.local[len(k.local)-1]
-	k.local = k.local[:len(k.local)-1]
-	c.to(taken)
-	return c
 }

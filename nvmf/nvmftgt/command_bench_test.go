@@ -30,27 +30,27 @@ func BenchmarkCommand(b *testing.B) {
 			var k *conn
 			r.sub.mu.Lock()
 			for v := range r.sub.conns {
-				if v.qid == 1 {
+				if v.q.id == 1 {
 					k = v
 				}
 			}
 			r.sub.mu.Unlock()
 			// The reader sleeps; this goroutine takes its place.
-			for k.parked.Load() == 0 {
+			for k.rx.parked.Load() == 0 {
 			}
-			k.takeRecvBuffer()
+			k.rx.takeBuffer()
 			pass := func() {
-				k.r, k.w = 0, 0
-				copy(k.rbuf, in)
-				if err := k.received(len(in)); err != nil {
+				k.rx.r, k.rx.w = 0, 0
+				copy(k.rx.buf, in)
+				if err := k.rx.received(len(in)); err != nil {
 					b.Fatal(err)
 				}
 				k.mu.Lock()
-				k.dirty, k.sending = false, true
-				k.takeOut()
+				k.tx.dirty, k.tx.sending = false, true
+				k.tx.takeOut()
 				k.mu.Unlock()
 				k.batch.Flush() // finds somebody sending
-				k.sent(&k.batch)
+				k.tx.sent(&k.batch)
 			}
 			for range 10 {
 				pass()
@@ -61,7 +61,7 @@ func BenchmarkCommand(b *testing.B) {
 				pass()
 			}
 			b.StopTimer()
-			k.dropRecvBuffer()
+			k.rx.dropBuffer()
 		})
 	}
 }

@@ -24,15 +24,16 @@ const (
 	phaseReady
 )
 
-// Sizes in bytes of receive buffers. Until Connect succeeds a connection may
-// only make us hold the small one.
-const (
-	helloBuffer = 4 << 10
-	adminBuffer = 32 << 10
-	ioBuffer    = 256 << 10
-)
-
-// conn is a connection: one queue pair.
+// conn is a connection: one queue pair. It is three parts, each with a type and
+// rules of its own, and what they share: who the peer is, what was negotiated,
+// and how the connection ends.
+//
+//	rx  receiver  the bytes that come, as PDUs; belongs to the one that has the input's turn
+//	q   queue     the commands: slots, buffers, flow control
+//	tx  sender    the PDUs that go
+//
+// The parts share mu, since one completion changes the queue and what is sent
+// at once.
 type conn struct {
 	tgt    *Target
 	portal *portal
@@ -43,71 +44,30 @@ type conn struct {
 	came   time.Time
 	guest  *list.Element // in admission; Target.mu guards it
 
-	// The reader's own.
-	batch     bdev.Batch
-	phase     int
-	ownBuf    bool   // rbuf is from the heap
-	rbuf      []byte // received bytes, rbuf[r:w] not handled yet
-	r, w      int
-	pduAt     int    // start of the PDU that is being handled
-	local     []*cmd // free slots
-	data      dataPDU
-	parkN     int
-	parkErr   syscall.Errno
-	fusedOne  *cmd   // first command of a fused pair
-	starting  *cmd   // is being handed to its device
-	carriedIn uint64 // bytes of data that came with commands
-	spared    int    // commands that need not wait for those that are hungry
-	farewell  *cmd   // Disconnect: nothing behind it is taken
+	rx receiver
+	q  queue
+	tx sender
 
-	// input's turn is the right to use what is the reader's own. While the
-	// reader sleeps a goroutine that polls may have it, see PollSource.
-	input  tcp.Input
-	polled bool  // another than the reader has the turn
-	left   error // why the input was left to the reader
+	// The reader's own, as rx is.
+	batch bdev.Batch
+	phase int
 
 	// Set by ICReq, then constant.
 	hdgst, ddgst bool
-	align        int // of data in C2HData PDUs, bytes
-	maxR2T       uint32
 
 	// Set by Connect, then constant.
-	sub   *Subsystem
-	ctrl  *controller
-	lis   *listener
-	qid   uint16
-	qsize uint32 // entries of the submission queue
-	host  string
+	sub  *Subsystem
+	ctrl *controller
+	lis  *listener
+	host string
 
-	closing  atomic.Bool  // nothing more is submitted or sent
-	asked    atomic.Int32 // R2Ts whose data is not all here
-	inflight atomic.Int64 // commands at a device
-	idle     chan struct{}
-	settled  chan struct{} // closed when the reader has ended and nothing can be written any more
-	parked   atomic.Uint32 // times that the reader went to sleep
-	seen     atomic.Int64  // when something was received last, for keep alive
+	closing atomic.Bool   // nothing more is submitted or sent
+	settled chan struct{} // closed when the reader has ended and nothing can be written any more
+	seen    atomic.Int64  // when something was received last, for keep alive
 
-	mu         sync.Mutex
-	cond       *sync.Cond // sending, blocked
-	shut       bool       // the descriptor may be closed
-	why        string     // reason of the end
-	slots      []*cmd
-	free       []*cmd
-	waiting    []*cmd // for a buffer
-	held       int    // bytes in buffers
-	queued     bool   // in Target.memory
-	carriedOut uint64 // of carriedIn, those of commands that have ended
-	out, snd   outQueue
-	dirty      bool
-	sending    bool   // somebody sends k.snd
-	blocked    bool   // the socket is full
-	draining   bool   // somebody waits for the socket
-	head       uint32 // of the submission queue
-	untold     uint32 // commands that have ended since the host was told the head
-	tellHead   uint32 // how many may
-	noFlow     bool   // the host wants no flow control of the submission queue
-
-	completed uint64 // commands that were answered
+	mu   sync.Mutex
+	shut bool   // the descriptor may be closed
+	why  string // reason of the end
 }
 
 // connOpts are the transport's options as a connection uses them.
@@ -155,17 +115,20 @@ func newConn(t *Target, s tcp.Stream, p *portal, peer Addr) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &conn{tgt: t, portal: p, nc: nc, peer: peer, align: 4, idle: make(chan struct{}, 1), settled: make(chan struct{})}
-	k.cond = sync.NewCond(&k.mu)
+	k := &conn{tgt: t, portal: p, nc: nc, peer: peer, settled: make(chan struct{})}
+	k.rx.k, k.q.k, k.tx.k = k, k, k
+	k.q.idle = make(chan struct{}, 1)
+	k.tx.align = 4
+	k.tx.cond = sync.NewCond(&k.mu)
 	o := *t.transport
 	k.opts = connOpts{TransportOpts: o, success: *o.C2HSuccess, maxIO: o.MaxIOSize, maxData: max(o.MaxIOSize, 128<<10),
 		capsule: o.InCapsuleDataSize, spinTime: t.cfg.Spin}
 	if o.AckTimeout > 0 {
 		nc.SetAckTimeout(o.AckTimeout)
 	}
-	k.rbuf, k.ownBuf = make([]byte, helloBuffer), true
-	k.input.Init(nc, k, k.tryPark, k.rest)
-	k.growSlots(1)
+	k.rx.buf, k.rx.own = make([]byte, helloBuffer), true
+	k.rx.input.Init(nc, k, k.rx.tryPark, k.rx.rest)
+	k.q.growSlots(1)
 	k.hello = time.AfterFunc(t.cfg.HelloTime, func() { k.kill("no Connect in time") })
 	return k, nil
 }
@@ -173,13 +136,13 @@ func newConn(t *Target, s tcp.Stream, p *portal, peer Addr) (*conn, error) {
 // run is the reader.
 func (k *conn) run() {
 	defer k.teardown()
-	for k.unblock() {
-		n, e := k.recv()
+	for k.tx.unblock() {
+		n, e := k.rx.recv()
 		if e == syscall.EAGAIN {
-			n, e = k.wait()
+			n, e = k.rx.wait()
 		}
-		left := k.left
-		k.left = nil
+		left := k.rx.left
+		k.rx.left = nil
 		switch {
 		case left == errResume:
 			n = 0
@@ -209,11 +172,11 @@ func (k *conn) pass(n int) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			k.panicked(p)
-			k.unwound()
+			k.q.unwound()
 			err = errPanic
 		}
 	}()
-	err = k.received(n)
+	err = k.rx.received(n)
 	k.batch.Flush()
 	return err
 }
@@ -242,8 +205,8 @@ func (k *conn) guarded(f func()) {
 func (k *conn) panicked(p any) {
 	k.tgt.stats.panics.Add(1)
 	var last []byte
-	if k.pduAt < k.w && k.w <= len(k.rbuf) {
-		last = append(last, k.rbuf[k.pduAt:min(k.w, k.pduAt+128)]...)
+	if k.rx.pduAt < k.rx.w && k.rx.w <= len(k.rx.buf) {
+		last = append(last, k.rx.buf[k.rx.pduAt:min(k.rx.w, k.rx.pduAt+128)]...)
 	}
 	k.tgt.log.Error("nvmf: connection ended by a fault", append(k.attrs(), "panic", fmt.Sprint(p), "input", fmt.Sprintf("%x", last), "stack", string(debug.Stack()))...)
 	go k.kill("fault") // the lock may be held below us
@@ -252,7 +215,7 @@ func (k *conn) panicked(p any) {
 func (k *conn) attrs() []any {
 	a := []any{slog.String("peer", k.peer.String())}
 	if k.ctrl != nil {
-		a = append(a, slog.String("host", k.host), slog.String("subsystem", k.sub.cfg.NQN), slog.Int("cntlid", int(k.ctrl.id)), slog.Int("qid", int(k.qid)))
+		a = append(a, slog.String("host", k.host), slog.String("subsystem", k.sub.cfg.NQN), slog.Int("cntlid", int(k.ctrl.id)), slog.Int("qid", int(k.q.id)))
 	}
 	return a
 }

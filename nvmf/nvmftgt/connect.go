@@ -18,21 +18,21 @@ func (k *conn) fabrics(c *cmd) {
 		s := k.connect(c)
 		if s == nvme.Success {
 			k.established()
-			k.setFlow(c.sqe.Connect().Attributes&nvme.ConnectDisableFlow != 0)
+			k.q.setFlow(c.sqe.Connect().Attributes&nvme.ConnectDisableFlow != 0)
 		}
 		c.finish(s, b)
 	case k.phase != phaseReady:
 		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
-	case t == nvme.FabricsPropertyGet && k.qid == 0:
+	case t == nvme.FabricsPropertyGet && k.q.id == 0:
 		c.finish(k.ctrl.propertyGet(c), b)
-	case t == nvme.FabricsPropertySet && k.qid == 0:
+	case t == nvme.FabricsPropertySet && k.q.id == 0:
 		c.finish(k.ctrl.propertySet(c), b)
-	case t == nvme.FabricsDisconnect && k.qid == 0:
+	case t == nvme.FabricsDisconnect && k.q.id == 0:
 		c.finish(nvme.InvalidQueueType|nvme.DNR, b)
 	case t == nvme.FabricsDisconnect && c.sqe.CDW(10)&0xffff != 0: // RECFMT
 		c.finish(nvme.ConnectIncompatible|nvme.DNR, b)
 	case t == nvme.FabricsDisconnect:
-		k.farewell = c
+		k.q.farewell = c
 	default:
 		c.finish(nvme.InvalidOpcode|nvme.DNR, b)
 	}
@@ -67,7 +67,7 @@ func (k *conn) connect(c *cmd) nvme.Status {
 	var d nvme.ConnectData
 	status := k.tryConnect(c, v, &d)
 	if status != nvme.Success {
-		k.qid, k.qsize, k.host = 0, 0, ""
+		k.q.id, k.q.size, k.host = 0, 0, ""
 		k.tgt.complain("nvmf: connect refused", "peer", k.peer.String(), "host", d.HostNQN, "subsystem", d.SubNQN,
 			"qid", v.QID, "sqsize", v.SQSize, "cntlid", d.CNTLID, "status", status.String(), "result", c.dw0)
 		return status
@@ -111,7 +111,7 @@ func (k *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Stat
 	default:
 		return c.absentNow(nvme.ConnectOffSubNQN, true)
 	}
-	k.qid, k.qsize = v.QID, uint32(v.SQSize)+1
+	k.q.id, k.q.size = v.QID, uint32(v.SQSize)+1
 	k.host = d.HostNQN
 	if v.QID == 0 {
 		return s.admitAdmin(k, c, v, *d)
@@ -124,10 +124,10 @@ func (k *conn) established() {
 	k.phase = phaseReady
 	k.hello.Stop()
 	k.tgt.welcome(k)
-	k.growSlots(int(k.qsize))
+	k.q.growSlots(int(k.q.size))
 	k.seen.Store(nanotime())
-	k.widen()
-	if k.qid == 0 {
+	k.rx.widen()
+	if k.q.id == 0 {
 		k.tgt.stats.admin.Add(1)
 		k.tgt.log.Info("nvmf: controller created", k.attrs()...)
 	} else {

@@ -78,8 +78,8 @@ func (c *controller) addQueue(k *conn, qid uint16) nvme.Status {
 func (c *controller) leave(k *conn) {
 	if k != c.admin {
 		c.mu.Lock()
-		if c.io[k.qid] == k {
-			delete(c.io, k.qid)
+		if c.io[k.q.id] == k {
+			delete(c.io, k.q.id)
 			c.left = max(c.left, k.seen.Load())
 		}
 		c.mu.Unlock()
@@ -279,10 +279,10 @@ func (s *Subsystem) Qpairs() []QpairInfo {
 			ks = append(ks, k)
 		}
 		c.mu.Unlock()
-		slices.SortFunc(ks, func(a, b *conn) int { return cmp.Compare(a.qid, b.qid) })
+		slices.SortFunc(ks, func(a, b *conn) int { return cmp.Compare(a.q.id, b.q.id) })
 		for _, k := range ks {
-			out = append(out, QpairInfo{CNTLID: c.id, QID: k.qid, HostNQN: k.host, Listener: k.portal.addr, Peer: k.peer,
-				QueueDepth: k.qsize, HeaderDigest: k.hdgst, DataDigest: k.ddgst, State: "enabled"})
+			out = append(out, QpairInfo{CNTLID: c.id, QID: k.q.id, HostNQN: k.host, Listener: k.portal.addr, Peer: k.peer,
+				QueueDepth: k.q.size, HeaderDigest: k.hdgst, DataDigest: k.ddgst, State: "enabled"})
 		}
 	}
 	return out

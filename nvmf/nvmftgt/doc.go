@@ -8,7 +8,7 @@
 // Subsystem has namespaces, a host allow-list, listeners, each with one ANA
 // state per group, and the controllers of the hosts that are connected now. A controller
 // is an admin connection and its I/O connections; a connection is a queue
-// pair.
+// pair, in three parts: a receiver, the queue, and a sender (conn.go).
 //
 // # Goroutines
 //
@@ -17,7 +17,7 @@
 // all replies of the pass), polls for a few microseconds if it was just busy,
 // and then parks in the runtime's poller. While it is parked another that polls
 // may serve the connection in its place (PollSource); all that a reader owns
-// belongs to whoever has the connection's turn. A block device that completes on
+// belongs to the one that has the connection's turn. A block device that completes on
 // another goroutine appends the reply to the connection under the
 // connection's lock and marks it on that goroutine's Batch.
 //

@@ -11,17 +11,17 @@ import (
 
 // fuse looks at the fuse bits of a new command and reports whether it may go
 // on. A first command without its second is aborted.
-func (k *conn) fuse(c *cmd, f uint8) bool {
-	b := &k.batch
-	first := k.fusedOne
+func (q *queue) fuse(c *cmd, f uint8) bool {
+	b := &q.k.batch
+	first := q.fusedOne
 	if f == nvme.SecondFused && first != nil {
-		k.fusedOne = nil
+		q.fusedOne = nil
 		if first == &failedFirst {
 			c.finish(nvme.AbortFailedFused, b)
 			return false
 		}
 		if c.sqe.Opcode() != nvme.IOWrite || c.sqe.NSID() != first.sqe.NSID() || c.sqe.SLBA() != first.sqe.SLBA() || c.sqe.Blocks() != first.sqe.Blocks() {
-			k.lose(first, nvme.AbortFailedFused)
+			q.lose(first, nvme.AbortFailedFused)
 			c.finish(nvme.InvalidField|nvme.DNR, b)
 			return false
 		}
@@ -29,8 +29,8 @@ func (k *conn) fuse(c *cmd, f uint8) bool {
 		return true
 	}
 	if first != nil {
-		k.fusedOne = nil
-		k.lose(first, nvme.AbortMissingFused)
+		q.fusedOne = nil
+		q.lose(first, nvme.AbortMissingFused)
 	}
 	switch f {
 	case 0:
@@ -40,7 +40,7 @@ func (k *conn) fuse(c *cmd, f uint8) bool {
 			c.finish(nvme.InvalidField|nvme.DNR, b)
 			return false
 		}
-		k.fusedOne = c
+		q.fusedOne = c
 		return true
 	}
 	c.finish(nvme.AbortMissingFused|nvme.DNR, b)
@@ -52,20 +52,20 @@ func (k *conn) fuse(c *cmd, f uint8) bool {
 var failedFirst cmd
 
 // lose ends the first command of a pair that does not come about.
-func (k *conn) lose(first *cmd, s nvme.Status) {
+func (q *queue) lose(first *cmd, s nvme.Status) {
 	switch {
 	case first == &failedFirst:
 	case first.step.ready:
-		first.finish(s, &k.batch)
+		first.finish(s, &q.k.batch)
 	default: // its data is still on the way, and is answered then
 		first.aborted.Store(true)
 	}
 }
 
 // unfuse is called when one command of a pair fails: the other fails too.
-func (k *conn) unfuse(c *cmd) {
-	if k.fusedOne == c {
-		k.fusedOne = &failedFirst
+func (q *queue) unfuse(c *cmd) {
+	if q.fusedOne == c {
+		q.fusedOne = &failedFirst
 		return
 	}
 	other := c.pair
@@ -73,17 +73,17 @@ func (k *conn) unfuse(c *cmd) {
 		return
 	}
 	c.pair, other.pair = nil, nil
-	k.lose(other, nvme.AbortFailedFused)
+	q.lose(other, nvme.AbortFailedFused)
 }
 
 // fusedReady is called when the data of one command of a pair is there.
-func (k *conn) fusedReady(c *cmd, b *bdev.Batch) {
+func (q *queue) fusedReady(c *cmd, b *bdev.Batch) {
 	c.to(pairing)
 	c.step.ready = true
 	if c.pair == nil || !c.pair.step.ready {
 		c.keep()
 		if c.badData {
-			k.fail(c, nvme.CommandInterrupted)
+			q.k.fail(c, nvme.CommandInterrupted)
 		}
 		return
 	}
@@ -91,7 +91,7 @@ func (k *conn) fusedReady(c *cmd, b *bdev.Batch) {
 	if first.sqe.Fused() == nvme.SecondFused {
 		first, second = second, first
 	}
-	first.req.FUA = second.sqe.CDW(12)&nvme.CDW12FUA != 0 || k.ctrl.writeThrough.Load()
+	first.req.FUA = second.sqe.CDW(12)&nvme.CDW12FUA != 0 || q.k.ctrl.writeThrough.Load()
 	first.step.kind = stepPair
 	first.submit(b)
 }

@@ -112,7 +112,7 @@ func (n *namespace) quiesce(h *bdev.Handle) {
 	defer n.sub.changing.Unlock()
 	now := n.handle.Load()
 	if now == nil || h != nil && h != now {
-		return // whoever takes a device away waits as well
+		return // the one that takes a device away waits as well
 	}
 	n.replace(now)
 }
@@ -128,7 +128,7 @@ func (n *namespace) refuse(c *cmd, b *bdev.Batch) (again bool) {
 		n.held = append(n.held, c)
 		n.mu.Unlock() // it may be elsewhere from here on
 		if leave {
-			k.leaveInflight()
+			k.q.leaveInflight()
 		}
 		return false
 	}
@@ -151,7 +151,7 @@ func (n *namespace) cutLaggards() {
 	var ks []*conn
 	for k := range n.sub.conns {
 		k.mu.Lock()
-		if k.blocked {
+		if k.tx.blocked {
 			ks = append(ks, k)
 		}
 		k.mu.Unlock()

@@ -20,21 +20,21 @@ func (k *conn) initialize(in []byte) error {
 	}
 	k.hdgst = r.HeaderDigest && !k.opts.NoHeaderDigest
 	k.ddgst = r.DataDigest && !k.opts.NoDataDigest
-	k.align = (int(r.HPDA) + 1) * 4
-	k.maxR2T = r.MaxR2T
+	k.tx.align = (int(r.HPDA) + 1) * 4
 	k.phase = phaseConnect
 	k.mu.Lock()
-	nvme.PutICResp(k.out.Header(nvme.ICLen), nvme.ICResp{HeaderDigest: k.hdgst, DataDigest: k.ddgst, MaxH2CData: k.opts.maxData})
-	k.mark(&k.batch)
+	nvme.PutICResp(k.tx.out.Header(nvme.ICLen), nvme.ICResp{HeaderDigest: k.hdgst, DataDigest: k.ddgst, MaxH2CData: k.opts.maxData})
+	k.tx.mark(&k.batch)
 	k.mu.Unlock()
 	return nil
 }
 
 // dataStart begins an H2CData PDU; in is what comes before its data.
-func (k *conn) dataStart(h nvme.Header, in []byte) error {
+func (rx *receiver) dataStart(h nvme.Header, in []byte) error {
+	k := rx.k
 	d, err := nvme.DecodeData(in)
 	if err != nil {
-		return k.headerError(in, h, err)
+		return headerError(in, h, err)
 	}
 	bad := func(s nvme.FatalStatus, info uint32, what string) error {
 		return &protocolError{status: s, info: info, header: clip(in[:h.HLen]), what: fmt.Sprintf("H2CData of command %d: %s", d.CID, what)}
@@ -42,10 +42,10 @@ func (k *conn) dataStart(h nvme.Header, in []byte) error {
 	if d.Length != h.DataLen() {
 		return bad(nvme.FatalInvalidHeader, 16, "its length does not fit the PDU's")
 	}
-	if int(d.TTag) >= len(k.slots) {
+	if int(d.TTag) >= len(k.q.slots) {
 		return bad(nvme.FatalInvalidHeader, 10, "unknown transfer tag")
 	}
-	c := k.slots[d.TTag]
+	c := k.q.slots[d.TTag]
 	if c.receiving.Load()&recvOut == 0 || c.sqe.CID() != d.CID {
 		return bad(nvme.FatalInvalidHeader, 10, "its transfer tag is not in use")
 	}
@@ -60,21 +60,21 @@ func (k *conn) dataStart(h nvme.Header, in []byte) error {
 		return bad(nvme.FatalInvalidHeader, 16, "no data")
 	}
 	if c.buf == nil {
-		if err := k.takeReserved(c); err != nil {
+		if err := k.q.takeReserved(c); err != nil {
 			return err
 		}
 	}
-	k.data = dataPDU{c: c, left: int(d.Length), digest: h.Flags&nvme.FlagDDGST != 0, last: last}
+	rx.data = dataPDU{c: c, left: int(d.Length), digest: h.Flags&nvme.FlagDDGST != 0, last: last}
 	return nil
 }
 
 // dataEnd is called when an H2CData PDU is complete.
-func (k *conn) dataEnd(c *cmd, last bool) error {
+func (rx *receiver) dataEnd(c *cmd, last bool) error {
 	if !last {
 		return nil
 	}
 	c.to(taken)
-	k.asked.Add(-1)
-	k.dataReady(c)
+	rx.k.q.asked.Add(-1)
+	rx.k.dataReady(c)
 	return nil
 }

@@ -175,7 +175,7 @@ func (r *rig) clean(t *testing.T, n int) {
 	r.tgt.mu.Lock()
 	defer r.tgt.mu.Unlock()
 	for k := range r.tgt.conns {
-		waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.held == 0 }) // until what was sent is accounted
+		waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.q.held == 0 }) // until what was sent is accounted
 	}
 }
 
@@ -326,7 +326,7 @@ func (r *rig) blocked(w *wire) bool {
 		if k.peer.String() == w.c.LocalAddr().String() {
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			return k.blocked
+			return k.tx.blocked
 		}
 	}
 	return false

@@ -23,7 +23,7 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 		r.sub.mu.Lock()
 		defer r.sub.mu.Unlock()
 		for k := range r.sub.conns {
-			if k.parked.Load() == 0 {
+			if k.rx.parked.Load() == 0 {
 				return false
 			}
 		}

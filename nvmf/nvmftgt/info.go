@@ -59,14 +59,14 @@ func (t *Target) Stats() Stats {
 	for _, s := range t.Subsystems() {
 		s.mu.Lock()
 		for k := range s.conns {
-			if k.qid == 0 {
+			if k.q.id == 0 {
 				out.CurrentAdminQpairs++
 			} else {
 				out.CurrentIOQpairs++
 			}
-			out.PendingBdevIO += uint64(max(k.inflight.Load(), 0))
+			out.PendingBdevIO += uint64(max(k.q.inflight.Load(), 0))
 			k.mu.Lock()
-			out.CompletedIO += k.completed
+			out.CompletedIO += k.q.completed
 			k.mu.Unlock()
 		}
 		s.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 func (k *conn) io(c *cmd, data []byte) {
 	b := &k.batch
 	op := c.sqe.Opcode()
-	if f := c.sqe.Fused(); f != 0 || k.fusedOne != nil {
-		if !k.fuse(c, f) {
+	if f := c.sqe.Fused(); f != 0 || k.q.fusedOne != nil {
+		if !k.q.fuse(c, f) {
 			return
 		}
 	}
@@ -55,7 +55,7 @@ func (k *conn) io(c *cmd, data []byte) {
 		c.setData(data)
 		c.req.Transient = true
 		c.carried = need
-		k.carriedIn += uint64(need)
+		k.q.carriedIn += uint64(need)
 		k.ioReady(c, b)
 		return
 	}
@@ -74,7 +74,7 @@ func (k *conn) ioReady(c *cmd, b *bdev.Batch) {
 	case c.badData:
 		k.fail(c, nvme.TransientTransport)
 	case c.sqe.Fused() != 0:
-		k.fusedReady(c, b)
+		k.q.fusedReady(c, b)
 	default:
 		c.submit(b)
 	}
@@ -83,7 +83,7 @@ func (k *conn) ioReady(c *cmd, b *bdev.Batch) {
 // fail ends c, and the other command of its pair.
 func (k *conn) fail(c *cmd, s nvme.Status) {
 	if c.sqe.Fused() != 0 {
-		k.unfuse(c)
+		k.q.unfuse(c)
 	}
 	c.finish(s, &k.batch)
 }
@@ -211,7 +211,7 @@ func (c *cmd) room(h *bdev.Handle) bool {
 			return true
 		}
 	}
-	if c.buf = k.getBuf(int(c.n)); c.buf != nil {
+	if c.buf = k.q.getBuf(int(c.n)); c.buf != nil {
 		c.setData(c.buf)
 		return true
 	}
@@ -222,9 +222,9 @@ func (c *cmd) room(h *bdev.Handle) bool {
 // park has c wait until there is a buffer for it, at the gate or before.
 func (c *cmd) park() {
 	k, leave := c.k, c.to(waiting)
-	k.await(c) // it may be elsewhere from here on
+	k.q.await(c) // it may be elsewhere from here on
 	if leave {
-		k.leaveInflight()
+		k.q.leaveInflight()
 	}
 }
 

@@ -5,47 +5,6 @@ import (
 	"time"
 )
 
-// takeRecvBuffer gets a receive buffer of the size that the phase allows.
-func (k *conn) takeRecvBuffer() {
-	n := k.recvBufferSize()
-	if n > helloBuffer {
-		if k.rbuf = k.tgt.rbufs.Get(n); k.rbuf != nil {
-			k.tgt.recvBuffers.Add(1)
-			return
-		}
-	}
-	k.rbuf = make([]byte, n)
-	k.ownBuf = true
-}
-
-func (k *conn) recvBufferSize() int {
-	switch {
-	case k.phase != phaseReady:
-		return helloBuffer
-	case k.qid == 0 && k.opts.capsule <= 16<<10:
-		return adminBuffer
-	}
-	return ioBuffer
-}
-
-// dropRecvBuffer returns the receive buffer; an idle connection has none.
-func (k *conn) dropRecvBuffer() {
-	if k.rbuf != nil && !k.ownBuf {
-		k.tgt.rbufs.Put(k.rbuf)
-		k.tgt.recvBuffers.Add(-1)
-	}
-	k.rbuf, k.ownBuf = nil, false
-	k.r, k.w = 0, 0
-}
-
-// widen replaces the small buffer of the first phases and keeps its rest.
-func (k *conn) widen() {
-	rest := clip(k.rbuf[k.r:k.w])
-	k.dropRecvBuffer()
-	k.takeRecvBuffer()
-	k.w = copy(k.rbuf, rest)
-}
-
 // chatter limits log lines that a peer can cause at will.
 type chatter struct {
 	mu      sync.Mutex

@@ -123,8 +123,8 @@ func (k *conn) noteError(c *cmd, s nvme.Status) {
 	if s.Type() == 2 && s&^nvme.DNR != nvme.CompareFailure {
 		k.sub.mediaErrors.Add(1)
 	}
-	e := nvme.ErrorEntry{SQID: k.qid, CID: c.sqe.CID(), Status: s, Param: 0xffff, NSID: c.sqe.NSID()}
-	if k.qid != 0 {
+	e := nvme.ErrorEntry{SQID: k.q.id, CID: c.sqe.CID(), Status: s, Param: 0xffff, NSID: c.sqe.NSID()}
+	if k.q.id != 0 {
 		e.LBA = c.sqe.SLBA()
 	}
 	l := &k.ctrl.errors

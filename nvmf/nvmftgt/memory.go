@@ -84,7 +84,7 @@ func (m *memory) freed() {
 	}
 }
 
-// join has k served in its turn. k.mu is held.
+// join has k served in its turn. conn.mu is held.
 func (m *memory) join(k *conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,7 +127,7 @@ func (m *memory) round(now time.Time) bool {
 	var wait, again []*conn
 	var hungry *conn
 	for _, k := range q {
-		served, holds, left := k.fed(&m.batch, hungry == nil)
+		served, holds, left := k.q.fed(&m.batch, hungry == nil)
 		switch {
 		case !left:
 		case served > 0:
@@ -180,15 +180,16 @@ func (m *memory) keepFor(k *conn, now time.Time) bool {
 
 // fed serves k's waiting commands and reports how many, whether k holds
 // memory, and whether commands still wait; if not, k has left the queue.
-func (k *conn) fed(b *bdev.Batch, turn bool) (served int, holds, left bool) {
-	k.guarded(func() { served = k.serveWaiting(b, turn) })
+func (q *queue) fed(b *bdev.Batch, turn bool) (served int, holds, left bool) {
+	k := q.k
+	k.guarded(func() { served = q.serveWaiting(b, turn) })
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.waiting) == 0 || k.closing.Load() {
-		k.queued = false
-		return served, k.held > 0, false
+	if len(q.waiting) == 0 || k.closing.Load() {
+		q.queued = false
+		return served, q.held > 0, false
 	}
-	return served, k.held > 0, true
+	return served, q.held > 0, true
 }
 
 // cutSilent gives up the connections that have not sent anything for long
@@ -199,7 +200,7 @@ func (t *Target) cutSilent() {
 	t.mu.Lock()
 	var ks []*conn
 	for k := range t.conns {
-		if k.asked.Load() > 0 && time.Duration(now-k.seen.Load()) > t.cfg.SendTime {
+		if k.q.asked.Load() > 0 && time.Duration(now-k.seen.Load()) > t.cfg.SendTime {
 			ks = append(ks, k)
 		}
 	}

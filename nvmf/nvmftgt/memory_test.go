@@ -147,7 +147,7 @@ func TestMemoryShares(t *testing.T) {
 	waitFor(t, func() bool { // each gets something
 		for _, k := range r.conns() {
 			k.mu.Lock()
-			none := k.qid > 0 && k.held == 0
+			none := k.q.id > 0 && k.q.held == 0
 			k.mu.Unlock()
 			if none {
 				return false
@@ -410,7 +410,7 @@ func TestUnreadAdminReplies(t *testing.T) {
 	waitFor(t, func() bool { // each has what it gets
 		for _, k := range r.conns() {
 			k.mu.Lock()
-			held := k.held
+			held := k.q.held
 			k.mu.Unlock()
 			if held == 0 {
 				return false

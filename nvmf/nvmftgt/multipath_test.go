@@ -85,7 +85,7 @@ func TestAbort(t *testing.T) {
 		defer r.sub.mu.Unlock()
 		for k := range r.sub.conns {
 			k.mu.Lock()
-			n := len(k.waiting)
+			n := len(k.q.waiting)
 			k.mu.Unlock()
 			if n == 1 {
 				return true

@@ -82,7 +82,9 @@ func (c *controller) propertySet(m *cmd) nvme.Status {
 	if reset {
 		c.settleIO("controller reset")
 		for _, e := range drop { // no completion after a reset: the slots come back unanswered
-			e.k.recycle(e)
+			e.k.mu.Lock()
+			e.k.q.freeSlot(e)
+			e.k.mu.Unlock()
 		}
 	}
 	return nvme.Success
@@ -107,13 +109,4 @@ func (c *controller) settleIO(why string) {
 	}
 	c.mu.Unlock()
 	settle(ks, why)
-}
-
-// recycle returns a slot whose command is never answered.
-func (k *conn) recycle(c *cmd) {
-	k.mu.Lock()
-	c.to(free)
-	c.reset()
-	k.free = append(k.free, c)
-	k.mu.Unlock()
 }

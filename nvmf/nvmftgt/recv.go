@@ -2,11 +2,33 @@ package nvmftgt
 
 import (
 	"fmt"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
+
+// receiver takes the bytes that come apart into PDUs. It belongs to the reader,
+// and while that sleeps to the goroutine that polls in its place: to the one
+// that has input's turn. It needs no lock.
+type receiver struct {
+	k      *conn
+	input  tcp.Input
+	polled bool  // another than the reader has the turn
+	left   error // why the input was left to the reader
+
+	buf   []byte // received bytes, buf[r:w] not handled yet; nil while the connection is idle
+	own   bool   // buf is from the heap
+	r, w  int
+	pduAt int // start of the PDU that is being handled
+	data  dataPDU
+
+	n      int           // what try has received
+	err    syscall.Errno // or why not
+	parked atomic.Uint32 // times that the reader went to sleep
+}
 
 // dataPDU is the H2CData PDU that is being received.
 type dataPDU struct {
@@ -23,9 +45,9 @@ type dataPDU struct {
 const aheadBytes = 4 << 10
 
 // ahead is the part of the buffer to receive into.
-func (k *conn) ahead() []byte {
-	p := k.rbuf[k.w:]
-	if k.asked.Load() > 0 {
+func (rx *receiver) ahead() []byte {
+	p := rx.buf[rx.w:]
+	if rx.k.q.asked.Load() > 0 {
 		p = p[:min(len(p), aheadBytes)]
 	}
 	return p
@@ -33,26 +55,27 @@ func (k *conn) ahead() []byte {
 
 // recv receives what is there: into the command's memory while the data of an
 // H2CData PDU is due and nothing else is buffered, into the buffer otherwise.
-func (k *conn) recv() (int, syscall.Errno) {
-	if k.r == k.w {
-		k.r, k.w = 0, 0
-		if k.rbuf == nil {
-			k.takeRecvBuffer()
+func (rx *receiver) recv() (int, syscall.Errno) {
+	if rx.r == rx.w {
+		rx.r, rx.w = 0, 0
+		if rx.buf == nil {
+			rx.takeBuffer()
 		}
 	}
-	if k.data.left > 0 && k.w == 0 {
-		c := k.data.c
-		return k.nc.RecvData(c.iov, int(c.got), k.data.left, k.ahead())
+	if rx.data.left > 0 && rx.w == 0 {
+		c := rx.data.c
+		return rx.k.nc.RecvData(c.iov, int(c.got), rx.data.left, rx.ahead())
 	}
-	if len(k.rbuf)-k.w < len(k.rbuf)/8 { // keep room for a whole PDU
-		k.w = copy(k.rbuf, k.rbuf[k.r:k.w])
-		k.r = 0
+	if len(rx.buf)-rx.w < len(rx.buf)/8 { // keep room for a whole PDU
+		rx.w = copy(rx.buf, rx.buf[rx.r:rx.w])
+		rx.r = 0
 	}
-	return k.nc.Recv(k.ahead())
+	return rx.k.nc.Recv(rx.ahead())
 }
 
 // received handles n bytes that recv has just received.
-func (k *conn) received(n int) error {
+func (rx *receiver) received(n int) error {
+	k := rx.k
 	if k.ctrl != nil {
 		now := nanotime()
 		if k.ctrl.lapsed(k, now) {
@@ -60,12 +83,12 @@ func (k *conn) received(n int) error {
 		}
 		k.seen.Store(now)
 	}
-	if k.data.left > 0 && k.w == 0 {
-		n -= k.tookData(min(n, k.data.left))
+	if rx.data.left > 0 && rx.w == 0 {
+		n -= rx.tookData(min(n, rx.data.left))
 	}
-	k.w += n
+	rx.w += n
 	for {
-		more, err := k.next()
+		more, err := rx.next()
 		if err != nil || !more {
 			return err
 		}
@@ -73,8 +96,8 @@ func (k *conn) received(n int) error {
 }
 
 // tookData accounts n bytes that lie in the command's memory already.
-func (k *conn) tookData(n int) int {
-	d := &k.data
+func (rx *receiver) tookData(n int) int {
+	d := &rx.data
 	if d.digest {
 		v := bdev.IovAt(d.c.iov, int(d.c.got))
 		d.sum = v.Digest(d.sum, n)
@@ -86,17 +109,18 @@ func (k *conn) tookData(n int) int {
 
 // next handles one PDU, or a part of an H2CData PDU's data. It reports
 // whether it got on.
-func (k *conn) next() (bool, error) {
-	in := k.rbuf[k.r:k.w]
-	if d := &k.data; d.c != nil {
+func (rx *receiver) next() (bool, error) {
+	k := rx.k
+	in := rx.buf[rx.r:rx.w]
+	if d := &rx.data; d.c != nil {
 		if d.left > 0 {
 			if len(in) == 0 {
 				return false, nil
 			}
 			v := bdev.IovAt(d.c.iov, int(d.c.got))
 			n := v.Scatter(in[:min(len(in), d.left)])
-			k.tookData(n)
-			k.r += n
+			rx.tookData(n)
+			rx.r += n
 			return true, nil
 		}
 		if d.digest {
@@ -106,20 +130,20 @@ func (k *conn) next() (bool, error) {
 			if nvme.Digest(in) != d.sum {
 				d.c.badData = true
 			}
-			k.r += nvme.DigestLen
+			rx.r += nvme.DigestLen
 		}
 		c, last := d.c, d.last
 		*d = dataPDU{}
-		return true, k.dataEnd(c, last)
+		return true, rx.dataEnd(c, last)
 	}
 	if len(in) < nvme.HeaderLen {
 		return false, nil
 	}
 	h, err := nvme.DecodeHeader(in)
 	if err != nil {
-		return false, k.headerError(in, h, err)
+		return false, headerError(in, h, err)
 	}
-	need, err := k.admit(h, in)
+	need, err := rx.admit(h, in)
 	if err != nil || len(in) < need {
 		return false, err
 	}
@@ -128,23 +152,23 @@ func (k *conn) next() (bool, error) {
 			return false, &protocolError{status: nvme.FatalHeaderDigest, info: d, header: clip(in[:h.HLen]), what: fmt.Sprint("of a ", h.Type)}
 		}
 	}
-	k.pduAt = k.r
-	if h.Type == nvme.PDUCapsuleCmd && k.phase == phaseReady && k.lacksRoom(h, in) {
-		if k.polled {
+	rx.pduAt = rx.r
+	if h.Type == nvme.PDUCapsuleCmd && k.phase == phaseReady && k.q.lacksRoom(h, in) {
+		if rx.polled {
 			return false, errResume
 		}
-		if err := k.awaitRoom(h, in); err != nil {
+		if err := k.q.awaitRoom(h, in); err != nil {
 			return false, err
 		}
 	}
-	k.r += need
+	rx.r += need
 	switch h.Type {
 	case nvme.PDUICReq:
 		return true, k.initialize(in[:need])
 	case nvme.PDUCapsuleCmd:
 		return true, k.capsule(h, in[:need])
 	case nvme.PDUH2CData:
-		return true, k.dataStart(h, in[:need])
+		return true, rx.dataStart(h, in[:need])
 	}
 	t, _ := nvme.DecodeTermReq(in[:need])
 	return false, fmt.Errorf("terminated by the host: %v", t.Status)
@@ -153,7 +177,8 @@ func (k *conn) next() (bool, error) {
 // admit checks a PDU against the state of the connection and what was
 // negotiated, and returns how many bytes must be there to handle it: all of
 // it, or, of H2CData, what comes before the data.
-func (k *conn) admit(h nvme.Header, in []byte) (int, error) {
+func (rx *receiver) admit(h nvme.Header, in []byte) (int, error) {
+	k := rx.k
 	bad := func(s nvme.FatalStatus, info uint32, what string) error {
 		return &protocolError{status: s, info: info, header: clip(in[:min(len(in), int(h.HLen))]), what: fmt.Sprint(h.Type, ": ", what)}
 	}
@@ -185,7 +210,7 @@ func (k *conn) admit(h nvme.Header, in []byte) (int, error) {
 	}
 	if h.Type == nvme.PDUCapsuleCmd {
 		limit := k.opts.capsule
-		if k.phase == phaseConnect || k.qid == 0 {
+		if k.phase == phaseConnect || k.q.id == 0 {
 			limit = max(limit, 8192)
 		}
 		if data > limit {
@@ -205,7 +230,7 @@ func (k *conn) admit(h nvme.Header, in []byte) (int, error) {
 	return int(h.PDO), nil
 }
 
-func (k *conn) headerError(in []byte, h nvme.Header, err error) error {
+func headerError(in []byte, h nvme.Header, err error) error {
 	at := uint32(0)
 	switch err {
 	case nvme.ErrPDUHeaderLen:

@@ -16,17 +16,7 @@ func (k *conn) kill(why string) {
 	if !k.shut {
 		k.nc.Shutdown()
 	}
-	k.cond.Broadcast()
-}
-
-// leaveInflight ends a command's time at the device.
-func (k *conn) leaveInflight() {
-	if k.inflight.Add(-1) == 0 && k.closing.Load() {
-		select {
-		case k.idle <- struct{}{}:
-		default:
-		}
-	}
+	k.tx.cond.Broadcast()
 }
 
 // teardown runs when the reader has ended: it waits for what is at the
@@ -34,38 +24,38 @@ func (k *conn) leaveInflight() {
 func (k *conn) teardown() {
 	k.kill("ended")
 	k.hello.Stop()
-	k.input.Cool()
+	k.rx.input.Cool()
 	if k.ctrl != nil {
 		k.ctrl.leave(k)
 	}
 	var long stall
-	for k.inflight.Load() != 0 {
-		long.wait(k.tgt, k.idle, k.waitsFor)
+	for k.q.inflight.Load() != 0 {
+		long.wait(k.tgt, k.q.idle, k.waitsFor)
 	}
 	k.mu.Lock()
-	if k.blocked && !k.draining { // the rest of a reply that this goroutine would have sent
-		k.sending = false
+	if k.tx.blocked && !k.tx.draining { // the rest of a reply that this goroutine would have sent
+		k.tx.sending = false
 	}
-	for k.sending || k.draining {
-		k.cond.Wait()
+	for k.tx.sending || k.tx.draining {
+		k.tx.cond.Wait()
 	}
 	k.shut = true
-	for _, c := range k.slots {
+	for _, c := range k.q.slots {
 		if c.kept.Load() || c.state == free || c.state == dropped {
 			continue
 		}
 		c.to(dropped)
 		c.releaseLocked()
 	}
-	k.waiting = nil
-	k.out, k.snd = outQueue{}, outQueue{}
+	k.q.waiting = nil
+	k.tx.out, k.tx.snd = outQueue{}, outQueue{}
 	k.mu.Unlock()
 	_ = k.nc.Close()
-	k.dropRecvBuffer()
+	k.rx.dropBuffer()
 	t := k.tgt
 	t.mu.Lock()
 	t.exit(k)
-	t.stats.completed.Add(k.completed)
+	t.stats.completed.Add(k.q.completed)
 	t.mu.Unlock()
 	if k.sub != nil {
 		k.sub.forget(k)
@@ -126,7 +116,7 @@ func (k *conn) terminate(err error) {
 	k.tgt.complain("nvmf: connection ended for a protocol error", append(k.attrs(), "err", err)...)
 	pe, ok := err.(*protocolError)
 	k.mu.Lock()
-	quiet := k.sending || k.closing.Load()
+	quiet := k.tx.sending || k.closing.Load()
 	if k.why == "" {
 		k.why = err.Error()
 	}

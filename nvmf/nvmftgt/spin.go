@@ -10,27 +10,28 @@ import (
 )
 
 // wait returns when something was received: it polls for a while if that has
-// paid lately, then sleeps. It also returns, with k.left set, when one that
+// paid lately, then sleeps. It also returns, with rx.left set, when one that
 // polled in the reader's place met what it must leave to the reader.
-func (k *conn) wait() (int, syscall.Errno) {
-	if k.qid > 0 && k.opts.spinTime > 0 {
+func (rx *receiver) wait() (int, syscall.Errno) {
+	k := rx.k
+	if k.q.id > 0 && k.opts.spinTime > 0 {
 		limit := k.opts.spinTime
-		if k.asked.Load() > 0 {
+		if k.q.asked.Load() > 0 {
 			limit *= askedSpin // it takes a host a while to send much data, but it does so now
 		}
-		if k.input.Spin(limit, k.tryRecv) {
-			return k.parkN, k.parkErr
+		if rx.input.Spin(limit, rx.try) {
+			return rx.n, rx.err
 		}
-		k.input.Warm(bdev.Clock())
+		rx.input.Warm(bdev.Clock())
 	}
 	for {
-		err := k.input.Sleep()
+		err := rx.input.Sleep()
 		switch {
-		case err == nil && k.left == nil:
-			return k.parkN, k.parkErr
+		case err == nil && rx.left == nil:
+			return rx.n, rx.err
 		case k.closing.Load() || err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, syscall.ECONNABORTED
-		case k.left != nil:
+		case rx.left != nil:
 			return 0, 0
 		}
 	}
@@ -40,66 +41,66 @@ func (k *conn) wait() (int, syscall.Errno) {
 // what it was asked for.
 const askedSpin = 5
 
-// tryRecv receives without waiting.
-func (k *conn) tryRecv() bool {
-	k.parkN, k.parkErr = k.recv()
-	return k.parkErr != syscall.EAGAIN || k.closing.Load()
+// try receives without waiting.
+func (rx *receiver) try() bool {
+	rx.n, rx.err = rx.recv()
+	return rx.err != syscall.EAGAIN || rx.k.closing.Load()
 }
 
-// tryPark is tryRecv for a reader that is about to sleep; it does not when a
+// tryPark is try for a reader that is about to sleep; it does not when a
 // poller has left something to it.
-func (k *conn) tryPark() bool { return k.left != nil || k.tryRecv() }
+func (rx *receiver) tryPark() bool { return rx.left != nil || rx.try() }
 
 // rest is called before the reader sleeps: without data it keeps no buffer.
-func (k *conn) rest() {
-	if k.r == k.w {
-		k.dropRecvBuffer()
+func (rx *receiver) rest() {
+	if rx.r == rx.w {
+		rx.dropBuffer()
 	}
-	k.parked.Add(1)
+	rx.parked.Add(1)
 }
 
 // errResume leaves a PDU to the reader because handling it may take waiting.
 var errResume = errors.New("to be handled by the reader")
 
 // PollSource serves the sleeping reader's connection (bdev.Source).
-func (k *conn) PollSource() bool { return k.input.Poll(k.look) }
+func (k *conn) PollSource() bool { return k.rx.input.Poll(k.look) }
 
 // look receives in the reader's place. What may take waiting (a full socket,
 // the end of the connection, memory) is left to the reader.
 func (k *conn) look() (found bool, next tcp.Next) {
 	k.mu.Lock()
-	blocked := k.blocked
+	blocked := k.tx.blocked
 	k.mu.Unlock()
 	if blocked || k.closing.Load() {
 		return false, tcp.Later
 	}
-	n, e := k.recv()
+	n, e := k.rx.recv()
 	switch {
 	case e == syscall.EAGAIN:
-		if k.r == k.w {
-			k.dropRecvBuffer()
+		if k.rx.r == k.rx.w {
+			k.rx.dropBuffer()
 		}
 		return false, tcp.Done
 	case e != 0 || n == 0:
 		return false, tcp.Wake // the reader finds the same
 	}
-	k.polled = true
-	k.left = k.pass(n)
-	k.polled = false
-	k.sendRest()
-	if k.left != nil {
+	k.rx.polled = true
+	k.rx.left = k.pass(n)
+	k.rx.polled = false
+	k.tx.handOff()
+	if k.rx.left != nil {
 		return true, tcp.Wake
 	}
 	return true, tcp.Done
 }
 
-// sendRest has a goroutine of its own send what the socket did not take from
+// handOff has a goroutine of its own send what the socket did not take from
 // a pass that was not the reader's.
-func (k *conn) sendRest() {
-	k.mu.Lock()
-	if k.blocked && !k.draining {
-		k.draining = true
-		go k.drain()
+func (tx *sender) handOff() {
+	tx.k.mu.Lock()
+	if tx.blocked && !tx.draining {
+		tx.draining = true
+		go tx.drain()
 	}
-	k.mu.Unlock()
+	tx.k.mu.Unlock()
 }

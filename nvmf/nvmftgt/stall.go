@@ -56,7 +56,7 @@ func (k *conn) waitsFor() []any {
 	k.mu.Lock()
 	why := k.why
 	k.mu.Unlock()
-	a := append(k.attrs(), slog.String("why", why), slog.Int64("commands", k.inflight.Load()))
+	a := append(k.attrs(), slog.String("why", why), slog.Int64("commands", k.q.inflight.Load()))
 	if k.sub != nil {
 		a = append(a, slog.String("devices", k.sub.busyDevices()))
 	}

@@ -9,9 +9,9 @@ import (
 )
 
 // state is where a command is; the package comment draws how it moves. Only to
-// changes it. Whoever has the command reads and changes its state without a
-// lock: which goroutine that is follows from the state, and each hand-over is
-// through a lock or an atomic of the new owner.
+// changes it. The goroutine that has the command reads and changes its state
+// without a lock: which one that is follows from the state, and each hand-over
+// is through a lock or an atomic of the new owner.
 type state uint8
 
 const (
@@ -32,8 +32,8 @@ const (
 	stateCount
 )
 
-var stateNames = [stateCount]string{"free", "taken", "waiting", "receiving", "pairing", "event", "held", "entering", "starting", "away", "settling",
-	"replying", "showing", "dropped"}
+var stateNames = [stateCount]string{"free", "taken", "waiting", "receiving", "pairing", "event", "held",
+	"entering", "starting", "away", "settling", "replying", "showing", "dropped"}
 
 func (s state) String() string { return stateNames[s] }
 
@@ -80,6 +80,14 @@ var holds = [stateCount]uint8{
 // does, since a connection that closes waits for it and then releases every
 // slot. To enter a gate may fail; starting is for one that has.
 func (c *cmd) to(s state) (leave bool) {
+	if holds[c.state] == holds[s] && checking == nil { // short enough to be inlined
+		c.state = s
+		return false
+	}
+	return c.move(s)
+}
+
+func (c *cmd) move(s state) (leave bool) {
 	was := c.state
 	if checking != nil {
 		checkMove(was, s)
@@ -90,9 +98,9 @@ func (c *cmd) to(s state) (leave bool) {
 		c.ns.gate.leave()
 	}
 	if got&counted != 0 {
-		c.k.inflight.Add(1)
+		c.k.q.inflight.Add(1)
 	}
-	if (lost&due)|(got&(due|lent)) != 0 {
+	if (lost|got)&(due|lent) != 0 {
 		c.show(lost, got)
 	}
 	return lost&counted != 0
@@ -108,6 +116,8 @@ func (c *cmd) show(lost, got uint8) {
 	}
 	if got&lent != 0 {
 		c.kept.Store(true)
+	} else if c.state == free {
+		c.kept.Store(false) // in other states it is kept until its answer is queued
 	}
 }
 
@@ -151,7 +161,7 @@ func (c *cmd) finish(s nvme.Status, b *bdev.Batch) {
 		finishSecond(second, s, b)
 	}
 	if leave {
-		k.leaveInflight()
+		k.q.leaveInflight()
 	}
 }
 
@@ -160,7 +170,7 @@ func (c *cmd) drop() {
 	k, leave := c.k, c.to(dropped)
 	c.release(nil)
 	if leave {
-		k.leaveInflight()
+		k.q.leaveInflight()
 	}
 }
 
@@ -173,20 +183,20 @@ func (c *cmd) release(b *bdev.Batch) {
 	k := c.k
 	k.mu.Lock()
 	c.releaseLocked()
-	waiting := len(k.waiting) > 0
+	waiting := len(k.q.waiting) > 0
 	k.mu.Unlock()
 	if waiting && b != nil {
-		k.serveWaiting(b, false)
+		k.q.serveWaiting(b, false)
 	}
 }
 
 // releaseLocked is release for one who has k.mu and serves those that wait.
 func (c *cmd) releaseLocked() {
 	if c.buf != nil {
-		c.k.putBuf(c.buf)
+		c.k.q.putBuf(c.buf)
 		c.buf = nil
 	}
 	if c.reserved > 0 {
-		c.k.unreserve(c)
+		c.k.q.unreserve(c)
 	}
 }

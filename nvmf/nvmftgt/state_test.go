@@ -60,7 +60,7 @@ func (w *wire) answered(n int) {
 // conn is the connection of the I/O queue.
 func (v *walker) conn() *conn {
 	for _, k := range v.conns() {
-		if k.qid == 1 {
+		if k.q.id == 1 {
 			return k
 		}
 	}
@@ -88,7 +88,7 @@ func (v *walker) holding() (swapped chan error) {
 func (v *walker) gone() {
 	waitFor(v.t, func() bool {
 		for _, k := range v.conns() {
-			if k.qid == 1 {
+			if k.q.id == 1 {
 				return false
 			}
 		}
@@ -118,7 +118,7 @@ func TestMoves(t *testing.T) {
 			v.w.ask(2, v.slow, 8192)
 			v.w.ask(2, v.slow, 8192)
 			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.waiting) == 1 })
+			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.q.waiting) == 1 })
 			v.g.release()
 			v.w.ended(t, 2)
 		}, []move{{starting, waiting}, {waiting, entering}}},
@@ -128,7 +128,7 @@ func TestMoves(t *testing.T) {
 			v.w.ask(1, 1, 8192)
 			cid := v.w.cid
 			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.waiting) == 1 })
+			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.q.waiting) == 1 })
 			v.g.release()
 			for {
 				p, err := v.w.pdu()
@@ -151,7 +151,7 @@ func TestMoves(t *testing.T) {
 			v.atDevice()
 			v.w.ask(1, 1, 8192)
 			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.waiting) == 1 })
+			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.q.waiting) == 1 })
 			k.kill("test")
 			v.g.release()
 			v.gone()
@@ -180,7 +180,7 @@ func TestMoves(t *testing.T) {
 			sglIn(s, 4096)
 			v.w.capsule(s, pattern(4096, 1))
 			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.held > 0 })
+			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.q.held > 0 })
 			_ = v.w.c.Close()
 			v.gone()
 		}, []move{{pairing, dropped}}},

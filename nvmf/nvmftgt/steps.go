@@ -128,7 +128,7 @@ func (c *cmd) startVerify(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	size := min(c.req.Blocks*uint64(i.BlockSize), verifyBytes)
 	c.n = uint32(size)
 	if c.buf == nil {
-		if c.buf = c.k.getBuf(int(size)); c.buf == nil {
+		if c.buf = c.k.q.getBuf(int(size)); c.buf == nil {
 			c.park()
 			return
 		}

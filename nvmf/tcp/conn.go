@@ -229,7 +229,7 @@ func (c *Conn) sendMore(uintptr) bool {
 func (c *Conn) Wake() { _ = c.stream.SetReadDeadline(time.Unix(1, 0)) }
 
 // Abort ends the connection so that what the system has not sent yet never is,
-// and wakes both who sleeps in Input.Sleep and who does in SendWait. The
+// and wakes those that sleep in Input.Sleep and in SendWait. The
 // connection is to be closed as soon as nobody uses it.
 func (c *Conn) Abort() {
 	if tc, ok := c.stream.(*net.TCPConn); ok {
@@ -239,7 +239,7 @@ func (c *Conn) Abort() {
 }
 
 // Shutdown ends both directions; what the system has taken is still sent.
-// Whoever sleeps wakes.
+// Those that sleep wake.
 func (c *Conn) Shutdown() { _ = syscall.Shutdown(int(c.fd), syscall.SHUT_RDWR) }
 
 // HangUp sends last, ends the sending side, and gives the peer a short while to

@@ -233,8 +233,8 @@ func TestWake(t *testing.T) {
 }
 
 // TestPoll has two pollers serve a connection whose reader sleeps and wakes:
-// no byte is lost, none is counted twice, and the end reaches the reader,
-// whoever comes upon it.
+// no byte is lost, none is counted twice, and the end reaches the reader, also
+// when a poller comes upon it.
 func TestPoll(t *testing.T) {
 	for range 20 {
 		c, peer := pair(t)

@@ -64,7 +64,7 @@ func (in *Input) Sleep() error {
 func (in *Input) woken(uintptr) bool {
 	if !in.mine {
 		if !in.turn.Take() {
-			return false // whoever has it looks again
+			return false // the one that has it looks again
 		}
 		in.mine = true
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // TestOneSocketLayer: host and target take only error numbers from syscall.
-// Who has a descriptor, or iovecs, would go past whatever stands here one day
-// between them and the wire, such as TLS.
+// Code that has a descriptor, or iovecs, would go past what stands here one day
+// between it and the wire, such as TLS.
 func TestOneSocketLayer(t *testing.T) {
 	for _, dir := range []string{"../host", "../nvmftgt"} {
 		files, err := filepath.Glob(dir + "/*.go")

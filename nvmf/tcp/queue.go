@@ -10,7 +10,7 @@ import (
 // Queue is what waits to be sent, in order: headers in an arena of its own, and
 // pieces of its user's buffers. Headers that follow one another are one piece,
 // so that a run of completions is a single iovec. It is not safe for concurrent
-// use. Whoever sends one fills another meanwhile.
+// use: while one is sent another is filled.
 type Queue struct {
 	arena []byte          // headers; a full one is left to its pieces and replaced
 	vec   []syscall.Iovec // all pieces

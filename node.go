@@ -24,8 +24,9 @@ type Node struct {
 	Location string // failure domain; "" is a location of its own for each node
 	Online   bool   // the administrator's word: may new parts of arrays be placed here
 
-	Version uint64 // of the desired state
-	Applied uint64 // last version the agent has carried out in full
+	Version uint64       // of the desired state
+	Applied uint64       // last version the agent has carried out in full
+	Marks   VersionMarks // of the last versions
 
 	DataPlaneVersion string
 	Health           Health

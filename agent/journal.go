@@ -28,6 +28,7 @@ const journalMin = 64 << 10
 type journalLine struct {
 	Generation string            `json:"generation"`
 	Version    uint64            `json:"version"`
+	Mark       string            `json:"mark,omitempty"`
 	Terms      map[string]uint64 `json:"terms,omitempty"`
 	Holds      bool              `json:"holds"` // the set has objects after it
 	Change     json.RawMessage   `json:"change,omitempty"`
@@ -91,7 +92,7 @@ func (j *journal) cut(size, at int, current bool) error {
 
 // apply takes a line over.
 func (s *State) apply(l *journalLine) {
-	s.data.Version, s.held = l.Version, l.Holds
+	s.data.Version, s.data.Mark, s.held = l.Version, l.Mark, l.Holds
 	if l.Forget {
 		s.data.Terms = map[string]uint64{}
 	}
@@ -131,10 +132,11 @@ func (s *State) AcceptChange(c Claim, change proto.Message, next func() (full fu
 	if err != nil {
 		return fmt.Errorf("change does not encode: %w", err)
 	}
-	l := &journalLine{Generation: s.data.Generation, Version: c.Version, Terms: c.Terms, Holds: holds, Change: raw}
+	l := &journalLine{Generation: s.data.Generation, Version: c.Version, Mark: c.Marks.Of(c.Version), Terms: c.Terms,
+		Holds: holds, Change: raw}
 	if s.journal.full() || l.Generation == "" {
 		d := s.data
-		d.Version, d.Terms = c.Version, maps.Clone(d.Terms)
+		d.Version, d.Mark, d.Terms = c.Version, l.Mark, maps.Clone(d.Terms)
 		maps.Copy(d.Terms, c.Terms)
 		if d.Desired, err = encode(full()); err != nil {
 			return err

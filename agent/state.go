@@ -46,7 +46,8 @@ type stateFile struct {
 	NodeID    string            `json:"node_id"`
 	Former    string            `json:"former_node_id,omitempty"` // before this one
 	Version   uint64            `json:"version"`
-	Terms     map[string]uint64 `json:"terms"` // da id → highest term
+	Mark      string            `json:"mark,omitempty"` // of the version
+	Terms     map[string]uint64 `json:"terms"`          // da id → highest term
 	Desired   json.RawMessage   `json:"desired,omitempty"`
 	// Generation is another each time the file is written; see journalName.
 	Generation string `json:"generation,omitempty"`
@@ -158,6 +159,7 @@ func (s *State) Desired(m proto.Message) (bool, error) {
 type Claim struct {
 	ClusterID, NodeID string
 	Version, Base     uint64            // Base 0: a full set
+	Marks             vda.VersionMarks  // of the sender's last versions
 	Terms             map[string]uint64 // by da, the highest in the request
 	Vacant            bool              // the agent holds no object of the node it is
 	Held              map[string]bool   // das that objects of the present set belong to
@@ -188,7 +190,7 @@ func (s *State) Accept(c Claim, next func() (proto.Message, error)) error {
 	if d.NodeID != c.NodeID {
 		d.Former = d.NodeID
 	}
-	d.ClusterID, d.NodeID, d.Version = c.ClusterID, c.NodeID, c.Version
+	d.ClusterID, d.NodeID, d.Version, d.Mark = c.ClusterID, c.NodeID, c.Version, c.Marks.Of(c.Version)
 	if d.Desired, err = encode(m); err != nil {
 		return err
 	}
@@ -229,6 +231,10 @@ func (s *State) check(c Claim) error {
 	case c.Base > d.Version:
 		return &StaleError{Version: d.Version, msg: fmt.Sprintf("delta to version %d, but this agent holds version %d; send a full set", c.Base, d.Version)}
 	}
+	if mark := c.Marks.Of(held); held != 0 && mark != "" && d.Mark != "" && mark != d.Mark {
+		return vda.Errorf(vda.FailedPrecondition, "version %d of this node was another one when the agent got it: the database was "+
+			"restored from a backup and does not know what the node has; nothing is changed here until vda_db --action restored is run on it", held)
+	}
 	if vda.TooFar(c.Version, max(held, vda.FirstVersionMax), vda.MaxVersionAhead) {
 		return vda.Errorf(vda.FailedPrecondition, "version %d is refused: it lies more than %d above version %d, which this agent holds, and would lock every portal out", c.Version, uint64(vda.MaxVersionAhead), held)
 	}
@@ -262,7 +268,7 @@ func (s *State) ForgetVersions() (version uint64, terms int, err error) {
 		s.apply(l)
 		return version, terms, nil
 	}
-	d.Version, d.Terms = 0, map[string]uint64{}
+	d.Version, d.Mark, d.Terms = 0, "", map[string]uint64{}
 	return version, terms, s.write(d)
 }
 

@@ -12,14 +12,15 @@ var (
 func nodeTable(k vda.NodeKind) table[vda.Node] {
 	return table[vda.Node]{
 		name: "vda_" + string(k), noun: string(k),
-		cols:  []string{"id", "name", "listener", "location", "online", "version", "applied", "data_plane_version", "h_error", "h_msg", "h_since_us"},
-		fixed: []string{"version", "applied", "h_error", "h_msg", "h_since_us"},
+		cols: []string{"id", "name", "listener", "location", "online", "version", "applied", "marks",
+			"data_plane_version", "h_error", "h_msg", "h_since_us"},
+		fixed: []string{"version", "applied", "marks", "h_error", "h_msg", "h_since_us"},
 		dest: func(v *vda.Node) []any {
-			return []any{&v.ID, &v.Name, asJSON{&v.Listener}, &v.Location, &v.Online, &v.Version, &v.Applied, &v.DataPlaneVersion,
+			return []any{&v.ID, &v.Name, asJSON{&v.Listener}, &v.Location, &v.Online, &v.Version, &v.Applied, asMarks{&v.Marks}, &v.DataPlaneVersion,
 				&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 		},
 		values: func(v *vda.Node) []any {
-			return []any{v.ID, v.Name, asJSON{&v.Listener}, v.Location, v.Online, v.Version, v.Applied, v.DataPlaneVersion,
+			return []any{v.ID, v.Name, asJSON{&v.Listener}, v.Location, v.Online, v.Version, v.Applied, asMarks{&v.Marks}, v.DataPlaneVersion,
 				v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 		},
 		label: func(v *vda.Node) string { return v.Name },
@@ -115,8 +116,19 @@ func (t *sqlTx) BumpNode(k vda.NodeKind, id string) (uint64, error) {
 	if err := orNotFound(n > 0, err, tb.noun, id); err != nil {
 		return 0, err
 	}
-	var version uint64
-	err = t.scanOne("SELECT version FROM "+tb.name+" WHERE id = ?", []any{id}, &version)
+	return t.mark(tb, id)
+}
+
+// mark gives the version that a node has come to, whose row is locked, a mark.
+func (t *sqlTx) mark(tb *table[vda.Node], id string) (version uint64, err error) {
+	var applied uint64
+	var marks vda.VersionMarks
+	err = t.scanOne("SELECT version, applied, marks FROM "+tb.name+" WHERE id = ?", []any{id}, &version, &applied, asMarks{&marks})
+	if err != nil {
+		return 0, err
+	}
+	marks = marks.Next(version, applied)
+	_, err = t.exec("UPDATE "+tb.name+" SET marks = ? WHERE id = ?", asMarks{&marks}, id)
 	return version, err
 }
 
@@ -124,7 +136,11 @@ func (t *sqlTx) BumpNode(k vda.NodeKind, id string) (uint64, error) {
 func (t *sqlTx) RaiseNode(k vda.NodeKind, id string, above uint64) error {
 	tb := nodesOf(k)
 	n, err := t.exec("UPDATE "+tb.name+" SET version = CASE WHEN version <= ? THEN ? ELSE version + 1 END WHERE id = ?", above, above+1, id)
-	return orNotFound(n > 0, err, tb.noun, id)
+	if err := orNotFound(n > 0, err, tb.noun, id); err != nil {
+		return err
+	}
+	_, err = t.mark(tb, id)
+	return err
 }
 
 // SetNodeApplied never takes an applied version back: replies may overtake each

@@ -49,8 +49,8 @@ func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 	}
 	versionLeap, termLeap := leaps(time.Now())
 	for _, q := range []string{
-		fmt.Sprintf("UPDATE vda_dn SET version = version + %d, applied = 0", versionLeap),
-		fmt.Sprintf("UPDATE vda_cn SET version = version + %d, applied = 0", versionLeap),
+		fmt.Sprintf("UPDATE vda_dn SET version = version + %d, applied = 0, marks = ''", versionLeap),
+		fmt.Sprintf("UPDATE vda_cn SET version = version + %d, applied = 0, marks = ''", versionLeap),
 		fmt.Sprintf("UPDATE vda_da SET term = term + %d", termLeap),
 	} {
 		if _, err := tx.ExecContext(ctx, q); err != nil {

@@ -56,12 +56,12 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 // newDnRequest is a request without objects.
 func newDnRequest(cluster string, n *vda.Node, version, base uint64) *apiv1.SyncDnRequest {
 	return &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: n.ID, NodeName: n.Name, Version: version, BaseVersion: base,
-		Listener: apiv1.NewListenerConf(n.Listener)}
+		Marks: apiv1.NewVersionMarks(n.Marks), Listener: apiv1.NewListenerConf(n.Listener)}
 }
 
 func newCnRequest(cluster string, n *vda.Node, version, base uint64) *apiv1.SyncCnRequest {
 	return &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.ID, NodeName: n.Name, Version: version, BaseVersion: base,
-		Listener: apiv1.NewListenerConf(n.Listener)}
+		Marks: apiv1.NewVersionMarks(n.Marks), Listener: apiv1.NewListenerConf(n.Listener)}
 }
 
 func count(b bool) int {

@@ -27,7 +27,8 @@ func (d *Dn) Restart() { d.DnAgentServer = d.Start(d.DnAgentServer) }
 
 // Sync is Agent's.
 func (d *Dn) Sync(ctx context.Context, r Request) (*apiv1.SyncReply, error) {
-	req := &apiv1.SyncDnRequest{ClusterId: r.Cluster, NodeId: r.Node, Version: r.Version, BaseVersion: r.Base, AllowEmpty: r.AllowEmpty}
+	req := &apiv1.SyncDnRequest{ClusterId: r.Cluster, NodeId: r.Node, Version: r.Version, BaseVersion: r.Base, AllowEmpty: r.AllowEmpty,
+		Marks: apiv1.NewVersionMarks(r.Marks)}
 	live := map[string]bool{}
 	if r.Base != 0 {
 		maps.Copy(live, d.live)
@@ -74,7 +75,8 @@ func (c *Cn) Restart() { c.CnAgentServer = c.Start(c.CnAgentServer) }
 
 // Sync is Agent's.
 func (c *Cn) Sync(ctx context.Context, r Request) (*apiv1.SyncReply, error) {
-	req := &apiv1.SyncCnRequest{ClusterId: r.Cluster, NodeId: r.Node, Version: r.Version, BaseVersion: r.Base, AllowEmpty: r.AllowEmpty}
+	req := &apiv1.SyncCnRequest{ClusterId: r.Cluster, NodeId: r.Node, Version: r.Version, BaseVersion: r.Base, AllowEmpty: r.AllowEmpty,
+		Marks: apiv1.NewVersionMarks(r.Marks)}
 	for _, o := range r.Objects {
 		req.Cntlrs = append(req.Cntlrs, &apiv1.CntlrSpec{Id: o.ID, DaId: o.DA, DaName: "da-" + o.DA, Term: o.Term, Deleted: o.Deleted, Version: r.Version,
 			Size: 4 << 20, HostNqn: fmt.Sprintf("nqn.2016-06.io.spdk:vda-cntlr-%s-%d", o.DA, o.Term), MinCntlid: 1, MaxCntlid: 1000,

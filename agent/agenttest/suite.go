@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
@@ -41,6 +42,7 @@ type Agent interface {
 type Request struct {
 	Cluster, Node string
 	Version, Base uint64
+	Marks         vda.VersionMarks
 	AllowEmpty    bool
 	Objects       []Object
 }
@@ -60,6 +62,7 @@ func Run(t *testing.T, start func(t *testing.T) Agent) {
 	}{
 		{"identity", identity},
 		{"versions", versions},
+		{"marks", marks},
 		{"terms", terms},
 		{"tombstones", tombstones},
 		{"orphans", orphans},
@@ -175,6 +178,33 @@ func (s *subject) hasOrphans(what string, ids ...string) {
 	if !slices.Equal(got, ids) {
 		s.Errorf("%s: orphans %v, not %v", what, got, ids)
 	}
+}
+
+// marks: a version that is another one than the agent holds is of a database
+// that was restored, and what the agent has is left alone.
+func marks(s *subject) {
+	mark := func(r Request, marks ...vda.VersionMark) Request {
+		r.Marks = marks
+		return r
+	}
+	a1, a2, b2, b3 := vda.VersionMark{Version: 1, Mark: "a1"}, vda.VersionMark{Version: 2, Mark: "a2"},
+		vda.VersionMark{Version: 2, Mark: "b2"}, vda.VersionMark{Version: 3, Mark: "b3"}
+	s.takes("the first set", mark(set(1, live(one, 1)), a1))
+	s.takes("a change", mark(delta(1, 2, live(two, 1)), a1, a2))
+	s.takes("the change again", mark(delta(1, 2, live(two, 1)), a1, a2))
+	s.a.Restart()
+	for range 2 {
+		s.refuses("the same version of a restored database", mark(set(2, live(one, 1)), a1, b2), codes.FailedPrecondition, false)
+		s.refuses("a later version of it", mark(set(3, live(one, 1)), a1, b2, b3), codes.FailedPrecondition, false)
+		s.refuses("a change of it", mark(delta(1, 3, live(three, 1)), a1, b2, b3), codes.FailedPrecondition, false)
+		s.takes("the set that is held", mark(set(2, live(one, 1), live(two, 1)), a1, a2))
+		s.a.Restart()
+	}
+	s.takes("a database that is the truth by the operator's word", set(1<<33, live(one, 1)))
+	s.takes("its next change", mark(delta(1<<33, 1<<33+1, live(two, 1)), vda.VersionMark{Version: 1<<33 + 1, Mark: "c1"}))
+	s.takes("a portal without marks", delta(1<<33+1, 1<<33+2, live(two, 1)))
+	s.takes("one with marks again", mark(delta(1<<33+2, 1<<33+3, live(two, 1)),
+		vda.VersionMark{Version: 1<<33 + 2, Mark: "c2"}, vda.VersionMark{Version: 1<<33 + 3, Mark: "c3"}))
 }
 
 func identity(s *subject) {

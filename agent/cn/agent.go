@@ -195,7 +195,8 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 	defer a.mu.Unlock()
 	old := a.set
 	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion,
-		Terms: map[string]uint64{}, Vacant: old.vacant(), Held: map[string]bool{}}
+		Marks: apiv1.VersionMarks(req.Marks), Terms: map[string]uint64{}, Vacant: old.vacant(), Held: map[string]bool{}}
+	req.Marks = nil // they are not of the set
 	for _, c := range old.cntlrs {
 		claim.Held[c.DaId] = true
 	}

@@ -211,7 +211,9 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion, Terms: map[string]uint64{}, Vacant: a.set.vacant(), Held: map[string]bool{}}
+	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion,
+		Marks: apiv1.VersionMarks(req.Marks), Terms: map[string]uint64{}, Vacant: a.set.vacant(), Held: map[string]bool{}}
+	req.Marks = nil // they are not of the set
 	for _, v := range a.set.vds {
 		claim.Held[v.DaId] = true
 	}

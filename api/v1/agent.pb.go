@@ -934,7 +934,8 @@ type SyncDnRequest struct {
 	Vds         []*VdSpec              `protobuf:"bytes,8,rep,name=vds,proto3" json:"vds,omitempty"`
 	// Required when carrying out the request would leave a node that has
 	// objects without any (an empty answer is not an instruction to delete).
-	AllowEmpty    bool `protobuf:"varint,9,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"`
+	AllowEmpty    bool           `protobuf:"varint,9,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"`
+	Marks         []*VersionMark `protobuf:"bytes,10,rep,name=marks,proto3" json:"marks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1032,6 +1033,70 @@ func (x *SyncDnRequest) GetAllowEmpty() bool {
 	return false
 }
 
+func (x *SyncDnRequest) GetMarks() []*VersionMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+// VersionMark is a random mark of a version. A request has those of the node's
+// last versions: when that of the version which the agent holds is another
+// than it was, the database has been restored from a backup since, and does not
+// know what the agent has. An agent without a mark, and one that is given none,
+// don't compare.
+type VersionMark struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Mark          string                 `protobuf:"bytes,2,opt,name=mark,proto3" json:"mark,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionMark) Reset() {
+	*x = VersionMark{}
+	mi := &file_v1_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionMark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionMark) ProtoMessage() {}
+
+func (x *VersionMark) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionMark.ProtoReflect.Descriptor instead.
+func (*VersionMark) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *VersionMark) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *VersionMark) GetMark() string {
+	if x != nil {
+		return x.Mark
+	}
+	return ""
+}
+
 type PdSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1046,7 +1111,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1123,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1136,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PdSpec) GetId() string {
@@ -1134,7 +1199,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1146,7 +1211,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1159,7 +1224,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VdSpec) GetId() string {
@@ -1242,13 +1307,14 @@ type SyncCnRequest struct {
 	Listener      *ListenerConf          `protobuf:"bytes,6,opt,name=listener,proto3" json:"listener,omitempty"`
 	Cntlrs        []*CntlrSpec           `protobuf:"bytes,7,rep,name=cntlrs,proto3" json:"cntlrs,omitempty"`
 	AllowEmpty    bool                   `protobuf:"varint,8,opt,name=allow_empty,json=allowEmpty,proto3" json:"allow_empty,omitempty"`
+	Marks         []*VersionMark         `protobuf:"bytes,9,rep,name=marks,proto3" json:"marks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1260,7 +1326,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1273,7 +1339,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -1332,6 +1398,13 @@ func (x *SyncCnRequest) GetAllowEmpty() bool {
 	return false
 }
 
+func (x *SyncCnRequest) GetMarks() []*VersionMark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
 // CntlrSpec is one controller of a da, all that this cn needs to know of the
 // da in it.
 type CntlrSpec struct {
@@ -1364,7 +1437,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1449,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1462,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -1551,7 +1624,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1563,7 +1636,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1576,7 +1649,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -1619,7 +1692,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1631,7 +1704,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1644,7 +1717,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -1693,7 +1766,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1778,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1791,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -1872,7 +1945,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12!\n" +
 	"\fcluster_size\x18\x02 \x01(\x04R\vclusterSize\x12%\n" +
 	"\x0etotal_clusters\x18\x03 \x01(\x04R\rtotalClusters\x12#\n" +
-	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\"\xb8\x02\n" +
+	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\"\xe3\x02\n" +
 	"\rSyncDnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1884,7 +1957,12 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x03pds\x18\a \x03(\v2\x0e.vda.v1.PdSpecR\x03pds\x12 \n" +
 	"\x03vds\x18\b \x03(\v2\x0e.vda.v1.VdSpecR\x03vds\x12\x1f\n" +
 	"\vallow_empty\x18\t \x01(\bR\n" +
-	"allowEmpty\"\x95\x01\n" +
+	"allowEmpty\x12)\n" +
+	"\x05marks\x18\n" +
+	" \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\";\n" +
+	"\vVersionMark\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x12\n" +
+	"\x04mark\x18\x02 \x01(\tR\x04mark\"\x95\x01\n" +
 	"\x06PdSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
@@ -1903,7 +1981,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\aversion\x18\b \x01(\x04R\aversion\x12\x12\n" +
 	"\x04uuid\x18\t \x01(\tR\x04uuid\x12\x13\n" +
 	"\x05da_id\x18\n" +
-	" \x01(\tR\x04daId\"\x9f\x02\n" +
+	" \x01(\tR\x04daId\"\xca\x02\n" +
 	"\rSyncCnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1914,7 +1992,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\blistener\x18\x06 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12)\n" +
 	"\x06cntlrs\x18\a \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x12\x1f\n" +
 	"\vallow_empty\x18\b \x01(\bR\n" +
-	"allowEmpty\"\x86\x05\n" +
+	"allowEmpty\x12)\n" +
+	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\x86\x05\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -1985,7 +2064,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_v1_agent_proto_goTypes = []any{
 	(*ListenerConf)(nil),     // 0: vda.v1.ListenerConf
 	(*ObjectState)(nil),      // 1: vda.v1.ObjectState
@@ -2001,54 +2080,57 @@ var file_v1_agent_proto_goTypes = []any{
 	(*SyncReply)(nil),        // 11: vda.v1.SyncReply
 	(*PdCapacity)(nil),       // 12: vda.v1.PdCapacity
 	(*SyncDnRequest)(nil),    // 13: vda.v1.SyncDnRequest
-	(*PdSpec)(nil),           // 14: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 15: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 16: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 17: vda.v1.CntlrSpec
-	(*GrpSpec)(nil),          // 18: vda.v1.GrpSpec
-	(*VdTarget)(nil),         // 19: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 20: vda.v1.ExpSpec
+	(*VersionMark)(nil),      // 14: vda.v1.VersionMark
+	(*PdSpec)(nil),           // 15: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 16: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 17: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 18: vda.v1.CntlrSpec
+	(*GrpSpec)(nil),          // 19: vda.v1.GrpSpec
+	(*VdTarget)(nil),         // 20: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 21: vda.v1.ExpSpec
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	4,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
 	0,  // 2: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	14, // 3: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	15, // 4: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	17, // 5: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	15, // 3: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	16, // 4: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	18, // 5: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
 	1,  // 6: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
 	12, // 7: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
 	0,  // 8: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	14, // 9: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	15, // 10: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	0,  // 11: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	17, // 12: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	18, // 13: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	20, // 14: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	0,  // 15: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	19, // 16: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	0,  // 17: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	2,  // 18: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	13, // 19: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	7,  // 20: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	2,  // 21: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	16, // 22: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	7,  // 23: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 24: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	9,  // 25: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	3,  // 26: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	11, // 27: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	8,  // 28: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	3,  // 29: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	11, // 30: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	8,  // 31: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 32: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	10, // 33: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	15, // 9: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	16, // 10: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	14, // 11: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	0,  // 12: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	18, // 13: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	14, // 14: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	19, // 15: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	21, // 16: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	0,  // 17: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	20, // 18: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	0,  // 19: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	2,  // 20: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	13, // 21: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	7,  // 22: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	2,  // 23: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	17, // 24: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	7,  // 25: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 26: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	9,  // 27: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	3,  // 28: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	11, // 29: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	8,  // 30: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	3,  // 31: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	11, // 32: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	8,  // 33: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 34: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	10, // 35: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	28, // [28:36] is the sub-list for method output_type
+	20, // [20:28] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -2062,7 +2144,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

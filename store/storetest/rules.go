@@ -207,6 +207,51 @@ func testHealth(t *testing.T, s *suite) {
 	}
 }
 
+// testMarks: each version of a node has a mark, which stays as long as an agent
+// may hold the version.
+func testMarks(t *testing.T, s *suite) {
+	for _, k := range vda.NodeKinds {
+		c := s.newCluster(t)
+		id, version := c.dn.ID, c.dn.Version
+		if k == vda.ControllerNode {
+			id, version = c.cn.ID, c.cn.Version
+		}
+		marks := func() (m vda.VersionMarks) {
+			s.view(t, func(tx store.Reader) error {
+				n, err := tx.Node(k, id)
+				if err == nil {
+					m = n.Marks
+				}
+				return err
+			})
+			return m
+		}
+		bump := func() { s.update(t, func(tx store.Tx) error { _, err := tx.BumpNode(k, id); return err }) }
+		bump()
+		bump()
+		two := marks()
+		if len(two) != 2 || two.Of(version+1) == "" || two.Of(version+2) == "" || two.Of(version+1) == two.Of(version+2) {
+			t.Errorf("%s: marks %v of versions %d and %d", k, two, version+1, version+2)
+		}
+		s.update(t, func(tx store.Tx) error { return tx.SetNodeApplied(k, id, version+2) })
+		bump()
+		if m := marks(); len(m) != 2 || m.Of(version+2) != two.Of(version+2) || m.Of(version+3) == "" {
+			t.Errorf("%s: marks %v, when %d was carried out and %d given", k, m, version+2, version+3)
+		}
+		s.update(t, func(tx store.Tx) error { return tx.RaiseNode(k, id, version+100) })
+		if m := marks(); m.Of(version+101) == "" {
+			t.Errorf("%s: marks %v have none of version %d", k, m, version+101)
+		}
+		for range 200 {
+			bump()
+		}
+		m := marks()
+		if len(m) > 64 || m.Of(version+2) != two.Of(version+2) || m.Of(version+301) == "" || m.Of(version+300) == "" {
+			t.Errorf("%s: %d marks %v of 200 versions that no agent has carried out", k, len(m), m)
+		}
+	}
+}
+
 func testVersions(t *testing.T, s *suite) {
 	c := s.newCluster(t)
 	var dnV, cnV uint64

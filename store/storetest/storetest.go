@@ -44,6 +44,7 @@ func Run(t *testing.T, uri string) {
 		{"Tombstones", testTombstones},
 		{"Health", testHealth},
 		{"Versions", testVersions},
+		{"Marks", testMarks},
 		{"References", testReferences},
 		{"Text", testText},
 		{"Ways", testWays},

@@ -135,7 +135,8 @@ func (a *Agent) lease(r *apiv1.HeartbeatRequest, reply *apiv1.HeartbeatReply) {
 }
 
 func (s dnServer) Sync(ctx context.Context, r *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
-	req := request{cluster: r.ClusterId, node: r.NodeId, version: r.Version, base: r.BaseVersion, allowEmpty: r.AllowEmpty}
+	req := request{cluster: r.ClusterId, node: r.NodeId, version: r.Version, base: r.BaseVersion,
+		marks: apiv1.VersionMarks(r.Marks), allowEmpty: r.AllowEmpty}
 	for _, p := range r.Pds {
 		req.objects = append(req.objects, object{kind: kindPD, id: p.Id, deleted: p.Deleted, spec: p})
 	}
@@ -146,7 +147,8 @@ func (s dnServer) Sync(ctx context.Context, r *apiv1.SyncDnRequest) (*apiv1.Sync
 }
 
 func (s cnServer) Sync(ctx context.Context, r *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
-	req := request{cluster: r.ClusterId, node: r.NodeId, version: r.Version, base: r.BaseVersion, allowEmpty: r.AllowEmpty}
+	req := request{cluster: r.ClusterId, node: r.NodeId, version: r.Version, base: r.BaseVersion,
+		marks: apiv1.VersionMarks(r.Marks), allowEmpty: r.AllowEmpty}
 	for _, c := range r.Cntlrs {
 		req.objects = append(req.objects, object{kind: kindCntlr, id: c.Id, da: c.DaId, term: c.Term, deleted: c.Deleted, spec: c})
 	}

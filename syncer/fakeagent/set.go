@@ -34,6 +34,7 @@ type object struct {
 type request struct {
 	cluster, node string
 	version, base uint64 // base 0: a full set
+	marks         vda.VersionMarks
 	allowEmpty    bool
 	objects       []object
 }
@@ -46,6 +47,7 @@ const clusterSize = 1 << 20
 type set struct {
 	cluster, node string
 	version       uint64
+	mark          string            // of the version
 	terms         map[string]uint64 // by da
 	objects       map[string]object // by id
 	orphans       map[string]object // what a full set did not name any more
@@ -61,7 +63,7 @@ type set struct {
 }
 
 func (s *set) reset() {
-	s.cluster, s.node, s.version = "", "", 0
+	s.cluster, s.node, s.version, s.mark = "", "", 0, ""
 	s.terms, s.objects, s.orphans = map[string]uint64{}, map[string]object{}, map[string]object{}
 	s.errs, s.done = map[string]string{}, map[string]bool{}
 }
@@ -120,7 +122,7 @@ func (s *set) accept(r request) error {
 		o.gone = o.deleted && s.objects[o.id].gone
 		s.objects[o.id] = o
 	}
-	s.cluster, s.node, s.version, s.terms = r.cluster, r.node, r.version, terms
+	s.cluster, s.node, s.version, s.mark, s.terms = r.cluster, r.node, r.version, r.marks.Of(r.version), terms
 	return nil
 }
 
@@ -141,6 +143,9 @@ func (s *set) check(r request) error {
 		return stale(s.version, "version %d is older than version %d", r.version, s.version)
 	case r.base > s.version:
 		return stale(s.version, "delta to version %d, but this agent holds version %d", r.base, s.version)
+	}
+	if mark := r.marks.Of(held); held != 0 && mark != "" && s.mark != "" && mark != s.mark {
+		return status.Errorf(codes.FailedPrecondition, "version %d was another one: the database was restored from a backup", held)
 	}
 	if vda.TooFar(r.version, max(held, vda.FirstVersionMax), vda.MaxVersionAhead) {
 		return status.Errorf(codes.FailedPrecondition, "version %d is refused: it lies too far above version %d", r.version, held)

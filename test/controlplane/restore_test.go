@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"database/sql"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -16,6 +17,82 @@ import (
 // written.
 var contents = []string{"vda_dn", "vda_pd", "vda_cn", "vda_da", "vda_grp", "vda_vd", "vda_cntlr", "vda_exp", "vda_es"}
 
+// run has statements carried out on a file of SQLite.
+func run(t *testing.T, file string, statements ...string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(10000)&_pragma=foreign_keys(0)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// putBack has the database hold what the backup holds.
+func putBack(t *testing.T, file, backup string) {
+	t.Helper()
+	statements := []string{"ATTACH '" + backup + "' AS b", "BEGIN IMMEDIATE"}
+	for _, table := range slices.Backward(contents) {
+		statements = append(statements, "DELETE FROM "+table)
+	}
+	for _, table := range contents {
+		statements = append(statements, "INSERT INTO "+table+" SELECT * FROM b."+table)
+	}
+	run(t, file, append(statements, "COMMIT")...)
+}
+
+// TestABackupThatIsNotSaidToBeRestored: what was made after the backup stays
+// exported, also when changes of the restored database bring its versions level
+// with those of its nodes, until the operator says that it is the truth.
+func TestABackupThatIsNotSaidToBeRestored(t *testing.T) {
+	dir := t.TempDir()
+	file, backup := filepath.Join(dir, "vda.db"), filepath.Join(dir, "backup.db")
+	c := begin(t, "sqlite:///"+file, 0)
+	up := func() int { return c.serves(c.cns[0], 2) + c.serves(c.cns[1], 2) }
+	c.must(nil, c.array(0))
+	run(t, file, "VACUUM INTO '"+backup+"'")
+	c.must(nil, c.array(1))
+	c.within(time.Minute, "both arrays are up", func() bool { return up() == 2 })
+
+	putBack(t, file, backup)
+	for i := range 30 {
+		host := fmt.Sprintf("nqn.2014-08.org.example:other-%d", i)
+		r, err := c.portal.ModifyExp(t.Context(), &apiv1.ModifyExpRequest{DaName: "da0", ExpName: "exp0", NewInitiatorNqn: &host})
+		c.must(r, err)
+	}
+	refusals := func() (said int) {
+		t.Helper()
+		r, err := c.portal.ListCn(t.Context(), &apiv1.ListCnRequest{})
+		c.must(r, err)
+		for _, cn := range r.CnMsgList {
+			info, err := c.portal.SyncupCn(t.Context(), &apiv1.SyncupCnRequest{CnName: cn.CnName})
+			c.must(info, err)
+			if strings.Contains(info.ReplyInfo.ReplyMsg, "vda_db --action restored") {
+				said++
+			}
+		}
+		return said
+	}
+	if n := refusals(); n != 2 {
+		t.Errorf("%d of 2 cns refuse and name vda_db --action restored", n)
+	}
+	if n := up(); n != 2 {
+		t.Errorf("%d arrays are served after changes of a restored database, want the 2 of before", n)
+	}
+
+	if _, err := store.Supersede(t.Context(), "sqlite:///"+file); err != nil {
+		t.Fatal(err)
+	}
+	if n := refusals(); n != 0 {
+		t.Errorf("%d cns refuse after restored", n)
+	}
+}
+
 // TestRestoredBackup makes an array after a backup, restores the backup, and has
 // what it does not know listed, adopted with its exporter, and deleted, by real
 // agents.
@@ -23,20 +100,6 @@ func TestRestoredBackup(t *testing.T) {
 	dir := t.TempDir()
 	file, backup := filepath.Join(dir, "vda.db"), filepath.Join(dir, "backup.db")
 	c := begin(t, "sqlite:///"+file, 0)
-	run := func(statements ...string) {
-		t.Helper()
-		db, err := sql.Open("sqlite", "file:"+file+"?_pragma=busy_timeout(10000)&_pragma=foreign_keys(0)")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		db.SetMaxOpenConns(1)
-		for _, s := range statements {
-			if _, err := db.Exec(s); err != nil {
-				t.Fatalf("%s: %v", s, err)
-			}
-		}
-	}
 	syncup := func() {
 		t.Helper()
 		for _, n := range c.dns {
@@ -48,14 +111,7 @@ func TestRestoredBackup(t *testing.T) {
 	}
 	restore := func() {
 		t.Helper()
-		statements := []string{"ATTACH '" + backup + "' AS b", "BEGIN IMMEDIATE"}
-		for _, table := range slices.Backward(contents) {
-			statements = append(statements, "DELETE FROM "+table)
-		}
-		for _, table := range contents {
-			statements = append(statements, "INSERT INTO "+table+" SELECT * FROM b."+table)
-		}
-		run(append(statements, "COMMIT")...)
+		putBack(t, file, backup)
 		// The second time, nodes have seen where the first has gone.
 		if _, err := store.Supersede(t.Context(), "sqlite:///"+file); err != nil {
 			t.Fatal(err)
@@ -87,7 +143,7 @@ func TestRestoredBackup(t *testing.T) {
 	up := func() int { return c.serves(c.cns[0], 2) + c.serves(c.cns[1], 2) }
 
 	c.must(nil, c.array(0))
-	run("VACUUM INTO '" + backup + "'")
+	run(t, file, "VACUUM INTO '"+backup+"'")
 	freeBefore, _ := space()
 	c.must(nil, c.array(1))
 	c.within(time.Minute, "both arrays are up", func() bool { return up() == 2 })

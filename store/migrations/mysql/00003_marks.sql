@@ -1,0 +1,7 @@
+-- +goose Up
+ALTER TABLE vda_dn ADD COLUMN marks VARCHAR(4000) NOT NULL DEFAULT '';
+ALTER TABLE vda_cn ADD COLUMN marks VARCHAR(4000) NOT NULL DEFAULT '';
+
+-- +goose Down
+ALTER TABLE vda_cn DROP COLUMN marks;
+ALTER TABLE vda_dn DROP COLUMN marks;

@@ -90,7 +90,8 @@ func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*api
 	case !ValidID(req.NodeId):
 		return nil, Status((&IDs{}).Ref("node_id", req.NodeId))
 	case cluster != "" && req.ClusterId != "" && req.ClusterId != cluster:
-		return nil, Status(vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s", cluster, req.ClusterId))
+		return nil, Status(vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s",
+			cluster, req.ClusterId))
 	case node != "" && node != req.NodeId && n.Plane.holds():
 		return nil, Status(vda.Errorf(vda.FailedPrecondition, "this agent is node %s; the request is for node %s", node, req.NodeId))
 	case node != req.NodeId: // it may become that one
@@ -103,7 +104,7 @@ func (n *Node) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*api
 	}
 	for id, msg := range n.Loop.Errors() {
 		if !ValidID(id) {
-			continue // of a unit that is no object
+			continue // of a unit that is not an object
 		}
 		reply.States = append(reply.States, &apiv1.ObjectState{Id: id, Error: true, ErrorMsg: msg})
 	}
@@ -123,7 +124,41 @@ func (n *Node) CheckListener(l *apiv1.ListenerConf) error {
 		return nil
 	}
 	own := n.Cfg.Address
-	return vda.Errorf(vda.FailedPrecondition, "the node is registered with listener-conf %s port %s, but its agent was started with %s port %s", l.Traddr, l.Trsvcid, own.TrAddr, own.TrSvcID)
+	return vda.Errorf(vda.FailedPrecondition, "the node is registered with listener-conf %s port %s, but its agent was started with %s port %s",
+		l.Traddr, l.Trsvcid, own.TrAddr, own.TrSvcID)
+}
+
+// SyncRequest is what the requests of both agents have in common.
+type SyncRequest interface {
+	GetClusterId() string
+	GetNodeId() string
+	GetVersion() uint64
+	GetBaseVersion() uint64
+	GetListener() *apiv1.ListenerConf
+}
+
+// Sync takes a new desired set or changes of it, and answers when the objects
+// named are as they should be, or have failed, or time is up. check refuses what
+// no node could carry out; accept changes the desired set, puts the units to work
+// and returns those to wait for. objects are for the log.
+func (n *Node) Sync(ctx context.Context, req SyncRequest, check func() error, accept func() ([]Ticket, error),
+	objects ...any) (*apiv1.SyncReply, error) {
+	if err := check(); err != nil {
+		return nil, Status(err)
+	}
+	if err := n.CheckListener(req.GetListener()); err != nil {
+		return nil, Status(err)
+	}
+	if err := n.MayServe(ctx, req.GetClusterId(), req.GetNodeId()); err != nil {
+		return nil, Status(err)
+	}
+	tickets, err := accept()
+	if err != nil {
+		n.Log.Warn("sync refused", "version", req.GetVersion(), "base", req.GetBaseVersion(), "err", err)
+		return nil, Status(err)
+	}
+	n.Log.Debug("sync", append([]any{"version", req.GetVersion(), "base", req.GetBaseVersion()}, objects...)...)
+	return &apiv1.SyncReply{Version: req.GetVersion(), States: n.Await(ctx, tickets)}, nil
 }
 
 // Ticket is a unit to wait for, and the objects of it that are reported.

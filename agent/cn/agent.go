@@ -168,25 +168,10 @@ func (s *set) message() proto.Message {
 	return m
 }
 
-// Sync takes a new desired set or changes of it, and answers when the objects
-// named are as they should be, or have failed, or time is up.
+// Sync takes a new desired set or changes of it.
 func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
-	if err := check(req); err != nil {
-		return nil, agent.Status(err)
-	}
-	if err := a.CheckListener(req.Listener); err != nil {
-		return nil, agent.Status(err)
-	}
-	if err := a.MayServe(ctx, req.ClusterId, req.NodeId); err != nil {
-		return nil, agent.Status(err)
-	}
-	tickets, err := a.accept(req)
-	if err != nil {
-		a.Log.Warn("sync refused", "version", req.Version, "base", req.BaseVersion, "err", err)
-		return nil, agent.Status(err)
-	}
-	a.Log.Debug("sync", "version", req.Version, "base", req.BaseVersion, "cntlrs", len(req.Cntlrs))
-	return &apiv1.SyncReply{Version: req.Version, States: a.Await(ctx, tickets)}, nil
+	return a.Node.Sync(ctx, req, func() error { return check(req) }, func() ([]agent.Ticket, error) { return a.accept(req) },
+		"cntlrs", len(req.Cntlrs))
 }
 
 // accept changes the desired set and puts the units to work.
@@ -324,10 +309,6 @@ func withGrps(c *apiv1.CntlrSpec, more []*apiv1.GrpSpec) *apiv1.CntlrSpec {
 	return c
 }
 
-// maxNQN is the longest NQN (NVM Express base specification 2.0, 4.5: 223
-// bytes).
-const maxNQN = 223
-
 // check refuses a request whose ids or NQNs could name what is not ours, or two
 // things at once.
 func check(req *apiv1.SyncCnRequest) error {
@@ -343,8 +324,8 @@ func check(req *apiv1.SyncCnRequest) error {
 		}
 		for _, e := range c.Exps {
 			errs = append(errs, ids.Ref("exps.id", e.Id), ids.Object("es_id", e.EsId))
-			if !strings.HasPrefix(e.Nqn, expNQN) || len(e.Nqn) > maxNQN {
-				errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of exp %s must start with %s and have %d bytes at most", e.Nqn, e.Id, expNQN, maxNQN))
+			if !strings.HasPrefix(e.Nqn, expNQN) || len(e.Nqn) > nvme.NQNMax {
+				errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of exp %s must start with %s and have %d bytes at most", e.Nqn, e.Id, expNQN, nvme.NQNMax))
 			}
 		}
 	}

@@ -173,25 +173,14 @@ func (s *set) message() proto.Message {
 	return m
 }
 
-// Sync takes a new desired set or changes of it, and answers when the objects
-// named are as they should be, or have failed, or time is up.
+// Sync takes a new desired set or changes of it, and says how much room its pds
+// have.
 func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
-	if err := check(req); err != nil {
-		return nil, agent.Status(err)
-	}
-	if err := a.CheckListener(req.Listener); err != nil {
-		return nil, agent.Status(err)
-	}
-	if err := a.MayServe(ctx, req.ClusterId, req.NodeId); err != nil {
-		return nil, agent.Status(err)
-	}
-	tickets, err := a.accept(req)
+	reply, err := a.Node.Sync(ctx, req, func() error { return check(req) }, func() ([]agent.Ticket, error) { return a.accept(req) },
+		"pds", len(req.Pds), "vds", len(req.Vds))
 	if err != nil {
-		a.Log.Warn("sync refused", "version", req.Version, "base", req.BaseVersion, "err", err)
-		return nil, agent.Status(err)
+		return nil, err
 	}
-	a.Log.Debug("sync", "version", req.Version, "base", req.BaseVersion, "pds", len(req.Pds), "vds", len(req.Vds))
-	reply := &apiv1.SyncReply{Version: req.Version, States: a.Await(ctx, tickets)}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, p := range req.Pds {

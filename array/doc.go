@@ -10,7 +10,7 @@
 // A [Change] gathers what a transition touches and writes it at the end: each node
 // whose desired state differs gets a new version, once, and the rows of its objects
 // are stamped with it, so that the next Sync of that node names them. Nothing
-// else raises a version: a test reads the source for it.
+// else raises a version: a test type-checks the source for it.
 //
 // # The lock order
 //
@@ -24,13 +24,26 @@
 //
 // Change keeps to it: LockArrays and LockPDs sort, and Write visits the nodes in
 // order and then writes rows that are new or locked by then. A transition that
-// reads more does so in this order; a test records what each of them locks.
+// reads more does so in this order. storetest.Ordered checks it in tests, and on
+// PostgreSQL a test runs transitions at once of which none may meet a deadlock.
 // Callers that look up a pd or node by its name hold that one row before; should
 // two of them meet, the database finds out and the store tries again.
 //
 // # A plan
 //
-// A transition returns a [Plan]: which nodes have to learn of it, in which stages. Whoever
-// carries it out (portal or syncer) may stop anywhere: what is left stands in
+// A transition returns a [Plan]: which nodes have to learn of it, in which stages.
+// The plan's owner (portal or syncer) may stop anywhere: what is left stands in
 // the database as versions that nodes have not applied, and the monitors finish it.
+//
+// # A new transition
+//
+// Lock the array, read its parts, change their rows, hand each to the Change
+// (updateVD, insertCntlr, then for rows without a version), add the nodes to a plan, and
+// Write. A group that an array grows by is takeSpace and addGroup; a leg that joins
+// or leaves a mirror is an update of its vd, which tells the dn, and of the primary's
+// controller, which tells the cn; a snapshot is a row behind the update of all
+// controllers, as an exporter is. A decision that was made for a term or a generation
+// of the array carries it along and is void when the array has another by then, as
+// [Move] is. TestTransitions has one line per transition: its plan, and which versions it
+// raises.
 package array

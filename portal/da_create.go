@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -114,12 +112,4 @@ func daNameFree(tx store.Reader, da *vda.DA) error {
 			parameter{"cntlr_cnt", old.CntlrCnt, da.CntlrCnt},
 			parameter{"stripe_count", old.StripeCount, da.StripeCount}, parameter{"stripe_size_kb", old.StripeSizeKB, da.StripeSizeKB})
 	})
-}
-
-func sortedIDs[T any](rows []T, id func(T) string) []string {
-	set := map[string]bool{}
-	for _, r := range rows {
-		set[id(r)] = true
-	}
-	return slices.Sorted(maps.Keys(set))
 }

@@ -1,6 +1,8 @@
 package portal
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -109,7 +111,8 @@ func pdMsg(pd *vda.PD, dn *vda.Node) *apiv1.PdMsg {
 	h := seen(pd.Health, dependency{"dn " + dn.Name, dn.Health})
 	return &apiv1.PdMsg{
 		PdId: pd.ID, PdName: pd.Name, DnName: dn.Name, PdConf: pd.Conf, Online: pd.Online,
-		ClusterSize: pd.ClusterSize, TotalSize: pd.TotalClusters * pd.ClusterSize, FreeSize: pd.FreeClusters * pd.ClusterSize, VdCnt: pd.VDCount, OrphanSize: pd.OrphanClusters * pd.ClusterSize,
+		ClusterSize: pd.ClusterSize, TotalSize: pd.TotalClusters * pd.ClusterSize, FreeSize: pd.FreeClusters * pd.ClusterSize,
+		VdCnt: pd.VDCount, OrphanSize: pd.OrphanClusters * pd.ClusterSize,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }
@@ -253,4 +256,12 @@ func expMsg(tx store.Reader, exp *vda.Exp) (*apiv1.ExpMsg, error) {
 		return nil, err
 	}
 	return msgs[0], nil
+}
+
+func sortedIDs[T any](rows []T, id func(T) string) []string {
+	set := map[string]bool{}
+	for _, r := range rows {
+		set[id(r)] = true
+	}
+	return slices.Sorted(maps.Keys(set))
 }

@@ -35,7 +35,8 @@ func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node) (n
 
 // nodeParameters are what a repeated create of a node is compared by.
 func nodeParameters(is, n *vda.Node) []parameter {
-	return []parameter{{"listener conf", is.Listener.JSON(), n.Listener.JSON()}, {"location", is.Location, n.Location}, {"online", is.Online, n.Online}}
+	return []parameter{{"listener conf", is.Listener.JSON(), n.Listener.JSON()}, {"location", is.Location, n.Location},
+		{"online", is.Online, n.Online}}
 }
 
 // deleteNode forgets a node that has nothing; with force one that is lost for
@@ -97,15 +98,16 @@ func partsOn(tx store.Reader, k vda.NodeKind, id string) (what string, das []str
 	return "vds", das, err
 }
 
-// dasOfCntlrs names the arrays that controllers belong to.
+// dasOfCntlrs names the arrays that controllers belong to. It locks none: the
+// controllers' cn is locked already.
 func dasOfCntlrs(tx store.Reader, cntlrs []vda.Cntlr) ([]string, error) {
+	known, err := tx.DANames(sortedIDs(cntlrs, func(c vda.Cntlr) string { return c.DAID }))
+	if err != nil {
+		return nil, err
+	}
 	var names []string
 	for i := range cntlrs {
-		da, err := tx.DA(cntlrs[i].DAID)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, tombstoned(da.Name, cntlrs[i].Deleted))
+		names = append(names, tombstoned(known[cntlrs[i].DAID], cntlrs[i].Deleted))
 	}
 	return names, nil
 }

@@ -196,7 +196,8 @@ func (s *Server) DeleteOrphan(ctx context.Context, req *apiv1.DeleteOrphanReques
 	}
 	doomed := o.doomed(m)
 	if pd := o.detached(m, doomed); pd != "" {
-		return nil, vda.Errorf(vda.FailedPrecondition, "%s %s is on the pd %s, which is an orphan too and detached; adopt or delete that first", m.Kind, m.OrphanId, pd)
+		return nil, vda.Errorf(vda.FailedPrecondition, "%s %s is on the pd %s, which is an orphan too and detached; adopt or delete that first",
+			m.Kind, m.OrphanId, pd)
 	}
 	var notes []string
 	for _, n := range doomed {

@@ -165,20 +165,20 @@ func lostConf(conf string) (string, error) {
 	return string(b), err
 }
 
-// dasOfVDs names the arrays that vds belong to, each once.
+// dasOfVDs names the arrays that vds belong to, each once. It locks none: the
+// vds' pd or dn is locked already.
 func dasOfVDs(tx store.Reader, vds []vda.VD) ([]string, error) {
+	known, err := tx.DANames(sortedIDs(vds, func(v vda.VD) string { return v.DAID }))
+	if err != nil {
+		return nil, err
+	}
 	seen := map[string]bool{}
 	var names []string
 	for i := range vds {
-		if seen[vds[i].DAID] {
-			continue
+		if id := vds[i].DAID; !seen[id] {
+			seen[id] = true
+			names = append(names, tombstoned(known[id], vds[i].Deleted))
 		}
-		seen[vds[i].DAID] = true
-		da, err := tx.DA(vds[i].DAID)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, tombstoned(da.Name, vds[i].Deleted))
 	}
 	return names, nil
 }

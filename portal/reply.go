@@ -152,7 +152,8 @@ func exists(kind, name string, params ...parameter) error {
 	if differ == nil {
 		return refuse(codeIdentical, vda.AlreadyExists, "%s %s already exists exactly as asked for; nothing was changed", kind, name)
 	}
-	return refuse(codeNameTaken, vda.AlreadyExists, "%s %s already exists with other parameters: %s", kind, name, vda.Shorten(strings.Join(differ, "; "), 600))
+	return refuse(codeNameTaken, vda.AlreadyExists, "%s %s already exists with other parameters: %s",
+		kind, name, vda.Shorten(strings.Join(differ, "; "), 600))
 }
 
 // inUse refuses to delete what others hang on.
@@ -162,5 +163,6 @@ func inUse(kind, name, holders string, names []string) error {
 	if len(names) > most {
 		shown, more = names[:most], fmt.Sprintf(" and %d more", len(names)-most)
 	}
-	return refuse(codeInUse, vda.FailedPrecondition, "%s %s still has %s: %s%s; delete them first", kind, name, holders, strings.Join(shown, ", "), more)
+	return refuse(codeInUse, vda.FailedPrecondition, "%s %s still has %s: %s%s; delete them first",
+		kind, name, holders, strings.Join(shown, ", "), more)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,6 +118,15 @@ func TestStartStop(t *testing.T) {
 	defer c.Close()
 	if _, err := c.ListDa(ctx, &apiv1.ListDaRequest{}, grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
+	}
+	r, err := http.Get("http://127.0.0.1:" + port + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	metrics, err := io.ReadAll(r.Body)
+	if err != nil || !strings.Contains(string(metrics), `vda_server_calls_total{code="OK",method="vda.v1.Portal/ListDa"} 1`) {
+		t.Errorf("/metrics: %v, %s", err, metrics)
 	}
 	if line, exit := command(t, "", args...); exit != 1 || !strings.Contains(line, "in use") {
 		t.Errorf("a second portal on the port: exit %d, %q", exit, line)

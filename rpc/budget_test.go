@@ -295,7 +295,7 @@ func TestHealthIsBounded(t *testing.T) {
 
 // TestAnAddressGetsItsShareOfCalls: another still gets in.
 func TestAnAddressGetsItsShareOfCalls(t *testing.T) {
-	g := NewGuard(Limits{Message: 1, Calls: 8}, slog.New(slog.DiscardHandler))
+	g := newGuard(Limits{Message: 1, Calls: 8}, slog.New(slog.DiscardHandler))
 	at := func(ip string) *call {
 		return &call{g: g, peer: ip}
 	}

@@ -20,6 +20,10 @@ type DialConfig struct {
 	// TLS encrypts the connection, and shows the server who calls when it has
 	// a certificate; nil: in the clear.
 	TLS *tls.Config
+	// Credentials say who calls where a certificate does not, as a token in the
+	// metadata of every call; Config.Authorize reads them. Those that demand
+	// it are refused without TLS. nil: none.
+	Credentials credentials.PerRPCCredentials
 	// MaxMessage bounds a message either way, in bytes. Default 4 MiB.
 	MaxMessage int
 	// Ping is how long a connection with calls under way may be silent until
@@ -69,6 +73,9 @@ func Dial(addr string, cfg DialConfig) (*grpc.ClientConn, error) {
 	}
 	if cfg.Ping > 0 {
 		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Ping, Timeout: 5 * time.Second}))
+	}
+	if cfg.Credentials != nil {
+		opts = append(opts, grpc.WithPerRPCCredentials(cfg.Credentials))
 	}
 	if cfg.Connect != nil {
 		opts = append(opts, grpc.WithContextDialer(cfg.Connect))

@@ -4,8 +4,8 @@
 // reflection, and HTTP/1 with /metrics and /healthz. Every call passes the same
 // chain, outermost first:
 //
-//  1. the Guard refuses it when too many are under way, and receives its
-//     request when there is memory for it;
+//  1. it is refused when too many are under way, and its request is received
+//     when there is memory for it, see Limits;
 //  2. it gets the id of its request, see RequestID; when it has ended it is
 //     counted, told to Config.Audit, and logged in one record, to which its
 //     handler may Annotate;
@@ -15,8 +15,10 @@
 //  6. its handler, whose panic ends this call alone.
 //
 // Dial makes every client, so that all have one policy of keep-alive,
-// reconnecting and message lengths, and send the request's id on. TLS is a
-// tls.Config on both sides, which so far no program sets.
+// reconnecting and message lengths, and send the request's id on.
+//
+// TLS is a tls.Config on both sides; who calls is in its certificate, or in the
+// metadata that DialConfig.Credentials adds. So far no program sets these.
 //
 // MaxAgentMessage aside, the package knows nothing of what is said.
 package rpc

@@ -32,7 +32,7 @@ type Limits struct {
 	Receive time.Duration
 }
 
-// Guard keeps one daemon's connections and calls within its Limits. When a
+// guard keeps one daemon's connections and calls within its Limits. When a
 // limit is met, the log says so in one line, and at most once per logEvery.
 //
 // Connections are given up rather than newcomers: when the limit is reached,
@@ -40,7 +40,7 @@ type Limits struct {
 // opens many and says nothing shuts nobody out; gRPC clients reconnect by
 // themselves. A newcomer is turned away only while all others have calls under
 // way. Safe for concurrent use.
-type Guard struct {
+type guard struct {
 	limits Limits
 	log    *slog.Logger
 	budget *budget
@@ -50,12 +50,12 @@ type Guard struct {
 	calls   int
 	peers   map[string]int // calls by address
 	watches int            // calls that are uncounted
-	counts  Counts
+	counts  counts
 	said    map[string]time.Time // when each limit was last logged
 }
 
-// Counts are how often each limit was met since the start.
-type Counts struct {
+// counts are how often each limit was met since the start.
+type counts struct {
 	ClosedConns  uint64 // idle connections closed to make room
 	RefusedConns uint64 // connections turned away
 	RefusedCalls uint64 // calls answered with RESOURCE_EXHAUSTED as too many were under way
@@ -79,8 +79,8 @@ const minPing = 5 * time.Second
 // counts as idle.
 const youth = 2 * time.Second
 
-// NewGuard returns a guard for one server; log gets what it does.
-func NewGuard(limits Limits, log *slog.Logger) *Guard {
+// newGuard returns a guard for one server; log gets what it does.
+func newGuard(limits Limits, log *slog.Logger) *guard {
 	setDefault(&limits.Reply, limits.Message)
 	setDefault(&limits.Streams, 64)
 	setDefault(&limits.Calls, 512)
@@ -90,7 +90,7 @@ func NewGuard(limits Limits, log *slog.Logger) *Guard {
 	if n := descriptors() / 2; limits.Conns > n {
 		limits.Conns = max(n, 1)
 	}
-	g := &Guard{limits: limits, log: log, conns: map[string]*guardedConn{}, peers: map[string]int{}, said: map[string]time.Time{}}
+	g := &guard{limits: limits, log: log, conns: map[string]*guardedConn{}, peers: map[string]int{}, said: map[string]time.Time{}}
 	g.budget = newBudget(limits.Memory, g.metBudget)
 	return g
 }
@@ -112,7 +112,7 @@ func descriptors() int {
 }
 
 // Counts returns how often limits were met.
-func (g *Guard) Counts() Counts {
+func (g *guard) Counts() counts {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.counts
@@ -121,7 +121,7 @@ func (g *Guard) Counts() Counts {
 // ServerOptions are those of a gRPC server that stands behind the guard's
 // Listener: limits and keep-alive.
 // Its services are registered with Registrar.
-func (g *Guard) ServerOptions() []grpc.ServerOption {
+func (g *guard) ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(min(g.limits.Message, smallRequest)),
 		// What a call may send before it is received; gRPC would widen it as
@@ -140,7 +140,7 @@ func (g *Guard) ServerOptions() []grpc.ServerOption {
 }
 
 // admit takes a call, or refuses it before its message is read.
-func (g *Guard) admit(ctx context.Context, info *tap.Info) (context.Context, error) {
+func (g *guard) admit(ctx context.Context, info *tap.Info) (context.Context, error) {
 	c := g.call(ctx, info.FullMethodName)
 	if err := g.begin(c); err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (g *Guard) admit(ctx context.Context, info *tap.Info) (context.Context, err
 }
 
 // call is a new call of method, whose connection's context ctx is.
-func (g *Guard) call(ctx context.Context, method string) *call {
+func (g *guard) call(ctx context.Context, method string) *call {
 	// Calls of the health service last as long as their connection.
 	c := &call{g: g, watch: strings.HasPrefix(method, "/grpc.health.")}
 	if c.conn, _ = ctx.Value(connKey{}).(*guardedConn); c.conn != nil {
@@ -160,7 +160,7 @@ func (g *Guard) call(ctx context.Context, method string) *call {
 }
 
 // begin counts a call until end. The error is RESOURCE_EXHAUSTED.
-func (g *Guard) begin(c *call) error {
+func (g *guard) begin(c *call) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c.watch {
@@ -187,7 +187,7 @@ func (g *Guard) begin(c *call) error {
 }
 
 // beginWatch counts a call of the health service; the caller holds the lock.
-func (g *Guard) beginWatch(c *call) error {
+func (g *guard) beginWatch(c *call) error {
 	if g.watches >= g.limits.Conns || c.conn != nil && c.conn.watches >= maxWatches {
 		g.counts.RefusedCalls++
 		g.say("watches", "calls of the health service are refused: as many as the limit are under way",
@@ -204,7 +204,7 @@ func (g *Guard) beginWatch(c *call) error {
 }
 
 // end ends a call that begin has counted.
-func (g *Guard) end(c *call) {
+func (g *guard) end(c *call) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c.watch {
@@ -225,7 +225,7 @@ func (g *Guard) end(c *call) {
 }
 
 // metBudget is told when Limits.Memory is met.
-func (g *Guard) metBudget(refused bool) {
+func (g *guard) metBudget(refused bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if refused {
@@ -235,7 +235,7 @@ func (g *Guard) metBudget(refused bool) {
 }
 
 // refusedMessage counts a request of size bytes.
-func (g *Guard) refusedMessage(size int) {
+func (g *guard) refusedMessage(size int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.counts.LongMessages++
@@ -243,7 +243,7 @@ func (g *Guard) refusedMessage(size int) {
 }
 
 // say logs a limit that was met; the caller holds the lock.
-func (g *Guard) say(limit, msg string, args ...any) {
+func (g *guard) say(limit, msg string, args ...any) {
 	now := time.Now()
 	if last, ok := g.said[limit]; ok && now.Sub(last) < logEvery {
 		return
@@ -255,7 +255,7 @@ func (g *Guard) say(limit, msg string, args ...any) {
 }
 
 // recovered turns a panic of a handler into the call's error; it is deferred.
-func (g *Guard) recovered(method string, err *error) {
+func (g *guard) recovered(method string, err *error) {
 	if p := recover(); p != nil {
 		g.log.Error("a request handler panicked", "method", method, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		*err = status.Error(codes.Internal, "internal error: the request met a fault of the program; its log has the details")

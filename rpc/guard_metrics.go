@@ -18,10 +18,10 @@ var (
 )
 
 // collector shows a guard's counts.
-type collector struct{ g *Guard }
+type collector struct{ g *guard }
 
 // Collector shows how often limits were met.
-func (g *Guard) Collector() prometheus.Collector { return collector{g} }
+func (g *guard) Collector() prometheus.Collector { return collector{g} }
 
 // Describe implements prometheus.Collector.
 func (collector) Describe(ch chan<- *prometheus.Desc) {

@@ -22,7 +22,7 @@ import (
 // guarded answers Echo with what it got, Wait when release is closed, Panic not.
 type guarded struct {
 	addr    string
-	guard   *Guard
+	guard   *guard
 	log     *lines
 	release chan struct{}
 	entered chan struct{}
@@ -73,7 +73,7 @@ func (s *guarded) desc(name string) *grpc.ServiceDesc {
 func serveGuarded(t *testing.T, limits Limits, shared bool) *guarded {
 	t.Helper()
 	s := &guarded{log: &lines{}, release: make(chan struct{}), entered: make(chan struct{}, 100)}
-	s.guard = NewGuard(limits, slog.New(slog.NewTextHandler(s.log, nil)))
+	s.guard = newGuard(limits, slog.New(slog.NewTextHandler(s.log, nil)))
 	rpc := grpc.NewServer(s.guard.ServerOptions()...)
 	s.guard.Registrar(rpc).RegisterService(s.desc("t.T"), s)
 	rpc.RegisterService(s.desc("plain.T"), s)
@@ -235,7 +235,7 @@ func TestAPanicInTheGuardEndsOneCall(t *testing.T) {
 }
 
 func TestGuardMetricsAreLintClean(t *testing.T) {
-	g := NewGuard(Limits{Message: 1}, slog.New(slog.DiscardHandler))
+	g := newGuard(Limits{Message: 1}, slog.New(slog.DiscardHandler))
 	problems, err := testutil.CollectAndLint(g.Collector())
 	if err != nil || len(problems) > 0 {
 		t.Error(problems, err)
@@ -243,7 +243,7 @@ func TestGuardMetricsAreLintClean(t *testing.T) {
 }
 
 func TestConnectionsNeverTakeAllDescriptors(t *testing.T) {
-	g := NewGuard(Limits{Message: 1, Conns: 1 << 30}, slog.New(slog.DiscardHandler))
+	g := newGuard(Limits{Message: 1, Conns: 1 << 30}, slog.New(slog.DiscardHandler))
 	if got, most := g.limits.Conns, descriptors()/2; got > most {
 		t.Errorf("%d connections of %d descriptors", got, descriptors())
 	}

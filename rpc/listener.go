@@ -19,7 +19,7 @@ type connKey struct{}
 // guards its fields.
 type guardedConn struct {
 	net.Conn
-	g       *Guard
+	g       *guard
 	calls   int       // under way, but for those of the health service
 	watches int       // calls of the health service under way
 	used    bool      // has made a call
@@ -46,13 +46,13 @@ func connName(remote, local net.Addr) string { return remote.String() + " " + lo
 // listener accepts within the guard's limits.
 type listener struct {
 	net.Listener
-	g *Guard
+	g *guard
 }
 
 // Listener returns lis within the limits of connections. The server behind it
 // is a gRPC server made with ServerOptions, or an HTTP server that HTTP was
 // called with.
-func (g *Guard) Listener(lis net.Listener) net.Listener { return listener{lis, g} }
+func (g *guard) Listener(lis net.Listener) net.Listener { return listener{lis, g} }
 
 // Accept implements net.Listener.
 func (l listener) Accept() (net.Conn, error) {
@@ -76,7 +76,7 @@ func (l listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (g *Guard) acceptFailed(err error) {
+func (g *guard) acceptFailed(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.counts.FailedAccept++
@@ -85,7 +85,7 @@ func (g *Guard) acceptFailed(err error) {
 
 // enter adds a connection. At the limit it returns the one to close in its
 // place, or false when none may be.
-func (g *Guard) enter(c *guardedConn) (victim *guardedConn, ok bool) {
+func (g *guard) enter(c *guardedConn) (victim *guardedConn, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if len(g.conns) >= g.limits.Conns {
@@ -105,7 +105,7 @@ func (g *Guard) enter(c *guardedConn) (victim *guardedConn, ok bool) {
 // idlest returns the connection that may best be closed: the oldest of those
 // that never made a call, or else the one whose last call ended first; nil when
 // each has a call under way or has just been opened.
-func (g *Guard) idlest(now time.Time) *guardedConn {
+func (g *guard) idlest(now time.Time) *guardedConn {
 	var best *guardedConn
 	for _, c := range g.conns {
 		if c.calls > 0 || !c.used && now.Sub(c.since) < youth {
@@ -120,7 +120,7 @@ func (g *Guard) idlest(now time.Time) *guardedConn {
 
 // connContext puts an accepted connection into the context of its calls, as
 // http.Server.ConnContext does.
-func (g *Guard) connContext(ctx context.Context, remote, local net.Addr) context.Context {
+func (g *guard) connContext(ctx context.Context, remote, local net.Addr) context.Context {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c := g.conns[connName(remote, local)]; c != nil {
@@ -131,7 +131,7 @@ func (g *Guard) connContext(ctx context.Context, remote, local net.Addr) context
 
 // HTTP puts a server of HTTP/1 that stands behind the guard's Listener within
 // the limits of calls.
-func (g *Guard) HTTP(s *http.Server) {
+func (g *guard) HTTP(s *http.Server) {
 	next := s.Handler
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		return g.connContext(ctx, c.RemoteAddr(), c.LocalAddr())
@@ -148,7 +148,7 @@ func (g *Guard) HTTP(s *http.Server) {
 }
 
 // tagger has gRPC's server do what connContext does.
-type tagger struct{ g *Guard }
+type tagger struct{ g *guard }
 
 func (t tagger) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
 	return t.g.connContext(ctx, info.RemoteAddr, info.LocalAddr)

@@ -72,7 +72,7 @@ type callKey struct{}
 
 // call is one call's part of the budget.
 type call struct {
-	g     *Guard
+	g     *guard
 	conn  *guardedConn // nil when it is not known
 	peer  string       // address
 	watch bool         // is of the health service
@@ -117,15 +117,15 @@ func (c *call) shrink(bytes int64) {
 
 // estimate is what a message of size bytes takes until it is known: itself, and
 // what it is usually decoded to.
-func (g *Guard) estimate(size int) int64 { return min(4*int64(size)+1024, g.budget.most()) }
+func (g *guard) estimate(size int) int64 { return min(4*int64(size)+1024, g.budget.most()) }
 
 // Registrar returns to with its unary methods' requests received within the
 // limits of memory and time. Those of methods that are registered without it,
 // and all of streams, may have smallRequest bytes.
-func (g *Guard) Registrar(to grpc.ServiceRegistrar) grpc.ServiceRegistrar { return registrar{g, to} }
+func (g *guard) Registrar(to grpc.ServiceRegistrar) grpc.ServiceRegistrar { return registrar{g, to} }
 
 type registrar struct {
-	g  *Guard
+	g  *guard
 	to grpc.ServiceRegistrar
 }
 

@@ -98,7 +98,7 @@ func (c *Config) validate() error {
 // server is one run of Serve.
 type server struct {
 	cfg      Config
-	guard    *Guard
+	guard    *guard
 	rpc      *grpc.Server
 	health   *health.Server
 	names    []string // of the program's services
@@ -174,7 +174,7 @@ func newServer(cfg Config) (*server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, guard: NewGuard(cfg.Limits, cfg.Log), health: health.NewServer()}
+	s := &server{cfg: cfg, guard: newGuard(cfg.Limits, cfg.Log), health: health.NewServer()}
 	s.unwell.Store(&errStarting)
 	var err error
 	if s.metrics, err = newMetrics(cfg.Registry); err != nil {

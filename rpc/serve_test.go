@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
@@ -119,6 +121,41 @@ func TestTLS(t *testing.T) {
 	other := newAuthority(t)
 	if err := do(t.Context(), r.dial(DialConfig{TLS: &tls.Config{RootCAs: other.pool}}), "Echo"); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call to a server of another authority: %v", err)
+	}
+}
+
+// token says who calls.
+type token string
+
+func (t token) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
+	return map[string]string{"authorization": "Bearer " + string(t)}, nil
+}
+
+func (token) RequireTransportSecurity() bool { return true }
+
+// TestCredentialsReachAuthorize over TLS, and are not sent in the clear.
+func TestCredentialsReachAuthorize(t *testing.T) {
+	a := newAuthority(t)
+	r := serve(t, func(c *Config) {
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{a.issue(t, "server")}}
+		c.Authorize = func(ctx context.Context, _ Call) error {
+			if got := metadata.ValueFromIncomingContext(ctx, "authorization"); len(got) == 1 && got[0] == "Bearer sesame" {
+				return nil
+			}
+			return status.Error(codes.Unauthenticated, "who are you?")
+		}
+	})
+	secure := DialConfig{TLS: &tls.Config{RootCAs: a.pool}}
+	if err := do(t.Context(), r.dial(secure), "Echo"); status.Code(err) != codes.Unauthenticated {
+		t.Errorf("without a token: %v", err)
+	}
+	secure.Credentials = token("sesame")
+	if err := do(t.Context(), r.dial(secure), "Echo"); err != nil {
+		t.Errorf("with a token: %v", err)
+	}
+	if c, err := Dial(r.addr, DialConfig{Credentials: token("sesame")}); err == nil {
+		c.Close()
+		t.Error("a token would be sent in the clear")
 	}
 }
 
@@ -226,6 +263,49 @@ func TestSilentConnectionsAreClosed(t *testing.T) {
 		p.close()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// tired is a listener that cannot accept at first, as for want of descriptors.
+type tired struct {
+	*bufconn.Listener
+	times int
+}
+
+type passing struct{ error }
+
+func (passing) Temporary() bool { return true }
+
+func (l *tired) Accept() (net.Conn, error) {
+	if l.times > 0 {
+		l.times--
+		return nil, passing{syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// TestAcceptingGoesOn when it could not be done for a while, and ends when it
+// cannot be done any more.
+func TestAcceptingGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lis := &tired{bufconn.Listen(1 << 10), 20}
+		p := newPort(lis, nil, nil)
+		done := make(chan error, 1)
+		go func() { done <- p.run() }()
+		c, err := lis.DialContext(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("GET / HTTP/1.1\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.web.Accept(); err != nil {
+			t.Error(err)
+		}
+		lis.Close() // by somebody else
+		if err := <-done; err == nil {
+			t.Error("a port that cannot accept any more does not say so")
 		}
 	})
 }

@@ -42,7 +42,7 @@ type Error struct {
 }
 
 // Error says what was being done and why it failed, in one line.
-func (e *Error) Error() string { return e.err.Error() }
+func (e *Error) Error() string { return e.err.Error() } // reason: made of words by failure
 
 // Unwrap returns the *vda.Error.
 func (e *Error) Unwrap() error { return e.err }

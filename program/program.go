@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -92,13 +93,19 @@ func dress(root *cobra.Command, getenv func(string) (string, bool)) {
 		Choices(root, "log-level", "debug", "info", "warn", "error")
 	}
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
-		if cmd.Annotations[bare] != "" {
+		if cmd.Annotations[bare] != "" || slices.Contains(ofCobra, cmd.Name()) {
 			return nil
 		}
 		if err := fill(cmd, getenv); err != nil {
 			return err
 		}
 		return required(cmd)
+	}
+	if arguments := root.ValidArgsFunction; arguments != nil {
+		root.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+			_ = fill(cmd, getenv) // a shell that completes has no place for what is wrong with a value
+			return arguments(cmd, args, begun)
+		}
 	}
 	help(root)
 }
@@ -117,6 +124,9 @@ func Choices(cmd *cobra.Command, flag string, values ...string) {
 // bare is the annotation of a command that takes no flag from the environment
 // or a file.
 const bare = "vda_bare"
+
+// ofCobra are the commands that cobra adds by itself, which are bare too.
+var ofCobra = []string{"help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd}
 
 // help defines --help, for all commands in the same words.
 func help(cmd *cobra.Command) {

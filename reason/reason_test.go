@@ -40,10 +40,11 @@ func TestOf(t *testing.T) {
 		{errors.New("this is about EOF marks"), "this is about EOF marks"},
 		{&net.DNSError{Err: "no such host", Name: "db7", Server: "10.0.0.1:53", IsNotFound: true}, "the name db7 is not known"},
 		{status.Error(codes.DeadlineExceeded, "context deadline exceeded"), "no answer in time"},
-		{status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp 127.0.0.1:9720: connect: connection refused"`), "127.0.0.1:9720: connection refused"},
+		{status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: `+
+			`dial tcp 127.0.0.1:9720: connect: connection refused"`), "127.0.0.1:9720: connection refused"},
 		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: EOF"`), "the connection was closed"},
-		{status.Error(codes.Unavailable, `connection error: desc = "transport: failed to write client preface: write tcp 10.0.0.1:4->10.0.0.2:9520: `+
-			`write: connection reset by peer"`), "10.0.0.2:9520: connection reset by peer"},
+		{status.Error(codes.Unavailable, `connection error: desc = "transport: failed to write client preface: `+
+			`write tcp 10.0.0.1:4->10.0.0.2:9520: write: connection reset by peer"`), "10.0.0.2:9520: connection reset by peer"},
 		{status.Error(codes.Unavailable, "error reading from server: read tcp 10.0.0.1:4->10.0.0.2:9720: read: connection reset by peer"),
 			"10.0.0.2:9720: connection reset by peer"},
 		{fmt.Errorf("ask: %w", status.Error(codes.Internal, "odd")), "ask: odd"},

@@ -9,7 +9,9 @@ import (
 )
 
 // speakers are the packages whose words users read.
-var speakers = []string{"portal", "syncer", "monitor", "cli", "daemon", "program", "store/dbcli", "store/dbflag", "agent", "agent/dn", "agent/cn"}
+var speakers = []string{
+	"portal", "syncer", "monitor", "cli", "client", "daemon", "program", "store/dbcli", "store/dbflag", "agent", "agent/dn", "agent/cn",
+}
 
 // rawError is an error's own text, made into a string without this package.
 var rawError = regexp.MustCompile(`\b\w*[eE]rr\w*\.Error\(\)|Fprint\w*\(.*%v.*, err\)|Fprintln\(.*, err\)`)

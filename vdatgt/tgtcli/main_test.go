@@ -321,6 +321,12 @@ func TestCompletion(t *testing.T) {
 	if code != 0 || !strings.HasPrefix(out, "bdev_null_create\nbdev_null_delete\nbdev_null_resize\n:") {
 		t.Errorf("exit %d, %q", code, out)
 	}
+	var byEnv bytes.Buffer
+	rpccli.Program().Run(t.Context(), program.Process{Args: []string{"__complete", "bdev_null_c"}, Stdout: &byEnv, Stderr: io.Discard,
+		Getenv: func(name string) (string, bool) { return socket, name == "VDA_SOCKET" }})
+	if !strings.HasPrefix(byEnv.String(), "bdev_null_create\n") {
+		t.Errorf("with the socket in the environment: %q", byEnv.String())
+	}
 	if code, out, _ := rpc(t, "__complete", "-s", socket+"none", "bdev_null"); code != 0 || strings.Contains(out, "bdev") {
 		t.Errorf("without a data plane: exit %d, %q", code, out)
 	}

@@ -243,7 +243,7 @@ func (t *transfer) done(s nvme.Status, batch *bdev.Batch) {
 }
 
 // Map returns the memory of a thick blob's blocks when the base device is
-// memory; see bdev.Mapper. Whoever calls it has told OnMoved how the memory is
+// memory; see bdev.Mapper. Its caller has told OnMoved how the memory is
 // given up. A snapshot may move the blob away from that memory before the read
 // is submitted; such a read fails with CommandInterrupted, which hosts retry,
 // because it would write to the snapshot's memory.

@@ -349,7 +349,8 @@ func (q *queue) startData(h nvme.Header, p []byte) error {
 	case s.write:
 		return violation(nvme.FatalSequence, 0, "C2HData for command %d, which sends data", d.CID)
 	case d.Offset != s.moved || uint64(d.Offset)+uint64(d.Length) > uint64(s.size):
-		return violation(nvme.FatalDataRange, 12, "C2HData of %d bytes at %d, command %d has %d of %d", d.Length, d.Offset, d.CID, s.moved, s.size)
+		return violation(nvme.FatalDataRange, 12, "C2HData of %d bytes at %d, command %d has %d of %d",
+			d.Length, d.Offset, d.CID, s.moved, s.size)
 	}
 	rd.slot, rd.cid, rd.left = s, d.CID, int(d.Length)
 	rd.digest, rd.checked = 0, q.ddgst
@@ -375,7 +376,8 @@ func (q *queue) sendAsked(r nvme.R2T) error {
 	case !s.write:
 		return violation(nvme.FatalSequence, 0, "R2T for command %d, which sends no data", r.CID)
 	case r.Length == 0 || r.Offset != s.moved || uint64(r.Offset)+uint64(r.Length) > uint64(s.size):
-		return violation(nvme.FatalDataRange, 12, "R2T of %d bytes at %d, command %d has sent %d of %d", r.Length, r.Offset, r.CID, s.moved, s.size)
+		return violation(nvme.FatalDataRange, 12, "R2T of %d bytes at %d, command %d has sent %d of %d",
+			r.Length, r.Offset, r.CID, s.moved, s.size)
 	}
 	s.moved += r.Length
 	for at, end := int(r.Offset), int(r.Offset+r.Length); at < end; {

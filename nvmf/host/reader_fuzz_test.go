@@ -67,7 +67,8 @@ func FuzzConnection(f *testing.F) {
 		return b
 	}
 	f.Add(pdu(nvme.PDUC2HData, 12, data(0, 0, 1024), make([]byte, 1024)), uint16(7), false)
-	f.Add(append(pdu(nvme.PDUC2HData, 0, data(2, 0, 512), make([]byte, 512)), pdu(nvme.PDUC2HData, 12, data(2, 512, 512), make([]byte, 512))...), uint16(100), false)
+	half := pdu(nvme.PDUC2HData, 0, data(2, 0, 512), make([]byte, 512))
+	f.Add(append(half, pdu(nvme.PDUC2HData, 12, data(2, 512, 512), make([]byte, 512))...), uint16(100), false)
 	f.Add(append(pdu(nvme.PDUR2T, 0, data(1, 0, 1024), nil), pdu(nvme.PDUCapsuleResp, 0, cqe(1), nil)...), uint16(1), false)
 	f.Add(pdu(nvme.PDUCapsuleResp, 0, cqe(3), nil), uint16(24), true)
 	f.Fuzz(func(t *testing.T, in []byte, n uint16, digests bool) {

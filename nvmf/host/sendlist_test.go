@@ -26,7 +26,8 @@ func TestManyPieces(t *testing.T) {
 		c := dialPeer(t, p, func(c *Config) { c.DataDigest = digest })
 		rnd := rand.New(rand.NewPCG(5, 6))
 		data := pattern(9, 128<<10)
-		if s := ask(t, c.Namespace(1), &bdev.Request{Op: bdev.OpWrite, Offset: 3, Blocks: 32, Iov: cut(rnd, bytes.Clone(data), 60)}); s != nvme.Success {
+		write := &bdev.Request{Op: bdev.OpWrite, Offset: 3, Blocks: 32, Iov: cut(rnd, bytes.Clone(data), 60)}
+		if s := ask(t, c.Namespace(1), write); s != nvme.Success {
 			t.Fatal(s)
 		}
 		got := make([]byte, len(data))

@@ -92,9 +92,9 @@ func TestNoAllocations(t *testing.T) {
 			}
 			runtime.ReadMemStats(&b)
 			perCmd := float64(b.Mallocs-a.Mallocs) / float64(rounds*c.depth)
-			t.Logf("%.4f allocations a command", perCmd)
+			t.Logf("%.4f allocations per command", perCmd)
 			if perCmd > 0.02 {
-				t.Errorf("%.3f allocations a command", perCmd)
+				t.Errorf("%.3f allocations per command", perCmd)
 			}
 		})
 	}
@@ -174,7 +174,7 @@ func TestNoAllocationsElsewhere(t *testing.T) {
 		}
 		runtime.ReadMemStats(&b)
 		if per := float64(b.Mallocs-a.Mallocs) / (300 * 16); per > 0.02 {
-			t.Errorf("opcode %d: %.3f allocations a command", op, per)
+			t.Errorf("opcode %d: %.3f allocations per command", op, per)
 		}
 	}
 }

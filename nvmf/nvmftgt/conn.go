@@ -208,14 +208,16 @@ func (k *conn) panicked(p any) {
 	if k.rx.pduAt < k.rx.w && k.rx.w <= len(k.rx.buf) {
 		last = append(last, k.rx.buf[k.rx.pduAt:min(k.rx.w, k.rx.pduAt+128)]...)
 	}
-	k.tgt.log.Error("nvmf: connection ended by a fault", append(k.attrs(), "panic", fmt.Sprint(p), "input", fmt.Sprintf("%x", last), "stack", string(debug.Stack()))...)
+	k.tgt.log.Error("nvmf: connection ended by a fault", append(k.attrs(),
+		"panic", fmt.Sprint(p), "input", fmt.Sprintf("%x", last), "stack", string(debug.Stack()))...)
 	go k.kill("fault") // the lock may be held below us
 }
 
 func (k *conn) attrs() []any {
 	a := []any{slog.String("peer", k.peer.String())}
 	if k.ctrl != nil {
-		a = append(a, slog.String("host", k.host), slog.String("subsystem", k.sub.cfg.NQN), slog.Int("cntlid", int(k.ctrl.id)), slog.Int("qid", int(k.q.id)))
+		a = append(a, slog.String("host", k.host), slog.String("subsystem", k.sub.cfg.NQN),
+			slog.Int("cntlid", int(k.ctrl.id)), slog.Int("qid", int(k.q.id)))
 	}
 	return a
 }

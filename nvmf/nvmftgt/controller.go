@@ -127,7 +127,7 @@ func (c *controller) granted(ms uint32) time.Duration {
 	return min(kato, math.MaxUint32*time.Millisecond)
 }
 
-// setKeepAlive sets the keep alive time, milliseconds, and starts it anew.
+// setKeepAlive sets the keep alive time, milliseconds, and starts it again.
 func (c *controller) setKeepAlive(ms uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -263,7 +263,8 @@ func (s *Subsystem) Controllers() []ControllerInfo {
 	var out []ControllerInfo
 	for _, c := range s.controllers(anyController) {
 		c.mu.Lock()
-		out = append(out, ControllerInfo{CNTLID: c.id, HostNQN: c.host, HostID: c.hostID, KeepAlive: c.kato, Listener: c.lis.portal.addr, IOQueues: len(c.io)})
+		out = append(out, ControllerInfo{CNTLID: c.id, HostNQN: c.host, HostID: c.hostID, KeepAlive: c.kato,
+			Listener: c.lis.portal.addr, IOQueues: len(c.io)})
 		c.mu.Unlock()
 	}
 	return out

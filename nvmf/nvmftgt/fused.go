@@ -20,7 +20,8 @@ func (q *queue) fuse(c *cmd, f uint8) bool {
 			c.finish(nvme.AbortFailedFused, b)
 			return false
 		}
-		if c.sqe.Opcode() != nvme.IOWrite || c.sqe.NSID() != first.sqe.NSID() || c.sqe.SLBA() != first.sqe.SLBA() || c.sqe.Blocks() != first.sqe.Blocks() {
+		if c.sqe.Opcode() != nvme.IOWrite || c.sqe.NSID() != first.sqe.NSID() ||
+			c.sqe.SLBA() != first.sqe.SLBA() || c.sqe.Blocks() != first.sqe.Blocks() {
 			q.lose(first, nvme.AbortFailedFused)
 			c.finish(nvme.InvalidField|nvme.DNR, b)
 			return false

@@ -46,7 +46,8 @@ func FuzzConnection(f *testing.F) {
 	b[1] |= 2
 	sglIn(a, 4096)
 	sglOut(b, 4096)
-	f.Add(uint8(3), append(append(w.capsulePDU(a, pattern(4096, 1)), w.capsulePDU(b, nil)...), w.h2cPDU(w.cid, 1, 0, pattern(4096, 1), true)...))
+	pair := append(w.capsulePDU(a, pattern(4096, 1)), w.capsulePDU(b, nil)...)
+	f.Add(uint8(3), append(pair, w.h2cPDU(w.cid, 1, 0, pattern(4096, 1), true)...))
 	for _, stage := range []uint8{1, 2, 3} { // Fabrics commands, on every queue and before there is one
 		for fctype := range uint32(9) {
 			s := w.sqe(0x7f, fctype)

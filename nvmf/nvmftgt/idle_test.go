@@ -33,9 +33,9 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	each := int64(after.HeapInuse+after.StackInuse-before.HeapInuse-before.StackInuse) / n
-	t.Logf("%d bytes of heap and stack a connection", each)
+	t.Logf("%d bytes of heap and stack per connection", each)
 	if each > 32<<10 {
-		t.Errorf("%d bytes a connection", each)
+		t.Errorf("%d bytes per connection", each)
 	}
 	if out := r.tgt.recvBuffers.Load(); out != 0 {
 		t.Errorf("idle connections hold %d receive buffers", out)

@@ -55,7 +55,8 @@ type Referral struct {
 // Stats returns the target's counters.
 func (t *Target) Stats() Stats {
 	v := &t.stats
-	out := Stats{AdminQpairs: v.admin.Load(), IOQpairs: v.io.Load(), CompletedIO: v.completed.Load(), Panics: v.panics.Load(), Rejected: v.rejected.Load(), Refused: v.refused.Load()}
+	out := Stats{AdminQpairs: v.admin.Load(), IOQpairs: v.io.Load(), CompletedIO: v.completed.Load(),
+		Panics: v.panics.Load(), Rejected: v.rejected.Load(), Refused: v.refused.Load()}
 	for _, s := range t.Subsystems() {
 		s.mu.Lock()
 		for k := range s.conns {

@@ -13,7 +13,7 @@ type chatter struct {
 	dropped int
 }
 
-// chatterLines is how many such lines a second may bring.
+// chatterLines is how many such lines are written per second.
 const chatterLines = 10
 
 // allow reports whether a line may be written, and how many were not since

@@ -47,7 +47,8 @@ func (s *Subsystem) AddListener(a Addr) error { return s.AddListenerState(a, ANA
 // first connection on.
 func (s *Subsystem) AddListenerState(a Addr, state ANAState) error {
 	if state < ANAOptimized || state > ANAInaccessible || state != ANAOptimized && !s.cfg.ANAReporting {
-		return fmt.Errorf("ana_state %d: must be optimized, or non_optimized or inaccessible of a subsystem with ana_reporting: %w", state, syscall.EINVAL)
+		return fmt.Errorf("ana_state %d: must be optimized, or non_optimized or inaccessible of a subsystem with ana_reporting: %w",
+			state, syscall.EINVAL)
 	}
 	a, err := a.Normalize()
 	if err != nil {

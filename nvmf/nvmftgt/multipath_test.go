@@ -41,7 +41,8 @@ func TestTwoTargetsOneSubsystem(t *testing.T) {
 	for _, f := range []struct {
 		name     string
 		from, to int
-	}{{"serial, model, firmware", 4, 72}, {"CMIC and MDTS", 76, 78}, {"ANATT to NANAGRPID", 342, 352}, {"NN", 516, 520}, {"MNAN", 540, 544}, {"SUBNQN", 768, 1024}} {
+	}{{"serial, model, firmware", 4, 72}, {"CMIC and MDTS", 76, 78}, {"ANATT to NANAGRPID", 342, 352}, {"NN", 516, 520},
+		{"MNAN", 540, 544}, {"SUBNQN", 768, 1024}} {
 		if !bytes.Equal(ctrl[0][f.from:f.to], ctrl[1][f.from:f.to]) {
 			t.Errorf("%s differ", f.name)
 		}

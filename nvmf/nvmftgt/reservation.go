@@ -275,8 +275,8 @@ func (r *reservation) acquire(v nvme.Reservation, host uuid.UUID) (st nvme.Statu
 }
 
 // preempt executes the preempting actions of Reservation Acquire (base 2.0,
-// section 8.19.5). Whoever takes the reservation over stays registered; who
-// only removes registrants and names its own key removes itself.
+// section 8.19.5). A host that takes the reservation over stays registered;
+// one that only removes registrants and names its own key removes itself.
 func (s *resvState) preempt(v nvme.Reservation, host uuid.UUID, preempted *bool) nvme.Status {
 	takes, all := false, false
 	switch {

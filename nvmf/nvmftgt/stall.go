@@ -101,7 +101,8 @@ func (n *namespace) drain() {
 	n.gate.close(n.sub.tgt.cfg.SettleGrace, func() {
 		n.cutLaggards()
 		s.say(n.sub.tgt, "nvmf: a namespace still waits for commands to end", func() []any {
-			return []any{slog.String("subsystem", n.sub.cfg.NQN), slog.Int64("commands", n.gate.state.Load()&(gateShut-1)), slog.String("devices", n.deviceUse())}
+			inside := n.gate.state.Load() & (gateShut - 1)
+			return []any{slog.String("subsystem", n.sub.cfg.NQN), slog.Int64("commands", inside), slog.String("devices", n.deviceUse())}
 		})
 	})
 }

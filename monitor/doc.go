@@ -42,8 +42,9 @@
 //
 // Those of a cn that is down move (failover.go), when the lease that heartbeats
 // gave them is over (grant.go); so do those that alone don't reach a dn
-// (reach.go). Controllers of a cn that stays away are made anew elsewhere
-// (repair.go).
+// (reach.go). Which cns are left, and where each array goes, is decided by two
+// pure functions, PlanLeave and PlanMoves. Controllers of a cn that stays away are
+// replaced on other cns (repair.go).
 //
 // # When the database is away
 //

@@ -4,11 +4,11 @@
 //
 // Every request goes the same way: validate → place → one transaction → sync →
 // reply. Validation and placement come before the first row is written, so a
-// refused request changes nothing. The transaction writes the whole object, or
-// nothing, and raises the version of every node that has to know. Then the
-// nodes are brought to their new desired state, in the order that the data
-// path needs: for a new array the dns, then the primary, then the secondaries;
-// for a deleted one the other way round. A node that does not answer does not
+// refused request changes nothing. The transaction is one of package array's: it
+// writes the whole object, or nothing, raises the version of every node that has
+// to know, and returns the stages in which the nodes are brought to their new
+// desired state, in the order that the data path needs: for a new array the dns,
+// then the primary, then the secondaries; for a deleted one the other way round. A node that does not answer does not
 // undo the transaction: the reply says which node and why, the object shows
 // its error, and vda_monitor finishes the job.
 //

@@ -20,7 +20,9 @@
 // A tombstone whose object is gone loses its row, and gives its clusters back
 // to the pd; the array's own row goes with the last of its parts. A primary
 // that reports no error for the first time makes its array Created, after
-// which no agent is ever asked to make its lvstore again.
+// which no agent is ever asked to make its lvstore again. Package array writes
+// these rows, as it does those of moves and replacements, whose plans the syncer
+// carries out.
 //
 // A node that is new in the database may have been one before: its versions
 // continue from the one that its agent holds. One that has objects, or has

@@ -165,6 +165,17 @@ func (p *Plane) BdevLvolCreate(ctx context.Context, c spdk.LvolCreate) (string, 
 	return p.Driver().CreateLvol(ctx, c)
 }
 
+// LvstoreOn returns the lvstore that is open on a bdev, nil when there is none.
+func (p *Plane) LvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, error) {
+	l, err := p.BdevLvolGetLvstores(ctx)
+	for i := range l {
+		if l[i].BaseBdev == base {
+			return &l[i], nil
+		}
+	}
+	return nil, err
+}
+
 // BdevNvmeDetachController returns when the connection and its bdevs have gone.
 func (p *Plane) BdevNvmeDetachController(ctx context.Context, name string) error {
 	return p.Driver().Detach(ctx, name)
@@ -355,7 +366,7 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 	}
 	p.mu.Unlock()
 	if !have {
-		if err := p.probes.Call(ctx, "nvmf_create_transport", p.Driver().Transport(p.cfg.Transport), nil); err != nil {
+		if err := p.probes.NvmfCreateTransport(ctx, p.Driver().Transport(p.cfg.Transport)); err != nil {
 			return v.Version, fmt.Errorf("transport-conf: %w", err)
 		}
 		p.shortenKeepAlive(ctx)

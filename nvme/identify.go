@@ -229,3 +229,20 @@ func trimmed(b []byte) string {
 	s, _, _ := strings.Cut(string(b), "\x00")
 	return strings.TrimRight(s, " ")
 }
+
+// Lengths of a controller's names, bytes (base 2.0, figure 275).
+const (
+	SerialMax = 20
+	ModelMax  = 40
+)
+
+// IsASCII reports whether s can stand in an ASCII string of Identify of at most
+// so many bytes: characters 20h to 7Eh.
+func IsASCII(s string, most int) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return len(s) <= most
+}

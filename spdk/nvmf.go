@@ -35,8 +35,9 @@ type NvmfTransport struct {
 	MaxAQDepth          uint32 `json:"max_aq_depth"`
 }
 
-// NvmfCreateTransport makes the transport; a second one is -32603.
-func (a API) NvmfCreateTransport(ctx context.Context, p NvmfTransportCreate) error {
+// NvmfCreateTransport makes the transport; a second one is -32603. The parameters
+// are an NvmfTransportCreate, or an object that a user gave.
+func (a API) NvmfCreateTransport(ctx context.Context, p any) error {
 	return a.do(ctx, "nvmf_create_transport", p)
 }
 

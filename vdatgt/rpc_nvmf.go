@@ -162,9 +162,9 @@ func createSubsystem(_ context.Context, t *Target, p createSubsystemParams) (any
 		return nil, err
 	}
 	switch {
-	case !printable(p.Serial, 20):
+	case !nvme.IsASCII(p.Serial, nvme.SerialMax):
 		return nil, invalid("serial_number %q has to be at most 20 printable ASCII characters", p.Serial)
-	case !printable(p.Model, 40):
+	case !nvme.IsASCII(p.Model, nvme.ModelMax):
 		return nil, invalid("model_number %q has to be at most 40 printable ASCII characters", p.Model)
 	}
 	lo, hi := uint16(1), uint16(nvme.MaxCNTLID)
@@ -183,15 +183,6 @@ func createSubsystem(_ context.Context, t *Target, p createSubsystemParams) (any
 		return nil, internal("Unable to create subsystem "+p.NQN, err.Error())
 	}
 	return true, nil
-}
-
-func printable(s string, most int) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return len(s) <= most
 }
 
 type subsystemParams struct {

@@ -92,13 +92,7 @@ func (p *pass) lvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, error
 	if b, err := p.Plane.BdevGet(ctx, base, 0); err != nil || !b.Claimed {
 		return nil, err
 	}
-	l, err := p.Plane.BdevLvolGetLvstores(ctx)
-	for i := range l {
-		if l[i].BaseBdev == base {
-			return &l[i], nil
-		}
-	}
-	return nil, err
+	return p.Plane.LvstoreOn(ctx, base)
 }
 
 // mayFormat makes sure that there is nothing on the array: its disks are new

@@ -47,7 +47,7 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 	if err := errors.Join(a.State.SetMade(spec.Id, true), a.State.Forget(begunName(spec.Id)), a.State.SetMade(spec.Id+"-begun", false)); err != nil {
 		return nil, err
 	}
-	lvs, err := a.lvstoreOn(ctx, bdev.Name)
+	lvs, err := a.Plane.LvstoreOn(ctx, bdev.Name)
 	if err == nil && lvs == nil {
 		err = fmt.Errorf("the lvstore just made on %s is not listed", bdev.Name)
 	}

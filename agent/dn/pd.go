@@ -266,17 +266,7 @@ func (a *Agent) examine(ctx context.Context, base string) (*spdk.Lvstore, error)
 	if err := a.Plane.BdevWaitForExamine(ctx); err != nil {
 		return nil, err
 	}
-	return a.lvstoreOn(ctx, base)
-}
-
-func (a *Agent) lvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, error) {
-	l, err := a.Plane.BdevLvolGetLvstores(ctx)
-	for i := range l {
-		if l[i].BaseBdev == base {
-			return &l[i], nil
-		}
-	}
-	return nil, err
+	return a.Plane.LvstoreOn(ctx, base)
 }
 
 // letGo detaches a disk that is not to be used, so that its owner can. An NVMe

@@ -44,9 +44,9 @@ func (c *SubsystemConfig) fill() error {
 		return fmt.Errorf("nqn: %w: %w", err, syscall.EINVAL)
 	}
 	switch {
-	case !asciiUpTo(c.Serial, 20):
+	case c.Serial == "" || !nvme.IsASCII(c.Serial, nvme.SerialMax):
 		return fmt.Errorf("serial_number %q: must be 1 to 20 printable ASCII characters: %w", c.Serial, syscall.EINVAL)
-	case !asciiUpTo(c.Model, 40):
+	case c.Model == "" || !nvme.IsASCII(c.Model, nvme.ModelMax):
 		return fmt.Errorf("model_number %q: must be 1 to 40 printable ASCII characters: %w", c.Model, syscall.EINVAL)
 	case c.MaxNamespaces > maxNamespaces:
 		return fmt.Errorf("max_namespaces %d: must be at most %d: %w", c.MaxNamespaces, maxNamespaces, syscall.EINVAL)
@@ -54,18 +54,6 @@ func (c *SubsystemConfig) fill() error {
 		return fmt.Errorf("min_cntlid %d and max_cntlid %d: must be ordered and from 1 to %d: %w", c.MinCntlid, c.MaxCntlid, nvme.MaxCNTLID, syscall.EINVAL)
 	}
 	return nil
-}
-
-func asciiUpTo(s string, n int) bool {
-	if s == "" || len(s) > n {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if c < 0x20 || c > 0x7e {
-			return false
-		}
-	}
-	return true
 }
 
 // Subsystem is an NVM subsystem as hosts see it, or the discovery subsystem.

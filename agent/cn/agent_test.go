@@ -245,7 +245,8 @@ func TestSwitchOfPrimaryKeepsTheDataAndTheIdentity(t *testing.T) {
 			before := l.front(1).Namespaces[0]
 			for _, n := range l.cns {
 				n.plane.SetHook(func(method string, _ map[string]any) error {
-					if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_delete" || method == "bdev_lvol_delete_lvstore" || method == "bdev_lvol_create" {
+					if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_delete" ||
+						method == "bdev_lvol_delete_lvstore" || method == "bdev_lvol_create" {
 						t.Error(method)
 					}
 					return nil
@@ -448,44 +449,45 @@ func TestLostPrimaryIsNoticedBeforeIOFails(t *testing.T) {
 }
 
 func TestUnreachableVdHoldsUpNoOtherArray(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, false)
-	l.up(0)
-	bad := l.cntlr(0, 0)
-	bad.Id, bad.DaId = id("cc", 9), "da000000000000000000000000000009"
-	bad.Grps[0].Id, bad.Grps[0].Vds = id("e0", 9), bad.Grps[0].Vds[:1]
-	bad.Grps[0].Vds[0].VdId = id("b0", 9)
-	bad.Exps = nil
-	release := make(chan struct{})
-	defer close(release)
-	l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
-		if method == "bdev_nvme_attach_controller" && a["name"] == "vda-vd-"+id("b0", 9) {
-			<-release
+	inBubble(t, 1, false, func(l *lab) {
+		t := l.T
+		l.up(0)
+		bad := l.cntlr(0, 0)
+		bad.Id, bad.DaId = id("cc", 9), "da000000000000000000000000000009"
+		bad.Grps[0].Id, bad.Grps[0].Vds = id("e0", 9), bad.Grps[0].Vds[:1]
+		bad.Grps[0].Vds[0].VdId = id("b0", 9)
+		bad.Exps = nil
+		release := make(chan struct{})
+		defer close(release)
+		l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
+			if method == "bdev_nvme_attach_controller" && a["name"] == "vda-vd-"+id("b0", 9) {
+				<-release
+			}
+			return nil
+		})
+		n := l.cns[0]
+		n.version++
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_, _ = n.a.Sync(ctx, request(n, n.version, n.version-1, bad))
+		}()
+		time.Sleep(50 * time.Millisecond) // of fake time: it waits
+		begin := time.Now()
+		if s := l.states(0); len(s) > 0 {
+			t.Errorf("heartbeat: %v", s)
 		}
-		return nil
-	})
-	n := l.cns[0]
-	n.version++
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		n.version++
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		_, _ = n.a.Sync(ctx, request(n, n.version, n.version-1, bad))
-	}()
-	time.Sleep(50 * time.Millisecond)
-	begin := time.Now()
-	if s := l.states(0); len(s) > 0 {
-		t.Errorf("heartbeat: %v", s)
-	}
-	n.version++
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	r, err := n.a.Sync(ctx, request(n, n.version, n.version-1, l.cntlr(0, 0)))
-	if err != nil || slices.ContainsFunc(r.States, func(s *state) bool { return s.Error }) {
-		t.Errorf("%v, %v", r, err)
-	}
-	if d := time.Since(begin); d > time.Second {
-		t.Errorf("took %v", d)
-	}
+		r, err := n.a.Sync(ctx, request(n, n.version, n.version-1, l.cntlr(0, 0)))
+		if err != nil || slices.ContainsFunc(r.States, func(s *state) bool { return s.Error }) {
+			t.Errorf("%v, %v", r, err)
+		}
+		if d := time.Since(begin); d > 100*time.Millisecond {
+			t.Errorf("took %v", d)
+		}
+	})
 }
 
 func TestExporterThatIsDeletedGoes(t *testing.T) {

@@ -30,7 +30,7 @@ func (l *lab) connect(i int, e *apiv1.ExpSpec) *host.Namespace {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1})
+	c, err := connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1})
 	if err != nil {
 		l.Fatalf("cn%d exporter %s: %v", i, e.Name, err)
 	}
@@ -50,7 +50,7 @@ func (l *lab) all(primary int) {
 	l.Helper()
 	for k := range l.cns {
 		i := (primary + k) % len(l.cns)
-		for _, s := range l.sync(i, l.cntlr(i, primary)).States {
+		for _, s := range l.settled(i, l.cntlr(i, primary)) {
 			if s.Error {
 				l.Fatalf("cn%d: %v", i, s)
 			}

@@ -19,39 +19,9 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// slack is for what an agent does on a machine that does nothing else.
-const slack = 2 * time.Second
-
-// stolen counts the time for which the machine, busy with other things, did not
-// let this process run when it was due. It is no part of what the agent took:
-// bounds are checked without it.
-type stolen struct {
-	late atomic.Int64 // nanoseconds
-	done chan struct{}
-}
-
-func countStolen(t *testing.T) *stolen {
-	s := &stolen{done: make(chan struct{})}
-	t.Cleanup(func() { close(s.done) })
-	go func() {
-		const tick = 10 * time.Millisecond
-		for begin := time.Now(); ; begin = time.Now() {
-			select {
-			case <-s.done:
-				return
-			case <-time.After(tick):
-			}
-			s.late.Add(int64(max(time.Since(begin)-tick-time.Millisecond, 0)))
-		}
-	}()
-	return s
-}
-
-// since is the time from then to now without what was stolen since the count
-// began.
-func (s *stolen) since(then time.Time) time.Duration {
-	return time.Since(then) - time.Duration(s.late.Load())
-}
+// slack is the longest time from the end of a lease to the closing of paths: the
+// agent looks at its connections twice in it.
+const slack = 2 * 200 * time.Millisecond
 
 // monitor gives one controller node its lease as vda_monitor does: each beat
 // gives back what the last reply brought.
@@ -120,121 +90,123 @@ func (l *lab) stays(i int, want string, d time.Duration) {
 }
 
 func TestPrimaryThatIsCutOffStopsByItself(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, true)
-	l.up(0)
-	m := &monitor{l: l, lease: 4 * time.Second}
-	stop := m.renew()
-	l.cns[0].plane.Cut(l.dns[1].plane, true)
-	l.stays(0, spdk.ANAOptimized, time.Second) // it has its lease, and waits for the dn
+	inBubble(t, 2, true, func(l *lab) {
+		t := l.T
+		l.up(0)
+		m := &monitor{l: l, lease: 4 * time.Second}
+		stop := m.renew()
+		l.cns[0].plane.Cut(l.dns[1].plane, true)
+		l.stays(0, spdk.ANAOptimized, time.Second) // it has its lease, and waits for the dn
 
-	var mu sync.Mutex
-	var calls []string
-	l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if a["nqn"] == expNQN && !strings.Contains(method, "_get_") {
-			calls = append(calls, fmt.Sprint(strings.TrimPrefix(method, "nvmf_subsystem_"), " ", a["host"], a["ana_state"]))
+		var mu sync.Mutex
+		var calls []string
+		l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
+			mu.Lock()
+			defer mu.Unlock()
+			if a["nqn"] == expNQN && !strings.Contains(method, "_get_") {
+				calls = append(calls, fmt.Sprint(strings.TrimPrefix(method, "nvmf_subsystem_"), " ", a["host"], a["ana_state"]))
+			}
+			return nil
+		})
+		stop()
+		l.ana(0, spdk.ANAInaccessible)
+		if took := time.Since(m.at); took > m.lease+slack {
+			t.Errorf("its paths were open %v after the last beat of a lease of %v", took, m.lease)
 		}
-		return nil
-	})
-	stop()
-	busy := countStolen(t)
-	l.ana(0, spdk.ANAInaccessible)
-	if took := busy.since(m.at); took > m.lease+slack {
-		t.Errorf("its paths were open %v after the last beat of a lease of %v", took, m.lease)
-	}
-	// Hosts are sent away and may come back, to find the path inaccessible.
-	first := "listener_set_ana_state <nil>inaccessible"
-	want := []string{first}
-	for _, h := range []string{"nqn.2016-06.io.spdk:vda-px-" + l.cns[1].cntlr, host0} {
-		want = append(want, "remove_host "+h+"<nil>", "add_host "+h+"<nil>")
-	}
-	slices.Sort(want)
-	planetest.Eventually(t, func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		if seen := slices.Compact(slices.Sorted(slices.Values(calls))); !slices.Equal(seen, want) || calls[0] != first {
-			return fmt.Sprintf("calls %q, want %q", calls, want)
+		// Hosts are sent away and may come back, to find the path inaccessible.
+		first := "listener_set_ana_state <nil>inaccessible"
+		want := []string{first}
+		for _, h := range []string{"nqn.2016-06.io.spdk:vda-px-" + l.cns[1].cntlr, host0} {
+			want = append(want, "remove_host "+h+"<nil>", "add_host "+h+"<nil>")
 		}
-		return ""
-	})
-	planetest.Eventually(t, func() string { // the last call may not be carried out yet, and the pass not made
-		if s := l.front(0); !admits(s, l.hosts(0, 0)...) {
-			return fmt.Sprintf("admits %v", s.Hosts)
-		}
-		if s := l.states(0); !strings.Contains(s[l.cns[0].cntlr], "no monitor renews this primary's lease") || !strings.Contains(s[id("e5", 0)], id("b0", 1)) {
-			return fmt.Sprintf("states %v", s)
-		}
-		return ""
-	})
-	l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)
+		slices.Sort(want)
+		planetest.Eventually(t, func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			if seen := slices.Compact(slices.Sorted(slices.Values(calls))); !slices.Equal(seen, want) || calls[0] != first {
+				return fmt.Sprintf("calls %q, want %q", calls, want)
+			}
+			return ""
+		})
+		planetest.Eventually(t, func() string { // the last call may not be carried out yet, and the pass not made
+			if s := l.front(0); !admits(s, l.hosts(0, 0)...) {
+				return fmt.Sprintf("admits %v", s.Hosts)
+			}
+			if s := l.states(0); !strings.Contains(s[l.cns[0].cntlr], "no monitor renews this primary's lease") ||
+				!strings.Contains(s[id("e5", 0)], id("b0", 1)) {
+				return fmt.Sprintf("states %v", s)
+			}
+			return ""
+		})
+		l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)
 
-	stop = m.renew()
-	l.ana(0, spdk.ANAOptimized)
-	stop()
-	l.ana(0, spdk.ANAInaccessible)
-	l.cns[0].plane.Cut(l.dns[1].plane, false) // its dns admit it, so nobody else can be primary
-	l.ana(0, spdk.ANAOptimized)
-	l.healthy(0)
+		stop = m.renew()
+		l.ana(0, spdk.ANAOptimized)
+		stop()
+		l.ana(0, spdk.ANAInaccessible)
+		l.cns[0].plane.Cut(l.dns[1].plane, false) // its dns admit it, so nobody else can be primary
+		l.ana(0, spdk.ANAOptimized)
+		l.healthy(0)
+	})
 }
 
 // TestSilentCut has connections to a dn that look well, as they do until their
 // keep-alive fails.
 func TestSilentCut(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, true)
-	silent := l.silencer()
-	l.up(0)
-	m := &monitor{l: l, lease: 4 * time.Second}
-	stop := m.renew()
-	silent.Store(true)
-	l.stays(0, spdk.ANAOptimized, time.Second)
-	stop()
-	busy := countStolen(t)
-	l.ana(0, spdk.ANAInaccessible)
-	if took := busy.since(m.at); took > m.lease+2*300*time.Millisecond+slack {
-		t.Errorf("its paths were open %v after the last beat", took)
-	}
-	silent.Store(false)
-	l.ana(0, spdk.ANAOptimized)
+	inBubble(t, 1, true, func(l *lab) {
+		t := l.T
+		silent := l.silencer()
+		l.up(0)
+		m := &monitor{l: l, lease: 4 * time.Second}
+		stop := m.renew()
+		silent.Store(true)
+		l.stays(0, spdk.ANAOptimized, time.Second)
+		stop()
+		l.ana(0, spdk.ANAInaccessible)
+		if took := time.Since(m.at); took > m.lease+2*300*time.Millisecond+slack {
+			t.Errorf("its paths were open %v after the last beat", took)
+		}
+		silent.Store(false)
+		l.ana(0, spdk.ANAOptimized)
+	})
 }
 
 // TestHostSentAwayIsAdmittedAgain: to remove a host takes a while to begin, and to
 // add one is an error until then. In the end it is admitted, without a pass that
 // would see to it.
 func TestHostSentAwayIsAdmittedAgain(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, true)
-	l.up(0)
-	m := &monitor{l: l, lease: time.Second}
-	stop := m.renew()
-	var removed atomic.Int32
-	l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
-		switch {
-		case method == "nvmf_subsystem_remove_host" && a["nqn"] == expNQN:
-			time.Sleep(60 * time.Millisecond)
-			removed.Add(1)
-		case method == "bdev_get_bdevs": // every pass begins with it
-			return planetest.Refuse(5)
-		}
-		return nil
-	})
-	l.cns[0].plane.Cut(l.dns[1].plane, true)
-	stop()
-	hosts := l.hosts(0, 0)
-	planetest.Eventually(t, func() string {
-		if n := int(removed.Load()); n < len(hosts) {
-			return fmt.Sprintf("%d of %d hosts are sent away", n, len(hosts))
-		}
-		return ""
-	})
-	time.Sleep(100 * time.Millisecond)
-	planetest.Eventually(t, func() string {
-		if s := l.front(0); !admits(s, hosts...) {
-			return fmt.Sprintf("it admits %v", s.Hosts)
-		}
-		return ""
+	inBubble(t, 2, true, func(l *lab) {
+		t := l.T
+		l.up(0)
+		m := &monitor{l: l, lease: time.Second}
+		stop := m.renew()
+		var removed atomic.Int32
+		l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
+			switch {
+			case method == "nvmf_subsystem_remove_host" && a["nqn"] == expNQN:
+				time.Sleep(60 * time.Millisecond)
+				removed.Add(1)
+			case method == "bdev_get_bdevs": // every pass begins with it
+				return planetest.Refuse(5)
+			}
+			return nil
+		})
+		l.cns[0].plane.Cut(l.dns[1].plane, true)
+		stop()
+		hosts := l.hosts(0, 0)
+		planetest.Eventually(t, func() string {
+			if n := int(removed.Load()); n < len(hosts) {
+				return fmt.Sprintf("%d of %d hosts are sent away", n, len(hosts))
+			}
+			return ""
+		})
+		time.Sleep(100 * time.Millisecond)
+		planetest.Eventually(t, func() string {
+			if s := l.front(0); !admits(s, hosts...) {
+				return fmt.Sprintf("it admits %v", s.Hosts)
+			}
+			return ""
+		})
 	})
 }
 
@@ -258,135 +230,140 @@ func (l *lab) silencer() *atomic.Bool {
 // A dn that falls silent is noticed by vda_tgt itself. On SPDK the agent
 // notices it, and says so to the monitor, which may move the array.
 func TestASilentDnIsALostVd(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, false)
-	silent := l.silencer()
-	l.up(0)
-	m := &monitor{l: l, lease: 2 * time.Second}
-	defer m.renew()()
-	silent.Store(true)
-	l.stays(0, spdk.ANAOptimized, time.Second)
-	l.ana(0, spdk.ANAInaccessible)
-	planetest.Eventually(t, func() string {
-		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "out of reach") {
-			return fmt.Sprintf("the controller's state is %q", msg)
-		}
-		r, err := l.cns[0].a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: l.cns[0].id})
-		if err != nil || len(r.Unreached) != 1 || !slices.Equal(r.Unreached[0].VdIds, []string{id("b0", 1)}) {
-			return fmt.Sprintf("the heartbeat says %v, %v", r, err)
-		}
-		return ""
+	inBubble(t, 1, false, func(l *lab) {
+		t := l.T
+		silent := l.silencer()
+		l.up(0)
+		m := &monitor{l: l, lease: 2 * time.Second}
+		defer m.renew()()
+		silent.Store(true)
+		l.stays(0, spdk.ANAOptimized, time.Second)
+		l.ana(0, spdk.ANAInaccessible)
+		planetest.Eventually(t, func() string {
+			if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "out of reach") {
+				return fmt.Sprintf("the controller's state is %q", msg)
+			}
+			r, err := l.cns[0].a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: l.cns[0].id})
+			if err != nil || len(r.Unreached) != 1 || !slices.Equal(r.Unreached[0].VdIds, []string{id("b0", 1)}) {
+				return fmt.Sprintf("the heartbeat says %v, %v", r, err)
+			}
+			return ""
+		})
+		// It is taken down all the same: the connection that looks well is cut.
+		l.term++
+		l.spec.Create = false
+		c := l.cntlr(0, 0)
+		c.Deleted = true
+		l.good(0, c)
 	})
-	// It is taken down all the same: the connection that looks well is cut.
-	l.term++
-	l.spec.Create = false
-	c := l.cntlr(0, 0)
-	c.Deleted = true
-	l.good(0, c)
 }
 
 func TestDeathOfMonitorsStopsNobody(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, true)
-	l.up(0)
-	m := &monitor{l: l, lease: 100 * time.Millisecond}
-	m.renew()()
-	l.cns[0].plane.Changes()
-	l.stays(0, spdk.ANAOptimized, time.Second)
-	if n := l.cns[0].plane.Changes(); n != 0 {
-		t.Errorf("%d changes", n)
-	}
+	inBubble(t, 1, true, func(l *lab) {
+		t := l.T
+		l.up(0)
+		m := &monitor{l: l, lease: 100 * time.Millisecond}
+		m.renew()()
+		l.cns[0].plane.Changes()
+		l.stays(0, spdk.ANAOptimized, time.Second)
+		if n := l.cns[0].plane.Changes(); n != 0 {
+			t.Errorf("%d changes", n)
+		}
+	})
 }
 
 // TestLeaseWithoutFence takes the fence away: the disk nodes admit the old
 // primary and the new one. The lease alone keeps hosts from using both.
 func TestLeaseWithoutFence(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, true)
-	l.up(0)
-	old := l.hostNQN()
-	m := &monitor{l: l, lease: 400 * time.Millisecond}
-	m.renew()()
-	// cn0 is cut off from monitors and a dn, not from hosts.
-	l.cns[0].plane.Cut(l.dns[1].plane, true)
-	bound := m.at.Add(m.lease + 2*200*time.Millisecond) // and two looks of the agent
-	busy := countStolen(t)
-	l.ana(0, spdk.ANAInaccessible)
-	if late := busy.since(bound); late > slack {
-		t.Errorf("%v late", late)
-	}
-	l.term++
-	l.fence(false)
-	for i, d := range l.dns {
-		if err := d.plane.Client().NvmfSubsystemAddHost(context.Background(), "nqn.2016-06.io.spdk:vda-vd-"+id("b0", i), old); err != nil {
-			t.Fatal(err)
+	inBubble(t, 2, true, func(l *lab) {
+		t := l.T
+		l.up(0)
+		old := l.hostNQN()
+		m := &monitor{l: l, lease: 400 * time.Millisecond}
+		m.renew()()
+		// cn0 is cut off from monitors and a dn, not from hosts.
+		l.cns[0].plane.Cut(l.dns[1].plane, true)
+		bound := m.at.Add(m.lease)
+		l.ana(0, spdk.ANAInaccessible)
+		if late := time.Since(bound); late > slack {
+			t.Errorf("%v late", late)
 		}
-	}
-	l.spec.Create = false
-	l.good(1, l.cntlr(1, 1))
-	if a, b := l.cns[0].plane.ANA(expNQN), l.cns[1].plane.ANA(expNQN); a != spdk.ANAInaccessible || b != spdk.ANAOptimized {
-		t.Errorf("ANA %s and %s", a, b)
-	}
-	l.stays(0, spdk.ANAInaccessible, 300*time.Millisecond)
+		l.term++
+		l.fence(false)
+		for i, d := range l.dns {
+			if err := d.plane.Client().NvmfSubsystemAddHost(context.Background(), "nqn.2016-06.io.spdk:vda-vd-"+id("b0", i), old); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.spec.Create = false
+		l.good(1, l.cntlr(1, 1))
+		if a, b := l.cns[0].plane.ANA(expNQN), l.cns[1].plane.ANA(expNQN); a != spdk.ANAInaccessible || b != spdk.ANAOptimized {
+			t.Errorf("ANA %s and %s", a, b)
+		}
+		l.stays(0, spdk.ANAInaccessible, 300*time.Millisecond)
+	})
 }
 
 func TestLeaseCountsFromTheReplyThatTheMonitorGot(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, true)
-	l.up(0)
-	l.cns[0].plane.Cut(l.dns[0].plane, true)
-	l.ana(0, spdk.ANAInaccessible)
-	m := &monitor{l: l, lease: 300 * time.Millisecond}
-	m.beat()
-	time.Sleep(2 * m.lease) // the next beat was long on its way
-	m.beat()
-	l.stays(0, spdk.ANAInaccessible, time.Second)
-	m.lease = time.Minute // long enough for what a beat that counts would do to be seen
-	m.last.AgentStartId = "of an agent that has ended since"
-	m.beat()
-	l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)
-	m.last.LeaseStamp += uint64(time.Hour)
-	m.beat()
-	l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)
-	m.renew()()
-	l.ana(0, spdk.ANAOptimized)
+	inBubble(t, 1, true, func(l *lab) {
+		l.up(0)
+		l.cns[0].plane.Cut(l.dns[0].plane, true)
+		l.ana(0, spdk.ANAInaccessible)
+		m := &monitor{l: l, lease: 300 * time.Millisecond}
+		m.beat()
+		time.Sleep(2 * m.lease) // the next beat was long on its way
+		m.beat()
+		l.stays(0, spdk.ANAInaccessible, time.Second)
+		m.lease = time.Minute // long enough for what a beat that counts would do to be seen
+		m.last.AgentStartId = "of an agent that has ended since"
+		m.beat()
+		l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)
+		m.last.LeaseStamp += uint64(time.Hour)
+		m.beat()
+		l.stays(0, spdk.ANAInaccessible, 500*time.Millisecond)
+		m.renew()()
+		l.ana(0, spdk.ANAOptimized)
+	})
 }
 
 func TestUnreachedVdsAreReportedAndProbed(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, true)
-	l.up(0)
-	m := &monitor{l: l, lease: time.Second}
-	defer m.renew()()
-	l.cns[0].plane.Cut(l.dns[1].plane, true)
-	n := l.cns[0]
-	planetest.Eventually(t, func() string {
-		r, err := n.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: n.id})
-		if err != nil || len(r.Unreached) != 1 {
-			return fmt.Sprint(r, err)
+	inBubble(t, 2, true, func(l *lab) {
+		t := l.T
+		l.up(0)
+		m := &monitor{l: l, lease: time.Second}
+		defer m.renew()()
+		l.cns[0].plane.Cut(l.dns[1].plane, true)
+		n := l.cns[0]
+		planetest.Eventually(t, func() string {
+			r, err := n.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: n.id})
+			if err != nil || len(r.Unreached) != 1 {
+				return fmt.Sprint(r, err)
+			}
+			u := r.Unreached[0]
+			if u.CntlrId != n.cntlr || u.DaId != daID || u.Term != 1 || !slices.Equal(u.VdIds, []string{id("b0", 1)}) ||
+				u.LostMs < 300 || u.PrimaryMs < u.LostMs {
+				return fmt.Sprint(u)
+			}
+			return ""
+		})
+		for i, n := range l.cns {
+			both := []*apiv1.ListenerConf{at(l.dns[0].port), at(l.dns[1].port)}
+			r, err := n.a.Probe(context.Background(), &apiv1.ProbeRequest{ClusterId: cluster, NodeId: n.id, Addresses: both})
+			if err != nil || len(r.Problems) != 2 || r.Problems[0] != "" || (r.Problems[1] == "") != (i == 1) {
+				t.Errorf("cn%d: %v, %v", i, r, err)
+			}
+			if _, err := n.a.Probe(context.Background(), &apiv1.ProbeRequest{ClusterId: "another", NodeId: n.id}); err == nil {
+				t.Error("a probe for another cluster")
+			}
 		}
-		u := r.Unreached[0]
-		if u.CntlrId != n.cntlr || u.DaId != daID || u.Term != 1 || !slices.Equal(u.VdIds, []string{id("b0", 1)}) || u.LostMs < 300 || u.PrimaryMs < u.LostMs {
-			return fmt.Sprint(u)
-		}
-		return ""
-	})
-	for i, n := range l.cns {
-		r, err := n.a.Probe(context.Background(), &apiv1.ProbeRequest{ClusterId: cluster, NodeId: n.id, Addresses: []*apiv1.ListenerConf{at(l.dns[0].port), at(l.dns[1].port)}})
-		if err != nil || len(r.Problems) != 2 || r.Problems[0] != "" || (r.Problems[1] == "") != (i == 1) {
-			t.Errorf("cn%d: %v, %v", i, r, err)
-		}
-		if _, err := n.a.Probe(context.Background(), &apiv1.ProbeRequest{ClusterId: "another", NodeId: n.id}); err == nil {
-			t.Error("a probe for another cluster")
-		}
-	}
-	l.cns[0].plane.Cut(l.dns[1].plane, false)
-	planetest.Eventually(t, func() string {
-		r, err := n.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: n.id})
-		if err != nil || len(r.Unreached) != 0 {
-			return fmt.Sprint(r, err)
-		}
-		return ""
+		l.cns[0].plane.Cut(l.dns[1].plane, false)
+		planetest.Eventually(t, func() string {
+			r, err := n.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: n.id})
+			if err != nil || len(r.Unreached) != 0 {
+				return fmt.Sprint(r, err)
+			}
+			return ""
+		})
 	})
 }
 
@@ -431,7 +408,8 @@ func realLease(t *testing.T, spdkDN, spdkCN bool) {
 	m := &monitor{l: l, lease: time.Second}
 	m.renew()()
 	lost := make(chan struct{}, 1)
-	watched, err := host.Connect(context.Background(), host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[0].port, SubNQN: expNQN, HostNQN: host0, Queues: 1,
+	watched, err := host.Connect(context.Background(), host.Config{
+		Traddr: "127.0.0.1", Trsvcid: l.cns[0].port, SubNQN: expNQN, HostNQN: host0, Queues: 1,
 		OnState: func(c *host.Controller) {
 			if c.State() != host.Enabled {
 				select {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -74,11 +73,11 @@ func (g *tgt) start() {
 			g.done <- nil
 		}()
 	} else {
-		log := slog.New(slog.NewTextHandler(io.Discard, nil))
+		log := slog.DiscardHandler
 		if os.Getenv("VDA_TEST_LOG") != "" {
-			log = planetest.Log().With("tgt", g.socket)
+			log = planetest.Log().With("tgt", g.socket).Handler()
 		}
-		x, err := vdatgt.New(vdatgt.Config{RPCSocket: g.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: log})
+		x, err := vdatgt.New(vdatgt.Config{RPCSocket: g.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(keepAlives{log})})
 		if err != nil {
 			g.t.Fatal(err)
 		}
@@ -208,7 +207,8 @@ func firsts(spdkDN, spdkCN bool) func(node string) bool {
 // realsOn is reals on data planes that configure has changed before the agents
 // come; it is given the port that they will listen on. onSPDK says which nodes
 // ("dn0", "cn1") are on SPDK.
-func realsOn(t *testing.T, cns int, aio bool, onSPDK func(node string) bool, configure func(g *tgt, port string)) (l *lab, dnTgts, cnTgts []*tgt) {
+func realsOn(t *testing.T, cns int, aio bool, onSPDK func(node string) bool, configure func(g *tgt, port string)) (
+	l *lab, dnTgts, cnTgts []*tgt) {
 	l = &lab{T: t, term: 1}
 	for i := range 2 {
 		g, port := newTgt(t, onSPDK(fmt.Sprint("dn", i))), freePort(t)
@@ -256,7 +256,8 @@ func usedPD(t *testing.T, i int) string {
 	if err := reg.Register(d); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lvol.New(lvol.Config{Registry: reg}).CreateStore("pd", "vda-"+cluster[:16]+"-"+id("a0", i), lvol.StoreOpts{ClusterSize: 1 << 20, Clear: lvol.ClearNone}); err != nil {
+	stores, opts := lvol.New(lvol.Config{Registry: reg}), lvol.StoreOpts{ClusterSize: 1 << 20, Clear: lvol.ClearNone}
+	if _, err := stores.CreateStore("pd", "vda-"+cluster[:16]+"-"+id("a0", i), opts); err != nil {
 		t.Fatal(err)
 	}
 	reg.Close()
@@ -285,7 +286,7 @@ func (l *lab) disk(i int) *host.Namespace {
 func (l *lab) reach(i int) (*host.Namespace, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: expNQN, HostNQN: host0, Queues: 1})
+	c, err := connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: expNQN, HostNQN: host0, Queues: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -305,7 +306,7 @@ func write(t *testing.T, ns *host.Namespace, seed byte) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for off := int64(0); off < ns.Size(); off += ioSize {
-		if err := ns.WriteAt(ctx, pattern(seed, off), off); err != nil {
+		if err := repeated(ctx, func() error { return ns.WriteAt(ctx, pattern(seed, off), off) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -326,7 +327,7 @@ func verify(t *testing.T, ns *host.Namespace, seed byte) {
 	defer cancel()
 	got := make([]byte, ioSize)
 	for off := int64(0); off < ns.Size(); off += ioSize {
-		if err := ns.ReadAt(ctx, got, off); err != nil {
+		if err := repeated(ctx, func() error { return ns.ReadAt(ctx, got, off) }); err != nil {
 			t.Fatal(err)
 		}
 		want := make([]byte, ioSize)

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -49,9 +51,27 @@ func newLabOf(t *testing.T, vdaTgt bool) *lab {
 	return l
 }
 
+// inBubble runs a test on a lab like newLab's in fake time: what the agent does
+// takes none, whatever the machine does.
+func inBubble(t *testing.T, test func(l *lab)) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
+		l.plane = l.c.Place("dn0", false)
+		l.plane.Boot()
+		l.start()
+		t.Cleanup(func() { l.stop() })
+		test(l)
+	})
+}
+
 func (l *lab) start() {
 	l.Helper()
-	a, err := dn.Start(context.Background(), planetest.Node(l, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: l.c.Machine()}))
+	c := planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: l.c.Machine()}
+	if c.Socket == "" {
+		c.Socket, c.Connect = "none", func() (agent.Client, error) { return l.plane.Direct(), nil }
+	}
+	a, err := dn.Start(context.Background(), planetest.Node(l, c))
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -73,7 +93,8 @@ func mallocPD() *apiv1.PdSpec {
 }
 
 func vd(term uint64) *apiv1.VdSpec {
-	return &apiv1.VdSpec{Id: vdID, PdId: pdID, Size: 16 << 20, Nqn: vdNQN, Term: term, HostNqn: hostNQN(term), Uuid: vdID, DaId: daID, Version: term}
+	return &apiv1.VdSpec{Id: vdID, PdId: pdID, Size: 16 << 20, Nqn: vdNQN, Term: term, HostNqn: hostNQN(term),
+		Uuid: vdID, DaId: daID, Version: term}
 }
 
 func full(version uint64, pds []*apiv1.PdSpec, vds ...*apiv1.VdSpec) *apiv1.SyncDnRequest {

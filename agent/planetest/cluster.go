@@ -301,6 +301,9 @@ func (p *Plane) Asked() map[string]Asked {
 
 // Client returns an API on the plane.
 func (p *Plane) Client() spdk.API {
+	if p.Socket == "" {
+		return spdk.API{Caller: p.Direct()}
+	}
 	c, err := spdk.New(spdk.Config{Socket: p.Socket})
 	if err != nil {
 		p.t.Fatal(err)

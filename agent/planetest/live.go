@@ -188,7 +188,10 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 	if !ok || !p.has(method) {
 		return nil, &spdk.RPCError{Code: jsonrpc.CodeMethodNotFound, Message: "Method not found", Method: method}
 	}
-	text, err := p.carryOut(h, raw)
+	text, err := json.RawMessage(nil), p.hooked(method, raw)
+	if err == nil {
+		text, err = p.carryOut(h, raw)
+	}
 	if !p.awake(run) {
 		return nil, spdk.ErrLost
 	}
@@ -197,6 +200,19 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 		return nil, &spdk.RPCError{Code: refused.Code, Message: refused.Message, Method: method}
 	}
 	return text, err
+}
+
+// hooked calls the hook, without the lock, which is held.
+func (p *Plane) hooked(method string, raw json.RawMessage) error {
+	hook := p.hook
+	if hook == nil {
+		return nil
+	}
+	p.c.mu.Unlock()
+	defer p.c.mu.Lock()
+	var m map[string]any
+	_ = json.Unmarshal(raw, &m)
+	return hook(method, m)
 }
 
 // Blank makes the aio disk of a file name one that reads as zeros.

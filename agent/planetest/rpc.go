@@ -59,17 +59,10 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 	}
 	return jsonrpc.Method{Slow: true, Call: func(_ context.Context, raw json.RawMessage) (any, error) {
 		p.c.mu.Lock()
-		hook := p.hook
-		p.c.mu.Unlock()
-		if hook != nil {
-			var m map[string]any
-			_ = json.Unmarshal(raw, &m)
-			if err := hook(name, m); err != nil {
-				return nil, err
-			}
-		}
-		p.c.mu.Lock()
 		defer p.c.mu.Unlock()
+		if err := p.hooked(name, raw); err != nil {
+			return nil, err
+		}
 		text, err := p.carryOut(h, raw)
 		if p.asked != nil {
 			key := name
@@ -270,7 +263,8 @@ func (p *Plane) getBdevs(a *params) (any, error) {
 			if r := p.raids[b.name]; r != nil && p.atLeast(23, 1) {
 				specific, _ = json.Marshal(map[string]any{"raid": p.describeRaid(r)})
 			}
-			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product, BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific})
+			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product,
+				BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific})
 		}
 	}
 	if a.Name != "" && len(list) == 0 {

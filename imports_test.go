@@ -43,10 +43,11 @@ var may = []struct{ name, imports string }{
 
 	// data plane
 	{"vdatgt/tgtcli", "bdev blobstore blobstore/check blobstore/format daemon module program vdatgt"},
-	{"vdatgt", "bdev daemon daemon/httpd module module/bdevnvme module/lvol nvme nvmf/nvmftgt spdk"},
+	{"vdatgt", "bdev daemon daemon/httpd module module/bdevnvme module/lvol module/mirror module/mirror/label nvme nvmf/nvmftgt spdk"},
 	{"nvmf/nvmftgt", "bdev nvme nvmf/tcp"},
 	{"module/lvol", "bdev blobstore blobstore/format nvme"},
 	{"module/bdevnvme", "bdev nvme nvmf/host"},
+	{"module/mirror", "bdev module/mirror/core module/mirror/label nvme"},
 	{"module/mirror/core", "module/mirror/label"},
 	{"module/mirror/label", ""},
 	{"module", "bdev nvme"},

@@ -14,6 +14,7 @@ import (
 	"github.com/virtual-disk-array/vda/module/bdevnvme"
 	"github.com/virtual-disk-array/vda/module/errorinj"
 	"github.com/virtual-disk-array/vda/module/lvol"
+	"github.com/virtual-disk-array/vda/module/mirror"
 	"github.com/virtual-disk-array/vda/module/raid"
 	"github.com/virtual-disk-array/vda/nvmf/nvmftgt"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
@@ -73,6 +74,7 @@ type Target struct {
 	log      *slog.Logger
 	reg      *bdev.Registry
 	raids    *raid.Module
+	mirrors  *mirror.Module
 	lvols    *lvol.Module
 	nvmes    *bdevnvme.Module
 	nvmf     *nvmftgt.Target

@@ -14,7 +14,8 @@ import (
 func id(n byte) label.ID { return label.ID{15: n, 0: 0xb0} }
 
 func sample(seq uint64) label.Label {
-	return label.Label{Seq: seq, Confirmed: seq - 2, Term: 3, Gen: 7, DataSize: 10 << 20, RegionSize: 4 << 20, DA: id(1), Mirror: id(2), VD: id(10), Source: id(10),
+	return label.Label{Seq: seq, Confirmed: seq - 2, Term: 3, Gen: 7, DataSize: 10 << 20, RegionSize: 4 << 20, DA: id(1), Mirror: id(2),
+		VD: id(10), Source: id(10),
 		Members: []label.ID{id(10), id(11)}, Joining: []label.ID{id(12)}, CatchingUp: []label.ID{id(11)}, Epochs: []label.ID{id(20), {}, id(22)},
 		Absent: []label.Absent{{VD: id(13), Seq: 4}}}
 }

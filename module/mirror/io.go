@@ -1,0 +1,196 @@
+package mirror
+
+import (
+	"sync"
+	"time"
+
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/module/mirror/core"
+	"github.com/virtual-disk-array/vda/module/mirror/label"
+	"github.com/virtual-disk-array/vda/nvme"
+)
+
+// op is one I/O of the core: a request of the mirror's user, or the core's own.
+// Ops are reused with their kids.
+type op struct {
+	io     core.IO
+	req    *bdev.Request // of the user; nil for the core's own
+	buf    [][]byte      // memory of the core's own
+	zeroes bdev.Op       // what Zero is on the legs
+	status nvme.Status   // of the leg that failed last
+	kids   [label.MaxLegs]kid
+}
+
+// kid is what an op has under way on one leg.
+type kid struct {
+	req   bdev.Request
+	op    *op
+	order order
+}
+
+var ops sync.Pool
+
+func newOp() *op {
+	if p, ok := ops.Get().(*op); ok {
+		return p
+	}
+	p := &op{}
+	for i := range p.kids {
+		k := &p.kids[i]
+		k.op = p
+		k.req.Owner = k
+		k.req.Done = kidDone
+	}
+	return p
+}
+
+// Submit starts an I/O of the mirror's user.
+func (m *Mirror) Submit(r *bdev.Request, b *bdev.Batch) {
+	p := newOp()
+	info := m.info.Load()
+	p.req, p.status = r, nvme.Success
+	p.io = core.IO{Off: r.Offset * uint64(info.BlockSize), Len: r.Blocks * uint64(info.BlockSize), Data: p}
+	switch r.Op {
+	case bdev.OpRead:
+		p.io.Op = core.Read
+	case bdev.OpWrite:
+		p.io.Op = core.Write
+	case bdev.OpWriteZeroes, bdev.OpUnmap:
+		p.io.Op, p.zeroes = core.Zero, r.Op
+		if !m.unmaps() {
+			p.zeroes = bdev.OpWriteZeroes
+		}
+	case bdev.OpFlush:
+		p.io.Op, p.io.Off, p.io.Len = core.Flush, 0, 0
+	default: // a reset: what is under way on legs ends by itself
+		ops.Put(p)
+		r.Complete(nvme.Success, b)
+		return
+	}
+	if !r.Retain() { // it may wait, and goes to several legs
+		ops.Put(p)
+		r.Complete(nvme.CommandInterrupted, b)
+		return
+	}
+	m.enter(b, func(c *core.Core) { c.Submit(&p.io) })
+}
+
+// opOf returns the op of an I/O, and makes one for the core's own at its first
+// action.
+func opOf(io *core.IO) *op {
+	if p, ok := io.Data.(*op); ok {
+		return p
+	}
+	p := newOp()
+	p.req, p.status = nil, nvme.Success
+	if io.Len > 0 {
+		p.buf = [][]byte{make([]byte, io.Len)}
+	}
+	io.Data = p
+	return p
+}
+
+// carryOut does what the core wants. No lock is held.
+func (o *order) carryOut(b *bdev.Batch) {
+	if o.Kind == core.Complete {
+		o.complete(b)
+		return
+	}
+	if o.h == nil {
+		o.done(nvme.InternalPathError, b)
+		return
+	}
+	var k *kid
+	if o.IO != nil {
+		k = &opOf(o.IO).kids[o.Leg]
+	} else {
+		k = &kid{}
+		k.req.Owner, k.req.Done = k, kidDone
+	}
+	k.order = *o
+	r, p := &k.req, k.op
+	r.FUA, r.Iov, r.Transient, r.Gone = false, nil, false, nil
+	if o.IO != nil {
+		r.Offset, r.Blocks = o.IO.Off>>o.shift, o.IO.Len>>o.shift
+		if r.Iov = p.buf; p.req != nil {
+			r.Iov, r.FUA, r.Gone = p.req.Iov, p.req.FUA, p.req.Gone
+		}
+	}
+	switch o.Kind {
+	case core.ReadLeg:
+		r.Op, r.FUA = bdev.OpRead, false
+	case core.WriteLeg:
+		if r.Op = bdev.OpWrite; o.IO.Op == core.Zero {
+			r.Op, r.Iov = p.zeroes, nil
+		}
+	case core.FlushLeg:
+		r.Op, r.Offset, r.Blocks, r.Iov, r.FUA = bdev.OpFlush, 0, 0, nil, false
+		if !o.h.Info().Ops.Has(bdev.OpFlush) {
+			o.done(nvme.Success, b)
+			return
+		}
+	case core.WriteMap:
+		o.writeTail(r, label.PageOffset(o.Page), o.Bytes)
+	case core.WriteLabel:
+		slot, err := o.Label.Encode()
+		if err != nil { // the core's mistake
+			o.m.mod.log.Error("a label is not written", "mirror", o.m.conf.Name, "err", err)
+			o.done(nvme.InternalError, b)
+			return
+		}
+		o.writeTail(r, label.Slot(o.Label.Seq), slot)
+	}
+	o.h.Submit(r, b)
+}
+
+// writeTail fills in a durable write to the tail of a leg.
+func (o *order) writeTail(r *bdev.Request, off int64, data []byte) {
+	r.Op, r.FUA = bdev.OpWrite, true
+	r.Offset, r.Blocks = (o.m.conf.DataSize+uint64(off))>>o.shift, uint64(len(data))>>o.shift
+	r.Iov = [][]byte{data}
+}
+
+// again is how soon a request that a leg was too busy for is sent once more.
+const again = 5 * time.Millisecond
+
+// kidDone ends what an op had under way on a leg.
+func kidDone(r *bdev.Request, b *bdev.Batch) {
+	k := r.Owner.(*kid)
+	if r.Status == nvme.CommandInterrupted { // no memory at the moment
+		time.AfterFunc(again, func() {
+			b := bdev.Batch{}
+			k.order.h.Submit(r, &b)
+			b.Flush()
+		})
+		return
+	}
+	if r.Status != nvme.Success && k.op != nil {
+		k.op.status = r.Status
+	}
+	k.order.done(r.Status, b)
+}
+
+// complete ends an I/O.
+func (o *order) complete(b *bdev.Batch) {
+	p, ok := o.IO.Data.(*op)
+	if !ok { // the core's own, which came to nothing
+		return
+	}
+	r, status := p.req, p.status
+	p.req, p.buf, p.io = nil, nil, core.IO{}
+	for i := range p.kids {
+		p.kids[i].order, p.kids[i].req.Iov, p.kids[i].req.Gone = order{}, nil, nil
+	}
+	result := o.Result
+	ops.Put(p)
+	if r == nil {
+		return
+	}
+	switch {
+	case result == core.OK:
+		status = nvme.Success
+	case result == core.Path || status == nvme.Success || status.IsPath():
+		status = nvme.InternalPathError
+	}
+	r.Complete(status, b)
+}

@@ -1,0 +1,375 @@
+package mirror_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/goleak"
+
+	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/bdev/bdevtest"
+	"github.com/virtual-disk-array/vda/module/errorinj"
+	"github.com/virtual-disk-array/vda/module/malloc"
+	"github.com/virtual-disk-array/vda/module/mirror"
+	"github.com/virtual-disk-array/vda/module/mirror/core"
+	"github.com/virtual-disk-array/vda/module/mirror/label"
+	"github.com/virtual-disk-array/vda/nvme"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const dataSize = 16 << 20
+
+func id(kind byte, n int) label.ID { return label.ID{0: kind, 15: byte(n)} }
+
+// rig is a mirror of malloc bdevs, behind bdevs that fail on demand.
+type rig struct {
+	*testing.T
+	reg    *bdev.Registry
+	mod    *mirror.Module
+	m      *mirror.Mirror
+	legs   []mirror.LegConfig
+	errors []*errorinj.Device
+	gen    uint64
+}
+
+func newRig(t *testing.T, legs int) *rig {
+	r := &rig{T: t, reg: bdev.NewRegistry(), gen: 1}
+	t.Cleanup(r.reg.Close)
+	r.mod = mirror.New(r.reg, slog.New(slog.DiscardHandler))
+	for i := range legs {
+		r.addDisk(i)
+		r.legs = append(r.legs, mirror.LegConfig{VD: id(0xb0, i), Bdev: legName(i), Role: core.Member, Epoch: id(0xee, i)})
+	}
+	r.create(true)
+	return r
+}
+
+func legName(i int) string { return fmt.Sprint("EE_disk", i) }
+
+// addDisk makes the disk of a leg.
+func (r *rig) addDisk(i int) {
+	r.Helper()
+	name := fmt.Sprint("disk", i)
+	d, err := malloc.New(malloc.Config{Name: name, BlockSize: 4096, Blocks: (dataSize + label.TailSize) / 4096})
+	r.ok(err)
+	r.ok(r.reg.Register(d))
+	r.cover(i)
+}
+
+// cover puts the bdev that fails on demand on a disk.
+func (r *rig) cover(i int) {
+	r.Helper()
+	e, err := errorinj.Create(r.reg, fmt.Sprint("disk", i), uuid.Nil)
+	r.ok(err)
+	for len(r.errors) <= i {
+		r.errors = append(r.errors, nil)
+	}
+	r.errors[i] = e
+}
+
+func (r *rig) ok(err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatal(err)
+	}
+}
+
+func (r *rig) config(fresh bool) mirror.Config {
+	return mirror.Config{Name: "m", DA: id(0xda, 1), Mirror: id(0xaa, 1), DataSize: dataSize, Term: 1, Gen: r.gen, Legs: r.legs, Fresh: fresh}
+}
+
+func (r *rig) create(fresh bool) {
+	r.Helper()
+	m, err := r.mod.Create(r.Context(), r.config(fresh))
+	r.ok(err)
+	r.m = m
+}
+
+func (r *rig) delete() {
+	r.Helper()
+	r.ok(r.mod.Delete("m"))
+}
+
+// set says what the legs are now.
+func (r *rig) set() {
+	r.Helper()
+	r.ok(r.m.Set(r.Context(), 1, r.gen, r.legs))
+}
+
+// until waits for the status.
+func (r *rig) until(what string, f func(s mirror.Status) bool) {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
+	defer cancel()
+	s := r.m.Status()
+	for !f(s) {
+		if ctx.Err() != nil {
+			r.Fatalf("%s: not within a minute: %+v", what, s)
+		}
+		short, done := context.WithTimeout(ctx, 50*time.Millisecond) // bytes change without notice
+		s = r.m.Wait(short, s.Changes)
+		done()
+	}
+}
+
+func (r *rig) open() *bdev.Handle {
+	r.Helper()
+	h, err := r.reg.Open("m", nil)
+	r.ok(err)
+	r.Cleanup(h.Close)
+	return h
+}
+
+// fill writes random data everywhere and returns them.
+func (r *rig) fill(h *bdev.Handle) []byte {
+	r.Helper()
+	data := make([]byte, dataSize)
+	rng := rand.NewChaCha8([32]byte{1})
+	_, _ = rng.Read(data)
+	for at := 0; at < dataSize; at += 1 << 20 {
+		if s := bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: uint64(at / 4096), Blocks: 256,
+			Iov: [][]byte{data[at : at+1<<20]}}); s != nvme.Success {
+			r.Fatalf("write at %d: %v", at, s)
+		}
+	}
+	return data
+}
+
+// holds checks what is on a leg's disk.
+func (r *rig) holds(i int, data []byte) {
+	r.Helper()
+	h, err := r.reg.Open(fmt.Sprint("disk", i), nil)
+	r.ok(err)
+	defer h.Close()
+	if got := bdevtest.Read(r, h, 0, dataSize/4096); !bytes.Equal(got, data) {
+		r.Errorf("disk %d holds other data", i)
+	}
+}
+
+func lost(i int) func(s mirror.Status) bool {
+	return func(s mirror.Status) bool { return s.Legs[i].Lost }
+}
+
+func online(s mirror.Status) bool { return s.Online }
+
+func TestConformance(t *testing.T) {
+	for legs := 1; legs <= 3; legs++ {
+		t.Run(fmt.Sprint(legs, " legs"), func(t *testing.T) {
+			bdevtest.Run(t, bdevtest.Subject{New: func(t *testing.T, reg *bdev.Registry) string {
+				r := &rig{T: t, reg: reg, gen: 1, mod: mirror.New(reg, slog.New(slog.DiscardHandler))}
+				for i := range legs {
+					r.addDisk(i)
+					r.legs = append(r.legs, mirror.LegConfig{VD: id(0xb0, i), Bdev: legName(i), Role: core.Member})
+				}
+				r.create(true)
+				return "m"
+			}})
+		})
+	}
+}
+
+func TestEveryLegHasTheData(t *testing.T) {
+	r := newRig(t, 3)
+	h := r.open()
+	data := r.fill(h)
+	for i := range 3 {
+		r.holds(i, data)
+	}
+	h.Close()
+	r.delete()
+	r.create(false)
+	r.until("online", online)
+	if s := r.m.Status(); s.Repair != 0 {
+		t.Errorf("%d bytes are to be repaired after a clean end", s.Repair)
+	}
+	if got := bdevtest.Read(t, r.open(), 0, dataSize/4096); !bytes.Equal(got, data) {
+		t.Error("the mirror holds other data")
+	}
+}
+
+// A write that a member misses is acknowledged when the member is none any
+// more, and the member lacks just that when it is back.
+func TestALegIsDroppedAndComesBack(t *testing.T) {
+	r := newRig(t, 2)
+	h := r.open()
+	data := r.fill(h)
+	r.ok(r.errors[1].Inject(errorinj.Injection{IOType: "write", Fault: errorinj.Failure, Num: 1}))
+	acked := make(chan nvme.Status, 1)
+	one := bytes.Repeat([]byte{7}, 4096)
+	go func() {
+		acked <- bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: 3, Blocks: 1, Iov: [][]byte{one}})
+	}()
+	copy(data[3*4096:], one)
+	r.until("leg 1 is lost", lost(1))
+	select {
+	case s := <-acked:
+		t.Fatalf("a write that a member misses ended with %v", s)
+	default:
+	}
+	r.legs[1].Role, r.gen = core.Absent, 2
+	r.set()
+	if s := <-acked; s != nvme.Success {
+		t.Fatalf("after the drop: %v", s)
+	}
+	r.holds(0, data)
+	r.legs[1].Role = core.Target
+	r.set()
+	r.until("leg 1 lacks nothing", func(s mirror.Status) bool { return s.Legs[1].Ready })
+	r.legs[1].Role, r.gen = core.Member, 3
+	r.set()
+	r.until("leg 1 is a member", func(s mirror.Status) bool { return s.Online && s.Legs[1].Connected })
+	r.holds(1, data)
+}
+
+// A leg whose bdev goes away while writes are under way, and a new one in its
+// place, which is copied whole under load.
+func TestANewLegIsFilledUnderLoad(t *testing.T) {
+	r := newRig(t, 2)
+	h := r.open()
+	data := r.fill(h)
+	var stop, abort atomic.Bool
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	defer wg.Wait()
+	defer abort.Store(true)
+	for w := range 4 {
+		rng := rand.New(rand.NewPCG(1, uint64(w)))
+		wg.Go(func() {
+			for !stop.Load() && !abort.Load() {
+				block := uint64(rng.IntN(dataSize/4096/4))*4 + uint64(w)
+				p := bytes.Repeat([]byte{byte(rng.Uint32())}, 4096)
+				for !abort.Load() {
+					s := bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: block, Blocks: 1, Iov: [][]byte{p}})
+					if s == nvme.Success {
+						break
+					}
+					if !s.IsPath() {
+						t.Errorf("write: %v", s)
+						return
+					}
+					time.Sleep(time.Millisecond)
+				}
+				mu.Lock()
+				copy(data[block*4096:], p)
+				mu.Unlock()
+			}
+		})
+	}
+	gone := make(chan error, 1)
+	go func() { gone <- r.reg.Unregister(legName(1)) }()
+	r.until("leg 1 is lost", lost(1))
+	r.legs[1].Role, r.gen = core.Absent, 2
+	r.set()
+	r.ok(<-gone)
+	r.addDisk(2)
+	r.legs = append(r.legs[:1], mirror.LegConfig{VD: id(0xb0, 2), Bdev: legName(2), Role: core.Target})
+	r.set()
+	find := func(s mirror.Status) mirror.LegStatus {
+		for _, l := range s.Legs {
+			if l.Bdev == legName(2) {
+				return l
+			}
+		}
+		return mirror.LegStatus{}
+	}
+	r.until("leg 2 lacks nothing", func(s mirror.Status) bool { return find(s).Ready })
+	r.legs[1].Role, r.gen = core.Member, 3
+	r.set()
+	r.until("leg 2 is a member", func(s mirror.Status) bool { return s.Online && find(s).Connected })
+	stop.Store(true)
+	wg.Wait()
+	r.until("online", online)
+	r.holds(0, data)
+	r.holds(2, data)
+}
+
+// A lost member that is back in time is asked again, and nothing was refused.
+func TestALostMemberResumes(t *testing.T) {
+	r := newRig(t, 2)
+	h := r.open()
+	data := r.fill(h)
+	r.ok(r.reg.Unregister(legName(0)))
+	r.until("leg 0 is lost", lost(0))
+	acked := make(chan nvme.Status, 1)
+	one := bytes.Repeat([]byte{9}, 4096)
+	go func() {
+		acked <- bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: 5, Blocks: 1, Iov: [][]byte{one}})
+	}()
+	r.cover(0)
+	r.set()
+	r.until("online", func(s mirror.Status) bool { return s.Online && !s.Legs[0].Lost })
+	if s := <-acked; s == nvme.Success {
+		copy(data[5*4096:], one)
+	} else if !s.IsPath() {
+		t.Fatalf("the write ended with %v", s)
+	}
+	if got := bdevtest.Read(t, h, 0, dataSize/4096); !bytes.Equal(got, data) {
+		t.Error("the mirror holds other data")
+	}
+	r.holds(0, data)
+	r.holds(1, data)
+}
+
+// Reads go on when a member cannot read a block: another serves it, and what it
+// read is written over the bad block.
+func TestAReadErrorIsHealed(t *testing.T) {
+	r := newRig(t, 2)
+	h := r.open()
+	data := r.fill(h)
+	for i := range 2 {
+		r.ok(r.errors[i].Inject(errorinj.Injection{IOType: "read", Fault: errorinj.Failure, Num: 1}))
+		if got := bdevtest.Read(t, h, 0, 256); !bytes.Equal(got, data[:1<<20]) {
+			t.Error("the mirror holds other data")
+		}
+		r.ok(r.errors[i].Inject(errorinj.Injection{IOType: "clear"}))
+	}
+	if s := r.m.Status(); !s.Online {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	r := newRig(t, 2)
+	if _, err := r.mod.Create(t.Context(), r.config(true)); err == nil {
+		t.Error("the name is taken twice")
+	}
+	for _, c := range []struct {
+		name   string
+		change func(c *mirror.Config)
+		errno  syscall.Errno
+	}{
+		{"no name", func(c *mirror.Config) { c.Name = "" }, syscall.EINVAL},
+		{"size", func(c *mirror.Config) { c.DataSize = 100 }, syscall.EINVAL},
+		{"no legs", func(c *mirror.Config) { c.Legs = nil }, syscall.EINVAL},
+		{"a leg twice", func(c *mirror.Config) { c.Legs = append(c.Legs, c.Legs[0]) }, syscall.EINVAL},
+		{"no member is there", func(c *mirror.Config) {
+			c.Legs = []mirror.LegConfig{{VD: id(0xb0, 7), Bdev: "nix", Role: core.Member}}
+		}, syscall.EIO},
+		{"legs of another mirror", func(c *mirror.Config) { c.Mirror = id(0xaa, 2) }, syscall.EIO},
+		{"SQL is behind", func(c *mirror.Config) { c.Gen = 0 }, syscall.ESTALE},
+	} {
+		conf := r.config(false)
+		if c.name != "no name" {
+			conf.Name = "other"
+		}
+		conf.Legs = append([]mirror.LegConfig(nil), conf.Legs...)
+		if c.change(&conf); c.errno != syscall.EINVAL && r.m != nil {
+			r.delete()
+			r.m = nil
+		}
+		if _, err := r.mod.Create(t.Context(), conf); !errors.Is(err, c.errno) {
+			t.Errorf("%s: %v, not %v", c.name, err, c.errno)
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package vdatgt
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/virtual-disk-array/vda/module/mirror"
+	"github.com/virtual-disk-array/vda/module/mirror/label"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
+)
+
+func init() {
+	method("vda_mirror_create", "Assembles a mirror from the legs that are there; its I/O waits until members that are not there are back "+
+		"or dropped.",
+		mirrorCreate, slow)
+	method("vda_mirror_set", "Says which legs a mirror has now, and connects to those whose bdevs are there.", mirrorSet, slow)
+	method("vda_mirror_get_bdevs", "Lists mirrors and how their legs are.", mirrorList, optional)
+	method("vda_mirror_wait", "Waits until the state of a mirror's legs is another, and returns it.", mirrorWait, slow)
+	method("vda_mirror_set_options", "Changes how much is copied per second.", mirrorOptions)
+	method("vda_mirror_delete", "Takes a mirror apart; its legs keep their data, and labels that say whether they are equal.", mirrorDelete,
+		slow)
+}
+
+type mirrorLeg struct {
+	VD    uuid.UUID  `rpc:"vd_id" doc:"id of the vd"`
+	Bdev  string     `rpc:"bdev_name" doc:"name of its bdev, which may be missing"`
+	Role  string     `rpc:"role" doc:"member, target (is written and copied to) or absent"`
+	Epoch *uuid.UUID `rpc:"epoch,optional" doc:"another once the disk node may have lost what it had acknowledged and not flushed; not given: nobody knows"`
+}
+
+func mirrorLegs(name string, legs []mirrorLeg) (out []mirror.LegConfig, err error) {
+	for _, l := range legs {
+		role, ok := mirror.RoleOf(l.Role)
+		if !ok {
+			return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("mirror %q: role %q of vd %v must be member, target or absent", name, l.Role,
+				l.VD))
+		}
+		out = append(out, mirror.LegConfig{VD: label.ID(l.VD), Bdev: l.Bdev, Role: role, Epoch: label.ID(orNil(l.Epoch))})
+	}
+	return out, nil
+}
+
+type mirrorCreateParams struct {
+	Name   string      `rpc:"name" doc:"name of the mirror"`
+	UUID   *uuid.UUID  `rpc:"uuid,optional" doc:"default: a random one"`
+	DA     uuid.UUID   `rpc:"da_id" doc:"id of the array"`
+	Mirror uuid.UUID   `rpc:"mirror_id" doc:"id of the mirror"`
+	Size   uint64      `rpc:"size" doc:"bytes of data, a multiple of 4096; legs have 1 MiB more"`
+	Term   uint64      `rpc:"term" doc:"term of the array"`
+	Gen    uint64      `rpc:"gen" doc:"counts the sets of members"`
+	Legs   []mirrorLeg `rpc:"legs" doc:"all legs, present or not"`
+	Fresh  bool        `rpc:"fresh,optional" doc:"the mirror may never have been up: its legs are zeroed and may have no labels"`
+	CopyMB uint32      `rpc:"copy_mb_per_sec,optional" doc:"MiB that are copied per second at most; 0: no bound"`
+}
+
+func mirrorCreate(ctx context.Context, t *Target, p mirrorCreateParams) (any, error) {
+	legs, err := mirrorLegs(p.Name, p.Legs)
+	if err != nil {
+		return nil, err
+	}
+	m, err := t.mirrors.Create(ctx, mirror.Config{Name: p.Name, UUID: orNil(p.UUID), DA: label.ID(p.DA), Mirror: label.ID(p.Mirror),
+		DataSize: p.Size, Term: p.Term, Gen: p.Gen, Legs: legs, Fresh: p.Fresh, CopyRate: uint64(p.CopyMB) << 20})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.examines.wait(ctx); err != nil {
+		return nil, err
+	}
+	return m.Status(), nil
+}
+
+type mirrorSetParams struct {
+	Name string      `rpc:"name" doc:"name of the mirror"`
+	Term uint64      `rpc:"term" doc:"term of the array: that of vda_mirror_create"`
+	Gen  uint64      `rpc:"gen" doc:"not less than the last one; another when the members are others"`
+	Legs []mirrorLeg `rpc:"legs" doc:"all legs, present or not"`
+}
+
+func mirrorSet(ctx context.Context, t *Target, p mirrorSetParams) (any, error) {
+	m, err := t.mirrors.Find(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	legs, err := mirrorLegs(p.Name, p.Legs)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Set(ctx, p.Term, p.Gen, legs); err != nil {
+		return nil, err
+	}
+	return m.Status(), nil
+}
+
+type mirrorListParams struct {
+	Name string `rpc:"name,optional" doc:"one mirror; default all"`
+}
+
+func mirrorList(_ context.Context, t *Target, p mirrorListParams) (any, error) {
+	if p.Name != "" {
+		m, err := t.mirrors.Find(p.Name)
+		if err != nil {
+			return nil, err
+		}
+		return []mirror.Status{m.Status()}, nil
+	}
+	out := []mirror.Status{}
+	for _, m := range t.mirrors.List() {
+		out = append(out, m.Status())
+	}
+	return out, nil
+}
+
+type mirrorWaitParams struct {
+	Name    string `rpc:"name" doc:"name of the mirror"`
+	Changes uint64 `rpc:"changes" doc:"changes of the state that is known"`
+	Timeout uint32 `rpc:"timeout_ms,optional" doc:"milliseconds until the state is returned as it is; default 30000, at most 60000"`
+}
+
+// mirrorWaitLimit bounds how long a call waits.
+const mirrorWaitLimit = time.Minute
+
+func mirrorWait(ctx context.Context, t *Target, p mirrorWaitParams) (any, error) {
+	m, err := t.mirrors.Find(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	limit := 30 * time.Second
+	if p.Timeout > 0 {
+		limit = min(time.Duration(p.Timeout)*time.Millisecond, mirrorWaitLimit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return m.Wait(ctx, p.Changes), nil
+}
+
+type mirrorOptionsParams struct {
+	Name   string `rpc:"name" doc:"name of the mirror"`
+	CopyMB uint32 `rpc:"copy_mb_per_sec" doc:"MiB that are copied per second at most; 0: no bound"`
+}
+
+func mirrorOptions(_ context.Context, t *Target, p mirrorOptionsParams) (any, error) {
+	m, err := t.mirrors.Find(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	m.SetCopyRate(uint64(p.CopyMB) << 20)
+	return true, nil
+}
+
+type mirrorDeleteParams struct {
+	Name string `rpc:"name" doc:"name of the mirror"`
+}
+
+func mirrorDelete(_ context.Context, t *Target, p mirrorDeleteParams) (any, error) {
+	if err := t.mirrors.Delete(p.Name); err != nil {
+		return nil, err
+	}
+	return true, nil
+}

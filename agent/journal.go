@@ -134,7 +134,7 @@ func (s *State) AcceptChange(c Claim, change proto.Message, next func() (full fu
 	}
 	l := &journalLine{Generation: s.data.Generation, Version: c.Version, Mark: c.Marks.Of(c.Version), Terms: c.Terms,
 		Holds: holds, Change: raw}
-	if s.journal.full() || l.Generation == "" {
+	if s.journal.full() || l.Generation == "" || s.data.Format != journaledFormat {
 		d := s.data
 		d.Version, d.Mark, d.Terms = c.Version, l.Mark, maps.Clone(d.Terms)
 		maps.Copy(d.Terms, c.Terms)

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -28,6 +29,9 @@ type Node struct {
 	// Disks finds disks by path. Default: those of this machine below
 	// Cfg.AioDirs.
 	Disks disk.Machine
+	// Whole returns the desired set, nil for an empty one, which Close leaves in
+	// the state file.
+	Whole func() proto.Message
 
 	startID string
 	cancel  context.CancelFunc
@@ -54,7 +58,11 @@ func (n *Node) Close() error {
 	n.cancel()
 	<-n.watched
 	n.Loop.Close()
-	return errors.Join(n.Plane.Close(), n.State.Close())
+	var err error
+	if n.Whole != nil {
+		err = n.State.Fold(n.Whole())
+	}
+	return errors.Join(err, n.Plane.Close(), n.State.Close())
 }
 
 // check kicks every unit from time to time: passes over what is as it should

@@ -23,8 +23,13 @@ import (
 // stateName is the state file's name in its directory.
 const stateName = "state.json"
 
-// stateFormat is the format number of the state file.
-const stateFormat = 1
+// Formats of the state file. Builds of before the journal read the first only,
+// and would take a file without its changes for all there is; so it is of the second
+// for as long as there may be changes beside it, and of the first after Fold.
+const (
+	wholeFormat     = 1
+	journaledFormat = 2
+)
 
 // State is what an agent must remember across restarts. Safe for concurrent
 // use. Every change is on disk before the method that made it returns.
@@ -72,7 +77,8 @@ func OpenState(dir, agent string) (*State, error) {
 		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("state directory %s is in use by another agent; give each agent its own --state-dir", dir), lock.Close())
+		inUse := fmt.Errorf("state directory %s is in use by another agent; give each agent its own --state-dir", dir)
+		return nil, errors.Join(inUse, lock.Close())
 	}
 	s := &State{path: filepath.Join(dir, stateName), lock: lock, journal: journal{path: filepath.Join(dir, journalName)}}
 	if err := s.read(agent); err != nil {
@@ -82,7 +88,7 @@ func OpenState(dir, agent string) (*State, error) {
 }
 
 func (s *State) read(agent string) error {
-	s.data = stateFile{Format: stateFormat, Agent: agent}
+	s.data = stateFile{Format: journaledFormat, Agent: agent}
 	raw, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -96,8 +102,10 @@ func (s *State) read(agent string) error {
 		if d.ClusterID != "" && strings.Trim(d.ClusterID, "-") == "" {
 			return fmt.Errorf("state file %s carries cluster_id %q, which is no id; %s", s.path, d.ClusterID, s.undecoded())
 		}
-		if d.Format != stateFormat || d.Agent != agent {
-			return fmt.Errorf("state file %s is of a %q agent in format %d; this is a %q agent and reads format %d", s.path, d.Agent, d.Format, agent, stateFormat)
+		if d.Format != wholeFormat && d.Format != journaledFormat || d.Agent != agent {
+			return fmt.Errorf("state file %s is of a %q agent in format %d; this is a %q agent and reads formats %d and %d; "+
+				"to go back from a newer build, start that one again and stop it with SIGTERM first",
+				s.path, d.Agent, d.Format, agent, wholeFormat, journaledFormat)
 		}
 		s.data = d
 		s.held = len(d.Desired) > 0
@@ -113,7 +121,9 @@ func (s *State) read(agent string) error {
 // comes back with the next Sync but for the highest terms: an old primary that
 // still runs might be admitted, where another node would be asked first.
 func (s *State) undecoded() string {
-	return fmt.Sprintf("put it back from a copy; or remove this file alone (not %s, which says what has been made on the disks), when no other portal or monitor than this cluster's reaches the node, and start the agent: it is sent its objects again", filepath.Join(filepath.Dir(s.path), "made"))
+	return fmt.Sprintf("put it back from a copy; or remove this file alone (not %s, which says what has been made on the disks), "+
+		"when no other portal or monitor than this cluster's reaches the node, and start the agent: it is sent its objects again",
+		filepath.Join(filepath.Dir(s.path), "made"))
 }
 
 // Close gives up the lock.
@@ -213,7 +223,8 @@ func (s *State) check(c Claim) error {
 	case c.ClusterID == "" || c.NodeID == "":
 		return vda.Errorf(vda.InvalidArgument, "cluster_id %q and node_id %q must both be set", c.ClusterID, c.NodeID)
 	case d.ClusterID != "" && d.ClusterID != c.ClusterID:
-		return vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s; to hand the node over, stop the agent and remove its state directory", d.ClusterID, c.ClusterID)
+		return vda.Errorf(vda.FailedPrecondition, "this agent belongs to cluster %s; the request is from cluster %s; "+
+			"to hand the node over, stop the agent and remove its state directory", d.ClusterID, c.ClusterID)
 	case d.NodeID != "" && d.NodeID != c.NodeID && !c.Vacant:
 		return vda.Errorf(vda.FailedPrecondition, "this agent is node %s; the request is for node %s", d.NodeID, c.NodeID)
 	case d.NodeID != c.NodeID:
@@ -229,23 +240,27 @@ func (s *State) check(c Claim) error {
 		}
 		return &StaleError{Version: d.Version, msg: msg}
 	case c.Base > d.Version:
-		return &StaleError{Version: d.Version, msg: fmt.Sprintf("delta to version %d, but this agent holds version %d; send a full set", c.Base, d.Version)}
+		return &StaleError{Version: d.Version,
+			msg: fmt.Sprintf("delta to version %d, but this agent holds version %d; send a full set", c.Base, d.Version)}
 	}
 	if mark := c.Marks.Of(held); held != 0 && mark != "" && d.Mark != "" && mark != d.Mark {
 		return vda.Errorf(vda.FailedPrecondition, "version %d of this node was another one when the agent got it: the database was "+
 			"restored from a backup and does not know what the node has; nothing is changed here until vda_db --action restored is run on it", held)
 	}
 	if vda.TooFar(c.Version, max(held, vda.FirstVersionMax), vda.MaxVersionAhead) {
-		return vda.Errorf(vda.FailedPrecondition, "version %d is refused: it lies more than %d above version %d, which this agent holds, and would lock every portal out", c.Version, uint64(vda.MaxVersionAhead), held)
+		return vda.Errorf(vda.FailedPrecondition, "version %d is refused: it lies more than %d above version %d, which this agent "+
+			"holds, and would lock every portal out", c.Version, uint64(vda.MaxVersionAhead), held)
 	}
 	for da, t := range c.Terms {
 		switch seen := d.Terms[da]; {
 		case t < seen && vda.TooFar(seen, t, vda.MaxTermAhead):
-			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: term %d has been seen; no portal has given that one: stop the agent, run it once with --forget-versions, and start it again", t, da, seen)
+			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: term %d has been seen; "+
+				"no portal has given that one: stop the agent, run it once with --forget-versions, and start it again", t, da, seen)
 		case t < seen:
 			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: term %d has been seen", t, da, seen)
 		case vda.TooFar(t, max(seen, vda.MaxTermAhead), vda.MaxTermAhead):
-			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: it lies more than %d above term %d, which has been seen, and would lock every portal out", t, da, uint64(vda.MaxTermAhead), seen)
+			return vda.Errorf(vda.FailedPrecondition, "term %d of disk array %s is refused: it lies more than %d above term %d, "+
+				"which has been seen, and would lock every portal out", t, da, uint64(vda.MaxTermAhead), seen)
 		}
 	}
 	return nil
@@ -344,7 +359,28 @@ func (s *State) madePath(id string) string {
 
 // write replaces the file and, once that is durable, s.data. s.mu is held.
 func (s *State) write(d stateFile) error {
-	d.Generation = rand.Text()
+	return s.writeAs(journaledFormat, d)
+}
+
+// Fold writes full, the set with all changes, nil for an empty one, in the state
+// file alone, so that an older build that is started on it takes nothing for
+// the whole that is not. The next change begins another journal.
+func (s *State) Fold(full proto.Message) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.data.NodeID == "" || s.data.Format == wholeFormat && s.journal.size == 0 {
+		return nil
+	}
+	d := s.data
+	var err error
+	if d.Desired, err = encode(full); err != nil {
+		return err
+	}
+	return s.writeAs(wholeFormat, d)
+}
+
+func (s *State) writeAs(format int, d stateFile) error {
+	d.Format, d.Generation = format, rand.Text()
 	raw, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("state does not encode: %w", err)

@@ -103,7 +103,7 @@ func TestStateDirIsForOneAgent(t *testing.T) {
 }
 
 func TestStateOfTheOtherKindOrBrokenIsRefused(t *testing.T) {
-	for _, text := range []string{`{"format":1,"agent":"cn"}`, `{"format":2,"agent":"dn"}`, `{"format":1,`} {
+	for _, text := range []string{`{"format":1,"agent":"cn"}`, `{"format":3,"agent":"dn"}`, `{"format":1,`} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "state.json"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -83,6 +83,11 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 		}
 	}
 	a.restand()
+	n.Whole = func() proto.Message {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.set.message()
+	}
 	n.Plane.Holds = func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()

@@ -100,6 +100,11 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 		}
 	}
 	a.set.cluster, _, _ = n.State.Identity()
+	n.Whole = func() proto.Message {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.set.message()
+	}
 	n.Plane.Holds = func() bool {
 		a.mu.Lock()
 		defer a.mu.Unlock()

@@ -136,3 +136,22 @@ func TestABadConfIsExplained(t *testing.T) {
 		}
 	}
 }
+
+// TestAStoppedAgentLeavesItsStateWhole: what came as a change is in the state
+// file itself, in the format of builds that read nothing else.
+func TestAStoppedAgentLeavesItsStateWhole(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.good(full(1, []*apiv1.PdSpec{mallocPD()}))
+	req := full(2, nil, vd(1))
+	req.BaseVersion = 1
+	l.good(req)
+	l.stop()
+	defer l.start() // the lab stops it
+	raw, err := os.ReadFile(filepath.Join(l.dir, "state.json"))
+	for _, want := range []string{`"format":1`, vdID, `"version":2`} {
+		if err != nil || !strings.Contains(string(raw), want) {
+			t.Errorf("%s, %v; want %s", raw, err, want)
+		}
+	}
+}

@@ -1,0 +1,347 @@
+package core
+
+import (
+	"slices"
+	"time"
+)
+
+// Op is what an I/O does.
+type Op uint8
+
+// The operations. Unmap is Zero where not all legs read zeros after it.
+const (
+	Read Op = iota
+	Write
+	Zero
+	Flush
+
+	repairOp // reads from the source and writes to the other members
+	copyOp   // reads from a member and writes to a target
+	syncOp   // flushes legs so that bits can be cleared
+)
+
+// IO is a request of whoever uses the mirror, or the mirror's own. The caller
+// sets the first four fields, hands it to Submit, and has it back with Complete.
+type IO struct {
+	Op       Op
+	Off, Len uint64 // bytes; of a Flush 0
+	// Data is the caller's. It is nil in the mirror's own I/Os, for which whoever
+	// carries the actions out has memory of Len bytes from the first action to
+	// Complete.
+	Data any
+
+	core        *Core
+	access      access
+	first, last int // regions; none when last < first
+	begun       time.Duration
+	stage       stage
+	pend        LegSet // legs that something is under way on
+	need        LegSet // legs that must have it before it ends
+	failed      LegSet // of need: legs that do not have it
+	short       bool   // a leg of need was dropped: labels must say so first
+	result      Result
+
+	from    Leg    // that a read is served by
+	tried   LegSet // that could not serve it
+	rewrite LegSet // members that get what was read
+	to      Leg    // of copyOp, and of a syncOp of one target
+	target  bool   // a syncOp is of one target
+	job     *job
+}
+
+type stage uint8
+
+const (
+	queued  stage = iota // waits for its range, or until nothing is held
+	mapping              // waits for bits to be durable
+	reading
+	writing
+	ended // waits until it may be acknowledged
+)
+
+// Own reports that the I/O is the mirror's.
+func (io *IO) Own() bool { return io.Op > Flush }
+
+func (io *IO) overlaps(other *IO) bool {
+	if io.core.cfg.Break == NoOrder && !io.Own() && !other.Own() {
+		return false
+	}
+	return io.Off < other.Off+other.Len && other.Off < io.Off+io.Len
+}
+
+// Submit starts an I/O, whose range must lie in the mirror. After Stop it ends
+// with Path.
+func (c *Core) Submit(io *IO) {
+	if c.enqueue(io); c.stopping {
+		c.end(io, Path)
+	}
+	c.pump()
+}
+
+func (c *Core) enqueue(io *IO) {
+	data := io.Data
+	*io = IO{Op: io.Op, Off: io.Off, Len: io.Len, Data: data, to: io.to, target: io.target, need: io.need, core: c,
+		begun: c.now, first: 0, last: -1}
+	if io.Len > 0 {
+		io.first, io.last = int(io.Off/c.regionSize), int((io.Off+io.Len-1)/c.regionSize)
+	}
+	switch io.Op {
+	case Write, Zero, repairOp:
+		io.access = changes
+	case copyOp:
+		io.access = copies
+	}
+	c.order.enter(io)
+	c.waiting = append(c.waiting, io)
+}
+
+// startWaiting starts the I/Os that may.
+func (c *Core) startWaiting() {
+	if len(c.waiting) == 0 || c.held() {
+		return
+	}
+	waiting := c.waiting
+	c.waiting = nil
+	for i, io := range waiting {
+		if c.held() {
+			c.waiting = append(c.waiting, waiting[i:]...)
+			break
+		}
+		if !c.start(io) {
+			c.waiting = append(c.waiting, io)
+		}
+	}
+}
+
+// start starts an I/O; false when it has to wait.
+func (c *Core) start(io *IO) bool {
+	if c.stopping && !io.Own() {
+		return false
+	}
+	if io.Op == Read {
+		if !c.heardOfAll() {
+			return false
+		}
+		if io.access = shares; c.unequal(io) {
+			io.access = changes
+		}
+	}
+	if !c.order.free(io) {
+		return false
+	}
+	if to := &c.legs[io.to]; io.Op == copyOp && !slices.Contains(to.jobs, io.job) || io.target && !to.flushing {
+		c.end(io, Path) // its target is no more
+		return true
+	}
+	c.running = append(c.running, io)
+	switch io.Op {
+	case Read, repairOp, copyOp:
+		c.read(io)
+	case Write, Zero:
+		c.mark(io)
+	case Flush:
+		io.need = c.waited()
+		c.each(io, c.written(), FlushLeg)
+	case syncOp:
+		if !io.target {
+			io.need = c.written()
+		}
+		c.each(io, io.need, FlushLeg)
+	}
+	return true
+}
+
+// heardOfAll reports that every member was heard of a moment ago. A primary that has
+// been cut off from one of them might read what another has overwritten.
+func (c *Core) heardOfAll() bool {
+	for i := range c.legs {
+		if l := &c.legs[i]; l.role == Member && c.now-l.heard > c.cfg.Heard {
+			return false
+		}
+	}
+	return true
+}
+
+// unequal reports that legs may differ in the range of an I/O.
+func (c *Core) unequal(io *IO) bool {
+	if c.cfg.Break == NoRepair {
+		return false
+	}
+	for r := io.first; r <= io.last; r++ {
+		if c.repair.Has(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// each starts an action for an I/O on each of some legs.
+func (c *Core) each(io *IO, legs LegSet, kind Kind) {
+	io.stage = writing
+	io.pend |= legs
+	for i := range c.legs {
+		if legs.Has(Leg(i)) {
+			c.do(Action{Kind: kind, Leg: Leg(i), IO: io})
+		}
+	}
+	if legs == 0 {
+		c.check(io)
+	}
+}
+
+// read has a member serve an I/O: the source where legs may differ, else the
+// one that serves the fewest. Any member may replace one that fails, as each
+// has all that was acknowledged.
+func (c *Core) read(io *IO) {
+	best := Leg(-1)
+	if io.access == changes && !io.tried.Has(c.source) {
+		best = c.source
+	} else {
+		for i := range c.legs {
+			if l := &c.legs[i]; c.readable(io).Has(Leg(i)) && (best < 0 || l.reads < c.legs[best].reads) {
+				best = Leg(i)
+			}
+		}
+	}
+	if best < 0 {
+		c.end(io, Media)
+		return
+	}
+	io.stage, io.from = reading, best
+	io.pend |= set(best)
+	c.legs[best].reads++
+	c.do(Action{Kind: ReadLeg, Leg: best, IO: io})
+}
+
+// readable is the set of legs that may still serve an I/O.
+func (c *Core) readable(io *IO) LegSet { return c.members() &^ c.catch &^ io.tried }
+
+// wasRead goes on after a member has served an I/O.
+func (c *Core) wasRead(io *IO, r Result) {
+	c.legs[io.from].reads--
+	from := io.from
+	switch {
+	case r == Path:
+		c.lose(from, "a read was not answered")
+		c.again(io)
+		return
+	case r == Media:
+		io.tried |= set(from)
+		io.rewrite |= set(from)
+		c.read(io)
+		return
+	}
+	to := io.rewrite & c.d()
+	switch {
+	case io.Op == copyOp:
+		to = set(io.to)
+	case io.access == changes: // repairs
+		to = c.waited() &^ set(from)
+	}
+	io.need = to & c.waited()
+	c.each(io, to, WriteLeg)
+}
+
+// again has an I/O wait once more, in its place.
+func (c *Core) again(io *IO) {
+	io.stage, io.tried, io.rewrite = queued, 0, 0
+	if i := slices.Index(c.running, io); i >= 0 {
+		c.running = slices.Delete(c.running, i, i+1)
+	}
+	c.waiting = append(c.waiting, io)
+}
+
+// Done says how an action ended.
+func (c *Core) Done(a Action, r Result) {
+	c.legs[a.Leg].under--
+	if r == OK {
+		c.Heard(a.Leg)
+	}
+	switch a.Kind {
+	case WriteMap:
+		c.mapWritten(a, r)
+	case WriteLabel:
+		c.labelWritten(a, r)
+	case ReadLeg:
+		a.IO.pend &^= set(a.Leg)
+		c.wasRead(a.IO, r)
+	case WriteLeg, FlushLeg:
+		io := a.IO
+		io.pend &^= set(a.Leg)
+		if r != OK {
+			c.failedOn(io, a.Leg, r)
+		}
+		c.check(io)
+	}
+	c.pump()
+}
+
+// failedOn notes that a leg does not have what was written.
+func (c *Core) failedOn(io *IO, l Leg, r Result) {
+	if io.need.Has(l) {
+		io.failed |= set(l)
+	}
+	what := "a write was not answered"
+	if r == Media {
+		what = "a write failed on its disk"
+	}
+	c.lose(l, what)
+}
+
+// check ends an I/O when all that it needs is done.
+func (c *Core) check(io *IO) {
+	if io.stage != writing && io.stage != ended || io.pend != 0 {
+		return
+	}
+	io.stage = ended
+	if io.need&io.failed != 0 || io.short && c.held() {
+		return
+	}
+	c.end(io, OK)
+}
+
+// end completes an I/O.
+func (c *Core) end(io *IO, r Result) {
+	c.order.leave(io)
+	if i := slices.Index(c.running, io); i >= 0 {
+		c.running = slices.Delete(c.running, i, i+1)
+	} else if i := slices.Index(c.waiting, io); i >= 0 {
+		c.waiting = slices.Delete(c.waiting, i, i+1)
+	}
+	io.result = r
+	switch io.Op {
+	case Write, Zero:
+		for reg := io.first; reg <= io.last; reg++ {
+			c.used[reg] = c.now
+		}
+	case repairOp:
+		c.repaired(io, r)
+	case copyOp:
+		c.wasCopied(io, r)
+	case syncOp:
+		c.synced(io, r)
+	}
+	c.do(Action{Kind: Complete, IO: io, Result: r})
+}
+
+// expire ends I/Os that have waited for a lost leg for too long: the host sends
+// them again. Legs may differ in what a write has begun.
+func (c *Core) expire() {
+	held, silent := c.held(), !c.heardOfAll()
+	if !held && !silent {
+		return
+	}
+	for _, list := range [][]*IO{c.waiting, c.running} {
+		for _, io := range slices.Clone(list) {
+			if io.Own() || io.pend != 0 || c.now-io.begun < c.cfg.Hold || !held && io.stage != queued {
+				continue
+			}
+			if io.stage == ended && io.access == changes {
+				for r := io.first; r <= io.last; r++ {
+					c.mustRepair(r)
+				}
+			}
+			c.end(io, Path)
+		}
+	}
+}

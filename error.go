@@ -20,7 +20,8 @@ const (
 	Conflict                       // a concurrent transaction won; retried by store
 )
 
-var kindNames = [...]string{"internal error", "invalid argument", "not found", "already exists", "failed precondition", "resource exhausted", "unavailable", "conflict"}
+var kindNames = [...]string{"internal error", "invalid argument", "not found", "already exists",
+	"failed precondition", "resource exhausted", "unavailable", "conflict"}
 
 func (k Kind) String() string { return kindNames[k] }
 

@@ -30,7 +30,8 @@ func CheckSize(field string, size, cluster uint64) error {
 		return invalid("%s is %d bytes, not a multiple of the cluster size %d; the smallest is %d", field, size, cluster, cluster)
 	case size%cluster != 0:
 		down := size / cluster * cluster
-		return invalid("%s is %d bytes, not a multiple of the cluster size %d; the nearest are %d and %d", field, size, cluster, down, down+cluster)
+		return invalid("%s is %d bytes, not a multiple of the cluster size %d; the nearest are %d and %d",
+			field, size, cluster, down, down+cluster)
 	}
 	return nil
 }

@@ -49,7 +49,8 @@ func ParseTraddr(adrfam, traddr string) (family, canonical string, err error) {
 	case ip.IsMulticast():
 		return bad("is a multicast address; it must be that of one machine")
 	case ip.Is6() && ip.IsLinkLocalUnicast():
-		return bad("is a link-local address, which is one only together with an interface; it must be a global or unique local one, like fd00::14")
+		return bad("is a link-local address, which is one only together with an interface; " +
+			"it must be a global or unique local one, like fd00::14")
 	}
 	return family, ip.String(), nil
 }

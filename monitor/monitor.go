@@ -50,7 +50,8 @@ func New(cfg Config) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, moving: map[string]bool{}, moved: map[string]time.Time{}, sought: map[string]time.Time{},
+	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{},
+		moving: map[string]bool{}, moved: map[string]time.Time{}, sought: map[string]time.Time{},
 		fallen: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
 	m.self, m.started = store.NewID(), time.Now()
 	m.roster = newRoster(m.self, cfg.Timing.Lease, 2*cfg.Timing.Refresh)
@@ -168,7 +169,7 @@ func (m *Monitor) look(ctx context.Context) (*picture, error) {
 }
 
 // sweep deletes the rows of monitors that ended without a word long ago. One
-// that wakes up finds that out at its next beat and joins anew.
+// that wakes up finds that out at its next beat and joins again.
 func (m *Monitor) sweep(ctx context.Context, ids []string) {
 	err := m.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		for _, id := range ids {

@@ -123,7 +123,7 @@ func service(k vda.NodeKind) string {
 	return apiv1.CnAgent_ServiceDesc.ServiceName
 }
 
-// signal wakes whoever waits for c, now or later, once.
+// signal wakes the one that waits for c, now or later, once.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -153,8 +153,9 @@ func (n *node) beat(ctx context.Context) Beat {
 		return b
 	}
 	n.answered(reply, time.Now())
-	b := Beat{Answered: true, ClusterID: reply.ClusterId, Version: reply.Version, AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId,
-		PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent, PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, Errors: map[string]string{}}
+	b := Beat{Answered: true, ClusterID: reply.ClusterId, Version: reply.Version, Errors: map[string]string{},
+		AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId, PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent,
+		PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion}
 	for _, s := range reply.States {
 		if s.Error {
 			b.Errors[s.Id] = s.ErrorMsg

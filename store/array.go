@@ -4,16 +4,17 @@ import "github.com/virtual-disk-array/vda"
 
 var daTable = table[vda.DA]{
 	name: "vda_da", noun: "da",
-	cols:  []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb", "conf", "cluster_size", "term", "created", "deleted", "h_error", "h_msg", "h_since_us"},
+	cols: []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb",
+		"conf", "cluster_size", "term", "created", "deleted", "h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
 	fixed: []string{"h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.DA) []any {
-		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB, &v.Conf, &v.ClusterSize, &v.Term, &v.Created, &v.Deleted,
-			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
+			&v.Conf, &v.ClusterSize, &v.Term, &v.Created, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.DA) []any {
-		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB, v.Conf, v.ClusterSize, v.Term, v.Created, v.Deleted,
-			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
+			v.Conf, v.ClusterSize, v.Term, v.Created, v.Deleted, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.DA) string { return v.Name },
 }
@@ -114,7 +115,8 @@ func (t *sqlTx) DeleteCntlr(id string) error {
 }
 
 func (t *sqlTx) countCntlr(cnID string, cntlrs, primaries int64) error {
-	n, err := t.exec("UPDATE vda_cn SET cntlr_count = cntlr_count + ?, primary_count = primary_count + ? WHERE id = ?", cntlrs, primaries, cnID)
+	n, err := t.exec("UPDATE vda_cn SET cntlr_count = cntlr_count + ?, primary_count = primary_count + ? WHERE id = ?",
+		cntlrs, primaries, cnID)
 	return orNotFound(n > 0, err, "cn", cnID)
 }
 

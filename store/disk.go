@@ -4,23 +4,25 @@ import "github.com/virtual-disk-array/vda"
 
 var pdTable = table[vda.PD]{
 	name: "vda_pd", noun: "pd",
-	cols:  []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "version", "deleted", "h_error", "h_msg", "h_since_us"},
+	cols: []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters",
+		"vd_count", "orphan_clusters", "version", "deleted", "h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
 	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.PD) []any {
-		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters, &v.VDCount, &v.OrphanClusters, &v.Version, &v.Deleted,
-			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters,
+			&v.VDCount, &v.OrphanClusters, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.PD) []any {
-		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters, v.VDCount, v.OrphanClusters, v.Version, v.Deleted,
-			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters,
+			v.VDCount, v.OrphanClusters, v.Version, v.Deleted, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.PD) string { return v.Name },
 }
 
 var vdTable = table[vda.VD]{
 	name: "vda_vd", noun: "vd",
-	cols:  []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes", "version", "deleted", "h_error", "h_msg", "h_since_us"},
+	cols: []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes", "version", "deleted",
+		"h_error", "h_msg", "h_since_us"},
 	fixed: []string{"da_id", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.VD) []any {
 		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size, &v.Version, &v.Deleted,
@@ -43,7 +45,8 @@ func (t *sqlTx) UpdatePD(v *vda.PD) error {
 		return err
 	}
 	// free_clusters first: MySQL evaluates assignments from left to right.
-	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ? - total_clusters, total_clusters = ? WHERE id = ? AND free_clusters + ? >= total_clusters",
+	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ? - total_clusters, total_clusters = ? "+
+		"WHERE id = ? AND free_clusters + ? >= total_clusters",
 		v.TotalClusters, v.TotalClusters, v.ID, v.TotalClusters)
 	if err == nil && n == 0 {
 		return &vda.Error{Kind: vda.FailedPrecondition, Object: "pd " + v.Name,
@@ -75,7 +78,8 @@ func (t *sqlReader) ListPD(f PDFilter, p Page) ([]vda.PD, string, error) {
 }
 
 func (t *sqlTx) TakePD(id string, clusters uint64) error {
-	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters - ?, vd_count = vd_count + 1 WHERE id = ? AND deleted = FALSE AND free_clusters >= ?",
+	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters - ?, vd_count = vd_count + 1 "+
+		"WHERE id = ? AND deleted = FALSE AND free_clusters >= ?",
 		clusters, id, clusters)
 	if err != nil || n > 0 {
 		return err
@@ -92,7 +96,8 @@ func (t *sqlTx) TakePD(id string, clusters uint64) error {
 }
 
 func (t *sqlTx) GivePD(id string, clusters uint64) error {
-	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ?, vd_count = vd_count - 1 WHERE id = ? AND vd_count > 0 AND free_clusters + ? <= total_clusters",
+	n, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ?, vd_count = vd_count - 1 "+
+		"WHERE id = ? AND vd_count > 0 AND free_clusters + ? <= total_clusters",
 		clusters, id, clusters)
 	if err != nil || n > 0 {
 		return err
@@ -126,7 +131,8 @@ func (t *sqlTx) TakeOrphan(id string, clusters uint64) error {
 	}
 	known := min(clusters, pd.OrphanClusters)
 	if known > 0 {
-		if _, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ?, orphan_clusters = orphan_clusters - ? WHERE id = ?", known, known, id); err != nil {
+		if _, err := t.exec("UPDATE vda_pd SET free_clusters = free_clusters + ?, orphan_clusters = orphan_clusters - ? WHERE id = ?",
+			known, known, id); err != nil {
 			return err
 		}
 	}

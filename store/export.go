@@ -106,7 +106,8 @@ func (t *sqlTx) SetHealth(o Object, id string, h vda.Health) error {
 		}
 	}
 	// h_since_us first: MySQL evaluates assignments from left to right.
-	n, err := t.exec("UPDATE "+tb.table+" SET h_since_us = CASE WHEN h_error = TRUE AND ? > 0 THEN h_since_us ELSE ? END, h_error = ?, h_msg = ? WHERE id = ?",
+	n, err := t.exec("UPDATE "+tb.table+" SET h_since_us = CASE WHEN h_error = TRUE AND ? > 0 THEN h_since_us ELSE ? END, "+
+		"h_error = ?, h_msg = ? WHERE id = ?",
 		b2i(h.Error), us{&since}, h.Error, msg, id)
 	return orNotFound(n > 0, err, tb.noun, id)
 }

@@ -28,8 +28,8 @@ import (
 //     it can be reached, detaches.
 //
 // After stage 1 everything stands in SQL as versions that nodes have not
-// applied. Whoever syncs a node then, a portal, this monitor or the one that
-// takes over, keeps the order: a Sync of a cn fences the dns of a primary before it
+// applied. Any program that syncs a node then, a portal, this monitor or the one
+// that takes over, keeps the order: a Sync of a cn fences the dns of a primary before it
 // tells the primary. So a move that was cut off anywhere is finished by the
 // ordinary work of a monitor, and there is no other state to resume.
 

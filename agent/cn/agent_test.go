@@ -340,13 +340,13 @@ func TestLostMetadataIsNotMadeAnew(t *testing.T) {
 		case "bdev_examine":
 			return planetest.Refuse(5)
 		case "bdev_lvol_create_lvstore":
-			t.Error("made anew, although it was asked for once only")
+			t.Error("made again, although it was asked for once only")
 		}
 		return nil
 	})
 	l.cns[0].plane.Start()
 	planetest.Eventually(t, func() string {
-		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "not made anew") {
+		if msg := l.states(0)[l.cns[0].cntlr]; !strings.Contains(msg, "not made again") {
 			return "state: " + msg
 		}
 		return ""

@@ -30,6 +30,7 @@ type pass struct {
 	*Agent
 	c   *apiv1.CntlrSpec
 	inv *agent.Inventory
+	vol string // a primary's volume, once it is there: the bdev's name
 
 	mu      sync.Mutex // guards what follows where exporters are handled in parallel
 	res     agent.Result
@@ -185,9 +186,9 @@ func (p *pass) drop(ctx context.Context, handedOn bool) {
 // is remembered of the array: it is deleted, or another node's to remember.
 func (p *pass) dropArray(ctx context.Context) error {
 	if p.c.DestroyData && p.c.Primary {
-		p.destroy(ctx)
+		lvstore{p}.destroy(ctx)
 	}
-	if err := p.detach(ctx); err != nil {
+	if err := descend(ctx, p.array()); err != nil {
 		return err
 	}
 	return p.forgetMade()
@@ -198,16 +199,5 @@ func (p *pass) allGone() {
 	p.gone(p.c.Id)
 	for _, e := range p.c.Exps {
 		p.gone(e.EsId)
-	}
-}
-
-// destroy deletes the array's volume and lvstore. What stands in the way is
-// no reason to stop: the vds below are deleted as well, each by its own
-// tombstone.
-func (p *pass) destroy(ctx context.Context) {
-	if p.attached() {
-		if err := agent.Drop(p.Plane.BdevLvolDeleteLvstore(ctx, daPrefix+p.c.DaId)); err != nil {
-			p.Log.Warn("the lvstore of a deleted disk array is left to the deletion of its vds", "da", p.c.DaName, "err", err)
-		}
 	}
 }

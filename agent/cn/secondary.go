@@ -14,21 +14,9 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// Time-outs of a connection to a vd (backend) and to the primary (proxy). A
-// lost connection is tried again after each plane.ReconnectDelay, for ever. I/O
-// that waits for it fails after a while, with a status that lets hosts try
-// another path: a proxy's soon (plane.ProxyFastIOFail), as the primary is
-// probably gone and this controller may take over; a backend's later, as a disk
-// node that restarts is back by then and another path would end at the same disk.
-const (
-	noCtrlrLossTimeout    = -1
-	backendFastIOFail     = 2 * time.Second
-	fabricsConnectTimeout = 5 * time.Second
-)
-
 // secondary exports what the primary proxies.
 func (p *pass) secondary(ctx context.Context) {
-	if err := p.demote(ctx); err != nil {
+	if err := p.takeDown(ctx); err != nil {
 		p.failAll(err)
 		return
 	}
@@ -37,58 +25,6 @@ func (p *pass) secondary(ctx context.Context) {
 		return
 	}
 	p.exps(ctx, p.secondaryExp)
-}
-
-// demote takes away what only a primary has.
-func (p *pass) demote(ctx context.Context) error {
-	if !p.attached() {
-		return nil
-	}
-	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
-	if err := p.closePaths(ctx, takenDown); err != nil {
-		return err
-	}
-	defer p.cutLost(ctx)()
-	for _, e := range slices.Backward(p.chain()) {
-		if err := p.retireExp(ctx, e); err != nil {
-			return err
-		}
-	}
-	if err := p.detach(ctx); err != nil {
-		return err
-	}
-	inv, err := p.look(ctx)
-	if err == nil {
-		p.inv = inv
-	}
-	return err
-}
-
-// retireExp readies an exporter for the loss of the volume behind it.
-func (p *pass) retireExp(ctx context.Context, e *apiv1.ExpSpec) error {
-	sub := p.inv.Subsystem(e.Nqn)
-	if sub == nil || e.Deleted {
-		return nil
-	}
-	// Secondaries must not come here any more: this node may be one itself
-	// soon, and proxies would go round in a ring.
-	if err := p.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn, vda.ProxyHostNQN(p.c.Id)}); err != nil {
-		return err
-	}
-	for _, ns := range sub.Namespaces {
-		if ns.BdevName == pxPrefix+e.Id+"n1" {
-			continue
-		}
-		if err := p.Plane.Driver().PrepareLoss(ctx, p.namespace(e, ns)); err != nil {
-			return err
-		}
-	}
-	return p.dropLink(ctx, e)
-}
-
-// namespace is one of an exporter's namespaces, as its subsystem has it.
-func (p *pass) namespace(e *apiv1.ExpSpec, ns spdk.NvmfNamespace) plane.Namespace {
-	return plane.Namespace{NQN: e.Nqn, NSID: ns.NSID, Bdev: ns.BdevName, Settle: p.settle}
 }
 
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
@@ -224,28 +160,27 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// attach connects a controller of one namespace.
-func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
-	select {
-	case p.attaching <- struct{}{}:
-		defer func() { <-p.attaching }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	n.CtrlrLossTimeoutSec, n.ReconnectDelaySec = spdk.Ptr[int32](noCtrlrLossTimeout), spdk.Ptr(uint32(plane.ReconnectDelay/time.Second))
-	if n.FabricsConnectTimeoutUs == nil {
-		n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))
-	}
-	bdevs, err := p.Plane.Driver().Attach(ctx, n)
-	if err != nil {
-		return err
-	}
-	if len(bdevs) == 0 {
-		err := fmt.Errorf("subsystem %s shows no usable namespace", n.SubNQN)
-		if detachErr := agent.Drop(p.Plane.BdevNvmeDetachController(ctx, n.Name)); detachErr != nil {
-			return detachErr
+// dropProxies detaches all proxies where namespaces stay without them.
+func (p *pass) dropProxies(ctx context.Context) error {
+	exps := p.c.Exps
+	dropped := make([]bool, len(exps))
+	if err := agent.Parallel(len(exps), func(i int) (err error) {
+		if name := pxPrefix + exps[i].Id; p.inv.Controller(name) != nil {
+			dropped[i], err = p.Plane.Driver().DropProxy(ctx, name)
 		}
 		return err
+	}); err != nil || !slices.Contains(dropped, true) {
+		return err
 	}
-	return nil
+	inv, err := p.look(ctx)
+	if err == nil {
+		p.inv = inv
+	}
+	return err
+}
+
+// settleProxies has what is queued on proxies fail while the array is being
+// brought up.
+func (p *pass) settleProxies(ctx context.Context) error {
+	return agent.Parallel(len(p.c.Exps), func(i int) error { return p.settle(ctx, pxPrefix+p.c.Exps[i].Id+"n1") })
 }

@@ -1,0 +1,122 @@
+package cn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// raids stand on connections: a raid0 of the vds of each group.
+type raids struct{ *pass }
+
+func (r raids) have() bool {
+	return slices.ContainsFunc(r.c.Grps, func(g *apiv1.GrpSpec) bool { return r.inv.Raid(grpPrefix+g.Id) != nil })
+}
+
+func (r raids) want() (wrong string) {
+	for _, g := range r.groups() {
+		if raid := r.inv.Raid(grpPrefix + g.Id); raid != nil && (raid.State != "online" || !r.fits(raid, g)) {
+			wrong = "raid " + raid.Name + " is " + raid.State
+		}
+	}
+	return wrong
+}
+
+func (r raids) fits(raid *spdk.Raid, g *apiv1.GrpSpec) bool {
+	if raid.StripSizeKB != g.StripeSizeKb || len(raid.BaseBdevs) != len(g.Vds) {
+		return false
+	}
+	for i, b := range raid.BaseBdevs {
+		if b.Name == nil || *b.Name != vdPrefix+g.Vds[i].VdId+"n1" {
+			return false
+		}
+	}
+	return vda.Striped.Tolerates(len(raid.BaseBdevs), func(idx int) bool { return !raid.BaseBdevs[idx].IsConfigured })
+}
+
+func (r raids) make(ctx context.Context) error {
+	for _, g := range r.groups() {
+		raid := spdk.RaidCreate{Name: grpPrefix + g.Id, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0"}
+		for _, v := range g.Vds {
+			raid.BaseBdevs = append(raid.BaseBdevs, vdPrefix+v.VdId+"n1")
+		}
+		if err := r.ensureRaid(ctx, raid); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r raids) unmake(ctx context.Context) error {
+	for _, g := range r.c.Grps {
+		if err := r.dropRaid(ctx, grpPrefix+g.Id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// concat stands on raids: it joins those of several groups. The array of a single
+// group has none.
+type concat struct{ *pass }
+
+func (r concat) have() bool { return r.inv.Raid(daPrefix+r.c.DaId) != nil }
+
+func (r concat) want() string {
+	if raid := r.inv.Raid(daPrefix + r.c.DaId); raid != nil && raid.State != "online" {
+		return "raid " + raid.Name + " is " + raid.State
+	}
+	return ""
+}
+
+func (r concat) make(ctx context.Context) error {
+	if len(r.c.Grps) == 1 {
+		return nil
+	}
+	raid := spdk.RaidCreate{Name: daPrefix + r.c.DaId, StripSizeKB: r.c.Grps[0].StripeSizeKb, RaidLevel: "concat"}
+	for _, g := range r.groups() {
+		raid.BaseBdevs = append(raid.BaseBdevs, grpPrefix+g.Id)
+	}
+	return r.ensureRaid(ctx, raid)
+}
+
+func (r concat) unmake(ctx context.Context) error { return r.dropRaid(ctx, daPrefix+r.c.DaId) }
+
+// top is the bdev that carries the lvstore.
+func (p *pass) top() string {
+	if len(p.c.Grps) == 1 {
+		return grpPrefix + p.c.Grps[0].Id
+	}
+	return daPrefix + p.c.DaId
+}
+
+// groups returns the groups in the order in which they are joined.
+func (p *pass) groups() []*apiv1.GrpSpec {
+	return slices.SortedFunc(slices.Values(p.c.Grps), func(a, b *apiv1.GrpSpec) int { return int(a.GrpIdx) - int(b.GrpIdx) })
+}
+
+func (p *pass) ensureRaid(ctx context.Context, r spdk.RaidCreate) error {
+	if p.inv.Raid(r.Name) != nil {
+		return nil
+	}
+	if err := p.Plane.BdevRaidCreate(ctx, r); err != nil {
+		return err
+	}
+	// A raid that lacks a member is made without an error and has no bdev.
+	if _, err := p.Plane.BdevGet(ctx, r.Name, 1000); err != nil {
+		return fmt.Errorf("raid %s does not come up: %w", r.Name, err)
+	}
+	return nil
+}
+
+func (p *pass) dropRaid(ctx context.Context, name string) error {
+	if p.inv.Raid(name) == nil {
+		return nil
+	}
+	return agent.Drop(p.Plane.BdevRaidDelete(ctx, name))
+}

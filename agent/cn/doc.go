@@ -13,12 +13,40 @@
 // lets it stand behind several, SPDK behind one only, because its namespaces
 // claim their bdev: there further exporters connect to the one before
 // (vda-link-<exp>n1, chain.go). Beside the initiator the subsystem admits the
-// secondaries.
-// Nothing is exported before the volume is there.
+// secondaries. Nothing is exported before the volume is there.
 //
 // The lvstore and the volume are made only while the array has never been up
 // (CntlrSpec.create), and then only when the disks are blank; else they are
 // loaded, and when they are not found that is an error.
+//
+// # One pass, in the order of the files
+//
+// A Sync changes the desired set and kicks the unit of each controller that it
+// names (agent.go). The loop runs a pass over the unit (agent/loop.go):
+//
+//  1. pass.go: run waits for its turn under the names that it acts under
+//     (turn.go), looks at what the data plane holds of this controller, and takes
+//     the exporters that are this controller's own (owner.go). What follows
+//     depends on what the controller is.
+//  2. stack.go, a primary: climb has the array taken down when one of its rungs
+//     holds what is not wanted, and makes what is missing, from the lowest rung
+//     up: connections to the vds (connections.go), a raid per group and the
+//     concat of several (raids.go), the lvstore and the volume in it (volume.go).
+//     The uppermost rung exports the volume (exporters.go), where need be by a
+//     chain (chain.go).
+//  3. secondary.go, a secondary: what only a primary has is taken down, from the
+//     uppermost rung (stack.go); then each exporter gets a proxy. A secondary
+//     whose primary is about to move stands by (standby.go).
+//  4. pass.go, a tombstone: drop takes the exporters away and then the rungs.
+//
+// Whatever closes a path on the way calls closePaths and says why (close.go);
+// what is queued for a lost vd is cut meanwhile (lost.go). The calls themselves
+// are agent.Plane's, and what differs between data planes is its Driver's
+// (agent/plane): this package does not know what it is connected to.
+//
+// Beside the passes, watch.go and silence.go kick units whose connections change,
+// lease.go stops primaries that must not go on, and prune.go removes what nobody
+// accounts for.
 //
 // # Secondary
 //
@@ -31,25 +59,23 @@
 //
 // Both roles are the same comparison of what is with what should be. Before
 // the bdev below a live namespace changes, the path is made inaccessible, so
-// that hosts wait instead of failing; then vda_tgt swaps the bdev in one step,
-// and on SPDK the namespace is removed when nothing is in flight on it and hosts
-// are quiet, and added in the same breath (agent/namespace.go). I/O that a new
-// primary's proxies still hold for the old one is made to fail first, for hosts
-// to repeat; before a planned move secondaries on SPDK stand by, with their
-// paths closed, so that there is none (standby.go). A demoted controller takes its namespaces
-// off, deletes the raid and detaches the vds. That deletes nothing from
-// media: the lvstore and what is in it goes only when a tombstone of the
-// primary says destroy_data.
+// that hosts wait instead of failing; the comment of agent/plane says how the
+// bdev changes then. I/O that a new primary's proxies still hold for the old one
+// is made to fail first, for hosts to repeat; before a planned move secondaries
+// on SPDK stand by, with their paths closed, so that there is none (standby.go). A
+// controller that is not primary any more takes its namespaces off, deletes the
+// raids and detaches the vds. That deletes nothing from media: the lvstore and
+// what is in it goes only when a tombstone of the primary says destroy_data.
 //
 // # I/O that SPDK holds
 //
 // SPDK keeps I/O for a connection that is lost, and carries it out when that is
 // back, even when the host has left meanwhile. Paths to such a connection are
-// closed until nothing is held any more; held.go has the rule and why.
+// closed until nothing is held any more; agent/plane has the rule and why.
 //
 // # Names that pass on
 //
-// An array that is deleted and made anew has the NQNs of the old one, whose
+// An array that is deleted and made again has the NQNs of the old one, whose
 // tombstone is still in the set. The live object owns such a name, and no other
 // unit touches what has it; owner.go has the rule. What was carried out needs
 // no further pass.

@@ -28,12 +28,12 @@ type Export struct {
 	Settle func(ctx context.Context, bdev string) error
 }
 
-// Ensure makes the calls that are missing for e. Who is not admitted any more
-// is shut out first, and who is admitted comes in last, when everything
-// behind is right; in between nobody can connect to half a subsystem. A new
-// one listens last of all: its hosts have been coming back since the data
-// plane started, and one that found no namespace would drop the disk, one that
-// was refused might not come again.
+// Ensure makes the calls that are missing for e. A host that is not admitted any
+// more is shut out first, and one that is admitted comes in last, when
+// everything behind is right; in between nobody can connect to half a subsystem.
+// A new subsystem listens last of all: its hosts have been coming back since the
+// data plane started, and one that found no namespace would drop the disk, one
+// that was refused might not come again.
 func (p *Plane) Ensure(ctx context.Context, inv *Inventory, e Export) error {
 	if err := p.ensure(ctx, inv, e); err != nil {
 		return fmt.Errorf("subsystem %s: %w", e.NQN, err)
@@ -186,9 +186,9 @@ func (p *Plane) openListener(ctx context.Context, nqn, state string) error {
 	return nil
 }
 
-// SetANA sets the ANA state of a subsystem's namespace on our address; "" and
-// the state that was set last are no-ops, and so is it to close the path of one
-// that doesn't listen yet.
+// SetANA sets the ANA state of a subsystem's namespace on our address. It does
+// nothing for "", for the state that was set last, and when the path of a
+// subsystem that does not listen yet is to be closed.
 func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 	p.mu.Lock()
 	same := p.ana[nqn] == state

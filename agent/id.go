@@ -18,7 +18,8 @@ func ValidID(id string) bool {
 // ValidCluster returns what is wrong with a cluster's id.
 func ValidCluster(id string) error {
 	if !ValidID(id) || len(strings.ReplaceAll(id, "-", "")) < clusterDigitsMin {
-		return vda.Errorf(vda.InvalidArgument, "cluster_id %q must have %d to 36 hex digits, and dashes between them at most", id, clusterDigitsMin)
+		return vda.Errorf(vda.InvalidArgument, "cluster_id %q must have %d to 36 hex digits, and dashes between them at most",
+			id, clusterDigitsMin)
 	}
 	return nil
 }

@@ -255,7 +255,7 @@ func (p *Plane) ownStill(ctx context.Context, inv *Inventory) error {
 		p.log.Error("data plane is not ready", "why", err)
 		s := p.Status()
 		s.Ready, s.Why = false, reason.Full(err)
-		p.set(s) // who watches looks again
+		p.set(s) // Watch looks again
 	}
 	return err
 }

@@ -18,7 +18,7 @@ import (
 // file was written: a line of JSON each, synced before the change counts. So a
 // change costs the same however much the node has. Lines of another
 // generation than the state file's are older than it. When the journal has
-// grown to the size of the state file, that is written anew.
+// grown to the size of the state file, that is written again.
 const journalName = "changes.json"
 
 // journalMin is how long a journal may be beside a small state file, bytes.

@@ -132,7 +132,8 @@ func (n *Node) CheckListener(l *apiv1.ListenerConf) error {
 		return nil
 	}
 	own := n.Cfg.Address
-	return vda.Errorf(vda.FailedPrecondition, "the node is registered with listener-conf %s port %s, but its agent was started with %s port %s",
+	return vda.Errorf(vda.FailedPrecondition, "the node is registered with listener-conf %s port %s, but its agent was started with %s "+
+		"port %s",
 		l.Traddr, l.Trsvcid, own.TrAddr, own.TrSvcID)
 }
 

@@ -62,7 +62,8 @@ func (s *State) Orphans(kind string, held func(id string) bool, make func() prot
 func (n *Node) OwnRequest(req *apiv1.OrphansRequest) error {
 	cluster, node, _ := n.State.Identity()
 	if cluster == "" || req.ClusterId != cluster || req.NodeId != node {
-		return Status(vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q", node, cluster, req.NodeId, req.ClusterId))
+		return Status(vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q",
+			node, cluster, req.NodeId, req.ClusterId))
 	}
 	return nil
 }

@@ -22,10 +22,11 @@ import (
 //   - a lock on the file SOCKET.vda-agent, held while the agent runs. It ends
 //     with the process, so a successor never finds it taken by the dead;
 //   - a mark in the data plane while it holds something of the node's, a
-//     subsystem that listens nowhere and admits nobody: its serial number is the first 16 digits of the cluster's id, its
-//     model number the kind and id of the node. It keeps an agent away that
-//     comes by another path to the socket, or while the owner is down. It ends
-//     with the data plane's run, and the owner makes it again.
+//     subsystem that listens nowhere and admits nobody: its serial number is the
+//     first 16 digits of the cluster's id, its model number the kind and id of the
+//     node. It keeps an agent away that comes by another path to the socket, or
+//     while the owner is down. It ends with the data plane's run, and the owner
+//     makes it again.
 
 // holder is what the lock file says of who holds it.
 type holder struct {
@@ -54,11 +55,14 @@ func (p *Plane) lockSocket() error {
 	path += ".vda-agent"
 	f, err := openLock(path)
 	if err != nil {
-		p.log.Warn("the data plane cannot be locked against a second agent; give this agent write access to the directory of its socket", "err", err)
+		p.log.Warn("the data plane cannot be locked against a second agent; give this agent write access to the directory of its socket",
+			"err", err)
 		return nil
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return errors.Join(&ForeignError{fmt.Sprintf("sock-path %s: the data plane is another agent's (%s); give each agent the socket of its own data plane", p.cfg.Socket, lockedBy(f))}, f.Close())
+		return errors.Join(&ForeignError{fmt.Sprintf("sock-path %s: the data plane is another agent's (%s); give each agent the socket of "+
+			"its own data plane",
+			p.cfg.Socket, lockedBy(f))}, f.Close())
 	}
 	p.lock = f
 	p.signLock()
@@ -188,7 +192,9 @@ func (p *Plane) setMark(ctx context.Context, sub *spdk.NvmfSubsystem) error {
 	if !holds {
 		return nil
 	}
-	err := p.probes.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: vda.OwnerNQN, SerialNumber: want.cluster, ModelNumber: want.node, MaxNamespaces: 1})
+	err := p.probes.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{
+		NQN: vda.OwnerNQN, SerialNumber: want.cluster, ModelNumber: want.node, MaxNamespaces: 1,
+	})
 	if err == nil {
 		p.log.Info("the data plane is marked as this node's", "cluster", cluster, "node", node)
 		return nil
@@ -213,7 +219,8 @@ type ForeignError struct{ msg string }
 func (e *ForeignError) Error() string { return e.msg }
 
 func (p *Plane) foreign(have, want mark) error {
-	return &ForeignError{fmt.Sprintf("the data plane at %s is that of node %s; this agent is %s, state directory %s; give each agent the socket of its own data plane (restarting a data plane takes its mark off)",
+	return &ForeignError{fmt.Sprintf("the data plane at %s is that of node %s; this agent is %s, state directory %s; give each agent the "+
+		"socket of its own data plane (restarting a data plane takes its mark off)",
 		p.cfg.Socket, have, want, p.cfg.StateDir)}
 }
 
@@ -242,10 +249,10 @@ func (p *Plane) ownNow(ctx context.Context) error {
 // releaseTimeout bounds Release.
 const releaseTimeout = 5 * time.Second
 
-// Release takes the mark off when the node has no object left; who is told that
-// the last one is gone finds nothing of ours, so a pass that is cut short, which
-// knows by then that it is gone, does this all the same. What fails here the
-// next look at the data plane does.
+// Release takes the mark off when the node has no object left. A caller that is
+// told that the last one is gone finds nothing of ours: a pass that is cut short,
+// which knows by then that it is gone, does this all the same. What fails here
+// the next look at the data plane does.
 func (p *Plane) Release(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 	defer cancel()

@@ -14,7 +14,8 @@ type PanicError struct {
 }
 
 func (e *PanicError) Error() string {
-	return fmt.Sprintf("a fault of the agent has ended its work on this object (panic: %v); its log has the details; please report them", e.Value)
+	return fmt.Sprintf("a fault of the agent has ended its work on this object (panic: %v); its log has the details; please report them",
+		e.Value)
 }
 
 // unlooked is what a pass ends in, like a panic, that finds out in the midst of
@@ -38,7 +39,7 @@ func Guard(f func() error) (err error) {
 	return f()
 }
 
-// Group runs parts of a pass at once. A panic in one is raised anew by Wait, so
+// Group runs parts of a pass at once. A panic in one is raised again by Wait, so
 // that it ends the pass and not the process. The zero value is ready.
 type Group struct {
 	wg    sync.WaitGroup

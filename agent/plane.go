@@ -89,7 +89,8 @@ type PlaneStatus struct {
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
 	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, OpenRaw: openNVMe, Reach: reachTCP,
-		ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, changed: make(chan struct{}, 1), marking: make(chan struct{}, 1)}
+		ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{},
+		changed: make(chan struct{}, 1), marking: make(chan struct{}, 1)}
 	connect := cfg.Connect
 	if connect == nil {
 		connect = func() (Client, error) {
@@ -261,7 +262,8 @@ const silentPause = 50 * time.Millisecond
 func (p *Plane) look(ctx context.Context) error {
 	id, err := p.startID(ctx)
 	if err != nil {
-		p.set(PlaneStatus{StartID: p.Status().StartID, Version: p.Status().Version, Why: reason.Full(err), Silent: errors.Is(err, context.DeadlineExceeded)})
+		was := p.Status()
+		p.set(PlaneStatus{StartID: was.StartID, Version: was.Version, Why: reason.Full(err), Silent: errors.Is(err, context.DeadlineExceeded)})
 		return err
 	}
 	if was := p.Status(); was.Ready && was.StartID == id {
@@ -349,7 +351,8 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 		return v.Version, err
 	}
 	if autoExamines(ctx, p.probes.API) {
-		p.log.Warn("the data plane examines bdevs by itself; arrays of a single vd will not work: start it with --wait-for-rpc and call bdev_set_options -d first")
+		p.log.Warn("the data plane examines bdevs by itself; arrays of a single vd will not work: start it with --wait-for-rpc and call " +
+			"bdev_set_options -d first")
 	}
 	transports, err := p.probes.NvmfGetTransports(ctx)
 	if err != nil {

@@ -47,7 +47,8 @@ func (p *Plane) WithRaw(ctx context.Context, bdev string, f func(RawDisk) error)
 			err = drop
 		}
 	}()
-	if err := p.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: nqn, SerialNumber: id[:20], ModelNumber: "VDA_RAW", MaxNamespaces: 1}); err != nil {
+	sub := spdk.NvmfSubsystemCreate{NQN: nqn, SerialNumber: id[:20], ModelNumber: "VDA_RAW", MaxNamespaces: 1}
+	if err := p.NvmfCreateSubsystem(ctx, sub); err != nil {
 		return err
 	}
 	if err := p.NvmfSubsystemAddHost(ctx, nqn, host); err != nil {

@@ -228,7 +228,7 @@ func (s *State) check(c Claim) error {
 	case d.NodeID != "" && d.NodeID != c.NodeID && !c.Vacant:
 		return vda.Errorf(vda.FailedPrecondition, "this agent is node %s; the request is for node %s", d.NodeID, c.NodeID)
 	case d.NodeID != c.NodeID:
-		// A node that holds nothing may be created anew under another id,
+		// A node that holds nothing may be created again under another id,
 		// with versions that start over.
 		if c.Base != 0 {
 			return &StaleError{msg: "this agent holds no set yet; send a full one"}

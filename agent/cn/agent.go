@@ -66,7 +66,8 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), lease: lease{begun: time.Now()}, standBys: map[string]standBy{}}
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
+		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}}
 	var req apiv1.SyncCnRequest
 	if _, err := n.State.Desired(&req); err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func setOf(req *apiv1.SyncCnRequest) set {
 	return s
 }
 
-// live returns the number of controllers that are no tombstones.
+// live returns the number of controllers that are not tombstones.
 func (s *set) live() int {
 	n := 0
 	for _, c := range s.cntlrs {
@@ -253,7 +254,9 @@ func (s *set) merge(req *apiv1.SyncCnRequest) (set, error) {
 	} else if next.live() == 0 && !req.AllowEmpty {
 		for id, c := range s.cntlrs {
 			if !c.Deleted && next.cntlrs[id] == nil {
-				return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d controllers; if that is right, say so with vda_cli syncup cn --allow-empty (allow_empty)", s.live())
+				return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d controllers; if that is "+
+					"right, say so with vda_cli syncup cn --allow-empty (allow_empty)",
+					s.live())
 			}
 		}
 	}
@@ -330,7 +333,8 @@ func check(req *apiv1.SyncCnRequest) error {
 		for _, e := range c.Exps {
 			errs = append(errs, ids.Ref("exps.id", e.Id), ids.Object("es_id", e.EsId))
 			if !strings.HasPrefix(e.Nqn, expNQN) || len(e.Nqn) > nvme.NQNMax {
-				errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of exp %s must start with %s and have %d bytes at most", e.Nqn, e.Id, expNQN, nvme.NQNMax))
+				errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of exp %s must start with %s and have %d bytes at most",
+					e.Nqn, e.Id, expNQN, nvme.NQNMax))
 			}
 		}
 	}

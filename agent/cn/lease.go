@@ -108,7 +108,7 @@ func (a *Agent) assess(leased bool, well, unreached map[string]bool) (stop, resu
 }
 
 // restand keeps a standing for each primary of the set; a.mu is held. A new
-// term begins anew.
+// term starts from nothing.
 func (a *Agent) restand() {
 	old := a.standings
 	a.standings = map[string]*standing{}
@@ -208,7 +208,8 @@ func (a *Agent) halted(id string) error {
 	if s == nil || !s.stopped {
 		return nil
 	}
-	return fmt.Errorf("no monitor renews this primary's lease and it has no connection to vd %s; its paths are closed until either returns", strings.Join(s.cut, ", "))
+	return fmt.Errorf("no monitor renews this primary's lease and it has no connection to vd %s; its paths are closed until either returns",
+		strings.Join(s.cut, ", "))
 }
 
 // unreached is what a heartbeat says of primaries that have lost vds.

@@ -13,9 +13,9 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// Who owns a name. A tombstone stays in the set for a while, in that of a
+// The owners of names. A tombstone stays in the set for a while, in that of a
 // controller that lives on for as long as nothing else changes, and its names
-// may be given again meanwhile: an array made anew has the NQNs of the old one,
+// may be given again meanwhile: an array made again has the NQNs of the old one,
 // exporter c of a-b has that of b-c of a, and a controller that comes back to a
 // node has the raids and vds of the one that left. The live object owns the
 // name, and no other unit touches what has it. Of two that live, the one that
@@ -31,7 +31,7 @@ const (
 type owner struct {
 	id    string // of the es or controller
 	expID string // of an es
-	says  string // who it is
+	says  string // what it is, for people
 }
 
 // claim works out the owners of the set's names; before are those of the set

@@ -40,7 +40,8 @@ func (a *Agent) Probe(ctx context.Context, req *apiv1.ProbeRequest) (*apiv1.Prob
 // meant refuses a request that is for another node.
 func (a *Agent) meant(clusterID, nodeID string) error {
 	if cluster, node, _ := a.State.Identity(); cluster != clusterID || node != nodeID {
-		return vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q", node, cluster, nodeID, clusterID)
+		return vda.Errorf(vda.FailedPrecondition, "this agent is node %q of cluster %q; the request is for node %q of cluster %q",
+			node, cluster, nodeID, clusterID)
 	}
 	return nil
 }

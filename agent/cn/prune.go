@@ -52,7 +52,8 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 	}
 	for name := range inv.AllControllers() {
-		if ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix) || strings.HasPrefix(name, linkPrefix); ours && !own.controllers[name] {
+		ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix) || strings.HasPrefix(name, linkPrefix)
+		if ours && !own.controllers[name] {
 			remove("controller", name, agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name)))
 		}
 	}

@@ -8,8 +8,8 @@ import (
 
 // turns lets one unit at a time act under a name that several may have one
 // after the other: a deleted array's exporter and that of its successor, or two
-// controllers of one array of which one is a tombstone. Who comes next looks at
-// the data plane when the other has let go. Safe for concurrent use.
+// controllers of one array of which one is a tombstone. The next one looks at the
+// data plane when the other has let go. Safe for concurrent use.
 type turns struct {
 	mu   sync.Mutex
 	busy map[string]chan struct{} // closed when the name is free

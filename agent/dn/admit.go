@@ -122,7 +122,8 @@ func (a *Agent) lost(spec *apiv1.PdSpec, c conf, content *disk.Content, want str
 		return cmp.Or(a.copied(content.Store.Name), foreign(content.Store.Name, want))
 	}
 	return fmt.Errorf("the stamp of pd %s is not found on %s, which %v; it has been formatted before, and that is not done again; "+
-		"if its disk is lost or was replaced, delete the arrays on it and then the pd (pd delete --force), and create it anew", spec.Id, c.where(), content)
+		"if its disk is lost or was replaced, delete the arrays on it and then the pd (pd delete --force), and create it again",
+		spec.Id, c.where(), content)
 }
 
 // cutOff reports that the disk holds nothing but the metadata of an lvstore
@@ -161,7 +162,8 @@ func (a *Agent) wipe(ctx context.Context, spec *apiv1.PdSpec, c conf, dev disk.D
 	}
 	shown := known && note.PD != spec.Id && content.Covered(note.Marks)
 	if c.Wipe && shown {
-		a.Log.Warn("wiping a disk, as its user wants", "pd", spec.Name, "disk", c.where(), "id", dev.ID().Lasting, "found", note.Found, "shown_for", note.Name)
+		a.Log.Warn("wiping a disk, as its user wants", "pd", spec.Name, "disk", c.where(),
+			"id", dev.ID().Lasting, "found", note.Found, "shown_for", note.Name)
 		if err := dev.Wipe(ctx); err != nil {
 			return fmt.Errorf("%s could not be wiped: %w", c.where(), err)
 		}
@@ -214,9 +216,12 @@ func (a *Agent) otherName(spec *apiv1.PdSpec, c conf, id disk.ID) error {
 		}
 		switch {
 		case other.Now == id.Now:
-			return fmt.Errorf("%s is another name of %s, the disk of pd %s; a disk is one pd: delete this one, which changes nothing on the disk", c.Filename, oc.Filename, p.Name)
+			return fmt.Errorf("%s is another name of %s, the disk of pd %s; a disk is one pd: delete this one, which changes nothing on the disk",
+				c.Filename, oc.Filename, p.Name)
 		case contains(id.Over, other.Now) || contains(other.Over, id.Now):
-			return fmt.Errorf("%s shares its blocks with %s, the disk of pd %s; a disk is one pd: delete this one, which changes nothing on the disk", c.Filename, oc.Filename, p.Name)
+			return fmt.Errorf("%s shares its blocks with %s, the disk of pd %s; a disk is one pd: delete this one, which changes "+
+				"nothing on the disk",
+				c.Filename, oc.Filename, p.Name)
 		}
 	}
 	return nil

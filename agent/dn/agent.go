@@ -73,7 +73,8 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing), caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
+	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing),
+		caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
 		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
@@ -123,7 +124,8 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 func (a *Agent) Register(r grpc.ServiceRegistrar) { apiv1.RegisterDnAgentServer(r, a) }
 
 func setOf(req *apiv1.SyncDnRequest) set {
-	s := set{cluster: req.ClusterId, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{}, gone: map[string]time.Time{}, allowEmpty: req.AllowEmpty}
+	s := set{cluster: req.ClusterId, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{},
+		gone: map[string]time.Time{}, allowEmpty: req.AllowEmpty}
 	for _, p := range req.Pds {
 		s.pds[p.Id] = p
 	}
@@ -144,7 +146,7 @@ func (s *set) keys() []string {
 	return keys
 }
 
-// live returns the number of objects that are no tombstones.
+// live returns the number of objects that are not tombstones.
 func (s *set) live() int {
 	n := 0
 	for _, p := range s.pds {
@@ -283,7 +285,9 @@ func (s *set) merge(req *apiv1.SyncDnRequest) (set, error) {
 	next := setOf(req)
 	if req.BaseVersion == 0 {
 		if next.live() == 0 && s.vanish(&next) && !req.AllowEmpty {
-			return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d objects; if that is right, say so with vda_cli syncup dn --allow-empty (allow_empty): disks keep what is on them", s.live())
+			return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d objects; if that is right, "+
+				"say so with vda_cli syncup dn --allow-empty (allow_empty): disks keep what is on them",
+				s.live())
 		}
 		for id, at := range s.gone {
 			if p, v := next.pds[id], next.vds[id]; p != nil && p.Deleted || v != nil && v.Deleted {

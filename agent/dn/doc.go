@@ -30,7 +30,7 @@
 // is gone all the same, as everything on a malloc pd is after a restart of the
 // data plane, the vd is reported as lost and is not exported: to hand out
 // zeros in the place of data would corrupt the array silently. A malloc pd
-// itself is made and formatted anew, for new vds.
+// itself is made and formatted again, for new vds.
 //
 // # Fence
 //

@@ -21,7 +21,8 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 		case err != nil:
 			return nil, err
 		case !fresh:
-			return nil, fmt.Errorf("the lvstore of pd %s does not load from %s; it has been formatted before, and that is not done again", spec.Id, c.where())
+			return nil, fmt.Errorf("the lvstore of pd %s does not load from %s; it has been formatted before, and that is not done again",
+				spec.Id, c.where())
 		case bdev.Claimed:
 			return nil, fmt.Errorf("%s is in use in the data plane and is not formatted", c.where())
 		}
@@ -44,7 +45,8 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 	}); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(a.State.SetMade(spec.Id, true), a.State.Forget(begunName(spec.Id)), a.State.SetMade(spec.Id+"-begun", false)); err != nil {
+	err = errors.Join(a.State.SetMade(spec.Id, true), a.State.Forget(begunName(spec.Id)), a.State.SetMade(spec.Id+"-begun", false))
+	if err != nil {
 		return nil, err
 	}
 	lvs, err := a.Plane.LvstoreOn(ctx, bdev.Name)

@@ -41,8 +41,10 @@ func (a *Agent) recognise(spec *apiv1.PdSpec, c conf, id disk.ID) error {
 		}
 		return a.State.Keep(diskName(spec.Id), diskNote{Where: c.where(), Traits: id.Traits})
 	}
-	return fmt.Errorf("%s carries the stamp of pd %s and is not its disk but a copy, or the disk put back from one: its %s is %q, the disk's at %s was %q; "+
-		"nothing is served from it; bring the disk back, or, if this one is to take its place and nothing newer is lost by that, remove %s on the node",
+	return fmt.Errorf("%s carries the stamp of pd %s and is not its disk but a copy, or the disk put back from one: its %s is %q, the "+
+		"disk's at %s was %q; "+
+		"nothing is served from it; bring the disk back, or, if this one is to take its place and nothing newer is lost by that, remove %s "+
+		"on the node",
 		c.where(), spec.Name, name, id.Traits[name], note.Where, note.Traits[name], a.State.NoteFile(diskName(spec.Id)))
 }
 
@@ -85,7 +87,8 @@ func (a *Agent) ownStore(inv *agent.Inventory, spec *apiv1.PdSpec) (*spdk.Lvstor
 }
 
 func givenUp(c conf, lvs *spdk.Lvstore) error {
-	return fmt.Errorf("lvstore %s was given up: %s; make sure that only this node's data plane uses the disk %s, then restart it", lvs.Name, lvs.Failed, c.where())
+	return fmt.Errorf("lvstore %s was given up: %s; make sure that only this node's data plane uses the disk %s, then restart it",
+		lvs.Name, lvs.Failed, c.where())
 }
 
 // inTheWay is an error when the lvstore of a pd could not be loaded because
@@ -111,7 +114,8 @@ func elsewhere(lvs *spdk.Lvstore, base string) error {
 	if lvs == nil || lvs.BaseBdev == base {
 		return nil
 	}
-	return fmt.Errorf("its lvstore %s is loaded from bdev %s, which is not its disk but a copy of it; nothing is served from there", lvs.Name, lvs.BaseBdev)
+	return fmt.Errorf("its lvstore %s is loaded from bdev %s, which is not its disk but a copy of it; nothing is served from there",
+		lvs.Name, lvs.BaseBdev)
 }
 
 // release detaches a disk with the stamp of another, so that the lvstore on it
@@ -152,7 +156,8 @@ func (a *Agent) copied(stamp string) error {
 	if c, err := parseConf(of.ConfJson); err == nil {
 		where = c.where()
 	}
-	return fmt.Errorf("the disk is a copy of the disk of pd %s (%s), or that disk by another name; it is left alone: delete this pd", of.Name, where)
+	return fmt.Errorf("the disk is a copy of the disk of pd %s (%s), or that disk by another name; it is left alone: delete this pd",
+		of.Name, where)
 }
 
 // nvmeTraits reads what an NVMe disk is recognised by from its bdev's

@@ -57,7 +57,9 @@ func (a *Agent) passPD(ctx context.Context, id string) (r agent.Result) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.caps[id] = &apiv1.PdCapacity{PdId: id, ClusterSize: lvs.ClusterSize, TotalClusters: lvs.TotalDataClusters, FreeClusters: lvs.FreeClusters}
+	a.caps[id] = &apiv1.PdCapacity{
+		PdId: id, ClusterSize: lvs.ClusterSize, TotalClusters: lvs.TotalDataClusters, FreeClusters: lvs.FreeClusters,
+	}
 	return r
 }
 
@@ -161,7 +163,7 @@ func (a *Agent) attachBase(ctx context.Context, spec *apiv1.PdSpec, c conf) (loa
 		if made, madeErr := a.State.Made(spec.Id); madeErr != nil {
 			return false, madeErr
 		} else if made {
-			a.Log.Warn("a malloc pd is made anew; what was on it is lost", "pd", spec.Id)
+			a.Log.Warn("a malloc pd is made again; what was on it is lost", "pd", spec.Id)
 		}
 		params := spdk.MallocCreate{Name: name, BlockSize: vda.SectorSize, NumBlocks: c.Size / vda.SectorSize}
 		if u, parseErr := uuid.Parse(spec.Id); parseErr == nil {
@@ -244,7 +246,11 @@ func (a *Agent) makeFile(spec *apiv1.PdSpec, c conf) error {
 
 // admitBdev is admit for a bdev that the data plane has and nobody uses.
 func (a *Agent) admitBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev) (ours bool, err error) {
-	id := disk.ID{Now: bdev.Name + " " + bdev.UUID, Lasting: fmt.Sprintf("%s of %d bytes", bdev.UUID, bdev.Bytes()), Traits: nvmeTraits(bdev.DriverSpecific)}
+	id := disk.ID{
+		Now:     bdev.Name + " " + bdev.UUID,
+		Lasting: fmt.Sprintf("%s of %d bytes", bdev.UUID, bdev.Bytes()),
+		Traits:  nvmeTraits(bdev.DriverSpecific),
+	}
 	if err := a.refusedLately(spec, id); err != nil {
 		return false, err
 	}

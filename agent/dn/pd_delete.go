@@ -55,7 +55,8 @@ func (a *Agent) dropPD(ctx context.Context, spec *apiv1.PdSpec) error {
 	if c.Lost {
 		a.Log.Warn("a pd is given up as lost; if its disk is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where())
 	}
-	return errors.Join(a.State.SetMade(spec.Id, false), a.State.SetMade(spec.Id+"-begun", false), a.State.Forget(begunName(spec.Id)), a.State.Forget(diskName(spec.Id)))
+	return errors.Join(a.State.SetMade(spec.Id, false), a.State.SetMade(spec.Id+"-begun", false),
+		a.State.Forget(begunName(spec.Id)), a.State.Forget(diskName(spec.Id)))
 }
 
 // wipePath makes the disk of a deleted aio pd blank, as long as it carries the
@@ -77,7 +78,8 @@ func (a *Agent) wipePath(ctx context.Context, spec *apiv1.PdSpec, c conf, own st
 		err = a.recognise(spec, c, dev.ID())
 	}
 	if err != nil || store == nil || store.Name != own {
-		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)
+		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it",
+			"pd", spec.Name, "disk", c.where(), "err", err)
 		return nil
 	}
 	a.Log.Info("wiping the disk of a deleted pd", "pd", spec.Name, "disk", c.where())
@@ -91,7 +93,8 @@ func (a *Agent) wipePath(ctx context.Context, spec *apiv1.PdSpec, c conf, own st
 func (a *Agent) wipeBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *spdk.Bdev, lvs *spdk.Lvstore) error {
 	base, own := baseName(c, spec.Id), a.stamp(spec.Id)
 	gone := func(err error) error {
-		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it", "pd", spec.Name, "disk", c.where(), "err", err)
+		a.Log.Warn("the disk of a deleted pd is not found; if it is somewhere, its stamp stays on it",
+			"pd", spec.Name, "disk", c.where(), "err", err)
 		return nil
 	}
 	if bdev == nil {
@@ -115,7 +118,7 @@ func (a *Agent) wipeBdev(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *
 }
 
 // settleVDs waits for the tombstones of vds on a pd, whose passes are begun
-// anew when the disk is lost: one may wait for it. It refuses while there
+// again when the disk is lost: one may wait for it. It refuses while there
 // are live ones.
 func (a *Agent) settleVDs(ctx context.Context, pd string, lost bool) error {
 	a.mu.Lock()

@@ -16,8 +16,8 @@ import (
 // no new vds are placed there.
 const sickFor = time.Hour
 
-// little is the space on a file system, bytes, from which on a pd's file that
-// still needs some is in error.
+// little is the free space of a file system, in bytes, below which a pd's file
+// that still needs some is in error.
 const little = 16 << 20
 
 // ailing is what is known of a disk's I/O errors.
@@ -47,7 +47,7 @@ func (a *Agent) noteErrors(spec *apiv1.PdSpec, c conf, by map[string]uint64) {
 		a.ailing[spec.Id] = s
 	}
 	now := time.Now()
-	if bad < s.seen || full < s.seenFull { // the data plane has started anew
+	if bad < s.seen || full < s.seenFull { // the data plane has started again
 		s.seen, s.seenFull = 0, 0
 	}
 	if n := bad - s.seen; n > 0 {
@@ -72,7 +72,8 @@ func (a *Agent) sick(pd string) error {
 	if s == nil || s.errors == 0 || time.Since(s.last) > sickFor {
 		return nil
 	}
-	return fmt.Errorf("the disk has had %d I/O errors since %s, the last at %s", s.errors, s.first.UTC().Format(time.RFC3339), s.last.UTC().Format(time.RFC3339))
+	return fmt.Errorf("the disk has had %d I/O errors since %s, the last at %s",
+		s.errors, s.first.UTC().Format(time.RFC3339), s.last.UTC().Format(time.RFC3339))
 }
 
 // sickPD is what a vd says of its pd's disk.
@@ -120,5 +121,6 @@ func tooLittle(name string, size, allocated, left int64) error {
 	if missing <= 0 || left >= min(missing, little) {
 		return nil
 	}
-	return fmt.Errorf(vda.NoSpace+"%d bytes of %s are not allocated yet, and its file system has %d left; writes will fail; make room there", missing, name, left)
+	return fmt.Errorf(vda.NoSpace+"%d bytes of %s are not allocated yet, and its file system has %d left; writes will fail; make room there",
+		missing, name, left)
 }

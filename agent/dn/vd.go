@@ -18,7 +18,7 @@ const (
 	newSuffix = "-new" // of an lvol that is still to be zeroed
 	vdNQN     = vda.VDNQNPrefix
 
-	fullFor = time.Minute // is a disk left in peace that had no space
+	fullFor = time.Minute // a disk that had no space is not asked for more
 )
 
 func (a *Agent) passVD(ctx context.Context, id string) (r agent.Result) {
@@ -134,8 +134,8 @@ func (a *Agent) unexport(ctx context.Context, inv *agent.Inventory, spec *apiv1.
 	return a.Plane.DropSubsystem(ctx, spec.Nqn)
 }
 
-// fence shuts out whom the present term does not admit, whatever the state of
-// the pd.
+// fence shuts out the hosts that the present term does not admit, whatever the
+// state of the pd.
 func (a *Agent) fence(ctx context.Context, spec *apiv1.VdSpec) error {
 	inv, err := a.lookVD(ctx, spec)
 	if err != nil {
@@ -158,17 +158,21 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 		return "", err
 	}
 	if made {
-		// Whoever was admitted to what is left of it has no business here.
+		// A host that was admitted to what is left of it has no business here.
 		if inv.Subsystem(spec.Nqn) != nil {
 			if err := a.Plane.DropSubsystem(ctx, spec.Nqn); err != nil {
 				return "", err
 			}
 		}
-		return "", fmt.Errorf("its data is lost: lvol %s%s is not on pd %s any more (a malloc pd keeps nothing over a restart of the data plane)", vdPrefix, spec.Id, spec.PdId)
+		return "", fmt.Errorf("its data is lost: lvol %s%s is not on pd %s any more (a malloc pd keeps nothing over a restart "+
+			"of the data plane)",
+			vdPrefix, spec.Id, spec.PdId)
 	}
 	name := inv.BdevName(lvs + "/" + vdPrefix + spec.Id + newSuffix)
 	if name == "" {
-		name, err = a.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: lvs, LvolName: vdPrefix + spec.Id + newSuffix, SizeInMiB: spec.Size >> 20, ClearMethod: "none"})
+		name, err = a.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{
+			LvsName: lvs, LvolName: vdPrefix + spec.Id + newSuffix, SizeInMiB: spec.Size >> 20, ClearMethod: "none",
+		})
 		if spdk.IsNoSpace(err) {
 			return "", a.taken(inv, lvs, spec)
 		}
@@ -196,7 +200,8 @@ func (a *Agent) zero(ctx context.Context, bdev string, spec *apiv1.VdSpec) error
 func (a *Agent) clear(ctx context.Context, bdev string, spec *apiv1.VdSpec) error {
 	err := a.overwrite(ctx, a.clearing, "cleared", bdev, spec, agent.RawDisk.Clear)
 	if s := nvme.Status(0); errors.As(err, &s) && !s.IsPath() && ctx.Err() == nil {
-		a.Log.Warn("a vd is deleted without being cleared: its blocks stay allocated and readable on the disk", "vd", spec.Id, "pd", spec.PdId, "err", err)
+		a.Log.Warn("a vd is deleted without being cleared: its blocks stay allocated and readable on the disk",
+			"vd", spec.Id, "pd", spec.PdId, "err", err)
 		return nil
 	}
 	return err
@@ -212,7 +217,8 @@ func (a *Agent) taken(inv *agent.Inventory, lvs string, spec *apiv1.VdSpec) erro
 	if l := inv.Lvstores[lvs]; l != nil {
 		free = fmt.Sprintf(" of the %d that are free", l.FreeClusters*l.ClusterSize)
 	}
-	return fmt.Errorf(vda.NoSpace+"the vd takes %d bytes%s on pd %s; what the database doesn't know of takes the rest (vda_cli orphan list)", spec.Size, free, name)
+	return fmt.Errorf(vda.NoSpace+"the vd takes %d bytes%s on pd %s; what the database doesn't know of takes the rest (vda_cli orphan list)",
+		spec.Size, free, name)
 }
 
 // noSpace deletes an lvol that there was no space for after all, with what of
@@ -257,7 +263,8 @@ func (a *Agent) fullLately(pd string) error {
 
 // overwrite does what takes long to an lvol that nobody uses, when there is a
 // place for it in turns.
-func (a *Agent) overwrite(ctx context.Context, turns chan struct{}, what, bdev string, spec *apiv1.VdSpec, how func(agent.RawDisk, context.Context, func(uint64)) error) error {
+func (a *Agent) overwrite(ctx context.Context, turns chan struct{}, what, bdev string, spec *apiv1.VdSpec,
+	how func(agent.RawDisk, context.Context, func(uint64)) error) error {
 	note := func(msg string) {
 		a.Loop.Note(vdKey+spec.Id, agent.Result{Errs: map[string]string{spec.Id: msg}})
 	}

@@ -42,7 +42,7 @@ type NodeConfig struct {
 	Reach func(ctx context.Context, at spdk.TransportID) error
 }
 
-// Node connects to a data plane. Whoever starts an agent on it closes that.
+// Node connects to a data plane. The caller closes the agent that it starts on it.
 func Node(t testing.TB, c NodeConfig) *agent.Node {
 	t.Helper()
 	cfg := agent.Config{

@@ -14,7 +14,8 @@ var daTable = table[vda.DA]{
 	},
 	values: func(v *vda.DA) []any {
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
-			v.Conf, v.ClusterSize, v.Term, v.Created, v.Deleted, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+			v.Conf, v.ClusterSize, v.Term, v.Created, v.Deleted, v.Health.Error,
+			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.DA) string { return v.Name },
 }

@@ -14,7 +14,8 @@ var pdTable = table[vda.PD]{
 	},
 	values: func(v *vda.PD) []any {
 		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters,
-			v.VDCount, v.OrphanClusters, v.Version, v.Deleted, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+			v.VDCount, v.OrphanClusters, v.Version, v.Deleted, v.Health.Error,
+			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.PD) string { return v.Name },
 }

@@ -403,6 +403,7 @@ func TestRealRestarts(t *testing.T) { planes(t, realRestarts) }
 func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, cnTgts := reals(t, 2, true, spdkDN, spdkCN)
 	l.up(0)
+	l.leased()
 	verify(t, l.disk(0), 0)
 	write(t, l.disk(0), 7)
 	l.spec.Create = false
@@ -433,6 +434,7 @@ func realRestarts(t *testing.T, spdkDN, spdkCN bool) {
 	cnTgts[0].stop()
 	cnTgts[0].start()
 	l.cns[0].start(l)
+	l.leased()
 	l.healthy(0)
 	l.healthy(1)
 	verify(t, l.disk(1), 7)

@@ -30,7 +30,8 @@ func connectBy(t *testing.T, socket, kind string, by func() (agent.Client, error
 
 func connectWith(t *testing.T, socket, kind string, by func() (agent.Client, error), transport map[string]any) (*agent.Plane, error) {
 	t.Helper()
-	cfg := agent.Config{Socket: socket, Connect: by, Transport: transport, StateDir: t.TempDir(), Log: planetest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
+	cfg := agent.Config{Socket: socket, Connect: by, Transport: transport, StateDir: t.TempDir(), Log: planetest.Log(),
+		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -90,15 +91,18 @@ func TestTheDriverIsChosenByTheMethods(t *testing.T) {
 		hidden string
 		want   traits
 	}{
-		{false, "", traits{standsBy: true, watchesSilence: true, waitsForever: true, whileLost: spdk.ANAInaccessible, proxy: spdk.ANANonOptimized, linksOfLost: plane.Cut}},
-		{false, "bdev_nvme_disable_controller", traits{standsBy: true, whileLost: spdk.ANAOptimized, proxy: spdk.ANAInaccessible}}, // as SPDK before 23.09
+		{false, "", traits{standsBy: true, watchesSilence: true, waitsForever: true,
+			whileLost: spdk.ANAInaccessible, proxy: spdk.ANANonOptimized, linksOfLost: plane.Cut}},
+		// As SPDK before 23.09.
+		{false, "bdev_nvme_disable_controller", traits{standsBy: true, whileLost: spdk.ANAOptimized, proxy: spdk.ANAInaccessible}},
 		{true, "", traits{shares: true, whileLost: spdk.ANAOptimized, proxy: spdk.ANANonOptimized}},
 	} {
 		fake := planetest.NewPlane(t, planetest.NewCluster(), c.swaps)
 		fake.Hide(c.hidden)
 		p, err := connect(t, fake.Socket, "cn")
 		d := p.Driver()
-		got := traits{d.Shares(), d.StandsBy(), d.WatchesSilence(), d.FastIOFail(time.Second) == nil, d.StateWhileLost(), d.ProxyState(), d.EndOfLinks(true)}
+		got := traits{d.Shares(), d.StandsBy(), d.WatchesSilence(), d.FastIOFail(time.Second) == nil,
+			d.StateWhileLost(), d.ProxyState(), d.EndOfLinks(true)}
 		if err != nil || got != c.want {
 			t.Errorf("vda_tgt %v, without %q: %+v, %v", c.swaps, c.hidden, got, err)
 		}

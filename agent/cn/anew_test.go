@@ -28,7 +28,8 @@ func (l *lab) anew(n int) *apiv1.CntlrSpec {
 		vd := id("b1", 16*n+i)
 		c.Grps[0].Vds = append(c.Grps[0].Vds, &apiv1.VdTarget{VdId: vd, Listener: at(d.port), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + vd, Uuid: vd})
 	}
-	c.Exps = []*apiv1.ExpSpec{{Id: id("ee", 64+n), EsId: id("e5", 1024+n), Name: "exp", Nqn: expNQN, InitiatorNqn: host0, Serial: fmt.Sprintf("ANEW%d", n), NsUuid: id("f0", 64+n)}}
+	c.Exps = []*apiv1.ExpSpec{{Id: id("ee", 64+n), EsId: id("e5", 1024+n), Name: "exp",
+		Nqn: expNQN, InitiatorNqn: host0, Serial: fmt.Sprintf("ANEW%d", n), NsUuid: id("f0", 64+n)}}
 	return c
 }
 
@@ -39,7 +40,8 @@ func (l *lab) serve(c *apiv1.CntlrSpec) {
 		d.version++
 		v := c.Grps[0].Vds[i]
 		req := &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, BaseVersion: d.version - 1,
-			Vds: []*apiv1.VdSpec{{Id: v.VdId, PdId: id("a0", i), Size: 12 << 20, Nqn: v.Nqn, Term: c.Term, HostNqn: c.HostNqn, DaId: c.DaId, Uuid: v.Uuid, Version: d.version}}}
+			Vds: []*apiv1.VdSpec{{Id: v.VdId, PdId: id("a0", i), Size: 12 << 20, Nqn: v.Nqn,
+				Term: c.Term, HostNqn: c.HostNqn, DaId: c.DaId, Uuid: v.Uuid, Version: d.version}}}
 		r, err := d.a.Sync(context.Background(), req)
 		if err != nil {
 			l.Fatal(err)

@@ -65,7 +65,8 @@ func (s *stranger) moveIn() {
 	s.call("nvmf_create_subsystem", object{"nqn": strangerNQN, "serial_number": "SPDK1", "allow_any_host": true})
 	s.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "lvs0/vda-looks-like-ours"}})
 	s.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "Malloc1"}})
-	s.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN, "listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": s.port}})
+	s.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN,
+		"listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": s.port}})
 }
 
 // disk connects to the stranger's subsystem.
@@ -73,7 +74,8 @@ func (s *stranger) disk() *host.Namespace {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: s.port, SubNQN: strangerNQN, HostNQN: "nqn.2014-08.org.example:host", Queues: 1})
+	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: s.port, SubNQN: strangerNQN,
+		HostNQN: "nqn.2014-08.org.example:host", Queues: 1})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -119,8 +121,10 @@ func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 	verify(t, a, 0x66)
 	for i, n := range l.dns { // a pd on a disk with another's lvstore
 		n.version++
-		r, err := n.a.Sync(context.Background(), &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, BaseVersion: n.version - 1,
-			Pds: []*apiv1.PdSpec{{Id: id("a0", 7), Name: "pd7", ConfJson: fmt.Sprintf(`{"type":"aio","filename":%q}`, all[i].file), Format: true, Version: n.version}}})
+		r, err := n.a.Sync(context.Background(), &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version,
+			BaseVersion: n.version - 1,
+			Pds: []*apiv1.PdSpec{{Id: id("a0", 7), Name: "pd7", ConfJson: fmt.Sprintf(`{"type":"aio","filename":%q}`, all[i].file),
+				Format: true, Version: n.version}}})
 		if err != nil || len(r.States) != 1 || !strings.Contains(r.States[0].ErrorMsg, `"theirs"`) {
 			t.Errorf("dn%d takes a disk with another's lvstore: %v, %v", i, r, err)
 		}
@@ -146,8 +150,10 @@ func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 	l.fence(true)
 	for i, n := range l.dns {
 		n.version++
-		r, err := n.a.Sync(context.Background(), &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, BaseVersion: n.version - 1, AllowEmpty: true,
-			Pds: []*apiv1.PdSpec{{Id: id("a0", 7), Name: "pd7", ConfJson: fmt.Sprintf(`{"type":"aio","filename":%q}`, all[i].file), Deleted: true, Version: n.version}}})
+		r, err := n.a.Sync(context.Background(), &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version,
+			BaseVersion: n.version - 1, AllowEmpty: true,
+			Pds: []*apiv1.PdSpec{{Id: id("a0", 7), Name: "pd7", ConfJson: fmt.Sprintf(`{"type":"aio","filename":%q}`, all[i].file),
+				Deleted: true, Version: n.version}}})
 		if err != nil || len(r.States) != 1 || !r.States[0].Gone {
 			t.Errorf("dn%d: %v, %v", i, r, err)
 		}

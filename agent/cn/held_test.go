@@ -156,7 +156,8 @@ func realHeldWrites(t *testing.T, spdkDN, spdkCN bool) {
 	l.healthy(1)
 }
 
-func stale(ctx context.Context, t *testing.T, ns *host.Namespace, blocks int, block func(i int, seq byte) ([]byte, int64)) (wrong []string) {
+func stale(ctx context.Context, t *testing.T, ns *host.Namespace, blocks int,
+	block func(i int, seq byte) ([]byte, int64)) (wrong []string) {
 	t.Helper()
 	got := make([]byte, 4096)
 	for i := range blocks {

@@ -34,7 +34,8 @@ func (l *lab) multipathOf(e *apiv1.ExpSpec) *multipath {
 	for i, n := range l.cns {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
-		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1, KeepAlive: 2 * time.Second,
+		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn,
+			Queues: 1, KeepAlive: 2 * time.Second,
 			Resilience: host.Resilience{LossTimeout: -1, Delay: 100 * time.Millisecond, FastIOFail: 100 * time.Millisecond}})
 		if err != nil {
 			l.Fatal(err)

@@ -110,7 +110,8 @@ func nvmeDN(l *lab, isSPDK bool) (box *stranger, g *tgt) {
 	box.call("bdev_malloc_create", object{"name": "Malloc0", "num_blocks": 16384, "block_size": 4096})
 	box.call("nvmf_create_subsystem", object{"nqn": strangerNQN, "serial_number": "SPDK1", "allow_any_host": true})
 	box.call("nvmf_subsystem_add_ns", object{"nqn": strangerNQN, "namespace": object{"bdev_name": "Malloc0"}})
-	box.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN, "listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": box.port}})
+	box.call("nvmf_subsystem_add_listener", object{"nqn": strangerNQN,
+		"listen_address": object{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": box.port}})
 
 	g = newTgt(l, isSPDK)
 	l.addDN(0, planetest.NodeConfig{Socket: g.socket, Port: freePort(l.T), Connect: func() (agent.Client, error) {

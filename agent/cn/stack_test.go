@@ -19,7 +19,10 @@ func TestAPrimaryClimbsAndDescends(t *testing.T) {
 		"attach vd", "attach vd", "raid_create vda-grp-" + grpID, "raid_create vda-grp-" + id("e0", 9), "raid_create vda-da-" + daID,
 		"create_lvstore", "lvol_create", "create_subsystem", "add_ns", "add_host " + host0, "add_listener optimized",
 	}
-	down := []string{"raid_delete vda-da-" + daID, "raid_delete vda-grp-" + grpID, "raid_delete vda-grp-" + id("e0", 9), "detach vd", "detach vd", "attach px"}
+	down := []string{
+		"raid_delete vda-da-" + daID, "raid_delete vda-grp-" + grpID, "raid_delete vda-grp-" + id("e0", 9),
+		"detach vd", "detach vd", "attach px",
+	}
 	for swaps, ready := range map[bool][]string{
 		true:  {"set_ana_state inaccessible"},                        // the namespace stays
 		false: {"set_ana_state inaccessible", "add_ns", "remove_ns"}, // it is drained first

@@ -116,11 +116,13 @@ func TestVDATgtIsLeftAlone(t *testing.T) {
 	ready, err := d.Release(ctx, px.Name, "n")
 	closed, closedErr := d.ClosedPaths(ctx)
 	d.Clean(px)
-	if err := errors.Join(err, closedErr, d.Quiesce(ctx, ns), d.PrepareLoss(ctx, ns), d.Drain(ctx, "n", 1), d.AwaitQuiet(ctx, "n"), d.Settle(ctx, px.Name), d.Expect(ctx, "n")); err != nil {
+	if err := errors.Join(err, closedErr, d.Quiesce(ctx, ns), d.PrepareLoss(ctx, ns), d.Drain(ctx, "n", 1),
+		d.AwaitQuiet(ctx, "n"), d.Settle(ctx, px.Name), d.Expect(ctx, "n")); err != nil {
 		t.Error(err)
 	}
 	lost := func(*spdk.NvmeController) bool { return true }
-	if ready || len(closed) > 0 || d.MayHold(px, false) || d.Released(px.Name) || d.CutLost(ctx, lost, func(string, error) {}) || d.ClosesLvstore("bdev_raid_delete") {
+	if ready || len(closed) > 0 || d.MayHold(px, false) || d.Released(px.Name) ||
+		d.CutLost(ctx, lost, func(string, error) {}) || d.ClosesLvstore("bdev_raid_delete") {
 		t.Error("something is done that vda_tgt does not need")
 	}
 	if calls := g.took(); len(calls) > 0 {
@@ -163,7 +165,8 @@ func TestReleaseCutsDrainsAndConnects(t *testing.T) {
 	}
 	// Once, until the path is opened.
 	ready, err := d.Release(t.Context(), "p", "n")
-	if err := errors.Join(err, d.Settle(t.Context(), "p")); ready || err != nil || !d.Released("p") || d.MayHold(up, false) || len(g.took()) > 0 {
+	err = errors.Join(err, d.Settle(t.Context(), "p"))
+	if ready || err != nil || !d.Released("p") || d.MayHold(up, false) || len(g.took()) > 0 {
 		t.Errorf("released twice: %v, %v", ready, err)
 	}
 	d.Clean(up)

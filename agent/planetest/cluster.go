@@ -227,7 +227,8 @@ func (p *Plane) Stop() {
 func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
-	p.bdevs, p.ctrlrs, p.raids, p.subs, p.ana = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}, map[string]*subsystem{}, map[string]string{}
+	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
+	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired = map[string]bool{}
 	p.run++
 	p.up, p.hung, p.tcp, p.silence = true, false, false, 10*time.Second

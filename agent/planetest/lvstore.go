@@ -23,7 +23,8 @@ func (p *Plane) load(b *bdev) {
 }
 
 func (p *Plane) show(s *store, l *lvol) {
-	p.bdevs[l.uuid] = &bdev{name: l.uuid, uuid: l.uuid, product: "Logical Volume", aliases: []string{s.name + "/" + l.name}, blocks: l.clusters * s.cluster / 4096, medium: l.medium}
+	p.bdevs[l.uuid] = &bdev{name: l.uuid, uuid: l.uuid, product: "Logical Volume",
+		aliases: []string{s.name + "/" + l.name}, blocks: l.clusters * s.cluster / 4096, medium: l.medium}
 }
 
 func (p *Plane) unload(b *bdev) {
@@ -39,7 +40,8 @@ func (p *Plane) getLvstores(a *params) (any, error) {
 	list := []spdk.Lvstore{}
 	for _, b := range p.bdevs {
 		if s := b.loaded; s != nil && (a.LvsName == "" || a.LvsName == s.name) {
-			list = append(list, spdk.Lvstore{UUID: s.uuid, Name: s.name, BaseBdev: b.name, TotalDataClusters: s.total, FreeClusters: s.free(), BlockSize: 4096, ClusterSize: s.cluster, Failed: b.medium.taken})
+			list = append(list, spdk.Lvstore{UUID: s.uuid, Name: s.name, BaseBdev: b.name,
+				TotalDataClusters: s.total, FreeClusters: s.free(), BlockSize: 4096, ClusterSize: s.cluster, Failed: b.medium.taken})
 		}
 	}
 	return list, nil

@@ -66,7 +66,7 @@ func ParseVersionMarks(text string) (m VersionMarks, err error) {
 		number, mark, ok := strings.Cut(one, ":")
 		version, err := strconv.ParseUint(number, 10, 64)
 		if !ok || err != nil {
-			return nil, errors.New("marks " + strconv.Quote(Shorten(text, 40)) + " can't be read")
+			return nil, errors.New("marks " + strconv.Quote(Shorten(text, 40)) + " cannot be read")
 		}
 		m = append(m, VersionMark{version, mark})
 	}

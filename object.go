@@ -62,7 +62,7 @@ func parseObject(field, form, text string) (*object, error) {
 func (o *object) broken(text string, err error) error {
 	why, at := "it ends too early", new(json.SyntaxError)
 	if errors.As(err, &at) && at.Offset > 0 && at.Offset < int64(len(text)) {
-		why = fmt.Sprintf("%q, byte %d, can't stand there", text[at.Offset-1], at.Offset)
+		why = fmt.Sprintf("%q, byte %d, cannot stand there", text[at.Offset-1], at.Offset)
 	}
 	return invalid("%s %q is not valid JSON (%s): it must be %s", o.field, Shorten(text, 80), why, o.form)
 }

@@ -100,7 +100,7 @@ func (s *State) read(agent string) error {
 			return fmt.Errorf("state file %s does not decode: %w; %s", s.path, err, s.undecoded())
 		}
 		if d.ClusterID != "" && strings.Trim(d.ClusterID, "-") == "" {
-			return fmt.Errorf("state file %s carries cluster_id %q, which is no id; %s", s.path, d.ClusterID, s.undecoded())
+			return fmt.Errorf("state file %s carries cluster_id %q, which is not an id; %s", s.path, d.ClusterID, s.undecoded())
 		}
 		if d.Format != wholeFormat && d.Format != journaledFormat || d.Agent != agent {
 			return fmt.Errorf("state file %s is of a %q agent in format %d; this is a %q agent and reads formats %d and %d; "+

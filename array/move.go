@@ -128,7 +128,7 @@ func (c *Change) promote(m Move, da *vda.DA, plan *Plan) error {
 		return err
 	}
 	if !slices.ContainsFunc(cntlrs, func(v vda.Cntlr) bool { return v.ID == m.To && !v.Deleted && !v.Primary }) {
-		return refused(da, "controller %s can't become its primary", m.To)
+		return refused(da, "controller %s cannot become its primary", m.To)
 	}
 	for i := range cntlrs {
 		v := &cntlrs[i]

@@ -29,7 +29,7 @@ func CheckSubsystemNQN(nqn string) error {
 	}
 	if id, ok := strings.CutPrefix(nqn, uuidPrefix); ok {
 		if _, err := uuid.Parse(id); err != nil || len(id) != 36 {
-			return fmt.Errorf("NQN %q: %q is no UUID of 36 characters, such as 11111111-2222-3333-4444-555555555555", nqn, id)
+			return fmt.Errorf("NQN %q: %q is not a UUID of 36 characters, such as 11111111-2222-3333-4444-555555555555", nqn, id)
 		}
 		return nil
 	}
@@ -41,13 +41,13 @@ func CheckSubsystemNQN(nqn string) error {
 	domain, name, _ := strings.Cut(rest, ":")
 	switch {
 	case !isMonth(date):
-		return fmt.Errorf("NQN %q: %q is no year and month; it has to be %s", nqn, date, form)
+		return fmt.Errorf("NQN %q: %q is not a year and month; it must be %s", nqn, date, form)
 	case name == "":
-		return fmt.Errorf("NQN %q has no name behind a colon; it has to be %s", nqn, form)
+		return fmt.Errorf("NQN %q has no name behind a colon; it must be %s", nqn, form)
 	}
 	for label := range strings.SplitSeq(domain, ".") {
 		if !isLabel(label) {
-			return fmt.Errorf("NQN %q: %q in the domain has to begin with a letter, end with a letter or digit and have up to 63 of these and -", nqn, label)
+			return fmt.Errorf("NQN %q: %q in the domain must begin with a letter, end with a letter or digit and have up to 63 of these and -", nqn, label)
 		}
 	}
 	return nil

@@ -18,12 +18,12 @@ func TestCheckSubsystemNQN(t *testing.T) {
 	}
 	for nqn, says := range map[string]string{
 		"":                         "empty",
-		"nqn.bad":                  `"bad" is no year and month`,
+		"nqn.bad":                  `"bad" is not a year and month`,
 		"nqn.2016-06":              "no name behind a colon",
 		"nqn.2016-06.":             "no name behind a colon",
-		"nqn.2016-06:x":            `"2016-06:x" is no year`,
+		"nqn.2016-06:x":            `"2016-06:x" is not a year`,
 		"nqn.2016-06.:x":           `"" in the domain`,
-		"nqn.2016-6.io.spdk:x":     `"2016-6" is no year`,
+		"nqn.2016-6.io.spdk:x":     `"2016-6" is not a year`,
 		"nqn.2016-06.io..spdk:x":   `"" in the domain`,
 		"nqn.2016-06.io.spdk.:x":   `"" in the domain`,
 		"nqn.2016-06.io.-spdk:x":   `"-spdk"`,
@@ -36,9 +36,9 @@ func TestCheckSubsystemNQN(t *testing.T) {
 		"nqn.2016-06.io.spdk:\xff": "UTF-8",
 		"nqn.2016-06.io.spdk:a\nb": "control character",
 		"iqn.2016-06.io.spdk:x":    `"nqn."`,
-		uuidPrefix + "notauuid":    `"notauuid" is no UUID`,
-		uuidPrefix:                 "no UUID",
-		uuidPrefix + "99de7d27c2044b26aca8456feb7927ad":                                    "no UUID of 36",
+		uuidPrefix + "notauuid":    `"notauuid" is not a UUID`,
+		uuidPrefix:                 "not a UUID",
+		uuidPrefix + "99de7d27c2044b26aca8456feb7927ad":                                    "not a UUID of 36",
 		"nqn.2016-06.io." + strings.Repeat("a", 64) + ":x":                                 "up to 63",
 		"nqn.2016-06.io.spdk:" + strings.Repeat("x", NQNMax+1-len("nqn.2016-06.io.spdk:")): "at most 223",
 	} {

@@ -47,7 +47,7 @@ func TestUnreadableRequest(t *testing.T) {
 		{"too long", field(strings.Repeat("a", 300<<10)), "at most 262144"},
 		{"8 MiB", make([]byte, 8<<20), "8388608 bytes long; it must be at most 262144"},
 		{"not UTF-8", field("a\xff"), "not valid UTF-8"},
-		{"no message", []byte{0xff, 0xff, 0xff}, "can't be decoded"},
+		{"no message", []byte{0xff, 0xff, 0xff}, "cannot be decoded"},
 	} {
 		err := conn.Invoke(ctx, "/vda.v1.Portal/GetDa", tt.body, new([]byte), grpc.ForceCodec(rawCodec{}))
 		t.Run(tt.name, func(t *testing.T) { refusal(t, err, codes.InvalidArgument, 2, tt.says) })

@@ -180,7 +180,7 @@ func done(what string, notes []string, remarks ...string) *apiv1.ReplyInfo {
 }
 
 // shown is what a request has made or changed, as it is by now, or else as it
-// was made. The request is carried out: that it can't be read any more, since
+// was made. The request is carried out: that it cannot be read any more, since
 // another one has deleted it or the database does not answer, is a remark.
 func shown[T any](now T, err error, made T) (T, []string) {
 	switch {
@@ -189,7 +189,7 @@ func shown[T any](now T, err error, made T) (T, []string) {
 	case isKind(err, vda.NotFound):
 		return made, []string{"another request has deleted it since"}
 	}
-	return made, []string{"it is shown as it was made, as what it is now can't be read (" + reason.Of(err) + ")"}
+	return made, []string{"it is shown as it was made, as what it is now cannot be read (" + reason.Of(err) + ")"}
 }
 
 // update runs fn in a transaction. A name that another portal took at the same

@@ -28,7 +28,7 @@ var phrases = []phrase{
 	{regexp.MustCompile(`grpc: received message larger than max \((\d+) vs\. (\d+)\)`),
 		"a message of $1 bytes is more than the $2 that are taken"},
 	{regexp.MustCompile(`grpc: error unmarshalling request: .*contains invalid UTF-8`), "a text in the request is not UTF-8"},
-	{regexp.MustCompile(`grpc: (?:error unmarshalling request|failed to unmarshal the received message)`), "the message can't be read"},
+	{regexp.MustCompile(`grpc: (?:error unmarshalling request|failed to unmarshal the received message)`), "the message cannot be read"},
 	{regexp.MustCompile(`grpc: the client connection is closing`), "shutting down"},
 	{regexp.MustCompile(`dial tcp: lookup (\S+?)(?: on \S+)?: no such host`), "the name $1 is not known"},
 	{regexp.MustCompile(`lookup (\S+?)(?: on \S+)?: no such host`), "the name $1 is not known"},

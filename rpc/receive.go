@@ -57,7 +57,7 @@ func (e *TooLong) GRPCStatus() *status.Status {
 // Undecodable is a message that is not what its method takes.
 type Undecodable struct{ Err error }
 
-func (e *Undecodable) Error() string { return "the request can't be decoded: " + reason.Of(e.Err) }
+func (e *Undecodable) Error() string { return "the request cannot be decoded: " + reason.Of(e.Err) }
 
 // Unwrap returns what is wrong with it.
 func (e *Undecodable) Unwrap() error { return e.Err }

@@ -26,10 +26,10 @@ func (e *unreachable) Error() string {
 	var why syscall.Errno
 	errors.As(e.err, &why)
 	start := fmt.Sprintf("start vda_tgt or spdk_tgt with -r %s, or give the socket of the one that runs", e.socket)
-	words := fmt.Sprintf("its socket %s can't be used (%v)", e.socket, why)
+	words := fmt.Sprintf("its socket %s cannot be used (%v)", e.socket, why)
 	switch why {
 	case 0:
-		words = fmt.Sprintf("its socket %s can't be used", e.socket)
+		words = fmt.Sprintf("its socket %s cannot be used", e.socket)
 	case syscall.ENOENT:
 		words = fmt.Sprintf("there is no socket %s; %s", e.socket, start)
 	case syscall.ECONNREFUSED:

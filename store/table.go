@@ -197,7 +197,7 @@ func (u us) Scan(src any) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("%T is no time in microseconds", src)
+		return fmt.Errorf("%T is not a time in microseconds", src)
 	}
 	if n == 0 {
 		*u.t = time.Time{}
@@ -226,7 +226,7 @@ func (j asJSON) Scan(src any) error {
 	case []byte:
 		return json.Unmarshal(v, j.l)
 	}
-	return fmt.Errorf("%T is no listener in JSON", src)
+	return fmt.Errorf("%T is not a listener in JSON", src)
 }
 
 // Value implements driver.Valuer.

@@ -74,7 +74,7 @@ func parseSQLite(rest string) (*target, error) {
 	}
 	opts, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, vda.Errorf(vda.InvalidArgument, "db-uri: options after ? can't be read")
+		return nil, vda.Errorf(vda.InvalidArgument, "db-uri: options after ? cannot be read")
 	}
 	synchronous := "full"
 	for k, v := range opts {

@@ -132,7 +132,7 @@ func unlessNil(err error, kind, id string) error {
 	if err != nil {
 		return err
 	}
-	return vda.Errorf(vda.FailedPrecondition, "%s %s is no orphan: the database knows it by now", kind, id)
+	return vda.Errorf(vda.FailedPrecondition, "%s %s is not an orphan: the database knows it by now", kind, id)
 }
 
 // drop sends tombstones and returns the first that was not carried out.

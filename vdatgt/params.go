@@ -158,7 +158,7 @@ var params = map[string][]param{
 	},
 	"nvmf_create_subsystem": {
 		only("passthrough", "bdevs take no raw commands", false),
-		only("enable_nssr", "a subsystem can't be reset", false),
+		only("enable_nssr", "a subsystem cannot be reset", false),
 		only("max_discard_size_kib", "the limit is the data plane's", uint64(1<<20)),
 		only("max_write_zeroes_size_kib", "the limit is the data plane's", uint64(16<<10)),
 		only("dmrsl", "the limit is the data plane's", uint32(1<<21)),

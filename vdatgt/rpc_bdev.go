@@ -202,7 +202,7 @@ func resetMode(mode, byDefault string) (reset, extremes bool, err error) {
 		return false, false, nil
 	}
 	return false, false, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
-		Data: fmt.Sprintf("reset mode %q is none of all, maxmin, error, none", mode)}
+		Data: fmt.Sprintf("reset mode %q must be one of all, maxmin, error, none", mode)}
 }
 
 type resetIOStatParams struct {
@@ -248,7 +248,7 @@ func enableHistogram(_ context.Context, t *Target, p enableHistogramParams) (any
 			}
 		}
 		if only == 0 {
-			return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("opc %q is no operation", p.Opc))
+			return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("opc %q is not an operation", p.Opc))
 		}
 	}
 	if err := t.reg.EnableHistogram(p.Name, p.Enable, only); err != nil {

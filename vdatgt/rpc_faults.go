@@ -107,7 +107,7 @@ func errorInject(_ context.Context, t *Target, p injectParams) (any, error) {
 		return nil, err
 	}
 	if p.SCT > 7 || p.SC > 255 {
-		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("nvme_sct %d has to be at most 7 and nvme_sc %d at most 255", p.SCT, p.SC))
+		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("nvme_sct %d must be at most 7 and nvme_sc %d at most 255", p.SCT, p.SC))
 	}
 	err = d.Inject(errorinj.Injection{IOType: p.IOType, Fault: errorinj.Fault(p.ErrorType), Num: p.Num, QueueDepth: p.QueueDepth,
 		Status: nvme.Status(p.SCT<<8 | p.SC), CorruptOffset: p.CorruptOffset, CorruptValue: p.CorruptValue})

@@ -21,8 +21,8 @@ func init() {
 	method("framework_get_config", "Returns the calls that configure a part as it is now, in order; save_config of rpc.py and vda_rpc makes a file of them.", getConfig, invalidArguments)
 	bare("framework_get_reactors", "Returns how much processor time the process has used; there is one entry, since work is not bound to processors.",
 		"`framework_get_reactors` requires no arguments", getReactors)
-	method("log_set_level", "Sets the least level of messages that are logged.", setLogLevel, anytime)
-	bare("log_get_level", "Returns the least level of messages that are logged.", "log_get_level requires no parameters", getLogLevel, anytime)
+	method("log_set_level", "Sets the minimum level of messages to log.", setLogLevel, anytime)
+	bare("log_get_level", "Returns the minimum level of messages to log.", "log_get_level requires no parameters", getLogLevel, anytime)
 	method("log_set_print_level", "Sets the same: there is one log.", setLogLevel, anytime)
 	bare("log_get_print_level", "Returns the same as log_get_level.", "log_get_print_level requires no parameters", getLogLevel, anytime)
 }
@@ -160,7 +160,7 @@ func setLogLevel(_ context.Context, t *Target, p logLevelParams) (any, error) {
 		names = append(names, l.name)
 	}
 	return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
-		Data: fmt.Sprintf("level %q is none of %s", p.Level, strings.Join(names, ", "))}
+		Data: fmt.Sprintf("level %q must be one of %s", p.Level, strings.Join(names, ", "))}
 }
 
 // getLogLevel returns the name as it was set, else that of the level.

@@ -75,7 +75,7 @@ func attachController(ctx context.Context, t *Target, p attachParams) (any, erro
 	case "", bdevnvme.MultipathDisable, bdevnvme.MultipathFailover, bdevnvme.MultipathMultipath:
 	default:
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
-			Data: fmt.Sprintf("multipath %q is none of disable, failover, multipath", p.Multipath)}
+			Data: fmt.Sprintf("multipath %q must be one of disable, failover, multipath", p.Multipath)}
 	}
 	switch {
 	case !strings.EqualFold(p.Trtype, "TCP"):
@@ -257,7 +257,7 @@ func readPolicy(name, selector string, minIO *uint32) (bdevnvme.Policy, error) {
 			return undecodable("selector is for policy active_active")
 		}
 	default:
-		return undecodable(fmt.Sprintf("policy %q is none of active_passive, active_active", name))
+		return undecodable(fmt.Sprintf("policy %q must be one of active_passive, active_active", name))
 	}
 	switch selector {
 	case "", "round_robin":
@@ -269,7 +269,7 @@ func readPolicy(name, selector string, minIO *uint32) (bdevnvme.Policy, error) {
 	case "queue_depth":
 		policy.QueueDepth = true
 	default:
-		return undecodable(fmt.Sprintf("selector %q is none of round_robin, queue_depth", selector))
+		return undecodable(fmt.Sprintf("selector %q must be one of round_robin, queue_depth", selector))
 	}
 	return policy, nil
 }
@@ -309,7 +309,7 @@ func nvmeOptions(_ context.Context, t *Target, p nvmeOptionsParams) (any, error)
 		o.IOTimeout = was.limit
 	default:
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed",
-			Data: fmt.Sprintf("action_on_timeout %q is none of none, reset, abort", was.action)}
+			Data: fmt.Sprintf("action_on_timeout %q must be one of none, reset, abort", was.action)}
 	}
 	var err error
 	if o.Policy, err = p.Policy.policy(o.Policy); err != nil {

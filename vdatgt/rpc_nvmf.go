@@ -81,12 +81,12 @@ func createTransport(_ context.Context, t *Target, p transportParams) (any, erro
 	var kato uint32
 	if p.KeepAliveUnit != nil {
 		if kas = *p.KeepAliveUnit; kas == 0 {
-			return nil, internal(fmt.Sprintf("Transport type '%s' create failed", p.Trtype), "kas 0: has to be above 0, in units of 100 ms")
+			return nil, internal(fmt.Sprintf("Transport type '%s' create failed", p.Trtype), "kas 0: must be above 0, in units of 100 ms")
 		}
 	}
 	if p.MinKeepAlive != nil {
 		if kato = *p.MinKeepAlive; kato == 0 {
-			return nil, internal(fmt.Sprintf("Transport type '%s' create failed", p.Trtype), "min_kato 0: has to be above 0, in milliseconds")
+			return nil, internal(fmt.Sprintf("Transport type '%s' create failed", p.Trtype), "min_kato 0: must be above 0, in milliseconds")
 		}
 	}
 	err := t.nvmf.CreateTransport(nvmftgt.TransportOpts{
@@ -163,9 +163,9 @@ func createSubsystem(_ context.Context, t *Target, p createSubsystemParams) (any
 	}
 	switch {
 	case !nvme.IsASCII(p.Serial, nvme.SerialMax):
-		return nil, invalid("serial_number %q has to be at most 20 printable ASCII characters", p.Serial)
+		return nil, invalid("serial_number %q must be at most 20 printable ASCII characters", p.Serial)
 	case !nvme.IsASCII(p.Model, nvme.ModelMax):
-		return nil, invalid("model_number %q has to be at most 40 printable ASCII characters", p.Model)
+		return nil, invalid("model_number %q must be at most 40 printable ASCII characters", p.Model)
 	}
 	lo, hi := uint16(1), uint16(nvme.MaxCNTLID)
 	if p.MinCntlid != nil {

@@ -82,7 +82,7 @@ func raidList(_ context.Context, t *Target, p raidListParams) (any, error) {
 	case "all", "online", "configuring", "offline":
 	default:
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeParseError, Message: "spdk_json_decode_object failed",
-			Data: fmt.Sprintf("category %q is none of all, online, configuring, offline", p.Category)}
+			Data: fmt.Sprintf("category %q must be one of all, online, configuring, offline", p.Category)}
 	}
 	out := []raidJSON{}
 	for _, a := range t.raids.Arrays(p.Category) {

@@ -91,7 +91,7 @@ func anaState(name string) (nvmftgt.ANAState, error) {
 	case "optimized", "non_optimized", "inaccessible":
 		return nvmftgt.ParseANAState(name)
 	}
-	return 0, invalid("ana_state %q is none of optimized, non_optimized, inaccessible", name)
+	return 0, invalid("ana_state %q must be one of optimized, non_optimized, inaccessible", name)
 }
 
 func removeListener(_ context.Context, t *Target, p listenerParams) (any, error) {
@@ -232,7 +232,7 @@ func fromHex(name, value string, dst []byte) error {
 	}
 	b, err := hex.DecodeString(value)
 	if err != nil || len(b) != len(dst) {
-		return invalid("namespace.%s %q has to be %d hex digits", name, value, 2*len(dst))
+		return invalid("namespace.%s %q must be %d hex digits", name, value, 2*len(dst))
 	}
 	copy(dst, b)
 	return nil

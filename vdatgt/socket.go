@@ -59,7 +59,7 @@ func vacate(path string) error {
 		return fmt.Errorf("JSON-RPC socket %s: %w", path, err)
 	}
 	if st.Mode()&os.ModeSocket == 0 {
-		return fmt.Errorf("JSON-RPC socket %s: a file that is no socket lies there; remove it or give another path", path)
+		return fmt.Errorf("JSON-RPC socket %s: a file that is not a socket lies there; remove it or give another path", path)
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()

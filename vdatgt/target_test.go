@@ -84,7 +84,7 @@ func TestSocketPathsThatCannotBe(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	ok(t, os.WriteFile(file, []byte("precious"), 0o600))
 	long := filepath.Join(dir, strings.Repeat("x", 120))
-	for path, why := range map[string]string{"": "no path", long: "at most", filepath.Join(dir, "none", "s"): "no such file", file: "no socket"} {
+	for path, why := range map[string]string{"": "no path", long: "at most", filepath.Join(dir, "none", "s"): "no such file", file: "not a socket"} {
 		tgt, err := New(Config{RPCSocket: path, Log: testLog()})
 		if err == nil {
 			err = tgt.Run(t.Context())

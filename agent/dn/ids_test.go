@@ -121,7 +121,7 @@ func TestABadConfIsExplained(t *testing.T) {
 		"":                              "conf_json is missing",
 		"{":                             "ends too early",
 		"[]":                            `conf_json "[]" is not a JSON object`,
-		`{"type":"aio",}`:               "byte 14, can't stand there",
+		`{"type":"aio",}`:               "byte 14, cannot stand there",
 		`{"type":7}`:                    "type",
 		`{"type":"aio","x":1}`:          `unknown key "x"`,
 		`{"type":"malloc","size":"1G"}`: "size",

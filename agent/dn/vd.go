@@ -217,7 +217,7 @@ func (a *Agent) taken(inv *agent.Inventory, lvs string, spec *apiv1.VdSpec) erro
 	if l := inv.Lvstores[lvs]; l != nil {
 		free = fmt.Sprintf(" of the %d that are free", l.FreeClusters*l.ClusterSize)
 	}
-	return fmt.Errorf(vda.NoSpace+"the vd takes %d bytes%s on pd %s; what the database doesn't know of takes the rest (vda_cli orphan list)",
+	return fmt.Errorf(vda.NoSpace+"the vd takes %d bytes%s on pd %s; what the database does not know of takes the rest (vda_cli orphan list)",
 		spec.Size, free, name)
 }
 

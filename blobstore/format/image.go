@@ -211,7 +211,7 @@ func (b *BlobImage) readExtents(l *Layout, src PageSource, budget *imageBudget) 
 			return err
 		}
 		if p == nil {
-			return damage("extent page %d: metadata page %d is no metadata", x, page)
+			return damage("extent page %d: metadata page %d does not hold metadata", x, page)
 		}
 		n, err := DecodeExtentPage(p, first, &list)
 		if err != nil {

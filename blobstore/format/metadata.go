@@ -351,7 +351,7 @@ func DecodeExtentPage(p []byte, first uint64, dst *[ExtentsPerPage]uint32) (int,
 	b := p[PageDescriptors:PageNext]
 	n := uint64(le.Uint32(b[1:]))
 	if b[0] != descExtentPage || pageSequenceNum(p) != 0 || pageNextIndex(p) != noPage {
-		return 0, errors.New("it is no extent page")
+		return 0, errors.New("it is not an extent page")
 	}
 	if n < 8 || n%4 != 0 || (n-4)/4 > ExtentsPerPage {
 		return 0, fmt.Errorf("a list of %d bytes", n)

@@ -90,7 +90,7 @@ func (st *Store) supply(b *blobstore.Blob) error {
 		return nil
 	}
 	if _, err := uuid.Parse(id); err != nil {
-		return fmt.Errorf("the external snapshot is called %q, which is no UUID: %w", id, syscall.EINVAL)
+		return fmt.Errorf("the external snapshot is called %q, which is not a UUID: %w", id, syscall.EINVAL)
 	}
 	h, err := st.openOutside(id)
 	if err != nil {

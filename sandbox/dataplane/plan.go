@@ -79,7 +79,7 @@ func read(getenv func(string) string, cores int) (Plan, error) {
 	case word == "mixed" && list != "":
 		p.nodes = strings.Split(list, ",")
 	case named || !slices.Contains([]string{"", "vda", "spdk", "mixed"}, word):
-		return Plan{}, fmt.Errorf("DATA_PLANE=%q is none of vda, spdk, mixed, mixed:NODE,NODE", text)
+		return Plan{}, fmt.Errorf("DATA_PLANE=%q must be one of vda, spdk, mixed, mixed:NODE,NODE", text)
 	}
 	if (word == "spdk" || word == "mixed") && p.tgt == "" {
 		return Plan{}, fmt.Errorf("DATA_PLANE=%s needs SPDK_TGT=/path/to/spdk_tgt", text)
@@ -87,7 +87,7 @@ func read(getenv func(string) string, cores int) (Plan, error) {
 	if p.tgt != "" {
 		path, err := exec.LookPath(p.tgt)
 		if err != nil {
-			return Plan{}, fmt.Errorf("SPDK_TGT=%q is no program: %w", p.tgt, err)
+			return Plan{}, fmt.Errorf("SPDK_TGT=%q is not a program: %w", p.tgt, err)
 		}
 		p.tgt = path
 	}

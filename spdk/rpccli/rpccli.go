@@ -331,7 +331,7 @@ func show(w io.Writer, result json.RawMessage) error {
 	}
 	var buf bytes.Buffer
 	if err := json.Indent(&buf, result, "", "  "); err != nil {
-		return fmt.Errorf("result is no JSON: %w", err)
+		return fmt.Errorf("result is not JSON: %w", err)
 	}
 	_, err := fmt.Fprintln(w, buf.String())
 	return err

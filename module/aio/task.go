@@ -46,7 +46,7 @@ func (d *Device) Submit(r *bdev.Request, b *bdev.Batch) {
 		d.pool.add(t)
 		return
 	}
-	if !r.Retain() || !t.map_(d) {
+	if !r.Retain() || !t.describe(d) {
 		t.release()
 		r.Complete(nvme.CommandInterrupted, b)
 		return
@@ -58,9 +58,9 @@ func (d *Device) Submit(r *bdev.Request, b *bdev.Batch) {
 	}
 }
 
-// map_ fills in the kernel's description of the transfer. It returns false
+// describe fills in the kernel's description of the transfer. It returns false
 // when there is no buffer to align unaligned memory with.
-func (t *task) map_(d *Device) bool {
+func (t *task) describe(d *Device) bool {
 	r := t.r
 	t.offset = int64(r.Offset << d.shift)
 	t.left = int(r.Blocks << d.shift)

@@ -88,10 +88,10 @@ func (c *AttachConfig) validate() error {
 	if c.Trsvcid == "" {
 		c.Trsvcid = "4420"
 	}
-	if err := c.check(); err != nil {
+	if err := c.Resilience.validate(); err != nil {
 		return err
 	}
-	if err := c.Policy.check(); err != nil {
+	if err := c.Policy.validate(); err != nil {
 		return err
 	}
 	if c.Queues < 0 {

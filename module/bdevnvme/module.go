@@ -42,7 +42,7 @@ func (r Resilience) host() host.Resilience {
 		Delay: time.Duration(r.ReconnectDelaySec) * time.Second, FastIOFail: time.Duration(r.FastIOFailTimeoutSec) * time.Second}
 }
 
-func (r Resilience) check() error {
+func (r Resilience) validate() error {
 	if r.CtrlrLossTimeoutSec < -1 {
 		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("ctrlr_loss_timeout_sec %d is below -1", r.CtrlrLossTimeoutSec)}
 	}
@@ -80,10 +80,10 @@ func (m *Module) SetOptions(o Options) error {
 	if o.QueueDepth < 0 || o.QueueDepth > 1024 {
 		return refuse(syscall.EINVAL, "io_queue_requests %d is not from 0 to 1024", o.QueueDepth)
 	}
-	if err := o.check(); err != nil {
+	if err := o.Resilience.validate(); err != nil {
 		return err
 	}
-	if err := o.Policy.check(); err != nil {
+	if err := o.Policy.validate(); err != nil {
 		return err
 	}
 	if o.Spin == 0 {

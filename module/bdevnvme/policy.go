@@ -18,8 +18,8 @@ type Policy struct {
 	MinIO        uint32 // in turn: requests that one way gets before the next
 }
 
-// check returns an *Error, EINVAL, about a policy that makes no sense.
-func (p Policy) check() error {
+// validate returns an *Error, EINVAL, about a policy that makes no sense.
+func (p Policy) validate() error {
 	if !p.ActiveActive {
 		if p.QueueDepth || p.MinIO != 0 {
 			return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("selector and rr_min_io are for active_active")}
@@ -34,7 +34,7 @@ func (p Policy) check() error {
 // submitted from now on. ENODEV when it is no bdev of this module, EINVAL for a
 // policy that makes no sense.
 func (m *Module) SetPolicy(name string, p Policy) error {
-	if err := p.check(); err != nil {
+	if err := p.validate(); err != nil {
 		return err
 	}
 	dev, _ := m.reg.Get(name)

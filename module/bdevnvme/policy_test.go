@@ -112,7 +112,7 @@ func TestResilienceRules(t *testing.T) {
 		{Resilience{-2, 1, 0}, false}, {Resilience{5, 0, 0}, false}, {Resilience{5, 6, 0}, false}, {Resilience{5, 1, 5}, true},
 		{Resilience{5, 1, 6}, false}, {Resilience{5, 3, 2}, false},
 	} {
-		if err := c.r.check(); (err == nil) != c.ok || err != nil && !errors.Is(err, syscall.EINVAL) {
+		if err := c.r.validate(); (err == nil) != c.ok || err != nil && !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("%+v: %v", c.r, err)
 		}
 	}

@@ -54,7 +54,7 @@ Disks and nodes keep what they have whatever is done here.`,
 	db := dbflag.Add(fs)
 	fs.DurationVar(&m.Timeout, "timeout", time.Minute, "give up after so long")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
-		if err := m.check(); err != nil {
+		if err := m.validate(); err != nil {
 			return err
 		}
 		if m.DatabaseURI, err = db.Get(); err != nil {
@@ -66,7 +66,7 @@ Disks and nodes keep what they have whatever is done here.`,
 	return program.Program{Root: c}
 }
 
-func (m Main) check() error {
+func (m Main) validate() error {
 	switch {
 	case m.Action == "":
 		return errors.New("--action is missing; it must be " + names)
@@ -80,7 +80,7 @@ func (m Main) check() error {
 
 // Run carries the action out.
 func (m Main) Run(ctx context.Context) error {
-	if err := m.check(); err != nil {
+	if err := m.validate(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.Timeout)

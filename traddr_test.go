@@ -30,7 +30,8 @@ func TestParseTraddr(t *testing.T) {
 		{"ipv4", strings.Repeat("9", 300), "", "", "9…"},
 	} {
 		family, canonical, err := ParseTraddr(c.adrfam, c.traddr)
-		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) || len(err.Error()) > 250) || family != c.family || canonical != c.canonical {
+		if (err == nil) != (c.says == "") || err != nil && (!strings.Contains(err.Error(), c.says) || len(err.Error()) > 250) ||
+			family != c.family || canonical != c.canonical {
 			t.Errorf("%q %q: %q %q %v; want %q %q %q", c.adrfam, c.traddr, family, canonical, err, c.family, c.canonical, c.says)
 		}
 	}

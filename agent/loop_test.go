@@ -126,7 +126,7 @@ func TestListerSharesListsButNoOldOnes(t *testing.T) {
 	})
 }
 
-// Who waits for another unit's pass is told when there will be none.
+// A caller that waits for another unit's pass is told when there will be none.
 func TestSettleEndsWithTheLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLoop(LoopConfig{Pass: func(ctx context.Context, _ string) (r Result) {

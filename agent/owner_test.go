@@ -282,7 +282,7 @@ func stall(plane *planetest.Plane, method string, then error) (begun, goOn chan 
 	return begun, goOn
 }
 
-// Who is told that the last object is gone finds no mark, also when a look at
+// A caller that is told that the last object is gone finds no mark, also when a look at
 // the data plane was about to make one, or to take it off, at that moment.
 func TestReleaseMeetsALook(t *testing.T) {
 	t.Parallel()

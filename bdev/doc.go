@@ -49,7 +49,7 @@
 // handles Removed, fails new requests with a path status, and returns when
 // every handle is closed, everything in flight is done and the device is
 // closed. Handle.Close may be called with requests in flight. A device that
-// lets requests wait for long implements Retirer. Whoever builds on a device
+// lets requests wait for long implements Retirer. Anyone who builds on a device
 // claims it first (Handle.Claim): one writer at a time.
 //
 // # Rules

@@ -52,7 +52,7 @@ func (x *exclusive) begin(e *entry) {
 	}
 }
 
-// kick starts the compare-and-writes when only they are under way. Whoever
+// kick starts the compare-and-writes when only they are under way. Anyone who
 // ends a request during a session calls it.
 func (x *exclusive) kick(e *entry, b *Batch) {
 	x.mu.Lock()

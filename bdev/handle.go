@@ -45,7 +45,7 @@ func (h *Handle) refresh() {
 func (h *Handle) Removed() bool { return h.state.Load()&stateRemoved != 0 }
 
 // Claim takes the device's exclusive write claim for module. EPERM when it is
-// claimed already, by whoever.
+// claimed already, by anyone.
 func (h *Handle) Claim(module string) error {
 	h.reg.mu.Lock()
 	defer h.reg.mu.Unlock()

@@ -77,7 +77,8 @@ func (t *Histogram) JSON() HistogramJSON {
 	for i := range t.bucket {
 		raw = binary.LittleEndian.AppendUint64(raw, t.bucket[i].Load())
 	}
-	return HistogramJSON{Histogram: base64.StdEncoding.EncodeToString(raw), Granularity: histGranularity, MaxRange: histRanges - 1, TscRate: TickRate}
+	return HistogramJSON{Histogram: base64.StdEncoding.EncodeToString(raw), Granularity: histGranularity,
+		MaxRange: histRanges - 1, TscRate: TickRate}
 }
 
 // EnableHistogram starts a new histogram of a device's latencies, of one

@@ -36,7 +36,7 @@ type slow struct{ info Info }
 
 func (d *slow) Info() Info { return d.info }
 func (d *slow) Submit(r *Request, b *Batch) {
-	b.Flush() // a new pass, whose clock is read anew
+	b.Flush() // a new pass, whose clock is read again
 	time.Sleep(2 * time.Millisecond)
 	r.Complete(nvme.Success, b)
 }

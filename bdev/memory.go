@@ -2,7 +2,7 @@ package bdev
 
 // OnSettle names what the holder of h does when blocks move away from the
 // memory that Map gave for them: f returns when no memory from an earlier Map
-// is in use any more. Whoever calls Map names one first. f is called without
+// is in use any more. Anyone who calls Map names one first. f is called without
 // locks, on the goroutine of who moves the blocks.
 func (h *Handle) OnSettle(f func()) { h.onSettle.Store(&f) }
 

@@ -20,7 +20,7 @@ func (o *ownership) gave(buf []byte) {
 		panic("bdev: Pool.Put of a buffer that is not out")
 	}
 	delete(o.out, unsafe.SliceData(buf))
-	// Whoever still uses it shall notice.
+	// Anyone who still uses it shall notice.
 	for i := range buf {
 		buf[i] = 0xdb
 	}

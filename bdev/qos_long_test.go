@@ -34,7 +34,10 @@ func TestQoSOverTenSeconds(t *testing.T) {
 			case <-time.After(time.Millisecond):
 			}
 			status, b := nvme.InternalError, bdev.Batch{}
-			h.Submit(&bdev.Request{Op: op, Blocks: 1, Iov: [][]byte{make([]byte, 512)}, Done: func(r *bdev.Request, _ *bdev.Batch) { status = r.Status }}, &b)
+			h.Submit(&bdev.Request{Op: op, Blocks: 1, Iov: [][]byte{make([]byte, 512)}, Done: func(r *bdev.Request,
+				_ *bdev.Batch) {
+				status = r.Status
+			}}, &b)
 			if status != nvme.Success { // memory completes before Submit returns
 				t.Errorf("%s: a request waited, or failed", what)
 				<-stop

@@ -12,7 +12,7 @@ import (
 // (Spinner). With one processor nobody else can look at any other input
 // meanwhile, and the next thing to happen may well be on one of those: the
 // answer of the remote device that a command was passed on to. Therefore
-// inputs that were busy a moment ago are known here (Hot), and whoever polls
+// inputs that were busy a moment ago are known here (Hot), and anyone who polls
 // looks at all of them.
 
 // Source is an input that a goroutine of its own sleeps on, and that one
@@ -35,7 +35,7 @@ const (
 	turnMissed // taken, and somebody else came for it meanwhile
 )
 
-// Take gets the turn if it is free. When it is not, whoever has it learns
+// Take gets the turn if it is free. When it is not, anyone who has it learns
 // from Give that the input has to be looked at again, so the caller may sleep.
 func (t *Turn) Take() bool {
 	for {
@@ -67,7 +67,7 @@ func (t *Turn) Give() bool {
 	return false
 }
 
-// Drop returns the turn, whoever was turned away: for a caller who wakes the
+// Drop returns the turn, anyone who was turned away: for a caller who wakes the
 // source's own goroutine afterwards.
 func (t *Turn) Drop() { t.state.Store(turnFree) }
 
@@ -100,7 +100,7 @@ var (
 )
 
 // Alone reports whether there is one processor only, where everything has to
-// be polled by whoever polls. With several, those that sleep are woken by
+// be polled by anyone who polls. With several, those that sleep are woken by
 // another, and a source that needs a system call to be looked at is left to
 // its own goroutine.
 func Alone() bool { return processors == 1 }

@@ -41,7 +41,7 @@ func warm(t *testing.T, left int) *fake {
 	return f
 }
 
-// Whoever polls serves what is hot, as long as there is something, and stops
+// Anyone who polls serves what is hot, as long as there is something, and stops
 // a limit later.
 func TestSpinServesHotSources(t *testing.T) {
 	alone(t)

@@ -26,7 +26,8 @@ func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
 	}
 	s.md.Lock()
 	defer s.md.Unlock()
-	m := format.Metadata{InvalidFlags: format.FlagExtentTable, MDROFlags: uint64(c.Clear) & format.ClearMethodMask, Xattrs: c.Xattrs, UseTable: true}
+	m := format.Metadata{InvalidFlags: format.FlagExtentTable, MDROFlags: uint64(c.Clear) & format.ClearMethodMask,
+		Xattrs: c.Xattrs, UseTable: true}
 	if c.External != nil {
 		c.Thin = true
 		m.SetExternal(c.External)

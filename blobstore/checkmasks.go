@@ -46,10 +46,12 @@ func CheckMasks(h *bdev.Handle, im *format.Image) ([]format.Problem, error) {
 		}
 		extra, missing := got.Differences(m.want)
 		if extra > 0 {
-			out = append(out, format.Problem{Severity: format.Leak, Blob: format.NoBlob, Text: fmt.Sprintf("%s mask: %d are marked and not used", m.what, extra)})
+			out = append(out, format.Problem{Severity: format.Leak, Blob: format.NoBlob, Text: fmt.Sprintf("%s mask: %d are marked and not used",
+				m.what, extra)})
 		}
 		if missing > 0 {
-			out = append(out, format.Problem{Severity: format.Corrupt, Blob: format.NoBlob, Text: fmt.Sprintf("%s mask: %d are used and not marked", m.what, missing)})
+			out = append(out, format.Problem{Severity: format.Corrupt, Blob: format.NoBlob, Text: fmt.Sprintf("%s mask: %d are used and not marked",
+				m.what, missing)})
 		}
 	}
 	return out, nil

@@ -29,7 +29,8 @@ type crashDevice struct {
 
 func newCrashDevice(bytes int) *crashDevice {
 	d := &crashDevice{view: make([]byte, bytes), durable: make([]byte, bytes), pending: map[uint64][][]byte{}}
-	d.info = bdev.Info{Name: "crash", Product: "crash", BlockSize: format.PageSize, Blocks: uint64(bytes / format.PageSize), WriteCache: true, UnmapZeroes: true,
+	d.info = bdev.Info{Name: "crash", Product: "crash", BlockSize: format.PageSize, Blocks: uint64(bytes / format.PageSize),
+		WriteCache: true, UnmapZeroes: true,
 		Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush, bdev.OpUnmap, bdev.OpWriteZeroes)}
 	return d
 }

@@ -9,7 +9,7 @@
 // nothing. The first change after it makes the super block that of this
 // writer, see owner.go, the first change of metadata makes it dirty, and from
 // then on only the metadata pages count: loading a dirty store walks them all from the blob
-// roots and computes the masks anew. A page is therefore reachable exactly
+// roots and computes the masks again. A page is therefore reachable exactly
 // when a root page leads to it, and every change of a blob becomes true with
 // the write of one page: the root, or one extent page. See persist.go for the
 // order of writes.

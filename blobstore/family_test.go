@@ -23,7 +23,7 @@ var familyOps = []int{0, 1, 1, 1, 2, 3, 3, 5, 5, 5, 5, 6, 7, 7, 8, 11, 12, 12, 1
 // TestFamilyModel changes short blobs, their snapshots and clones at random,
 // and their lengths more than anything else, and compares every block with the
 // model: what a snapshot is too short for is zeros, whatever lies below it and
-// whoever goes away.
+// anyone who goes away.
 func TestFamilyModel(t *testing.T) {
 	steps := 60
 	if raceEnabled {

@@ -18,8 +18,10 @@ func FuzzDecodeChain(f *testing.F) {
 	id := format.BlobIDOf(7)
 	for _, m := range []format.Metadata{
 		{ID: id},
-		{ID: id, InvalidFlags: format.FlagThin | format.FlagExtentTable, UseTable: true, Clusters: 1000, Table: []uint32{0, 9}, Xattrs: named("x")},
-		{ID: id, InvalidFlags: format.FlagThin, Clusters: 30, Runs: []format.Run{{Cluster: 5, Length: 10}, {Length: 20}}, Internal: []format.Xattr{{Name: "SNAP", Value: make([]byte, 8)}}},
+		{ID: id, InvalidFlags: format.FlagThin | format.FlagExtentTable, UseTable: true, Clusters: 1000,
+			Table: []uint32{0, 9}, Xattrs: named("x")},
+		{ID: id, InvalidFlags: format.FlagThin, Clusters: 30, Runs: []format.Run{{Cluster: 5, Length: 10}, {Length: 20}},
+			Internal: []format.Xattr{{Name: "SNAP", Value: make([]byte, 8)}}},
 	} {
 		pages, err := m.Encode()
 		if err != nil {
@@ -42,7 +44,8 @@ func FuzzDecodeChain(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what was encoded does not decode: %v", err)
 		}
-		if again.Clusters != m.Clusters || len(again.Table) != len(m.Table) || len(again.Xattrs) != len(m.Xattrs) || len(again.Internal) != len(m.Internal) {
+		if again.Clusters != m.Clusters || len(again.Table) != len(m.Table) || len(again.Xattrs) != len(m.Xattrs) ||
+			len(again.Internal) != len(m.Internal) {
 			t.Fatalf("decoded %+v, encoded and decoded again %+v", m, again)
 		}
 	})

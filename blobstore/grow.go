@@ -30,7 +30,8 @@ func (s *Store) Grow() error {
 	case size < l.DeviceBytes || total > math.MaxUint32:
 		return fmt.Errorf("the device has %d bytes, the store %d: %w", size, l.DeviceBytes, syscall.ENOSPC)
 	case pages > uint64(behind-l.ClusterMaskStart):
-		return fmt.Errorf("%d clusters need a mask of %d pages, there is room for %d: %w", total, pages, behind-l.ClusterMaskStart, syscall.ENOSPC)
+		return fmt.Errorf("%d clusters need a mask of %d pages, there is room for %d: %w", total, pages,
+			behind-l.ClusterMaskStart, syscall.ENOSPC)
 	default:
 		if err := s.dirty(); err != nil {
 			return err
@@ -38,7 +39,7 @@ func (s *Store) Grow() error {
 		l.DeviceBytes, l.ClusterMaskLen, l.Total = size, uint32(pages), total
 	}
 	// From here on the masks on disk mean nothing until the store is unloaded:
-	// a load after a cut counts what is used anew, for the new size.
+	// a load after a cut counts what is used again, for the new size.
 	if err := s.writeSuper(false); err != nil {
 		*l = old
 		return err

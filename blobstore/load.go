@@ -88,7 +88,8 @@ func Probe(h *bdev.Handle, typ string) error {
 // probe reads the super block; page is what it stands in.
 func probe(d *device, typ string) (sb format.SuperBlock, page []byte, err error) {
 	if d.size() < format.PageSize || d.info().BlockSize == 0 || format.PageSize%d.info().BlockSize != 0 {
-		return sb, nil, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks, d.info().BlockSize, syscall.EILSEQ)
+		return sb, nil, fmt.Errorf("a device of %d blocks of %d bytes holds no blobstore: %w", d.info().Blocks,
+			d.info().BlockSize, syscall.EILSEQ)
 	}
 	page = make([]byte, format.PageSize)
 	if err := d.read(0, page); err != nil {

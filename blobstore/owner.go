@@ -28,7 +28,8 @@ import (
 // does no I/O any more; what is on the device is the other's.
 
 // ErrTaken says that another program has written to the store; it is ESTALE.
-var ErrTaken = fmt.Errorf("another program has written to the blobstore since it was loaded; it does no I/O until it is loaded again: %w", syscall.ESTALE)
+var ErrTaken = fmt.Errorf("another program has written to the blobstore since it was loaded; it does no I/O until it is loaded again: %w",
+	syscall.ESTALE)
 
 // ownerCheck is how old the last look at the super block may be.
 const ownerCheck = time.Second
@@ -216,14 +217,14 @@ func (s *Store) Unfinished() []string {
 		out = append(out, fmt.Sprintf("blob 0x%x is what a snapshot or deletion has left, and goes", uint64(id)))
 	}
 	for _, b := range s.rewrite {
-		out = append(out, fmt.Sprintf("blob 0x%x is written anew, as a snapshot or deletion would have", uint64(b.id)))
+		out = append(out, fmt.Sprintf("blob 0x%x is rewritten, as a snapshot or deletion would have", uint64(b.id)))
 	}
 	return out
 }
 
 // Repair does to the device what the first change would, and no more: what was
 // cut off is finished, and the store is dirty until Unload writes the masks
-// anew. It is for a store that SPDK is to load, which some of these cuts crash.
+// again. It is for a store that SPDK is to load, which some of these cuts crash.
 // Errors are as of any change.
 func (s *Store) Repair() error {
 	s.md.Lock()

@@ -85,7 +85,7 @@ func (w *world) second() *world {
 	return o
 }
 
-// Whoever only looked at a store that another has loaded leaves nothing of it
+// Anyone who only looked at a store that another has loaded leaves nothing of it
 // behind.
 func TestOnlookerDoesNoHarm(t *testing.T) {
 	a := newWorld(t, smallDeviceBytes, func(int) int { return 0 })

@@ -94,7 +94,7 @@ func repairOnce(t *testing.T, cut int, op func(a, s1 *Blob) error) (found, over 
 	}
 	for _, b := range im.Blobs {
 		if b.Rewrite {
-			t.Errorf("cut %d: blob 0x%x is still to be written anew", cut, uint64(b.ID))
+			t.Errorf("cut %d: blob 0x%x is still to be rewritten", cut, uint64(b.ID))
 		}
 	}
 	s, err := Load(w.base, "TEST", slog.New(slog.DiscardHandler))

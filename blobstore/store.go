@@ -48,7 +48,7 @@ type Store struct {
 
 	family sync.Mutex // who is whose clone; taken with md held, never the other way round
 
-	// md is held by whoever changes metadata, disk and memory.
+	// md is held by anyone who changes metadata, disk and memory.
 	md       sync.Mutex
 	super    format.SuperBlock // of its Layout only Grow changes something
 	page     []byte            // the super block as on disk
@@ -58,7 +58,7 @@ type Store struct {
 	writer   []byte            // the mark of this store as a writer
 	loaded   map[uint32]uint32 // sums of metadata pages as loaded; nil once owned
 	dropped  []format.BlobID   // what a load found unfinished: roots to wipe
-	rewrite  []*Blob           // and blobs to write anew
+	rewrite  []*Blob           // and blobs to rewrite
 	pages    *format.Bitmap
 	clusters *format.Bitmap
 	zeroed   *format.Bitmap // free clusters that are known to read as zeros, durably
@@ -85,7 +85,8 @@ func Format(h *bdev.Handle, c Config) (*Store, error) {
 		return nil, fmt.Errorf("blobstore type %q is longer than %d bytes: %w", c.Type, format.TypeLen, syscall.EINVAL)
 	}
 	if i.BlockSize == 0 || c.ClusterSize%i.BlockSize != 0 || format.PageSize%i.BlockSize != 0 {
-		return nil, fmt.Errorf("cluster size %d or metadata page size %d is not a multiple of the block size %d: %w", c.ClusterSize, format.PageSize, i.BlockSize, syscall.EINVAL)
+		return nil, fmt.Errorf("cluster size %d or metadata page size %d is not a multiple of the block size %d: %w", c.ClusterSize,
+			format.PageSize, i.BlockSize, syscall.EINVAL)
 	}
 	if c.MDPages == 0 {
 		c.MDPages = d.size() / uint64(c.ClusterSize)
@@ -94,7 +95,8 @@ func Format(h *bdev.Handle, c Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := newStore(d, format.SuperBlock{Version: format.Version, SuperBlob: format.NoBlob, Type: c.Type, IOUnitSize: i.BlockSize, Layout: l}, nil)
+	s := newStore(d, format.SuperBlock{Version: format.Version, SuperBlob: format.NoBlob, Type: c.Type, IOUnitSize: i.BlockSize, Layout: l},
+		nil)
 	// First no super block at all, so that a cut leaves no store of mixed
 	// origin; it comes last.
 	mdEnd := l.MDOffset(l.MDLen)

@@ -99,7 +99,8 @@ func newWorld(t testing.TB, bytes int, pick func(int) int) *world {
 	w.dev = newCrashDevice(bytes)
 	w.base = openDevice(t, w.dev)
 	var err error
-	if w.store, err = Format(w.base, Config{Type: "TEST", ClusterSize: testCluster, MDPages: 256, PageBytes: format.PageSize << pick(2)}); err != nil {
+	if w.store, err = Format(w.base, Config{Type: "TEST", ClusterSize: testCluster, MDPages: 256,
+		PageBytes: format.PageSize << pick(2)}); err != nil {
 		t.Fatal(err)
 	}
 	w.store.log = slog.New(slog.DiscardHandler)
@@ -438,7 +439,8 @@ func (w *world) differs(m model, latest bool) string {
 			return "no blob " + name
 		}
 		if b.Thin() != want.thin || b.ReadOnly() != want.ro || b.Blocks() != uint64(len(want.blocks)) {
-			return fmt.Sprintf("%s: thin %v, read only %v, %d blocks, want %v, %v, %d", name, b.Thin(), b.ReadOnly(), b.Blocks(), want.thin, want.ro, len(want.blocks))
+			return fmt.Sprintf("%s: thin %v, read only %v, %d blocks, want %v, %v, %d", name, b.Thin(), b.ReadOnly(), b.Blocks(), want.thin,
+				want.ro, len(want.blocks))
 		}
 		parent := ""
 		if p := b.Parent(); p != nil {

@@ -112,7 +112,8 @@ func TestProgramsOutliveTheReaderOfTheirOutput(t *testing.T) {
 	for _, port := range []int{portal, dn, cn, monitor} {
 		waitServed(t, port, anyEnded)
 	}
-	create := exec.Command(filepath.Join(bin, "vda_cli"), "--addr-port", address, "dn", "create", "--dn-name", name, "--dn-listener-conf", dnListener)
+	create := exec.Command(filepath.Join(bin, "vda_cli"), "--addr-port", address, "dn", "create", "--dn-name", name,
+		"--dn-listener-conf", dnListener)
 	if out, err := create.CombinedOutput(); err != nil {
 		t.Fatalf("dn create: %v\n%s", err, out)
 	}

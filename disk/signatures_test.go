@@ -115,7 +115,7 @@ func TestWhatIsFoundIsNamed(t *testing.T) {
 	}
 }
 
-// Whoever wipes the start alone is told what is still at the end.
+// Anyone who wipes the start alone is told what is still at the end.
 func TestAllThatIsFoundIsTold(t *testing.T) {
 	c := look(t, newMemory(size).put(0, "XFSB").put(-512, "EFI PART"))
 	if s := c.String(); !strings.Contains(s, "XFS") || !strings.Contains(s, "backup of a GPT") {

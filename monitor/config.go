@@ -48,7 +48,7 @@ type Timing struct {
 	// and 30 s.
 	ReachDelay, ReachHold time.Duration
 	// RepairAfter is how long a cn must be down before its controllers are
-	// made anew on others. Default 10 min.
+	// made again on others. Default 10 min.
 	RepairAfter time.Duration
 	// Refresh is how often the picture of the cluster is read from SQL.
 	// Default 1 s.
@@ -90,10 +90,14 @@ func (t *Timing) validate() error {
 		name string
 		def  time.Duration
 	}{
-		{&t.Period, "heartbeat-period", 500 * time.Millisecond}, {&t.Timeout, "heartbeat-timeout", 450 * time.Millisecond}, {&t.Refresh, "refresh", time.Second},
-		{&t.StaleAfter, "stale-after", 3 * time.Second}, {&t.Lease, "lease", 5 * time.Second}, {&t.Grace, "grace", 2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
-		{&t.ReachDelay, "reach-delay", 5 * time.Second}, {&t.ReachHold, "reach-hold", 30 * time.Second}, {&t.RepairAfter, "repair-after", 10 * time.Minute},
-		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 10 * time.Second}, {&t.FullPeriod, "full-sync-period", time.Minute},
+		{&t.Period, "heartbeat-period", 500 * time.Millisecond}, {&t.Timeout, "heartbeat-timeout", 450 * time.Millisecond}, {&t.Refresh,
+			"refresh", time.Second},
+		{&t.StaleAfter, "stale-after", 3 * time.Second}, {&t.Lease, "lease", 5 * time.Second}, {&t.Grace, "grace",
+			2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
+		{&t.ReachDelay, "reach-delay", 5 * time.Second}, {&t.ReachHold, "reach-hold", 30 * time.Second}, {&t.RepairAfter,
+			"repair-after", 10 * time.Minute},
+		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 10 * time.Second}, {&t.FullPeriod,
+			"full-sync-period", time.Minute},
 	} {
 		if *d.v < 0 {
 			return fmt.Errorf("%s %v must be above 0", d.name, *d.v)
@@ -113,9 +117,11 @@ func (t *Timing) validate() error {
 	case t.Misses < 0:
 		return fmt.Errorf("heartbeat-misses %d must be above 0", t.Misses)
 	case t.CnLease < time.Millisecond || t.CnLease >= silence:
-		return fmt.Errorf("cn-lease %v must be at least 1ms and below heartbeat-misses times heartbeat-period, %v: an old primary must have stopped before there is a new one", t.CnLease, silence)
+		return fmt.Errorf("cn-lease %v must be at least 1ms and below heartbeat-misses times heartbeat-period, %v: an old primary must have "+
+			"stopped before there is a new one", t.CnLease, silence)
 	case t.Timeout >= t.Period:
-		return fmt.Errorf("heartbeat-timeout %v must be below heartbeat-period %v: else a hung node delays its own detection", t.Timeout, t.Period)
+		return fmt.Errorf("heartbeat-timeout %v must be below heartbeat-period %v: else a hung node delays its own detection", t.Timeout,
+			t.Period)
 	case t.StaleAfter <= t.Refresh:
 		return fmt.Errorf("stale-after %v must be above refresh %v", t.StaleAfter, t.Refresh)
 	case t.Lease <= t.StaleAfter:

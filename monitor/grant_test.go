@@ -77,7 +77,8 @@ func TestLeaseOfACn(t *testing.T) {
 }
 
 func TestCnLeaseMustBeBelowDetection(t *testing.T) {
-	for lease, ok := range map[time.Duration]bool{0: true, time.Second: true, 2999 * time.Millisecond: true, 3 * time.Second: false, time.Microsecond: false, -1: false} {
+	for lease, ok := range map[time.Duration]bool{0: true, time.Second: true, 2999 * time.Millisecond: true, 3 * time.Second: false,
+		time.Microsecond: false, -1: false} {
 		tm := Timing{CnLease: lease}
 		if err := tm.validate(); (err == nil) != ok {
 			t.Errorf("cn-lease %v: %v", lease, err)

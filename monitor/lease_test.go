@@ -97,7 +97,7 @@ func TestRosterJoins(t *testing.T) {
 	}
 	r.join(start.Add(time.Hour)) // its row was swept away while it stalled
 	if r.mayAct(start.Add(time.Hour+time.Second), 2) {
-		t.Error("it acts at once after it joined anew")
+		t.Error("it acts at once after it joined again")
 	}
 }
 

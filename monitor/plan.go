@@ -257,7 +257,7 @@ func planSync(t *Timing, now time.Time, v NodeView, m *Memory) (SyncStep, bool) 
 	s := SyncStep{}
 	switch {
 	case m.FullNeeded:
-		s = SyncStep{Full: true, Why: "agent or data plane started anew"}
+		s = SyncStep{Full: true, Why: "agent or data plane started again"}
 	case !now.Before(m.NextFull):
 		s = SyncStep{Full: true, Why: "periodic"}
 	case v.Version > v.Applied && now.Sub(m.BehindSince) >= t.Grace:
@@ -280,7 +280,8 @@ func planReport(v NodeView, m *Memory) (ReportStep, bool) {
 		case m.Refusal != "":
 			r.Problem = m.Refusal
 		case m.Newer >= newerBeats:
-			r.Problem = fmt.Sprintf("the node holds version %d, the database %d: it is older than the node, as after restoring a backup; see vda_db --action restored", r.Version, v.Version)
+			r.Problem = fmt.Sprintf("the node holds version %d, the database %d: it is older than the node, as after restoring a backup; see "+
+				"vda_db --action restored", r.Version, v.Version)
 		}
 	}
 	if r.Down {

@@ -51,7 +51,8 @@ type Connect struct {
 // Connect reads the fields of a Connect command.
 func (c *Command) Connect() Connect {
 	le := binary.LittleEndian
-	return Connect{RecordFormat: le.Uint16(c[40:]), QID: le.Uint16(c[42:]), SQSize: le.Uint16(c[44:]), Attributes: c[46], KeepAlive: le.Uint32(c[48:])}
+	return Connect{RecordFormat: le.Uint16(c[40:]), QID: le.Uint16(c[42:]), SQSize: le.Uint16(c[44:]), Attributes: c[46],
+		KeepAlive: le.Uint32(c[48:])}
 }
 
 // SetConnect makes the command a Connect whose data is in the capsule.
@@ -242,7 +243,8 @@ func (c Capabilities) Encode() uint64 {
 // DecodeCapabilities splits the property's value.
 func DecodeCapabilities(v uint64) Capabilities {
 	return Capabilities{MaxQueueEntries: uint32(v&0xffff) + 1, Contiguous: v>>16&1 != 0, ReadyTimeout: uint8(v >> 24),
-		Stride: uint8(v>>32) & 15, NVMCommandSet: v>>37&1 != 0, MinPage: uint8(v>>48) & 15, MaxPage: uint8(v>>52) & 15, ReadyWithMedia: v>>59&1 != 0}
+		Stride: uint8(v>>32) & 15, NVMCommandSet: v>>37&1 != 0, MinPage: uint8(v>>48) & 15, MaxPage: uint8(v>>52) & 15,
+		ReadyWithMedia: v>>59&1 != 0}
 }
 
 // Version makes the VS property: major in bits 31:16, minor in 15:8, tertiary

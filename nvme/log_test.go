@@ -42,7 +42,8 @@ func TestLogRoundTrip(t *testing.T) {
 	if err != nil || gen != 3 || total != 1 || !reflect.DeepEqual(got2, es) {
 		t.Errorf("discovery: %d %d %+v %v", gen, total, got2, err)
 	}
-	rs := ReservationStatus{Generation: 5, Type: WriteExclusive, Registrants: []Registrant{{CNTLID: 1, Holder: true, HostID: [16]byte{9}, Key: 7}}}
+	rs := ReservationStatus{Generation: 5, Type: WriteExclusive, Registrants: []Registrant{{CNTLID: 1, Holder: true,
+		HostID: [16]byte{9}, Key: 7}}}
 	if got, err := DecodeReservationStatus(AppendReservationStatus(nil, rs)); err != nil || !reflect.DeepEqual(got, rs) {
 		t.Errorf("reservations: %+v %v", got, err)
 	}

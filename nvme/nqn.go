@@ -47,7 +47,8 @@ func CheckSubsystemNQN(nqn string) error {
 	}
 	for label := range strings.SplitSeq(domain, ".") {
 		if !isLabel(label) {
-			return fmt.Errorf("NQN %q: %q in the domain must begin with a letter, end with a letter or digit and have up to 63 of these and -", nqn, label)
+			return fmt.Errorf("NQN %q: %q in the domain must begin with a letter, end with a letter or digit and have up to 63 of these and -", nqn,
+				label)
 		}
 	}
 	return nil

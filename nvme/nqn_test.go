@@ -8,7 +8,8 @@ import (
 func TestCheckSubsystemNQN(t *testing.T) {
 	for _, nqn := range []string{
 		"nqn.2016-06.io.spdk:x", "nqn.2016-06.io.spdk:uuid:notauuid", "nqn.2016-06.localhost:x", "nqn.2016-06.a.b-c.d9:äö:/ x",
-		"nqn.2014-08.org.nvmexpress:uuid:99de7d27-c204-4b26-aca8-456feb7927ad", "nqn.2014-08.org.nvmexpress:uuid:99DE7D27-C204-4B26-ACA8-456FEB7927AD",
+		"nqn.2014-08.org.nvmexpress:uuid:99de7d27-c204-4b26-aca8-456feb7927ad",
+		"nqn.2014-08.org.nvmexpress:uuid:99DE7D27-C204-4B26-ACA8-456FEB7927AD",
 		"nqn.2014-08.org.nvmexpress:x", DiscoveryNQN,
 		"nqn.2016-06.io." + strings.Repeat("a", 63) + ":x",
 	} {

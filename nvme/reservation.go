@@ -185,7 +185,8 @@ func DecodeReservationStatus(b []byte) (ReservationStatus, error) {
 		if len(b) < resvEntryLen {
 			return s, ErrShort
 		}
-		s.Registrants = append(s.Registrants, Registrant{CNTLID: le.Uint16(b), Holder: b[2]&1 != 0, Key: le.Uint64(b[8:]), HostID: [16]byte(b[16:32])})
+		s.Registrants = append(s.Registrants, Registrant{CNTLID: le.Uint16(b), Holder: b[2]&1 != 0, Key: le.Uint64(b[8:]),
+			HostID: [16]byte(b[16:32])})
 		b = b[resvEntryLen:]
 	}
 	return s, nil

@@ -69,7 +69,8 @@ func Cntlrs(cns []CN, n int, strict Strictness) ([]Cntlr, []string, error) {
 	slices.SortFunc(chosen, func(a, b CN) int { return cmp.Compare(a.Name, b.Name) })
 	primary := 0
 	for i := range chosen {
-		if c := cmp.Or(cmp.Compare(chosen[i].Primaries, chosen[primary].Primaries), cmp.Compare(chosen[i].Cntlrs, chosen[primary].Cntlrs)); c < 0 {
+		if c := cmp.Or(cmp.Compare(chosen[i].Primaries, chosen[primary].Primaries), cmp.Compare(chosen[i].Cntlrs,
+			chosen[primary].Cntlrs)); c < 0 {
 			primary = i
 		}
 	}

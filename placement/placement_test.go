@@ -52,7 +52,9 @@ func TestVDs(t *testing.T) {
 			pds: []PD{pd("a", "0", "r", 9), pd("b", "0", "r", 9)}},
 		{name: "strict with enough locations", n: 2, size: mib, strict: Strict, want: "a/0 b/0",
 			pds: []PD{pd("a", "0", "r", 9), pd("b", "0", "s", 9)}},
-		{name: "full says what is there", n: 3, size: 4 * mib, err: "3 vds of 4194304 bytes asked for, but there is room for 2: 2 online pds with 11534336 bytes free in all, at most 6291456 on one (0 of b)",
+		{name: "full says what is there", n: 3, size: 4 * mib,
+			err: "3 vds of 4194304 bytes asked for, but there is room for 2: 2 online pds with 11534336 bytes free in all, at most 6291456 on " +
+				"one (0 of b)",
 			pds: []PD{pd("a", "0", "r", 5), pd("b", "0", "s", 6)}},
 		{name: "empty cluster", n: 1, size: mib, err: "1 vd of 1048576 bytes asked for, but the cluster has no pd"},
 	} {
@@ -99,7 +101,8 @@ func TestCntlrs(t *testing.T) {
 		{name: "emptiest", n: 1, want: "b*",
 			cns: []CN{{ID: "a", Name: "a", Cntlrs: 2}, {ID: "b", Name: "b", Cntlrs: 1}, {ID: "c", Name: "c", Cntlrs: 3}}},
 		{name: "distinct locations before emptiness", n: 2, want: "a c*",
-			cns: []CN{{ID: "a", Name: "a", Location: "r", Primaries: 1}, {ID: "b", Name: "b", Location: "r", Cntlrs: 1}, {ID: "c", Name: "c", Location: "s", Cntlrs: 9}}},
+			cns: []CN{{ID: "a", Name: "a", Location: "r", Primaries: 1}, {ID: "b", Name: "b", Location: "r", Cntlrs: 1}, {ID: "c", Name: "c",
+				Location: "s", Cntlrs: 9}}},
 		{name: "never two on a cn", n: 3, err: "3 controllers asked for, each on a cn of its own, but the cluster has 2 cns",
 			cns: []CN{{ID: "a", Name: "a"}, {ID: "b", Name: "b"}}},
 		{name: "strict", n: 2, strict: Strict, err: "--strict asks for 2 locations for 2 controllers",

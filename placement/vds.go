@@ -113,7 +113,8 @@ func usedSlots(slots []slot) int {
 
 func noRoom(slots []slot, n int, size uint64, placed int) error {
 	if len(slots) == 0 {
-		return vda.Errorf(vda.ResourceExhausted, "%s of %d bytes asked for, but the cluster has no pd that is online, healthy and formatted", count(n, "vd"), size)
+		return vda.Errorf(vda.ResourceExhausted, "%s of %d bytes asked for, but the cluster has no pd that is online, healthy and formatted",
+			count(n, "vd"), size)
 	}
 	var total uint64
 	largest := &slots[0]

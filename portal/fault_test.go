@@ -27,7 +27,8 @@ type sickStore struct {
 
 func (s *sickStore) Update(ctx context.Context, fn func(store.Tx) error) error {
 	if s.pass.Add(-1) < 0 && s.fail.Add(-1) >= 0 {
-		return &vda.Error{Kind: vda.Unavailable, Op: reason.OpDatabase, Object: "postgresql 10.0.0.1:5432/vda_db", Msg: "has no space left on its disk"}
+		return &vda.Error{Kind: vda.Unavailable, Op: reason.OpDatabase, Object: "postgresql 10.0.0.1:5432/vda_db",
+			Msg: "has no space left on its disk"}
 	}
 	return s.Store.Update(ctx, fn)
 }
@@ -44,7 +45,8 @@ func TestDatabaseFaultIsNotTheNodes(t *testing.T) {
 	sick.pass.Store(1) // the array's rows are written; what its dn answers is not
 	sick.fail.Store(1)
 	r := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 1 << 20, CntlrCnt: 2}))
-	if msg := r.ReplyInfo.ReplyMsg; !strings.Contains(msg, "the database has no space left on its disk") || !strings.Contains(msg, "not known whether") || strings.Contains(msg, "10.0.0.1") {
+	if msg := r.ReplyInfo.ReplyMsg; !strings.Contains(msg, "the database has no space left on its disk") ||
+		!strings.Contains(msg, "not known whether") || strings.Contains(msg, "10.0.0.1") {
 		t.Errorf("reply %q", msg)
 	}
 	sick.fail.Store(1)
@@ -59,7 +61,8 @@ func TestDatabaseFaultIsNotTheNodes(t *testing.T) {
 	if dns := must[*apiv1.ListDnReply](t)(client.ListDn(ctx, &apiv1.ListDnRequest{Error: ptr(true)})).DnMsgList; len(dns) != 0 {
 		t.Errorf("dns in error: %v", dns)
 	}
-	if r := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da1", DaSize: 1 << 20, CntlrCnt: 2})); r.ReplyInfo.ReplyMsg != "success" {
+	if r := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da1", DaSize: 1 << 20,
+		CntlrCnt: 2})); r.ReplyInfo.ReplyMsg != "success" {
 		t.Errorf("with the database well: %v", r.ReplyInfo)
 	}
 }

@@ -104,7 +104,8 @@ func TestTutorial(t *testing.T) {
 	if da.ReplyInfo.ReplyMsg != "success" || len(da.ReplyInfo.ReqId) != 32 || len(da.WarningList) != 0 {
 		t.Errorf("reply %v, warnings %q", da.ReplyInfo, da.WarningList)
 	}
-	if m.PhysicalSize != 32<<20 || m.Thin || m.Error || m.Term != 1 || len(m.GrpMsgList) != 1 || len(m.GrpMsgList[0].VdMsgList) != 2 || len(m.CntlrMsgList) != 2 {
+	if m.PhysicalSize != 32<<20 || m.Thin || m.Error || m.Term != 1 || len(m.GrpMsgList) != 1 || len(m.GrpMsgList[0].VdMsgList) != 2 ||
+		len(m.CntlrMsgList) != 2 {
 		t.Errorf("da %v", m)
 	}
 	if a, b := m.GrpMsgList[0].VdMsgList[0], m.GrpMsgList[0].VdMsgList[1]; a.DnName == b.DnName || a.Size != b.Size || a.Size < 16<<20 {
@@ -113,7 +114,8 @@ func TestTutorial(t *testing.T) {
 	if x := m.CntlrMsgList; x[0].CnName != "cn0:9820" || x[1].CnName != "cn1:9820" || x[0].Primary == x[1].Primary {
 		t.Errorf("controllers %v", x)
 	}
-	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:host0"}))
+	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "exp0",
+		InitiatorNqn: "nqn.2016-06.io.spdk:host0"}))
 	e := exp.ExpMsg
 	if e.ExpNqn != "nqn.2016-06.io.spdk:vda-exp-da0-exp0" || len(e.EsMsgList) != 2 || e.EsMsgList[0].Error || e.EsMsgList[1].CntlrIdx != 1 {
 		t.Errorf("exp %v", e)

@@ -50,7 +50,8 @@ func TestListExpAsksOnce(t *testing.T) {
 	for i := range 6 {
 		da := fmt.Sprintf("da%d", i)
 		must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: da, DaSize: 1 << 20, CntlrCnt: 2}))
-		must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: da, ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+		must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: da, ExpName: "e",
+			InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
 	}
 	asked.Store(0)
 	l := must[*apiv1.ListExpReply](t)(client.ListExp(ctx, &apiv1.ListExpRequest{})).ExpMsgList
@@ -59,7 +60,8 @@ func TestListExpAsksOnce(t *testing.T) {
 	}
 	for _, e := range l {
 		one := must[*apiv1.GetExpReply](t)(client.GetExp(ctx, &apiv1.GetExpRequest{DaName: e.DaName, ExpName: e.ExpName})).ExpMsg
-		if one.String() != e.String() || len(e.EsMsgList) != 2 || e.EsMsgList[0].CntlrIdx != 0 || !strings.HasPrefix(e.EsMsgList[1].CnName, "cn") {
+		if one.String() != e.String() || len(e.EsMsgList) != 2 || e.EsMsgList[0].CntlrIdx != 0 ||
+			!strings.HasPrefix(e.EsMsgList[1].CnName, "cn") {
 			t.Errorf("listed as %v, shown as %v", e, one)
 		}
 	}

@@ -131,7 +131,8 @@ func TestOrphans(t *testing.T) {
 	client := c.Client()
 	c.Populate(client, 2, 2)
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20, CntlrCnt: 2, DaConf: `{"stripe_count":2,"stripe_size_kb":64}`}))
-	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e",
+		InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
 	get := func() *apiv1.DaMsg {
 		t.Helper()
 		return must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg

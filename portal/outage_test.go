@@ -27,14 +27,17 @@ import (
 func TestUnreachableAgent(t *testing.T) {
 	c := portaltest.New(t)
 	client := c.Client()
-	dn := must[*apiv1.CreateDnReply](t)(client.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: "dn9:9720", DnListenerConf: portaltest.Listener(1)}))
-	if msg := dn.ReplyInfo.ReplyMsg; !strings.Contains(msg, "dn dn9:9720 could not be brought up to date") || !strings.Contains(msg, "connection refused") || dn.ReplyInfo.ReplyCode != 0 {
+	dn := must[*apiv1.CreateDnReply](t)(client.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: "dn9:9720",
+		DnListenerConf: portaltest.Listener(1)}))
+	if msg := dn.ReplyInfo.ReplyMsg; !strings.Contains(msg, "dn dn9:9720 could not be brought up to date") ||
+		!strings.Contains(msg, "connection refused") || dn.ReplyInfo.ReplyCode != 0 {
 		t.Errorf("reply %v", dn.ReplyInfo)
 	}
 	if m := dn.DnMsg; !m.Error || !strings.Contains(m.ErrorMsg, "connection refused") || m.ErrorTime == "" {
 		t.Errorf("dn %v", m)
 	}
-	cn := must[*apiv1.CreateCnReply](t)(client.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: "cn9:9820", CnListenerConf: portaltest.Listener(2)}))
+	cn := must[*apiv1.CreateCnReply](t)(client.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: "cn9:9820",
+		CnListenerConf: portaltest.Listener(2)}))
 	if !cn.CnMsg.Error || !strings.Contains(cn.ReplyInfo.ReplyMsg, "cn9:9820") {
 		t.Errorf("cn %v, reply %v", cn.CnMsg, cn.ReplyInfo)
 	}
@@ -74,7 +77,8 @@ func TestHungAgent(t *testing.T) {
 		}
 		name := fmt.Sprintf("da-%d", limit)
 		r := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: name, DaSize: 1 << 20}))
-		if msg := r.ReplyInfo.ReplyMsg; !strings.Contains(msg, "n0:9") || !strings.Contains(msg, "could not be brought up to date (no answer in time)") {
+		if msg := r.ReplyInfo.ReplyMsg; !strings.Contains(msg, "n0:9") ||
+			!strings.Contains(msg, "could not be brought up to date (no answer in time)") {
 			t.Errorf("within %v: %v", limit, r.ReplyInfo)
 		}
 		if limit > 100*time.Millisecond && strings.Contains(r.ReplyInfo.ReplyMsg, "cn0:9820") && c.Agent("cn0:9820").Waited() > 0 {
@@ -116,7 +120,8 @@ func TestDeleteOnDeadNodes(t *testing.T) {
 		client.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: "cn0:9820"})
 		return count(t, c.Store).das == 0
 	})
-	if pd := must[*apiv1.GetPdReply](t)(client.GetPd(ctx, &apiv1.GetPdRequest{DnName: "dn0:9720", PdName: "pd0"})).PdMsg; pd.FreeSize != pd.TotalSize {
+	if pd := must[*apiv1.GetPdReply](t)(client.GetPd(ctx, &apiv1.GetPdRequest{DnName: "dn0:9720",
+		PdName: "pd0"})).PdMsg; pd.FreeSize != pd.TotalSize {
 		t.Errorf("space has not come back: %v", pd)
 	}
 }
@@ -128,7 +133,8 @@ func TestLostNodes(t *testing.T) {
 	client := c.Client()
 	c.Populate(client, 1, 1)
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20}))
-	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:host0"}))
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "exp0",
+		InitiatorNqn: "nqn.2016-06.io.spdk:host0"}))
 	c.Agent("dn0:9720").Stop()
 	c.Agent("cn0:9820").Stop()
 	dn := &apiv1.DeleteDnRequest{DnName: "dn0:9720", Force: true}
@@ -219,10 +225,12 @@ func TestObjectErrors(t *testing.T) {
 	c.Populate(client, 2, 2)
 	c.Agent("cn0:9820").FailAll("raid: Device or resource busy")
 	da := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}))
-	if !da.DaMsg.Error || !strings.Contains(da.DaMsg.ErrorMsg, "resource busy") || !strings.Contains(da.ReplyInfo.ReplyMsg, "not all of it is up yet") {
+	if !da.DaMsg.Error || !strings.Contains(da.DaMsg.ErrorMsg, "resource busy") ||
+		!strings.Contains(da.ReplyInfo.ReplyMsg, "not all of it is up yet") {
 		t.Errorf("da %v, reply %v", da.DaMsg, da.ReplyInfo)
 	}
-	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e",
+		InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
 	if es := exp.ExpMsg.EsMsgList; len(es) != 2 || !es[0].Error || es[1].Error {
 		t.Errorf("es %v", es)
 	}
@@ -310,7 +318,8 @@ func TestPaging(t *testing.T) {
 	if got := strings.Join(names, " "); got != "cn0:9820 cn1:9820 cn2:9820 cn3:9820 cn4:9820 cn5:9820 cn6:9820" {
 		t.Errorf("listed %s", got)
 	}
-	must[*apiv1.ModifyCnReply](t)(client.ModifyCn(ctx, &apiv1.ModifyCnRequest{CnName: "cn3:9820", NewOnline: ptr(false), NewLocation: ptr("r9")}))
+	must[*apiv1.ModifyCnReply](t)(client.ModifyCn(ctx, &apiv1.ModifyCnRequest{CnName: "cn3:9820", NewOnline: ptr(false),
+		NewLocation: ptr("r9")}))
 	off := must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{Online: ptr(false)}))
 	at := must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{Location: ptr("r9")}))
 	if len(off.CnMsgList) != 1 || len(at.CnMsgList) != 1 || off.CnMsgList[0].CnName != "cn3:9820" {
@@ -349,14 +358,18 @@ func TestThinAndModify(t *testing.T) {
 	c := portaltest.New(t)
 	client := c.Client()
 	c.Populate(client, 1, 1)
-	da := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 64 << 20, PhysicalSize: ptr(uint64(8 << 20))}))
+	da := must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 64 << 20,
+		PhysicalSize: ptr(uint64(8 << 20))}))
 	if !da.DaMsg.Thin || len(da.WarningList) != 1 || !strings.Contains(da.WarningList[0], "thin") || da.DaMsg.DaConf != `{"stripe_count":1,"stripe_size_kb":64}` {
 		t.Errorf("da %v, warnings %q", da.DaMsg, da.WarningList)
 	}
 	must[*apiv1.ModifyDaReply](t)(client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", NewDaName: ptr("da1")}))
-	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da1", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:a"}))
-	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da1", ExpName: "e", NewInitiatorNqn: ptr("nqn.2016-06.io.spdk:b")}))
-	if l := must[*apiv1.ListExpReply](t)(client.ListExp(ctx, &apiv1.ListExpRequest{InitiatorNqn: ptr("nqn.2016-06.io.spdk:b")})); len(l.ExpMsgList) != 1 || l.ExpMsgList[0].DaName != "da1" {
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da1", ExpName: "e",
+		InitiatorNqn: "nqn.2016-06.io.spdk:a"}))
+	must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: "da1", ExpName: "e",
+		NewInitiatorNqn: ptr("nqn.2016-06.io.spdk:b")}))
+	if l := must[*apiv1.ListExpReply](t)(client.ListExp(ctx,
+		&apiv1.ListExpRequest{InitiatorNqn: ptr("nqn.2016-06.io.spdk:b")})); len(l.ExpMsgList) != 1 || l.ExpMsgList[0].DaName != "da1" {
 		t.Errorf("exps of host b: %v", l.ExpMsgList)
 	}
 	if d := must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da1"})).DaMsg; len(d.ExpNameList) != 1 {

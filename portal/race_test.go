@@ -78,7 +78,8 @@ func fill(t *testing.T, uri string) {
 				used += vd.Clusters
 			}
 			if used+pds[i].FreeClusters != pds[i].TotalClusters || int(pds[i].VDCount) != len(vds) {
-				t.Errorf("%s: %d clusters in vds and %d free of %d; %d vds counted, %d there", pds[i].ID, used, pds[i].FreeClusters, pds[i].TotalClusters, pds[i].VDCount, len(vds))
+				t.Errorf("%s: %d clusters in vds and %d free of %d; %d vds counted, %d there", pds[i].ID, used, pds[i].FreeClusters,
+					pds[i].TotalClusters, pds[i].VDCount, len(vds))
 			}
 		}
 		return nil

@@ -112,7 +112,8 @@ func TestSettles(t *testing.T) {
 		t.Errorf("reply %v, da %v", da.ReplyInfo, da.DaMsg)
 	}
 	c.Agent("cn1:9820").FailNext("exp: the primary does not answer")
-	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+	exp := must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e",
+		InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
 	if exp.ReplyInfo.ReplyMsg != "success" {
 		t.Errorf("reply %v", exp.ReplyInfo)
 	}
@@ -164,5 +165,6 @@ func TestLongestList(t *testing.T) {
 }
 
 func newCN(name string) *vda.CN {
-	return &vda.CN{Node: vda.Node{ID: store.NewID(), Name: name, Listener: vda.Listener{TrType: "tcp", TrAddr: "192.0.2.1", AdrFam: "ipv4", TrSvcID: "4430"}, Online: true, Version: 1}}
+	return &vda.CN{Node: vda.Node{ID: store.NewID(), Name: name, Listener: vda.Listener{TrType: "tcp", TrAddr: "192.0.2.1", AdrFam: "ipv4",
+		TrSvcID: "4430"}, Online: true, Version: 1}}
 }

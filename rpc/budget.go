@@ -17,7 +17,7 @@ const smallRequest = 64 << 10
 // budget shares out the bytes that the requests of all connections may take.
 // Long messages get three quarters of them, and those of one address three
 // quarters of that, so that nobody keeps short ones or another address out.
-// Who comes first is served first. Safe for concurrent use.
+// First come, first served. Safe for concurrent use.
 type budget struct {
 	total    int64
 	patience time.Duration      // how long a request waits for others to give bytes back

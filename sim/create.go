@@ -66,10 +66,12 @@ func (s *sim) former(ctx context.Context, req *apiv1.CreateDaRequest) error {
 func (s *sim) register(ctx context.Context, n *simNode) error {
 	location := fmt.Sprint("room", s.rng.IntN(2))
 	if n.kind == "cn" {
-		r, err := s.admin.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: n.machine + ":" + cnPort, CnListenerConf: listenerConf(n.machine, cnSvc), Location: location})
+		r, err := s.admin.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: n.machine + ":" + cnPort, CnListenerConf: listenerConf(n.machine,
+			cnSvc), Location: location})
 		return replied(r.GetReplyInfo(), err)
 	}
-	r, err := s.admin.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: n.machine + ":" + dnPort, DnListenerConf: listenerConf(n.machine, dnSvc), Location: location})
+	r, err := s.admin.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: n.machine + ":" + dnPort, DnListenerConf: listenerConf(n.machine,
+		dnSvc), Location: location})
 	if err := replied(r.GetReplyInfo(), err); err != nil {
 		return fmt.Errorf("dn create: %w", err)
 	}

@@ -56,7 +56,8 @@ func (h *host) follow(addrs map[string]bool) {
 	defer h.mu.Unlock()
 	for at := range addrs {
 		if h.paths[at] == nil {
-			h.paths[at] = &path{at: at, link: h.plane.Connect(planetest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive, Reconnect: time.Second, Linux: true})}
+			h.paths[at] = &path{at: at, link: h.plane.Connect(planetest.Target{Addr: at, NQN: h.sub, Host: h.nqn, Silence: hostKeepAlive,
+				Reconnect: time.Second, Linux: true})}
 		}
 	}
 	for at, p := range h.paths {

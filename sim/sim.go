@@ -98,7 +98,8 @@ func Run(cfg Config) (*Outcome, error) {
 	if cfg.Settle == 0 {
 		cfg.Settle = 150 * time.Second
 	}
-	s := &sim{cfg: cfg, dir: cfg.Dir, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), net: simnet.New(cfg.Seed), disks: map[string]time.Duration{}, faults: map[string]int{}}
+	s := &sim{cfg: cfg, dir: cfg.Dir, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), net: simnet.New(cfg.Seed), disks: map[string]time.Duration{},
+		faults: map[string]int{}}
 	s.log = &journal{begun: time.Now(), level: slog.LevelInfo}
 	if cfg.Debug {
 		s.log.level = slog.LevelDebug
@@ -123,7 +124,8 @@ func (s *sim) outcome(healed time.Duration) *Outcome {
 func (s *sim) build() error {
 	s.swaps = s.rng.IntN(5) > 0
 	s.planes = planetest.NewLive(planetest.Live{
-		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence, NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
+		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
+		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
 	})
 	if err := s.openDB(); err != nil {
 		return err

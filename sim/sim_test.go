@@ -97,7 +97,8 @@ func report(t *testing.T, seed uint64, kinds string, o *Outcome) {
 func show(t *testing.T, o *Outcome) {
 	t.Helper()
 	t.Logf("\n%s", o.Log)
-	t.Logf("%d writes, %d reads, %d sent again; faults %v; %d moves; well again after %v", o.Writes, o.Reads, o.Again, o.Faults, o.Moves, o.Healed)
+	t.Logf("%d writes, %d reads, %d sent again; faults %v; %d moves; well again after %v", o.Writes, o.Reads, o.Again,
+		o.Faults, o.Moves, o.Healed)
 	for _, w := range o.Wrongs {
 		t.Error(w)
 	}
@@ -152,10 +153,14 @@ func TestNamedSeeds(t *testing.T) {
 		kinds string
 		story string
 	}{
-		{286, "", "A cn's data plane hung for 15 s while its agent looked at connections; the next look came five minutes later, and so long an array's paths stayed closed whose vd was connected again."},
-		{125, "", "A secondary hung; its host sent its writes to the primary instead, and newer ones after them; when the secondary ran on it took the old ones from its sockets and passed them on to the primary, which no fence keeps from writing."},
-		{27, "isolate,cut,hang", "A secondary was isolated for a moment longer than its hosts and its own connection to the primary waited; back again it sent the hosts' writes once more that had waited in it, after the hosts had sent newer ones elsewhere."},
-		{2019, "", "A dn's agent was killed twice; in between, acknowledged changes stood in its journal behind lines of before, with which the second start took them away, so that the dn admitted an older term."},
+		{286, "", "A cn's data plane hung for 15 s while its agent looked at connections; the next look came five minutes later, and so long " +
+			"an array's paths stayed closed whose vd was connected again."},
+		{125, "", "A secondary hung; its host sent its writes to the primary instead, and newer ones after them; when the secondary ran on it " +
+			"took the old ones from its sockets and passed them on to the primary, which no fence keeps from writing."},
+		{27, "isolate,cut,hang", "A secondary was isolated for a moment longer than its hosts and its own connection to the primary waited; " +
+			"back again it sent the hosts' writes once more that had waited in it, after the hosts had sent newer ones elsewhere."},
+		{2019, "", "A dn's agent was killed twice; in between, acknowledged changes stood in its journal behind lines of before, with which " +
+			"the second start took them away, so that the dn admitted an older term."},
 	} {
 		report(t, c.seed, c.kinds, run(t, Config{Seed: c.seed, Schema: file, Kinds: kindsOf(c.kinds)}))
 	}
@@ -182,7 +187,8 @@ func TestBrokenFenceIsFound(t *testing.T) {
 // TestRefusalsForGoodAreFound: data planes that refuse for good what is not there
 // yet cost hosts their paths, and the simulation says so.
 func TestRefusalsForGoodAreFound(t *testing.T) {
-	mustFind(t, Config{Schema: schema(t), ForGood: true, Kinds: []string{"kill", "kill node", "power cut of a node", "planned switch"}}, "a path is lost for ever")
+	mustFind(t, Config{Schema: schema(t), ForGood: true, Kinds: []string{"kill", "kill node", "power cut of a node", "planned switch"}},
+		"a path is lost for ever")
 }
 
 // mustFind runs seeds until one finds what is broken.

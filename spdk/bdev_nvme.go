@@ -187,7 +187,8 @@ func (a API) BdevNvmeGetController(ctx context.Context, ctrlr string) (*NvmeCont
 		return nil, err
 	}
 	if len(l) != 1 {
-		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: "no such controller in the reply: " + ctrlr, Method: "bdev_nvme_get_controllers"}
+		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: "no such controller in the reply: " + ctrlr,
+			Method: "bdev_nvme_get_controllers"}
 	}
 	return &l[0], nil
 }

@@ -7,7 +7,7 @@
 // come back in any order and are matched by id, so a slow call (attaching a
 // remote controller takes seconds) never holds up a heartbeat. Every call has
 // a deadline: its context's, or Config.CallTimeout when that has none. The
-// connection is made by the first call that needs it and made anew after it
+// connection is made by the first call that needs it and made again after it
 // was lost. A call is never repeated by the client; its error says whether the
 // data plane may have carried it out:
 //

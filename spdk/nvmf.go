@@ -119,7 +119,8 @@ func (a API) NvmfGetSubsystem(ctx context.Context, subNQN string) (*NvmfSubsyste
 		NQN string `json:"nqn"`
 	}{subNQN})
 	var refused *RPCError
-	if errors.As(err, &refused) && refused.Code == jsonrpc.CodeInvalidParams && refused.Message == "Subsystem with NQN '"+subNQN+"' not found" {
+	if errors.As(err, &refused) && refused.Code == jsonrpc.CodeInvalidParams &&
+		refused.Message == "Subsystem with NQN '"+subNQN+"' not found" {
 		return nil, &RPCError{Code: -int(syscall.ENODEV), Message: refused.Message, Method: refused.Method}
 	}
 	if err != nil {

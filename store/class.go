@@ -125,7 +125,8 @@ var postgresClasses = map[string]class{
 	"25P03": classTimeLimit, "25P04": classTimeLimit, "57014": classTimeLimit,
 	"08": classUnreachable, "57P": classStarting,
 	"53100": classFull, "53300": classConnections, "55000": classStarting,
-	"22": classOther, "23": classOther, "42": classOther, "0A": classOther, "21": classOther, "34": classOther, "26": classOther, "25": classOther,
+	"22": classOther, "23": classOther, "42": classOther, "0A": classOther, "21": classOther, "34": classOther, "26": classOther,
+	"25": classOther,
 }
 
 func classifyPostgres(err error) class {
@@ -160,13 +161,16 @@ var mysqlClasses = map[uint16]class{
 	1227: classRefused, 1370: classRefused, 1820: classRefused, 1862: classRefused,
 	1040: classConnections, 1203: classConnections, 1226: classConnections, 1129: classConnections,
 	1053: classStarting, 1077: classStarting, 1079: classStarting, 1047: classStarting, 3169: classStarting,
-	1152: classUnreachable, 1927: classUnreachable, 2006: classUnreachable, 2013: classUnreachable, 4031: classUnreachable, 1158: classUnreachable,
+	1152: classUnreachable, 1927: classUnreachable, 2006: classUnreachable, 2013: classUnreachable, 4031: classUnreachable,
+	1158: classUnreachable,
 	1159: classUnreachable, 1160: classUnreachable, 1161: classUnreachable,
 	1290: classReadOnly, 1792: classReadOnly, 1836: classReadOnly, 1874: classReadOnly,
 	1021: classFull, 1114: classFull, 1041: classFault, 1037: classFault, 1038: classFault, 3: classFault, 11: classFault,
 	1317: classTimeLimit, 1969: classTimeLimit, 3024: classTimeLimit, 1907: classTimeLimit,
-	1004: classFault, 1005: classFault, 1006: classFault, 1016: classFault, 1023: classFault, 1024: classFault, 1026: classFault, 1030: classFault,
-	1034: classFault, 1035: classFault, 1180: classFault, 1181: classFault, 1194: classFault, 1195: classFault, 1296: classFault, 1297: classFault,
+	1004: classFault, 1005: classFault, 1006: classFault, 1016: classFault, 1023: classFault, 1024: classFault, 1026: classFault,
+	1030: classFault,
+	1034: classFault, 1035: classFault, 1180: classFault, 1181: classFault, 1194: classFault, 1195: classFault, 1296: classFault,
+	1297: classFault,
 	1878: classFull, 3185: classFault, 1932: classFault, 1812: classFault, 1877: classFault, 1712: classFault,
 }
 
@@ -179,7 +183,8 @@ func classifyMySQL(err error) class {
 		return classOther
 	}
 	c := mysqlClasses[e.Number]
-	if c == classFault && (strings.Contains(e.Message, "No space left") || strings.Contains(e.Message, "rror 28") || strings.Contains(e.Message, "ode: 28")) {
+	if c == classFault && (strings.Contains(e.Message, "No space left") || strings.Contains(e.Message, "rror 28") ||
+		strings.Contains(e.Message, "ode: 28")) {
 		return classFull
 	}
 	return c

@@ -27,15 +27,18 @@ func TestClasses(t *testing.T) {
 		{&postgresDialect, &pgconn.PgError{Code: "57P03", Message: "the database system is in recovery mode"}, vda.Unavailable, "recovering"},
 		{&postgresDialect, &pgconn.PgError{Code: "58030", Message: "could not read block 7"}, vda.Unavailable, "fault of its own"},
 		{&postgresDialect, &pgconn.PgError{Code: "XX001", Message: "invalid page"}, vda.Unavailable, "fault of its own"},
-		{&postgresDialect, &pgconn.PgError{Code: "57014", Message: "canceling statement due to statement timeout"}, vda.Unavailable, "time limit"},
+		{&postgresDialect, &pgconn.PgError{Code: "57014", Message: "canceling statement due to statement timeout"},
+			vda.Unavailable, "time limit"},
 		{&postgresDialect, &pgconn.PgError{Code: "42703", Message: `column "x" does not exist`}, vda.FailedPrecondition, "another schema"},
 		{&postgresDialect, &pgconn.PgError{Code: "42601", Message: "syntax error"}, vda.Internal, "refuses a statement"},
-		{&mysqlDialect, &mysql.MySQLError{Number: 1021, Message: "Disk full (/tmp); waiting for someone to free some space..."}, vda.Unavailable, "has no space left"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1021, Message: "Disk full (/tmp); waiting for someone to free some space..."},
+			vda.Unavailable, "has no space left"},
 		{&mysqlDialect, &mysql.MySQLError{Number: 1114, Message: "The table 'vda_da' is full"}, vda.Unavailable, "has no space left"},
 		{&mysqlDialect, &mysql.MySQLError{Number: 1030, Message: `Got error 28 "No space left on device" from storage engine InnoDB`}, vda.Unavailable, "has no space left"},
 		{&mysqlDialect, &mysql.MySQLError{Number: 1030, Message: `Got error 5 "Input/output error" from storage engine InnoDB`}, vda.Unavailable, "fault of its own"},
 		{&mysqlDialect, &mysql.MySQLError{Number: 1040, Message: "Too many connections"}, vda.Unavailable, "no connection free"},
-		{&mysqlDialect, &mysql.MySQLError{Number: 1047, Message: "WSREP has not yet prepared node for application use"}, vda.Unavailable, "recovering"},
+		{&mysqlDialect, &mysql.MySQLError{Number: 1047, Message: "WSREP has not yet prepared node for application use"},
+			vda.Unavailable, "recovering"},
 		{&mysqlDialect, &mysql.MySQLError{Number: 3024, Message: "maximum statement execution time exceeded"}, vda.Unavailable, "time limit"},
 		{&mysqlDialect, &mysql.MySQLError{Number: 1064, Message: "You have an error in your SQL syntax"}, vda.Internal, "refuses a statement"},
 	} {
@@ -116,7 +119,8 @@ func TestMigratedUnderneath(t *testing.T) {
 		"view":   st.View(t.Context(), func(tx Reader) error { _, err := tx.ClusterID(); return err }),
 		"ping":   st.Ping(context.Background()),
 	} {
-		if reason.Database(err) == nil || vda.KindOf(err) != vda.FailedPrecondition || !strings.Contains(reason.Of(err), "newer than this program's") {
+		if reason.Database(err) == nil || vda.KindOf(err) != vda.FailedPrecondition ||
+			!strings.Contains(reason.Of(err), "newer than this program's") {
 			t.Errorf("%s after a migration: %v", what, err)
 		}
 	}

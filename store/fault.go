@@ -41,7 +41,8 @@ func (s *sqlStore) wrap(err error) error {
 
 // error is a vda.Error about the database.
 func (s *sqlStore) error(c class, cause error) *vda.Error {
-	e := &vda.Error{Kind: vda.Internal, Op: reason.OpDatabase, Object: s.target.where, Msg: "refuses a statement of this program", Err: said(cause)}
+	e := &vda.Error{Kind: vda.Internal, Op: reason.OpDatabase, Object: s.target.where, Msg: "refuses a statement of this program",
+		Err: said(cause)}
 	if a, ok := about[c]; ok {
 		e.Kind, e.Msg = a.kind, a.msg
 	}

@@ -24,7 +24,8 @@ var migrations embed.FS
 const versionTable = "vda_schema_version"
 
 // tables are those of the schema, in the order in which they can be dropped.
-var tables = []string{"vda_monitor", "vda_es", "vda_exp", "vda_cntlr", "vda_vd", "vda_grp", "vda_da", "vda_cn", "vda_pd", "vda_dn", "vda_cluster", versionTable}
+var tables = []string{"vda_monitor", "vda_es", "vda_exp", "vda_cntlr", "vda_vd", "vda_grp", "vda_da", "vda_cn", "vda_pd", "vda_dn",
+	"vda_cluster", versionTable}
 
 // SchemaStatus is what a database holds.
 type SchemaStatus struct {
@@ -39,7 +40,8 @@ func (st SchemaStatus) String() string {
 	case st.Version == 0:
 		return fmt.Sprintf("%s: no VDA schema", st.Database)
 	case st.Version < st.Target:
-		return fmt.Sprintf("%s: schema version %d, this program needs %d: run vda_db --action migrate; cluster %s", st.Database, st.Version, st.Target, st.ClusterID)
+		return fmt.Sprintf("%s: schema version %d, this program needs %d: run vda_db --action migrate; cluster %s", st.Database,
+			st.Version, st.Target, st.ClusterID)
 	case st.Version > st.Target:
 		return fmt.Sprintf("%s: schema version %d is newer than this program's %d; cluster %s", st.Database, st.Version, st.Target, st.ClusterID)
 	}
@@ -119,7 +121,8 @@ func Drop(ctx context.Context, uri string) (SchemaStatus, error) {
 	case st.Version > st.Target:
 		return st, s.tooNew(st)
 	case st.Version == 0:
-		return st, &vda.Error{Kind: vda.FailedPrecondition, Op: "drop schema", Object: st.Database, Msg: "there is no VDA schema in it; nothing was dropped"}
+		return st, &vda.Error{Kind: vda.FailedPrecondition, Op: "drop schema", Object: st.Database,
+			Msg: "there is no VDA schema in it; nothing was dropped"}
 	}
 	for _, t := range tables {
 		if _, err := s.write.ExecContext(ctx, "DROP TABLE IF EXISTS "+t); err != nil {

@@ -62,7 +62,8 @@ func parseSQLite(rest string) (*target, error) {
 	}
 	path = path[1:] // sqlite:///relative and sqlite:////absolute, as SQLAlchemy has it
 	if path == "" || path == ":memory:" {
-		return nil, vda.Errorf(vda.InvalidArgument, "db-uri: a database in memory is shared by no two processes; it must be sqlite:////ABSOLUTE/PATH")
+		return nil, vda.Errorf(vda.InvalidArgument,
+			"db-uri: a database in memory is shared by no two processes; it must be sqlite:////ABSOLUTE/PATH")
 	}
 	path, err := url.PathUnescape(path)
 	if err != nil {
@@ -99,7 +100,8 @@ func parseSQLite(rest string) (*target, error) {
 func parsePostgres(uri string) (*target, error) {
 	cfg, err := pgx.ParseConfig(uri)
 	if err != nil {
-		return nil, vda.Errorf(vda.InvalidArgument, "db-uri: not a PostgreSQL URI; it must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters %%-encoded")
+		return nil, vda.Errorf(vda.InvalidArgument,
+			"db-uri: not a PostgreSQL URI; it must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with special characters %%-encoded")
 	}
 	timeout := connectTimeout
 	// A schema of our own: a user who was granted the database, but not the
@@ -169,7 +171,8 @@ func parseMySQL(uri string) (*target, error) {
 		case "tls":
 			cfg.TLSConfig = v[0]
 		default:
-			return nil, vda.Errorf(vda.InvalidArgument, "db-uri: option %q is not known for mysql; charset, unix_socket, connect_timeout and tls are", k)
+			return nil, vda.Errorf(vda.InvalidArgument,
+				"db-uri: option %q is not known for mysql; charset, unix_socket, connect_timeout and tls are", k)
 		}
 	}
 	cfg.ClientFoundRows = true

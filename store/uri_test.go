@@ -69,7 +69,8 @@ func TestURIOptions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := pg.postgres; p.User != "us@er" || p.Password != "p/w" || p.RuntimeParams["search_path"] != "vda" || p.ConnectTimeout != connectTimeout {
+	if p := pg.postgres; p.User != "us@er" || p.Password != "p/w" || p.RuntimeParams["search_path"] != "vda" ||
+		p.ConnectTimeout != connectTimeout {
 		t.Errorf("postgres: %+v", p.Config)
 	}
 	pg, err = parseURI("postgresql://u@h/d?search_path=mine&connect_timeout=3")
@@ -92,7 +93,8 @@ func TestURIOptions(t *testing.T) {
 
 // FuzzParseURI checks that nothing crashes and no error shows a password.
 func FuzzParseURI(f *testing.F) {
-	for _, s := range []string{"sqlite:////a", "postgresql://u:hunter2@h:1,h2:2/d?sslmode=disable", "mysql://u:hunter2@h:1/d?tls=true", "mysql://u:hunter2@[::1/d"} {
+	for _, s := range []string{"sqlite:////a", "postgresql://u:hunter2@h:1,h2:2/d?sslmode=disable", "mysql://u:hunter2@h:1/d?tls=true",
+		"mysql://u:hunter2@[::1/d"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, uri string) {

@@ -161,7 +161,7 @@ func (s *Syncer) deliver(ctx context.Context, c *call, build func(base uint64) (
 // what its agent holds: it was a node of this cluster before, and a portal's
 // clock, which gives the first version, may be behind; or the database was
 // restored since, which makes versions leap. A node that has objects, or has
-// carried anything out, is none of these: its database is older than the node.
+// carried anything out, is not one of these: its database is older than the node.
 // It returns the call to make then, else nil.
 func (s *Syncer) resume(ctx context.Context, c *call, held uint64, build func(base uint64) (*call, error)) (*call, error) {
 	if vda.TooFar(held, c.GetVersion(), vda.MaxVersionAhead) {

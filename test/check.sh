@@ -32,7 +32,32 @@ generated() {
   [ "$before" = "$after" ] || { echo "api/v1 was not up to date: run make generate and commit"; return 1; }
 }
 
+# A line with a raw string may be as long as that.
+widths() {
+  git ls-files -z --cached --others --exclude-standard '*.go' ':!*.pb.go' |
+    xargs -0 awk 'length > 140 && !/`/ { print FILENAME ":" FNR ": " length " columns; 140 are the most"; bad = 1 } END { exit bad }'
+}
+# What a native engineer would not write, and what to write instead.
+english() {
+  local bad=0 pattern instead
+  while IFS='|' read -r pattern instead; do
+    if git grep -nP --untracked "$pattern" -- '*.go' '*.md' ':!*.pb.go'; then
+      echo "  ^ write: $instead"
+      bad=1
+    fi
+  done <<'RULES'
+(?<!")\banew\b(?!\()|again, or re- before the verb
+\b[Ww]hoever\b|anyone who, or name who it is
+(?<=// )Who [a-z]+ |name the subject: the caller that, an exporter that
+\bis none of\b|is not one of
+\bper each\b|per, or each
+RULES
+  return $bad
+}
+
 check "gofmt" formatted
+check "lines of at most 140 columns" widths
+check "English" english
 check "go vet" go vet -tags e2e ./...
 check "staticcheck" static
 check "generated code is up to date" generated

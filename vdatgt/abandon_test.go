@@ -38,7 +38,7 @@ func (w *witness) Submit(r *bdev.Request, b *bdev.Batch) {
 	w.Device.Submit(r, b)
 }
 
-// TestAbandonedBelow: whoever serves a request by several of its own tells
+// TestAbandonedBelow: anyone who serves a request by several of its own tells
 // them for whom they are, through a volume, an array and the pieces that a
 // device takes, so that the path to a remote disk learns of a host that is
 // gone; and none is begun once it is.

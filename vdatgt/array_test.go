@@ -140,7 +140,8 @@ func TestArray(t *testing.T) {
 
 	// Somebody else gets in nowhere.
 	for _, port := range []string{port0, port1} {
-		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: port, SubNQN: exportNQN, HostNQN: "nqn.2016-06.io.spdk:other", Log: testLog()})
+		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: port, SubNQN: exportNQN, HostNQN: "nqn.2016-06.io.spdk:other",
+			Log: testLog()})
 		if err == nil {
 			c.Close()
 			t.Fatal("a host that was not admitted is connected")

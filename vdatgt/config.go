@@ -108,7 +108,8 @@ func raidConfig(s *raid.Status) configCall {
 	for _, b := range s.Bases {
 		bases = append(bases, b.Name)
 	}
-	return configCall{"bdev_raid_create", object{"name": s.Name, "uuid": s.UUID, "strip_size_kb": s.StripSizeKB, "raid_level": s.Level, "base_bdevs": bases}}
+	return configCall{"bdev_raid_create", object{"name": s.Name, "uuid": s.UUID, "strip_size_kb": s.StripSizeKB,
+		"raid_level": s.Level, "base_bdevs": bases}}
 }
 
 // nvmeOptionsConfig is what bdev_nvme_set_options has been told.
@@ -124,9 +125,11 @@ func (t *Target) nvmeOptionsConfig() object {
 	if action == "" {
 		action = "none"
 	}
-	return object{"action_on_timeout": action, "timeout_us": t.nvmeTimeout.limit / time.Microsecond, "keep_alive_timeout_ms": keep / time.Millisecond,
-		"ctrlr_loss_timeout_sec": o.CtrlrLossTimeoutSec, "reconnect_delay_sec": o.ReconnectDelaySec, "fast_io_fail_timeout_sec": o.FastIOFailTimeoutSec,
-		"multipath_opts": policyConfig(o.Policy)}
+	return object{"action_on_timeout": action, "timeout_us": t.nvmeTimeout.limit / time.Microsecond,
+		"keep_alive_timeout_ms":  keep / time.Millisecond,
+		"ctrlr_loss_timeout_sec": o.CtrlrLossTimeoutSec, "reconnect_delay_sec": o.ReconnectDelaySec,
+		"fast_io_fail_timeout_sec": o.FastIOFailTimeoutSec,
+		"multipath_opts":           policyConfig(o.Policy)}
 }
 
 func policyConfig(p bdevnvme.Policy) object {
@@ -140,10 +143,12 @@ func policyConfig(p bdevnvme.Policy) object {
 }
 
 func attachConfig(c *bdevnvme.AttachConfig) object {
-	out := object{"name": c.Name, "trtype": "TCP", "adrfam": c.AdrFam, "traddr": c.Traddr, "trsvcid": c.Trsvcid, "subnqn": c.SubNQN, "hostnqn": c.HostNQN,
+	out := object{"name": c.Name, "trtype": "TCP", "adrfam": c.AdrFam, "traddr": c.Traddr, "trsvcid": c.Trsvcid,
+		"subnqn": c.SubNQN, "hostnqn": c.HostNQN,
 		"hdgst": c.HdrDigest, "ddgst": c.DatDigest, "multipath": c.Multipath,
-		"ctrlr_loss_timeout_sec": c.CtrlrLossTimeoutSec, "reconnect_delay_sec": c.ReconnectDelaySec, "fast_io_fail_timeout_sec": c.FastIOFailTimeoutSec,
-		"multipath_opts": policyConfig(c.Policy)}
+		"ctrlr_loss_timeout_sec": c.CtrlrLossTimeoutSec, "reconnect_delay_sec": c.ReconnectDelaySec,
+		"fast_io_fail_timeout_sec": c.FastIOFailTimeoutSec,
+		"multipath_opts":           policyConfig(c.Policy)}
 	if c.HostAddr != "" {
 		out["hostaddr"] = c.HostAddr
 	}
@@ -171,7 +176,8 @@ func (t *Target) nvmfConfig() []configCall {
 		out = append(out, configCall{"nvmf_create_transport", c})
 	}
 	for _, r := range t.nvmf.Referrals() {
-		out = append(out, configCall{"nvmf_discovery_add_referral", object{"address": addressConfig(r.Addr), "secure_channel": r.SecureAccess, "subnqn": r.SubNQN}})
+		out = append(out, configCall{"nvmf_discovery_add_referral", object{"address": addressConfig(r.Addr), "secure_channel": r.SecureAccess,
+			"subnqn": r.SubNQN}})
 	}
 	var hosts, namespaces, listeners []configCall
 	for _, s := range t.nvmf.Subsystems() {
@@ -182,7 +188,8 @@ func (t *Target) nvmfConfig() []configCall {
 			continue
 		}
 		c := s.Config()
-		out = append(out, configCall{"nvmf_create_subsystem", object{"nqn": s.NQN(), "allow_any_host": c.AllowAnyHost, "serial_number": c.Serial, "model_number": c.Model,
+		out = append(out, configCall{"nvmf_create_subsystem", object{"nqn": s.NQN(), "allow_any_host": c.AllowAnyHost,
+			"serial_number": c.Serial, "model_number": c.Model,
 			"max_namespaces": c.MaxNamespaces, "min_cntlid": c.MinCntlid, "max_cntlid": c.MaxCntlid, "ana_reporting": c.ANAReporting}})
 		for _, h := range s.Hosts() {
 			hosts = append(hosts, configCall{"nvmf_subsystem_add_host", object{"nqn": s.NQN(), "host": h}})

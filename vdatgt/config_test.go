@@ -38,7 +38,8 @@ func (p *plane) config() map[string][]configCall {
 func TestConfig(t *testing.T) {
 	remote, remotePort := start(t, Config{}), freePort(t)
 	must[string](t)(remote.BdevMallocCreate(t.Context(), spdk.MallocCreate{Name: "M", BlockSize: 4096, NumBlocks: 512}))
-	remote.export(spdk.NvmfSubsystemCreate{NQN: "nqn.2016-06.io.spdk:remote", SerialNumber: "R"}, spdk.NvmfNamespace{BdevName: "M"}, remotePort, "nqn.2016-06.io.spdk:h")
+	remote.export(spdk.NvmfSubsystemCreate{NQN: "nqn.2016-06.io.spdk:remote", SerialNumber: "R"}, spdk.NvmfNamespace{BdevName: "M"},
+		remotePort, "nqn.2016-06.io.spdk:h")
 	file := filepath.Join(t.TempDir(), "disk")
 	ok(t, os.WriteFile(file, make([]byte, 1<<20), 0o600))
 
@@ -104,7 +105,8 @@ func TestConfig(t *testing.T) {
 	if d := cmp.Diff(want, b.config()); d != "" {
 		t.Errorf("what was saved and what it made (-saved +made):\n%s", d)
 	}
-	for _, m := range []string{"bdev_malloc_create", "bdev_null_create", "bdev_aio_create", "bdev_examine", "bdev_delay_create", "bdev_error_create", "bdev_raid_create",
+	for _, m := range []string{"bdev_malloc_create", "bdev_null_create", "bdev_aio_create", "bdev_examine", "bdev_delay_create",
+		"bdev_error_create", "bdev_raid_create",
 		"bdev_nvme_attach_controller", "bdev_nvme_set_multipath_policy", "bdev_set_qos_limit", "bdev_wait_for_examine"} {
 		if !slices.ContainsFunc(want["bdev"], func(c configCall) bool { return c.Method == m }) {
 			t.Errorf("%s is not in the configuration", m)
@@ -132,7 +134,8 @@ func TestLogLevel(t *testing.T) {
 			t.Errorf("set to %s: is %s, %v", l.name, got, level.Level())
 		}
 	}
-	if err := p.Call(t.Context(), "log_set_level", map[string]string{"level": "loud"}, nil); err == nil || !strings.Contains(err.Error(), "ERROR, WARNING, NOTICE") {
+	if err := p.Call(t.Context(), "log_set_level", map[string]string{"level": "loud"}, nil); err == nil ||
+		!strings.Contains(err.Error(), "ERROR, WARNING, NOTICE") {
 		t.Errorf("a level that there is not: %v", err)
 	}
 	fixed := start(t, Config{})

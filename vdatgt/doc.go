@@ -5,7 +5,7 @@
 //
 // # State
 //
-// A Target keeps no configuration. It starts empty and whoever drives it puts
+// A Target keeps no configuration. It starts empty and anyone who drives it puts
 // everything back after a restart (framework_get_config tells what it was, for
 // those without an agent); what stays is data, on aio and nvme bdevs,
 // in SPDK's on-disk format.

@@ -23,7 +23,8 @@ func TestSmallMemory(t *testing.T) {
 	p.export(spdk.NvmfSubsystemCreate{NQN: sub, SerialNumber: "S"}, spdk.NvmfNamespace{BdevName: "D"}, port, user)
 	var all []*host.Namespace
 	for range 4 {
-		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: port, SubNQN: sub, HostNQN: user, Log: testLog(), Queues: 2, QueueDepth: 127})
+		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: port, SubNQN: sub, HostNQN: user, Log: testLog(),
+			Queues: 2, QueueDepth: 127})
 		ok(t, err)
 		t.Cleanup(c.Close)
 		all = append(all, c.Namespace(1))

@@ -125,14 +125,16 @@ func bare(name, doc, complaint string, call func(ctx context.Context, t *Target)
 // Messages for a method called in the wrong state, SPDK's words.
 const (
 	tooEarly = "Method may only be called after framework is initialized using framework_start_init RPC."
-	tooLate  = "Method may only be called before framework is initialized. Use --wait-for-rpc command line parameter and then issue this RPC before the framework_start_init RPC."
+	tooLate  = "Method may only be called before framework is initialized. Use --wait-for-rpc command line parameter and then issue this " +
+		"RPC before the framework_start_init RPC."
 )
 
 // lookup finds a method for the server.
 func (t *Target) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 	m := table[name]
 	if m == nil {
-		return jsonrpc.Method{}, &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound, Message: "Method not found", Data: fmt.Sprintf("%q is not a method; rpc_get_methods lists them", name)}
+		return jsonrpc.Method{}, &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound, Message: "Method not found",
+			Data: fmt.Sprintf("%q is not a method; rpc_get_methods lists them", name)}
 	}
 	switch running := t.runtime.Load(); {
 	case !running && !m.Startup:

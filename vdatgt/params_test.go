@@ -48,7 +48,8 @@ func TestParams(t *testing.T) {
 				}
 			}
 			if idle := p.rule == ""; idle != (refused == 0) || (taken == 0) != (p.rule == "leave it out") {
-				t.Errorf("%s: %s: of %d values %d are taken and %d refused, against the rule %q", name, p.name, len(samples[p.typ]), taken, refused, p.rule)
+				t.Errorf("%s: %s: of %d values %d are taken and %d refused, against the rule %q", name, p.name, len(samples[p.typ]), taken, refused,
+					p.rule)
 			}
 			if _, err := other(p.name, json.RawMessage(`{"a":1}`)); err == nil {
 				t.Errorf("%s: %s takes an object", name, p.name)
@@ -131,7 +132,8 @@ func TestLackingIsRefused(t *testing.T) {
 func TestOptionsStay(t *testing.T) {
 	remote, port := start(t, Config{}), freePort(t)
 	must[string](t)(remote.BdevMallocCreate(t.Context(), spdk.MallocCreate{Name: "M", BlockSize: 4096, NumBlocks: 64}))
-	remote.export(spdk.NvmfSubsystemCreate{NQN: "nqn.2016-06.io.spdk:p", SerialNumber: "P"}, spdk.NvmfNamespace{BdevName: "M"}, port, "nqn.2016-06.io.spdk:h")
+	remote.export(spdk.NvmfSubsystemCreate{NQN: "nqn.2016-06.io.spdk:p", SerialNumber: "P"}, spdk.NvmfNamespace{BdevName: "M"},
+		port, "nqn.2016-06.io.spdk:h")
 	p := start(t, Config{})
 	set := func(params string) error {
 		return p.Call(t.Context(), "bdev_nvme_set_options", json.RawMessage(params), nil)

@@ -79,7 +79,8 @@ func killInstance(_ context.Context, t *Target, p killParams) (any, error) {
 		time.AfterFunc(10*time.Millisecond, t.stop)
 		return true, nil
 	}
-	return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid parameters", Data: fmt.Sprintf("sig_name %q must be one of SIGINT, SIGTERM, SIGQUIT", p.Signal)}
+	return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "Invalid parameters",
+		Data: fmt.Sprintf("sig_name %q must be one of SIGINT, SIGTERM, SIGQUIT", p.Signal)}
 }
 
 func threadStats(context.Context, *Target) (any, error) {

@@ -12,7 +12,8 @@ func init() {
 	method("nvmf_discovery_add_referral", "Has the discovery service point to another one.", addReferral, nvmfStyle, relaxed)
 	method("nvmf_discovery_remove_referral", "Takes a referral away.", removeReferral, nvmfStyle)
 	method("nvmf_discovery_get_referrals", "Lists the referrals.", getReferrals, nvmfStyle, optional)
-	method("nvmf_get_stats", "Returns the counters of the target; there is one poll group, since connections are not bound to threads.", nvmfStats, nvmfStyle, optional)
+	method("nvmf_get_stats", "Returns the counters of the target; there is one poll group, since connections are not bound to threads.",
+		nvmfStats, nvmfStyle, optional)
 }
 
 type referralParams struct {
@@ -96,5 +97,6 @@ func nvmfStats(_ context.Context, t *Target, p targetParams) (any, error) {
 	return struct {
 		TickRate   uint64          `json:"tick_rate"`
 		PollGroups []pollGroupJSON `json:"poll_groups"`
-	}{1e9, []pollGroupJSON{{"vda_tgt", s.AdminQpairs, s.IOQpairs, s.CurrentAdminQpairs, s.CurrentIOQpairs, s.PendingBdevIO, s.CompletedIO, s.Panics, s.Rejected, s.Refused, t.rpcLimitsMet()}}}, nil
+	}{1e9, []pollGroupJSON{{"vda_tgt", s.AdminQpairs, s.IOQpairs, s.CurrentAdminQpairs, s.CurrentIOQpairs, s.PendingBdevIO, s.CompletedIO,
+		s.Panics, s.Rejected, s.Refused, t.rpcLimitsMet()}}}, nil
 }

@@ -32,7 +32,8 @@ func createLvstore(_ context.Context, t *Target, p createLvstoreParams) (any, er
 	if !ok {
 		return nil, &jsonrpc.Error{Code: -int(syscall.EINVAL), Message: "Invalid clear_method parameter", Data: p.Clear}
 	}
-	st, err := t.lvols.CreateStore(p.Bdev, p.Name, lvol.StoreOpts{ClusterSize: p.ClusterSize, Clear: how, MDRatio: p.MDRatio, MDPageSize: p.MDPageSize})
+	st, err := t.lvols.CreateStore(p.Bdev, p.Name, lvol.StoreOpts{ClusterSize: p.ClusterSize, Clear: how, MDRatio: p.MDRatio,
+		MDPageSize: p.MDPageSize})
 	if err != nil {
 		return nil, lvolError(err)
 	}

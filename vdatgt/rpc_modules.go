@@ -145,7 +145,8 @@ func aioCreate(ctx context.Context, t *Target, p aioParams) (any, error) {
 	if st, err := os.Stat(p.Filename); err == nil && st.Mode().IsRegular() && p.BlockSize == 0 {
 		return nil, jsonrpc.Errno(syscall.EINVAL, "block_size is missing; a regular file has none of its own")
 	}
-	d, err := aio.New(aio.Config{Name: p.Name, Filename: p.Filename, UUID: orNil(p.UUID), BlockSize: p.BlockSize, ReadOnly: p.ReadOnly, Registry: t.reg})
+	d, err := aio.New(aio.Config{Name: p.Name, Filename: p.Filename, UUID: orNil(p.UUID), BlockSize: p.BlockSize,
+		ReadOnly: p.ReadOnly, Registry: t.reg})
 	if err != nil {
 		return nil, err
 	}

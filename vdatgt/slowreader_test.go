@@ -118,7 +118,8 @@ func TestSlowReaderSeesOnlyItsOwn(t *testing.T) {
 			for at := range uint64(120) { // 15 MiB, more than the sockets hold; nothing of the first MiB, which stays
 				r := &reader{buf: make([]byte, 128<<10), end: make(chan nvme.Status, 1)}
 				reads = append(reads, r)
-				ns.Submit(&bdev.Request{Op: bdev.OpRead, Offset: 256 + at*32, Blocks: 32, Iov: [][]byte{r.buf}, Done: func(*bdev.Request, *bdev.Batch) {}}, r, &b)
+				ns.Submit(&bdev.Request{Op: bdev.OpRead, Offset: 256 + at*32, Blocks: 32, Iov: [][]byte{r.buf},
+					Done: func(*bdev.Request, *bdev.Batch) {}}, r, &b)
 			}
 			b.Flush()
 			time.Sleep(200 * time.Millisecond) // the target has them all

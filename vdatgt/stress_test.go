@@ -82,7 +82,8 @@ func randomCall(ctx context.Context, c spdk.API, r *rand.Rand, port string) (str
 	case 14:
 		return "subsystem delete", c.NvmfDeleteSubsystem(ctx, sub)
 	case 15:
-		_, err := c.NvmfSubsystemAddNS(ctx, sub, spdk.NvmfNamespace{NSID: 1, BdevName: backing, UUID: fmt.Sprintf("0b1c2d3e-0000-4000-8000-%012d", r.Uint32N(1e9))})
+		_, err := c.NvmfSubsystemAddNS(ctx, sub, spdk.NvmfNamespace{NSID: 1, BdevName: backing, UUID: fmt.Sprintf("0b1c2d3e-0000-4000-8000-%012d",
+			r.Uint32N(1e9))})
 		return "add ns", err
 	case 16:
 		return "remove ns", c.NvmfSubsystemRemoveNS(ctx, sub, 1)

@@ -93,9 +93,11 @@ func describeSubsystem(s *nvmftgt.Subsystem) subsystemJSON {
 		out.Subtype, out.AllowAnyHost = "Discovery", true
 		return out
 	}
-	out.nvmJSON = &nvmJSON{Serial: c.Serial, Model: c.Model, MaxNamespaces: c.MaxNamespaces, MinCntlid: c.MinCntlid, MaxCntlid: c.MaxCntlid, Namespaces: []namespaceJSON{}}
+	out.nvmJSON = &nvmJSON{Serial: c.Serial, Model: c.Model, MaxNamespaces: c.MaxNamespaces, MinCntlid: c.MinCntlid, MaxCntlid: c.MaxCntlid,
+		Namespaces: []namespaceJSON{}}
 	for _, n := range s.Namespaces() {
-		ns := namespaceJSON{NSID: n.NSID, BdevName: n.Bdev, Name: n.Bdev, NGUID: strings.ToUpper(hex.EncodeToString(n.NGUID[:])), UUID: n.UUID.String()}
+		ns := namespaceJSON{NSID: n.NSID, BdevName: n.Bdev, Name: n.Bdev, NGUID: strings.ToUpper(hex.EncodeToString(n.NGUID[:])),
+			UUID: n.UUID.String()}
 		if n.EUI64 != [8]byte{} {
 			ns.EUI64 = strings.ToUpper(hex.EncodeToString(n.EUI64[:]))
 		}

@@ -84,7 +84,8 @@ func TestSocketPathsThatCannotBe(t *testing.T) {
 	file := filepath.Join(dir, "file")
 	ok(t, os.WriteFile(file, []byte("precious"), 0o600))
 	long := filepath.Join(dir, strings.Repeat("x", 120))
-	for path, why := range map[string]string{"": "no path", long: "at most", filepath.Join(dir, "none", "s"): "no such file", file: "not a socket"} {
+	for path, why := range map[string]string{"": "no path", long: "at most", filepath.Join(dir, "none", "s"): "no such file",
+		file: "not a socket"} {
 		tgt, err := New(Config{RPCSocket: path, Log: testLog()})
 		if err == nil {
 			err = tgt.Run(t.Context())
@@ -192,7 +193,8 @@ func TestShutdownWithoutDisks(t *testing.T) {
 	ctx := t.Context()
 	d := newDisk(t, 0)
 	cn, port := start(t, Config{}), freePort(t)
-	must[[]string](t)(cn.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "vda-vd-0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: d.port, SubNQN: d.nqn, HostNQN: term(1),
+	must[[]string](t)(cn.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "vda-vd-0", TrType: "TCP", TrAddr: "127.0.0.1", TrSvcID: d.port,
+		SubNQN: d.nqn, HostNQN: term(1),
 		CtrlrLossTimeoutSec: spdk.Ptr[int32](-1), ReconnectDelaySec: spdk.Ptr[uint32](1)}))
 	must[string](t)(cn.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: "vda-vd-0n1", LvsName: "da", ClusterSz: miB}))
 	vol := must[string](t)(cn.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "da", LvolName: "vol", SizeInMiB: 4}))

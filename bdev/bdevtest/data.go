@@ -158,7 +158,8 @@ func (b *bench) compare() {
 		next := b.data(s[1])
 		b.do(failed, &bdev.Request{Op: bdev.OpCompareAndWrite, Offset: s[0], Blocks: s[1], Iov: cut(b.rnd, append(wrong, next...))})
 		b.expect(s[0], p)
-		b.do(nvme.Success, &bdev.Request{Op: bdev.OpCompareAndWrite, Offset: s[0], Blocks: s[1], Iov: cut(b.rnd, append(bytes.Clone(p), next...))})
+		b.do(nvme.Success, &bdev.Request{Op: bdev.OpCompareAndWrite, Offset: s[0], Blocks: s[1],
+			Iov: cut(b.rnd, append(bytes.Clone(p), next...))})
 		b.expect(s[0], next)
 	}
 }

@@ -75,7 +75,7 @@ func Run(t *testing.T, s Subject) {
 }
 
 // returned waits until no more buffers are in use than before: a target of this
-// process gives one back when it has sent what is in it, and whoever asked for
+// process gives one back when it has sent what is in it, and anyone who asked for
 // that may have it by then.
 func returned(t *testing.T, before int) {
 	t.Helper()

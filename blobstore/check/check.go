@@ -134,7 +134,8 @@ func (r *Report) Print(w io.Writer) error {
 		state = "unloaded"
 	}
 	fmt.Fprintf(&b, "%s %q %s, %s\n", strings.ToLower(r.Type), r.Name, r.UUID, state)
-	fmt.Fprintf(&b, "%d of %d data clusters of %d bytes free, %d of %d metadata pages used\n", r.DataFree, r.DataTotal, r.ClusterSize, r.PagesUsed, r.PagesTotal)
+	fmt.Fprintf(&b, "%d of %d data clusters of %d bytes free, %d of %d metadata pages used\n", r.DataFree, r.DataTotal, r.ClusterSize,
+		r.PagesUsed, r.PagesTotal)
 	for _, x := range r.Blobs {
 		if x.Name == r.Name && x.UUID == r.UUID {
 			continue

@@ -106,8 +106,10 @@ func TestDamage(t *testing.T) {
 		want   string
 		grade  format.Severity
 	}{
-		{"flipped bit in a chain", func(mem []byte) { root(mem, 1)[100] ^= 1 }, "blob 0x100000001: metadata page 1 of the chain: checksum is wrong", format.Corrupt},
-		{"flipped bit in an extent page", func(mem []byte) { root(mem, 2)[30] ^= 1 }, "blob 0x100000001: extent page 0, metadata page 2: checksum is wrong", format.Corrupt},
+		{"flipped bit in a chain", func(mem []byte) { root(mem, 1)[100] ^= 1 },
+			"blob 0x100000001: metadata page 1 of the chain: checksum is wrong", format.Corrupt},
+		{"flipped bit in an extent page", func(mem []byte) { root(mem, 2)[30] ^= 1 },
+			"blob 0x100000001: extent page 0, metadata page 2: checksum is wrong", format.Corrupt},
 		{"cluster used twice", func(mem []byte) {
 			p := root(mem, 2)
 			copy(p[25:29], p[29:33])

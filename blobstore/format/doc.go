@@ -31,6 +31,6 @@
 // A thin blob may have holes: cluster 0 in a list, page 0 in the table. A
 // hole reads from the parent snapshot, or as zeros without one. Beyond the
 // parent's end it reads as zeros, too, also where the parent's own parents are
-// longer: the disk cannot say so without the parent, so whoever takes the
+// longer: the disk cannot say so without the parent, so anyone who takes the
 // parent away gives the blob clusters of zeros there first.
 package format

@@ -88,7 +88,8 @@ func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64, pageBytes
 	}
 	l := Layout{DeviceBytes: deviceBytes, ClusterSize: clusterSize, PageBytes: pageBytes, Total: deviceBytes / uint64(clusterSize)}
 	if l.Total > math.MaxUint32 {
-		return Layout{}, fmt.Errorf("%d clusters: at most %d; a larger cluster size is needed: %w", l.Total, uint32(math.MaxUint32), syscall.EINVAL)
+		return Layout{}, fmt.Errorf("%d clusters: at most %d; a larger cluster size is needed: %w", l.Total,
+			uint32(math.MaxUint32), syscall.EINVAL)
 	}
 	at := uint64(1)
 	place := func(start, length *uint32, pages, reserve uint64) {
@@ -104,7 +105,8 @@ func NewLayout(deviceBytes uint64, clusterSize uint32, mdPages uint64, pageBytes
 	perCluster := uint64(clusterSize / pageBytes)
 	l.Meta = (at + perCluster - 1) / perCluster
 	if at > math.MaxUint32 || l.Meta > l.Total {
-		return Layout{}, fmt.Errorf("metadata takes %d clusters of %d: larger clusters or fewer metadata pages are needed: %w", l.Meta, l.Total, syscall.ENOMEM)
+		return Layout{}, fmt.Errorf("metadata takes %d clusters of %d: larger clusters or fewer metadata pages are needed: %w",
+			l.Meta, l.Total, syscall.ENOMEM)
 	}
 	return l, nil
 }

@@ -13,7 +13,8 @@ func TestLayoutByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Layout{DeviceBytes: 1 << 30, ClusterSize: 1 << 20, PageBytes: 4096, PageMaskStart: 1, PageMaskLen: 1, ClusterMaskStart: 2, ClusterMaskLen: 1,
+	want := Layout{DeviceBytes: 1 << 30, ClusterSize: 1 << 20, PageBytes: 4096, PageMaskStart: 1, PageMaskLen: 1,
+		ClusterMaskStart: 2, ClusterMaskLen: 1,
 		BlobidMaskStart: 3, BlobidMaskLen: 1, MDStart: 4, MDLen: 1024, Total: 1024, Meta: 5}
 	if l != want {
 		t.Errorf("got %+v, want %+v", l, want)
@@ -43,7 +44,8 @@ func TestDeviceBytesIsTheLeast(t *testing.T) {
 }
 
 func TestNoLayout(t *testing.T) {
-	for _, c := range []struct{ bytes, cluster uint64 }{{0, 1 << 20}, {1 << 20, 0}, {1 << 20, 4097}, {4 << 20, 8 << 20}, {4096, 4096}, {1 << 62, 4096}} {
+	for _, c := range []struct{ bytes, cluster uint64 }{{0, 1 << 20}, {1 << 20, 0}, {1 << 20, 4097}, {4 << 20, 8 << 20},
+		{4096, 4096}, {1 << 62, 4096}} {
 		if n := DataClusters(c.bytes, c.cluster); n != 0 {
 			t.Errorf("%d bytes in clusters of %d: %d data clusters", c.bytes, c.cluster, n)
 		}

@@ -45,7 +45,8 @@ func TestOnlyDisksInAllowedFolders(t *testing.T) {
 	outside := file(t, filepath.Join(t.TempDir(), "shadow"), 1<<20)
 	inside := file(t, filepath.Join(dir, "disk"), 1<<20)
 	out, in, loop := filepath.Join(dir, "out"), filepath.Join(filepath.Dir(outside), "in"), filepath.Join(dir, "loop")
-	for _, err := range []error{os.Symlink(outside, out), os.Symlink(inside, in), os.Symlink(loop, loop), unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600)} {
+	for _, err := range []error{os.Symlink(outside, out), os.Symlink(inside, in), os.Symlink(loop, loop),
+		unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +88,8 @@ func TestOnlyDisksInAllowedFolders(t *testing.T) {
 func TestMakeLooksAtTheSpace(t *testing.T) {
 	dir, m := folder(t)
 	path := filepath.Join(dir, "new")
-	if err := m.Make(path, 1<<60); err == nil || !strings.Contains(err.Error(), "bytes free") || !strings.Contains(err.Error(), "1152921504606846976") {
+	if err := m.Make(path, 1<<60); err == nil || !strings.Contains(err.Error(), "bytes free") ||
+		!strings.Contains(err.Error(), "1152921504606846976") {
 		t.Errorf("%v", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
@@ -254,7 +256,8 @@ func TestTraits(t *testing.T) {
 		t.Fatal(err)
 	}
 	moved, copied := filepath.Join(dir, "moved"), filepath.Join(dir, "copied")
-	if err := errors.Join(os.WriteFile(copied, raw, 0o600), os.Rename(path, moved), os.Rename(copied, path), os.Truncate(moved, 32<<20)); err != nil {
+	if err := errors.Join(os.WriteFile(copied, raw, 0o600), os.Rename(path, moved), os.Rename(copied, path),
+		os.Truncate(moved, 32<<20)); err != nil {
 		t.Fatal(err)
 	}
 	if d := disk.Differs(was, traits(moved)); d != "" {

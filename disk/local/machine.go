@@ -57,7 +57,8 @@ func (m Machine) allow(path, real string) error {
 	if real != path {
 		what = fmt.Sprintf("%s leads to %s, which", path, real)
 	}
-	return fmt.Errorf("%s is not below a folder in which this node may use disks (%s); start its agent with --aio-dir to allow another", what, strings.Join(m.Folders, ", "))
+	return fmt.Errorf("%s is not below a folder in which this node may use disks (%s); start its agent with --aio-dir to allow another", what,
+		strings.Join(m.Folders, ", "))
 }
 
 // Identify says what a path leads to without opening it. The path need not

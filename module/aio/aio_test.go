@@ -154,7 +154,7 @@ func TestTruncatedFile(t *testing.T) {
 	}
 }
 
-// TestReadOnlyOffersNoWrites: whoever exports the device can say so.
+// TestReadOnlyOffersNoWrites: anyone who exports the device can say so.
 func TestReadOnlyOffersNoWrites(t *testing.T) {
 	reg := bdev.NewRegistry()
 	defer reg.Close()

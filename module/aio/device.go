@@ -155,7 +155,8 @@ func (d *Device) Config() Config { return d.conf }
 // DriverSpecific is the device's object in bdev_get_bdevs.
 func (d *Device) DriverSpecific() any {
 	return map[string]any{"aio": map[string]any{
-		"filename": d.conf.Filename, "block_size_override": d.conf.BlockSize != 0, "readonly": d.conf.ReadOnly, "fallocate": d.traits.regular && d.traits.unmap}}
+		"filename": d.conf.Filename, "block_size_override": d.conf.BlockSize != 0, "readonly": d.conf.ReadOnly, "fallocate": d.traits.regular &&
+			d.traits.unmap}}
 }
 
 // Rescan looks at the file's size again, and tells reg when the number of

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hold opens the file that fd stands for anew, so that nobody else who asks can
+// hold opens the file that fd stands for again, so that nobody else who asks can
 // use it until the result is closed. EBUSY when somebody does.
 func hold(fd, flags int, regular bool) (int, error) {
 	if !regular {

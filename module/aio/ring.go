@@ -74,7 +74,7 @@ type ring struct {
 	hot    bdev.Hot
 
 	// turn is the right to take completions and use what follows down to
-	// mu. Whoever polls may have it (PollSource), otherwise sleep.
+	// mu. Anyone who polls may have it (PollSource), otherwise sleep.
 	turn  bdev.Turn
 	batch bdev.Batch
 	taken []reaped

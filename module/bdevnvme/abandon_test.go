@@ -22,7 +22,8 @@ func TestAbandoned(t *testing.T) {
 	write := func(block uint64, gone *atomic.Bool) <-chan nvme.Status {
 		done := make(chan nvme.Status, 1)
 		go func() {
-			done <- bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: block, Blocks: 1, Iov: [][]byte{bytes.Repeat([]byte{7}, 4096)}, Gone: gone})
+			done <- bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: block, Blocks: 1, Iov: [][]byte{bytes.Repeat([]byte{7}, 4096)},
+				Gone: gone})
 		}()
 		return done
 	}

@@ -210,7 +210,8 @@ func (g *controller) admits(c *AttachConfig) error {
 			return refuse(syscall.EINVAL, "A controller named %s already exists, but uses a different hostnqn (%s)", c.Name, have)
 		}
 		if p.cfg.Multipath != c.Multipath {
-			return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("the first path of %s has multipath %s", c.Name, p.cfg.Multipath)}
+			return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("the first path of %s has multipath %s",
+				c.Name, p.cfg.Multipath)}
 		}
 	}
 	return nil

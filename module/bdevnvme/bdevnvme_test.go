@@ -45,10 +45,13 @@ func TestAttachRefusals(t *testing.T) {
 		errno syscall.Errno
 		msg   string
 	}{
-		"in use":           {func(c *AttachConfig) {}, syscall.EALREADY, "A controller named Nv0 already exists with the specified network path"},
-		"no multipath":     {func(c *AttachConfig) { c.Multipath = MultipathDisable }, syscall.EALREADY, "A controller named Nv0 already exists and multipath is disabled"},
-		"other subsystem":  {func(c *AttachConfig) { c.Trsvcid = free.Trsvcid; c.SubNQN += "x" }, syscall.EINVAL, "A controller named Nv0 already exists, but uses a different subnqn (" + nqn + ")"},
-		"other host":       {func(c *AttachConfig) { c.Trsvcid = free.Trsvcid; c.HostNQN = "nqn.2016-06.io.spdk:other" }, syscall.EINVAL, "but uses a different hostnqn"},
+		"in use": {func(c *AttachConfig) {}, syscall.EALREADY, "A controller named Nv0 already exists with the specified network path"},
+		"no multipath": {func(c *AttachConfig) { c.Multipath = MultipathDisable }, syscall.EALREADY,
+			"A controller named Nv0 already exists and multipath is disabled"},
+		"other subsystem": {func(c *AttachConfig) { c.Trsvcid = free.Trsvcid; c.SubNQN += "x" }, syscall.EINVAL,
+			"A controller named Nv0 already exists, but uses a different subnqn (" + nqn + ")"},
+		"other host": {func(c *AttachConfig) { c.Trsvcid = free.Trsvcid; c.HostNQN = "nqn.2016-06.io.spdk:other" }, syscall.EINVAL,
+			"but uses a different hostnqn"},
 		"refused":          {func(c *AttachConfig) { c.Name, c.Trsvcid = "Nv1", "1" }, syscall.EIO, "Input/output error"},
 		"no such nqn":      {func(c *AttachConfig) { c.Name, c.SubNQN = "Nv1", nqn+"x" }, syscall.EIO, "Input/output error"},
 		"trtype":           {func(c *AttachConfig) { c.TrType = "RDMA" }, syscall.EINVAL, "Failed to parse trtype: RDMA"},
@@ -233,7 +236,8 @@ func TestShapeIsPassedOn(t *testing.T) {
 	r.export("shape", 2)
 	r.attach(0, nil)
 	i, ok := r.front.Info("Nv0n2")
-	if !ok || i.UnmapUnit != 256 || i.Ops.Has(bdev.OpWrite) || i.Ops.Has(bdev.OpUnmap) || i.Ops.Has(bdev.OpWriteZeroes) || !i.Ops.Has(bdev.OpRead) {
+	if !ok || i.UnmapUnit != 256 || i.Ops.Has(bdev.OpWrite) || i.Ops.Has(bdev.OpUnmap) || i.Ops.Has(bdev.OpWriteZeroes) ||
+		!i.Ops.Has(bdev.OpRead) {
 		t.Errorf("%v %+v", ok, i)
 	}
 	if i, _ := r.front.Info("Nv0n1"); !i.Ops.Has(bdev.OpWrite) {

@@ -47,8 +47,9 @@ type controller struct {
 }
 
 func newController(m *Module, c *AttachConfig) *controller {
-	return &controller{m: m, name: c.Name, policy: c.Policy, turn: make(chan struct{}, 1), disks: map[uint32]*disk{}, refused: map[uint32]string{},
-		events: make(chan struct{}, 1), parked: make(chan struct{}, 1), stop: make(chan struct{})}
+	return &controller{m: m, name: c.Name, policy: c.Policy, turn: make(chan struct{}, 1), disks: map[uint32]*disk{},
+		refused: map[uint32]string{},
+		events:  make(chan struct{}, 1), parked: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
 func (g *controller) snapshot() []*path {

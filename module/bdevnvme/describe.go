@@ -58,7 +58,8 @@ func (d *disk) DriverSpecific() any {
 			Ctrlr: ctrlrData{CNTLID: w.path.ctl.CNTLID(), Vendor: fmt.Sprintf("0x%04x", c.VendorID), Model: c.Model, Serial: c.Serial,
 				Firmware: c.Firmware, SubNQN: c.SubNQN, OACS: map[string]int{"security": 0, "format": 0, "firmware": 0, "ns_manage": 0},
 				Multi: c.CMIC&nvme.CMICMultiController != 0, ANA: c.CMIC&nvme.CMICANA != 0},
-			VS: map[string]string{"nvme_version": fmt.Sprintf("%d.%d", c.Version>>16, c.Version>>8&0xff)}, NSData: nsData{ID: d.nsid, CanShare: true}}
+			VS: map[string]string{"nvme_version": fmt.Sprintf("%d.%d", c.Version>>16, c.Version>>8&0xff)}, NSData: nsData{ID: d.nsid,
+				CanShare: true}}
 		if i.Ctrlr.ANA {
 			i.NSData.ANAState = anaNames[w.ns.ANA()]
 		}

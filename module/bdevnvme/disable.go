@@ -88,7 +88,8 @@ func (m *Module) IOPaths(name string) []IOPath {
 			current := d.first()
 			for _, w := range d.ways() {
 				t := w.path.trid(w.path.ctl.Addresses()[0])
-				out = append(out, IOPath{BdevName: d.name, CNTLID: w.path.ctl.CNTLID(), Current: w == current || active && current != nil && w.peer(current),
+				out = append(out, IOPath{BdevName: d.name, CNTLID: w.path.ctl.CNTLID(), Current: w == current || active &&
+					current != nil && w.peer(current),
 					Connected: w.path.ctl.State() == host.Enabled, Accessible: w.ns.ANA().Accessible(),
 					Transport: PathAddress{TrType: t.TrType, Traddr: t.Traddr, Trsvcid: t.Trsvcid, AdrFam: t.AdrFam}})
 			}

@@ -28,7 +28,8 @@ func TestDisable(t *testing.T) {
 			t.Fatalf("paths: %+v", l)
 		}
 		for i, w := range want {
-			if p := l[i]; p.Current != w.Current || p.Connected != w.Connected || !p.Accessible || p.Transport.Trsvcid != r.addrs[i].Trsvcid || p.CNTLID == 0 {
+			if p := l[i]; p.Current != w.Current || p.Connected != w.Connected || !p.Accessible || p.Transport.Trsvcid != r.addrs[i].Trsvcid ||
+				p.CNTLID == 0 {
 				t.Errorf("path %d: %+v", i, p)
 			}
 		}
@@ -52,7 +53,8 @@ func TestDisable(t *testing.T) {
 		t.Errorf("state %q", s)
 	}
 	flows()
-	for what, err := range map[string]error{"disable twice": r.m.Disable(t.Context(), "Nv0", first), "reset while disabled": r.m.Reset("Nv0", first)} {
+	for what, err := range map[string]error{"disable twice": r.m.Disable(t.Context(), "Nv0", first),
+		"reset while disabled": r.m.Reset("Nv0", first)} {
 		if !errors.Is(err, syscall.EALREADY) {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -127,7 +127,7 @@ func (d *disk) setWays(l []*way) bool {
 		for i, w := range l {
 			for _, o := range *old {
 				if o.path == w.path && o.ns == w.ns {
-					o.denied.Store(0) // states were read anew
+					o.denied.Store(0) // states were read again
 					l[i] = o
 				}
 			}

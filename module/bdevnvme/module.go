@@ -44,7 +44,8 @@ func (r Resilience) host() host.Resilience {
 
 func (r Resilience) validate() error {
 	if r.CtrlrLossTimeoutSec < -1 {
-		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("ctrlr_loss_timeout_sec %d is below -1", r.CtrlrLossTimeoutSec)}
+		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("ctrlr_loss_timeout_sec %d is below -1",
+			r.CtrlrLossTimeoutSec)}
 	}
 	if err := r.host().Check(); err != nil {
 		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: err}

@@ -196,7 +196,10 @@ func TestDetachBlocked(t *testing.T) {
 			r.eventually("session is lost", func() bool { return r.m.List()[0].Ctrlrs[0].State != "enabled" })
 		}
 		done := make(chan nvme.Status, 1)
-		req := &bdev.Request{Op: bdev.OpRead, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}, Done: func(q *bdev.Request, _ *bdev.Batch) { done <- q.Status }}
+		req := &bdev.Request{Op: bdev.OpRead, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}, Done: func(q *bdev.Request,
+			_ *bdev.Batch) {
+			done <- q.Status
+		}}
 		var b bdev.Batch
 		h.Submit(req, &b)
 		b.Flush()

@@ -25,7 +25,8 @@ func (p Policy) validate() error {
 			return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("selector and rr_min_io are for active_active")}
 		}
 	} else if p.QueueDepth == (p.MinIO != 0) {
-		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument", Cause: fmt.Errorf("rr_min_io %d: round_robin wants at least 1, queue_depth none", p.MinIO)}
+		return &Error{Errno: syscall.EINVAL, Msg: "Invalid argument",
+			Cause: fmt.Errorf("rr_min_io %d: round_robin wants at least 1, queue_depth none", p.MinIO)}
 	}
 	return nil
 }
@@ -46,7 +47,7 @@ func (m *Module) SetPolicy(name string, p Policy) error {
 	return nil
 }
 
-// PolicyOf returns the policy of the bdev called name; false when it is none of
+// PolicyOf returns the policy of the bdev called name; false when it is not one of
 // this module.
 func (m *Module) PolicyOf(name string) (Policy, bool) {
 	dev, _ := m.reg.Get(name)

@@ -32,10 +32,12 @@ type Config struct {
 
 func (c *Config) validate() error {
 	if c.AvgRead < 0 || c.P99Read < c.AvgRead {
-		return fmt.Errorf("delay bdev %q: p99_read_latency %v must be at least avg_read_latency %v: %w", c.Name, c.P99Read, c.AvgRead, syscall.EINVAL)
+		return fmt.Errorf("delay bdev %q: p99_read_latency %v must be at least avg_read_latency %v: %w", c.Name, c.P99Read,
+			c.AvgRead, syscall.EINVAL)
 	}
 	if c.AvgWrite < 0 || c.P99Write < c.AvgWrite {
-		return fmt.Errorf("delay bdev %q: p99_write_latency %v must be at least avg_write_latency %v: %w", c.Name, c.P99Write, c.AvgWrite, syscall.EINVAL)
+		return fmt.Errorf("delay bdev %q: p99_write_latency %v must be at least avg_write_latency %v: %w", c.Name, c.P99Write,
+			c.AvgWrite, syscall.EINVAL)
 	}
 	return nil
 }
@@ -88,7 +90,8 @@ func (d *Device) SetLatency(kind string, l time.Duration) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("delay bdev %q: latency_type %q with %v: must be one of %v and not negative: %w", d.Info().Name, kind, l, kindNames, syscall.EINVAL)
+	return fmt.Errorf("delay bdev %q: latency_type %q with %v: must be one of %v and not negative: %w", d.Info().Name, kind, l,
+		kindNames, syscall.EINVAL)
 }
 
 // Config returns what makes a device like this one, with its latencies as they
@@ -96,7 +99,8 @@ func (d *Device) SetLatency(kind string, l time.Duration) error {
 func (d *Device) Config() Config {
 	at := func(i int) time.Duration { return time.Duration(d.lines[i].latency.Load()) }
 	i := d.Info()
-	return Config{Name: i.Name, UUID: i.UUID, Base: d.Base(), AvgRead: at(avgRead), P99Read: at(p99Read), AvgWrite: at(avgWrite), P99Write: at(p99Write)}
+	return Config{Name: i.Name, UUID: i.UUID, Base: d.Base(), AvgRead: at(avgRead), P99Read: at(p99Read),
+		AvgWrite: at(avgWrite), P99Write: at(p99Write)}
 }
 
 // DriverSpecific is the device's object in bdev_get_bdevs; microseconds.

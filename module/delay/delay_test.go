@@ -27,7 +27,8 @@ func TestConformance(t *testing.T) {
 	for _, l := range []time.Duration{0, 50 * time.Microsecond} {
 		bdevtest.Run(t, bdevtest.Subject{New: func(t *testing.T, reg *bdev.Registry) string {
 			base(t, reg)
-			if _, err := delay.Create(reg, delay.Config{Name: "Delay0", Base: "Malloc0", AvgRead: l, P99Read: l, AvgWrite: l, P99Write: 2 * l}); err != nil {
+			if _, err := delay.Create(reg, delay.Config{Name: "Delay0", Base: "Malloc0", AvgRead: l, P99Read: l, AvgWrite: l,
+				P99Write: 2 * l}); err != nil {
 				t.Fatal(err)
 			}
 			return "Delay0"

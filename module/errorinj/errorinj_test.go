@@ -126,7 +126,10 @@ func hang(t *testing.T, d *errorinj.Device, h *bdev.Handle) chan nvme.Status {
 	out := make(chan nvme.Status, 1)
 	p := block(9)
 	var b bdev.Batch
-	h.Submit(&bdev.Request{Op: bdev.OpWrite, Blocks: 1, Iov: p, Transient: true, Done: func(r *bdev.Request, _ *bdev.Batch) { out <- r.Status }}, &b)
+	h.Submit(&bdev.Request{Op: bdev.OpWrite, Blocks: 1, Iov: p, Transient: true, Done: func(r *bdev.Request,
+		_ *bdev.Batch) {
+		out <- r.Status
+	}}, &b)
 	clear(p[0])
 	b.Flush()
 	select {

@@ -44,7 +44,8 @@ func (st *Store) CloneBdev(bdevName, name string) (*Volume, error) {
 	}
 	var b *blobstore.Blob
 	if err == nil {
-		b, err = st.bs.CreateBlob(blobstore.BlobConfig{Clusters: size / cluster, External: cString(i.UUID.String()), Xattrs: xattrs(name, uuid.New())})
+		b, err = st.bs.CreateBlob(blobstore.BlobConfig{Clusters: size / cluster, External: cString(i.UUID.String()),
+			Xattrs: xattrs(name, uuid.New())})
 	}
 	if err == nil {
 		err = b.SetOutside(h)

@@ -237,7 +237,8 @@ func TestExternalCloneRefused(t *testing.T) {
 		bdev, name string
 		want       syscall.Errno
 	}{
-		{"odd", "v", syscall.EINVAL}, {"used", "v", syscall.EPERM}, {"none", "v", syscall.ENODEV}, {"good", "", syscall.EINVAL}, {"d0", "v", syscall.EPERM},
+		{"odd", "v", syscall.EINVAL}, {"used", "v", syscall.EPERM}, {"none", "v", syscall.ENODEV}, {"good", "",
+			syscall.EINVAL}, {"d0", "v", syscall.EPERM},
 	} {
 		_, err := st.CloneBdev(c.bdev, c.name)
 		wantErrno(t, err, c.want)

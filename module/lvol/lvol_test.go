@@ -77,7 +77,8 @@ func (r *rig) do(name string, q *bdev.Request) nvme.Status {
 
 func (r *rig) write(name string, at uint64, data []byte) {
 	r.t.Helper()
-	if s := r.do(name, &bdev.Request{Op: bdev.OpWrite, Offset: at / 4096, Blocks: uint64(len(data)) / 4096, Iov: [][]byte{data}}); s != nvme.Success {
+	if s := r.do(name, &bdev.Request{Op: bdev.OpWrite, Offset: at / 4096, Blocks: uint64(len(data)) / 4096,
+		Iov: [][]byte{data}}); s != nvme.Success {
 		r.t.Fatalf("write %s at %d: %s", name, at, s)
 	}
 }

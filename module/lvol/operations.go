@@ -56,7 +56,8 @@ func (st *Store) CreateVolume(o VolumeOpts) (*Volume, error) {
 	if o.UUID == uuid.Nil {
 		o.UUID = uuid.New()
 	}
-	b, err := st.bs.CreateBlob(blobstore.BlobConfig{Clusters: st.clusters(o.Bytes), Thin: o.Thin, Clear: o.Clear, Xattrs: xattrs(o.Name, o.UUID)})
+	b, err := st.bs.CreateBlob(blobstore.BlobConfig{Clusters: st.clusters(o.Bytes), Thin: o.Thin, Clear: o.Clear,
+		Xattrs: xattrs(o.Name, o.UUID)})
 	if err != nil {
 		return nil, late(fmt.Errorf("lvol %q: %w", o.Name, err))
 	}

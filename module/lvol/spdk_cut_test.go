@@ -57,7 +57,8 @@ func history(r *rig, base string) {
 	write := func(v **Volume, at uint64, seed uint64) func() error {
 		return func() error {
 			data := noise(seed, 100<<10&^4095)
-			if s := r.do((*v).BdevName(), &bdev.Request{Op: bdev.OpWrite, Offset: at, Blocks: uint64(len(data)) / 4096, Iov: [][]byte{data}}); s != nvme.Success {
+			if s := r.do((*v).BdevName(), &bdev.Request{Op: bdev.OpWrite, Offset: at, Blocks: uint64(len(data)) / 4096,
+				Iov: [][]byte{data}}); s != nvme.Success {
 				return s
 			}
 			return nil

@@ -165,7 +165,8 @@ func (s *spdk) export(volumes ...string) map[string]*host.Namespace {
 		l.Close()
 		s.call("nvmf_create_transport", map[string]any{"trtype": "TCP"})
 		s.call("nvmf_create_subsystem", map[string]any{"nqn": nqn, "allow_any_host": true, "serial_number": "LVOL", "model_number": "LVOL"})
-		s.call("nvmf_subsystem_add_listener", map[string]any{"nqn": nqn, "listen_address": map[string]any{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": s.port}})
+		s.call("nvmf_subsystem_add_listener", map[string]any{"nqn": nqn, "listen_address": map[string]any{"trtype": "TCP", "adrfam": "IPv4",
+			"traddr": "127.0.0.1", "trsvcid": s.port}})
 	}
 	out := map[string]*host.Namespace{}
 	nsids := map[string]uint32{}

@@ -104,7 +104,8 @@ func (st *Store) registerAll() {
 	defer end()
 	for _, b := range st.bs.Blobs() { // clones of one of them may come before it
 		if err := st.supply(b); err != nil {
-			st.m.log.Warn("lvols are degraded", "lvstore", st.Name(), "blob", fmt.Sprintf("0x%x", uint64(b.ID())), "external_snapshot", b.ExternalID(), "err", err)
+			st.m.log.Warn("lvols are degraded", "lvstore", st.Name(), "blob", fmt.Sprintf("0x%x", uint64(b.ID())), "external_snapshot",
+				b.ExternalID(), "err", err)
 		}
 	}
 	for _, b := range st.bs.Blobs() {

@@ -55,7 +55,8 @@ func TestTwoProgramsOnOneDisk(t *testing.T) {
 	a.volume(st, VolumeOpts{Name: "two", Bytes: mib})
 
 	one, _ := stale.m.Volume("lvs/one")
-	if s := stale.do(one.BdevName(), &bdev.Request{Op: bdev.OpWrite, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}}); s != nvme.InternalPathError {
+	if s := stale.do(one.BdevName(), &bdev.Request{Op: bdev.OpWrite, Blocks: 1,
+		Iov: [][]byte{make([]byte, 4096)}}); s != nvme.InternalPathError {
 		t.Errorf("write by a program that has been overtaken: %s", s)
 	}
 	if late.Info().Failed == "" {

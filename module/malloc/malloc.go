@@ -32,7 +32,8 @@ func (c *Config) validate() error {
 	case c.Blocks == 0:
 		return fmt.Errorf("malloc bdev %q: num_blocks must be above 0: %w", c.Name, syscall.EINVAL)
 	case c.Blocks > maxBytes/uint64(c.BlockSize):
-		return fmt.Errorf("malloc bdev %q: num_blocks %d of %d bytes is above %d bytes: %w", c.Name, c.Blocks, c.BlockSize, uint64(maxBytes), syscall.ENOMEM)
+		return fmt.Errorf("malloc bdev %q: num_blocks %d of %d bytes is above %d bytes: %w", c.Name, c.Blocks, c.BlockSize,
+			uint64(maxBytes), syscall.ENOMEM)
 	}
 	if c.UUID == uuid.Nil {
 		c.UUID = uuid.New()
@@ -64,7 +65,8 @@ func New(c Config) (*Device, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	slab, err := syscall.Mmap(-1, 0, int(c.Blocks)*int(c.BlockSize), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	slab, err := syscall.Mmap(-1, 0, int(c.Blocks)*int(c.BlockSize), syscall.PROT_READ|syscall.PROT_WRITE,
+		syscall.MAP_ANON|syscall.MAP_PRIVATE)
 	if err != nil {
 		return nil, fmt.Errorf("malloc bdev %q: map %d bytes: %w", c.Name, c.Blocks*uint64(c.BlockSize), syscall.ENOMEM)
 	}

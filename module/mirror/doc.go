@@ -14,6 +14,6 @@
 //
 // A mirror never decides alone that a leg is not needed: when a member fails, all
 // I/O waits until Set says that the leg is no member any more, or until the leg
-// is back. Whoever uses the module waits for changes of the status, has the
+// is back. Anyone who uses the module waits for changes of the status, has the
 // control plane decide, and calls Set.
 package mirror

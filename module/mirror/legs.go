@@ -246,7 +246,7 @@ func (m *Mirror) Set(ctx context.Context, term, gen uint64, legs []LegConfig) er
 	}
 	m.carry(nil)
 	if !m.Status().Assembled {
-		return m.anew(ctx)
+		return m.reassemble(ctx)
 	}
 	m.resumeLost(ctx)
 	m.attachTargets(ctx)
@@ -270,9 +270,9 @@ func (m *Mirror) place() {
 	}
 }
 
-// anew assembles the mirror once more when a member that was not there may be
+// reassemble assembles the mirror once more when a member that was not there may be
 // there now. Nothing has been served yet.
-func (m *Mirror) anew(ctx context.Context) error {
+func (m *Mirror) reassemble(ctx context.Context) error {
 	m.enter(nil, func(c *core.Core) { c.Stop() })
 	m.mu.Lock()
 	for i := range m.legs {

@@ -148,7 +148,7 @@ func (m *Module) List() []*Mirror {
 
 // Delete takes a mirror apart; its data stay on its legs, whose labels say that
 // they are equal if that is so. It returns when all handles of the mirror are
-// closed. ENODEV when there is none of that name.
+// closed. ENODEV when there is not one of that name.
 func (m *Module) Delete(name string) error {
 	if _, err := m.Find(name); err != nil {
 		return err

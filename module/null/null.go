@@ -62,7 +62,8 @@ func (d *Device) Info() bdev.Info { return *d.info.Load() }
 func (d *Device) Resize(blocks uint64) error {
 	i := d.Info()
 	if blocks < i.Blocks {
-		return fmt.Errorf("null bdev %q: %d blocks are fewer than the %d that it has; it can only grow: %w", i.Name, blocks, i.Blocks, syscall.EINVAL)
+		return fmt.Errorf("null bdev %q: %d blocks are fewer than the %d that it has; it can only grow: %w", i.Name, blocks,
+			i.Blocks, syscall.EINVAL)
 	}
 	i.Blocks = blocks
 	d.info.Store(&i)

@@ -138,7 +138,8 @@ func (a *Array) build() (*live, *bdev.Info, error) {
 		h := a.bases[i].handle
 		info := h.Info()
 		if i > 0 && info.BlockSize != infos[0].BlockSize {
-			return nil, nil, fmt.Errorf("raid %q: base %q has block size %d, %q has %d: %w", a.conf.Name, info.Name, info.BlockSize, infos[0].Name, infos[0].BlockSize, syscall.EINVAL)
+			return nil, nil, fmt.Errorf("raid %q: base %q has block size %d, %q has %d: %w", a.conf.Name, info.Name, info.BlockSize, infos[0].Name,
+				infos[0].BlockSize, syscall.EINVAL)
 		}
 		infos = append(infos, info)
 		sizes = append(sizes, info.Blocks)
@@ -147,13 +148,15 @@ func (a *Array) build() (*live, *bdev.Info, error) {
 	bs := uint64(infos[0].BlockSize)
 	strip := uint64(a.conf.StripSizeKB) << 10 / bs
 	if strip == 0 || bits.OnesCount64(strip) != 1 || bits.OnesCount64(bs) != 1 {
-		return nil, nil, fmt.Errorf("raid %q: strip_size_kb %d must be a power of two of blocks of %d bytes: %w", a.conf.Name, a.conf.StripSizeKB, bs, syscall.EINVAL)
+		return nil, nil, fmt.Errorf("raid %q: strip_size_kb %d must be a power of two of blocks of %d bytes: %w", a.conf.Name,
+			a.conf.StripSizeKB, bs, syscall.EINVAL)
 	}
 	l.blockShift = uint(bits.TrailingZeros64(bs))
 	l.geo = newGeometry(a.conf.Level, uint(bits.TrailingZeros64(strip)), sizes)
 	for i, n := range l.geo.sizes {
 		if n == 0 {
-			return nil, nil, fmt.Errorf("raid %q: base %q has %d blocks, fewer than a strip of %d: %w", a.conf.Name, infos[i].Name, sizes[i], strip, syscall.EINVAL)
+			return nil, nil, fmt.Errorf("raid %q: base %q has %d blocks, fewer than a strip of %d: %w", a.conf.Name, infos[i].Name,
+				sizes[i], strip, syscall.EINVAL)
 		}
 		a.bases[i].blocks = n
 	}

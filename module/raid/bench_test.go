@@ -70,7 +70,8 @@ func BenchmarkSubmit(b *testing.B) {
 	}
 	striped := func(b *testing.B) *bdev.Registry {
 		reg := memory(b)
-		if _, err := raid.New(reg).Create(raid.Config{Name: "Raid0", Level: raid.Raid0, StripSizeKB: 64, Bases: []string{"Malloc0", "Malloc1"}}); err != nil {
+		if _, err := raid.New(reg).Create(raid.Config{Name: "Raid0", Level: raid.Raid0, StripSizeKB: 64, Bases: []string{"Malloc0",
+			"Malloc1"}}); err != nil {
 			b.Fatal(err)
 		}
 		return reg

@@ -67,7 +67,7 @@ func (m *Module) Create(c Config) (*Array, error) {
 }
 
 // Delete removes an array; its data stays on the bases. It returns when all
-// its handles are closed. ENODEV when there is none of that name.
+// its handles are closed. ENODEV when there is not one of that name.
 func (m *Module) Delete(name string) error {
 	m.mu.Lock()
 	a := m.find(name)
@@ -121,7 +121,8 @@ func (m *Module) Examine(name string) {
 		}
 		for i := range a.bases {
 			b := &a.bases[i]
-			if b.handle == nil && (b.name == info.Name || b.name == info.UUID.String() || slices.Contains(info.Aliases, b.name)) && a.openBase(i) == nil {
+			if b.handle == nil && (b.name == info.Name || b.name == info.UUID.String() || slices.Contains(info.Aliases, b.name)) &&
+				a.openBase(i) == nil {
 				ready = append(ready, a)
 			}
 		}

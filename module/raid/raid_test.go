@@ -65,7 +65,8 @@ func TestResize(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				if _, err := raid.New(reg).Create(raid.Config{Name: "R", Level: level, StripSizeKB: 64, Bases: []string{"Null0", "Null1"}}); err != nil {
+				if _, err := raid.New(reg).Create(raid.Config{Name: "R", Level: level, StripSizeKB: 64,
+					Bases: []string{"Null0", "Null1"}}); err != nil {
 					t.Fatal(err)
 				}
 				return "R"

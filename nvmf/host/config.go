@@ -48,7 +48,7 @@ type Config struct {
 
 	// OnNamespaces is called when a namespace came, went or changed. OnState
 	// is called after each change of State or FastFail. OnANA is called after
-	// the ANA states were read anew. All run on the controller's own goroutine, one at a
+	// the ANA states were read again. All run on the controller's own goroutine, one at a
 	// time, and may not call Close; they may call everything else.
 	OnNamespaces func(c *Controller)
 	OnState      func(c *Controller)

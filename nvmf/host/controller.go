@@ -64,7 +64,8 @@ func Connect(ctx context.Context, cfg Config) (*Controller, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("nvme connect: %w", err)
 	}
-	c := &Controller{cfg: cfg, addrs: []Address{{cfg.Traddr, cfg.Trsvcid}}, namespaces: map[uint32]*Namespace{}, changed: make(chan struct{}), interrupt: func() {},
+	c := &Controller{cfg: cfg, addrs: []Address{{cfg.Traddr, cfg.Trsvcid}}, namespaces: map[uint32]*Namespace{},
+		changed: make(chan struct{}), interrupt: func() {},
 		events: make(chan nvme.AsyncEvent, 16), resets: make(chan error, 1), done: make(chan struct{})}
 	s, err := connect(ctx, c)
 	if err == nil {
@@ -142,7 +143,7 @@ func (c *Controller) rotate() {
 	c.addrs = append(c.addrs[1:], c.addrs[0])
 }
 
-// PollANA has the ANA states read anew soon, as after a change event.
+// PollANA has the ANA states read again soon, as after a change event.
 func (c *Controller) PollANA() {
 	select {
 	case c.events <- nvme.NoticeANA:
@@ -150,7 +151,7 @@ func (c *Controller) PollANA() {
 	}
 }
 
-// PollNamespaces has the namespaces looked at anew soon, as after a change
+// PollNamespaces has the namespaces looked at again soon, as after a change
 // event.
 func (c *Controller) PollNamespaces() {
 	select {

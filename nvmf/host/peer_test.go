@@ -389,7 +389,8 @@ func (c *peerConn) adminCmd(cmd *nvme.Command) {
 			}
 		case nvme.CNSNamespace:
 			if d != nil {
-				nvme.PutNamespaceData(b, &nvme.NamespaceData{Size: uint64(len(d.data) / peerBlock), BlockShift: 12, ANAGroup: 1, DLFEAT: nvme.DLFEATZeroes})
+				nvme.PutNamespaceData(b, &nvme.NamespaceData{Size: uint64(len(d.data) / peerBlock), BlockShift: 12, ANAGroup: 1,
+					DLFEAT: nvme.DLFEATZeroes})
 			}
 		case nvme.CNSNSDescriptors:
 			if d != nil {

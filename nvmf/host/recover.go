@@ -76,7 +76,8 @@ func (c *Controller) recover(life context.Context, lost time.Time) *session {
 			}
 			return s
 		case forGood(refused) && !c.cfg.Patient:
-			c.cfg.Log.Warn("nvme controller is given up: the target says not to retry", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port", c.cfg.Trsvcid, "err", refused)
+			c.cfg.Log.Warn("nvme controller is given up: the target says not to retry", "subnqn", c.cfg.SubNQN, "addr", c.cfg.Traddr, "port",
+				c.cfg.Trsvcid, "err", refused)
 			c.attempted(refused)
 			return nil
 		case shutOut(refused) && !c.fastFail.Load():

@@ -150,7 +150,8 @@ func TestLinuxConnects(t *testing.T) {
 		t.Errorf("descriptors % x", p[:48])
 	}
 	_, p = w.identify(0, 1)
-	if le.Uint64(p) != 4096 || le.Uint64(p[8:]) != 4096 || p[26] != 0 || p[30] != 1 || le.Uint32(p[92:]) != 1 || p[128+2] != 12 || !bytes.Equal(p[104:120], n.NGUID[:]) {
+	if le.Uint64(p) != 4096 || le.Uint64(p[8:]) != 4096 || p[26] != 0 || p[30] != 1 || le.Uint32(p[92:]) != 1 || p[128+2] != 12 ||
+		!bytes.Equal(p[104:120], n.NGUID[:]) {
 		t.Errorf("namespace % x", p[:132])
 	}
 	if _, p = w.identify(8, 1); p[1] != 1 || le.Uint32(p[4:]) != 1 || p[14] != 1 {
@@ -265,7 +266,7 @@ func TestConnectRefused(t *testing.T) {
 // time from the last command that the target can have got to the end as the
 // host saw it, which is never shorter than the keep alive time of a right
 // target. A machine that kept this test waiting for longer proves nothing, and
-// it begins anew with a longer time.
+// it begins again with a longer time.
 func TestKeepAlive(t *testing.T) {
 	r := newRig(t, func(_ *Config, o *TransportOpts, _ *SubsystemConfig) { o.KAS = 1 })
 	for kato := 300 * time.Millisecond; !r.keepsAlive(kato); kato *= 2 {

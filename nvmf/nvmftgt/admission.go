@@ -67,7 +67,8 @@ func (t *Target) mayTake(source string) bool {
 		t.meet("connections are refused: there are as many as --max-connections allows", "connections", len(t.conns), "peer", source)
 		return false
 	case old == nil:
-		t.meet("connections are refused: those without a Connect, and those for discovery, have their quarter of --max-connections", "connections", guests, "peer", source)
+		t.meet("connections are refused: those without a Connect, and those for discovery, have their quarter of --max-connections",
+			"connections", guests, "peer", source)
 		return false
 	}
 	t.meet("connections without a Connect, or for discovery, are given up for newer ones: they have their share of --max-connections",

@@ -305,7 +305,8 @@ func TestBackendStatus(t *testing.T) {
 	must(t, err)
 	_, id := r.admin()
 	w := r.ioq(id, 1)
-	for i, s := range []nvme.Status{nvme.InternalPathError, nvme.ANAInaccessible, nvme.HostPathError, nvme.WriteFault | nvme.DNR, nvme.CapacityExceeded} {
+	for i, s := range []nvme.Status{nvme.InternalPathError, nvme.ANAInaccessible, nvme.HostPathError,
+		nvme.WriteFault | nvme.DNR, nvme.CapacityExceeded} {
 		q := w.rw(1, 0, 1)
 		q[4] = byte(nsid)
 		sglIn(q, 4096)
@@ -335,21 +336,24 @@ func TestConfigurationErrors(t *testing.T) {
 		"odd io size":         {r.tgt.CreateTransport(TransportOpts{MaxIOSize: 5000}), syscall.EINVAL},
 		"duplicate subsystem": {second(r.tgt.CreateSubsystem(SubsystemConfig{NQN: testNQN})), syscall.EEXIST},
 		"bad NQN":             {second(r.tgt.CreateSubsystem(SubsystemConfig{NQN: "x"})), syscall.EINVAL},
-		"long serial":         {second(r.tgt.CreateSubsystem(SubsystemConfig{NQN: "nqn.2016-06.io.spdk:b", Serial: "123456789012345678901"})), syscall.EINVAL},
-		"cntlid order":        {second(r.tgt.CreateSubsystem(SubsystemConfig{NQN: "nqn.2016-06.io.spdk:b", MinCntlid: 5, MaxCntlid: 4})), syscall.EINVAL},
-		"delete unknown":      {r.tgt.DeleteSubsystem("nqn.x"), syscall.ENOENT},
-		"delete discovery":    {r.tgt.DeleteSubsystem(nvme.DiscoveryNQN), syscall.EINVAL},
-		"unknown bdev":        {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "nope"})), syscall.ENODEV},
-		"bdev twice":          {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m0"})), syscall.EEXIST}, // by its UUID; another subsystem may share it
-		"nsid in use":         {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m1", NSID: 1})), syscall.EEXIST},
-		"nsid 33":             {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m1", NSID: 33})), syscall.EINVAL},
-		"same UUID":           {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m1", UUID: r.sub.Namespaces()[0].UUID})), syscall.EEXIST},
-		"remove nsid 7":       {r.sub.RemoveNamespace(7), syscall.ENOENT},
-		"host without nqn":    {r.sub.AddHost("me"), syscall.EINVAL},
-		"bad address":         {r.sub.AddListener(Addr{Traddr: "localhost", Trsvcid: "1"}), syscall.EINVAL},
-		"bad port":            {r.sub.AddListener(Addr{Traddr: "127.0.0.1", Trsvcid: "70000"}), syscall.EINVAL},
-		"family":              {r.sub.AddListener(Addr{Traddr: "127.0.0.1", Adrfam: "IPv6", Trsvcid: "1"}), syscall.EINVAL},
-		"foreign address":     {r.sub.AddListener(Addr{Traddr: "192.0.2.1", Trsvcid: "4420"}), syscall.EADDRNOTAVAIL},
+		"long serial": {second(r.tgt.CreateSubsystem(SubsystemConfig{NQN: "nqn.2016-06.io.spdk:b", Serial: "123456789012345678901"})),
+			syscall.EINVAL},
+		"cntlid order": {second(r.tgt.CreateSubsystem(SubsystemConfig{NQN: "nqn.2016-06.io.spdk:b", MinCntlid: 5, MaxCntlid: 4})),
+			syscall.EINVAL},
+		"delete unknown":   {r.tgt.DeleteSubsystem("nqn.x"), syscall.ENOENT},
+		"delete discovery": {r.tgt.DeleteSubsystem(nvme.DiscoveryNQN), syscall.EINVAL},
+		"unknown bdev":     {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "nope"})), syscall.ENODEV},
+		// by its UUID; another subsystem may share it
+		"bdev twice":       {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m0"})), syscall.EEXIST},
+		"nsid in use":      {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m1", NSID: 1})), syscall.EEXIST},
+		"nsid 33":          {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m1", NSID: 33})), syscall.EINVAL},
+		"same UUID":        {second(r.sub.AddNamespace(NamespaceConfig{Bdev: "m1", UUID: r.sub.Namespaces()[0].UUID})), syscall.EEXIST},
+		"remove nsid 7":    {r.sub.RemoveNamespace(7), syscall.ENOENT},
+		"host without nqn": {r.sub.AddHost("me"), syscall.EINVAL},
+		"bad address":      {r.sub.AddListener(Addr{Traddr: "localhost", Trsvcid: "1"}), syscall.EINVAL},
+		"bad port":         {r.sub.AddListener(Addr{Traddr: "127.0.0.1", Trsvcid: "70000"}), syscall.EINVAL},
+		"family":           {r.sub.AddListener(Addr{Traddr: "127.0.0.1", Adrfam: "IPv6", Trsvcid: "1"}), syscall.EINVAL},
+		"foreign address":  {r.sub.AddListener(Addr{Traddr: "192.0.2.1", Trsvcid: "4420"}), syscall.EADDRNOTAVAIL},
 	}
 	for name, c := range cases {
 		if !errors.Is(c.err, c.want) {

@@ -84,7 +84,8 @@ func entry(a Addr, nqn string, asq uint16) nvme.DiscoveryEntry {
 	if a.Adrfam == "IPv6" {
 		fam = nvme.AdrfamIPv6
 	}
-	return nvme.DiscoveryEntry{Trtype: nvme.TrtypeTCP, Adrfam: fam, TREQ: nvme.TREQNone, ASQSZ: asq, Trsvcid: a.Trsvcid, SubNQN: nqn, Traddr: a.Traddr}
+	return nvme.DiscoveryEntry{Trtype: nvme.TrtypeTCP, Adrfam: fam, TREQ: nvme.TREQNone, ASQSZ: asq, Trsvcid: a.Trsvcid,
+		SubNQN: nqn, Traddr: a.Traddr}
 }
 
 // discoveryChanged counts a change of the discovery log and tells the hosts.

@@ -54,7 +54,8 @@ func TestTenThousandConnectsAMinute(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	wg.Wait()
-	t.Logf("%d connects in %v; %d reads meanwhile, the slowest %v", connects.Load(), time.Since(end.Add(-long)).Round(time.Millisecond), n, worst)
+	t.Logf("%d connects in %v; %d reads meanwhile, the slowest %v", connects.Load(), time.Since(end.Add(-long)).Round(time.Millisecond), n,
+		worst)
 	if took := time.Since(end.Add(-long)); float64(connects.Load()) < least*long.Seconds() {
 		t.Errorf("%d connects in %v", connects.Load(), took)
 	}

@@ -59,7 +59,8 @@ func (n *namespace) info() NamespaceInfo {
 	n.mu.Lock()
 	name := n.bdev
 	n.mu.Unlock()
-	return NamespaceInfo{NSID: n.nsid, Bdev: name, UUID: n.uuid, NGUID: n.nguid, EUI64: n.eui64, ANAGroup: n.group.Load(), PTPLFile: n.resv.path()}
+	return NamespaceInfo{NSID: n.nsid, Bdev: name, UUID: n.uuid, NGUID: n.nguid, EUI64: n.eui64,
+		ANAGroup: n.group.Load(), PTPLFile: n.resv.path()}
 }
 
 // namespace returns the namespace or nil; lock-free.
@@ -168,7 +169,8 @@ func (s *Subsystem) AddNamespace(c NamespaceConfig) (uint32, error) {
 // keepReservation has the reservation kept in a file, and restores what that has.
 func (n *namespace) keepReservation(path string) error {
 	if !n.sub.reserves() {
-		return fmt.Errorf("ptpl_file %q: subsystem %s has a part of the controller ids and offers no reservations: %w", path, n.sub.cfg.NQN, syscall.EINVAL)
+		return fmt.Errorf("ptpl_file %q: subsystem %s has a part of the controller ids and offers no reservations: %w", path,
+			n.sub.cfg.NQN, syscall.EINVAL)
 	}
 	n.resv.file = &resvFile{path: path, log: n.sub.tgt.log, bdev: func() uuid.UUID { return n.last.Load().UUID }}
 	return n.resv.file.load(&n.resv)
@@ -264,7 +266,8 @@ func (s *Subsystem) SwapNamespace(nsid uint32, name string) error {
 		was, is := old.Info(), h.Info()
 		if was.BlockSize != is.BlockSize || was.Blocks > is.Blocks {
 			h.Close()
-			return fmt.Errorf("bdev %q has %d blocks of %d bytes, the namespace %d of %d: %w", name, is.Blocks, is.BlockSize, was.Blocks, was.BlockSize, syscall.EINVAL)
+			return fmt.Errorf("bdev %q has %d blocks of %d bytes, the namespace %d of %d: %w", name, is.Blocks, is.BlockSize, was.Blocks,
+				was.BlockSize, syscall.EINVAL)
 		}
 	}
 	old := n.replace(h)

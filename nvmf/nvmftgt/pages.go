@@ -34,9 +34,11 @@ func init() { // not where it is declared: the first page lists the others
 		{lid: nvme.LogFirmware, discovery: true, io: always, read: firmwareLog},
 		{lid: nvme.LogChangedNS, io: always, read: func(k *conn, v nvme.GetLogPage) []byte { return k.ctrl.changedList(v.RetainE) }},
 		{lid: nvme.LogCommands, discovery: true, io: always, read: commandsLog},
-		{lid: nvme.LogANA, io: (*Subsystem).reportsANA, read: func(k *conn, v nvme.GetLogPage) []byte { return k.anaLog(v.LSP&nvme.ANAOnlyGroups != 0) }},
+		{lid: nvme.LogANA, io: (*Subsystem).reportsANA,
+			read: func(k *conn, v nvme.GetLogPage) []byte { return k.anaLog(v.LSP&nvme.ANAOnlyGroups != 0) }},
 		{lid: nvme.LogFeatures, discovery: true, io: always, read: featuresLog},
-		{lid: nvme.LogMICommands, discovery: true, io: always, read: func(*conn, nvme.GetLogPage) []byte { return make([]byte, nvme.MICommandsLen) }},
+		{lid: nvme.LogMICommands, discovery: true, io: always,
+			read: func(*conn, nvme.GetLogPage) []byte { return make([]byte, nvme.MICommandsLen) }},
 		{lid: nvme.LogDiscovery, discovery: true, io: never, part: discoveryLog},
 		{lid: nvme.LogReservations, io: (*Subsystem).reserves, read: func(k *conn, _ nvme.GetLogPage) []byte { return k.ctrl.resvNotice() }},
 	}

@@ -40,7 +40,8 @@ func (s *Subsystem) isDiscovery() bool { return s.discovery }
 func (s *Subsystem) offersANA() bool   { return !s.discovery && s.cfg.ANAReporting }
 
 var promises = []promise{
-	{name: "CAP MQES: queues may have so many entries", ctrl: func(k *conn, d *told) { d.caps.MaxQueueEntries = uint32(k.opts.MaxQueueDepth) }},
+	{name: "CAP MQES: queues may have so many entries",
+		ctrl: func(k *conn, d *told) { d.caps.MaxQueueEntries = uint32(k.opts.MaxQueueDepth) }},
 	{name: "CAP CQR, CSS, MPSMIN, MPSMAX: one command set, one page size", ctrl: func(_ *conn, d *told) {
 		d.caps.Contiguous, d.caps.NVMCommandSet = true, true
 	}},
@@ -69,7 +70,8 @@ var promises = []promise{
 	{name: "ELPE: entries of the error log", ctrl: func(_ *conn, d *told) { d.id.ELPE = errorEntries - 1 }},
 	{name: "LPA 1: the log of commands", ctrl: func(_ *conn, d *told) { d.id.LPA |= nvme.LPACommands }},
 	{name: "LPA 2: parts of log pages", ctrl: func(_ *conn, d *told) { d.id.LPA |= nvme.LPAExtended }},
-	{name: "LPA 5: the logs of log pages, features and NVMe-MI commands, and scopes", ctrl: func(_ *conn, d *told) { d.id.LPA |= nvme.LPASupported }},
+	{name: "LPA 5: the logs of log pages, features and NVMe-MI commands, and scopes",
+		ctrl: func(_ *conn, d *told) { d.id.LPA |= nvme.LPASupported }},
 	{name: "SQES, CQES: entries of 64 and 16 bytes", ctrl: func(_ *conn, d *told) { d.id.SQES, d.id.CQES = 0x66, 0x44 }},
 	{name: "MAXCMD: commands at once", ctrl: func(k *conn, d *told) {
 		d.id.MAXCMD = k.opts.MaxQueueDepth
@@ -100,7 +102,8 @@ var promises = []promise{
 	{name: "ONCS 5, RESCAP: reservations", on: (*Subsystem).reserves,
 		ctrl: func(_ *conn, d *told) { d.id.ONCS |= nvme.ONCSReservations },
 		ns:   func(_ *namespace, _ *bdev.Info, d *nvme.NamespaceData) { d.RESCAP |= nvme.RESCAPAll }},
-	{name: "RESCAP 0: reservations outlive the process", on: (*Subsystem).reserves, ns: func(n *namespace, _ *bdev.Info, d *nvme.NamespaceData) {
+	{name: "RESCAP 0: reservations outlive the process", on: (*Subsystem).reserves, ns: func(n *namespace,
+		_ *bdev.Info, d *nvme.NamespaceData) {
 		if n.resv.file != nil {
 			d.RESCAP |= nvme.RESCAPPersistent
 		}
@@ -108,7 +111,8 @@ var promises = []promise{
 	{name: "FUSES 0: Compare and Write", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.FUSES = nvme.FUSESCompareWrite }},
 	// Always: a namespace with a volatile cache may come later, and hosts
 	// look at this bit once.
-	{name: "VWC: Flush, also of all namespaces", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.VWC = nvme.VWCPresent | nvme.VWCFlushAll }},
+	{name: "VWC: Flush, also of all namespaces", on: (*Subsystem).isIO,
+		ctrl: func(_ *conn, d *told) { d.id.VWC = nvme.VWCPresent | nvme.VWCFlushAll }},
 	{name: "OFCS 0: Disconnect", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.OFCS = nvme.OFCSDisconnect }},
 	{name: "CMIC 3, OAES 11, ANACAP, ANAGRPMAX, NANAGRPID: ANA", on: (*Subsystem).offersANA, ctrl: func(k *conn, d *told) {
 		d.id.CMIC |= nvme.CMICANA
@@ -135,7 +139,8 @@ var promises = []promise{
 			}
 		}
 	}},
-	{name: "NSFEAT 4, NPDG, NPDA, NOWS: what is freed and written best", on: (*Subsystem).isIO, ns: func(_ *namespace, i *bdev.Info, d *nvme.NamespaceData) {
+	{name: "NSFEAT 4, NPDG, NPDA, NOWS: what is freed and written best", on: (*Subsystem).isIO, ns: func(_ *namespace,
+		i *bdev.Info, d *nvme.NamespaceData) {
 		d.NSFEAT |= nvme.NSFEATOptimal
 		if i.UnmapUnit > 0 {
 			d.NPDG = uint16(min(i.UnmapUnit, 1<<16) - 1)
@@ -150,7 +155,8 @@ var promises = []promise{
 			d.NSATTR |= nvme.NSATTRProtected
 		}
 	}},
-	{name: "DLFEAT: what deallocated blocks read, Write Zeroes that deallocates", on: (*Subsystem).isIO, ns: func(_ *namespace, i *bdev.Info, d *nvme.NamespaceData) {
+	{name: "DLFEAT: what deallocated blocks read, Write Zeroes that deallocates", on: (*Subsystem).isIO, ns: func(_ *namespace,
+		i *bdev.Info, d *nvme.NamespaceData) {
 		d.DLFEAT = nvme.DLFEATWriteZero
 		if i.UnmapZeroes && i.Ops.Has(bdev.OpUnmap) {
 			d.DLFEAT |= nvme.DLFEATZeroes

@@ -67,7 +67,8 @@ var kept = map[string]func(t *testing.T, r *rig){
 		w := r.dial()
 		w.icreq()
 		w.connect(0, 0xffff, testNQN)
-		for name, cc := range map[string]uint64{"MPS 1": 1 << 7, "MPS 15": 15 << 7, "AMS 1": 1 << 11, "AMS 7": 7 << 11, "CSS 6": 6 << 4, "CRIME": 1 << 24} {
+		for name, cc := range map[string]uint64{"MPS 1": 1 << 7, "MPS 15": 15 << 7, "AMS 1": 1 << 11, "AMS 7": 7 << 11,
+			"CSS 6": 6 << 4, "CRIME": 1 << 24} {
 			w.is(name, w.propSet(0x14, 0x00460001|cc), 0x4002)
 			w.is(name+", not enabled", w.propSet(0x14, 0x00460000|cc), 0x4002)
 		}
@@ -81,7 +82,8 @@ var kept = map[string]func(t *testing.T, r *rig){
 	"SN, MN, FR, SUBNQN, CNTLID, VER, CNTRLTYPE: who it is": func(t *testing.T, r *rig) {
 		a, id := r.admin()
 		_, p := a.identify(1, 0)
-		if string(p[4:8]) != "SER1" || !strings.HasPrefix(string(p[24:]), "VDA_CONTROLLER ") || le.Uint16(p[78:]) != id || le.Uint32(p[80:]) != a.propGet(8, false).dw0 || p[111] != 1 {
+		if string(p[4:8]) != "SER1" || !strings.HasPrefix(string(p[24:]), "VDA_CONTROLLER ") || le.Uint16(p[78:]) != id ||
+			le.Uint32(p[80:]) != a.propGet(8, false).dw0 || p[111] != 1 {
 			t.Errorf("% x", p[:112])
 		}
 		if _, p := r.discovery().identify(1, 0); p[111] != 2 || !strings.HasPrefix(string(p[768:]), nvme.DiscoveryNQN+"\x00") {

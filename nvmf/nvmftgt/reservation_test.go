@@ -58,7 +58,7 @@ func (w *wire) can(op byte) bool {
 }
 
 func TestReservationTypes(t *testing.T) {
-	// Who may read and write: the holder, another registrant, a stranger.
+	// Reading and writing: the holder, another registrant, a stranger.
 	cases := []struct {
 		typ                                 uint32
 		regRead, regWrite, othRead, othWrit bool

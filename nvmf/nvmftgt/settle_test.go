@@ -73,7 +73,7 @@ func (l *logged) contains(parts ...string) bool {
 	return false
 }
 
-// TestSettlingSaysWhatFor: whoever waits for a command that the device keeps
+// TestSettlingSaysWhatFor: anyone who waits for a command that the device keeps
 // says which device it is.
 func TestSettlingSaysWhatFor(t *testing.T) {
 	var log logged

@@ -51,7 +51,8 @@ func (c *SubsystemConfig) fill() error {
 	case c.MaxNamespaces > maxNamespaces:
 		return fmt.Errorf("max_namespaces %d: must be at most %d: %w", c.MaxNamespaces, maxNamespaces, syscall.EINVAL)
 	case c.MinCntlid > c.MaxCntlid || c.MaxCntlid > nvme.MaxCNTLID:
-		return fmt.Errorf("min_cntlid %d and max_cntlid %d: must be ordered and from 1 to %d: %w", c.MinCntlid, c.MaxCntlid, nvme.MaxCNTLID, syscall.EINVAL)
+		return fmt.Errorf("min_cntlid %d and max_cntlid %d: must be ordered and from 1 to %d: %w", c.MinCntlid, c.MaxCntlid,
+			nvme.MaxCNTLID, syscall.EINVAL)
 	}
 	return nil
 }

@@ -17,12 +17,15 @@ type Config struct {
 	Registry *bdev.Registry // where namespaces find their block devices
 	Log      *slog.Logger   // nil: slog.Default
 
-	MaxConns    int // connections at once; default 4096. one that is idle holds about 20 KiB, one that is busy up to 256 KiB for receiving, and data up to MaxConnData
+	// connections at once; default 4096. one that is idle holds about 20 KiB, one that is busy up to 256 KiB for receiving, and data up to
+	// MaxConnData
+	MaxConns    int
 	MaxConnData int // bytes of data in buffers a connection, above which its commands wait; default 32 MiB
 
-	Spin        time.Duration // how long a busy connection polls before it sleeps; default 20 µs, negative: never
-	HelloTime   time.Duration // within which a new connection must complete its Connect; default 10 s
-	EnableTime  time.Duration // for how long a controller may stay that is not enabled yet, not any more, or shut down; default 2 min (base 2.0, section 3.6)
+	Spin      time.Duration // how long a busy connection polls before it sleeps; default 20 µs, negative: never
+	HelloTime time.Duration // within which a new connection must complete its Connect; default 10 s
+	// for how long a controller may stay that is not enabled yet, not any more, or shut down; default 2 min (base 2.0, section 3.6)
+	EnableTime  time.Duration
 	SendTime    time.Duration // after which a peer that does not read is cut off; default 30 s
 	SettleGrace time.Duration // for how long a peer may hold up the settling of a namespace before it is cut off; default 1 s
 	StallTime   time.Duration // after which whatever waits for commands to end says in the log what for; default 5 s

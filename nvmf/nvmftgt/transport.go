@@ -118,8 +118,10 @@ func (c *SubsystemConfig) fits(o *TransportOpts) error {
 	if !c.ANAReporting || anaLogBytes(n) <= o.MaxIOSize {
 		return nil
 	}
-	return fmt.Errorf("ana_reporting of subsystem %s with max_namespaces %d: the ANA log of up to %d bytes does not fit max_io_size %d, so that Linux would switch ANA off; "+
-		"max_namespaces may be %d, or max_io_size %d: %w", c.NQN, n, anaLogBytes(n), o.MaxIOSize, (o.MaxIOSize-16)/36, uint32(1)<<bits.Len32(anaLogBytes(n)-1), syscall.EINVAL)
+	return fmt.Errorf("ana_reporting of subsystem %s with max_namespaces %d: the ANA log of up to %d bytes does not fit max_io_size %d, so "+
+		"that Linux would switch ANA off; "+
+		"max_namespaces may be %d, or max_io_size %d: "+
+		"%w", c.NQN, n, anaLogBytes(n), o.MaxIOSize, (o.MaxIOSize-16)/36, uint32(1)<<bits.Len32(anaLogBytes(n)-1), syscall.EINVAL)
 }
 
 // Transports returns the transports with their defaults filled in.

@@ -13,7 +13,8 @@ import (
 )
 
 // read reads every word of a reply, as users do.
-func (c *Cluster) read(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (c *Cluster) read(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, call grpc.UnaryInvoker,
+	opts ...grpc.CallOption) error {
 	err := call(ctx, method, req, reply, cc, opts...)
 	if err == nil {
 		c.words(method, reply.(proto.Message).ProtoReflect())

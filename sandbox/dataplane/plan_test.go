@@ -66,7 +66,8 @@ func TestKinds(t *testing.T) {
 	for _, c := range []struct {
 		plane, tgt string
 		want       []Kind
-	}{{"", "", []Kind{VDA}}, {"", "/bin/sh", []Kind{VDA, SPDK}}, {"mixed", "/bin/sh", []Kind{VDA, SPDK}}, {"spdk", "/bin/sh", []Kind{SPDK}}, {"vda", "/bin/sh", []Kind{VDA}}} {
+	}{{"", "", []Kind{VDA}}, {"", "/bin/sh", []Kind{VDA, SPDK}}, {"mixed", "/bin/sh", []Kind{VDA, SPDK}}, {"spdk", "/bin/sh",
+		[]Kind{SPDK}}, {"vda", "/bin/sh", []Kind{VDA}}} {
 		p, err := read(env("DATA_PLANE", c.plane, "SPDK_TGT", c.tgt), 2)
 		if err != nil || !slices.Equal(p.Kinds(), c.want) {
 			t.Errorf("DATA_PLANE=%q SPDK_TGT=%q: %v %v, want %v", c.plane, c.tgt, p.Kinds(), err, c.want)
@@ -88,7 +89,8 @@ func TestArgv(t *testing.T) {
 	}
 	for node, mask := range map[string]string{"cn0": "0x1", "dn0": "0x2"} {
 		got := strings.Join(p.Argv(node, "/bin/vda_tgt", "/s"), " ")
-		if !strings.HasPrefix(got, "/bin/sh -r /s --wait-for-rpc -m "+mask+" ") || !strings.HasSuffix(got, " -s 2048") || strings.Contains(got, "--no-huge") {
+		if !strings.HasPrefix(got, "/bin/sh -r /s --wait-for-rpc -m "+mask+" ") || !strings.HasSuffix(got, " -s 2048") ||
+			strings.Contains(got, "--no-huge") {
 			t.Errorf("%s: %s, want core mask %s and SPDK_ARGS", node, got, mask)
 		}
 	}

@@ -45,12 +45,14 @@ type end struct {
 	reset  bool    // broken, whatever is in in
 	closed bool    // by the owner
 	read   time.Time
-	note   chan struct{} // closed and made anew when a field has changed
+	note   chan struct{} // closed and made again when a field has changed
 }
 
 func (n *Network) pair(client, server *Process, at string) (*end, *end) {
-	c := &end{net: n, owner: client, local: address(client.Machine), far: address(at), machines: link{client.Machine, server.Machine}, note: make(chan struct{})}
-	s := &end{net: n, owner: server, local: address(at), far: address(client.Machine), machines: link{server.Machine, client.Machine}, note: make(chan struct{})}
+	c := &end{net: n, owner: client, local: address(client.Machine), far: address(at), machines: link{client.Machine, server.Machine},
+		note: make(chan struct{})}
+	s := &end{net: n, owner: server, local: address(at), far: address(client.Machine), machines: link{server.Machine, client.Machine},
+		note: make(chan struct{})}
 	c.peer, s.peer = s, c
 	n.mu.Lock()
 	n.conns[c], n.conns[s] = true, true

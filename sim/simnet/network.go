@@ -24,7 +24,7 @@ import (
 type Network struct {
 	mu        sync.Mutex
 	rng       *rand.Rand
-	changed   chan struct{}        // closed and made anew at every change
+	changed   chan struct{}        // closed and made again at every change
 	cuts      map[link]int         // one-way; counts the faults that cut it
 	off       map[string]int       // machines without power
 	loss      map[string]float64   // by machine: the part of its messages that get lost once
@@ -46,7 +46,8 @@ const rto = 200 * time.Millisecond
 // which get lost.
 func New(seed uint64) *Network {
 	return &Network{rng: rand.New(rand.NewPCG(seed, 1)), changed: make(chan struct{}), cuts: map[link]int{}, off: map[string]int{},
-		loss: map[string]float64{}, slow: map[string]float64{}, freed: map[link]time.Time{}, listeners: map[string]*listener{}, conns: map[*end]bool{}}
+		loss: map[string]float64{}, slow: map[string]float64{}, freed: map[link]time.Time{}, listeners: map[string]*listener{},
+		conns: map[*end]bool{}}
 }
 
 // change makes a fault, or ends it, and has all that wait look again.

@@ -148,8 +148,10 @@ func (c *conn) run(m Method, one call) []byte {
 func (c *conn) contained(m Method, one call) (result any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.srv.cfg.Log.Error("JSON-RPC method panicked", "method", one.method, "params", excerpt(one.params), "panic", p, "stack", string(debug.Stack()))
-			err = &Error{Code: CodeInternalError, Message: "Internal error", Data: fmt.Sprintf("%s failed unexpectedly; the log of the data plane says where", one.method)}
+			c.srv.cfg.Log.Error("JSON-RPC method panicked", "method", one.method, "params", excerpt(one.params), "panic", p,
+				"stack", string(debug.Stack()))
+			err = &Error{Code: CodeInternalError, Message: "Internal error",
+				Data: fmt.Sprintf("%s failed unexpectedly; the log of the data plane says where", one.method)}
 		}
 	}()
 	return m.Call(c.srv.ctx, one.params)

@@ -125,7 +125,8 @@ func TestDecodeWith(t *testing.T) {
 
 func TestFields(t *testing.T) {
 	got := Fields(sample{})
-	if len(got) != 8 || got[0] != (Field{"name", "string", false, "a name"}) || got[5].Type != "uuid" || !got[5].Optional || got[6].Type != "array of string" || got[7].Type != "object" {
+	if len(got) != 8 || got[0] != (Field{"name", "string", false, "a name"}) || got[5].Type != "uuid" || !got[5].Optional ||
+		got[6].Type != "array of string" || got[7].Type != "object" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -54,7 +54,8 @@ func MariaDB(t testing.TB) (*Server, string) {
 		if err := db.PingContext(ctx); err != nil {
 			return err
 		}
-		for _, q := range []string{"CREATE DATABASE vda_db", "CREATE USER vda_user@'127.0.0.1' IDENTIFIED BY 'vda_password'", "GRANT ALL ON vda_db.* TO vda_user@'127.0.0.1'"} {
+		for _, q := range []string{"CREATE DATABASE vda_db", "CREATE USER vda_user@'127.0.0.1' IDENTIFIED BY 'vda_password'",
+			"GRANT ALL ON vda_db.* TO vda_user@'127.0.0.1'"} {
 			if _, err := db.ExecContext(ctx, q); err != nil {
 				t.Fatalf("%s: %v", q, err)
 			}

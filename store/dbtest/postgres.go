@@ -39,7 +39,8 @@ func Postgres(t testing.TB) (*Server, string) {
 			return err
 		}
 		defer c.Close(ctx)
-		for _, q := range []string{"CREATE DATABASE vda_db", "CREATE USER vda_user WITH ENCRYPTED PASSWORD 'vda_password'", "GRANT ALL PRIVILEGES ON DATABASE vda_db TO vda_user"} {
+		for _, q := range []string{"CREATE DATABASE vda_db", "CREATE USER vda_user WITH ENCRYPTED PASSWORD 'vda_password'",
+			"GRANT ALL PRIVILEGES ON DATABASE vda_db TO vda_user"} {
 			if _, err := c.Exec(ctx, q); err != nil {
 				t.Fatalf("%s: %v", q, err)
 			}

@@ -26,9 +26,11 @@ func PostgresStandby(t testing.TB) (primary, standby *Server, uri string) {
 	bin := filepath.Dir(primary.path)
 	standby = newServer(t)
 	data := filepath.Join(standby.dir, "data")
-	standby.run(filepath.Join(bin, "pg_basebackup"), "-D", data, "-d", primary.uri("postgresql", "postgres", "x", "postgres"), "-X", "stream", "-c", "fast", "-R", "--no-sync")
+	standby.run(filepath.Join(bin, "pg_basebackup"), "-D", data, "-d", primary.uri("postgresql", "postgres", "x", "postgres"), "-X", "stream",
+		"-c", "fast", "-R", "--no-sync")
 	standby.path, standby.signal = primary.path, syscall.SIGQUIT
-	standby.args = []string{"-D", data, "-p", fmt.Sprint(standby.port), "-h", "127.0.0.1", "-k", standby.dir, "-F", "-c", "full_page_writes=off",
+	standby.args = []string{"-D", data, "-p", fmt.Sprint(standby.port), "-h", "127.0.0.1", "-k", standby.dir, "-F",
+		"-c", "full_page_writes=off",
 		"-c", "deadlock_timeout=100ms", "-c", "max_connections=200", "-c", "shared_buffers=16MB", "-c", "hot_standby=on"}
 	standby.Start()
 	primary.admin("ALTER SYSTEM SET synchronous_standby_names = '*'")
@@ -45,7 +47,8 @@ func PostgresStandby(t testing.TB) (primary, standby *Server, uri string) {
 		}
 		return err
 	})
-	return primary, standby, fmt.Sprintf("postgresql://vda_user:vda_password@127.0.0.1:%d,127.0.0.1:%d/vda_db?target_session_attrs=read-write", primary.port, standby.port)
+	return primary, standby, fmt.Sprintf("postgresql://vda_user:vda_password@127.0.0.1:%d,127.0.0.1:%d/vda_db?target_session_attrs=read-write",
+		primary.port, standby.port)
 }
 
 // admin runs one statement as the server's owner.
@@ -66,7 +69,7 @@ func (s *Server) AdminIn(database, statement string) {
 	}
 }
 
-// Recover starts PostgreSQL anew so that it recovers for ever and takes no
+// Recover starts PostgreSQL again so that it recovers for ever and takes no
 // connection; it returns once it refuses them.
 func (s *Server) Recover() {
 	s.t.Helper()

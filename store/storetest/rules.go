@@ -263,7 +263,8 @@ func testVersions(t *testing.T, s *suite) {
 			return err
 		}
 		c.vd.Version, c.cntlr.Version = dnV, cnV
-		return errors.Join(tx.UpdateVD(c.vd), tx.UpdateCntlr(c.cntlr), tx.SetNodeApplied(vda.DiskNode, c.dn.ID, 9), tx.SetNodeApplied(vda.DiskNode, c.dn.ID, 8),
+		return errors.Join(tx.UpdateVD(c.vd), tx.UpdateCntlr(c.cntlr), tx.SetNodeApplied(vda.DiskNode, c.dn.ID, 9),
+			tx.SetNodeApplied(vda.DiskNode, c.dn.ID, 8),
 			tx.SetNodeApplied(vda.ControllerNode, c.cn.ID, 9), tx.SetNodeApplied(vda.ControllerNode, c.cn.ID, 8))
 	})
 	if dnV != c.dn.Version+1 || cnV != c.cn.Version+1 {

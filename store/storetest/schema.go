@@ -33,7 +33,7 @@ func Schema(t *testing.T, uri string, raw func(q string)) {
 	_, err = store.Drop(ctx, uri)
 	refused("drop in an empty database", err, vda.FailedPrecondition, "nothing was dropped")
 
-	// A table that is not VDA's is none of its business.
+	// A table that is not VDA's is not one of its business.
 	raw("CREATE TABLE somebody_elses (id BIGINT)")
 	_, err = store.Drop(ctx, uri)
 	refused("drop in a foreign database", err, vda.FailedPrecondition, "nothing was dropped")
@@ -79,7 +79,8 @@ func Schema(t *testing.T, uri string, raw func(q string)) {
 	if _, err := store.Drop(ctx, uri); err != nil {
 		t.Fatalf("drop: %v", err)
 	}
-	refused("a view after the drop", s.View(ctx, func(tx store.Reader) error { _, err := tx.ClusterID(); return err }), vda.FailedPrecondition, "vda_db --action create")
+	refused("a view after the drop", s.View(ctx, func(tx store.Reader) error { _, err := tx.ClusterID(); return err }), vda.FailedPrecondition,
+		"vda_db --action create")
 	refused("open after the drop", open(), vda.FailedPrecondition, "vda_db --action create")
 	raw("INSERT INTO somebody_elses (id) VALUES (1)")
 	raw("DROP TABLE somebody_elses")

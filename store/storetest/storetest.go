@@ -147,8 +147,9 @@ func newCntlr(da *vda.DA, cn *vda.CN, idx uint32) *vda.Cntlr {
 
 func newExp(da *vda.DA) *vda.Exp {
 	id := store.NewID()
-	return &vda.Exp{ID: id, DAID: da.ID, Name: "exp-" + id, NQN: "nqn.2016-06.io.spdk:vda-exp-" + id, InitiatorNQN: "nqn.2016-06.io.spdk:host-" + id,
-		SnapName: "snap", Serial: id[:20], NSUUID: id, Version: 4}
+	return &vda.Exp{ID: id, DAID: da.ID, Name: "exp-" + id, NQN: "nqn.2016-06.io.spdk:vda-exp-" + id,
+		InitiatorNQN: "nqn.2016-06.io.spdk:host-" + id,
+		SnapName:     "snap", Serial: id[:20], NSUUID: id, Version: 4}
 }
 
 // cluster is a dn with a pd, a cn, and a da of one vd, one cntlr and one exp.
@@ -172,7 +173,8 @@ func (s *suite) newCluster(t *testing.T) *cluster {
 	c.exp = newExp(c.da)
 	c.es = &vda.ES{ID: store.NewID(), ExpID: c.exp.ID, CntlrID: c.cntlr.ID}
 	s.update(t, func(tx store.Tx) error {
-		return errors.Join(tx.InsertNode(vda.DiskNode, &c.dn.Node), tx.InsertPD(c.pd), tx.InsertNode(vda.ControllerNode, &c.cn.Node), tx.InsertDA(c.da),
+		return errors.Join(tx.InsertNode(vda.DiskNode, &c.dn.Node), tx.InsertPD(c.pd), tx.InsertNode(vda.ControllerNode, &c.cn.Node),
+			tx.InsertDA(c.da),
 			tx.InsertVD(c.vd), tx.InsertCntlr(c.cntlr), tx.InsertExp(c.exp), tx.InsertES(c.es))
 	})
 	return c

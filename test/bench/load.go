@@ -92,7 +92,8 @@ func ownPerf(ctx context.Context, port int, w work, d time.Duration) (result, er
 	if err != nil {
 		return result{}, err
 	}
-	job, err := json.Marshal(job{Port: port, Pattern: w.pattern, Bytes: w.bytes, Depth: w.depth, Digests: w.digests, Conns: max(w.conns, 1), Duration: d})
+	job, err := json.Marshal(job{Port: port, Pattern: w.pattern, Bytes: w.bytes, Depth: w.depth, Digests: w.digests,
+		Conns: max(w.conns, 1), Duration: d})
 	if err != nil {
 		return result{}, err
 	}

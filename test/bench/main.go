@@ -74,16 +74,20 @@ func parts() []part {
 			works:   slices.Concat(small("randread", 1, 32, 128), small("randwrite", 1, 32, 128)),
 			profile: true, goals: []goal{{.3, 1}, {.8, 1}, {1, 1.1}, {.3, 1}, {.8, 1}, {1, 1.1}}},
 		{title: "One hop, memory, header and data digests", setup: oneHop,
-			works: []work{{pattern: "randread", bytes: 4096, depth: 32, digests: true}, {pattern: "randwrite", bytes: 4096, depth: 32, digests: true},
+			works: []work{{pattern: "randread", bytes: 4096, depth: 32, digests: true}, {pattern: "randwrite", bytes: 4096,
+				depth: 32, digests: true},
 				{pattern: "read", bytes: 128 << 10, depth: 32, digests: true}, {pattern: "write", bytes: 128 << 10, depth: 32, digests: true}}},
-		{title: "One hop, aio on a file", profile: true, after: fioTable, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
+		{title: "One hop, aio on a file", profile: true, after: fioTable, works: slices.Concat(small("randread", 1, 32),
+			small("randwrite", 1, 32)),
 			setup: func(ctx context.Context, p *plane, dir string) error {
 				return p.aioFile(ctx, filepath.Join(dir, "disk"))
 			}},
-		{title: "Array over two dns, three processes on one core", backs: 2, works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)),
+		{title: "Array over two dns, three processes on one core", backs: 2, works: slices.Concat(small("randread", 1, 32),
+			small("randwrite", 1, 32)),
 			setup: func(ctx context.Context, p *plane, _ string) error { return p.remoteArray(ctx) }},
 		{title: "Many connections, memory", setup: oneHop,
-			works: []work{{pattern: "randread", bytes: 4096, depth: 128, conns: 1, own: true}, {pattern: "randread", bytes: 4096, depth: 512, conns: 256, own: true}}},
+			works: []work{{pattern: "randread", bytes: 4096, depth: 128, conns: 1, own: true}, {pattern: "randread", bytes: 4096, depth: 512,
+				conns: 256, own: true}}},
 	}
 }
 
@@ -106,7 +110,8 @@ func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only stri
 	}
 	kinds := []kind{{"vda_tgt, no spin", []string{tgt, "--spin", "0"}}, {"vda_tgt", []string{tgt}}}
 	if slices.Contains(plan.Kinds(), dataplane.SPDK) {
-		kinds = append(kinds, kind{"spdk_tgt", []string{os.Getenv("SPDK_TGT"), "-m", "0x1", "--no-pci", "--no-huge", "-s", "3072", "--iova-mode=va"}})
+		kinds = append(kinds, kind{"spdk_tgt", []string{os.Getenv("SPDK_TGT"), "-m", "0x1", "--no-pci", "--no-huge", "-s",
+			"3072", "--iova-mode=va"}})
 	}
 	sections := []section{}
 	for _, p := range parts() {

@@ -132,7 +132,8 @@ func (p *plane) array(ctx context.Context, backs []*plane) error {
 		}
 		bases = append(bases, "N"+name+"n1")
 	}
-	if err := p.call(ctx, "bdev_raid_create", map[string]any{"name": "R", "raid_level": "raid0", "strip_size_kb": 64, "base_bdevs": bases}); err != nil {
+	if err := p.call(ctx, "bdev_raid_create", map[string]any{"name": "R", "raid_level": "raid0", "strip_size_kb": 64,
+		"base_bdevs": bases}); err != nil {
 		return err
 	}
 	return p.export(ctx, frontNQN, "R")

@@ -37,7 +37,8 @@ func machine(runs int, d time.Duration) string {
 	if os.Getenv("SPDK_PERF") != "" {
 		initiator = "spdk_nvme_perf"
 	}
-	return fmt.Sprintf("Measured %s, %d rounds of %v: %d × %s, Linux %s, %s, TCP congestion control %s; target on core 0, initiator (%s) on core 1.\n",
+	return fmt.Sprintf("Measured %s, %d rounds of %v: %d × %s, Linux %s, %s, TCP congestion control %s; target on core 0, initiator (%s) "+
+		"on core 1.\n",
 		time.Now().UTC().Format("2006-01-02 15:04 UTC"), runs, d, runtime.NumCPU(), model, read("/proc/sys/kernel/osrelease"), runtime.Version(),
 		read("/proc/sys/net/ipv4/tcp_congestion_control"), initiator)
 }
@@ -144,7 +145,8 @@ func loopback(d time.Duration) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("| plain TCP | |\n|---|---|\n| stream of 128 KiB writes | %.0f MB/s |\n| 64 bytes there, 4 KiB back, one at a time | %.1f k a second |\n",
+	return fmt.Sprintf("| plain TCP | |\n|---|---|\n| stream of 128 KiB writes | %.0f MB/s |\n| 64 bytes there, 4 KiB back, one at a time "+
+		"| %.1f k a second |\n",
 		stream*(128<<10)/1e6, echo/1e3), nil
 }
 

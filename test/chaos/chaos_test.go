@@ -127,7 +127,8 @@ func finish(t *testing.T, c *cluster) {
 	if err != nil {
 		t.Error(err)
 	} else {
-		t.Logf("%d I/O, %d of them sent again on another path, read back %d blocks, %d lost or wrong", done.Ops, done.Retries, done.Checked, done.Wrong)
+		t.Logf("%d I/O, %d of them sent again on another path, read back %d blocks, %d lost or wrong", done.Ops, done.Retries,
+			done.Checked, done.Wrong)
 		if done.Checked != daBytes/blockSize || done.Wrong != 0 {
 			t.Errorf("blocks read back: %d of %d, lost or wrong: %d", done.Checked, daBytes/blockSize, done.Wrong)
 		}
@@ -177,7 +178,8 @@ func TestChaos(t *testing.T) {
 	minutes := number(t, "MINUTES", 5)
 	t.Logf("SEED=%d MINUTES=%d", seed, minutes)
 	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1)})
-	storm(t, c, newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT")), time.Duration(minutes)*time.Minute)
+	storm(t, c, newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT")),
+		time.Duration(minutes)*time.Minute)
 	finish(t, c)
 }
 
@@ -247,7 +249,8 @@ func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
 			fail("the host saw %s", e.What)
 		}
 	}
-	t.Logf("%s %-32s %s: longest I/O %.3f s (%d attempts), all paths back %.3f s later; the machine stood still for %.3f s", begin.Format("15:04:05.000"), f.kind, f.what, o.pause.Seconds(), w.Attempts, o.whole.Seconds(), o.stall.Seconds())
+	t.Logf("%s %-32s %s: longest I/O %.3f s (%d attempts), all paths back %.3f s later; the machine stood still for %.3f s",
+		begin.Format("15:04:05.000"), f.kind, f.what, o.pause.Seconds(), w.Attempts, o.whole.Seconds(), o.stall.Seconds())
 	for _, s := range c.crashes() {
 		fail("%s", s)
 		return o, false

@@ -197,7 +197,8 @@ func (c *cluster) startDB(ctx context.Context, m *machine) error {
 	}
 	m.daemon = supervise(c.cfg.Dir, m.name, m.h, "", append(strings.Fields(as), bin+"/postgres", "-D", "/tmp/pg",
 		"-c", "listen_addresses=*", "-c", "unix_socket_directories=/tmp", "-c", "shared_buffers=32MB", "-c", "max_connections=60")...)
-	return c.until(ctx, m, "for q in 'create user vda_user' 'create database vda_db owner vda_user'; do "+bin+"/psql -h /tmp -U postgres -c \"$q\" || "+
+	return c.until(ctx, m, "for q in 'create user vda_user' 'create database vda_db owner vda_user'; do "+bin+"/psql -h /tmp -U postgres "+
+		"-c \"$q\" || "+
 		bin+"/psql -h /tmp -U postgres -l | grep vda_db; done", 30*time.Second)
 }
 
@@ -206,7 +207,8 @@ func (c *cluster) startNode(m *machine) {
 	// SPDK makes its socket before it listens on it, and leaves it behind.
 	ready := ""
 	for _, call := range dataplane.StartUp {
-		ready += fmt.Sprintf("for i in $(seq 300); do test -S /tmp/sock && /root/vda_rpc -s /tmp/sock %s && break; sleep 0.02; done\n", strings.Join(call, " "))
+		ready += fmt.Sprintf("for i in $(seq 300); do test -S /tmp/sock && /root/vda_rpc -s /tmp/sock %s && break; sleep 0.02; done\n",
+			strings.Join(call, " "))
 	}
 	m.plane = supervise(c.cfg.Dir, m.name+" data plane", m.h, ready, c.cfg.Plan.Argv(m.name, "/root/vda_tgt", "/tmp/sock")...)
 	m.plane.spdk = c.cfg.Plan.Of(m.name) == dataplane.SPDK
@@ -235,7 +237,8 @@ func (c *cluster) populate(ctx context.Context) error {
 		if m.kind != "dn" && m.kind != "cn" {
 			continue
 		}
-		if err := c.until(ctx, portal, fmt.Sprintf("timeout 1 bash -c '</dev/tcp/%s/%s'", m.addr, strings.Split(m.agent(), ":")[1]), 30*time.Second); err != nil {
+		if err := c.until(ctx, portal, fmt.Sprintf("timeout 1 bash -c '</dev/tcp/%s/%s'", m.addr, strings.Split(m.agent(), ":")[1]),
+			30*time.Second); err != nil {
 			return err
 		}
 		if err := c.until(ctx, portal, fmt.Sprintf("/root/vda_cli --addr-port %s %s create --%s-name %s --%s-listener-conf '%s' --location %s",

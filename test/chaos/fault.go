@@ -30,7 +30,8 @@ type fault struct {
 // both is two faults at once, the second a little later.
 func both(a, b *fault, delay time.Duration) *fault {
 	ended := make(chan error, 2)
-	return &fault{kind: "two at once", what: fmt.Sprintf("[%s] and %v later [%s]", a.what, delay.Round(time.Millisecond), b.what), hold: max(a.hold, delay+b.hold),
+	return &fault{kind: "two at once", what: fmt.Sprintf("[%s] and %v later [%s]", a.what, delay.Round(time.Millisecond), b.what),
+		hold: max(a.hold, delay+b.hold),
 		inject: func() error {
 			for i, x := range []*fault{a, b} {
 				if i == 1 {
@@ -238,10 +239,11 @@ func (f *chooser) kill(kind string, m *machine, plane bool) *fault {
 		p = m.plane
 	}
 	pause := between(f.r, time.Second, 3*time.Second)
-	return &fault{kind: kind, what: fmt.Sprintf("kill -9 %s, started again after %v", p.name, pause.Round(time.Millisecond)), hold: pause, inject: func() error {
-		p.kill(pause)
-		return nil
-	}}
+	return &fault{kind: kind, what: fmt.Sprintf("kill -9 %s, started again after %v", p.name, pause.Round(time.Millisecond)),
+		hold: pause, inject: func() error {
+			p.kill(pause)
+			return nil
+		}}
 }
 
 // killAll kills all processes of some machines at once; each comes back in its
@@ -257,12 +259,13 @@ func (f *chooser) killAll(kind string, ms ...*machine) *fault {
 	for i := range ps {
 		pauses[i] = between(f.r, time.Second, 3*time.Second)
 	}
-	return &fault{kind: kind, what: fmt.Sprintf("kill -9 all of %s, started again after 1 to 3 s", strings.Join(names, ", ")), hold: 3 * time.Second, inject: func() error {
-		for i, p := range ps {
-			p.kill(pauses[i])
-		}
-		return nil
-	}}
+	return &fault{kind: kind, what: fmt.Sprintf("kill -9 all of %s, started again after 1 to 3 s", strings.Join(names, ", ")),
+		hold: 3 * time.Second, inject: func() error {
+			for i, p := range ps {
+				p.kill(pauses[i])
+			}
+			return nil
+		}}
 }
 
 // span is how long a fault is held: short ones mostly.
@@ -310,7 +313,8 @@ func (f *chooser) filter() *filter {
 // add has machine m drop some of the packets of a hook, "input" or "output".
 func (x *filter) add(m *machine, hook, match string) error {
 	_, err := x.c.output(context.Background(), m, fmt.Sprintf(
-		"nft 'add table inet %[1]s; add chain inet %[1]s %[2]s { type filter hook %[2]s priority 0; }; add rule inet %[1]s %[2]s %[3]s drop'", x.table, hook, match))
+		"nft 'add table inet %[1]s; add chain inet %[1]s %[2]s { type filter hook %[2]s priority 0; }; add rule inet %[1]s %[2]s %[3]s "+
+			"drop'", x.table, hook, match))
 	x.on = append(x.on, m)
 	return err
 }
@@ -360,7 +364,8 @@ func (f *chooser) cut(kind string, a, b *machine) *fault {
 func (f *chooser) cutMonitors() *fault {
 	m := f.primary()
 	hold, x := f.span(), f.filter()
-	return &fault{kind: "cut primary from the control plane", what: fmt.Sprintf("%s cut from both monitors and the portal for %v", m.name, hold.Round(time.Millisecond)), hold: hold,
+	return &fault{kind: "cut primary from the control plane", what: fmt.Sprintf("%s cut from both monitors and the portal for %v", m.name,
+		hold.Round(time.Millisecond)), hold: hold,
 		inject: func() error {
 			return x.deaf(m, 100, portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr)
 		},
@@ -372,9 +377,11 @@ func (f *chooser) cutMonitors() *fault {
 func (f *chooser) cutMonitorsAndDN() *fault {
 	m, dn := f.primary(), f.any("dn")
 	hold, x := f.span(), f.filter()
-	return &fault{kind: "cut primary from the control plane and a dn", what: fmt.Sprintf("%s cut from both monitors, the portal and %s for %v", m.name, dn.name, hold.Round(time.Millisecond)), hold: hold,
+	return &fault{kind: "cut primary from the control plane and a dn", what: fmt.Sprintf("%s cut from both monitors, the portal and %s for %v",
+		m.name, dn.name, hold.Round(time.Millisecond)), hold: hold,
 		inject: func() error {
-			return errors.Join(x.deaf(m, 100, portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr, dn.addr), x.deaf(dn, 100, m.addr))
+			return errors.Join(x.deaf(m, 100, portalAddr, f.c.machines["monitor0"].addr, f.c.machines["monitor1"].addr,
+				dn.addr), x.deaf(dn, 100, m.addr))
 		},
 		heal: x.remove}
 }
@@ -382,11 +389,13 @@ func (f *chooser) cutMonitorsAndDN() *fault {
 // oneWay drops the packets in one direction between two machines of the data
 // path.
 func (f *chooser) oneWay() *fault {
-	pairs := [][2]*machine{{f.primary(), f.any("dn")}, {f.any("dn"), f.primary()}, {f.c.machines["host0"], f.primary()}, {f.primary(), f.c.machines["host0"]},
+	pairs := [][2]*machine{{f.primary(), f.any("dn")}, {f.any("dn"), f.primary()}, {f.c.machines["host0"], f.primary()},
+		{f.primary(), f.c.machines["host0"]},
 		{f.primary(), f.secondary()}, {f.secondary(), f.primary()}, {f.any("monitor"), f.primary()}, {f.primary(), f.any("monitor")}}
 	p := pairs[f.r.IntN(len(pairs))]
 	hold, x := f.span(), f.filter()
-	return &fault{kind: "one-way cut", what: fmt.Sprintf("%s does not hear %s for %v", p[0].name, p[1].name, hold.Round(time.Millisecond)), hold: hold,
+	return &fault{kind: "one-way cut", what: fmt.Sprintf("%s does not hear %s for %v", p[0].name, p[1].name, hold.Round(time.Millisecond)),
+		hold:   hold,
 		inject: func() error { return x.deaf(p[0], 100, p[1].addr) },
 		heal:   x.remove}
 }
@@ -396,7 +405,8 @@ func (f *chooser) loss() *fault {
 	m := ms[f.r.IntN(len(ms))]
 	percent := 1 + f.r.IntN(15)
 	hold, x := f.span(), f.filter()
-	return &fault{kind: "packet loss", what: fmt.Sprintf("%s loses %d%% of what comes in for %v", m.name, percent, hold.Round(time.Millisecond)), hold: hold,
+	return &fault{kind: "packet loss", what: fmt.Sprintf("%s loses %d%% of what comes in for %v", m.name, percent,
+		hold.Round(time.Millisecond)), hold: hold,
 		inject: func() error { return x.deaf(m, percent) },
 		heal:   x.remove}
 }

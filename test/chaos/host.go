@@ -180,7 +180,8 @@ func (m *multipath) compare(p *path, is *host.Identity) {
 // do carries out one command and returns when it has succeeded, on whichever
 // path, which it names, with how many attempts that took; or when ctx has
 // ended.
-func (m *multipath) do(ctx context.Context, op bdev.Op, buf []byte, first uint64, blocks int, spread bool) (addr string, attempts int, err error) {
+func (m *multipath) do(ctx context.Context, op bdev.Op, buf []byte, first uint64, blocks int, spread bool) (addr string,
+	attempts int, err error) {
 	other := 0
 	for {
 		p, ns := m.pick(spread)

@@ -138,7 +138,8 @@ func TestSwitchesKeepSnapshots(t *testing.T) {
 	}
 	lvs, _, _ := strings.Cut(vol[0], "/")
 	for i := range 2 {
-		if _, err := c.output(t.Context(), at, fmt.Sprintf("/root/vda_rpc -s /tmp/sock bdev_lvol_snapshot --lvol-name %s --snapshot-name snap%d", vol[0], i)); err != nil {
+		if _, err := c.output(t.Context(), at, fmt.Sprintf("/root/vda_rpc -s /tmp/sock bdev_lvol_snapshot --lvol-name %s --snapshot-name snap%d",
+			vol[0], i)); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
@@ -184,7 +185,8 @@ func TestStalledMonitorDoesNoHarm(t *testing.T) {
 		thaw()
 		time.Sleep(10 * time.Second)
 		if m, now := c.primaryNow(t), c.term(t); m != next || now != term+1 {
-			t.Errorf("%s stalled: term %d at %s; %s woke up with term %d at %s, not %d at %s", name, term, at.name, name, now, m.name, term+1, next.name)
+			t.Errorf("%s stalled: term %d at %s; %s woke up with term %d at %s, not %d at %s", name, term, at.name, name, now,
+				m.name, term+1, next.name)
 		}
 		if !c.whole(recovery) {
 			t.Fatalf("not all paths come back: %+v", c.host.now())

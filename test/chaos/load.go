@@ -103,7 +103,10 @@ func runLoad() int {
 	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers+1)}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	for _, nqn := range cfg.NQNs {
-		m := dial(nqn, cfg.HostNQN, cfg.Addrs, cfg.Port, cfg.KeepAlive, log, func(what string) { l.say(report{Kind: "error", End: time.Now(), What: nqn + ": " + what}) })
+		m := dial(nqn, cfg.HostNQN, cfg.Addrs, cfg.Port, cfg.KeepAlive, log, func(what string) {
+			l.say(report{Kind: "error", End: time.Now(),
+				What: nqn + ": " + what})
+		})
 		defer m.close()
 		l.ms = append(l.ms, m)
 	}
@@ -152,7 +155,8 @@ func (l *load) beat(ctx context.Context) {
 			return
 		case <-time.After(100 * time.Millisecond):
 		}
-		r := report{Kind: "beat", End: time.Now(), Ops: l.ops.Load(), Retries: l.retries(), Paths: map[string]string{}, Stall: time.Duration(l.stall.Swap(0))}
+		r := report{Kind: "beat", End: time.Now(), Ops: l.ops.Load(), Retries: l.retries(), Paths: map[string]string{},
+			Stall: time.Duration(l.stall.Swap(0))}
 		for i := range l.begun {
 			if at := l.begun[i].Load(); at != 0 {
 				r.Oldest = max(r.Oldest, r.End.Sub(time.Unix(0, at)))

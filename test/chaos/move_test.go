@@ -34,7 +34,8 @@ func TestMoveBetweenDataPlanes(t *testing.T) {
 			if m.kind == "cn" && k == dataplane.VDA {
 				sig = syscall.SIGKILL // as docs/spdk.md asks for: on SIGTERM it hangs, and then sends what hosts have given up
 			}
-			o, ok := strike(t, c, &fault{kind: "move to " + string(k), what: fmt.Sprintf("%s ends, %s starts in its place", m.plane.name, argv[0]), hold: 3 * time.Second,
+			o, ok := strike(t, c, &fault{kind: "move to " + string(k), what: fmt.Sprintf("%s ends, %s starts in its place", m.plane.name,
+				argv[0]), hold: 3 * time.Second,
 				inject: func() error { m.plane.become(argv, sig); return nil }})
 			if !ok || o.bad {
 				t.Fatalf("%s did not move to %s", m.name, k)

@@ -74,11 +74,13 @@ func table(all []outcome) string {
 				bad++
 			}
 		}
-		fmt.Fprintf(&b, "%-36s %5d  %8s %8s %8s   %8s %8s %10s %6d\n", kind, len(os), ms(quantile(pauses, 50)), ms(quantile(pauses, 99)), ms(quantile(pauses, 100)),
+		fmt.Fprintf(&b, "%-36s %5d  %8s %8s %8s   %8s %8s %10s %6d\n", kind, len(os), ms(quantile(pauses, 50)), ms(quantile(pauses, 99)),
+			ms(quantile(pauses, 100)),
 			ms(quantile(wholes, 50)), ms(quantile(wholes, 100)), ms(quantile(stalls, 100)), bad)
 	}
 	fmt.Fprintf(&b, "%-36s %5s  %26s   %17s %10s %6s\n", "", "", "longest I/O, seconds", "all paths back, s", "machine", "")
-	fmt.Fprintf(&b, "%-36s %5s  %8s %8s %8s   %8s %8s %10s %6s\n", "fault", "count", "p50", "p99", "max", "p50", "max", "stood still", "failed")
+	fmt.Fprintf(&b, "%-36s %5s  %8s %8s %8s   %8s %8s %10s %6s\n", "fault", "count", "p50", "p99", "max", "p50",
+		"max", "stood still", "failed")
 	for _, kind := range slices.Sorted(maps.Keys(byKind)) {
 		line(kind, byKind[kind])
 	}
@@ -96,7 +98,8 @@ var steps = []time.Duration{40 * time.Millisecond, 100 * time.Millisecond, 250 *
 // histogram shows how many faults had how long a pause, by what was done to
 // the primary.
 func histogram(all []outcome) string {
-	groups := []struct{ name, prefix string }{{"killed", "kill primary's"}, {"hung", "hang primary's"}, {"cut off", "cut primary's cn"}, {"planned", "planned"}, {"all", ""}}
+	groups := []struct{ name, prefix string }{{"killed", "kill primary's"}, {"hung", "hang primary's"}, {"cut off", "cut primary's cn"},
+		{"planned", "planned"}, {"all", ""}}
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n%-14s", "longest I/O <")
 	for _, g := range groups {

@@ -31,10 +31,12 @@ func array(t *testing.T, dn, cn *plane) {
 		vol := must[string](t)(dn.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "pd" + vd, LvolName: "vd", SizeInMiB: 24}))
 		dn.ok(dn.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: nqn, SerialNumber: "VD" + vd}))
 		id := "aaaaaaaa-1111-4222-8333-bbbbbbbbbbc" + vd
-		must[uint32](t)(dn.NvmfSubsystemAddNS(ctx, nqn, spdk.NvmfNamespace{BdevName: vol, UUID: id, NGUID: "aaaaaaaa111142228333bbbbbbbbbbc" + vd}))
+		must[uint32](t)(dn.NvmfSubsystemAddNS(ctx, nqn, spdk.NvmfNamespace{BdevName: vol, UUID: id, NGUID: "aaaaaaaa111142228333bbbbbbbbbbc" +
+			vd}))
 		dn.ok(dn.NvmfSubsystemAddHost(ctx, nqn, hostNQN))
 		dn.ok(dn.NvmfSubsystemAddListener(ctx, nqn, at(port)))
-		names := must[[]string](t)(cn.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "vd" + vd, TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1",
+		names := must[[]string](t)(cn.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "vd" + vd, TrType: "TCP",
+			AdrFam: "IPv4", TrAddr: "127.0.0.1",
 			TrSvcID: port, SubNQN: nqn, HostNQN: hostNQN, CtrlrLossTimeoutSec: spdk.Ptr[int32](-1), ReconnectDelaySec: spdk.Ptr[uint32](1)}))
 		if len(names) != 1 || names[0] != "vd"+vd+"n1" {
 			t.Fatalf("attached %v", names)

@@ -33,7 +33,8 @@ func (p *plane) serve() string {
 	p.ok(p.NvmfCreateTransport(ctx, spdk.NvmfTransportCreate{TrType: "TCP"}))
 	p.ok(p.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: subNQN, SerialNumber: "CONF0001", ModelNumber: "VDA_CONTROLLER",
 		ANAReporting: true, MinCntlid: 1001, MaxCntlid: 2000}))
-	must[uint32](p.t)(p.NvmfSubsystemAddNS(ctx, subNQN, spdk.NvmfNamespace{NSID: 1, BdevName: "M0", UUID: nsUUID, NGUID: nsNGUID, ANAGrpID: 1}))
+	must[uint32](p.t)(p.NvmfSubsystemAddNS(ctx, subNQN, spdk.NvmfNamespace{NSID: 1, BdevName: "M0", UUID: nsUUID,
+		NGUID: nsNGUID, ANAGrpID: 1}))
 	p.ok(p.NvmfSubsystemAddHost(ctx, subNQN, hostNQN))
 	p.ok(p.NvmfSubsystemAddListener(ctx, subNQN, at(port)))
 	return port
@@ -147,7 +148,8 @@ func transfer(t *testing.T, ns *host.Namespace) {
 		}
 		zero("deallocate", ns.Deallocate)
 	}
-	if s := status(ns, &bdev.Request{Op: bdev.OpRead, Offset: uint64(ns.Size())/4096 - 1, Blocks: 2, Iov: [][]byte{make([]byte, 8192)}}); s&^nvme.DNR != nvme.LBAOutOfRange {
+	if s := status(ns, &bdev.Request{Op: bdev.OpRead, Offset: uint64(ns.Size())/4096 - 1, Blocks: 2,
+		Iov: [][]byte{make([]byte, 8192)}}); s&^nvme.DNR != nvme.LBAOutOfRange {
 		t.Errorf("read across the end: %v", s)
 	}
 }

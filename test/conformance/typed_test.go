@@ -63,7 +63,8 @@ func typedBdevs(t *testing.T, p *plane) {
 	}
 	p.ok(p.BdevRaidCreate(ctx, spdk.RaidCreate{Name: "R", RaidLevel: "raid0", StripSizeKB: 64, BaseBdevs: []string{"Malloc0", "N"}}))
 	r := must[[]spdk.Raid](t)(p.BdevRaidGetBdevs(ctx, "online"))
-	if len(r) != 1 || len(r[0].BaseBdevs) != 2 || *r[0].BaseBdevs[0].Name != "Malloc0" || !r[0].BaseBdevs[1].IsConfigured || r[0].NumBaseBdevsOperational != 2 {
+	if len(r) != 1 || len(r[0].BaseBdevs) != 2 || *r[0].BaseBdevs[0].Name != "Malloc0" || !r[0].BaseBdevs[1].IsConfigured ||
+		r[0].NumBaseBdevsOperational != 2 {
 		t.Errorf("raids: %+v", r)
 	}
 	p.ok(p.BdevSetQoSLimit(ctx, spdk.BdevSetQoSLimit{Name: "A", RWIOsPerSec: spdk.Ptr[uint64](10000)}))
@@ -90,10 +91,12 @@ func typedBdevs(t *testing.T, p *plane) {
 func typedLvols(t *testing.T, p *plane) {
 	ctx := t.Context()
 	must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "L", BlockSize: 4096, NumBlocks: 8192}))
-	must[string](t)(p.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: "L", LvsName: "first", ClusterSz: 1 << 20, ClearMethod: "none", NumMDPagesPerClusterRatio: 100}))
+	must[string](t)(p.BdevLvolCreateLvstore(ctx, spdk.LvstoreCreate{BdevName: "L", LvsName: "first", ClusterSz: 1 << 20, ClearMethod: "none",
+		NumMDPagesPerClusterRatio: 100}))
 	p.ok(p.BdevLvolRenameLvstore(ctx, "first", "lvs"))
 	p.ok(p.BdevLvolGrowLvstore(ctx, "lvs"))
-	if s := must[*spdk.Lvstore](t)(p.BdevLvolGetLvstore(ctx, "lvs")); s.BaseBdev != "L" || s.ClusterSize != 1<<20 || s.FreeClusters != s.TotalDataClusters || s.BlockSize != 4096 {
+	if s := must[*spdk.Lvstore](t)(p.BdevLvolGetLvstore(ctx, "lvs")); s.BaseBdev != "L" || s.ClusterSize != 1<<20 ||
+		s.FreeClusters != s.TotalDataClusters || s.BlockSize != 4096 {
 		t.Errorf("lvstore: %+v", s)
 	}
 	id := must[string](t)(p.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "lvs", LvolName: "a", SizeInMiB: 4, ClearMethod: "write_zeroes"}))
@@ -134,27 +137,32 @@ func typedLvols(t *testing.T, p *plane) {
 func typedNvmf(t *testing.T, p *plane) {
 	ctx := t.Context()
 	port := p.serve()
-	if l := must[[]spdk.NvmfTransport](t)(p.NvmfGetTransports(ctx)); len(l) != 1 || l[0].TrType != "TCP" || l[0].MaxIOSize == 0 || l[0].MaxQueueDepth == 0 {
+	if l := must[[]spdk.NvmfTransport](t)(p.NvmfGetTransports(ctx)); len(l) != 1 || l[0].TrType != "TCP" || l[0].MaxIOSize == 0 ||
+		l[0].MaxQueueDepth == 0 {
 		t.Errorf("transports: %+v", l)
 	}
 	c := p.connect(host.Config{Trsvcid: port})
 	subs := must[[]spdk.NvmfSubsystem](t)(p.NvmfGetSubsystems(ctx))
 	if len(subs) != 2 || subs[0].Subtype != "Discovery" || len(subs[1].Namespaces) != 1 || subs[1].Namespaces[0].UUID != nsUUID ||
-		len(subs[1].ListenAddresses) != 1 || subs[1].ListenAddresses[0] != at(port) || len(subs[1].Hosts) != 1 || subs[1].Hosts[0].NQN != hostNQN || subs[1].MinCntlid != 1001 {
+		len(subs[1].ListenAddresses) != 1 || subs[1].ListenAddresses[0] != at(port) || len(subs[1].Hosts) != 1 ||
+		subs[1].Hosts[0].NQN != hostNQN || subs[1].MinCntlid != 1001 {
 		t.Errorf("subsystems: %+v", subs)
 	}
 	q := must[[]spdk.NvmfQpair](t)(p.NvmfSubsystemGetQpairs(ctx, subNQN))
-	if len(q) == 0 || q[0].Cntlid != c.CNTLID() || q[0].HostNQN != hostNQN || q[0].ListenAddress != at(port) || q[0].PeerAddress.TrAddr != "127.0.0.1" {
+	if len(q) == 0 || q[0].Cntlid != c.CNTLID() || q[0].HostNQN != hostNQN || q[0].ListenAddress != at(port) ||
+		q[0].PeerAddress.TrAddr != "127.0.0.1" {
 		t.Errorf("qpairs: %+v", q)
 	}
 	p.ok(p.NvmfSubsystemListenerSetANAState(ctx, subNQN, at(port), spdk.ANANonOptimized, 0))
 	l := must[[]spdk.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN))
-	if len(l) != 1 || l[0].Address != at(port) || len(l[0].ANAStates) == 0 || l[0].ANAStates[0] != (spdk.NvmfANAState{ANAGroup: 1, ANAState: spdk.ANANonOptimized}) {
+	if len(l) != 1 || l[0].Address != at(port) || len(l[0].ANAStates) == 0 ||
+		l[0].ANAStates[0] != (spdk.NvmfANAState{ANAGroup: 1, ANAState: spdk.ANANonOptimized}) {
 		t.Errorf("listeners: %+v", l)
 	}
 	p.ok(p.NvmfSubsystemRemoveListener(ctx, subNQN, at(port)))
 	p.ok(p.NvmfSubsystemAllowAnyHost(ctx, subNQN, false))
-	if _, err := p.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "C", TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1", TrSvcID: port, SubNQN: subNQN}); spdk.Code(err) != -5 {
+	if _, err := p.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "C", TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1", TrSvcID: port,
+		SubNQN: subNQN}); spdk.Code(err) != -5 {
 		t.Errorf("attach to a listener that has gone: %v", err)
 	}
 	if len(must[[]spdk.NvmeController](t)(p.BdevNvmeGetControllers(ctx))) != 0 {

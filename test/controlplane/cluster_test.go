@@ -57,13 +57,15 @@ func begin(t *testing.T, uri string, monitors int) *cluster {
 	for i := range 2 {
 		n := c.node("dn", 4420+i)
 		c.dns = append(c.dns, n)
-		c.must(c.portal.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: n.name, DnListenerConf: listener(4420 + i), Location: fmt.Sprint("rack", i)}))
+		c.must(c.portal.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: n.name, DnListenerConf: listener(4420 + i),
+			Location: fmt.Sprint("rack", i)}))
 		c.must(c.portal.CreatePd(t.Context(), &apiv1.CreatePdRequest{DnName: n.name, PdName: "pd0", PdConf: `{"type":"malloc","size":549755813888}`}))
 	}
 	for i := range 2 {
 		n := c.node("cn", 4430+i)
 		c.cns = append(c.cns, n)
-		c.must(c.portal.CreateCn(t.Context(), &apiv1.CreateCnRequest{CnName: n.name, CnListenerConf: listener(4430 + i), Location: fmt.Sprint("rack", i)}))
+		c.must(c.portal.CreateCn(t.Context(), &apiv1.CreateCnRequest{CnName: n.name, CnListenerConf: listener(4430 + i),
+			Location: fmt.Sprint("rack", i)}))
 	}
 	for i := range monitors {
 		c.startMonitor(i)
@@ -176,8 +178,9 @@ type service interface {
 func (c *cluster) node(kind string, port int) *node {
 	c.Helper()
 	n := &node{plane: planetest.NewPlane(c, c.net, true)}
-	cfg := planetest.NodeConfig{Kind: kind, Socket: n.plane.Socket, Port: fmt.Sprint(port), StateDir: c.TempDir(), CheckInterval: 3 * time.Second,
-		OpenRaw: c.net.OpenRaw, Reach: func(context.Context, spdk.TransportID) error { return nil }}
+	cfg := planetest.NodeConfig{Kind: kind, Socket: n.plane.Socket, Port: fmt.Sprint(port), StateDir: c.TempDir(),
+		CheckInterval: 3 * time.Second,
+		OpenRaw:       c.net.OpenRaw, Reach: func(context.Context, spdk.TransportID) error { return nil }}
 	start := func(ctx context.Context, n *agent.Node) (service, error) { return cn.Start(ctx, n) }
 	if kind == "dn" {
 		start = func(ctx context.Context, n *agent.Node) (service, error) { return dn.Start(ctx, n) }
@@ -209,7 +212,8 @@ func (c *cluster) array(i int) error {
 	name := fmt.Sprint("da", i)
 	_, err := c.portal.CreateDa(c.Context(), &apiv1.CreateDaRequest{DaName: name, CntlrCnt: 2, DaSize: 8 << 20, DaConf: `{"stripe_count":2, "stripe_size_kb":64}`})
 	if err == nil {
-		_, err = c.portal.CreateExp(c.Context(), &apiv1.CreateExpRequest{DaName: name, ExpName: "exp0", InitiatorNqn: "nqn.2016-06.io.spdk:host0"})
+		_, err = c.portal.CreateExp(c.Context(), &apiv1.CreateExpRequest{DaName: name, ExpName: "exp0",
+			InitiatorNqn: "nqn.2016-06.io.spdk:host0"})
 	}
 	return err
 }

@@ -63,7 +63,8 @@ func TestDatabaseFailsOverToAStandby(t *testing.T) {
 	c.within(20*time.Second, "the portal finds the new primary", func() bool { return list() == nil })
 	portal := time.Since(promoted)
 	c.within(30*time.Second, "the array moves", func() bool { return c.serves(other, 1) == 1 })
-	t.Logf("after the promotion: the portal answers in %.2f s, the array of a cn that died meanwhile is served in %.2f s", portal.Seconds(), time.Since(promoted).Seconds())
+	t.Logf("after the promotion: the portal answers in %.2f s, the array of a cn that died meanwhile is served in %.2f s", portal.Seconds(),
+		time.Since(promoted).Seconds())
 	if _, err := c.portal.CreateDa(t.Context(), &apiv1.CreateDaRequest{DaName: "da9", CntlrCnt: 1, DaSize: 8 << 20}); err != nil {
 		t.Errorf("a new array on the new primary: %v", err)
 	}

@@ -100,8 +100,10 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 			t.Errorf("the empty thin volume has %d clusters", got)
 		}
 		begin := time.Now()
-		r.run("host0", "fio --name=v --filename="+dev+" --rw=randrw --bsrange=4k-128k --size=100% --iodepth=16 --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --verify_backlog=256")
-		r.run("host0", "fio --name=w --filename="+dev+" --rw=write --bs=128k --size=100% --iodepth=8 --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1")
+		r.run("host0", "fio --name=v --filename="+dev+" --rw=randrw --bsrange=4k-128k --size=100% --iodepth=16 --ioengine=libaio --direct=1 "+
+			"--verify=crc32c --verify_fatal=1 --verify_backlog=256")
+		r.run("host0", "fio --name=w --filename="+dev+" --rw=write --bs=128k --size=100% --iodepth=8 --ioengine=libaio --direct=1 "+
+			"--verify=crc32c --verify_fatal=1")
 		if got := allocated(); got != 64 {
 			t.Errorf("the written thin volume has %d clusters, want 64", got)
 		}

@@ -190,9 +190,11 @@ test $live = 2 -a $good = 1 -a $bad = 0`, 90*time.Second)
 // startFio starts random writes with verification for 20 s.
 func (r *rack) startFio(job, file, size string) {
 	r.t.Helper()
-	r.run("host0", "rm -f /tmp/"+job+".*; (fio --name="+job+" --filename="+file+" --size="+size+" --rw=randrw --rwmixread=30 --bs=4k --iodepth=4 --rate_iops=60,60"+
+	r.run("host0", "rm -f /tmp/"+job+".*; (fio --name="+job+" --filename="+file+" --size="+size+" --rw=randrw --rwmixread=30 --bs=4k "+
+		"--iodepth=4 --rate_iops=60,60"+
 		" --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --verify_backlog=128 --time_based --runtime=20"+
-		" --output-format=json --output=/tmp/"+job+".json > /tmp/"+job+".txt 2>&1; echo $? > /tmp/"+job+".end; mv /tmp/"+job+".end /tmp/"+job+".code) > /dev/null 2>&1 &")
+		" --output-format=json --output=/tmp/"+job+".json > /tmp/"+job+".txt 2>&1; echo $? > /tmp/"+job+".end; mv /tmp/"+job+".end "+
+		"/tmp/"+job+".code) > /dev/null 2>&1 &")
 }
 
 // endFio waits for the job and returns its longest I/O and how many there

@@ -95,7 +95,7 @@ func TestAllPathsComeBack(t *testing.T) {
 	r.deleteOne()
 }
 
-// deleteOne deletes an exporter that the host uses, and makes it anew. The host is
+// deleteOne deletes an exporter that the host uses, and makes it again. The host is
 // told not to come back, which SPDK never does, and may connect to the new one.
 func (r *rack) deleteOne() {
 	r.t.Helper()

@@ -7,7 +7,7 @@
 // A leg is a vd. S is the set of legs that SQL calls members: each has every
 // acknowledged write. D is the set of legs that a write waits for here. All
 // rests on D ⊇ S at all times: what was acknowledged is on all of D, hence on
-// all of S, whoever reads S next.
+// all of S, anyone who reads S next.
 //
 //	Absent    not attached. It may lack writes. Never read.
 //	Target    attached: gets all writes and is copied to by its map. Never read,

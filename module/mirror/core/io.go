@@ -20,12 +20,12 @@ const (
 	syncOp   // flushes legs so that bits can be cleared
 )
 
-// IO is a request of whoever uses the mirror, or the mirror's own. The caller
+// IO is a request of anyone who uses the mirror, or the mirror's own. The caller
 // sets the first four fields, hands it to Submit, and has it back with Complete.
 type IO struct {
 	Op       Op
 	Off, Len uint64 // bytes; of a Flush 0
-	// Data is the caller's. It is nil in the mirror's own I/Os, for which whoever
+	// Data is the caller's. It is nil in the mirror's own I/Os, for which anyone who
 	// carries the actions out has memory of Len bytes from the first action to
 	// Complete.
 	Data any

@@ -239,7 +239,7 @@ func (c *Core) Resume(l Leg, has *label.Label, epoch label.ID) error {
 	leg := &c.legs[l]
 	switch {
 	case !c.online:
-		return fmt.Errorf("mirror %v: it has not been online yet; assemble it anew", c.cfg.Mirror)
+		return fmt.Errorf("mirror %v: it has not been online yet; assemble it again", c.cfg.Mirror)
 	case leg.under > 0:
 		return c.busy(leg)
 	case leg.role < Joining || !leg.lost:

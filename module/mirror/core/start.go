@@ -25,7 +25,7 @@ type Seen struct {
 // I/O waits until SQL has dropped them. It refuses to start when a label is
 // ahead of SQL, as then SQL has gone back in time, and when no member was reached
 // that has a label of this mirror. When a lost member turns up before the mirror
-// has been online, it is assembled anew: that member's label may say more.
+// has been online, it is assembled again: that member's label may say more.
 func New(cfg Config, seen []Seen) (*Core, error) {
 	cfg.fill()
 	c := &Core{cfg: cfg, regionSize: label.RegionSize(cfg.DataSize),

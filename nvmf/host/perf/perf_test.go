@@ -68,7 +68,8 @@ func TestVerify(t *testing.T) {
 		c := dial(t, a, func(c *host.Config) { c.HeaderDigest, c.DataDigest, c.Queues = digests, digests, 3 })
 		for _, w := range []Workload{Write, RandWrite, Read, RandRead} {
 			for _, bs := range []int{4096, 12288, 131072} {
-				r, err := Run(t.Context(), c.Namespace(1), Config{Workload: w, BlockSize: bs, QueueDepth: 17, Duration: 100 * time.Millisecond, Verify: true, Length: 8 << 20})
+				r, err := Run(t.Context(), c.Namespace(1), Config{Workload: w, BlockSize: bs, QueueDepth: 17, Duration: 100 * time.Millisecond,
+					Verify: true, Length: 8 << 20})
 				if err != nil || r.IOs == 0 {
 					t.Errorf("%v of %d bytes, digests %t: %v, %v", w, bs, digests, r, err)
 				}
@@ -123,7 +124,8 @@ func TestRefusals(t *testing.T) {
 		}
 	}
 	c.Close()
-	if _, err := Run(t.Context(), c.Namespace(1), Config{Workload: Read, Duration: 10 * time.Millisecond}); err == nil || errors.Is(err, ErrVerify) {
+	if _, err := Run(t.Context(), c.Namespace(1), Config{Workload: Read, Duration: 10 * time.Millisecond}); err == nil ||
+		errors.Is(err, ErrVerify) {
 		t.Errorf("a closed controller: %v", err)
 	}
 }
@@ -154,7 +156,8 @@ func BenchmarkLoopback(b *testing.B) {
 		for _, v := range []struct {
 			w      Workload
 			bs, qd int
-		}{{RandRead, 4096, 1}, {RandWrite, 4096, 1}, {RandRead, 4096, 32}, {RandWrite, 4096, 32}, {RandRead, 4096, 128}, {RandWrite, 4096, 128}, {Read, 131072, 32}, {Write, 131072, 32}} {
+		}{{RandRead, 4096, 1}, {RandWrite, 4096, 1}, {RandRead, 4096, 32}, {RandWrite, 4096, 32}, {RandRead, 4096, 128}, {RandWrite, 4096,
+			128}, {Read, 131072, 32}, {Write, 131072, 32}} {
 			b.Run(v.w.String()+"/"+time.Duration(spin).String()+"/"+strconv.Itoa(v.bs)+"/"+strconv.Itoa(v.qd), func(b *testing.B) {
 				for b.Loop() {
 					r, err := Run(b.Context(), c.Namespace(1), Config{Workload: v.w, BlockSize: v.bs, QueueDepth: v.qd, Duration: 500 * time.Millisecond})

@@ -92,7 +92,8 @@ func (s *spdkTarget) export() string {
 	s.call("bdev_malloc_create", obj{"name": "m1", "num_blocks": 1024, "block_size": 4096})
 	s.call("nvmf_create_subsystem", obj{"nqn": nqn, "allow_any_host": true, "ana_reporting": true})
 	s.call("nvmf_subsystem_add_ns", obj{"nqn": nqn, "namespace": obj{"bdev_name": "m0", "anagrpid": 1}})
-	s.call("nvmf_subsystem_add_listener", obj{"nqn": nqn, "listen_address": obj{"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": port}})
+	s.call("nvmf_subsystem_add_listener", obj{"nqn": nqn, "listen_address": obj{"trtype": "TCP", "adrfam": "IPv4",
+		"traddr": "127.0.0.1", "trsvcid": port}})
 	return port
 }
 
@@ -110,7 +111,8 @@ func TestSPDK(t *testing.T) {
 		ns := c.Namespace(1)
 		for _, w := range []Workload{RandWrite, RandRead} {
 			for _, bs := range []int{4096, 12288, 262144} {
-				r, err := Run(t.Context(), ns, Config{Workload: w, BlockSize: bs, QueueDepth: 9, Duration: 300 * time.Millisecond, Verify: true, Length: 16 << 20})
+				r, err := Run(t.Context(), ns, Config{Workload: w, BlockSize: bs, QueueDepth: 9, Duration: 300 * time.Millisecond,
+					Verify: true, Length: 16 << 20})
 				if err != nil || r.IOs == 0 {
 					t.Errorf("%v of %d bytes, digests %t: %v, %v", w, bs, digests, r, err)
 				}
@@ -183,7 +185,8 @@ func operations(t *testing.T, ns *host.Namespace) {
 		iov   [][]byte
 		equal bool
 	}{{bdev.OpCompare, [][]byte{zero}, true}, {bdev.OpCompare, [][]byte{one}, false},
-		{bdev.OpCompareAndWrite, [][]byte{one, one}, false}, {bdev.OpCompareAndWrite, [][]byte{zero, one}, true}, {bdev.OpCompare, [][]byte{one}, true}} {
+		{bdev.OpCompareAndWrite, [][]byte{one, one}, false}, {bdev.OpCompareAndWrite, [][]byte{zero, one}, true}, {bdev.OpCompare, [][]byte{one},
+			true}} {
 		done := make(chan nvme.Status, 1)
 		r := &bdev.Request{Op: v.op, Offset: 3, Blocks: 1, Iov: v.iov, Done: func(r *bdev.Request, _ *bdev.Batch) { done <- r.Status }}
 		var b bdev.Batch

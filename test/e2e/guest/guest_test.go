@@ -32,7 +32,8 @@ func TestBootedGuestHasWhatAHostNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := g.Run(ctx, "hostname && modprobe nvme-tcp && test -e /dev/nvme-fabrics && nvme version && fio --version && ping -c 1 -W 5 192.168.0.10")
+	r, err := g.Run(ctx, "hostname && modprobe nvme-tcp && test -e /dev/nvme-fabrics && nvme version && fio --version && ping -c 1 -W 5 "+
+		"192.168.0.10")
 	if err != nil || r.Code != 0 {
 		t.Fatalf("%v %s%s\n%s", err, r.Stdout, r.Stderr, g.Log())
 	}

@@ -66,7 +66,8 @@ func (l *Lab) AddHost(ctx context.Context, name, address string) (*Host, error) 
 	}
 	l.hosts = append(l.hosts, h)
 	port := fmt.Sprintf("p%d", len(l.hosts))
-	if err := l.lan.runNet(ctx, fmt.Sprintf("ip link add %s type veth peer name eth0 netns %d && ip link set %s master br0 up", port, h.pid, port)); err != nil {
+	if err := l.lan.runNet(ctx, fmt.Sprintf("ip link add %s type veth peer name eth0 netns %d && ip link set %s master br0 up", port,
+		h.pid, port)); err != nil {
 		return nil, err
 	}
 	return h, h.must(ctx, fmt.Sprintf("ip addr add %s/24 dev eth0 && ip link set eth0 up", address))

@@ -37,14 +37,17 @@ func TestHostsReachEachOtherAndKeepNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.must(ctx, "echo x > /etc/lab-was-here; (while true; do echo hello from $(hostname) | timeout 5 bash -c 'cat' ; sleep 1; done) > /tmp/log 2>&1 &"); err != nil {
+	if err := a.must(ctx, "echo x > /etc/lab-was-here; (while true; do echo hello from $(hostname) | timeout 5 bash -c 'cat' ; sleep 1; "+
+		"done) > /tmp/log 2>&1 &"); err != nil {
 		t.Fatal(err)
 	}
-	r, err := b.Run(ctx, "test ! -e /etc/lab-was-here && hostname && ip -br addr show eth0 && for i in $(seq 50); do timeout 1 bash -c '</dev/tcp/192.168.0.10/1' 2>&1 | grep -q refused && echo reached && break; sleep 0.1; done")
+	r, err := b.Run(ctx, "test ! -e /etc/lab-was-here && hostname && ip -br addr show eth0 && for i in $(seq 50); do timeout 1 bash -c "+
+		"'</dev/tcp/192.168.0.10/1' 2>&1 | grep -q refused && echo reached && break; sleep 0.1; done")
 	if err != nil || r.Code != 0 {
 		t.Fatalf("beta: %v %+v", err, r)
 	}
-	if out := string(r.Stdout); !strings.Contains(out, "beta") || !strings.Contains(out, "192.168.0.11/24") || !strings.Contains(out, "reached") {
+	if out := string(r.Stdout); !strings.Contains(out, "beta") || !strings.Contains(out, "192.168.0.11/24") ||
+		!strings.Contains(out, "reached") {
 		t.Errorf("beta printed %q", out)
 	}
 }

@@ -10,10 +10,10 @@ import (
 // Limits of a device, as bdev_set_qos_limit has them; 0 is no limit. They
 // hold for all users of the device together, for reads and writes only.
 type Limits struct {
-	RWIOs uint64 // reads and writes a second; rounded up to a multiple of 1000
-	RWMB  uint64 // MiB a second read or written
-	RMB   uint64 // MiB a second read
-	WMB   uint64 // MiB a second written
+	RWIOs uint64 // reads and writes per second; rounded up to a multiple of 1000
+	RWMB  uint64 // MiB per second read or written
+	RMB   uint64 // MiB per second read
+	WMB   uint64 // MiB per second written
 }
 
 // qosCredit is how much unused time a limit remembers: how late a release of
@@ -210,7 +210,7 @@ func (q *qos) release() {
 	b.Flush()
 }
 
-// maxMB keeps bytes a second within 64 bits.
+// maxMB keeps bytes per second within 64 bits.
 const maxMB = 1 << 43
 
 // SetQoS limits a device from now on; no limits at all end it. ENODEV if

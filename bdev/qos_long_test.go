@@ -53,7 +53,7 @@ func TestQoSOverTenSeconds(t *testing.T) {
 		op     bdev.Op
 		other  bdev.Op // goes unlimited; 0: none does
 		blocks uint64  // of 512 bytes
-		want   float64 // requests a second
+		want   float64 // requests per second
 	}{
 		{"rw_ios", bdev.Limits{RWIOs: 3000}, bdev.OpRead, 0, 1, 3000},
 		{"rw_mb", bdev.Limits{RWMB: 8}, bdev.OpWrite, 0, 8, 2048},
@@ -72,9 +72,9 @@ func TestQoSOverTenSeconds(t *testing.T) {
 		load.Go(func() {
 			n, took := hammer(h, c.op, c.blocks, long)
 			got := float64(n) / took.Seconds()
-			t.Logf("%s: %.0f requests a second, limit %.0f", c.name, got, c.want)
+			t.Logf("%s: %.0f requests per second, limit %.0f", c.name, got, c.want)
 			if got < 0.95*c.want || got > 1.05*c.want {
-				t.Errorf("%s: %.0f requests a second over %v, limit %.0f", c.name, got, took, c.want)
+				t.Errorf("%s: %.0f requests per second over %v, limit %.0f", c.name, got, took, c.want)
 			}
 		})
 	}

@@ -58,7 +58,7 @@ func TestQoSKeepsItsLimits(t *testing.T) {
 		limits bdev.Limits
 		op     bdev.Op
 		blocks uint64
-		want   float64 // requests a second
+		want   float64 // requests per second
 	}{
 		{"rw_ios", bdev.Limits{RWIOs: 10000}, bdev.OpRead, 1, 10000},
 		{"rw_mb", bdev.Limits{RWMB: 16}, bdev.OpWrite, 8, 4096},
@@ -94,7 +94,7 @@ func TestQoSKeepsItsLimits(t *testing.T) {
 				}
 			}
 			if best < 0.95*c.want {
-				t.Errorf("%.0f requests a second, limit %.0f", best, c.want)
+				t.Errorf("%.0f requests per second, limit %.0f", best, c.want)
 			}
 			if n := h.InFlight(); n != 0 {
 				t.Errorf("%d requests left", n)

@@ -28,7 +28,7 @@ type Config struct {
 	Type        string             // up to 16 bytes, such as LvstoreType
 	ClusterSize uint32             // bytes, a multiple of PageBytes; 0: DefaultClusterSize
 	PageBytes   uint32             // distance of metadata pages, a power of two from 4096 to 65536; 0: 4096
-	MDPages     uint64             // metadata pages; 0: one a cluster
+	MDPages     uint64             // metadata pages; 0: one per cluster
 	Clear       format.ClearMethod // of the data clusters
 }
 

@@ -41,7 +41,7 @@
 // Package ledger judges what disks and hosts see:
 //
 //   - At each write to a disk: no connection of an older term writes once a
-//     newer one was admitted (one writer a vd), and no older term is admitted.
+//     newer one was admitted (one writer per vd), and no older term is admitted.
 //   - At each read of a host: the block holds what was acknowledged last. After
 //     a write that took several attempts the block is written once more and
 //     then only read for a while.

@@ -97,10 +97,10 @@ func waitForExamine(ctx context.Context, t *Target) (any, error) {
 
 type setQoSParams struct {
 	Name  string  `rpc:"name" doc:"bdev"`
-	RWIOs *uint64 `rpc:"rw_ios_per_sec,optional" doc:"reads and writes a second, rounded up to a multiple of 1000; 0 lifts the limit"`
-	RWMB  *uint64 `rpc:"rw_mbytes_per_sec,optional" doc:"MiB a second read or written"`
-	RMB   *uint64 `rpc:"r_mbytes_per_sec,optional" doc:"MiB a second read"`
-	WMB   *uint64 `rpc:"w_mbytes_per_sec,optional" doc:"MiB a second written"`
+	RWIOs *uint64 `rpc:"rw_ios_per_sec,optional" doc:"reads and writes per second, rounded up to a multiple of 1000; 0 lifts the limit"`
+	RWMB  *uint64 `rpc:"rw_mbytes_per_sec,optional" doc:"MiB per second read or written"`
+	RMB   *uint64 `rpc:"r_mbytes_per_sec,optional" doc:"MiB per second read"`
+	WMB   *uint64 `rpc:"w_mbytes_per_sec,optional" doc:"MiB per second written"`
 }
 
 func setQoSLimit(_ context.Context, t *Target, p setQoSParams) (any, error) {

@@ -60,7 +60,7 @@ func (l *Ledger) Admitted(addr, nqn, host string) {
 	l.terms[nqn] = max(t, l.terms[nqn])
 }
 
-// Wrote is Live.Wrote: one writer a vd, so nobody of an older term writes once
+// Wrote is Live.Wrote: one writer per vd, so nobody of an older term writes once
 // a newer one is admitted.
 func (l *Ledger) Wrote(addr, nqn, host string) {
 	t, ok := vda.TermOfPrimaryHost(host)

@@ -1,16 +1,20 @@
 package conformance
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// TestTypedMethods calls every typed method of package spdk once, so that its
-// parameters and results are known to fit both data planes.
+// TestTypedMethods calls every typed method of package spdk that the other tests
+// here do not call, so that its parameters and results are known to fit both data
+// planes.
 func TestTypedMethods(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plane) {
 		t.Run("process", p.sub(typedProcess))
@@ -26,6 +30,28 @@ func (p *plane) sub(f func(*testing.T, *plane)) func(*testing.T) {
 		q := *p
 		q.t = t
 		f(t, &q)
+	}
+}
+
+// TestEveryTypedMethodIsCalled keeps the promise of TestTypedMethods.
+func TestEveryTypedMethodIsCalled(t *testing.T) {
+	read := func(pattern string) string {
+		var all strings.Builder
+		files := must[[]string](t)(filepath.Glob(pattern))
+		for _, f := range files {
+			all.Write(must[[]byte](t)(os.ReadFile(f)))
+		}
+		return all.String()
+	}
+	calls := read("*_test.go")
+	methods := regexp.MustCompile(`(?m)^func \(a API\) ([A-Z]\w*)\(`).FindAllStringSubmatch(read("../../spdk/*.go"), -1)
+	for _, m := range methods {
+		if !regexp.MustCompile(`\.` + m[1] + `\b`).MatchString(calls) {
+			t.Errorf("no test here calls %s of package spdk", m[1])
+		}
+	}
+	if len(methods) < 50 {
+		t.Errorf("found %d methods only: the test looks for what they no longer look like", len(methods))
 	}
 }
 
@@ -148,6 +174,17 @@ func typedNvmf(t *testing.T, p *plane) {
 		subs[1].Hosts[0].NQN != hostNQN || subs[1].MinCntlid != 1001 {
 		t.Errorf("subsystems: %+v", subs)
 	}
+	if s := must[*spdk.NvmfSubsystem](t)(p.NvmfGetSubsystem(ctx, subNQN)); s.NQN != subNQN || len(s.Namespaces) != 1 {
+		t.Errorf("one subsystem: %+v", s)
+	}
+	if _, err := p.NvmfGetSubsystem(ctx, subNQN+"-none"); !spdk.IsNoSuchDevice(err) {
+		t.Errorf("a subsystem that there is not: %v", err)
+	}
+	before := must[uint64](t)(p.NvmfCompletedIO(ctx))
+	p.ok(c.Namespaces()[0].ReadAt(ctx, make([]byte, 4096), 0))
+	if n := must[uint64](t)(p.NvmfCompletedIO(ctx)); n <= before {
+		t.Errorf("%d I/O commands before a read, %d after it", before, n)
+	}
 	q := must[[]spdk.NvmfQpair](t)(p.NvmfSubsystemGetQpairs(ctx, subNQN))
 	if len(q) == 0 || q[0].Cntlid != c.CNTLID() || q[0].HostNQN != hostNQN || q[0].ListenAddress != at(port) ||
 		q[0].PeerAddress.TrAddr != "127.0.0.1" {
@@ -160,6 +197,13 @@ func typedNvmf(t *testing.T, p *plane) {
 		t.Errorf("listeners: %+v", l)
 	}
 	p.ok(p.NvmfSubsystemRemoveListener(ctx, subNQN, at(port)))
+	if p.kind == "vda" || must[*spdk.Version](t)(p.GetVersion(ctx)).AtLeast(24, 1) {
+		p.ok(p.NvmfSubsystemAddListenerState(ctx, subNQN, at(port), spdk.ANAInaccessible))
+		if l := must[[]spdk.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN)); len(l) != 1 || l[0].ANAStates[0].ANAState != spdk.ANAInaccessible {
+			t.Errorf("listeners after one was added in a state: %+v", l)
+		}
+		p.ok(p.NvmfSubsystemRemoveListener(ctx, subNQN, at(port)))
+	}
 	p.ok(p.NvmfSubsystemAllowAnyHost(ctx, subNQN, false))
 	if _, err := p.BdevNvmeAttachController(ctx, spdk.NvmeAttach{Name: "C", TrType: "TCP", AdrFam: "IPv4", TrAddr: "127.0.0.1", TrSvcID: port,
 		SubNQN: subNQN}); spdk.Code(err) != -5 {
@@ -174,11 +218,27 @@ func typedNvmf(t *testing.T, p *plane) {
 	if err := p.BdevNvmeDetachController(ctx, "C"); !spdk.IsNoSuchDevice(err) {
 		t.Errorf("detach of a controller that there is not: %v", err)
 	}
+	if len(must[[]spdk.NvmeIOPath](t)(p.BdevNvmeGetIOPaths(ctx))) != 0 || len(must[[]spdk.NvmeIOPath](t)(p.BdevNvmeGetIOPathsOf(ctx, "Cn1"))) != 0 {
+		t.Error("there are paths")
+	}
+	for what, f := range map[string]func(context.Context, string) error{"disable": p.BdevNvmeDisableController, "enable": p.BdevNvmeEnableController} {
+		if err := f(ctx, "C"); !spdk.IsNoSuchDevice(err) && !spdk.IsMethodNotFound(err) {
+			t.Errorf("%s of a controller that there is not: %v", what, err)
+		}
+	}
 	swap := p.VdaNvmfSwapNS(ctx, subNQN, 1, "M0")
 	if p.kind == "spdk" && !spdk.IsMethodNotFound(swap) || p.kind == "vda" && spdk.IsMethodNotFound(swap) {
 		t.Errorf("vda_nvmf_swap_ns: %v", swap)
 	}
+	p.ok(p.NvmfSubsystemReplaceNS(ctx, subNQN, 1, spdk.NvmfNamespace{NSID: 1, BdevName: "M0", UUID: nsUUID}))
+	if s := must[*spdk.NvmfSubsystem](t)(p.NvmfGetSubsystem(ctx, subNQN)); len(s.Namespaces) != 1 || s.Namespaces[0].BdevName != "M0" {
+		t.Errorf("after its namespace was replaced: %+v", s)
+	}
 	p.ok(p.NvmfSubsystemRemoveNS(ctx, subNQN, 1))
 	p.ok(p.NvmfDeleteSubsystem(ctx, subNQN))
+	retire := p.VdaNvmfRetireSubsystem(ctx, subNQN, false)
+	if p.kind == "spdk" && !spdk.IsMethodNotFound(retire) || p.kind == "vda" && retire != nil {
+		t.Errorf("vda_nvmf_retire_subsystem: %v", retire)
+	}
 	p.ok(p.BdevMallocDelete(ctx, "M0"))
 }

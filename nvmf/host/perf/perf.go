@@ -81,7 +81,7 @@ type Result struct {
 	Bad     uint64 // blocks that read back wrong
 	Elapsed time.Duration
 	IOPS    float64
-	MBps    float64 // 10^6 bytes a second
+	MBps    float64 // 10^6 bytes per second
 	Mean    time.Duration
 	P50     time.Duration
 	P99     time.Duration

@@ -52,7 +52,7 @@ type mirrorCreateParams struct {
 	Size   uint64      `rpc:"size" doc:"bytes of data, a multiple of 4096; legs have 1 MiB more"`
 	Term   uint64      `rpc:"term" doc:"term of the array"`
 	Gen    uint64      `rpc:"gen" doc:"counts the sets of members"`
-	Legs   []mirrorLeg `rpc:"legs" doc:"all legs, present or not"`
+	Legs   []mirrorLeg `rpc:"legs" doc:"all legs, present or not: vd_id, bdev_name, role (member; target, which is written and copied to; or absent), and epoch (uuid, optional: another once the disk node may have lost what it had acknowledged and not flushed; not given: nobody knows)"`
 	Fresh  bool        `rpc:"fresh,optional" doc:"the mirror may never have been up: its legs are zeroed and may have no labels"`
 	CopyMB uint32      `rpc:"copy_mb_per_sec,optional" doc:"MiB that are copied per second at most; 0: no bound"`
 }
@@ -76,8 +76,8 @@ func mirrorCreate(ctx context.Context, t *Target, p mirrorCreateParams) (any, er
 type mirrorSetParams struct {
 	Name string      `rpc:"name" doc:"name of the mirror"`
 	Term uint64      `rpc:"term" doc:"term of the array: that of vda_mirror_create"`
-	Gen  uint64      `rpc:"gen" doc:"not less than the last one; another when the members are others"`
-	Legs []mirrorLeg `rpc:"legs" doc:"all legs, present or not"`
+	Gen  uint64      `rpc:"gen" doc:"not less than the last one; greater when the members are others"`
+	Legs []mirrorLeg `rpc:"legs" doc:"all legs, present or not, as of vda_mirror_create"`
 }
 
 func mirrorSet(ctx context.Context, t *Target, p mirrorSetParams) (any, error) {

@@ -24,6 +24,7 @@ type leg struct {
 	under   int          // orders that are not yet reported
 	heard   time.Time
 	probing bool
+	why     string // it could not be opened or connected; empty when it could
 }
 
 func (l *leg) detach() {
@@ -78,7 +79,7 @@ func (m *Mirror) open(ctx context.Context, c LegConfig) (t tail) {
 
 // fits checks that a bdev can be a leg.
 func (m *Mirror) fits(i *bdev.Info) error {
-	if have := i.Blocks * uint64(i.BlockSize); have < m.conf.DataSize+label.TailSize {
+	if have := i.Blocks * uint64(i.BlockSize); have < label.TailSize || have-label.TailSize < m.conf.DataSize {
 		return fmt.Errorf("bdev %q has %d bytes; a leg of mirror %q takes %d, and %d more: %w",
 			i.Name, have, m.conf.Name, m.conf.DataSize, label.TailSize, syscall.EINVAL)
 	}
@@ -162,23 +163,46 @@ func (m *Mirror) assemble(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	c, err := core.New(cfg, seen)
+	if err != nil { // the places of m.legs stay those of the core that there is
+		for _, t := range tails {
+			if t.h != nil {
+				go t.h.Close() // it may call back
+			}
+		}
+		m.stopped = true
+	}
+	switch {
+	case errors.Is(err, core.ErrAhead):
+		return fmt.Errorf("mirror %q: %w: %w", m.conf.Name, err, syscall.ESTALE)
+	case err != nil:
+		return fmt.Errorf("mirror %q: %w: %w", m.conf.Name, inOne(append(why, err)), syscall.EIO)
+	}
 	m.legs = make([]leg, len(tails))
 	for i, t := range tails {
 		m.legs[i] = leg{conf: m.conf.Legs[i], h: t.h, heard: time.Now()}
 		if t.h != nil {
 			m.legs[i].shift = uint(bits.TrailingZeros32(t.h.Info().BlockSize))
 		}
-	}
-	c, err := core.New(cfg, seen)
-	switch {
-	case errors.Is(err, core.ErrAhead):
-		return fmt.Errorf("mirror %q: %w: %w", m.conf.Name, err, syscall.ESTALE)
-	case err != nil:
-		return fmt.Errorf("mirror %q: %w: %w", m.conf.Name, errors.Join(append(why, err)...), syscall.EIO)
+		if t.err != nil {
+			m.legs[i].why = t.err.Error()
+		}
 	}
 	c.Tick(time.Since(m.begun))
 	m.core = c
-	return m.describe()
+	if err := m.describe(); err != nil {
+		return fmt.Errorf("mirror %q: %w", m.conf.Name, inOne(append(why, err)))
+	}
+	return nil
+}
+
+// inOne joins errors on one line.
+func inOne(errs []error) error {
+	err := errs[0]
+	for _, e := range errs[1:] {
+		err = fmt.Errorf("%w; %w", err, e)
+	}
+	return err
 }
 
 // describe makes the mirror's description of its legs'. m.mu is held.
@@ -195,7 +219,7 @@ func (m *Mirror) describe() error {
 			info.BlockSize = of.BlockSize
 		}
 		if of.BlockSize != info.BlockSize {
-			return fmt.Errorf("mirror %q: legs have blocks of %d and of %d bytes: %w", m.conf.Name, info.BlockSize, of.BlockSize, syscall.EINVAL)
+			return fmt.Errorf("legs have blocks of %d and of %d bytes: %w", info.BlockSize, of.BlockSize, syscall.EINVAL)
 		}
 		info.WriteCache = info.WriteCache || of.WriteCache
 		info.Align = max(info.Align, of.Align)
@@ -203,7 +227,7 @@ func (m *Mirror) describe() error {
 		info.UnmapZeroes = info.UnmapZeroes && of.Ops.Has(bdev.OpWriteZeroes)
 	}
 	if info.BlockSize == 0 {
-		return fmt.Errorf("mirror %q: none of its legs is there: %w", m.conf.Name, syscall.ENODEV)
+		return fmt.Errorf("none of its legs is there: %w", syscall.ENODEV)
 	}
 	info.Blocks = m.conf.DataSize / uint64(info.BlockSize)
 	m.info.Store(&info)
@@ -350,6 +374,11 @@ func (m *Mirror) connect(ctx context.Context, legs []LegConfig, tell func(c *cor
 	for i, t := range m.openAll(ctx, legs) {
 		if t.err != nil {
 			m.mod.log.Warn("a leg is not there", "mirror", m.conf.Name, "vd", legs[i].VD, "err", t.err)
+			m.mu.Lock()
+			if l, known := m.core.Find(legs[i].VD); known {
+				m.legs[l].why = t.err.Error()
+			}
+			m.mu.Unlock()
 			continue
 		}
 		m.mu.Lock()
@@ -357,8 +386,9 @@ func (m *Mirror) connect(ctx context.Context, legs []LegConfig, tell func(c *cor
 		err := errors.New("it is no leg any more")
 		if known && m.legs[l].h == nil && m.legs[l].under == 0 {
 			m.legs[l].h, m.legs[l].shift, m.legs[l].heard = t.h, uint(bits.TrailingZeros32(t.h.Info().BlockSize)), time.Now()
+			m.legs[l].why = ""
 			if err = tell(m.core, l, t); err != nil {
-				m.legs[l].h = nil
+				m.legs[l].h, m.legs[l].why = nil, err.Error()
 			}
 		}
 		m.mu.Unlock()

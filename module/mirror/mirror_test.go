@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -352,6 +353,8 @@ func TestRefusals(t *testing.T) {
 		{"no name", func(c *mirror.Config) { c.Name = "" }, syscall.EINVAL},
 		{"size", func(c *mirror.Config) { c.DataSize = 100 }, syscall.EINVAL},
 		{"no legs", func(c *mirror.Config) { c.Legs = nil }, syscall.EINVAL},
+		{"no member", func(c *mirror.Config) { c.Legs[0].Role, c.Legs[1].Role = core.Target, core.Absent }, syscall.EINVAL},
+		{"the name of a mirror", func(c *mirror.Config) { c.Name, c.Legs[0].Bdev = "m", "nix" }, syscall.EEXIST},
 		{"a leg twice", func(c *mirror.Config) { c.Legs = append(c.Legs, c.Legs[0]) }, syscall.EINVAL},
 		{"no member is there", func(c *mirror.Config) {
 			c.Legs = []mirror.LegConfig{{VD: id(0xb0, 7), Bdev: "nix", Role: core.Member}}
@@ -364,7 +367,7 @@ func TestRefusals(t *testing.T) {
 			conf.Name = "other"
 		}
 		conf.Legs = append([]mirror.LegConfig(nil), conf.Legs...)
-		if c.change(&conf); c.errno != syscall.EINVAL && r.m != nil {
+		if c.change(&conf); c.errno != syscall.EINVAL && c.errno != syscall.EEXIST && r.m != nil {
 			r.delete()
 			r.m = nil
 		}
@@ -372,4 +375,53 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v, not %v", c.name, err, c.errno)
 		}
 	}
+}
+
+// A member is not dropped by leaving it out of a set whose gen is as before:
+// without members, writes would be on no leg.
+func TestMembersDoNotChangeWithoutAGen(t *testing.T) {
+	r := newRig(t, 2)
+	h := r.open()
+	data := r.fill(h)
+	before := r.m.Status()
+	for _, legs := range [][]mirror.LegConfig{nil, r.legs[:1], r.legs[1:]} {
+		if err := r.m.Set(t.Context(), 1, r.gen, legs); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), "left out") {
+			t.Errorf("a set of %d legs with the gen of two: %v", len(legs), err)
+		}
+	}
+	if s := r.m.Status(); s.Changes != before.Changes || len(s.Legs) != 2 || !s.Legs[0].Connected || !s.Legs[1].Connected {
+		t.Errorf("a refused set changed the mirror: %+v", s)
+	}
+	r.holds(0, data)
+	r.holds(1, data)
+}
+
+// A mirror that waits for members is given a smaller set, and the one that was
+// there cannot be read then: the mirror waits on, and comes up when it can.
+func TestASetThatCannotBeAssembled(t *testing.T) {
+	r := newRig(t, 3)
+	h, err := r.reg.Open("m", nil)
+	r.ok(err)
+	data := r.fill(h)
+	h.Close()
+	r.delete()
+	r.ok(r.reg.Unregister(legName(1)))
+	r.ok(r.reg.Unregister(legName(2)))
+	r.create(false)
+	if s := r.m.Status(); s.Assembled || !strings.Contains(s.Legs[1].Why, legName(1)) {
+		t.Errorf("without two of three members: %+v", s)
+	}
+	legs := r.legs[:2]
+	r.legs, r.gen = []mirror.LegConfig{legs[0], legs[1]}, 2
+	r.legs[0].Bdev = "nix"
+	if err := r.m.Set(t.Context(), 1, r.gen, r.legs); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("no member can be read: %v", err)
+	}
+	time.Sleep(3 * 100 * time.Millisecond) // the mirror looks at the time
+	r.legs[0].Bdev, r.gen = legName(0), 3
+	r.cover(1)
+	r.set()
+	r.until("online", func(s mirror.Status) bool { return s.Online && len(s.Legs) == 2 && s.Legs[1].Connected })
+	r.holds(0, data)
+	r.holds(1, data)
 }

@@ -56,6 +56,9 @@ func (c *Config) validate() error {
 	case len(c.Legs) == 0 || len(c.Legs) > label.MaxLegs:
 		return fmt.Errorf("mirror %q: %d legs; a mirror has 1 to %d: %w", c.Name, len(c.Legs), label.MaxLegs, syscall.EINVAL)
 	}
+	if !slices.ContainsFunc(c.Legs, func(l LegConfig) bool { return l.Role == core.Member }) {
+		return fmt.Errorf("mirror %q: none of its legs is a member: %w", c.Name, syscall.EINVAL)
+	}
 	if c.UUID == uuid.Nil {
 		c.UUID = uuid.New()
 	}
@@ -63,10 +66,17 @@ func (c *Config) validate() error {
 }
 
 func checkLegs(name string, legs []LegConfig) error {
-	seen := map[any]bool{label.ID{}: true, "": true}
+	seen := map[any]bool{}
 	for _, l := range legs {
-		if seen[l.VD] || seen[l.Bdev] {
-			return fmt.Errorf("mirror %q: vd %v or bdev %q is twice a leg, or is not set: %w", name, l.VD, l.Bdev, syscall.EINVAL)
+		switch {
+		case l.VD == label.ID{}:
+			return fmt.Errorf("mirror %q: the vd of the leg on bdev %q is all zeros: %w", name, l.Bdev, syscall.EINVAL)
+		case l.Bdev == "":
+			return fmt.Errorf("mirror %q: the name of the bdev of vd %v is empty: %w", name, l.VD, syscall.EINVAL)
+		case seen[l.VD]:
+			return fmt.Errorf("mirror %q: vd %v is in two legs: %w", name, l.VD, syscall.EINVAL)
+		case seen[l.Bdev]:
+			return fmt.Errorf("mirror %q: bdev %q is in two legs: %w", name, l.Bdev, syscall.EINVAL)
 		}
 		seen[l.VD], seen[l.Bdev] = true, true
 	}
@@ -96,6 +106,9 @@ func (m *Module) Create(ctx context.Context, c Config) (*Mirror, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
+	if _, err := m.Find(c.Name); err == nil {
+		return nil, taken(c.Name)
+	}
 	x := &Mirror{mod: m, conf: c, begun: time.Now(), changed: make(chan struct{})}
 	if err := x.assemble(ctx); err != nil {
 		x.release()
@@ -105,7 +118,7 @@ func (m *Module) Create(ctx context.Context, c Config) (*Mirror, error) {
 	if m.find(c.Name) != nil {
 		m.mu.Unlock()
 		x.release()
-		return nil, fmt.Errorf("mirror %q: %w", c.Name, syscall.EEXIST)
+		return nil, taken(c.Name)
 	}
 	m.mirrors = append(m.mirrors, x)
 	m.tick()
@@ -118,6 +131,10 @@ func (m *Module) Create(ctx context.Context, c Config) (*Mirror, error) {
 	x.carry(nil)
 	x.attachTargets(ctx)
 	return x, nil
+}
+
+func taken(name string) error {
+	return fmt.Errorf("there is a mirror %q already: %w", name, syscall.EEXIST)
 }
 
 // Find returns the mirror of that name. ENODEV when there is none.

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"strings"
 
 	"github.com/virtual-disk-array/vda/module/mirror/core"
 )
@@ -28,7 +29,7 @@ type LegStatus struct {
 	Bdev       string `json:"bdev"`
 	Role       string `json:"role"`
 	Lost       bool   `json:"lost"`
-	Why        string `json:"why,omitempty"`
+	Why        string `json:"why,omitempty"` // it is lost or not connected; another why alone is no change
 	CatchingUp bool   `json:"catching_up"`
 	Connected  bool   `json:"connected"`
 	Ready      bool   `json:"ready"`
@@ -48,7 +49,11 @@ func (m *Mirror) status() Status {
 		Term: c.Term, Gen: c.Gen, Assembled: c.Assembled, Online: c.Online, Changes: m.core.Changes(), Repair: c.Repair, Legs: []LegStatus{}}
 	for i, l := range c.Legs {
 		if i < len(m.legs) && m.legs[i].conf.VD == l.VD {
-			s.Legs = append(s.Legs, LegStatus{VD: l.VD.String(), Bdev: m.legs[i].conf.Bdev, Role: l.Role.String(), Lost: l.Lost, Why: l.Why,
+			why := l.Why
+			if own := &m.legs[i]; own.why != "" && own.h == nil && own.conf.Role != core.Absent {
+				why = strings.TrimPrefix(why+": "+own.why, ": ")
+			}
+			s.Legs = append(s.Legs, LegStatus{VD: l.VD.String(), Bdev: m.legs[i].conf.Bdev, Role: l.Role.String(), Lost: l.Lost, Why: why,
 				CatchingUp: l.CatchingUp, Connected: l.Connected, Ready: l.Ready, Lack: l.Lack})
 		}
 	}

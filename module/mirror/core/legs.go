@@ -108,8 +108,13 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 	case gen < c.cfg.Gen:
 		return fmt.Errorf("mirror %v: gen %d is older than gen %d", c.cfg.Mirror, gen, c.cfg.Gen)
 	}
-	c.changes++
 	answers := false
+	for i := range c.legs {
+		l := &c.legs[i]
+		if gen == c.cfg.Gen && l.spec == Member && !slices.ContainsFunc(legs, func(s LegSpec) bool { return s.VD == l.vd }) {
+			return fmt.Errorf("mirror %v: vd %v was a member and is left out, but gen is %d as before", c.cfg.Mirror, l.vd, gen)
+		}
+	}
 	for _, s := range legs {
 		i, known := c.Find(s.VD)
 		was := known && c.legs[i].spec == Member
@@ -126,6 +131,7 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 	if gen > c.cfg.Gen && !answers {
 		return fmt.Errorf("mirror %v: gen %d leaves no member that answers", c.cfg.Mirror, gen)
 	}
+	c.changes++
 	for i := range c.legs {
 		l := &c.legs[i]
 		s := LegSpec{}

@@ -134,7 +134,8 @@ func TestAStateFileThatDoesNotDecodeSaysWhatToDo(t *testing.T) {
 			t.Errorf("%q is taken", text)
 			continue
 		}
-		for _, w := range []string{filepath.Join(dir, stateName), "put it back from a copy", "remove this file alone", filepath.Join(dir, "made")} {
+		for _, w := range []string{filepath.Join(dir, stateName), "put it back from a copy", "remove this file alone",
+			filepath.Join(dir, "made")} {
 			if !strings.Contains(err.Error(), w) {
 				t.Errorf("%q: %q does not say %q", text, err, w)
 			}

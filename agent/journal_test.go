@@ -15,9 +15,10 @@ import (
 // change asks for one more pd.
 func change(s *State, version uint64, name string, terms map[string]uint64) error {
 	m := &apiv1.SyncDnRequest{Pds: []*apiv1.PdSpec{{Id: name}}}
-	return s.AcceptChange(Claim{ClusterID: "c", NodeID: "n", Version: version, Base: version - 1, Terms: terms}, m, func() (func() proto.Message, bool, error) {
-		return func() proto.Message { return &apiv1.SyncDnRequest{Pds: []*apiv1.PdSpec{{Id: "all-of-it"}}} }, true, nil
-	})
+	return s.AcceptChange(Claim{ClusterID: "c", NodeID: "n", Version: version, Base: version - 1, Terms: terms}, m,
+		func() (func() proto.Message, bool, error) {
+			return func() proto.Message { return &apiv1.SyncDnRequest{Pds: []*apiv1.PdSpec{{Id: "all-of-it"}}} }, true, nil
+		})
 }
 
 // changes are the names of the pds that a state was asked for since its file
@@ -44,7 +45,7 @@ func size(t *testing.T, path string) int64 {
 }
 
 // TestAChangeCostsAsMuchAsItIs: the state file of a node that has a lot is not
-// written anew for one change, and nothing is lost by that, neither in a
+// rewritten for one change, and nothing is lost by that, neither in a
 // restart nor when the last line was cut off.
 func TestAChangeCostsAsMuchAsItIs(t *testing.T) {
 	dir := t.TempDir()
@@ -119,7 +120,8 @@ func TestAChangeCostsAsMuchAsItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, dir)
-	if err := s.Accept(Claim{ClusterID: "c", NodeID: "n", Version: 20, Held: map[string]bool{"da": true}, Terms: map[string]uint64{"da": 20}}, set("p")); err != nil {
+	if err := s.Accept(Claim{ClusterID: "c", NodeID: "n", Version: 20, Held: map[string]bool{"da": true}, Terms: map[string]uint64{"da": 20}},
+		set("p")); err != nil {
 		t.Fatal(err)
 	}
 	check("a full set", 20, "")
@@ -130,7 +132,7 @@ func TestAChangeCostsAsMuchAsItIs(t *testing.T) {
 	check("a journal of before", 20, "")
 }
 
-// TestTheJournalEnds: a small state file is written anew when the journal has
+// TestTheJournalEnds: a small state file is rewritten when the journal has
 // grown beyond it, with all that there is.
 func TestTheJournalEnds(t *testing.T) {
 	dir := t.TempDir()

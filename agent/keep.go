@@ -29,7 +29,7 @@ func (s *State) Keep(name string, note any) error {
 	return replaceFile(path, append(raw, '\n'))
 }
 
-// Kept reads a note; false when there is none of that name, or one that does
+// Kept reads a note; false when there is not one of that name, or one that does
 // not decode.
 func (s *State) Kept(name string, note any) (bool, error) {
 	raw, err := os.ReadFile(s.notePath(name))

@@ -42,7 +42,8 @@ func contend(t *testing.T, socket, kind, dir string, n int) *contender {
 	if n != 0 {
 		accept(t, state, n, 1)
 	}
-	cfg := agent.Config{Socket: socket, StateDir: dir, Log: planetest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: "4420"}}
+	cfg := agent.Config{Socket: socket, StateDir: dir, Log: planetest.Log(), Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1",
+		AdrFam: "ipv4", TrSvcID: "4420"}}
 	if err := cfg.Validate(); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +145,8 @@ func TestTheMarkWaitsForItsOwner(t *testing.T) {
 	if c.err != nil {
 		t.Error(c.err)
 	}
-	if err := c.MayServe(t.Context(), ownCluster, node(2)); vda.KindOf(err) != vda.FailedPrecondition || !strings.Contains(err.Error(), "dn "+node(1)) {
+	if err := c.MayServe(t.Context(), ownCluster, node(2)); vda.KindOf(err) != vda.FailedPrecondition ||
+		!strings.Contains(err.Error(), "dn "+node(1)) {
 		t.Errorf("a new agent may become node 2: %v", err)
 	}
 	if err := c.MayServe(t.Context(), ownCluster, node(1)); err != nil {
@@ -163,7 +165,7 @@ func TestTheMarkWaitsForItsOwner(t *testing.T) {
 	}
 }
 
-// A node that holds nothing may be created anew under another id; its data
+// A node that holds nothing may be created again under another id; its data
 // plane stays its own, also when the agent dies before the mark says so.
 func TestTheMarkFollowsTheNode(t *testing.T) {
 	t.Parallel()

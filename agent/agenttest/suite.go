@@ -283,7 +283,8 @@ func tombstones(s *subject) {
 }
 
 func orphans(s *subject) {
-	if _, err := s.a.Orphans(s.Context(), &apiv1.OrphansRequest{ClusterId: cluster, NodeId: node}); status.Code(err) != codes.FailedPrecondition {
+	if _, err := s.a.Orphans(s.Context(), &apiv1.OrphansRequest{ClusterId: cluster,
+		NodeId: node}); status.Code(err) != codes.FailedPrecondition {
 		s.Errorf("of an agent that belongs to no cluster: %v", err)
 	}
 	s.takes("a set", set(1, live(one, 1), live(two, 1)))
@@ -353,7 +354,8 @@ func heartbeat(s *subject) {
 		s.Errorf("of another node, while it holds objects: %v", err)
 	}
 	s.a.Restart()
-	if again := beat("after a restart", cluster, node); again.AgentStartId == first.AgentStartId || again.DataPlaneStartId != first.DataPlaneStartId || again.Version != 7 {
+	if again := beat("after a restart", cluster, node); again.AgentStartId == first.AgentStartId ||
+		again.DataPlaneStartId != first.DataPlaneStartId || again.Version != 7 {
 		s.Errorf("after a restart of the agent alone: %v", again)
 	}
 	s.takes("a tombstone", delta(7, 8, gone(one, 1)))

@@ -17,9 +17,9 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// anew returns controller 0 as the primary of another array, whose exporter has
+// remade returns controller 0 as the primary of another array, whose exporter has
 // the same NQN.
-func (l *lab) anew(n int) *apiv1.CntlrSpec {
+func (l *lab) remade(n int) *apiv1.CntlrSpec {
 	c := l.cntlr(0, 0)
 	c.Id, c.DaId, c.DaName = id("cc", 64+n), id("da", 64+n), fmt.Sprint("anew", n)
 	c.Grps = []*apiv1.GrpSpec{{Id: id("e0", 64+n), StripeSizeKb: 64}}
@@ -33,7 +33,7 @@ func (l *lab) anew(n int) *apiv1.CntlrSpec {
 	return c
 }
 
-// serve makes the vds of a controller of anew on the dns.
+// serve makes the vds of a controller of remade on the dns.
 func (l *lab) serve(c *apiv1.CntlrSpec) {
 	l.Helper()
 	for i, d := range l.dns {
@@ -129,7 +129,7 @@ func (l *lab) keeps(serial string) {
 	}
 }
 
-// An array is deleted and made anew under its name: its exporter has the same
+// An array is deleted and made again under its name: its exporter has the same
 // NQN, and the old one's tombstone is still in the agent's set.
 func TestAnArrayMadeAnewKeepsItsExporter(t *testing.T) {
 	t.Parallel()
@@ -139,7 +139,7 @@ func TestAnArrayMadeAnewKeepsItsExporter(t *testing.T) {
 			l, _ := fakes(t, 1, swaps)
 			l.up(0)
 			l.delta(tombstone(l.cntlr(0, 0), true))
-			c := l.anew(0)
+			c := l.remade(0)
 			l.serve(c)
 			l.delta(c)
 			l.keeps("ANEW0")
@@ -153,7 +153,7 @@ func TestAnArrayMadeAnewDisplacesTheOldOne(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 1, false)
 	l.up(0)
-	c := l.anew(0)
+	c := l.remade(0)
 	l.serve(c)
 	l.delta(tombstone(l.cntlr(0, 0), true), c)
 	l.keeps("ANEW0")
@@ -185,7 +185,7 @@ func TestAnExporterTombstoneLeavesTheNextOwnerAlone(t *testing.T) {
 			if !gone {
 				t.Error("the tombstone is not reported as gone")
 			}
-			c := l.anew(0)
+			c := l.remade(0)
 			l.serve(c)
 			l.delta(c)
 			l.keeps("ANEW0")
@@ -198,7 +198,7 @@ func TestTwoExportersOfOneNQN(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 1, false)
 	l.up(0)
-	c := l.anew(0)
+	c := l.remade(0)
 	l.serve(c)
 	n := l.cns[0]
 	r, err := n.a.Sync(context.Background(), request(n, n.version+1, n.version, c))

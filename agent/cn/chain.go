@@ -112,7 +112,7 @@ func (p *pass) chain() []*apiv1.ExpSpec {
 			}
 		}
 	}
-	for _, e := range byRank { // whose predecessor is none of ours, first
+	for _, e := range byRank { // whose predecessor is not one of ours, first
 		if !slices.ContainsFunc(p.c.Exps, func(o *apiv1.ExpSpec) bool { return o.Nqn == before[e.Nqn] }) && rank(e) < 2 {
 			place(e)
 		}

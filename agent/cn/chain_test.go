@@ -138,7 +138,7 @@ func TestAChainIsClosedFromItsEnd(t *testing.T) {
 	}
 }
 
-// A proxy that was cut for a promotion that did not come about is made anew.
+// A proxy that was cut for a promotion that did not come about is made again.
 func TestACutProxyIsConnectedAgain(t *testing.T) {
 	t.Parallel()
 	l, _ := fakes(t, 2, false)

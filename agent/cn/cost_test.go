@@ -81,7 +81,8 @@ func costs(t *testing.T, n int, swaps bool) (steps []map[string]planetest.Asked)
 	}
 	exp := func(i, k int) *apiv1.ExpSpec {
 		return &apiv1.ExpSpec{Id: id("ee", 2*i+k), EsId: id("e5", 2*i+k), Name: "exp",
-			Nqn: fmt.Sprintf("nqn.2016-06.io.spdk:vda-exp-%06d-%d", i, k), InitiatorNqn: host0, Serial: fmt.Sprintf("%020d", 2*i+k), NsUuid: id("f0", 2*i+k)}
+			Nqn: fmt.Sprintf("nqn.2016-06.io.spdk:vda-exp-%06d-%d", i, k), InitiatorNqn: host0, Serial: fmt.Sprintf("%020d",
+				2*i+k), NsUuid: id("f0", 2*i+k)}
 	}
 	array := func(i int) *apiv1.CntlrSpec {
 		v := &apiv1.VdTarget{VdId: id("b0", i), Listener: at(d.port), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i), Uuid: id("b0", i)}

@@ -173,7 +173,7 @@ func stale(ctx context.Context, t *testing.T, ns *host.Namespace, blocks int,
 }
 
 // TestRealHungSecondary stops the data plane of a secondary for longer than its
-// hosts bear, with writes on their way to it, which the host sends again by the
+// hosts wait, with writes on their way to it, which the host sends again by the
 // primary, and newer ones after them.
 func TestRealHungSecondary(t *testing.T) {
 	if os.Getenv("SPDK_TGT") == "" {

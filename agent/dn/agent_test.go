@@ -160,7 +160,7 @@ func TestTombstonesLeaveNothing(t *testing.T) {
 	if l.c.Lvols(l.c.Disk("/dev/null")) != nil {
 		t.Error("the lvstore is still on the medium")
 	}
-	// The node may be created anew under another id, with versions from 1.
+	// The node may be created again under another id, with versions from 1.
 	again := full(1, []*apiv1.PdSpec{aioPD()})
 	again.NodeId = "d0000000000000000000000000000002"
 	l.good(again)

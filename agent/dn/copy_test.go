@@ -191,7 +191,8 @@ func TestAnExportedCopyIsTakenBack(t *testing.T) {
 		{"bdev_examine", map[string]any{"name": "mine"}},
 		{"nvmf_create_transport", map[string]any{"trtype": "TCP"}},
 		{"nvmf_create_subsystem", map[string]any{"nqn": vdNQN}},
-		{"nvmf_subsystem_add_ns", map[string]any{"nqn": vdNQN, "namespace": map[string]any{"nsid": 1, "bdev_name": fmt.Sprintf("vda-%s-%s/vda-vd-%s", cluster[:16], pdID, vdID)}}},
+		{"nvmf_subsystem_add_ns", map[string]any{"nqn": vdNQN, "namespace": map[string]any{"nsid": 1,
+			"bdev_name": fmt.Sprintf("vda-%s-%s/vda-vd-%s", cluster[:16], pdID, vdID)}}},
 	} {
 		if err := api.Call(ctx, call.method, call.params, nil); err != nil {
 			t.Fatal(call.method, err)

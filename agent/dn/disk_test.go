@@ -89,7 +89,8 @@ func (r *rig) startTgt() {
 }
 
 func (r *rig) startSPDK() {
-	cmd := exec.Command(os.Getenv("SPDK_TGT"), "--rpc-socket", r.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024", "--disable-cpumask-locks")
+	cmd := exec.Command(os.Getenv("SPDK_TGT"), "--rpc-socket", r.socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024",
+		"--disable-cpumask-locks")
 	if err := cmd.Start(); err != nil {
 		r.Fatal(err)
 	}
@@ -101,7 +102,8 @@ func (r *rig) startSPDK() {
 }
 
 func (r *rig) startVDA() {
-	x, err := vdatgt.New(vdatgt.Config{RPCSocket: r.socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	x, err := vdatgt.New(vdatgt.Config{RPCSocket: r.socket, WaitForRPC: true, BufferMemory: 64 << 20,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -128,7 +130,8 @@ func (r *rig) client() *spdk.Client {
 
 func (r *rig) startAgent() {
 	r.Helper()
-	n := planetest.Node(r, planetest.NodeConfig{Kind: "dn", Socket: r.socket, Port: r.port, StateDir: r.state, AioDirs: []string{r.folder, "/dev", filepath.Join(r.state, "disks")}})
+	n := planetest.Node(r, planetest.NodeConfig{Kind: "dn", Socket: r.socket, Port: r.port, StateDir: r.state, AioDirs: []string{r.folder,
+		"/dev", filepath.Join(r.state, "disks")}})
 	a, err := dn.Start(context.Background(), n)
 	if err != nil {
 		r.Fatal(err)
@@ -268,7 +271,8 @@ func TestAFailedFormatLetsNoOtherDiskBeFormatted(t *testing.T) {
 					t.Fatal(err)
 				}
 			case "mark of an older agent":
-				if err := errors.Join(os.MkdirAll(filepath.Join(r.state, "made"), 0o700), os.WriteFile(filepath.Join(r.state, "made", pd.Id+"-begun"), nil, 0o600)); err != nil {
+				if err := errors.Join(os.MkdirAll(filepath.Join(r.state, "made"), 0o700), os.WriteFile(filepath.Join(r.state, "made", pd.Id+"-begun"),
+					nil, 0o600)); err != nil {
 					t.Fatal(err)
 				}
 			}

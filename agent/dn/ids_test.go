@@ -53,7 +53,8 @@ func TestAPanicOverOneVdIsItsState(t *testing.T) {
 	l.plane = planetest.NewPlane(t, l.c, false)
 	var broken atomic.Bool
 	broken.Store(true)
-	a, err := dn.Start(context.Background(), planetest.Node(t, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir,
+	a, err := dn.Start(context.Background(), planetest.Node(t, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket,
+		Port: "4420", StateDir: l.dir,
 		OpenRaw: func(ctx context.Context, at spdk.TransportID, sub, host string) (agent.RawDisk, error) {
 			if broken.Load() {
 				panic("no such case")
@@ -93,7 +94,8 @@ func TestHeartbeatsOfAnotherNodeAreRefused(t *testing.T) {
 		t.Errorf("a new agent: %v", err)
 	}
 	l.good(full(1, []*apiv1.PdSpec{mallocPD()}))
-	if err := beat(other); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), nodeID) || !strings.Contains(err.Error(), other) {
+	if err := beat(other); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), nodeID) ||
+		!strings.Contains(err.Error(), other) {
 		t.Errorf("node %s answers for node %s: %v", nodeID, other, err)
 	}
 	for _, bad := range []string{"", "-", "../x"} {

@@ -42,7 +42,7 @@ func TestRestartedDataPlaneGetsItsObjectsBack(t *testing.T) {
 		return ""
 	})
 	if formats.Load() > 0 {
-		t.Error("something was made anew")
+		t.Error("something was made again")
 	}
 	hb, err = l.a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: nodeID})
 	if err != nil || !hb.DataPlaneOk || hb.DataPlaneStartId == was {

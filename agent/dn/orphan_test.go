@@ -26,7 +26,8 @@ func TestOrphans(t *testing.T) {
 	l.sync(full(2, []*apiv1.PdSpec{mallocPD()}))
 	for range 2 {
 		r := orphans()
-		if len(r.Vds) != 1 || r.Vds[0].Id != vdID || r.Vds[0].PdId != pdID || r.Vds[0].DaId != daID || r.Vds[0].Size != 16<<20 || len(r.Pds) != 0 {
+		if len(r.Vds) != 1 || r.Vds[0].Id != vdID || r.Vds[0].PdId != pdID || r.Vds[0].DaId != daID ||
+			r.Vds[0].Size != 16<<20 || len(r.Pds) != 0 {
 			t.Fatalf("without the vd: %v", r)
 		}
 		l.stop()

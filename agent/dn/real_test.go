@@ -55,7 +55,8 @@ func newRealLab(t *testing.T, onSPDK bool) *realLab {
 	l.socket = socket
 	l.dataPlane(onSPDK)
 	t.Cleanup(func() { l.kill() })
-	a, err := dn.Start(context.Background(), planetest.Node(t, planetest.NodeConfig{Kind: "dn", Socket: socket, Port: l.port, StateDir: l.dir}))
+	a, err := dn.Start(context.Background(), planetest.Node(t, planetest.NodeConfig{Kind: "dn", Socket: socket,
+		Port: l.port, StateDir: l.dir}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +69,8 @@ func (l *realLab) dataPlane(onSPDK bool) {
 	l.Helper()
 	socket := l.socket
 	if onSPDK {
-		cmd := exec.Command(os.Getenv("SPDK_TGT"), "--rpc-socket", socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024", "-m", "0x1", "--disable-cpumask-locks")
+		cmd := exec.Command(os.Getenv("SPDK_TGT"), "--rpc-socket", socket, "--wait-for-rpc", "--no-pci", "--no-huge", "-s", "1024", "-m", "0x1",
+			"--disable-cpumask-locks")
 		if err := cmd.Start(); err != nil {
 			l.Fatal(err)
 		}
@@ -78,7 +80,8 @@ func (l *realLab) dataPlane(onSPDK bool) {
 			_ = os.Remove(socket)
 		}
 	} else {
-		x, err := vdatgt.New(vdatgt.Config{RPCSocket: socket, WaitForRPC: true, BufferMemory: 64 << 20, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		x, err := vdatgt.New(vdatgt.Config{RPCSocket: socket, WaitForRPC: true, BufferMemory: 64 << 20,
+			Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 		if err != nil {
 			l.Fatal(err)
 		}
@@ -239,7 +242,8 @@ func TestACopyOnARealPlane(t *testing.T) {
 			t.Helper()
 			ns, hangUp := l.disk(1)
 			defer hangUp()
-			if err := errors.Join(ns.WriteAt(context.Background(), bytes.Repeat([]byte{what}, 4096), 0), ns.Flush(context.Background())); err != nil {
+			if err := errors.Join(ns.WriteAt(context.Background(), bytes.Repeat([]byte{what}, 4096), 0),
+				ns.Flush(context.Background())); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -333,7 +337,8 @@ func TestFullFileSystem(t *testing.T) {
 			ns, hangUp := l.disk(1)
 			defer hangUp()
 			var s nvme.Status
-			if err := ns.WriteAt(context.Background(), bytes.Repeat([]byte{1}, 32<<20), 0); !errors.As(err, &s) || s&^nvme.DNR != nvme.CapacityExceeded {
+			if err := ns.WriteAt(context.Background(), bytes.Repeat([]byte{1}, 32<<20), 0); !errors.As(err, &s) ||
+				s&^nvme.DNR != nvme.CapacityExceeded {
 				t.Errorf("the write: %v", err)
 			}
 			l.says([]string{pdID, vdID}, "no space: "+l.file+" of pd pd0")

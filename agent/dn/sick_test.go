@@ -56,7 +56,7 @@ func TestIOErrorsAreShown(t *testing.T) {
 				t.Error("the vd is not exported any more")
 			}
 			l.plane.Stop()
-			l.c.Ail("/dev/null", counters(2)) // it counts anew
+			l.c.Ail("/dev/null", counters(2)) // it counts again
 			l.plane.Start()
 			l.says(both, "7 I/O errors")
 		})

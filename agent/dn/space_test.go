@@ -67,7 +67,8 @@ func aVdThatDoesNotFitSaysSo(r *rig) {
 		switch {
 		case s.Id != second.Id && s.Error:
 			r.Error(s)
-		case s.Id == second.Id && !strings.HasPrefix(s.ErrorMsg, vda.NoSpace+"the vd takes 31457280 bytes of the 24117248 that are free on pd pd1"):
+		case s.Id == second.Id && !strings.HasPrefix(s.ErrorMsg,
+			vda.NoSpace+"the vd takes 31457280 bytes of the 24117248 that are free on pd pd1"):
 			r.Errorf("%q", s.ErrorMsg)
 		}
 	}

@@ -38,7 +38,8 @@ func TestADiskThatIsSwappedAfterTheLookIsNotFormatted(t *testing.T) {
 		}
 		return nil
 	})
-	a, err := dn.Start(t.Context(), planetest.Node(l, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir, OpenRaw: l.c.OpenRaw, Disks: swapped{l.c.Machine()}}))
+	a, err := dn.Start(t.Context(), planetest.Node(l, planetest.NodeConfig{Kind: "dn", Socket: l.plane.Socket, Port: "4420", StateDir: l.dir,
+		OpenRaw: l.c.OpenRaw, Disks: swapped{l.c.Machine()}}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -199,7 +199,8 @@ func typedNvmf(t *testing.T, p *plane) {
 	p.ok(p.NvmfSubsystemRemoveListener(ctx, subNQN, at(port)))
 	if p.kind == "vda" || must[*spdk.Version](t)(p.GetVersion(ctx)).AtLeast(24, 1) {
 		p.ok(p.NvmfSubsystemAddListenerState(ctx, subNQN, at(port), spdk.ANAInaccessible))
-		if l := must[[]spdk.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN)); len(l) != 1 || l[0].ANAStates[0].ANAState != spdk.ANAInaccessible {
+		if l := must[[]spdk.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN)); len(l) != 1 ||
+			l[0].ANAStates[0].ANAState != spdk.ANAInaccessible {
 			t.Errorf("listeners after one was added in a state: %+v", l)
 		}
 		p.ok(p.NvmfSubsystemRemoveListener(ctx, subNQN, at(port)))
@@ -218,10 +219,12 @@ func typedNvmf(t *testing.T, p *plane) {
 	if err := p.BdevNvmeDetachController(ctx, "C"); !spdk.IsNoSuchDevice(err) {
 		t.Errorf("detach of a controller that there is not: %v", err)
 	}
-	if len(must[[]spdk.NvmeIOPath](t)(p.BdevNvmeGetIOPaths(ctx))) != 0 || len(must[[]spdk.NvmeIOPath](t)(p.BdevNvmeGetIOPathsOf(ctx, "Cn1"))) != 0 {
+	if len(must[[]spdk.NvmeIOPath](t)(p.BdevNvmeGetIOPaths(ctx))) != 0 ||
+		len(must[[]spdk.NvmeIOPath](t)(p.BdevNvmeGetIOPathsOf(ctx, "Cn1"))) != 0 {
 		t.Error("there are paths")
 	}
-	for what, f := range map[string]func(context.Context, string) error{"disable": p.BdevNvmeDisableController, "enable": p.BdevNvmeEnableController} {
+	for what, f := range map[string]func(context.Context, string) error{"disable": p.BdevNvmeDisableController,
+		"enable": p.BdevNvmeEnableController} {
 		if err := f(ctx, "C"); !spdk.IsNoSuchDevice(err) && !spdk.IsMethodNotFound(err) {
 			t.Errorf("%s of a controller that there is not: %v", what, err)
 		}

@@ -29,21 +29,21 @@ type parked struct {
 }
 
 // enter begins or joins a session for c.
-func (x *exclusive) enter(e *entry, c *compound, b *Batch) {
-	x.mu.Lock()
-	x.count++
-	x.next = append(x.next, c)
-	x.begin(e)
-	x.mu.Unlock()
-	x.kick(e, b)
+func (ex *exclusive) enter(e *entry, c *compound, b *Batch) {
+	ex.mu.Lock()
+	ex.count++
+	ex.next = append(ex.next, c)
+	ex.begin(e)
+	ex.mu.Unlock()
+	ex.kick(e, b)
 }
 
 // begin marks the handles; x.mu is held.
-func (x *exclusive) begin(e *entry) {
-	if x.active {
+func (ex *exclusive) begin(e *entry) {
+	if ex.active {
 		return
 	}
-	x.active = true
+	ex.active = true
 	e.reg.mu.Lock()
 	defer e.reg.mu.Unlock()
 	e.exclusive = true
@@ -54,36 +54,36 @@ func (x *exclusive) begin(e *entry) {
 
 // kick starts the compare-and-writes when only they are under way. Anyone who
 // ends a request during a session calls it.
-func (x *exclusive) kick(e *entry, b *Batch) {
-	x.mu.Lock()
-	if !x.active || x.running || len(x.next) == 0 || e.inFlight() != x.count {
-		x.mu.Unlock()
+func (ex *exclusive) kick(e *entry, b *Batch) {
+	ex.mu.Lock()
+	if !ex.active || ex.running || len(ex.next) == 0 || e.inFlight() != ex.count {
+		ex.mu.Unlock()
 		return
 	}
-	x.running = true
-	x.turn, x.next = x.next, x.turn[:0]
-	c := x.pop()
-	x.mu.Unlock()
+	ex.running = true
+	ex.turn, ex.next = ex.next, ex.turn[:0]
+	c := ex.pop()
+	ex.mu.Unlock()
 	c.start(b)
 }
 
-func (x *exclusive) pop() *compound {
-	c := x.turn[0]
-	x.turn = x.turn[1:]
+func (ex *exclusive) pop() *compound {
+	c := ex.turn[0]
+	ex.turn = ex.turn[1:]
 	return c
 }
 
 // leave is called when a compare-and-write is over and before its request is
 // completed; it returns what is to be done after that.
-func (x *exclusive) leave(e *entry) (after func(*Batch)) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.count--
-	if len(x.turn) > 0 {
-		return x.pop().start
+func (ex *exclusive) leave(e *entry) (after func(*Batch)) {
+	ex.mu.Lock()
+	defer ex.mu.Unlock()
+	ex.count--
+	if len(ex.turn) > 0 {
+		return ex.pop().start
 	}
-	waiting := x.parked
-	x.parked, x.running, x.active, x.turn = nil, false, false, nil
+	waiting := ex.parked
+	ex.parked, ex.running, ex.active, ex.turn = nil, false, false, nil
 	e.reg.mu.Lock()
 	e.exclusive = false
 	for h := range e.handles {
@@ -94,33 +94,33 @@ func (x *exclusive) leave(e *entry) (after func(*Batch)) {
 		for _, p := range waiting {
 			p.h.Submit(p.r, b)
 		}
-		x.mu.Lock()
-		if len(x.next) > 0 {
-			x.begin(e)
+		ex.mu.Lock()
+		if len(ex.next) > 0 {
+			ex.begin(e)
 		}
-		x.mu.Unlock()
-		x.kick(e, b)
+		ex.mu.Unlock()
+		ex.kick(e, b)
 	}
 }
 
 // park keeps r, which counts as in flight, until the session is over; false
 // when it is over already.
-func (x *exclusive) park(h *Handle, r *Request, b *Batch) bool {
+func (ex *exclusive) park(h *Handle, r *Request, b *Batch) bool {
 	if !r.Retain() {
 		r.Complete(statusNoBuffer, b)
 		return true
 	}
-	x.mu.Lock()
-	if !x.active {
-		x.mu.Unlock()
+	ex.mu.Lock()
+	if !ex.active {
+		ex.mu.Unlock()
 		return false
 	}
 	s := r.shard
 	r.handle, r.shard = nil, nil
-	x.parked = append(x.parked, parked{h, r})
+	ex.parked = append(ex.parked, parked{h, r})
 	s.inflight.Add(-1)
-	x.mu.Unlock()
-	x.kick(h.ent, b) // the session may have waited for r, too
+	ex.mu.Unlock()
+	ex.kick(h.ent, b) // the session may have waited for r, too
 	return true
 }
 

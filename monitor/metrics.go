@@ -37,7 +37,7 @@ func newMetrics(m *Monitor) *metrics {
 	return x
 }
 
-func (x *metrics) beat(k vda.NodeKind, b Beat, took time.Duration) {
+func (m *metrics) beat(k vda.NodeKind, b Beat, took time.Duration) {
 	result := "ok"
 	switch {
 	case b.Refused:
@@ -47,11 +47,11 @@ func (x *metrics) beat(k vda.NodeKind, b Beat, took time.Duration) {
 	case b.Reason != "":
 		result = "error"
 	}
-	x.beats.WithLabelValues(string(k), result).Inc()
-	x.beatSeconds.WithLabelValues(string(k)).Observe(took.Seconds())
+	m.beats.WithLabelValues(string(k), result).Inc()
+	m.beatSeconds.WithLabelValues(string(k)).Observe(took.Seconds())
 }
 
-func (x *metrics) sync(k vda.NodeKind, full bool, err error) {
+func (m *metrics) sync(k vda.NodeKind, full bool, err error) {
 	scope, result := "delta", "ok"
 	if full {
 		scope = "full"
@@ -59,7 +59,7 @@ func (x *metrics) sync(k vda.NodeKind, full bool, err error) {
 	if err != nil {
 		result = "error"
 	}
-	x.syncs.WithLabelValues(string(k), scope, result).Inc()
+	m.syncs.WithLabelValues(string(k), scope, result).Inc()
 }
 
 // nodeCollector shows the nodes as they are when it is asked.

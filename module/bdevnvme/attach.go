@@ -198,8 +198,8 @@ func (m *Module) forget(g *controller) {
 }
 
 // admits checks whether c may become another path of g.
-func (g *controller) admits(c *AttachConfig) error {
-	for _, p := range g.snapshot() {
+func (ctrl *controller) admits(c *AttachConfig) error {
+	for _, p := range ctrl.snapshot() {
 		if p.cfg.HostAddr == c.HostAddr && slices.Contains(p.ctl.Addresses(), c.address()) {
 			return refuse(syscall.EALREADY, "A controller named %s already exists with the specified network path", c.Name)
 		}
@@ -218,43 +218,43 @@ func (g *controller) admits(c *AttachConfig) error {
 }
 
 // attach makes one path; the caller has the turn.
-func (g *controller) attach(ctx context.Context, c *AttachConfig) ([]string, error) {
-	paths := g.snapshot()
-	hc := g.m.hostConfig(c)
+func (ctrl *controller) attach(ctx context.Context, c *AttachConfig) ([]string, error) {
+	paths := ctrl.snapshot()
+	hc := ctrl.m.hostConfig(c)
 	if len(paths) > 0 {
 		hc.HostNQN = paths[0].ctl.Config().HostNQN
 	}
 	if len(paths) > 0 && c.Multipath == MultipathFailover {
-		return g.addAddress(ctx, c, hc, paths[0])
+		return ctrl.addAddress(ctx, c, hc, paths[0])
 	}
-	hc.OnState = func(*host.Controller) { g.kick() }
-	hc.OnANA = func(*host.Controller) { g.kick() }
-	hc.OnNamespaces = func(*host.Controller) { g.kick() }
+	hc.OnState = func(*host.Controller) { ctrl.kick() }
+	hc.OnANA = func(*host.Controller) { ctrl.kick() }
+	hc.OnNamespaces = func(*host.Controller) { ctrl.kick() }
 	ctl, err := host.Connect(ctx, hc)
 	if err != nil {
 		return nil, ioError(err)
 	}
-	if err := g.joins(ctl, paths); err != nil {
+	if err := ctrl.joins(ctl, paths); err != nil {
 		ctl.Close()
 		return nil, err
 	}
 	p := &path{cfg: *c, ctl: ctl}
-	g.mu.Lock()
-	g.paths = append(g.paths, p)
-	g.mu.Unlock()
-	g.reconcile()
+	ctrl.mu.Lock()
+	ctrl.paths = append(ctrl.paths, p)
+	ctrl.mu.Unlock()
+	ctrl.reconcile()
 	var names []string
-	for _, d := range g.diskList() {
+	for _, d := range ctrl.diskList() {
 		if slices.ContainsFunc(d.ways(), func(w *way) bool { return w.path == p }) {
 			names = append(names, d.name)
 		}
 	}
-	g.start()
+	ctrl.start()
 	return names, nil
 }
 
 // joins checks that a new path leads to what the others lead to.
-func (g *controller) joins(ctl *host.Controller, paths []*path) error {
+func (ctrl *controller) joins(ctl *host.Controller, paths []*path) error {
 	for _, p := range paths {
 		a, b := ctl.Data(), p.ctl.Data()
 		switch {
@@ -270,7 +270,7 @@ func (g *controller) joins(ctl *host.Controller, paths []*path) error {
 }
 
 // addAddress gives the controller another address after trying it.
-func (g *controller) addAddress(ctx context.Context, c *AttachConfig, hc host.Config, p *path) ([]string, error) {
+func (ctrl *controller) addAddress(ctx context.Context, c *AttachConfig, hc host.Config, p *path) ([]string, error) {
 	hc.Queues = -1
 	probe, err := host.Connect(ctx, hc)
 	if err != nil {
@@ -283,7 +283,7 @@ func (g *controller) addAddress(ctx context.Context, c *AttachConfig, hc host.Co
 	}
 	p.ctl.AddAddress(c.address())
 	var names []string
-	for _, d := range g.diskList() {
+	for _, d := range ctrl.diskList() {
 		names = append(names, d.name)
 	}
 	return names, nil

@@ -52,17 +52,17 @@ func newController(m *Module, c *AttachConfig) *controller {
 		events:  make(chan struct{}, 1), parked: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
-func (g *controller) snapshot() []*path {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return slices.Clone(g.paths)
+func (ctrl *controller) snapshot() []*path {
+	ctrl.mu.Lock()
+	defer ctrl.mu.Unlock()
+	return slices.Clone(ctrl.paths)
 }
 
-func (g *controller) diskList() []*disk {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	out := make([]*disk, 0, len(g.disks))
-	for _, d := range g.disks {
+func (ctrl *controller) diskList() []*disk {
+	ctrl.mu.Lock()
+	defer ctrl.mu.Unlock()
+	out := make([]*disk, 0, len(ctrl.disks))
+	for _, d := range ctrl.disks {
 		out = append(out, d)
 	}
 	slices.SortFunc(out, func(a, b *disk) int { return int(a.nsid) - int(b.nsid) })
@@ -70,43 +70,43 @@ func (g *controller) diskList() []*disk {
 }
 
 // kick has the worker look at the paths. It never blocks.
-func (g *controller) kick() {
+func (ctrl *controller) kick() {
 	select {
-	case g.events <- struct{}{}:
+	case ctrl.events <- struct{}{}:
 	default:
 	}
 }
 
-func (g *controller) wake() {
+func (ctrl *controller) wake() {
 	select {
-	case g.parked <- struct{}{}:
+	case ctrl.parked <- struct{}{}:
 	default:
 	}
 }
 
-func (g *controller) start() { g.started.Do(func() { go g.work() }) }
+func (ctrl *controller) start() { ctrl.started.Do(func() { go ctrl.work() }) }
 
-func (g *controller) end() { g.stopped.Do(func() { close(g.stop) }) }
+func (ctrl *controller) end() { ctrl.stopped.Do(func() { close(ctrl.stop) }) }
 
 // work is the controller's goroutine, from the first path to the last.
-func (g *controller) work() {
+func (ctrl *controller) work() {
 	var b bdev.Batch
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		select {
-		case <-g.stop:
+		case <-ctrl.stop:
 			return
-		case <-g.events:
-			g.reconcile()
-			g.dropLost()
-		case <-g.parked:
+		case <-ctrl.events:
+			ctrl.reconcile()
+			ctrl.dropLost()
+		case <-ctrl.parked:
 			timer.Reset(retryPause)
 			continue
 		case <-timer.C:
 		}
 		again := false
-		for _, d := range g.diskList() {
+		for _, d := range ctrl.diskList() {
 			again = d.retry(&b) || again
 		}
 		b.Flush()
@@ -117,35 +117,35 @@ func (g *controller) work() {
 }
 
 // reconcile makes the disks those that the paths show.
-func (g *controller) reconcile() {
-	g.reconciling.Lock()
-	defer g.reconciling.Unlock()
+func (ctrl *controller) reconcile() {
+	ctrl.reconciling.Lock()
+	defer ctrl.reconciling.Unlock()
 	ways := map[uint32][]*way{}
-	for _, p := range g.snapshot() {
+	for _, p := range ctrl.snapshot() {
 		if p.deleting.Load() {
 			continue
 		}
 		for _, ns := range p.ctl.Namespaces() {
 			if l := ways[ns.ID()]; len(l) > 0 && !identical(l[0].ns, ns) {
-				g.m.log.Error("namespaces with one id are not identical", "controller", g.name, "nsid", ns.ID(), "traddr", p.cfg.Traddr)
+				ctrl.m.log.Error("namespaces with one id are not identical", "controller", ctrl.name, "nsid", ns.ID(), "traddr", p.cfg.Traddr)
 				continue
 			}
 			ways[ns.ID()] = append(ways[ns.ID()], &way{path: p, ns: ns})
 		}
 	}
-	for _, d := range g.diskList() {
+	for _, d := range ctrl.diskList() {
 		l := ways[d.nsid]
 		if len(l) == 0 || !d.same(l[0].ns) {
-			g.dropDisk(d)
+			ctrl.dropDisk(d)
 			continue
 		}
 		delete(ways, d.nsid)
 		if d.setWays(l) {
-			g.m.reg.Resized(d.name)
+			ctrl.m.reg.Resized(d.name)
 		}
 	}
 	for nsid, l := range ways {
-		g.addDisk(nsid, l)
+		ctrl.addDisk(nsid, l)
 	}
 }
 
@@ -154,57 +154,57 @@ func identical(a, b *host.Namespace) bool {
 	return x.UUID == y.UUID && x.NGUID == y.NGUID && x.EUI64 == y.EUI64 && x.BlockSize == y.BlockSize
 }
 
-func (g *controller) addDisk(nsid uint32, l []*way) {
-	d := newDisk(g, nsid, l)
-	if err := g.m.reg.Register(d); err != nil {
+func (ctrl *controller) addDisk(nsid uint32, l []*way) {
+	d := newDisk(ctrl, nsid, l)
+	if err := ctrl.m.reg.Register(d); err != nil {
 		// A bdev of the same name or UUID: SPDK attaches without one, too.
-		if g.refused[nsid] != err.Error() {
-			g.refused[nsid] = err.Error()
-			g.m.log.Error("nvme namespace without bdev", "controller", g.name, "nsid", nsid, "err", err)
+		if ctrl.refused[nsid] != err.Error() {
+			ctrl.refused[nsid] = err.Error()
+			ctrl.m.log.Error("nvme namespace without bdev", "controller", ctrl.name, "nsid", nsid, "err", err)
 		}
 		return
 	}
-	delete(g.refused, nsid)
-	g.mu.Lock()
-	g.disks[nsid] = d
-	g.mu.Unlock()
+	delete(ctrl.refused, nsid)
+	ctrl.mu.Lock()
+	ctrl.disks[nsid] = d
+	ctrl.mu.Unlock()
 }
 
 // dropDisk unregisters a disk whose namespace is gone. Its holders may take
 // their time; the name is theirs until then.
-func (g *controller) dropDisk(d *disk) {
-	g.mu.Lock()
-	delete(g.disks, d.nsid)
-	g.mu.Unlock()
+func (ctrl *controller) dropDisk(d *disk) {
+	ctrl.mu.Lock()
+	delete(ctrl.disks, d.nsid)
+	ctrl.mu.Unlock()
 	d.close()
 	go func() {
-		if err := g.m.reg.Unregister(d.name); err != nil && !errors.Is(err, bdev.ErrNoDevice) {
-			g.m.log.Error("nvme bdev did not close", "bdev", d.name, "err", err)
+		if err := ctrl.m.reg.Unregister(d.name); err != nil && !errors.Is(err, bdev.ErrNoDevice) {
+			ctrl.m.log.Error("nvme bdev did not close", "bdev", d.name, "err", err)
 		}
-		g.kick() // a new namespace may wait for the name
+		ctrl.kick() // a new namespace may wait for the name
 	}()
 }
 
 // dropLost removes paths whose controller was given up.
-func (g *controller) dropLost() {
-	for _, p := range g.snapshot() {
+func (ctrl *controller) dropLost() {
+	for _, p := range ctrl.snapshot() {
 		if p.ctl.State() != host.Deleting || p.deleting.Swap(true) {
 			continue
 		}
 		go func() {
-			g.turn <- struct{}{}
-			g.removePaths([]*path{p})
-			g.m.release(g)
+			ctrl.turn <- struct{}{}
+			ctrl.removePaths([]*path{p})
+			ctrl.m.release(ctrl)
 		}()
 	}
 }
 
 // remove removes the paths that match at, all when it is nil; the caller has
 // the turn. It reports whether there were any.
-func (g *controller) remove(at *Path) bool {
+func (ctrl *controller) remove(at *Path) bool {
 	var gone []*path
 	matched := false
-	for _, p := range g.snapshot() {
+	for _, p := range ctrl.snapshot() {
 		if at != nil && (at.SubNQN != "" && at.SubNQN != p.cfg.SubNQN || at.HostAddr != "" && at.HostAddr != p.cfg.HostAddr) {
 			continue
 		}
@@ -229,14 +229,14 @@ func (g *controller) remove(at *Path) bool {
 	for _, p := range gone {
 		p.deleting.Store(true)
 	}
-	g.removePaths(gone)
+	ctrl.removePaths(gone)
 	return matched
 }
 
 // removePaths ends paths that are marked deleting; the caller has the turn.
-func (g *controller) removePaths(gone []*path) {
+func (ctrl *controller) removePaths(gone []*path) {
 	var stay []*path
-	for _, p := range g.snapshot() {
+	for _, p := range ctrl.snapshot() {
 		if !slices.Contains(gone, p) {
 			stay = append(stay, p)
 		}
@@ -249,22 +249,22 @@ func (g *controller) removePaths(gone []*path) {
 		wg.Wait()
 	}
 	if len(stay) > 0 {
-		g.reconcile()
+		ctrl.reconcile()
 		closing() // what was in flight on them goes on elsewhere
 	} else {
-		g.reconciling.Lock()
-		disks := g.diskList()
-		g.mu.Lock()
-		clear(g.disks)
-		g.mu.Unlock()
-		g.reconciling.Unlock()
+		ctrl.reconciling.Lock()
+		disks := ctrl.diskList()
+		ctrl.mu.Lock()
+		clear(ctrl.disks)
+		ctrl.mu.Unlock()
+		ctrl.reconciling.Unlock()
 		hard := time.AfterFunc(detachGrace, closing)
 		var wg sync.WaitGroup
 		for _, d := range disks {
 			wg.Go(func() {
 				d.close()
-				if err := g.m.reg.Unregister(d.name); err != nil {
-					<-g.m.reg.Gone(d.name)
+				if err := ctrl.m.reg.Unregister(d.name); err != nil {
+					<-ctrl.m.reg.Gone(d.name)
 				}
 			})
 		}
@@ -272,9 +272,9 @@ func (g *controller) removePaths(gone []*path) {
 		hard.Stop()
 		closing()
 	}
-	g.mu.Lock()
-	g.paths = slices.DeleteFunc(g.paths, func(p *path) bool { return slices.Contains(gone, p) })
-	g.mu.Unlock()
+	ctrl.mu.Lock()
+	ctrl.paths = slices.DeleteFunc(ctrl.paths, func(p *path) bool { return slices.Contains(gone, p) })
+	ctrl.mu.Unlock()
 }
 
 func bdevName(controller string, nsid uint32) string { return fmt.Sprintf("%sn%d", controller, nsid) }

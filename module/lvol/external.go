@@ -19,32 +19,32 @@ const claimOutside = "lvol external snapshot"
 // and must not be written to any more, until it is written to. EINVAL for a
 // size that is not whole clusters or blocks that do not fit, EPERM for a bdev
 // that somebody writes to, else as CreateVolume.
-func (st *Store) CloneBdev(bdevName, name string) (*Volume, error) {
-	end, err := st.begin()
+func (s *Store) CloneBdev(bdevName, name string) (*Volume, error) {
+	end, err := s.begin()
 	if err != nil {
 		return nil, late(err)
 	}
 	defer end()
-	if err := st.free(name); err != nil {
+	if err := s.free(name); err != nil {
 		return nil, late(err)
 	}
-	h, err := st.openOutside(bdevName)
+	h, err := s.openOutside(bdevName)
 	if err != nil {
 		return nil, late(err)
 	}
 	i := h.Info()
-	size, cluster := i.Blocks*uint64(i.BlockSize), uint64(st.bs.ClusterSize())
+	size, cluster := i.Blocks*uint64(i.BlockSize), uint64(s.bs.ClusterSize())
 	switch {
 	case size == 0 || size%cluster != 0:
 		err = fmt.Errorf("bdev %q has %d bytes, which is not a multiple of the cluster size %d: %w", bdevName, size, cluster, syscall.EINVAL)
 	case i.UUID == uuid.Nil:
 		err = fmt.Errorf("bdev %q has no UUID: %w", bdevName, syscall.EINVAL)
-	case st.bs.BlockSize()%i.BlockSize != 0:
-		err = fmt.Errorf("bdev %q has blocks of %d bytes, the lvstore of %d: %w", bdevName, i.BlockSize, st.bs.BlockSize(), syscall.EINVAL)
+	case s.bs.BlockSize()%i.BlockSize != 0:
+		err = fmt.Errorf("bdev %q has blocks of %d bytes, the lvstore of %d: %w", bdevName, i.BlockSize, s.bs.BlockSize(), syscall.EINVAL)
 	}
 	var b *blobstore.Blob
 	if err == nil {
-		b, err = st.bs.CreateBlob(blobstore.BlobConfig{Clusters: size / cluster, External: cString(i.UUID.String()),
+		b, err = s.bs.CreateBlob(blobstore.BlobConfig{Clusters: size / cluster, External: cString(i.UUID.String()),
 			Xattrs: xattrs(name, uuid.New())})
 	}
 	if err == nil {
@@ -57,14 +57,14 @@ func (st *Store) CloneBdev(bdevName, name string) (*Volume, error) {
 		}
 		return nil, late(fmt.Errorf("lvol %q: %w", name, err))
 	}
-	return st.publish(b)
+	return s.publish(b)
 }
 
 // openOutside opens a bdev as the parent of an external clone.
-func (st *Store) openOutside(name string) (*bdev.Handle, error) {
-	h, err := st.m.reg.Open(name, func(k bdev.EventKind) {
+func (s *Store) openOutside(name string) (*bdev.Handle, error) {
+	h, err := s.m.reg.Open(name, func(k bdev.EventKind) {
 		if k == bdev.Removed {
-			go st.outsideGone(name)
+			go s.outsideGone(name)
 		}
 	})
 	if err != nil {
@@ -79,13 +79,13 @@ func (st *Store) openOutside(name string) (*bdev.Handle, error) {
 
 // outsideGone lets every handle go that blobs of the store have on a bdev that
 // is being removed. What they show of it fails from then on, until it is back.
-func (st *Store) outsideGone(name string) {
-	st.m.log.Warn("lvol: an external snapshot is gone", "lvstore", st.Name(), "bdev", name)
-	st.bs.LoseOutside(func(h *bdev.Handle) bool { return h.Removed() })
+func (s *Store) outsideGone(name string) {
+	s.m.log.Warn("lvol: an external snapshot is gone", "lvstore", s.Name(), "bdev", name)
+	s.bs.LoseOutside(func(h *bdev.Handle) bool { return h.Removed() })
 }
 
 // supply gives an external clone its parent when that is there.
-func (st *Store) supply(b *blobstore.Blob) error {
+func (s *Store) supply(b *blobstore.Blob) error {
 	id := b.ExternalID()
 	if id == "" || b.HasOutside() {
 		return nil
@@ -93,14 +93,14 @@ func (st *Store) supply(b *blobstore.Blob) error {
 	if _, err := uuid.Parse(id); err != nil {
 		return fmt.Errorf("the external snapshot is called %q, which is not a UUID: %w", id, syscall.EINVAL)
 	}
-	h, err := st.openOutside(id)
+	h, err := s.openOutside(id)
 	if err != nil {
 		return err
 	}
 	if err = b.SetOutside(h); err != nil {
 		h.Close()
 	} else if h.Removed() { // and perhaps told so too early
-		st.outsideGone(id)
+		s.outsideGone(id)
 	}
 	return err
 }

@@ -111,26 +111,26 @@ func (m *Module) CreateStore(bdevName, name string, o StoreOpts) (*Store, error)
 
 // begun opens the base device and runs how, with the store's own lock held so
 // that a removal of the device waits.
-func (st *Store) begun(bdevName string, how func() (func(), error)) (func(), error) {
-	st.op.Lock()
-	defer st.op.Unlock()
-	if err := st.open(bdevName); err != nil {
+func (s *Store) begun(bdevName string, how func() (func(), error)) (func(), error) {
+	s.op.Lock()
+	defer s.op.Unlock()
+	if err := s.open(bdevName); err != nil {
 		return nil, err
 	}
 	release, err := how()
 	if err != nil {
-		st.base.Close()
+		s.base.Close()
 	}
 	return release, err
 }
 
-func (st *Store) format(o StoreOpts) error {
-	i := st.base.Info()
+func (s *Store) format(o StoreOpts) error {
+	i := s.base.Info()
 	if o.ClusterSize < i.BlockSize || o.ClusterSize%i.BlockSize != 0 {
 		return fmt.Errorf("cluster_sz %d is not a multiple of the block size %d: %w", o.ClusterSize, i.BlockSize, syscall.EINVAL)
 	}
 	clusters := i.Blocks * uint64(i.BlockSize) / uint64(o.ClusterSize)
-	bs, err := blobstore.Format(st.base, blobstore.Config{
+	bs, err := blobstore.Format(s.base, blobstore.Config{
 		Type:        format.LvstoreType,
 		ClusterSize: o.ClusterSize,
 		PageBytes:   o.MDPageSize,
@@ -142,7 +142,7 @@ func (st *Store) format(o StoreOpts) error {
 	}
 	super, err := bs.CreateBlob(blobstore.BlobConfig{Xattrs: []format.Xattr{
 		{Name: "uuid", Value: cString(o.UUID.String())},
-		{Name: "name", Value: cString(st.name)},
+		{Name: "name", Value: cString(s.name)},
 	}})
 	if err == nil {
 		err = bs.SetSuperBlob(super.ID())
@@ -151,7 +151,7 @@ func (st *Store) format(o StoreOpts) error {
 		bs.Close()
 		return late(err)
 	}
-	st.bs, st.super = bs, super
+	s.bs, s.super = bs, super
 	return nil
 }
 
@@ -194,15 +194,15 @@ func (m *Module) Examine(bdevName string) (*Store, error) {
 	return st, nil
 }
 
-func (st *Store) load() (release func(), err error) {
+func (s *Store) load() (release func(), err error) {
 	// Most devices hold no lvstore; those are not claimed even for a moment.
-	if err := blobstore.Probe(st.base, format.LvstoreType); err != nil {
+	if err := blobstore.Probe(s.base, format.LvstoreType); err != nil {
 		return nil, err
 	}
-	if err := st.base.Claim(claimName); err != nil {
+	if err := s.base.Claim(claimName); err != nil {
 		return nil, err
 	}
-	bs, err := blobstore.Load(st.base, format.LvstoreType, st.m.log)
+	bs, err := blobstore.Load(s.base, format.LvstoreType, s.m.log)
 	if err != nil {
 		return nil, err
 	}
@@ -211,9 +211,9 @@ func (st *Store) load() (release func(), err error) {
 		bs.Close()
 		return nil, fmt.Errorf("the lvstore has no super blob: %w", syscall.ENODEV)
 	}
-	st.bs, st.super = bs, super
-	if st.uuid, st.name, err = identity(super); err == nil {
-		release, err = st.m.reserve(st.name)
+	s.bs, s.super = bs, super
+	if s.uuid, s.name, err = identity(super); err == nil {
+		release, err = s.m.reserve(s.name)
 	}
 	if err != nil {
 		bs.Close()

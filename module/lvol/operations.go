@@ -12,13 +12,13 @@ import (
 )
 
 // free checks that a volume's name is right and unused in the store.
-func (st *Store) free(name string) error {
+func (s *Store) free(name string) error {
 	if err := checkName("lvol_name", name); err != nil {
 		return err
 	}
-	for _, v := range st.Volumes() {
+	for _, v := range s.Volumes() {
 		if v.Name() == name {
-			return fmt.Errorf("lvol %q in lvstore %q: %w", name, st.Name(), syscall.EEXIST)
+			return fmt.Errorf("lvol %q in lvstore %q: %w", name, s.Name(), syscall.EEXIST)
 		}
 	}
 	return nil
@@ -33,8 +33,8 @@ func xattrs(name string, id uuid.UUID) []format.Xattr {
 }
 
 // clusters rounds a size up to whole clusters.
-func (st *Store) clusters(bytes uint64) uint64 {
-	size := uint64(st.bs.ClusterSize())
+func (s *Store) clusters(bytes uint64) uint64 {
+	size := uint64(s.bs.ClusterSize())
 	n := bytes / size
 	if bytes%size != 0 {
 		n++
@@ -44,36 +44,36 @@ func (st *Store) clusters(bytes uint64) uint64 {
 
 // CreateVolume makes a volume and its bdev. EINVAL and EEXIST for the name,
 // ENOSPC when a thick volume does not fit.
-func (st *Store) CreateVolume(o VolumeOpts) (*Volume, error) {
-	end, err := st.begin()
+func (s *Store) CreateVolume(o VolumeOpts) (*Volume, error) {
+	end, err := s.begin()
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	if err := st.free(o.Name); err != nil {
+	if err := s.free(o.Name); err != nil {
 		return nil, err
 	}
 	if o.UUID == uuid.Nil {
 		o.UUID = uuid.New()
 	}
-	b, err := st.bs.CreateBlob(blobstore.BlobConfig{Clusters: st.clusters(o.Bytes), Thin: o.Thin, Clear: o.Clear,
+	b, err := s.bs.CreateBlob(blobstore.BlobConfig{Clusters: s.clusters(o.Bytes), Thin: o.Thin, Clear: o.Clear,
 		Xattrs: xattrs(o.Name, o.UUID)})
 	if err != nil {
 		return nil, late(fmt.Errorf("lvol %q: %w", o.Name, err))
 	}
-	return st.publish(b)
+	return s.publish(b)
 }
 
 // publish registers the volume of a new blob; a blob that cannot be is deleted
 // again.
-func (st *Store) publish(b *blobstore.Blob) (*Volume, error) {
-	v, err := st.volumeOf(b)
+func (s *Store) publish(b *blobstore.Blob) (*Volume, error) {
+	v, err := s.volumeOf(b)
 	if err == nil {
-		err = st.register(v)
+		err = s.register(v)
 	}
 	if err != nil {
 		if derr := b.Delete(); derr != nil {
-			st.m.log.Error("lvol not removed again", "lvstore", st.Name(), "err", derr)
+			s.m.log.Error("lvol not removed again", "lvstore", s.Name(), "err", derr)
 		}
 		return nil, late(err)
 	}
@@ -132,11 +132,11 @@ func (v *Volume) remove() (clear func(), err error) {
 }
 
 // changed tells the users of blobs' volumes that their Info is another.
-func (st *Store) changed(blobs ...*blobstore.Blob) {
+func (s *Store) changed(blobs ...*blobstore.Blob) {
 	for _, b := range blobs {
-		for _, v := range st.Volumes() {
+		for _, v := range s.Volumes() {
 			if v.blob == b {
-				st.m.reg.Resized(v.bdevName)
+				s.m.reg.Resized(v.bdevName)
 			}
 		}
 	}

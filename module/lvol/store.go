@@ -30,135 +30,135 @@ type Store struct {
 }
 
 // open takes the base device.
-func (st *Store) open(bdevName string) error {
-	base, err := st.m.reg.Open(bdevName, func(k bdev.EventKind) {
+func (s *Store) open(bdevName string) error {
+	base, err := s.m.reg.Open(bdevName, func(k bdev.EventKind) {
 		if k == bdev.Removed {
-			go st.hotRemove()
+			go s.hotRemove()
 		}
 	})
 	if err != nil {
 		return err
 	}
-	st.base = base
-	base.OnSettle(st.settle)
+	s.base = base
+	base.OnSettle(s.settle)
 	return nil
 }
 
 // settle is called when blocks of the base device have moved in memory.
-func (st *Store) settle() {
-	for _, v := range st.Volumes() {
-		st.m.reg.Settle(v.bdevName)
+func (s *Store) settle() {
+	for _, v := range s.Volumes() {
+		s.m.reg.Settle(v.bdevName)
 	}
 }
 
 // UUID identifies the store.
-func (st *Store) UUID() uuid.UUID { return st.uuid }
+func (s *Store) UUID() uuid.UUID { return s.uuid }
 
 // Name returns the store's name.
-func (st *Store) Name() string {
-	st.m.mu.Lock()
-	defer st.m.mu.Unlock()
-	return st.name
+func (s *Store) Name() string {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return s.name
 }
 
 // ClusterSize is in bytes.
-func (st *Store) ClusterSize() uint32 { return st.bs.ClusterSize() }
+func (s *Store) ClusterSize() uint32 { return s.bs.ClusterSize() }
 
 // Info describes the store.
-func (st *Store) Info() StoreInfo {
+func (s *Store) Info() StoreInfo {
 	failed := ""
-	if err := st.bs.Failed(); err != nil {
+	if err := s.bs.Failed(); err != nil {
 		failed = err.Error()
 	}
 	return StoreInfo{
-		Failed: failed, UUID: st.uuid, Name: st.Name(), BaseBdev: st.base.Info().Name,
-		TotalDataClusters: st.bs.DataClusters(), FreeClusters: st.bs.FreeClusters(),
-		BlockSize: st.bs.BlockSize(), ClusterSize: st.bs.ClusterSize(),
+		Failed: failed, UUID: s.uuid, Name: s.Name(), BaseBdev: s.base.Info().Name,
+		TotalDataClusters: s.bs.DataClusters(), FreeClusters: s.bs.FreeClusters(),
+		BlockSize: s.bs.BlockSize(), ClusterSize: s.bs.ClusterSize(),
 	}
 }
 
 // Volumes returns the store's volumes, the oldest first.
-func (st *Store) Volumes() []*Volume {
-	st.m.mu.Lock()
-	defer st.m.mu.Unlock()
-	return slices.Clone(st.volumes)
+func (s *Store) Volumes() []*Volume {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return slices.Clone(s.volumes)
 }
 
 // begin starts an operation; ENODEV when the store is closed.
-func (st *Store) begin() (func(), error) {
-	st.op.Lock()
-	if st.closed {
-		st.op.Unlock()
-		return nil, fmt.Errorf("lvstore %q is closed: %w", st.Name(), syscall.ENODEV)
+func (s *Store) begin() (func(), error) {
+	s.op.Lock()
+	if s.closed {
+		s.op.Unlock()
+		return nil, fmt.Errorf("lvstore %q is closed: %w", s.Name(), syscall.ENODEV)
 	}
-	return st.op.Unlock, nil
+	return s.op.Unlock, nil
 }
 
 // registerAll makes bdevs of the volumes of a loaded store. A volume that
 // cannot be used is logged and left alone.
-func (st *Store) registerAll() {
-	end, err := st.begin()
+func (s *Store) registerAll() {
+	end, err := s.begin()
 	if err != nil {
 		return
 	}
 	defer end()
-	for _, b := range st.bs.Blobs() { // clones of one of them may come before it
-		if err := st.supply(b); err != nil {
-			st.m.log.Warn("lvols are degraded", "lvstore", st.Name(), "blob", fmt.Sprintf("0x%x", uint64(b.ID())), "external_snapshot",
+	for _, b := range s.bs.Blobs() { // clones of one of them may come before it
+		if err := s.supply(b); err != nil {
+			s.m.log.Warn("lvols are degraded", "lvstore", s.Name(), "blob", fmt.Sprintf("0x%x", uint64(b.ID())), "external_snapshot",
 				b.ExternalID(), "err", err)
 		}
 	}
-	for _, b := range st.bs.Blobs() {
-		if b == st.super {
+	for _, b := range s.bs.Blobs() {
+		if b == s.super {
 			continue
 		}
-		v, err := st.volumeOf(b)
+		v, err := s.volumeOf(b)
 		if err == nil {
 			err = b.Usable()
 		}
 		if err == nil {
-			err = st.register(v)
+			err = s.register(v)
 		}
 		if err != nil {
-			st.m.log.Error("lvol not registered", "lvstore", st.Name(), "blob", fmt.Sprintf("0x%x", uint64(b.ID())), "err", err)
+			s.m.log.Error("lvol not registered", "lvstore", s.Name(), "blob", fmt.Sprintf("0x%x", uint64(b.ID())), "err", err)
 		}
 	}
 }
 
 // register makes a volume's bdev and adds the volume to the store. One that
 // lacks its parent outside the store gets its bdev when that appears.
-func (st *Store) register(v *Volume) error {
-	st.m.mu.Lock()
-	st.volumes = append(st.volumes, v)
-	st.m.mu.Unlock()
+func (s *Store) register(v *Volume) error {
+	s.m.mu.Lock()
+	s.volumes = append(s.volumes, v)
+	s.m.mu.Unlock()
 	if v.degraded() {
 		return nil
 	}
-	if err := st.show(v); err != nil {
-		st.drop(v)
+	if err := s.show(v); err != nil {
+		s.drop(v)
 		return err
 	}
 	return nil
 }
 
 // show makes a volume's bdev.
-func (st *Store) show(v *Volume) error {
-	err := st.m.reg.Register(v)
+func (s *Store) show(v *Volume) error {
+	err := s.m.reg.Register(v)
 	v.registered.Store(err == nil)
 	return err
 }
 
-func (st *Store) drop(v *Volume) {
-	st.m.mu.Lock()
-	st.volumes = slices.DeleteFunc(st.volumes, func(x *Volume) bool { return x == v })
-	st.m.mu.Unlock()
+func (s *Store) drop(v *Volume) {
+	s.m.mu.Lock()
+	s.volumes = slices.DeleteFunc(s.volumes, func(x *Volume) bool { return x == v })
+	s.m.mu.Unlock()
 }
 
 // unregister removes a volume's bdev and returns when nobody uses it.
-func (st *Store) unregister(v *Volume) error {
-	err := st.m.reg.Unregister(v.bdevName)
+func (s *Store) unregister(v *Volume) error {
+	err := s.m.reg.Unregister(v.bdevName)
 	if errors.Is(err, syscall.ENODEV) {
-		<-st.m.reg.Gone(v.bdevName) // perhaps somebody else is at it
+		<-s.m.reg.Gone(v.bdevName) // perhaps somebody else is at it
 		return nil
 	}
 	return err
@@ -166,35 +166,35 @@ func (st *Store) unregister(v *Volume) error {
 
 // Rename changes the store's name and the aliases of its volumes. EEXIST when
 // another store has the name.
-func (st *Store) Rename(name string) error {
+func (s *Store) Rename(name string) error {
 	if err := checkName("new_name", name); err != nil {
 		return late(err)
 	}
-	end, err := st.begin()
+	end, err := s.begin()
 	if err != nil {
 		return late(err)
 	}
 	defer end()
-	if name == st.Name() {
+	if name == s.Name() {
 		return nil
 	}
-	release, err := st.m.reserve(name)
+	release, err := s.m.reserve(name)
 	if err != nil {
 		return late(err)
 	}
 	defer release()
-	if err := st.super.SetXattr("name", cString(name)); err != nil {
+	if err := s.super.SetXattr("name", cString(name)); err != nil {
 		return late(err)
 	}
-	volumes := st.Volumes()
+	volumes := s.Volumes()
 	for _, v := range volumes {
-		_ = st.m.reg.RemoveAlias(v.bdevName, v.Alias())
+		_ = s.m.reg.RemoveAlias(v.bdevName, v.Alias())
 	}
-	st.m.mu.Lock()
-	st.name = name
-	st.m.mu.Unlock()
+	s.m.mu.Lock()
+	s.name = name
+	s.m.mu.Unlock()
 	for _, v := range volumes {
-		if aerr := st.m.reg.AddAlias(v.bdevName, v.Alias()); aerr != nil {
+		if aerr := s.m.reg.AddAlias(v.bdevName, v.Alias()); aerr != nil {
 			err = errors.Join(err, aerr)
 		}
 	}
@@ -203,26 +203,26 @@ func (st *Store) Rename(name string) error {
 
 // Grow makes the space usable by which the base device has grown. ENOSPC when
 // the store's metadata has no room to tell of it.
-func (st *Store) Grow() error {
-	end, err := st.begin()
+func (s *Store) Grow() error {
+	end, err := s.begin()
 	if err != nil {
 		return late(err)
 	}
 	defer end()
-	return late(st.bs.Grow())
+	return late(s.bs.Grow())
 }
 
 // Unload unregisters the volumes, writes the store clean and lets the base
 // device go. Nothing is deleted.
-func (st *Store) Unload() error { return st.close((*blobstore.Store).Unload) }
+func (s *Store) Unload() error { return s.close((*blobstore.Store).Unload) }
 
 // Destroy deletes the volumes, as their clear methods say, and the store.
-func (st *Store) Destroy() error {
-	return late(st.close(func(bs *blobstore.Store) error {
+func (s *Store) Destroy() error {
+	return late(s.close(func(bs *blobstore.Store) error {
 		for deleted := true; deleted; {
 			deleted = false
 			for _, b := range bs.Blobs() {
-				if b == st.super || len(b.Clones()) > 0 {
+				if b == s.super || len(b.Clones()) > 0 {
 					continue
 				}
 				if err := b.Delete(); err != nil {
@@ -238,33 +238,33 @@ func (st *Store) Destroy() error {
 
 // hotRemove closes the store of a device that is going away; its medium is
 // not touched.
-func (st *Store) hotRemove() {
-	_ = st.close(func(bs *blobstore.Store) error {
-		st.m.log.Warn("lvstore closed: its device is gone", "lvstore", st.Name(), "bdev", st.base.Info().Name)
+func (s *Store) hotRemove() {
+	_ = s.close(func(bs *blobstore.Store) error {
+		s.m.log.Warn("lvstore closed: its device is gone", "lvstore", s.Name(), "bdev", s.base.Info().Name)
 		bs.Close()
 		return nil
 	})
 }
 
 // close ends the store: the volumes go, then how does what is left to do.
-func (st *Store) close(how func(*blobstore.Store) error) error {
-	end, err := st.begin()
+func (s *Store) close(how func(*blobstore.Store) error) error {
+	end, err := s.begin()
 	if err != nil {
 		return err
 	}
 	defer end()
-	if st.bs == nil {
+	if s.bs == nil {
 		return nil // the device went away while the store was being loaded
 	}
-	st.closed = true
+	s.closed = true
 	var wg sync.WaitGroup
-	for _, v := range st.Volumes() {
-		wg.Go(func() { _ = st.unregister(v) })
+	for _, v := range s.Volumes() {
+		wg.Go(func() { _ = s.unregister(v) })
 	}
 	wg.Wait()
-	st.clearing.Wait()
-	err = how(st.bs)
-	st.m.forget(st)
-	st.base.Close()
+	s.clearing.Wait()
+	err = how(s.bs)
+	s.m.forget(s)
+	s.base.Close()
 	return err
 }

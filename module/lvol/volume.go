@@ -26,8 +26,8 @@ type Volume struct {
 
 // volumeOf reads a volume's identity. A blob without a UUID is called after
 // the store and its id, as SPDK does.
-func (st *Store) volumeOf(b *blobstore.Blob) (*Volume, error) {
-	v := &Volume{st: st, blob: b}
+func (s *Store) volumeOf(b *blobstore.Blob) (*Volume, error) {
+	v := &Volume{st: s, blob: b}
 	value, ok := b.Xattr("name")
 	if !ok || len(value) > nameMax {
 		return nil, fmt.Errorf("lvol name %q: %w", value, syscall.EINVAL)
@@ -38,9 +38,9 @@ func (st *Store) volumeOf(b *blobstore.Blob) (*Volume, error) {
 	if err == nil && id != uuid.Nil {
 		v.uuid, v.bdevName = id, id.String()
 	} else {
-		v.bdevName = fmt.Sprintf("%s_%d", st.uuid, uint64(b.ID()))
+		v.bdevName = fmt.Sprintf("%s_%d", s.uuid, uint64(b.ID()))
 	}
-	b.OnMoved(func() { st.m.reg.Settle(v.bdevName) })
+	b.OnMoved(func() { s.m.reg.Settle(v.bdevName) })
 	return v, nil
 }
 
@@ -130,11 +130,11 @@ func (v *Volume) DriverSpecific() any {
 }
 
 // names maps blobs to the names of their volumes.
-func (st *Store) names() map[format.BlobID]string {
-	st.m.mu.Lock()
-	defer st.m.mu.Unlock()
-	out := make(map[format.BlobID]string, len(st.volumes))
-	for _, v := range st.volumes {
+func (s *Store) names() map[format.BlobID]string {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	out := make(map[format.BlobID]string, len(s.volumes))
+	for _, v := range s.volumes {
 		out[v.blob.ID()] = v.name
 	}
 	return out

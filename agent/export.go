@@ -241,7 +241,7 @@ func (p *Plane) forgetANA(nqn string) {
 	p.mu.Unlock()
 }
 
-// DropSubsystem deletes a subsystem; one that does not exist is no error.
+// DropSubsystem deletes a subsystem; one that does not exist is not an error.
 func (p *Plane) DropSubsystem(ctx context.Context, nqn string) error {
 	p.forgetANA(nqn)
 	if err := p.NvmfDeleteSubsystem(ctx, nqn); err != nil && !spdk.IsInvalidParams(err) && !spdk.IsNoSuchDevice(err) {

@@ -184,7 +184,7 @@ func (p *Plane) BdevNvmeDetachController(ctx context.Context, name string) error
 
 // Connect makes the data plane ready at the start of the agent, waiting up to
 // Config.SocketWait for its socket. A data plane that only has to be started
-// up is no error.
+// up is not an error.
 func (p *Plane) Connect(ctx context.Context) error {
 	deadline := time.Now().Add(p.cfg.SocketWait)
 	for {

@@ -147,7 +147,7 @@ func TestInvalid(t *testing.T) {
 		"exp initiator ours":    {exp("da0", "x", "nqn.2016-06.io.spdk:vda-cntlr-1-1"), []string{"initiator_nqn", "VDA's own"}},
 		"list limit": {func() error { _, err := client.ListDa(ctx, &apiv1.ListDaRequest{Limit: 1001}); return err },
 			[]string{"limit", "1001", "1000"}},
-		"get what is no name": {func() error { _, err := client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "a\x00b"}); return err },
+		"get what is not a name": {func() error { _, err := client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "a\x00b"}); return err },
 			[]string{"da_name", `"\x00"`}},
 		"delete without a name": {func() error { _, err := client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: "dn0:9720"}); return err },
 			[]string{"pd_name", "missing"}},

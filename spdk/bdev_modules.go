@@ -67,7 +67,7 @@ func (a API) BdevAioRescan(ctx context.Context, bdev string) error {
 }
 
 // RaidCreate are the parameters of bdev_raid_create. A base bdev that does not
-// exist is no error: the raid waits for it in state configuring.
+// exist is not an error: the raid waits for it in state configuring.
 type RaidCreate struct {
 	Name        string   `json:"name"`
 	StripSizeKB uint32   `json:"strip_size_kb,omitempty"` // KiB, a power of two

@@ -39,18 +39,24 @@ widths() {
 }
 # What a native engineer would not write, and what to write instead.
 english() {
-  local bad=0 pattern instead
-  while IFS='|' read -r pattern instead; do
-    if git grep -nP --untracked "$pattern" -- '*.go' '*.md' ':!*.pb.go'; then
-      echo "  ^ write: $instead"
-      bad=1
-    fi
+  local bad=0 line
+  while read -r line; do
+    git grep -nP --untracked "${line%% => *}" -- '*.go' '*.md' ':!*.pb.go'
+    case $? in
+      0) echo "  ^ write: ${line##* => }"; bad=1 ;;
+      1) ;;
+      *) bad=1 ;; # git does not take the pattern, and has said so
+    esac
   done <<'RULES'
-(?<!")\banew\b(?!\()|again, or re- before the verb
-\b[Ww]hoever\b|anyone who, or name who it is
-(?<=// )Who [a-z]+ |name the subject: the caller that, an exporter that
-\bis none of\b|is not one of
-\bper each\b|per, or each
+(?<!")\banew\b(?!\() => again, or re- before the verb
+\b[Ww]hoever\b => anyone who, or name who it is
+(?<=// )Who [a-z]+ => name the subject: the caller that, an exporter that
+\bis none of\b => is not one of
+\bper each\b => per, or each
+\bbears?\b => tolerate, survive, allow
+\b(MiB|KiB|bytes|IOPS|requests|writer) a (second|vd|command|node|pass)\b => per
+(?<!there )\bis no (address|agent|id|UUID|NQN|error|orphan|socket|port|path|bdev|number|name|JSON|listener|program)\b => is not a
+\bhas to be (%|above|at (least|most)) => must be
 RULES
   return $bad
 }

@@ -199,7 +199,7 @@ func (d *spdkTgt) Detach(ctx context.Context, name string) error {
 	}
 }
 
-// deleteSubsystem deletes a subsystem; one that does not exist is no error.
+// deleteSubsystem deletes a subsystem; one that does not exist is not an error.
 func deleteSubsystem(ctx context.Context, api spdk.API, nqn string) error {
 	if err := api.NvmfDeleteSubsystem(ctx, nqn); err != nil && !spdk.IsInvalidParams(err) && !spdk.IsNoSuchDevice(err) {
 		return err

@@ -39,7 +39,7 @@ func (d *spdkTgt) Quiesce(ctx context.Context, ns Namespace) error {
 	return d.AwaitQuiet(ctx, ns.NQN)
 }
 
-// PrepareLoss removes a namespace; one that is not there is no error.
+// PrepareLoss removes a namespace; one that is not there is not an error.
 func (d *spdkTgt) PrepareLoss(ctx context.Context, ns Namespace) error {
 	if err := d.Quiesce(ctx, ns); err != nil {
 		return err

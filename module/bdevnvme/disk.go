@@ -237,7 +237,7 @@ func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 		}
 		limit = maxDenials
 	case code == nvme.InvalidNamespace:
-		// Taken away over there, which is no error of the data: a host in
+		// Taken away over there, which is not an error of the data: a host in
 		// front that heard of it would give its file system up.
 		w.path.ctl.PollNamespaces()
 	case s.IsPath(), code == nvme.AbortSQDeletion, code == nvme.AbortRequested,

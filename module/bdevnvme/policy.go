@@ -32,7 +32,7 @@ func (p Policy) validate() error {
 }
 
 // SetPolicy sets the policy of the bdev called name, and of requests that are
-// submitted from now on. ENODEV when it is no bdev of this module, EINVAL for a
+// submitted from now on. ENODEV when it is not a bdev of this module, EINVAL for a
 // policy that makes no sense.
 func (m *Module) SetPolicy(name string, p Policy) error {
 	if err := p.validate(); err != nil {

@@ -41,7 +41,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 // stopReading makes serve end once its calls have.
 func (c *conn) stopReading() { _ = c.nc.SetReadDeadline(time.Unix(1, 0)) }
 
-// serve reads requests until the client leaves or sends what is no JSON. Where
+// serve reads requests until the client leaves or sends what is not JSON. Where
 // the next request would begin after that nobody knows: the client is told, and
 // the connection closed.
 func (c *conn) serve() {

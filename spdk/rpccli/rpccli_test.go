@@ -34,7 +34,7 @@ func TestParameters(t *testing.T) {
 		}
 		var a, b any
 		if json.Unmarshal(got, &a) != nil || json.Unmarshal([]byte(tc.want), &b) != nil {
-			t.Fatalf("%q: %s or %s is no JSON", tc.args, got, tc.want)
+			t.Fatalf("%q: %s or %s is not JSON", tc.args, got, tc.want)
 		}
 		if d := cmp.Diff(b, a); d != "" {
 			t.Errorf("%q: %s", tc.args, d)

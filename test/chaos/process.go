@@ -26,7 +26,7 @@ type process struct {
 	after string // a script that the host runs after each start
 	log   string // path of what it prints
 	// spdk says that it is spdk_tgt, which hangs in its shutdown now and then when a
-	// host has just left: that it has to be killed at the end is no error.
+	// host has just left: that it has to be killed at the end is not an error.
 	spdk bool
 
 	mu       sync.Mutex

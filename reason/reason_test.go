@@ -47,6 +47,11 @@ func TestOf(t *testing.T) {
 			`write tcp 10.0.0.1:4->10.0.0.2:9520: write: connection reset by peer"`), "10.0.0.2:9520: connection reset by peer"},
 		{status.Error(codes.Unavailable, "error reading from server: read tcp 10.0.0.1:4->10.0.0.2:9720: read: connection reset by peer"),
 			"10.0.0.2:9720: connection reset by peer"},
+		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: http2: failed reading the frame payload: `+
+			`http2: frame too large, note that the frame header looked like an HTTP/1.1 header"`), "what answers there is not a gRPC server"},
+		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: http2: frame too large"`),
+			"what answers there is not a gRPC server"},
+		{errors.New("--port 0: listen tcp 192.0.2.1:0: bind: cannot assign requested address"), "--port 0: cannot assign requested address"},
 		{fmt.Errorf("ask: %w", status.Error(codes.Internal, "odd")), "ask: odd"},
 		{errors.New("read x: sql: json: bad"), "read x: bad"},
 		{errors.New("json: bad"), "bad"},

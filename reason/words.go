@@ -24,6 +24,10 @@ var phrases = []phrase{
 	{regexp.MustCompile(`received context error while waiting for new LB policy update: `), ""},
 	{regexp.MustCompile(`transport: Error while dialing:? `), ""},
 	{regexp.MustCompile(`(?:error reading server preface|error reading from server|transport): `), ""},
+	{regexp.MustCompile(`(?:http2: failed reading the frame payload: )?http2: frame too large` +
+		`(?:, note that the frame header looked like .*? header)?`),
+		"what answers there is not a gRPC server"},
+	{regexp.MustCompile(`listen \w+ (?:` + addr + `): (?:bind|listen): |listen tcp: `), ""},
 	{regexp.MustCompile(`failed to write (?:client preface|initial settings frame|window update): `), ""},
 	{regexp.MustCompile(`grpc: received message larger than max \((\d+) vs\. (\d+)\)`),
 		"a message of $1 bytes is more than the $2 that are taken"},

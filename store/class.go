@@ -113,6 +113,26 @@ func classifySQLite(err error) class {
 	return classOther
 }
 
+// aboutFile is what SQLite's error says of the database's file, "" when nothing:
+// there is no server that is a standby, does not answer, or has a log.
+func aboutFile(err error) string {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_READONLY:
+		return "is read-only: this program's user must have the right to write the file and its folder"
+	case sqlite3.SQLITE_CANTOPEN:
+		return "cannot be opened: it must be a file that this program's user may read and write, in a folder that it may write"
+	case sqlite3.SQLITE_NOTADB:
+		return "cannot be read: the file is not an SQLite database"
+	case sqlite3.SQLITE_CORRUPT:
+		return "cannot be read: the file is damaged; restore it from a backup"
+	}
+	return ""
+}
+
 // postgresClasses are SQLSTATEs, or their first two characters (PostgreSQL,
 // appendix A). What is not here is the server's own fault, unless it
 // is about a statement: then it is ours.

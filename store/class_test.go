@@ -1,9 +1,12 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,6 +50,31 @@ func TestClasses(t *testing.T) {
 		if vda.KindOf(err) != tt.kind || !strings.Contains(reason.Of(err), tt.says) || reason.Raw(reason.Full(err)) != "" {
 			t.Errorf("%v: %q of kind %v, want %q of kind %v", tt.err, err, vda.KindOf(err), tt.says, tt.kind)
 		}
+	}
+}
+
+// TestSQLiteFile: what is the matter with a file is said of the file, not of a
+// server.
+func TestSQLiteFile(t *testing.T) {
+	dir := t.TempDir()
+	junk := filepath.Join(dir, "junk.db")
+	if err := os.WriteFile(junk, bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, says := range map[string]string{junk: "is not an SQLite database", dir: "may read and write"} {
+		if _, err := Open(t.Context(), "sqlite:///"+path); vda.KindOf(err) != vda.Unavailable || !strings.Contains(reason.Full(err), says) {
+			t.Errorf("%s: %v, want %q", path, err, says)
+		}
+	}
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "vda.db")+"?_pragma=query_only(1)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	_, err = db.ExecContext(t.Context(), "CREATE TABLE t (x)")
+	s := &sqlStore{target: &target{dialect: &sqliteDialect, where: "here"}}
+	if err = s.wrap(err); !strings.Contains(reason.Of(err), "right to write the file and its folder") {
+		t.Errorf("a file that may not be written: %v", err)
 	}
 }
 

@@ -46,6 +46,9 @@ func (s *sqlStore) error(c class, cause error) *vda.Error {
 	if a, ok := about[c]; ok {
 		e.Kind, e.Msg = a.kind, a.msg
 	}
+	if msg := aboutFile(cause); msg != "" {
+		e.Msg = msg
+	}
 	return e
 }
 

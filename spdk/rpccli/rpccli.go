@@ -254,7 +254,7 @@ func parameters(method string, args []string) (json.RawMessage, error) {
 			return nil, usagef("%q after the parameters; they are one JSON object, quote it for the shell", args[1])
 		}
 		if !json.Valid([]byte(args[0])) || !strings.HasPrefix(strings.TrimSpace(args[0]), "{") {
-			return nil, usagef("parameters %q are no JSON object", args[0])
+			return nil, usagef("parameters %q are not a JSON object", args[0])
 		}
 		return json.RawMessage(args[0]), nil
 	}

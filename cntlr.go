@@ -14,7 +14,7 @@ type Cntlr struct {
 }
 
 // cntlidsPerCntlr is how many NVMe controller ids each of an array's
-// controllers hands out to hosts. The ranges don't overlap.
+// controllers hands out to hosts. The ranges do not overlap.
 const cntlidsPerCntlr = 1000
 
 // MaxCntlrIdx is the last Idx that leaves room for its range of controller ids,

@@ -30,7 +30,7 @@ func TestVersionMarks(t *testing.T) {
 		t.Errorf("%v, when 199 was carried out", m)
 	}
 	if long := (VersionMarks{}).Next(1<<64-1, 0); 64*(len(long.String())+1) > 4000 {
-		t.Errorf("64 of %q don't fit", long)
+		t.Errorf("64 of %q do not fit", long)
 	}
 	for _, bad := range []string{"x", "1", ":a", "1:a,", "-1:a"} {
 		if m, err := ParseVersionMarks(bad); err == nil {

@@ -100,7 +100,7 @@ func (o *object) text(key string) (string, error) {
 	return s, nil
 }
 
-// number is the unsigned integer under key; set is false when it isn't there.
+// number is the unsigned integer under key; set is false when it is not there.
 func (o *object) number(key string) (n uint64, set bool, err error) {
 	raw, ok := o.vals[key]
 	if !ok {
@@ -118,7 +118,7 @@ func (o *object) number(key string) (n uint64, set bool, err error) {
 	return n, true, nil
 }
 
-// flag is the boolean under key, false when it isn't there.
+// flag is the boolean under key, false when it is not there.
 func (o *object) flag(key string) (bool, error) {
 	switch raw, ok := o.vals[key]; {
 	case !ok || string(raw) == "false":

@@ -210,7 +210,7 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 	return nil
 }
 
-// deaf reports that a subsystem is there and doesn't listen: a pass was cut short
+// deaf reports that a subsystem is there and does not listen: a pass was cut short
 // while it made it.
 func (p *Plane) deaf(ctx context.Context, nqn string) bool {
 	subs, err := p.NvmfGetSubsystems(ctx)

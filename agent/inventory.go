@@ -16,7 +16,7 @@ import (
 // the names it was asked for. Its maps are shared: read only. Where a name is
 // looked up that was not asked for, the lists are asked for now, so that nothing
 // is taken for absent that may be there; the pass ends with the error if they
-// don't come.
+// do not come.
 type Inventory struct {
 	At        time.Time                // when it was asked for
 	Lvstores  map[string]*spdk.Lvstore // dn only: see plane.Setup

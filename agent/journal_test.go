@@ -170,7 +170,7 @@ func TestTheJournalEnds(t *testing.T) {
 
 // TestAJournalOfBeforeTakesNoChangeAway: lines that are older than the state
 // file may stand before those that count, when the file was written after a
-// restart: by an agent that didn't empty the journal, or was killed between the
+// restart: by an agent that did not empty the journal, or was killed between the
 // two. What was acknowledged is there after each restart.
 func TestAJournalOfBeforeTakesNoChangeAway(t *testing.T) {
 	t.Parallel()

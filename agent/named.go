@@ -48,7 +48,7 @@ func byName(ctx context.Context) bool { return ctx.Value(byNameKey{}) != nil }
 // InventoryOf is Inventory for a pass that looks at some names only, and goes by
 // name: see ByName. It may hold more than those. Where the data plane refuses a
 // question in another way than by saying that there is no such thing, it is asked
-// for lists, as one that doesn't know how to be asked for a name.
+// for lists, as one that does not know how to be asked for a name.
 func (n *Node) InventoryOf(ctx context.Context, names Names) (*Inventory, error) {
 	if err := n.Plane.Ready(); err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func (p *Plane) namedRaids(ctx context.Context, inv *Inventory, names []string) 
 			continue
 		}
 		if inv.raids[name] = b.Raid(); inv.raids[name] == nil {
-			categories = []string{"all"} // it doesn't say
+			categories = []string{"all"} // it does not say
 		}
 	}
 	lists := make([][]spdk.Raid, len(categories))

@@ -45,7 +45,7 @@ func (h holder) String() string {
 	return s
 }
 
-// lockSocket locks the data plane's socket for this agent. What can't be locked
+// lockSocket locks the data plane's socket for this agent. What cannot be locked
 // for want of permissions is left to the mark.
 func (p *Plane) lockSocket() error {
 	path, err := filepath.EvalSymlinks(p.cfg.Socket)

@@ -297,7 +297,7 @@ func (p *Plane) set(s PlaneStatus) {
 }
 
 // lost returns a channel that is closed when the connection to the data plane
-// ends; nil where that can't be told.
+// ends; nil where that cannot be told.
 func (p *Plane) lost() <-chan struct{} {
 	if c, ok := p.probes.Client.(interface{ Lost() <-chan struct{} }); ok {
 		return c.Lost()

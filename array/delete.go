@@ -48,7 +48,7 @@ func (c *Change) cntlrs(daID string, change func(*vda.Cntlr)) ([]*vda.Cntlr, err
 }
 
 // Bury turns the vds of a deleted array into tombstones, at once: its controllers
-// can't be reached, and a dead cn must not keep the space.
+// cannot be reached, and a dead cn must not keep the space.
 func Bury(tx store.Tx, daID string) error {
 	c := Begin(tx)
 	if err := c.LockArrays(daID); err != nil {

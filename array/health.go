@@ -39,7 +39,7 @@ func first(bad []string) vda.Health {
 }
 
 // ailments is what is wrong with the parts of an array, causes first: a
-// controller can't be well without its vds, nor a secondary without the
+// controller cannot be well without its vds, nor a secondary without the
 // primary.
 func ailments(vds []vda.VD, cntlrs []vda.Cntlr) []string {
 	var bad []string

@@ -46,7 +46,7 @@ type eviction struct {
 
 // lookAt reads an array, which it locks in an Update, and one of its controllers.
 // It returns nil when that is not to be replaced: a primary is moved first, or
-// can't be.
+// cannot be.
 func lookAt(tx store.Reader, daID, cntlrID string) (*eviction, error) {
 	da, err := tx.DA(daID)
 	if err != nil || da.Deleted || !da.Created {

@@ -75,7 +75,7 @@ func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 }
 
 // fail counts a failure, and apart what says something of the disk: that it
-// can't read or write, or has no space. Deallocating may fail on a disk that is
+// cannot read or write, or has no space. Deallocating may fail on a disk that is
 // well.
 func (c *counters) fail(r *Request) {
 	c.fails.Add(1)

@@ -22,11 +22,11 @@ type flag struct {
 	field    string // of the request; "" is name with underscores
 	usage    string // begins with a word in back quotes that stands for the value
 	required bool
-	def      string // what the portal takes when the flag isn't given, for the help
+	def      string // what the portal takes when the flag is not given, for the help
 	syntax   syntax
 }
 
-// syntax is how a value is written, where the field's type doesn't say.
+// syntax is how a value is written, where the field's type does not say.
 type syntax uint8
 
 const (

@@ -13,7 +13,7 @@ import (
 )
 
 // A call is made again as long as its deadline allows, where that is safe: when
-// the request can't have reached a portal, and when it only asks. A portal that
+// the request cannot have reached a portal, and when it only asks. A portal that
 // is restarted, or a proxy before it, refuses or resets a connection for a
 // moment.
 const (

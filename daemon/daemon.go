@@ -32,7 +32,7 @@ func (f *Flags) Add(fs *pflag.FlagSet, port int, serves string) {
 	fs.StringVar(&f.level, "log-level", "info", "least severe `LEVEL` that is logged, on standard error: debug, info, warn or error")
 }
 
-// Check reports a value that can't be right.
+// Check reports a value that cannot be right.
 func (f *Flags) Check() error {
 	if f.Port < 0 || f.Port > 65535 {
 		return fmt.Errorf("--port %d must be from 0 to 65535", f.Port)

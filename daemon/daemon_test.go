@@ -52,7 +52,7 @@ func TestListenRefusesAPortInUse(t *testing.T) {
 	}
 	f.Listener = "203.0.113.1"
 	if _, err := f.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "--listener 203.0.113.1") {
-		t.Errorf("an address that isn't ours: %v", err)
+		t.Errorf("an address that is not ours: %v", err)
 	}
 }
 

@@ -23,7 +23,7 @@ func NewLog(w io.Writer, level slog.Leveler) *slog.Logger {
 }
 
 // stuckAfter is how long a log call waits for a reader that takes nothing; the
-// calls after it don't wait until the reader goes on.
+// calls after it do not wait until the reader goes on.
 const stuckAfter = time.Second
 
 var droppedLines atomic.Uint64

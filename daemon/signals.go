@@ -15,7 +15,7 @@ import (
 //
 // SIGPIPE is caught rather than ignored, as children would inherit the latter.
 func Context() (ctx context.Context, stop context.CancelFunc) {
-	pipe := make(chan os.Signal, 1) // never read: what doesn't fit is dropped
+	pipe := make(chan os.Signal, 1) // never read: what does not fit is dropped
 	signal.Notify(pipe, syscall.SIGPIPE)
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	return ctx, func() {

@@ -44,7 +44,7 @@ type Timing struct {
 	CnLease time.Duration
 	// ReachDelay is how long a primary must have been cut off from a vd whose
 	// dn is well before another controller takes over; ReachHold how long it
-	// must have been primary, so that arrays don't go to and fro. Defaults 5 s
+	// must have been primary, so that arrays do not go to and fro. Defaults 5 s
 	// and 30 s.
 	ReachDelay, ReachHold time.Duration
 	// RepairAfter is how long a cn must be down before its controllers are
@@ -64,7 +64,7 @@ type Timing struct {
 	Grace time.Duration
 	// SyncTimeout bounds one Sync call. Default 20 s.
 	SyncTimeout time.Duration
-	// RetryMin and RetryMax bound the pause after a Sync that didn't bring
+	// RetryMin and RetryMax bound the pause after a Sync that did not bring
 	// the node to its version. Defaults 2 s and 10 s.
 	RetryMin, RetryMax time.Duration
 	// FullPeriod is how often a node gets all its objects. Default 60 s.

@@ -28,7 +28,7 @@
 //
 // Any number may run. Each changes a beat of its own in SQL every Refresh, and
 // the nodes belong to those whose beat changes, by rendezvous hashing. A
-// monitor whose beat doesn't get through stops to act after StaleAfter; the
+// monitor whose beat does not get through stops to act after StaleAfter; the
 // others take its nodes after Lease, which is longer. One that stalls and
 // wakes up finds its picture stale and does nothing until it has a new one.
 // Should two act on one node for a moment, when one has joined, then no harm
@@ -41,7 +41,7 @@
 // # Primaries
 //
 // Those of a cn that is down move (failover.go), when the lease that heartbeats
-// gave them is over (grant.go); so do those that alone don't reach a dn
+// gave them is over (grant.go); so do those that alone do not reach a dn
 // (reach.go). Which cns are left, and where each array goes, is decided by two
 // pure functions, PlanLeave and PlanMoves. Controllers of a cn that stays away are
 // replaced on other cns (repair.go).

@@ -26,7 +26,7 @@ type grants struct {
 // the agent holds what the picture says, and no primary is being moved away.
 //
 // With a stale picture it may not, whether it is this monitor alone that has
-// lost the database or all have: it can't tell, and its nodes may be another's.
+// lost the database or all have: it cannot tell, and its nodes may be another's.
 // That stops no I/O by itself, see docs/failover.md.
 func (n *node) grant(req *apiv1.HeartbeatRequest) {
 	if n.kind != vda.ControllerNode {

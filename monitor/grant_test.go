@@ -37,7 +37,7 @@ func TestLeaseOfACn(t *testing.T) {
 			t.Errorf("a dn has a lease of %v", l)
 		}
 
-		// Without a database a monitor can't know whether the node is still
+		// Without a database a monitor cannot know whether the node is still
 		// its own.
 		r.store.away.Store(true)
 		time.Sleep(3*time.Second + 2*time.Second)
@@ -50,7 +50,7 @@ func TestLeaseOfACn(t *testing.T) {
 			t.Error("not renewed although the database is back")
 		}
 
-		// A node that doesn't know what SQL says has no lease.
+		// A node that does not know what SQL says has no lease.
 		a.Refuse(errors.New("busy"))
 		r.update(func(tx store.Tx) error { _, err := tx.BumpNode(vda.ControllerNode, r.cns[0].ID); return err })
 		time.Sleep(4 * time.Second)
@@ -94,7 +94,7 @@ func TestCnLeaseMustBeBelowDetection(t *testing.T) {
 type ear struct {
 	*fakeagent.Cluster
 	mu    sync.Mutex
-	deaf  map[string]bool     // agents that it doesn't hear
+	deaf  map[string]bool     // agents that it does not hear
 	peers map[string]*Monitor // by where they serve
 }
 

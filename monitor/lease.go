@@ -71,7 +71,7 @@ func (r *roster) observe(now time.Time, rows []store.Monitor) (alive, dead []str
 func (r *roster) join(now time.Time) { r.joined, r.acting = now, false }
 
 // mayAct reports whether a monitor that joined has waited long enough: the
-// others share with it by then, and those that don't beat any more are told
+// others share with it by then, and those that do not beat any more are told
 // apart. One that is alone needn't wait.
 func (r *roster) mayAct(now time.Time, rows int) bool {
 	r.acting = r.acting || rows <= 1 || now.Sub(r.joined) > r.lease

@@ -129,7 +129,7 @@ func TestServe(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	// A client that watches the health doesn't hold up the end.
+	// A client that watches the health does not hold up the end.
 	w, err := rpc.Watch(t.Context(), &healthpb.HealthCheckRequest{})
 	if err != nil {
 		t.Fatal(err)

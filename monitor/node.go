@@ -61,7 +61,7 @@ func (n *node) state() (up, down bool) {
 func (n *node) run(ctx context.Context) {
 	defer close(n.done)
 	t := &n.m.cfg.Timing
-	// Nodes don't beat all at once.
+	// Nodes do not beat all at once.
 	timer := time.NewTimer(rand.N(t.Period/4) + 1)
 	defer timer.Stop()
 	var steps sync.WaitGroup

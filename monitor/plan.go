@@ -24,11 +24,11 @@ type Event interface{ event() }
 type Beat struct {
 	// Answered: the agent replied, be it with an error.
 	Answered bool
-	// Refused: no agent was listening. It won't answer later either.
+	// Refused: no agent was listening. It will not answer later either.
 	Refused bool
 	// Reason is why there is no proper reply; "" when there is one.
 	Reason string
-	// HeardBy is another monitor to which the node answers though it doesn't
+	// HeardBy is another monitor to which the node answers though it does not
 	// to this one; "" for none.
 	HeardBy string
 
@@ -244,7 +244,7 @@ func planSync(t *Timing, now time.Time, v NodeView, m *Memory) (SyncStep, bool) 
 			m.Pause = 0
 		}
 	} else if m.BehindAt != v.Version {
-		// Something new: it doesn't wait for the pause of the old.
+		// Something new: it does not wait for the pause of the old.
 		m.BehindSince, m.BehindAt, m.Pause = now, v.Version, 0
 		m.NextSync = time.Time{}
 	}

@@ -39,7 +39,7 @@ func TestPlan(t *testing.T) {
 			2 view 2/2
 			2 beat v2
 			9 beat v2`,
-		"something new doesn't wait for the pause of the old": `
+		"something new does not wait for the pause of the old": `
 			0 view 2/1
 			0 beat v1        -> report ""
 			0 reported

@@ -67,7 +67,7 @@ type backends struct {
 }
 
 // betterPlaces are moves to controllers that reach what their arrays need, which
-// the present primaries don't.
+// the present primaries do not.
 func (m *Monitor) betterPlaces(ctx context.Context, cnID string, lost []*apiv1.Unreached) []array.Move {
 	arrays, err := m.backendsOf(ctx, cnID, lost)
 	if err != nil {

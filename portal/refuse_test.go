@@ -224,7 +224,7 @@ func TestRefusedByState(t *testing.T) {
 			_, err := client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "a-b", ExpName: "c", InitiatorNqn: host})
 			return err
 		}, codes.AlreadyExists, 5, nil},
-		{"a snapshot that isn't there", func() error {
+		{"a snapshot that is not there", func() error {
 			_, err := client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "a", ExpName: "s", InitiatorNqn: host, SnapName: "monday"})
 			return err
 		}, codes.NotFound, 3, []string{"monday"}},

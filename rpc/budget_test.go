@@ -173,7 +173,7 @@ func TestRequestsOfHandlersAreBounded(t *testing.T) {
 	})
 }
 
-// TestASlowRequestEnds: a client that doesn't send what it announced has its
+// TestASlowRequestEnds: a client that does not send what it announced has its
 // call ended, and nothing stays taken.
 func TestASlowRequestEnds(t *testing.T) {
 	both(t, func(t *testing.T, shared bool) {

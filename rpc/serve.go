@@ -57,7 +57,7 @@ type Config struct {
 	// panic of the handler has become an error by then.
 	Intercept grpc.UnaryServerInterceptor
 
-	// Health says why the services can't do their work now, in words that
+	// Health says why the services cannot do their work now, in words that
 	// anyone may read; nil: they can. It may wait for HealthPeriod. Default:
 	// they always can.
 	Health func(context.Context) error

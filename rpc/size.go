@@ -12,7 +12,7 @@ import (
 
 // decodedSize is about how many bytes m takes when data has been decoded into
 // it; a message of two bytes can become a hundred. It stops counting beyond
-// limit, and at what can't be decoded, at which decoding stops too.
+// limit, and at what cannot be decoded, at which decoding stops too.
 func decodedSize(m proto.Message, data []byte, limit int64) int64 {
 	w := sizer{limit: limit, size: structSize(m.ProtoReflect().Descriptor())}
 	w.message(m.ProtoReflect().Descriptor(), data, protowire.DefaultRecursionLimit)

@@ -10,14 +10,14 @@
 // testing/synctest makes time jump when everybody waits, so nothing may wait
 // on a socket or in the kernel: connections are pipes of package simnet, the
 // agents call their data plane through agent.Config.Connect, and the database
-// is a file in memory whose calls don't wait.
+// is a file in memory whose calls do not wait.
 //
 // # What is a model
 //
 //   - simnet: machines and one-way links between them. A cut loses what is
 //     sent, silently, until it heals; TCP sends it again then. Connections keep
 //     their order. A dead process resets its connections, a machine without
-//     power doesn't.
+//     power does not.
 //     A process is killed (nothing of it reaches the world any more) or
 //     hangs (nothing does until it is continued, and then all that was under
 //     way). No process of VDA compares its clock with another's, so a jump of
@@ -58,7 +58,7 @@
 // # Seeds
 //
 // The seed decides the shape of the cluster, the faults, what they hit, when,
-// and for how long. It doesn't decide which of two goroutines runs first, nor
+// and for how long. It does not decide which of two goroutines runs first, nor
 // ids: a run repeats a failure most of the time, not always. Changing the table
 // of kinds changes what every seed means.
 //

@@ -35,7 +35,7 @@ const (
 	classFault       // of the server or its machine
 	classNoSchema
 	classSchema  // not the one that this program was built for
-	classRefused // login or database name wrong; trying again won't help
+	classRefused // login or database name wrong; trying again will not help
 )
 
 // about is what a class of error says of the database: a kind, and words that

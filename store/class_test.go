@@ -18,7 +18,7 @@ import (
 	"github.com/virtual-disk-array/vda/reason"
 )
 
-// TestClasses: errors that a test can't have its server make.
+// TestClasses: errors that a test cannot have its server make.
 func TestClasses(t *testing.T) {
 	for _, tt := range []struct {
 		d    *dialect
@@ -78,7 +78,7 @@ func TestSQLiteFile(t *testing.T) {
 	}
 }
 
-// TestFullSQLite: a database file that can't grow is full, not broken, and
+// TestFullSQLite: a database file that cannot grow is full, not broken, and
 // takes writes again when there is room.
 func TestFullSQLite(t *testing.T) {
 	uri := "sqlite:///" + filepath.Join(t.TempDir(), "vda.db")

@@ -19,7 +19,7 @@ import (
 )
 
 // Connections a process holds to a database server. SQLite has one writer
-// whatever we do; its readers don't wait for it.
+// whatever we do; its readers do not wait for it.
 const (
 	serverConns     = 16
 	sqliteReaders   = 8
@@ -47,7 +47,7 @@ var _ Store = (*sqlStore)(nil)
 // Open opens the cluster's database that uri names and checks that its schema
 // is the one this program was built for. Without a schema, or with an older
 // or a newer one, it is vda.FailedPrecondition and says what to do; when the
-// database can't be reached it is vda.Unavailable with host and port.
+// database cannot be reached it is vda.Unavailable with host and port.
 func Open(ctx context.Context, uri string) (Store, error) {
 	s, err := connect(ctx, uri)
 	if err != nil {
@@ -120,7 +120,7 @@ func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
 	return s, nil
 }
 
-// Ping implements Store. It doesn't wait for SQLite's one writer.
+// Ping implements Store. It does not wait for SQLite's one writer.
 func (s *sqlStore) Ping(ctx context.Context) error {
 	begin := time.Now()
 	var version sql.NullInt64

@@ -104,7 +104,7 @@ func Migrate(ctx context.Context, uri string) (before, after SchemaStatus, err e
 }
 
 // Drop removes the schema and everything in it. It refuses a database that
-// has no VDA schema, and one of a newer program, whose tables it can't know.
+// has no VDA schema, and one of a newer program, whose tables it cannot know.
 func Drop(ctx context.Context, uri string) (SchemaStatus, error) {
 	s, err := connect(ctx, uri)
 	if errors.Is(err, errNoFile) {

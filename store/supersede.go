@@ -29,7 +29,7 @@ func leaps(now time.Time) (version, term int64) {
 // Supersede makes a database that was restored from a backup newer than
 // anything its nodes have seen, so that they take it for the truth again. All
 // nodes get all their objects next. It deletes nothing, here or there: nodes
-// detach what the database doesn't know, and keep it on media.
+// detach what the database does not know, and keep it on media.
 func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 	s, err := connect(ctx, uri)
 	if err != nil {

@@ -7,7 +7,7 @@
 // BuildDn and BuildCn make a node's request from one transaction: all its
 // objects with base 0, else those whose Version is above the base. Tombstones
 // are in both. Sync sends the objects above the node's Applied
-// version, and everything when the agent says that it doesn't hold the base.
+// version, and everything when the agent says that it does not hold the base.
 //
 // # Answers in
 //

@@ -19,7 +19,7 @@ import (
 //     makes another controller primary, and raises the version of every node
 //     involved;
 //  2. stand by and retire, only in a planned switch: the other controllers
-//     close their paths, so that hosts don't go there when the old primary closes
+//     close their paths, so that hosts do not go there when the old primary closes
 //     its own and detaches; nothing is in flight when the fence falls;
 //  3. fence: every dn of the array admits the new term's host only, and
 //     answers when the old one's connections are closed and its writes settled;
@@ -33,7 +33,7 @@ import (
 // tells the primary. So a move that was cut off anywhere is finished by the
 // ordinary work of a monitor, and there is no other state to resume.
 
-// retireTimeout bounds stage 2: an old primary that doesn't answer is fenced.
+// retireTimeout bounds stage 2: an old primary that does not answer is fenced.
 const retireTimeout = 3 * time.Second
 
 // standByTimeout bounds the first half of stage 2, without which hosts may wait

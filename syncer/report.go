@@ -14,14 +14,14 @@ import (
 type Report struct {
 	// Problem is why the node as a whole is not well; "" when it is.
 	Problem string
-	// Down: its objects can't be told apart, all of them share Problem.
+	// Down: its objects cannot be told apart, all of them share Problem.
 	Down bool
 	// Version is what the agent holds; objects above it are left alone. When
 	// Down it is the node's version in SQL.
 	Version uint64
 	// Errors are the objects in error, by id, when the node is not down.
 	Errors map[string]string
-	// DataPlaneVersion is the data plane's own, "" when it didn't say.
+	// DataPlaneVersion is the data plane's own, "" when it did not say.
 	DataPlaneVersion string
 }
 
@@ -38,7 +38,7 @@ func (r *Report) state(node, id string, version uint64) *apiv1.ObjectState {
 	return &apiv1.ObjectState{Error: bad, ErrorMsg: msg}
 }
 
-// nodeState is the health of the node itself. Several objects in error don't make
+// nodeState is the health of the node itself. Several objects in error do not make
 // the node bad: they say so themselves.
 func (r *Report) nodeState() *apiv1.ObjectState {
 	return &apiv1.ObjectState{Error: r.Problem != "", ErrorMsg: r.Problem}

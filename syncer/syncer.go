@@ -26,7 +26,7 @@ type Config struct {
 	// names, but the agent goes on without it.
 	Timeout time.Duration
 	// FenceTimeout bounds the wait for the dns of an array before its primary
-	// is told; one that doesn't answer still admits only the old primary.
+	// is told; one that does not answer still admits only the old primary.
 	// Default 5 s.
 	FenceTimeout time.Duration
 	// Log gets what is worth a line; default slog.Default().
@@ -118,7 +118,7 @@ func (s *Syncer) sync(ctx context.Context, full bool, build func(base uint64) (*
 // rivals is how many other senders may overtake one delivery.
 const rivals = 5
 
-// deliver sends a request, and builds it again when the node doesn't hold its
+// deliver sends a request, and builds it again when the node does not hold its
 // base, or holds a later version because another sender overtook this one. A
 // node that is ahead of the database itself has its refusal returned. Errors of
 // the node are those for which OfNode is true.

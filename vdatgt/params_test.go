@@ -91,7 +91,7 @@ func TestCallsOfRPCPy(t *testing.T) {
 }
 
 // TestLackingIsRefused: what asks for an effect that is not there is refused
-// by name, and changes nothing, also by methods that ignore what they don't
+// by name, and changes nothing, also by methods that ignore what they do not
 // know.
 func TestLackingIsRefused(t *testing.T) {
 	p := start(t, Config{})

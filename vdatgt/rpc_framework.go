@@ -121,7 +121,7 @@ func processTime() (busy, idle time.Duration, err error) {
 func cpuMask() string { return fmt.Sprintf("%x", uint64(1)<<min(runtime.GOMAXPROCS(0), 63)-1) }
 
 // machineTime is what all processors have spent in programs, in the system and
-// in interrupts, in hundredths of a second; zeros when the system doesn't say.
+// in interrupts, in hundredths of a second; zeros when the system does not say.
 func machineTime() (usr, sys, irq uint64) {
 	f, err := os.Open("/proc/stat")
 	if err != nil {

@@ -122,7 +122,7 @@ func TestNobodyComesInBeforeThePathIsRight(t *testing.T) {
 			p.Start()
 			planetest.Eventually(t, func() string {
 				if s := l.front(1); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(1, 0)...) || p.ANA(expNQN) != spdk.ANANonOptimized {
-					return "after a restart the path isn't back"
+					return "after a restart the path is not back"
 				}
 				return ""
 			})
@@ -149,7 +149,7 @@ func TestHalfASubsystemIsNoObstacle(t *testing.T) {
 				l.fence(false)
 				l.sync(0, l.cntlr(0, 0))
 				if s := l.front(0); s == nil || len(s.ListenAddresses) > 0 {
-					t.Fatalf("subsystem %+v, want one that doesn't listen", s)
+					t.Fatalf("subsystem %+v, want one that does not listen", s)
 				}
 				l.cns[0].plane.SetHook(nil)
 				if primary == 1 {
@@ -181,7 +181,7 @@ func TestDeletedExporterIsRetired(t *testing.T) {
 	p.Start()
 	planetest.Eventually(t, func() string {
 		if s := l.front(0); s == nil || len(s.ListenAddresses) == 0 {
-			return "after a restart the path isn't back"
+			return "after a restart the path is not back"
 		}
 		return ""
 	})
@@ -201,7 +201,7 @@ func TestDeletedExporterIsRetired(t *testing.T) {
 	if n := p.Changes(); n != 0 {
 		t.Errorf("%d changes by a tombstone that has been carried out", n)
 	}
-	// It is wanted again and can't be made yet, by an agent that has not
+	// It is wanted again and cannot be made yet, by an agent that has not
 	// retired it itself.
 	l.cns[0].stop(l)
 	l.cns[0].start(l)

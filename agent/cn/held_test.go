@@ -73,7 +73,7 @@ func TestPathsAreClosedWhileIOIsHeld(t *testing.T) {
 	}
 }
 
-// On a data plane whose proxies can't be cut hosts don't use a secondary's path,
+// On a data plane whose proxies cannot be cut hosts do not use a secondary's path,
 // and nothing is wrong with it.
 func TestASecondaryThatMayBeLateIsNotUsed(t *testing.T) {
 	t.Parallel()

@@ -63,11 +63,11 @@ type standing struct {
 // of the data plane whether it is good.
 //
 // A primary without a lease goes on as long as all its vds are connected: its
-// dns then admit its term, and no other can be primary before they don't. So
+// dns then admit its term, and no other can be primary before they do not. So
 // the death of monitors and database stops nobody. A vd that was never
-// attached doesn't stop it either: without that one no path is open.
+// attached does not stop it either: without that one no path is open.
 //
-// unreached are the addresses of data planes that can't be connected to now.
+// unreached are the addresses of data planes that cannot be connected to now.
 func (a *Agent) assess(leased bool, well, unreached map[string]bool) (stop, resume []*apiv1.CntlrSpec) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -156,7 +156,7 @@ func (a *Agent) guard(ctx context.Context, well map[string]bool) {
 const tryTimeout = 300 * time.Millisecond
 
 // tryDns returns the addresses of the dns' data planes that the primaries of
-// this node don't reach. A connection that was cut silently looks good until
+// this node do not reach. A connection that was cut silently looks good until
 // its keep-alive fails, and a new primary may be there by then.
 func (a *Agent) tryDns(ctx context.Context) map[string]bool {
 	at := map[string]*apiv1.ListenerConf{}

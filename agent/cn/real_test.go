@@ -380,7 +380,7 @@ func realSwitchOfPrimary(t *testing.T, spdkDN, spdkCN bool) {
 	all := func(primary int, want byte) {
 		for i, g := range cnTgts {
 			ns := l.disk(i)
-			if i != primary && g.spdk && g.olderThan(23, 9) { // hosts can't use its proxies
+			if i != primary && g.spdk && g.olderThan(23, 9) { // hosts cannot use its proxies
 				if ns.ANA() != host.ANAInaccessible {
 					t.Errorf("cn%d is secondary, on an SPDK before 23.09, and its path is %v", i, ns.ANA())
 				}

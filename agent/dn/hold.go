@@ -17,7 +17,7 @@ func (a *Agent) hold(spec *apiv1.PdSpec, c conf, dev disk.Device) error {
 	if c.Type != "aio" {
 		return nil
 	}
-	// Passes over one pd don't overlap; an open may take its time.
+	// Passes over one pd do not overlap; an open may take its time.
 	a.mu.Lock()
 	held := a.held[spec.Id]
 	a.mu.Unlock()

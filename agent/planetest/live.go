@@ -28,7 +28,7 @@ type Live struct {
 	// this is found out.
 	NoFence, NoSettle bool
 	// ForGood has planes refuse for good who comes for a subsystem that is not
-	// there or doesn't admit him, as vda_tgt and Linux's target do it or did: for
+	// there or does not admit him, as vda_tgt and Linux's target do it or did: for
 	// tests that this is found out.
 	ForGood bool
 	// Admitted hears of every host that a subsystem admits.

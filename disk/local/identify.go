@@ -102,7 +102,7 @@ func attr(dir, name string) string {
 }
 
 // user says who uses a block device, as far as the kernel tells: where it is
-// mounted, or what is built on it. "" when it doesn't.
+// mounted, or what is built on it. "" when it does not.
 func user(st *unix.Stat_t) string {
 	number := fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev))
 	numbers := map[string]bool{number: true}

@@ -35,7 +35,7 @@
 //
 // # One user
 //
-// A block device is opened with O_EXCL, so that it can't be mounted, made part
+// A block device is opened with O_EXCL, so that it cannot be mounted, made part
 // of another device or opened by a second data plane while it is in use here,
 // nor used here while it is. A file is locked with a lock of its open file
 // description (fcntl(2), F_OFD_SETLK), for writing, or for reading when the

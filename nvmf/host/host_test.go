@@ -220,9 +220,9 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestIdentifyFails: a namespace that is listed and can't be identified for a
+// TestIdentifyFails: a namespace that is listed and cannot be identified for a
 // while, as behind an SPDK that hands the command on to a backend which is
-// away, stays when it was known, and is found when it wasn't.
+// away, stays when it was known, and is found when it was not.
 func TestIdentifyFails(t *testing.T) {
 	for _, cns := range []nvme.CNS{nvme.CNSNamespace, nvme.CNSNSDescriptors} {
 		var failing atomic.Bool

@@ -11,7 +11,7 @@ import (
 // TestDoNotRetry: a host that comes back and is refused with Do Not Retry gives
 // the controller up for good, as Linux does; refused without, or when it is
 // patient, it goes on. Linux looks at Connect of every queue and at the
-// properties; what comes after doesn't end a controller.
+// properties; what comes after does not end a controller.
 func TestDoNotRetry(t *testing.T) {
 	t.Parallel()
 	const no = nvme.ConnectInvalidParam

@@ -21,7 +21,7 @@ func (k *conn) identify(c *cmd) {
 	nsid := c.sqe.NSID()
 	p := make([]byte, nvme.IdentifyLen)
 	refuse := func(st nvme.Status) { c.finish(st|nvme.DNR, &k.batch) }
-	// A namespace that isn't there may have been a moment ago, or be in one:
+	// A namespace that is not there may have been a moment ago, or be in one:
 	// told not to retry, Linux would remove its disk.
 	absent := func() {
 		st := nvme.InvalidNamespace

@@ -30,7 +30,7 @@ func TestRefusalsUnderWay(t *testing.T) {
 		}
 	}
 	const other = testNQN + "2"
-	refused("subsystem that isn't there", 0, 0xffff, other)
+	refused("subsystem that is not there", 0, 0xffff, other)
 	half, err := r.tgt.CreateSubsystem(SubsystemConfig{NQN: other, Serial: "S"})
 	must(t, err)
 	refused("subsystem without a listener", 0, 0xffff, other)

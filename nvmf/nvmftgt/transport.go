@@ -111,7 +111,7 @@ func (t *Target) CreateTransport(o TransportOpts) error {
 func anaLogBytes(n uint32) uint32 { return 16 + n*(32+4) }
 
 // fits reports whether hosts can read the subsystem's ANA log in one transfer:
-// Linux, if it can't, uses the subsystem without ANA, and then hands I/O errors
+// Linux, if it cannot, uses the subsystem without ANA, and then hands I/O errors
 // to file systems where it should have waited.
 func (c *SubsystemConfig) fits(o *TransportOpts) error {
 	n := c.MaxNamespaces

@@ -66,7 +66,7 @@ func Generation(block []byte, number uint64) (uint64, error) {
 	return g, nil
 }
 
-// Check reports what a block holds when it isn't what Put made.
+// Check reports what a block holds when it is not what Put made.
 func Check(block []byte, number, generation uint64) error {
 	g, err := Generation(block, number)
 	switch {

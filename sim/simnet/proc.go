@@ -11,7 +11,7 @@ var ErrKilled = errors.New("the process was killed")
 // Process is the life of one process: everything that real code does to the world
 // outside its memory passes a gate, which is shut while the process hangs and
 // breaks when it is killed. Between two gates a process that hangs goes on,
-// which can't be seen from outside; its timers run, as they do when a stopped
+// which cannot be seen from outside; its timers run, as they do when a stopped
 // process is continued.
 type Process struct {
 	Name, Machine string

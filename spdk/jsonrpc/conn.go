@@ -203,7 +203,7 @@ func joinReplies(replies [][]byte) []byte {
 	return append(out, ']', '\n')
 }
 
-// write sends one reply; a client that doesn't take it loses its connection.
+// write sends one reply; a client that does not take it loses its connection.
 func (c *conn) write(reply []byte) {
 	if len(reply) == 0 {
 		return

@@ -35,7 +35,7 @@ func Add(fs *pflag.FlagSet) *URI {
 	return u
 }
 
-// hasPassword reports that a URI has a password in it; one that can't be read
+// hasPassword reports that a URI has a password in it; one that cannot be read
 // may have one.
 func hasPassword(uri string) bool {
 	u, err := url.Parse(uri)

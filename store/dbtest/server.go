@@ -36,7 +36,7 @@ type Server struct {
 	log    *os.File
 }
 
-// missing ends a test that can't have its server.
+// missing ends a test that cannot have its server.
 func missing(t testing.TB, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {

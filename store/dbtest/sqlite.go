@@ -6,7 +6,7 @@ import (
 )
 
 // SQLite returns the URI of a database file in a new temporary directory.
-// Nothing is in it yet. Writes are not synced: a test doesn't pull the plug.
+// Nothing is in it yet. Writes are not synced: a test does not pull the plug.
 func SQLite(t testing.TB) string {
 	return "sqlite:///" + filepath.Join(t.TempDir(), "vda.db") + "?synchronous=off"
 }

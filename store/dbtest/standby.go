@@ -20,7 +20,7 @@ import (
 func PostgresStandby(t testing.TB) (primary, standby *Server, uri string) {
 	t.Helper()
 	if os.Getenv("VDA_TEST_POSTGRES") != "" {
-		t.Setenv("VDA_TEST_POSTGRES", "") // one that is not ours can't be killed
+		t.Setenv("VDA_TEST_POSTGRES", "") // one that is not ours cannot be killed
 	}
 	primary, _ = Postgres(t)
 	bin := filepath.Dir(primary.path)

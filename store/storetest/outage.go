@@ -50,7 +50,7 @@ func Outage(t *testing.T, uri string, stop, start func()) {
 	deadline := time.Now().Add(time.Minute)
 	for s.Ping(ctx) != nil {
 		if time.Now().After(deadline) {
-			t.Fatal("the store doesn't find its server again")
+			t.Fatal("the store does not find its server again")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -74,7 +74,7 @@ func Outage(t *testing.T, uri string, stop, start func()) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the server doesn't come back: %v", err)
+			t.Fatalf("the server does not come back: %v", err)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

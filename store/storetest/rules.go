@@ -131,7 +131,7 @@ func testTombstones(t *testing.T, s *suite) {
 			found = found || d.ID == c.da.ID
 		}
 		if !found {
-			t.Error("DeletedDAs doesn't have it")
+			t.Error("DeletedDAs does not have it")
 		}
 		pd, err5 := tx.PD(c.pd.ID)
 		same(t, "tombstone by id", pd, c.pd)

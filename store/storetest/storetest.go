@@ -15,7 +15,7 @@ import (
 )
 
 // Run checks the store that uri names. Its schema exists; what other tests
-// left in it doesn't matter, for all names made here are new.
+// left in it does not matter, for all names made here are new.
 func Run(t *testing.T, uri string) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)

@@ -4,5 +4,5 @@
 //
 // Target and initiator have a core each. The targets take turns within one
 // run, several times, and medians are compared: the machine's speed drifts,
-// ratios of neighbours don't. It judges nothing; it prints what it measured.
+// ratios of neighbours do not. It judges nothing; it prints what it measured.
 package main

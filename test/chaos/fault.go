@@ -154,7 +154,7 @@ func (f *chooser) primary() *machine {
 	return all[f.r.IntN(len(all))]
 }
 
-// secondary is a machine of a controller that isn't primary.
+// secondary is a machine of a controller that is not primary.
 func (f *chooser) secondary() *machine {
 	primary := f.primary()
 	var all []*machine

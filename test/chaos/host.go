@@ -38,7 +38,7 @@ const (
 type path struct {
 	addr string
 	ctrl atomic.Pointer[host.Controller] // nil until the first connect
-	// shunned is until when the path isn't tried, in Unix nanoseconds: it
+	// shunned is until when the path is not tried, in Unix nanoseconds: it
 	// has just answered with an ANA status, and the new states are awaited.
 	shunned atomic.Int64
 }

@@ -198,7 +198,7 @@ func parentOf(pid int) int {
 	return parent
 }
 
-// end stops supervision and asks the process to end; when it doesn't, it is
+// end stops supervision and asks the process to end; when it does not, it is
 // killed, which is returned as an error.
 func (p *process) end() error {
 	p.mu.Lock()

@@ -130,7 +130,7 @@ func histogram(all []outcome) string {
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
 
-// quantile returns the least value that percent of all don't exceed.
+// quantile returns the least value that percent of all do not exceed.
 func quantile(ds []time.Duration, percent int) time.Duration {
 	ds = slices.Sorted(slices.Values(ds))
 	return ds[max((len(ds)*percent+99)/100-1, 0)]

@@ -245,7 +245,7 @@ func (r *rack) allBack() time.Duration {
 	r.t.Helper()
 	begin := time.Now()
 	_, used := r.size()
-	// A path that was given up doesn't come back: no need to wait for the others.
+	// A path that was given up does not come back: no need to wait for the others.
 	r.waitOr("host0", fmt.Sprintf(`there=$(ls -d /sys/class/nvme/nvme* | wc -l)
 [ $there = %[1]d ] || { echo "$there controllers of %[1]d are left"; exit 9; }
 live=$(cat /sys/class/nvme/nvme*/state | grep -c '^live')

@@ -38,7 +38,7 @@ var interactive = regexp.MustCompile(`\bpsql$`)
 
 // Parse reads reStructuredText and returns its steps in order. A code block
 // below a heading that names no host is an error, as is a block that starts
-// with something that isn't a command.
+// with something that is not a command.
 func Parse(r io.Reader) ([]Step, error) {
 	var (
 		steps    []Step

@@ -64,7 +64,7 @@ func TestCompare(t *testing.T) {
 		t.Error(err)
 	}
 	if err := list.Compare(`{"NQN":"q","Paths":[{"Transport":"tcp","Address":"traddr=1.2.3.4,trsvcid=1","State":"connecting"}]}`); err == nil {
-		t.Error("a path that isn't live was not seen")
+		t.Error("a path that is not live was not seen")
 	}
 	parted := Step{Command: "sudo parted", Output: "Model: X (nvme)\nDisk Flags:\n"}
 	if err := parted.Compare("Model: X  (nvme)\nDisk Flags: \n"); err != nil {

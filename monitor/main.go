@@ -50,6 +50,10 @@ share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 		if m.Name != "" && !isAddress(m.Name) {
 			return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", m.Name)
 		}
+		if err := program.AboveZero(c.Flags(), "heartbeat-period", "heartbeat-timeout", "heartbeat-misses", "lease",
+			"full-sync-period", "sync-timeout", "parallel"); err != nil {
+			return err
+		}
 		if err := m.Timing.validate(); err != nil {
 			return err
 		}

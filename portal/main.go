@@ -49,6 +49,9 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 		if err := m.Check(); err != nil {
 			return err
 		}
+		if err := program.AboveZero(c.Flags(), "sync-timeout"); err != nil {
+			return err
+		}
 		m.Log = m.Flags.Log(c.ErrOrStderr())
 		if m.DatabaseURI, err = db.Get(); err != nil {
 			return err

@@ -58,6 +58,8 @@ func TestStartRefused(t *testing.T) {
 		{nowhere, []string{"--port", "70000"}, []string{"--port 70000", "0 to 65535"}},
 		{nowhere, []string{"--port", "x"}, []string{"--port"}},
 		{nowhere, []string{"--log-level", "loud", "--port", free}, []string{"--log-level", "loud"}},
+		{nowhere, []string{"--sync-timeout", "-1s", "--port", free}, []string{"--sync-timeout -1s must be above 0"}},
+		{nowhere, []string{"--sync-timeout", "0s", "--port", free}, []string{"--sync-timeout 0s must be above 0"}},
 		{nowhere, []string{"--listener", "127.0.0.1", "--port", busy}, []string{"--port " + busy, "in use", "127.0.0.1"}},
 		{nowhere, []string{"--listener", "203.0.113.7", "--port", free}, []string{"--listener 203.0.113.7"}},
 		{nowhere, []string{"--listener", "127.0.0.1", "--port", free}, []string{"vda.db"}},

@@ -34,7 +34,7 @@ func (r lvstore) make(ctx context.Context) error {
 		return err
 	}
 	if b, err := r.Plane.BdevGet(ctx, r.volAlias(), 0); err == nil {
-		return volume{r.pass}.accept(b)
+		return volume(r).accept(b)
 	} else if !spdk.IsNoSuchDevice(err) {
 		return err
 	}

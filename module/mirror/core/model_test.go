@@ -118,7 +118,6 @@ type model struct {
 
 	blocks   map[uint64]*history
 	cuts     map[*disk]int // that lost their cache since the last acknowledged flush: when
-	relaxed  int           // when all members had lost their caches since that flush; 0: they have not
 	order    int
 	noLabels bool // labels are never written
 	lazy     bool // disks write back when they must

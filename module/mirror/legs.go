@@ -383,7 +383,7 @@ func (m *Mirror) connect(ctx context.Context, legs []LegConfig, tell func(c *cor
 		}
 		m.mu.Lock()
 		l, known := m.core.Find(legs[i].VD)
-		err := errors.New("it is no leg any more")
+		err := errors.New("it is not a leg any more")
 		if known && m.legs[l].h == nil && m.legs[l].under == 0 {
 			m.legs[l].h, m.legs[l].shift, m.legs[l].heard = t.h, uint(bits.TrailingZeros32(t.h.Info().BlockSize)), time.Now()
 			m.legs[l].why = ""

@@ -71,7 +71,7 @@ func (m *Mirror) open(ctx context.Context, c LegConfig) (t tail) {
 	default:
 	}
 	if t.err != nil {
-		go t.h.Close()
+		t.h.Close()
 		t.h = nil
 	}
 	return t
@@ -161,13 +161,19 @@ func (m *Mirror) assemble(ctx context.Context) error {
 			seen = append(seen, core.Seen{VD: l.VD, Label: t.label, Map: t.bits, Epoch: l.Epoch})
 		}
 	}
+	var unused []*bdev.Handle
+	defer func() {
+		for _, h := range unused {
+			h.Close()
+		}
+	}()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c, err := core.New(cfg, seen)
 	if err != nil { // the places of m.legs stay those of the core that there is
 		for _, t := range tails {
 			if t.h != nil {
-				go t.h.Close() // it may call back
+				unused = append(unused, t.h)
 			}
 		}
 		m.stopped = true
@@ -460,6 +466,11 @@ func (m *Mirror) probed(vd label.ID, s nvme.Status, b *bdev.Batch) {
 			c.Lost(l, "it does not answer")
 		}
 	})
+}
+
+// atRest reports that nothing is under way on any leg.
+func (m *Mirror) atRest() bool {
+	return !slices.ContainsFunc(m.legs, func(l leg) bool { return l.under > 0 || l.probing })
 }
 
 // release lets go of all legs.

@@ -134,7 +134,8 @@ func (m *Mirror) tick() {
 // Retire ends what waits, as the mirror is being taken apart.
 func (m *Mirror) Retire() { m.enter(nil, func(c *core.Core) { c.Stop() }) }
 
-// stopLimit is how long a mirror that is taken apart waits for its labels.
+// stopLimit is how long a mirror that is taken apart waits for its labels, and for
+// its legs to come to rest.
 const stopLimit = 5 * time.Second
 
 // Close is called by the registry when the last user of the mirror is gone.
@@ -142,9 +143,9 @@ func (m *Mirror) Close() error {
 	m.Retire()
 	for end := time.Now().Add(stopLimit); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		m.mu.Lock()
-		stopped := m.stopped
+		done := m.stopped && m.atRest()
 		m.mu.Unlock()
-		if stopped {
+		if done {
 			break
 		}
 	}

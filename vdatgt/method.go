@@ -25,18 +25,32 @@ type Method struct {
 
 // Methods returns the table, sorted by name.
 func Methods() []Method {
-	out := make([]Method, 0, len(table))
-	for _, m := range table {
+	out := make([]Method, 0, 128)
+	for _, m := range methods() {
 		out = append(out, *m)
 	}
 	sort.Slice(out, func(i, k int) bool { return out[i].Name < out[k].Name })
 	return out
 }
 
-// table holds every method by name.
-var table = map[string]*Method{}
+// methods makes the table, by name: what each rpc_*.go has.
+func methods() map[string]*Method {
+	table := map[string]*Method{}
+	for _, list := range [][]*Method{
+		appMethods(), frameworkMethods(), bdevMethods(), moduleMethods(), faultMethods(), raidMethods(), mirrorMethods(), lvstoreMethods(),
+		lvolMethods(), nvmeMethods(), nvmfMethods(), subsystemMethods(), discoveryMethods(),
+	} {
+		for _, m := range list {
+			if table[m.Name] != nil {
+				panic("vdatgt: two methods are called " + m.Name)
+			}
+			table[m.Name] = m
+		}
+	}
+	return table
+}
 
-// option changes how a method is registered.
+// option changes how a method is called.
 type option func(*rules)
 
 // rules say how parameters are decoded.
@@ -72,8 +86,8 @@ func noParamsStyle(r *rules) {
 	r.bad = &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: r.m.Name + " requires no parameters"}
 }
 
-// method registers a method with parameters P.
-func method[P any](name, doc string, call func(ctx context.Context, t *Target, p P) (any, error), opts ...option) {
+// method is a method with parameters P.
+func method[P any](name, doc string, call func(ctx context.Context, t *Target, p P) (any, error), opts ...option) *Method {
 	var zero P
 	m := &Method{Name: name, Doc: doc, Params: fields(name, zero), Runtime: true}
 	r := rules{m: m, bad: &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed"}}
@@ -102,12 +116,12 @@ func method[P any](name, doc string, call func(ctx context.Context, t *Target, p
 		}
 		return call(ctx, t, p)
 	}
-	table[name] = m
+	return m
 }
 
-// bare registers a method that takes no parameters, not even {}. complaint is
+// bare is a method that takes no parameters, not even {}. complaint is
 // how SPDK words that for this method.
-func bare(name, doc, complaint string, call func(ctx context.Context, t *Target) (any, error), opts ...option) {
+func bare(name, doc, complaint string, call func(ctx context.Context, t *Target) (any, error), opts ...option) *Method {
 	m := &Method{Name: name, Doc: doc, Runtime: true}
 	r := rules{m: m}
 	for _, o := range opts {
@@ -119,7 +133,7 @@ func bare(name, doc, complaint string, call func(ctx context.Context, t *Target)
 		}
 		return call(ctx, t)
 	}
-	table[name] = m
+	return m
 }
 
 // Messages for a method called in the wrong state, SPDK's words.
@@ -131,7 +145,7 @@ const (
 
 // lookup finds a method for the server.
 func (t *Target) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
-	m := table[name]
+	m := t.methods[name]
 	if m == nil {
 		return jsonrpc.Method{}, &jsonrpc.Error{Code: jsonrpc.CodeMethodNotFound, Message: "Method not found",
 			Data: fmt.Sprintf("%q is not a method; rpc_get_methods lists them", name)}

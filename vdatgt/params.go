@@ -39,7 +39,7 @@ func only[T any](name, why string, values ...T) param {
 	for i, v := range values {
 		word, err := json.Marshal(v)
 		if err != nil {
-			panic("target: " + name + ": " + err.Error()) // a mistake in the table
+			panic("vdatgt: " + name + ": " + err.Error()) // a mistake in the table
 		}
 		words[i] = string(word)
 	}

@@ -11,15 +11,17 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	bare("spdk_get_version", "Returns the version of SPDK whose JSON-RPC this is; suffix -vda tells the embedded data plane from SPDK itself.",
-		"spdk_get_version method requires no parameters", getVersion, anytime)
-	method("rpc_get_methods", "Lists the methods.", getMethods, anytime, optional, nvmfStyle)
-	bare("framework_start_init", "Ends the start-up state.", "framework_start_init requires no parameters", startInit, startup)
-	method("framework_wait_init", "Returns when the run-time state has begun.", waitInit, anytime, optional, relaxed, slow)
-	method("spdk_kill_instance", "Shuts the process down as the signal would.", killInstance, anytime, nvmfStyle)
-	bare("thread_get_stats", "Returns how much processor time the process has used; there is one entry, since work is not bound to threads.",
-		"'thread_get_stats' requires no arguments", threadStats)
+func appMethods() []*Method {
+	return []*Method{
+		bare("spdk_get_version", "Returns the version of SPDK whose JSON-RPC this is; suffix -vda tells the embedded data plane from SPDK itself.",
+			"spdk_get_version method requires no parameters", getVersion, anytime),
+		method("rpc_get_methods", "Lists the methods.", getMethods, anytime, optional, nvmfStyle),
+		bare("framework_start_init", "Ends the start-up state.", "framework_start_init requires no parameters", startInit, startup),
+		method("framework_wait_init", "Returns when the run-time state has begun.", waitInit, anytime, optional, relaxed, slow),
+		method("spdk_kill_instance", "Shuts the process down as the signal would.", killInstance, anytime, nvmfStyle),
+		bare("thread_get_stats", "Returns how much processor time the process has used; there is one entry, since work is not bound to threads.",
+			"'thread_get_stats' requires no arguments", threadStats),
+	}
 }
 
 func getVersion(context.Context, *Target) (any, error) {
@@ -41,9 +43,9 @@ type getMethodsParams struct {
 }
 
 func getMethods(_ context.Context, t *Target, p getMethodsParams) (any, error) {
-	names := make([]string, 0, len(table))
+	names := make([]string, 0, len(t.methods))
 	running := t.runtime.Load()
-	for name, m := range table {
+	for name, m := range t.methods {
 		if !p.Current || (running && m.Runtime) || (!running && m.Startup) {
 			names = append(names, name)
 		}

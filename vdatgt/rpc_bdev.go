@@ -11,19 +11,21 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("bdev_set_options", "Sets options of the block layer before it starts.", setOptions, startup, optional, nvmfStyle)
-	method("bdev_get_bdevs", "Lists all bdevs, or the one of a name, alias or UUID.", getBdevs, optional, slow)
-	method("bdev_examine", "Has the modules look for something of theirs on a bdev, now or when it appears; needed when bdev_auto_examine "+
-		"is off.", examineBdev)
-	bare("bdev_wait_for_examine", "Returns when no bdev is being examined.", "bdev_wait_for_examine requires no parameters", waitForExamine,
-		slow)
-	method("bdev_set_qos_limit", "Limits the I/O of a bdev.", setQoSLimit)
-	method("bdev_get_iostat", "Returns the I/O counters of all bdevs or of the named ones. Latencies are in nanoseconds; those of bdevs "+
-		"that complete at once (memory) are taken of one request in 61, which stands for all.", getIOStat, optional)
-	method("bdev_reset_iostat", "Sets the I/O counters of one bdev or of all to zero.", resetIOStat, optional)
-	method("bdev_enable_histogram", "Starts or ends the latency histogram of a bdev.", enableHistogram)
-	method("bdev_get_histogram", "Returns the latency histogram of a bdev.", getHistogram)
+func bdevMethods() []*Method {
+	return []*Method{
+		method("bdev_set_options", "Sets options of the block layer before it starts.", setOptions, startup, optional, nvmfStyle),
+		method("bdev_get_bdevs", "Lists all bdevs, or the one of a name, alias or UUID.", getBdevs, optional, slow),
+		method("bdev_examine", "Has the modules look for something of theirs on a bdev, now or when it appears; needed when bdev_auto_examine "+
+			"is off.", examineBdev),
+		bare("bdev_wait_for_examine", "Returns when no bdev is being examined.", "bdev_wait_for_examine requires no parameters", waitForExamine,
+			slow),
+		method("bdev_set_qos_limit", "Limits the I/O of a bdev.", setQoSLimit),
+		method("bdev_get_iostat", "Returns the I/O counters of all bdevs or of the named ones. Latencies are in nanoseconds; those of bdevs "+
+			"that complete at once (memory) are taken of one request in 61, which stands for all.", getIOStat, optional),
+		method("bdev_reset_iostat", "Sets the I/O counters of one bdev or of all to zero.", resetIOStat, optional),
+		method("bdev_enable_histogram", "Starts or ends the latency histogram of a bdev.", enableHistogram),
+		method("bdev_get_histogram", "Returns the latency histogram of a bdev.", getHistogram),
+	}
 }
 
 type setOptionsParams struct {

@@ -8,12 +8,14 @@ import (
 	"github.com/virtual-disk-array/vda/nvmf/nvmftgt"
 )
 
-func init() {
-	method("nvmf_discovery_add_referral", "Has the discovery service point to another one.", addReferral, nvmfStyle, relaxed)
-	method("nvmf_discovery_remove_referral", "Takes a referral away.", removeReferral, nvmfStyle)
-	method("nvmf_discovery_get_referrals", "Lists the referrals.", getReferrals, nvmfStyle, optional)
-	method("nvmf_get_stats", "Returns the counters of the target; there is one poll group, since connections are not bound to threads.",
-		nvmfStats, nvmfStyle, optional)
+func discoveryMethods() []*Method {
+	return []*Method{
+		method("nvmf_discovery_add_referral", "Has the discovery service point to another one.", addReferral, nvmfStyle, relaxed),
+		method("nvmf_discovery_remove_referral", "Takes a referral away.", removeReferral, nvmfStyle),
+		method("nvmf_discovery_get_referrals", "Lists the referrals.", getReferrals, nvmfStyle, optional),
+		method("nvmf_get_stats", "Returns the counters of the target; there is one poll group, since connections are not bound to threads.",
+			nvmfStats, nvmfStyle, optional),
+	}
 }
 
 type referralParams struct {

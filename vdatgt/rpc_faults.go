@@ -15,13 +15,15 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("bdev_delay_create", "Makes a bdev that is slower than the one below, for tests.", delayCreate, slow)
-	method("bdev_delay_delete", "Removes a delay bdev.", deleter[*delay.Device], slow)
-	method("bdev_delay_update_latency", "Changes a latency of a delay bdev.", delayUpdate)
-	method("bdev_error_create", "Makes EE_<base>, a bdev that fails on demand, for tests.", errorCreate, slow)
-	method("bdev_error_delete", "Removes an error bdev.", errorDelete, slow)
-	method("bdev_error_inject_error", "Has the next requests to an error bdev fail.", errorInject)
+func faultMethods() []*Method {
+	return []*Method{
+		method("bdev_delay_create", "Makes a bdev that is slower than the one below, for tests.", delayCreate, slow),
+		method("bdev_delay_delete", "Removes a delay bdev.", deleter[*delay.Device], slow),
+		method("bdev_delay_update_latency", "Changes a latency of a delay bdev.", delayUpdate),
+		method("bdev_error_create", "Makes EE_<base>, a bdev that fails on demand, for tests.", errorCreate, slow),
+		method("bdev_error_delete", "Removes an error bdev.", errorDelete, slow),
+		method("bdev_error_inject_error", "Has the next requests to an error bdev fail.", errorInject),
+	}
 }
 
 type delayParams struct {

@@ -15,19 +15,21 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	bare("framework_get_subsystems", "Lists the parts that have a configuration, each behind those it depends on.",
-		"'framework_get_subsystems' requires no arguments", getSubsystemNames)
-	method("framework_get_config",
-		"Returns the calls that configure a part as it is now, in order; save_config of rpc.py and vda_rpc makes a file of "+
-			"them.", getConfig, invalidArguments)
-	bare("framework_get_reactors",
-		"Returns how much processor time the process has used; there is one entry, since work is not bound to processors.",
-		"`framework_get_reactors` requires no arguments", getReactors)
-	method("log_set_level", "Sets the minimum level of messages to log.", setLogLevel, anytime)
-	bare("log_get_level", "Returns the minimum level of messages to log.", "log_get_level requires no parameters", getLogLevel, anytime)
-	method("log_set_print_level", "Sets the same: there is one log.", setLogLevel, anytime)
-	bare("log_get_print_level", "Returns the same as log_get_level.", "log_get_print_level requires no parameters", getLogLevel, anytime)
+func frameworkMethods() []*Method {
+	return []*Method{
+		bare("framework_get_subsystems", "Lists the parts that have a configuration, each behind those it depends on.",
+			"'framework_get_subsystems' requires no arguments", getSubsystemNames),
+		method("framework_get_config",
+			"Returns the calls that configure a part as it is now, in order; save_config of rpc.py and vda_rpc makes a file of "+
+				"them.", getConfig, invalidArguments),
+		bare("framework_get_reactors",
+			"Returns how much processor time the process has used; there is one entry, since work is not bound to processors.",
+			"`framework_get_reactors` requires no arguments", getReactors),
+		method("log_set_level", "Sets the minimum level of messages to log.", setLogLevel, anytime),
+		bare("log_get_level", "Returns the minimum level of messages to log.", "log_get_level requires no parameters", getLogLevel, anytime),
+		method("log_set_print_level", "Sets the same: there is one log.", setLogLevel, anytime),
+		bare("log_get_print_level", "Returns the same as log_get_level.", "log_get_print_level requires no parameters", getLogLevel, anytime),
+	}
 }
 
 // invalidArguments: how framework_get_config words it.

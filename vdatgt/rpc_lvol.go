@@ -10,19 +10,21 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("bdev_lvol_create", "Makes an lvol; returns its UUID, which is its bdev's name.", createLvol, slow)
-	method("bdev_lvol_delete", "Deletes an lvol.", deleteLvol, slow)
-	method("bdev_lvol_rename", "Gives an lvol another name.", renameLvol, slow)
-	method("bdev_lvol_resize", "Changes the size of an lvol; shrinking drops data.", resizeLvol, slow)
-	method("bdev_lvol_set_read_only", "Makes an lvol refuse writes for good.", readOnlyLvol, slow)
-	method("bdev_lvol_snapshot", "Makes a snapshot of an lvol; returns its UUID.", snapshotLvol, slow)
-	method("bdev_lvol_clone", "Makes a writable lvol on a snapshot; returns its UUID.", cloneLvol, slow)
-	method("bdev_lvol_clone_bdev",
-		"Makes a writable lvol on a bdev outside the lvstore, which must not be written to any more; returns its UUID.", cloneBdev, slow)
-	method("bdev_lvol_inflate", "Allocates every cluster of an lvol and cuts it off from its parent.", inflateLvol, slow)
-	method("bdev_lvol_decouple_parent", "Copies the clusters an lvol has from its parent and cuts it off.", decoupleLvol, slow)
-	method("bdev_lvol_get_lvols", "Lists the lvols of all lvstores or of one.", getLvols, optional)
+func lvolMethods() []*Method {
+	return []*Method{
+		method("bdev_lvol_create", "Makes an lvol; returns its UUID, which is its bdev's name.", createLvol, slow),
+		method("bdev_lvol_delete", "Deletes an lvol.", deleteLvol, slow),
+		method("bdev_lvol_rename", "Gives an lvol another name.", renameLvol, slow),
+		method("bdev_lvol_resize", "Changes the size of an lvol; shrinking drops data.", resizeLvol, slow),
+		method("bdev_lvol_set_read_only", "Makes an lvol refuse writes for good.", readOnlyLvol, slow),
+		method("bdev_lvol_snapshot", "Makes a snapshot of an lvol; returns its UUID.", snapshotLvol, slow),
+		method("bdev_lvol_clone", "Makes a writable lvol on a snapshot; returns its UUID.", cloneLvol, slow),
+		method("bdev_lvol_clone_bdev",
+			"Makes a writable lvol on a bdev outside the lvstore, which must not be written to any more; returns its UUID.", cloneBdev, slow),
+		method("bdev_lvol_inflate", "Allocates every cluster of an lvol and cuts it off from its parent.", inflateLvol, slow),
+		method("bdev_lvol_decouple_parent", "Copies the clusters an lvol has from its parent and cuts it off.", decoupleLvol, slow),
+		method("bdev_lvol_get_lvols", "Lists the lvols of all lvstores or of one.", getLvols, optional),
+	}
 }
 
 type createLvolParams struct {

@@ -10,12 +10,14 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("bdev_lvol_create_lvstore", "Makes an lvstore on a bdev, whatever was on it; returns its UUID.", createLvstore, slow)
-	method("bdev_lvol_delete_lvstore", "Destroys an lvstore and the lvols in it.", deleteLvstore, slow)
-	method("bdev_lvol_get_lvstores", "Lists the loaded lvstores, or one.", getLvstores, optional)
-	method("bdev_lvol_grow_lvstore", "Lets an lvstore use the space by which its bdev has grown.", growLvstore, slow)
-	method("bdev_lvol_rename_lvstore", "Renames an lvstore and with it the aliases of its lvols.", renameLvstore, slow)
+func lvstoreMethods() []*Method {
+	return []*Method{
+		method("bdev_lvol_create_lvstore", "Makes an lvstore on a bdev, whatever was on it; returns its UUID.", createLvstore, slow),
+		method("bdev_lvol_delete_lvstore", "Destroys an lvstore and the lvols in it.", deleteLvstore, slow),
+		method("bdev_lvol_get_lvstores", "Lists the loaded lvstores, or one.", getLvstores, optional),
+		method("bdev_lvol_grow_lvstore", "Lets an lvstore use the space by which its bdev has grown.", growLvstore, slow),
+		method("bdev_lvol_rename_lvstore", "Renames an lvstore and with it the aliases of its lvols.", renameLvstore, slow),
+	}
 }
 
 type createLvstoreParams struct {

@@ -15,15 +15,17 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("bdev_malloc_create", "Makes a bdev of memory; what is on it goes with it.", mallocCreate, slow)
-	method("bdev_malloc_delete", "Removes a malloc bdev.", deleter[*malloc.Device], slow)
-	method("bdev_null_create", "Makes a bdev that forgets writes and reads zeros.", nullCreate, slow)
-	method("bdev_null_delete", "Removes a null bdev.", deleter[*null.Device], slow)
-	method("bdev_null_resize", "Changes the size of a null bdev.", nullResize)
-	method("bdev_aio_create", "Makes a bdev of a file or a block device of the system.", aioCreate, slow)
-	method("bdev_aio_delete", "Removes an aio bdev; the file stays.", deleter[*aio.Device], slow)
-	method("bdev_aio_rescan", "Takes notice of a file that has grown or shrunk.", aioRescan, slow)
+func moduleMethods() []*Method {
+	return []*Method{
+		method("bdev_malloc_create", "Makes a bdev of memory; what is on it goes with it.", mallocCreate, slow),
+		method("bdev_malloc_delete", "Removes a malloc bdev.", deleter[*malloc.Device], slow),
+		method("bdev_null_create", "Makes a bdev that forgets writes and reads zeros.", nullCreate, slow),
+		method("bdev_null_delete", "Removes a null bdev.", deleter[*null.Device], slow),
+		method("bdev_null_resize", "Changes the size of a null bdev.", nullResize),
+		method("bdev_aio_create", "Makes a bdev of a file or a block device of the system.", aioCreate, slow),
+		method("bdev_aio_delete", "Removes an aio bdev; the file stays.", deleter[*aio.Device], slow),
+		method("bdev_aio_rescan", "Takes notice of a file that has grown or shrunk.", aioRescan, slow),
+	}
 }
 
 type memoryParams struct {

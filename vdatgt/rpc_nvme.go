@@ -12,23 +12,25 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("bdev_nvme_attach_controller", "Connects to a subsystem and makes a bdev of each namespace; returns their names.", attachController,
-		slow)
-	method("bdev_nvme_detach_controller", "Disconnects a controller, or one path to it, and removes its bdevs.", detachController, slow)
-	method("bdev_nvme_get_controllers", "Lists the controllers, or one.", nvmeControllers, optional)
-	method("bdev_nvme_reset_controller", "Ends and remakes the connections of a controller.", resetController, argumentStyle, slow)
-	method("bdev_nvme_disable_controller",
-		"Disconnects a controller, or one path of it, and fails what is queued on it and whatever comes; its bdevs "+
-			"stay.", disableController, argumentStyle, slow)
-	method("bdev_nvme_enable_controller",
-		"Has a disabled controller, or one path of it, connected again; answers after the first attempt, others follow if that "+
-			"fails.", enableController, argumentStyle, slow)
-	method("bdev_nvme_get_io_paths",
-		"Lists the paths of all nvme bdevs, or of one, as one poll group, since connections are not bound to "+
-			"threads.", ioPaths, noParamsStyle, optional)
-	method("bdev_nvme_set_multipath_policy", "Says which paths of an nvme bdev carry its I/O.", multipathPolicy)
-	method("bdev_nvme_set_options", "Sets options of the controllers that are attached from now on.", nvmeOptions, anytime, optional)
+func nvmeMethods() []*Method {
+	return []*Method{
+		method("bdev_nvme_attach_controller", "Connects to a subsystem and makes a bdev of each namespace; returns their names.", attachController,
+			slow),
+		method("bdev_nvme_detach_controller", "Disconnects a controller, or one path to it, and removes its bdevs.", detachController, slow),
+		method("bdev_nvme_get_controllers", "Lists the controllers, or one.", nvmeControllers, optional),
+		method("bdev_nvme_reset_controller", "Ends and remakes the connections of a controller.", resetController, argumentStyle, slow),
+		method("bdev_nvme_disable_controller",
+			"Disconnects a controller, or one path of it, and fails what is queued on it and whatever comes; its bdevs "+
+				"stay.", disableController, argumentStyle, slow),
+		method("bdev_nvme_enable_controller",
+			"Has a disabled controller, or one path of it, connected again; answers after the first attempt, others follow if that "+
+				"fails.", enableController, argumentStyle, slow),
+		method("bdev_nvme_get_io_paths",
+			"Lists the paths of all nvme bdevs, or of one, as one poll group, since connections are not bound to "+
+				"threads.", ioPaths, noParamsStyle, optional),
+		method("bdev_nvme_set_multipath_policy", "Says which paths of an nvme bdev carry its I/O.", multipathPolicy),
+		method("bdev_nvme_set_options", "Sets options of the controllers that are attached from now on.", nvmeOptions, anytime, optional),
+	}
 }
 
 type attachParams struct {

@@ -12,15 +12,17 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("nvmf_create_transport", "Makes the TCP transport, with the limits of its connections.", createTransport, nvmfStyle, relaxed)
-	method("nvmf_get_transports", "Lists the transports.", getTransports, nvmfStyle, optional)
-	method("nvmf_create_subsystem", "Makes a subsystem without namespaces, listeners and hosts.", createSubsystem, nvmfStyle)
-	method("nvmf_delete_subsystem", "Disconnects a subsystem's hosts, settles their I/O and removes it.", deleteSubsystem, nvmfStyle, slow)
-	method("vda_nvmf_retire_subsystem",
-		"Removes a subsystem as nvmf_delete_subsystem does, if it is there, and for good: hosts that come back are told not to retry (Linux "+
-			"then drops the path), until one of that name is made or announced.", retireSubsystem, nvmfStyle, slow)
-	method("nvmf_get_subsystems", "Lists the subsystems, or one.", getSubsystems, nvmfStyle, optional)
+func nvmfMethods() []*Method {
+	return []*Method{
+		method("nvmf_create_transport", "Makes the TCP transport, with the limits of its connections.", createTransport, nvmfStyle, relaxed),
+		method("nvmf_get_transports", "Lists the transports.", getTransports, nvmfStyle, optional),
+		method("nvmf_create_subsystem", "Makes a subsystem without namespaces, listeners and hosts.", createSubsystem, nvmfStyle),
+		method("nvmf_delete_subsystem", "Disconnects a subsystem's hosts, settles their I/O and removes it.", deleteSubsystem, nvmfStyle, slow),
+		method("vda_nvmf_retire_subsystem",
+			"Removes a subsystem as nvmf_delete_subsystem does, if it is there, and for good: hosts that come back are told not to retry (Linux "+
+				"then drops the path), until one of that name is made or announced.", retireSubsystem, nvmfStyle, slow),
+		method("nvmf_get_subsystems", "Lists the subsystems, or one.", getSubsystems, nvmfStyle, optional),
+	}
 }
 
 func invalid(format string, args ...any) *jsonrpc.Error {

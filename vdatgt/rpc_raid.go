@@ -14,10 +14,12 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("bdev_raid_create", "Joins bdevs; one that is missing is waited for.", raidCreate, raidStyle, slow)
-	method("bdev_raid_delete", "Takes an array apart; its bases keep their data.", raidDelete, slow)
-	method("bdev_raid_get_bdevs", "Lists the arrays of a category.", raidList, raidStyle)
+func raidMethods() []*Method {
+	return []*Method{
+		method("bdev_raid_create", "Joins bdevs; one that is missing is waited for.", raidCreate, raidStyle, slow),
+		method("bdev_raid_delete", "Takes an array apart; its bases keep their data.", raidDelete, slow),
+		method("bdev_raid_get_bdevs", "Lists the arrays of a category.", raidList, raidStyle),
+	}
 }
 
 type raidCreateParams struct {

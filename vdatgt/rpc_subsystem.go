@@ -13,25 +13,27 @@ import (
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
 
-func init() {
-	method("nvmf_subsystem_add_listener", "Makes a subsystem reachable at an address.", addListener, nvmfStyle, relaxed)
-	method("nvmf_subsystem_remove_listener", "Closes the connections over an address, settles their I/O and ends listening.",
-		removeListener, nvmfStyle, slow)
-	method("nvmf_subsystem_listener_set_ana_state", "Sets the ANA state of a group, or of all, at an address and tells the hosts.",
-		setANAState, nvmfStyle)
-	method("nvmf_subsystem_add_host", "Admits a host.", addHost, nvmfStyle, relaxed)
-	method("nvmf_subsystem_remove_host", "Shuts a host out: returns when its connections are closed and its I/O has settled.",
-		removeHost, nvmfStyle, slow)
-	method("nvmf_subsystem_allow_any_host", "Opens a subsystem to all hosts or closes it to those that are not on the list.",
-		allowAnyHost, nvmfStyle, slow)
-	method("nvmf_subsystem_add_ns", "Shows a bdev to the hosts as a namespace; returns its id.", addNamespace, nvmfStyle, relaxed)
-	method("nvmf_subsystem_remove_ns", "Hides a namespace, settles its I/O and lets go of the bdev.", removeNamespace, nvmfStyle, slow)
-	method("nvmf_subsystem_set_ns_ana_group", "Moves a namespace to another ANA group.", setNamespaceGroup, nvmfStyle)
-	method("vda_nvmf_swap_ns", "Puts another bdev of the same block size below a live namespace in one step; hosts see a pause and no error.",
-		swapNamespace, nvmfStyle, slow)
-	method("nvmf_subsystem_get_controllers", "Lists the connected hosts' controllers.", getControllers, nvmfStyle)
-	method("nvmf_subsystem_get_qpairs", "Lists the connections.", getQpairs, nvmfStyle)
-	method("nvmf_subsystem_get_listeners", "Lists the addresses with their ANA states.", getListeners, nvmfStyle)
+func subsystemMethods() []*Method {
+	return []*Method{
+		method("nvmf_subsystem_add_listener", "Makes a subsystem reachable at an address.", addListener, nvmfStyle, relaxed),
+		method("nvmf_subsystem_remove_listener", "Closes the connections over an address, settles their I/O and ends listening.",
+			removeListener, nvmfStyle, slow),
+		method("nvmf_subsystem_listener_set_ana_state", "Sets the ANA state of a group, or of all, at an address and tells the hosts.",
+			setANAState, nvmfStyle),
+		method("nvmf_subsystem_add_host", "Admits a host.", addHost, nvmfStyle, relaxed),
+		method("nvmf_subsystem_remove_host", "Shuts a host out: returns when its connections are closed and its I/O has settled.",
+			removeHost, nvmfStyle, slow),
+		method("nvmf_subsystem_allow_any_host", "Opens a subsystem to all hosts or closes it to those that are not on the list.",
+			allowAnyHost, nvmfStyle, slow),
+		method("nvmf_subsystem_add_ns", "Shows a bdev to the hosts as a namespace; returns its id.", addNamespace, nvmfStyle, relaxed),
+		method("nvmf_subsystem_remove_ns", "Hides a namespace, settles its I/O and lets go of the bdev.", removeNamespace, nvmfStyle, slow),
+		method("nvmf_subsystem_set_ns_ana_group", "Moves a namespace to another ANA group.", setNamespaceGroup, nvmfStyle),
+		method("vda_nvmf_swap_ns", "Puts another bdev of the same block size below a live namespace in one step; hosts see a pause and no error.",
+			swapNamespace, nvmfStyle, slow),
+		method("nvmf_subsystem_get_controllers", "Lists the connected hosts' controllers.", getControllers, nvmfStyle),
+		method("nvmf_subsystem_get_qpairs", "Lists the connections.", getQpairs, nvmfStyle),
+		method("nvmf_subsystem_get_listeners", "Lists the addresses with their ANA states.", getListeners, nvmfStyle),
+	}
 }
 
 type listenAddress struct {

@@ -72,6 +72,7 @@ const defaultSpin = 20 * time.Microsecond
 type Target struct {
 	cfg      Config
 	log      *slog.Logger
+	methods  map[string]*Method // by name
 	reg      *bdev.Registry
 	raids    *raid.Module
 	mirrors  *mirror.Module
@@ -98,7 +99,7 @@ func New(cfg Config) (*Target, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	t := &Target{cfg: cfg, log: cfg.Log, reg: bdev.NewRegistry(), running: make(chan struct{}), stop: func() {}}
+	t := &Target{cfg: cfg, log: cfg.Log, methods: methods(), reg: bdev.NewRegistry(), running: make(chan struct{}), stop: func() {}}
 	bdev.Buffers.SetLimit(cfg.BufferMemory)
 	if err := t.openModules(); err != nil {
 		return nil, err

@@ -44,15 +44,39 @@ func PrimaryHostNQN(daID string, term uint64) string {
 	return termNQN + daID + "-" + strconv.FormatUint(term, 10)
 }
 
-// TermOfPrimaryHost reads the term out of a PrimaryHostNQN; false for any other
-// NQN.
-func TermOfPrimaryHost(nqn string) (term uint64, ok bool) {
-	id, ok := strings.CutPrefix(nqn, termNQN)
-	if !ok {
-		return 0, false
+// LegHostNQN is the host that the array's primary, which is PrimaryHostNQN, is
+// for one vd whose epoch counts how often it was dropped from its mirror. So a
+// leg that comes back is fenced from what was sent to it before. Epoch 0 leaves
+// the name as it is.
+func LegHostNQN(primary string, epoch uint64) string {
+	if epoch == 0 {
+		return primary
 	}
-	term, err := strconv.ParseUint(id[strings.LastIndexByte(id, '-')+1:], 10, 64)
-	return term, err == nil
+	return primary + epochMark + strconv.FormatUint(epoch, 10)
+}
+
+// epochMark stands before the epoch at the end of a LegHostNQN. What stands
+// behind the last dash of a PrimaryHostNQN is a number.
+const epochMark = "-e"
+
+// ParsePrimaryHost reads term and epoch out of a PrimaryHostNQN or LegHostNQN;
+// false for any other NQN.
+func ParsePrimaryHost(nqn string) (term, epoch uint64, ok bool) {
+	rest, ok := strings.CutPrefix(nqn, termNQN)
+	if !ok {
+		return 0, 0, false
+	}
+	at := strings.LastIndexByte(rest, '-')
+	if at >= 0 && strings.HasPrefix(rest[at:], epochMark) {
+		var err error
+		if epoch, err = strconv.ParseUint(rest[at+len(epochMark):], 10, 64); err != nil || epoch == 0 {
+			return 0, 0, false
+		}
+		rest = rest[:at]
+		at = strings.LastIndexByte(rest, '-')
+	}
+	term, err := strconv.ParseUint(rest[at+1:], 10, 64)
+	return term, epoch, err == nil
 }
 
 // ProxyHostNQN is the host that a secondary controller is when it reaches an

@@ -109,7 +109,10 @@ type ObjectState struct {
 	Gone     bool                   `protobuf:"varint,4,opt,name=gone,proto3" json:"gone,omitempty"` // a tombstone was carried out: nothing of the object is left
 	// Of an object in error: it is as desired all the same, and what it lies on
 	// is not well. There is nothing to send again.
-	Done          bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	Done bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
+	// Of a vd: the epoch whose host its dn lets in alone, all earlier ones being
+	// fenced, in error or not. 0: none above 0, or not known yet.
+	Epoch         uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +180,13 @@ func (x *ObjectState) GetDone() bool {
 		return x.Done
 	}
 	return false
+}
+
+func (x *ObjectState) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type HeartbeatRequest struct {
@@ -272,9 +282,10 @@ type HeartbeatReply struct {
 	States           []*ObjectState         `protobuf:"bytes,8,rep,name=states,proto3" json:"states,omitempty"`                                               // objects in error now, and only those
 	// data_plane_ok is false because there was no answer in time: it may be slow
 	// or hung, and is asked again before it counts as gone.
-	DataPlaneSilent bool         `protobuf:"varint,9,opt,name=data_plane_silent,json=dataPlaneSilent,proto3" json:"data_plane_silent,omitempty"`
-	LeaseStamp      uint64       `protobuf:"varint,10,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"` // when this was sent, on a monotonic clock of the agent's own; cn only
-	Unreached       []*Unreached `protobuf:"bytes,11,rep,name=unreached,proto3" json:"unreached,omitempty"`                      // cn only
+	DataPlaneSilent bool              `protobuf:"varint,9,opt,name=data_plane_silent,json=dataPlaneSilent,proto3" json:"data_plane_silent,omitempty"`
+	LeaseStamp      uint64            `protobuf:"varint,10,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"`                                                                     // when this was sent, on a monotonic clock of the agent's own; cn only
+	Unreached       []*Unreached      `protobuf:"bytes,11,rep,name=unreached,proto3" json:"unreached,omitempty"`                                                                                          // cn only
+	VdEpochs        map[string]uint64 `protobuf:"bytes,12,rep,name=vd_epochs,json=vdEpochs,proto3" json:"vd_epochs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // dn only: ObjectState.epoch by id of the vd, of all vds that have one
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -382,6 +393,13 @@ func (x *HeartbeatReply) GetLeaseStamp() uint64 {
 func (x *HeartbeatReply) GetUnreached() []*Unreached {
 	if x != nil {
 		return x.Unreached
+	}
+	return nil
+}
+
+func (x *HeartbeatReply) GetVdEpochs() map[string]uint64 {
+	if x != nil {
+		return x.VdEpochs
 	}
 	return nil
 }
@@ -1182,17 +1200,21 @@ func (x *PdSpec) GetVersion() uint64 {
 }
 
 type VdSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	PdId          string                 `protobuf:"bytes,2,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"`
-	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`                     // bytes, a multiple of the pd's cluster size
-	Nqn           string                 `protobuf:"bytes,4,opt,name=nqn,proto3" json:"nqn,omitempty"`                        // subsystem that exports it
-	Term          uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`                     // of the da; fences
-	HostNqn       string                 `protobuf:"bytes,6,opt,name=host_nqn,json=hostNqn,proto3" json:"host_nqn,omitempty"` // the one host admitted in this term
-	Deleted       bool                   `protobuf:"varint,7,opt,name=deleted,proto3" json:"deleted,omitempty"`               // tombstone: destroy the lvol
-	Version       uint64                 `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"`
-	Uuid          string                 `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`              // namespace uuid and nguid
-	DaId          string                 `protobuf:"bytes,10,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"` // terms are counted by da
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	PdId    string                 `protobuf:"bytes,2,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"`
+	Size    uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`                     // bytes, a multiple of the pd's cluster size
+	Nqn     string                 `protobuf:"bytes,4,opt,name=nqn,proto3" json:"nqn,omitempty"`                        // subsystem that exports it
+	Term    uint64                 `protobuf:"varint,5,opt,name=term,proto3" json:"term,omitempty"`                     // of the da; fences
+	HostNqn string                 `protobuf:"bytes,6,opt,name=host_nqn,json=hostNqn,proto3" json:"host_nqn,omitempty"` // the one host admitted in this term and epoch
+	Deleted bool                   `protobuf:"varint,7,opt,name=deleted,proto3" json:"deleted,omitempty"`               // tombstone: destroy the lvol
+	Version uint64                 `protobuf:"varint,8,opt,name=version,proto3" json:"version,omitempty"`
+	Uuid    string                 `protobuf:"bytes,9,opt,name=uuid,proto3" json:"uuid,omitempty"`              // namespace uuid and nguid
+	DaId    string                 `protobuf:"bytes,10,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"` // terms are counted by da
+	// Counts the admissions of this vd, of one that is a leg of a mirror: the
+	// hosts of earlier epochs are fenced before host_nqn, which
+	// then ends in -e<epoch>, is let in. 0: the vd was never dropped from a mirror.
+	Epoch         uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1295,6 +1317,13 @@ func (x *VdSpec) GetDaId() string {
 		return x.DaId
 	}
 	return ""
+}
+
+func (x *VdSpec) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type SyncCnRequest struct {
@@ -1686,6 +1715,7 @@ type VdTarget struct {
 	Listener      *ListenerConf          `protobuf:"bytes,2,opt,name=listener,proto3" json:"listener,omitempty"`
 	Nqn           string                 `protobuf:"bytes,3,opt,name=nqn,proto3" json:"nqn,omitempty"`
 	Uuid          string                 `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"` // VdSpec.epoch: part of the host NQN under which the vd is attached
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1746,6 +1776,13 @@ func (x *VdTarget) GetUuid() string {
 		return x.Uuid
 	}
 	return ""
+}
+
+func (x *VdTarget) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
 }
 
 type ExpSpec struct {
@@ -1873,13 +1910,14 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06trtype\x18\x01 \x01(\tR\x06trtype\x12\x16\n" +
 	"\x06traddr\x18\x02 \x01(\tR\x06traddr\x12\x16\n" +
 	"\x06adrfam\x18\x03 \x01(\tR\x06adrfam\x12\x18\n" +
-	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"x\n" +
+	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"\x8e\x01\n" +
 	"\vObjectState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x03 \x01(\tR\berrorMsg\x12\x12\n" +
 	"\x04gone\x18\x04 \x01(\bR\x04gone\x12\x12\n" +
-	"\x04done\x18\x05 \x01(\bR\x04done\"\xac\x01\n" +
+	"\x04done\x18\x05 \x01(\bR\x04done\x12\x14\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"\xac\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -1887,7 +1925,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\x12\x1f\n" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
-	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\"\xc1\x03\n" +
+	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\"\xc1\x04\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -1902,7 +1940,11 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\vlease_stamp\x18\n" +
 	" \x01(\x04R\n" +
 	"leaseStamp\x12/\n" +
-	"\tunreached\x18\v \x03(\v2\x11.vda.v1.UnreachedR\tunreached\"\x9e\x01\n" +
+	"\tunreached\x18\v \x03(\v2\x11.vda.v1.UnreachedR\tunreached\x12A\n" +
+	"\tvd_epochs\x18\f \x03(\v2$.vda.v1.HeartbeatReply.VdEpochsEntryR\bvdEpochs\x1a;\n" +
+	"\rVdEpochsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x9e\x01\n" +
 	"\tUnreached\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x15\n" +
@@ -1969,7 +2011,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\tconf_json\x18\x03 \x01(\tR\bconfJson\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\bR\x06format\x12\x18\n" +
 	"\adeleted\x18\x05 \x01(\bR\adeleted\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\x04R\aversion\"\xdf\x01\n" +
+	"\aversion\x18\x06 \x01(\x04R\aversion\"\xf5\x01\n" +
 	"\x06VdSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05pd_id\x18\x02 \x01(\tR\x04pdId\x12\x12\n" +
@@ -1981,7 +2023,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\aversion\x18\b \x01(\x04R\aversion\x12\x12\n" +
 	"\x04uuid\x18\t \x01(\tR\x04uuid\x12\x13\n" +
 	"\x05da_id\x18\n" +
-	" \x01(\tR\x04daId\"\xca\x02\n" +
+	" \x01(\tR\x04daId\x12\x14\n" +
+	"\x05epoch\x18\v \x01(\x04R\x05epoch\"\xca\x02\n" +
 	"\rSyncCnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -2023,12 +2066,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
 	"\x0estripe_size_kb\x18\x03 \x01(\rR\fstripeSizeKb\x12\"\n" +
-	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\"w\n" +
+	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\"\x8d\x01\n" +
 	"\bVdTarget\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x120\n" +
 	"\blistener\x18\x02 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12\x10\n" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
-	"\x04uuid\x18\x04 \x01(\tR\x04uuid\"\xfb\x01\n" +
+	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"\xfb\x01\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +
@@ -2064,7 +2108,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_v1_agent_proto_goTypes = []any{
 	(*ListenerConf)(nil),     // 0: vda.v1.ListenerConf
 	(*ObjectState)(nil),      // 1: vda.v1.ObjectState
@@ -2088,49 +2132,51 @@ var file_v1_agent_proto_goTypes = []any{
 	(*GrpSpec)(nil),          // 19: vda.v1.GrpSpec
 	(*VdTarget)(nil),         // 20: vda.v1.VdTarget
 	(*ExpSpec)(nil),          // 21: vda.v1.ExpSpec
+	nil,                      // 22: vda.v1.HeartbeatReply.VdEpochsEntry
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	4,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	0,  // 2: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	15, // 3: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	16, // 4: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	18, // 5: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	1,  // 6: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	12, // 7: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	0,  // 8: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	15, // 9: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	16, // 10: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	14, // 11: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	0,  // 12: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	18, // 13: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	14, // 14: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	19, // 15: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	21, // 16: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	0,  // 17: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	20, // 18: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	0,  // 19: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	2,  // 20: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	13, // 21: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	7,  // 22: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	2,  // 23: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	17, // 24: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	7,  // 25: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 26: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	9,  // 27: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	3,  // 28: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	11, // 29: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	8,  // 30: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	3,  // 31: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	11, // 32: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	8,  // 33: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 34: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	10, // 35: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	28, // [28:36] is the sub-list for method output_type
-	20, // [20:28] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	22, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	0,  // 3: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	15, // 4: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	16, // 5: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	18, // 6: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	1,  // 7: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	12, // 8: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	0,  // 9: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	15, // 10: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	16, // 11: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	14, // 12: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	0,  // 13: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	18, // 14: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	14, // 15: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	19, // 16: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	21, // 17: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	0,  // 18: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	20, // 19: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	0,  // 20: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	2,  // 21: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	13, // 22: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	7,  // 23: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	2,  // 24: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	17, // 25: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	7,  // 26: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 27: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	9,  // 28: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	3,  // 29: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	11, // 30: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	8,  // 31: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	3,  // 32: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	11, // 33: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	8,  // 34: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 35: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	10, // 36: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	29, // [29:37] is the sub-list for method output_type
+	21, // [21:29] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -2144,7 +2190,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -1,8 +1,10 @@
 // Package ledger judges what disks and hosts of a simulated cluster see: one
-// writer per vd, terms that never fall, and no acknowledged write lost.
+// writer per vd, terms and epochs that never fall, and no acknowledged write
+// lost.
 package ledger
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -17,7 +19,7 @@ type Ledger struct {
 	log func(format string, args ...any)
 
 	mu     sync.Mutex
-	terms  map[string]uint64            // by NQN of a vd: the highest term that was admitted
+	fences map[string]fence             // by NQN of a vd: the highest that was admitted
 	acked  map[string]map[uint64]uint64 // by exporter's array and block: the number a host knows to be there
 	wrongs []string
 	count  Count
@@ -25,7 +27,7 @@ type Ledger struct {
 
 // New returns an empty ledger, which says in log what it notes.
 func New(log func(format string, args ...any)) *Ledger {
-	return &Ledger{log: log, terms: map[string]uint64{}, acked: map[string]map[uint64]uint64{}}
+	return &Ledger{log: log, fences: map[string]fence{}, acked: map[string]map[uint64]uint64{}}
 }
 
 // Wrong notes something that must never happen.
@@ -43,34 +45,55 @@ func (l *Ledger) wrongLocked(format string, args ...any) {
 	}
 }
 
-// Admitted is Live.Admitted: the fence of a disk has moved.
-func (l *Ledger) Admitted(addr, nqn, host string) {
-	t, ok := vda.TermOfPrimaryHost(host)
-	if !ok {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if t < l.terms[nqn] {
-		l.wrongLocked("%s admits term %d to %s after term %d", addr, t, nqn, l.terms[nqn])
-	}
-	if t > l.terms[nqn] {
-		l.log("%-14s admits term %d to %s", addr, t, nqn)
-	}
-	l.terms[nqn] = max(t, l.terms[nqn])
+// fence is what the host NQN that a vd admits says: a later one has a higher
+// term, or the same and a higher epoch.
+type fence struct{ term, epoch uint64 }
+
+func fenceOf(host string) (f fence, ok bool) {
+	f.term, f.epoch, ok = vda.ParsePrimaryHost(host)
+	return f, ok
 }
 
-// Wrote is Live.Wrote: one writer per vd, so nobody of an older term writes once
-// a newer one is admitted.
-func (l *Ledger) Wrote(addr, nqn, host string) {
-	t, ok := vda.TermOfPrimaryHost(host)
+func (f fence) compare(g fence) int {
+	return cmp.Or(cmp.Compare(f.term, g.term), cmp.Compare(f.epoch, g.epoch))
+}
+
+func (f fence) String() string {
+	if f.epoch == 0 {
+		return fmt.Sprintf("term %d", f.term)
+	}
+	return fmt.Sprintf("term %d epoch %d", f.term, f.epoch)
+}
+
+// Admitted is Live.Admitted: the fence of a disk has moved.
+func (l *Ledger) Admitted(addr, nqn, host string) {
+	f, ok := fenceOf(host)
 	if !ok {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if t < l.terms[nqn] {
-		l.wrongLocked("two writers: a write of term %d reaches the disk of %s at %s, which has admitted term %d", t, nqn, addr, l.terms[nqn])
+	was := l.fences[nqn]
+	switch f.compare(was) {
+	case -1:
+		l.wrongLocked("%s admits %v to %s after %v", addr, f, nqn, was)
+	case +1:
+		l.log("%-14s admits %v to %s", addr, f, nqn)
+		l.fences[nqn] = f
+	}
+}
+
+// Wrote is Live.Wrote: one writer per vd, so nobody of an older term or epoch
+// writes once a newer one is admitted.
+func (l *Ledger) Wrote(addr, nqn, host string) {
+	f, ok := fenceOf(host)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now := l.fences[nqn]; f.compare(now) < 0 {
+		l.wrongLocked("two writers: a write of %v reaches the disk of %s at %s, which has admitted %v", f, nqn, addr, now)
 	}
 }
 
@@ -115,8 +138,8 @@ func (l *Ledger) Verdict() (wrongs []string, c Count) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c = l.count
-	for _, t := range l.terms {
-		c.Moves = max(c.Moves, int(t)-1)
+	for _, f := range l.fences {
+		c.Moves = max(c.Moves, int(f.term)-1)
 	}
 	return slices.Clone(l.wrongs), c
 }

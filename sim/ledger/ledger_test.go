@@ -12,6 +12,7 @@ import (
 // TestVerdict tells the ledger short stories, and what it must find in them.
 func TestVerdict(t *testing.T) {
 	host := func(term uint64) string { return vda.PrimaryHostNQN("c0", term) }
+	leg := func(term, epoch uint64) string { return vda.LegHostNQN(host(term), epoch) }
 	const vd = "nqn.2016-06.io.spdk:vda-vd-1"
 	for _, c := range []struct {
 		name string
@@ -30,6 +31,27 @@ func TestVerdict(t *testing.T) {
 			l.Wrote("dn", vd, host(1))
 		}, "two writers"},
 		{"a term falls", func(l *ledger.Ledger) { l.Admitted("dn", vd, host(2)); l.Admitted("dn", vd, host(1)) }, "admits term 1"},
+		{"a leg that was dropped comes back", func(l *ledger.Ledger) {
+			l.Admitted("dn", vd, host(2))
+			l.Admitted("dn", vd, leg(2, 1))
+			l.Wrote("dn", vd, leg(2, 1))
+			l.Admitted("dn", vd, leg(3, 1))
+			l.Wrote("dn", vd, leg(3, 1))
+		}, ""},
+		{"what was sent before the drop lands late", func(l *ledger.Ledger) {
+			l.Admitted("dn", vd, leg(2, 1))
+			l.Admitted("dn", vd, leg(2, 2))
+			l.Wrote("dn", vd, leg(2, 1))
+		}, "a write of term 2 epoch 1"},
+		{"before the first drop, too", func(l *ledger.Ledger) {
+			l.Admitted("dn", vd, host(2))
+			l.Admitted("dn", vd, leg(2, 1))
+			l.Wrote("dn", vd, host(2))
+		}, "a write of term 2 reaches"},
+		{"an epoch falls", func(l *ledger.Ledger) {
+			l.Admitted("dn", vd, leg(2, 2))
+			l.Admitted("dn", vd, leg(2, 1))
+		}, "admits term 2 epoch 1"},
 		{"terms are each vd's own", func(l *ledger.Ledger) { l.Admitted("dn", vd, host(2)); l.Admitted("dn", vd+"1", host(1)) }, ""},
 		{"the agent zeroes a vd", func(l *ledger.Ledger) { l.Admitted("dn", vd, host(2)); l.Wrote("dn", vd, "nqn.2016-06.io.spdk:other") }, ""},
 		{"what was acknowledged is read", func(l *ledger.Ledger) { l.Ack("da", 3, 7); l.Saw("da", 3, 7) }, ""},

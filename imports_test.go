@@ -66,6 +66,7 @@ var may = []struct{ name, imports string }{
 	{"program", "daemon reason"},
 	{"daemon", "reason"},
 	{"reason", ""},
+	{"spdk/spdktest", "spdk"},
 	{"spdk", ""},
 	{"nvme", ""},
 	{"api", ""},

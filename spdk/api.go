@@ -90,27 +90,3 @@ func (a API) FrameworkStartInit(ctx context.Context) error {
 func (a API) FrameworkWaitInit(ctx context.Context) error {
 	return a.do(ctx, "framework_wait_init", nil)
 }
-
-// Thread is one of the data plane's threads.
-type Thread struct {
-	Name      string `json:"name"`
-	ID        uint64 `json:"id"`
-	CPUMask   string `json:"cpumask"`
-	Busy      uint64 `json:"busy"` // ticks
-	Idle      uint64 `json:"idle"` // ticks
-	Active    int    `json:"active_pollers_count"`
-	Timed     int    `json:"timed_pollers_count"`
-	Paused    int    `json:"paused_pollers_count"`
-	Interrupt bool   `json:"in_interrupt"`
-}
-
-// ThreadStats is the result of thread_get_stats.
-type ThreadStats struct {
-	TickRate uint64   `json:"tick_rate"` // ticks per second
-	Threads  []Thread `json:"threads"`
-}
-
-// ThreadGetStats tells how busy the data plane's threads are.
-func (a API) ThreadGetStats(ctx context.Context) (*ThreadStats, error) {
-	return ask[*ThreadStats](ctx, a, "thread_get_stats", nil)
-}

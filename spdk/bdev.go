@@ -104,22 +104,6 @@ func (a API) BdevWaitForExamine(ctx context.Context) error {
 	return a.do(ctx, "bdev_wait_for_examine", nil)
 }
 
-// BdevSetQoSLimit are the parameters of bdev_set_qos_limit; nil leaves a
-// limit as it is, 0 lifts it. At least one must be given (-22 otherwise).
-// rw_ios_per_sec is rounded up to a multiple of 1000 by SPDK.
-type BdevSetQoSLimit struct {
-	Name           string  `json:"name"`
-	RWIOsPerSec    *uint64 `json:"rw_ios_per_sec,omitempty"`
-	RWMbytesPerSec *uint64 `json:"rw_mbytes_per_sec,omitempty"`
-	RMbytesPerSec  *uint64 `json:"r_mbytes_per_sec,omitempty"`
-	WMbytesPerSec  *uint64 `json:"w_mbytes_per_sec,omitempty"`
-}
-
-// BdevSetQoSLimit changes a bdev's limits while it is in use.
-func (a API) BdevSetQoSLimit(ctx context.Context, p BdevSetQoSLimit) error {
-	return a.do(ctx, "bdev_set_qos_limit", p)
-}
-
 // IOStat is one bdev's counters since it was registered. Latencies are sums
 // over all operations, in ticks.
 type IOStat struct {

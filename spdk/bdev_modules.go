@@ -23,24 +23,6 @@ func (a API) BdevMallocDelete(ctx context.Context, bdev string) error {
 	return a.do(ctx, "bdev_malloc_delete", name{bdev})
 }
 
-// NullCreate are the parameters of bdev_null_create.
-type NullCreate struct {
-	Name      string `json:"name"`
-	BlockSize uint32 `json:"block_size"` // bytes
-	NumBlocks uint64 `json:"num_blocks"`
-	UUID      string `json:"uuid,omitempty"`
-}
-
-// BdevNullCreate makes a bdev that drops writes and returns its name.
-func (a API) BdevNullCreate(ctx context.Context, p NullCreate) (string, error) {
-	return ask[string](ctx, a, "bdev_null_create", p)
-}
-
-// BdevNullDelete removes it.
-func (a API) BdevNullDelete(ctx context.Context, bdev string) error {
-	return a.do(ctx, "bdev_null_delete", name{bdev})
-}
-
 // AioCreate are the parameters of bdev_aio_create.
 type AioCreate struct {
 	Name      string `json:"name"`
@@ -59,11 +41,6 @@ func (a API) BdevAioCreate(ctx context.Context, p AioCreate) (string, error) {
 // BdevAioDelete removes the bdev; the file stays.
 func (a API) BdevAioDelete(ctx context.Context, bdev string) error {
 	return a.do(ctx, "bdev_aio_delete", name{bdev})
-}
-
-// BdevAioRescan takes notice of a file that grew.
-func (a API) BdevAioRescan(ctx context.Context, bdev string) error {
-	return a.do(ctx, "bdev_aio_rescan", name{bdev})
 }
 
 // RaidCreate are the parameters of bdev_raid_create. A base bdev that does not

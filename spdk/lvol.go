@@ -60,16 +60,6 @@ func (a API) BdevLvolGetLvstore(ctx context.Context, lvsName string) (*Lvstore, 
 	return &l[0], nil
 }
 
-// BdevLvolRenameLvstore renames an lvstore and with it its lvols' aliases.
-func (a API) BdevLvolRenameLvstore(ctx context.Context, oldName, newName string) error {
-	return a.do(ctx, "bdev_lvol_rename_lvstore", renameParams{oldName, newName})
-}
-
-// BdevLvolGrowLvstore uses the space of a base bdev that has grown.
-func (a API) BdevLvolGrowLvstore(ctx context.Context, lvsName string) error {
-	return a.do(ctx, "bdev_lvol_grow_lvstore", lvsSelect{lvsName})
-}
-
 type renameParams struct {
 	OldName string `json:"old_name"`
 	NewName string `json:"new_name"`
@@ -87,34 +77,9 @@ type LvolCreate struct {
 	ClearMethod string `json:"clear_method,omitempty"`
 }
 
-// Lvol is one element of bdev_lvol_get_lvols.
-type Lvol struct {
-	Alias                string `json:"alias"` // <lvstore>/<name>
-	UUID                 string `json:"uuid"`  // also the bdev's name
-	Name                 string `json:"name"`
-	IsThinProvisioned    bool   `json:"is_thin_provisioned"`
-	IsSnapshot           bool   `json:"is_snapshot"`
-	IsClone              bool   `json:"is_clone"`
-	IsEsnapClone         bool   `json:"is_esnap_clone"`
-	IsDegraded           bool   `json:"is_degraded"`
-	NumAllocatedClusters uint64 `json:"num_allocated_clusters"`
-	Lvs                  struct {
-		Name string `json:"name"`
-		UUID string `json:"uuid"`
-	} `json:"lvs"`
-}
-
 // BdevLvolCreate makes an lvol and returns its UUID, which is its bdev's name.
 func (a API) BdevLvolCreate(ctx context.Context, p LvolCreate) (string, error) {
 	return ask[string](ctx, a, "bdev_lvol_create", p)
-}
-
-// BdevLvolGetLvols lists the lvols of an lvstore, of all when lvsName is "".
-func (a API) BdevLvolGetLvols(ctx context.Context, lvsName string) ([]Lvol, error) {
-	if lvsName == "" {
-		return ask[[]Lvol](ctx, a, "bdev_lvol_get_lvols", nil)
-	}
-	return ask[[]Lvol](ctx, a, "bdev_lvol_get_lvols", lvsSelect{lvsName})
 }
 
 // BdevLvolDelete deletes an lvol, named by UUID or alias like in all that
@@ -126,43 +91,4 @@ func (a API) BdevLvolDelete(ctx context.Context, lvol string) error {
 // BdevLvolRename gives an lvol another name in its lvstore.
 func (a API) BdevLvolRename(ctx context.Context, lvol, newName string) error {
 	return a.do(ctx, "bdev_lvol_rename", renameParams{lvol, newName})
-}
-
-// BdevLvolResize changes the size; shrinking drops data.
-func (a API) BdevLvolResize(ctx context.Context, lvol string, sizeInMiB uint64) error {
-	return a.do(ctx, "bdev_lvol_resize", struct {
-		Name string `json:"name"`
-		Size uint64 `json:"size_in_mib"`
-	}{lvol, sizeInMiB})
-}
-
-// BdevLvolSetReadOnly makes an lvol refuse writes, for good.
-func (a API) BdevLvolSetReadOnly(ctx context.Context, lvol string) error {
-	return a.do(ctx, "bdev_lvol_set_read_only", name{lvol})
-}
-
-// BdevLvolSnapshot makes a snapshot and returns its UUID.
-func (a API) BdevLvolSnapshot(ctx context.Context, lvol, snapshotName string) (string, error) {
-	return ask[string](ctx, a, "bdev_lvol_snapshot", struct {
-		Lvol     string `json:"lvol_name"`
-		Snapshot string `json:"snapshot_name"`
-	}{lvol, snapshotName})
-}
-
-// BdevLvolClone makes a thin writable lvol on a snapshot and returns its UUID.
-func (a API) BdevLvolClone(ctx context.Context, snapshot, cloneName string) (string, error) {
-	return ask[string](ctx, a, "bdev_lvol_clone", struct {
-		Snapshot string `json:"snapshot_name"`
-		Clone    string `json:"clone_name"`
-	}{snapshot, cloneName})
-}
-
-// BdevLvolInflate allocates every cluster and drops the parent.
-func (a API) BdevLvolInflate(ctx context.Context, lvol string) error {
-	return a.do(ctx, "bdev_lvol_inflate", name{lvol})
-}
-
-// BdevLvolDecoupleParent copies what the parent has and drops it.
-func (a API) BdevLvolDecoupleParent(ctx context.Context, lvol string) error {
-	return a.do(ctx, "bdev_lvol_decouple_parent", name{lvol})
 }

@@ -254,52 +254,6 @@ func (a API) NvmfCompletedIO(ctx context.Context) (uint64, error) {
 	return sum, err
 }
 
-// NvmfController is a host's controller, from nvmf_subsystem_get_controllers.
-type NvmfController struct {
-	Cntlid      uint16 `json:"cntlid"`
-	CntrlType   string `json:"cntrltype,omitempty"`
-	HostNQN     string `json:"hostnqn"`
-	HostID      string `json:"hostid"`
-	NumIOQpairs uint32 `json:"num_io_qpairs"`
-}
-
-// NvmfSubsystemGetControllers lists who is connected.
-func (a API) NvmfSubsystemGetControllers(ctx context.Context, subNQN string) ([]NvmfController, error) {
-	return ask[[]NvmfController](ctx, a, "nvmf_subsystem_get_controllers", nqn{subNQN})
-}
-
-// NvmfQpair is one connection, from nvmf_subsystem_get_qpairs.
-type NvmfQpair struct {
-	Cntlid        uint16      `json:"cntlid"`
-	QID           uint16      `json:"qid"`
-	State         string      `json:"state"`
-	HostNQN       string      `json:"hostnqn"`
-	ListenAddress TransportID `json:"listen_address"`
-	PeerAddress   TransportID `json:"peer_address"`
-}
-
-// NvmfSubsystemGetQpairs lists the connections.
-func (a API) NvmfSubsystemGetQpairs(ctx context.Context, subNQN string) ([]NvmfQpair, error) {
-	return ask[[]NvmfQpair](ctx, a, "nvmf_subsystem_get_qpairs", nqn{subNQN})
-}
-
-// NvmfListener is one element of nvmf_subsystem_get_listeners.
-type NvmfListener struct {
-	Address   TransportID    `json:"address"`
-	ANAStates []NvmfANAState `json:"ana_states"` // empty without ANA reporting
-}
-
-// NvmfANAState is the state of one ANA group at a listener.
-type NvmfANAState struct {
-	ANAGroup uint32 `json:"ana_group"`
-	ANAState string `json:"ana_state"`
-}
-
-// NvmfSubsystemGetListeners lists the addresses and their ANA states.
-func (a API) NvmfSubsystemGetListeners(ctx context.Context, subNQN string) ([]NvmfListener, error) {
-	return ask[[]NvmfListener](ctx, a, "nvmf_subsystem_get_listeners", nqn{subNQN})
-}
-
 // VdaNvmfRetireSubsystem removes a subsystem, if it is there, and for good: hosts
 // that come back are told not to retry. With retired false it removes nothing and
 // has them retry: one of that name is to come. vda_tgt only: IsMethodNotFound on

@@ -14,11 +14,13 @@ import (
 
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
 // plane is a running target with a client.
 type plane struct {
 	*spdk.Client
+	spdktest.Methods
 	t    *testing.T
 	cfg  Config
 	stop func() error // shuts down and returns what Run returned
@@ -45,7 +47,7 @@ func start(t *testing.T, cfg Config) *plane {
 		t.Fatal(err)
 	}
 	stopped := false
-	p := &plane{Client: c, t: t, cfg: cfg}
+	p := &plane{Client: c, Methods: spdktest.Methods{Caller: c}, t: t, cfg: cfg}
 	p.stop = func() error {
 		if stopped {
 			return nil

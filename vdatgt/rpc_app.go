@@ -13,7 +13,8 @@ import (
 
 func appMethods() []*Method {
 	return []*Method{
-		bare("spdk_get_version", "Returns the version of SPDK whose JSON-RPC this is; suffix -vda tells the embedded data plane from SPDK itself.",
+		bare("spdk_get_version",
+			"Returns the version of SPDK whose JSON-RPC this is; suffix -vda tells the embedded data plane from SPDK itself.",
 			"spdk_get_version method requires no parameters", getVersion, anytime),
 		method("rpc_get_methods", "Lists the methods.", getMethods, anytime, optional, nvmfStyle),
 		bare("framework_start_init", "Ends the start-up state.", "framework_start_init requires no parameters", startInit, startup),

@@ -14,8 +14,8 @@ import (
 
 func nvmeMethods() []*Method {
 	return []*Method{
-		method("bdev_nvme_attach_controller", "Connects to a subsystem and makes a bdev of each namespace; returns their names.", attachController,
-			slow),
+		method("bdev_nvme_attach_controller", "Connects to a subsystem and makes a bdev of each namespace; returns their names.",
+			attachController, slow),
 		method("bdev_nvme_detach_controller", "Disconnects a controller, or one path to it, and removes its bdevs.", detachController, slow),
 		method("bdev_nvme_get_controllers", "Lists the controllers, or one.", nvmeControllers, optional),
 		method("bdev_nvme_reset_controller", "Ends and remakes the connections of a controller.", resetController, argumentStyle, slow),

@@ -11,6 +11,7 @@ import (
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
 const (
@@ -94,7 +95,7 @@ func TestIdentity(t *testing.T) {
 		if ns.ANA() != host.ANAOptimized {
 			t.Errorf("ANA state is %v", ns.ANA())
 		}
-		l := must[[]spdk.NvmfController](t)(p.NvmfSubsystemGetControllers(t.Context(), subNQN))
+		l := must[[]spdktest.NvmfController](t)(p.NvmfSubsystemGetControllers(t.Context(), subNQN))
 		if len(l) != 1 || l[0].HostNQN != hostNQN || l[0].Cntlid != c.CNTLID() || l[0].NumIOQpairs < 1 {
 			t.Errorf("controllers: %+v", l)
 		}
@@ -177,7 +178,7 @@ func TestHostsAreAdmittedByName(t *testing.T) {
 		}
 		c := p.connect(host.Config{Trsvcid: port})
 		p.ok(p.NvmfSubsystemRemoveHost(ctx, subNQN, hostNQN))
-		if l := must[[]spdk.NvmfController](t)(p.NvmfSubsystemGetControllers(ctx, subNQN)); len(l) != 0 {
+		if l := must[[]spdktest.NvmfController](t)(p.NvmfSubsystemGetControllers(ctx, subNQN)); len(l) != 0 {
 			t.Errorf("after remove_host there are controllers: %+v", l)
 		}
 		short, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -257,7 +258,7 @@ func TestQoS(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plane) {
 		port, ctx := p.serve(), t.Context()
 		ns := p.connect(host.Config{Trsvcid: port}).Namespace(1)
-		p.ok(p.BdevSetQoSLimit(ctx, spdk.BdevSetQoSLimit{Name: "M0", RWMbytesPerSec: spdk.Ptr[uint64](10)}))
+		p.ok(p.BdevSetQoSLimit(ctx, spdktest.BdevSetQoSLimit{Name: "M0", RWMbytesPerSec: spdk.Ptr[uint64](10)}))
 		buf := make([]byte, 1<<20)
 		begin := time.Now()
 		for range 20 {

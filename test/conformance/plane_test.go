@@ -13,6 +13,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
 // kind is a data plane that can be started.
@@ -69,6 +70,7 @@ func onEach(t *testing.T, f func(t *testing.T, p *plane)) {
 // plane is a running data plane.
 type plane struct {
 	*spdk.Client
+	spdktest.Methods
 	t    *testing.T
 	kind string
 	cmd  *exec.Cmd
@@ -104,6 +106,7 @@ func start(t *testing.T, k kind, waiting bool) *plane {
 	if p.Client, err = spdk.New(spdk.Config{Socket: socket, CallTimeout: 20 * time.Second}); err != nil {
 		t.Fatal(err)
 	}
+	p.Methods.Caller = p.Client
 	t.Cleanup(p.finish)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()

@@ -10,9 +10,10 @@ import (
 
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
-// TestTypedMethods calls every typed method of package spdk that the other tests
+// TestTypedMethods calls every typed method of packages spdk and spdktest that the other tests
 // here do not call, so that its parameters and results are known to fit both data
 // planes.
 func TestTypedMethods(t *testing.T) {
@@ -44,10 +45,11 @@ func TestEveryTypedMethodIsCalled(t *testing.T) {
 		return all.String()
 	}
 	calls := read("*_test.go")
-	methods := regexp.MustCompile(`(?m)^func \(a API\) ([A-Z]\w*)\(`).FindAllStringSubmatch(read("../../spdk/*.go"), -1)
+	methods := regexp.MustCompile(`(?m)^func \((?:a API|m Methods)\) ([A-Z]\w*)\(`).
+		FindAllStringSubmatch(read("../../spdk/*.go")+read("../../spdk/spdktest/*.go"), -1)
 	for _, m := range methods {
 		if !regexp.MustCompile(`\.` + m[1] + `\b`).MatchString(calls) {
-			t.Errorf("no test here calls %s of package spdk", m[1])
+			t.Errorf("no test here calls %s of package spdk or spdktest", m[1])
 		}
 	}
 	if len(methods) < 50 {
@@ -64,7 +66,7 @@ func typedProcess(t *testing.T, p *plane) {
 	if len(all) <= len(current) || len(current) < 40 {
 		t.Errorf("%d methods, %d now", len(all), len(current))
 	}
-	if s := must[*spdk.ThreadStats](t)(p.ThreadGetStats(ctx)); s.TickRate == 0 || len(s.Threads) == 0 || s.Threads[0].Busy == 0 {
+	if s := must[*spdktest.ThreadStats](t)(p.ThreadGetStats(ctx)); s.TickRate == 0 || len(s.Threads) == 0 || s.Threads[0].Busy == 0 {
 		t.Errorf("threads: %+v", s)
 	}
 	a, b := must[string](t)(p.StartID(ctx)), must[string](t)(p.StartID(ctx))
@@ -80,7 +82,7 @@ func typedBdevs(t *testing.T, p *plane) {
 	if name := must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{BlockSize: 512, NumBlocks: 8192})); name != "Malloc0" {
 		t.Errorf("the first malloc bdev without a name is %q", name)
 	}
-	must[string](t)(p.BdevNullCreate(ctx, spdk.NullCreate{Name: "N", BlockSize: 512, NumBlocks: 8192}))
+	must[string](t)(p.BdevNullCreate(ctx, spdktest.NullCreate{Name: "N", BlockSize: 512, NumBlocks: 8192}))
 	must[string](t)(p.BdevAioCreate(ctx, spdk.AioCreate{Name: "A", Filename: file, BlockSize: 512}))
 	p.ok(os.Truncate(file, 2<<20))
 	p.ok(p.BdevAioRescan(ctx, "A"))
@@ -93,7 +95,7 @@ func typedBdevs(t *testing.T, p *plane) {
 		r[0].NumBaseBdevsOperational != 2 {
 		t.Errorf("raids: %+v", r)
 	}
-	p.ok(p.BdevSetQoSLimit(ctx, spdk.BdevSetQoSLimit{Name: "A", RWIOsPerSec: spdk.Ptr[uint64](10000)}))
+	p.ok(p.BdevSetQoSLimit(ctx, spdktest.BdevSetQoSLimit{Name: "A", RWIOsPerSec: spdk.Ptr[uint64](10000)}))
 	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "A", 0)); b.AssignedRateLimits.RWIOsPerSec != 10000 {
 		t.Errorf("limits: %+v", b.AssignedRateLimits)
 	}
@@ -129,7 +131,7 @@ func typedLvols(t *testing.T, p *plane) {
 	snap := must[string](t)(p.BdevLvolSnapshot(ctx, "lvs/a", "s"))
 	must[string](t)(p.BdevLvolClone(ctx, snap, "c"))
 	must[string](t)(p.BdevLvolClone(ctx, "lvs/s", "d"))
-	lvols := must[[]spdk.Lvol](t)(p.BdevLvolGetLvols(ctx, "lvs"))
+	lvols := must[[]spdktest.Lvol](t)(p.BdevLvolGetLvols(ctx, "lvs"))
 	if len(lvols) != 4 || lvols[0].UUID != id || lvols[0].Lvs.Name != "lvs" || !lvols[0].IsClone {
 		t.Errorf("lvols: %+v", lvols)
 	}
@@ -147,7 +149,7 @@ func typedLvols(t *testing.T, p *plane) {
 	for _, v := range []string{"lvs/e", "lvs/d", "lvs/s", id} {
 		p.ok(p.BdevLvolDelete(ctx, v))
 	}
-	if len(must[[]spdk.Lvol](t)(p.BdevLvolGetLvols(ctx, ""))) != 0 {
+	if len(must[[]spdktest.Lvol](t)(p.BdevLvolGetLvols(ctx, ""))) != 0 {
 		t.Error("lvols are left")
 	}
 	p.ok(p.BdevLvolDeleteLvstore(ctx, "lvs"))
@@ -185,21 +187,21 @@ func typedNvmf(t *testing.T, p *plane) {
 	if n := must[uint64](t)(p.NvmfCompletedIO(ctx)); n <= before {
 		t.Errorf("%d I/O commands before a read, %d after it", before, n)
 	}
-	q := must[[]spdk.NvmfQpair](t)(p.NvmfSubsystemGetQpairs(ctx, subNQN))
+	q := must[[]spdktest.NvmfQpair](t)(p.NvmfSubsystemGetQpairs(ctx, subNQN))
 	if len(q) == 0 || q[0].Cntlid != c.CNTLID() || q[0].HostNQN != hostNQN || q[0].ListenAddress != at(port) ||
 		q[0].PeerAddress.TrAddr != "127.0.0.1" {
 		t.Errorf("qpairs: %+v", q)
 	}
 	p.ok(p.NvmfSubsystemListenerSetANAState(ctx, subNQN, at(port), spdk.ANANonOptimized, 0))
-	l := must[[]spdk.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN))
+	l := must[[]spdktest.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN))
 	if len(l) != 1 || l[0].Address != at(port) || len(l[0].ANAStates) == 0 ||
-		l[0].ANAStates[0] != (spdk.NvmfANAState{ANAGroup: 1, ANAState: spdk.ANANonOptimized}) {
+		l[0].ANAStates[0] != (spdktest.NvmfANAState{ANAGroup: 1, ANAState: spdk.ANANonOptimized}) {
 		t.Errorf("listeners: %+v", l)
 	}
 	p.ok(p.NvmfSubsystemRemoveListener(ctx, subNQN, at(port)))
 	if p.kind == "vda" || must[*spdk.Version](t)(p.GetVersion(ctx)).AtLeast(24, 1) {
 		p.ok(p.NvmfSubsystemAddListenerState(ctx, subNQN, at(port), spdk.ANAInaccessible))
-		if l := must[[]spdk.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN)); len(l) != 1 ||
+		if l := must[[]spdktest.NvmfListener](t)(p.NvmfSubsystemGetListeners(ctx, subNQN)); len(l) != 1 ||
 			l[0].ANAStates[0].ANAState != spdk.ANAInaccessible {
 			t.Errorf("listeners after one was added in a state: %+v", l)
 		}

@@ -1,0 +1,85 @@
+package spdktest
+
+import "context"
+
+// lvstore is the parameter object of methods that take an lvstore alone.
+type lvstore struct {
+	Name string `json:"lvs_name"`
+}
+
+// BdevLvolRenameLvstore renames an lvstore and with it its lvols' aliases.
+func (m Methods) BdevLvolRenameLvstore(ctx context.Context, oldName, newName string) error {
+	return m.do(ctx, "bdev_lvol_rename_lvstore", struct {
+		Old string `json:"old_name"`
+		New string `json:"new_name"`
+	}{oldName, newName})
+}
+
+// BdevLvolGrowLvstore uses the space of a base bdev that has grown.
+func (m Methods) BdevLvolGrowLvstore(ctx context.Context, lvsName string) error {
+	return m.do(ctx, "bdev_lvol_grow_lvstore", lvstore{lvsName})
+}
+
+// Lvol is one element of bdev_lvol_get_lvols.
+type Lvol struct {
+	Alias                string `json:"alias"` // <lvstore>/<name>
+	UUID                 string `json:"uuid"`  // also the bdev's name
+	Name                 string `json:"name"`
+	IsThinProvisioned    bool   `json:"is_thin_provisioned"`
+	IsSnapshot           bool   `json:"is_snapshot"`
+	IsClone              bool   `json:"is_clone"`
+	IsEsnapClone         bool   `json:"is_esnap_clone"`
+	IsDegraded           bool   `json:"is_degraded"`
+	NumAllocatedClusters uint64 `json:"num_allocated_clusters"`
+	Lvs                  struct {
+		Name string `json:"name"`
+		UUID string `json:"uuid"`
+	} `json:"lvs"`
+}
+
+// BdevLvolGetLvols lists the lvols of an lvstore, of all when lvsName is "".
+func (m Methods) BdevLvolGetLvols(ctx context.Context, lvsName string) ([]Lvol, error) {
+	if lvsName == "" {
+		return ask[[]Lvol](ctx, m, "bdev_lvol_get_lvols", nil)
+	}
+	return ask[[]Lvol](ctx, m, "bdev_lvol_get_lvols", lvstore{lvsName})
+}
+
+// BdevLvolResize changes the size; shrinking drops data.
+func (m Methods) BdevLvolResize(ctx context.Context, lvol string, sizeInMiB uint64) error {
+	return m.do(ctx, "bdev_lvol_resize", struct {
+		Name string `json:"name"`
+		Size uint64 `json:"size_in_mib"`
+	}{lvol, sizeInMiB})
+}
+
+// BdevLvolSetReadOnly makes an lvol refuse writes, for good.
+func (m Methods) BdevLvolSetReadOnly(ctx context.Context, lvol string) error {
+	return m.do(ctx, "bdev_lvol_set_read_only", name{lvol})
+}
+
+// BdevLvolSnapshot makes a snapshot and returns its UUID.
+func (m Methods) BdevLvolSnapshot(ctx context.Context, lvol, snapshotName string) (string, error) {
+	return ask[string](ctx, m, "bdev_lvol_snapshot", struct {
+		Lvol     string `json:"lvol_name"`
+		Snapshot string `json:"snapshot_name"`
+	}{lvol, snapshotName})
+}
+
+// BdevLvolClone makes a thin writable lvol on a snapshot and returns its UUID.
+func (m Methods) BdevLvolClone(ctx context.Context, snapshot, cloneName string) (string, error) {
+	return ask[string](ctx, m, "bdev_lvol_clone", struct {
+		Snapshot string `json:"snapshot_name"`
+		Clone    string `json:"clone_name"`
+	}{snapshot, cloneName})
+}
+
+// BdevLvolInflate allocates every cluster and drops the parent.
+func (m Methods) BdevLvolInflate(ctx context.Context, lvol string) error {
+	return m.do(ctx, "bdev_lvol_inflate", name{lvol})
+}
+
+// BdevLvolDecoupleParent copies what the parent has and drops it.
+func (m Methods) BdevLvolDecoupleParent(ctx context.Context, lvol string) error {
+	return m.do(ctx, "bdev_lvol_decouple_parent", name{lvol})
+}

@@ -8,6 +8,30 @@ results=()
 skips=$(mktemp) output=$(mktemp)
 trap 'rm -f "$skips" "$output"' EXIT
 
+# why prints of a stage's output what its failing tests say of the reason: the
+# verdict at the end of a long test, the begin and the end of what gotestsum shows
+# of a unit test, the last lines before go test's "--- FAIL". The end of all of it
+# when no test failed, as when something does not compile.
+why() {
+  awk '
+    function flush(  i) {
+      for (i = 1; i <= n; i++)
+        if (n <= 24 || i <= 12 || i > n - 12) print section[i]
+        else if (i == 13) print "…"
+      n = 0; inside = 0
+    }
+    { last[NR % 20] = $0 }
+    /^=== FAIL: /            { flush(); inside = 1; found = 1 }
+    /^(=== SKIP|=== Skipped|DONE )/ { flush() }
+    inside                   { section[++n] = $0; next }
+    /why it failed:$/        { verdict = 1; found = 1 }
+    verdict                  { print }
+    /^--- FAIL: /            { if (!verdict) { for (i = NR - 11; i <= NR; i++) if (i > 0) print last[i % 20] }
+                               verdict = 0; found = 1 }
+    END                      { flush(); if (!found) for (i = NR - 14; i <= NR; i++) if (i > 0) print last[i % 20] }
+  ' | cut -c1-300 | head -80
+}
+
 stage() {
   local name=$1 start=$SECONDS
   shift
@@ -19,10 +43,9 @@ stage() {
   else
     failed=$((failed + 1))
     results+=("FAILED  $name ($((SECONDS - start)) s)")
-    # What a failing test said first, however much of its logs came after.
     while IFS= read -r line; do
       results+=("        $line")
-    done < <(grep -E -A2 '_test\.go:[0-9]+: |^\S+\.go:[0-9]+' "$output" | cut -c1-400 | head -20)
+    done < <(why < "$output")
   fi
 }
 # unable NAME REASON: a stage that this machine can't run.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 	"github.com/virtual-disk-array/vda/test/e2e/lab"
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 func TestMain(m *testing.M) {
@@ -22,13 +23,14 @@ func TestMain(m *testing.M) {
 }
 
 // TestCalm has no faults: the load alone.
-func TestCalm(t *testing.T) {
+func TestCalm(plain *testing.T) {
+	t := verdict.New(plain)
 	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1)})
 	time.Sleep(time.Duration(number(t, "SECONDS", 10)) * time.Second)
 	finish(t, c)
 }
 
-func number(t *testing.T, name string, def int) int {
+func number(t *verdict.T, name string, def int) int {
 	t.Helper()
 	text := os.Getenv(name)
 	if text == "" {
@@ -42,7 +44,7 @@ func number(t *testing.T, name string, def int) int {
 }
 
 // start boots a cluster and waits until the host's I/O flows on all paths.
-func start(t *testing.T, cfg clusterConfig) *cluster {
+func start(t *verdict.T, cfg clusterConfig) *cluster {
 	t.Helper()
 	if missing := lab.Missing(); len(missing) > 0 {
 		t.Fatalf("this machine lacks %v", missing)
@@ -121,7 +123,7 @@ func allAccessible(paths map[string]string) bool {
 }
 
 // finish reads everything back, stops the cluster and checks the disks.
-func finish(t *testing.T, c *cluster) {
+func finish(t *verdict.T, c *cluster) {
 	t.Helper()
 	done, err := c.host.verify(2 * time.Minute)
 	if err != nil {
@@ -146,7 +148,7 @@ func finish(t *testing.T, c *cluster) {
 }
 
 // checkDisks ends the data planes and has vda_tgt check look at the disks.
-func (c *cluster) checkDisks(t *testing.T) {
+func (c *cluster) checkDisks(t *verdict.T) {
 	t.Helper()
 	for _, m := range c.order {
 		if m.kind != "dn" && m.kind != "cn" {
@@ -173,7 +175,8 @@ func (c *cluster) checkDisks(t *testing.T) {
 // those kinds that contain its text, LONGEST is the longest time in seconds
 // that a hang or a cut is held. CNTLRS and EXPS are the numbers of the array's
 // controllers and exporters.
-func TestChaos(t *testing.T) {
+func TestChaos(plain *testing.T) {
+	t := verdict.New(plain)
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
 	minutes := number(t, "MINUTES", 5)
 	t.Logf("SEED=%d MINUTES=%d", seed, minutes)
@@ -189,7 +192,7 @@ func TestChaos(t *testing.T) {
 const recovery = 60 * time.Second
 
 // storm injects faults until time is up and prints the table.
-func storm(t *testing.T, c *cluster, faults *chooser, length time.Duration) {
+func storm(t *verdict.T, c *cluster, faults *chooser, length time.Duration) {
 	t.Helper()
 	var all []outcome
 	for end := time.Now().Add(length); time.Now().Before(end); {
@@ -216,7 +219,7 @@ func storm(t *testing.T, c *cluster, faults *chooser, length time.Duration) {
 
 // strike injects one fault, holds and heals it, and waits until the host has
 // all its paths again. It reports false when there is no sense in going on.
-func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
+func strike(t *verdict.T, c *cluster, f *fault) (outcome, bool) {
 	t.Helper()
 	begin := time.Now()
 	o := outcome{kind: f.kind}
@@ -260,7 +263,8 @@ func strike(t *testing.T, c *cluster, f *fault) (outcome, bool) {
 
 // TestChaosShort is a minute of faults that are the same each time; what they
 // hit also depends on where the primary is by then.
-func TestChaosShort(t *testing.T) {
+func TestChaosShort(plain *testing.T) {
+	t := verdict.New(plain)
 	c := start(t, clusterConfig{Cntlrs: 3, Exps: 2})
 	storm(t, c, newChooser(c, 7, 12*time.Second, ""), 60*time.Second)
 	finish(t, c)

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // primaryNow is the machine of the primary as the control plane has it: a
 // primary that hangs still looks optimized to the host.
-func (c *cluster) primaryNow(t *testing.T) *machine {
+func (c *cluster) primaryNow(t *verdict.T) *machine {
 	t.Helper()
 	out, err := c.cli(t.Context(), "da get --da-name da0")
 	if err != nil {
@@ -49,7 +51,7 @@ func (c *cluster) primaryNow(t *testing.T) *machine {
 }
 
 // term is the array's, as SQL has it.
-func (c *cluster) term(t *testing.T) int {
+func (c *cluster) term(t *verdict.T) int {
 	t.Helper()
 	out, err := c.output(t.Context(), c.machines["db"], `$(ls -d /usr/lib/postgresql/*/bin | tail -1)/psql -h /tmp -U postgres vda_db -Atc "select term from vda.vda_da where name = 'da0'"`)
 	n, bad := strconv.Atoi(strings.TrimSpace(string(out)))
@@ -61,7 +63,7 @@ func (c *cluster) term(t *testing.T) int {
 
 // served waits until another machine than the one given is primary and the
 // host's I/O flows.
-func (c *cluster) served(t *testing.T, not *machine, limit time.Duration) *machine {
+func (c *cluster) served(t *verdict.T, not *machine, limit time.Duration) *machine {
 	t.Helper()
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if m := c.primaryNow(t); m != not && c.flows(c.host.now()) {
@@ -75,7 +77,8 @@ func (c *cluster) served(t *testing.T, not *machine, limit time.Duration) *machi
 // TestHungNodesMove stops one primary's data plane, the next one's agent, and
 // both of the third for 40 s. Each time the array moves, all other controllers
 // follow, and the return of the three at once does no harm.
-func TestHungNodesMove(t *testing.T) {
+func TestHungNodesMove(plain *testing.T) {
+	t := verdict.New(plain)
 	c := start(t, clusterConfig{Cntlrs: 4, Exps: 1})
 	var thaw []func()
 	primary := c.primaryNow(t)
@@ -114,7 +117,8 @@ func TestHungNodesMove(t *testing.T) {
 
 // TestSwitchesKeepSnapshots switches an array a dozen times under load, with
 // two snapshots of its volume. The media must keep them.
-func TestSwitchesKeepSnapshots(t *testing.T) {
+func TestSwitchesKeepSnapshots(plain *testing.T) {
+	t := verdict.New(plain)
 	c := start(t, clusterConfig{Cntlrs: 3, Exps: 2, Spare: 2 * daBytes})
 	lvols := func(m *machine) []string {
 		out, err := c.output(t.Context(), m, "/root/vda_rpc -s /tmp/sock bdev_lvol_get_lvols")
@@ -166,7 +170,8 @@ func TestSwitchesKeepSnapshots(t *testing.T) {
 // TestStalledMonitorDoesNoHarm stops each monitor in turn for longer than its
 // lease. The other one takes over, moves an array whose primary is killed
 // meanwhile, and what the first one knew when it wakes up moves nothing.
-func TestStalledMonitorDoesNoHarm(t *testing.T) {
+func TestStalledMonitorDoesNoHarm(plain *testing.T) {
+	t := verdict.New(plain)
 	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1})
 	time.Sleep(8 * time.Second) // both monitors have their share of the nodes
 	for _, name := range []string{"monitor0", "monitor1"} {

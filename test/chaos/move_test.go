@@ -10,12 +10,14 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/sandbox/dataplane"
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // TestMoveBetweenDataPlanes moves a disk node and a controller node from
 // vda_tgt to spdk_tgt and back, as docs/spdk.md says, under the host's load:
 // the data stays where it is, and nothing is lost.
-func TestMoveBetweenDataPlanes(t *testing.T) {
+func TestMoveBetweenDataPlanes(plain *testing.T) {
+	t := verdict.New(plain)
 	if os.Getenv("SPDK_TGT") == "" {
 		t.Skip("SPDK_TGT is not set: there is one data plane only")
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // TestSwitchBetweenDataPlanes switches an array with two exporters SWITCHES
@@ -14,7 +16,8 @@ import (
 // controller nodes, under the host's verifying load: with SPDK_TGT one of them
 // runs spdk_tgt and the other vda_tgt, unless DATA_PLANE says otherwise, and
 // each goes on with what the other has written.
-func TestSwitchBetweenDataPlanes(t *testing.T) {
+func TestSwitchBetweenDataPlanes(plain *testing.T) {
+	t := verdict.New(plain)
 	if os.Getenv("SPDK_TGT") != "" && os.Getenv("DATA_PLANE") == "" {
 		t.Setenv("DATA_PLANE", "mixed")
 	}

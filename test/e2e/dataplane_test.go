@@ -9,12 +9,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // TestLinuxHostOnDataPlane drives vda_tgt alone with Linux's NVMe/TCP driver:
 // discovery and its event, and a thin volume under verified I/O and discard,
 // without and with digests.
-func TestLinuxHostOnDataPlane(t *testing.T) {
+func TestLinuxHostOnDataPlane(plain *testing.T) {
+	t := verdict.New(plain)
 	r := newHosts(t, "dn0", "host0")
 	defer r.logs()
 	rpc := func(method, params string) string {
@@ -119,7 +122,7 @@ chmod 755 /tmp/event.sh; setsid busybox uevent /tmp/event.sh > /dev/null 2>&1 < 
 
 // nvmeCLI has nvme-cli ask for what controllers and namespaces tell, and go
 // through a reservation.
-func nvmeCLI(t *testing.T, r *rack, nqn string, connect func() string) {
+func nvmeCLI(t *verdict.T, r *rack, nqn string, connect func() string) {
 	t.Helper()
 	dev := connect()
 	shows := func(cmd string, want ...string) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/test/e2e/tutorial"
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // hostOptions make a Linux host notice a silent controller after 2 s instead
@@ -25,7 +26,8 @@ var cnServers = map[string]string{"cn0": "192.168.0.16", "cn1": "192.168.0.17"}
 // other. fio must see no error, all paths must come back after each fault, and
 // ext4 must be clean. ROUNDS is how many faults there are. HOST_DEFAULTS=1 adds a
 // host with the options of a plain nvme connect, which takes two minutes more.
-func TestFailover(t *testing.T) {
+func TestFailover(plain *testing.T) {
+	t := verdict.New(plain)
 	doc, err := os.Open("../../docs/multiple_servers_deployment.rst")
 	if err != nil {
 		t.Fatal(err)
@@ -184,6 +186,7 @@ for s in /sys/class/nvme-subsystem/nvme-subsys*; do
   good=$(cat $s/nvme*/nvme*c*n*/ana_state | grep -c '^optimized')
   bad=$(cat $s/nvme*/nvme*c*n*/ana_state | grep -c 'inaccessible\|change')
 done
+echo $live live, $good optimized, $bad inaccessible or changing, want 2, 1, 0
 test $live = 2 -a $good = 1 -a $bad = 0`, 90*time.Second)
 }
 
@@ -202,7 +205,7 @@ func (r *rack) startFio(job, file, size string) {
 func (r *rack) endFio(job string) (longest time.Duration, ios int64) {
 	r.t.Helper()
 	code := strings.TrimSpace(r.waitFor("host0", "cat /tmp/"+job+".code", 100*time.Second))
-	text := r.run("host0", "cat /tmp/"+job+".json /tmp/"+job+".txt")
+	text := r.run("host0", "cat /tmp/"+job+".json")
 	type side struct {
 		TotalIOs int64 `json:"total_ios"`
 		ClatNs   struct {
@@ -217,11 +220,11 @@ func (r *rack) endFio(job string) (longest time.Duration, ios int64) {
 	}
 	// Warnings may stand around the JSON.
 	if err := json.NewDecoder(strings.NewReader(text[max(strings.Index(text, "{"), 0):])).Decode(&out); err != nil || len(out.Jobs) != 1 {
-		r.t.Fatalf("fio %s: exit %s: %v\n%s", job, code, err, text)
+		r.t.Fatalf("fio %s: exit %s: %v: %s\n%s", job, code, err, r.run("host0", "cat /tmp/"+job+".txt"), text)
 	}
 	j := out.Jobs[0]
 	if code != "0" || j.Error != 0 {
-		r.t.Fatalf("fio %s: exit %s, error %d\n%s", job, code, j.Error, text)
+		r.t.Fatalf("fio %s: exit %s, error %d: %s", job, code, j.Error, r.run("host0", "cat /tmp/"+job+".txt"))
 	}
 	return time.Duration(max(j.Read.ClatNs.Max, j.Write.ClatNs.Max)), j.Read.TotalIOs + j.Write.TotalIOs
 }

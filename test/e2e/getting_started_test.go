@@ -7,10 +7,13 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // TestGettingStarted types the single-machine guide into one shell.
-func TestGettingStarted(t *testing.T) {
+func TestGettingStarted(plain *testing.T) {
+	t := verdict.New(plain)
 	doc, err := os.ReadFile("../../docs/getting_started.md")
 	if err != nil {
 		t.Fatal(err)

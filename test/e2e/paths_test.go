@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // A cluster with many exporters: two dns, three cns, and a Linux host that uses
@@ -34,7 +36,7 @@ var manyCNs = map[string]string{"cn0": "192.168.0.16", "cn1": "192.168.0.17", "c
 var manyDNs = map[string]string{"dn0": "192.168.0.14", "dn1": "192.168.0.15"}
 
 // rounds is how often faults are made: ROUNDS, or what is enough for a merge.
-func rounds(t *testing.T, otherwise int) int {
+func rounds(t *verdict.T, otherwise int) int {
 	t.Helper()
 	text := os.Getenv("ROUNDS")
 	if text == "" {
@@ -52,7 +54,8 @@ func rounds(t *testing.T, otherwise int) int {
 // exporters. An agent puts 130 subsystems back after each, and the host tries all
 // the while: a single refusal with Do Not Retry would cost it a path for ever. All
 // paths have to come back, and each disk has to hold what was written to it.
-func TestAllPathsComeBack(t *testing.T) {
+func TestAllPathsComeBack(plain *testing.T) {
+	t := verdict.New(plain)
 	r := newHosts(t, "portal", "dn0", "dn1", "cn0", "cn1", "cn2", "host0")
 	defer r.logs()
 	begin := time.Now()

@@ -10,12 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 	"github.com/virtual-disk-array/vda/test/e2e/guest"
 	"github.com/virtual-disk-array/vda/test/e2e/lab"
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 // addresses are the tutorial's, and those of servers that it has none of.
@@ -38,7 +38,7 @@ const ofTutorial = 10
 
 // rack is the tutorial's ten servers.
 type rack struct {
-	t     *testing.T
+	t     *verdict.T
 	hosts map[string]lab.Runner
 	plan  dataplane.Plan
 }
@@ -64,7 +64,7 @@ func (r *rack) onPlane(server, command string) string {
 }
 
 // newRack boots the ten servers, ready for the tutorial's first command.
-func newRack(t *testing.T) *rack {
+func newRack(t *verdict.T) *rack {
 	t.Helper()
 	var names []string
 	for _, a := range addresses[:ofTutorial] {
@@ -76,7 +76,7 @@ func newRack(t *testing.T) *rack {
 }
 
 // newHosts boots those of the ten servers that are named.
-func newHosts(t *testing.T, names ...string) *rack {
+func newHosts(t *verdict.T, names ...string) *rack {
 	t.Helper()
 	missing := append(lab.Missing(), guest.Missing()...)
 	if _, err := exec.LookPath("pg_ctlcluster"); err != nil {
@@ -140,7 +140,7 @@ func newHosts(t *testing.T, names ...string) *rack {
 
 // furnish gives a host what the tutorial takes for granted: sudo, a service
 // manager, and the archive of VDA in the home directory.
-func furnish(ctx context.Context, t *testing.T, h *lab.Host, archive string) {
+func furnish(ctx context.Context, t *verdict.T, h *lab.Host, archive string) {
 	t.Helper()
 	cmd := h.Command(ctx, "sh", "-c", "cat > /root/vda.tar.gz")
 	in, err := os.Open(archive)
@@ -176,7 +176,7 @@ func (r *rack) try(host, script string) guest.Result {
 	defer cancel()
 	res, err := r.hosts[host].Run(ctx, script)
 	if err != nil {
-		r.t.Fatalf("%s: %s: %v", host, script, err)
+		r.t.Fatalf("%s: %v: %s", host, err, script)
 	}
 	return res
 }
@@ -186,7 +186,7 @@ func (r *rack) run(host, script string) string {
 	r.t.Helper()
 	res := r.try(host, script)
 	if res.Code != 0 {
-		r.t.Fatalf("%s: %s: exit %d\n%s%s", host, script, res.Code, res.Stdout, res.Stderr)
+		r.t.Fatalf("%s: exit %d: %s%s\nof %s", host, res.Code, res.Stdout, res.Stderr, script)
 	}
 	return string(res.Stdout)
 }
@@ -200,24 +200,36 @@ func (r *rack) waitFor(host, script string, limit time.Duration) string {
 			return string(res.Stdout)
 		}
 		if time.Now().After(deadline) {
-			r.t.Fatalf("%s: %s: still exit %d after %v\n%s%s", host, script, res.Code, limit, res.Stdout, res.Stderr)
+			r.t.Fatalf("%s: still exit %d after %v: %s%s\nof %s", host, res.Code, limit, res.Stdout, res.Stderr, script)
 		}
 	}
 }
 
-// logs prints the end of every daemon's log when the test has failed.
+// logs prints the end of every daemon's log, and what the kernels of the Linux
+// hosts said of their disks, when the test has failed. The verdict comes after it.
 func (r *rack) logs() {
 	if !r.t.Failed() {
 		return
 	}
-	for _, a := range addresses {
-		if r.hosts[a.name] == nil {
-			continue
+	const daemons, kernel = "tail -n 12 /tmp/*.log 2>/dev/null", "dmesg | grep -E 'nvme|EXT4|I/O error|hung|stall|Out of memory' | tail -n 20"
+	for _, host := range []bool{false, true} {
+		for _, a := range addresses {
+			if r.hosts[a.name] == nil || strings.HasPrefix(a.name, "host") != host {
+				continue
+			}
+			script := daemons
+			if host {
+				script = kernel
+			}
+			// Not through try, which would end the function and the other hosts' logs with it.
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			res, err := r.hosts[a.name].Run(ctx, script)
+			cancel()
+			text := verdict.Brief(string(res.Stdout), 40)
+			if err != nil {
+				text += err.Error()
+			}
+			r.t.Logf("==== %s\n%s", a.name, text)
 		}
-		if strings.HasPrefix(a.name, "host") {
-			r.t.Logf("==== %s\n%s", a.name, r.try(a.name, "dmesg | tail -15").Stdout)
-			continue
-		}
-		r.t.Logf("==== %s\n%s", a.name, r.try(a.name, "tail -n 12 /tmp/*.log 2>/dev/null").Stdout)
 	}
 }

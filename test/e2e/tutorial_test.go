@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/test/e2e/tutorial"
+	"github.com/virtual-disk-array/vda/test/verdict"
 )
 
 const (
@@ -21,7 +22,8 @@ const (
 // TestTutorial types every command of the tutorial on the host it belongs
 // to, compares what is printed with the document, and then goes on as a user
 // would.
-func TestTutorial(t *testing.T) {
+func TestTutorial(plain *testing.T) {
+	t := verdict.New(plain)
 	doc, err := os.Open("../../docs/multiple_servers_deployment.rst")
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ type Method struct {
 	Name    string
 	Doc     string          // one sentence or two
 	Params  []jsonrpc.Field // empty: takes none
+	Result  []jsonrpc.Field // of our own methods; those of SPDK's are documented by SPDK
 	Startup bool            // callable before framework_start_init
 	Runtime bool            // callable after it
 	slow    bool            // see jsonrpc.Method
@@ -66,6 +67,12 @@ func relaxed(r *rules)  { r.relaxed = true }
 func slow(r *rules)     { r.m.slow = true }
 func startup(r *rules)  { r.m.Startup, r.m.Runtime = true, false }
 func anytime(r *rules)  { r.m.Startup, r.m.Runtime = true, true }
+
+// returns documents the result of a method: v is a value of its type, or of that
+// of an element of the array that is returned.
+func returns(v any) option {
+	return func(r *rules) { r.m.Result = jsonrpc.Results(v) }
+}
 
 // nvmfStyle, raidStyle: SPDK's modules disagree about the error for
 // parameters that do not decode.

@@ -16,14 +16,16 @@ import (
 func mirrorMethods() []*Method {
 	return []*Method{
 		method("vda_mirror_create", "Assembles a mirror from the legs that are there; its I/O waits until members that are not there are back "+
-			"or dropped.",
-			mirrorCreate, slow),
-		method("vda_mirror_set", "Says which legs a mirror has now, and connects to those whose bdevs are there.", mirrorSet, slow),
-		method("vda_mirror_get_bdevs", "Lists mirrors and how their legs are.", mirrorList, optional),
-		method("vda_mirror_wait", "Waits until the state of a mirror's legs is another, and returns it.", mirrorWait, slow),
+			"or dropped.", mirrorCreate, slow, returns(mirror.Status{})),
+		method("vda_mirror_set", "Says which legs a mirror has now, and connects to those whose bdevs are there.", mirrorSet, slow,
+			returns(mirror.Status{})),
+		method("vda_mirror_get_bdevs", "Returns an array of mirrors and how their legs are.", mirrorList, optional,
+			returns(mirror.Status{})),
+		method("vda_mirror_wait", "Waits until the state of a mirror's legs is another, and returns it.", mirrorWait, slow,
+			returns(mirror.Status{})),
 		method("vda_mirror_set_options", "Changes how much is copied per second.", mirrorOptions),
-		method("vda_mirror_delete", "Takes a mirror apart; its legs keep their data, and labels that say whether they are equal.", mirrorDelete,
-			slow),
+		method("vda_mirror_delete", "Takes a mirror apart; its legs keep their data, and labels that say whether they are equal.",
+			mirrorDelete, slow),
 	}
 }
 

@@ -7,33 +7,33 @@ import (
 	"github.com/virtual-disk-array/vda/module/mirror/core"
 )
 
-// Status is what vda_mirror_get_bdevs shows.
+// Status is what vda_mirror_get_bdevs shows. The tags doc are the reference.
 type Status struct {
-	Name      string      `json:"name"`
-	UUID      string      `json:"uuid"`
-	Mirror    string      `json:"mirror"` // id
-	DA        string      `json:"da"`     // id
-	Size      uint64      `json:"size"`   // bytes of data
-	Term      uint64      `json:"term"`
-	Gen       uint64      `json:"gen"`
-	Assembled bool        `json:"assembled"`
-	Online    bool        `json:"online"`
-	Changes   uint64      `json:"changes"`      // of what is said here, but for numbers of bytes
-	Repair    uint64      `json:"repair_bytes"` // in which legs may differ
-	Legs      []LegStatus `json:"legs"`
+	Name      string      `json:"name" doc:"name of the mirror"`
+	UUID      string      `json:"uuid" doc:"UUID of its bdev"`
+	Mirror    string      `json:"mirror" doc:"id of the mirror, 32 hexadecimal digits"`
+	DA        string      `json:"da" doc:"id of the array, likewise"`
+	Size      uint64      `json:"size" doc:"bytes of data"`
+	Term      uint64      `json:"term" doc:"term of the array, of vda_mirror_create"`
+	Gen       uint64      `json:"gen" doc:"of the last set that was taken"`
+	Assembled bool        `json:"assembled" doc:"labels of this life are on all members"`
+	Online    bool        `json:"online" doc:"I/O is served; false: it waits for a lost leg, or for labels"`
+	Changes   uint64      `json:"changes" doc:"counts changes of all that is said here but numbers of bytes; see vda_mirror_wait"`
+	Repair    uint64      `json:"repair_bytes" doc:"bytes in which legs may differ after an unclean end, and which are being repaired"`
+	Legs      []LegStatus `json:"legs" doc:"the legs, in no order"`
 }
 
 // LegStatus is an element of legs.
 type LegStatus struct {
-	VD         string `json:"vd"`
-	Bdev       string `json:"bdev"`
-	Role       string `json:"role"`
-	Lost       bool   `json:"lost"`
-	Why        string `json:"why,omitempty"` // it is lost or not connected; another why alone is no change
-	CatchingUp bool   `json:"catching_up"`
-	Connected  bool   `json:"connected"`
-	Ready      bool   `json:"ready"`
-	Lack       uint64 `json:"lack_bytes"`
+	VD         string `json:"vd" doc:"id of the vd, 32 hexadecimal digits"`
+	Bdev       string `json:"bdev" doc:"name of its bdev"`
+	Role       string `json:"role" doc:"member, target, joining (a target that lacks nothing, and that writes wait for) or absent"`
+	Lost       bool   `json:"lost" doc:"I/O waits for it, until vda_mirror_set drops it or finds it back"`
+	Why        string `json:"why,omitempty" doc:"it is lost or not connected; not given when it is well; another why alone is no change"`
+	CatchingUp bool   `json:"catching_up" doc:"a member that may lack writes until the repair is done; it must not become the last"`
+	Connected  bool   `json:"connected" doc:"a member that answers and has all writes; it may become the last"`
+	Ready      bool   `json:"ready" doc:"a joining leg that may be made a member, with a gen one greater"`
+	Lack       uint64 `json:"lack_bytes" doc:"bytes that a target still lacks"`
 }
 
 // Status describes the mirror now.

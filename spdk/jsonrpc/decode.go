@@ -75,6 +75,24 @@ func Fields(params any) []Field {
 	return out
 }
 
+// Results lists the members of a result as it is marshaled: of the struct v, and
+// under NAME[].MEMBER of the elements of its arrays.
+func Results(v any) []Field { return results(reflect.TypeOf(v), "") }
+
+func results(t reflect.Type, under string) (out []Field) {
+	for f := range t.Fields() {
+		name, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "" || name == "-" {
+			continue
+		}
+		out = append(out, Field{Name: under + name, Type: typeName(f.Type), Optional: rest == "omitempty", Doc: f.Tag.Get("doc")})
+		if elem := f.Type; elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct {
+			out = append(out, results(elem.Elem(), under+name+"[].")...)
+		}
+	}
+	return out
+}
+
 func member(f reflect.StructField) (name string, optional, ok bool) {
 	tag, ok := f.Tag.Lookup("rpc")
 	if !ok {

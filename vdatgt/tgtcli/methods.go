@@ -36,16 +36,21 @@ func reference(w io.Writer) error {
 			b.WriteString(" At any time.")
 		}
 		b.WriteString("\n")
-		if len(m.Params) == 0 {
-			continue
+		if len(m.Params) > 0 {
+			b.WriteString("\n| parameter | type | |\n|---|---|---|\n")
 		}
-		b.WriteString("\n| parameter | type | |\n|---|---|---|\n")
 		for _, p := range m.Params {
 			need := "required; "
 			if p.Optional {
 				need = ""
 			}
 			fmt.Fprintf(&b, "| `%s` | %s | %s%s |\n", p.Name, p.Type, need, p.Doc)
+		}
+		if len(m.Result) > 0 {
+			b.WriteString("\n| result | type | |\n|---|---|---|\n")
+		}
+		for _, r := range m.Result {
+			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.Name, r.Type, r.Doc)
 		}
 	}
 	_, err := io.WriteString(w, b.String())

@@ -18,7 +18,6 @@ for dir in tmp run; do
   chmod 1777 "$root/$dir"
 done
 mount -t tmpfs tmpfs "$root/root"
-echo ready >&3
-exec 3>&-
-# A shell, as the first process has to reap every orphan.
-exec chroot "$root" /bin/bash -c "sleep infinity & wait"
+# Not ready before the root is the overlay: what is run here before that would
+# change the machine itself. A shell, as the first process has to reap every orphan.
+exec chroot "$root" /bin/bash -c "echo ready >&3; exec 3>&-; sleep infinity & wait"

@@ -3,6 +3,8 @@ package lab
 import (
 	"context"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +51,45 @@ func TestHostsReachEachOtherAndKeepNothing(t *testing.T) {
 	if out := string(r.Stdout); !strings.Contains(out, "beta") || !strings.Contains(out, "192.168.0.11/24") ||
 		!strings.Contains(out, "reached") {
 		t.Errorf("beta printed %q", out)
+	}
+}
+
+// TestAHostIsReadyInItsOwnRoot has chroot take its time, as it does on a busy
+// machine: a command that is run as soon as the host is there must not change the
+// machine's own files.
+func TestAHostIsReadyInItsOwnRoot(t *testing.T) {
+	if missing := Missing(); len(missing) > 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("this machine lacks %v", missing)
+		}
+		t.Skipf("this machine lacks %v", missing)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	real, err := exec.LookPath("chroot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "chroot"), []byte("#!/bin/sh\nsleep 1\nexec "+real+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	l, err := New(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	h, err := l.AddHost(ctx, "slow", "192.168.0.10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(bin, "host-was-here")
+	if err := h.must(ctx, "mkdir -p "+bin+" && echo x > "+mark); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(mark); err == nil {
+		t.Error("a host that had just started wrote to the machine's own files")
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/bits"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -33,10 +35,10 @@ leaves the lvstore as a clean shutdown does, for SPDK to load: SPDK 26.05 crashe
 each time it loads some lvstores that were cut in a snapshot or in the deletion
 of one. A damaged lvstore is left alone.`,
 		Args: func(_ *cobra.Command, args []string) error {
-			switch len(args) {
-			case 0:
+			switch {
+			case len(args) == 0 || args[0] == "":
 				return errors.New("name the file or block device to check")
-			case 1:
+			case len(args) == 1:
 				return nil
 			}
 			return fmt.Errorf("unexpected argument %q: check takes one file or block device", args[1])
@@ -61,9 +63,12 @@ of one. A damaged lvstore is left alone.`,
 
 // open opens a file that no data plane uses; done closes it.
 func open(file string, blockSize uint32, readOnly bool) (h *bdev.Handle, done func(), err error) {
+	if blockSize < 512 || blockSize > 65536 || bits.OnesCount32(blockSize) != 1 {
+		return nil, nil, fmt.Errorf("--block-size %d: it must be a power of two from 512 to 65536", blockSize)
+	}
 	dev, err := aio.New(aio.Config{Name: "check", Filename: file, BlockSize: blockSize, ReadOnly: readOnly})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, unopened(file, blockSize, err)
 	}
 	reg := bdev.NewRegistry()
 	if err := reg.Register(dev); err != nil {
@@ -75,6 +80,22 @@ func open(file string, blockSize uint32, readOnly bool) (h *bdev.Handle, done fu
 		return nil, nil, err
 	}
 	return h, func() { h.Close(); reg.Close() }, nil
+}
+
+// unopened says why a file was not opened, without the bdev, which is nobody's
+// but check's.
+func unopened(file string, blockSize uint32, err error) error {
+	errno := syscall.EIO
+	errors.As(err, &errno)
+	switch errno {
+	case syscall.ENOENT:
+		return fmt.Errorf("%s: there is no such file or device", file)
+	case syscall.EINVAL:
+		return fmt.Errorf("%s: it must be a regular file or a block device, with one block of %d bytes (--block-size) at least", file, blockSize)
+	case syscall.EBUSY:
+		return fmt.Errorf("%s is in use: a data plane or another program has it open; stop that first", file)
+	}
+	return fmt.Errorf("%s cannot be opened: %w", file, errno)
 }
 
 // repair finishes what a load finds unfinished.

@@ -140,6 +140,10 @@ func TestOneLine(t *testing.T) {
 	}
 	defer busy.Close()
 	_, busyPort, _ := net.SplitHostPort(busy.Addr().String())
+	small := filepath.Join(t.TempDir(), "small")
+	if err := os.WriteFile(small, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args []string
 		want string
@@ -155,9 +159,17 @@ func TestOneLine(t *testing.T) {
 		{[]string{"-r", filepath.Join(t.TempDir(), "s"), "--http-listener", "127.0.0.1", "--http-port", busyPort},
 			"--http-port " + busyPort + " is in use on 127.0.0.1"},
 		{[]string{"stray"}, "stray"},
-		{[]string{"check", "/no/such/file"}, "no such file"},
+		{[]string{"check", "/no/such/file"}, "/no/such/file: there is no such file or device"},
+		{[]string{"check", t.TempDir()}, "it must be a regular file or a block device, with one block of 4096 bytes (--block-size) at least"},
+		{[]string{"check", small}, small + ": it must be a regular file or a block device, with one block of 4096 bytes"},
+		{[]string{"check", "--block-size", "7", small}, "--block-size 7: it must be a power of two from 512 to 65536"},
+		{[]string{"check", small + "/x"}, small + "/x cannot be opened: not a directory"},
+		{[]string{"check", ""}, "name the file or block device"},
 	} {
 		out, err := tgt(tc.args...).CombinedOutput()
+		if strings.Contains(string(out), "bdev") {
+			t.Errorf("vda_tgt %v names what the user has not: %s", tc.args, out)
+		}
 		var exit *exec.ExitError
 		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), tc.want) ||
 			strings.Count(string(out), "\n") != 1 {

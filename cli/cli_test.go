@@ -183,6 +183,7 @@ func TestFailures(t *testing.T) {
 		{"da create --da-name x --da-size 1X", exitUsage, 2, []string{"--da-size", "1X"}},
 		{"da create --da-name x --da-size 99999999P", exitUsage, 2, []string{"--da-size", "2^64"}},
 		{"da create --da-name x --da-size 1M --cntlr-cnt -1", exitUsage, 2, []string{"--cntlr-cnt", "-1"}},
+		{"da create --da-name x --da-size 1M --cntlr-cnt 0", exitUsage, 2, []string{`"0"`, "--cntlr-cnt", "a whole number, 1 or more"}},
 		{"da create --da-name x --da-size 1M --da-conf {stripe_count:2}", exitUsage, 2, []string{"--da-conf", "not valid JSON"}},
 		{"da create --da-name x --da-size 1M --da-conf []", exitUsage, 2, []string{"--da-conf", "not a JSON object"}},
 		{"dn list --online maybe", exitUsage, 2, []string{"--online", "maybe", "true or false"}},

@@ -142,7 +142,7 @@ var commands = []command{
 			`--da-conf '{"stripe_count":2, "stripe_size_kb":64}'
   vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict`,
 		flags: []flag{daName,
-			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1"},
+			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1", min: 1},
 			{name: "da-size", syntax: sizeText, required: true,
 				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
 			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside, in bytes or like 32M", def: "the array's size"},

@@ -23,6 +23,7 @@ type flag struct {
 	usage    string // begins with a word in back quotes that stands for the value
 	required bool
 	def      string // what the portal takes when the flag is not given, for the help
+	min      uint32 // of a number: what is below is refused
 	syntax   syntax
 }
 
@@ -51,7 +52,7 @@ func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
 	if f.required {
 		usage += " (required)"
 	}
-	flags.Var(&value{r, field, f.syntax, ""}, f.name, usage)
+	flags.Var(&value{r, field, f.min, f.syntax, ""}, f.name, usage)
 	v := flags.Lookup(f.name)
 	v.DefValue = f.def
 	if f.syntax >= onOff {
@@ -64,6 +65,7 @@ func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
 type value struct {
 	req    protoreflect.Message
 	field  protoreflect.FieldDescriptor
+	min    uint32
 	syntax syntax
 	text   string
 }
@@ -110,8 +112,8 @@ func (v *value) parse(text string) (protoreflect.Value, error) {
 		if errors.Is(err, strconv.ErrRange) {
 			return protoreflect.Value{}, fmt.Errorf("it must be at most %d", uint32(math.MaxUint32))
 		}
-		if err != nil {
-			return protoreflect.Value{}, errors.New("it must be a whole number, 0 or more")
+		if err != nil || n < uint64(v.min) {
+			return protoreflect.Value{}, fmt.Errorf("it must be a whole number, %d or more", v.min)
 		}
 		return protoreflect.ValueOfUint32(uint32(n)), nil
 	case protoreflect.Uint64Kind:

@@ -2828,7 +2828,7 @@ func (x *CntlrMsg) GetErrorTime() string {
 type CreateDaRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	CntlrCnt      uint32                 `protobuf:"varint,2,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`                   // 0: 1
+	CntlrCnt      uint32                 `protobuf:"varint,2,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`                   // 1 to 64; 0 counts as not given: 1
 	DaSize        uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                         // bytes
 	PhysicalSize  *uint64                `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3,oneof" json:"physical_size,omitempty"` // bytes; default da_size
 	DaConf        string                 `protobuf:"bytes,5,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`                          // {"stripe_count":N,"stripe_size_kb":K}; defaults 1 and 64

@@ -6,10 +6,12 @@ import (
 	"maps"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
@@ -21,7 +23,9 @@ func TestAnArrayCostsTheSameWhateverElseThereIs(t *testing.T) {
 	for _, swaps := range []bool{true, false} {
 		t.Run(fmt.Sprint("swaps=", swaps), func(t *testing.T) {
 			t.Parallel()
-			few, many := costs(t, 10, swaps), costs(t, 200, swaps)
+			var few, many []map[string]planetest.Asked
+			synctest.Test(t, func(t *testing.T) { few = costs(t, 10, swaps) })
+			synctest.Test(t, func(t *testing.T) { many = costs(t, 200, swaps) })
 			for step := range few {
 				if !maps.Equal(few[step], many[step]) {
 					t.Errorf("step %d: with 10 arrays %v\nwith 200 %v", step, few[step], many[step])
@@ -39,11 +43,15 @@ func TestAnArrayCostsTheSameWhateverElseThereIs(t *testing.T) {
 func costs(t *testing.T, n int, swaps bool) (steps []map[string]planetest.Asked) {
 	c := planetest.NewCluster()
 	l := &lab{T: t, term: 1}
-	dp, cp := planetest.NewPlane(t, c, swaps), planetest.NewPlane(t, c, swaps)
-	l.addDN(0, planetest.NodeConfig{
-		Socket: dp.Socket, Port: "4420", OpenRaw: c.OpenRaw, Disks: c.Machine(), CheckInterval: time.Hour,
-	})
-	l.addCN(0, planetest.NodeConfig{Socket: cp.Socket, Port: "4430", OpenRaw: c.OpenRaw, Reach: cp.Reach, CheckInterval: time.Hour})
+	dp, cp := c.Place("dn0", swaps), c.Place("cn0", swaps)
+	config := func(name, port string, p *planetest.Plane) planetest.NodeConfig {
+		p.Boot()
+		connect := func() (agent.Client, error) { return p.Direct(), nil }
+		return planetest.NodeConfig{Socket: name, Connect: connect, Port: port, OpenRaw: c.OpenRaw, Disks: c.Machine(), Reach: p.Reach,
+			CheckInterval: time.Hour}
+	}
+	l.addDN(0, config("dn0", "4420", dp))
+	l.addCN(0, config("cn0", "4430", cp))
 	l.array()
 	d, cn := l.dns[0], l.cns[0]
 	settle := func(states []*apiv1.ObjectState, err error) {

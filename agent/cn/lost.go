@@ -2,6 +2,7 @@ package cn
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/virtual-disk-array/vda/agent"
@@ -15,15 +16,19 @@ const lostStep = 100 * time.Millisecond
 
 // cutLost cuts the connections to vds of a controller that is taken down as
 // they are lost or their dns silent, until the function returned is called, where
-// that is needed: see plane.Initiator. Its paths must be closed already.
+// that is needed: see plane.Initiator. Its paths must be closed already. It looks
+// at once when the pass has seen one lost.
 func (p *pass) cutLost(ctx context.Context) (stop func()) {
-	at := map[string]*apiv1.ListenerConf{} // ours
+	at := map[string]*apiv1.ListenerConf{}
 	for _, v := range p.vds() {
 		at[vdPrefix+v.VdId] = v.Listener
 	}
-	lost := func(c *spdk.NvmeController) bool {
-		where, ours := at[c.Name]
-		return ours && (!c.Connected() || p.silence.at(where))
+	lost := func(c *spdk.NvmeController) bool { return !c.Connected() || p.silence.at(at[c.Name]) }
+	have := p.attached()
+	wait := !slices.ContainsFunc(have, lost)
+	var names []string
+	for _, c := range have {
+		names = append(names, c.Name)
 	}
 	fail := func(name string, err error) {
 		p.Log.Warn("I/O waits for a vd that is lost", "da", p.c.DaName, "controller", name, "err", err)
@@ -32,12 +37,12 @@ func (p *pass) cutLost(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for again := true; again; {
-			if err := agent.Guard(func() error { again = p.Plane.Driver().CutLost(ctx, lost, fail); return nil }); err != nil {
-				p.Log.Error("connections to lost vds are not cut", "da", p.c.DaName, "err", err)
-			}
-			if again && sleep(ctx, lostStep) != nil {
+		for again := true; again; wait = true {
+			if wait && sleep(ctx, lostStep) != nil {
 				return
+			}
+			if err := agent.Guard(func() error { again = p.Plane.Driver().CutLost(ctx, names, lost, fail); return nil }); err != nil {
+				p.Log.Error("connections to lost vds are not cut", "da", p.c.DaName, "err", err)
 			}
 		}
 	}()

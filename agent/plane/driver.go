@@ -141,12 +141,12 @@ type Initiator interface {
 	// false where they do not: Settle ends it then, and the proxy stays until the
 	// namespace has another bdev.
 	DropProxy(ctx context.Context, name string) (done bool, err error)
-	// CutLost cuts the connections that lost chooses and that are not cut yet:
-	// what is queued on them would otherwise keep namespaces from being removed
+	// CutLost cuts those of some connections that lost chooses and that are not cut
+	// yet: what is queued on them would otherwise keep namespaces from being removed
 	// for as long as the other side is away. Their paths must be closed. fail is
 	// told what could not be cut. It reports whether it is to be called again,
 	// for those that are lost meanwhile.
-	CutLost(ctx context.Context, lost func(*spdk.NvmeController) bool, fail func(name string, err error)) (again bool)
+	CutLost(ctx context.Context, names []string, lost func(*spdk.NvmeController) bool, fail func(name string, err error)) (again bool)
 }
 
 // Opening is how a subsystem starts to serve: Driver.Open calls each step once

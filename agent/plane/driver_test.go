@@ -122,11 +122,57 @@ func TestVDATgtIsLeftAlone(t *testing.T) {
 	}
 	lost := func(*spdk.NvmeController) bool { return true }
 	if ready || len(closed) > 0 || d.MayHold(px, false) || d.Released(px.Name) ||
-		d.CutLost(ctx, lost, func(string, error) {}) || d.ClosesLvstore("bdev_raid_delete") {
+		d.CutLost(ctx, []string{px.Name}, lost, func(string, error) {}) || d.ClosesLvstore("bdev_raid_delete") {
 		t.Error("something is done that vda_tgt does not need")
 	}
 	if calls := g.took(); len(calls) > 0 {
 		t.Errorf("calls %q", calls)
+	}
+}
+
+// asker answers by the name that is asked for, and keeps what it was asked.
+type asker struct {
+	calls []string
+	known map[string]string // state by name
+}
+
+func (a *asker) Call(_ context.Context, method string, params, result any) error {
+	text, err := json.Marshal(params)
+	if err != nil {
+		return err
+	}
+	var p struct{ Name string }
+	if err := json.Unmarshal(text, &p); err != nil {
+		return err
+	}
+	a.calls = append(a.calls, strings.TrimPrefix(method, "bdev_nvme_")+" "+p.Name)
+	state, ok := a.known[p.Name]
+	if !ok {
+		return &spdk.RPCError{Code: -19, Message: "No such device", Method: method}
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal([]byte(`[{"name":"`+p.Name+`","ctrlrs":[{"state":"`+state+`"}]}]`), result)
+}
+
+// A controller that is taken down asks for its own connections, and cuts those of
+// them that are lost.
+func TestCutLostAsksByName(t *testing.T) {
+	t.Parallel()
+	g := &asker{known: map[string]string{"a": "enabled", "b": "resetting", "d": "disabled", "other": "resetting"}}
+	d := kind(26, 5, cuts).Driver(Config{API: spdk.API{Caller: g}})
+	lost := func(c *spdk.NvmeController) bool { return !c.Connected() }
+	fail := func(name string, err error) { t.Errorf("%s: %v", name, err) }
+	if !d.CutLost(t.Context(), []string{"a", "b", "c", "d"}, lost, fail) {
+		t.Error("it is not to be called again")
+	}
+	want := []string{"get_controllers a", "get_controllers b", "get_controllers c", "get_controllers d", "disable_controller b"}
+	if !slices.Equal(g.calls, want) {
+		t.Errorf("calls %q, want %q", g.calls, want)
+	}
+	if d.CutLost(t.Context(), nil, lost, fail) || len(g.calls) > len(want) {
+		t.Errorf("without a connection: calls %q", g.calls[len(want):])
 	}
 }
 

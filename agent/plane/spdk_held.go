@@ -242,11 +242,11 @@ func (d *spdkTgt) EndOfLinks(lost bool) End {
 // DropProxy: the namespace that stands on the proxy would vanish with it.
 func (d *spdkTgt) DropProxy(context.Context, string) (bool, error) { return false, nil }
 
-func (d *spdkTgt) CutLost(ctx context.Context, lost func(*spdk.NvmeController) bool, fail func(string, error)) bool {
-	if !d.cuts {
+func (d *spdkTgt) CutLost(ctx context.Context, names []string, lost func(*spdk.NvmeController) bool, fail func(string, error)) bool {
+	if !d.cuts || len(names) == 0 {
 		return false
 	}
-	l, err := d.API.BdevNvmeGetControllers(ctx)
+	l, err := controllers(ctx, d.API, names)
 	if err != nil {
 		return true // the pass meets it as well
 	}

@@ -129,7 +129,7 @@ func (d *vdaTgt) DropProxy(ctx context.Context, name string) (bool, error) {
 }
 
 // CutLost: a lost connection keeps no namespace from being removed.
-func (d *vdaTgt) CutLost(context.Context, func(*spdk.NvmeController) bool, func(string, error)) bool {
+func (d *vdaTgt) CutLost(context.Context, []string, func(*spdk.NvmeController) bool, func(string, error)) bool {
 	return false
 }
 

@@ -191,6 +191,7 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 	text, err := json.RawMessage(nil), p.hooked(method, raw)
 	if err == nil {
 		text, err = p.carryOut(h, raw)
+		p.noteAsked(method, raw, text)
 	}
 	if !p.awake(run) {
 		return nil, spdk.ErrLost

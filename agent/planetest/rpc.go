@@ -64,15 +64,20 @@ func (p *Plane) lookup(name string) (jsonrpc.Method, *jsonrpc.Error) {
 			return nil, err
 		}
 		text, err := p.carryOut(h, raw)
-		if p.asked != nil {
-			key := name
-			if raw == nil {
-				key += " *"
-			}
-			p.asked[key] = Asked{p.asked[key].Calls + 1, p.asked[key].Bytes + len(text)}
-		}
+		p.noteAsked(name, raw, text)
 		return text, err
 	}}, nil
+}
+
+// noteAsked counts a call for Asked.
+func (p *Plane) noteAsked(method string, raw, text json.RawMessage) {
+	if p.asked == nil {
+		return
+	}
+	if raw == nil {
+		method += " *"
+	}
+	p.asked[method] = Asked{p.asked[method].Calls + 1, p.asked[method].Bytes + len(text)}
 }
 
 // has reports that the data plane answers a method that the model knows. The

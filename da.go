@@ -11,6 +11,8 @@ type DA struct {
 	StripeSizeKB uint32
 	Conf         string // JSON as the user gave it
 	ClusterSize  uint64 // bytes, of the array's own lvstore
+	Redundancy   Redundancy
+	MinLegs      uint32 // members that a column is never left with less of, by us
 
 	Term    uint64 // number of the primary's term; only grows
 	Created bool   // raid, lvstore and volume have been made on media once
@@ -30,6 +32,9 @@ func (d *DA) Validate() error {
 	if d.CntlrCnt < 1 || d.CntlrCnt > MaxCntlrCount {
 		return invalid("cntlr_cnt is %d; it must be 1 to %d, and at most the number of cns", d.CntlrCnt, MaxCntlrCount)
 	}
+	if d.MinLegs < 1 || d.MinLegs > uint32(d.Redundancy) {
+		return invalid("min_legs is %d; with redundancy %s it must be 1 to %d", d.MinLegs, d.Redundancy, max(d.Redundancy, Striped))
+	}
 	if err := CheckSize("da_size", d.Size, d.ClusterSize); err != nil {
 		return err
 	}
@@ -42,9 +47,6 @@ func (d *DA) Validate() error {
 	}
 	return nil
 }
-
-// Redundancy says which losses of vds the array's groups tolerate.
-func (d *DA) Redundancy() Redundancy { return Striped }
 
 // Grp is a group of vds of equal size joined by one raid bdev.
 type Grp struct {

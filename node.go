@@ -55,4 +55,5 @@ type CN struct {
 	Node
 	CntlrCount   uint32 // controllers placed here
 	PrimaryCount uint32 // of them primary
+	Mirrors      bool   // its data plane can mirror, as its agent said last
 }

@@ -30,11 +30,17 @@ type VD struct {
 	ID       string // also the namespace UUID
 	DAID     string
 	GrpIdx   uint32
-	Idx      uint32 // place in the group's stripe
+	Idx      uint32 // place in the group's stripe; the legs of a mirror have one
 	PDID     string
 	DNID     string
 	Clusters uint64 // of the pd
 	Size     uint64 // bytes, Clusters × the pd's cluster size
+
+	// Of a leg of a mirror.
+	MirrorID string // "" in a striped array
+	Role     LegRole
+	Epoch    uint64 // counts its admissions; its dn admits the primary of this one only
+	Lack     uint64 // bytes that are to be copied to it, as its primary said last
 
 	Version uint64
 	Deleted bool

@@ -120,6 +120,15 @@ func (c *Change) drop(daID string) error {
 			return err
 		}
 	}
+	mirrors, err := c.tx.MirrorsOfDA(daID)
+	if err != nil {
+		return err
+	}
+	for i := range mirrors {
+		if err := c.tx.DeleteMirror(mirrors[i].ID); err != nil {
+			return err
+		}
+	}
 	grps, err := c.tx.GrpsOfDA(daID)
 	if err != nil {
 		return err

@@ -180,17 +180,17 @@ func arrayView(tx store.Reader, daID string) (ArrayView, error) {
 	if err != nil || da.Deleted {
 		return a, err
 	}
-	a.Term, a.Redundancy = da.Term, da.Redundancy()
+	a.Term = da.Term
 	vds, err := tx.VDsOfDA(daID)
 	if err != nil {
 		return a, err
 	}
-	for i := range vds { // by group and Idx
-		if i == 0 || vds[i].GrpIdx != vds[i-1].GrpIdx {
-			a.Groups = append(a.Groups, nil)
+	for _, column := range vda.Columns(vds) {
+		var dns []string
+		for _, v := range column.Of(vda.Member) {
+			dns = append(dns, v.DNID)
 		}
-		last := len(a.Groups) - 1
-		a.Groups[last] = append(a.Groups[last], vds[i].DNID)
+		a.Columns = append(a.Columns, dns)
 	}
 	cntlrs, err := tx.CntlrsOfDA(daID)
 	if err != nil {

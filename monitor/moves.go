@@ -45,15 +45,14 @@ func PlanLeave(cns []CNView) (down, draining []string, again time.Duration) {
 type ArrayView struct {
 	ID          string
 	Term        uint64
-	Redundancy  vda.Redundancy
-	Groups      [][]string // of each group the dns that its vds are on, by Idx
+	Columns     [][]string // of each column of its stripe the dns that its members are on
 	Secondaries []SecondaryView
 }
 
 // usable reports whether the array could be assembled from the dns for which
 // there is true.
 func (a *ArrayView) usable(there func(dn string) bool) bool {
-	return vda.Usable(a.Redundancy, a.Groups, there)
+	return vda.Usable(a.Columns, there)
 }
 
 // SecondaryView is a controller that can become primary.

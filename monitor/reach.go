@@ -115,7 +115,7 @@ func (m *Monitor) backendsOf(ctx context.Context, cnID string, lost []*apiv1.Unr
 				continue
 			}
 			b := backends{ArrayView: a, at: map[string]*apiv1.ListenerConf{}}
-			for _, id := range slices.Concat(a.Groups...) {
+			for _, id := range slices.Concat(a.Columns...) {
 				if b.at[id] != nil {
 					continue
 				}

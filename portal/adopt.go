@@ -21,7 +21,8 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 	}
 	a := &array.Adoption{}
 	a.DA = &vda.DA{ID: daID, Name: p.DaName, Size: p.Size, PhysicalSize: p.Size, CntlrCnt: uint32(len(cntlrs)),
-		StripeCount: uint32(len(p.Grps[0].Vds)), StripeSizeKB: p.Grps[0].StripeSizeKb, ClusterSize: p.ClusterSize, Term: p.Term, Created: true}
+		StripeCount: uint32(len(p.Grps[0].Vds)), StripeSizeKB: p.Grps[0].StripeSizeKb, ClusterSize: p.ClusterSize, Redundancy: vda.Striped,
+		MinLegs: 1, Term: p.Term, Created: true}
 	a.DA.Conf = fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, a.DA.StripeCount, a.DA.StripeSizeKB)
 	var bytes uint64
 	for _, g := range p.Grps {

@@ -86,9 +86,13 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 // newDA checks a request and makes the row of it.
 func newDA(req *apiv1.CreateDaRequest) (*vda.DA, error) {
 	da := &vda.DA{ID: store.NewID(), Name: req.DaName, Size: req.DaSize, PhysicalSize: req.DaSize, CntlrCnt: max(req.CntlrCnt, 1),
-		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), Term: 1}
+		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), MinLegs: max(req.MinLegs, 1), Term: 1}
 	if req.PhysicalSize != nil {
 		da.PhysicalSize = *req.PhysicalSize
+	}
+	var err error
+	if da.Redundancy, err = vda.ParseRedundancy("redundancy", req.Redundancy); err != nil {
+		return nil, err
 	}
 	if err := da.Validate(); err != nil {
 		return nil, err

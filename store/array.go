@@ -5,16 +5,16 @@ import "github.com/virtual-disk-array/vda"
 var daTable = table[vda.DA]{
 	name: "vda_da", noun: "da",
 	cols: []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb",
-		"conf", "cluster_size", "term", "created", "deleted", "h_error", "h_msg", "h_since_us"},
+		"conf", "cluster_size", "redundancy", "min_legs", "term", "created", "deleted", "h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
 	fixed: []string{"h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.DA) []any {
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
-			&v.Conf, &v.ClusterSize, &v.Term, &v.Created, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+			&v.Conf, &v.ClusterSize, &v.Redundancy, &v.MinLegs, &v.Term, &v.Created, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.DA) []any {
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
-			v.Conf, v.ClusterSize, v.Term, v.Created, v.Deleted, v.Health.Error,
+			v.Conf, v.ClusterSize, v.Redundancy, v.MinLegs, v.Term, v.Created, v.Deleted, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.DA) string { return v.Name },
@@ -26,6 +26,15 @@ var grpTable = table[vda.Grp]{
 	dest:   func(v *vda.Grp) []any { return []any{&v.ID, &v.DAID, &v.Idx, &v.Size} },
 	values: func(v *vda.Grp) []any { return []any{v.ID, v.DAID, v.Idx, v.Size} },
 	label:  func(v *vda.Grp) string { return v.ID },
+}
+
+var mirrorTable = table[vda.Mirror]{
+	name: "vda_mirror", noun: "mirror",
+	cols:   []string{"id", "da_id", "grp_idx", "idx", "size_bytes", "gen"},
+	fixed:  []string{"da_id", "grp_idx", "idx"},
+	dest:   func(v *vda.Mirror) []any { return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.Size, &v.Gen} },
+	values: func(v *vda.Mirror) []any { return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.Size, v.Gen} },
+	label:  func(v *vda.Mirror) string { return v.ID },
 }
 
 var cntlrTable = table[vda.Cntlr]{
@@ -81,6 +90,18 @@ func (t *sqlTx) DeleteGrp(id string) error  { return deleteRow(t, &grpTable, id)
 
 func (t *sqlReader) GrpsOfDA(daID string) ([]vda.Grp, error) {
 	return listRows(t, &grpTable, "da_id = ? ORDER BY idx", daID)
+}
+
+func (t *sqlTx) InsertMirror(v *vda.Mirror) error { return insertRow(t, &mirrorTable, v) }
+func (t *sqlTx) DeleteMirror(id string) error     { return deleteRow(t, &mirrorTable, id) }
+
+func (t *sqlTx) UpdateMirror(v *vda.Mirror) error {
+	ok, err := updateRow(t, &mirrorTable, v, "")
+	return orNotFound(ok, err, "mirror", v.ID)
+}
+
+func (t *sqlReader) MirrorsOfDA(daID string) ([]vda.Mirror, error) {
+	return listRows(t, &mirrorTable, "da_id = ? ORDER BY grp_idx, idx", daID)
 }
 
 func (t *sqlTx) InsertCntlr(v *vda.Cntlr) error {

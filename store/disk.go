@@ -22,15 +22,18 @@ var pdTable = table[vda.PD]{
 
 var vdTable = table[vda.VD]{
 	name: "vda_vd", noun: "vd",
-	cols: []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes", "version", "deleted",
+	cols: []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes",
+		"mirror_id", "role", "epoch", "lack_bytes", "version", "deleted",
 		"h_error", "h_msg", "h_since_us"},
-	fixed: []string{"da_id", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "lack_bytes", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.VD) []any {
-		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size, &v.Version, &v.Deleted,
+		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size,
+			&v.MirrorID, &v.Role, &v.Epoch, &v.Lack, &v.Version, &v.Deleted,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.VD) []any {
-		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size, v.Version, v.Deleted,
+		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size,
+			v.MirrorID, v.Role, v.Epoch, v.Lack, v.Version, v.Deleted,
 			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.VD) string { return v.ID },
@@ -145,6 +148,11 @@ func (t *sqlTx) InsertVD(v *vda.VD) error { return insertRow(t, &vdTable, v) }
 func (t *sqlTx) UpdateVD(v *vda.VD) error {
 	ok, err := updateRow(t, &vdTable, v, "")
 	return orNotFound(ok, err, "vd", v.ID)
+}
+
+func (t *sqlTx) SetVDLack(id string, bytes uint64) error {
+	n, err := t.exec("UPDATE vda_vd SET lack_bytes = ? WHERE id = ?", bytes, id)
+	return orNotFound(n > 0, err, "vd", id)
 }
 
 func (t *sqlTx) DeleteVD(id string) error          { return deleteRow(t, &vdTable, id) }

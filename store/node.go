@@ -30,10 +30,10 @@ func nodeTable(k vda.NodeKind) table[vda.Node] {
 func counted(n table[vda.Node]) table[vda.CN] {
 	return table[vda.CN]{
 		name: n.name, noun: n.noun,
-		cols:   append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count"),
-		fixed:  append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count"),
-		dest:   func(v *vda.CN) []any { return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount) },
-		values: func(v *vda.CN) []any { return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount) },
+		cols:   append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count", "mirrors"),
+		fixed:  append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count", "mirrors"),
+		dest:   func(v *vda.CN) []any { return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount, &v.Mirrors) },
+		values: func(v *vda.CN) []any { return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount, v.Mirrors) },
 		label:  func(v *vda.CN) string { return v.Name },
 	}
 }

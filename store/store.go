@@ -89,6 +89,7 @@ type Reader interface {
 	ListDA(f DAFilter, p Page) ([]vda.DA, string, error)
 	DeletedDAs() ([]vda.DA, error)
 	GrpsOfDA(daID string) ([]vda.Grp, error)
+	MirrorsOfDA(daID string) ([]vda.Mirror, error) // by GrpIdx, Idx
 
 	Exp(id string) (*vda.Exp, error)
 	ExpByName(daID, name string) (*vda.Exp, error)
@@ -146,7 +147,8 @@ type Tx interface {
 	TakeOrphan(id string, clusters uint64) error
 
 	InsertVD(*vda.VD) error
-	UpdateVD(*vda.VD) error
+	UpdateVD(*vda.VD) error // all but Lack and Health
+	SetVDLack(id string, bytes uint64) error
 	DeleteVD(id string) error
 
 	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount
@@ -158,6 +160,9 @@ type Tx interface {
 	DeleteDA(id string) error
 	InsertGrp(*vda.Grp) error
 	DeleteGrp(id string) error
+	InsertMirror(*vda.Mirror) error
+	UpdateMirror(*vda.Mirror) error // its Size and Gen
+	DeleteMirror(id string) error
 
 	InsertExp(*vda.Exp) error // AlreadyExists on the name in its da and on the NQN
 	UpdateExp(*vda.Exp) error

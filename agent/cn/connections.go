@@ -130,11 +130,13 @@ func (p *pass) backends() (gone []*apiv1.VdTarget, why error) {
 // vds. It says nothing of leases: without one a primary stops at any loss,
 // because what it has lost may be enough for another.
 func usable(c *apiv1.CntlrSpec, without []*apiv1.VdTarget) bool {
-	var groups [][]*apiv1.VdTarget
+	var columns [][]*apiv1.VdTarget
 	for _, g := range c.Grps {
-		groups = append(groups, g.Vds)
+		for _, v := range g.Vds {
+			columns = append(columns, []*apiv1.VdTarget{v})
+		}
 	}
-	return vda.Usable(vda.Striped, groups, func(v *apiv1.VdTarget) bool { return !slices.Contains(without, v) })
+	return vda.Usable(columns, func(v *apiv1.VdTarget) bool { return !slices.Contains(without, v) })
 }
 
 // Time-outs of a connection to a vd (backend) and to the primary (proxy). A

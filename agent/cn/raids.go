@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -36,7 +35,7 @@ func (r raids) fits(raid *spdk.Raid, g *apiv1.GrpSpec) bool {
 			return false
 		}
 	}
-	return vda.Striped.Tolerates(len(raid.BaseBdevs), func(idx int) bool { return !raid.BaseBdevs[idx].IsConfigured })
+	return !slices.ContainsFunc(raid.BaseBdevs, func(b spdk.RaidBase) bool { return !b.IsConfigured })
 }
 
 func (r raids) make(ctx context.Context) error {

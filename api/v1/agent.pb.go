@@ -31,6 +31,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type LegRole int32
+
+const (
+	LegRole_LEG_ROLE_UNSPECIFIED LegRole = 0
+	LegRole_LEG_ROLE_MEMBER      LegRole = 1 // has every write that was acknowledged
+	LegRole_LEG_ROLE_TARGET      LegRole = 2 // is written and copied to, and not read
+	LegRole_LEG_ROLE_STALE       LegRole = 3 // lacks writes, or may; it is not connected
+)
+
+// Enum value maps for LegRole.
+var (
+	LegRole_name = map[int32]string{
+		0: "LEG_ROLE_UNSPECIFIED",
+		1: "LEG_ROLE_MEMBER",
+		2: "LEG_ROLE_TARGET",
+		3: "LEG_ROLE_STALE",
+	}
+	LegRole_value = map[string]int32{
+		"LEG_ROLE_UNSPECIFIED": 0,
+		"LEG_ROLE_MEMBER":      1,
+		"LEG_ROLE_TARGET":      2,
+		"LEG_ROLE_STALE":       3,
+	}
+)
+
+func (x LegRole) Enum() *LegRole {
+	p := new(LegRole)
+	*p = x
+	return p
+}
+
+func (x LegRole) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LegRole) Descriptor() protoreflect.EnumDescriptor {
+	return file_v1_agent_proto_enumTypes[0].Descriptor()
+}
+
+func (LegRole) Type() protoreflect.EnumType {
+	return &file_v1_agent_proto_enumTypes[0]
+}
+
+func (x LegRole) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LegRole.Descriptor instead.
+func (LegRole) EnumDescriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{0}
+}
+
 // ListenerConf is an NVMe-oF transport address as SPDK's JSON-RPC names it.
 type ListenerConf struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -286,8 +338,12 @@ type HeartbeatReply struct {
 	LeaseStamp      uint64            `protobuf:"varint,10,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"`                                                                     // when this was sent, on a monotonic clock of the agent's own; cn only
 	Unreached       []*Unreached      `protobuf:"bytes,11,rep,name=unreached,proto3" json:"unreached,omitempty"`                                                                                          // cn only
 	VdEpochs        map[string]uint64 `protobuf:"bytes,12,rep,name=vd_epochs,json=vdEpochs,proto3" json:"vd_epochs,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // dn only: ObjectState.epoch by id of the vd, of all vds that have one
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Of each mirrored array whose primary is here, all mirrors, when there is
+	// anything to say of one: a leg is lost, is ready or lacks bytes. cn only.
+	Mirrors       []*MirrorState `protobuf:"bytes,13,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	CanMirror     bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"` // the data plane has mirrors; cn only
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatReply) Reset() {
@@ -404,6 +460,199 @@ func (x *HeartbeatReply) GetVdEpochs() map[string]uint64 {
 	return nil
 }
 
+func (x *HeartbeatReply) GetMirrors() []*MirrorState {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
+func (x *HeartbeatReply) GetCanMirror() bool {
+	if x != nil {
+		return x.CanMirror
+	}
+	return false
+}
+
+// MirrorState is what a primary's data plane says of a mirror.
+type MirrorState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	MirrorId      string                 `protobuf:"bytes,1,opt,name=mirror_id,json=mirrorId,proto3" json:"mirror_id,omitempty"`
+	DaId          string                 `protobuf:"bytes,2,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	Term          uint64                 `protobuf:"varint,3,opt,name=term,proto3" json:"term,omitempty"`
+	Gen           uint64                 `protobuf:"varint,4,opt,name=gen,proto3" json:"gen,omitempty"`       // that the data plane has
+	Online        bool                   `protobuf:"varint,5,opt,name=online,proto3" json:"online,omitempty"` // it serves, or did until a leg was lost
+	Legs          []*LegState            `protobuf:"bytes,6,rep,name=legs,proto3" json:"legs,omitempty"`      // members and targets
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MirrorState) Reset() {
+	*x = MirrorState{}
+	mi := &file_v1_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MirrorState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MirrorState) ProtoMessage() {}
+
+func (x *MirrorState) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MirrorState.ProtoReflect.Descriptor instead.
+func (*MirrorState) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MirrorState) GetMirrorId() string {
+	if x != nil {
+		return x.MirrorId
+	}
+	return ""
+}
+
+func (x *MirrorState) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *MirrorState) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *MirrorState) GetGen() uint64 {
+	if x != nil {
+		return x.Gen
+	}
+	return 0
+}
+
+func (x *MirrorState) GetOnline() bool {
+	if x != nil {
+		return x.Online
+	}
+	return false
+}
+
+func (x *MirrorState) GetLegs() []*LegState {
+	if x != nil {
+		return x.Legs
+	}
+	return nil
+}
+
+type LegState struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	VdId      string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
+	Role      LegRole                `protobuf:"varint,2,opt,name=role,proto3,enum=vda.v1.LegRole" json:"role,omitempty"`
+	Connected bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
+	// A member that does not answer. All I/O of the mirror waits until it is back
+	// or is not a member any more.
+	Lost          bool   `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	Ready         bool   `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`                          // a target that has all: it can become a member
+	LackBytes     uint64 `protobuf:"varint,6,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // that are to be copied to a target
+	Why           string `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`                               // it is lost or not connected
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LegState) Reset() {
+	*x = LegState{}
+	mi := &file_v1_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LegState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LegState) ProtoMessage() {}
+
+func (x *LegState) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LegState.ProtoReflect.Descriptor instead.
+func (*LegState) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LegState) GetVdId() string {
+	if x != nil {
+		return x.VdId
+	}
+	return ""
+}
+
+func (x *LegState) GetRole() LegRole {
+	if x != nil {
+		return x.Role
+	}
+	return LegRole_LEG_ROLE_UNSPECIFIED
+}
+
+func (x *LegState) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *LegState) GetLost() bool {
+	if x != nil {
+		return x.Lost
+	}
+	return false
+}
+
+func (x *LegState) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *LegState) GetLackBytes() uint64 {
+	if x != nil {
+		return x.LackBytes
+	}
+	return 0
+}
+
+func (x *LegState) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 // Unreached is a primary that has no connection to some of its vds.
 type Unreached struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -419,7 +668,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +680,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +693,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Unreached) GetCntlrId() string {
@@ -500,7 +749,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -512,7 +761,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -525,7 +774,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProbeRequest) GetClusterId() string {
@@ -558,7 +807,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -570,7 +819,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -583,7 +832,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProbeReply) GetProblems() []string {
@@ -603,7 +852,7 @@ type OrphansRequest struct {
 
 func (x *OrphansRequest) Reset() {
 	*x = OrphansRequest{}
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +864,7 @@ func (x *OrphansRequest) String() string {
 func (*OrphansRequest) ProtoMessage() {}
 
 func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +877,7 @@ func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansRequest.ProtoReflect.Descriptor instead.
 func (*OrphansRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *OrphansRequest) GetClusterId() string {
@@ -658,7 +907,7 @@ type OrphansReply struct {
 
 func (x *OrphansReply) Reset() {
 	*x = OrphansReply{}
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +919,7 @@ func (x *OrphansReply) String() string {
 func (*OrphansReply) ProtoMessage() {}
 
 func (x *OrphansReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +932,7 @@ func (x *OrphansReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansReply.ProtoReflect.Descriptor instead.
 func (*OrphansReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OrphansReply) GetPds() []*PdSpec {
@@ -719,7 +968,7 @@ type StandByRequest struct {
 
 func (x *StandByRequest) Reset() {
 	*x = StandByRequest{}
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +980,7 @@ func (x *StandByRequest) String() string {
 func (*StandByRequest) ProtoMessage() {}
 
 func (x *StandByRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +993,7 @@ func (x *StandByRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByRequest.ProtoReflect.Descriptor instead.
 func (*StandByRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StandByRequest) GetClusterId() string {
@@ -783,7 +1032,7 @@ type StandByReply struct {
 
 func (x *StandByReply) Reset() {
 	*x = StandByReply{}
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +1044,7 @@ func (x *StandByReply) String() string {
 func (*StandByReply) ProtoMessage() {}
 
 func (x *StandByReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +1057,7 @@ func (x *StandByReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByReply.ProtoReflect.Descriptor instead.
 func (*StandByReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 type SyncReply struct {
@@ -822,7 +1071,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +1083,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +1096,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -884,7 +1133,7 @@ type PdCapacity struct {
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -896,7 +1145,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -909,7 +1158,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -960,7 +1209,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1221,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1234,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -1073,7 +1322,7 @@ type VersionMark struct {
 
 func (x *VersionMark) Reset() {
 	*x = VersionMark{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1334,7 @@ func (x *VersionMark) String() string {
 func (*VersionMark) ProtoMessage() {}
 
 func (x *VersionMark) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1347,7 @@ func (x *VersionMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMark.ProtoReflect.Descriptor instead.
 func (*VersionMark) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *VersionMark) GetVersion() uint64 {
@@ -1129,7 +1378,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1141,7 +1390,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1154,7 +1403,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PdSpec) GetId() string {
@@ -1221,7 +1470,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1482,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1495,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *VdSpec) GetId() string {
@@ -1343,7 +1592,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1604,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1617,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -1466,7 +1715,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1727,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1740,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -1646,14 +1895,15 @@ type GrpSpec struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	GrpIdx        uint32                 `protobuf:"varint,2,opt,name=grp_idx,json=grpIdx,proto3" json:"grp_idx,omitempty"`
 	StripeSizeKb  uint32                 `protobuf:"varint,3,opt,name=stripe_size_kb,json=stripeSizeKb,proto3" json:"stripe_size_kb,omitempty"`
-	Vds           []*VdTarget            `protobuf:"bytes,4,rep,name=vds,proto3" json:"vds,omitempty"` // in stripe order
+	Vds           []*VdTarget            `protobuf:"bytes,4,rep,name=vds,proto3" json:"vds,omitempty"`         // in stripe order; none in a mirrored array
+	Mirrors       []*MirrorSpec          `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"` // in stripe order; none in a striped array
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1665,7 +1915,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1678,7 +1928,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -1709,6 +1959,144 @@ func (x *GrpSpec) GetVds() []*VdTarget {
 	return nil
 }
 
+func (x *GrpSpec) GetMirrors() []*MirrorSpec {
+	if x != nil {
+		return x.Mirrors
+	}
+	return nil
+}
+
+// MirrorSpec is a column of a mirrored array. The primary's data plane waits, for
+// each write, for every leg that is a member here, until it is told otherwise with
+// a greater gen.
+type MirrorSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Gen           uint64                 `protobuf:"varint,2,opt,name=gen,proto3" json:"gen,omitempty"`                           // counts the changes of the members
+	DataSize      uint64                 `protobuf:"varint,3,opt,name=data_size,json=dataSize,proto3" json:"data_size,omitempty"` // bytes; legs have 1 MiB more
+	Fresh         bool                   `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"`                       // the mirror may never have been up: its legs are zeroed and may have no labels
+	Legs          []*LegSpec             `protobuf:"bytes,5,rep,name=legs,proto3" json:"legs,omitempty"`                          // members, targets and stale ones
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MirrorSpec) Reset() {
+	*x = MirrorSpec{}
+	mi := &file_v1_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MirrorSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MirrorSpec) ProtoMessage() {}
+
+func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
+func (*MirrorSpec) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *MirrorSpec) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *MirrorSpec) GetGen() uint64 {
+	if x != nil {
+		return x.Gen
+	}
+	return 0
+}
+
+func (x *MirrorSpec) GetDataSize() uint64 {
+	if x != nil {
+		return x.DataSize
+	}
+	return 0
+}
+
+func (x *MirrorSpec) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
+}
+
+func (x *MirrorSpec) GetLegs() []*LegSpec {
+	if x != nil {
+		return x.Legs
+	}
+	return nil
+}
+
+type LegSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vd            *VdTarget              `protobuf:"bytes,1,opt,name=vd,proto3" json:"vd,omitempty"`
+	Role          LegRole                `protobuf:"varint,2,opt,name=role,proto3,enum=vda.v1.LegRole" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LegSpec) Reset() {
+	*x = LegSpec{}
+	mi := &file_v1_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LegSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LegSpec) ProtoMessage() {}
+
+func (x *LegSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
+func (*LegSpec) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *LegSpec) GetVd() *VdTarget {
+	if x != nil {
+		return x.Vd
+	}
+	return nil
+}
+
+func (x *LegSpec) GetRole() LegRole {
+	if x != nil {
+		return x.Role
+	}
+	return LegRole_LEG_ROLE_UNSPECIFIED
+}
+
 type VdTarget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	VdId          string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
@@ -1722,7 +2110,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +2122,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +2135,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -1803,7 +2191,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2203,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2216,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -1925,7 +2313,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\x12\x1f\n" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
-	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\"\xc1\x04\n" +
+	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\"\x8f\x05\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -1941,10 +2329,29 @@ const file_v1_agent_proto_rawDesc = "" +
 	" \x01(\x04R\n" +
 	"leaseStamp\x12/\n" +
 	"\tunreached\x18\v \x03(\v2\x11.vda.v1.UnreachedR\tunreached\x12A\n" +
-	"\tvd_epochs\x18\f \x03(\v2$.vda.v1.HeartbeatReply.VdEpochsEntryR\bvdEpochs\x1a;\n" +
+	"\tvd_epochs\x18\f \x03(\v2$.vda.v1.HeartbeatReply.VdEpochsEntryR\bvdEpochs\x12-\n" +
+	"\amirrors\x18\r \x03(\v2\x13.vda.v1.MirrorStateR\amirrors\x12\x1d\n" +
+	"\n" +
+	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x1a;\n" +
 	"\rVdEpochsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x9e\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa3\x01\n" +
+	"\vMirrorState\x12\x1b\n" +
+	"\tmirror_id\x18\x01 \x01(\tR\bmirrorId\x12\x13\n" +
+	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x12\n" +
+	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x10\n" +
+	"\x03gen\x18\x04 \x01(\x04R\x03gen\x12\x16\n" +
+	"\x06online\x18\x05 \x01(\bR\x06online\x12$\n" +
+	"\x04legs\x18\x06 \x03(\v2\x10.vda.v1.LegStateR\x04legs\"\xbd\x01\n" +
+	"\bLegState\x12\x13\n" +
+	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12#\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\x12\x1c\n" +
+	"\tconnected\x18\x03 \x01(\bR\tconnected\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\bR\x04lost\x12\x14\n" +
+	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x1d\n" +
+	"\n" +
+	"lack_bytes\x18\x06 \x01(\x04R\tlackBytes\x12\x10\n" +
+	"\x03why\x18\a \x01(\tR\x03why\"\x9e\x01\n" +
 	"\tUnreached\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x15\n" +
@@ -2061,12 +2468,23 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"min_cntlid\x18\x14 \x01(\rR\tminCntlid\x12\x1d\n" +
 	"\n" +
-	"max_cntlid\x18\x15 \x01(\rR\tmaxCntlid\"|\n" +
+	"max_cntlid\x18\x15 \x01(\rR\tmaxCntlid\"\xaa\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
 	"\x0estripe_size_kb\x18\x03 \x01(\rR\fstripeSizeKb\x12\"\n" +
-	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\"\x8d\x01\n" +
+	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\x12,\n" +
+	"\amirrors\x18\x05 \x03(\v2\x12.vda.v1.MirrorSpecR\amirrors\"\x86\x01\n" +
+	"\n" +
+	"MirrorSpec\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
+	"\x03gen\x18\x02 \x01(\x04R\x03gen\x12\x1b\n" +
+	"\tdata_size\x18\x03 \x01(\x04R\bdataSize\x12\x14\n" +
+	"\x05fresh\x18\x04 \x01(\bR\x05fresh\x12#\n" +
+	"\x04legs\x18\x05 \x03(\v2\x0f.vda.v1.LegSpecR\x04legs\"P\n" +
+	"\aLegSpec\x12 \n" +
+	"\x02vd\x18\x01 \x01(\v2\x10.vda.v1.VdTargetR\x02vd\x12#\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\"\x8d\x01\n" +
 	"\bVdTarget\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x120\n" +
 	"\blistener\x18\x02 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12\x10\n" +
@@ -2084,7 +2502,12 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\ans_uuid\x18\b \x01(\tR\x06nsUuid\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\x04R\aversion2\xb3\x01\n" +
+	" \x01(\x04R\aversion*a\n" +
+	"\aLegRole\x12\x18\n" +
+	"\x14LEG_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fLEG_ROLE_MEMBER\x10\x01\x12\x13\n" +
+	"\x0fLEG_ROLE_TARGET\x10\x02\x12\x12\n" +
+	"\x0eLEG_ROLE_STALE\x10\x032\xb3\x01\n" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
@@ -2108,75 +2531,88 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_v1_agent_proto_goTypes = []any{
-	(*ListenerConf)(nil),     // 0: vda.v1.ListenerConf
-	(*ObjectState)(nil),      // 1: vda.v1.ObjectState
-	(*HeartbeatRequest)(nil), // 2: vda.v1.HeartbeatRequest
-	(*HeartbeatReply)(nil),   // 3: vda.v1.HeartbeatReply
-	(*Unreached)(nil),        // 4: vda.v1.Unreached
-	(*ProbeRequest)(nil),     // 5: vda.v1.ProbeRequest
-	(*ProbeReply)(nil),       // 6: vda.v1.ProbeReply
-	(*OrphansRequest)(nil),   // 7: vda.v1.OrphansRequest
-	(*OrphansReply)(nil),     // 8: vda.v1.OrphansReply
-	(*StandByRequest)(nil),   // 9: vda.v1.StandByRequest
-	(*StandByReply)(nil),     // 10: vda.v1.StandByReply
-	(*SyncReply)(nil),        // 11: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 12: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 13: vda.v1.SyncDnRequest
-	(*VersionMark)(nil),      // 14: vda.v1.VersionMark
-	(*PdSpec)(nil),           // 15: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 16: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 17: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 18: vda.v1.CntlrSpec
-	(*GrpSpec)(nil),          // 19: vda.v1.GrpSpec
-	(*VdTarget)(nil),         // 20: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 21: vda.v1.ExpSpec
-	nil,                      // 22: vda.v1.HeartbeatReply.VdEpochsEntry
+	(LegRole)(0),             // 0: vda.v1.LegRole
+	(*ListenerConf)(nil),     // 1: vda.v1.ListenerConf
+	(*ObjectState)(nil),      // 2: vda.v1.ObjectState
+	(*HeartbeatRequest)(nil), // 3: vda.v1.HeartbeatRequest
+	(*HeartbeatReply)(nil),   // 4: vda.v1.HeartbeatReply
+	(*MirrorState)(nil),      // 5: vda.v1.MirrorState
+	(*LegState)(nil),         // 6: vda.v1.LegState
+	(*Unreached)(nil),        // 7: vda.v1.Unreached
+	(*ProbeRequest)(nil),     // 8: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),       // 9: vda.v1.ProbeReply
+	(*OrphansRequest)(nil),   // 10: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),     // 11: vda.v1.OrphansReply
+	(*StandByRequest)(nil),   // 12: vda.v1.StandByRequest
+	(*StandByReply)(nil),     // 13: vda.v1.StandByReply
+	(*SyncReply)(nil),        // 14: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 15: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 16: vda.v1.SyncDnRequest
+	(*VersionMark)(nil),      // 17: vda.v1.VersionMark
+	(*PdSpec)(nil),           // 18: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 19: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 20: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 21: vda.v1.CntlrSpec
+	(*GrpSpec)(nil),          // 22: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),       // 23: vda.v1.MirrorSpec
+	(*LegSpec)(nil),          // 24: vda.v1.LegSpec
+	(*VdTarget)(nil),         // 25: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 26: vda.v1.ExpSpec
+	nil,                      // 27: vda.v1.HeartbeatReply.VdEpochsEntry
 }
 var file_v1_agent_proto_depIdxs = []int32{
-	1,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	4,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	22, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
-	0,  // 3: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	15, // 4: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	16, // 5: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	18, // 6: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	1,  // 7: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	12, // 8: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	0,  // 9: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	15, // 10: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	16, // 11: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	14, // 12: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	0,  // 13: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	18, // 14: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	14, // 15: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	19, // 16: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	21, // 17: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	0,  // 18: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	20, // 19: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	0,  // 20: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	2,  // 21: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	13, // 22: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	7,  // 23: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	2,  // 24: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	17, // 25: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	7,  // 26: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 27: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	9,  // 28: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	3,  // 29: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	11, // 30: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	8,  // 31: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	3,  // 32: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	11, // 33: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	8,  // 34: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 35: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	10, // 36: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	29, // [29:37] is the sub-list for method output_type
-	21, // [21:29] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	2,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
+	7,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	27, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	5,  // 3: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
+	6,  // 4: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	0,  // 5: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	1,  // 6: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	18, // 7: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	19, // 8: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	21, // 9: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	2,  // 10: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	15, // 11: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	1,  // 12: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	18, // 13: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	19, // 14: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	17, // 15: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	1,  // 16: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	21, // 17: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	17, // 18: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	22, // 19: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	26, // 20: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	1,  // 21: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	25, // 22: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	23, // 23: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	24, // 24: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	25, // 25: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	0,  // 26: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	1,  // 27: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	3,  // 28: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	16, // 29: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	10, // 30: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	3,  // 31: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	20, // 32: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	10, // 33: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	8,  // 34: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	12, // 35: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	4,  // 36: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	14, // 37: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	11, // 38: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	4,  // 39: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	14, // 40: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	11, // 41: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	9,  // 42: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	13, // 43: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	36, // [36:44] is the sub-list for method output_type
+	28, // [28:36] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -2189,13 +2625,14 @@ func file_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   23,
+			NumEnums:      1,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_v1_agent_proto_goTypes,
 		DependencyIndexes: file_v1_agent_proto_depIdxs,
+		EnumInfos:         file_v1_agent_proto_enumTypes,
 		MessageInfos:      file_v1_agent_proto_msgTypes,
 	}.Build()
 	File_v1_agent_proto = out.File

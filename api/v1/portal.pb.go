@@ -2418,23 +2418,27 @@ func (x *SyncupCnReply) GetCnMsg() *CnMsg {
 }
 
 type DaMsg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaId          string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
-	DaName        string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	DaSize        uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                   // bytes
-	PhysicalSize  uint64                 `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3" json:"physical_size,omitempty"` // bytes
-	Thin          bool                   `protobuf:"varint,5,opt,name=thin,proto3" json:"thin,omitempty"`                                     // da_size above physical_size
-	CntlrCnt      uint32                 `protobuf:"varint,6,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`
-	DaConf        string                 `protobuf:"bytes,7,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`
-	Term          uint64                 `protobuf:"varint,8,opt,name=term,proto3" json:"term,omitempty"`
-	Error         bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg      string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	ErrorTime     string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
-	GrpMsgList    []*GrpMsg              `protobuf:"bytes,12,rep,name=grp_msg_list,json=grpMsgList,proto3" json:"grp_msg_list,omitempty"`       // get only
-	CntlrMsgList  []*CntlrMsg            `protobuf:"bytes,13,rep,name=cntlr_msg_list,json=cntlrMsgList,proto3" json:"cntlr_msg_list,omitempty"` // get only
-	ExpNameList   []string               `protobuf:"bytes,14,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`    // get only
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	DaId            string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	DaName          string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	DaSize          uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                   // bytes
+	PhysicalSize    uint64                 `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3" json:"physical_size,omitempty"` // bytes
+	Thin            bool                   `protobuf:"varint,5,opt,name=thin,proto3" json:"thin,omitempty"`                                     // da_size above physical_size
+	CntlrCnt        uint32                 `protobuf:"varint,6,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`
+	DaConf          string                 `protobuf:"bytes,7,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`
+	Term            uint64                 `protobuf:"varint,8,opt,name=term,proto3" json:"term,omitempty"`
+	Error           bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg        string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime       string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	GrpMsgList      []*GrpMsg              `protobuf:"bytes,12,rep,name=grp_msg_list,json=grpMsgList,proto3" json:"grp_msg_list,omitempty"`              // get only
+	CntlrMsgList    []*CntlrMsg            `protobuf:"bytes,13,rep,name=cntlr_msg_list,json=cntlrMsgList,proto3" json:"cntlr_msg_list,omitempty"`        // get only
+	ExpNameList     []string               `protobuf:"bytes,14,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`           // get only
+	Redundancy      string                 `protobuf:"bytes,15,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                  // none, mirror:2 or mirror:3
+	RedundancyState string                 `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"` // of a mirrored array: full, rebuilding, degraded, single or down; get only
+	MinLegs         uint32                 `protobuf:"varint,17,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`
+	LackBytes       uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // that are to be copied until it is full; get only
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *DaMsg) Reset() {
@@ -2565,6 +2569,34 @@ func (x *DaMsg) GetExpNameList() []string {
 	return nil
 }
 
+func (x *DaMsg) GetRedundancy() string {
+	if x != nil {
+		return x.Redundancy
+	}
+	return ""
+}
+
+func (x *DaMsg) GetRedundancyState() string {
+	if x != nil {
+		return x.RedundancyState
+	}
+	return ""
+}
+
+func (x *DaMsg) GetMinLegs() uint32 {
+	if x != nil {
+		return x.MinLegs
+	}
+	return 0
+}
+
+func (x *DaMsg) GetLackBytes() uint64 {
+	if x != nil {
+		return x.LackBytes
+	}
+	return 0
+}
+
 type GrpMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GrpId         string                 `protobuf:"bytes,1,opt,name=grp_id,json=grpId,proto3" json:"grp_id,omitempty"`
@@ -2643,6 +2675,8 @@ type VdMsg struct {
 	Error         bool                   `protobuf:"varint,6,opt,name=error,proto3" json:"error,omitempty"`
 	ErrorMsg      string                 `protobuf:"bytes,7,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	ErrorTime     string                 `protobuf:"bytes,8,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	Role          string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                              // of a mirrored array: member, target or stale
+	LackBytes     uint64                 `protobuf:"varint,10,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // of a target, that are to be copied to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2731,6 +2765,20 @@ func (x *VdMsg) GetErrorTime() string {
 		return x.ErrorTime
 	}
 	return ""
+}
+
+func (x *VdMsg) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *VdMsg) GetLackBytes() uint64 {
+	if x != nil {
+		return x.LackBytes
+	}
+	return 0
 }
 
 type CntlrMsg struct {
@@ -2833,6 +2881,8 @@ type CreateDaRequest struct {
 	PhysicalSize  *uint64                `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3,oneof" json:"physical_size,omitempty"` // bytes; default da_size
 	DaConf        string                 `protobuf:"bytes,5,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`                          // {"stripe_count":N,"stripe_size_kb":K}; defaults 1 and 64
 	Strict        bool                   `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`                                       // refuse when spreading over locations isn't possible
+	Redundancy    string                 `protobuf:"bytes,7,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                // none, mirror:2 or mirror:3; default none
+	MinLegs       uint32                 `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`                      // members that the cluster leaves each column by itself at least; 0: 1
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2907,6 +2957,20 @@ func (x *CreateDaRequest) GetStrict() bool {
 		return x.Strict
 	}
 	return false
+}
+
+func (x *CreateDaRequest) GetRedundancy() string {
+	if x != nil {
+		return x.Redundancy
+	}
+	return ""
+}
+
+func (x *CreateDaRequest) GetMinLegs() uint32 {
+	if x != nil {
+		return x.MinLegs
+	}
+	return 0
 }
 
 type CreateDaReply struct {
@@ -4954,7 +5018,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xb1\x03\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xb6\x04\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -4972,12 +5036,19 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fgrp_msg_list\x18\f \x03(\v2\x0e.vda.v1.GrpMsgR\n" +
 	"grpMsgList\x126\n" +
 	"\x0ecntlr_msg_list\x18\r \x03(\v2\x10.vda.v1.CntlrMsgR\fcntlrMsgList\x12\"\n" +
-	"\rexp_name_list\x18\x0e \x03(\tR\vexpNameList\"{\n" +
+	"\rexp_name_list\x18\x0e \x03(\tR\vexpNameList\x12\x1e\n" +
+	"\n" +
+	"redundancy\x18\x0f \x01(\tR\n" +
+	"redundancy\x12)\n" +
+	"\x10redundancy_state\x18\x10 \x01(\tR\x0fredundancyState\x12\x19\n" +
+	"\bmin_legs\x18\x11 \x01(\rR\aminLegs\x12\x1d\n" +
+	"\n" +
+	"lack_bytes\x18\x12 \x01(\x04R\tlackBytes\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\x12-\n" +
-	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\"\xcb\x01\n" +
+	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\"\xfe\x01\n" +
 	"\x05VdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x15\n" +
 	"\x06vd_idx\x18\x02 \x01(\rR\x05vdIdx\x12\x12\n" +
@@ -4987,7 +5058,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x06 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\a \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\b \x01(\tR\terrorTime\"\xc7\x01\n" +
+	"error_time\x18\b \x01(\tR\terrorTime\x12\x12\n" +
+	"\x04role\x18\t \x01(\tR\x04role\x12\x1d\n" +
+	"\n" +
+	"lack_bytes\x18\n" +
+	" \x01(\x04R\tlackBytes\"\xc7\x01\n" +
 	"\bCntlrMsg\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x1b\n" +
 	"\tcntlr_idx\x18\x02 \x01(\rR\bcntlrIdx\x12\x17\n" +
@@ -4996,14 +5071,18 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\a \x01(\tR\terrorTime\"\xcd\x01\n" +
+	"error_time\x18\a \x01(\tR\terrorTime\"\x88\x02\n" +
 	"\x0fCreateDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tcntlr_cnt\x18\x02 \x01(\rR\bcntlrCnt\x12\x17\n" +
 	"\ada_size\x18\x03 \x01(\x04R\x06daSize\x12(\n" +
 	"\rphysical_size\x18\x04 \x01(\x04H\x00R\fphysicalSize\x88\x01\x01\x12\x17\n" +
 	"\ada_conf\x18\x05 \x01(\tR\x06daConf\x12\x16\n" +
-	"\x06strict\x18\x06 \x01(\bR\x06strictB\x10\n" +
+	"\x06strict\x18\x06 \x01(\bR\x06strict\x12\x1e\n" +
+	"\n" +
+	"redundancy\x18\a \x01(\tR\n" +
+	"redundancy\x12\x19\n" +
+	"\bmin_legs\x18\b \x01(\rR\aminLegsB\x10\n" +
 	"\x0e_physical_size\"\x8a\x01\n" +
 	"\rCreateDaReply\x120\n" +
 	"\n" +

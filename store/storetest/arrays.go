@@ -12,9 +12,18 @@ func testDA(t *testing.T, s *suite) {
 	da := newDA()
 	g1 := &vda.Grp{ID: store.NewID(), DAID: da.ID, Idx: 1, Size: 8 << 20}
 	g0 := &vda.Grp{ID: store.NewID(), DAID: da.ID, Idx: 0, Size: 4 << 20}
+	m1 := &vda.Mirror{ID: store.NewID(), DAID: da.ID, Idx: 1, Size: 4 << 20, Gen: 7}
+	m0 := &vda.Mirror{ID: store.NewID(), DAID: da.ID, Idx: 0, Size: 4 << 20, Gen: 1}
 	s.update(t, func(tx store.Tx) error {
-		return errors.Join(tx.InsertDA(da), tx.InsertGrp(g1), tx.InsertGrp(g0))
+		return errors.Join(tx.InsertDA(da), tx.InsertGrp(g1), tx.InsertGrp(g0), tx.InsertMirror(m1), tx.InsertMirror(m0))
 	})
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
+		again := *m1
+		again.ID = store.NewID()
+		return tx.InsertMirror(&again)
+	})
+	m1.Gen, m1.Size = 8, 5<<20
+	s.update(t, func(tx store.Tx) error { return tx.UpdateMirror(m1) })
 	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
 		again := newDA()
 		again.Name = da.Name
@@ -36,6 +45,11 @@ func testDA(t *testing.T, s *suite) {
 		if err != nil {
 			return err
 		}
+		mirrors, err := tx.MirrorsOfDA(da.ID)
+		same(t, "mirrors by place", mirrors, []vda.Mirror{*m0, *m1})
+		if err != nil {
+			return err
+		}
 		rows, _, err := tx.ListDA(store.DAFilter{Error: ptr(true)}, store.Page{})
 		found := false
 		for _, r := range rows {
@@ -48,13 +62,15 @@ func testDA(t *testing.T, s *suite) {
 	})
 	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.DeleteDA(da.ID) })
 	s.update(t, func(tx store.Tx) error {
-		return errors.Join(tx.DeleteGrp(g0.ID), tx.DeleteGrp(g1.ID), tx.DeleteDA(da.ID))
+		return errors.Join(tx.DeleteMirror(m0.ID), tx.DeleteMirror(m1.ID), tx.DeleteGrp(g0.ID), tx.DeleteGrp(g1.ID), tx.DeleteDA(da.ID))
 	})
 	for name, fn := range map[string]func(store.Tx) error{
-		"DA":        func(tx store.Tx) error { _, err := tx.DA(da.ID); return err },
-		"UpdateDA":  func(tx store.Tx) error { return tx.UpdateDA(da) },
-		"DeleteDA":  func(tx store.Tx) error { return tx.DeleteDA(da.ID) },
-		"DeleteGrp": func(tx store.Tx) error { return tx.DeleteGrp(g0.ID) },
+		"DA":           func(tx store.Tx) error { _, err := tx.DA(da.ID); return err },
+		"UpdateDA":     func(tx store.Tx) error { return tx.UpdateDA(da) },
+		"DeleteDA":     func(tx store.Tx) error { return tx.DeleteDA(da.ID) },
+		"DeleteGrp":    func(tx store.Tx) error { return tx.DeleteGrp(g0.ID) },
+		"UpdateMirror": func(tx store.Tx) error { return tx.UpdateMirror(m0) },
+		"DeleteMirror": func(tx store.Tx) error { return tx.DeleteMirror(m0.ID) },
 	} {
 		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
 	}
@@ -70,8 +86,9 @@ func testVD(t *testing.T, s *suite) {
 		return errors.Join(tx.InsertVD(second), tx.InsertVD(first))
 	})
 	upd := *second
-	upd.Version, upd.Clusters, upd.Size = 20, 9, 9<<20
-	s.update(t, func(tx store.Tx) error { return tx.UpdateVD(&upd) })
+	upd.Version, upd.Clusters, upd.Size, upd.Role, upd.Epoch, upd.MirrorID = 20, 9, 9<<20, vda.Target, 4, "n"
+	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetVDLack(upd.ID, 1<<40), tx.UpdateVD(&upd)) })
+	upd.Lack = 1 << 40 // which UpdateVD leaves as it is
 	s.view(t, func(tx store.Reader) error {
 		got, err := tx.VD(second.ID)
 		if err != nil {

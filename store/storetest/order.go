@@ -134,6 +134,20 @@ func (r *Recorder) InsertGrp(g *vda.Grp) error {
 }
 func (r *Recorder) DeleteGrp(id string) error { return r.Tx.DeleteGrp(id) } // found by GrpsOfDA
 
+func (r *Recorder) MirrorsOfDA(id string) ([]vda.Mirror, error) {
+	r.guard("MirrorsOfDA", id)
+	return r.Tx.MirrorsOfDA(id)
+}
+func (r *Recorder) InsertMirror(m *vda.Mirror) error {
+	r.guard("InsertMirror", m.DAID)
+	return r.Tx.InsertMirror(m)
+}
+func (r *Recorder) UpdateMirror(m *vda.Mirror) error {
+	r.guard("UpdateMirror", m.DAID)
+	return r.Tx.UpdateMirror(m)
+}
+func (r *Recorder) DeleteMirror(id string) error { return r.Tx.DeleteMirror(id) } // found by MirrorsOfDA
+
 func (r *Recorder) PD(id string) (*vda.PD, error) { r.take(levelPD, id); return r.Tx.PD(id) }
 func (r *Recorder) PDByName(dnID, name string) (*vda.PD, error) {
 	p, err := r.Tx.PDByName(dnID, name)
@@ -178,6 +192,14 @@ func (r *Recorder) InsertVD(v *vda.VD) error { // its foreign keys share-lock
 	return r.Tx.InsertVD(v)
 }
 func (r *Recorder) UpdateVD(v *vda.VD) error { r.guard("UpdateVD", v.DAID); return r.Tx.UpdateVD(v) }
+func (r *Recorder) SetVDLack(id string, bytes uint64) error {
+	v, err := r.Tx.VD(id)
+	if err != nil {
+		return err
+	}
+	r.guard("SetVDLack", v.DAID)
+	return r.Tx.SetVDLack(id, bytes)
+}
 func (r *Recorder) DeleteVD(id string) error {
 	if v, err := r.Tx.VD(id); err == nil {
 		r.guard("DeleteVD", v.DAID)

@@ -132,11 +132,13 @@ func newPD(dn *vda.DN) *vda.PD {
 func newDA() *vda.DA {
 	id := store.NewID()
 	return &vda.DA{ID: id, Name: "da-" + id, Size: 1 << 40, PhysicalSize: 1 << 39, CntlrCnt: 2, StripeCount: 2, StripeSizeKB: 64,
-		Conf: `{"stripe_count":2}`, ClusterSize: 1 << 20, Term: 5, Created: true, Health: vda.Health{Error: true, Msg: "new", Since: noon}}
+		Conf: `{"stripe_count":2}`, ClusterSize: 1 << 20, Redundancy: vda.Mirror2, MinLegs: 1, Term: 5, Created: true,
+		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }
 
 func newVD(da *vda.DA, pd *vda.PD) *vda.VD {
-	return &vda.VD{ID: store.NewID(), DAID: da.ID, GrpIdx: 0, Idx: 1, PDID: pd.ID, DNID: pd.DNID, Clusters: 7, Size: 7 << 20, Version: 9,
+	return &vda.VD{ID: store.NewID(), DAID: da.ID, GrpIdx: 0, Idx: 1, PDID: pd.ID, DNID: pd.DNID, Clusters: 7, Size: 7 << 20, MirrorID: "m",
+		Role: vda.Stale, Epoch: 3, Version: 9,
 		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }
 

@@ -1,0 +1,74 @@
+package vda
+
+import "strconv"
+
+// Mirror is a column of a mirrored array: its legs are the vds with the same place
+// in the stripe.
+type Mirror struct {
+	ID     string
+	DAID   string
+	GrpIdx uint32
+	Idx    uint32 // place in the group's stripe
+	Size   uint64 // bytes of data; a leg has LegTail more, at least
+	Gen    uint64 // counts the changes of its members; from 1
+}
+
+// LegTail is what a leg has behind its data, bytes: its label and its map.
+const LegTail = 1 << 20
+
+// LegRole is what a vd is in its column. The vd of a striped array is a Member.
+type LegRole uint8
+
+// The roles.
+const (
+	Member LegRole = iota // has every write that was acknowledged
+	Target                // is written and copied to, and not read
+	Stale                 // lacks writes, or may; it is not connected
+)
+
+func (r LegRole) String() string {
+	switch r {
+	case Member:
+		return "member"
+	case Target:
+		return "target"
+	case Stale:
+		return "stale"
+	}
+	return "role " + strconv.Itoa(int(r))
+}
+
+// Column is a place in a group's stripe with the vds that hold its data:
+// several in a mirrored array, one in a striped one.
+type Column struct {
+	GrpIdx, Idx uint32
+	Legs        []*VD
+}
+
+// Columns sorts the vds of an array, which are in the order of GrpIdx and Idx,
+// into columns. Tombstones are left out.
+func Columns(vds []VD) []Column {
+	var all []Column
+	for i := range vds {
+		v := &vds[i]
+		if v.Deleted {
+			continue
+		}
+		if n := len(all); n == 0 || all[n-1].GrpIdx != v.GrpIdx || all[n-1].Idx != v.Idx {
+			all = append(all, Column{GrpIdx: v.GrpIdx, Idx: v.Idx})
+		}
+		last := &all[len(all)-1]
+		last.Legs = append(last.Legs, v)
+	}
+	return all
+}
+
+// Of returns the legs that have a role.
+func (c *Column) Of(r LegRole) (legs []*VD) {
+	for _, v := range c.Legs {
+		if v.Role == r {
+			legs = append(legs, v)
+		}
+	}
+	return legs
+}

@@ -29,18 +29,15 @@ type Node struct {
 	// Disks finds disks by path. Default: those of this machine below
 	// Cfg.AioDirs.
 	Disks disk.Machine
-	// Whole returns the desired set, nil for an empty one, which Close leaves in
-	// the state file.
-	Whole func() proto.Message
 
+	whole   func() proto.Message // the desired set, nil for a vacant one
 	startID string
 	cancel  context.CancelFunc
 	watched chan struct{}
 }
 
 // Start watches the data plane from now on and has every unit look after its
-// object from time to time. The caller has made the Loop and kicked the units
-// of the desired set that it restores.
+// object from time to time. The Loop has begun: see Begin.
 func (n *Node) Start(ctx context.Context) {
 	ctx, n.cancel = context.WithCancel(ctx)
 	n.startID = rand.Text()
@@ -53,14 +50,15 @@ func (n *Node) Start(ctx context.Context) {
 	}()
 }
 
-// Close ends passes; the data plane goes on with what it has.
+// Close ends passes, and leaves the desired set in the state file; the data plane
+// goes on with what it has.
 func (n *Node) Close() error {
 	n.cancel()
 	<-n.watched
 	n.Loop.Close()
 	var err error
-	if n.Whole != nil {
-		err = n.State.Fold(n.Whole())
+	if n.whole != nil {
+		err = n.State.Fold(n.whole())
 	}
 	return errors.Join(err, n.Plane.Close(), n.State.Close())
 }
@@ -139,11 +137,14 @@ func (n *Node) CheckListener(l *apiv1.ListenerConf) error {
 
 // SyncRequest is what the requests of both agents have in common.
 type SyncRequest interface {
+	proto.Message
 	GetClusterId() string
 	GetNodeId() string
 	GetVersion() uint64
 	GetBaseVersion() uint64
 	GetListener() *apiv1.ListenerConf
+	GetAllowEmpty() bool
+	GetMarks() []*apiv1.VersionMark
 }
 
 // Sync takes a new desired set or changes of it, and answers when the objects

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -26,10 +27,6 @@ var App = agent.App{
 		return Start(ctx, n)
 	},
 }
-
-// pruneKey is the unit that removes what no controller accounts for; the
-// others' keys are controllers' ids.
-const pruneKey = "prune"
 
 // passTimeout bounds one pass over a controller.
 const passTimeout = 2 * time.Minute
@@ -58,47 +55,24 @@ type Agent struct {
 // set is the desired set.
 type set struct {
 	cntlrs     map[string]*apiv1.CntlrSpec
-	allowEmpty bool                 // the last full set said so
-	gone       map[string]time.Time // tombstones that were carried out
-	goneEs     map[string]bool      // and those of exporters
-	owners     map[string]owner     // by name: see claim
+	allowEmpty bool             // the last full set said so
+	gone       agent.Tombstones // of controllers
+	goneEs     map[string]bool  // tombstones of exporters that were carried out
+	owners     map[string]owner // by name: see claim
 }
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
 		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}}
-	var req apiv1.SyncCnRequest
-	if _, err := n.State.Desired(&req); err != nil {
-		return nil, err
-	}
-	a.set = setOf(&req)
-	a.set.claim(nil)
-	changes, err := n.State.Changes(func() proto.Message { return &apiv1.SyncCnRequest{} })
+	err := n.Restore(func() proto.Message { return &apiv1.SyncCnRequest{} }, func(req proto.Message) {
+		a.set = a.set.merge(req.(*apiv1.SyncCnRequest))
+	})
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range changes {
-		if a.set, err = a.set.merge(c.(*apiv1.SyncCnRequest)); err != nil {
-			return nil, err
-		}
-	}
 	a.restand()
-	n.Whole = func() proto.Message {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.set.message()
-	}
-	n.Plane.Holds = func() bool {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return !a.set.vacant()
-	}
-	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout, IDs: a.ids, Log: n.Log})
-	for id := range a.set.cntlrs {
-		n.Loop.Kick(id, false)
-	}
-	n.Loop.Kick(pruneKey, false)
+	n.Begin(&a.mu, func() agent.Set { return &a.set }, agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout, IDs: a.ids})
 	n.Start(ctx)
 	ctx, a.stop = context.WithCancel(ctx)
 	go func() {
@@ -140,31 +114,34 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 	return reply, nil
 }
 
-func setOf(req *apiv1.SyncCnRequest) set {
-	s := set{cntlrs: map[string]*apiv1.CntlrSpec{}, gone: map[string]time.Time{}, goneEs: map[string]bool{}, allowEmpty: req.AllowEmpty}
-	for _, c := range req.Cntlrs {
-		s.cntlrs[c.Id] = c
-	}
-	return s
-}
-
-// live returns the number of controllers that are not tombstones.
-func (s *set) live() int {
-	n := 0
-	for _, c := range s.cntlrs {
-		if !c.Deleted {
-			n++
+// objects are controllers as package agent knows them.
+func objects(cntlrs iter.Seq[*apiv1.CntlrSpec]) iter.Seq[agent.Object] {
+	return func(yield func(agent.Object) bool) {
+		for c := range cntlrs {
+			if !yield(agent.Object{Key: c.Id, Kind: "cntlr", DA: c.DaId, Term: c.Term, Spec: c}) {
+				return
+			}
 		}
 	}
-	return n
 }
 
-// vacant reports that there is nothing left to do for any controller.
-func (s *set) vacant() bool { return len(s.gone) == len(s.cntlrs) }
+// Objects is agent.Set's.
+func (s *set) Objects() iter.Seq[agent.Object] { return objects(maps.Values(s.cntlrs)) }
 
-// message is the set as it is persisted; nil when it holds nothing.
-func (s *set) message() proto.Message {
-	if s.vacant() {
+// Spec is agent.Set's.
+func (s *set) Spec(key string) agent.Spec {
+	if c := s.cntlrs[key]; c != nil {
+		return c
+	}
+	return nil
+}
+
+// Vacant is agent.Set's.
+func (s *set) Vacant() bool { return len(s.gone) == len(s.cntlrs) }
+
+// Message is agent.Set's.
+func (s *set) Message() proto.Message {
+	if s.Vacant() {
 		return nil
 	}
 	m := &apiv1.SyncCnRequest{AllowEmpty: s.allowEmpty}
@@ -185,83 +162,31 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.set
-	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion,
-		Marks: apiv1.VersionMarks(req.Marks), Terms: map[string]uint64{}, Vacant: old.vacant(), Held: map[string]bool{}}
-	req.Marks = nil // they are not of the set
-	for _, c := range old.cntlrs {
-		claim.Held[c.DaId] = true
-	}
-	for _, c := range req.Cntlrs {
-		if !c.Deleted {
-			claim.Terms[c.DaId] = c.Term
-		}
-	}
-	var next set
-	var err error
-	if req.BaseVersion != 0 {
-		err = a.State.AcceptChange(claim, req, func() (func() proto.Message, bool, error) {
-			var err error
-			next, err = old.merge(req)
-			return next.message, len(next.gone) < len(next.cntlrs), err
-		})
-	} else {
-		err = a.State.Accept(claim, func() (proto.Message, error) {
-			var err error
-			if next, err = old.merge(req); err == nil {
-				err = a.keepOrphans(&old, &next)
-			}
-			return next.message(), err
-		})
-	}
+	next, tickets, err := agent.Accept(a.Node, req, slices.Collect(objects(slices.Values(req.Cntlrs))), &old,
+		func() *set { next := old.merge(req); return &next })
 	if err != nil {
 		return nil, err
 	}
-	a.set = next
+	a.set = *next
 	a.restand()
-	for id := range old.cntlrs {
-		if next.cntlrs[id] == nil {
-			a.Loop.Forget(id)
-		}
-	}
-	kick := a.Loop.Kick
-	if req.BaseVersion != 0 {
-		kick = a.Loop.KickNamed
-	}
-	var tickets []agent.Ticket
-	for _, c := range req.Cntlrs {
-		t := agent.Ticket{Key: c.Id, IDs: []string{c.Id}, Gen: kick(c.Id, !proto.Equal(old.cntlrs[c.Id], next.cntlrs[c.Id]))}
+	for i, c := range req.Cntlrs {
 		for _, e := range c.Exps {
-			t.IDs = append(t.IDs, e.EsId)
+			tickets[i].IDs = append(tickets[i].IDs, e.EsId)
 		}
-		tickets = append(tickets, t)
-	}
-	if req.BaseVersion == 0 {
-		tickets = append(tickets, agent.Ticket{Key: pruneKey, Gen: a.Loop.Kick(pruneKey, false)})
 	}
 	return tickets, nil
 }
 
 // merge returns the set after a request.
-func (s *set) merge(req *apiv1.SyncCnRequest) (set, error) {
-	next := setOf(req)
-	for id, c := range next.cntlrs {
-		next.cntlrs[id] = remember(s.cntlrs[id], c)
-	}
+func (s *set) merge(req *apiv1.SyncCnRequest) set {
+	next := set{cntlrs: map[string]*apiv1.CntlrSpec{}, goneEs: map[string]bool{}, allowEmpty: req.AllowEmpty}
 	if req.BaseVersion != 0 {
-		changes := next
-		next = set{cntlrs: maps.Clone(s.cntlrs), goneEs: map[string]bool{}, allowEmpty: s.allowEmpty}
-		maps.Copy(next.cntlrs, changes.cntlrs)
-	} else if next.live() == 0 && !req.AllowEmpty {
-		for id, c := range s.cntlrs {
-			if !c.Deleted && next.cntlrs[id] == nil {
-				return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d controllers; if that is "+
-					"right, say so with vda_cli syncup cn --allow-empty (allow_empty)",
-					s.live())
-			}
-		}
+		next.cntlrs, next.allowEmpty = maps.Clone(s.cntlrs), s.allowEmpty
 	}
-	next.gone = maps.Clone(s.gone)
-	maps.DeleteFunc(next.gone, func(id string, _ time.Time) bool { c := next.cntlrs[id]; return c == nil || !c.Deleted })
+	for _, c := range req.Cntlrs {
+		next.cntlrs[c.Id] = remember(s.cntlrs[c.Id], c)
+	}
+	next.gone = s.gone.Still(func(id string) bool { c := next.cntlrs[id]; return c != nil && c.Deleted })
 	for _, c := range next.cntlrs {
 		for _, e := range c.Exps {
 			if e.Deleted && s.goneEs[e.EsId] {
@@ -271,7 +196,7 @@ func (s *set) merge(req *apiv1.SyncCnRequest) (set, error) {
 	}
 	next.inherit()
 	next.claim(s.owners)
-	return next, nil
+	return next
 }
 
 // remember returns a controller's new spec with what the old one had and the
@@ -387,12 +312,12 @@ func (a *Agent) ids(key string) []string {
 
 // pass is the Loop's.
 func (a *Agent) pass(ctx context.Context, key string) agent.Result {
-	if key == pruneKey {
+	if key == agent.PruneKey {
 		return a.passPrune(ctx)
 	}
 	a.mu.Lock()
 	c := a.set.cntlrs[key]
-	_, gone := a.set.gone[key]
+	gone := a.set.gone.Has(key)
 	a.mu.Unlock()
 	p := &pass{Agent: a, c: c}
 	switch {

@@ -10,18 +10,6 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// keepOrphans remembers live controllers that next does not name any more.
-func (a *Agent) keepOrphans(old, next *set) error {
-	for id, c := range old.cntlrs {
-		if !c.Deleted && next.cntlrs[id] == nil {
-			if err := a.State.KeepOrphan("cntlr", id, c); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // Orphans returns controllers that were once this node's.
 func (a *Agent) Orphans(_ context.Context, req *apiv1.OrphansRequest) (*apiv1.OrphansReply, error) {
 	if err := a.OwnRequest(req); err != nil {

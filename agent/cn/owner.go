@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -163,13 +162,5 @@ func (a *Agent) note(c *apiv1.CntlrSpec, gone []string) (last bool) {
 			a.set.goneEs[e.EsId] = true
 		}
 	}
-	if _, known := a.set.gone[c.Id]; now.Deleted && !known && slices.Contains(gone, c.Id) {
-		a.set.gone[c.Id] = time.Now()
-		if err := a.State.ForgetOrphan("cntlr", c.Id); err != nil {
-			a.Log.Warn("a deleted controller may be listed as an orphan", "cntlr", c.Id, "err", err)
-		}
-		a.Log.Info("deleted", "object", "cntlr", "id", c.Id, "da", c.DaName)
-		return a.set.vacant()
-	}
-	return false
+	return now.Deleted && slices.Contains(gone, c.Id) && a.NoteGone(a.set.gone, "cntlr", c.Id, "da", c.DaName) && a.set.Vacant()
 }

@@ -2,16 +2,10 @@ package cn
 
 import (
 	"context"
-	"maps"
 	"strings"
-	"time"
 
 	"github.com/virtual-disk-array/vda/agent"
 )
-
-// goneFor is how long a carried-out tombstone is remembered, so that the Sync
-// that brought it can be answered.
-const goneFor = time.Minute
 
 // owned are the names that units look after.
 type owned struct {
@@ -32,7 +26,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 	remove := func(what, name string, err error) {
 		a.Log.Warn("something that is not desired is removed", "what", what, "name", name, "err", err)
 		if err != nil {
-			r.Fail(pruneKey, err)
+			r.Fail(agent.PruneKey, err)
 		}
 	}
 	for nqn := range inv.AllSubsystems() {
@@ -61,22 +55,17 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 }
 
 // owned returns the names that units look after, and whether others may be
-// removed: not before the first Sync, and not for a set that is empty without
-// saying so. Old carried-out tombstones are forgotten.
+// removed. Old carried-out tombstones are forgotten.
 func (a *Agent) owned() (owned, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for id, at := range maps.Clone(a.set.gone) {
-		if time.Since(at) < goneFor {
-			continue
-		}
-		delete(a.set.gone, id)
+	for _, id := range a.set.gone.Expire() {
 		delete(a.set.cntlrs, id)
 		a.Loop.Forget(id)
 	}
 	own := owned{nqns: map[string]bool{}, controllers: map[string]bool{}, raids: map[string]bool{}}
 	for id, c := range a.set.cntlrs {
-		if _, gone := a.set.gone[id]; gone {
+		if a.set.gone.Has(id) {
 			continue
 		}
 		own.raids[daPrefix+c.DaId] = true
@@ -93,8 +82,7 @@ func (a *Agent) owned() (owned, bool) {
 			own.nqns[e.Nqn], own.controllers[pxPrefix+e.Id], own.controllers[linkPrefix+e.Id] = true, true, true
 		}
 	}
-	_, _, version := a.State.Identity()
-	return own, version > 0 && (a.set.live() > 0 || a.set.allowEmpty)
+	return own, a.MayPrune(&a.set, a.set.allowEmpty)
 }
 
 // mayRemove takes the turn under a subsystem's NQN, unless somebody is at work

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"os"
 	"slices"
@@ -28,11 +29,10 @@ var App = agent.App{
 	},
 }
 
-// Keys of units: a prefix and the object's id, or pruneKey.
+// Keys of units: a prefix and the object's id, or agent.PruneKey.
 const (
-	pdKey    = "pd/"
-	vdKey    = "vd/"
-	pruneKey = "prune"
+	pdKey = "pd/"
+	vdKey = "vd/"
 )
 
 // maxZeroing and maxClearing bound the vds that are being zeroed, and cleared
@@ -67,8 +67,8 @@ type set struct {
 	cluster    string
 	pds        map[string]*apiv1.PdSpec
 	vds        map[string]*apiv1.VdSpec
-	allowEmpty bool                 // the last full set said so
-	gone       map[string]time.Time // tombstones that were carried out
+	allowEmpty bool // the last full set said so
+	gone       agent.Tombstones
 }
 
 // Start restores the desired set and begins work.
@@ -86,36 +86,14 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 			}
 		}
 	}
-	var req apiv1.SyncDnRequest
-	if _, err := n.State.Desired(&req); err != nil {
-		return nil, err
-	}
-	a.set = setOf(&req)
-	changes, err := n.State.Changes(func() proto.Message { return &apiv1.SyncDnRequest{} })
+	err := n.Restore(func() proto.Message { return &apiv1.SyncDnRequest{} }, func(req proto.Message) {
+		a.set = a.set.merge(req.(*apiv1.SyncDnRequest))
+	})
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range changes {
-		if a.set, err = a.set.merge(c.(*apiv1.SyncDnRequest)); err != nil {
-			return nil, err
-		}
-	}
 	a.set.cluster, _, _ = n.State.Identity()
-	n.Whole = func() proto.Message {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.set.message()
-	}
-	n.Plane.Holds = func() bool {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return !a.set.vacant()
-	}
-	n.Loop = agent.NewLoop(agent.LoopConfig{Pass: a.pass, PassTimeout: 24 * time.Hour, Log: n.Log})
-	for _, key := range a.set.keys() {
-		n.Loop.Kick(key, false)
-	}
-	n.Loop.Kick(pruneKey, false)
+	n.Begin(&a.mu, func() agent.Set { return &a.set }, agent.LoopConfig{Pass: a.pass, PassTimeout: 24 * time.Hour})
 	n.Start(ctx)
 	return a, nil
 }
@@ -123,51 +101,45 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 // Register adds the agent's service to a gRPC server.
 func (a *Agent) Register(r grpc.ServiceRegistrar) { apiv1.RegisterDnAgentServer(r, a) }
 
-func setOf(req *apiv1.SyncDnRequest) set {
-	s := set{cluster: req.ClusterId, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{},
-		gone: map[string]time.Time{}, allowEmpty: req.AllowEmpty}
-	for _, p := range req.Pds {
-		s.pds[p.Id] = p
-	}
-	for _, v := range req.Vds {
-		s.vds[v.Id] = v
-	}
-	return s
-}
-
-func (s *set) keys() []string {
-	var keys []string
-	for id := range s.pds {
-		keys = append(keys, pdKey+id)
-	}
-	for id := range s.vds {
-		keys = append(keys, vdKey+id)
-	}
-	return keys
-}
-
-// live returns the number of objects that are not tombstones.
-func (s *set) live() int {
-	n := 0
-	for _, p := range s.pds {
-		if !p.Deleted {
-			n++
+// objects are pds and vds as package agent knows them.
+func objects(pds iter.Seq[*apiv1.PdSpec], vds iter.Seq[*apiv1.VdSpec]) iter.Seq[agent.Object] {
+	return func(yield func(agent.Object) bool) {
+		for p := range pds {
+			if !yield(agent.Object{Key: pdKey + p.Id, Kind: "pd", Spec: p}) {
+				return
+			}
+		}
+		for v := range vds {
+			if !yield(agent.Object{Key: vdKey + v.Id, Kind: "vd", DA: v.DaId, Term: v.Term, Spec: v}) {
+				return
+			}
 		}
 	}
-	for _, v := range s.vds {
-		if !v.Deleted {
-			n++
-		}
-	}
-	return n
 }
 
-// vacant reports that there is nothing left to do for any object.
-func (s *set) vacant() bool { return len(s.gone) == len(s.pds)+len(s.vds) }
+// Objects is agent.Set's.
+func (s *set) Objects() iter.Seq[agent.Object] {
+	return objects(maps.Values(s.pds), maps.Values(s.vds))
+}
 
-// message is the set as it is persisted; nil when it holds nothing.
-func (s *set) message() proto.Message {
-	if s.vacant() {
+// Spec is agent.Set's.
+func (s *set) Spec(key string) agent.Spec {
+	kind, id, _ := strings.Cut(key, "/")
+	if p := s.pds[id]; p != nil && kind+"/" == pdKey {
+		return p
+	}
+	if v := s.vds[id]; v != nil && kind+"/" == vdKey {
+		return v
+	}
+	return nil
+}
+
+// Vacant is agent.Set's.
+func (s *set) Vacant() bool { return len(s.gone) == len(s.pds)+len(s.vds) }
+
+// Message is agent.Set's.
+func (s *set) Message() proto.Message {
+	if s.Vacant() {
 		return nil
 	}
 	m := &apiv1.SyncDnRequest{AllowEmpty: s.allowEmpty}
@@ -207,105 +179,38 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	claim := agent.Claim{ClusterID: req.ClusterId, NodeID: req.NodeId, Version: req.Version, Base: req.BaseVersion,
-		Marks: apiv1.VersionMarks(req.Marks), Terms: map[string]uint64{}, Vacant: a.set.vacant(), Held: map[string]bool{}}
-	req.Marks = nil // they are not of the set
-	for _, v := range a.set.vds {
-		claim.Held[v.DaId] = true
-	}
-	for _, v := range req.Vds {
-		if !v.Deleted {
-			claim.Terms[v.DaId] = max(claim.Terms[v.DaId], v.Term)
-		}
-	}
 	old := a.set
-	var next set
-	var err error
-	if req.BaseVersion != 0 {
-		err = a.State.AcceptChange(claim, req, func() (func() proto.Message, bool, error) {
-			var err error
-			next, err = old.merge(req)
-			return next.message, !next.vacant(), err
-		})
-	} else {
-		err = a.State.Accept(claim, func() (proto.Message, error) {
-			var err error
-			if next, err = old.merge(req); err == nil {
-				err = a.keepOrphans(&old, &next)
-			}
-			return next.message(), err
-		})
-	}
+	next, tickets, err := agent.Accept(a.Node, req, slices.Collect(objects(slices.Values(req.Pds), slices.Values(req.Vds))), &old,
+		func() *set { next := old.merge(req); return &next })
 	if err != nil {
 		return nil, err
 	}
-	a.set = next
-	for _, key := range old.keys() {
-		kind, id, _ := strings.Cut(key, "/")
-		if kind+"/" == pdKey && next.pds[id] == nil || kind+"/" == vdKey && next.vds[id] == nil {
-			a.Loop.Forget(key)
+	a.set = *next
+	for id := range old.pds {
+		if next.pds[id] == nil {
 			a.dropNotes(id)
 		}
-	}
-	kick := a.Loop.Kick
-	if req.BaseVersion != 0 {
-		kick = a.Loop.KickNamed
-	}
-	var tickets []agent.Ticket
-	for _, p := range req.Pds {
-		tickets = append(tickets, agent.Ticket{Key: pdKey + p.Id, IDs: []string{p.Id}, Gen: kick(pdKey+p.Id, !proto.Equal(old.pds[p.Id], p))})
-	}
-	for _, v := range req.Vds {
-		tickets = append(tickets, agent.Ticket{Key: vdKey + v.Id, IDs: []string{v.Id}, Gen: kick(vdKey+v.Id, !proto.Equal(old.vds[v.Id], v))})
-	}
-	if req.BaseVersion == 0 {
-		tickets = append(tickets, agent.Ticket{Key: pruneKey, Gen: a.Loop.Kick(pruneKey, false)})
 	}
 	return tickets, nil
 }
 
-// vanish reports that a live object is missing from next, without a
-// tombstone.
-func (s *set) vanish(next *set) bool {
-	for id, p := range s.pds {
-		if !p.Deleted && next.pds[id] == nil {
-			return true
-		}
-	}
-	for id, v := range s.vds {
-		if !v.Deleted && next.vds[id] == nil {
-			return true
-		}
-	}
-	return false
-}
-
 // merge returns the set after a request.
-func (s *set) merge(req *apiv1.SyncDnRequest) (set, error) {
-	next := setOf(req)
-	if req.BaseVersion == 0 {
-		if next.live() == 0 && s.vanish(&next) && !req.AllowEmpty {
-			return next, vda.Errorf(vda.FailedPrecondition, "the request would leave this node without any of its %d objects; if that is right, "+
-				"say so with vda_cli syncup dn --allow-empty (allow_empty): disks keep what is on them",
-				s.live())
-		}
-		for id, at := range s.gone {
-			if p, v := next.pds[id], next.vds[id]; p != nil && p.Deleted || v != nil && v.Deleted {
-				next.gone[id] = at
-			}
-		}
-		return next, nil
+func (s *set) merge(req *apiv1.SyncDnRequest) set {
+	next := set{cluster: req.ClusterId, pds: map[string]*apiv1.PdSpec{}, vds: map[string]*apiv1.VdSpec{}, allowEmpty: req.AllowEmpty}
+	if req.BaseVersion != 0 {
+		next.pds, next.vds, next.allowEmpty = maps.Clone(s.pds), maps.Clone(s.vds), s.allowEmpty
 	}
-	changes := next
-	next = set{cluster: req.ClusterId, pds: maps.Clone(s.pds), vds: maps.Clone(s.vds), gone: maps.Clone(s.gone), allowEmpty: s.allowEmpty}
-	maps.Copy(next.pds, changes.pds)
-	maps.Copy(next.vds, changes.vds)
-	for id := range next.gone {
-		if p, v := next.pds[id], next.vds[id]; (p == nil || !p.Deleted) && (v == nil || !v.Deleted) {
-			delete(next.gone, id)
-		}
+	for _, p := range req.Pds {
+		next.pds[p.Id] = p
 	}
-	return next, nil
+	for _, v := range req.Vds {
+		next.vds[v.Id] = v
+	}
+	next.gone = s.gone.Still(func(id string) bool {
+		p, v := next.pds[id], next.vds[id]
+		return p != nil && p.Deleted || v != nil && v.Deleted
+	})
+	return next
 }
 
 // check refuses a request whose ids or NQNs could name what is not ours, or two
@@ -360,13 +265,8 @@ func (a *Agent) note(kind string, gone []string) (last bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range gone {
-		if _, known := a.set.gone[id]; !known {
-			a.set.gone[id] = time.Now()
-			last = a.set.vacant()
-			if err := a.State.ForgetOrphan(kind, id); err != nil {
-				a.Log.Warn("a deleted object may be listed as an orphan", "object", kind, "id", id, "err", err)
-			}
-			a.Log.Info("deleted", "object", kind, "id", id)
+		if a.NoteGone(a.set.gone, kind, id) {
+			last = a.set.Vacant()
 		}
 		a.dropNotes(id)
 	}
@@ -378,8 +278,7 @@ func (a *Agent) note(kind string, gone []string) (last bool) {
 func (a *Agent) carriedOut(id string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	_, gone := a.set.gone[id]
-	return gone
+	return a.set.gone.Has(id)
 }
 
 // dropNotes forgets what was found about a pd that is gone. a.mu is held.

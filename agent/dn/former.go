@@ -17,7 +17,7 @@ func (a *Agent) settleFormer(ctx context.Context, spec *apiv1.PdSpec) error {
 	a.mu.Lock()
 	var wait []string
 	for id, p := range a.set.pds {
-		if _, gone := a.set.gone[id]; gone || !p.Deleted {
+		if a.set.gone.Has(id) || !p.Deleted {
 			continue
 		}
 		if of, err := parseConf(p.ConfJson); err == nil && of.Type == c.Type && of.where() == c.where() {

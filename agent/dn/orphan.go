@@ -11,25 +11,6 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// keepOrphans remembers live objects that next does not name any more.
-func (a *Agent) keepOrphans(old, next *set) error {
-	for id, p := range old.pds {
-		if !p.Deleted && next.pds[id] == nil {
-			if err := a.State.KeepOrphan("pd", id, p); err != nil {
-				return err
-			}
-		}
-	}
-	for id, v := range old.vds {
-		if !v.Deleted && next.vds[id] == nil {
-			if err := a.State.KeepOrphan("vd", id, v); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // Orphans returns pds that were once this node's, and the vds of this cluster
 // on its media, as far as the desired set does not name them.
 func (a *Agent) Orphans(ctx context.Context, req *apiv1.OrphansRequest) (*apiv1.OrphansReply, error) {

@@ -2,16 +2,10 @@ package dn
 
 import (
 	"context"
-	"maps"
 	"strings"
-	"time"
 
 	"github.com/virtual-disk-array/vda/agent"
 )
-
-// goneFor is how long a carried-out tombstone is remembered, so that the Sync
-// that brought it can be answered.
-const goneFor = time.Minute
 
 // passPrune un-exports and detaches what is ours by name and not desired. It
 // deletes nothing from media: lvols stay, and so do malloc disks, which would
@@ -29,7 +23,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		if strings.HasPrefix(nqn, vdNQN) && !nqns[nqn] || a.Plane.StrayRaw(nqn) {
 			a.Log.Warn("a subsystem that is not desired is removed", "nqn", nqn)
 			if err := a.Plane.DropSubsystem(ctx, nqn); err != nil {
-				r.Fail(pruneKey, err)
+				r.Fail(agent.PruneKey, err)
 			}
 		}
 	}
@@ -40,7 +34,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 		a.Log.Warn("a disk that is not desired is let go of; it keeps its data", "bdev", name)
 		if err := a.detachBase(ctx, "aio", id); err != nil {
-			r.Fail(pruneKey, err)
+			r.Fail(agent.PruneKey, err)
 		}
 	}
 	for name := range inv.AllControllers() {
@@ -50,40 +44,33 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 		a.Log.Warn("a disk that is not desired is let go of; it keeps its data", "controller", name)
 		if err := a.detachBase(ctx, "nvme", id); err != nil {
-			r.Fail(pruneKey, err)
+			r.Fail(agent.PruneKey, err)
 		}
 	}
 	return r
 }
 
 // owned returns the subsystems and base bdevs that units look after, and
-// whether others may be removed: not before the first Sync, and not for a set
-// that is empty without saying so. Old carried-out tombstones are forgotten.
+// whether others may be removed. Old carried-out tombstones are forgotten.
 func (a *Agent) owned() (nqns, bases map[string]bool, may bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	nqns, bases = map[string]bool{}, map[string]bool{}
-	for id, at := range maps.Clone(a.set.gone) {
-		if time.Since(at) < goneFor {
-			continue
-		}
-		delete(a.set.gone, id)
+	for _, id := range a.set.gone.Expire() {
 		delete(a.set.pds, id)
 		delete(a.set.vds, id)
 		a.Loop.Forget(pdKey + id)
 		a.Loop.Forget(vdKey + id)
 	}
 	for id, v := range a.set.vds {
-		if _, gone := a.set.gone[id]; !gone {
+		if !a.set.gone.Has(id) {
 			nqns[vdNQN+v.Id] = true
 		}
 	}
 	for id := range a.set.pds {
-		if _, gone := a.set.gone[id]; gone {
-			continue
+		if !a.set.gone.Has(id) {
+			bases[pdPrefix+id], bases[pdPrefix+id+"n1"] = true, true
 		}
-		bases[pdPrefix+id], bases[pdPrefix+id+"n1"] = true, true
 	}
-	_, _, version := a.State.Identity()
-	return nqns, bases, version > 0 && (a.set.live() > 0 || a.set.allowEmpty)
+	return nqns, bases, a.MayPrune(&a.set, a.set.allowEmpty)
 }

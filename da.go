@@ -53,5 +53,5 @@ type Grp struct {
 	ID   string
 	DAID string
 	Idx  uint32
-	Size uint64 // bytes of all its vds
+	Size uint64 // bytes of all its vds; of a mirrored array's columns, without what legs have behind the data
 }

@@ -174,12 +174,19 @@ func planText(p array.Plan) string {
 	return strings.Join(out, "; ")
 }
 
-// places are places for a vd of one cluster each on the pds.
-func places(pds ...int) (vds []placement.VD) {
+// places are columns of a vd of one cluster each on the pds.
+func places(pds ...int) []placement.Column { return placement.Columns(1<<20, vdsOn(1, pds...)) }
+
+func vdsOn(clusters uint64, pds ...int) (vds []placement.VD) {
 	for _, i := range pds {
-		vds = append(vds, placement.VD{PDID: pd(i), DNID: dn(i), Clusters: 1, Size: 1 << 20})
+		vds = append(vds, placement.VD{PDID: pd(i), DNID: dn(i), Clusters: clusters, Size: clusters << 20})
 	}
 	return vds
+}
+
+// mirrored is a column of 1 MiB of data with legs on the pds.
+func mirrored(pds ...int) placement.Column {
+	return placement.Column{Data: 1 << 20, Legs: vdsOn(2, pds...)}
 }
 
 // untouched are the versions of nodes that a transition leaves alone.
@@ -221,6 +228,11 @@ func TestTransitions(t *testing.T) {
 				[]placement.Cntlr{{CNID: cn(3)}, {CNID: cn(1), Primary: true}})
 		}, "disks dn0 dn2 dn3; primary cn1; secondaries cn3",
 			"cn0:20 cn1:21 new/1:21 cn2:20 cn3:21 new/0:21 dn0:11 new/2:11 dn1:10 dn2:11 new/0:11 dn3:11 new/1:11"},
+		{"create mirrored", func(tx store.Tx) (array.Plan, error) {
+			return array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1, Redundancy: vda.Mirror2, MinLegs: 1},
+				[]placement.Column{mirrored(2, 0), mirrored(0, 3)}, []placement.Cntlr{{CNID: cn(3)}, {CNID: cn(1), Primary: true}})
+		}, "disks dn0 dn2 dn3; primary cn1; secondaries cn3",
+			"cn0:20 cn1:21 new/1:21 cn2:20 cn3:21 new/0:21 dn0:11 new/0:11 new/1:11 dn1:10 dn2:11 new/0:11 dn3:11 new/1:11"},
 		{"adopt", func(tx store.Tx) (array.Plan, error) {
 			return array.Adopt(tx, &array.Adoption{DA: &vda.DA{ID: "new", Name: "new", Term: 1}, Grps: []*vda.Grp{{ID: "g", DAID: "new"}},
 				VDs: []*vda.VD{{ID: "v0", DAID: "new", PDID: pd(3), DNID: dn(3), Size: 1 << 20},
@@ -396,6 +408,81 @@ func TestTransitions(t *testing.T) {
 			}
 			if got := c.versions(); got != tt.want {
 				t.Errorf("versions are\n%s, want\n%s", got, tt.want)
+			}
+		})
+	}
+}
+
+// TestCreateMirrored: each column has a mirror of its data bytes, whose legs are all
+// members at its place in the stripe, and the group is as large as its data.
+func TestCreateMirrored(t *testing.T) {
+	c := newCluster(t)
+	c.update(func(tx store.Tx) error {
+		_, err := array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1, Redundancy: vda.Mirror3, MinLegs: 2},
+			[]placement.Column{mirrored(2, 0, 1), mirrored(0, 3, 2)}, []placement.Cntlr{{CNID: cn(1), Primary: true}})
+		return err
+	})
+	err := c.View(t.Context(), func(tx store.Reader) error {
+		mirrors, err := tx.MirrorsOfDA("new")
+		if err != nil || len(mirrors) != 2 {
+			t.Fatalf("%d mirrors, %v; want one for each of 2 columns", len(mirrors), err)
+		}
+		grps, err := tx.GrpsOfDA("new")
+		if err != nil || len(grps) != 1 || grps[0].Size != 2<<20 {
+			t.Errorf("groups %+v, %v; want one of the 2 MiB that two columns have for data", grps, err)
+		}
+		vds, err := tx.VDsOfDA("new")
+		columns := vda.Columns(vds)
+		if err != nil || len(columns) != 2 {
+			t.Fatalf("%d columns, %v", len(columns), err)
+		}
+		for i, want := range []string{"dn0 dn1 dn2", "dn0 dn2 dn3"} {
+			m := mirrors[i]
+			if m.GrpIdx != 0 || m.Idx != uint32(i) || m.Gen != 1 || m.Size != 1<<20 {
+				t.Errorf("mirror %d is %+v", i, m)
+			}
+			var dns []string
+			for _, v := range columns[i].Of(vda.Member) {
+				dns = append(dns, v.DNID)
+				if v.MirrorID != m.ID || v.Idx != m.Idx || v.Epoch != 0 || v.Size != 2<<20 {
+					t.Errorf("leg %+v of mirror %s", v, m.ID)
+				}
+			}
+			if slices.Sort(dns); strings.Join(dns, " ") != want {
+				t.Errorf("the members of column %d are on %v, want %s", i, dns, want)
+			}
+		}
+		p, err := tx.PD(pd(0))
+		if err == nil && p.FreeClusters != 100-2-2*2 { // those of the other arrays, and a leg of each column
+			t.Errorf("pd0 has %d clusters free", p.FreeClusters)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCreateRefusesColumns: what would not be the redundancy that the array promises
+// never gets into the database.
+func TestCreateRefusesColumns(t *testing.T) {
+	short := mirrored(0, 1)
+	short.Data++
+	for name, columns := range map[string][]placement.Column{
+		"two legs on one dn":                  {mirrored(0, 1), mirrored(2, 2)},
+		"a leg too few":                       {mirrored(0, 1), mirrored(2)},
+		"a leg too many":                      {mirrored(0, 1, 2)},
+		"no room for what is behind the data": {short},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			err := c.Update(t.Context(), func(tx store.Tx) error {
+				_, err := array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1, Redundancy: vda.Mirror2, MinLegs: 1}, columns,
+					[]placement.Cntlr{{CNID: cn(3), Primary: true}})
+				return err
+			})
+			if err == nil || vda.KindOf(err) != vda.Internal {
+				t.Errorf("create: %v", err)
 			}
 		})
 	}

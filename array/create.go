@@ -14,19 +14,22 @@ import (
 // choose again.
 var ErrStale = errors.New("the cluster has changed since the array was placed")
 
-// Create writes all rows of a new array, with one group of vds and with
-// controllers at the given places, and takes its space. ErrStale when a place is
-// gone; vda.AlreadyExists when the name is taken.
-func Create(tx store.Tx, da *vda.DA, vds []placement.VD, cntlrs []placement.Cntlr) (Plan, error) {
+// Create writes all rows of a new array, with one group of vds, which is given by
+// its columns, and with controllers at the given places, and takes its space.
+// ErrStale when a place is gone; vda.AlreadyExists when the name is taken.
+func Create(tx store.Tx, da *vda.DA, columns []placement.Column, cntlrs []placement.Cntlr) (Plan, error) {
+	if err := checkColumns(da, columns); err != nil {
+		return nil, err
+	}
 	c := Begin(tx)
 	if err := tx.InsertDA(da); err != nil {
 		return nil, err
 	}
-	if err := c.takeSpace(vds); err != nil {
+	if err := c.takeSpace(placement.Legs(columns)); err != nil {
 		return nil, err
 	}
 	plan := stages(Disks, Primary, Secondaries)
-	c.addGroup(da.ID, 0, vds, &plan)
+	c.addGroup(da, 0, columns, &plan)
 	for i, at := range cntlrs {
 		v := &vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: at.CNID, Idx: uint32(i), Primary: at.Primary}
 		c.insertCntlr(v)
@@ -58,14 +61,56 @@ func (c *Change) takeSpace(vds []placement.VD) error {
 	return nil
 }
 
-// addGroup adds a group of vds, whose space is taken, to an array.
-func (c *Change) addGroup(daID string, idx uint32, vds []placement.VD, plan *Plan) {
-	rows := make([]vda.VD, len(vds))
-	grp := &vda.Grp{ID: store.NewID(), DAID: daID, Idx: idx}
-	for i, at := range vds {
-		rows[i] = vda.VD{ID: store.NewID(), DAID: daID, GrpIdx: idx, Idx: uint32(i), PDID: at.PDID, DNID: at.DNID, Clusters: at.Clusters,
-			Size: at.Size}
-		grp.Size += at.Size
+// checkColumns refuses places that would not be what the array promises: the legs
+// of a column are as many as its redundancy says, have room for the data and what
+// is behind it, and are on distinct dns, so that the loss of one dn never takes two.
+func checkColumns(da *vda.DA, columns []placement.Column) error {
+	for i := range columns {
+		c := &columns[i]
+		if want := max(1, int(da.Redundancy)); len(c.Legs) != want {
+			return vda.Errorf(vda.Internal, "column %d of da %s has %d legs; with redundancy %s it needs %d", i, da.Name, len(c.Legs),
+				da.Redundancy, want)
+		}
+		if !da.Redundancy.Mirrored() {
+			continue
+		}
+		dns := map[string]bool{}
+		for _, v := range c.Legs {
+			dns[v.DNID] = true
+			if v.Size < c.Data+vda.LegTail {
+				return vda.Errorf(vda.Internal, "a leg of column %d of da %s has %d bytes; it needs %d", i, da.Name, v.Size, c.Data+vda.LegTail)
+			}
+		}
+		if len(dns) < len(c.Legs) {
+			return vda.Errorf(vda.Internal, "two legs of column %d of da %s were placed on one dn", i, da.Name)
+		}
+	}
+	return nil
+}
+
+// addGroup adds a group of vds, whose space is taken, to an array, and the mirrors
+// that they are legs of when it is mirrored. All legs are members: dns zero vds
+// before they show them, so legs that nobody has written are equal.
+func (c *Change) addGroup(da *vda.DA, idx uint32, columns []placement.Column, plan *Plan) {
+	grp := &vda.Grp{ID: store.NewID(), DAID: da.ID, Idx: idx}
+	var rows []vda.VD
+	for i := range columns {
+		col := &columns[i]
+		mirror := &vda.Mirror{DAID: da.ID, GrpIdx: idx, Idx: uint32(i), Size: col.Data, Gen: 1}
+		if da.Redundancy.Mirrored() {
+			mirror.ID = store.NewID()
+			grp.Size += col.Data
+			c.then(func() error { return c.tx.InsertMirror(mirror) })
+		}
+		for _, at := range col.Legs {
+			rows = append(rows, vda.VD{ID: store.NewID(), DAID: da.ID, GrpIdx: idx, Idx: uint32(i), PDID: at.PDID, DNID: at.DNID,
+				Clusters: at.Clusters, Size: at.Size, MirrorID: mirror.ID, Role: vda.Member})
+			if mirror.ID == "" {
+				grp.Size += at.Size
+			}
+		}
+	}
+	for i := range rows {
 		c.insertVD(&rows[i])
 	}
 	c.then(func() error { return c.tx.InsertGrp(grp) })

@@ -20,12 +20,36 @@ type PD struct {
 	FreeClusters uint64
 }
 
-// VD is one chosen place, in stripe order.
+// VD is one chosen place.
 type VD struct {
 	PDID     string
 	DNID     string
 	Clusters uint64 // of the pd
 	Size     uint64 // bytes, Clusters × the pd's cluster size
+}
+
+// Column is a place in a group's stripe with the vds that hold its data: one in a
+// striped array, the legs of a mirror in a mirrored one.
+type Column struct {
+	Data uint64 // bytes
+	Legs []VD   // of at least Data, and vda.LegTail behind it in a mirrored array
+}
+
+// Columns makes columns of one vd each, which are in stripe order.
+func Columns(data uint64, vds []VD) []Column {
+	out := make([]Column, len(vds))
+	for i := range vds {
+		out[i] = Column{Data: data, Legs: vds[i : i+1 : i+1]}
+	}
+	return out
+}
+
+// Legs are the vds of all columns.
+func Legs(columns []Column) (vds []VD) {
+	for i := range columns {
+		vds = append(vds, columns[i].Legs...)
+	}
+	return vds
 }
 
 // slot is a pd while a group is being placed.

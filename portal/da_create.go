@@ -41,7 +41,7 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 			if err := daNameFree(tx, da); err != nil {
 				return err
 			}
-			todo, err := array.Create(tx, da, p.vds, p.cntlrs)
+			todo, err := array.Create(tx, da, p.columns, p.cntlrs)
 			if err != nil {
 				return err
 			}

@@ -11,7 +11,7 @@ import (
 
 // plan is where the pieces of a new array go.
 type plan struct {
-	vds      []placement.VD
+	columns  []placement.Column
 	cntlrs   []placement.Cntlr
 	warnings []string
 }
@@ -24,10 +24,11 @@ func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Stric
 		return nil, err
 	}
 	p := &plan{}
-	var w []string
-	if p.vds, w, err = placement.VDs(pds, int(da.StripeCount), vdBytes, strict); err != nil {
+	vds, w, err := placement.VDs(pds, int(da.StripeCount), vdBytes, strict)
+	if err != nil {
 		return nil, explain(err, leftOut)
 	}
+	p.columns = placement.Columns(vdBytes, vds)
 	p.warnings = append(p.warnings, w...)
 	cns, leftOut, err := nodeCandidates(tx)
 	if err != nil {

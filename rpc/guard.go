@@ -30,6 +30,11 @@ type Limits struct {
 	Memory int64
 	// Receive is how long a request may take to arrive. Default 30 s.
 	Receive time.Duration
+	// Replies bounds the bytes of the replies that clients have not taken yet.
+	// Default 64 MiB; a reply alone may take more.
+	Replies int64
+	// Send is how long a client may take to take a reply. Default 30 s.
+	Send time.Duration
 }
 
 // guard keeps one daemon's connections and calls within its Limits. When a
@@ -41,9 +46,10 @@ type Limits struct {
 // themselves. A newcomer is turned away only while all others have calls under
 // way. Safe for concurrent use.
 type guard struct {
-	limits Limits
-	log    *slog.Logger
-	budget *budget
+	limits  Limits
+	log     *slog.Logger
+	budget  *budget
+	replies *replies
 
 	mu      sync.Mutex
 	conns   map[string]*guardedConn // by connName
@@ -62,6 +68,7 @@ type counts struct {
 	LongMessages uint64 // calls refused as their request was longer than Limits.Message
 	NoMemory     uint64 // calls refused for want of Limits.Memory
 	FailedAccept uint64 // connections that could not be taken, as for want of descriptors
+	UnreadConns  uint64 // connections closed as their clients did not take replies
 }
 
 // logEvery is the shortest time between two log lines about the same limit.
@@ -87,11 +94,14 @@ func newGuard(limits Limits, log *slog.Logger) *guard {
 	setDefault(&limits.Conns, 1024)
 	setDefault(&limits.Memory, 64<<20)
 	setDefault(&limits.Receive, 30*time.Second)
+	setDefault(&limits.Replies, 64<<20)
+	setDefault(&limits.Send, 30*time.Second)
 	if n := descriptors() / 2; limits.Conns > n {
 		limits.Conns = max(n, 1)
 	}
 	g := &guard{limits: limits, log: log, conns: map[string]*guardedConn{}, peers: map[string]int{}, said: map[string]time.Time{}}
 	g.budget = newBudget(limits.Memory, g.metBudget)
+	g.replies = newReplies(limits.Replies, limits.Send, g.metReplies)
 	return g
 }
 
@@ -136,6 +146,8 @@ func (g *guard) ServerOptions() []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
 		grpc.InTapHandle(g.admit),
 		grpc.StatsHandler(tagger{g}),
+		grpc.ForceServerCodecV2(serverCodec()),
+		grpc.ChainStreamInterceptor(g.countStream),
 	}
 }
 
@@ -234,6 +246,20 @@ func (g *guard) metBudget(refused bool) {
 	g.say("memory", "requests wait or are refused: those under way take as much memory as the limit lets them", "limit_bytes", g.limits.Memory)
 }
 
+// metReplies is told of a connection that is given up for the replies that its
+// client has not taken.
+func (g *guard) metReplies(slow bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.counts.UnreadConns++
+	if slow {
+		g.say("send", "a connection is closed: its client has not taken a reply in time", "limit", g.limits.Send)
+		return
+	}
+	g.say("replies", "connections are closed: replies that clients have not taken take as much memory as the limit", "limit_bytes",
+		g.limits.Replies)
+}
+
 // refusedMessage counts a request of size bytes.
 func (g *guard) refusedMessage(size int) {
 	g.mu.Lock()
@@ -251,7 +277,8 @@ func (g *guard) say(limit, msg string, args ...any) {
 	g.said[limit] = now
 	c := g.counts
 	g.log.Warn(msg, append(args, "closed_connections", c.ClosedConns, "refused_connections", c.RefusedConns,
-		"refused_calls", c.RefusedCalls, "long_messages", c.LongMessages, "no_memory", c.NoMemory, "failed_accepts", c.FailedAccept)...)
+		"refused_calls", c.RefusedCalls, "long_messages", c.LongMessages, "no_memory", c.NoMemory, "failed_accepts", c.FailedAccept,
+		"unread_connections", c.UnreadConns)...)
 }
 
 // recovered turns a panic of a handler into the call's error; it is deferred.

@@ -4,7 +4,8 @@ import "github.com/prometheus/client_golang/prometheus"
 
 var (
 	connectionsDesc = prometheus.NewDesc("vda_server_connections_limited_total",
-		"Connections given up at a limit, by what was done: closed (an idle one, to make room), refused, failed (could not be accepted).",
+		"Connections given up at a limit, by what was done: closed (an idle one, to make room), refused, failed (could not be accepted), "+
+			"unread (closed, as its client did not take replies).",
 		[]string{"action"}, nil)
 	callsDesc = prometheus.NewDesc("vda_server_calls_refused_total",
 		"Calls answered with RESOURCE_EXHAUSTED as too many were under way.", nil, nil)
@@ -15,6 +16,10 @@ var (
 		"Memory that requests take which are being received, or that handlers have.", nil, nil)
 	bytesLimitDesc = prometheus.NewDesc("vda_server_request_memory_limit_bytes",
 		"Memory that requests may take.", nil, nil)
+	repliesDesc = prometheus.NewDesc("vda_server_reply_memory_bytes",
+		"Memory that replies take which clients have not taken yet.", nil, nil)
+	repliesLimitDesc = prometheus.NewDesc("vda_server_reply_memory_limit_bytes",
+		"Memory that replies may take which clients have not taken yet.", nil, nil)
 )
 
 // collector shows a guard's counts.
@@ -30,12 +35,15 @@ func (collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- refusedDesc
 	ch <- bytesDesc
 	ch <- bytesLimitDesc
+	ch <- repliesDesc
+	ch <- repliesLimitDesc
 }
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(ch chan<- prometheus.Metric) {
 	n := c.g.Counts()
-	for action, count := range map[string]uint64{"closed": n.ClosedConns, "refused": n.RefusedConns, "failed": n.FailedAccept} {
+	for action, count := range map[string]uint64{"closed": n.ClosedConns, "refused": n.RefusedConns, "failed": n.FailedAccept,
+		"unread": n.UnreadConns} {
 		ch <- prometheus.MustNewConstMetric(connectionsDesc, prometheus.CounterValue, float64(count), action)
 	}
 	ch <- prometheus.MustNewConstMetric(callsDesc, prometheus.CounterValue, float64(n.RefusedCalls))
@@ -44,4 +52,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	used, _ := c.g.budget.bytes()
 	ch <- prometheus.MustNewConstMetric(bytesDesc, prometheus.GaugeValue, float64(used))
 	ch <- prometheus.MustNewConstMetric(bytesLimitDesc, prometheus.GaugeValue, float64(c.g.limits.Memory))
+	held, _ := c.g.replies.bytes()
+	ch <- prometheus.MustNewConstMetric(repliesDesc, prometheus.GaugeValue, float64(held))
+	ch <- prometheus.MustNewConstMetric(repliesLimitDesc, prometheus.GaugeValue, float64(c.g.limits.Replies))
 }

@@ -59,7 +59,8 @@ func (s *guarded) handle(_ any, ctx context.Context, dec func(any) error,
 }
 
 func (s *guarded) desc(name string) *grpc.ServiceDesc {
-	d := &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil)}
+	d := &grpc.ServiceDesc{ServiceName: name, HandlerType: (*any)(nil),
+		Streams: []grpc.StreamDesc{{StreamName: "Flood", ServerStreams: true, Handler: flood}}}
 	for _, m := range []string{"Echo", "Wait", "Panic", "List"} {
 		handle := func(srv any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
 			return s.handle(srv, ctx, dec, i, m)
@@ -67,6 +68,15 @@ func (s *guarded) desc(name string) *grpc.ServiceDesc {
 		d.Methods = append(d.Methods, grpc.MethodDesc{MethodName: m, Handler: handle})
 	}
 	return d
+}
+
+// flood sends MiBs until that fails.
+func flood(_ any, s grpc.ServerStream) error {
+	err := s.RecvMsg(new(wrapperspb.BytesValue))
+	for err == nil {
+		err = s.SendMsg(wrapperspb.Bytes(make([]byte, 1<<20)))
+	}
+	return err
 }
 
 // serveGuarded starts a server, which may share a port with one of HTTP.

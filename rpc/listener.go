@@ -36,7 +36,9 @@ func (c *guardedConn) Close() error {
 			delete(c.g.conns, key)
 		}
 	})
-	return c.Conn.Close()
+	err := c.Conn.Close()
+	c.g.replies.closed(c)
+	return err
 }
 
 // connName is the key of a connection: a remote address alone may have one per

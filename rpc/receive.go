@@ -145,7 +145,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 			}
 			defer c.shrink(0)
 			var refused error
-			return handle(srv, ctx, func(v any) error {
+			reply, err = handle(srv, ctx, func(v any) error {
 				if err := c.receive(ctx, v); err != nil {
 					refused = &Unread{err}
 				}
@@ -159,6 +159,10 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 				}
 				return intercept(ctx, req, info, next)
 			})
+			if err != nil {
+				return nil, err
+			}
+			return c.counted(reply), nil
 		}
 		d.Methods = append(d.Methods, m)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -142,7 +143,7 @@ func TestRequestsOfHandlersAreBounded(t *testing.T) {
 		const calls = 30
 		for range calls {
 			c := s.client(t)
-			go func() { results <- invokeGuarded(t, c, "Wait", message-10) }()
+			go func() { results <- invokeGuarded(t, c, "Wait", message-10, grpc.WaitForReady(true)) }() // a busy machine dials for long
 		}
 		refused := 0
 		for len(s.entered)+refused < calls {

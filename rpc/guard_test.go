@@ -124,9 +124,9 @@ func (s *guarded) client(t *testing.T) *grpc.ClientConn {
 	return c
 }
 
-func invokeGuarded(t *testing.T, c *grpc.ClientConn, method string, size int) error {
+func invokeGuarded(t *testing.T, c *grpc.ClientConn, method string, size int, opts ...grpc.CallOption) error {
 	t.Helper()
-	return c.Invoke(t.Context(), "/t.T/"+method, wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue))
+	return c.Invoke(t.Context(), "/t.T/"+method, wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue), opts...)
 }
 
 func TestIdleConnectionsShutNobodyOut(t *testing.T) {

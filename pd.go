@@ -39,6 +39,7 @@ type VD struct {
 	// Of a leg of a mirror.
 	MirrorID string // "" in a striped array
 	Role     LegRole
+	Leaving  bool   // it is deleted when its column has all its members without it
 	Epoch    uint64 // counts its admissions; its dn admits the primary of this one only
 	Lack     uint64 // bytes that are to be copied to it, as its primary said last
 

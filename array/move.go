@@ -111,10 +111,14 @@ func MovePrimary(tx store.Tx, m Move) (Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	var fenced []vda.VD
 	for i := range vds {
 		c.updateVD(&vds[i])
+		if vds[i].Role != vda.Stale { // nobody waits for a dn that lets in nobody anyway
+			fenced = append(fenced, vds[i])
+		}
 	}
-	plan.addDisks(vds)
+	plan.addDisks(fenced)
 	if err := c.promote(m, da, &plan); err != nil {
 		return nil, err
 	}

@@ -23,17 +23,17 @@ var pdTable = table[vda.PD]{
 var vdTable = table[vda.VD]{
 	name: "vda_vd", noun: "vd",
 	cols: []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes",
-		"mirror_id", "role", "epoch", "lack_bytes", "version", "deleted",
+		"mirror_id", "role", "leaving", "epoch", "lack_bytes", "version", "deleted",
 		"h_error", "h_msg", "h_since_us"},
 	fixed: []string{"da_id", "lack_bytes", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.VD) []any {
 		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size,
-			&v.MirrorID, &v.Role, &v.Epoch, &v.Lack, &v.Version, &v.Deleted,
+			&v.MirrorID, &v.Role, &v.Leaving, &v.Epoch, &v.Lack, &v.Version, &v.Deleted,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.VD) []any {
 		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size,
-			v.MirrorID, v.Role, v.Epoch, v.Lack, v.Version, v.Deleted,
+			v.MirrorID, v.Role, v.Leaving, v.Epoch, v.Lack, v.Version, v.Deleted,
 			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.VD) string { return v.ID },
@@ -168,6 +168,10 @@ func (t *sqlReader) AilingVDs(daIDs []string) ([]vda.VD, error) {
 	}
 	where := "h_error = TRUE AND deleted = FALSE AND da_id IN (" + marks(len(daIDs)) + ") ORDER BY da_id, grp_idx, idx, id"
 	return listRows(t, &vdTable, where, anys(daIDs)...)
+}
+
+func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
+	return listRows(t, &vdTable, "(role <> 0 OR leaving = TRUE) AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
 }
 
 func (t *sqlReader) VDsOfPD(pdID string) ([]vda.VD, error) {

@@ -79,6 +79,9 @@ type Reader interface {
 	// Idx, without tombstones; nothing is locked.
 	AilingVDs(daIDs []string) ([]vda.VD, error)
 	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
+	// UnsettledLegs returns the legs that are not members, or are to leave, of all
+	// arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
+	UnsettledLegs() ([]vda.VD, error)
 
 	Cntlr(id string) (*vda.Cntlr, error)
 	CntlrsOfDA(daID string) ([]vda.Cntlr, error) // by Idx; tombstones too

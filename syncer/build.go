@@ -46,7 +46,8 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 			terms[vd.DAID] = term
 		}
 		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: vd.ID, PdId: vd.PDID, Size: vd.Size, Nqn: vda.VdNQN(vd.ID), Term: term,
-			HostNqn: vda.PrimaryHostNQN(vd.DAID, term), Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID})
+			HostNqn: vda.LegHostNQN(vda.PrimaryHostNQN(vd.DAID, term),
+				vd.Epoch), Epoch: vd.Epoch, Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID})
 		tombstones += count(vd.Deleted)
 	}
 	req.AllowEmpty = tombstones > 0
@@ -152,6 +153,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 	return spec, err
 }
 
+// grps are the groups of an array, as its primary puts them together.
 func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 	grps, err := b.tx.GrpsOfDA(da.ID)
 	if err != nil {
@@ -161,30 +163,77 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 	if err != nil {
 		return nil, err
 	}
+	mirrors, err := b.tx.MirrorsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	if da.Deleted { // its vds are tombstones too, or will be soon
+		for i := range vds {
+			vds[i].Deleted = false
+		}
+	}
 	var specs []*apiv1.GrpSpec
 	for _, g := range grps {
 		spec := &apiv1.GrpSpec{Id: g.ID, GrpIdx: g.Idx, StripeSizeKb: da.StripeSizeKB}
-		for i := range vds {
-			vd := &vds[i]
-			if vd.GrpIdx != g.Idx || vd.Deleted && !da.Deleted {
+		for _, column := range vda.Columns(vds) {
+			if column.GrpIdx != g.Idx {
 				continue
 			}
-			dn, known := b.dns[vd.DNID]
-			if !known {
-				if dn, err = b.tx.DN(vd.DNID); err != nil {
-					return nil, err
-				}
-				b.dns[vd.DNID] = dn
+			at := slices.IndexFunc(mirrors, func(m vda.Mirror) bool { return m.GrpIdx == column.GrpIdx && m.Idx == column.Idx })
+			if at < 0 {
+				err = b.stripe(da, spec, &column)
+			} else {
+				err = b.mirror(da, spec, &mirrors[at], &column)
 			}
-			if dn.Applied < vd.Version && !da.Deleted {
-				b.unfenced[dn.ID] = true
+			if err != nil {
+				return nil, err
 			}
-			spec.Vds = append(spec.Vds, &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID),
-				Uuid: UUID(vd.ID)})
 		}
 		specs = append(specs, spec)
 	}
 	return specs, nil
+}
+
+func (b *cnBuilder) stripe(da *vda.DA, g *apiv1.GrpSpec, column *vda.Column) error {
+	for _, vd := range column.Legs {
+		t, err := b.target(da, vd)
+		if err != nil {
+			return err
+		}
+		g.Vds = append(g.Vds, t)
+	}
+	return nil
+}
+
+func (b *cnBuilder) mirror(da *vda.DA, g *apiv1.GrpSpec, m *vda.Mirror, column *vda.Column) error {
+	spec := &apiv1.MirrorSpec{Id: m.ID, Gen: m.Gen, DataSize: m.Size, Fresh: !da.Created}
+	for _, vd := range column.Legs {
+		t, err := b.target(da, vd)
+		if err != nil {
+			return err
+		}
+		spec.Legs = append(spec.Legs, &apiv1.LegSpec{Vd: t, Role: apiv1.NewLegRole(vd.Role)})
+	}
+	g.Mirrors = append(g.Mirrors, spec)
+	return nil
+}
+
+// target is how a primary reaches a vd. Unless the vd is stale, and so not
+// connected, its dn is to be fenced before.
+func (b *cnBuilder) target(da *vda.DA, vd *vda.VD) (*apiv1.VdTarget, error) {
+	dn, known := b.dns[vd.DNID]
+	if !known {
+		var err error
+		if dn, err = b.tx.DN(vd.DNID); err != nil {
+			return nil, err
+		}
+		b.dns[vd.DNID] = dn
+	}
+	if dn.Applied < vd.Version && !da.Deleted && vd.Role != vda.Stale {
+		b.unfenced[dn.ID] = true
+	}
+	return &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID),
+		Epoch: vd.Epoch}, nil
 }
 
 // exps are the exporters that have a state on this controller, tombstones

@@ -87,6 +87,7 @@ func testVD(t *testing.T, s *suite) {
 	})
 	upd := *second
 	upd.Version, upd.Clusters, upd.Size, upd.Role, upd.Epoch, upd.MirrorID = 20, 9, 9<<20, vda.Target, 4, "n"
+	upd.Leaving = false
 	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetVDLack(upd.ID, 1<<40), tx.UpdateVD(&upd)) })
 	upd.Lack = 1 << 40 // which UpdateVD leaves as it is
 	s.view(t, func(tx store.Reader) error {

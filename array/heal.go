@@ -1,0 +1,98 @@
+package array
+
+import (
+	"slices"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/placement"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// MaxLegs is how many legs a mirror has at most: three members and one that
+// replaces one of them.
+const MaxLegs = 4
+
+// AddLeg gives a mirror one more leg, stale, on a place that PlaceLeg has chosen,
+// and marks the one that it is to replace as leaving. ErrStale when the place or
+// that leg is not what it was.
+func AddLeg(tx store.Tx, daID, insteadOf string, at placement.VD) (Plan, error) {
+	return changeLeg(tx, daID, insteadOf, func(l *legs, c *vda.Column, old *vda.VD) error {
+		m := l.mirrorOf(c)
+		taken := slices.ContainsFunc(c.Legs, func(v *vda.VD) bool { return v.DNID == at.DNID })
+		if m == nil || taken || len(c.Legs) >= MaxLegs || at.Size < m.Size+vda.LegTail || !l.da.Created {
+			return ErrStale
+		}
+		if err := l.c.takeSpace([]placement.VD{at}); err != nil {
+			return err
+		}
+		l.c.insertVD(&vda.VD{ID: store.NewID(), DAID: daID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: at.PDID, DNID: at.DNID, Clusters: at.Clusters,
+			Size: at.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1})
+		old.Leaving = true
+		l.c.then(func() error { return tx.UpdateVD(old) })
+		return l.c.allOnline()
+	})
+}
+
+// TrimLegs has the legs go that an array's mirrors do not need: those that are
+// leaving and those that lost the race to replace them, of a mirror that has all
+// its members without them. A leg goes in two steps: it becomes stale, and when
+// the primary has let go of it a tombstone. The plan is empty when there is nothing
+// to do yet.
+func TrimLegs(tx store.Tx, daID string) (Plan, error) {
+	l, err := readLegs(tx, daID)
+	if err != nil || l == nil {
+		return nil, err
+	}
+	told, err := l.primaryKnows()
+	if err != nil {
+		return nil, err
+	}
+	for i := range l.columns {
+		c := &l.columns[i]
+		m := l.mirrorOf(c)
+		if m == nil {
+			continue
+		}
+		fewer := false
+		for _, v := range l.surplus(c) {
+			switch {
+			case v.Role != vda.Stale:
+				fewer = fewer || v.Role == vda.Member
+				v.Leaving = true
+				l.expel(v)
+			case told:
+				v.Deleted = true
+				l.c.updateVD(v)
+				l.changed = true
+			}
+		}
+		if fewer {
+			l.raiseGen(m)
+		}
+	}
+	return l.write()
+}
+
+// surplus are the legs that a column does not need.
+func (l *legs) surplus(c *vda.Column) []*vda.VD {
+	stay := slices.DeleteFunc(c.Of(vda.Member), func(v *vda.VD) bool { return v.Leaving })
+	if len(stay) < int(l.da.Redundancy) {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(c.Legs), func(v *vda.VD) bool { return slices.Contains(stay, v) })
+}
+
+// primaryKnows reports that the array's primary has carried out what it was told
+// last.
+func (l *legs) primaryKnows() (bool, error) {
+	cntlrs, err := l.c.tx.CntlrsOfDA(l.da.ID)
+	if err != nil {
+		return false, err
+	}
+	at := slices.IndexFunc(cntlrs, func(v vda.Cntlr) bool { return v.Primary && !v.Deleted })
+	if at < 0 {
+		return false, nil
+	}
+	cn, err := l.c.tx.Node(vda.ControllerNode, cntlrs[at].CNID)
+	return err == nil && cn.Applied >= cntlrs[at].Version, err
+}

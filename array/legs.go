@@ -1,0 +1,273 @@
+package array
+
+import (
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// The members of a mirror are the legs that have every write which was
+// acknowledged. Which they are stands in the database alone, and changes in
+// transactions that compare the array's term and the mirror's gen. A member goes
+// here before its primary acknowledges a write without it, and a leg becomes one
+// after its primary waits for it with every write: at any time those that the
+// primary waits for contain the members that stand here.
+
+// LegReport is what a primary says of a leg.
+type LegReport struct {
+	VDID      string
+	Connected bool
+	Lost      bool   // a member that does not answer, for which all I/O waits
+	Ready     bool   // a target that has all, and for which writes wait like for a member
+	Lack      uint64 // bytes that are to be copied to it
+}
+
+// MirrorReport is what a primary says of a mirror.
+type MirrorReport struct {
+	ID   string
+	Gen  uint64 // that its data plane has
+	Legs []LegReport
+}
+
+// LegsReport is what an array's primary says of all its mirrors.
+type LegsReport struct {
+	DAID    string
+	Term    uint64
+	Mirrors []MirrorReport
+}
+
+// legs is an array under a change of its mirrors.
+type legs struct {
+	c       *Change
+	da      *vda.DA
+	mirrors map[string]*vda.Mirror
+	columns []vda.Column
+	changed bool // the primary has to know
+}
+
+// readLegs locks a mirrored array and reads it; nil when it is gone or is being
+// deleted.
+func readLegs(tx store.Tx, daID string) (*legs, error) {
+	da, err := tx.DA(daID)
+	if err != nil || da.Deleted {
+		return nil, passOver(err)
+	}
+	l := &legs{c: Begin(tx), da: da, mirrors: map[string]*vda.Mirror{}}
+	mirrors, err := tx.MirrorsOfDA(daID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range mirrors {
+		l.mirrors[mirrors[i].ID] = &mirrors[i]
+	}
+	vds, err := tx.VDsOfDA(daID)
+	if err != nil {
+		return nil, err
+	}
+	l.columns = vda.Columns(vds)
+	return l, nil
+}
+
+func (l *legs) find(vdID string) (*vda.Column, *vda.VD) {
+	for i := range l.columns {
+		for _, v := range l.columns[i].Legs {
+			if v.ID == vdID {
+				return &l.columns[i], v
+			}
+		}
+	}
+	return nil, nil
+}
+
+// mirrorOf is the mirror of a column; nil in a striped array.
+func (l *legs) mirrorOf(c *vda.Column) *vda.Mirror { return l.mirrors[c.Legs[0].MirrorID] }
+
+// write ends the change: the primary is told first, which waits, then the dns.
+// The plan is empty when nothing has changed.
+func (l *legs) write() (Plan, error) {
+	plan := stages(Primary, Disks)
+	if l.changed {
+		cntlrs, err := l.c.tx.CntlrsOfDA(l.da.ID)
+		if err != nil {
+			return nil, err
+		}
+		for i := range cntlrs {
+			if v := &cntlrs[i]; v.Primary && !v.Deleted {
+				l.c.updateCntlr(v)
+				plan.addCntlr(v)
+			}
+		}
+	}
+	for _, n := range l.c.nodes() {
+		if n.Kind == vda.DiskNode {
+			plan.add(Disks, n)
+		}
+	}
+	return plan, l.c.Write()
+}
+
+// raiseGen notes that a mirror has other members.
+func (l *legs) raiseGen(m *vda.Mirror) {
+	m.Gen++
+	l.changed = true
+	l.c.then(func() error { return l.c.tx.UpdateMirror(m) })
+}
+
+// expel makes a leg stale. Its dn lets nobody in who was told before.
+func (l *legs) expel(v *vda.VD) {
+	v.Role = vda.Stale
+	v.Epoch++
+	l.changed = true
+	l.c.updateVD(v)
+}
+
+// ChangeLegs draws the conclusions from what the primary of an array says of its
+// mirrors. Members that are lost go, unless fewer than MinLegs were left or one of
+// the array's mirrors has no member that is connected: then it is the primary that
+// is cut off. Targets that are ready become members. A report of another term is
+// void, as is what it says of a mirror that has another gen by now.
+func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) {
+	l, err := readLegs(tx, r.DAID)
+	if err != nil || l == nil || l.da.Term != r.Term {
+		return nil, err
+	}
+	said := map[string]*LegReport{}
+	for i := range r.Mirrors {
+		if m := l.mirrors[r.Mirrors[i].ID]; m != nil && m.Gen == r.Mirrors[i].Gen {
+			for j := range r.Mirrors[i].Legs {
+				leg := &r.Mirrors[i].Legs[j]
+				said[leg.VDID] = leg
+			}
+		}
+	}
+	answers := func(v *vda.VD) bool { s := said[v.ID]; return s != nil && s.Connected && !s.Lost }
+	var members [][]*vda.VD
+	for i := range l.columns {
+		members = append(members, l.columns[i].Of(vda.Member))
+	}
+	mayDrop := vda.Usable(members, answers)
+	for i := range l.columns {
+		if m := l.mirrorOf(&l.columns[i]); m != nil {
+			l.change(m, members[i], l.columns[i].Of(vda.Target), said, answers, mayDrop)
+		}
+	}
+	return l.write()
+}
+
+// change has members of one mirror go and join.
+func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string]*LegReport, answers func(*vda.VD) bool, mayDrop bool) {
+	left := 0
+	var lost []*vda.VD
+	for _, v := range members {
+		switch s := said[v.ID]; {
+		case answers(v):
+			left++
+		case s != nil && s.Lost:
+			lost = append(lost, v)
+		}
+	}
+	other := false
+	if mayDrop && left >= max(int(l.da.MinLegs), 1) {
+		for _, v := range lost {
+			l.expel(v)
+			other = true
+		}
+	}
+	for _, v := range targets {
+		if s := said[v.ID]; s != nil && s.Ready {
+			v.Role, v.Leaving = vda.Member, false // it was quicker than the one that was to replace it
+			l.c.then(func() error { return l.c.tx.UpdateVD(v) })
+			other = true
+		}
+	}
+	if other {
+		l.raiseGen(m)
+	}
+}
+
+// NoteLack records how much is to be copied to targets, for those who look at it.
+func NoteLack(tx store.Tx, r *LegsReport) error {
+	l, err := readLegs(tx, r.DAID)
+	if err != nil || l == nil {
+		return err
+	}
+	for i := range r.Mirrors {
+		for j := range r.Mirrors[i].Legs {
+			s := &r.Mirrors[i].Legs[j]
+			if _, v := l.find(s.VDID); v != nil && v.Lack != s.Lack {
+				if err := tx.SetVDLack(v.ID, s.Lack); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// AdmitLeg makes a stale leg a target. The caller knows that its dn is well and
+// lets in the leg's present epoch alone. ErrStale when the leg has another epoch or
+// role by now.
+func AdmitLeg(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
+	return changeLeg(tx, daID, vdID, func(l *legs, _ *vda.Column, v *vda.VD) error {
+		if v.Role != vda.Stale || v.Epoch != epoch {
+			return ErrStale
+		}
+		v.Role = vda.Target
+		l.changed = true
+		l.c.then(func() error { return tx.UpdateVD(v) })
+		return nil
+	})
+}
+
+// ExpelTarget makes a target stale that its primary does not reach, so that
+// nothing of this attempt lands on it in the next. ErrStale as of AdmitLeg.
+func ExpelTarget(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
+	return changeLeg(tx, daID, vdID, func(l *legs, _ *vda.Column, v *vda.VD) error {
+		if v.Role != vda.Target || v.Epoch != epoch {
+			return ErrStale
+		}
+		l.expel(v)
+		return nil
+	})
+}
+
+// Recover makes a leg that lacks writes the only member of its mirror, when there
+// is no other way to the rest of the data: what was acknowledged and is not on it
+// is lost. The other legs are copied anew. FailedPrecondition when the leg is a
+// member already.
+func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
+	return changeLeg(tx, daID, vdID, func(l *legs, c *vda.Column, v *vda.VD) error {
+		m := l.mirrorOf(c)
+		if m == nil || v.Role == vda.Member {
+			return &vda.Error{Kind: vda.FailedPrecondition, Op: "recover", Object: "da " + l.da.Name, Msg: "vd " + vdID + " is a member: " +
+				"it has every write, and nothing is to be recovered from it"}
+		}
+		for _, other := range c.Legs {
+			if other != v {
+				l.expel(other)
+			}
+		}
+		v.Role = vda.Member
+		v.Epoch++
+		l.c.updateVD(v)
+		l.raiseGen(m)
+		return nil
+	})
+}
+
+func changeLeg(tx store.Tx, daID, vdID string, change func(*legs, *vda.Column, *vda.VD) error) (Plan, error) {
+	l, err := readLegs(tx, daID)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return nil, ErrStale
+	}
+	c, v := l.find(vdID)
+	if v == nil {
+		return nil, ErrStale
+	}
+	if err := change(l, c, v); err != nil {
+		return nil, err
+	}
+	return l.write()
+}

@@ -43,6 +43,16 @@
 // leave the memory lent for them, Registry.Settle has their users finish with
 // it: it may be another tenant's next.
 //
+// Data that must be kept or compared lies in the registry's pool (Pool,
+// Registry.Buffers), which bounds it and which the target above shares. A device
+// asks the request for it (Request.Buffers, Request.Retain).
+//
+// # What is of the process
+//
+// Two registries in one process share nothing but the processors, and therefore
+// who polls (polling in spin.go). The other variables of the package are
+// constant, a counter that spreads batches over shards, and sync.Pools.
+//
 // # Life
 //
 // Registry.Register names a device; Unregister tells the holders of its

@@ -91,7 +91,7 @@ type lane struct {
 	c   *compound
 	req Request
 	iov [][]byte
-	buf []byte // from Buffers, for comparing
+	buf []byte // of the registry, for comparing
 	at  uint64 // first block of the current piece, from the parent's Offset
 
 	// turn is idle, then submitting while the piece is handed to the device;
@@ -156,7 +156,7 @@ func (l *lane) run(b *Batch) {
 		l.at = c.next.Add(c.piece) - c.piece
 		if l.at >= c.parent.Blocks || c.status.Load() != 0 || !l.prepare() {
 			if l.buf != nil {
-				Buffers.Put(l.buf)
+				l.req.buffers.Put(l.buf)
 				l.buf = nil
 			}
 			if c.left.Add(-1) == 0 {
@@ -188,6 +188,7 @@ func laneDone(r *Request, b *Batch) {
 func (l *lane) prepare() bool {
 	c, r := l.c, &l.req
 	n := min(c.piece, c.parent.Blocks-l.at)
+	r.buffers = c.h.reg.Buffers
 	r.Op, r.FUA, r.Offset, r.Blocks, r.Gone = c.op, c.parent.FUA, c.parent.Offset+l.at, n, c.parent.Gone
 	if r.Abandoned() && !c.write { // what is written atomically is written to its end
 		c.fail(statusGone)
@@ -197,7 +198,7 @@ func (l *lane) prepare() bool {
 	switch {
 	case c.comparing():
 		if l.buf == nil {
-			if l.buf = Buffers.Get(size); l.buf == nil {
+			if l.buf = r.buffers.Get(size); l.buf == nil {
 				c.fail(statusNoBuffer)
 				return false
 			}

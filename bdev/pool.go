@@ -1,14 +1,12 @@
 package bdev
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
 	"syscall"
 )
-
-// Buffers is the process's pool of data buffers.
-var Buffers = NewPool(1 << 30)
 
 // Pool hands out page-aligned buffers outside the Go heap, in power-of-two
 // classes from 4 KiB to 4 MiB, up to a limit in bytes. Free memory serves any
@@ -164,8 +162,8 @@ func (p *Pool) warmUp(c *poolClass, size int) bool {
 const coolAtOnce = 32
 
 // cool gives the memory of warm buffers back to the system, of some or until
-// it is want bytes, from the class that has most of it but c, whose own serve
-// those that wait for one. It reports false when there is none. p.mu is held.
+// it is want bytes, from the class that has most of it but c (nil: from any),
+// whose own serve those that wait for one. It reports false when there is none. p.mu is held.
 func (p *Pool) cool(c *poolClass, want int64) bool {
 	var most *poolClass
 	bytes := 0
@@ -214,6 +212,14 @@ func (p *Pool) Put(buf []byte) {
 	}
 	c.mu.Unlock()
 	p.used.Add(-int64(len(buf)))
+}
+
+// Trim gives the memory of all warm buffers back to the system.
+func (p *Pool) Trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.cool(nil, math.MaxInt64) {
+	}
 }
 
 // SetLimit changes the limit in bytes. What is out above it stays out, and is

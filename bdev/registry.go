@@ -33,6 +33,10 @@ const (
 // Registry names devices. All methods are safe for concurrent use. It calls
 // devices, holders and Examine without holding its lock.
 type Registry struct {
+	// Buffers is the pool of data buffers that the devices and their users
+	// share; NewRegistry's is of 1 GiB. Replace it before the first Register.
+	Buffers *Pool
+
 	mu    sync.Mutex
 	names map[string]*entry // name, aliases, UUID string
 	order []*entry
@@ -66,7 +70,9 @@ type entry struct {
 }
 
 // NewRegistry returns an empty registry.
-func NewRegistry() *Registry { return &Registry{names: map[string]*entry{}} }
+func NewRegistry() *Registry {
+	return &Registry{Buffers: NewPool(1 << 30), names: map[string]*entry{}}
+}
 
 // Register adds d under its name, aliases and UUID. EEXIST when one is taken,
 // EINVAL without a name.
@@ -165,13 +171,14 @@ func (g *Registry) close(e *entry) {
 }
 
 // Close unregisters everything, the newest first, so that what stands on
-// others goes before them.
+// others goes before them, and gives the memory of the buffers back.
 func (g *Registry) Close() {
 	for {
 		g.mu.Lock()
 		n := len(g.order)
 		if n == 0 {
 			g.mu.Unlock()
+			g.Buffers.Trim()
 			return
 		}
 		e := g.order[n-1]

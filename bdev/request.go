@@ -88,6 +88,7 @@ type Request struct {
 	shard    *shard // of handle, where this request is counted
 	start    int64  // Batch.Now at Submit, ns
 	timed    int64  // the clock at Submit, ns; 0: not read for this one
+	buffers  *Pool  // of retained; without a handle also that of Buffers
 	retained []byte
 	lent     [][]byte // the submitter's Iov while retained takes its place
 	iovOne   [1][]byte
@@ -100,7 +101,7 @@ func (r *Request) Abandoned() bool { return r.Gone != nil && r.Gone.Load() }
 func (r *Request) Complete(s nvme.Status, b *Batch) {
 	r.Status = s
 	if r.retained != nil {
-		Buffers.Put(r.retained)
+		r.buffers.Put(r.retained)
 		r.Iov = r.lent
 		r.retained, r.lent, r.iovOne[0] = nil, nil, nil
 	}
@@ -120,11 +121,22 @@ func (r *Request) Bytes() int {
 	return n
 }
 
+// Buffers returns the pool of the registry in which r was submitted, for memory
+// that a device needs to serve r: before Complete only. Nil for a request that
+// came to the device without a Handle.
+func (r *Request) Buffers() *Pool {
+	if r.handle != nil {
+		return r.handle.reg.Buffers
+	}
+	return r.buffers
+}
+
 // Retain makes the buffers outlive Submit: it copies Iov into a pool buffer
 // (one contiguous, page-aligned piece) when the request is Transient. It
-// returns false when the pool is exhausted or the data is above 4 MiB;
-// complete with nvme.CommandInterrupted then, which hosts retry. Afterwards
-// the request is no longer marked Transient, also when it is reused.
+// returns false when the pool is exhausted, the data is above 4 MiB, or there is
+// no pool (Buffers); complete with nvme.CommandInterrupted then, which hosts
+// retry. Afterwards the request is no longer marked Transient, also when it is
+// reused.
 func (r *Request) Retain() bool {
 	if !r.Transient {
 		return true
@@ -134,14 +146,17 @@ func (r *Request) Retain() bool {
 	if n == 0 {
 		return true
 	}
-	buf := Buffers.Get(n)
+	pool, buf := r.Buffers(), []byte(nil)
+	if pool != nil {
+		buf = pool.Get(n)
+	}
 	if buf == nil {
 		r.Transient = true
 		return false
 	}
 	v := IovAt(r.Iov, 0)
 	v.Gather(buf)
-	r.retained, r.lent = buf, r.Iov
+	r.buffers, r.retained, r.lent = pool, buf, r.Iov
 	r.iovOne[0] = buf
 	r.Iov = r.iovOne[:]
 	return true

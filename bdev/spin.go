@@ -91,13 +91,17 @@ const (
 	hotMost = 8
 )
 
-var (
-	hot     [hotMost]atomic.Pointer[Hot]
-	crowded atomic.Int64 // until when there are more than hotMost, ns
+// polling is of the process, not of a registry or a target: it shares out the
+// processors, of which all registries have the same, and a goroutine that polls
+// serves whatever is hot in the process.
+var polling struct {
+	hot      [hotMost]atomic.Pointer[Hot]
+	crowded  atomic.Int64 // until when there are more than hotMost, ns
+	spinners atomic.Int32 // goroutines in Spin
+}
 
-	spinners   atomic.Int32
-	processors = runtime.GOMAXPROCS(0)
-)
+// processors is how many the process has.
+var processors = runtime.GOMAXPROCS(0)
 
 // Alone reports whether there is one processor only, where everything has to
 // be polled by anyone who polls. With several, those that sleep are woken by
@@ -116,9 +120,9 @@ func (h *Hot) Warm(now int64) bool {
 		return true
 	}
 	h.inside.Store(true)
-	for i := range hot {
-		old := hot[i].Load()
-		if (old == nil || now > old.until.Load()) && hot[i].CompareAndSwap(old, h) {
+	for i := range polling.hot {
+		old := polling.hot[i].Load()
+		if (old == nil || now > old.until.Load()) && polling.hot[i].CompareAndSwap(old, h) {
 			if old != nil {
 				old.inside.Store(false)
 			}
@@ -126,15 +130,15 @@ func (h *Hot) Warm(now int64) bool {
 		}
 	}
 	h.inside.Store(false)
-	crowded.Store(now + hotFor)
+	polling.crowded.Store(now + hotFor)
 	return false
 }
 
 // Cool ends the polling of a source that ends.
 func (h *Hot) Cool() {
 	h.due.Store(0)
-	for i := range hot {
-		if hot[i].CompareAndSwap(h, nil) {
+	for i := range polling.hot {
+		if polling.hot[i].CompareAndSwap(h, nil) {
 			h.inside.Store(false)
 		}
 	}
@@ -165,17 +169,17 @@ func (s *Spinner) Spin(limit time.Duration, own func() bool) bool {
 		return false
 	}
 	t := now()
-	if processors == 1 && crowded.Load() > t {
+	if processors == 1 && polling.crowded.Load() > t {
 		return false
 	}
 	// One processor is left to others where there are several: without an
 	// idle one the runtime looks at sleeping connections every 10 ms only.
-	if int(spinners.Add(1)) > max(1, processors-1) {
-		spinners.Add(-1)
+	if int(polling.spinners.Add(1)) > max(1, processors-1) {
+		polling.spinners.Add(-1)
 		return false
 	}
 	found := s.spin(t+int64(limit), int64(limit), own)
-	spinners.Add(-1)
+	polling.spinners.Add(-1)
 	if found {
 		s.score = min(s.score+1, 8)
 	} else if s.score--; s.score < -4 {
@@ -191,13 +195,13 @@ func (s *Spinner) spin(end, limit int64, own func() bool) bool {
 			return true
 		}
 		t := now()
-		for i := range hot {
-			h := hot[i].Load()
+		for i := range polling.hot {
+			h := polling.hot[i].Load()
 			if h == nil {
 				continue
 			}
 			if t > h.until.Load() {
-				if hot[i].CompareAndSwap(h, nil) {
+				if polling.hot[i].CompareAndSwap(h, nil) {
 					h.inside.Store(false)
 				}
 				continue

@@ -26,9 +26,9 @@ func (f *fake) PollSource() bool {
 func alone(t *testing.T) {
 	old := processors
 	processors = 1
-	crowded.Store(0)
-	for i := range hot {
-		hot[i].Store(nil)
+	polling.crowded.Store(0)
+	for i := range polling.hot {
+		polling.hot[i].Store(nil)
 	}
 	t.Cleanup(func() { processors = old })
 }

@@ -1,6 +1,7 @@
 package vdatgt
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/virtual-disk-array/vda/bdev"
@@ -14,7 +15,6 @@ import (
 // take their time, with all of it at once in the end. Nothing fails or hangs.
 func TestSmallMemory(t *testing.T) {
 	p := start(t, Config{BufferMemory: 16 << 20})
-	t.Cleanup(func() { bdev.Buffers.SetLimit(1 << 30) })
 	ctx := t.Context()
 	must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "M", BlockSize: 4096, NumBlocks: 8192}))
 	ok(t, p.Call(ctx, "bdev_delay_create", map[string]any{"name": "D", "base_bdev_name": "M",
@@ -58,4 +58,21 @@ func TestSmallMemory(t *testing.T) {
 	}
 	flood(240, sizes...)
 	flood(120, 128<<10)
+}
+
+// TestBufferMemoryIsTheTargetsOwn: a target bounds its own buffers, whatever
+// another one in the process was told.
+func TestBufferMemoryIsTheTargetsOwn(t *testing.T) {
+	dir := t.TempDir()
+	var all []*Target
+	for i := range 2 {
+		tgt, err := New(Config{RPCSocket: fmt.Sprint(dir, "/", i), BufferMemory: (16 << 20) << i, Log: testLog()})
+		ok(t, err)
+		all = append(all, tgt)
+	}
+	for i, tgt := range all {
+		if n := tgt.Registry().Buffers.Limit(); n != (16<<20)<<i {
+			t.Errorf("target %d has %d bytes of buffers", i, n)
+		}
+	}
 }

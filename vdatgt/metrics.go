@@ -92,8 +92,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(limitsDesc, s.Refused)
 	count(panicsDesc, s.Panics)
 	count(rpcLimitsDesc, c.t.rpcLimitsMet())
-	gauge(bufferLimitDesc, float64(bdev.Buffers.Limit()))
-	gauge(bufferFreeDesc, float64(bdev.Buffers.Free()))
+	gauge(bufferLimitDesc, float64(c.t.reg.Buffers.Limit()))
+	gauge(bufferFreeDesc, float64(c.t.reg.Buffers.Free()))
 }
 
 // bdevMetrics are those of one bdev: always of reads and writes, and of other

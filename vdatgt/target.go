@@ -27,8 +27,8 @@ type Config struct {
 	RPCSocket string
 	// WaitForRPC starts in the start-up state, until framework_start_init.
 	WaitForRPC bool
-	// BufferMemory bounds the bytes of the data buffer pool, shared by all
-	// connections and modules. Default 1 GiB.
+	// BufferMemory bounds the bytes of the target's data buffers, shared by all
+	// its connections and modules. Default 1 GiB.
 	BufferMemory int
 	// MaxConns bounds the NVMe/TCP connections of hosts. Default 4096.
 	MaxConns int
@@ -100,7 +100,7 @@ func New(cfg Config) (*Target, error) {
 		return nil, err
 	}
 	t := &Target{cfg: cfg, log: cfg.Log, methods: methods(), reg: bdev.NewRegistry(), running: make(chan struct{}), stop: func() {}}
-	bdev.Buffers.SetLimit(cfg.BufferMemory)
+	t.reg.Buffers.SetLimit(cfg.BufferMemory)
 	if err := t.openModules(); err != nil {
 		return nil, err
 	}

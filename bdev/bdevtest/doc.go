@@ -57,7 +57,6 @@ func Run(t *testing.T, s Subject) {
 		{"stat", (*bench).stat},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			before := bdev.Buffers.InUse()
 			reg := bdev.NewRegistry()
 			b := &bench{T: t, s: s, reg: reg, rnd: rand.New(rand.NewPCG(1, 2))}
 			b.name = s.New(t, reg)
@@ -69,19 +68,18 @@ func Run(t *testing.T, s Subject) {
 			c.test(b)
 			h.Close()
 			reg.Close()
-			returned(t, before)
+			returned(t, reg)
 		})
 	}
 }
 
-// returned waits until no more buffers are in use than before: a target of this
-// process gives one back when it has sent what is in it, and anyone who asked for
+// returned waits until no buffers of reg are in use: a target of this process gives one back when it has sent what is in it, and anyone who asked for
 // that may have it by then.
-func returned(t *testing.T, before int) {
+func returned(t *testing.T, reg *bdev.Registry) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); bdev.Buffers.InUse() != before; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); reg.Buffers.InUse() != 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Errorf("%d buffers were in use before the test, %d are after it", before, bdev.Buffers.InUse())
+			t.Errorf("%d buffers are in use after the test", reg.Buffers.InUse())
 			return
 		}
 	}

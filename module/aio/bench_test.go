@@ -42,12 +42,12 @@ func BenchmarkRandom(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer h.Close()
-			spin(b, h, c.op, c.blocks, c.depth)
+			spin(b, h, reg.Buffers, c.op, c.blocks, c.depth)
 		})
 	}
 }
 
-func spin(b *testing.B, h *bdev.Handle, op bdev.Op, blocks uint64, depth int) {
+func spin(b *testing.B, h *bdev.Handle, bufs *bdev.Pool, op bdev.Op, blocks uint64, depth int) {
 	var issued, ended atomic.Int64
 	done := make(chan struct{})
 	places := h.Info().Blocks / blocks
@@ -66,8 +66,8 @@ func spin(b *testing.B, h *bdev.Handle, op bdev.Op, blocks uint64, depth int) {
 	b.ResetTimer()
 	var batch bdev.Batch
 	for range depth {
-		buf := bdev.Buffers.Get(int(blocks) * 4096)
-		defer bdev.Buffers.Put(buf)
+		buf := bufs.Get(int(blocks) * 4096)
+		defer bufs.Put(buf)
 		r := &bdev.Request{Op: op, Blocks: blocks, Iov: [][]byte{buf}}
 		r.Done = func(r *bdev.Request, batch *bdev.Batch) {
 			if r.Status != nvme.Success {

@@ -26,8 +26,8 @@ type Config struct {
 	Registry   *bdev.Registry // when set, a device that vanishes unregisters itself here
 }
 
-// maxIO is the most that one request carries, in bytes: what one buffer of
-// bdev.Buffers holds, and below the kernel's limit of 1024 pieces of 4 KiB.
+// maxIO is the most that one request carries, in bytes: what one buffer of a
+// bdev.Pool holds, and below the kernel's limit of 1024 pieces of 4 KiB.
 const maxIO = 4 << 20
 
 func (c *Config) validate() error {

@@ -24,7 +24,7 @@
 // # Alignment
 //
 // Direct I/O wants memory aligned as Info.Align says. Other buffers are
-// accepted and copied through bdev.Buffers.
+// accepted and copied through a buffer of the registry.
 //
 // # Durability
 //

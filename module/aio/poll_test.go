@@ -40,7 +40,7 @@ func TestPolledCompletions(t *testing.T) {
 	}
 	var submitters sync.WaitGroup
 	for i := range 4 {
-		submitters.Go(func() { roundTrips(t, h, uint64(i)*64, 40) })
+		submitters.Go(func() { roundTrips(t, h, reg.Buffers, uint64(i)*64, 40) })
 	}
 	submitters.Wait()
 	h.Close()
@@ -55,12 +55,12 @@ func TestPolledCompletions(t *testing.T) {
 }
 
 // roundTrips writes a block and reads it back, n times.
-func roundTrips(t *testing.T, h *bdev.Handle, at uint64, n int) {
+func roundTrips(t *testing.T, h *bdev.Handle, bufs *bdev.Pool, at uint64, n int) {
 	var b bdev.Batch
 	done := make(chan nvme.Status, 2)
-	out, in := bdev.Buffers.Get(4096), bdev.Buffers.Get(4096)
-	defer bdev.Buffers.Put(out)
-	defer bdev.Buffers.Put(in)
+	out, in := bufs.Get(4096), bufs.Get(4096)
+	defer bufs.Put(out)
+	defer bufs.Put(in)
 	do := func(op bdev.Op, buf []byte, block uint64) bool {
 		h.Submit(&bdev.Request{Op: op, Offset: block, Blocks: 1, Iov: [][]byte{buf},
 			Done: func(r *bdev.Request, _ *bdev.Batch) { done <- r.Status }}, &b)

@@ -98,7 +98,7 @@ func (p *pool) do(t *task) syscall.Errno {
 		}
 		return d.blockRange(unix.BLKDISCARD, offset, length)
 	case bdev.OpWriteZeroes:
-		e := d.zero(offset, length)
+		e := d.zero(offset, length, r.Buffers())
 		if e == 0 && r.FUA {
 			e = errno(unix.Fdatasync(d.fd))
 		}
@@ -107,8 +107,9 @@ func (p *pool) do(t *task) syscall.Errno {
 	return syscall.EOPNOTSUPP
 }
 
-// zero makes a range read as zeros, the cheapest way there is.
-func (d *Device) zero(offset, length int64) syscall.Errno {
+// zero makes a range read as zeros, the cheapest way there is; bufs has memory
+// for the dearest.
+func (d *Device) zero(offset, length int64, bufs *bdev.Pool) syscall.Errno {
 	if !d.traits.regular {
 		return d.blockRange(unix.BLKZEROOUT, offset, length)
 	}
@@ -118,11 +119,14 @@ func (d *Device) zero(offset, length int64) syscall.Errno {
 			return e
 		}
 	}
-	zeros := bdev.Buffers.Get(int(min(length, 1<<20)))
+	if bufs == nil {
+		return syscall.ENOMEM
+	}
+	zeros := bufs.Get(int(min(length, 1<<20)))
 	if zeros == nil {
 		return syscall.ENOMEM
 	}
-	defer bdev.Buffers.Put(zeros)
+	defer bufs.Put(zeros)
 	clear(zeros)
 	t := &task{r: &bdev.Request{Op: bdev.OpWrite}, offset: offset}
 	for length > 0 {

@@ -14,7 +14,8 @@ import (
 // task is one request inside the device. Tasks are reused.
 type task struct {
 	r      *bdev.Request
-	bounce []byte // from bdev.Buffers, when the request's memory is unaligned
+	bufs   *bdev.Pool // that of bounce
+	bounce []byte     // when the request's memory is unaligned
 	vecs   []unix.Iovec
 	offset int64 // bytes in the file
 	left   int   // bytes not yet transferred
@@ -79,7 +80,10 @@ func (t *task) describe(d *Device) bool {
 		return true
 	}
 	t.vecs = t.vecs[:0]
-	t.bounce = bdev.Buffers.Get(t.left)
+	if t.bufs = r.Buffers(); t.bufs == nil {
+		return false
+	}
+	t.bounce = t.bufs.Get(t.left)
 	if t.bounce == nil {
 		return false
 	}
@@ -130,8 +134,8 @@ func (t *task) finish(d *Device, e syscall.Errno, b *bdev.Batch) {
 
 func (t *task) release() {
 	if t.bounce != nil {
-		bdev.Buffers.Put(t.bounce)
-		t.bounce = nil
+		t.bufs.Put(t.bounce)
+		t.bufs, t.bounce = nil, nil
 	}
 	clear(t.vecs)
 	t.vecs = t.vecs[:0]

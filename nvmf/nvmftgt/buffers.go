@@ -35,7 +35,7 @@ func (q *queue) reserve(n int) bool {
 // and, as turn says, among all connections that wait; conn.mu is held.
 func (q *queue) reserveLocked(n int, turn bool) bool {
 	size := bdev.BufferBytes(n)
-	if !q.k.tgt.memory.grants(q.held, size, turn) || !bdev.Buffers.Reserve(n) {
+	if !q.k.tgt.memory.grants(q.held, size, turn) || !q.k.tgt.buffers.Reserve(n) {
 		return false
 	}
 	q.held += size
@@ -45,7 +45,7 @@ func (q *queue) reserveLocked(n int, turn bool) bool {
 // takeBuf returns the buffer of n bytes that was reserved; nil, and the
 // reservation given up, when the system has no memory.
 func (q *queue) takeBuf(n int) []byte {
-	buf := bdev.Buffers.Take(n)
+	buf := q.k.tgt.buffers.Take(n)
 	if buf == nil {
 		q.k.mu.Lock()
 		q.held -= bdev.BufferBytes(n)
@@ -57,7 +57,7 @@ func (q *queue) takeBuf(n int) []byte {
 // keepBuf returns a buffer of n bytes for what has come already, also when the
 // connection holds too much; nil when the process does.
 func (q *queue) keepBuf(n int) []byte {
-	buf := bdev.Buffers.Get(n)
+	buf := q.k.tgt.buffers.Get(n)
 	if buf != nil {
 		q.k.mu.Lock()
 		q.held += cap(buf)
@@ -69,7 +69,7 @@ func (q *queue) keepBuf(n int) []byte {
 // putBuf returns a data buffer; conn.mu is held.
 func (q *queue) putBuf(buf []byte) {
 	q.held -= cap(buf)
-	bdev.Buffers.Put(buf)
+	q.k.tgt.buffers.Put(buf)
 	q.k.tgt.memory.freed()
 }
 
@@ -78,7 +78,7 @@ func (q *queue) putBuf(buf []byte) {
 func (q *queue) unreserve(c *cmd) {
 	if c.reserved > 0 {
 		q.held -= c.reserved
-		bdev.Buffers.Unreserve(c.reserved)
+		q.k.tgt.buffers.Unreserve(c.reserved)
 		c.reserved = 0
 		q.k.tgt.memory.freed()
 	}
@@ -109,7 +109,7 @@ func (q *queue) takeReserved(c *cmd) error {
 // the reader calls it.
 func (q *queue) crowded(n int) bool {
 	k := q.k
-	limit, free := bdev.Buffers.Limit(), bdev.Buffers.Free()
+	limit, free := k.tgt.buffers.Limit(), k.tgt.buffers.Free()
 	if free >= limit/2 || q.fusedOne != nil { // the first of a pair waits for the second
 		return false
 	}
@@ -163,7 +163,7 @@ func (q *queue) owesMuch(sqe nvme.Command) bool {
 		return !k.tgt.memory.grants(held, size, true)
 	}
 	// A Keep Alive may come behind it.
-	return bdev.Buffers.Free()-size < bdev.Buffers.Limit()/32
+	return k.tgt.buffers.Free()-size < k.tgt.buffers.Limit()/32
 }
 
 // maxLogPage is the largest reply to an admin command, bytes.

@@ -63,7 +63,13 @@ func newRig(t testing.TB, opts ...rigOpt) *rig {
 	must(t, err)
 	must(t, r.sub.AddListener(Addr{Traddr: "127.0.0.1", Trsvcid: "0"}))
 	r.addr = r.sub.Listeners()[0].Addr
-	t.Cleanup(r.tgt.Close)
+	t.Cleanup(func() {
+		r.tgt.Close()
+		r.reg.Close()
+		if b := r.reg.Buffers; b.Free() != b.Limit() {
+			t.Errorf("%d buffers are out after the target was closed, and %d of %d bytes are free", b.InUse(), b.Free(), b.Limit())
+		}
+	})
 	return r
 }
 

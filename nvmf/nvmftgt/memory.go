@@ -67,7 +67,7 @@ func (m *memory) grants(held, size int, turn bool) bool {
 	if !turn && m.strict.Load() {
 		return false
 	}
-	limit, free := bdev.Buffers.Limit(), bdev.Buffers.Free()
+	limit, free := m.tgt.buffers.Limit(), m.tgt.buffers.Free()
 	if held > 0 {
 		return held+size <= m.tgt.cfg.MaxConnData && held+size <= free-size-limit/4
 	}
@@ -164,7 +164,7 @@ func (m *memory) round(now time.Time) bool {
 // keepFor reports whether what comes back is kept for k, the first that is
 // hungry.
 func (m *memory) keepFor(k *conn, now time.Time) bool {
-	free := bdev.Buffers.Free()
+	free := m.tgt.buffers.Free()
 	if now.Before(m.relaxed) {
 		return false
 	}

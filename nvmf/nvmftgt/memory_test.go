@@ -11,17 +11,14 @@ import (
 	"github.com/virtual-disk-array/vda/bdev"
 )
 
-// limited sets the limit of the process's pool for one test.
-func limited(t *testing.T, bytes int) {
-	t.Helper()
-	if n := bdev.Buffers.InUse(); n != 0 {
-		t.Fatalf("%d buffers are out", n)
-	}
-	bdev.Buffers.SetLimit(bytes)
-	t.Cleanup(func() {
-		waitFor(t, func() bool { return bdev.Buffers.Free() == bytes })
-		bdev.Buffers.SetLimit(1 << 30)
-	})
+// limited sets the limit of the target's buffers, in bytes.
+func (r *rig) limited(bytes int) { r.reg.Buffers.SetLimit(bytes) }
+
+// drained leaves no buffer; the returned function gives them back.
+func (r *rig) drained() func() {
+	limit := r.reg.Buffers.Limit()
+	r.limited(0)
+	return func() { r.limited(limit) }
 }
 
 // slow makes a namespace on a device without memory to map, so that reads take
@@ -52,7 +49,7 @@ func TestMemoryOfOtherSizes(t *testing.T) {
 		t.Run(fmt.Sprint(first>>10, " KiB"), func(t *testing.T) {
 			const limit = 16 << 20
 			r := newRig(t, megabyte)
-			limited(t, limit)
+			r.limited(limit)
 			slow, slowID := r.slow("slow")
 			fast, fastID := r.slow("fast")
 			fast.release()
@@ -131,7 +128,7 @@ func (w *wire) ended(t *testing.T, n int) {
 func TestMemoryShares(t *testing.T) {
 	const limit, n = 32 << 20, 5
 	r := newRig(t)
-	limited(t, limit)
+	r.limited(limit)
 	slow, nsid := r.slow("slow")
 	_, id := r.admin()
 	var ws []*wire
@@ -156,7 +153,7 @@ func TestMemoryShares(t *testing.T) {
 		return true
 	})
 	r.settleDown(t, slow)
-	free := bdev.Buffers.Free()
+	free := r.reg.Buffers.Free()
 	if least := limit / 4; free < least {
 		t.Errorf("%d bytes are left, want %d", free, least)
 	}
@@ -185,7 +182,7 @@ func (d lazy) Submit(r *bdev.Request, _ *bdev.Batch) {
 // is free gets it in the end, though others take all that they can get.
 func TestMemoryWaitsForAll(t *testing.T) {
 	r := newRig(t, func(_ *Config, o *TransportOpts, _ *SubsystemConfig) { o.MaxIOSize = 4 << 20 })
-	limited(t, 16<<20)
+	r.limited(16 << 20)
 	r.malloc("mlazy", 4096)
 	m, _ := r.reg.Get("mlazy")
 	must(t, r.reg.Register(lazy{&gated{Device: m, name: "lazy"}}))
@@ -245,14 +242,14 @@ func TestMemoryWaitsForAll(t *testing.T) {
 // that has waited longest with nothing.
 func TestMemoryInTurn(t *testing.T) {
 	r := newRig(t, func(_ *Config, o *TransportOpts, _ *SubsystemConfig) { o.MaxIOSize = 4 << 20 })
-	limited(t, 16<<20)
+	r.limited(16 << 20)
 	r.tgt.memory.patience = time.Hour
 	slow, nsid := r.slow("slow")
 	_, id := r.admin()
 	big, small := r.ioq(id, 1), r.ioq(id, 2)
 	var hoard [][]byte
 	for range 64 {
-		hoard = append(hoard, bdev.Buffers.Get(128<<10))
+		hoard = append(hoard, r.reg.Buffers.Get(128<<10))
 	}
 	big.ask(2, nsid, 4<<20)
 	waitFor(t, r.tgt.memory.strict.Load)
@@ -263,7 +260,7 @@ func TestMemoryInTurn(t *testing.T) {
 		return len(r.tgt.memory.queue) == 2
 	})
 	for _, buf := range hoard {
-		bdev.Buffers.Put(buf)
+		r.reg.Buffers.Put(buf)
 	}
 	waitFor(t, func() bool { return slow.seen.Load() == 2 })
 	slow.mu.Lock()
@@ -282,14 +279,14 @@ func TestMemoryInTurn(t *testing.T) {
 // somebody hungry all the time.
 func TestMemoryWhileHungry(t *testing.T) {
 	r := newRig(t, func(_ *Config, o *TransportOpts, _ *SubsystemConfig) { o.MaxIOSize = 4 << 20 })
-	limited(t, 16<<20)
+	r.limited(16 << 20)
 	r.tgt.memory.patience = time.Hour
 	_, nsid := r.slow("slow")
 	a, id := r.admin()
 	big, w := r.ioq(id, 1), r.ioq(id, 2)
 	var hoard [][]byte
 	for range 90 {
-		hoard = append(hoard, bdev.Buffers.Get(128<<10))
+		hoard = append(hoard, r.reg.Buffers.Get(128<<10))
 	}
 	big.ask(2, nsid, 4<<20)
 	waitFor(t, r.tgt.memory.strict.Load)
@@ -304,7 +301,7 @@ func TestMemoryWhileHungry(t *testing.T) {
 		t.Error("nobody is hungry any more")
 	}
 	for _, buf := range hoard {
-		bdev.Buffers.Put(buf)
+		r.reg.Buffers.Put(buf)
 	}
 }
 
@@ -312,7 +309,7 @@ func TestMemoryWhileHungry(t *testing.T) {
 // is free, not even while somebody waits for more than that.
 func TestMemoryHeldForEver(t *testing.T) {
 	r := newRig(t, func(_ *Config, o *TransportOpts, _ *SubsystemConfig) { o.MaxIOSize = 4 << 20 })
-	limited(t, 16<<20)
+	r.limited(16 << 20)
 	slow, slowID := r.slow("slow")
 	fast, fastID := r.slow("fast")
 	fast.release()
@@ -352,7 +349,7 @@ func TestMemoryHeldForEver(t *testing.T) {
 // connection when others wait for the memory, and not before.
 func TestSilentHolders(t *testing.T) {
 	r := newRig(t, megabyte, func(c *Config, _ *TransportOpts, _ *SubsystemConfig) { c.SendTime = 300 * time.Millisecond })
-	limited(t, 16<<20)
+	r.limited(16 << 20)
 	_, id := r.admin()
 	var silent []*wire
 	for q := range uint16(30) {
@@ -375,7 +372,7 @@ func TestSilentHolders(t *testing.T) {
 func TestUnreadAdminReplies(t *testing.T) {
 	const limit, hosts, each = 64 << 20, 40, 120
 	r := newRig(t)
-	limited(t, limit)
+	r.limited(limit)
 	ask := func(w *wire) {
 		_ = w.c.(*net.TCPConn).SetReadBuffer(128 << 10)
 		var out []byte
@@ -418,7 +415,7 @@ func TestUnreadAdminReplies(t *testing.T) {
 		}
 		return true
 	})
-	if held := limit - bdev.Buffers.Free(); held > hosts*adminReplies {
+	if held := limit - r.reg.Buffers.Free(); held > hosts*adminReplies {
 		t.Errorf("%d bytes are held", held)
 	}
 	runtime.GC()

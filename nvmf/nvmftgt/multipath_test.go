@@ -121,14 +121,14 @@ func TestAbort(t *testing.T) {
 	r.clean(t, 2)
 }
 
-// TestPoolExhausted: without a buffer left in the process, commands wait until
+// TestPoolExhausted: without a buffer left, commands wait until
 // there is one, and none fails.
 func TestPoolExhausted(t *testing.T) {
 	r := newRig(t)
 	set := func(w *wire) { w.ddg = true }
 	_, id := r.admin(set)
 	w := r.ioq(id, 1, set)
-	hoard := drainPool(t)
+	hoard := r.drained()
 	s := w.rw(2, 0, 32)
 	sglOut(s, 32*4096)
 	w.capsule(s, nil)
@@ -138,7 +138,7 @@ func TestPoolExhausted(t *testing.T) {
 		t.Errorf("%d bytes", len(in))
 	}
 	// So does a Verify, which reads into a buffer.
-	hoard = drainPool(t)
+	hoard = r.drained()
 	w.capsule(w.rw(0x0c, 0, 64), nil)
 	time.Sleep(20 * time.Millisecond)
 	hoard()
@@ -147,7 +147,7 @@ func TestPoolExhausted(t *testing.T) {
 	}
 	// The same with data for us: it is asked for when there is room for it,
 	// and then has its place, whatever becomes of the rest.
-	hoard = drainPool(t)
+	hoard = r.drained()
 	s = w.rw(1, 0, 32)
 	sglOut(s, 32*4096)
 	w.capsule(s, nil)
@@ -159,7 +159,7 @@ func TestPoolExhausted(t *testing.T) {
 	hoard()
 	p, err := w.pdu()
 	must(t, err)
-	hoard = drainPool(t)
+	hoard = r.drained()
 	w.write(w.h2cPDU(w.cid, le.Uint16(p.hdr[10:]), 0, pattern(32*4096, 1), true))
 	if c, _ := w.await(w.cid, nil); c.status != 0 {
 		t.Errorf("write: %03x", c.status)

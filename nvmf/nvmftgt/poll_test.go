@@ -4,8 +4,6 @@ import (
 	"net"
 	"testing"
 	"time"
-
-	"github.com/virtual-disk-array/vda/bdev"
 )
 
 // pollAll has two goroutines serve all connections in their readers' place,
@@ -77,17 +75,16 @@ func TestPolledWithoutMemory(t *testing.T) {
 	_, id := r.admin()
 	w := r.ioq(id, 1)
 	w.writeBlocks(0, pattern(128<<10, 3))
-	bdev.Buffers.SetLimit(8 << 20)
-	t.Cleanup(func() { bdev.Buffers.SetLimit(1 << 30) })
+	r.reg.Buffers.SetLimit(8 << 20)
 	r.pollAll()
 	for _, n := range []int{8 << 10, 128 << 10} {
 		var hog [][]byte
-		for buf := bdev.Buffers.Get(128 << 10); buf != nil; buf = bdev.Buffers.Get(128 << 10) {
+		for buf := r.reg.Buffers.Get(128 << 10); buf != nil; buf = r.reg.Buffers.Get(128 << 10) {
 			hog = append(hog, buf)
 		}
 		time.AfterFunc(50*time.Millisecond, func() {
 			for _, b := range hog {
-				bdev.Buffers.Put(b)
+				r.reg.Buffers.Put(b)
 			}
 		})
 		if c := w.writeBlocks(0, pattern(n, 3)); c.status != 0 {

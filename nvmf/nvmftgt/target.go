@@ -80,6 +80,7 @@ type Target struct {
 	genctr      atomic.Uint64 // generation of the discovery log
 	stats       stats
 	chatter     chatter
+	buffers     *bdev.Pool   // of data: the registry's
 	rbufs       *bdev.Pool   // receive buffers
 	recvBuffers atomic.Int64 // of rbufs in use
 	memory      memory
@@ -89,7 +90,8 @@ type Target struct {
 // New returns a target with a discovery subsystem and nothing else.
 func New(c Config) *Target {
 	c.fill()
-	t := &Target{cfg: c, log: c.Log, portals: map[string]*portal{}, conns: map[*conn]struct{}{}, rbufs: bdev.NewPool(c.MaxConns * ioBuffer)}
+	t := &Target{cfg: c, log: c.Log, portals: map[string]*portal{}, conns: map[*conn]struct{}{}, buffers: c.Registry.Buffers,
+		rbufs: bdev.NewPool(c.MaxConns * ioBuffer)}
 	t.admission.sources, t.admission.met = map[string]int{}, map[string]*limitMet{}
 	t.memory.tgt, t.memory.kick, t.memory.patience = t, make(chan struct{}, 1), defaultPatience
 	t.genctr.Store(1)

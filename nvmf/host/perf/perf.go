@@ -182,12 +182,14 @@ func Run(ctx context.Context, ns *host.Namespace, cfg Config) (Result, error) {
 			}
 		}
 	}
+	bufs := bdev.NewPool(cfg.QueueDepth * bdev.BufferBytes(cfg.BlockSize))
+	defer bufs.Trim()
 	for i := range cfg.QueueDepth {
-		j := &job{run: r, buf: bdev.Buffers.Get(cfg.BlockSize)}
+		j := &job{run: r, buf: bufs.Get(cfg.BlockSize)}
 		if j.buf == nil {
 			j.buf = make([]byte, cfg.BlockSize)
 		} else {
-			defer bdev.Buffers.Put(j.buf)
+			defer bufs.Put(j.buf)
 		}
 		j.rnd.Seed(cfg.Seed, uint64(i))
 		j.req.Iov = [][]byte{j.buf}

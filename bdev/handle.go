@@ -124,16 +124,16 @@ func (h *Handle) release() {
 	if h.left.Swap(true) {
 		return
 	}
-	g, e := h.reg, h.ent
-	g.mu.Lock()
+	reg, e := h.reg, h.ent
+	reg.mu.Lock()
 	delete(e.handles, h)
 	h.unclaim()
 	for i := range h.shards {
 		e.past.fold(&h.shards[i].stats)
 	}
 	last := e.removing && len(e.handles) == 0
-	g.mu.Unlock()
+	reg.mu.Unlock()
 	if last {
-		g.close(e)
+		reg.close(e)
 	}
 }

@@ -28,22 +28,22 @@ func histBucket(v uint64) int {
 	return r<<histGranularity | int(v>>shift)&(1<<histGranularity-1)
 }
 
-func (t *Histogram) tally(op Op, nanos uint64) {
-	if t.only == 0 || t.only == op {
-		t.bucket[histBucket(nanos)].Add(1)
+func (h *Histogram) tally(op Op, nanos uint64) {
+	if h.only == 0 || h.only == op {
+		h.bucket[histBucket(nanos)].Add(1)
 	}
 }
 
 // Quantile returns the latency in nanoseconds that a part q (0 to 1) of the
 // requests stayed at or below, 0 when there were none.
-func (t *Histogram) Quantile(q float64) uint64 {
+func (h *Histogram) Quantile(q float64) uint64 {
 	var total uint64
-	for i := range t.bucket {
-		total += t.bucket[i].Load()
+	for i := range h.bucket {
+		total += h.bucket[i].Load()
 	}
 	want, seen := uint64(q*float64(total)), uint64(0)
-	for i := range t.bucket {
-		n := t.bucket[i].Load()
+	for i := range h.bucket {
+		n := h.bucket[i].Load()
 		if seen += n; n > 0 && seen >= want {
 			return histUpper(i)
 		}
@@ -72,10 +72,10 @@ type HistogramJSON struct {
 }
 
 // JSON encodes the buckets.
-func (t *Histogram) JSON() HistogramJSON {
-	raw := make([]byte, 0, 8*len(t.bucket))
-	for i := range t.bucket {
-		raw = binary.LittleEndian.AppendUint64(raw, t.bucket[i].Load())
+func (h *Histogram) JSON() HistogramJSON {
+	raw := make([]byte, 0, 8*len(h.bucket))
+	for i := range h.bucket {
+		raw = binary.LittleEndian.AppendUint64(raw, h.bucket[i].Load())
 	}
 	return HistogramJSON{Histogram: base64.StdEncoding.EncodeToString(raw), Granularity: histGranularity,
 		MaxRange: histRanges - 1, TscRate: TickRate}
@@ -84,10 +84,10 @@ func (t *Histogram) JSON() HistogramJSON {
 // EnableHistogram starts a new histogram of a device's latencies, of one
 // operation or of all with only 0, or with on false ends it. ENODEV if
 // unknown.
-func (g *Registry) EnableHistogram(name string, on bool, only Op) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) EnableHistogram(name string, on bool, only Op) error {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil {
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
@@ -101,10 +101,10 @@ func (g *Registry) EnableHistogram(name string, on bool, only Op) error {
 
 // Histogram returns the running histogram of a device. ENODEV if unknown,
 // EFAULT (as SPDK says) if it is not enabled.
-func (g *Registry) Histogram(name string) (*Histogram, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) Histogram(name string) (*Histogram, error) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil {
 		return nil, fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}

@@ -43,18 +43,18 @@ func (d *slow) Submit(r *Request, b *Batch) {
 func (d *slow) Close() error { return nil }
 
 func TestHistogramCounts(t *testing.T) {
-	g := NewRegistry()
-	defer g.Close()
-	if err := g.Register(&slow{Info{Name: "s", BlockSize: 512, Blocks: 8, Ops: Ops(OpFlush, OpUnmap)}}); err != nil {
+	reg := NewRegistry()
+	defer reg.Close()
+	if err := reg.Register(&slow{Info{Name: "s", BlockSize: 512, Blocks: 8, Ops: Ops(OpFlush, OpUnmap)}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := g.Histogram("s"); !IsErrno(err, ErrNoHistogram) {
+	if _, err := reg.Histogram("s"); !IsErrno(err, ErrNoHistogram) {
 		t.Errorf("a histogram that is not enabled: %v", err)
 	}
-	if err := g.EnableHistogram("s", true, OpUnmap); err != nil {
+	if err := reg.EnableHistogram("s", true, OpUnmap); err != nil {
 		t.Fatal(err)
 	}
-	h, err := g.Open("s", nil)
+	h, err := reg.Open("s", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func TestHistogramCounts(t *testing.T) {
 	for _, op := range []Op{OpUnmap, OpUnmap, OpFlush} {
 		h.Submit(&Request{Op: op, Done: func(*Request, *Batch) {}}, &b)
 	}
-	s, err := g.Histogram("s")
+	s, err := reg.Histogram("s")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -202,10 +202,10 @@ func (s *IOStat) JSON() IOStatJSON {
 }
 
 // IOStat returns the counters of a device. ENODEV if unknown.
-func (g *Registry) IOStat(name string) (IOStat, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) IOStat(name string) (IOStat, error) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil {
 		return IOStat{}, fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
@@ -225,10 +225,10 @@ func (g *Registry) IOStat(name string) (IOStat, error) {
 // ResetIOStat sets a device's counters to zero, or with extremesOnly just the
 // shortest and longest latencies (SPDK's reset_mode "maxmin"). ENODEV if
 // unknown.
-func (g *Registry) ResetIOStat(name string, extremesOnly bool) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) ResetIOStat(name string, extremesOnly bool) error {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil {
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}

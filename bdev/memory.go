@@ -11,15 +11,15 @@ func (h *Handle) OnSettle(f func()) { h.onSettle.Store(&f) }
 // moved (a volume has shrunk or has left its blocks to a snapshot) and before
 // that memory serves anything else: a reply that is still on its way to a slow
 // host would show another's data. Reads pay nothing for it.
-func (g *Registry) Settle(name string) {
-	g.mu.Lock()
+func (reg *Registry) Settle(name string) {
+	reg.mu.Lock()
 	var hs []*Handle
-	if e := g.names[name]; e != nil {
+	if e := reg.names[name]; e != nil {
 		for h := range e.handles {
 			hs = append(hs, h)
 		}
 	}
-	g.mu.Unlock()
+	reg.mu.Unlock()
 	for _, h := range hs {
 		if f := h.onSettle.Load(); f != nil {
 			(*f)()

@@ -215,13 +215,13 @@ const maxMB = 1 << 43
 
 // SetQoS limits a device from now on; no limits at all end it. ENODEV if
 // unknown.
-func (g *Registry) SetQoS(name string, l Limits) error {
+func (reg *Registry) SetQoS(name string, l Limits) error {
 	l.RWIOs = (l.RWIOs + 999) / 1000 * 1000
 	l.RWMB, l.RMB, l.WMB = min(l.RWMB, maxMB), min(l.RMB, maxMB), min(l.WMB, maxMB)
-	g.mu.Lock()
-	e := g.names[name]
+	reg.mu.Lock()
+	e := reg.names[name]
 	if e == nil || e.removing {
-		g.mu.Unlock()
+		reg.mu.Unlock()
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
 	q := e.qos.Load()
@@ -229,10 +229,10 @@ func (g *Registry) SetQoS(name string, l Limits) error {
 		q = &qos{}
 		q.set(l)
 		e.qos.Store(q)
-		g.mu.Unlock()
+		reg.mu.Unlock()
 		return nil
 	}
-	g.mu.Unlock()
+	reg.mu.Unlock()
 	if q == nil {
 		return nil
 	}
@@ -246,10 +246,10 @@ func (g *Registry) SetQoS(name string, l Limits) error {
 }
 
 // QoS returns the limits of a device. ENODEV if unknown.
-func (g *Registry) QoS(name string) (Limits, error) {
-	g.mu.Lock()
-	e := g.names[name]
-	g.mu.Unlock()
+func (reg *Registry) QoS(name string) (Limits, error) {
+	reg.mu.Lock()
+	e := reg.names[name]
+	reg.mu.Unlock()
 	if e == nil {
 		return Limits{}, fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}

@@ -76,30 +76,30 @@ func NewRegistry() *Registry {
 
 // Register adds d under its name, aliases and UUID. EEXIST when one is taken,
 // EINVAL without a name.
-func (g *Registry) Register(d Device) error {
+func (reg *Registry) Register(d Device) error {
 	i := d.Info()
 	if i.Name == "" {
 		return fmt.Errorf("bdev name is empty: %w", syscall.EINVAL)
 	}
-	e := &entry{reg: g, dev: d, name: i.Name, aliases: slices.Clone(i.Aliases), handles: map[*Handle]struct{}{}, gone: make(chan struct{})}
+	e := &entry{reg: reg, dev: d, name: i.Name, aliases: slices.Clone(i.Aliases), handles: map[*Handle]struct{}{}, gone: make(chan struct{})}
 	e.keys = append(e.keys, i.Name)
 	if i.UUID != uuid.Nil {
 		e.keys = append(e.keys, i.UUID.String())
 	}
 	e.keys = append(e.keys, i.Aliases...)
-	g.mu.Lock()
+	reg.mu.Lock()
 	for _, k := range e.keys {
-		if _, taken := g.names[k]; taken {
-			g.mu.Unlock()
+		if _, taken := reg.names[k]; taken {
+			reg.mu.Unlock()
 			return fmt.Errorf("bdev %q: %w", k, ErrExists)
 		}
 	}
 	for _, k := range e.keys {
-		g.names[k] = e
+		reg.names[k] = e
 	}
-	g.order = append(g.order, e)
-	examine := g.Examine
-	g.mu.Unlock()
+	reg.order = append(reg.order, e)
+	examine := reg.Examine
+	reg.mu.Unlock()
 	if examine != nil {
 		examine(i.Name)
 	}
@@ -109,11 +109,11 @@ func (g *Registry) Register(d Device) error {
 // Unregister removes the device: open handles are told Removed, and the call
 // returns when all are closed, their requests are done and the device is
 // closed. ENODEV if unknown or being removed already.
-func (g *Registry) Unregister(name string) error {
-	g.mu.Lock()
-	e := g.names[name]
+func (reg *Registry) Unregister(name string) error {
+	reg.mu.Lock()
+	e := reg.names[name]
 	if e == nil || e.removing {
-		g.mu.Unlock()
+		reg.mu.Unlock()
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
 	e.removing = true
@@ -122,9 +122,9 @@ func (g *Registry) Unregister(name string) error {
 		hs = append(hs, h)
 	}
 	last := len(hs) == 0
-	g.mu.Unlock()
+	reg.mu.Unlock()
 	if last {
-		g.close(e)
+		reg.close(e)
 		return e.closeErr
 	}
 	for _, h := range hs {
@@ -147,10 +147,10 @@ func (g *Registry) Unregister(name string) error {
 
 // Gone returns a channel that is closed when no device has that name any
 // more, for a caller that lost the race to unregister it.
-func (g *Registry) Gone(name string) <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if e := g.names[name]; e != nil {
+func (reg *Registry) Gone(name string) <-chan struct{} {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if e := reg.names[name]; e != nil {
 		return e.gone
 	}
 	c := make(chan struct{})
@@ -159,46 +159,46 @@ func (g *Registry) Gone(name string) <-chan struct{} {
 }
 
 // close closes a device that nobody holds and forgets it.
-func (g *Registry) close(e *entry) {
+func (reg *Registry) close(e *entry) {
 	e.closeErr = e.dev.Close()
-	g.mu.Lock()
+	reg.mu.Lock()
 	for _, k := range e.keys {
-		delete(g.names, k)
+		delete(reg.names, k)
 	}
-	g.order = slices.DeleteFunc(g.order, func(x *entry) bool { return x == e })
-	g.mu.Unlock()
+	reg.order = slices.DeleteFunc(reg.order, func(x *entry) bool { return x == e })
+	reg.mu.Unlock()
 	close(e.gone)
 }
 
 // Close unregisters everything, the newest first, so that what stands on
 // others goes before them, and gives the memory of the buffers back.
-func (g *Registry) Close() {
+func (reg *Registry) Close() {
 	for {
-		g.mu.Lock()
-		n := len(g.order)
+		reg.mu.Lock()
+		n := len(reg.order)
 		if n == 0 {
-			g.mu.Unlock()
-			g.Buffers.Trim()
+			reg.mu.Unlock()
+			reg.Buffers.Trim()
 			return
 		}
-		e := g.order[n-1]
-		g.mu.Unlock()
-		if err := g.Unregister(e.name); errors.Is(err, ErrNoDevice) {
+		e := reg.order[n-1]
+		reg.mu.Unlock()
+		if err := reg.Unregister(e.name); errors.Is(err, ErrNoDevice) {
 			<-e.gone // somebody else is removing it
 		}
 	}
 }
 
 // Resized tells the holders of name that its Info has changed.
-func (g *Registry) Resized(name string) {
-	g.mu.Lock()
+func (reg *Registry) Resized(name string) {
+	reg.mu.Lock()
 	var hs []*Handle
-	if e := g.names[name]; e != nil {
+	if e := reg.names[name]; e != nil {
 		for h := range e.handles {
 			hs = append(hs, h)
 		}
 	}
-	g.mu.Unlock()
+	reg.mu.Unlock()
 	for _, h := range hs {
 		h.refresh()
 		if h.onEvent != nil {
@@ -209,17 +209,17 @@ func (g *Registry) Resized(name string) {
 
 // AddAlias gives a device another name. ENODEV if unknown, EEXIST when the
 // alias is taken.
-func (g *Registry) AddAlias(name, alias string) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) AddAlias(name, alias string) error {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil || e.removing {
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
-	if g.names[alias] != nil || alias == "" {
+	if reg.names[alias] != nil || alias == "" {
 		return fmt.Errorf("bdev %q: %w", alias, ErrExists)
 	}
-	g.names[alias] = e
+	reg.names[alias] = e
 	e.keys = append(e.keys, alias)
 	e.aliases = append(e.aliases, alias)
 	return nil
@@ -227,10 +227,10 @@ func (g *Registry) AddAlias(name, alias string) error {
 
 // RemoveAlias takes an alias away. ENODEV if the device is unknown, ENOENT if
 // it has no such alias; its name and its UUID stay.
-func (g *Registry) RemoveAlias(name, alias string) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) RemoveAlias(name, alias string) error {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil {
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
@@ -240,21 +240,21 @@ func (g *Registry) RemoveAlias(name, alias string) error {
 	}
 	e.aliases = slices.Delete(e.aliases, i, i+1)
 	e.keys = slices.DeleteFunc(e.keys, func(k string) bool { return k == alias })
-	delete(g.names, alias)
+	delete(reg.names, alias)
 	return nil
 }
 
 // Open returns a handle on the device called name (or alias, or UUID).
 // ENODEV if unknown or being removed. onEvent may be nil; it is called without
 // locks, must not block, and may be called once more just after Close.
-func (g *Registry) Open(name string, onEvent func(EventKind)) (*Handle, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) Open(name string, onEvent func(EventKind)) (*Handle, error) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil || e.removing {
 		return nil, fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
-	h := &Handle{reg: g, ent: e, dev: e.dev, onEvent: onEvent, shards: make([]shard, shardCount)}
+	h := &Handle{reg: reg, ent: e, dev: e.dev, onEvent: onEvent, shards: make([]shard, shardCount)}
 	h.mapper, _ = e.dev.(Mapper)
 	h.refresh()
 	if e.exclusive {
@@ -265,10 +265,10 @@ func (g *Registry) Open(name string, onEvent func(EventKind)) (*Handle, error) {
 }
 
 // Get returns the device called name without opening it.
-func (g *Registry) Get(name string) (Device, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.names[name]
+func (reg *Registry) Get(name string) (Device, bool) {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
 	if e == nil {
 		return nil, false
 	}
@@ -277,15 +277,15 @@ func (g *Registry) Get(name string) (Device, bool) {
 
 // Info describes a device as its users see it: with the aliases of now, and
 // the operations that handles add to the device's own.
-func (g *Registry) Info(name string) (Info, bool) {
-	g.mu.Lock()
-	e := g.names[name]
+func (reg *Registry) Info(name string) (Info, bool) {
+	reg.mu.Lock()
+	e := reg.names[name]
 	if e == nil {
-		g.mu.Unlock()
+		reg.mu.Unlock()
 		return Info{}, false
 	}
 	aliases := slices.Clone(e.aliases)
-	g.mu.Unlock()
+	reg.mu.Unlock()
 	i := e.dev.Info()
 	i.Aliases = aliases
 	i.offer()
@@ -293,32 +293,32 @@ func (g *Registry) Info(name string) (Info, bool) {
 }
 
 // List returns all devices in the order of registration.
-func (g *Registry) List() []Device {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	out := make([]Device, len(g.order))
-	for i, e := range g.order {
+func (reg *Registry) List() []Device {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	out := make([]Device, len(reg.order))
+	for i, e := range reg.order {
 		out[i] = e.dev
 	}
 	return out
 }
 
 // ClaimedBy returns the module that holds the exclusive write claim, or "".
-func (g *Registry) ClaimedBy(name string) string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if e := g.names[name]; e != nil {
+func (reg *Registry) ClaimedBy(name string) string {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	if e := reg.names[name]; e != nil {
 		return e.claim
 	}
 	return ""
 }
 
 // Names returns the sorted names of all devices.
-func (g *Registry) Names() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	out := make([]string, len(g.order))
-	for i, e := range g.order {
+func (reg *Registry) Names() []string {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	out := make([]string, len(reg.order))
+	for i, e := range reg.order {
 		out[i] = e.name
 	}
 	sort.Strings(out)

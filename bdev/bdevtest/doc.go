@@ -73,8 +73,9 @@ func Run(t *testing.T, s Subject) {
 	}
 }
 
-// returned waits until no buffers of reg are in use: a target of this process gives one back when it has sent what is in it, and anyone who asked for
-// that may have it by then.
+// returned waits until no buffers of reg are in use: a target of this process
+// gives one back when it has sent what is in it, and anyone who asked for that
+// may have it by then.
 func returned(t *testing.T, reg *bdev.Registry) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); reg.Buffers.InUse() != 0; time.Sleep(time.Millisecond) {

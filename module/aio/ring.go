@@ -92,54 +92,54 @@ type ring struct {
 
 // newRing sets up a context for depth transfers at once.
 func newRing(d *Device, depth int) (*ring, error) {
-	g := &ring{d: d, done: make(chan struct{}), slots: make([]*task, depth)}
-	for i := range g.slots {
-		g.free = append(g.free, uint32(i))
+	ring := &ring{d: d, done: make(chan struct{}), slots: make([]*task, depth)}
+	for i := range ring.slots {
+		ring.free = append(ring.free, uint32(i))
 	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
-	g.signal = os.NewFile(uintptr(fd), "eventfd")
-	if g.wake, err = g.signal.SyscallConn(); err != nil {
-		g.signal.Close()
+	ring.signal = os.NewFile(uintptr(fd), "eventfd")
+	if ring.wake, err = ring.signal.SyscallConn(); err != nil {
+		ring.signal.Close()
 		return nil, err
 	}
-	if _, _, e := unix.Syscall(unix.SYS_IO_SETUP, uintptr(depth), uintptr(unsafe.Pointer(&g.ctx)), 0); e != 0 {
-		g.signal.Close()
+	if _, _, e := unix.Syscall(unix.SYS_IO_SETUP, uintptr(depth), uintptr(unsafe.Pointer(&ring.ctx)), 0); e != 0 {
+		ring.signal.Close()
 		return nil, e
 	}
-	g.events = *(**events)(unsafe.Pointer(&g.ctx)) // a context's id is the address of its ring
-	if g.events.magic != eventsMagic || g.events.incompat != 0 {
-		unix.Syscall(unix.SYS_IO_DESTROY, g.ctx, 0, 0)
-		g.signal.Close()
+	ring.events = *(**events)(unsafe.Pointer(&ring.ctx)) // a context's id is the address of its ring
+	if ring.events.magic != eventsMagic || ring.events.incompat != 0 {
+		unix.Syscall(unix.SYS_IO_DESTROY, ring.ctx, 0, 0)
+		ring.signal.Close()
 		return nil, unix.ENOSYS
 	}
-	g.fd = uint32(fd)
-	g.hot.Init(g)
-	go g.sleep()
-	return g, nil
+	ring.fd = uint32(fd)
+	ring.hot.Init(ring)
+	go ring.sleep()
+	return ring, nil
 }
 
 // add queues t for the end of the pass.
-func (g *ring) add(t *task, b *bdev.Batch) {
-	g.mu.Lock()
-	if n := len(g.free); n > 0 && len(g.queue) == 0 {
-		slot := g.free[n-1]
-		g.free = g.free[:n-1]
-		g.prepare(t, slot)
+func (ring *ring) add(t *task, b *bdev.Batch) {
+	ring.mu.Lock()
+	if n := len(ring.free); n > 0 && len(ring.queue) == 0 {
+		slot := ring.free[n-1]
+		ring.free = ring.free[:n-1]
+		ring.prepare(t, slot)
 	} else {
-		g.queue = append(g.queue, t)
+		ring.queue = append(ring.queue, t)
 	}
-	g.mu.Unlock()
-	b.AddOnce(g)
+	ring.mu.Unlock()
+	b.AddOnce(ring)
 }
 
-// prepare fills t's iocb; g.mu is held.
-func (g *ring) prepare(t *task, slot uint32) {
-	g.slots[slot] = t
+// prepare fills t's iocb; ring.mu is held.
+func (ring *ring) prepare(t *task, slot uint32) {
+	ring.slots[slot] = t
 	cb := &t.cb
-	*cb = iocb{data: uint64(slot), fd: uint32(g.d.fd), offset: t.offset, flags: flagEvent, eventFD: g.fd}
+	*cb = iocb{data: uint64(slot), fd: uint32(ring.d.fd), offset: t.offset, flags: flagEvent, eventFD: ring.fd}
 	write := t.r.Op == bdev.OpWrite
 	if len(t.vecs) == 1 {
 		cb.opcode = cmdPread
@@ -157,103 +157,103 @@ func (g *ring) prepare(t *task, slot uint32) {
 	if write && t.r.FUA {
 		cb.rwFlags = unix.RWF_DSYNC
 	}
-	g.pending = append(g.pending, cb)
+	ring.pending = append(ring.pending, cb)
 }
 
 // FlushBatch submits what is pending, of whichever goroutine. When another
 // goroutine is at it, that one takes ours along.
-func (g *ring) FlushBatch(b *bdev.Batch) {
-	g.mu.Lock()
-	for !g.busy && len(g.pending) > 0 {
-		list := g.pending
-		g.pending, g.spare = g.spare[:0], nil
-		g.busy = true
+func (ring *ring) FlushBatch(b *bdev.Batch) {
+	ring.mu.Lock()
+	for !ring.busy && len(ring.pending) > 0 {
+		list := ring.pending
+		ring.pending, ring.spare = ring.spare[:0], nil
+		ring.busy = true
 		now := bdev.Clock()
 		for _, cb := range list {
-			g.slots[cb.data].start = now
+			ring.slots[cb.data].start = now
 		}
-		g.mu.Unlock()
-		g.submit(list, b)
+		ring.mu.Unlock()
+		ring.submit(list, b)
 		clear(list)
-		g.mu.Lock()
-		g.spare = list[:0]
-		g.busy = false
+		ring.mu.Lock()
+		ring.spare = list[:0]
+		ring.busy = false
 	}
-	g.mu.Unlock()
+	ring.mu.Unlock()
 }
 
 // submit hands list to the kernel. What it does not take goes to the pool.
-func (g *ring) submit(list []*iocb, b *bdev.Batch) {
-	g.expect(bdev.Clock())
+func (ring *ring) submit(list []*iocb, b *bdev.Batch) {
+	ring.expect(bdev.Clock())
 	for len(list) > 0 {
-		n, _, e := unix.Syscall(unix.SYS_IO_SUBMIT, g.ctx, uintptr(len(list)), uintptr(unsafe.Pointer(&list[0])))
+		n, _, e := unix.Syscall(unix.SYS_IO_SUBMIT, ring.ctx, uintptr(len(list)), uintptr(unsafe.Pointer(&list[0])))
 		switch e {
 		case 0:
 			list = list[n:]
 		case unix.EINTR:
 		case unix.EAGAIN:
 			for _, cb := range list {
-				g.d.pool.add(g.take(uint32(cb.data)))
+				ring.d.pool.add(ring.take(uint32(cb.data)))
 			}
 			return
 		default:
 			// The first of the list is at fault.
-			g.take(uint32(list[0].data)).finish(g.d, e, b)
+			ring.take(uint32(list[0].data)).finish(ring.d, e, b)
 			list = list[1:]
 		}
 	}
 }
 
 // take frees a slot and returns its task.
-func (g *ring) take(slot uint32) *task {
-	g.mu.Lock()
-	t := g.slots[slot]
-	g.release(slot)
-	g.mu.Unlock()
+func (ring *ring) take(slot uint32) *task {
+	ring.mu.Lock()
+	t := ring.slots[slot]
+	ring.release(slot)
+	ring.mu.Unlock()
 	return t
 }
 
-// release gives the slot to the next in the queue; g.mu is held.
-func (g *ring) release(slot uint32) {
-	if len(g.queue) == 0 {
-		g.slots[slot] = nil
-		g.free = append(g.free, slot)
+// release gives the slot to the next in the queue; ring.mu is held.
+func (ring *ring) release(slot uint32) {
+	if len(ring.queue) == 0 {
+		ring.slots[slot] = nil
+		ring.free = append(ring.free, slot)
 		return
 	}
-	t := g.queue[0]
-	n := copy(g.queue, g.queue[1:])
-	g.queue[n] = nil
-	g.queue = g.queue[:n]
-	g.prepare(t, slot)
+	t := ring.queue[0]
+	n := copy(ring.queue, ring.queue[1:])
+	ring.queue[n] = nil
+	ring.queue = ring.queue[:n]
+	ring.prepare(t, slot)
 }
 
 // sleep takes the completions that nobody has polled for, as long as the ring
 // is open. It sleeps in the runtime's poller: a thread asleep in io_getevents
 // keeps the processor that it came with until the scheduler notices, which
 // with one processor delays everything.
-func (g *ring) sleep() {
-	defer close(g.done)
-	_ = g.wake.Read(func(uintptr) bool {
-		if g.turn.Take() {
-			g.serve()
+func (ring *ring) sleep() {
+	defer close(ring.done)
+	_ = ring.wake.Read(func(uintptr) bool {
+		if ring.turn.Take() {
+			ring.serve()
 		}
 		return false // an edge of the eventfd wakes us, its count is not needed
 	})
 }
 
 // PollSource takes the completions that are there (bdev.Source).
-func (g *ring) PollSource() bool {
-	return g.turn.Try() && g.serve() // without the turn events may not be looked at: close takes them away
+func (ring *ring) PollSource() bool {
+	return ring.turn.Try() && ring.serve() // without the turn events may not be looked at: close takes them away
 }
 
 // serve takes completions and gives the turn back.
-func (g *ring) serve() bool {
+func (ring *ring) serve() bool {
 	any := false
 	for {
-		for g.reap() {
+		for ring.reap() {
 			any = true
 		}
-		if g.turn.Give() {
+		if ring.turn.Give() {
 			return any
 		}
 	}
@@ -266,49 +266,49 @@ type reaped struct {
 
 // reap completes what the kernel has done. The kernel lets its ring be read
 // without a system call by one reader at a time.
-func (g *ring) reap() bool {
-	head, tail := g.events.head, atomic.LoadUint32(&g.events.tail)
+func (ring *ring) reap() bool {
+	head, tail := ring.events.head, atomic.LoadUint32(&ring.events.tail)
 	if head == tail {
 		return false
 	}
-	first := unsafe.Add(unsafe.Pointer(g.events), uintptr(g.events.length))
-	g.mu.Lock()
+	first := unsafe.Add(unsafe.Pointer(ring.events), uintptr(ring.events.length))
+	ring.mu.Lock()
 	for head != tail {
 		ev := (*event)(unsafe.Add(first, uintptr(head)*unsafe.Sizeof(event{})))
 		slot := uint32(ev.data)
-		g.taken = append(g.taken, reaped{t: g.slots[slot], res: ev.res})
-		g.release(slot)
-		if head++; head == g.events.size {
+		ring.taken = append(ring.taken, reaped{t: ring.slots[slot], res: ev.res})
+		ring.release(slot)
+		if head++; head == ring.events.size {
 			head = 0
 		}
 	}
-	left := len(g.slots) - len(g.free)
-	g.mu.Unlock()
-	atomic.StoreUint32(&g.events.head, head)
-	g.learn(g.taken[len(g.taken)-1].t.start, left)
-	for i := range g.taken {
-		g.complete(g.taken[i].t, g.taken[i].res, &g.batch)
-		g.taken[i].t = nil
+	left := len(ring.slots) - len(ring.free)
+	ring.mu.Unlock()
+	atomic.StoreUint32(&ring.events.head, head)
+	ring.learn(ring.taken[len(ring.taken)-1].t.start, left)
+	for i := range ring.taken {
+		ring.complete(ring.taken[i].t, ring.taken[i].res, &ring.batch)
+		ring.taken[i].t = nil
 	}
-	g.taken = g.taken[:0]
-	g.FlushBatch(&g.batch)
-	g.batch.Flush()
+	ring.taken = ring.taken[:0]
+	ring.FlushBatch(&ring.batch)
+	ring.batch.Flush()
 	return true
 }
 
 // learn keeps how long it takes until something is complete, where transfers
 // are under way. start is when one that is complete now was submitted, left
 // how many are still under way.
-func (g *ring) learn(start int64, left int) {
+func (ring *ring) learn(start int64, left int) {
 	now := bdev.Clock()
-	took := now - max(start, g.last)
-	g.last = now
-	g.pace.Store((7*g.pace.Load() + took) / 8)
+	took := now - max(start, ring.last)
+	ring.last = now
+	ring.pace.Store((7*ring.pace.Load() + took) / 8)
 	if left == 0 {
-		g.hot.Expect(0)
+		ring.hot.Expect(0)
 		return
 	}
-	g.expect(now)
+	ring.expect(now)
 }
 
 // longest is how long it may pay to poll for a transfer, ns: what takes
@@ -317,35 +317,35 @@ const longest = int64(100 * time.Microsecond)
 
 // expect has those who poll wait for what is under way, when that has been
 // quick lately.
-func (g *ring) expect(now int64) {
-	g.hot.Warm(now)
-	if pace := g.pace.Load(); pace > 0 && pace < longest {
-		g.hot.Expect(now + min(2*pace, longest))
+func (ring *ring) expect(now int64) {
+	ring.hot.Warm(now)
+	if pace := ring.pace.Load(); pace > 0 && pace < longest {
+		ring.hot.Expect(now + min(2*pace, longest))
 	}
 }
 
 // complete ends a transfer, or sends the rest of a short one to the pool,
 // which finds out why it was short.
-func (g *ring) complete(t *task, res int64, b *bdev.Batch) {
+func (ring *ring) complete(t *task, res int64, b *bdev.Batch) {
 	switch {
 	case res < 0:
-		t.finish(g.d, syscall.Errno(-res), b)
+		t.finish(ring.d, syscall.Errno(-res), b)
 	case int(res) < t.left:
 		t.advance(int(res))
-		g.d.pool.add(t)
+		ring.d.pool.add(t)
 	default:
-		t.finish(g.d, 0, b)
+		t.finish(ring.d, 0, b)
 	}
 }
 
 // close tears the context down; nothing is in flight. Nobody gets the turn
 // any more, because the shared memory goes with the context.
-func (g *ring) close() {
-	g.signal.Close()
-	<-g.done
-	for !g.turn.Take() {
+func (ring *ring) close() {
+	ring.signal.Close()
+	<-ring.done
+	for !ring.turn.Take() {
 		runtime.Gosched()
 	}
-	g.hot.Cool()
-	unix.Syscall(unix.SYS_IO_DESTROY, g.ctx, 0, 0)
+	ring.hot.Cool()
+	unix.Syscall(unix.SYS_IO_DESTROY, ring.ctx, 0, 0)
 }

@@ -6,23 +6,23 @@ import (
 
 // admin executes a command of the admin queue, or a Fabrics command, whose
 // data is there. c.iov is set when there is data.
-func (k *conn) admin(c *cmd) {
+func (conn *conn) admin(c *cmd) {
 	op := c.sqe.Opcode()
 	if op == nvme.OpFabrics {
-		k.fabrics(c)
+		conn.fabrics(c)
 		return
 	}
-	b := &k.batch
-	ctrl := k.ctrl
+	b := &conn.batch
+	ctrl := conn.ctrl
 	if !ctrl.enabled() {
 		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
 		return
 	}
 	switch op {
 	case nvme.AdminIdentify:
-		k.identify(c)
+		conn.identify(c)
 	case nvme.AdminGetLogPage:
-		k.logPage(c)
+		conn.logPage(c)
 	case nvme.AdminGetFeatures:
 		ctrl.getFeatures(c)
 	case nvme.AdminSetFeatures:
@@ -47,18 +47,18 @@ func (c *controller) enabled() bool {
 // send answers c with data of an admin command.
 func (c *cmd) send(p []byte) {
 	if s := c.sink(uint32(len(p))); s != nvme.Success {
-		c.finish(s, &c.k.batch)
+		c.finish(s, &c.conn.batch)
 		return
 	}
-	c.release(nil)                                   // data that came with the command
-	if c.buf = c.k.q.keepBuf(len(p)); c.buf != nil { // until the host has taken it
+	c.release(nil)                                      // data that came with the command
+	if c.buf = c.conn.q.keepBuf(len(p)); c.buf != nil { // until the host has taken it
 		copy(c.buf, p)
 		p = c.buf
 	}
 	c.n = uint32(len(p))
 	c.setData(p)
 	c.toHost = true
-	c.finish(nvme.Success, &c.k.batch)
+	c.finish(nvme.Success, &c.conn.batch)
 }
 
 // abort executes Abort (base 2.0, section 5.1): only a command that still
@@ -70,28 +70,28 @@ func (ctrl *controller) abort(c *cmd) {
 	sqid, cid := uint16(v), uint16(v>>16)
 	c.dw0 = 1
 	ctrl.mu.Lock()
-	k := ctrl.io[sqid]
+	conn := ctrl.io[sqid]
 	if sqid == 0 {
-		k = ctrl.admin
+		conn = ctrl.admin
 	}
 	var event *cmd
-	if k == ctrl.admin {
+	if conn == ctrl.admin {
 		event = ctrl.events.remove(cid)
 	}
 	ctrl.mu.Unlock()
-	b := &c.k.batch
+	b := &c.conn.batch
 	switch {
 	case event != nil:
 		c.dw0 = 0
 		event.finish(nvme.AbortRequested, b)
-	case k != nil:
-		m, aborted := k.q.abortable(cid)
+	case conn != nil:
+		m, aborted := conn.q.abortable(cid)
 		if aborted {
 			c.dw0 = 0
 		}
 		if m != nil {
 			m.finish(nvme.AbortRequested, b)
-			k.q.leaveInflight()
+			conn.q.leaveInflight()
 		}
 	}
 	c.finish(nvme.Success, b)

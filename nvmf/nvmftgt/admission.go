@@ -89,42 +89,42 @@ func (a *admission) oldest() *conn {
 	return nil
 }
 
-// enter takes k in as a guest; t.mu is held.
-func (t *Target) enter(k *conn) {
-	t.conns[k] = struct{}{}
-	t.admission.sources[k.peer.Traddr]++
-	k.came = time.Now()
-	k.guest = t.admission.young.PushBack(k)
+// enter takes conn in as a guest; t.mu is held.
+func (t *Target) enter(conn *conn) {
+	t.conns[conn] = struct{}{}
+	t.admission.sources[conn.peer.Traddr]++
+	conn.came = time.Now()
+	conn.guest = t.admission.young.PushBack(conn)
 }
 
-// welcome is called after k's Connect.
-func (t *Target) welcome(k *conn) {
+// welcome is called after conn's Connect.
+func (t *Target) welcome(conn *conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if k.guest == nil {
+	if conn.guest == nil {
 		return // it has just been given up
 	}
-	t.admission.forget(k)
-	if k.sub.discovery {
-		k.guest = t.admission.seekers.PushBack(k)
+	t.admission.forget(conn)
+	if conn.sub.discovery {
+		conn.guest = t.admission.seekers.PushBack(conn)
 	}
 }
 
-// forget takes k off the lists of guests.
-func (a *admission) forget(k *conn) {
-	if k.guest != nil {
-		a.young.Remove(k.guest) // does nothing for an element of the other
-		a.seekers.Remove(k.guest)
-		k.guest = nil
+// forget takes conn off the lists of guests.
+func (a *admission) forget(conn *conn) {
+	if conn.guest != nil {
+		a.young.Remove(conn.guest) // does nothing for an element of the other
+		a.seekers.Remove(conn.guest)
+		conn.guest = nil
 	}
 }
 
 // exit takes an ended connection out; t.mu is held.
-func (t *Target) exit(k *conn) {
+func (t *Target) exit(conn *conn) {
 	a := &t.admission
-	delete(t.conns, k)
-	a.forget(k)
-	if s := k.peer.Traddr; a.sources[s] > 1 {
+	delete(t.conns, conn)
+	a.forget(conn)
+	if s := conn.peer.Traddr; a.sources[s] > 1 {
 		a.sources[s]--
 	} else {
 		delete(a.sources, s)

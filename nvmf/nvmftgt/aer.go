@@ -75,7 +75,7 @@ func (c *controller) awaitEvent(m *cmd) {
 	c.mu.Lock()
 	if len(c.events.requests) >= asyncEvents {
 		c.mu.Unlock()
-		m.finish(nvme.AsyncEventLimit|nvme.DNR, &m.k.batch)
+		m.finish(nvme.AsyncEventLimit|nvme.DNR, &m.conn.batch)
 		return
 	}
 	m.to(event)
@@ -83,7 +83,7 @@ func (c *controller) awaitEvent(m *cmd) {
 	ready := c.match()
 	c.mu.Unlock()
 	for _, r := range ready {
-		r.finish(nvme.Success, &m.k.batch)
+		r.finish(nvme.Success, &m.conn.batch)
 	}
 }
 

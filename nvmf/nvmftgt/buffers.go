@@ -26,8 +26,8 @@ func (q *queue) getBuf(n int) []byte {
 
 // reserve makes sure of a buffer of n bytes and reports whether there is one.
 func (q *queue) reserve(n int) bool {
-	q.k.mu.Lock()
-	defer q.k.mu.Unlock()
+	q.conn.mu.Lock()
+	defer q.conn.mu.Unlock()
 	return len(q.waiting) == 0 && q.reserveLocked(n, false)
 }
 
@@ -35,7 +35,7 @@ func (q *queue) reserve(n int) bool {
 // and, as turn says, among all connections that wait; conn.mu is held.
 func (q *queue) reserveLocked(n int, turn bool) bool {
 	size := bdev.BufferBytes(n)
-	if !q.k.tgt.memory.grants(q.held, size, turn) || !q.k.tgt.buffers.Reserve(n) {
+	if !q.conn.tgt.memory.grants(q.held, size, turn) || !q.conn.tgt.buffers.Reserve(n) {
 		return false
 	}
 	q.held += size
@@ -45,11 +45,11 @@ func (q *queue) reserveLocked(n int, turn bool) bool {
 // takeBuf returns the buffer of n bytes that was reserved; nil, and the
 // reservation given up, when the system has no memory.
 func (q *queue) takeBuf(n int) []byte {
-	buf := q.k.tgt.buffers.Take(n)
+	buf := q.conn.tgt.buffers.Take(n)
 	if buf == nil {
-		q.k.mu.Lock()
+		q.conn.mu.Lock()
 		q.held -= bdev.BufferBytes(n)
-		q.k.mu.Unlock()
+		q.conn.mu.Unlock()
 	}
 	return buf
 }
@@ -57,11 +57,11 @@ func (q *queue) takeBuf(n int) []byte {
 // keepBuf returns a buffer of n bytes for what has come already, also when the
 // connection holds too much; nil when the process does.
 func (q *queue) keepBuf(n int) []byte {
-	buf := q.k.tgt.buffers.Get(n)
+	buf := q.conn.tgt.buffers.Get(n)
 	if buf != nil {
-		q.k.mu.Lock()
+		q.conn.mu.Lock()
 		q.held += cap(buf)
-		q.k.mu.Unlock()
+		q.conn.mu.Unlock()
 	}
 	return buf
 }
@@ -69,8 +69,8 @@ func (q *queue) keepBuf(n int) []byte {
 // putBuf returns a data buffer; conn.mu is held.
 func (q *queue) putBuf(buf []byte) {
 	q.held -= cap(buf)
-	q.k.tgt.buffers.Put(buf)
-	q.k.tgt.memory.freed()
+	q.conn.tgt.buffers.Put(buf)
+	q.conn.tgt.memory.freed()
 }
 
 // unreserve gives back what was reserved for c, when the data never came; conn.mu
@@ -78,9 +78,9 @@ func (q *queue) putBuf(buf []byte) {
 func (q *queue) unreserve(c *cmd) {
 	if c.reserved > 0 {
 		q.held -= c.reserved
-		q.k.tgt.buffers.Unreserve(c.reserved)
+		q.conn.tgt.buffers.Unreserve(c.reserved)
 		c.reserved = 0
-		q.k.tgt.memory.freed()
+		q.conn.tgt.memory.freed()
 	}
 }
 
@@ -93,7 +93,7 @@ var errClosing = errors.New("the connection is closing")
 func (q *queue) takeReserved(c *cmd) error {
 	c.reserved = 0
 	if c.buf = q.takeBuf(int(c.n)); c.buf == nil {
-		q.k.kill("the system has no memory")
+		q.conn.kill("the system has no memory")
 		return errClosing
 	}
 	c.setData(c.buf)
@@ -108,19 +108,19 @@ func (q *queue) takeReserved(c *cmd) error {
 // that is at the devices, of one connection no more than it leaves free. Only
 // the reader calls it.
 func (q *queue) crowded(n int) bool {
-	k := q.k
-	limit, free := k.tgt.buffers.Limit(), k.tgt.buffers.Free()
+	conn := q.conn
+	limit, free := conn.tgt.buffers.Limit(), conn.tgt.buffers.Free()
 	if free >= limit/2 || q.fusedOne != nil { // the first of a pair waits for the second
 		return false
 	}
-	k.mu.Lock()
+	conn.mu.Lock()
 	carried := int(q.carriedIn - q.carriedOut)
-	k.mu.Unlock()
+	conn.mu.Unlock()
 	size := bdev.BufferBytes(n)
 	if free-size < limit/16 || carried > 0 && carried+size > free-size {
 		return true
 	}
-	if !k.tgt.memory.strict.Load() {
+	if !conn.tgt.memory.strict.Load() {
 		return false
 	}
 	if q.spared > 0 {
@@ -146,28 +146,28 @@ const adminReplies = 256 << 10
 // is, because the host does not take the replies to those before, or the
 // process is short of memory. Replies lie in buffers of the pool, see cmd.send.
 func (q *queue) owesMuch(sqe nvme.Command) bool {
-	k := q.k
+	conn := q.conn
 	switch sqe.Opcode() {
 	case nvme.AdminIdentify, nvme.AdminGetLogPage, nvme.AdminGetFeatures:
 	default:
 		return false
 	}
-	size := bdev.BufferBytes(int(min(sqe.SGL().Length, k.maxLogPage())))
-	k.mu.Lock()
+	size := bdev.BufferBytes(int(min(sqe.SGL().Length, conn.maxLogPage())))
+	conn.mu.Lock()
 	held := q.held
-	k.mu.Unlock()
+	conn.mu.Unlock()
 	switch {
 	case held > 0 && held+size > adminReplies:
 		return true
-	case k.sub.discovery:
-		return !k.tgt.memory.grants(held, size, true)
+	case conn.sub.discovery:
+		return !conn.tgt.memory.grants(held, size, true)
 	}
 	// A Keep Alive may come behind it.
-	return k.tgt.buffers.Free()-size < k.tgt.buffers.Limit()/32
+	return conn.tgt.buffers.Free()-size < conn.tgt.buffers.Limit()/32
 }
 
 // maxLogPage is the largest reply to an admin command, bytes.
-func (k *conn) maxLogPage() uint32 { return max(k.opts.maxIO, 1<<16) }
+func (conn *conn) maxLogPage() uint32 { return max(conn.opts.maxIO, 1<<16) }
 
 // lacksRoom reports whether the command in the capsule in has to be left where
 // it is for now. Only the reader calls it.
@@ -180,11 +180,11 @@ func (q *queue) lacksRoom(h nvme.Header, in []byte) bool {
 
 // awaitRoom returns when lacksRoom no longer says so. Only the reader calls it.
 func (q *queue) awaitRoom(h nvme.Header, in []byte) error {
-	k := q.k
+	conn := q.conn
 	var waited time.Duration
 	for pause := time.Millisecond; q.lacksRoom(h, in); pause = min(2*pause, 8*time.Millisecond) {
-		k.batch.Flush() // replies give buffers back, once they are sent
-		if !k.tx.unblock() {
+		conn.batch.Flush() // replies give buffers back, once they are sent
+		if !conn.tx.unblock() {
 			return errClosing
 		}
 		if !q.lacksRoom(h, in) {
@@ -194,44 +194,44 @@ func (q *queue) awaitRoom(h nvme.Header, in []byte) error {
 		if waited += pause; waited >= sparedAfter {
 			q.spared, waited = spared, 0
 		}
-		k.seen.Store(nanotime()) // it is not the host that is silent
+		conn.seen.Store(nanotime()) // it is not the host that is silent
 	}
 	return nil
 }
 
 // await parks c until a buffer is free.
 func (q *queue) await(c *cmd) {
-	q.k.mu.Lock()
-	defer q.k.mu.Unlock()
+	q.conn.mu.Lock()
+	defer q.conn.mu.Unlock()
 	q.waiting = append(q.waiting, c)
 	q.queueUp()
 }
 
-// queueUp has k served in its turn when its first waiting command does not
+// queueUp has conn served in its turn when its first waiting command does not
 // wait for the connection's own buffers to come back; conn.mu is held.
 func (q *queue) queueUp() {
-	k := q.k
-	if q.queued || q.held > 0 && q.held+bdev.BufferBytes(int(q.waiting[0].n)) > k.tgt.cfg.MaxConnData {
+	conn := q.conn
+	if q.queued || q.held > 0 && q.held+bdev.BufferBytes(int(q.waiting[0].n)) > conn.tgt.cfg.MaxConnData {
 		return
 	}
 	q.queued = true
-	k.tgt.memory.join(k)
+	conn.tgt.memory.join(conn)
 }
 
 // serveWaiting starts waiting commands in order as long as there are buffers,
 // and returns how many.
 func (q *queue) serveWaiting(b *bdev.Batch, turn bool) (served int) {
-	k := q.k
+	conn := q.conn
 	for {
-		k.mu.Lock()
-		if len(q.waiting) == 0 || k.closing.Load() {
-			k.mu.Unlock()
+		conn.mu.Lock()
+		if len(q.waiting) == 0 || conn.closing.Load() {
+			conn.mu.Unlock()
 			return served
 		}
 		c := q.waiting[0]
 		if !q.reserveLocked(int(c.n), turn) {
 			q.queueUp()
-			k.mu.Unlock()
+			conn.mu.Unlock()
 			return served
 		}
 		c.reserved = bdev.BufferBytes(int(c.n))
@@ -239,7 +239,7 @@ func (q *queue) serveWaiting(b *bdev.Batch, turn bool) (served int) {
 		q.waiting[len(q.waiting)-1] = nil
 		q.waiting = q.waiting[:len(q.waiting)-1]
 		q.inflight.Add(1) // keeps teardown away
-		k.mu.Unlock()
+		conn.mu.Unlock()
 		c.resume(b)
 		q.leaveInflight()
 		served++
@@ -251,11 +251,11 @@ func (q *queue) serveWaiting(b *bdev.Batch, turn bool) (served int) {
 func (c *cmd) resume(b *bdev.Batch) {
 	if c.fromHost() {
 		c.to(receiving)
-		c.k.sendR2T(c, b)
+		c.conn.sendR2T(c, b)
 		return
 	}
 	c.reserved = 0
-	if c.buf = c.k.q.takeBuf(int(c.n)); c.buf == nil {
+	if c.buf = c.conn.q.takeBuf(int(c.n)); c.buf == nil {
 		c.finish(nvme.CommandInterrupted, b)
 		return
 	}

@@ -12,32 +12,33 @@ const maxAdminData = 8192
 
 // capsule takes a command. in is the whole PDU; its data stays valid until
 // the pass goes on.
-func (k *conn) capsule(h nvme.Header, in []byte) error {
-	c := k.q.slot()
+func (conn *conn) capsule(h nvme.Header, in []byte) error {
+	c := conn.q.slot()
 	if c == nil {
-		return &protocolError{status: nvme.FatalSequence, header: clip(in[:h.HLen]), what: fmt.Sprintf("more than %d commands at once", k.q.size)}
+		return &protocolError{status: nvme.FatalSequence, header: clip(in[:h.HLen]),
+			what: fmt.Sprintf("more than %d commands at once", conn.q.size)}
 	}
 	c.sqe = nvme.Command(in[nvme.HeaderLen : nvme.HeaderLen+nvme.CommandLen])
 	var data []byte
 	if n := h.DataLen(); n > 0 {
 		data = in[h.PDO : uint32(h.PDO)+n]
 		if h.Flags&nvme.FlagDDGST != 0 && nvme.Digest(in[uint32(h.PDO)+n:]) != nvme.UpdateDigest(0, data) {
-			c.finish(nvme.TransientTransport, &k.batch)
+			c.finish(nvme.TransientTransport, &conn.batch)
 			return nil
 		}
 	}
 	if p := c.sqe.PSDT(); (p == 0 || p == 3) && c.sqe.Opcode() != nvme.OpFabrics {
-		c.finish(nvme.InvalidField|nvme.DNR, &k.batch)
+		c.finish(nvme.InvalidField|nvme.DNR, &conn.batch)
 		return nil
 	}
-	if k.q.id == 0 || c.sqe.Opcode() == nvme.OpFabrics {
-		k.adminCapsule(c, data)
-		if k.q.farewell != nil {
+	if conn.q.id == 0 || c.sqe.Opcode() == nvme.OpFabrics {
+		conn.adminCapsule(c, data)
+		if conn.q.farewell != nil {
 			return errDisconnect
 		}
 		return nil
 	}
-	k.io(c, data)
+	conn.io(c, data)
 	return nil
 }
 
@@ -79,13 +80,13 @@ func (c *cmd) sink(need uint32) nvme.Status {
 
 // receive asks the host for c's n bytes; dataReady follows.
 func (c *cmd) receive() {
-	if !c.k.q.reserve(int(c.n)) {
+	if !c.conn.q.reserve(int(c.n)) {
 		c.park()
 		return
 	}
 	c.reserved = bdev.BufferBytes(int(c.n))
 	c.to(receiving)
-	c.k.sendR2T(c, &c.k.batch)
+	c.conn.sendR2T(c, &c.conn.batch)
 }
 
 // fromHost reports whether c's data comes from the host.
@@ -97,10 +98,10 @@ func (c *cmd) fromHost() bool {
 }
 
 // adminCapsule takes a command of the admin queue, or a Fabrics command.
-func (k *conn) adminCapsule(c *cmd, data []byte) {
-	b := &k.batch
+func (conn *conn) adminCapsule(c *cmd, data []byte) {
+	b := &conn.batch
 	op := c.sqe.Opcode()
-	if k.phase != phaseReady && (op != nvme.OpFabrics || c.sqe.FabricsType() != nvme.FabricsConnect) {
+	if conn.phase != phaseReady && (op != nvme.OpFabrics || c.sqe.FabricsType() != nvme.FabricsConnect) {
 		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
 		return
 	}
@@ -108,7 +109,7 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 		c.finish(nvme.InvalidField|nvme.DNR, b)
 		return
 	}
-	if k.q.id == 0 && op != nvme.OpFabrics && !adminCommands[op].of(k.sub) { // before it sends data
+	if conn.q.id == 0 && op != nvme.OpFabrics && !adminCommands[op].of(conn.sub) { // before it sends data
 		c.finish(nvme.InvalidOpcode|nvme.DNR, b)
 		return
 	}
@@ -117,7 +118,7 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 		need = c.sqe.SGL().Length
 	}
 	if need == 0 {
-		k.admin(c)
+		conn.admin(c)
 		return
 	}
 	if need > maxAdminData {
@@ -136,10 +137,10 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 	c.n = need
 	if data != nil {
 		c.setData(data)
-		k.admin(c)
+		conn.admin(c)
 		return
 	}
-	if k.phase != phaseReady { // a Connect brings its data along
+	if conn.phase != phaseReady { // a Connect brings its data along
 		c.finish(nvme.SGLTypeInvalid|nvme.DNR, b)
 		return
 	}
@@ -149,15 +150,15 @@ func (k *conn) adminCapsule(c *cmd, data []byte) {
 // dataReady goes on with a command whose data has arrived by H2CData. What
 // kind it is says its opcode, as for data in the capsule: Fabrics commands come
 // on every queue.
-func (k *conn) dataReady(c *cmd) {
+func (conn *conn) dataReady(c *cmd) {
 	switch {
-	case k.q.id != 0 && c.sqe.Opcode() != nvme.OpFabrics:
-		k.ioReady(c, &k.batch)
+	case conn.q.id != 0 && c.sqe.Opcode() != nvme.OpFabrics:
+		conn.ioReady(c, &conn.batch)
 	case c.aborted.Load():
-		c.finish(nvme.AbortRequested, &k.batch)
+		c.finish(nvme.AbortRequested, &conn.batch)
 	case c.badData:
-		c.finish(nvme.TransientTransport, &k.batch)
+		c.finish(nvme.TransientTransport, &conn.batch)
 	default:
-		k.admin(c)
+		conn.admin(c)
 	}
 }

@@ -10,8 +10,8 @@ import (
 // cmd is a slot for one command. Slots belong to a connection for its
 // lifetime and are reused, so that commands allocate nothing.
 type cmd struct {
-	k   *conn
-	tag uint16 // index in conn.slots, the transfer tag of its R2T
+	conn *conn
+	tag  uint16 // index in conn.slots, the transfer tag of its R2T
 
 	state state // only to changes it
 
@@ -42,9 +42,9 @@ type cmd struct {
 	pieces [4][]byte
 }
 
-func newCmd(k *conn, tag uint16) *cmd {
-	c := &cmd{k: k, tag: tag}
-	c.req.Owner, c.req.Gone = c, &k.closing
+func newCmd(conn *conn, tag uint16) *cmd {
+	c := &cmd{conn: conn, tag: tag}
+	c.req.Owner, c.req.Gone = c, &conn.closing
 	c.req.Done = cmdDone
 	return c
 }
@@ -85,7 +85,7 @@ func (c *cmd) keep() {
 		return
 	}
 	c.req.Transient = false
-	buf := c.k.q.keepBuf(int(c.n))
+	buf := c.conn.q.keepBuf(int(c.n))
 	if buf == nil {
 		c.iov = nil
 		c.badData = true
@@ -107,7 +107,7 @@ func (c *cmd) submit(b *bdev.Batch) {
 
 // enter goes on with a command at the gate of its namespace.
 func (c *cmd) enter(b *bdev.Batch) {
-	k, n := c.k, c.ns
+	conn, n := c.conn, c.ns
 	for {
 		if c.badData {
 			c.finish(nvme.TransientTransport, b)
@@ -121,7 +121,7 @@ func (c *cmd) enter(b *bdev.Batch) {
 			c.finish(s, b)
 			return
 		}
-		if k.closing.Load() { // the connection has been given up; nothing of it may reach the device
+		if conn.closing.Load() { // the connection has been given up; nothing of it may reach the device
 			c.drop()
 			return
 		}
@@ -138,32 +138,32 @@ func (c *cmd) enter(b *bdev.Batch) {
 		c.finish(n.lostStatus(), b)
 		return
 	}
-	if b != &k.batch {
+	if b != &conn.batch {
 		c.start(h, b)
 		return
 	}
-	k.q.starting = c
+	conn.q.starting = c
 	c.start(h, b)
-	k.q.starting = nil
+	conn.q.starting = nil
 }
 
 // access is the status that keeps c from being executed, or Success.
 func (c *cmd) access() nvme.Status {
 	n := c.ns
-	if s := c.k.lis.ana.status(n.group.Load()); s != nvme.Success {
+	if s := c.conn.lis.ana.status(n.group.Load()); s != nvme.Success {
 		return s
 	}
-	if c.k.sub.namespace(n.nsid) != n { // it has gone since the command came; another may be there
+	if c.conn.sub.namespace(n.nsid) != n { // it has gone since the command came; another may be there
 		return nvme.InvalidNamespace
 	}
-	return n.resv.check(c.k.ctrl.hostID, c.sqe.Opcode())
+	return n.resv.check(c.conn.ctrl.hostID, c.sqe.Opcode())
 }
 
 // cmdDone is the Done of every request of a command.
 func cmdDone(r *bdev.Request, b *bdev.Batch) {
 	c := r.Owner.(*cmd)
-	if b != &c.k.batch {
-		c.k.guarded(func() { c.advance(r.Status, b) })
+	if b != &c.conn.batch {
+		c.conn.guarded(func() { c.advance(r.Status, b) })
 		return
 	}
 	c.advance(r.Status, b)

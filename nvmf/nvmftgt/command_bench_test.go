@@ -27,30 +27,30 @@ func BenchmarkCommand(b *testing.B) {
 					in = append(in, w.capsulePDU(s, nil)...)
 				}
 			}
-			var k *conn
+			var conn *conn
 			r.sub.mu.Lock()
 			for v := range r.sub.conns {
 				if v.q.id == 1 {
-					k = v
+					conn = v
 				}
 			}
 			r.sub.mu.Unlock()
 			// The reader sleeps; this goroutine takes its place.
-			for k.rx.parked.Load() == 0 {
+			for conn.rx.parked.Load() == 0 {
 			}
-			k.rx.takeBuffer()
+			conn.rx.takeBuffer()
 			pass := func() {
-				k.rx.r, k.rx.w = 0, 0
-				copy(k.rx.buf, in)
-				if err := k.rx.received(len(in)); err != nil {
+				conn.rx.r, conn.rx.w = 0, 0
+				copy(conn.rx.buf, in)
+				if err := conn.rx.received(len(in)); err != nil {
 					b.Fatal(err)
 				}
-				k.mu.Lock()
-				k.tx.dirty, k.tx.sending = false, true
-				k.tx.takeOut()
-				k.mu.Unlock()
-				k.batch.Flush() // finds somebody sending
-				k.tx.sent(&k.batch)
+				conn.mu.Lock()
+				conn.tx.dirty, conn.tx.sending = false, true
+				conn.tx.takeOut()
+				conn.mu.Unlock()
+				conn.batch.Flush() // finds somebody sending
+				conn.tx.sent(&conn.batch)
 			}
 			for range 10 {
 				pass()
@@ -61,7 +61,7 @@ func BenchmarkCommand(b *testing.B) {
 				pass()
 			}
 			b.StopTimer()
-			k.rx.dropBuffer()
+			conn.rx.dropBuffer()
 		})
 	}
 }

@@ -90,15 +90,15 @@ func (t *Target) serve(nc tcp.Stream, p *portal) {
 		t.stats.rejected.Add(1)
 		return
 	}
-	k, err := newConn(t, nc, p, peer)
+	conn, err := newConn(t, nc, p, peer)
 	if err != nil {
 		t.mu.Unlock()
 		_ = nc.Close()
 		return
 	}
-	t.enter(k)
+	t.enter(conn)
 	t.mu.Unlock()
-	go k.run()
+	go conn.run()
 }
 
 // peerOf is the address of the other end; empty where it has none.
@@ -115,49 +115,49 @@ func newConn(t *Target, s tcp.Stream, p *portal, peer Addr) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &conn{tgt: t, portal: p, nc: nc, peer: peer, settled: make(chan struct{})}
-	k.rx.k, k.q.k, k.tx.k = k, k, k
-	k.q.idle = make(chan struct{}, 1)
-	k.tx.align = 4
-	k.tx.cond = sync.NewCond(&k.mu)
+	conn := &conn{tgt: t, portal: p, nc: nc, peer: peer, settled: make(chan struct{})}
+	conn.rx.conn, conn.q.conn, conn.tx.conn = conn, conn, conn
+	conn.q.idle = make(chan struct{}, 1)
+	conn.tx.align = 4
+	conn.tx.cond = sync.NewCond(&conn.mu)
 	o := *t.transport
-	k.opts = connOpts{TransportOpts: o, success: *o.C2HSuccess, maxIO: o.MaxIOSize, maxData: max(o.MaxIOSize, 128<<10),
+	conn.opts = connOpts{TransportOpts: o, success: *o.C2HSuccess, maxIO: o.MaxIOSize, maxData: max(o.MaxIOSize, 128<<10),
 		capsule: o.InCapsuleDataSize, spinTime: t.cfg.Spin}
 	if o.AckTimeout > 0 {
 		nc.SetAckTimeout(o.AckTimeout)
 	}
-	k.rx.buf, k.rx.own = make([]byte, helloBuffer), true
-	k.rx.input.Init(nc, k, k.rx.tryPark, k.rx.rest)
-	k.q.growSlots(1)
-	k.hello = time.AfterFunc(t.cfg.HelloTime, func() { k.kill("no Connect in time") })
-	return k, nil
+	conn.rx.buf, conn.rx.own = make([]byte, helloBuffer), true
+	conn.rx.input.Init(nc, conn, conn.rx.tryPark, conn.rx.rest)
+	conn.q.growSlots(1)
+	conn.hello = time.AfterFunc(t.cfg.HelloTime, func() { conn.kill("no Connect in time") })
+	return conn, nil
 }
 
 // run is the reader.
-func (k *conn) run() {
-	defer k.teardown()
-	for k.tx.unblock() {
-		n, e := k.rx.recv()
+func (conn *conn) run() {
+	defer conn.teardown()
+	for conn.tx.unblock() {
+		n, e := conn.rx.recv()
 		if e == syscall.EAGAIN {
-			n, e = k.rx.wait()
+			n, e = conn.rx.wait()
 		}
-		left := k.rx.left
-		k.rx.left = nil
+		left := conn.rx.left
+		conn.rx.left = nil
 		switch {
 		case left == errResume:
 			n = 0
 		case left != nil:
-			k.fault(left)
+			conn.fault(left)
 			return
 		case e != 0:
-			k.kill("receive: " + e.Error())
+			conn.kill("receive: " + e.Error())
 			return
 		case n == 0:
-			k.kill("closed by the peer")
+			conn.kill("closed by the peer")
 			return
 		}
-		if err := k.pass(n); err != nil {
-			k.fault(err)
+		if err := conn.pass(n); err != nil {
+			conn.fault(err)
 			return
 		}
 	}
@@ -168,61 +168,61 @@ var errPanic = errors.New("fault")
 
 // pass handles n received bytes and flushes. A panic ends the connection, not
 // the process.
-func (k *conn) pass(n int) (err error) {
+func (conn *conn) pass(n int) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			k.panicked(p)
-			k.q.unwound()
+			conn.panicked(p)
+			conn.q.unwound()
 			err = errPanic
 		}
 	}()
-	err = k.rx.received(n)
-	k.batch.Flush()
+	err = conn.rx.received(n)
+	conn.batch.Flush()
 	return err
 }
 
 // fault ends the connection for what pass has found.
-func (k *conn) fault(err error) {
+func (conn *conn) fault(err error) {
 	if err == errDisconnect {
-		k.guarded(k.disconnect)
+		conn.guarded(conn.disconnect)
 		return
 	}
 	if err != errClosing && err != errPanic {
-		k.guarded(func() { k.terminate(err) })
+		conn.guarded(func() { conn.terminate(err) })
 	}
 }
 
-// guarded runs f, which works for k on a goroutine that is not k's reader.
-func (k *conn) guarded(f func()) {
+// guarded runs f, which works for conn on a goroutine that is not conn's reader.
+func (conn *conn) guarded(f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			k.panicked(p)
+			conn.panicked(p)
 		}
 	}()
 	f()
 }
 
-func (k *conn) panicked(p any) {
-	k.tgt.stats.panics.Add(1)
+func (conn *conn) panicked(p any) {
+	conn.tgt.stats.panics.Add(1)
 	var last []byte
-	if k.rx.pduAt < k.rx.w && k.rx.w <= len(k.rx.buf) {
-		last = append(last, k.rx.buf[k.rx.pduAt:min(k.rx.w, k.rx.pduAt+128)]...)
+	if conn.rx.pduAt < conn.rx.w && conn.rx.w <= len(conn.rx.buf) {
+		last = append(last, conn.rx.buf[conn.rx.pduAt:min(conn.rx.w, conn.rx.pduAt+128)]...)
 	}
-	k.tgt.log.Error("nvmf: connection ended by a fault", append(k.attrs(),
+	conn.tgt.log.Error("nvmf: connection ended by a fault", append(conn.attrs(),
 		"panic", fmt.Sprint(p), "input", fmt.Sprintf("%x", last), "stack", string(debug.Stack()))...)
-	go k.kill("fault") // the lock may be held below us
+	go conn.kill("fault") // the lock may be held below us
 }
 
-func (k *conn) attrs() []any {
-	a := []any{slog.String("peer", k.peer.String())}
-	if k.ctrl != nil {
-		a = append(a, slog.String("host", k.host), slog.String("subsystem", k.sub.cfg.NQN),
-			slog.Int("cntlid", int(k.ctrl.id)), slog.Int("qid", int(k.q.id)))
+func (conn *conn) attrs() []any {
+	a := []any{slog.String("peer", conn.peer.String())}
+	if conn.ctrl != nil {
+		a = append(a, slog.String("host", conn.host), slog.String("subsystem", conn.sub.cfg.NQN),
+			slog.Int("cntlid", int(conn.ctrl.id)), slog.Int("qid", int(conn.q.id)))
 	}
 	return a
 }
 
-func (k *conn) hostNQN() string { return k.host }
+func (conn *conn) hostNQN() string { return conn.host }
 
 // epoch makes nanotime monotonic.
 var epoch = time.Now()

@@ -7,32 +7,32 @@ import (
 )
 
 // fabrics executes a Fabrics command that needs no data, or has it.
-func (k *conn) fabrics(c *cmd) {
-	b := &k.batch
+func (conn *conn) fabrics(c *cmd) {
+	b := &conn.batch
 	switch t := c.sqe.FabricsType(); {
 	case t == nvme.FabricsConnect:
-		if k.phase == phaseReady {
+		if conn.phase == phaseReady {
 			c.finish(nvme.CommandSequenceError|nvme.DNR, b)
 			return
 		}
-		s := k.connect(c)
+		s := conn.connect(c)
 		if s == nvme.Success {
-			k.established()
-			k.q.setFlow(c.sqe.Connect().Attributes&nvme.ConnectDisableFlow != 0)
+			conn.established()
+			conn.q.setFlow(c.sqe.Connect().Attributes&nvme.ConnectDisableFlow != 0)
 		}
 		c.finish(s, b)
-	case k.phase != phaseReady:
+	case conn.phase != phaseReady:
 		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
-	case t == nvme.FabricsPropertyGet && k.q.id == 0:
-		c.finish(k.ctrl.propertyGet(c), b)
-	case t == nvme.FabricsPropertySet && k.q.id == 0:
-		c.finish(k.ctrl.propertySet(c), b)
-	case t == nvme.FabricsDisconnect && k.q.id == 0:
+	case t == nvme.FabricsPropertyGet && conn.q.id == 0:
+		c.finish(conn.ctrl.propertyGet(c), b)
+	case t == nvme.FabricsPropertySet && conn.q.id == 0:
+		c.finish(conn.ctrl.propertySet(c), b)
+	case t == nvme.FabricsDisconnect && conn.q.id == 0:
 		c.finish(nvme.InvalidQueueType|nvme.DNR, b)
 	case t == nvme.FabricsDisconnect && c.sqe.CDW(10)&0xffff != 0: // RECFMT
 		c.finish(nvme.ConnectIncompatible|nvme.DNR, b)
 	case t == nvme.FabricsDisconnect:
-		k.q.farewell = c
+		conn.q.farewell = c
 	default:
 		c.finish(nvme.InvalidOpcode|nvme.DNR, b)
 	}
@@ -62,21 +62,21 @@ const connectOffSQSize = 44
 
 // connect makes the connection a queue of a new or existing controller (base
 // 2.0, section 6.3).
-func (k *conn) connect(c *cmd) nvme.Status {
+func (conn *conn) connect(c *cmd) nvme.Status {
 	v := c.sqe.Connect()
 	var d nvme.ConnectData
-	status := k.tryConnect(c, v, &d)
+	status := conn.tryConnect(c, v, &d)
 	if status != nvme.Success {
-		k.q.id, k.q.size, k.host = 0, 0, ""
-		k.tgt.complain("nvmf: connect refused", "peer", k.peer.String(), "host", d.HostNQN, "subsystem", d.SubNQN,
+		conn.q.id, conn.q.size, conn.host = 0, 0, ""
+		conn.tgt.complain("nvmf: connect refused", "peer", conn.peer.String(), "host", d.HostNQN, "subsystem", d.SubNQN,
 			"qid", v.QID, "sqsize", v.SQSize, "cntlid", d.CNTLID, "status", status.String(), "result", c.dw0)
 		return status
 	}
-	c.dw0 = uint32(k.ctrl.id)
+	c.dw0 = uint32(conn.ctrl.id)
 	return nvme.Success
 }
 
-func (k *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Status {
+func (conn *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Status {
 	if v.RecordFormat != 0 {
 		return nvme.ConnectIncompatible | nvme.DNR
 	}
@@ -93,9 +93,9 @@ func (k *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Stat
 		return c.malformed(nvme.ConnectOffHostNQN, true)
 	default: // no name at all: as in SPDK, such a host gets in where any may
 	}
-	limit := uint32(k.opts.MaxQueueDepth)
+	limit := uint32(conn.opts.MaxQueueDepth)
 	if v.QID == 0 {
-		limit = k.opts.MaxAQDepth
+		limit = conn.opts.MaxAQDepth
 	}
 	switch {
 	case v.SQSize == 0:
@@ -103,46 +103,46 @@ func (k *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.Stat
 	case uint32(v.SQSize)+1 > limit:
 		return c.absentNow(connectOffSQSize, false)
 	}
-	s, ok := k.tgt.Subsystem(d.SubNQN)
+	s, ok := conn.tgt.Subsystem(d.SubNQN)
 	switch {
 	case ok:
-	case k.tgt.isRetired(d.SubNQN):
+	case conn.tgt.isRetired(d.SubNQN):
 		return c.malformed(nvme.ConnectOffSubNQN, true)
 	default:
 		return c.absentNow(nvme.ConnectOffSubNQN, true)
 	}
-	k.q.id, k.q.size = v.QID, uint32(v.SQSize)+1
-	k.host = d.HostNQN
+	conn.q.id, conn.q.size = v.QID, uint32(v.SQSize)+1
+	conn.host = d.HostNQN
 	if v.QID == 0 {
-		return s.admitAdmin(k, c, v, *d)
+		return s.admitAdmin(conn, c, v, *d)
 	}
-	return s.admitIO(k, c, v, *d)
+	return s.admitIO(conn, c, v, *d)
 }
 
 // established gives a connected queue pair its room.
-func (k *conn) established() {
-	k.phase = phaseReady
-	k.hello.Stop()
-	k.tgt.welcome(k)
-	k.q.growSlots(int(k.q.size))
-	k.seen.Store(nanotime())
-	k.rx.widen()
-	if k.q.id == 0 {
-		k.tgt.stats.admin.Add(1)
-		k.tgt.log.Info("nvmf: controller created", k.attrs()...)
+func (conn *conn) established() {
+	conn.phase = phaseReady
+	conn.hello.Stop()
+	conn.tgt.welcome(conn)
+	conn.q.growSlots(int(conn.q.size))
+	conn.seen.Store(nanotime())
+	conn.rx.widen()
+	if conn.q.id == 0 {
+		conn.tgt.stats.admin.Add(1)
+		conn.tgt.log.Info("nvmf: controller created", conn.attrs()...)
 	} else {
-		k.tgt.stats.io.Add(1)
+		conn.tgt.stats.io.Add(1)
 	}
 }
 
-// via finds the listener over which k came; the discovery subsystem is on
+// via finds the listener over which conn came; the discovery subsystem is on
 // every portal. s.mu is held.
-func (s *Subsystem) via(k *conn) *listener {
+func (s *Subsystem) via(conn *conn) *listener {
 	if s.discovery {
-		return &listener{sub: s, portal: k.portal, id: k.portal.id, ana: newANATable(0, ANAOptimized)}
+		return &listener{sub: s, portal: conn.portal, id: conn.portal.id, ana: newANATable(0, ANAOptimized)}
 	}
 	for _, l := range s.listeners {
-		if l.portal == k.portal {
+		if l.portal == conn.portal {
 			return l
 		}
 	}
@@ -150,10 +150,10 @@ func (s *Subsystem) via(k *conn) *listener {
 }
 
 // admitAdmin makes a controller for an admin connection.
-func (s *Subsystem) admitAdmin(k *conn, c *cmd, v nvme.Connect, d nvme.ConnectData) nvme.Status {
+func (s *Subsystem) admitAdmin(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectData) nvme.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.via(k)
+	l := s.via(conn)
 	switch {
 	case s.deleted || l == nil:
 		return c.absentNow(nvme.ConnectOffSubNQN, true)
@@ -166,18 +166,18 @@ func (s *Subsystem) admitAdmin(k *conn, c *cmd, v nvme.Connect, d nvme.ConnectDa
 	if !ok {
 		return nvme.ConnectControllerBusy
 	}
-	ctrl := newController(s, l, id, k, d, v.KeepAlive)
+	ctrl := newController(s, l, id, conn, d, v.KeepAlive)
 	s.ctrls[id] = ctrl
-	s.bind(k, ctrl, l)
+	s.bind(conn, ctrl, l)
 	ctrl.start()
 	return nvme.Success
 }
 
 // admitIO adds an I/O connection to its controller.
-func (s *Subsystem) admitIO(k *conn, c *cmd, v nvme.Connect, d nvme.ConnectData) nvme.Status {
+func (s *Subsystem) admitIO(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectData) nvme.Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.via(k)
+	l := s.via(conn)
 	ctrl := s.ctrls[d.CNTLID]
 	switch {
 	case s.discovery:
@@ -195,24 +195,24 @@ func (s *Subsystem) admitIO(k *conn, c *cmd, v nvme.Connect, d nvme.ConnectData)
 	case ctrl.lis != l:
 		return c.absentNow(nvme.ConnectOffCNTLID, true)
 	}
-	if status := ctrl.addQueue(k, v.QID); status != nvme.Success {
+	if status := ctrl.addQueue(conn, v.QID); status != nvme.Success {
 		return status
 	}
-	s.bind(k, ctrl, l)
+	s.bind(conn, ctrl, l)
 	return nvme.Success
 }
 
-// bind makes k one of the subsystem's connections; s.mu is held, so that a
+// bind makes conn one of the subsystem's connections; s.mu is held, so that a
 // host that is removed meanwhile is either refused or cut off.
-func (s *Subsystem) bind(k *conn, ctrl *controller, l *listener) {
-	k.sub, k.ctrl, k.lis = s, ctrl, l
-	s.conns[k] = struct{}{}
+func (s *Subsystem) bind(conn *conn, ctrl *controller, l *listener) {
+	conn.sub, conn.ctrl, conn.lis = s, ctrl, l
+	s.conns[conn] = struct{}{}
 }
 
 // forget removes an ended connection.
-func (s *Subsystem) forget(k *conn) {
+func (s *Subsystem) forget(conn *conn) {
 	s.mu.Lock()
-	delete(s.conns, k)
+	delete(s.conns, conn)
 	s.mu.Unlock()
 }
 

@@ -40,9 +40,9 @@ type controller struct {
 	errors       errorLog
 }
 
-func newController(s *Subsystem, l *listener, id uint16, k *conn, d nvme.ConnectData, kato uint32) *controller {
-	c := &controller{sub: s, lis: l, id: id, host: d.HostNQN, hostID: d.HostID, admin: k, io: map[uint16]*conn{}, left: math.MinInt64}
-	c.maxIO = int(k.opts.MaxIOQpairsPerCtrlr)
+func newController(s *Subsystem, l *listener, id uint16, admin *conn, d nvme.ConnectData, kato uint32) *controller {
+	c := &controller{sub: s, lis: l, id: id, host: d.HostNQN, hostID: d.HostID, admin: admin, io: map[uint16]*conn{}, left: math.MinInt64}
+	c.maxIO = int(admin.opts.MaxIOQpairsPerCtrlr)
 	c.feat = defaultFeatures()
 	c.events.changed = map[uint32]struct{}{}
 	c.kato = c.granted(kato)
@@ -56,9 +56,9 @@ func (c *controller) start() {
 	c.mu.Unlock()
 }
 
-// addQueue takes k as I/O queue qid. A host that finds the controller ended or
+// addQueue takes conn as I/O queue qid. A host that finds the controller ended or
 // the queue taken is late, and makes a new association.
-func (c *controller) addQueue(k *conn, qid uint16) nvme.Status {
+func (c *controller) addQueue(conn *conn, qid uint16) nvme.Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -69,18 +69,18 @@ func (c *controller) addQueue(k *conn, qid uint16) nvme.Status {
 	case int(qid) > c.maxIO:
 		return nvme.InvalidQueueID | nvme.DNR
 	}
-	c.io[qid] = k
+	c.io[qid] = conn
 	return nvme.Success
 }
 
 // leave is called by a connection that ends. With the admin connection the
 // controller ends.
-func (c *controller) leave(k *conn) {
-	if k != c.admin {
+func (c *controller) leave(conn *conn) {
+	if conn != c.admin {
 		c.mu.Lock()
-		if c.io[k.q.id] == k {
-			delete(c.io, k.q.id)
-			c.left = max(c.left, k.seen.Load())
+		if c.io[conn.q.id] == conn {
+			delete(c.io, conn.q.id)
+			c.left = max(c.left, conn.seen.Load())
 		}
 		c.mu.Unlock()
 		return
@@ -96,19 +96,19 @@ func (c *controller) leave(k *conn) {
 		delete(s.ctrls, c.id)
 	}
 	s.mu.Unlock()
-	s.tgt.log.Info("nvmf: controller ended", append(k.attrs(), "why", k.reason())...)
+	s.tgt.log.Info("nvmf: controller ended", append(conn.attrs(), "why", conn.reason())...)
 }
 
 // killIO gives up the I/O connections without waiting for them.
 func (c *controller) killIO(why string) {
 	c.mu.Lock()
 	var ks []*conn
-	for _, k := range c.io {
-		ks = append(ks, k)
+	for _, conn := range c.io {
+		ks = append(ks, conn)
 	}
 	c.mu.Unlock()
-	for _, k := range ks {
-		k.kill(why)
+	for _, conn := range ks {
+		conn.kill(why)
 	}
 }
 
@@ -167,14 +167,14 @@ func (c *controller) idle() {
 	c.killIO("the controller is not enabled")
 }
 
-// lapsed reports that the keep alive time ran out before what k has just
+// lapsed reports that the keep alive time ran out before what conn has just
 // received, and then ends the controller. That is so when this process, or its
 // machine, was stopped for a while: the host has given the controller up by
 // then and sent its commands elsewhere, perhaps overwritten the blocks since,
 // and what it had sent before still lies in the sockets.
-func (c *controller) lapsed(k *conn, now int64) bool {
+func (c *controller) lapsed(conn *conn, now int64) bool {
 	limit := c.katoNanos.Load()
-	if limit == 0 || now-k.seen.Load() < limit {
+	if limit == 0 || now-conn.seen.Load() < limit {
 		return false
 	}
 	// This queue alone may have been idle.
@@ -191,8 +191,8 @@ func (c *controller) lapsed(k *conn, now int64) bool {
 // lastSeen is when a command came last; c.mu is held.
 func (c *controller) lastSeen() int64 {
 	last := max(c.admin.seen.Load(), c.left)
-	for _, k := range c.io {
-		last = max(last, k.seen.Load())
+	for _, conn := range c.io {
+		last = max(last, conn.seen.Load())
 	}
 	return last
 }
@@ -236,10 +236,10 @@ func (c *controller) complete(cmds ...*cmd) {
 	b.Flush()
 }
 
-func (k *conn) reason() string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.why
+func (conn *conn) reason() string {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	return conn.why
 }
 
 // controllers returns those that match.
@@ -276,14 +276,14 @@ func (s *Subsystem) Qpairs() []QpairInfo {
 	for _, c := range s.controllers(anyController) {
 		c.mu.Lock()
 		ks := []*conn{c.admin}
-		for _, k := range c.io {
-			ks = append(ks, k)
+		for _, conn := range c.io {
+			ks = append(ks, conn)
 		}
 		c.mu.Unlock()
 		slices.SortFunc(ks, func(a, b *conn) int { return cmp.Compare(a.q.id, b.q.id) })
-		for _, k := range ks {
-			out = append(out, QpairInfo{CNTLID: c.id, QID: k.q.id, HostNQN: k.host, Listener: k.portal.addr, Peer: k.peer,
-				QueueDepth: k.q.size, HeaderDigest: k.hdgst, DataDigest: k.ddgst, State: "enabled"})
+		for _, conn := range ks {
+			out = append(out, QpairInfo{CNTLID: c.id, QID: conn.q.id, HostNQN: conn.host, Listener: conn.portal.addr, Peer: conn.peer,
+				QueueDepth: conn.q.size, HeaderDigest: conn.hdgst, DataDigest: conn.ddgst, State: "enabled"})
 		}
 	}
 	return out

@@ -14,26 +14,26 @@ var errDisconnect = errors.New("the host disconnects the queue")
 // takes nothing more: what is at the devices is waited for and answered, what
 // waits for its data is dropped, the queue's id is free again, and only then
 // does the host hear of success. The connection ends behind that.
-func (k *conn) disconnect() {
-	for k.q.outstanding() {
-		if k.closing.Load() {
+func (conn *conn) disconnect() {
+	for conn.q.outstanding() {
+		if conn.closing.Load() {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	k.ctrl.leave(k)
-	k.q.farewell.finish(nvme.Success, &k.batch)
-	k.batch.Flush()
-	if !k.tx.unblock() {
+	conn.ctrl.leave(conn)
+	conn.q.farewell.finish(nvme.Success, &conn.batch)
+	conn.batch.Flush()
+	if !conn.tx.unblock() {
 		return
 	}
-	k.mu.Lock()
-	for k.tx.sending && !k.closing.Load() {
-		k.tx.cond.Wait()
+	conn.mu.Lock()
+	for conn.tx.sending && !conn.closing.Load() {
+		conn.tx.cond.Wait()
 	}
-	if k.why == "" {
-		k.why = "disconnected by the host"
+	if conn.why == "" {
+		conn.why = "disconnected by the host"
 	}
-	k.mu.Unlock()
-	k.nc.HangUp(nil)
+	conn.mu.Unlock()
+	conn.nc.HangUp(nil)
 }

@@ -10,10 +10,10 @@ import (
 )
 
 // discoveryLog fills in a part of the discovery log: a header, then an entry
-// for each place that k's host may connect to. However many there are, only
+// for each place that conn's host may connect to. However many there are, only
 // those are put together that are asked for.
-func discoveryLog(k *conn, out []byte, offset uint64) uint64 {
-	gen, entries := k.sub.tgt.discoveryEntries(k)
+func discoveryLog(conn *conn, out []byte, offset uint64) uint64 {
+	gen, entries := conn.sub.tgt.discoveryEntries(conn)
 	const size = nvme.DiscoveryEntryLen
 	total := uint64(1+len(entries)) * size
 	var record [size]byte
@@ -29,22 +29,22 @@ func discoveryLog(k *conn, out []byte, offset uint64) uint64 {
 	return total
 }
 
-// discoveryEntries are every listener of every subsystem that admits k's host,
+// discoveryEntries are every listener of every subsystem that admits conn's host,
 // this discovery service where it has listeners of its own, and its referrals.
 // The generation is from before they were looked at: a host that reads it
 // again behind them notices what has changed meanwhile.
-func (t *Target) discoveryEntries(k *conn) (gen uint64, out []nvme.DiscoveryEntry) {
+func (t *Target) discoveryEntries(conn *conn) (gen uint64, out []nvme.DiscoveryEntry) {
 	gen = t.genctr.Load()
 	t.mu.Lock()
 	subs := slices.Clone(t.subs)
 	refs := slices.Clone(t.referrals)
 	t.mu.Unlock()
-	asq := uint16(k.opts.MaxAQDepth)
+	asq := uint16(conn.opts.MaxAQDepth)
 	for _, s := range subs {
 		s.mu.Lock()
-		if s.admits(k.host) {
+		if s.admits(conn.host) {
 			for _, l := range s.listeners {
-				e := entry(k.reachable(l.portal.addr), s.cfg.NQN, asq)
+				e := entry(conn.reachable(l.portal.addr), s.cfg.NQN, asq)
 				e.Subtype, e.PortID, e.CNTLID = nvme.SubtypeNVM, l.id, nvme.CNTLIDDynamic
 				if s.discovery {
 					e.Subtype, e.EFlags = nvme.SubtypeDiscovery, nvme.EFlagsDuplicate|nvme.EFlagsPersistent
@@ -63,13 +63,13 @@ func (t *Target) discoveryEntries(k *conn) (gen uint64, out []nvme.DiscoveryEntr
 }
 
 // reachable replaces the unspecified address of a listener by the one over which
-// k reached us: a host cannot connect to 0.0.0.0.
-func (k *conn) reachable(a Addr) Addr {
+// conn reached us: a host cannot connect to 0.0.0.0.
+func (conn *conn) reachable(a Addr) Addr {
 	ip, err := netip.ParseAddr(a.Traddr)
 	if err != nil || !ip.IsUnspecified() {
 		return a
 	}
-	if here, err := netip.ParseAddrPort(k.nc.LocalAddr().String()); err == nil {
+	if here, err := netip.ParseAddrPort(conn.nc.LocalAddr().String()); err == nil {
 		ip := here.Addr().Unmap().WithZone("")
 		a.Traddr, a.Adrfam = ip.String(), "IPv4"
 		if ip.Is6() {

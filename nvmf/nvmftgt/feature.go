@@ -22,7 +22,7 @@ func defaultFeatures() features { return features{writeCache: true, hot: 0xffff}
 
 // getFeatures executes Get Features (base 2.0, section 5.15).
 func (c *controller) getFeatures(m *cmd) {
-	b := &m.k.batch
+	b := &m.conn.batch
 	fid := m.sqe.FID()
 	sel := m.sqe.Select()
 	if sel > nvme.SelectSupported || !featureTable[fid].of(c.sub) {

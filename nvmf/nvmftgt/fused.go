@@ -12,7 +12,7 @@ import (
 // fuse looks at the fuse bits of a new command and reports whether it may go
 // on. A first command without its second is aborted.
 func (q *queue) fuse(c *cmd, f uint8) bool {
-	b := &q.k.batch
+	b := &q.conn.batch
 	first := q.fusedOne
 	if f == nvme.SecondFused && first != nil {
 		q.fusedOne = nil
@@ -57,7 +57,7 @@ func (q *queue) lose(first *cmd, s nvme.Status) {
 	switch {
 	case first == &failedFirst:
 	case first.step.ready:
-		first.finish(s, &q.k.batch)
+		first.finish(s, &q.conn.batch)
 	default: // its data is still on the way, and is answered then
 		first.aborted.Store(true)
 	}
@@ -84,7 +84,7 @@ func (q *queue) fusedReady(c *cmd, b *bdev.Batch) {
 	if c.pair == nil || !c.pair.step.ready {
 		c.keep()
 		if c.badData {
-			q.k.fail(c, nvme.CommandInterrupted)
+			q.conn.fail(c, nvme.CommandInterrupted)
 		}
 		return
 	}
@@ -92,7 +92,7 @@ func (q *queue) fusedReady(c *cmd, b *bdev.Batch) {
 	if first.sqe.Fused() == nvme.SecondFused {
 		first, second = second, first
 	}
-	first.req.FUA = second.sqe.CDW(12)&nvme.CDW12FUA != 0 || q.k.ctrl.writeThrough.Load()
+	first.req.FUA = second.sqe.CDW(12)&nvme.CDW12FUA != 0 || q.conn.ctrl.writeThrough.Load()
 	first.step.kind = stepPair
 	first.submit(b)
 }
@@ -100,7 +100,7 @@ func (q *queue) fusedReady(c *cmd, b *bdev.Batch) {
 // startPair submits both commands as one request.
 func (c *cmd) startPair(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	second := c.pair
-	if s := c.ns.resv.check(c.k.ctrl.hostID, nvme.IOWrite); s != nvme.Success {
+	if s := c.ns.resv.check(c.conn.ctrl.hostID, nvme.IOWrite); s != nvme.Success {
 		c.finish(s, b)
 		return
 	}

@@ -98,7 +98,7 @@ func (n *namespace) replace(h *bdev.Handle) *bdev.Handle {
 	n.mu.Unlock()
 	var b bdev.Batch
 	for _, c := range held {
-		c.k.guarded(func() { c.submit(&b) })
+		c.conn.guarded(func() { c.submit(&b) })
 	}
 	b.Flush()
 	return old
@@ -124,11 +124,11 @@ func (n *namespace) refuse(c *cmd, b *bdev.Batch) (again bool) {
 	n.mu.Lock()
 	if n.hold {
 		c.keep()
-		k, leave := c.k, c.to(held)
+		conn, leave := c.conn, c.to(held)
 		n.held = append(n.held, c)
 		n.mu.Unlock() // it may be elsewhere from here on
 		if leave {
-			k.q.leaveInflight()
+			conn.q.leaveInflight()
 		}
 		return false
 	}
@@ -149,16 +149,16 @@ func (n *namespace) refuse(c *cmd, b *bdev.Batch) (again bool) {
 func (n *namespace) cutLaggards() {
 	n.sub.mu.Lock()
 	var ks []*conn
-	for k := range n.sub.conns {
-		k.mu.Lock()
-		if k.tx.blocked {
-			ks = append(ks, k)
+	for conn := range n.sub.conns {
+		conn.mu.Lock()
+		if conn.tx.blocked {
+			ks = append(ks, conn)
 		}
-		k.mu.Unlock()
+		conn.mu.Unlock()
 	}
 	n.sub.mu.Unlock()
-	for _, k := range ks {
-		k.kill("the peer does not read and a namespace has to settle")
+	for _, conn := range ks {
+		conn.kill("the peer does not read and a namespace has to settle")
 	}
 }
 

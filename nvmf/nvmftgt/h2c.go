@@ -7,7 +7,7 @@ import (
 )
 
 // initialize answers ICReq.
-func (k *conn) initialize(in []byte) error {
+func (conn *conn) initialize(in []byte) error {
 	r, err := nvme.DecodeICReq(in)
 	bad := func(at uint32, what string) error {
 		return &protocolError{status: nvme.FatalUnsupportedPar, info: at, header: clip(in), what: "ICReq: " + what}
@@ -18,20 +18,21 @@ func (k *conn) initialize(in []byte) error {
 	case r.HPDA > 31:
 		return bad(10, fmt.Sprintf("HPDA %d", r.HPDA))
 	}
-	k.hdgst = r.HeaderDigest && !k.opts.NoHeaderDigest
-	k.ddgst = r.DataDigest && !k.opts.NoDataDigest
-	k.tx.align = (int(r.HPDA) + 1) * 4
-	k.phase = phaseConnect
-	k.mu.Lock()
-	nvme.PutICResp(k.tx.out.Header(nvme.ICLen), nvme.ICResp{HeaderDigest: k.hdgst, DataDigest: k.ddgst, MaxH2CData: k.opts.maxData})
-	k.tx.mark(&k.batch)
-	k.mu.Unlock()
+	conn.hdgst = r.HeaderDigest && !conn.opts.NoHeaderDigest
+	conn.ddgst = r.DataDigest && !conn.opts.NoDataDigest
+	conn.tx.align = (int(r.HPDA) + 1) * 4
+	conn.phase = phaseConnect
+	conn.mu.Lock()
+	nvme.PutICResp(conn.tx.out.Header(nvme.ICLen), nvme.ICResp{HeaderDigest: conn.hdgst, DataDigest: conn.ddgst,
+		MaxH2CData: conn.opts.maxData})
+	conn.tx.mark(&conn.batch)
+	conn.mu.Unlock()
 	return nil
 }
 
 // dataStart begins an H2CData PDU; in is what comes before its data.
 func (rx *receiver) dataStart(h nvme.Header, in []byte) error {
-	k := rx.k
+	conn := rx.conn
 	d, err := nvme.DecodeData(in)
 	if err != nil {
 		return headerError(in, h, err)
@@ -42,10 +43,10 @@ func (rx *receiver) dataStart(h nvme.Header, in []byte) error {
 	if d.Length != h.DataLen() {
 		return bad(nvme.FatalInvalidHeader, 16, "its length does not fit the PDU's")
 	}
-	if int(d.TTag) >= len(k.q.slots) {
+	if int(d.TTag) >= len(conn.q.slots) {
 		return bad(nvme.FatalInvalidHeader, 10, "unknown transfer tag")
 	}
-	c := k.q.slots[d.TTag]
+	c := conn.q.slots[d.TTag]
 	if c.receiving.Load()&recvOut == 0 || c.sqe.CID() != d.CID {
 		return bad(nvme.FatalInvalidHeader, 10, "its transfer tag is not in use")
 	}
@@ -60,7 +61,7 @@ func (rx *receiver) dataStart(h nvme.Header, in []byte) error {
 		return bad(nvme.FatalInvalidHeader, 16, "no data")
 	}
 	if c.buf == nil {
-		if err := k.q.takeReserved(c); err != nil {
+		if err := conn.q.takeReserved(c); err != nil {
 			return err
 		}
 	}
@@ -74,7 +75,7 @@ func (rx *receiver) dataEnd(c *cmd, last bool) error {
 		return nil
 	}
 	c.to(taken)
-	rx.k.q.asked.Add(-1)
-	rx.k.dataReady(c)
+	rx.conn.q.asked.Add(-1)
+	rx.conn.dataReady(c)
 	return nil
 }

@@ -174,8 +174,8 @@ func (r *rig) clean(t *testing.T, n int) {
 	}
 	r.tgt.mu.Lock()
 	defer r.tgt.mu.Unlock()
-	for k := range r.tgt.conns {
-		waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.q.held == 0 }) // until what was sent is accounted
+	for conn := range r.tgt.conns {
+		waitFor(t, func() bool { conn.mu.Lock(); defer conn.mu.Unlock(); return conn.q.held == 0 }) // until what was sent is accounted
 	}
 }
 
@@ -322,11 +322,11 @@ func (w *wire) flood() {
 func (r *rig) blocked(w *wire) bool {
 	r.sub.mu.Lock()
 	defer r.sub.mu.Unlock()
-	for k := range r.sub.conns {
-		if k.peer.String() == w.c.LocalAddr().String() {
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			return k.tx.blocked
+	for conn := range r.sub.conns {
+		if conn.peer.String() == w.c.LocalAddr().String() {
+			conn.mu.Lock()
+			defer conn.mu.Unlock()
+			return conn.tx.blocked
 		}
 	}
 	return false

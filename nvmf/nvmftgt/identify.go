@@ -15,12 +15,12 @@ const (
 )
 
 // identify executes Identify (base 2.0, section 5.17).
-func (k *conn) identify(c *cmd) {
+func (conn *conn) identify(c *cmd) {
 	v := c.sqe.Identify()
-	s := k.sub
+	s := conn.sub
 	nsid := c.sqe.NSID()
 	p := make([]byte, nvme.IdentifyLen)
-	refuse := func(st nvme.Status) { c.finish(st|nvme.DNR, &k.batch) }
+	refuse := func(st nvme.Status) { c.finish(st|nvme.DNR, &conn.batch) }
 	// A namespace that is not there may have been a moment ago, or be in one:
 	// told not to retry, Linux would remove its disk.
 	absent := func() {
@@ -28,10 +28,10 @@ func (k *conn) identify(c *cmd) {
 		if nsid == 0 || nsid > s.cfg.MaxNamespaces {
 			st |= nvme.DNR
 		}
-		c.finish(st, &k.batch)
+		c.finish(st, &conn.batch)
 	}
 	if v.CNS == nvme.CNSController {
-		d := k.told()
+		d := conn.told()
 		nvme.PutControllerData(p, &d.id)
 		c.send(p)
 		return
@@ -72,7 +72,7 @@ func (k *conn) identify(c *cmd) {
 			return
 		}
 	case nvme.CNSControllerCSI:
-		nvme.PutControllerNVMData(p, k.told().nvm)
+		nvme.PutControllerNVMData(p, conn.told().nvm)
 	case nvme.CNSActiveNSList, nvme.CNSActiveNSListCSI:
 		if nsid >= 0xfffffffe {
 			refuse(nvme.InvalidNamespace)

@@ -22,8 +22,8 @@ func TestIdleConnectionsAreSmall(t *testing.T) {
 	waitFor(t, func() bool {
 		r.sub.mu.Lock()
 		defer r.sub.mu.Unlock()
-		for k := range r.sub.conns {
-			if k.rx.parked.Load() == 0 {
+		for conn := range r.sub.conns {
+			if conn.rx.parked.Load() == 0 {
 				return false
 			}
 		}

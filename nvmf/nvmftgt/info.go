@@ -59,16 +59,16 @@ func (t *Target) Stats() Stats {
 		Panics: v.panics.Load(), Rejected: v.rejected.Load(), Refused: v.refused.Load()}
 	for _, s := range t.Subsystems() {
 		s.mu.Lock()
-		for k := range s.conns {
-			if k.q.id == 0 {
+		for conn := range s.conns {
+			if conn.q.id == 0 {
 				out.CurrentAdminQpairs++
 			} else {
 				out.CurrentIOQpairs++
 			}
-			out.PendingBdevIO += uint64(max(k.q.inflight.Load(), 0))
-			k.mu.Lock()
-			out.CompletedIO += k.q.completed
-			k.mu.Unlock()
+			out.PendingBdevIO += uint64(max(conn.q.inflight.Load(), 0))
+			conn.mu.Lock()
+			out.CompletedIO += conn.q.completed
+			conn.mu.Unlock()
 		}
 		s.mu.Unlock()
 	}

@@ -7,11 +7,11 @@ import (
 
 // io takes a command of an I/O queue. data is what came in the capsule and
 // stays valid until io returns.
-func (k *conn) io(c *cmd, data []byte) {
-	b := &k.batch
+func (conn *conn) io(c *cmd, data []byte) {
+	b := &conn.batch
 	op := c.sqe.Opcode()
-	if f := c.sqe.Fused(); f != 0 || k.q.fusedOne != nil {
-		if !k.q.fuse(c, f) {
+	if f := c.sqe.Fused(); f != 0 || conn.q.fusedOne != nil {
+		if !conn.q.fuse(c, f) {
 			return
 		}
 	}
@@ -20,15 +20,15 @@ func (k *conn) io(c *cmd, data []byte) {
 		c.nextFlush(b)
 		return
 	}
-	n := k.sub.namespace(c.sqe.NSID())
+	n := conn.sub.namespace(c.sqe.NSID())
 	if n == nil {
-		k.fail(c, k.absent(c.sqe.NSID()))
+		conn.fail(c, conn.absent(c.sqe.NSID()))
 		return
 	}
 	c.ns = n
 	need, s := c.plan(op)
 	if s != nvme.Success {
-		k.fail(c, s)
+		conn.fail(c, s)
 		return
 	}
 	c.n = need
@@ -48,56 +48,56 @@ func (k *conn) io(c *cmd, data []byte) {
 	}
 	data, s = c.source(need, data)
 	if s != nvme.Success {
-		k.fail(c, s)
+		conn.fail(c, s)
 		return
 	}
 	if data != nil {
 		c.setData(data)
 		c.req.Transient = true
 		c.carried = need
-		k.q.carriedIn += uint64(need)
-		k.ioReady(c, b)
+		conn.q.carriedIn += uint64(need)
+		conn.ioReady(c, b)
 		return
 	}
 	if s := c.access(); s != nvme.Success { // before the host sends it all
-		k.fail(c, s)
+		conn.fail(c, s)
 		return
 	}
 	c.receive()
 }
 
 // ioReady goes on with a command whose data is there.
-func (k *conn) ioReady(c *cmd, b *bdev.Batch) {
+func (conn *conn) ioReady(c *cmd, b *bdev.Batch) {
 	switch {
 	case c.aborted.Load():
-		k.fail(c, nvme.AbortRequested)
+		conn.fail(c, nvme.AbortRequested)
 	case c.badData:
-		k.fail(c, nvme.TransientTransport)
+		conn.fail(c, nvme.TransientTransport)
 	case c.sqe.Fused() != 0:
-		k.q.fusedReady(c, b)
+		conn.q.fusedReady(c, b)
 	default:
 		c.submit(b)
 	}
 }
 
 // fail ends c, and the other command of its pair.
-func (k *conn) fail(c *cmd, s nvme.Status) {
+func (conn *conn) fail(c *cmd, s nvme.Status) {
 	if c.sqe.Fused() != 0 {
-		k.q.unfuse(c)
+		conn.q.unfuse(c)
 	}
-	c.finish(s, &k.batch)
+	c.finish(s, &conn.batch)
 }
 
 // absent is the status of a namespace id without a namespace: where ANA says
 // that its group is inaccessible, that, so that a host under multipath waits
 // instead of failing.
-func (k *conn) absent(nsid uint32) nvme.Status {
-	if k.sub.cfg.ANAReporting && nsid != 0 && nsid <= k.sub.cfg.MaxNamespaces {
+func (conn *conn) absent(nsid uint32) nvme.Status {
+	if conn.sub.cfg.ANAReporting && nsid != 0 && nsid <= conn.sub.cfg.MaxNamespaces {
 		group := nsid
-		if g := k.sub.lastGroup[nsid-1].Load(); g != 0 {
+		if g := conn.sub.lastGroup[nsid-1].Load(); g != 0 {
 			group = g
 		}
-		if s := k.lis.ana.status(group); s != nvme.Success {
+		if s := conn.lis.ana.status(group); s != nvme.Success {
 			return s
 		}
 	}
@@ -122,7 +122,7 @@ func (c *cmd) plan(op nvme.Opcode) (uint32, nvme.Status) {
 			return 0, nvme.Success
 		}
 		bytes := c.req.Blocks * uint64(i.BlockSize)
-		if bytes > uint64(c.k.opts.maxIO) {
+		if bytes > uint64(c.conn.opts.maxIO) {
 			return 0, nvme.InvalidField | nvme.DNR
 		}
 		return uint32(bytes), nvme.Success
@@ -139,7 +139,7 @@ func (c *cmd) plan(op nvme.Opcode) (uint32, nvme.Status) {
 		return 8, nvme.Success
 	case nvme.IOResvReport:
 		bytes := (uint64(c.sqe.CDW(10)) + 1) * 4
-		if bytes > uint64(c.k.opts.maxIO) {
+		if bytes > uint64(c.conn.opts.maxIO) {
 			return 0, nvme.InvalidField | nvme.DNR
 		}
 		return uint32(bytes), nvme.Success
@@ -171,7 +171,7 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 		r.Op, r.Iov = bdev.OpRead, c.iov
 	case nvme.IOWrite:
 		r.Op, r.Iov = bdev.OpWrite, c.iov
-		r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.k.ctrl.writeThrough.Load()
+		r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.conn.ctrl.writeThrough.Load()
 	case nvme.IOFlush:
 		r.Op, r.Offset, r.Blocks, r.Iov, r.FUA = bdev.OpFlush, 0, 0, nil, false
 		if !i.Ops.Has(bdev.OpFlush) {
@@ -201,17 +201,17 @@ func (c *cmd) start(h *bdev.Handle, b *bdev.Batch) {
 // had and does not change between digest and sending, a buffer otherwise.
 // Without a buffer c waits and room returns false.
 func (c *cmd) room(h *bdev.Handle) bool {
-	k := c.k
+	conn := c.conn
 	if c.buf != nil {
 		return true
 	}
-	if !k.ddgst {
+	if !conn.ddgst {
 		if iov, ok := h.Map(c.pieces[:0], c.req.Offset, c.req.Blocks); ok {
 			c.iov, c.mapped = iov, true
 			return true
 		}
 	}
-	if c.buf = k.q.getBuf(int(c.n)); c.buf != nil {
+	if c.buf = conn.q.getBuf(int(c.n)); c.buf != nil {
 		c.setData(c.buf)
 		return true
 	}
@@ -221,10 +221,10 @@ func (c *cmd) room(h *bdev.Handle) bool {
 
 // park has c wait until there is a buffer for it, at the gate or before.
 func (c *cmd) park() {
-	k, leave := c.k, c.to(waiting)
-	k.q.await(c) // it may be elsewhere from here on
+	conn, leave := c.conn, c.to(waiting)
+	conn.q.await(c) // it may be elsewhere from here on
 	if leave {
-		k.q.leaveInflight()
+		conn.q.leaveInflight()
 	}
 }
 

@@ -20,8 +20,8 @@ func TestCommandsOfALapsedHost(t *testing.T) {
 	for _, c := range r.sub.controllers(anyController) {
 		c.admin.seen.Store(nanotime() - int64(61*time.Second))
 		c.mu.Lock()
-		for _, k := range c.io {
-			k.seen.Store(nanotime() - int64(61*time.Second))
+		for _, conn := range c.io {
+			conn.seen.Store(nanotime() - int64(61*time.Second))
 		}
 		c.mu.Unlock()
 	}
@@ -47,8 +47,8 @@ func TestIdleQueueDoesNotLapse(t *testing.T) {
 	q := r.ioq(id, 1)
 	for _, c := range r.sub.controllers(anyController) {
 		c.mu.Lock()
-		for _, k := range c.io {
-			k.seen.Store(nanotime() - int64(61*time.Second))
+		for _, conn := range c.io {
+			conn.seen.Store(nanotime() - int64(61*time.Second))
 		}
 		c.mu.Unlock()
 	}

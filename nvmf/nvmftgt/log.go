@@ -12,18 +12,18 @@ import (
 
 // logPage executes Get Log Page (base 2.0, section 5.16): it sends the part of
 // the page that is asked for. Beyond the page come zeros.
-func (k *conn) logPage(c *cmd) {
+func (conn *conn) logPage(c *cmd) {
 	v := c.sqe.GetLogPage()
-	refuse := func(s nvme.Status) { c.finish(s|nvme.DNR, &k.batch) }
-	if v.Offset%4 != 0 || v.IndexOT || v.Length > k.maxLogPage() {
+	refuse := func(s nvme.Status) { c.finish(s|nvme.DNR, &conn.batch) }
+	if v.Offset%4 != 0 || v.IndexOT || v.Length > conn.maxLogPage() {
 		refuse(nvme.InvalidField)
 		return
 	}
 	if s := c.sink(v.Length); s != nvme.Success {
-		c.finish(s, &k.batch)
+		c.finish(s, &conn.batch)
 		return
 	}
-	l := k.sub.logPage(v.LID)
+	l := conn.sub.logPage(v.LID)
 	if l == nil {
 		refuse(nvme.InvalidLogPage)
 		return
@@ -36,9 +36,9 @@ func (k *conn) logPage(c *cmd) {
 	out := make([]byte, v.Length)
 	var total uint64
 	if l.part != nil {
-		total = l.part(k, out, v.Offset)
+		total = l.part(conn, out, v.Offset)
 	} else {
-		page := l.read(k, v)
+		page := l.read(conn, v)
 		total = uint64(len(page))
 		copy(out, page[min(v.Offset, total):])
 	}
@@ -47,7 +47,7 @@ func (k *conn) logPage(c *cmd) {
 		return
 	}
 	if !v.RetainE {
-		k.ctrl.clearEvent(v.LID)
+		conn.ctrl.clearEvent(v.LID)
 	}
 	c.send(out)
 }
@@ -79,19 +79,19 @@ func (s *Subsystem) smart() nvme.SMART {
 		PowerOnHours: uint64(time.Since(epoch) / time.Hour), MediaErrors: s.mediaErrors.Load()}
 }
 
-// anaLog tells the state of the groups that have namespaces through k's
+// anaLog tells the state of the groups that have namespaces through conn's
 // listener.
-func (k *conn) anaLog(onlyGroups bool) []byte {
-	changes := k.lis.anaCount.Load()
+func (conn *conn) anaLog(onlyGroups bool) []byte {
+	changes := conn.lis.anaCount.Load()
 	groups := map[uint32]*nvme.ANAGroup{}
-	for _, n := range *k.sub.nss.Load() {
+	for _, n := range *conn.sub.nss.Load() {
 		if n == nil {
 			continue
 		}
 		id := n.group.Load()
 		g := groups[id]
 		if g == nil {
-			g = &nvme.ANAGroup{ID: id, Changes: changes, State: uint8(k.lis.ana[id].Load())}
+			g = &nvme.ANAGroup{ID: id, Changes: changes, State: uint8(conn.lis.ana[id].Load())}
 			groups[id] = g
 		}
 		if n.orphan.Load() {
@@ -116,18 +116,18 @@ type errorLog struct {
 
 // noteError adds a failed command to the error log. Path states are no
 // errors, and neither is what a host may try in good faith.
-func (k *conn) noteError(c *cmd, s nvme.Status) {
-	if k.ctrl == nil || s.IsPath() {
+func (conn *conn) noteError(c *cmd, s nvme.Status) {
+	if conn.ctrl == nil || s.IsPath() {
 		return
 	}
 	if s.Type() == 2 && s&^nvme.DNR != nvme.CompareFailure {
-		k.sub.mediaErrors.Add(1)
+		conn.sub.mediaErrors.Add(1)
 	}
-	e := nvme.ErrorEntry{SQID: k.q.id, CID: c.sqe.CID(), Status: s, Param: 0xffff, NSID: c.sqe.NSID()}
-	if k.q.id != 0 {
+	e := nvme.ErrorEntry{SQID: conn.q.id, CID: c.sqe.CID(), Status: s, Param: 0xffff, NSID: c.sqe.NSID()}
+	if conn.q.id != 0 {
 		e.LBA = c.sqe.SLBA()
 	}
-	l := &k.ctrl.errors
+	l := &conn.ctrl.errors
 	l.mu.Lock()
 	l.total++
 	e.Count = l.total

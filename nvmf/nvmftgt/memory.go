@@ -84,11 +84,11 @@ func (m *memory) freed() {
 	}
 }
 
-// join has k served in its turn. conn.mu is held.
-func (m *memory) join(k *conn) {
+// join has conn served in its turn. conn.mu is held.
+func (m *memory) join(conn *conn) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.queue = append(m.queue, k)
+	m.queue = append(m.queue, conn)
 	if !m.feeding {
 		m.feeding = true
 		m.short.Store(true)
@@ -126,16 +126,16 @@ func (m *memory) round(now time.Time) bool {
 	m.mu.Unlock()
 	var wait, again []*conn
 	var hungry *conn
-	for _, k := range q {
-		served, holds, left := k.q.fed(&m.batch, hungry == nil)
+	for _, conn := range q {
+		served, holds, left := conn.q.fed(&m.batch, hungry == nil)
 		switch {
 		case !left:
 		case served > 0:
-			again = append(again, k) // others first
+			again = append(again, conn) // others first
 		default:
-			if wait = append(wait, k); !holds && hungry == nil {
-				hungry = k
-				m.strict.Store(m.keepFor(k, now))
+			if wait = append(wait, conn); !holds && hungry == nil {
+				hungry = conn
+				m.strict.Store(m.keepFor(conn, now))
 			}
 		}
 	}
@@ -144,9 +144,9 @@ func (m *memory) round(now time.Time) bool {
 		m.hungry = nil
 		m.strict.Store(false)
 	} else if m.hungry == nil && len(wait) > 1 { // it has been passed over
-		for i, k := range wait {
-			if k == hungry {
-				wait = append(append(wait[:i], wait[i+1:]...), k)
+		for i, conn := range wait {
+			if conn == hungry {
+				wait = append(append(wait[:i], wait[i+1:]...), conn)
 				break
 			}
 		}
@@ -161,15 +161,15 @@ func (m *memory) round(now time.Time) bool {
 	return true
 }
 
-// keepFor reports whether what comes back is kept for k, the first that is
+// keepFor reports whether what comes back is kept for conn, the first that is
 // hungry.
-func (m *memory) keepFor(k *conn, now time.Time) bool {
+func (m *memory) keepFor(conn *conn, now time.Time) bool {
 	free := m.tgt.buffers.Free()
 	if now.Before(m.relaxed) {
 		return false
 	}
-	if m.hungry != k || free > m.best {
-		m.hungry, m.best, m.bestAt = k, free, now
+	if m.hungry != conn || free > m.best {
+		m.hungry, m.best, m.bestAt = conn, free, now
 	}
 	if now.Sub(m.bestAt) < m.patience {
 		return true
@@ -178,14 +178,14 @@ func (m *memory) keepFor(k *conn, now time.Time) bool {
 	return false
 }
 
-// fed serves k's waiting commands and reports how many, whether k holds
-// memory, and whether commands still wait; if not, k has left the queue.
+// fed serves conn's waiting commands and reports how many, whether conn holds
+// memory, and whether commands still wait; if not, conn has left the queue.
 func (q *queue) fed(b *bdev.Batch, turn bool) (served int, holds, left bool) {
-	k := q.k
-	k.guarded(func() { served = q.serveWaiting(b, turn) })
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(q.waiting) == 0 || k.closing.Load() {
+	conn := q.conn
+	conn.guarded(func() { served = q.serveWaiting(b, turn) })
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if len(q.waiting) == 0 || conn.closing.Load() {
 		q.queued = false
 		return served, q.held > 0, false
 	}
@@ -199,13 +199,13 @@ func (t *Target) cutSilent() {
 	now := nanotime()
 	t.mu.Lock()
 	var ks []*conn
-	for k := range t.conns {
-		if k.q.asked.Load() > 0 && time.Duration(now-k.seen.Load()) > t.cfg.SendTime {
-			ks = append(ks, k)
+	for conn := range t.conns {
+		if conn.q.asked.Load() > 0 && time.Duration(now-conn.seen.Load()) > t.cfg.SendTime {
+			ks = append(ks, conn)
 		}
 	}
 	t.mu.Unlock()
-	for _, k := range ks {
-		k.kill("the peer does not send what it was asked for, and others wait for memory")
+	for _, conn := range ks {
+		conn.kill("the peer does not send what it was asked for, and others wait for memory")
 	}
 }

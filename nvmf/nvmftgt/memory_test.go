@@ -142,10 +142,10 @@ func TestMemoryShares(t *testing.T) {
 		}
 	}
 	waitFor(t, func() bool { // each gets something
-		for _, k := range r.conns() {
-			k.mu.Lock()
-			none := k.q.id > 0 && k.q.held == 0
-			k.mu.Unlock()
+		for _, conn := range r.conns() {
+			conn.mu.Lock()
+			none := conn.q.id > 0 && conn.q.held == 0
+			conn.mu.Unlock()
 			if none {
 				return false
 			}
@@ -405,10 +405,10 @@ func TestUnreadAdminReplies(t *testing.T) {
 		ws = append(ws, w)
 	}
 	waitFor(t, func() bool { // each has what it gets
-		for _, k := range r.conns() {
-			k.mu.Lock()
-			held := k.q.held
-			k.mu.Unlock()
+		for _, conn := range r.conns() {
+			conn.mu.Lock()
+			held := conn.q.held
+			conn.mu.Unlock()
 			if held == 0 {
 				return false
 			}

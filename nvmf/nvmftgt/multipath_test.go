@@ -84,10 +84,10 @@ func TestAbort(t *testing.T) {
 	waitFor(t, func() bool {
 		r.sub.mu.Lock()
 		defer r.sub.mu.Unlock()
-		for k := range r.sub.conns {
-			k.mu.Lock()
-			n := len(k.q.waiting)
-			k.mu.Unlock()
+		for conn := range r.sub.conns {
+			conn.mu.Lock()
+			n := len(conn.q.waiting)
+			conn.mu.Unlock()
 			if n == 1 {
 				return true
 			}

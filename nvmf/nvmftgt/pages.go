@@ -13,10 +13,10 @@ type logPage struct {
 	lid       nvme.LID
 	discovery bool                    // discovery controllers have it
 	io        func(s *Subsystem) bool // controllers of s, which is no discovery subsystem, have it
-	read      func(k *conn, v nvme.GetLogPage) []byte
+	read      func(conn *conn, v nvme.GetLogPage) []byte
 	// part fills out from offset on, for a page that may be long, and returns
 	// the length of the whole.
-	part func(k *conn, out []byte, offset uint64) uint64
+	part func(conn *conn, out []byte, offset uint64) uint64
 }
 
 func always(*Subsystem) bool            { return true }
@@ -29,18 +29,19 @@ var logPages []logPage
 func init() { // not where it is declared: the first page lists the others
 	logPages = []logPage{
 		{lid: nvme.LogSupported, discovery: true, io: always, read: supportedLog},
-		{lid: nvme.LogError, discovery: true, io: always, read: func(k *conn, _ nvme.GetLogPage) []byte { return k.ctrl.errors.page() }},
+		{lid: nvme.LogError, discovery: true, io: always, read: func(conn *conn, _ nvme.GetLogPage) []byte { return conn.ctrl.errors.page() }},
 		{lid: nvme.LogSMART, io: always, read: smartLog},
 		{lid: nvme.LogFirmware, discovery: true, io: always, read: firmwareLog},
-		{lid: nvme.LogChangedNS, io: always, read: func(k *conn, v nvme.GetLogPage) []byte { return k.ctrl.changedList(v.RetainE) }},
+		{lid: nvme.LogChangedNS, io: always, read: func(conn *conn, v nvme.GetLogPage) []byte { return conn.ctrl.changedList(v.RetainE) }},
 		{lid: nvme.LogCommands, discovery: true, io: always, read: commandsLog},
 		{lid: nvme.LogANA, io: (*Subsystem).reportsANA,
-			read: func(k *conn, v nvme.GetLogPage) []byte { return k.anaLog(v.LSP&nvme.ANAOnlyGroups != 0) }},
+			read: func(conn *conn, v nvme.GetLogPage) []byte { return conn.anaLog(v.LSP&nvme.ANAOnlyGroups != 0) }},
 		{lid: nvme.LogFeatures, discovery: true, io: always, read: featuresLog},
 		{lid: nvme.LogMICommands, discovery: true, io: always,
 			read: func(*conn, nvme.GetLogPage) []byte { return make([]byte, nvme.MICommandsLen) }},
 		{lid: nvme.LogDiscovery, discovery: true, io: never, part: discoveryLog},
-		{lid: nvme.LogReservations, io: (*Subsystem).reserves, read: func(k *conn, _ nvme.GetLogPage) []byte { return k.ctrl.resvNotice() }},
+		{lid: nvme.LogReservations, io: (*Subsystem).reserves,
+			read: func(conn *conn, _ nvme.GetLogPage) []byte { return conn.ctrl.resvNotice() }},
 	}
 }
 
@@ -54,11 +55,11 @@ func (s *Subsystem) logPage(lid nvme.LID) *logPage {
 	return nil
 }
 
-func supportedLog(k *conn, _ nvme.GetLogPage) []byte {
+func supportedLog(conn *conn, _ nvme.GetLogPage) []byte {
 	p := make([]byte, nvme.SupportedLen)
 	var pages []nvme.LID
 	for i := range logPages {
-		if l := &logPages[i]; l.of(k.sub) {
+		if l := &logPages[i]; l.of(conn.sub) {
 			pages = append(pages, l.lid)
 		}
 	}
@@ -66,10 +67,10 @@ func supportedLog(k *conn, _ nvme.GetLogPage) []byte {
 	return p
 }
 
-func smartLog(k *conn, _ nvme.GetLogPage) []byte {
+func smartLog(conn *conn, _ nvme.GetLogPage) []byte {
 	p := make([]byte, nvme.SMARTLen)
-	smart := k.sub.smart()
-	smart.ErrorEntries, smart.CriticalWarning = k.ctrl.errors.count(), k.ctrl.warning()
+	smart := conn.sub.smart()
+	smart.ErrorEntries, smart.CriticalWarning = conn.ctrl.errors.count(), conn.ctrl.warning()
 	nvme.PutSMART(p, smart)
 	return p
 }
@@ -127,9 +128,9 @@ func effects[K comparable](s *Subsystem, all map[K]command) map[K]uint32 {
 	return out
 }
 
-func commandsLog(k *conn, _ nvme.GetLogPage) []byte {
+func commandsLog(conn *conn, _ nvme.GetLogPage) []byte {
 	p := make([]byte, nvme.CommandsLen)
-	nvme.PutCommands(p, effects(k.sub, adminCommands), effects(k.sub, ioCommands))
+	nvme.PutCommands(p, effects(conn.sub, adminCommands), effects(conn.sub, ioCommands))
 	return p
 }
 
@@ -151,8 +152,8 @@ var featureTable = map[nvme.FID]command{
 	nvme.FeatureResvPersist:   {nvme.EffectSupported | nvme.ScopeNamespace, false, (*Subsystem).reserves},
 }
 
-func featuresLog(k *conn, _ nvme.GetLogPage) []byte {
+func featuresLog(conn *conn, _ nvme.GetLogPage) []byte {
 	p := make([]byte, nvme.FeaturesLen)
-	nvme.PutFeatures(p, effects(k.sub, featureTable))
+	nvme.PutFeatures(p, effects(conn.sub, featureTable))
 	return p
 }

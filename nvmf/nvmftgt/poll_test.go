@@ -20,8 +20,8 @@ func (r *rig) pollAll() {
 					return
 				default:
 				}
-				for _, k := range r.conns() {
-					k.PollSource()
+				for _, conn := range r.conns() {
+					conn.PollSource()
 				}
 				time.Sleep(20 * time.Microsecond)
 			}
@@ -37,8 +37,8 @@ func (r *rig) pollAll() {
 func (r *rig) conns() (ks []*conn) {
 	r.tgt.mu.Lock()
 	defer r.tgt.mu.Unlock()
-	for k := range r.tgt.conns {
-		ks = append(ks, k)
+	for conn := range r.tgt.conns {
+		ks = append(ks, conn)
 	}
 	return ks
 }

@@ -14,7 +14,7 @@ import (
 type promise struct {
 	name string
 	on   func(s *Subsystem) bool // where it is given; nil: by all controllers, of discovery as well
-	ctrl func(k *conn, d *told)
+	ctrl func(conn *conn, d *told)
 	ns   func(n *namespace, i *bdev.Info, d *nvme.NamespaceData) // of a namespace with a device
 }
 
@@ -41,26 +41,26 @@ func (s *Subsystem) offersANA() bool   { return !s.discovery && s.cfg.ANAReporti
 
 var promises = []promise{
 	{name: "CAP MQES: queues may have so many entries",
-		ctrl: func(k *conn, d *told) { d.caps.MaxQueueEntries = uint32(k.opts.MaxQueueDepth) }},
+		ctrl: func(conn *conn, d *told) { d.caps.MaxQueueEntries = uint32(conn.opts.MaxQueueDepth) }},
 	{name: "CAP CQR, CSS, MPSMIN, MPSMAX: one command set, one page size", ctrl: func(_ *conn, d *told) {
 		d.caps.Contiguous, d.caps.NVMCommandSet = true, true
 	}},
 	{name: "CAP TO: ready in time", ctrl: func(_ *conn, d *told) { d.caps.ReadyTimeout = readyUnits }},
 	{name: "CAP CRMS, CRTO: ready with media", ctrl: func(_ *conn, d *told) { d.caps.ReadyWithMedia, d.crto = true, readyUnits }},
 
-	{name: "SN, MN, FR, SUBNQN, CNTLID, VER, CNTRLTYPE: who it is", ctrl: func(k *conn, d *told) {
-		c := &k.sub.cfg
+	{name: "SN, MN, FR, SUBNQN, CNTLID, VER, CNTRLTYPE: who it is", ctrl: func(conn *conn, d *told) {
+		c := &conn.sub.cfg
 		d.id.Serial, d.id.Model, d.id.Firmware, d.id.SubNQN = c.Serial, c.Model, firmware, c.NQN
-		d.id.CNTLID, d.id.Version, d.id.CNTRLTYPE = k.ctrl.id, specVersion, nvme.ControllerIO
-		if k.sub.discovery {
+		d.id.CNTLID, d.id.Version, d.id.CNTRLTYPE = conn.ctrl.id, specVersion, nvme.ControllerIO
+		if conn.sub.discovery {
 			d.id.Serial, d.id.Model, d.id.CNTRLTYPE = "00000000000000000000", "VDA Discovery", nvme.ControllerDiscovery
 		}
 	}},
-	{name: "MDTS: the largest transfer", ctrl: func(k *conn, d *told) { d.id.MDTS = uint8(bits.Len32(k.opts.MaxIOSize>>12) - 1) }},
+	{name: "MDTS: the largest transfer", ctrl: func(conn *conn, d *told) { d.id.MDTS = uint8(bits.Len32(conn.opts.MaxIOSize>>12) - 1) }},
 	{name: "CTRATT 0: host ids of 128 bits", ctrl: func(_ *conn, d *told) { d.id.CTRATT |= nvme.CTRATTHostID128 }},
-	{name: "CTRATT 6, KAS: any traffic keeps alive", ctrl: func(k *conn, d *told) {
+	{name: "CTRATT 6, KAS: any traffic keeps alive", ctrl: func(conn *conn, d *told) {
 		d.id.CTRATT |= nvme.CTRATTTrafficKA
-		d.id.KAS = k.opts.KAS
+		d.id.KAS = conn.opts.KAS
 	}},
 	{name: "ACL: aborts at once", ctrl: func(_ *conn, d *told) { d.id.ACL = abortsAtOnce - 1 }},
 	{name: "AERL: event requests at once", ctrl: func(_ *conn, d *told) { d.id.AERL = asyncEvents - 1 }},
@@ -73,24 +73,24 @@ var promises = []promise{
 	{name: "LPA 5: the logs of log pages, features and NVMe-MI commands, and scopes",
 		ctrl: func(_ *conn, d *told) { d.id.LPA |= nvme.LPASupported }},
 	{name: "SQES, CQES: entries of 64 and 16 bytes", ctrl: func(_ *conn, d *told) { d.id.SQES, d.id.CQES = 0x66, 0x44 }},
-	{name: "MAXCMD: commands at once", ctrl: func(k *conn, d *told) {
-		d.id.MAXCMD = k.opts.MaxQueueDepth
-		if k.sub.discovery {
-			d.id.MAXCMD = uint16(k.opts.MaxAQDepth)
+	{name: "MAXCMD: commands at once", ctrl: func(conn *conn, d *told) {
+		d.id.MAXCMD = conn.opts.MaxQueueDepth
+		if conn.sub.discovery {
+			d.id.MAXCMD = uint16(conn.opts.MaxAQDepth)
 		}
 	}},
 	{name: "SGLS: data by transport SGL or at an offset in the capsule", ctrl: func(_ *conn, d *told) {
 		d.id.SGLS, d.id.MSDBD = nvme.SGLSSupported|nvme.SGLSOffset|nvme.SGLSTransport, 1
 	}},
-	{name: "IOCCSZ, IORCSZ, ICDOFF: capsules", ctrl: func(k *conn, d *told) {
-		d.id.IOCCSZ, d.id.IORCSZ = (nvme.CommandLen+k.opts.capsule)/16, nvme.CompletionLen/16
+	{name: "IOCCSZ, IORCSZ, ICDOFF: capsules", ctrl: func(conn *conn, d *told) {
+		d.id.IOCCSZ, d.id.IORCSZ = (nvme.CommandLen+conn.opts.capsule)/16, nvme.CompletionLen/16
 	}},
 
 	{name: "CMIC 0, 1: many ports, many controllers", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) {
 		d.id.CMIC |= nvme.CMICMultiPort | nvme.CMICMultiController
 	}},
-	{name: "NN, MNAN: namespaces", on: (*Subsystem).isIO, ctrl: func(k *conn, d *told) {
-		d.id.NN, d.id.MNAN = k.sub.cfg.MaxNamespaces, k.sub.cfg.MaxNamespaces
+	{name: "NN, MNAN: namespaces", on: (*Subsystem).isIO, ctrl: func(conn *conn, d *told) {
+		d.id.NN, d.id.MNAN = conn.sub.cfg.MaxNamespaces, conn.sub.cfg.MaxNamespaces
 	}},
 	{name: "ONCS 0: Compare", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.ONCS |= nvme.ONCSCompare }},
 	{name: "ONCS 2: Dataset Management", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.ONCS |= nvme.ONCSDSM }},
@@ -114,12 +114,12 @@ var promises = []promise{
 	{name: "VWC: Flush, also of all namespaces", on: (*Subsystem).isIO,
 		ctrl: func(_ *conn, d *told) { d.id.VWC = nvme.VWCPresent | nvme.VWCFlushAll }},
 	{name: "OFCS 0: Disconnect", on: (*Subsystem).isIO, ctrl: func(_ *conn, d *told) { d.id.OFCS = nvme.OFCSDisconnect }},
-	{name: "CMIC 3, OAES 11, ANACAP, ANAGRPMAX, NANAGRPID: ANA", on: (*Subsystem).offersANA, ctrl: func(k *conn, d *told) {
+	{name: "CMIC 3, OAES 11, ANACAP, ANAGRPMAX, NANAGRPID: ANA", on: (*Subsystem).offersANA, ctrl: func(conn *conn, d *told) {
 		d.id.CMIC |= nvme.CMICANA
 		d.id.OAES |= nvme.OAESANA
 		d.id.ANATT = 10
 		d.id.ANACAP = nvme.ANACAPOptimized | nvme.ANACAPNonOptimized | nvme.ANACAPInaccessible
-		d.id.ANAGRPMAX, d.id.NANAGRPID = k.sub.cfg.MaxNamespaces, k.sub.cfg.MaxNamespaces
+		d.id.ANAGRPMAX, d.id.NANAGRPID = conn.sub.cfg.MaxNamespaces, conn.sub.cfg.MaxNamespaces
 	}},
 
 	{name: "NMIC 0: shared", on: (*Subsystem).isIO, ns: func(_ *namespace, _ *bdev.Info, d *nvme.NamespaceData) { d.NMIC = nvme.NMICShared }},
@@ -167,12 +167,12 @@ var promises = []promise{
 // of reports whether controllers of s give the promise.
 func (p *promise) of(s *Subsystem) bool { return p.on == nil || p.on(s) }
 
-// told puts together what the controller of k tells.
-func (k *conn) told() told {
+// told puts together what the controller of conn tells.
+func (conn *conn) told() told {
 	var d told
 	for i := range promises {
-		if p := &promises[i]; p.ctrl != nil && p.of(k.sub) {
-			p.ctrl(k, &d)
+		if p := &promises[i]; p.ctrl != nil && p.of(conn.sub) {
+			p.ctrl(conn, &d)
 		}
 	}
 	return d

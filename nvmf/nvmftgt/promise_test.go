@@ -116,9 +116,9 @@ var kept = map[string]func(t *testing.T, r *rig){
 		age := func(except int) {
 			for _, c := range r.sub.controllers(anyController) {
 				c.mu.Lock()
-				for i, k := range []*conn{c.admin, c.io[1]} {
+				for i, conn := range []*conn{c.admin, c.io[1]} {
 					if i != except {
-						k.seen.Store(nanotime() - int64(61*time.Second))
+						conn.seen.Store(nanotime() - int64(61*time.Second))
 					}
 				}
 				c.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 var specVersion = nvme.Version(2, 0, 0)
 
 // capabilities is the CAP property.
-func (k *conn) capabilities() uint64 {
-	d := k.told()
+func (conn *conn) capabilities() uint64 {
+	d := conn.told()
 	return d.caps.Encode()
 }
 
@@ -82,9 +82,9 @@ func (c *controller) propertySet(m *cmd) nvme.Status {
 	if reset {
 		c.settleIO("controller reset")
 		for _, e := range drop { // no completion after a reset: the slots come back unanswered
-			e.k.mu.Lock()
-			e.k.q.freeSlot(e)
-			e.k.mu.Unlock()
+			e.conn.mu.Lock()
+			e.conn.q.freeSlot(e)
+			e.conn.mu.Unlock()
 		}
 	}
 	return nvme.Success
@@ -104,8 +104,8 @@ func (c *controller) takes(cc uint32) bool {
 func (c *controller) settleIO(why string) {
 	c.mu.Lock()
 	var ks []*conn
-	for _, k := range c.io {
-		ks = append(ks, k)
+	for _, conn := range c.io {
+		ks = append(ks, conn)
 	}
 	c.mu.Unlock()
 	settle(ks, why)

@@ -11,7 +11,7 @@ import (
 // queue is the queue pair: the commands of its host, the memory that they hold,
 // and how far the host has been told that the submission queue is worked off.
 type queue struct {
-	k    *conn
+	conn *conn
 	id   uint16 // set by Connect, then constant
 	size uint32 // entries of the submission queue; set by Connect, then constant
 
@@ -45,24 +45,24 @@ type queue struct {
 // growSlots allows n commands at once and as many more as replies may be on
 // their way to a host that has sent the next command already.
 func (q *queue) growSlots(n int) {
-	q.k.mu.Lock()
-	defer q.k.mu.Unlock()
+	q.conn.mu.Lock()
+	defer q.conn.mu.Unlock()
 	q.slots = append(make([]*cmd, 0, 2*n), q.slots...)
 }
 
 // slot returns a free slot, or nil when the host has more commands under way
 // than its queue is long. Only the reader calls it.
 func (q *queue) slot() *cmd {
-	k := q.k
+	conn := q.conn
 	if len(q.local) == 0 {
-		k.mu.Lock()
+		conn.mu.Lock()
 		q.local, q.free = q.free, q.local
 		if len(q.local) == 0 && len(q.slots) < cap(q.slots) {
-			c := newCmd(k, uint16(len(q.slots)))
+			c := newCmd(conn, uint16(len(q.slots)))
 			q.slots = append(q.slots, c)
 			q.local = append(q.local, c)
 		}
-		k.mu.Unlock()
+		conn.mu.Unlock()
 		if len(q.local) == 0 {
 			return nil
 		}
@@ -96,7 +96,7 @@ func (q *queue) unwound() {
 
 // leaveInflight ends a command's time at the device.
 func (q *queue) leaveInflight() {
-	if q.inflight.Add(-1) == 0 && q.k.closing.Load() {
+	if q.inflight.Add(-1) == 0 && q.conn.closing.Load() {
 		select {
 		case q.idle <- struct{}{}:
 		default:
@@ -107,9 +107,9 @@ func (q *queue) leaveInflight() {
 // outstanding reports whether a command is still to be answered. Those whose
 // data has not come are not.
 func (q *queue) outstanding() bool {
-	k := q.k
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	conn := q.conn
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
 	q.waiting = slices.DeleteFunc(q.waiting, (*cmd).fromHost)
 	return q.inflight.Load() != 0 || len(q.waiting) > 0 || slices.ContainsFunc(q.slots, func(c *cmd) bool { return c.kept.Load() })
 }
@@ -117,10 +117,10 @@ func (q *queue) outstanding() bool {
 // abortable aborts the command cid: one that waits for a buffer is returned,
 // to be answered now, and to be followed by leaveInflight.
 func (q *queue) abortable(cid uint16) (m *cmd, aborted bool) {
-	k := q.k
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closing.Load() {
+	conn := q.conn
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if conn.closing.Load() {
 		return nil, false
 	}
 	for i, m := range q.waiting {
@@ -144,8 +144,8 @@ func (q *queue) abortable(cid uint16) (m *cmd, aborted bool) {
 // has been worked off, so that one is sent in time even where the SUCCESS flag
 // would do; off, the flag always does.
 func (q *queue) setFlow(off bool) {
-	q.k.mu.Lock()
-	defer q.k.mu.Unlock()
+	q.conn.mu.Lock()
+	defer q.conn.mu.Unlock()
 	q.noFlow, q.tellHead = off, math.MaxUint32
 	if !off {
 		q.tellHead = q.size / 2

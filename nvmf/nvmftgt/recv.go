@@ -14,7 +14,7 @@ import (
 // and while that sleeps to the goroutine that polls in its place: to the one
 // that has input's turn. It needs no lock.
 type receiver struct {
-	k      *conn
+	conn   *conn
 	input  tcp.Input
 	polled bool  // another than the reader has the turn
 	left   error // why the input was left to the reader
@@ -47,7 +47,7 @@ const aheadBytes = 4 << 10
 // ahead is the part of the buffer to receive into.
 func (rx *receiver) ahead() []byte {
 	p := rx.buf[rx.w:]
-	if rx.k.q.asked.Load() > 0 {
+	if rx.conn.q.asked.Load() > 0 {
 		p = p[:min(len(p), aheadBytes)]
 	}
 	return p
@@ -64,24 +64,24 @@ func (rx *receiver) recv() (int, syscall.Errno) {
 	}
 	if rx.data.left > 0 && rx.w == 0 {
 		c := rx.data.c
-		return rx.k.nc.RecvData(c.iov, int(c.got), rx.data.left, rx.ahead())
+		return rx.conn.nc.RecvData(c.iov, int(c.got), rx.data.left, rx.ahead())
 	}
 	if len(rx.buf)-rx.w < len(rx.buf)/8 { // keep room for a whole PDU
 		rx.w = copy(rx.buf, rx.buf[rx.r:rx.w])
 		rx.r = 0
 	}
-	return rx.k.nc.Recv(rx.ahead())
+	return rx.conn.nc.Recv(rx.ahead())
 }
 
 // received handles n bytes that recv has just received.
 func (rx *receiver) received(n int) error {
-	k := rx.k
-	if k.ctrl != nil {
+	conn := rx.conn
+	if conn.ctrl != nil {
 		now := nanotime()
-		if k.ctrl.lapsed(k, now) {
+		if conn.ctrl.lapsed(conn, now) {
 			return errClosing
 		}
-		k.seen.Store(now)
+		conn.seen.Store(now)
 	}
 	if rx.data.left > 0 && rx.w == 0 {
 		n -= rx.tookData(min(n, rx.data.left))
@@ -110,7 +110,7 @@ func (rx *receiver) tookData(n int) int {
 // next handles one PDU, or a part of an H2CData PDU's data. It reports
 // whether it got on.
 func (rx *receiver) next() (bool, error) {
-	k := rx.k
+	conn := rx.conn
 	in := rx.buf[rx.r:rx.w]
 	if d := &rx.data; d.c != nil {
 		if d.left > 0 {
@@ -147,26 +147,26 @@ func (rx *receiver) next() (bool, error) {
 	if err != nil || len(in) < need {
 		return false, err
 	}
-	if k.hdgst && h.Flags&nvme.FlagHDGST != 0 {
+	if conn.hdgst && h.Flags&nvme.FlagHDGST != 0 {
 		if d := nvme.Digest(in[h.HLen:]); d != nvme.UpdateDigest(0, in[:h.HLen]) {
 			return false, &protocolError{status: nvme.FatalHeaderDigest, info: d, header: clip(in[:h.HLen]), what: fmt.Sprint("of a ", h.Type)}
 		}
 	}
 	rx.pduAt = rx.r
-	if h.Type == nvme.PDUCapsuleCmd && k.phase == phaseReady && k.q.lacksRoom(h, in) {
+	if h.Type == nvme.PDUCapsuleCmd && conn.phase == phaseReady && conn.q.lacksRoom(h, in) {
 		if rx.polled {
 			return false, errResume
 		}
-		if err := k.q.awaitRoom(h, in); err != nil {
+		if err := conn.q.awaitRoom(h, in); err != nil {
 			return false, err
 		}
 	}
 	rx.r += need
 	switch h.Type {
 	case nvme.PDUICReq:
-		return true, k.initialize(in[:need])
+		return true, conn.initialize(in[:need])
 	case nvme.PDUCapsuleCmd:
-		return true, k.capsule(h, in[:need])
+		return true, conn.capsule(h, in[:need])
 	case nvme.PDUH2CData:
 		return true, rx.dataStart(h, in[:need])
 	}
@@ -178,50 +178,50 @@ func (rx *receiver) next() (bool, error) {
 // negotiated, and returns how many bytes must be there to handle it: all of
 // it, or, of H2CData, what comes before the data.
 func (rx *receiver) admit(h nvme.Header, in []byte) (int, error) {
-	k := rx.k
+	conn := rx.conn
 	bad := func(s nvme.FatalStatus, info uint32, what string) error {
 		return &protocolError{status: s, info: info, header: clip(in[:min(len(in), int(h.HLen))]), what: fmt.Sprint(h.Type, ": ", what)}
 	}
 	var want uint8
 	switch h.Type {
 	case nvme.PDUICReq:
-		if k.phase != phaseNew {
+		if conn.phase != phaseNew {
 			return 0, bad(nvme.FatalSequence, 0, "the connection is initialized already")
 		}
 		return nvme.ICLen, nil
 	case nvme.PDUH2CTermReq:
 		return int(h.PLen), nil
 	case nvme.PDUCapsuleCmd, nvme.PDUH2CData:
-		if k.phase == phaseNew || h.Type == nvme.PDUH2CData && k.phase != phaseReady {
+		if conn.phase == phaseNew || h.Type == nvme.PDUH2CData && conn.phase != phaseReady {
 			return 0, bad(nvme.FatalSequence, 0, "too early")
 		}
 	default:
 		return 0, bad(nvme.FatalInvalidHeader, 0, "only a controller sends it")
 	}
-	if k.hdgst {
+	if conn.hdgst {
 		want |= nvme.FlagHDGST
 	}
 	data := h.DataLen()
-	if k.ddgst && data > 0 {
+	if conn.ddgst && data > 0 {
 		want |= nvme.FlagDDGST
 	}
-	if got := h.Flags & (nvme.FlagHDGST | nvme.FlagDDGST); got != want && !(data == 0 && k.ddgst && got == want|nvme.FlagDDGST) {
+	if got := h.Flags & (nvme.FlagHDGST | nvme.FlagDDGST); got != want && !(data == 0 && conn.ddgst && got == want|nvme.FlagDDGST) {
 		return 0, bad(nvme.FatalInvalidHeader, 1, "digest flags differ from what was negotiated")
 	}
 	if h.Type == nvme.PDUCapsuleCmd {
-		limit := k.opts.capsule
-		if k.phase == phaseConnect || k.q.id == 0 {
+		limit := conn.opts.capsule
+		if conn.phase == phaseConnect || conn.q.id == 0 {
 			limit = max(limit, 8192)
 		}
 		if data > limit {
 			return 0, bad(nvme.FatalInvalidHeader, 4, "more data than a capsule may carry")
 		}
-		if k.phase == phaseConnect && int(h.PLen) > helloBuffer/2 {
+		if conn.phase == phaseConnect && int(h.PLen) > helloBuffer/2 {
 			return 0, bad(nvme.FatalInvalidHeader, 4, "more data than a Connect has")
 		}
 		return int(h.PLen), nil
 	}
-	if data > k.opts.maxData {
+	if data > conn.opts.maxData {
 		return 0, bad(nvme.FatalLimitExceeded, 0, "more data than MAXH2CDATA")
 	}
 	if data == 0 {

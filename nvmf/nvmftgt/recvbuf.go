@@ -12,8 +12,8 @@ const (
 func (rx *receiver) takeBuffer() {
 	n := rx.bufferSize()
 	if n > helloBuffer {
-		if rx.buf = rx.k.tgt.rbufs.Get(n); rx.buf != nil {
-			rx.k.tgt.recvBuffers.Add(1)
+		if rx.buf = rx.conn.tgt.rbufs.Get(n); rx.buf != nil {
+			rx.conn.tgt.recvBuffers.Add(1)
 			return
 		}
 	}
@@ -23,11 +23,11 @@ func (rx *receiver) takeBuffer() {
 
 // bufferSize is the size of the receive buffer in bytes.
 func (rx *receiver) bufferSize() int {
-	k := rx.k
+	conn := rx.conn
 	switch {
-	case k.phase != phaseReady:
+	case conn.phase != phaseReady:
 		return helloBuffer
-	case k.q.id == 0 && k.opts.capsule <= 16<<10:
+	case conn.q.id == 0 && conn.opts.capsule <= 16<<10:
 		return adminBuffer
 	}
 	return ioBuffer
@@ -36,8 +36,8 @@ func (rx *receiver) bufferSize() int {
 // dropBuffer returns the receive buffer; an idle connection has none.
 func (rx *receiver) dropBuffer() {
 	if rx.buf != nil && !rx.own {
-		rx.k.tgt.rbufs.Put(rx.buf)
-		rx.k.tgt.recvBuffers.Add(-1)
+		rx.conn.tgt.rbufs.Put(rx.buf)
+		rx.conn.tgt.recvBuffers.Add(-1)
 	}
 	rx.buf, rx.own = nil, false
 	rx.r, rx.w = 0, 0

@@ -94,7 +94,7 @@ func (r *reservation) check(host uuid.UUID, op nvme.Opcode) nvme.Status {
 
 // reserve executes a reservation command at the gate of its namespace.
 func (c *cmd) reserve(b *bdev.Batch) {
-	host := c.k.ctrl.hostID
+	host := c.conn.ctrl.hostID
 	if host == uuid.Nil { // it names no host: any number of them could share a registration
 		c.finish(nvme.HostIDNotSet|nvme.DNR, b)
 		return
@@ -117,14 +117,14 @@ func (c *cmd) reserve(b *bdev.Batch) {
 	}
 	go func() { // a file is written
 		var own bdev.Batch
-		c.k.guarded(func() { c.change(v, &own) })
+		c.conn.guarded(func() { c.change(v, &own) })
 		own.Flush()
 	}()
 }
 
 // change executes Reservation Register, Acquire or Release.
 func (c *cmd) change(v nvme.Reservation, b *bdev.Batch) {
-	host, r := c.k.ctrl.hostID, &c.ns.resv
+	host, r := c.conn.ctrl.hostID, &c.ns.resv
 	switch c.sqe.Opcode() {
 	case nvme.IOResvRegister:
 		s, notes := r.register(v, host)
@@ -363,7 +363,7 @@ func (c *cmd) reservationReport(b *bdev.Batch) {
 		return
 	}
 	r := &c.ns.resv
-	now := c.k.sub.hostControllers()
+	now := c.conn.sub.hostControllers()
 	r.mu.Lock()
 	out := nvme.ReservationStatus{Generation: r.gen, Persistent: r.keep}
 	if s := r.state.Load(); s != nil {

@@ -14,7 +14,7 @@ import (
 // sender is what goes to the host. conn.mu guards it, but for snd, which belongs
 // to the one that has set sending, and align, which ICReq sets.
 type sender struct {
-	k        *conn
+	conn     *conn
 	align    int        // of data in C2HData PDUs, bytes
 	cond     *sync.Cond // on conn.mu: sending, blocked
 	out, snd outQueue   // what gathers, and what is being sent
@@ -42,14 +42,14 @@ func (q *outQueue) clear() {
 func (tx *sender) openPDU(t nvme.PDUType, flags uint8, fixed, data int) []byte {
 	h := nvme.Header{Type: t, Flags: flags, HLen: uint8(fixed), PLen: uint32(fixed)}
 	room := fixed
-	if tx.k.hdgst {
+	if tx.conn.hdgst {
 		h.Flags |= nvme.FlagHDGST
 		room += nvme.DigestLen
 	}
 	if data > 0 {
 		room = (room + tx.align - 1) / tx.align * tx.align
 		h.PDO = uint8(room)
-		if tx.k.ddgst {
+		if tx.conn.ddgst {
 			h.Flags |= nvme.FlagDDGST
 			h.PLen += nvme.DigestLen
 		}
@@ -62,17 +62,17 @@ func (tx *sender) openPDU(t nvme.PDUType, flags uint8, fixed, data int) []byte {
 
 // seal adds the header digest to a header of fixed bytes.
 func (tx *sender) seal(p []byte, fixed int) {
-	if tx.k.hdgst {
+	if tx.conn.hdgst {
 		nvme.PutDigest(p[fixed:], nvme.UpdateDigest(0, p[:fixed]))
 	}
 }
 
 // reply queues the answer of c: its data, if it has some for the host, and a
 // response capsule unless the data says it all.
-func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
-	k.mu.Lock()
-	if k.closing.Load() {
-		k.mu.Unlock()
+func (conn *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
+	conn.mu.Lock()
+	if conn.closing.Load() {
+		conn.mu.Unlock()
 		c.drop()
 		return
 	}
@@ -82,44 +82,44 @@ func (k *conn) reply(c *cmd, s nvme.Status, b *bdev.Batch) {
 	capsule := true
 	if c.toHost && c.n > 0 {
 		flags := nvme.FlagLast
-		if k.opts.success && c.dw0 == 0 && c.dw1 == 0 && k.q.untold+1 < k.q.tellHead {
+		if conn.opts.success && c.dw0 == 0 && c.dw1 == 0 && conn.q.untold+1 < conn.q.tellHead {
 			flags |= nvme.FlagSuccess
 			capsule = false
 		}
-		p := k.tx.openPDU(nvme.PDUC2HData, flags, nvme.DataLen, int(c.n))
+		p := conn.tx.openPDU(nvme.PDUC2HData, flags, nvme.DataLen, int(c.n))
 		nvme.PutData(p, nvme.DataPDU{CID: c.sqe.CID(), Length: c.n})
-		k.tx.seal(p, nvme.DataLen)
-		k.tx.out.Data(c.iov, 0, int(c.n))
-		if k.ddgst {
+		conn.tx.seal(p, nvme.DataLen)
+		conn.tx.out.Data(c.iov, 0, int(c.n))
+		if conn.ddgst {
 			v := bdev.IovAt(c.iov, 0)
-			nvme.PutDigest(k.tx.out.Header(nvme.DigestLen), v.Digest(0, int(c.n)))
+			nvme.PutDigest(conn.tx.out.Header(nvme.DigestLen), v.Digest(0, int(c.n)))
 		}
 	}
-	k.q.advanceHead()
+	conn.q.advanceHead()
 	if capsule {
-		p := k.tx.openPDU(nvme.PDUCapsuleResp, 0, nvme.CapsuleRespLen, 0)
-		nvme.PutCompletion(p[nvme.HeaderLen:], nvme.Completion{DW0: c.dw0, DW1: c.dw1, SQHead: k.q.sqHead(c), CID: c.sqe.CID(), Status: s})
-		k.tx.seal(p, nvme.CapsuleRespLen)
+		p := conn.tx.openPDU(nvme.PDUCapsuleResp, 0, nvme.CapsuleRespLen, 0)
+		nvme.PutCompletion(p[nvme.HeaderLen:], nvme.Completion{DW0: c.dw0, DW1: c.dw1, SQHead: conn.q.sqHead(c), CID: c.sqe.CID(), Status: s})
+		conn.tx.seal(p, nvme.CapsuleRespLen)
 	}
-	k.tx.out.done = append(k.tx.out.done, c)
-	k.q.completed++
-	k.q.carriedOut += uint64(c.carried)
-	k.tx.mark(b)
-	k.mu.Unlock()
+	conn.tx.out.done = append(conn.tx.out.done, c)
+	conn.q.completed++
+	conn.q.carriedOut += uint64(c.carried)
+	conn.tx.mark(b)
+	conn.mu.Unlock()
 }
 
 // sendR2T asks for all data of c at once.
-func (k *conn) sendR2T(c *cmd, b *bdev.Batch) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.closing.Load() {
+func (conn *conn) sendR2T(c *cmd, b *bdev.Batch) {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if conn.closing.Load() {
 		return // teardown releases what is receiving
 	}
-	k.q.asked.Add(1)
-	p := k.tx.openPDU(nvme.PDUR2T, 0, nvme.R2TLen, 0)
+	conn.q.asked.Add(1)
+	p := conn.tx.openPDU(nvme.PDUR2T, 0, nvme.R2TLen, 0)
 	nvme.PutR2T(p, nvme.R2T{CID: c.sqe.CID(), TTag: c.tag, Length: c.n})
-	k.tx.seal(p, nvme.R2TLen)
-	k.tx.mark(b)
+	conn.tx.seal(p, nvme.R2TLen)
+	conn.tx.mark(b)
 }
 
 // mark has tx flushed with b; conn.mu is held.
@@ -133,21 +133,21 @@ func (tx *sender) mark(b *bdev.Batch) {
 // FlushBatch sends what is queued, as far as the socket takes it. The one
 // that sends goes on until nothing is left, so that others need not wait.
 func (tx *sender) FlushBatch(b *bdev.Batch) {
-	k := tx.k
-	k.mu.Lock()
+	conn := tx.conn
+	conn.mu.Lock()
 	tx.dirty = false
-	if tx.sending || k.closing.Load() || tx.out.Empty() {
-		k.mu.Unlock()
+	if tx.sending || conn.closing.Load() || tx.out.Empty() {
+		conn.mu.Unlock()
 		return
 	}
 	tx.sending = true
 	tx.takeOut()
-	k.mu.Unlock()
-	if b == &k.batch {
+	conn.mu.Unlock()
+	if b == &conn.batch {
 		tx.sendAll(b)
 		return
 	}
-	k.guarded(func() { tx.sendAll(b) })
+	conn.guarded(func() { tx.sendAll(b) })
 }
 
 // takeOut moves the queue to the sender; conn.mu is held.
@@ -158,25 +158,25 @@ func (tx *sender) takeOut() {
 // sendAll sends snd and what is queued behind it. On a full socket it
 // leaves the rest to the reader or to a goroutine that may wait.
 func (tx *sender) sendAll(b *bdev.Batch) {
-	k := tx.k
+	conn := tx.conn
 	for {
-		switch e := k.nc.Send(&tx.snd.Queue); e {
+		switch e := conn.nc.Send(&tx.snd.Queue); e {
 		case 0:
 		case syscall.EAGAIN:
-			k.mu.Lock()
+			conn.mu.Lock()
 			tx.blocked = true
-			if b != &k.batch {
+			if b != &conn.batch {
 				tx.draining = true
 				go tx.drain()
 			}
-			k.mu.Unlock()
+			conn.mu.Unlock()
 			return
 		default:
-			k.kill("send: " + e.Error())
-			k.mu.Lock()
+			conn.kill("send: " + e.Error())
+			conn.mu.Lock()
 			tx.sending = false
 			tx.cond.Broadcast()
-			k.mu.Unlock()
+			conn.mu.Unlock()
 			return
 		}
 		if !tx.sent(b) {
@@ -187,10 +187,10 @@ func (tx *sender) sendAll(b *bdev.Batch) {
 
 // sent frees what was sent and reports whether there is more.
 func (tx *sender) sent(b *bdev.Batch) bool {
-	k := tx.k
-	k.mu.Lock()
+	conn := tx.conn
+	conn.mu.Lock()
 	for _, c := range tx.snd.done {
-		k.q.freeSlot(c)
+		conn.q.freeSlot(c)
 	}
 	tx.snd.clear()
 	more := !tx.out.Empty()
@@ -200,10 +200,10 @@ func (tx *sender) sent(b *bdev.Batch) bool {
 		tx.sending = false
 		tx.cond.Broadcast()
 	}
-	waiting := len(k.q.waiting) > 0
-	k.mu.Unlock()
+	waiting := len(conn.q.waiting) > 0
+	conn.mu.Unlock()
 	if waiting {
-		k.q.serveWaiting(b, false)
+		conn.q.serveWaiting(b, false)
 	}
 	return more
 }
@@ -214,48 +214,48 @@ var batches = sync.Pool{New: func() any { return new(bdev.Batch) }}
 // drain waits for the socket and sends until nothing is left. It runs on the
 // reader, which then receives nothing meanwhile, or on a goroutine of its own.
 func (tx *sender) drain() {
-	k := tx.k
+	conn := tx.conn
 	b := batches.Get().(*bdev.Batch)
 	defer func() {
 		b.Flush() // after the state is free: it may find the socket full again
 		batches.Put(b)
 	}()
 	for more := true; more; {
-		if err := k.nc.SendWait(&tx.snd.Queue, k.tgt.cfg.SendTime); err != nil {
+		if err := conn.nc.SendWait(&tx.snd.Queue, conn.tgt.cfg.SendTime); err != nil {
 			why := "send: " + err.Error()
 			if errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, os.ErrDeadlineExceeded) {
 				why = "the peer does not read"
 			}
-			k.kill(why)
-			k.mu.Lock()
+			conn.kill(why)
+			conn.mu.Lock()
 			tx.sending, tx.blocked, tx.draining = false, false, false
 			tx.cond.Broadcast()
-			k.mu.Unlock()
+			conn.mu.Unlock()
 			return
 		}
 		more = tx.sent(b)
 	}
-	k.mu.Lock()
+	conn.mu.Lock()
 	tx.blocked, tx.draining = false, false
 	tx.cond.Broadcast()
-	k.mu.Unlock()
+	conn.mu.Unlock()
 }
 
 // unblock returns when the socket takes data again, false when the connection
 // is closing. Only the reader calls it.
 func (tx *sender) unblock() bool {
-	k := tx.k
-	k.mu.Lock()
-	for tx.blocked && !k.closing.Load() {
+	conn := tx.conn
+	conn.mu.Lock()
+	for tx.blocked && !conn.closing.Load() {
 		if !tx.draining {
 			tx.draining = true
-			k.mu.Unlock()
+			conn.mu.Unlock()
 			tx.drain()
-			k.mu.Lock()
+			conn.mu.Lock()
 			continue
 		}
 		tx.cond.Wait()
 	}
-	k.mu.Unlock()
-	return !k.closing.Load()
+	conn.mu.Unlock()
+	return !conn.closing.Load()
 }

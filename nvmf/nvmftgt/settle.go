@@ -6,62 +6,62 @@ import (
 
 // kill gives the connection up: from now on it submits and sends nothing.
 // teardown follows on the reader.
-func (k *conn) kill(why string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.why == "" {
-		k.why = why
+func (conn *conn) kill(why string) {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if conn.why == "" {
+		conn.why = why
 	}
-	k.closing.Store(true)
-	if !k.shut {
-		k.nc.Shutdown()
+	conn.closing.Store(true)
+	if !conn.shut {
+		conn.nc.Shutdown()
 	}
-	k.tx.cond.Broadcast()
+	conn.tx.cond.Broadcast()
 }
 
 // teardown runs when the reader has ended: it waits for what is at the
 // devices, returns what the commands hold, and leaves the controller.
-func (k *conn) teardown() {
-	k.kill("ended")
-	k.hello.Stop()
-	k.rx.input.Cool()
-	if k.ctrl != nil {
-		k.ctrl.leave(k)
+func (conn *conn) teardown() {
+	conn.kill("ended")
+	conn.hello.Stop()
+	conn.rx.input.Cool()
+	if conn.ctrl != nil {
+		conn.ctrl.leave(conn)
 	}
 	var long stall
-	for k.q.inflight.Load() != 0 {
-		long.wait(k.tgt, k.q.idle, k.waitsFor)
+	for conn.q.inflight.Load() != 0 {
+		long.wait(conn.tgt, conn.q.idle, conn.waitsFor)
 	}
-	k.mu.Lock()
-	if k.tx.blocked && !k.tx.draining { // the rest of a reply that this goroutine would have sent
-		k.tx.sending = false
+	conn.mu.Lock()
+	if conn.tx.blocked && !conn.tx.draining { // the rest of a reply that this goroutine would have sent
+		conn.tx.sending = false
 	}
-	for k.tx.sending || k.tx.draining {
-		k.tx.cond.Wait()
+	for conn.tx.sending || conn.tx.draining {
+		conn.tx.cond.Wait()
 	}
-	k.shut = true
-	for _, c := range k.q.slots {
+	conn.shut = true
+	for _, c := range conn.q.slots {
 		if c.kept.Load() || c.state == free || c.state == dropped {
 			continue
 		}
 		c.to(dropped)
 		c.releaseLocked()
 	}
-	k.q.waiting = nil
-	k.tx.out, k.tx.snd = outQueue{}, outQueue{}
-	k.mu.Unlock()
-	_ = k.nc.Close()
-	k.rx.dropBuffer()
-	t := k.tgt
+	conn.q.waiting = nil
+	conn.tx.out, conn.tx.snd = outQueue{}, outQueue{}
+	conn.mu.Unlock()
+	_ = conn.nc.Close()
+	conn.rx.dropBuffer()
+	t := conn.tgt
 	t.mu.Lock()
-	t.exit(k)
-	t.stats.completed.Add(k.q.completed)
+	t.exit(conn)
+	t.stats.completed.Add(conn.q.completed)
 	t.mu.Unlock()
-	if k.sub != nil {
-		k.sub.forget(k)
+	if conn.sub != nil {
+		conn.sub.forget(conn)
 	}
-	t.log.Debug("nvmf: connection ended", append(k.attrs(), "why", k.why)...)
-	close(k.settled)
+	t.log.Debug("nvmf: connection ended", append(conn.attrs(), "why", conn.why)...)
+	close(conn.settled)
 }
 
 // closeConns gives up the connections that match and waits until they have
@@ -69,9 +69,9 @@ func (k *conn) teardown() {
 func (t *Target) closeConns(match func(*conn) bool) {
 	t.mu.Lock()
 	var ks []*conn
-	for k := range t.conns {
-		if match(k) {
-			ks = append(ks, k)
+	for conn := range t.conns {
+		if match(conn) {
+			ks = append(ks, conn)
 		}
 	}
 	t.mu.Unlock()
@@ -82,9 +82,9 @@ func (t *Target) closeConns(match func(*conn) bool) {
 func (s *Subsystem) closeConns(match func(*conn) bool) {
 	s.mu.Lock()
 	var ks []*conn
-	for k := range s.conns {
-		if match(k) {
-			ks = append(ks, k)
+	for conn := range s.conns {
+		if match(conn) {
+			ks = append(ks, conn)
 		}
 	}
 	s.mu.Unlock()
@@ -92,11 +92,11 @@ func (s *Subsystem) closeConns(match func(*conn) bool) {
 }
 
 func settle(ks []*conn, why string) {
-	for _, k := range ks {
-		k.kill(why)
+	for _, conn := range ks {
+		conn.kill(why)
 	}
-	for _, k := range ks {
-		<-k.settled
+	for _, conn := range ks {
+		<-conn.settled
 	}
 }
 
@@ -111,21 +111,21 @@ type protocolError struct {
 func (e *protocolError) Error() string { return e.status.String() + ": " + e.what }
 
 // terminate tells the peer why the connection ends.
-func (k *conn) terminate(err error) {
-	k.tgt.stats.rejected.Add(1)
-	k.tgt.complain("nvmf: connection ended for a protocol error", append(k.attrs(), "err", err)...)
+func (conn *conn) terminate(err error) {
+	conn.tgt.stats.rejected.Add(1)
+	conn.tgt.complain("nvmf: connection ended for a protocol error", append(conn.attrs(), "err", err)...)
 	pe, ok := err.(*protocolError)
-	k.mu.Lock()
-	quiet := k.tx.sending || k.closing.Load()
-	if k.why == "" {
-		k.why = err.Error()
+	conn.mu.Lock()
+	quiet := conn.tx.sending || conn.closing.Load()
+	if conn.why == "" {
+		conn.why = err.Error()
 	}
-	k.closing.Store(true)
-	k.mu.Unlock()
+	conn.closing.Store(true)
+	conn.mu.Unlock()
 	if !ok || quiet {
 		return
 	}
 	var b [nvme.TermReqMax]byte
 	n := nvme.PutTermReq(b[:], nvme.PDUC2HTermReq, nvme.TermReq{Status: pe.status, Info: pe.info, Header: pe.header})
-	k.nc.HangUp(b[:n])
+	conn.nc.HangUp(b[:n])
 }

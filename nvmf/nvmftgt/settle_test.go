@@ -182,8 +182,8 @@ func TestPiecesOfTheUnwanted(t *testing.T) {
 				r.sub.mu.Lock()
 				defer r.sub.mu.Unlock()
 				all := true
-				for k := range r.sub.conns {
-					all = all && k.closing.Load()
+				for conn := range r.sub.conns {
+					all = all && conn.closing.Load()
 				}
 				return all
 			}, func() error { return r.sub.RemoveHost(testHost) })

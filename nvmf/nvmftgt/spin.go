@@ -13,10 +13,10 @@ import (
 // paid lately, then sleeps. It also returns, with rx.left set, when one that
 // polled in the reader's place met what it must leave to the reader.
 func (rx *receiver) wait() (int, syscall.Errno) {
-	k := rx.k
-	if k.q.id > 0 && k.opts.spinTime > 0 {
-		limit := k.opts.spinTime
-		if k.q.asked.Load() > 0 {
+	conn := rx.conn
+	if conn.q.id > 0 && conn.opts.spinTime > 0 {
+		limit := conn.opts.spinTime
+		if conn.q.asked.Load() > 0 {
 			limit *= askedSpin // it takes a host a while to send much data, but it does so now
 		}
 		if rx.input.Spin(limit, rx.try) {
@@ -29,7 +29,7 @@ func (rx *receiver) wait() (int, syscall.Errno) {
 		switch {
 		case err == nil && rx.left == nil:
 			return rx.n, rx.err
-		case k.closing.Load() || err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
+		case conn.closing.Load() || err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return 0, syscall.ECONNABORTED
 		case rx.left != nil:
 			return 0, 0
@@ -44,7 +44,7 @@ const askedSpin = 5
 // try receives without waiting.
 func (rx *receiver) try() bool {
 	rx.n, rx.err = rx.recv()
-	return rx.err != syscall.EAGAIN || rx.k.closing.Load()
+	return rx.err != syscall.EAGAIN || rx.conn.closing.Load()
 }
 
 // tryPark is try for a reader that is about to sleep; it does not when a
@@ -63,32 +63,32 @@ func (rx *receiver) rest() {
 var errResume = errors.New("to be handled by the reader")
 
 // PollSource serves the sleeping reader's connection (bdev.Source).
-func (k *conn) PollSource() bool { return k.rx.input.Poll(k.look) }
+func (conn *conn) PollSource() bool { return conn.rx.input.Poll(conn.look) }
 
 // look receives in the reader's place. What may take waiting (a full socket,
 // the end of the connection, memory) is left to the reader.
-func (k *conn) look() (found bool, next tcp.Next) {
-	k.mu.Lock()
-	blocked := k.tx.blocked
-	k.mu.Unlock()
-	if blocked || k.closing.Load() {
+func (conn *conn) look() (found bool, next tcp.Next) {
+	conn.mu.Lock()
+	blocked := conn.tx.blocked
+	conn.mu.Unlock()
+	if blocked || conn.closing.Load() {
 		return false, tcp.Later
 	}
-	n, e := k.rx.recv()
+	n, e := conn.rx.recv()
 	switch {
 	case e == syscall.EAGAIN:
-		if k.rx.r == k.rx.w {
-			k.rx.dropBuffer()
+		if conn.rx.r == conn.rx.w {
+			conn.rx.dropBuffer()
 		}
 		return false, tcp.Done
 	case e != 0 || n == 0:
 		return false, tcp.Wake // the reader finds the same
 	}
-	k.rx.polled = true
-	k.rx.left = k.pass(n)
-	k.rx.polled = false
-	k.tx.handOff()
-	if k.rx.left != nil {
+	conn.rx.polled = true
+	conn.rx.left = conn.pass(n)
+	conn.rx.polled = false
+	conn.tx.handOff()
+	if conn.rx.left != nil {
 		return true, tcp.Wake
 	}
 	return true, tcp.Done
@@ -97,10 +97,10 @@ func (k *conn) look() (found bool, next tcp.Next) {
 // handOff has a goroutine of its own send what the socket did not take from
 // a pass that was not the reader's.
 func (tx *sender) handOff() {
-	tx.k.mu.Lock()
+	tx.conn.mu.Lock()
 	if tx.blocked && !tx.draining {
 		tx.draining = true
 		go tx.drain()
 	}
-	tx.k.mu.Unlock()
+	tx.conn.mu.Unlock()
 }

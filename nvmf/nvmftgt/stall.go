@@ -51,14 +51,14 @@ func (s *stall) say(t *Target, msg string, what func() []any) {
 	}
 }
 
-// waitsFor describes what k waits for before it has settled.
-func (k *conn) waitsFor() []any {
-	k.mu.Lock()
-	why := k.why
-	k.mu.Unlock()
-	a := append(k.attrs(), slog.String("why", why), slog.Int64("commands", k.q.inflight.Load()))
-	if k.sub != nil {
-		a = append(a, slog.String("devices", k.sub.busyDevices()))
+// waitsFor describes what conn waits for before it has settled.
+func (conn *conn) waitsFor() []any {
+	conn.mu.Lock()
+	why := conn.why
+	conn.mu.Unlock()
+	a := append(conn.attrs(), slog.String("why", why), slog.Int64("commands", conn.q.inflight.Load()))
+	if conn.sub != nil {
+		a = append(a, slog.String("devices", conn.sub.busyDevices()))
 	}
 	return a
 }

@@ -98,7 +98,7 @@ func (c *cmd) move(s state) (leave bool) {
 		c.ns.gate.leave()
 	}
 	if got&counted != 0 {
-		c.k.q.inflight.Add(1)
+		c.conn.q.inflight.Add(1)
 	}
 	if (lost|got)&(due|lent) != 0 {
 		c.show(lost, got)
@@ -142,13 +142,13 @@ func checkMove(was, s state) {
 func (c *cmd) finish(s nvme.Status, b *bdev.Batch) {
 	if s != nvme.Success {
 		c.toHost = false
-		c.k.noteError(c, s)
+		c.conn.noteError(c, s)
 	}
 	end := replying
 	if c.mapped && c.toHost {
 		end = showing
 	}
-	k, leave := c.k, c.to(end)
+	conn, leave := c.conn, c.to(end)
 	if !c.toHost {
 		c.release(b)
 	}
@@ -156,21 +156,21 @@ func (c *cmd) finish(s nvme.Status, b *bdev.Batch) {
 	if c.step.kind == stepPair {
 		second = c.pair
 	}
-	k.reply(c, s, b) // the slot may be in use again from here on
+	conn.reply(c, s, b) // the slot may be in use again from here on
 	if second != nil {
 		finishSecond(second, s, b)
 	}
 	if leave {
-		k.q.leaveInflight()
+		conn.q.leaveInflight()
 	}
 }
 
 // drop ends c without a reply: the connection is closing.
 func (c *cmd) drop() {
-	k, leave := c.k, c.to(dropped)
+	conn, leave := c.conn, c.to(dropped)
 	c.release(nil)
 	if leave {
-		k.q.leaveInflight()
+		conn.q.leaveInflight()
 	}
 }
 
@@ -180,23 +180,23 @@ func (c *cmd) release(b *bdev.Batch) {
 	if c.buf == nil && c.reserved == 0 {
 		return
 	}
-	k := c.k
-	k.mu.Lock()
+	conn := c.conn
+	conn.mu.Lock()
 	c.releaseLocked()
-	waiting := len(k.q.waiting) > 0
-	k.mu.Unlock()
+	waiting := len(conn.q.waiting) > 0
+	conn.mu.Unlock()
 	if waiting && b != nil {
-		k.q.serveWaiting(b, false)
+		conn.q.serveWaiting(b, false)
 	}
 }
 
-// releaseLocked is release for one who has k.mu and serves those that wait.
+// releaseLocked is release for one who has conn.mu and serves those that wait.
 func (c *cmd) releaseLocked() {
 	if c.buf != nil {
-		c.k.q.putBuf(c.buf)
+		c.conn.q.putBuf(c.buf)
 		c.buf = nil
 	}
 	if c.reserved > 0 {
-		c.k.q.unreserve(c)
+		c.conn.q.unreserve(c)
 	}
 }

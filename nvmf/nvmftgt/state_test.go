@@ -59,9 +59,9 @@ func (w *wire) answered(n int) {
 
 // conn is the connection of the I/O queue.
 func (v *walker) conn() *conn {
-	for _, k := range v.conns() {
-		if k.q.id == 1 {
-			return k
+	for _, conn := range v.conns() {
+		if conn.q.id == 1 {
+			return conn
 		}
 	}
 	v.t.Fatal("the queue has no connection")
@@ -87,8 +87,8 @@ func (v *walker) holding() (swapped chan error) {
 // gone waits until the connections of the I/O queue have ended.
 func (v *walker) gone() {
 	waitFor(v.t, func() bool {
-		for _, k := range v.conns() {
-			if k.q.id == 1 {
+		for _, conn := range v.conns() {
+			if conn.q.id == 1 {
 				return false
 			}
 		}
@@ -117,8 +117,8 @@ func TestMoves(t *testing.T) {
 		{"a read without a buffer", []rigOpt{small}, func(t *testing.T, v *walker) {
 			v.w.ask(2, v.slow, 8192)
 			v.w.ask(2, v.slow, 8192)
-			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.q.waiting) == 1 })
+			conn := v.conn()
+			waitFor(t, func() bool { conn.mu.Lock(); defer conn.mu.Unlock(); return len(conn.q.waiting) == 1 })
 			v.g.release()
 			v.w.ended(t, 2)
 		}, []move{{starting, waiting}, {waiting, entering}}},
@@ -127,8 +127,8 @@ func TestMoves(t *testing.T) {
 			v.atDevice()
 			v.w.ask(1, 1, 8192)
 			cid := v.w.cid
-			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.q.waiting) == 1 })
+			conn := v.conn()
+			waitFor(t, func() bool { conn.mu.Lock(); defer conn.mu.Unlock(); return len(conn.q.waiting) == 1 })
 			v.g.release()
 			for {
 				p, err := v.w.pdu()
@@ -150,9 +150,9 @@ func TestMoves(t *testing.T) {
 			v.atDevice()
 			v.atDevice()
 			v.w.ask(1, 1, 8192)
-			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return len(k.q.waiting) == 1 })
-			k.kill("test")
+			conn := v.conn()
+			waitFor(t, func() bool { conn.mu.Lock(); defer conn.mu.Unlock(); return len(conn.q.waiting) == 1 })
+			conn.kill("test")
 			v.g.release()
 			v.gone()
 		}, []move{{waiting, dropped}, {replying, dropped}}},
@@ -179,8 +179,8 @@ func TestMoves(t *testing.T) {
 			s[1] |= 1
 			sglIn(s, 4096)
 			v.w.capsule(s, pattern(4096, 1))
-			k := v.conn()
-			waitFor(t, func() bool { k.mu.Lock(); defer k.mu.Unlock(); return k.q.held > 0 })
+			conn := v.conn()
+			waitFor(t, func() bool { conn.mu.Lock(); defer conn.mu.Unlock(); return conn.q.held > 0 })
 			_ = v.w.c.Close()
 			v.gone()
 		}, []move{{pairing, dropped}}},

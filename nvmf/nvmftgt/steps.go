@@ -38,7 +38,7 @@ func (c *cmd) advance(s nvme.Status, b *bdev.Batch) {
 		c.finish(s, b)
 	case s != nvme.Success, st.kind != stepFlush && st.at >= st.end:
 		c.finish(s, b)
-	case c.k.closing.Load():
+	case c.conn.closing.Load():
 		c.drop() // nobody waits for the rest, but many may wait for its end
 	case c.aborted.Load():
 		c.finish(nvme.AbortRequested, b)
@@ -80,7 +80,7 @@ func (c *cmd) startWriteZeroes(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	if c.sqe.CDW(12)&nvme.CDW12Deallocate != 0 && i.UnmapZeroes && i.Ops.Has(bdev.OpUnmap) {
 		r.Op = bdev.OpUnmap
 	}
-	r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.k.ctrl.writeThrough.Load()
+	r.FUA = c.sqe.CDW(12)&nvme.CDW12FUA != 0 || c.conn.ctrl.writeThrough.Load()
 	c.to(away)
 	h.Submit(r, b)
 }
@@ -91,7 +91,7 @@ func (c *cmd) nextFlush(b *bdev.Batch) {
 	if c.state != entering {
 		c.to(entering) // leaves the one before
 	}
-	nss := *c.k.sub.nss.Load()
+	nss := *c.conn.sub.nss.Load()
 	st := &c.step
 	for st.at < uint64(len(nss)) && nss[st.at] == nil {
 		st.at++
@@ -128,7 +128,7 @@ func (c *cmd) startVerify(h *bdev.Handle, i *bdev.Info, b *bdev.Batch) {
 	size := min(c.req.Blocks*uint64(i.BlockSize), verifyBytes)
 	c.n = uint32(size)
 	if c.buf == nil {
-		if c.buf = c.k.q.getBuf(int(size)); c.buf == nil {
+		if c.buf = c.conn.q.getBuf(int(size)); c.buf == nil {
 			c.park()
 			return
 		}

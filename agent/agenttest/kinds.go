@@ -2,9 +2,9 @@ package agenttest
 
 import (
 	"context"
-	"fmt"
 	"maps"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
@@ -41,7 +41,7 @@ func (d *Dn) Sync(ctx context.Context, r Request) (*apiv1.SyncReply, error) {
 		}
 		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: o.ID, PdId: pd, DaId: o.DA, Term: o.Term, Deleted: o.Deleted,
 			Version: r.Version, Size: 4 << 20,
-			Nqn: "nqn.2016-06.io.spdk:vda-vd-" + o.ID, Uuid: o.ID, HostNqn: fmt.Sprintf("nqn.2016-06.io.spdk:vda-cntlr-%s-%d", o.DA, o.Term)})
+			Nqn: vda.VdNQN(o.ID), Uuid: o.ID, HostNqn: vda.PrimaryHostNQN(o.DA, o.Term)})
 	}
 	// The pd goes with the last vd, so that an agent without vds is an agent
 	// without objects.
@@ -81,7 +81,7 @@ func (c *Cn) Sync(ctx context.Context, r Request) (*apiv1.SyncReply, error) {
 	for _, o := range r.Objects {
 		req.Cntlrs = append(req.Cntlrs, &apiv1.CntlrSpec{Id: o.ID, DaId: o.DA, DaName: "da-" + o.DA, Term: o.Term,
 			Deleted: o.Deleted, Version: r.Version,
-			Size: 4 << 20, HostNqn: fmt.Sprintf("nqn.2016-06.io.spdk:vda-cntlr-%s-%d", o.DA, o.Term), MinCntlid: 1, MaxCntlid: 1000,
+			Size: 4 << 20, HostNqn: vda.PrimaryHostNQN(o.DA, o.Term), MinCntlid: 1, MaxCntlid: 1000,
 			PrimaryListener: &apiv1.ListenerConf{Trtype: "tcp", Traddr: "127.0.0.1", Adrfam: "ipv4", Trsvcid: "4499"}})
 	}
 	return c.CnAgentServer.Sync(ctx, req)

@@ -29,9 +29,10 @@ func (l *lab) front(i int) *spdk.NvmfSubsystem {
 	return nil
 }
 
-func TestPathsShowOneDisk(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 3, false)
+func TestPathsShowOneDisk(t *testing.T) { inBubble(t, 3, false, pathsShowOneDisk) }
+
+func pathsShowOneDisk(l *lab) {
+	t := l.T
 	l.up(0)
 	for i := range l.cns {
 		s := l.front(i)
@@ -89,42 +90,43 @@ func TestNobodyComesInBeforeThePathIsRight(t *testing.T) {
 		version [2]int
 	}{{"vda_tgt", true, [2]int{}}, {"SPDK 26.05", false, [2]int{26, 5}}, {"SPDK 23.09", false, [2]int{23, 9}}} {
 		t.Run(plane.name, func(t *testing.T) {
-			t.Parallel()
-			l, _ := fakes(t, 2, plane.vda)
-			p := l.cns[1].plane
-			if !plane.vda {
-				l.cns[1].stop(l)
-				p.SetVersion(plane.version[0], plane.version[1])
-				l.cns[1].start(l)
-			}
-			oneStep := plane.version != [2]int{23, 9}
-			p.SetHook(func(method string, a map[string]any) error {
-				if a["nqn"] != expNQN || method != "nvmf_subsystem_add_host" && method != "nvmf_subsystem_add_listener" {
+			inBubble(t, 2, plane.vda, func(l *lab) {
+				t := l.T
+				p := l.cns[1].plane
+				if !plane.vda {
+					l.cns[1].stop(l)
+					p.SetVersion(plane.version[0], plane.version[1])
+					l.cns[1].start(l)
+				}
+				oneStep := plane.version != [2]int{23, 9}
+				p.SetHook(func(method string, a map[string]any) error {
+					if a["nqn"] != expNQN || method != "nvmf_subsystem_add_host" && method != "nvmf_subsystem_add_listener" {
+						return nil
+					}
+					sub := l.front(1)
+					listens, ana := len(sub.ListenAddresses) > 0, p.ANA(expNQN)
+					if len(sub.Namespaces) == 0 {
+						t.Errorf("%s before the namespace is there", method)
+					}
+					switch {
+					case method == "nvmf_subsystem_add_host" && listens && ana != spdk.ANANonOptimized:
+						t.Errorf("a host is admitted while ANA is %s", ana)
+					case method == "nvmf_subsystem_add_listener" && oneStep && (!admits(sub, l.hosts(1, 0)...) || a["ana_state"] != spdk.ANANonOptimized):
+						t.Errorf("it listens in state %v while it admits %v", a["ana_state"], sub.Hosts)
+					case method == "nvmf_subsystem_add_listener" && !oneStep && len(sub.Hosts) > 0:
+						t.Errorf("it listens in the optimized state and admits %v", sub.Hosts)
+					}
 					return nil
-				}
-				sub := l.front(1)
-				listens, ana := len(sub.ListenAddresses) > 0, p.ANA(expNQN)
-				if len(sub.Namespaces) == 0 {
-					t.Errorf("%s before the namespace is there", method)
-				}
-				switch {
-				case method == "nvmf_subsystem_add_host" && listens && ana != spdk.ANANonOptimized:
-					t.Errorf("a host is admitted while ANA is %s", ana)
-				case method == "nvmf_subsystem_add_listener" && oneStep && (!admits(sub, l.hosts(1, 0)...) || a["ana_state"] != spdk.ANANonOptimized):
-					t.Errorf("it listens in state %v while it admits %v", a["ana_state"], sub.Hosts)
-				case method == "nvmf_subsystem_add_listener" && !oneStep && len(sub.Hosts) > 0:
-					t.Errorf("it listens in the optimized state and admits %v", sub.Hosts)
-				}
-				return nil
-			})
-			l.up(0)
-			p.Stop()
-			p.Start()
-			planetest.Eventually(t, func() string {
-				if s := l.front(1); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(1, 0)...) || p.ANA(expNQN) != spdk.ANANonOptimized {
-					return "after a restart the path is not back"
-				}
-				return ""
+				})
+				l.up(0)
+				p.Stop()
+				p.Start()
+				planetest.Eventually(t, func() string {
+					if s := l.front(1); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(1, 0)...) || p.ANA(expNQN) != spdk.ANANonOptimized {
+						return "after a restart the path is not back"
+					}
+					return ""
+				})
 			})
 		})
 	}
@@ -138,32 +140,33 @@ func TestHalfASubsystemIsNoObstacle(t *testing.T) {
 	for _, swaps := range []bool{false, true} {
 		for _, primary := range []int{0, 1} {
 			t.Run(fmt.Sprintf("swap %v, primary %d", swaps, primary), func(t *testing.T) {
-				t.Parallel()
-				l, _ := fakes(t, 2, swaps)
-				l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
-					if method == "nvmf_subsystem_add_ns" && a["nqn"] == expNQN {
-						return planetest.Refuse(5)
-					}
-					return nil
-				})
-				l.fence(false)
-				l.sync(0, l.cntlr(0, 0))
-				if s := l.front(0); s == nil || len(s.ListenAddresses) > 0 {
-					t.Fatalf("subsystem %+v, want one that does not listen", s)
-				}
-				l.cns[0].plane.SetHook(nil)
-				if primary == 1 {
-					l.term++
+				inBubble(t, 2, swaps, func(l *lab) {
+					t := l.T
+					l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
+						if method == "nvmf_subsystem_add_ns" && a["nqn"] == expNQN {
+							return planetest.Refuse(5)
+						}
+						return nil
+					})
 					l.fence(false)
-				}
-				l.spec.Create = false
-				l.good(primary, l.cntlr(primary, primary))
-				l.good(1-primary, l.cntlr(1-primary, primary))
-				for i := range l.cns {
-					if s := l.front(i); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(i, primary)...) {
-						t.Errorf("cn%d: %+v", i, s)
+					l.sync(0, l.cntlr(0, 0))
+					if s := l.front(0); s == nil || len(s.ListenAddresses) > 0 {
+						t.Fatalf("subsystem %+v, want one that does not listen", s)
 					}
-				}
+					l.cns[0].plane.SetHook(nil)
+					if primary == 1 {
+						l.term++
+						l.fence(false)
+					}
+					l.spec.Create = false
+					l.good(primary, l.cntlr(primary, primary))
+					l.good(1-primary, l.cntlr(1-primary, primary))
+					for i := range l.cns {
+						if s := l.front(i); s == nil || len(s.ListenAddresses) == 0 || !admits(s, l.hosts(i, primary)...) {
+							t.Errorf("cn%d: %+v", i, s)
+						}
+					}
+				})
 			})
 		}
 	}
@@ -172,9 +175,10 @@ func TestHalfASubsystemIsNoObstacle(t *testing.T) {
 // TestDeletedExporterIsRetired: hosts of an exporter that is deleted are told
 // not to come back, those of one that is missing after a restart are not, and
 // one that is made again takes them.
-func TestDeletedExporterIsRetired(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, true)
+func TestDeletedExporterIsRetired(t *testing.T) { inBubble(t, 1, true, deletedExporterIsRetired) }
+
+func deletedExporterIsRetired(l *lab) {
+	t := l.T
 	p := l.cns[0].plane
 	l.up(0)
 	p.Stop()
@@ -222,14 +226,15 @@ func TestDeletedExporterIsRetired(t *testing.T) {
 	}
 }
 
-func TestRepeatedSyncChangesNothing(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestRepeatedSyncChangesNothing(t *testing.T) { inBubble(t, 2, false, repeatedSyncChangesNothing) }
+
+func repeatedSyncChangesNothing(l *lab) {
+	t := l.T
 	l.up(0)
 	for i, n := range l.cns {
 		n.plane.Changes()
 		l.good(i, l.cntlr(i, 0))
-		time.Sleep(250 * time.Millisecond) // some self-checks
+		time.Sleep(time.Second) // of fake time: some self-checks
 		if c := n.plane.Changes(); c != 0 {
 			t.Errorf("cn%d: %d changes", i, c)
 		}
@@ -240,54 +245,59 @@ func TestSwitchOfPrimaryKeepsTheDataAndTheIdentity(t *testing.T) {
 	t.Parallel()
 	for _, swaps := range []bool{false, true} {
 		t.Run(fmt.Sprintf("swap %v", swaps), func(t *testing.T) {
-			l, _ := fakes(t, 3, swaps)
-			l.up(0)
-			before := l.front(1).Namespaces[0]
-			for _, n := range l.cns {
-				n.plane.SetHook(func(method string, _ map[string]any) error {
-					if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_delete" ||
-						method == "bdev_lvol_delete_lvstore" || method == "bdev_lvol_create" {
-						t.Error(method)
-					}
-					return nil
-				})
-			}
-			l.spec.Create = false
-			order := []int{1, 2, 0, 1}
-			if !swaps {
-				order = order[:2] // each takes the time in which queued I/O fails
-			}
-			for round, primary := range order {
-				l.term++
-				l.up(primary)
-				for i, n := range l.cns {
-					want := spdk.ANANonOptimized
-					if i == primary {
-						want = spdk.ANAOptimized
-					}
-					if got := n.plane.ANA(expNQN); got != want {
-						t.Errorf("round %d cn%d: ANA %s, want %s", round, i, got, want)
-					}
-					if s := l.front(i); !admits(s, l.hosts(i, primary)...) {
-						t.Errorf("round %d cn%d: admits %v", round, i, s.Hosts)
-					}
-					if ns := l.front(i).Namespaces; len(ns) != 1 || ns[0].UUID != before.UUID || ns[0].NGUID != before.NGUID {
-						t.Errorf("round %d cn%d: namespaces %+v", round, i, ns)
-					}
-					for _, o := range n.plane.Objects() {
-						if i != primary && strings.Contains(o, "vda-vd-") || i == primary && strings.HasPrefix(o, "controller vda-px-") {
-							t.Errorf("round %d cn%d still has %s", round, i, o)
+			inBubble(t, 3, swaps, func(l *lab) {
+				t := l.T
+				l.up(0)
+				before := l.front(1).Namespaces[0]
+				for _, n := range l.cns {
+					n.plane.SetHook(func(method string, _ map[string]any) error {
+						if method == "bdev_lvol_create_lvstore" || method == "bdev_lvol_delete" ||
+							method == "bdev_lvol_delete_lvstore" || method == "bdev_lvol_create" {
+							t.Error(method)
+						}
+						return nil
+					})
+				}
+				l.spec.Create = false
+				order := []int{1, 2, 0, 1}
+				if !swaps {
+					order = order[:2] // each takes the time in which queued I/O fails
+				}
+				for round, primary := range order {
+					l.term++
+					l.up(primary)
+					for i, n := range l.cns {
+						want := spdk.ANANonOptimized
+						if i == primary {
+							want = spdk.ANAOptimized
+						}
+						if got := n.plane.ANA(expNQN); got != want {
+							t.Errorf("round %d cn%d: ANA %s, want %s", round, i, got, want)
+						}
+						if s := l.front(i); !admits(s, l.hosts(i, primary)...) {
+							t.Errorf("round %d cn%d: admits %v", round, i, s.Hosts)
+						}
+						if ns := l.front(i).Namespaces; len(ns) != 1 || ns[0].UUID != before.UUID || ns[0].NGUID != before.NGUID {
+							t.Errorf("round %d cn%d: namespaces %+v", round, i, ns)
+						}
+						for _, o := range n.plane.Objects() {
+							if i != primary && strings.Contains(o, "vda-vd-") || i == primary && strings.HasPrefix(o, "controller vda-px-") {
+								t.Errorf("round %d cn%d still has %s", round, i, o)
+							}
 						}
 					}
 				}
-			}
+			})
 		})
 	}
 }
 
 func TestDemotionDeletesNothingFromMedia(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+	inBubble(t, 2, false, demotionDeletesNothingFromMedia)
+}
+
+func demotionDeletesNothingFromMedia(l *lab) {
+	t := l.T
 	l.up(0)
 	l.term++
 	l.fence(false)
@@ -305,9 +315,10 @@ func TestDemotionDeletesNothingFromMedia(t *testing.T) {
 	l.healthy(0)
 }
 
-func TestStalePrimaryStaysDown(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestStalePrimaryStaysDown(t *testing.T) { inBubble(t, 2, false, stalePrimaryStaysDown) }
+
+func stalePrimaryStaysDown(l *lab) {
+	t := l.T
 	l.up(0)
 	l.cns[0].stop(l)
 	l.cns[0].plane.Stop()
@@ -329,11 +340,11 @@ func TestStalePrimaryStaysDown(t *testing.T) {
 	l.good(0, l.cntlr(0, 1))
 }
 
-func TestLostMetadataIsNotMadeAnew(t *testing.T) {
-	t.Parallel()
-	l, c := fakes(t, 1, false)
+func TestLostMetadataIsNotMadeAnew(t *testing.T) { inBubble(t, 1, false, lostMetadataIsNotMadeAnew) }
+
+func lostMetadataIsNotMadeAnew(l *lab) {
+	t := l.T
 	l.up(0)
-	_ = c
 	l.cns[0].plane.Stop()
 	l.cns[0].plane.SetHook(func(method string, _ map[string]any) error {
 		switch method {
@@ -355,9 +366,10 @@ func TestLostMetadataIsNotMadeAnew(t *testing.T) {
 	l.healthy(0)
 }
 
-func TestNewArrayNeedsBlankDisks(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestNewArrayNeedsBlankDisks(t *testing.T) { inBubble(t, 2, false, newArrayNeedsBlankDisks) }
+
+func newArrayNeedsBlankDisks(l *lab) {
+	t := l.T
 	l.up(0)
 	// Another controller that is told to make the array finds it instead.
 	l.term++
@@ -394,8 +406,11 @@ func TestRestartedDataPlanesComeBack(t *testing.T) {
 }
 
 func TestSecondaryClosesItsPathWhileThePrimaryIsAway(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+	inBubble(t, 2, false, secondaryClosesItsPathWhileThePrimaryIsAway)
+}
+
+func secondaryClosesItsPathWhileThePrimaryIsAway(l *lab) {
+	t := l.T
 	l.up(0)
 	l.cns[0].stop(l)
 	l.cns[0].plane.Stop()
@@ -421,8 +436,11 @@ func TestSecondaryClosesItsPathWhileThePrimaryIsAway(t *testing.T) {
 }
 
 func TestLostPrimaryIsNoticedBeforeIOFails(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+	inBubble(t, 2, false, lostPrimaryIsNoticedBeforeIOFails)
+}
+
+func lostPrimaryIsNoticedBeforeIOFails(l *lab) {
+	t := l.T
 	l.cns[1].stop(l)
 	l.cns[1].config.CheckInterval = time.Hour
 	l.cns[1].start(l)
@@ -490,9 +508,10 @@ func TestUnreachableVdHoldsUpNoOtherArray(t *testing.T) {
 	})
 }
 
-func TestExporterThatIsDeletedGoes(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestExporterThatIsDeletedGoes(t *testing.T) { inBubble(t, 2, false, exporterThatIsDeletedGoes) }
+
+func exporterThatIsDeletedGoes(l *lab) {
+	t := l.T
 	l.up(0)
 	l.spec.Exps[0].Deleted = true
 	for i, n := range l.cns {
@@ -509,9 +528,10 @@ func TestExporterThatIsDeletedGoes(t *testing.T) {
 	}
 }
 
-func TestDeletedArrayLeavesNothing(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestDeletedArrayLeavesNothing(t *testing.T) { inBubble(t, 2, false, deletedArrayLeavesNothing) }
+
+func deletedArrayLeavesNothing(l *lab) {
+	t := l.T
 	l.up(0)
 	for _, i := range []int{1, 0} {
 		c := l.cntlr(i, 0)
@@ -526,8 +546,11 @@ func TestDeletedArrayLeavesNothing(t *testing.T) {
 }
 
 func TestSnapshotThatDoesNotExistIsNotTheLiveVolume(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, false)
+	inBubble(t, 1, false, snapshotThatDoesNotExistIsNotTheLiveVolume)
+}
+
+func snapshotThatDoesNotExistIsNotTheLiveVolume(l *lab) {
+	t := l.T
 	l.spec.Exps[0].SnapName = "snap0"
 	l.fence(false)
 	msg := ""

@@ -108,7 +108,7 @@ func (l *lab) keeps(serial string) {
 	l.Helper()
 	lost := l.losses()
 	for _, when := range []string{"", "after a restart of the agent "} {
-		time.Sleep(500 * time.Millisecond) // some checks
+		time.Sleep(time.Second) // of fake time: some self-checks
 		if s := l.front(0); s == nil || s.SerialNumber != serial || len(s.Namespaces) != 1 || !admits(s, l.hosts(0, 0)...) {
 			l.Errorf("%sthe exporter of %s is %+v", when, serial, s)
 		}
@@ -135,14 +135,14 @@ func TestAnArrayMadeAnewKeepsItsExporter(t *testing.T) {
 	t.Parallel()
 	for _, swaps := range []bool{false, true} {
 		t.Run(fmt.Sprintf("swap %v", swaps), func(t *testing.T) {
-			t.Parallel()
-			l, _ := fakes(t, 1, swaps)
-			l.up(0)
-			l.delta(tombstone(l.cntlr(0, 0), true))
-			c := l.remade(0)
-			l.serve(c)
-			l.delta(c)
-			l.keeps("ANEW0")
+			inBubble(t, 1, swaps, func(l *lab) {
+				l.up(0)
+				l.delta(tombstone(l.cntlr(0, 0), true))
+				c := l.remade(0)
+				l.serve(c)
+				l.delta(c)
+				l.keeps("ANEW0")
+			})
 		})
 	}
 }
@@ -150,8 +150,11 @@ func TestAnArrayMadeAnewKeepsItsExporter(t *testing.T) {
 // The successor comes with the tombstone, or before it: what is there is the
 // old exporter's.
 func TestAnArrayMadeAnewDisplacesTheOldOne(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, false)
+	inBubble(t, 1, false, anArrayMadeAnewDisplacesTheOldOne)
+}
+
+func anArrayMadeAnewDisplacesTheOldOne(l *lab) {
+	t := l.T
 	l.up(0)
 	c := l.remade(0)
 	l.serve(c)
@@ -173,30 +176,32 @@ func TestAnExporterTombstoneLeavesTheNextOwnerAlone(t *testing.T) {
 	t.Parallel()
 	for _, swaps := range []bool{false, true} {
 		t.Run(fmt.Sprintf("swap %v", swaps), func(t *testing.T) {
-			t.Parallel()
-			l, _ := fakes(t, 1, swaps)
-			l.up(0)
-			old := l.cntlr(0, 0)
-			old.Exps[0].Deleted = true
-			gone := false
-			for _, s := range l.delta(old) {
-				gone = gone || s.Id == old.Exps[0].EsId && s.Gone
-			}
-			if !gone {
-				t.Error("the tombstone is not reported as gone")
-			}
-			c := l.remade(0)
-			l.serve(c)
-			l.delta(c)
-			l.keeps("ANEW0")
+			inBubble(t, 1, swaps, func(l *lab) {
+				t := l.T
+				l.up(0)
+				old := l.cntlr(0, 0)
+				old.Exps[0].Deleted = true
+				gone := false
+				for _, s := range l.delta(old) {
+					gone = gone || s.Id == old.Exps[0].EsId && s.Gone
+				}
+				if !gone {
+					t.Error("the tombstone is not reported as gone")
+				}
+				c := l.remade(0)
+				l.serve(c)
+				l.delta(c)
+				l.keeps("ANEW0")
+			})
 		})
 	}
 }
 
 // Of two exporters that live, the one that was there first has the NQN.
-func TestTwoExportersOfOneNQN(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 1, false)
+func TestTwoExportersOfOneNQN(t *testing.T) { inBubble(t, 1, false, twoExportersOfOneNQN) }
+
+func twoExportersOfOneNQN(l *lab) {
+	t := l.T
 	l.up(0)
 	c := l.remade(0)
 	l.serve(c)
@@ -227,44 +232,46 @@ func TestAControllerThatComesBack(t *testing.T) {
 	t.Parallel()
 	for _, primary := range []bool{true, false} {
 		t.Run(fmt.Sprintf("primary %v", primary), func(t *testing.T) {
-			t.Parallel()
-			l, _ := fakes(t, 2, false)
-			l.up(0)
-			l.spec.Create = false
-			old, who := l.cntlr(0, 0), 0
-			l.cns[0].cntlr = id("cc", 64)
-			if !primary {
-				who = 1
-				l.term++
-				l.fence(false)
-				l.good(1, l.cntlr(1, 1))
-			}
-			c := l.cntlr(0, who)
-			c.Exps[0].EsId = id("e5", 64)
-			l.delta(tombstone(old, false), c)
-			l.healthy(0)
-			lost := l.losses()
-			time.Sleep(500 * time.Millisecond)
-			if s := l.front(0); s == nil || len(s.Namespaces) != 1 {
-				t.Errorf("the exporter is %+v", s)
-			}
-			if got := lost(); len(got) > 0 {
-				t.Errorf("%d things were taken away, first %s", len(got), got[0])
-			}
-			for _, o := range l.cns[0].plane.Objects() {
-				if !primary && (strings.Contains(o, grpID) || strings.Contains(o, "controller vda-vd-")) {
-					t.Errorf("%s of the primary that left is still there", o)
+			inBubble(t, 2, false, func(l *lab) {
+				t := l.T
+				l.up(0)
+				l.spec.Create = false
+				old, who := l.cntlr(0, 0), 0
+				l.cns[0].cntlr = id("cc", 64)
+				if !primary {
+					who = 1
+					l.term++
+					l.fence(false)
+					l.good(1, l.cntlr(1, 1))
 				}
-			}
+				c := l.cntlr(0, who)
+				c.Exps[0].EsId = id("e5", 64)
+				l.delta(tombstone(old, false), c)
+				l.healthy(0)
+				lost := l.losses()
+				time.Sleep(time.Second) // of fake time: some self-checks
+				if s := l.front(0); s == nil || len(s.Namespaces) != 1 {
+					t.Errorf("the exporter is %+v", s)
+				}
+				if got := lost(); len(got) > 0 {
+					t.Errorf("%d things were taken away, first %s", len(got), got[0])
+				}
+				for _, o := range l.cns[0].plane.Objects() {
+					if !primary && (strings.Contains(o, grpID) || strings.Contains(o, "controller vda-vd-")) {
+						t.Errorf("%s of the primary that left is still there", o)
+					}
+				}
+			})
 		})
 	}
 }
 
 // Nothing of a deleted array stays in the agents' state, whichever controller
 // was primary before or at the end.
-func TestDeletedArraysLeaveNoState(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, true)
+func TestDeletedArraysLeaveNoState(t *testing.T) { inBubble(t, 2, true, deletedArraysLeaveNoState) }
+
+func deletedArraysLeaveNoState(l *lab) {
+	t := l.T
 	l.up(0)
 	l.term++
 	l.spec.Create = false

@@ -58,9 +58,10 @@ func (l *lab) stands(i int, want map[string]string) {
 	}
 }
 
-func TestExportersStandOnOneAnother(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestExportersStandOnOneAnother(t *testing.T) { inBubble(t, 2, false, exportersStandOnOneAnother) }
+
+func exportersStandOnOneAnother(l *lab) {
+	t := l.T
 	a, b := l.spec.Exps[0], l.exporter(1)
 	l.exporter(2)
 	l.up(0)
@@ -109,9 +110,10 @@ func TestExportersStandOnOneAnother(t *testing.T) {
 
 // The last exporter of a chain is made inaccessible first: its I/O would be
 // queued for the one that it stands on.
-func TestAChainIsClosedFromItsEnd(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestAChainIsClosedFromItsEnd(t *testing.T) { inBubble(t, 2, false, aChainIsClosedFromItsEnd) }
+
+func aChainIsClosedFromItsEnd(l *lab) {
+	t := l.T
 	l.exporter(1)
 	l.exporter(2)
 	l.up(0)
@@ -139,9 +141,10 @@ func TestAChainIsClosedFromItsEnd(t *testing.T) {
 }
 
 // A proxy that was cut for a promotion that did not come about is made again.
-func TestACutProxyIsConnectedAgain(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestACutProxyIsConnectedAgain(t *testing.T) { inBubble(t, 2, false, aCutProxyIsConnectedAgain) }
+
+func aCutProxyIsConnectedAgain(l *lab) {
+	t := l.T
 	l.up(0)
 	if err := l.cns[1].plane.Client().BdevNvmeDisableController(context.Background(), "vda-px-"+expID); err != nil {
 		t.Fatal(err)

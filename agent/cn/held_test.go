@@ -21,8 +21,11 @@ import (
 // time of its own, the paths to it are closed meanwhile: a primary's when it has
 // lost a vd, a secondary's when its primary is away or has closed its own.
 func TestPathsAreClosedWhileIOIsHeld(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+	inBubble(t, 2, false, pathsAreClosedWhileIOIsHeld)
+}
+
+func pathsAreClosedWhileIOIsHeld(l *lab) {
+	t := l.T
 	l.up(0)
 	l.ana(0, spdk.ANAOptimized)
 	l.ana(1, spdk.ANANonOptimized)
@@ -76,8 +79,10 @@ func TestPathsAreClosedWhileIOIsHeld(t *testing.T) {
 // On a data plane whose proxies cannot be cut hosts do not use a secondary's path,
 // and nothing is wrong with it.
 func TestASecondaryThatMayBeLateIsNotUsed(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+	inBubble(t, 2, false, aSecondaryThatMayBeLateIsNotUsed)
+}
+
+func aSecondaryThatMayBeLateIsNotUsed(l *lab) {
 	l.cns[1].stop(l)
 	l.cns[1].plane.Hide("bdev_nvme_disable_controller") // SPDK before 23.09
 	l.cns[1].start(l)

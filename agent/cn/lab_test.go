@@ -87,6 +87,7 @@ func fakes(t *testing.T, cns int, swaps bool) (*lab, *planetest.Cluster) {
 func inBubble(t *testing.T, cns int, swaps bool, test func(l *lab)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // calls end that a closed agent has left under way
 		c := planetest.NewCluster()
 		l := &lab{T: t, term: 1}
 		place := func(name, port string) (*planetest.Plane, planetest.NodeConfig) {

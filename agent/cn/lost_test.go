@@ -12,8 +12,11 @@ import (
 // While a controller is taken down its connections are asked for by name, however
 // many others there are, and one that is lost meanwhile is cut.
 func TestLostConnectionsAreLookedForByName(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+	inBubble(t, 2, false, lostConnectionsAreLookedForByName)
+}
+
+func lostConnectionsAreLookedForByName(l *lab) {
+	t := l.T
 	l.up(0)
 	l.spec.Create = false
 	p := l.cns[0].plane

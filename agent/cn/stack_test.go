@@ -28,25 +28,26 @@ func TestAPrimaryClimbsAndDescends(t *testing.T) {
 		false: {"set_ana_state inaccessible", "add_ns", "remove_ns"}, // it is drained first
 	} {
 		t.Run(fmt.Sprint("swaps=", swaps), func(t *testing.T) {
-			t.Parallel()
-			l, _ := fakes(t, 2, swaps)
-			g := l.spec.Grps[0]
-			second := &apiv1.GrpSpec{Id: id("e0", 9), GrpIdx: 1, StripeSizeKb: 64, Vds: g.Vds[1:]}
-			g.Vds = g.Vds[:1]
-			l.spec.Grps = append(l.spec.Grps, second)
-			calls := l.recorded(0)
-			l.fence(false)
-			l.good(0, l.cntlr(0, 0))
-			if got := calls(); !slices.Equal(got, up) {
-				t.Errorf("climbing: calls\n%q, want\n%q", got, up)
-			}
-			l.term++
-			l.spec.Create = false
-			l.sync(0, l.cntlr(0, 1)) // there is no primary yet to connect to
-			want := slices.Concat(ready, down)
-			if got := calls(); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
-				t.Errorf("descending: calls\n%q, want\n%q", got, want)
-			}
+			inBubble(t, 2, swaps, func(l *lab) {
+				t := l.T
+				g := l.spec.Grps[0]
+				second := &apiv1.GrpSpec{Id: id("e0", 9), GrpIdx: 1, StripeSizeKb: 64, Vds: g.Vds[1:]}
+				g.Vds = g.Vds[:1]
+				l.spec.Grps = append(l.spec.Grps, second)
+				calls := l.recorded(0)
+				l.fence(false)
+				l.good(0, l.cntlr(0, 0))
+				if got := calls(); !slices.Equal(got, up) {
+					t.Errorf("climbing: calls\n%q, want\n%q", got, up)
+				}
+				l.term++
+				l.spec.Create = false
+				l.sync(0, l.cntlr(0, 1)) // there is no primary yet to connect to
+				want := slices.Concat(ready, down)
+				if got := calls(); len(got) < len(want) || !slices.Equal(got[:len(want)], want) {
+					t.Errorf("descending: calls\n%q, want\n%q", got, want)
+				}
+			})
 		})
 	}
 }

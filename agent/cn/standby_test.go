@@ -22,9 +22,10 @@ func (l *lab) standBy(i int, hold time.Duration) {
 
 // TestStandBy: a secondary's path is closed when the call returns, and open
 // again when the time is up, or when the primary has moved.
-func TestStandBy(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 3, false)
+func TestStandBy(t *testing.T) { inBubble(t, 3, false, standBy) }
+
+func standBy(l *lab) {
+	t := l.T
 	l.up(0)
 	l.ana(1, spdk.ANANonOptimized)
 	state := func(i int) string { return l.cns[i].plane.ANA(expNQN) }
@@ -56,9 +57,10 @@ func TestStandBy(t *testing.T) {
 	l.ana(2, spdk.ANANonOptimized)
 }
 
-func TestStandByIsRefused(t *testing.T) {
-	t.Parallel()
-	l, _ := fakes(t, 2, false)
+func TestStandByIsRefused(t *testing.T) { inBubble(t, 2, false, standByIsRefused) }
+
+func standByIsRefused(l *lab) {
+	t := l.T
 	l.up(0)
 	for want, req := range map[string]*apiv1.StandByRequest{
 		"the request is for node": {ClusterId: cluster, NodeId: "d00d", DaIds: []string{daID}},

@@ -56,6 +56,7 @@ func newLabOf(t *testing.T, vdaTgt bool) *lab {
 func inBubble(t *testing.T, test func(l *lab)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) }) // calls end that a closed agent has left under way
 		l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
 		l.plane = l.c.Place("dn0", false)
 		l.plane.Boot()

@@ -195,6 +195,10 @@ func NewPlane(t testing.TB, c *Cluster, swaps bool) *Plane {
 
 // Start begins empty, like a process.
 func (p *Plane) Start() {
+	if p.Socket == "" {
+		p.Boot()
+		return
+	}
 	lis, err := net.Listen("unix", p.Socket)
 	if err != nil {
 		p.t.Fatal(err)

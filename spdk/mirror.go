@@ -31,6 +31,15 @@ type MirrorLeg struct {
 	// acknowledged and not flushed, as at each start of its data plane. "": nobody
 	// knows, and a leg that was lost catches up by a repair.
 	Epoch string `json:"epoch,omitempty"`
+	// Bare says that the leg may have no label: its bdev has no more than Size
+	// bytes, or had until lately. It must be the one member. A mirror of one such
+	// leg costs next to nothing: I/O goes straight to the leg. Growing its bdev by 1
+	// MiB and VdaMirrorSet give it a label; keep Bare until a Set has returned that
+	// found it grown. A target may be copied to while the leg is still bare, with a
+	// map in memory: the copy starts over when the mirror is created again, and the
+	// target must then be there, or be absent in the set: it might have become a
+	// member, so all I/O waits until one or the other is the case.
+	Bare bool `json:"bare,omitempty"`
 }
 
 // MirrorCreate are the parameters of vda_mirror_create.

@@ -46,6 +46,9 @@ func newOp() *op {
 
 // Submit starts an I/O of the mirror's user.
 func (m *Mirror) Submit(r *bdev.Request, b *bdev.Batch) {
+	if d := m.direct.Load(); d != nil && m.pass(d, r, b) {
+		return
+	}
 	p := newOp()
 	info := m.info.Load()
 	p.req, p.status = r, nvme.Success
@@ -57,7 +60,7 @@ func (m *Mirror) Submit(r *bdev.Request, b *bdev.Batch) {
 		p.io.Op = core.Write
 	case bdev.OpWriteZeroes, bdev.OpUnmap:
 		p.io.Op, p.zeroes = core.Zero, r.Op
-		if !m.unmaps() {
+		if !m.unmaps.Load() {
 			p.zeroes = bdev.OpWriteZeroes
 		}
 	case bdev.OpFlush:
@@ -72,7 +75,10 @@ func (m *Mirror) Submit(r *bdev.Request, b *bdev.Batch) {
 		r.Complete(nvme.CommandInterrupted, b)
 		return
 	}
-	m.enter(b, func(c *core.Core) { c.Submit(&p.io) })
+	m.mu.Lock()
+	m.core.Clock(m.now())
+	m.core.Submit(&p.io)
+	m.carryLocked(b)
 }
 
 // opOf returns the op of an I/O, and makes one for the core's own at its first
@@ -111,7 +117,7 @@ func (o *order) carryOut(b *bdev.Batch) {
 	r, p := &k.req, k.op
 	r.FUA, r.Iov, r.Transient, r.Gone = false, nil, false, nil
 	if o.IO != nil {
-		r.Offset, r.Blocks = o.IO.Off>>o.shift, o.IO.Len>>o.shift
+		r.Offset, r.Blocks = o.IO.Off>>o.leg.shift, o.IO.Len>>o.leg.shift
 		if r.Iov = p.buf; p.req != nil {
 			r.Iov, r.FUA, r.Gone = p.req.Iov, p.req.FUA, p.req.Gone
 		}
@@ -146,7 +152,7 @@ func (o *order) carryOut(b *bdev.Batch) {
 // writeTail fills in a durable write to the tail of a leg.
 func (o *order) writeTail(r *bdev.Request, off int64, data []byte) {
 	r.Op, r.FUA = bdev.OpWrite, true
-	r.Offset, r.Blocks = (o.m.conf.DataSize+uint64(off))>>o.shift, uint64(len(data))>>o.shift
+	r.Offset, r.Blocks = (o.m.conf.DataSize+uint64(off))>>o.leg.shift, uint64(len(data))>>o.leg.shift
 	r.Iov = [][]byte{data}
 }
 

@@ -7,34 +7,43 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/module/mirror/core"
+	"github.com/virtual-disk-array/vda/module/mirror/label"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
 // Mirror is one mirror, a bdev.Device.
 type Mirror struct {
-	mod   *Module
-	conf  Config
-	begun time.Time
-	info  atomic.Pointer[bdev.Info]
+	mod    *Module
+	conf   Config // mu guards what changes
+	begun  time.Time
+	info   atomic.Pointer[bdev.Info]
+	direct atomic.Pointer[direct] // not nil while I/O goes past the core
+	unmaps atomic.Bool            // all legs read zeros where they were unmapped
 
 	mu       sync.Mutex // not held while requests are submitted or completed
 	core     *core.Core
-	legs     []leg // by their place in the core
-	carrying bool  // a goroutine carries actions out
+	legs     []*leg // by their place in the core
+	past     []*leg // of cores that have yielded, which still have orders under way
+	carrying bool   // a goroutine carries actions out
 	actions  []core.Action
 	orders   []order
 	stopped  bool
-	shown    uint64        // changes of the core that were told
-	changed  chan struct{} // closed at the next one
-	setting  sync.Mutex    // one Set at a time
+	retired  bool           // it is being taken apart
+	indirect int            // calls during which I/O may not go past the core
+	shown    uint64         // changes of the core that were told
+	base     uint64         // that earlier cores had
+	changed  chan struct{}  // closed at the next one
+	setting  sync.Mutex     // one Set at a time
+	closing  sync.WaitGroup // handles of legs that are being closed
 }
 
 // order is an action with what it takes to carry it out.
 type order struct {
 	core.Action
-	m     *Mirror
-	h     *bdev.Handle // of the leg; nil when it is gone
-	shift uint
+	m   *Mirror
+	of  *core.Core
+	leg *leg         // nil of Complete
+	h   *bdev.Handle // of the leg; nil when it is gone
 }
 
 // Info describes the device.
@@ -43,27 +52,34 @@ func (m *Mirror) Info() bdev.Info { return *m.info.Load() }
 // DriverSpecific is the mirror's object in bdev_get_bdevs.
 func (m *Mirror) DriverSpecific() any { return map[string]Status{"mirror": m.Status()} }
 
+// now is the time as the core counts it.
+func (m *Mirror) now() time.Duration { return time.Since(m.begun) }
+
 // enter has f change the core, and carries out what comes of it. f runs under
 // m.mu.
 func (m *Mirror) enter(b *bdev.Batch, f func(c *core.Core)) {
 	m.mu.Lock()
 	f(m.core)
-	m.mu.Unlock()
-	m.carry(b)
+	m.carryLocked(b)
 }
 
-// carry carries out the core's actions in their order, by one goroutine at a
-// time: what comes of them on other goroutines meanwhile is carried out by it.
 func (m *Mirror) carry(b *bdev.Batch) {
+	m.mu.Lock()
+	m.carryLocked(b)
+}
+
+// carryLocked carries out the core's actions in their order, by one goroutine at
+// a time: what comes of them on other goroutines meanwhile is carried out by it.
+// It unlocks m.mu.
+func (m *Mirror) carryLocked(b *bdev.Batch) {
+	if m.carrying {
+		m.mu.Unlock()
+		return
+	}
 	own := bdev.Batch{}
 	if b == nil {
 		b = &own
 		defer own.Flush()
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.carrying {
-		return
 	}
 	m.carrying = true
 	for {
@@ -72,20 +88,21 @@ func (m *Mirror) carry(b *bdev.Batch) {
 			break
 		}
 		m.orders = m.orders[:0]
-		for _, a := range m.actions {
-			o := order{Action: a, m: m}
+		for i := range m.actions {
+			a := &m.actions[i]
+			o := order{Action: *a, m: m, of: m.core}
 			switch a.Kind {
 			case core.Complete:
 			case core.Stopped:
 				m.stopped = true
 				continue
 			case core.Detach:
-				m.legs[a.Leg].detach()
+				m.detach(m.legs[a.Leg])
 				continue
 			default:
-				l := &m.legs[a.Leg]
-				l.under++
-				o.h, o.shift = l.h, l.shift
+				o.leg = m.legs[a.Leg]
+				o.leg.under++
+				o.h = o.leg.h
 			}
 			m.orders = append(m.orders, o)
 		}
@@ -97,7 +114,9 @@ func (m *Mirror) carry(b *bdev.Batch) {
 		m.mu.Lock()
 	}
 	m.carrying = false
+	m.openDirect()
 	m.show()
+	m.mu.Unlock()
 }
 
 // done reports how an order ended.
@@ -112,27 +131,29 @@ func (o *order) done(s nvme.Status, b *bdev.Batch) {
 	}
 	m := o.m
 	m.mu.Lock()
-	l := &m.legs[o.Leg]
-	l.under--
-	if result == core.OK {
-		l.heard = time.Now()
-	}
-	m.core.Done(o.Action, result)
-	m.mu.Unlock()
-	m.carry(b)
+	o.leg.under--
+	o.of.Clock(m.now())
+	o.of.Done(o.Action, result)
+	m.carryLocked(b)
 }
 
 // tick tells the core the time, and asks members that have been silent whether
 // they are there.
 func (m *Mirror) tick() {
 	b := bdev.Batch{}
-	m.enter(&b, func(c *core.Core) { c.Tick(time.Since(m.begun)) })
+	m.enter(&b, func(c *core.Core) { c.Tick(m.now()) })
 	m.probe(&b)
 	b.Flush()
 }
 
 // Retire ends what waits, as the mirror is being taken apart.
-func (m *Mirror) Retire() { m.enter(nil, func(c *core.Core) { c.Stop() }) }
+func (m *Mirror) Retire() {
+	m.mu.Lock()
+	m.retired = true
+	m.closeDirect()
+	m.core.Stop()
+	m.carryLocked(nil)
+}
 
 // stopLimit is how long a mirror that is taken apart waits for its labels, and for
 // its legs to come to rest.
@@ -152,4 +173,12 @@ func (m *Mirror) Close() error {
 	m.release()
 	m.mod.forget(m)
 	return nil
+}
+
+// legOf returns the leg of a vd, nil when it is not one. m.mu is held.
+func (m *Mirror) legOf(vd label.ID) (core.Leg, *leg) {
+	if i, known := m.core.Find(vd); known && int(i) < len(m.legs) && m.legs[i].conf.VD == vd {
+		return i, m.legs[i]
+	}
+	return 0, nil
 }

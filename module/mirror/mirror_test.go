@@ -425,3 +425,94 @@ func TestASetThatCannotBeAssembled(t *testing.T) {
 	r.holds(0, data)
 	r.holds(1, data)
 }
+
+// A mirror that could not be assembled by a set comes up by the same set, once
+// its leg is there; a host's write waits meanwhile. Nothing of the failed trials
+// keeps hold of a leg.
+func TestAFailedSetIsRepeated(t *testing.T) {
+	r := newRig(t, 2)
+	h := r.open()
+	data := r.fill(h)
+	h.Close()
+	r.delete()
+	r.ok(r.reg.Unregister(legName(1)))
+	r.create(false) // waits for leg 1
+	h = r.open()
+	r.ok(r.reg.Unregister(legName(0)))
+	for range 3 {
+		if err := r.m.Set(t.Context(), 1, r.gen, r.legs); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), legName(0)) {
+			t.Fatalf("a set without any leg: %v", err)
+		}
+	}
+	r.cover(0)
+	claimed, err := r.reg.Open(legName(0), nil)
+	r.ok(err)
+	r.ok(claimed.Claim("a test"))
+	if err := r.m.Set(t.Context(), 1, r.gen, r.legs); !errors.Is(err, syscall.EIO) || !strings.Contains(err.Error(), "claimed by a test") {
+		t.Fatalf("a set whose leg is in use: %v", err)
+	}
+	claimed.Close()
+	acked := make(chan nvme.Status, 1)
+	one := bytes.Repeat([]byte{5}, 4096)
+	go func() {
+		acked <- bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: 9, Blocks: 1, Iov: [][]byte{one}})
+	}()
+	r.cover(1)
+	r.set()
+	r.until("online", online)
+	if s := <-acked; s == nvme.Success {
+		copy(data[9*4096:], one)
+	} else if !s.IsPath() {
+		t.Fatalf("the write ended with %v", s)
+	}
+	if s := bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: 9, Blocks: 1, Iov: [][]byte{one}}); s != nvme.Success {
+		t.Fatalf("a write after it came up: %v", s)
+	}
+	copy(data[9*4096:], one)
+	h.Close()
+	r.delete()
+	for i := range 2 {
+		r.holds(i, data)
+		free, err := r.reg.Open(legName(i), nil)
+		r.ok(err)
+		r.ok(free.Claim("a test")) // else it is leaked
+		free.Close()
+	}
+}
+
+// A connected leg keeps its bdev: another name is refused, and taken once the leg
+// is lost. Another epoch of its disk node is a loss.
+func TestAnotherBdevOrEpochOfALeg(t *testing.T) {
+	r := newRig(t, 2)
+	r.until("online", online)
+	r.legs[1].Bdev = "nix"
+	err := r.m.Set(t.Context(), 1, r.gen, r.legs)
+	if !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), `"nix"`) || !strings.Contains(err.Error(), legName(1)) {
+		t.Errorf("another bdev of a connected leg: %v", err)
+	}
+	if s := r.m.Status(); s.Legs[1].Bdev != legName(1) || !s.Online {
+		t.Errorf("a refused set changed the mirror: %+v", s)
+	}
+	r.legs[1].Bdev = legName(1)
+	r.ok(r.reg.Unregister(legName(1)))
+	r.until("leg 1 is lost", lost(1))
+	p, err := malloc.New(malloc.Config{Name: "other", BlockSize: 4096, Blocks: (dataSize + label.TailSize) / 4096})
+	r.ok(err)
+	r.ok(r.reg.Register(p))
+	r.legs[1].Bdev = "other"
+	r.set() // it is not the disk that it was
+	if s := r.m.Status(); !s.Legs[1].Lost || !strings.Contains(s.Legs[1].Why, `"other"`) || !strings.Contains(s.Legs[1].Why, "label") {
+		t.Errorf("an empty disk in place of a lost leg: %+v", s.Legs[1])
+	}
+	r.legs[1].Bdev = legName(1)
+	r.cover(1)
+	r.set()
+	r.until("online", online)
+	before := r.m.Status().Changes
+	r.legs[1].Epoch = id(0xee, 9)
+	r.set()
+	if s := r.m.Status(); s.Changes == before {
+		t.Error("another epoch of a connected leg has no effect")
+	}
+	r.until("online", online)
+}

@@ -31,6 +31,8 @@ type LegConfig struct {
 	// Epoch is another once the disk node may have lost what it had acknowledged
 	// and not flushed; zero when nobody knows.
 	Epoch label.ID
+	// Bare says that the leg may have no label, see core.LegSpec.
+	Bare bool
 }
 
 // Config says what a mirror is.

@@ -46,11 +46,11 @@ func (m *Mirror) Status() Status {
 func (m *Mirror) status() Status {
 	c := m.core.Status()
 	s := Status{Name: m.conf.Name, UUID: m.conf.UUID.String(), Mirror: m.conf.Mirror.String(), DA: m.conf.DA.String(), Size: m.conf.DataSize,
-		Term: c.Term, Gen: c.Gen, Assembled: c.Assembled, Online: c.Online, Changes: m.core.Changes(), Repair: c.Repair, Legs: []LegStatus{}}
+		Term: c.Term, Gen: c.Gen, Assembled: c.Assembled, Online: c.Online, Changes: m.base + m.core.Changes(), Repair: c.Repair, Legs: []LegStatus{}}
 	for i, l := range c.Legs {
 		if i < len(m.legs) && m.legs[i].conf.VD == l.VD {
 			why := l.Why
-			if own := &m.legs[i]; own.why != "" && own.h == nil && own.conf.Role != core.Absent {
+			if own := m.legs[i]; own.why != "" && own.h == nil && own.conf.Role != core.Absent {
 				why = strings.TrimPrefix(why+": "+own.why, ": ")
 			}
 			s.Legs = append(s.Legs, LegStatus{VD: l.VD.String(), Bdev: m.legs[i].conf.Bdev, Role: l.Role.String(), Lost: l.Lost, Why: why,
@@ -62,7 +62,7 @@ func (m *Mirror) status() Status {
 
 // show wakes who waits for the status when it has changed. m.mu is held.
 func (m *Mirror) show() {
-	if n := m.core.Changes(); n != m.shown {
+	if n := m.base + m.core.Changes(); n != m.shown {
 		m.shown = n
 		close(m.changed)
 		m.changed = make(chan struct{})

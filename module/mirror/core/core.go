@@ -46,7 +46,11 @@ func set(l Leg) LegSet { return 1 << l }
 // LegSpec is what SQL says of a leg.
 type LegSpec struct {
 	VD   label.ID
-	Role Role // Absent, Target or Member
+	Role Role   // Absent, Target or Member
+	Name string // of its bdev, for errors
+	// Bare says that the leg may have no label: it has no room for one behind its
+	// data, or has had for a short while. It must be the only member then.
+	Bare bool
 }
 
 // Config says what a mirror is.
@@ -139,7 +143,7 @@ type Action struct {
 	Result Result
 	Page   int
 	Bytes  []byte
-	Label  label.Label
+	Label  *label.Label
 
 	own bool // of WriteMap: the page is of the map of what the leg itself lacks
 }
@@ -147,8 +151,10 @@ type Action struct {
 // leg is what the core knows of one.
 type leg struct {
 	vd    label.ID
+	name  string
 	spec  Role // what SQL says
 	role  Role
+	bare  bool // it has no tail: neither label nor map are written to it
 	lost  bool // in D and not answering: I/O waits
 	why   string
 	heard time.Duration
@@ -197,6 +203,8 @@ type Core struct {
 
 	labels   labelRound
 	labelled uint64 // gen that the labels of all members have
+	alone    uint64 // seq of the first label since there is one leg and no trace of others; 0: there are
+	told     uint64 // Confirmed of the last label
 	relabel  bool   // another round is needed
 
 	order   order
@@ -207,6 +215,7 @@ type Core struct {
 	tokens  float64 // bytes that may be copied
 
 	stopping, stopped bool
+	yielded           bool // another core has taken its place
 
 	changes uint64 // of what Status says of legs
 }
@@ -271,13 +280,45 @@ func (c *Core) held() bool {
 	return !c.online || c.lost() != 0 || c.labelled != c.cfg.Gen && c.cfg.Break != AckBeforeLabel
 }
 
+// Solo reports that the mirror has one leg, in order, and labels that say so: I/O
+// may go to it past the core, as nobody is there whom it could be lacking. A leg
+// that is attached after that is copied whole.
+func (c *Core) Solo() (Leg, bool) {
+	solo, legs := c.named()
+	if legs != 1 || c.legs[solo].role != Member || c.held() || c.stopping || c.repair.Count() > 0 {
+		return 0, false
+	}
+	return solo, c.legs[solo].bare || !c.relabel && c.labels.pend == 0 && c.alone > 0 && c.told >= c.alone
+}
+
 // Heard says that a leg has answered something.
 func (c *Core) Heard(l Leg) { c.legs[l].heard = c.now }
 
-// Tick says that it is now. Time must not go back.
-func (c *Core) Tick(now time.Duration) {
+// named returns the last leg that is named, and how many are.
+func (c *Core) named() (last Leg, n int) {
+	for i := range c.legs {
+		if c.legs[i].vd != (label.ID{}) {
+			last, n = Leg(i), n+1
+		}
+	}
+	return last, n
+}
+
+// Silent returns how long ago a leg was heard of.
+func (c *Core) Silent(l Leg) time.Duration { return c.now - c.legs[l].heard }
+
+// Clock says that it is now, and has nothing done about it; see Tick.
+func (c *Core) Clock(now time.Duration) {
 	c.tokens = min(c.tokens+float64(c.cfg.CopyRate)*(now-c.now).Seconds(), float64(c.cfg.CopyRate))
 	c.now = now
+}
+
+// Assembled reports that labels of this life are on all members.
+func (c *Core) Assembled() bool { return c.online }
+
+// Tick says that it is now. Time must not go back.
+func (c *Core) Tick(now time.Duration) {
+	c.Clock(now)
 	c.expire()
 	c.pump()
 }
@@ -344,4 +385,10 @@ func (c *Core) Find(vd label.ID) (Leg, bool) {
 	return 0, false
 }
 
-func (l *leg) String() string { return fmt.Sprintf("%v (%v)", l.vd, l.role) }
+// String names a leg in errors.
+func (l *leg) String() string {
+	if l.name == "" {
+		return fmt.Sprintf("leg vd %v", l.vd)
+	}
+	return fmt.Sprintf("leg %q (vd %v)", l.name, l.vd)
+}

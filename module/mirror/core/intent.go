@@ -77,7 +77,16 @@ func (c *Core) rewriteIntent() {
 	c.writeIntent()
 }
 
-func (c *Core) writeIntent() { c.write(c.intent, &c.pages, c.waited()&^c.lost(), false) }
+func (c *Core) writeIntent() {
+	legs := c.waited() &^ c.lost()
+	tails := legs &^ c.with(func(l *leg) bool { return l.bare })
+	if legs != 0 && tails == 0 { // the map is in memory alone
+		copy(c.pages.durable, c.pages.ver)
+		clear(c.setAt)
+		return
+	}
+	c.write(c.intent, &c.pages, tails, false)
+}
 
 func (c *Core) mapWritten(a Action, r Result) {
 	l := &c.legs[a.Leg]

@@ -254,6 +254,9 @@ func (c *Core) again(io *IO) {
 // Done says how an action ended.
 func (c *Core) Done(a Action, r Result) {
 	c.legs[a.Leg].under--
+	if c.yielded {
+		return
+	}
 	if r == OK {
 		c.Heard(a.Leg)
 	}

@@ -13,6 +13,7 @@ type labelRound struct {
 	failed bool
 	label  label.Label
 	join   LegSet // that the label has joining for the first time
+	alone  bool   // one leg is named, and no other is left
 }
 
 // lose is told that a leg has failed. A target is taken out, and nobody waits
@@ -84,6 +85,7 @@ func (c *Core) drop(l Leg) {
 // leave is what takeOut and drop have in common.
 func (c *Core) leave(l Leg) {
 	leg := &c.legs[l]
+	c.alone = 0
 	leg.role, leg.lost, leg.settling, leg.drained, leg.ready = Absent, false, false, false, false
 	c.absent = append(c.absent, label.Absent{VD: leg.vd, Seq: leg.seq})
 	if len(c.absent) > label.MaxAbsent {
@@ -95,41 +97,30 @@ func (c *Core) leave(l Leg) {
 
 // detached is the leg as one that is not attached.
 func (l *leg) detached() leg {
-	return leg{vd: l.vd, spec: l.spec, seq: l.seq, epoch: l.epoch, reads: l.reads, under: l.under}
+	return leg{vd: l.vd, name: l.name, spec: l.spec, bare: l.bare, seq: l.seq, epoch: l.epoch, reads: l.reads, under: l.under}
 }
 
 // Set says what SQL has made of the mirror. It refuses what does not follow from
 // what the core knows: another term, a gen that is past, a member that is not in
 // D, or a set without a member that answers.
 func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
-	switch {
-	case term != c.cfg.Term:
-		return fmt.Errorf("mirror %v: term %d: it was started with term %d", c.cfg.Mirror, term, c.cfg.Term)
-	case gen < c.cfg.Gen:
-		return fmt.Errorf("mirror %v: gen %d is older than gen %d", c.cfg.Mirror, gen, c.cfg.Gen)
+	if err := c.inOrder(term, gen, legs); err != nil {
+		return err
 	}
 	answers := false
-	for i := range c.legs {
-		l := &c.legs[i]
-		if gen == c.cfg.Gen && l.spec == Member && !slices.ContainsFunc(legs, func(s LegSpec) bool { return s.VD == l.vd }) {
-			return fmt.Errorf("mirror %v: vd %v was a member and is left out, but gen is %d as before", c.cfg.Mirror, l.vd, gen)
-		}
-	}
 	for _, s := range legs {
 		i, known := c.Find(s.VD)
-		was := known && c.legs[i].spec == Member
-		switch {
-		case s.VD == label.ID{}:
-			return fmt.Errorf("mirror %v: a leg has no vd", c.cfg.Mirror)
-		case gen == c.cfg.Gen && was != (s.Role == Member):
-			return fmt.Errorf("mirror %v: vd %v becomes or was a member, but gen is %d as before", c.cfg.Mirror, s.VD, gen)
-		case s.Role == Member && (!known || c.legs[i].role < Joining):
-			return fmt.Errorf("mirror %v: vd %v cannot be a member: it may lack writes", c.cfg.Mirror, s.VD)
+		if s.Role == Member && (!known || c.legs[i].role < Joining) {
+			role := Absent
+			if known {
+				role = c.legs[i].role
+			}
+			return fmt.Errorf("%v cannot be a member: it is %v here and may lack writes; it can once it is ready", s.leg(), role)
 		}
 		answers = answers || s.Role == Member && !c.legs[i].lost
 	}
 	if gen > c.cfg.Gen && !answers {
-		return fmt.Errorf("mirror %v: gen %d leaves no member that answers", c.cfg.Mirror, gen)
+		return fmt.Errorf("gen %d leaves no member that answers; one that is connected must stay", gen)
 	}
 	c.changes++
 	for i := range c.legs {
@@ -138,7 +129,9 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 		if k := slices.IndexFunc(legs, func(s LegSpec) bool { return s.VD == l.vd }); k >= 0 {
 			s = legs[k]
 		}
-		l.spec = s.Role
+		if l.spec = s.Role; s.Name != "" {
+			l.name = s.Name
+		}
 		switch {
 		case s.Role == Member:
 			l.role, l.ready = Member, false
@@ -150,6 +143,7 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 		if s.VD == (label.ID{}) { // named no more
 			c.absent = slices.DeleteFunc(c.absent, func(a label.Absent) bool { return a.VD == l.vd })
 			l.vd = label.ID{}
+			c.alone, c.relabel = 0, true
 		}
 	}
 	for _, s := range legs {
@@ -166,6 +160,38 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 	return nil
 }
 
+// inOrder checks that a set is of this term and not of the past, and that with an
+// unchanged gen it has the members of the present one.
+func (c *Core) inOrder(term, gen uint64, legs []LegSpec) error {
+	switch {
+	case term != c.cfg.Term:
+		return fmt.Errorf("term %d is not the one it was created with, %d; for another, delete and create it", term, c.cfg.Term)
+	case gen < c.cfg.Gen:
+		return fmt.Errorf("gen %d is older than the last one taken, %d", gen, c.cfg.Gen)
+	}
+	for i := range c.legs {
+		l := &c.legs[i]
+		if gen == c.cfg.Gen && l.spec == Member && !slices.ContainsFunc(legs, func(s LegSpec) bool { return s.VD == l.vd }) {
+			return fmt.Errorf("%v is a member and is left out, but gen is %d as before; other members take a greater gen", l, gen)
+		}
+	}
+	for _, s := range legs {
+		i, known := c.Find(s.VD)
+		was := known && c.legs[i].spec == Member
+		switch {
+		case s.VD == label.ID{}:
+			return fmt.Errorf("the vd id of the leg on bdev %q is all zeros; it must be the vd's", s.Name)
+		case gen == c.cfg.Gen && was && s.Role != Member:
+			return fmt.Errorf("%v is a member and becomes %v, but gen is %d as before; other members take a greater gen", s.leg(), s.Role, gen)
+		case gen == c.cfg.Gen && !was && s.Role == Member:
+			return fmt.Errorf("%v becomes a member, but gen is %d as before; other members take a greater gen", s.leg(), gen)
+		}
+	}
+	return nil
+}
+
+func (s *LegSpec) leg() *leg { return &leg{vd: s.VD, name: s.Name} }
+
 // add gives a new leg a place.
 func (c *Core) add(s LegSpec) Leg {
 	i := slices.IndexFunc(c.legs, func(l leg) bool { return l.vd == label.ID{} && l.role == Absent && l.under == 0 })
@@ -173,7 +199,8 @@ func (c *Core) add(s LegSpec) Leg {
 		i = len(c.legs)
 		c.legs = append(c.legs, leg{})
 	}
-	c.legs[i] = leg{vd: s.VD, spec: s.Role}
+	c.legs[i] = leg{vd: s.VD, name: s.Name, spec: s.Role, bare: s.Bare}
+	c.alone = 0
 	return Leg(i)
 }
 
@@ -202,11 +229,12 @@ func (c *Core) chooseSource() {
 func (c *Core) Attach(l Leg, has *label.Label, m *label.Map, epoch label.ID) error {
 	leg := &c.legs[l]
 	if leg.spec != Target || leg.role != Absent {
-		return fmt.Errorf("mirror %v: vd %v is not a target that is absent", c.cfg.Mirror, leg.vd)
+		return fmt.Errorf("%v is %v here and its role is %v; what is attached is absent, with the role target", leg, leg.role, leg.spec)
 	}
 	if leg.under > 0 {
 		return c.busy(leg)
 	}
+	leg.bare = false
 	known := slices.IndexFunc(c.absent, func(a label.Absent) bool { return a.VD == leg.vd })
 	lack := label.NewMap(c.intent.Len())
 	if has != nil && m != nil && known >= 0 && has.Mirror == c.cfg.Mirror && has.VD == leg.vd && has.Seq >= c.absent[known].Seq {
@@ -245,15 +273,21 @@ func (c *Core) Resume(l Leg, has *label.Label, epoch label.ID) error {
 	leg := &c.legs[l]
 	switch {
 	case !c.online:
-		return fmt.Errorf("mirror %v: it has not been online yet; assemble it again", c.cfg.Mirror)
+		return fmt.Errorf("%v cannot resume: the mirror has not been online yet, and must be assembled again", leg)
 	case leg.under > 0:
 		return c.busy(leg)
 	case leg.role < Joining || !leg.lost:
-		return fmt.Errorf("mirror %v: vd %v is not lost", c.cfg.Mirror, leg.vd)
+		return fmt.Errorf("%v is %v and not lost; there is nothing to resume", leg, leg.role)
+	case leg.bare: // it says nothing
 	case has == nil || has.Mirror != c.cfg.Mirror || has.VD != leg.vd || has.Seq < leg.seq:
 		leg.why = "its disk has gone back in time"
 		c.changes++
-		return fmt.Errorf("mirror %v: vd %v is not as it was left: its label is older than the last one it had", c.cfg.Mirror, leg.vd)
+		found := "it has none of this mirror"
+		if has != nil && has.Mirror == c.cfg.Mirror && has.VD == leg.vd {
+			found = fmt.Sprintf("its label has seq %d", has.Seq)
+		}
+		return fmt.Errorf("%v is not as it was left: the last label written to it had seq %d, and %s; drop it, and it is copied", leg, leg.seq,
+			found)
 	}
 	leg.lost, leg.why, leg.heard = false, "", c.now
 	c.changes++
@@ -287,7 +321,7 @@ func (c *Core) Resume(l Leg, has *label.Label, epoch label.ID) error {
 
 // busy says that actions on a former connection of a leg are not yet reported.
 func (c *Core) busy(l *leg) error {
-	return fmt.Errorf("mirror %v: %d actions on vd %v are still under way", c.cfg.Mirror, l.under, l.vd)
+	return fmt.Errorf("%v: %d requests on its former connection are still under way; try again when they have ended", l, l.under)
 }
 
 // nextLabel writes a label to all that are attached, when one is needed. No leg
@@ -319,13 +353,18 @@ func (c *Core) nextLabel() {
 		l.Source = c.legs[c.source].vd
 	}
 	c.seq = l.Seq
-	c.labels = labelRound{label: l, join: join}
-	c.labels.pend = c.with(func(l *leg) bool { return l.role >= Joining || l.role == Target && l.attached })
+	_, named := c.named()
+	c.labels = labelRound{label: l, join: join, alone: named == 1 && len(l.Absent) == 0}
+	c.labels.pend = c.with(func(l *leg) bool { return !l.bare && (l.role >= Joining || l.role == Target && l.attached) })
+	if c.labels.pend == 0 { // the one member has no room for it
+		c.labelDone()
+		return
+	}
 	for i := range c.legs {
 		if c.labels.pend.Has(Leg(i)) {
 			own := l
 			own.VD = c.legs[i].vd
-			c.do(Action{Kind: WriteLabel, Leg: Leg(i), Label: own})
+			c.do(Action{Kind: WriteLabel, Leg: Leg(i), Label: &own})
 		}
 	}
 }
@@ -362,7 +401,10 @@ func (c *Core) labelDone() {
 	c.changes++
 	c.online = true
 	c.labelled = round.label.Gen
-	c.sure = round.label.Seq
+	c.sure, c.told = round.label.Seq, round.label.Confirmed
+	if _, n := c.named(); round.alone && n == 1 && c.alone == 0 {
+		c.alone, c.relabel = round.label.Seq, true
+	}
 	for i := range c.legs {
 		if l := &c.legs[i]; round.join.Has(Leg(i)) && (l.drained || l.role == Joining) {
 			if l.role != Member {

@@ -72,3 +72,19 @@ func (c *Column) Of(r LegRole) (legs []*VD) {
 	}
 	return legs
 }
+
+// Usable reports whether a member is well: the data of the column can be read and
+// written.
+func (c *Column) Usable() bool {
+	return left(c.Of(Member), func(v *VD) bool { return !v.Health.Error }) > 0
+}
+
+// Lacks is how many bytes are to be copied to the targets of columns.
+func Lacks(columns []Column) (bytes uint64) {
+	for i := range columns {
+		for _, v := range columns[i].Of(Target) {
+			bytes += v.Lack
+		}
+	}
+	return bytes
+}

@@ -11,12 +11,15 @@ import (
 // have another.
 func SameHealth(is, h vda.Health) bool { return is.Error == h.Error && is.Msg == store.CleanMsg(h.Msg) }
 
-// HealthOfDisks is what is wrong with the vds of an array, which shows in all
-// that stands on them.
+// HealthOfDisks is what is wrong with the vds of an array, which are in the order
+// of GrpIdx and Idx, and shows in all that stands on them. A leg of a mirror shows
+// only when no member of its column is well; so all legs of a column are given, or
+// none that is well.
 func HealthOfDisks(vds []vda.VD) vda.Health {
-	h := first(ailments(vds, nil))
-	for i := range vds {
-		if since := vds[i].Health.Since; vds[i].Health.Error && (h.Since.IsZero() || since.Before(h.Since)) {
+	bad := ailingDisks(vds)
+	h := first(ailments(bad, nil))
+	for _, v := range bad {
+		if since := v.Health.Since; h.Since.IsZero() || since.Before(h.Since) {
 			h.Since = since
 		}
 	}
@@ -24,7 +27,28 @@ func HealthOfDisks(vds []vda.VD) vda.Health {
 }
 
 // healthOf is the health of an array with these parts.
-func healthOf(vds []vda.VD, cntlrs []vda.Cntlr) vda.Health { return first(ailments(vds, cntlrs)) }
+func healthOf(vds []vda.VD, cntlrs []vda.Cntlr) vda.Health {
+	return first(ailments(ailingDisks(vds), cntlrs))
+}
+
+// ailingDisks are the vds in error that the array cannot do without. Of a column
+// that has a member that is well none is: what the array lacks then is told by its
+// vda.RedundancyState.
+func ailingDisks(vds []vda.VD) (bad []*vda.VD) {
+	columns := vda.Columns(vds)
+	for i := range columns {
+		c := &columns[i]
+		if c.Legs[0].MirrorID != "" && c.Usable() {
+			continue
+		}
+		for _, v := range c.Legs {
+			if v.Health.Error && v.Role == vda.Member {
+				bad = append(bad, v)
+			}
+		}
+	}
+	return bad
+}
 
 // first is a health that names the first of what is wrong.
 func first(bad []string) vda.Health {
@@ -38,15 +62,12 @@ func first(bad []string) vda.Health {
 	return h
 }
 
-// ailments is what is wrong with the parts of an array, causes first: a
-// controller cannot be well without its vds, nor a secondary without the
-// primary.
-func ailments(vds []vda.VD, cntlrs []vda.Cntlr) []string {
+// ailments is what is wrong with these vds and with controllers, causes first: a
+// controller cannot be well without its vds, nor a secondary without the primary.
+func ailments(vds []*vda.VD, cntlrs []vda.Cntlr) []string {
 	var bad []string
-	for i := range vds {
-		if vd := &vds[i]; vd.Health.Error {
-			bad = append(bad, fmt.Sprintf("vd %d of group %d: %s", vd.Idx, vd.GrpIdx, vd.Health.Msg))
-		}
+	for _, vd := range vds {
+		bad = append(bad, fmt.Sprintf("vd %d of group %d: %s", vd.Idx, vd.GrpIdx, vd.Health.Msg))
 	}
 	for _, primary := range []bool{true, false} {
 		for i := range cntlrs {

@@ -232,7 +232,7 @@ func ExpelTarget(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
 
 // Recover makes a leg that lacks writes the only member of its mirror, when there
 // is no other way to the rest of the data: what was acknowledged and is not on it
-// is lost. The other legs are copied anew. FailedPrecondition when the leg is a
+// is lost. All is copied to the other legs again. FailedPrecondition when the leg is a
 // member already.
 func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
 	return changeLeg(tx, daID, vdID, func(l *legs, c *vda.Column, v *vda.VD) error {

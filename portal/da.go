@@ -114,10 +114,11 @@ func (s *Server) ListDa(ctx context.Context, req *apiv1.ListDaRequest) (*apiv1.L
 	reply := &apiv1.ListDaReply{}
 	err = s.view(ctx, func(tx store.Reader) error {
 		rows, next, err := tx.ListDA(store.DAFilter{Error: req.Error}, p)
-		reply.DaMsgList, reply.NextToken = nil, next
-		for i := range rows {
-			reply.DaMsgList = append(reply.DaMsgList, daMsg(&rows[i]))
+		if err != nil {
+			return err
 		}
+		reply.NextToken = next
+		reply.DaMsgList, err = daMsgs(tx, rows)
 		return err
 	})
 	return reply, err

@@ -121,12 +121,46 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 	h := seen(da.Health)
 	return &apiv1.DaMsg{
 		DaId: da.ID, DaName: da.Name, DaSize: da.Size, PhysicalSize: da.PhysicalSize, Thin: da.Thin(), CntlrCnt: da.CntlrCnt,
-		DaConf: da.Conf, Term: da.Term, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
+		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }
 
+// showLegs shows what a mirrored array has of its redundancy.
+func showLegs(msg *apiv1.DaMsg, da *vda.DA, vds []vda.VD) {
+	columns := vda.Columns(vds)
+	msg.RedundancyState = string(da.Redundancy.StateOf(columns))
+	msg.LackBytes = vda.Lacks(columns)
+}
+
+// daMsgs are arrays as lists show them. It asks as often for one as for a page of
+// them.
+func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
+	var mirrored []string
+	for i := range das {
+		if das[i].Redundancy.Mirrored() {
+			mirrored = append(mirrored, das[i].ID)
+		}
+	}
+	legs, err := tx.LegsOf(mirrored)
+	if err != nil {
+		return nil, err
+	}
+	byDA := map[string][]vda.VD{}
+	for i := range legs {
+		byDA[legs[i].DAID] = append(byDA[legs[i].DAID], legs[i])
+	}
+	var msgs []*apiv1.DaMsg
+	for i := range das {
+		msg := daMsg(&das[i])
+		showLegs(msg, &das[i], byDA[das[i].ID])
+		msgs = append(msgs, msg)
+	}
+	return msgs, nil
+}
+
 // wholeDaMsg is daMsg with groups, controllers and exporters. An array is in
-// error when one of its vds or controllers is.
+// error when one of its vds or controllers is; a leg of a mirror makes it so only
+// when no member of its column is well.
 func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	msg, n := daMsg(da), newNames(tx)
 	grps, err := tx.GrpsOfDA(da.ID)
@@ -137,18 +171,11 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	if err != nil {
 		return nil, err
 	}
+	showLegs(msg, da, vds)
 	for i := range grps {
-		g := &apiv1.GrpMsg{GrpId: grps[i].ID, GrpIdx: grps[i].Idx, Size: grps[i].Size}
-		for j := range vds {
-			if vds[j].GrpIdx != g.GrpIdx || vds[j].Deleted {
-				continue
-			}
-			v, err := vdMsg(n, &vds[j])
-			if err != nil {
-				return nil, err
-			}
-			g.VdMsgList = append(g.VdMsgList, v)
-			blame(msg, "vd on "+v.PdName+" of dn "+v.DnName, v.Error, v.ErrorMsg, v.ErrorTime)
+		g, err := grpMsg(n, &grps[i], vds, msg)
+		if err != nil {
+			return nil, err
 		}
 		msg.GrpMsgList = append(msg.GrpMsgList, g)
 	}
@@ -178,6 +205,35 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	return msg, err
 }
 
+// grpMsg is a group with its vds, whose errors da is blamed for.
+func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMsg, error) {
+	g := &apiv1.GrpMsg{GrpId: grp.ID, GrpIdx: grp.Idx, Size: grp.Size}
+	columns := vda.Columns(vds)
+	for i := range columns {
+		c := &columns[i]
+		if c.GrpIdx != grp.Idx {
+			continue
+		}
+		var members []*apiv1.VdMsg
+		usable := false
+		for _, v := range c.Legs {
+			m, err := vdMsg(n, v)
+			if err != nil {
+				return nil, err
+			}
+			g.VdMsgList = append(g.VdMsgList, m)
+			if v.Role == vda.Member {
+				members = append(members, m)
+				usable = usable || v.MirrorID != "" && !m.Error
+			}
+		}
+		for _, m := range members {
+			blame(da, "vd on "+m.PdName+" of dn "+m.DnName, m.Error && !usable, m.ErrorMsg, m.ErrorTime)
+		}
+	}
+	return g, nil
+}
+
 // blame shows a part's error as the array's, unless it has one.
 func blame(msg *apiv1.DaMsg, part string, isError bool, text, since string) {
 	if isError && !msg.Error {
@@ -195,8 +251,15 @@ func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
 		return nil, err
 	}
 	h := seen(vd.Health, dependency{"pd " + pd.Name, pd.Health}, dependency{"dn " + dn.Name, dn.Health})
-	return &apiv1.VdMsg{VdId: vd.ID, VdIdx: vd.Idx, Size: vd.Size, DnName: dn.Name, PdName: pd.Name,
-		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time}, nil
+	msg := &apiv1.VdMsg{VdId: vd.ID, VdIdx: vd.Idx, Size: vd.Size, DnName: dn.Name, PdName: pd.Name,
+		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time}
+	if vd.MirrorID != "" {
+		msg.Role = vd.Role.String()
+	}
+	if vd.Role == vda.Target {
+		msg.LackBytes = vd.Lack
+	}
+	return msg, nil
 }
 
 // expMsgs are exporters with where to connect, in the order of the controllers.
@@ -239,8 +302,22 @@ func healthOfDisks(tx store.Reader, exps []vda.Exp) (map[string]vda.Health, erro
 		return nil, err
 	}
 	byDA := map[string][]vda.VD{}
+	mirrored := map[string]bool{}
 	for i := range vds {
 		byDA[vds[i].DAID] = append(byDA[vds[i].DAID], vds[i])
+		mirrored[vds[i].DAID] = mirrored[vds[i].DAID] || vds[i].MirrorID != ""
+	}
+	maps.DeleteFunc(mirrored, func(_ string, is bool) bool { return !is })
+	// Whether a leg matters depends on the others of its column.
+	legs, err := tx.LegsOf(slices.Sorted(maps.Keys(mirrored)))
+	if err != nil {
+		return nil, err
+	}
+	for da := range mirrored {
+		byDA[da] = nil
+	}
+	for i := range legs {
+		byDA[legs[i].DAID] = append(byDA[legs[i].DAID], legs[i])
 	}
 	byExp := map[string]vda.Health{}
 	for i := range exps {

@@ -174,6 +174,14 @@ func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
 	return listRows(t, &vdTable, "(role <> 0 OR leaving = TRUE) AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
 }
 
+func (t *sqlReader) LegsOf(daIDs []string) ([]vda.VD, error) {
+	if len(daIDs) == 0 {
+		return nil, nil
+	}
+	where := "mirror_id <> '' AND deleted = FALSE AND da_id IN (" + marks(len(daIDs)) + ") ORDER BY da_id, grp_idx, idx, id"
+	return listRows(t, &vdTable, where, anys(daIDs)...)
+}
+
 func (t *sqlReader) VDsOfPD(pdID string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, "pd_id = ? ORDER BY id", pdID)
 }

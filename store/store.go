@@ -78,6 +78,9 @@ type Reader interface {
 	// AilingVDs returns the vds of arrays that are in error, by array, GrpIdx and
 	// Idx, without tombstones; nothing is locked.
 	AilingVDs(daIDs []string) ([]vda.VD, error)
+	// LegsOf returns the vds of mirrored arrays among these, by array, GrpIdx and
+	// Idx, without tombstones; nothing is locked.
+	LegsOf(daIDs []string) ([]vda.VD, error)
 	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
 	// UnsettledLegs returns the legs that are not members, or are to leave, of all
 	// arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.

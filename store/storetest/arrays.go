@@ -326,3 +326,35 @@ func testAilingVDs(t *testing.T, s *suite) {
 		return err
 	})
 }
+
+// testLegsOf reads the legs of several arrays in one question, and no vd of a
+// striped one.
+func testLegsOf(t *testing.T, s *suite) {
+	a, b, striped := s.newCluster(t), s.newCluster(t), s.newCluster(t)
+	gone := newVD(b.da, b.pd)
+	gone.Deleted = true
+	s.update(t, func(tx store.Tx) error {
+		striped.vd.MirrorID = ""
+		return errors.Join(tx.UpdateVD(striped.vd), tx.InsertVD(gone))
+	})
+	want := []string{a.vd.ID, b.vd.ID}
+	if a.da.ID > b.da.ID {
+		want = []string{b.vd.ID, a.vd.ID}
+	}
+	s.view(t, func(tx store.Reader) error {
+		legs, err := tx.LegsOf([]string{a.da.ID, b.da.ID, striped.da.ID, "none"})
+		var got []string
+		for i := range legs {
+			got = append(got, legs[i].ID)
+		}
+		same(t, "legs", got, want)
+		if err != nil {
+			return err
+		}
+		legs, err = tx.LegsOf(nil)
+		if len(legs) != 0 {
+			t.Errorf("of no array: %v", legs)
+		}
+		return err
+	})
+}

@@ -49,6 +49,7 @@ func Run(t *testing.T, uri string) {
 		{"Text", testText},
 		{"Ways", testWays},
 		{"AilingVDs", testAilingVDs},
+		{"LegsOf", testLegsOf},
 		{"OrphanSpace", testOrphanSpace},
 		{"Monitors", testMonitors},
 		{"Rollback", testRollback},

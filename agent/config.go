@@ -44,6 +44,9 @@ type Config struct {
 	// WatchInterval is how often the data plane's start id is looked at,
 	// which asks nothing of it. Default 250 ms.
 	WatchInterval time.Duration
+	// KeepAlive is the keep-alive time-out of a controller node's connections to vds
+	// and to primaries. Default: what suits the data plane, 2 or 3 s.
+	KeepAlive time.Duration
 	// CallTimeout bounds one JSON-RPC call. Default 15 s.
 	CallTimeout time.Duration
 	// Log gets what the agent does. Default slog.Default().

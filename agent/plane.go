@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -331,7 +332,7 @@ func (p *Plane) shortenKeepAlive(ctx context.Context) {
 	if p.agent != "cn" {
 		return
 	}
-	params := map[string]any{"keep_alive_timeout_ms": p.Driver().KeepAlive().Milliseconds()}
+	params := map[string]any{"keep_alive_timeout_ms": cmp.Or(p.cfg.KeepAlive, p.Driver().KeepAlive()).Milliseconds()}
 	if err := p.probes.Call(ctx, "bdev_nvme_set_options", params, nil); err != nil {
 		p.log.Warn("the data plane keeps its own keep-alive time-out for connections to disk nodes", "err", err)
 	}

@@ -30,7 +30,8 @@ func (l *lab) connect(i int, e *apiv1.ExpSpec) *host.Namespace {
 	l.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	c, err := connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1})
+	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.cns[i].port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn, Queues: 1,
+		KeepAlive: unhurried})
 	if err != nil {
 		l.Fatalf("cn%d exporter %s: %v", i, e.Name, err)
 	}

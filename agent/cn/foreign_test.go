@@ -72,10 +72,10 @@ func (s *stranger) moveIn() {
 // disk connects to the stranger's subsystem.
 func (s *stranger) disk() *host.Namespace {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: s.port, SubNQN: strangerNQN,
-		HostNQN: "nqn.2014-08.org.example:host", Queues: 1})
+		HostNQN: "nqn.2014-08.org.example:host", Queues: 1, KeepAlive: unhurried})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestRealForeignObjects(t *testing.T) { planes(t, realForeignObjects) }
 
 func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 	var all []*stranger
-	l, dnTgts, cnTgts := realsOn(t, 1, true, firsts(spdkDN, spdkCN), func(g *tgt, port string) {
+	l, dnTgts, cnTgts := realsOn(t, 1, true, firsts(spdkDN, spdkCN), unhurried, func(g *tgt, port string) {
 		s := &stranger{tgt: g, port: port, file: usedDisk(t)}
 		s.moveIn()
 		all = append(all, s)

@@ -189,7 +189,7 @@ func TestRealHungSecondary(t *testing.T) {
 }
 
 func realHungSecondary(t *testing.T, onSPDK string) {
-	l, _, cnTgts := realsOn(t, 2, false, func(node string) bool { return strings.Contains(onSPDK, node) }, func(*tgt, string) {})
+	l, _, cnTgts := realsOn(t, 2, false, func(node string) bool { return strings.Contains(onSPDK, node) }, 0, func(*tgt, string) {})
 	l.up(1)
 	old, now := l.disk(0), l.multipath().paths[1]
 	const blocks = 20

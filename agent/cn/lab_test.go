@@ -275,9 +275,7 @@ func untilNotLate(sync func() []*apiv1.ObjectState) []*apiv1.ObjectState {
 // late reports that a time limit of the product ran out, as happens on a busy
 // machine; the agent goes on with its work.
 func late(s *apiv1.ObjectState) bool {
-	return s.Error && (strings.Contains(s.ErrorMsg, "no answer in time") || strings.Contains(s.ErrorMsg, "the agent is still at work on it") ||
-		justGivenUp() && (strings.Contains(s.ErrorMsg, "is not connected") || strings.Contains(s.ErrorMsg, "path error") ||
-			strings.Contains(s.ErrorMsg, "pathing error")))
+	return s.Error && (strings.Contains(s.ErrorMsg, "no answer in time") || strings.Contains(s.ErrorMsg, "the agent is still at work on it"))
 }
 
 // up brings the array up with controller primary as primary.

@@ -420,7 +420,7 @@ func realLease(t *testing.T, spdkDN, spdkCN bool) {
 	m.renew()()
 	lost := make(chan struct{}, 1)
 	watched, err := host.Connect(context.Background(), host.Config{
-		Traddr: "127.0.0.1", Trsvcid: l.cns[0].port, SubNQN: expNQN, HostNQN: host0, Queues: 1,
+		Traddr: "127.0.0.1", Trsvcid: l.cns[0].port, SubNQN: expNQN, HostNQN: host0, Queues: 1, KeepAlive: unhurried,
 		OnState: func(c *host.Controller) {
 			if c.State() != host.Enabled {
 				select {

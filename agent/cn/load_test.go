@@ -23,6 +23,9 @@ type multipath struct {
 	paths []*host.Namespace
 }
 
+// patience is how long an I/O may take on a machine that is busy.
+const patience = time.Minute
+
 // retries is Linux' nvme_core.max_retries.
 const retries = 5
 
@@ -32,10 +35,10 @@ func (l *lab) multipathOf(e *apiv1.ExpSpec) *multipath {
 	l.Helper()
 	m := &multipath{t: l.T}
 	for i, n := range l.cns {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: e.Nqn, HostNQN: e.InitiatorNqn,
-			Queues: 1, KeepAlive: 2 * time.Second,
+			Queues: 1, KeepAlive: unhurried,
 			Resilience: host.Resilience{LossTimeout: -1, Delay: 100 * time.Millisecond, FastIOFail: 100 * time.Millisecond}})
 		if err != nil {
 			l.Fatal(err)
@@ -83,7 +86,8 @@ func (m *multipath) do(prefer host.ANAState, io func(ctx context.Context, p *hos
 			err = errors.New("no path is accessible")
 			time.Sleep(time.Millisecond)
 		} else {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			// What is given up may still be carried out: after other writes then.
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			err = io(ctx, p)
 			cancel()
 			if err == nil {
@@ -100,8 +104,8 @@ func (m *multipath) do(prefer host.ANAState, io func(ctx context.Context, p *hos
 			}
 			time.Sleep(time.Millisecond)
 		}
-		if time.Since(begin) > 20*time.Second {
-			return fmt.Errorf("no success in 20 s: %w", err)
+		if time.Since(begin) > patience {
+			return fmt.Errorf("no success in %v: %w", patience, err)
 		}
 	}
 }

@@ -38,6 +38,8 @@ type NodeConfig struct {
 	AioDirs []string
 	// Connect is agent.Config's.
 	Connect func() (agent.Client, error)
+	// KeepAlive is agent.Config's.
+	KeepAlive time.Duration
 	// Reach replaces TCP when not nil.
 	Reach func(ctx context.Context, at spdk.TransportID) error
 }
@@ -46,7 +48,7 @@ type NodeConfig struct {
 func Node(t testing.TB, c NodeConfig) *agent.Node {
 	t.Helper()
 	cfg := agent.Config{
-		Socket: c.Socket, Connect: c.Connect, StateDir: c.StateDir, Log: Log(), AioDirs: c.AioDirs,
+		Socket: c.Socket, Connect: c.Connect, StateDir: c.StateDir, Log: Log(), AioDirs: c.AioDirs, KeepAlive: c.KeepAlive,
 		Address:       vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: c.Port},
 		CheckInterval: c.CheckInterval, WatchInterval: 20 * time.Millisecond,
 	}

@@ -59,7 +59,7 @@ unable() {
 # skipped, and with nothing of the rest.
 unit() {
   go -C tools build -o ../bin/gotestsum gotest.tools/gotestsum || return 1
-  CGO_ENABLED=1 bin/gotestsum --no-color --format pkgname --format-hide-empty-pkg -- -race -count=1 -timeout 15m ./... 2>&1 |
+  CGO_ENABLED=1 bin/gotestsum --no-color --format pkgname --format-hide-empty-pkg -- -race -count=1 -timeout 30m ./... 2>&1 |
     tee >(grep -A1 '^=== SKIP: ' > "$skips")
   return "${PIPESTATUS[0]}"
 }

@@ -64,27 +64,32 @@ func TestFailover(plain *testing.T) {
 	connect(hostOptions)
 	r.run("host0", "mkfs.ext4 -q "+device(fsNQN)+" && mount "+device(fsNQN)+" /mnt")
 
-	const hold = 8 * time.Second
+	// Longer than a lease and than all that notices a fault.
+	const long = 8 * time.Second
 	type fault struct {
 		name   string
+		hold   time.Duration
 		inject func(cn string)
 		heal   func(cn string)
 		limit  time.Duration // generous: the machine may be busy
 	}
-	killed := fault{"data plane killed", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt spdk_tgt)") }, r.restartPlane, 20 * time.Second}
-	power := fault{"power cut of the node", func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt spdk_tgt vda_cn_agent)") },
+	killed := fault{"data plane killed", long, func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt spdk_tgt)") },
+		r.restartPlane, 20 * time.Second}
+	power := fault{"power cut of the node", long, func(cn string) { r.run(cn, "kill -9 $(pidof vda_tgt spdk_tgt vda_cn_agent)") },
 		func(cn string) { r.restartPlane(cn); r.restartAgent(cn) }, 20 * time.Second}
-	hung := fault{"data plane hung", func(cn string) { r.run(cn, "kill -STOP $(pidof vda_tgt spdk_tgt)") },
+	hung := fault{"data plane hung", long, func(cn string) { r.run(cn, "kill -STOP $(pidof vda_tgt spdk_tgt)") },
 		func(cn string) { r.run(cn, "kill -CONT $(pidof vda_tgt spdk_tgt)") }, 30 * time.Second}
 	suffer := func(f fault) {
 		r.allLive(da0NQN)
 		r.allLive(fsNQN)
 		cn := r.primary("da0")
-		r.startFio("raw", device(da0NQN), "24m")
-		r.startFio("ext4", "/mnt/file", "24m")
-		time.Sleep(3 * time.Second)
+		// fio goes on while the paths come back.
+		const before, after = 3 * time.Second, 6 * time.Second
+		r.startFio("raw", device(da0NQN), "24m", before+f.hold+after)
+		r.startFio("ext4", "/mnt/file", "24m", before+f.hold+after)
+		time.Sleep(before)
 		f.inject(cn)
-		time.Sleep(hold)
+		time.Sleep(f.hold)
 		f.heal(cn)
 		r.allLive(da0NQN)
 		r.allLive(fsNQN)
@@ -97,8 +102,8 @@ func TestFailover(plain *testing.T) {
 		}
 	}
 	faults := []fault{
-		{"calm", func(string) {}, func(string) {}, 5 * time.Second},
-		{"planned switch", func(cn string) {
+		{"calm", 2 * time.Second, func(string) {}, func(string) {}, 5 * time.Second},
+		{"planned switch", 3 * time.Second, func(cn string) {
 			for _, da := range []string{"da0", "da1"} {
 				if r.primary(da) == cn {
 					r.run("cli", cli+"da failover --da-name "+da)
@@ -106,7 +111,7 @@ func TestFailover(plain *testing.T) {
 			}
 		}, func(string) {}, 10 * time.Second},
 		killed, hung,
-		{"cut off", func(cn string) {
+		{"cut off", long, func(cn string) {
 			r.run(cn, "nft 'add table inet cut; add chain inet cut in { type filter hook input priority 0; }; add rule inet cut in iif eth0 drop'")
 		}, func(cn string) { r.run(cn, "nft delete table inet cut") }, 30 * time.Second},
 		power,
@@ -190,15 +195,15 @@ echo $live live, $good optimized, $bad inaccessible or changing, want 2, 1, 0
 test $live = 2 -a $good = 1 -a $bad = 0`, 90*time.Second)
 }
 
-// startFio starts random writes with verification for 20 s. fio ignores SIGPIPE, as
+// startFio starts random writes with verification. fio ignores SIGPIPE, as
 // databases do: Linux's NVMe/TCP driver sends a command in the name of the process
 // that submits it, and the kernel gives that process SIGPIPE when the connection was
 // closed in the moment before. The command itself goes on by the other path.
-func (r *rack) startFio(job, file, size string) {
+func (r *rack) startFio(job, file, size string, length time.Duration) {
 	r.t.Helper()
 	r.run("host0", "rm -f /tmp/"+job+".*; (trap '' PIPE; fio --name="+job+" --filename="+file+" --size="+size+
-		" --rw=randrw --rwmixread=30 --bs=4k --iodepth=4 --rate_iops=60,60"+
-		" --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --verify_backlog=128 --time_based --runtime=20"+
+		" --rw=randrw --rwmixread=30 --bs=4k --iodepth=4 --rate_iops=60,60 --ioengine=libaio --direct=1"+
+		" --verify=crc32c --verify_fatal=1 --verify_backlog=128 --time_based --runtime="+fmt.Sprint(int(length.Seconds()))+
 		" --output-format=json --output=/tmp/"+job+".json > /tmp/"+job+".txt 2>&1; echo $? > /tmp/"+job+".end; mv /tmp/"+job+".end "+
 		"/tmp/"+job+".code) > /dev/null 2>&1 &")
 }

@@ -248,13 +248,15 @@ func (r *rack) allBack() time.Duration {
 	r.t.Helper()
 	begin := time.Now()
 	_, used := r.size()
-	// A path that was given up does not come back: no need to wait for the others.
+	// A path that was given up does not come back: no need to wait for the others. Linux
+	// waits 60 s on a connection that was closed while it connects, which a busy machine
+	// can bring about twice.
 	r.waitOr("host0", fmt.Sprintf(`there=$(ls -d /sys/class/nvme/nvme* | wc -l)
 [ $there = %[1]d ] || { echo "$there controllers of %[1]d are left"; exit 9; }
 live=$(cat /sys/class/nvme/nvme*/state | grep -c '^live')
 usable=$(cat /sys/class/nvme/nvme*/nvme*c*n*/ana_state | grep -c optimized)
 echo $live live, $usable usable of %[1]d
-[ $live = %[1]d ] && [ $usable = %[1]d ]`, used*pathsOfEach), 9, 90*time.Second)
+[ $live = %[1]d ] && [ $usable = %[1]d ]`, used*pathsOfEach), 9, 150*time.Second)
 	return time.Since(begin)
 }
 

@@ -40,8 +40,8 @@ func (d *Dn) Sync(ctx context.Context, r Request) (*apiv1.SyncReply, error) {
 			live[o.ID] = true
 		}
 		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: o.ID, PdId: pd, DaId: o.DA, Term: o.Term, Deleted: o.Deleted,
-			Version: r.Version, Size: 4 << 20,
-			Nqn: vda.VdNQN(o.ID), Uuid: o.ID, HostNqn: vda.PrimaryHostNQN(o.DA, o.Term)})
+			Version: r.Version, Size: 4 << 20, Epoch: o.Epoch,
+			Nqn: vda.VdNQN(o.ID), Uuid: o.ID, HostNqn: vda.LegHostNQN(vda.PrimaryHostNQN(o.DA, o.Term), o.Epoch)})
 	}
 	// The pd goes with the last vd, so that an agent without vds is an agent
 	// without objects.

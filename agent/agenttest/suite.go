@@ -2,6 +2,7 @@ package agenttest
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -51,6 +52,7 @@ type Request struct {
 type Object struct {
 	ID, DA  string
 	Term    uint64
+	Epoch   uint64 // of a vd
 	Deleted bool
 }
 
@@ -64,6 +66,7 @@ func Run(t *testing.T, start func(t *testing.T) Agent) {
 		{"versions", versions},
 		{"marks", marks},
 		{"terms", terms},
+		{"epochs", epochs},
 		{"tombstones", tombstones},
 		{"orphans", orphans},
 		{"allow_empty", allowEmpty},
@@ -267,6 +270,54 @@ func terms(s *subject) {
 	s.refuses("a lower term while the last set but one had the array", delta(3, 4, live(three, 2)), codes.FailedPrecondition, false)
 	s.takes("another set without it", set(4, Object{ID: two, DA: da2, Term: 1}))
 	s.takes("any term of a new array", delta(4, 5, live(three, 1)))
+}
+
+// epochs: a dn takes a later one and says so; it goes back to no earlier one of
+// the same term.
+func epochs(s *subject) {
+	if _, is := s.a.(*Dn); !is {
+		return // others have no vds of their own
+	}
+	leg := func(term, epoch uint64) Object { return Object{ID: one, DA: da, Term: term, Epoch: epoch} }
+	has := func(what string, states map[string]*apiv1.ObjectState, epoch uint64) {
+		s.Helper()
+		if states != nil && states[one].Epoch != epoch {
+			s.Errorf("%s: the reply says epoch %d, not %d", what, states[one].Epoch, epoch)
+		}
+		want := map[string]uint64{one: epoch}
+		if epoch == 0 {
+			delete(want, one)
+		}
+		// After a restart of the agent it is known once the vd was looked at.
+		for {
+			r, err := s.beat(cluster, node)
+			if err != nil {
+				s.Fatalf("%s: heartbeat: %v", what, err)
+			}
+			if maps.Equal(r.VdEpochs, want) {
+				return
+			}
+			if states != nil || len(r.VdEpochs) > 0 || s.Context().Err() != nil {
+				s.Fatalf("%s: the heartbeat says epochs %v, not %v", what, r.VdEpochs, want)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	has("never dropped", s.takes("a set", set(1, leg(3, 0), live(two, 3))), 0)
+	has("dropped", s.takes("the next epoch", delta(1, 2, leg(3, 1))), 1)
+	has("again, with epochs between", s.takes("a later epoch", delta(2, 3, leg(3, 4))), 4)
+	for range 2 {
+		s.refuses("an earlier epoch", delta(3, 4, leg(3, 3)), codes.FailedPrecondition, false)
+		s.refuses("an earlier epoch in a set", set(4, leg(3, 0)), codes.FailedPrecondition, false)
+		s.refuses("an earlier version with its epoch", set(2, leg(3, 1)), codes.FailedPrecondition, true)
+		has("what was refused", s.takes("the same epoch", delta(3, 3, leg(3, 4))), 4)
+		s.a.Restart()
+		has("after a restart", nil, 4)
+	}
+	has("another term", s.takes("the epoch stays", delta(3, 4, leg(4, 4))), 4)
+	has("a restored database", s.takes("terms are counted first", delta(4, 5, leg(5, 1))), 1)
+	s.takes("a tombstone, whatever its epoch", delta(5, 6, gone(one, 5)))
+	has("deleted", nil, 0)
 }
 
 func tombstones(s *subject) {

@@ -44,14 +44,15 @@ func (r connections) want() (wrong string) {
 	return wrong
 }
 
-// fits reports that a controller is the connection that v and this term need.
+// fits reports that a controller is the connection that v, its epoch and this
+// term need.
 func (r connections) fits(c *spdk.NvmeController, v *apiv1.VdTarget) bool {
 	if len(c.Ctrlrs) != 1 {
 		return false
 	}
 	path := c.Ctrlrs[0]
 	return path.TrID.Same(spdk.At(v.Listener.Listener())) &&
-		path.TrID.SubNQN == v.Nqn && path.Host.NQN == r.c.HostNqn && r.inv.BdevName(c.Name+"n1") != ""
+		path.TrID.SubNQN == v.Nqn && path.Host.NQN == vda.LegHostNQN(r.c.HostNqn, v.Epoch) && r.inv.BdevName(c.Name+"n1") != ""
 }
 
 // make connects to the vds, and ends meanwhile what is queued on the proxies of a
@@ -73,7 +74,8 @@ func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	at := spdk.At(v.Listener.Listener())
 	if err := r.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: v.Nqn, HostNQN: r.c.HostNqn, FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
+		SubNQN: v.Nqn, HostNQN: vda.LegHostNQN(r.c.HostNqn, v.Epoch),
+		FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
 	}); err != nil {
 		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/agent/cn"
 	"github.com/virtual-disk-array/vda/agent/dn"
@@ -198,8 +199,10 @@ func (l *lab) syncDN(i int, deleted bool) []*apiv1.ObjectState {
 		conf = l.pdConf[i]
 	}
 	pd := &apiv1.PdSpec{Id: id("a0", i), Name: "pd0", ConfJson: conf, Format: !d.formatted, Deleted: deleted, Version: d.version}
+	epoch := l.spec.Grps[0].Vds[i].Epoch
 	vd := &apiv1.VdSpec{Id: id("b0", i), PdId: id("a0", i), Size: cmp.Or(l.vdSize, 12<<20), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i),
-		Term: l.term, HostNqn: l.hostNQN(), DaId: daID, Uuid: id("b0", i), Deleted: deleted, Version: d.version}
+		Term: l.term, Epoch: epoch, HostNqn: vda.LegHostNQN(l.hostNQN(), epoch), DaId: daID, Uuid: id("b0", i),
+		Deleted: deleted, Version: d.version}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r, err := d.a.Sync(ctx, &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, Listener: at(d.port),

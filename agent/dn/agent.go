@@ -60,6 +60,7 @@ type Agent struct {
 	refused   map[string]refusal
 	unstamped map[string]bool
 	held      map[string]io.Closer // see hold
+	epochs    map[string]uint64    // by vd: of the host that is let in alone, once it is
 }
 
 // set is the desired set.
@@ -75,7 +76,7 @@ type set struct {
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing),
 		caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
-		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{}}
+		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{}, epochs: map[string]uint64{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
 		if own, err := n.Cfg.DisksDir(); err != nil {
@@ -153,7 +154,7 @@ func (s *set) Message() proto.Message {
 }
 
 // Sync takes a new desired set or changes of it, and says how much room its pds
-// have.
+// have and which epoch its vds.
 func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
 	reply, err := a.Node.Sync(ctx, req, func() error { return check(req) }, func() ([]agent.Ticket, error) { return a.accept(req) },
 		"pds", len(req.Pds), "vds", len(req.Vds))
@@ -167,12 +168,10 @@ func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncDnRequest) (*apiv1.Sync
 			reply.Capacities = append(reply.Capacities, c)
 		}
 	}
+	for _, st := range reply.States {
+		st.Epoch = a.epochs[st.Id]
+	}
 	return reply, nil
-}
-
-// Heartbeat answers with what is wrong now.
-func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	return a.Node.Heartbeat(ctx, req)
 }
 
 // accept changes the desired set and puts the units to work.
@@ -180,6 +179,12 @@ func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	old := a.set
+	// Versions come first; where they were forgotten, epochs are with them.
+	if _, _, held := a.State.Identity(); held != 0 && req.Version >= held {
+		if err := old.checkEpochs(req); err != nil {
+			return nil, err
+		}
+	}
 	next, tickets, err := agent.Accept(a.Node, req, slices.Collect(objects(slices.Values(req.Pds), slices.Values(req.Vds))), &old,
 		func() *set { next := old.merge(req); return &next })
 	if err != nil {
@@ -191,6 +196,7 @@ func (a *Agent) accept(req *apiv1.SyncDnRequest) ([]agent.Ticket, error) {
 			a.dropNotes(id)
 		}
 	}
+	maps.DeleteFunc(a.epochs, func(id string, _ uint64) bool { return next.vds[id] == nil })
 	return tickets, nil
 }
 
@@ -229,6 +235,7 @@ func check(req *apiv1.SyncDnRequest) error {
 		if v.Nqn != "" && v.Nqn != vdNQN+v.Id {
 			errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of vd %s must be %s", v.Nqn, v.Id, vdNQN+v.Id))
 		}
+		errs = append(errs, checkEpoch(v))
 	}
 	for _, err := range errs {
 		if err != nil {
@@ -288,6 +295,7 @@ func (a *Agent) dropNotes(id string) {
 	delete(a.unstamped, id)
 	delete(a.full, id)
 	delete(a.ailing, id)
+	delete(a.epochs, id)
 }
 
 func (a *Agent) pd(id string) *apiv1.PdSpec {

@@ -114,7 +114,11 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	if spec.HostNqn != "" {
 		e.Hosts = []string{spec.HostNqn}
 	}
-	return a.Plane.Ensure(ctx, inv, e)
+	if err := a.Plane.Ensure(ctx, inv, e); err != nil {
+		return err
+	}
+	a.admitted(spec)
+	return nil
 }
 
 // unexport takes back what is exported of a vd on a copy of its pd's disk.
@@ -134,8 +138,8 @@ func (a *Agent) unexport(ctx context.Context, inv *agent.Inventory, spec *apiv1.
 	return a.Plane.DropSubsystem(ctx, spec.Nqn)
 }
 
-// fence shuts out the hosts that the present term does not admit, whatever the
-// state of the pd.
+// fence shuts out the hosts that the present term and epoch do not admit,
+// whatever the state of the pd.
 func (a *Agent) fence(ctx context.Context, spec *apiv1.VdSpec) error {
 	inv, err := a.lookVD(ctx, spec)
 	if err != nil {

@@ -117,6 +117,7 @@ func (a *Agent) heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv
 	for _, id := range slices.Sorted(maps.Keys(a.set.errs)) {
 		reply.States = append(reply.States, &apiv1.ObjectState{Id: id, Error: true, ErrorMsg: a.set.errs[id]})
 	}
+	reply.VdEpochs = maps.Clone(a.set.epochs)
 	return reply, nil
 }
 
@@ -141,7 +142,7 @@ func (s dnServer) Sync(ctx context.Context, r *apiv1.SyncDnRequest) (*apiv1.Sync
 		req.objects = append(req.objects, object{kind: kindPD, id: p.Id, deleted: p.Deleted, spec: p})
 	}
 	for _, v := range r.Vds {
-		req.objects = append(req.objects, object{kind: kindVD, id: v.Id, da: v.DaId, term: v.Term, deleted: v.Deleted, spec: v})
+		req.objects = append(req.objects, object{kind: kindVD, id: v.Id, da: v.DaId, term: v.Term, epoch: v.Epoch, deleted: v.Deleted, spec: v})
 	}
 	return s.a.sync(ctx, Sync{Dn: r}, req)
 }

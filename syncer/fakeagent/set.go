@@ -25,6 +25,7 @@ type object struct {
 	id      string
 	da      string // "" of a pd
 	term    uint64
+	epoch   uint64 // of a vd
 	deleted bool
 	gone    bool // a tombstone that has been carried out
 	spec    proto.Message
@@ -55,6 +56,7 @@ type set struct {
 	capacity func(conf string) uint64 // clusters of a pd
 	occupied uint64                   // clusters on each pd that no vd accounts for
 
+	epochs  map[string]uint64 // by vd, of those that have been let in under one above 0
 	errs    map[string]string // by id
 	done    map[string]bool   // of errs: they are as desired
 	failAll string            // error of every object
@@ -65,7 +67,7 @@ type set struct {
 func (s *set) reset() {
 	s.cluster, s.node, s.version, s.mark = "", "", 0, ""
 	s.terms, s.objects, s.orphans = map[string]uint64{}, map[string]object{}, map[string]object{}
-	s.errs, s.done = map[string]string{}, map[string]bool{}
+	s.errs, s.done, s.epochs = map[string]string{}, map[string]bool{}, map[string]uint64{}
 }
 
 // vacant reports that there is nothing left to do for any object.
@@ -115,6 +117,7 @@ func (s *set) accept(r request) error {
 	}
 	if r.base == 0 {
 		maps.DeleteFunc(s.objects, func(id string, _ object) bool { return !named[id] })
+		maps.DeleteFunc(s.epochs, func(id string, _ uint64) bool { return !named[id] })
 	}
 	maps.Copy(s.orphans, vanished)
 	for _, o := range r.objects {
@@ -158,6 +161,9 @@ func (s *set) check(r request) error {
 		case vda.TooFar(o.term, max(seen, vda.MaxTermAhead), vda.MaxTermAhead):
 			return status.Errorf(codes.FailedPrecondition, "term %d of %s lies too far above %d", o.term, o.da, seen)
 		}
+		if was := s.objects[o.id]; !o.deleted && o.term == was.term && o.epoch < was.epoch {
+			return status.Errorf(codes.FailedPrecondition, "epoch %d of vd %s: %d has been seen", o.epoch, o.id, was.epoch)
+		}
 	}
 	return nil
 }
@@ -183,10 +189,17 @@ func (s *set) carryOut(r request) *apiv1.SyncReply {
 		if o.kind == kindVD && s.vdError != "" && !o.deleted {
 			st.Error, st.ErrorMsg = true, s.vdError
 		}
-		if st.Gone {
+		switch {
+		case st.Gone:
 			o.gone = true
 			s.objects[o.id] = o
+			delete(s.epochs, o.id)
+		case o.kind == kindVD && !st.Error && o.epoch > 0:
+			s.epochs[o.id] = o.epoch
+		case o.kind == kindVD && !st.Error:
+			delete(s.epochs, o.id)
 		}
+		st.Epoch = s.epochs[o.id]
 		reply.States = append(reply.States, st)
 		switch spec := o.spec.(type) {
 		case *apiv1.CntlrSpec:

@@ -83,3 +83,12 @@ func KindOf(err error) Kind {
 	}
 	return Internal
 }
+
+// IgnoreNotFound returns nil for an error of kind NotFound, and others as they
+// are: for what is done to an object only if it is still there.
+func IgnoreNotFound(err error) error {
+	if err != nil && KindOf(err) == NotFound {
+		return nil
+	}
+	return err
+}

@@ -2,6 +2,7 @@ package vda_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 
@@ -23,5 +24,14 @@ func TestErrorfWrapsItsCauses(t *testing.T) {
 	}
 	if none := vda.Errorf(vda.NotFound, "no da"); errors.Unwrap(none) != nil {
 		t.Errorf("%v wraps %v", none, errors.Unwrap(none))
+	}
+}
+
+func TestIgnoreNotFound(t *testing.T) {
+	gone, other := vda.Errorf(vda.NotFound, "pd %q does not exist", "a"), vda.Errorf(vda.Internal, "the disk is full")
+	for _, c := range []struct{ err, want error }{{nil, nil}, {gone, nil}, {fmt.Errorf("set health: %w", gone), nil}, {other, other}} {
+		if got := vda.IgnoreNotFound(c.err); got != c.want {
+			t.Errorf("of %v: %v", c.err, got)
+		}
 	}
 }

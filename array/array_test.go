@@ -213,7 +213,7 @@ func TestTransitions(t *testing.T) {
 			return array.Delete(tx, da)
 		}, "secondaries cn0 cn1; primary cn2; disks dn0 dn1 dn2",
 			"cn0:21 da0-cntlr2:21† cn1:21 da0-cntlr1:21† cn2:21 da0-cntlr0:21† cn3:20 " + untouchedDNs},
-		{"bury", func(tx store.Tx) (array.Plan, error) { return nil, array.Bury(tx, "da0") }, "",
+		{"delete vds", func(tx store.Tx) (array.Plan, error) { return nil, array.DeleteVDs(tx, "da0") }, "",
 			untouchedCNs + " dn0:11 da0-vd2:11† dn1:11 da0-vd1:11† dn2:11 da0-vd0:11† dn3:10"},
 		{"create exporter", func(tx store.Tx) (array.Plan, error) {
 			return array.CreateExp(tx, &vda.Exp{ID: "e", DAID: "da0", Name: "e", NQN: "nqn"})

@@ -40,7 +40,7 @@ func (c *Change) LockPDs(ids ...string) error {
 func lock(ids []string, read func(id string) error) error {
 	ids = slices.Sorted(slices.Values(ids))
 	for _, id := range slices.Compact(ids) {
-		if err := passOver(read(id)); err != nil {
+		if err := vda.IgnoreNotFound(read(id)); err != nil {
 			return err
 		}
 	}
@@ -56,7 +56,7 @@ func (c *Change) At(n Node, fn func() error) {
 
 // Applied notes how far a node has come, if it is still there.
 func (c *Change) Applied(n Node, version uint64) {
-	c.At(n, func() error { return passOver(c.tx.SetNodeApplied(n.Kind, n.ID, version)) })
+	c.At(n, func() error { return vda.IgnoreNotFound(c.tx.SetNodeApplied(n.Kind, n.ID, version)) })
 }
 
 func (c *Change) turn(n Node) *turn {
@@ -152,10 +152,3 @@ func (c *Change) Write() error {
 }
 
 func isNotFound(err error) bool { return err != nil && vda.KindOf(err) == vda.NotFound }
-
-func passOver(err error) error {
-	if isNotFound(err) {
-		return nil
-	}
-	return err
-}

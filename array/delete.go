@@ -47,9 +47,9 @@ func (c *Change) cntlrs(daID string, change func(*vda.Cntlr)) ([]*vda.Cntlr, err
 	return live, nil
 }
 
-// Bury turns the vds of a deleted array into tombstones, at once: its controllers
+// DeleteVDs turns the vds of a deleted array into tombstones, at once: its controllers
 // cannot be reached, and a dead cn must not keep the space.
-func Bury(tx store.Tx, daID string) error {
+func DeleteVDs(tx store.Tx, daID string) error {
 	c := Begin(tx)
 	if err := c.LockArrays(daID); err != nil {
 		return err
@@ -58,11 +58,11 @@ func Bury(tx store.Tx, daID string) error {
 	if err != nil {
 		return err
 	}
-	c.bury(vds)
+	c.deleteVDs(vds)
 	return c.Write()
 }
 
-func (c *Change) bury(vds []vda.VD) {
+func (c *Change) deleteVDs(vds []vda.VD) {
 	for i := range vds {
 		if v := &vds[i]; !v.Deleted {
 			v.Deleted = true

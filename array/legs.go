@@ -49,7 +49,7 @@ type legs struct {
 func readLegs(tx store.Tx, daID string) (*legs, error) {
 	da, err := tx.DA(daID)
 	if err != nil || da.Deleted {
-		return nil, passOver(err)
+		return nil, vda.IgnoreNotFound(err)
 	}
 	l := &legs{c: Begin(tx), da: da, mirrors: map[string]*vda.Mirror{}}
 	mirrors, err := tx.MirrorsOfDA(daID)

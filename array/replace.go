@@ -50,7 +50,7 @@ type eviction struct {
 func lookAt(tx store.Reader, daID, cntlrID string) (*eviction, error) {
 	da, err := tx.DA(daID)
 	if err != nil || da.Deleted || !da.Created {
-		return nil, passOver(err)
+		return nil, vda.IgnoreNotFound(err)
 	}
 	e := &eviction{da: da}
 	if e.cntlrs, err = tx.CntlrsOfDA(daID); err != nil {

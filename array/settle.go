@@ -40,7 +40,7 @@ func (c *Change) DropCntlr(v *vda.Cntlr) error {
 func (c *Change) DropES(es *vda.ES) error {
 	exp, err := c.tx.Exp(es.ExpID)
 	if err != nil || !exp.Deleted {
-		return passOver(err)
+		return vda.IgnoreNotFound(err)
 	}
 	if err := c.tx.DeleteES(es.ID); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (c *Change) settle(daID string) error {
 	case da.Deleted && len(vds) == 0 && len(cntlrs) == 0:
 		return c.drop(daID)
 	case da.Deleted && len(cntlrs) == 0:
-		c.bury(vds)
+		c.deleteVDs(vds)
 		return nil
 	}
 	if h := healthOf(vds, cntlrs); !SameHealth(da.Health, h) {

@@ -26,7 +26,7 @@ func (m *Monitor) watchFailover(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.fallen:
+		case <-m.cnDown:
 		case <-tick.C:
 		}
 		if !m.Ready() {
@@ -49,7 +49,7 @@ func (m *Monitor) nodeDown(n *node) {
 	if n.kind != vda.ControllerNode {
 		return
 	}
-	signal(m.fallen)
+	signal(m.cnDown)
 }
 
 // toLeave are the cns that primaries are to leave now. It has the watch look
@@ -67,7 +67,7 @@ func (m *Monitor) toLeave() (down, draining []string) {
 	m.mu.Unlock()
 	down, draining, again := PlanLeave(views)
 	if again > 0 {
-		time.AfterFunc(again, func() { signal(m.fallen) })
+		time.AfterFunc(again, func() { signal(m.cnDown) })
 	}
 	return down, draining
 }

@@ -21,8 +21,8 @@ type peerDialer interface {
 	Monitor(addr string) (apiv1.MonitorClient, error)
 }
 
-// hearsay is what another monitor said of a node that is silent to this one.
-type hearsay struct {
+// peerReport is what another monitor said of a node that is silent to this one.
+type peerReport struct {
 	asking bool
 	by     string // "": nobody hears it
 	at     time.Time
@@ -59,7 +59,7 @@ func (n *node) inquire(ctx context.Context, running *sync.WaitGroup) {
 		by := ask(ctx, dial, peers[:min(len(peers), maxAsked)], &apiv1.HearRequest{ClusterId: cluster, NodeId: n.id}, n.m.cfg.Timing.Timeout)
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.heard = hearsay{by: by, at: time.Now()}
+		n.heard = peerReport{by: by, at: time.Now()}
 	})
 }
 

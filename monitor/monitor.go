@@ -26,7 +26,7 @@ type Monitor struct {
 	started time.Time    // what picture times count from, so that they are monotonic
 	fresh   atomic.Int64 // when the picture was read, nanoseconds after started; 0: never
 
-	fallen chan struct{} // a cn has gone down
+	cnDown chan struct{} // a cn has gone down
 
 	mu      sync.Mutex
 	nodes   map[string]*node     // this monitor's, by id
@@ -34,7 +34,7 @@ type Monitor struct {
 	offline map[string]bool      // cns that the administrator took offline
 	moving  map[string]bool      // cns with a failover under way
 	moved   map[string]time.Time // when the last one of a cn ended
-	sought  map[string]time.Time // when better places were sought for primaries of a cn
+	tried   map[string]time.Time // when better places were last looked for, for primaries of a cn
 	all     map[string]nodeName  // all nodes, by id
 	cluster string
 	peers   []string // where other live monitors serve
@@ -51,8 +51,8 @@ func New(cfg Config) (*Monitor, error) {
 		return nil, err
 	}
 	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{},
-		moving: map[string]bool{}, moved: map[string]time.Time{}, sought: map[string]time.Time{},
-		fallen: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
+		moving: map[string]bool{}, moved: map[string]time.Time{}, tried: map[string]time.Time{},
+		cnDown: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
 	m.self, m.started = store.NewID(), time.Now()
 	m.roster = newRoster(m.self, cfg.Timing.Lease, 2*cfg.Timing.Refresh)
 	m.metrics = newMetrics(m)

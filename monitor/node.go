@@ -37,7 +37,7 @@ type node struct {
 	seen   bool
 	since  time.Time // when it went down
 	lease  grants
-	heard  hearsay
+	heard  peerReport
 	lost   []*apiv1.Unreached // primaries that have lost vds, as the last reply says
 
 	mem Memory

@@ -43,7 +43,7 @@ func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id, n := range m.nodes {
-		if up, _ := n.state(); n.kind != vda.ControllerNode || !up || m.moving[id] || time.Since(m.sought[id]) < max(t.ReachDelay, 2*probeLimit) {
+		if up, _ := n.state(); n.kind != vda.ControllerNode || !up || m.moving[id] || time.Since(m.tried[id]) < max(t.ReachDelay, 2*probeLimit) {
 			continue
 		}
 		n.mu.Lock()
@@ -53,7 +53,7 @@ func (m *Monitor) cutOff() map[string][]*apiv1.Unreached {
 			since, primary := time.Duration(u.LostMs)*time.Millisecond, time.Duration(u.PrimaryMs)*time.Millisecond
 			if since >= t.ReachDelay && primary >= t.ReachHold {
 				all[id] = append(all[id], u)
-				m.sought[id] = time.Now()
+				m.tried[id] = time.Now()
 			}
 		}
 	}

@@ -56,7 +56,7 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 	cntlrs, dns := steps[:len(steps)-1], steps[len(steps)-1]
 	notes := s.syncAll(ctx, cntlrs...)
 	if notes != nil {
-		if err := s.update(ctx, func(tx store.Tx) error { return array.Bury(tx, daID) }); err != nil {
+		if err := s.update(ctx, func(tx store.Tx) error { return array.DeleteVDs(tx, daID) }); err != nil {
 			notes = append(notes, "its vds are not deleted yet ("+reason.Of(err)+")")
 		}
 	}

@@ -79,7 +79,7 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 func compareSpace(tx store.Tx, c *apiv1.PdCapacity) error {
 	pd, err := tx.PD(c.PdId)
 	if err != nil {
-		return passOver(err)
+		return vda.IgnoreNotFound(err)
 	}
 	if pd.Deleted || pd.ClusterSize != c.ClusterSize || pd.TotalClusters != c.TotalClusters || c.FreeClusters > c.TotalClusters {
 		return nil
@@ -90,7 +90,7 @@ func compareSpace(tx store.Tx, c *apiv1.PdCapacity) error {
 func applyPd(tx store.Tx, st *apiv1.ObjectState, id string, c *apiv1.PdCapacity) error {
 	pd, err := tx.PD(id)
 	if err != nil {
-		return passOver(err)
+		return vda.IgnoreNotFound(err)
 	}
 	if st.GetGone() && pd.Deleted {
 		err := tx.DeletePD(id)
@@ -183,10 +183,3 @@ func applyES(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, e *apiv1.
 }
 
 func isNotFound(err error) bool { return err != nil && vda.KindOf(err) == vda.NotFound }
-
-func passOver(err error) error {
-	if isNotFound(err) {
-		return nil
-	}
-	return err
-}

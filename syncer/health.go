@@ -37,7 +37,7 @@ func setHealth(tx store.Tx, o store.Object, id string, old vda.Health, st *apiv1
 	if st == nil || array.SameHealth(old, healthOf(st)) {
 		return nil
 	}
-	return passOver(tx.SetHealth(o, id, healthOf(st)))
+	return vda.IgnoreNotFound(tx.SetHealth(o, id, healthOf(st)))
 }
 
 func healthOf(st *apiv1.ObjectState) vda.Health {

@@ -91,14 +91,14 @@ func (f *findings) write(tx store.Tx) error {
 		return err
 	}
 	for _, h := range f.list {
-		if err := passOver(tx.SetHealth(h.object, h.id, h.health)); err != nil {
+		if err := vda.IgnoreNotFound(tx.SetHealth(h.object, h.id, h.health)); err != nil {
 			return err
 		}
 	}
 	if err := change.Settle(f.das...); err != nil {
 		return err
 	}
-	change.At(f.node, func() error { return passOver(f.writeNode(tx)) })
+	change.At(f.node, func() error { return vda.IgnoreNotFound(f.writeNode(tx)) })
 	return change.Write()
 }
 
@@ -135,7 +135,7 @@ func (s *Syncer) Report(ctx context.Context, n array.Node, r Report) error {
 		return f.cntlrs(tx, &r)
 	})
 	if err != nil || f.none() {
-		return passOver(err)
+		return vda.IgnoreNotFound(err)
 	}
 	return s.cfg.Store.Update(ctx, f.write)
 }

@@ -94,7 +94,8 @@ func TestMirror(t *testing.T) {
 	fill(t, user, 3)
 	verify(t, user, 3)
 
-	if _, err := m.VdaMirrorSet(ctx, spdk.MirrorSet{Name: "vda-mir-0", Term: 1, Gen: 3, Legs: []spdk.MirrorLeg{}}); err == nil || !strings.Contains(err.Error(), "older") {
+	_, err := m.VdaMirrorSet(ctx, spdk.MirrorSet{Name: "vda-mir-0", Term: 1, Gen: 3, Legs: []spdk.MirrorLeg{}})
+	if err == nil || !strings.Contains(err.Error(), "older") {
 		t.Errorf("a set of the past: %v", err)
 	}
 	if _, err := m.VdaMirrorGetBdevs(ctx, "nix"); !spdk.IsNoSuchDevice(err) || !strings.Contains(err.Error(), "nix") {

@@ -126,16 +126,16 @@ func (m *Module) Attach(ctx context.Context, c AttachConfig) ([]string, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	g, err := m.reserve(&c)
+	ctrl, err := m.reserve(&c)
 	if err != nil {
 		return nil, err
 	}
-	names, err := g.attach(ctx, &c)
+	names, err := ctrl.attach(ctx, &c)
 	if m.isClosed() {
-		g.remove(nil)
+		ctrl.remove(nil)
 		names, err = nil, refuse(syscall.ESHUTDOWN, "the nvme module is closed")
 	}
-	m.release(g)
+	m.release(ctrl)
 	return names, err
 }
 
@@ -148,56 +148,56 @@ func (m *Module) reserve(c *AttachConfig) (*controller, error) {
 			m.mu.Unlock()
 			return nil, refuse(syscall.ESHUTDOWN, "the nvme module is closed")
 		}
-		g := m.controllers[c.Name]
-		if g == nil {
-			g = newController(m, c)
-			m.controllers[c.Name] = g
-			m.order = append(m.order, g)
-			g.turn <- struct{}{}
+		ctrl := m.controllers[c.Name]
+		if ctrl == nil {
+			ctrl = newController(m, c)
+			m.controllers[c.Name] = ctrl
+			m.order = append(m.order, ctrl)
+			ctrl.turn <- struct{}{}
 			m.mu.Unlock()
-			return g, nil
+			return ctrl, nil
 		}
 		m.mu.Unlock()
 		// What can be said without waiting for someone else's attempt.
 		if c.Multipath == MultipathDisable {
 			return nil, refuse(syscall.EALREADY, "A controller named %s already exists and multipath is disabled", c.Name)
 		}
-		g.turn <- struct{}{}
+		ctrl.turn <- struct{}{}
 		m.mu.Lock()
-		live := m.controllers[c.Name] == g
+		live := m.controllers[c.Name] == ctrl
 		m.mu.Unlock()
 		if !live { // the first attempt failed, or it was detached meanwhile
-			<-g.turn
+			<-ctrl.turn
 			continue
 		}
-		if err := g.admits(c); err != nil {
-			<-g.turn
+		if err := ctrl.admits(c); err != nil {
+			<-ctrl.turn
 			return nil, err
 		}
-		return g, nil
+		return ctrl, nil
 	}
 }
 
 // release ends what reserve began; a controller without paths is forgotten.
-func (m *Module) release(g *controller) {
+func (m *Module) release(ctrl *controller) {
 	m.mu.Lock()
-	if len(g.snapshot()) == 0 {
-		m.forget(g)
+	if len(ctrl.snapshot()) == 0 {
+		m.forget(ctrl)
 	}
 	m.mu.Unlock()
-	<-g.turn
+	<-ctrl.turn
 }
 
 // forget drops a controller; m.mu is held.
-func (m *Module) forget(g *controller) {
-	if m.controllers[g.name] == g {
-		delete(m.controllers, g.name)
+func (m *Module) forget(ctrl *controller) {
+	if m.controllers[ctrl.name] == ctrl {
+		delete(m.controllers, ctrl.name)
 	}
-	m.order = slices.DeleteFunc(m.order, func(x *controller) bool { return x == g })
-	g.end()
+	m.order = slices.DeleteFunc(m.order, func(x *controller) bool { return x == ctrl })
+	ctrl.end()
 }
 
-// admits checks whether c may become another path of g.
+// admits checks whether c may become another path of ctrl.
 func (ctrl *controller) admits(c *AttachConfig) error {
 	for _, p := range ctrl.snapshot() {
 		if p.cfg.HostAddr == c.HostAddr && slices.Contains(p.ctl.Addresses(), c.address()) {
@@ -245,7 +245,7 @@ func (ctrl *controller) attach(ctx context.Context, c *AttachConfig) ([]string, 
 	ctrl.reconcile()
 	var names []string
 	for _, d := range ctrl.diskList() {
-		if slices.ContainsFunc(d.ways(), func(w *way) bool { return w.path == p }) {
+		if slices.ContainsFunc(d.ioPaths(), func(io *ioPath) bool { return io.path == p }) {
 			names = append(names, d.name)
 		}
 	}

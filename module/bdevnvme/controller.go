@@ -120,31 +120,31 @@ func (ctrl *controller) work() {
 func (ctrl *controller) reconcile() {
 	ctrl.reconciling.Lock()
 	defer ctrl.reconciling.Unlock()
-	ways := map[uint32][]*way{}
+	paths := map[uint32][]*ioPath{}
 	for _, p := range ctrl.snapshot() {
 		if p.deleting.Load() {
 			continue
 		}
 		for _, ns := range p.ctl.Namespaces() {
-			if l := ways[ns.ID()]; len(l) > 0 && !identical(l[0].ns, ns) {
+			if l := paths[ns.ID()]; len(l) > 0 && !identical(l[0].ns, ns) {
 				ctrl.m.log.Error("namespaces with one id are not identical", "controller", ctrl.name, "nsid", ns.ID(), "traddr", p.cfg.Traddr)
 				continue
 			}
-			ways[ns.ID()] = append(ways[ns.ID()], &way{path: p, ns: ns})
+			paths[ns.ID()] = append(paths[ns.ID()], &ioPath{path: p, ns: ns})
 		}
 	}
 	for _, d := range ctrl.diskList() {
-		l := ways[d.nsid]
+		l := paths[d.nsid]
 		if len(l) == 0 || !d.same(l[0].ns) {
 			ctrl.dropDisk(d)
 			continue
 		}
-		delete(ways, d.nsid)
-		if d.setWays(l) {
+		delete(paths, d.nsid)
+		if d.setIOPaths(l) {
 			ctrl.m.reg.Resized(d.name)
 		}
 	}
-	for nsid, l := range ways {
+	for nsid, l := range paths {
 		ctrl.addDisk(nsid, l)
 	}
 }
@@ -154,7 +154,7 @@ func identical(a, b *host.Namespace) bool {
 	return x.UUID == y.UUID && x.NGUID == y.NGUID && x.EUI64 == y.EUI64 && x.BlockSize == y.BlockSize
 }
 
-func (ctrl *controller) addDisk(nsid uint32, l []*way) {
+func (ctrl *controller) addDisk(nsid uint32, l []*ioPath) {
 	d := newDisk(ctrl, nsid, l)
 	if err := ctrl.m.reg.Register(d); err != nil {
 		// A bdev of the same name or UUID: SPDK attaches without one, too.

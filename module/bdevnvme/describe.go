@@ -37,7 +37,7 @@ type wayInfo struct {
 	NSData nsData            `json:"ns_data"`
 }
 
-// DriverSpecific is bdev_get_bdevs' driver_specific: the ways to the
+// DriverSpecific is bdev_get_bdevs' driver_specific: the paths to the
 // namespace.
 func (d *disk) DriverSpecific() any {
 	out := struct {
@@ -52,16 +52,16 @@ func (d *disk) DriverSpecific() any {
 			out.Selector = "queue_depth"
 		}
 	}
-	for _, w := range d.ways() {
-		c := w.path.ctl.Data()
-		i := wayInfo{TrID: w.path.trid(w.path.ctl.Addresses()[0]),
-			Ctrlr: ctrlrData{CNTLID: w.path.ctl.CNTLID(), Vendor: fmt.Sprintf("0x%04x", c.VendorID), Model: c.Model, Serial: c.Serial,
+	for _, io := range d.ioPaths() {
+		c := io.path.ctl.Data()
+		i := wayInfo{TrID: io.path.trid(io.path.ctl.Addresses()[0]),
+			Ctrlr: ctrlrData{CNTLID: io.path.ctl.CNTLID(), Vendor: fmt.Sprintf("0x%04x", c.VendorID), Model: c.Model, Serial: c.Serial,
 				Firmware: c.Firmware, SubNQN: c.SubNQN, OACS: map[string]int{"security": 0, "format": 0, "firmware": 0, "ns_manage": 0},
 				Multi: c.CMIC&nvme.CMICMultiController != 0, ANA: c.CMIC&nvme.CMICANA != 0},
 			VS: map[string]string{"nvme_version": fmt.Sprintf("%d.%d", c.Version>>16, c.Version>>8&0xff)}, NSData: nsData{ID: d.nsid,
 				CanShare: true}}
 		if i.Ctrlr.ANA {
-			i.NSData.ANAState = anaNames[w.ns.ANA()]
+			i.NSData.ANAState = anaNames[io.ns.ANA()]
 		}
 		out.NVMe = append(out.NVMe, i)
 	}

@@ -54,7 +54,7 @@ func (m *Module) each(name string, cntlid uint16, f func(*path) error) error {
 	return nil
 }
 
-// IOPath is one element of bdev_nvme_get_io_paths: a way to a namespace.
+// IOPath is one element of bdev_nvme_get_io_paths: a path to a namespace.
 type IOPath struct {
 	BdevName   string      `json:"bdev_name"`
 	CNTLID     uint16      `json:"cntlid"`
@@ -72,25 +72,25 @@ type PathAddress struct {
 	AdrFam  string `json:"adrfam"`
 }
 
-// IOPaths lists the ways of the bdev called name, "" for all bdevs, in the order
+// IOPaths lists the paths of the bdev called name, "" for all bdevs, in the order
 // that the controllers were attached.
 func (m *Module) IOPaths(name string) []IOPath {
 	m.mu.Lock()
 	order := append([]*controller(nil), m.order...)
 	m.mu.Unlock()
 	var out []IOPath
-	for _, g := range order {
-		for _, d := range g.diskList() {
+	for _, ctrl := range order {
+		for _, d := range ctrl.diskList() {
 			if name != "" && name != d.name {
 				continue
 			}
 			active := d.policy.Load() != nil
 			current := d.first()
-			for _, w := range d.ways() {
-				t := w.path.trid(w.path.ctl.Addresses()[0])
-				out = append(out, IOPath{BdevName: d.name, CNTLID: w.path.ctl.CNTLID(), Current: w == current || active &&
-					current != nil && w.peer(current),
-					Connected: w.path.ctl.State() == host.Enabled, Accessible: w.ns.ANA().Accessible(),
+			for _, io := range d.ioPaths() {
+				t := io.path.trid(io.path.ctl.Addresses()[0])
+				out = append(out, IOPath{BdevName: d.name, CNTLID: io.path.ctl.CNTLID(), Current: io == current || active &&
+					current != nil && io.peer(current),
+					Connected: io.path.ctl.State() == host.Enabled, Accessible: io.ns.ANA().Accessible(),
 					Transport: PathAddress{TrType: t.TrType, Traddr: t.Traddr, Trsvcid: t.Trsvcid, AdrFam: t.AdrFam}})
 			}
 		}
@@ -98,7 +98,7 @@ func (m *Module) IOPaths(name string) []IOPath {
 	return out
 }
 
-// peer reports that a policy of active ways uses w as it does o.
-func (w *way) peer(o *way) bool {
-	return w.usable() && (w.ns.ANA() == host.ANAOptimized) == (o.ns.ANA() == host.ANAOptimized)
+// peer reports that a policy of active paths uses io as it does o.
+func (io *ioPath) peer(o *ioPath) bool {
+	return io.usable() && (io.ns.ANA() == host.ANAOptimized) == (o.ns.ANA() == host.ANAOptimized)
 }

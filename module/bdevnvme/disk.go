@@ -29,9 +29,9 @@ const (
 // ANA status that the ANA log did not show.
 const deniedFor = time.Second
 
-// way is a namespace as one path shows it.
-type way struct {
-	disk   *disk // set before the way is used
+// ioPath is a namespace as one path shows it.
+type ioPath struct {
+	disk   *disk // set before the path is used
 	path   *path
 	ns     *host.Namespace
 	denied atomic.Int64 // Unix ns of an ANA status; 0: none
@@ -40,102 +40,102 @@ type way struct {
 }
 
 // usable reports whether I/O may be sent.
-func (w *way) usable() bool {
-	return w.ns.Usable() && w.denied.Load() == 0 && !w.path.deleting.Load()
+func (io *ioPath) usable() bool {
+	return io.ns.Usable() && io.denied.Load() == 0 && !io.path.deleting.Load()
 }
 
-// mayOpen reports whether it is worth waiting for the way, at the time given.
-func (w *way) mayOpen(now time.Time) bool {
-	c := w.path.ctl
-	if w.path.deleting.Load() || w.ns.Gone() {
+// mayOpen reports whether it is worth waiting for the path, at the time given.
+func (io *ioPath) mayOpen(now time.Time) bool {
+	c := io.path.ctl
+	if io.path.deleting.Load() || io.ns.Gone() {
 		return false
 	}
 	if c.State() != host.Enabled {
-		w.closed.Store(0)
+		io.closed.Store(0)
 		return c.MayRecover()
 	}
-	if t := w.denied.Load(); t != 0 && now.UnixNano()-t > int64(deniedFor) {
-		w.denied.Store(0)
+	if t := io.denied.Load(); t != 0 && now.UnixNano()-t > int64(deniedFor) {
+		io.denied.Store(0)
 	}
-	if w.ns.ANA().Accessible() && w.denied.Load() == 0 {
-		w.closed.Store(0)
+	if io.ns.ANA().Accessible() && io.denied.Load() == 0 {
+		io.closed.Store(0)
 		return true
 	}
-	since := w.closed.Load()
+	since := io.closed.Load()
 	if since == 0 {
-		w.closed.Store(now.UnixNano())
+		io.closed.Store(now.UnixNano())
 		return true
 	}
 	limit := time.Duration(c.Data().ANATT) * time.Second
 	if limit == 0 {
 		limit = 10 * time.Second
 	}
-	return now.UnixNano()-since < int64(limit) && w.ns.ANA() != host.ANAPersistentLoss
+	return now.UnixNano()-since < int64(limit) && io.ns.ANA() != host.ANAPersistentLoss
 }
 
 // disk is the bdev of a namespace.
 type disk struct {
-	g    *controller
+	ctrl *controller
 	name string
 	nsid uint32
 	uuid uuid.UUID
 
 	now  atomic.Pointer[bdev.Info]
-	list atomic.Pointer[[]*way]
+	list atomic.Pointer[[]*ioPath]
 
-	policy atomic.Pointer[Policy] // nil: the first way that is best
+	policy atomic.Pointer[Policy] // nil: the first path that is best
 	turn   atomic.Uint32          // requests sent in turn
 
 	mu      sync.Mutex
-	waiting []*bdev.Request // for a way
+	waiting []*bdev.Request // for a path
 	spare   []*bdev.Request
 	closed  bool
 }
 
-func newDisk(g *controller, nsid uint32, l []*way) *disk {
-	d := &disk{g: g, name: bdevName(g.name, nsid), nsid: nsid}
+func newDisk(ctrl *controller, nsid uint32, l []*ioPath) *disk {
+	d := &disk{ctrl: ctrl, name: bdevName(ctrl.name, nsid), nsid: nsid}
 	d.uuid = diskUUID(l[0])
-	d.setPolicy(g.policy)
-	d.setWays(l)
+	d.setPolicy(ctrl.policy)
+	d.setIOPaths(l)
 	return d
 }
 
 // diskUUID names the bdev after the namespace: the NGUID, else the UUID, else
 // one made of serial number and namespace id, always the same.
-func diskUUID(w *way) uuid.UUID {
-	i := w.ns.Identity()
+func diskUUID(io *ioPath) uuid.UUID {
+	i := io.ns.Identity()
 	switch {
 	case i.NGUID != uuid.Nil:
 		return i.NGUID
 	case i.UUID != uuid.Nil:
 		return i.UUID
 	}
-	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s %d", w.path.ctl.Data().Serial, w.ns.ID()))
+	return uuid.NewSHA1(uuid.NameSpaceOID, fmt.Appendf(nil, "%s %d", io.path.ctl.Data().Serial, io.ns.ID()))
 }
 
-func (d *disk) ways() []*way { return *d.list.Load() }
+func (d *disk) ioPaths() []*ioPath { return *d.list.Load() }
 
 // same reports whether ns is still the namespace that the disk was made for.
 func (d *disk) same(ns *host.Namespace) bool {
-	return diskUUID(&way{path: d.ways()[0].path, ns: ns}) == d.uuid && ns.Identity().BlockSize == d.now.Load().BlockSize
+	return diskUUID(&ioPath{path: d.ioPaths()[0].path, ns: ns}) == d.uuid && ns.Identity().BlockSize == d.now.Load().BlockSize
 }
 
-// setWays gives the disk its ways; those it had keep their state. It reports
+// setIOPaths gives the disk its paths; those it had keep their state. It reports
 // whether the description changed.
-func (d *disk) setWays(l []*way) bool {
+func (d *disk) setIOPaths(l []*ioPath) bool {
 	if old := d.list.Load(); old != nil {
-		for i, w := range l {
+		for i, io := range l {
 			for _, o := range *old {
-				if o.path == w.path && o.ns == w.ns {
+				if o.path == io.path && o.ns == io.ns {
 					o.denied.Store(0) // states were read again
 					l[i] = o
 				}
 			}
 		}
 	}
-	for _, w := range l {
-		if w.disk == nil { // new; those in use are not written to
-			w.disk = d
+	for _, io := range l {
+		if io.disk == nil { // new; those in use are not written to
+			io.disk = d
 		}
 	}
 	d.list.Store(&l)
@@ -173,11 +173,11 @@ func (d *disk) Close() error {
 	return nil
 }
 
-// Submit sends r over the best way.
+// Submit sends r over the best path.
 func (d *disk) Submit(r *bdev.Request, b *bdev.Batch) {
 	r.Dev = nil
-	if w := d.pick(); w != nil {
-		d.send(w, r, b)
+	if io := d.pick(); io != nil {
+		d.send(io, r, b)
 		return
 	}
 	if !r.Retain() {
@@ -187,9 +187,9 @@ func (d *disk) Submit(r *bdev.Request, b *bdev.Batch) {
 	d.park(r, b)
 }
 
-// pick returns the best usable way: optimized before non-optimized, in the
+// pick returns the best usable path: optimized before non-optimized, in the
 // order of attachment, unless a policy says otherwise; nil without one.
-func (d *disk) pick() *way {
+func (d *disk) pick() *ioPath {
 	if p := d.policy.Load(); p != nil {
 		return d.pickActive(p)
 	}
@@ -197,49 +197,49 @@ func (d *disk) pick() *way {
 }
 
 // first is pick without a policy.
-func (d *disk) first() *way {
-	var second *way
-	for _, w := range *d.list.Load() {
-		if !w.usable() {
+func (d *disk) first() *ioPath {
+	var second *ioPath
+	for _, io := range *d.list.Load() {
+		if !io.usable() {
 			continue
 		}
-		if w.ns.ANA() == host.ANAOptimized {
-			return w
+		if io.ns.ANA() == host.ANAOptimized {
+			return io
 		}
 		if second == nil {
-			second = w
+			second = io
 		}
 	}
 	return second
 }
 
 // CompleteIO takes the end of a request on the way.
-func (w *way) CompleteIO(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
+func (io *ioPath) CompleteIO(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 	if s == nvme.Success {
 		r.Complete(s, b)
 		return
 	}
-	w.failed(r, s, b)
+	io.failed(r, s, b)
 }
 
-// failed decides what becomes of a request that the way did not carry out: it
-// goes another way at once, waits for one, or fails.
-func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
-	d := w.disk
+// failed decides what becomes of a request that the path did not carry out: it
+// takes another path at once, waits for one, or fails.
+func (io *ioPath) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
+	d := io.disk
 	tries, _ := r.Dev.(int)
 	limit := maxRetries
 	switch code := s &^ nvme.DNR; {
 	case code == nvme.HostPathError: // the connection went
 		limit = maxLosses
 	case code == nvme.ANAInaccessible || code == nvme.ANATransition || code == nvme.ANAPersistentLoss:
-		if w.denied.Swap(time.Now().UnixNano()) == 0 {
-			w.path.ctl.PollANA()
+		if io.denied.Swap(time.Now().UnixNano()) == 0 {
+			io.path.ctl.PollANA()
 		}
 		limit = maxDenials
 	case code == nvme.InvalidNamespace:
 		// Taken away over there, which is not an error of the data: a host in
 		// front that heard of it would give its file system up.
-		w.path.ctl.PollNamespaces()
+		io.path.ctl.PollNamespaces()
 	case s.IsPath(), code == nvme.AbortSQDeletion, code == nvme.AbortRequested,
 		code == nvme.TransientTransport, code == nvme.CommandInterrupted, code == nvme.NamespaceNotReady:
 	default:
@@ -251,7 +251,7 @@ func (w *way) failed(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 		return
 	}
 	r.Dev = tries + 1
-	if other := d.pick(); other != nil && other != w {
+	if other := d.pick(); other != nil && other != io {
 		d.send(other, r, b)
 		return
 	}
@@ -268,7 +268,7 @@ func front(s nvme.Status) nvme.Status {
 	return s
 }
 
-// park has r wait for a way.
+// park has r wait for a path.
 func (d *disk) park(r *bdev.Request, b *bdev.Batch) {
 	d.mu.Lock()
 	if d.closed {
@@ -278,10 +278,10 @@ func (d *disk) park(r *bdev.Request, b *bdev.Batch) {
 	}
 	d.waiting = append(d.waiting, r)
 	d.mu.Unlock()
-	d.g.wake()
+	d.ctrl.wake()
 }
 
-// retry sends the waiting requests again, or fails them when no way may open
+// retry sends the waiting requests again, or fails them when no path may open
 // any more. It reports whether some still wait.
 func (d *disk) retry(b *bdev.Batch) bool {
 	d.mu.Lock()
@@ -294,15 +294,15 @@ func (d *disk) retry(b *bdev.Batch) bool {
 	d.mu.Unlock()
 	now := time.Now()
 	hope := false
-	for _, w := range d.ways() {
-		hope = w.mayOpen(now) || hope
+	for _, io := range d.ioPaths() {
+		hope = io.mayOpen(now) || hope
 	}
 	for i, r := range l {
 		l[i] = nil
 		if r.Abandoned() {
 			r.Complete(nvme.InternalPathError, b)
-		} else if w := d.pick(); w != nil {
-			d.send(w, r, b)
+		} else if io := d.pick(); io != nil {
+			d.send(io, r, b)
 		} else if hope {
 			d.park(r, b)
 		} else {

@@ -130,20 +130,20 @@ type Path struct {
 // error: a new primary detaches from an old one that hangs, and hosts wait. ENODEV when there is nothing to
 // detach.
 func (m *Module) Detach(name string, at *Path) error {
-	g := m.find(name)
-	if g == nil || len(g.snapshot()) == 0 { // or its first attempt is going on
+	ctrl := m.find(name)
+	if ctrl == nil || len(ctrl.snapshot()) == 0 { // or its first attempt is going on
 		return refuse(syscall.ENODEV, "No such device")
 	}
-	g.turn <- struct{}{}
+	ctrl.turn <- struct{}{}
 	m.mu.Lock()
-	live := m.controllers[name] == g
+	live := m.controllers[name] == ctrl
 	m.mu.Unlock()
 	if !live {
-		<-g.turn
+		<-ctrl.turn
 		return refuse(syscall.ENODEV, "No such device")
 	}
-	matched := g.remove(at)
-	m.release(g)
+	matched := ctrl.remove(at)
+	m.release(ctrl)
 	if !matched {
 		return refuse(syscall.ENODEV, "No such device")
 	}
@@ -155,8 +155,8 @@ func (m *Module) Close() {
 	m.mu.Lock()
 	m.closed = true
 	var names []string
-	for _, g := range m.order {
-		names = append(names, g.name)
+	for _, ctrl := range m.order {
+		names = append(names, ctrl.name)
 	}
 	m.mu.Unlock()
 	var wg sync.WaitGroup
@@ -204,9 +204,9 @@ func (m *Module) List() []ControllerInfo {
 	order := append([]*controller(nil), m.order...)
 	m.mu.Unlock()
 	out := []ControllerInfo{}
-	for _, g := range order {
-		info := ControllerInfo{Name: g.name}
-		for _, p := range g.snapshot() {
+	for _, ctrl := range order {
+		info := ControllerInfo{Name: ctrl.name}
+		for _, p := range ctrl.snapshot() {
 			info.Ctrlrs = append(info.Ctrlrs, p.info())
 		}
 		if len(info.Ctrlrs) > 0 { // else the first attempt is still going on
@@ -223,8 +223,8 @@ func (m *Module) Attachments() []AttachConfig {
 	order := append([]*controller(nil), m.order...)
 	m.mu.Unlock()
 	var out []AttachConfig
-	for _, g := range order {
-		for _, p := range g.snapshot() {
+	for _, ctrl := range order {
+		for _, p := range ctrl.snapshot() {
 			c := p.cfg
 			c.HostNQN = p.ctl.Config().HostNQN
 			for _, a := range p.ctl.Addresses() { // one; with failover others to try
@@ -281,8 +281,8 @@ func (m *Module) Reset(name string, cntlid uint16) error {
 // that is 0; ENODEV without any.
 func (m *Module) paths(name string, cntlid uint16) ([]*path, error) {
 	var out []*path
-	if g := m.find(name); g != nil {
-		for _, p := range g.snapshot() {
+	if ctrl := m.find(name); ctrl != nil {
+		for _, p := range ctrl.snapshot() {
 			if cntlid == 0 || p.ctl.CNTLID() == cntlid {
 				out = append(out, p)
 			}

@@ -9,13 +9,13 @@ import (
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
-// Policy says which of the ways that ANA allows carries a request
+// Policy says which of the paths that ANA allows carries a request
 // (bdev_nvme_set_multipath_policy). Without one it is always the first,
 // optimized before non-optimized: SPDK's active_passive.
 type Policy struct {
-	ActiveActive bool   // use all ways of the best ANA state
+	ActiveActive bool   // use all paths of the best ANA state
 	QueueDepth   bool   // the one with the fewest requests under way; otherwise in turn
-	MinIO        uint32 // in turn: requests that one way gets before the next
+	MinIO        uint32 // in turn: requests that one path gets before the next
 }
 
 // validate returns an *Error, EINVAL, about a policy that makes no sense.
@@ -40,7 +40,7 @@ func (m *Module) SetPolicy(name string, p Policy) error {
 	}
 	dev, _ := m.reg.Get(name)
 	d, ok := dev.(*disk)
-	if !ok || d.g.m != m {
+	if !ok || d.ctrl.m != m {
 		return refuse(syscall.ENODEV, "No such device")
 	}
 	d.setPolicy(p)
@@ -52,7 +52,7 @@ func (m *Module) SetPolicy(name string, p Policy) error {
 func (m *Module) PolicyOf(name string) (Policy, bool) {
 	dev, _ := m.reg.Get(name)
 	d, ok := dev.(*disk)
-	if !ok || d.g.m != m {
+	if !ok || d.ctrl.m != m {
 		return Policy{}, false
 	}
 	if p := d.policy.Load(); p != nil {
@@ -69,18 +69,18 @@ func (d *disk) setPolicy(p Policy) {
 	}
 }
 
-// pickActive is pick under a policy of active ways.
-func (d *disk) pickActive(p *Policy) *way {
+// pickActive is pick under a policy of active paths.
+func (d *disk) pickActive(p *Policy) *ioPath {
 	list := *d.list.Load()
 	best, count := host.ANANonOptimized, uint32(0)
-	for _, w := range list {
-		if !w.usable() {
+	for _, io := range list {
+		if !io.usable() {
 			continue
 		}
-		if w.ns.ANA() == host.ANAOptimized && best != host.ANAOptimized {
+		if io.ns.ANA() == host.ANAOptimized && best != host.ANAOptimized {
 			best, count = host.ANAOptimized, 0
 		}
-		if (w.ns.ANA() == host.ANAOptimized) == (best == host.ANAOptimized) {
+		if (io.ns.ANA() == host.ANAOptimized) == (best == host.ANAOptimized) {
 			count++
 		}
 	}
@@ -91,41 +91,41 @@ func (d *disk) pickActive(p *Policy) *way {
 	if !p.QueueDepth {
 		skip = (d.turn.Add(1) - 1) / p.MinIO % count
 	}
-	var found *way
-	for _, w := range list {
-		if !w.usable() || (w.ns.ANA() == host.ANAOptimized) != (best == host.ANAOptimized) {
-			continue // or it has just become so: any usable way is right
+	var found *ioPath
+	for _, io := range list {
+		if !io.usable() || (io.ns.ANA() == host.ANAOptimized) != (best == host.ANAOptimized) {
+			continue // or it has just become so: any usable path is right
 		}
 		switch {
 		case p.QueueDepth:
-			if found == nil || w.busy.Load() < found.busy.Load() {
-				found = w
+			if found == nil || io.busy.Load() < found.busy.Load() {
+				found = io
 			}
 		case skip == 0:
-			return w
+			return io
 		default:
-			found = w
+			found = io
 			skip--
 		}
 	}
 	return found
 }
 
-// send sends r over w.
-func (d *disk) send(w *way, r *bdev.Request, b *bdev.Batch) {
+// send sends r over io.
+func (d *disk) send(io *ioPath, r *bdev.Request, b *bdev.Batch) {
 	if p := d.policy.Load(); p != nil && p.QueueDepth {
-		w.busy.Add(1)
-		w.ns.Submit(r, (*countedWay)(w), b)
+		io.busy.Add(1)
+		io.ns.Submit(r, (*countedIOPath)(io), b)
 		return
 	}
-	w.ns.Submit(r, w, b)
+	io.ns.Submit(r, io, b)
 }
 
-// countedWay takes the end of requests that count as under way.
-type countedWay way
+// countedIOPath takes the end of requests that count as under way.
+type countedIOPath ioPath
 
 // CompleteIO takes the end of a request on the way.
-func (c *countedWay) CompleteIO(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
+func (c *countedIOPath) CompleteIO(r *bdev.Request, s nvme.Status, b *bdev.Batch) {
 	c.busy.Add(-1)
-	(*way)(c).CompleteIO(r, s, b)
+	(*ioPath)(c).CompleteIO(r, s, b)
 }

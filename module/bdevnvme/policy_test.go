@@ -21,9 +21,9 @@ func TestMultipathPolicy(t *testing.T) {
 	d := dev.(*disk)
 	picks := func(n int) (s string) {
 		for range n {
-			w := d.pick()
-			for i, x := range d.ways() {
-				if x == w {
+			io := d.pick()
+			for i, x := range d.ioPaths() {
+				if x == io {
 					s += fmt.Sprint(i)
 				}
 			}
@@ -43,7 +43,7 @@ func TestMultipathPolicy(t *testing.T) {
 	state := func(i int, s nvmftgt.ANAState) {
 		t.Helper()
 		r.ok(r.sub.SetANAState(r.addrs[i], 1, s))
-		settled("ANA state", func() bool { return int(d.ways()[i].ns.ANA()) == int(s) })
+		settled("ANA state", func() bool { return int(d.ioPaths()[i].ns.ANA()) == int(s) })
 	}
 	want("no policy", picks(6), "000000")
 	r.ok(r.m.SetPolicy("Nv0n1", Policy{ActiveActive: true, MinIO: 1}))
@@ -62,7 +62,7 @@ func TestMultipathPolicy(t *testing.T) {
 	state(1, nvmftgt.ANAOptimized)
 
 	r.ok(r.m.SetPolicy("Nv0n1", Policy{ActiveActive: true, QueueDepth: true}))
-	a, b := d.ways()[0], d.ways()[1]
+	a, b := d.ioPaths()[0], d.ioPaths()[1]
 	b.busy.Store(3)
 	want("the first is idle", picks(2), "00")
 	a.busy.Store(4)

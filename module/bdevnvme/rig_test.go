@@ -40,6 +40,9 @@ func newRig(t testing.TB, listeners int) *rig {
 		r.front.Close()
 		r.tgt.Close()
 		r.back.Close()
+		if n := r.back.Buffers.InUse(); n != 0 {
+			t.Errorf("%d buffers of the target are out after it was closed", n)
+		}
 	})
 	r.ok(r.tgt.CreateTransport(nvmftgt.TransportOpts{Trtype: "TCP"}))
 	var err error

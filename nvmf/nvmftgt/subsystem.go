@@ -24,7 +24,7 @@ type SubsystemConfig struct {
 
 const maxNamespaces = 1024
 
-func (c *SubsystemConfig) fill() error {
+func (c *SubsystemConfig) validate() error {
 	if c.Serial == "" {
 		c.Serial = "00000000000000000000"
 	}

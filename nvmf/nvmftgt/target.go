@@ -31,7 +31,7 @@ type Config struct {
 	StallTime   time.Duration // after which whatever waits for commands to end says in the log what for; default 5 s
 }
 
-func (c *Config) fill() {
+func (c *Config) setDefaults() {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
@@ -89,7 +89,7 @@ type Target struct {
 
 // New returns a target with a discovery subsystem and nothing else.
 func New(c Config) *Target {
-	c.fill()
+	c.setDefaults()
 	t := &Target{cfg: c, log: c.Log, portals: map[string]*portal{}, conns: map[*conn]struct{}{}, buffers: c.Registry.Buffers,
 		rbufs: bdev.NewPool(c.MaxConns * ioBuffer)}
 	t.admission.sources, t.admission.met = map[string]int{}, map[string]*limitMet{}
@@ -122,7 +122,7 @@ func (t *Target) Close() {
 // CreateSubsystem makes a subsystem without listeners. EEXIST when the NQN is
 // taken, EINVAL for a bad field.
 func (t *Target) CreateSubsystem(c SubsystemConfig) (*Subsystem, error) {
-	if err := c.fill(); err != nil {
+	if err := c.validate(); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()

@@ -39,7 +39,8 @@ func TestHealthOfLegs(t *testing.T) {
 	}{
 		{"full", []vda.VD{leg(0, vda.Member, false), leg(0, vda.Member, false)}, ""},
 		{"one of two members", []vda.VD{leg(0, vda.Member, true), leg(0, vda.Member, false)}, ""},
-		{"one of each column", []vda.VD{leg(0, vda.Member, true), leg(0, vda.Member, false), leg(1, vda.Member, false), leg(1, vda.Member, true)}, ""},
+		{"one of each column",
+			[]vda.VD{leg(0, vda.Member, true), leg(0, vda.Member, false), leg(1, vda.Member, false), leg(1, vda.Member, true)}, ""},
 		{"both members of the second column",
 			[]vda.VD{leg(0, vda.Member, true), leg(0, vda.Member, false), leg(1, vda.Member, true), leg(1, vda.Member, true)},
 			"vd 1 of group 0: its dn is down (and 1 more)"},

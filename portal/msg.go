@@ -121,7 +121,8 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 	h := seen(da.Health)
 	return &apiv1.DaMsg{
 		DaId: da.ID, DaName: da.Name, DaSize: da.Size, PhysicalSize: da.PhysicalSize, Thin: da.Thin(), CntlrCnt: da.CntlrCnt,
-		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term, Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
+		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term,
+		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }
 

@@ -128,7 +128,7 @@ func (a API) VdaMirrorSet(ctx context.Context, p MirrorSet) (*Mirror, error) {
 }
 
 // VdaMirrorGetBdevs lists mirrors: the named one, or all for "". -19
-// (IsNoSuchDevice) when there is none of that name.
+// (IsNoSuchDevice) when no mirror has that name.
 func (a API) VdaMirrorGetBdevs(ctx context.Context, mirror string) ([]Mirror, error) {
 	return ask[[]Mirror](ctx, a, "vda_mirror_get_bdevs", struct {
 		Name string `json:"name,omitempty"`

@@ -46,7 +46,8 @@ func (m *Mirror) Status() Status {
 func (m *Mirror) status() Status {
 	c := m.core.Status()
 	s := Status{Name: m.conf.Name, UUID: m.conf.UUID.String(), Mirror: m.conf.Mirror.String(), DA: m.conf.DA.String(), Size: m.conf.DataSize,
-		Term: c.Term, Gen: c.Gen, Assembled: c.Assembled, Online: c.Online, Changes: m.base + m.core.Changes(), Repair: c.Repair, Legs: []LegStatus{}}
+		Term: c.Term, Gen: c.Gen, Assembled: c.Assembled, Online: c.Online, Changes: m.base + m.core.Changes(), Repair: c.Repair,
+		Legs: []LegStatus{}}
 	for i, l := range c.Legs {
 		if i < len(m.legs) && m.legs[i].conf.VD == l.VD {
 			why := l.Why

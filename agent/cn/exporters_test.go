@@ -101,15 +101,15 @@ func realSeveralExporters(t *testing.T, spdkDN, spdkCN bool) {
 		l.good(is, l.cntlr(is, is))
 		l.good(was, l.cntlr(was, is))
 		primary = is
-		time.Sleep(200 * time.Millisecond)
+		work.goesOn()
 		t.Logf("switch to cn%d with three exporters: longest I/O %v", is, work.pause())
 	}
 	exps[1].Deleted = true // from between the others
 	l.all(primary)
-	time.Sleep(100 * time.Millisecond)
+	work.goesOn()
 	exps[0].Deleted = true // the one on the volume
 	l.all(primary)
-	time.Sleep(100 * time.Millisecond)
+	work.goesOn()
 	t.Logf("deletion of the two others: longest I/O %v", work.pause())
 	late := l.exporter(3)
 	l.all(primary)

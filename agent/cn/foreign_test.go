@@ -129,7 +129,7 @@ func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 			t.Errorf("dn%d takes a disk with another's lvstore: %v, %v", i, r, err)
 		}
 	}
-	time.Sleep(300 * time.Millisecond) // some self-checks
+	l.checked()
 
 	for i, s := range all {
 		now := s.objects()

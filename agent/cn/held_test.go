@@ -134,7 +134,7 @@ func realHeldWrites(t *testing.T, spdkDN, spdkCN bool) {
 			data, off := block(i, 1)
 			_ = old.WriteAt(ctx, data, off) // its connection is closed
 		})
-		time.Sleep(time.Second / blocks)
+		time.Sleep(time.Second / blocks) // so that they are tried at different times of SPDK's second
 	}
 	old.Controller().Close()
 	wg.Wait()
@@ -147,7 +147,7 @@ func realHeldWrites(t *testing.T, spdkDN, spdkCN bool) {
 				}
 			}
 		})
-		time.Sleep(time.Second / blocks)
+		time.Sleep(time.Second / blocks) // likewise
 	}
 	for _, g := range dnTgts {
 		g.start()
@@ -213,7 +213,7 @@ func realHungSecondary(t *testing.T, onSPDK string) {
 				_ = old.WriteAt(ctx, data, off)
 			})
 		}
-		time.Sleep(patience)
+		time.Sleep(patience) // as long as the host has it
 		old.Controller().Close()
 		wg.Wait()
 		for i := range blocks {
@@ -227,7 +227,7 @@ func realHungSecondary(t *testing.T, onSPDK string) {
 		if err := cnTgts[0].proc.Signal(syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2500 * time.Millisecond)
+		time.Sleep(2500 * time.Millisecond) // what has waited would be carried out now
 		if wrong := stale(ctx, t, now, blocks, block); len(wrong) > 0 {
 			t.Errorf("round %d: %d of %d blocks hold an older write than the last that was acknowledged: %v", round, len(wrong), blocks, wrong)
 		}

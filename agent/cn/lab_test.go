@@ -318,6 +318,27 @@ func (l *lab) healthy(i int) {
 	})
 }
 
+// checked has every agent look after all that it has once more.
+func (l *lab) checked() {
+	l.Helper()
+	var loops []*agent.Loop
+	for _, n := range l.dns {
+		loops = append(loops, n.a.Loop)
+	}
+	for _, n := range l.cns {
+		loops = append(loops, n.a.Loop)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for _, loop := range loops {
+		for _, key := range loop.Keys() {
+			if _, done := loop.Wait(ctx, key, loop.Kick(key, false)); !done {
+				l.Fatalf("no pass over %s has ended", key)
+			}
+		}
+	}
+}
+
 type state = apiv1.ObjectState
 
 func request(n *cnNode, version, base uint64, c *apiv1.CntlrSpec) *apiv1.SyncCnRequest {

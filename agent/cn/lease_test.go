@@ -195,7 +195,7 @@ func TestHostSentAwayIsAdmittedAgain(t *testing.T) {
 		l.cns[0].plane.SetHook(func(method string, a map[string]any) error {
 			switch {
 			case method == "nvmf_subsystem_remove_host" && a["nqn"] == expNQN:
-				time.Sleep(60 * time.Millisecond)
+				time.Sleep(60 * time.Millisecond) // of fake time
 				removed.Add(1)
 			case method == "bdev_get_bdevs": // every pass begins with it
 				return planetest.Refuse(5)
@@ -211,7 +211,7 @@ func TestHostSentAwayIsAdmittedAgain(t *testing.T) {
 			}
 			return ""
 		})
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond) // of fake time
 		planetest.Eventually(t, func() string {
 			if s := l.front(0); !admits(s, hosts...) {
 				return fmt.Sprintf("it admits %v", s.Hosts)
@@ -434,7 +434,7 @@ func realLease(t *testing.T, spdkDN, spdkCN bool) {
 	}
 	defer watched.Close()
 	before := watched.Namespace(1)
-	time.Sleep(2 * time.Second) // without a lease
+	time.Sleep(2 * m.lease) // has run out: for want of it alone no path is closed
 	verify(t, before, 1)
 	if before.ANA() != host.ANAOptimized || before.Controller().State() != host.Enabled {
 		t.Fatalf("ANA %v, %v", before.ANA(), before.Controller().State())

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/host"
@@ -118,7 +119,7 @@ type load struct {
 	stop    chan struct{}
 	mu      sync.Mutex
 	longest time.Duration
-	done    int
+	done    [writers]int // blocks written and read back, by writer
 }
 
 const writers = 4
@@ -157,9 +158,39 @@ func (l *load) write(w int64) {
 			return
 		}
 		l.mu.Lock()
-		l.longest, l.done = max(l.longest, took), l.done+1
+		l.longest = max(l.longest, took)
+		l.done[w]++
 		l.mu.Unlock()
 	}
+}
+
+// goesOn waits until every writer has done blocks that it began from now on: what
+// was on its way meanwhile has come to its end, and pause knows of it.
+func (l *load) goesOn() {
+	l.m.t.Helper()
+	l.mu.Lock()
+	begin := l.done
+	l.mu.Unlock()
+	planetest.Eventually(l.m.t, func() string {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		for w, n := range l.done {
+			if n < begin[w]+3 && !l.m.t.Failed() {
+				return fmt.Sprintf("writer %d has done %d blocks", w, n-begin[w])
+			}
+		}
+		return ""
+	})
+}
+
+// total returns how many blocks were written and read back.
+func (l *load) total() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.done {
+		n += d
+	}
+	return n
 }
 
 // pause returns the longest time an I/O has taken since it was asked last.
@@ -174,7 +205,7 @@ func (l *load) pause() time.Duration {
 func (l *load) end() {
 	close(l.stop)
 	l.wg.Wait()
-	if l.done == 0 {
+	if l.total() == 0 {
 		l.m.t.Error("no I/O was done")
 	}
 }
@@ -189,14 +220,14 @@ func realSwitchUnderLoad(t *testing.T, spdkDN, spdkCN bool) {
 	defer work.end()
 	for round := range 4 {
 		was, is := round%2, (round+1)%2
-		time.Sleep(200 * time.Millisecond)
+		work.goesOn()
 		work.pause()
 		l.term++
 		l.sync(was, l.cntlr(was, is)) // retires
 		l.fence(false)
 		l.good(is, l.cntlr(is, is))
 		l.good(was, l.cntlr(was, is))
-		time.Sleep(200 * time.Millisecond)
+		work.goesOn()
 		t.Logf("switch to cn%d: longest I/O %v", is, work.pause())
 	}
 }
@@ -209,18 +240,18 @@ func realCrashUnderLoad(t *testing.T, spdkDN, spdkCN bool) {
 	l.spec.Create = false
 	work := startLoad(l.multipath())
 	defer work.end()
-	time.Sleep(200 * time.Millisecond)
+	work.goesOn()
 	l.cns[0].stop(l)
 	cnTgts[0].stop()
 	work.pause()
 	l.term++
 	l.fence(false)
 	l.good(1, l.cntlr(1, 1))
-	time.Sleep(500 * time.Millisecond)
+	work.goesOn()
 	t.Logf("promotion of cn1: longest I/O %v", work.pause())
 	cnTgts[0].start()
 	l.cns[0].start(l)
 	l.good(0, l.cntlr(0, 1))
 	l.healthy(0)
-	time.Sleep(200 * time.Millisecond)
+	work.goesOn()
 }

@@ -38,7 +38,7 @@ func realManySwitches(t *testing.T, spdkDN, spdkCN bool) {
 	n := switches(t)
 	for round := range n {
 		was, is := round%2, (round+1)%2
-		time.Sleep(100 * time.Millisecond)
+		work.goesOn()
 		work.pause()
 		l.standBy(is, 5*time.Second)
 		l.term++
@@ -46,7 +46,7 @@ func realManySwitches(t *testing.T, spdkDN, spdkCN bool) {
 		l.fence(false)
 		l.good(is, l.cntlr(is, is))
 		l.good(was, l.cntlr(was, is))
-		time.Sleep(50 * time.Millisecond)
+		work.goesOn()
 		pauses[is] = append(pauses[is], work.pause())
 		if t.Failed() {
 			t.Fatalf("switch %d, to cn%d", round+1, is)
@@ -61,7 +61,7 @@ func realManySwitches(t *testing.T, spdkDN, spdkCN bool) {
 		t.Logf("%d switches to cn%d: longest I/O min %v, median %v, 9 of 10 %v, max %v", len(p), is, p[0].Round(time.Millisecond),
 			p[len(p)/2].Round(time.Millisecond), p[len(p)*9/10].Round(time.Millisecond), p[len(p)-1].Round(time.Millisecond))
 	}
-	t.Logf("%d blocks written and read back during %d switches", work.done, n)
+	t.Logf("%d blocks written and read back during %d switches", work.total(), n)
 	l.healthy(0)
 	l.healthy(1)
 	write(t, l.disk(0), 0x11)

@@ -12,9 +12,10 @@ import (
 
 // A pd is deleted and another one made on its disk, in one request: the old
 // stamp comes off first, and the tombstone leaves the new pd alone from then on.
-func TestADiskMadeAnewIsTheNewPds(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
+func TestADiskMadeAnewIsTheNewPds(t *testing.T) { inBubble(t, aDiskMadeAnewIsTheNewPds) }
+
+func aDiskMadeAnewIsTheNewPds(l *lab) {
+	t := l.T
 	l.c.Blank("/dev/null")
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
 	oldVD, oldPD, newPD := vd(1), aioPD(), aioPD()
@@ -34,7 +35,7 @@ func TestADiskMadeAnewIsTheNewPds(t *testing.T) {
 		// What was begun may still end; then checks change nothing.
 		planetest.Eventually(t, func() string {
 			l.plane.Changes()
-			time.Sleep(300 * time.Millisecond)
+			time.Sleep(time.Second) // of fake time: some self-checks
 			if n := l.plane.Changes(); n != 0 {
 				return fmt.Sprintf("%s%d changes", when, n)
 			}

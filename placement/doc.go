@@ -11,6 +11,14 @@
 // location gets its share before one gets more. Among equals the pd with the
 // most free bytes wins.
 //
+// # Legs
+//
+// The legs of a column of a mirrored array are on distinct dns, always: that is
+// refused, not warned of. They are in distinct locations where all columns can be,
+// and Strict refuses where they cannot. Within that, the columns are spread like
+// vds. A place that another column cannot do without is left to it, so a choice is
+// found whenever there is one. A leg that replaces another keeps both rules.
+//
 // # Controllers
 //
 // Two controllers of an array never share a cn: that is refused, not warned
@@ -26,7 +34,8 @@
 //
 // # Cost
 //
-// A choice costs vds × pds, or controllers × cns. The number of arrays in the
+// A choice costs vds × pds, or controllers × cns, or legs × pds as long as there
+// is room; near a full cluster up to as much for each dn that is passed over. The number of arrays in the
 // cluster does not appear.
 package placement
 

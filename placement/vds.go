@@ -61,9 +61,9 @@ type slot struct {
 	used     int    // vds placed here
 }
 
-// VDs places n vds of at least size bytes each. The strings are what could not
-// be spread, one sentence each. The error is vda.ResourceExhausted.
-func VDs(pds []PD, n int, size uint64, strict Strictness) ([]VD, []string, error) {
+// newSlots are the formatted pds, for vds of so many bytes. A fixed order makes
+// equal candidates decide the same way every time.
+func newSlots(pds []PD, size uint64) []slot {
 	slots := make([]slot, 0, len(pds))
 	for i := range pds {
 		pd := &pds[i]
@@ -73,14 +73,19 @@ func VDs(pds []PD, n int, size uint64, strict Strictness) ([]VD, []string, error
 		need := (size-1)/pd.ClusterSize + 1
 		slots = append(slots, slot{pd: pd, location: locationOf(pd.Location, pd.DNID), need: need, free: pd.FreeClusters})
 	}
-	// A fixed order makes equal candidates decide the same way every time.
 	slices.SortFunc(slots, func(a, b slot) int {
 		if c := strings.Compare(a.pd.DNName, b.pd.DNName); c != 0 {
 			return c
 		}
 		return strings.Compare(a.pd.Name, b.pd.Name)
 	})
+	return slots
+}
 
+// VDs places n vds of at least size bytes each. The strings are what could not
+// be spread, one sentence each. The error is vda.ResourceExhausted.
+func VDs(pds []PD, n int, size uint64, strict Strictness) ([]VD, []string, error) {
+	slots := newSlots(pds, size)
 	perLocation, perDN := map[string]int{}, map[string]int{}
 	var out []VD
 	for range n {

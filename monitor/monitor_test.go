@@ -178,6 +178,43 @@ func (r *rig) bump(i int) {
 	})
 }
 
+// TestMirrorsOfCN: what a cn's agent says of its data plane stands in the database,
+// and stays there while the node does not answer.
+func TestMirrorsOfCN(t *testing.T) {
+	inEmptyBubble(t, func(r *rig) {
+		mirrors := func(i int) (is bool) {
+			r.Helper()
+			err := r.store.Store.View(r.Context(), func(tx store.Reader) error {
+				cn, err := tx.CN(r.cns[i].ID)
+				if err == nil {
+					is = cn.Mirrors
+				}
+				return err
+			})
+			if err != nil {
+				r.Fatal(err)
+			}
+			return is
+		}
+		r.agents.Agent("cn1").CannotMirror()
+		stop := r.monitor()
+		defer stop()
+		r.within(5*time.Second, "the cn that has mirrors is known", func() bool { return mirrors(0) })
+		time.Sleep(5 * time.Second)
+		if mirrors(1) {
+			t.Error("a cn without mirrors is said to have them")
+		}
+		r.agents.Agent("cn0").BreakPlane("does not answer")
+		time.Sleep(10 * time.Second)
+		if !mirrors(0) {
+			t.Error("a data plane that does not answer has no mirrors any more")
+		}
+		r.agents.Agent("cn0").BreakPlane("")
+		r.agents.Agent("cn0").CannotMirror()
+		r.within(10*time.Second, "another data plane that has none is noticed", func() bool { return !mirrors(0) })
+	})
+}
+
 func TestHealth(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		r.within(5*time.Second, "the pd is formatted without a portal", func() bool { return r.thePD().TotalClusters == 100 })

@@ -155,7 +155,7 @@ func (n *node) beat(ctx context.Context) Beat {
 	n.answered(reply, time.Now())
 	b := Beat{Answered: true, ClusterID: reply.ClusterId, Version: reply.Version, Errors: map[string]string{},
 		AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId, PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent,
-		PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion}
+		PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, CanMirror: reply.CanMirror}
 	for _, s := range reply.States {
 		if s.Error {
 			b.Errors[s.Id] = s.ErrorMsg

@@ -40,6 +40,7 @@ type Beat struct {
 	PlaneSilent      bool // not OK, but it may only be slow
 	PlaneReason      string
 	DataPlaneVersion string
+	CanMirror        bool              // of a cn
 	Errors           map[string]string // objects in error, by id
 }
 
@@ -175,7 +176,7 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	}
 	m.Misses, m.Silent = 0, false
 	m.Known = true
-	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion}
+	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion, CanMirror: b.CanMirror}
 	switch {
 	case b.Reason != "":
 		r.Problem, r.Down = b.Reason, true

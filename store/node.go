@@ -151,6 +151,11 @@ func (t *sqlTx) SetNodeApplied(k vda.NodeKind, id string, version uint64) error 
 	return orNotFound(n > 0, err, tb.noun, id)
 }
 
+func (t *sqlTx) SetCNMirrors(id string, mirrors bool) error {
+	n, err := t.exec("UPDATE vda_cn SET mirrors = ? WHERE id = ?", mirrors, id)
+	return orNotFound(n > 0, err, "cn", id)
+}
+
 func (f NodeFilter) cond() cond {
 	var c cond
 	if f.Location != nil {

@@ -138,6 +138,7 @@ type Tx interface {
 	// RaiseNode makes the node's Version one that lies above another.
 	RaiseNode(k vda.NodeKind, id string, above uint64) error
 	SetNodeApplied(k vda.NodeKind, id string, version uint64) error
+	SetCNMirrors(id string, mirrors bool) error // a cn's Mirrors
 
 	InsertPD(*vda.PD) error
 	UpdatePD(*vda.PD) error // all but Health, FreeClusters, VDCount and OrphanClusters

@@ -23,6 +23,8 @@ type Report struct {
 	Errors map[string]string
 	// DataPlaneVersion is the data plane's own, "" when it did not say.
 	DataPlaneVersion string
+	// CanMirror: the data plane of a cn has mirrors. It is not known when Down.
+	CanMirror bool
 }
 
 // state is the health of an object of the node; nil when the report does not
@@ -60,6 +62,8 @@ type findings struct {
 	das   []string
 	own   *vda.Health // the node's
 	plane string      // its DataPlaneVersion; "" when it is not another one
+	// mirrors is a cn's CanMirror; nil when it is not another one
+	mirrors *bool
 }
 
 func findingsOf(k vda.NodeKind, n *vda.Node, r *Report) findings {
@@ -83,7 +87,9 @@ func (f *findings) add(o store.Object, id, daID string, old vda.Health, st *apiv
 	}
 }
 
-func (f *findings) none() bool { return len(f.list) == 0 && f.own == nil && f.plane == "" }
+func (f *findings) none() bool {
+	return len(f.list) == 0 && f.own == nil && f.plane == "" && f.mirrors == nil
+}
 
 func (f *findings) write(tx store.Tx) error {
 	change := array.Begin(tx)
@@ -105,6 +111,11 @@ func (f *findings) write(tx store.Tx) error {
 func (f *findings) writeNode(tx store.Tx) error {
 	if f.own != nil {
 		if err := tx.SetHealth(store.NodeObject(f.node.Kind), f.node.ID, *f.own); err != nil {
+			return err
+		}
+	}
+	if f.mirrors != nil {
+		if err := tx.SetCNMirrors(f.node.ID, *f.mirrors); err != nil {
 			return err
 		}
 	}
@@ -131,6 +142,11 @@ func (s *Syncer) Report(ctx context.Context, n array.Node, r Report) error {
 		f = findingsOf(n.Kind, row, &r)
 		if n.Kind == vda.DiskNode {
 			return f.disks(tx, &r)
+		}
+		if cn, err := tx.CN(n.ID); err != nil {
+			return err
+		} else if !r.Down && cn.Mirrors != r.CanMirror {
+			f.mirrors = &r.CanMirror
 		}
 		return f.cntlrs(tx, &r)
 	})
@@ -182,5 +198,5 @@ func (r *Report) Fingerprint() string {
 	if r.Down {
 		return fmt.Sprintf("down at %d: %q", r.Version, r.Problem)
 	}
-	return fmt.Sprintf("%q %q %q", r.Problem, r.Errors, r.DataPlaneVersion)
+	return fmt.Sprintf("%q %q %q %v", r.Problem, r.Errors, r.DataPlaneVersion, r.CanMirror)
 }

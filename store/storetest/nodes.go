@@ -54,6 +54,22 @@ func testCN(t *testing.T, s *suite) {
 		n := uncounted(cn)
 		return &n, nil
 	})
+
+	cn := newCN()
+	s.update(t, func(tx store.Tx) error { return tx.InsertNode(vda.ControllerNode, &cn.Node) })
+	for _, want := range []bool{true, true, false} {
+		s.update(t, func(tx store.Tx) error {
+			return errors.Join(tx.SetCNMirrors(cn.ID, want), tx.UpdateNode(vda.ControllerNode, &cn.Node))
+		})
+		s.view(t, func(tx store.Reader) error {
+			got, err := tx.CN(cn.ID)
+			if err == nil && got.Mirrors != want {
+				t.Errorf("mirrors is %v, want %v", got.Mirrors, want)
+			}
+			return err
+		})
+	}
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNMirrors("none", true) })
 }
 
 // testNode checks what is the same for both kinds of nodes. list and typed read

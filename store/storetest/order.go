@@ -367,6 +367,11 @@ func (r *Recorder) SetNodeApplied(k vda.NodeKind, id string, n uint64) error {
 	return r.Tx.SetNodeApplied(k, id, n)
 }
 
+func (r *Recorder) SetCNMirrors(id string, mirrors bool) error {
+	r.take(levelOf(vda.ControllerNode), id)
+	return r.Tx.SetCNMirrors(id, mirrors)
+}
+
 func (r *Recorder) SetHealth(o store.Object, id string, h vda.Health) error {
 	switch o {
 	case store.ObjDA:

@@ -35,6 +35,7 @@ type Agent struct {
 	born     time.Time // what lease stamps count from
 	lost     []*apiv1.Unreached
 	deaf     map[string]string // addresses that Probe finds out of reach
+	plain    bool              // a data plane without mirrors
 
 	hung     chan struct{} // not nil: calls wait until it is closed
 	waited   int           // Syncs that have met it
@@ -92,6 +93,7 @@ func (s cnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*ap
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
 	s.a.lease(r, reply)
+	reply.CanMirror = !s.a.plain
 	return reply, nil
 }
 

@@ -91,6 +91,9 @@ func (a *Agent) LeasedUntil() (until time.Time) {
 // is not named.
 func (a *Agent) Lose(lost ...*apiv1.Unreached) { a.locked(func() { a.lost = lost }) }
 
+// CannotMirror makes the agent say that its data plane has no mirrors.
+func (a *Agent) CannotMirror() { a.locked(func() { a.plain = true }) }
+
 // CannotReach makes probes of addresses fail.
 func (a *Agent) CannotReach(addrs ...string) {
 	a.locked(func() {

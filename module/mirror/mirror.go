@@ -76,10 +76,11 @@ func (m *Mirror) carryLocked(b *bdev.Batch) {
 		m.mu.Unlock()
 		return
 	}
-	own := bdev.Batch{}
 	if b == nil {
-		b = &own
-		defer own.Flush()
+		own := bdev.Batch{}
+		m.carryLocked(&own)
+		own.Flush()
+		return
 	}
 	m.carrying = true
 	for {

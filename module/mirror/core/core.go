@@ -207,12 +207,13 @@ type Core struct {
 	told     uint64 // Confirmed of the last label
 	relabel  bool   // another round is needed
 
-	order   order
-	waiting []*IO // in the order of their submission
-	running []*IO // own their range
-	clear   clearing
-	copies  int     // that run
-	tokens  float64 // bytes that may be copied
+	order    order
+	waiting  []*IO // in the order of their submission
+	starting bool  // startWaiting is under way
+	running  []*IO // own their range; in no order
+	clear    clearing
+	copies   int     // that run
+	tokens   float64 // bytes that may be copied
 
 	stopping, stopped bool
 	yielded           bool // another core has taken its place
@@ -258,22 +259,42 @@ func (c *Core) with(f func(l *leg) bool) (s LegSet) {
 	return s
 }
 
+// from returns the legs of at least a role.
+func (c *Core) from(r Role) (s LegSet) {
+	for i := range c.legs {
+		if c.legs[i].role >= r {
+			s |= set(Leg(i))
+		}
+	}
+	return s
+}
+
 // d is the set of legs that a write waits for.
-func (c *Core) d() LegSet { return c.with(func(l *leg) bool { return l.role >= Joining }) }
+func (c *Core) d() LegSet { return c.from(Joining) }
 
 // waited is d and the targets that are about to join it.
-func (c *Core) waited() LegSet {
-	return c.with(func(l *leg) bool { return l.role >= Joining || l.settling })
+func (c *Core) waited() (s LegSet) {
+	for i := range c.legs {
+		if l := &c.legs[i]; l.role >= Joining || l.settling {
+			s |= set(Leg(i))
+		}
+	}
+	return s
 }
 
-func (c *Core) members() LegSet { return c.with(func(l *leg) bool { return l.role == Member }) }
+func (c *Core) members() LegSet { return c.from(Member) }
 
 // written is the set of legs that a write goes to.
-func (c *Core) written() LegSet {
-	return c.with(func(l *leg) bool { return l.role >= Joining || l.role == Target })
-}
+func (c *Core) written() LegSet { return c.from(Target) }
 
-func (c *Core) lost() LegSet { return c.with(func(l *leg) bool { return l.lost }) }
+func (c *Core) lost() (s LegSet) {
+	for i := range c.legs {
+		if c.legs[i].lost {
+			s |= set(Leg(i))
+		}
+	}
+	return s
+}
 
 // held reports that no I/O may start or be acknowledged.
 func (c *Core) held() bool {
@@ -323,15 +344,26 @@ func (c *Core) Tick(now time.Duration) {
 	c.pump()
 }
 
-// pump starts what can start.
+// pump starts what can start. What there is nothing of is not looked at: pump is
+// called twice per I/O.
 func (c *Core) pump() {
-	c.nextLabel()
+	if c.relabel {
+		c.nextLabel()
+	}
 	c.startWaiting()
-	c.startClearing()
-	c.startRepairs()
-	c.startCopies()
-	c.join()
-	c.stop()
+	if c.now >= c.clear.next {
+		c.startClearing()
+	}
+	if c.repair.Count() > 0 || c.catch != 0 {
+		c.startRepairs()
+	}
+	if c.written() != c.d() {
+		c.startCopies()
+		c.join()
+	}
+	if c.stopping {
+		c.stop()
+	}
 }
 
 // Status is what an agent reports of a mirror.

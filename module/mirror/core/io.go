@@ -39,7 +39,6 @@ type IO struct {
 	need        LegSet // legs that must have it before it ends
 	failed      LegSet // of need: legs that do not have it
 	short       bool   // a leg of need was dropped: labels must say so first
-	result      Result
 
 	from    Leg    // that a read is served by
 	tried   LegSet // that could not serve it
@@ -47,6 +46,9 @@ type IO struct {
 	to      Leg    // of copyOp, and of a syncOp of one target
 	target  bool   // a syncOp is of one target
 	job     *job
+
+	links links
+	at    int // its place in running, from 1; 0: it does not run
 }
 
 type stage uint8
@@ -57,6 +59,7 @@ const (
 	reading
 	writing
 	ended // waits until it may be acknowledged
+	over
 )
 
 // Own reports that the I/O is the mirror's.
@@ -72,13 +75,24 @@ func (io *IO) overlaps(other *IO) bool {
 // Submit starts an I/O, whose range must lie in the mirror. After Stop it ends
 // with Path.
 func (c *Core) Submit(io *IO) {
-	if c.enqueue(io); c.stopping {
+	c.prepare(io)
+	switch {
+	case c.stopping:
 		c.end(io, Path)
+	case c.held() || !c.start(io):
+		c.waiting = append(c.waiting, io)
 	}
 	c.pump()
 }
 
+// enqueue has an I/O start when it may.
 func (c *Core) enqueue(io *IO) {
+	c.prepare(io)
+	c.waiting = append(c.waiting, io)
+}
+
+// prepare gives an I/O its place in the order.
+func (c *Core) prepare(io *IO) {
 	data := io.Data
 	*io = IO{Op: io.Op, Off: io.Off, Len: io.Len, Data: data, to: io.to, target: io.target, need: io.need, core: c,
 		begun: c.now, first: 0, last: -1}
@@ -92,25 +106,21 @@ func (c *Core) enqueue(io *IO) {
 		io.access = copies
 	}
 	c.order.enter(io)
-	c.waiting = append(c.waiting, io)
 }
 
-// startWaiting starts the I/Os that may.
+// startWaiting starts the I/Os that may. What it starts may add others to the end.
 func (c *Core) startWaiting() {
-	if len(c.waiting) == 0 || c.held() {
+	if len(c.waiting) == 0 || c.starting || c.held() {
 		return
 	}
-	waiting := c.waiting
-	c.waiting = nil
-	for i, io := range waiting {
-		if c.held() {
-			c.waiting = append(c.waiting, waiting[i:]...)
-			break
-		}
-		if !c.start(io) {
-			c.waiting = append(c.waiting, io)
+	c.starting = true
+	for i := 0; i < len(c.waiting) && !c.held(); i++ {
+		if io := c.waiting[i]; io.stage == queued && c.start(io) {
+			c.waiting[i] = nil
 		}
 	}
+	c.starting = false
+	c.waiting = slices.DeleteFunc(c.waiting, func(io *IO) bool { return io == nil || io.stage != queued })
 }
 
 // start starts an I/O; false when it has to wait.
@@ -134,6 +144,7 @@ func (c *Core) start(io *IO) bool {
 		return true
 	}
 	c.running = append(c.running, io)
+	io.at = len(c.running)
 	switch io.Op {
 	case Read, repairOp, copyOp:
 		c.read(io)
@@ -220,6 +231,10 @@ func (c *Core) readable(io *IO) LegSet { return c.members() &^ c.catch &^ io.tri
 func (c *Core) wasRead(io *IO, r Result) {
 	c.legs[io.from].reads--
 	from := io.from
+	if r == OK && io.Op == Read && !c.heardOfAll() { // long ago: another primary may have written since
+		c.again(io)
+		return
+	}
 	switch {
 	case r == Path:
 		c.lose(from, "a read was not answered")
@@ -242,12 +257,18 @@ func (c *Core) wasRead(io *IO, r Result) {
 	c.each(io, to, WriteLeg)
 }
 
+// yieldPlace takes an I/O out of those that run.
+func (c *Core) yieldPlace(io *IO) {
+	last := c.running[len(c.running)-1]
+	c.running[io.at-1], last.at, io.at = last, io.at, 0
+	c.running[len(c.running)-1] = nil
+	c.running = c.running[:len(c.running)-1]
+}
+
 // again has an I/O wait once more, in its place.
 func (c *Core) again(io *IO) {
 	io.stage, io.tried, io.rewrite = queued, 0, 0
-	if i := slices.Index(c.running, io); i >= 0 {
-		c.running = slices.Delete(c.running, i, i+1)
-	}
+	c.yieldPlace(io)
 	c.waiting = append(c.waiting, io)
 }
 
@@ -306,12 +327,14 @@ func (c *Core) check(io *IO) {
 // end completes an I/O.
 func (c *Core) end(io *IO, r Result) {
 	c.order.leave(io)
-	if i := slices.Index(c.running, io); i >= 0 {
-		c.running = slices.Delete(c.running, i, i+1)
-	} else if i := slices.Index(c.waiting, io); i >= 0 {
-		c.waiting = slices.Delete(c.waiting, i, i+1)
+	if io.at > 0 {
+		c.yieldPlace(io)
+	} else if io.stage == queued && !c.starting { // else startWaiting takes it out
+		if i := slices.Index(c.waiting, io); i >= 0 {
+			c.waiting = slices.Delete(c.waiting, i, i+1)
+		}
 	}
-	io.result = r
+	io.stage = over
 	switch io.Op {
 	case Write, Zero:
 		for reg := io.first; reg <= io.last; reg++ {

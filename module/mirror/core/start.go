@@ -110,7 +110,7 @@ func New(cfg Config, seen []Seen) (*Core, error) {
 func blank(cfg Config) *Core {
 	cfg.fill()
 	c := &Core{cfg: cfg, regionSize: label.RegionSize(cfg.DataSize),
-		setAt: map[int]uint64{}, used: map[int]time.Duration{}, order: order{lists: map[int][]*IO{}}}
+		setAt: map[int]uint64{}, used: map[int]time.Duration{}}
 	n := int(label.Regions(cfg.DataSize, c.regionSize))
 	c.intent, c.repair, c.pages = label.NewMap(n), label.NewMap(n), newPages(n)
 	for _, s := range cfg.Legs {

@@ -12,15 +12,7 @@ func (h *Handle) OnSettle(f func()) { h.onSettle.Store(&f) }
 // that memory serves anything else: a reply that is still on its way to a slow
 // host would show another's data. Reads pay nothing for it.
 func (reg *Registry) Settle(name string) {
-	reg.mu.Lock()
-	var hs []*Handle
-	if e := reg.names[name]; e != nil {
-		for h := range e.handles {
-			hs = append(hs, h)
-		}
-	}
-	reg.mu.Unlock()
-	for _, h := range hs {
+	for _, h := range reg.holders(name) {
 		if f := h.onSettle.Load(); f != nil {
 			(*f)()
 		}

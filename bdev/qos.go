@@ -125,14 +125,7 @@ func (q *qos) run() {
 			pause = time.Duration(q.next() - t)
 		}
 		q.mu.Unlock()
-		for _, r := range ready {
-			if r.handle.Removed() {
-				r.Complete(statusGone, &b)
-			} else {
-				r.handle.issue(r, &b)
-			}
-		}
-		b.Flush()
+		resume(ready, &b)
 		if rest == 0 {
 			return
 		}
@@ -200,11 +193,16 @@ func (q *qos) release() {
 	q.waiting = [2][]*Request{}
 	q.mu.Unlock()
 	var b Batch
+	resume(ready, &b)
+}
+
+// resume issues requests that have waited, or fails those whose device is going.
+func resume(ready []*Request, b *Batch) {
 	for _, r := range ready {
 		if r.handle.Removed() {
-			r.Complete(statusGone, &b)
+			r.Complete(statusGone, b)
 		} else {
-			r.handle.issue(r, &b)
+			r.handle.issue(r, b)
 		}
 	}
 	b.Flush()

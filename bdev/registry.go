@@ -3,6 +3,7 @@ package bdev
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
@@ -117,10 +118,7 @@ func (reg *Registry) Unregister(name string) error {
 		return fmt.Errorf("bdev %q: %w", name, ErrNoDevice)
 	}
 	e.removing = true
-	hs := make([]*Handle, 0, len(e.handles))
-	for h := range e.handles {
-		hs = append(hs, h)
-	}
+	hs := slices.Collect(maps.Keys(e.handles))
 	last := len(hs) == 0
 	reg.mu.Unlock()
 	if last {
@@ -189,17 +187,20 @@ func (reg *Registry) Close() {
 	}
 }
 
+// holders are the open handles of the device called name.
+func (reg *Registry) holders(name string) []*Handle {
+	reg.mu.Lock()
+	defer reg.mu.Unlock()
+	e := reg.names[name]
+	if e == nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(e.handles))
+}
+
 // Resized tells the holders of name that its Info has changed.
 func (reg *Registry) Resized(name string) {
-	reg.mu.Lock()
-	var hs []*Handle
-	if e := reg.names[name]; e != nil {
-		for h := range e.handles {
-			hs = append(hs, h)
-		}
-	}
-	reg.mu.Unlock()
-	for _, h := range hs {
+	for _, h := range reg.holders(name) {
 		h.refresh()
 		if h.onEvent != nil {
 			h.onEvent(Resized)

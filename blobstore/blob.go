@@ -182,16 +182,24 @@ func (b *Blob) update(f func(c *change) error) error {
 	return b.store.commit(c)
 }
 
-// mutable returns nil when the blob's metadata may be changed.
-func (b *Blob) mutable() error {
+// present returns nil when the store is open, has the blob and can use it. The
+// store's md is held.
+func (b *Blob) present() error {
 	switch {
 	case b.store.closed.Load():
 		return ErrClosed
 	case b.store.blobs[b.id] != b:
 		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
-	case b.unusable != nil:
-		return b.unusable
-	case b.readOnly.Load() || b.meta.MDROFlags&^format.KnownMDROFlags != 0:
+	}
+	return b.unusable
+}
+
+// mutable returns nil when the blob's metadata may be changed.
+func (b *Blob) mutable() error {
+	if err := b.present(); err != nil {
+		return err
+	}
+	if b.readOnly.Load() || b.meta.MDROFlags&^format.KnownMDROFlags != 0 {
 		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrReadOnly)
 	}
 	return nil

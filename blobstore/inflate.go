@@ -25,13 +25,10 @@ func (b *Blob) inflate(all bool) error {
 	s := b.store
 	s.md.Lock()
 	defer s.md.Unlock()
+	if err := b.present(); err != nil {
+		return err
+	}
 	switch {
-	case s.closed.Load():
-		return ErrClosed
-	case s.blobs[b.id] != b:
-		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
-	case b.unusable != nil:
-		return b.unusable
 	case b.busy:
 		return ErrMDBusy
 	case !all && b.parent.Load() == nil && !b.external.Load():

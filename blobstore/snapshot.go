@@ -108,13 +108,10 @@ func (s *Store) unmark() error {
 
 // originOf checks that b can be snapshotted, or cloned.
 func (b *Blob) originOf(clone bool) error {
+	if err := b.present(); err != nil {
+		return err
+	}
 	switch {
-	case b.store.closed.Load():
-		return ErrClosed
-	case b.store.blobs[b.id] != b:
-		return fmt.Errorf("blob 0x%x: %w", uint64(b.id), ErrNotFound)
-	case b.unusable != nil:
-		return b.unusable
 	case b.readOnly.Load() != clone:
 		return fmt.Errorf("a snapshot is made of a blob that is not read only, a clone of one that is: %w", syscall.EINVAL)
 	case b.busy:

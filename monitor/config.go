@@ -50,6 +50,9 @@ type Timing struct {
 	// RepairAfter is how long a cn must be down before its controllers are
 	// made again on others. Default 10 min.
 	RepairAfter time.Duration
+	// ReplaceAfter is how long a leg of a mirror must be away before another is made
+	// in its place. Default 10 min.
+	ReplaceAfter time.Duration
 	// Refresh is how often the picture of the cluster is read from SQL.
 	// Default 1 s.
 	Refresh time.Duration
@@ -96,6 +99,7 @@ func (t *Timing) validate() error {
 			2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
 		{&t.ReachDelay, "reach-delay", 5 * time.Second}, {&t.ReachHold, "reach-hold", 30 * time.Second}, {&t.RepairAfter,
 			"repair-after", 10 * time.Minute},
+		{&t.ReplaceAfter, "replace-after", 10 * time.Minute},
 		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 10 * time.Second}, {&t.FullPeriod,
 			"full-sync-period", time.Minute},
 	} {

@@ -82,6 +82,8 @@ func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 		"how long a primary must be cut off from a dn that is well before another takes over")
 	fs.DurationVar(&t.ReachHold, "reach-hold", 30*time.Second, "how long a primary must have been primary before it is replaced for that")
 	fs.DurationVar(&t.RepairAfter, "repair-after", 10*time.Minute, "how long a cn must be down before other cns get its controllers")
+	fs.DurationVar(&t.ReplaceAfter, "replace-after", 10*time.Minute,
+		"how long a leg of a mirrored array must be away before another is made in its place")
 	fs.StringVar(&m.Name, "advertise", "", "`HOST:PORT` at which other monitors reach this one, needed when it listens on all addresses "+
 		"(default where it listens)")
 	fs.DurationVar(&t.Lease, "lease", 5*time.Second, "how long a monitor that is not heard of keeps its nodes")

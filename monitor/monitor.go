@@ -63,6 +63,7 @@ func New(cfg Config) (*Monitor, error) {
 func (m *Monitor) Run(ctx context.Context) {
 	defer m.wg.Wait()
 	m.wg.Go(func() { m.watchFailover(ctx) })
+	m.wg.Go(func() { m.watchHeal(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	defer m.leave()

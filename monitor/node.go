@@ -38,7 +38,14 @@ type node struct {
 	since  time.Time // when it went down
 	lease  grants
 	heard  peerReport
-	lost   []*apiv1.Unreached // primaries that have lost vds, as the last reply says
+	// What the last reply says: primaries that have lost vds, mirrors of which
+	// there is anything to say, and the epochs of vds.
+	lost   []*apiv1.Unreached
+	legs   []*array.LegsReport
+	epochs map[string]uint64
+
+	settling  bool      // settleLegs is under way
+	lackNoted time.Time // when NoteLack ran last
 
 	mem Memory
 }
@@ -188,6 +195,7 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 	if b, isBeat := ev.(Beat); isBeat && !b.Answered && !b.Refused && mem.Misses >= n.m.cfg.Timing.Misses/2 {
 		n.inquire(ctx, running)
 	}
+	n.startSettling(ctx, running)
 	for _, s := range steps {
 		switch s := s.(type) {
 		case DownStep:
@@ -201,6 +209,24 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 			running.Go(func() { n.events <- n.report(ctx, s.Report) })
 		}
 	}
+}
+
+// startSettling starts settleLegs when the last reply asks for it.
+func (n *node) startSettling(ctx context.Context, running *sync.WaitGroup) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.down || n.settling || len(n.legs) == 0 {
+		return
+	}
+	n.settling = true
+	running.Go(func() {
+		defer func() {
+			n.mu.Lock()
+			n.settling = false
+			n.mu.Unlock()
+		}()
+		n.settleLegs(ctx)
+	})
 }
 
 func (n *node) sync(ctx context.Context, s SyncStep) Synced {

@@ -44,7 +44,7 @@ const (
 	standByHold    = 5 * time.Second
 )
 
-// recording bounds the transactions of stage 1 under way at once.
+// recording bounds the transactions of transitions under way at once.
 const recording = 8
 
 // FailoverDa moves an array's primary on purpose. toCN is the id of the cn to
@@ -65,8 +65,12 @@ func (s *Syncer) FailoverDa(ctx context.Context, daID, toCN string) error {
 // per node and stage. The error of a move says that it was not recorded, or that its
 // new primary could not be told; the latter is tried again by the monitors.
 func (s *Syncer) Move(ctx context.Context, moves []array.Move) []error {
-	plans, errs := s.record(ctx, moves)
-	var told map[string]error // the new primaries
+	transitions := make([]Transition, len(moves))
+	for i, m := range moves {
+		transitions[i] = func(tx store.Tx) (array.Plan, error) { return array.MovePrimary(tx, m) }
+	}
+	plans, errs := s.record(ctx, transitions) // stage 1
+	var told map[string]error                 // the new primaries
 	for _, stage := range array.Join(plans...) {
 		switch stage.Role {
 		case array.StandBy:
@@ -89,17 +93,20 @@ func (s *Syncer) Move(ctx context.Context, moves []array.Move) []error {
 	return errs
 }
 
-// record is stage 1. A move that is not recorded has no plan.
-func (s *Syncer) record(ctx context.Context, moves []array.Move) ([]array.Plan, []error) {
-	plans, errs := make([]array.Plan, len(moves)), make([]error, len(moves))
+// Transition is a change of an array, in a transaction.
+type Transition func(tx store.Tx) (array.Plan, error)
+
+// record carries out transitions. One that is not recorded has no plan.
+func (s *Syncer) record(ctx context.Context, transitions []Transition) ([]array.Plan, []error) {
+	plans, errs := make([]array.Plan, len(transitions)), make([]error, len(transitions))
 	limit := make(chan struct{}, recording)
 	var wg sync.WaitGroup
-	for i, m := range moves {
+	for i, change := range transitions {
 		wg.Go(func() {
 			limit <- struct{}{}
 			defer func() { <-limit }()
 			errs[i] = s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
-				plans[i], err = array.MovePrimary(tx, m)
+				plans[i], err = change(tx)
 				return err
 			})
 			if errs[i] != nil {

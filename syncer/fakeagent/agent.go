@@ -34,6 +34,7 @@ type Agent struct {
 	leased   time.Time // until when
 	born     time.Time // what lease stamps count from
 	lost     []*apiv1.Unreached
+	mirrors  []*apiv1.MirrorState
 	deaf     map[string]string // addresses that Probe finds out of reach
 	plain    bool              // a data plane without mirrors
 
@@ -82,7 +83,19 @@ type (
 )
 
 func (s dnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
-	return s.a.heartbeat(ctx, r)
+	reply, err := s.a.heartbeat(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s.a.mu.Lock()
+	defer s.a.mu.Unlock()
+	reply.VdEpochs = map[string]uint64{}
+	for id, o := range s.a.set.objects {
+		if vd, is := o.spec.(*apiv1.VdSpec); is && vd.Epoch > 0 {
+			reply.VdEpochs[id] = vd.Epoch
+		}
+	}
+	return reply, nil
 }
 
 func (s cnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
@@ -135,6 +148,7 @@ func (a *Agent) lease(r *apiv1.HeartbeatRequest, reply *apiv1.HeartbeatReply) {
 		}
 	}
 	reply.LeaseStamp, reply.Unreached = uint64(time.Since(a.born)), a.lost
+	reply.Mirrors = a.mirrors
 }
 
 func (s dnServer) Sync(ctx context.Context, r *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {

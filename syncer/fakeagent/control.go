@@ -155,3 +155,6 @@ func (a *Agent) Term(da string) (term uint64) {
 	a.locked(func() { term = a.set.terms[da] })
 	return term
 }
+
+// Mirror has the agent say this of mirrors from now on.
+func (a *Agent) Mirror(mirrors ...*apiv1.MirrorState) { a.locked(func() { a.mirrors = mirrors }) }

@@ -1,0 +1,290 @@
+package monitor
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
+)
+
+const (
+	// healPeriod is how often the legs that are not members are looked at.
+	healPeriod = time.Second
+	// targetsPerDN is how many legs of one dn are copied to at once.
+	targetsPerDN = 2
+	// targetDelay is how long a target may be without a connection before what was
+	// copied to it counts as an attempt that has failed.
+	targetDelay = 10 * time.Second
+	// flaps is how many losses of a leg within flapTime make it wait, a minute at
+	// first and twice as long with each further one, flapWait at most.
+	flaps    = 3
+	flapTime = 10 * time.Minute
+	flapWait = 16 * time.Minute
+)
+
+// LegView is a leg that is not a member, or is to leave, of an array whose primary
+// is on a node of this monitor's.
+type LegView struct {
+	DAID string
+	vda.VD
+	// Fenced: its dn is known to let in its present epoch alone.
+	Fenced bool
+	// DNUp: its dn answers.
+	DNUp bool
+	// Apart is for how long its primary has had no connection to it.
+	Apart time.Duration
+	// Wait is for how long it has to wait because it was lost too often.
+	Wait time.Duration
+}
+
+// HealPlan is what is to be done for legs.
+type HealPlan struct {
+	Admit   []LegView // stale ones that become targets
+	Expel   []LegView // targets that are not reached
+	Replace []LegView // stale ones that are away for too long
+	Trim    []string  // arrays some of whose legs may be to go
+}
+
+// PlanHeal chooses. It lets the legs that lack least begin, a few per dn at once, so
+// that each rebuild that has begun comes to an end. A leg that is away is replaced
+// after a while, and is taken back as long as its successor is not ready. Pure.
+func PlanHeal(t *Timing, now time.Time, legs []LegView) HealPlan {
+	var p HealPlan
+	targets := map[string]int{}
+	replacing := map[string]bool{} // mirrors that have a leg which is to take another's place
+	for i := range legs {
+		v := &legs[i]
+		if v.Role == vda.Target {
+			targets[v.DNID]++
+		}
+		if v.Role != vda.Member && !v.Leaving && !v.away(t, now) {
+			replacing[v.MirrorID] = true
+		}
+	}
+	sorted := slices.SortedStableFunc(slices.Values(legs), func(a, b LegView) int { return cmp.Compare(a.Lack, b.Lack) })
+	for _, v := range sorted {
+		if v.Leaving || v.Role == vda.Target || v.DNUp && v.Fenced {
+			if !slices.Contains(p.Trim, v.DAID) {
+				p.Trim = append(p.Trim, v.DAID)
+			}
+		}
+		switch {
+		case v.Role == vda.Target && v.Apart >= targetDelay:
+			p.Expel = append(p.Expel, v)
+		case v.Role != vda.Stale:
+		case v.DNUp && v.Fenced && !v.Health.Error:
+			if v.Wait <= 0 && targets[v.DNID] < targetsPerDN {
+				targets[v.DNID]++
+				p.Admit = append(p.Admit, v)
+			}
+		case v.away(t, now) && !v.Leaving && !replacing[v.MirrorID]:
+			replacing[v.MirrorID] = true
+			p.Replace = append(p.Replace, v)
+		}
+	}
+	return p
+}
+
+// away reports that a leg has not been well for so long that it is replaced.
+func (v *LegView) away(t *Timing, now time.Time) bool {
+	return v.Health.Error && now.Sub(v.Health.Since) >= t.ReplaceAfter
+}
+
+// legMemory is what a monitor remembers of a leg that is not a member.
+type legMemory struct {
+	epoch uint64
+	lost  []time.Time // when it became stale, the last few
+	apart time.Time   // since when its primary says that it is not connected; zero: it is
+	seen  time.Time
+}
+
+// noteEpoch remembers that a leg was lost when it has another epoch.
+func (l *legMemory) noteEpoch(now time.Time, epoch uint64) {
+	l.seen = now
+	if epoch == l.epoch {
+		return
+	}
+	l.epoch, l.apart = epoch, time.Time{}
+	l.lost = append(slices.DeleteFunc(l.lost, func(at time.Time) bool { return now.Sub(at) > 2*flapTime }), now)
+}
+
+// wait is for how long the leg has to wait still.
+func (l *legMemory) wait(now time.Time) time.Duration {
+	recent := 0
+	for _, at := range l.lost {
+		if now.Sub(at) <= flapTime {
+			recent++
+		}
+	}
+	if recent < flaps {
+		return 0
+	}
+	hold := min(time.Minute<<min(recent-flaps, 10), flapWait)
+	return l.lost[len(l.lost)-1].Add(hold).Sub(now)
+}
+
+// watchHeal brings mirrors back to all their members until ctx ends.
+func (m *Monitor) watchHeal(ctx context.Context) {
+	tick := time.NewTicker(healPeriod)
+	defer tick.Stop()
+	memory := map[string]*legMemory{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if !m.Ready() {
+			continue
+		}
+		if err := m.heal(ctx, memory); err != nil && ctx.Err() == nil {
+			m.metrics.storeErrors.Inc()
+			m.log.Warn("legs of mirrors have to wait", "err", err)
+		}
+	}
+}
+
+func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory) error {
+	ctx = rpc.WithRequestID(ctx, rpc.NewRequestID())
+	legs, err := m.legViews(ctx, memory)
+	if err != nil || len(legs) == 0 {
+		return err
+	}
+	p := PlanHeal(&m.cfg.Timing, time.Now(), legs)
+	var changes []syncer.Transition
+	for _, id := range p.Trim {
+		changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.TrimLegs(tx, id) })
+	}
+	m.changeLegs(ctx, changes)
+	changes = nil
+	for _, v := range p.Expel {
+		changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.ExpelTarget(tx, v.DAID, v.ID, v.Epoch) })
+	}
+	for _, v := range p.Admit {
+		changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.AdmitLeg(tx, v.DAID, v.ID, v.Epoch) })
+	}
+	m.changeLegs(ctx, changes)
+	return nil
+}
+
+// legViews are the legs that this monitor has to look after.
+func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) ([]LegView, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
+	defer cancel()
+	var legs []LegView
+	err := m.cfg.Store.View(ctx, func(tx store.Reader) error {
+		legs = nil
+		rows, err := tx.UnsettledLegs()
+		if err != nil {
+			return err
+		}
+		primaries, dns := map[string]string{}, map[string]*vda.DN{}
+		for _, v := range rows {
+			cnID, known := primaries[v.DAID]
+			if !known {
+				if cnID, err = primaryCN(tx, v.DAID); err != nil {
+					return err
+				}
+				primaries[v.DAID] = cnID
+			}
+			n := m.mine(cnID)
+			if n == nil {
+				continue
+			}
+			if dns[v.DNID] == nil {
+				if dns[v.DNID], err = tx.DN(v.DNID); err != nil {
+					return err
+				}
+			}
+			legs = append(legs, m.legView(n, v, dns[v.DNID], memory))
+		}
+		return nil
+	})
+	for id, l := range memory {
+		if time.Since(l.seen) > 2*flapTime {
+			delete(memory, id)
+		}
+	}
+	return legs, err
+}
+
+func (m *Monitor) legView(primary *node, v vda.VD, dn *vda.DN, memory map[string]*legMemory) LegView {
+	now := time.Now()
+	l := memory[v.ID]
+	if l == nil {
+		l = &legMemory{epoch: v.Epoch, lost: []time.Time{now}}
+		memory[v.ID] = l
+	}
+	l.noteEpoch(now, v.Epoch)
+	said, known := primary.saysOf(v.DAID, v.ID)
+	switch {
+	case v.Role != vda.Target || known && said.Connected:
+		l.apart = time.Time{}
+	case l.apart.IsZero():
+		l.apart = now
+	}
+	view := LegView{DAID: v.DAID, VD: v, DNUp: m.up(v.DNID), Fenced: dn.Applied >= v.Version, Wait: l.wait(now)}
+	if known {
+		view.Lack = said.Lack
+	}
+	if d := m.mine(v.DNID); d != nil {
+		view.Fenced = view.Fenced || d.epochOf(v.ID) == v.Epoch
+	}
+	if !l.apart.IsZero() {
+		view.Apart = now.Sub(l.apart)
+	}
+	return view
+}
+
+// primaryCN is the cn of an array's primary.
+func primaryCN(tx store.Reader, daID string) (string, error) {
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return "", err
+	}
+	for i := range cntlrs {
+		if cntlrs[i].Primary && !cntlrs[i].Deleted {
+			return cntlrs[i].CNID, nil
+		}
+	}
+	return "", nil
+}
+
+// mine is a node that this monitor watches, nil for others.
+func (m *Monitor) mine(id string) *node {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nodes[id]
+}
+
+// saysOf is what the primary on the node said last of a leg.
+func (n *node) saysOf(daID, vdID string) (array.LegReport, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, r := range n.legs {
+		if r.DAID != daID {
+			continue
+		}
+		for i := range r.Mirrors {
+			for _, l := range r.Mirrors[i].Legs {
+				if l.VDID == vdID {
+					return l, true
+				}
+			}
+		}
+	}
+	return array.LegReport{}, false
+}
+
+// epochOf is the epoch of a vd that the node said it has applied.
+func (n *node) epochOf(vdID string) uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.epochs[vdID]
+}

@@ -1,0 +1,83 @@
+package monitor
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
+)
+
+// A mirror that has lost a member holds all its I/O until the database says that
+// the leg is not a member any more. The primary's agent says so in its beat, which
+// it has come at once, and the monitor that watches the cn decides.
+
+// lackPeriod is how often the database learns how much is to be copied still.
+const lackPeriod = 3 * time.Second
+
+// legsReports are what a reply says of mirrors, by array.
+func legsReports(mirrors []*apiv1.MirrorState) []*array.LegsReport {
+	var all []*array.LegsReport
+	for _, m := range mirrors {
+		at := slices.IndexFunc(all, func(r *array.LegsReport) bool { return r.DAID == m.DaId && r.Term == m.Term })
+		if at < 0 {
+			at = len(all)
+			all = append(all, &array.LegsReport{DAID: m.DaId, Term: m.Term})
+		}
+		r := array.MirrorReport{ID: m.MirrorId, Gen: m.Gen}
+		for _, l := range m.Legs {
+			r.Legs = append(r.Legs, array.LegReport{VDID: l.VdId, Connected: l.Connected, Lost: l.Lost, Ready: l.Ready, Lack: l.LackBytes})
+		}
+		all[at].Mirrors = append(all[at].Mirrors, r)
+	}
+	return all
+}
+
+// urgent reports that I/O waits for a decision, or that a leg can become a
+// member.
+func urgent(r *array.LegsReport) bool {
+	return slices.ContainsFunc(r.Mirrors, func(m array.MirrorReport) bool {
+		return slices.ContainsFunc(m.Legs, func(l array.LegReport) bool { return l.Lost || l.Ready })
+	})
+}
+
+// settleLegs decides on what the last reply said of mirrors. One call of a node is
+// under way at a time; what it comes too late for, the next beat says again.
+func (n *node) settleLegs(ctx context.Context) {
+	n.mu.Lock()
+	reports := n.legs
+	note := time.Since(n.lackNoted) >= lackPeriod && len(reports) > 0
+	if note {
+		n.lackNoted = time.Now()
+	}
+	n.mu.Unlock()
+	ctx = rpc.WithRequestID(ctx, rpc.NewRequestID())
+	var changes []syncer.Transition
+	for _, r := range reports {
+		if urgent(r) {
+			changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.ChangeLegs(tx, r) })
+		}
+	}
+	for _, r := range reports {
+		if note {
+			changes = append(changes, func(tx store.Tx) (array.Plan, error) { return nil, array.NoteLack(tx, r) })
+		}
+	}
+	n.m.changeLegs(ctx, changes)
+}
+
+// changeLegs carries out transitions of legs, on a picture that is not stale.
+func (m *Monitor) changeLegs(ctx context.Context, changes []syncer.Transition) {
+	if len(changes) == 0 || !m.Ready() {
+		return
+	}
+	for _, err := range m.syncer.ChangeLegs(ctx, changes) {
+		if err != nil && ctx.Err() == nil {
+			m.log.Warn("the legs of an array are not settled", "req_id", rpc.RequestID(ctx), "err", err)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// addMirrored makes an array with one mirror, whose legs a and b are on dn0 and dn1,
+// and controllers on all cns, the primary on cn0.
+func (r *rig) addMirrored() *vda.DA {
+	r.Helper()
+	da := &vda.DA{ID: store.NewID(), Name: "m", Size: 1 << 20, PhysicalSize: 1 << 20, ClusterSize: 1 << 20, Term: 1, Created: true,
+		Redundancy: vda.Mirror2, MinLegs: 1}
+	r.update(func(tx store.Tx) error {
+		errs := []error{tx.InsertDA(da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: da.ID}),
+			tx.InsertMirror(&vda.Mirror{ID: "mirror", DAID: da.ID, Size: 1 << 20, Gen: 1}),
+			tx.InsertPD(&vda.PD{ID: "pd1", DNID: r.dns[1].ID, Name: "pd1", Version: 1, ClusterSize: 1 << 20, TotalClusters: 9, FreeClusters: 9})}
+		for i, id := range []string{"a", "b"} {
+			v, err := tx.BumpNode(vda.DiskNode, r.dns[i].ID)
+			pd := []string{r.pd.ID, "pd1"}[i]
+			errs = append(errs, err, tx.TakePD(pd, 2), tx.InsertVD(&vda.VD{ID: id, DAID: da.ID, MirrorID: "mirror", PDID: pd, DNID: r.dns[i].ID,
+				Clusters: 2, Size: 2 << 20, Version: v}))
+		}
+		for i, c := range r.cns {
+			v, err := tx.BumpNode(vda.ControllerNode, c.ID)
+			errs = append(errs, err, tx.InsertCntlr(&vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: c.ID, Idx: uint32(i), Primary: i == 0,
+				Version: v}))
+		}
+		return errors.Join(errs...)
+	})
+	return da
+}
+
+// legs is how the legs of the mirror stand, in SQL and as the primary was told
+// last: "gen 1: a member 0, b member 0".
+func (r *rig) legs(da *vda.DA) (sql, told string) {
+	r.Helper()
+	err := r.store.Store.View(r.Context(), func(tx store.Reader) error {
+		m, err := tx.MirrorsOfDA(da.ID)
+		if err != nil {
+			return err
+		}
+		vds, err := tx.VDsOfDA(da.ID)
+		var legs []string
+		for _, v := range vds {
+			legs = append(legs, fmt.Sprint(v.ID, " ", v.Role, " ", v.Epoch))
+		}
+		sql = fmt.Sprintf("gen %d: %s", m[0].Gen, strings.Join(legs, ", "))
+		return err
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
+	for _, s := range r.agents.Agent("cn0").Syncs() {
+		for _, c := range s.Cn.GetCntlrs() {
+			for _, g := range c.Grps {
+				for _, m := range g.Mirrors {
+					var legs []string
+					for _, l := range m.Legs {
+						legs = append(legs, fmt.Sprint(l.Vd.VdId, " ", strings.ToLower(strings.TrimPrefix(l.Role.String(), "LEG_ROLE_")), " ", l.Vd.Epoch))
+					}
+					told = fmt.Sprintf("gen %d: %s", m.Gen, strings.Join(legs, ", "))
+				}
+			}
+		}
+	}
+	return sql, told
+}
+
+// TestLegsAreSettled: the primary says that a leg is lost, that it has all; the
+// monitor decides, tells the primary, and lets the leg in again when its dn has
+// fenced it.
+func TestLegsAreSettled(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
+		da := r.addMirrored()
+		is := func(want string) {
+			t.Helper()
+			told := ""
+			r.within(20*time.Second, want, func() bool {
+				sql, now := r.legs(da)
+				if now != "" {
+					told = now
+				}
+				return sql == want && told == want
+			})
+		}
+		say := func(gen uint64, a, b *apiv1.LegState) {
+			a.VdId, b.VdId = "a", "b"
+			r.agents.Agent("cn0").Mirror(&apiv1.MirrorState{MirrorId: "mirror", DaId: da.ID, Term: 1, Gen: gen, Legs: []*apiv1.LegState{a, b}})
+		}
+		well, lost := func() *apiv1.LegState { return &apiv1.LegState{Connected: true} }, &apiv1.LegState{Lost: true}
+		is("gen 1: a member 0, b member 0")
+		r.agents.Agent("dn1").Stop()
+		say(1, well(), lost)
+		is("gen 2: a member 0, b stale 1")
+		say(2, well(), &apiv1.LegState{})
+		time.Sleep(time.Minute)
+		is("gen 2: a member 0, b stale 1") // its dn is away
+		r.agents.Start("dn1")
+		is("gen 2: a member 0, b target 1")
+		copying := well()
+		copying.LackBytes = 1 << 19
+		say(2, well(), copying)
+		time.Sleep(time.Minute)
+		is("gen 2: a member 0, b target 1")
+		ready := well()
+		ready.Ready = true
+		say(2, well(), ready)
+		is("gen 3: a member 0, b member 1")
+
+		// A target that is not reached any more begins anew.
+		say(3, well(), &apiv1.LegState{Lost: true})
+		is("gen 4: a member 0, b target 2")
+		say(4, well(), &apiv1.LegState{})
+		is("gen 4: a member 0, b stale 3") // the third time: it has to wait
+		time.Sleep(time.Minute)
+		is("gen 4: a member 0, b target 3")
+	})
+}

@@ -17,6 +17,11 @@
 // object's names only (named.go), so that what a request costs does not grow
 // with what else the node has. All other passes share lists of everything.
 //
+// The kinds differ in their objects and in how a request changes the set of them,
+// which they give as a Set; all else that happens to a set (restored, accepted and
+// made durable, refused, its orphans and carried-out tombstones remembered) is
+// in desired.go.
+//
 // Units are independent: one goroutine each, no lock held across a call. An
 // object that waits for a dead node holds up neither heartbeats nor others.
 //

@@ -203,8 +203,9 @@ func (l *Loop) Forget(key string) {
 	}
 }
 
-// Wait returns the result of the first pass that began at or after gen was
-// asked for, or false when ctx ends or the loop is closed first.
+// Wait returns the result of the first pass that began when gen had been asked
+// for or later, an empty one for a unit that does not exist, or false when ctx
+// ends or the loop is closed first.
 func (l *Loop) Wait(ctx context.Context, key string, gen uint64) (Result, bool) {
 	l.mu.Lock()
 	u := l.units[key]
@@ -280,6 +281,9 @@ func (l *Loop) Errors() map[string]string {
 	return errs
 }
 
+// work makes passes over a unit until it has made one for each generation asked
+// for; one pass is enough for all that were asked for before it began. A pass that
+// was cut short by a change has no result: the next one follows at once.
 func (l *Loop) work(u *unit) {
 	for {
 		l.mu.Lock()

@@ -199,7 +199,14 @@ func (l *lab) syncDN(i int, deleted bool) []*apiv1.ObjectState {
 		conf = l.pdConf[i]
 	}
 	pd := &apiv1.PdSpec{Id: id("a0", i), Name: "pd0", ConfJson: conf, Format: !d.formatted, Deleted: deleted, Version: d.version}
-	epoch := l.spec.Grps[0].Vds[i].Epoch
+	var epoch uint64
+	for _, g := range l.spec.Grps {
+		for _, v := range g.Vds {
+			if v.VdId == id("b0", i) {
+				epoch = v.Epoch
+			}
+		}
+	}
 	vd := &apiv1.VdSpec{Id: id("b0", i), PdId: id("a0", i), Size: cmp.Or(l.vdSize, 12<<20), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i),
 		Term: l.term, Epoch: epoch, HostNqn: vda.LegHostNQN(l.hostNQN(), epoch), DaId: daID, Uuid: id("b0", i),
 		Deleted: deleted, Version: d.version}

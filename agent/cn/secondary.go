@@ -16,6 +16,9 @@ import (
 
 // secondary exports what the primary proxies.
 func (p *pass) secondary(ctx context.Context) {
+	if p.isUp() {
+		p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
+	}
 	if err := p.takeDown(ctx); err != nil {
 		p.failAll(err)
 		return

@@ -96,7 +96,6 @@ func (p *pass) takeDown(ctx context.Context) error {
 	if !p.isUp() {
 		return nil
 	}
-	p.Log.Info("this controller is not primary any more", "da", p.c.DaName, "term", p.c.Term)
 	if err := p.closePaths(ctx, takenDown); err != nil {
 		return err
 	}

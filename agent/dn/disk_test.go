@@ -277,7 +277,7 @@ func TestAFailedFormatLetsNoOtherDiskBeFormatted(t *testing.T) {
 				}
 			}
 			_ = os.Remove(path)
-			r.file("disk", 256*mib, 1024+56, "\x53\xef")
+			r.file("disk", 96*mib, 1024+56, "\x53\xef")
 			before := r.content(path)
 			r.restart()
 			r.says(r.sync(pd), "is not blank", "an ext file system")

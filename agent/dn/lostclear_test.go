@@ -11,9 +11,10 @@ import (
 
 // A vd that is being cleared on a disk that does not answer is let go of once
 // the disk is given up as lost.
-func TestClearingADeadDiskIsGivenUp(t *testing.T) {
-	t.Parallel()
-	l := newLab(t)
+func TestClearingADeadDiskIsGivenUp(t *testing.T) { inBubble(t, clearingADeadDiskIsGivenUp) }
+
+func clearingADeadDiskIsGivenUp(l *lab) {
+	t := l.T
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
 	release := l.c.Stall("/dev/null")
 	defer release()

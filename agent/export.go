@@ -142,6 +142,14 @@ func (e *Export) matches(sub *spdk.NvmfSubsystem) bool {
 		(e.MinCntlid == 0 || sub.MinCntlid == e.MinCntlid) && (e.MaxCntlid == 0 || sub.MaxCntlid == e.MaxCntlid)
 }
 
+// Stands reports that a subsystem is there and listens, with the namespace that e
+// says: Ensure changes neither of them.
+func (p *Plane) Stands(inv *Inventory, e Export) bool {
+	sub := inv.Subsystem(e.NQN)
+	return sub != nil && e.matches(sub) && len(sub.ListenAddresses) == 1 && sub.ListenAddresses[0].Same(p.ListenAddress()) &&
+		len(sub.Namespaces) == 1 && e.has(inv, sub.Namespaces[0])
+}
+
 // ListenAddress is where the data plane listens.
 func (p *Plane) ListenAddress() spdk.TransportID {
 	return spdk.At(p.cfg.Address)

@@ -21,7 +21,7 @@ func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.N
 	have := false
 	var stale []spdk.NvmfNamespace
 	for _, ns := range sub.Namespaces {
-		if ns.NSID == 1 && e.Bdev != "" && inv.isBdev(ns.BdevName, e.Bdev) && sameUUID(ns.UUID, id) {
+		if e.has(inv, ns) {
 			have = true
 		} else {
 			stale = append(stale, ns)
@@ -63,6 +63,12 @@ func (p *Plane) ensureNamespace(ctx context.Context, inv *Inventory, sub *spdk.N
 	}
 	_, err = p.NvmfSubsystemAddNS(ctx, e.NQN, ns)
 	return err
+}
+
+// has reports that ns is the namespace that e says.
+func (e *Export) has(inv *Inventory, ns spdk.NvmfNamespace) bool {
+	id, err := uuid.Parse(e.UUID)
+	return err == nil && ns.NSID == 1 && e.Bdev != "" && inv.isBdev(ns.BdevName, e.Bdev) && sameUUID(ns.UUID, id)
 }
 
 func inaccessibleIf(ana string) string {

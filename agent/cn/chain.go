@@ -9,6 +9,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/plane"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -23,6 +24,13 @@ import (
 // It has to be a chain: two connections to the same exporter would make two
 // bdevs with the UUID of its namespace, and the data plane takes only one. The
 // order is the one that is found; new exporters come last.
+//
+// The namespace of an exporter, and its listener, must not change while a link
+// leads to it. SPDK's initiator asks for the list of changed namespaces and waits
+// for it in a loop that lets nothing else of its thread run, so that the target in
+// the same process never answers: the whole data plane stands still. So when an
+// exporter goes, or gets another bdev, all those above it are unlinked, the last
+// first, and linked again from below.
 
 // exportFunc exports a bdev as an exporter's namespace and admits more hosts
 // than the usual.
@@ -32,17 +40,20 @@ type exportFunc func(ctx context.Context, e *apiv1.ExpSpec, bdev string, more ..
 func (p *pass) exportChain(ctx context.Context, vol string, export exportFunc) {
 	all := p.chain()
 	live := slices.DeleteFunc(slices.Clone(all), func(e *apiv1.ExpSpec) bool { return e.Deleted || e.SnapName != "" })
-	// Unlink exporters whose predecessor changes, last first: an exporter's
-	// predecessor has to stay until it is unlinked.
+	// Unlink, last first, those that stand on an exporter whose namespace is about
+	// to change: see the comment above.
+	firm := p.firm(live, vol)
 	for i, e := range slices.Backward(live) {
-		c := p.inv.Controller(linkPrefix + e.Id)
-		if c == nil || i > 0 && p.links(c, live[i-1]) {
+		if i < firm || p.inv.Controller(linkPrefix+e.Id) == nil {
 			continue
 		}
 		if err := p.unlink(ctx, e); err != nil {
 			p.fail(e.EsId, err)
 			return
 		}
+	}
+	if err := p.dropLinked(ctx, all); err != nil {
+		return
 	}
 	p.exps(ctx, func(ctx context.Context, e *apiv1.ExpSpec) error {
 		if e.SnapName != "" {
@@ -72,6 +83,37 @@ func (p *pass) exportChain(ctx context.Context, vol string, export exportFunc) {
 			}
 		}
 	}
+}
+
+// firm returns how many exporters of a chain, from the first on, stay as they are:
+// each has its subsystem, and a namespace on what it is to stand on.
+func (p *pass) firm(live []*apiv1.ExpSpec, vol string) int {
+	for i, e := range live {
+		bdev, c := vol, p.inv.Controller(linkPrefix+e.Id)
+		if i > 0 {
+			bdev = linkPrefix + e.Id + "n1"
+		}
+		if (c != nil) != (i > 0) || c != nil && !p.links(c, live[i-1]) || !p.Plane.Stands(p.inv, p.export(e, bdev, "")) {
+			return i
+		}
+	}
+	return len(live)
+}
+
+// dropLinked carries out the tombstones of exporters that stand on others of a
+// chain, the last first. Nothing live stands on them any more.
+func (p *pass) dropLinked(ctx context.Context, chain []*apiv1.ExpSpec) error {
+	for _, e := range slices.Backward(chain) {
+		if p.inv.Controller(linkPrefix+e.Id) == nil || !e.Deleted {
+			continue
+		}
+		if err := p.dropExp(ctx, e); err != nil {
+			p.fail(e.EsId, err)
+			return err
+		}
+		p.inv = p.inv.WithoutSubsystem(e.Nqn).WithoutController(linkPrefix + e.Id)
+	}
+	return nil
 }
 
 // chain returns all exporters in the order in which they stand on one another.
@@ -179,4 +221,52 @@ func (p *pass) dropLink(ctx context.Context, e *apiv1.ExpSpec) error {
 		return nil
 	}
 	return agent.Drop(p.Plane.BdevNvmeDetachController(ctx, linkPrefix+e.Id))
+}
+
+// linked is an exporter's namespace that stands on a link.
+type linked struct {
+	link string // controller
+	nqn  string
+	nsid uint32
+}
+
+// above returns what stands on a subsystem of this data plane, the uppermost first.
+func (a *Agent) above(inv *agent.Inventory, nqn string) (all []linked) {
+	for name, c := range inv.AllControllers() {
+		if !strings.HasPrefix(name, linkPrefix) || len(c.Ctrlrs) != 1 || c.Ctrlrs[0].TrID.SubNQN != nqn ||
+			!c.Ctrlrs[0].TrID.Same(a.Plane.ListenAddress()) {
+			continue
+		}
+		at := linked{link: name}
+		for _, sub := range inv.AllSubsystems() {
+			for _, ns := range sub.Namespaces {
+				if ns.BdevName == name+"n1" {
+					at.nqn, at.nsid = sub.NQN, ns.NSID
+				}
+			}
+		}
+		if at.nqn != "" {
+			all = append(all, a.above(inv.WithoutController(name), at.nqn)...)
+		}
+		all = append(all, at)
+	}
+	return all
+}
+
+// unlinkAbove takes away what stands on a subsystem that is about to go.
+func (a *Agent) unlinkAbove(ctx context.Context, inv *agent.Inventory, nqn string) error {
+	for _, at := range a.above(inv, nqn) {
+		if at.nqn != "" {
+			if err := a.Plane.SetANA(ctx, at.nqn, spdk.ANAInaccessible); err != nil && !spdk.IsInvalidParams(err) {
+				return err
+			}
+			if err := a.Plane.Driver().PrepareLoss(ctx, plane.Namespace{NQN: at.nqn, NSID: at.nsid, Bdev: at.link + "n1"}); err != nil {
+				return err
+			}
+		}
+		if err := agent.Drop(a.Plane.BdevNvmeDetachController(ctx, at.link)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

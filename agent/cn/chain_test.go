@@ -161,3 +161,99 @@ func aCutProxyIsConnectedAgain(l *lab) {
 	})
 	l.healthy(1)
 }
+
+// Nothing of an exporter that a link leads to is changed, whatever is deleted at
+// once: SPDK would stand still.
+func TestNothingChangesBelowALink(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		deleted []int // of five
+		then    func(l *lab)
+	}{
+		"the first":                   {[]int{0}, nil},
+		"the first two":               {[]int{0, 1}, nil},
+		"two in the middle":           {[]int{1, 2}, nil},
+		"all but the last":            {[]int{0, 1, 2, 3}, nil},
+		"the last two":                {[]int{3, 4}, nil},
+		"some, and the primary moves": {[]int{1, 2}, func(l *lab) { l.term++; l.sync(0, l.cntlr(0, 1)) }},
+		"some, and the array goes": {[]int{1, 3}, func(l *lab) {
+			s := l.cntlr(0, 0)
+			s.Deleted = true
+			l.good(0, s)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, _ := fakes(t, 2, false)
+			for n := 1; n < 5; n++ {
+				l.exporter(n)
+			}
+			l.up(0)
+			l.spec.Create = false
+			p := l.cns[0].plane
+			links := strings.Count(fmt.Sprint(p.Objects()), "controller vda-link-")
+			for _, i := range c.deleted {
+				l.spec.Exps[i].Deleted = true
+			}
+			if c.then != nil {
+				c.then(l)
+			} else {
+				for _, s := range l.settled(0, l.cntlr(0, 0)) {
+					if s.Error {
+						t.Error(s)
+					}
+				}
+				links -= len(c.deleted)
+				if got := strings.Count(fmt.Sprint(p.Objects()), "controller vda-link-"); got != links {
+					t.Errorf("%d links, want %d", got, links)
+				}
+			}
+			if why := p.Stuck(); why != "" {
+				t.Error(why)
+			}
+		})
+	}
+}
+
+// A chain that nobody wants any more is taken away from its end.
+func TestAStrayChainIsRemoved(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 1, false)
+	for n := 1; n < 5; n++ {
+		l.exporter(n)
+	}
+	l.up(0)
+	n := l.cns[0]
+	n.version++
+	if _, err := n.a.Sync(t.Context(), &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, Listener: at(n.port),
+		AllowEmpty: true}); err != nil {
+		t.Fatal(err)
+	}
+	planetest.Eventually(t, func() string {
+		if o := n.plane.Objects(); len(o) > 0 {
+			return fmt.Sprintf("left: %v %s", o, n.plane.Stuck())
+		}
+		return ""
+	})
+}
+
+// The first exporter of an array that is made again under the names of a deleted
+// one, whose others stand on what has its NQN.
+func TestAChainGivesWayToANewArray(t *testing.T) {
+	t.Parallel()
+	l, _ := fakes(t, 1, false)
+	for n := 1; n < 3; n++ {
+		l.exporter(n)
+	}
+	l.up(0)
+	for _, e := range l.spec.Exps { // other exporters, of the same names
+		e.Serial = "1" + e.Serial[1:]
+	}
+	l.good(0, l.cntlr(0, 0))
+	if why := l.cns[0].plane.Stuck(); why != "" {
+		t.Error(why)
+	}
+	if got := len(l.behind(0)); got != 3 {
+		t.Errorf("%d exporters, want 3", got)
+	}
+}

@@ -107,7 +107,10 @@ func (r exporters) unmake(ctx context.Context) error {
 
 func (r exporters) prepareLoss(ctx context.Context, e *apiv1.ExpSpec) error {
 	sub := r.inv.Subsystem(e.Nqn)
-	if sub == nil || e.Deleted {
+	switch {
+	case e.Deleted && r.inv.Controller(linkPrefix+e.Id) != nil:
+		return r.dropExp(ctx, e) // before what its link leads to
+	case sub == nil, e.Deleted:
 		return nil
 	}
 	// Secondaries must not come here any more: this node may be one itself

@@ -113,6 +113,15 @@ func (p *pass) sift(ctx context.Context) error {
 			continue
 		}
 		p.Log.Info("a subsystem of another exporter, of before, is removed", "nqn", e.Nqn, "serial", sub.SerialNumber)
+		if !p.Plane.Driver().Shares() {
+			all, err := p.Inventory(ctx)
+			if err == nil {
+				err = p.unlinkAbove(ctx, all, e.Nqn)
+			}
+			if err != nil {
+				return err
+			}
+		}
 		if err := p.Plane.DropSubsystem(ctx, e.Nqn); err != nil {
 			return err
 		}

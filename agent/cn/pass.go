@@ -2,6 +2,7 @@ package cn
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -155,6 +156,8 @@ func (p *pass) dropExp(ctx context.Context, e *apiv1.ExpSpec) error {
 	return p.dropProxy(ctx, e)
 }
 
+var errExporterStays = errors.New("an exporter could not be removed")
+
 // drop carries out the controller's tombstone. What stands below the exporters
 // stays when it has been handed on to another controller of the array.
 func (p *pass) drop(ctx context.Context, handedOn bool) {
@@ -163,14 +166,16 @@ func (p *pass) drop(ctx context.Context, handedOn bool) {
 	}
 	for _, e := range slices.Backward(p.chain()) {
 		if p.inv.Controller(linkPrefix+e.Id) != nil {
-			if err := p.dropExp(ctx, e); err != nil {
+			if err := p.dropExp(ctx, e); err != nil { // what it stands on has to stay
 				p.fail(e.EsId, err)
+				p.fail(p.c.Id, errExporterStays)
+				return
 			}
 		}
 	}
 	p.exps(ctx, p.dropExp)
 	if len(p.res.Errs) > 0 {
-		p.fail(p.c.Id, fmt.Errorf("an exporter could not be removed"))
+		p.fail(p.c.Id, errExporterStays)
 		return
 	}
 	if !handedOn {

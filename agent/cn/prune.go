@@ -2,6 +2,7 @@ package cn
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/virtual-disk-array/vda/agent"
@@ -31,10 +32,14 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 	}
 	for nqn := range inv.AllSubsystems() {
 		if strings.HasPrefix(nqn, expNQN) && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
-			if !a.mayRemove(nqn) {
+			if a.carries(inv, nqn) || !a.mayRemove(nqn) {
 				continue
 			}
-			remove("subsystem", nqn, a.Plane.DropSubsystem(ctx, nqn))
+			err := a.unlinkAbove(ctx, inv, nqn)
+			if err == nil {
+				err = a.Plane.DropSubsystem(ctx, nqn)
+			}
+			remove("subsystem", nqn, err)
 			a.turns.free([]string{nqnName + nqn})
 		}
 	}
@@ -83,6 +88,15 @@ func (a *Agent) owned() (owned, bool) {
 		}
 	}
 	return own, a.MayPrune(&a.set, a.set.allowEmpty)
+}
+
+// carries reports that a desired exporter stands on a subsystem. Its unit unlinks
+// it first.
+func (a *Agent) carries(inv *agent.Inventory, nqn string) bool {
+	return slices.ContainsFunc(a.above(inv, nqn), func(at linked) bool {
+		_, owned := a.elsewhere(nqnName+at.nqn, "")
+		return owned
+	})
 }
 
 // mayRemove takes the turn under a subsystem's NQN, unless somebody is at work

@@ -144,6 +144,7 @@ type Plane struct {
 	run     int             // counts starts
 	up      bool
 	hung    bool
+	stuck   string        // why it stands still for good
 	tcp     bool          // it has a transport
 	silence time.Duration // after which it gives a connection up
 	changes int
@@ -235,7 +236,7 @@ func (p *Plane) Boot() {
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired = map[string]bool{}
 	p.run++
-	p.up, p.hung, p.tcp, p.silence = true, false, false, 10*time.Second
+	p.up, p.hung, p.stuck, p.tcp, p.silence = true, false, "", false, 10*time.Second
 }
 
 // Kill ends it; what is under way in it is not done.
@@ -329,6 +330,13 @@ func (p *Plane) Retired(nqn string) bool {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	return p.retired[nqn]
+}
+
+// Stuck says why the data plane stands still for good; "" when it does not.
+func (p *Plane) Stuck() string {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	return p.stuck
 }
 
 // Objects returns the names of all that the plane holds but its owner's mark.

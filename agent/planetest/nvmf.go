@@ -62,6 +62,7 @@ var nvmfMethods = map[string]handler{
 		return true, p.removed(s)
 	}},
 	"nvmf_delete_subsystem": {true, on(func(p *Plane, s *subsystem, _ *params) error {
+		p.tellOwn(s, "is deleted")
 		return p.removed(s)
 	})},
 	"nvmf_subsystem_add_listener": {true, on(func(p *Plane, s *subsystem, a *params) error {
@@ -80,7 +81,8 @@ var nvmfMethods = map[string]handler{
 		}
 		return nil
 	})},
-	"nvmf_subsystem_remove_listener": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+	"nvmf_subsystem_remove_listener": {true, on(func(p *Plane, s *subsystem, a *params) error {
+		p.tellOwn(s, "loses its listener")
 		s.ListenAddresses = slices.DeleteFunc(s.ListenAddresses, func(t spdk.TransportID) bool { return t == a.Listen })
 		return nil
 	})},
@@ -113,13 +115,15 @@ var nvmfMethods = map[string]handler{
 		ns := *a.Namespace
 		ns.BdevName, ns.Name = b.name, b.name
 		s.Namespaces = append(s.Namespaces, ns)
+		p.tellOwn(s, "gets a namespace")
 		return ns.NSID, nil
 	}},
-	"nvmf_subsystem_remove_ns": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+	"nvmf_subsystem_remove_ns": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		if len(s.Namespaces) == 0 {
 			return errInvalid
 		}
 		s.Namespaces = nil
+		p.tellOwn(s, "loses its namespace")
 		return nil
 	})},
 	"vda_nvmf_swap_ns": {true, on(func(p *Plane, s *subsystem, a *params) error {
@@ -138,6 +142,18 @@ var nvmfMethods = map[string]handler{
 		p.tellANA(s)
 		return nil
 	})},
+}
+
+// tellOwn is called with what happens to a subsystem's namespaces or listener. Its
+// hosts are told, and where SPDK's initiator is one of them, in the same process,
+// that waits for the target's answer and keeps the target from giving it: the data
+// plane stands still from then on. The lock is held.
+func (p *Plane) tellOwn(s *subsystem, what string) {
+	for name, c := range p.ctrlrs {
+		if !p.swaps && c.nqn == s.NQN && p.c.planes[c.addr] == p && !c.disabled {
+			p.stuck = "the data plane stands still: subsystem " + s.NQN + " " + what + " while " + name + " is connected to it"
+		}
+	}
 }
 
 // on makes a handler of what is done to a subsystem that exists.

@@ -112,7 +112,14 @@ func (p *Plane) carryOut(h handler, raw json.RawMessage) (json.RawMessage, error
 	if h.changes {
 		p.changes++
 	}
-	result, err := h.call(p, &a)
+	var result any
+	var err error
+	if p.stuck == "" {
+		result, err = h.call(p, &a)
+	}
+	if p.stuck != "" {
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: p.stuck}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +233,11 @@ func (p *Plane) remove(b *bdev) {
 		p.unload(b)
 	}
 	for _, s := range p.subs {
+		n := len(s.Namespaces)
 		s.Namespaces = slices.DeleteFunc(s.Namespaces, func(n spdk.NvmfNamespace) bool { return n.BdevName == b.name })
+		if len(s.Namespaces) < n {
+			p.tellOwn(s, "loses its namespace")
+		}
 	}
 	for name, r := range p.raids {
 		if slices.Contains(r.BaseBdevs, b.name) {

@@ -200,7 +200,7 @@ func TestSocketThatIsNotThereYet(t *testing.T) {
 			}
 		})
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	v, err := c.WaitReady(ctx)
 	if err != nil || !v.AtLeast(26, 5) || !v.AtLeast(23, 1) || v.AtLeast(26, 6) {

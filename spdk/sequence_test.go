@@ -81,7 +81,7 @@ func TestCallWithoutADeadlineGetsOne(t *testing.T) {
 	defer c.Close()
 	begin := time.Now()
 	err = c.Call(context.Background(), "never", nil, nil)
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 3*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > 10*time.Second {
 		t.Errorf("%v after %v", err, time.Since(begin))
 	}
 }

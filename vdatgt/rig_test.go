@@ -68,7 +68,7 @@ func start(t *testing.T, cfg Config) *plane {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	wait, done := context.WithTimeout(t.Context(), 5*time.Second)
+	wait, done := context.WithTimeout(t.Context(), time.Minute)
 	defer done()
 	if _, err := c.WaitReady(wait); err != nil {
 		t.Fatal(err)

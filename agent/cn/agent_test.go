@@ -496,7 +496,7 @@ func TestUnreachableVdHoldsUpNoOtherArray(t *testing.T) {
 			t.Errorf("heartbeat: %v", s)
 		}
 		n.version++
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		r, err := n.a.Sync(ctx, request(n, n.version, n.version-1, l.cntlr(0, 0)))
 		if err != nil || slices.ContainsFunc(r.States, func(s *state) bool { return s.Error }) {

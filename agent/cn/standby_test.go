@@ -12,7 +12,7 @@ import (
 
 func (l *lab) standBy(i int, hold time.Duration) {
 	l.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	req := &apiv1.StandByRequest{ClusterId: cluster, NodeId: l.cns[i].id, DaIds: []string{daID}, HoldMs: uint32(hold.Milliseconds())}
 	if _, err := l.cns[i].a.StandBy(ctx, req); err != nil {

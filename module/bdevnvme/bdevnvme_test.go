@@ -195,7 +195,7 @@ func TestCloseDuringAttach(t *testing.T) {
 		end <- err
 	}()
 	r.eventually("the attempt has begun", func() bool { return r.m.find("Nv0") != nil })
-	r.within(time.Second, "detach", func() {
+	r.within(8*time.Second, "detach", func() {
 		if err := r.m.Detach("Nv0", nil); !errors.Is(err, syscall.ENODEV) {
 			t.Errorf("detach: %v", err)
 		}

@@ -25,7 +25,7 @@ func ask(t testing.TB, ns *Namespace, r *bdev.Request) nvme.Status {
 	select {
 	case s := <-done:
 		return s
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("%v of %d blocks never completes", r.Op, r.Blocks)
 		return 0
 	}
@@ -201,7 +201,7 @@ func TestSilence(t *testing.T) {
 	if s := ask(t, c.Namespace(1), &bdev.Request{Op: bdev.OpFlush}); s != nvme.HostPathError {
 		t.Fatalf("status %v", s)
 	}
-	if d := time.Since(began); d > 2*time.Second {
+	if d := time.Since(began); d > 8*time.Second {
 		t.Errorf("silence was noticed after %v", d)
 	}
 	silent.Store(false)
@@ -333,7 +333,7 @@ func TestConnectRefused(t *testing.T) {
 		if c, err := Connect(t.Context(), cfg); err == nil {
 			t.Errorf("%s: connected", name)
 			c.Close()
-		} else if time.Since(began) > 3*time.Second {
+		} else if time.Since(began) > 8*time.Second {
 			t.Errorf("%s: %v after %v", name, err, time.Since(began))
 		}
 		_ = ln.Close()
@@ -420,11 +420,11 @@ func TestLoss(t *testing.T) {
 	if err := ns.Flush(t.Context()); !errors.As(err, &ioErr) || ioErr.Status != nvme.HostPathError {
 		t.Fatalf("flush: %v", err)
 	}
-	if d := time.Since(began); d < 150*time.Millisecond || d > 2*time.Second || !c.FastFailed() {
+	if d := time.Since(began); d < 150*time.Millisecond || d > 8*time.Second || !c.FastFailed() {
 		t.Errorf("failed after %v, fast fail %t", d, c.FastFailed())
 	}
 	eventually(t, "given up", func() bool { return c.State() == Deleting })
-	if d := time.Since(began); d < 550*time.Millisecond || d > 3*time.Second {
+	if d := time.Since(began); d < 550*time.Millisecond || d > 9*time.Second {
 		t.Errorf("given up after %v", d)
 	}
 }

@@ -59,7 +59,7 @@ func TestTenThousandConnectsAMinute(t *testing.T) {
 	if took := time.Since(end.Add(-long)); float64(connects.Load()) < least*long.Seconds() {
 		t.Errorf("%d connects in %v", connects.Load(), took)
 	}
-	if worst > 2*time.Second {
+	if worst > 5*time.Second {
 		t.Errorf("a read took %v", worst)
 	}
 	r.clean(t, 2)

@@ -298,7 +298,7 @@ func TestDeafPeerAndRemoval(t *testing.T) {
 	waitFor(t, func() bool { return r.blocked(deaf) })
 	start := time.Now()
 	must(t, r.sub.RemoveNamespace(1))
-	if took := time.Since(start); took > 3*time.Second {
+	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("removal took %v", took)
 	}
 	must(t, r.reg.Unregister("m0"))

@@ -37,8 +37,8 @@ const (
 	minTransfer = 8 << 10
 )
 
-// withDefaults fills zero fields and checks the rest.
-func (o TransportOpts) withDefaults() (TransportOpts, error) {
+// validate fills zero fields and checks the rest.
+func (o *TransportOpts) validate() error {
 	if o.Trtype == "" || equalFold(o.Trtype, "tcp") {
 		o.Trtype = "TCP"
 	}
@@ -70,26 +70,25 @@ func (o TransportOpts) withDefaults() (TransportOpts, error) {
 	}
 	switch {
 	case o.Trtype != "TCP":
-		return o, bad("trtype", o.Trtype, "TCP")
+		return bad("trtype", o.Trtype, "TCP")
 	case o.MaxQueueDepth < 2 || o.MaxQueueDepth > 4096:
-		return o, bad("max_queue_depth", o.MaxQueueDepth, "from 2 to 4096")
+		return bad("max_queue_depth", o.MaxQueueDepth, "from 2 to 4096")
 	case o.MaxAQDepth < 32 || o.MaxAQDepth > 4096:
-		return o, bad("max_aq_depth", o.MaxAQDepth, "from 32 to 4096")
+		return bad("max_aq_depth", o.MaxAQDepth, "from 32 to 4096")
 	case o.MaxIOQpairsPerCtrlr > 1024:
-		return o, bad("max_io_qpairs_per_ctrlr", o.MaxIOQpairsPerCtrlr, "from 1 to 1024")
+		return bad("max_io_qpairs_per_ctrlr", o.MaxIOQpairsPerCtrlr, "from 1 to 1024")
 	case o.InCapsuleDataSize < 1024 || o.InCapsuleDataSize > 64<<10 || o.InCapsuleDataSize%16 != 0:
-		return o, bad("in_capsule_data_size", o.InCapsuleDataSize, "a multiple of 16 from 1024 to 65536")
+		return bad("in_capsule_data_size", o.InCapsuleDataSize, "a multiple of 16 from 1024 to 65536")
 	case o.MaxIOSize < minTransfer || o.MaxIOSize > maxTransfer || o.MaxIOSize&(o.MaxIOSize-1) != 0:
-		return o, bad("max_io_size", o.MaxIOSize, "a power of two from 8192 to 4194304")
+		return bad("max_io_size", o.MaxIOSize, "a power of two from 8192 to 4194304")
 	}
-	return o, nil
+	return nil
 }
 
 // CreateTransport sets the limits of the connections that are made from now
 // on. EEXIST when it was called before.
 func (t *Target) CreateTransport(o TransportOpts) error {
-	o, err := o.withDefaults()
-	if err != nil {
+	if err := o.validate(); err != nil {
 		return err
 	}
 	t.mu.Lock()

@@ -12,21 +12,22 @@ import (
 // replaces one of them.
 const MaxLegs = 4
 
-// AddLeg gives a mirror one more leg, stale, on a place that PlaceLeg has chosen,
+// AddLeg gives a mirror one more leg, stale, on the place that PlaceLeg has chosen,
 // and marks the one that it is to replace as leaving. ErrStale when the place or
 // that leg is not what it was.
-func AddLeg(tx store.Tx, daID, insteadOf string, at placement.VD) (Plan, error) {
-	return changeLeg(tx, daID, insteadOf, func(l *legs, c *vda.Column, old *vda.VD) error {
+func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
+	return changeLeg(tx, n.DAID, n.InsteadOf, func(l *legs, c *vda.Column, old *vda.VD) error {
 		m := l.mirrorOf(c)
-		taken := slices.ContainsFunc(c.Legs, func(v *vda.VD) bool { return v.DNID == at.DNID })
-		if m == nil || taken || len(c.Legs) >= MaxLegs || at.Size < m.Size+vda.LegTail || !l.da.Created {
+		taken := slices.ContainsFunc(c.Legs, func(v *vda.VD) bool { return v.DNID == n.At.DNID })
+		if m == nil || taken || len(c.Legs) >= MaxLegs || n.At.Size < m.Size+vda.LegTail || !l.da.Created {
 			return ErrStale
 		}
-		if err := l.c.takeSpace([]placement.VD{at}); err != nil {
+		if err := l.c.takeSpace([]placement.VD{n.At}); err != nil {
 			return err
 		}
-		l.c.insertVD(&vda.VD{ID: store.NewID(), DAID: daID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: at.PDID, DNID: at.DNID, Clusters: at.Clusters,
-			Size: at.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1})
+		l.c.insertVD(&vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID,
+			DNID: n.At.DNID, Clusters: n.At.Clusters,
+			Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1})
 		old.Leaving = true
 		l.c.then(func() error { return tx.UpdateVD(old) })
 		return l.c.allOnline()
@@ -39,7 +40,7 @@ func AddLeg(tx store.Tx, daID, insteadOf string, at placement.VD) (Plan, error) 
 // the primary has let go of it a tombstone. The plan is empty when there is nothing
 // to do yet.
 func TrimLegs(tx store.Tx, daID string) (Plan, error) {
-	l, err := readLegs(tx, daID)
+	l, err := beginLegs(tx, daID)
 	if err != nil || l == nil {
 		return nil, err
 	}

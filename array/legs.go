@@ -44,14 +44,22 @@ type legs struct {
 	changed bool // the primary has to know
 }
 
-// readLegs locks a mirrored array and reads it; nil when it is gone or is being
-// deleted.
-func readLegs(tx store.Tx, daID string) (*legs, error) {
+// beginLegs locks a mirrored array and reads it, for a change; nil when it is gone
+// or is being deleted.
+func beginLegs(tx store.Tx, daID string) (*legs, error) {
+	l, err := readLegs(tx, daID)
+	if l != nil {
+		l.c = Begin(tx)
+	}
+	return l, err
+}
+
+func readLegs(tx store.Reader, daID string) (*legs, error) {
 	da, err := tx.DA(daID)
 	if err != nil || da.Deleted {
 		return nil, vda.IgnoreNotFound(err)
 	}
-	l := &legs{c: Begin(tx), da: da, mirrors: map[string]*vda.Mirror{}}
+	l := &legs{da: da, mirrors: map[string]*vda.Mirror{}}
 	mirrors, err := tx.MirrorsOfDA(daID)
 	if err != nil {
 		return nil, err
@@ -126,7 +134,7 @@ func (l *legs) expel(v *vda.VD) {
 // is cut off. Targets that are ready become members. A report of another term is
 // void, as is what it says of a mirror that has another gen by now.
 func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) {
-	l, err := readLegs(tx, r.DAID)
+	l, err := beginLegs(tx, r.DAID)
 	if err != nil || l == nil || l.da.Term != r.Term {
 		return nil, err
 	}
@@ -186,7 +194,7 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 
 // NoteLack records how much is to be copied to targets, for those who look at it.
 func NoteLack(tx store.Tx, r *LegsReport) error {
-	l, err := readLegs(tx, r.DAID)
+	l, err := beginLegs(tx, r.DAID)
 	if err != nil || l == nil {
 		return err
 	}
@@ -255,7 +263,7 @@ func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
 }
 
 func changeLeg(tx store.Tx, daID, vdID string, change func(*legs, *vda.Column, *vda.VD) error) (Plan, error) {
-	l, err := readLegs(tx, daID)
+	l, err := beginLegs(tx, daID)
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,11 @@ func said(term uint64, gens [2]uint64, legs string) *array.LegsReport {
 	return r
 }
 
+// newLeg is a leg of so many clusters on a dn, instead of another.
+func newLeg(instead string, at int, clusters uint64) array.NewLeg {
+	return array.NewLeg{DAID: "m", InsteadOf: instead, At: placement.VD{PDID: pd(at), DNID: dn(at), Clusters: clusters, Size: clusters << 20}}
+}
+
 // legsText is how legs stand: "m0@1 a.0 b.0; m1@1 c.0 d.0": the gen, and of each leg
 // the epoch, with a sign for a target (+), a stale one (-), one that is leaving (>)
 // and a tombstone (†).
@@ -119,7 +124,7 @@ func TestLegs(t *testing.T) {
 	}
 	add := func(instead string, at int) func(store.Tx) (array.Plan, error) {
 		return func(tx store.Tx) (array.Plan, error) {
-			return array.AddLeg(tx, "m", instead, placement.VD{PDID: pd(at), DNID: dn(at), Clusters: 2, Size: 2 << 20})
+			return array.AddLeg(tx, newLeg(instead, at, 2))
 		}
 	}
 	const whole = "m0@1 a.0 b.0; m1@1 c.0 d.0"
@@ -227,10 +232,10 @@ func TestLegsAreStale(t *testing.T) {
 		{"expel a member as a target", func(tx store.Tx) (array.Plan, error) { return array.ExpelTarget(tx, "m", "a", 0) }},
 		{"a leg that is gone", func(tx store.Tx) (array.Plan, error) { return array.AdmitLeg(tx, "m", "z", 0) }},
 		{"a second leg on one dn", func(tx store.Tx) (array.Plan, error) {
-			return array.AddLeg(tx, "m", "b", placement.VD{PDID: pd(0), DNID: dn(0), Clusters: 2, Size: 2 << 20})
+			return array.AddLeg(tx, newLeg("b", 0, 2))
 		}},
 		{"a leg without room for its tail", func(tx store.Tx) (array.Plan, error) {
-			return array.AddLeg(tx, "m", "b", placement.VD{PDID: pd(3), DNID: dn(3), Clusters: 1, Size: 1 << 20})
+			return array.AddLeg(tx, newLeg("b", 3, 1))
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

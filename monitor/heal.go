@@ -3,6 +3,7 @@ package monitor
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -170,6 +171,33 @@ func (m *Monitor) heal(ctx context.Context, memory map[string]*legMemory) error 
 		changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.AdmitLeg(tx, v.DAID, v.ID, v.Epoch) })
 	}
 	m.changeLegs(ctx, changes)
+	for i := range p.Replace {
+		if err := m.replaceLeg(ctx, &p.Replace[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceLeg gives a mirror a leg in the place of one that is away. That there is
+// no room is for the operator to know, and is tried again.
+func (m *Monitor) replaceLeg(ctx context.Context, v *LegView) error {
+	var leg array.NewLeg
+	err := m.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
+		leg, err = array.PlaceLeg(tx, v.DAID, v.ID)
+		return err
+	})
+	switch {
+	case errors.Is(err, array.ErrStale):
+		return nil
+	case vda.KindOf(err) == vda.ResourceExhausted:
+		m.log.Warn("a leg of a mirror is not replaced", "req_id", rpc.RequestID(ctx), "da", v.DAID, "vd", v.ID, "err", err)
+		return nil
+	case err != nil:
+		return err
+	}
+	m.log.Info("a leg of a mirror is replaced", "req_id", rpc.RequestID(ctx), "da", v.DAID, "vd", v.ID, "dn", leg.At.DNID)
+	m.changeLegs(ctx, []syncer.Transition{func(tx store.Tx) (array.Plan, error) { return array.AddLeg(tx, leg) }})
 	return nil
 }
 

@@ -87,6 +87,16 @@ type Mirror struct {
 	Changes uint64           `json:"changes"`      // counts changes of all that is said here but numbers of bytes
 	Repair  uint64           `json:"repair_bytes"` // in which legs may differ after an unclean end; being repaired
 	Legs    []MirrorLegState `json:"legs"`
+	Scrub   MirrorScrub      `json:"scrub"` // the one that is running, or the last one
+}
+
+// MirrorScrub is how far a scrub is.
+type MirrorScrub struct {
+	State      string   `json:"state"`      // none, running, done, or stopped before its end
+	Done       uint64   `json:"done_bytes"` // of Size
+	Mismatches uint64   `json:"mismatches"` // blocks of 4096 bytes in which members differed
+	Repaired   uint64   `json:"repaired"`   // of these, blocks that were written again where they were wrong
+	Offsets    []uint64 `json:"offsets"`    // in bytes, of the first 64 of them
 }
 
 // MirrorLegState is the state of a leg.
@@ -147,13 +157,33 @@ func (a API) VdaMirrorWait(ctx context.Context, mirror string, changes uint64, t
 
 // MirrorOptions are the parameters of vda_mirror_set_options.
 type MirrorOptions struct {
-	Name   string `json:"name"`
+	Name   string `json:"name,omitempty"`  // "": all mirrors of the node together, beside the bound of each
 	CopyMB uint32 `json:"copy_mb_per_sec"` // MiB per second that are copied at most; 0: no bound
 }
 
 // VdaMirrorSetOptions changes how much is copied per second.
 func (a API) VdaMirrorSetOptions(ctx context.Context, p MirrorOptions) error {
 	return a.do(ctx, "vda_mirror_set_options", p)
+}
+
+// VdaMirrorScrub begins to compare all members of a mirror; the state has what is
+// found. Of three members, one that differs from two is repaired. repairFrom is the
+// vd that others are repaired from wherever they differ; "": two members that
+// differ are counted and left as they are. -16 when a scrub is running, -22 when
+// there is one member alone.
+func (a API) VdaMirrorScrub(ctx context.Context, mirror, repairFrom string) (*Mirror, error) {
+	return ask[*Mirror](ctx, a, "vda_mirror_scrub", struct {
+		Name string `json:"name"`
+		From string `json:"repair_from,omitempty"`
+	}{mirror, repairFrom})
+}
+
+// VdaMirrorStopScrub ends a scrub, if one is running; what it has found stays.
+func (a API) VdaMirrorStopScrub(ctx context.Context, mirror string) (*Mirror, error) {
+	return ask[*Mirror](ctx, a, "vda_mirror_scrub", struct {
+		Name string `json:"name"`
+		Stop bool   `json:"stop"`
+	}{mirror, true})
 }
 
 // VdaMirrorDelete takes a mirror apart when its users have let go of it. Its legs

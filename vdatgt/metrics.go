@@ -11,6 +11,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
+	"github.com/virtual-disk-array/vda/module/mirror"
 )
 
 // maxListed bounds the bdevs that /metrics lists, so that neither a scrape nor
@@ -44,8 +45,23 @@ var (
 	bufferLimitDesc = desc("vda_buffer_memory_limit_bytes", "Memory that the data of I/O under way may take (--buffer-memory).")
 	bufferFreeDesc  = desc("vda_buffer_memory_free_bytes", "Memory of that which is neither in use nor reserved.")
 
+	mirrorLegsDesc = desc("vda_mirror_legs",
+		"Legs of mirrors, by role (member, target, joining, absent), and those that I/O waits for (lost).", "role")
+	mirrorLackDesc    = desc("vda_mirror_lack_bytes", "Bytes that targets of mirrors still lack.")
+	mirrorRepairDesc  = desc("vda_mirror_repair_bytes", "Bytes in which members may differ after an unclean end, until they are repaired.")
+	mirrorWaitingDesc = desc("vda_mirror_waiting", "Mirrors that serve no I/O: they wait for a lost leg, or for labels.")
+	mirrorCopiedDesc  = desc("vda_mirror_copied_bytes_total", "Bytes that mirrors have copied, repaired or scrubbed.")
+	mirrorDropsDesc   = desc("vda_mirror_drops_total",
+		"Members that were dropped, by why they were lost (media, path, removed, rolled_back, other; asked: they were not).", "why")
+	mirrorJoinsDesc  = desc("vda_mirror_joins_total", "Targets that have become members.")
+	mirrorHeldDesc   = desc("vda_mirror_held_seconds_total", "Seconds in which I/O of hosts waited for a leg or for labels, of all mirrors.")
+	mirrorIntentDesc = desc("vda_mirror_intent_writes_total", "Pages of write-intent maps that were written to legs.")
+	mirrorScrubDesc  = desc("vda_mirror_scrub_mismatches_total", "Blocks of 4096 bytes that scrubs have found to differ between members.")
+
 	allDescs = []*prometheus.Desc{bdevsDesc, opsDesc, bytesDesc, timeDesc, errorsDesc, subsystemsDesc, qpairsDesc, connectsDesc, completedDesc,
-		pendingDesc, rejectedDesc, limitsDesc, panicsDesc, rpcLimitsDesc, bufferLimitDesc, bufferFreeDesc}
+		pendingDesc, rejectedDesc, limitsDesc, panicsDesc, rpcLimitsDesc, bufferLimitDesc, bufferFreeDesc,
+		mirrorLegsDesc, mirrorLackDesc, mirrorRepairDesc, mirrorWaitingDesc, mirrorCopiedDesc, mirrorDropsDesc, mirrorJoinsDesc, mirrorHeldDesc,
+		mirrorIntentDesc, mirrorScrubDesc}
 )
 
 // collector shows what the target's registries count, as they are when asked.
@@ -94,6 +110,21 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(rpcLimitsDesc, c.t.rpcLimitsMet())
 	gauge(bufferLimitDesc, float64(c.t.reg.Buffers.Limit()))
 	gauge(bufferFreeDesc, float64(c.t.reg.Buffers.Free()))
+	m := c.t.mirrors.Stats()
+	for role, n := range m.Legs {
+		gauge(mirrorLegsDesc, float64(n), role)
+	}
+	gauge(mirrorLackDesc, float64(m.Lack))
+	gauge(mirrorRepairDesc, float64(m.Repair))
+	gauge(mirrorWaitingDesc, float64(m.Waiting))
+	count(mirrorCopiedDesc, m.Copied)
+	for _, why := range mirror.Reasons {
+		count(mirrorDropsDesc, m.Drops[why], why)
+	}
+	count(mirrorJoinsDesc, m.Joins)
+	ch <- prometheus.MustNewConstMetric(mirrorHeldDesc, prometheus.CounterValue, m.Held.Seconds())
+	count(mirrorIntentDesc, m.IntentWrites)
+	count(mirrorScrubDesc, m.Mismatches)
 }
 
 // bdevMetrics are those of one bdev: always of reads and writes, and of other

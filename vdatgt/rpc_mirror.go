@@ -23,7 +23,11 @@ func mirrorMethods() []*Method {
 			returns(mirror.Status{})),
 		method("vda_mirror_wait", "Waits until the state of a mirror's legs is another, and returns it.", mirrorWait, slow,
 			returns(mirror.Status{})),
-		method("vda_mirror_set_options", "Changes how much is copied per second.", mirrorOptions),
+		method("vda_mirror_set_options", "Changes how much is copied, repaired and scrubbed per second; hosts' I/O goes first in any case.",
+			mirrorOptions),
+		method("vda_mirror_scrub", "Begins to compare all members of a mirror, or ends that. Of three members, one that differs from "+
+			"two is repaired; of two, none is, unless repair_from says which is right. It waits for a repair or a copy to end.", mirrorScrub,
+			returns(mirror.Status{})),
 		method("vda_mirror_delete", "Takes a mirror apart; its legs keep their data, and labels that say whether they are equal.",
 			mirrorDelete, slow),
 	}
@@ -143,17 +147,46 @@ func mirrorWait(ctx context.Context, t *Target, p mirrorWaitParams) (any, error)
 }
 
 type mirrorOptionsParams struct {
-	Name   string `rpc:"name" doc:"name of the mirror"`
+	Name   string `rpc:"name,optional" doc:"name of the mirror; default: all of the node together, beside the bound of each"`
 	CopyMB uint32 `rpc:"copy_mb_per_sec" doc:"MiB that are copied per second at most; 0: no bound"`
 }
 
 func mirrorOptions(_ context.Context, t *Target, p mirrorOptionsParams) (any, error) {
+	rate := uint64(p.CopyMB) << 20
+	if p.Name == "" {
+		t.mirrors.SetCopyRate(rate)
+		return true, nil
+	}
 	m, err := t.mirrors.Find(p.Name)
 	if err != nil {
 		return nil, err
 	}
-	m.SetCopyRate(uint64(p.CopyMB) << 20)
+	m.SetCopyRate(rate)
 	return true, nil
+}
+
+type mirrorScrubParams struct {
+	Name string     `rpc:"name" doc:"name of the mirror"`
+	Stop bool       `rpc:"stop,optional" doc:"end the scrub that is running"`
+	From *uuid.UUID `rpc:"repair_from,optional" doc:"vd_id of the member that others are repaired from wherever they differ"`
+}
+
+func mirrorScrub(_ context.Context, t *Target, p mirrorScrubParams) (any, error) {
+	m, err := t.mirrors.Find(p.Name)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Stop && p.From != nil:
+		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("mirror %q: stop ends a scrub, and takes no repair_from", p.Name))
+	case p.Stop:
+		m.StopScrub()
+	default:
+		err = m.Scrub(label.ID(orNil(p.From)))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.Status(), nil
 }
 
 type mirrorDeleteParams struct {

@@ -15,7 +15,7 @@ import (
 // knows the mirror.
 func (m *Mirror) settings() core.Config {
 	return core.Config{DA: m.conf.DA, Mirror: m.conf.Mirror, DataSize: m.conf.DataSize, Term: m.conf.Term, Gen: m.conf.Gen,
-		Fresh: m.conf.Fresh, CopyRate: m.conf.CopyRate, Legs: specs(m.conf.Legs)}
+		Fresh: m.conf.Fresh, CopyRate: m.conf.CopyRate, Budget: &m.mod.budget, Legs: specs(m.conf.Legs)}
 }
 
 func specs(legs []LegConfig) (out []core.LegSpec) {
@@ -83,7 +83,7 @@ func (m *Mirror) assemble(ctx context.Context) error {
 	for i, l := range m.legs {
 		if l.h != nil && l.h.Removed() { // while nobody knew whose it was
 			m.detach(l)
-			c.Lost(core.Leg(i), removedWhy)
+			c.Lost(core.Leg(i), core.Removed)
 		}
 	}
 	m.mu.Unlock()
@@ -95,6 +95,7 @@ func (m *Mirror) assemble(ctx context.Context) error {
 func (m *Mirror) replace(c *core.Core) {
 	if m.core != nil {
 		m.base += m.core.Changes() + 1
+		m.counted.Add(m.core.Counters())
 		c.Adopt(m.core.Yield())
 	}
 	m.core = c

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"sync"
 	"time"
 
@@ -14,10 +15,11 @@ import (
 // Ops are reused with their kids.
 type op struct {
 	io     core.IO
-	req    *bdev.Request // of the user; nil for the core's own
-	buf    [][]byte      // memory of the core's own
-	zeroes bdev.Op       // what Zero is on the legs
-	status nvme.Status   // of the leg that failed last
+	req    *bdev.Request           // of the user; nil for the core's own
+	buf    [][]byte                // memory of the core's own
+	apart  [label.MaxLegs][][]byte // of a scrub: what was read from each leg
+	zeroes bdev.Op                 // what Zero is on the legs
+	status nvme.Status             // of the leg that failed last
 	kids   [label.MaxLegs]kid
 }
 
@@ -89,7 +91,7 @@ func opOf(io *core.IO) *op {
 	}
 	p := newOp()
 	p.req, p.status = nil, nvme.Success
-	if io.Len > 0 {
+	if io.Len > 0 && !io.Scrubs() {
 		p.buf = [][]byte{make([]byte, io.Len)}
 	}
 	io.Data = p
@@ -98,8 +100,13 @@ func opOf(io *core.IO) *op {
 
 // carryOut does what the core wants. No lock is held.
 func (o *order) carryOut(b *bdev.Batch) {
-	if o.Kind == core.Complete {
+	switch o.Kind {
+	case core.Complete:
 		o.complete(b)
+		return
+	case core.Compare:
+		most := opOf(o.IO).most(o.Legs)
+		o.m.enter(b, func(*core.Core) { o.of.Compared(o.IO, most) })
 		return
 	}
 	if o.h == nil {
@@ -118,8 +125,16 @@ func (o *order) carryOut(b *bdev.Batch) {
 	r.FUA, r.Iov, r.Transient, r.Gone = false, nil, false, nil
 	if o.IO != nil {
 		r.Offset, r.Blocks = o.IO.Off>>o.leg.shift, o.IO.Len>>o.leg.shift
-		if r.Iov = p.buf; p.req != nil {
+		switch r.Iov = p.buf; {
+		case p.req != nil:
 			r.Iov, r.FUA, r.Gone = p.req.Iov, p.req.FUA, p.req.Gone
+		case o.IO.Scrubs() && o.Kind == core.ReadLeg:
+			if p.apart[o.Leg] == nil {
+				p.apart[o.Leg] = [][]byte{make([]byte, o.IO.Len)}
+			}
+			r.Iov = p.apart[o.Leg]
+		case o.IO.Scrubs():
+			r.Iov = p.apart[o.IO.From()]
 		}
 	}
 	switch o.Kind {
@@ -147,6 +162,30 @@ func (o *order) carryOut(b *bdev.Batch) {
 		o.writeTail(r, label.Slot(o.Label.Seq), slot)
 	}
 	o.h.Submit(r, b)
+}
+
+// most is which legs hold what more than half of them do, of those that were read
+// for a scrub; none if no more than half do.
+func (p *op) most(legs core.LegSet) core.LegSet {
+	all := 0
+	for i := range p.apart {
+		if legs.Has(core.Leg(i)) {
+			all++
+		}
+	}
+	for i := range p.apart {
+		same, n := core.LegSet(0), 0
+		for j := range p.apart {
+			if legs.Has(core.Leg(i)) && legs.Has(core.Leg(j)) && bytes.Equal(p.apart[i][0], p.apart[j][0]) {
+				same |= 1 << j
+				n++
+			}
+		}
+		if 2*n > all {
+			return same
+		}
+	}
+	return 0
 }
 
 // writeTail fills in a durable write to the tail of a leg.
@@ -184,6 +223,7 @@ func (o *order) complete(b *bdev.Batch) {
 	}
 	r, status := p.req, p.status
 	p.req, p.buf, p.io = nil, nil, core.IO{}
+	clear(p.apart[:])
 	for i := range p.kids {
 		p.kids[i].order, p.kids[i].req.Iov, p.kids[i].req.Gone = order{}, nil, nil
 	}

@@ -167,8 +167,6 @@ func (m *Mirror) openAll(ctx context.Context, legs []LegConfig) []tail {
 	return tails
 }
 
-const removedWhy = "its bdev was removed"
-
 // removed is told that the bdev of a leg goes.
 func (m *Mirror) removed(vd label.ID) {
 	m.mu.Lock()
@@ -178,7 +176,7 @@ func (m *Mirror) removed(vd label.ID) {
 	}
 	if i, l := m.legOf(vd); l != nil {
 		m.detach(l)
-		m.core.Lost(i, removedWhy)
+		m.core.Lost(i, core.Removed)
 	}
 	m.carryLocked(nil)
 }
@@ -232,7 +230,7 @@ func (m *Mirror) probed(l *leg, s nvme.Status, b *bdev.Batch) {
 			c.Clock(m.now())
 			c.Heard(i)
 		case s != nvme.CommandInterrupted:
-			c.Lost(i, "it does not answer")
+			c.Lost(i, core.Silent)
 		}
 	})
 }

@@ -32,6 +32,7 @@ type Mirror struct {
 	indirect int            // calls during which I/O may not go past the core
 	shown    uint64         // changes of the core that were told
 	base     uint64         // that earlier cores had
+	counted  core.Counters  // by earlier cores
 	changed  chan struct{}  // closed at the next one
 	setting  sync.Mutex     // one Set at a time
 	closing  sync.WaitGroup // handles of legs that are being closed
@@ -42,7 +43,7 @@ type order struct {
 	core.Action
 	m   *Mirror
 	of  *core.Core
-	leg *leg         // nil of Complete
+	leg *leg         // nil of Complete and Compare
 	h   *bdev.Handle // of the leg; nil when it is gone
 }
 
@@ -93,7 +94,7 @@ func (m *Mirror) carryLocked(b *bdev.Batch) {
 			a := &m.actions[i]
 			o := order{Action: *a, m: m, of: m.core}
 			switch a.Kind {
-			case core.Complete:
+			case core.Complete, core.Compare:
 			case core.Stopped:
 				m.stopped = true
 				continue

@@ -516,3 +516,65 @@ func TestAnotherBdevOrEpochOfALeg(t *testing.T) {
 	}
 	r.until("online", online)
 }
+
+// A block that a disk has changed by itself is found by a scrub, and repaired where
+// it is known who is right.
+func TestScrub(t *testing.T) {
+	for _, c := range []struct {
+		legs     int
+		from     label.ID
+		repaired uint64
+	}{{2, label.ID{}, 0}, {2, id(0xb0, 0), 1}, {3, label.ID{}, 1}} {
+		r := newRig(t, c.legs)
+		h := r.open()
+		data := r.fill(h)
+		disk, err := r.reg.Open("disk1", nil)
+		r.ok(err)
+		bad := bytes.Repeat([]byte{0xbd}, 4096)
+		bdevtest.Write(t, disk, 700, bad)
+		disk.Close()
+		r.ok(r.m.Scrub(c.from))
+		r.until("the scrub is done", func(s mirror.Status) bool { return s.Scrub.State == "done" })
+		s := r.m.Status().Scrub
+		if s.Done != dataSize || s.Mismatches != 1 || len(s.Offsets) != 1 || s.Offsets[0] != 700*4096 || s.Repaired != c.repaired {
+			t.Errorf("%d legs, from %v: %+v", c.legs, c.from, s)
+		}
+		if c.repaired == 0 {
+			copy(data[700*4096:], bad)
+		}
+		r.holds(1, data)
+		if n := r.mod.Stats().Mismatches; n != 1 {
+			t.Errorf("%d mismatches are counted", n)
+		}
+		if err := r.m.Scrub(id(0xb0, 9)); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), "not a member") {
+			t.Errorf("repair from a stranger: %v", err)
+		}
+	}
+	r := newRig(t, 1)
+	if err := r.m.Scrub(label.ID{}); !errors.Is(err, syscall.EINVAL) || !strings.Contains(err.Error(), "nothing to compare") {
+		t.Errorf("a scrub of one leg: %v", err)
+	}
+}
+
+// What all mirrors of a node copy together is bounded beside what each may, and a
+// scrub of a bounded mirror waits its turn until it is stopped.
+func TestTheNodeBoundsWhatIsCopied(t *testing.T) {
+	r := newRig(t, 2)
+	r.until("online", online)
+	r.mod.SetCopyRate(1) // one step goes into debt for ever
+	r.ok(r.m.Scrub(label.ID{}))
+	if err := r.m.Scrub(label.ID{}); !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "is running") {
+		t.Errorf("a second scrub: %v", err)
+	}
+	time.Sleep(3 * 100 * time.Millisecond) // the mirror looks at the time
+	if s := r.m.Status().Scrub; s.State != "running" || s.Done > 1<<20 {
+		t.Errorf("at a byte per second: %+v", s)
+	}
+	r.m.StopScrub()
+	if s := r.m.Status().Scrub; s.State != "stopped" {
+		t.Errorf("stopped: %+v", s)
+	}
+	r.mod.SetCopyRate(0)
+	r.ok(r.m.Scrub(label.ID{}))
+	r.until("the scrub is done", func(s mirror.Status) bool { return s.Scrub.State == "done" })
+}

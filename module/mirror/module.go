@@ -93,6 +93,9 @@ type Module struct {
 
 	mu      sync.Mutex // never held while the registry is asked
 	mirrors []*Mirror
+	counted core.Counters // by mirrors that are gone
+	first   int           // the mirror that is told the time first
+	budget  budget
 	ticking chan struct{} // not nil while there are mirrors; closed to stop
 }
 
@@ -182,6 +185,9 @@ func (m *Module) Delete(name string) error {
 func (m *Module) forget(x *Mirror) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if slices.Contains(m.mirrors, x) {
+		m.counted.Add(x.counters())
+	}
 	m.mirrors = slices.DeleteFunc(m.mirrors, func(y *Mirror) bool { return y == x })
 	if len(m.mirrors) == 0 && m.ticking != nil {
 		close(m.ticking)
@@ -205,7 +211,7 @@ func (m *Module) tick() {
 				return
 			case <-t.C:
 			}
-			for _, x := range m.List() {
+			for _, x := range m.turn() {
 				x.tick()
 			}
 		}

@@ -224,7 +224,7 @@ func (m *Mirror) connect(ctx context.Context, legs []LegConfig, tell func(c *cor
 				l.h = nil
 			} else if t.h.Removed() { // while nobody knew whose it was
 				m.detach(l)
-				m.core.Lost(at, removedWhy)
+				m.core.Lost(at, core.Removed)
 			}
 			m.noteUnmap()
 		}

@@ -2,9 +2,12 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/virtual-disk-array/vda/module/mirror/core"
+	"github.com/virtual-disk-array/vda/module/mirror/label"
 )
 
 // Status is what vda_mirror_get_bdevs shows. The tags doc are the reference.
@@ -21,6 +24,16 @@ type Status struct {
 	Changes   uint64      `json:"changes" doc:"counts changes of all that is said here but numbers of bytes; see vda_mirror_wait"`
 	Repair    uint64      `json:"repair_bytes" doc:"bytes in which legs may differ after an unclean end, and which are being repaired"`
 	Legs      []LegStatus `json:"legs" doc:"the legs, in no order"`
+	Scrub     ScrubStatus `json:"scrub" doc:"the scrub that is running, or the last one since the mirror was created"`
+}
+
+// ScrubStatus is how far a scrub is.
+type ScrubStatus struct {
+	State      string   `json:"state" doc:"none, running, done, or stopped before its end"`
+	Done       uint64   `json:"done_bytes" doc:"bytes that were compared; it is done at size"`
+	Mismatches uint64   `json:"mismatches" doc:"blocks of 4096 bytes in which members differed, or which one could not read"`
+	Repaired   uint64   `json:"repaired" doc:"blocks of these that were written again on the legs that were wrong"`
+	Offsets    []uint64 `json:"offsets" doc:"offsets in bytes of the first 64 of these blocks"`
 }
 
 // LegStatus is an element of legs.
@@ -47,7 +60,7 @@ func (m *Mirror) status() Status {
 	c := m.core.Status()
 	s := Status{Name: m.conf.Name, UUID: m.conf.UUID.String(), Mirror: m.conf.Mirror.String(), DA: m.conf.DA.String(), Size: m.conf.DataSize,
 		Term: c.Term, Gen: c.Gen, Assembled: c.Assembled, Online: c.Online, Changes: m.base + m.core.Changes(), Repair: c.Repair,
-		Legs: []LegStatus{}}
+		Legs: []LegStatus{}, Scrub: scrubStatus(c.Scrub)}
 	for i, l := range c.Legs {
 		if i < len(m.legs) && m.legs[i].conf.VD == l.VD {
 			why := l.Why
@@ -57,6 +70,23 @@ func (m *Mirror) status() Status {
 			s.Legs = append(s.Legs, LegStatus{VD: l.VD.String(), Bdev: m.legs[i].conf.Bdev, Role: l.Role.String(), Lost: l.Lost, Why: why,
 				CatchingUp: l.CatchingUp, Connected: l.Connected, Ready: l.Ready, Lack: l.Lack})
 		}
+	}
+	return s
+}
+
+// scrubStatus words the core's.
+func scrubStatus(c core.ScrubStatus) ScrubStatus {
+	s := ScrubStatus{State: "none", Done: c.Done, Mismatches: c.Mismatches, Repaired: c.Repaired, Offsets: c.Offsets}
+	switch {
+	case c.Running:
+		s.State = "running"
+	case c.Ended:
+		s.State = "done"
+	case c.Begun:
+		s.State = "stopped"
+	}
+	if s.Offsets == nil {
+		s.Offsets = []uint64{}
 	}
 	return s
 }
@@ -86,6 +116,38 @@ func (m *Mirror) Wait(ctx context.Context, changes uint64) Status {
 		}
 	}
 }
+
+// Scrub begins to compare all members. from is the vd that others are repaired
+// from where they differ; zero: of three, one that differs from two is repaired,
+// and two are left as they are. EBUSY when a scrub is running, EINVAL when from is
+// not a member, or the mirror is not one of two members or more.
+func (m *Mirror) Scrub(from label.ID) (err error) {
+	errno := syscall.EINVAL
+	m.enter(nil, func(c *core.Core) {
+		s := c.Status()
+		members := 0
+		for _, l := range s.Legs {
+			if l.Role == core.Member {
+				members++
+			}
+		}
+		if members < 2 {
+			err = fmt.Errorf("it has %d member, and nothing to compare that with; a scrub takes two or three", members)
+			return
+		}
+		if s.Scrub.Running {
+			errno = syscall.EBUSY
+		}
+		err = c.Scrub(from)
+	})
+	if err != nil {
+		return fmt.Errorf("mirror %q: %w: %w", m.conf.Name, err, errno)
+	}
+	return nil
+}
+
+// StopScrub ends a scrub, if one is running; what it has found stays in the status.
+func (m *Mirror) StopScrub() { m.enter(nil, func(c *core.Core) { c.StopScrub() }) }
 
 // SetCopyRate bounds how many bytes per second are copied; 0: no bound.
 func (m *Mirror) SetCopyRate(rate uint64) { m.enter(nil, func(c *core.Core) { c.SetCopyRate(rate) }) }

@@ -76,7 +76,7 @@ func Fields(params any) []Field {
 }
 
 // Results lists the members of a result as it is marshaled: of the struct v, and
-// under NAME[].MEMBER of the elements of its arrays.
+// under NAME.MEMBER and NAME[].MEMBER of the structs in it and in its arrays.
 func Results(v any) []Field { return results(reflect.TypeOf(v), "") }
 
 func results(t reflect.Type, under string) (out []Field) {
@@ -86,8 +86,11 @@ func results(t reflect.Type, under string) (out []Field) {
 			continue
 		}
 		out = append(out, Field{Name: under + name, Type: typeName(f.Type), Optional: rest == "omitempty", Doc: f.Tag.Get("doc")})
-		if elem := f.Type; elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct {
+		switch elem := f.Type; {
+		case elem.Kind() == reflect.Slice && elem.Elem().Kind() == reflect.Struct:
 			out = append(out, results(elem.Elem(), under+name+"[].")...)
+		case elem.Kind() == reflect.Struct:
+			out = append(out, results(elem, under+name+".")...)
 		}
 	}
 	return out

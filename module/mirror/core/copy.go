@@ -44,7 +44,7 @@ func (c *Core) regionEnd(r int) uint64 { return min(uint64(r+1)*c.regionSize, c.
 
 // step starts the next step of one of the jobs, or of a new one.
 func (c *Core) step(jobs *[]*job, next func() int, io *IO) bool {
-	if c.copies >= c.cfg.CopyDepth || c.cfg.CopyRate > 0 && c.tokens <= 0 {
+	if !c.mayCopy() {
 		return false
 	}
 	i := slices.IndexFunc(*jobs, func(j *job) bool { return j.off < c.regionEnd(j.region) })
@@ -61,10 +61,29 @@ func (c *Core) step(jobs *[]*job, next func() int, io *IO) bool {
 	j.off += io.Len
 	j.flying++
 	c.copies++
-	c.tokens -= float64(io.Len)
+	c.spend(io.Len)
 	c.enqueue(io)
 	io.job = j
 	return true
+}
+
+// mayCopy reports that another step may start: hosts come first, so beside their
+// I/O there is one step at a time.
+func (c *Core) mayCopy() bool {
+	depth := c.cfg.CopyDepth
+	if c.foreground > 0 {
+		depth = 1
+	}
+	return c.copies < depth && (c.cfg.CopyRate == 0 || c.tokens > 0) && (c.cfg.Budget == nil || c.cfg.Budget.Left() > 0)
+}
+
+// spend notes that so many bytes are copied or compared.
+func (c *Core) spend(n uint64) {
+	c.tokens -= float64(n)
+	c.counters.Copied += n
+	if c.cfg.Budget != nil {
+		c.cfg.Budget.Spend(n)
+	}
 }
 
 // SetCopyRate is Config.CopyRate from now on.
@@ -253,6 +272,7 @@ func (c *Core) join() {
 // that it is clean, if it is.
 func (c *Core) Stop() {
 	c.stopping = true
+	c.StopScrub()
 	for _, io := range slices.Clone(c.waiting) {
 		c.end(io, Path)
 	}

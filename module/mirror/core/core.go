@@ -3,6 +3,7 @@ package core
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/virtual-disk-array/vda/module/mirror/label"
@@ -79,11 +80,21 @@ type Config struct {
 	CopyStep uint64
 	// CopyRate bounds what is copied, in bytes per second. 0: no bound.
 	CopyRate uint64
+	// Budget bounds what this mirror copies together with others; nil: nothing does.
+	Budget Budget
 	// CopyDepth is how many copies run at a time. Default 4.
 	CopyDepth int
 
 	// Break leaves a rule out, so that a test can show that its breach is found.
 	Break Breach
+}
+
+// Budget is what several mirrors may copy together.
+type Budget interface {
+	// Left is how many bytes may be copied now; a step may begin while it is above 0.
+	Left() int64
+	// Spend takes bytes from it, also those that it has not.
+	Spend(bytes uint64)
 }
 
 // Breach is a rule that is left out.
@@ -126,6 +137,9 @@ const (
 	WriteMap
 	// WriteLabel writes Label to Leg, durable.
 	WriteLabel
+	// Compare compares what was read from Legs for IO, and is reported with
+	// Compared.
+	Compare
 	// Complete ends IO with Result.
 	Complete
 	// Detach gives Leg up: nothing is asked of it any more.
@@ -141,6 +155,7 @@ type Action struct {
 	Leg    Leg
 	IO     *IO // of ReadLeg, WriteLeg, Complete; of FlushLeg too
 	Result Result
+	Legs   LegSet // of Compare
 	Page   int
 	Bytes  []byte
 	Label  *label.Label
@@ -212,6 +227,7 @@ type Core struct {
 	starting bool  // startWaiting is under way
 	running  []*IO // own their range; in no order
 	clear    clearing
+	scrub    scrub
 	copies   int     // that run
 	tokens   float64 // bytes that may be copied
 
@@ -219,6 +235,9 @@ type Core struct {
 	yielded           bool // another core has taken its place
 
 	changes uint64 // of what Status says of legs
+
+	foreground int // I/Os of hosts that are under way
+	counters   Counters
 }
 
 // Changes counts the changes of what Status says, but for numbers of bytes.
@@ -243,7 +262,7 @@ func (c *Core) Take(dst []Action) []Action {
 }
 
 func (c *Core) do(a Action) {
-	if a.Kind < Complete {
+	if a.Kind < Compare {
 		c.legs[a.Leg].under++
 	}
 	c.out = append(c.out, a)
@@ -331,6 +350,9 @@ func (c *Core) Silent(l Leg) time.Duration { return c.now - c.legs[l].heard }
 // Clock says that it is now, and has nothing done about it; see Tick.
 func (c *Core) Clock(now time.Duration) {
 	c.tokens = min(c.tokens+float64(c.cfg.CopyRate)*(now-c.now).Seconds(), float64(c.cfg.CopyRate))
+	if c.foreground > 0 && now > c.now && c.held() {
+		c.counters.Held += now - c.now
+	}
 	c.now = now
 }
 
@@ -357,6 +379,9 @@ func (c *Core) pump() {
 	if c.repair.Count() > 0 || c.catch != 0 {
 		c.startRepairs()
 	}
+	if c.scrub.running {
+		c.startScrub()
+	}
 	if c.written() != c.d() {
 		c.startCopies()
 		c.join()
@@ -373,6 +398,7 @@ type Status struct {
 	Online    bool // I/O is served
 	Legs      []LegStatus
 	Repair    uint64 // bytes that legs may differ in
+	Scrub     ScrubStatus
 }
 
 // LegStatus is what an agent reports of a leg.
@@ -396,6 +422,8 @@ type LegStatus struct {
 // Status returns what is to be reported.
 func (c *Core) Status() Status {
 	s := Status{Term: c.cfg.Term, Gen: c.cfg.Gen, Assembled: c.online, Online: !c.held(), Repair: uint64(c.repair.Count()) * c.regionSize}
+	s.Scrub = c.scrub.status
+	s.Scrub.Offsets = slices.Clone(s.Scrub.Offsets)
 	for i, l := range c.legs {
 		st := LegStatus{VD: l.vd, Role: l.role, Lost: l.lost, Why: l.why, Ready: l.ready, CatchingUp: c.catch.Has(Leg(i)),
 			Connected: l.role == Member && !l.lost && !c.catch.Has(Leg(i))}

@@ -20,7 +20,7 @@ var many = faults{crash: 120, down: 250, up: 80, cut: 2, breaks: 400, sick: 500,
 
 // TestSeeds runs mirrors of one to three legs through faults by seed.
 func TestSeeds(t *testing.T) {
-	acks, reads, drops, joins, moves, resumes := 0, 0, 0, 0, 0, 0
+	acks, reads, drops, joins, moves, resumes, scrubbed := 0, 0, 0, 0, 0, 0, 0
 	for seed := range *seeds {
 		m := newModel(uint64(seed), 1+seed%3, core.Nothing)
 		f := all
@@ -32,11 +32,12 @@ func TestSeeds(t *testing.T) {
 			t.Fatalf("seed %d: %s\n%s", seed, m.wrong, strings.Join(m.log[max(0, len(m.log)-60):], "\n"))
 		}
 		acks, reads, drops, joins, moves, resumes = acks+m.acks, reads+m.reads, drops+m.drops, joins+m.joins, moves+m.moves, resumes+m.resumes
+		scrubbed += int(m.scrubbed >> 20)
 	}
-	what := fmt.Sprintf("%d writes, %d reads, %d drops, %d joins, %d primaries died, %d legs resumed", acks, reads,
-		drops, joins, moves, resumes)
+	what := fmt.Sprintf("%d writes, %d reads, %d drops, %d joins, %d primaries died, %d legs resumed, %d MiB scrubbed", acks, reads,
+		drops, joins, moves, resumes, scrubbed)
 	t.Log(what)
-	if min(acks, reads, drops, joins, moves, resumes) == 0 {
+	if min(acks, reads, drops, joins, moves, resumes, scrubbed) == 0 {
 		t.Errorf("something never happened: %s", what)
 	}
 }

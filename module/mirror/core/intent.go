@@ -61,6 +61,7 @@ func (c *Core) write(m *label.Map, p *pages, legs LegSet, own bool) {
 		m.EncodePage(b, c.cfg.Mirror, i)
 		for l := range c.legs {
 			if legs.Has(Leg(l)) {
+				c.counters.IntentWrites++
 				c.do(Action{Kind: WriteMap, Leg: Leg(l), Page: i, Bytes: b, own: own})
 			}
 		}
@@ -91,7 +92,7 @@ func (c *Core) writeIntent() {
 func (c *Core) mapWritten(a Action, r Result) {
 	l := &c.legs[a.Leg]
 	if r != OK {
-		c.lose(a.Leg, "its map was not written")
+		c.lose(a.Leg, NoMap)
 	}
 	if a.own {
 		if l.role == Target && l.pages.done(a.Page, a.Leg) {
@@ -145,8 +146,12 @@ func (c *Core) proceed(io *IO) {
 			return
 		}
 	}
-	io.need = c.waited()
-	c.each(io, c.written(), WriteLeg)
+	legs := c.written()
+	if io.need = c.waited(); io.Op == scrubOp { // those that are right have it
+		legs &^= io.need & c.members() &^ io.rewrite
+		io.need &= legs
+	}
+	c.each(io, legs, WriteLeg)
 }
 
 // clearing is the state of taking bits away.

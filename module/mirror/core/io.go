@@ -18,6 +18,7 @@ const (
 	repairOp // reads from the source and writes to the other members
 	copyOp   // reads from a member and writes to a target
 	syncOp   // flushes legs so that bits can be cleared
+	scrubOp  // reads all members, and writes to those that are wrong
 )
 
 // IO is a request of anyone who uses the mirror, or the mirror's own. The caller
@@ -54,13 +55,21 @@ type IO struct {
 type stage uint8
 
 const (
-	queued  stage = iota // waits for its range, or until nothing is held
-	mapping              // waits for bits to be durable
+	queued    stage = iota // waits for its range, or until nothing is held
+	labelling              // waits for a label
+	mapping                // waits for bits to be durable
 	reading
 	writing
 	ended // waits until it may be acknowledged
 	over
 )
+
+// Scrubs reports that the I/O compares legs: what is read from one is kept apart
+// from what is read from another, and what is written is what was read from From.
+func (io *IO) Scrubs() bool { return io.Op == scrubOp }
+
+// From is the leg that was read last, or is right.
+func (io *IO) From() Leg { return io.from }
 
 // Own reports that the I/O is the mirror's.
 func (io *IO) Own() bool { return io.Op > Flush }
@@ -102,8 +111,11 @@ func (c *Core) prepare(io *IO) {
 	switch io.Op {
 	case Write, Zero, repairOp:
 		io.access = changes
-	case copyOp:
+	case copyOp, scrubOp:
 		io.access = copies
+	}
+	if !io.Own() {
+		c.foreground++
 	}
 	c.order.enter(io)
 }
@@ -150,6 +162,8 @@ func (c *Core) start(io *IO) bool {
 		c.read(io)
 	case Write, Zero:
 		c.mark(io)
+	case scrubOp:
+		c.compareAll(io)
 	case Flush:
 		io.need = c.waited()
 		c.each(io, c.written(), FlushLeg)
@@ -237,7 +251,7 @@ func (c *Core) wasRead(io *IO, r Result) {
 	}
 	switch {
 	case r == Path:
-		c.lose(from, "a read was not answered")
+		c.lose(from, NotRead)
 		c.again(io)
 		return
 	case r == Media:
@@ -287,8 +301,11 @@ func (c *Core) Done(a Action, r Result) {
 	case WriteLabel:
 		c.labelWritten(a, r)
 	case ReadLeg:
-		a.IO.pend &^= set(a.Leg)
-		c.wasRead(a.IO, r)
+		if a.IO.pend &^= set(a.Leg); a.IO.Op == scrubOp {
+			c.scrubRead(a.IO, a.Leg, r)
+		} else {
+			c.wasRead(a.IO, r)
+		}
 	case WriteLeg, FlushLeg:
 		io := a.IO
 		io.pend &^= set(a.Leg)
@@ -305,9 +322,9 @@ func (c *Core) failedOn(io *IO, l Leg, r Result) {
 	if io.need.Has(l) {
 		io.failed |= set(l)
 	}
-	what := "a write was not answered"
+	what := NotWritten
 	if r == Media {
-		what = "a write failed on its disk"
+		what = BadWrite
 	}
 	c.lose(l, what)
 }
@@ -327,6 +344,9 @@ func (c *Core) check(io *IO) {
 // end completes an I/O.
 func (c *Core) end(io *IO, r Result) {
 	c.order.leave(io)
+	if !io.Own() {
+		c.foreground--
+	}
 	if io.at > 0 {
 		c.yieldPlace(io)
 	} else if io.stage == queued && !c.starting { // else startWaiting takes it out
@@ -346,6 +366,8 @@ func (c *Core) end(io *IO, r Result) {
 		c.wasCopied(io, r)
 	case syncOp:
 		c.synced(io, r)
+	case scrubOp:
+		c.scrubbed(io, r)
 	}
 	c.do(Action{Kind: Complete, IO: io, Result: r})
 }

@@ -70,6 +70,7 @@ func (c *Core) takeOut(l Leg) {
 func (c *Core) drop(l Leg) {
 	c.changes++
 	leg := &c.legs[l]
+	c.counters.drop(reason(leg.why), 1)
 	c.leave(l)
 	for _, io := range c.running {
 		if io.need.Has(l) {
@@ -134,6 +135,9 @@ func (c *Core) Set(term, gen uint64, legs []LegSpec) error {
 		}
 		switch {
 		case s.Role == Member:
+			if l.role == Joining {
+				c.counters.Joins++
+			}
 			l.role, l.ready = Member, false
 		case l.role >= Joining && (s.Role == Absent || l.role == Member):
 			c.drop(Leg(i))
@@ -280,7 +284,7 @@ func (c *Core) Resume(l Leg, has *label.Label, epoch label.ID) error {
 		return fmt.Errorf("%v is %v and not lost; there is nothing to resume", leg, leg.role)
 	case leg.bare: // it says nothing
 	case has == nil || has.Mirror != c.cfg.Mirror || has.VD != leg.vd || has.Seq < leg.seq:
-		leg.why = "its disk has gone back in time"
+		leg.why = WentBack
 		c.changes++
 		found := "it has none of this mirror"
 		if has != nil && has.Mirror == c.cfg.Mirror && has.VD == leg.vd {
@@ -374,7 +378,7 @@ func (c *Core) labelWritten(a Action, r Result) {
 		return
 	}
 	if r != OK {
-		c.lose(a.Leg, "its label was not written")
+		c.lose(a.Leg, NoLabel)
 	} else {
 		c.legs[a.Leg].seq = a.Label.Seq
 	}
@@ -419,6 +423,7 @@ func (c *Core) labelDone() {
 		return
 	}
 	for _, io := range slices.Clone(c.running) {
+		c.labelledScrub(io)
 		c.proceed(io)
 		c.check(io)
 	}

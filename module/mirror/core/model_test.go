@@ -3,6 +3,8 @@ package core_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -79,6 +81,12 @@ type primary struct {
 	admits  map[int]int // by place: the epoch of the leg's disk that it was admitted with
 	disks   map[int]*disk
 	memory  map[*core.IO]map[uint64]uint64 // of the mirror's own I/O
+	apart   map[apart]map[uint64]uint64    // of a scrub: what each leg was read to hold
+}
+
+type apart struct {
+	io  *core.IO
+	leg core.Leg
 }
 
 type pending struct {
@@ -132,11 +140,16 @@ type model struct {
 	joins    int
 	moves    int
 	resumes  int
+
+	scrubs   int      // a scrub begins, one in so many steps
+	right    label.ID // leg that a scrub repairs from
+	planted  int      // blocks in which a leg holds something else
+	scrubbed uint64
 }
 
 func newModel(seed uint64, legs int, breach core.Breach) *model {
 	m := &model{rng: rand.New(rand.NewPCG(seed, 7)), blocks: map[uint64]*history{}, cuts: map[*disk]int{}, reqs: map[*core.IO]*request{},
-		term: 1, gen: 1, rests: seed/3%2 > 0}
+		term: 1, gen: 1, rests: seed/3%2 > 0, scrubs: int(seed/12%2) * 50}
 	m.cfg = core.Config{DA: arrayID, Mirror: mirrorID, DataSize: dataSize, Idle: 200 * time.Millisecond, Heard: time.Hour,
 		Hold:     300 * time.Millisecond,
 		CopyStep: region / 4, CopyDepth: 2, Break: breach}
@@ -181,7 +194,8 @@ func (d *disk) found() (*label.Label, *label.Map) {
 // assembles.
 func (m *model) start() {
 	var seen []core.Seen
-	p := &primary{term: m.term, admits: map[int]int{}, disks: map[int]*disk{}, memory: map[*core.IO]map[uint64]uint64{}}
+	p := &primary{term: m.term, admits: map[int]int{}, disks: map[int]*disk{}, memory: map[*core.IO]map[uint64]uint64{},
+		apart: map[apart]map[uint64]uint64{}}
 	for i, r := range m.rows {
 		p.disks[i] = r.disk
 		r.disk.broken = false
@@ -312,6 +326,10 @@ func (m *model) execute(p *primary, x pending) core.Result {
 	switch a.Kind {
 	case core.ReadLeg:
 		mem := p.of(a.IO)
+		if a.IO.Scrubs() {
+			mem = map[uint64]uint64{}
+			p.apart[apart{a.IO, a.Leg}] = mem
+		}
 		for b := first; b < last; b++ {
 			mem[b] = d.read(b)
 		}
@@ -320,6 +338,9 @@ func (m *model) execute(p *primary, x pending) core.Result {
 			return core.Media
 		}
 		mem := p.of(a.IO)
+		if a.IO.Scrubs() {
+			mem = p.apart[apart{a.IO, a.IO.From()}]
+		}
 		for b := first; b < last; b++ {
 			d.cache[b] = mem[b]
 		}
@@ -348,6 +369,23 @@ func (p *primary) of(io *core.IO) map[uint64]uint64 {
 	return p.memory[io]
 }
 
+// most is which legs hold what the most hold, of those that were read for a scrub.
+func (p *primary) most(a core.Action) core.LegSet {
+	for i := range p.disks {
+		same := core.LegSet(0)
+		for j := range p.disks {
+			x, y := p.apart[apart{a.IO, core.Leg(i)}], p.apart[apart{a.IO, core.Leg(j)}]
+			if a.Legs.Has(core.Leg(i)) && a.Legs.Has(core.Leg(j)) && maps.Equal(x, y) {
+				same |= 1 << j
+			}
+		}
+		if n := bits.OnesCount32(uint32(same)); 2*n > bits.OnesCount32(uint32(a.Legs)) {
+			return same
+		}
+	}
+	return 0
+}
+
 // take has the primary's actions become pending, and ends what is complete.
 func (m *model) take() {
 	p := m.p
@@ -361,6 +399,11 @@ func (m *model) take() {
 			case core.Complete:
 				m.completed(a)
 				delete(p.memory, a.IO)
+				for l := range p.disks {
+					delete(p.apart, apart{a.IO, core.Leg(l)})
+				}
+			case core.Compare:
+				p.c.Compared(a.IO, p.most(a))
 			case core.Detach:
 				delete(p.admits, int(a.Leg))
 			case core.Stopped:
@@ -585,6 +628,7 @@ func (m *model) turn(host bool) {
 		m.submit()
 		m.take()
 	}
+	m.scrub()
 	for range 1 + m.rng.IntN(8) {
 		if len(p.pending) == 0 {
 			break
@@ -598,6 +642,21 @@ func (m *model) turn(host bool) {
 	m.up = m.up || p.c.Status().Online
 	if m.one(4) {
 		m.control()
+	}
+}
+
+// scrub has all legs compared, again and again. What it finds was planted.
+func (m *model) scrub() {
+	s := m.p.c.Status().Scrub
+	if s.Mismatches > 0 && m.planted == 0 {
+		m.fail("a scrub finds %d blocks in which legs differ, at %v", s.Mismatches, s.Offsets)
+	}
+	if m.scrubs > 0 && !s.Running && m.p.c.Status().Online && m.one(m.scrubs) {
+		if err := m.p.c.Scrub(m.right); err != nil {
+			m.fail("scrub: %v", err)
+		}
+		m.scrubbed += s.Done
+		m.take()
 	}
 }
 

@@ -72,12 +72,12 @@ func New(cfg Config, seen []Seen) (*Core, error) {
 		}
 		switch {
 		case k < 0:
-			l.lost, l.why = true, "it was not reached"
+			l.lost, l.why = true, NotReached
 		case fresh:
 		case seen[k].Label == nil:
 			l.lost, l.why = true, "it has no label of this mirror"
 		case seen[k].Label.Seq < newest.Confirmed:
-			l.lost, l.why = true, "its disk has gone back in time"
+			l.lost, l.why = true, WentBack
 		default:
 			l.seq = seen[k].Label.Seq
 			clean = clean && seen[k].Label.Clean && l.seq == newest.Seq

@@ -34,7 +34,8 @@ func (p *plane) sub(f func(*testing.T, *plane)) func(*testing.T) {
 	}
 }
 
-// TestEveryTypedMethodIsCalled keeps the promise of TestTypedMethods.
+// TestEveryTypedMethodIsCalled keeps the promise of TestTypedMethods. Methods that
+// vda_tgt alone has may be called by the tests of vdatgt instead.
 func TestEveryTypedMethodIsCalled(t *testing.T) {
 	read := func(pattern string) string {
 		var all strings.Builder
@@ -47,7 +48,12 @@ func TestEveryTypedMethodIsCalled(t *testing.T) {
 	calls := read("*_test.go")
 	methods := regexp.MustCompile(`(?m)^func \((?:a API|m Methods)\) ([A-Z]\w*)\(`).
 		FindAllStringSubmatch(read("../../spdk/*.go")+read("../../spdk/spdktest/*.go"), -1)
+	own := calls + read("../../vdatgt/*_test.go")
 	for _, m := range methods {
+		calls := calls
+		if strings.HasPrefix(m[1], "Vda") { // SPDK has no such method
+			calls = own
+		}
 		if !regexp.MustCompile(`\.` + m[1] + `\b`).MatchString(calls) {
 			t.Errorf("no test here calls %s of package spdk or spdktest", m[1])
 		}

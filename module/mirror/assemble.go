@@ -63,9 +63,14 @@ func (m *Mirror) assemble(ctx context.Context) error {
 		return fmt.Errorf("mirror %q: %w", m.conf.Name, err)
 	}
 	m.legs = nil
+	var unused []*bdev.Handle
 	for i, t := range tails {
 		l := &leg{conf: legs[i]}
-		if t.h != nil {
+		switch {
+		case t.h == nil:
+		case c.Status().Legs[i].Role == core.Absent: // a target: attachTargets opens it
+			unused = append(unused, t.h)
+		default:
 			l.hold(t.h)
 			l.bare = t.bare
 		}
@@ -87,6 +92,9 @@ func (m *Mirror) assemble(ctx context.Context) error {
 		}
 	}
 	m.mu.Unlock()
+	for _, h := range unused {
+		h.Close()
+	}
 	return nil
 }
 

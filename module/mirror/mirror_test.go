@@ -578,3 +578,22 @@ func TestTheNodeBoundsWhatIsCopied(t *testing.T) {
 	r.ok(r.m.Scrub(label.ID{}))
 	r.until("the scrub is done", func(s mirror.Status) bool { return s.Scrub.State == "done" })
 }
+
+// TestATargetIsThereFromTheStart: a mirror that is assembled while a leg is
+// copied to, as after a failover, goes on with that.
+func TestATargetIsThereFromTheStart(t *testing.T) {
+	r := newRig(t, 1)
+	h := r.open()
+	data := r.fill(h)
+	h.Close()
+	r.delete()
+	r.addDisk(1)
+	r.legs = append(r.legs, mirror.LegConfig{VD: id(0xb0, 1), Bdev: legName(1), Role: core.Target, Epoch: id(0xee, 1)})
+	r.create(false)
+	r.until("the target has all", func(s mirror.Status) bool { return s.Legs[1].Ready })
+	r.legs[1].Role, r.gen = core.Member, r.gen+1
+	r.set()
+	r.until("online", online)
+	r.delete()
+	r.holds(1, data)
+}

@@ -118,8 +118,8 @@ func (n *node) watchConnection(ctx context.Context, w lostWaiter, lost chan<- st
 // planeWatcher is a Dialer whose agents say by themselves when their data plane
 // was lost or is back.
 type planeWatcher interface {
-	// WatchDataPlane calls changed each time until ctx ends. service is the
-	// agent's.
+	// WatchDataPlane calls changed each time until ctx ends, and when a heartbeat
+	// brings something that cannot wait. service is the agent's.
 	WatchDataPlane(ctx context.Context, addr, service string, changed func())
 }
 

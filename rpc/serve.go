@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,6 +66,9 @@ type Config struct {
 	HealthPeriod time.Duration
 	// Changed has Health called at once.
 	Changed <-chan struct{}
+	// News has those hear of something who watch the health of a service's name
+	// with NewsSuffix behind it: it is "serving" and "not serving" in turn.
+	News <-chan struct{}
 	// Alive has the program as a whole, which is service "" and /healthz, well
 	// whatever Health says of its services.
 	Alive bool
@@ -73,6 +77,14 @@ type Config struct {
 	// stop. Default 3 s.
 	Grace time.Duration
 }
+
+// NewsSuffix is behind the name of a service whose news are watched: see Config's
+// News.
+const NewsSuffix = ".news"
+
+// newsInterval is the least time between two news, so that the health service
+// does not take two for none.
+const newsInterval = 10 * time.Millisecond
 
 func (c *Config) validate() error {
 	if c.Services == nil || c.Registry == nil {
@@ -140,7 +152,12 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
+		var wg sync.WaitGroup
+		if s.cfg.News != nil {
+			wg.Go(func() { s.passNews(watch) })
+		}
 		s.watchHealth(watch)
+		wg.Wait()
 	}()
 	select {
 	case err = <-failed:
@@ -250,6 +267,28 @@ func (s *server) watchHealth(ctx context.Context) {
 			return
 		case <-s.cfg.Changed:
 		case <-tick.C:
+		}
+	}
+}
+
+// passNews tells the health service of news until ctx ends.
+func (s *server) passNews(ctx context.Context) {
+	for state := healthpb.HealthCheckResponse_SERVING; ; {
+		for _, n := range s.names {
+			s.health.SetServingStatus(n+NewsSuffix, state)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(newsInterval):
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.cfg.News:
+		}
+		if state++; state > healthpb.HealthCheckResponse_NOT_SERVING {
+			state = healthpb.HealthCheckResponse_SERVING
 		}
 	}
 }

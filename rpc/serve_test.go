@@ -241,6 +241,37 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestNews: who watches for news of a service hears of each, and who watches its
+// health does not.
+func TestNews(t *testing.T) {
+	news := make(chan struct{}, 1)
+	r := serve(t, func(c *Config) { c.News, c.HealthPeriod = news, time.Hour })
+	health := healthpb.NewHealthClient(r.dial(DialConfig{}))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	watch, err := health.Watch(ctx, &healthpb.HealthCheckRequest{Service: service + NewsSuffix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for was := healthpb.HealthCheckResponse_SERVICE_UNKNOWN; was == healthpb.HealthCheckResponse_SERVICE_UNKNOWN; {
+		m, err := watch.Recv() // it may be watched before it is served
+		if err != nil {
+			t.Fatal(err)
+		}
+		was = m.Status
+	}
+	for range 5 {
+		news <- struct{}{}
+		if _, err := watch.Recv(); err != nil {
+			t.Fatalf("news are not heard of: %v", err)
+		}
+	}
+	resp, err := health.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	if err != nil || resp.Status != healthpb.HealthCheckResponse_SERVING {
+		t.Errorf("the service itself: %v, %v", resp, err)
+	}
+}
+
 // TestSilentConnectionsAreClosed: a client that does not say what it wants is
 // given up.
 func TestSilentConnectionsAreClosed(t *testing.T) {

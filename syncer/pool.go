@@ -104,9 +104,17 @@ func (p *Pool) WaitLost(ctx context.Context, addr string) bool {
 }
 
 // WatchDataPlane calls changed whenever an agent says that its data plane was
-// lost or is back, until ctx ends: the agent's own health service tells it
-// without being asked.
+// lost or is back, or that a heartbeat would bring something that cannot wait,
+// until ctx ends: the agent's own health service tells it without being asked.
+// changed may be called from two goroutines at once.
 func (p *Pool) WatchDataPlane(ctx context.Context, addr, service string, changed func()) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { p.watchService(ctx, addr, service+rpc.NewsSuffix, changed) })
+	p.watchService(ctx, addr, service, changed)
+}
+
+func (p *Pool) watchService(ctx context.Context, addr, service string, changed func()) {
 	for ctx.Err() == nil {
 		if c, err := p.conn(addr); err == nil {
 			watchHealth(ctx, c, service, changed)

@@ -20,11 +20,12 @@ const (
 	VDPrefix = "vda-vd-" // and the vd's id: its lvol; on a cn, the controller that reaches it
 
 	// On a controller node, each with an id behind it.
-	GrpPrefix   = "vda-grp-"  // raid of a group's vds
-	DAPrefix    = "vda-da-"   // what the lvstore lies on, and the lvstore
-	VolPrefix   = "vda-vol-"  // the volume's alias
-	ProxyPrefix = "vda-px-"   // a secondary's controller to the exporter on the primary
-	LinkPrefix  = "vda-link-" // an exporter's controller to the one before it
+	MirrorPrefix = "vda-mir-"  // mirror of a column's vds
+	GrpPrefix    = "vda-grp-"  // raid of a group's vds, or of its mirrors
+	DAPrefix     = "vda-da-"   // what the lvstore lies on, and the lvstore
+	VolPrefix    = "vda-vol-"  // the volume's alias
+	ProxyPrefix  = "vda-px-"   // a secondary's controller to the exporter on the primary
+	LinkPrefix   = "vda-link-" // an exporter's controller to the one before it
 
 	// NQN prefixes.
 	VDNQNPrefix  = NQNPrefix + VDPrefix

@@ -34,6 +34,16 @@ type Node struct {
 	startID string
 	cancel  context.CancelFunc
 	watched chan struct{}
+	news    chan struct{}
+}
+
+// Tell has monitors ask for a heartbeat now: there is something in it that cannot
+// wait.
+func (n *Node) Tell() {
+	select {
+	case n.news <- struct{}{}:
+	default:
+	}
 }
 
 // Start watches the data plane from now on and has every unit look after its
@@ -41,7 +51,7 @@ type Node struct {
 func (n *Node) Start(ctx context.Context) {
 	ctx, n.cancel = context.WithCancel(ctx)
 	n.startID = rand.Text()
-	n.watched = make(chan struct{})
+	n.watched, n.news = make(chan struct{}), make(chan struct{}, 1)
 	n.Plane.OnStart = n.Loop.KickAll
 	go func() {
 		defer close(n.watched)

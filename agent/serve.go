@@ -71,6 +71,7 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node)
 		Quiet:    []string{"Heartbeat"},
 		Health:   func(context.Context) error { return n.Plane.Ready() },
 		Changed:  n.Plane.changed,
+		News:     n.news,
 		Alive:    true,
 	})
 }

@@ -2,6 +2,7 @@ package spdk
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -116,6 +117,18 @@ type MirrorLegState struct {
 	// Ready: a joining leg that may be made a member, with a gen one greater.
 	Ready bool   `json:"ready"`
 	Lack  uint64 `json:"lack_bytes"` // that a target still lacks
+}
+
+// Mirror returns the mirror that a bdev is, from its DriverSpecific; nil for other
+// bdevs.
+func (b *Bdev) Mirror() *Mirror {
+	var d struct {
+		Mirror *Mirror `json:"mirror"`
+	}
+	if json.Unmarshal(b.DriverSpecific, &d) != nil {
+		return nil
+	}
+	return d.Mirror
 }
 
 // VdaMirrorCreate assembles a mirror from the legs whose bdevs are there, and

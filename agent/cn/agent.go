@@ -18,6 +18,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // App is the agent as a program.
@@ -40,7 +41,7 @@ type Agent struct {
 	*agent.Node
 	attaching chan struct{} // a token for each connection being made
 	stop      context.CancelFunc
-	watching  chan struct{}  // closed when watch and watchSilence have ended
+	watching  chan struct{}  // closed when all watches have ended
 	beyond    sync.WaitGroup // work that outlives the pass that began it
 	lease     lease
 	silence   silence
@@ -48,8 +49,10 @@ type Agent struct {
 
 	mu        sync.Mutex
 	set       set
-	standings map[string]*standing // of the primaries, by controller
-	standBys  map[string]standBy   // of secondaries, by controller
+	standings map[string]*standing    // of the primaries, by controller
+	standBys  map[string]standBy      // of secondaries, by controller
+	mirrors   map[string]*spdk.Mirror // of the data plane, by name
+	told      []*apiv1.MirrorState    // that monitors have been had to ask for
 }
 
 // set is the desired set.
@@ -79,6 +82,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 		defer close(a.watching)
 		var wg sync.WaitGroup
 		wg.Go(func() { a.watchSilence(ctx) })
+		wg.Go(func() { a.watchMirrors(ctx) })
 		a.watch(ctx)
 		wg.Wait()
 	}()
@@ -104,11 +108,13 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 	if err != nil {
 		return nil, err
 	}
+	reply.CanMirror = a.Plane.Driver().Mirrors()
 	if _, node, _ := a.State.Identity(); node == req.NodeId {
 		if req.LeaseMs > 0 && req.LeaseStartId == reply.AgentStartId {
 			a.lease.renew(req.LeaseStamp, time.Duration(req.LeaseMs)*time.Millisecond)
 		}
 		reply.Unreached = a.unreached()
+		reply.Mirrors = a.reported()
 		reply.LeaseStamp = a.lease.stamp()
 	}
 	return reply, nil
@@ -251,9 +257,12 @@ func check(req *apiv1.SyncCnRequest) error {
 		errs = append(errs, ids.Object("cntlrs.id", c.Id), ids.Ref("da_id", c.DaId))
 		for _, g := range c.Grps {
 			errs = append(errs, ids.Ref("grps.id", g.Id))
-			for _, v := range g.Vds {
-				errs = append(errs, ids.Ref("vd_id", v.VdId))
+			for _, m := range g.Mirrors {
+				errs = append(errs, ids.Ref("mirrors.id", m.Id))
 			}
+		}
+		for _, v := range vdsOf(c) {
+			errs = append(errs, ids.Ref("vd_id", v.VdId))
 		}
 		for _, e := range c.Exps {
 			errs = append(errs, ids.Ref("exps.id", e.Id), ids.Object("es_id", e.EsId))
@@ -285,14 +294,37 @@ func sound(c *apiv1.CntlrSpec) error {
 		return fmt.Errorf("controller ids %d to %d must lie in 1 to %d", c.MinCntlid, c.MaxCntlid, nvme.MaxCNTLID)
 	}
 	for _, g := range c.Grps {
-		if c.Primary && len(g.Vds) == 0 {
+		if c.Primary && len(g.Vds) == 0 && len(g.Mirrors) == 0 {
 			return fmt.Errorf("grp %s has no vds", g.Id)
 		}
-		for _, v := range g.Vds {
-			if v.Listener == nil {
-				return fmt.Errorf("vd %s has no listener", v.VdId)
+		if len(g.Vds) > 0 && len(g.Mirrors) > 0 {
+			return fmt.Errorf("grp %s has vds beside mirrors", g.Id)
+		}
+		for _, m := range g.Mirrors {
+			if err := soundMirror(m); err != nil {
+				return fmt.Errorf("mirror %s of grp %s: %w", m.Id, g.Id, err)
 			}
 		}
+	}
+	for _, v := range vdsOf(c) {
+		if v.Listener == nil {
+			return fmt.Errorf("vd %s has no listener", v.VdId)
+		}
+	}
+	return nil
+}
+
+// soundMirror is sound for a mirror.
+func soundMirror(m *apiv1.MirrorSpec) error {
+	switch {
+	case m.Gen == 0:
+		return errors.New("gen is 0; it must be 1 at least")
+	case m.DataSize == 0 || m.DataSize%4096 != 0:
+		return fmt.Errorf("data_size %d must be a multiple of 4096 above 0", m.DataSize)
+	case slices.ContainsFunc(m.Legs, func(l *apiv1.LegSpec) bool { return l.Vd == nil }):
+		return errors.New("a leg has no vd")
+	case len(legsIn(m, isMember)) == 0:
+		return errors.New("none of its legs is a member")
 	}
 	return nil
 }

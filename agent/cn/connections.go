@@ -1,6 +1,7 @@
 package cn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,8 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// connections are the lowest rung: an NVMe/TCP connection to each vd.
+// connections are the lowest rung: an NVMe/TCP connection to each vd, and to each
+// leg of a mirror that is not stale.
 type connections struct{ *pass }
 
 func (r connections) have() bool { return len(r.attached()) > 0 }
@@ -23,7 +25,7 @@ func (r connections) have() bool { return len(r.attached()) > 0 }
 // attached returns the connections to vds that there were when the pass looked.
 func (p *pass) attached() []*spdk.NvmeController {
 	var all []*spdk.NvmeController
-	for _, v := range p.vds() {
+	for _, v := range vdsOf(p.c) {
 		if c := p.inv.Controller(vdPrefix + v.VdId); c != nil {
 			all = append(all, c)
 		}
@@ -31,13 +33,18 @@ func (p *pass) attached() []*spdk.NvmeController {
 	return all
 }
 
+// want: a leg of a mirror may go and come while the array serves, unless it was
+// attached in another term: then the dns may admit another primary.
 func (r connections) want() (wrong string) {
-	for _, v := range r.vds() {
+	legs := mirrored(r.c)
+	for _, v := range vdsOf(r.c) {
 		c := r.inv.Controller(vdPrefix + v.VdId)
-		if c != nil && !r.fits(c, v) {
+		switch {
+		case c == nil:
+		case legs && len(c.Ctrlrs) > 0 && !sameTerm(c.Ctrlrs[0].Host.NQN, r.c.HostNqn),
+			!legs && !r.fits(c, v):
 			wrong = "vd " + v.VdId + " is attached in another way"
-		}
-		if c != nil && c.Disabled() { // by a cutLost whose takeDown did not get to its end
+		case c.Disabled(): // by a cutLost whose takeDown did not get to its end
 			wrong = "the connection to vd " + v.VdId + " was cut"
 		}
 	}
@@ -46,80 +53,175 @@ func (r connections) want() (wrong string) {
 
 // fits reports that a controller is the connection that v, its epoch and this
 // term need.
-func (r connections) fits(c *spdk.NvmeController, v *apiv1.VdTarget) bool {
+func (p *pass) fits(c *spdk.NvmeController, v *apiv1.VdTarget) bool {
 	if len(c.Ctrlrs) != 1 {
 		return false
 	}
 	path := c.Ctrlrs[0]
-	return path.TrID.Same(spdk.At(v.Listener.Listener())) &&
-		path.TrID.SubNQN == v.Nqn && path.Host.NQN == vda.LegHostNQN(r.c.HostNqn, v.Epoch) && r.inv.BdevName(c.Name+"n1") != ""
+	return path.TrID.Same(spdk.At(v.Listener.Listener())) && path.TrID.SubNQN == v.Nqn &&
+		path.Host.NQN == vda.LegHostNQN(p.c.HostNqn, v.Epoch) && p.inv.BdevName(c.Name+"n1") != ""
+}
+
+// mayStay reports that there is no connection to a vd, or one as it should be.
+func (p *pass) mayStay(v *apiv1.VdTarget) bool {
+	c := p.inv.Controller(vdPrefix + v.VdId)
+	return c == nil || p.fits(c, v)
 }
 
 // make connects to the vds, and ends meanwhile what is queued on the proxies of a
-// secondary that takes over.
+// secondary that takes over. Of a mirrored array what answers is connected, and
+// one leg of each mirror suffices.
 func (r connections) make(ctx context.Context) error {
-	vds := r.vds()
-	return agent.Parallel(1+len(vds), func(i int) error {
+	if mirrored(r.c) {
+		if err := mirrors(r).letGo(ctx); err != nil {
+			return err
+		}
+		if err := r.detach(ctx, r.unwanted()); err != nil {
+			return err
+		}
+	}
+	vds := connectedOf(r.c)
+	errs := make([]error, len(vds))
+	if err := agent.Parallel(1+len(vds), func(i int) error {
 		if i == 0 {
 			return r.settleProxies(ctx)
 		}
-		return r.attachVD(ctx, vds[i-1])
-	})
-}
-
-func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
-	if r.inv.Controller(vdPrefix+v.VdId) != nil {
-		return nil // want has looked at it
-	}
-	at := spdk.At(v.Listener.Listener())
-	if err := r.attach(ctx, spdk.NvmeAttach{
-		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
-		SubNQN: v.Nqn, HostNQN: vda.LegHostNQN(r.c.HostNqn, v.Epoch),
-		FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
+		errs[i-1] = r.attachVD(ctx, vds[i-1])
+		return nil
 	}); err != nil {
-		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
+		return err
+	}
+	var failed []*apiv1.VdTarget
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, vds[i])
+			r.later(err)
+		}
+	}
+	if !usable(r.c, failed) {
+		return cmp.Or(errs...)
 	}
 	return nil
 }
 
-func (r connections) unmake(ctx context.Context) error {
-	vds := r.vds()
-	return agent.Parallel(len(vds), func(i int) error {
-		name := vdPrefix + vds[i].VdId
-		if r.inv.Controller(name) == nil {
-			return nil
+// unwanted are the connections to legs that are stale or not named any more, and
+// to those that have to be connected to in another way.
+func (r connections) unwanted() (names []string) {
+	for _, m := range mirrorsOf(r.c) {
+		for _, l := range m.Legs {
+			if c := r.inv.Controller(vdPrefix + l.Vd.VdId); c != nil && (!connects(l.Role) || !r.fits(c, l.Vd)) {
+				names = append(names, c.Name)
+			}
 		}
-		return agent.Drop(r.Plane.BdevNvmeDetachController(ctx, name))
+	}
+	return append(names, r.unnamed()...)
+}
+
+// unnamed are the connections to legs that mirrors had when the pass looked, and
+// that the spec does not name.
+func (r connections) unnamed() (names []string) {
+	for _, m := range mirrorsOf(r.c) {
+		b := r.inv.Bdev(vda.MirrorPrefix + m.Id)
+		if b == nil || b.Mirror() == nil {
+			continue
+		}
+		for _, l := range b.Mirror().Legs {
+			name := strings.TrimSuffix(l.Bdev, "n1")
+			if !slices.ContainsFunc(m.Legs, func(s *apiv1.LegSpec) bool { return s.Vd.VdId == l.VD }) && name == vdPrefix+l.VD &&
+				r.inv.Controller(name) != nil {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
+	if name := vdPrefix + v.VdId; r.inv.Controller(name) != nil && !r.changed(name, false) {
+		return nil // it is as it should be
+	}
+	at := spdk.At(v.Listener.Listener())
+	if err := r.attach(ctx, spdk.NvmeAttach{
+		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID, SubNQN: v.Nqn,
+		HostNQN: vda.LegHostNQN(r.c.HostNqn, v.Epoch), FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
+	}); err != nil {
+		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
+	}
+	r.note(vdPrefix+v.VdId, true)
+	return nil
+}
+
+func (r connections) unmake(ctx context.Context) error {
+	names := r.unnamed()
+	for _, c := range r.attached() {
+		names = append(names, c.Name)
+	}
+	return r.detach(ctx, names)
+}
+
+func (r connections) detach(ctx context.Context, names []string) error {
+	return agent.Parallel(len(names), func(i int) error {
+		err := agent.Drop(r.Plane.BdevNvmeDetachController(ctx, names[i]))
+		if err == nil {
+			r.note(names[i], false)
+		}
+		return err
 	})
 }
 
-func (p *pass) vds() []*apiv1.VdTarget { return vdsOf(p.c) }
-
-func vdsOf(c *apiv1.CntlrSpec) []*apiv1.VdTarget {
-	var vds []*apiv1.VdTarget
-	for _, g := range c.Grps {
-		vds = append(vds, g.Vds...)
+// note notes a connection that the pass has made or ended.
+func (p *pass) note(name string, made bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.wired == nil {
+		p.wired = map[string]bool{}
 	}
-	return vds
+	p.wired[name] = made
 }
 
-// backends returns which vds are not connected now, and why. They come back by
-// themselves.
+// changed reports that the pass has made a connection, or ended it.
+func (p *pass) changed(name string, made bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, known := p.wired[name]
+	return known && now == made
+}
+
+// connected reports that there is a connection to a vd.
+func (p *pass) connected(v *apiv1.VdTarget) bool {
+	name := vdPrefix + v.VdId
+	if p.changed(name, true) {
+		return true
+	}
+	c := p.inv.Controller(name)
+	return c != nil && c.Connected() && !p.changed(name, false)
+}
+
+// backends returns which vds that I/O waits for are not connected now, and why.
+// They come back by themselves.
 func (p *pass) backends() (gone []*apiv1.VdTarget, why error) {
 	var lost []string
-	for _, v := range p.vds() {
-		c := p.inv.Controller(vdPrefix + v.VdId)
-		problem := ""
-		switch {
-		case c == nil || len(c.Ctrlrs) == 0: // attached in this pass
-		case !c.Ctrlrs[0].Connected():
-			problem = fmt.Sprintf("is not connected (%s)", c.Ctrlrs[0].State)
-		case p.silence.at(v.Listener):
-			problem = "is out of reach"
+	note := func(v *apiv1.VdTarget, problem string) {
+		gone = append(gone, v)
+		lost = append(lost, fmt.Sprintf("vd %s at %s port %s %s", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, problem))
+	}
+	for _, g := range p.c.Grps {
+		for _, v := range g.Vds {
+			if problem := p.problem(v); problem != "" {
+				note(v, problem)
+			}
 		}
-		if problem != "" {
-			gone = append(gone, v)
-			lost = append(lost, fmt.Sprintf("vd %s at %s port %s %s", v.VdId, v.Listener.Traddr, v.Listener.Trsvcid, problem))
+		for _, m := range g.Mirrors {
+			s := p.mirror(m)
+			for _, v := range legsIn(m, isMember) {
+				problem := p.problem(v)
+				if l := legState(s, v.VdId); l != nil && l.Lost {
+					problem = cmp.Or(problem, "is lost ("+l.Why+")")
+				}
+				if problem != "" {
+					note(v, problem+"; I/O waits until it is back or is not a member of mirror "+m.Id+" any more")
+				}
+			}
 		}
 	}
 	if lost == nil {
@@ -128,17 +230,20 @@ func (p *pass) backends() (gone []*apiv1.VdTarget, why error) {
 	return gone, errors.New(strings.Join(lost, "; "))
 }
 
-// usable reports whether an array can be read and written without some of its
-// vds. It says nothing of leases: without one a primary stops at any loss,
-// because what it has lost may be enough for another.
-func usable(c *apiv1.CntlrSpec, without []*apiv1.VdTarget) bool {
-	var columns [][]*apiv1.VdTarget
-	for _, g := range c.Grps {
-		for _, v := range g.Vds {
-			columns = append(columns, []*apiv1.VdTarget{v})
-		}
+// problem says what is wrong with the connection to a vd, "" for nothing.
+func (p *pass) problem(v *apiv1.VdTarget) string {
+	c := p.inv.Controller(vdPrefix + v.VdId)
+	switch {
+	case p.changed(vdPrefix+v.VdId, true):
+	case c == nil && mirrored(p.c), p.changed(vdPrefix+v.VdId, false):
+		return "is not attached"
+	case c == nil || len(c.Ctrlrs) == 0: // attached in this pass
+	case !c.Ctrlrs[0].Connected():
+		return fmt.Sprintf("is not connected (%s)", c.Ctrlrs[0].State)
+	case p.silence.at(v.Listener):
+		return "is out of reach"
 	}
-	return vda.Usable(columns, func(v *apiv1.VdTarget) bool { return !slices.Contains(without, v) })
+	return ""
 }
 
 // Time-outs of a connection to a vd (backend) and to the primary (proxy). A

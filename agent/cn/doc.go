@@ -9,6 +9,13 @@
 //	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ┴ raid0 vda-grp-<grp> ─ lvstore vda-da-<da> ─ lvol vda-vol-<da>
 //	                                (several groups: concat vda-da-<da> in between)
 //
+// The legs of a mirrored array, one vd each, are joined by mirrors (vda-mir-<mirror>)
+// below the raid. Which legs a mirror has is decided in SQL: the primary attaches
+// those that are members or targets, tells the data plane what the spec says, and
+// monitors what the data plane says (mirrors.go, report.go). It drops no leg by
+// itself. I/O waits for a member that is lost until that is back or not a member
+// any more; that closes no path.
+//
 // The lvol stands behind every exporter's subsystem, ANA optimized; vda_tgt
 // lets it stand behind several, SPDK behind one only, because its namespaces
 // claim their bdev: there further exporters connect to the one before
@@ -30,8 +37,8 @@
 //     depends on what the controller is.
 //  2. stack.go, a primary: climb has the array taken down when one of its rungs
 //     holds what is not wanted, and makes what is missing, from the lowest rung
-//     up: connections to the vds (connections.go), a raid per group and the
-//     concat of several (raids.go), the lvstore and the volume in it (volume.go).
+//     up: connections to the vds (connections.go), the mirrors of a mirrored array
+//     (mirrors.go), a raid per group and the concat of several (raids.go), the lvstore and the volume in it (volume.go).
 //     The uppermost rung exports the volume (exporters.go), where need be by a
 //     chain (chain.go).
 //  3. secondary.go, a secondary: what only a primary has is taken down, from the
@@ -83,7 +90,7 @@
 // # Lease
 //
 // Heartbeats give the node's primaries a lease. A primary without one goes on
-// while all its vds are connected, and else closes its paths and its hosts'
+// while all its vds are connected, of a mirrored array all members, and else closes its paths and its hosts'
 // connections; lease.go has the rule and docs/failover.md the reasons.
 //
 // After a restart the agent restores what it was told last. If another

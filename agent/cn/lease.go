@@ -52,7 +52,7 @@ func (l *lease) valid() bool {
 type standing struct {
 	term      uint64
 	since     time.Time // when this process learnt of that term
-	lost      []string  // vds that are not connected
+	lost      []string  // vds that are not connected, and of whose columns nothing else is
 	cut       []string  // vds for which it must not go on without a lease
 	lostSince time.Time // zero: none is lost
 	stopped   bool      // its paths are closed for want of a lease
@@ -65,7 +65,9 @@ type standing struct {
 // A primary without a lease goes on as long as all its vds are connected: its
 // dns then admit its term, and no other can be primary before they do not. So
 // the death of monitors and database stops nobody. A vd that was never
-// attached does not stop it either: without that one no path is open.
+// attached does not stop it either: without that one no path is open. Of a
+// mirrored array the members count, all of them: each is as good as the others
+// for another primary.
 //
 // unreached are the addresses of data planes that cannot be connected to now.
 func (a *Agent) assess(leased bool, well, unreached map[string]bool) (stop, resume []*apiv1.CntlrSpec) {
@@ -77,14 +79,20 @@ func (a *Agent) assess(leased bool, well, unreached map[string]bool) (stop, resu
 			continue
 		}
 		s.lost, s.cut = nil, nil
-		for _, v := range vdsOf(c) {
-			if good, attached := well[vdPrefix+v.VdId]; !good || a.silence.at(v.Listener) {
-				s.lost = append(s.lost, v.VdId)
-				if attached {
+		for _, column := range columnsOf(c) {
+			var lost []string
+			for _, v := range column {
+				if good, attached := well[vdPrefix+v.VdId]; !good || a.silence.at(v.Listener) {
+					lost = append(lost, v.VdId)
+					if attached {
+						s.cut = append(s.cut, v.VdId)
+					}
+				} else if v.Listener != nil && unreached[address(v.Listener)] {
 					s.cut = append(s.cut, v.VdId)
 				}
-			} else if v.Listener != nil && unreached[address(v.Listener)] {
-				s.cut = append(s.cut, v.VdId)
+			}
+			if len(lost) == len(column) { // else the others go on when these are not members any more
+				s.lost = append(s.lost, lost...)
 			}
 		}
 		switch {
@@ -162,7 +170,7 @@ func (a *Agent) tryDns(ctx context.Context) map[string]bool {
 	at := map[string]*apiv1.ListenerConf{}
 	a.mu.Lock()
 	for id := range a.standings {
-		for _, v := range vdsOf(a.set.cntlrs[id]) {
+		for _, v := range membersOf(a.set.cntlrs[id]) {
 			if v.Listener != nil {
 				at[address(v.Listener)] = v.Listener
 			}

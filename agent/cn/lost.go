@@ -20,7 +20,7 @@ const lostStep = 100 * time.Millisecond
 // at once when the pass has seen one lost.
 func (p *pass) cutLost(ctx context.Context) (stop func()) {
 	at := map[string]*apiv1.ListenerConf{}
-	for _, v := range p.vds() {
+	for _, v := range vdsOf(p.c) {
 		at[vdPrefix+v.VdId] = v.Listener
 	}
 	lost := func(c *spdk.NvmeController) bool { return !c.Connected() || p.silence.at(at[c.Name]) }

@@ -10,6 +10,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Names in the data plane.
@@ -35,7 +36,9 @@ type pass struct {
 
 	mu      sync.Mutex // guards what follows where exporters are handled in parallel
 	res     agent.Result
-	settled map[string]bool // connections on which nothing is queued any more
+	settled map[string]bool         // connections on which nothing is queued any more
+	seen    map[string]*spdk.Mirror // mirrors as the pass has left them, by id
+	wired   map[string]bool         // connections to vds that it has made (true) or ended
 }
 
 func (p *pass) fail(id string, err error) {
@@ -74,6 +77,9 @@ func (p *pass) run(ctx context.Context) {
 		p.failAll(fmt.Errorf("this node has %s already", o.says))
 	case bad != nil:
 		p.failAll(bad)
+	case p.c.Primary && mirrored(p.c) && !p.Plane.Driver().Mirrors():
+		p.failAll(fmt.Errorf("disk array %s is mirrored, and this node's data plane has no mirrors, as SPDK has none; run vda_tgt on this node, "+
+			"or move the array to a controller on a node that runs it", p.c.DaName))
 	case p.c.Primary:
 		p.primary(ctx)
 	default:
@@ -88,7 +94,10 @@ func (p *pass) look(ctx context.Context) (*agent.Inventory, error) {
 	for _, g := range p.c.Grps {
 		n.Raids = append(n.Raids, grpPrefix+g.Id)
 	}
-	for _, v := range p.vds() {
+	for _, m := range mirrorsOf(p.c) {
+		n.Bdevs = append(n.Bdevs, vda.MirrorPrefix+m.Id)
+	}
+	for _, v := range vdsOf(p.c) {
 		n.Controllers = append(n.Controllers, vdPrefix+v.VdId)
 	}
 	for _, e := range p.c.Exps {

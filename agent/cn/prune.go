@@ -5,12 +5,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 )
 
 // owned are the names that units look after.
 type owned struct {
-	nqns, controllers, raids map[string]bool
+	nqns, controllers, raids, mirrors map[string]bool
 }
 
 // passPrune un-exports and detaches what is ours by name and not desired, from
@@ -50,6 +51,19 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 			}
 		}
 	}
+	for name, b := range inv.AllBdevs() {
+		m := b.Mirror()
+		if m == nil || name != b.Name || !strings.HasPrefix(name, vda.MirrorPrefix) {
+			continue
+		}
+		if !own.mirrors[name] {
+			remove("mirror", name, agent.Drop(a.Plane.VdaMirrorDelete(ctx, name)))
+			continue
+		}
+		for _, l := range m.Legs { // its controller's pass detaches it when the mirror has let go of it
+			own.controllers[strings.TrimSuffix(l.Bdev, "n1")] = true
+		}
+	}
 	for name := range inv.AllControllers() {
 		ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix) || strings.HasPrefix(name, linkPrefix)
 		if ours && !own.controllers[name] {
@@ -68,7 +82,7 @@ func (a *Agent) owned() (owned, bool) {
 		delete(a.set.cntlrs, id)
 		a.Loop.Forget(id)
 	}
-	own := owned{nqns: map[string]bool{}, controllers: map[string]bool{}, raids: map[string]bool{}}
+	own := owned{nqns: map[string]bool{}, controllers: map[string]bool{}, raids: map[string]bool{}, mirrors: map[string]bool{}}
 	for id, c := range a.set.cntlrs {
 		if a.set.gone.Has(id) {
 			continue
@@ -76,9 +90,12 @@ func (a *Agent) owned() (owned, bool) {
 		own.raids[daPrefix+c.DaId] = true
 		for _, g := range c.Grps {
 			own.raids[grpPrefix+g.Id] = true
-			for _, v := range g.Vds {
-				own.controllers[vdPrefix+v.VdId] = true
-			}
+		}
+		for _, m := range mirrorsOf(c) {
+			own.mirrors[vda.MirrorPrefix+m.Id] = true
+		}
+		for _, v := range vdsOf(c) {
+			own.controllers[vdPrefix+v.VdId] = true
 		}
 		for _, e := range c.Exps {
 			if a.set.goneEs[e.EsId] {

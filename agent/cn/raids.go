@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// raids stand on connections: a raid0 of the vds of each group.
+// raids stand on connections, or on mirrors: a raid0 of each group's columns.
 type raids struct{ *pass }
 
 func (r raids) have() bool {
@@ -27,23 +28,32 @@ func (r raids) want() (wrong string) {
 }
 
 func (r raids) fits(raid *spdk.Raid, g *apiv1.GrpSpec) bool {
-	if raid.StripSizeKB != g.StripeSizeKb || len(raid.BaseBdevs) != len(g.Vds) {
+	want := bases(g)
+	if raid.StripSizeKB != g.StripeSizeKb || len(raid.BaseBdevs) != len(want) {
 		return false
 	}
 	for i, b := range raid.BaseBdevs {
-		if b.Name == nil || *b.Name != vdPrefix+g.Vds[i].VdId+"n1" {
+		if b.Name == nil || *b.Name != want[i] {
 			return false
 		}
 	}
 	return !slices.ContainsFunc(raid.BaseBdevs, func(b spdk.RaidBase) bool { return !b.IsConfigured })
 }
 
+// bases are the bdevs of a group's columns, in stripe order.
+func bases(g *apiv1.GrpSpec) (names []string) {
+	for _, v := range g.Vds {
+		names = append(names, vdPrefix+v.VdId+"n1")
+	}
+	for _, m := range g.Mirrors {
+		names = append(names, vda.MirrorPrefix+m.Id)
+	}
+	return names
+}
+
 func (r raids) make(ctx context.Context) error {
 	for _, g := range r.groups() {
-		raid := spdk.RaidCreate{Name: grpPrefix + g.Id, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0"}
-		for _, v := range g.Vds {
-			raid.BaseBdevs = append(raid.BaseBdevs, vdPrefix+v.VdId+"n1")
-		}
+		raid := spdk.RaidCreate{Name: grpPrefix + g.Id, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0", BaseBdevs: bases(g)}
 		if err := r.ensureRaid(ctx, raid); err != nil {
 			return err
 		}

@@ -76,7 +76,8 @@ func (a *Agent) primariesAt(addrs map[string]bool) []string {
 	defer a.mu.Unlock()
 	var ids []string
 	for id := range a.standings {
-		if slices.ContainsFunc(vdsOf(a.set.cntlrs[id]), func(v *apiv1.VdTarget) bool { return v.Listener != nil && addrs[address(v.Listener)] }) {
+		at := func(v *apiv1.VdTarget) bool { return v.Listener != nil && addrs[address(v.Listener)] }
+		if slices.ContainsFunc(membersOf(a.set.cntlrs[id]), at) {
 			ids = append(ids, id)
 		}
 	}

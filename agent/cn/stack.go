@@ -2,6 +2,7 @@ package cn
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -26,11 +27,11 @@ type rung interface {
 func (p *pass) array() []rung {
 	return []rung{
 		connections{p}, // vda-vd-<vd>, one for each vd
-		// Mirrors will stand here: they join vds, and raids stand on them.
-		raids{p},   // vda-grp-<grp>, one for each group
-		concat{p},  // vda-da-<da>, when there are several groups
-		lvstore{p}, // vda-da-<da>
-		volume{p},  // vda-vol-<da>
+		mirrors{p},     // vda-mir-<mirror>, one for each column of a mirrored array
+		raids{p},       // vda-grp-<grp>, one for each group
+		concat{p},      // vda-da-<da>, when there are several groups
+		lvstore{p},     // vda-da-<da>
+		volume{p},      // vda-vol-<da>
 	}
 }
 
@@ -57,7 +58,12 @@ func (p *pass) climb(ctx context.Context) error {
 		return err
 	}
 	if p.vol = p.inv.BdevName(p.volAlias()); p.vol != "" {
-		return nil
+		if !p.keepMirrors(ctx) {
+			return nil
+		}
+		if err := p.takeDown(ctx); err != nil {
+			return err
+		}
 	}
 	// A secondary that takes over: hosts have to wait from now on.
 	if err := p.closePaths(ctx, takingOver); err != nil {
@@ -66,12 +72,27 @@ func (p *pass) climb(ctx context.Context) error {
 	if err := p.dropProxies(ctx); err != nil {
 		return err
 	}
+	err := p.raise(ctx)
+	if errors.Is(err, errOtherLegs) {
+		p.Log.Warn("disk array is taken down and brought up again", "da", p.c.DaName, "term", p.c.Term, "why", err)
+		if err = p.takeDown(ctx); err == nil {
+			err = p.raise(ctx)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	p.Log.Info("disk array is up", "da", p.c.DaName, "term", p.c.Term, "vds", len(connectedOf(p.c)))
+	return nil
+}
+
+// raise makes what is missing of each rung up to the volume.
+func (p *pass) raise(ctx context.Context) error {
 	for _, r := range p.array() {
 		if err := r.make(ctx); err != nil {
 			return err
 		}
 	}
-	p.Log.Info("disk array is up", "da", p.c.DaName, "term", p.c.Term, "vds", len(p.vds()))
 	return nil
 }
 
@@ -105,7 +126,7 @@ func (p *pass) takeDown(ctx context.Context) error {
 	}
 	inv, err := p.look(ctx)
 	if err == nil {
-		p.inv = inv
+		p.inv, p.vol, p.seen, p.wired = inv, "", nil, nil
 	}
 	return err
 }

@@ -100,10 +100,8 @@ func (a *Agent) owners(names map[string]bool) []string {
 		for _, e := range c.Exps {
 			hit = hit || names[pxPrefix+e.Id] || names[linkPrefix+e.Id]
 		}
-		for _, g := range c.Grps {
-			for _, v := range g.Vds {
-				hit = hit || names[vdPrefix+v.VdId]
-			}
+		for _, v := range vdsOf(c) {
+			hit = hit || names[vdPrefix+v.VdId]
 		}
 		if hit {
 			ids = append(ids, id)

@@ -30,6 +30,9 @@ type Setup interface {
 	KeepAlive() time.Duration
 	// Warnings are for the operator of a controller node's data plane.
 	Warnings() []string
+	// Mirrors reports that the data plane has mirrors, so that its node can carry
+	// controllers of mirrored arrays.
+	Mirrors() bool
 	// ClosesLvstore reports that bdev_lvol_get_lvstores must not be called while
 	// a method is under way.
 	ClosesLvstore(method string) bool

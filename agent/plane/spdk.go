@@ -98,6 +98,8 @@ var closesLvstores = map[string]bool{
 	"bdev_lvol_delete_lvstore":    true,
 }
 
+func (d *spdkTgt) Mirrors() bool { return false }
+
 func (d *spdkTgt) ClosesLvstore(method string) bool { return closesLvstores[method] }
 
 // Guard: SPDK opens a disk as anybody does.

@@ -14,6 +14,7 @@ import (
 type vdaTgt struct {
 	Config
 	retires bool // has vda_nvmf_retire_subsystem
+	mirrors bool // has vda_mirror_create
 
 	mu sync.Mutex
 	// retired says of subsystems whether they are retired in this run of the data
@@ -22,7 +23,8 @@ type vdaTgt struct {
 }
 
 func newVDATgt(c Config, k Kind) *vdaTgt {
-	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), retired: map[string]bool{}}
+	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
+		retired: map[string]bool{}}
 }
 
 // Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers
@@ -37,6 +39,8 @@ func (d *vdaTgt) Transport(conf map[string]any) map[string]any {
 func (d *vdaTgt) KeepAlive() time.Duration { return 3 * time.Second }
 
 func (d *vdaTgt) Warnings() []string { return nil }
+
+func (d *vdaTgt) Mirrors() bool { return d.mirrors }
 
 func (d *vdaTgt) ClosesLvstore(string) bool { return false }
 

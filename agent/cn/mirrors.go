@@ -1,0 +1,262 @@
+package cn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// mirrors stand on connections: one for each column of a mirrored array. What
+// becomes of a leg is decided in SQL; a mirror is told by the sets of legs that
+// come with the controller's spec. While the array serves, later passes bring a
+// new set to the data plane, let go of legs that are not in it, and connect to
+// those that have come back. A leg that is lost is never a reason to take the
+// array down: the mirror holds I/O until the leg is back or is not a member any
+// more.
+type mirrors struct{ *pass }
+
+func (r mirrors) have() bool {
+	return slices.ContainsFunc(mirrorsOf(r.c), func(m *apiv1.MirrorSpec) bool { return r.mirror(m) != nil })
+}
+
+func (r mirrors) want() (wrong string) {
+	for _, m := range mirrorsOf(r.c) {
+		if s := r.mirror(m); s != nil && (s.Term != r.c.Term || s.Size != m.DataSize) {
+			wrong = fmt.Sprintf("mirror %s has term %d and %d bytes, not %d and %d", m.Id, s.Term, s.Size, r.c.Term, m.DataSize)
+		}
+	}
+	return wrong
+}
+
+// onlineWait is how long a mirror that was just assembled is waited for: it has
+// labels written to its legs.
+const onlineWait = 2 * time.Second
+
+// make returns when all mirrors are online. Nothing may be read before.
+func (r mirrors) make(ctx context.Context) error {
+	if err := r.keep(ctx); err != nil {
+		return err
+	}
+	all := mirrorsOf(r.c)
+	return agent.Parallel(len(all), func(i int) error { return r.await(ctx, all[i]) })
+}
+
+// keep makes mirrors that are not there, and tells the others which legs they
+// have now.
+func (r mirrors) keep(ctx context.Context) error {
+	all := mirrorsOf(r.c)
+	return agent.Parallel(len(all), func(i int) error {
+		m := all[i]
+		s := r.mirror(m)
+		switch {
+		case s == nil:
+			return r.create(ctx, m)
+		case s.Gen != m.Gen || r.mayConnect(m, s):
+			return r.set(ctx, m, nil)
+		}
+		return nil
+	})
+}
+
+func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
+	made, err := r.State.Made(r.c.DaId)
+	if err != nil {
+		return err
+	}
+	s, err := r.Plane.VdaMirrorCreate(ctx, spdk.MirrorCreate{Name: vda.MirrorPrefix + m.Id, DA: r.c.DaId, Mirror: m.Id, Size: m.DataSize,
+		Term: r.c.Term, Gen: m.Gen, Legs: legsFor(m, nil), Fresh: m.Fresh && !made})
+	if err != nil {
+		return fmt.Errorf("mirror %s: %w", m.Id, err)
+	}
+	r.noteMirror(m, s)
+	return nil
+}
+
+// set tells a mirror its legs, but says that some are absent.
+func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.VdTarget) error {
+	if s := r.mirror(m); s.Gen > m.Gen {
+		return fmt.Errorf("mirror %s has its legs of gen %d, and the database says gen %d: it has gone back in time, and nothing is changed",
+			m.Id, s.Gen, m.Gen)
+	}
+	s, err := r.Plane.VdaMirrorSet(ctx, spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: legsFor(m, absent)})
+	switch {
+	case spdk.Code(err) == -int(syscall.EINVAL) && slices.ContainsFunc(legsIn(m, isMember), r.connected):
+		return fmt.Errorf("mirror %s: %w: %w", m.Id, errOtherLegs, err)
+	case err != nil:
+		return fmt.Errorf("mirror %s: %w", m.Id, err)
+	}
+	r.noteMirror(m, s)
+	return nil
+}
+
+// errOtherLegs says that a mirror cannot go on with the legs that it is told. It
+// has to be assembled again: the labels of the legs decide whether that may be.
+var errOtherLegs = errors.New("its legs do not follow from those that it had")
+
+// legsFor are a mirror's legs as the data plane is told.
+func legsFor(m *apiv1.MirrorSpec, absent []*apiv1.VdTarget) (legs []spdk.MirrorLeg) {
+	for _, l := range m.Legs {
+		role := spdk.MirrorAbsent
+		switch {
+		case slices.Contains(absent, l.Vd):
+		case l.Role == apiv1.LegRole_LEG_ROLE_MEMBER:
+			role = spdk.MirrorMember
+		case l.Role == apiv1.LegRole_LEG_ROLE_TARGET:
+			role = spdk.MirrorTarget
+		}
+		legs = append(legs, spdk.MirrorLeg{VD: l.Vd.VdId, Bdev: vdPrefix + l.Vd.VdId + "n1", Role: role})
+	}
+	return legs
+}
+
+// mayConnect reports that a leg that a mirror lacks is there.
+func (r mirrors) mayConnect(m *apiv1.MirrorSpec, s *spdk.Mirror) bool {
+	return slices.ContainsFunc(legsIn(m, connects), func(v *apiv1.VdTarget) bool { return lacks(s, v) && r.connected(v) })
+}
+
+// lacks reports that a mirror waits for a leg, or has not attached it.
+func lacks(s *spdk.Mirror, v *apiv1.VdTarget) bool {
+	l := legState(s, v.VdId)
+	return l == nil || l.Lost || l.Role == spdk.MirrorAbsent
+}
+
+func legState(s *spdk.Mirror, vd string) *spdk.MirrorLegState {
+	if s == nil {
+		return nil
+	}
+	if i := slices.IndexFunc(s.Legs, func(l spdk.MirrorLegState) bool { return l.VD == vd }); i >= 0 {
+		return &s.Legs[i]
+	}
+	return nil
+}
+
+// await waits until a mirror is online; not when a leg that it needs is lost.
+func (r mirrors) await(ctx context.Context, m *apiv1.MirrorSpec) error {
+	for end := time.Now().Add(onlineWait); ; {
+		s := r.mirror(m)
+		if s.Online {
+			return nil
+		}
+		var lost []string
+		for _, l := range s.Legs {
+			if l.Lost {
+				lost = append(lost, fmt.Sprintf("vd %s (%s)", l.VD, l.Why))
+			}
+		}
+		left := time.Until(end)
+		switch {
+		case lost != nil:
+			return fmt.Errorf("mirror %s waits for %s", m.Id, strings.Join(lost, ", "))
+		case left <= 0:
+			return fmt.Errorf("mirror %s is not online within %v", m.Id, onlineWait)
+		}
+		s, err := r.Plane.VdaMirrorWait(ctx, vda.MirrorPrefix+m.Id, s.Changes, max(left, time.Millisecond))
+		if err != nil {
+			return fmt.Errorf("mirror %s: %w", m.Id, err)
+		}
+		r.noteMirror(m, s)
+	}
+}
+
+// letGo has mirrors let go of legs that they must not be connected to any more:
+// those that are stale or not named, and targets whose connection is to be made
+// again.
+func (r mirrors) letGo(ctx context.Context) error {
+	all := mirrorsOf(r.c)
+	return agent.Parallel(len(all), func(i int) error {
+		m := all[i]
+		s := r.mirror(m)
+		if s == nil {
+			return nil
+		}
+		again := slices.DeleteFunc(legsIn(m, func(role apiv1.LegRole) bool { return connects(role) && !isMember(role) }), r.mayStay)
+		if s.Gen == m.Gen && !slices.ContainsFunc(s.Legs, func(l spdk.MirrorLegState) bool {
+			return l.Role != spdk.MirrorAbsent && (!named(m, l.VD) ||
+				slices.ContainsFunc(again, func(v *apiv1.VdTarget) bool { return v.VdId == l.VD }))
+		}) {
+			return nil
+		}
+		return r.set(ctx, m, again)
+	})
+}
+
+// named reports that a mirror is to be connected to a vd.
+func named(m *apiv1.MirrorSpec, vd string) bool {
+	return slices.ContainsFunc(legsIn(m, connects), func(v *apiv1.VdTarget) bool { return v.VdId == vd })
+}
+
+// unmake: the labels on the legs say afterwards that these are equal, if they
+// are.
+func (r mirrors) unmake(ctx context.Context) error {
+	all := mirrorsOf(r.c)
+	return agent.Parallel(len(all), func(i int) error {
+		if r.mirror(all[i]) == nil {
+			return nil
+		}
+		return agent.Drop(r.Plane.VdaMirrorDelete(ctx, vda.MirrorPrefix+all[i].Id))
+	})
+}
+
+// mirror returns the last that the pass has seen of a mirror, nil when there is
+// none.
+func (p *pass) mirror(m *apiv1.MirrorSpec) *spdk.Mirror {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.seen[m.Id]; s != nil {
+		return s
+	}
+	if b := p.inv.Bdev(vda.MirrorPrefix + m.Id); b != nil {
+		return b.Mirror()
+	}
+	return nil
+}
+
+func (p *pass) noteMirror(m *apiv1.MirrorSpec, s *spdk.Mirror) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seen == nil {
+		p.seen = map[string]*spdk.Mirror{}
+	}
+	p.seen[m.Id] = s
+}
+
+// keepMirrors keeps the mirrors of an array that serves as its spec says. It
+// reports that the array has to be assembled again.
+func (p *pass) keepMirrors(ctx context.Context) (again bool) {
+	if !mirrored(p.c) {
+		return false
+	}
+	err := (connections{p}).make(ctx)
+	if err == nil {
+		err = (mirrors{p}).keep(ctx)
+	}
+	switch {
+	case errors.Is(err, errOtherLegs):
+		p.Log.Warn("disk array is taken down and brought up again", "da", p.c.DaName, "term", p.c.Term, "why", err)
+		return true
+	case err != nil:
+		p.fail(p.c.Id, err)
+	}
+	for _, m := range mirrorsOf(p.c) {
+		s := p.mirror(m)
+		for _, v := range legsIn(m, connects) {
+			if l := legState(s, v.VdId); lacks(s, v) && (l == nil || !l.Lost || p.connected(v)) {
+				p.later(fmt.Errorf("leg %s of mirror %s is not there", v.VdId, m.Id))
+			}
+		}
+	}
+	return false
+}
+
+// later has the loop make another pass soon: something is missing that is not an
+// error of the controller.
+func (p *pass) later(err error) { p.fail("legs of "+p.c.Id, err) }

@@ -22,7 +22,7 @@ import (
 // be run again, and in the end the counts of space and controllers are right.
 func TestTogether(t *testing.T) {
 	_, uri := dbtest.Postgres(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	if _, _, err := store.Create(ctx, uri); err != nil {
 		t.Fatal(err)

@@ -150,7 +150,7 @@ func (p *plane) connect(name, port, sub, host string) string {
 // dial connects our own initiator and returns namespace 1.
 func dial(t *testing.T, port, sub, hostNQN string) *host.Namespace {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: port, SubNQN: sub, HostNQN: hostNQN, Log: testLog()})
 	if err != nil {

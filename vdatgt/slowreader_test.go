@@ -150,7 +150,7 @@ func TestSlowReaderSeesOnlyItsOwn(t *testing.T) {
 // theirs makes another tenant's volume of the freed memory and fills it.
 func theirs(t *testing.T, p *plane, mib uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	must[string](t)(p.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "lvs", LvolName: "theirs", SizeInMiB: mib}))
 	port, sub, user := freePort(t), "nqn.2016-06.io.spdk:theirs", "nqn.2016-06.io.spdk:other"

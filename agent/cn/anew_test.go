@@ -60,7 +60,7 @@ func (l *lab) delta(cs ...*apiv1.CntlrSpec) []*state {
 	n := l.cns[0]
 	req := &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version + 1, BaseVersion: n.version, Cntlrs: cs}
 	n.version++
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r, err := n.a.Sync(ctx, req)
 	if err != nil {

@@ -32,7 +32,7 @@ func (s *stranger) call(method string, params any) json.RawMessage {
 		s.t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var result json.RawMessage
 	if err := c.Call(ctx, method, params, &result); err != nil {

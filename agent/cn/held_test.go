@@ -127,7 +127,7 @@ func realHeldWrites(t *testing.T, spdkDN, spdkCN bool) {
 	for _, g := range dnTgts {
 		g.stop()
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	for i := range blocks {
 		wg.Go(func() {

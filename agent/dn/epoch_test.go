@@ -135,7 +135,7 @@ func TestNoWriteOfAnEarlierEpoch(t *testing.T) {
 		pd.ConfJson = fmt.Sprintf(`{"type":"aio","filename":%q,"size":%d}`, l.file, 64<<20)
 		l.good(full(1, []*apiv1.PdSpec{pd}, legVD(1, 1, 1)))
 		connect := func(epoch uint64) (*host.Controller, error) {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			return host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.port, SubNQN: vdNQN, HostNQN: legNQN(1, epoch), Queues: 1})
 		}

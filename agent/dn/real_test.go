@@ -100,7 +100,7 @@ func (l *realLab) dataPlane(onSPDK bool) {
 		l.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err = c.WaitReady(ctx)
 	if err == nil {
@@ -132,7 +132,7 @@ func freePort(t *testing.T) string {
 }
 
 func (l *realLab) connect(term uint64) (*host.Controller, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: l.port, SubNQN: vdNQN, HostNQN: hostNQN(term), Queues: 1})
 }

@@ -17,7 +17,7 @@ import (
 // Run checks the store that uri names. Its schema exists; what other tests
 // left in it does not matter, for all names made here are new.
 func Run(t *testing.T, uri string) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	t.Cleanup(cancel)
 	s, err := store.Open(ctx, uri)
 	if err != nil {

@@ -108,7 +108,7 @@ func start(t *testing.T, k kind, waiting bool) *plane {
 	}
 	p.Methods.Caller = p.Client
 	t.Cleanup(p.finish)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := p.WaitReady(ctx); err != nil {
 		t.Fatal(err)

@@ -129,7 +129,7 @@ func TestOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := c.WaitReady(ctx); err != nil {
 		t.Fatal(err)

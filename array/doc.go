@@ -15,7 +15,8 @@
 // # The lock order
 //
 // A row that a transaction has read or written is locked until it ends. All
-// transitions lock in one order, so that no two wait for each other:
+// transitions lock in one order, so that no two wait for each other. The cluster's own
+// row comes before all: who gives a node an address locks it.
 //
 //  1. arrays, by id. An array's lock also guards its own rows (groups, vds,
 //     controllers, exporters and their states), which have no order among themselves;
@@ -26,8 +27,8 @@
 // order and then writes rows that are new or locked by then. A transition that
 // reads more does so in this order. storetest.Ordered checks it in tests, and on
 // PostgreSQL a test runs transitions at once of which none may meet a deadlock.
-// Callers that look up a pd or node by its name hold that one row before; should
-// two of them meet, the database finds out and the store tries again.
+// Callers that look up a pd or node by its name do so without a lock (Unlocked), and
+// lock what they found when it is its turn, unless the node is all that they lock.
 //
 // # A plan
 //

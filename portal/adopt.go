@@ -101,13 +101,13 @@ func (s *Server) adoptPD(ctx context.Context, m *apiv1.OrphanMsg) (notes []strin
 		if dn, err = findNode(tx, vda.DiskNode, m.NodeNameList[0]); err != nil {
 			return err
 		}
-		_, err = tx.PDByName(dn.ID, m.Name)
+		_, err = tx.Unlocked().PDByName(dn.ID, m.Name) // none comes to a dn that is locked
 		if err := taken(err, func() error {
 			return refuse(codeNameTaken, vda.AlreadyExists, "dn %s has another pd %s by now; give the orphan a new_name", dn.Name, m.Name)
 		}); err != nil {
 			return err
 		}
-		if err := mediumFree(tx, dn, medium); err != nil {
+		if err := mediumFree(tx.Unlocked(), dn, medium); err != nil {
 			return err
 		}
 		pd := &vda.PD{ID: m.OrphanId, DNID: dn.ID, Name: m.Name, Conf: m.Conf, Online: true}

@@ -32,9 +32,24 @@ func findPD(tx store.Reader, dnName, name string) (*vda.Node, *vda.PD, error) {
 	}
 	pd, err := tx.PDByName(dn.ID, name)
 	if isKind(err, vda.NotFound) {
-		return nil, nil, vda.Errorf(vda.NotFound, "dn %s has no pd %q", dn.Name, vda.Shorten(name, 80))
+		return nil, nil, noPD(dn, name)
 	}
 	return dn, pd, err
+}
+
+func noPD(dn *vda.Node, name string) error {
+	return vda.Errorf(vda.NotFound, "dn %s has no pd %q", dn.Name, vda.Shorten(name, 80))
+}
+
+// lockPD returns a pd as it is now that it is locked, which it was not when it was
+// found. One that has been deleted meanwhile is not found, unless deleted says
+// that it counts.
+func lockPD(tx store.Tx, dn *vda.Node, found *vda.PD, deleted bool) (*vda.PD, error) {
+	pd, err := tx.PD(found.ID)
+	if isKind(err, vda.NotFound) || err == nil && pd.Deleted && !deleted {
+		return nil, noPD(dn, found.Name)
+	}
+	return pd, err
 }
 
 func findDA(tx store.Reader, name string) (*vda.DA, error) {

@@ -14,15 +14,15 @@ import (
 
 // createNode adds a node and tells its agent.
 func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node) (notes []string, err error) {
-	err = s.update(ctx, func(tx store.Tx) error {
-		old, err := tx.NodeByName(k, n.Name)
+	err = s.update(ctx, func(tx store.Tx) (err error) {
+		if n.ID, err = nodeID(tx, k, n.Name); err != nil { // locks the cluster: one takes an address at a time
+			return err
+		}
+		old, err := tx.Unlocked().NodeByName(k, n.Name)
 		if err := taken(err, func() error { return exists(string(k), n.Name, nodeParameters(old, n)...) }); err != nil {
 			return err
 		}
-		if err := addressFree(tx, n.Listener, ""); err != nil {
-			return err
-		}
-		if n.ID, err = nodeID(tx, k, n.Name); err != nil {
+		if err := addressFree(tx.Unlocked(), n.Listener, ""); err != nil {
 			return err
 		}
 		return array.AddNode(tx, k, n)
@@ -43,7 +43,11 @@ func nodeParameters(is, n *vda.Node) []parameter {
 // good, together with what still waits for its confirmation.
 func (s *Server) deleteNode(ctx context.Context, k vda.NodeKind, name string, force bool) error {
 	return s.update(ctx, func(tx store.Tx) error {
-		n, err := findNode(tx, k, name)
+		find := store.Reader(tx) // nothing comes to a node that is locked
+		if force {
+			find = tx.Unlocked() // arrays are locked before nodes
+		}
+		n, err := findNode(find, k, name)
 		if err != nil {
 			return err
 		}
@@ -55,7 +59,7 @@ func (s *Server) deleteNode(ctx context.Context, k vda.NodeKind, name string, fo
 			das, err := forget(tx, n.ID)
 			return usedBy(tx, string(k), n.Name, parts, das, err)
 		}
-		what, names, err := holds(tx, k, n.ID)
+		what, names, err := holds(tx.Unlocked(), k, n.ID)
 		if err != nil {
 			return err
 		}
@@ -164,13 +168,18 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 	var changed []node
 	err = s.update(ctx, func(tx store.Tx) error {
 		changed = nil
+		if listener != nil {
+			if _, err := tx.ClusterID(); err != nil { // locks it: one takes an address at a time
+				return err
+			}
+		}
 		n, err := findNode(tx, k, name)
 		if err != nil {
 			return err
 		}
 		moved := listener != nil && *listener != n.Listener
 		if moved {
-			if err := mayMove(tx, k, n, *listener); err != nil {
+			if err := mayMove(tx.Unlocked(), k, n, *listener); err != nil {
 				return err
 			}
 			n.Listener = *listener

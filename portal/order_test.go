@@ -33,3 +33,37 @@ func TestArraysAreChangedInTheLockOrder(t *testing.T) {
 		must[*apiv1.DeleteDaReply](t)(client.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: name}))
 	}
 }
+
+// TestNodesAndPdsAreChangedInTheLockOrder: so do requests on nodes and pds, those
+// that are refused as well.
+func TestNodesAndPdsAreChangedInTheLockOrder(t *testing.T) {
+	t.Parallel()
+	c := portaltest.New(t)
+	c.Populate(c.Client(), 3, 3)
+	client := c.Client(func(cfg *portal.Config) { cfg.Store = storetest.Ordered(t, c.Store) })
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}))
+	dns := must[*apiv1.ListDnReply](t)(client.ListDn(ctx, &apiv1.ListDnRequest{})).DnMsgList
+	cns := must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{})).CnMsgList
+	off := false
+	for _, dn := range dns {
+		for _, pd := range dn.PdMsgList {
+			must[*apiv1.ModifyPdReply](t)(client.ModifyPd(ctx, &apiv1.ModifyPdRequest{DnName: dn.DnName, PdName: pd.PdName, NewOnline: &off}))
+			_, _ = client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: dn.DnName, PdName: pd.PdName})
+			_, _ = client.CreatePd(ctx, &apiv1.CreatePdRequest{DnName: dn.DnName, PdName: pd.PdName, PdConf: pd.PdConf})
+		}
+		must[*apiv1.CreatePdReply](t)(client.CreatePd(ctx, &apiv1.CreatePdRequest{DnName: dn.DnName, PdName: "more",
+			PdConf: `{"type":"malloc","size":67108864}`}))
+		must[*apiv1.DeletePdReply](t)(client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: dn.DnName, PdName: "more"}))
+		_, _ = client.DeletePd(ctx, &apiv1.DeletePdRequest{DnName: dn.DnName, PdName: "more", Force: true})
+		must[*apiv1.ModifyDnReply](t)(client.ModifyDn(ctx, &apiv1.ModifyDnRequest{DnName: dn.DnName, NewOnline: &off}))
+		_, _ = client.DeleteDn(ctx, &apiv1.DeleteDnRequest{DnName: dn.DnName})
+		_, _ = client.DeleteDn(ctx, &apiv1.DeleteDnRequest{DnName: dn.DnName, Force: true})
+		_, _ = client.CreateDn(ctx, &apiv1.CreateDnRequest{DnName: dn.DnName, DnListenerConf: dn.DnListenerConf})
+	}
+	for _, cn := range cns {
+		must[*apiv1.ModifyCnReply](t)(client.ModifyCn(ctx, &apiv1.ModifyCnRequest{CnName: cn.CnName, NewOnline: &off}))
+		_, _ = client.DeleteCn(ctx, &apiv1.DeleteCnRequest{CnName: cn.CnName})
+		_, _ = client.DeleteCn(ctx, &apiv1.DeleteCnRequest{CnName: cn.CnName, Force: true})
+		_, _ = client.CreateCn(ctx, &apiv1.CreateCnRequest{CnName: cn.CnName, CnListenerConf: cn.CnListenerConf})
+	}
+}

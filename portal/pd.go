@@ -28,14 +28,15 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 		if dn, err = findNode(tx, vda.DiskNode, req.DnName); err != nil {
 			return err
 		}
-		old, err := tx.PDByName(dn.ID, pd.Name)
+		// No pd comes to a dn that is locked; pds themselves are locked before dns.
+		old, err := tx.Unlocked().PDByName(dn.ID, pd.Name)
 		if err := taken(err, func() error {
 			return exists("pd", pd.Name+" of dn "+dn.Name, parameter{"pd_conf", compactJSON(old.Conf), compactJSON(pd.Conf)},
 				parameter{"online", old.Online, pd.Online})
 		}); err != nil {
 			return err
 		}
-		if err := mediumFree(tx, dn, medium); err != nil {
+		if err := mediumFree(tx.Unlocked(), dn, medium); err != nil {
 			return err
 		}
 		pd.DNID = dn.ID
@@ -103,13 +104,17 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 	err := s.update(ctx, func(tx store.Tx) error {
 		var pd *vda.PD
 		var err error
-		if dn, pd, err = findPD(tx, req.DnName, req.PdName); req.Force && isKind(err, vda.NotFound) {
-			dn, pd, err = findDeletedPD(tx, req.DnName, req.PdName, err)
+		u := tx.Unlocked()
+		if dn, pd, err = findPD(u, req.DnName, req.PdName); req.Force && isKind(err, vda.NotFound) {
+			dn, pd, err = findDeletedPD(u, req.DnName, req.PdName, err)
+		}
+		if err == nil {
+			pd, err = lockPD(tx, dn, pd, req.Force)
 		}
 		if err != nil {
 			return err
 		}
-		vds, err := tx.VDsOfPD(pd.ID)
+		vds, err := u.VDsOfPD(pd.ID) // none comes to a pd that is locked
 		if err != nil {
 			return err
 		}
@@ -191,7 +196,10 @@ func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*api
 	var dn *vda.Node
 	var pd *vda.PD
 	err := s.update(ctx, func(tx store.Tx) (err error) {
-		if dn, pd, err = findPD(tx, req.DnName, req.PdName); err != nil {
+		if dn, pd, err = findPD(tx.Unlocked(), req.DnName, req.PdName); err != nil {
+			return err
+		}
+		if pd, err = lockPD(tx, dn, pd, false); err != nil {
 			return err
 		}
 		pd.Online = *req.NewOnline

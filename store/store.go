@@ -59,7 +59,12 @@ type ExpFilter struct {
 // error. Lists leave tombstones out unless the method says otherwise. Every
 // value goes in and out as a copy.
 type Reader interface {
+	// ClusterID returns the cluster's id. A transaction that writes locks its row,
+	// before any other.
 	ClusterID() (string, error)
+	// Unlocked reads in the same transaction and locks nothing: what it returns may
+	// have changed when the transaction ends.
+	Unlocked() Reader
 
 	// Node and NodeByName return what nodes of both kinds have.
 	Node(k vda.NodeKind, id string) (*vda.Node, error)

@@ -155,8 +155,9 @@ type sqlReader struct {
 	ctx    context.Context
 	tx     *sql.Tx
 	store  *sqlStore
-	lock   bool  // lock what is read
-	broken error // an error that is about the database, not about a row
+	lock   bool       // lock what is read
+	broken error      // an error that is about the database, not about a row
+	of     *sqlReader // the transaction's own, whose broken counts; nil: this is it
 }
 
 // sqlTx is a Tx.
@@ -169,11 +170,23 @@ var (
 
 // fault notes an error that ends the transaction, and wraps it.
 func (t *sqlReader) fault(err error) error {
+	if t.of != nil {
+		return t.of.fault(err)
+	}
 	_, ends := about[t.store.classOf(err)]
 	if t.broken == nil && (ends || t.ctx.Err() != nil) {
 		t.broken = err
 	}
 	return t.store.wrap(err)
+}
+
+func (t *sqlReader) Unlocked() Reader {
+	if !t.lock {
+		return t
+	}
+	u := *t
+	u.lock, u.of = false, t
+	return &u
 }
 
 func (t *sqlTx) exec(q string, args ...any) (affected int64, err error) {

@@ -67,7 +67,7 @@ func (s *Syncer) DropOrphans(ctx context.Context, o OrphansOf) error {
 		if err != nil {
 			return err
 		}
-		cluster, err := tx.ClusterID()
+		cluster, err := tx.Unlocked().ClusterID()
 		if err != nil {
 			return err
 		}

@@ -12,15 +12,16 @@ import (
 
 // The levels of the lock order; see package array.
 const (
-	levelDA = iota + 1
+	levelCluster = iota
+	levelDA
 	levelPD
 	levelCN
 	levelDN
 )
 
 // Recorder is a transaction that notes which rows it locks, and what of it is
-// not in the lock order of package array: arrays, pds, cns, dns, each by id; rows of an
-// array behind its lock.
+// not in the lock order of package array: the cluster, arrays, pds, cns, dns, each by
+// id; rows of an array behind its lock.
 type Recorder struct {
 	store.Tx
 	Wrong []string // one sentence each
@@ -101,6 +102,11 @@ func idOfPD(p *vda.PD) string       { return p.ID }
 func idOfDN(n *vda.DN) string       { return n.ID }
 func idOfCN(n *vda.CN) string       { return n.ID }
 func idOfDA(d *vda.DA) string       { return d.ID }
+
+func (r *Recorder) ClusterID() (string, error) {
+	r.take(levelCluster, "")
+	return r.Tx.ClusterID()
+}
 
 func (r *Recorder) DA(id string) (*vda.DA, error) { r.take(levelDA, id); return r.Tx.DA(id) }
 func (r *Recorder) DAByName(name string) (*vda.DA, error) {

@@ -54,6 +54,7 @@ func Run(t *testing.T, uri string) {
 		{"Monitors", testMonitors},
 		{"Rollback", testRollback},
 		{"View", testView},
+		{"Unlocked", testUnlocked},
 		{"TakePD", testTakePD},
 		{"ReadModifyWrite", testReadModifyWrite},
 		{"ConflictRetry", testConflictRetry},

@@ -42,6 +42,31 @@ func testRollback(t *testing.T, s *suite) {
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { _, err := tx.DN(dn.ID); return err })
 }
 
+func testUnlocked(t *testing.T, s *suite) {
+	dn := newDN()
+	s.update(t, func(tx store.Tx) error {
+		if err := tx.InsertNode(vda.DiskNode, &dn.Node); err != nil {
+			return err
+		}
+		u := tx.Unlocked()
+		if _, writes := u.(store.Tx); writes {
+			t.Error("what locks nothing can write")
+		}
+		got, err := u.NodeByName(vda.DiskNode, dn.Name)
+		if err == nil && got.ID != dn.ID {
+			t.Errorf("it reads %v, which is not what the transaction has written", got)
+		}
+		if _, missing := u.Node(vda.DiskNode, store.NewID()); vda.KindOf(missing) != vda.NotFound {
+			t.Errorf("a node that there is not: %v", missing)
+		}
+		return err
+	})
+	s.view(t, func(tx store.Reader) error {
+		_, err := tx.Unlocked().Node(vda.DiskNode, dn.ID)
+		return err
+	})
+}
+
 func testView(t *testing.T, s *suite) {
 	if err := s.View(s.ctx, func(tx store.Reader) error {
 		if _, writes := tx.(store.Tx); writes {

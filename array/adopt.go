@@ -9,11 +9,12 @@ import (
 
 // Adoption is an array made of what nodes remember of it and have on media.
 type Adoption struct {
-	DA     *vda.DA
-	Grps   []*vda.Grp
-	VDs    []*vda.VD // Adopt sets their Clusters
-	Cntlrs []*vda.Cntlr
-	Exps   []*vda.Exp
+	DA      *vda.DA
+	Grps    []*vda.Grp
+	Mirrors []*vda.Mirror // of a mirrored array
+	VDs     []*vda.VD     // Adopt sets their Clusters
+	Cntlrs  []*vda.Cntlr
+	Exps    []*vda.Exp
 }
 
 // Adopt writes all rows of an array whose vds are there already, on pds that
@@ -33,6 +34,9 @@ func Adopt(tx store.Tx, a *Adoption) (Plan, error) {
 	}
 	for _, g := range a.Grps {
 		c.then(func() error { return tx.InsertGrp(g) })
+	}
+	for _, m := range a.Mirrors {
+		c.then(func() error { return tx.InsertMirror(m) })
 	}
 	for _, v := range a.Cntlrs {
 		c.insertCntlr(v)

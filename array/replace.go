@@ -28,7 +28,7 @@ func PlanReplacement(tx store.Reader, daID, cntlrID string, fit func(cnID string
 	if e.surplus {
 		return r, nil
 	}
-	r.To, err = placeAnother(tx, e.cntlrs, cntlrID, fit)
+	r.To, err = placeAnother(tx, e, fit)
 	if err != nil || r.To == "" {
 		return nil, err
 	}
@@ -66,8 +66,12 @@ func lookAt(tx store.Reader, daID, cntlrID string) (*eviction, error) {
 	return e, nil
 }
 
-// placeAnother is the cn for one more controller, "" for none.
-func placeAnother(tx store.Reader, cntlrs []vda.Cntlr, instead string, fit func(string) bool) (string, error) {
+// carries reports whether a cn can have a controller of the array.
+func (e *eviction) carries(cn *vda.CN) bool { return cn.Mirrors || !e.da.Redundancy.Mirrored() }
+
+// placeAnother is the cn for one more controller, "" for none. That of a mirrored
+// array needs a data plane that can mirror.
+func placeAnother(tx store.Reader, e *eviction, fit func(string) bool) (string, error) {
 	rows, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return "", err
@@ -76,11 +80,11 @@ func placeAnother(tx store.Reader, cntlrs []vda.Cntlr, instead string, fit func(
 	for i := range rows {
 		r := &rows[i]
 		p := placement.CN{ID: r.ID, Name: r.Name, Location: r.Location, Cntlrs: r.CntlrCount, Primaries: r.PrimaryCount}
-		has := slices.IndexFunc(cntlrs, func(c vda.Cntlr) bool { return c.CNID == r.ID })
+		has := slices.IndexFunc(e.cntlrs, func(c vda.Cntlr) bool { return c.CNID == r.ID })
 		switch {
-		case has < 0 && r.Online && !r.Health.Error && fit(r.ID):
+		case has < 0 && r.Online && !r.Health.Error && e.carries(r) && fit(r.ID):
 			free = append(free, p)
-		case has >= 0 && !cntlrs[has].Deleted && cntlrs[has].ID != instead:
+		case has >= 0 && !e.cntlrs[has].Deleted && e.cntlrs[has].ID != e.old.ID:
 			taken = append(taken, p)
 		}
 	}
@@ -133,8 +137,8 @@ func (c *Change) addCntlr(e *eviction, cnID string, plan *Plan) error {
 	}
 	at := Node{vda.ControllerNode, cnID}
 	c.At(at, func() error {
-		cn, err := c.tx.Node(at.Kind, at.ID)
-		if err == nil && !cn.Online {
+		cn, err := c.tx.CN(at.ID)
+		if err == nil && (!cn.Online || !e.carries(cn)) {
 			return ErrStale
 		}
 		return stale(err)

@@ -149,6 +149,27 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
+// TestRedundancy makes a mirrored array and looks at it.
+func TestRedundancy(t *testing.T) {
+	c := portaltest.New(t)
+	u := &user{t, c.Portal()}
+	c.Populate(c.Dial(u.addr), 2, 1)
+	c.CanMirror()
+	if out, _ := u.ok(`__complete da create --redundancy ''`); !strings.HasPrefix(out, "none\nmirror:2\nmirror:3\n") {
+		t.Errorf("values to choose from: %q", out)
+	}
+	u.ok("da create --da-name da0 --da-size 8M --redundancy mirror:2 --min-legs 2")
+	out, _ := u.ok("da get --da-name da0")
+	for _, want := range []string{`"redundancy": "mirror:2",`, `"redundancy_state": "full",`, `"min_legs": 2,`, `"role": "member",`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("da get does not show %s:\n%s", want, out)
+		}
+	}
+	if tab, _ := u.ok("da list -o table"); !strings.Contains(tab, "REDUNDANCY_STATE") || !strings.Contains(tab, "mirror:2") {
+		t.Errorf("da list as a table:\n%s", tab)
+	}
+}
+
 // TestFailures types what is wrong: reply_info on standard output, one line on
 // standard error that names the flag or field, and the exit status.
 func TestFailures(t *testing.T) {
@@ -172,6 +193,8 @@ func TestFailures(t *testing.T) {
 			[]string{"stripe_count", "more than 2^64"}},
 		{`da create --da-name x --da-size 1M --da-conf '{"stripe_count":99999999999}'`, exitRefused, 2,
 			[]string{"stripe_count", "99999999999"}},
+		{"da create --da-name x --da-size 1M --redundancy raid1", exitRefused, 2, []string{"redundancy", "raid1", "mirror:2"}},
+		{"da create --da-name x --da-size 1M --min-legs 0", exitUsage, 2, []string{"--min-legs", "1 or more"}},
 		{"da get", exitUsage, 2, []string{"da-name"}},
 		{"da fetch --da-name x", exitUsage, 2, []string{`has no command "fetch"`}},
 		{"da lst", exitUsage, 2, []string{`did you mean "list"?`}},

@@ -137,17 +137,25 @@ var commands = []command{
 
 	{noun: "da", verb: "create", method: "CreateDa", short: "Make a disk array",
 		long: "\nIts disks are spread over locations as far as there are some; the reply warns\nwhere that was not possible. With a " +
-			"physical size below the array's the array is\nthin: writes fail when the physical size is used up.",
+			"physical size below the array's the array is\nthin: writes fail when the physical size is used up.\n\nWith --redundancy " +
+			"mirror:2 or mirror:3 each block is on that many disk nodes, always\ndistinct ones, and the array outlives the loss of all " +
+			"but one of them. It takes as\nmuch more space. Its controllers are on nodes whose data plane is vda_tgt. A\nstripe_count above " +
+			"1 in --da-conf stripes over that many mirrors.",
 		example: `  vda_cli da create --da-name da0 --cntlr-cnt 2 --da-size 33554432 --physical-size 33554432 ` +
 			`--da-conf '{"stripe_count":2, "stripe_size_kb":64}'
-  vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict`,
+  vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict
+  vda_cli da create --da-name da2 --cntlr-cnt 2 --da-size 1T --redundancy mirror:2`,
 		flags: []flag{daName,
 			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1", min: 1},
 			{name: "da-size", syntax: sizeText, required: true,
 				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
 			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside, in bytes or like 32M", def: "the array's size"},
 			{name: "da-conf", syntax: jsonText, usage: "`JSON` of how the array is striped", def: `{"stripe_count":1,"stripe_size_kb":64}`},
-			{name: "strict", syntax: onOff, usage: "refuse when the array cannot be spread over distinct locations; warn when not given"}}},
+			{name: "strict", syntax: onOff, usage: "refuse when the array cannot be spread over distinct locations; warn when not given"},
+			{name: "redundancy", def: "none", values: []string{"none", "mirror:2", "mirror:3"},
+				usage: "`REDUNDANCY` of the array: none, mirror:2 or mirror:3, which keep each block on 2 or 3 disk nodes"},
+			{name: "min-legs", def: "1", min: 1,
+				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}}},
 	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array that has no exporters, and all data on it",
 		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
 	{noun: "da", verb: "modify", method: "ModifyDa", short: "Rename a disk array that has no exporters",

@@ -25,6 +25,7 @@ type flag struct {
 	def      string // what the portal takes when the flag is not given, for the help
 	min      uint32 // of a number: what is below is refused
 	syntax   syntax
+	values   []string // of which the value is one, for completion; the portal checks it
 }
 
 // syntax is how a value is written, where the field's type does not say.

@@ -131,6 +131,9 @@ func (s *session) command(c *command) *cobra.Command {
 				panic(err)
 			}
 		}
+		if f.values != nil {
+			program.Choices(cmd, f.name, f.values...)
+		}
 		if f.syntax == order {
 			program.Typed(cmd.Flags(), f.name)
 		}

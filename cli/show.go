@@ -75,7 +75,7 @@ func table(m protoreflect.Message) []byte {
 }
 
 // hidden are columns that a table leaves out for width.
-var hidden = []protoreflect.Name{"error_time", "version", "data_plane_version"}
+var hidden = []protoreflect.Name{"error_time", "version", "data_plane_version", "min_legs", "raw_size"}
 
 func rows(out *bytes.Buffer, f protoreflect.FieldDescriptor, l protoreflect.List) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -141,7 +141,7 @@ func cell(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 		return "yes"
 	case f.Kind() == protoreflect.BoolKind:
 		return "no"
-	case strings.HasSuffix(string(f.Name()), "size"):
+	case strings.HasSuffix(string(f.Name()), "size"), strings.HasSuffix(string(f.Name()), "_bytes"):
 		return size(v.Uint())
 	case v.String() == "":
 		return "-"

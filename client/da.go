@@ -10,9 +10,12 @@ import (
 
 // CreateDa makes a disk array. DaSize is what the host sees, in bytes, a multiple
 // of 1 MiB and of 4 MiB from 64 GiB on; a smaller PhysicalSize makes it thin.
-// WarningList of the reply says where it could not be spread over locations.
+// Redundancy is "none", which "" is too, "mirror:2" or "mirror:3": then each block is
+// on that many dns, and the array is not in error as long as one leg of each column
+// is well: RedundancyState of DaMsg says how much of it is left. WarningList of the
+// reply says where it could not be spread over locations.
 // Errors: CodeInvalid, CodeNameTaken, CodeIdentical, CodeNoRoom (too little space,
-// too few nodes, or too few locations with Strict).
+// too few nodes, no nodes that can mirror, or too few locations with Strict).
 func (c *Client) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest, opts ...grpc.CallOption) (*apiv1.CreateDaReply, error) {
 	return c.stubs.CreateDa(ctx, req, opts...)
 }

@@ -221,6 +221,6 @@ func AnotherLeg(pds []PD, column []Leg, data uint64) (VD, string, error) {
 	if here[s.location] == 0 {
 		return vd, "", nil
 	}
-	return vd, fmt.Sprintf("the new leg is in a location that another leg of its column is in: no other location has an online pd with %d "+
-		"bytes free", size), nil
+	return vd, fmt.Sprintf("the new leg is in a location that another leg of its column is in: no other location has an online pd "+
+		"with %d bytes free", size), nil
 }

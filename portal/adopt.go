@@ -21,19 +21,17 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 	}
 	a := &array.Adoption{}
 	a.DA = &vda.DA{ID: daID, Name: p.DaName, Size: p.Size, PhysicalSize: p.Size, CntlrCnt: uint32(len(cntlrs)),
-		StripeCount: uint32(len(p.Grps[0].Vds)), StripeSizeKB: p.Grps[0].StripeSizeKb, ClusterSize: p.ClusterSize, Redundancy: vda.Striped,
-		MinLegs: 1, Term: p.Term, Created: true}
+		StripeCount: uint32(len(p.Grps[0].Vds) + len(p.Grps[0].Mirrors)), StripeSizeKB: p.Grps[0].StripeSizeKb, ClusterSize: p.ClusterSize,
+		Redundancy: vda.Striped, MinLegs: 1, Term: p.Term, Created: true}
 	a.DA.Conf = fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, a.DA.StripeCount, a.DA.StripeSizeKB)
+	if err := o.planRedundancy(a.DA, p, cntlrs); err != nil {
+		return nil, err
+	}
 	var bytes uint64
 	for _, g := range p.Grps {
-		row := &vda.Grp{ID: g.Id, DAID: daID, Idx: g.GrpIdx}
-		for i, t := range g.Vds {
-			v, known := vds[t.VdId]
-			if !known {
-				return nil, vda.Errorf(vda.FailedPrecondition, "its vd %s is on no dn that answers", t.VdId)
-			}
-			a.VDs = append(a.VDs, &vda.VD{ID: v.Id, DAID: daID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size})
-			row.Size += v.Size
+		row, err := planGroup(a, g, vds)
+		if err != nil {
+			return nil, err
 		}
 		bytes += row.Size
 		a.Grps = append(a.Grps, row)
@@ -55,6 +53,67 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 			Serial: e.Serial, NSUUID: e.NsUuid})
 	}
 	return a, nil
+}
+
+// planRedundancy takes over what a mirrored array promises. Which of its legs have
+// every write is known to its last primary alone: when another may have been primary
+// since, a leg that lacks writes could be taken for a good one.
+func (o *orphans) planRedundancy(da *vda.DA, p *apiv1.CntlrSpec, cntlrs map[string]*apiv1.CntlrSpec) error {
+	mirrored := slices.ContainsFunc(p.Grps, func(g *apiv1.GrpSpec) bool { return len(g.Mirrors) > 0 })
+	if !mirrored {
+		return nil
+	}
+	for _, c := range cntlrs {
+		if c.Term > p.Term {
+			return vda.Errorf(vda.FailedPrecondition, "its primary of term %d is on no cn that answers, and knows alone which of its legs "+
+				"have all data", c.Term)
+		}
+	}
+	if len(o.mute) > 0 {
+		return vda.Errorf(vda.FailedPrecondition, "it is mirrored, and a node that does not answer may know more of its legs: %s", o.mute[0])
+	}
+	r, err := vda.ParseRedundancy("redundancy", p.Redundancy)
+	if err != nil || !r.Mirrored() {
+		return vda.Errorf(vda.FailedPrecondition, "its primary does not remember its redundancy")
+	}
+	da.Redundancy, da.MinLegs = r, max(p.MinLegs, 1)
+	return nil
+}
+
+// planGroup makes the rows of a group's vds and mirrors, and returns the group's.
+func planGroup(a *array.Adoption, g *apiv1.GrpSpec, vds map[string]orphanVd) (*vda.Grp, error) {
+	row := &vda.Grp{ID: g.Id, DAID: a.DA.ID, Idx: g.GrpIdx}
+	for i, t := range g.Vds {
+		v, known := vds[t.VdId]
+		if !known {
+			return nil, vda.Errorf(vda.FailedPrecondition, "its vd %s is on no dn that answers", t.VdId)
+		}
+		a.VDs = append(a.VDs, &vda.VD{ID: v.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size})
+		row.Size += v.Size
+	}
+	for i, m := range g.Mirrors {
+		a.Mirrors = append(a.Mirrors, &vda.Mirror{ID: m.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), Size: m.DataSize, Gen: m.Gen})
+		row.Size += m.DataSize
+		for _, leg := range m.Legs {
+			v, known := vds[leg.Vd.VdId]
+			member := leg.Role == apiv1.LegRole_LEG_ROLE_MEMBER
+			switch {
+			case !known && member:
+				return nil, vda.Errorf(vda.FailedPrecondition, "its vd %s, which has all data of its column, is on no dn that answers", leg.Vd.VdId)
+			case !known: // it is replaced
+				continue
+			}
+			r := &vda.VD{ID: v.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size, MirrorID: m.Id,
+				Role: vda.Stale, Epoch: max(v.Epoch, leg.Vd.Epoch)}
+			if member {
+				r.Role = vda.Member
+			} else {
+				r.Epoch++ // whatever was on its way to it does not land any more
+			}
+			a.VDs = append(a.VDs, r)
+		}
+	}
+	return row, nil
 }
 
 // AdoptOrphan takes an array or a pd into the database as its nodes remember it,

@@ -27,14 +27,7 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	var p *plan
 	var steps [][]node
 	for range placeAttempts {
-		err = s.view(ctx, func(tx store.Reader) (err error) {
-			if err := daNameFree(tx, da); err != nil {
-				return err
-			}
-			p, err = placeDA(tx, da, vdBytes, placement.Strictness(req.Strict))
-			return err
-		})
-		if err != nil {
+		if p, err = s.place(ctx, da, vdBytes, placement.Strictness(req.Strict)); err != nil {
 			return nil, err
 		}
 		err = s.update(ctx, func(tx store.Tx) (err error) {
@@ -62,16 +55,17 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	notes := s.syncSteps(ctx, steps...)
 	now, err := read()
 	if notes == nil {
-		now, err = settle(ctx, s.cfg.SettleTime, now, err, func(m *apiv1.DaMsg) bool { return !m.Error }, func() (*apiv1.DaMsg, error) {
+		now, err = settle(ctx, s.cfg.SettleTime, now, err, func(m *apiv1.DaMsg) bool { return notUp(m) == "" }, func() (*apiv1.DaMsg, error) {
 			s.syncSteps(ctx, steps...)
 			return read()
 		})
 	}
 	msg, remarks := shown(now, err, daMsg(da))
-	if notes == nil && msg.Error {
-		notes = []string{"not all of it is up yet (" + msg.ErrorMsg + ")"}
+	why := notUp(msg)
+	if notes == nil && why != "" {
+		notes = []string{"not all of it is up yet (" + why + ")"}
 	}
-	if err == nil && msg.Error {
+	if err == nil && why != "" {
 		if err := s.undoForSpace(ctx, da); err != nil {
 			return nil, err
 		}
@@ -81,6 +75,48 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 		p.warnings = append(p.warnings, fmt.Sprintf(thin, da.Size, da.PhysicalSize))
 	}
 	return &apiv1.CreateDaReply{ReplyInfo: done("the da is created", notes, remarks...), DaMsg: msg, WarningList: p.warnings}, nil
+}
+
+// place chooses places for a new array whose name is free. It waits a little for
+// monitors to ask cns that have just been added what they can.
+func (s *Server) place(ctx context.Context, da *vda.DA, vdBytes uint64, strict placement.Strictness) (*plan, error) {
+	type choice struct {
+		*plan
+		unheard bool
+		err     error
+	}
+	look := func() (c choice, _ error) {
+		c.err = s.view(ctx, func(tx store.Reader) (err error) {
+			if err := daNameFree(tx, da); err != nil {
+				return err
+			}
+			c.plan, c.unheard, err = placeDA(tx, da, vdBytes, strict)
+			return err
+		})
+		return c, nil
+	}
+	c, err := look()
+	c, _ = settle(ctx, s.cfg.SettleTime, c, err, func(c choice) bool { return !c.unheard }, look)
+	return c.plan, c.err
+}
+
+// notUp is what is not up of a new array, "" when all is: of a mirrored one all legs
+// are, though it is usable without some.
+func notUp(m *apiv1.DaMsg) string {
+	switch {
+	case m.Error:
+		return m.ErrorMsg
+	case m.RedundancyState == "" || m.RedundancyState == string(vda.RedundancyFull):
+		return ""
+	}
+	for _, g := range m.GrpMsgList {
+		for _, v := range g.VdMsgList {
+			if v.Error {
+				return "a leg on " + v.PdName + " of dn " + v.DnName + ": " + v.ErrorMsg
+			}
+		}
+	}
+	return "its redundancy is " + m.RedundancyState
 }
 
 // newDA checks a request and makes the row of it.
@@ -114,6 +150,7 @@ func daNameFree(tx store.Reader, da *vda.DA) error {
 		return exists("da", da.Name,
 			parameter{"da_size", old.Size, da.Size}, parameter{"physical_size", old.PhysicalSize, da.PhysicalSize},
 			parameter{"cntlr_cnt", old.CntlrCnt, da.CntlrCnt},
-			parameter{"stripe_count", old.StripeCount, da.StripeCount}, parameter{"stripe_size_kb", old.StripeSizeKB, da.StripeSizeKB})
+			parameter{"stripe_count", old.StripeCount, da.StripeCount}, parameter{"stripe_size_kb", old.StripeSizeKB, da.StripeSizeKB},
+			parameter{"redundancy", old.Redundancy, da.Redundancy}, parameter{"min_legs", old.MinLegs, da.MinLegs})
 	})
 }

@@ -206,7 +206,7 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	return msg, err
 }
 
-// grpMsg is a group with its vds, whose errors da is blamed for.
+// grpMsg is a group with its vds, whose errors and sizes are added to da.
 func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMsg, error) {
 	g := &apiv1.GrpMsg{GrpId: grp.ID, GrpIdx: grp.Idx, Size: grp.Size}
 	columns := vda.Columns(vds)
@@ -223,6 +223,7 @@ func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMs
 				return nil, err
 			}
 			g.VdMsgList = append(g.VdMsgList, m)
+			da.RawSize += v.Size
 			if v.Role == vda.Member {
 				members = append(members, m)
 				usable = usable || v.MirrorID != "" && !m.Error

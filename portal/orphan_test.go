@@ -105,6 +105,11 @@ func forget(t *testing.T, c *portaltest.Cluster, client apiv1.PortalClient, name
 		for _, v := range vds {
 			errs = errors.Join(errs, tx.DeleteVD(v.ID), tx.GivePD(v.PDID, v.Clusters))
 		}
+		mirrors, err := tx.MirrorsOfDA(da.ID)
+		errs = errors.Join(errs, err)
+		for _, m := range mirrors {
+			errs = errors.Join(errs, tx.DeleteMirror(m.ID))
+		}
 		grps, err := tx.GrpsOfDA(da.ID)
 		errs = errors.Join(errs, err)
 		for _, g := range grps {

@@ -15,35 +15,47 @@ type plan struct {
 }
 
 // placeDA chooses places from the cluster as it is now. What it reads grows
-// with the nodes and disks, not with the arrays.
-func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Strictness) (*plan, error) {
+// with the nodes and disks, not with the arrays. unheard: there may be a place, and
+// it will be known when monitors have asked the cns.
+func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Strictness) (p *plan, unheard bool, err error) {
 	pds, leftOut, err := array.DiskCandidates(tx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	p := &plan{}
-	vds, w, err := placement.VDs(pds, int(da.StripeCount), vdBytes, strict)
+	p = &plan{}
+	var w []string
+	if da.Redundancy.Mirrored() {
+		p.columns, w, err = placement.Mirrors(pds, int(da.StripeCount), int(da.Redundancy), vdBytes, strict)
+	} else {
+		var vds []placement.VD
+		vds, w, err = placement.VDs(pds, int(da.StripeCount), vdBytes, strict)
+		p.columns = placement.Columns(vdBytes, vds)
+	}
 	if err != nil {
-		return nil, placement.Explain(err, leftOut)
+		return nil, false, placement.Explain(err, leftOut)
 	}
-	p.columns = placement.Columns(vdBytes, vds)
 	p.warnings = append(p.warnings, w...)
-	cns, leftOut, err := nodeCandidates(tx)
+	cns, leftOut, unheard, err := nodeCandidates(tx, da)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if p.cntlrs, w, err = placement.Cntlrs(cns, int(da.CntlrCnt), strict); err != nil {
-		return nil, placement.Explain(err, leftOut)
+		if da.Redundancy.Mirrored() {
+			err = vda.Errorf(vda.KindOf(err), "controllers of an array with redundancy %s have to be on cns whose data plane can mirror, as "+
+				"vda_tgt can: %w", da.Redundancy, err)
+		}
+		return nil, unheard, placement.Explain(err, leftOut)
 	}
 	p.warnings = append(p.warnings, w...)
-	return p, nil
+	return p, false, nil
 }
 
-// nodeCandidates are the cns that may take controllers, and why others may not.
-func nodeCandidates(tx store.Reader) (cns []placement.CN, leftOut []string, err error) {
+// nodeCandidates are the cns that may take controllers of an array, and why others
+// may not. unheard: one of them may be fit for it, and no monitor has asked it yet.
+func nodeCandidates(tx store.Reader, da *vda.DA) (cns []placement.CN, leftOut []string, unheard bool, err error) {
 	rows, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	for i := range rows {
 		cn := &rows[i]
@@ -52,9 +64,14 @@ func nodeCandidates(tx store.Reader) (cns []placement.CN, leftOut []string, err 
 			leftOut = append(leftOut, cn.Name+" (offline)")
 		case cn.Health.Error:
 			leftOut = append(leftOut, cn.Name+" (in error)")
+		case da.Redundancy.Mirrored() && !cn.Mirrors && cn.DataPlaneVersion == "":
+			leftOut = append(leftOut, cn.Name+" (vda_monitor has not heard yet whether its data plane can mirror)")
+			unheard = true
+		case da.Redundancy.Mirrored() && !cn.Mirrors:
+			leftOut = append(leftOut, cn.Name+" (its data plane, "+cn.DataPlaneVersion+", cannot mirror)")
 		default:
 			cns = append(cns, placement.CN{ID: cn.ID, Name: cn.Name, Location: cn.Location, Cntlrs: cn.CntlrCount, Primaries: cn.PrimaryCount})
 		}
 	}
-	return cns, leftOut, nil
+	return cns, leftOut, unheard, nil
 }

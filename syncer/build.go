@@ -125,6 +125,9 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		Size: da.Size, Thin: da.Thin(), Create: c.Primary && !da.Created && !c.Deleted, ClusterSize: da.ClusterSize,
 		HostNqn: vda.ProxyHostNQN(c.ID),
 	}
+	if da.Redundancy.Mirrored() {
+		spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
+	}
 	spec.MinCntlid, spec.MaxCntlid = c.CNTLIDs()
 	peers, err := b.tx.CntlrsOfDA(da.ID)
 	if err != nil {

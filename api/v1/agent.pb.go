@@ -1709,6 +1709,8 @@ type CntlrSpec struct {
 	SecondaryHostNqns []string      `protobuf:"bytes,19,rep,name=secondary_host_nqns,json=secondaryHostNqns,proto3" json:"secondary_host_nqns,omitempty"` // primary only: who may proxy to it
 	MinCntlid         uint32        `protobuf:"varint,20,opt,name=min_cntlid,json=minCntlid,proto3" json:"min_cntlid,omitempty"`
 	MaxCntlid         uint32        `protobuf:"varint,21,opt,name=max_cntlid,json=maxCntlid,proto3" json:"max_cntlid,omitempty"`
+	Redundancy        string        `protobuf:"bytes,22,opt,name=redundancy,proto3" json:"redundancy,omitempty"`           // of a mirrored array: mirror:2 or mirror:3
+	MinLegs           uint32        `protobuf:"varint,23,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"` // of a mirrored array
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1886,6 +1888,20 @@ func (x *CntlrSpec) GetMinCntlid() uint32 {
 func (x *CntlrSpec) GetMaxCntlid() uint32 {
 	if x != nil {
 		return x.MaxCntlid
+	}
+	return 0
+}
+
+func (x *CntlrSpec) GetRedundancy() string {
+	if x != nil {
+		return x.Redundancy
+	}
+	return ""
+}
+
+func (x *CntlrSpec) GetMinLegs() uint32 {
+	if x != nil {
+		return x.MinLegs
 	}
 	return 0
 }
@@ -2443,7 +2459,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06cntlrs\x18\a \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x12\x1f\n" +
 	"\vallow_empty\x18\b \x01(\bR\n" +
 	"allowEmpty\x12)\n" +
-	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\x86\x05\n" +
+	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\xc1\x05\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -2468,7 +2484,11 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"min_cntlid\x18\x14 \x01(\rR\tminCntlid\x12\x1d\n" +
 	"\n" +
-	"max_cntlid\x18\x15 \x01(\rR\tmaxCntlid\"\xaa\x01\n" +
+	"max_cntlid\x18\x15 \x01(\rR\tmaxCntlid\x12\x1e\n" +
+	"\n" +
+	"redundancy\x18\x16 \x01(\tR\n" +
+	"redundancy\x12\x19\n" +
+	"\bmin_legs\x18\x17 \x01(\rR\aminLegs\"\xaa\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +

@@ -2434,9 +2434,10 @@ type DaMsg struct {
 	CntlrMsgList    []*CntlrMsg            `protobuf:"bytes,13,rep,name=cntlr_msg_list,json=cntlrMsgList,proto3" json:"cntlr_msg_list,omitempty"`        // get only
 	ExpNameList     []string               `protobuf:"bytes,14,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`           // get only
 	Redundancy      string                 `protobuf:"bytes,15,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                  // none, mirror:2 or mirror:3
-	RedundancyState string                 `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"` // of a mirrored array: full, rebuilding, degraded, single or down; get only
+	RedundancyState string                 `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"` // of a mirrored array: full, rebuilding, degraded, single or down
 	MinLegs         uint32                 `protobuf:"varint,17,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`
-	LackBytes       uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // that are to be copied until it is full; get only
+	LackBytes       uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // that are to be copied until it is full
+	RawSize         uint64                 `protobuf:"varint,19,opt,name=raw_size,json=rawSize,proto3" json:"raw_size,omitempty"`       // bytes that its vds take on disks; get only
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2593,6 +2594,13 @@ func (x *DaMsg) GetMinLegs() uint32 {
 func (x *DaMsg) GetLackBytes() uint64 {
 	if x != nil {
 		return x.LackBytes
+	}
+	return 0
+}
+
+func (x *DaMsg) GetRawSize() uint64 {
+	if x != nil {
+		return x.RawSize
 	}
 	return 0
 }
@@ -5018,7 +5026,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xb6\x04\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xd1\x04\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -5043,7 +5051,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x10redundancy_state\x18\x10 \x01(\tR\x0fredundancyState\x12\x19\n" +
 	"\bmin_legs\x18\x11 \x01(\rR\aminLegs\x12\x1d\n" +
 	"\n" +
-	"lack_bytes\x18\x12 \x01(\x04R\tlackBytes\"{\n" +
+	"lack_bytes\x18\x12 \x01(\x04R\tlackBytes\x12\x19\n" +
+	"\braw_size\x18\x13 \x01(\x04R\arawSize\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +

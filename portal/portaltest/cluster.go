@@ -134,6 +134,22 @@ func Listener(port int) string {
 	return fmt.Sprintf(`{"trtype":"tcp","traddr":"192.0.2.1","adrfam":"ipv4","trsvcid":"%d"}`, port)
 }
 
+// CanMirror has all cns said to have data planes that can mirror, as vda_monitor
+// finds out.
+func (c *Cluster) CanMirror() {
+	c.t.Helper()
+	err := c.Store.Update(context.Background(), func(tx store.Tx) error {
+		cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
+		for i := range cns {
+			err = errors.Join(err, tx.SetCNMirrors(cns[i].ID, true))
+		}
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
 // Populate adds dns with one malloc pd of 128 MiB each, and cns, all healthy
 // and each in a location of its own: dn0:9720 …, cn0:9820 ….
 func (c *Cluster) Populate(client apiv1.PortalClient, dns, cns int) {

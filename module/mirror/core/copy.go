@@ -189,9 +189,13 @@ func (c *Core) wasCopied(io *IO, r Result) {
 	}
 }
 
-// flushBatch is how many regions are copied before the target is flushed and its
-// map forgets them, so that a copy that is cut off goes on from there.
-const flushBatch = 64
+// flushBatch is how many regions are copied, or in how much time some are, before
+// the target is flushed and its map forgets them, so that a copy that is cut off
+// goes on from there.
+const (
+	flushBatch = 64
+	flushEvery = time.Second
+)
 
 // flushCopied flushes a target when enough was copied to it, or all.
 func (c *Core) flushCopied(i Leg) {
@@ -200,10 +204,10 @@ func (c *Core) flushCopied(i Leg) {
 		return
 	}
 	all := len(l.copied) == l.lack.Count() && len(l.jobs) == 0
-	if len(l.copied) == 0 || len(l.copied) < flushBatch && !all {
+	if len(l.copied) == 0 || len(l.copied) < flushBatch && !all && c.now < l.flushAt {
 		return
 	}
-	l.flushing, l.flushed = true, slices.Clone(l.copied)
+	l.flushing, l.flushed, l.flushAt = true, slices.Clone(l.copied), c.now+flushEvery
 	c.enqueue(&IO{Op: syncOp, need: set(i), to: i, target: true})
 	c.startWaiting()
 }

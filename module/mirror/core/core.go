@@ -179,17 +179,18 @@ type leg struct {
 	under int // actions that are not yet reported
 
 	// Of a target.
-	lack     *label.Map // what its map says that it lacks
-	pages    pages      // of that map
-	jobs     []*job     // that copy to it
-	copied   []int      // regions of lack that were copied and not flushed
-	flushed  []int      // those of them that the flush under way is about
-	flushing bool       // a flush of the mirror's own is under way
-	attached bool       // its map is durable: what it lacks is known for ever
-	settling bool       // it lacks nothing, and becomes Joining when labels say so
-	whole    bool       // settling, all older writes have ended and are flushed
-	drained  bool       // whole, and the next label has it joining
-	ready    bool       // Joining, and labels say so: SQL may make it a member
+	lack     *label.Map    // what its map says that it lacks
+	pages    pages         // of that map
+	jobs     []*job        // that copy to it
+	copied   []int         // regions of lack that were copied and not flushed
+	flushed  []int         // those of them that the flush under way is about
+	flushAt  time.Duration // when some that were copied are flushed
+	flushing bool          // a flush of the mirror's own is under way
+	attached bool          // its map is durable: what it lacks is known for ever
+	settling bool          // it lacks nothing, and becomes Joining when labels say so
+	whole    bool          // settling, all older writes have ended and are flushed
+	drained  bool          // whole, and the next label has it joining
+	ready    bool          // Joining, and labels say so: SQL may make it a member
 }
 
 // Core is a mirror. Its methods must not be called at the same time.

@@ -41,6 +41,7 @@ type disk struct {
 	pages  [][]byte
 	sick   bool // its writes fail
 	broken bool // its connection to the present primary broke
+	bare   bool // it has no room for a label
 }
 
 func newDisk(n int) *disk {
@@ -129,6 +130,10 @@ type model struct {
 	order    int
 	noLabels bool // labels are never written
 	lazy     bool // disks write back when they must
+	deaf     bool // the primary dies before it hears of a change
+	unjoined bool // SQL makes no leg a member
+	lives    bool // it never does
+	alone    bool // agent and monitor do nothing
 	rests    bool // the host leaves regions alone for a while
 	number   uint64
 	reqs     map[*core.IO]*request
@@ -172,7 +177,7 @@ func (m *model) fail(format string, args ...any) {
 
 func (m *model) specs() (specs []core.LegSpec) {
 	for _, r := range m.rows {
-		specs = append(specs, core.LegSpec{VD: r.disk.vd, Role: r.role})
+		specs = append(specs, core.LegSpec{VD: r.disk.vd, Role: r.role, Bare: r.disk.bare})
 	}
 	return specs
 }
@@ -206,7 +211,7 @@ func (m *model) start() {
 		p.admits[i] = r.disk.epoch
 		if r.role == core.Member || r.role == core.Target {
 			l, bits := r.disk.found()
-			seen = append(seen, core.Seen{VD: r.disk.vd, Label: l, Map: bits, Epoch: r.disk.boot()})
+			seen = append(seen, core.Seen{VD: r.disk.vd, Label: l, Map: bits, Epoch: r.disk.boot(), NoTail: r.disk.bare})
 		}
 	}
 	cfg := m.cfg
@@ -325,6 +330,9 @@ func (m *model) execute(p *primary, x pending) core.Result {
 	}
 	switch a.Kind {
 	case core.ReadLeg:
+		if r := m.row(d.vd); a.IO.Op == core.Read && r != nil && r.role == core.Target {
+			m.fail("a host reads from a target")
+		}
 		mem := p.of(a.IO)
 		if a.IO.Scrubs() {
 			mem = map[uint64]uint64{}
@@ -349,6 +357,12 @@ func (m *model) execute(p *primary, x pending) core.Result {
 		}
 	case core.FlushLeg:
 		d.flush()
+	case core.WriteMap, core.WriteLabel:
+		if d.bare {
+			m.fail("%v is written to a leg that has no room for it", a.Kind)
+		}
+	}
+	switch a.Kind {
 	case core.WriteMap:
 		copy(d.pages[a.Page], a.Bytes)
 	case core.WriteLabel:
@@ -640,7 +654,7 @@ func (m *model) turn(host bool) {
 		m.take()
 	}
 	m.up = m.up || p.c.Status().Online
-	if m.one(4) {
+	if m.one(4) && !m.alone {
 		m.control()
 	}
 }
@@ -707,13 +721,16 @@ func (m *model) control() {
 			}
 			m.take()
 			return
-		case l.Ready && r.role == core.Target:
+		case l.Ready && r.role == core.Target && !m.unjoined:
 			r.role = core.Member
+			if k := slices.IndexFunc(m.rows, func(r *row) bool { return r.disk.bare }); k >= 0 { // it is moved
+				m.rows, before = slices.Delete(m.rows, k, k+1), nil
+			}
 			m.joins++
 			m.change(true, before)
 			m.printf("SQL has %x joined", l.VD[15])
 			return
-		case r.role == core.Absent && r.disk.up && !r.disk.sick && m.one(20):
+		case r.role == core.Absent && r.disk.up && !r.disk.sick && !r.disk.bare && m.one(20):
 			r.role = core.Target
 			m.change(false, before)
 			return
@@ -737,7 +754,7 @@ func (m *model) change(members bool, before []core.Role) {
 		m.gen++
 		m.past = before
 	}
-	if m.one(6) {
+	if m.deaf || m.one(6) && !m.lives {
 		m.crash()
 		return
 	}
@@ -805,9 +822,10 @@ func (m *model) whole() bool {
 
 // compare finds legs that differ: no bit is set, so none may (M13).
 func (m *model) compare() {
+	rows := slices.DeleteFunc(slices.Clone(m.rows), func(r *row) bool { return r.role != core.Member })
 	for b := range uint64(dataSize / block) {
-		for _, r := range m.rows[1:] {
-			if x, y := m.rows[0].disk.read(b), r.disk.read(b); x != y {
+		for _, r := range rows[1:] {
+			if x, y := rows[0].disk.read(b), r.disk.read(b); x != y {
 				m.fail("legs differ in block %d: %d and %d", b, x, y)
 			}
 		}

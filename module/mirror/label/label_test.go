@@ -207,3 +207,35 @@ func TestMap(t *testing.T) {
 		t.Errorf("%d of %d", full.Count(), regions)
 	}
 }
+
+// FuzzPage: a page of a map is taken as it was written, or counts as all ones, for
+// maps of any size.
+func FuzzPage(f *testing.F) {
+	m := label.NewMap(100)
+	m.Set(3)
+	page := make([]byte, label.SlotSize)
+	m.EncodePage(page, id(2), 0)
+	f.Add(page, uint(100), uint(0))
+	f.Add(make([]byte, label.SlotSize), uint(label.PageRegions+1), uint(1))
+	f.Fuzz(func(t *testing.T, b []byte, regions, page uint) {
+		n := int(regions%label.MaxRegions) + 1
+		i := int(page) % label.Pages(n)
+		m := label.NewMap(n)
+		whole := m.DecodePage(b, id(2), i)
+		from, to := i*label.PageRegions, min((i+1)*label.PageRegions, n)
+		if first := m.Next(0); first >= 0 && first < from || m.Next(to) >= 0 {
+			t.Fatalf("page %d of %d regions set bits of others", i, n)
+		}
+		if !whole {
+			if m.Count() != to-from {
+				t.Fatalf("a damaged page has %d of %d bits", m.Count(), to-from)
+			}
+			return
+		}
+		again, back := make([]byte, label.SlotSize), label.NewMap(n)
+		m.EncodePage(again, id(2), i)
+		if !back.DecodePage(again, id(2), i) || back.Count() != m.Count() {
+			t.Fatalf("page %d became another: %d bits of %d", i, back.Count(), m.Count())
+		}
+	})
+}

@@ -139,7 +139,7 @@ var orders = []struct {
 		m.read(7)
 		m.rejoined(0)
 	}},
-	{"what was read of an unfinished write stays, whoever is the source next", func(m *model) {
+	{"what was read of an unfinished write stays, also from another source", func(m *model) {
 		m.half()
 		m.crash()
 		m.until("it goes on", m.online)

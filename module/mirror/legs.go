@@ -24,13 +24,39 @@ type leg struct {
 	bare    bool         // it has no room for a label
 	under   int          // orders that are not yet reported
 	probing bool
-	why     string // it could not be opened or connected; empty when it could
+	last    time.Duration // when it answered, or first was to; of use while something is under way
+	why     string        // it could not be opened or connected; empty when it could
 }
 
 // hold takes a handle.
 func (l *leg) hold(h *bdev.Handle) {
 	l.h, l.why = h, ""
 	l.shift = uint(bits.TrailingZeros32(h.Info().BlockSize))
+}
+
+// wait notes that something is about to be under way.
+func (l *leg) wait(now time.Duration) {
+	if l.under == 0 && !l.probing {
+		l.last = now
+	}
+}
+
+// stall is how long a leg may answer nothing, while something is under way on it,
+// until it is lost. A leg that is slow and not dead is waited for that long once.
+var stall = 10 * time.Second
+
+// stalled loses legs that answer nothing. m.mu is held.
+func (m *Mirror) stalled(c *core.Core) {
+	if m.direct.Load() != nil {
+		return // one leg alone is waited for
+	}
+	for i, s := range c.Status().Legs {
+		if i < len(m.legs) && s.Role != core.Absent && !s.Lost {
+			if l := m.legs[i]; (l.under > 0 || l.probing) && m.now()-l.last > stall {
+				c.Lost(core.Leg(i), core.Silent)
+			}
+		}
+	}
 }
 
 // detach closes the handle of a leg, when nobody uses memory any more that the leg
@@ -203,6 +229,7 @@ func (m *Mirror) probe(b *bdev.Batch) {
 		if s.Role < core.Joining || s.Lost || l.h == nil || l.probing || m.core.Silent(core.Leg(i)) < silence {
 			continue
 		}
+		l.wait(m.core.Now())
 		l.probing = true
 		block, at := make([]byte, label.SlotSize), m.conf.DataSize
 		if l.bare {

@@ -103,6 +103,7 @@ func (m *Mirror) carryLocked(b *bdev.Batch) {
 				continue
 			default:
 				o.leg = m.legs[a.Leg]
+				o.leg.wait(m.core.Now())
 				o.leg.under++
 				o.h = o.leg.h
 			}
@@ -133,8 +134,10 @@ func (o *order) done(s nvme.Status, b *bdev.Batch) {
 	}
 	m := o.m
 	m.mu.Lock()
+	now := m.now()
 	o.leg.under--
-	o.of.Clock(m.now())
+	o.leg.last = now
+	o.of.Clock(now)
 	o.of.Done(o.Action, result)
 	m.carryLocked(b)
 }
@@ -143,7 +146,10 @@ func (o *order) done(s nvme.Status, b *bdev.Batch) {
 // they are there.
 func (m *Mirror) tick() {
 	b := bdev.Batch{}
-	m.enter(&b, func(c *core.Core) { c.Tick(m.now()) })
+	m.enter(&b, func(c *core.Core) {
+		c.Tick(m.now())
+		m.stalled(c)
+	})
 	m.probe(&b)
 	b.Flush()
 }

@@ -597,3 +597,73 @@ func TestATargetIsThereFromTheStart(t *testing.T) {
 	r.delete()
 	r.holds(1, data)
 }
+
+// stuck is a disk that keeps requests until it is let go.
+type stuck struct {
+	bdev.Device
+	mu   sync.Mutex
+	on   bool
+	kept []*bdev.Request
+}
+
+func (s *stuck) Submit(r *bdev.Request, b *bdev.Batch) {
+	s.mu.Lock()
+	if s.on {
+		s.kept = append(s.kept, r)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	s.Device.Submit(r, b)
+}
+
+func (s *stuck) turn(on bool) {
+	s.mu.Lock()
+	kept := s.kept
+	s.on, s.kept = on, nil
+	s.mu.Unlock()
+	var b bdev.Batch
+	for _, r := range kept {
+		r.Complete(nvme.InternalPathError, &b)
+	}
+	b.Flush()
+}
+
+// A leg that answers nothing is lost after a while, with I/O and without.
+func TestALegThatHangsIsLost(t *testing.T) {
+	was := mirror.SetStall(time.Second / 2)
+	defer func() { mirror.SetStall(was) }()
+	for _, busy := range []bool{true, false} {
+		r := newRig(t, 1)
+		d, err := malloc.New(malloc.Config{Name: "slow", BlockSize: 4096, Blocks: (dataSize + label.TailSize) / 4096})
+		r.ok(err)
+		slow := &stuck{Device: d}
+		r.ok(r.reg.Register(slow))
+		r.legs = append(r.legs, mirror.LegConfig{VD: id(0xb0, 1), Bdev: "slow", Role: core.Target})
+		r.set()
+		r.until("the second leg lacks nothing", func(s mirror.Status) bool { return s.Legs[1].Ready })
+		r.legs[1].Role, r.gen = core.Member, 2
+		r.set()
+		r.until("online", func(s mirror.Status) bool { return s.Online && s.Legs[1].Connected })
+		h := r.open()
+		slow.turn(true)
+		acked := make(chan nvme.Status, 1)
+		if busy {
+			go func() {
+				acked <- bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: 3, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}})
+			}()
+		}
+		r.until("it is lost", lost(1))
+		r.legs[1].Role, r.gen = core.Absent, 3
+		r.set()
+		slow.turn(false) // as its controller is cut
+		if busy {
+			if s := <-acked; s != nvme.Success {
+				t.Errorf("a write that met a leg that hangs: %v", s)
+			}
+		}
+		r.until("the other goes on", online)
+		h.Close()
+		r.delete()
+	}
+}

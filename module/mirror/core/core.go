@@ -348,6 +348,9 @@ func (c *Core) named() (last Leg, n int) {
 // Silent returns how long ago a leg was heard of.
 func (c *Core) Silent(l Leg) time.Duration { return c.now - c.legs[l].heard }
 
+// Now returns the time that the core was told last.
+func (c *Core) Now() time.Duration { return c.now }
+
 // Clock says that it is now, and has nothing done about it; see Tick.
 func (c *Core) Clock(now time.Duration) {
 	c.tokens = min(c.tokens+float64(c.cfg.CopyRate)*(now-c.now).Seconds(), float64(c.cfg.CopyRate))

@@ -24,6 +24,9 @@ type Export struct {
 	Bdev      string // name; "": no namespace
 	UUID      string // of the namespace, in any spelling; also its NGUID
 	ANAState  string // "": without ANA
+	// Single is for hosts that have one association at a time: what such a host
+	// sent before it connects again has settled then, where the data plane can.
+	Single bool
 	// Settle is plane.Namespace's.
 	Settle func(ctx context.Context, bdev string) error
 }
@@ -59,6 +62,11 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 		p.forgetANA(e.NQN)
 		p.Driver().Created(e.NQN)
 		sub = &spdk.NvmfSubsystem{NQN: e.NQN}
+	}
+	if e.Single && !sub.SingleAssociation {
+		if err := p.Driver().SingleAssociation(ctx, e.NQN); err != nil {
+			return err
+		}
 	}
 	if sub.AllowAnyHost {
 		if err := p.NvmfSubsystemAllowAnyHost(ctx, e.NQN, false); err != nil {

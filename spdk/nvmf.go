@@ -71,6 +71,8 @@ type NvmfSubsystem struct {
 	MinCntlid       uint16          `json:"min_cntlid,omitempty"`
 	MaxCntlid       uint16          `json:"max_cntlid,omitempty"`
 	Namespaces      []NvmfNamespace `json:"namespaces,omitempty"`
+	// SingleAssociation is what VdaNvmfSetSingleAssociation has set.
+	SingleAssociation bool `json:"vda_single_association,omitempty"`
 }
 
 // NvmfHost is an admitted host.
@@ -263,6 +265,16 @@ func (a API) VdaNvmfRetireSubsystem(ctx context.Context, subNQN string, retired 
 		NQN     string `json:"nqn"`
 		Retired bool   `json:"retired"`
 	}{subNQN, retired})
+}
+
+// VdaNvmfSetSingleAssociation says whether a host has one association with a
+// subsystem at most, so that the one before ends when it connects again. vda_tgt
+// only: IsMethodNotFound on SPDK.
+func (a API) VdaNvmfSetSingleAssociation(ctx context.Context, subNQN string, single bool) error {
+	return a.do(ctx, "vda_nvmf_set_single_association", struct {
+		NQN    string `json:"nqn"`
+		Single bool   `json:"single"`
+	}{subNQN, single})
 }
 
 // VdaNvmfSwapNS puts another bdev below a live namespace in one step; the

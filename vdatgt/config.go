@@ -191,6 +191,9 @@ func (t *Target) nvmfConfig() []configCall {
 		out = append(out, configCall{"nvmf_create_subsystem", object{"nqn": s.NQN(), "allow_any_host": c.AllowAnyHost,
 			"serial_number": c.Serial, "model_number": c.Model,
 			"max_namespaces": c.MaxNamespaces, "min_cntlid": c.MinCntlid, "max_cntlid": c.MaxCntlid, "ana_reporting": c.ANAReporting}})
+		if s.SingleAssociation() {
+			out = append(out, configCall{"vda_nvmf_set_single_association", object{"nqn": s.NQN(), "single": true}})
+		}
 		for _, h := range s.Hosts() {
 			hosts = append(hosts, configCall{"nvmf_subsystem_add_host", object{"nqn": s.NQN(), "host": h}})
 		}

@@ -69,6 +69,7 @@ func TestConfig(t *testing.T) {
 		{"nvmf_discovery_add_referral", `{"address":{"trtype":"tcp","adrfam":"ipv4","traddr":"127.0.0.1","trsvcid":"8009"}}`},
 		{"nvmf_create_subsystem", `{"nqn":"nqn.2016-06.io.spdk:a","ana_reporting":true,"serial_number":"S","model_number":"Mo","min_cntlid":5,"max_cntlid":9,"max_namespaces":4}`},
 		{"nvmf_create_subsystem", `{"nqn":"nqn.2016-06.io.spdk:b","allow_any_host":true}`},
+		{"vda_nvmf_set_single_association", `{"nqn":"nqn.2016-06.io.spdk:b","single":true}`},
 		{"nvmf_subsystem_add_ns", `{"nqn":"nqn.2016-06.io.spdk:a","namespace":{"nsid":2,"bdev_name":"R0","eui64":"0011223344556677","anagrpid":3}}`},
 		{"nvmf_subsystem_add_host", `{"nqn":"nqn.2016-06.io.spdk:a","host":"nqn.2016-06.io.spdk:h"}`},
 		{"nvmf_subsystem_add_listener", `{"nqn":"nqn.2016-06.io.spdk:a","listen_address":{"trtype":"tcp","adrfam":"ipv4","traddr":"127.0.0.1","trsvcid":"$PORT"}}`},

@@ -25,6 +25,8 @@ func subsystemMethods() []*Method {
 			removeHost, nvmfStyle, slow),
 		method("nvmf_subsystem_allow_any_host", "Opens a subsystem to all hosts or closes it to those that are not on the list.",
 			allowAnyHost, nvmfStyle, slow),
+		method("vda_nvmf_set_single_association", "Says whether a host has one association with a subsystem at most: when it connects again, the one "+
+			"before ends and its I/O settles, also where the network has not told that it was given up.", setSingleAssociation, nvmfStyle),
 		method("nvmf_subsystem_add_ns", "Shows a bdev to the hosts as a namespace; returns its id.", addNamespace, nvmfStyle, relaxed),
 		method("nvmf_subsystem_remove_ns", "Hides a namespace, settles its I/O and lets go of the bdev.", removeNamespace, nvmfStyle, slow),
 		method("nvmf_subsystem_set_ns_ana_group", "Moves a namespace to another ANA group.", setNamespaceGroup, nvmfStyle),
@@ -150,6 +152,24 @@ type hostParams struct {
 	NQN    string `rpc:"nqn" doc:"subsystem"`
 	Host   string `rpc:"host" doc:"NQN of the host"`
 	Target string `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
+}
+
+type singleParams struct {
+	NQN    string `rpc:"nqn" doc:"subsystem"`
+	Target string `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
+	Single bool   `rpc:"single" doc:"true: one at most; false, as at first: as many as there are controller ids"`
+}
+
+func setSingleAssociation(_ context.Context, t *Target, p singleParams) (any, error) {
+	s, err := t.subsystem(p.Target, p.NQN)
+	if err != nil {
+		return nil, err
+	}
+	if s.IsDiscovery() {
+		return nil, invalid("nqn %q is the discovery subsystem, with which a host has as many associations as it likes", p.NQN)
+	}
+	s.SetSingleAssociation(p.Single)
+	return true, nil
 }
 
 func addHost(_ context.Context, t *Target, p hostParams) (any, error) {

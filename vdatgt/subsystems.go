@@ -41,6 +41,7 @@ type nvmJSON struct {
 	MinCntlid     uint16          `json:"min_cntlid"`
 	MaxCntlid     uint16          `json:"max_cntlid"`
 	Namespaces    []namespaceJSON `json:"namespaces"`
+	Single        bool            `json:"vda_single_association,omitempty"`
 }
 
 type namespaceJSON struct {
@@ -94,7 +95,7 @@ func describeSubsystem(s *nvmftgt.Subsystem) subsystemJSON {
 		return out
 	}
 	out.nvmJSON = &nvmJSON{Serial: c.Serial, Model: c.Model, MaxNamespaces: c.MaxNamespaces, MinCntlid: c.MinCntlid, MaxCntlid: c.MaxCntlid,
-		Namespaces: []namespaceJSON{}}
+		Namespaces: []namespaceJSON{}, Single: s.SingleAssociation()}
 	for _, n := range s.Namespaces() {
 		ns := namespaceJSON{NSID: n.NSID, BdevName: n.Bdev, Name: n.Bdev, NGUID: strings.ToUpper(hex.EncodeToString(n.NGUID[:])),
 			UUID: n.UUID.String()}

@@ -188,3 +188,41 @@ func TestNoWriteOfAnEarlierEpoch(t *testing.T) {
 		}
 	})
 }
+
+// TestVdTakesOneAssociation: before its host is let in, a vd's subsystem is told
+// to end the association that the host has when it comes again, also one that an
+// earlier agent has made.
+func TestVdTakesOneAssociation(t *testing.T) {
+	t.Parallel()
+	l := newLabOf(t, true)
+	ctx := context.Background()
+	single := func() bool {
+		sub, err := l.plane.Client().NvmfGetSubsystem(ctx, vdNQN)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sub.SingleAssociation
+	}
+	var told atomic.Bool
+	l.plane.SetHook(func(method string, p map[string]any) error {
+		switch {
+		case p["nqn"] != vdNQN:
+		case method == "vda_nvmf_set_single_association":
+			told.Store(true)
+		case method == "nvmf_subsystem_add_host" && !told.Load():
+			t.Error("the host is let in first")
+		}
+		return nil
+	})
+	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+	if !single() {
+		t.Error("a new vd takes several associations")
+	}
+	if err := l.plane.Client().VdaNvmfSetSingleAssociation(ctx, vdNQN, false); err != nil {
+		t.Fatal(err)
+	}
+	l.good(full(2, []*apiv1.PdSpec{aioPD()}, vd(1)))
+	if !single() {
+		t.Error("a vd that was there takes several associations")
+	}
+}

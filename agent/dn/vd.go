@@ -110,7 +110,8 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	if err := a.State.SetMade(spec.Id, true); err != nil {
 		return err
 	}
-	e := agent.Export{NQN: spec.Nqn, Serial: spec.Id[:min(20, len(spec.Id))], Model: "VDA_VD", Bdev: name, UUID: spec.Uuid}
+	e := agent.Export{NQN: spec.Nqn, Serial: spec.Id[:min(20, len(spec.Id))], Model: "VDA_VD", Bdev: name, UUID: spec.Uuid,
+		Single: true}
 	if spec.HostNqn != "" {
 		e.Hosts = []string{spec.HostNqn}
 	}

@@ -57,6 +57,10 @@ type Target interface {
 	// Open has a new subsystem listen in an ANA state and admits its hosts, in
 	// the order in which no host sees the subsystem in another state.
 	Open(ctx context.Context, o Opening) error
+	// SingleAssociation has a host that connects again end the association that
+	// it has with a subsystem, so that nothing of it lands later. It does nothing
+	// where the data plane cannot.
+	SingleAssociation(ctx context.Context, nqn string) error
 	// Created is told of a subsystem that has just been created.
 	Created(nqn string)
 	// Retire deletes a subsystem that is not to come back, if it is there, and

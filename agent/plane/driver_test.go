@@ -316,6 +316,27 @@ func TestErrorsOfADisk(t *testing.T) {
 	}
 }
 
+func TestSingleAssociation(t *testing.T) {
+	t.Parallel()
+	const method = "vda_nvmf_set_single_association"
+	for name, c := range map[string]struct {
+		k    Kind
+		want string
+	}{
+		"vda_tgt":          {kind(26, 5, swaps, method), method},
+		"an older vda_tgt": {kind(26, 5, swaps), ""},
+		"SPDK":             {kind(26, 5), ""},
+	} {
+		g := &target{}
+		if err := drive(c.k, g, false).SingleAssociation(t.Context(), "n"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := strings.Join(g.took(), " "); got != c.want {
+			t.Errorf("%s: calls %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 func TestRetired(t *testing.T) {
 	t.Parallel()
 	const retire = "vda_nvmf_retire_subsystem"

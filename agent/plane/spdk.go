@@ -144,6 +144,10 @@ func (d *spdkTgt) Open(ctx context.Context, o Opening) error {
 
 func (d *spdkTgt) Created(string) {}
 
+// SingleAssociation: SPDK lets a host that comes back in at once, whatever of it
+// is still at a disk.
+func (d *spdkTgt) SingleAssociation(context.Context, string) error { return nil }
+
 func (d *spdkTgt) Retire(ctx context.Context, nqn string, there bool) error {
 	if !there {
 		return nil

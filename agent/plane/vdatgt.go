@@ -15,6 +15,7 @@ type vdaTgt struct {
 	Config
 	retires bool // has vda_nvmf_retire_subsystem
 	mirrors bool // has vda_mirror_create
+	singles bool // has vda_nvmf_set_single_association
 
 	mu sync.Mutex
 	// retired says of subsystems whether they are retired in this run of the data
@@ -24,7 +25,7 @@ type vdaTgt struct {
 
 func newVDATgt(c Config, k Kind) *vdaTgt {
 	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
-		retired: map[string]bool{}}
+		singles: k.has("vda_nvmf_set_single_association"), retired: map[string]bool{}}
 }
 
 // Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers
@@ -66,6 +67,13 @@ func (d *vdaTgt) Open(ctx context.Context, o Opening) error {
 		return err
 	}
 	return o.Listen(ctx, o.State)
+}
+
+func (d *vdaTgt) SingleAssociation(ctx context.Context, nqn string) error {
+	if !d.singles {
+		return nil
+	}
+	return d.API.VdaNvmfSetSingleAssociation(ctx, nqn, true)
 }
 
 func (d *vdaTgt) Shares() bool { return true }

@@ -61,6 +61,10 @@ var nvmfMethods = map[string]handler{
 		}
 		return true, p.removed(s)
 	}},
+	"vda_nvmf_set_single_association": {true, on(func(_ *Plane, s *subsystem, a *params) error {
+		s.SingleAssociation = a.Single
+		return nil
+	})},
 	"nvmf_delete_subsystem": {true, on(func(p *Plane, s *subsystem, _ *params) error {
 		p.tellOwn(s, "is deleted")
 		return p.removed(s)

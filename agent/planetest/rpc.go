@@ -42,6 +42,7 @@ type params struct {
 	ANAState     string              `json:"ana_state"`
 	Category     string              `json:"category"`
 	Retired      bool                `json:"retired"`
+	Single       bool                `json:"single"`
 }
 
 type handler struct {

@@ -1,6 +1,8 @@
 package nvmftgt
 
 import (
+	"time"
+
 	"github.com/google/uuid"
 
 	"github.com/virtual-disk-array/vda/nvme"
@@ -149,28 +151,49 @@ func (s *Subsystem) via(conn *conn) *listener {
 	return nil
 }
 
-// admitAdmin makes a controller for an admin connection.
+// admitAdmin makes a controller for an admin connection, when its host's former
+// associations have settled.
 func (s *Subsystem) admitAdmin(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectData) nvme.Status {
+	until := time.Now().Add(s.tgt.cfg.ReturnTime)
+	for {
+		status, former := s.tryAdmin(conn, c, v, d)
+		if former == nil {
+			return status
+		}
+		// A host that has given this Connect up may have come by another since,
+		// which stays.
+		if !conn.await(former, until) || conn.ended() {
+			return nvme.ConnectControllerBusy
+		}
+	}
+}
+
+// tryAdmin is admitAdmin; it does nothing and returns the connections that have
+// to settle first, if there are such.
+func (s *Subsystem) tryAdmin(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectData) (status nvme.Status, former []*conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.via(conn)
 	switch {
 	case s.deleted || l == nil:
-		return c.absentNow(nvme.ConnectOffSubNQN, true)
+		return c.absentNow(nvme.ConnectOffSubNQN, true), nil
 	case !s.admits(d.HostNQN):
-		return nvme.ConnectInvalidHost
+		return nvme.ConnectInvalidHost, nil
 	case d.CNTLID != nvme.CNTLIDDynamic:
-		return c.malformed(nvme.ConnectOffCNTLID, true)
+		return c.malformed(nvme.ConnectOffCNTLID, true), nil
+	}
+	if former = s.former(d.HostNQN, s.single); former != nil {
+		return 0, former
 	}
 	id, ok := s.freeID()
 	if !ok {
-		return nvme.ConnectControllerBusy
+		return nvme.ConnectControllerBusy, nil
 	}
 	ctrl := newController(s, l, id, conn, d, v.KeepAlive)
 	s.ctrls[id] = ctrl
 	s.bind(conn, ctrl, l)
 	ctrl.start()
-	return nvme.Success
+	return nvme.Success, nil
 }
 
 // admitIO adds an I/O connection to its controller.

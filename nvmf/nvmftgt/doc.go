@@ -63,6 +63,15 @@
 // submitted is done. A write whose data had not arrived completely is dropped
 // before it is submitted.
 //
+// # A host that comes back
+//
+// A Connect is answered when what the same host (by its NQN) had sent in an
+// association that has ended is settled, so that nothing of it lands after the
+// host's next command; after Config.ReturnTime it is refused with Controller Busy,
+// which hosts retry. Several associations of a host that are alive are nothing to
+// each other, unless SetSingleAssociation says that it has one at most: then each
+// Connect ends the one before. former.go has the rules.
+//
 // # Promises
 //
 // What CAP and Identify tell hosts is put together from one table (promise.go),

@@ -55,6 +55,11 @@ func (c *controller) propertySet(m *cmd) nvme.Status {
 	if !c.takes(cc) {
 		return nvme.InvalidField | nvme.DNR
 	}
+	if cc&nvme.CCEnable != 0 && !c.enabled() {
+		if s := c.awaitFormer(); s != nvme.Success {
+			return s
+		}
+	}
 	c.mu.Lock()
 	was := c.cc
 	reset := false

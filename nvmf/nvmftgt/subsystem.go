@@ -70,6 +70,7 @@ type Subsystem struct {
 	ctrls     map[uint16]*controller
 	nextID    uint16
 	conns     map[*conn]struct{}
+	single    bool // see SetSingleAssociation
 	deleted   bool
 	changing  sync.Mutex // held through AddNamespace, RemoveNamespace, SwapNamespace
 

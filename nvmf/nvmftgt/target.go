@@ -25,7 +25,9 @@ type Config struct {
 	Spin      time.Duration // how long a busy connection polls before it sleeps; default 20 µs, negative: never
 	HelloTime time.Duration // within which a new connection must complete its Connect; default 10 s
 	// for how long a controller may stay that is not enabled yet, not any more, or shut down; default 2 min (base 2.0, section 3.6)
-	EnableTime  time.Duration
+	EnableTime time.Duration
+	// for how long a Connect waits until its host's former association has settled; default 4 s: hosts wait longer for an answer
+	ReturnTime  time.Duration
 	SendTime    time.Duration // after which a peer that does not read is cut off; default 30 s
 	SettleGrace time.Duration // for how long a peer may hold up the settling of a namespace before it is cut off; default 1 s
 	StallTime   time.Duration // after which whatever waits for commands to end says in the log what for; default 5 s
@@ -49,6 +51,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.EnableTime == 0 {
 		c.EnableTime = 2 * time.Minute
+	}
+	if c.ReturnTime == 0 {
+		c.ReturnTime = 4 * time.Second
 	}
 	if c.SendTime == 0 {
 		c.SendTime = 30 * time.Second

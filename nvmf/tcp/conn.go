@@ -22,6 +22,7 @@ const (
 	iovMax = 1024
 
 	tcpUserTimeout = 18 // TCP_USER_TIMEOUT
+	tcpEstablished = 1  // a state in struct tcp_info
 )
 
 // Stream is a TCP connection, or in tests a pair of sockets without ports.
@@ -120,6 +121,17 @@ func New(s Stream) (*Conn, error) {
 // milliseconds (TCP_USER_TIMEOUT).
 func (c *Conn) SetAckTimeout(ms uint32) {
 	_ = syscall.SetsockoptInt(int(c.fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(ms))
+}
+
+// Ended reports that the peer has closed or reset the connection, also when what
+// it sent before has not been received yet. It is called while the descriptor
+// is open.
+func (c *Conn) Ended() bool {
+	var info [4]byte // struct tcp_info begins with the state
+	n := uint32(len(info))
+	_, _, e := syscall.RawSyscall6(syscall.SYS_GETSOCKOPT, c.fd, syscall.IPPROTO_TCP, syscall.TCP_INFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&n)), 0)
+	return e == 0 && info[0] != tcpEstablished
 }
 
 // LocalAddr is this end's address.

@@ -48,6 +48,33 @@ func TestRecv(t *testing.T) {
 	waitFor(t, func() bool { n, e := c.Recv(buf); return e == 0 && n == 0 })
 }
 
+// TestEnded: the end of a connection is known while what came before is unread.
+func TestEnded(t *testing.T) {
+	for _, end := range []struct {
+		name string
+		by   func(peer *net.TCPConn) error
+	}{
+		{"closed", (*net.TCPConn).Close},
+		{"half closed", (*net.TCPConn).CloseWrite},
+		{"reset", func(peer *net.TCPConn) error { return errors.Join(peer.SetLinger(0), peer.Close()) }},
+	} {
+		c, peer := pair(t)
+		_, _ = peer.Write([]byte("abc"))
+		if c.Ended() {
+			t.Errorf("%s: ended before", end.name)
+		}
+		if err := end.by(peer); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, c.Ended)
+		if buf := make([]byte, 10); end.name != "reset" {
+			if n, e := c.Recv(buf); e != 0 || n != 3 {
+				t.Errorf("%s: %d bytes, %v", end.name, n, e)
+			}
+		}
+	}
+}
+
 // TestRecvData: what is due goes to its place and the rest behind it; of more
 // pieces than one call takes, nothing is received ahead.
 func TestRecvData(t *testing.T) {

@@ -241,6 +241,10 @@ func typedNvmf(t *testing.T, p *plane) {
 	if p.kind == "spdk" && !spdk.IsMethodNotFound(swap) || p.kind == "vda" && spdk.IsMethodNotFound(swap) {
 		t.Errorf("vda_nvmf_swap_ns: %v", swap)
 	}
+	single := p.VdaNvmfSetSingleAssociation(ctx, subNQN, true)
+	if p.kind == "spdk" && !spdk.IsMethodNotFound(single) || p.kind == "vda" && single != nil {
+		t.Errorf("vda_nvmf_set_single_association: %v", single)
+	}
 	p.ok(p.NvmfSubsystemReplaceNS(ctx, subNQN, 1, spdk.NvmfNamespace{NSID: 1, BdevName: "M0", UUID: nsUUID}))
 	if s := must[*spdk.NvmfSubsystem](t)(p.NvmfGetSubsystem(ctx, subNQN)); len(s.Namespaces) != 1 || s.Namespaces[0].BdevName != "M0" {
 		t.Errorf("after its namespace was replaced: %+v", s)

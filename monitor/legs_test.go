@@ -116,7 +116,7 @@ func TestLegsAreSettled(t *testing.T) {
 		say(2, well(), ready)
 		is("gen 3: a member 0, b member 1")
 
-		// A target that is not reached any more begins anew.
+		// A target that is not reached any more starts again from the beginning.
 		say(3, well(), &apiv1.LegState{Lost: true})
 		is("gen 4: a member 0, b target 2")
 		say(4, well(), &apiv1.LegState{})

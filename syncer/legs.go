@@ -13,7 +13,7 @@ import (
 // that are behind do: what they are to do is for later, and they may be what has
 // failed. The error of a transition says that it was not recorded, or that the
 // primary could not be told, which the monitors try again. A transition that came
-// too late (array.ErrStale) is no error.
+// too late (array.ErrStale) is not an error.
 func (s *Syncer) ChangeLegs(ctx context.Context, changes []Transition) []error {
 	plans, errs := s.record(ctx, changes)
 	for _, stage := range array.Join(plans...) {

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,7 +33,7 @@ type Config struct {
 }
 
 // Nodes are the disk and controller nodes of a sandbox.
-var Nodes = []string{"dn0", "dn1", "cn0", "cn1"}
+var Nodes = []string{"dn0", "dn1", "dn2", "cn0", "cn1"}
 
 // node is a disk or controller node: a data plane and its agent.
 type node struct {
@@ -56,7 +58,7 @@ type Cluster struct {
 	processes []*process // in the order of their start
 }
 
-// Start starts a cluster of two disk nodes and two controller nodes: a
+// Start starts a cluster of three disk nodes and two controller nodes: a
 // SQLite database, a portal, a monitor, and a data plane and an agent a node.
 // On an error nothing is left running.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
@@ -68,7 +70,7 @@ func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 }
 
 func (c *Cluster) start(ctx context.Context) error {
-	ports, err := freePorts(10)
+	ports, err := freePorts(2*len(Nodes) + 2)
 	if err != nil {
 		return err
 	}
@@ -84,15 +86,33 @@ func (c *Cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
-	c.portal = fmt.Sprintf("127.0.0.1:%d", ports[8])
-	if err := c.daemon(ctx, "portal", ports[8], "vda_portal", "--db-uri", db); err != nil {
+	c.portal = fmt.Sprintf("127.0.0.1:%d", ports[2*len(Nodes)])
+	if err := c.daemon(ctx, "portal", ports[2*len(Nodes)], "vda_portal", "--db-uri", db); err != nil {
 		return err
 	}
-	return c.daemon(ctx, "monitor", ports[9], "vda_monitor", "--db-uri", db)
+	return c.daemon(ctx, "monitor", ports[2*len(Nodes)+1], "vda_monitor", "--db-uri", db)
 }
 
 // startNode starts a node as the tutorial does.
 func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
+	if err := c.startPlane(ctx, n); err != nil {
+		return err
+	}
+	args := []string{"--sock-path", n.socket, "--listener-conf", n.listenerConf(), "--state-dir", filepath.Join(c.cfg.Dir, n.name+"-state")}
+	if n.kind == "dn" {
+		args = append(args, "--aio-dir", c.cfg.Dir)
+	}
+	return c.daemon(ctx, n.name+" agent", port, "vda_"+n.kind+"_agent", args...)
+}
+
+// startPlane starts a node's data plane, again if it was killed.
+func (c *Cluster) startPlane(ctx context.Context, n *node) error {
+	if n.plane != nil {
+		c.processes = slices.DeleteFunc(c.processes, func(p *process) bool { return p == n.plane })
+		if err := os.Remove(n.socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	argv := c.cfg.Plan.Argv(n.name, filepath.Join(c.cfg.BinDir, "vda_tgt"), n.socket)
 	p, err := c.launch(n.name+" data plane", argv[0], argv[1:]...)
 	if err != nil {
@@ -109,11 +129,7 @@ func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
 			return err
 		}
 	}
-	args := []string{"--sock-path", n.socket, "--listener-conf", n.listenerConf(), "--state-dir", filepath.Join(c.cfg.Dir, n.name+"-state")}
-	if n.kind == "dn" {
-		args = append(args, "--aio-dir", c.cfg.Dir)
-	}
-	return c.daemon(ctx, n.name+" agent", port, "vda_"+n.kind+"_agent", args...)
+	return nil
 }
 
 // daemon starts a program that serves on port and waits until it does.
@@ -145,6 +161,11 @@ func (c *Cluster) command(ctx context.Context, program string, args ...string) e
 
 func (c *Cluster) output(ctx context.Context, program string, args ...string) ([]byte, error) {
 	c.say("  $ %s", shellLine(program, args))
+	return c.quiet(ctx, program, args...)
+}
+
+// quiet is output for what is asked over and over.
+func (c *Cluster) quiet(ctx context.Context, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(c.cfg.BinDir, program), args...)
 	var out, errOut bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = environ(), &out, &errOut

@@ -32,10 +32,12 @@ func Program() program.Program {
 	c := &cobra.Command{
 		Use:   "vda_sandbox [flags]",
 		Short: "Run a whole VDA cluster on this machine and prove it with I/O",
-		Long: `Starts two disk nodes, two controller nodes, a portal and a monitor as separate
+		Long: `Starts three disk nodes, two controller nodes, a portal and a monitor as separate
 processes on 127.0.0.1, creates two disk arrays with vda_cli, writes and reads
-every block of one through both controllers, measures the other, prints a
-summary and takes everything down again. Leaves nothing behind.
+every block of one through both controllers, and measures the other. Then it makes
+a mirrored array, kills a disk node under it while a host writes, and waits until
+the array is whole again. It prints a summary and takes everything down. Leaves
+nothing behind.
 
 Runs on vda_tgt; with SPDK_TGT=/path/to/spdk_tgt and DATA_PLANE=spdk or mixed in
 the environment, on spdk_tgt or on both.`,

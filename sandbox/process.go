@@ -98,6 +98,12 @@ func (p *process) tail(n int) string {
 	return "    " + string(bytes.Join(lines, []byte("\n    ")))
 }
 
+// kill ends the process as a crash would.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
 // stop ends the process with SIGTERM. One that does not end within limit is
 // killed, which is an error, as is an exit status other than 0.
 func (p *process) stop(limit time.Duration) error {

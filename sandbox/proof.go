@@ -60,7 +60,7 @@ func (c *Cluster) Populate(ctx context.Context) error {
 			"--"+n.kind+"-listener-conf", n.listenerConf(), "--location", n.name); err != nil {
 			return err
 		}
-		if n.kind == "cn" {
+		if n.kind == "cn" || n.name == "dn2" { // Mirror gives that a disk
 			continue
 		}
 		file := filepath.Join(c.cfg.Dir, n.name+".disk")

@@ -16,7 +16,7 @@ func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	if err := cfg.Plan.Check(Nodes); err != nil {
 		return err
 	}
-	fmt.Fprintf(cfg.Out, "Starting two disk nodes, two controller nodes, a portal and a monitor\n%s\n", cfg.Plan.Describe(Nodes))
+	fmt.Fprintf(cfg.Out, "Starting three disk nodes, two controller nodes, a portal and a monitor\n%s\n", cfg.Plan.Describe(Nodes))
 	c, err := Start(steps, cfg)
 	if err != nil {
 		return fmt.Errorf("starting the cluster: %w", err)
@@ -36,6 +36,9 @@ func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	figures, commands, err := c.Prove(steps)
 	if err != nil {
 		return c.fault("the proof", err)
+	}
+	if err := c.Mirror(steps); err != nil {
+		return c.fault("the mirrored array", err)
 	}
 	c.Summary(figures, commands)
 	if keep {

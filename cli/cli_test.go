@@ -308,8 +308,8 @@ func TestHelp(t *testing.T) {
 	}
 	root := s.root()
 	walk(root)
-	if leaves != 32 {
-		t.Errorf("%d commands, the API has 32 methods", leaves)
+	if leaves != 33 {
+		t.Errorf("%d commands, the API has 33 methods", leaves)
 	}
 }
 

@@ -169,6 +169,13 @@ var commands = []command{
 		example: "  vda_cli da failover --da-name da0 --to-cn 192.168.0.17:9820",
 		flags: []flag{daName, {name: "to-cn",
 			usage: "`HOST:PORT` of the controller node to move to; any healthy one of the array when not given"}}},
+	{noun: "da", verb: "recover", method: "RecoverDa", short: "Go on with a leg of a mirror that lacks writes, as the others are lost",
+		long: "\nThe array goes on with what is on the vd given, and copies that to all other legs\nof its column. Writes that were " +
+			"acknowledged and are not on it are lost: a file system\nor database on the array has to be checked. It is refused while a " +
+			"leg with all data\nis well; when one may come back, wait for it. Nothing does this by itself.",
+		example: "  vda_cli da recover --da-name da0 --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01 --accept-data-loss",
+		flags: []flag{daName, {name: "vd-id", required: true, usage: "`ID` of the vd to go on with, as da get shows it"},
+			{name: "accept-data-loss", syntax: order, usage: "writes that are not on the vd may be lost; refused when not given"}}},
 
 	{noun: "exp", verb: "create", method: "CreateExp", short: "Let a host use a disk array",
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",

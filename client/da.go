@@ -56,3 +56,11 @@ func (c *Client) SyncupDa(ctx context.Context, req *apiv1.SyncupDaRequest, opts 
 func (c *Client) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest, opts ...grpc.CallOption) (*apiv1.FailoverDaReply, error) {
 	return c.stubs.FailoverDa(ctx, req, opts...)
 }
+
+// RecoverDa makes VdId, a leg of a mirror that lacks writes, the only one of its
+// column that counts: what was acknowledged and is not on it is lost, which
+// AcceptDataLoss has to say. Errors: CodeInvalid, CodeNotFound,
+// CodeFailedPrecondition (a leg with all data is well, or the vd is not).
+func (c *Client) RecoverDa(ctx context.Context, req *apiv1.RecoverDaRequest, opts ...grpc.CallOption) (*apiv1.RecoverDaReply, error) {
+	return c.stubs.RecoverDa(ctx, req, opts...)
+}

@@ -1,7 +1,10 @@
 package portal_test
 
 import (
+	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -257,5 +261,100 @@ func TestAdoptMirrored(t *testing.T) {
 	}
 	if l := must[*apiv1.ListOrphanReply](t)(client.ListOrphan(ctx, &apiv1.ListOrphanRequest{})).OrphanMsgList; len(l) != 0 {
 		t.Errorf("orphans after all was adopted: %v", l)
+	}
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// TestRecoverDa: an array goes on with a leg that lacks writes when a user says that
+// the loss is accepted, and while no leg that has them is well.
+func TestRecoverDa(t *testing.T) {
+	c := portaltest.New(t)
+	var log lockedBuffer
+	client := c.Client(func(cfg *portal.Config) { cfg.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	c.Populate(client, 2, 1)
+	c.CanMirror()
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "striped", DaSize: 1 << 20}))
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 1 << 20, Redundancy: "mirror:2"}))
+	vds := getDa(t, client).GrpMsgList[0].VdMsgList
+	good, stale := vds[0], vds[1]
+	// As when the leg was lost: its primary has gone on without it.
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error {
+		v, err := tx.VD(stale.VdId)
+		if err != nil {
+			return err
+		}
+		m, err := tx.MirrorsOfDA(v.DAID)
+		if err != nil {
+			return err
+		}
+		v.Role, v.Epoch, m[0].Gen = vda.Stale, 1, 2
+		return errors.Join(tx.UpdateVD(v), tx.UpdateMirror(&m[0]))
+	}))
+	recover := func(change func(*apiv1.RecoverDaRequest)) error {
+		r := &apiv1.RecoverDaRequest{DaName: "da0", VdId: stale.VdId, AcceptDataLoss: true}
+		change(r)
+		_, err := client.RecoverDa(ctx, r)
+		return err
+	}
+	none := func(*apiv1.RecoverDaRequest) {}
+	refusal(t, recover(func(r *apiv1.RecoverDaRequest) { r.AcceptDataLoss = false }), codes.InvalidArgument, 2, "accept_data_loss", "false")
+	refusal(t, recover(func(r *apiv1.RecoverDaRequest) { r.VdId = "x" }), codes.NotFound, 3, `no vd "x"`)
+	refusal(t, recover(func(r *apiv1.RecoverDaRequest) { r.DaName = "striped" }), codes.FailedPrecondition, 8, "redundancy none")
+	refusal(t, recover(func(r *apiv1.RecoverDaRequest) { r.VdId = good.VdId }), codes.FailedPrecondition, 8, good.VdId, "all data")
+	refusal(t, recover(none), codes.FailedPrecondition, 8, good.VdId, "is well")
+	ail := func(v *apiv1.VdMsg, why string) {
+		t.Helper()
+		c.Agent(v.DnName).Ail(v.VdId, why)
+		must[*apiv1.SyncupDnReply](t)(client.SyncupDn(ctx, &apiv1.SyncupDnRequest{DnName: v.DnName}))
+	}
+	ail(good, "its disk is gone")
+	ail(stale, "its disk is slow")
+	refusal(t, recover(none), codes.FailedPrecondition, 8, stale.VdId, "its disk is slow")
+	ail(stale, "")
+	if da := getDa(t, client); da.RedundancyState != "down" || !da.Error {
+		t.Errorf("before: %v", da)
+	}
+
+	r := must[*apiv1.RecoverDaReply](t)(client.RecoverDa(ctx, &apiv1.RecoverDaRequest{DaName: "da0", VdId: stale.VdId, AcceptDataLoss: true}))
+	if r.ReplyInfo.ReplyMsg != "success" || r.DaMsg.Error || r.DaMsg.RedundancyState != "single" {
+		t.Errorf("recovered: %v", r)
+	}
+	for _, v := range r.DaMsg.GrpMsgList[0].VdMsgList {
+		if want := map[bool]string{true: "member", false: "stale"}[v.VdId == stale.VdId]; v.Role != want {
+			t.Errorf("vd %v, want %s", v, want)
+		}
+	}
+	must[struct{}](t)(struct{}{}, c.Store.View(ctx, func(tx store.Reader) error {
+		m, err := tx.MirrorsOfDA(r.DaMsg.DaId)
+		if err == nil && m[0].Gen != 3 {
+			t.Errorf("gen %d, want 3", m[0].Gen)
+		}
+		for _, id := range []string{good.VdId, stale.VdId} {
+			v, err := tx.VD(id)
+			if want := map[bool]uint64{true: 2, false: 1}[id == stale.VdId]; err != nil || v.Epoch != want {
+				t.Errorf("vd %+v, %v: want epoch %d", v, err, want)
+			}
+		}
+		return err
+	}))
+	if s := log.String(); strings.Count(s, "an array goes on with a leg that lacks writes") != 1 || !strings.Contains(s, "vd="+stale.VdId) {
+		t.Errorf("the log does not say it: %s", s)
 	}
 }

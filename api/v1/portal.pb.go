@@ -3650,6 +3650,120 @@ func (x *FailoverDaReply) GetDaMsg() *DaMsg {
 	return nil
 }
 
+// RecoverDaRequest makes a leg that lacks writes the only one of its column with
+// all data, when those that have them are gone for good.
+type RecoverDaRequest struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	DaName         string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	VdId           string                 `protobuf:"bytes,2,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
+	AcceptDataLoss bool                   `protobuf:"varint,3,opt,name=accept_data_loss,json=acceptDataLoss,proto3" json:"accept_data_loss,omitempty"` // has to be true: writes that were acknowledged and are not on the vd are lost
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RecoverDaRequest) Reset() {
+	*x = RecoverDaRequest{}
+	mi := &file_v1_portal_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverDaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverDaRequest) ProtoMessage() {}
+
+func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverDaRequest.ProtoReflect.Descriptor instead.
+func (*RecoverDaRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *RecoverDaRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *RecoverDaRequest) GetVdId() string {
+	if x != nil {
+		return x.VdId
+	}
+	return ""
+}
+
+func (x *RecoverDaRequest) GetAcceptDataLoss() bool {
+	if x != nil {
+		return x.AcceptDataLoss
+	}
+	return false
+}
+
+type RecoverDaReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	DaMsg         *DaMsg                 `protobuf:"bytes,2,opt,name=da_msg,json=daMsg,proto3" json:"da_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverDaReply) Reset() {
+	*x = RecoverDaReply{}
+	mi := &file_v1_portal_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverDaReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverDaReply) ProtoMessage() {}
+
+func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverDaReply.ProtoReflect.Descriptor instead.
+func (*RecoverDaReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *RecoverDaReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *RecoverDaReply) GetDaMsg() *DaMsg {
+	if x != nil {
+		return x.DaMsg
+	}
+	return nil
+}
+
 type ExpMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ExpId         string                 `protobuf:"bytes,1,opt,name=exp_id,json=expId,proto3" json:"exp_id,omitempty"`
@@ -3665,7 +3779,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3677,7 +3791,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3690,7 +3804,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{56}
+	return file_v1_portal_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -3756,7 +3870,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3768,7 +3882,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3781,7 +3895,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{57}
+	return file_v1_portal_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -3838,7 +3952,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3850,7 +3964,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3863,7 +3977,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{58}
+	return file_v1_portal_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -3904,7 +4018,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3916,7 +4030,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3929,7 +4043,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{59}
+	return file_v1_portal_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -3956,7 +4070,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3968,7 +4082,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3981,7 +4095,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{60}
+	return file_v1_portal_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -4007,7 +4121,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4133,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4146,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{61}
+	return file_v1_portal_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -4053,7 +4167,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4065,7 +4179,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4078,7 +4192,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{62}
+	return file_v1_portal_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -4112,7 +4226,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4238,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4137,7 +4251,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{63}
+	return file_v1_portal_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -4167,7 +4281,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +4293,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +4306,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{64}
+	return file_v1_portal_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -4241,7 +4355,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4253,7 +4367,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4266,7 +4380,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{65}
+	return file_v1_portal_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -4300,7 +4414,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4312,7 +4426,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4325,7 +4439,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{66}
+	return file_v1_portal_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -4352,7 +4466,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +4478,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +4491,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{67}
+	return file_v1_portal_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -4413,7 +4527,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4425,7 +4539,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4438,7 +4552,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{68}
+	return file_v1_portal_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -4512,7 +4626,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4524,7 +4638,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4537,7 +4651,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{69}
+	return file_v1_portal_proto_rawDescGZIP(), []int{71}
 }
 
 type ListOrphanReply struct {
@@ -4551,7 +4665,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4563,7 +4677,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4576,7 +4690,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{70}
+	return file_v1_portal_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -4610,7 +4724,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4622,7 +4736,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4635,7 +4749,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{71}
+	return file_v1_portal_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -4662,7 +4776,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +4788,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +4801,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -4713,7 +4827,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4725,7 +4839,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4738,7 +4852,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+	return file_v1_portal_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -4758,7 +4872,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4770,7 +4884,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4783,7 +4897,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+	return file_v1_portal_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -5141,6 +5255,14 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fFailoverDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"j\n" +
+	"\x10RecoverDaRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x13\n" +
+	"\x05vd_id\x18\x02 \x01(\tR\x04vdId\x12(\n" +
+	"\x10accept_data_loss\x18\x03 \x01(\bR\x0eacceptDataLoss\"h\n" +
+	"\x0eRecoverDaReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
 	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xdd\x01\n" +
 	"\x06ExpMsg\x12\x15\n" +
 	"\x06exp_id\x18\x01 \x01(\tR\x05expId\x12\x19\n" +
@@ -5236,7 +5358,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
 	"\n" +
-	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg2\xed\x0e\n" +
+	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg2\xac\x0f\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -5263,6 +5385,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bSyncupDa\x12\x17.vda.v1.SyncupDaRequest\x1a\x15.vda.v1.SyncupDaReply\x12@\n" +
 	"\n" +
 	"FailoverDa\x12\x19.vda.v1.FailoverDaRequest\x1a\x17.vda.v1.FailoverDaReply\x12=\n" +
+	"\tRecoverDa\x12\x18.vda.v1.RecoverDaRequest\x1a\x16.vda.v1.RecoverDaReply\x12=\n" +
 	"\tCreateExp\x12\x18.vda.v1.CreateExpRequest\x1a\x16.vda.v1.CreateExpReply\x12=\n" +
 	"\tDeleteExp\x12\x18.vda.v1.DeleteExpRequest\x1a\x16.vda.v1.DeleteExpReply\x12=\n" +
 	"\tModifyExp\x12\x18.vda.v1.ModifyExpRequest\x1a\x16.vda.v1.ModifyExpReply\x127\n" +
@@ -5285,7 +5408,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 75)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -5343,25 +5466,27 @@ var file_v1_portal_proto_goTypes = []any{
 	(*SyncupDaReply)(nil),       // 53: vda.v1.SyncupDaReply
 	(*FailoverDaRequest)(nil),   // 54: vda.v1.FailoverDaRequest
 	(*FailoverDaReply)(nil),     // 55: vda.v1.FailoverDaReply
-	(*ExpMsg)(nil),              // 56: vda.v1.ExpMsg
-	(*EsMsg)(nil),               // 57: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),    // 58: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),      // 59: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),    // 60: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),      // 61: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),    // 62: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),      // 63: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),      // 64: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),        // 65: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),       // 66: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),         // 67: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),           // 68: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),   // 69: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),     // 70: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),  // 71: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),    // 72: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil), // 73: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),   // 74: vda.v1.DeleteOrphanReply
+	(*RecoverDaRequest)(nil),    // 56: vda.v1.RecoverDaRequest
+	(*RecoverDaReply)(nil),      // 57: vda.v1.RecoverDaReply
+	(*ExpMsg)(nil),              // 58: vda.v1.ExpMsg
+	(*EsMsg)(nil),               // 59: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),    // 60: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),      // 61: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),    // 62: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),      // 63: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),    // 64: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),      // 65: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),      // 66: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),        // 67: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),       // 68: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),         // 69: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),           // 70: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),   // 71: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),     // 72: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),  // 73: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),    // 74: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil), // 75: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),   // 76: vda.v1.DeleteOrphanReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	14, // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -5412,91 +5537,95 @@ var file_v1_portal_proto_depIdxs = []int32{
 	38, // 45: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
 	0,  // 46: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
 	38, // 47: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	57, // 48: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,  // 49: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56, // 50: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,  // 51: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,  // 52: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56, // 53: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,  // 54: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56, // 55: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,  // 56: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	56, // 57: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,  // 58: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	68, // 59: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,  // 60: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	68, // 61: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,  // 62: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	68, // 63: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	2,  // 64: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	4,  // 65: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	6,  // 66: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	8,  // 67: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	10, // 68: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	12, // 69: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15, // 70: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	17, // 71: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	19, // 72: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	21, // 73: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	23, // 74: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	26, // 75: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	28, // 76: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	30, // 77: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	32, // 78: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	34, // 79: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	36, // 80: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	42, // 81: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	44, // 82: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	46, // 83: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	48, // 84: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	50, // 85: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	52, // 86: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	54, // 87: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	58, // 88: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	60, // 89: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	62, // 90: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	64, // 91: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	66, // 92: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	69, // 93: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	71, // 94: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	73, // 95: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	3,  // 96: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	5,  // 97: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	7,  // 98: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	9,  // 99: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	11, // 100: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	13, // 101: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16, // 102: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	18, // 103: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	20, // 104: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	22, // 105: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	24, // 106: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	27, // 107: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	29, // 108: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	31, // 109: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	33, // 110: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	35, // 111: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	37, // 112: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	43, // 113: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	45, // 114: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	47, // 115: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	49, // 116: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	51, // 117: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	53, // 118: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	55, // 119: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	59, // 120: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	61, // 121: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	63, // 122: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	65, // 123: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	67, // 124: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	70, // 125: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	72, // 126: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	74, // 127: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	96, // [96:128] is the sub-list for method output_type
-	64, // [64:96] is the sub-list for method input_type
-	64, // [64:64] is the sub-list for extension type_name
-	64, // [64:64] is the sub-list for extension extendee
-	0,  // [0:64] is the sub-list for field type_name
+	0,  // 48: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38, // 49: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	59, // 50: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,  // 51: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	58, // 52: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,  // 53: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,  // 54: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	58, // 55: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,  // 56: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	58, // 57: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,  // 58: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	58, // 59: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,  // 60: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	70, // 61: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,  // 62: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	70, // 63: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,  // 64: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	70, // 65: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	2,  // 66: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	4,  // 67: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	6,  // 68: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	8,  // 69: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	10, // 70: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	12, // 71: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15, // 72: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	17, // 73: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	19, // 74: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	21, // 75: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	23, // 76: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	26, // 77: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	28, // 78: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	30, // 79: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	32, // 80: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	34, // 81: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	36, // 82: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	42, // 83: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	44, // 84: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	46, // 85: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	48, // 86: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	50, // 87: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	52, // 88: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	54, // 89: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	56, // 90: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	60, // 91: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	62, // 92: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	64, // 93: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	66, // 94: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	68, // 95: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	71, // 96: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	73, // 97: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	75, // 98: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	3,  // 99: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	5,  // 100: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	7,  // 101: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	9,  // 102: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	11, // 103: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	13, // 104: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16, // 105: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	18, // 106: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	20, // 107: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	22, // 108: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	24, // 109: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	27, // 110: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	29, // 111: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	31, // 112: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	33, // 113: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	35, // 114: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	37, // 115: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	43, // 116: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	45, // 117: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	47, // 118: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	49, // 119: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	51, // 120: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	53, // 121: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	55, // 122: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	57, // 123: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	61, // 124: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	63, // 125: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	65, // 126: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	67, // 127: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	69, // 128: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	72, // 129: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	74, // 130: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	76, // 131: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	99, // [99:132] is the sub-list for method output_type
+	66, // [66:99] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -5516,16 +5645,16 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[42].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[46].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[48].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[62].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[71].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[66].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[73].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   75,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,6 +52,7 @@ const (
 	Portal_GetDa_FullMethodName        = "/vda.v1.Portal/GetDa"
 	Portal_SyncupDa_FullMethodName     = "/vda.v1.Portal/SyncupDa"
 	Portal_FailoverDa_FullMethodName   = "/vda.v1.Portal/FailoverDa"
+	Portal_RecoverDa_FullMethodName    = "/vda.v1.Portal/RecoverDa"
 	Portal_CreateExp_FullMethodName    = "/vda.v1.Portal/CreateExp"
 	Portal_DeleteExp_FullMethodName    = "/vda.v1.Portal/DeleteExp"
 	Portal_ModifyExp_FullMethodName    = "/vda.v1.Portal/ModifyExp"
@@ -90,6 +91,7 @@ type PortalClient interface {
 	GetDa(ctx context.Context, in *GetDaRequest, opts ...grpc.CallOption) (*GetDaReply, error)
 	SyncupDa(ctx context.Context, in *SyncupDaRequest, opts ...grpc.CallOption) (*SyncupDaReply, error)
 	FailoverDa(ctx context.Context, in *FailoverDaRequest, opts ...grpc.CallOption) (*FailoverDaReply, error)
+	RecoverDa(ctx context.Context, in *RecoverDaRequest, opts ...grpc.CallOption) (*RecoverDaReply, error)
 	CreateExp(ctx context.Context, in *CreateExpRequest, opts ...grpc.CallOption) (*CreateExpReply, error)
 	DeleteExp(ctx context.Context, in *DeleteExpRequest, opts ...grpc.CallOption) (*DeleteExpReply, error)
 	ModifyExp(ctx context.Context, in *ModifyExpRequest, opts ...grpc.CallOption) (*ModifyExpReply, error)
@@ -350,6 +352,16 @@ func (c *portalClient) FailoverDa(ctx context.Context, in *FailoverDaRequest, op
 	return out, nil
 }
 
+func (c *portalClient) RecoverDa(ctx context.Context, in *RecoverDaRequest, opts ...grpc.CallOption) (*RecoverDaReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoverDaReply)
+	err := c.cc.Invoke(ctx, Portal_RecoverDa_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) CreateExp(ctx context.Context, in *CreateExpRequest, opts ...grpc.CallOption) (*CreateExpReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateExpReply)
@@ -458,6 +470,7 @@ type PortalServer interface {
 	GetDa(context.Context, *GetDaRequest) (*GetDaReply, error)
 	SyncupDa(context.Context, *SyncupDaRequest) (*SyncupDaReply, error)
 	FailoverDa(context.Context, *FailoverDaRequest) (*FailoverDaReply, error)
+	RecoverDa(context.Context, *RecoverDaRequest) (*RecoverDaReply, error)
 	CreateExp(context.Context, *CreateExpRequest) (*CreateExpReply, error)
 	DeleteExp(context.Context, *DeleteExpRequest) (*DeleteExpReply, error)
 	ModifyExp(context.Context, *ModifyExpRequest) (*ModifyExpReply, error)
@@ -549,6 +562,9 @@ func (UnimplementedPortalServer) SyncupDa(context.Context, *SyncupDaRequest) (*S
 }
 func (UnimplementedPortalServer) FailoverDa(context.Context, *FailoverDaRequest) (*FailoverDaReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method FailoverDa not implemented")
+}
+func (UnimplementedPortalServer) RecoverDa(context.Context, *RecoverDaRequest) (*RecoverDaReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecoverDa not implemented")
 }
 func (UnimplementedPortalServer) CreateExp(context.Context, *CreateExpRequest) (*CreateExpReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateExp not implemented")
@@ -1027,6 +1043,24 @@ func _Portal_FailoverDa_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_RecoverDa_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverDaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).RecoverDa(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_RecoverDa_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).RecoverDa(ctx, req.(*RecoverDaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_CreateExp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateExpRequest)
 	if err := dec(in); err != nil {
@@ -1273,6 +1307,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "FailoverDa",
 			Handler:    _Portal_FailoverDa_Handler,
+		},
+		{
+			MethodName: "RecoverDa",
+			Handler:    _Portal_RecoverDa_Handler,
 		},
 		{
 			MethodName: "CreateExp",

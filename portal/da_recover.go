@@ -1,0 +1,84 @@
+package portal
+
+import (
+	"context"
+	"slices"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// RecoverDa makes a leg that lacks writes the only member of its column. It is never
+// done but by a user who says that the loss is accepted, and the log says who asked.
+func (s *Server) RecoverDa(ctx context.Context, req *apiv1.RecoverDaRequest) (*apiv1.RecoverDaReply, error) {
+	if !req.AcceptDataLoss {
+		return nil, invalid("accept_data_loss is false; it must be true, as writes that were acknowledged and are not on the vd are lost")
+	}
+	var da *vda.DA
+	var vd *vda.VD
+	var steps [][]node
+	err := s.update(ctx, func(tx store.Tx) (err error) {
+		if da, err = findDA(tx, req.DaName); err != nil {
+			return err
+		}
+		if vd, err = recoverable(tx, da, req.VdId); err != nil {
+			return err
+		}
+		plan, err := array.Recover(tx, da.ID, vd.ID)
+		if err != nil {
+			return err
+		}
+		steps, err = stepsOf(tx, plan)
+		slices.Reverse(steps) // the dn lets the primary in first
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.cfg.Log.Warn("an array goes on with a leg that lacks writes, at a user's word", "req_id", rpc.RequestID(ctx), "da", da.Name, "vd", vd.ID,
+		"was", vd.Role.String(), "lack_bytes", vd.Lack)
+	notes := s.syncSteps(ctx, steps...)
+	now, err := s.daMsg(ctx, byID(da.ID))
+	msg, remarks := shown(now, err, daMsg(da))
+	return &apiv1.RecoverDaReply{ReplyInfo: done("the da is recovered", notes, remarks...), DaMsg: msg}, nil
+}
+
+// recoverable is a vd that its column may go on with: one that lacks writes, on a dn
+// that is well, as long as none that has them is.
+func recoverable(tx store.Reader, da *vda.DA, vdID string) (*vda.VD, error) {
+	no := func(format string, args ...any) error {
+		return refuse(codePrecondition, vda.FailedPrecondition, format, args...)
+	}
+	if !da.Redundancy.Mirrored() {
+		return nil, no("da %s has redundancy none: each vd has data that no other has, and there is nothing to recover from", da.Name)
+	}
+	vds, err := tx.VDsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	columns := vda.Columns(vds)
+	for i := range columns {
+		c := &columns[i]
+		at := slices.IndexFunc(c.Legs, func(v *vda.VD) bool { return v.ID == vdID })
+		if at < 0 {
+			continue
+		}
+		v := c.Legs[at]
+		if v.Role == vda.Member {
+			return nil, no("vd %s has all data of its column; the array goes on when it is back, and needs no recovery", v.ID)
+		}
+		for _, other := range c.Of(vda.Member) {
+			if !other.Health.Error {
+				return nil, no("vd %s of the same column has all data and is well; the array goes on with that", other.ID)
+			}
+		}
+		if v.Health.Error {
+			return nil, no("vd %s is not well itself: %s", v.ID, v.Health.Msg)
+		}
+		return v, nil
+	}
+	return nil, vda.Errorf(vda.NotFound, "da %s has no vd %q; da get shows the ids of its vds", da.Name, vda.Shorten(vdID, 80))
+}

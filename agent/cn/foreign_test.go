@@ -157,6 +157,10 @@ func realForeignObjects(t *testing.T, spdkDN, spdkCN bool) {
 		if err != nil || len(r.States) != 1 || !r.States[0].Gone {
 			t.Errorf("dn%d: %v, %v", i, r, err)
 		}
+		// SPDK dies when the agent lists lvstores while somebody else closes one.
+		if err := n.a.Close(); err != nil {
+			t.Error(err)
+		}
 		all[i].call("bdev_aio_create", object{"name": "Aio0", "filename": all[i].file, "block_size": 4096})
 		all[i].call("bdev_examine", object{"name": "Aio0"})
 		all[i].call("bdev_wait_for_examine", nil)

@@ -40,7 +40,8 @@ func main() {
 	}
 }
 
-// goal is the ratio to SPDK that is aimed at, without and with spinning.
+// goal is the ratio to SPDK that is aimed at, without and with spinning; of a part
+// that is mirrored, the ratios to the striped array of one leg and of two.
 type goal struct{ plain, spin float64 }
 
 // part is a table: the same loads on every target with one setup.
@@ -52,8 +53,11 @@ type part struct {
 	// backs is how many processes more, of the same kind and on the same
 	// core, export a disk for the setup. Not with spdk_tgt: its pollers
 	// would share the core, which measures the scheduler.
-	backs   int
-	profile bool // also recorded where the time goes
+	backs int
+	// mirrored has vda_tgt measured without and with mirrors below the raid0, and
+	// the ratios printed, instead of the kinds that others are measured with.
+	mirrored bool
+	profile  bool // also recorded where the time goes
 	// after adds to the table what can be measured without a target.
 	after func(dir string, works []work, d time.Duration) string
 }
@@ -85,6 +89,9 @@ func parts() []part {
 		{title: "Array over two dns, three processes on one core", backs: 2, works: slices.Concat(small("randread", 1, 32),
 			small("randwrite", 1, 32)),
 			setup: func(ctx context.Context, p *plane, _ string) error { return p.remoteArray(ctx) }},
+		{title: "Mirrored array beside a striped one, three processes on one core", backs: 2, mirrored: true,
+			works: slices.Concat(small("randread", 1, 32), small("randwrite", 1, 32)), goals: []goal{{1, .95}, {1, .95}, {1, .6}, {1, .5}},
+			setup: func(ctx context.Context, p *plane, _ string) error { return p.remoteArray(ctx) }},
 		{title: "Many connections, memory", setup: oneHop,
 			works: []work{{pattern: "randread", bytes: 4096, depth: 128, conns: 1, own: true}, {pattern: "randread", bytes: 4096, depth: 512,
 				conns: 256, own: true}}},
@@ -108,9 +115,9 @@ func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only stri
 	if err := fill(filepath.Join(dir, "disk"), 256<<20); err != nil {
 		return err
 	}
-	kinds := []kind{{"vda_tgt, no spin", []string{tgt, "--spin", "0"}}, {"vda_tgt", []string{tgt}}}
+	kinds := []kind{{name: "vda_tgt, no spin", argv: []string{tgt, "--spin", "0"}}, {name: "vda_tgt", argv: []string{tgt}}}
 	if slices.Contains(plan.Kinds(), dataplane.SPDK) {
-		kinds = append(kinds, kind{"spdk_tgt", []string{os.Getenv("SPDK_TGT"), "-m", "0x1", "--no-pci", "--no-huge", "-s",
+		kinds = append(kinds, kind{name: "spdk_tgt", argv: []string{os.Getenv("SPDK_TGT"), "-m", "0x1", "--no-pci", "--no-huge", "-s",
 			"3072", "--iova-mode=va"}})
 	}
 	sections := []section{}
@@ -119,6 +126,10 @@ func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only stri
 			measured := kinds
 			if p.backs > 0 {
 				measured = kinds[:2]
+			}
+			if p.mirrored {
+				argv := []string{tgt}
+				measured = []kind{{name: "striped", argv: argv}, {name: "one leg", argv: argv, legs: 1}, {name: "mirror:2", argv: argv, legs: 2}}
 			}
 			table, err := measure(ctx, p, measured, runs, d, dir)
 			if err == nil && p.after != nil {
@@ -229,7 +240,7 @@ func onTarget(ctx context.Context, p part, k kind, dir string, f func(*plane) er
 		if err != nil {
 			return err
 		}
-		b, err := startPlane(ctx, dir, kind{fmt.Sprintf("%s back %d", k.name, i), k.argv}, port)
+		b, err := startPlane(ctx, dir, kind{name: fmt.Sprintf("%s back %d", k.name, i), argv: k.argv}, port)
 		if err != nil {
 			return err
 		}

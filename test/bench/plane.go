@@ -20,6 +20,7 @@ import (
 type kind struct {
 	name string
 	argv []string // without the socket
+	legs int      // of the mirror that each column of an array stands on; 0: there is none
 }
 
 // plane is a running data plane with its setup.
@@ -114,29 +115,49 @@ func (p *plane) twoHops(ctx context.Context) error { return p.array(ctx, []*plan
 // remoteArray exports a raid0 over a memory disk of each back process.
 func (p *plane) remoteArray(ctx context.Context) error { return p.array(ctx, p.backs) }
 
-// array makes a memory disk on each of backs, attaches them and exports a
-// raid0 over them.
+// array makes memory disks on backs, attaches them and exports a raid0 over them,
+// or over mirrors of them with a leg on each of backs.
 func (p *plane) array(ctx context.Context, backs []*plane) error {
 	var bases []string
-	for i, b := range backs {
-		name, nqn := fmt.Sprintf("B%d", i), fmt.Sprintf("%s%d", backNQN, i)
-		if err := b.call(ctx, "bdev_malloc_create", map[string]any{"name": name, "block_size": 4096, "num_blocks": diskMiB << 7}); err != nil {
-			return err
+	for i := range backs {
+		var legs []map[string]any
+		name := ""
+		for l := range max(p.kind.legs, 1) {
+			var err error
+			if name, err = p.remoteDisk(ctx, backs[(i+l)%len(backs)], fmt.Sprintf("B%d%d", i, l)); err != nil {
+				return err
+			}
+			legs = append(legs, map[string]any{"vd_id": uuid.NewString(), "bdev_name": name, "role": "member", "epoch": uuid.NewString()})
 		}
-		if err := b.export(ctx, nqn, name); err != nil {
-			return err
+		if p.kind.legs > 0 {
+			name = fmt.Sprintf("M%d", i)
+			if err := p.call(ctx, "vda_mirror_create", map[string]any{"name": name, "da_id": uuid.NewString(), "mirror_id": uuid.NewString(),
+				"size": diskMiB << 19, "term": 1, "gen": 1, "legs": legs, "fresh": true}); err != nil {
+				return err
+			}
 		}
-		if err := p.call(ctx, "bdev_nvme_attach_controller", map[string]any{"name": "N" + name, "trtype": "TCP", "adrfam": "IPv4",
-			"traddr": "127.0.0.1", "trsvcid": strconv.Itoa(b.port), "subnqn": nqn}); err != nil {
-			return err
-		}
-		bases = append(bases, "N"+name+"n1")
+		bases = append(bases, name)
 	}
 	if err := p.call(ctx, "bdev_raid_create", map[string]any{"name": "R", "raid_level": "raid0", "strip_size_kb": 64,
 		"base_bdevs": bases}); err != nil {
 		return err
 	}
 	return p.export(ctx, frontNQN, "R")
+}
+
+// remoteDisk makes a memory disk on back, with room for a mirror's label, attaches
+// it and returns its name here.
+func (p *plane) remoteDisk(ctx context.Context, back *plane, name string) (string, error) {
+	nqn := backNQN + name
+	if err := back.call(ctx, "bdev_malloc_create", map[string]any{"name": name, "block_size": 4096,
+		"num_blocks": diskMiB<<7 + 256}); err != nil {
+		return "", err
+	}
+	if err := back.export(ctx, nqn, name); err != nil {
+		return "", err
+	}
+	return "N" + name + "n1", p.call(ctx, "bdev_nvme_attach_controller", map[string]any{"name": "N" + name, "trtype": "TCP",
+		"adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": strconv.Itoa(back.port), "subnqn": nqn})
 }
 
 // aioFile exports a file.

@@ -38,7 +38,7 @@ func profileTable(ctx context.Context, p part, k kind, dir string, d time.Durati
 	}
 	b.WriteString(" the rest | allocations a command |\n|---|" + strings.Repeat("---|", len(places)+2) + "\n")
 	file := filepath.Join(dir, "profile")
-	k = kind{k.name, append(slices.Clone(k.argv), "--cpu-profile", file)}
+	k = kind{name: k.name, legs: k.legs, argv: append(slices.Clone(k.argv), "--cpu-profile", file)}
 	idle, err := recorded(ctx, p, k, dir, file, func(*plane) error { return nil })
 	if err != nil {
 		return "", err

@@ -55,8 +55,11 @@ func table(p part, kinds []kind, results [][][]result) string {
 	if spdk {
 		b.WriteString(" ratio, no spin (goal) | ratio (goal) |")
 	}
+	if p.mirrored {
+		b.WriteString(" one leg / striped (goal) | mirror:2 / striped (goal) |")
+	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(kinds)))
-	if spdk {
+	if spdk || p.mirrored {
 		b.WriteString("---|---|")
 	}
 	b.WriteString("\n")
@@ -78,6 +81,9 @@ func table(p part, kinds []kind, results [][][]result) string {
 				g = [2]string{fmt.Sprintf(" (%.2f)", p.goals[i].plain), fmt.Sprintf(" (%.2f)", p.goals[i].spin)}
 			}
 			fmt.Fprintf(&b, " %.2f%s | %.2f%s |", medians[0]/s, g[0], medians[1]/s, g[1])
+		}
+		if p.mirrored {
+			fmt.Fprintf(&b, " %.2f (%.2f) | %.2f (%.2f) |", medians[1]/medians[0], p.goals[i].plain, medians[2]/medians[0], p.goals[i].spin)
 		}
 		b.WriteString("\n")
 	}

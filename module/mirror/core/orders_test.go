@@ -74,9 +74,9 @@ func (m *model) flush() {
 	m.await()
 }
 
-// half has a write of block 7 be on one leg alone when the primary dies.
-func (m *model) half() {
-	m.begin(7)
+// half has a write of a block be on one leg alone when the primary dies.
+func (m *model) half(b uint64) {
+	m.begin(b)
 	m.only(core.WriteMap, len(m.rows))
 	m.only(core.WriteLeg, 1)
 	m.p.pending = nil
@@ -132,7 +132,7 @@ var orders = []struct {
 		m.write2()
 	}},
 	{"it dies when one leg has the data, and that one dies too", func(m *model) {
-		m.half()
+		m.half(7)
 		m.crash()
 		m.rows[0].disk.up = false
 		m.until("the other goes on", m.online)
@@ -140,14 +140,18 @@ var orders = []struct {
 		m.rejoined(0)
 	}},
 	{"what was read of an unfinished write stays, also from another source", func(m *model) {
-		m.half()
+		m.cfg.CopyRate = 1 // the read comes before the repair has come that far
+		m.half(60)
 		m.crash()
 		m.until("it goes on", m.online)
-		m.read(7)
+		m.read(60)
 		m.crash()
 		m.rows[0].disk.up = false
 		m.until("the other goes on", m.online)
-		m.read(7)
+		m.read(60)
+		if m.cfg.CopyRate = 0; m.p != nil {
+			m.p.c.SetCopyRate(0)
+		}
 	}},
 	{"a leg is dropped, the others die, it returns alone; then one of them by delta", func(m *model) {
 		m.dropped(1)
@@ -245,7 +249,7 @@ var orders = []struct {
 		m.waits("a leg that lacks writes is there alone")
 	}},
 	{"all disks lose power when a write is on one of them", func(m *model) {
-		m.half()
+		m.half(7)
 		for i := range m.rows {
 			m.powerCut(i)
 		}
@@ -381,5 +385,32 @@ func TestHeard(t *testing.T) {
 	}
 	if served != 2 {
 		t.Errorf("%d of 2 reads go on once all were heard of", served)
+	}
+}
+
+// TestNamedOrdersFindBreaches: orders that are about a rule notice that it is left
+// out. TestOrders has those of the others.
+func TestNamedOrdersFindBreaches(t *testing.T) {
+	for breach, about := range map[core.Breach]string{core.NoRepair: "what was read", core.NoJoining: "a join is committed"} {
+		for _, o := range orders {
+			if !strings.HasPrefix(o.name, about) {
+				continue
+			}
+			found := 0
+			for seed := range 20 {
+				m := newModel(uint64(seed), 2, breach)
+				m.lazy, m.scrubs, m.lives = seed%2 == 0, 0, true
+				m.start()
+				m.pass(50 * time.Millisecond)
+				o.play(m)
+				m.mend()
+				if m.read(7); m.wrong != "" {
+					found++
+				}
+			}
+			if t.Logf("%s: found by %d of 20 seeds", o.name, found); found == 0 {
+				t.Errorf("%s: nobody noticed", o.name)
+			}
+		}
 	}
 }

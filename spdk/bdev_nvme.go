@@ -36,6 +36,10 @@ type NvmeAttach struct {
 	FastIOFailTimeoutSec *uint32 `json:"fast_io_fail_timeout_sec,omitempty"`
 
 	FabricsConnectTimeoutUs *uint64 `json:"fabrics_connect_timeout_us,omitempty"`
+
+	// FailAtOnce: I/O fails as soon as the connection is lost. vda_tgt only: a
+	// mirror has to hear of the loss of a leg.
+	FailAtOnce bool `json:"vda_fail_at_once,omitempty"`
 }
 
 // NvmeController is one element of bdev_nvme_get_controllers.

@@ -152,6 +152,9 @@ func attachConfig(c *bdevnvme.AttachConfig) object {
 	if c.HostAddr != "" {
 		out["hostaddr"] = c.HostAddr
 	}
+	if c.FailAtOnce {
+		out["vda_fail_at_once"] = true
+	}
 	if c.Queues != 0 {
 		out["num_io_queues"] = c.Queues
 	}

@@ -52,6 +52,7 @@ type attachParams struct {
 	ReconnectDelay *uint32 `rpc:"reconnect_delay_sec,optional" doc:"seconds between two attempts to reconnect; likewise"`
 	FastIOFail     *uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"seconds without a connection until I/O fails rather than waits, 0 with the controller; likewise"`
 	ConnectTimeout uint64  `rpc:"fabrics_connect_timeout_us,optional" doc:"microseconds for one attempt to connect"`
+	FailAtOnce     bool    `rpc:"vda_fail_at_once,optional" doc:"I/O fails with a path status as soon as the connection is lost, rather than wait; for the legs of mirrors"`
 	MaxBdevs       *uint32 `rpc:"max_bdevs,optional" doc:"SPDK's room for names in the reply; there is no limit here"`
 
 	Policy *policyParams `rpc:"multipath_opts,optional" doc:"policy, selector and min_io of its bdevs; as bdev_nvme_set_multipath_policy sets them later"`
@@ -105,8 +106,8 @@ func attachController(ctx context.Context, t *Target, p attachParams) (any, erro
 		Name: p.Name, TrType: p.Trtype, AdrFam: p.Adrfam, Traddr: p.Traddr, Trsvcid: p.Trsvcid, SubNQN: p.SubNQN, HostNQN: p.HostNQN,
 		HostAddr: p.HostAddr, HdrDigest: p.HDgst, DatDigest: p.DDgst, Multipath: multipath, Queues: int(p.Queues),
 		ConnectTimeout: time.Duration(min(p.ConnectTimeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond,
-		Policy:         policy,
-		Resilience:     resilience(defaults.Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail),
+		Policy:         policy, FailAtOnce: p.FailAtOnce,
+		Resilience: resilience(defaults.Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail),
 	})
 	if err != nil {
 		return nil, nvmeError(err)

@@ -144,6 +144,7 @@ func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	if err := r.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID, SubNQN: v.Nqn,
 		HostNQN: vda.LegHostNQN(r.c.HostNqn, v.Epoch), FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
+		FailAtOnce: mirrored(r.c),
 	}); err != nil {
 		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
 	}

@@ -42,6 +42,10 @@ type AttachConfig struct {
 
 	Policy Policy // of its bdevs; the first attachment's counts
 	Resilience
+	// FailAtOnce has I/O fail with a path status as soon as the connection is
+	// lost, rather than wait for another: the user of the bdevs decides what to
+	// do, as a mirror does about a leg.
+	FailAtOnce bool
 }
 
 // Error is a refusal with the errno and the words that SPDK answers.

@@ -14,6 +14,7 @@ type Handle struct {
 	mapper   Mapper // nil when the device is none
 	onEvent  func(EventKind)
 	onSettle atomic.Pointer[func()]
+	onCutOff atomic.Pointer[func()]
 	info     atomic.Pointer[Info]
 	state    atomic.Uint32 // stateRemoved, stateClosed
 	shards   []shard
@@ -43,6 +44,11 @@ func (h *Handle) refresh() {
 // Removed reports whether the device is being unregistered: new requests fail
 // with a path status.
 func (h *Handle) Removed() bool { return h.state.Load()&stateRemoved != 0 }
+
+// OnCutOff has f called whenever the device has lost what it leads to and does not
+// get it back at once: what is sent waits, or fails when it has waited for as long
+// as the device lets it. f must not wait.
+func (h *Handle) OnCutOff(f func()) { h.onCutOff.Store(&f) }
 
 // Claim takes the device's exclusive write claim for module. EPERM when it is
 // claimed already, by anyone.

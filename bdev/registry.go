@@ -208,6 +208,16 @@ func (reg *Registry) Resized(name string) {
 	}
 }
 
+// CutOff tells those holders of name who asked for it (Handle.OnCutOff) that the
+// device does not reach what it leads to.
+func (reg *Registry) CutOff(name string) {
+	for _, h := range reg.holders(name) {
+		if f := h.onCutOff.Load(); f != nil {
+			(*f)()
+		}
+	}
+}
+
 // AddAlias gives a device another name. ENODEV if unknown, EEXIST when the
 // alias is taken.
 func (reg *Registry) AddAlias(name, alias string) error {

@@ -91,20 +91,33 @@ func (ctrl *controller) end() { ctrl.stopped.Do(func() { close(ctrl.stop) }) }
 // work is the controller's goroutine, from the first path to the last.
 func (ctrl *controller) work() {
 	var b bdev.Batch
-	timer := time.NewTimer(time.Hour)
+	timer, patience := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer patience.Stop()
+	told := false // that no path leads anywhere
 	for {
+		over := false
 		select {
 		case <-ctrl.stop:
 			return
 		case <-ctrl.events:
 			ctrl.reconcile()
 			ctrl.dropLost()
+			patience.Reset(cutOffAfter)
+		case <-patience.C:
+			over = true
 		case <-ctrl.parked:
 			timer.Reset(retryPause)
 			continue
 		case <-timer.C:
 		}
+		cut := ctrl.cutOff(over)
+		if cut && !told {
+			for _, d := range ctrl.diskList() {
+				ctrl.m.reg.CutOff(d.name)
+			}
+		}
+		told = cut || told && !ctrl.connected()
 		again := false
 		for _, d := range ctrl.diskList() {
 			again = d.retry(&b) || again
@@ -114,6 +127,25 @@ func (ctrl *controller) work() {
 			timer.Reset(retryPause)
 		}
 	}
+}
+
+// cutOffAfter is how long the first attempt to connect again may take until the
+// holders of the bdevs are told that they are cut off.
+const cutOffAfter = 300 * time.Millisecond
+
+// connected reports that a path is.
+func (ctrl *controller) connected() bool {
+	return slices.ContainsFunc(ctrl.snapshot(), func(p *path) bool { return p.ctl.State() == host.Enabled })
+}
+
+// cutOff reports that no path is connected and none came back at once; over says
+// that no more is waited for those that are being connected.
+func (ctrl *controller) cutOff(over bool) bool {
+	paths := ctrl.snapshot()
+	return len(paths) > 0 && !slices.ContainsFunc(paths, func(p *path) bool {
+		s := p.ctl.State()
+		return s == host.Enabled || s == host.Resetting && !over
+	})
 }
 
 // reconcile makes the disks those that the paths show.

@@ -312,3 +312,25 @@ func TestRefusedForGood(t *testing.T) {
 	r.ok(r.sub.AddListener(r.addrs[0]))
 	r.eventually("back", func() bool { return len(r.m.List()) == 1 && r.m.List()[0].Ctrlrs[0].State == "enabled" })
 }
+
+// TestHoldersAreToldThatTheyAreCutOff: a connection that comes back at once is of
+// no concern to those above; one that does not is told long before I/O fails.
+func TestHoldersAreToldThatTheyAreCutOff(t *testing.T) {
+	r := newRig(t, 1)
+	p := newProxy(t, r.addrs[0])
+	r.attach(0, func(c *AttachConfig) {
+		c.Trsvcid = p.addr().Trsvcid
+		c.CtrlrLossTimeoutSec, c.ReconnectDelaySec, c.FastIOFailTimeoutSec = -1, 60, 0
+	})
+	h := r.open("Nv0n1")
+	defer h.Close()
+	told := make(chan struct{}, 10)
+	h.OnCutOff(func() { told <- struct{}{} })
+	p.cut()
+	bdevtest.Write(t, h, 0, make([]byte, 4096)) // it is back
+	if len(told) > 0 {
+		t.Error("told of a connection that came back at once")
+	}
+	p.close()
+	r.eventually("it is told", func() bool { return len(told) > 0 })
+}

@@ -105,6 +105,7 @@ func (m *Mirror) open(ctx context.Context, c LegConfig) (t tail) {
 	if t.err != nil {
 		return t
 	}
+	t.h.OnCutOff(func() { go m.cutOff(c.VD) })
 	if t.err = t.h.Claim(claimName); t.err == nil {
 		t.bare, t.err = m.fits(c, t.h.Info())
 	}
@@ -203,6 +204,23 @@ func (m *Mirror) removed(vd label.ID) {
 	if i, l := m.legOf(vd); l != nil {
 		m.detach(l)
 		m.core.Lost(i, core.Removed)
+	}
+	m.carryLocked(nil)
+}
+
+// cutOff is told that a leg's connection is lost. The only leg of a mirror is not
+// lost for that: nobody can go on without it, and its requests wait for it.
+func (m *Mirror) cutOff(vd label.ID) {
+	m.mu.Lock()
+	if m.core == nil || m.direct.Load() != nil {
+		m.mu.Unlock()
+		return
+	}
+	legs := m.core.Status().Legs
+	i, l := m.legOf(vd)
+	waited := slices.DeleteFunc(slices.Clone(legs), func(s core.LegStatus) bool { return s.Role < core.Joining })
+	if l != nil && l.h != nil && (legs[i].Role < core.Joining || len(waited) > 1) {
+		m.core.Lost(i, "its connection is lost")
 	}
 	m.carryLocked(nil)
 }

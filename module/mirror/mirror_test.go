@@ -667,3 +667,22 @@ func TestALegThatHangsIsLost(t *testing.T) {
 		r.delete()
 	}
 }
+
+// TestALegThatIsCutOffIsLostAtOnce: no request has to fail for it. The only leg is
+// not lost, as nobody can go on without it.
+func TestALegThatIsCutOffIsLostAtOnce(t *testing.T) {
+	r := newRig(t, 2)
+	r.until("online", online)
+	r.reg.CutOff(legName(1))
+	r.until("it is lost", lost(1))
+	r.set() // it is back
+	r.until("online", online)
+	r.legs[1].Role, r.gen = core.Absent, r.gen+1
+	r.set()
+	r.reg.CutOff(legName(0))
+	h := r.open()
+	bdevtest.Write(t, h, 0, make([]byte, 4096))
+	if s := r.m.Status(); s.Legs[0].Lost || !s.Online {
+		t.Errorf("the only leg: %+v", s)
+	}
+}

@@ -138,14 +138,14 @@ func (m *Mirror) grow() {
 
 // pick returns the legs that f holds for, once nothing is under way on them. One
 // that does not come to rest is left for the next call.
-func (m *Mirror) pick(f func(s core.LegStatus) bool) (legs []LegConfig) {
+func (m *Mirror) pick(f func(s core.LegStatus, c *LegConfig) bool) (legs []LegConfig) {
 	for end := time.Now().Add(readLimit); ; time.Sleep(time.Millisecond) {
 		busy := false
 		legs = nil
 		m.mu.Lock()
 		for _, s := range m.core.Status().Legs {
 			_, l := m.legOf(s.VD)
-			if l == nil || !f(s) {
+			if l == nil || !f(s, &l.conf) {
 				continue
 			}
 			if l.under > 0 {
@@ -180,8 +180,7 @@ func (m *Mirror) restPast() (under int) {
 
 // attachTargets attaches targets whose bdevs are there.
 func (m *Mirror) attachTargets(ctx context.Context) {
-	legs := m.pick(func(s core.LegStatus) bool { return s.Role == core.Absent })
-	legs = slices.DeleteFunc(legs, func(l LegConfig) bool { return l.Role != core.Target })
+	legs := m.pick(func(s core.LegStatus, c *LegConfig) bool { return s.Role == core.Absent && c.Role == core.Target })
 	m.connect(ctx, legs, func(c *core.Core, l core.Leg, t tail) error {
 		return c.Attach(l, t.label, t.bits, m.legs[l].conf.Epoch)
 	})
@@ -189,7 +188,7 @@ func (m *Mirror) attachTargets(ctx context.Context) {
 
 // resumeLost goes on with members that were lost and are there again.
 func (m *Mirror) resumeLost(ctx context.Context) {
-	legs := m.pick(func(s core.LegStatus) bool { return s.Lost })
+	legs := m.pick(func(s core.LegStatus, _ *LegConfig) bool { return s.Lost })
 	var old []*bdev.Handle
 	m.mu.Lock()
 	for _, c := range legs {

@@ -64,7 +64,23 @@ func (a *Agent) noteMirrors(l []spdk.Mirror) (news bool) {
 	now := a.report()
 	news = !slices.EqualFunc(a.told, now, func(x, y *apiv1.MirrorState) bool { return proto.Equal(x, y) })
 	a.told = now
+	if news {
+		a.kickLost()
+	}
 	return news
+}
+
+// kickLost has the primaries that have lost legs look at them: their passes have
+// such a leg resume as soon as it is there again. a.mu is held.
+func (a *Agent) kickLost() {
+	for id := range a.standings {
+		if slices.ContainsFunc(mirrorsOf(a.set.cntlrs[id]), func(m *apiv1.MirrorSpec) bool {
+			s := a.mirrors[vda.MirrorPrefix+m.Id]
+			return s != nil && slices.ContainsFunc(s.Legs, func(l spdk.MirrorLegState) bool { return l.Lost })
+		}) {
+			a.Loop.Kick(id, false)
+		}
+	}
 }
 
 // report is what monitors hear at once: all but numbers of bytes. a.mu is held.

@@ -37,8 +37,8 @@ scale: ## how long a thousand arrays wait when the one node of all their primari
 
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
-chaos: build ## faults by SEED for MINUTES on real processes in namespaces, checked by a host (root, Debian); DATA_PLANE= SPDK_TGT=
-	MINUTES=$(MINUTES) SEED=$(SEED) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
+chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= DATA_PLANE= SPDK_TGT=
+	MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
 
 SEEDS ?= 1000
 sim: ## the control plane in one process and fake time, faults by SEEDS seeds

@@ -9,10 +9,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	vda "github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/sandbox/dataplane"
 	"github.com/virtual-disk-array/vda/test/e2e/lab"
 )
@@ -56,11 +58,19 @@ var rack = []server{
 	{"cn3", "192.168.0.22", "cn"}, {"host0", hostAddr, "host"},
 }
 
+// more are the disk nodes that only a mirrored array needs: one more than a mirror
+// has legs.
+var more = []server{{"dn2", "192.168.0.23", "dn"}, {"dn3", "192.168.0.24", "dn"}}
+
 // rackOf leaves out controller nodes that have no controller when there is an
 // SPDK: its processes poll, and the array is to lie on the nodes of the plan.
 func rackOf(cfg clusterConfig) (all []server) {
 	cns := 0
-	for _, a := range rack {
+	list := slices.Clone(rack)
+	if cfg.Redundancy.Mirrored() {
+		list = append(list, more[:cfg.Redundancy-1]...)
+	}
+	for _, a := range list {
 		if a.kind == "cn" {
 			if cns++; cfg.Plan.UsesSPDK() && cns > cfg.Cntlrs {
 				continue
@@ -89,6 +99,8 @@ type clusterConfig struct {
 	Exps   int    // its exporters
 	Spare  int    // bytes that the array has beyond its size, for snapshots
 	Plan   dataplane.Plan
+	// Redundancy of the array; zero: none.
+	Redundancy vda.Redundancy
 	// SPDKLater: nodes move to SPDK in the course of the test.
 	SPDKLater bool
 }
@@ -254,9 +266,11 @@ func (c *cluster) populate(ctx context.Context) error {
 			}
 		}
 	}
-	// Strict: one vd on each dn, so that a fault of either is one of the array.
-	if err := c.until(ctx, portal, fmt.Sprintf(`/root/vda_cli --addr-port %s da create --strict --da-name da0 --cntlr-cnt %d --da-size %d --physical-size %d --da-conf '{"stripe_count":2, "stripe_size_kb":64}'`,
-		portalURL, c.cfg.Cntlrs, daBytes, daBytes+c.cfg.Spare), 30*time.Second); err != nil {
+	// Strict: one vd on each dn, so that a fault of either is one of the array; of a
+	// mirrored one, the legs of a column.
+	if err := c.until(ctx, portal, fmt.Sprintf(`/root/vda_cli --addr-port %s da create --strict --redundancy %s --da-name da0 `+
+		`--cntlr-cnt %d --da-size %d --physical-size %d --da-conf '{"stripe_count":2, "stripe_size_kb":64}'`,
+		portalURL, c.cfg.Redundancy, c.cfg.Cntlrs, daBytes, daBytes+c.cfg.Spare), 30*time.Second); err != nil {
 		return err
 	}
 	for i := range c.cfg.Exps {
@@ -299,6 +313,11 @@ func (c *cluster) cntlrs(ctx context.Context) ([]*machine, error) {
 // cli runs vda_cli on the portal's host.
 func (c *cluster) cli(ctx context.Context, args string) ([]byte, error) {
 	return c.output(ctx, c.machines["portal"], "/root/vda_cli --addr-port "+portalURL+" --timeout 30s "+args)
+}
+
+// sql asks the database.
+func (c *cluster) sql(ctx context.Context, query string) ([]byte, error) {
+	return c.output(ctx, c.machines["db"], `$(ls -d /usr/lib/postgresql/*/bin | tail -1)/psql -h /tmp -U postgres vda_db -Atc "`+query+`"`)
 }
 
 // output runs a script on a machine that must succeed.

@@ -6,6 +6,13 @@
 // disks, three controller nodes, and a host on a machine of its own. The
 // processes are restarted by a supervisor as a service manager would.
 //
+// With a redundancy the array is mirrored and there are more disk nodes, one more
+// than a mirror has legs. Then faults of disk nodes are many, most of them on an
+// array that has all its legs. At the end the array must become whole, with no more
+// help than a restart of the monitors, which makes them forget how often legs were
+// lost: such legs wait for minutes. Then the legs of each mirror are compared byte by
+// byte on the disks (legs.go).
+//
 // The host (host.go) joins the array's controllers as Linux multipath does: it
 // knows ANA states, sends a command that ended with a path status on another
 // way, and reconnects for ever. It writes blocks that carry their address and
@@ -20,7 +27,7 @@
 // themselves. The report (reports.go) has a line for each kind of fault with
 // the longest I/O that the host saw around it.
 //
-// It needs root, and Debian's postgresql and nftables. MINUTES and SEED are
-// taken from the environment; VDA_BIN is the folder of the programs under
+// It needs root, and Debian's postgresql and nftables. MINUTES, SEED and REDUNDANCY
+// are taken from the environment; VDA_BIN is the folder of the programs under
 // test, ../../bin when unset.
 package chaos

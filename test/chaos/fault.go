@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -113,6 +114,15 @@ func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *ch
 	add(1, func() *fault { return f.spare(f.cut("cut a monitor from the primary", f.any("monitor"), f.primary())) })
 	add(3, f.oneWay)
 	add(2, f.loss)
+	if c.cfg.Redundancy.Mirrored() {
+		add(5, func() *fault { return f.kill("kill dn's data plane", f.any("dn"), true) })
+		add(2, func() *fault { return f.killAll("kill dn's node", f.any("dn")) })
+		add(3, func() *fault { return f.down("dn's node is down", f.any("dn")) })
+		add(2, func() *fault { return f.restart("restart dn's data plane", f.any("dn").plane) })
+		add(3, func() *fault { return f.freeze("hang dn's data plane", f.any("dn").plane) })
+		add(2, func() *fault { return f.freeze("hang dn's node", f.any("dn").processes()...) })
+		add(3, func() *fault { return f.isolate("cut a dn off from all", f.any("dn")) })
+	}
 	return f
 }
 
@@ -244,6 +254,29 @@ func (f *chooser) kill(kind string, m *machine, plane bool) *fault {
 			p.kill(pause)
 			return nil
 		}}
+}
+
+// down kills all processes of a machine, which stays away for a while.
+func (f *chooser) down(kind string, m *machine) *fault {
+	hold := f.span()
+	return &fault{kind: kind, what: fmt.Sprintf("kill -9 all of %s, started again after %v", m.name, hold.Round(time.Millisecond)),
+		hold: hold, inject: func() error {
+			for _, p := range m.processes() {
+				p.kill(hold)
+			}
+			return nil
+		}}
+}
+
+// restart asks a process to end; it is started again at once.
+func (f *chooser) restart(kind string, p *process) *fault {
+	return &fault{kind: kind, what: "SIGTERM for " + p.name + ", started again at once", hold: time.Second, inject: func() error {
+		p.mu.Lock()
+		argv := p.argv
+		p.mu.Unlock()
+		p.become(argv, syscall.SIGTERM)
+		return nil
+	}}
 }
 
 // killAll kills all processes of some machines at once; each comes back in its

@@ -53,7 +53,7 @@ func (c *cluster) primaryNow(t *verdict.T) *machine {
 // term is the array's, as SQL has it.
 func (c *cluster) term(t *verdict.T) int {
 	t.Helper()
-	out, err := c.output(t.Context(), c.machines["db"], `$(ls -d /usr/lib/postgresql/*/bin | tail -1)/psql -h /tmp -U postgres vda_db -Atc "select term from vda.vda_da where name = 'da0'"`)
+	out, err := c.sql(t.Context(), "select term from vda.vda_da where name = 'da0'")
 	n, bad := strconv.Atoi(strings.TrimSpace(string(out)))
 	if err != nil || bad != nil {
 		t.Fatalf("term: %q %v", out, err)

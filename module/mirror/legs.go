@@ -71,12 +71,26 @@ func (m *Mirror) detach(l *leg) {
 		m.closeDirect()
 		lent = d.mapped.Load()
 	}
-	m.closing.Go(func() { // closing may call back
+	m.closing++
+	go func() { // closing may call back
 		if lent {
 			m.mod.reg.Settle(m.conf.Name)
 		}
 		h.Close()
-	})
+		m.mu.Lock()
+		m.closing--
+		m.mu.Unlock()
+		m.closed.Broadcast()
+	}()
+}
+
+// awaitClosed returns when all handles are closed that detach has begun to close.
+func (m *Mirror) awaitClosed() {
+	m.mu.Lock()
+	for m.closing > 0 {
+		m.closed.Wait()
+	}
+	m.mu.Unlock()
 }
 
 // readLimit bounds how long a leg's tail is waited for.
@@ -182,7 +196,7 @@ func (m *Mirror) readAt(ctx context.Context, h *bdev.Handle, off uint64, buf []b
 
 // openAll opens legs at the same time.
 func (m *Mirror) openAll(ctx context.Context, legs []LegConfig) []tail {
-	m.closing.Wait() // else a leg's claim may still be the mirror's own
+	m.awaitClosed() // else a leg's claim may still be the mirror's own
 	tails := make([]tail, len(legs))
 	var wg sync.WaitGroup
 	for i, l := range legs {
@@ -300,5 +314,5 @@ func (m *Mirror) release() {
 	for _, h := range all {
 		h.Close()
 	}
-	m.closing.Wait()
+	m.awaitClosed()
 }

@@ -28,14 +28,15 @@ type Mirror struct {
 	actions  []core.Action
 	orders   []order
 	stopped  bool
-	retired  bool           // it is being taken apart
-	indirect int            // calls during which I/O may not go past the core
-	shown    uint64         // changes of the core that were told
-	base     uint64         // that earlier cores had
-	counted  core.Counters  // by earlier cores
-	changed  chan struct{}  // closed at the next one
-	setting  sync.Mutex     // one Set at a time
-	closing  sync.WaitGroup // handles of legs that are being closed
+	retired  bool          // it is being taken apart
+	indirect int           // calls during which I/O may not go past the core
+	shown    uint64        // changes of the core that were told
+	base     uint64        // that earlier cores had
+	counted  core.Counters // by earlier cores
+	changed  chan struct{} // closed at the next one
+	setting  sync.Mutex    // one Set at a time
+	closing  int           // handles of legs that are being closed
+	closed   sync.Cond     // of mu: closing is less
 }
 
 // order is an action with what it takes to carry it out.

@@ -115,6 +115,7 @@ func (m *Module) Create(ctx context.Context, c Config) (*Mirror, error) {
 		return nil, taken(c.Name)
 	}
 	x := &Mirror{mod: m, conf: c, begun: time.Now(), changed: make(chan struct{})}
+	x.closed.L = &x.mu
 	if err := x.assemble(ctx); err != nil {
 		x.release()
 		return nil, err

@@ -25,8 +25,9 @@ func subsystemMethods() []*Method {
 			removeHost, nvmfStyle, slow),
 		method("nvmf_subsystem_allow_any_host", "Opens a subsystem to all hosts or closes it to those that are not on the list.",
 			allowAnyHost, nvmfStyle, slow),
-		method("vda_nvmf_set_single_association", "Says whether a host has one association with a subsystem at most: when it connects again, the one "+
-			"before ends and its I/O settles, also where the network has not told that it was given up.", setSingleAssociation, nvmfStyle),
+		method("vda_nvmf_set_single_association", "Says whether a host has one association with a subsystem at most: when it connects "+
+			"again, the one before ends and its I/O settles, also where the network has not told that it was given up.",
+			setSingleAssociation, nvmfStyle),
 		method("nvmf_subsystem_add_ns", "Shows a bdev to the hosts as a namespace; returns its id.", addNamespace, nvmfStyle, relaxed),
 		method("nvmf_subsystem_remove_ns", "Hides a namespace, settles its I/O and lets go of the bdev.", removeNamespace, nvmfStyle, slow),
 		method("nvmf_subsystem_set_ns_ana_group", "Moves a namespace to another ANA group.", setNamespaceGroup, nvmfStyle),

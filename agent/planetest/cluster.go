@@ -38,15 +38,16 @@ func NewCluster() *Cluster {
 
 // Medium is what is on a disk.
 type Medium struct {
-	Zero    bool   // reads as zeros
-	Magic   string // what it starts with otherwise
-	Cleared int    // how many lvols on it have been given back
-	Full    bool   // there is no space for what lvols on it are zeroed with
-	Missing bool   // nothing is at its path
-	Serial  int    // tells it from another disk at its path
-	store   *store
-	striped *Medium // of the raid whose first member this is
-	under   *Medium // of the disk that this lvol is on
+	Zero     bool   // reads as zeros
+	Magic    string // what it starts with otherwise
+	Cleared  int    // how many lvols on it have been given back
+	Full     bool   // there is no space for what lvols on it are zeroed with
+	Missing  bool   // nothing is at its path
+	Serial   int    // tells it from another disk at its path
+	store    *store
+	striped  *Medium // of the raid whose first member this is
+	mirrored *Medium // of the mirror that this is a leg of
+	under    *Medium // of the disk that this lvol is on
 
 	taken   string            // why its lvstore was given up
 	stalled chan struct{}     // not nil: nothing on it is cleared until it is closed
@@ -155,6 +156,7 @@ type Plane struct {
 	bdevs   map[string]*bdev
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
+	mirrors map[string]*spdk.Mirror
 	subs    map[string]*subsystem
 	ana     map[string]string
 	retired map[string]bool // subsystems whose hosts are told not to come back
@@ -233,6 +235,7 @@ func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
+	p.mirrors = map[string]*spdk.Mirror{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired = map[string]bool{}
 	p.run++

@@ -42,6 +42,12 @@ type params struct {
 	ANAState     string              `json:"ana_state"`
 	Category     string              `json:"category"`
 	Retired      bool                `json:"retired"`
+	DA           string              `json:"da_id"`
+	Mirror       string              `json:"mirror_id"`
+	Size         uint64              `json:"size"`
+	Term         uint64              `json:"term"`
+	Gen          uint64              `json:"gen"`
+	Legs         []spdk.MirrorLeg    `json:"legs"`
 	Single       bool                `json:"single"`
 }
 
@@ -201,6 +207,7 @@ func init() {
 		"bdev_raid_delete":             {true, (*Plane).deleteRaid},
 		"bdev_raid_get_bdevs":          {false, (*Plane).getRaids},
 	}
+	maps.Copy(methods, mirrorMethods)
 	for name, h := range nvmfMethods {
 		methods[name] = h
 	}
@@ -279,6 +286,9 @@ func (p *Plane) getBdevs(a *params) (any, error) {
 			specific := json.RawMessage("{}")
 			if r := p.raids[b.name]; r != nil && p.atLeast(23, 1) {
 				specific, _ = json.Marshal(map[string]any{"raid": p.describeRaid(r)})
+			}
+			if m := p.mirrors[b.name]; m != nil {
+				specific, _ = json.Marshal(map[string]any{"mirror": p.lookAt(m)})
 			}
 			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product,
 				BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific})

@@ -1,0 +1,162 @@
+package cn_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// fakeMirrors is a mirrored array that is up on a model of a data plane.
+func fakeMirrors(t *testing.T, cns int) *mirrorLab {
+	l, c := fakes(t, cns, true)
+	for i := range l.dns {
+		file := "/dev/mirror" + string(rune('0'+i))
+		c.Blank(file)
+		l.pdConf = append(l.pdConf, `{"type":"aio","filename":"`+file+`"}`)
+	}
+	m := newMirrorLab(l)
+	m.fence(0)
+	m.fence(1)
+	m.up(0)
+	m.spec.Create = false
+	return m
+}
+
+// calls returns what gives the calls about legs that a controller node's data plane
+// has got since the last time.
+func (m *mirrorLab) calls(i int) func() []string {
+	var mu sync.Mutex
+	var calls []string
+	m.cns[i].plane.SetHook(func(method string, a map[string]any) error {
+		name, _ := a["name"].(string)
+		switch method {
+		case "vda_mirror_set", "vda_mirror_create", "vda_mirror_delete", "bdev_nvme_detach_controller", "bdev_nvme_attach_controller",
+			"bdev_raid_delete", "nvmf_subsystem_listener_set_ana_state":
+			mu.Lock()
+			calls = append(calls, strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(method, "bdev_"), "nvme_"), "_controller")+" "+name)
+			mu.Unlock()
+		}
+		return nil
+	})
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		got := calls
+		calls = nil
+		return got
+	}
+}
+
+// A leg that is lost closes no path and takes nothing down. The mirror is told that
+// the leg is stale before the leg is detached, and that it is a target after it was
+// attached in its new epoch.
+func TestALegGoesAndComes(t *testing.T) {
+	t.Parallel()
+	m := fakeMirrors(t, 1)
+	m.leased()
+	m.cns[0].plane.Cut(m.dns[1].plane, true)
+	m.reports(0, m.legs(1, "lost", func(s *apiv1.LegState) bool { return s.Lost && !s.Connected && s.Why != "" }))
+	planetest.Eventually(t, func() string {
+		if s := m.states(0)[m.cns[0].cntlr]; !strings.Contains(s, "I/O waits until it is back or is not a member of mirror") {
+			return "the controller's state: " + s
+		}
+		return ""
+	})
+	m.stays(0, spdk.ANAOptimized, 50*time.Millisecond)
+	calls := m.calls(0)
+	m.role(1, apiv1.LegRole_LEG_ROLE_STALE)
+	m.good(0, m.cntlr(0, 0))
+	got := calls()
+	for _, spec := range m.mirrors {
+		told := slices.Index(got, "vda_mirror_set vda-mir-"+spec.Id)
+		gone := slices.Index(got, "detach vda-vd-"+spec.Legs[1].Vd.VdId)
+		if told < 0 || gone < told || slices.ContainsFunc(got, func(c string) bool { return strings.HasPrefix(c, "raid_delete") }) {
+			t.Errorf("calls %q", got)
+		}
+	}
+	m.reports(0, quiet)
+	m.healthy(0)
+
+	m.cns[0].plane.Cut(m.dns[1].plane, false)
+	m.fence(1)
+	m.role(1, apiv1.LegRole_LEG_ROLE_TARGET)
+	m.good(0, m.cntlr(0, 0))
+	m.reports(0, m.legs(1, "ready", func(s *apiv1.LegState) bool { return s.Ready && s.Role == apiv1.LegRole_LEG_ROLE_TARGET }))
+	list, err := m.cns[0].plane.Client().BdevNvmeGetControllers(context.Background())
+	if err != nil || !slices.ContainsFunc(list, func(c spdk.NvmeController) bool {
+		return c.Name == "vda-vd-"+m.mirrors[0].Legs[1].Vd.VdId && c.Ctrlrs[0].Host.NQN == vda.LegHostNQN(m.hostNQN(), 1)
+	}) {
+		t.Errorf("it is not attached in its epoch: %+v, %v", list, err)
+	}
+	m.role(1, apiv1.LegRole_LEG_ROLE_MEMBER)
+	m.good(0, m.cntlr(0, 0))
+	m.reports(0, quiet)
+}
+
+// A leg that the spec names no more is detached.
+func TestALegThatIsNamedNoMore(t *testing.T) {
+	t.Parallel()
+	m := fakeMirrors(t, 1)
+	gone := m.mirrors[0].Legs[1].Vd.VdId
+	m.mirrors[0].Legs, m.mirrors[0].Gen = m.mirrors[0].Legs[:1], 2
+	m.good(0, m.cntlr(0, 0))
+	planetest.Eventually(t, func() string {
+		if o := m.cns[0].plane.Objects(); slices.Contains(o, "controller vda-vd-"+gone) {
+			return "it is attached"
+		}
+		return ""
+	})
+	m.stays(0, spdk.ANAOptimized, 10*time.Millisecond)
+}
+
+// A database that has gone back in time changes nothing, and is told so.
+func TestMirrorsOfAnEarlierGen(t *testing.T) {
+	t.Parallel()
+	m := fakeMirrors(t, 1)
+	m.role(1, apiv1.LegRole_LEG_ROLE_STALE)
+	m.good(0, m.cntlr(0, 0))
+	for _, spec := range m.mirrors {
+		spec.Gen--
+	}
+	calls := m.calls(0)
+	states := m.sync(0, m.cntlr(0, 0)).States
+	if !slices.ContainsFunc(states, func(s *state) bool { return s.Error && strings.Contains(s.ErrorMsg, "gone back in time") }) {
+		t.Errorf("states %v", states)
+	}
+	if got := calls(); len(got) > 0 {
+		t.Errorf("calls %q", got)
+	}
+}
+
+// Without a lease a primary goes on while all members are connected, whatever
+// becomes of targets, and stops when one is not, though the array could be used.
+func TestLeaseOfAMirroredArray(t *testing.T) {
+	t.Parallel()
+	m := fakeMirrors(t, 1)
+	m.role(1, apiv1.LegRole_LEG_ROLE_STALE)
+	m.good(0, m.cntlr(0, 0))
+	m.cns[0].plane.Cut(m.dns[1].plane, true)
+	m.stays(0, spdk.ANAOptimized, time.Second)
+	m.cns[0].plane.Cut(m.dns[1].plane, false)
+	m.fence(1)
+	m.role(1, apiv1.LegRole_LEG_ROLE_TARGET)
+	m.good(0, m.cntlr(0, 0))
+	m.reports(0, m.legs(1, "ready", func(s *apiv1.LegState) bool { return s.Ready }))
+	m.role(1, apiv1.LegRole_LEG_ROLE_MEMBER)
+	m.good(0, m.cntlr(0, 0))
+	m.ana(0, spdk.ANAOptimized)
+	m.cns[0].plane.Cut(m.dns[1].plane, true)
+	m.ana(0, spdk.ANAInaccessible)
+	r, err := m.cns[0].a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: m.cns[0].id})
+	if err != nil || len(r.Unreached) > 0 || !r.CanMirror {
+		t.Errorf("each mirror has a member left: %v, %v", r, err)
+	}
+}

@@ -1,0 +1,174 @@
+package planetest
+
+import (
+	"slices"
+	"syscall"
+
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
+)
+
+// mirrorMethods are vda_tgt's. The model of a mirror has no I/O: a target lacks
+// nothing as soon as it is attached, and a member is lost when a look finds its
+// connection broken.
+var mirrorMethods = map[string]handler{
+	"vda_mirror_create":    {true, (*Plane).createMirror},
+	"vda_mirror_set":       {true, (*Plane).setMirror},
+	"vda_mirror_get_bdevs": {false, (*Plane).getMirrors},
+	"vda_mirror_wait": {false, func(p *Plane, a *params) (any, error) {
+		if m := p.mirrors[a.Name]; m != nil {
+			return p.lookAt(m), nil
+		}
+		return nil, errNoDev
+	}},
+	"vda_mirror_delete": {true, func(p *Plane, a *params) (any, error) {
+		m := p.mirrors[a.Name]
+		if m == nil {
+			return nil, errNoDev
+		}
+		for _, l := range m.Legs {
+			if b := p.bdevs[l.Bdev]; b != nil {
+				b.claimed = false
+			}
+		}
+		delete(p.mirrors, a.Name)
+		p.remove(p.bdevs[a.Name])
+		return true, nil
+	}},
+}
+
+func (p *Plane) createMirror(a *params) (any, error) {
+	if p.bdevs[a.Name] != nil {
+		return nil, errExists
+	}
+	var medium *Medium
+	var legs []*bdev
+	for _, l := range a.Legs {
+		b := p.bdevs[l.Bdev]
+		if b == nil || l.Role != spdk.MirrorMember || !p.reaches(l.Bdev) {
+			continue
+		}
+		legs = append(legs, b)
+		if b.medium.mirrored != nil {
+			medium = b.medium.mirrored
+		}
+	}
+	if legs == nil {
+		return nil, errIO
+	}
+	if medium == nil {
+		medium = &Medium{Zero: true}
+	}
+	for _, b := range legs {
+		b.medium.mirrored = medium
+	}
+	m := &spdk.Mirror{Name: a.Name, UUID: newUUID(a.UUID), Mirror: a.Mirror, DA: a.DA, Size: a.Size, Term: a.Term, Gen: a.Gen}
+	p.mirrors[a.Name] = m
+	for _, l := range a.Legs {
+		s := spdk.MirrorLegState{VD: l.VD, Bdev: l.Bdev, Role: spdk.MirrorAbsent}
+		if l.Role == spdk.MirrorMember {
+			s.Role, s.Lost = spdk.MirrorMember, !p.reaches(l.Bdev)
+		}
+		m.Legs = append(m.Legs, s)
+	}
+	p.join(m, a.Legs)
+	return p.lookAt(m), p.add(&bdev{name: a.Name, product: "VDA Mirror", uuid: m.UUID, blocks: a.Size / 4096, medium: medium})
+}
+
+// setMirror refuses what does not follow.
+func (p *Plane) setMirror(a *params) (any, error) {
+	m := p.mirrors[a.Name]
+	if m == nil {
+		return nil, errNoDev
+	}
+	answers := false
+	for _, l := range a.Legs {
+		has := slices.IndexFunc(m.Legs, func(s spdk.MirrorLegState) bool { return s.VD == l.VD })
+		if l.Role != spdk.MirrorMember {
+			continue
+		}
+		if has < 0 || m.Legs[has].Role != spdk.MirrorMember && m.Legs[has].Role != spdk.MirrorJoining {
+			return nil, jsonrpc.Errno(syscall.EINVAL, "it may lack writes")
+		}
+		answers = answers || !m.Legs[has].Lost
+	}
+	if a.Term != m.Term || a.Gen < m.Gen || a.Gen > m.Gen && !answers {
+		return nil, jsonrpc.Errno(syscall.EINVAL, "it does not follow")
+	}
+	var legs []spdk.MirrorLegState
+	for _, l := range a.Legs {
+		s := spdk.MirrorLegState{VD: l.VD, Bdev: l.Bdev, Role: spdk.MirrorAbsent}
+		if has := slices.IndexFunc(m.Legs, func(s spdk.MirrorLegState) bool { return s.VD == l.VD }); has >= 0 && l.Role != spdk.MirrorAbsent {
+			s = m.Legs[has]
+		}
+		if l.Role == spdk.MirrorMember {
+			s.Role, s.Lost = spdk.MirrorMember, s.Lost && !p.reaches(l.Bdev)
+		}
+		legs = append(legs, s)
+	}
+	for _, l := range m.Legs {
+		if b := p.bdevs[l.Bdev]; b != nil {
+			b.claimed = false
+		}
+	}
+	m.Gen, m.Legs = a.Gen, legs
+	p.join(m, a.Legs)
+	return p.lookAt(m), nil
+}
+
+// join attaches the targets that are there.
+func (p *Plane) join(m *spdk.Mirror, legs []spdk.MirrorLeg) {
+	for i, l := range legs {
+		if l.Role == spdk.MirrorTarget && m.Legs[i].Role == spdk.MirrorAbsent && p.reaches(l.Bdev) {
+			m.Legs[i].Role = spdk.MirrorJoining
+		}
+	}
+	m.Changes++
+}
+
+func (p *Plane) getMirrors(a *params) (any, error) {
+	list := []*spdk.Mirror{}
+	for _, m := range p.mirrors {
+		if a.Name == "" || a.Name == m.Name {
+			list = append(list, p.lookAt(m))
+		}
+	}
+	if a.Name != "" && len(list) == 0 {
+		return nil, errNoDev
+	}
+	return list, nil
+}
+
+// lookAt finds out which legs are lost, and returns the state.
+func (p *Plane) lookAt(m *spdk.Mirror) *spdk.Mirror {
+	m.Online, m.Assembled = true, true
+	for i := range m.Legs {
+		l := &m.Legs[i]
+		there := p.reaches(l.Bdev)
+		switch {
+		case l.Role == spdk.MirrorAbsent:
+		case !there && l.Role == spdk.MirrorMember && !l.Lost:
+			l.Lost, l.Why = true, "its connection is lost"
+			m.Changes++
+		case !there && l.Role == spdk.MirrorJoining:
+			l.Role = spdk.MirrorAbsent
+			m.Changes++
+		}
+		if b := p.bdevs[l.Bdev]; b != nil && l.Role != spdk.MirrorAbsent {
+			b.claimed = true
+		}
+		l.Connected, l.Ready = l.Role == spdk.MirrorMember && !l.Lost, l.Role == spdk.MirrorJoining
+		m.Online = m.Online && !l.Lost
+	}
+	return m
+}
+
+// reaches reports that the bdev of a remote namespace is there and connected.
+func (p *Plane) reaches(name string) bool {
+	for _, c := range p.ctrlrs {
+		if c.name+"n1" == name {
+			return p.bdevs[name] != nil && p.stateOf(c) == "enabled"
+		}
+	}
+	return false
+}

@@ -213,8 +213,8 @@ func AnotherLeg(pds []PD, column []Leg, data uint64) (VD, string, error) {
 	others := slices.DeleteFunc(slices.Clone(pds), func(p PD) bool { return dns[p.DNID] })
 	c := newColumns(others, size, 1, 1, func(s *slot) string { return s.pd.DNID })
 	if !c.feasible(1) {
-		return VD{}, "", vda.Errorf(vda.ResourceExhausted, "a leg of %d bytes asked for, on another dn than the %d that have legs of its column, "+
-			"but none has an online pd with so much free", size, len(dns))
+		return VD{}, "", vda.Errorf(vda.ResourceExhausted, "a leg of %d bytes asked for, on another dn than the %d that have legs of its "+
+			"column, but none has an online pd with so much free", size, len(dns))
 	}
 	s, _ := c.next(map[string]bool{}, here, 0)
 	vd := VD{PDID: s.pd.ID, DNID: s.pd.DNID, Clusters: s.need, Size: s.need * s.pd.ClusterSize}

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -234,6 +238,70 @@ func TestAStrayChainIsRemoved(t *testing.T) {
 			return fmt.Sprintf("left: %v %s", o, n.plane.Stuck())
 		}
 		return ""
+	})
+}
+
+// TestLinksMadeMeanwhileAreRemovedFirst has an array come back with one more exporter,
+// and go, while what is not desired is being removed by lists of before: a link that has
+// been made since then leads to a subsystem of those lists.
+func TestLinksMadeMeanwhileAreRemovedFirst(t *testing.T) {
+	inBubble(t, 1, false, func(l *lab) {
+		t := l.T
+		l.up(0)
+		n := l.cns[0]
+		send := func(cntlrs ...*apiv1.CntlrSpec) {
+			n.version++
+			for _, c := range cntlrs {
+				c.Version = n.version
+			}
+			req := &apiv1.SyncCnRequest{ClusterId: cluster, NodeId: n.id, Version: n.version, Listener: at(n.port), Cntlrs: cntlrs, AllowEmpty: true}
+			go func() { _, _ = n.a.Sync(context.Background(), req) }() // waits for the removal
+			time.Sleep(time.Second)
+		}
+		// Strays, so that one of them is likely to be removed before the exporter.
+		stray := func(nqn any) bool { return strings.HasPrefix(fmt.Sprint(nqn), vda.ExpNQNPrefix+"stray") }
+		var empty atomic.Bool
+		stalled, release := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		n.plane.SetHook(func(method string, a map[string]any) error {
+			if method == "nvmf_create_subsystem" || !stray(a["nqn"]) {
+				return nil
+			}
+			if !empty.Load() {
+				return planetest.Refuse(12)
+			}
+			once.Do(func() { close(stalled) })
+			<-release
+			return nil
+		})
+		for i := range 20 {
+			c := map[string]any{"nqn": fmt.Sprint(vda.ExpNQNPrefix, "stray-", i), "serial_number": "S", "model_number": "M"}
+			if err := n.plane.Direct().Call(t.Context(), "nvmf_create_subsystem", c, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Second)
+		empty.Store(true)
+		send()
+		<-stalled
+		if !slices.Contains(n.plane.Objects(), "subsystem "+expNQN) {
+			close(release)
+			t.Log("the exporter was removed first")
+			return
+		}
+		l.exporter(1)
+		send(l.cntlr(0, 0))
+		if o := fmt.Sprint(n.plane.Objects()); !strings.Contains(o, "controller vda-link-") {
+			t.Errorf("no link: %v", o)
+		}
+		send()
+		close(release)
+		planetest.Eventually(t, func() string {
+			if o := n.plane.Objects(); len(o) > 0 {
+				return fmt.Sprintf("left: %v %s", o, n.plane.Stuck())
+			}
+			return ""
+		})
 	})
 }
 

@@ -36,7 +36,12 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 			if a.carries(inv, nqn) || !a.mayRemove(nqn) {
 				continue
 			}
-			err := a.unlinkAbove(ctx, inv, nqn)
+			// Only now that no unit is at work under the name: a link may have been
+			// made to it since the first lists.
+			now, err := a.Inventory(ctx)
+			if err == nil {
+				err = a.unlinkAbove(ctx, now, nqn)
+			}
 			if err == nil {
 				err = a.Plane.DropSubsystem(ctx, nqn)
 			}

@@ -148,16 +148,18 @@ func TestFailoversAtOnce(t *testing.T) {
 func TestLongestList(t *testing.T) {
 	c := portaltest.New(t)
 	client := c.Client()
-	if err := c.Store.Update(ctx, func(tx store.Tx) error {
-		var errs error
-		for i := range 1000 {
-			cn := newCN(fmt.Sprintf("a-name-of-a-node-that-is-rather-long-%04d.storage.example.com:9820", i))
-			cn.Health.Error, cn.Health.Msg = true, strings.Repeat("a message of an agent ", 20)
-			errs = errors.Join(errs, tx.InsertNode(vda.ControllerNode, &cn.Node))
+	for hundred := range 10 { // a transaction has a time limit
+		if err := c.Store.Update(ctx, func(tx store.Tx) error {
+			var errs error
+			for i := range 100 {
+				cn := newCN(fmt.Sprintf("a-name-of-a-node-that-is-rather-long-%02d%02d.storage.example.com:9820", hundred, i))
+				cn.Health.Error, cn.Health.Msg = true, strings.Repeat("a message of an agent ", 20)
+				errs = errors.Join(errs, tx.InsertNode(vda.ControllerNode, &cn.Node))
+			}
+			return errs
+		}); err != nil {
+			t.Fatal(err)
 		}
-		return errs
-	}); err != nil {
-		t.Fatal(err)
 	}
 	if l := must[*apiv1.ListCnReply](t)(client.ListCn(ctx, &apiv1.ListCnRequest{Limit: 1000})); len(l.CnMsgList) != 1000 {
 		t.Errorf("%d rows", len(l.CnMsgList))

@@ -58,7 +58,7 @@ func TestManyArraysOnOneDeadNode(t *testing.T) {
 		c.must(c.portal.ModifyCn(t.Context(), &apiv1.ModifyCnRequest{CnName: c.cns[1].name, NewOnline: &on}))
 	}
 	online(false)
-	drained := c.within(2*time.Minute, "drained", func() bool { return c.serves(c.cns[0], arrays) == arrays })
+	drained := c.within(5*time.Minute, "drained", func() bool { return c.serves(c.cns[0], arrays) == arrays })
 	t.Logf("%d primaries drained off a cn in %v", (arrays+1)/2, drained.Round(time.Millisecond))
 	online(true)
 	c.within(time.Minute, "the other cn is secondary", func() bool {

@@ -64,10 +64,19 @@ type chooser struct {
 	weights []int
 	only    string // kinds that contain it; "" for all
 	tables  int    // of packet filters, made so far
+	// spares are disk nodes without a leg of the array: faults of theirs say nothing.
+	spares []*machine
 }
 
 func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *chooser {
 	f := &chooser{c: c, r: rand.New(rand.NewPCG(seed, 4)), longest: longest, only: only}
+	if c.cfg.Redundancy.Mirrored() {
+		if all, err := c.legs(context.Background()); err == nil {
+			f.spares = slices.DeleteFunc(f.machines("dn"), func(m *machine) bool {
+				return slices.ContainsFunc(all, func(l leg) bool { return l.at == m })
+			})
+		}
+	}
 	add := func(weight int, kind func() *fault) {
 		f.kinds, f.weights = append(f.kinds, kind), append(f.weights, weight)
 	}
@@ -185,7 +194,7 @@ func (f *chooser) any(kind string) *machine {
 func (f *chooser) machines(kinds ...string) []*machine {
 	var all []*machine
 	for _, m := range f.c.order {
-		if slices.Contains(kinds, m.kind) {
+		if slices.Contains(kinds, m.kind) && !slices.Contains(f.spares, m) {
 			all = append(all, m)
 		}
 	}

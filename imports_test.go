@@ -15,7 +15,8 @@ import (
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
 	{"test", "nvmf/host sandbox/dataplane sandbox/stamp spdk"},
-	{"sim", "agent agent/cn agent/dn agent/planetest api client monitor portal rpc spdk store syncer sim/ledger sim/simnet"},
+	{"sim", "agent agent/cn agent/dn agent/planetest api client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
+		"sim/simnet"},
 	{"sim/ledger", ""},
 	{"sim/simnet", ""},
 	{"sandbox", "nvmf/host program sandbox/dataplane sandbox/stamp"},
@@ -36,7 +37,7 @@ var may = []struct{ name, imports string }{
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
 	{"agent/cn", "agent agent/plane api blobstore/format nvme reason spdk"},
 	{"agent/agenttest", "api"},
-	{"agent/planetest", "agent blobstore/format disk nvme spdk"},
+	{"agent/planetest", "agent bdev blobstore/format disk module/mirror module/mirror/core module/mirror/label nvme spdk"},
 	{"agent", "agent/plane api daemon daemon/httpd disk nvme nvmf/host program reason rpc spdk"},
 	{"agent/plane", "spdk"},
 	{"disk", "blobstore/format"},

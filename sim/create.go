@@ -25,10 +25,16 @@ func (s *sim) create() error {
 			return err
 		}
 	}
+	if s.redundancy != "" {
+		if err := s.awaitMirrors(ctx); err != nil {
+			return err
+		}
+		s.log.printf("arrays are %s", s.redundancy)
+	}
 	cns, dns := len(s.of("cn")), len(s.of("dn"))
 	for i := range 1 + s.rng.IntN(2) {
 		name := fmt.Sprint("da", i)
-		req := &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: 8 << 20,
+		req := &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: 8 << 20, Redundancy: s.redundancy,
 			DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, 1+s.rng.IntN(dns), strip>>10)}
 		if err := s.former(ctx, req); err != nil {
 			return err

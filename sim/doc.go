@@ -27,14 +27,21 @@
 //     through the exporter's namespace, the lvol, the raid0 by strips and the
 //     NVMe connection to a block of a vd, waits where a real one would, and goes
 //     on at a target that its initiator has given up.
+//   - mirrors: data planes of vda_tgt's kind have module/mirror itself, on legs that
+//     are the model's connections. Requests on a leg run side by side and end in any
+//     order, the same on two legs in two. What has been written without FUA lies in
+//     its disk's write cache until a flush, and a power cut loses some of it, block
+//     by block. Hosts' writes have FUA; copies and repairs do not. What stands on a
+//     mirror keeps its own metadata in the model, not on the legs; the mirror's
+//     labels and maps are on the legs, byte for byte.
 //   - host: multipath by ANA state, never giving up I/O. Each worker has blocks of
 //     its own, in which it writes rising numbers. A path that was there is given up
 //     for ever when its target refuses it with Do Not Retry, as by Linux.
 //
-// One thing is left out on purpose: a disk serves its commands in order. A host
-// that gives a path up without a fence, because only its own link is cut, can be
-// overtaken by its own first attempt when a disk is not fair; NVMe leaves it to
-// hosts to wait before they try elsewhere.
+// One thing is left out on purpose: a disk takes its commands in order of arrival.
+// A host that gives a path up without a fence, because only its own link is cut,
+// can be overtaken by its own first attempt when a disk is not fair; NVMe leaves it
+// to hosts to wait before they try elsewhere.
 //
 // # What is checked
 //
@@ -45,6 +52,10 @@
 //   - At each read of a host: the block holds what was acknowledged last. After
 //     a write that took several attempts the block is written once more and
 //     then only read for a while.
+//   - At each acknowledgement of a mirror: every leg that SQL calls a member holds what
+//     is acknowledged.
+//   - At each read of a mirrored array, also of blocks that are being written: it is
+//     not older than what was acknowledged or read before.
 //   - Hosts see path statuses and nothing worse.
 //   - No agent removes the subsystem of an exporter that is desired. Arrays and
 //     exporters are made and deleted under the same names all the time.
@@ -53,7 +64,8 @@
 //     primary and all its controllers, every exporter the right ANA state in the
 //     data plane, deleted arrays have left neither rows nor lvols nor missing
 //     space, no host has been told to give up a path that it should have; then
-//     every host reads all its blocks back.
+//     every host reads all its blocks back. All legs are members again, and equal
+//     byte for byte wherever their maps do not say that they may differ.
 //
 // # Seeds
 //

@@ -49,6 +49,7 @@ func (s *sim) drawPower() (string, func() func()) {
 	return n.name, func() func() {
 		s.net.Power(n.machine, false)
 		start := kill(n.plane, n.agent)
+		s.powerCut(n, s.power)
 		return func() {
 			s.net.Power(n.machine, true)
 			start()

@@ -170,6 +170,23 @@ func (h *host) run() {
 		rng := rand.New(rand.NewPCG(h.rng.Uint64(), uint64(w)))
 		h.work.Go(func() { h.worker(w, rng) })
 	}
+	if h.s.redundancy != "" {
+		rng := rand.New(rand.NewPCG(h.rng.Uint64(), workers))
+		h.work.Go(func() { h.glimpse(rng) })
+	}
+}
+
+// glimpse reads blocks while they are written: what was read once stays, also when
+// nobody has acknowledged it.
+func (h *host) glimpse(rng *rand.Rand) {
+	for !h.stopped() {
+		time.Sleep(time.Duration(1+rng.IntN(20)) * time.Millisecond)
+		block := uint64(rng.IntN(workers * blocksPerWorker))
+		floor := h.s.ledger.Floor(h.array, block)
+		if value, n := h.do(planetest.Command{Off: off(block)}); n > 0 {
+			h.s.ledger.Glimpsed(h.array, block, floor, value)
+		}
+	}
 }
 
 func (h *host) worker(w int, rng *rand.Rand) {

@@ -36,6 +36,9 @@ func (s *sim) settle() time.Duration {
 			s.ledger.Wrong("%v", err)
 		}
 	}
+	if s.redundancy != "" {
+		s.compareLegs()
+	}
 	return healed
 }
 
@@ -137,6 +140,9 @@ func (s *sim) unwellArray(tx store.Reader, da *vda.DA) (string, error) {
 	vds, err := tx.VDsOfDA(da.ID)
 	if err != nil {
 		return "", err
+	}
+	if why := unwellLegs(da, vds); why != "" {
+		return why, nil
 	}
 	for _, vd := range vds {
 		if vd.Health.Error {

@@ -14,6 +14,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/client"
+	"github.com/virtual-disk-array/vda/module/mirror/core"
 	"github.com/virtual-disk-array/vda/sim/ledger"
 	"github.com/virtual-disk-array/vda/sim/simnet"
 	"github.com/virtual-disk-array/vda/store"
@@ -31,14 +32,21 @@ type Config struct {
 	// Faults is how long faults are made. Default 60 s of fake time.
 	Faults time.Duration
 	// Settle is how long everything may take to be well again after the last
-	// fault. Default 150 s.
+	// fault. Default 150 s, and 20 min with mirrors: a leg that flaps rejoins later
+	// and later.
 	Settle time.Duration
 	// Kinds restricts the faults to some kinds; empty: all.
 	Kinds []string
+	// Redundancy is that of the hosts' arrays: "none", "mirror:2", "mirror:3", or
+	// "any" for what the seed decides. Default "none". Data planes of SPDK's kind have
+	// no mirrors, and two dns no mirror:3.
+	Redundancy string
 	// Debug logs every call to a data plane.
 	Debug bool
 	// NoFence and NoSettle break the data planes' fence, see planetest.Live.
 	NoFence, NoSettle bool
+	// Break leaves a rule of mirrors out.
+	Break core.Breach
 	// ForGood has data planes refuse for good what is not there, likewise.
 	ForGood bool
 }
@@ -64,16 +72,19 @@ type sim struct {
 	planes *planetest.Cluster
 	swaps  bool // the data planes are vda_tgt's kind, not SPDK's
 
-	mu    sync.Mutex
-	disks map[string]time.Duration // by machine: what a command takes while that is a fault
+	mu     sync.Mutex
+	arrays map[string]string        // by mirror
+	disks  map[string]time.Duration // by machine: what a command takes while that is a fault
 
-	daemons []*daemon
-	nodes   []*simNode
-	hosts   []*host
-	admin   *client.Client
-	faults  map[string]int
-	churned int // arrays made by faults
-	end     []func()
+	daemons    []*daemon
+	nodes      []*simNode
+	hosts      []*host
+	admin      *client.Client
+	faults     map[string]int
+	churned    int        // arrays made by faults
+	redundancy string     // of the hosts' arrays; "": none
+	power      *rand.Rand // of what write caches lose
+	end        []func()
 }
 
 // simNode is a dn or a cn: a machine with a data plane and an agent.
@@ -95,11 +106,8 @@ func Run(cfg Config) (*Outcome, error) {
 	if cfg.Faults == 0 {
 		cfg.Faults = time.Minute
 	}
-	if cfg.Settle == 0 {
-		cfg.Settle = 150 * time.Second
-	}
-	s := &sim{cfg: cfg, dir: cfg.Dir, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), net: simnet.New(cfg.Seed), disks: map[string]time.Duration{},
-		faults: map[string]int{}}
+	s := &sim{cfg: cfg, dir: cfg.Dir, rng: rand.New(rand.NewPCG(cfg.Seed, 0)), power: rand.New(rand.NewPCG(cfg.Seed, 2)),
+		net: simnet.New(cfg.Seed), disks: map[string]time.Duration{}, arrays: map[string]string{}, faults: map[string]int{}}
 	s.log = &journal{begun: time.Now(), level: slog.LevelInfo}
 	if cfg.Debug {
 		s.log.level = slog.LevelDebug
@@ -125,7 +133,7 @@ func (s *sim) build() error {
 	s.swaps = s.rng.IntN(5) > 0
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
-		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood,
+		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break,
 	})
 	if err := s.openDB(); err != nil {
 		return err
@@ -139,6 +147,12 @@ func (s *sim) build() error {
 	}
 	for i := range 2 + s.rng.IntN(3) {
 		s.addNode("cn", i, fmt.Sprintf("10.0.2.%d", i+1))
+	}
+	if s.redundancy = s.drawRedundancy(); s.cfg.Settle == 0 {
+		s.cfg.Settle = 150 * time.Second
+		if s.redundancy != "" {
+			s.cfg.Settle = 20 * time.Minute
+		}
 	}
 	for _, d := range s.daemons {
 		d.start()

@@ -21,6 +21,7 @@ var (
 	seedsFlag = flag.Int("seeds", 6, "run so many seeds, from -from on")
 	fromFlag  = flag.Uint64("from", 1, "the first of the seeds")
 	kindsFlag = flag.String("kinds", "", "make only these kinds of faults, separated by commas")
+	redFlag   = flag.String("redundancy", "any", "redundancy of the arrays: none, mirror:2, mirror:3 or any")
 	logsFlag  = flag.String("logs", "", "directory for the event logs of seeds that fail")
 )
 
@@ -108,7 +109,7 @@ func show(t *testing.T, o *Outcome) {
 func TestSeeds(t *testing.T) {
 	file := schema(t)
 	if *seedFlag != 0 {
-		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Kinds: kindsOf(*kindsFlag), Debug: true}))
+		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag, Debug: true}))
 		return
 	}
 	var writes, reads, again, moves, failed int
@@ -116,7 +117,7 @@ func TestSeeds(t *testing.T) {
 	faults := map[string]int{}
 	begin := time.Now()
 	for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
-		o := run(t, Config{Seed: seed, Schema: file, Kinds: kindsOf(*kindsFlag)})
+		o := run(t, Config{Seed: seed, Schema: file, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag})
 		report(t, seed, *kindsFlag, o)
 		writes, reads, again, moves = writes+o.Writes, reads+o.Reads, again+o.Again, moves+o.Moves
 		for k, n := range o.Faults {

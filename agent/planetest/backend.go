@@ -26,7 +26,10 @@ func (p *Plane) attach(a *params) (any, error) {
 		return []string{}, nil
 	}
 	b := &bdev{name: a.Name + "n1", product: "NVMe disk", blocks: remote.blocks, medium: remote.medium}
-	return []string{b.name}, p.add(b)
+	if err := p.add(b); err != nil {
+		return nil, err
+	}
+	return []string{b.name}, answer(p.connected(b))
 }
 
 func (p *Plane) detach(a *params) (any, error) {
@@ -40,6 +43,7 @@ func (p *Plane) detach(a *params) (any, error) {
 	}
 	if b := p.bdevs[a.Name+"n1"]; b != nil {
 		p.remove(b)
+		p.disconnected(b.name)
 	}
 	return true, nil
 }

@@ -27,11 +27,13 @@ type Cluster struct {
 	live   *Live              // nil: no I/O, and connections that nobody makes
 	planes map[string]*Plane  // by address:port they listen on
 	disks  map[string]*Medium // aio disks by file name
+	// mirrored has, by mirror, the metadata of what stands on it; its data are on the legs.
+	mirrored map[string]*Medium
 }
 
 // NewCluster returns a network without planes, on which there is no I/O.
 func NewCluster() *Cluster {
-	c := &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}}
+	c := &Cluster{planes: map[string]*Plane{}, disks: map[string]*Medium{}, mirrored: map[string]*Medium{}}
 	c.change = sync.NewCond(&c.mu)
 	return c
 }
@@ -49,11 +51,13 @@ type Medium struct {
 	mirrored *Medium // of the mirror that this is a leg of
 	under    *Medium // of the disk that this lvol is on
 
-	taken   string            // why its lvstore was given up
-	stalled chan struct{}     // not nil: nothing on it is cleared until it is closed
-	failed  map[string]uint64 // requests that the disk failed, as bdev_get_iostat calls them
-	blocks  map[uint64]uint64 // what was written, by byte offset
-	busy    time.Time         // until then the disk serves commands that came earlier
+	taken   string             // why its lvstore was given up
+	stalled chan struct{}      // not nil: nothing on it is cleared until it is closed
+	failed  map[string]uint64  // requests that the disk failed, as bdev_get_iostat calls them
+	blocks  map[uint64]uint64  // numbers that were written, by byte offset
+	raw     map[uint64][]byte  // blocks that are not numbers
+	durable map[uint64]content // what a power cut may bring back, of blocks whose write is in the cache
+	busy    time.Time          // until then the disk serves commands that came earlier
 }
 
 type store struct {
@@ -103,12 +107,12 @@ func (c *Cluster) Copy(from, to string) {
 		s.lvols = map[string]*lvol{}
 		for name, l := range src.store.lvols {
 			own := *l
-			own.medium = &Medium{Zero: l.medium.Zero, blocks: maps.Clone(l.medium.blocks), under: dst}
+			own.medium = &Medium{Zero: l.medium.Zero, blocks: maps.Clone(l.medium.blocks), raw: maps.Clone(l.medium.raw), under: dst}
 			s.lvols[name] = &own
 		}
 		src.store = &s
 	}
-	src.blocks = maps.Clone(src.blocks)
+	src.blocks, src.raw = maps.Clone(src.blocks), maps.Clone(src.raw)
 	*dst = src
 }
 
@@ -160,6 +164,7 @@ type Plane struct {
 	subs    map[string]*subsystem
 	ana     map[string]string
 	retired map[string]bool // subsystems whose hosts are told not to come back
+	real    *mirrors        // of this run, on a live cluster; nil: the plane has none
 }
 
 type bdev struct {
@@ -238,6 +243,9 @@ func (p *Plane) Boot() {
 	p.mirrors = map[string]*spdk.Mirror{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired = map[string]bool{}
+	if p.c.live != nil && p.swaps {
+		p.real = newMirrors()
+	}
 	p.run++
 	p.up, p.hung, p.stuck, p.tcp, p.silence = true, false, "", false, 10*time.Second
 }
@@ -258,6 +266,9 @@ func (p *Plane) Kill() {
 	}
 	p.run++
 	p.up, p.hung = false, false
+	if p.real != nil {
+		p.real.die()
+	}
 	p.c.changed()
 }
 

@@ -3,6 +3,8 @@ package planetest
 import (
 	"slices"
 	"time"
+
+	"github.com/virtual-disk-array/vda"
 )
 
 // Target is what an Initiator connects to.
@@ -170,12 +172,39 @@ func (i *Initiator) join(q *Plane) bool {
 		}
 		return false
 	}
+	if !i.settled(q, s) {
+		return false
+	}
 	i.once = true
 	i.conn = &conn{from: i, to: q, run: q.run, heard: time.Now()}
 	s.conns[i.conn] = true
 	i.ana = q.ana[i.NQN]
 	i.p.c.changed()
 	return true
+}
+
+// settled ends what the same host had at a vd before, and waits until that has
+// settled, as vda_tgt does. False when the target is not there any more.
+func (i *Initiator) settled(q *Plane, s *subsystem) bool {
+	if _, _, primary := vda.ParsePrimaryHost(i.Host); !primary || !q.swaps {
+		return true
+	}
+	run := q.run
+	for k := range s.conns {
+		if k.from.Host != i.Host || k.from.p != i.p {
+			continue
+		}
+		k.closed = true
+		k.from.nudge()
+		i.p.c.changed()
+		for k.inflight > 0 && q.run == run && !i.over() {
+			i.p.c.change.Wait()
+		}
+		if k.inflight == 0 {
+			delete(s.conns, k)
+		}
+	}
+	return q.run == run && !i.over() && q.subs[i.NQN] == s && s.allows(i.Host)
 }
 
 // check notices that the connection is broken or silent.

@@ -13,10 +13,13 @@ type Command struct {
 	Off   uint64 // bytes
 	Value uint64
 
-	meta bool   // of the plane's own; changes no block
-	nqn  string // of the subsystem it came in by
-	host string // of the connection it came in by
-	by   *conn  // which is that, as long as nothing stands between
+	data   []byte // not nil: of so many blocks, which are written from it or read into it
+	flush  bool   // what is in the disk's write cache becomes durable
+	cached bool   // data may stay in the write cache
+	meta   bool   // of the plane's own; changes no block
+	nqn    string // of the subsystem it came in by
+	host   string // of the connection it came in by
+	by     *conn  // which is that, as long as nothing stands between
 }
 
 // Status is how a command ended.
@@ -212,6 +215,8 @@ func (p *Plane) io(b *bdev, cmd Command) (uint64, Status) {
 				return 0, PathError
 			}
 			return c.path.submit(cmd)
+		case "Mirror":
+			return p.mirrored(b, cmd)
 		case "Raid Volume":
 			cmd.by = nil
 			if b = p.member(b, &cmd); b == nil {
@@ -285,11 +290,10 @@ func (p *Plane) media(b *bdev, cmd Command) (uint64, Status) {
 	}
 	switch {
 	case cmd.meta:
+	case cmd.data != nil:
+		m.carry(cmd)
 	case cmd.Write:
-		if m.blocks == nil {
-			m.blocks = map[uint64]uint64{}
-		}
-		m.blocks[cmd.Off] = cmd.Value
+		m.put(cmd.Off, content{number: cmd.Value}, false)
 	}
 	value := m.blocks[cmd.Off]
 	p.awake(run)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/module/mirror/core"
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
 )
@@ -31,6 +32,11 @@ type Live struct {
 	// there or does not admit him, as vda_tgt and Linux's target do it or did: for
 	// tests that this is found out.
 	ForGood bool
+	// Break is a rule of mirrors that is left out, likewise.
+	Break core.Breach
+	// Acked hears of every block that a mirror acknowledges, before anyone else
+	// does: off is in bytes of the mirror. Called without locks.
+	Acked func(mirror string, off, value uint64)
 	// Admitted hears of every host that a subsystem admits.
 	Admitted func(addr, nqn, host string)
 	// Removed hears of every subsystem that is removed while its plane runs.

@@ -49,6 +49,11 @@ type params struct {
 	Gen          uint64              `json:"gen"`
 	Legs         []spdk.MirrorLeg    `json:"legs"`
 	Single       bool                `json:"single"`
+
+	Fresh     bool   `json:"fresh"`
+	CopyMB    uint32 `json:"copy_mb_per_sec"`
+	Changes   uint64 `json:"changes"`
+	TimeoutMS int64  `json:"timeout_ms"`
 }
 
 type handler struct {
@@ -90,6 +95,9 @@ func (p *Plane) noteAsked(method string, raw, text json.RawMessage) {
 // has reports that the data plane answers a method that the model knows. The
 // cluster's lock is held.
 func (p *Plane) has(method string) bool {
+	if _, both := mirrorMethods[method]; strings.HasPrefix(method, "vda_mirror_") && p.real == nil && !both {
+		return false
+	}
 	return method != p.hidden && (p.swaps || !strings.HasPrefix(method, "vda_"))
 }
 
@@ -211,6 +219,9 @@ func init() {
 	for name, h := range nvmfMethods {
 		methods[name] = h
 	}
+	for name, h := range liveMirrorMethods {
+		methods[name] = byPlane(h, methods[name])
+	}
 }
 
 func (p *Plane) bdev(name string) *bdev {
@@ -289,6 +300,11 @@ func (p *Plane) getBdevs(a *params) (any, error) {
 			}
 			if m := p.mirrors[b.name]; m != nil {
 				specific, _ = json.Marshal(map[string]any{"mirror": p.lookAt(m)})
+			}
+			if p.real != nil && b.product == "Mirror" {
+				if m, err := p.real.mod.Find(b.name); err == nil {
+					specific, _ = json.Marshal(m.DriverSpecific())
+				}
 			}
 			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product,
 				BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific})

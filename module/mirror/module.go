@@ -43,8 +43,9 @@ type Config struct {
 	DataSize   uint64 // bytes, a multiple of 4096; legs have label.TailSize more
 	Term, Gen  uint64
 	Legs       []LegConfig
-	Fresh      bool   // see core.Config
-	CopyRate   uint64 // bytes per second that are copied at most; 0: no bound
+	Fresh      bool        // see core.Config
+	CopyRate   uint64      // bytes per second that are copied at most; 0: no bound
+	Break      core.Breach // a rule that is left out, for tests that this is found out
 }
 
 func (c *Config) validate() error {

@@ -21,13 +21,15 @@ type Ledger struct {
 	mu     sync.Mutex
 	fences map[string]fence             // by NQN of a vd: the highest that was admitted
 	acked  map[string]map[uint64]uint64 // by exporter's array and block: the number a host knows to be there
+	seen   map[string]map[uint64]uint64 // likewise: the highest number that was acknowledged or read
 	wrongs []string
 	count  Count
 }
 
 // New returns an empty ledger, which says in log what it notes.
 func New(log func(format string, args ...any)) *Ledger {
-	return &Ledger{log: log, fences: map[string]fence{}, acked: map[string]map[uint64]uint64{}}
+	return &Ledger{log: log, fences: map[string]fence{}, acked: map[string]map[uint64]uint64{},
+		seen: map[string]map[uint64]uint64{}}
 }
 
 // Wrong notes something that must never happen.
@@ -105,7 +107,35 @@ func (l *Ledger) Ack(array string, block, value uint64) {
 		l.acked[array] = map[uint64]uint64{}
 	}
 	l.acked[array][block] = value
+	l.noteLocked(array, block, value)
 	l.count.Writes++
+}
+
+func (l *Ledger) noteLocked(array string, block, value uint64) {
+	if l.seen[array] == nil {
+		l.seen[array] = map[uint64]uint64{}
+	}
+	l.seen[array][block] = max(l.seen[array][block], value)
+}
+
+// Floor returns the least that a block may hold from now on: the highest number
+// that was acknowledged or read. Numbers of a block rise.
+func (l *Ledger) Floor(array string, block uint64) uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[array][block]
+}
+
+// Glimpsed notes what was read of a block that may be written at the same time.
+// floor is its Floor before the read began.
+func (l *Ledger) Glimpsed(array string, block, floor, value uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count.Reads++
+	if value < floor {
+		l.wrongLocked("older again: block %d of %s reads %d; %d was acknowledged or read before", block, array, value, floor)
+	}
+	l.noteLocked(array, block, value)
 }
 
 // Saw compares what a host has read of a block that nobody writes.
@@ -113,9 +143,17 @@ func (l *Ledger) Saw(array string, block, value uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count.Reads++
+	l.noteLocked(array, block, value)
 	if want := l.acked[array][block]; value != want {
 		l.wrongLocked("lost write: block %d of %s reads %d; %d was acknowledged", block, array, value, want)
 	}
+}
+
+// Compared counts a pair of legs that were compared.
+func (l *Ledger) Compared() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count.Legs++
 }
 
 // Attempt counts a command that a host sends once more.
@@ -129,6 +167,7 @@ func (l *Ledger) Attempt() {
 type Count struct {
 	Writes int // acknowledged
 	Reads  int
+	Legs   int // pairs that were compared at the end
 	Again  int // attempts of hosts beyond the first
 	Moves  int // terms of an array beyond the first; of the one that moved most
 }

@@ -195,7 +195,7 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 // NoteLack records how much is to be copied to targets, for those who look at it.
 func NoteLack(tx store.Tx, r *LegsReport) error {
 	l, err := beginLegs(tx, r.DAID)
-	if err != nil || l == nil {
+	if err != nil || l == nil || l.da.Term != r.Term {
 		return err
 	}
 	for i := range r.Mirrors {

@@ -76,12 +76,20 @@ func PlaceLeg(tx store.Reader, daID, insteadOf string) (n NewLeg, err error) {
 		return n, ErrStale
 	}
 	var legs []placement.Leg
-	for _, v := range column.Legs {
+	vds, err := tx.VDsOfDA(daID)
+	if err != nil {
+		return n, err
+	}
+	for i := range vds { // tombstones too: their dns have not let go of them
+		v := &vds[i]
+		if v.MirrorID != old.MirrorID {
+			continue
+		}
 		dn, err := tx.DN(v.DNID)
 		if err != nil {
 			return n, err
 		}
-		legs = append(legs, placement.Leg{DNID: v.DNID, Location: dn.Location, Leaving: v == old || v.Leaving})
+		legs = append(legs, placement.Leg{DNID: v.DNID, Location: dn.Location, Leaving: v.ID == old.ID || v.Leaving || v.Deleted})
 	}
 	pds, leftOut, err := DiskCandidates(tx)
 	if err != nil {

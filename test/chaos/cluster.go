@@ -266,6 +266,16 @@ func (c *cluster) populate(ctx context.Context) error {
 			}
 		}
 	}
+	for _, m := range c.order {
+		if m.kind != "dn" {
+			continue
+		}
+		// One that is not ready takes no vd, and its faults would be nobody's.
+		if err := c.until(ctx, portal, fmt.Sprintf(`/root/vda_cli --addr-port %s pd get --dn-name %s --pd-name pd0 | grep -q '"error": false'`,
+			portalURL, m.agent()), 30*time.Second); err != nil {
+			return fmt.Errorf("pd0 of %s is not well: %w", m.name, err)
+		}
+	}
 	// Strict: one vd on each dn, so that a fault of either is one of the array; of a
 	// mirrored one, the legs of a column.
 	if err := c.until(ctx, portal, fmt.Sprintf(`/root/vda_cli --addr-port %s da create --strict --redundancy %s --da-name da0 `+

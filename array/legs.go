@@ -16,7 +16,7 @@ import (
 type LegReport struct {
 	VDID      string
 	Connected bool
-	Lost      bool   // a member that does not answer, for which all I/O waits
+	Lost      bool   // it does not answer, and all I/O waits for it: a member, or a target that was ready
 	Ready     bool   // a target that has all, and for which writes wait like for a member
 	Lack      uint64 // bytes that are to be copied to it
 }
@@ -181,7 +181,12 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 		}
 	}
 	for _, v := range targets {
-		if s := said[v.ID]; s != nil && s.Ready {
+		s := said[v.ID]
+		switch {
+		case s == nil:
+		case s.Lost: // writes wait for it already
+			l.expel(v)
+		case s.Ready:
 			v.Role, v.Leaving = vda.Member, false // it was quicker than the one that was to replace it
 			l.c.then(func() error { return l.c.tx.UpdateVD(v) })
 			other = true

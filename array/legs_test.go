@@ -163,6 +163,8 @@ func TestLegs(t *testing.T) {
 		{"a target is lost", []step{lostB, {admit("b", 1), "primary cn0; disks", "m0@2 a.0 b.1+; m1@1 c.0 d.0"},
 			{func(tx store.Tx) (array.Plan, error) { return array.ExpelTarget(tx, "m", "b", 1) }, "primary cn0; disks dn1",
 				"m0@2 a.0 b.2-; m1@1 c.0 d.0"}}},
+		{"a target that was ready is lost: I/O waits for it", []step{lostB, {admit("b", 1), "primary cn0; disks", "m0@2 a.0 b.1+; m1@1 c.0 d.0"},
+			{report(5, 2, 1, "ac bl cc dc"), "primary cn0; disks dn1", "m0@2 a.0 b.2-; m1@1 c.0 d.0"}}},
 		{"a leg is replaced", []step{lostB,
 			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},
 			{trim, nothing, "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},

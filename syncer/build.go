@@ -1,7 +1,6 @@
 package syncer
 
 import (
-	"maps"
 	"slices"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -79,39 +78,38 @@ func BuildCn(tx store.Reader, cnID string, base uint64) (*apiv1.SyncCnRequest, e
 	return req, err
 }
 
-// buildCn also returns the dns that primaries in the request write to and
-// that have not carried out yet what SQL says about those vds.
-func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnRequest, unfenced []string, err error) {
+// buildCn also returns what is to be fenced before the request is sent.
+func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnRequest, f fences, err error) {
 	cn, err := tx.Node(vda.ControllerNode, cnID)
 	if err != nil {
-		return nil, nil, err
+		return nil, f, err
 	}
 	cluster, err := tx.ClusterID()
 	if err != nil {
-		return nil, nil, err
+		return nil, f, err
 	}
 	cntlrs, err := tx.CNObjects(cnID, base)
 	if err != nil {
-		return nil, nil, err
+		return nil, f, err
 	}
 	req = newCnRequest(cluster, cn, cn.Version, base)
-	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}, unfenced: map[string]bool{}}
+	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}, fences: fences{map[string]bool{}, map[string]uint64{}}}
 	for i := range cntlrs {
 		spec, err := b.cntlr(&cntlrs[i])
 		if err != nil {
-			return nil, nil, err
+			return nil, f, err
 		}
 		req.Cntlrs = append(req.Cntlrs, spec)
 		req.AllowEmpty = req.AllowEmpty || spec.Deleted
 	}
-	return req, slices.Sorted(maps.Keys(b.unfenced)), nil
+	return req, b.fences, nil
 }
 
 // cnBuilder makes the specs of one request and reads each dn once.
 type cnBuilder struct {
-	tx       store.Reader
-	dns      map[string]*vda.DN
-	unfenced map[string]bool
+	tx     store.Reader
+	dns    map[string]*vda.DN
+	fences fences
 }
 
 func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
@@ -233,7 +231,10 @@ func (b *cnBuilder) target(da *vda.DA, vd *vda.VD) (*apiv1.VdTarget, error) {
 		b.dns[vd.DNID] = dn
 	}
 	if dn.Applied < vd.Version && !da.Deleted && vd.Role != vda.Stale {
-		b.unfenced[dn.ID] = true
+		b.fences.dns[dn.ID] = true
+		if vd.MirrorID != "" && da.Term > firstTerm {
+			b.fences.legs[dn.ID] = max(b.fences.legs[dn.ID], vd.Version)
+		}
 	}
 	return &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID),
 		Epoch: vd.Epoch}, nil

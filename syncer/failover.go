@@ -3,6 +3,7 @@ package syncer
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -181,6 +182,52 @@ func (s *Syncer) fence(ctx context.Context, dns []string) {
 			s.cfg.Log.Warn("a dn does not know the new term yet; it admits the old primary only", "dn", id, "err", err)
 		}
 	}
+}
+
+// fences are the dns that primaries in a request write to and that have not
+// carried out yet what SQL says about those vds.
+type fences struct {
+	dns map[string]bool
+	// legs has, of dns on which vds are legs of mirrors, the version that the dn must
+	// have carried out for these to be fenced.
+	legs map[string]uint64
+}
+
+// firstTerm is the term of an array that has had one primary only.
+const firstTerm = 1
+
+// fenceFirst fences what a request needs. An array without mirrors does not come up
+// before all its vds are fenced. One with mirrors comes up when one leg of each is,
+// and its old primary, which cannot write any more, may go on for a while to answer
+// reads from a leg that is not: it stops when it has not heard for 3 s of the one that
+// is (module/mirror). So the new one is told FenceTimeout later.
+func (s *Syncer) fenceFirst(ctx context.Context, f fences) {
+	begin := time.Now()
+	s.fence(ctx, slices.Sorted(maps.Keys(f.dns)))
+	if len(f.legs) == 0 || s.fenced(ctx, f.legs) {
+		return
+	}
+	select {
+	case <-time.After(time.Until(begin.Add(s.cfg.FenceTimeout))):
+	case <-ctx.Done():
+	}
+}
+
+// fenced reports that dns have carried out these versions, as SQL has it.
+func (s *Syncer) fenced(ctx context.Context, versions map[string]uint64) bool {
+	all := true
+	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
+		all = true
+		for _, id := range slices.Sorted(maps.Keys(versions)) {
+			dn, err := tx.DN(id)
+			if err != nil {
+				return err
+			}
+			all = all && dn.Applied >= versions[id]
+		}
+		return nil
+	})
+	return err == nil && all
 }
 
 // follow is stage 5.

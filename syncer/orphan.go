@@ -124,7 +124,7 @@ func dropOfCn(tx store.Reader, req *apiv1.SyncCnRequest, o *OrphansOf) (request,
 		}
 		req.Cntlrs = append(req.Cntlrs, c)
 	}
-	return &cnRequest{SyncCnRequest: req, fence: func(context.Context, []string) {}}, nil
+	return &cnRequest{SyncCnRequest: req, fence: func(context.Context, fences) {}}, nil
 }
 
 // unlessNil is the error of looking for an orphan's row that must not be there.

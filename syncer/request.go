@@ -50,10 +50,8 @@ func (r *dnRequest) apply(tx store.Tx, reply *apiv1.SyncReply) (bool, error) {
 type cnRequest struct {
 	*apiv1.SyncCnRequest
 	client apiv1.CnAgentClient
-	// unfenced are dns that primaries in the request write to and that have not
-	// carried out yet what SQL says about those vds.
-	unfenced []string
-	fence    func(context.Context, []string)
+	fences fences
+	fence  func(context.Context, fences)
 }
 
 func (r *cnRequest) allowEmpty() { r.AllowEmpty = true }
@@ -64,7 +62,7 @@ func (r *cnRequest) dial(d Dialer, addr string) (err error) {
 }
 
 func (r *cnRequest) send(ctx context.Context) (*apiv1.SyncReply, error) {
-	r.fence(ctx, r.unfenced)
+	r.fence(ctx, r.fences)
 	return r.client.Sync(ctx, r.SyncCnRequest)
 }
 
@@ -98,8 +96,8 @@ func (s *Syncer) build(ctx context.Context, n array.Node, base uint64) (*call, e
 			c.request = &dnRequest{SyncDnRequest: req}
 			return err
 		}
-		req, unfenced, err := buildCn(tx, n.ID, from)
-		c.request = &cnRequest{SyncCnRequest: req, unfenced: unfenced, fence: s.fence}
+		req, fences, err := buildCn(tx, n.ID, from)
+		c.request = &cnRequest{SyncCnRequest: req, fences: fences, fence: s.fenceFirst}
 		return err
 	})
 	if err != nil {

@@ -432,10 +432,10 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("a node ahead of the database: %v", err)
 	}
 	f.equal("requests to it", len(a.Syncs()), 5) // no full set is tried
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
+	impatient, err := syncer.New(syncer.Config{Store: f.store, Dial: f.agents, Timeout: 50 * time.Millisecond})
+	f.ok(err)
 	f.agents.Agent("dn1:9720").Hang(true)
-	err = f.syncer.Sync(ctx, array.DN(f.dn[1].ID), syncer.Changes)
+	err = impatient.Sync(t.Context(), array.DN(f.dn[1].ID), syncer.Changes)
 	if vda.KindOf(err) != vda.Unavailable || !strings.Contains(err.Error(), "no answer in time") {
 		t.Errorf("a hung agent: %v", err)
 	}
@@ -562,7 +562,12 @@ func TestResume(t *testing.T) {
 		f.agents.Agent(n.Name).Hang(true)
 	}
 	f.agents.Agent("cn1:9820").Hang(true)
-	time.AfterFunc(50*time.Millisecond, cancel) // after stage 1, the monitor dies
+	go func() { // after stage 1, when the dns have been asked, the monitor dies
+		defer cancel()
+		for t.Context().Err() == nil && (f.agents.Agent(f.dn[0].Name).Waited() == 0 || f.agents.Agent(f.dn[1].Name).Waited() == 0) {
+			time.Sleep(time.Millisecond)
+		}
+	}()
 	err := f.syncer.Move(ctx, []array.Move{{DAID: f.da.ID, Term: 1, To: f.cntlr[1].ID}})[0]
 	if err == nil {
 		t.Fatal("the move was not cut off")

@@ -8,23 +8,48 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
 
 // Hang stops the server's processes where they are: they keep their
-// connections and say nothing, until wake is called.
+// connections and say nothing, until wake is called. It returns when all their
+// threads stand still, which on a busy machine is a while after the signal.
 func (s *Server) Hang() (wake func()) {
 	s.t.Helper()
 	pids := append([]int{s.cmd.Process.Pid}, children(s.cmd.Process.Pid)...)
 	for _, pid := range pids {
 		syscall.Kill(pid, syscall.SIGSTOP)
 	}
+	for _, pid := range pids {
+		for !stopped(pid) {
+			time.Sleep(time.Millisecond)
+		}
+	}
 	return func() {
 		for _, pid := range pids {
 			syscall.Kill(pid, syscall.SIGCONT)
 		}
 	}
+}
+
+// stopped reports that no thread of a process can run; one that has ended has
+// none.
+func stopped(pid int) bool {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*/stat", pid))
+	for _, path := range stats {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		var state string
+		fmt.Sscan(string(raw[strings.LastIndexByte(string(raw), ')')+1:]), &state) // proc(5): field 3, behind the name
+		if state != "T" && state != "Z" && state != "X" {
+			return false
+		}
+	}
+	return true
 }
 
 // children are the processes that a process started.

@@ -34,7 +34,11 @@ func (s *sim) create() error {
 	cns, dns := len(s.of("cn")), len(s.of("dn"))
 	for i := range 1 + s.rng.IntN(2) {
 		name := fmt.Sprint("da", i)
-		req := &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: 8 << 20, Redundancy: s.redundancy,
+		size := uint64(8 << 20)
+		if s.redundancy != "" {
+			size = 16 << 20 // several regions per mirror
+		}
+		req := &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: size, Redundancy: s.redundancy,
 			DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, 1+s.rng.IntN(dns), strip>>10)}
 		if err := s.former(ctx, req); err != nil {
 			return err
@@ -100,6 +104,7 @@ func (s *sim) disk(n *simNode) string { return filepath.Join(s.dir, n.name+".dis
 func (s *sim) addHost(ctx context.Context, i int, array string) error {
 	h := &host{s: s, name: fmt.Sprint("host", i), nqn: fmt.Sprintf("nqn.2016-06.io.spdk:host%d", i), array: array,
 		rng: rand.New(rand.NewPCG(s.cfg.Seed, uint64(100+i))), paths: map[string]*path{}}
+	h.turns = s.redundancy != "" && h.rng.IntN(2) == 0
 	h.plane = s.planes.Place(fmt.Sprintf("10.0.3.%d", i+1), true)
 	h.plane.Boot()
 	r, err := s.admin.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: array, ExpName: "exp0", InitiatorNqn: h.nqn})

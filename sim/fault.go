@@ -75,6 +75,9 @@ func (s *sim) plan() []fault {
 		if s.rng.IntN(8) == 0 {
 			f.lasts = time.Duration(15+s.rng.IntN(30)) * time.Second
 		}
+		if s.cfg.Long {
+			f.lasts = time.Duration(20+s.rng.IntN(25)) * time.Second
+		}
 		f.what, f.begin = k.draw(s)
 		all = append(all, f)
 	}

@@ -23,6 +23,7 @@ type host struct {
 
 	mu    sync.Mutex
 	paths map[string]*path // by address and port
+	turns bool             // workers take turns
 	stop  bool             // no new commands
 	over  bool             // and no attempts at old ones
 	work  sync.WaitGroup
@@ -46,8 +47,23 @@ const (
 	watch = 20 * time.Second
 )
 
-// off spreads blocks over strips, and so over vds.
-func off(block uint64) uint64 { return block * blockStep / 4096 * 4096 }
+// off spreads blocks over strips, and so over vds; in a mirrored array over the
+// regions of its mirrors, too.
+func (h *host) off(block uint64) uint64 {
+	if h.s.redundancy != "" {
+		return block * (11*strip + 4096)
+	}
+	return block * blockStep / 4096 * 4096
+}
+
+// shift is how long a worker writes in one of six turns, where workers take turns.
+const shift = 3 * time.Second
+
+// rests reports that a worker does not write: on some mirrored arrays they take
+// turns, so that regions come to rest.
+func (h *host) rests(w int) bool {
+	return h.turns && (int(time.Since(h.s.log.begun)/shift)+w)%6 > 0
+}
 
 // follow connects to the addresses that the exporter has now, and leaves
 // those it has no more, as a discovery service does.
@@ -111,9 +127,15 @@ func (h *host) choose() *path {
 // do carries a command out, however long that takes, and returns the attempts
 // it took; 0 when the run ended before.
 func (h *host) do(cmd planetest.Command) (value uint64, attempts int) {
-	for {
+	value, attempts, _ = h.try(cmd, -1)
+	return value, attempts
+}
+
+// try is do with so many attempts at most, unless that is below 0.
+func (h *host) try(cmd planetest.Command, most int) (value uint64, attempts int, ok bool) {
+	for attempts != most {
 		if h.ended() {
-			return 0, 0
+			return 0, 0, false
 		}
 		p := h.choose()
 		if p == nil {
@@ -124,7 +146,7 @@ func (h *host) do(cmd planetest.Command) (value uint64, attempts int) {
 		value, status := p.link.Submit(cmd)
 		switch status {
 		case planetest.OK:
-			return value, attempts
+			return value, attempts, true
 		case planetest.PathError, planetest.Inaccessible:
 		default:
 			h.s.ledger.Wrong("%s sees %q from %s: no host can do anything about that", h.name, status, p.at)
@@ -134,6 +156,7 @@ func (h *host) do(cmd planetest.Command) (value uint64, attempts int) {
 		p.avoid = time.Now().Add(50 * time.Millisecond)
 		h.mu.Unlock()
 	}
+	return 0, attempts, false
 }
 
 func (h *host) stopped() bool {
@@ -159,7 +182,7 @@ func (h *host) end() {
 
 // read reads a block that nobody writes.
 func (h *host) read(block uint64) {
-	if value, n := h.do(planetest.Command{Off: off(block)}); n > 0 {
+	if value, n := h.do(planetest.Command{Off: h.off(block)}); n > 0 {
 		h.s.ledger.Saw(h.array, block, value)
 	}
 }
@@ -183,7 +206,7 @@ func (h *host) glimpse(rng *rand.Rand) {
 		time.Sleep(time.Duration(1+rng.IntN(20)) * time.Millisecond)
 		block := uint64(rng.IntN(workers * blocksPerWorker))
 		floor := h.s.ledger.Floor(h.array, block)
-		if value, n := h.do(planetest.Command{Off: off(block)}); n > 0 {
+		if value, n := h.do(planetest.Command{Off: h.off(block)}); n > 0 {
 			h.s.ledger.Glimpsed(h.array, block, floor, value)
 		}
 	}
@@ -192,24 +215,44 @@ func (h *host) glimpse(rng *rand.Rand) {
 func (h *host) worker(w int, rng *rand.Rand) {
 	number := uint64(w)
 	watched := map[uint64]time.Time{} // blocks that are only read until then
+	left := map[uint64]bool{}         // blocks whose last write was given up
+	defer func() {
+		for block := range left {
+			number += workers
+			if _, n := h.do(planetest.Command{Write: true, Off: h.off(block), Value: number}); n > 0 {
+				h.s.ledger.Ack(h.array, block, number)
+			}
+		}
+	}()
 	for !h.stopped() {
 		time.Sleep(time.Duration(1+rng.IntN(60)) * time.Millisecond)
 		block := uint64(w*blocksPerWorker + rng.IntN(blocksPerWorker))
-		if rng.IntN(3) == 0 || time.Now().Before(watched[block]) {
-			h.read(block)
+		if rng.IntN(3) == 0 || h.rests(w) || time.Now().Before(watched[block]) {
+			if !left[block] {
+				h.read(block)
+			}
 			continue
 		}
 		number += workers
-		_, attempts := h.do(planetest.Command{Write: true, Off: off(block), Value: number})
-		if attempts == 0 {
+		most := -1
+		if h.s.redundancy != "" && rng.IntN(2) == 0 {
+			most = 1 // as a program that dies with its write: nobody sends it again
+		}
+		_, attempts, ok := h.try(planetest.Command{Write: true, Off: h.off(block), Value: number}, most)
+		switch {
+		case attempts == 0:
+			continue
+		case !ok:
+			left[block], watched[block] = true, time.Now().Add(watch)
 			continue
 		}
+		delete(left, block)
 		h.s.ledger.Ack(h.array, block, number)
 		if attempts > 1 && rng.IntN(2) == 0 {
 			// An attempt that was given up may still hang somewhere. Write
 			// again what it must not undo, and watch.
 			number += workers
-			if _, n := h.do(planetest.Command{Write: true, Off: off(block), Value: number}); n > 0 {
+			if _, n := h.do(planetest.Command{Write: true, Off: h.off(block), Value: number}); n > 0 {
 				h.s.ledger.Ack(h.array, block, number)
 				watched[block] = time.Now().Add(watch)
 			}

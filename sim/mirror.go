@@ -33,6 +33,14 @@ func (s *sim) drawRedundancy() string {
 	return r
 }
 
+// copyRate is Live.CopyRate.
+func (s *sim) copyRate() uint64 {
+	if s.cfg.CopyRate > 0 || rand.New(rand.NewPCG(s.cfg.Seed, 3)).IntN(2) == 0 {
+		return s.cfg.CopyRate
+	}
+	return 1 << 20
+}
+
 // awaitMirrors waits until monitors know that the cns can mirror.
 func (s *sim) awaitMirrors(ctx context.Context) error {
 	for {
@@ -167,8 +175,9 @@ func (s *sim) compareLegs() {
 		if why != "" {
 			s.ledger.Wrong("legs differ: %s", why)
 		}
-		s.log.printf("legs %s and %s of mirror %s are compared; %d regions may differ", p.x, p.y, p.mirror.ID, marked)
-		s.ledger.Compared()
+		s.log.printf("legs %s and %s of mirror %s of gen %d are compared; %d regions may differ", p.x, p.y, p.mirror.ID, p.mirror.Gen,
+			marked)
+		s.ledger.Compared(p.mirror.Gen)
 	}
 }
 

@@ -45,6 +45,11 @@ type Config struct {
 	Debug bool
 	// NoFence and NoSettle break the data planes' fence, see planetest.Live.
 	NoFence, NoSettle bool
+	// CopyRate bounds what a mirror copies and repairs, in bytes per second. Default:
+	// the seed decides between no bound and 1 MiB.
+	CopyRate uint64
+	// Long has faults last 20 to 45 s.
+	Long bool
 	// Break leaves a rule of mirrors out.
 	Break core.Breach
 	// ForGood has data planes refuse for good what is not there, likewise.
@@ -133,7 +138,7 @@ func (s *sim) build() error {
 	s.swaps = s.rng.IntN(5) > 0
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
-		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break,
+		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(),
 	})
 	if err := s.openDB(); err != nil {
 		return err

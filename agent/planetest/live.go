@@ -32,6 +32,8 @@ type Live struct {
 	// there or does not admit him, as vda_tgt and Linux's target do it or did: for
 	// tests that this is found out.
 	ForGood bool
+	// CopyRate bounds what a mirror copies and repairs, in bytes per second; 0: no bound.
+	CopyRate uint64
 	// Break is a rule of mirrors that is left out, likewise.
 	Break core.Breach
 	// Acked hears of every block that a mirror acknowledges, before anyone else
@@ -117,7 +119,9 @@ func (p *Plane) connect(c *ctrlr, a *params) (*bdev, error) {
 		return p.c.reach(c.addr, c.nqn, c.host)
 	}
 	cfg := Target{Addr: c.addr, NQN: c.nqn, Host: c.host, Silence: p.silence, Reconnect: time.Second, FastFail: -1}
-	if a.FastFailSec != nil {
+	if a.FailAtOnce {
+		cfg.FastFail = 0
+	} else if a.FastFailSec != nil {
 		cfg.FastFail = time.Duration(*a.FastFailSec) * time.Second
 	}
 	run := p.run

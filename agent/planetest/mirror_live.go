@@ -208,7 +208,7 @@ func legsOf(legs []spdk.MirrorLeg) (out []mirror.LegConfig) {
 func (p *Plane) createLiveMirror(a *params) (any, error) {
 	ms := p.real
 	cfg := mirror.Config{Name: a.Name, DA: label.ID(uuid.MustParse(a.DA)), Mirror: label.ID(uuid.MustParse(a.Mirror)), DataSize: a.Size,
-		Term: a.Term, Gen: a.Gen, Legs: legsOf(a.Legs), Fresh: a.Fresh, CopyRate: uint64(a.CopyMB) << 20,
+		Term: a.Term, Gen: a.Gen, Legs: legsOf(a.Legs), Fresh: a.Fresh, CopyRate: p.c.live.CopyRate,
 		Break: p.c.live.Break}
 	var m *mirror.Mirror
 	var h *block.Handle

@@ -49,6 +49,7 @@ type params struct {
 	Gen          uint64              `json:"gen"`
 	Legs         []spdk.MirrorLeg    `json:"legs"`
 	Single       bool                `json:"single"`
+	FailAtOnce   bool                `json:"vda_fail_at_once"`
 
 	Fresh     bool   `json:"fresh"`
 	CopyMB    uint32 `json:"copy_mb_per_sec"`

@@ -149,11 +149,12 @@ func (l *Ledger) Saw(array string, block, value uint64) {
 	}
 }
 
-// Compared counts a pair of legs that were compared.
-func (l *Ledger) Compared() {
+// Compared counts a pair of legs that were compared, of a mirror with this gen.
+func (l *Ledger) Compared(gen uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.count.Legs++
+	l.count.Sets += int(gen) - 1
 }
 
 // Attempt counts a command that a host sends once more.
@@ -168,6 +169,7 @@ type Count struct {
 	Writes int // acknowledged
 	Reads  int
 	Legs   int // pairs that were compared at the end
+	Sets   int // gens of their mirrors beyond the first: legs that were dropped or joined
 	Again  int // attempts of hosts beyond the first
 	Moves  int // terms of an array beyond the first; of the one that moved most
 }

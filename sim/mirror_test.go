@@ -1,11 +1,6 @@
 package sim
 
-import (
-	"testing"
-	"time"
-
-	"github.com/virtual-disk-array/vda/module/mirror/core"
-)
+import "testing"
 
 // TestMirrors: an array of two legs per column outlives the death, the hang and the
 // isolation of disk nodes, with nothing lost, and is whole again.
@@ -21,25 +16,5 @@ func TestMirrors(t *testing.T) {
 	t.Logf("%d pairs of legs; %d sets of members beyond the first", legs, sets)
 	if legs == 0 || sets < 2*legs {
 		t.Errorf("%d pairs of legs were compared, and %d times one was dropped or joined: nothing happened", legs, sets)
-	}
-}
-
-// TestBrokenMirrorRulesAreFound: each rule of mirrors that is left out here costs
-// data in some run.
-func TestBrokenMirrorRulesAreFound(t *testing.T) {
-	file := schema(t)
-	for _, broken := range []struct {
-		name string
-		cfg  Config
-		want string
-	}{
-		{"bits are cleared while a leg is absent", Config{Break: core.ClearWhileAbsent, Long: true, Faults: 2 * time.Minute,
-			Kinds: []string{"kill node", "isolate"}}, "legs differ"},
-		{"no repair before read", Config{Break: core.NoRepair, CopyRate: 128 << 10, Kinds: []string{"kill", "hang"}}, "older again"},
-	} {
-		t.Run(broken.name, func(t *testing.T) {
-			broken.cfg.Schema, broken.cfg.Redundancy = file, "mirror:2"
-			mustFind(t, broken.cfg, broken.want)
-		})
 	}
 }

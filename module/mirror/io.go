@@ -209,16 +209,23 @@ func kidDone(r *bdev.Request, b *bdev.Batch) {
 		})
 		return
 	}
-	if r.Status != nvme.Success && k.op != nil {
-		k.op.status = r.Status
-	}
 	k.order.done(r.Status, b)
+}
+
+// op is what the order's I/O is here; nil for the core's own that came to nothing,
+// and for maps and labels.
+func (o *order) op() *op {
+	if o.IO == nil {
+		return nil
+	}
+	p, _ := o.IO.Data.(*op)
+	return p
 }
 
 // complete ends an I/O.
 func (o *order) complete(b *bdev.Batch) {
-	p, ok := o.IO.Data.(*op)
-	if !ok { // the core's own, which came to nothing
+	p := o.op()
+	if p == nil {
 		return
 	}
 	r, status := p.req, p.status

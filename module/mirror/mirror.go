@@ -138,6 +138,9 @@ func (o *order) done(s nvme.Status, b *bdev.Batch) {
 	now := m.now()
 	o.leg.under--
 	o.leg.last = now
+	if p := o.op(); p != nil && s != nvme.Success { // several legs may fail at once
+		p.status = s
+	}
 	o.of.Clock(now)
 	o.of.Done(o.Action, result)
 	m.carryLocked(b)

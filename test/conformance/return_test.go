@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"bytes"
+	"io"
+	"net"
 	"testing"
 	"time"
 
@@ -9,6 +11,38 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
+
+// relay takes connections to a port of its own, which it returns, to another one
+// until it is shut; those that it has go on.
+func relay(t *testing.T, port string) (at string, shut func()) {
+	lis := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
+	t.Cleanup(func() { lis.Close() })
+	go func() {
+		for {
+			from, err := lis.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", "127.0.0.1:"+port)
+			if err != nil {
+				from.Close()
+				continue
+			}
+			for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
+				go func() {
+					io.Copy(way[0], way[1])
+					way[0].Close()
+					way[1].Close()
+				}()
+			}
+		}
+	}()
+	_, at, err := net.SplitHostPort(lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at, func() { lis.Close() }
+}
 
 // TestHostThatComesBack: a host's association ends while its write is at a slow
 // disk. It comes back at once, and on vda_tgt it is let in when that write has
@@ -30,7 +64,9 @@ func TestHostThatComesBack(t *testing.T) {
 			if single && p.VdaNvmfSetSingleAssociation(ctx, subNQN, true) != nil {
 				return // SPDK: typed_test.go says how it refuses
 			}
-			c := p.connect(host.Config{Trsvcid: port})
+			at, shut := relay(t, port)
+			c := p.connect(host.Config{Trsvcid: at})
+			shut() // or it would connect again, when its association ends
 			begun := time.Now()
 			ended := make(chan error, 1)
 			go func() { ended <- c.Namespace(1).WriteAt(ctx, bytes.Repeat([]byte{1}, 4096), 0) }()

@@ -270,7 +270,11 @@ func (p *Process) Dial(ctx context.Context, at string) (net.Conn, error) {
 		changed := n.changed
 		n.mu.Unlock()
 		if ok && ok2 {
-			time.Sleep(there + back)
+			select {
+			case <-time.After(there + back):
+			case <-ctx.Done():
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: address(at), Err: errTimeout}
+			}
 			n.mu.Lock()
 			l := n.listeners[at]
 			n.mu.Unlock()

@@ -1,0 +1,156 @@
+package planetest
+
+import (
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Medium is what is on a disk.
+type Medium struct {
+	Zero     bool   // reads as zeros
+	Magic    string // what it starts with otherwise
+	Cleared  int    // how many lvols on it have been given back
+	Full     bool   // there is no space for what lvols on it are zeroed with
+	Missing  bool   // nothing is at its path
+	Serial   int    // tells it from another disk at its path
+	store    *store
+	striped  *Medium // of the raid whose first member this is
+	mirrored *Medium // of the mirror that this is a leg of
+	under    *Medium // of the disk that this lvol is on
+
+	taken   string             // why its lvstore was given up
+	stalled chan struct{}      // not nil: nothing on it is cleared until it is closed
+	failed  map[string]uint64  // requests that the disk failed, as bdev_get_iostat calls them
+	blocks  map[uint64]uint64  // numbers that were written, by byte offset
+	raw     map[uint64][]byte  // blocks that are not numbers
+	durable map[uint64]content // what a power cut may bring back, of blocks whose write is in the cache
+	busy    time.Time          // until then the disk serves commands that came earlier
+}
+
+type store struct {
+	name, uuid string
+	cluster    uint64 // bytes
+	total      uint64 // clusters
+	lvols      map[string]*lvol
+}
+
+type lvol struct {
+	name, uuid string
+	clusters   uint64
+	medium     *Medium
+}
+
+func (s *store) free() uint64 {
+	n := s.total
+	for _, l := range s.lvols {
+		n -= l.clusters
+	}
+	return n
+}
+
+// Disk returns the aio disk of a file name.
+func (c *Cluster) Disk(file string) *Medium {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.disk(file)
+}
+
+func (c *Cluster) disk(file string) *Medium {
+	m := c.disks[file]
+	if m == nil {
+		m = &Medium{Zero: true}
+		c.disks[file] = m
+	}
+	return m
+}
+
+// Copy makes one aio disk a copy of another, as dd does.
+func (c *Cluster) Copy(from, to string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	src, dst := *c.disk(from), c.disk(to)
+	if src.store != nil {
+		s := *src.store
+		s.lvols = map[string]*lvol{}
+		for name, l := range src.store.lvols {
+			own := *l
+			own.medium = &Medium{Zero: l.medium.Zero, blocks: maps.Clone(l.medium.blocks), raw: maps.Clone(l.medium.raw), under: dst}
+			s.lvols[name] = &own
+		}
+		src.store = &s
+	}
+	src.blocks, src.raw = maps.Clone(src.blocks), maps.Clone(src.raw)
+	*dst = src
+}
+
+// Swap puts another disk with the same contents at a path.
+func (c *Cluster) Swap(file string, by int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Serial += by
+}
+
+// Lvols returns the names of the lvols on a medium, nil without an lvstore.
+func (c *Cluster) Lvols(m *Medium) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m.store == nil {
+		return nil
+	}
+	names := []string{}
+	for n := range m.store.lvols {
+		names = append(names, n)
+	}
+	return names
+}
+
+// Fill makes a disk one that has no space for what it has promised, or has it
+// again.
+func (c *Cluster) Fill(file string, full bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Full = full
+}
+
+// Ail sets how many requests a disk has failed so far, as bdev_get_iostat
+// calls them.
+func (c *Cluster) Ail(file string, by map[string]uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).failed = by
+}
+
+// Take has the data plane give up the lvstore on a disk, "" takes that back.
+func (c *Cluster) Take(file, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).taken = why
+}
+
+// Stall has a disk not answer those who clear lvols on it, until release.
+func (c *Cluster) Stall(file string) (release func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stalled := make(chan struct{})
+	c.disk(file).stalled = stalled
+	return sync.OnceFunc(func() { close(stalled) })
+}
+
+// Cleared returns how many lvols on a disk have been given back.
+func (c *Cluster) Cleared(file string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.disk(file).Cleared
+}
+
+func (d *rawDisk) Close() error { return nil }
+
+func newUUID(text string) string {
+	if id, err := uuid.Parse(text); err == nil {
+		return id.String()
+	}
+	return uuid.NewString()
+}

@@ -48,6 +48,7 @@ func NewNode(k NodeKind, name, listenerConf, location string, online bool) (*Nod
 // DN is a disk node.
 type DN struct {
 	Node
+	Drain bool // all vds are to leave it
 }
 
 // CN is a controller node.

@@ -12,6 +12,8 @@ type PD struct {
 	TotalClusters uint64
 	FreeClusters  uint64 // not promised to any vd
 	VDCount       uint32
+	Drain         bool // all vds are to leave it
+	VolatileCache bool // a power cut may lose what was flushed to it, as its dn said last
 	// OrphanClusters are in use on the disk and no vd accounts for them; not
 	// part of FreeClusters.
 	OrphanClusters uint64
@@ -40,6 +42,7 @@ type VD struct {
 	MirrorID string // "" in a striped array
 	Role     LegRole
 	Leaving  bool   // it is deleted when its column has all its members without it
+	Moved    bool   // with Leaving: a user wants it elsewhere, so it does not stay when it is well
 	Epoch    uint64 // counts its admissions; its dn admits the primary of this one only
 	Lack     uint64 // bytes that are to be copied to it, as its primary said last
 

@@ -14,12 +14,12 @@ const MaxLegs = 4
 
 // AddLeg gives a mirror one more leg, stale, on the place that PlaceLeg has chosen,
 // and marks the one that it is to replace as leaving. ErrStale when the place or
-// that leg is not what it was.
+// that leg is not what it was, as when it is leaving already.
 func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
 	return changeLeg(tx, n.DAID, n.InsteadOf, func(l *legs, c *vda.Column, old *vda.VD) error {
 		m := l.mirrorOf(c)
 		taken := slices.ContainsFunc(c.Legs, func(v *vda.VD) bool { return v.DNID == n.At.DNID })
-		if m == nil || taken || len(c.Legs) >= MaxLegs || n.At.Size < m.Size+vda.LegTail || !l.da.Created {
+		if m == nil || taken || old.Leaving || len(c.Legs) >= MaxLegs || n.At.Size < m.Size+vda.LegTail || !l.da.Created {
 			return ErrStale
 		}
 		if err := l.c.takeSpace([]placement.VD{n.At}); err != nil {
@@ -28,7 +28,7 @@ func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
 		l.c.insertVD(&vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID,
 			DNID: n.At.DNID, Clusters: n.At.Clusters,
 			Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1})
-		old.Leaving = true
+		old.Leaving, old.Moved = true, n.Moved
 		l.c.then(func() error { return tx.UpdateVD(old) })
 		return l.c.allOnline()
 	})
@@ -48,6 +48,12 @@ func TrimLegs(tx store.Tx, daID string) (Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.trim(told)
+	return l.write()
+}
+
+// trim is TrimLegs. told: the primary has carried out what it was told last.
+func (l *legs) trim(told bool) {
 	for i := range l.columns {
 		c := &l.columns[i]
 		m := l.mirrorOf(c)
@@ -71,15 +77,16 @@ func TrimLegs(tx store.Tx, daID string) (Plan, error) {
 			l.raiseGen(m)
 		}
 	}
-	return l.write()
 }
 
 // surplus are the legs that a column does not need.
 func (l *legs) surplus(c *vda.Column) []*vda.VD {
 	stay := slices.DeleteFunc(c.Of(vda.Member), func(v *vda.VD) bool { return v.Leaving })
-	if len(stay) < int(l.da.Redundancy) {
+	need := max(int(l.da.Redundancy), 1)
+	if len(stay) < need {
 		return nil
 	}
+	stay = stay[:need] // two may have joined at once
 	return slices.DeleteFunc(slices.Clone(c.Legs), func(v *vda.VD) bool { return slices.Contains(stay, v) })
 }
 

@@ -1,6 +1,8 @@
 package array
 
 import (
+	"slices"
+
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -187,7 +189,7 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 		case s.Lost: // writes wait for it already
 			l.expel(v)
 		case s.Ready:
-			v.Role, v.Leaving = vda.Member, false // it was quicker than the one that was to replace it
+			v.Role, v.Leaving = vda.Member, v.Moved // it was quicker than the one that was to replace it, unless a user wants it elsewhere
 			l.c.then(func() error { return l.c.tx.UpdateVD(v) })
 			other = true
 		}
@@ -218,10 +220,10 @@ func NoteLack(tx store.Tx, r *LegsReport) error {
 
 // AdmitLeg makes a stale leg a target. The caller knows that its dn is well and
 // lets in the leg's present epoch alone. ErrStale when the leg has another epoch or
-// role by now.
+// role by now, or is not needed any more.
 func AdmitLeg(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
-	return changeLeg(tx, daID, vdID, func(l *legs, _ *vda.Column, v *vda.VD) error {
-		if v.Role != vda.Stale || v.Epoch != epoch {
+	return changeLeg(tx, daID, vdID, func(l *legs, c *vda.Column, v *vda.VD) error {
+		if v.Role != vda.Stale || v.Epoch != epoch || slices.Contains(l.surplus(c), v) {
 			return ErrStale
 		}
 		v.Role = vda.Target

@@ -50,8 +50,8 @@ func newLeg(instead string, at int, clusters uint64) array.NewLeg {
 }
 
 // legsText is how legs stand: "m0@1 a.0 b.0; m1@1 c.0 d.0": the gen, and of each leg
-// the epoch, with a sign for a target (+), a stale one (-), one that is leaving (>)
-// and a tombstone (†).
+// the epoch, with a sign for a target (+), a stale one (-), one that is leaving (>),
+// at a user's word (>>), and a tombstone (†).
 func legsText(tx store.Reader) (string, error) {
 	mirrors, err := tx.MirrorsOfDA("m")
 	if err != nil {
@@ -75,6 +75,9 @@ func legsText(tx store.Reader) (string, error) {
 			}
 			line += fmt.Sprintf(" %s.%d%s", id, v.Epoch, []string{"", "+", "-"}[v.Role])
 			if v.Leaving {
+				line += ">"
+			}
+			if v.Moved {
 				line += ">"
 			}
 			if v.Deleted {
@@ -125,6 +128,18 @@ func TestLegs(t *testing.T) {
 	add := func(instead string, at int) func(store.Tx) (array.Plan, error) {
 		return func(tx store.Tx) (array.Plan, error) {
 			return array.AddLeg(tx, newLeg(instead, at, 2))
+		}
+	}
+	move := func(instead string, at int) func(store.Tx) (array.Plan, error) {
+		return func(tx store.Tx) (array.Plan, error) {
+			n := newLeg(instead, at, 2)
+			n.Moved = true
+			return array.AddLeg(tx, n)
+		}
+	}
+	keep := func(id string) func(store.Tx) (array.Plan, error) {
+		return func(tx store.Tx) (array.Plan, error) {
+			return array.KeepLegs(tx, "m", func(v *vda.VD) bool { return v.ID == id })
 		}
 	}
 	const whole = "m0@1 a.0 b.0; m1@1 c.0 d.0"
@@ -185,6 +200,45 @@ func TestLegs(t *testing.T) {
 			{trim, nothing, "m0@1 a.0 b.0; m1@2 c.0 d.1-> new.1"},
 			{knows, "", "m0@1 a.0 b.0; m1@2 c.0 d.1-> new.1"},
 			{trim, "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@2 c.0 d.1->† new.1"}}},
+		{"a member that a user moves is lost meanwhile and comes back: it goes all the same", []step{
+			{move("d", 3), "primary; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{report(5, 1, 1, "ac bc cc dl"), "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@2 c.0 d.1->> new.1-"},
+			{admit("d", 1), "primary cn0; disks", "m0@1 a.0 b.0; m1@2 c.0 d.1+>> new.1-"},
+			{report(5, 1, 2, "ac bc cc dr"), "primary cn0; disks", "m0@1 a.0 b.0; m1@3 c.0 d.1>> new.1-"},
+			{trim, nothing, "m0@1 a.0 b.0; m1@3 c.0 d.1>> new.1-"},
+			{copied, "", "m0@1 a.0 b.0; m1@3 c.0 d.1>> new.1"},
+			{trim, "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@4 c.0 d.2->> new.1"},
+			{knows, "", "m0@1 a.0 b.0; m1@4 c.0 d.2->> new.1"},
+			{trim, "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@4 c.0 d.2->>† new.1"}}},
+		{"the peer of a member that moves is lost: the member stays until the peer is back", []step{
+			{move("d", 3), "primary; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{report(5, 1, 1, "ac bc cl dc"), "primary cn0; disks dn1", "m0@1 a.0 b.0; m1@2 c.1- d.0>> new.1-"},
+			{copied, "", "m0@1 a.0 b.0; m1@2 c.1- d.0>> new.1"},
+			{trim, nothing, "m0@1 a.0 b.0; m1@2 c.1- d.0>> new.1"},
+			{admit("c", 1), "primary cn0; disks", "m0@1 a.0 b.0; m1@2 c.1+ d.0>> new.1"},
+			{report(5, 1, 2, "ac bc cr dc"), "primary cn0; disks", "m0@1 a.0 b.0; m1@3 c.1 d.0>> new.1"},
+			{trim, "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@4 c.1 d.1->> new.1"}}},
+		{"a move is called off", []step{
+			{move("d", 3), "primary; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{keep("a"), "", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{knows, "", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{keep("d"), "primary cn0; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0 new.1-†"}}},
+		{"a move that is as good as done is not called off", []step{
+			{move("d", 3), "primary; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{copied, "", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1"},
+			{keep("d"), "", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1"}}},
+		{"a move of a leg that is lost is called off: who is quicker stays", []step{
+			{move("d", 3), "primary; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{report(5, 1, 1, "ac bc cc dl"), "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@2 c.0 d.1->> new.1-"},
+			{keep("d"), nothing, "m0@1 a.0 b.0; m1@2 c.0 d.1-> new.1-"},
+			{admit("d", 1), "primary cn0; disks", "m0@1 a.0 b.0; m1@2 c.0 d.1+> new.1-"},
+			{report(5, 1, 2, "ac bc cc dr"), "primary cn0; disks", "m0@1 a.0 b.0; m1@3 c.0 d.1 new.1-"}}},
+		{"two join at once: one is too many", []step{lostB,
+			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},
+			{admit("b", 1), "primary cn0; disks", "m0@2 a.0 b.1+> new.1-; m1@1 c.0 d.0"},
+			{copied, "", "m0@2 a.0 b.1+> new.1; m1@1 c.0 d.0"},
+			{report(5, 2, 1, "ac br cc dc"), "primary cn0; disks", "m0@3 a.0 b.1 new.1; m1@1 c.0 d.0"},
+			{trim, "primary cn0; disks dn1", "m0@4 a.0 b.2-> new.1; m1@1 c.0 d.0"}}},
 		{"data are given up", []step{lostB,
 			{func(tx store.Tx) (array.Plan, error) { return array.Recover(tx, "m", "b") }, "primary cn0; disks dn0 dn1",
 				"m0@3 a.1- b.2; m1@1 c.0 d.0"}}},
@@ -235,6 +289,24 @@ func TestLegsAreStale(t *testing.T) {
 		{"a leg that is gone", func(tx store.Tx) (array.Plan, error) { return array.AdmitLeg(tx, "m", "z", 0) }},
 		{"a second leg on one dn", func(tx store.Tx) (array.Plan, error) {
 			return array.AddLeg(tx, newLeg("b", 0, 2))
+		}},
+		{"a leg instead of one that is leaving", func(tx store.Tx) (array.Plan, error) {
+			if _, err := array.AddLeg(tx, newLeg("d", 3, 2)); err != nil {
+				return nil, err
+			}
+			return array.AddLeg(tx, newLeg("d", 0, 2))
+		}},
+		{"admit a leg that its column does not need any more", func(tx store.Tx) (array.Plan, error) {
+			v, err := tx.VD("d")
+			if err != nil {
+				return nil, err
+			}
+			extra := *v
+			extra.ID, extra.Role, extra.Epoch, extra.DNID, extra.PDID = "e", vda.Stale, 1, dn(3), pd(3)
+			if err := tx.InsertVD(&extra); err != nil {
+				return nil, err
+			}
+			return array.AdmitLeg(tx, "m", "e", 1)
 		}},
 		{"a leg without room for its tail", func(tx store.Tx) (array.Plan, error) {
 			return array.AddLeg(tx, newLeg("b", 3, 1))

@@ -10,6 +10,19 @@ import (
 
 // DiskCandidates are the pds that may take vds, and why others may not.
 func DiskCandidates(tx store.Reader) (pds []placement.PD, leftOut []string, err error) {
+	pds, others, err := diskCandidates(tx)
+	for _, l := range others {
+		leftOut = append(leftOut, l.String())
+	}
+	return pds, leftOut, err
+}
+
+// leftOut is a pd that takes no vds.
+type leftOut struct{ id, pd, dn, why string }
+
+func (l leftOut) String() string { return fmt.Sprintf("%s of %s (%s)", l.pd, l.dn, l.why) }
+
+func diskCandidates(tx store.Reader) (pds []placement.PD, others []leftOut, err error) {
 	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return nil, nil, err
@@ -28,13 +41,13 @@ func DiskCandidates(tx store.Reader) (pds []placement.PD, leftOut []string, err 
 			continue
 		}
 		if why := unfit(pd.Online, pd.Health, dn.Online, dn.Health, pd.TotalClusters); why != "" {
-			leftOut = append(leftOut, fmt.Sprintf("%s of %s (%s)", pd.Name, dn.Name, why))
+			others = append(others, leftOut{pd.ID, pd.Name, dn.Name, why})
 			continue
 		}
 		pds = append(pds, placement.PD{ID: pd.ID, Name: pd.Name, DNID: dn.ID, DNName: dn.Name, Location: dn.Location,
 			ClusterSize: pd.ClusterSize, FreeClusters: pd.FreeClusters})
 	}
-	return pds, leftOut, nil
+	return pds, others, nil
 }
 
 // unfit is why a pd may take no vds, "" when it may.
@@ -57,6 +70,7 @@ func unfit(online bool, h vda.Health, nodeOnline bool, nodeHealth vda.Health, cl
 // NewLeg is a leg that is to replace another, and its place.
 type NewLeg struct {
 	DAID, InsteadOf string // id of the array, of the vd
+	Moved           bool   // the other one goes because a user wants it elsewhere
 	At              placement.VD
 }
 
@@ -75,21 +89,9 @@ func PlaceLeg(tx store.Reader, daID, insteadOf string) (n NewLeg, err error) {
 	if old == nil || l.mirrorOf(column) == nil {
 		return n, ErrStale
 	}
-	var legs []placement.Leg
-	vds, err := tx.VDsOfDA(daID)
+	legs, err := legsOf(tx, l, column, old)
 	if err != nil {
 		return n, err
-	}
-	for i := range vds { // tombstones too: their dns have not let go of them
-		v := &vds[i]
-		if v.MirrorID != old.MirrorID {
-			continue
-		}
-		dn, err := tx.DN(v.DNID)
-		if err != nil {
-			return n, err
-		}
-		legs = append(legs, placement.Leg{DNID: v.DNID, Location: dn.Location, Leaving: v.ID == old.ID || v.Leaving || v.Deleted})
 	}
 	pds, leftOut, err := DiskCandidates(tx)
 	if err != nil {

@@ -5,16 +5,16 @@ import "github.com/virtual-disk-array/vda"
 var pdTable = table[vda.PD]{
 	name: "vda_pd", noun: "pd",
 	cols: []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters",
-		"vd_count", "orphan_clusters", "version", "deleted", "h_error", "h_msg", "h_since_us"},
+		"vd_count", "orphan_clusters", "drain", "volatile_cache", "version", "deleted", "h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
-	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "volatile_cache", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.PD) []any {
 		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters,
-			&v.VDCount, &v.OrphanClusters, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+			&v.VDCount, &v.OrphanClusters, &v.Drain, &v.VolatileCache, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.PD) []any {
 		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters,
-			v.VDCount, v.OrphanClusters, v.Version, v.Deleted, v.Health.Error,
+			v.VDCount, v.OrphanClusters, v.Drain, v.VolatileCache, v.Version, v.Deleted, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.PD) string { return v.Name },
@@ -23,17 +23,17 @@ var pdTable = table[vda.PD]{
 var vdTable = table[vda.VD]{
 	name: "vda_vd", noun: "vd",
 	cols: []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes",
-		"mirror_id", "role", "leaving", "epoch", "lack_bytes", "version", "deleted",
+		"mirror_id", "role", "leaving", "moved", "epoch", "lack_bytes", "version", "deleted",
 		"h_error", "h_msg", "h_since_us"},
 	fixed: []string{"da_id", "lack_bytes", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.VD) []any {
 		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size,
-			&v.MirrorID, &v.Role, &v.Leaving, &v.Epoch, &v.Lack, &v.Version, &v.Deleted,
+			&v.MirrorID, &v.Role, &v.Leaving, &v.Moved, &v.Epoch, &v.Lack, &v.Version, &v.Deleted,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.VD) []any {
 		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size,
-			v.MirrorID, v.Role, v.Leaving, v.Epoch, v.Lack, v.Version, v.Deleted,
+			v.MirrorID, v.Role, v.Leaving, v.Moved, v.Epoch, v.Lack, v.Version, v.Deleted,
 			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.VD) string { return v.ID },
@@ -128,6 +128,11 @@ func (t *sqlTx) SetPDUsed(id string, clusters uint64) error {
 	return err
 }
 
+func (t *sqlTx) SetPDVolatile(id string, volatile bool) error {
+	n, err := t.exec("UPDATE vda_pd SET volatile_cache = ? WHERE id = ?", volatile, id)
+	return orNotFound(n > 0, err, "pd", id)
+}
+
 func (t *sqlTx) TakeOrphan(id string, clusters uint64) error {
 	pd, err := t.PD(id)
 	if err != nil {
@@ -172,6 +177,13 @@ func (t *sqlReader) AilingVDs(daIDs []string) ([]vda.VD, error) {
 
 func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
 	return listRows(t, &vdTable, "(role <> 0 OR leaving = TRUE) AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
+}
+
+// onDraining is a vd on a dn or pd that is being drained.
+const onDraining = "(dn_id IN (SELECT id FROM vda_dn WHERE drain = TRUE) OR pd_id IN (SELECT id FROM vda_pd WHERE drain = TRUE))"
+
+func (t *sqlReader) DrainingVDs() ([]vda.VD, error) {
+	return listRows(t, &vdTable, "deleted = FALSE AND "+onDraining+" ORDER BY da_id, grp_idx, idx, id")
 }
 
 func (t *sqlReader) LegsOf(daIDs []string) ([]vda.VD, error) {

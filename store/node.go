@@ -5,6 +5,8 @@ import "github.com/virtual-disk-array/vda"
 var (
 	dnTable = nodeTable(vda.DiskNode)
 	cnTable = nodeTable(vda.ControllerNode)
+	// drainedDN is dnTable with what is only of dns.
+	drainedDN = drained(dnTable)
 	// countedCN is cnTable with the counts that rows of controllers keep.
 	countedCN = counted(cnTable)
 )
@@ -24,6 +26,17 @@ func nodeTable(k vda.NodeKind) table[vda.Node] {
 				v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 		},
 		label: func(v *vda.Node) string { return v.Name },
+	}
+}
+
+func drained(n table[vda.Node]) table[vda.DN] {
+	return table[vda.DN]{
+		name: n.name, noun: n.noun,
+		cols:   append(n.cols[:len(n.cols):len(n.cols)], "drain"),
+		fixed:  append(n.fixed[:len(n.fixed):len(n.fixed)], "drain"),
+		dest:   func(v *vda.DN) []any { return append(n.dest(&v.Node), &v.Drain) },
+		values: func(v *vda.DN) []any { return append(n.values(&v.Node), v.Drain) },
+		label:  func(v *vda.DN) string { return v.Name },
 	}
 }
 
@@ -74,22 +87,13 @@ func (t *sqlReader) NodeByName(k vda.NodeKind, name string) (*vda.Node, error) {
 }
 
 func (t *sqlReader) DN(id string) (*vda.DN, error) {
-	n, err := t.Node(vda.DiskNode, id)
-	if err != nil {
-		return nil, err
-	}
-	return &vda.DN{Node: *n}, nil
+	return getRow(t, &drainedDN, id, "id = ?", id)
 }
 
 func (t *sqlReader) CN(id string) (*vda.CN, error) { return getRow(t, &countedCN, id, "id = ?", id) }
 
 func (t *sqlReader) ListDN(f NodeFilter, p Page) ([]vda.DN, string, error) {
-	rows, next, err := pageRows(t, &dnTable, f.cond(), p, func(v *vda.Node) (string, string) { return v.Name, v.ID })
-	dns := make([]vda.DN, len(rows))
-	for i := range rows {
-		dns[i].Node = rows[i]
-	}
-	return dns, next, err
+	return pageRows(t, &drainedDN, f.cond(), p, func(v *vda.DN) (string, string) { return v.Name, v.ID })
 }
 
 func (t *sqlReader) ListCN(f NodeFilter, p Page) ([]vda.CN, string, error) {
@@ -154,6 +158,11 @@ func (t *sqlTx) SetNodeApplied(k vda.NodeKind, id string, version uint64) error 
 func (t *sqlTx) SetCNMirrors(id string, mirrors bool) error {
 	n, err := t.exec("UPDATE vda_cn SET mirrors = ? WHERE id = ?", mirrors, id)
 	return orNotFound(n > 0, err, "cn", id)
+}
+
+func (t *sqlTx) SetDNDrain(id string, drain bool) error {
+	n, err := t.exec("UPDATE vda_dn SET drain = ? WHERE id = ?", drain, id)
+	return orNotFound(n > 0, err, "dn", id)
 }
 
 func (f NodeFilter) cond() cond {

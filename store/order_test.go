@@ -14,7 +14,7 @@ import (
 // would escape the test of the lock order.
 func TestRecorderKnowsEveryMethod(t *testing.T) {
 	locksNothing := map[string]bool{"Unlocked": true, "WaysOfExps": true, "AilingVDs": true, "LegsOf": true, "UnsettledLegs": true,
-		"DANames":   true,
+		"DrainingVDs": true, "DANames": true,
 		"NodeNames": true, "DAsOnNode": true,
 		"BeatMonitor": true, "DeleteMonitor": true, "Monitors": true}
 	all := reflect.TypeFor[store.Tx]()

@@ -91,6 +91,9 @@ type Reader interface {
 	// arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
 	UnsettledLegs() ([]vda.VD, error)
 
+	// DrainingVDs returns the vds on dns and pds that are being drained, likewise.
+	DrainingVDs() ([]vda.VD, error)
+
 	Cntlr(id string) (*vda.Cntlr, error)
 	CntlrsOfDA(daID string) ([]vda.Cntlr, error) // by Idx; tombstones too
 	CntlrsOfCN(cnID string) ([]vda.Cntlr, error) // tombstones too
@@ -144,14 +147,16 @@ type Tx interface {
 	RaiseNode(k vda.NodeKind, id string, above uint64) error
 	SetNodeApplied(k vda.NodeKind, id string, version uint64) error
 	SetCNMirrors(id string, mirrors bool) error // a cn's Mirrors
+	SetDNDrain(id string, drain bool) error     // a dn's Drain
 
 	InsertPD(*vda.PD) error
-	UpdatePD(*vda.PD) error // all but Health, FreeClusters, VDCount and OrphanClusters
+	UpdatePD(*vda.PD) error // all but Health, VolatileCache, FreeClusters, VDCount and OrphanClusters
 	DeletePD(id string) error
 	// TakePD moves clusters from FreeClusters to one more vd;
 	// vda.ResourceExhausted when there are not enough.
 	TakePD(id string, clusters uint64) error
 	GivePD(id string, clusters uint64) error
+	SetPDVolatile(id string, volatile bool) error // a pd's VolatileCache
 	// SetPDUsed says how many clusters are in use on the disk: those that no vd
 	// accounts for are orphans, and not free.
 	SetPDUsed(id string, clusters uint64) error

@@ -87,7 +87,7 @@ func testVD(t *testing.T, s *suite) {
 	})
 	upd := *second
 	upd.Version, upd.Clusters, upd.Size, upd.Role, upd.Epoch, upd.MirrorID = 20, 9, 9<<20, vda.Target, 4, "n"
-	upd.Leaving = false
+	upd.Leaving, upd.Moved = false, false
 	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetVDLack(upd.ID, 1<<40), tx.UpdateVD(&upd)) })
 	upd.Lack = 1 << 40 // which UpdateVD leaves as it is
 	s.view(t, func(tx store.Reader) error {
@@ -115,6 +115,56 @@ func testVD(t *testing.T, s *suite) {
 	} {
 		t.Run(name+" of none", func(t *testing.T) { s.refused(t, vda.NotFound, fn) })
 	}
+}
+
+// testDraining: vds are found by the dn or pd that is being drained, tombstones are
+// not.
+func testDraining(t *testing.T, s *suite) {
+	c := s.newCluster(t)
+	gone := newVD(c.da, c.pd)
+	gone.Idx, gone.Deleted = 7, true
+	s.update(t, func(tx store.Tx) error { return tx.InsertVD(gone) })
+	found := func(want bool) {
+		t.Helper()
+		s.view(t, func(tx store.Reader) error {
+			rows, err := tx.DrainingVDs()
+			got := map[string]bool{}
+			for i := range rows {
+				got[rows[i].ID] = true
+			}
+			if got[c.vd.ID] != want || got[gone.ID] {
+				t.Errorf("vds on what is drained: %v; want %s in it: %v", got, c.vd.ID, want)
+			}
+			return err
+		})
+	}
+	found(false)
+	for _, want := range []bool{true, true, false} {
+		s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetDNDrain(c.dn.ID, want), tx.UpdateNode(vda.DiskNode, &c.dn.Node)) })
+		found(want)
+		s.view(t, func(tx store.Reader) error {
+			dn, err := tx.DN(c.dn.ID)
+			if err == nil && dn.Drain != want {
+				t.Errorf("drain is %v, want %v", dn.Drain, want)
+			}
+			return err
+		})
+	}
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetDNDrain("none", true) })
+	for _, want := range []bool{true, false} {
+		pd := *c.pd
+		pd.Drain = want
+		s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetPDVolatile(pd.ID, want), tx.UpdatePD(&pd)) })
+		found(want)
+		s.view(t, func(tx store.Reader) error {
+			got, err := tx.PD(pd.ID)
+			if err == nil && (got.Drain != want || got.VolatileCache != want) {
+				t.Errorf("pd %+v, want drain and volatile cache %v", got, want)
+			}
+			return err
+		})
+	}
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetPDVolatile("none", true) })
 }
 
 func testCntlr(t *testing.T, s *suite) {

@@ -186,6 +186,10 @@ func (r *Recorder) SetPDUsed(id string, n uint64) error {
 	r.take(levelPD, id)
 	return r.Tx.SetPDUsed(id, n)
 }
+func (r *Recorder) SetPDVolatile(id string, volatile bool) error {
+	r.take(levelPD, id)
+	return r.Tx.SetPDVolatile(id, volatile)
+}
 func (r *Recorder) TakeOrphan(id string, n uint64) error {
 	r.take(levelPD, id)
 	return r.Tx.TakeOrphan(id, n)
@@ -376,6 +380,11 @@ func (r *Recorder) SetNodeApplied(k vda.NodeKind, id string, n uint64) error {
 func (r *Recorder) SetCNMirrors(id string, mirrors bool) error {
 	r.take(levelOf(vda.ControllerNode), id)
 	return r.Tx.SetCNMirrors(id, mirrors)
+}
+
+func (r *Recorder) SetDNDrain(id string, drain bool) error {
+	r.take(levelOf(vda.DiskNode), id)
+	return r.Tx.SetDNDrain(id, drain)
 }
 
 func (r *Recorder) SetHealth(o store.Object, id string, h vda.Health) error {

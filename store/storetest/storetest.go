@@ -38,6 +38,7 @@ func Run(t *testing.T, uri string) {
 		{"PD", testPD},
 		{"DA", testDA},
 		{"VD", testVD},
+		{"Draining", testDraining},
 		{"Cntlr", testCntlr},
 		{"Exp", testExp},
 		{"Paging", testPaging},
@@ -140,7 +141,7 @@ func newDA() *vda.DA {
 
 func newVD(da *vda.DA, pd *vda.PD) *vda.VD {
 	return &vda.VD{ID: store.NewID(), DAID: da.ID, GrpIdx: 0, Idx: 1, PDID: pd.ID, DNID: pd.DNID, Clusters: 7, Size: 7 << 20, MirrorID: "m",
-		Role: vda.Stale, Leaving: true, Epoch: 3, Version: 9,
+		Role: vda.Stale, Leaving: true, Moved: true, Epoch: 3, Version: 9,
 		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }
 

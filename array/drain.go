@@ -12,8 +12,8 @@ import (
 // A vd moves while its array serves: its column gets one more leg at the new place
 // (AddLeg), that is copied to and becomes a member as any leg does, and the old one,
 // which is leaving, goes when its column has all its members without it (TrimLegs).
-// Nothing of it is state of a program: it stands in the rows, and whoever dies in the
-// middle, the monitors go on.
+// Nothing of it is state of a program: it stands in the rows, and the monitors go on
+// with it when a program dies in the middle.
 
 // MoveTo is where a vd is to go: to a pd, to any pd of a dn, or, when both are "",
 // wherever there is room.
@@ -99,8 +99,8 @@ func (l *legs) movable(tx store.Reader, c *vda.Column, v *vda.VD) error {
 		switch {
 		case cn.Mirrors:
 		case cn.DataPlaneVersion == "":
-			return cannot(l.da, v, "cannot move: the array has a controller on cn %s, of which vda_monitor has not heard yet whether its data plane "+
-				"can mirror", cn.Name)
+			return cannot(l.da, v, "cannot move: the array has a controller on cn %s, of which vda_monitor has not heard yet whether its data "+
+				"plane can mirror", cn.Name)
 		default:
 			return cannot(l.da, v, "cannot move: the array has a controller on cn %s, whose data plane, %s, cannot mirror", cn.Name,
 				cn.DataPlaneVersion)
@@ -214,4 +214,26 @@ func KeepLegs(tx store.Tx, daID string, which func(*vda.VD) bool) (Plan, error) 
 	}
 	l.trim(told)
 	return l.write()
+}
+
+// DrainLeg is AddLeg for a vd whose dn or pd is being drained. It does nothing when
+// neither is any more.
+func DrainLeg(tx store.Tx, n NewLeg) (Plan, error) {
+	u := tx.Unlocked()
+	v, err := u.VD(n.InsteadOf)
+	if err != nil {
+		return nil, stale(err)
+	}
+	dn, err := u.DN(v.DNID)
+	if err != nil {
+		return nil, stale(err)
+	}
+	pd, err := u.PD(v.PDID)
+	if err != nil {
+		return nil, stale(err)
+	}
+	if !dn.Drain && !pd.Drain {
+		return nil, ErrStale
+	}
+	return AddLeg(tx, n)
 }

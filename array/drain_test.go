@@ -70,7 +70,10 @@ func TestPlaceOfAMove(t *testing.T) {
 		{"to a pd that is offline", "d", array.MoveTo{PDID: pd(3)}, []func(store.Tx) error{setPD(3, func(p *vda.PD) { p.Online = false })},
 			vda.FailedPrecondition, "takes no vds: offline"},
 		{"to a pd without room", "d", array.MoveTo{PDID: pd(3)}, []func(store.Tx) error{
-			func(tx store.Tx) error { p, err := tx.PD(pd(3)); return errors.Join(err, tx.TakePD(pd(3), p.FreeClusters)) }},
+			func(tx store.Tx) error {
+				p, err := tx.PD(pd(3))
+				return errors.Join(err, tx.TakePD(pd(3), p.FreeClusters))
+			}},
 			vda.ResourceExhausted, "needs 2097152 bytes|is 0"},
 		{"nowhere", "d", array.MoveTo{}, []func(store.Tx) error{setPD(3, func(p *vda.PD) { p.Online = false }),
 			setPD(0, func(p *vda.PD) { p.Online = false })}, vda.ResourceExhausted, "another dn than the 2|left out: |offline"},

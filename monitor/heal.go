@@ -130,11 +130,13 @@ func (l *legMemory) wait(now time.Time) time.Duration {
 	return l.lost[len(l.lost)-1].Add(hold).Sub(now)
 }
 
-// watchHeal brings mirrors back to all their members until ctx ends.
+// watchHeal brings mirrors back to all their members, and vds off what is being
+// drained, until ctx ends.
 func (m *Monitor) watchHeal(ctx context.Context) {
 	tick := time.NewTicker(healPeriod)
 	defer tick.Stop()
 	memory := map[string]*legMemory{}
+	unplaced := map[string]stuck{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -144,7 +146,7 @@ func (m *Monitor) watchHeal(ctx context.Context) {
 		if !m.Ready() {
 			continue
 		}
-		if err := m.heal(ctx, memory); err != nil && ctx.Err() == nil {
+		if err := errors.Join(m.heal(ctx, memory), m.drain(ctx, unplaced)); err != nil && ctx.Err() == nil {
 			m.metrics.storeErrors.Inc()
 			m.log.Warn("legs of mirrors have to wait", "err", err)
 		}

@@ -5,9 +5,11 @@ import "github.com/virtual-disk-array/vda"
 var pdTable = table[vda.PD]{
 	name: "vda_pd", noun: "pd",
 	cols: []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters",
-		"vd_count", "orphan_clusters", "drain", "volatile_cache", "version", "deleted", "h_error", "h_msg", "h_since_us"},
-	keys:  []string{"live_name"},
-	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "volatile_cache", "h_error", "h_msg", "h_since_us"},
+		"vd_count", "orphan_clusters", "drain", "volatile_cache", "version", "deleted",
+		"h_error", "h_msg", "h_since_us"},
+	keys: []string{"live_name"},
+	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "volatile_cache",
+		"h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.PD) []any {
 		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters,
 			&v.VDCount, &v.OrphanClusters, &v.Drain, &v.VolatileCache, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}

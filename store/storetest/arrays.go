@@ -140,7 +140,9 @@ func testDraining(t *testing.T, s *suite) {
 	}
 	found(false)
 	for _, want := range []bool{true, true, false} {
-		s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetDNDrain(c.dn.ID, want), tx.UpdateNode(vda.DiskNode, &c.dn.Node)) })
+		s.update(t, func(tx store.Tx) error {
+			return errors.Join(tx.SetDNDrain(c.dn.ID, want), tx.UpdateNode(vda.DiskNode, &c.dn.Node))
+		})
 		found(want)
 		s.view(t, func(tx store.Reader) error {
 			dn, err := tx.DN(c.dn.ID)

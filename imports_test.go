@@ -54,6 +54,7 @@ var may = []struct{ name, imports string }{
 	{"module", "bdev nvme"},
 	{"nvmf/host", "bdev nvme nvmf/tcp"},
 	{"nvmf/tcp", "bdev"},
+	{"nvmf/dhchap", ""},
 	{"blobstore/check", "bdev blobstore blobstore/format"},
 	{"blobstore", "bdev blobstore/format nvme"},
 	{"bdev", "nvme"},

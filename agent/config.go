@@ -39,6 +39,9 @@ type Config struct {
 	// AioDirs are the absolute paths of the folders below which a disk node's
 	// aio pds may lie. Default: /dev and the folder disks in StateDir.
 	AioDirs []string
+	// DiskErrorHold is for how long a disk node's pd is in error after the last I/O
+	// error of its disk. Default 1 h.
+	DiskErrorHold time.Duration
 	// CheckInterval is how often lost objects are looked for. Default 3 s.
 	CheckInterval time.Duration
 	// WatchInterval is how often the data plane's start id is looked at,
@@ -62,6 +65,8 @@ func (c *Config) Validate() error {
 		return errors.New("state-dir must name a directory")
 	case c.SocketWait < 0:
 		return fmt.Errorf("sock-wait %v must not be negative", c.SocketWait)
+	case c.DiskErrorHold < 0:
+		return fmt.Errorf("disk-error-hold %v must not be negative", c.DiskErrorHold)
 	}
 	if err := checkListener("listener-conf", &c.Address); err != nil {
 		return err
@@ -77,6 +82,9 @@ func (c *Config) Validate() error {
 			return fmt.Errorf("state-dir %q: %w", c.StateDir, err)
 		}
 		c.AioDirs = []string{"/dev", own}
+	}
+	if c.DiskErrorHold == 0 {
+		c.DiskErrorHold = time.Hour
 	}
 	if c.CheckInterval <= 0 {
 		c.CheckInterval = 3 * time.Second

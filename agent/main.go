@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -83,6 +84,8 @@ func (f *flags) add(fs *pflag.FlagSet) {
 		"so that the next request is taken whatever its own are; see docs/daemons")
 	program.Typed(fs, "forget-versions")
 	if f.app.Kind == "dn" {
+		fs.DurationVar(&c.DiskErrorHold, "disk-error-hold", time.Hour, "how long a pd is in error after the last I/O error of its disk: "+
+			"it takes no new vds, and no leg of a mirror is copied to it")
 		fs.StringArrayVar(&c.AioDirs, "aio-dir", nil, "`DIR` below which the files and block devices of aio pds may lie, symbolic links "+
 			"resolved; may be given again, and then replaces the default (default /dev and disks in --state-dir)")
 	}

@@ -12,10 +12,6 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// sickFor is how long a pd is in error after the last I/O error of its disk:
-// no new vds are placed there.
-const sickFor = time.Hour
-
 // little is the free space of a file system, in bytes, below which a pd's file
 // that still needs some is in error.
 const little = 16 << 20
@@ -51,7 +47,7 @@ func (a *Agent) noteErrors(spec *apiv1.PdSpec, c conf, by map[string]uint64) {
 		s.seen, s.seenFull = 0, 0
 	}
 	if n := bad - s.seen; n > 0 {
-		if now.Sub(s.last) > sickFor {
+		if now.Sub(s.last) > a.Cfg.DiskErrorHold {
 			s.errors, s.first = 0, now
 		}
 		s.errors, s.last = s.errors+n, now
@@ -69,7 +65,7 @@ func (a *Agent) sick(pd string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.ailing[pd]
-	if s == nil || s.errors == 0 || time.Since(s.last) > sickFor {
+	if s == nil || s.errors == 0 || time.Since(s.last) > a.Cfg.DiskErrorHold {
 		return nil
 	}
 	return fmt.Errorf("the disk has had %d I/O errors since %s, the last at %s",

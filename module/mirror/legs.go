@@ -24,8 +24,8 @@ type leg struct {
 	bare    bool         // it has no room for a label
 	under   int          // orders that are not yet reported
 	probing bool
-	last    time.Duration // when it answered, or first was to; of use while something is under way
-	why     string        // it could not be opened or connected; empty when it could
+	ages    ages   // of orders and the probe
+	why     string // it could not be opened or connected; empty when it could
 }
 
 // hold takes a handle.
@@ -34,25 +34,48 @@ func (l *leg) hold(h *bdev.Handle) {
 	l.shift = uint(bits.TrailingZeros32(h.Info().BlockSize))
 }
 
-// wait notes that something is about to be under way.
-func (l *leg) wait(now time.Duration) {
-	if l.under == 0 && !l.probing {
-		l.last = now
-	}
-}
-
-// stall is how long a leg may answer nothing, while something is under way on it,
-// until it is lost. A leg that is slow and not dead is waited for that long once.
+// stall is how long a leg may leave one thing unanswered until it is lost, whatever
+// else it answers. A leg that is slow and not dead is waited for that long once.
 var stall = 10 * time.Second
 
-// stalled loses legs that answer nothing. m.mu is held.
+// ages counts what is under way by when it began, in turns of stall/stallTurns. Turns
+// end only while the mirror's clock ticks, so that a data plane that was stopped for
+// a while does not take its own time for a leg's.
+type ages [2 * stallTurns]int32
+
+const stallTurns = 8
+
+// begin notes that something is under way since the turn that it returns, for end.
+func (a *ages) begin(turn uint32) uint32 {
+	a[turn%uint32(len(a))]++
+	return turn
+}
+
+func (a *ages) end(turn uint32) { a[turn%uint32(len(a))]-- }
+
+// stuck reports that something is under way for longer than stall.
+func (a *ages) stuck(turn uint32) bool {
+	for i := uint32(stallTurns + 1); i < uint32(len(a)); i++ {
+		if a[(turn-i)%uint32(len(a))] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// stalled loses legs that leave something unanswered. m.mu is held.
 func (m *Mirror) stalled(c *core.Core) {
+	if now := m.now(); now-m.turned < stall/stallTurns {
+		return
+	} else {
+		m.turn, m.turned = m.turn+1, now
+	}
 	if m.direct.Load() != nil {
 		return // one leg alone is waited for
 	}
 	for i, s := range c.Status().Legs {
 		if i < len(m.legs) && s.Role != core.Absent && !s.Lost {
-			if l := m.legs[i]; (l.under > 0 || l.probing) && m.now()-l.last > stall {
+			if m.legs[i].ages.stuck(m.turn) {
 				c.Lost(core.Leg(i), core.Silent)
 			}
 		}
@@ -261,14 +284,14 @@ func (m *Mirror) probe(b *bdev.Batch) {
 		if s.Role < core.Joining || s.Lost || l.h == nil || l.probing || m.core.Silent(core.Leg(i)) < silence {
 			continue
 		}
-		l.wait(m.core.Now())
 		l.probing = true
+		turn := l.ages.begin(m.turn)
 		block, at := make([]byte, label.SlotSize), m.conf.DataSize
 		if l.bare {
 			at = 0
 		}
 		asked = append(asked, &bdev.Request{Op: bdev.OpRead, Offset: at >> l.shift, Blocks: uint64(len(block)) >> l.shift,
-			Iov: [][]byte{block}, Done: func(r *bdev.Request, b *bdev.Batch) { m.probed(l, r.Status, b) }})
+			Iov: [][]byte{block}, Done: func(r *bdev.Request, b *bdev.Batch) { m.probed(l, turn, r.Status, b) }})
 		of = append(of, l.h)
 	}
 	m.mu.Unlock()
@@ -277,9 +300,10 @@ func (m *Mirror) probe(b *bdev.Batch) {
 	}
 }
 
-func (m *Mirror) probed(l *leg, s nvme.Status, b *bdev.Batch) {
+func (m *Mirror) probed(l *leg, turn uint32, s nvme.Status, b *bdev.Batch) {
 	m.enter(b, func(c *core.Core) {
 		l.probing = false
+		l.ages.end(turn)
 		i, now := m.legOf(l.conf.VD)
 		if now != l {
 			return

@@ -37,15 +37,18 @@ type Mirror struct {
 	setting  sync.Mutex    // one Set at a time
 	closing  int           // handles of legs that are being closed
 	closed   sync.Cond     // of mu: closing is less
+	turn     uint32        // of ages
+	turned   time.Duration // when it began
 }
 
 // order is an action with what it takes to carry it out.
 type order struct {
 	core.Action
-	m   *Mirror
-	of  *core.Core
-	leg *leg         // nil of Complete and Compare
-	h   *bdev.Handle // of the leg; nil when it is gone
+	m    *Mirror
+	of   *core.Core
+	leg  *leg         // nil of Complete and Compare
+	h    *bdev.Handle // of the leg; nil when it is gone
+	turn uint32       // since when it is under way; see ages
 }
 
 // Info describes the device.
@@ -104,7 +107,7 @@ func (m *Mirror) carryLocked(b *bdev.Batch) {
 				continue
 			default:
 				o.leg = m.legs[a.Leg]
-				o.leg.wait(m.core.Now())
+				o.turn = o.leg.ages.begin(m.turn)
 				o.leg.under++
 				o.h = o.leg.h
 			}
@@ -137,7 +140,7 @@ func (o *order) done(s nvme.Status, b *bdev.Batch) {
 	m.mu.Lock()
 	now := m.now()
 	o.leg.under--
-	o.leg.last = now
+	o.leg.ages.end(o.turn)
 	if p := o.op(); p != nil && s != nvme.Success { // several legs may fail at once
 		p.status = s
 	}

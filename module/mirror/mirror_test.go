@@ -603,12 +603,13 @@ type stuck struct {
 	bdev.Device
 	mu   sync.Mutex
 	on   bool
+	at   uint64 // only writes at this offset in blocks; 0: all
 	kept []*bdev.Request
 }
 
 func (s *stuck) Submit(r *bdev.Request, b *bdev.Batch) {
 	s.mu.Lock()
-	if s.on {
+	if s.on && (s.at == 0 || r.Op == bdev.OpWrite && r.Offset == s.at) {
 		s.kept = append(s.kept, r)
 		s.mu.Unlock()
 		return
@@ -635,16 +636,7 @@ func TestALegThatHangsIsLost(t *testing.T) {
 	defer func() { mirror.SetStall(was) }()
 	for _, busy := range []bool{true, false} {
 		r := newRig(t, 1)
-		d, err := malloc.New(malloc.Config{Name: "slow", BlockSize: 4096, Blocks: (dataSize + label.TailSize) / 4096})
-		r.ok(err)
-		slow := &stuck{Device: d}
-		r.ok(r.reg.Register(slow))
-		r.legs = append(r.legs, mirror.LegConfig{VD: id(0xb0, 1), Bdev: "slow", Role: core.Target})
-		r.set()
-		r.until("the second leg lacks nothing", func(s mirror.Status) bool { return s.Legs[1].Ready })
-		r.legs[1].Role, r.gen = core.Member, 2
-		r.set()
-		r.until("online", func(s mirror.Status) bool { return s.Online && s.Legs[1].Connected })
+		slow := r.addStuck()
 		h := r.open()
 		slow.turn(true)
 		acked := make(chan nvme.Status, 1)
@@ -666,6 +658,64 @@ func TestALegThatHangsIsLost(t *testing.T) {
 		h.Close()
 		r.delete()
 	}
+}
+
+// addStuck adds a second member, whose requests can be held.
+func (r *rig) addStuck() *stuck {
+	r.Helper()
+	d, err := malloc.New(malloc.Config{Name: "slow", BlockSize: 4096, Blocks: (dataSize + label.TailSize) / 4096})
+	r.ok(err)
+	slow := &stuck{Device: d}
+	r.ok(r.reg.Register(slow))
+	r.legs = append(r.legs, mirror.LegConfig{VD: id(0xb0, 1), Bdev: "slow", Role: core.Target})
+	r.set()
+	r.until("the second leg lacks nothing", func(s mirror.Status) bool { return s.Legs[1].Ready })
+	r.legs[1].Role, r.gen = core.Member, 2
+	r.set()
+	r.until("online", func(s mirror.Status) bool { return s.Online && s.Legs[1].Connected })
+	return slow
+}
+
+// A leg that leaves one write unanswered is lost after a while, though it goes on
+// answering others.
+func TestALegThatHoldsOneWriteIsLost(t *testing.T) {
+	was := mirror.SetStall(time.Second / 2)
+	defer func() { mirror.SetStall(was) }()
+	r := newRig(t, 1)
+	slow := r.addStuck()
+	slow.at = 3
+	slow.turn(true)
+	h := r.open()
+	write := func(at uint64) nvme.Status {
+		return bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: at, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}})
+	}
+	held, others := make(chan nvme.Status, 1), make(chan nvme.Status, 1)
+	var ended atomic.Bool
+	t.Cleanup(func() {
+		ended.Store(true)
+		slow.turn(false)
+	})
+	go func() { held <- write(3) }()
+	go func() {
+		s := nvme.Success
+		for at := uint64(8); s == nvme.Success && !ended.Load(); at++ {
+			s = write(8 + at%64)
+		}
+		others <- s
+	}()
+	r.until("it is lost", lost(1))
+	ended.Store(true)
+	r.legs[1].Role, r.gen = core.Absent, 3
+	r.set()
+	slow.turn(false) // as its controller is cut
+	for _, c := range []chan nvme.Status{held, others} {
+		if s := <-c; s != nvme.Success {
+			t.Errorf("a write beside or at what hangs: %v", s)
+		}
+	}
+	r.until("the other goes on", online)
+	h.Close()
+	r.delete()
 }
 
 // TestALegThatIsCutOffIsLostAtOnce: no request has to fail for it. The only leg is

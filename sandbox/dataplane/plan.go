@@ -58,6 +58,7 @@ type Plan struct {
 	memory []string // arguments of a node
 	roomy  []string // arguments of the one process of a test, which makes many memory disks
 	cores  int
+	disks  bool // SPDK on disk nodes only
 }
 
 // FromEnv reads the plan from the environment. The error is one line.
@@ -96,11 +97,24 @@ func read(getenv func(string) string, cores int) (Plan, error) {
 
 // Of returns what a node ("dn0", "cn1") runs on.
 func (p Plan) Of(node string) Kind {
+	if p.disks && !isDisk(node) {
+		return VDA
+	}
 	if p.word == "spdk" || p.word == "mixed" && slices.Contains(p.nodes, node) {
 		return SPDK
 	}
 	return VDA
 }
+
+// OnDisks is the plan with SPDK on disk nodes only: the controllers of a mirrored
+// array are on vda_tgt.
+func (p Plan) OnDisks() Plan {
+	p.disks = true
+	p.nodes = slices.DeleteFunc(slices.Clone(p.nodes), func(n string) bool { return !isDisk(n) })
+	return p
+}
+
+func isDisk(node string) bool { return strings.HasPrefix(node, "dn") }
 
 // Check refuses a plan that names nodes that there are not.
 func (p Plan) Check(nodes []string) error {

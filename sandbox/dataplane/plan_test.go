@@ -37,6 +37,15 @@ func TestPlan(t *testing.T) {
 		if p.UsesSPDK() != (want != "") {
 			t.Errorf("%q: UsesSPDK is %v", word, p.UsesSPDK())
 		}
+		p = p.OnDisks()
+		for _, n := range nodes {
+			if disk := strings.HasPrefix(n, "dn"); (p.Of(n) == SPDK) != (disk && slices.Contains(got, n)) {
+				t.Errorf("%q on disk nodes: %s is on %v", word, n, p.Of(n))
+			}
+		}
+		if err := p.Check([]string{"dn0", "dn1"}); err != nil {
+			t.Errorf("%q on disk nodes: %v", word, err)
+		}
 		if line := p.Describe(nodes); strings.Contains(line, "spdk_tgt") != (want != "") || strings.Contains(line, "\n") {
 			t.Errorf("%q: described as %q", word, line)
 		}

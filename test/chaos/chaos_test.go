@@ -18,8 +18,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(loadEnv) != "" {
+	switch {
+	case os.Getenv(loadEnv) != "":
 		os.Exit(runLoad())
+	case os.Getenv(diskEnv) != "":
+		os.Exit(runDisk())
 	}
 	os.Exit(m.Run())
 }
@@ -70,6 +73,9 @@ func start(t *verdict.T, cfg clusterConfig) *cluster {
 	cfg.Dir, cfg.BinDir = dir, bin
 	var err error
 	if cfg.Plan, err = dataplane.FromEnv(); err == nil {
+		if cfg.Redundancy.Mirrored() {
+			cfg.Plan = cfg.Plan.OnDisks()
+		}
 		err = cfg.Plan.Check(nodesOf(cfg))
 	}
 	if err != nil {
@@ -197,7 +203,7 @@ func (c *cluster) checkDisks(t *verdict.T) {
 		if m.kind != "dn" {
 			continue
 		}
-		out, err := c.output(t.Context(), m, "/root/vda_tgt check /tmp/pd0")
+		out, err := c.output(t.Context(), m, "/root/vda_tgt check "+m.media)
 		if err != nil {
 			t.Errorf("the lvstore on %s: %v", m.name, err)
 			continue
@@ -267,7 +273,12 @@ func (c *cluster) await(faults *chooser, f *fault) {
 	if faults.r.IntN(4) == 0 {
 		limit = 0
 	}
-	if state, ok := c.full(limit); !ok {
+	state, ok := c.full(limit)
+	if !ok && limit > 0 {
+		c.calmMonitors()
+		state, ok = c.full(limit)
+	}
+	if !ok {
 		f.what += ", while its redundancy was " + state
 		f.kind = "any, while a leg was missing"
 	}

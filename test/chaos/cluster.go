@@ -30,7 +30,9 @@ const (
 	expNQN     = "nqn.2016-06.io.spdk:vda-exp-da0-exp" // and a number
 
 	pdBytes = 128 << 20
-	daBytes = 48 << 20
+	// diskErrorHold is short: what was made to fail is well when the fault is over.
+	diskErrorHold = 3 * time.Second
+	daBytes       = 48 << 20
 )
 
 // machine is a host of the rack with its processes.
@@ -38,8 +40,10 @@ type machine struct {
 	name, addr string
 	kind       string // "dn", "cn", "portal", "monitor", "db", "host"
 	h          *lab.Host
-	plane      *process // dn, cn
-	daemon     *process // the agent, portal, monitor or database
+	plane      *process    // dn, cn
+	daemon     *process    // the agent, portal, monitor or database
+	pd, media  string      // dn: the file of its pd, and where its blocks are
+	disk       *faultyDisk // dn: behind pd; nil: it does not fail by itself
 }
 
 func (m *machine) processes() []*process {
@@ -171,12 +175,15 @@ func (c *cluster) furnish(ctx context.Context, m *machine) error {
 	for _, p := range programs {
 		files[p] = filepath.Join(c.cfg.BinDir, p)
 	}
-	if m.kind == "host" {
-		self, err := os.Executable()
-		if err != nil {
-			return err
-		}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	switch {
+	case m.kind == "host":
 		files["chaos_host"] = self
+	case m.kind == "dn" && c.faultyDisks():
+		files["chaos_disk"] = self
 	}
 	for name, path := range files {
 		f, err := os.Open(path)
@@ -227,7 +234,7 @@ func (c *cluster) startNode(m *machine) {
 	args := []string{"/root/vda_" + m.kind + "_agent", "--listener", m.addr, "--sock-path", "/tmp/sock",
 		"--sock-wait", "60s", "--listener-conf", m.listener(), "--state-dir", "/root/state"}
 	if m.kind == "dn" {
-		args = append(args, "--aio-dir", "/tmp")
+		args = append(args, "--aio-dir", "/tmp", "--disk-error-hold", diskErrorHold.String())
 	}
 	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", args...)
 }
@@ -258,10 +265,11 @@ func (c *cluster) populate(ctx context.Context) error {
 			return err
 		}
 		if m.kind == "dn" {
-			if _, err := c.output(ctx, m, fmt.Sprintf("truncate -s %d /tmp/pd0", pdBytes)); err != nil {
+			if err := c.makeDisk(ctx, m); err != nil {
 				return err
 			}
-			if _, err := c.cli(ctx, fmt.Sprintf(`pd create --dn-name %s --pd-name pd0 --pd-conf '{"type":"aio","filename":"/tmp/pd0"}'`, m.agent())); err != nil {
+			if _, err := c.cli(ctx, fmt.Sprintf(`pd create --dn-name %s --pd-name pd0 --pd-conf '{"type":"aio","filename":"%s"}'`, m.agent(),
+				m.pd)); err != nil {
 				return err
 			}
 		}
@@ -289,6 +297,25 @@ func (c *cluster) populate(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// faultyDisks reports that the disks of dns can be made to fail: those of a mirrored
+// array, which can do without one.
+func (c *cluster) faultyDisks() bool { return c.cfg.Redundancy.Mirrored() && hasFuse() }
+
+// makeDisk makes the file of a dn's pd.
+func (c *cluster) makeDisk(ctx context.Context, m *machine) error {
+	m.media, m.pd = "/tmp/pd0", "/tmp/pd0"
+	if c.faultyDisks() {
+		m.media, m.pd = "/tmp/media", "/tmp/disk/pd0"
+	}
+	if _, err := c.output(ctx, m, fmt.Sprintf("truncate -s %d %s", pdBytes, m.media)); err != nil {
+		return err
+	}
+	if m.media == m.pd {
+		return nil
+	}
+	return c.attachDisk(m, m.media, m.pd)
 }
 
 // cntlrs are the machines that have a controller of the array, by index.
@@ -371,6 +398,11 @@ func (c *cluster) close() error {
 		}
 	}
 	wg.Wait()
+	for _, m := range c.order {
+		if m.disk != nil {
+			m.disk.close()
+		}
+	}
 	if db := c.machines["db"]; db != nil && db.daemon != nil {
 		db.daemon.kill(0)
 		_ = db.daemon.end()

@@ -13,6 +13,10 @@
 // lost: such legs wait for minutes. Then the legs of each mirror are compared byte by
 // byte on the disks (legs.go).
 //
+// The disks of such a cluster can be made to fail (disk.go), where the kernel has FUSE:
+// each is a file that a process of the test serves (fuse.go), with media errors, without
+// space, hanging, or not there any more.
+//
 // The host (host.go) joins the array's controllers as Linux multipath does: it
 // knows ANA states, sends a command that ended with a path status on another
 // way, and reconnects for ever. It writes blocks that carry their address and

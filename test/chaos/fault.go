@@ -132,6 +132,9 @@ func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *ch
 		add(2, func() *fault { return f.freeze("hang dn's node", f.any("dn").processes()...) })
 		add(3, func() *fault { return f.isolate("cut a dn off from all", f.any("dn")) })
 	}
+	if c.faultyDisks() {
+		f.addDisks(add)
+	}
 	return f
 }
 

@@ -176,7 +176,7 @@ func (c *cluster) compareLegs(t *verdict.T, all []leg) {
 			continue
 		}
 		path := filepath.Join(c.cfg.Dir, m.name+".pd0")
-		if err := c.fetch(t.Context(), m, "/tmp/pd0", path); err != nil {
+		if err := c.fetch(t.Context(), m, m.media, path); err != nil {
 			t.Errorf("the disk of %s: %v", m.name, err)
 			return
 		}

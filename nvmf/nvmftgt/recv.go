@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
@@ -73,12 +74,17 @@ func (rx *receiver) recv() (int, syscall.Errno) {
 	return rx.conn.nc.Recv(rx.ahead())
 }
 
+// hushed is how long nothing was received when what comes then may have lain in the
+// socket for a while, as this process was stopped. A host that has closed the
+// connection behind it has sent it elsewhere since, like one that has lapsed.
+const hushed = 100 * time.Millisecond
+
 // received handles n bytes that recv has just received.
 func (rx *receiver) received(n int) error {
 	conn := rx.conn
 	if conn.ctrl != nil {
 		now := nanotime()
-		if conn.ctrl.lapsed(conn, now) {
+		if conn.ctrl.lapsed(conn, now) || now-conn.seen.Load() > int64(hushed) && conn.nc.Ended() {
 			return errClosing
 		}
 		conn.seen.Store(now)

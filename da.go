@@ -13,6 +13,7 @@ type DA struct {
 	ClusterSize  uint64 // bytes, of the array's own lvstore
 	Redundancy   Redundancy
 	MinLegs      uint32 // members that a column is never left with less of, by us
+	Limits       Limits
 
 	Term    uint64 // number of the primary's term; only grows
 	Created bool   // raid, lvstore and volume have been made on media once
@@ -45,7 +46,7 @@ func (d *DA) Validate() error {
 		least := ((d.Size-1)/MaxThin/d.ClusterSize + 1) * d.ClusterSize
 		return invalid("physical_size is %d bytes, less than 1/%d of da_size; the smallest for this array is %d", d.PhysicalSize, MaxThin, least)
 	}
-	return nil
+	return CheckLimits(d.Limits)
 }
 
 // Grp is a group of vds of equal size joined by one raid bdev.

@@ -223,6 +223,9 @@ func TestTransitions(t *testing.T) {
 			return array.DeleteExp(tx, &vda.Exp{ID: "da1-exp", DAID: "da1", Name: "exp"})
 		}, "secondaries cn0 cn1; primary cn2",
 			"cn0:21 da1-cntlr2:21 cn1:21 da1-cntlr1:21 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
+		{"set limits", func(tx store.Tx) (array.Plan, error) {
+			return array.SetLimits(tx, &vda.DA{ID: "da1", Name: "da1", Term: 1, Limits: vda.Limits{RWIOs: 1000}})
+		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
 		{"create", func(tx store.Tx) (array.Plan, error) {
 			return array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1}, places(2, 3, 0),
 				[]placement.Cntlr{{CNID: cn(3)}, {CNID: cn(1), Primary: true}})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/virtual-disk-array/vda/nvme"
 )
@@ -155,6 +156,10 @@ type IOStat struct {
 	// Of Fails: those whose status is of the medium, or an internal error, and
 	// those for which there was no space.
 	MediumErrors, NoSpace uint64
+
+	// Throttled is time in which at least one request waited for a limit of
+	// SetQoS. A reset leaves it.
+	Throttled time.Duration
 }
 
 // IOStatJSON is IOStat with bdev_get_iostat's keys. A tick is a nanosecond.
@@ -180,6 +185,8 @@ type IOStatJSON struct {
 	MaxCopyTicks  uint64            `json:"max_copy_latency_ticks"`
 	MinCopyTicks  uint64            `json:"min_copy_latency_ticks"`
 	IOError       map[string]uint64 `json:"io_error"`
+	// Beyond SPDK's: IOStat.Throttled, when there was some.
+	ThrottledTicks uint64 `json:"vda_throttled_ticks,omitempty"`
 }
 
 // TickRate is ticks a second in IOStatJSON.
@@ -192,7 +199,7 @@ func (s *IOStat) JSON() IOStatJSON {
 		BytesRead: r.Bytes, ReadOps: r.Ops, ReadTicks: r.Nanos, MaxReadTicks: r.Max, MinReadTicks: r.Min,
 		BytesWritten: w.Bytes, WriteOps: w.Ops, WriteTicks: w.Nanos, MaxWriteTicks: w.Max, MinWriteTicks: w.Min,
 		BytesUnmapped: u.Bytes, UnmapOps: u.Ops, UnmapTicks: u.Nanos, MaxUnmapTicks: u.Max, MinUnmapTicks: u.Min,
-		IOError: map[string]uint64{},
+		IOError: map[string]uint64{}, ThrottledTicks: uint64(s.Throttled),
 	}
 	if s.Fails != 0 {
 		j.IOError["failed"] = s.Fails
@@ -212,6 +219,9 @@ func (reg *Registry) IOStat(name string) (IOStat, error) {
 	sum := &counters{}
 	e.eachCounters(sum.fold)
 	out := IOStat{Fails: sum.fails.Load(), MediumErrors: sum.medium.Load(), NoSpace: sum.noSpace.Load()}
+	if q := e.qos.Load(); q != nil {
+		out.Throttled = q.throttled()
+	}
 	for i := range sum.op {
 		o := &sum.op[i]
 		out.Op[i] = OpStat{Ops: o.ops.Load(), Bytes: o.bytes.Load(), Nanos: o.sum(), Max: o.max.Load()}

@@ -38,7 +38,12 @@ type qos struct {
 	wBytes  rate
 	waiting [2][]*Request // reads and writes, each in order of arrival
 	running bool          // a goroutine is releasing
+	wake    chan struct{} // tells it that the limits are others
+	since   int64         // when the first of those that wait began to; 0: none waits
+	total   int64         // ns in which some waited, before since
 }
+
+func newQoS() *qos { return &qos{wake: make(chan struct{}, 1)} }
 
 // line is where r waits.
 func line(r *Request) int {
@@ -84,6 +89,9 @@ func (q *qos) admit(r *Request, b *Batch) bool {
 		return false
 	}
 	q.waiting[line(r)] = append(q.waiting[line(r)], r)
+	if q.since == 0 {
+		q.since = now()
+	}
 	start := !q.running
 	q.running = true
 	q.mu.Unlock()
@@ -122,15 +130,45 @@ func (q *qos) run() {
 		if rest == 0 {
 			q.running = false
 		} else {
-			pause = time.Duration(q.next() - t)
+			pause = time.Duration(q.next(t) - t)
 		}
 		q.mu.Unlock()
 		resume(ready, &b)
 		if rest == 0 {
 			return
 		}
-		time.Sleep(max(pause, qosPause))
+		pauseOrWake(max(pause, qosPause), q.wake)
 	}
+}
+
+// pauseOrWake waits for d, or until wake has something.
+func pauseOrWake(d time.Duration, wake <-chan struct{}) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-wake:
+	}
+}
+
+// settled notes that none waits any more; q.mu is held.
+func (q *qos) settled(now int64) {
+	if q.since != 0 && len(q.waiting[0])+len(q.waiting[1]) == 0 {
+		q.total += max(now-q.since, 0)
+		q.since = 0
+	}
+}
+
+// throttled is for how long requests have waited so far: time in which at least
+// one did.
+func (q *qos) throttled() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	d := q.total
+	if q.since != 0 {
+		d += max(now()-q.since, 0)
+	}
+	return time.Duration(d)
 }
 
 // leaving takes the requests out of the lines that may go, and appends them to
@@ -152,17 +190,18 @@ func (q *qos) leaving(ready []*Request, now int64) []*Request {
 		clear(l[rest:])
 		q.waiting[i] = l[:rest]
 	}
+	q.settled(now)
 	return ready
 }
 
 // next returns when the first of a line may go; q.mu is held and some wait.
-func (q *qos) next() int64 {
+func (q *qos) next(now int64) int64 {
 	first := int64(math.MaxInt64)
 	for i, direction := range []*rate{&q.rBytes, &q.wBytes} {
 		if len(q.waiting[i]) == 0 {
 			continue
 		}
-		at := int64(0)
+		at := now
 		for _, l := range []*rate{&q.rwIOs, &q.rwBytes, direction} {
 			if l.per != 0 {
 				at = max(at, l.clock)
@@ -183,6 +222,10 @@ func (q *qos) set(l Limits) {
 	q.rBytes = rate{l.RMB << 20, t}
 	q.wBytes = rate{l.WMB << 20, t}
 	q.mu.Unlock()
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
 }
 
 // release lets everything that waits go at once; removed devices' requests
@@ -191,6 +234,7 @@ func (q *qos) release() {
 	q.mu.Lock()
 	ready := append(q.waiting[0], q.waiting[1]...)
 	q.waiting = [2][]*Request{}
+	q.settled(now())
 	q.mu.Unlock()
 	var b Batch
 	resume(ready, &b)
@@ -224,7 +268,7 @@ func (reg *Registry) SetQoS(name string, l Limits) error {
 	}
 	q := e.qos.Load()
 	if q == nil && l != (Limits{}) {
-		q = &qos{}
+		q = newQoS()
 		q.set(l)
 		e.qos.Store(q)
 		reg.mu.Unlock()

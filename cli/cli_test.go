@@ -149,6 +149,21 @@ func TestTutorial(t *testing.T) {
 	}
 }
 
+// TestLimits sets limits, changes one and looks at all.
+func TestLimits(t *testing.T) {
+	c := portaltest.New(t)
+	u := &user{t, c.Portal()}
+	c.Populate(c.Dial(u.addr), 1, 1)
+	u.ok("da create --da-name da0 --da-size 8M --rw-ios-per-sec 20000 --r-mbytes-per-sec 200")
+	u.ok("da modify --da-name da0 --rw-ios-per-sec 0 --w-mbytes-per-sec 100")
+	out, _ := u.ok("da get --da-name da0")
+	for _, want := range []string{`"rw_ios_per_sec": 0,`, `"rw_mbytes_per_sec": 0,`, `"r_mbytes_per_sec": 200,`, `"w_mbytes_per_sec": 100`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("da get does not show %s:\n%s", want, out)
+		}
+	}
+}
+
 // TestRedundancy makes a mirrored array and looks at it.
 func TestRedundancy(t *testing.T) {
 	c := portaltest.New(t)
@@ -195,6 +210,9 @@ func TestFailures(t *testing.T) {
 			[]string{"stripe_count", "99999999999"}},
 		{"da create --da-name x --da-size 1M --redundancy raid1", exitRefused, 2, []string{"redundancy", "raid1", "mirror:2"}},
 		{"da create --da-name x --da-size 1M --min-legs 0", exitUsage, 2, []string{"--min-legs", "1 or more"}},
+		{"da create --da-name x --da-size 1M --rw-ios-per-sec 1k", exitUsage, 2, []string{"--rw-ios-per-sec", "1k", "a whole number"}},
+		{"da modify --da-name x --w-mbytes-per-sec -1", exitUsage, 2, []string{"--w-mbytes-per-sec", "-1", "a whole number"}},
+		{"da create --da-name x --da-size 1M --rw-ios-per-sec 1500", exitRefused, 2, []string{"rw_ios_per_sec is 1500", "1000 or 2000"}},
 		{"da get", exitUsage, 2, []string{"da-name"}},
 		{"da fetch --da-name x", exitUsage, 2, []string{`has no command "fetch"`}},
 		{"da lst", exitUsage, 2, []string{`did you mean "list"?`}},

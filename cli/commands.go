@@ -54,6 +54,17 @@ var (
 	locFilter    = flag{name: "location", usage: "only those in this `FAILURE-DOMAIN`; all when not given"}
 )
 
+// limits are the flags of an array's limits, of which none is set when it is made, and
+// all stay as they are when it is modified.
+func limits(unset string) []flag {
+	return []flag{
+		{name: "rw-ios-per-sec", usage: "at most `N` reads and writes per second, a multiple of 1000; 0 for no limit" + unset},
+		{name: "rw-mbytes-per-sec", usage: "at most `N` MiB per second read or written; 0 for no limit" + unset},
+		{name: "r-mbytes-per-sec", usage: "at most `N` MiB per second read; 0 for no limit" + unset},
+		{name: "w-mbytes-per-sec", usage: "at most `N` MiB per second written; 0 for no limit" + unset},
+	}
+}
+
 func optional(f flag, usage string) flag {
 	f.required, f.usage = false, usage
 	return f
@@ -145,7 +156,7 @@ var commands = []command{
 			`--da-conf '{"stripe_count":2, "stripe_size_kb":64}'
   vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict
   vda_cli da create --da-name da2 --cntlr-cnt 2 --da-size 1T --redundancy mirror:2`,
-		flags: []flag{daName,
+		flags: append([]flag{daName,
 			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1", min: 1},
 			{name: "da-size", syntax: sizeText, required: true,
 				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
@@ -155,12 +166,17 @@ var commands = []command{
 			{name: "redundancy", def: "none", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` of the array: none, mirror:2 or mirror:3, which keep each block on 2 or 3 disk nodes"},
 			{name: "min-legs", def: "1", min: 1,
-				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}}},
+				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}},
+			limits(", as when not given")...)},
 	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array that has no exporters, and all data on it",
 		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
-	{noun: "da", verb: "modify", method: "ModifyDa", short: "Rename a disk array that has no exporters",
-		example: "  vda_cli da modify --da-name da0 --new-da-name da9",
-		flags:   []flag{daName, {name: "new-da-name", required: true, usage: "new `NAME`"}}},
+	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name or the limits of a disk array",
+		long: "\nIt can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
+			"the reply on; I/O beyond them waits.",
+		example: "  vda_cli da modify --da-name da0 --new-da-name da9\n  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 " +
+			"--w-mbytes-per-sec 100",
+		flags: append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"}},
+			limits("; unchanged when not given")...)},
 	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
 		example: "  vda_cli da list --limit 10 -o table", flags: []flag{limit, token, errorFilter}},
 	{noun: "da", verb: "get", method: "GetDa", short: "Show a disk array with its virtual disks, controllers and exporters",

@@ -118,6 +118,13 @@ func (v *value) parse(text string) (protoreflect.Value, error) {
 		}
 		return protoreflect.ValueOfUint32(uint32(n)), nil
 	case protoreflect.Uint64Kind:
+		if v.syntax == plain {
+			n, err := strconv.ParseUint(text, 10, 64)
+			if err != nil {
+				err = fmt.Errorf("it must be a whole number, 0 or more, at most %d", uint64(math.MaxUint64))
+			}
+			return protoreflect.ValueOfUint64(n), err
+		}
 		n, err := parseBytes(text)
 		return protoreflect.ValueOfUint64(n), err
 	}

@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -63,46 +64,79 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 	return append(notes, s.syncAll(ctx, dns)...)
 }
 
-// ModifyDa renames a disk array that has no exporters: their NQNs carry its
-// name.
+// ModifyDa changes the name and the limits of a disk array.
 func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
-	if req.NewDaName == nil {
-		return nil, nothingToModify("new_da_name")
+	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec}
+	if req.NewDaName == nil && !slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil }) {
+		return nil, nothingToModify("new_da_name, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec or w_mbytes_per_sec")
 	}
-	name := *req.NewDaName
-	if err := vda.CheckName("new_da_name", name); err != nil {
-		return nil, err
+	if req.NewDaName != nil {
+		if err := vda.CheckName("new_da_name", *req.NewDaName); err != nil {
+			return nil, err
+		}
 	}
 	var da *vda.DA
+	var steps [][]node
 	err := s.update(ctx, func(tx store.Tx) (err error) {
-		if da, err = findDA(tx, req.DaName); err != nil || da.Name == name {
+		if da, err = findDA(tx, req.DaName); err != nil {
 			return err
 		}
-		_, err = tx.DAByName(name)
-		if err := taken(err, func() error {
-			return refuse(codeNameTaken, vda.AlreadyExists, "da %s already exists", name)
-		}); err != nil {
+		if req.NewDaName != nil {
+			if err := rename(tx, da, *req.NewDaName); err != nil {
+				return err
+			}
+		}
+		before := da.Limits
+		for i, to := range []*uint64{&da.Limits.RWIOs, &da.Limits.RWMB, &da.Limits.RMB, &da.Limits.WMB} {
+			setIf(to, limits[i])
+		}
+		if da.Limits == before {
+			steps = nil
+			return tx.UpdateDA(da)
+		}
+		if err := vda.CheckLimits(da.Limits); err != nil {
 			return err
 		}
-		exps, err := tx.ExpsOfDA(da.ID)
+		plan, err := array.SetLimits(tx, da)
 		if err != nil {
 			return err
 		}
-		for i := range exps {
-			if !exps[i].Deleted {
-				return refuse(codeInUse, vda.FailedPrecondition, "da %s has the exp %s, whose NQN %s carries the array's name; delete it first",
-					da.Name, exps[i].Name, exps[i].NQN)
-			}
-		}
-		da.Name = name
-		return tx.UpdateDA(da)
+		steps, err = stepsOf(tx, plan)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	notes := s.syncSteps(ctx, steps...)
 	now, err := s.daMsg(ctx, byID(da.ID))
 	msg, remarks := shown(now, err, daMsg(da))
-	return &apiv1.ModifyDaReply{ReplyInfo: done("the da is modified", nil, remarks...), DaMsg: msg}, nil
+	return &apiv1.ModifyDaReply{ReplyInfo: done("the da is modified", notes, remarks...), DaMsg: msg}, nil
+}
+
+// rename changes the name of an array in memory. It is refused while the array has
+// exporters: their NQNs carry its name.
+func rename(tx store.Reader, da *vda.DA, name string) error {
+	if da.Name == name {
+		return nil
+	}
+	_, err := tx.DAByName(name)
+	if err := taken(err, func() error {
+		return refuse(codeNameTaken, vda.AlreadyExists, "da %s already exists", name)
+	}); err != nil {
+		return err
+	}
+	exps, err := tx.ExpsOfDA(da.ID)
+	if err != nil {
+		return err
+	}
+	for i := range exps {
+		if !exps[i].Deleted {
+			return refuse(codeInUse, vda.FailedPrecondition, "da %s has the exp %s, whose NQN %s carries the array's name; delete it first",
+				da.Name, exps[i].Name, exps[i].NQN)
+		}
+	}
+	da.Name = name
+	return nil
 }
 
 // ListDa lists disk arrays by name, without their groups and controllers.

@@ -122,7 +122,8 @@ func notUp(m *apiv1.DaMsg) string {
 // newDA checks a request and makes the row of it.
 func newDA(req *apiv1.CreateDaRequest) (*vda.DA, error) {
 	da := &vda.DA{ID: store.NewID(), Name: req.DaName, Size: req.DaSize, PhysicalSize: req.DaSize, CntlrCnt: max(req.CntlrCnt, 1),
-		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), MinLegs: max(req.MinLegs, 1), Term: 1}
+		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), MinLegs: max(req.MinLegs, 1), Term: 1,
+		Limits: vda.Limits{RWIOs: req.RwIosPerSec, RWMB: req.RwMbytesPerSec, RMB: req.RMbytesPerSec, WMB: req.WMbytesPerSec}}
 	if req.PhysicalSize != nil {
 		da.PhysicalSize = *req.PhysicalSize
 	}
@@ -151,6 +152,8 @@ func daNameFree(tx store.Reader, da *vda.DA) error {
 			parameter{"da_size", old.Size, da.Size}, parameter{"physical_size", old.PhysicalSize, da.PhysicalSize},
 			parameter{"cntlr_cnt", old.CntlrCnt, da.CntlrCnt},
 			parameter{"stripe_count", old.StripeCount, da.StripeCount}, parameter{"stripe_size_kb", old.StripeSizeKB, da.StripeSizeKB},
-			parameter{"redundancy", old.Redundancy, da.Redundancy}, parameter{"min_legs", old.MinLegs, da.MinLegs})
+			parameter{"redundancy", old.Redundancy, da.Redundancy}, parameter{"min_legs", old.MinLegs, da.MinLegs},
+			parameter{"rw_ios_per_sec", old.Limits.RWIOs, da.Limits.RWIOs}, parameter{"rw_mbytes_per_sec", old.Limits.RWMB, da.Limits.RWMB},
+			parameter{"r_mbytes_per_sec", old.Limits.RMB, da.Limits.RMB}, parameter{"w_mbytes_per_sec", old.Limits.WMB, da.Limits.WMB})
 	})
 }

@@ -23,12 +23,21 @@ type Bdev struct {
 // Bytes returns the capacity.
 func (b *Bdev) Bytes() uint64 { return b.NumBlocks * uint64(b.BlockSize) }
 
-// RateLimits are QoS limits; 0 is unlimited. Megabytes are 1048576 bytes.
+// RateLimits are QoS limits; 0 is unlimited. Megabytes are 1048576 bytes. SPDK
+// rounds RWIOsPerSec up to a multiple of 1000.
 type RateLimits struct {
 	RWIOsPerSec    uint64 `json:"rw_ios_per_sec"`
 	RWMbytesPerSec uint64 `json:"rw_mbytes_per_sec"`
 	RMbytesPerSec  uint64 `json:"r_mbytes_per_sec"`
 	WMbytesPerSec  uint64 `json:"w_mbytes_per_sec"`
+}
+
+// BdevSetQoSLimit sets all limits of a bdev, while it is in use.
+func (a API) BdevSetQoSLimit(ctx context.Context, bdev string, l RateLimits) error {
+	return a.do(ctx, "bdev_set_qos_limit", struct {
+		name
+		RateLimits
+	}{name{bdev}, l})
 }
 
 // BdevLvol is driver_specific.lvol of an lvol.

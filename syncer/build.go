@@ -126,6 +126,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 	if da.Redundancy.Mirrored() {
 		spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
 	}
+	spec.Limits = apiv1.NewLimits(da.Limits)
 	spec.MinCntlid, spec.MaxCntlid = c.CNTLIDs()
 	peers, err := b.tx.CntlrsOfDA(da.ID)
 	if err != nil {

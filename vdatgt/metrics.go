@@ -32,6 +32,8 @@ var (
 	errorsDesc = desc("vda_bdev_errors_total",
 		"Operations that failed, by bdev and reason: medium (the disk cannot read or write), no_space, other (paths, invalid or refused).",
 		"bdev", "reason")
+	throttledDesc = desc("vda_bdev_throttled_seconds_total",
+		"Seconds in which reads or writes waited for a limit of the bdev (bdev_set_qos_limit); only of bdevs that were throttled.", "bdev")
 
 	subsystemsDesc  = desc("vda_nvmf_subsystems", "NVMe subsystems that are exported, that of discovery aside.")
 	qpairsDesc      = desc("vda_nvmf_qpairs", "Connections of hosts that have sent their Connect, by kind of queue (admin, io).", "kind")
@@ -58,10 +60,10 @@ var (
 	mirrorIntentDesc = desc("vda_mirror_intent_writes_total", "Pages of write-intent maps that were written to legs.")
 	mirrorScrubDesc  = desc("vda_mirror_scrub_mismatches_total", "Blocks of 4096 bytes that scrubs have found to differ between members.")
 
-	allDescs = []*prometheus.Desc{bdevsDesc, opsDesc, bytesDesc, timeDesc, errorsDesc, subsystemsDesc, qpairsDesc, connectsDesc, completedDesc,
-		pendingDesc, rejectedDesc, limitsDesc, panicsDesc, rpcLimitsDesc, bufferLimitDesc, bufferFreeDesc,
-		mirrorLegsDesc, mirrorLackDesc, mirrorRepairDesc, mirrorWaitingDesc, mirrorCopiedDesc, mirrorDropsDesc, mirrorJoinsDesc, mirrorHeldDesc,
-		mirrorIntentDesc, mirrorScrubDesc}
+	allDescs = []*prometheus.Desc{bdevsDesc, opsDesc, bytesDesc, timeDesc, errorsDesc,
+		throttledDesc, subsystemsDesc, qpairsDesc, connectsDesc, completedDesc, pendingDesc, rejectedDesc, limitsDesc, panicsDesc, rpcLimitsDesc,
+		bufferLimitDesc, bufferFreeDesc, mirrorLegsDesc, mirrorLackDesc, mirrorRepairDesc, mirrorWaitingDesc, mirrorCopiedDesc,
+		mirrorDropsDesc, mirrorJoinsDesc, mirrorHeldDesc, mirrorIntentDesc, mirrorScrubDesc}
 )
 
 // collector shows what the target's registries count, as they are when asked.
@@ -141,6 +143,9 @@ func bdevMetrics(ch chan<- prometheus.Metric, name string, s *bdev.IOStat) {
 		}{{opsDesc, float64(o.Ops)}, {bytesDesc, float64(o.Bytes)}, {timeDesc, float64(o.Nanos) / 1e9}} {
 			ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, m.value, name, op.String())
 		}
+	}
+	if s.Throttled != 0 {
+		ch <- prometheus.MustNewConstMetric(throttledDesc, prometheus.CounterValue, s.Throttled.Seconds(), name)
 	}
 	other := s.Fails - min(s.Fails, s.MediumErrors+s.NoSpace)
 	for reason, n := range map[string]uint64{"medium": s.MediumErrors, "no_space": s.NoSpace, "other": other} {

@@ -69,6 +69,7 @@ type bdev struct {
 	medium              *Medium
 	claimed             bool
 	loaded              *store // lvstore opened on it
+	limits              spdk.RateLimits
 }
 
 type ctrlr struct {

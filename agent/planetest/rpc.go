@@ -51,6 +51,8 @@ type params struct {
 	Single       bool                `json:"single"`
 	FailAtOnce   bool                `json:"vda_fail_at_once"`
 
+	spdk.RateLimits
+
 	Fresh     bool   `json:"fresh"`
 	CopyMB    uint32 `json:"copy_mb_per_sec"`
 	Changes   uint64 `json:"changes"`
@@ -173,6 +175,14 @@ func init() {
 		}},
 		"bdev_get_bdevs":  {false, (*Plane).getBdevs},
 		"bdev_get_iostat": {false, (*Plane).getIOStat},
+		"bdev_set_qos_limit": {true, func(p *Plane, a *params) (any, error) {
+			b := p.bdev(a.Name)
+			if b == nil {
+				return nil, errNoDev
+			}
+			b.limits = a.RateLimits
+			return true, nil
+		}},
 		"bdev_malloc_create": {true, func(p *Plane, a *params) (any, error) {
 			return a.Name, p.add(&bdev{name: a.Name, product: "Malloc disk", uuid: a.UUID, blocks: a.NumBlocks, medium: &Medium{Zero: true}})
 		}},
@@ -308,7 +318,8 @@ func (p *Plane) getBdevs(a *params) (any, error) {
 				}
 			}
 			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product,
-				BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific})
+				BlockSize: 4096, NumBlocks: b.blocks, UUID: b.uuid, Claimed: b.claimed, DriverSpecific: specific,
+				AssignedRateLimits: b.limits})
 		}
 	}
 	if a.Name != "" && len(list) == 0 {

@@ -1711,6 +1711,7 @@ type CntlrSpec struct {
 	MaxCntlid         uint32        `protobuf:"varint,21,opt,name=max_cntlid,json=maxCntlid,proto3" json:"max_cntlid,omitempty"`
 	Redundancy        string        `protobuf:"bytes,22,opt,name=redundancy,proto3" json:"redundancy,omitempty"`           // of a mirrored array: mirror:2 or mirror:3
 	MinLegs           uint32        `protobuf:"varint,23,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"` // of a mirrored array
+	Limits            *Limits       `protobuf:"bytes,24,opt,name=limits,proto3" json:"limits,omitempty"`                   // of the volume, on the primary; none when it is absent
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -1906,6 +1907,82 @@ func (x *CntlrSpec) GetMinLegs() uint32 {
 	return 0
 }
 
+func (x *CntlrSpec) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+// Limits bound what a volume reads and writes; 0 is no limit.
+type Limits struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	RwIosPerSec    uint64                 `protobuf:"varint,1,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"`          // a multiple of 1000
+	RwMbytesPerSec uint64                 `protobuf:"varint,2,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"` // MiB
+	RMbytesPerSec  uint64                 `protobuf:"varint,3,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec  uint64                 `protobuf:"varint,4,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_v1_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *Limits) GetRwIosPerSec() uint64 {
+	if x != nil {
+		return x.RwIosPerSec
+	}
+	return 0
+}
+
+func (x *Limits) GetRwMbytesPerSec() uint64 {
+	if x != nil {
+		return x.RwMbytesPerSec
+	}
+	return 0
+}
+
+func (x *Limits) GetRMbytesPerSec() uint64 {
+	if x != nil {
+		return x.RMbytesPerSec
+	}
+	return 0
+}
+
+func (x *Limits) GetWMbytesPerSec() uint64 {
+	if x != nil {
+		return x.WMbytesPerSec
+	}
+	return 0
+}
+
 type GrpSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -1919,7 +1996,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1931,7 +2008,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1944,7 +2021,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -1998,7 +2075,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2087,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2100,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -2071,7 +2148,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2160,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2173,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -2126,7 +2203,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2138,7 +2215,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2151,7 +2228,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -2207,7 +2284,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2219,7 +2296,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +2309,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -2459,7 +2536,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06cntlrs\x18\a \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x12\x1f\n" +
 	"\vallow_empty\x18\b \x01(\bR\n" +
 	"allowEmpty\x12)\n" +
-	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\xc1\x05\n" +
+	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\xe9\x05\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -2488,7 +2565,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\n" +
 	"redundancy\x18\x16 \x01(\tR\n" +
 	"redundancy\x12\x19\n" +
-	"\bmin_legs\x18\x17 \x01(\rR\aminLegs\"\xaa\x01\n" +
+	"\bmin_legs\x18\x17 \x01(\rR\aminLegs\x12&\n" +
+	"\x06limits\x18\x18 \x01(\v2\x0e.vda.v1.LimitsR\x06limits\"\xaa\x01\n" +
+	"\x06Limits\x12#\n" +
+	"\x0erw_ios_per_sec\x18\x01 \x01(\x04R\vrwIosPerSec\x12)\n" +
+	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
+	"\x10r_mbytes_per_sec\x18\x03 \x01(\x04R\rrMbytesPerSec\x12'\n" +
+	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\"\xaa\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
@@ -2552,7 +2635,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_v1_agent_proto_goTypes = []any{
 	(LegRole)(0),             // 0: vda.v1.LegRole
 	(*ListenerConf)(nil),     // 1: vda.v1.ListenerConf
@@ -2576,17 +2659,18 @@ var file_v1_agent_proto_goTypes = []any{
 	(*VdSpec)(nil),           // 19: vda.v1.VdSpec
 	(*SyncCnRequest)(nil),    // 20: vda.v1.SyncCnRequest
 	(*CntlrSpec)(nil),        // 21: vda.v1.CntlrSpec
-	(*GrpSpec)(nil),          // 22: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),       // 23: vda.v1.MirrorSpec
-	(*LegSpec)(nil),          // 24: vda.v1.LegSpec
-	(*VdTarget)(nil),         // 25: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 26: vda.v1.ExpSpec
-	nil,                      // 27: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*Limits)(nil),           // 22: vda.v1.Limits
+	(*GrpSpec)(nil),          // 23: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),       // 24: vda.v1.MirrorSpec
+	(*LegSpec)(nil),          // 25: vda.v1.LegSpec
+	(*VdTarget)(nil),         // 26: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 27: vda.v1.ExpSpec
+	nil,                      // 28: vda.v1.HeartbeatReply.VdEpochsEntry
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	2,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	7,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	27, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	28, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
 	5,  // 3: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
 	6,  // 4: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
 	0,  // 5: vda.v1.LegState.role:type_name -> vda.v1.LegRole
@@ -2603,36 +2687,37 @@ var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 16: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
 	21, // 17: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
 	17, // 18: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	22, // 19: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	26, // 20: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	23, // 19: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	27, // 20: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
 	1,  // 21: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	25, // 22: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	23, // 23: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	24, // 24: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	25, // 25: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	0,  // 26: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	1,  // 27: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	3,  // 28: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	16, // 29: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	10, // 30: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	3,  // 31: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	20, // 32: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	10, // 33: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	8,  // 34: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	12, // 35: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	4,  // 36: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	14, // 37: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	11, // 38: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	4,  // 39: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	14, // 40: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	11, // 41: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	9,  // 42: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	13, // 43: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	36, // [36:44] is the sub-list for method output_type
-	28, // [28:36] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	22, // 22: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	26, // 23: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	24, // 24: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	25, // 25: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	26, // 26: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	0,  // 27: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	1,  // 28: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	3,  // 29: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	16, // 30: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	10, // 31: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	3,  // 32: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	20, // 33: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	10, // 34: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	8,  // 35: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	12, // 36: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	4,  // 37: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	14, // 38: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	11, // 39: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	4,  // 40: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	14, // 41: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	11, // 42: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	9,  // 43: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	13, // 44: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	37, // [37:45] is the sub-list for method output_type
+	29, // [29:37] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -2646,7 +2731,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -2436,8 +2436,12 @@ type DaMsg struct {
 	Redundancy      string                 `protobuf:"bytes,15,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                  // none, mirror:2 or mirror:3
 	RedundancyState string                 `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"` // of a mirrored array: full, rebuilding, degraded, single or down
 	MinLegs         uint32                 `protobuf:"varint,17,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`
-	LackBytes       uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // that are to be copied until it is full
-	RawSize         uint64                 `protobuf:"varint,19,opt,name=raw_size,json=rawSize,proto3" json:"raw_size,omitempty"`       // bytes that its vds take on disks; get only
+	LackBytes       uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`           // that are to be copied until it is full
+	RawSize         uint64                 `protobuf:"varint,19,opt,name=raw_size,json=rawSize,proto3" json:"raw_size,omitempty"`                 // bytes that its vds take on disks; get only
+	RwIosPerSec     uint64                 `protobuf:"varint,20,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"` // limits, as in CreateDaRequest
+	RwMbytesPerSec  uint64                 `protobuf:"varint,21,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"`
+	RMbytesPerSec   uint64                 `protobuf:"varint,22,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec   uint64                 `protobuf:"varint,23,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -2601,6 +2605,34 @@ func (x *DaMsg) GetLackBytes() uint64 {
 func (x *DaMsg) GetRawSize() uint64 {
 	if x != nil {
 		return x.RawSize
+	}
+	return 0
+}
+
+func (x *DaMsg) GetRwIosPerSec() uint64 {
+	if x != nil {
+		return x.RwIosPerSec
+	}
+	return 0
+}
+
+func (x *DaMsg) GetRwMbytesPerSec() uint64 {
+	if x != nil {
+		return x.RwMbytesPerSec
+	}
+	return 0
+}
+
+func (x *DaMsg) GetRMbytesPerSec() uint64 {
+	if x != nil {
+		return x.RMbytesPerSec
+	}
+	return 0
+}
+
+func (x *DaMsg) GetWMbytesPerSec() uint64 {
+	if x != nil {
+		return x.WMbytesPerSec
 	}
 	return 0
 }
@@ -2882,17 +2914,22 @@ func (x *CntlrMsg) GetErrorTime() string {
 }
 
 type CreateDaRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	CntlrCnt      uint32                 `protobuf:"varint,2,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`                   // 1 to 64; 0 counts as not given: 1
-	DaSize        uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                         // bytes
-	PhysicalSize  *uint64                `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3,oneof" json:"physical_size,omitempty"` // bytes; default da_size
-	DaConf        string                 `protobuf:"bytes,5,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`                          // {"stripe_count":N,"stripe_size_kb":K}; defaults 1 and 64
-	Strict        bool                   `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`                                       // refuse when spreading over locations isn't possible
-	Redundancy    string                 `protobuf:"bytes,7,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                // none, mirror:2 or mirror:3; default none
-	MinLegs       uint32                 `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`                      // members that the cluster leaves each column by itself at least; 0: 1
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	DaName       string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	CntlrCnt     uint32                 `protobuf:"varint,2,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`                   // 1 to 64; 0 counts as not given: 1
+	DaSize       uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                         // bytes
+	PhysicalSize *uint64                `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3,oneof" json:"physical_size,omitempty"` // bytes; default da_size
+	DaConf       string                 `protobuf:"bytes,5,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`                          // {"stripe_count":N,"stripe_size_kb":K}; defaults 1 and 64
+	Strict       bool                   `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`                                       // refuse when spreading over locations isn't possible
+	Redundancy   string                 `protobuf:"bytes,7,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                // none, mirror:2 or mirror:3; default none
+	MinLegs      uint32                 `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`                      // members that the cluster leaves each column by itself at least; 0: 1
+	// Limits of its reads and writes, of all hosts together, at its primary; 0: none.
+	RwIosPerSec    uint64 `protobuf:"varint,9,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"`           // reads and writes per second, a multiple of 1000
+	RwMbytesPerSec uint64 `protobuf:"varint,10,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"` // MiB per second
+	RMbytesPerSec  uint64 `protobuf:"varint,11,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec  uint64 `protobuf:"varint,12,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateDaRequest) Reset() {
@@ -2977,6 +3014,34 @@ func (x *CreateDaRequest) GetRedundancy() string {
 func (x *CreateDaRequest) GetMinLegs() uint32 {
 	if x != nil {
 		return x.MinLegs
+	}
+	return 0
+}
+
+func (x *CreateDaRequest) GetRwIosPerSec() uint64 {
+	if x != nil {
+		return x.RwIosPerSec
+	}
+	return 0
+}
+
+func (x *CreateDaRequest) GetRwMbytesPerSec() uint64 {
+	if x != nil {
+		return x.RwMbytesPerSec
+	}
+	return 0
+}
+
+func (x *CreateDaRequest) GetRMbytesPerSec() uint64 {
+	if x != nil {
+		return x.RMbytesPerSec
+	}
+	return 0
+}
+
+func (x *CreateDaRequest) GetWMbytesPerSec() uint64 {
+	if x != nil {
+		return x.WMbytesPerSec
 	}
 	return 0
 }
@@ -3130,11 +3195,15 @@ func (x *DeleteDaReply) GetReplyInfo() *ReplyInfo {
 }
 
 type ModifyDaRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	NewDaName     *string                `protobuf:"bytes,2,opt,name=new_da_name,json=newDaName,proto3,oneof" json:"new_da_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	DaName         string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	NewDaName      *string                `protobuf:"bytes,2,opt,name=new_da_name,json=newDaName,proto3,oneof" json:"new_da_name,omitempty"`
+	RwIosPerSec    *uint64                `protobuf:"varint,3,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3,oneof" json:"rw_ios_per_sec,omitempty"` // limits, as in CreateDaRequest; those not given stay
+	RwMbytesPerSec *uint64                `protobuf:"varint,4,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3,oneof" json:"rw_mbytes_per_sec,omitempty"`
+	RMbytesPerSec  *uint64                `protobuf:"varint,5,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3,oneof" json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec  *uint64                `protobuf:"varint,6,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3,oneof" json:"w_mbytes_per_sec,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ModifyDaRequest) Reset() {
@@ -3179,6 +3248,34 @@ func (x *ModifyDaRequest) GetNewDaName() string {
 		return *x.NewDaName
 	}
 	return ""
+}
+
+func (x *ModifyDaRequest) GetRwIosPerSec() uint64 {
+	if x != nil && x.RwIosPerSec != nil {
+		return *x.RwIosPerSec
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetRwMbytesPerSec() uint64 {
+	if x != nil && x.RwMbytesPerSec != nil {
+		return *x.RwMbytesPerSec
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetRMbytesPerSec() uint64 {
+	if x != nil && x.RMbytesPerSec != nil {
+		return *x.RMbytesPerSec
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetWMbytesPerSec() uint64 {
+	if x != nil && x.WMbytesPerSec != nil {
+		return *x.WMbytesPerSec
+	}
+	return 0
 }
 
 type ModifyDaReply struct {
@@ -5140,7 +5237,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xd1\x04\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xf3\x05\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -5166,7 +5263,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bmin_legs\x18\x11 \x01(\rR\aminLegs\x12\x1d\n" +
 	"\n" +
 	"lack_bytes\x18\x12 \x01(\x04R\tlackBytes\x12\x19\n" +
-	"\braw_size\x18\x13 \x01(\x04R\arawSize\"{\n" +
+	"\braw_size\x18\x13 \x01(\x04R\arawSize\x12#\n" +
+	"\x0erw_ios_per_sec\x18\x14 \x01(\x04R\vrwIosPerSec\x12)\n" +
+	"\x11rw_mbytes_per_sec\x18\x15 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
+	"\x10r_mbytes_per_sec\x18\x16 \x01(\x04R\rrMbytesPerSec\x12'\n" +
+	"\x10w_mbytes_per_sec\x18\x17 \x01(\x04R\rwMbytesPerSec\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
@@ -5194,7 +5295,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\a \x01(\tR\terrorTime\"\x88\x02\n" +
+	"error_time\x18\a \x01(\tR\terrorTime\"\xaa\x03\n" +
 	"\x0fCreateDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tcntlr_cnt\x18\x02 \x01(\rR\bcntlrCnt\x12\x17\n" +
@@ -5205,7 +5306,12 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"redundancy\x18\a \x01(\tR\n" +
 	"redundancy\x12\x19\n" +
-	"\bmin_legs\x18\b \x01(\rR\aminLegsB\x10\n" +
+	"\bmin_legs\x18\b \x01(\rR\aminLegs\x12#\n" +
+	"\x0erw_ios_per_sec\x18\t \x01(\x04R\vrwIosPerSec\x12)\n" +
+	"\x11rw_mbytes_per_sec\x18\n" +
+	" \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
+	"\x10r_mbytes_per_sec\x18\v \x01(\x04R\rrMbytesPerSec\x12'\n" +
+	"\x10w_mbytes_per_sec\x18\f \x01(\x04R\rwMbytesPerSecB\x10\n" +
 	"\x0e_physical_size\"\x8a\x01\n" +
 	"\rCreateDaReply\x120\n" +
 	"\n" +
@@ -5216,11 +5322,19 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\"A\n" +
 	"\rDeleteDaReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"_\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xe8\x02\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
-	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01B\x0e\n" +
-	"\f_new_da_name\"g\n" +
+	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
+	"\x0erw_ios_per_sec\x18\x03 \x01(\x04H\x01R\vrwIosPerSec\x88\x01\x01\x12.\n" +
+	"\x11rw_mbytes_per_sec\x18\x04 \x01(\x04H\x02R\x0erwMbytesPerSec\x88\x01\x01\x12,\n" +
+	"\x10r_mbytes_per_sec\x18\x05 \x01(\x04H\x03R\rrMbytesPerSec\x88\x01\x01\x12,\n" +
+	"\x10w_mbytes_per_sec\x18\x06 \x01(\x04H\x04R\rwMbytesPerSec\x88\x01\x01B\x0e\n" +
+	"\f_new_da_nameB\x11\n" +
+	"\x0f_rw_ios_per_secB\x14\n" +
+	"\x12_rw_mbytes_per_secB\x13\n" +
+	"\x11_r_mbytes_per_secB\x13\n" +
+	"\x11_w_mbytes_per_sec\"g\n" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +

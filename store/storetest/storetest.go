@@ -136,6 +136,7 @@ func newDA() *vda.DA {
 	id := store.NewID()
 	return &vda.DA{ID: id, Name: "da-" + id, Size: 1 << 40, PhysicalSize: 1 << 39, CntlrCnt: 2, StripeCount: 2, StripeSizeKB: 64,
 		Conf: `{"stripe_count":2}`, ClusterSize: 1 << 20, Redundancy: vda.Mirror2, MinLegs: 1, Term: 5, Created: true,
+		Limits: vda.Limits{RWIOs: 1000, RWMB: 2, RMB: 3, WMB: 4},
 		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }
 

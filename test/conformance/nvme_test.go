@@ -258,7 +258,7 @@ func TestQoS(t *testing.T) {
 	onEach(t, func(t *testing.T, p *plane) {
 		port, ctx := p.serve(), t.Context()
 		ns := p.connect(host.Config{Trsvcid: port}).Namespace(1)
-		p.ok(p.BdevSetQoSLimit(ctx, spdktest.BdevSetQoSLimit{Name: "M0", RWMbytesPerSec: spdk.Ptr[uint64](10)}))
+		p.ok(p.BdevSetQoSLimit(ctx, "M0", spdk.RateLimits{RWMbytesPerSec: 10}))
 		buf := make([]byte, 1<<20)
 		begin := time.Now()
 		for range 20 {

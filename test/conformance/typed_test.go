@@ -101,7 +101,7 @@ func typedBdevs(t *testing.T, p *plane) {
 		r[0].NumBaseBdevsOperational != 2 {
 		t.Errorf("raids: %+v", r)
 	}
-	p.ok(p.BdevSetQoSLimit(ctx, spdktest.BdevSetQoSLimit{Name: "A", RWIOsPerSec: spdk.Ptr[uint64](10000)}))
+	p.ok(p.BdevSetQoSLimit(ctx, "A", spdk.RateLimits{RWIOsPerSec: 10000}))
 	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "A", 0)); b.AssignedRateLimits.RWIOsPerSec != 10000 {
 		t.Errorf("limits: %+v", b.AssignedRateLimits)
 	}

@@ -3,6 +3,7 @@ package bdev
 import (
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -188,9 +189,17 @@ func (s *Spinner) Spin(limit time.Duration, own func() bool) bool {
 	return found
 }
 
+// yield lets other processes run that wait for the same processor. What is polled
+// for may well come from one of them: a controller node and disk nodes that share a
+// processor would keep each other from answering until the polling is over.
+func yield() { _, _, _ = syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }
+
 func (s *Spinner) spin(end, limit int64, own func() bool) bool {
 	for {
 		runtime.Gosched() // what is runnable goes first
+		if processors == 1 {
+			yield()
+		}
 		if own() {
 			return true
 		}

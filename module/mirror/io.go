@@ -54,7 +54,7 @@ func (m *Mirror) Submit(r *bdev.Request, b *bdev.Batch) {
 	p := newOp()
 	info := m.info.Load()
 	p.req, p.status = r, nvme.Success
-	p.io = core.IO{Off: r.Offset * uint64(info.BlockSize), Len: r.Blocks * uint64(info.BlockSize), Data: p}
+	p.io = core.IO{Off: r.Offset * uint64(info.BlockSize), Len: r.Blocks * uint64(info.BlockSize), Pass: b.Now(), Data: p}
 	switch r.Op {
 	case bdev.OpRead:
 		p.io.Op = core.Read

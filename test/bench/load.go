@@ -42,12 +42,13 @@ type result struct {
 	iops, mbps    float64
 	mean, p99     time.Duration // p99 0: not told
 	targetCPU     float64       // cores
+	each          time.Duration // processor time per command, of all target processes
 	initiatorName string
 }
 
 // load runs w against a target's front subsystem, on core 1.
 func load(ctx context.Context, p *plane, w work, d time.Duration) (result, error) {
-	before, begin := p.cpu(), time.Now()
+	before, all, begin := p.cpu(), p.allCPU(), time.Now()
 	var r result
 	var err error
 	if perfBin := os.Getenv("SPDK_PERF"); perfBin != "" && !w.own {
@@ -57,6 +58,9 @@ func load(ctx context.Context, p *plane, w work, d time.Duration) (result, error
 	}
 	// Start-up and connect count too; they are short beside d.
 	r.targetCPU = (p.cpu() - before).Seconds() / time.Since(begin).Seconds()
+	if r.iops > 0 {
+		r.each = time.Duration(float64(p.allCPU()-all) / (r.iops * d.Seconds()))
+	}
 	return r, err
 }
 

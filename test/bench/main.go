@@ -41,7 +41,8 @@ func main() {
 }
 
 // goal is the ratio to SPDK that is aimed at, without and with spinning; of a part
-// that is mirrored, the ratios to the striped array of one leg and of two.
+// that is mirrored, the ratios of one leg and of two to the striped array of as many
+// disks and connections.
 type goal struct{ plain, spin float64 }
 
 // part is a table: the same loads on every target with one setup.
@@ -54,8 +55,9 @@ type part struct {
 	// core, export a disk for the setup. Not with spdk_tgt: its pollers
 	// would share the core, which measures the scheduler.
 	backs int
-	// mirrored has vda_tgt measured without and with mirrors below the raid0, and
-	// the ratios printed, instead of the kinds that others are measured with.
+	// mirrored has vda_tgt measured without and with mirrors below the raid0, on four
+	// disks each, and the ratios printed, instead of the kinds that others are measured
+	// with.
 	mirrored bool
 	profile  bool // also recorded where the time goes
 	// after adds to the table what can be measured without a target.
@@ -129,7 +131,8 @@ func run(ctx context.Context, runs int, d time.Duration, tgt, outPath, only stri
 			}
 			if p.mirrored {
 				argv := []string{tgt}
-				measured = []kind{{name: "striped", argv: argv}, {name: "one leg", argv: argv, legs: 1}, {name: "mirror:2", argv: argv, legs: 2}}
+				measured = []kind{{name: "striped", argv: argv, cols: 4}, {name: "one leg", argv: argv, legs: 1, cols: 4},
+					{name: "mirror:2", argv: argv, legs: 2}}
 			}
 			table, err := measure(ctx, p, measured, runs, d, dir)
 			if err == nil && p.after != nil {
@@ -205,6 +208,12 @@ func measure(ctx context.Context, p part, kinds []kind, runs int, d time.Duratio
 	for i := range results {
 		results[i] = make([][]result, len(kinds))
 	}
+	if p.mirrored {
+		if err := inTurn(ctx, p, kinds, runs, d, dir, results); err != nil {
+			return "", err
+		}
+		return table(p, kinds, results), nil
+	}
 	for round := range runs {
 		for k, kd := range kinds {
 			if err := onTarget(ctx, p, kd, dir, func(t *plane) error {
@@ -223,6 +232,39 @@ func measure(ctx context.Context, p part, kinds []kind, runs int, d time.Duratio
 		}
 	}
 	return table(p, kinds, results), nil
+}
+
+// inTurn is measure's loop with all targets there at the same time, of which one has
+// a load at a time: each load follows on the other targets within seconds, so that
+// they share what else the machine does.
+func inTurn(ctx context.Context, p part, kinds []kind, runs int, d time.Duration, dir string, results [][][]result) error {
+	var targets []*plane
+	loads := func() error {
+		for round := range runs {
+			for i, w := range p.works {
+				for k, t := range targets {
+					fmt.Fprintf(os.Stderr, "round %d of %d: %s: %v\n", round+1, runs, t.kind.name, w)
+					r, err := load(ctx, t, w, d)
+					if err != nil {
+						return fmt.Errorf("%s: %v: %w", t.kind.name, w, err)
+					}
+					results[i][k] = append(results[i][k], r)
+				}
+			}
+		}
+		return nil
+	}
+	var start func() error
+	start = func() error {
+		if len(targets) == len(kinds) {
+			return loads()
+		}
+		return onTarget(ctx, p, kinds[len(targets)], dir, func(t *plane) error {
+			targets = append(targets, t)
+			return start()
+		})
+	}
+	return start()
 }
 
 func onTarget(ctx context.Context, p part, k kind, dir string, f func(*plane) error) error {

@@ -21,6 +21,7 @@ type kind struct {
 	name string
 	argv []string // without the socket
 	legs int      // of the mirror that each column of an array stands on; 0: there is none
+	cols int      // columns of an array; 0: one per process that has disks
 }
 
 // plane is a running data plane with its setup.
@@ -119,7 +120,7 @@ func (p *plane) remoteArray(ctx context.Context) error { return p.array(ctx, p.b
 // or over mirrors of them with a leg on each of backs.
 func (p *plane) array(ctx context.Context, backs []*plane) error {
 	var bases []string
-	for i := range backs {
+	for i := range max(p.kind.cols, len(backs)) {
 		var legs []map[string]any
 		name := ""
 		for l := range max(p.kind.legs, 1) {
@@ -170,6 +171,15 @@ func (p *plane) aioFile(ctx context.Context, path string) error {
 
 // cpu is the processor time that the process has used.
 func (p *plane) cpu() time.Duration { return cpuOf(p.cmd.Process.Pid) }
+
+// allCPU is that of the process and of those whose disks it uses.
+func (p *plane) allCPU() time.Duration {
+	sum := p.cpu()
+	for _, b := range p.backs {
+		sum += b.cpu()
+	}
+	return sum
+}
 
 func cpuOf(pid int) time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -56,16 +56,19 @@ func table(p part, kinds []kind, results [][][]result) string {
 		b.WriteString(" ratio, no spin (goal) | ratio (goal) |")
 	}
 	if p.mirrored {
-		b.WriteString(" one leg / striped (goal) | mirror:2 / striped (goal) |")
+		b.WriteString(" one leg / striped (goal) | mirror:2 / striped (goal) | processor µs per command of all processes |")
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(kinds)))
-	if spdk || p.mirrored {
+	switch {
+	case spdk:
 		b.WriteString("---|---|")
+	case p.mirrored:
+		b.WriteString("---|---|---|")
 	}
 	b.WriteString("\n")
 	for i, w := range p.works {
 		fmt.Fprintf(&b, "| %v |", w)
-		medians := make([]float64, len(kinds))
+		medians, each := make([]float64, len(kinds)), make([]float64, len(kinds))
 		for k := range kinds {
 			rs := slices.Clone(results[i][k])
 			slices.SortFunc(rs, func(a, b result) int { return int(a.iops - b.iops) })
@@ -73,6 +76,8 @@ func table(p part, kinds []kind, results [][][]result) string {
 			medians[k] = m.iops
 			fmt.Fprintf(&b, " %.1f (%.1f–%.1f), %.0f, %.1f, %.2f |", m.iops/1e3, rs[0].iops/1e3, rs[len(rs)-1].iops/1e3, m.mbps,
 				float64(m.mean)/1e3, m.targetCPU)
+			slices.SortFunc(rs, func(a, b result) int { return int(a.each - b.each) })
+			each[k] = float64(rs[len(rs)/2].each) / 1e3
 		}
 		if spdk {
 			s := medians[len(medians)-1]
@@ -83,7 +88,8 @@ func table(p part, kinds []kind, results [][][]result) string {
 			fmt.Fprintf(&b, " %.2f%s | %.2f%s |", medians[0]/s, g[0], medians[1]/s, g[1])
 		}
 		if p.mirrored {
-			fmt.Fprintf(&b, " %.2f (%.2f) | %.2f (%.2f) |", medians[1]/medians[0], p.goals[i].plain, medians[2]/medians[0], p.goals[i].spin)
+			fmt.Fprintf(&b, " %.2f (%.2f) | %.2f (%.2f) | %.1f, %.1f, %.1f |", medians[1]/medians[0], p.goals[i].plain,
+				medians[2]/medians[0], p.goals[i].spin, each[0], each[1], each[2])
 		}
 		b.WriteString("\n")
 	}

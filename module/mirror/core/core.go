@@ -237,6 +237,9 @@ type Core struct {
 
 	changes uint64 // of what Status says of legs
 
+	pass    int64 // of the last read
+	passLeg Leg   // that serves it
+
 	foreground int // I/Os of hosts that are under way
 	counters   Counters
 }

@@ -22,10 +22,14 @@ const (
 )
 
 // IO is a request of anyone who uses the mirror, or the mirror's own. The caller
-// sets the first four fields, hands it to Submit, and has it back with Complete.
+// sets the first five fields, hands it to Submit, and has it back with Complete.
 type IO struct {
 	Op       Op
 	Off, Len uint64 // bytes; of a Flush 0
+	// Pass is the same of I/Os that are submitted together, and whose actions are sent
+	// together; 0: of none. Reads of a pass go to one leg, up to a limit, as several in
+	// one piece cost less than one each to several legs.
+	Pass int64
 	// Data is the caller's. It is nil in the mirror's own I/Os, for which anyone who
 	// carries the actions out has memory of Len bytes from the first action to
 	// Complete.
@@ -103,7 +107,7 @@ func (c *Core) enqueue(io *IO) {
 // prepare gives an I/O its place in the order.
 func (c *Core) prepare(io *IO) {
 	data := io.Data
-	*io = IO{Op: io.Op, Off: io.Off, Len: io.Len, Data: data, to: io.to, target: io.target, need: io.need, core: c,
+	*io = IO{Op: io.Op, Off: io.Off, Len: io.Len, Pass: io.Pass, Data: data, to: io.to, target: io.target, need: io.need, core: c,
 		begun: c.now, first: 0, last: -1}
 	if io.Len > 0 {
 		io.first, io.last = int(io.Off/c.regionSize), int((io.Off+io.Len-1)/c.regionSize)
@@ -214,8 +218,12 @@ func (c *Core) each(io *IO, legs LegSet, kind Kind) {
 	}
 }
 
-// read has a member serve an I/O: the source where legs may differ, else the
-// one that serves the fewest. Any member may replace one that fails, as each
+// passMost is how many more reads a leg may serve than another because they came in
+// one pass.
+const passMost = 8
+
+// read has a member serve an I/O: the source where legs may differ, else the one
+// that serves the others of its pass, or the fewest. Any member may replace one that fails, as each
 // has all that was acknowledged.
 func (c *Core) read(io *IO) {
 	best := Leg(-1)
@@ -227,6 +235,10 @@ func (c *Core) read(io *IO) {
 				best = Leg(i)
 			}
 		}
+		if l := c.passLeg; io.Pass != 0 && io.Pass == c.pass && c.readable(io).Has(l) && c.legs[l].reads < c.legs[best].reads+passMost {
+			best = l
+		}
+		c.pass, c.passLeg = io.Pass, max(best, 0)
 	}
 	if best < 0 {
 		c.end(io, Media)

@@ -113,7 +113,11 @@ func (c *Client) Invoke(ctx context.Context, method string, req, reply any, opts
 	ctx, cancel := withTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	call := describe(method, req)
-	err := c.retry(ctx, call, func(p portal) error { return p.conn.Invoke(ctx, method, req, reply, opts...) })
+	err := c.retry(ctx, call, func(p portal) (bool, error) {
+		ctx, sent := rpc.WithSent(ctx)
+		err := p.conn.Invoke(ctx, method, req, reply, opts...)
+		return sent.Maybe(), err
+	})
 	if err != nil {
 		return err // an *Error: nil must stay a nil interface
 	}

@@ -113,8 +113,9 @@ func replied(err error) *apiv1.ReplyInfo {
 	return nil
 }
 
-// failure is the error of a call that ended with err at p.
-func (c *Client) failure(ctx context.Context, what call, p portal, err error) *Error {
+// failure is the error of a call that ended with err at p; sent says that the
+// portal may have got it.
+func (c *Client) failure(ctx context.Context, what call, p portal, sent bool, err error) *Error {
 	e := &Error{Portal: p.addr, status: status.Convert(err)}
 	kind, msg := vda.Unavailable, ""
 	if info := replied(err); info != nil {
@@ -127,7 +128,7 @@ func (c *Client) failure(ctx context.Context, what call, p portal, err error) *E
 		why := reason.Of(err)
 		switch e.status.Code() {
 		case codes.Unavailable:
-			if msg = fmt.Sprintf("the portal at %s was lost before it replied: %s", p.addr, why); neverSent(err) {
+			if msg = fmt.Sprintf("the portal at %s was lost before it replied: %s", p.addr, why); !sent {
 				e.Undecided, e.NotSent = false, true
 				msg = fmt.Sprintf("cannot reach the portal at %s: %s", c.tried(p), why)
 			}

@@ -70,19 +70,19 @@ func describe(method string, req any) call {
 }
 
 // retry makes a call until a portal has answered it, ctx ends, or another
-// attempt would not be safe.
-func (c *Client) retry(ctx context.Context, what call, try func(portal) error) *Error {
+// attempt would not be safe: it has been sent.
+func (c *Client) retry(ctx context.Context, what call, try func(portal) (sent bool, err error)) *Error {
 	begin, pause := time.Now(), minPause
 	allRefuse := true // in this round
 	for failed := 1; ; failed++ {
 		at := c.current.Load()
 		p := c.portals[at]
-		err := try(p)
+		sent, err := try(p)
 		if err == nil {
 			return nil
 		}
-		if status.Code(err) != codes.Unavailable || replied(err) != nil || !what.repeatable && !neverSent(err) {
-			return c.failure(ctx, what, p, err)
+		if status.Code(err) != codes.Unavailable || replied(err) != nil || !what.repeatable && sent {
+			return c.failure(ctx, what, p, sent, err)
 		}
 		allRefuse = allRefuse && refused(err)
 		c.current.CompareAndSwap(at, (at+1)%uint32(len(c.portals)))
@@ -90,29 +90,18 @@ func (c *Client) retry(ctx context.Context, what call, try func(portal) error) *
 			continue
 		}
 		if allRefuse && time.Since(begin) > refusedFor {
-			return c.failure(ctx, what, p, err)
+			return c.failure(ctx, what, p, sent, err)
 		}
 		allRefuse = true
 		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
 			wait.Stop()
-			return c.failure(ctx, what, p, err) // it says more than that the time is up
+			return c.failure(ctx, what, p, sent, err) // it says more than that the time is up
 		case <-wait.C:
 		}
 		pause = min(2*pause, maxPause)
 	}
-}
-
-// connecting are the beginnings of what gRPC says of a connection that it could
-// not make: it sends no request before all of that is done. What it says of one
-// that was made and lost begins with none of them.
-var connecting = []string{"transport: ", "error reading server preface", "initial http2 frame from server"}
-
-// neverSent reports that a call failed for want of a connection.
-func neverSent(err error) bool {
-	why, ok := strings.CutPrefix(status.Convert(err).Message(), `connection error: desc = "`)
-	return ok && slices.ContainsFunc(connecting, func(begin string) bool { return strings.HasPrefix(why, begin) })
 }
 
 func refused(err error) bool { return strings.Contains(status.Convert(err).Message(), "refused") }

@@ -70,6 +70,7 @@ func Dial(addr string, cfg DialConfig) (*grpc.ClientConn, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(cfg.MaxMessage), grpc.MaxCallSendMsgSize(cfg.MaxMessage)),
 		grpc.WithChainUnaryInterceptor(append([]grpc.UnaryClientInterceptor{sendID}, cfg.Intercept...)...),
 		grpc.WithStreamInterceptor(sendIDStream),
+		grpc.WithStatsHandler(sentHandler{}),
 	}
 	if cfg.Ping > 0 {
 		opts = append(opts, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: cfg.Ping, Timeout: 5 * time.Second}))

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,22 +54,41 @@ func run(t *testing.T, cfg Config) *Outcome {
 	cfg.Dir = dir
 	done := make(chan struct{})
 	defer close(done)
-	go watchdog(cfg.Seed, done)
+	var seconds atomic.Int64 // of fake time
+	go watchdog(cfg.Seed, &seconds, done)
 	var o *Outcome
-	synctest.Test(t, func(*testing.T) { o, err = Run(cfg) })
+	synctest.Test(t, func(*testing.T) {
+		over := make(chan struct{})
+		defer close(over)
+		go func() {
+			for {
+				select {
+				case <-time.After(time.Second):
+					seconds.Add(1)
+				case <-over:
+					return
+				}
+			}
+		}()
+		o, err = Run(cfg)
+	})
 	if err != nil {
 		o.Wrongs = append(o.Wrongs, err.Error())
 	}
 	return o
 }
 
-// watchdog ends the process when a run takes two minutes: a goroutine that
-// spins keeps fake time, and with it every time-out, still. It counts seconds,
-// for the whole process may be stopped.
-func watchdog(seed uint64, done <-chan struct{}) {
+// watchdog ends the process when fake time has not moved for two minutes: a
+// goroutine that spins keeps it, and with it every time-out, still. A machine
+// that has much else to do only slows it down. The minutes are counted in
+// seconds, for the whole process may be stopped.
+func watchdog(seed uint64, seconds *atomic.Int64, done <-chan struct{}) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for range 120 {
+	for last, still := int64(-1), 0; still < 120; still++ {
+		if now := seconds.Load(); now != last {
+			last, still = now, 0
+		}
 		select {
 		case <-tick.C:
 		case <-done:

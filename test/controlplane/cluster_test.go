@@ -231,15 +231,33 @@ func (c *cluster) serves(at *node, arrays int) (n int) {
 	return n
 }
 
-// within polls until fn holds and returns how long that took.
-func (c *cluster) within(limit time.Duration, what string, fn func() bool) time.Duration {
+// until waits for fn and says how long that took.
+func (c *cluster) until(what string, fn func() bool) time.Duration {
 	c.Helper()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	return c.reaches(what, 1, func() int {
 		if fn() {
+			return 1
+		}
+		return 0
+	})
+}
+
+// reaches waits until fn is n at least, as long as it still moves, and says how
+// long that took.
+func (c *cluster) reaches(what string, n int, fn func() int) time.Duration {
+	c.Helper()
+	const patience = 5 * time.Minute
+	begin := time.Now()
+	for last, moved := -1, begin; ; time.Sleep(10 * time.Millisecond) {
+		now := fn()
+		if now >= n {
 			return time.Since(begin)
 		}
-		if time.Since(begin) > limit {
-			c.Fatalf("%s: not within %v", what, limit)
+		if now != last {
+			last, moved = now, time.Now()
+		}
+		if time.Since(moved) > patience {
+			c.Fatalf("%s: %d of %d, the same for %v", what, now, n, patience)
 		}
 	}
 }

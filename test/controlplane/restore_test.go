@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -58,7 +57,7 @@ func TestABackupThatIsNotSaidToBeRestored(t *testing.T) {
 	c.must(nil, c.array(0))
 	run(t, file, "VACUUM INTO '"+backup+"'")
 	c.must(nil, c.array(1))
-	c.within(time.Minute, "both arrays are up", func() bool { return up() == 2 })
+	c.until("both arrays are up", func() bool { return up() == 2 })
 
 	putBack(t, file, backup)
 	for i := range 30 {
@@ -158,7 +157,7 @@ func TestRestoredBackup(t *testing.T) {
 	run(t, file, "VACUUM INTO '"+backup+"'")
 	freeBefore, _ := space()
 	c.must(nil, c.array(1))
-	c.within(time.Minute, "both arrays are up", func() bool { return up() == 2 })
+	c.until("both arrays are up", func() bool { return up() == 2 })
 	freeWith, _ := space()
 
 	restore()
@@ -166,14 +165,14 @@ func TestRestoredBackup(t *testing.T) {
 	if len(das) != 1 || das[0].Name != "da1" || das[0].Problem != "" || len(das[0].NodeNameList) != 2 || len(vds) != 2 {
 		t.Fatalf("orphans %v and %v", das, vds)
 	}
-	c.within(time.Minute, "da0 alone is served after the restore", func() bool { return up() == 1 })
+	c.until("da0 alone is served after the restore", func() bool { return up() == 1 })
 	spaceIs("restored", freeWith, freeBefore-freeWith)
 	r, err := c.portal.AdoptOrphan(t.Context(), &apiv1.AdoptOrphanRequest{OrphanId: das[0].OrphanId})
 	c.must(r, err)
 	if r.ReplyInfo.ReplyMsg != "success" {
 		t.Logf("adopt: %s", r.ReplyInfo.ReplyMsg)
 	}
-	c.within(time.Minute, "the adopted array is served", func() bool { syncup(); return up() == 2 })
+	c.until("the adopted array is served", func() bool { syncup(); return up() == 2 })
 	da, err := c.portal.GetDa(t.Context(), &apiv1.GetDaRequest{DaName: "da1"})
 	c.must(da, err)
 	if da.DaMsg.Error || strings.Join(da.DaMsg.ExpNameList, " ") != "exp0" {
@@ -192,5 +191,5 @@ func TestRestoredBackup(t *testing.T) {
 		t.Errorf("deleted, but there are %v and %v", das, vds)
 	}
 	spaceIs("deleted", freeBefore, 0)
-	c.within(time.Minute, "da0 is served", func() bool { return up() == 1 })
+	c.until("da0 is served", func() bool { return up() == 1 })
 }

@@ -27,7 +27,7 @@ func TestDatabaseFailsOverToAStandby(t *testing.T) {
 	if c.serves(lead, 1) == 0 {
 		lead, other = other, lead
 	}
-	c.within(20*time.Second, "the array is up on both cns", func() bool {
+	c.until("the array is up on both cns", func() bool {
 		return c.serves(lead, 1) == 1 && other.plane.ANA(expNQN(0)) == "non_optimized"
 	})
 	list := func() error {
@@ -60,9 +60,9 @@ func TestDatabaseFailsOverToAStandby(t *testing.T) {
 
 	standby.Promote()
 	promoted := time.Now()
-	c.within(20*time.Second, "the portal finds the new primary", func() bool { return list() == nil })
+	c.until("the portal finds the new primary", func() bool { return list() == nil })
 	portal := time.Since(promoted)
-	c.within(30*time.Second, "the array moves", func() bool { return c.serves(other, 1) == 1 })
+	c.until("the array moves", func() bool { return c.serves(other, 1) == 1 })
 	t.Logf("after the promotion: the portal answers in %.2f s, the array of a cn that died meanwhile is served in %.2f s", portal.Seconds(),
 		time.Since(promoted).Seconds())
 	if _, err := c.portal.CreateDa(t.Context(), &apiv1.CreateDaRequest{DaName: "da9", CntlrCnt: 1, DaSize: 8 << 20}); err != nil {

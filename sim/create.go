@@ -32,7 +32,11 @@ func (s *sim) create() error {
 		s.log.printf("arrays are %s", s.redundancy)
 	}
 	cns, dns := len(s.of("cn")), len(s.of("dn"))
-	for i := range 1 + s.rng.IntN(2) {
+	arrays := 1 + s.rng.IntN(2)
+	if s.cfg.story != nil {
+		arrays = max(s.cfg.story.arrays, 1)
+	}
+	for i := range arrays {
 		name := fmt.Sprint("da", i)
 		size := uint64(8 << 20)
 		if s.redundancy != "" {
@@ -40,7 +44,10 @@ func (s *sim) create() error {
 		}
 		req := &apiv1.CreateDaRequest{DaName: name, CntlrCnt: uint32(2 + s.rng.IntN(cns-1)), DaSize: size, Redundancy: s.redundancy,
 			DaConf: fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, 1+s.rng.IntN(dns), strip>>10)}
-		if err := s.former(ctx, req); err != nil {
+		if s.cfg.story != nil {
+			req.CntlrCnt = uint32(cns)
+			req.DaConf = fmt.Sprintf(`{"stripe_count":%d,"stripe_size_kb":%d}`, max(s.cfg.story.stripes, 1), strip>>10)
+		} else if err := s.former(ctx, req); err != nil {
 			return err
 		}
 		r, err := s.admin.CreateDa(ctx, req)

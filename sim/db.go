@@ -19,6 +19,9 @@ type database struct {
 	mu   sync.Mutex
 	down bool          // refuses
 	slow time.Duration // of every transaction
+	// committed, when not nil, is called after each transaction that changes something,
+	// before anyone hears of it.
+	committed func()
 }
 
 func (d *database) set(down bool, slow time.Duration) {
@@ -90,7 +93,16 @@ func (s *procStore) trip(ctx context.Context, f func() error) error {
 
 // Update implements store.Store.
 func (s *procStore) Update(ctx context.Context, fn func(tx store.Tx) error) error {
-	return s.trip(ctx, func() error { return s.db.Store.Update(ctx, fn) })
+	return s.trip(ctx, func() error {
+		err := s.db.Store.Update(ctx, fn)
+		s.db.mu.Lock()
+		told := s.db.committed
+		s.db.mu.Unlock()
+		if err == nil && told != nil {
+			told()
+		}
+		return err
+	})
 }
 
 // View implements store.Store.
@@ -105,3 +117,10 @@ func (s *procStore) Ping(ctx context.Context) error {
 
 // Close implements store.Store; the database outlives its clients.
 func (s *procStore) Close() error { return nil }
+
+// hookCommits has f called after each transaction that changes something; nil: nothing.
+func (s *sim) hookCommits(f func()) {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	s.db.committed = f
+}

@@ -67,6 +67,14 @@
 //     every host reads all its blocks back. All legs are members again, and equal
 //     byte for byte wherever their maps do not say that they may differ.
 //
+// # Stories
+//
+// What a seed finds depends on the order of goroutines, so what must happen is not
+// left to seeds. A story (story.go, and player_test.go) makes events happen in an order
+// that is written down: a gate at the disks holds commands or fails them, a hook
+// sees each commit of the database. Each rule that is left out on purpose
+// (Config.Break and the like) is found by a story that is about it.
+//
 // # Seeds
 //
 // The seed decides the shape of the cluster, the faults, what they hit, when,

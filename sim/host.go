@@ -103,7 +103,7 @@ func (h *host) choose() *path {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	first, second := "optimized", "non_optimized"
-	if h.rng.IntN(6) == 0 {
+	if h.s.cfg.story == nil && h.rng.IntN(6) == 0 {
 		first, second = second, first
 	}
 	var best *path

@@ -35,7 +35,7 @@ func (s *sim) drawRedundancy() string {
 
 // copyRate is Live.CopyRate.
 func (s *sim) copyRate() uint64 {
-	if s.cfg.CopyRate > 0 || rand.New(rand.NewPCG(s.cfg.Seed, 3)).IntN(2) == 0 {
+	if s.cfg.CopyRate > 0 || s.cfg.story != nil || rand.New(rand.NewPCG(s.cfg.Seed, 3)).IntN(2) == 0 {
 		return s.cfg.CopyRate
 	}
 	return 1 << 20

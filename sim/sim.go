@@ -54,6 +54,8 @@ type Config struct {
 	Break core.Breach
 	// ForGood has data planes refuse for good what is not there, likewise.
 	ForGood bool
+
+	story *story // is played instead of faults that the seed draws
 }
 
 // Outcome is what a run found.
@@ -80,6 +82,7 @@ type sim struct {
 	mu     sync.Mutex
 	arrays map[string]string        // by mirror
 	disks  map[string]time.Duration // by machine: what a command takes while that is a fault
+	gate   func(a planetest.Access) planetest.Fate
 
 	daemons    []*daemon
 	nodes      []*simNode
@@ -122,7 +125,11 @@ func Run(cfg Config) (*Outcome, error) {
 	if err := s.build(); err != nil {
 		return s.outcome(0), fmt.Errorf("seed %d: before the first fault: %w", cfg.Seed, err)
 	}
-	s.makeFaults()
+	if cfg.story == nil {
+		s.makeFaults()
+	} else {
+		cfg.story.tell(s)
+	}
 	healed := s.settle()
 	return s.outcome(healed), nil
 }
@@ -135,10 +142,10 @@ func (s *sim) outcome(healed time.Duration) *Outcome {
 // build makes the cluster, its arrays and its hosts, as an administrator
 // does.
 func (s *sim) build() error {
-	s.swaps = s.rng.IntN(5) > 0
+	s.swaps = s.rng.IntN(5) > 0 || s.cfg.story != nil
 	s.planes = planetest.NewLive(planetest.Live{
 		Path: s.net.Path, Service: s.service, Wrote: s.ledger.Wrote, Admitted: s.ledger.Admitted, Removed: s.removed, NoFence: s.cfg.NoFence,
-		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(),
+		NoSettle: s.cfg.NoSettle, ForGood: s.cfg.ForGood, Acked: s.acked, Break: s.cfg.Break, CopyRate: s.copyRate(), Meets: s.meets,
 	})
 	if err := s.openDB(); err != nil {
 		return err
@@ -147,10 +154,14 @@ func (s *sim) build() error {
 	for i := range 3 {
 		s.daemons = append(s.daemons, s.monitor(i, fmt.Sprintf("10.0.0.%d", 11+i)))
 	}
-	for i := range 2 + s.rng.IntN(2) {
+	dns, cns := 2+s.rng.IntN(2), 2+s.rng.IntN(3)
+	if s.cfg.story != nil {
+		dns, cns = s.cfg.story.dns, s.cfg.story.cns
+	}
+	for i := range dns {
 		s.addNode("dn", i, fmt.Sprintf("10.0.1.%d", i+1))
 	}
-	for i := range 2 + s.rng.IntN(3) {
+	for i := range cns {
 		s.addNode("cn", i, fmt.Sprintf("10.0.2.%d", i+1))
 	}
 	if s.redundancy = s.drawRedundancy(); s.cfg.Settle == 0 {
@@ -178,7 +189,9 @@ func (s *sim) build() error {
 		return err
 	}
 	for _, h := range s.hosts {
-		h.run()
+		if s.cfg.story == nil {
+			h.run()
+		}
 	}
 	go s.discover()
 	time.Sleep(3 * time.Second) // the first beats

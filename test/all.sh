@@ -77,7 +77,6 @@ else
   unable "unit tests, race detector" "no gcc"
 fi
 stage "allocations" allocations
-stage "left-out rules of mirrors" go test -count=1 -timeout 15m -run TestBrokenMirrorRulesAreFound ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v qemu-system-x86_64 >/dev/null; then
   stage "tutorial: ten hosts, Linux NVMe/TCP" make --no-print-directory tutorial

@@ -124,6 +124,22 @@ func (c *Cluster) Holds(vd string, off uint64) uint64 {
 	return 0
 }
 
+// Has reports that a number stands somewhere in the data of a vd.
+func (c *Cluster) Has(vd string, number uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.leg(vd)
+	if m == nil {
+		return false
+	}
+	for _, n := range m.blocks {
+		if n == number {
+			return true
+		}
+	}
+	return false
+}
+
 // Differ compares the data of two legs of a mirror, and says where they differ
 // though neither's map says that they may; "" when they do not. marked is how many
 // regions may differ.

@@ -282,8 +282,13 @@ func (p *Plane) media(b *bdev, cmd Command) (uint64, Status) {
 	}
 	m.busy = m.busy.Add(p.c.live.Service(p.addr))
 	p.c.sleep(time.Until(m.busy))
+	fate := p.meets(run, cmd)
 	if p.run != run {
 		return 0, pending
+	}
+	if fate == Fail {
+		p.awake(run)
+		return 0, MediaError
 	}
 	if cmd.Write {
 		p.c.live.Wrote(p.addr, cmd.nqn, cmd.host)
@@ -298,4 +303,25 @@ func (p *Plane) media(b *bdev, cmd Command) (uint64, Status) {
 	value := m.blocks[cmd.Off]
 	p.awake(run)
 	return value, OK
+}
+
+// meets returns what a command meets at a disk, when it has waited.
+func (p *Plane) meets(run int, cmd Command) (fate Fate) {
+	if p.c.live.Meets == nil || cmd.meta {
+		return Serve
+	}
+	a := Access{Addr: p.addr, NQN: cmd.nqn, Write: cmd.Write, Flush: cmd.flush, Off: cmd.Off, Len: blockSize, Number: cmd.Value}
+	if cmd.data != nil {
+		a.Len = uint64(len(cmd.data))
+	}
+	if cmd.Write && a.Len == blockSize && cmd.data != nil {
+		a.Number = contentOf(cmd.data).number
+	}
+	for p.run == run {
+		if fate = p.c.live.Meets(a); fate != Wait {
+			break
+		}
+		p.c.sleep(time.Millisecond)
+	}
+	return fate
 }

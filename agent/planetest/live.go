@@ -20,6 +20,9 @@ type Live struct {
 	Path func(from, to string) (time.Duration, bool)
 	// Service is how long a machine's disk is busy with one command.
 	Service func(addr string) time.Duration
+	// Meets, when not nil, decides what a command meets at a disk that has served
+	// those before it. Called with the cluster's lock held.
+	Meets func(a Access) Fate
 	// Wrote hears of every command that changes a disk, when it does. host is
 	// the NQN of the connection that the command came in by, "" when it came
 	// from the plane itself.
@@ -44,6 +47,28 @@ type Live struct {
 	// Removed hears of every subsystem that is removed while its plane runs.
 	Removed func(addr string, sub spdk.NvmfSubsystem)
 }
+
+// Access is a command at a disk.
+type Access struct {
+	Addr  string // of the machine
+	NQN   string // of the vd's subsystem
+	Write bool
+	Flush bool
+	Off   uint64 // on the vd, in bytes
+	Len   uint64 // in bytes
+	// Number is what a write brings to a block of data.
+	Number uint64
+}
+
+// Fate is what a command meets at a disk.
+type Fate uint8
+
+// The fates of commands.
+const (
+	Serve Fate = iota
+	Wait       // as long as Meets says so, or until the data plane dies
+	Fail       // with a media error; nothing is written
+)
 
 // NewLive returns a cluster whose planes do I/O and keep connections. It needs
 // no socket: for a bubble of testing/synctest.

@@ -27,6 +27,10 @@ type PD struct {
 // its pd, though there was by the pd's own count.
 const NoSpace = "no space: "
 
+// DataLost begins what a dn says of a vd whose data is not on its pd any more, and
+// does not come back.
+const DataLost = "its data is lost: "
+
 // VD is a virtual disk: an lvol of a pd, exported to one controller.
 type VD struct {
 	ID       string // also the namespace UUID

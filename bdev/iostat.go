@@ -160,6 +160,8 @@ type IOStat struct {
 	// Throttled is time in which at least one request waited for a limit of
 	// SetQoS. A reset leaves it.
 	Throttled time.Duration
+
+	InFlight int // requests that are under way
 }
 
 // IOStatJSON is IOStat with bdev_get_iostat's keys. A tick is a nanosecond.
@@ -187,6 +189,10 @@ type IOStatJSON struct {
 	IOError       map[string]uint64 `json:"io_error"`
 	// Beyond SPDK's: IOStat.Throttled, when there was some.
 	ThrottledTicks uint64 `json:"vda_throttled_ticks,omitempty"`
+	// Given while requests are under way: how many, and how many of any kind have
+	// ended, well or not.
+	QueueDepth uint64 `json:"queue_depth,omitempty"`
+	Ended      uint64 `json:"vda_ended_ops,omitempty"`
 }
 
 // TickRate is ticks a second in IOStatJSON.
@@ -200,6 +206,12 @@ func (s *IOStat) JSON() IOStatJSON {
 		BytesWritten: w.Bytes, WriteOps: w.Ops, WriteTicks: w.Nanos, MaxWriteTicks: w.Max, MinWriteTicks: w.Min,
 		BytesUnmapped: u.Bytes, UnmapOps: u.Ops, UnmapTicks: u.Nanos, MaxUnmapTicks: u.Max, MinUnmapTicks: u.Min,
 		IOError: map[string]uint64{}, ThrottledTicks: uint64(s.Throttled),
+	}
+	if s.InFlight > 0 {
+		j.QueueDepth, j.Ended = uint64(s.InFlight), s.Fails
+		for i := range s.Op {
+			j.Ended += s.Op[i].Ops
+		}
 	}
 	if s.Fails != 0 {
 		j.IOError["failed"] = s.Fails
@@ -221,6 +233,9 @@ func (reg *Registry) IOStat(name string) (IOStat, error) {
 	out := IOStat{Fails: sum.fails.Load(), MediumErrors: sum.medium.Load(), NoSpace: sum.noSpace.Load()}
 	if q := e.qos.Load(); q != nil {
 		out.Throttled = q.throttled()
+	}
+	for h := range e.handles {
+		out.InFlight += h.InFlight()
 	}
 	for i := range sum.op {
 		o := &sum.op[i]

@@ -88,4 +88,12 @@ type Machine interface {
 	// Make makes a file of zeros of that many bytes, which must fit into its
 	// file system.
 	Make(path string, size uint64) error
+	// Room says how much of a file has space already, and what there is for the rest.
+	Room(path string) (Room, error)
+}
+
+// Room is the space of a regular file, in bytes. It is zero for what is none.
+type Room struct {
+	Size, Allocated int64
+	Left            int64 // in its file system
 }

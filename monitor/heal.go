@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -29,8 +30,8 @@ const (
 	flapWait = 16 * time.Minute
 )
 
-// LegView is a leg that is not a member, or is to leave, of an array whose primary
-// is on a node of this monitor's.
+// LegView is a leg that is not a member, or is to leave, or whose disk is not well, of
+// an array whose primary is on a node of this monitor's.
 type LegView struct {
 	DAID string
 	vda.VD
@@ -54,7 +55,9 @@ type HealPlan struct {
 
 // PlanHeal chooses. It lets the legs that lack least begin, a few per dn at once, so
 // that each rebuild that has begun comes to an end. A leg that is away is replaced
-// after a while, and is taken back as long as its successor is not ready. Pure.
+// after a while, or at once when its data is lost, and is taken back as long as its
+// successor is not ready. So is a member whose disk has not been well for as long
+// though its node is: it has all data until its successor has. Pure.
 func PlanHeal(t *Timing, now time.Time, legs []LegView) HealPlan {
 	var p HealPlan
 	targets := map[string]int{}
@@ -89,12 +92,21 @@ func PlanHeal(t *Timing, now time.Time, legs []LegView) HealPlan {
 			p.Replace = append(p.Replace, v)
 		}
 	}
+	// A member has all data, so its place is taken when all that are missing have one.
+	for _, v := range sorted {
+		if v.Role == vda.Member && !v.Leaving && v.DNUp && v.away(t, now) && !replacing[v.MirrorID] {
+			replacing[v.MirrorID] = true
+			p.Replace = append(p.Replace, v)
+		}
+	}
 	return p
 }
 
-// away reports that a leg has not been well for so long that it is replaced.
+// away reports that a leg has not been well for so long that it is replaced, or that
+// it never will be.
 func (v *LegView) away(t *Timing, now time.Time) bool {
-	return v.Health.Error && now.Sub(v.Health.Since) >= t.ReplaceAfter
+	lost := v.Role != vda.Member && strings.HasPrefix(v.Health.Msg, vda.DataLost)
+	return v.Health.Error && (lost || now.Sub(v.Health.Since) >= t.ReplaceAfter)
 }
 
 // legMemory is what a monitor remembers of a leg that is not a member.
@@ -246,6 +258,9 @@ func (m *Monitor) legViews(ctx context.Context, memory map[string]*legMemory) ([
 
 func (m *Monitor) legView(primary *node, v vda.VD, dn *vda.DN, memory map[string]*legMemory) LegView {
 	now := time.Now()
+	if v.Role == vda.Member && !v.Leaving {
+		return LegView{DAID: v.DAID, VD: v, DNUp: m.up(v.DNID)}
+	}
 	l := memory[v.ID]
 	if l == nil {
 		l = &legMemory{epoch: v.Epoch, lost: []time.Time{now}}

@@ -28,6 +28,9 @@ func TestPlanHeal(t *testing.T) {
 	sick := func(since time.Duration) func(*LegView) {
 		return func(v *LegView) { v.DNUp = false; v.Health = vda.Health{Error: true, Since: now.Add(-since)} }
 	}
+	ailing := func(since time.Duration, why string) func(*LegView) {
+		return func(v *LegView) { v.Health = vda.Health{Error: true, Msg: why, Since: now.Add(-since)} }
+	}
 	leaving := func(v *LegView) { v.Leaving = true }
 	for _, c := range []struct {
 		name string
@@ -55,6 +58,16 @@ func TestPlanHeal(t *testing.T) {
 			leg("b", vda.Stale, sick(time.Hour), of("m"))}, "replace b"},
 		{"it comes back before its successor is ready", []LegView{leg("a", vda.Stale, of("m"), leaving), leg("b", vda.Target, of("m"))},
 			"admit a"},
+		{"its data is lost", []LegView{leg("a", vda.Stale, ailing(0, vda.DataLost+"it is gone"))}, "replace a"},
+		{"a member whose disk is sick for a while", []LegView{leg("a", vda.Member, ailing(10*time.Minute-1, "I/O errors"))}, ""},
+		{"a member whose disk is sick for too long", []LegView{leg("a", vda.Member, ailing(10*time.Minute, "I/O errors"))}, "replace a"},
+		{"a member whose node is down", []LegView{leg("a", vda.Member, sick(time.Hour))}, ""},
+		{"a member that says that its data is lost is the primary's to judge",
+			[]LegView{leg("a", vda.Member, ailing(0, vda.DataLost+"it is gone"))}, ""},
+		{"a sick member is replaced already", []LegView{leg("a", vda.Member, ailing(time.Hour, "I/O errors"), of("m"), leaving),
+			leg("b", vda.Target, of("m"))}, ""},
+		{"a leg that is away goes before a sick member", []LegView{leg("a", vda.Member, ailing(time.Hour, "I/O errors"), of("m")),
+			leg("b", vda.Stale, sick(time.Hour), of("m"), lacks(9))}, "replace b"},
 		{"a member that is to leave", []LegView{leg("a", vda.Member, leaving)}, ""},
 	} {
 		p := PlanHeal(timing, now, c.legs)

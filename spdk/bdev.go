@@ -131,6 +131,27 @@ type IOStat struct {
 	// medium and no_space; SPDK failed, aio_error, nvme_error, nomem, aborted
 	// and others, those that happened.
 	IOError map[string]uint64 `json:"io_error"`
+
+	// QueueDepth is how many requests were under way, in vda_tgt now, in SPDK at the
+	// last sample, which it takes every QueuePeriod microseconds; 0: it takes none.
+	// Ended is how many requests of any kind have ended, of vda_tgt alone and while
+	// some are under way.
+	QueueDepth  uint64 `json:"queue_depth"`
+	QueuePeriod uint64 `json:"queue_depth_polling_period"`
+	Ended       uint64 `json:"vda_ended_ops"`
+}
+
+// Progress is a number that changes whenever a request ends. SPDK counts no flushes
+// and no write zeroes.
+func (s *IOStat) Progress() uint64 {
+	if s.Ended > 0 {
+		return s.Ended
+	}
+	n := s.NumReadOps + s.NumWriteOps + s.NumUnmapOps
+	for _, failed := range s.IOError {
+		n += failed
+	}
+	return n
 }
 
 // IOStats is the result of bdev_get_iostat.
@@ -138,6 +159,15 @@ type IOStats struct {
 	TickRate uint64   `json:"tick_rate"` // ticks per second
 	Ticks    uint64   `json:"ticks"`     // now
 	Bdevs    []IOStat `json:"bdevs"`
+}
+
+// BdevSetQDSamplingPeriod has SPDK look every so many microseconds at how many
+// requests of a bdev are under way.
+func (a API) BdevSetQDSamplingPeriod(ctx context.Context, bdev string, micros uint64) error {
+	return a.do(ctx, "bdev_set_qd_sampling_period", struct {
+		Name   string `json:"name"`
+		Period uint64 `json:"period"`
+	}{bdev, micros})
 }
 
 // BdevGetIOStat returns the counters of the named bdevs, of all when none is

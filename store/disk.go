@@ -178,7 +178,8 @@ func (t *sqlReader) AilingVDs(daIDs []string) ([]vda.VD, error) {
 }
 
 func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
-	return listRows(t, &vdTable, "(role <> 0 OR leaving = TRUE) AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
+	return listRows(t, &vdTable,
+		"(role <> 0 OR leaving = TRUE OR h_error = TRUE AND mirror_id <> '') AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
 }
 
 // onDraining is a vd on a dn or pd that is being drained.

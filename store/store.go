@@ -87,8 +87,8 @@ type Reader interface {
 	// Idx, without tombstones; nothing is locked.
 	LegsOf(daIDs []string) ([]vda.VD, error)
 	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
-	// UnsettledLegs returns the legs that are not members, or are to leave, of all
-	// arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
+	// UnsettledLegs returns the legs that are not members, or are to leave, or are in
+	// error, of all arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
 	UnsettledLegs() ([]vda.VD, error)
 
 	// DrainingVDs returns the vds on dns and pds that are being drained, likewise.

@@ -20,7 +20,8 @@ func bdevMethods() []*Method {
 		bare("bdev_wait_for_examine", "Returns when no bdev is being examined.", "bdev_wait_for_examine requires no parameters", waitForExamine,
 			slow),
 		method("bdev_set_qos_limit", "Limits the I/O of a bdev.", setQoSLimit),
-		method("bdev_get_iostat", "Returns the I/O counters of all bdevs or of the named ones. Latencies are in nanoseconds; those of bdevs "+
+		method("bdev_get_iostat", "Returns the I/O counters of all bdevs or of the named ones. While requests are under way, "+
+			"queue_depth is how many and vda_ended_ops how many have ended so far. Latencies are in nanoseconds; those of bdevs "+
 			"that complete at once (memory) are taken of one request in 61, which stands for all.", getIOStat, optional),
 		method("bdev_reset_iostat", "Sets the I/O counters of one bdev or of all to zero.", resetIOStat, optional),
 		method("bdev_enable_histogram", "Starts or ends the latency histogram of a bdev.", enableHistogram),

@@ -54,7 +54,8 @@ type Agent struct {
 	caps map[string]*apiv1.PdCapacity
 	full map[string]time.Time // by pd: when there was no space below it
 
-	ailing map[string]*ailing // by pd
+	ailing    map[string]*ailing // by pd
+	rewriting map[string]int     // by pd: vds that are being zeroed or cleared
 	// By pd: what was said of its disk, and whether that was read and lacks
 	// the pd's stamp.
 	refused   map[string]refusal
@@ -76,7 +77,8 @@ type set struct {
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, zeroing: make(chan struct{}, maxZeroing), clearing: make(chan struct{}, maxClearing),
 		caps: map[string]*apiv1.PdCapacity{}, full: map[string]time.Time{}, ailing: map[string]*ailing{},
-		refused: map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{}, epochs: map[string]uint64{}}
+		rewriting: map[string]int{},
+		refused:   map[string]refusal{}, unstamped: map[string]bool{}, held: map[string]io.Closer{}, epochs: map[string]uint64{}}
 	if n.Disks == nil {
 		n.Disks = local.Machine{Folders: n.Cfg.AioDirs}
 		if own, err := n.Cfg.DisksDir(); err != nil {

@@ -3,6 +3,8 @@ package dn
 import (
 	"strings"
 	"testing"
+
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // A file that has all of its space needs none; one that lacks some is in error
@@ -21,7 +23,7 @@ func TestTooLittle(t *testing.T) {
 		{gib, gib - 4096, 4096, false},
 		{gib, gib - 4096, 0, true},
 	} {
-		err := tooLittle("/disk", x.size, x.allocated, x.left)
+		err := tooLittle("/disk", disk.Room{Size: x.size, Allocated: x.allocated, Left: x.left})
 		if (err != nil) != x.bad {
 			t.Errorf("%+v: %v", x, err)
 		}

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // says waits until the states of objects say all of the words, or none of
@@ -71,4 +74,77 @@ func TestFullDiskIsShown(t *testing.T) {
 	l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
 	l.c.Ail("/dev/null", map[string]uint64{"failed": 4, "medium": 0, "no_space": 4})
 	l.says([]string{pdID, vdID}, "no space")
+}
+
+// Vds whose writes had no space are in error until there is some, so that no leg is
+// copied to them.
+func TestFullDiskIsShownUntilThereIsSpace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		t.Cleanup(func() { time.Sleep(time.Minute) })
+		l := &lab{T: t, c: planetest.NewCluster(), dir: t.TempDir()}
+		l.plane = l.c.Place("dn0", true)
+		l.plane.Boot()
+		l.start()
+		t.Cleanup(func() { l.stop() })
+		l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+		l.c.SetRoom("/dev/null", disk.Room{Size: 64 << 20, Allocated: 16 << 20, Left: 4096})
+		l.c.Ail("/dev/null", map[string]uint64{"failed": 4, "medium": 0, "no_space": 4})
+		for range 10 {
+			time.Sleep(time.Minute)
+			l.says([]string{pdID, vdID}, "no space")
+		}
+		l.c.SetRoom("/dev/null", disk.Room{Size: 64 << 20, Allocated: 16 << 20, Left: 1 << 30})
+		time.Sleep(time.Minute)
+		for _, id := range []string{pdID, vdID} {
+			if msg := l.bad(id); msg != "" {
+				t.Errorf("%s has space: %q", id, msg)
+			}
+		}
+	})
+}
+
+// A disk that answers nothing, while something is under way, shows in its pd and vds
+// until it answers.
+func TestHangingDiskIsShown(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		both := []string{pdID, vdID}
+		l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+		l.c.Queue("/dev/null", 0, 7)
+		time.Sleep(time.Minute) // at rest
+		if msg := l.bad(pdID); msg != "" {
+			t.Errorf("a disk at rest: %q", msg)
+		}
+		for n := range uint64(20) { // it is slow
+			l.c.Queue("/dev/null", 3, 8+n)
+			time.Sleep(5 * time.Second)
+			if msg := l.bad(pdID) + l.bad(vdID); msg != "" {
+				t.Errorf("a disk that answers every 5 s: %q", msg)
+			}
+		}
+		l.says(both, "answered nothing since", "3 requests")
+		l.c.Queue("/dev/null", 3, 100)
+		time.Sleep(10 * time.Second)
+		for _, id := range both {
+			if msg := l.bad(id); msg != "" {
+				t.Errorf("a disk that answers again: %s: %q", id, msg)
+			}
+		}
+	})
+}
+
+// A file that is not there any more shows, though the data plane has it open.
+func TestFileThatIsGoneIsShown(t *testing.T) {
+	inBubble(t, func(l *lab) {
+		l.good(full(1, []*apiv1.PdSpec{aioPD()}, vd(1)))
+		l.c.Hide("/dev/null", true)
+		l.says([]string{pdID, vdID}, "does not exist any more")
+		l.c.Hide("/dev/null", false)
+		time.Sleep(time.Minute)
+		for _, id := range []string{pdID, vdID} {
+			if msg := l.bad(id); msg != "" {
+				t.Errorf("%s is back: %q", id, msg)
+			}
+		}
+	})
 }

@@ -169,7 +169,7 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 				return "", err
 			}
 		}
-		return "", fmt.Errorf("its data is lost: lvol %s%s is not on pd %s any more (a malloc pd keeps nothing over a restart "+
+		return "", fmt.Errorf(vda.DataLost+"lvol %s%s is not on pd %s any more (a malloc pd keeps nothing over a restart "+
 			"of the data plane)",
 			vdPrefix, spec.Id, spec.PdId)
 	}
@@ -283,13 +283,25 @@ func (a *Agent) overwrite(ctx context.Context, turns chan struct{}, what, bdev s
 			return context.Cause(ctx)
 		}
 	}
-	defer func() { <-turns }()
+	a.noteRewriting(spec.PdId, 1)
+	defer func() {
+		a.noteRewriting(spec.PdId, -1)
+		<-turns
+	}()
 	note("is being " + what)
 	return a.Plane.WithRaw(ctx, bdev, func(d agent.RawDisk) error {
 		return how(d, ctx, func(done uint64) {
 			note(fmt.Sprintf("is being %s: %d of %d MiB", what, done>>20, d.Size()>>20))
 		})
 	})
+}
+
+func (a *Agent) noteRewriting(pd string, by int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.rewriting[pd] += by; a.rewriting[pd] == 0 {
+		delete(a.rewriting, pd)
+	}
 }
 
 // dropVD carries out a vd's tombstone.

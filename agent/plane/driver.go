@@ -48,6 +48,8 @@ type Disks interface {
 	// Errors returns the failures among a bdev's counters (io_error of
 	// bdev_get_iostat) that are the disk's, and those for want of space.
 	Errors(by map[string]uint64) (bad, full uint64)
+	// CountQueue has the counters of a bdev say how many requests are under way.
+	CountQueue(ctx context.Context, of *spdk.IOStat) error
 	// CreateLvol is bdev_lvol_create; the size is given in MiB.
 	CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, error)
 }

@@ -39,6 +39,7 @@ type traits struct {
 	// passesThrough: a target hands Identify Namespace and vendors' commands on to
 	// what is behind an NVMe bdev, unless told not to: SPDK 24.09.
 	passesThrough bool
+	queues        bool // has bdev_set_qd_sampling_period
 }
 
 func newSPDKTgt(c Config, k Kind) *spdkTgt {
@@ -56,6 +57,7 @@ func traitsOf(k Kind) traits {
 		lvolBytes:      !k.version.AtLeast(23, 5),
 		exactKeepAlive: k.version.AtLeast(25, 5),
 		listenerState:  k.version.AtLeast(24, 1),
+		queues:         k.has("bdev_set_qd_sampling_period"),
 		passesThrough:  k.version.AtLeast(24, 9),
 	}
 }
@@ -115,6 +117,16 @@ func (d *spdkTgt) Errors(by map[string]uint64) (bad, full uint64) {
 		bad += by[why]
 	}
 	return bad, 0
+}
+
+// queuePeriod is how often the queue of a disk is looked at.
+const queuePeriod = time.Second
+
+func (d *spdkTgt) CountQueue(ctx context.Context, of *spdk.IOStat) error {
+	if !d.queues || of.QueuePeriod != 0 {
+		return nil
+	}
+	return d.API.BdevSetQDSamplingPeriod(ctx, of.Name, uint64(queuePeriod.Microseconds()))
 }
 
 // CreateLvol gives the size in the unit that the version takes.

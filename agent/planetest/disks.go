@@ -121,6 +121,13 @@ func (m machine) Make(path string, _ uint64) error {
 	return nil
 }
 
+func (m machine) Room(path string) (disk.Room, error) {
+	_, err := m.Identify(path)
+	m.c.mu.Lock()
+	defer m.c.mu.Unlock()
+	return m.c.disk(path).room, err
+}
+
 // modelDisk implements disk.Device.
 type modelDisk struct {
 	c    *Cluster

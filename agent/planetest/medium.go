@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/virtual-disk-array/vda/disk"
 )
 
 // Medium is what is on a disk.
@@ -24,6 +26,9 @@ type Medium struct {
 	taken   string             // why its lvstore was given up
 	stalled chan struct{}      // not nil: nothing on it is cleared until it is closed
 	failed  map[string]uint64  // requests that the disk failed, as bdev_get_iostat calls them
+	queued  uint64             // requests that are under way, as bdev_get_iostat says
+	room    disk.Room          // for what is written to it
+	served  uint64             // requests that have ended
 	blocks  map[uint64]uint64  // numbers that were written, by byte offset
 	raw     map[uint64][]byte  // blocks that are not numbers
 	durable map[uint64]content // what a power cut may bring back, of blocks whose write is in the cache
@@ -121,6 +126,27 @@ func (c *Cluster) Ail(file string, by map[string]uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.disk(file).failed = by
+}
+
+// Queue says how many requests are under way on a disk, and how many have ended.
+func (c *Cluster) Queue(file string, underWay, ended uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).queued, c.disk(file).served = underWay, ended
+}
+
+// Hide has nothing be at a disk's path, or the disk again.
+func (c *Cluster) Hide(file string, hidden bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).Missing = hidden
+}
+
+// SetRoom says how much space a disk's file has.
+func (c *Cluster) SetRoom(file string, r disk.Room) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disk(file).room = r
 }
 
 // Take has the data plane give up the lvstore on a disk, "" takes that back.

@@ -295,7 +295,8 @@ func (p *Plane) getIOStat(a *params) (any, error) {
 		if b == nil {
 			return nil, errNoDev
 		}
-		stats.Bdevs = append(stats.Bdevs, spdk.IOStat{Name: b.name, IOError: maps.Clone(b.medium.failed)})
+		stats.Bdevs = append(stats.Bdevs, spdk.IOStat{Name: b.name, IOError: maps.Clone(b.medium.failed),
+			QueueDepth: b.medium.queued, NumReadOps: b.medium.served})
 	}
 	return stats, nil
 }

@@ -74,6 +74,26 @@ func (m Machine) Identify(path string) (disk.ID, error) {
 	return identify(unix.AT_FDCWD, path, &st)
 }
 
+// Room says how much of a file has space already, and what there is for the rest.
+// disk.ErrNotFound when nothing is there.
+func (m Machine) Room(path string) (disk.Room, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			return disk.Room{}, fmt.Errorf("%s %w", path, disk.ErrNotFound)
+		}
+		return disk.Room{}, fmt.Errorf("%s: %w", path, err)
+	}
+	var fs unix.Statfs_t
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return disk.Room{}, nil
+	}
+	if err := unix.Statfs(path, &fs); err != nil {
+		return disk.Room{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return disk.Room{Size: st.Size, Allocated: st.Blocks * 512, Left: int64(fs.Bavail) * fs.Bsize}, nil
+}
+
 // Make makes a file of that many bytes, without any of them written. Its file
 // system must have that much space free.
 func (m Machine) Make(path string, size uint64) error {

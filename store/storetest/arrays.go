@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/virtual-disk-array/vda"
@@ -408,6 +409,27 @@ func testLegsOf(t *testing.T, s *suite) {
 		if len(legs) != 0 {
 			t.Errorf("of no array: %v", legs)
 		}
+		return err
+	})
+	ill := vda.Health{Error: true, Msg: "I/O errors"}
+	s.update(t, func(tx store.Tx) error {
+		for _, c := range []*cluster{a, b, striped} {
+			c.vd.Role, c.vd.Leaving = vda.Member, false
+			if err := errors.Join(tx.UpdateVD(c.vd), tx.SetHealth(store.ObjVD, c.vd.ID, vda.Health{})); err != nil {
+				return err
+			}
+		}
+		return errors.Join(tx.SetHealth(store.ObjVD, a.vd.ID, ill), tx.SetHealth(store.ObjVD, striped.vd.ID, ill))
+	})
+	s.view(t, func(tx store.Reader) error {
+		legs, err := tx.UnsettledLegs()
+		var got []string
+		for i := range legs {
+			if slices.Contains([]string{a.vd.ID, b.vd.ID, striped.vd.ID}, legs[i].ID) { // others are other tests'
+				got = append(got, legs[i].ID)
+			}
+		}
+		same(t, "unsettled legs", got, []string{a.vd.ID})
 		return err
 	})
 }

@@ -11,7 +11,32 @@ type Mirror struct {
 	Idx    uint32 // place in the group's stripe
 	Size   uint64 // bytes of data; a leg has LegTail more, at least
 	Gen    uint64 // counts the changes of its members; from 1
+	Scrub  Scrub  // the last one
 }
+
+// Scrub is how far a comparison of a mirror's legs is, or has come.
+type Scrub struct {
+	ID         string     `json:"id"` // of the order; "" when there was none
+	Term       uint64     `json:"term"`
+	State      ScrubState `json:"state"`
+	Done       uint64     `json:"done"`       // bytes of Mirror.Size
+	Mismatches uint64     `json:"mismatches"` // blocks of 4096 bytes in which legs differed
+	Repaired   uint64     `json:"repaired"`   // of these, blocks that are equal by now
+	First      uint64     `json:"first"`      // offset in bytes of the first of them
+}
+
+// ScrubState is the state of a scrub, as users see it.
+type ScrubState string
+
+// The states of a scrub.
+const (
+	ScrubRunning ScrubState = "running"
+	ScrubDone    ScrubState = "done"
+	ScrubStopped ScrubState = "stopped" // before its end
+)
+
+// Unequal is how many blocks are known to differ between legs.
+func (s *Scrub) Unequal() uint64 { return s.Mismatches - min(s.Mismatches, s.Repaired) }
 
 // LegTail is what a leg has behind its data, bytes: its label and its map.
 const LegTail = 1 << 20

@@ -25,9 +25,10 @@ type LegReport struct {
 
 // MirrorReport is what a primary says of a mirror.
 type MirrorReport struct {
-	ID   string
-	Gen  uint64 // that its data plane has
-	Legs []LegReport
+	ID    string
+	Gen   uint64 // that its data plane has
+	Legs  []LegReport
+	Scrub vda.Scrub // of the one that is running or the last one; State is "" when there was none
 }
 
 // LegsReport is what an array's primary says of all its mirrors.

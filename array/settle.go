@@ -103,7 +103,13 @@ func (c *Change) settle(daID string) error {
 		c.deleteVDs(vds)
 		return nil
 	}
-	if h := healthOf(vds, cntlrs); !SameHealth(da.Health, h) {
+	h := healthOf(vds, cntlrs)
+	if !h.Error && da.Redundancy.Mirrored() {
+		if h, err = c.unequal(daID); err != nil {
+			return err
+		}
+	}
+	if !SameHealth(da.Health, h) {
 		return c.tx.SetHealth(store.ObjDA, daID, h)
 	}
 	return nil

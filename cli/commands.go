@@ -4,6 +4,7 @@ package cli
 var nouns = []struct{ name, short string }{
 	{"dn", "Disk nodes: servers with disks"},
 	{"pd", "Physical disks of disk nodes"},
+	{"vd", "Virtual disks: pieces of physical disks that arrays stand on"},
 	{"cn", "Controller nodes: servers that run controllers of disk arrays"},
 	{"da", "Disk arrays: what hosts use as block devices"},
 	{"exp", "Exporters: the way of one host to a disk array"},
@@ -19,6 +20,7 @@ type command struct {
 	long       string
 	example    string
 	flags      []flag
+	wait       *waiting // of one that begins what takes its time
 }
 
 // Flags that several commands have.
@@ -39,6 +41,8 @@ var (
 		"when not given"}
 	force = flag{name: "force", syntax: order, usage: "the node is lost for good: forget what waits for its confirmation; refuse while " +
 		"anything does when not given"}
+
+	vdID = flag{name: "vd-id", usage: "`ID` of the virtual disk, as da get shows it", required: true}
 
 	orphanID = flag{name: "orphan-id", usage: "`ID` of the orphan, as orphan list shows it", required: true}
 	newName  = flag{name: "new-name", usage: "`NAME` to adopt it under, when its own is taken; its own when not given"}
@@ -100,6 +104,15 @@ var commands = []command{
 		example: "  vda_cli dn list --error true -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter}},
 	{noun: "dn", verb: "get", method: "GetDn", short: "Show a disk node and its physical disks",
 		example: "  vda_cli dn get --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
+	{noun: "dn", verb: "drain", method: "DrainDn", short: "Have all virtual disks leave a disk node while their arrays serve",
+		wait: &drainedDn,
+		long: "\nThe node takes no new virtual disks, and vda_monitor moves those that are on it to\nother nodes, a few at a time, the " +
+			"smallest first. What cannot move is listed with\nthe reason and tried again until it can. When the node has none left it " +
+			"can be\nswitched off, or its pds and then it deleted. dn get shows how far it is.",
+		example: "  vda_cli dn drain --dn-name 192.168.0.14:9720 --wait", flags: []flag{dnName}},
+	{noun: "dn", verb: "undrain", method: "UndrainDn", short: "End the drain of a disk node, and place virtual disks on it again",
+		long:    "\nMoves that are under way from it are undone, but for those that are as good as done;\nalso those that vd move began.",
+		example: "  vda_cli dn undrain --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
 
 	{noun: "pd", verb: "create", method: "CreatePd", short: "Add a physical disk to a disk node, and format it",
 		long: "\nThe disk is formatted and stamped with the ids of the cluster and of the pd. It has\nto be blank: any other is refused " +
@@ -126,6 +139,22 @@ var commands = []command{
 			onlineFilter, errorFilter}},
 	{noun: "pd", verb: "get", method: "GetPd", short: "Show a physical disk",
 		example: "  vda_cli pd get --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
+	{noun: "pd", verb: "drain", method: "DrainPd", short: "Have all virtual disks leave a physical disk while their arrays serve",
+		wait:    &drainedPd,
+		long:    "\nThey move to other disk nodes, as with dn drain. pd get shows how far it is.",
+		example: "  vda_cli pd drain --dn-name 192.168.0.14:9720 --pd-name pd0 --wait", flags: []flag{dnName, pdName}},
+	{noun: "pd", verb: "undrain", method: "UndrainPd", short: "End the drain of a physical disk, and place virtual disks on it again",
+		example: "  vda_cli pd undrain --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
+
+	{noun: "vd", verb: "move", method: "MoveVd", short: "Move a virtual disk to another disk node while its array serves", wait: &movedVd,
+		long: "\nA new virtual disk is made there and copied to. When it has all data it takes the\nplace of the old one, which is " +
+			"deleted. Without --to-dn and --to-pd a place is\nchosen as for a new array. --cancel ends a move that is under way.",
+		example: "  vda_cli vd move --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01 --to-dn 192.168.0.15:9720 --to-pd pd0 --wait",
+		flags: []flag{vdID, {name: "to-dn", usage: "`HOST:PORT` of the disk node's agent to move to; any when not given"},
+			{name: "to-pd", usage: "`NAME` of the physical disk to move to, of the node given or the only one of that name; any when not given"},
+			{name: "cancel", syntax: onOff, usage: "end the move instead, and undo what of it is under way; the vd moves when not given"}}},
+	{noun: "vd", verb: "get", method: "GetVd", short: "Show a virtual disk",
+		example: "  vda_cli vd get --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{vdID}},
 
 	{noun: "cn", verb: "create", method: "CreateCn", short: "Add a controller node",
 		long: "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
@@ -192,6 +221,16 @@ var commands = []command{
 		example: "  vda_cli da recover --da-name da0 --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01 --accept-data-loss",
 		flags: []flag{daName, {name: "vd-id", required: true, usage: "`ID` of the vd to go on with, as da get shows it"},
 			{name: "accept-data-loss", syntax: order, usage: "writes that are not on the vd may be lost; refused when not given"}}},
+	{noun: "da", verb: "scrub", method: "ScrubDa", short: "Compare the legs of a mirrored array while it serves", wait: &scrubbedDa,
+		long: "\nda get shows how far it is, and in scrub_msg_list what was found. The array is in error\nwhile legs are known to differ. " +
+			"Of three legs the one that differs from the other two\nis repaired. Of two nobody knows which is right: they are left as " +
+			"they are unless\n--repair-from names the vd to repair from; then its column alone is scrubbed. What is\nread is bounded as " +
+			"rebuilds are. A scrub ends when the primary moves.",
+		example: "  vda_cli da scrub --da-name da0 --wait",
+		flags: []flag{daName,
+			{name: "stop", syntax: onOff, usage: "end the scrub that is running; what it has found stays. One begins when not given"},
+			{name: "repair-from", usage: "`ID` of the vd that the other legs of its column are repaired from wherever they differ; none when " +
+				"not given"}}},
 
 	{noun: "exp", verb: "create", method: "CreateExp", short: "Let a host use a disk array",
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",

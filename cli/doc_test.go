@@ -32,6 +32,9 @@ func TestCommandsDoc(t *testing.T) {
 				optional = append(optional, "--"+f.name)
 			}
 		}
+		if c.wait != nil {
+			optional = append(optional, "--wait")
+		}
 		before, in, _ := strings.Cut(strings.TrimSuffix(documented[c.noun+" "+c.verb], "]"), "[")
 		if !slices.Equal(required, strings.Fields(before)) || !slices.Equal(optional, strings.Fields(in)) {
 			t.Errorf("%s %s takes %v and perhaps %v, documented as %q", c.noun, c.verb, required, optional, documented[c.noun+" "+c.verb])

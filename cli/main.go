@@ -31,6 +31,7 @@ type session struct {
 	portals string // addresses with commas between them
 	timeout time.Duration
 	output  string
+	wait    waitTime
 	stdout  io.Writer // the reply
 	stderr  io.Writer // one line per warning or error
 }
@@ -121,9 +122,10 @@ func (s *session) command(c *command) *cobra.Command {
 		Args:    program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			return s.call(cmd.Context(), method, req)
+			return s.call(cmd.Context(), method, req, c.wait)
 		},
 	}
+	c.wait.add(cmd.Flags(), &s.wait)
 	for _, f := range c.flags {
 		f.add(cmd.Flags(), req)
 		if f.required {
@@ -150,8 +152,9 @@ func newMessage(d protoreflect.MessageDescriptor) proto.Message {
 	return t.New().Interface()
 }
 
-// call sends a request and prints the reply.
-func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor, req proto.Message) error {
+// call sends a request, waits for what it has begun when the user wants that, and
+// prints the reply.
+func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor, req proto.Message, w *waiting) error {
 	if s.timeout <= 0 {
 		return fmt.Errorf("--timeout %v: it must be above 0, like 30s", s.timeout)
 	}
@@ -170,5 +173,8 @@ func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor
 		return callFailure(err)
 	}
 	s.warn(reply)
+	if err := s.await(ctx, c, w, req, reply); err != nil {
+		return err
+	}
 	return s.show(reply)
 }

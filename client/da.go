@@ -64,3 +64,11 @@ func (c *Client) FailoverDa(ctx context.Context, req *apiv1.FailoverDaRequest, o
 func (c *Client) RecoverDa(ctx context.Context, req *apiv1.RecoverDaRequest, opts ...grpc.CallOption) (*apiv1.RecoverDaReply, error) {
 	return c.stubs.RecoverDa(ctx, req, opts...)
 }
+
+// ScrubDa begins to compare the legs of a mirrored array while it serves, or ends that
+// with Stop. GetDa shows how far it is and what it has found in ScrubMsgList. Errors:
+// CodeInvalid, CodeNotFound, CodeFailedPrecondition (the array is not mirrored, or its
+// primary cannot be asked).
+func (c *Client) ScrubDa(ctx context.Context, req *apiv1.ScrubDaRequest, opts ...grpc.CallOption) (*apiv1.ScrubDaReply, error) {
+	return c.stubs.ScrubDa(ctx, req, opts...)
+}

@@ -47,3 +47,17 @@ func (c *Client) GetDn(ctx context.Context, req *apiv1.GetDnRequest, opts ...grp
 func (c *Client) SyncupDn(ctx context.Context, req *apiv1.SyncupDnRequest, opts ...grpc.CallOption) (*apiv1.SyncupDnReply, error) {
 	return c.stubs.SyncupDn(ctx, req, opts...)
 }
+
+// DrainDn takes a disk node out of placement and has all virtual disks on it move to
+// others while their arrays serve. The monitors do it: GetDn shows DrainVdCnt falling to
+// 0, and in StuckVdMsgList what cannot move, which they go on to try. Repeated, it
+// changes nothing. Errors: CodeNotFound.
+func (c *Client) DrainDn(ctx context.Context, req *apiv1.DrainDnRequest, opts ...grpc.CallOption) (*apiv1.DrainDnReply, error) {
+	return c.stubs.DrainDn(ctx, req, opts...)
+}
+
+// UndrainDn ends a drain and takes the disk node back into placement. Moves under way
+// from it are undone, unless they are as good as done. Errors: CodeNotFound.
+func (c *Client) UndrainDn(ctx context.Context, req *apiv1.UndrainDnRequest, opts ...grpc.CallOption) (*apiv1.UndrainDnReply, error) {
+	return c.stubs.UndrainDn(ctx, req, opts...)
+}

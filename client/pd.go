@@ -39,3 +39,13 @@ func (c *Client) ListPd(ctx context.Context, req *apiv1.ListPdRequest, opts ...g
 func (c *Client) GetPd(ctx context.Context, req *apiv1.GetPdRequest, opts ...grpc.CallOption) (*apiv1.GetPdReply, error) {
 	return c.stubs.GetPd(ctx, req, opts...)
 }
+
+// DrainPd is DrainDn for one physical disk. Errors: CodeNotFound.
+func (c *Client) DrainPd(ctx context.Context, req *apiv1.DrainPdRequest, opts ...grpc.CallOption) (*apiv1.DrainPdReply, error) {
+	return c.stubs.DrainPd(ctx, req, opts...)
+}
+
+// UndrainPd is UndrainDn for one physical disk. Errors: CodeNotFound.
+func (c *Client) UndrainPd(ctx context.Context, req *apiv1.UndrainPdRequest, opts ...grpc.CallOption) (*apiv1.UndrainPdReply, error) {
+	return c.stubs.UndrainPd(ctx, req, opts...)
+}

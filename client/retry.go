@@ -35,10 +35,11 @@ type call struct {
 // they may be called twice, are true.
 var verbs = map[string]bool{
 	"Create": false, "Delete": false, "Modify": false, "Failover": false, "Adopt": false, "List": true, "Get": true, "Syncup": true,
+	"Recover": false, "Drain": true, "Undrain": true, "Move": false, "Scrub": false,
 }
 
 // names are the fields that say which object a request is about.
-var names = []protoreflect.Name{"dn_name", "cn_name", "da_name", "pd_name", "exp_name", "orphan_id"}
+var names = []protoreflect.Name{"dn_name", "cn_name", "da_name", "pd_name", "exp_name", "orphan_id", "vd_id"}
 
 // describe takes a method's name and a request apart.
 func describe(method string, req any) call {

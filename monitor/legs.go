@@ -2,9 +2,12 @@ package monitor
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/rpc"
@@ -29,6 +32,10 @@ func legsReports(mirrors []*apiv1.MirrorState) []*array.LegsReport {
 			all = append(all, &array.LegsReport{DAID: m.DaId, Term: m.Term})
 		}
 		r := array.MirrorReport{ID: m.MirrorId, Gen: m.Gen}
+		if s := m.Scrub; s != nil {
+			r.Scrub = vda.Scrub{ID: s.ScrubId, State: vda.ScrubState(s.State), Done: s.DoneBytes, Mismatches: s.Mismatches, Repaired: s.Repaired,
+				First: s.FirstOffset}
+		}
 		for _, l := range m.Legs {
 			r.Legs = append(r.Legs, array.LegReport{VDID: l.VdId, Connected: l.Connected, Lost: l.Lost, Ready: l.Ready, Lack: l.LackBytes})
 		}
@@ -62,22 +69,36 @@ func (n *node) settleLegs(ctx context.Context) {
 			changes = append(changes, func(tx store.Tx) (array.Plan, error) { return array.ChangeLegs(tx, r) })
 		}
 	}
-	for _, r := range reports {
-		if note {
-			changes = append(changes, func(tx store.Tx) (array.Plan, error) { return nil, array.NoteLack(tx, r) })
-		}
-	}
-	n.m.changeLegs(ctx, changes)
-}
-
-// changeLegs carries out transitions of legs, on a picture that is not stale.
-func (m *Monitor) changeLegs(ctx context.Context, changes []syncer.Transition) {
-	if len(changes) == 0 || !m.Ready() {
+	if !note {
+		n.m.changeLegs(ctx, changes)
 		return
 	}
+	noted := map[string]string{}
+	for _, r := range reports {
+		noted[r.DAID] = fmt.Sprint(*r)
+		if n.noted[r.DAID] != noted[r.DAID] {
+			changes = append(changes, func(tx store.Tx) (array.Plan, error) {
+				return nil, errors.Join(array.NoteLack(tx, r), array.NoteScrub(tx, r))
+			})
+		}
+	}
+	if n.m.changeLegs(ctx, changes) {
+		n.noted = noted
+	}
+}
+
+// changeLegs carries out transitions of legs, on a picture that is not stale, and
+// reports whether that is what it is, and none has failed.
+func (m *Monitor) changeLegs(ctx context.Context, changes []syncer.Transition) (ok bool) {
+	if len(changes) == 0 || !m.Ready() {
+		return len(changes) == 0
+	}
+	ok = true
 	for _, err := range m.syncer.ChangeLegs(ctx, changes) {
 		if err != nil && ctx.Err() == nil {
 			m.log.Warn("the legs of an array are not settled", "req_id", rpc.RequestID(ctx), "err", err)
 		}
+		ok = ok && err == nil
 	}
+	return ok
 }

@@ -46,6 +46,8 @@ type node struct {
 
 	settling  bool      // settleLegs is under way
 	lackNoted time.Time // when NoteLack ran last
+	// What it noted then, by array; settleLegs's own, of which one runs at a time.
+	noted map[string]string
 
 	mem Memory
 }

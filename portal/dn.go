@@ -33,9 +33,14 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*apiv1.ModifyDnReply, error) {
 	var made *apiv1.DnMsg
 	notes, err := s.modifyNode(ctx, vda.DiskNode, req.DnName, nodeChange{req.NewDnListenerConf, req.NewLocation, req.NewOnline},
-		func(_ store.Reader, n *vda.Node) error {
+		func(tx store.Reader, n *vda.Node) error {
 			made = dnMsg(n)
-			return nil
+			row, err := tx.DN(n.ID)
+			if err == nil && row.Drain && n.Online {
+				err = refuse(codePrecondition, vda.FailedPrecondition, "new_online is true, and dn %s is being drained; dn undrain ends that and "+
+					"takes it back into placement", n.Name)
+			}
+			return err
 		})
 	if err != nil {
 		return nil, err
@@ -60,7 +65,9 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 		rows, next, err := tx.ListDN(f, p)
 		reply.DnMsgList, reply.NextToken = nil, next
 		for i := range rows {
-			reply.DnMsgList = append(reply.DnMsgList, dnMsg(&rows[i].Node))
+			msg := dnMsg(&rows[i].Node)
+			msg.Drain = rows[i].Drain
+			reply.DnMsgList = append(reply.DnMsgList, msg)
 		}
 		return err
 	})
@@ -94,9 +101,21 @@ func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg
 		if err != nil {
 			return err
 		}
+		row, err := tx.DN(dn.ID)
+		if err != nil {
+			return err
+		}
 		msg = dnMsg(dn)
+		msg.Drain = row.Drain
 		if !all {
 			return nil
+		}
+		if row.Drain {
+			d, err := drainOf(tx, func(v *vda.VD) bool { return v.DNID == dn.ID })
+			if err != nil {
+				return err
+			}
+			msg.DrainVdCnt, msg.DrainLackBytes, msg.StuckVdMsgList = d.vds, d.lack, d.stuck
 		}
 		pds, _, err := tx.ListPD(store.PDFilter{DNID: &dn.ID}, store.Page{})
 		for i := range pds {

@@ -112,7 +112,7 @@ func pdMsg(pd *vda.PD, dn *vda.Node) *apiv1.PdMsg {
 	return &apiv1.PdMsg{
 		PdId: pd.ID, PdName: pd.Name, DnName: dn.Name, PdConf: pd.Conf, Online: pd.Online,
 		ClusterSize: pd.ClusterSize, TotalSize: pd.TotalClusters * pd.ClusterSize, FreeSize: pd.FreeClusters * pd.ClusterSize,
-		VdCnt: pd.VDCount, OrphanSize: pd.OrphanClusters * pd.ClusterSize,
+		VdCnt: pd.VDCount, OrphanSize: pd.OrphanClusters * pd.ClusterSize, Drain: pd.Drain,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }
@@ -174,6 +174,9 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 		return nil, err
 	}
 	showLegs(msg, da, vds)
+	if msg.ScrubMsgList, err = scrubMsgs(tx, da); err != nil {
+		return nil, err
+	}
 	for i := range grps {
 		g, err := grpMsg(n, &grps[i], vds, msg)
 		if err != nil {
@@ -234,6 +237,16 @@ func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMs
 			blame(da, "vd on "+m.PdName+" of dn "+m.DnName, m.Error && !usable, m.ErrorMsg, m.ErrorTime)
 		}
 	}
+	for i := range vds { // what is being deleted takes room still
+		if v := &vds[i]; v.Deleted && v.GrpIdx == grp.Idx {
+			m, err := vdMsg(n, v)
+			if err != nil {
+				return nil, err
+			}
+			g.VdMsgList = append(g.VdMsgList, m)
+			da.RawSize += v.Size
+		}
+	}
 	return g, nil
 }
 
@@ -242,6 +255,17 @@ func blame(msg *apiv1.DaMsg, part string, isError bool, text, since string) {
 	if isError && !msg.Error {
 		msg.Error, msg.ErrorMsg, msg.ErrorTime = true, part+": "+text, since
 	}
+}
+
+// roleOf is what a leg is, as users see it: one that is being deleted is leaving.
+func roleOf(vd *vda.VD) string {
+	switch {
+	case vd.MirrorID == "":
+		return ""
+	case vd.Deleted:
+		return "leaving"
+	}
+	return vd.Role.String()
 }
 
 func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
@@ -255,10 +279,7 @@ func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
 	}
 	h := seen(vd.Health, dependency{"pd " + pd.Name, pd.Health}, dependency{"dn " + dn.Name, dn.Health})
 	msg := &apiv1.VdMsg{VdId: vd.ID, VdIdx: vd.Idx, Size: vd.Size, DnName: dn.Name, PdName: pd.Name,
-		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time}
-	if vd.MirrorID != "" {
-		msg.Role = vd.Role.String()
-	}
+		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, Role: roleOf(vd), Leaving: vd.Leaving || vd.Deleted}
 	if vd.Role == vda.Target {
 		msg.LackBytes = vd.Lack
 	}

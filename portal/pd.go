@@ -202,6 +202,10 @@ func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*api
 		if pd, err = lockPD(tx, dn, pd, false); err != nil {
 			return err
 		}
+		if pd.Drain && *req.NewOnline {
+			return refuse(codePrecondition, vda.FailedPrecondition, "new_online is true, and pd %s of dn %s is being drained; pd undrain ends "+
+				"that and takes it back into placement", pd.Name, dn.Name)
+		}
 		pd.Online = *req.NewOnline
 		return tx.UpdatePD(pd)
 	})
@@ -261,7 +265,13 @@ func (s *Server) pdMsg(ctx context.Context, dnName, name string) (*apiv1.PdMsg, 
 			return err
 		}
 		msg = pdMsg(pd, dn)
-		return nil
+		row, err := tx.DN(dn.ID)
+		if err != nil || !pd.Drain && !row.Drain {
+			return err
+		}
+		d, err := drainOf(tx, func(v *vda.VD) bool { return v.PDID == pd.ID })
+		msg.DrainVdCnt, msg.DrainLackBytes, msg.StuckVdMsgList = d.vds, d.lack, d.stuck
+		return err
 	})
 	return msg, err
 }

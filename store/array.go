@@ -34,11 +34,15 @@ var grpTable = table[vda.Grp]{
 
 var mirrorTable = table[vda.Mirror]{
 	name: "vda_mirror", noun: "mirror",
-	cols:   []string{"id", "da_id", "grp_idx", "idx", "size_bytes", "gen"},
-	fixed:  []string{"da_id", "grp_idx", "idx"},
-	dest:   func(v *vda.Mirror) []any { return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.Size, &v.Gen} },
-	values: func(v *vda.Mirror) []any { return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.Size, v.Gen} },
-	label:  func(v *vda.Mirror) string { return v.ID },
+	cols:  []string{"id", "da_id", "grp_idx", "idx", "size_bytes", "gen", "scrub"},
+	fixed: []string{"da_id", "grp_idx", "idx", "scrub"},
+	dest: func(v *vda.Mirror) []any {
+		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.Size, &v.Gen, asJSON{&v.Scrub}}
+	},
+	values: func(v *vda.Mirror) []any {
+		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.Size, v.Gen, asJSON{&v.Scrub}}
+	},
+	label: func(v *vda.Mirror) string { return v.ID },
 }
 
 var cntlrTable = table[vda.Cntlr]{
@@ -102,6 +106,11 @@ func (t *sqlTx) DeleteMirror(id string) error     { return deleteRow(t, &mirrorT
 func (t *sqlTx) UpdateMirror(v *vda.Mirror) error {
 	ok, err := updateRow(t, &mirrorTable, v, "")
 	return orNotFound(ok, err, "mirror", v.ID)
+}
+
+func (t *sqlTx) SetMirrorScrub(id string, s vda.Scrub) error {
+	n, err := t.exec("UPDATE vda_mirror SET scrub = ? WHERE id = ?", asJSON{&s}, id)
+	return orNotFound(n > 0, err, "mirror", id)
 }
 
 func (t *sqlReader) MirrorsOfDA(daID string) ([]vda.Mirror, error) {

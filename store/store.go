@@ -179,6 +179,7 @@ type Tx interface {
 	DeleteGrp(id string) error
 	InsertMirror(*vda.Mirror) error
 	UpdateMirror(*vda.Mirror) error // its Size and Gen
+	SetMirrorScrub(id string, s vda.Scrub) error
 	DeleteMirror(id string) error
 
 	InsertExp(*vda.Exp) error // AlreadyExists on the name in its da and on the NQN

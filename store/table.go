@@ -216,22 +216,22 @@ func (u us) Value() (driver.Value, error) {
 }
 
 // asJSON scans and writes a listener as JSON.
-type asJSON struct{ l *vda.Listener }
+type asJSON struct{ v any }
 
 // Scan implements sql.Scanner.
 func (j asJSON) Scan(src any) error {
 	switch v := src.(type) {
 	case string:
-		return json.Unmarshal([]byte(v), j.l)
+		return json.Unmarshal([]byte(v), j.v)
 	case []byte:
-		return json.Unmarshal(v, j.l)
+		return json.Unmarshal(v, j.v)
 	}
-	return fmt.Errorf("%T is not a listener in JSON", src)
+	return fmt.Errorf("%T is not JSON", src)
 }
 
 // Value implements driver.Valuer.
 func (j asJSON) Value() (driver.Value, error) {
-	b, err := json.Marshal(j.l)
+	b, err := json.Marshal(j.v)
 	return string(b), err
 }
 

@@ -53,6 +53,7 @@ type Agent struct {
 	standBys  map[string]standBy      // of secondaries, by controller
 	mirrors   map[string]*spdk.Mirror // of the data plane, by name
 	told      []*apiv1.MirrorState    // that monitors have been had to ask for
+	scrubs    map[string]scrub        // that were ordered, by mirror
 }
 
 // set is the desired set.

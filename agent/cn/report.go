@@ -90,6 +90,9 @@ func (a *Agent) report() []*apiv1.MirrorState {
 		for _, l := range s.Legs {
 			l.LackBytes, l.Why = 0, ""
 		}
+		if s.Scrub != nil {
+			s.Scrub.DoneBytes, s.Scrub.Mismatches, s.Scrub.Repaired = 0, 0, 0
+		}
 	}
 	return all
 }
@@ -113,7 +116,8 @@ func (a *Agent) mirrorStates() (all []*apiv1.MirrorState) {
 			state := mirrorState(c, m, s)
 			states = append(states, state)
 			there = there || s != nil
-			say = say || !state.Online || slices.ContainsFunc(state.Legs, func(l *apiv1.LegState) bool {
+			state.Scrub = a.scrubState(c, m, s)
+			say = say || !state.Online || state.Scrub != nil || slices.ContainsFunc(state.Legs, func(l *apiv1.LegState) bool {
 				return !l.Connected || l.Lost || l.Ready || l.LackBytes > 0
 			})
 		}

@@ -483,6 +483,7 @@ type MirrorState struct {
 	Gen           uint64                 `protobuf:"varint,4,opt,name=gen,proto3" json:"gen,omitempty"`       // that the data plane has
 	Online        bool                   `protobuf:"varint,5,opt,name=online,proto3" json:"online,omitempty"` // it serves, or did until a leg was lost
 	Legs          []*LegState            `protobuf:"bytes,6,rep,name=legs,proto3" json:"legs,omitempty"`      // members and targets
+	Scrub         *ScrubState            `protobuf:"bytes,20,opt,name=scrub,proto3" json:"scrub,omitempty"`   // of the one that is running or the last one; absent when there was none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -559,6 +560,97 @@ func (x *MirrorState) GetLegs() []*LegState {
 	return nil
 }
 
+func (x *MirrorState) GetScrub() *ScrubState {
+	if x != nil {
+		return x.Scrub
+	}
+	return nil
+}
+
+type ScrubState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"` // running, done or stopped
+	DoneBytes     uint64                 `protobuf:"varint,2,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"`
+	Mismatches    uint64                 `protobuf:"varint,3,opt,name=mismatches,proto3" json:"mismatches,omitempty"` // blocks of 4096 bytes
+	Repaired      uint64                 `protobuf:"varint,4,opt,name=repaired,proto3" json:"repaired,omitempty"`
+	FirstOffset   uint64                 `protobuf:"varint,5,opt,name=first_offset,json=firstOffset,proto3" json:"first_offset,omitempty"` // of a mismatch, in bytes
+	ScrubId       string                 `protobuf:"bytes,6,opt,name=scrub_id,json=scrubId,proto3" json:"scrub_id,omitempty"`              // of the order; "" when the agent does not know it any more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubState) Reset() {
+	*x = ScrubState{}
+	mi := &file_v1_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubState) ProtoMessage() {}
+
+func (x *ScrubState) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubState.ProtoReflect.Descriptor instead.
+func (*ScrubState) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ScrubState) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ScrubState) GetDoneBytes() uint64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *ScrubState) GetMismatches() uint64 {
+	if x != nil {
+		return x.Mismatches
+	}
+	return 0
+}
+
+func (x *ScrubState) GetRepaired() uint64 {
+	if x != nil {
+		return x.Repaired
+	}
+	return 0
+}
+
+func (x *ScrubState) GetFirstOffset() uint64 {
+	if x != nil {
+		return x.FirstOffset
+	}
+	return 0
+}
+
+func (x *ScrubState) GetScrubId() string {
+	if x != nil {
+		return x.ScrubId
+	}
+	return ""
+}
+
 type LegState struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	VdId      string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
@@ -576,7 +668,7 @@ type LegState struct {
 
 func (x *LegState) Reset() {
 	*x = LegState{}
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +680,7 @@ func (x *LegState) String() string {
 func (*LegState) ProtoMessage() {}
 
 func (x *LegState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +693,7 @@ func (x *LegState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegState.ProtoReflect.Descriptor instead.
 func (*LegState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *LegState) GetVdId() string {
@@ -668,7 +760,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +772,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +785,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Unreached) GetCntlrId() string {
@@ -749,7 +841,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +853,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +866,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProbeRequest) GetClusterId() string {
@@ -807,7 +899,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +911,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +924,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ProbeReply) GetProblems() []string {
@@ -852,7 +944,7 @@ type OrphansRequest struct {
 
 func (x *OrphansRequest) Reset() {
 	*x = OrphansRequest{}
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +956,7 @@ func (x *OrphansRequest) String() string {
 func (*OrphansRequest) ProtoMessage() {}
 
 func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +969,7 @@ func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansRequest.ProtoReflect.Descriptor instead.
 func (*OrphansRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *OrphansRequest) GetClusterId() string {
@@ -907,7 +999,7 @@ type OrphansReply struct {
 
 func (x *OrphansReply) Reset() {
 	*x = OrphansReply{}
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -919,7 +1011,7 @@ func (x *OrphansReply) String() string {
 func (*OrphansReply) ProtoMessage() {}
 
 func (x *OrphansReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -932,7 +1024,7 @@ func (x *OrphansReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansReply.ProtoReflect.Descriptor instead.
 func (*OrphansReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OrphansReply) GetPds() []*PdSpec {
@@ -968,7 +1060,7 @@ type StandByRequest struct {
 
 func (x *StandByRequest) Reset() {
 	*x = StandByRequest{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1072,7 @@ func (x *StandByRequest) String() string {
 func (*StandByRequest) ProtoMessage() {}
 
 func (x *StandByRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1085,7 @@ func (x *StandByRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByRequest.ProtoReflect.Descriptor instead.
 func (*StandByRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *StandByRequest) GetClusterId() string {
@@ -1032,7 +1124,7 @@ type StandByReply struct {
 
 func (x *StandByReply) Reset() {
 	*x = StandByReply{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1136,7 @@ func (x *StandByReply) String() string {
 func (*StandByReply) ProtoMessage() {}
 
 func (x *StandByReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1149,143 @@ func (x *StandByReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByReply.ProtoReflect.Descriptor instead.
 func (*StandByReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+}
+
+type ScrubRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	DaId          string                 `protobuf:"bytes,3,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	Term          uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
+	Stop          bool                   `protobuf:"varint,5,opt,name=stop,proto3" json:"stop,omitempty"`
+	RepairFrom    string                 `protobuf:"bytes,6,opt,name=repair_from,json=repairFrom,proto3" json:"repair_from,omitempty"` // a vd: its mirror only, and the other legs are repaired from it
+	ScrubId       string                 `protobuf:"bytes,7,opt,name=scrub_id,json=scrubId,proto3" json:"scrub_id,omitempty"`          // of the order, which heartbeats have with what comes of it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubRequest) Reset() {
+	*x = ScrubRequest{}
+	mi := &file_v1_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubRequest) ProtoMessage() {}
+
+func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
+func (*ScrubRequest) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ScrubRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ScrubRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ScrubRequest) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *ScrubRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *ScrubRequest) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
+}
+
+func (x *ScrubRequest) GetRepairFrom() string {
+	if x != nil {
+		return x.RepairFrom
+	}
+	return ""
+}
+
+func (x *ScrubRequest) GetScrubId() string {
+	if x != nil {
+		return x.ScrubId
+	}
+	return ""
+}
+
+type ScrubReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Problems      []string               `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"` // mirrors that are not scrubbed, and why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubReply) Reset() {
+	*x = ScrubReply{}
+	mi := &file_v1_agent_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubReply) ProtoMessage() {}
+
+func (x *ScrubReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubReply.ProtoReflect.Descriptor instead.
+func (*ScrubReply) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ScrubReply) GetProblems() []string {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
 }
 
 type SyncReply struct {
@@ -1071,7 +1299,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +1311,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +1324,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -1127,13 +1355,14 @@ type PdCapacity struct {
 	ClusterSize   uint64                 `protobuf:"varint,2,opt,name=cluster_size,json=clusterSize,proto3" json:"cluster_size,omitempty"`       // bytes
 	TotalClusters uint64                 `protobuf:"varint,3,opt,name=total_clusters,json=totalClusters,proto3" json:"total_clusters,omitempty"` // data clusters
 	FreeClusters  uint64                 `protobuf:"varint,4,opt,name=free_clusters,json=freeClusters,proto3" json:"free_clusters,omitempty"`
+	VolatileCache bool                   `protobuf:"varint,20,opt,name=volatile_cache,json=volatileCache,proto3" json:"volatile_cache,omitempty"` // a power cut may lose what has been flushed to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1374,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1387,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -1189,6 +1418,13 @@ func (x *PdCapacity) GetFreeClusters() uint64 {
 	return 0
 }
 
+func (x *PdCapacity) GetVolatileCache() bool {
+	if x != nil {
+		return x.VolatileCache
+	}
+	return false
+}
+
 type SyncDnRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId   string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -1209,7 +1445,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1457,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1470,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -1322,7 +1558,7 @@ type VersionMark struct {
 
 func (x *VersionMark) Reset() {
 	*x = VersionMark{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1334,7 +1570,7 @@ func (x *VersionMark) String() string {
 func (*VersionMark) ProtoMessage() {}
 
 func (x *VersionMark) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1347,7 +1583,7 @@ func (x *VersionMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMark.ProtoReflect.Descriptor instead.
 func (*VersionMark) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *VersionMark) GetVersion() uint64 {
@@ -1378,7 +1614,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1626,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1639,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PdSpec) GetId() string {
@@ -1470,7 +1706,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1718,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1731,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *VdSpec) GetId() string {
@@ -1592,7 +1828,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1840,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1853,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -1718,7 +1954,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1730,7 +1966,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1743,7 +1979,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -1927,7 +2163,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2175,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2188,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Limits) GetRwIosPerSec() uint64 {
@@ -1996,7 +2232,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2244,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2257,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -2075,7 +2311,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2087,7 +2323,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2100,7 +2336,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -2148,7 +2384,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2396,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2409,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -2203,7 +2439,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2451,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2464,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -2284,7 +2520,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2296,7 +2532,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2309,7 +2545,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -2428,14 +2664,26 @@ const file_v1_agent_proto_rawDesc = "" +
 	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x1a;\n" +
 	"\rVdEpochsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa3\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xcd\x01\n" +
 	"\vMirrorState\x12\x1b\n" +
 	"\tmirror_id\x18\x01 \x01(\tR\bmirrorId\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x12\n" +
 	"\x04term\x18\x03 \x01(\x04R\x04term\x12\x10\n" +
 	"\x03gen\x18\x04 \x01(\x04R\x03gen\x12\x16\n" +
 	"\x06online\x18\x05 \x01(\bR\x06online\x12$\n" +
-	"\x04legs\x18\x06 \x03(\v2\x10.vda.v1.LegStateR\x04legs\"\xbd\x01\n" +
+	"\x04legs\x18\x06 \x03(\v2\x10.vda.v1.LegStateR\x04legs\x12(\n" +
+	"\x05scrub\x18\x14 \x01(\v2\x12.vda.v1.ScrubStateR\x05scrub\"\xbb\x01\n" +
+	"\n" +
+	"ScrubState\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x02 \x01(\x04R\tdoneBytes\x12\x1e\n" +
+	"\n" +
+	"mismatches\x18\x03 \x01(\x04R\n" +
+	"mismatches\x12\x1a\n" +
+	"\brepaired\x18\x04 \x01(\x04R\brepaired\x12!\n" +
+	"\ffirst_offset\x18\x05 \x01(\x04R\vfirstOffset\x12\x19\n" +
+	"\bscrub_id\x18\x06 \x01(\tR\ascrubId\"\xbd\x01\n" +
 	"\bLegState\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12#\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\x12\x1c\n" +
@@ -2475,19 +2723,33 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x15\n" +
 	"\x06da_ids\x18\x03 \x03(\tR\x05daIds\x12\x17\n" +
 	"\ahold_ms\x18\x04 \x01(\rR\x06holdMs\"\x0e\n" +
-	"\fStandByReply\"\x86\x01\n" +
+	"\fStandByReply\"\xbf\x01\n" +
+	"\fScrubRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x13\n" +
+	"\x05da_id\x18\x03 \x01(\tR\x04daId\x12\x12\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x12\n" +
+	"\x04stop\x18\x05 \x01(\bR\x04stop\x12\x1f\n" +
+	"\vrepair_from\x18\x06 \x01(\tR\n" +
+	"repairFrom\x12\x19\n" +
+	"\bscrub_id\x18\a \x01(\tR\ascrubId\"(\n" +
+	"\n" +
+	"ScrubReply\x12\x1a\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\"\x86\x01\n" +
 	"\tSyncReply\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12+\n" +
 	"\x06states\x18\x02 \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x122\n" +
 	"\n" +
 	"capacities\x18\x03 \x03(\v2\x12.vda.v1.PdCapacityR\n" +
-	"capacities\"\x90\x01\n" +
+	"capacities\"\xb7\x01\n" +
 	"\n" +
 	"PdCapacity\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12!\n" +
 	"\fcluster_size\x18\x02 \x01(\x04R\vclusterSize\x12%\n" +
 	"\x0etotal_clusters\x18\x03 \x01(\x04R\rtotalClusters\x12#\n" +
-	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\"\xe3\x02\n" +
+	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\x12%\n" +
+	"\x0evolatile_cache\x18\x14 \x01(\bR\rvolatileCache\"\xe3\x02\n" +
 	"\rSyncDnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -2614,13 +2876,14 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
-	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply2\x9f\x02\n" +
+	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply2\xd2\x02\n" +
 	"\aCnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
 	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply\x121\n" +
 	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReply\x127\n" +
-	"\aStandBy\x12\x16.vda.v1.StandByRequest\x1a\x14.vda.v1.StandByReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"\aStandBy\x12\x16.vda.v1.StandByRequest\x1a\x14.vda.v1.StandByReply\x121\n" +
+	"\x05Scrub\x12\x14.vda.v1.ScrubRequest\x1a\x12.vda.v1.ScrubReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_agent_proto_rawDescOnce sync.Once
@@ -2635,7 +2898,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_v1_agent_proto_goTypes = []any{
 	(LegRole)(0),             // 0: vda.v1.LegRole
 	(*ListenerConf)(nil),     // 1: vda.v1.ListenerConf
@@ -2643,81 +2906,87 @@ var file_v1_agent_proto_goTypes = []any{
 	(*HeartbeatRequest)(nil), // 3: vda.v1.HeartbeatRequest
 	(*HeartbeatReply)(nil),   // 4: vda.v1.HeartbeatReply
 	(*MirrorState)(nil),      // 5: vda.v1.MirrorState
-	(*LegState)(nil),         // 6: vda.v1.LegState
-	(*Unreached)(nil),        // 7: vda.v1.Unreached
-	(*ProbeRequest)(nil),     // 8: vda.v1.ProbeRequest
-	(*ProbeReply)(nil),       // 9: vda.v1.ProbeReply
-	(*OrphansRequest)(nil),   // 10: vda.v1.OrphansRequest
-	(*OrphansReply)(nil),     // 11: vda.v1.OrphansReply
-	(*StandByRequest)(nil),   // 12: vda.v1.StandByRequest
-	(*StandByReply)(nil),     // 13: vda.v1.StandByReply
-	(*SyncReply)(nil),        // 14: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 15: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 16: vda.v1.SyncDnRequest
-	(*VersionMark)(nil),      // 17: vda.v1.VersionMark
-	(*PdSpec)(nil),           // 18: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 19: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 20: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 21: vda.v1.CntlrSpec
-	(*Limits)(nil),           // 22: vda.v1.Limits
-	(*GrpSpec)(nil),          // 23: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),       // 24: vda.v1.MirrorSpec
-	(*LegSpec)(nil),          // 25: vda.v1.LegSpec
-	(*VdTarget)(nil),         // 26: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 27: vda.v1.ExpSpec
-	nil,                      // 28: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ScrubState)(nil),       // 6: vda.v1.ScrubState
+	(*LegState)(nil),         // 7: vda.v1.LegState
+	(*Unreached)(nil),        // 8: vda.v1.Unreached
+	(*ProbeRequest)(nil),     // 9: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),       // 10: vda.v1.ProbeReply
+	(*OrphansRequest)(nil),   // 11: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),     // 12: vda.v1.OrphansReply
+	(*StandByRequest)(nil),   // 13: vda.v1.StandByRequest
+	(*StandByReply)(nil),     // 14: vda.v1.StandByReply
+	(*ScrubRequest)(nil),     // 15: vda.v1.ScrubRequest
+	(*ScrubReply)(nil),       // 16: vda.v1.ScrubReply
+	(*SyncReply)(nil),        // 17: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 18: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 19: vda.v1.SyncDnRequest
+	(*VersionMark)(nil),      // 20: vda.v1.VersionMark
+	(*PdSpec)(nil),           // 21: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 22: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 23: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 24: vda.v1.CntlrSpec
+	(*Limits)(nil),           // 25: vda.v1.Limits
+	(*GrpSpec)(nil),          // 26: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),       // 27: vda.v1.MirrorSpec
+	(*LegSpec)(nil),          // 28: vda.v1.LegSpec
+	(*VdTarget)(nil),         // 29: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 30: vda.v1.ExpSpec
+	nil,                      // 31: vda.v1.HeartbeatReply.VdEpochsEntry
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	2,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	7,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	28, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	8,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	31, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
 	5,  // 3: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	6,  // 4: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
-	0,  // 5: vda.v1.LegState.role:type_name -> vda.v1.LegRole
-	1,  // 6: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	18, // 7: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	19, // 8: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	21, // 9: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	2,  // 10: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	15, // 11: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	1,  // 12: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	18, // 13: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	19, // 14: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	17, // 15: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	1,  // 16: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	21, // 17: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	17, // 18: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	23, // 19: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	27, // 20: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	1,  // 21: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	22, // 22: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	26, // 23: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	24, // 24: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	25, // 25: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	26, // 26: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	0,  // 27: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	1,  // 28: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	3,  // 29: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	16, // 30: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	10, // 31: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	3,  // 32: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	20, // 33: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	10, // 34: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	8,  // 35: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	12, // 36: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	4,  // 37: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	14, // 38: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	11, // 39: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	4,  // 40: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	14, // 41: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	11, // 42: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	9,  // 43: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	13, // 44: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	37, // [37:45] is the sub-list for method output_type
-	29, // [29:37] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	7,  // 4: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	6,  // 5: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
+	0,  // 6: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	1,  // 7: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	21, // 8: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	22, // 9: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	24, // 10: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	2,  // 11: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	18, // 12: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	1,  // 13: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	21, // 14: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	22, // 15: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	20, // 16: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	1,  // 17: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	24, // 18: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	20, // 19: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	26, // 20: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	30, // 21: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	1,  // 22: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	25, // 23: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	29, // 24: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	27, // 25: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	28, // 26: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	29, // 27: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	0,  // 28: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	1,  // 29: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	3,  // 30: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	19, // 31: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	11, // 32: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	3,  // 33: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	23, // 34: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	11, // 35: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	9,  // 36: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	13, // 37: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	15, // 38: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	4,  // 39: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	17, // 40: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	12, // 41: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	4,  // 42: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	17, // 43: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	12, // 44: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	10, // 45: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	14, // 46: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	16, // 47: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	39, // [39:48] is the sub-list for method output_type
+	30, // [30:39] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -2731,7 +3000,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   28,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

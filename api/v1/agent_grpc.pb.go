@@ -212,6 +212,7 @@ const (
 	CnAgent_Orphans_FullMethodName   = "/vda.v1.CnAgent/Orphans"
 	CnAgent_Probe_FullMethodName     = "/vda.v1.CnAgent/Probe"
 	CnAgent_StandBy_FullMethodName   = "/vda.v1.CnAgent/StandBy"
+	CnAgent_Scrub_FullMethodName     = "/vda.v1.CnAgent/Scrub"
 )
 
 // CnAgentClient is the client API for CnAgent service.
@@ -230,6 +231,9 @@ type CnAgentClient interface {
 	// when hosts have taken notice. Nothing of it lasts: the paths open again
 	// when the controller has another term, or after hold_ms.
 	StandBy(ctx context.Context, in *StandByRequest, opts ...grpc.CallOption) (*StandByReply, error)
+	// Scrub has the primary of an array begin to compare the legs of its mirrors, or end
+	// that. Heartbeats say how far it is. A scrub ends with the primary.
+	Scrub(ctx context.Context, in *ScrubRequest, opts ...grpc.CallOption) (*ScrubReply, error)
 }
 
 type cnAgentClient struct {
@@ -290,6 +294,16 @@ func (c *cnAgentClient) StandBy(ctx context.Context, in *StandByRequest, opts ..
 	return out, nil
 }
 
+func (c *cnAgentClient) Scrub(ctx context.Context, in *ScrubRequest, opts ...grpc.CallOption) (*ScrubReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScrubReply)
+	err := c.cc.Invoke(ctx, CnAgent_Scrub_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CnAgentServer is the server API for CnAgent service.
 // All implementations must embed UnimplementedCnAgentServer
 // for forward compatibility.
@@ -306,6 +320,9 @@ type CnAgentServer interface {
 	// when hosts have taken notice. Nothing of it lasts: the paths open again
 	// when the controller has another term, or after hold_ms.
 	StandBy(context.Context, *StandByRequest) (*StandByReply, error)
+	// Scrub has the primary of an array begin to compare the legs of its mirrors, or end
+	// that. Heartbeats say how far it is. A scrub ends with the primary.
+	Scrub(context.Context, *ScrubRequest) (*ScrubReply, error)
 	mustEmbedUnimplementedCnAgentServer()
 }
 
@@ -330,6 +347,9 @@ func (UnimplementedCnAgentServer) Probe(context.Context, *ProbeRequest) (*ProbeR
 }
 func (UnimplementedCnAgentServer) StandBy(context.Context, *StandByRequest) (*StandByReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method StandBy not implemented")
+}
+func (UnimplementedCnAgentServer) Scrub(context.Context, *ScrubRequest) (*ScrubReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Scrub not implemented")
 }
 func (UnimplementedCnAgentServer) mustEmbedUnimplementedCnAgentServer() {}
 func (UnimplementedCnAgentServer) testEmbeddedByValue()                 {}
@@ -442,6 +462,24 @@ func _CnAgent_StandBy_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CnAgent_Scrub_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScrubRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CnAgentServer).Scrub(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CnAgent_Scrub_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CnAgentServer).Scrub(ctx, req.(*ScrubRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CnAgent_ServiceDesc is the grpc.ServiceDesc for CnAgent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -468,6 +506,10 @@ var CnAgent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "StandBy",
 			Handler:    _CnAgent_StandBy_Handler,
+		},
+		{
+			MethodName: "Scrub",
+			Handler:    _CnAgent_Scrub_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -103,8 +103,13 @@ type DnMsg struct {
 	ErrorTime        string                 `protobuf:"bytes,9,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"` // RFC 3339, when the error was first seen; "" without one
 	DataPlaneVersion string                 `protobuf:"bytes,10,opt,name=data_plane_version,json=dataPlaneVersion,proto3" json:"data_plane_version,omitempty"`
 	PdMsgList        []*PdMsg               `protobuf:"bytes,11,rep,name=pd_msg_list,json=pdMsgList,proto3" json:"pd_msg_list,omitempty"` // get only
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	Drain            bool                   `protobuf:"varint,12,opt,name=drain,proto3" json:"drain,omitempty"`                           // all vds are to leave it
+	// While it is being drained; get only.
+	DrainVdCnt     uint32        `protobuf:"varint,13,opt,name=drain_vd_cnt,json=drainVdCnt,proto3" json:"drain_vd_cnt,omitempty"`              // vds that are on it still
+	DrainLackBytes uint64        `protobuf:"varint,14,opt,name=drain_lack_bytes,json=drainLackBytes,proto3" json:"drain_lack_bytes,omitempty"`  // that are to be copied until the last of them can go
+	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,15,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"` // of the vds on it, the first 100 that cannot go now
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DnMsg) Reset() {
@@ -214,6 +219,103 @@ func (x *DnMsg) GetPdMsgList() []*PdMsg {
 	return nil
 }
 
+func (x *DnMsg) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
+func (x *DnMsg) GetDrainVdCnt() uint32 {
+	if x != nil {
+		return x.DrainVdCnt
+	}
+	return 0
+}
+
+func (x *DnMsg) GetDrainLackBytes() uint64 {
+	if x != nil {
+		return x.DrainLackBytes
+	}
+	return 0
+}
+
+func (x *DnMsg) GetStuckVdMsgList() []*StuckVdMsg {
+	if x != nil {
+		return x.StuckVdMsgList
+	}
+	return nil
+}
+
+// StuckVdMsg is a vd that is to leave its pd and cannot.
+type StuckVdMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VdId          string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
+	DaName        string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	PdName        string                 `protobuf:"bytes,3,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StuckVdMsg) Reset() {
+	*x = StuckVdMsg{}
+	mi := &file_v1_portal_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StuckVdMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StuckVdMsg) ProtoMessage() {}
+
+func (x *StuckVdMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StuckVdMsg.ProtoReflect.Descriptor instead.
+func (*StuckVdMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StuckVdMsg) GetVdId() string {
+	if x != nil {
+		return x.VdId
+	}
+	return ""
+}
+
+func (x *StuckVdMsg) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *StuckVdMsg) GetPdName() string {
+	if x != nil {
+		return x.PdName
+	}
+	return ""
+}
+
+func (x *StuckVdMsg) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type CreateDnRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	DnName         string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"` // host:port of its agent
@@ -226,7 +328,7 @@ type CreateDnRequest struct {
 
 func (x *CreateDnRequest) Reset() {
 	*x = CreateDnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[2]
+	mi := &file_v1_portal_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -238,7 +340,7 @@ func (x *CreateDnRequest) String() string {
 func (*CreateDnRequest) ProtoMessage() {}
 
 func (x *CreateDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[2]
+	mi := &file_v1_portal_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -251,7 +353,7 @@ func (x *CreateDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDnRequest.ProtoReflect.Descriptor instead.
 func (*CreateDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{2}
+	return file_v1_portal_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateDnRequest) GetDnName() string {
@@ -292,7 +394,7 @@ type CreateDnReply struct {
 
 func (x *CreateDnReply) Reset() {
 	*x = CreateDnReply{}
-	mi := &file_v1_portal_proto_msgTypes[3]
+	mi := &file_v1_portal_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -304,7 +406,7 @@ func (x *CreateDnReply) String() string {
 func (*CreateDnReply) ProtoMessage() {}
 
 func (x *CreateDnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[3]
+	mi := &file_v1_portal_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -317,7 +419,7 @@ func (x *CreateDnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDnReply.ProtoReflect.Descriptor instead.
 func (*CreateDnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{3}
+	return file_v1_portal_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateDnReply) GetReplyInfo() *ReplyInfo {
@@ -346,7 +448,7 @@ type DeleteDnRequest struct {
 
 func (x *DeleteDnRequest) Reset() {
 	*x = DeleteDnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[4]
+	mi := &file_v1_portal_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -358,7 +460,7 @@ func (x *DeleteDnRequest) String() string {
 func (*DeleteDnRequest) ProtoMessage() {}
 
 func (x *DeleteDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[4]
+	mi := &file_v1_portal_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -371,7 +473,7 @@ func (x *DeleteDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDnRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{4}
+	return file_v1_portal_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DeleteDnRequest) GetDnName() string {
@@ -397,7 +499,7 @@ type DeleteDnReply struct {
 
 func (x *DeleteDnReply) Reset() {
 	*x = DeleteDnReply{}
-	mi := &file_v1_portal_proto_msgTypes[5]
+	mi := &file_v1_portal_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -409,7 +511,7 @@ func (x *DeleteDnReply) String() string {
 func (*DeleteDnReply) ProtoMessage() {}
 
 func (x *DeleteDnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[5]
+	mi := &file_v1_portal_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -422,7 +524,7 @@ func (x *DeleteDnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDnReply.ProtoReflect.Descriptor instead.
 func (*DeleteDnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{5}
+	return file_v1_portal_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DeleteDnReply) GetReplyInfo() *ReplyInfo {
@@ -444,7 +546,7 @@ type ModifyDnRequest struct {
 
 func (x *ModifyDnRequest) Reset() {
 	*x = ModifyDnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[6]
+	mi := &file_v1_portal_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +558,7 @@ func (x *ModifyDnRequest) String() string {
 func (*ModifyDnRequest) ProtoMessage() {}
 
 func (x *ModifyDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[6]
+	mi := &file_v1_portal_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +571,7 @@ func (x *ModifyDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDnRequest.ProtoReflect.Descriptor instead.
 func (*ModifyDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{6}
+	return file_v1_portal_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ModifyDnRequest) GetDnName() string {
@@ -510,7 +612,7 @@ type ModifyDnReply struct {
 
 func (x *ModifyDnReply) Reset() {
 	*x = ModifyDnReply{}
-	mi := &file_v1_portal_proto_msgTypes[7]
+	mi := &file_v1_portal_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +624,7 @@ func (x *ModifyDnReply) String() string {
 func (*ModifyDnReply) ProtoMessage() {}
 
 func (x *ModifyDnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[7]
+	mi := &file_v1_portal_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +637,7 @@ func (x *ModifyDnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDnReply.ProtoReflect.Descriptor instead.
 func (*ModifyDnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{7}
+	return file_v1_portal_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ModifyDnReply) GetReplyInfo() *ReplyInfo {
@@ -565,7 +667,7 @@ type ListDnRequest struct {
 
 func (x *ListDnRequest) Reset() {
 	*x = ListDnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[8]
+	mi := &file_v1_portal_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +679,7 @@ func (x *ListDnRequest) String() string {
 func (*ListDnRequest) ProtoMessage() {}
 
 func (x *ListDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[8]
+	mi := &file_v1_portal_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +692,7 @@ func (x *ListDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDnRequest.ProtoReflect.Descriptor instead.
 func (*ListDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{8}
+	return file_v1_portal_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListDnRequest) GetLimit() uint32 {
@@ -639,7 +741,7 @@ type ListDnReply struct {
 
 func (x *ListDnReply) Reset() {
 	*x = ListDnReply{}
-	mi := &file_v1_portal_proto_msgTypes[9]
+	mi := &file_v1_portal_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +753,7 @@ func (x *ListDnReply) String() string {
 func (*ListDnReply) ProtoMessage() {}
 
 func (x *ListDnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[9]
+	mi := &file_v1_portal_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +766,7 @@ func (x *ListDnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDnReply.ProtoReflect.Descriptor instead.
 func (*ListDnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{9}
+	return file_v1_portal_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListDnReply) GetReplyInfo() *ReplyInfo {
@@ -697,7 +799,7 @@ type GetDnRequest struct {
 
 func (x *GetDnRequest) Reset() {
 	*x = GetDnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[10]
+	mi := &file_v1_portal_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -709,7 +811,7 @@ func (x *GetDnRequest) String() string {
 func (*GetDnRequest) ProtoMessage() {}
 
 func (x *GetDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[10]
+	mi := &file_v1_portal_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -722,7 +824,7 @@ func (x *GetDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDnRequest.ProtoReflect.Descriptor instead.
 func (*GetDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{10}
+	return file_v1_portal_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetDnRequest) GetDnName() string {
@@ -742,7 +844,7 @@ type GetDnReply struct {
 
 func (x *GetDnReply) Reset() {
 	*x = GetDnReply{}
-	mi := &file_v1_portal_proto_msgTypes[11]
+	mi := &file_v1_portal_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +856,7 @@ func (x *GetDnReply) String() string {
 func (*GetDnReply) ProtoMessage() {}
 
 func (x *GetDnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[11]
+	mi := &file_v1_portal_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +869,7 @@ func (x *GetDnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDnReply.ProtoReflect.Descriptor instead.
 func (*GetDnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{11}
+	return file_v1_portal_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetDnReply) GetReplyInfo() *ReplyInfo {
@@ -796,7 +898,7 @@ type SyncupDnRequest struct {
 
 func (x *SyncupDnRequest) Reset() {
 	*x = SyncupDnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[12]
+	mi := &file_v1_portal_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +910,7 @@ func (x *SyncupDnRequest) String() string {
 func (*SyncupDnRequest) ProtoMessage() {}
 
 func (x *SyncupDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[12]
+	mi := &file_v1_portal_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +923,7 @@ func (x *SyncupDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncupDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{12}
+	return file_v1_portal_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SyncupDnRequest) GetDnName() string {
@@ -848,7 +950,7 @@ type SyncupDnReply struct {
 
 func (x *SyncupDnReply) Reset() {
 	*x = SyncupDnReply{}
-	mi := &file_v1_portal_proto_msgTypes[13]
+	mi := &file_v1_portal_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +962,7 @@ func (x *SyncupDnReply) String() string {
 func (*SyncupDnReply) ProtoMessage() {}
 
 func (x *SyncupDnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[13]
+	mi := &file_v1_portal_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +975,7 @@ func (x *SyncupDnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDnReply.ProtoReflect.Descriptor instead.
 func (*SyncupDnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{13}
+	return file_v1_portal_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SyncupDnReply) GetReplyInfo() *ReplyInfo {
@@ -884,6 +986,203 @@ func (x *SyncupDnReply) GetReplyInfo() *ReplyInfo {
 }
 
 func (x *SyncupDnReply) GetDnMsg() *DnMsg {
+	if x != nil {
+		return x.DnMsg
+	}
+	return nil
+}
+
+// DrainDnRequest takes a dn out of placement and has all vds on it move to others,
+// while their arrays serve. The reply tells what cannot move, and the monitors go on to
+// try that.
+type DrainDnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainDnRequest) Reset() {
+	*x = DrainDnRequest{}
+	mi := &file_v1_portal_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainDnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainDnRequest) ProtoMessage() {}
+
+func (x *DrainDnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainDnRequest.ProtoReflect.Descriptor instead.
+func (*DrainDnRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DrainDnRequest) GetDnName() string {
+	if x != nil {
+		return x.DnName
+	}
+	return ""
+}
+
+type DrainDnReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	DnMsg         *DnMsg                 `protobuf:"bytes,2,opt,name=dn_msg,json=dnMsg,proto3" json:"dn_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainDnReply) Reset() {
+	*x = DrainDnReply{}
+	mi := &file_v1_portal_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainDnReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainDnReply) ProtoMessage() {}
+
+func (x *DrainDnReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainDnReply.ProtoReflect.Descriptor instead.
+func (*DrainDnReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DrainDnReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *DrainDnReply) GetDnMsg() *DnMsg {
+	if x != nil {
+		return x.DnMsg
+	}
+	return nil
+}
+
+// UndrainDnRequest ends a drain and takes the dn back into placement. Moves that are
+// under way from it are undone, unless they are as good as done.
+type UndrainDnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainDnRequest) Reset() {
+	*x = UndrainDnRequest{}
+	mi := &file_v1_portal_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainDnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainDnRequest) ProtoMessage() {}
+
+func (x *UndrainDnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainDnRequest.ProtoReflect.Descriptor instead.
+func (*UndrainDnRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *UndrainDnRequest) GetDnName() string {
+	if x != nil {
+		return x.DnName
+	}
+	return ""
+}
+
+type UndrainDnReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	DnMsg         *DnMsg                 `protobuf:"bytes,2,opt,name=dn_msg,json=dnMsg,proto3" json:"dn_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainDnReply) Reset() {
+	*x = UndrainDnReply{}
+	mi := &file_v1_portal_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainDnReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainDnReply) ProtoMessage() {}
+
+func (x *UndrainDnReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainDnReply.ProtoReflect.Descriptor instead.
+func (*UndrainDnReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *UndrainDnReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *UndrainDnReply) GetDnMsg() *DnMsg {
 	if x != nil {
 		return x.DnMsg
 	}
@@ -906,14 +1205,21 @@ type PdMsg struct {
 	ErrorTime   string                 `protobuf:"bytes,12,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
 	// Bytes in use on the disk that no vd of this cluster accounts for, as after
 	// a backup of the database was restored; not part of free_size.
-	OrphanSize    uint64 `protobuf:"varint,13,opt,name=orphan_size,json=orphanSize,proto3" json:"orphan_size,omitempty"`
+	OrphanSize uint64 `protobuf:"varint,13,opt,name=orphan_size,json=orphanSize,proto3" json:"orphan_size,omitempty"`
+	Drain      bool   `protobuf:"varint,14,opt,name=drain,proto3" json:"drain,omitempty"` // all vds are to leave it
+	// While it, or its dn, is being drained; get only.
+	DrainVdCnt     uint32        `protobuf:"varint,15,opt,name=drain_vd_cnt,json=drainVdCnt,proto3" json:"drain_vd_cnt,omitempty"`
+	DrainLackBytes uint64        `protobuf:"varint,16,opt,name=drain_lack_bytes,json=drainLackBytes,proto3" json:"drain_lack_bytes,omitempty"`
+	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,17,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"`
+	// Why the disk is not as good as it could be, though it is well; "" when it is.
+	Warning       string `protobuf:"bytes,18,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PdMsg) Reset() {
 	*x = PdMsg{}
-	mi := &file_v1_portal_proto_msgTypes[14]
+	mi := &file_v1_portal_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1231,7 @@ func (x *PdMsg) String() string {
 func (*PdMsg) ProtoMessage() {}
 
 func (x *PdMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[14]
+	mi := &file_v1_portal_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1244,7 @@ func (x *PdMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdMsg.ProtoReflect.Descriptor instead.
 func (*PdMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{14}
+	return file_v1_portal_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PdMsg) GetPdId() string {
@@ -1032,6 +1338,41 @@ func (x *PdMsg) GetOrphanSize() uint64 {
 	return 0
 }
 
+func (x *PdMsg) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
+func (x *PdMsg) GetDrainVdCnt() uint32 {
+	if x != nil {
+		return x.DrainVdCnt
+	}
+	return 0
+}
+
+func (x *PdMsg) GetDrainLackBytes() uint64 {
+	if x != nil {
+		return x.DrainLackBytes
+	}
+	return 0
+}
+
+func (x *PdMsg) GetStuckVdMsgList() []*StuckVdMsg {
+	if x != nil {
+		return x.StuckVdMsgList
+	}
+	return nil
+}
+
+func (x *PdMsg) GetWarning() string {
+	if x != nil {
+		return x.Warning
+	}
+	return ""
+}
+
 type CreatePdRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
@@ -1044,7 +1385,7 @@ type CreatePdRequest struct {
 
 func (x *CreatePdRequest) Reset() {
 	*x = CreatePdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[15]
+	mi := &file_v1_portal_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1397,7 @@ func (x *CreatePdRequest) String() string {
 func (*CreatePdRequest) ProtoMessage() {}
 
 func (x *CreatePdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[15]
+	mi := &file_v1_portal_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1410,7 @@ func (x *CreatePdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePdRequest.ProtoReflect.Descriptor instead.
 func (*CreatePdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{15}
+	return file_v1_portal_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreatePdRequest) GetDnName() string {
@@ -1110,7 +1451,7 @@ type CreatePdReply struct {
 
 func (x *CreatePdReply) Reset() {
 	*x = CreatePdReply{}
-	mi := &file_v1_portal_proto_msgTypes[16]
+	mi := &file_v1_portal_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1463,7 @@ func (x *CreatePdReply) String() string {
 func (*CreatePdReply) ProtoMessage() {}
 
 func (x *CreatePdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[16]
+	mi := &file_v1_portal_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1476,7 @@ func (x *CreatePdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePdReply.ProtoReflect.Descriptor instead.
 func (*CreatePdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{16}
+	return file_v1_portal_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreatePdReply) GetReplyInfo() *ReplyInfo {
@@ -1166,7 +1507,7 @@ type DeletePdRequest struct {
 
 func (x *DeletePdRequest) Reset() {
 	*x = DeletePdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[17]
+	mi := &file_v1_portal_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1178,7 +1519,7 @@ func (x *DeletePdRequest) String() string {
 func (*DeletePdRequest) ProtoMessage() {}
 
 func (x *DeletePdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[17]
+	mi := &file_v1_portal_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1191,7 +1532,7 @@ func (x *DeletePdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePdRequest.ProtoReflect.Descriptor instead.
 func (*DeletePdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{17}
+	return file_v1_portal_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeletePdRequest) GetDnName() string {
@@ -1224,7 +1565,7 @@ type DeletePdReply struct {
 
 func (x *DeletePdReply) Reset() {
 	*x = DeletePdReply{}
-	mi := &file_v1_portal_proto_msgTypes[18]
+	mi := &file_v1_portal_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1577,7 @@ func (x *DeletePdReply) String() string {
 func (*DeletePdReply) ProtoMessage() {}
 
 func (x *DeletePdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[18]
+	mi := &file_v1_portal_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1590,7 @@ func (x *DeletePdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePdReply.ProtoReflect.Descriptor instead.
 func (*DeletePdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{18}
+	return file_v1_portal_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeletePdReply) GetReplyInfo() *ReplyInfo {
@@ -1270,7 +1611,7 @@ type ModifyPdRequest struct {
 
 func (x *ModifyPdRequest) Reset() {
 	*x = ModifyPdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[19]
+	mi := &file_v1_portal_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1623,7 @@ func (x *ModifyPdRequest) String() string {
 func (*ModifyPdRequest) ProtoMessage() {}
 
 func (x *ModifyPdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[19]
+	mi := &file_v1_portal_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1636,7 @@ func (x *ModifyPdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyPdRequest.ProtoReflect.Descriptor instead.
 func (*ModifyPdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{19}
+	return file_v1_portal_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ModifyPdRequest) GetDnName() string {
@@ -1329,7 +1670,7 @@ type ModifyPdReply struct {
 
 func (x *ModifyPdReply) Reset() {
 	*x = ModifyPdReply{}
-	mi := &file_v1_portal_proto_msgTypes[20]
+	mi := &file_v1_portal_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1682,7 @@ func (x *ModifyPdReply) String() string {
 func (*ModifyPdReply) ProtoMessage() {}
 
 func (x *ModifyPdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[20]
+	mi := &file_v1_portal_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1695,7 @@ func (x *ModifyPdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyPdReply.ProtoReflect.Descriptor instead.
 func (*ModifyPdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{20}
+	return file_v1_portal_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ModifyPdReply) GetReplyInfo() *ReplyInfo {
@@ -1384,7 +1725,7 @@ type ListPdRequest struct {
 
 func (x *ListPdRequest) Reset() {
 	*x = ListPdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[21]
+	mi := &file_v1_portal_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1737,7 @@ func (x *ListPdRequest) String() string {
 func (*ListPdRequest) ProtoMessage() {}
 
 func (x *ListPdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[21]
+	mi := &file_v1_portal_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1750,7 @@ func (x *ListPdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPdRequest.ProtoReflect.Descriptor instead.
 func (*ListPdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{21}
+	return file_v1_portal_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListPdRequest) GetLimit() uint32 {
@@ -1458,7 +1799,7 @@ type ListPdReply struct {
 
 func (x *ListPdReply) Reset() {
 	*x = ListPdReply{}
-	mi := &file_v1_portal_proto_msgTypes[22]
+	mi := &file_v1_portal_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1811,7 @@ func (x *ListPdReply) String() string {
 func (*ListPdReply) ProtoMessage() {}
 
 func (x *ListPdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[22]
+	mi := &file_v1_portal_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1824,7 @@ func (x *ListPdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPdReply.ProtoReflect.Descriptor instead.
 func (*ListPdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{22}
+	return file_v1_portal_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ListPdReply) GetReplyInfo() *ReplyInfo {
@@ -1517,7 +1858,7 @@ type GetPdRequest struct {
 
 func (x *GetPdRequest) Reset() {
 	*x = GetPdRequest{}
-	mi := &file_v1_portal_proto_msgTypes[23]
+	mi := &file_v1_portal_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1529,7 +1870,7 @@ func (x *GetPdRequest) String() string {
 func (*GetPdRequest) ProtoMessage() {}
 
 func (x *GetPdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[23]
+	mi := &file_v1_portal_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1542,7 +1883,7 @@ func (x *GetPdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPdRequest.ProtoReflect.Descriptor instead.
 func (*GetPdRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{23}
+	return file_v1_portal_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetPdRequest) GetDnName() string {
@@ -1569,7 +1910,7 @@ type GetPdReply struct {
 
 func (x *GetPdReply) Reset() {
 	*x = GetPdReply{}
-	mi := &file_v1_portal_proto_msgTypes[24]
+	mi := &file_v1_portal_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1581,7 +1922,7 @@ func (x *GetPdReply) String() string {
 func (*GetPdReply) ProtoMessage() {}
 
 func (x *GetPdReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[24]
+	mi := &file_v1_portal_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1594,7 +1935,7 @@ func (x *GetPdReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPdReply.ProtoReflect.Descriptor instead.
 func (*GetPdReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{24}
+	return file_v1_portal_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetPdReply) GetReplyInfo() *ReplyInfo {
@@ -1607,6 +1948,449 @@ func (x *GetPdReply) GetReplyInfo() *ReplyInfo {
 func (x *GetPdReply) GetPdMsg() *PdMsg {
 	if x != nil {
 		return x.PdMsg
+	}
+	return nil
+}
+
+// DrainPdRequest is DrainDnRequest for one pd, and UndrainPdRequest UndrainDnRequest.
+type DrainPdRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainPdRequest) Reset() {
+	*x = DrainPdRequest{}
+	mi := &file_v1_portal_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainPdRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainPdRequest) ProtoMessage() {}
+
+func (x *DrainPdRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainPdRequest.ProtoReflect.Descriptor instead.
+func (*DrainPdRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *DrainPdRequest) GetDnName() string {
+	if x != nil {
+		return x.DnName
+	}
+	return ""
+}
+
+func (x *DrainPdRequest) GetPdName() string {
+	if x != nil {
+		return x.PdName
+	}
+	return ""
+}
+
+type DrainPdReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	PdMsg         *PdMsg                 `protobuf:"bytes,2,opt,name=pd_msg,json=pdMsg,proto3" json:"pd_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainPdReply) Reset() {
+	*x = DrainPdReply{}
+	mi := &file_v1_portal_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainPdReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainPdReply) ProtoMessage() {}
+
+func (x *DrainPdReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainPdReply.ProtoReflect.Descriptor instead.
+func (*DrainPdReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *DrainPdReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *DrainPdReply) GetPdMsg() *PdMsg {
+	if x != nil {
+		return x.PdMsg
+	}
+	return nil
+}
+
+type UndrainPdRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainPdRequest) Reset() {
+	*x = UndrainPdRequest{}
+	mi := &file_v1_portal_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainPdRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainPdRequest) ProtoMessage() {}
+
+func (x *UndrainPdRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainPdRequest.ProtoReflect.Descriptor instead.
+func (*UndrainPdRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *UndrainPdRequest) GetDnName() string {
+	if x != nil {
+		return x.DnName
+	}
+	return ""
+}
+
+func (x *UndrainPdRequest) GetPdName() string {
+	if x != nil {
+		return x.PdName
+	}
+	return ""
+}
+
+type UndrainPdReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	PdMsg         *PdMsg                 `protobuf:"bytes,2,opt,name=pd_msg,json=pdMsg,proto3" json:"pd_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainPdReply) Reset() {
+	*x = UndrainPdReply{}
+	mi := &file_v1_portal_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainPdReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainPdReply) ProtoMessage() {}
+
+func (x *UndrainPdReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainPdReply.ProtoReflect.Descriptor instead.
+func (*UndrainPdReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *UndrainPdReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *UndrainPdReply) GetPdMsg() *PdMsg {
+	if x != nil {
+		return x.PdMsg
+	}
+	return nil
+}
+
+// MoveVdRequest has a vd move to another dn while its array serves. When the reply
+// comes the move has begun: a new vd takes the place of this one, which is then gone.
+type MoveVdRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VdId          string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
+	ToDn          *string                `protobuf:"bytes,2,opt,name=to_dn,json=toDn,proto3,oneof" json:"to_dn,omitempty"` // host:port of a dn; any when neither it nor to_pd is given
+	ToPd          *string                `protobuf:"bytes,3,opt,name=to_pd,json=toPd,proto3,oneof" json:"to_pd,omitempty"` // name of a pd, of to_dn unless it is the only one of that name
+	Cancel        bool                   `protobuf:"varint,4,opt,name=cancel,proto3" json:"cancel,omitempty"`              // end the vd's move, undoing what of it is under way
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveVdRequest) Reset() {
+	*x = MoveVdRequest{}
+	mi := &file_v1_portal_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveVdRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveVdRequest) ProtoMessage() {}
+
+func (x *MoveVdRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveVdRequest.ProtoReflect.Descriptor instead.
+func (*MoveVdRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *MoveVdRequest) GetVdId() string {
+	if x != nil {
+		return x.VdId
+	}
+	return ""
+}
+
+func (x *MoveVdRequest) GetToDn() string {
+	if x != nil && x.ToDn != nil {
+		return *x.ToDn
+	}
+	return ""
+}
+
+func (x *MoveVdRequest) GetToPd() string {
+	if x != nil && x.ToPd != nil {
+		return *x.ToPd
+	}
+	return ""
+}
+
+func (x *MoveVdRequest) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+type MoveVdReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	VdMsg         *VdMsg                 `protobuf:"bytes,2,opt,name=vd_msg,json=vdMsg,proto3" json:"vd_msg,omitempty"`
+	NewVdMsg      *VdMsg                 `protobuf:"bytes,3,opt,name=new_vd_msg,json=newVdMsg,proto3" json:"new_vd_msg,omitempty"` // what takes its place; not with cancel
+	WarningList   []string               `protobuf:"bytes,4,rep,name=warning_list,json=warningList,proto3" json:"warning_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveVdReply) Reset() {
+	*x = MoveVdReply{}
+	mi := &file_v1_portal_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveVdReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveVdReply) ProtoMessage() {}
+
+func (x *MoveVdReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveVdReply.ProtoReflect.Descriptor instead.
+func (*MoveVdReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *MoveVdReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *MoveVdReply) GetVdMsg() *VdMsg {
+	if x != nil {
+		return x.VdMsg
+	}
+	return nil
+}
+
+func (x *MoveVdReply) GetNewVdMsg() *VdMsg {
+	if x != nil {
+		return x.NewVdMsg
+	}
+	return nil
+}
+
+func (x *MoveVdReply) GetWarningList() []string {
+	if x != nil {
+		return x.WarningList
+	}
+	return nil
+}
+
+type GetVdRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	VdId          string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetVdRequest) Reset() {
+	*x = GetVdRequest{}
+	mi := &file_v1_portal_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetVdRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetVdRequest) ProtoMessage() {}
+
+func (x *GetVdRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetVdRequest.ProtoReflect.Descriptor instead.
+func (*GetVdRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *GetVdRequest) GetVdId() string {
+	if x != nil {
+		return x.VdId
+	}
+	return ""
+}
+
+type GetVdReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	VdMsg         *VdMsg                 `protobuf:"bytes,2,opt,name=vd_msg,json=vdMsg,proto3" json:"vd_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetVdReply) Reset() {
+	*x = GetVdReply{}
+	mi := &file_v1_portal_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetVdReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetVdReply) ProtoMessage() {}
+
+func (x *GetVdReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetVdReply.ProtoReflect.Descriptor instead.
+func (*GetVdReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *GetVdReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *GetVdReply) GetVdMsg() *VdMsg {
+	if x != nil {
+		return x.VdMsg
 	}
 	return nil
 }
@@ -1631,7 +2415,7 @@ type CnMsg struct {
 
 func (x *CnMsg) Reset() {
 	*x = CnMsg{}
-	mi := &file_v1_portal_proto_msgTypes[25]
+	mi := &file_v1_portal_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +2427,7 @@ func (x *CnMsg) String() string {
 func (*CnMsg) ProtoMessage() {}
 
 func (x *CnMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[25]
+	mi := &file_v1_portal_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +2440,7 @@ func (x *CnMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnMsg.ProtoReflect.Descriptor instead.
 func (*CnMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{25}
+	return file_v1_portal_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CnMsg) GetCnId() string {
@@ -1755,7 +2539,7 @@ type CreateCnRequest struct {
 
 func (x *CreateCnRequest) Reset() {
 	*x = CreateCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[26]
+	mi := &file_v1_portal_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +2551,7 @@ func (x *CreateCnRequest) String() string {
 func (*CreateCnRequest) ProtoMessage() {}
 
 func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[26]
+	mi := &file_v1_portal_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +2564,7 @@ func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnRequest.ProtoReflect.Descriptor instead.
 func (*CreateCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{26}
+	return file_v1_portal_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *CreateCnRequest) GetCnName() string {
@@ -1821,7 +2605,7 @@ type CreateCnReply struct {
 
 func (x *CreateCnReply) Reset() {
 	*x = CreateCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[27]
+	mi := &file_v1_portal_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +2617,7 @@ func (x *CreateCnReply) String() string {
 func (*CreateCnReply) ProtoMessage() {}
 
 func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[27]
+	mi := &file_v1_portal_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +2630,7 @@ func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnReply.ProtoReflect.Descriptor instead.
 func (*CreateCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{27}
+	return file_v1_portal_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateCnReply) GetReplyInfo() *ReplyInfo {
@@ -1875,7 +2659,7 @@ type DeleteCnRequest struct {
 
 func (x *DeleteCnRequest) Reset() {
 	*x = DeleteCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[28]
+	mi := &file_v1_portal_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1887,7 +2671,7 @@ func (x *DeleteCnRequest) String() string {
 func (*DeleteCnRequest) ProtoMessage() {}
 
 func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[28]
+	mi := &file_v1_portal_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1900,7 +2684,7 @@ func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{28}
+	return file_v1_portal_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeleteCnRequest) GetCnName() string {
@@ -1926,7 +2710,7 @@ type DeleteCnReply struct {
 
 func (x *DeleteCnReply) Reset() {
 	*x = DeleteCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[29]
+	mi := &file_v1_portal_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1938,7 +2722,7 @@ func (x *DeleteCnReply) String() string {
 func (*DeleteCnReply) ProtoMessage() {}
 
 func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[29]
+	mi := &file_v1_portal_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1951,7 +2735,7 @@ func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnReply.ProtoReflect.Descriptor instead.
 func (*DeleteCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{29}
+	return file_v1_portal_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeleteCnReply) GetReplyInfo() *ReplyInfo {
@@ -1973,7 +2757,7 @@ type ModifyCnRequest struct {
 
 func (x *ModifyCnRequest) Reset() {
 	*x = ModifyCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[30]
+	mi := &file_v1_portal_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2769,7 @@ func (x *ModifyCnRequest) String() string {
 func (*ModifyCnRequest) ProtoMessage() {}
 
 func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[30]
+	mi := &file_v1_portal_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2782,7 @@ func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnRequest.ProtoReflect.Descriptor instead.
 func (*ModifyCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{30}
+	return file_v1_portal_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ModifyCnRequest) GetCnName() string {
@@ -2039,7 +2823,7 @@ type ModifyCnReply struct {
 
 func (x *ModifyCnReply) Reset() {
 	*x = ModifyCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[31]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2051,7 +2835,7 @@ func (x *ModifyCnReply) String() string {
 func (*ModifyCnReply) ProtoMessage() {}
 
 func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[31]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2064,7 +2848,7 @@ func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnReply.ProtoReflect.Descriptor instead.
 func (*ModifyCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{31}
+	return file_v1_portal_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ModifyCnReply) GetReplyInfo() *ReplyInfo {
@@ -2094,7 +2878,7 @@ type ListCnRequest struct {
 
 func (x *ListCnRequest) Reset() {
 	*x = ListCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[32]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2106,7 +2890,7 @@ func (x *ListCnRequest) String() string {
 func (*ListCnRequest) ProtoMessage() {}
 
 func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[32]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2119,7 +2903,7 @@ func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnRequest.ProtoReflect.Descriptor instead.
 func (*ListCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{32}
+	return file_v1_portal_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ListCnRequest) GetLimit() uint32 {
@@ -2168,7 +2952,7 @@ type ListCnReply struct {
 
 func (x *ListCnReply) Reset() {
 	*x = ListCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[33]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2964,7 @@ func (x *ListCnReply) String() string {
 func (*ListCnReply) ProtoMessage() {}
 
 func (x *ListCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[33]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2977,7 @@ func (x *ListCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnReply.ProtoReflect.Descriptor instead.
 func (*ListCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{33}
+	return file_v1_portal_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListCnReply) GetReplyInfo() *ReplyInfo {
@@ -2226,7 +3010,7 @@ type GetCnRequest struct {
 
 func (x *GetCnRequest) Reset() {
 	*x = GetCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[34]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2238,7 +3022,7 @@ func (x *GetCnRequest) String() string {
 func (*GetCnRequest) ProtoMessage() {}
 
 func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[34]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2251,7 +3035,7 @@ func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnRequest.ProtoReflect.Descriptor instead.
 func (*GetCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{34}
+	return file_v1_portal_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *GetCnRequest) GetCnName() string {
@@ -2271,7 +3055,7 @@ type GetCnReply struct {
 
 func (x *GetCnReply) Reset() {
 	*x = GetCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[35]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +3067,7 @@ func (x *GetCnReply) String() string {
 func (*GetCnReply) ProtoMessage() {}
 
 func (x *GetCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[35]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +3080,7 @@ func (x *GetCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnReply.ProtoReflect.Descriptor instead.
 func (*GetCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{35}
+	return file_v1_portal_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetCnReply) GetReplyInfo() *ReplyInfo {
@@ -2323,7 +3107,7 @@ type SyncupCnRequest struct {
 
 func (x *SyncupCnRequest) Reset() {
 	*x = SyncupCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[36]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +3119,7 @@ func (x *SyncupCnRequest) String() string {
 func (*SyncupCnRequest) ProtoMessage() {}
 
 func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[36]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +3132,7 @@ func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncupCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{36}
+	return file_v1_portal_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SyncupCnRequest) GetCnName() string {
@@ -2375,7 +3159,7 @@ type SyncupCnReply struct {
 
 func (x *SyncupCnReply) Reset() {
 	*x = SyncupCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[37]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2387,7 +3171,7 @@ func (x *SyncupCnReply) String() string {
 func (*SyncupCnReply) ProtoMessage() {}
 
 func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[37]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2400,7 +3184,7 @@ func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnReply.ProtoReflect.Descriptor instead.
 func (*SyncupCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{37}
+	return file_v1_portal_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SyncupCnReply) GetReplyInfo() *ReplyInfo {
@@ -2442,13 +3226,14 @@ type DaMsg struct {
 	RwMbytesPerSec  uint64                 `protobuf:"varint,21,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"`
 	RMbytesPerSec   uint64                 `protobuf:"varint,22,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
 	WMbytesPerSec   uint64                 `protobuf:"varint,23,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	ScrubMsgList    []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"` // the last scrub of a mirrored array, none when there was none; get only
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
 
 func (x *DaMsg) Reset() {
 	*x = DaMsg{}
-	mi := &file_v1_portal_proto_msgTypes[38]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2460,7 +3245,7 @@ func (x *DaMsg) String() string {
 func (*DaMsg) ProtoMessage() {}
 
 func (x *DaMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[38]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2473,7 +3258,7 @@ func (x *DaMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaMsg.ProtoReflect.Descriptor instead.
 func (*DaMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{38}
+	return file_v1_portal_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DaMsg) GetDaId() string {
@@ -2637,6 +3422,13 @@ func (x *DaMsg) GetWMbytesPerSec() uint64 {
 	return 0
 }
 
+func (x *DaMsg) GetScrubMsgList() []*ScrubMsg {
+	if x != nil {
+		return x.ScrubMsgList
+	}
+	return nil
+}
+
 type GrpMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	GrpId         string                 `protobuf:"bytes,1,opt,name=grp_id,json=grpId,proto3" json:"grp_id,omitempty"`
@@ -2649,7 +3441,7 @@ type GrpMsg struct {
 
 func (x *GrpMsg) Reset() {
 	*x = GrpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[39]
+	mi := &file_v1_portal_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2661,7 +3453,7 @@ func (x *GrpMsg) String() string {
 func (*GrpMsg) ProtoMessage() {}
 
 func (x *GrpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[39]
+	mi := &file_v1_portal_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2674,7 +3466,7 @@ func (x *GrpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpMsg.ProtoReflect.Descriptor instead.
 func (*GrpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{39}
+	return file_v1_portal_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *GrpMsg) GetGrpId() string {
@@ -2715,15 +3507,17 @@ type VdMsg struct {
 	Error         bool                   `protobuf:"varint,6,opt,name=error,proto3" json:"error,omitempty"`
 	ErrorMsg      string                 `protobuf:"bytes,7,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	ErrorTime     string                 `protobuf:"bytes,8,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
-	Role          string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                              // of a mirrored array: member, target or stale
+	Role          string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                              // of a mirrored array: member, target, stale, or leaving when it is being deleted
 	LackBytes     uint64                 `protobuf:"varint,10,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // of a target, that are to be copied to it
+	DaName        string                 `protobuf:"bytes,40,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`           // get only
+	Leaving       bool                   `protobuf:"varint,41,opt,name=leaving,proto3" json:"leaving,omitempty"`                      // another takes its place, and it goes when that has all data
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VdMsg) Reset() {
 	*x = VdMsg{}
-	mi := &file_v1_portal_proto_msgTypes[40]
+	mi := &file_v1_portal_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2735,7 +3529,7 @@ func (x *VdMsg) String() string {
 func (*VdMsg) ProtoMessage() {}
 
 func (x *VdMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[40]
+	mi := &file_v1_portal_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2748,7 +3542,7 @@ func (x *VdMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdMsg.ProtoReflect.Descriptor instead.
 func (*VdMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{40}
+	return file_v1_portal_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VdMsg) GetVdId() string {
@@ -2821,6 +3615,105 @@ func (x *VdMsg) GetLackBytes() uint64 {
 	return 0
 }
 
+func (x *VdMsg) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *VdMsg) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
+// ScrubMsg is what is known of the last scrub of an array, all its columns together.
+type ScrubMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`                           // running, done or stopped: before its end, or because the primary has moved
+	DoneBytes     uint64                 `protobuf:"varint,2,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"` // of the data of one leg of each column
+	TotalBytes    uint64                 `protobuf:"varint,3,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	Mismatches    uint64                 `protobuf:"varint,4,opt,name=mismatches,proto3" json:"mismatches,omitempty"`                        // blocks of 4096 bytes in which legs differed
+	Repaired      uint64                 `protobuf:"varint,5,opt,name=repaired,proto3" json:"repaired,omitempty"`                            // of these, blocks that have been made equal
+	MismatchList  []string               `protobuf:"bytes,6,rep,name=mismatch_list,json=mismatchList,proto3" json:"mismatch_list,omitempty"` // one sentence per column that has any
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubMsg) Reset() {
+	*x = ScrubMsg{}
+	mi := &file_v1_portal_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubMsg) ProtoMessage() {}
+
+func (x *ScrubMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubMsg.ProtoReflect.Descriptor instead.
+func (*ScrubMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ScrubMsg) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ScrubMsg) GetDoneBytes() uint64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *ScrubMsg) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *ScrubMsg) GetMismatches() uint64 {
+	if x != nil {
+		return x.Mismatches
+	}
+	return 0
+}
+
+func (x *ScrubMsg) GetRepaired() uint64 {
+	if x != nil {
+		return x.Repaired
+	}
+	return 0
+}
+
+func (x *ScrubMsg) GetMismatchList() []string {
+	if x != nil {
+		return x.MismatchList
+	}
+	return nil
+}
+
 type CntlrMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	CntlrId       string                 `protobuf:"bytes,1,opt,name=cntlr_id,json=cntlrId,proto3" json:"cntlr_id,omitempty"`
@@ -2836,7 +3729,7 @@ type CntlrMsg struct {
 
 func (x *CntlrMsg) Reset() {
 	*x = CntlrMsg{}
-	mi := &file_v1_portal_proto_msgTypes[41]
+	mi := &file_v1_portal_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2848,7 +3741,7 @@ func (x *CntlrMsg) String() string {
 func (*CntlrMsg) ProtoMessage() {}
 
 func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[41]
+	mi := &file_v1_portal_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2861,7 +3754,7 @@ func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrMsg.ProtoReflect.Descriptor instead.
 func (*CntlrMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{41}
+	return file_v1_portal_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CntlrMsg) GetCntlrId() string {
@@ -2934,7 +3827,7 @@ type CreateDaRequest struct {
 
 func (x *CreateDaRequest) Reset() {
 	*x = CreateDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2946,7 +3839,7 @@ func (x *CreateDaRequest) String() string {
 func (*CreateDaRequest) ProtoMessage() {}
 
 func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2959,7 +3852,7 @@ func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaRequest.ProtoReflect.Descriptor instead.
 func (*CreateDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{42}
+	return file_v1_portal_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CreateDaRequest) GetDaName() string {
@@ -3057,7 +3950,7 @@ type CreateDaReply struct {
 
 func (x *CreateDaReply) Reset() {
 	*x = CreateDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3962,7 @@ func (x *CreateDaReply) String() string {
 func (*CreateDaReply) ProtoMessage() {}
 
 func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3975,7 @@ func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaReply.ProtoReflect.Descriptor instead.
 func (*CreateDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{43}
+	return file_v1_portal_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateDaReply) GetReplyInfo() *ReplyInfo {
@@ -3115,7 +4008,7 @@ type DeleteDaRequest struct {
 
 func (x *DeleteDaRequest) Reset() {
 	*x = DeleteDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3127,7 +4020,7 @@ func (x *DeleteDaRequest) String() string {
 func (*DeleteDaRequest) ProtoMessage() {}
 
 func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3140,7 +4033,7 @@ func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{44}
+	return file_v1_portal_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *DeleteDaRequest) GetDaName() string {
@@ -3159,7 +4052,7 @@ type DeleteDaReply struct {
 
 func (x *DeleteDaReply) Reset() {
 	*x = DeleteDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3171,7 +4064,7 @@ func (x *DeleteDaReply) String() string {
 func (*DeleteDaReply) ProtoMessage() {}
 
 func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3184,7 +4077,7 @@ func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaReply.ProtoReflect.Descriptor instead.
 func (*DeleteDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{45}
+	return file_v1_portal_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *DeleteDaReply) GetReplyInfo() *ReplyInfo {
@@ -3208,7 +4101,7 @@ type ModifyDaRequest struct {
 
 func (x *ModifyDaRequest) Reset() {
 	*x = ModifyDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3220,7 +4113,7 @@ func (x *ModifyDaRequest) String() string {
 func (*ModifyDaRequest) ProtoMessage() {}
 
 func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3233,7 +4126,7 @@ func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaRequest.ProtoReflect.Descriptor instead.
 func (*ModifyDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{46}
+	return file_v1_portal_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ModifyDaRequest) GetDaName() string {
@@ -3288,7 +4181,7 @@ type ModifyDaReply struct {
 
 func (x *ModifyDaReply) Reset() {
 	*x = ModifyDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3300,7 +4193,7 @@ func (x *ModifyDaReply) String() string {
 func (*ModifyDaReply) ProtoMessage() {}
 
 func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3313,7 +4206,7 @@ func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaReply.ProtoReflect.Descriptor instead.
 func (*ModifyDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{47}
+	return file_v1_portal_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ModifyDaReply) GetReplyInfo() *ReplyInfo {
@@ -3341,7 +4234,7 @@ type ListDaRequest struct {
 
 func (x *ListDaRequest) Reset() {
 	*x = ListDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3353,7 +4246,7 @@ func (x *ListDaRequest) String() string {
 func (*ListDaRequest) ProtoMessage() {}
 
 func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3366,7 +4259,7 @@ func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaRequest.ProtoReflect.Descriptor instead.
 func (*ListDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{48}
+	return file_v1_portal_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListDaRequest) GetLimit() uint32 {
@@ -3401,7 +4294,7 @@ type ListDaReply struct {
 
 func (x *ListDaReply) Reset() {
 	*x = ListDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3413,7 +4306,7 @@ func (x *ListDaReply) String() string {
 func (*ListDaReply) ProtoMessage() {}
 
 func (x *ListDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3426,7 +4319,7 @@ func (x *ListDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaReply.ProtoReflect.Descriptor instead.
 func (*ListDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{49}
+	return file_v1_portal_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ListDaReply) GetReplyInfo() *ReplyInfo {
@@ -3459,7 +4352,7 @@ type GetDaRequest struct {
 
 func (x *GetDaRequest) Reset() {
 	*x = GetDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3471,7 +4364,7 @@ func (x *GetDaRequest) String() string {
 func (*GetDaRequest) ProtoMessage() {}
 
 func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3484,7 +4377,7 @@ func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaRequest.ProtoReflect.Descriptor instead.
 func (*GetDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{50}
+	return file_v1_portal_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *GetDaRequest) GetDaName() string {
@@ -3504,7 +4397,7 @@ type GetDaReply struct {
 
 func (x *GetDaReply) Reset() {
 	*x = GetDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3516,7 +4409,7 @@ func (x *GetDaReply) String() string {
 func (*GetDaReply) ProtoMessage() {}
 
 func (x *GetDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3529,7 +4422,7 @@ func (x *GetDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaReply.ProtoReflect.Descriptor instead.
 func (*GetDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{51}
+	return file_v1_portal_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *GetDaReply) GetReplyInfo() *ReplyInfo {
@@ -3555,7 +4448,7 @@ type SyncupDaRequest struct {
 
 func (x *SyncupDaRequest) Reset() {
 	*x = SyncupDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +4460,7 @@ func (x *SyncupDaRequest) String() string {
 func (*SyncupDaRequest) ProtoMessage() {}
 
 func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +4473,7 @@ func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaRequest.ProtoReflect.Descriptor instead.
 func (*SyncupDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{52}
+	return file_v1_portal_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SyncupDaRequest) GetDaName() string {
@@ -3600,7 +4493,7 @@ type SyncupDaReply struct {
 
 func (x *SyncupDaReply) Reset() {
 	*x = SyncupDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3612,7 +4505,7 @@ func (x *SyncupDaReply) String() string {
 func (*SyncupDaReply) ProtoMessage() {}
 
 func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3625,7 +4518,7 @@ func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaReply.ProtoReflect.Descriptor instead.
 func (*SyncupDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{53}
+	return file_v1_portal_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SyncupDaReply) GetReplyInfo() *ReplyInfo {
@@ -3653,7 +4546,7 @@ type FailoverDaRequest struct {
 
 func (x *FailoverDaRequest) Reset() {
 	*x = FailoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3665,7 +4558,7 @@ func (x *FailoverDaRequest) String() string {
 func (*FailoverDaRequest) ProtoMessage() {}
 
 func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3678,7 +4571,7 @@ func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaRequest.ProtoReflect.Descriptor instead.
 func (*FailoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{54}
+	return file_v1_portal_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *FailoverDaRequest) GetDaName() string {
@@ -3705,7 +4598,7 @@ type FailoverDaReply struct {
 
 func (x *FailoverDaReply) Reset() {
 	*x = FailoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3717,7 +4610,7 @@ func (x *FailoverDaReply) String() string {
 func (*FailoverDaReply) ProtoMessage() {}
 
 func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3730,7 +4623,7 @@ func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaReply.ProtoReflect.Descriptor instead.
 func (*FailoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{55}
+	return file_v1_portal_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *FailoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -3760,7 +4653,7 @@ type RecoverDaRequest struct {
 
 func (x *RecoverDaRequest) Reset() {
 	*x = RecoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3772,7 +4665,7 @@ func (x *RecoverDaRequest) String() string {
 func (*RecoverDaRequest) ProtoMessage() {}
 
 func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3785,7 +4678,7 @@ func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaRequest.ProtoReflect.Descriptor instead.
 func (*RecoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{56}
+	return file_v1_portal_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *RecoverDaRequest) GetDaName() string {
@@ -3819,7 +4712,7 @@ type RecoverDaReply struct {
 
 func (x *RecoverDaReply) Reset() {
 	*x = RecoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +4724,7 @@ func (x *RecoverDaReply) String() string {
 func (*RecoverDaReply) ProtoMessage() {}
 
 func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +4737,7 @@ func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaReply.ProtoReflect.Descriptor instead.
 func (*RecoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{57}
+	return file_v1_portal_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *RecoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -3855,6 +4748,123 @@ func (x *RecoverDaReply) GetReplyInfo() *ReplyInfo {
 }
 
 func (x *RecoverDaReply) GetDaMsg() *DaMsg {
+	if x != nil {
+		return x.DaMsg
+	}
+	return nil
+}
+
+// ScrubDaRequest begins to compare the legs of a mirrored array while it serves, or
+// ends that. It is not an error when that has begun already.
+type ScrubDaRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	DaName string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	Stop   bool                   `protobuf:"varint,2,opt,name=stop,proto3" json:"stop,omitempty"`
+	// A vd whose column alone is scrubbed, and from which the other legs are repaired
+	// wherever they differ. Without it, of three legs one that differs from two is
+	// repaired, and two are left as they are.
+	RepairFrom    *string `protobuf:"bytes,3,opt,name=repair_from,json=repairFrom,proto3,oneof" json:"repair_from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubDaRequest) Reset() {
+	*x = ScrubDaRequest{}
+	mi := &file_v1_portal_proto_msgTypes[72]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubDaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubDaRequest) ProtoMessage() {}
+
+func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[72]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubDaRequest.ProtoReflect.Descriptor instead.
+func (*ScrubDaRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+}
+
+func (x *ScrubDaRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *ScrubDaRequest) GetStop() bool {
+	if x != nil {
+		return x.Stop
+	}
+	return false
+}
+
+func (x *ScrubDaRequest) GetRepairFrom() string {
+	if x != nil && x.RepairFrom != nil {
+		return *x.RepairFrom
+	}
+	return ""
+}
+
+type ScrubDaReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	DaMsg         *DaMsg                 `protobuf:"bytes,2,opt,name=da_msg,json=daMsg,proto3" json:"da_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ScrubDaReply) Reset() {
+	*x = ScrubDaReply{}
+	mi := &file_v1_portal_proto_msgTypes[73]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ScrubDaReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ScrubDaReply) ProtoMessage() {}
+
+func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[73]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ScrubDaReply.ProtoReflect.Descriptor instead.
+func (*ScrubDaReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+}
+
+func (x *ScrubDaReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ScrubDaReply) GetDaMsg() *DaMsg {
 	if x != nil {
 		return x.DaMsg
 	}
@@ -3876,7 +4886,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3888,7 +4898,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3901,7 +4911,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{58}
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -3967,7 +4977,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3979,7 +4989,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3992,7 +5002,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{59}
+	return file_v1_portal_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -4049,7 +5059,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4061,7 +5071,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4074,7 +5084,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{60}
+	return file_v1_portal_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -4115,7 +5125,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4127,7 +5137,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4140,7 +5150,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{61}
+	return file_v1_portal_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -4167,7 +5177,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4179,7 +5189,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4192,7 +5202,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{62}
+	return file_v1_portal_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -4218,7 +5228,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4230,7 +5240,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4243,7 +5253,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{63}
+	return file_v1_portal_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -4264,7 +5274,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4276,7 +5286,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4289,7 +5299,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{64}
+	return file_v1_portal_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -4323,7 +5333,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4335,7 +5345,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4348,7 +5358,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{65}
+	return file_v1_portal_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -4378,7 +5388,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +5400,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +5413,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{66}
+	return file_v1_portal_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -4452,7 +5462,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4464,7 +5474,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4477,7 +5487,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{67}
+	return file_v1_portal_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -4511,7 +5521,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4523,7 +5533,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4536,7 +5546,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{68}
+	return file_v1_portal_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -4563,7 +5573,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +5585,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +5598,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{69}
+	return file_v1_portal_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -4624,7 +5634,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4636,7 +5646,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4649,7 +5659,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{70}
+	return file_v1_portal_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -4723,7 +5733,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4735,7 +5745,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4748,7 +5758,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{71}
+	return file_v1_portal_proto_rawDescGZIP(), []int{87}
 }
 
 type ListOrphanReply struct {
@@ -4762,7 +5772,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4774,7 +5784,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4787,7 +5797,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+	return file_v1_portal_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -4821,7 +5831,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4833,7 +5843,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4846,7 +5856,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+	return file_v1_portal_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -4873,7 +5883,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4885,7 +5895,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4898,7 +5908,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+	return file_v1_portal_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -4924,7 +5934,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4936,7 +5946,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4949,7 +5959,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{75}
+	return file_v1_portal_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -4969,7 +5979,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4981,7 +5991,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4994,7 +6004,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{76}
+	return file_v1_portal_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -5020,7 +6030,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x06req_id\x18\x01 \x01(\tR\x05reqId\x12\x1d\n" +
 	"\n" +
 	"reply_code\x18\x02 \x01(\x05R\treplyCode\x12\x1b\n" +
-	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\xdc\x02\n" +
+	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\xfd\x03\n" +
 	"\x05DnMsg\x12\x13\n" +
 	"\x05dn_id\x18\x01 \x01(\tR\x04dnId\x12\x17\n" +
 	"\adn_name\x18\x02 \x01(\tR\x06dnName\x12(\n" +
@@ -5034,7 +6044,18 @@ const file_v1_portal_proto_rawDesc = "" +
 	"error_time\x18\t \x01(\tR\terrorTime\x12,\n" +
 	"\x12data_plane_version\x18\n" +
 	" \x01(\tR\x10dataPlaneVersion\x12-\n" +
-	"\vpd_msg_list\x18\v \x03(\v2\r.vda.v1.PdMsgR\tpdMsgList\"\x98\x01\n" +
+	"\vpd_msg_list\x18\v \x03(\v2\r.vda.v1.PdMsgR\tpdMsgList\x12\x14\n" +
+	"\x05drain\x18\f \x01(\bR\x05drain\x12 \n" +
+	"\fdrain_vd_cnt\x18\r \x01(\rR\n" +
+	"drainVdCnt\x12(\n" +
+	"\x10drain_lack_bytes\x18\x0e \x01(\x04R\x0edrainLackBytes\x12=\n" +
+	"\x11stuck_vd_msg_list\x18\x0f \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\"k\n" +
+	"\n" +
+	"StuckVdMsg\x12\x13\n" +
+	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x17\n" +
+	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
+	"\apd_name\x18\x03 \x01(\tR\x06pdName\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x98\x01\n" +
 	"\x0fCreateDnRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12(\n" +
 	"\x10dn_listener_conf\x18\x02 \x01(\tR\x0ednListenerConf\x12\x1a\n" +
@@ -5093,7 +6114,19 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xe8\x02\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\")\n" +
+	"\x0eDrainDnRequest\x12\x17\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\"f\n" +
+	"\fDrainDnReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"+\n" +
+	"\x10UndrainDnRequest\x12\x17\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\"h\n" +
+	"\x0eUndrainDnReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xa3\x04\n" +
 	"\x05PdMsg\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -5111,7 +6144,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"error_time\x18\f \x01(\tR\terrorTime\x12\x1f\n" +
 	"\vorphan_size\x18\r \x01(\x04R\n" +
-	"orphanSize\"\x84\x01\n" +
+	"orphanSize\x12\x14\n" +
+	"\x05drain\x18\x0e \x01(\bR\x05drain\x12 \n" +
+	"\fdrain_vd_cnt\x18\x0f \x01(\rR\n" +
+	"drainVdCnt\x12(\n" +
+	"\x10drain_lack_bytes\x18\x10 \x01(\x04R\x0edrainLackBytes\x12=\n" +
+	"\x11stuck_vd_msg_list\x18\x11 \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\x12\x18\n" +
+	"\awarning\x18\x12 \x01(\tR\awarning\"\x84\x01\n" +
 	"\x0fCreatePdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -5162,7 +6201,42 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetPdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"\xeb\x02\n" +
+	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"B\n" +
+	"\x0eDrainPdRequest\x12\x17\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
+	"\apd_name\x18\x02 \x01(\tR\x06pdName\"f\n" +
+	"\fDrainPdReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"D\n" +
+	"\x10UndrainPdRequest\x12\x17\n" +
+	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
+	"\apd_name\x18\x02 \x01(\tR\x06pdName\"h\n" +
+	"\x0eUndrainPdReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"\x84\x01\n" +
+	"\rMoveVdRequest\x12\x13\n" +
+	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x18\n" +
+	"\x05to_dn\x18\x02 \x01(\tH\x00R\x04toDn\x88\x01\x01\x12\x18\n" +
+	"\x05to_pd\x18\x03 \x01(\tH\x01R\x04toPd\x88\x01\x01\x12\x16\n" +
+	"\x06cancel\x18\x04 \x01(\bR\x06cancelB\b\n" +
+	"\x06_to_dnB\b\n" +
+	"\x06_to_pd\"\xb5\x01\n" +
+	"\vMoveVdReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\x12+\n" +
+	"\n" +
+	"new_vd_msg\x18\x03 \x01(\v2\r.vda.v1.VdMsgR\bnewVdMsg\x12!\n" +
+	"\fwarning_list\x18\x04 \x03(\tR\vwarningList\"#\n" +
+	"\fGetVdRequest\x12\x13\n" +
+	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\"d\n" +
+	"\n" +
+	"GetVdReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xeb\x02\n" +
 	"\x05CnMsg\x12\x13\n" +
 	"\x05cn_id\x18\x01 \x01(\tR\x04cnId\x12\x17\n" +
 	"\acn_name\x18\x02 \x01(\tR\x06cnName\x12(\n" +
@@ -5237,7 +6311,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xf3\x05\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xab\x06\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -5267,12 +6341,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0erw_ios_per_sec\x18\x14 \x01(\x04R\vrwIosPerSec\x12)\n" +
 	"\x11rw_mbytes_per_sec\x18\x15 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\x16 \x01(\x04R\rrMbytesPerSec\x12'\n" +
-	"\x10w_mbytes_per_sec\x18\x17 \x01(\x04R\rwMbytesPerSec\"{\n" +
+	"\x10w_mbytes_per_sec\x18\x17 \x01(\x04R\rwMbytesPerSec\x126\n" +
+	"\x0escrub_msg_list\x18( \x03(\v2\x10.vda.v1.ScrubMsgR\fscrubMsgList\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\x12-\n" +
-	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\"\xfe\x01\n" +
+	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\"\xb1\x02\n" +
 	"\x05VdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x15\n" +
 	"\x06vd_idx\x18\x02 \x01(\rR\x05vdIdx\x12\x12\n" +
@@ -5286,7 +6361,20 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x04role\x18\t \x01(\tR\x04role\x12\x1d\n" +
 	"\n" +
 	"lack_bytes\x18\n" +
-	" \x01(\x04R\tlackBytes\"\xc7\x01\n" +
+	" \x01(\x04R\tlackBytes\x12\x17\n" +
+	"\ada_name\x18( \x01(\tR\x06daName\x12\x18\n" +
+	"\aleaving\x18) \x01(\bR\aleaving\"\xc1\x01\n" +
+	"\bScrubMsg\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x02 \x01(\x04R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x03 \x01(\x04R\n" +
+	"totalBytes\x12\x1e\n" +
+	"\n" +
+	"mismatches\x18\x04 \x01(\x04R\n" +
+	"mismatches\x12\x1a\n" +
+	"\brepaired\x18\x05 \x01(\x04R\brepaired\x12#\n" +
+	"\rmismatch_list\x18\x06 \x03(\tR\fmismatchList\"\xc7\x01\n" +
 	"\bCntlrMsg\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x1b\n" +
 	"\tcntlr_idx\x18\x02 \x01(\rR\bcntlrIdx\x12\x17\n" +
@@ -5375,6 +6463,16 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05vd_id\x18\x02 \x01(\tR\x04vdId\x12(\n" +
 	"\x10accept_data_loss\x18\x03 \x01(\bR\x0eacceptDataLoss\"h\n" +
 	"\x0eRecoverDaReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"s\n" +
+	"\x0eScrubDaRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x12\n" +
+	"\x04stop\x18\x02 \x01(\bR\x04stop\x12$\n" +
+	"\vrepair_from\x18\x03 \x01(\tH\x00R\n" +
+	"repairFrom\x88\x01\x01B\x0e\n" +
+	"\f_repair_from\"f\n" +
+	"\fScrubDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
 	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xdd\x01\n" +
@@ -5472,19 +6570,25 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
 	"\n" +
-	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg2\xac\x0f\n" +
+	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg2\xbe\x12\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
 	"\bModifyDn\x12\x17.vda.v1.ModifyDnRequest\x1a\x15.vda.v1.ModifyDnReply\x124\n" +
 	"\x06ListDn\x12\x15.vda.v1.ListDnRequest\x1a\x13.vda.v1.ListDnReply\x121\n" +
 	"\x05GetDn\x12\x14.vda.v1.GetDnRequest\x1a\x12.vda.v1.GetDnReply\x12:\n" +
-	"\bSyncupDn\x12\x17.vda.v1.SyncupDnRequest\x1a\x15.vda.v1.SyncupDnReply\x12:\n" +
+	"\bSyncupDn\x12\x17.vda.v1.SyncupDnRequest\x1a\x15.vda.v1.SyncupDnReply\x127\n" +
+	"\aDrainDn\x12\x16.vda.v1.DrainDnRequest\x1a\x14.vda.v1.DrainDnReply\x12=\n" +
+	"\tUndrainDn\x12\x18.vda.v1.UndrainDnRequest\x1a\x16.vda.v1.UndrainDnReply\x12:\n" +
 	"\bCreatePd\x12\x17.vda.v1.CreatePdRequest\x1a\x15.vda.v1.CreatePdReply\x12:\n" +
 	"\bDeletePd\x12\x17.vda.v1.DeletePdRequest\x1a\x15.vda.v1.DeletePdReply\x12:\n" +
 	"\bModifyPd\x12\x17.vda.v1.ModifyPdRequest\x1a\x15.vda.v1.ModifyPdReply\x124\n" +
 	"\x06ListPd\x12\x15.vda.v1.ListPdRequest\x1a\x13.vda.v1.ListPdReply\x121\n" +
-	"\x05GetPd\x12\x14.vda.v1.GetPdRequest\x1a\x12.vda.v1.GetPdReply\x12:\n" +
+	"\x05GetPd\x12\x14.vda.v1.GetPdRequest\x1a\x12.vda.v1.GetPdReply\x127\n" +
+	"\aDrainPd\x12\x16.vda.v1.DrainPdRequest\x1a\x14.vda.v1.DrainPdReply\x12=\n" +
+	"\tUndrainPd\x12\x18.vda.v1.UndrainPdRequest\x1a\x16.vda.v1.UndrainPdReply\x124\n" +
+	"\x06MoveVd\x12\x15.vda.v1.MoveVdRequest\x1a\x13.vda.v1.MoveVdReply\x121\n" +
+	"\x05GetVd\x12\x14.vda.v1.GetVdRequest\x1a\x12.vda.v1.GetVdReply\x12:\n" +
 	"\bCreateCn\x12\x17.vda.v1.CreateCnRequest\x1a\x15.vda.v1.CreateCnReply\x12:\n" +
 	"\bDeleteCn\x12\x17.vda.v1.DeleteCnRequest\x1a\x15.vda.v1.DeleteCnReply\x12:\n" +
 	"\bModifyCn\x12\x17.vda.v1.ModifyCnRequest\x1a\x15.vda.v1.ModifyCnReply\x124\n" +
@@ -5499,7 +6603,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bSyncupDa\x12\x17.vda.v1.SyncupDaRequest\x1a\x15.vda.v1.SyncupDaReply\x12@\n" +
 	"\n" +
 	"FailoverDa\x12\x19.vda.v1.FailoverDaRequest\x1a\x17.vda.v1.FailoverDaReply\x12=\n" +
-	"\tRecoverDa\x12\x18.vda.v1.RecoverDaRequest\x1a\x16.vda.v1.RecoverDaReply\x12=\n" +
+	"\tRecoverDa\x12\x18.vda.v1.RecoverDaRequest\x1a\x16.vda.v1.RecoverDaReply\x127\n" +
+	"\aScrubDa\x12\x16.vda.v1.ScrubDaRequest\x1a\x14.vda.v1.ScrubDaReply\x12=\n" +
 	"\tCreateExp\x12\x18.vda.v1.CreateExpRequest\x1a\x16.vda.v1.CreateExpReply\x12=\n" +
 	"\tDeleteExp\x12\x18.vda.v1.DeleteExpRequest\x1a\x16.vda.v1.DeleteExpReply\x12=\n" +
 	"\tModifyExp\x12\x18.vda.v1.ModifyExpRequest\x1a\x16.vda.v1.ModifyExpReply\x127\n" +
@@ -5522,224 +6627,272 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
-	(*CreateDnRequest)(nil),     // 2: vda.v1.CreateDnRequest
-	(*CreateDnReply)(nil),       // 3: vda.v1.CreateDnReply
-	(*DeleteDnRequest)(nil),     // 4: vda.v1.DeleteDnRequest
-	(*DeleteDnReply)(nil),       // 5: vda.v1.DeleteDnReply
-	(*ModifyDnRequest)(nil),     // 6: vda.v1.ModifyDnRequest
-	(*ModifyDnReply)(nil),       // 7: vda.v1.ModifyDnReply
-	(*ListDnRequest)(nil),       // 8: vda.v1.ListDnRequest
-	(*ListDnReply)(nil),         // 9: vda.v1.ListDnReply
-	(*GetDnRequest)(nil),        // 10: vda.v1.GetDnRequest
-	(*GetDnReply)(nil),          // 11: vda.v1.GetDnReply
-	(*SyncupDnRequest)(nil),     // 12: vda.v1.SyncupDnRequest
-	(*SyncupDnReply)(nil),       // 13: vda.v1.SyncupDnReply
-	(*PdMsg)(nil),               // 14: vda.v1.PdMsg
-	(*CreatePdRequest)(nil),     // 15: vda.v1.CreatePdRequest
-	(*CreatePdReply)(nil),       // 16: vda.v1.CreatePdReply
-	(*DeletePdRequest)(nil),     // 17: vda.v1.DeletePdRequest
-	(*DeletePdReply)(nil),       // 18: vda.v1.DeletePdReply
-	(*ModifyPdRequest)(nil),     // 19: vda.v1.ModifyPdRequest
-	(*ModifyPdReply)(nil),       // 20: vda.v1.ModifyPdReply
-	(*ListPdRequest)(nil),       // 21: vda.v1.ListPdRequest
-	(*ListPdReply)(nil),         // 22: vda.v1.ListPdReply
-	(*GetPdRequest)(nil),        // 23: vda.v1.GetPdRequest
-	(*GetPdReply)(nil),          // 24: vda.v1.GetPdReply
-	(*CnMsg)(nil),               // 25: vda.v1.CnMsg
-	(*CreateCnRequest)(nil),     // 26: vda.v1.CreateCnRequest
-	(*CreateCnReply)(nil),       // 27: vda.v1.CreateCnReply
-	(*DeleteCnRequest)(nil),     // 28: vda.v1.DeleteCnRequest
-	(*DeleteCnReply)(nil),       // 29: vda.v1.DeleteCnReply
-	(*ModifyCnRequest)(nil),     // 30: vda.v1.ModifyCnRequest
-	(*ModifyCnReply)(nil),       // 31: vda.v1.ModifyCnReply
-	(*ListCnRequest)(nil),       // 32: vda.v1.ListCnRequest
-	(*ListCnReply)(nil),         // 33: vda.v1.ListCnReply
-	(*GetCnRequest)(nil),        // 34: vda.v1.GetCnRequest
-	(*GetCnReply)(nil),          // 35: vda.v1.GetCnReply
-	(*SyncupCnRequest)(nil),     // 36: vda.v1.SyncupCnRequest
-	(*SyncupCnReply)(nil),       // 37: vda.v1.SyncupCnReply
-	(*DaMsg)(nil),               // 38: vda.v1.DaMsg
-	(*GrpMsg)(nil),              // 39: vda.v1.GrpMsg
-	(*VdMsg)(nil),               // 40: vda.v1.VdMsg
-	(*CntlrMsg)(nil),            // 41: vda.v1.CntlrMsg
-	(*CreateDaRequest)(nil),     // 42: vda.v1.CreateDaRequest
-	(*CreateDaReply)(nil),       // 43: vda.v1.CreateDaReply
-	(*DeleteDaRequest)(nil),     // 44: vda.v1.DeleteDaRequest
-	(*DeleteDaReply)(nil),       // 45: vda.v1.DeleteDaReply
-	(*ModifyDaRequest)(nil),     // 46: vda.v1.ModifyDaRequest
-	(*ModifyDaReply)(nil),       // 47: vda.v1.ModifyDaReply
-	(*ListDaRequest)(nil),       // 48: vda.v1.ListDaRequest
-	(*ListDaReply)(nil),         // 49: vda.v1.ListDaReply
-	(*GetDaRequest)(nil),        // 50: vda.v1.GetDaRequest
-	(*GetDaReply)(nil),          // 51: vda.v1.GetDaReply
-	(*SyncupDaRequest)(nil),     // 52: vda.v1.SyncupDaRequest
-	(*SyncupDaReply)(nil),       // 53: vda.v1.SyncupDaReply
-	(*FailoverDaRequest)(nil),   // 54: vda.v1.FailoverDaRequest
-	(*FailoverDaReply)(nil),     // 55: vda.v1.FailoverDaReply
-	(*RecoverDaRequest)(nil),    // 56: vda.v1.RecoverDaRequest
-	(*RecoverDaReply)(nil),      // 57: vda.v1.RecoverDaReply
-	(*ExpMsg)(nil),              // 58: vda.v1.ExpMsg
-	(*EsMsg)(nil),               // 59: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),    // 60: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),      // 61: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),    // 62: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),      // 63: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),    // 64: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),      // 65: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),      // 66: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),        // 67: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),       // 68: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),         // 69: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),           // 70: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),   // 71: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),     // 72: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),  // 73: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),    // 74: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil), // 75: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),   // 76: vda.v1.DeleteOrphanReply
+	(*StuckVdMsg)(nil),          // 2: vda.v1.StuckVdMsg
+	(*CreateDnRequest)(nil),     // 3: vda.v1.CreateDnRequest
+	(*CreateDnReply)(nil),       // 4: vda.v1.CreateDnReply
+	(*DeleteDnRequest)(nil),     // 5: vda.v1.DeleteDnRequest
+	(*DeleteDnReply)(nil),       // 6: vda.v1.DeleteDnReply
+	(*ModifyDnRequest)(nil),     // 7: vda.v1.ModifyDnRequest
+	(*ModifyDnReply)(nil),       // 8: vda.v1.ModifyDnReply
+	(*ListDnRequest)(nil),       // 9: vda.v1.ListDnRequest
+	(*ListDnReply)(nil),         // 10: vda.v1.ListDnReply
+	(*GetDnRequest)(nil),        // 11: vda.v1.GetDnRequest
+	(*GetDnReply)(nil),          // 12: vda.v1.GetDnReply
+	(*SyncupDnRequest)(nil),     // 13: vda.v1.SyncupDnRequest
+	(*SyncupDnReply)(nil),       // 14: vda.v1.SyncupDnReply
+	(*DrainDnRequest)(nil),      // 15: vda.v1.DrainDnRequest
+	(*DrainDnReply)(nil),        // 16: vda.v1.DrainDnReply
+	(*UndrainDnRequest)(nil),    // 17: vda.v1.UndrainDnRequest
+	(*UndrainDnReply)(nil),      // 18: vda.v1.UndrainDnReply
+	(*PdMsg)(nil),               // 19: vda.v1.PdMsg
+	(*CreatePdRequest)(nil),     // 20: vda.v1.CreatePdRequest
+	(*CreatePdReply)(nil),       // 21: vda.v1.CreatePdReply
+	(*DeletePdRequest)(nil),     // 22: vda.v1.DeletePdRequest
+	(*DeletePdReply)(nil),       // 23: vda.v1.DeletePdReply
+	(*ModifyPdRequest)(nil),     // 24: vda.v1.ModifyPdRequest
+	(*ModifyPdReply)(nil),       // 25: vda.v1.ModifyPdReply
+	(*ListPdRequest)(nil),       // 26: vda.v1.ListPdRequest
+	(*ListPdReply)(nil),         // 27: vda.v1.ListPdReply
+	(*GetPdRequest)(nil),        // 28: vda.v1.GetPdRequest
+	(*GetPdReply)(nil),          // 29: vda.v1.GetPdReply
+	(*DrainPdRequest)(nil),      // 30: vda.v1.DrainPdRequest
+	(*DrainPdReply)(nil),        // 31: vda.v1.DrainPdReply
+	(*UndrainPdRequest)(nil),    // 32: vda.v1.UndrainPdRequest
+	(*UndrainPdReply)(nil),      // 33: vda.v1.UndrainPdReply
+	(*MoveVdRequest)(nil),       // 34: vda.v1.MoveVdRequest
+	(*MoveVdReply)(nil),         // 35: vda.v1.MoveVdReply
+	(*GetVdRequest)(nil),        // 36: vda.v1.GetVdRequest
+	(*GetVdReply)(nil),          // 37: vda.v1.GetVdReply
+	(*CnMsg)(nil),               // 38: vda.v1.CnMsg
+	(*CreateCnRequest)(nil),     // 39: vda.v1.CreateCnRequest
+	(*CreateCnReply)(nil),       // 40: vda.v1.CreateCnReply
+	(*DeleteCnRequest)(nil),     // 41: vda.v1.DeleteCnRequest
+	(*DeleteCnReply)(nil),       // 42: vda.v1.DeleteCnReply
+	(*ModifyCnRequest)(nil),     // 43: vda.v1.ModifyCnRequest
+	(*ModifyCnReply)(nil),       // 44: vda.v1.ModifyCnReply
+	(*ListCnRequest)(nil),       // 45: vda.v1.ListCnRequest
+	(*ListCnReply)(nil),         // 46: vda.v1.ListCnReply
+	(*GetCnRequest)(nil),        // 47: vda.v1.GetCnRequest
+	(*GetCnReply)(nil),          // 48: vda.v1.GetCnReply
+	(*SyncupCnRequest)(nil),     // 49: vda.v1.SyncupCnRequest
+	(*SyncupCnReply)(nil),       // 50: vda.v1.SyncupCnReply
+	(*DaMsg)(nil),               // 51: vda.v1.DaMsg
+	(*GrpMsg)(nil),              // 52: vda.v1.GrpMsg
+	(*VdMsg)(nil),               // 53: vda.v1.VdMsg
+	(*ScrubMsg)(nil),            // 54: vda.v1.ScrubMsg
+	(*CntlrMsg)(nil),            // 55: vda.v1.CntlrMsg
+	(*CreateDaRequest)(nil),     // 56: vda.v1.CreateDaRequest
+	(*CreateDaReply)(nil),       // 57: vda.v1.CreateDaReply
+	(*DeleteDaRequest)(nil),     // 58: vda.v1.DeleteDaRequest
+	(*DeleteDaReply)(nil),       // 59: vda.v1.DeleteDaReply
+	(*ModifyDaRequest)(nil),     // 60: vda.v1.ModifyDaRequest
+	(*ModifyDaReply)(nil),       // 61: vda.v1.ModifyDaReply
+	(*ListDaRequest)(nil),       // 62: vda.v1.ListDaRequest
+	(*ListDaReply)(nil),         // 63: vda.v1.ListDaReply
+	(*GetDaRequest)(nil),        // 64: vda.v1.GetDaRequest
+	(*GetDaReply)(nil),          // 65: vda.v1.GetDaReply
+	(*SyncupDaRequest)(nil),     // 66: vda.v1.SyncupDaRequest
+	(*SyncupDaReply)(nil),       // 67: vda.v1.SyncupDaReply
+	(*FailoverDaRequest)(nil),   // 68: vda.v1.FailoverDaRequest
+	(*FailoverDaReply)(nil),     // 69: vda.v1.FailoverDaReply
+	(*RecoverDaRequest)(nil),    // 70: vda.v1.RecoverDaRequest
+	(*RecoverDaReply)(nil),      // 71: vda.v1.RecoverDaReply
+	(*ScrubDaRequest)(nil),      // 72: vda.v1.ScrubDaRequest
+	(*ScrubDaReply)(nil),        // 73: vda.v1.ScrubDaReply
+	(*ExpMsg)(nil),              // 74: vda.v1.ExpMsg
+	(*EsMsg)(nil),               // 75: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),    // 76: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),      // 77: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),    // 78: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),      // 79: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),    // 80: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),      // 81: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),      // 82: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),        // 83: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),       // 84: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),         // 85: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),           // 86: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),   // 87: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),     // 88: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),  // 89: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),    // 90: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil), // 91: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),   // 92: vda.v1.DeleteOrphanReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
-	14, // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
-	0,  // 1: vda.v1.CreateDnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	1,  // 2: vda.v1.CreateDnReply.dn_msg:type_name -> vda.v1.DnMsg
-	0,  // 3: vda.v1.DeleteDnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,  // 4: vda.v1.ModifyDnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	1,  // 5: vda.v1.ModifyDnReply.dn_msg:type_name -> vda.v1.DnMsg
-	0,  // 6: vda.v1.ListDnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	1,  // 7: vda.v1.ListDnReply.dn_msg_list:type_name -> vda.v1.DnMsg
-	0,  // 8: vda.v1.GetDnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	1,  // 9: vda.v1.GetDnReply.dn_msg:type_name -> vda.v1.DnMsg
-	0,  // 10: vda.v1.SyncupDnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	1,  // 11: vda.v1.SyncupDnReply.dn_msg:type_name -> vda.v1.DnMsg
-	0,  // 12: vda.v1.CreatePdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	14, // 13: vda.v1.CreatePdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,  // 14: vda.v1.DeletePdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,  // 15: vda.v1.ModifyPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	14, // 16: vda.v1.ModifyPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,  // 17: vda.v1.ListPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	14, // 18: vda.v1.ListPdReply.pd_msg_list:type_name -> vda.v1.PdMsg
-	0,  // 19: vda.v1.GetPdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	14, // 20: vda.v1.GetPdReply.pd_msg:type_name -> vda.v1.PdMsg
-	0,  // 21: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	25, // 22: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,  // 23: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,  // 24: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	25, // 25: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,  // 26: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	25, // 27: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
-	0,  // 28: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	25, // 29: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,  // 30: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	25, // 31: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	39, // 32: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
-	41, // 33: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
-	40, // 34: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
-	0,  // 35: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38, // 36: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,  // 37: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,  // 38: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38, // 39: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,  // 40: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38, // 41: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
-	0,  // 42: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38, // 43: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,  // 44: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38, // 45: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,  // 46: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38, // 47: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,  // 48: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38, // 49: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	59, // 50: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,  // 51: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	58, // 52: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,  // 53: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,  // 54: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	58, // 55: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,  // 56: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	58, // 57: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,  // 58: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	58, // 59: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,  // 60: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	70, // 61: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,  // 62: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	70, // 63: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,  // 64: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	70, // 65: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	2,  // 66: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	4,  // 67: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	6,  // 68: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	8,  // 69: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	10, // 70: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	12, // 71: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15, // 72: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	17, // 73: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	19, // 74: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	21, // 75: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	23, // 76: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	26, // 77: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	28, // 78: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	30, // 79: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	32, // 80: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	34, // 81: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	36, // 82: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	42, // 83: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	44, // 84: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	46, // 85: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	48, // 86: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	50, // 87: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	52, // 88: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	54, // 89: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	56, // 90: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	60, // 91: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	62, // 92: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	64, // 93: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	66, // 94: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	68, // 95: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	71, // 96: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	73, // 97: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	75, // 98: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	3,  // 99: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	5,  // 100: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	7,  // 101: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	9,  // 102: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	11, // 103: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	13, // 104: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16, // 105: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	18, // 106: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	20, // 107: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	22, // 108: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	24, // 109: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	27, // 110: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	29, // 111: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	31, // 112: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	33, // 113: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	35, // 114: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	37, // 115: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	43, // 116: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	45, // 117: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	47, // 118: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	49, // 119: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	51, // 120: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	53, // 121: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	55, // 122: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	57, // 123: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	61, // 124: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	63, // 125: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	65, // 126: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	67, // 127: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	69, // 128: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	72, // 129: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	74, // 130: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	76, // 131: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	99, // [99:132] is the sub-list for method output_type
-	66, // [66:99] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
+	2,   // 1: vda.v1.DnMsg.stuck_vd_msg_list:type_name -> vda.v1.StuckVdMsg
+	0,   // 2: vda.v1.CreateDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	1,   // 3: vda.v1.CreateDnReply.dn_msg:type_name -> vda.v1.DnMsg
+	0,   // 4: vda.v1.DeleteDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 5: vda.v1.ModifyDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	1,   // 6: vda.v1.ModifyDnReply.dn_msg:type_name -> vda.v1.DnMsg
+	0,   // 7: vda.v1.ListDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	1,   // 8: vda.v1.ListDnReply.dn_msg_list:type_name -> vda.v1.DnMsg
+	0,   // 9: vda.v1.GetDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	1,   // 10: vda.v1.GetDnReply.dn_msg:type_name -> vda.v1.DnMsg
+	0,   // 11: vda.v1.SyncupDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	1,   // 12: vda.v1.SyncupDnReply.dn_msg:type_name -> vda.v1.DnMsg
+	0,   // 13: vda.v1.DrainDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	1,   // 14: vda.v1.DrainDnReply.dn_msg:type_name -> vda.v1.DnMsg
+	0,   // 15: vda.v1.UndrainDnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	1,   // 16: vda.v1.UndrainDnReply.dn_msg:type_name -> vda.v1.DnMsg
+	2,   // 17: vda.v1.PdMsg.stuck_vd_msg_list:type_name -> vda.v1.StuckVdMsg
+	0,   // 18: vda.v1.CreatePdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 19: vda.v1.CreatePdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 20: vda.v1.DeletePdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 21: vda.v1.ModifyPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 22: vda.v1.ModifyPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 23: vda.v1.ListPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 24: vda.v1.ListPdReply.pd_msg_list:type_name -> vda.v1.PdMsg
+	0,   // 25: vda.v1.GetPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 26: vda.v1.GetPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 27: vda.v1.DrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 28: vda.v1.DrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 29: vda.v1.UndrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	19,  // 30: vda.v1.UndrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
+	0,   // 31: vda.v1.MoveVdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	53,  // 32: vda.v1.MoveVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	53,  // 33: vda.v1.MoveVdReply.new_vd_msg:type_name -> vda.v1.VdMsg
+	0,   // 34: vda.v1.GetVdReply.reply_info:type_name -> vda.v1.ReplyInfo
+	53,  // 35: vda.v1.GetVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	0,   // 36: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 37: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 38: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 39: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 40: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 41: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 42: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
+	0,   // 43: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 44: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 45: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 46: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	52,  // 47: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
+	55,  // 48: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
+	54,  // 49: vda.v1.DaMsg.scrub_msg_list:type_name -> vda.v1.ScrubMsg
+	53,  // 50: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
+	0,   // 51: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 52: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 53: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 54: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 55: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 56: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 57: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
+	0,   // 58: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 59: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 60: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 61: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 62: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 63: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 64: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 65: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 66: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 67: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
+	75,  // 68: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 69: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 70: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 71: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 72: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 73: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 74: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 75: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 76: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 77: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 78: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 79: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 80: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 81: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 82: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	86,  // 83: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	3,   // 84: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 85: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 86: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 87: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 88: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 89: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 90: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 91: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 92: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 93: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 94: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 95: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 96: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 97: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 98: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 99: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 100: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 101: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 102: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 103: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 104: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 105: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 106: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 107: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 108: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 109: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	62,  // 110: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	64,  // 111: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	66,  // 112: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	68,  // 113: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	70,  // 114: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	72,  // 115: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	76,  // 116: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	78,  // 117: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	80,  // 118: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	82,  // 119: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	84,  // 120: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	87,  // 121: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	89,  // 122: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	91,  // 123: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	4,   // 124: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 125: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 126: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 127: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 128: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 129: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 130: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 131: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 132: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 133: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 134: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 135: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 136: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 137: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 138: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 139: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 140: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 141: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 142: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 143: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 144: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 145: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 146: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 147: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 148: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 149: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	63,  // 150: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	65,  // 151: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	67,  // 152: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	69,  // 153: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	71,  // 154: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	73,  // 155: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	77,  // 156: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	79,  // 157: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	81,  // 158: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	83,  // 159: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	85,  // 160: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	88,  // 161: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	90,  // 162: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	92,  // 163: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	124, // [124:164] is the sub-list for method output_type
+	84,  // [84:124] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -5747,28 +6900,30 @@ func file_v1_portal_proto_init() {
 	if File_v1_portal_proto != nil {
 		return
 	}
-	file_v1_portal_proto_msgTypes[2].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[6].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[8].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[15].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[19].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[21].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[3].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[7].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[9].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[20].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[24].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[26].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[30].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[32].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[42].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[46].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[48].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[66].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[73].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[34].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[39].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[43].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[45].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[56].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[60].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[62].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[72].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[80].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[82].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[89].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   77,
+			NumMessages:   93,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

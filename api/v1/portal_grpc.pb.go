@@ -34,11 +34,17 @@ const (
 	Portal_ListDn_FullMethodName       = "/vda.v1.Portal/ListDn"
 	Portal_GetDn_FullMethodName        = "/vda.v1.Portal/GetDn"
 	Portal_SyncupDn_FullMethodName     = "/vda.v1.Portal/SyncupDn"
+	Portal_DrainDn_FullMethodName      = "/vda.v1.Portal/DrainDn"
+	Portal_UndrainDn_FullMethodName    = "/vda.v1.Portal/UndrainDn"
 	Portal_CreatePd_FullMethodName     = "/vda.v1.Portal/CreatePd"
 	Portal_DeletePd_FullMethodName     = "/vda.v1.Portal/DeletePd"
 	Portal_ModifyPd_FullMethodName     = "/vda.v1.Portal/ModifyPd"
 	Portal_ListPd_FullMethodName       = "/vda.v1.Portal/ListPd"
 	Portal_GetPd_FullMethodName        = "/vda.v1.Portal/GetPd"
+	Portal_DrainPd_FullMethodName      = "/vda.v1.Portal/DrainPd"
+	Portal_UndrainPd_FullMethodName    = "/vda.v1.Portal/UndrainPd"
+	Portal_MoveVd_FullMethodName       = "/vda.v1.Portal/MoveVd"
+	Portal_GetVd_FullMethodName        = "/vda.v1.Portal/GetVd"
 	Portal_CreateCn_FullMethodName     = "/vda.v1.Portal/CreateCn"
 	Portal_DeleteCn_FullMethodName     = "/vda.v1.Portal/DeleteCn"
 	Portal_ModifyCn_FullMethodName     = "/vda.v1.Portal/ModifyCn"
@@ -53,6 +59,7 @@ const (
 	Portal_SyncupDa_FullMethodName     = "/vda.v1.Portal/SyncupDa"
 	Portal_FailoverDa_FullMethodName   = "/vda.v1.Portal/FailoverDa"
 	Portal_RecoverDa_FullMethodName    = "/vda.v1.Portal/RecoverDa"
+	Portal_ScrubDa_FullMethodName      = "/vda.v1.Portal/ScrubDa"
 	Portal_CreateExp_FullMethodName    = "/vda.v1.Portal/CreateExp"
 	Portal_DeleteExp_FullMethodName    = "/vda.v1.Portal/DeleteExp"
 	Portal_ModifyExp_FullMethodName    = "/vda.v1.Portal/ModifyExp"
@@ -73,11 +80,17 @@ type PortalClient interface {
 	ListDn(ctx context.Context, in *ListDnRequest, opts ...grpc.CallOption) (*ListDnReply, error)
 	GetDn(ctx context.Context, in *GetDnRequest, opts ...grpc.CallOption) (*GetDnReply, error)
 	SyncupDn(ctx context.Context, in *SyncupDnRequest, opts ...grpc.CallOption) (*SyncupDnReply, error)
+	DrainDn(ctx context.Context, in *DrainDnRequest, opts ...grpc.CallOption) (*DrainDnReply, error)
+	UndrainDn(ctx context.Context, in *UndrainDnRequest, opts ...grpc.CallOption) (*UndrainDnReply, error)
 	CreatePd(ctx context.Context, in *CreatePdRequest, opts ...grpc.CallOption) (*CreatePdReply, error)
 	DeletePd(ctx context.Context, in *DeletePdRequest, opts ...grpc.CallOption) (*DeletePdReply, error)
 	ModifyPd(ctx context.Context, in *ModifyPdRequest, opts ...grpc.CallOption) (*ModifyPdReply, error)
 	ListPd(ctx context.Context, in *ListPdRequest, opts ...grpc.CallOption) (*ListPdReply, error)
 	GetPd(ctx context.Context, in *GetPdRequest, opts ...grpc.CallOption) (*GetPdReply, error)
+	DrainPd(ctx context.Context, in *DrainPdRequest, opts ...grpc.CallOption) (*DrainPdReply, error)
+	UndrainPd(ctx context.Context, in *UndrainPdRequest, opts ...grpc.CallOption) (*UndrainPdReply, error)
+	MoveVd(ctx context.Context, in *MoveVdRequest, opts ...grpc.CallOption) (*MoveVdReply, error)
+	GetVd(ctx context.Context, in *GetVdRequest, opts ...grpc.CallOption) (*GetVdReply, error)
 	CreateCn(ctx context.Context, in *CreateCnRequest, opts ...grpc.CallOption) (*CreateCnReply, error)
 	DeleteCn(ctx context.Context, in *DeleteCnRequest, opts ...grpc.CallOption) (*DeleteCnReply, error)
 	ModifyCn(ctx context.Context, in *ModifyCnRequest, opts ...grpc.CallOption) (*ModifyCnReply, error)
@@ -92,6 +105,7 @@ type PortalClient interface {
 	SyncupDa(ctx context.Context, in *SyncupDaRequest, opts ...grpc.CallOption) (*SyncupDaReply, error)
 	FailoverDa(ctx context.Context, in *FailoverDaRequest, opts ...grpc.CallOption) (*FailoverDaReply, error)
 	RecoverDa(ctx context.Context, in *RecoverDaRequest, opts ...grpc.CallOption) (*RecoverDaReply, error)
+	ScrubDa(ctx context.Context, in *ScrubDaRequest, opts ...grpc.CallOption) (*ScrubDaReply, error)
 	CreateExp(ctx context.Context, in *CreateExpRequest, opts ...grpc.CallOption) (*CreateExpReply, error)
 	DeleteExp(ctx context.Context, in *DeleteExpRequest, opts ...grpc.CallOption) (*DeleteExpReply, error)
 	ModifyExp(ctx context.Context, in *ModifyExpRequest, opts ...grpc.CallOption) (*ModifyExpReply, error)
@@ -172,6 +186,26 @@ func (c *portalClient) SyncupDn(ctx context.Context, in *SyncupDnRequest, opts .
 	return out, nil
 }
 
+func (c *portalClient) DrainDn(ctx context.Context, in *DrainDnRequest, opts ...grpc.CallOption) (*DrainDnReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainDnReply)
+	err := c.cc.Invoke(ctx, Portal_DrainDn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) UndrainDn(ctx context.Context, in *UndrainDnRequest, opts ...grpc.CallOption) (*UndrainDnReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainDnReply)
+	err := c.cc.Invoke(ctx, Portal_UndrainDn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) CreatePd(ctx context.Context, in *CreatePdRequest, opts ...grpc.CallOption) (*CreatePdReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreatePdReply)
@@ -216,6 +250,46 @@ func (c *portalClient) GetPd(ctx context.Context, in *GetPdRequest, opts ...grpc
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetPdReply)
 	err := c.cc.Invoke(ctx, Portal_GetPd_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) DrainPd(ctx context.Context, in *DrainPdRequest, opts ...grpc.CallOption) (*DrainPdReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainPdReply)
+	err := c.cc.Invoke(ctx, Portal_DrainPd_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) UndrainPd(ctx context.Context, in *UndrainPdRequest, opts ...grpc.CallOption) (*UndrainPdReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainPdReply)
+	err := c.cc.Invoke(ctx, Portal_UndrainPd_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) MoveVd(ctx context.Context, in *MoveVdRequest, opts ...grpc.CallOption) (*MoveVdReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MoveVdReply)
+	err := c.cc.Invoke(ctx, Portal_MoveVd_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) GetVd(ctx context.Context, in *GetVdRequest, opts ...grpc.CallOption) (*GetVdReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetVdReply)
+	err := c.cc.Invoke(ctx, Portal_GetVd_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -362,6 +436,16 @@ func (c *portalClient) RecoverDa(ctx context.Context, in *RecoverDaRequest, opts
 	return out, nil
 }
 
+func (c *portalClient) ScrubDa(ctx context.Context, in *ScrubDaRequest, opts ...grpc.CallOption) (*ScrubDaReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ScrubDaReply)
+	err := c.cc.Invoke(ctx, Portal_ScrubDa_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) CreateExp(ctx context.Context, in *CreateExpRequest, opts ...grpc.CallOption) (*CreateExpReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateExpReply)
@@ -452,11 +536,17 @@ type PortalServer interface {
 	ListDn(context.Context, *ListDnRequest) (*ListDnReply, error)
 	GetDn(context.Context, *GetDnRequest) (*GetDnReply, error)
 	SyncupDn(context.Context, *SyncupDnRequest) (*SyncupDnReply, error)
+	DrainDn(context.Context, *DrainDnRequest) (*DrainDnReply, error)
+	UndrainDn(context.Context, *UndrainDnRequest) (*UndrainDnReply, error)
 	CreatePd(context.Context, *CreatePdRequest) (*CreatePdReply, error)
 	DeletePd(context.Context, *DeletePdRequest) (*DeletePdReply, error)
 	ModifyPd(context.Context, *ModifyPdRequest) (*ModifyPdReply, error)
 	ListPd(context.Context, *ListPdRequest) (*ListPdReply, error)
 	GetPd(context.Context, *GetPdRequest) (*GetPdReply, error)
+	DrainPd(context.Context, *DrainPdRequest) (*DrainPdReply, error)
+	UndrainPd(context.Context, *UndrainPdRequest) (*UndrainPdReply, error)
+	MoveVd(context.Context, *MoveVdRequest) (*MoveVdReply, error)
+	GetVd(context.Context, *GetVdRequest) (*GetVdReply, error)
 	CreateCn(context.Context, *CreateCnRequest) (*CreateCnReply, error)
 	DeleteCn(context.Context, *DeleteCnRequest) (*DeleteCnReply, error)
 	ModifyCn(context.Context, *ModifyCnRequest) (*ModifyCnReply, error)
@@ -471,6 +561,7 @@ type PortalServer interface {
 	SyncupDa(context.Context, *SyncupDaRequest) (*SyncupDaReply, error)
 	FailoverDa(context.Context, *FailoverDaRequest) (*FailoverDaReply, error)
 	RecoverDa(context.Context, *RecoverDaRequest) (*RecoverDaReply, error)
+	ScrubDa(context.Context, *ScrubDaRequest) (*ScrubDaReply, error)
 	CreateExp(context.Context, *CreateExpRequest) (*CreateExpReply, error)
 	DeleteExp(context.Context, *DeleteExpRequest) (*DeleteExpReply, error)
 	ModifyExp(context.Context, *ModifyExpRequest) (*ModifyExpReply, error)
@@ -509,6 +600,12 @@ func (UnimplementedPortalServer) GetDn(context.Context, *GetDnRequest) (*GetDnRe
 func (UnimplementedPortalServer) SyncupDn(context.Context, *SyncupDnRequest) (*SyncupDnReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SyncupDn not implemented")
 }
+func (UnimplementedPortalServer) DrainDn(context.Context, *DrainDnRequest) (*DrainDnReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainDn not implemented")
+}
+func (UnimplementedPortalServer) UndrainDn(context.Context, *UndrainDnRequest) (*UndrainDnReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndrainDn not implemented")
+}
 func (UnimplementedPortalServer) CreatePd(context.Context, *CreatePdRequest) (*CreatePdReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreatePd not implemented")
 }
@@ -523,6 +620,18 @@ func (UnimplementedPortalServer) ListPd(context.Context, *ListPdRequest) (*ListP
 }
 func (UnimplementedPortalServer) GetPd(context.Context, *GetPdRequest) (*GetPdReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPd not implemented")
+}
+func (UnimplementedPortalServer) DrainPd(context.Context, *DrainPdRequest) (*DrainPdReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainPd not implemented")
+}
+func (UnimplementedPortalServer) UndrainPd(context.Context, *UndrainPdRequest) (*UndrainPdReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndrainPd not implemented")
+}
+func (UnimplementedPortalServer) MoveVd(context.Context, *MoveVdRequest) (*MoveVdReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method MoveVd not implemented")
+}
+func (UnimplementedPortalServer) GetVd(context.Context, *GetVdRequest) (*GetVdReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetVd not implemented")
 }
 func (UnimplementedPortalServer) CreateCn(context.Context, *CreateCnRequest) (*CreateCnReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateCn not implemented")
@@ -565,6 +674,9 @@ func (UnimplementedPortalServer) FailoverDa(context.Context, *FailoverDaRequest)
 }
 func (UnimplementedPortalServer) RecoverDa(context.Context, *RecoverDaRequest) (*RecoverDaReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecoverDa not implemented")
+}
+func (UnimplementedPortalServer) ScrubDa(context.Context, *ScrubDaRequest) (*ScrubDaReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ScrubDa not implemented")
 }
 func (UnimplementedPortalServer) CreateExp(context.Context, *CreateExpRequest) (*CreateExpReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateExp not implemented")
@@ -719,6 +831,42 @@ func _Portal_SyncupDn_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_DrainDn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainDnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DrainDn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DrainDn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DrainDn(ctx, req.(*DrainDnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_UndrainDn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainDnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).UndrainDn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_UndrainDn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).UndrainDn(ctx, req.(*UndrainDnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_CreatePd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreatePdRequest)
 	if err := dec(in); err != nil {
@@ -805,6 +953,78 @@ func _Portal_GetPd_Handler(srv interface{}, ctx context.Context, dec func(interf
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PortalServer).GetPd(ctx, req.(*GetPdRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_DrainPd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainPdRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DrainPd(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DrainPd_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DrainPd(ctx, req.(*DrainPdRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_UndrainPd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainPdRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).UndrainPd(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_UndrainPd_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).UndrainPd(ctx, req.(*UndrainPdRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_MoveVd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MoveVdRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).MoveVd(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_MoveVd_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).MoveVd(ctx, req.(*MoveVdRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_GetVd_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetVdRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).GetVd(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_GetVd_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).GetVd(ctx, req.(*GetVdRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1061,6 +1281,24 @@ func _Portal_RecoverDa_Handler(srv interface{}, ctx context.Context, dec func(in
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_ScrubDa_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ScrubDaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ScrubDa(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ScrubDa_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ScrubDa(ctx, req.(*ScrubDaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_CreateExp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateExpRequest)
 	if err := dec(in); err != nil {
@@ -1237,6 +1475,14 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Portal_SyncupDn_Handler,
 		},
 		{
+			MethodName: "DrainDn",
+			Handler:    _Portal_DrainDn_Handler,
+		},
+		{
+			MethodName: "UndrainDn",
+			Handler:    _Portal_UndrainDn_Handler,
+		},
+		{
 			MethodName: "CreatePd",
 			Handler:    _Portal_CreatePd_Handler,
 		},
@@ -1255,6 +1501,22 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPd",
 			Handler:    _Portal_GetPd_Handler,
+		},
+		{
+			MethodName: "DrainPd",
+			Handler:    _Portal_DrainPd_Handler,
+		},
+		{
+			MethodName: "UndrainPd",
+			Handler:    _Portal_UndrainPd_Handler,
+		},
+		{
+			MethodName: "MoveVd",
+			Handler:    _Portal_MoveVd_Handler,
+		},
+		{
+			MethodName: "GetVd",
+			Handler:    _Portal_GetVd_Handler,
 		},
 		{
 			MethodName: "CreateCn",
@@ -1311,6 +1573,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RecoverDa",
 			Handler:    _Portal_RecoverDa_Handler,
+		},
+		{
+			MethodName: "ScrubDa",
+			Handler:    _Portal_ScrubDa_Handler,
 		},
 		{
 			MethodName: "CreateExp",

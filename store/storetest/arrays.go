@@ -30,6 +30,9 @@ func testDA(t *testing.T, s *suite) {
 		again.Name = da.Name
 		return tx.InsertDA(again)
 	})
+	m0.Scrub = vda.Scrub{ID: "s", Term: 5, State: vda.ScrubRunning, Done: 1 << 40, Mismatches: 3, Repaired: 1, First: 4096}
+	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetMirrorScrub(m0.ID, m0.Scrub), tx.UpdateMirror(m0)) })
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetMirrorScrub("none", m0.Scrub) })
 	upd := *da
 	upd.Name, upd.Term, upd.Created, upd.Size = da.Name+"-new", 6, false, 1<<41
 	upd.Limits = vda.Limits{RWIOs: 2000, WMB: 1 << 20}

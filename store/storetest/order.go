@@ -152,6 +152,9 @@ func (r *Recorder) UpdateMirror(m *vda.Mirror) error {
 	r.guard("UpdateMirror", m.DAID)
 	return r.Tx.UpdateMirror(m)
 }
+func (r *Recorder) SetMirrorScrub(id string, s vda.Scrub) error {
+	return r.Tx.SetMirrorScrub(id, s) // found by MirrorsOfDA
+}
 func (r *Recorder) DeleteMirror(id string) error { return r.Tx.DeleteMirror(id) } // found by MirrorsOfDA
 
 func (r *Recorder) PD(id string) (*vda.PD, error) { r.take(levelPD, id); return r.Tx.PD(id) }

@@ -45,6 +45,9 @@ type Agent struct {
 	syncs    []Sync
 	calls    int
 	standBys []StandBy
+	scrubs   []*apiv1.ScrubRequest
+	// problems that Scrub answers with
+	scrubFails []string
 }
 
 // Sync is a request that an agent accepted or refused.
@@ -257,6 +260,17 @@ func (s cnServer) Probe(ctx context.Context, r *apiv1.ProbeRequest) (*apiv1.Prob
 		reply.Problems = append(reply.Problems, s.a.deaf[at.Traddr])
 	}
 	return reply, nil
+}
+
+// Scrub remembers the order.
+func (s cnServer) Scrub(ctx context.Context, r *apiv1.ScrubRequest) (*apiv1.ScrubReply, error) {
+	if err := s.a.waitIfHung(ctx); err != nil {
+		return nil, err
+	}
+	s.a.mu.Lock()
+	defer s.a.mu.Unlock()
+	s.a.scrubs = append(s.a.scrubs, r)
+	return &apiv1.ScrubReply{Problems: s.a.scrubFails}, nil
 }
 
 func (s cnServer) StandBy(ctx context.Context, r *apiv1.StandByRequest) (*apiv1.StandByReply, error) {

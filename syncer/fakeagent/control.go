@@ -132,6 +132,20 @@ func (a *Agent) Calls() (n int) {
 	return n
 }
 
+// Scrubs returns the orders to scrub, ever.
+func (a *Agent) Scrubs() []*apiv1.ScrubRequest {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.scrubs)
+}
+
+// FailScrubs has orders to scrub answered with problems.
+func (a *Agent) FailScrubs(problems ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.scrubFails = problems
+}
+
 // StandBys returns the requests to stand by, ever.
 func (a *Agent) StandBys() (s []StandBy) {
 	a.locked(func() { s = slices.Clone(a.standBys) })

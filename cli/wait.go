@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
+)
+
+// Some commands begin what goes on by itself: the monitors do it. With
+// --wait the command returns when it is done, and tells how far it is meanwhile.
+
+// waiting is how a command waits for what it has begun.
+type waiting struct {
+	what  string // "the dn is empty"
+	begin func() poll
+}
+
+// poll looks how far it is, in words, and brings the reply up to date.
+type poll func(ctx context.Context, c *client.Client, req, reply proto.Message) (left string, done bool, err error)
+
+var (
+	// pollPeriod is the time between two looks.
+	pollPeriod = time.Second
+	// stuckTime is how long nothing has moved when the rest cannot move.
+	stuckTime = 20 * time.Second
+)
+
+// waitTime is the value of --wait.
+type waitTime struct {
+	set bool
+	d   time.Duration // 0: as long as it takes
+}
+
+func (w *waitTime) String() string { return "" }
+func (w *waitTime) Type() string   { return "DURATION" }
+
+func (w *waitTime) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return errors.New("it must be a time, like 30m; without one, --wait waits as long as it takes")
+	}
+	w.set, w.d = true, d
+	return nil
+}
+
+func (w *waiting) add(flags *pflag.FlagSet, to *waitTime) {
+	if w == nil {
+		return
+	}
+	flags.Var(to, "wait", "wait until "+w.what+", for `TIME` at most when one is given as in --wait=30m, and "+
+		"tell how far it is; the command returns at once when not given")
+	flags.Lookup("wait").NoOptDefVal = "0s"
+}
+
+// await waits for what a command has begun, if it is to.
+func (s *session) await(ctx context.Context, c *client.Client, w *waiting, req, reply proto.Message) error {
+	if w == nil || !s.wait.set {
+		return nil
+	}
+	if s.wait.d > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.wait.d)
+		defer cancel()
+	}
+	look, said := w.begin(), ""
+	for {
+		left, done, err := look(ctx, c, req, reply)
+		var stopped *failure
+		switch {
+		case errors.As(err, &stopped):
+			return err
+		case err != nil && ctx.Err() == nil:
+			return callFailure(err)
+		case done:
+			return nil
+		case err == nil && left != said:
+			fmt.Fprintln(s.stderr, "vda_cli:", left)
+			said = left
+		}
+		select {
+		case <-ctx.Done():
+			return notDone(apiv1.CodeDeadline, "it goes on, and was not waited for any longer: %s", said)
+		case <-time.After(pollPeriod):
+		}
+	}
+}
+
+// notDone is the end of a wait for something that is not done.
+func notDone(code apiv1.ReplyCode, format string, args ...any) *failure {
+	return &failure{&apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: fmt.Sprintf(format, args...)}, exitRefused}
+}
+
+// drained is how far a drain is.
+type drained struct {
+	on    bool
+	vds   uint32
+	lack  uint64
+	stuck []*apiv1.StuckVdMsg
+}
+
+// standing is since when all that is left of a drain cannot move.
+type standing struct{ since time.Time }
+
+// look tells how far a drain is.
+func (s *standing) look(d drained) (left string, done bool, err error) {
+	switch {
+	case d.vds == 0 && d.on:
+		return "", true, nil
+	case !d.on:
+		return "", false, notDone(apiv1.CodeCancelled, "somebody has ended the drain; %d vds were left", d.vds)
+	case int(d.vds) != len(d.stuck):
+		s.since = time.Time{}
+	case s.since.IsZero():
+		s.since = time.Now()
+	case time.Since(s.since) >= stuckTime:
+		return "", false, notDone(apiv1.CodeFailedPrecondition, "%d vds cannot leave now, and are tried again: %s", d.vds, reasons(d.stuck))
+	}
+	left = fmt.Sprintf("%d vds are left, %s to be copied", d.vds, roughly(d.lack))
+	if len(d.stuck) > 0 {
+		left += fmt.Sprintf("; %d cannot leave now: %s", len(d.stuck), reasons(d.stuck))
+	}
+	return left, false, nil
+}
+
+// reasons are the first few.
+func reasons(stuck []*apiv1.StuckVdMsg) string {
+	const most = 3
+	var all []string
+	for _, v := range stuck[:min(len(stuck), most)] {
+		all = append(all, v.Reason)
+	}
+	if len(stuck) > most {
+		all = append(all, "and so on")
+	}
+	return strings.Join(all, "; ")
+}
+
+// roughly is a number of bytes that changes all the time.
+func roughly(n uint64) string {
+	unit := 0
+	for v := n; v >= 10<<10; v >>= 10 {
+		unit++
+	}
+	return fmt.Sprintf("%d %s", n>>(10*unit), []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}[unit])
+}
+
+var (
+	drainedDn = waiting{"all virtual disks have left", func() poll {
+		var s standing
+		return func(ctx context.Context, c *client.Client, req, reply proto.Message) (string, bool, error) {
+			now, err := c.GetDn(ctx, &apiv1.GetDnRequest{DnName: req.(*apiv1.DrainDnRequest).DnName})
+			if err != nil {
+				return "", false, err
+			}
+			m := now.DnMsg
+			reply.(*apiv1.DrainDnReply).DnMsg = m
+			return s.look(drained{m.Drain, m.DrainVdCnt, m.DrainLackBytes, m.StuckVdMsgList})
+		}
+	}}
+
+	drainedPd = waiting{"all virtual disks have left", func() poll {
+		var s standing
+		return func(ctx context.Context, c *client.Client, req, reply proto.Message) (string, bool, error) {
+			r := req.(*apiv1.DrainPdRequest)
+			now, err := c.GetPd(ctx, &apiv1.GetPdRequest{DnName: r.DnName, PdName: r.PdName})
+			if err != nil {
+				return "", false, err
+			}
+			m := now.PdMsg
+			reply.(*apiv1.DrainPdReply).PdMsg = m
+			return s.look(drained{m.Drain, m.DrainVdCnt, m.DrainLackBytes, m.StuckVdMsgList})
+		}
+	}}
+
+	movedVd    = waiting{"the virtual disk has moved and the old one is gone", func() poll { return pollMove }}
+	scrubbedDa = waiting{"the scrub has ended", func() poll { return pollScrub }}
+)
+
+func pollMove(ctx context.Context, c *client.Client, req, reply proto.Message) (left string, done bool, err error) {
+	r, to := req.(*apiv1.MoveVdRequest), reply.(*apiv1.MoveVdReply)
+	if r.Cancel {
+		return "", true, nil
+	}
+	if v := to.NewVdMsg; v != nil {
+		now, err := c.GetVd(ctx, &apiv1.GetVdRequest{VdId: v.VdId})
+		switch {
+		case gone(err):
+			return "", false, notDone(apiv1.CodeCancelled, "the move has ended: vd %s, which was to take the place of vd %s, is gone", v.VdId,
+				r.VdId)
+		case err != nil:
+			return "", false, err
+		}
+		to.NewVdMsg = now.VdMsg
+	}
+	old, err := c.GetVd(ctx, &apiv1.GetVdRequest{VdId: r.VdId})
+	switch {
+	case gone(err):
+		return "", true, nil
+	case err != nil:
+		return "", false, err
+	}
+	to.VdMsg = old.VdMsg
+	v := to.NewVdMsg
+	switch {
+	case !old.VdMsg.Leaving:
+		return "", false, notDone(apiv1.CodeCancelled, "somebody has ended the move; vd %s stays", r.VdId)
+	case v == nil || old.VdMsg.Role == "leaving":
+		return "the old vd is being deleted", false, nil
+	case v.Role == "target" && v.LackBytes > 0:
+		return fmt.Sprintf("%s of %s are to be copied to vd %s", roughly(v.LackBytes), roughly(v.Size), v.VdId), false, nil
+	}
+	return fmt.Sprintf("vd %s is %s on dn %s", v.VdId, v.Role, v.DnName), false, nil
+}
+
+func pollScrub(ctx context.Context, c *client.Client, req, reply proto.Message) (left string, done bool, err error) {
+	r := req.(*apiv1.ScrubDaRequest)
+	now, err := c.GetDa(ctx, &apiv1.GetDaRequest{DaName: r.DaName})
+	if err != nil {
+		return "", false, err
+	}
+	reply.(*apiv1.ScrubDaReply).DaMsg = now.DaMsg
+	var m *apiv1.ScrubMsg
+	if l := now.DaMsg.ScrubMsgList; len(l) > 0 {
+		m = l[0]
+	}
+	switch {
+	case m.GetState() == "done" || r.Stop && m.GetState() != "running":
+		return "", true, nil
+	case m.GetState() != "running":
+		return "", false, notDone(apiv1.CodeCancelled, "the scrub has stopped before its end")
+	default:
+		return fmt.Sprintf("%s of %s are compared, and %d blocks differed", roughly(m.DoneBytes), roughly(m.TotalBytes), m.Mismatches), false, nil
+	}
+}
+
+// gone reports that an object is not there.
+func gone(err error) bool { return err != nil && client.CodeOf(err) == apiv1.CodeNotFound }

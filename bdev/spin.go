@@ -197,13 +197,10 @@ func yield() { _, _, _ = syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }
 func (s *Spinner) spin(end, limit int64, own func() bool) bool {
 	for {
 		runtime.Gosched() // what is runnable goes first
-		if processors == 1 {
-			yield()
-		}
 		if own() {
 			return true
 		}
-		t := now()
+		t, found := now(), false
 		for i := range polling.hot {
 			h := polling.hot[i].Load()
 			if h == nil {
@@ -216,6 +213,7 @@ func (s *Spinner) spin(end, limit int64, own func() bool) bool {
 				continue
 			}
 			if h.src.PollSource() {
+				found = true
 				t = now()
 				end = max(end, t+limit)
 			}
@@ -223,6 +221,9 @@ func (s *Spinner) spin(end, limit int64, own func() bool) bool {
 		}
 		if t > end {
 			return false
+		}
+		if processors == 1 && !found {
+			yield()
 		}
 	}
 }

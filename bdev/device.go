@@ -22,6 +22,11 @@ type Info struct {
 	UnmapUnit   uint32 // blocks; what is unmapped gives space back in whole, aligned units of so many; 0 unknown
 	MaxIO       uint32 // blocks of the largest request with data; 0: any. Handle.Submit cuts larger ones up
 
+	// Epoch is another once the device may have lost what it had acknowledged and not
+	// flushed; zero: nobody knows. A handle has that of its opening: when a remote
+	// device has another, holders hear so by OnCutOff before I/O goes there.
+	Epoch uuid.UUID
+
 	native OpSet // the device's own, where Ops has what handles add
 }
 

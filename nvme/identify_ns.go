@@ -35,8 +35,15 @@ type NamespaceData struct {
 	NGUID                [16]byte
 	EUI64                [8]byte
 	BlockShift           uint8  // LBADS: a block has 2^n bytes
-	Metadata             uint16 // bytes of metadata a block
+	Metadata             uint16 // bytes of metadata per block
+	// Epoch is another once the namespace may have lost what it had acknowledged and
+	// not flushed; zero: it does not say. It is vendor specific, and vda_tgt's alone:
+	// the characters "VDAEPOCH" at byte 384 and the epoch behind them.
+	Epoch [16]byte
 }
+
+// epochMark stands before the epoch of a namespace.
+const epochMark = "VDAEPOCH"
 
 // PutNamespaceData writes d into b[:4096].
 func PutNamespaceData(b []byte, d *NamespaceData) {
@@ -62,6 +69,9 @@ func PutNamespaceData(b []byte, d *NamespaceData) {
 	copy(b[104:], d.NGUID[:])
 	copy(b[120:], d.EUI64[:])
 	le.PutUint32(b[128:], uint32(d.Metadata)|uint32(d.BlockShift)<<16)
+	if d.Epoch != ([16]byte{}) {
+		copy(b[copy(b[384:], epochMark)+384:], d.Epoch[:])
+	}
 }
 
 // DecodeNamespaceData reads an Identify Namespace data structure; block size
@@ -74,14 +84,18 @@ func DecodeNamespaceData(b []byte) (NamespaceData, error) {
 	le := binary.LittleEndian
 	format := int(b[26]&15) | int(b[26]>>5&3)<<4
 	lbaf := le.Uint32(b[128+4*format:])
-	return NamespaceData{
+	d := NamespaceData{
 		Size: le.Uint64(b[0:]), Capacity: le.Uint64(b[8:]), Used: le.Uint64(b[16:]), NSFEAT: b[24],
 		NMIC: b[30], RESCAP: b[31], FPI: b[32], DLFEAT: b[33],
 		NAWUN: le.Uint16(b[34:]), NAWUPF: le.Uint16(b[36:]), NACWU: le.Uint16(b[38:]), NOIOB: le.Uint16(b[46:]),
 		NPWG: le.Uint16(b[64:]), NPWA: le.Uint16(b[66:]), NPDG: le.Uint16(b[68:]), NPDA: le.Uint16(b[70:]), NOWS: le.Uint16(b[72:]),
 		ANAGroup: le.Uint32(b[92:]), NSATTR: b[99], NGUID: [16]byte(b[104:120]), EUI64: [8]byte(b[120:128]),
 		BlockShift: uint8(lbaf >> 16), Metadata: uint16(lbaf),
-	}, nil
+	}
+	if string(b[384:384+len(epochMark)]) == epochMark {
+		d.Epoch = [16]byte(b[384+len(epochMark):])
+	}
+	return d, nil
 }
 
 // NamespaceIndepData is the command set independent Identify Namespace data

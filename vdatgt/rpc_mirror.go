@@ -37,7 +37,7 @@ type mirrorLeg struct {
 	VD    uuid.UUID  `rpc:"vd_id" doc:"id of the vd"`
 	Bdev  string     `rpc:"bdev_name" doc:"name of its bdev, which may be missing"`
 	Role  string     `rpc:"role" doc:"member, target (is written and copied to) or absent"`
-	Epoch *uuid.UUID `rpc:"epoch,optional" doc:"another once the disk node may have lost what it had acknowledged and not flushed; not given: nobody knows"`
+	Epoch *uuid.UUID `rpc:"epoch,optional" doc:"another once the disk node may have lost what it had acknowledged and not flushed; not given: what the bdev's target says of the connection in use"`
 	Bare  bool       `rpc:"bare,optional" doc:"it may have no label"`
 }
 
@@ -61,7 +61,7 @@ type mirrorCreateParams struct {
 	Size   uint64      `rpc:"size" doc:"bytes of data, a multiple of 4096; legs have 1 MiB more, but for a bare one"`
 	Term   uint64      `rpc:"term" doc:"term of the array"`
 	Gen    uint64      `rpc:"gen" doc:"counts the sets of members"`
-	Legs   []mirrorLeg `rpc:"legs" doc:"all legs, present or not: vd_id, bdev_name, role (member; target, which is written and copied to; or absent), epoch (uuid, optional: another once the disk node may have lost what it had acknowledged and not flushed; not given: nobody knows), and bare (boolean, optional: the leg may have no label, as its bdev is no larger than size or was until lately; it must be the one member)"`
+	Legs   []mirrorLeg `rpc:"legs" doc:"all legs, present or not: vd_id, bdev_name, role (member; target, which is written and copied to; or absent), epoch (uuid, optional: another once the disk node may have lost what it had acknowledged and not flushed; not given: what the bdev's target says of the connection in use), and bare (boolean, optional: the leg may have no label, as its bdev is no larger than size or was until lately; it must be the one member)"`
 	Fresh  bool        `rpc:"fresh,optional" doc:"the mirror may never have been up: its legs are zeroed and may have no labels"`
 	CopyMB uint32      `rpc:"copy_mb_per_sec,optional" doc:"MiB that are copied per second at most; 0: no bound"`
 }

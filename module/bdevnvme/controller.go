@@ -172,6 +172,9 @@ func (ctrl *controller) reconcile() {
 			continue
 		}
 		delete(paths, d.nsid)
+		if d.died(l) { // before I/O goes there, see lives
+			ctrl.m.reg.CutOff(d.name)
+		}
 		if d.setIOPaths(l) {
 			ctrl.m.reg.Resized(d.name)
 		}

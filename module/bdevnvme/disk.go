@@ -41,7 +41,14 @@ type ioPath struct {
 
 // usable reports whether I/O may be sent.
 func (io *ioPath) usable() bool {
-	return io.ns.Usable() && io.denied.Load() == 0 && !io.path.deleting.Load()
+	return io.ns.Usable() && io.denied.Load() == 0 && !io.path.deleting.Load() && io.lives()
+}
+
+// lives reports that the namespace has lost nothing that holders of the disk have not
+// been told. With several paths nobody knows.
+func (io *ioPath) lives() bool {
+	e := io.disk.now.Load().Epoch
+	return e == uuid.Nil || io.ns.Identity().Epoch == e
 }
 
 // mayOpen reports whether it is worth waiting for the path, at the time given.
@@ -120,6 +127,13 @@ func (d *disk) same(ns *host.Namespace) bool {
 	return diskUUID(&ioPath{path: d.ioPaths()[0].path, ns: ns}) == d.uuid && ns.Identity().BlockSize == d.now.Load().BlockSize
 }
 
+// died reports that the namespace of the only path may have lost what it had
+// acknowledged.
+func (d *disk) died(l []*ioPath) bool {
+	was := d.now.Load().Epoch
+	return was != uuid.Nil && len(l) == 1 && l[0].ns.Identity().Epoch != was
+}
+
 // setIOPaths gives the disk its paths; those it had keep their state. It reports
 // whether the description changed.
 func (d *disk) setIOPaths(l []*ioPath) bool {
@@ -142,6 +156,9 @@ func (d *disk) setIOPaths(l []*ioPath) bool {
 	i := l[0].ns.Identity()
 	info := &bdev.Info{Name: d.name, Aliases: nil, Product: "NVMe disk", UUID: d.uuid, BlockSize: i.BlockSize, Blocks: i.Blocks,
 		Align: 1, UnmapZeroes: i.Zeroes, OptimalIO: i.OptimalIO, UnmapUnit: i.UnmapUnit, Ops: bdev.Ops(bdev.OpRead, bdev.OpWrite, bdev.OpFlush)}
+	if len(l) == 1 {
+		info.Epoch = i.Epoch
+	}
 	data := l[0].path.ctl.Data()
 	info.WriteCache = data.VWC&nvme.VWCPresent != 0
 	for _, o := range []struct {

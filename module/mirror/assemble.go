@@ -39,7 +39,7 @@ func (m *Mirror) assemble(ctx context.Context) error {
 		case t.err != nil:
 			why = append(why, t.err)
 		default:
-			seen = append(seen, core.Seen{VD: l.VD, Label: t.label, Map: t.bits, Epoch: l.Epoch, NoTail: t.bare})
+			seen = append(seen, core.Seen{VD: l.VD, Label: t.label, Map: t.bits, Epoch: t.epoch, NoTail: t.bare})
 		}
 	}
 	m.mu.Lock()
@@ -93,6 +93,11 @@ func (m *Mirror) assemble(ctx context.Context) error {
 		}
 	}
 	m.mu.Unlock()
+	for i, t := range tails {
+		if t.h != nil && t.cut.Load() { // likewise
+			m.cutOff(legs[i].VD)
+		}
+	}
 	for _, h := range unused {
 		h.Close()
 	}

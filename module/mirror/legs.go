@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -125,6 +126,8 @@ type tail struct {
 	bare  bool // there is no room for one
 	label *label.Label
 	bits  *label.Map
+	epoch label.ID     // see LegConfig.Epoch
+	cut   *atomic.Bool // its connection was lost since
 	err   error
 }
 
@@ -142,7 +145,16 @@ func (m *Mirror) open(ctx context.Context, c LegConfig) (t tail) {
 	if t.err != nil {
 		return t
 	}
-	t.h.OnCutOff(func() { go m.cutOff(c.VD) })
+	cut := &atomic.Bool{}
+	t.cut = cut
+	t.h.OnCutOff(func() {
+		cut.Store(true)
+		go m.cutOff(c.VD)
+	})
+	t.epoch = c.Epoch
+	if t.epoch == (label.ID{}) { // of this connection: a control plane could know that of an earlier one only
+		t.epoch = label.ID(t.h.Info().Epoch)
+	}
 	if t.err = t.h.Claim(claimName); t.err == nil {
 		t.bare, t.err = m.fits(c, t.h.Info())
 	}
@@ -245,6 +257,9 @@ func (m *Mirror) removed(vd label.ID) {
 	m.carryLocked(nil)
 }
 
+// connectionLost is why a leg is lost that cannot be reached.
+const connectionLost = "its connection is lost"
+
 // cutOff is told that a leg's connection is lost. The only leg of a mirror is not
 // lost for that: nobody can go on without it, and its requests wait for it.
 func (m *Mirror) cutOff(vd label.ID) {
@@ -257,7 +272,7 @@ func (m *Mirror) cutOff(vd label.ID) {
 	i, l := m.legOf(vd)
 	waited := slices.DeleteFunc(slices.Clone(legs), func(s core.LegStatus) bool { return s.Role < core.Joining })
 	if l != nil && l.h != nil && (legs[i].Role < core.Joining || len(waited) > 1) {
-		m.core.Lost(i, "its connection is lost")
+		m.core.Lost(i, connectionLost)
 	}
 	m.carryLocked(nil)
 }

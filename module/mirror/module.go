@@ -29,7 +29,7 @@ type LegConfig struct {
 	Bdev string // name; the bdev may be missing
 	Role core.Role
 	// Epoch is another once the disk node may have lost what it had acknowledged
-	// and not flushed; zero when nobody knows.
+	// and not flushed; zero: it is that of the bdev, see bdev.Info.
 	Epoch label.ID
 	// Bare says that the leg may have no label, see core.LegSpec.
 	Bare bool

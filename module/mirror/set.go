@@ -182,7 +182,7 @@ func (m *Mirror) restPast() (under int) {
 func (m *Mirror) attachTargets(ctx context.Context) {
 	legs := m.pick(func(s core.LegStatus, c *LegConfig) bool { return s.Role == core.Absent && c.Role == core.Target })
 	m.connect(ctx, legs, func(c *core.Core, l core.Leg, t tail) error {
-		return c.Attach(l, t.label, t.bits, m.legs[l].conf.Epoch)
+		return c.Attach(l, t.label, t.bits, t.epoch)
 	})
 }
 
@@ -201,7 +201,7 @@ func (m *Mirror) resumeLost(ctx context.Context) {
 	for _, h := range old {
 		h.Close()
 	}
-	m.connect(ctx, legs, func(c *core.Core, l core.Leg, t tail) error { return c.Resume(l, t.label, m.legs[l].conf.Epoch) })
+	m.connect(ctx, legs, func(c *core.Core, l core.Leg, t tail) error { return c.Resume(l, t.label, t.epoch) })
 }
 
 // connect opens legs and tells the core.
@@ -216,6 +216,8 @@ func (m *Mirror) connect(ctx context.Context, legs []LegConfig, tell func(c *cor
 		switch {
 		case l == nil || l.h != nil || l.under > 0:
 			err = cmp.Or(err, errors.New("it is not a leg any more"))
+		case err == nil && t.cut.Load(): // what it had said may not be so any more
+			err = fmt.Errorf("bdev %q: %s while its label was read", legs[i].Bdev, connectionLost)
 		case err == nil:
 			l.hold(t.h)
 			m.core.Clock(m.now())

@@ -42,6 +42,9 @@ type Identity struct {
 	UnmapUnit uint32 // blocks that are deallocated together, aligned; 0 unknown
 	Zeroes    bool   // deallocated blocks read as zeros
 	ReadOnly  bool   // takes no writes
+	// Epoch is another once the namespace may have lost what it had acknowledged and
+	// not flushed; zero: the target does not say.
+	Epoch uuid.UUID
 }
 
 // Name is the namespace's UUID, else its NGUID, else zero.
@@ -159,7 +162,8 @@ func (s *session) look(ctx context.Context, id uint32) (*Identity, error) {
 		return nil, errMetadata
 	}
 	i := &Identity{Blocks: d.Size, BlockSize: 1 << d.BlockShift, NGUID: d.NGUID, EUI64: d.EUI64, ANAGroup: d.ANAGroup,
-		OptimalIO: uint32(d.NOIOB), Zeroes: d.DLFEAT&7 == nvme.DLFEATZeroes, ReadOnly: d.NSATTR&nvme.NSATTRProtected != 0}
+		OptimalIO: uint32(d.NOIOB), Zeroes: d.DLFEAT&7 == nvme.DLFEATZeroes, ReadOnly: d.NSATTR&nvme.NSATTRProtected != 0,
+		Epoch: d.Epoch}
 	if d.NSFEAT&nvme.NSFEATOptimal != 0 && d.NPDG > 0 {
 		i.UnmapUnit = uint32(d.NPDG) + 1
 	}

@@ -106,7 +106,8 @@ func (c *controller) awaitFormer() nvme.Status {
 
 // SetSingleAssociation says whether a host has one association with the
 // subsystem at most, so that the one before ends when it connects again. What a
-// host has now stays.
+// host has now stays. Namespaces of such a subsystem say in Identify which epoch
+// they are in, see nvme.NamespaceData.
 func (s *Subsystem) SetSingleAssociation(single bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -106,6 +106,11 @@ func (n *namespace) data() nvme.NamespaceData {
 	if !n.sub.cfg.ANAReporting {
 		d.ANAGroup = 0
 	}
+	// Controllers of other targets may show the same namespace where a host has several
+	// associations, and their data must be equal.
+	if e := n.epoch.Load(); e != nil && n.sub.SingleAssociation() {
+		d.Epoch = *e
+	}
 	i := n.last.Load()
 	if h := n.handle.Load(); h != nil {
 		i = h.Info()

@@ -46,6 +46,7 @@ type namespace struct {
 	handle atomic.Pointer[bdev.Handle] // nil: orphaned
 	orphan atomic.Bool
 	last   atomic.Pointer[bdev.Info] // of the device, also of one that was lost
+	epoch  atomic.Pointer[uuid.UUID] // of the last opening of a device
 
 	mu   sync.Mutex
 	bdev string // its name, not an alias that it was named by
@@ -219,6 +220,8 @@ func (n *namespace) open(name string) (*bdev.Handle, error) {
 		return nil, err
 	}
 	self.Store(h)
+	epoch := uuid.New() // the device may have lost what another opening had written
+	n.epoch.Store(&epoch)
 	h.OnSettle(func() { n.quiesce(h) })
 	return h, nil
 }

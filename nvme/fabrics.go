@@ -67,6 +67,46 @@ func (c *Command) SetConnect(v Connect) {
 	c.SetSGL(SGL{Length: ConnectDataLen, ID: SGLInCapsule})
 }
 
+// What a completed Connect's DW0 demands above the controller id (base 2.0,
+// section 6.3): that the queue authenticates, and that it then becomes secure.
+const (
+	ConnectAuthRequired          uint32 = 1 << 17 // AUTHREQ.ATR
+	ConnectSecureChannelRequired uint32 = 1 << 18 // AUTHREQ.ASCR
+)
+
+// Auth is the part of Authentication Send and Receive in the submission queue
+// entry (base 2.0, sections 6.1 and 6.2).
+type Auth struct {
+	Protocol uint8  // SECP
+	Specific uint16 // SPSP1 and SPSP0
+	Length   uint32 // TL or AL, bytes
+}
+
+// What NVMe's own authentication has in these fields.
+const (
+	AuthProtocol uint8  = 0xe9
+	AuthSpecific uint16 = 0x0101
+)
+
+// Auth reads the fields of Authentication Send or Receive.
+func (c *Command) Auth() Auth {
+	return Auth{Protocol: c[43], Specific: binary.LittleEndian.Uint16(c[41:]), Length: binary.LittleEndian.Uint32(c[44:])}
+}
+
+// SetAuthSend makes the command an Authentication Send of length bytes.
+func (c *Command) SetAuthSend(length uint32) { c.setAuth(FabricsAuthSend, length) }
+
+// SetAuthReceive makes the command an Authentication Receive of at most length
+// bytes.
+func (c *Command) SetAuthReceive(length uint32) { c.setAuth(FabricsAuthReceive, length) }
+
+func (c *Command) setAuth(t FabricsType, length uint32) {
+	c.InitFabrics(t)
+	binary.LittleEndian.PutUint16(c[41:], AuthSpecific)
+	c[43] = AuthProtocol
+	binary.LittleEndian.PutUint32(c[44:], length)
+}
+
 // ConnectData is the data of a Connect command.
 type ConnectData struct {
 	HostID  [16]byte

@@ -125,7 +125,8 @@ func (t *Target) nvmeOptionsConfig() object {
 	if action == "" {
 		action = "none"
 	}
-	return object{"action_on_timeout": action, "timeout_us": t.nvmeTimeout.limit / time.Microsecond,
+	hashes, groups := o.Auth.Names()
+	return object{"action_on_timeout": action, "dhchap_digests": hashes, "dhchap_dhgroups": groups, "timeout_us": t.nvmeTimeout.limit / time.Microsecond,
 		"keep_alive_timeout_ms":  keep / time.Millisecond,
 		"ctrlr_loss_timeout_sec": o.CtrlrLossTimeoutSec, "reconnect_delay_sec": o.ReconnectDelaySec,
 		"fast_io_fail_timeout_sec": o.FastIOFailTimeoutSec,
@@ -152,6 +153,7 @@ func attachConfig(c *bdevnvme.AttachConfig) object {
 	if c.HostAddr != "" {
 		out["hostaddr"] = c.HostAddr
 	}
+	withKeys(out, c.Keys.Name, c.Keys.ControllerName)
 	if c.FailAtOnce {
 		out["vda_fail_at_once"] = true
 	}
@@ -167,7 +169,8 @@ func attachConfig(c *bdevnvme.AttachConfig) object {
 // nvmfConfig is what makes the target's transport, referrals and subsystems:
 // listeners come last, when what stands behind them is complete.
 func (t *Target) nvmfConfig() []configCall {
-	out := []configCall{}
+	hashes, groups := t.nvmf.AuthOffer().Names()
+	out := []configCall{{"nvmf_set_config", object{"dhchap_digests": hashes, "dhchap_dhgroups": groups}}}
 	for _, o := range t.nvmf.Transports() {
 		c := object{"trtype": o.Trtype, "max_queue_depth": o.MaxQueueDepth, "max_io_qpairs_per_ctrlr": o.MaxIOQpairsPerCtrlr,
 			"in_capsule_data_size": o.InCapsuleDataSize, "max_io_size": o.MaxIOSize, "io_unit_size": o.IOUnitSize, "max_aq_depth": o.MaxAQDepth,
@@ -187,6 +190,9 @@ func (t *Target) nvmfConfig() []configCall {
 		for _, l := range s.Listeners() {
 			listeners = append(listeners, listenerConfig(s.NQN(), &l)...)
 		}
+		for _, h := range s.Hosts() {
+			hosts = append(hosts, hostConfig(s, h)...)
+		}
 		if s.IsDiscovery() {
 			continue
 		}
@@ -197,14 +203,28 @@ func (t *Target) nvmfConfig() []configCall {
 		if s.SingleAssociation() {
 			out = append(out, configCall{"vda_nvmf_set_single_association", object{"nqn": s.NQN(), "single": true}})
 		}
-		for _, h := range s.Hosts() {
-			hosts = append(hosts, configCall{"nvmf_subsystem_add_host", object{"nqn": s.NQN(), "host": h}})
-		}
 		for _, n := range s.Namespaces() {
 			namespaces = append(namespaces, configCall{"nvmf_subsystem_add_ns", object{"nqn": s.NQN(), "namespace": namespaceConfig(&n)}})
 		}
 	}
 	return slices.Concat(out, hosts, namespaces, listeners)
+}
+
+// hostConfig is what admits a host, with the keys that it may authenticate by.
+func hostConfig(s *nvmftgt.Subsystem, host string) (out []configCall) {
+	at := func() object { return object{"nqn": s.NQN(), "host": host} }
+	keys := s.HostKeys(host)
+	if len(keys) == 0 {
+		return []configCall{{"nvmf_subsystem_add_host", at()}}
+	}
+	oldest := keys[len(keys)-1]
+	out = append(out, configCall{"nvmf_subsystem_add_host", withKeys(at(), oldest.Name, oldest.ControllerName)})
+	if len(keys) > 1 {
+		o := withKeys(at(), keys[0].Name, keys[0].ControllerName)
+		o["vda_keep_previous"] = true
+		out = append(out, configCall{"nvmf_subsystem_set_keys", o})
+	}
+	return out
 }
 
 func addressConfig(a nvmftgt.Addr) object {

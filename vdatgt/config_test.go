@@ -44,7 +44,8 @@ func TestConfig(t *testing.T) {
 	ok(t, os.WriteFile(file, make([]byte, 1<<20), 0o600))
 
 	a := start(t, Config{WaitForRPC: true})
-	words := strings.NewReplacer("$REMOTE", remotePort, "$PORT2", freePort(t), "$PORT", freePort(t), "$FILE", file)
+	key, _ := keyFile(t, "key")
+	words := strings.NewReplacer("$KEY", key, "$REMOTE", remotePort, "$PORT2", freePort(t), "$PORT", freePort(t), "$FILE", file)
 	for _, c := range []struct{ method, params string }{
 		{"bdev_set_options", `{"bdev_auto_examine":false}`},
 		{"bdev_nvme_set_options", `{"keep_alive_timeout_ms":7000,"action_on_timeout":"abort","timeout_us":9000000,"ctrlr_loss_timeout_sec":20,"reconnect_delay_sec":2}`},
@@ -72,6 +73,13 @@ func TestConfig(t *testing.T) {
 		{"vda_nvmf_set_single_association", `{"nqn":"nqn.2016-06.io.spdk:b","single":true}`},
 		{"nvmf_subsystem_add_ns", `{"nqn":"nqn.2016-06.io.spdk:a","namespace":{"nsid":2,"bdev_name":"R0","eui64":"0011223344556677","anagrpid":3}}`},
 		{"nvmf_subsystem_add_host", `{"nqn":"nqn.2016-06.io.spdk:a","host":"nqn.2016-06.io.spdk:h"}`},
+		{"keyring_file_add_key", `{"name":"k1","path":"$KEY"}`},
+		{"keyring_file_add_key", `{"name":"k2","path":"$KEY"}`},
+		{"nvmf_subsystem_add_host", `{"nqn":"nqn.2016-06.io.spdk:a","host":"nqn.2016-06.io.spdk:i","dhchap_key":"k1","dhchap_ctrlr_key":"k2"}`},
+		{"nvmf_subsystem_set_keys", `{"nqn":"nqn.2016-06.io.spdk:a","host":"nqn.2016-06.io.spdk:i","dhchap_key":"k2","vda_keep_previous":true}`},
+		{"nvmf_subsystem_add_host", `{"nqn":"nqn.2014-08.org.nvmexpress.discovery","host":"nqn.2016-06.io.spdk:i","dhchap_key":"k1"}`},
+		{"nvmf_set_config", `{"dhchap_digests":["sha512"],"dhchap_dhgroups":["null","ffdhe4096"]}`},
+		{"bdev_nvme_set_options", `{"dhchap_dhgroups":["ffdhe4096"]}`},
 		{"nvmf_subsystem_add_listener", `{"nqn":"nqn.2016-06.io.spdk:a","listen_address":{"trtype":"tcp","adrfam":"ipv4","traddr":"127.0.0.1","trsvcid":"$PORT"}}`},
 		{"nvmf_subsystem_listener_set_ana_state", `{"nqn":"nqn.2016-06.io.spdk:a","ana_state":"non_optimized","anagrpid":3,
 			"listen_address":{"trtype":"tcp","adrfam":"ipv4","traddr":"127.0.0.1","trsvcid":"$PORT"}}`},
@@ -90,7 +98,7 @@ func TestConfig(t *testing.T) {
 
 	b := start(t, Config{WaitForRPC: true})
 	apply := func(startup bool) {
-		for _, name := range []string{"bdev", "nvmf"} {
+		for _, name := range []string{"keyring", "bdev", "nvmf"} {
 			for _, c := range want[name] {
 				if startup == (c.Method == "bdev_set_options") {
 					if err := b.Call(t.Context(), c.Method, c.Params, nil); err != nil {

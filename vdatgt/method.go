@@ -39,7 +39,7 @@ func methods() map[string]*Method {
 	table := map[string]*Method{}
 	for _, list := range [][]*Method{
 		appMethods(), frameworkMethods(), bdevMethods(), moduleMethods(), faultMethods(), raidMethods(), mirrorMethods(), lvstoreMethods(),
-		lvolMethods(), nvmeMethods(), nvmfMethods(), subsystemMethods(), discoveryMethods(),
+		lvolMethods(), keyringMethods(), nvmeMethods(), nvmfMethods(), subsystemMethods(), discoveryMethods(),
 	} {
 		for _, m := range list {
 			if table[m.Name] != nil {

@@ -70,10 +70,9 @@ func typeWord[T any]() string {
 
 // rdma and vfio are why parameters of transports that are not here are idle.
 const (
-	rdma   = "for RDMA"
-	vfio   = "for vfio-user"
-	noPI   = "there is no metadata and no protection information"
-	noAuth = "hosts are told apart by their NQN alone"
+	rdma = "for RDMA"
+	vfio = "for vfio-user"
+	noPI = "there is no metadata and no protection information"
 )
 
 // params holds, for each method, the parameters of SPDK's that no field of its
@@ -103,8 +102,6 @@ var params = map[string][]param{
 		only("prchk_reftag", noPI, false),
 		only("prchk_guard", noPI, false),
 		only[string]("psk", "there is no TLS"),
-		only[string]("dhchap_key", noAuth),
-		only[string]("dhchap_ctrlr_key", noAuth),
 		only("allow_unrecognized_csi", "only NVM namespaces become bdevs", false),
 	},
 	"bdev_nvme_detach_controller": {only("hostsvcid", "the system chooses the local port", "")},
@@ -130,8 +127,6 @@ var params = map[string][]param{
 		idle[bool]("allow_accel_sequence", "there are no accel sequences"),
 		idle[uint32]("rdma_max_cq_size", rdma),
 		idle[uint16]("rdma_cm_event_timeout_ms", rdma),
-		idle[[]string]("dhchap_digests", "no controller is attached with a key"),
-		idle[[]string]("dhchap_dhgroups", "no controller is attached with a key"),
 		idle[bool]("rdma_umr_per_io", rdma),
 		only("tcp_connect_timeout_ms", "fabrics_connect_timeout_us of bdev_nvme_attach_controller is the limit", uint32(0)),
 		idle[bool]("enable_flush", "flush is always passed on"),
@@ -156,6 +151,14 @@ var params = map[string][]param{
 		only("masked_oncs", "all optional commands are offered", []string{}),
 		only("masked_fuses", "fused commands are offered", []string{}),
 	},
+	"nvmf_set_config": {
+		only[struct {
+			Identify bool `rpc:"identify_ctrlr,optional" doc:"Identify Controller is passed on"`
+		}]("admin_cmd_passthru", "no command is passed on as it is"),
+		only[string]("poll_groups_mask", "there are no poll groups"),
+		only("discovery_filter", "hosts see what they may connect to, at every address", "match_any"),
+		only[string]("dup_host_policy", "vda_nvmf_set_single_association says how many associations a host may have"),
+	},
 	"nvmf_create_subsystem": {
 		only("passthrough", "bdevs take no raw commands", false),
 		only("enable_nssr", "a subsystem cannot be reset", false),
@@ -171,8 +174,6 @@ var params = map[string][]param{
 	},
 	"nvmf_subsystem_add_host": {
 		only[string]("psk", "there is no TLS"),
-		only[string]("dhchap_key", noAuth),
-		only[string]("dhchap_ctrlr_key", noAuth),
 	},
 	"nvmf_subsystem_add_ns": {
 		only("namespace.no_auto_visible", "every host of a subsystem sees all its namespaces", false),

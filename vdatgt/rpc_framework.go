@@ -46,14 +46,15 @@ type part struct {
 
 // parts are SPDK's subsystems that there are here.
 var parts = []part{
-	{"bdev", []string{}, (*Target).bdevConfig},
-	{"nvmf", []string{"bdev"}, (*Target).nvmfConfig},
+	{"keyring", []string{}, (*Target).keyringConfig},
+	{"bdev", []string{"keyring"}, (*Target).bdevConfig},
+	{"nvmf", []string{"bdev", "keyring"}, (*Target).nvmfConfig},
 }
 
 func getSubsystemNames(context.Context, *Target) (any, error) { return parts, nil }
 
 type getConfigParams struct {
-	Name    string `rpc:"name" doc:"bdev or nvmf"`
+	Name    string `rpc:"name" doc:"keyring, bdev or nvmf"`
 	Batches bool   `rpc:"with_batches,optional" doc:"accepted; there are no batches, since every call is quick"`
 }
 

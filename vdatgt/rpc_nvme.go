@@ -55,6 +55,9 @@ type attachParams struct {
 	FailAtOnce     bool    `rpc:"vda_fail_at_once,optional" doc:"I/O fails with a path status as soon as the connection is lost, rather than wait; for the legs of mirrors"`
 	MaxBdevs       *uint32 `rpc:"max_bdevs,optional" doc:"SPDK's room for names in the reply; there is no limit here"`
 
+	Key      string `rpc:"dhchap_key,optional" doc:"key that this host proves to know, where the subsystem demands it"`
+	CtrlrKey string `rpc:"dhchap_ctrlr_key,optional" doc:"key that the controller has to prove to know, on every queue"`
+
 	Policy *policyParams `rpc:"multipath_opts,optional" doc:"policy, selector and min_io of its bdevs; as bdev_nvme_set_multipath_policy sets them later"`
 }
 
@@ -102,11 +105,15 @@ func attachController(ctx context.Context, t *Target, p attachParams) (any, erro
 	if err != nil {
 		return nil, err
 	}
+	keys, err := t.keyring.pair(p.Key, p.CtrlrKey)
+	if err != nil {
+		return nil, refusedErrno(err)
+	}
 	names, err := t.nvmes.Attach(ctx, bdevnvme.AttachConfig{
 		Name: p.Name, TrType: p.Trtype, AdrFam: p.Adrfam, Traddr: p.Traddr, Trsvcid: p.Trsvcid, SubNQN: p.SubNQN, HostNQN: p.HostNQN,
 		HostAddr: p.HostAddr, HdrDigest: p.HDgst, DatDigest: p.DDgst, Multipath: multipath, Queues: int(p.Queues),
 		ConnectTimeout: time.Duration(min(p.ConnectTimeout, uint64(time.Hour/time.Microsecond))) * time.Microsecond,
-		Policy:         policy, FailAtOnce: p.FailAtOnce,
+		Policy:         policy, FailAtOnce: p.FailAtOnce, Keys: bdevnvme.Keys{Keys: keys, Name: p.Key, ControllerName: p.CtrlrKey},
 		Resilience: resilience(defaults.Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail),
 	})
 	if err != nil {
@@ -294,6 +301,9 @@ type nvmeOptionsParams struct {
 	ReconnectDelay *uint32 `rpc:"reconnect_delay_sec,optional" doc:"likewise"`
 	FastIOFail     *uint32 `rpc:"fast_io_fail_timeout_sec,optional" doc:"likewise"`
 
+	Hashes []string `rpc:"dhchap_digests,optional" doc:"hashes that may be used to authenticate: sha256, sha384, sha512; default all"`
+	Groups []string `rpc:"dhchap_dhgroups,optional" doc:"groups that may be used to authenticate: null, ffdhe2048, ffdhe3072, ffdhe4096, ffdhe6144, ffdhe8192; default all"`
+
 	Policy *policyParams `rpc:"multipath_opts,optional" doc:"policy, selector and min_io of bdevs that are made from now on"`
 }
 
@@ -324,6 +334,9 @@ func nvmeOptions(_ context.Context, t *Target, p nvmeOptionsParams) (any, error)
 	var err error
 	if o.Policy, err = p.Policy.policy(o.Policy); err != nil {
 		return nil, err
+	}
+	if o.Auth, err = o.Auth.Only(p.Hashes, p.Groups); err != nil {
+		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "spdk_json_decode_object failed", Data: err.Error()}
 	}
 	o.Resilience = resilience(o.Resilience, p.LossTimeout, p.ReconnectDelay, p.FastIOFail)
 	if err := t.nvmes.SetOptions(o); err != nil {

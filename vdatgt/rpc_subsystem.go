@@ -153,6 +153,9 @@ type hostParams struct {
 	NQN    string `rpc:"nqn" doc:"subsystem"`
 	Host   string `rpc:"host" doc:"NQN of the host"`
 	Target string `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
+
+	Key      string `rpc:"dhchap_key,optional" doc:"key that the host has to prove to know, by DH-HMAC-CHAP; none: its NQN is enough"`
+	CtrlrKey string `rpc:"dhchap_ctrlr_key,optional" doc:"key that the controller proves to know to hosts that ask for it"`
 }
 
 type singleParams struct {
@@ -178,7 +181,14 @@ func addHost(_ context.Context, t *Target, p hostParams) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.AddHost(p.Host); err != nil {
+	keys, err := t.pair(p.Key, p.CtrlrKey)
+	switch {
+	case errors.Is(err, syscall.ENOKEY):
+		return nil, invalid("%v", err)
+	case err != nil:
+		return nil, internal("Internal error", err.Error())
+	}
+	if err := s.AddHost(p.Host, keys); err != nil {
 		return nil, internal("Internal error", err.Error())
 	}
 	return true, nil

@@ -19,7 +19,11 @@ type addrJSON struct {
 }
 
 type hostJSON struct {
-	NQN string `json:"nqn"`
+	NQN           string `json:"nqn"`
+	Key           string `json:"dhchap_key,omitempty"`
+	CtrlrKey      string `json:"dhchap_ctrlr_key,omitempty"`
+	Previous      string `json:"vda_previous_dhchap_key,omitempty"`
+	PreviousCtrlr string `json:"vda_previous_dhchap_ctrlr_key,omitempty"`
 }
 
 // subsystemJSON is one element of nvmf_get_subsystems; the discovery
@@ -88,7 +92,15 @@ func describeSubsystem(s *nvmftgt.Subsystem) subsystemJSON {
 		out.Listeners = append(out.Listeners, addrJSON(l.Addr))
 	}
 	for _, h := range s.Hosts() {
-		out.Hosts = append(out.Hosts, hostJSON{h})
+		host := hostJSON{NQN: h}
+		for i, k := range s.HostKeys(h) {
+			if i == 0 {
+				host.Key, host.CtrlrKey = k.Name, k.ControllerName
+			} else {
+				host.Previous, host.PreviousCtrlr = k.Name, k.ControllerName
+			}
+		}
+		out.Hosts = append(out.Hosts, host)
 	}
 	if s.IsDiscovery() {
 		out.Subtype, out.AllowAnyHost = "Discovery", true

@@ -79,6 +79,7 @@ type Target struct {
 	lvols    *lvol.Module
 	nvmes    *bdevnvme.Module
 	nvmf     *nvmftgt.Target
+	keyring  keyring
 	examines examiner
 
 	running chan struct{} // closed when the run-time state begins

@@ -40,6 +40,8 @@ type AttachConfig struct {
 	Queues         int           // I/O queues; 0 the host's default
 	ConnectTimeout time.Duration // of one attempt; 0 the host's default
 
+	Keys Keys // what is authenticated by
+
 	Policy Policy // of its bdevs; the first attachment's counts
 	Resilience
 	// FailAtOnce has I/O fail with a path status as soon as the connection is
@@ -98,6 +100,9 @@ func (c *AttachConfig) validate() error {
 	if err := c.Policy.validate(); err != nil {
 		return err
 	}
+	if c.Keys.Controller != nil && c.Keys.Host == nil {
+		return refuse(syscall.EINVAL, "dhchap_ctrlr_key is of no use without a dhchap_key")
+	}
 	if c.Queues < 0 {
 		return refuse(syscall.EINVAL, "num_io_queues out of bounds, min: 1 max: 65536")
 	}
@@ -115,7 +120,7 @@ func (c *AttachConfig) address() host.Address {
 func (m *Module) hostConfig(c *AttachConfig) host.Config {
 	o := m.options()
 	return host.Config{Traddr: c.Traddr, Trsvcid: c.Trsvcid, SubNQN: c.SubNQN, HostNQN: c.HostNQN, HostTraddr: c.HostAddr,
-		HeaderDigest: c.HdrDigest, DataDigest: c.DatDigest, Queues: c.Queues, ConnectTimeout: c.ConnectTimeout,
+		Keys: c.Keys.Keys, AuthOffer: o.Auth, HeaderDigest: c.HdrDigest, DataDigest: c.DatDigest, Queues: c.Queues, ConnectTimeout: c.ConnectTimeout,
 		Resilience: c.host(), Patient: true, KeepAlive: o.KeepAlive, IOTimeout: o.IOTimeout, Spin: o.Spin, QueueDepth: o.QueueDepth, Log: m.log}
 }
 
@@ -243,6 +248,7 @@ func (ctrl *controller) attach(ctx context.Context, c *AttachConfig) ([]string, 
 		return nil, err
 	}
 	p := &path{cfg: *c, ctl: ctl}
+	p.keys.Store(&c.Keys)
 	ctrl.mu.Lock()
 	ctrl.paths = append(ctrl.paths, p)
 	ctrl.mu.Unlock()

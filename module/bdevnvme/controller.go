@@ -21,6 +21,7 @@ const retryPause = 20 * time.Millisecond
 type path struct {
 	cfg      AttachConfig
 	ctl      *host.Controller
+	keys     atomic.Pointer[Keys]
 	deleting atomic.Bool
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
@@ -24,6 +25,8 @@ type Options struct {
 	IOTimeout  time.Duration // age at which an I/O is aborted; 0 never
 	Spin       time.Duration // how long a connection's reader polls before it sleeps, while it pays; default 20 µs, negative: never
 	QueueDepth int           // commands in flight on an I/O queue; 0 the host's default
+
+	Auth dhchap.Offer // hashes and groups to authenticate by; by default all
 
 	Policy     Policy // of the bdevs of attachments that name none of their own
 	Resilience        // likewise
@@ -72,7 +75,7 @@ func New(reg *bdev.Registry, log *slog.Logger) *Module {
 		log = slog.Default()
 	}
 	m := &Module{reg: reg, log: log, controllers: map[string]*controller{}}
-	m.opts.Spin = 20 * time.Microsecond
+	m.opts.Spin, m.opts.Auth = 20*time.Microsecond, dhchap.Defaults()
 	return m
 }
 
@@ -86,6 +89,9 @@ func (m *Module) SetOptions(o Options) error {
 	}
 	if err := o.Policy.validate(); err != nil {
 		return err
+	}
+	if o.Auth.Hashes == nil || o.Auth.Groups == nil {
+		o.Auth = dhchap.Defaults()
 	}
 	if o.Spin == 0 {
 		o.Spin = 20 * time.Microsecond
@@ -190,6 +196,8 @@ type PathInfo struct {
 	Alternates []TransportID `json:"alternate_trids,omitempty"`
 	CNTLID     uint16        `json:"cntlid"`
 	Host       HostInfo      `json:"host"`
+	Key        string        `json:"dhchap_key,omitempty"`
+	CtrlrKey   string        `json:"dhchap_ctrlr_key,omitempty"`
 }
 
 // ControllerInfo is one element of bdev_nvme_get_controllers.
@@ -226,7 +234,7 @@ func (m *Module) Attachments() []AttachConfig {
 	for _, ctrl := range order {
 		for _, p := range ctrl.snapshot() {
 			c := p.cfg
-			c.HostNQN = p.ctl.Config().HostNQN
+			c.HostNQN, c.Keys = p.ctl.Config().HostNQN, *p.keys.Load()
 			for _, a := range p.ctl.Addresses() { // one; with failover others to try
 				c.Traddr, c.Trsvcid = a.Traddr, a.Trsvcid
 				out = append(out, c)
@@ -257,6 +265,8 @@ func (p *path) info() PathInfo {
 	if p.deleting.Load() {
 		i.State = host.Deleting.String()
 	}
+	keys := p.keys.Load()
+	i.Key, i.CtrlrKey = keys.Name, keys.ControllerName
 	for _, a := range addrs[1:] {
 		i.Alternates = append(i.Alternates, p.trid(a))
 	}

@@ -191,7 +191,7 @@ func (c *Controller) reply(msg []byte) {
 	p := proof{hash: c.hash, challenge: c.value, shared: shared, seq: c.seq, tid: c.tid, role: byHost, owner: c.cfg.HostNQN, peer: c.cfg.SubNQN}
 	proven := -1
 	for i, k := range keys {
-		if k.Host == nil {
+		if !k.Host.usable() {
 			continue
 		}
 		want := p.response(k.Host)
@@ -204,12 +204,15 @@ func (c *Controller) reply(msg []byte) {
 	case proven < 0:
 		c.refuse(fail(Failed, "the host's response is wrong: its key is not the one that the subsystem has for it"))
 		return
-	case m.challenge != nil && keys[proven].Controller == nil:
+	case m.challenge != nil && !keys[proven].Controller.usable():
 		c.refuse(fail(Failed, "the host wants the controller to prove itself, and there is no dhchap_ctrlr_key for it"))
 		return
 	case m.challenge != nil:
 		p.challenge, p.seq, p.role, p.owner, p.peer = m.challenge, m.seq, byController, c.cfg.SubNQN, c.cfg.HostNQN
-		c.response = p.response(keys[proven].Controller)
+		if c.response = p.response(keys[proven].Controller); c.response == nil { // wiped a moment ago
+			c.refuse(fail(Failed, "dhchap_ctrlr_key has been removed"))
+			return
+		}
 	}
 	c.dh, c.state = nil, Succeeding
 }

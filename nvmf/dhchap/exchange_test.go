@@ -116,6 +116,24 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestWipedKeys: a key that is removed lets nobody in from then on, and proves
+// nothing.
+func TestWipedKeys(t *testing.T) {
+	gone, kept := NewSecret(SHA256), NewSecret(SHA256)
+	gone.Wipe()
+	for name, keys := range map[string]struct{ host, ctrlr Keys }{
+		"the host's at the controller":       {Keys{Host: kept}, Keys{Host: gone}},
+		"the host's at both":                 {Keys{Host: gone}, Keys{Host: gone}},
+		"the controller's at the controller": {Keys{Host: kept, Controller: keyC}, Keys{Host: kept, Controller: gone}},
+		"the controller's at the host":       {Keys{Host: kept, Controller: gone}, Keys{Host: kept, Controller: keyC}},
+	} {
+		host, ctrlr := sides(quick, quick, keys.host, keys.ctrlr)
+		if err := run(t, host, ctrlr); err == nil || ctrlr.State() == Completed {
+			t.Errorf("%s: %v, %v", name, err, ctrlr.State())
+		}
+	}
+}
+
 // upTo brings a controller to a state; it returns the reply that is due there.
 func upTo(t testing.TB, s State, valid ...Keys) (*Host, *Controller, []byte) {
 	t.Helper()

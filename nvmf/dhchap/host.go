@@ -3,6 +3,7 @@ package dhchap
 import (
 	"bytes"
 	"crypto/hmac"
+	"errors"
 	"slices"
 )
 
@@ -28,6 +29,10 @@ type Host struct {
 // NewHost begins an authentication; cfg.Keys.Host is not nil.
 func NewHost(cfg HostConfig) *Host { return &Host{cfg: cfg} }
 
+// ErrNoKey is a controller that demands an authentication of a host without a
+// key.
+var ErrNoKey = errors.New("the subsystem demands authentication, and this host has no key for it (dhchap_key)")
+
 // Negotiate makes AUTH_Negotiate.
 func (h *Host) Negotiate() []byte { return encodeNegotiate(h.cfg.TID, h.cfg.Offer) }
 
@@ -44,6 +49,9 @@ func (h *Host) Reply(msg []byte) ([]byte, error) {
 		return nil, fail(HashUnusable, "the controller chooses %v, of which this host allows none but %v", m.hash, h.cfg.Offer.Hashes)
 	case !slices.Contains(h.cfg.Offer.Groups, m.group):
 		return nil, fail(GroupUnusable, "the controller chooses %v, of which this host allows none but %v", m.group, h.cfg.Offer.Groups)
+	}
+	if !h.cfg.Keys.Host.usable() || h.cfg.Keys.Controller != nil && !h.cfg.Keys.Controller.usable() {
+		return nil, fail(Failed, "dhchap_key or dhchap_ctrlr_key has been removed from the keyring")
 	}
 	h.hash = m.hash
 	r := reply{tid: h.cfg.TID}
@@ -86,7 +94,6 @@ func (h *Host) Finish(msg []byte) ([]byte, error) {
 	case !hmac.Equal(response, h.response):
 		return nil, fail(Failed, "the controller's response is wrong: its key is not this host's dhchap_ctrlr_key")
 	}
-	clear(h.response)
 	return encodeSuccess2(h.cfg.TID), nil
 }
 

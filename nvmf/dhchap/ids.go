@@ -100,17 +100,18 @@ func Defaults() Offer {
 	}
 }
 
-// Only keeps of the offer what is named, by SPDK's names. A list that is nil
-// changes nothing; an empty one, and a name that is unknown, is an error.
+// Only allows what is named, by SPDK's names, in the order of Defaults. A list
+// that is nil leaves the offer's; an empty one, and a name that is unknown, is
+// an error.
 func (o Offer) Only(hashes, groups []string) (Offer, error) {
 	var err error
 	if hashes != nil {
-		if o.Hashes, err = named("dhchap_digests", hashes, o.Hashes); err != nil {
+		if o.Hashes, err = named("dhchap_digests", hashes, Defaults().Hashes); err != nil {
 			return Offer{}, err
 		}
 	}
 	if groups != nil {
-		if o.Groups, err = named("dhchap_dhgroups", groups, o.Groups); err != nil {
+		if o.Groups, err = named("dhchap_dhgroups", groups, Defaults().Groups); err != nil {
 			return Offer{}, err
 		}
 	}

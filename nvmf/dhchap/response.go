@@ -25,8 +25,14 @@ type proof struct {
 	peer      string // NQN of the one that has challenged it
 }
 
-// response computes R1 or R2 (base 2.0, sections 8.13.5.4 and 8.13.5.5).
+// response computes R1 or R2 (base 2.0, sections 8.13.5.4 and 8.13.5.5); nil
+// when the secret was wiped.
 func (p *proof) response(s *Secret) []byte {
+	key := s.bound(p.owner)
+	if key == nil {
+		return nil
+	}
+	defer clear(key)
 	challenge := p.challenge
 	if p.shared != nil {
 		h := p.hash.new()
@@ -37,8 +43,6 @@ func (p *proof) response(s *Secret) []byte {
 		challenge = m.Sum(nil)
 		clear(digest)
 	}
-	key := s.bound(p.owner)
-	defer clear(key)
 	m := hmac.New(p.hash.new, key)
 	m.Write(challenge)
 	var b [7]byte // the last is SC_C: no secure channel is made of this

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Secret is what a host or a controller proves to know. Its text (base 2.0,
@@ -21,9 +22,13 @@ import (
 // HH 00 has the key be used as it is; 01, 02 and 03 an HMAC with SHA-256, 384 or
 // 512 bind it to the NQN of its owner first. It never shows itself: its String
 // and its log value say only of what kind it is.
+//
+// It is safe for concurrent use.
 type Secret struct {
-	key       []byte // 32, 48 or 64 bytes
-	transform Hash   // 0: none
+	transform Hash // 0: none
+
+	mu  sync.RWMutex
+	key []byte // 32, 48 or 64 bytes; nil when it was wiped
 }
 
 const (
@@ -34,7 +39,7 @@ const (
 
 // ErrSecret is a text that is not a secret. The errors that wrap it say what is
 // wrong with it without repeating any of it.
-var ErrSecret = errors.New("not a DH-HMAC-CHAP secret such as nvme gen-dhchap-key makes: DHHC-1:HH:BASE64:")
+var ErrSecret = errors.New("not a DH-HMAC-CHAP secret (DHHC-1:HH:BASE64:, as nvme gen-dhchap-key makes them)")
 
 // ParseSecret reads a secret's text; white space around it is ignored.
 func ParseSecret(text string) (*Secret, error) {
@@ -80,6 +85,8 @@ func NewSecret(h Hash) *Secret {
 
 // Reveal returns the secret's text, for the one file that it is kept in.
 func (s *Secret) Reveal() string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
 	b := binary.LittleEndian.AppendUint32(append(make([]byte, 0, len(s.key)+4), s.key...), crc32.ChecksumIEEE(s.key))
 	defer clear(b)
 	return fmt.Sprintf("%s%02d:%s:", secretPrefix, s.transform, base64.StdEncoding.EncodeToString(b))
@@ -88,17 +95,33 @@ func (s *Secret) Reveal() string {
 // Equal reports in constant time whether two secrets are the same; nil equals
 // nil alone.
 func (s *Secret) Equal(o *Secret) bool {
-	if s == nil || o == nil {
+	if s == nil || o == nil || s == o {
 		return s == o
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	o.mu.RLock()
+	defer o.mu.RUnlock()
 	return s.transform == o.transform && hmac.Equal(s.key, o.key)
 }
 
-// Wipe zeroes the secret, which must not be used any more.
+// Wipe zeroes the secret: from now on it proves nothing, and nothing is proven
+// by it.
 func (s *Secret) Wipe() {
-	if s != nil {
-		clear(s.key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.key)
+	s.key = nil
+}
+
+// usable reports that there is a secret which was not wiped.
+func (s *Secret) usable() bool {
+	if s == nil {
+		return false
 	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.key != nil
 }
 
 // String says what kind of a secret this is.
@@ -116,8 +139,14 @@ func (s *Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 // MarshalText is String, so that no encoder shows the key.
 func (s *Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// bound is the key as its owner uses it (base 2.0, section 8.13.5.7).
+// bound is the key as its owner uses it (base 2.0, section 8.13.5.7); nil when
+// it was wiped.
 func (s *Secret) bound(owner string) []byte {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.key == nil {
+		return nil
+	}
 	if s.transform == 0 {
 		return append([]byte(nil), s.key...)
 	}

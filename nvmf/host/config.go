@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 )
 
 // Config says which subsystem to connect to and how. Zero values mean the
@@ -33,6 +34,12 @@ type Config struct {
 	ConnectTimeout time.Duration // limit of one attempt to make a session; 10 s
 	AdminTimeout   time.Duration // limit of an admin command; 30 s
 	IOTimeout      time.Duration // age at which an I/O is aborted, and as much later the session is reset; 0 never
+
+	// Keys are what the host proves to a subsystem that demands it. With a key
+	// of the controller the host insists that this proves itself on every queue,
+	// demanded or not.
+	Keys      dhchap.Keys
+	AuthOffer dhchap.Offer // hashes and groups that it may use; dhchap.Defaults
 
 	// Resilience has SPDK's bdev_nvme options about lost connections.
 	Resilience Resilience
@@ -137,6 +144,12 @@ func (c *Config) validate() error {
 	c.KeepAlive = max(c.KeepAlive, 0)
 	setDefault(&c.ConnectTimeout, 10*time.Second)
 	setDefault(&c.AdminTimeout, 30*time.Second)
+	if c.AuthOffer.Hashes == nil {
+		c.AuthOffer = dhchap.Defaults()
+	}
+	if c.Keys.Controller != nil && c.Keys.Host == nil {
+		return errors.New("a key of the controller (dhchap_ctrlr_key) is of no use without one of the host (dhchap_key)")
+	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

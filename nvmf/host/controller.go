@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 )
 
 // State is what a controller is doing; the names are SPDK's.
@@ -42,6 +43,9 @@ type Controller struct {
 	fastFail atomic.Bool
 	cntlid   atomic.Uint32
 	data     atomic.Pointer[nvme.ControllerData]
+	keys     atomic.Pointer[dhchap.Keys]
+	tid      atomic.Uint32 // of the last authentication
+	sequence dhchap.Sequence
 
 	mu         sync.Mutex
 	namespaces map[uint32]*Namespace
@@ -67,6 +71,7 @@ func Connect(ctx context.Context, cfg Config) (*Controller, error) {
 	c := &Controller{cfg: cfg, addrs: []Address{{cfg.Traddr, cfg.Trsvcid}}, namespaces: map[uint32]*Namespace{},
 		changed: make(chan struct{}), interrupt: func() {},
 		events: make(chan nvme.AsyncEvent, 16), resets: make(chan error, 1), done: make(chan struct{})}
+	c.keys.Store(&cfg.Keys)
 	s, err := connect(ctx, c)
 	if err == nil {
 		err = c.adopt(ctx, s)

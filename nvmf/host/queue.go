@@ -170,7 +170,7 @@ func (q *queue) issue(c *command, b *bdev.Batch) {
 		s.iov = s.rngIov[:]
 	}
 	c.sqe.SetCID(cid)
-	if c.write && int(c.size) <= q.inline {
+	if c.write && (int(c.size) <= q.inline || c.size <= adminInline && c.sqe.Opcode() == nvme.OpFabrics) {
 		c.sqe.SetSGL(nvme.SGL{Length: c.size, ID: nvme.SGLInCapsule})
 		s.moved = c.size
 		q.pdu(nvme.PDUCapsuleCmd, 0, nvme.CapsuleCmdLen, s, cid, 0, int(c.size), c.sqe[:])

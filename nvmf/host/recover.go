@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 )
 
 // recover makes a new session after one was lost at the time given. It
@@ -137,9 +138,14 @@ func shutOut(err error) bool {
 	return errors.As(err, &status) && status&^nvme.DNR == nvme.ConnectInvalidHost
 }
 
-// forGood reports that the target has refused a session and said not to retry.
+// forGood reports that the target has refused a session and said not to retry,
+// or does not take this host's key.
 func forGood(err error) bool {
 	var status nvme.Status
+	var auth *dhchap.Error
+	if errors.As(err, &auth) {
+		return auth.Rejected()
+	}
 	if !errors.As(err, new(*ConnectError)) && !errors.As(err, new(*enableError)) {
 		return false
 	}

@@ -192,9 +192,9 @@ func (s *session) open(ctx context.Context, id uint16, depth, inline int, cntlid
 	}
 	if id == 0 {
 		s.ctl.cntlid.Store(uint32(uint16(cqe.DW0)))
-		if cqe.DW0>>16&3 != 0 {
-			return nil, errors.New("the subsystem demands authentication, which this host does not offer")
-		}
+	}
+	if err := q.afterConnect(ctx, cqe.DW0); err != nil {
+		return nil, err
 	}
 	q.mu.Lock()
 	q.inline = inline

@@ -31,7 +31,7 @@ func (conn *conn) capsule(h nvme.Header, in []byte) error {
 		c.finish(nvme.InvalidField|nvme.DNR, &conn.batch)
 		return nil
 	}
-	if conn.q.id == 0 || c.sqe.Opcode() == nvme.OpFabrics {
+	if conn.q.id == 0 || conn.phase != phaseReady || c.sqe.Opcode() == nvme.OpFabrics {
 		conn.adminCapsule(c, data)
 		if conn.q.farewell != nil {
 			return errDisconnect
@@ -97,12 +97,26 @@ func (c *cmd) fromHost() bool {
 	return uint8(c.sqe.FabricsType())&3 == nvme.HostToController
 }
 
+// tooEarly is the status that keeps a command from being executed in a phase of
+// the connection, or Success.
+func (conn *conn) tooEarly(c *cmd) nvme.Status {
+	fabrics, t := c.sqe.Opcode() == nvme.OpFabrics, c.sqe.FabricsType()
+	switch {
+	case conn.phase == phaseReady:
+	case conn.phase == phaseAuth && !(fabrics && (t == nvme.FabricsAuthSend || t == nvme.FabricsAuthReceive)):
+		return nvme.AuthenticationRequired
+	case conn.phase < phaseAuth && !(fabrics && t == nvme.FabricsConnect):
+		return nvme.CommandSequenceError | nvme.DNR
+	}
+	return nvme.Success
+}
+
 // adminCapsule takes a command of the admin queue, or a Fabrics command.
 func (conn *conn) adminCapsule(c *cmd, data []byte) {
 	b := &conn.batch
 	op := c.sqe.Opcode()
-	if conn.phase != phaseReady && (op != nvme.OpFabrics || c.sqe.FabricsType() != nvme.FabricsConnect) {
-		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
+	if s := conn.tooEarly(c); s != nvme.Success {
+		c.finish(s, b)
 		return
 	}
 	if c.sqe.Fused() != 0 { // only of the NVM command set are there pairs
@@ -122,7 +136,8 @@ func (conn *conn) adminCapsule(c *cmd, data []byte) {
 		return
 	}
 	if need > maxAdminData {
-		if op == nvme.OpFabrics && c.sqe.FabricsType() != nvme.FabricsConnect { // no other takes data
+		t := c.sqe.FabricsType()
+		if op == nvme.OpFabrics && t != nvme.FabricsConnect && (t != nvme.FabricsAuthSend || !conn.authenticates()) { // no other takes data
 			c.finish(nvme.InvalidOpcode|nvme.DNR, b)
 			return
 		}
@@ -140,7 +155,7 @@ func (conn *conn) adminCapsule(c *cmd, data []byte) {
 		conn.admin(c)
 		return
 	}
-	if conn.phase != phaseReady { // a Connect brings its data along
+	if conn.phase < phaseAuth { // a Connect brings its data along
 		c.finish(nvme.SGLTypeInvalid|nvme.DNR, b)
 		return
 	}

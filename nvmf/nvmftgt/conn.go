@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/tcp"
 )
 
@@ -21,6 +22,7 @@ import (
 const (
 	phaseNew     = iota // nothing received
 	phaseConnect        // initialized; only Connect is taken
+	phaseAuth           // connected; only Authentication Send and Receive are taken
 	phaseReady
 )
 
@@ -51,6 +53,7 @@ type conn struct {
 	// The reader's own, as rx is.
 	batch bdev.Batch
 	phase int
+	auth  *dhchap.Controller // of an authentication under way; nil: none
 
 	// Set by ICReq, then constant.
 	hdgst, ddgst bool
@@ -60,6 +63,8 @@ type conn struct {
 	ctrl *controller
 	lis  *listener
 	host string
+
+	unproven atomic.Bool // Connect has demanded an authentication, which has not succeeded yet
 
 	closing atomic.Bool   // nothing more is submitted or sent
 	settled chan struct{} // closed when the reader has ended and nothing can be written any more

@@ -13,16 +13,23 @@ func (conn *conn) fabrics(c *cmd) {
 	b := &conn.batch
 	switch t := c.sqe.FabricsType(); {
 	case t == nvme.FabricsConnect:
-		if conn.phase == phaseReady {
+		if conn.phase >= phaseAuth {
 			c.finish(nvme.CommandSequenceError|nvme.DNR, b)
 			return
 		}
 		s := conn.connect(c)
 		if s == nvme.Success {
-			conn.established()
 			conn.q.setFlow(c.sqe.Connect().Attributes&nvme.ConnectDisableFlow != 0)
+			if conn.auth == nil {
+				conn.established()
+			} else {
+				c.dw0 |= nvme.ConnectAuthRequired
+				conn.challenge()
+			}
 		}
 		c.finish(s, b)
+	case t == nvme.FabricsAuthSend || t == nvme.FabricsAuthReceive:
+		conn.authenticate(c)
 	case conn.phase != phaseReady:
 		c.finish(nvme.CommandSequenceError|nvme.DNR, b)
 	case t == nvme.FabricsPropertyGet && conn.q.id == 0:
@@ -121,7 +128,8 @@ func (conn *conn) tryConnect(c *cmd, v nvme.Connect, d *nvme.ConnectData) nvme.S
 	return s.admitIO(conn, c, v, *d)
 }
 
-// established gives a connected queue pair its room.
+// established gives a connected queue pair, which is authenticated where that
+// was demanded, its room.
 func (conn *conn) established() {
 	conn.phase = phaseReady
 	conn.hello.Stop()
@@ -182,16 +190,22 @@ func (s *Subsystem) tryAdmin(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectD
 	case d.CNTLID != nvme.CNTLIDDynamic:
 		return c.malformed(nvme.ConnectOffCNTLID, true), nil
 	}
-	if former = s.former(d.HostNQN, s.single); former != nil {
+	// Until it has proven itself it could be anybody, and ends nothing that lives.
+	keys := s.demands(d.HostNQN)
+	if former = s.former(d.HostNQN, s.single && !keys); former != nil {
 		return 0, former
 	}
 	id, ok := s.freeID()
 	if !ok {
+		s.evictUnproven()
 		return nvme.ConnectControllerBusy, nil
 	}
 	ctrl := newController(s, l, id, conn, d, v.KeepAlive)
 	s.ctrls[id] = ctrl
 	s.bind(conn, ctrl, l)
+	if keys {
+		conn.demandAuth()
+	}
 	ctrl.start()
 	return nvme.Success, nil
 }
@@ -218,10 +232,14 @@ func (s *Subsystem) admitIO(conn *conn, c *cmd, v nvme.Connect, d nvme.ConnectDa
 	case ctrl.lis != l:
 		return c.absentNow(nvme.ConnectOffCNTLID, true)
 	}
-	if status := ctrl.addQueue(conn, v.QID); status != nvme.Success {
+	keys := s.demands(d.HostNQN)
+	if status := ctrl.addQueue(conn, v.QID, keys); status != nvme.Success {
 		return status
 	}
 	s.bind(conn, ctrl, l)
+	if keys {
+		conn.demandAuth()
+	}
 	return nvme.Success
 }
 

@@ -56,9 +56,10 @@ func (c *controller) start() {
 	c.mu.Unlock()
 }
 
-// addQueue takes conn as I/O queue qid. A host that finds the controller ended or
+// addQueue takes conn as I/O queue qid, or with only looking says whether it
+// could. A host that finds the controller ended or
 // the queue taken is late, and makes a new association.
-func (c *controller) addQueue(conn *conn, qid uint16) nvme.Status {
+func (c *controller) addQueue(conn *conn, qid uint16, looking bool) nvme.Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -68,6 +69,9 @@ func (c *controller) addQueue(conn *conn, qid uint16) nvme.Status {
 		return nvme.InvalidQueueID
 	case int(qid) > c.maxIO:
 		return nvme.InvalidQueueID | nvme.DNR
+	}
+	if looking {
+		return nvme.Success
 	}
 	c.io[qid] = conn
 	return nvme.Success
@@ -258,10 +262,11 @@ func (s *Subsystem) controllers(match func(*controller) bool) []*controller {
 
 func anyController(*controller) bool { return true }
 
-// Controllers returns the controllers of connected hosts by controller id.
+// Controllers returns the controllers of connected hosts by controller id,
+// without those whose host has yet to authenticate.
 func (s *Subsystem) Controllers() []ControllerInfo {
 	var out []ControllerInfo
-	for _, c := range s.controllers(anyController) {
+	for _, c := range s.controllers(func(c *controller) bool { return !c.admin.unproven.Load() }) {
 		c.mu.Lock()
 		out = append(out, ControllerInfo{CNTLID: c.id, HostNQN: c.host, HostID: c.hostID, KeepAlive: c.kato,
 			Listener: c.lis.portal.addr, IOQueues: len(c.io)})
@@ -282,8 +287,12 @@ func (s *Subsystem) Qpairs() []QpairInfo {
 		c.mu.Unlock()
 		slices.SortFunc(ks, func(a, b *conn) int { return cmp.Compare(a.q.id, b.q.id) })
 		for _, conn := range ks {
+			state := "enabled"
+			if conn.unproven.Load() {
+				state = "authenticating"
+			}
 			out = append(out, QpairInfo{CNTLID: c.id, QID: conn.q.id, HostNQN: conn.host, Listener: conn.portal.addr, Peer: conn.peer,
-				QueueDepth: conn.q.size, HeaderDigest: conn.hdgst, DataDigest: conn.ddgst, State: "enabled"})
+				QueueDepth: conn.q.size, HeaderDigest: conn.hdgst, DataDigest: conn.ddgst, State: state})
 		}
 	}
 	return out

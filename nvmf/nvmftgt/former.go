@@ -104,6 +104,24 @@ func (c *controller) awaitFormer() nvme.Status {
 	}
 }
 
+// succeedFormer is called when the controller's host has authenticated: what
+// tryAdmin does for others it does now.
+func (c *controller) succeedFormer() nvme.Status {
+	until := time.Now().Add(c.sub.tgt.cfg.ReturnTime)
+	for {
+		c.sub.mu.Lock()
+		ks := c.sub.former(c.host, c.sub.single)
+		c.sub.mu.Unlock()
+		ks = slices.DeleteFunc(ks, func(k *conn) bool { return k.ctrl == c })
+		if len(ks) == 0 {
+			return nvme.Success
+		}
+		if !c.admin.await(ks, until) || c.admin.ended() {
+			return nvme.ConnectControllerBusy
+		}
+	}
+}
+
 // SetSingleAssociation says whether a host has one association with the
 // subsystem at most, so that the one before ends when it connects again. What a
 // host has now stays. Namespaces of such a subsystem say in Identify which epoch

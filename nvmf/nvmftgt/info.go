@@ -27,7 +27,7 @@ type QpairInfo struct {
 	QueueDepth   uint32
 	HeaderDigest bool
 	DataDigest   bool
-	State        string // SPDK's words: "enabled"
+	State        string // SPDK's words: "enabled", "authenticating"
 }
 
 // Stats are the target's counters; SPDK's nvmf_get_stats.
@@ -38,11 +38,12 @@ type Stats struct {
 	CompletedIO                         uint64
 	Panics                              uint64 // connections ended by a fault of ours
 	Rejected                            uint64 // connections ended by a fault of the peer, or refused
+	Unauthentic                         uint64 // authentications that have failed
 	Refused                             uint64 // times that a limit of connections or descriptors was met
 }
 
 type stats struct {
-	admin, io, completed, panics, rejected, refused atomic.Uint64
+	admin, io, completed, panics, rejected, refused, unauthentic atomic.Uint64
 }
 
 // Referral is another discovery service that this one points to.
@@ -56,7 +57,7 @@ type Referral struct {
 func (t *Target) Stats() Stats {
 	v := &t.stats
 	out := Stats{AdminQpairs: v.admin.Load(), IOQpairs: v.io.Load(), CompletedIO: v.completed.Load(),
-		Panics: v.panics.Load(), Rejected: v.rejected.Load(), Refused: v.refused.Load()}
+		Panics: v.panics.Load(), Rejected: v.rejected.Load(), Refused: v.refused.Load(), Unauthentic: v.unauthentic.Load()}
 	for _, s := range t.Subsystems() {
 		s.mu.Lock()
 		for conn := range s.conns {

@@ -159,6 +159,9 @@ func (rx *receiver) next() (bool, error) {
 		}
 	}
 	rx.pduAt = rx.r
+	if rx.polled && h.Type == nvme.PDUCapsuleCmd && in[nvme.HeaderLen] == byte(nvme.OpFabrics) {
+		return false, errResume // authenticating computes for milliseconds
+	}
 	if h.Type == nvme.PDUCapsuleCmd && conn.phase == phaseReady && conn.q.lacksRoom(h, in) {
 		if rx.polled {
 			return false, errResume
@@ -180,6 +183,10 @@ func (rx *receiver) next() (bool, error) {
 	return false, fmt.Errorf("terminated by the host: %v", t.Status)
 }
 
+// fabricsCapsule is how much data a Fabrics command may carry at least
+// (transport 1.0, section 3.3.2.1), bytes.
+const fabricsCapsule = 8192
+
 // admit checks a PDU against the state of the connection and what was
 // negotiated, and returns how many bytes must be there to handle it: all of
 // it, or, of H2CData, what comes before the data.
@@ -198,7 +205,7 @@ func (rx *receiver) admit(h nvme.Header, in []byte) (int, error) {
 	case nvme.PDUH2CTermReq:
 		return int(h.PLen), nil
 	case nvme.PDUCapsuleCmd, nvme.PDUH2CData:
-		if conn.phase == phaseNew || h.Type == nvme.PDUH2CData && conn.phase != phaseReady {
+		if conn.phase == phaseNew || h.Type == nvme.PDUH2CData && conn.phase < phaseAuth {
 			return 0, bad(nvme.FatalSequence, 0, "too early")
 		}
 	default:
@@ -216,14 +223,21 @@ func (rx *receiver) admit(h nvme.Header, in []byte) (int, error) {
 	}
 	if h.Type == nvme.PDUCapsuleCmd {
 		limit := conn.opts.capsule
-		if conn.phase == phaseConnect || conn.q.id == 0 {
-			limit = max(limit, 8192)
+		if conn.phase != phaseReady || conn.q.id == 0 {
+			limit = max(limit, fabricsCapsule)
+		} else if data > limit && data <= fabricsCapsule { // Fabrics commands may carry as much on every queue
+			if len(in) <= nvme.HeaderLen {
+				return nvme.HeaderLen + 1, nil
+			}
+			if in[nvme.HeaderLen] == byte(nvme.OpFabrics) {
+				limit = fabricsCapsule
+			}
 		}
 		if data > limit {
 			return 0, bad(nvme.FatalInvalidHeader, 4, "more data than a capsule may carry")
 		}
-		if conn.phase == phaseConnect && int(h.PLen) > helloBuffer/2 {
-			return 0, bad(nvme.FatalInvalidHeader, 4, "more data than a Connect has")
+		if conn.phase != phaseReady && int(h.PLen) > helloBuffer/2 {
+			return 0, bad(nvme.FatalInvalidHeader, 4, "more data than a Connect or an authentication has")
 		}
 		return int(h.PLen), nil
 	}

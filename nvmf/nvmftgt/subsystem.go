@@ -65,6 +65,7 @@ type Subsystem struct {
 
 	mu        sync.Mutex
 	hosts     []string
+	keys      map[string][]HostKeys // of hosts that have to authenticate; the newest first
 	anyHost   bool
 	listeners []*listener
 	ctrls     map[uint16]*controller
@@ -110,9 +111,9 @@ func (s *Subsystem) Hosts() []string {
 	return slices.Clone(s.hosts)
 }
 
-// AddHost admits a host. EEXIST when it is admitted already, EINVAL for a bad
-// name.
-func (s *Subsystem) AddHost(nqn string) error {
+// AddHost admits a host; with keys it has to authenticate. EEXIST when it is
+// admitted already, EINVAL for a bad name.
+func (s *Subsystem) AddHost(nqn string, keys ...HostKeys) error {
 	if err := nvme.CheckNQN(nqn); err != nil {
 		return fmt.Errorf("host: %w: %w", err, syscall.EINVAL)
 	}
@@ -122,6 +123,7 @@ func (s *Subsystem) AddHost(nqn string) error {
 		return fmt.Errorf("host %s: %w", nqn, syscall.EEXIST)
 	}
 	s.hosts = append(s.hosts, nqn)
+	s.setKeys(nqn, keys)
 	s.mu.Unlock()
 	s.tgt.discoveryChanged()
 	return nil
@@ -135,6 +137,7 @@ func (s *Subsystem) RemoveHost(nqn string) error {
 	i := slices.Index(s.hosts, nqn)
 	if i >= 0 {
 		s.hosts = slices.Delete(s.hosts, i, i+1)
+		s.setKeys(nqn, nil)
 	}
 	any := s.anyHost
 	s.mu.Unlock()

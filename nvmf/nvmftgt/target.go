@@ -24,6 +24,7 @@ type Config struct {
 
 	Spin      time.Duration // how long a busy connection polls before it sleeps; default 20 µs, negative: never
 	HelloTime time.Duration // within which a new connection must complete its Connect; default 10 s
+	AuthTime  time.Duration // within which a connection must authenticate, where that is demanded, after its Connect; default 30 s
 	// for how long a controller may stay that is not enabled yet, not any more, or shut down; default 2 min (base 2.0, section 3.6)
 	EnableTime time.Duration
 	// for how long a Connect waits until its host's former association has settled; default 4 s: hosts wait longer for an answer
@@ -48,6 +49,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.HelloTime == 0 {
 		c.HelloTime = 10 * time.Second
+	}
+	if c.AuthTime == 0 {
+		c.AuthTime = 30 * time.Second
 	}
 	if c.EnableTime == 0 {
 		c.EnableTime = 2 * time.Minute
@@ -90,6 +94,7 @@ type Target struct {
 	recvBuffers atomic.Int64 // of rbufs in use
 	memory      memory
 	admission   admission
+	auth        authenticator
 }
 
 // New returns a target with a discovery subsystem and nothing else.
@@ -98,6 +103,7 @@ func New(c Config) *Target {
 	t := &Target{cfg: c, log: c.Log, portals: map[string]*portal{}, conns: map[*conn]struct{}{}, buffers: c.Registry.Buffers,
 		rbufs: bdev.NewPool(c.MaxConns * ioBuffer)}
 	t.admission.sources, t.admission.met = map[string]int{}, map[string]*limitMet{}
+	t.auth.init()
 	t.memory.tgt, t.memory.kick, t.memory.patience = t, make(chan struct{}, 1), defaultPatience
 	t.genctr.Store(1)
 	t.discovery = newSubsystem(t, SubsystemConfig{NQN: nvme.DiscoveryNQN, AllowAnyHost: true, MinCntlid: 1, MaxCntlid: nvme.MaxCNTLID})

@@ -14,7 +14,7 @@ import (
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
-	{"test", "nvmf/host sandbox/dataplane sandbox/stamp spdk"},
+	{"test", "nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
 		"sim/simnet"},
 	{"sim/ledger", ""},
@@ -44,7 +44,8 @@ var may = []struct{ name, imports string }{
 
 	// data plane
 	{"vdatgt/tgtcli", "bdev blobstore blobstore/check blobstore/format daemon module program vdatgt"},
-	{"vdatgt", "bdev daemon daemon/httpd module module/bdevnvme module/lvol module/mirror module/mirror/label nvme nvmf/dhchap nvmf/nvmftgt spdk"},
+	{"vdatgt", "bdev daemon daemon/httpd module module/bdevnvme module/lvol module/mirror module/mirror/label nvme nvmf/dhchap " +
+		"nvmf/nvmftgt spdk"},
 	{"nvmf/nvmftgt", "bdev nvme nvmf/dhchap nvmf/tcp"},
 	{"module/lvol", "bdev blobstore blobstore/format nvme"},
 	{"module/bdevnvme", "bdev nvme nvmf/dhchap nvmf/host"},

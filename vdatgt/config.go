@@ -126,7 +126,8 @@ func (t *Target) nvmeOptionsConfig() object {
 		action = "none"
 	}
 	hashes, groups := o.Auth.Names()
-	return object{"action_on_timeout": action, "dhchap_digests": hashes, "dhchap_dhgroups": groups, "timeout_us": t.nvmeTimeout.limit / time.Microsecond,
+	return object{"action_on_timeout": action, "dhchap_digests": hashes, "dhchap_dhgroups": groups,
+		"timeout_us":             t.nvmeTimeout.limit / time.Microsecond,
 		"keep_alive_timeout_ms":  keep / time.Millisecond,
 		"ctrlr_loss_timeout_sec": o.CtrlrLossTimeoutSec, "reconnect_delay_sec": o.ReconnectDelaySec,
 		"fast_io_fail_timeout_sec": o.FastIOFailTimeoutSec,

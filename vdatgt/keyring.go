@@ -75,7 +75,8 @@ func readKeyFile(path string) ([]byte, error) {
 	case !st.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is not a regular file: %w", path, syscall.EINVAL)
 	case st.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("%s has mode %#o; others than its owner may not have any access (chmod 600): %w", path, st.Mode().Perm(), syscall.EPERM)
+		return nil, fmt.Errorf("%s has mode %#o; others than its owner may not have any access (chmod 600): %w", path,
+			st.Mode().Perm(), syscall.EPERM)
 	case !ok || int(sys.Uid) != os.Getuid():
 		return nil, fmt.Errorf("%s belongs to another user than this process's: %w", path, syscall.EPERM)
 	case st.Size() > maxKeyFile:

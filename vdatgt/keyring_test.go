@@ -82,7 +82,8 @@ func TestKeyring(t *testing.T) {
 			t.Errorf("%v: %v, want code %d and %q", params, err, c.code, c.says)
 		}
 	}
-	if err := call("nvmf_subsystem_set_keys", map[string]any{"nqn": sub["nqn"], "host": "nqn.2016-06.io.spdk:b", "dhchap_key": "k"}); spdk.Code(err) != -22 {
+	absent := map[string]any{"nqn": sub["nqn"], "host": "nqn.2016-06.io.spdk:b", "dhchap_key": "k"}
+	if err := call("nvmf_subsystem_set_keys", absent); spdk.Code(err) != -22 {
 		t.Errorf("keys of a host that is not there: %v", err)
 	}
 	if err := call("bdev_nvme_set_keys", map[string]any{"name": "N", "dhchap_key": "none"}); spdk.Code(err) != -126 {

@@ -23,7 +23,8 @@ func keyringMethods() []*Method {
 		method("bdev_nvme_set_keys",
 			"Replaces what a controller's connections authenticate by, and authenticates the present ones by the new keys.",
 			setControllerKeys, undecodableStyle, slow),
-		method("nvmf_set_config", "Sets which hashes and Diffie-Hellman groups hosts may authenticate by.", setNVMfConfig, nvmfStyle, anytime, optional),
+		method("nvmf_set_config", "Sets which hashes and Diffie-Hellman groups hosts may authenticate by.",
+			setNVMfConfig, nvmfStyle, anytime, optional),
 	}
 }
 

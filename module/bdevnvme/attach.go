@@ -120,7 +120,8 @@ func (c *AttachConfig) address() host.Address {
 func (m *Module) hostConfig(c *AttachConfig) host.Config {
 	o := m.options()
 	return host.Config{Traddr: c.Traddr, Trsvcid: c.Trsvcid, SubNQN: c.SubNQN, HostNQN: c.HostNQN, HostTraddr: c.HostAddr,
-		Keys: c.Keys.Keys, AuthOffer: o.Auth, HeaderDigest: c.HdrDigest, DataDigest: c.DatDigest, Queues: c.Queues, ConnectTimeout: c.ConnectTimeout,
+		Keys: c.Keys.Keys, AuthOffer: o.Auth,
+		HeaderDigest: c.HdrDigest, DataDigest: c.DatDigest, Queues: c.Queues, ConnectTimeout: c.ConnectTimeout,
 		Resilience: c.host(), Patient: true, KeepAlive: o.KeepAlive, IOTimeout: o.IOTimeout, Spin: o.Spin, QueueDepth: o.QueueDepth, Log: m.log}
 }
 

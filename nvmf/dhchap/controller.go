@@ -188,7 +188,8 @@ func (c *Controller) reply(msg []byte) {
 		defer clear(shared)
 	}
 	keys := c.cfg.Keys()
-	p := proof{hash: c.hash, challenge: c.value, shared: shared, seq: c.seq, tid: c.tid, role: byHost, owner: c.cfg.HostNQN, peer: c.cfg.SubNQN}
+	p := proof{hash: c.hash, challenge: c.value, shared: shared, seq: c.seq, tid: c.tid, role: byHost,
+		owner: c.cfg.HostNQN, peer: c.cfg.SubNQN}
 	proven := -1
 	for i, k := range keys {
 		if !k.Host.usable() {

@@ -39,8 +39,8 @@
 //
 // # What it protects from, and what not
 //
-// Who has only seen the names, or a whole authentication, cannot make one: the
-// challenges are random, and what is answered is bound to names, direction,
+// One that has only seen the names, or a whole authentication, cannot make one:
+// the challenges are random, and what is answered is bound to names, direction,
 // sequence number and transaction. That a host's own challenge comes back to it
 // is refused. The choice of hash and group is not signed by the protocol, so
 // that each side insists on what it allows (Offer), and nothing weaker can be

@@ -16,7 +16,8 @@ var (
 // sides makes both sides of an authentication.
 func sides(host, ctrlr Offer, keys Keys, valid ...Keys) (*Host, *Controller) {
 	return NewHost(HostConfig{HostNQN: testHost, SubNQN: testSub, Keys: keys, Offer: host, TID: 0x1234, Sequence: &sequence}),
-		NewController(ControllerConfig{HostNQN: testHost, SubNQN: testSub, Offer: ctrlr, Keys: func() []Keys { return valid }, Sequence: &sequence})
+		NewController(ControllerConfig{HostNQN: testHost, SubNQN: testSub, Offer: ctrlr,
+			Keys: func() []Keys { return valid }, Sequence: &sequence})
 }
 
 // run has the sides talk to each other to the end, each message behind room of
@@ -335,7 +336,8 @@ func TestGiantLengths(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, c.State(), c.Err())
 		}
 	}
-	for name, change := range map[string]func(r []byte){"HL": func(r []byte) { r[6] = 255 }, "DHVLEN": func(r []byte) { r[10], r[11] = 0xff, 0xff },
+	for name, change := range map[string]func(r []byte){"HL": func(r []byte) { r[6] = 255 },
+		"DHVLEN": func(r []byte) { r[10], r[11] = 0xff, 0xff },
 		"CVALID": func(r []byte) { r[8] = 2 }, "sequence number 0": func(r []byte) { clear(r[12:16]) }} {
 		_, c, r := upTo(t, AwaitingReply)
 		r = bytes.Clone(r)

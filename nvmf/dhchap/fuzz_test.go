@@ -48,7 +48,8 @@ func FuzzHost(f *testing.F) {
 	}
 	f.Add(msg, encodeSuccess1(0x1234, SHA256, make([]byte, 32)))
 	f.Add(encodeFailure(kindFailure1, 0x1234, Failed), []byte{0, 0xf1})
-	f.Add((&challenge{tid: 0x1234, hash: SHA256, group: FFDHE2048, seq: 1, value: make([]byte, 32), public: bytes.Repeat([]byte{7}, 256)}).encode(),
+	f.Add((&challenge{tid: 0x1234, hash: SHA256, group: FFDHE2048, seq: 1, value: make([]byte, 32),
+		public: bytes.Repeat([]byte{7}, 256)}).encode(),
 		encodeSuccess1(0x1234, SHA256, nil))
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		h, _ := sides(Offer{Hashes: []Hash{SHA256, SHA512}, Groups: []Group{FFDHE2048, Null}}, quick, Keys{Host: keyA, Controller: keyC})

@@ -11,7 +11,7 @@ import (
 type kind uint16
 
 const (
-	kindNegotiate kind = 0x00<<8 | 0x00
+	kindNegotiate kind = 0
 	kindFailure2  kind = 0x00<<8 | 0xf0
 	kindFailure1  kind = 0x00<<8 | 0xf1
 	kindChallenge kind = 0x01<<8 | 0x01
@@ -60,7 +60,8 @@ const (
 )
 
 func (e Explanation) String() string {
-	names := [...]string{"explanation 0x00", "authentication failed", "no authentication protocol in common", "secure channel concatenation mismatch",
+	names := [...]string{"explanation 0x00", "authentication failed", "no authentication protocol in common",
+		"secure channel concatenation mismatch",
 		"no hash function in common", "no Diffie-Hellman group in common", "incorrect payload", "message out of order"}
 	if int(e) < len(names) {
 		return names[e]

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 )
 
 // TestExchanges holds every conversation of testdata with every data plane.
@@ -43,7 +45,8 @@ func TestExchanges(t *testing.T) {
 
 var variable = regexp.MustCompile(`\$[A-Z]+[0-9]*`)
 
-// filler replaces $DIR, which holds the file aio0 of 16 MiB, and $PORT… .
+// filler replaces $DIR, which holds the file aio0 of 16 MiB, the keys key, key2
+// and open, which others may read, and $PORT… .
 func filler(t *testing.T) func(string) string {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "aio0"), nil, 0o600); err != nil {
@@ -51,6 +54,11 @@ func filler(t *testing.T) func(string) string {
 	}
 	if err := os.Truncate(filepath.Join(dir, "aio0"), 16<<20); err != nil {
 		t.Fatal(err)
+	}
+	for name, mode := range map[string]os.FileMode{"key": 0o600, "key2": 0o600, "open": 0o644} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(dhchap.NewSecret(dhchap.SHA256).Reveal()), mode); err != nil {
+			t.Fatal(err)
+		}
 	}
 	values := map[string]string{"$DIR": dir}
 	return func(s string) string {

@@ -2,14 +2,14 @@ package vda
 
 import "strconv"
 
-// Mirror is a column of a mirrored array: its legs are the vds with the same place
-// in the stripe.
+// Mirror is a column of an array: its legs are the vds with the same place in the
+// stripe, one in a striped array.
 type Mirror struct {
 	ID     string
 	DAID   string
 	GrpIdx uint32
 	Idx    uint32 // place in the group's stripe
-	Size   uint64 // bytes of data; a leg has LegTail more, at least
+	Size   uint64 // bytes of data; a leg has LegTail more, at least, unless it is Bare
 	Gen    uint64 // counts the changes of its members; from 1
 	Scrub  Scrub  // the last one
 }
@@ -37,6 +37,13 @@ const (
 
 // Unequal is how many blocks are known to differ between legs.
 func (s *Scrub) Unequal() uint64 { return s.Mismatches - min(s.Mismatches, s.Repaired) }
+
+// Bare reports that the one member of a mirror, whose legs are these, may have no
+// label: there has never been another.
+func (m *Mirror) Bare(c *Column) bool { return m.Gen == 1 && len(c.Of(Member)) == 1 }
+
+// HasTail reports that a leg has room for a label behind its data.
+func (m *Mirror) HasTail(v *VD) bool { return v.Size >= m.Size+LegTail }
 
 // LegTail is what a leg has behind its data, bytes: its label and its map.
 const LegTail = 1 << 20

@@ -43,7 +43,7 @@ type VD struct {
 	Size     uint64 // bytes, Clusters × the pd's cluster size
 
 	// Of a leg of a mirror.
-	MirrorID string // "" in a striped array
+	MirrorID string // its column
 	Role     LegRole
 	Leaving  bool   // it is deleted when its column has all its members without it
 	Moved    bool   // with Leaving: a user wants it elsewhere, so it does not stay when it is well

@@ -11,8 +11,8 @@ import (
 type Adoption struct {
 	DA      *vda.DA
 	Grps    []*vda.Grp
-	Mirrors []*vda.Mirror // of a mirrored array
-	VDs     []*vda.VD     // Adopt sets their Clusters
+	Mirrors []*vda.Mirror
+	VDs     []*vda.VD // Adopt sets their Clusters
 	Cntlrs  []*vda.Cntlr
 	Exps    []*vda.Exp
 }

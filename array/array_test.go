@@ -83,7 +83,8 @@ func insertArray(tx store.Tx, id string) error {
 		at := 2 - i
 		errs = append(errs,
 			tx.InsertVD(&vda.VD{ID: fmt.Sprint(id, "-vd", i), DAID: id, Idx: uint32(i), PDID: pd(at), DNID: dn(at), Clusters: 1, Size: 1 << 20,
-				Version: 10}),
+				MirrorID: fmt.Sprint(id, "-m", i), Version: 10}),
+			tx.InsertMirror(&vda.Mirror{ID: fmt.Sprint(id, "-m", i), DAID: id, Idx: uint32(i), Size: 1 << 20, Gen: 1}),
 			tx.TakePD(pd(at), 1),
 			tx.InsertCntlr(&vda.Cntlr{ID: cntlr(id, i), DAID: id, CNID: cn(at), Idx: uint32(i), Primary: i == 0, Version: 20}),
 			tx.InsertES(&vda.ES{ID: fmt.Sprint(id, "-es", i), ExpID: id + "-exp", CntlrID: cntlr(id, i)}))
@@ -458,6 +459,42 @@ func TestCreateMirrored(t *testing.T) {
 		p, err := tx.PD(pd(0))
 		if err == nil && p.FreeClusters != 100-2-2*2 { // those of the other arrays, and a leg of each column
 			t.Errorf("pd0 has %d clusters free", p.FreeClusters)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCreateStriped: each column of a striped array is a mirror of one leg, all of
+// which is data.
+func TestCreateStriped(t *testing.T) {
+	c := newCluster(t)
+	c.update(func(tx store.Tx) error {
+		vds := []placement.VD{{PDID: pd(0), DNID: dn(0), Clusters: 2, Size: 2 << 20}, {PDID: pd(3), DNID: dn(3), Clusters: 3, Size: 3 << 20}}
+		_, err := array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1, Redundancy: vda.Striped, MinLegs: 1},
+			placement.Columns(2<<20-4096, vds), []placement.Cntlr{{CNID: cn(1), Primary: true}})
+		return err
+	})
+	err := c.View(t.Context(), func(tx store.Reader) error {
+		mirrors, err := tx.MirrorsOfDA("new")
+		if err != nil {
+			return err
+		}
+		vds, err := tx.VDsOfDA("new")
+		if err != nil || len(vds) != 2 || len(mirrors) != 2 {
+			t.Fatalf("%d vds and %d mirrors, %v; want 2 of each", len(vds), len(mirrors), err)
+		}
+		for i := range vds {
+			m, v := &mirrors[i], &vds[i]
+			if v.MirrorID != m.ID || m.Size != v.Size || v.Size != uint64(i+2)<<20 || m.Gen != 1 || !m.Bare(&vda.Columns(vds)[i]) || m.HasTail(v) {
+				t.Errorf("column %d is %+v, its vd %+v", i, m, v)
+			}
+		}
+		grps, err := tx.GrpsOfDA("new")
+		if err == nil && grps[0].Size != 5<<20 {
+			t.Errorf("the group has %d bytes", grps[0].Size)
 		}
 		return err
 	})

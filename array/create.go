@@ -89,25 +89,23 @@ func checkColumns(da *vda.DA, columns []placement.Column) error {
 }
 
 // addGroup adds a group of vds, whose space is taken, to an array, and the mirrors
-// that they are legs of when it is mirrored. All legs are members: dns zero vds
-// before they show them, so legs that nobody has written are equal.
+// that they are legs of. That of a striped array has one leg, which is all data. All
+// legs are members: dns zero vds before they show them, so legs that nobody has
+// written are equal.
 func (c *Change) addGroup(da *vda.DA, idx uint32, columns []placement.Column, plan *Plan) {
 	grp := &vda.Grp{ID: store.NewID(), DAID: da.ID, Idx: idx}
 	var rows []vda.VD
 	for i := range columns {
 		col := &columns[i]
-		mirror := &vda.Mirror{DAID: da.ID, GrpIdx: idx, Idx: uint32(i), Size: col.Data, Gen: 1}
-		if da.Redundancy.Mirrored() {
-			mirror.ID = store.NewID()
-			grp.Size += col.Data
-			c.then(func() error { return c.tx.InsertMirror(mirror) })
+		mirror := &vda.Mirror{ID: store.NewID(), DAID: da.ID, GrpIdx: idx, Idx: uint32(i), Size: col.Data, Gen: 1}
+		if !da.Redundancy.Mirrored() {
+			mirror.Size = col.Legs[0].Size
 		}
+		grp.Size += mirror.Size
+		c.then(func() error { return c.tx.InsertMirror(mirror) })
 		for _, at := range col.Legs {
 			rows = append(rows, vda.VD{ID: store.NewID(), DAID: da.ID, GrpIdx: idx, Idx: uint32(i), PDID: at.PDID, DNID: at.DNID,
 				Clusters: at.Clusters, Size: at.Size, MirrorID: mirror.ID, Role: vda.Member})
-			if mirror.ID == "" {
-				grp.Size += at.Size
-			}
 		}
 	}
 	for i := range rows {

@@ -38,7 +38,7 @@ func ailingDisks(vds []vda.VD) (bad []*vda.VD) {
 	columns := vda.Columns(vds)
 	for i := range columns {
 		c := &columns[i]
-		if c.Legs[0].MirrorID != "" && c.Usable() {
+		if c.Usable() {
 			continue
 		}
 		for _, v := range c.Legs {

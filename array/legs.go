@@ -38,7 +38,7 @@ type LegsReport struct {
 	Mirrors []MirrorReport
 }
 
-// legs is an array under a change of its mirrors.
+// legs is an array under a change of its mirrors, any array.
 type legs struct {
 	c       *Change
 	da      *vda.DA
@@ -47,7 +47,7 @@ type legs struct {
 	changed bool // the primary has to know
 }
 
-// beginLegs locks a mirrored array and reads it, for a change; nil when it is gone
+// beginLegs locks an array and reads it, for a change; nil when it is gone
 // or is being deleted.
 func beginLegs(tx store.Tx, daID string) (*legs, error) {
 	l, err := readLegs(tx, daID)
@@ -89,7 +89,7 @@ func (l *legs) find(vdID string) (*vda.Column, *vda.VD) {
 	return nil, nil
 }
 
-// mirrorOf is the mirror of a column; nil in a striped array.
+// mirrorOf is the mirror of a column.
 func (l *legs) mirrorOf(c *vda.Column) *vda.Mirror { return l.mirrors[c.Legs[0].MirrorID] }
 
 // write ends the change: the primary is told first, which waits, then the dns.
@@ -134,8 +134,9 @@ func (l *legs) expel(v *vda.VD) {
 // ChangeLegs draws the conclusions from what the primary of an array says of its
 // mirrors. Members that are lost go, unless fewer than MinLegs were left or one of
 // the array's mirrors has no member that is connected: then it is the primary that
-// is cut off. Targets that are ready become members. A report of another term is
-// void, as is what it says of a mirror that has another gen by now.
+// is cut off. Targets that are ready become members; one that is copied to from a
+// member without a label takes its place. A report of another term is void, as is
+// what it says of a mirror that has another gen by now.
 func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) {
 	l, err := beginLegs(tx, r.DAID)
 	if err != nil || l == nil || l.da.Term != r.Term {
@@ -190,6 +191,13 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 		case s.Lost: // writes wait for it already
 			l.expel(v)
 		case s.Ready:
+			// A member without a label cannot be one of two.
+			for _, old := range members {
+				if old.Role == vda.Member && !m.HasTail(old) {
+					old.Leaving = true
+					l.expel(old)
+				}
+			}
 			v.Role, v.Leaving = vda.Member, v.Moved // it was quicker than the one that was to replace it, unless a user wants it elsewhere
 			l.c.then(func() error { return l.c.tx.UpdateVD(v) })
 			other = true

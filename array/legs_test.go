@@ -33,6 +33,26 @@ func insertMirrored(tx store.Tx) error {
 	return errors.Join(errs...)
 }
 
+// striped makes the array one that was never mirrored: the legs a and c without
+// room for a label.
+func striped(tx store.Tx) error {
+	da, err := tx.DA("m")
+	if err != nil {
+		return err
+	}
+	da.Redundancy = vda.Striped
+	errs := []error{tx.UpdateDA(da), tx.DeleteVD("b"), tx.DeleteVD("d")}
+	for _, id := range []string{"a", "c"} {
+		v, err := tx.VD(id)
+		if err != nil {
+			return err
+		}
+		v.Size = 1 << 20
+		errs = append(errs, tx.UpdateVD(v))
+	}
+	return errors.Join(errs...)
+}
+
 // said is a report of the primary: of each leg a letter behind its id, c for
 // connected, l for lost, r for ready, n for nothing of these; mirrors by gen.
 func said(term uint64, gens [2]uint64, legs string) *array.LegsReport {
@@ -125,6 +145,27 @@ func TestLegs(t *testing.T) {
 		}
 		return nil, err
 	}
+	newID := func(tx store.Tx) (string, error) {
+		vds, err := tx.(*storetest.Recorder).Tx.VDsOfDA("m")
+		at := slices.IndexFunc(vds, func(v vda.VD) bool { return len(v.ID) > 1 })
+		return vds[at].ID, err
+	}
+	admitNew := func(tx store.Tx) (array.Plan, error) {
+		id, err := newID(tx)
+		if err != nil {
+			return nil, err
+		}
+		return array.AdmitLeg(tx, "m", id, 1)
+	}
+	readyNew := func(tx store.Tx) (array.Plan, error) {
+		id, err := newID(tx)
+		r := said(5, [2]uint64{1, 1}, "ac cc")
+		r.Mirrors[0].Legs = append(r.Mirrors[0].Legs, array.LegReport{VDID: id, Connected: true, Ready: true})
+		if err != nil {
+			return nil, err
+		}
+		return array.ChangeLegs(tx, r)
+	}
 	add := func(instead string, at int) func(store.Tx) (array.Plan, error) {
 		return func(tx store.Tx) (array.Plan, error) {
 			return array.AddLeg(tx, newLeg(instead, at, 2))
@@ -180,6 +221,15 @@ func TestLegs(t *testing.T) {
 				"m0@2 a.0 b.2-; m1@1 c.0 d.0"}}},
 		{"a target that was ready is lost: I/O waits for it", []step{lostB, {admit("b", 1), "primary cn0; disks", "m0@2 a.0 b.1+; m1@1 c.0 d.0"},
 			{report(5, 2, 1, "ac bl cc dc"), "primary cn0; disks dn1", "m0@2 a.0 b.2-; m1@1 c.0 d.0"}}},
+		{"a vd without a label is moved: its successor takes its place in one step", []step{
+			{func(tx store.Tx) (array.Plan, error) { return nil, striped(tx.(*storetest.Recorder).Tx) }, "", "m0@1 a.0; m1@1 c.0"},
+			{add("a", 3), "primary; disks dn3", "m0@1 a.0> new.1-; m1@1 c.0"},
+			{admitNew, "primary cn0; disks", "m0@1 a.0> new.1+; m1@1 c.0"},
+			{trim, nothing, "m0@1 a.0> new.1+; m1@1 c.0"},
+			{readyNew, "primary cn0; disks dn0", "m0@2 a.1-> new.1; m1@1 c.0"},
+			{trim, nothing, "m0@2 a.1-> new.1; m1@1 c.0"},
+			{knows, "", "m0@2 a.1-> new.1; m1@1 c.0"},
+			{trim, "primary cn0; disks dn0", "m0@2 a.1->† new.1; m1@1 c.0"}}},
 		{"a leg is replaced", []step{lostB,
 			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},
 			{trim, nothing, "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},

@@ -364,7 +364,8 @@ func (r *rig) addDA(name string) *vda.DA {
 	r.update(func(tx store.Tx) error {
 		v, err := tx.BumpNode(vda.DiskNode, r.dns[0].ID)
 		if err := errors.Join(err, tx.InsertDA(da), tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: da.ID}), tx.TakePD(r.pd.ID, 1),
-			tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, PDID: r.pd.ID, DNID: r.dns[0].ID, Clusters: 1, Size: 1 << 20,
+			tx.InsertMirror(&vda.Mirror{ID: "m-" + name, DAID: da.ID, Size: 1 << 20, Gen: 1}),
+			tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, MirrorID: "m-" + name, PDID: r.pd.ID, DNID: r.dns[0].ID, Clusters: 1, Size: 1 << 20,
 				Version: v})); err != nil {
 			return err
 		}

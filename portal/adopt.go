@@ -55,7 +55,8 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 	return a, nil
 }
 
-// planRedundancy takes over what a mirrored array promises. Which of its legs have
+// planRedundancy takes over what an array some of whose columns have several legs
+// promises. Which of its legs have
 // every write is known to its last primary alone: when another may have been primary
 // since, a leg that lacks writes could be taken for a good one.
 func (o *orphans) planRedundancy(da *vda.DA, p *apiv1.CntlrSpec, cntlrs map[string]*apiv1.CntlrSpec) error {
@@ -70,10 +71,10 @@ func (o *orphans) planRedundancy(da *vda.DA, p *apiv1.CntlrSpec, cntlrs map[stri
 		}
 	}
 	if len(o.mute) > 0 {
-		return vda.Errorf(vda.FailedPrecondition, "it is mirrored, and a node that does not answer may know more of its legs: %s", o.mute[0])
+		return vda.Errorf(vda.FailedPrecondition, "its columns have several legs, and a node that does not answer may know more of its legs: %s", o.mute[0])
 	}
 	r, err := vda.ParseRedundancy("redundancy", p.Redundancy)
-	if err != nil || !r.Mirrored() {
+	if err != nil || p.Redundancy == "" {
 		return vda.Errorf(vda.FailedPrecondition, "its primary does not remember its redundancy")
 	}
 	da.Redundancy, da.MinLegs = r, max(p.MinLegs, 1)
@@ -88,8 +89,14 @@ func planGroup(a *array.Adoption, g *apiv1.GrpSpec, vds map[string]orphanVd) (*v
 		if !known {
 			return nil, vda.Errorf(vda.FailedPrecondition, "its vd %s is on no dn that answers", t.VdId)
 		}
-		a.VDs = append(a.VDs, &vda.VD{ID: v.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size})
-		row.Size += v.Size
+		m := &vda.Mirror{ID: store.NewID(), DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), Size: v.Size, Gen: 1}
+		if i < len(g.Columns) { // not of a controller node of before
+			m.ID, m.Size, m.Gen = g.Columns[i].Id, g.Columns[i].DataSize, g.Columns[i].Gen
+		}
+		a.Mirrors = append(a.Mirrors, m)
+		a.VDs = append(a.VDs, &vda.VD{ID: v.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), PDID: v.PdId, DNID: v.dnID, Size: v.Size,
+			MirrorID: m.ID, Epoch: max(v.Epoch, t.Epoch)})
+		row.Size += m.Size
 	}
 	for i, m := range g.Mirrors {
 		a.Mirrors = append(a.Mirrors, &vda.Mirror{ID: m.Id, DAID: a.DA.ID, GrpIdx: g.GrpIdx, Idx: uint32(i), Size: m.DataSize, Gen: m.Gen})

@@ -226,11 +226,14 @@ func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMs
 			if err != nil {
 				return nil, err
 			}
+			if len(c.Legs) == 1 && da.RedundancyState == "" && !v.Leaving {
+				m.Role = "" // there is nothing to tell it from
+			}
 			g.VdMsgList = append(g.VdMsgList, m)
 			da.RawSize += v.Size
 			if v.Role == vda.Member {
 				members = append(members, m)
-				usable = usable || v.MirrorID != "" && !m.Error
+				usable = usable || !m.Error
 			}
 		}
 		for _, m := range members {
@@ -259,10 +262,7 @@ func blame(msg *apiv1.DaMsg, part string, isError bool, text, since string) {
 
 // roleOf is what a leg is, as users see it: one that is being deleted is leaving.
 func roleOf(vd *vda.VD) string {
-	switch {
-	case vd.MirrorID == "":
-		return ""
-	case vd.Deleted:
+	if vd.Deleted {
 		return "leaving"
 	}
 	return vd.Role.String()
@@ -326,19 +326,10 @@ func healthOfDisks(tx store.Reader, exps []vda.Exp) (map[string]vda.Health, erro
 		return nil, err
 	}
 	byDA := map[string][]vda.VD{}
-	mirrored := map[string]bool{}
-	for i := range vds {
-		byDA[vds[i].DAID] = append(byDA[vds[i].DAID], vds[i])
-		mirrored[vds[i].DAID] = mirrored[vds[i].DAID] || vds[i].MirrorID != ""
-	}
-	maps.DeleteFunc(mirrored, func(_ string, is bool) bool { return !is })
 	// Whether a leg matters depends on the others of its column.
-	legs, err := tx.LegsOf(slices.Sorted(maps.Keys(mirrored)))
+	legs, err := tx.LegsOf(sortedIDs(vds, func(v vda.VD) string { return v.DAID }))
 	if err != nil {
 		return nil, err
-	}
-	for da := range mirrored {
-		byDA[da] = nil
 	}
 	for i := range legs {
 		byDA[legs[i].DAID] = append(byDA[legs[i].DAID], legs[i])

@@ -123,9 +123,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		Size: da.Size, Thin: da.Thin(), Create: c.Primary && !da.Created && !c.Deleted, ClusterSize: da.ClusterSize,
 		HostNqn: vda.ProxyHostNQN(c.ID),
 	}
-	if da.Redundancy.Mirrored() {
-		spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
-	}
+	spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
 	spec.Limits = apiv1.NewLimits(da.Limits)
 	spec.MinCntlid, spec.MaxCntlid = c.CNTLIDs()
 	peers, err := b.tx.CntlrsOfDA(da.ID)
@@ -174,21 +172,29 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 			vds[i].Deleted = false
 		}
 	}
+	columns := vda.Columns(vds)
+	// A controller node without mirrors can carry it, too.
+	plain := !da.Redundancy.Mirrored() && !slices.ContainsFunc(columns, func(c vda.Column) bool { return len(c.Legs) > 1 })
 	var specs []*apiv1.GrpSpec
 	for _, g := range grps {
 		spec := &apiv1.GrpSpec{Id: g.ID, GrpIdx: g.Idx, StripeSizeKb: da.StripeSizeKB}
-		for _, column := range vda.Columns(vds) {
-			if column.GrpIdx != g.Idx {
+		for i := range columns {
+			c := &columns[i]
+			if c.GrpIdx != g.Idx {
 				continue
 			}
-			at := slices.IndexFunc(mirrors, func(m vda.Mirror) bool { return m.GrpIdx == column.GrpIdx && m.Idx == column.Idx })
+			at := slices.IndexFunc(mirrors, func(m vda.Mirror) bool { return m.GrpIdx == c.GrpIdx && m.Idx == c.Idx })
 			if at < 0 {
-				err = b.stripe(da, spec, &column)
-			} else {
-				err = b.mirror(da, spec, &mirrors[at], &column)
+				return nil, vda.Errorf(vda.Internal, "column %d of group %d of da %s has no row of its own", c.Idx, c.GrpIdx, da.Name)
 			}
+			m, err := b.mirror(da, &mirrors[at], c, !plain)
 			if err != nil {
 				return nil, err
+			}
+			if plain {
+				spec.Vds, spec.Columns = append(spec.Vds, m.Legs[0].Vd), append(spec.Columns, m)
+			} else {
+				spec.Mirrors = append(spec.Mirrors, m)
 			}
 		}
 		specs = append(specs, spec)
@@ -196,33 +202,23 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 	return specs, nil
 }
 
-func (b *cnBuilder) stripe(da *vda.DA, g *apiv1.GrpSpec, column *vda.Column) error {
-	for _, vd := range column.Legs {
-		t, err := b.target(da, vd)
-		if err != nil {
-			return err
-		}
-		g.Vds = append(g.Vds, t)
-	}
-	return nil
-}
-
-func (b *cnBuilder) mirror(da *vda.DA, g *apiv1.GrpSpec, m *vda.Mirror, column *vda.Column) error {
+// mirror is a column. legs: another leg may have its data, too.
+func (b *cnBuilder) mirror(da *vda.DA, m *vda.Mirror, column *vda.Column, legs bool) (*apiv1.MirrorSpec, error) {
 	spec := &apiv1.MirrorSpec{Id: m.ID, Gen: m.Gen, DataSize: m.Size, Fresh: !da.Created}
+	bare := m.Bare(column)
 	for _, vd := range column.Legs {
-		t, err := b.target(da, vd)
+		t, err := b.target(da, vd, legs)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		spec.Legs = append(spec.Legs, &apiv1.LegSpec{Vd: t, Role: apiv1.NewLegRole(vd.Role)})
+		spec.Legs = append(spec.Legs, &apiv1.LegSpec{Vd: t, Role: apiv1.NewLegRole(vd.Role), Bare: bare && vd.Role == vda.Member})
 	}
-	g.Mirrors = append(g.Mirrors, spec)
-	return nil
+	return spec, nil
 }
 
 // target is how a primary reaches a vd. Unless the vd is stale, and so not
-// connected, its dn is to be fenced before.
-func (b *cnBuilder) target(da *vda.DA, vd *vda.VD) (*apiv1.VdTarget, error) {
+// connected, its dn is to be fenced before. legs is mirror's.
+func (b *cnBuilder) target(da *vda.DA, vd *vda.VD, legs bool) (*apiv1.VdTarget, error) {
 	dn, known := b.dns[vd.DNID]
 	if !known {
 		var err error
@@ -233,7 +229,7 @@ func (b *cnBuilder) target(da *vda.DA, vd *vda.VD) (*apiv1.VdTarget, error) {
 	}
 	if dn.Applied < vd.Version && !da.Deleted && vd.Role != vda.Stale {
 		b.fences.dns[dn.ID] = true
-		if vd.MirrorID != "" && da.Term > firstTerm {
+		if legs && da.Term > firstTerm {
 			b.fences.legs[dn.ID] = max(b.fences.legs[dn.ID], vd.Version)
 		}
 	}

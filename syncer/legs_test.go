@@ -21,7 +21,8 @@ func (f *fixture) mirrored() {
 			return err
 		}
 		da.Redundancy, da.MinLegs = vda.Mirror2, 1
-		errs := []error{tx.UpdateDA(da), tx.InsertMirror(&vda.Mirror{ID: "m", DAID: da.ID, Size: 4 << 20, Gen: 3})}
+		errs := []error{tx.UpdateDA(da), tx.DeleteMirror("m0"), tx.DeleteMirror("m1"),
+			tx.InsertMirror(&vda.Mirror{ID: "m", DAID: da.ID, Size: 4 << 20, Gen: 3})}
 		for _, v := range f.vd {
 			v.MirrorID, v.Idx = "m", 0
 			errs = append(errs, tx.UpdateVD(v))

@@ -93,8 +93,9 @@ func newFixture(t *testing.T) *fixture {
 		for i := range f.vd {
 			v, err := tx.BumpNode(vda.DiskNode, f.dn[i].ID)
 			f.vd[i] = &vda.VD{ID: store.NewID(), DAID: f.da.ID, Idx: uint32(i), PDID: f.pd[i].ID, DNID: f.dn[i].ID, Clusters: 5, Size: 5 << 20,
-				Version: v}
-			if err := errors.Join(err, tx.TakePD(f.pd[i].ID, 5), tx.InsertVD(f.vd[i])); err != nil {
+				MirrorID: fmt.Sprint("m", i), Version: v}
+			m := &vda.Mirror{ID: f.vd[i].MirrorID, DAID: f.da.ID, Idx: uint32(i), Size: 5 << 20, Gen: 1}
+			if err := errors.Join(err, tx.TakePD(f.pd[i].ID, 5), tx.InsertVD(f.vd[i]), tx.InsertMirror(m)); err != nil {
 				return err
 			}
 		}
@@ -613,7 +614,8 @@ func TestMoveMany(t *testing.T) {
 			for j := range f.vd {
 				v, err := tx.BumpNode(vda.DiskNode, f.dn[j].ID)
 				if err := errors.Join(err, tx.TakePD(f.pd[j].ID, 1),
-					tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, Idx: uint32(j), PDID: f.pd[j].ID,
+					tx.InsertMirror(&vda.Mirror{ID: fmt.Sprint("m", i, "-", j), DAID: da.ID, Idx: uint32(j), Size: 1 << 20, Gen: 1}),
+					tx.InsertVD(&vda.VD{ID: store.NewID(), DAID: da.ID, Idx: uint32(j), PDID: f.pd[j].ID, MirrorID: fmt.Sprint("m", i, "-", j),
 						DNID: f.dn[j].ID, Clusters: 1, Size: 1 << 20, Version: v})); err != nil {
 					return err
 				}

@@ -258,7 +258,7 @@ func check(req *apiv1.SyncCnRequest) error {
 		errs = append(errs, ids.Object("cntlrs.id", c.Id), ids.Ref("da_id", c.DaId))
 		for _, g := range c.Grps {
 			errs = append(errs, ids.Ref("grps.id", g.Id))
-			for _, m := range g.Mirrors {
+			for _, m := range slices.Concat(g.Mirrors, g.Columns) {
 				errs = append(errs, ids.Ref("mirrors.id", m.Id))
 			}
 		}
@@ -301,9 +301,14 @@ func sound(c *apiv1.CntlrSpec) error {
 		if len(g.Vds) > 0 && len(g.Mirrors) > 0 {
 			return fmt.Errorf("grp %s has vds beside mirrors", g.Id)
 		}
-		for _, m := range g.Mirrors {
+		for _, m := range slices.Concat(g.Mirrors, g.Columns) {
 			if err := soundMirror(m); err != nil {
 				return fmt.Errorf("mirror %s of grp %s: %w", m.Id, g.Id, err)
+			}
+		}
+		for i, m := range g.Columns {
+			if len(g.Columns) != len(g.Vds) || len(m.Legs) != 1 || m.Legs[0].Vd.VdId != g.Vds[i].VdId {
+				return fmt.Errorf("the columns of grp %s are not those of its vds", g.Id)
 			}
 		}
 	}

@@ -472,7 +472,7 @@ func TestUnreachableVdHoldsUpNoOtherArray(t *testing.T) {
 		l.up(0)
 		bad := l.cntlr(0, 0)
 		bad.Id, bad.DaId = id("cc", 9), "da000000000000000000000000000009"
-		bad.Grps[0].Id, bad.Grps[0].Vds = id("e0", 9), bad.Grps[0].Vds[:1]
+		bad.Grps[0].Id, bad.Grps[0].Vds, bad.Grps[0].Columns = id("e0", 9), bad.Grps[0].Vds[:1], nil
 		bad.Grps[0].Vds[0].VdId = id("b0", 9)
 		bad.Exps = nil
 		release := make(chan struct{})

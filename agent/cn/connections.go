@@ -69,7 +69,7 @@ func (p *pass) mayStay(v *apiv1.VdTarget) bool {
 }
 
 // make connects to the vds, and ends meanwhile what is queued on the proxies of a
-// secondary that takes over. Of a mirrored array what answers is connected, and
+// secondary that takes over. Of an array on mirrors what answers is connected, and
 // one leg of each mirror suffices.
 func (r connections) make(ctx context.Context) error {
 	if mirrored(r.c) {
@@ -144,7 +144,7 @@ func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	if err := r.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID, SubNQN: v.Nqn,
 		HostNQN: vda.LegHostNQN(r.c.HostNqn, v.Epoch), FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
-		FailAtOnce: mirrored(r.c),
+		FailAtOnce: several(r.c),
 	}); err != nil {
 		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
 	}
@@ -219,8 +219,11 @@ func (p *pass) backends() (gone []*apiv1.VdTarget, why error) {
 				if l := legState(s, v.VdId); l != nil && l.Lost {
 					problem = cmp.Or(problem, "is lost ("+l.Why+")")
 				}
+				if problem != "" && len(m.Legs) > 1 {
+					problem += "; I/O waits until it is back or is not a member of mirror " + m.Id + " any more"
+				}
 				if problem != "" {
-					note(v, problem+"; I/O waits until it is back or is not a member of mirror "+m.Id+" any more")
+					note(v, problem)
 				}
 			}
 		}

@@ -5,12 +5,16 @@
 //
 // # Primary
 //
-//	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ┐
-//	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ┴ raid0 vda-grp-<grp> ─ lvstore vda-da-<da> ─ lvol vda-vol-<da>
-//	                                (several groups: concat vda-da-<da> in between)
+//	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ─ mirror vda-mir-<mirror> ┐
+//	vd ─ NVMe/TCP ─ vda-vd-<vd>n1 ─ mirror vda-mir-<mirror> ┴ raid0 vda-grp-<grp>
+//	     ─ concat vda-da-<da> ─ lvstore vda-da-<da> ─ lvol vda-vol-<da>
 //
-// The legs of a mirrored array, one vd each, are joined by mirrors (vda-mir-<mirror>)
-// below the raid. Which legs a mirror has is decided in SQL: the primary attaches
+// On vda_tgt each column is a mirror, also that of one vd, and the concat is there also
+// for one group: then legs and groups can come and go while the array serves. On SPDK
+// raids stand on the vds, and only several groups have a concat; such an array has no
+// column of several legs. The bytes on the disks are the same (form.go).
+//
+// Which legs a mirror has is decided in SQL: the primary attaches
 // those that are members or targets, tells the data plane what the spec says, and
 // monitors what the data plane says (mirrors.go, report.go). It drops no leg by
 // itself. I/O waits for a member that is lost until that is back or not a member
@@ -37,8 +41,8 @@
 //     depends on what the controller is.
 //  2. stack.go, a primary: climb has the array taken down when one of its rungs
 //     holds what is not wanted, and makes what is missing, from the lowest rung
-//     up: connections to the vds (connections.go), the mirrors of a mirrored array
-//     (mirrors.go), a raid per group and the concat of several (raids.go), the lvstore and the volume in it (volume.go).
+//     up: connections to the vds (connections.go), a mirror per column
+//     (mirrors.go), a raid per group and the concat (raids.go), the lvstore and the volume in it (volume.go).
 //     The uppermost rung exports the volume (exporters.go), where need be by a
 //     chain (chain.go).
 //  3. secondary.go, a secondary: what only a primary has is taken down, from the

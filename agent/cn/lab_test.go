@@ -162,7 +162,9 @@ func (l *lab) array() {
 	g := &apiv1.GrpSpec{Id: grpID, StripeSizeKb: 64}
 	for i, d := range l.dns {
 		v := id("b0", i)
-		g.Vds = append(g.Vds, &apiv1.VdTarget{VdId: v, Listener: at(d.port), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + v, Uuid: v})
+		vd := &apiv1.VdTarget{VdId: v, Listener: at(d.port), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + v, Uuid: v}
+		g.Vds = append(g.Vds, vd)
+		g.Columns = append(g.Columns, oneLeg(i, vd, cmp.Or(l.vdSize, 12<<20)))
 	}
 	l.spec = &apiv1.CntlrSpec{
 		DaId: daID, DaName: "da0", Size: 16 << 20, ClusterSize: 1 << 20, Create: true, Grps: []*apiv1.GrpSpec{g},
@@ -170,6 +172,12 @@ func (l *lab) array() {
 			Id: expID, Name: "exp0", Nqn: expNQN, InitiatorNqn: host0, Serial: "00000000000000000001", NsUuid: id("f0", 1),
 		}},
 	}
+}
+
+// oneLeg is a column of one vd.
+func oneLeg(i int, vd *apiv1.VdTarget, size uint64) *apiv1.MirrorSpec {
+	return &apiv1.MirrorSpec{Id: id("ab", i), Gen: 1, DataSize: size, Fresh: true, Legs: []*apiv1.LegSpec{
+		{Vd: vd, Role: apiv1.LegRole_LEG_ROLE_MEMBER, Bare: true}}}
 }
 
 func (l *lab) hostNQN() string {

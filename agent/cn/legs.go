@@ -10,7 +10,12 @@ import (
 // mirrored reports that an array's columns stand on mirrors.
 func mirrored(c *apiv1.CntlrSpec) bool { return len(mirrorsOf(c)) > 0 }
 
-// mirrorsOf returns the mirrors of an array, none when it is striped.
+// several reports that a column of an array has more than one leg.
+func several(c *apiv1.CntlrSpec) bool {
+	return slices.ContainsFunc(mirrorsOf(c), func(m *apiv1.MirrorSpec) bool { return len(m.Legs) > 1 })
+}
+
+// mirrorsOf returns the mirrors of an array, none when it stands on vds.
 func mirrorsOf(c *apiv1.CntlrSpec) (all []*apiv1.MirrorSpec) {
 	for _, g := range c.Grps {
 		all = append(all, g.Mirrors...)

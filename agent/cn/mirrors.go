@@ -15,8 +15,7 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// mirrors stand on connections: one for each column of a mirrored array. What
-// becomes of a leg is decided in SQL; a mirror is told by the sets of legs that
+// mirrors stand on connections: one for each column. What becomes of a leg is decided in SQL; a mirror is told by the sets of legs that
 // come with the controller's spec. While the array serves, later passes bring a
 // new set to the data plane, let go of legs that are not in it, and connect to
 // those that have come back. A leg that is lost is never a reason to take the
@@ -98,9 +97,13 @@ func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.V
 	return nil
 }
 
-// errOtherLegs says that a mirror cannot go on with the legs that it is told. It
-// has to be assembled again: the labels of the legs decide whether that may be.
-var errOtherLegs = errors.New("its legs do not follow from those that it had")
+// errAgain says that an array cannot go on from what there is and has to be taken
+// down and assembled once more.
+var errAgain = errors.New("it has to be assembled again")
+
+// errOtherLegs is errAgain of a mirror that cannot go on with the legs that it is
+// told: the labels of the legs decide whether that may be.
+var errOtherLegs = fmt.Errorf("%w: its legs do not follow from those that it had", errAgain)
 
 // legsFor are a mirror's legs as the data plane is told.
 func legsFor(m *apiv1.MirrorSpec, absent []*apiv1.VdTarget) (legs []spdk.MirrorLeg) {
@@ -113,7 +116,7 @@ func legsFor(m *apiv1.MirrorSpec, absent []*apiv1.VdTarget) (legs []spdk.MirrorL
 		case l.Role == apiv1.LegRole_LEG_ROLE_TARGET:
 			role = spdk.MirrorTarget
 		}
-		legs = append(legs, spdk.MirrorLeg{VD: l.Vd.VdId, Bdev: vdPrefix + l.Vd.VdId + "n1", Role: role})
+		legs = append(legs, spdk.MirrorLeg{VD: l.Vd.VdId, Bdev: vdPrefix + l.Vd.VdId + "n1", Role: role, Bare: l.Bare})
 	}
 	return legs
 }
@@ -240,7 +243,7 @@ func (p *pass) keepMirrors(ctx context.Context) (again bool) {
 		err = (mirrors{p}).keep(ctx)
 	}
 	switch {
-	case errors.Is(err, errOtherLegs):
+	case errors.Is(err, errAgain):
 		p.Log.Warn("disk array is taken down and brought up again", "da", p.c.DaName, "term", p.c.Term, "why", err)
 		return true
 	case err != nil:

@@ -1,6 +1,7 @@
 package cn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,9 +31,10 @@ const Model = "VDA_CONTROLLER"
 // pass is one pass over one controller.
 type pass struct {
 	*Agent
-	c   *apiv1.CntlrSpec
-	inv *agent.Inventory
-	vol string // a primary's volume, once it is there: the bdev's name
+	c    *apiv1.CntlrSpec // in the form that choose has chosen, once it has
+	spec *apiv1.CntlrSpec // nil before that
+	inv  *agent.Inventory
+	vol  string // a primary's volume, once it is there: the bdev's name
 
 	mu      sync.Mutex // guards what follows where exporters are handled in parallel
 	res     agent.Result
@@ -69,6 +71,7 @@ func (p *pass) run(ctx context.Context) {
 		return
 	}
 	bad := sound(p.c)
+	p.choose()
 	o, twice := p.elsewhere(daName+p.c.DaId, p.c.Id)
 	switch {
 	case p.c.Deleted:
@@ -78,8 +81,8 @@ func (p *pass) run(ctx context.Context) {
 	case bad != nil:
 		p.failAll(bad)
 	case p.c.Primary && mirrored(p.c) && !p.Plane.Driver().Mirrors():
-		p.failAll(fmt.Errorf("disk array %s is mirrored, and this node's data plane has no mirrors, as SPDK has none; run vda_tgt on this node, "+
-			"or move the array to a controller on a node that runs it", p.c.DaName))
+		p.failAll(fmt.Errorf("columns of disk array %s have several legs, and this node's data plane has no mirrors, as SPDK has none; "+
+			"run vda_tgt on this node, or move the array to a controller on a node that runs it", p.c.DaName))
 	case p.c.Primary:
 		p.primary(ctx)
 	default:
@@ -94,9 +97,7 @@ func (p *pass) look(ctx context.Context) (*agent.Inventory, error) {
 	for _, g := range p.c.Grps {
 		n.Raids = append(n.Raids, grpPrefix+g.Id)
 	}
-	for _, m := range mirrorsOf(p.c) {
-		n.Bdevs = append(n.Bdevs, vda.MirrorPrefix+m.Id)
-	}
+	n.Bdevs = append(n.Bdevs, mirrorNames(cmp.Or(p.spec, p.c))...)
 	for _, v := range vdsOf(p.c) {
 		n.Controllers = append(n.Controllers, vdPrefix+v.VdId)
 	}

@@ -96,8 +96,8 @@ func (a *Agent) owned() (owned, bool) {
 		for _, g := range c.Grps {
 			own.raids[grpPrefix+g.Id] = true
 		}
-		for _, m := range mirrorsOf(c) {
-			own.mirrors[vda.MirrorPrefix+m.Id] = true
+		for _, name := range mirrorNames(c) {
+			own.mirrors[name] = true
 		}
 		for _, v := range vdsOf(c) {
 			own.controllers[vdPrefix+v.VdId] = true

@@ -54,7 +54,11 @@ func bases(g *apiv1.GrpSpec) (names []string) {
 func (r raids) make(ctx context.Context) error {
 	for _, g := range r.groups() {
 		raid := spdk.RaidCreate{Name: grpPrefix + g.Id, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0", BaseBdevs: bases(g)}
-		if err := r.ensureRaid(ctx, raid); err != nil {
+		b, err := r.ensureRaid(ctx, raid)
+		if err == nil && b != nil {
+			err = r.checkSize(g, b.Bytes())
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -70,8 +74,8 @@ func (r raids) unmake(ctx context.Context) error {
 	return nil
 }
 
-// concat stands on raids: it joins those of several groups. The array of a single
-// group has none.
+// concat stands on raids and joins them. On mirrors a single group has one, too, so
+// that another can follow; on vds it has none.
 type concat struct{ *pass }
 
 func (r concat) have() bool { return r.inv.Raid(daPrefix+r.c.DaId) != nil }
@@ -84,21 +88,30 @@ func (r concat) want() string {
 }
 
 func (r concat) make(ctx context.Context) error {
-	if len(r.c.Grps) == 1 {
+	if !r.concats() {
 		return nil
 	}
 	raid := spdk.RaidCreate{Name: daPrefix + r.c.DaId, StripSizeKB: r.c.Grps[0].StripeSizeKb, RaidLevel: "concat"}
 	for _, g := range r.groups() {
 		raid.BaseBdevs = append(raid.BaseBdevs, grpPrefix+g.Id)
 	}
-	return r.ensureRaid(ctx, raid)
+	_, err := r.ensureRaid(ctx, raid)
+	if err != nil && len(r.c.Grps) == 1 {
+		if b, getErr := r.Plane.BdevGet(ctx, grpPrefix+r.c.Grps[0].Id, 0); getErr == nil && b.Claimed {
+			return fmt.Errorf("%w: its lvstore was opened below its concat: %w", errAgain, err)
+		}
+	}
+	return err
 }
 
 func (r concat) unmake(ctx context.Context) error { return r.dropRaid(ctx, daPrefix+r.c.DaId) }
 
+// concats reports that the array has a concat.
+func (p *pass) concats() bool { return len(p.c.Grps) > 1 || mirrored(p.c) }
+
 // top is the bdev that carries the lvstore.
 func (p *pass) top() string {
-	if len(p.c.Grps) == 1 {
+	if !p.concats() {
 		return grpPrefix + p.c.Grps[0].Id
 	}
 	return daPrefix + p.c.DaId
@@ -109,18 +122,20 @@ func (p *pass) groups() []*apiv1.GrpSpec {
 	return slices.SortedFunc(slices.Values(p.c.Grps), func(a, b *apiv1.GrpSpec) int { return int(a.GrpIdx) - int(b.GrpIdx) })
 }
 
-func (p *pass) ensureRaid(ctx context.Context, r spdk.RaidCreate) error {
+// ensureRaid makes a raid that is not there, and returns its bdev; nil when it is.
+func (p *pass) ensureRaid(ctx context.Context, r spdk.RaidCreate) (*spdk.Bdev, error) {
 	if p.inv.Raid(r.Name) != nil {
-		return nil
+		return nil, nil
 	}
 	if err := p.Plane.BdevRaidCreate(ctx, r); err != nil {
-		return err
+		return nil, err
 	}
 	// A raid that lacks a member is made without an error and has no bdev.
-	if _, err := p.Plane.BdevGet(ctx, r.Name, 1000); err != nil {
-		return fmt.Errorf("raid %s does not come up: %w", r.Name, err)
+	b, err := p.Plane.BdevGet(ctx, r.Name, 1000)
+	if err != nil {
+		return nil, fmt.Errorf("raid %s does not come up: %w", r.Name, err)
 	}
-	return nil
+	return b, nil
 }
 
 func (p *pass) dropRaid(ctx context.Context, name string) error {

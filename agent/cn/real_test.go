@@ -453,6 +453,9 @@ func TestRealSmallestArray(t *testing.T) { planes(t, realSmallestArray) }
 func realSmallestArray(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, _ := reals(t, 1, false, spdkDN, spdkCN)
 	l.vdSize, l.spec.Size = 1<<20, 1<<20 // striped over two vds
+	for _, m := range l.spec.Grps[0].Columns {
+		m.DataSize = l.vdSize
+	}
 	l.up(0)
 	ns := l.disk(0)
 	write(t, ns, 0x5a)

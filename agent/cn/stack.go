@@ -27,9 +27,9 @@ type rung interface {
 func (p *pass) array() []rung {
 	return []rung{
 		connections{p}, // vda-vd-<vd>, one for each vd
-		mirrors{p},     // vda-mir-<mirror>, one for each column of a mirrored array
+		mirrors{p},     // vda-mir-<mirror>, one for each column, unless raids stand on vds
 		raids{p},       // vda-grp-<grp>, one for each group
-		concat{p},      // vda-da-<da>, when there are several groups
+		concat{p},      // vda-da-<da>, of all groups; none of one group on vds
 		lvstore{p},     // vda-da-<da>
 		volume{p},      // vda-vol-<da>
 	}
@@ -74,7 +74,7 @@ func (p *pass) climb(ctx context.Context) error {
 		return err
 	}
 	err := p.raise(ctx)
-	if errors.Is(err, errOtherLegs) {
+	if errors.Is(err, errAgain) {
 		p.Log.Warn("disk array is taken down and brought up again", "da", p.c.DaName, "term", p.c.Term, "why", err)
 		if err = p.takeDown(ctx); err == nil {
 			err = p.raise(ctx)
@@ -128,6 +128,7 @@ func (p *pass) takeDown(ctx context.Context) error {
 	inv, err := p.look(ctx)
 	if err == nil {
 		p.inv, p.vol, p.seen, p.wired = inv, "", nil, nil
+		p.choose()
 	}
 	return err
 }

@@ -15,14 +15,11 @@ import (
 // was closed and before it connects to the next primary.
 func TestAPrimaryClimbsAndDescends(t *testing.T) {
 	t.Parallel()
-	up := []string{
-		"attach vd", "attach vd", "raid_create vda-grp-" + grpID, "raid_create vda-grp-" + id("e0", 9), "raid_create vda-da-" + daID,
+	rungs := []string{
+		"raid_create vda-grp-" + grpID, "raid_create vda-grp-" + id("e0", 9), "raid_create vda-da-" + daID,
 		"create_lvstore", "lvol_create", "create_subsystem", "add_ns", "add_host " + host0, "add_listener optimized",
 	}
-	down := []string{
-		"raid_delete vda-da-" + daID, "raid_delete vda-grp-" + grpID, "raid_delete vda-grp-" + id("e0", 9),
-		"detach vd", "detach vd", "attach px",
-	}
+	down := []string{"raid_delete vda-da-" + daID, "raid_delete vda-grp-" + grpID, "raid_delete vda-grp-" + id("e0", 9)}
 	for swaps, ready := range map[bool][]string{
 		true:  {"set_ana_state inaccessible"},                        // the namespace stays
 		false: {"set_ana_state inaccessible", "add_ns", "remove_ns"}, // it is drained first
@@ -31,9 +28,14 @@ func TestAPrimaryClimbsAndDescends(t *testing.T) {
 			inBubble(t, 2, swaps, func(l *lab) {
 				t := l.T
 				g := l.spec.Grps[0]
-				second := &apiv1.GrpSpec{Id: id("e0", 9), GrpIdx: 1, StripeSizeKb: 64, Vds: g.Vds[1:]}
-				g.Vds = g.Vds[:1]
+				second := &apiv1.GrpSpec{Id: id("e0", 9), GrpIdx: 1, StripeSizeKb: 64, Vds: g.Vds[1:], Columns: g.Columns[1:]}
+				g.Vds, g.Columns = g.Vds[:1], g.Columns[:1]
 				l.spec.Grps = append(l.spec.Grps, second)
+				up, down := append([]string{"attach vd", "attach vd"}, rungs...), append(slices.Clone(down), "detach vd", "detach vd", "attach px")
+				if swaps { // vda_tgt: each column is a mirror
+					up = slices.Insert(up, 2, "mirror_create", "mirror_create")
+					down = slices.Insert(down, 3, "mirror_delete", "mirror_delete")
+				}
 				calls := l.recorded(0)
 				l.fence(false)
 				l.good(0, l.cntlr(0, 0))
@@ -67,6 +69,8 @@ func (l *lab) recorded(i int) func() []string {
 			call = strings.TrimSuffix(strings.TrimPrefix(method, "bdev_nvme_"), "_controller") + " " + strings.Split(name, "-")[1]
 		case "raid_create", "raid_delete":
 			call = strings.TrimPrefix(method, "bdev_") + " " + name
+		case "vda_mirror_create", "vda_mirror_delete":
+			call = strings.TrimPrefix(method, "vda_")
 		case "lvol_create_lvstore":
 			call = "create_lvstore"
 		case "lvol_create":

@@ -157,7 +157,11 @@ func (p *Plane) createRaid(a *params) (any, error) {
 	if first.striped == nil {
 		first.striped = &Medium{Zero: first.Zero}
 	}
-	return true, p.add(&bdev{name: a.Name, product: "Raid Volume", blocks: blocks, medium: first.striped})
+	medium := first.striped
+	if a.RaidLevel == "concat" {
+		medium = first // what it begins with, and the lvstore with that, is what its first member begins with
+	}
+	return true, p.add(&bdev{name: a.Name, product: "Raid Volume", blocks: blocks, medium: medium})
 }
 
 func (p *Plane) deleteRaid(a *params) (any, error) {

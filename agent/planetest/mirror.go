@@ -49,6 +49,9 @@ func (p *Plane) createMirror(a *params) (any, error) {
 			continue
 		}
 		legs = append(legs, b)
+		if l.Bare && b.medium.mirrored == nil {
+			medium = b.medium // what stands on the mirror is what would stand on the vd
+		}
 		if b.medium.mirrored != nil {
 			medium = b.medium.mirrored
 		}

@@ -2220,12 +2220,18 @@ func (x *Limits) GetWMbytesPerSec() uint64 {
 }
 
 type GrpSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	GrpIdx        uint32                 `protobuf:"varint,2,opt,name=grp_idx,json=grpIdx,proto3" json:"grp_idx,omitempty"`
-	StripeSizeKb  uint32                 `protobuf:"varint,3,opt,name=stripe_size_kb,json=stripeSizeKb,proto3" json:"stripe_size_kb,omitempty"`
-	Vds           []*VdTarget            `protobuf:"bytes,4,rep,name=vds,proto3" json:"vds,omitempty"`         // in stripe order; none in a mirrored array
-	Mirrors       []*MirrorSpec          `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"` // in stripe order; none in a striped array
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	GrpIdx       uint32                 `protobuf:"varint,2,opt,name=grp_idx,json=grpIdx,proto3" json:"grp_idx,omitempty"`
+	StripeSizeKb uint32                 `protobuf:"varint,3,opt,name=stripe_size_kb,json=stripeSizeKb,proto3" json:"stripe_size_kb,omitempty"`
+	// The columns in stripe order: as mirrors, or as vds where each column of the array
+	// is one vd and stays so.
+	Vds     []*VdTarget   `protobuf:"bytes,4,rep,name=vds,proto3" json:"vds,omitempty"`
+	Mirrors []*MirrorSpec `protobuf:"bytes,5,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	// Beside vds: the same columns as mirrors of one leg each. A data plane that has
+	// mirrors puts the group on these, so that legs can come and go; another uses the
+	// vds themselves. What is on the disks is the same.
+	Columns       []*MirrorSpec `protobuf:"bytes,6,rep,name=columns,proto3" json:"columns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2295,14 +2301,21 @@ func (x *GrpSpec) GetMirrors() []*MirrorSpec {
 	return nil
 }
 
-// MirrorSpec is a column of a mirrored array. The primary's data plane waits, for
+func (x *GrpSpec) GetColumns() []*MirrorSpec {
+	if x != nil {
+		return x.Columns
+	}
+	return nil
+}
+
+// MirrorSpec is a column of an array. The primary's data plane waits, for
 // each write, for every leg that is a member here, until it is told otherwise with
 // a greater gen.
 type MirrorSpec struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Gen           uint64                 `protobuf:"varint,2,opt,name=gen,proto3" json:"gen,omitempty"`                           // counts the changes of the members
-	DataSize      uint64                 `protobuf:"varint,3,opt,name=data_size,json=dataSize,proto3" json:"data_size,omitempty"` // bytes; legs have 1 MiB more
+	DataSize      uint64                 `protobuf:"varint,3,opt,name=data_size,json=dataSize,proto3" json:"data_size,omitempty"` // bytes; legs have 1 MiB more, but for a bare one
 	Fresh         bool                   `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"`                       // the mirror may never have been up: its legs are zeroed and may have no labels
 	Legs          []*LegSpec             `protobuf:"bytes,5,rep,name=legs,proto3" json:"legs,omitempty"`                          // members, targets and stale ones
 	unknownFields protoimpl.UnknownFields
@@ -2375,9 +2388,12 @@ func (x *MirrorSpec) GetLegs() []*LegSpec {
 }
 
 type LegSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Vd            *VdTarget              `protobuf:"bytes,1,opt,name=vd,proto3" json:"vd,omitempty"`
-	Role          LegRole                `protobuf:"varint,2,opt,name=role,proto3,enum=vda.v1.LegRole" json:"role,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Vd    *VdTarget              `protobuf:"bytes,1,opt,name=vd,proto3" json:"vd,omitempty"`
+	Role  LegRole                `protobuf:"varint,2,opt,name=role,proto3,enum=vda.v1.LegRole" json:"role,omitempty"`
+	// The one member of a mirror that never had another: it may have no label and no
+	// room for one.
+	Bare          bool `protobuf:"varint,3,opt,name=bare,proto3" json:"bare,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2424,6 +2440,13 @@ func (x *LegSpec) GetRole() LegRole {
 		return x.Role
 	}
 	return LegRole_LEG_ROLE_UNSPECIFIED
+}
+
+func (x *LegSpec) GetBare() bool {
+	if x != nil {
+		return x.Bare
+	}
+	return false
 }
 
 type VdTarget struct {
@@ -2833,23 +2856,25 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x0erw_ios_per_sec\x18\x01 \x01(\x04R\vrwIosPerSec\x12)\n" +
 	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\x03 \x01(\x04R\rrMbytesPerSec\x12'\n" +
-	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\"\xaa\x01\n" +
+	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\"\xd8\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
 	"\x0estripe_size_kb\x18\x03 \x01(\rR\fstripeSizeKb\x12\"\n" +
 	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\x12,\n" +
-	"\amirrors\x18\x05 \x03(\v2\x12.vda.v1.MirrorSpecR\amirrors\"\x86\x01\n" +
+	"\amirrors\x18\x05 \x03(\v2\x12.vda.v1.MirrorSpecR\amirrors\x12,\n" +
+	"\acolumns\x18\x06 \x03(\v2\x12.vda.v1.MirrorSpecR\acolumns\"\x86\x01\n" +
 	"\n" +
 	"MirrorSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03gen\x18\x02 \x01(\x04R\x03gen\x12\x1b\n" +
 	"\tdata_size\x18\x03 \x01(\x04R\bdataSize\x12\x14\n" +
 	"\x05fresh\x18\x04 \x01(\bR\x05fresh\x12#\n" +
-	"\x04legs\x18\x05 \x03(\v2\x0f.vda.v1.LegSpecR\x04legs\"P\n" +
+	"\x04legs\x18\x05 \x03(\v2\x0f.vda.v1.LegSpecR\x04legs\"d\n" +
 	"\aLegSpec\x12 \n" +
 	"\x02vd\x18\x01 \x01(\v2\x10.vda.v1.VdTargetR\x02vd\x12#\n" +
-	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\"\x8d\x01\n" +
+	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\x12\x12\n" +
+	"\x04bare\x18\x03 \x01(\bR\x04bare\"\x8d\x01\n" +
 	"\bVdTarget\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x120\n" +
 	"\blistener\x18\x02 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12\x10\n" +
@@ -2960,33 +2985,34 @@ var file_v1_agent_proto_depIdxs = []int32{
 	25, // 23: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
 	29, // 24: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
 	27, // 25: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	28, // 26: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	29, // 27: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	0,  // 28: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	1,  // 29: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	3,  // 30: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	19, // 31: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	11, // 32: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	3,  // 33: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	23, // 34: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	11, // 35: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	9,  // 36: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	13, // 37: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	15, // 38: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	4,  // 39: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	17, // 40: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	12, // 41: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	4,  // 42: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	17, // 43: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	12, // 44: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	10, // 45: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	14, // 46: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	16, // 47: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	39, // [39:48] is the sub-list for method output_type
-	30, // [30:39] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	27, // 26: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	28, // 27: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	29, // 28: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	0,  // 29: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	1,  // 30: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	3,  // 31: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	19, // 32: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	11, // 33: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	3,  // 34: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	23, // 35: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	11, // 36: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	9,  // 37: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	13, // 38: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	15, // 39: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	4,  // 40: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	17, // 41: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	12, // 42: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	4,  // 43: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	17, // 44: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	12, // 45: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	10, // 46: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	14, // 47: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	16, // 48: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	40, // [40:49] is the sub-list for method output_type
+	31, // [31:40] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }

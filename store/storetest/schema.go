@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"database/sql"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -71,6 +72,7 @@ func Schema(t *testing.T, uri string, raw func(q string)) {
 		t.Errorf("create of what is left: %+v, %v, %v", fixed, made, err)
 	}
 
+	migrateColumns(t, uri, raw)
 	s, err := store.Open(ctx, uri)
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +100,46 @@ func Schema(t *testing.T, uri string, raw func(q string)) {
 	if _, err := store.Drop(ctx, uri); err != nil {
 		t.Fatalf("drop: %v", err)
 	}
+}
+
+// migrateColumns checks that a striped array of schema 7, whose vds stand alone, has
+// a mirror of one leg per column from schema 8 on, and that a mirrored one stays.
+func migrateColumns(t *testing.T, uri string, raw func(q string)) {
+	var old, moved *vda.VD
+	in := func(f func(tx store.Tx) error) {
+		t.Helper()
+		s, err := store.Open(t.Context(), uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.Update(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in(func(tx store.Tx) error {
+		dn, da := newDN(), newDA()
+		pd := newPD(dn)
+		old, moved = newVD(da, pd), newVD(da, pd)
+		old.MirrorID, moved.Idx = "", 2
+		return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.InsertPD(pd), tx.InsertDA(da), tx.InsertVD(old), tx.InsertVD(moved),
+			tx.InsertMirror(&vda.Mirror{ID: "m", DAID: da.ID, Idx: 2, Size: 6 << 20, Gen: 9}))
+	})
+	raw("DELETE FROM vda_schema_version WHERE version_id >= 8")
+	if _, _, err := store.Migrate(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	in(func(tx store.Tx) error {
+		mirrors, err := tx.MirrorsOfDA(old.DAID)
+		if err != nil {
+			return err
+		}
+		vds, err := tx.VDsOfDA(old.DAID)
+		want := []vda.Mirror{{ID: old.ID, DAID: old.DAID, Idx: 1, Size: old.Size, Gen: 1}, {ID: "m", DAID: old.DAID, Idx: 2, Size: 6 << 20, Gen: 9}}
+		same(t, "mirrors", mirrors, want)
+		same(t, "mirrors of the vds", []string{vds[0].MirrorID, vds[1].MirrorID}, []string{old.ID, "m"})
+		return err
+	})
 }
 
 // Exec returns a function that runs SQL on a database and fails the test.

@@ -57,7 +57,11 @@ func (c *Core) step(jobs *[]*job, next func() int, io *IO) bool {
 		i = len(*jobs) - 1
 	}
 	j := (*jobs)[i]
-	io.Off, io.Len = j.off, min(c.cfg.CopyStep, c.regionEnd(j.region)-j.off)
+	size := c.cfg.CopyStep
+	if c.hostsAreBusy() {
+		size = min(size, c.cfg.HostStep)
+	}
+	io.Off, io.Len = j.off, min(size, c.regionEnd(j.region)-j.off)
 	j.off += io.Len
 	j.flying++
 	c.copies++
@@ -67,12 +71,25 @@ func (c *Core) step(jobs *[]*job, next func() int, io *IO) bool {
 	return true
 }
 
-// mayCopy reports that another step may start: hosts come first, so beside their
-// I/O there is one step at a time.
+// Beside I/O of hosts, and for hostsRest after it, there are two steps at a time, as one
+// is read from a leg while the other is written to another. They are small: what a host
+// sends next waits behind them on the disk.
+const (
+	besideHosts = 2
+	hostsRest   = 100 * time.Millisecond
+)
+
+// hostsAreBusy reports that hosts have I/O under way, or had a moment ago: one that
+// sends its next when it has the answer has none in between.
+func (c *Core) hostsAreBusy() bool {
+	return c.foreground > 0 || c.served && c.now-c.servedAt < hostsRest
+}
+
+// mayCopy reports that another step may start: hosts come first.
 func (c *Core) mayCopy() bool {
 	depth := c.cfg.CopyDepth
-	if c.foreground > 0 {
-		depth = 1
+	if c.hostsAreBusy() {
+		depth = min(depth, besideHosts)
 	}
 	return c.copies < depth && (c.cfg.CopyRate == 0 || c.tokens > 0) && (c.cfg.Budget == nil || c.cfg.Budget.Left() > 0)
 }

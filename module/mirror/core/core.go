@@ -78,6 +78,8 @@ type Config struct {
 	Hot int
 	// CopyStep is how much is copied at a time, in bytes. Default 256 KiB.
 	CopyStep uint64
+	// HostStep is CopyStep beside I/O of hosts, and for 0.1 s after it. Default 32 KiB.
+	HostStep uint64
 	// CopyRate bounds what is copied, in bytes per second. 0: no bound.
 	CopyRate uint64
 	// Budget bounds what this mirror copies together with others; nil: nothing does.
@@ -118,6 +120,7 @@ func (c *Config) fill() {
 	c.Idle = cmp.Or(c.Idle, 10*time.Second)
 	c.Hot = cmp.Or(c.Hot, 4096)
 	c.CopyStep = cmp.Or(c.CopyStep, 256<<10)
+	c.HostStep = cmp.Or(c.HostStep, 32<<10)
 	c.CopyDepth = cmp.Or(c.CopyDepth, 4)
 }
 
@@ -240,7 +243,9 @@ type Core struct {
 	pass    int64 // of the last read
 	passLeg Leg   // that serves it
 
-	foreground int // I/Os of hosts that are under way
+	foreground int           // I/Os of hosts that are under way
+	served     bool          // an I/O of a host has ended
+	servedAt   time.Duration // when the last one did
 	counters   Counters
 }
 

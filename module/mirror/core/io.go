@@ -358,6 +358,7 @@ func (c *Core) end(io *IO, r Result) {
 	c.order.leave(io)
 	if !io.Own() {
 		c.foreground--
+		c.served, c.servedAt = true, c.now
 	}
 	if io.at > 0 {
 		c.yieldPlace(io)

@@ -157,7 +157,7 @@ func newModel(seed uint64, legs int, breach core.Breach) *model {
 		term: 1, gen: 1, rests: seed/3%2 > 0, scrubs: int(seed/12%2) * 50}
 	m.cfg = core.Config{DA: arrayID, Mirror: mirrorID, DataSize: dataSize, Idle: 200 * time.Millisecond, Heard: time.Hour,
 		Hold:     300 * time.Millisecond,
-		CopyStep: region / 4, CopyDepth: 2, Break: breach}
+		CopyStep: region / 4, HostStep: region / 4, CopyDepth: 2, Break: breach}
 	for i := range legs {
 		m.rows = append(m.rows, &row{disk: newDisk(i), role: core.Member})
 	}

@@ -37,6 +37,18 @@ var mirrorMethods = map[string]handler{
 	}},
 }
 
+// OnlineMirrors counts the mirrors that serve I/O now: those that wait for no leg.
+func (p *Plane) OnlineMirrors() (n int) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	for _, m := range p.mirrors {
+		if p.lookAt(m).Online {
+			n++
+		}
+	}
+	return n
+}
+
 func (p *Plane) createMirror(a *params) (any, error) {
 	if p.bdevs[a.Name] != nil {
 		return nil, errExists

@@ -36,6 +36,8 @@ type cluster struct {
 	later  atomic.Bool // the portal leaves it to the monitors to tell nodes
 	dns    []*node
 	cns    []*node
+
+	replaceAfter time.Duration // of monitors; 0: their default
 }
 
 // node is a server with a model of a data plane.
@@ -54,12 +56,8 @@ func begin(t *testing.T, uri string, monitors int) *cluster {
 		t.Fatal(err)
 	}
 	c.servePortal()
-	for i := range 2 {
-		n := c.node("dn", 4420+i)
-		c.dns = append(c.dns, n)
-		c.must(c.portal.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: n.name, DnListenerConf: listener(4420 + i),
-			Location: fmt.Sprint("rack", i)}))
-		c.must(c.portal.CreatePd(t.Context(), &apiv1.CreatePdRequest{DnName: n.name, PdName: "pd0", PdConf: `{"type":"malloc","size":549755813888}`}))
+	for range 2 {
+		c.addDN()
 	}
 	for i := range 2 {
 		n := c.node("cn", 4430+i)
@@ -71,6 +69,18 @@ func begin(t *testing.T, uri string, monitors int) *cluster {
 		c.startMonitor(i)
 	}
 	return c
+}
+
+// addDN adds a dn with a pd.
+func (c *cluster) addDN() {
+	c.Helper()
+	i := len(c.dns)
+	n := c.node("dn", 4420+i)
+	c.dns = append(c.dns, n)
+	c.must(c.portal.CreateDn(c.Context(), &apiv1.CreateDnRequest{DnName: n.name, DnListenerConf: listener(4420 + i),
+		Location: fmt.Sprint("rack", i)}))
+	c.must(c.portal.CreatePd(c.Context(), &apiv1.CreatePdRequest{DnName: n.name, PdName: "pd0",
+		PdConf: `{"type":"malloc","size":549755813888}`}))
 }
 
 func listener(port int) string {
@@ -152,7 +162,8 @@ func (t teller) Sync(ctx context.Context, n array.Node, scope syncer.Scope) erro
 func (c *cluster) startMonitor(i int) {
 	c.Helper()
 	pool := syncer.NewPool(rpc.DialConfig{})
-	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: fmt.Sprint("monitor", i), Log: planetest.Log()})
+	m, err := monitor.New(monitor.Config{Store: c.open(), Dial: pool, Name: fmt.Sprint("monitor", i), Log: planetest.Log(),
+		Timing: monitor.Timing{ReplaceAfter: c.replaceAfter}})
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -209,8 +220,15 @@ func (c *cluster) node(kind string, port int) *node {
 // array makes an array of 8 MiB striped over both dns, with two controllers
 // and an exporter.
 func (c *cluster) array(i int) error {
+	return c.make(i, &apiv1.CreateDaRequest{DaConf: `{"stripe_count":2, "stripe_size_kb":64}`})
+}
+
+// make makes an array of 8 MiB with two controllers and an exporter; r says how it is
+// laid out.
+func (c *cluster) make(i int, r *apiv1.CreateDaRequest) error {
 	name := fmt.Sprint("da", i)
-	_, err := c.portal.CreateDa(c.Context(), &apiv1.CreateDaRequest{DaName: name, CntlrCnt: 2, DaSize: 8 << 20, DaConf: `{"stripe_count":2, "stripe_size_kb":64}`})
+	r.DaName, r.CntlrCnt, r.DaSize = name, 2, 8<<20
+	_, err := c.portal.CreateDa(c.Context(), r)
 	if err == nil {
 		_, err = c.portal.CreateExp(c.Context(), &apiv1.CreateExpRequest{DaName: name, ExpName: "exp0",
 			InitiatorNqn: "nqn.2016-06.io.spdk:host0"})

@@ -170,7 +170,11 @@ func (s *sim) monitor(i int, machine string) *daemon {
 	return &daemon{name: fmt.Sprint("monitor", i), machine: machine, net: s.net, begin: func(p *simnet.Process) (func(), error) {
 		at := machine + ":9620"
 		pool := s.pool(p)
-		m, err := monitor.New(monitor.Config{Store: &procStore{s.db, p}, Dial: pool, Name: at, Log: s.log.of(p)})
+		cfg := monitor.Config{Store: &procStore{s.db, p}, Dial: pool, Name: at, Log: s.log.of(p)}
+		if s.cfg.story != nil {
+			cfg.Timing.ReplaceAfter = s.cfg.story.replaceAfter
+		}
+		m, err := monitor.New(cfg)
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/store"
 )
 
@@ -17,9 +18,10 @@ import (
 type player struct {
 	s      *sim
 	h      *host
-	number uint64 // of the last write
-	stuck  bool   // what the story waits for never came: the rest is left out
-	left   map[uint64]bool
+	number uint64          // of the last write
+	stuck  bool            // what the story waits for never came: the rest is left out
+	left   map[uint64]bool // blocks whose last write was not acknowledged
+	cached []cached
 
 	mu   sync.Mutex
 	rule map[string]func(a planetest.Access) planetest.Fate
@@ -99,8 +101,10 @@ func (p *player) until(what string, ok func() bool) {
 		case since > patience:
 			p.stuck = true
 			p.s.ledger.Wrong("the story stands still: it waits until %s", what)
-		case since < 5*time.Second:
+		case since < 100*time.Millisecond:
 			time.Sleep(time.Millisecond)
+		case since < 10*time.Second:
+			time.Sleep(10 * time.Millisecond)
 		default:
 			time.Sleep(100 * time.Millisecond)
 		}
@@ -255,6 +259,9 @@ func (p *player) legs() (legs []leg) {
 			return err
 		}
 		for _, vd := range vds {
+			if vd.Deleted {
+				continue
+			}
 			dn, err := tx.DN(vd.DNID)
 			if err != nil {
 				return err
@@ -334,3 +341,150 @@ func (p *player) cut(from, to *simNode) (heal func()) {
 
 // has reports that a number is on a leg's disk.
 func (p *player) has(l leg, number uint64) bool { return p.s.planes.Has(l.ID, number) }
+
+// drop has a leg's dn die, a write meet that, and SQL drop the leg.
+func (p *player) drop(l leg) {
+	p.kill(l.dn)
+	p.write(7)
+	p.until("the leg is dropped", func() bool { return p.role(l.ID) == vda.Stale })
+}
+
+// joins waits until a leg is a member.
+func (p *player) joins(l leg) {
+	p.until("the leg is a member", func() bool { return p.role(l.ID) == vda.Member })
+}
+
+// moved waits until the primary is on another cn.
+func (p *player) moved(from *simNode) {
+	p.until("another cn is primary", func() bool { return p.primary() != from })
+}
+
+// other is the cn that is not the primary, of two.
+func (p *player) other() *simNode {
+	cns := p.s.of("cn")
+	return cns[1-slices.Index(cns, p.primary())]
+}
+
+// isolate cuts a machine off from all others but some, both ways.
+func (p *player) isolate(n *simNode, but ...string) (heal func()) {
+	p.s.log.printf("STORY %s is cut off, but from %v", n.name, but)
+	return p.s.part(n.machine, slices.DeleteFunc(p.s.machines(), func(m string) bool { return slices.Contains(but, m) }))
+}
+
+const hostMachine = "10.0.3.1"
+
+// readAt reads a block on the path to a certain cn, once.
+func (p *player) readAt(n *simNode, block uint64) {
+	p.h.mu.Lock()
+	at := p.h.paths[n.machine+":"+cnSvc]
+	p.h.mu.Unlock()
+	floor := p.s.ledger.Floor(p.h.array, block)
+	if v, status := at.link.Submit(planetest.Command{Off: p.h.off(block)}); status == planetest.OK {
+		p.s.ledger.Glimpsed(p.h.array, block, floor, v)
+	}
+}
+
+// keepReading has a block read all the time at a certain cn, until the func that it
+// returns is called.
+func (p *player) keepReading(n *simNode, block uint64) (stop func()) {
+	over := make(chan struct{})
+	p.h.work.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			case <-time.After(50 * time.Millisecond):
+				p.readAt(n, block)
+			}
+		}
+	})
+	return func() { close(over) }
+}
+
+// waits fails the run when a command ends well within so much time.
+func (p *player) waits(why string, a *attempt, d time.Duration) {
+	if p.pass(d); a.over() && a.ok && !p.stuck {
+		p.s.ledger.Wrong("%s, and a write is acknowledged", why)
+	}
+}
+
+// must notes that an administrator is refused what should be done.
+func (p *player) must(what string, info *apiv1.ReplyInfo, err error) {
+	if err := replied(info, err); err != nil {
+		p.s.ledger.Wrong("%s: %v", what, err)
+	}
+	p.s.log.printf("STORY %s", what)
+}
+
+// volatile writes what may stay in write caches: it counts from the next flush on.
+func (p *player) volatile(block uint64) {
+	a := p.send(block, func(cmd planetest.Command) bool {
+		cmd.Volatile = true
+		_, n := p.h.do(cmd)
+		return n > 0
+	})
+	p.until("a write to caches ends", a.over)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cached = append(p.cached, cached{block, a.number})
+}
+
+type cached struct{ block, number uint64 }
+
+// flush makes durable what was written to caches.
+func (p *player) flush() {
+	a := &attempt{done: make(chan struct{})}
+	p.h.work.Go(func() {
+		defer close(a.done)
+		_, n := p.h.do(planetest.Command{Flush: true})
+		a.ok = n > 0
+	})
+	p.until("a flush ends", a.over)
+	for _, c := range p.cached {
+		delete(p.left, c.block)
+		p.s.ledger.Ack(p.h.array, c.block, c.number)
+	}
+	p.cached = nil
+}
+
+// blackout has dns lose power for a moment, and their disks all that is in their caches.
+func (p *player) blackout(ns ...*simNode) {
+	p.kill(ns...)
+	for _, n := range ns {
+		lost := p.s.planes.LosePower(p.s.disk(n), func() bool { return true })
+		p.s.log.printf("STORY %s loses %d blocks from its write cache", n.name, lost)
+	}
+	p.revive(ns...)
+}
+
+// anyLeg reports that f holds for a vd of an array.
+func (p *player) anyLeg(array string, f func(vd *vda.VD) bool) (found bool) {
+	p.view(func(tx store.Reader) error {
+		found = false
+		da, err := tx.DAByName(array)
+		if err != nil {
+			return err
+		}
+		vds, err := tx.VDsOfDA(da.ID)
+		for i := range vds {
+			found = found || f(&vds[i])
+		}
+		return err
+	})
+	return found
+}
+
+// legsOn are the first array's legs on a dn.
+func (p *player) legsOn(n *simNode) []leg {
+	return slices.DeleteFunc(p.legs(), func(l leg) bool { return l.dn != n })
+}
+
+// all reports that legs have a role now.
+func (p *player) all(legs []leg, role vda.LegRole) bool {
+	for _, l := range legs {
+		if p.role(l.ID) != role {
+			return false
+		}
+	}
+	return len(legs) > 0
+}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,8 @@ type Outcome struct {
 	Log    string
 	Faults map[string]int // by kind
 	Healed time.Duration  // from the last fault's end until all was well
+	// Redundancy is that of the hosts' arrays, as Config has it; never "any".
+	Redundancy string
 }
 
 // sim is one run.
@@ -136,7 +139,7 @@ func Run(cfg Config) (*Outcome, error) {
 
 func (s *sim) outcome(healed time.Duration) *Outcome {
 	wrongs, count := s.ledger.Verdict()
-	return &Outcome{Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed}
+	return &Outcome{Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed, Redundancy: cmp.Or(s.redundancy, "none")}
 }
 
 // build makes the cluster, its arrays and its hosts, as an administrator

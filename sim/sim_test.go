@@ -23,7 +23,7 @@ var (
 	fromFlag  = flag.Uint64("from", 1, "the first of the seeds")
 	kindsFlag = flag.String("kinds", "", "make only these kinds of faults, separated by commas")
 	redFlag   = flag.String("redundancy", "any", "redundancy of the arrays: none, mirror:2, mirror:3 or any")
-	logsFlag  = flag.String("logs", "", "directory for the event logs of seeds that fail")
+	logsFlag  = flag.String("logs", "", "directory for the event logs of seeds that fail, and of stories")
 )
 
 // kindsOf splits a list of kinds; nil for none.
@@ -106,9 +106,14 @@ func report(t *testing.T, seed uint64, kinds string, o *Outcome) {
 		return
 	}
 	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeeds -v -seed %d -kinds %q", seed, o.Wrongs[0], seed, kinds)
+	keepLog(t, fmt.Sprintf("seed-%d", seed), o)
+}
+
+// keepLog writes a run's log to the folder that -logs names.
+func keepLog(t *testing.T, name string, o *Outcome) {
+	t.Helper()
 	if *logsFlag != "" {
-		file := filepath.Join(*logsFlag, fmt.Sprintf("seed-%d.log", seed))
-		if err := os.WriteFile(file, []byte(o.Log), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(*logsFlag, name+".log"), []byte(o.Log), 0o644); err != nil {
 			t.Error(err)
 		}
 	}
@@ -134,11 +139,12 @@ func TestSeeds(t *testing.T) {
 	}
 	var writes, reads, again, moves, failed int
 	var healed []time.Duration
-	faults := map[string]int{}
+	faults, redundancies := map[string]int{}, map[string]int{}
 	begin := time.Now()
 	for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
 		o := run(t, Config{Seed: seed, Schema: file, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag})
 		report(t, seed, *kindsFlag, o)
+		redundancies[o.Redundancy]++
 		writes, reads, again, moves = writes+o.Writes, reads+o.Reads, again+o.Again, moves+o.Moves
 		for k, n := range o.Faults {
 			faults[k] += n
@@ -154,6 +160,9 @@ func TestSeeds(t *testing.T) {
 	for _, k := range kinds {
 		t.Logf("%6d %s", faults[k.name], k.name)
 		total += faults[k.name]
+	}
+	for _, r := range []string{"none", "mirror:2", "mirror:3"} {
+		t.Logf("%6d seeds with arrays of redundancy %s", redundancies[r], r)
 	}
 	if n := len(healed); n > 0 {
 		t.Logf("well again after the last fault: p50 %v, p99 %v, max %v", healed[n/2], healed[n*99/100], healed[n-1])

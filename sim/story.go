@@ -1,6 +1,10 @@
 package sim
 
-import "github.com/virtual-disk-array/vda/agent/planetest"
+import (
+	"time"
+
+	"github.com/virtual-disk-array/vda/agent/planetest"
+)
 
 // story is a run in which events have an order that is written down, where a seed
 // would meet it by chance only. There are no workers and no faults but those that
@@ -9,7 +13,9 @@ type story struct {
 	dns, cns int
 	arrays   int // default 1
 	stripes  int // vds or mirrors per array; default 1
-	tell     func(s *sim)
+	// replaceAfter is the monitors' flag; default theirs.
+	replaceAfter time.Duration
+	tell         func(s *sim)
 }
 
 // meets is Live.Meets.

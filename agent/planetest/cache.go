@@ -104,6 +104,13 @@ func (c *Cluster) LosePower(file string, lose func() bool) (lost int) {
 	return lost
 }
 
+// Forget has the disk of a file name lose a vd.
+func (c *Cluster) Forget(file, vd string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.disk(file).store.lvols, vda.VDPrefix+vd)
+}
+
 // leg returns the medium of a vd, nil when there is none.
 func (c *Cluster) leg(vd string) *Medium {
 	for _, d := range c.disks {

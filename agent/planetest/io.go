@@ -12,6 +12,9 @@ type Command struct {
 	Write bool
 	Off   uint64 // bytes
 	Value uint64
+	// Volatile says of a write to a mirrored array that it may stay in write caches
+	// until there is a Flush, which is neither read nor write.
+	Volatile, Flush bool
 
 	data   []byte // not nil: of so many blocks, which are written from it or read into it
 	flush  bool   // what is in the disk's write cache becomes durable

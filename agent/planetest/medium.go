@@ -76,19 +76,38 @@ func (c *Cluster) disk(file string) *Medium {
 func (c *Cluster) Copy(from, to string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	src, dst := *c.disk(from), c.disk(to)
+	c.disk(to).become(c.disk(from))
+}
+
+// Image keeps what is on an aio disk now; restore puts that back on it.
+func (c *Cluster) Image(file string) (restore func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	image := &Medium{}
+	image.become(c.disk(file))
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.disk(file).become(image)
+	}
+}
+
+// become makes a disk a copy of another. What that has in its write cache is durable
+// on the copy.
+func (m *Medium) become(from *Medium) {
+	src := *from
 	if src.store != nil {
 		s := *src.store
 		s.lvols = map[string]*lvol{}
 		for name, l := range src.store.lvols {
 			own := *l
-			own.medium = &Medium{Zero: l.medium.Zero, blocks: maps.Clone(l.medium.blocks), raw: maps.Clone(l.medium.raw), under: dst}
+			own.medium = &Medium{Zero: l.medium.Zero, blocks: maps.Clone(l.medium.blocks), raw: maps.Clone(l.medium.raw), under: m}
 			s.lvols[name] = &own
 		}
 		src.store = &s
 	}
 	src.blocks, src.raw = maps.Clone(src.blocks), maps.Clone(src.raw)
-	*dst = src
+	*m = src
 }
 
 // Swap puts another disk with the same contents at a path.

@@ -135,8 +135,11 @@ func (p *Plane) mirrored(b *bdev, cmd Command) (uint64, Status) {
 	}
 	p.c.mu.Unlock()
 	done := make(chan nvme.Status, 1)
-	r := &block.Request{Op: op, FUA: cmd.Write, Offset: cmd.Off / blockSize, Blocks: 1, Iov: [][]byte{buf},
-		Done: func(r *block.Request, _ *block.Batch) { done <- r.Status }}
+	r := &block.Request{Op: op, FUA: cmd.Write && !cmd.Volatile, Offset: cmd.Off / blockSize, Blocks: 1, Iov: [][]byte{buf}}
+	if cmd.Flush {
+		r = &block.Request{Op: block.OpFlush}
+	}
+	r.Done = func(r *block.Request, _ *block.Batch) { done <- r.Status }
 	batch := block.Batch{}
 	h.Submit(r, &batch)
 	batch.Flush()

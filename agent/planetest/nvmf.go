@@ -3,6 +3,7 @@ package planetest
 import (
 	"cmp"
 	"slices"
+	"syscall"
 
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -94,6 +95,9 @@ var nvmfMethods = map[string]handler{
 		if s.allows(a.Host) {
 			return &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Internal error"}
 		}
+		if p.swaps && s.leaving() && !p.c.live.NoSettle {
+			return jsonrpc.Errno(syscall.EBUSY, "commands of a host that was removed are under way still")
+		}
 		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host})
 		p.c.admitted(p, s.NQN, a.Host)
 		return nil
@@ -146,6 +150,17 @@ var nvmfMethods = map[string]handler{
 		p.tellANA(s)
 		return nil
 	})},
+}
+
+// leaving reports that a host that was removed has commands under way, as vda_tgt
+// looks for that when a host is admitted.
+func (s *subsystem) leaving() bool {
+	for k := range s.conns {
+		if k.inflight > 0 && !s.allows(k.from.Host) {
+			return true
+		}
+	}
+	return false
 }
 
 // tellOwn is called with what happens to a subsystem's namespaces or listener. Its

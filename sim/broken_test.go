@@ -49,8 +49,20 @@ func aHostStaysWithTheOldPrimary(p *player) {
 	p.until("a write at the old primary ends", w.over)
 }
 
+// TestAFenceOutlastsAHungDisk: a write hangs in a disk for longer than a call to its
+// data plane may take. The next attempt at the fence must wait for it, too.
+func TestAFenceOutlastsAHungDisk(t *testing.T) {
+	o := play(t, Config{Schema: schema(t)}, 2, 2, func(p *player) { lateAtTheDisk(p, time.Minute) })
+	if len(o.Wrongs) > 0 {
+		t.Errorf("%q\n%s", o.Wrongs, o.Log)
+	}
+}
+
 // aWriteIsLateAtTheDisk: its primary is dead by then, and the next one is to come.
-func aWriteIsLateAtTheDisk(p *player) {
+func aWriteIsLateAtTheDisk(p *player) { lateAtTheDisk(p, time.Second) }
+
+// lateAtTheDisk has a write hang until the next primary is admitted, or for so long.
+func lateAtTheDisk(p *player, most time.Duration) {
 	p.write(3)
 	old, there := p.primary(), p.watch(p.number+1)
 	release := p.when("the write is late", planetest.Wait, func(a planetest.Access) bool { return a.Number == p.number && a.Write })
@@ -58,7 +70,7 @@ func aWriteIsLateAtTheDisk(p *player) {
 	p.until("a write is at the disk", there)
 	p.kill(old)
 	p.until("another cn is primary", func() bool { return p.primary() != old })
-	for begun := time.Now(); p.moves() == 0 && time.Since(begun) < time.Second; {
+	for begun := time.Now(); p.moves() == 0 && time.Since(begun) < most; {
 		time.Sleep(time.Millisecond) // the fence waits, or does not
 	}
 	release()

@@ -80,8 +80,11 @@ func (r *rig) gated(name string, on string) *gated {
 	return g
 }
 
-// TestRemoveHostSettles: a write at the device holds RemoveHost up, and
-// nothing of the host reaches the device afterwards.
+// nextHost is admitted after another one.
+const nextHost = "nqn.2014-08.org.nvmexpress:uuid:2e1f5d4b-7f0c-4e0e-8a53-0d8f1c2a4b99"
+
+// TestRemoveHostSettles: a write at the device holds RemoveHost up, and any host that is
+// to be admitted, and nothing of the host reaches the device afterwards.
 func TestRemoveHostSettles(t *testing.T) {
 	r := newRig(t, func(_ *Config, _ *TransportOpts, s *SubsystemConfig) { s.AllowAnyHost = false })
 	r.malloc("m1", 256)
@@ -117,8 +120,12 @@ func TestRemoveHostSettles(t *testing.T) {
 		t.Fatal("RemoveHost returned with a write under way")
 	case <-time.After(100 * time.Millisecond):
 	}
+	if err := r.sub.AddHost(nextHost); !errors.Is(err, syscall.EBUSY) { // its caller may not have waited for RemoveHost
+		t.Errorf("another host is admitted meanwhile: %v", err)
+	}
 	g.release()
 	must(t, <-done)
+	must(t, r.sub.AddHost(nextHost))
 	if n := g.seen.Load(); n != 1 {
 		t.Errorf("%d requests reached the device", n)
 	}

@@ -112,7 +112,9 @@ func (s *Subsystem) Hosts() []string {
 }
 
 // AddHost admits a host; with keys it has to authenticate. EEXIST when it is
-// admitted already, EINVAL for a bad name.
+// admitted already, EINVAL for a bad name, EBUSY while a host that was removed has
+// commands under way: anyone who removed it and did not wait for the end would take
+// those for settled.
 func (s *Subsystem) AddHost(nqn string, keys ...HostKeys) error {
 	if err := nvme.CheckNQN(nqn); err != nil {
 		return fmt.Errorf("host: %w: %w", err, syscall.EINVAL)
@@ -121,6 +123,11 @@ func (s *Subsystem) AddHost(nqn string, keys ...HostKeys) error {
 	if slices.Contains(s.hosts, nqn) {
 		s.mu.Unlock()
 		return fmt.Errorf("host %s: %w", nqn, syscall.EEXIST)
+	}
+	if old := s.leaving(); old != "" {
+		s.mu.Unlock()
+		return fmt.Errorf("host %s is not admitted yet: commands of host %s, which was removed, are under way still; try again when they "+
+			"have ended: %w", nqn, old, syscall.EBUSY)
 	}
 	s.hosts = append(s.hosts, nqn)
 	s.setKeys(nqn, keys)
@@ -162,6 +169,17 @@ func (s *Subsystem) AllowAnyHost(allow bool) {
 		s.closeConns(func(c *conn) bool { return !slices.Contains(hosts, c.hostNQN()) })
 	}
 	s.tgt.discoveryChanged()
+}
+
+// leaving returns a host that is not admitted any more and has a connection that
+// has not settled, "" for none; s.mu is held.
+func (s *Subsystem) leaving() string {
+	for c := range s.conns {
+		if host := c.hostNQN(); !s.admits(host) {
+			return host
+		}
+	}
+	return ""
 }
 
 // admits reports whether the host may connect; s.mu is held.

@@ -27,7 +27,7 @@ func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
 		}
 		l.c.insertVD(&vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID,
 			DNID: n.At.DNID, Clusters: n.At.Clusters,
-			Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1})
+			Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1, Lack: m.Size})
 		old.Leaving, old.Moved = true, n.Moved
 		l.c.then(func() error { return tx.UpdateVD(old) })
 		return l.c.allOnline()

@@ -1,6 +1,7 @@
 package array
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
@@ -199,7 +200,7 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 				}
 			}
 			v.Role, v.Leaving = vda.Member, v.Moved // it was quicker than the one that was to replace it, unless a user wants it elsewhere
-			l.c.then(func() error { return l.c.tx.UpdateVD(v) })
+			l.c.then(func() error { return errors.Join(l.c.tx.UpdateVD(v), l.c.tx.SetVDLack(v.ID, 0)) })
 			other = true
 		}
 	}
@@ -270,9 +271,10 @@ func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
 				l.expel(other)
 			}
 		}
-		v.Role = vda.Member
+		v.Role, v.Leaving, v.Moved = vda.Member, false, false
 		v.Epoch++
 		l.c.updateVD(v)
+		l.c.then(func() error { return tx.SetVDLack(v.ID, 0) })
 		l.raiseGen(m)
 		return nil
 	})

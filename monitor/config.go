@@ -53,6 +53,9 @@ type Timing struct {
 	// ReplaceAfter is how long a leg of a mirror must be away before another is made
 	// in its place. Default 10 min.
 	ReplaceAfter time.Duration
+	// FlapWait is how long a leg waits that was lost three times in 10 minutes before it
+	// is taken back: twice as long with each further loss, up to 16 times. Default 1 min.
+	FlapWait time.Duration
 	// Refresh is how often the picture of the cluster is read from SQL.
 	// Default 1 s.
 	Refresh time.Duration
@@ -99,7 +102,7 @@ func (t *Timing) validate() error {
 			2 * time.Second}, {&t.SyncTimeout, "sync-timeout", 20 * time.Second},
 		{&t.ReachDelay, "reach-delay", 5 * time.Second}, {&t.ReachHold, "reach-hold", 30 * time.Second}, {&t.RepairAfter,
 			"repair-after", 10 * time.Minute},
-		{&t.ReplaceAfter, "replace-after", 10 * time.Minute},
+		{&t.ReplaceAfter, "replace-after", 10 * time.Minute}, {&t.FlapWait, "flap-wait", time.Minute},
 		{&t.RetryMin, "retry-min", 2 * time.Second}, {&t.RetryMax, "retry-max", 10 * time.Second}, {&t.FullPeriod,
 			"full-sync-period", time.Minute},
 	} {

@@ -23,11 +23,11 @@ const (
 	// targetDelay is how long a target may be without a connection before what was
 	// copied to it counts as an attempt that has failed.
 	targetDelay = 10 * time.Second
-	// flaps is how many losses of a leg within flapTime make it wait, a minute at
-	// first and twice as long with each further one, flapWait at most.
+	// flaps is how many losses of a leg within flapTime make it wait, Timing.FlapWait at
+	// first and twice as long with each further one, flapMost times that at most.
 	flaps    = 3
 	flapTime = 10 * time.Minute
-	flapWait = 16 * time.Minute
+	flapMost = 16
 )
 
 // LegView is a leg that is not a member, or is to leave, or whose disk is not well, of
@@ -128,7 +128,7 @@ func (l *legMemory) noteEpoch(now time.Time, epoch uint64) {
 }
 
 // wait is for how long the leg has to wait still.
-func (l *legMemory) wait(now time.Time) time.Duration {
+func (l *legMemory) wait(t *Timing, now time.Time) time.Duration {
 	recent := 0
 	for _, at := range l.lost {
 		if now.Sub(at) <= flapTime {
@@ -138,7 +138,7 @@ func (l *legMemory) wait(now time.Time) time.Duration {
 	if recent < flaps {
 		return 0
 	}
-	hold := min(time.Minute<<min(recent-flaps, 10), flapWait)
+	hold := t.FlapWait * time.Duration(min(1<<min(recent-flaps, 10), flapMost))
 	return l.lost[len(l.lost)-1].Add(hold).Sub(now)
 }
 
@@ -274,7 +274,7 @@ func (m *Monitor) legView(primary *node, v vda.VD, dn *vda.DN, memory map[string
 	case l.apart.IsZero():
 		l.apart = now
 	}
-	view := LegView{DAID: v.DAID, VD: v, DNUp: m.up(v.DNID), Fenced: dn.Applied >= v.Version, Wait: l.wait(now)}
+	view := LegView{DAID: v.DAID, VD: v, DNUp: m.up(v.DNID), Fenced: dn.Applied >= v.Version, Wait: l.wait(&m.cfg.Timing, now)}
 	if known {
 		view.Lack = said.Lack
 	}

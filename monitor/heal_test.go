@@ -94,18 +94,21 @@ func TestPlanHeal(t *testing.T) {
 // and is forgiven after a while.
 func TestFlappingLegWaits(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	l := &legMemory{}
+	l, timing := &legMemory{}, &Timing{FlapWait: time.Minute}
 	var got []string
 	for epoch := uint64(1); epoch <= 6; epoch++ {
 		l.noteEpoch(now, epoch)
 		l.noteEpoch(now, epoch) // the same loss
-		got = append(got, fmt.Sprint(max(l.wait(now), 0)))
+		got = append(got, fmt.Sprint(max(l.wait(timing, now), 0)))
 		now = now.Add(time.Second)
 	}
 	if s := strings.Join(got, " "); s != "0s 0s 1m0s 2m0s 4m0s 8m0s" {
 		t.Errorf("it waits %s", s)
 	}
-	if w := l.wait(now.Add(flapTime + time.Second)); w > 0 {
+	if w := l.wait(&Timing{FlapWait: time.Second}, now); w > 8*time.Second {
+		t.Errorf("with a shorter wait at first it waits %v", w)
+	}
+	if w := l.wait(timing, now.Add(flapTime+time.Second)); w > 0 {
 		t.Errorf("after %v without a loss it waits %v", flapTime, w)
 	}
 }

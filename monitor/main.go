@@ -51,7 +51,7 @@ share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 			return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", m.Name)
 		}
 		if err := program.AboveZero(c.Flags(), "heartbeat-period", "heartbeat-timeout", "heartbeat-misses", "lease",
-			"full-sync-period", "sync-timeout", "parallel"); err != nil {
+			"flap-wait", "full-sync-period", "sync-timeout", "parallel"); err != nil {
 			return err
 		}
 		if err := m.Timing.validate(); err != nil {
@@ -84,6 +84,8 @@ func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 	fs.DurationVar(&t.RepairAfter, "repair-after", 10*time.Minute, "how long a cn must be down before other cns get its controllers")
 	fs.DurationVar(&t.ReplaceAfter, "replace-after", 10*time.Minute,
 		"how long a leg of a mirrored array must be away before another is made in its place")
+	fs.DurationVar(&t.FlapWait, "flap-wait", time.Minute,
+		"how long a leg that was lost three times in 10 minutes waits before it is taken back; twice as long each further time, up to 16 times")
 	fs.StringVar(&m.Name, "advertise", "", "`HOST:PORT` at which other monitors reach this one, needed when it listens on all addresses "+
 		"(default where it listens)")
 	fs.DurationVar(&t.Lease, "lease", 5*time.Second, "how long a monitor that is not heard of keeps its nodes")

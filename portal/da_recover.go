@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
@@ -43,6 +44,10 @@ func (s *Server) RecoverDa(ctx context.Context, req *apiv1.RecoverDaRequest) (*a
 	notes := s.syncSteps(ctx, steps...)
 	now, err := s.daMsg(ctx, byID(da.ID))
 	msg, remarks := shown(now, err, daMsg(da))
+	if vd.Lack > 0 {
+		remarks = append(remarks, fmt.Sprintf("a copy to the vd was under way: in %d bytes it has older data than in the others, or none",
+			vd.Lack))
+	}
 	return &apiv1.RecoverDaReply{ReplyInfo: done("the da is recovered", notes, remarks...), DaMsg: msg}, nil
 }
 
@@ -78,7 +83,31 @@ func recoverable(tx store.Reader, da *vda.DA, vdID string) (*vda.VD, error) {
 		if v.Health.Error {
 			return nil, no("vd %s is not well itself: %s", v.ID, v.Health.Msg)
 		}
-		return v, nil
+		return v, fit(tx, da, c, v)
 	}
 	return nil, vda.Errorf(vda.NotFound, "da %s has no vd %q; da get shows the ids of its vds", da.Name, vda.Shorten(vdID, 80))
+}
+
+// fit refuses a vd that holds nothing to go on with, and one that lacks more than
+// another that is well.
+func fit(tx store.Reader, da *vda.DA, c *vda.Column, v *vda.VD) error {
+	no := func(format string, args ...any) error {
+		return refuse(codePrecondition, vda.FailedPrecondition, format, args...)
+	}
+	mirrors, err := tx.MirrorsOfDA(da.ID)
+	if err != nil {
+		return err
+	}
+	for i := range mirrors {
+		if m := &mirrors[i]; m.ID == v.MirrorID && v.Lack >= m.Size {
+			return no("vd %s has none of the data: it was made to take another's place, and nothing had been copied to it", v.ID)
+		}
+	}
+	for _, o := range c.Legs {
+		if o != v && !o.Health.Error && o.Lack < v.Lack {
+			return no("vd %s lacks %d bytes, as a copy to it was under way; vd %s of the same column is well and lacks %d: recover from that",
+				v.ID, v.Lack, o.ID, o.Lack)
+		}
+	}
+	return nil
 }

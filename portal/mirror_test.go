@@ -332,8 +332,27 @@ func TestRecoverDa(t *testing.T) {
 		t.Errorf("before: %v", da)
 	}
 
+	lacks := func(bytes uint64) {
+		t.Helper()
+		must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { return tx.SetVDLack(stale.VdId, bytes) }))
+	}
+	lacks(stale.Size) // made to take the place of one that is lost, and never copied to
+	refusal(t, recover(none), codes.FailedPrecondition, 8, stale.VdId, "has none of the data")
+	lacks(4096)
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { // another that lacks less
+		v, err := tx.VD(stale.VdId)
+		if err != nil {
+			return err
+		}
+		better := *v
+		better.ID, better.Lack = "better", 0
+		return errors.Join(tx.InsertVD(&better))
+	}))
+	refusal(t, recover(none), codes.FailedPrecondition, 8, stale.VdId, "lacks 4096 bytes", "vd better", "lacks 0")
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { return tx.DeleteVD("better") }))
+
 	r := must[*apiv1.RecoverDaReply](t)(client.RecoverDa(ctx, &apiv1.RecoverDaRequest{DaName: "da0", VdId: stale.VdId, AcceptDataLoss: true}))
-	if r.ReplyInfo.ReplyMsg != "success" || r.DaMsg.Error || r.DaMsg.RedundancyState != "single" {
+	if !strings.Contains(r.ReplyInfo.ReplyMsg, "in 4096 bytes it has older data") || r.DaMsg.Error || r.DaMsg.RedundancyState != "single" {
 		t.Errorf("recovered: %v", r)
 	}
 	for _, v := range r.DaMsg.GrpMsgList[0].VdMsgList {

@@ -82,19 +82,30 @@ func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
 
 // set tells a mirror its legs, but says that some are absent.
 func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.VdTarget) error {
-	if s := r.mirror(m); s.Gen > m.Gen {
+	had := r.mirror(m)
+	if s := had; s.Gen > m.Gen {
 		return fmt.Errorf("mirror %s has its legs of gen %d, and the database says gen %d: it has gone back in time, and nothing is changed",
 			m.Id, s.Gen, m.Gen)
 	}
 	s, err := r.Plane.VdaMirrorSet(ctx, spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: legsFor(m, absent)})
 	switch {
-	case spdk.Code(err) == -int(syscall.EINVAL) && slices.ContainsFunc(legsIn(m, isMember), r.connected):
+	case spdk.Code(err) == -int(syscall.EINVAL) && (slices.ContainsFunc(legsIn(m, isMember), r.connected) || unrelated(m, had)):
 		return fmt.Errorf("mirror %s: %w: %w", m.Id, errOtherLegs, err)
 	case err != nil:
 		return fmt.Errorf("mirror %s: %w", m.Id, err)
 	}
 	r.noteMirror(m, s)
 	return nil
+}
+
+// unrelated reports that none of the members that a mirror is told has all data as far
+// as it knows: a user has the array go on with a leg that was dropped. Such a leg is not
+// connected before the mirror has let go of the others.
+func unrelated(m *apiv1.MirrorSpec, had *spdk.Mirror) bool {
+	return !slices.ContainsFunc(legsIn(m, isMember), func(v *apiv1.VdTarget) bool {
+		l := legState(had, v.VdId)
+		return l != nil && (l.Role == spdk.MirrorMember || l.Role == spdk.MirrorJoining)
+	})
 }
 
 // errAgain says that an array cannot go on from what there is and has to be taken

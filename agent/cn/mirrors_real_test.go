@@ -275,6 +275,8 @@ func TestRealMirrors(t *testing.T) {
 	m.role(0, apiv1.LegRole_LEG_ROLE_MEMBER)
 	m.good(1, m.cntlr(1, 1))
 	m.reports(1, quiet)
+	m.scrub(1)
+	work.goesOn()
 	ended = true
 	work.end()
 	write(t, m.disk(1), 4)
@@ -286,6 +288,55 @@ func TestRealMirrors(t *testing.T) {
 		}
 	}
 	m.equal()
+}
+
+// scrub has the primary on controller node i compare the legs, and what it says of that
+// is under the order's id.
+func (m *mirrorLab) scrub(i int) {
+	m.Helper()
+	order := func(id string, change func(*apiv1.ScrubRequest)) (*apiv1.ScrubReply, error) {
+		r := &apiv1.ScrubRequest{ClusterId: cluster, NodeId: m.cns[i].id, DaId: daID, Term: m.term, ScrubId: id}
+		change(r)
+		return m.cns[i].a.Scrub(context.Background(), r)
+	}
+	all := func(*apiv1.ScrubRequest) {}
+	scrubbed := func(id string, mirrors ...*apiv1.MirrorSpec) func(l []*apiv1.MirrorState) string {
+		return func(l []*apiv1.MirrorState) string {
+			for _, spec := range mirrors {
+				if !slices.ContainsFunc(l, func(s *apiv1.MirrorState) bool {
+					return s.MirrorId == spec.Id && s.Scrub.GetState() == "done" && s.Scrub.ScrubId == id && s.Scrub.DoneBytes == legData &&
+						s.Scrub.Mismatches == 0
+				}) {
+					return "mirror " + spec.Id + " is not scrubbed"
+				}
+			}
+			return ""
+		}
+	}
+	for _, id := range []string{"first", "second"} {
+		if r, err := order(id, all); err != nil || len(r.Problems) > 0 {
+			m.Fatalf("scrub %s: %v, %v", id, r, err)
+		}
+		m.reports(i, scrubbed(id, m.mirrors...))
+	}
+	from := m.mirrors[0].Legs[0].Vd.VdId
+	if r, err := order("third", func(r *apiv1.ScrubRequest) { r.RepairFrom = from }); err != nil || len(r.Problems) > 0 {
+		m.Fatalf("scrub of one mirror: %v, %v", r, err)
+	}
+	m.reports(i, scrubbed("third", m.mirrors[0]))
+	m.reports(i, scrubbed("second", m.mirrors[1]))
+	if r, err := order("", func(r *apiv1.ScrubRequest) { r.Stop = true }); err != nil || len(r.Problems) > 0 {
+		m.Errorf("stop, when none is running: %v, %v", r, err)
+	}
+	for want, change := range map[string]func(*apiv1.ScrubRequest){
+		"term 0":  func(r *apiv1.ScrubRequest) { r.Term = 0 },
+		"da none": func(r *apiv1.ScrubRequest) { r.DaId = "none" },
+		"node":    func(r *apiv1.ScrubRequest) { r.NodeId = "other" },
+	} {
+		if _, err := order("x", change); err == nil || !strings.Contains(err.Error(), want) {
+			m.Errorf("%v does not say %q", err, want)
+		}
+	}
 }
 
 // slow has a data plane copy 1 MiB per second and mirror.

@@ -3508,7 +3508,7 @@ type VdMsg struct {
 	ErrorMsg      string                 `protobuf:"bytes,7,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	ErrorTime     string                 `protobuf:"bytes,8,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
 	Role          string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                              // of a mirrored array: member, target, stale, or leaving when it is being deleted
-	LackBytes     uint64                 `protobuf:"varint,10,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // of a target, that are to be copied to it
+	LackBytes     uint64                 `protobuf:"varint,10,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // of a leg that is not a member, that are to be copied to it, as its primary said last
 	DaName        string                 `protobuf:"bytes,40,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`           // get only
 	Leaving       bool                   `protobuf:"varint,41,opt,name=leaving,proto3" json:"leaving,omitempty"`                      // another takes its place, and it goes when that has all data
 	unknownFields protoimpl.UnknownFields

@@ -163,6 +163,44 @@ func TestADiskNodeIsDrained(t *testing.T) {
 	})
 }
 
+// TestAStripedArrayIsDrained: the only leg of a column that was never mirrored goes in the
+// step in which its successor becomes a member.
+func TestAStripedArrayIsDrained(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.within(10*time.Second, "the pd is up", func() bool { d := r.dn(0); return d.Applied == d.Version })
+		da := r.addMirrored()
+		r.update(func(tx store.Tx) error {
+			v, err := tx.VD("a")
+			if err != nil {
+				return err
+			}
+			v.Size, da.Redundancy = 1<<20, vda.Striped // all of which is data
+			return errors.Join(tx.UpdateVD(v), tx.DeleteVD("b"), tx.GivePD("pd1", 2), tx.UpdateDA(da))
+		})
+		becomes := func(want string) {
+			r.Helper()
+			r.within(time.Minute, want, func() bool { return r.at(r.serve(da)) == want })
+		}
+		becomes("dn0")
+		r.addSpare("dn2")
+		r.update(func(tx store.Tx) error { return tx.SetDNDrain(r.dns[0].ID, true) })
+		becomes("dn2")
+		r.addSpare("dn3") // the leg has a label by now, and goes when there are two
+		r.update(func(tx store.Tx) error {
+			return errors.Join(tx.SetDNDrain(r.dns[2].ID, true), tx.SetDNDrain(r.dns[1].ID, true))
+		})
+		r.update(func(tx store.Tx) error {
+			n, err := tx.Node(vda.DiskNode, r.dns[0].ID)
+			if err != nil {
+				return err
+			}
+			n.Online = false
+			return tx.UpdateNode(vda.DiskNode, n)
+		})
+		becomes("dn3")
+	})
+}
+
 // TestADrainIsCalledOff: what is under way is undone.
 func TestADrainIsCalledOff(t *testing.T) {
 	inBubble(t, func(r *rig) {

@@ -119,6 +119,25 @@ func TestMoveVd(t *testing.T) {
 	}
 }
 
+// TestMoveVdOfAStripedArray: a vd of an array without redundancy moves too, to one with
+// room for a label.
+func TestMoveVdOfAStripedArray(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 2, 1)
+	c.CanMirror()
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20}))
+	v := getDa(t, client).GrpMsgList[0].VdMsgList[0]
+	r := must[*apiv1.MoveVdReply](t)(client.MoveVd(ctx, &apiv1.MoveVdRequest{VdId: v.VdId}))
+	if n := r.NewVdMsg; n.GetDnName() == v.DnName || n.GetSize() < v.Size+vda.LegTail || !r.VdMsg.Leaving || n.GetRole() != "stale" {
+		t.Errorf("reply %v", r)
+	}
+	stays := must[*apiv1.MoveVdReply](t)(client.MoveVd(ctx, &apiv1.MoveVdRequest{VdId: v.VdId, Cancel: true}))
+	if stays.VdMsg.Leaving {
+		t.Errorf("after cancel %v", stays)
+	}
+}
+
 // TestDrain: a dn or pd that is being drained takes nothing new, says how many vds are on
 // it and which cannot leave; undrain ends it and undoes what is under way.
 func TestDrain(t *testing.T) {

@@ -86,7 +86,11 @@ func (v *value) Set(text string) error {
 		return err
 	}
 	v.text = text
-	v.req.Set(v.field, x)
+	if v.field.IsList() {
+		v.req.Mutable(v.field).List().Append(x)
+	} else {
+		v.req.Set(v.field, x)
+	}
 	return nil
 }
 

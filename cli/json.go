@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -15,6 +16,10 @@ import (
 
 const indent = "  "
 
+// later are fields that came after the tutorial, of objects that it shows: they are
+// left out when they are empty, so that what it shows stays as it is.
+var later = []protoreflect.Name{"more_initiator_nqn_list"}
+
 // appendMessage appends m as JSON: all fields in the order of the proto. The
 // first line is not indented, the others are by prefix.
 func appendMessage(b []byte, m protoreflect.Message, prefix string) []byte {
@@ -22,6 +27,9 @@ func appendMessage(b []byte, m protoreflect.Message, prefix string) []byte {
 	b = append(b, '{')
 	for i := range fields.Len() {
 		f := fields.Get(i)
+		if slices.Contains(later, f.Name()) && !m.Has(f) {
+			continue
+		}
 		b = appendKey(b, string(f.Name()), prefix, i == 0)
 		switch {
 		case f.IsList():

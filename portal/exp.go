@@ -143,22 +143,35 @@ func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*a
 	return &apiv1.DeleteExpReply{ReplyInfo: done("the exp is deleted", notes)}, nil
 }
 
-// ModifyExp changes which host is admitted; the one before is disconnected.
+// ModifyExp changes which hosts are let in; those that are not any more are
+// disconnected.
 func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*apiv1.ModifyExpReply, error) {
-	if req.NewInitiatorNqn == nil {
-		return nil, nothingToModify("new_initiator_nqn")
-	}
-	if err := vda.CheckInitiator("new_initiator_nqn", *req.NewInitiatorNqn); err != nil {
-		return nil, err
+	switch some := len(req.AddInitiatorNqn)+len(req.RemoveInitiatorNqn) > 0; {
+	case req.NewInitiatorNqn == nil && !some:
+		return nil, nothingToModify("new_initiator_nqn, add_initiator_nqn or remove_initiator_nqn")
+	case req.NewInitiatorNqn != nil && some:
+		return nil, invalid("new_initiator_nqn is the one host from now on; give it without add_initiator_nqn and remove_initiator_nqn")
+	case req.NewInitiatorNqn != nil:
+		if err := vda.CheckInitiator("new_initiator_nqn", *req.NewInitiatorNqn); err != nil {
+			return nil, err
+		}
 	}
 	var steps [][]node
 	var made *apiv1.ExpMsg
+	var warnings []string
 	err := s.update(ctx, func(tx store.Tx) error {
 		_, exp, err := findExp(tx, req.DaName, req.ExpName)
 		if err != nil {
 			return err
 		}
-		exp.InitiatorNQN = *req.NewInitiatorNqn
+		if req.NewInitiatorNqn != nil {
+			exp.InitiatorNQN, exp.MoreHosts = *req.NewInitiatorNqn, nil
+		} else if err := exp.ChangeHosts(req.AddInitiatorNqn, req.RemoveInitiatorNqn); err != nil {
+			return err
+		}
+		if warnings, err = unshared(tx.Unlocked(), exp); err != nil {
+			return err
+		}
 		plan, err := array.UpdateExp(tx, exp)
 		if err != nil {
 			return err
@@ -175,7 +188,31 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 	notes := s.syncAll(ctx, steps...)
 	now, err := s.expMsg(ctx, req.DaName, req.ExpName)
 	msg, remarks := shown(now, err, made)
+	remarks = append(remarks, warnings...)
 	return &apiv1.ModifyExpReply{ReplyInfo: done("the exp is modified", notes, remarks...), ExpMsg: msg}, nil
+}
+
+// unshared warns where several hosts must not rely on reservations: SPDK offers
+// them, and each controller has its own.
+func unshared(tx store.Reader, exp *vda.Exp) (warnings []string, err error) {
+	if len(exp.MoreHosts) == 0 {
+		return nil, nil
+	}
+	cntlrs, err := tx.CntlrsOfDA(exp.DAID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cntlrs {
+		cn, err := tx.CN(cntlrs[i].CNID)
+		if err != nil {
+			return nil, err
+		}
+		if !cn.Mirrors && cn.DataPlaneVersion != "" && !cntlrs[i].Deleted {
+			warnings = append(warnings, "cn "+cn.Name+" runs SPDK, whose reservations are one controller's alone: "+
+				"the hosts must not rely on them")
+		}
+	}
+	return warnings, nil
 }
 
 // ListExp lists exporters by name.

@@ -30,8 +30,7 @@ func TestLimits(t *testing.T) {
 		t.Helper()
 		for _, v := range getDa(t, client).CntlrMsgList {
 			if v.Primary {
-				syncs := c.Agent(v.CnName).Syncs()
-				l := syncs[len(syncs)-1].Cn.Cntlrs[0].Limits
+				l := lastCntlr(c, v.CnName).GetLimits()
 				return limits{l.GetRwIosPerSec(), l.GetRwMbytesPerSec(), l.GetRMbytesPerSec(), l.GetWMbytesPerSec()}
 			}
 		}

@@ -313,7 +313,8 @@ func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 	for i := range exps {
 		e := &exps[i]
 		msgs = append(msgs, &apiv1.ExpMsg{ExpId: e.ID, ExpName: e.Name, ExpNqn: e.NQN, DaName: das[e.DAID], InitiatorNqn: e.InitiatorNQN,
-			SnapName: e.SnapName, EsMsgList: byExp[e.ID]})
+			MoreInitiatorNqnList: e.MoreHosts,
+			SnapName:             e.SnapName, EsMsgList: byExp[e.ID]})
 	}
 	return msgs, nil
 }

@@ -8,14 +8,15 @@ import (
 
 var expTable = table[vda.Exp]{
 	name: "vda_exp", noun: "exp",
-	cols:  []string{"id", "da_id", "name", "nqn", "initiator_nqn", "snap_name", "serial", "ns_uuid", "version", "deleted"},
+	cols:  []string{"id", "da_id", "name", "nqn", "initiator_nqn", "more_hosts", "snap_name", "serial", "ns_uuid", "version", "deleted"},
 	keys:  []string{"live_name", "live_nqn"},
 	fixed: []string{"da_id"},
 	dest: func(v *vda.Exp) []any {
-		return []any{&v.ID, &v.DAID, &v.Name, &v.NQN, &v.InitiatorNQN, &v.SnapName, &v.Serial, &v.NSUUID, &v.Version, &v.Deleted}
+		return []any{&v.ID, &v.DAID, &v.Name, &v.NQN, &v.InitiatorNQN, lines{&v.MoreHosts}, &v.SnapName, &v.Serial,
+			&v.NSUUID, &v.Version, &v.Deleted}
 	},
 	values: func(v *vda.Exp) []any {
-		return []any{v.ID, v.DAID, v.Name, v.NQN, v.InitiatorNQN, v.SnapName, v.Serial, v.NSUUID, v.Version, v.Deleted,
+		return []any{v.ID, v.DAID, v.Name, v.NQN, v.InitiatorNQN, lines{&v.MoreHosts}, v.SnapName, v.Serial, v.NSUUID, v.Version, v.Deleted,
 			orNull(v.Name, v.Deleted), orNull(v.NQN, v.Deleted)}
 	},
 	label: func(v *vda.Exp) string { return v.Name + " with NQN " + v.NQN },
@@ -33,14 +34,47 @@ var esTable = table[vda.ES]{
 	label: func(v *vda.ES) string { return v.ID },
 }
 
-func (t *sqlTx) InsertExp(v *vda.Exp) error { return insertRow(t, &expTable, v) }
+func (t *sqlTx) InsertExp(v *vda.Exp) error {
+	if err := insertRow(t, &expTable, v); err != nil {
+		return err
+	}
+	return t.findByHosts(v)
+}
 
 func (t *sqlTx) UpdateExp(v *vda.Exp) error {
 	ok, err := updateRow(t, &expTable, v, "")
-	return orNotFound(ok, err, "exp", v.ID)
+	if err := orNotFound(ok, err, "exp", v.ID); err != nil {
+		return err
+	}
+	return t.findByHosts(v)
 }
 
-func (t *sqlTx) DeleteExp(id string) error           { return deleteRow(t, &expTable, id) }
+func (t *sqlTx) DeleteExp(id string) error {
+	if err := t.forgetHosts(id); err != nil {
+		return err
+	}
+	return deleteRow(t, &expTable, id)
+}
+
+// findByHosts has an exporter be found by the hosts of its more_hosts, which are
+// rows of vda_exp_host for that.
+func (t *sqlTx) findByHosts(v *vda.Exp) error {
+	if err := t.forgetHosts(v.ID); err != nil {
+		return err
+	}
+	for _, nqn := range v.MoreHosts {
+		if _, err := t.exec("INSERT INTO vda_exp_host (exp_id, nqn) VALUES (?, ?)", v.ID, nqn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *sqlTx) forgetHosts(expID string) error {
+	_, err := t.exec("DELETE FROM vda_exp_host WHERE exp_id = ?", expID)
+	return err
+}
+
 func (t *sqlReader) Exp(id string) (*vda.Exp, error) { return getRow(t, &expTable, id, "id = ?", id) }
 
 func (t *sqlReader) ExpByName(daID, name string) (*vda.Exp, error) {
@@ -58,7 +92,7 @@ func (t *sqlReader) ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error) {
 		c.and("da_id = ?", *f.DAID)
 	}
 	if f.InitiatorNQN != nil {
-		c.and("initiator_nqn = ?", *f.InitiatorNQN)
+		c.and("(initiator_nqn = ? OR id IN (SELECT exp_id FROM vda_exp_host WHERE nqn = ?))", *f.InitiatorNQN, *f.InitiatorNQN)
 	}
 	if f.Error != nil {
 		is := ""

@@ -235,6 +235,30 @@ func (j asJSON) Value() (driver.Value, error) {
 	return string(b), err
 }
 
+// lines scans and writes short texts without line ends as one, nil as "".
+type lines struct{ l *[]string }
+
+// Scan implements sql.Scanner.
+func (l lines) Scan(src any) error {
+	var text string
+	switch v := src.(type) {
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	default:
+		return fmt.Errorf("%T is not text", src)
+	}
+	*l.l = nil
+	if text != "" {
+		*l.l = strings.Split(text, "\n")
+	}
+	return nil
+}
+
+// Value implements driver.Valuer.
+func (l lines) Value() (driver.Value, error) { return strings.Join(*l.l, "\n"), nil }
+
 // maxMsg bounds a stored error message, bytes.
 const maxMsg = 4096
 

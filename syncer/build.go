@@ -256,7 +256,8 @@ func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr) ([]*apiv1.ExpSpec, error) {
 			continue
 		}
 		specs = append(specs, &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, InitiatorNqn: e.InitiatorNQN,
-			SnapName: e.SnapName, Serial: e.Serial, NsUuid: e.NSUUID,
+			MoreInitiatorNqns: e.MoreHosts,
+			SnapName:          e.SnapName, Serial: e.Serial, NsUuid: e.NSUUID,
 			Deleted: e.Deleted, Version: e.Version})
 	}
 	return specs, nil

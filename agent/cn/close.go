@@ -121,11 +121,8 @@ func (p *pass) closeToHosts(ctx context.Context, why why, e *apiv1.ExpSpec) erro
 		}
 		return err
 	}
-	hosts := append(slices.Clone(p.c.SecondaryHostNqns), e.InitiatorNqn)
+	hosts := append(slices.Clone(p.c.SecondaryHostNqns), e.Hosts()...)
 	return agent.Parallel(len(hosts), func(i int) error {
-		if hosts[i] == "" {
-			return nil
-		}
 		return p.disconnect(ctx, e.Nqn, hosts[i])
 	})
 }

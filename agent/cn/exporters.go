@@ -115,7 +115,7 @@ func (r exporters) prepareLoss(ctx context.Context, e *apiv1.ExpSpec) error {
 	}
 	// Secondaries must not come here any more: this node may be one itself
 	// soon, and proxies would go round in a ring.
-	if err := r.Plane.ShutOut(ctx, sub, []string{e.InitiatorNqn, vda.ProxyHostNQN(r.c.Id)}); err != nil {
+	if err := r.Plane.ShutOut(ctx, sub, append(e.Hosts(), vda.ProxyHostNQN(r.c.Id))); err != nil {
 		return err
 	}
 	for _, ns := range sub.Namespaces {

@@ -147,10 +147,7 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 	x := agent.Export{
 		NQN: e.Nqn, Serial: e.Serial, Model: Model, MinCntlid: uint16(p.c.MinCntlid), MaxCntlid: uint16(p.c.MaxCntlid),
 		Bdev: bdev, UUID: e.NsUuid, ANAState: ana,
-		Settle: p.settle,
-	}
-	if e.InitiatorNqn != "" {
-		x.Hosts = []string{e.InitiatorNqn}
+		Settle: p.settle, Hosts: e.Hosts(),
 	}
 	return x
 }

@@ -2526,19 +2526,20 @@ func (x *VdTarget) GetEpoch() uint64 {
 }
 
 type ExpSpec struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	EsId          string                 `protobuf:"bytes,2,opt,name=es_id,json=esId,proto3" json:"es_id,omitempty"` // status is reported under this id
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
-	Nqn           string                 `protobuf:"bytes,4,opt,name=nqn,proto3" json:"nqn,omitempty"` // what the host connects to
-	InitiatorNqn  string                 `protobuf:"bytes,5,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
-	SnapName      string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"` // empty: the da's live volume
-	Serial        string                 `protobuf:"bytes,7,opt,name=serial,proto3" json:"serial,omitempty"`                     // 20 characters at most
-	NsUuid        string                 `protobuf:"bytes,8,opt,name=ns_uuid,json=nsUuid,proto3" json:"ns_uuid,omitempty"`       // namespace uuid and nguid on every controller
-	Deleted       bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`
-	Version       uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state             protoimpl.MessageState `protogen:"open.v1"`
+	Id                string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	EsId              string                 `protobuf:"bytes,2,opt,name=es_id,json=esId,proto3" json:"es_id,omitempty"` // status is reported under this id
+	Name              string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Nqn               string                 `protobuf:"bytes,4,opt,name=nqn,proto3" json:"nqn,omitempty"` // what the host connects to
+	InitiatorNqn      string                 `protobuf:"bytes,5,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
+	SnapName          string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"` // empty: the da's live volume
+	Serial            string                 `protobuf:"bytes,7,opt,name=serial,proto3" json:"serial,omitempty"`                     // 20 characters at most
+	NsUuid            string                 `protobuf:"bytes,8,opt,name=ns_uuid,json=nsUuid,proto3" json:"ns_uuid,omitempty"`       // namespace uuid and nguid on every controller
+	Deleted           bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`
+	Version           uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
+	MoreInitiatorNqns []string               `protobuf:"bytes,11,rep,name=more_initiator_nqns,json=moreInitiatorNqns,proto3" json:"more_initiator_nqns,omitempty"` // other hosts that connect to it
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ExpSpec) Reset() {
@@ -2639,6 +2640,13 @@ func (x *ExpSpec) GetVersion() uint64 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *ExpSpec) GetMoreInitiatorNqns() []string {
+	if x != nil {
+		return x.MoreInitiatorNqns
+	}
+	return nil
 }
 
 var File_v1_agent_proto protoreflect.FileDescriptor
@@ -2880,7 +2888,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\blistener\x18\x02 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12\x10\n" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"\xfb\x01\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"\xab\x02\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +
@@ -2892,7 +2900,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\ans_uuid\x18\b \x01(\tR\x06nsUuid\x12\x18\n" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x18\n" +
 	"\aversion\x18\n" +
-	" \x01(\x04R\aversion*a\n" +
+	" \x01(\x04R\aversion\x12.\n" +
+	"\x13more_initiator_nqns\x18\v \x03(\tR\x11moreInitiatorNqns*a\n" +
 	"\aLegRole\x12\x18\n" +
 	"\x14LEG_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLEG_ROLE_MEMBER\x10\x01\x12\x13\n" +

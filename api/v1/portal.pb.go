@@ -4872,16 +4872,17 @@ func (x *ScrubDaReply) GetDaMsg() *DaMsg {
 }
 
 type ExpMsg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ExpId         string                 `protobuf:"bytes,1,opt,name=exp_id,json=expId,proto3" json:"exp_id,omitempty"`
-	ExpName       string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
-	ExpNqn        string                 `protobuf:"bytes,3,opt,name=exp_nqn,json=expNqn,proto3" json:"exp_nqn,omitempty"`
-	DaName        string                 `protobuf:"bytes,4,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	InitiatorNqn  string                 `protobuf:"bytes,5,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
-	SnapName      string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
-	EsMsgList     []*EsMsg               `protobuf:"bytes,7,rep,name=es_msg_list,json=esMsgList,proto3" json:"es_msg_list,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state                protoimpl.MessageState `protogen:"open.v1"`
+	ExpId                string                 `protobuf:"bytes,1,opt,name=exp_id,json=expId,proto3" json:"exp_id,omitempty"`
+	ExpName              string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	ExpNqn               string                 `protobuf:"bytes,3,opt,name=exp_nqn,json=expNqn,proto3" json:"exp_nqn,omitempty"`
+	DaName               string                 `protobuf:"bytes,4,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	InitiatorNqn         string                 `protobuf:"bytes,5,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
+	SnapName             string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	EsMsgList            []*EsMsg               `protobuf:"bytes,7,rep,name=es_msg_list,json=esMsgList,proto3" json:"es_msg_list,omitempty"`
+	MoreInitiatorNqnList []string               `protobuf:"bytes,8,rep,name=more_initiator_nqn_list,json=moreInitiatorNqnList,proto3" json:"more_initiator_nqn_list,omitempty"` // hosts that are let in beside initiator_nqn
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
 }
 
 func (x *ExpMsg) Reset() {
@@ -4959,6 +4960,13 @@ func (x *ExpMsg) GetSnapName() string {
 func (x *ExpMsg) GetEsMsgList() []*EsMsg {
 	if x != nil {
 		return x.EsMsgList
+	}
+	return nil
+}
+
+func (x *ExpMsg) GetMoreInitiatorNqnList() []string {
+	if x != nil {
+		return x.MoreInitiatorNqnList
 	}
 	return nil
 }
@@ -5263,13 +5271,18 @@ func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
 	return nil
 }
 
+// ModifyExpRequest changes which hosts are let in, either to new_initiator_nqn alone
+// or by those that are added and removed. The reply comes when the connections of those
+// that are not let in any more are closed and what they had sent has settled.
 type ModifyExpRequest struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	DaName          string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	ExpName         string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
-	NewInitiatorNqn *string                `protobuf:"bytes,3,opt,name=new_initiator_nqn,json=newInitiatorNqn,proto3,oneof" json:"new_initiator_nqn,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	DaName             string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	ExpName            string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	NewInitiatorNqn    *string                `protobuf:"bytes,3,opt,name=new_initiator_nqn,json=newInitiatorNqn,proto3,oneof" json:"new_initiator_nqn,omitempty"`
+	AddInitiatorNqn    []string               `protobuf:"bytes,4,rep,name=add_initiator_nqn,json=addInitiatorNqn,proto3" json:"add_initiator_nqn,omitempty"`
+	RemoveInitiatorNqn []string               `protobuf:"bytes,5,rep,name=remove_initiator_nqn,json=removeInitiatorNqn,proto3" json:"remove_initiator_nqn,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *ModifyExpRequest) Reset() {
@@ -5321,6 +5334,20 @@ func (x *ModifyExpRequest) GetNewInitiatorNqn() string {
 		return *x.NewInitiatorNqn
 	}
 	return ""
+}
+
+func (x *ModifyExpRequest) GetAddInitiatorNqn() []string {
+	if x != nil {
+		return x.AddInitiatorNqn
+	}
+	return nil
+}
+
+func (x *ModifyExpRequest) GetRemoveInitiatorNqn() []string {
+	if x != nil {
+		return x.RemoveInitiatorNqn
+	}
+	return nil
 }
 
 type ModifyExpReply struct {
@@ -6475,7 +6502,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fScrubDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xdd\x01\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\x94\x02\n" +
 	"\x06ExpMsg\x12\x15\n" +
 	"\x06exp_id\x18\x01 \x01(\tR\x05expId\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12\x17\n" +
@@ -6483,7 +6510,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\ada_name\x18\x04 \x01(\tR\x06daName\x12#\n" +
 	"\rinitiator_nqn\x18\x05 \x01(\tR\finitiatorNqn\x12\x1b\n" +
 	"\tsnap_name\x18\x06 \x01(\tR\bsnapName\x12-\n" +
-	"\ves_msg_list\x18\a \x03(\v2\r.vda.v1.EsMsgR\tesMsgList\"\xaf\x01\n" +
+	"\ves_msg_list\x18\a \x03(\v2\r.vda.v1.EsMsgR\tesMsgList\x125\n" +
+	"\x17more_initiator_nqn_list\x18\b \x03(\tR\x14moreInitiatorNqnList\"\xaf\x01\n" +
 	"\x05EsMsg\x12\x13\n" +
 	"\x05es_id\x18\x01 \x01(\tR\x04esId\x12\x1b\n" +
 	"\tcntlr_idx\x18\x02 \x01(\rR\bcntlrIdx\x12\x17\n" +
@@ -6505,11 +6533,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\"B\n" +
 	"\x0eDeleteExpReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x8d\x01\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xeb\x01\n" +
 	"\x10ModifyExpRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12/\n" +
-	"\x11new_initiator_nqn\x18\x03 \x01(\tH\x00R\x0fnewInitiatorNqn\x88\x01\x01B\x14\n" +
+	"\x11new_initiator_nqn\x18\x03 \x01(\tH\x00R\x0fnewInitiatorNqn\x88\x01\x01\x12*\n" +
+	"\x11add_initiator_nqn\x18\x04 \x03(\tR\x0faddInitiatorNqn\x120\n" +
+	"\x14remove_initiator_nqn\x18\x05 \x03(\tR\x12removeInitiatorNqnB\x14\n" +
 	"\x12_new_initiator_nqn\"k\n" +
 	"\x0eModifyExpReply\x120\n" +
 	"\n" +

@@ -246,7 +246,9 @@ func testExp(t *testing.T, s *suite) {
 		return tx.InsertES(&vda.ES{ID: store.NewID(), ExpID: c.exp.ID, CntlrID: c.cntlr.ID})
 	})
 	upd := *c.exp
-	upd.InitiatorNQN, upd.Version = upd.InitiatorNQN+"-new", 30
+	upd.InitiatorNQN, upd.Version, upd.MoreHosts = upd.InitiatorNQN+"-new", 30, []string{"nqn.gone-" + upd.ID}
+	s.update(t, func(tx store.Tx) error { return tx.UpdateExp(&upd) })
+	upd.MoreHosts = []string{"nqn.more-" + upd.ID, "nqn.most-" + upd.ID}
 	s.update(t, func(tx store.Tx) error { return tx.UpdateExp(&upd) })
 	s.view(t, func(tx store.Reader) error {
 		for name, get := range map[string]func() (*vda.Exp, error){
@@ -283,6 +285,9 @@ func testExp(t *testing.T, s *suite) {
 	if !listed(store.ExpFilter{InitiatorNQN: &upd.InitiatorNQN, Error: ptr(false)}) ||
 		listed(store.ExpFilter{Error: ptr(true)}) || listed(store.ExpFilter{InitiatorNQN: ptr("x")}) {
 		t.Error("filters are wrong on a healthy exporter")
+	}
+	if !listed(store.ExpFilter{InitiatorNQN: &upd.MoreHosts[1]}) || listed(store.ExpFilter{InitiatorNQN: ptr("nqn.gone-" + upd.ID)}) {
+		t.Error("an exporter is not found by the second of its other hosts, or by one that it has not any more")
 	}
 	s.update(t, func(tx store.Tx) error { return tx.SetHealth(store.ObjES, c.es.ID, vda.Health{Error: true, Msg: "no"}) })
 	if listed(store.ExpFilter{Error: ptr(false)}) || !listed(store.ExpFilter{Error: ptr(true)}) {

@@ -154,8 +154,8 @@ func newCntlr(da *vda.DA, cn *vda.CN, idx uint32) *vda.Cntlr {
 func newExp(da *vda.DA) *vda.Exp {
 	id := store.NewID()
 	return &vda.Exp{ID: id, DAID: da.ID, Name: "exp-" + id, NQN: "nqn.2016-06.io.spdk:vda-exp-" + id,
-		InitiatorNQN: "nqn.2016-06.io.spdk:host-" + id,
-		SnapName:     "snap", Serial: id[:20], NSUUID: id, Version: 4}
+		InitiatorNQN: "nqn.2016-06.io.spdk:host-" + id, MoreHosts: []string{"nqn.2016-06.io.spdk:other-" + id},
+		SnapName: "snap", Serial: id[:20], NSUUID: id, Version: 4}
 }
 
 // cluster is a dn with a pd, a cn, and a da of one vd, one cntlr and one exp.

@@ -34,11 +34,14 @@ type session struct {
 	wait    waitTime
 	stdout  io.Writer // the reply
 	stderr  io.Writer // one line per warning or error
+
+	yes   bool        // nobody is asked before something is deleted
+	typed func() bool // somebody types the command; it is not a script's
 }
 
 // Program is vda_cli.
 func Program() program.Program {
-	s := &session{}
+	s := &session{typed: typedByHand}
 	return program.Program{Root: s.root(), Fail: s.fail}
 }
 
@@ -122,10 +125,18 @@ func (s *session) command(c *command) *cobra.Command {
 		Args:    program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if c.asks() {
+				if err := s.ask(cmd, c); err != nil {
+					return err
+				}
+			}
 			return s.call(cmd.Context(), method, req, c.wait)
 		},
 	}
 	c.wait.add(cmd.Flags(), &s.wait)
+	if c.asks() {
+		s.askable(cmd)
+	}
 	for _, f := range c.flags {
 		f.add(cmd.Flags(), req)
 		if f.required {

@@ -219,7 +219,8 @@ func TestAuthenticatedAttach(t *testing.T) {
 		ok(t, call("bdev_nvme_set_keys", `{"name":"C","dhchap_key":"host","dhchap_ctrlr_key":"ctrlr"}`)) // still valid
 		ok(t, call("bdev_nvme_set_keys", `{"name":"C","dhchap_key":"host2","dhchap_ctrlr_key":"ctrlr2"}`))
 		ok(t, call("nvmf_subsystem_set_keys", `{"nqn":"nqn.2016-06.io.spdk:s","host":"nqn.2016-06.io.spdk:h","dhchap_key":"host","dhchap_ctrlr_key":"ctrlr"}`))
-		ok(t, call("nvmf_subsystem_set_keys", `{"nqn":"nqn.2016-06.io.spdk:s","host":"nqn.2016-06.io.spdk:h","dhchap_key":"host"}`))
+		ok(t, call("nvmf_subsystem_set_keys", `{"nqn":"nqn.2016-06.io.spdk:s","host":"nqn.2016-06.io.spdk:h","dhchap_key":"host",
+			"dhchap_ctrlr_key":"ctrlr"}`))
 		ok(t, call("bdev_nvme_set_keys", `{"name":"C","dhchap_key":"host","dhchap_ctrlr_key":"ctrlr"}`))
 		ok(t, call("bdev_get_bdevs", `{"name":"Cn1"}`))
 	}

@@ -93,12 +93,12 @@ func (t *Target) pair(key, ctrlrKey string) (nvmftgt.HostKeys, error) {
 }
 
 type setHostKeysParams struct {
-	NQN      string  `rpc:"nqn" doc:"subsystem"`
-	Host     string  `rpc:"host" doc:"NQN of the host, which is on the list"`
-	Target   string  `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
-	Key      *string `rpc:"dhchap_key,optional" doc:"key that the host proves to know; default as it is"`
-	CtrlrKey *string `rpc:"dhchap_ctrlr_key,optional" doc:"key that the controller proves to know to hosts that ask for it; default as it is"`
-	Keep     bool    `rpc:"vda_keep_previous,optional" doc:"the keys until now stay valid beside the new ones, until the next call"`
+	NQN      string `rpc:"nqn" doc:"subsystem"`
+	Host     string `rpc:"host" doc:"NQN of the host, which is on the list"`
+	Target   string `rpc:"tgt_name,optional" doc:"only nvmf_tgt"`
+	Key      string `rpc:"dhchap_key,optional" doc:"key that the host has to prove to know; none: its NQN is enough from now on"`
+	CtrlrKey string `rpc:"dhchap_ctrlr_key,optional" doc:"key that the controller proves to know to hosts that ask for it; none: they are refused"`
+	Keep     bool   `rpc:"vda_keep_previous,optional" doc:"the keys until now stay valid beside the new ones, until the next call"`
 }
 
 func setHostKeys(_ context.Context, t *Target, p setHostKeysParams) (any, error) {
@@ -106,24 +106,12 @@ func setHostKeys(_ context.Context, t *Target, p setHostKeysParams) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	var keys nvmftgt.HostKeys
-	if was := s.HostKeys(p.Host); len(was) > 0 {
-		keys = was[0]
-	}
-	if p.Key != nil {
-		if keys.Host, err = t.keyring.secret("dhchap_key", *p.Key); err != nil {
-			return nil, invalid("%v", err)
-		}
-		keys.Name = *p.Key
-	}
-	if p.CtrlrKey != nil {
-		if keys.Controller, err = t.keyring.secret("dhchap_ctrlr_key", *p.CtrlrKey); err != nil {
-			return nil, invalid("%v", err)
-		}
-		keys.ControllerName = *p.CtrlrKey
-	}
-	if keys.Host == nil && keys.Controller != nil {
-		return nil, jsonrpc.Errno(syscall.EINVAL, "dhchap_ctrlr_key is of no use without a dhchap_key")
+	keys, err := t.pair(p.Key, p.CtrlrKey)
+	switch {
+	case errors.Is(err, syscall.ENOKEY):
+		return nil, invalid("%v", err)
+	case err != nil:
+		return nil, refusedErrno(err)
 	}
 	if err := s.SetHostKeys(p.Host, keys, p.Keep); err != nil {
 		return nil, jsonrpc.Errno(syscall.EINVAL, err.Error())

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/host"
@@ -52,7 +53,11 @@ func TestHostsAuthenticate(t *testing.T) {
 		}
 		for _, o := range offers {
 			for _, keys := range []dhchap.Keys{{Host: key}, {Host: key, Controller: ctrlr}} {
-				c := p.connect(host.Config{Trsvcid: port, Queues: 2, Keys: keys, AuthOffer: o})
+				c, err := host.Connect(t.Context(), host.Config{Traddr: "127.0.0.1", Trsvcid: port, SubNQN: subNQN, HostNQN: hostNQN, Queues: 2,
+					Keys: keys, AuthOffer: o, ConnectTimeout: time.Minute}) // both sides compute, beside a plane that polls
+				if err != nil {
+					t.Fatalf("%v: %v", o, err)
+				}
 				if c.Namespace(1) == nil {
 					t.Errorf("%v: there is no namespace", o)
 				}
@@ -77,7 +82,8 @@ func TestHostsAuthenticate(t *testing.T) {
 
 		c := p.connect(host.Config{Trsvcid: port, Queues: 2, Keys: dhchap.Keys{Host: key, Controller: ctrlr}})
 		transfer(t, c.Namespace(1))
-		p.ok(p.Call(t.Context(), "nvmf_subsystem_set_keys", map[string]string{"nqn": subNQN, "host": hostNQN, "dhchap_key": "other"}, nil))
+		p.ok(p.Call(t.Context(), "nvmf_subsystem_set_keys", map[string]string{"nqn": subNQN, "host": hostNQN, "dhchap_key": "other",
+			"dhchap_ctrlr_key": "ctrlr"}, nil))
 		transfer(t, c.Namespace(1)) // what is connected stays
 		p.ok(c.SetKeys(t.Context(), dhchap.Keys{Host: other, Controller: ctrlr}))
 		transfer(t, c.Namespace(1))
@@ -133,7 +139,8 @@ func TestPlanesAuthenticate(t *testing.T) {
 					}
 				}
 				cn.ok(attach("key", "ctrlr"))
-				dn.ok(dn.Call(ctx, "nvmf_subsystem_set_keys", map[string]string{"nqn": subNQN, "host": hostNQN, "dhchap_key": "other"}, nil))
+				dn.ok(dn.Call(ctx, "nvmf_subsystem_set_keys", map[string]string{"nqn": subNQN, "host": hostNQN, "dhchap_key": "other",
+					"dhchap_ctrlr_key": "ctrlr"}, nil))
 				cn.ok(cn.Call(ctx, "bdev_nvme_set_keys", map[string]string{"name": "N", "dhchap_key": "other", "dhchap_ctrlr_key": "ctrlr"}, nil))
 				cn.ok(cn.BdevNvmeDetachController(ctx, "N"))
 			})

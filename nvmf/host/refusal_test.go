@@ -76,3 +76,21 @@ func TestDoNotRetry(t *testing.T) {
 		})
 	}
 }
+
+// TestKeepAliveWhileConnecting: Keep Alive is sent while queues are being
+// connected, which may take longer than KATO when they authenticate.
+func TestKeepAliveWhileConnecting(t *testing.T) {
+	t.Parallel()
+	p := newPeer(t, nil)
+	slow := func(qid uint16) nvme.Status {
+		for end := time.Now().Add(20 * time.Second); qid == 1 && p.keepAlives.Load() == 0 && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		return nvme.Success
+	}
+	p.refuse.Store(&slow)
+	dialPeer(t, p, func(c *Config) { c.KeepAlive, c.ConnectTimeout = 4*time.Second, time.Minute })
+	if p.keepAlives.Load() == 0 {
+		t.Error("no Keep Alive came while the I/O queue was being connected")
+	}
+}

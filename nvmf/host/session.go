@@ -112,6 +112,9 @@ func (s *session) connect(ctx context.Context) (err error) {
 	if err := s.identify(ctx); err != nil {
 		return err
 	}
+	if cfg.KeepAlive > 0 { // from now on: connecting queues that authenticate may take longer than KATO
+		s.background.Go(s.keepAlive)
+	}
 	if s.discover || cfg.Queues == 0 {
 		return nil
 	}

@@ -48,12 +48,9 @@ func (s *session) awaitEvents() {
 	}
 }
 
-// supervise starts keep-alive and I/O time-outs.
+// supervise starts I/O time-outs.
 func (s *session) supervise() {
 	cfg := &s.ctl.cfg
-	if cfg.KeepAlive > 0 {
-		s.background.Go(s.keepAlive)
-	}
 	if cfg.IOTimeout > 0 && len(s.io) > 0 {
 		s.background.Go(s.watchIO)
 	}

@@ -138,7 +138,7 @@ func setControllerKeys(ctx context.Context, t *Target, p setControllerKeysParams
 
 type nvmfConfigParams struct {
 	Hashes []string `rpc:"dhchap_digests,optional" doc:"allowed hashes: sha256, sha384, sha512; default all"`
-	Groups []string `rpc:"dhchap_dhgroups,optional" doc:"allowed groups: null, ffdhe2048, ffdhe3072, ffdhe4096, ffdhe6144, ffdhe8192; default all; ffdhe3072 is chosen where the host has it"`
+	Groups []string `rpc:"dhchap_dhgroups,optional" doc:"allowed groups: ffdhe2048, ffdhe3072, ffdhe4096, ffdhe6144, ffdhe8192, null; default all; the first of these that the host has is chosen, null last"`
 }
 
 func setNVMfConfig(_ context.Context, t *Target, p nvmfConfigParams) (any, error) {

@@ -91,12 +91,12 @@ type Offer struct {
 	Groups []Group
 }
 
-// Defaults allows everything. Groups: the least that stays out of reach for
-// decades comes first, since both sides pay for more with each queue.
+// Defaults allows everything. The smallest group comes first, since both sides
+// pay for more with each queue, and the null group last.
 func Defaults() Offer {
 	return Offer{
 		Hashes: []Hash{SHA512, SHA384, SHA256},
-		Groups: []Group{FFDHE3072, FFDHE4096, FFDHE6144, FFDHE8192, FFDHE2048, Null},
+		Groups: []Group{FFDHE2048, FFDHE3072, FFDHE4096, FFDHE6144, FFDHE8192, Null},
 	}
 }
 

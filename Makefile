@@ -53,6 +53,7 @@ conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on spdk_tgt wi
 bench: build ## speed of the data plane into docs/performance.md; SPDK_TGT= and SPDK_PERF= compare with SPDK
 	go build -o bin/bench ./test/bench
 	bin/bench -seconds 1 -doc docs/performance.md
+	go test -count=1 -v -run 'TestResyncOfATebibyte|TestHostsBesideARepair' ./module/mirror/core
 
 test: ## everything: lint, unit tests with the race detector, sandbox, tutorial
 	@test/all.sh

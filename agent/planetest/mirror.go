@@ -2,6 +2,7 @@ package planetest
 
 import (
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/spdk"
@@ -180,10 +181,6 @@ func (p *Plane) lookAt(m *spdk.Mirror) *spdk.Mirror {
 
 // reaches reports that the bdev of a remote namespace is there and connected.
 func (p *Plane) reaches(name string) bool {
-	for _, c := range p.ctrlrs {
-		if c.name+"n1" == name {
-			return p.bdevs[name] != nil && p.stateOf(c) == "enabled"
-		}
-	}
-	return false
+	c := p.ctrlrs[strings.TrimSuffix(name, "n1")]
+	return c != nil && p.bdevs[name] != nil && p.stateOf(c) == "enabled"
 }

@@ -126,6 +126,32 @@ func TestBrokenMirrorRulesAreFound(t *testing.T) {
 	}
 }
 
+// TestALegReturnsTooEarlyIsFound: the epoch of a leg that was dropped keeps out what
+// was sent to it before, unless its dn admits the next one at once.
+func TestALegReturnsTooEarlyIsFound(t *testing.T) {
+	mustFind(t, Config{Redundancy: "mirror:2"}, func(cfg *Config) { cfg.NoSettle = true }, aWriteOfTheLastEpoch, "two writers")
+}
+
+// aWriteOfTheLastEpoch hangs at the disk of a leg that is dropped because of it.
+func aWriteOfTheLastEpoch(p *player) {
+	p.write(3)
+	b := p.legs()[1]
+	number := p.number + 1
+	there := p.watch(number)
+	release := p.when("a write is late", planetest.Wait, func(a planetest.Access) bool {
+		return a.Write && a.Number == number && a.Addr == b.dn.machine
+	})
+	p.begin(3)
+	p.until("the write is at the disks", there)
+	p.until("the leg is dropped", func() bool { return p.role(b.ID) != vda.Member })
+	p.write(3)
+	for begun := time.Now(); p.role(b.ID) != vda.Member && time.Since(begun) < 40*time.Second; {
+		time.Sleep(10 * time.Millisecond) // the fence waits, or does not
+	}
+	release()
+	p.joins(b)
+}
+
 // aRegionRestsWhileALegIsAbsent, which then comes back and is copied to by the maps.
 func aRegionRestsWhileALegIsAbsent(p *player) {
 	p.write(3)

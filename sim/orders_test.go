@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,7 @@ var orders = []struct {
 		tell: crosswise},
 	{name: "a leg returns while its replacement is copied to", dns: 3, cfg: Config{CopyRate: 512 << 10},
 		shape: story{replaceAfter: 10 * time.Second}, tell: backBeforeItsReplacement},
+	{name: "a dn is drained while the one with the other leg dies", dns: 3, cfg: Config{CopyRate: 1 << 20}, tell: drainBesideALoss},
 	{name: "the dn of a new vd dies as it is made", dns: 2, tell: diesOverANewVD},
 	{name: "a disk loses a vd", dns: 3, shape: story{replaceAfter: 10 * time.Second}, tell: aLostVD},
 	{name: "a disk goes back in time", dns: 2, tell: aDiskGoesBack},
@@ -433,4 +435,28 @@ func aSlowLeg(p *player) {
 	if p.role(b.ID) != vda.Member {
 		p.s.ledger.Wrong("a leg that is slow is dropped")
 	}
+}
+
+// drainBesideALoss drains a dn, and the one with the peer of its leg dies meanwhile.
+func drainBesideALoss(p *player) {
+	for block := range uint64(workers * blocksPerWorker) {
+		p.write(block)
+	}
+	legs := p.legs()
+	a, b := legs[0], legs[1]
+	ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+	defer cancel()
+	r, err := p.s.admin.DrainDn(ctx, &apiv1.DrainDnRequest{DnName: b.dn.machine + ":" + dnPort})
+	p.must("dn drain", r.GetReplyInfo(), err)
+	p.until("another leg is copied to", func() bool {
+		return slices.ContainsFunc(p.legs(), func(l leg) bool { return l.Role == vda.Target })
+	})
+	p.kill(a.dn)
+	p.write(3)
+	p.read(3, 2)
+	p.pass(5 * time.Second)
+	p.revive(a.dn)
+	p.until("nothing is on the dn and all are members", func() bool {
+		return len(p.legsOn(b.dn)) == 0 && len(p.legs()) == 2 && p.all(p.legs(), vda.Member)
+	})
 }

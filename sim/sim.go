@@ -139,7 +139,8 @@ func Run(cfg Config) (*Outcome, error) {
 
 func (s *sim) outcome(healed time.Duration) *Outcome {
 	wrongs, count := s.ledger.Verdict()
-	return &Outcome{Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed, Redundancy: cmp.Or(s.redundancy, "none")}
+	return &Outcome{Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed,
+		Redundancy: cmp.Or(s.redundancy, "none")}
 }
 
 // build makes the cluster, its arrays and its hosts, as an administrator

@@ -13,7 +13,6 @@ type PD struct {
 	FreeClusters  uint64 // not promised to any vd
 	VDCount       uint32
 	Drain         bool // all vds are to leave it
-	VolatileCache bool // a power cut may lose what was flushed to it, as its dn said last
 	// OrphanClusters are in use on the disk and no vd accounts for them; not
 	// part of FreeClusters.
 	OrphanClusters uint64

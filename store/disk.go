@@ -5,18 +5,18 @@ import "github.com/virtual-disk-array/vda"
 var pdTable = table[vda.PD]{
 	name: "vda_pd", noun: "pd",
 	cols: []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters",
-		"vd_count", "orphan_clusters", "drain", "volatile_cache", "version", "deleted",
+		"vd_count", "orphan_clusters", "drain", "version", "deleted",
 		"h_error", "h_msg", "h_since_us"},
 	keys: []string{"live_name"},
-	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters", "volatile_cache",
+	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters",
 		"h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.PD) []any {
 		return []any{&v.ID, &v.DNID, &v.Name, &v.Conf, &v.Online, &v.ClusterSize, &v.TotalClusters, &v.FreeClusters,
-			&v.VDCount, &v.OrphanClusters, &v.Drain, &v.VolatileCache, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+			&v.VDCount, &v.OrphanClusters, &v.Drain, &v.Version, &v.Deleted, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.PD) []any {
 		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters,
-			v.VDCount, v.OrphanClusters, v.Drain, v.VolatileCache, v.Version, v.Deleted, v.Health.Error,
+			v.VDCount, v.OrphanClusters, v.Drain, v.Version, v.Deleted, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
 	label: func(v *vda.PD) string { return v.Name },
@@ -128,11 +128,6 @@ func (t *sqlTx) SetPDUsed(id string, clusters uint64) error {
 	}
 	_, err = t.exec("UPDATE vda_pd SET free_clusters = ?, orphan_clusters = ? WHERE id = ?", pd.TotalClusters-taken-orphans, orphans, id)
 	return err
-}
-
-func (t *sqlTx) SetPDVolatile(id string, volatile bool) error {
-	n, err := t.exec("UPDATE vda_pd SET volatile_cache = ? WHERE id = ?", volatile, id)
-	return orNotFound(n > 0, err, "pd", id)
 }
 
 func (t *sqlTx) TakeOrphan(id string, clusters uint64) error {

@@ -150,13 +150,12 @@ type Tx interface {
 	SetDNDrain(id string, drain bool) error     // a dn's Drain
 
 	InsertPD(*vda.PD) error
-	UpdatePD(*vda.PD) error // all but Health, VolatileCache, FreeClusters, VDCount and OrphanClusters
+	UpdatePD(*vda.PD) error // all but Health, FreeClusters, VDCount and OrphanClusters
 	DeletePD(id string) error
 	// TakePD moves clusters from FreeClusters to one more vd;
 	// vda.ResourceExhausted when there are not enough.
 	TakePD(id string, clusters uint64) error
 	GivePD(id string, clusters uint64) error
-	SetPDVolatile(id string, volatile bool) error // a pd's VolatileCache
 	// SetPDUsed says how many clusters are in use on the disk: those that no vd
 	// accounts for are orphans, and not free.
 	SetPDUsed(id string, clusters uint64) error

@@ -1355,7 +1355,6 @@ type PdCapacity struct {
 	ClusterSize   uint64                 `protobuf:"varint,2,opt,name=cluster_size,json=clusterSize,proto3" json:"cluster_size,omitempty"`       // bytes
 	TotalClusters uint64                 `protobuf:"varint,3,opt,name=total_clusters,json=totalClusters,proto3" json:"total_clusters,omitempty"` // data clusters
 	FreeClusters  uint64                 `protobuf:"varint,4,opt,name=free_clusters,json=freeClusters,proto3" json:"free_clusters,omitempty"`
-	VolatileCache bool                   `protobuf:"varint,20,opt,name=volatile_cache,json=volatileCache,proto3" json:"volatile_cache,omitempty"` // a power cut may lose what has been flushed to it
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1416,13 +1415,6 @@ func (x *PdCapacity) GetFreeClusters() uint64 {
 		return x.FreeClusters
 	}
 	return 0
-}
-
-func (x *PdCapacity) GetVolatileCache() bool {
-	if x != nil {
-		return x.VolatileCache
-	}
-	return false
 }
 
 type SyncDnRequest struct {
@@ -2773,14 +2765,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06states\x18\x02 \x03(\v2\x13.vda.v1.ObjectStateR\x06states\x122\n" +
 	"\n" +
 	"capacities\x18\x03 \x03(\v2\x12.vda.v1.PdCapacityR\n" +
-	"capacities\"\xb7\x01\n" +
+	"capacities\"\x90\x01\n" +
 	"\n" +
 	"PdCapacity\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12!\n" +
 	"\fcluster_size\x18\x02 \x01(\x04R\vclusterSize\x12%\n" +
 	"\x0etotal_clusters\x18\x03 \x01(\x04R\rtotalClusters\x12#\n" +
-	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\x12%\n" +
-	"\x0evolatile_cache\x18\x14 \x01(\bR\rvolatileCache\"\xe3\x02\n" +
+	"\rfree_clusters\x18\x04 \x01(\x04R\ffreeClusters\"\xe3\x02\n" +
 	"\rSyncDnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +

@@ -1211,10 +1211,8 @@ type PdMsg struct {
 	DrainVdCnt     uint32        `protobuf:"varint,15,opt,name=drain_vd_cnt,json=drainVdCnt,proto3" json:"drain_vd_cnt,omitempty"`
 	DrainLackBytes uint64        `protobuf:"varint,16,opt,name=drain_lack_bytes,json=drainLackBytes,proto3" json:"drain_lack_bytes,omitempty"`
 	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,17,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"`
-	// Why the disk is not as good as it could be, though it is well; "" when it is.
-	Warning       string `protobuf:"bytes,18,opt,name=warning,proto3" json:"warning,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PdMsg) Reset() {
@@ -1364,13 +1362,6 @@ func (x *PdMsg) GetStuckVdMsgList() []*StuckVdMsg {
 		return x.StuckVdMsgList
 	}
 	return nil
-}
-
-func (x *PdMsg) GetWarning() string {
-	if x != nil {
-		return x.Warning
-	}
-	return ""
 }
 
 type CreatePdRequest struct {
@@ -6153,7 +6144,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0eUndrainDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xa3\x04\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\x89\x04\n" +
 	"\x05PdMsg\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -6176,8 +6167,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fdrain_vd_cnt\x18\x0f \x01(\rR\n" +
 	"drainVdCnt\x12(\n" +
 	"\x10drain_lack_bytes\x18\x10 \x01(\x04R\x0edrainLackBytes\x12=\n" +
-	"\x11stuck_vd_msg_list\x18\x11 \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\x12\x18\n" +
-	"\awarning\x18\x12 \x01(\tR\awarning\"\x84\x01\n" +
+	"\x11stuck_vd_msg_list\x18\x11 \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\"\x84\x01\n" +
 	"\x0fCreatePdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +

@@ -161,17 +161,16 @@ func testDraining(t *testing.T, s *suite) {
 	for _, want := range []bool{true, false} {
 		pd := *c.pd
 		pd.Drain = want
-		s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetPDVolatile(pd.ID, want), tx.UpdatePD(&pd)) })
+		s.update(t, func(tx store.Tx) error { return tx.UpdatePD(&pd) })
 		found(want)
 		s.view(t, func(tx store.Reader) error {
 			got, err := tx.PD(pd.ID)
-			if err == nil && (got.Drain != want || got.VolatileCache != want) {
-				t.Errorf("pd %+v, want drain and volatile cache %v", got, want)
+			if err == nil && got.Drain != want {
+				t.Errorf("pd %+v, want drain %v", got, want)
 			}
 			return err
 		})
 	}
-	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetPDVolatile("none", true) })
 }
 
 func testCntlr(t *testing.T, s *suite) {

@@ -189,10 +189,6 @@ func (r *Recorder) SetPDUsed(id string, n uint64) error {
 	r.take(levelPD, id)
 	return r.Tx.SetPDUsed(id, n)
 }
-func (r *Recorder) SetPDVolatile(id string, volatile bool) error {
-	r.take(levelPD, id)
-	return r.Tx.SetPDVolatile(id, volatile)
-}
 func (r *Recorder) TakeOrphan(id string, n uint64) error {
 	r.take(levelPD, id)
 	return r.Tx.TakeOrphan(id, n)

@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 func (m *Mirror) settings() core.Config {
 	return core.Config{DA: m.conf.DA, Mirror: m.conf.Mirror, DataSize: m.conf.DataSize, Term: m.conf.Term, Gen: m.conf.Gen,
 		Fresh: m.conf.Fresh, CopyRate: m.conf.CopyRate, Budget: &m.mod.budget, Legs: specs(m.conf.Legs),
-		Break: m.conf.Break}
+		Break: cmp.Or(m.conf.Break, breach)}
 }
 
 func specs(legs []LegConfig) (out []core.LegSpec) {

@@ -327,8 +327,11 @@ func (m *Mirror) probed(l *leg, turn uint32, s nvme.Status, b *bdev.Batch) {
 		case s == nvme.Success:
 			c.Clock(m.now())
 			c.Heard(i)
-		case s != nvme.CommandInterrupted:
+		case s == nvme.CommandInterrupted:
+		case s.IsPath():
 			c.Lost(i, core.Silent)
+		default:
+			c.Lost(i, core.BadRead)
 		}
 	})
 }

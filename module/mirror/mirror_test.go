@@ -660,6 +660,17 @@ func TestALegThatHangsIsLost(t *testing.T) {
 	}
 }
 
+// A leg whose disk fails the sign of life that it is asked for is lost, and says so.
+func TestALegThatCannotBeReadIsLost(t *testing.T) {
+	r := newRig(t, 2)
+	r.until("online", online)
+	r.ok(r.errors[1].Inject(errorinj.Injection{IOType: "read", Fault: errorinj.Failure, Num: 1}))
+	r.until("it is lost", lost(1))
+	if why := r.m.Status().Legs[1].Why; why != core.BadRead {
+		t.Errorf("it is lost because %q, not %q", why, core.BadRead)
+	}
+}
+
 // addStuck adds a second member, whose requests can be held.
 func (r *rig) addStuck() *stuck {
 	r.Helper()

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -337,10 +338,16 @@ func TestChaosShort(plain *testing.T) {
 	finish(t, c)
 }
 
-// TestChaosShortMirrored is the same on a mirrored array.
+// TestChaosShortMirrored is the same on a mirrored array, and a disk that fails.
 func TestChaosShortMirrored(plain *testing.T) {
 	t := verdict.New(plain)
 	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, Redundancy: vda.Mirror2})
-	storm(t, c, newChooser(c, 7, 12*time.Second, ""), 60*time.Second)
+	faults := newChooser(c, 7, 12*time.Second, "")
+	if c.faultyDisks() {
+		f := faults.badDisk("dn's disk has media errors", "fails all I/O", diskFault{Read: syscall.EIO, Write: syscall.EIO})
+		f.hold = time.Second
+		strike(t, c, f)
+	}
+	storm(t, c, faults, 55*time.Second)
 	finish(t, c)
 }

@@ -175,6 +175,9 @@ func (c *cluster) furnish(ctx context.Context, m *machine) error {
 	for _, p := range programs {
 		files[p] = filepath.Join(c.cfg.BinDir, p)
 	}
+	if broken := os.Getenv("BREACH"); broken != "" && m.kind == "cn" {
+		files["vda_tgt"] = broken
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err

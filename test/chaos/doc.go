@@ -31,6 +31,10 @@
 // themselves. The report (reports.go) has a line for each kind of fault with
 // the longest I/O that the host saw around it.
 //
+// BREACH is the path of a vda_tgt for the controller nodes that was built with
+// -tags breach: its mirrors take a leg that is back for one that lacks nothing. A run
+// with it must fail.
+//
 // It needs root, and Debian's postgresql and nftables. MINUTES, SEED and REDUNDANCY
 // are taken from the environment; VDA_BIN is the folder of the programs under
 // test, ../../bin when unset.

@@ -112,6 +112,7 @@ const (
 	NoRepair                 // M6: regions are read before they are repaired
 	NoJoining                // D ⊇ S: a target is reported ready before labels have it joining
 	ClearWhileAbsent         // M5: bits are cleared while a leg is absent
+	NoCopy                   // a leg that is back is taken for one that lacks nothing
 )
 
 func (c *Config) fill() {

@@ -46,6 +46,7 @@ func TestSeeds(t *testing.T) {
 func TestBreaches(t *testing.T) {
 	for breach, name := range map[core.Breach]string{
 		core.NoOrder: "no order", core.NoRepair: "no repair before read", core.NoJoining: "no joining record",
+		core.NoCopy: "no copy",
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range 1000 {

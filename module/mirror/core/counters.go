@@ -46,6 +46,7 @@ const (
 	NotReached = "it was not reached"
 	NotRead    = "a read was not answered"
 	NotWritten = "a write was not answered"
+	BadRead    = "a read failed on its disk"
 	BadWrite   = "a write failed on its disk"
 	NoMap      = "its map was not written"
 	NoLabel    = "its label was not written"
@@ -62,7 +63,7 @@ func reason(why string) string {
 	switch why {
 	case "":
 		return "asked"
-	case BadWrite:
+	case BadRead, BadWrite:
 		return "media"
 	case NotReached, NotRead, NotWritten, NoMap, NoLabel, Silent:
 		return "path"

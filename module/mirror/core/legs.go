@@ -247,6 +247,9 @@ func (c *Core) Attach(l Leg, has *label.Label, m *label.Map, epoch label.ID) err
 	} else {
 		lack.SetAll()
 	}
+	if c.cfg.Break == NoCopy {
+		lack = label.NewMap(c.intent.Len())
+	}
 	*leg = leg.detached()
 	leg.role, leg.heard, leg.epoch = Target, c.now, epoch
 	c.changes++

@@ -674,6 +674,16 @@ func TestALegThatCannotBeReadIsLost(t *testing.T) {
 // addStuck adds a second member, whose requests can be held.
 func (r *rig) addStuck() *stuck {
 	r.Helper()
+	slow := r.addTarget()
+	r.legs[1].Role, r.gen = core.Member, 2
+	r.set()
+	r.until("online", func(s mirror.Status) bool { return s.Online && s.Legs[1].Connected })
+	return slow
+}
+
+// addTarget adds a second leg, which is ready.
+func (r *rig) addTarget() *stuck {
+	r.Helper()
 	d, err := malloc.New(malloc.Config{Name: "slow", BlockSize: 4096, Blocks: (dataSize + label.TailSize) / 4096})
 	r.ok(err)
 	slow := &stuck{Device: d}
@@ -681,10 +691,37 @@ func (r *rig) addStuck() *stuck {
 	r.legs = append(r.legs, mirror.LegConfig{VD: id(0xb0, 1), Bdev: "slow", Role: core.Target})
 	r.set()
 	r.until("the second leg lacks nothing", func(s mirror.Status) bool { return s.Legs[1].Ready })
-	r.legs[1].Role, r.gen = core.Member, 2
-	r.set()
-	r.until("online", func(s mirror.Status) bool { return s.Online && s.Legs[1].Connected })
 	return slow
+}
+
+// A leg that is ready, so that writes wait for it, is lost before it is a member. What
+// is under way goes on when it is dropped, though the members are the same.
+func TestALegThatIsLostBeforeItIsAMember(t *testing.T) {
+	was := mirror.SetStall(time.Second / 2)
+	defer func() { mirror.SetStall(was) }()
+	r := newRig(t, 1)
+	slow := r.addTarget()
+	h := r.open()
+	slow.turn(true)
+	acked := make(chan nvme.Status, 1)
+	go func() {
+		acked <- bdevtest.Do(h, &bdev.Request{Op: bdev.OpWrite, Offset: 3, Blocks: 1, Iov: [][]byte{make([]byte, 4096)}})
+	}()
+	r.until("it is lost", lost(1))
+	r.legs[1].Role = core.Absent
+	r.set()
+	slow.turn(false) // as its controller is cut
+	select {
+	case s := <-acked:
+		if s != nvme.Success {
+			t.Errorf("a write that waited for it: %v", s)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("a write waits for it still")
+	}
+	r.until("the other goes on", online)
+	h.Close()
+	r.delete()
 }
 
 // A leg that leaves one write unanswered is lost after a while, though it goes on

@@ -66,9 +66,11 @@ func (c *Core) takeOut(l Leg) {
 }
 
 // drop takes a leg out of D, as SQL has taken it out of S. What it lacks of I/O
-// under way is acknowledged when labels say that it is absent.
+// under way is acknowledged when labels say that it is absent. That takes a round of
+// its own when gen is as before, as of a leg that was ready and not yet a member.
 func (c *Core) drop(l Leg) {
 	c.changes++
+	c.relabel = true
 	leg := &c.legs[l]
 	c.counters.drop(reason(leg.why), 1)
 	c.leave(l)

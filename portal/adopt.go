@@ -72,7 +72,8 @@ func (o *orphans) planRedundancy(da *vda.DA, p *apiv1.CntlrSpec, cntlrs map[stri
 		}
 	}
 	if len(o.mute) > 0 {
-		return vda.Errorf(vda.FailedPrecondition, "its columns have several legs, and a node that does not answer may know more of its legs: %s", o.mute[0])
+		return vda.Errorf(vda.FailedPrecondition,
+			"its columns have several legs, and a node that does not answer may know more of its legs: %s", o.mute[0])
 	}
 	r, err := vda.ParseRedundancy("redundancy", p.Redundancy)
 	if err != nil || p.Redundancy == "" {

@@ -138,7 +138,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 			return err
 		}
 		vds, err := tx.VDsOfDA(old.DAID)
-		want := []vda.Mirror{{ID: old.ID, DAID: old.DAID, Idx: 1, Size: old.Size, Gen: 1}, {ID: "m", DAID: old.DAID, Idx: 2, Size: 6 << 20, Gen: 9}}
+		want := []vda.Mirror{{ID: old.ID, DAID: old.DAID, Idx: 1, Size: old.Size, Gen: 1},
+			{ID: "m", DAID: old.DAID, Idx: 2, Size: 6 << 20, Gen: 9}}
 		same(t, "mirrors", mirrors, want)
 		same(t, "mirrors of the vds", []string{vds[0].MirrorID, vds[1].MirrorID}, []string{old.ID, "m"})
 		return err

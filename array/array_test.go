@@ -60,6 +60,7 @@ func insertNodes(tx store.Tx) error {
 		for _, err := range []error{
 			tx.InsertNode(vda.DiskNode, &vda.Node{ID: dn(i), Name: dn(i), Online: true, Version: 10}),
 			tx.InsertNode(vda.ControllerNode, &vda.Node{ID: cn(i), Name: cn(i), Online: true, Version: 20}),
+			tx.SetCNMirrors(cn(i), true),
 			tx.InsertPD(&vda.PD{ID: pd(i), DNID: dn(i), Name: "pd", Online: true, Version: 10, ClusterSize: 1 << 20, TotalClusters: 100,
 				FreeClusters: 100}),
 		} {

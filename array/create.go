@@ -32,6 +32,9 @@ func Create(tx store.Tx, da *vda.DA, columns []placement.Column, cntlrs []placem
 	c.addGroup(da, 0, columns, &plan)
 	for i, at := range cntlrs {
 		v := &vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: at.CNID, Idx: uint32(i), Primary: at.Primary}
+		if da.Redundancy.Mirrored() {
+			c.canMirror(at.CNID)
+		}
 		c.insertCntlr(v)
 		plan.addCntlr(v)
 	}
@@ -39,6 +42,18 @@ func Create(tx store.Tx, da *vda.DA, columns []placement.Column, cntlrs []placem
 		return nil, err
 	}
 	return plan, c.Write()
+}
+
+// canMirror looks again whether a cn can mirror when it is its turn; ErrStale when it
+// cannot any more.
+func (c *Change) canMirror(cnID string) {
+	c.At(CN(cnID), func() error {
+		cn, err := c.tx.CN(cnID)
+		if err == nil && !cn.Mirrors {
+			return ErrStale
+		}
+		return stale(err)
+	})
 }
 
 // takeSpace promises the clusters of places to vds, at once.

@@ -41,14 +41,14 @@ func striped(tx store.Tx) error {
 		return err
 	}
 	da.Redundancy = vda.Striped
-	errs := []error{tx.UpdateDA(da), tx.DeleteVD("b"), tx.DeleteVD("d")}
+	errs := []error{tx.UpdateDA(da), tx.DeleteVD("b"), tx.DeleteVD("d"), tx.GivePD(pd(1), 2), tx.GivePD(pd(2), 2)}
 	for _, id := range []string{"a", "c"} {
 		v, err := tx.VD(id)
 		if err != nil {
 			return err
 		}
-		v.Size = 1 << 20
-		errs = append(errs, tx.UpdateVD(v))
+		v.Size, v.Clusters = 1<<20, 1
+		errs = append(errs, tx.UpdateVD(v), tx.GivePD(v.PDID, 2), tx.TakePD(v.PDID, 1))
 	}
 	return errors.Join(errs...)
 }

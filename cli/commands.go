@@ -199,12 +199,19 @@ var commands = []command{
 			limits(", as when not given")...)},
 	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array that has no exporters, and all data on it",
 		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
-	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name or the limits of a disk array",
-		long: "\nIt can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
+	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, the limits or the redundancy of a disk array",
+		wait: &changedDa,
+		long: "\nWith --redundancy an array that serves gets more legs, which are copied to, or goes\non with fewer. It is refused when a " +
+			"column has not all its legs, when there are too\nfew disk nodes with room, and when a controller is on a data plane that " +
+			"cannot\nmirror. The old number of legs, given again, ends a change that is under way.\n\nIt can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
 			"the reply on; I/O beyond them waits.",
-		example: "  vda_cli da modify --da-name da0 --new-da-name da9\n  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 " +
+		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 " +
 			"--w-mbytes-per-sec 100",
-		flags: append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"}},
+		flags: append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
+			{name: "redundancy", values: []string{"none", "mirror:2", "mirror:3"},
+				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},
+			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when not given, " +
+				"or as many as there are"}},
 			limits("; unchanged when not given")...)},
 	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
 		example: "  vda_cli da list --limit 10 -o table", flags: []flag{limit, token, errorFilter}},

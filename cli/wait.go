@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/client"
 )
@@ -181,6 +182,7 @@ var (
 	}}
 
 	movedVd    = waiting{"the virtual disk has moved and the old one is gone", func() poll { return pollMove }}
+	changedDa  = waiting{"the array has the legs that it is to have", func() poll { return pollRedundancy }}
 	scrubbedDa = waiting{"the scrub has ended", func() poll { return pollScrub }}
 )
 
@@ -218,6 +220,44 @@ func pollMove(ctx context.Context, c *client.Client, req, reply proto.Message) (
 		return fmt.Sprintf("%s of %s are to be copied to vd %s", roughly(v.LackBytes), roughly(v.Size), v.VdId), false, nil
 	}
 	return fmt.Sprintf("vd %s is %s on dn %s", v.VdId, v.Role, v.DnName), false, nil
+}
+
+func pollRedundancy(ctx context.Context, c *client.Client, req, reply proto.Message) (left string, done bool, err error) {
+	r := req.(*apiv1.ModifyDaRequest)
+	name := r.DaName
+	if r.NewDaName != nil {
+		name = *r.NewDaName
+	}
+	now, err := c.GetDa(ctx, &apiv1.GetDaRequest{DaName: name})
+	if err != nil {
+		return "", false, err
+	}
+	m := now.DaMsg
+	reply.(*apiv1.ModifyDaReply).DaMsg = m
+	if r.Redundancy == nil {
+		return "", true, nil
+	}
+	if m.Redundancy != *r.Redundancy {
+		return "", false, notDone(apiv1.CodeCancelled, "somebody has changed the redundancy to %s meanwhile", m.Redundancy)
+	}
+	going, copying := 0, 0
+	for _, g := range m.GrpMsgList {
+		for _, v := range g.VdMsgList {
+			switch {
+			case v.Leaving:
+				going++
+			case v.Role != "" && v.Role != "member":
+				copying++
+			}
+		}
+	}
+	switch {
+	case copying > 0:
+		return fmt.Sprintf("%d legs lack data still, %s to be copied", copying, roughly(m.LackBytes)), false, nil
+	case going > 0:
+		return fmt.Sprintf("%d legs are to be deleted still", going), false, nil
+	}
+	return "", m.RedundancyState == "" || m.RedundancyState == string(vda.RedundancyFull), nil
 }
 
 func pollScrub(ctx context.Context, c *client.Client, req, reply proto.Message) (left string, done bool, err error) {

@@ -67,8 +67,15 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 // ModifyDa changes the name and the limits of a disk array.
 func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
 	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec}
-	if req.NewDaName == nil && !slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil }) {
-		return nil, nothingToModify("new_da_name, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec or w_mbytes_per_sec")
+	others := req.NewDaName != nil || slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
+	switch {
+	case req.Redundancy != nil || req.MinLegs != nil:
+		if others {
+			return nil, invalid("redundancy and min_legs are given beside other fields; change them in a request of their own")
+		}
+		return s.changeRedundancy(ctx, req)
+	case !others:
+		return nil, nothingToModify("new_da_name, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec or w_mbytes_per_sec")
 	}
 	if req.NewDaName != nil {
 		if err := vda.CheckName("new_da_name", *req.NewDaName); err != nil {

@@ -88,6 +88,15 @@ func (a API) BdevLvolDelete(ctx context.Context, lvol string) error {
 	return a.do(ctx, "bdev_lvol_delete", name{lvol})
 }
 
+// BdevLvolResize changes the size of an lvol; shrinking drops data. -28 when there is no
+// space for it.
+func (a API) BdevLvolResize(ctx context.Context, lvol string, sizeInMiB uint64) error {
+	return a.do(ctx, "bdev_lvol_resize", struct {
+		Name string `json:"name"`
+		Size uint64 `json:"size_in_mib"`
+	}{lvol, sizeInMiB})
+}
+
 // BdevLvolRename gives an lvol another name in its lvstore.
 func (a API) BdevLvolRename(ctx context.Context, lvol, newName string) error {
 	return a.do(ctx, "bdev_lvol_rename", renameParams{lvol, newName})

@@ -59,6 +59,8 @@ func (r mirrors) keep(ctx context.Context) error {
 		switch {
 		case s == nil:
 			return r.create(ctx, m)
+		case s.Gen == m.Gen && r.lacksRoom(m):
+			return nil // until its member has grown
 		case s.Gen != m.Gen || r.mayConnect(m, s):
 			return r.set(ctx, m, nil)
 		}
@@ -72,7 +74,7 @@ func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
 		return err
 	}
 	s, err := r.Plane.VdaMirrorCreate(ctx, spdk.MirrorCreate{Name: vda.MirrorPrefix + m.Id, DA: r.c.DaId, Mirror: m.Id, Size: m.DataSize,
-		Term: r.c.Term, Gen: m.Gen, Legs: legsFor(m, nil), Fresh: m.Fresh && !made})
+		Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, nil), Fresh: m.Fresh && !made})
 	if err != nil {
 		return fmt.Errorf("mirror %s: %w", m.Id, err)
 	}
@@ -87,7 +89,7 @@ func (r mirrors) set(ctx context.Context, m *apiv1.MirrorSpec, absent []*apiv1.V
 		return fmt.Errorf("mirror %s has its legs of gen %d, and the database says gen %d: it has gone back in time, and nothing is changed",
 			m.Id, s.Gen, m.Gen)
 	}
-	s, err := r.Plane.VdaMirrorSet(ctx, spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: legsFor(m, absent)})
+	s, err := r.Plane.VdaMirrorSet(ctx, spdk.MirrorSet{Name: vda.MirrorPrefix + m.Id, Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, absent)})
 	switch {
 	case spdk.Code(err) == -int(syscall.EINVAL) && (slices.ContainsFunc(legsIn(m, isMember), r.connected) || unrelated(m, had)):
 		return fmt.Errorf("mirror %s: %w: %w", m.Id, errOtherLegs, err)
@@ -116,8 +118,24 @@ var errAgain = errors.New("it has to be assembled again")
 // told: the labels of the legs decide whether that may be.
 var errOtherLegs = fmt.Errorf("%w: its legs do not follow from those that it had", errAgain)
 
+// lacksRoom reports that the one member of a mirror that is to have several has no room
+// for a label yet: its dn is about to make it. Others are not copied to before, as a
+// failover would have to begin the copy again.
+func (r mirrors) lacksRoom(m *apiv1.MirrorSpec) bool {
+	if to, err := vda.ParseRedundancy("", r.c.Redundancy); err != nil || !to.Mirrored() {
+		return false
+	}
+	return slices.ContainsFunc(m.Legs, func(l *apiv1.LegSpec) bool {
+		b := r.inv.Bdev(vdPrefix + l.Vd.VdId + "n1")
+		return l.Bare && (b == nil || b.Bytes() < m.DataSize+vda.LegTail)
+	})
+}
+
 // legsFor are a mirror's legs as the data plane is told.
-func legsFor(m *apiv1.MirrorSpec, absent []*apiv1.VdTarget) (legs []spdk.MirrorLeg) {
+func (r mirrors) legsFor(m *apiv1.MirrorSpec, absent []*apiv1.VdTarget) (legs []spdk.MirrorLeg) {
+	if r.lacksRoom(m) {
+		absent = append(slices.Clone(absent), legsIn(m, func(role apiv1.LegRole) bool { return !isMember(role) })...)
+	}
 	for _, l := range m.Legs {
 		role := spdk.MirrorAbsent
 		switch {

@@ -102,7 +102,9 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	if bdev != nil {
 		name = bdev.Name
 		if bdev.Bytes() < spec.Size {
-			return fmt.Errorf("the lvol has %d bytes, not %d", bdev.Bytes(), spec.Size)
+			if err := a.growVD(ctx, inv, lvs, bdev, spec); err != nil {
+				return err
+			}
 		}
 	} else if name, err = a.makeVD(ctx, inv, lvs, spec); err != nil {
 		return err
@@ -192,6 +194,20 @@ func (a *Agent) makeVD(ctx context.Context, inv *agent.Inventory, lvs string, sp
 		return "", fmt.Errorf("zeroing: %w", err)
 	}
 	return name, a.Plane.BdevLvolRename(ctx, name, vdPrefix+spec.Id)
+}
+
+// growVD makes a vd larger that is in use, as one that gets room for a label. What is
+// added is not zeroed: nobody reads it but a mirror, which knows its own labels.
+func (a *Agent) growVD(ctx context.Context, inv *agent.Inventory, lvs string, bdev *spdk.Bdev, spec *apiv1.VdSpec) error {
+	err := a.Plane.BdevLvolResize(ctx, bdev.Name, spec.Size>>20)
+	if spdk.IsNoSpace(err) {
+		return fmt.Errorf("the lvol has %d bytes and cannot grow: %w", bdev.Bytes(), a.taken(inv, lvs, spec))
+	}
+	if err == nil {
+		a.Log.Info("a vd has grown", "vd", spec.Id, "from", bdev.Bytes(), "to", spec.Size)
+		a.Loop.KickAlike(ctx, pdKey+spec.PdId) // for the capacity it reports
+	}
+	return err
 }
 
 // zero overwrites a new lvol, a few at a time.

@@ -131,6 +131,31 @@ func (p *Plane) deleteLvol(a *params) (any, error) {
 	return true, nil
 }
 
+// resizeLvol shows those who are connected the new size at once.
+func (p *Plane) resizeLvol(a *params) (any, error) {
+	s, l := p.lvol(a.Name)
+	if l == nil {
+		return nil, errNoDev
+	}
+	clusters := (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster
+	if clusters > l.clusters+s.free() {
+		return nil, jsonrpc.Errno(syscall.ENOSPC, "")
+	}
+	l.clusters = clusters
+	for _, q := range p.c.planes {
+		for _, b := range q.bdevs {
+			if b.medium == l.medium && (b.product == "NVMe disk" || b.uuid == l.uuid) {
+				b.blocks = clusters * s.cluster / 4096
+				if q.real != nil && b.product == "NVMe disk" {
+					reg, name := q.real.reg, b.name
+					go reg.Resized(name)
+				}
+			}
+		}
+	}
+	return true, nil
+}
+
 func (p *Plane) renameLvol(a *params) (any, error) {
 	s, l := p.lvol(a.OldName)
 	switch {

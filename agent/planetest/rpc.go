@@ -209,6 +209,7 @@ func init() {
 		"bdev_lvol_create":         {true, (*Plane).createLvol},
 		"bdev_lvol_delete":         {true, (*Plane).deleteLvol},
 		"bdev_lvol_rename":         {true, (*Plane).renameLvol},
+		"bdev_lvol_resize":         {true, (*Plane).resizeLvol},
 
 		"bdev_nvme_set_options": {true, func(p *Plane, a *params) (any, error) {
 			if a.KeepAliveMS > 0 {

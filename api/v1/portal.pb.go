@@ -4086,8 +4086,11 @@ type ModifyDaRequest struct {
 	RwMbytesPerSec *uint64                `protobuf:"varint,4,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3,oneof" json:"rw_mbytes_per_sec,omitempty"`
 	RMbytesPerSec  *uint64                `protobuf:"varint,5,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3,oneof" json:"r_mbytes_per_sec,omitempty"`
 	WMbytesPerSec  *uint64                `protobuf:"varint,6,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3,oneof" json:"w_mbytes_per_sec,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// As in CreateDaRequest, in a request of their own. The array serves meanwhile.
+	Redundancy    *string `protobuf:"bytes,7,opt,name=redundancy,proto3,oneof" json:"redundancy,omitempty"`
+	MinLegs       *uint32 `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3,oneof" json:"min_legs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ModifyDaRequest) Reset() {
@@ -4158,6 +4161,20 @@ func (x *ModifyDaRequest) GetRMbytesPerSec() uint64 {
 func (x *ModifyDaRequest) GetWMbytesPerSec() uint64 {
 	if x != nil && x.WMbytesPerSec != nil {
 		return *x.WMbytesPerSec
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetRedundancy() string {
+	if x != nil && x.Redundancy != nil {
+		return *x.Redundancy
+	}
+	return ""
+}
+
+func (x *ModifyDaRequest) GetMinLegs() uint32 {
+	if x != nil && x.MinLegs != nil {
+		return *x.MinLegs
 	}
 	return 0
 }
@@ -6427,19 +6444,25 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\"A\n" +
 	"\rDeleteDaReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xe8\x02\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xc9\x03\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
 	"\x0erw_ios_per_sec\x18\x03 \x01(\x04H\x01R\vrwIosPerSec\x88\x01\x01\x12.\n" +
 	"\x11rw_mbytes_per_sec\x18\x04 \x01(\x04H\x02R\x0erwMbytesPerSec\x88\x01\x01\x12,\n" +
 	"\x10r_mbytes_per_sec\x18\x05 \x01(\x04H\x03R\rrMbytesPerSec\x88\x01\x01\x12,\n" +
-	"\x10w_mbytes_per_sec\x18\x06 \x01(\x04H\x04R\rwMbytesPerSec\x88\x01\x01B\x0e\n" +
+	"\x10w_mbytes_per_sec\x18\x06 \x01(\x04H\x04R\rwMbytesPerSec\x88\x01\x01\x12#\n" +
+	"\n" +
+	"redundancy\x18\a \x01(\tH\x05R\n" +
+	"redundancy\x88\x01\x01\x12\x1e\n" +
+	"\bmin_legs\x18\b \x01(\rH\x06R\aminLegs\x88\x01\x01B\x0e\n" +
 	"\f_new_da_nameB\x11\n" +
 	"\x0f_rw_ios_per_secB\x14\n" +
 	"\x12_rw_mbytes_per_secB\x13\n" +
 	"\x11_r_mbytes_per_secB\x13\n" +
-	"\x11_w_mbytes_per_sec\"g\n" +
+	"\x11_w_mbytes_per_secB\r\n" +
+	"\v_redundancyB\v\n" +
+	"\t_min_legs\"g\n" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +

@@ -45,14 +45,6 @@ func (m Methods) BdevLvolGetLvols(ctx context.Context, lvsName string) ([]Lvol, 
 	return ask[[]Lvol](ctx, m, "bdev_lvol_get_lvols", lvstore{lvsName})
 }
 
-// BdevLvolResize changes the size; shrinking drops data.
-func (m Methods) BdevLvolResize(ctx context.Context, lvol string, sizeInMiB uint64) error {
-	return m.do(ctx, "bdev_lvol_resize", struct {
-		Name string `json:"name"`
-		Size uint64 `json:"size_in_mib"`
-	}{lvol, sizeInMiB})
-}
-
 // BdevLvolSetReadOnly makes an lvol refuse writes, for good.
 func (m Methods) BdevLvolSetReadOnly(ctx context.Context, lvol string) error {
 	return m.do(ctx, "bdev_lvol_set_read_only", name{lvol})

@@ -1,0 +1,160 @@
+package array_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/storetest"
+)
+
+// change plans and carries out another redundancy of the array m.
+func change(to vda.Redundancy, minLegs uint32) func(store.Tx) (array.Plan, error) {
+	return func(tx store.Tx) (array.Plan, error) {
+		n, _, err := array.PlanRedundancy(tx.(*storetest.Recorder).Tx, "m", to, minLegs)
+		if err != nil {
+			return nil, err
+		}
+		return array.ChangeRedundancy(tx, n)
+	}
+}
+
+// TestChangeRedundancy: a striped array becomes mirrored and the other way round, legs
+// come as stale ones and go in two steps, and pds have what their vds take.
+func TestChangeRedundancy(t *testing.T) {
+	c := newCluster(t)
+	mirrors := func(on bool) {
+		c.update(func(tx store.Tx) error {
+			for i := range 2 {
+				if err := tx.SetCNMirrors(cn(i), on); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	mirrors(true)
+	c.update(func(tx store.Tx) error { return errors.Join(insertMirrored(tx), striped(tx)) })
+	run := func(what string, do func(store.Tx) (array.Plan, error)) (plan string) {
+		t.Helper()
+		c.update(func(tx store.Tx) error {
+			r := storetest.Record(tx)
+			p, err := do(r)
+			if len(r.Wrong) > 0 {
+				t.Errorf("%s: out of the lock order:\n%s", what, strings.Join(r.Wrong, "\n"))
+			}
+			plan = planText(p)
+			return err
+		})
+		return plan
+	}
+	legs := func() (text string) {
+		t.Helper()
+		if err := c.View(t.Context(), func(tx store.Reader) (err error) { text, err = legsText(tx); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	is := func(what, want string) {
+		t.Helper()
+		if got := legs(); got != want {
+			t.Errorf("%s: legs %q, want %q", what, got, want)
+		}
+	}
+	join := func(tx store.Tx) (array.Plan, error) {
+		inner := tx.(*storetest.Recorder).Tx
+		vds, err := inner.VDsOfDA("m")
+		for i := range vds {
+			if !vds[i].Deleted {
+				vds[i].Role = vda.Member
+				err = errors.Join(err, inner.UpdateVD(&vds[i]))
+			}
+		}
+		return nil, err
+	}
+	plan := run("to mirror:2", change(vda.Mirror2, 0))
+	is("to mirror:2", "m0@1 a.0 new.1-; m1@1 c.0 new.1-")
+	if !strings.HasPrefix(plan, "disks dn0") || !strings.HasSuffix(plan, "primary cn0") {
+		t.Errorf("the plan is %q; dns make room first", plan)
+	}
+	err := c.View(t.Context(), func(tx store.Reader) error {
+		v, err := tx.VD("a")
+		if err != nil {
+			return err
+		}
+		m, err := tx.MirrorsOfDA("m")
+		if !m[0].HasTail(v) || v.Clusters != 2 || v.Size != 2<<20 || m[0].Size != 1<<20 {
+			t.Errorf("the vd is %+v of %+v", v, m[0])
+		}
+		da, err := tx.DA("m")
+		if err == nil && (da.Redundancy != vda.Mirror2 || da.MinLegs != 1) {
+			t.Errorf("the array is %+v", da)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuse := func(what string, to vda.Redundancy, minLegs uint32, words string) {
+		t.Helper()
+		err := c.Update(t.Context(), func(tx store.Tx) error { _, err := change(to, minLegs)(storetest.Record(tx)); return err })
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v, want %q", what, err, words)
+		}
+	}
+	refuse("a third leg before the second has all data", vda.Mirror3, 0, "wait until it has all its legs")
+	refuse("more than there are", vda.Mirror2, 3, "min_legs 3 must be 1 to 2")
+	run("back before it is done", change(vda.Striped, 0))
+	is("back", "m0@1 a.0 new.1-; m1@1 c.0 new.1-")
+	c.update(func(tx store.Tx) error {
+		n, err := tx.Node(vda.ControllerNode, cn(0))
+		return errors.Join(err, tx.SetNodeApplied(vda.ControllerNode, cn(0), n.Version))
+	})
+	run("the primary knows", func(tx store.Tx) (array.Plan, error) { return array.TrimLegs(tx, "m") })
+	is("the primary knows", "m0@1 a.0 new.1-†; m1@1 c.0 new.1-†")
+	run("once more", func(tx store.Tx) (array.Plan, error) { return nil, dropTombstones(tx.(*storetest.Recorder).Tx) })
+	run("once more", change(vda.Mirror2, 2))
+	run("they join", join)
+	run("to mirror:3", change(vda.Mirror3, 0))
+	run("they join", join)
+	run("to none", change(vda.Striped, 0))
+	if got := legs(); strings.Count(got, "-") != 4 || strings.Count(got, "@2") != 2 {
+		t.Errorf("to none: %q", got)
+	}
+	mirrors(false)
+	run("gone", func(tx store.Tx) (array.Plan, error) { return nil, dropStale(tx.(*storetest.Recorder).Tx) })
+	refuse("a controller on SPDK", vda.Mirror2, 0, "whether its data plane can mirror")
+	mirrors(true)
+	c.update(func(tx store.Tx) error {
+		for i := range 4 {
+			p, err := tx.PD(pd(i))
+			if err != nil {
+				return err
+			}
+			p.Online = false
+			if err := tx.UpdatePD(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	refuse("no other dn", vda.Mirror2, 0, "but none has an online pd")
+}
+
+func dropTombstones(tx store.Tx) error { return dropIf(tx, func(v *vda.VD) bool { return v.Deleted }) }
+func dropStale(tx store.Tx) error {
+	return dropIf(tx, func(v *vda.VD) bool { return v.Role == vda.Stale })
+}
+
+func dropIf(tx store.Tx, f func(v *vda.VD) bool) error {
+	vds, err := tx.VDsOfDA("m")
+	for i := range vds {
+		if f(&vds[i]) {
+			err = errors.Join(err, tx.DeleteVD(vds[i].ID), tx.GivePD(vds[i].PDID, vds[i].Clusters))
+		}
+	}
+	return err
+}

@@ -49,7 +49,8 @@ func PlanRedundancy(tx store.Reader, daID string, to vda.Redundancy, minLegs uin
 		n.MinLegs = min(max(l.da.MinLegs, 1), uint32(to))
 	}
 	if n.MinLegs > uint32(to) {
-		return n, nil, vda.Errorf(vda.InvalidArgument, "min_legs %d must be 1 to %d, as many as a column has with redundancy %s", n.MinLegs, to, to)
+		return n, nil, vda.Errorf(vda.InvalidArgument, "min_legs %d must be 1 to %d, as many as a column has with redundancy %s",
+			n.MinLegs, to, to)
 	}
 	if err := l.mayBecome(to); err != nil {
 		return n, nil, err

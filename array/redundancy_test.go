@@ -86,6 +86,9 @@ func TestChangeRedundancy(t *testing.T) {
 			return err
 		}
 		m, err := tx.MirrorsOfDA("m")
+		if err != nil {
+			return err
+		}
 		if !m[0].HasTail(v) || v.Clusters != 2 || v.Size != 2<<20 || m[0].Size != 1<<20 {
 			t.Errorf("the vd is %+v of %+v", v, m[0])
 		}

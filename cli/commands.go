@@ -203,10 +203,11 @@ var commands = []command{
 		wait: &changedDa,
 		long: "\nWith --redundancy an array that serves gets more legs, which are copied to, or goes\non with fewer. It is refused when a " +
 			"column has not all its legs, when there are too\nfew disk nodes with room, and when a controller is on a data plane that " +
-			"cannot\nmirror. The old number of legs, given again, ends a change that is under way.\n\nIt can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
+			"cannot\nmirror. The old number of legs, given again, ends a change that is under way.\n\n" +
+			"It can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
 			"the reply on; I/O beyond them waits.",
-		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 " +
-			"--w-mbytes-per-sec 100",
+		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
+			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100",
 		flags: append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
 			{name: "redundancy", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},

@@ -50,7 +50,7 @@ func (b *Blob) inherited(i uint64) (cluster uint32, origin *Blob) {
 		}
 		b = p
 	}
-	if b.external.Load() {
+	if b.External() {
 		return 0, b
 	}
 	return 0, nil
@@ -363,7 +363,7 @@ func (s *Store) release(d deferred) error {
 // releases reports whether an unmap of whole clusters gives them back. With a
 // parent it must not: its data would show.
 func (b *Blob) releases() bool {
-	return b.thin.Load() && b.parent.Load() == nil && !b.external.Load() && !b.keep.Load()
+	return b.thin.Load() && b.parent.Load() == nil && !b.External() && !b.keep.Load()
 }
 
 // wholeClusters is the range of clusters that r covers completely.

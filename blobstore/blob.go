@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"bytes"
 	"fmt"
 	"sort"
 	"sync/atomic"
@@ -21,7 +22,7 @@ type Blob struct {
 	parent    atomic.Pointer[Blob]
 	readOnly  atomic.Bool
 	thin      atomic.Bool
-	external  atomic.Bool // the parent is outside the store
+	outerID   atomic.Pointer[string] // what the parent outside the store is called; nil: it has none there
 	outer     atomic.Pointer[outside]
 	keep      atomic.Bool  // unmap must not release clusters
 	mapped    atomic.Bool  // Map has given out memory
@@ -57,7 +58,12 @@ func (b *Blob) show(m *format.ClusterMap) {
 	ro := b.meta.DataROFlags&format.FlagReadOnly != 0 || b.meta.DataROFlags&^format.KnownDataROFlags != 0
 	b.readOnly.Store(ro)
 	b.thin.Store(b.meta.Thin())
-	b.external.Store(b.meta.Parent() == format.ExternalParent)
+	var outer *string
+	if b.meta.Parent() == format.ExternalParent {
+		id := string(bytes.TrimRight(b.meta.InternalXattr(format.XattrExternalParent), "\x00"))
+		outer = &id
+	}
+	b.outerID.Store(outer)
 }
 
 // adopt makes p the parent; nil: none.
@@ -120,7 +126,7 @@ func (b *Blob) Clones() []*Blob {
 }
 
 // External reports whether the parent is a device outside the store.
-func (b *Blob) External() bool { return b.external.Load() }
+func (b *Blob) External() bool { return b.outerID.Load() != nil }
 
 // ClearMethod is how the blob's clusters are cleared when they are given back.
 func (b *Blob) ClearMethod() format.ClearMethod {

@@ -1,12 +1,10 @@
 package blobstore
 
 import (
-	"bytes"
 	"fmt"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/bdev"
-	"github.com/virtual-disk-array/vda/blobstore/format"
 	"github.com/virtual-disk-array/vda/nvme"
 )
 
@@ -21,12 +19,10 @@ type outside struct {
 // ExternalID returns what a blob whose parent is outside the store calls that
 // parent, an lvstore's blobs by the UUID of a bdev; "" for another blob.
 func (b *Blob) ExternalID() string {
-	b.store.md.Lock()
-	defer b.store.md.Unlock()
-	if b.meta.InvalidFlags&format.FlagExternalSnapshot == 0 {
-		return ""
+	if id := b.outerID.Load(); id != nil {
+		return *id
 	}
-	return string(bytes.TrimRight(b.meta.InternalXattr(format.XattrExternalParent), "\x00"))
+	return ""
 }
 
 // SetOutside gives an external clone its parent, whose handle is the blob's
@@ -41,7 +37,7 @@ func (b *Blob) SetOutside(h *bdev.Handle) error {
 	switch {
 	case s.closed.Load():
 		return ErrClosed
-	case !b.external.Load() || b.outer.Load() != nil:
+	case !b.External() || b.outer.Load() != nil:
 		return fmt.Errorf("blob 0x%x needs no parent outside the store: %w", uint64(b.id), syscall.EINVAL)
 	case size == 0 || s.unit%size != 0:
 		return fmt.Errorf("bdev %q has blocks of %d bytes, the store of %d: %w", h.Info().Name, size, s.unit, syscall.EINVAL)
@@ -88,7 +84,7 @@ func (b *Blob) origin() *Blob {
 	for p := b.parent.Load(); p != nil; p = b.parent.Load() {
 		b = p
 	}
-	if b.external.Load() {
+	if b.External() {
 		return b
 	}
 	return nil

@@ -31,7 +31,7 @@ func (b *Blob) inflate(all bool) error {
 	switch {
 	case b.busy:
 		return ErrMDBusy
-	case !all && b.parent.Load() == nil && !b.external.Load():
+	case !all && b.parent.Load() == nil && !b.External():
 		return fmt.Errorf("blob 0x%x has no parent: %w", uint64(b.id), syscall.EINVAL)
 	case !b.meta.Thin():
 		return nil
@@ -109,7 +109,7 @@ func (b *Blob) cutLoose(all bool) error {
 		b.inherit(c, was)
 	}
 	var share *bdev.Handle
-	if !all && was != nil && was.external.Load() {
+	if !all && was != nil && was.External() {
 		// Both read from outside from now on, each by a handle of its own.
 		if o := was.outer.Load(); o != nil {
 			h, err := o.h.Reopen()

@@ -38,7 +38,7 @@ func (b *Blob) snapshot(xattrs []format.Xattr) (*Blob, error) {
 	if parent != nil {
 		m.SetInternalID(format.XattrParent, parent.id)
 	}
-	if id := b.meta.InternalXattr(format.XattrExternalParent); b.external.Load() {
+	if id := b.meta.InternalXattr(format.XattrExternalParent); b.External() {
 		m.SetExternal(id)
 	}
 	b.gate.freeze()
@@ -287,7 +287,7 @@ func (b *Blob) inherit(c *change, from *Blob) {
 		return
 	}
 	c.meta.SetInternalXattr(format.XattrParent, nil)
-	if from.external.Load() {
+	if from.External() {
 		c.meta.SetExternal(from.meta.InternalXattr(format.XattrExternalParent))
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -104,10 +105,11 @@ func (m *Monitor) placeMove(ctx context.Context, vds []vda.VD, free map[string]i
 				return nil
 			case errors.Is(err, array.ErrStale):
 			case kind == vda.FailedPrecondition || kind == vda.ResourceExhausted:
-				if memory[v.ID].why != err.Error() {
-					m.log.Warn("a vd cannot leave a dn that is being drained", "req_id", rpc.RequestID(ctx), "da", v.DAID, "vd", v.ID, "why", err)
+				why := reason.Of(err)
+				if memory[v.ID].why != why {
+					m.log.Warn("a vd cannot leave a dn that is being drained", "req_id", rpc.RequestID(ctx), "da", v.DAID, "vd", v.ID, "why", why)
 				}
-				memory[v.ID] = stuck{err.Error(), time.Now()}
+				memory[v.ID] = stuck{why, time.Now()}
 			default:
 				return err
 			}

@@ -105,6 +105,10 @@ func typedBdevs(t *testing.T, p *plane) {
 	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "A", 0)); b.AssignedRateLimits.RWIOsPerSec != 10000 {
 		t.Errorf("limits: %+v", b.AssignedRateLimits)
 	}
+	// vda_tgt counts what is under way at all times.
+	if err := p.BdevSetQDSamplingPeriod(ctx, "A", 1_000_000); p.kind == "spdk" && err != nil || p.kind == "vda" && !spdk.IsMethodNotFound(err) {
+		t.Errorf("a sampling period: %v", err)
+	}
 	if s := must[*spdk.IOStats](t)(p.BdevGetIOStat(ctx)); len(s.Bdevs) != 4 || s.TickRate == 0 {
 		t.Errorf("counters: %+v", s)
 	}

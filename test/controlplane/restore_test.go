@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,9 +12,32 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
-// contents are the tables of a backup, in the order in which rows can be
-// written.
-var contents = []string{"vda_dn", "vda_pd", "vda_cn", "vda_da", "vda_grp", "vda_vd", "vda_cntlr", "vda_exp", "vda_es"}
+// contents are the tables of a backup.
+func contents(t *testing.T, file string) (names []string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.Query(`SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'vda!_%' ESCAPE '!'
+		AND name NOT IN ('vda_cluster', 'vda_monitor', 'vda_schema_version')`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil || len(names) == 0 {
+		t.Fatalf("tables %v: %v", names, err)
+	}
+	return names
+}
 
 // run has statements carried out on a file of SQLite.
 func run(t *testing.T, file string, statements ...string) {
@@ -37,11 +59,8 @@ func run(t *testing.T, file string, statements ...string) {
 func putBack(t *testing.T, file, backup string) {
 	t.Helper()
 	statements := []string{"ATTACH '" + backup + "' AS b", "BEGIN IMMEDIATE"}
-	for _, table := range slices.Backward(contents) {
-		statements = append(statements, "DELETE FROM "+table)
-	}
-	for _, table := range contents {
-		statements = append(statements, "INSERT INTO "+table+" SELECT * FROM b."+table)
+	for _, table := range contents(t, backup) { // nothing keeps references in order here
+		statements = append(statements, "DELETE FROM "+table, "INSERT INTO "+table+" SELECT * FROM b."+table)
 	}
 	run(t, file, append(statements, "COMMIT")...)
 }

@@ -25,8 +25,14 @@ const (
 // daReply is the part of da get's JSON that says how whole an array is.
 type daReply struct {
 	DaMsg struct {
-		State string `json:"redundancy_state"`
-		Lack  uint64 `json:"lack_bytes"`
+		State  string `json:"redundancy_state"`
+		Lack   uint64 `json:"lack_bytes"`
+		Scrubs []struct {
+			State      string
+			Done       uint64 `json:"done_bytes"`
+			Total      uint64 `json:"total_bytes"`
+			Mismatches uint64
+		} `json:"scrub_msg_list"`
 	} `json:"da_msg"`
 }
 
@@ -159,62 +165,21 @@ func blank(yes bool) string {
 	return ""
 }
 
-// compareLegs has the primary's data plane compare both legs, block by block.
+// compareLegs has the array compare both legs, block by block.
 func (c *Cluster) compareLegs(ctx context.Context) error {
-	for _, n := range c.nodes {
-		if n.kind != "cn" {
-			continue
-		}
-		mirrors, err := c.mirrorsOn(ctx, n)
-		if err != nil {
-			return err
-		}
-		for _, m := range mirrors {
-			if err := c.command(ctx, "vda_rpc", "-s", n.socket, "vda_mirror_scrub", fmt.Sprintf(`{"name":%q}`, m.Name)); err != nil {
-				return err
-			}
-			for m.Scrub.State != "done" {
-				select {
-				case <-time.After(50 * time.Millisecond):
-				case <-ctx.Done():
-					return fmt.Errorf("the comparison of %s is %q: %w", m.Name, m.Scrub.State, ctx.Err())
-				}
-				now, err := c.mirrorsOn(ctx, n)
-				if err != nil {
-					return err
-				}
-				for _, o := range now {
-					if o.Name == m.Name {
-						m = o
-					}
-				}
-			}
-			if m.Scrub.Mismatches > 0 {
-				return fmt.Errorf("the legs of %s differ in %d places", m.Name, m.Scrub.Mismatches)
-			}
-			c.say("  both legs of %s are equal, all %d MiB of them", m.Name, m.Size/mib)
-			return nil
-		}
+	var r daReply
+	if err := c.cli(ctx, &r, "da", "scrub", "--da-name", "da2", "--wait"); err != nil {
+		return err
 	}
-	return errors.New("no controller node has a mirror of da2")
-}
-
-// mirrorReply is the part of vda_mirror_get_bdevs that a comparison needs.
-type mirrorReply struct {
-	Name  string
-	Size  uint64
-	Scrub struct {
-		State      string
-		Mismatches uint64
+	switch l := r.DaMsg.Scrubs; {
+	case len(l) != 1 || l[0].State != "done" || l[0].Total == 0 || l[0].Done != l[0].Total:
+		return fmt.Errorf("the legs of da2 were not compared to the end: %+v", l)
+	case l[0].Mismatches > 0:
+		return fmt.Errorf("the legs of da2 differ in %d blocks", l[0].Mismatches)
+	default:
+		c.say("  both legs of da2 are equal, all %d MiB of them", l[0].Total/mib)
+		return nil
 	}
-}
-
-func (c *Cluster) mirrorsOn(ctx context.Context, n *node) (mirrors []mirrorReply, err error) {
-	out, err := c.quiet(ctx, "vda_rpc", "-s", n.socket, "vda_mirror_get_bdevs")
-	if err == nil {
-		err = json.Unmarshal(out, &mirrors)
-	}
-	return mirrors, err
 }
 
 // load is a host that writes, one block after the other, over and over, and tries

@@ -1,3 +1,8 @@
+//go:build !race
+
+// Stories run without the race detector, under which they take minutes; seeds show
+// it the same code.
+
 package sim
 
 import (

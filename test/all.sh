@@ -77,6 +77,7 @@ else
   unable "unit tests, race detector" "no gcc"
 fi
 stage "allocations" allocations
+stage "stories of the simulation" go test -count=1 -timeout 15m -skip 'TestSeeds|TestMirrors|TestNamedSeeds' ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v qemu-system-x86_64 >/dev/null; then
   stage "tutorial: ten hosts, Linux NVMe/TCP" make --no-print-directory tutorial

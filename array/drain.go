@@ -82,29 +82,39 @@ func cannot(da *vda.DA, v *vda.VD, format string, args ...any) error {
 	return &vda.Error{Kind: vda.FailedPrecondition, Object: fmt.Sprintf("vd %s of da %s", v.ID, da.Name), Msg: fmt.Sprintf(format, args...)}
 }
 
-// movable refuses to move a vd that cannot go anywhere as things are.
-func (l *legs) movable(tx store.Reader, c *vda.Column, v *vda.VD) error {
+// cannotMirror says of the first controller of an array whose data plane has no mirrors
+// where it is, "" when all have.
+func (l *legs) cannotMirror(tx store.Reader) (string, error) {
 	cntlrs, err := tx.CntlrsOfDA(l.da.ID)
 	if err != nil {
-		return err
+		return "", err
 	}
 	for i := range cntlrs {
 		if cntlrs[i].Deleted {
 			continue
 		}
 		cn, err := tx.CN(cntlrs[i].CNID)
-		if err != nil {
-			return err
-		}
 		switch {
+		case err != nil:
+			return "", err
 		case cn.Mirrors:
 		case cn.DataPlaneVersion == "":
-			return cannot(l.da, v, "cannot move: the array has a controller on cn %s, of which vda_monitor has not heard yet whether its data "+
-				"plane can mirror", cn.Name)
+			return fmt.Sprintf("a controller on cn %s, of which vda_monitor has not heard yet whether its data plane can mirror", cn.Name), nil
 		default:
-			return cannot(l.da, v, "cannot move: the array has a controller on cn %s, whose data plane, %s, cannot mirror", cn.Name,
-				cn.DataPlaneVersion)
+			return fmt.Sprintf("a controller on cn %s, whose data plane, %s, cannot mirror; run vda_tgt there", cn.Name, cn.DataPlaneVersion), nil
 		}
+	}
+	return "", nil
+}
+
+// movable refuses to move a vd that cannot go anywhere as things are.
+func (l *legs) movable(tx store.Reader, c *vda.Column, v *vda.VD) error {
+	where, err := l.cannotMirror(tx)
+	if err != nil {
+		return err
+	}
+	if where != "" {
+		return cannot(l.da, v, "cannot move: the array has %s", where)
 	}
 	switch moving := slices.IndexFunc(c.Legs, func(o *vda.VD) bool { return o.Moved && o.Leaving }); {
 	case !l.da.Created:

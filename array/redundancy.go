@@ -57,8 +57,10 @@ func PlanRedundancy(tx store.Reader, daID string, to vda.Redundancy, minLegs uin
 	}
 	switch {
 	case to > l.da.Redundancy:
-		if err := l.onlyOnMirrors(tx); err != nil {
+		if where, err := l.cannotMirror(tx); err != nil {
 			return n, nil, err
+		} else if where != "" {
+			return n, nil, unchanged(l.da, "it has %s", where)
 		}
 		n.added, warnings, err = l.placeLegs(tx, to)
 	case to < l.da.Redundancy:
@@ -94,32 +96,6 @@ func (l *legs) mayBecome(to vda.Redundancy) error {
 // stayers are the members of a column that are well and do not leave.
 func stayers(c *vda.Column) []*vda.VD {
 	return slices.DeleteFunc(c.Of(vda.Member), func(v *vda.VD) bool { return v.Leaving || v.Health.Error })
-}
-
-// onlyOnMirrors refuses an array with a controller where there are no mirrors.
-func (l *legs) onlyOnMirrors(tx store.Reader) error {
-	cntlrs, err := tx.CntlrsOfDA(l.da.ID)
-	if err != nil {
-		return err
-	}
-	for i := range cntlrs {
-		if cntlrs[i].Deleted {
-			continue
-		}
-		cn, err := tx.CN(cntlrs[i].CNID)
-		if err != nil {
-			return err
-		}
-		switch {
-		case cn.Mirrors:
-		case cn.DataPlaneVersion == "":
-			return unchanged(l.da, "it has a controller on cn %s, of which vda_monitor has not heard yet whether its data plane can mirror", cn.Name)
-		default:
-			return unchanged(l.da, "it has a controller on cn %s, whose data plane, %s, cannot mirror; run vda_tgt there", cn.Name,
-				cn.DataPlaneVersion)
-		}
-	}
-	return nil
 }
 
 // placeLegs chooses places for the legs that columns lack, when members that have no

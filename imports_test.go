@@ -64,7 +64,7 @@ var may = []struct{ name, imports string }{
 	{"blobstore/format", ""},
 	{"client", "api reason rpc"},
 	{"spdk/rpccli", "program reason spdk"},
-	{"rpc", "daemon/httpd reason"},
+	{"rpc", "api daemon/httpd program reason"},
 	{"daemon/httpd", "daemon program reason"},
 	{"program", "daemon reason"},
 	{"daemon", "reason"},

@@ -44,8 +44,8 @@ func (s *session) ask(cmd *cobra.Command, c *command) error {
 	case "y", "yes":
 		return nil
 	}
-	return &failure{&apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeCancelled), ReplyMsg: "nothing was deleted: the answer was not yes; " +
-		"--yes deletes without asking"}, exitUsage}
+	return &failure{info: &apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeCancelled), ReplyMsg: "nothing was deleted: the answer was not yes; " +
+		"--yes deletes without asking"}, exit: exitUsage}
 }
 
 // isTerminal reports that a stream of the process is a terminal.

@@ -318,9 +318,10 @@ func TestHelp(t *testing.T) {
 			for _, w := range regexp.MustCompile(`'[^']*'|\S+`).FindAllString(line, -1) {
 				args = append(args, strings.Trim(w, "'"))
 			}
-			if len(args) < 3 || strings.Join(args[:3], " ") != cmd.CommandPath() {
+			words := strings.Count(cmd.CommandPath(), " ") + 1
+			if len(args) < words || strings.Join(args[:words], " ") != cmd.CommandPath() {
 				t.Errorf("%s has the example %q", cmd.CommandPath(), line)
-			} else if err := cmd.ParseFlags(args[3:]); err != nil {
+			} else if err := cmd.ParseFlags(args[words:]); err != nil {
 				t.Errorf("%s: example: %v", cmd.CommandPath(), err)
 			}
 		}

@@ -1,5 +1,12 @@
 package cli
 
+import (
+	"io"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+)
+
 // nouns are the first words of a command.
 var nouns = []struct{ name, short string }{
 	{"dn", "Disk nodes: servers with disks"},
@@ -21,7 +28,16 @@ type command struct {
 	example    string
 	flags      []flag
 	wait       *waiting // of one that begins what takes its time
+	// text prints the reply for people, as it is printed when no format is asked for;
+	// nil: as JSON then.
+	text func(w io.Writer, reply proto.Message)
+	// ill says why a reply is not what the user hopes for: the exit status is 1. It has
+	// been printed.
+	ill func(reply proto.Message) *failure
 }
+
+// path is what a user types.
+func (c *command) path() string { return strings.TrimSpace(c.noun + " " + c.verb) }
 
 // Flags that several commands have.
 var (
@@ -271,6 +287,13 @@ var commands = []command{
 		example: "  vda_cli orphan adopt --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID, newName}},
 	{noun: "orphan", verb: "delete", method: "DeleteOrphan", short: "Delete an orphaned array, vd or pd, with its data",
 		example: "  vda_cli orphan delete --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID}},
+	{verb: "status", method: "GetStatus", short: "Show whether the cluster is well, and how full it is", text: statusText, ill: statusIll,
+		long: "\nIt shows nodes, capacity by location, arrays by state, primaries per controller\nnode, and versions. The exit status is 1 " +
+			"when anything is not well, and what it is\nis listed.",
+		example: "  vda_cli status"},
+	{verb: "version", method: "ListVersion", short: "Show the versions of all programs of the cluster", text: versionText,
+		long:    "\nThe portal asks the monitors and the agents. The first line is this program's own\nversion, which --version shows alone.",
+		example: "  vda_cli version"},
 	{noun: "syncup", verb: "dn", method: "SyncupDn", short: "Bring a disk node to its desired state now",
 		example: "  vda_cli syncup dn --dn-name 192.168.0.14:9720", flags: []flag{dnName, allowEmpty}},
 	{noun: "syncup", verb: "cn", method: "SyncupCn", short: "Bring a controller node to its desired state now",

@@ -17,7 +17,7 @@ func TestCommandsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	documented := map[string]string{}
-	table := regexp.MustCompile("(?m)^\\| (`[a-z]+ [a-z]+`(?:, `[a-z]+ [a-z]+`)*) \\| `(.*)` \\|$")
+	table := regexp.MustCompile("(?m)^\\| (`[a-z]+(?: [a-z]+)?`(?:, `[a-z]+(?: [a-z]+)?`)*) \\| `(.*)` \\|$")
 	for _, row := range table.FindAllStringSubmatch(string(b), -1) {
 		for name := range strings.SplitSeq(row[1], ", ") {
 			documented[strings.Trim(name, "`")] = row[2]
@@ -35,11 +35,11 @@ func TestCommandsDoc(t *testing.T) {
 		if c.wait != nil {
 			optional = append(optional, "--wait")
 		}
-		before, in, _ := strings.Cut(strings.TrimSuffix(documented[c.noun+" "+c.verb], "]"), "[")
+		before, in, _ := strings.Cut(strings.TrimSuffix(documented[c.path()], "]"), "[")
 		if !slices.Equal(required, strings.Fields(before)) || !slices.Equal(optional, strings.Fields(in)) {
-			t.Errorf("%s %s takes %v and perhaps %v, documented as %q", c.noun, c.verb, required, optional, documented[c.noun+" "+c.verb])
+			t.Errorf("%s takes %v and perhaps %v, documented as %q", c.path(), required, optional, documented[c.path()])
 		}
-		delete(documented, c.noun+" "+c.verb)
+		delete(documented, c.path())
 	}
 	for name := range documented {
 		t.Errorf("%s is documented, but is not a command", name)

@@ -24,14 +24,15 @@ const (
 
 // failure is a command that failed: what is printed, and the exit status.
 type failure struct {
-	info *apiv1.ReplyInfo
-	exit int
+	info  *apiv1.ReplyInfo
+	exit  int
+	shown bool // the reply is printed already
 }
 
 func (f *failure) Error() string { return f.info.ReplyMsg }
 
 func usageFailure(err error) *failure {
-	return &failure{&apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeInvalid), ReplyMsg: reason.Full(err)}, exitUsage}
+	return &failure{info: &apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeInvalid), ReplyMsg: reason.Full(err)}, exit: exitUsage}
 }
 
 // callFailure is a call that ended with err, with what its flags may have to do
@@ -43,7 +44,7 @@ func callFailure(err error) *failure {
 	}
 	info := &apiv1.ReplyInfo{ReqId: e.ReqID, ReplyCode: int32(e.Code), ReplyMsg: e.Message()}
 	if e.Code != apiv1.CodeUnreachable {
-		return &failure{info, exitRefused}
+		return &failure{info: info, exit: exitRefused}
 	}
 	switch {
 	case e.NotSent:
@@ -51,13 +52,13 @@ func callFailure(err error) *failure {
 	case errors.Is(err, context.DeadlineExceeded):
 		info.ReplyMsg += "; see --timeout"
 	}
-	return &failure{info, exitUnreachable}
+	return &failure{info: info, exit: exitUnreachable}
 }
 
 // print shows a failure.
 func (s *session) print(f *failure) {
 	fmt.Fprintln(s.stderr, "vda_cli:", strings.ReplaceAll(f.info.ReplyMsg, "\n", " "))
-	if s.output == "table" {
+	if s.output == "table" || s.human || f.shown {
 		return
 	}
 	b := append(appendReplyInfo(nil, f.info), '\n')

@@ -35,6 +35,7 @@ type session struct {
 	stdout  io.Writer // the reply
 	stderr  io.Writer // one line per warning or error
 
+	human bool        // the reply is printed for people: no format was asked for
 	yes   bool        // nobody is asked before something is deleted
 	typed func() bool // somebody types the command; it is not a script's
 }
@@ -86,6 +87,7 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 			Annotations: map[string]string{program.Group: "true"}}
 		root.AddCommand(groups[n.name])
 	}
+	groups[""] = root
 	for i := range commands {
 		groups[commands[i].noun].AddCommand(s.command(&commands[i]))
 	}
@@ -130,7 +132,8 @@ func (s *session) command(c *command) *cobra.Command {
 					return err
 				}
 			}
-			return s.call(cmd.Context(), method, req, c.wait)
+			s.human = c.text != nil && program.OriginOf(cmd.Flags().Lookup("output")).Source == program.FromDefault
+			return s.call(cmd.Context(), c, method, req)
 		},
 	}
 	c.wait.add(cmd.Flags(), &s.wait)
@@ -165,7 +168,7 @@ func newMessage(d protoreflect.MessageDescriptor) proto.Message {
 
 // call sends a request, waits for what it has begun when the user wants that, and
 // prints the reply.
-func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor, req proto.Message, w *waiting) error {
+func (s *session) call(ctx context.Context, what *command, method protoreflect.MethodDescriptor, req proto.Message) error {
 	if s.timeout <= 0 {
 		return fmt.Errorf("--timeout %v: it must be above 0, like 30s", s.timeout)
 	}
@@ -184,8 +187,18 @@ func (s *session) call(ctx context.Context, method protoreflect.MethodDescriptor
 		return callFailure(err)
 	}
 	s.warn(reply)
-	if err := s.await(ctx, c, w, req, reply); err != nil {
+	if err := s.await(ctx, c, what.wait, req, reply); err != nil {
 		return err
 	}
-	return s.show(reply)
+	if s.human || what.text != nil && s.output == "table" {
+		what.text(s.stdout, reply)
+	} else if err := s.show(reply); err != nil {
+		return err
+	}
+	if what.ill != nil {
+		if f := what.ill(reply); f != nil {
+			return f
+		}
+	}
+	return nil
 }

@@ -96,7 +96,7 @@ func (s *session) await(ctx context.Context, c *client.Client, w *waiting, req, 
 
 // notDone is the end of a wait for something that is not done.
 func notDone(code apiv1.ReplyCode, format string, args ...any) *failure {
-	return &failure{&apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: fmt.Sprintf(format, args...)}, exitRefused}
+	return &failure{info: &apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: fmt.Sprintf(format, args...)}, exit: exitRefused}
 }
 
 // drained is how far a drain is.

@@ -83,7 +83,7 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Log: log, SyncTimeout: m.SyncTimeout})
+	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Log: log, SyncTimeout: m.SyncTimeout})
 	if err != nil {
 		return err
 	}

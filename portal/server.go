@@ -38,6 +38,7 @@ type Config struct {
 	Syncer   Syncer       // reaches the agents
 	Failover Failover     // planned switches; nil: FailoverDa answers UNIMPLEMENTED
 	Orphans  Orphans      // what nodes have and the database does not know; usually the Syncer
+	Programs Programs     // monitors and agents, to be asked for their versions; nil: they are not asked
 	Log      *slog.Logger // one record a request; default slog.Default()
 
 	RequestTimeout time.Duration // longest a request may take; default 60 s

@@ -103,9 +103,9 @@ func (s *server) end(ctx context.Context, r *record, err error, took time.Durati
 }
 
 // quiet reports that a method's calls are logged for debugging only: health,
-// reflection, and what programs call all the time.
+// reflection, versions, and what programs call all the time.
 func (s *server) quiet(method string) bool {
-	if !strings.HasPrefix(method, "/vda.") {
+	if !strings.HasPrefix(method, "/vda.") || strings.HasPrefix(method, "/vda.v1.Program/") {
 		return true
 	}
 	return slices.Contains(s.cfg.Quiet, path.Base(method))

@@ -214,6 +214,7 @@ func newServer(cfg Config) (*server, error) {
 	for name := range s.rpc.GetServiceInfo() {
 		s.names = append(s.names, name)
 	}
+	RegisterVersion(s.guard.Registrar(s.rpc))
 	healthpb.RegisterHealthServer(s.guard.Registrar(s.rpc), s.health)
 	reflection.Register(s.rpc)
 	s.say(false) // until Health is asked

@@ -65,6 +65,15 @@ func (p *Pool) Monitor(addr string) (apiv1.MonitorClient, error) {
 	return apiv1.NewMonitorClient(c), nil
 }
 
+// Program gives a client of what every daemon answers, by where it serves.
+func (p *Pool) Program(addr string) (apiv1.ProgramClient, error) {
+	c, err := p.conn(addr)
+	if err != nil {
+		return nil, err
+	}
+	return apiv1.NewProgramClient(c), nil
+}
+
 func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6056,6 +6056,708 @@ func (x *DeleteOrphanReply) GetOrphanMsg() *OrphanMsg {
 	return nil
 }
 
+// GetStatusRequest asks whether the cluster is well, and how full it is.
+type GetStatusRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusRequest) Reset() {
+	*x = GetStatusRequest{}
+	mi := &file_v1_portal_proto_msgTypes[93]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusRequest) ProtoMessage() {}
+
+func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[93]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
+func (*GetStatusRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{93}
+}
+
+type GetStatusReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	StatusMsg     *StatusMsg             `protobuf:"bytes,2,opt,name=status_msg,json=statusMsg,proto3" json:"status_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStatusReply) Reset() {
+	*x = GetStatusReply{}
+	mi := &file_v1_portal_proto_msgTypes[94]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStatusReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStatusReply) ProtoMessage() {}
+
+func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[94]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
+func (*GetStatusReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{94}
+}
+
+func (x *GetStatusReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *GetStatusReply) GetStatusMsg() *StatusMsg {
+	if x != nil {
+		return x.StatusMsg
+	}
+	return nil
+}
+
+type StatusMsg struct {
+	state               protoimpl.MessageState `protogen:"open.v1"`
+	Well                bool                   `protobuf:"varint,1,opt,name=well,proto3" json:"well,omitempty"`
+	ProblemList         []string               `protobuf:"bytes,2,rep,name=problem_list,json=problemList,proto3" json:"problem_list,omitempty"`                    // why it is not, the first 100, the gravest kinds first
+	ProblemCnt          uint32                 `protobuf:"varint,3,opt,name=problem_cnt,json=problemCnt,proto3" json:"problem_cnt,omitempty"`                      // of all of them
+	NodeCountMsgList    []*NodeCountMsg        `protobuf:"bytes,4,rep,name=node_count_msg_list,json=nodeCountMsgList,proto3" json:"node_count_msg_list,omitempty"` // dn, cn, monitor
+	CapacityMsgList     []*CapacityMsg         `protobuf:"bytes,5,rep,name=capacity_msg_list,json=capacityMsgList,proto3" json:"capacity_msg_list,omitempty"`      // by location
+	DaCountMsgList      []*DaCountMsg          `protobuf:"bytes,6,rep,name=da_count_msg_list,json=daCountMsgList,proto3" json:"da_count_msg_list,omitempty"`       // by state, states without an array left out
+	CnLoadMsgList       []*CnLoadMsg           `protobuf:"bytes,7,rep,name=cn_load_msg_list,json=cnLoadMsgList,proto3" json:"cn_load_msg_list,omitempty"`          // by name
+	VersionCountMsgList []*VersionCountMsg     `protobuf:"bytes,8,rep,name=version_count_msg_list,json=versionCountMsgList,proto3" json:"version_count_msg_list,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
+}
+
+func (x *StatusMsg) Reset() {
+	*x = StatusMsg{}
+	mi := &file_v1_portal_proto_msgTypes[95]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatusMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatusMsg) ProtoMessage() {}
+
+func (x *StatusMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[95]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatusMsg.ProtoReflect.Descriptor instead.
+func (*StatusMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{95}
+}
+
+func (x *StatusMsg) GetWell() bool {
+	if x != nil {
+		return x.Well
+	}
+	return false
+}
+
+func (x *StatusMsg) GetProblemList() []string {
+	if x != nil {
+		return x.ProblemList
+	}
+	return nil
+}
+
+func (x *StatusMsg) GetProblemCnt() uint32 {
+	if x != nil {
+		return x.ProblemCnt
+	}
+	return 0
+}
+
+func (x *StatusMsg) GetNodeCountMsgList() []*NodeCountMsg {
+	if x != nil {
+		return x.NodeCountMsgList
+	}
+	return nil
+}
+
+func (x *StatusMsg) GetCapacityMsgList() []*CapacityMsg {
+	if x != nil {
+		return x.CapacityMsgList
+	}
+	return nil
+}
+
+func (x *StatusMsg) GetDaCountMsgList() []*DaCountMsg {
+	if x != nil {
+		return x.DaCountMsgList
+	}
+	return nil
+}
+
+func (x *StatusMsg) GetCnLoadMsgList() []*CnLoadMsg {
+	if x != nil {
+		return x.CnLoadMsgList
+	}
+	return nil
+}
+
+func (x *StatusMsg) GetVersionCountMsgList() []*VersionCountMsg {
+	if x != nil {
+		return x.VersionCountMsgList
+	}
+	return nil
+}
+
+type NodeCountMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // dn, cn or monitor
+	Total         uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
+	Up            uint32                 `protobuf:"varint,3,opt,name=up,proto3" json:"up,omitempty"`           // without an error; of monitors: they answer
+	Offline       uint32                 `protobuf:"varint,4,opt,name=offline,proto3" json:"offline,omitempty"` // nothing new is placed there, as the administrator said
+	Drain         uint32                 `protobuf:"varint,5,opt,name=drain,proto3" json:"drain,omitempty"`     // dns that are being drained
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NodeCountMsg) Reset() {
+	*x = NodeCountMsg{}
+	mi := &file_v1_portal_proto_msgTypes[96]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NodeCountMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NodeCountMsg) ProtoMessage() {}
+
+func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[96]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NodeCountMsg.ProtoReflect.Descriptor instead.
+func (*NodeCountMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{96}
+}
+
+func (x *NodeCountMsg) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *NodeCountMsg) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *NodeCountMsg) GetUp() uint32 {
+	if x != nil {
+		return x.Up
+	}
+	return 0
+}
+
+func (x *NodeCountMsg) GetOffline() uint32 {
+	if x != nil {
+		return x.Offline
+	}
+	return 0
+}
+
+func (x *NodeCountMsg) GetDrain() uint32 {
+	if x != nil {
+		return x.Drain
+	}
+	return 0
+}
+
+type CapacityMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"` // the name of a node that has none
+	DnCnt         uint32                 `protobuf:"varint,2,opt,name=dn_cnt,json=dnCnt,proto3" json:"dn_cnt,omitempty"`
+	CnCnt         uint32                 `protobuf:"varint,3,opt,name=cn_cnt,json=cnCnt,proto3" json:"cn_cnt,omitempty"`
+	PdCnt         uint32                 `protobuf:"varint,4,opt,name=pd_cnt,json=pdCnt,proto3" json:"pd_cnt,omitempty"`
+	TotalSize     uint64                 `protobuf:"varint,5,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`    // bytes that vds can use
+	FreeSize      uint64                 `protobuf:"varint,6,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`       // bytes
+	UsableSize    uint64                 `protobuf:"varint,7,opt,name=usable_size,json=usableSize,proto3" json:"usable_size,omitempty"` // bytes of free_size on pds that take new vds: online and without an error, as their dn
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CapacityMsg) Reset() {
+	*x = CapacityMsg{}
+	mi := &file_v1_portal_proto_msgTypes[97]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CapacityMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CapacityMsg) ProtoMessage() {}
+
+func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[97]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CapacityMsg.ProtoReflect.Descriptor instead.
+func (*CapacityMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{97}
+}
+
+func (x *CapacityMsg) GetLocation() string {
+	if x != nil {
+		return x.Location
+	}
+	return ""
+}
+
+func (x *CapacityMsg) GetDnCnt() uint32 {
+	if x != nil {
+		return x.DnCnt
+	}
+	return 0
+}
+
+func (x *CapacityMsg) GetCnCnt() uint32 {
+	if x != nil {
+		return x.CnCnt
+	}
+	return 0
+}
+
+func (x *CapacityMsg) GetPdCnt() uint32 {
+	if x != nil {
+		return x.PdCnt
+	}
+	return 0
+}
+
+func (x *CapacityMsg) GetTotalSize() uint64 {
+	if x != nil {
+		return x.TotalSize
+	}
+	return 0
+}
+
+func (x *CapacityMsg) GetFreeSize() uint64 {
+	if x != nil {
+		return x.FreeSize
+	}
+	return 0
+}
+
+func (x *CapacityMsg) GetUsableSize() uint64 {
+	if x != nil {
+		return x.UsableSize
+	}
+	return 0
+}
+
+type DaCountMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"` // healthy, error, or a redundancy_state other than full
+	DaCnt         uint32                 `protobuf:"varint,2,opt,name=da_cnt,json=daCnt,proto3" json:"da_cnt,omitempty"`
+	DaSize        uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"` // bytes, of all of them
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DaCountMsg) Reset() {
+	*x = DaCountMsg{}
+	mi := &file_v1_portal_proto_msgTypes[98]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DaCountMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DaCountMsg) ProtoMessage() {}
+
+func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[98]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DaCountMsg.ProtoReflect.Descriptor instead.
+func (*DaCountMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{98}
+}
+
+func (x *DaCountMsg) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *DaCountMsg) GetDaCnt() uint32 {
+	if x != nil {
+		return x.DaCnt
+	}
+	return 0
+}
+
+func (x *DaCountMsg) GetDaSize() uint64 {
+	if x != nil {
+		return x.DaSize
+	}
+	return 0
+}
+
+type CnLoadMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CnName        string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"`
+	PrimaryCnt    uint32                 `protobuf:"varint,2,opt,name=primary_cnt,json=primaryCnt,proto3" json:"primary_cnt,omitempty"`
+	CntlrCnt      uint32                 `protobuf:"varint,3,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`
+	Error         bool                   `protobuf:"varint,4,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CnLoadMsg) Reset() {
+	*x = CnLoadMsg{}
+	mi := &file_v1_portal_proto_msgTypes[99]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CnLoadMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CnLoadMsg) ProtoMessage() {}
+
+func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[99]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CnLoadMsg.ProtoReflect.Descriptor instead.
+func (*CnLoadMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{99}
+}
+
+func (x *CnLoadMsg) GetCnName() string {
+	if x != nil {
+		return x.CnName
+	}
+	return ""
+}
+
+func (x *CnLoadMsg) GetPrimaryCnt() uint32 {
+	if x != nil {
+		return x.PrimaryCnt
+	}
+	return 0
+}
+
+func (x *CnLoadMsg) GetCntlrCnt() uint32 {
+	if x != nil {
+		return x.CntlrCnt
+	}
+	return 0
+}
+
+func (x *CnLoadMsg) GetError() bool {
+	if x != nil {
+		return x.Error
+	}
+	return false
+}
+
+type VersionCountMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Component     string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"` // portal, monitor, dn_agent, cn_agent, data_plane
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`     // "" of those that did not say
+	Cnt           uint32                 `protobuf:"varint,3,opt,name=cnt,proto3" json:"cnt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionCountMsg) Reset() {
+	*x = VersionCountMsg{}
+	mi := &file_v1_portal_proto_msgTypes[100]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionCountMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionCountMsg) ProtoMessage() {}
+
+func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[100]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionCountMsg.ProtoReflect.Descriptor instead.
+func (*VersionCountMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{100}
+}
+
+func (x *VersionCountMsg) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+func (x *VersionCountMsg) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *VersionCountMsg) GetCnt() uint32 {
+	if x != nil {
+		return x.Cnt
+	}
+	return 0
+}
+
+// ListVersionRequest asks every program of the cluster for its version now.
+type ListVersionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListVersionRequest) Reset() {
+	*x = ListVersionRequest{}
+	mi := &file_v1_portal_proto_msgTypes[101]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVersionRequest) ProtoMessage() {}
+
+func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[101]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
+func (*ListVersionRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{101}
+}
+
+type ListVersionReply struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo      *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	VersionMsgList []*VersionMsg          `protobuf:"bytes,2,rep,name=version_msg_list,json=versionMsgList,proto3" json:"version_msg_list,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListVersionReply) Reset() {
+	*x = ListVersionReply{}
+	mi := &file_v1_portal_proto_msgTypes[102]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListVersionReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListVersionReply) ProtoMessage() {}
+
+func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[102]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
+func (*ListVersionReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{102}
+}
+
+func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ListVersionReply) GetVersionMsgList() []*VersionMsg {
+	if x != nil {
+		return x.VersionMsgList
+	}
+	return nil
+}
+
+type VersionMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Component     string                 `protobuf:"bytes,1,opt,name=component,proto3" json:"component,omitempty"` // portal, monitor, dn_agent, cn_agent, data_plane
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`           // of the monitor or node; "" of the portal that answers
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`     // "" when it is not known
+	Problem       string                 `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`     // why not
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionMsg) Reset() {
+	*x = VersionMsg{}
+	mi := &file_v1_portal_proto_msgTypes[103]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionMsg) ProtoMessage() {}
+
+func (x *VersionMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[103]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
+func (*VersionMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{103}
+}
+
+func (x *VersionMsg) GetComponent() string {
+	if x != nil {
+		return x.Component
+	}
+	return ""
+}
+
+func (x *VersionMsg) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VersionMsg) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *VersionMsg) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 var File_v1_portal_proto protoreflect.FileDescriptor
 
 const file_v1_portal_proto_rawDesc = "" +
@@ -6613,7 +7315,65 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
 	"\n" +
-	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg2\xbe\x12\n" +
+	"orphan_msg\x18\x02 \x01(\v2\x11.vda.v1.OrphanMsgR\torphanMsg\"\x12\n" +
+	"\x10GetStatusRequest\"t\n" +
+	"\x0eGetStatusReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
+	"\n" +
+	"status_msg\x18\x02 \x01(\v2\x11.vda.v1.StatusMsgR\tstatusMsg\"\xb2\x03\n" +
+	"\tStatusMsg\x12\x12\n" +
+	"\x04well\x18\x01 \x01(\bR\x04well\x12!\n" +
+	"\fproblem_list\x18\x02 \x03(\tR\vproblemList\x12\x1f\n" +
+	"\vproblem_cnt\x18\x03 \x01(\rR\n" +
+	"problemCnt\x12C\n" +
+	"\x13node_count_msg_list\x18\x04 \x03(\v2\x14.vda.v1.NodeCountMsgR\x10nodeCountMsgList\x12?\n" +
+	"\x11capacity_msg_list\x18\x05 \x03(\v2\x13.vda.v1.CapacityMsgR\x0fcapacityMsgList\x12=\n" +
+	"\x11da_count_msg_list\x18\x06 \x03(\v2\x12.vda.v1.DaCountMsgR\x0edaCountMsgList\x12:\n" +
+	"\x10cn_load_msg_list\x18\a \x03(\v2\x11.vda.v1.CnLoadMsgR\rcnLoadMsgList\x12L\n" +
+	"\x16version_count_msg_list\x18\b \x03(\v2\x17.vda.v1.VersionCountMsgR\x13versionCountMsgList\"x\n" +
+	"\fNodeCountMsg\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
+	"\x05total\x18\x02 \x01(\rR\x05total\x12\x0e\n" +
+	"\x02up\x18\x03 \x01(\rR\x02up\x12\x18\n" +
+	"\aoffline\x18\x04 \x01(\rR\aoffline\x12\x14\n" +
+	"\x05drain\x18\x05 \x01(\rR\x05drain\"\xcb\x01\n" +
+	"\vCapacityMsg\x12\x1a\n" +
+	"\blocation\x18\x01 \x01(\tR\blocation\x12\x15\n" +
+	"\x06dn_cnt\x18\x02 \x01(\rR\x05dnCnt\x12\x15\n" +
+	"\x06cn_cnt\x18\x03 \x01(\rR\x05cnCnt\x12\x15\n" +
+	"\x06pd_cnt\x18\x04 \x01(\rR\x05pdCnt\x12\x1d\n" +
+	"\n" +
+	"total_size\x18\x05 \x01(\x04R\ttotalSize\x12\x1b\n" +
+	"\tfree_size\x18\x06 \x01(\x04R\bfreeSize\x12\x1f\n" +
+	"\vusable_size\x18\a \x01(\x04R\n" +
+	"usableSize\"R\n" +
+	"\n" +
+	"DaCountMsg\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x15\n" +
+	"\x06da_cnt\x18\x02 \x01(\rR\x05daCnt\x12\x17\n" +
+	"\ada_size\x18\x03 \x01(\x04R\x06daSize\"x\n" +
+	"\tCnLoadMsg\x12\x17\n" +
+	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12\x1f\n" +
+	"\vprimary_cnt\x18\x02 \x01(\rR\n" +
+	"primaryCnt\x12\x1b\n" +
+	"\tcntlr_cnt\x18\x03 \x01(\rR\bcntlrCnt\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\bR\x05error\"[\n" +
+	"\x0fVersionCountMsg\x12\x1c\n" +
+	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x10\n" +
+	"\x03cnt\x18\x03 \x01(\rR\x03cnt\"\x14\n" +
+	"\x12ListVersionRequest\"\x82\x01\n" +
+	"\x10ListVersionReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12<\n" +
+	"\x10version_msg_list\x18\x02 \x03(\v2\x12.vda.v1.VersionMsgR\x0eversionMsgList\"r\n" +
+	"\n" +
+	"VersionMsg\x12\x1c\n" +
+	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem2\xc2\x13\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -6656,7 +7416,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"ListOrphan\x12\x19.vda.v1.ListOrphanRequest\x1a\x17.vda.v1.ListOrphanReply\x12C\n" +
 	"\vAdoptOrphan\x12\x1a.vda.v1.AdoptOrphanRequest\x1a\x18.vda.v1.AdoptOrphanReply\x12F\n" +
-	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReply\x12=\n" +
+	"\tGetStatus\x12\x18.vda.v1.GetStatusRequest\x1a\x16.vda.v1.GetStatusReply\x12C\n" +
+	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_portal_proto_rawDescOnce sync.Once
@@ -6670,7 +7432,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 93)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 104)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -6765,6 +7527,17 @@ var file_v1_portal_proto_goTypes = []any{
 	(*AdoptOrphanReply)(nil),    // 90: vda.v1.AdoptOrphanReply
 	(*DeleteOrphanRequest)(nil), // 91: vda.v1.DeleteOrphanRequest
 	(*DeleteOrphanReply)(nil),   // 92: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),    // 93: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),      // 94: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),           // 95: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),        // 96: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),         // 97: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),          // 98: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),           // 99: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),     // 100: vda.v1.VersionCountMsg
+	(*ListVersionRequest)(nil),  // 101: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),    // 102: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),          // 103: vda.v1.VersionMsg
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -6851,91 +7624,104 @@ var file_v1_portal_proto_depIdxs = []int32{
 	86,  // 81: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
 	0,   // 82: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
 	86,  // 83: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	3,   // 84: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 85: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 86: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 87: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 88: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 89: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 90: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 91: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 92: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 93: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 94: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 95: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 96: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 97: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 98: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 99: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 100: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 101: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 102: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 103: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 104: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 105: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 106: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 107: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 108: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 109: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	62,  // 110: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	64,  // 111: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	66,  // 112: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	68,  // 113: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	70,  // 114: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	72,  // 115: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	76,  // 116: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	78,  // 117: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	80,  // 118: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	82,  // 119: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	84,  // 120: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	87,  // 121: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	89,  // 122: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	91,  // 123: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	4,   // 124: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 125: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 126: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 127: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 128: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 129: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 130: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 131: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 132: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 133: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 134: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 135: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 136: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 137: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 138: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 139: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 140: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 141: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 142: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 143: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 144: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 145: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 146: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 147: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 148: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 149: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	63,  // 150: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	65,  // 151: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	67,  // 152: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	69,  // 153: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	71,  // 154: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	73,  // 155: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	77,  // 156: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	79,  // 157: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	81,  // 158: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	83,  // 159: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	85,  // 160: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	88,  // 161: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	90,  // 162: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	92,  // 163: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	124, // [124:164] is the sub-list for method output_type
-	84,  // [84:124] is the sub-list for method input_type
-	84,  // [84:84] is the sub-list for extension type_name
-	84,  // [84:84] is the sub-list for extension extendee
-	0,   // [0:84] is the sub-list for field type_name
+	0,   // 84: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	95,  // 85: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	96,  // 86: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	97,  // 87: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	98,  // 88: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	99,  // 89: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	100, // 90: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	0,   // 91: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	103, // 92: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	3,   // 93: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 94: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 95: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 96: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 97: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 98: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 99: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 100: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 101: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 102: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 103: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 104: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 105: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 106: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 107: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 108: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 109: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 110: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 111: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 112: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 113: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 114: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 115: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 116: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 117: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 118: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	62,  // 119: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	64,  // 120: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	66,  // 121: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	68,  // 122: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	70,  // 123: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	72,  // 124: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	76,  // 125: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	78,  // 126: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	80,  // 127: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	82,  // 128: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	84,  // 129: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	87,  // 130: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	89,  // 131: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	91,  // 132: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	93,  // 133: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	101, // 134: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	4,   // 135: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 136: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 137: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 138: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 139: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 140: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 141: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 142: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 143: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 144: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 145: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 146: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 147: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 148: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 149: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 150: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 151: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 152: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 153: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 154: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 155: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 156: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 157: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 158: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 159: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 160: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	63,  // 161: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	65,  // 162: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	67,  // 163: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	69,  // 164: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	71,  // 165: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	73,  // 166: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	77,  // 167: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	79,  // 168: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	81,  // 169: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	83,  // 170: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	85,  // 171: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	88,  // 172: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	90,  // 173: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	92,  // 174: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	94,  // 175: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	102, // 176: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	135, // [135:177] is the sub-list for method output_type
+	93,  // [93:135] is the sub-list for method input_type
+	93,  // [93:93] is the sub-list for extension type_name
+	93,  // [93:93] is the sub-list for extension extendee
+	0,   // [0:93] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -6966,7 +7752,7 @@ func file_v1_portal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   93,
+			NumMessages:   104,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -68,6 +68,8 @@ const (
 	Portal_ListOrphan_FullMethodName   = "/vda.v1.Portal/ListOrphan"
 	Portal_AdoptOrphan_FullMethodName  = "/vda.v1.Portal/AdoptOrphan"
 	Portal_DeleteOrphan_FullMethodName = "/vda.v1.Portal/DeleteOrphan"
+	Portal_GetStatus_FullMethodName    = "/vda.v1.Portal/GetStatus"
+	Portal_ListVersion_FullMethodName  = "/vda.v1.Portal/ListVersion"
 )
 
 // PortalClient is the client API for Portal service.
@@ -116,6 +118,8 @@ type PortalClient interface {
 	ListOrphan(ctx context.Context, in *ListOrphanRequest, opts ...grpc.CallOption) (*ListOrphanReply, error)
 	AdoptOrphan(ctx context.Context, in *AdoptOrphanRequest, opts ...grpc.CallOption) (*AdoptOrphanReply, error)
 	DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest, opts ...grpc.CallOption) (*DeleteOrphanReply, error)
+	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error)
+	ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error)
 }
 
 type portalClient struct {
@@ -526,6 +530,26 @@ func (c *portalClient) DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest
 	return out, nil
 }
 
+func (c *portalClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStatusReply)
+	err := c.cc.Invoke(ctx, Portal_GetStatus_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListVersionReply)
+	err := c.cc.Invoke(ctx, Portal_ListVersion_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // PortalServer is the server API for Portal service.
 // All implementations must embed UnimplementedPortalServer
 // for forward compatibility.
@@ -572,6 +596,8 @@ type PortalServer interface {
 	ListOrphan(context.Context, *ListOrphanRequest) (*ListOrphanReply, error)
 	AdoptOrphan(context.Context, *AdoptOrphanRequest) (*AdoptOrphanReply, error)
 	DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error)
+	GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error)
+	ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error)
 	mustEmbedUnimplementedPortalServer()
 }
 
@@ -701,6 +727,12 @@ func (UnimplementedPortalServer) AdoptOrphan(context.Context, *AdoptOrphanReques
 }
 func (UnimplementedPortalServer) DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteOrphan not implemented")
+}
+func (UnimplementedPortalServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
+}
+func (UnimplementedPortalServer) ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListVersion not implemented")
 }
 func (UnimplementedPortalServer) mustEmbedUnimplementedPortalServer() {}
 func (UnimplementedPortalServer) testEmbeddedByValue()                {}
@@ -1443,6 +1475,42 @@ func _Portal_DeleteOrphan_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStatusRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).GetStatus(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_GetStatus_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).GetStatus(ctx, req.(*GetStatusRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_ListVersion_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListVersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ListVersion(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ListVersion_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ListVersion(ctx, req.(*ListVersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Portal_ServiceDesc is the grpc.ServiceDesc for Portal service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1609,6 +1677,14 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteOrphan",
 			Handler:    _Portal_DeleteOrphan_Handler,
+		},
+		{
+			MethodName: "GetStatus",
+			Handler:    _Portal_GetStatus_Handler,
+		},
+		{
+			MethodName: "ListVersion",
+			Handler:    _Portal_ListVersion_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -86,7 +86,7 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	cfg := portal.Config{Store: c.Store, Syncer: sy, Failover: sy, Log: log, SyncTimeout: 5 * time.Second,
+	cfg := portal.Config{Store: c.Store, Syncer: sy, Failover: sy, Programs: pool, Log: log, SyncTimeout: 5 * time.Second,
 		SettleTime: 500 * time.Millisecond}
 	for _, o := range options {
 		o(&cfg)
@@ -132,6 +132,14 @@ func (c *Cluster) Client(options ...func(*portal.Config)) *client.Client {
 // Listener is a listener conf on the port.
 func Listener(port int) string {
 	return fmt.Sprintf(`{"trtype":"tcp","traddr":"192.0.2.1","adrfam":"ipv4","trsvcid":"%d"}`, port)
+}
+
+// Change changes rows, as a monitor does.
+func (c *Cluster) Change(fn func(tx store.Tx) error) {
+	c.t.Helper()
+	if err := c.Store.Update(context.Background(), fn); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // CanMirror has all cns said to have data planes that can mirror, as vda_monitor

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// well makes a cluster that is well: nodes, a monitor and an array.
+func well(t *testing.T) (*portaltest.Cluster, *user) {
+	t.Helper()
+	c := portaltest.New(t)
+	u := &user{t, c.Portal()}
+	c.Populate(c.Dial(u.addr), 2, 2)
+	c.Agent("mon0:9620")
+	c.Change(func(tx store.Tx) error {
+		_, err := tx.BeatMonitor("m0", "mon0:9620")
+		return err
+	})
+	u.ok("da create --da-name da0 --cntlr-cnt 2 --da-size 16M")
+	return c, u
+}
+
+// TestPoint1Status: status answers whether all is well, and exits with 1 when not.
+func TestPoint1Status(t *testing.T) {
+	c, u := well(t)
+	out, _ := u.ok("status")
+	for _, want := range []string{"The cluster is well.\n", "  dn       2   0", "  dn0:9720", "  all", "  healthy  1       16 MiB", "  cn0:9820  ",
+		"  monitor"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("status does not show %q:\n%s", want, out)
+		}
+	}
+	c.Change(func(tx store.Tx) error {
+		n, err := tx.NodeByName(vda.DiskNode, "dn1:9720")
+		if err != nil {
+			return err
+		}
+		return tx.SetHealth(store.ObjDN, n.ID, vda.Health{Error: true, Msg: "it is on fire"})
+	})
+	for _, line := range []string{"status", "status -o json", "status -o yaml", "status -o table"} {
+		out, errs, exit := u.run(line)
+		if exit != exitRefused || !strings.Contains(out, "dn dn1:9720: it is on fire") || !strings.Contains(errs, "not well: 1 problem") {
+			t.Errorf("%s of a cluster that is not well: exit %d, %s\n%s", line, exit, errs, out)
+		}
+	}
+	out, _, _ = u.run("status -o json")
+	var reply struct {
+		Status struct {
+			Well     bool     `json:"well"`
+			Problems []string `json:"problem_list"`
+		} `json:"status_msg"`
+	}
+	if err := json.Unmarshal([]byte(out), &reply); err != nil || reply.Status.Well || len(reply.Status.Problems) != 1 {
+		t.Errorf("as JSON: %v %+v\n%s", err, reply, out)
+	}
+	if _, errs, exit := u.run("status --addr-port 127.0.0.1:1"); exit != exitUnreachable || !strings.Contains(errs, "127.0.0.1:1") {
+		t.Errorf("without a portal: exit %d, %s", exit, errs)
+	}
+}
+
+// TestPoint12Version: one command tells the version of every program.
+func TestPoint12Version(t *testing.T) {
+	c, u := well(t)
+	c.Agent("cn1:9820").Stop()
+	out, _ := u.ok("version")
+	for _, want := range []string{"client", "portal", "monitor", "dn_agent    dn0:9720", "cn_agent    cn0:9820", "data_plane", "commit ", "not known: "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("version does not show %q:\n%s", want, out)
+		}
+	}
+	if out, _ := u.ok("version -o json"); !json.Valid([]byte(out)) || !strings.Contains(out, `"version_msg_list"`) {
+		t.Errorf("as JSON:\n%s", out)
+	}
+	if out, _ := u.ok("--version"); !strings.HasPrefix(out, "vda_cli ") || !strings.Contains(out, "commit") {
+		t.Errorf("--version: %s", out)
+	}
+}
+
+func TestShortSizes(t *testing.T) {
+	for n, want := range map[uint64]string{0: "0 B", 999: "999 B", 1000: "0.98 KiB", 1 << 20: "1 MiB", 16 << 20: "16 MiB", 3 << 29: "1.50 GiB",
+		1<<40 - 1: "1.00 TiB", 123 << 30: "123 GiB"} {
+		if got := short(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}

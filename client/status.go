@@ -1,0 +1,22 @@
+package client
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+)
+
+// GetStatus tells whether the cluster is well, why it is not, how full it is and what
+// runs where. Programs that do not answer are waited for a few seconds at most.
+// Errors: those that every call may have.
+func (c *Client) GetStatus(ctx context.Context, req *apiv1.GetStatusRequest, opts ...grpc.CallOption) (*apiv1.GetStatusReply, error) {
+	return c.stubs.GetStatus(ctx, req, opts...)
+}
+
+// ListVersion tells which build each program of the cluster is: this portal, the
+// monitors, the agents and the data planes. Errors: those that every call may have.
+func (c *Client) ListVersion(ctx context.Context, req *apiv1.ListVersionRequest, opts ...grpc.CallOption) (*apiv1.ListVersionReply, error) {
+	return c.stubs.ListVersion(ctx, req, opts...)
+}

@@ -1,0 +1,150 @@
+package portal_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// TestStatus looks at a cluster that is well, and at one after the other of what can be
+// wrong with it.
+func TestStatus(t *testing.T) {
+	ctx := context.Background()
+	c := portaltest.New(t)
+	client := c.Client()
+	look := func() *apiv1.StatusMsg {
+		t.Helper()
+		r, err := client.GetStatus(ctx, &apiv1.GetStatusRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := r.StatusMsg; m.Well != (m.ProblemCnt == 0) || len(m.ProblemList) != int(m.ProblemCnt) {
+			t.Errorf("well %v with %d problems: %q", m.Well, m.ProblemCnt, m.ProblemList)
+		}
+		return r.StatusMsg
+	}
+	says := func(m *apiv1.StatusMsg, words string) {
+		t.Helper()
+		if m.Well || !slices.ContainsFunc(m.ProblemList, func(p string) bool { return strings.Contains(p, words) }) {
+			t.Errorf("the status does not say %q: well %v, %q", words, m.Well, m.ProblemList)
+		}
+	}
+	says(look(), "no monitor has ever run")
+
+	c.Populate(client, 2, 2)
+	c.Agent("mon0:9620")
+	c.Change(func(tx store.Tx) error {
+		_, err := tx.BeatMonitor("m0", "mon0:9620")
+		return err
+	})
+	if _, err := client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", CntlrCnt: 2, DaSize: 16 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	m := look()
+	if !m.Well {
+		t.Errorf("a cluster that is well is not: %q", m.ProblemList)
+	}
+	if got := fmt.Sprint(m.NodeCountMsgList); strings.Count(got, "total:2") != 2 || strings.Count(got, "up:2") != 2 ||
+		!strings.Contains(got, `kind:"monitor"`) {
+		t.Errorf("nodes: %s", got)
+	}
+	if l := m.CapacityMsgList; len(l) != 4 || l[2].Location != "dn0:9720" || l[2].TotalSize == 0 || l[2].UsableSize != l[2].FreeSize ||
+		l[0].CnCnt != 1 || l[2].PdCnt != 1 || l[2].FreeSize+l[3].FreeSize >= l[2].TotalSize+l[3].TotalSize {
+		t.Errorf("capacity: %v", l)
+	}
+	if l := m.DaCountMsgList; len(l) != 1 || l[0].State != "healthy" || l[0].DaCnt != 1 || l[0].DaSize != 16<<20 {
+		t.Errorf("arrays: %v", l)
+	}
+	primaries := uint32(0)
+	for _, l := range m.CnLoadMsgList {
+		primaries += l.PrimaryCnt
+	}
+	if len(m.CnLoadMsgList) != 2 || primaries != 1 {
+		t.Errorf("primaries: %v", m.CnLoadMsgList)
+	}
+
+	// A pd that takes nothing new has space, but not for new arrays.
+	no := false
+	if _, err := client.ModifyPd(ctx, &apiv1.ModifyPdRequest{DnName: "dn0:9720", PdName: "pd0", NewOnline: &no}); err != nil {
+		t.Fatal(err)
+	}
+	if m = look(); !m.Well || m.CapacityMsgList[2].UsableSize != 0 || m.CapacityMsgList[2].FreeSize == 0 {
+		t.Errorf("a pd offline: well %v, %v", m.Well, m.CapacityMsgList[2])
+	}
+
+	ill := vda.Health{Error: true, Msg: "does not answer", Since: time.Now()}
+	healthy := vda.Health{}
+	for _, tt := range []struct {
+		object store.Object
+		id     func(tx store.Tx) (string, error)
+		words  string
+	}{
+		{store.ObjDN, func(tx store.Tx) (string, error) {
+			n, err := tx.NodeByName(vda.DiskNode, "dn0:9720")
+			return n.ID, err
+		}, "dn dn0:9720: does not answer"},
+		{store.ObjCN, func(tx store.Tx) (string, error) {
+			n, err := tx.NodeByName(vda.ControllerNode, "cn1:9820")
+			return n.ID, err
+		}, "cn cn1:9820: does not answer"},
+		{store.ObjPD, func(tx store.Tx) (string, error) {
+			l, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
+			return l[0].ID, err
+		}, "pd pd0 of dn dn"},
+		{store.ObjDA, func(tx store.Tx) (string, error) {
+			d, err := tx.DAByName("da0")
+			return d.ID, err
+		}, "da da0: does not answer"},
+	} {
+		set := func(h vda.Health) {
+			c.Change(func(tx store.Tx) error {
+				id, err := tt.id(tx)
+				if err != nil {
+					return err
+				}
+				return tx.SetHealth(tt.object, id, h)
+			})
+		}
+		set(ill)
+		says(look(), tt.words)
+		set(healthy)
+	}
+	if m = look(); !m.Well {
+		t.Errorf("all is well again, and it says %q", m.ProblemList)
+	}
+	c.Agent("mon0:9620").Stop()
+	says(look(), "monitor mon0:9620: ")
+}
+
+// TestListVersion asks programs that run and one that does not.
+func TestListVersion(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 1)
+	c.Agent("cn0:9820").Stop()
+	r, err := client.ListVersion(context.Background(), &apiv1.ListVersionRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{"portal/": true, "dn_agent/dn0:9720": true, "cn_agent/cn0:9820": false, "data_plane/dn0:9720": false,
+		"data_plane/cn0:9820": false}
+	for _, m := range r.VersionMsgList {
+		key := m.Component + "/" + m.Name
+		known, is := want[key]
+		if !is || known != strings.Contains(m.Version, "commit ") || known == (m.Problem != "") {
+			t.Errorf("%s: version %q, problem %q", key, m.Version, m.Problem)
+		}
+		delete(want, key)
+	}
+	if len(want) > 0 {
+		t.Errorf("not told of: %v", want)
+	}
+}

@@ -1,0 +1,65 @@
+package store
+
+import (
+	"io/fs"
+	"maps"
+	"regexp"
+	"slices"
+	"testing"
+	"testing/fstest"
+)
+
+var migrationName = regexp.MustCompile(`^(\d{5})_[a-z0-9_]+\.sql$`)
+
+// migrationFaults says what is wrong with the migrations of dialects: a name without
+// a number, a number that two files of a dialect have, and files that one dialect has
+// and another does not.
+func migrationFaults(files fs.FS) (faults []string) {
+	everywhere := map[string]int{}
+	dialects, err := fs.ReadDir(files, "migrations")
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for _, d := range dialects {
+		of := map[string]string{}
+		entries, err := fs.ReadDir(files, "migrations/"+d.Name())
+		if err != nil {
+			return []string{err.Error()}
+		}
+		for _, e := range entries {
+			m := migrationName.FindStringSubmatch(e.Name())
+			if m == nil {
+				faults = append(faults, d.Name()+"/"+e.Name()+" is not named NNNNN_what.sql")
+				continue
+			}
+			if other, twice := of[m[1]]; twice {
+				faults = append(faults, d.Name()+" has "+other+" and "+e.Name())
+			}
+			of[m[1]] = e.Name()
+			everywhere[e.Name()]++
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(everywhere)) {
+		if everywhere[name] != len(dialects) {
+			faults = append(faults, "some dialects have no "+name)
+		}
+	}
+	return faults
+}
+
+// TestMigrationNumbers: each migration has a number of its own, and stands under the
+// same name in every dialect. Of two with one number a database that is migrated would
+// miss one for ever.
+func TestMigrationNumbers(t *testing.T) {
+	if faults := migrationFaults(migrations); len(faults) > 0 {
+		t.Errorf("migrations: %q", faults)
+	}
+	var none fstest.MapFile
+	broken := fstest.MapFS{"migrations/a/00001_init.sql": &none, "migrations/b/00001_init.sql": &none,
+		"migrations/a/00002_x.sql": &none, "migrations/a/00002_y.sql": &none, "migrations/b/00002_x.sql": &none,
+		"migrations/b/3_z.sql": &none}
+	want := []string{"a has 00002_x.sql and 00002_y.sql", "b/3_z.sql is not named NNNNN_what.sql", "some dialects have no 00002_y.sql"}
+	if got := migrationFaults(broken); !slices.Equal(got, want) {
+		t.Errorf("faults of broken migrations: %q, want %q", got, want)
+	}
+}

@@ -24,6 +24,7 @@ const (
 	GrpPrefix    = "vda-grp-"  // raid of a group's vds, or of its mirrors
 	DAPrefix     = "vda-da-"   // what the lvstore lies on, and the lvstore
 	VolPrefix    = "vda-vol-"  // the volume's alias
+	SnapPrefix   = "vda-snap-" // a snapshot's alias
 	ProxyPrefix  = "vda-px-"   // a secondary's controller to the exporter on the primary
 	LinkPrefix   = "vda-link-" // an exporter's controller to the one before it
 

@@ -14,6 +14,7 @@ type Adoption struct {
 	Mirrors []*vda.Mirror
 	VDs     []*vda.VD // Adopt sets their Clusters
 	Cntlrs  []*vda.Cntlr
+	Snaps   []*vda.Snap
 	Exps    []*vda.Exp
 }
 
@@ -41,6 +42,9 @@ func Adopt(tx store.Tx, a *Adoption) (Plan, error) {
 	for _, v := range a.Cntlrs {
 		c.insertCntlr(v)
 		plan.addCntlr(v)
+	}
+	for _, s := range a.Snaps {
+		c.then(func() error { return tx.InsertSnap(s) })
 	}
 	for _, e := range a.Exps {
 		c.stampExp(e, tx.InsertExp)

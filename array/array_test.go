@@ -225,6 +225,19 @@ func TestTransitions(t *testing.T) {
 			return array.DeleteExp(tx, &vda.Exp{ID: "da1-exp", DAID: "da1", Name: "exp"})
 		}, "secondaries cn0 cn1; primary cn2",
 			"cn0:21 da1-cntlr2:21 cn1:21 da1-cntlr1:21 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
+		{"create snapshot", func(tx store.Tx) (array.Plan, error) {
+			return array.CreateSnap(tx, &vda.Snap{ID: "s", DAID: "da0", Name: "s", State: vda.SnapAsked})
+		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da0-cntlr0:21 cn3:20 " + untouchedDNs},
+		{"delete snapshot", func(tx store.Tx) (array.Plan, error) {
+			s := &vda.Snap{ID: "s", DAID: "da1", Name: "s", State: vda.SnapTaken}
+			if _, err := tx.DA("da1"); err != nil {
+				return nil, err
+			}
+			if err := tx.InsertSnap(s); err != nil {
+				return nil, err
+			}
+			return array.DeleteSnap(tx, s)
+		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
 		{"set limits", func(tx store.Tx) (array.Plan, error) {
 			return array.SetLimits(tx, &vda.DA{ID: "da1", Name: "da1", Term: 1, Limits: vda.Limits{RWIOs: 1000}})
 		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},

@@ -42,8 +42,8 @@
 // (updateVD, insertCntlr, then for rows without a version), add the nodes to a plan, and
 // Write. A group that an array grows by is takeSpace and addGroup; a leg that joins
 // or leaves a mirror is an update of its vd, which tells the dn, and of the primary's
-// controller, which tells the cn; a snapshot is a row behind the update of all
-// controllers, as an exporter is. A decision that was made for a term or a generation
+// controller, which tells the cn; a snapshot is a row behind the update of the
+// primary's controller alone. A decision that was made for a term or a generation
 // of the array carries it along and is void when the array has another by then, as
 // [Move] is. TestTransitions has one line per transition: its plan, and which versions it
 // raises.

@@ -126,6 +126,15 @@ func (c *Change) drop(daID string) error {
 			return err
 		}
 	}
+	snaps, err := c.tx.SnapsOfDA(daID)
+	if err != nil {
+		return err
+	}
+	for i := range snaps {
+		if err := c.tx.DeleteSnap(snaps[i].ID); err != nil {
+			return err
+		}
+	}
 	mirrors, err := c.tx.MirrorsOfDA(daID)
 	if err != nil {
 		return err

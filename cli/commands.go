@@ -14,6 +14,7 @@ var nouns = []struct{ name, short string }{
 	{"vd", "Virtual disks: pieces of physical disks that arrays stand on"},
 	{"cn", "Controller nodes: servers that run controllers of disk arrays"},
 	{"da", "Disk arrays: what hosts use as block devices"},
+	{"snap", "Snapshots: what was on a disk array at one moment"},
 	{"exp", "Exporters: the way of one host to a disk array"},
 	{"orphan", "What nodes have and the database does not know, as after restoring a backup"},
 	{"syncup", "Bring nodes to their desired state now"},
@@ -41,11 +42,12 @@ func (c *command) path() string { return strings.TrimSpace(c.noun + " " + c.verb
 
 // Flags that several commands have.
 var (
-	dnName  = flag{name: "dn-name", usage: "`HOST:PORT` of the disk node's agent", required: true}
-	pdName  = flag{name: "pd-name", usage: "`NAME` of the physical disk, unique on its disk node", required: true}
-	cnName  = flag{name: "cn-name", usage: "`HOST:PORT` of the controller node's agent", required: true}
-	daName  = flag{name: "da-name", usage: "`NAME` of the disk array: letters, digits, '.', '-', '_', at most 63", required: true}
-	expName = flag{name: "exp-name", usage: "`NAME` of the exporter, unique in its disk array", required: true}
+	dnName   = flag{name: "dn-name", usage: "`HOST:PORT` of the disk node's agent", required: true}
+	pdName   = flag{name: "pd-name", usage: "`NAME` of the physical disk, unique on its disk node", required: true}
+	cnName   = flag{name: "cn-name", usage: "`HOST:PORT` of the controller node's agent", required: true}
+	daName   = flag{name: "da-name", usage: "`NAME` of the disk array: letters, digits, '.', '-', '_', at most 63", required: true}
+	snapName = flag{name: "snap-name", usage: "`NAME` of the snapshot, unique in its disk array", required: true}
+	expName  = flag{name: "exp-name", usage: "`NAME` of the exporter, unique in its disk array", required: true}
 
 	online    = flag{name: "online", usage: "whether new pieces of arrays may be placed here: `true` or false", def: "true"}
 	newOnline = flag{name: "new-online", usage: "whether new pieces of arrays may be placed here: `true` or false; unchanged when not " +
@@ -213,7 +215,7 @@ var commands = []command{
 			{name: "min-legs", def: "1", min: 1,
 				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}},
 			limits(", as when not given")...)},
-	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array that has no exporters, and all data on it",
+	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array without exporters and snapshots, and all data on it",
 		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
 	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, the limits or the redundancy of a disk array",
 		wait: &changedDa,
@@ -256,11 +258,29 @@ var commands = []command{
 			{name: "repair-from", usage: "`ID` of the vd that the other legs of its column are repaired from wherever they differ; none when " +
 				"not given"}}},
 
+	{noun: "snap", verb: "create", method: "CreateSnap", short: "Take a snapshot of a disk array",
+		long: "\nIt holds every write that was acknowledged before the command was given, and none\nthat is sent after it has returned, " +
+			"by whichever controller. When the command fails,\nnone is left. To have a file system clean in it, freeze it meanwhile " +
+			"(fsfreeze).\n\nWhat is written after a snapshot takes space of the array's physical size. An array\nthat is not thin " +
+			"needs as much free as its size: make it with a larger\n--physical-size.",
+		example: "  vda_cli snap create --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
+	{noun: "snap", verb: "delete", method: "DeleteSnap", short: "Delete a snapshot that no exporter shows",
+		long:    "\nSnapshots are deleted in any order: the others keep what they share with it.",
+		example: "  vda_cli snap delete --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
+	{noun: "snap", verb: "modify", method: "ModifySnap", short: "Rename a snapshot that no exporter shows",
+		example: "  vda_cli snap modify --da-name da0 --snap-name monday --new-snap-name week48",
+		flags:   []flag{daName, snapName, {name: "new-snap-name", required: true, usage: "new `NAME`"}}},
+	{noun: "snap", verb: "list", method: "ListSnap", short: "List snapshots by name",
+		example: "  vda_cli snap list --da-name da0 -o table",
+		flags:   []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"), errorFilter}},
+	{noun: "snap", verb: "get", method: "GetSnap", short: "Show a snapshot: whether it is taken, and the space that it holds",
+		example: "  vda_cli snap get --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
+
 	{noun: "exp", verb: "create", method: "CreateExp", short: "Let a host use a disk array",
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",
 		flags: []flag{daName, expName,
 			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds others; see /etc/nvme/hostnqn there"},
-			{name: "snap-name", usage: "`NAME` of the snapshot to export; the live array when not given"}}},
+			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"}}},
 	{noun: "exp", verb: "delete", method: "DeleteExp", short: "End a host's use of a disk array; the host is disconnected",
 		example: "  vda_cli exp delete --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
 	{noun: "exp", verb: "modify", method: "ModifyExp", short: "Change which hosts are let in; the others are disconnected",

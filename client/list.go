@@ -49,6 +49,15 @@ func (c *Client) Das(ctx context.Context, req *apiv1.ListDaRequest) iter.Seq2[*a
 	})
 }
 
+// Snaps runs over snapshots, as Dns does over disk nodes.
+func (c *Client) Snaps(ctx context.Context, req *apiv1.ListSnapRequest) iter.Seq2[*apiv1.SnapMsg, error] {
+	r := orEmpty(req)
+	return pages(&r.Token, func() ([]*apiv1.SnapMsg, string, error) {
+		reply, err := c.ListSnap(ctx, r)
+		return reply.GetSnapMsgList(), reply.GetNextToken(), err
+	})
+}
+
 // Exps runs over exporters, as Dns does over disk nodes.
 func (c *Client) Exps(ctx context.Context, req *apiv1.ListExpRequest) iter.Seq2[*apiv1.ExpMsg, error] {
 	r := orEmpty(req)

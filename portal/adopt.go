@@ -45,6 +45,15 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 		a.Cntlrs = append(a.Cntlrs, &vda.Cntlr{ID: c.Id, DAID: daID, CNID: cnID, Idx: c.CntlrIdx, Primary: c == p})
 	}
 	a.DA.Term++ // the primary of before is shut out
+	for _, sn := range p.Snaps {
+		// One that was asked for may have been answered since: it is there, or an
+		// error says that it is not.
+		state := vda.SnapTaken
+		if sn.State == apiv1.SnapState_SNAP_STATE_DELETING {
+			state = vda.SnapDeleting
+		}
+		a.Snaps = append(a.Snaps, &vda.Snap{ID: sn.Id, DAID: daID, Name: sn.Name, State: state, Size: p.Size})
+	}
 	for _, e := range p.Exps {
 		if e.Deleted {
 			continue

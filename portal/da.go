@@ -36,6 +36,13 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 		if names != nil {
 			return inUse("da", da.Name, "exps", names)
 		}
+		snaps, err := liveSnaps(tx, da.ID)
+		if err != nil {
+			return err
+		}
+		if snaps != nil {
+			return inUse("da", da.Name, "snaps", snaps)
+		}
 		plan, err := array.Delete(tx, da)
 		if err != nil {
 			return err

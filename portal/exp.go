@@ -28,7 +28,13 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 			return err
 		}
 		if exp.SnapName != "" {
-			return vda.Errorf(vda.NotFound, "da %s has no snapshot %q", da.Name, exp.SnapName)
+			snap, err := findSnapOf(tx, da, exp.SnapName)
+			if err != nil {
+				return err
+			}
+			if snap.State != vda.SnapTaken {
+				return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
+			}
 		}
 		exp.DAID = da.ID
 		plan, err := array.CreateExp(tx, exp)

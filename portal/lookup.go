@@ -63,6 +63,26 @@ func findDA(tx store.Reader, name string) (*vda.DA, error) {
 	return da, err
 }
 
+func findSnap(tx store.Reader, daName, name string) (*vda.DA, *vda.Snap, error) {
+	da, err := findDA(tx, daName)
+	if err != nil {
+		return nil, nil, err
+	}
+	snap, err := findSnapOf(tx, da, name)
+	return da, snap, err
+}
+
+func findSnapOf(tx store.Reader, da *vda.DA, name string) (*vda.Snap, error) {
+	if err := vda.CheckName("snap_name", name); err != nil {
+		return nil, err
+	}
+	snap, err := tx.SnapByName(da.ID, name)
+	if isKind(err, vda.NotFound) {
+		return nil, vda.Errorf(vda.NotFound, "da %s has no snap %q", da.Name, vda.Shorten(name, 80))
+	}
+	return snap, err
+}
+
 func findExp(tx store.Reader, daName, name string) (*vda.DA, *vda.Exp, error) {
 	if err := vda.CheckName("exp_name", name); err != nil {
 		return nil, nil, err

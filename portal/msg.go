@@ -207,6 +207,16 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 			msg.ExpNameList = append(msg.ExpNameList, exps[i].Name)
 		}
 	}
+	if err != nil {
+		return nil, err
+	}
+	snaps, err := tx.SnapsOfDA(da.ID)
+	for i := range snaps {
+		msg.SnapSize += snaps[i].Held
+		if snaps[i].Live() {
+			msg.SnapNameList = append(msg.SnapNameList, snaps[i].Name)
+		}
+	}
 	return msg, err
 }
 

@@ -23,11 +23,17 @@ func TestArraysAreChangedInTheLockOrder(t *testing.T) {
 			&apiv1.CreateDaRequest{DaName: da, DaSize: 4 << 20, CntlrCnt: 3, DaConf: `{"stripe_count":2,"stripe_size_kb":64}`}))
 		must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx,
 			&apiv1.CreateExpRequest{DaName: da, ExpName: "e", InitiatorNqn: "nqn.2016-06.io.spdk:h"}))
+		must[*apiv1.CreateSnapReply](t)(client.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: da, SnapName: "s"}))
+		must[*apiv1.ModifySnapReply](t)(client.ModifySnap(ctx, &apiv1.ModifySnapRequest{DaName: da, SnapName: "s", NewSnapName: ptr("s2")}))
+		must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx,
+			&apiv1.CreateExpRequest{DaName: da, ExpName: "of-snap", InitiatorNqn: "nqn.2016-06.io.spdk:h", SnapName: "s2"}))
 		to := "nqn.2016-06.io.spdk:h2"
 		must[*apiv1.ModifyExpReply](t)(client.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: da, ExpName: "e", NewInitiatorNqn: &to}))
 		must[*apiv1.FailoverDaReply](t)(client.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: da}))
 		must[*apiv1.SyncupDaReply](t)(client.SyncupDa(ctx, &apiv1.SyncupDaRequest{DaName: da}))
 		must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: da, ExpName: "e"}))
+		must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: da, ExpName: "of-snap"}))
+		must[*apiv1.DeleteSnapReply](t)(client.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: da, SnapName: "s2"}))
 		name := da + "-renamed"
 		must[*apiv1.ModifyDaReply](t)(client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: da, NewDaName: &name}))
 		must[*apiv1.DeleteDaReply](t)(client.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: name}))

@@ -26,6 +26,10 @@ func (s *Server) undoForSpace(ctx context.Context, made *vda.DA) error {
 		if err != nil || len(exps) > 0 || da.Deleted {
 			return err
 		}
+		snaps, err := liveSnaps(tx, da.ID)
+		if err != nil || snaps != nil {
+			return err
+		}
 		vds, err := tx.VDsOfDA(da.ID)
 		if err != nil {
 			return err

@@ -101,3 +101,12 @@ func (a API) BdevLvolResize(ctx context.Context, lvol string, sizeInMiB uint64) 
 func (a API) BdevLvolRename(ctx context.Context, lvol, newName string) error {
 	return a.do(ctx, "bdev_lvol_rename", renameParams{lvol, newName})
 }
+
+// BdevLvolSnapshot makes a snapshot of an lvol, which becomes its clone, and returns
+// its UUID.
+func (a API) BdevLvolSnapshot(ctx context.Context, lvol, snapshotName string) (string, error) {
+	return ask[string](ctx, a, "bdev_lvol_snapshot", struct {
+		Lvol     string `json:"lvol_name"`
+		Snapshot string `json:"snapshot_name"` // at most 63 bytes
+	}{lvol, snapshotName})
+}

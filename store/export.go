@@ -123,6 +123,7 @@ func (t *sqlReader) ESsOfCntlr(cntlrID string) ([]vda.ES, error) {
 var healthTables = map[Object]struct{ table, noun string }{
 	ObjDN: {"vda_dn", "dn"}, ObjPD: {"vda_pd", "pd"}, ObjVD: {"vda_vd", "vd"}, ObjCN: {"vda_cn", "cn"},
 	ObjCntlr: {"vda_cntlr", "cntlr"}, ObjDA: {"vda_da", "da"}, ObjES: {"vda_es", "es"},
+	ObjSnap: {"vda_snap", "snap"},
 }
 
 // SetHealth keeps Since as long as an object stays in error, whatever the

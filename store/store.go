@@ -48,6 +48,12 @@ type PDFilter struct {
 // DAFilter selects disk arrays.
 type DAFilter struct{ Error *bool }
 
+// SnapFilter selects snapshots.
+type SnapFilter struct {
+	DAID  *string
+	Error *bool
+}
+
 // ExpFilter selects exporters. Error: one of its es is in error.
 type ExpFilter struct {
 	DAID         *string
@@ -104,6 +110,12 @@ type Reader interface {
 	DeletedDAs() ([]vda.DA, error)
 	GrpsOfDA(daID string) ([]vda.Grp, error)
 	MirrorsOfDA(daID string) ([]vda.Mirror, error) // by GrpIdx, Idx
+
+	// Snap returns a snapshot, also one that is being deleted; SnapByName a live one.
+	Snap(id string) (*vda.Snap, error)
+	SnapByName(daID, name string) (*vda.Snap, error)
+	ListSnap(f SnapFilter, p Page) ([]vda.Snap, string, error)
+	SnapsOfDA(daID string) ([]vda.Snap, error) // the oldest first; those being deleted too
 
 	Exp(id string) (*vda.Exp, error)
 	ExpByName(daID, name string) (*vda.Exp, error)
@@ -181,6 +193,12 @@ type Tx interface {
 	SetMirrorScrub(id string, s vda.Scrub) error
 	DeleteMirror(id string) error
 
+	InsertSnap(*vda.Snap) error // AlreadyExists on the name in its da
+	// UpdateSnap writes all but Health. FailedPrecondition when that would take the
+	// state back.
+	UpdateSnap(*vda.Snap) error
+	DeleteSnap(id string) error
+
 	InsertExp(*vda.Exp) error // AlreadyExists on the name in its da and on the NQN
 	UpdateExp(*vda.Exp) error
 	DeleteExp(id string) error
@@ -237,4 +255,5 @@ const (
 	ObjCntlr
 	ObjDA
 	ObjES
+	ObjSnap
 )

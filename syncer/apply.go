@@ -152,6 +152,13 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 		if err := setHealth(tx, store.ObjCntlr, c.ID, c.Health, st); err != nil {
 			return false, err
 		}
+		for _, s := range spec.Snaps {
+			now, err := applySnap(tx, change, spec, c, s, p)
+			if err != nil {
+				return false, err
+			}
+			changed = changed || now
+		}
 		if spec.Create && st != nil && !st.Error {
 			now, err := change.Created(c, spec.Term)
 			if err != nil {
@@ -165,6 +172,28 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 	}
 	change.Applied(array.Node{Kind: vda.ControllerNode, ID: req.NodeId}, p.applied)
 	return changed, change.Write()
+}
+
+// applySnap records what a primary says of a snapshot; changed says that it is
+// taken from now on.
+func applySnap(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, primary *vda.Cntlr, s *apiv1.SnapSpec,
+	p *progress) (changed bool, err error) {
+	deleting := s.State == apiv1.SnapState_SNAP_STATE_DELETING
+	st := p.state(s.Id, spec.Version, deleting)
+	row, err := tx.Snap(s.Id)
+	switch {
+	case err != nil:
+		return false, vda.IgnoreNotFound(err)
+	case deleting && st.GetGone():
+		return false, change.DropSnap(s.Id)
+	case !deleting && st != nil && !st.Error && !st.Found: // nobody has looked
+		p.unfinished(spec.Version)
+		return false, nil
+	}
+	if err := setHealth(tx, store.ObjSnap, row.ID, row.Health, st); err != nil || deleting || st == nil || st.Error {
+		return false, err
+	}
+	return change.TookSnap(primary, spec.Term, s.Id, st.HeldBytes)
 }
 
 func applyES(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, e *apiv1.ExpSpec, st *apiv1.ObjectState) error {

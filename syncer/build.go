@@ -149,7 +149,17 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 			spec.PrimaryListener, spec.PrimaryCnId = apiv1.NewListenerConf(cn.Listener), cn.ID
 		}
 	}
-	spec.Exps, err = b.exps(da, c)
+	snaps, err := b.tx.SnapsOfDA(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	if c.Primary && !da.Deleted {
+		for i := range snaps {
+			s := &snaps[i]
+			spec.Snaps = append(spec.Snaps, &apiv1.SnapSpec{Id: s.ID, Name: s.Name, State: apiv1.NewSnapState(s.State)})
+		}
+	}
+	spec.Exps, err = b.exps(da, c, snaps)
 	return spec, err
 }
 
@@ -238,8 +248,8 @@ func (b *cnBuilder) target(da *vda.DA, vd *vda.VD, legs bool) (*apiv1.VdTarget, 
 }
 
 // exps are the exporters that have a state on this controller, tombstones
-// too.
-func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr) ([]*apiv1.ExpSpec, error) {
+// too. snaps are the array's snapshots.
+func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) ([]*apiv1.ExpSpec, error) {
 	ess, err := b.tx.ESsOfCntlr(c.ID)
 	if err != nil {
 		return nil, err
@@ -255,9 +265,15 @@ func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr) ([]*apiv1.ExpSpec, error) {
 		if at < 0 {
 			continue
 		}
+		snapID := ""
+		for j := range snaps {
+			if s := &snaps[j]; e.SnapName != "" && s.Name == e.SnapName && s.Live() {
+				snapID = s.ID
+			}
+		}
 		specs = append(specs, &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, InitiatorNqn: e.InitiatorNQN,
 			MoreInitiatorNqns: e.MoreHosts,
-			SnapName:          e.SnapName, Serial: e.Serial, NsUuid: e.NSUUID,
+			SnapName:          e.SnapName, SnapId: snapID, Serial: e.Serial, NsUuid: e.NSUUID,
 			Deleted: e.Deleted, Version: e.Version})
 	}
 	return specs, nil

@@ -26,9 +26,14 @@ func newProgress(sent uint64, reply *apiv1.SyncReply) *progress {
 func (p *progress) state(id string, version uint64, deleted bool) *apiv1.ObjectState {
 	st := p.states[id]
 	if st == nil || st.Error && !st.Done || deleted && !st.Gone {
-		p.applied = min(p.applied, version-min(version, 1))
+		p.unfinished(version)
 	}
 	return st
+}
+
+// unfinished holds applied below the version of an object.
+func (p *progress) unfinished(version uint64) {
+	p.applied = min(p.applied, version-min(version, 1))
 }
 
 // setHealth writes a health that has changed. Without a state nothing is

@@ -179,6 +179,16 @@ func (f *findings) cntlrs(tx store.Reader, r *Report) error {
 	for i := range cntlrs {
 		c := &cntlrs[i]
 		f.add(store.ObjCntlr, c.ID, c.DAID, c.Health, r.state(f.title, c.ID, c.Version))
+		if c.Primary && !c.Deleted && !r.Down { // of a node that is down nothing is known of them
+			snaps, err := tx.SnapsOfDA(c.DAID)
+			if err != nil {
+				return err
+			}
+			for j := range snaps {
+				s := &snaps[j]
+				f.add(store.ObjSnap, s.ID, c.DAID, s.Health, r.state(f.title, s.ID, c.Version))
+			}
+		}
 		ess, err := tx.ESsOfCntlr(c.ID)
 		if err != nil {
 			return err

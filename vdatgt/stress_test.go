@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/spdk"
-	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
 // TestCallsAtOnce has many clients make and remove the same few objects of
@@ -73,7 +72,7 @@ func randomCall(ctx context.Context, c spdk.API, r *rand.Rand, port string) (str
 	case 11:
 		return "lvol delete", c.BdevLvolDelete(ctx, n("lvs")+"/"+n("v"))
 	case 12:
-		_, err := spdktest.Methods{Caller: c}.BdevLvolSnapshot(ctx, n("lvs")+"/"+n("v"), n("v"))
+		_, err := c.BdevLvolSnapshot(ctx, n("lvs")+"/"+n("v"), n("v"))
 		return "snapshot", err
 	case 13:
 		if err := c.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: sub, AllowAnyHost: true}); err != nil {

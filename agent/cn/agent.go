@@ -41,8 +41,9 @@ type Agent struct {
 	*agent.Node
 	attaching chan struct{} // a token for each connection being made
 	stop      context.CancelFunc
-	watching  chan struct{}  // closed when all watches have ended
-	beyond    sync.WaitGroup // work that outlives the pass that began it
+	life      context.Context // ends with stop: of calls that outlive a pass
+	watching  chan struct{}   // closed when all watches have ended
+	beyond    sync.WaitGroup  // work that outlives the pass that began it
 	lease     lease
 	silence   silence
 	turns     turns
@@ -54,6 +55,8 @@ type Agent struct {
 	mirrors   map[string]*spdk.Mirror // of the data plane, by name
 	told      []*apiv1.MirrorState    // that monitors have been had to ask for
 	scrubs    map[string]scrub        // that were ordered, by mirror
+	snaps     map[string]snapNote     // that are on media, by id
+	snapCalls map[string]*snapCall    // by snapshot
 }
 
 // set is the desired set.
@@ -68,7 +71,8 @@ type set struct {
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
-		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}}
+		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}, snaps: map[string]snapNote{}, snapCalls: map[string]*snapCall{}}
+	a.life, a.stop = context.WithCancel(ctx)
 	err := n.Restore(func() proto.Message { return &apiv1.SyncCnRequest{} }, func(req proto.Message) {
 		a.set = a.set.merge(req.(*apiv1.SyncCnRequest))
 	})
@@ -78,7 +82,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a.restand()
 	n.Begin(&a.mu, func() agent.Set { return &a.set }, agent.LoopConfig{Pass: a.pass, PassTimeout: passTimeout, IDs: a.ids})
 	n.Start(ctx)
-	ctx, a.stop = context.WithCancel(ctx)
+	ctx = a.life
 	go func() {
 		defer close(a.watching)
 		var wg sync.WaitGroup
@@ -160,8 +164,12 @@ func (s *set) Message() proto.Message {
 
 // Sync takes a new desired set or changes of it.
 func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
-	return a.Node.Sync(ctx, req, func() error { return check(req) }, func() ([]agent.Ticket, error) { return a.accept(req) },
+	reply, err := a.Node.Sync(ctx, req, func() error { return check(req) }, func() ([]agent.Ticket, error) { return a.accept(req) },
 		"cntlrs", len(req.Cntlrs))
+	if err == nil {
+		a.showSnaps(reply.States)
+	}
+	return reply, err
 }
 
 // accept changes the desired set and puts the units to work.
@@ -179,6 +187,9 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 	for i, c := range req.Cntlrs {
 		for _, e := range c.Exps {
 			tickets[i].IDs = append(tickets[i].IDs, e.EsId)
+		}
+		for _, s := range c.Snaps {
+			tickets[i].IDs = append(tickets[i].IDs, s.Id)
 		}
 	}
 	return tickets, nil
@@ -265,8 +276,14 @@ func check(req *apiv1.SyncCnRequest) error {
 		for _, v := range vdsOf(c) {
 			errs = append(errs, ids.Ref("vd_id", v.VdId))
 		}
+		for _, s := range c.Snaps {
+			errs = append(errs, ids.Object("snaps.id", s.Id))
+		}
 		for _, e := range c.Exps {
 			errs = append(errs, ids.Ref("exps.id", e.Id), ids.Object("es_id", e.EsId))
+			if e.SnapId != "" {
+				errs = append(errs, ids.Ref("snap_id", e.SnapId))
+			}
 			if !strings.HasPrefix(e.Nqn, expNQN) || len(e.Nqn) > nvme.NQNMax {
 				errs = append(errs, vda.Errorf(vda.InvalidArgument, "nqn %q of exp %s must start with %s and have %d bytes at most",
 					e.Nqn, e.Id, expNQN, nvme.NQNMax))
@@ -343,6 +360,9 @@ func (a *Agent) ids(key string) []string {
 	if c := a.set.cntlrs[key]; c != nil {
 		for _, e := range c.Exps {
 			ids = append(ids, e.EsId)
+		}
+		for _, s := range c.Snaps {
+			ids = append(ids, s.Id)
 		}
 	}
 	return ids

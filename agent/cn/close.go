@@ -16,15 +16,16 @@ import (
 type why int
 
 const (
-	notUp        why = iota // a primary's volume cannot be had
-	takingOver              // a primary's volume is about to be brought up
-	takenDown               // what is below a primary's volume is about to go
-	vdLost                  // what hosts send would be held for a vd
-	ioHeld                  // something may be held since a vd was lost
-	noLease                 // a primary must not go on without a lease
-	primaryMoves            // a secondary stands by while its primary moves
-	primaryAway             // a secondary does not reach its primary
-	rewired                 // the connection behind one path is replaced
+	notUp         why = iota // a primary's volume cannot be had
+	takingOver               // a primary's volume is about to be brought up
+	takenDown                // what is below a primary's volume is about to go
+	vdLost                   // what hosts send would be held for a vd
+	ioHeld                   // something may be held since a vd was lost
+	noLease                  // a primary must not go on without a lease
+	primaryMoves             // a secondary stands by while its primary moves
+	primaryAway              // a secondary does not reach its primary
+	rewired                  // the connection behind one path is replaced
+	snapshotTaken            // nothing may be written while a snapshot is taken
 )
 
 // closings says of each reason what it is in the log, and what ends beside the
@@ -44,6 +45,8 @@ var closings = map[why]struct {
 	primaryMoves: {words: "the primary is about to move", quiet: true},
 	primaryAway:  {words: "the primary is out of reach"},
 	rewired:      {words: "the connection behind the path is replaced"},
+
+	snapshotTaken: {words: "a snapshot is taken", links: true},
 }
 
 // closePaths makes the paths of exporters inaccessible, those of all when none

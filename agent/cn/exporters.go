@@ -36,7 +36,7 @@ func (r exporters) make(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if halted != nil {
+	if halted != nil || r.Plane.Driver().SnapshotNeedsQuiet() && r.snapUnderWay(r.c.DaId) {
 		ana = spdk.ANAInaccessible
 	}
 	export := func(ctx context.Context, e *apiv1.ExpSpec, bdev string, more ...string) error {
@@ -84,7 +84,13 @@ func (r exporters) state(ctx context.Context) (string, error) {
 // secondaries and the hosts of more.
 func (r exporters) exportOne(ctx context.Context, e *apiv1.ExpSpec, bdev, ana string, more ...string) error {
 	if e.SnapName != "" {
-		return fmt.Errorf("snapshot %q of disk array %s does not exist", e.SnapName, r.c.DaName)
+		var err error
+		if bdev, err = r.snapBdev(ctx, e); err != nil {
+			return err
+		}
+		if err := r.standsAlone(e); err != nil {
+			return err
+		}
 	}
 	x := r.export(e, bdev, ana)
 	x.Hosts = append(append(x.Hosts, r.c.SecondaryHostNqns...), more...)
@@ -92,6 +98,21 @@ func (r exporters) exportOne(ctx context.Context, e *apiv1.ExpSpec, bdev, ana st
 		return err
 	}
 	return r.dropProxy(ctx, e) // from the time as a secondary
+}
+
+// standsAlone refuses a second exporter of a snapshot where a bdev stands behind
+// one namespace only.
+func (r exporters) standsAlone(e *apiv1.ExpSpec) error {
+	if r.Plane.Driver().Shares() {
+		return nil
+	}
+	for _, o := range r.c.Exps {
+		if o.SnapId == e.SnapId && !o.Deleted && o.Id < e.Id {
+			return fmt.Errorf("this node's data plane is SPDK, which exports a snapshot once: %s is exported by %s; run vda_tgt on this node",
+				e.SnapName, o.Name)
+		}
+	}
+	return nil
 }
 
 // unmake readies the exporters for the loss of the volume behind them. Their

@@ -101,7 +101,13 @@ func (p *pass) look(ctx context.Context) (*agent.Inventory, error) {
 	for _, v := range vdsOf(p.c) {
 		n.Controllers = append(n.Controllers, vdPrefix+v.VdId)
 	}
+	for _, s := range p.c.Snaps {
+		n.Bdevs = append(n.Bdevs, p.snapAlias(s.Id))
+	}
 	for _, e := range p.c.Exps {
+		if e.SnapId != "" {
+			n.Bdevs = append(n.Bdevs, p.snapAlias(e.SnapId))
+		}
 		n.NQNs = append(n.NQNs, e.Nqn)
 		n.Controllers = append(n.Controllers, pxPrefix+e.Id, linkPrefix+e.Id)
 		n.Paths = append(n.Paths, pxPrefix+e.Id+"n1")
@@ -112,9 +118,13 @@ func (p *pass) look(ctx context.Context) (*agent.Inventory, error) {
 	return p.InventoryOf(ctx, n)
 }
 
-// failAll notes an error of the controller, and with it of each exporter.
+// failAll notes an error of the controller, and with it of each exporter and
+// snapshot.
 func (p *pass) failAll(err error) {
 	p.fail(p.c.Id, err)
+	for _, s := range p.c.Snaps {
+		p.fail(s.Id, fmt.Errorf("disk array %s is not up here: %w", p.c.DaName, err))
+	}
 	for _, e := range p.c.Exps {
 		p.fail(e.EsId, fmt.Errorf("disk array %s is not up here: %w", p.c.DaName, err))
 	}

@@ -47,6 +47,7 @@ func (p *pass) primary(ctx context.Context) {
 		p.failAll(err)
 		return
 	}
+	snapshots{p}.keep(ctx)
 	p.limit(ctx)
 	if err := (exporters{p}).make(ctx); err != nil {
 		p.failAll(err)

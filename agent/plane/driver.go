@@ -52,6 +52,15 @@ type Disks interface {
 	CountQueue(ctx context.Context, of *spdk.IOStat) error
 	// CreateLvol is bdev_lvol_create; the size is given in MiB.
 	CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, error)
+
+	// SnapshotNeedsQuiet reports that nothing may be written to a volume while a
+	// snapshot of it is taken: its paths have to be closed.
+	SnapshotNeedsQuiet() bool
+	// MaySnapshot says why a snapshot of a volume must not be taken, nil when it
+	// may.
+	MaySnapshot(head *spdk.BdevLvol) error
+	// MayDeleteSnapshot says the same of the deletion of a snapshot.
+	MayDeleteSnapshot(snap *spdk.BdevLvol) error
 }
 
 // Target is how a data plane exports. A subsystem is named by its NQN.

@@ -65,6 +65,13 @@ func (d *vdaTgt) CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, err
 	return d.API.BdevLvolCreate(ctx, c)
 }
 
+// SnapshotNeedsQuiet: vda_tgt holds the volume's I/O itself.
+func (d *vdaTgt) SnapshotNeedsQuiet() bool { return false }
+
+func (d *vdaTgt) MaySnapshot(*spdk.BdevLvol) error { return nil }
+
+func (d *vdaTgt) MayDeleteSnapshot(*spdk.BdevLvol) error { return nil }
+
 func (d *vdaTgt) Open(ctx context.Context, o Opening) error {
 	if err := o.Admit(ctx); err != nil {
 		return err

@@ -70,6 +70,7 @@ type bdev struct {
 	claimed             bool
 	loaded              *store // lvstore opened on it
 	limits              spdk.RateLimits
+	readOnly            bool // it is a snapshot
 }
 
 type ctrlr struct {

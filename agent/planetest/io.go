@@ -37,6 +37,8 @@ const (
 	NoNamespace  Status = "invalid namespace"
 	MediaError   Status = "media error"
 
+	WriteProtected Status = "namespace is write protected"
+
 	pending Status = ""
 )
 
@@ -200,6 +202,9 @@ func (p *Plane) serve(cmd Command) (uint64, Status) {
 	b := p.bdev(s.Namespaces[0].BdevName)
 	if b == nil {
 		return 0, PathError
+	}
+	if cmd.Write && b.readOnly {
+		return 0, WriteProtected
 	}
 	value, status := p.io(b, cmd)
 	if p.run != run {

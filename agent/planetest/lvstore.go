@@ -1,6 +1,7 @@
 package planetest
 
 import (
+	"maps"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/spdk"
@@ -24,7 +25,7 @@ func (p *Plane) load(b *bdev) {
 
 func (p *Plane) show(s *store, l *lvol) {
 	p.bdevs[l.uuid] = &bdev{name: l.uuid, uuid: l.uuid, product: "Logical Volume",
-		aliases: []string{s.name + "/" + l.name}, blocks: l.clusters * s.cluster / 4096, medium: l.medium}
+		aliases: []string{s.name + "/" + l.name}, blocks: l.clusters * s.cluster / 4096, medium: l.medium, readOnly: l.readOnly}
 }
 
 func (p *Plane) unload(b *bdev) {
@@ -98,7 +99,11 @@ func (p *Plane) createLvol(a *params) (any, error) {
 		return nil, err
 	}
 	l := &lvol{name: a.LvolName, uuid: newUUID(""), clusters: (a.SizeInMiB<<20 + s.cluster - 1) / s.cluster, medium: &Medium{under: b.medium}}
-	if l.clusters > s.free() {
+	l.held = l.clusters
+	if a.Thin {
+		l.held = 0
+	}
+	if l.held > s.free() {
 		return nil, jsonrpc.Errno(syscall.ENOSPC, "")
 	}
 	s.lvols[l.name] = l
@@ -126,8 +131,15 @@ func (p *Plane) deleteLvol(a *params) (any, error) {
 	if l == nil {
 		return nil, errNoDev
 	}
+	clones := s.clones(l)
+	if len(clones) > 1 {
+		return nil, errPerm
+	}
 	p.remove(p.bdevs[l.uuid])
 	delete(s.lvols, l.name)
+	for _, c := range clones { // which has its clusters from now on
+		c.held, c.parent = min(c.held+l.held, c.clusters), l.parent
+	}
 	return true, nil
 }
 
@@ -141,6 +153,7 @@ func (p *Plane) resizeLvol(a *params) (any, error) {
 	if clusters > l.clusters+s.free() {
 		return nil, jsonrpc.Errno(syscall.ENOSPC, "")
 	}
+	l.held += clusters - l.clusters
 	l.clusters = clusters
 	for _, q := range p.c.planes {
 		for _, b := range q.bdevs {
@@ -154,6 +167,51 @@ func (p *Plane) resizeLvol(a *params) (any, error) {
 		}
 	}
 	return true, nil
+}
+
+// snapshotLvol makes a snapshot of an lvol with what it holds at this moment.
+func (p *Plane) snapshotLvol(a *params) (any, error) {
+	s, l := p.lvol(a.LvolName)
+	switch {
+	case l == nil:
+		return nil, errNoDev
+	case l.readOnly:
+		return nil, jsonrpc.Errno(syscall.EINVAL, "")
+	case s.lvols[a.SnapshotName] != nil:
+		return nil, errExists
+	}
+	if b, _ := p.storeNamed(s.name); b != nil {
+		if err := p.touch(b, true); err != nil {
+			return nil, err
+		}
+	}
+	m := l.medium
+	snap := &lvol{name: a.SnapshotName, uuid: newUUID(""), clusters: l.clusters, held: l.held, parent: l.parent, readOnly: true,
+		medium: &Medium{Zero: m.Zero, Magic: m.Magic, blocks: maps.Clone(m.blocks), raw: maps.Clone(m.raw), under: m.under}}
+	l.held, l.parent = 0, snap
+	s.lvols[snap.name] = snap
+	p.show(s, snap)
+	return snap.uuid, nil
+}
+
+// describeLvol is driver_specific.lvol of an lvol's bdev, nil for other bdevs.
+func (p *Plane) describeLvol(b *bdev) *spdk.BdevLvol {
+	if b.product != "Logical Volume" {
+		return nil
+	}
+	s, l := p.lvol(b.name)
+	if l == nil {
+		return nil
+	}
+	out := &spdk.BdevLvol{LvolStoreUUID: s.uuid, ThinProvision: l.parent != nil, NumAllocatedClusters: l.held, Snapshot: l.readOnly,
+		Clone: l.parent != nil}
+	if l.parent != nil {
+		out.BaseSnapshot = l.parent.name
+	}
+	for _, c := range s.clones(l) {
+		out.Clones = append(out.Clones, c.name)
+	}
+	return out
 }
 
 func (p *Plane) renameLvol(a *params) (any, error) {

@@ -44,16 +44,29 @@ type store struct {
 
 type lvol struct {
 	name, uuid string
-	clusters   uint64
+	clusters   uint64 // its size
 	medium     *Medium
+	held       uint64 // clusters that are its own
+	parent     *lvol  // the snapshot that it is a clone of
+	readOnly   bool   // it is a snapshot
 }
 
 func (s *store) free() uint64 {
 	n := s.total
 	for _, l := range s.lvols {
-		n -= l.clusters
+		n -= l.held
 	}
 	return n
+}
+
+// clones are the lvols that stand on a snapshot.
+func (s *store) clones(of *lvol) (all []*lvol) {
+	for _, l := range s.lvols {
+		if l.parent == of {
+			all = append(all, l)
+		}
+	}
+	return all
 }
 
 // Disk returns the aio disk of a file name.

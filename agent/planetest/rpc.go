@@ -22,6 +22,8 @@ type params struct {
 	BdevName     string              `json:"bdev_name"`
 	LvsName      string              `json:"lvs_name"`
 	LvolName     string              `json:"lvol_name"`
+	SnapshotName string              `json:"snapshot_name"`
+	Thin         bool                `json:"thin_provision"`
 	OldName      string              `json:"old_name"`
 	NewName      string              `json:"new_name"`
 	ClusterSz    uint64              `json:"cluster_sz"`
@@ -210,6 +212,7 @@ func init() {
 		"bdev_lvol_delete":         {true, (*Plane).deleteLvol},
 		"bdev_lvol_rename":         {true, (*Plane).renameLvol},
 		"bdev_lvol_resize":         {true, (*Plane).resizeLvol},
+		"bdev_lvol_snapshot":       {true, (*Plane).snapshotLvol},
 
 		"bdev_nvme_set_options": {true, func(p *Plane, a *params) (any, error) {
 			if a.KeepAliveMS > 0 {
@@ -310,6 +313,9 @@ func (p *Plane) getBdevs(a *params) (any, error) {
 			specific := json.RawMessage("{}")
 			if r := p.raids[b.name]; r != nil && p.atLeast(23, 1) {
 				specific, _ = json.Marshal(map[string]any{"raid": p.describeRaid(r)})
+			}
+			if l := p.describeLvol(b); l != nil {
+				specific, _ = json.Marshal(map[string]any{"lvol": l})
 			}
 			if m := p.mirrors[b.name]; m != nil {
 				specific, _ = json.Marshal(map[string]any{"mirror": p.lookAt(m)})

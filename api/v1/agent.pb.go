@@ -31,6 +31,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SnapState int32
+
+const (
+	SnapState_SNAP_STATE_UNSPECIFIED SnapState = 0
+	SnapState_SNAP_STATE_ASKED       SnapState = 1 // is to be taken, unless it is found
+	SnapState_SNAP_STATE_TAKEN       SnapState = 2 // is there; it is an error when it is not found, and it is not taken again
+	SnapState_SNAP_STATE_DELETING    SnapState = 3 // tombstone: what there is of it is to go from media
+)
+
+// Enum value maps for SnapState.
+var (
+	SnapState_name = map[int32]string{
+		0: "SNAP_STATE_UNSPECIFIED",
+		1: "SNAP_STATE_ASKED",
+		2: "SNAP_STATE_TAKEN",
+		3: "SNAP_STATE_DELETING",
+	}
+	SnapState_value = map[string]int32{
+		"SNAP_STATE_UNSPECIFIED": 0,
+		"SNAP_STATE_ASKED":       1,
+		"SNAP_STATE_TAKEN":       2,
+		"SNAP_STATE_DELETING":    3,
+	}
+)
+
+func (x SnapState) Enum() *SnapState {
+	p := new(SnapState)
+	*p = x
+	return p
+}
+
+func (x SnapState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SnapState) Descriptor() protoreflect.EnumDescriptor {
+	return file_v1_agent_proto_enumTypes[0].Descriptor()
+}
+
+func (SnapState) Type() protoreflect.EnumType {
+	return &file_v1_agent_proto_enumTypes[0]
+}
+
+func (x SnapState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SnapState.Descriptor instead.
+func (SnapState) EnumDescriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{0}
+}
+
 type LegRole int32
 
 const (
@@ -67,11 +119,11 @@ func (x LegRole) String() string {
 }
 
 func (LegRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_v1_agent_proto_enumTypes[0].Descriptor()
+	return file_v1_agent_proto_enumTypes[1].Descriptor()
 }
 
 func (LegRole) Type() protoreflect.EnumType {
-	return &file_v1_agent_proto_enumTypes[0]
+	return &file_v1_agent_proto_enumTypes[1]
 }
 
 func (x LegRole) Number() protoreflect.EnumNumber {
@@ -80,7 +132,7 @@ func (x LegRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LegRole.Descriptor instead.
 func (LegRole) EnumDescriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{0}
+	return file_v1_agent_proto_rawDescGZIP(), []int{1}
 }
 
 // ListenerConf is an NVMe-oF transport address as SPDK's JSON-RPC names it.
@@ -164,7 +216,11 @@ type ObjectState struct {
 	Done bool `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`
 	// Of a vd: the epoch whose host its dn lets in alone, all earlier ones being
 	// fenced, in error or not. 0: none above 0, or not known yet.
-	Epoch         uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Of a snapshot: it has been found on media, and its own clusters have so many
+	// bytes, which are those that the array had written since the snapshot before.
+	Found         bool   `protobuf:"varint,10,opt,name=found,proto3" json:"found,omitempty"`
+	HeldBytes     uint64 `protobuf:"varint,11,opt,name=held_bytes,json=heldBytes,proto3" json:"held_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -237,6 +293,20 @@ func (x *ObjectState) GetDone() bool {
 func (x *ObjectState) GetEpoch() uint64 {
 	if x != nil {
 		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ObjectState) GetFound() bool {
+	if x != nil {
+		return x.Found
+	}
+	return false
+}
+
+func (x *ObjectState) GetHeldBytes() uint64 {
+	if x != nil {
+		return x.HeldBytes
 	}
 	return 0
 }
@@ -1940,6 +2010,7 @@ type CntlrSpec struct {
 	Redundancy        string        `protobuf:"bytes,22,opt,name=redundancy,proto3" json:"redundancy,omitempty"`           // of a mirrored array: mirror:2 or mirror:3
 	MinLegs           uint32        `protobuf:"varint,23,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"` // of a mirrored array
 	Limits            *Limits       `protobuf:"bytes,24,opt,name=limits,proto3" json:"limits,omitempty"`                   // of the volume, on the primary; none when it is absent
+	Snaps             []*SnapSpec   `protobuf:"bytes,30,rep,name=snaps,proto3" json:"snaps,omitempty"`                     // primary only
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2142,6 +2213,13 @@ func (x *CntlrSpec) GetLimits() *Limits {
 	return nil
 }
 
+func (x *CntlrSpec) GetSnaps() []*SnapSpec {
+	if x != nil {
+		return x.Snaps
+	}
+	return nil
+}
+
 // Limits bound what a volume reads and writes; 0 is no limit.
 type Limits struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -2211,6 +2289,67 @@ func (x *Limits) GetWMbytesPerSec() uint64 {
 	return 0
 }
 
+// SnapSpec is a snapshot of a da. Its state is reported under its id.
+type SnapSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	State         SnapState              `protobuf:"varint,3,opt,name=state,proto3,enum=vda.v1.SnapState" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapSpec) Reset() {
+	*x = SnapSpec{}
+	mi := &file_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapSpec) ProtoMessage() {}
+
+func (x *SnapSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapSpec.ProtoReflect.Descriptor instead.
+func (*SnapSpec) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *SnapSpec) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SnapSpec) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SnapSpec) GetState() SnapState {
+	if x != nil {
+		return x.State
+	}
+	return SnapState_SNAP_STATE_UNSPECIFIED
+}
+
 type GrpSpec struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	Id           string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2230,7 +2369,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2242,7 +2381,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2255,7 +2394,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -2316,7 +2455,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2467,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2480,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -2392,7 +2531,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2543,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2556,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -2454,7 +2593,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2466,7 +2605,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2479,7 +2618,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -2530,13 +2669,14 @@ type ExpSpec struct {
 	Deleted           bool                   `protobuf:"varint,9,opt,name=deleted,proto3" json:"deleted,omitempty"`
 	Version           uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	MoreInitiatorNqns []string               `protobuf:"bytes,11,rep,name=more_initiator_nqns,json=moreInitiatorNqns,proto3" json:"more_initiator_nqns,omitempty"` // other hosts that connect to it
+	SnapId            string                 `protobuf:"bytes,15,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`                                    // of the snapshot that snap_name names; empty when the da has none of that name
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2688,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2701,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -2641,6 +2781,13 @@ func (x *ExpSpec) GetMoreInitiatorNqns() []string {
 	return nil
 }
 
+func (x *ExpSpec) GetSnapId() string {
+	if x != nil {
+		return x.SnapId
+	}
+	return ""
+}
+
 var File_v1_agent_proto protoreflect.FileDescriptor
 
 const file_v1_agent_proto_rawDesc = "" +
@@ -2650,14 +2797,18 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06trtype\x18\x01 \x01(\tR\x06trtype\x12\x16\n" +
 	"\x06traddr\x18\x02 \x01(\tR\x06traddr\x12\x16\n" +
 	"\x06adrfam\x18\x03 \x01(\tR\x06adrfam\x12\x18\n" +
-	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"\x8e\x01\n" +
+	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"\xc3\x01\n" +
 	"\vObjectState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x03 \x01(\tR\berrorMsg\x12\x12\n" +
 	"\x04gone\x18\x04 \x01(\bR\x04gone\x12\x12\n" +
 	"\x04done\x18\x05 \x01(\bR\x04done\x12\x14\n" +
-	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\"\xac\x01\n" +
+	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12\x14\n" +
+	"\x05found\x18\n" +
+	" \x01(\bR\x05found\x12\x1d\n" +
+	"\n" +
+	"held_bytes\x18\v \x01(\x04R\theldBytes\"\xac\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -2820,7 +2971,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06cntlrs\x18\a \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x12\x1f\n" +
 	"\vallow_empty\x18\b \x01(\bR\n" +
 	"allowEmpty\x12)\n" +
-	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\xe9\x05\n" +
+	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\x91\x06\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -2850,12 +3001,17 @@ const file_v1_agent_proto_rawDesc = "" +
 	"redundancy\x18\x16 \x01(\tR\n" +
 	"redundancy\x12\x19\n" +
 	"\bmin_legs\x18\x17 \x01(\rR\aminLegs\x12&\n" +
-	"\x06limits\x18\x18 \x01(\v2\x0e.vda.v1.LimitsR\x06limits\"\xaa\x01\n" +
+	"\x06limits\x18\x18 \x01(\v2\x0e.vda.v1.LimitsR\x06limits\x12&\n" +
+	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\"\xaa\x01\n" +
 	"\x06Limits\x12#\n" +
 	"\x0erw_ios_per_sec\x18\x01 \x01(\x04R\vrwIosPerSec\x12)\n" +
 	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\x03 \x01(\x04R\rrMbytesPerSec\x12'\n" +
-	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\"\xd8\x01\n" +
+	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\"W\n" +
+	"\bSnapSpec\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x11.vda.v1.SnapStateR\x05state\"\xd8\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
@@ -2879,7 +3035,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\blistener\x18\x02 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12\x10\n" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"\xab\x02\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"\xc4\x02\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +
@@ -2892,7 +3048,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\adeleted\x18\t \x01(\bR\adeleted\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\x04R\aversion\x12.\n" +
-	"\x13more_initiator_nqns\x18\v \x03(\tR\x11moreInitiatorNqns*a\n" +
+	"\x13more_initiator_nqns\x18\v \x03(\tR\x11moreInitiatorNqns\x12\x17\n" +
+	"\asnap_id\x18\x0f \x01(\tR\x06snapId*l\n" +
+	"\tSnapState\x12\x1a\n" +
+	"\x16SNAP_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
+	"\x10SNAP_STATE_ASKED\x10\x01\x12\x14\n" +
+	"\x10SNAP_STATE_TAKEN\x10\x02\x12\x17\n" +
+	"\x13SNAP_STATE_DELETING\x10\x03*a\n" +
 	"\aLegRole\x12\x18\n" +
 	"\x14LEG_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLEG_ROLE_MEMBER\x10\x01\x12\x13\n" +
@@ -2922,97 +3084,101 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_v1_agent_proto_goTypes = []any{
-	(LegRole)(0),             // 0: vda.v1.LegRole
-	(*ListenerConf)(nil),     // 1: vda.v1.ListenerConf
-	(*ObjectState)(nil),      // 2: vda.v1.ObjectState
-	(*HeartbeatRequest)(nil), // 3: vda.v1.HeartbeatRequest
-	(*HeartbeatReply)(nil),   // 4: vda.v1.HeartbeatReply
-	(*MirrorState)(nil),      // 5: vda.v1.MirrorState
-	(*ScrubState)(nil),       // 6: vda.v1.ScrubState
-	(*LegState)(nil),         // 7: vda.v1.LegState
-	(*Unreached)(nil),        // 8: vda.v1.Unreached
-	(*ProbeRequest)(nil),     // 9: vda.v1.ProbeRequest
-	(*ProbeReply)(nil),       // 10: vda.v1.ProbeReply
-	(*OrphansRequest)(nil),   // 11: vda.v1.OrphansRequest
-	(*OrphansReply)(nil),     // 12: vda.v1.OrphansReply
-	(*StandByRequest)(nil),   // 13: vda.v1.StandByRequest
-	(*StandByReply)(nil),     // 14: vda.v1.StandByReply
-	(*ScrubRequest)(nil),     // 15: vda.v1.ScrubRequest
-	(*ScrubReply)(nil),       // 16: vda.v1.ScrubReply
-	(*SyncReply)(nil),        // 17: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 18: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 19: vda.v1.SyncDnRequest
-	(*VersionMark)(nil),      // 20: vda.v1.VersionMark
-	(*PdSpec)(nil),           // 21: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 22: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 23: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 24: vda.v1.CntlrSpec
-	(*Limits)(nil),           // 25: vda.v1.Limits
-	(*GrpSpec)(nil),          // 26: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),       // 27: vda.v1.MirrorSpec
-	(*LegSpec)(nil),          // 28: vda.v1.LegSpec
-	(*VdTarget)(nil),         // 29: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 30: vda.v1.ExpSpec
-	nil,                      // 31: vda.v1.HeartbeatReply.VdEpochsEntry
+	(SnapState)(0),           // 0: vda.v1.SnapState
+	(LegRole)(0),             // 1: vda.v1.LegRole
+	(*ListenerConf)(nil),     // 2: vda.v1.ListenerConf
+	(*ObjectState)(nil),      // 3: vda.v1.ObjectState
+	(*HeartbeatRequest)(nil), // 4: vda.v1.HeartbeatRequest
+	(*HeartbeatReply)(nil),   // 5: vda.v1.HeartbeatReply
+	(*MirrorState)(nil),      // 6: vda.v1.MirrorState
+	(*ScrubState)(nil),       // 7: vda.v1.ScrubState
+	(*LegState)(nil),         // 8: vda.v1.LegState
+	(*Unreached)(nil),        // 9: vda.v1.Unreached
+	(*ProbeRequest)(nil),     // 10: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),       // 11: vda.v1.ProbeReply
+	(*OrphansRequest)(nil),   // 12: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),     // 13: vda.v1.OrphansReply
+	(*StandByRequest)(nil),   // 14: vda.v1.StandByRequest
+	(*StandByReply)(nil),     // 15: vda.v1.StandByReply
+	(*ScrubRequest)(nil),     // 16: vda.v1.ScrubRequest
+	(*ScrubReply)(nil),       // 17: vda.v1.ScrubReply
+	(*SyncReply)(nil),        // 18: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 19: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 20: vda.v1.SyncDnRequest
+	(*VersionMark)(nil),      // 21: vda.v1.VersionMark
+	(*PdSpec)(nil),           // 22: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 23: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 24: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 25: vda.v1.CntlrSpec
+	(*Limits)(nil),           // 26: vda.v1.Limits
+	(*SnapSpec)(nil),         // 27: vda.v1.SnapSpec
+	(*GrpSpec)(nil),          // 28: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),       // 29: vda.v1.MirrorSpec
+	(*LegSpec)(nil),          // 30: vda.v1.LegSpec
+	(*VdTarget)(nil),         // 31: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 32: vda.v1.ExpSpec
+	nil,                      // 33: vda.v1.HeartbeatReply.VdEpochsEntry
 }
 var file_v1_agent_proto_depIdxs = []int32{
-	2,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	8,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	31, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
-	5,  // 3: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	7,  // 4: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
-	6,  // 5: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
-	0,  // 6: vda.v1.LegState.role:type_name -> vda.v1.LegRole
-	1,  // 7: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	21, // 8: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	22, // 9: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	24, // 10: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	2,  // 11: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	18, // 12: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	1,  // 13: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	21, // 14: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	22, // 15: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	20, // 16: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	1,  // 17: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	24, // 18: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	20, // 19: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	26, // 20: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	30, // 21: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	1,  // 22: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	25, // 23: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	29, // 24: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	27, // 25: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	27, // 26: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	28, // 27: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	29, // 28: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	0,  // 29: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	1,  // 30: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	3,  // 31: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	19, // 32: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	11, // 33: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	3,  // 34: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	23, // 35: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	11, // 36: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	9,  // 37: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	13, // 38: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	15, // 39: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	4,  // 40: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	17, // 41: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	12, // 42: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	4,  // 43: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	17, // 44: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	12, // 45: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	10, // 46: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	14, // 47: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	16, // 48: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	40, // [40:49] is the sub-list for method output_type
-	31, // [31:40] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	3,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
+	9,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	33, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	6,  // 3: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
+	8,  // 4: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	7,  // 5: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
+	1,  // 6: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	2,  // 7: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	22, // 8: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	23, // 9: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	25, // 10: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	3,  // 11: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	19, // 12: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	2,  // 13: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	22, // 14: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	23, // 15: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	21, // 16: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	2,  // 17: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	25, // 18: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	21, // 19: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	28, // 20: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	32, // 21: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	2,  // 22: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	26, // 23: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	27, // 24: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	0,  // 25: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	31, // 26: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	29, // 27: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	29, // 28: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	30, // 29: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	31, // 30: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	1,  // 31: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	2,  // 32: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	4,  // 33: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	20, // 34: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	12, // 35: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	4,  // 36: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	24, // 37: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	12, // 38: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	10, // 39: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	14, // 40: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	16, // 41: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	5,  // 42: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	18, // 43: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	13, // 44: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	5,  // 45: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	18, // 46: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	13, // 47: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	11, // 48: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	15, // 49: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	17, // 50: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	42, // [42:51] is the sub-list for method output_type
+	33, // [33:42] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -3025,8 +3191,8 @@ func file_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   31,
+			NumEnums:      2,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -3217,6 +3217,8 @@ type DaMsg struct {
 	RwMbytesPerSec  uint64                 `protobuf:"varint,21,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"`
 	RMbytesPerSec   uint64                 `protobuf:"varint,22,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
 	WMbytesPerSec   uint64                 `protobuf:"varint,23,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	SnapNameList    []string               `protobuf:"bytes,30,rep,name=snap_name_list,json=snapNameList,proto3" json:"snap_name_list,omitempty"` // get only
+	SnapSize        uint64                 `protobuf:"varint,31,opt,name=snap_size,json=snapSize,proto3" json:"snap_size,omitempty"`              // bytes of physical_size that snapshots hold, also those being deleted; get only
 	ScrubMsgList    []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"` // the last scrub of a mirrored array, none when there was none; get only
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -3409,6 +3411,20 @@ func (x *DaMsg) GetRMbytesPerSec() uint64 {
 func (x *DaMsg) GetWMbytesPerSec() uint64 {
 	if x != nil {
 		return x.WMbytesPerSec
+	}
+	return 0
+}
+
+func (x *DaMsg) GetSnapNameList() []string {
+	if x != nil {
+		return x.SnapNameList
+	}
+	return nil
+}
+
+func (x *DaMsg) GetSnapSize() uint64 {
+	if x != nil {
+		return x.SnapSize
 	}
 	return 0
 }
@@ -4879,6 +4895,682 @@ func (x *ScrubDaReply) GetDaMsg() *DaMsg {
 	return nil
 }
 
+type SnapMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SnapId        string                 `protobuf:"bytes,1,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
+	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	DaName        string                 `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	DaSize        uint64                 `protobuf:"varint,4,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`         // bytes of the array when it was taken
+	HeldSize      uint64                 `protobuf:"varint,5,opt,name=held_size,json=heldSize,proto3" json:"held_size,omitempty"`   // bytes of the array's physical size that are this snapshot's own
+	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`                          // asked, taken or deleting
+	AskedTime     string                 `protobuf:"bytes,7,opt,name=asked_time,json=askedTime,proto3" json:"asked_time,omitempty"` // RFC 3339
+	TakenTime     string                 `protobuf:"bytes,8,opt,name=taken_time,json=takenTime,proto3" json:"taken_time,omitempty"` // RFC 3339, when it was first known to be taken; "" before
+	Error         bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg      string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime     string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	ExpNameList   []string               `protobuf:"bytes,12,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"` // through which hosts use it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapMsg) Reset() {
+	*x = SnapMsg{}
+	mi := &file_v1_portal_proto_msgTypes[74]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapMsg) ProtoMessage() {}
+
+func (x *SnapMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[74]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapMsg.ProtoReflect.Descriptor instead.
+func (*SnapMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+}
+
+func (x *SnapMsg) GetSnapId() string {
+	if x != nil {
+		return x.SnapId
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetSnapName() string {
+	if x != nil {
+		return x.SnapName
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetDaSize() uint64 {
+	if x != nil {
+		return x.DaSize
+	}
+	return 0
+}
+
+func (x *SnapMsg) GetHeldSize() uint64 {
+	if x != nil {
+		return x.HeldSize
+	}
+	return 0
+}
+
+func (x *SnapMsg) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetAskedTime() string {
+	if x != nil {
+		return x.AskedTime
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetTakenTime() string {
+	if x != nil {
+		return x.TakenTime
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetError() bool {
+	if x != nil {
+		return x.Error
+	}
+	return false
+}
+
+func (x *SnapMsg) GetErrorMsg() string {
+	if x != nil {
+		return x.ErrorMsg
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetErrorTime() string {
+	if x != nil {
+		return x.ErrorTime
+	}
+	return ""
+}
+
+func (x *SnapMsg) GetExpNameList() []string {
+	if x != nil {
+		return x.ExpNameList
+	}
+	return nil
+}
+
+type CreateSnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSnapRequest) Reset() {
+	*x = CreateSnapRequest{}
+	mi := &file_v1_portal_proto_msgTypes[75]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSnapRequest) ProtoMessage() {}
+
+func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[75]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSnapRequest.ProtoReflect.Descriptor instead.
+func (*CreateSnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{75}
+}
+
+func (x *CreateSnapRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *CreateSnapRequest) GetSnapName() string {
+	if x != nil {
+		return x.SnapName
+	}
+	return ""
+}
+
+type CreateSnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	SnapMsg       *SnapMsg               `protobuf:"bytes,2,opt,name=snap_msg,json=snapMsg,proto3" json:"snap_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateSnapReply) Reset() {
+	*x = CreateSnapReply{}
+	mi := &file_v1_portal_proto_msgTypes[76]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateSnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateSnapReply) ProtoMessage() {}
+
+func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[76]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateSnapReply.ProtoReflect.Descriptor instead.
+func (*CreateSnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{76}
+}
+
+func (x *CreateSnapReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *CreateSnapReply) GetSnapMsg() *SnapMsg {
+	if x != nil {
+		return x.SnapMsg
+	}
+	return nil
+}
+
+type DeleteSnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapRequest) Reset() {
+	*x = DeleteSnapRequest{}
+	mi := &file_v1_portal_proto_msgTypes[77]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapRequest) ProtoMessage() {}
+
+func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[77]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{77}
+}
+
+func (x *DeleteSnapRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *DeleteSnapRequest) GetSnapName() string {
+	if x != nil {
+		return x.SnapName
+	}
+	return ""
+}
+
+type DeleteSnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapReply) Reset() {
+	*x = DeleteSnapReply{}
+	mi := &file_v1_portal_proto_msgTypes[78]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapReply) ProtoMessage() {}
+
+func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[78]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapReply.ProtoReflect.Descriptor instead.
+func (*DeleteSnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{78}
+}
+
+func (x *DeleteSnapReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+type ModifySnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	NewSnapName   *string                `protobuf:"bytes,3,opt,name=new_snap_name,json=newSnapName,proto3,oneof" json:"new_snap_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModifySnapRequest) Reset() {
+	*x = ModifySnapRequest{}
+	mi := &file_v1_portal_proto_msgTypes[79]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifySnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifySnapRequest) ProtoMessage() {}
+
+func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[79]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifySnapRequest.ProtoReflect.Descriptor instead.
+func (*ModifySnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{79}
+}
+
+func (x *ModifySnapRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *ModifySnapRequest) GetSnapName() string {
+	if x != nil {
+		return x.SnapName
+	}
+	return ""
+}
+
+func (x *ModifySnapRequest) GetNewSnapName() string {
+	if x != nil && x.NewSnapName != nil {
+		return *x.NewSnapName
+	}
+	return ""
+}
+
+type ModifySnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	SnapMsg       *SnapMsg               `protobuf:"bytes,2,opt,name=snap_msg,json=snapMsg,proto3" json:"snap_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModifySnapReply) Reset() {
+	*x = ModifySnapReply{}
+	mi := &file_v1_portal_proto_msgTypes[80]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifySnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifySnapReply) ProtoMessage() {}
+
+func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[80]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifySnapReply.ProtoReflect.Descriptor instead.
+func (*ModifySnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{80}
+}
+
+func (x *ModifySnapReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ModifySnapReply) GetSnapMsg() *SnapMsg {
+	if x != nil {
+		return x.SnapMsg
+	}
+	return nil
+}
+
+type ListSnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Limit         uint32                 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	DaName        *string                `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3,oneof" json:"da_name,omitempty"`
+	Error         *bool                  `protobuf:"varint,4,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapRequest) Reset() {
+	*x = ListSnapRequest{}
+	mi := &file_v1_portal_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapRequest) ProtoMessage() {}
+
+func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapRequest.ProtoReflect.Descriptor instead.
+func (*ListSnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *ListSnapRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListSnapRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ListSnapRequest) GetDaName() string {
+	if x != nil && x.DaName != nil {
+		return *x.DaName
+	}
+	return ""
+}
+
+func (x *ListSnapRequest) GetError() bool {
+	if x != nil && x.Error != nil {
+		return *x.Error
+	}
+	return false
+}
+
+type ListSnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	SnapMsgList   []*SnapMsg             `protobuf:"bytes,2,rep,name=snap_msg_list,json=snapMsgList,proto3" json:"snap_msg_list,omitempty"`
+	NextToken     string                 `protobuf:"bytes,3,opt,name=next_token,json=nextToken,proto3" json:"next_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSnapReply) Reset() {
+	*x = ListSnapReply{}
+	mi := &file_v1_portal_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSnapReply) ProtoMessage() {}
+
+func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSnapReply.ProtoReflect.Descriptor instead.
+func (*ListSnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *ListSnapReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ListSnapReply) GetSnapMsgList() []*SnapMsg {
+	if x != nil {
+		return x.SnapMsgList
+	}
+	return nil
+}
+
+func (x *ListSnapReply) GetNextToken() string {
+	if x != nil {
+		return x.NextToken
+	}
+	return ""
+}
+
+type GetSnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSnapRequest) Reset() {
+	*x = GetSnapRequest{}
+	mi := &file_v1_portal_proto_msgTypes[83]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSnapRequest) ProtoMessage() {}
+
+func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[83]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSnapRequest.ProtoReflect.Descriptor instead.
+func (*GetSnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{83}
+}
+
+func (x *GetSnapRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *GetSnapRequest) GetSnapName() string {
+	if x != nil {
+		return x.SnapName
+	}
+	return ""
+}
+
+type GetSnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	SnapMsg       *SnapMsg               `protobuf:"bytes,2,opt,name=snap_msg,json=snapMsg,proto3" json:"snap_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSnapReply) Reset() {
+	*x = GetSnapReply{}
+	mi := &file_v1_portal_proto_msgTypes[84]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSnapReply) ProtoMessage() {}
+
+func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[84]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSnapReply.ProtoReflect.Descriptor instead.
+func (*GetSnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{84}
+}
+
+func (x *GetSnapReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *GetSnapReply) GetSnapMsg() *SnapMsg {
+	if x != nil {
+		return x.SnapMsg
+	}
+	return nil
+}
+
 type ExpMsg struct {
 	state                protoimpl.MessageState `protogen:"open.v1"`
 	ExpId                string                 `protobuf:"bytes,1,opt,name=exp_id,json=expId,proto3" json:"exp_id,omitempty"`
@@ -4895,7 +5587,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4907,7 +5599,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4920,7 +5612,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+	return file_v1_portal_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -4993,7 +5685,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5005,7 +5697,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5018,7 +5710,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{75}
+	return file_v1_portal_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -5075,7 +5767,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5087,7 +5779,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5100,7 +5792,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{76}
+	return file_v1_portal_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -5141,7 +5833,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5153,7 +5845,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5166,7 +5858,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{77}
+	return file_v1_portal_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -5193,7 +5885,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5205,7 +5897,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5218,7 +5910,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{78}
+	return file_v1_portal_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -5244,7 +5936,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5256,7 +5948,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5269,7 +5961,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{79}
+	return file_v1_portal_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -5295,7 +5987,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5307,7 +5999,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5320,7 +6012,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{80}
+	return file_v1_portal_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -5368,7 +6060,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5380,7 +6072,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5393,7 +6085,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+	return file_v1_portal_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -5423,7 +6115,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5435,7 +6127,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5448,7 +6140,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+	return file_v1_portal_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -5497,7 +6189,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5509,7 +6201,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5522,7 +6214,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{83}
+	return file_v1_portal_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -5556,7 +6248,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5568,7 +6260,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5581,7 +6273,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{84}
+	return file_v1_portal_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -5608,7 +6300,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5620,7 +6312,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5633,7 +6325,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{85}
+	return file_v1_portal_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -5669,7 +6361,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5681,7 +6373,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5694,7 +6386,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{86}
+	return file_v1_portal_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -5768,7 +6460,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5780,7 +6472,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5793,7 +6485,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{87}
+	return file_v1_portal_proto_rawDescGZIP(), []int{98}
 }
 
 type ListOrphanReply struct {
@@ -5807,7 +6499,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5819,7 +6511,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5832,7 +6524,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{88}
+	return file_v1_portal_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -5866,7 +6558,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5878,7 +6570,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5891,7 +6583,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{89}
+	return file_v1_portal_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -5918,7 +6610,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5930,7 +6622,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5943,7 +6635,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{90}
+	return file_v1_portal_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -5969,7 +6661,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5981,7 +6673,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5994,7 +6686,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{91}
+	return file_v1_portal_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -6014,7 +6706,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6026,7 +6718,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6039,7 +6731,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{92}
+	return file_v1_portal_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -6065,7 +6757,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6077,7 +6769,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6090,7 +6782,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{93}
+	return file_v1_portal_proto_rawDescGZIP(), []int{104}
 }
 
 type GetStatusReply struct {
@@ -6103,7 +6795,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6115,7 +6807,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6128,7 +6820,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{94}
+	return file_v1_portal_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *GetStatusReply) GetReplyInfo() *ReplyInfo {
@@ -6161,7 +6853,7 @@ type StatusMsg struct {
 
 func (x *StatusMsg) Reset() {
 	*x = StatusMsg{}
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6173,7 +6865,7 @@ func (x *StatusMsg) String() string {
 func (*StatusMsg) ProtoMessage() {}
 
 func (x *StatusMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6186,7 +6878,7 @@ func (x *StatusMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusMsg.ProtoReflect.Descriptor instead.
 func (*StatusMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{95}
+	return file_v1_portal_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *StatusMsg) GetWell() bool {
@@ -6258,7 +6950,7 @@ type NodeCountMsg struct {
 
 func (x *NodeCountMsg) Reset() {
 	*x = NodeCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6270,7 +6962,7 @@ func (x *NodeCountMsg) String() string {
 func (*NodeCountMsg) ProtoMessage() {}
 
 func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6283,7 +6975,7 @@ func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCountMsg.ProtoReflect.Descriptor instead.
 func (*NodeCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{96}
+	return file_v1_portal_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *NodeCountMsg) GetKind() string {
@@ -6336,7 +7028,7 @@ type CapacityMsg struct {
 
 func (x *CapacityMsg) Reset() {
 	*x = CapacityMsg{}
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6348,7 +7040,7 @@ func (x *CapacityMsg) String() string {
 func (*CapacityMsg) ProtoMessage() {}
 
 func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6361,7 +7053,7 @@ func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapacityMsg.ProtoReflect.Descriptor instead.
 func (*CapacityMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{97}
+	return file_v1_portal_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *CapacityMsg) GetLocation() string {
@@ -6424,7 +7116,7 @@ type DaCountMsg struct {
 
 func (x *DaCountMsg) Reset() {
 	*x = DaCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6436,7 +7128,7 @@ func (x *DaCountMsg) String() string {
 func (*DaCountMsg) ProtoMessage() {}
 
 func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6449,7 +7141,7 @@ func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaCountMsg.ProtoReflect.Descriptor instead.
 func (*DaCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{98}
+	return file_v1_portal_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *DaCountMsg) GetState() string {
@@ -6485,7 +7177,7 @@ type CnLoadMsg struct {
 
 func (x *CnLoadMsg) Reset() {
 	*x = CnLoadMsg{}
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6497,7 +7189,7 @@ func (x *CnLoadMsg) String() string {
 func (*CnLoadMsg) ProtoMessage() {}
 
 func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6510,7 +7202,7 @@ func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnLoadMsg.ProtoReflect.Descriptor instead.
 func (*CnLoadMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{99}
+	return file_v1_portal_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *CnLoadMsg) GetCnName() string {
@@ -6552,7 +7244,7 @@ type VersionCountMsg struct {
 
 func (x *VersionCountMsg) Reset() {
 	*x = VersionCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6564,7 +7256,7 @@ func (x *VersionCountMsg) String() string {
 func (*VersionCountMsg) ProtoMessage() {}
 
 func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6577,7 +7269,7 @@ func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionCountMsg.ProtoReflect.Descriptor instead.
 func (*VersionCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{100}
+	return file_v1_portal_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *VersionCountMsg) GetComponent() string {
@@ -6610,7 +7302,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6622,7 +7314,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6635,7 +7327,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{101}
+	return file_v1_portal_proto_rawDescGZIP(), []int{112}
 }
 
 type ListVersionReply struct {
@@ -6648,7 +7340,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6660,7 +7352,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6673,7 +7365,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{102}
+	return file_v1_portal_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -6702,7 +7394,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6714,7 +7406,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6727,7 +7419,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{103}
+	return file_v1_portal_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -7047,7 +7739,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xab\x06\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xee\x06\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -7077,7 +7769,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0erw_ios_per_sec\x18\x14 \x01(\x04R\vrwIosPerSec\x12)\n" +
 	"\x11rw_mbytes_per_sec\x18\x15 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\x16 \x01(\x04R\rrMbytesPerSec\x12'\n" +
-	"\x10w_mbytes_per_sec\x18\x17 \x01(\x04R\rwMbytesPerSec\x126\n" +
+	"\x10w_mbytes_per_sec\x18\x17 \x01(\x04R\rwMbytesPerSec\x12$\n" +
+	"\x0esnap_name_list\x18\x1e \x03(\tR\fsnapNameList\x12\x1b\n" +
+	"\tsnap_size\x18\x1f \x01(\x04R\bsnapSize\x126\n" +
 	"\x0escrub_msg_list\x18( \x03(\v2\x10.vda.v1.ScrubMsgR\fscrubMsgList\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
@@ -7217,7 +7911,67 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fScrubDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\x94\x02\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xd8\x02\n" +
+	"\aSnapMsg\x12\x17\n" +
+	"\asnap_id\x18\x01 \x01(\tR\x06snapId\x12\x1b\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x17\n" +
+	"\ada_name\x18\x03 \x01(\tR\x06daName\x12\x17\n" +
+	"\ada_size\x18\x04 \x01(\x04R\x06daSize\x12\x1b\n" +
+	"\theld_size\x18\x05 \x01(\x04R\bheldSize\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"asked_time\x18\a \x01(\tR\taskedTime\x12\x1d\n" +
+	"\n" +
+	"taken_time\x18\b \x01(\tR\ttakenTime\x12\x14\n" +
+	"\x05error\x18\t \x01(\bR\x05error\x12\x1b\n" +
+	"\terror_msg\x18\n" +
+	" \x01(\tR\berrorMsg\x12\x1d\n" +
+	"\n" +
+	"error_time\x18\v \x01(\tR\terrorTime\x12\"\n" +
+	"\rexp_name_list\x18\f \x03(\tR\vexpNameList\"I\n" +
+	"\x11CreateSnapRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"o\n" +
+	"\x0fCreateSnapReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"I\n" +
+	"\x11DeleteSnapRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"C\n" +
+	"\x0fDeleteSnapReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x84\x01\n" +
+	"\x11ModifySnapRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12'\n" +
+	"\rnew_snap_name\x18\x03 \x01(\tH\x00R\vnewSnapName\x88\x01\x01B\x10\n" +
+	"\x0e_new_snap_name\"o\n" +
+	"\x0fModifySnapReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\x8c\x01\n" +
+	"\x0fListSnapRequest\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12\x1c\n" +
+	"\ada_name\x18\x03 \x01(\tH\x00R\x06daName\x88\x01\x01\x12\x19\n" +
+	"\x05error\x18\x04 \x01(\bH\x01R\x05error\x88\x01\x01B\n" +
+	"\n" +
+	"\b_da_nameB\b\n" +
+	"\x06_error\"\x95\x01\n" +
+	"\rListSnapReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x123\n" +
+	"\rsnap_msg_list\x18\x02 \x03(\v2\x0f.vda.v1.SnapMsgR\vsnapMsgList\x12\x1d\n" +
+	"\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"F\n" +
+	"\x0eGetSnapRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"l\n" +
+	"\fGetSnapReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\x94\x02\n" +
 	"\x06ExpMsg\x12\x15\n" +
 	"\x06exp_id\x18\x01 \x01(\tR\x05expId\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12\x17\n" +
@@ -7373,7 +8127,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem2\xc2\x13\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem2\xfd\x15\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -7407,7 +8161,15 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"FailoverDa\x12\x19.vda.v1.FailoverDaRequest\x1a\x17.vda.v1.FailoverDaReply\x12=\n" +
 	"\tRecoverDa\x12\x18.vda.v1.RecoverDaRequest\x1a\x16.vda.v1.RecoverDaReply\x127\n" +
-	"\aScrubDa\x12\x16.vda.v1.ScrubDaRequest\x1a\x14.vda.v1.ScrubDaReply\x12=\n" +
+	"\aScrubDa\x12\x16.vda.v1.ScrubDaRequest\x1a\x14.vda.v1.ScrubDaReply\x12@\n" +
+	"\n" +
+	"CreateSnap\x12\x19.vda.v1.CreateSnapRequest\x1a\x17.vda.v1.CreateSnapReply\x12@\n" +
+	"\n" +
+	"DeleteSnap\x12\x19.vda.v1.DeleteSnapRequest\x1a\x17.vda.v1.DeleteSnapReply\x12@\n" +
+	"\n" +
+	"ModifySnap\x12\x19.vda.v1.ModifySnapRequest\x1a\x17.vda.v1.ModifySnapReply\x12:\n" +
+	"\bListSnap\x12\x17.vda.v1.ListSnapRequest\x1a\x15.vda.v1.ListSnapReply\x127\n" +
+	"\aGetSnap\x12\x16.vda.v1.GetSnapRequest\x1a\x14.vda.v1.GetSnapReply\x12=\n" +
 	"\tCreateExp\x12\x18.vda.v1.CreateExpRequest\x1a\x16.vda.v1.CreateExpReply\x12=\n" +
 	"\tDeleteExp\x12\x18.vda.v1.DeleteExpRequest\x1a\x16.vda.v1.DeleteExpReply\x12=\n" +
 	"\tModifyExp\x12\x18.vda.v1.ModifyExpRequest\x1a\x16.vda.v1.ModifyExpReply\x127\n" +
@@ -7432,7 +8194,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 104)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 115)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -7508,36 +8270,47 @@ var file_v1_portal_proto_goTypes = []any{
 	(*RecoverDaReply)(nil),      // 71: vda.v1.RecoverDaReply
 	(*ScrubDaRequest)(nil),      // 72: vda.v1.ScrubDaRequest
 	(*ScrubDaReply)(nil),        // 73: vda.v1.ScrubDaReply
-	(*ExpMsg)(nil),              // 74: vda.v1.ExpMsg
-	(*EsMsg)(nil),               // 75: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),    // 76: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),      // 77: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),    // 78: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),      // 79: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),    // 80: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),      // 81: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),      // 82: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),        // 83: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),       // 84: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),         // 85: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),           // 86: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),   // 87: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),     // 88: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),  // 89: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),    // 90: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil), // 91: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),   // 92: vda.v1.DeleteOrphanReply
-	(*GetStatusRequest)(nil),    // 93: vda.v1.GetStatusRequest
-	(*GetStatusReply)(nil),      // 94: vda.v1.GetStatusReply
-	(*StatusMsg)(nil),           // 95: vda.v1.StatusMsg
-	(*NodeCountMsg)(nil),        // 96: vda.v1.NodeCountMsg
-	(*CapacityMsg)(nil),         // 97: vda.v1.CapacityMsg
-	(*DaCountMsg)(nil),          // 98: vda.v1.DaCountMsg
-	(*CnLoadMsg)(nil),           // 99: vda.v1.CnLoadMsg
-	(*VersionCountMsg)(nil),     // 100: vda.v1.VersionCountMsg
-	(*ListVersionRequest)(nil),  // 101: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),    // 102: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),          // 103: vda.v1.VersionMsg
+	(*SnapMsg)(nil),             // 74: vda.v1.SnapMsg
+	(*CreateSnapRequest)(nil),   // 75: vda.v1.CreateSnapRequest
+	(*CreateSnapReply)(nil),     // 76: vda.v1.CreateSnapReply
+	(*DeleteSnapRequest)(nil),   // 77: vda.v1.DeleteSnapRequest
+	(*DeleteSnapReply)(nil),     // 78: vda.v1.DeleteSnapReply
+	(*ModifySnapRequest)(nil),   // 79: vda.v1.ModifySnapRequest
+	(*ModifySnapReply)(nil),     // 80: vda.v1.ModifySnapReply
+	(*ListSnapRequest)(nil),     // 81: vda.v1.ListSnapRequest
+	(*ListSnapReply)(nil),       // 82: vda.v1.ListSnapReply
+	(*GetSnapRequest)(nil),      // 83: vda.v1.GetSnapRequest
+	(*GetSnapReply)(nil),        // 84: vda.v1.GetSnapReply
+	(*ExpMsg)(nil),              // 85: vda.v1.ExpMsg
+	(*EsMsg)(nil),               // 86: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),    // 87: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),      // 88: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),    // 89: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),      // 90: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),    // 91: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),      // 92: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),      // 93: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),        // 94: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),       // 95: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),         // 96: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),           // 97: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),   // 98: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),     // 99: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),  // 100: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),    // 101: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil), // 102: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),   // 103: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),    // 104: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),      // 105: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),           // 106: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),        // 107: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),         // 108: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),          // 109: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),           // 110: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),     // 111: vda.v1.VersionCountMsg
+	(*ListVersionRequest)(nil),  // 112: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),    // 113: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),          // 114: vda.v1.VersionMsg
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -7608,120 +8381,139 @@ var file_v1_portal_proto_depIdxs = []int32{
 	51,  // 65: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
 	0,   // 66: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
 	51,  // 67: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
-	75,  // 68: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,   // 69: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 70: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 71: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 72: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 73: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 74: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 75: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,   // 76: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 77: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 78: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	86,  // 79: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,   // 80: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	86,  // 81: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 82: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	86,  // 83: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 84: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
-	95,  // 85: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
-	96,  // 86: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
-	97,  // 87: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
-	98,  // 88: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
-	99,  // 89: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
-	100, // 90: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	0,   // 91: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	103, // 92: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	3,   // 93: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 94: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 95: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 96: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 97: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 98: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 99: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 100: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 101: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 102: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 103: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 104: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 105: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 106: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 107: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 108: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 109: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 110: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 111: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 112: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 113: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 114: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 115: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 116: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 117: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 118: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	62,  // 119: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	64,  // 120: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	66,  // 121: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	68,  // 122: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	70,  // 123: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	72,  // 124: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	76,  // 125: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	78,  // 126: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	80,  // 127: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	82,  // 128: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	84,  // 129: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	87,  // 130: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	89,  // 131: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	91,  // 132: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	93,  // 133: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	101, // 134: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	4,   // 135: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 136: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 137: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 138: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 139: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 140: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 141: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 142: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 143: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 144: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 145: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 146: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 147: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 148: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 149: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 150: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 151: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 152: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 153: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 154: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 155: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 156: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 157: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 158: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 159: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 160: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	63,  // 161: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	65,  // 162: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	67,  // 163: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	69,  // 164: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	71,  // 165: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	73,  // 166: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	77,  // 167: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	79,  // 168: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	81,  // 169: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	83,  // 170: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	85,  // 171: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	88,  // 172: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	90,  // 173: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	92,  // 174: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	94,  // 175: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	102, // 176: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	135, // [135:177] is the sub-list for method output_type
-	93,  // [93:135] is the sub-list for method input_type
-	93,  // [93:93] is the sub-list for extension type_name
-	93,  // [93:93] is the sub-list for extension extendee
-	0,   // [0:93] is the sub-list for field type_name
+	0,   // 68: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 69: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 70: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 71: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 72: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 73: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 74: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 75: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	74,  // 76: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	86,  // 77: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 78: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	85,  // 79: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 80: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 81: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	85,  // 82: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 83: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	85,  // 84: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 85: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	85,  // 86: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 87: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	97,  // 88: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 89: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	97,  // 90: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 91: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	97,  // 92: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 93: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	106, // 94: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	107, // 95: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	108, // 96: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	109, // 97: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	110, // 98: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	111, // 99: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	0,   // 100: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	114, // 101: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	3,   // 102: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 103: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 104: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 105: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 106: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 107: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 108: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 109: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 110: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 111: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 112: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 113: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 114: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 115: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 116: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 117: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 118: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 119: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 120: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 121: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 122: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 123: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 124: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 125: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 126: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 127: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	62,  // 128: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	64,  // 129: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	66,  // 130: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	68,  // 131: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	70,  // 132: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	72,  // 133: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	75,  // 134: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	77,  // 135: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	79,  // 136: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	81,  // 137: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	83,  // 138: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	87,  // 139: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	89,  // 140: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	91,  // 141: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	93,  // 142: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	95,  // 143: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	98,  // 144: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	100, // 145: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	102, // 146: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	104, // 147: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	112, // 148: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	4,   // 149: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 150: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 151: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 152: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 153: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 154: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 155: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 156: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 157: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 158: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 159: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 160: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 161: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 162: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 163: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 164: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 165: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 166: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 167: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 168: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 169: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 170: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 171: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 172: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 173: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 174: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	63,  // 175: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	65,  // 176: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	67,  // 177: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	69,  // 178: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	71,  // 179: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	73,  // 180: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	76,  // 181: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	78,  // 182: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	80,  // 183: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	82,  // 184: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	84,  // 185: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	88,  // 186: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	90,  // 187: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	92,  // 188: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	94,  // 189: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	96,  // 190: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	99,  // 191: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	101, // 192: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	103, // 193: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	105, // 194: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	113, // 195: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	149, // [149:196] is the sub-list for method output_type
+	102, // [102:149] is the sub-list for method input_type
+	102, // [102:102] is the sub-list for extension type_name
+	102, // [102:102] is the sub-list for extension extendee
+	0,   // [0:102] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -7743,16 +8535,18 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[60].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[62].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[72].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[80].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[82].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[89].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[79].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[81].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[91].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[93].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[100].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   104,
+			NumMessages:   115,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -60,6 +60,11 @@ const (
 	Portal_FailoverDa_FullMethodName   = "/vda.v1.Portal/FailoverDa"
 	Portal_RecoverDa_FullMethodName    = "/vda.v1.Portal/RecoverDa"
 	Portal_ScrubDa_FullMethodName      = "/vda.v1.Portal/ScrubDa"
+	Portal_CreateSnap_FullMethodName   = "/vda.v1.Portal/CreateSnap"
+	Portal_DeleteSnap_FullMethodName   = "/vda.v1.Portal/DeleteSnap"
+	Portal_ModifySnap_FullMethodName   = "/vda.v1.Portal/ModifySnap"
+	Portal_ListSnap_FullMethodName     = "/vda.v1.Portal/ListSnap"
+	Portal_GetSnap_FullMethodName      = "/vda.v1.Portal/GetSnap"
 	Portal_CreateExp_FullMethodName    = "/vda.v1.Portal/CreateExp"
 	Portal_DeleteExp_FullMethodName    = "/vda.v1.Portal/DeleteExp"
 	Portal_ModifyExp_FullMethodName    = "/vda.v1.Portal/ModifyExp"
@@ -108,6 +113,11 @@ type PortalClient interface {
 	FailoverDa(ctx context.Context, in *FailoverDaRequest, opts ...grpc.CallOption) (*FailoverDaReply, error)
 	RecoverDa(ctx context.Context, in *RecoverDaRequest, opts ...grpc.CallOption) (*RecoverDaReply, error)
 	ScrubDa(ctx context.Context, in *ScrubDaRequest, opts ...grpc.CallOption) (*ScrubDaReply, error)
+	CreateSnap(ctx context.Context, in *CreateSnapRequest, opts ...grpc.CallOption) (*CreateSnapReply, error)
+	DeleteSnap(ctx context.Context, in *DeleteSnapRequest, opts ...grpc.CallOption) (*DeleteSnapReply, error)
+	ModifySnap(ctx context.Context, in *ModifySnapRequest, opts ...grpc.CallOption) (*ModifySnapReply, error)
+	ListSnap(ctx context.Context, in *ListSnapRequest, opts ...grpc.CallOption) (*ListSnapReply, error)
+	GetSnap(ctx context.Context, in *GetSnapRequest, opts ...grpc.CallOption) (*GetSnapReply, error)
 	CreateExp(ctx context.Context, in *CreateExpRequest, opts ...grpc.CallOption) (*CreateExpReply, error)
 	DeleteExp(ctx context.Context, in *DeleteExpRequest, opts ...grpc.CallOption) (*DeleteExpReply, error)
 	ModifyExp(ctx context.Context, in *ModifyExpRequest, opts ...grpc.CallOption) (*ModifyExpReply, error)
@@ -450,6 +460,56 @@ func (c *portalClient) ScrubDa(ctx context.Context, in *ScrubDaRequest, opts ...
 	return out, nil
 }
 
+func (c *portalClient) CreateSnap(ctx context.Context, in *CreateSnapRequest, opts ...grpc.CallOption) (*CreateSnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateSnapReply)
+	err := c.cc.Invoke(ctx, Portal_CreateSnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) DeleteSnap(ctx context.Context, in *DeleteSnapRequest, opts ...grpc.CallOption) (*DeleteSnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSnapReply)
+	err := c.cc.Invoke(ctx, Portal_DeleteSnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) ModifySnap(ctx context.Context, in *ModifySnapRequest, opts ...grpc.CallOption) (*ModifySnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ModifySnapReply)
+	err := c.cc.Invoke(ctx, Portal_ModifySnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) ListSnap(ctx context.Context, in *ListSnapRequest, opts ...grpc.CallOption) (*ListSnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSnapReply)
+	err := c.cc.Invoke(ctx, Portal_ListSnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) GetSnap(ctx context.Context, in *GetSnapRequest, opts ...grpc.CallOption) (*GetSnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSnapReply)
+	err := c.cc.Invoke(ctx, Portal_GetSnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) CreateExp(ctx context.Context, in *CreateExpRequest, opts ...grpc.CallOption) (*CreateExpReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateExpReply)
@@ -586,6 +646,11 @@ type PortalServer interface {
 	FailoverDa(context.Context, *FailoverDaRequest) (*FailoverDaReply, error)
 	RecoverDa(context.Context, *RecoverDaRequest) (*RecoverDaReply, error)
 	ScrubDa(context.Context, *ScrubDaRequest) (*ScrubDaReply, error)
+	CreateSnap(context.Context, *CreateSnapRequest) (*CreateSnapReply, error)
+	DeleteSnap(context.Context, *DeleteSnapRequest) (*DeleteSnapReply, error)
+	ModifySnap(context.Context, *ModifySnapRequest) (*ModifySnapReply, error)
+	ListSnap(context.Context, *ListSnapRequest) (*ListSnapReply, error)
+	GetSnap(context.Context, *GetSnapRequest) (*GetSnapReply, error)
 	CreateExp(context.Context, *CreateExpRequest) (*CreateExpReply, error)
 	DeleteExp(context.Context, *DeleteExpRequest) (*DeleteExpReply, error)
 	ModifyExp(context.Context, *ModifyExpRequest) (*ModifyExpReply, error)
@@ -703,6 +768,21 @@ func (UnimplementedPortalServer) RecoverDa(context.Context, *RecoverDaRequest) (
 }
 func (UnimplementedPortalServer) ScrubDa(context.Context, *ScrubDaRequest) (*ScrubDaReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ScrubDa not implemented")
+}
+func (UnimplementedPortalServer) CreateSnap(context.Context, *CreateSnapRequest) (*CreateSnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateSnap not implemented")
+}
+func (UnimplementedPortalServer) DeleteSnap(context.Context, *DeleteSnapRequest) (*DeleteSnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSnap not implemented")
+}
+func (UnimplementedPortalServer) ModifySnap(context.Context, *ModifySnapRequest) (*ModifySnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ModifySnap not implemented")
+}
+func (UnimplementedPortalServer) ListSnap(context.Context, *ListSnapRequest) (*ListSnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSnap not implemented")
+}
+func (UnimplementedPortalServer) GetSnap(context.Context, *GetSnapRequest) (*GetSnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSnap not implemented")
 }
 func (UnimplementedPortalServer) CreateExp(context.Context, *CreateExpRequest) (*CreateExpReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateExp not implemented")
@@ -1331,6 +1411,96 @@ func _Portal_ScrubDa_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_CreateSnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateSnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).CreateSnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_CreateSnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).CreateSnap(ctx, req.(*CreateSnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_DeleteSnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DeleteSnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DeleteSnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DeleteSnap(ctx, req.(*DeleteSnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_ModifySnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ModifySnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ModifySnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ModifySnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ModifySnap(ctx, req.(*ModifySnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_ListSnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ListSnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ListSnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ListSnap(ctx, req.(*ListSnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_GetSnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).GetSnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_GetSnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).GetSnap(ctx, req.(*GetSnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_CreateExp_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateExpRequest)
 	if err := dec(in); err != nil {
@@ -1645,6 +1815,26 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ScrubDa",
 			Handler:    _Portal_ScrubDa_Handler,
+		},
+		{
+			MethodName: "CreateSnap",
+			Handler:    _Portal_CreateSnap_Handler,
+		},
+		{
+			MethodName: "DeleteSnap",
+			Handler:    _Portal_DeleteSnap_Handler,
+		},
+		{
+			MethodName: "ModifySnap",
+			Handler:    _Portal_ModifySnap_Handler,
+		},
+		{
+			MethodName: "ListSnap",
+			Handler:    _Portal_ListSnap_Handler,
+		},
+		{
+			MethodName: "GetSnap",
+			Handler:    _Portal_GetSnap_Handler,
 		},
 		{
 			MethodName: "CreateExp",

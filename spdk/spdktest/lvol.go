@@ -50,14 +50,6 @@ func (m Methods) BdevLvolSetReadOnly(ctx context.Context, lvol string) error {
 	return m.do(ctx, "bdev_lvol_set_read_only", name{lvol})
 }
 
-// BdevLvolSnapshot makes a snapshot and returns its UUID.
-func (m Methods) BdevLvolSnapshot(ctx context.Context, lvol, snapshotName string) (string, error) {
-	return ask[string](ctx, m, "bdev_lvol_snapshot", struct {
-		Lvol     string `json:"lvol_name"`
-		Snapshot string `json:"snapshot_name"`
-	}{lvol, snapshotName})
-}
-
 // BdevLvolClone makes a thin writable lvol on a snapshot and returns its UUID.
 func (m Methods) BdevLvolClone(ctx context.Context, snapshot, cloneName string) (string, error) {
 	return ask[string](ctx, m, "bdev_lvol_clone", struct {

@@ -274,6 +274,41 @@ func (r *Recorder) CNObjects(id string, since uint64) ([]vda.Cntlr, error) {
 	return rows, err
 }
 
+func (r *Recorder) InsertSnap(s *vda.Snap) error {
+	r.guard("InsertSnap", s.DAID)
+	return r.Tx.InsertSnap(s)
+}
+func (r *Recorder) UpdateSnap(s *vda.Snap) error {
+	r.guard("UpdateSnap", s.DAID)
+	return r.Tx.UpdateSnap(s)
+}
+func (r *Recorder) DeleteSnap(id string) error {
+	if s, err := r.Tx.Snap(id); err == nil {
+		r.guard("DeleteSnap", s.DAID)
+	}
+	return r.Tx.DeleteSnap(id)
+}
+func (r *Recorder) Snap(id string) (*vda.Snap, error) {
+	s, err := r.Tx.Snap(id)
+	if err == nil {
+		r.guard("Snap", s.DAID)
+	}
+	return s, err
+}
+func (r *Recorder) SnapByName(daID, name string) (*vda.Snap, error) {
+	r.guard("SnapByName", daID)
+	return r.Tx.SnapByName(daID, name)
+}
+func (r *Recorder) ListSnap(f store.SnapFilter, p store.Page) ([]vda.Snap, string, error) {
+	rows, next, err := r.Tx.ListSnap(f, p)
+	r.guard("ListSnap", ids(rows, func(s *vda.Snap) string { return s.DAID })...)
+	return rows, next, err
+}
+func (r *Recorder) SnapsOfDA(id string) ([]vda.Snap, error) {
+	r.guard("SnapsOfDA", id)
+	return r.Tx.SnapsOfDA(id)
+}
+
 func (r *Recorder) InsertExp(e *vda.Exp) error {
 	r.guard("InsertExp", e.DAID)
 	return r.Tx.InsertExp(e)

@@ -41,6 +41,7 @@ func Run(t *testing.T, uri string) {
 		{"Draining", testDraining},
 		{"Cntlr", testCntlr},
 		{"Exp", testExp},
+		{"Snap", testSnap},
 		{"Paging", testPaging},
 		{"Tombstones", testTombstones},
 		{"Health", testHealth},

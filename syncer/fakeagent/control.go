@@ -75,6 +75,15 @@ func (a *Agent) FailNext(why string) { a.locked(func() { a.set.failAll, a.set.fa
 // FailVDs gives every live vd an error, "" takes it away.
 func (a *Agent) FailVDs(why string) { a.locked(func() { a.set.vdError = why }) }
 
+// FailSnaps gives every live snapshot an error, "" takes it away.
+func (a *Agent) FailSnaps(why string) { a.locked(func() { a.set.snapError = why }) }
+
+// Snaps returns how many snapshots are on media, and how often one was taken.
+func (a *Agent) Snaps() (now, taken int) {
+	a.locked(func() { now, taken = len(a.set.snaps), a.set.taken })
+	return now, taken
+}
+
 // Ail is Fail of an object that is as desired on something that is not well.
 func (a *Agent) Ail(id, why string) {
 	a.Fail(id, why)

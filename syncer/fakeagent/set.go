@@ -56,18 +56,22 @@ type set struct {
 	capacity func(conf string) uint64 // clusters of a pd
 	occupied uint64                   // clusters on each pd that no vd accounts for
 
-	epochs  map[string]uint64 // by vd, of those that have been let in under one above 0
-	errs    map[string]string // by id
-	done    map[string]bool   // of errs: they are as desired
-	failAll string            // error of every object
-	fails   int               // Syncs that still fail so; below 0: all
-	vdError string            // error of every live vd
+	epochs    map[string]uint64 // by vd, of those that have been let in under one above 0
+	errs      map[string]string // by id
+	snaps     map[string]bool   // snapshots that are on media, by id
+	taken     int               // how often one was taken
+	snapError string            // of every snapshot
+	done      map[string]bool   // of errs: they are as desired
+	failAll   string            // error of every object
+	fails     int               // Syncs that still fail so; below 0: all
+	vdError   string            // error of every live vd
 }
 
 func (s *set) reset() {
 	s.cluster, s.node, s.version, s.mark = "", "", 0, ""
 	s.terms, s.objects, s.orphans = map[string]uint64{}, map[string]object{}, map[string]object{}
 	s.errs, s.done, s.epochs = map[string]string{}, map[string]bool{}, map[string]uint64{}
+	s.snaps = map[string]bool{}
 }
 
 // vacant reports that there is nothing left to do for any object.
@@ -206,6 +210,9 @@ func (s *set) carryOut(r request) *apiv1.SyncReply {
 			for _, e := range spec.Exps {
 				reply.States = append(reply.States, s.state(e.EsId, e.Deleted || spec.Deleted))
 			}
+			for _, snap := range spec.Snaps {
+				reply.States = append(reply.States, s.snapshot(snap))
+			}
 		case *apiv1.PdSpec:
 			if !st.Error && !st.Gone {
 				reply.Capacities = append(reply.Capacities, s.capacityOf(spec))
@@ -221,6 +228,28 @@ func (s *set) state(id string, deleted bool) *apiv1.ObjectState {
 		st.Error, st.ErrorMsg = true, s.failAll
 	}
 	st.Gone = deleted && !st.Error
+	return st
+}
+
+// snapshot has a snapshot taken or deleted.
+func (s *set) snapshot(snap *apiv1.SnapSpec) *apiv1.ObjectState {
+	deleting := snap.State == apiv1.SnapState_SNAP_STATE_DELETING
+	st := s.state(snap.Id, deleting)
+	if s.snapError != "" && !deleting && !st.Error {
+		st.Error, st.ErrorMsg, st.Gone = true, s.snapError, false
+	}
+	if st.Error {
+		return st
+	}
+	if deleting {
+		delete(s.snaps, snap.Id)
+		return st
+	}
+	if snap.State == apiv1.SnapState_SNAP_STATE_ASKED && !s.snaps[snap.Id] {
+		s.taken++
+	}
+	s.snaps[snap.Id] = true
+	st.Found, st.HeldBytes = true, clusterSize
 	return st
 }
 

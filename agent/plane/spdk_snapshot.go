@@ -1,0 +1,33 @@
+package plane
+
+import (
+	"errors"
+
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// SnapshotNeedsQuiet: SPDK, up to 26.05 at least, overwrites metadata of the
+// lvstore when a thin volume is written to while a snapshot of it is taken.
+func (d *spdkTgt) SnapshotNeedsQuiet() bool { return true }
+
+// MaySnapshot: when SPDK dies while it takes a snapshot of a volume that has one
+// already, every SPDK that loads the lvstore afterwards dies of it, up to 26.05 at
+// least: one controller after the other would go down with all its arrays.
+func (d *spdkTgt) MaySnapshot(head *spdk.BdevLvol) error {
+	if head.Clone {
+		return errors.New("its primary's data plane is SPDK, which cannot safely take a snapshot of an array that has one already; " +
+			"move the primary to a node that runs vda_tgt, or delete the other snapshots first")
+	}
+	return nil
+}
+
+// MayDeleteSnapshot: when SPDK dies while it deletes a snapshot that the volume
+// stands on, both may have the same clusters afterwards, and the next deletion gives
+// the volume's away.
+func (d *spdkTgt) MayDeleteSnapshot(snap *spdk.BdevLvol) error {
+	if len(snap.Clones) > 0 {
+		return errors.New("its primary's data plane is SPDK, which cannot safely delete a snapshot that the array stands on; " +
+			"it is deleted when the primary is on a node that runs vda_tgt, or with the array")
+	}
+	return nil
+}

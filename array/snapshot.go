@@ -1,0 +1,76 @@
+package array
+
+import (
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// CreateSnap asks an array's primary for a snapshot.
+func CreateSnap(tx store.Tx, s *vda.Snap) (Plan, error) {
+	return changeSnap(tx, s.DAID, func(c *Change) { c.then(func() error { return tx.InsertSnap(s) }) })
+}
+
+// DeleteSnap turns a snapshot into a tombstone, whether it has been taken or not.
+func DeleteSnap(tx store.Tx, s *vda.Snap) (Plan, error) {
+	s.State = vda.SnapDeleting
+	return changeSnap(tx, s.DAID, func(c *Change) { c.then(func() error { return tx.UpdateSnap(s) }) })
+}
+
+// changeSnap has the primary, which alone knows of snapshots, learn of a change.
+func changeSnap(tx store.Tx, daID string, rows func(*Change)) (Plan, error) {
+	c, p := Begin(tx), stages(Primary)
+	if err := c.LockArrays(daID); err != nil {
+		return nil, err
+	}
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cntlrs {
+		if v := &cntlrs[i]; v.Primary && !v.Deleted {
+			c.updateCntlr(v)
+			p.addCntlr(v)
+		}
+	}
+	rows(c)
+	return p, c.Write()
+}
+
+// TookSnap notes that the primary of a term has a snapshot on media: from now on it
+// is never taken again, and the primary is told so. held is in bytes. The array
+// is locked. It reports whether that is news.
+func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held uint64) (bool, error) {
+	s, err := c.tx.Snap(id)
+	if err != nil {
+		return false, vda.IgnoreNotFound(err)
+	}
+	da, err := c.tx.DA(s.DAID)
+	if err != nil || !primary.Primary || da.Term != term || s.State == vda.SnapDeleting {
+		return false, err
+	}
+	if s.State == vda.SnapTaken {
+		if held == 0 || held == s.Held {
+			return false, nil
+		}
+		s.Held = held
+		return false, c.tx.UpdateSnap(s)
+	}
+	s.State, s.Held, s.Taken = vda.SnapTaken, held, time.Now().UTC()
+	if err := c.tx.UpdateSnap(s); err != nil {
+		return false, err
+	}
+	c.updateCntlr(primary)
+	return true, nil
+}
+
+// DropSnap deletes the row of a snapshot that is to go and of which nothing is
+// left on media. The array is locked.
+func (c *Change) DropSnap(id string) error {
+	s, err := c.tx.Snap(id)
+	if err != nil || s.State != vda.SnapDeleting {
+		return vda.IgnoreNotFound(err)
+	}
+	return c.tx.DeleteSnap(id)
+}

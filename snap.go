@@ -1,0 +1,64 @@
+package vda
+
+import (
+	"fmt"
+	"time"
+)
+
+// SnapState says how far a snapshot has come. It only moves forward.
+type SnapState uint8
+
+// The states of a snapshot.
+const (
+	// SnapAsked: the array's primary is to take it, unless it finds it taken.
+	SnapAsked SnapState = iota + 1
+	// SnapTaken: it is on media, and is never taken again.
+	SnapTaken
+	// SnapDeleting: a tombstone. What there may be of it on media goes, whether
+	// it was ever taken or not.
+	SnapDeleting
+)
+
+func (s SnapState) String() string {
+	switch s {
+	case SnapAsked:
+		return "asked"
+	case SnapTaken:
+		return "taken"
+	case SnapDeleting:
+		return "deleting"
+	}
+	return fmt.Sprintf("snapshot state %d", uint8(s))
+}
+
+// Snap is a snapshot of a disk array: what was on it at one moment.
+type Snap struct {
+	ID    string
+	DAID  string
+	Name  string // unique in its array
+	State SnapState
+	Size  uint64    // bytes of the array at that moment
+	Held  uint64    // bytes of clusters that are this snapshot's own; as last reported
+	Asked time.Time // when the order was recorded
+	Taken time.Time // when it was first known to be on media, which is after the moment that it shows; zero before
+
+	Health Health
+}
+
+// Live reports that users see the snapshot.
+func (s *Snap) Live() bool { return s.State != SnapDeleting }
+
+// Validate checks what a user has said of a new snapshot; the fields of its error
+// are those of CreateSnapRequest.
+func (s *Snap) Validate() error { return CheckName("snap_name", s.Name) }
+
+// MaxSnaps is how many snapshots an array of that physical size, bytes, may have.
+// Each takes metadata pages of the lvstore, which has as many as clusters; three
+// quarters of them stay for the volume and what comes and goes.
+func MaxSnaps(physical, clusterSize uint64) int {
+	const most = 255
+	if clusterSize == 0 {
+		return most
+	}
+	return int(max(1, min(most, physical/clusterSize/4)))
+}

@@ -426,6 +426,26 @@ func TestASetThatCannotBeAssembled(t *testing.T) {
 	r.holds(1, data)
 }
 
+// TestCopyRateOutlastsAnAssembly: what a user bounds a mirror to that waits for its
+// legs holds when a set has it assembled again.
+func TestCopyRateOutlastsAnAssembly(t *testing.T) {
+	r := newRig(t, 2)
+	r.delete()
+	r.ok(r.reg.Unregister(legName(1)))
+	r.create(false) // waits for leg 1
+	r.m.SetCopyRate(3 << 20)
+	r.cover(1)
+	r.set()
+	r.until("online", online)
+	if rate := r.m.NextCopyRate(); rate != 3<<20 {
+		t.Errorf("it is assembled with a bound of %d bytes per second, not %d", rate, 3<<20)
+	}
+	r.m.SetCopyRate(0)
+	if rate := r.m.NextCopyRate(); rate != 0 {
+		t.Errorf("a bound of %d bytes per second is still there", rate)
+	}
+}
+
 // A mirror that could not be assembled by a set comes up by the same set, once
 // its leg is there; a host's write waits meanwhile. Nothing of the failed trials
 // keeps hold of a leg.

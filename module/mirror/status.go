@@ -149,8 +149,14 @@ func (m *Mirror) Scrub(from label.ID) (err error) {
 // StopScrub ends a scrub, if one is running; what it has found stays in the status.
 func (m *Mirror) StopScrub() { m.enter(nil, func(c *core.Core) { c.StopScrub() }) }
 
-// SetCopyRate bounds how many bytes per second are copied; 0: no bound.
-func (m *Mirror) SetCopyRate(rate uint64) { m.enter(nil, func(c *core.Core) { c.SetCopyRate(rate) }) }
+// SetCopyRate bounds how many bytes per second are copied; 0: no bound. It holds as
+// long as the mirror is there, also when it is assembled again.
+func (m *Mirror) SetCopyRate(rate uint64) {
+	m.enter(nil, func(c *core.Core) {
+		m.conf.CopyRate = rate
+		c.SetCopyRate(rate)
+	})
+}
 
 // RoleOf is the role of a name, and false for none that a control plane gives.
 func RoleOf(name string) (core.Role, bool) {

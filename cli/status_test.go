@@ -29,8 +29,8 @@ func well(t *testing.T) (*portaltest.Cluster, *user) {
 func TestPoint1Status(t *testing.T) {
 	c, u := well(t)
 	out, _ := u.ok("status")
-	for _, want := range []string{"The cluster is well.\n", "  dn       2   0", "  dn0:9720", "  all", "  healthy  1       16 MiB", "  cn0:9820  ",
-		"  monitor"} {
+	for _, want := range []string{"The cluster is well.\n", "  dn       2   0", "  dn0:9720", "  all",
+		"  healthy  1       16 MiB", "  cn0:9820  ", "  monitor"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("status does not show %q:\n%s", want, out)
 		}
@@ -68,7 +68,8 @@ func TestPoint12Version(t *testing.T) {
 	c, u := well(t)
 	c.Agent("cn1:9820").Stop()
 	out, _ := u.ok("version")
-	for _, want := range []string{"client", "portal", "monitor", "dn_agent    dn0:9720", "cn_agent    cn0:9820", "data_plane", "commit ", "not known: "} {
+	for _, want := range []string{"client", "portal", "monitor", "dn_agent    dn0:9720", "cn_agent    cn0:9820", "data_plane",
+		"commit ", "not known: "} {
 		if !strings.Contains(out, want) {
 			t.Errorf("version does not show %q:\n%s", want, out)
 		}

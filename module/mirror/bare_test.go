@@ -246,3 +246,18 @@ func TestABareLegComesBack(t *testing.T) {
 		}
 	}
 }
+
+// A leg that is alone may be taken for lost by what was under way before I/O went past the
+// core. When it resumes it has another handle, and I/O goes to that one.
+func TestALegThatIsAloneResumes(t *testing.T) {
+	r := newRig(t, 1)
+	h := r.open()
+	r.fill(h)
+	m, err := r.mod.Find("m")
+	r.ok(err)
+	m.Lose(0)
+	r.set()
+	r.until("the leg is not lost", func(s mirror.Status) bool { return !s.Legs[0].Lost })
+	data := r.fill(h)
+	r.holds(0, data)
+}

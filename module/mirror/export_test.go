@@ -1,6 +1,10 @@
 package mirror
 
-import "time"
+import (
+	"time"
+
+	"github.com/virtual-disk-array/vda/module/mirror/core"
+)
 
 // SetStall is stall for a test; it returns what it was.
 func SetStall(d time.Duration) (was time.Duration) {
@@ -13,4 +17,10 @@ func (m *Mirror) NextCopyRate() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.settings().CopyRate
+}
+
+// Lose has the core take a leg for lost, as a probe does that was under way when I/O began to
+// go past the core.
+func (m *Mirror) Lose(i int) {
+	m.enter(nil, func(c *core.Core) { c.Lost(core.Leg(i), core.Silent) })
 }

@@ -67,10 +67,12 @@ func (m *Mirror) Set(ctx context.Context, term, gen uint64, legs []LegConfig) er
 }
 
 // closeDirectFor has I/O go through the core when legs are others than the one
-// that I/O goes to past it. m.mu is held.
+// that I/O goes to past it, or that one is lost: what was under way when the way past
+// the core was opened may have failed since, and the leg gets another handle as it
+// resumes. m.mu is held.
 func (m *Mirror) closeDirectFor(legs []LegConfig) *direct {
 	if len(legs) == 1 && m.direct.Load() != nil {
-		if _, l := m.legOf(legs[0].VD); l != nil && l.conf == legs[0] && !m.outgrown(l) {
+		if i, l := m.legOf(legs[0].VD); l != nil && l.conf == legs[0] && !m.outgrown(l) && !m.core.Status().Legs[i].Lost {
 			return nil
 		}
 	}

@@ -66,10 +66,10 @@ func (s *session) await(ctx context.Context, c *client.Client, w *waiting, req, 
 	if w == nil || !s.wait.set {
 		return nil
 	}
+	// The end comes between two looks: it cuts no call short, and there is always one look.
+	var end <-chan time.Time
 	if s.wait.d > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, s.wait.d)
-		defer cancel()
+		end = time.After(s.wait.d)
 	}
 	look, said := w.begin(), ""
 	for {
@@ -88,9 +88,11 @@ func (s *session) await(ctx context.Context, c *client.Client, w *waiting, req, 
 		}
 		select {
 		case <-ctx.Done():
-			return notDone(apiv1.CodeDeadline, "it goes on, and was not waited for any longer: %s", said)
+		case <-end:
 		case <-time.After(pollPeriod):
+			continue
 		}
+		return notDone(apiv1.CodeDeadline, "it goes on, and was not waited for any longer: %s", said)
 	}
 }
 

@@ -29,7 +29,7 @@ func TestWait(t *testing.T) {
 	}
 	vd, dn := leg[0][1], leg[0][2]
 
-	stdout, stderr, exit := u.run(`dn drain --dn-name ` + dn + ` --wait=1s`)
+	stdout, stderr, exit := u.run(`dn drain --dn-name ` + dn + ` --wait=1ns`)
 	if exit != 1 || !strings.Contains(stderr, "1 vds are left, ") || !strings.Contains(stderr, "was not waited for any longer") ||
 		!strings.Contains(stdout, `"reply_code": 13`) {
 		t.Errorf("no monitor moves it: exit %d\n%s%s", exit, stderr, stdout)

@@ -125,10 +125,8 @@ func (p *Plane) settleHeld(ctx context.Context, e Export) error {
 // hosts away, to come back, adds them again itself, and to add one twice is an
 // error, of one kind or another.
 func (p *Plane) Admits(ctx context.Context, nqn, host string) bool {
-	subs, err := p.NvmfGetSubsystems(ctx)
-	return err == nil && slices.ContainsFunc(subs, func(s spdk.NvmfSubsystem) bool {
-		return s.NQN == nqn && slices.ContainsFunc(s.Hosts, func(h spdk.NvmfHost) bool { return h.NQN == host })
-	})
+	s, err := p.NvmfGetSubsystem(ctx, nqn)
+	return err == nil && slices.ContainsFunc(s.Hosts, func(h spdk.NvmfHost) bool { return h.NQN == host })
 }
 
 // ShutOut removes every host of a subsystem but those in keep; it returns when
@@ -229,10 +227,8 @@ func (p *Plane) SetANA(ctx context.Context, nqn, state string) error {
 // deaf reports that a subsystem is there and does not listen: a pass was cut short
 // while it made it.
 func (p *Plane) deaf(ctx context.Context, nqn string) bool {
-	subs, err := p.NvmfGetSubsystems(ctx)
-	return err == nil && slices.ContainsFunc(subs, func(s spdk.NvmfSubsystem) bool {
-		return s.NQN == nqn && !slices.ContainsFunc(s.ListenAddresses, func(at spdk.TransportID) bool { return at.Same(p.ListenAddress()) })
-	})
+	s, err := p.NvmfGetSubsystem(ctx, nqn)
+	return err == nil && !slices.ContainsFunc(s.ListenAddresses, func(at spdk.TransportID) bool { return at.Same(p.ListenAddress()) })
 }
 
 // ANA returns the state last set in this run of agent and data plane, "" when

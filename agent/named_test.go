@@ -176,3 +176,32 @@ func TestANameNotAskedForThatCannotBeLookedFor(t *testing.T) {
 		t.Errorf("the pass went on: %v; it says %q", done, msg)
 	}
 }
+
+// Whether a subsystem admits a host is asked of that subsystem alone: when many
+// paths are closed at once, each asks.
+func TestAdmits(t *testing.T) {
+	t.Parallel()
+	const there, host = "nqn.2016-06.io.spdk:there", "nqn.2014-08.org.nvmexpress:uuid:host"
+	for name, swaps := range map[string]bool{"vda_tgt": true, "SPDK": false} {
+		plane := planetest.NewPlane(t, planetest.NewCluster(), swaps)
+		n := contend(t, plane.Socket, "cn", t.TempDir(), 1)
+		if n.err != nil {
+			t.Fatal(n.err)
+		}
+		api, ctx := plane.Client(), t.Context()
+		if err := errors.Join(api.NvmfCreateSubsystem(ctx, spdk.NvmfSubsystemCreate{NQN: there, SerialNumber: "1"}),
+			api.NvmfSubsystemAddHost(ctx, there, host)); err != nil {
+			t.Fatal(err)
+		}
+		plane.Asked()
+		if !n.Plane.Admits(ctx, there, host) {
+			t.Errorf("%s: a host that is admitted is not found", name)
+		}
+		if n.Plane.Admits(ctx, there, host+"2") || n.Plane.Admits(ctx, there+"2", host) {
+			t.Errorf("%s: a host is found that is not admitted", name)
+		}
+		if asked := plane.Asked(); asked["nvmf_get_subsystems *"].Calls != 0 || asked["nvmf_get_subsystems"].Calls != 3 {
+			t.Errorf("%s: asked %v, want nvmf_get_subsystems by name, three times", name, asked)
+		}
+	}
+}

@@ -19,8 +19,12 @@ import (
 // the leg is not a member any more. The primary's agent says so in its beat, which
 // it has come at once, and the monitor that watches the cn decides.
 
-// lackPeriod is how often the database learns how much is to be copied still.
-const lackPeriod = 3 * time.Second
+// lackPeriod is how often the database learns how much is to be copied still, and
+// urgentLackPeriod while a decision is due for which I/O waits.
+const (
+	lackPeriod       = 3 * time.Second
+	urgentLackPeriod = 4 * lackPeriod
+)
 
 // legsReports are what a reply says of mirrors, by array.
 func legsReports(mirrors []*apiv1.MirrorState) []*array.LegsReport {
@@ -57,7 +61,11 @@ func urgent(r *array.LegsReport) bool {
 func (n *node) settleLegs(ctx context.Context) {
 	n.mu.Lock()
 	reports := n.legs
-	note := time.Since(n.lackNoted) >= lackPeriod && len(reports) > 0
+	period := lackPeriod
+	if slices.ContainsFunc(reports, urgent) {
+		period = urgentLackPeriod
+	}
+	note := time.Since(n.lackNoted) >= period && len(reports) > 0
 	if note {
 		n.lackNoted = time.Now()
 	}

@@ -3,8 +3,14 @@ package syncer_test
 import (
 	"errors"
 	"log/slog"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -73,4 +79,50 @@ func TestAPrimaryWaitsForALegThatIsNotFenced(t *testing.T) {
 	calls := len(f.agents.Agent("dn1:9720").Syncs())
 	f.ok(s.Sync(t.Context(), array.CN(f.cn[1].ID), syncer.Full))
 	f.equal("syncs of the dn of a stale leg", len(f.agents.Agent("dn1:9720").Syncs()), calls)
+}
+
+// TestPrimariesAreToldWhileOthersAreRecorded: I/O of an array whose leg is lost does not
+// wait until the last of many others is recorded.
+func TestPrimariesAreToldWhileOthersAreRecorded(t *testing.T) {
+	f := newFixture(t)
+	f.mirrored()
+	f.syncAll()
+	told := make(chan struct{})
+	f.agents.Agent("cn0:9820").Before(sync.OnceFunc(func() { close(told) }))
+	lost := &array.LegsReport{DAID: f.da.ID, Term: 1, Mirrors: []array.MirrorReport{{ID: "m", Gen: 3, Legs: []array.LegReport{
+		{VDID: f.vd[0].ID, Connected: true}, {VDID: f.vd[1].ID, Lost: true}}}}}
+	changes := []syncer.Transition{func(tx store.Tx) (array.Plan, error) { return array.ChangeLegs(tx, lost) }}
+	for range 255 {
+		changes = append(changes, func(store.Tx) (array.Plan, error) { return nil, nil })
+	}
+	late := errors.New("not recorded")
+	changes = append(changes, func(store.Tx) (array.Plan, error) {
+		select {
+		case <-told:
+			return nil, late
+		case <-time.After(time.Minute):
+			return nil, errors.New("the primary of the first of 257 arrays is not told before the last one is recorded")
+		}
+	})
+	errs := f.syncer.ChangeLegs(t.Context(), changes)
+	for i, err := range errs[:256] {
+		if err != nil {
+			t.Errorf("change %d: %v", i, err)
+		}
+	}
+	if len(errs) != 257 || !errors.Is(errs[256], late) {
+		t.Errorf("%d errors, the last %v, want %v", len(errs), errs[256], late)
+	}
+
+	// What cannot be told is an error of each change whose primary is there, also of those in later calls.
+	f.agents.Agent("cn0:9820").Refuse(status.Error(codes.Internal, "no"))
+	bump := func(tx store.Tx) (array.Plan, error) {
+		_, err := tx.BumpNode(vda.ControllerNode, f.cn[0].ID)
+		return array.Plan{{Role: array.Primary, Nodes: []array.Node{array.CN(f.cn[0].ID)}}}, err
+	}
+	for i, err := range f.syncer.ChangeLegs(t.Context(), slices.Repeat([]syncer.Transition{bump}, 130)) {
+		if err == nil || !strings.Contains(err.Error(), "no") {
+			t.Fatalf("change %d: %v", i, err)
+		}
+	}
 }

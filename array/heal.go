@@ -1,6 +1,7 @@
 package array
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
@@ -86,8 +87,18 @@ func (l *legs) surplus(c *vda.Column) []*vda.VD {
 	if len(stay) < need {
 		return nil
 	}
-	stay = stay[:need] // two may have joined at once
+	// Two may have joined at once, or a move was called off while a peer was missing.
+	slices.SortStableFunc(stay, func(a, b *vda.VD) int { return cmp.Compare(ailing(a), ailing(b)) })
+	stay = stay[:need]
 	return slices.DeleteFunc(slices.Clone(c.Legs), func(v *vda.VD) bool { return slices.Contains(stay, v) })
+}
+
+// ailing is 1 of a vd that is not well, and 0 of others.
+func ailing(v *vda.VD) int {
+	if v.Health.Error {
+		return 1
+	}
+	return 0
 }
 
 // primaryKnows reports that the array's primary has carried out what it was told

@@ -160,15 +160,15 @@ func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) {
 	mayDrop := vda.Usable(members, answers)
 	for i := range l.columns {
 		if m := l.mirrorOf(&l.columns[i]); m != nil {
-			l.change(m, members[i], l.columns[i].Of(vda.Target), said, answers, mayDrop)
+			l.change(m, &l.columns[i], said, answers, mayDrop)
 		}
 	}
 	return l.write()
 }
 
 // change has members of one mirror go and join.
-func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string]*LegReport, answers func(*vda.VD) bool, mayDrop bool) {
-	left := 0
+func (l *legs) change(m *vda.Mirror, c *vda.Column, said map[string]*LegReport, answers func(*vda.VD) bool, mayDrop bool) {
+	members, left := c.Of(vda.Member), 0
 	var lost []*vda.VD
 	for _, v := range members {
 		switch s := said[v.ID]; {
@@ -178,14 +178,14 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 			lost = append(lost, v)
 		}
 	}
-	other := false
+	other, joined := false, false
 	if mayDrop && left >= max(int(l.da.MinLegs), 1) {
 		for _, v := range lost {
 			l.expel(v)
 			other = true
 		}
 	}
-	for _, v := range targets {
+	for _, v := range c.Of(vda.Target) {
 		s := said[v.ID]
 		switch {
 		case s == nil:
@@ -201,11 +201,25 @@ func (l *legs) change(m *vda.Mirror, members, targets []*vda.VD, said map[string
 			}
 			v.Role, v.Leaving = vda.Member, v.Moved // it was quicker than the one that was to replace it, unless a user wants it elsewhere
 			l.c.then(func() error { return errors.Join(l.c.tx.UpdateVD(v), l.c.tx.SetVDLack(v.ID, 0)) })
-			other = true
+			other, joined = true, true
 		}
+	}
+	if joined {
+		l.retire(c)
 	}
 	if other {
 		l.raiseGen(m)
+	}
+}
+
+// retire marks the legs that a column does not need now that one has joined. When all
+// were members, and none was leaving, nobody would look at them again.
+func (l *legs) retire(c *vda.Column) {
+	for _, v := range l.surplus(c) {
+		if !v.Leaving {
+			v.Leaving = true
+			l.c.then(func() error { return l.c.tx.UpdateVD(v) })
+		}
 	}
 }
 

@@ -166,6 +166,15 @@ func TestLegs(t *testing.T) {
 		}
 		return array.ChangeLegs(tx, r)
 	}
+	allReady := func(tx store.Tx) (array.Plan, error) { // c and the new leg of the other mirror
+		id, err := newID(tx)
+		if err != nil {
+			return nil, err
+		}
+		r := said(5, [2]uint64{1, 2}, "ac bc cr dc")
+		r.Mirrors[1].Legs = append(r.Mirrors[1].Legs, array.LegReport{VDID: id, Connected: true, Ready: true})
+		return array.ChangeLegs(tx, r)
+	}
 	add := func(instead string, at int) func(store.Tx) (array.Plan, error) {
 		return func(tx store.Tx) (array.Plan, error) {
 			return array.AddLeg(tx, newLeg(instead, at, 2))
@@ -240,9 +249,9 @@ func TestLegs(t *testing.T) {
 		{"the one to be replaced is quicker", []step{lostB,
 			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},
 			{admit("b", 1), "primary cn0; disks", "m0@2 a.0 b.1+> new.1-; m1@1 c.0 d.0"},
-			{report(5, 2, 1, "ac br cc dc"), "primary cn0; disks", "m0@3 a.0 b.1 new.1-; m1@1 c.0 d.0"},
-			{knows, "", "m0@3 a.0 b.1 new.1-; m1@1 c.0 d.0"},
-			{trim, "primary cn0; disks dn3", "m0@3 a.0 b.1 new.1-†; m1@1 c.0 d.0"}}},
+			{report(5, 2, 1, "ac br cc dc"), "primary cn0; disks", "m0@3 a.0 b.1 new.1->; m1@1 c.0 d.0"},
+			{knows, "", "m0@3 a.0 b.1 new.1->; m1@1 c.0 d.0"},
+			{trim, "primary cn0; disks dn3", "m0@3 a.0 b.1 new.1->†; m1@1 c.0 d.0"}}},
 		{"a member moves", []step{
 			{add("d", 3), "primary; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0> new.1-"},
 			{copied, "", "m0@1 a.0 b.0; m1@1 c.0 d.0> new.1"},
@@ -282,13 +291,31 @@ func TestLegs(t *testing.T) {
 			{report(5, 1, 1, "ac bc cc dl"), "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@2 c.0 d.1->> new.1-"},
 			{keep("d"), nothing, "m0@1 a.0 b.0; m1@2 c.0 d.1-> new.1-"},
 			{admit("d", 1), "primary cn0; disks", "m0@1 a.0 b.0; m1@2 c.0 d.1+> new.1-"},
-			{report(5, 1, 2, "ac bc cc dr"), "primary cn0; disks", "m0@1 a.0 b.0; m1@3 c.0 d.1 new.1-"}}},
+			{report(5, 1, 2, "ac bc cc dr"), "primary cn0; disks", "m0@1 a.0 b.0; m1@3 c.0 d.1 new.1->"}}},
+		{"a move is called off while the peer is away: when all have joined, one goes", []step{
+			{move("d", 3), "primary; disks dn3", "m0@1 a.0 b.0; m1@1 c.0 d.0>> new.1-"},
+			{report(5, 1, 1, "ac bc cl dc"), "primary cn0; disks dn1", "m0@1 a.0 b.0; m1@2 c.1- d.0>> new.1-"},
+			{keep("d"), nothing, "m0@1 a.0 b.0; m1@2 c.1- d.0 new.1-"},
+			{admit("c", 1), "primary cn0; disks", "m0@1 a.0 b.0; m1@2 c.1+ d.0 new.1-"},
+			{admitNew, "primary cn0; disks", "m0@1 a.0 b.0; m1@2 c.1+ d.0 new.1+"},
+			{allReady, "primary cn0; disks", "m0@1 a.0 b.0; m1@3 c.1 d.0> new.1"},
+			{trim, "primary cn0; disks dn2", "m0@1 a.0 b.0; m1@4 c.1 d.1-> new.1"}}},
 		{"two join at once: one is too many", []step{lostB,
 			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},
 			{admit("b", 1), "primary cn0; disks", "m0@2 a.0 b.1+> new.1-; m1@1 c.0 d.0"},
 			{copied, "", "m0@2 a.0 b.1+> new.1; m1@1 c.0 d.0"},
-			{report(5, 2, 1, "ac br cc dc"), "primary cn0; disks", "m0@3 a.0 b.1 new.1; m1@1 c.0 d.0"},
+			{report(5, 2, 1, "ac br cc dc"), "primary cn0; disks", "m0@3 a.0 b.1> new.1; m1@1 c.0 d.0"},
 			{trim, "primary cn0; disks dn1", "m0@4 a.0 b.2-> new.1; m1@1 c.0 d.0"}}},
+		{"the same, and one of them is not well: that one goes", []step{lostB,
+			{add("b", 3), "primary; disks dn3", "m0@2 a.0 b.1-> new.1-; m1@1 c.0 d.0"},
+			{admit("b", 1), "primary cn0; disks", "m0@2 a.0 b.1+> new.1-; m1@1 c.0 d.0"},
+			{copied, "", "m0@2 a.0 b.1+> new.1; m1@1 c.0 d.0"},
+			{func(tx store.Tx) (array.Plan, error) {
+				inner := tx.(*storetest.Recorder).Tx
+				return nil, inner.SetHealth(store.ObjVD, "a", vda.Health{Error: true, Msg: "media errors"})
+			}, "", "m0@2 a.0 b.1+> new.1; m1@1 c.0 d.0"},
+			{report(5, 2, 1, "ac br cc dc"), "primary cn0; disks", "m0@3 a.0> b.1 new.1; m1@1 c.0 d.0"},
+			{trim, "primary cn0; disks dn0", "m0@4 a.1-> b.1 new.1; m1@1 c.0 d.0"}}},
 		{"data are given up", []step{lostB,
 			{func(tx store.Tx) (array.Plan, error) { return array.Recover(tx, "m", "b") }, "primary cn0; disks dn0 dn1",
 				"m0@3 a.1- b.2; m1@1 c.0 d.0"}}},

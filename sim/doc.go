@@ -67,6 +67,10 @@
 //     every host reads all its blocks back. All legs are members again, and equal
 //     byte for byte wherever their maps do not say that they may differ.
 //
+// With Config.Changes an administrator changes redundancies beside the faults, drains
+// dns and pds, moves vds and calls that off (change.go). At the end each column has as
+// many legs as its array's redundancy says, on distinct dns, and none that is to leave.
+//
 // # Stories
 //
 // What a seed finds depends on the order of goroutines, so what must happen is not
@@ -83,5 +87,6 @@
 // of kinds changes what every seed means.
 //
 //	make sim SEEDS=1000                                       # which seeds fail
+//	make sim SEEDS=1000 CHANGES=1                             # with changes of arrays
 //	go test ./sim -count=1 -run TestSeeds -v -seed 286      # one, with its log
 package sim

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -50,6 +51,15 @@ var kinds = []kind{
 
 // plan draws the faults of a run, in the order of their times.
 func (s *sim) plan() []fault {
+	// Between calm runs and storms.
+	mean := time.Duration(2+s.rng.IntN(6)) * time.Second
+	all := append(s.draw(kinds, mean), s.changePlan()...)
+	slices.SortStableFunc(all, func(a, b fault) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
+// draw draws what of some kinds happens, in the order of times that are mean apart.
+func (s *sim) draw(kinds []kind, mean time.Duration) []fault {
 	total := 0
 	some := slices.Clone(kinds)
 	if len(s.cfg.Kinds) > 0 {
@@ -59,8 +69,9 @@ func (s *sim) plan() []fault {
 		total += k.weight
 	}
 	var all []fault
-	// Between calm runs and storms.
-	mean := time.Duration(2+s.rng.IntN(6)) * time.Second
+	if total == 0 {
+		return nil
+	}
 	for at := time.Duration(0); ; {
 		at += time.Duration(s.rng.ExpFloat64() * float64(mean))
 		if at >= s.cfg.Faults {

@@ -181,16 +181,6 @@ func (s *sim) compareLegs() {
 	}
 }
 
-// unwellLegs looks for legs that are not members.
-func unwellLegs(da *vda.DA, vds []vda.VD) string {
-	for _, vd := range vds {
-		if vd.MirrorID != "" && vd.Role != vda.Member {
-			return fmt.Sprintf("leg %s of mirror %s of %s is %v", vd.ID, vd.MirrorID, da.Name, vd.Role)
-		}
-	}
-	return ""
-}
-
 // powerCut has the disks of a machine lose what they like of their write caches.
 func (s *sim) powerCut(n *simNode, rng *rand.Rand) {
 	if n.kind == "dn" {

@@ -8,9 +8,9 @@ func TestMirrors(t *testing.T) {
 	file := schema(t)
 	legs, sets := 0, 0
 	for seed := uint64(1); seed <= 4; seed++ {
-		const kinds = "kill node,power cut of a node,hang node,isolate"
-		o := run(t, Config{Seed: seed, Schema: file, Redundancy: "mirror:2", Kinds: kindsOf(kinds)})
-		report(t, seed, kinds, o)
+		cfg := Config{Seed: seed, Schema: file, Redundancy: "mirror:2", Kinds: kindsOf("kill node,power cut of a node,hang node,isolate")}
+		o := run(t, cfg)
+		report(t, &cfg, o)
 		legs, sets = legs+o.Legs, sets+o.Sets
 	}
 	t.Logf("%d pairs of legs; %d sets of members beyond the first", legs, sets)

@@ -14,6 +14,12 @@ import (
 // the data planes hold, and what the hosts read. It returns how long it took.
 func (s *sim) settle() time.Duration {
 	begun := time.Now()
+	if s.cfg.Settle == 0 {
+		s.cfg.Settle = 150 * time.Second
+		if s.redundancy != "" || s.moved.Load() {
+			s.cfg.Settle = 20 * time.Minute
+		}
+	}
 	for {
 		why := s.unwell()
 		if why == "" {
@@ -36,7 +42,7 @@ func (s *sim) settle() time.Duration {
 			s.ledger.Wrong("%v", err)
 		}
 	}
-	if s.redundancy != "" {
+	if s.redundancy != "" || s.moved.Load() {
 		s.compareLegs()
 	}
 	return healed
@@ -141,7 +147,7 @@ func (s *sim) unwellArray(tx store.Reader, da *vda.DA) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if why := unwellLegs(da, vds); why != "" {
+	if why := unfinished(da, vds, s.moved.Load()); why != "" {
 		return why, nil
 	}
 	for _, vd := range vds {

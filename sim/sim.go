@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
@@ -33,11 +34,13 @@ type Config struct {
 	// Faults is how long faults are made. Default 60 s of fake time.
 	Faults time.Duration
 	// Settle is how long everything may take to be well again after the last
-	// fault. Default 150 s, and 20 min with mirrors: a leg that flaps rejoins later
-	// and later.
+	// fault. Default 150 s, and 20 min with mirrors or when vds have moved: a leg that
+	// flaps rejoins later and later.
 	Settle time.Duration
 	// Kinds restricts the faults to some kinds; empty: all.
 	Kinds []string
+	// Changes has an administrator change redundancies and move vds beside the faults.
+	Changes bool
 	// Redundancy is that of the hosts' arrays: "none", "mirror:2", "mirror:3", or
 	// "any" for what the seed decides. Default "none". Data planes of SPDK's kind have
 	// no mirrors, and two dns no mirror:3.
@@ -68,6 +71,8 @@ type Outcome struct {
 	Healed time.Duration  // from the last fault's end until all was well
 	// Redundancy is that of the hosts' arrays, as Config has it; never "any".
 	Redundancy string
+	// Changes is how many changes of redundancies, drains and moves were begun.
+	Changes int
 }
 
 // sim is one run.
@@ -80,7 +85,10 @@ type sim struct {
 	net    *simnet.Network
 	db     *database
 	planes *planetest.Cluster
-	swaps  bool // the data planes are vda_tgt's kind, not SPDK's
+	swaps  bool        // the data planes are vda_tgt's kind, not SPDK's
+	moved  atomic.Bool // an administrator has asked for another redundancy, or vds to move
+
+	changed atomic.Int64 // how often that was granted
 
 	mu     sync.Mutex
 	arrays map[string]string        // by mirror
@@ -140,7 +148,7 @@ func Run(cfg Config) (*Outcome, error) {
 func (s *sim) outcome(healed time.Duration) *Outcome {
 	wrongs, count := s.ledger.Verdict()
 	return &Outcome{Wrongs: wrongs, Count: count, Log: s.log.String(), Faults: s.faults, Healed: healed,
-		Redundancy: cmp.Or(s.redundancy, "none")}
+		Redundancy: cmp.Or(s.redundancy, "none"), Changes: int(s.changed.Load())}
 }
 
 // build makes the cluster, its arrays and its hosts, as an administrator
@@ -168,12 +176,7 @@ func (s *sim) build() error {
 	for i := range cns {
 		s.addNode("cn", i, fmt.Sprintf("10.0.2.%d", i+1))
 	}
-	if s.redundancy = s.drawRedundancy(); s.cfg.Settle == 0 {
-		s.cfg.Settle = 150 * time.Second
-		if s.redundancy != "" {
-			s.cfg.Settle = 20 * time.Minute
-		}
-	}
+	s.redundancy = s.drawRedundancy()
 	for _, d := range s.daemons {
 		d.start()
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -18,12 +19,13 @@ import (
 )
 
 var (
-	seedFlag  = flag.Uint64("seed", 0, "run this seed alone and print its event log")
-	seedsFlag = flag.Int("seeds", 6, "run so many seeds, from -from on")
-	fromFlag  = flag.Uint64("from", 1, "the first of the seeds")
-	kindsFlag = flag.String("kinds", "", "make only these kinds of faults, separated by commas")
-	redFlag   = flag.String("redundancy", "any", "redundancy of the arrays: none, mirror:2, mirror:3 or any")
-	logsFlag  = flag.String("logs", "", "directory for the event logs of seeds that fail, and of stories")
+	seedFlag    = flag.Uint64("seed", 0, "run this seed alone and print its event log")
+	seedsFlag   = flag.Int("seeds", 6, "run so many seeds, from -from on")
+	fromFlag    = flag.Uint64("from", 1, "the first of the seeds")
+	kindsFlag   = flag.String("kinds", "", "make only these kinds of faults, separated by commas")
+	redFlag     = flag.String("redundancy", "any", "redundancy of the arrays: none, mirror:2, mirror:3 or any")
+	changesFlag = flag.Bool("changes", false, "change redundancies and move vds beside the faults")
+	logsFlag    = flag.String("logs", "", "directory for the event logs of seeds that fail, and of stories")
 )
 
 // kindsOf splits a list of kinds; nil for none.
@@ -100,13 +102,14 @@ func watchdog(seed uint64, seconds *atomic.Int64, done <-chan struct{}) {
 }
 
 // report fails the test for what went wrong and says how to see it again.
-func report(t *testing.T, seed uint64, kinds string, o *Outcome) {
+func report(t *testing.T, cfg *Config, o *Outcome) {
 	t.Helper()
 	if len(o.Wrongs) == 0 {
 		return
 	}
-	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeeds -v -seed %d -kinds %q", seed, o.Wrongs[0], seed, kinds)
-	keepLog(t, fmt.Sprintf("seed-%d", seed), o)
+	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeeds -v -seed %d -kinds %q -redundancy %s -changes=%t", cfg.Seed, o.Wrongs[0],
+		cfg.Seed, strings.Join(cfg.Kinds, ","), cmp.Or(cfg.Redundancy, "none"), cfg.Changes)
+	keepLog(t, fmt.Sprintf("seed-%d", cfg.Seed), o)
 }
 
 // keepLog writes a run's log to the folder that -logs names.
@@ -134,7 +137,7 @@ func show(t *testing.T, o *Outcome) {
 func TestSeeds(t *testing.T) {
 	file := schema(t)
 	if *seedFlag != 0 {
-		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag, Debug: true}))
+		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Changes: *changesFlag, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag, Debug: true}))
 		return
 	}
 	var writes, reads, again, moves, failed int
@@ -142,8 +145,9 @@ func TestSeeds(t *testing.T) {
 	faults, redundancies := map[string]int{}, map[string]int{}
 	begin := time.Now()
 	for seed := *fromFlag; seed < *fromFlag+uint64(*seedsFlag); seed++ {
-		o := run(t, Config{Seed: seed, Schema: file, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag})
-		report(t, seed, *kindsFlag, o)
+		cfg := Config{Seed: seed, Schema: file, Changes: *changesFlag, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag}
+		o := run(t, cfg)
+		report(t, &cfg, o)
 		redundancies[o.Redundancy]++
 		writes, reads, again, moves = writes+o.Writes, reads+o.Reads, again+o.Again, moves+o.Moves
 		for k, n := range o.Faults {
@@ -157,7 +161,7 @@ func TestSeeds(t *testing.T) {
 	}
 	slices.Sort(healed)
 	total := 0
-	for _, k := range kinds {
+	for _, k := range slices.Concat(kinds, changes) {
 		t.Logf("%6d %s", faults[k.name], k.name)
 		total += faults[k.name]
 	}
@@ -192,6 +196,7 @@ func TestNamedSeeds(t *testing.T) {
 		{2019, "", "A dn's agent was killed twice; in between, acknowledged changes stood in its journal behind lines of before, with which " +
 			"the second start took them away, so that the dn admitted an older term."},
 	} {
-		report(t, c.seed, c.kinds, run(t, Config{Seed: c.seed, Schema: file, Kinds: kindsOf(c.kinds)}))
+		cfg := Config{Seed: c.seed, Schema: file, Kinds: kindsOf(c.kinds)}
+		report(t, &cfg, run(t, cfg))
 	}
 }

@@ -230,13 +230,8 @@ func (p *Plane) createLiveMirror(a *params) (any, error) {
 		return nil, err
 	}
 	ms.users[a.Name] = h
+	// What stands on the mirror is not on its first leg alone: that may be deleted when another has taken its place.
 	medium := p.c.mirrored[a.Mirror]
-	for _, l := range a.Legs {
-		if b := p.bdevs[l.Bdev]; b != nil && l.Bare && medium == nil {
-			medium = b.medium // what stands on the mirror is what would stand on the vd
-			p.c.mirrored[a.Mirror] = medium
-		}
-	}
 	if medium == nil {
 		medium = &Medium{Zero: true}
 		p.c.mirrored[a.Mirror] = medium

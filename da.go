@@ -1,5 +1,7 @@
 package vda
 
+import "time"
+
 // DA is a disk array.
 type DA struct {
 	ID           string
@@ -15,8 +17,11 @@ type DA struct {
 	MinLegs      uint32 // members that a column is never left with less of, by us
 	Limits       Limits
 
-	Term    uint64 // number of the primary's term; only grows
-	Created bool   // raid, lvstore and volume have been made on media once
+	Term uint64 // number of the primary's term; only grows
+	// Moving is when the primary of Term was chosen, while it has not served yet; zero once
+	// it has, and for the first.
+	Moving  time.Time
+	Created bool // raid, lvstore and volume have been made on media once
 	Deleted bool
 	Health  Health
 }

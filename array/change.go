@@ -15,6 +15,8 @@ type Change struct {
 	tx    store.Tx
 	turns map[Node]*turn
 	rows  []func() error // in the order in which they are written
+	// moving has the arrays that LockArrays has found to wait for their new primary.
+	moving map[string]bool
 }
 
 // turn is what happens to a node when it is its turn to be locked.
@@ -25,11 +27,19 @@ type turn struct {
 }
 
 // Begin starts a change.
-func Begin(tx store.Tx) *Change { return &Change{tx: tx, turns: map[Node]*turn{}} }
+func Begin(tx store.Tx) *Change {
+	return &Change{tx: tx, turns: map[Node]*turn{}, moving: map[string]bool{}}
+}
 
 // LockArrays locks arrays, at once. Those that do not exist are passed over.
 func (c *Change) LockArrays(ids ...string) error {
-	return lock(ids, func(id string) error { _, err := c.tx.DA(id); return err })
+	return lock(ids, func(id string) error {
+		da, err := c.tx.DA(id)
+		if err == nil && !da.Moving.IsZero() {
+			c.moving[id] = true
+		}
+		return err
+	})
 }
 
 // LockPDs locks pds, at once, likewise. Arrays are locked before.

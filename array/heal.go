@@ -2,6 +2,7 @@ package array
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
@@ -26,9 +27,15 @@ func AddLeg(tx store.Tx, n NewLeg) (Plan, error) {
 		if err := l.c.takeSpace([]placement.VD{n.At}); err != nil {
 			return err
 		}
-		l.c.insertVD(&vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID,
-			DNID: n.At.DNID, Clusters: n.At.Clusters,
-			Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1, Lack: m.Size})
+		fresh := &vda.VD{ID: store.NewID(), DAID: n.DAID, GrpIdx: c.GrpIdx, Idx: c.Idx, PDID: n.At.PDID, DNID: n.At.DNID,
+			Clusters: n.At.Clusters, Size: n.At.Size, MirrorID: m.ID, Role: vda.Stale, Epoch: 1, Lack: m.Size}
+		l.c.insertVD(fresh)
+		why := "it is lost"
+		if n.Moved {
+			why = "it moves"
+		}
+		l.note(fresh, vda.EventLegReplacement, fmt.Sprintf("it takes the place of vd %s on dn %s: %s", old.ID,
+			nodeName(tx, vda.DiskNode, old.DNID), why))
 		old.Leaving, old.Moved = true, n.Moved
 		l.c.then(func() error { return tx.UpdateVD(old) })
 		return l.c.allOnline()

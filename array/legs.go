@@ -182,6 +182,7 @@ func (l *legs) change(m *vda.Mirror, c *vda.Column, said map[string]*LegReport, 
 	if mayDrop && left >= max(int(l.da.MinLegs), 1) {
 		for _, v := range lost {
 			l.expel(v)
+			l.note(v, vda.EventLegLost, "it does not answer and misses writes from now on")
 			other = true
 		}
 	}
@@ -201,6 +202,7 @@ func (l *legs) change(m *vda.Mirror, c *vda.Column, said map[string]*LegReport, 
 			}
 			v.Role, v.Leaving = vda.Member, v.Moved // it was quicker than the one that was to replace it, unless a user wants it elsewhere
 			l.c.then(func() error { return errors.Join(l.c.tx.UpdateVD(v), l.c.tx.SetVDLack(v.ID, 0)) })
+			l.note(v, vda.EventRebuildEnd, "it has all data")
 			other, joined = true, true
 		}
 	}
@@ -253,6 +255,7 @@ func AdmitLeg(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
 		v.Role = vda.Target
 		l.changed = true
 		l.c.then(func() error { return tx.UpdateVD(v) })
+		l.note(v, vda.EventRebuildBegin, "what it lacks is copied to it")
 		return nil
 	})
 }

@@ -3,6 +3,7 @@ package array
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
@@ -102,6 +103,7 @@ func MovePrimary(tx store.Tx, m Move) (Plan, error) {
 		return nil, refused(da, "term is %d, not %d any more: somebody else has moved it", da.Term, m.Term)
 	}
 	da.Term++
+	da.Moving = time.Now().UTC().Truncate(time.Microsecond)
 	if err := tx.UpdateDA(da); err != nil {
 		return nil, err
 	}
@@ -119,18 +121,41 @@ func MovePrimary(tx store.Tx, m Move) (Plan, error) {
 		}
 	}
 	plan.addDisks(fenced)
-	if err := c.promote(m, da, &plan); err != nil {
+	cntlrs, err := tx.CntlrsOfDA(da.ID)
+	if err != nil {
 		return nil, err
 	}
+	if err := c.promote(m, da, slices.Clone(cntlrs), &plan); err != nil {
+		return nil, err
+	}
+	c.then(func() error { return tx.Record(moveEvent(tx, m, da, cntlrs)) })
 	return plan, c.Write()
 }
 
-// promote has the roles of an array's controllers change.
-func (c *Change) promote(m Move, da *vda.DA, plan *Plan) error {
-	cntlrs, err := c.tx.CntlrsOfDA(da.ID)
-	if err != nil {
-		return err
+// moveEvent says why an array gets another primary. cntlrs are as they were.
+func moveEvent(tx store.Reader, m Move, da *vda.DA, cntlrs []vda.Cntlr) vda.Event {
+	from, to := "a cn that is gone", ""
+	for i := range cntlrs {
+		v := &cntlrs[i]
+		switch name := nodeName(tx, vda.ControllerNode, v.CNID); {
+		case v.ID == m.To:
+			to = name
+		case v.Primary:
+			from = name
+			if n, err := tx.Unlocked().Node(vda.ControllerNode, v.CNID); err == nil && n.Health.Error {
+				from += " (" + n.Health.Msg + ")"
+			}
+		}
 	}
+	why := "is replaced"
+	if m.Planned {
+		why = "moves on purpose"
+	}
+	return daEvent(da, vda.EventFailoverBegin, "its primary on cn %s %s: cn %s takes over, with term %d", from, why, to, da.Term)
+}
+
+// promote has the roles of an array's controllers change.
+func (c *Change) promote(m Move, da *vda.DA, cntlrs []vda.Cntlr, plan *Plan) error {
 	if !slices.ContainsFunc(cntlrs, func(v vda.Cntlr) bool { return v.ID == m.To && !v.Deleted && !v.Primary }) {
 		return refused(da, "controller %s cannot become its primary", m.To)
 	}

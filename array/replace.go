@@ -111,6 +111,12 @@ func Replace(tx store.Tx, r *Replacement) (Plan, error) {
 		switch {
 		case v.ID == e.old.ID && !v.Primary:
 			v.Deleted = true
+			if r.To == "" {
+				c.then(func() error {
+					return tx.Record(daEvent(e.da, vda.EventCntlrReplaced, "controller %d on cn %s goes: its successor is there", v.Idx,
+						nodeName(tx, vda.ControllerNode, v.CNID)))
+				})
+			}
 		case v.ID != e.old.ID && v.Primary:
 			plan.addCntlr(v)
 		}
@@ -150,6 +156,10 @@ func (c *Change) addCntlr(e *eviction, cnID string, plan *Plan) error {
 		}
 	}
 	plan.addCntlr(fresh)
+	c.then(func() error {
+		return c.tx.Record(daEvent(e.da, vda.EventCntlrReplaced, "controller %d on cn %s, which is gone, gets a successor on cn %s", e.old.Idx,
+			nodeName(c.tx, vda.ControllerNode, e.old.CNID), nodeName(c.tx, vda.ControllerNode, cnID)))
+	})
 	return nil
 }
 

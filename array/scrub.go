@@ -78,7 +78,7 @@ func NoteScrub(tx store.Tx, r *LegsReport) error {
 	if err != nil || l == nil || l.da.Term != r.Term {
 		return err
 	}
-	ended := false
+	ended, stopped := false, vda.ScrubState("")
 	for i := range r.Mirrors {
 		m, said := l.mirrors[r.Mirrors[i].ID], r.Mirrors[i].Scrub
 		if m == nil || said.State == "" || said.ID != m.Scrub.ID || m.Scrub.Term != r.Term {
@@ -92,14 +92,45 @@ func NoteScrub(tx store.Tx, r *LegsReport) error {
 			continue
 		}
 		ended = ended || said.Unequal() != m.Scrub.Unequal()
+		if m.Scrub.State == vda.ScrubRunning && said.State != vda.ScrubRunning && stopped != vda.ScrubStopped {
+			stopped = said.State
+		}
+		if n := said.Unequal(); n > m.Scrub.Unequal() {
+			err := tx.Record(daEvent(l.da, vda.EventScrubDiffers, "column %d of group %d: legs differ in %d blocks of 4096 bytes, the first at "+
+				"offset %d of each vd", m.Idx, m.GrpIdx, n, said.First))
+			if err != nil {
+				return err
+			}
+		}
+		m.Scrub = said
 		if err := tx.SetMirrorScrub(m.ID, said); err != nil {
 			return err
 		}
+	}
+	if err := l.scrubEnded(stopped); err != nil {
+		return err
 	}
 	if !ended {
 		return nil
 	}
 	return l.c.settle(r.DAID)
+}
+
+// scrubEnded records the end of a scrub, when how is how the last of its columns ended.
+func (l *legs) scrubEnded(how vda.ScrubState) error {
+	if how == "" {
+		return nil
+	}
+	for _, m := range l.mirrors {
+		if m.Scrub.State == vda.ScrubRunning && m.Scrub.Term == l.da.Term {
+			return nil
+		}
+	}
+	text := "all legs have been compared"
+	if how == vda.ScrubStopped {
+		text = "the comparison was stopped before its end"
+	}
+	return l.c.tx.Record(daEvent(l.da, vda.EventScrubEnd, "%s", text))
 }
 
 // Unequal is one sentence per column in which a scrub has found that legs differ.

@@ -4,13 +4,15 @@ import (
 	"errors"
 
 	"github.com/virtual-disk-array/vda"
-	"github.com/virtual-disk-array/vda/store"
 )
 
 // DropVD deletes the row of a vd that is gone, at once, and gives its clusters
 // back to the pd. The array and the pd are locked.
 func (c *Change) DropVD(v *vda.VD) error {
-	return errors.Join(c.tx.DeleteVD(v.ID), c.tx.GivePD(v.PDID, v.Clusters))
+	if err := errors.Join(c.tx.DeleteVD(v.ID), c.tx.GivePD(v.PDID, v.Clusters)); err != nil {
+		return err
+	}
+	return c.drained(v)
 }
 
 // DropCntlr deletes a controller's tombstone with its exporters' states, at once.
@@ -110,7 +112,7 @@ func (c *Change) settle(daID string) error {
 		}
 	}
 	if !SameHealth(da.Health, h) {
-		return c.tx.SetHealth(store.ObjDA, daID, h)
+		return c.setHealth(da, h)
 	}
 	return nil
 }

@@ -23,6 +23,9 @@ type Config struct {
 	Timing Timing
 	// Parallel bounds the Sync calls under way at once. Default 64.
 	Parallel int
+	// KeepEvents is how many events stay in the database, which all monitors of a cluster
+	// should agree on. Default 100,000.
+	KeepEvents int
 	// Log gets changes of nodes and what was done about them; default
 	// slog.Default().
 	Log *slog.Logger
@@ -83,6 +86,9 @@ func (c *Config) validate() error {
 	}
 	if c.Parallel <= 0 {
 		c.Parallel = 64
+	}
+	if c.KeepEvents <= 0 {
+		c.KeepEvents = 100_000
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()

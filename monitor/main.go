@@ -51,7 +51,7 @@ share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 			return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", m.Name)
 		}
 		if err := program.AboveZero(c.Flags(), "heartbeat-period", "heartbeat-timeout", "heartbeat-misses", "lease",
-			"flap-wait", "full-sync-period", "sync-timeout", "parallel"); err != nil {
+			"flap-wait", "full-sync-period", "sync-timeout", "parallel", "keep-events"); err != nil {
 			return err
 		}
 		if err := m.Timing.validate(); err != nil {
@@ -92,6 +92,7 @@ func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 	fs.DurationVar(&t.FullPeriod, "full-sync-period", time.Minute, "how often a node gets all its objects, changed or not")
 	fs.DurationVar(&t.SyncTimeout, "sync-timeout", 20*time.Second, "longest one sync may take")
 	fs.IntVar(&m.Parallel, "parallel", 64, "`N` syncs under way at once")
+	fs.IntVar(&m.KeepEvents, "keep-events", 100_000, "keep the last `N` events; older ones are deleted")
 	return db
 }
 

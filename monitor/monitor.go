@@ -64,6 +64,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	defer m.wg.Wait()
 	m.wg.Go(func() { m.watchFailover(ctx) })
 	m.wg.Go(func() { m.watchHeal(ctx) })
+	m.wg.Go(func() { m.watchEvents(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	defer m.leave()

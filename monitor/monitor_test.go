@@ -103,6 +103,9 @@ func inEmptyBubble(t *testing.T, fn func(r *rig)) {
 	})
 }
 
+// keptInTests is how many events the monitors of a rig keep.
+const keptInTests = 50
+
 // monitor starts the monitor of the rig.
 func (r *rig) monitor() (stop func()) {
 	r.m, stop = r.another(r.store)
@@ -112,7 +115,8 @@ func (r *rig) monitor() (stop func()) {
 // another starts one more monitor, over a connection of its own to the
 // database.
 func (r *rig) another(st store.Store) (m *Monitor, stop func()) {
-	m, err := New(Config{Store: storetest.Ordered(r.T, st), Dial: r.agents, Log: slog.New(slog.DiscardHandler)})
+	m, err := New(Config{Store: storetest.Ordered(r.T, st), Dial: r.agents, KeepEvents: keptInTests,
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		r.Fatal(err)
 	}

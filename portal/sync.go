@@ -131,7 +131,7 @@ func (s *Server) blame(n node, why string) {
 	ctx, cancel := context.WithTimeout(context.Background(), blameTime)
 	defer cancel()
 	err := s.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		return tx.SetHealth(store.NodeObject(n.Kind), n.ID, vda.Health{Error: true, Msg: why, Since: time.Now().UTC()})
+		return array.SetNodeHealth(tx, n.Node, vda.Health{Error: true, Msg: why, Since: time.Now().UTC()})
 	})
 	if err != nil && !isKind(err, vda.NotFound) {
 		s.log.Warn("cannot record that a node is in error", "node", n.name, "err", err)

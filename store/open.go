@@ -34,6 +34,8 @@ type sqlStore struct {
 	read   *sql.DB       // the same as write but for SQLite
 	limit  time.Duration // of one transaction
 
+	onEvent func(vda.Event) // is told of every event that was committed; nil: nobody is
+
 	version int64        // of the schema that this program needs; 0: not checked
 	looked  atomic.Int64 // when a view last found it, UnixNano
 }
@@ -48,10 +50,13 @@ var _ Store = (*sqlStore)(nil)
 // is the one this program was built for. Without a schema, or with an older
 // or a newer one, it is vda.FailedPrecondition and says what to do; when the
 // database cannot be reached it is vda.Unavailable with host and port.
-func Open(ctx context.Context, uri string) (Store, error) {
+func Open(ctx context.Context, uri string, options ...Option) (Store, error) {
 	s, err := connect(ctx, uri)
 	if err != nil {
 		return nil, err
+	}
+	for _, o := range options {
+		o(s)
 	}
 	if s.version, err = s.checkVersion(ctx); err != nil {
 		s.Close()
@@ -59,6 +64,13 @@ func Open(ctx context.Context, uri string) (Store, error) {
 	}
 	return s, nil
 }
+
+// Option is something that a program wants of its Store.
+type Option func(*sqlStore)
+
+// OnEvent has fn called with each event of a transaction of this Store, once it is
+// committed. It must not wait.
+func OnEvent(fn func(vda.Event)) Option { return func(s *sqlStore) { s.onEvent = fn } }
 
 // errNoFile is about the file of SQLite.
 var errNoFile = errors.New(

@@ -16,6 +16,7 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 	locksNothing := map[string]bool{"Unlocked": true, "WaysOfExps": true, "AilingVDs": true, "LegsOf": true, "UnsettledLegs": true,
 		"DrainingVDs": true, "DANames": true,
 		"NodeNames": true, "DAsOnNode": true,
+		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,
 		"BeatMonitor": true, "DeleteMonitor": true, "Monitors": true}
 	all := reflect.TypeFor[store.Tx]()
 	own := reflect.TypeFor[*storetest.Recorder]()

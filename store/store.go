@@ -141,6 +141,12 @@ type Reader interface {
 	CNObjects(cnID string, since uint64) ([]vda.Cntlr, error)
 
 	Monitors() ([]Monitor, error) // by ID
+
+	// ListEvents returns events in the order of ids; nothing is locked.
+	ListEvents(f EventFilter, p EventPage) ([]vda.Event, error)
+	// LastEvent is the one of an object, of one of the kinds, with the highest id; nil
+	// when there is none.
+	LastEvent(objectID string, kinds ...vda.EventKind) (*vda.Event, error)
 }
 
 // Tx is a transaction that reads and writes. Inserts return vda.AlreadyExists
@@ -209,6 +215,14 @@ type Tx interface {
 	// and has one now.
 	BeatMonitor(id, name string) (new bool, err error)
 	DeleteMonitor(id string) error
+
+	// Record writes an event at the end of the transaction, in which what it tells of is
+	// done. ID and At are filled in, and Caller from the context of the transaction
+	// (WithCaller) when it is empty.
+	Record(vda.Event) error
+	// DeleteOldEvents deletes those whose ids lie further than keep below the highest, some
+	// thousands at a time; more: there are more of them.
+	DeleteOldEvents(keep uint64) (more bool, err error)
 
 	// SetHealth records what the monitor saw of an object; a repeated error
 	// keeps its Since.

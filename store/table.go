@@ -215,6 +215,23 @@ func (u us) Value() (driver.Value, error) {
 	return u.t.UnixMicro(), nil
 }
 
+// micros scans and writes a duration as microseconds.
+type micros struct{ d *time.Duration }
+
+// Scan implements sql.Scanner.
+func (m micros) Scan(src any) error {
+	var at time.Time
+	if err := (us{&at}).Scan(src); err != nil || at.IsZero() {
+		*m.d = 0
+		return err
+	}
+	*m.d = time.Duration(at.UnixMicro()) * time.Microsecond
+	return nil
+}
+
+// Value implements driver.Valuer.
+func (m micros) Value() (driver.Value, error) { return m.d.Microseconds(), nil }
+
 // asJSON scans and writes a listener as JSON.
 type asJSON struct{ v any }
 

@@ -25,7 +25,21 @@ const (
 
 // Update implements Store.
 func (s *sqlStore) Update(ctx context.Context, fn func(Tx) error) error {
-	return s.retry(ctx, s.write, s.target.dialect.update, true, func(t *sqlReader) error { return fn(&sqlTx{t}) })
+	var events []vda.Event
+	err := s.retry(ctx, s.write, s.target.dialect.update, true, func(t *sqlReader) error {
+		tx := &sqlTx{t}
+		if err := fn(tx); err != nil {
+			return err
+		}
+		events = t.events
+		return tx.insertEvents()
+	})
+	if err == nil && s.onEvent != nil {
+		for _, e := range events {
+			s.onEvent(e)
+		}
+	}
+	return err
 }
 
 // View implements Store.
@@ -155,9 +169,10 @@ type sqlReader struct {
 	ctx    context.Context
 	tx     *sql.Tx
 	store  *sqlStore
-	lock   bool       // lock what is read
-	broken error      // an error that is about the database, not about a row
-	of     *sqlReader // the transaction's own, whose broken counts; nil: this is it
+	lock   bool        // lock what is read
+	broken error       // an error that is about the database, not about a row
+	of     *sqlReader  // the transaction's own, whose broken counts; nil: this is it
+	events []vda.Event // recorded
 }
 
 // sqlTx is a Tx.
@@ -180,7 +195,9 @@ func (t *sqlReader) fault(err error) error {
 	return t.store.wrap(err)
 }
 
-func (t *sqlReader) Unlocked() Reader {
+func (t *sqlReader) Unlocked() Reader { return t.unlocked() }
+
+func (t *sqlReader) unlocked() *sqlReader {
 	if !t.lock {
 		return t
 	}

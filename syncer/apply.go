@@ -159,6 +159,11 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 			}
 			changed = changed || now
 		}
+		if st != nil && !st.Error {
+			if err := change.Served(c, spec.Term); err != nil {
+				return false, err
+			}
+		}
 		if spec.Create && st != nil && !st.Error {
 			now, err := change.Created(c, spec.Term)
 			if err != nil {

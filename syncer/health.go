@@ -42,7 +42,15 @@ func setHealth(tx store.Tx, o store.Object, id string, old vda.Health, st *apiv1
 	if st == nil || array.SameHealth(old, healthOf(st)) {
 		return nil
 	}
-	return vda.IgnoreNotFound(tx.SetHealth(o, id, healthOf(st)))
+	return vda.IgnoreNotFound(writeHealth(tx, o, id, healthOf(st)))
+}
+
+// writeHealth writes the health of anything but a node or an array.
+func writeHealth(tx store.Tx, o store.Object, id string, h vda.Health) error {
+	if o == store.ObjPD {
+		return array.SetDiskHealth(tx, id, h)
+	}
+	return tx.SetHealth(o, id, h)
 }
 
 func healthOf(st *apiv1.ObjectState) vda.Health {

@@ -97,7 +97,7 @@ func (f *findings) write(tx store.Tx) error {
 		return err
 	}
 	for _, h := range f.list {
-		if err := vda.IgnoreNotFound(tx.SetHealth(h.object, h.id, h.health)); err != nil {
+		if err := vda.IgnoreNotFound(writeHealth(tx, h.object, h.id, h.health)); err != nil {
 			return err
 		}
 	}
@@ -110,7 +110,7 @@ func (f *findings) write(tx store.Tx) error {
 
 func (f *findings) writeNode(tx store.Tx) error {
 	if f.own != nil {
-		if err := tx.SetHealth(store.NodeObject(f.node.Kind), f.node.ID, *f.own); err != nil {
+		if err := array.SetNodeHealth(tx, f.node, *f.own); err != nil {
 			return err
 		}
 	}

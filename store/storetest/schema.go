@@ -129,6 +129,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_exp DROP COLUMN more_hosts")
 	raw("DROP TABLE vda_exp_host")
 	raw("DROP TABLE vda_snap")
+	raw("DROP TABLE vda_event")
+	raw("ALTER TABLE vda_da DROP COLUMN moving_us")
 	raw("DELETE FROM vda_schema_version WHERE version_id >= 8")
 	if _, _, err := store.Migrate(t.Context(), uri); err != nil {
 		t.Fatal(err)

@@ -54,6 +54,8 @@ func Run(t *testing.T, uri string) {
 		{"LegsOf", testLegsOf},
 		{"OrphanSpace", testOrphanSpace},
 		{"Monitors", testMonitors},
+		{"Events", testEvents},
+		{"OldEvents", testOldEvents},
 		{"Rollback", testRollback},
 		{"View", testView},
 		{"Unlocked", testUnlocked},
@@ -136,7 +138,7 @@ func newPD(dn *vda.DN) *vda.PD {
 func newDA() *vda.DA {
 	id := store.NewID()
 	return &vda.DA{ID: id, Name: "da-" + id, Size: 1 << 40, PhysicalSize: 1 << 39, CntlrCnt: 2, StripeCount: 2, StripeSizeKB: 64,
-		Conf: `{"stripe_count":2}`, ClusterSize: 1 << 20, Redundancy: vda.Mirror2, MinLegs: 1, Term: 5, Created: true,
+		Conf: `{"stripe_count":2}`, ClusterSize: 1 << 20, Redundancy: vda.Mirror2, MinLegs: 1, Term: 5, Moving: noon, Created: true,
 		Limits: vda.Limits{RWIOs: 1000, RWMB: 2, RMB: 3, WMB: 4},
 		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }

@@ -73,7 +73,9 @@ var (
 		"given"}
 	onlineFilter = flag{name: "online", usage: "only those that are online (`true`) or not (false); all when not given"}
 	errorFilter  = flag{name: "error", usage: "only those in error (`true`) or not (false); all when not given"}
-	locFilter    = flag{name: "location", usage: "only those in this `FAILURE-DOMAIN`; all when not given"}
+	labelFilter  = flag{name: "label", usage: "only those with the label `KEY=VALUE`; likewise KEY!=VALUE, KEY, whatever its value, and !KEY; may " +
+		"be given several times, and all hold; all when not given"}
+	locFilter = flag{name: "location", usage: "only those in this `FAILURE-DOMAIN`; all when not given"}
 )
 
 // limits are the flags of an array's limits, of which none is set when it is made, and
@@ -86,6 +88,22 @@ func limits(unset string) []flag {
 		{name: "w-mbytes-per-sec", usage: "at most `N` MiB per second written; 0 for no limit" + unset},
 	}
 }
+
+// newTags are the flags of what is noted of an object when it is made, and tags of what
+// is changed of that later.
+var (
+	newTags = []flag{
+		{name: "label", usage: "`KEY=VALUE` to note of it and find it by, may be given several times; none when not given"},
+		{name: "description", usage: "`TEXT` for people, of at most 1024 bytes; none when not given"},
+	}
+	tags = []flag{
+		{name: "label", usage: "`KEY=VALUE` to note of it, or KEY- to remove a label, may be given several times; all stay when not given"},
+		{name: "new-description", usage: "`TEXT` for people, or nothing to remove it; unchanged when not given"},
+	}
+)
+
+// with is flags with others behind them.
+func with(flags []flag, more ...flag) []flag { return append(flags[:len(flags):len(flags)], more...) }
 
 func optional(f flag, usage string) flag {
 	f.required, f.usage = false, usage
@@ -107,19 +125,20 @@ var commands = []command{
 	{noun: "dn", verb: "create", method: "CreateDn", short: "Add a disk node",
 		long:    "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
 		example: "  vda_cli dn create --dn-name 192.168.0.14:9720 --dn-listener-conf " + listenerExample + " --location rack1",
-		flags:   []flag{dnName, listener("dn-listener-conf", true), location, online}},
+		flags:   with([]flag{dnName, listener("dn-listener-conf", true), location, online}, newTags...)},
 	{noun: "dn", verb: "delete", method: "DeleteDn", short: "Remove a disk node that has no physical disks",
 		long: "\nWith --force a node that is lost for good goes with its disks, and with what was\ndeleted on it and waits for its " +
 			"confirmation. Arrays that use its disks are deleted\nfirst. A disk of it that turns up again is refused by pd create until " +
 			"it is wiped.",
 		example: "  vda_cli dn delete --dn-name 192.168.0.14:9720", flags: []flag{dnName, force}},
 	{noun: "dn", verb: "modify", method: "ModifyDn", short: "Change a disk node",
-		long:    "\nThe address cannot be changed while arrays use the node.",
-		example: "  vda_cli dn modify --dn-name 192.168.0.14:9720 --new-online false",
-		flags: []flag{dnName, listener("new-dn-listener-conf", false),
-			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}},
+		long: "\nThe address cannot be changed while arrays use the node.",
+		example: "  vda_cli dn modify --dn-name 192.168.0.14:9720 --new-online false\n" +
+			"  vda_cli dn modify --dn-name 192.168.0.14:9720 --label rack=r12 --label retired- --new-description 'spare PSU'",
+		flags: with([]flag{dnName, listener("new-dn-listener-conf", false),
+			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}, tags...)},
 	{noun: "dn", verb: "list", method: "ListDn", short: "List disk nodes by name",
-		example: "  vda_cli dn list --error true -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter}},
+		example: "  vda_cli dn list --error true -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter, labelFilter}},
 	{noun: "dn", verb: "get", method: "GetDn", short: "Show a disk node and its physical disks",
 		example: "  vda_cli dn get --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
 	{noun: "dn", verb: "drain", method: "DrainDn", short: "Have all virtual disks leave a disk node while their arrays serve",
@@ -139,10 +158,10 @@ var commands = []command{
 		example: `  vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd0 --pd-conf '{"type":"malloc","size":134217728}'
   vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb"}'
   vda_cli pd create --dn-name 192.168.0.14:9720 --pd-name pd1 --pd-conf '{"type":"aio","filename":"/dev/sdb","wipe":true}'`,
-		flags: []flag{dnName, pdName, {name: "pd-conf", syntax: jsonText, required: true,
+		flags: with([]flag{dnName, pdName, {name: "pd-conf", syntax: jsonText, required: true,
 			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI " +
 				"address); perhaps cluster_size; for aio and nvme perhaps wipe true, after a refusal has shown what is on the disk and " +
-				"it may go"}, online}},
+				"it may go"}, online}, newTags...)},
 	{noun: "pd", verb: "delete", method: "DeletePd", short: "Remove a physical disk that no array uses",
 		long: "\nIts disk is left blank. With --force the disk is lost: nothing on it is waited for,\nand vds of deleted arrays on it " +
 			"go with it. Arrays that use it are deleted first.\n--force also takes a pd that was deleted before and that its node has " +
@@ -150,11 +169,11 @@ var commands = []command{
 		example: "  vda_cli pd delete --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName, lost}},
 	{noun: "pd", verb: "modify", method: "ModifyPd", short: "Change a physical disk",
 		example: "  vda_cli pd modify --dn-name 192.168.0.14:9720 --pd-name pd0 --new-online false",
-		flags:   []flag{dnName, pdName, newOnline}},
+		flags:   with([]flag{dnName, pdName, newOnline}, tags...)},
 	{noun: "pd", verb: "list", method: "ListPd", short: "List physical disks by name",
 		example: "  vda_cli pd list --dn-name 192.168.0.14:9720",
 		flags: []flag{limit, token, optional(dnName, "only those of the disk node whose agent is at this `HOST:PORT`; all when not given"),
-			onlineFilter, errorFilter}},
+			onlineFilter, errorFilter, labelFilter}},
 	{noun: "pd", verb: "get", method: "GetPd", short: "Show a physical disk",
 		example: "  vda_cli pd get --dn-name 192.168.0.14:9720 --pd-name pd0", flags: []flag{dnName, pdName}},
 	{noun: "pd", verb: "drain", method: "DrainPd", short: "Have all virtual disks leave a physical disk while their arrays serve",
@@ -178,7 +197,7 @@ var commands = []command{
 		long: "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
 		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf ` +
 			`'{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'`,
-		flags: []flag{cnName, listener("cn-listener-conf", true), location, online}},
+		flags: with([]flag{cnName, listener("cn-listener-conf", true), location, online}, newTags...)},
 	{noun: "cn", verb: "delete", method: "DeleteCn", short: "Remove a controller node that runs no controllers",
 		long: "\nWith --force a node that is lost for good goes with the controllers that were\ndeleted on it and wait for its " +
 			"confirmation.",
@@ -186,10 +205,10 @@ var commands = []command{
 	{noun: "cn", verb: "modify", method: "ModifyCn", short: "Change a controller node",
 		long:    "\nThe address cannot be changed while arrays use the node.",
 		example: "  vda_cli cn modify --cn-name 192.168.0.16:9820 --new-online false",
-		flags: []flag{cnName, listener("new-cn-listener-conf", false),
-			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}},
+		flags: with([]flag{cnName, listener("new-cn-listener-conf", false),
+			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}, tags...)},
 	{noun: "cn", verb: "list", method: "ListCn", short: "List controller nodes by name",
-		example: "  vda_cli cn list -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter}},
+		example: "  vda_cli cn list -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter, labelFilter}},
 	{noun: "cn", verb: "get", method: "GetCn", short: "Show a controller node",
 		example: "  vda_cli cn get --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
 
@@ -203,7 +222,7 @@ var commands = []command{
 			`--da-conf '{"stripe_count":2, "stripe_size_kb":64}'
   vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict
   vda_cli da create --da-name da2 --cntlr-cnt 2 --da-size 1T --redundancy mirror:2`,
-		flags: append([]flag{daName,
+		flags: with(append([]flag{daName,
 			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1", min: 1},
 			{name: "da-size", syntax: sizeText, required: true,
 				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
@@ -214,10 +233,10 @@ var commands = []command{
 				usage: "`REDUNDANCY` of the array: none, mirror:2 or mirror:3, which keep each block on 2 or 3 disk nodes"},
 			{name: "min-legs", def: "1", min: 1,
 				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}},
-			limits(", as when not given")...)},
+			limits(", as when not given")...), newTags...)},
 	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array without exporters and snapshots, and all data on it",
 		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
-	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, the limits or the redundancy of a disk array",
+	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, the limits, the redundancy or the labels of a disk array",
 		wait: &changedDa,
 		long: "\nWith --redundancy an array that serves gets more legs, which are copied to, or goes\non with fewer. It is refused when a " +
 			"column has not all its legs, when there are too\nfew disk nodes with room, and when a controller is on a data plane that " +
@@ -226,14 +245,15 @@ var commands = []command{
 			"the reply on; I/O beyond them waits.",
 		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
 			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100",
-		flags: append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
+		flags: with(append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
 			{name: "redundancy", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},
 			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when not given, " +
 				"or as many as there are"}},
-			limits("; unchanged when not given")...)},
+			limits("; unchanged when not given")...), tags...)},
 	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
-		example: "  vda_cli da list --limit 10 -o table", flags: []flag{limit, token, errorFilter}},
+		example: "  vda_cli da list --limit 10 -o table\n  vda_cli da list --label env=prod --label tier!=test",
+		flags:   []flag{limit, token, errorFilter, labelFilter}},
 	{noun: "da", verb: "get", method: "GetDa", short: "Show a disk array with its virtual disks, controllers and exporters",
 		example: "  vda_cli da get --da-name da0", flags: []flag{daName}},
 	{noun: "da", verb: "failover", method: "FailoverDa", short: "Move the primary of a disk array to another of its controllers",
@@ -263,24 +283,24 @@ var commands = []command{
 			"by whichever controller. When the command fails,\nnone is left. To have a file system clean in it, freeze it meanwhile " +
 			"(fsfreeze).\n\nWhat is written after a snapshot takes space of the array's physical size. An array\nthat is not thin " +
 			"needs as much free as its size: make it with a larger\n--physical-size.",
-		example: "  vda_cli snap create --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
+		example: "  vda_cli snap create --da-name da0 --snap-name monday", flags: with([]flag{daName, snapName}, newTags...)},
 	{noun: "snap", verb: "delete", method: "DeleteSnap", short: "Delete a snapshot that no exporter shows",
 		long:    "\nSnapshots are deleted in any order: the others keep what they share with it.",
 		example: "  vda_cli snap delete --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
-	{noun: "snap", verb: "modify", method: "ModifySnap", short: "Rename a snapshot that no exporter shows",
+	{noun: "snap", verb: "modify", method: "ModifySnap", short: "Rename a snapshot that no exporter shows, or change its labels",
 		example: "  vda_cli snap modify --da-name da0 --snap-name monday --new-snap-name week48",
-		flags:   []flag{daName, snapName, {name: "new-snap-name", required: true, usage: "new `NAME`"}}},
+		flags:   with([]flag{daName, snapName, {name: "new-snap-name", usage: "new `NAME`; unchanged when not given"}}, tags...)},
 	{noun: "snap", verb: "list", method: "ListSnap", short: "List snapshots by name",
 		example: "  vda_cli snap list --da-name da0 -o table",
-		flags:   []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"), errorFilter}},
+		flags:   []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"), errorFilter, labelFilter}},
 	{noun: "snap", verb: "get", method: "GetSnap", short: "Show a snapshot: whether it is taken, and the space that it holds",
 		example: "  vda_cli snap get --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
 
 	{noun: "exp", verb: "create", method: "CreateExp", short: "Let a host use a disk array",
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",
-		flags: []flag{daName, expName,
+		flags: with([]flag{daName, expName,
 			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds others; see /etc/nvme/hostnqn there"},
-			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"}}},
+			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"}}, newTags...)},
 	{noun: "exp", verb: "delete", method: "DeleteExp", short: "End a host's use of a disk array; the host is disconnected",
 		example: "  vda_cli exp delete --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
 	{noun: "exp", verb: "modify", method: "ModifyExp", short: "Change which hosts are let in; the others are disconnected",
@@ -289,14 +309,14 @@ var commands = []command{
 		example: "  vda_cli exp modify --da-name da0 --exp-name exp0 --new-initiator-nqn nqn.2016-06.io.spdk:host1\n" +
 			"  vda_cli exp modify --da-name da0 --exp-name exp0 --add-initiator-nqn nqn.2016-06.io.spdk:host2\n" +
 			"  vda_cli exp modify --da-name da0 --exp-name exp0 --remove-initiator-nqn nqn.2016-06.io.spdk:host1",
-		flags: []flag{daName, expName,
+		flags: with([]flag{daName, expName,
 			{name: "new-initiator-nqn", usage: "`NQN` of the one host that is let in from now on; the hosts stay when not given"},
 			{name: "add-initiator-nqn", usage: "`NQN` of a host that is let in as well, may be given several times; none when not given"},
-			{name: "remove-initiator-nqn", usage: "`NQN` of a host that is not let in any more, may be given several times; none when not given"}}},
+			{name: "remove-initiator-nqn", usage: "`NQN` of a host that is not let in any more, may be given several times; none when not given"}}, tags...)},
 	{noun: "exp", verb: "list", method: "ListExp", short: "List exporters by name",
 		example: "  vda_cli exp list --initiator-nqn nqn.2016-06.io.spdk:host0",
 		flags: []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"),
-			{name: "initiator-nqn", usage: "only those of the host with this `NQN`; all when not given"}, errorFilter}},
+			{name: "initiator-nqn", usage: "only those of the host with this `NQN`; all when not given"}, errorFilter, labelFilter}},
 	{noun: "exp", verb: "get", method: "GetExp", short: "Show an exporter: where its host connects to",
 		example: "  vda_cli exp get --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
 

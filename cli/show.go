@@ -75,7 +75,7 @@ func table(m protoreflect.Message) []byte {
 }
 
 // hidden are columns that a table leaves out for width.
-var hidden = []protoreflect.Name{"error_time", "version", "data_plane_version", "min_legs", "raw_size",
+var hidden = []protoreflect.Name{"error_time", "version", "data_plane_version", "min_legs", "raw_size", "description",
 	"rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec"}
 
 func rows(out *bytes.Buffer, f protoreflect.FieldDescriptor, l protoreflect.List) {

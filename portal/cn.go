@@ -14,7 +14,11 @@ func (s *Server) CreateCn(ctx context.Context, req *apiv1.CreateCnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes, err := s.createNode(ctx, vda.ControllerNode, cn)
+	tags, err := vda.NewTags(req.Label, req.Description)
+	if err != nil {
+		return nil, err
+	}
+	notes, err := s.createNode(ctx, vda.ControllerNode, cn, tags)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +37,8 @@ func (s *Server) DeleteCn(ctx context.Context, req *apiv1.DeleteCnRequest) (*api
 // ModifyCn changes what the request sets.
 func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*apiv1.ModifyCnReply, error) {
 	var made *apiv1.CnMsg
-	notes, err := s.modifyNode(ctx, vda.ControllerNode, req.CnName, nodeChange{req.NewCnListenerConf, req.NewLocation, req.NewOnline},
+	notes, err := s.modifyNode(ctx, vda.ControllerNode, req.CnName, nodeChange{req.NewCnListenerConf, req.NewLocation, req.NewOnline,
+		tagChange{req.Label, req.NewDescription}},
 		func(tx store.Reader, n *vda.Node) error {
 			cn, err := tx.CN(n.ID) // with its counts
 			if err == nil {
@@ -55,7 +60,7 @@ func (s *Server) ListCn(ctx context.Context, req *apiv1.ListCnRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
-	f, err := nodeFilter(req.Location, req.Online, req.Error)
+	f, err := nodeFilter(req.Location, req.Online, req.Error, req.Label)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +71,10 @@ func (s *Server) ListCn(ctx context.Context, req *apiv1.ListCnRequest) (*apiv1.L
 		for i := range rows {
 			reply.CnMsgList = append(reply.CnMsgList, cnMsg(&rows[i]))
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return describe(tx, reply.CnMsgList...)
 	})
 	return reply, err
 }
@@ -98,10 +106,11 @@ func (s *Server) cnMsg(ctx context.Context, name string) (*apiv1.CnMsg, error) {
 			return err
 		}
 		cn, err := tx.CN(n.ID)
-		if err == nil {
-			msg = cnMsg(cn)
+		if err != nil {
+			return err
 		}
-		return err
+		msg = cnMsg(cn)
+		return describe(tx, msg)
 	})
 	return msg, err
 }

@@ -71,10 +71,11 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 	return append(notes, s.syncAll(ctx, dns)...)
 }
 
-// ModifyDa changes the name and the limits of a disk array.
+// ModifyDa changes the name, the limits and the tags of a disk array.
 func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
 	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec}
-	others := req.NewDaName != nil || slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
+	tags := tagChange{req.Label, req.NewDescription}
+	others := req.NewDaName != nil || !tags.none() || slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
 	switch {
 	case req.Redundancy != nil || req.MinLegs != nil:
 		if others {
@@ -82,17 +83,24 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		}
 		return s.changeRedundancy(ctx, req)
 	case !others:
-		return nil, nothingToModify("new_da_name, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec or w_mbytes_per_sec")
+		return nil, nothingToModify("new_da_name, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, w_mbytes_per_sec, " +
+			tagFields)
 	}
 	if req.NewDaName != nil {
 		if err := vda.CheckName("new_da_name", *req.NewDaName); err != nil {
 			return nil, err
 		}
 	}
+	if err := tags.check(); err != nil {
+		return nil, err
+	}
 	var da *vda.DA
 	var steps [][]node
 	err := s.update(ctx, func(tx store.Tx) (err error) {
 		if da, err = findDA(tx, req.DaName); err != nil {
+			return err
+		}
+		if err := tags.apply(tx, da.ID); err != nil {
 			return err
 		}
 		if req.NewDaName != nil {
@@ -159,9 +167,13 @@ func (s *Server) ListDa(ctx context.Context, req *apiv1.ListDaRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
+	labels, err := vda.ParseLabelMatches(req.Label)
+	if err != nil {
+		return nil, err
+	}
 	reply := &apiv1.ListDaReply{}
 	err = s.view(ctx, func(tx store.Reader) error {
-		rows, next, err := tx.ListDA(store.DAFilter{Error: req.Error}, p)
+		rows, next, err := tx.ListDA(store.DAFilter{Error: req.Error, Labels: labels}, p)
 		if err != nil {
 			return err
 		}

@@ -23,19 +23,23 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	if err != nil {
 		return nil, err
 	}
+	tags, err := vda.NewTags(req.Label, req.Description)
+	if err != nil {
+		return nil, err
+	}
 	vdBytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, da.StripeCount, uint64(da.StripeSizeKB)<<10)
 	var p *plan
 	var steps [][]node
 	for range placeAttempts {
-		if p, err = s.place(ctx, da, vdBytes, placement.Strictness(req.Strict)); err != nil {
+		if p, err = s.place(ctx, da, tags, vdBytes, placement.Strictness(req.Strict)); err != nil {
 			return nil, err
 		}
 		err = s.update(ctx, func(tx store.Tx) (err error) {
-			if err := daNameFree(tx, da); err != nil {
+			if err := daNameFree(tx, da, tags); err != nil {
 				return err
 			}
 			todo, err := array.Create(tx, da, p.columns, p.cntlrs)
-			if err != nil {
+			if err := setTags(tx, da.ID, tags, err); err != nil {
 				return err
 			}
 			steps, err = stepsOf(tx, todo)
@@ -79,7 +83,7 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 
 // place chooses places for a new array whose name is free. It waits a little for
 // monitors to ask cns that have just been added what they can.
-func (s *Server) place(ctx context.Context, da *vda.DA, vdBytes uint64, strict placement.Strictness) (*plan, error) {
+func (s *Server) place(ctx context.Context, da *vda.DA, tags vda.Tags, vdBytes uint64, strict placement.Strictness) (*plan, error) {
 	type choice struct {
 		*plan
 		unheard bool
@@ -87,7 +91,7 @@ func (s *Server) place(ctx context.Context, da *vda.DA, vdBytes uint64, strict p
 	}
 	look := func() (c choice, _ error) {
 		c.err = s.view(ctx, func(tx store.Reader) (err error) {
-			if err := daNameFree(tx, da); err != nil {
+			if err := daNameFree(tx, da, tags); err != nil {
 				return err
 			}
 			c.plan, c.unheard, err = placeDA(tx, da, vdBytes, strict)
@@ -145,10 +149,10 @@ func newDA(req *apiv1.CreateDaRequest) (*vda.DA, error) {
 	return da, nil
 }
 
-func daNameFree(tx store.Reader, da *vda.DA) error {
+func daNameFree(tx store.Reader, da *vda.DA, tags vda.Tags) error {
 	old, err := tx.DAByName(da.Name)
 	return taken(err, func() error {
-		return exists("da", da.Name,
+		return existsTagged(tx, old.ID, tags, "da", da.Name,
 			parameter{"da_size", old.Size, da.Size}, parameter{"physical_size", old.PhysicalSize, da.PhysicalSize},
 			parameter{"cntlr_cnt", old.CntlrCnt, da.CntlrCnt},
 			parameter{"stripe_count", old.StripeCount, da.StripeCount}, parameter{"stripe_size_kb", old.StripeSizeKB, da.StripeSizeKB},

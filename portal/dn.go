@@ -14,7 +14,11 @@ func (s *Server) CreateDn(ctx context.Context, req *apiv1.CreateDnRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	notes, err := s.createNode(ctx, vda.DiskNode, dn)
+	tags, err := vda.NewTags(req.Label, req.Description)
+	if err != nil {
+		return nil, err
+	}
+	notes, err := s.createNode(ctx, vda.DiskNode, dn, tags)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +36,8 @@ func (s *Server) DeleteDn(ctx context.Context, req *apiv1.DeleteDnRequest) (*api
 // ModifyDn changes what the request sets.
 func (s *Server) ModifyDn(ctx context.Context, req *apiv1.ModifyDnRequest) (*apiv1.ModifyDnReply, error) {
 	var made *apiv1.DnMsg
-	notes, err := s.modifyNode(ctx, vda.DiskNode, req.DnName, nodeChange{req.NewDnListenerConf, req.NewLocation, req.NewOnline},
+	notes, err := s.modifyNode(ctx, vda.DiskNode, req.DnName, nodeChange{req.NewDnListenerConf, req.NewLocation, req.NewOnline,
+		tagChange{req.Label, req.NewDescription}},
 		func(tx store.Reader, n *vda.Node) error {
 			made = dnMsg(n)
 			row, err := tx.DN(n.ID)
@@ -56,7 +61,7 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
-	f, err := nodeFilter(req.Location, req.Online, req.Error)
+	f, err := nodeFilter(req.Location, req.Online, req.Error, req.Label)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +74,10 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 			msg.Drain = rows[i].Drain
 			reply.DnMsgList = append(reply.DnMsgList, msg)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return describe(tx, reply.DnMsgList...)
 	})
 	return reply, err
 }
@@ -107,6 +115,9 @@ func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg
 		}
 		msg = dnMsg(dn)
 		msg.Drain = row.Drain
+		if err := describe(tx, msg); err != nil {
+			return err
+		}
 		if !all {
 			return nil
 		}
@@ -121,7 +132,10 @@ func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg
 		for i := range pds {
 			msg.PdMsgList = append(msg.PdMsgList, pdMsg(&pds[i], dn))
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return describe(tx, msg.PdMsgList...)
 	})
 	return msg, err
 }

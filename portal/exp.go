@@ -18,13 +18,17 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 	if err != nil {
 		return nil, err
 	}
+	tags, err := vda.NewTags(req.Label, req.Description)
+	if err != nil {
+		return nil, err
+	}
 	var steps [][]node
 	err = s.update(ctx, func(tx store.Tx) error {
 		da, err := findDA(tx, req.DaName)
 		if err != nil {
 			return err
 		}
-		if err := expFree(tx, da, exp); err != nil {
+		if err := expFree(tx, da, exp, tags); err != nil {
 			return err
 		}
 		if exp.SnapName != "" {
@@ -38,7 +42,7 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 		}
 		exp.DAID = da.ID
 		plan, err := array.CreateExp(tx, exp)
-		if err != nil {
+		if err := setTags(tx, exp.ID, tags, err); err != nil {
 			return err
 		}
 		steps, err = stepsOf(tx, plan)
@@ -108,10 +112,10 @@ func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
 
 // expFree refuses a name that its da has already, and an NQN that another da
 // and exp join to: a-b, c and a, b-c.
-func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
+func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp, tags vda.Tags) error {
 	old, err := tx.ExpByName(da.ID, exp.Name)
 	if err := taken(err, func() error {
-		return exists("exp", exp.Name+" of da "+da.Name, parameter{"initiator_nqn", old.InitiatorNQN, exp.InitiatorNQN},
+		return existsTagged(tx, old.ID, tags, "exp", exp.Name+" of da "+da.Name, parameter{"initiator_nqn", old.InitiatorNQN, exp.InitiatorNQN},
 			parameter{"snap_name", old.SnapName, exp.SnapName})
 	}); err != nil {
 		return err
@@ -149,12 +153,17 @@ func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*a
 	return &apiv1.DeleteExpReply{ReplyInfo: done("the exp is deleted", notes)}, nil
 }
 
-// ModifyExp changes which hosts are let in; those that are not any more are
-// disconnected.
+// ModifyExp changes which hosts are let in, and tags; hosts that are not let in any
+// more are disconnected.
 func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*apiv1.ModifyExpReply, error) {
+	tags := tagChange{req.Label, req.NewDescription}
+	if err := tags.check(); err != nil {
+		return nil, err
+	}
+	hosts := req.NewInitiatorNqn != nil || len(req.AddInitiatorNqn)+len(req.RemoveInitiatorNqn) > 0
 	switch some := len(req.AddInitiatorNqn)+len(req.RemoveInitiatorNqn) > 0; {
-	case req.NewInitiatorNqn == nil && !some:
-		return nil, nothingToModify("new_initiator_nqn, add_initiator_nqn or remove_initiator_nqn")
+	case !hosts && tags.none():
+		return nil, nothingToModify("new_initiator_nqn, add_initiator_nqn, remove_initiator_nqn, " + tagFields)
 	case req.NewInitiatorNqn != nil && some:
 		return nil, invalid("new_initiator_nqn is the one host from now on; give it without add_initiator_nqn and remove_initiator_nqn")
 	case req.NewInitiatorNqn != nil:
@@ -168,6 +177,14 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 	err := s.update(ctx, func(tx store.Tx) error {
 		_, exp, err := findExp(tx, req.DaName, req.ExpName)
 		if err != nil {
+			return err
+		}
+		if err := tags.apply(tx, exp.ID); err != nil {
+			return err
+		}
+		if !hosts {
+			steps = nil
+			made, err = expMsg(tx, exp)
 			return err
 		}
 		if req.NewInitiatorNqn != nil {
@@ -232,9 +249,13 @@ func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1
 			return nil, err
 		}
 	}
+	labels, err := vda.ParseLabelMatches(req.Label)
+	if err != nil {
+		return nil, err
+	}
 	reply := &apiv1.ListExpReply{}
 	err = s.view(ctx, func(tx store.Reader) error {
-		filter := store.ExpFilter{InitiatorNQN: req.InitiatorNqn, Error: req.Error}
+		filter := store.ExpFilter{InitiatorNQN: req.InitiatorNqn, Error: req.Error, Labels: labels}
 		if req.DaName != nil {
 			da, err := findDA(tx, *req.DaName)
 			if err != nil {

@@ -157,7 +157,7 @@ func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
 		showLegs(msg, &das[i], byDA[das[i].ID])
 		msgs = append(msgs, msg)
 	}
-	return msgs, nil
+	return msgs, describe(tx, msgs...)
 }
 
 // wholeDaMsg is daMsg with groups, controllers and exporters. An array is in
@@ -165,6 +165,9 @@ func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
 // when no member of its column is well.
 func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	msg, n := daMsg(da), newNames(tx)
+	if err := describe(tx, msg); err != nil {
+		return nil, err
+	}
 	grps, err := tx.GrpsOfDA(da.ID)
 	if err != nil {
 		return nil, err
@@ -326,7 +329,7 @@ func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 			MoreInitiatorNqnList: e.MoreHosts,
 			SnapName:             e.SnapName, EsMsgList: byExp[e.ID]})
 	}
-	return msgs, nil
+	return msgs, describe(tx, msgs...)
 }
 
 // healthOfDisks is, for each of exporters whose array has vds in error, what is

@@ -13,19 +13,21 @@ import (
 // types, and nothing else differs but what of arrays is on them.
 
 // createNode adds a node and tells its agent.
-func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node) (notes []string, err error) {
+func (s *Server) createNode(ctx context.Context, k vda.NodeKind, n *vda.Node, tags vda.Tags) (notes []string, err error) {
 	err = s.update(ctx, func(tx store.Tx) (err error) {
 		if n.ID, err = nodeID(tx, k, n.Name); err != nil { // locks the cluster: one takes an address at a time
 			return err
 		}
 		old, err := tx.Unlocked().NodeByName(k, n.Name)
-		if err := taken(err, func() error { return exists(string(k), n.Name, nodeParameters(old, n)...) }); err != nil {
+		if err := taken(err, func() error {
+			return existsTagged(tx, old.ID, tags, string(k), n.Name, nodeParameters(old, n)...)
+		}); err != nil {
 			return err
 		}
 		if err := addressFree(tx.Unlocked(), n.Listener, ""); err != nil {
 			return err
 		}
-		return array.AddNode(tx, k, n)
+		return setTags(tx, n.ID, tags, array.AddNode(tx, k, n))
 	})
 	if err != nil {
 		return nil, err
@@ -146,6 +148,7 @@ func tombstoned(name string, deleted bool) string {
 type nodeChange struct {
 	listenerConf, location *string
 	online                 *bool
+	tags                   tagChange
 }
 
 // modifyNode changes a node, and tells its agent of another address. made gets it as
@@ -153,8 +156,11 @@ type nodeChange struct {
 func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c nodeChange,
 	made func(tx store.Reader, n *vda.Node) error) (notes []string, err error) {
 	conf := "new_" + string(k) + "_listener_conf"
-	if c == (nodeChange{}) {
-		return nil, nothingToModify(conf + ", new_location or new_online")
+	if c.listenerConf == nil && c.location == nil && c.online == nil && c.tags.none() {
+		return nil, nothingToModify(conf + ", new_location, new_online, " + tagFields)
+	}
+	if err := c.tags.check(); err != nil {
+		return nil, err
 	}
 	listener, err := newListener(conf, c.listenerConf)
 	if err != nil {
@@ -188,6 +194,9 @@ func (s *Server) modifyNode(ctx context.Context, k vda.NodeKind, name string, c 
 		setIf(&n.Location, c.location)
 		setIf(&n.Online, c.online)
 		if err := array.UpdateNode(tx, k, n, moved); err != nil {
+			return err
+		}
+		if err := c.tags.apply(tx, n.ID); err != nil {
 			return err
 		}
 		return made(tx, n)
@@ -231,10 +240,11 @@ func setIf[T any](to *T, v *T) {
 }
 
 // nodeFilter checks what a list of nodes is asked for.
-func nodeFilter(location *string, online, isError *bool) (store.NodeFilter, error) {
+func nodeFilter(location *string, online, isError *bool, labels []string) (store.NodeFilter, error) {
 	f := store.NodeFilter{Location: location, Online: online, Error: isError}
-	if location == nil {
-		return f, nil
+	var err error
+	if f.Labels, err = vda.ParseLabelMatches(labels); err != nil || location == nil {
+		return f, err
 	}
 	return f, vda.CheckLocation("location", *location)
 }

@@ -22,6 +22,10 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 	if err != nil {
 		return nil, err
 	}
+	tags, err := vda.NewTags(req.Label, req.Description)
+	if err != nil {
+		return nil, err
+	}
 	var dn *vda.Node
 	pd := &vda.PD{ID: store.NewID(), Name: req.PdName, Conf: req.PdConf, Online: orTrue(req.Online)}
 	err = s.update(ctx, func(tx store.Tx) (err error) {
@@ -31,7 +35,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 		// No pd comes to a dn that is locked; pds themselves are locked before dns.
 		old, err := tx.Unlocked().PDByName(dn.ID, pd.Name)
 		if err := taken(err, func() error {
-			return exists("pd", pd.Name+" of dn "+dn.Name, parameter{"pd_conf", compactJSON(old.Conf), compactJSON(pd.Conf)},
+			return existsTagged(tx, old.ID, tags, "pd", pd.Name+" of dn "+dn.Name, parameter{"pd_conf", compactJSON(old.Conf), compactJSON(pd.Conf)},
 				parameter{"online", old.Online, pd.Online})
 		}); err != nil {
 			return err
@@ -40,7 +44,7 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 			return err
 		}
 		pd.DNID = dn.ID
-		return array.AddPD(tx, pd)
+		return setTags(tx, pd.ID, tags, array.AddPD(tx, pd))
 	})
 	if err != nil {
 		return nil, err
@@ -53,6 +57,9 @@ func (s *Server) CreatePd(ctx context.Context, req *apiv1.CreatePdRequest) (*api
 			return err
 		}
 		now = pdMsg(pd, dn)
+		if err := describe(tx, now); err != nil {
+			return err
+		}
 		// The node has just answered, whatever was last seen of it.
 		if notes == nil && pd.Health.Error {
 			notes = []string{"the disk could not be set up (" + pd.Health.Msg + ")"}
@@ -188,10 +195,14 @@ func dasOfVDs(tx store.Reader, vds []vda.VD) ([]string, error) {
 	return names, nil
 }
 
-// ModifyPd takes a pd in or out of placement.
+// ModifyPd takes a pd in or out of placement, and changes its tags.
 func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*apiv1.ModifyPdReply, error) {
-	if req.NewOnline == nil {
-		return nil, nothingToModify("new_online")
+	tags := tagChange{req.Label, req.NewDescription}
+	if req.NewOnline == nil && tags.none() {
+		return nil, nothingToModify("new_online, " + tagFields)
+	}
+	if err := tags.check(); err != nil {
+		return nil, err
 	}
 	var dn *vda.Node
 	var pd *vda.PD
@@ -202,11 +213,14 @@ func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*api
 		if pd, err = lockPD(tx, dn, pd, false); err != nil {
 			return err
 		}
-		if pd.Drain && *req.NewOnline {
+		if err := tags.apply(tx, pd.ID); err != nil {
+			return err
+		}
+		if pd.Drain && req.GetNewOnline() {
 			return refuse(codePrecondition, vda.FailedPrecondition, "new_online is true, and pd %s of dn %s is being drained; pd undrain ends "+
 				"that and takes it back into placement", pd.Name, dn.Name)
 		}
-		pd.Online = *req.NewOnline
+		setIf(&pd.Online, req.NewOnline)
 		return tx.UpdatePD(pd)
 	})
 	if err != nil {
@@ -223,9 +237,13 @@ func (s *Server) ListPd(ctx context.Context, req *apiv1.ListPdRequest) (*apiv1.L
 	if err != nil {
 		return nil, err
 	}
+	labels, err := vda.ParseLabelMatches(req.Label)
+	if err != nil {
+		return nil, err
+	}
 	reply := &apiv1.ListPdReply{}
 	err = s.view(ctx, func(tx store.Reader) error {
-		filter := store.PDFilter{Online: req.Online, Error: req.Error}
+		filter := store.PDFilter{Online: req.Online, Error: req.Error, Labels: labels}
 		if req.DnName != nil {
 			dn, err := findNode(tx, vda.DiskNode, *req.DnName)
 			if err != nil {
@@ -246,7 +264,7 @@ func (s *Server) ListPd(ctx context.Context, req *apiv1.ListPdRequest) (*apiv1.L
 			}
 			reply.PdMsgList = append(reply.PdMsgList, pdMsg(&rows[i], dn))
 		}
-		return nil
+		return describe(tx, reply.PdMsgList...)
 	})
 	return reply, err
 }
@@ -265,6 +283,9 @@ func (s *Server) pdMsg(ctx context.Context, dnName, name string) (*apiv1.PdMsg, 
 			return err
 		}
 		msg = pdMsg(pd, dn)
+		if err := describe(tx, msg); err != nil {
+			return err
+		}
 		row, err := tx.DN(dn.ID)
 		if err != nil || !pd.Drain && !row.Drain {
 			return err

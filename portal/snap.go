@@ -20,7 +20,11 @@ func (s *Server) CreateSnap(ctx context.Context, req *apiv1.CreateSnapRequest) (
 	if err := snap.Validate(); err != nil {
 		return nil, err
 	}
-	err := s.update(ctx, func(tx store.Tx) error {
+	tags, err := vda.NewTags(req.Label, req.Description)
+	if err != nil {
+		return nil, err
+	}
+	err = s.update(ctx, func(tx store.Tx) error {
 		da, err := findDA(tx, req.DaName)
 		if err != nil {
 			return err
@@ -30,7 +34,7 @@ func (s *Server) CreateSnap(ctx context.Context, req *apiv1.CreateSnapRequest) (
 			return err
 		}
 		_, err = array.CreateSnap(tx, snap)
-		return err
+		return setTags(tx, snap.ID, tags, err)
 	})
 	if err != nil {
 		return nil, err
@@ -41,7 +45,9 @@ func (s *Server) CreateSnap(ctx context.Context, req *apiv1.CreateSnapRequest) (
 			return nil, err
 		}
 	}
-	return &apiv1.CreateSnapReply{SnapMsg: snapMsg(now, req.DaName, nil)}, nil
+	msg := snapMsg(now, req.DaName, nil)
+	msg.LabelList, msg.Description = tags.LabelList(), tags.Description
+	return &apiv1.CreateSnapReply{SnapMsg: msg}, nil
 }
 
 // snapFits refuses a snapshot whose name is taken, and one that is too many.
@@ -246,15 +252,20 @@ func liveSnaps(tx store.Reader, daID string) (names []string, err error) {
 	return names, err
 }
 
-// ModifySnap renames a snapshot that no exporter shows: exporters know it by its
-// name.
+// ModifySnap changes the tags of a snapshot, and renames one that no exporter shows:
+// exporters know it by its name.
 func (s *Server) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest) (*apiv1.ModifySnapReply, error) {
-	if req.NewSnapName == nil {
-		return nil, nothingToModify("new_snap_name")
+	tags := tagChange{req.Label, req.NewDescription}
+	if req.NewSnapName == nil && tags.none() {
+		return nil, nothingToModify("new_snap_name, " + tagFields)
 	}
-	name := *req.NewSnapName
-	if err := vda.CheckName("new_snap_name", name); err != nil {
+	if err := tags.check(); err != nil {
 		return nil, err
+	}
+	if req.NewSnapName != nil {
+		if err := vda.CheckName("new_snap_name", *req.NewSnapName); err != nil {
+			return nil, err
+		}
 	}
 	var msg *apiv1.SnapMsg
 	err := s.update(ctx, func(tx store.Tx) error {
@@ -262,7 +273,10 @@ func (s *Server) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest) (
 		if err != nil {
 			return err
 		}
-		if snap.Name != name {
+		if err := tags.apply(tx, snap.ID); err != nil {
+			return err
+		}
+		if name := req.GetNewSnapName(); req.NewSnapName != nil && snap.Name != name {
 			if err := snapUnused(tx, da, snap); err != nil {
 				return err
 			}
@@ -278,7 +292,7 @@ func (s *Server) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest) (
 			}
 		}
 		msg = snapMsg(snap, da.Name, nil)
-		return nil
+		return describe(tx, msg)
 	})
 	return &apiv1.ModifySnapReply{SnapMsg: msg}, err
 }
@@ -289,9 +303,13 @@ func (s *Server) ListSnap(ctx context.Context, req *apiv1.ListSnapRequest) (*api
 	if err != nil {
 		return nil, err
 	}
+	labels, err := vda.ParseLabelMatches(req.Label)
+	if err != nil {
+		return nil, err
+	}
 	reply := &apiv1.ListSnapReply{}
 	err = s.view(ctx, func(tx store.Reader) error {
-		filter := store.SnapFilter{Error: req.Error}
+		filter := store.SnapFilter{Error: req.Error, Labels: labels}
 		if req.DaName != nil {
 			da, err := findDA(tx, *req.DaName)
 			if err != nil {
@@ -308,7 +326,10 @@ func (s *Server) ListSnap(ctx context.Context, req *apiv1.ListSnapRequest) (*api
 		for i := range rows {
 			reply.SnapMsgList = append(reply.SnapMsgList, snapMsg(&rows[i], das[rows[i].DAID], nil))
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return describe(tx, reply.SnapMsgList...)
 	})
 	return reply, err
 }
@@ -326,7 +347,7 @@ func (s *Server) GetSnap(ctx context.Context, req *apiv1.GetSnapRequest) (*apiv1
 			return fmt.Errorf("read snap %s: %w", snap.Name, err)
 		}
 		msg = snapMsg(snap, da.Name, exps)
-		return nil
+		return describe(tx, msg)
 	})
 	return &apiv1.GetSnapReply{SnapMsg: msg}, err
 }

@@ -21,7 +21,8 @@ var daTable = table[vda.DA]{
 			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Term, us{&v.Moving}, v.Created, v.Deleted, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
-	label: func(v *vda.DA) string { return v.Name },
+	label:  func(v *vda.DA) string { return v.Name },
+	tagged: true,
 }
 
 var grpTable = table[vda.Grp]{
@@ -86,6 +87,7 @@ func (t *sqlReader) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
 	if f.Error != nil {
 		c.and("h_error = ?", *f.Error)
 	}
+	c.labels(f.Labels)
 	return pageRows(t, &daTable, c, p, func(v *vda.DA) (string, string) { return v.Name, v.ID })
 }
 

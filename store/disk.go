@@ -19,7 +19,8 @@ var pdTable = table[vda.PD]{
 			v.VDCount, v.OrphanClusters, v.Drain, v.Version, v.Deleted, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
 	},
-	label: func(v *vda.PD) string { return v.Name },
+	label:  func(v *vda.PD) string { return v.Name },
+	tagged: true,
 }
 
 var vdTable = table[vda.VD]{
@@ -80,6 +81,7 @@ func (t *sqlReader) ListPD(f PDFilter, p Page) ([]vda.PD, string, error) {
 	if f.Error != nil {
 		c.and("h_error = ?", *f.Error)
 	}
+	c.labels(f.Labels)
 	return pageRows(t, &pdTable, c, p, func(v *vda.PD) (string, string) { return v.Name, v.ID })
 }
 

@@ -19,7 +19,8 @@ var expTable = table[vda.Exp]{
 		return []any{v.ID, v.DAID, v.Name, v.NQN, v.InitiatorNQN, lines{&v.MoreHosts}, v.SnapName, v.Serial, v.NSUUID, v.Version, v.Deleted,
 			orNull(v.Name, v.Deleted), orNull(v.NQN, v.Deleted)}
 	},
-	label: func(v *vda.Exp) string { return v.Name + " with NQN " + v.NQN },
+	label:  func(v *vda.Exp) string { return v.Name + " with NQN " + v.NQN },
+	tagged: true,
 }
 
 var esTable = table[vda.ES]{
@@ -102,6 +103,7 @@ func (t *sqlReader) ListExp(f ExpFilter, p Page) ([]vda.Exp, string, error) {
 		c.and(is + "(id IN (SELECT exp_id FROM vda_es WHERE h_error = TRUE) OR " +
 			"da_id IN (SELECT da_id FROM vda_vd WHERE h_error = TRUE AND deleted = FALSE))")
 	}
+	c.labels(f.Labels)
 	return pageRows(t, &expTable, c, p, func(v *vda.Exp) (string, string) { return v.Name, v.ID })
 }
 

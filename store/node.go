@@ -25,7 +25,8 @@ func nodeTable(k vda.NodeKind) table[vda.Node] {
 			return []any{v.ID, v.Name, asJSON{&v.Listener}, v.Location, v.Online, v.Version, v.Applied, asMarks{&v.Marks}, v.DataPlaneVersion,
 				v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 		},
-		label: func(v *vda.Node) string { return v.Name },
+		label:  func(v *vda.Node) string { return v.Name },
+		tagged: true,
 	}
 }
 
@@ -176,6 +177,7 @@ func (f NodeFilter) cond() cond {
 	if f.Error != nil {
 		c.and("h_error = ?", *f.Error)
 	}
+	c.labels(f.Labels)
 	return c
 }
 

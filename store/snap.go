@@ -16,7 +16,8 @@ var snapTable = table[vda.Snap]{
 		return []any{v.ID, v.DAID, v.Name, v.State, v.Size, v.Held, us{&v.Asked}, us{&v.Taken}, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, !v.Live())}
 	},
-	label: func(v *vda.Snap) string { return v.Name },
+	label:  func(v *vda.Snap) string { return v.Name },
+	tagged: true,
 }
 
 func (t *sqlTx) InsertSnap(v *vda.Snap) error { return insertRow(t, &snapTable, v) }
@@ -52,6 +53,7 @@ func (t *sqlReader) ListSnap(f SnapFilter, p Page) ([]vda.Snap, string, error) {
 	if f.Error != nil {
 		c.and("h_error = ?", *f.Error)
 	}
+	c.labels(f.Labels)
 	return pageRows(t, &snapTable, c, p, func(v *vda.Snap) (string, string) { return v.Name, v.ID })
 }
 

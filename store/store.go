@@ -36,6 +36,7 @@ type NodeFilter struct {
 	Location *string
 	Online   *bool
 	Error    *bool
+	Labels   []vda.LabelMatch // all hold; likewise below
 }
 
 // PDFilter selects physical disks.
@@ -43,15 +44,20 @@ type PDFilter struct {
 	DNID   *string
 	Online *bool
 	Error  *bool
+	Labels []vda.LabelMatch
 }
 
 // DAFilter selects disk arrays.
-type DAFilter struct{ Error *bool }
+type DAFilter struct {
+	Error  *bool
+	Labels []vda.LabelMatch
+}
 
 // SnapFilter selects snapshots.
 type SnapFilter struct {
-	DAID  *string
-	Error *bool
+	DAID   *string
+	Error  *bool
+	Labels []vda.LabelMatch
 }
 
 // ExpFilter selects exporters. Error: one of its es is in error.
@@ -59,6 +65,7 @@ type ExpFilter struct {
 	DAID         *string
 	InitiatorNQN *string
 	Error        *bool
+	Labels       []vda.LabelMatch
 }
 
 // Reader is a transaction that reads. Single-row getters return a vda.NotFound
@@ -147,6 +154,10 @@ type Reader interface {
 	// LastEvent is the one of an object, of one of the kinds, with the highest id; nil
 	// when there is none.
 	LastEvent(objectID string, kinds ...vda.EventKind) (*vda.Event, error)
+
+	// Tags returns what users have noted of dns, pds, cns, das, snaps and exps, by id;
+	// those of which nothing is noted are left out. Nothing is locked.
+	Tags(ids []string) (map[string]vda.Tags, error)
 }
 
 // Tx is a transaction that reads and writes. Inserts return vda.AlreadyExists
@@ -210,6 +221,10 @@ type Tx interface {
 	DeleteExp(id string) error
 	InsertES(*vda.ES) error
 	DeleteES(id string) error
+
+	// SetTags replaces what is noted of an object, whose row, or that of its array,
+	// the caller has locked. It goes when the object's row is deleted.
+	SetTags(id string, t vda.Tags) error
 
 	// BeatMonitor adds one to a monitor's Beat; new says that it had no row
 	// and has one now.

@@ -29,6 +29,7 @@ type table[T any] struct {
 	dest   func(*T) []any // where to scan cols to
 	values func(*T) []any // what to write to cols and keys
 	label  func(*T) string
+	tagged bool // users may give it labels and a description, which go with the row
 }
 
 func (tb *table[T]) selectSQL(where string) string {
@@ -145,6 +146,9 @@ func deleteRow[T any](t *sqlTx, tb *table[T], id string) error {
 	}
 	if err == nil && n == 0 {
 		return notFound(tb.noun, id)
+	}
+	if err == nil && tb.tagged {
+		return t.forgetTags(id)
 	}
 	return err
 }

@@ -108,6 +108,8 @@ type DnMsg struct {
 	DrainVdCnt     uint32        `protobuf:"varint,13,opt,name=drain_vd_cnt,json=drainVdCnt,proto3" json:"drain_vd_cnt,omitempty"`              // vds that are on it still
 	DrainLackBytes uint64        `protobuf:"varint,14,opt,name=drain_lack_bytes,json=drainLackBytes,proto3" json:"drain_lack_bytes,omitempty"`  // that are to be copied until the last of them can go
 	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,15,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"` // of the vds on it, the first 100 that cannot go now
+	LabelList      []string      `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                    // KEY=VALUE each, by key
+	Description    string        `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -247,6 +249,20 @@ func (x *DnMsg) GetStuckVdMsgList() []*StuckVdMsg {
 	return nil
 }
 
+func (x *DnMsg) GetLabelList() []string {
+	if x != nil {
+		return x.LabelList
+	}
+	return nil
+}
+
+func (x *DnMsg) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // StuckVdMsg is a vd that is to leave its pd and cannot.
 type StuckVdMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -322,6 +338,8 @@ type CreateDnRequest struct {
 	DnListenerConf string                 `protobuf:"bytes,2,opt,name=dn_listener_conf,json=dnListenerConf,proto3" json:"dn_listener_conf,omitempty"`
 	Location       string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"`
 	Online         *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"` // default true
+	Label          []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"`         // KEY=VALUE each
+	Description    string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -382,6 +400,20 @@ func (x *CreateDnRequest) GetOnline() bool {
 		return *x.Online
 	}
 	return false
+}
+
+func (x *CreateDnRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *CreateDnRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
 }
 
 type CreateDnReply struct {
@@ -540,6 +572,8 @@ type ModifyDnRequest struct {
 	NewDnListenerConf *string                `protobuf:"bytes,2,opt,name=new_dn_listener_conf,json=newDnListenerConf,proto3,oneof" json:"new_dn_listener_conf,omitempty"`
 	NewLocation       *string                `protobuf:"bytes,3,opt,name=new_location,json=newLocation,proto3,oneof" json:"new_location,omitempty"`
 	NewOnline         *bool                  `protobuf:"varint,4,opt,name=new_online,json=newOnline,proto3,oneof" json:"new_online,omitempty"`
+	Label             []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	NewDescription    *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -602,6 +636,20 @@ func (x *ModifyDnRequest) GetNewOnline() bool {
 	return false
 }
 
+func (x *ModifyDnRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *ModifyDnRequest) GetNewDescription() string {
+	if x != nil && x.NewDescription != nil {
+		return *x.NewDescription
+	}
+	return ""
+}
+
 type ModifyDnReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
@@ -661,6 +709,7 @@ type ListDnRequest struct {
 	Location      *string                `protobuf:"bytes,3,opt,name=location,proto3,oneof" json:"location,omitempty"`
 	Online        *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
 	Error         *bool                  `protobuf:"varint,5,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -728,6 +777,13 @@ func (x *ListDnRequest) GetError() bool {
 		return *x.Error
 	}
 	return false
+}
+
+func (x *ListDnRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
 }
 
 type ListDnReply struct {
@@ -1211,6 +1267,8 @@ type PdMsg struct {
 	DrainVdCnt     uint32        `protobuf:"varint,15,opt,name=drain_vd_cnt,json=drainVdCnt,proto3" json:"drain_vd_cnt,omitempty"`
 	DrainLackBytes uint64        `protobuf:"varint,16,opt,name=drain_lack_bytes,json=drainLackBytes,proto3" json:"drain_lack_bytes,omitempty"`
 	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,17,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"`
+	LabelList      []string      `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"` // KEY=VALUE each, by key
+	Description    string        `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1364,12 +1422,28 @@ func (x *PdMsg) GetStuckVdMsgList() []*StuckVdMsg {
 	return nil
 }
 
+func (x *PdMsg) GetLabelList() []string {
+	if x != nil {
+		return x.LabelList
+	}
+	return nil
+}
+
+func (x *PdMsg) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 type CreatePdRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
 	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
 	PdConf        string                 `protobuf:"bytes,3,opt,name=pd_conf,json=pdConf,proto3" json:"pd_conf,omitempty"` // {"type":"malloc","size":BYTES} | {"type":"aio","filename":PATH[,"size":BYTES]} | {"type":"nvme","traddr":PCI}; the last two with "wipe":true, see docs/daemons/vda_dn_agent.md
 	Online        *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1430,6 +1504,20 @@ func (x *CreatePdRequest) GetOnline() bool {
 		return *x.Online
 	}
 	return false
+}
+
+func (x *CreatePdRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *CreatePdRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
 }
 
 type CreatePdReply struct {
@@ -1592,12 +1680,14 @@ func (x *DeletePdReply) GetReplyInfo() *ReplyInfo {
 }
 
 type ModifyPdRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
-	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
-	NewOnline     *bool                  `protobuf:"varint,3,opt,name=new_online,json=newOnline,proto3,oneof" json:"new_online,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	DnName         string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	PdName         string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	NewOnline      *bool                  `protobuf:"varint,3,opt,name=new_online,json=newOnline,proto3,oneof" json:"new_online,omitempty"`
+	Label          []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	NewDescription *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ModifyPdRequest) Reset() {
@@ -1649,6 +1739,20 @@ func (x *ModifyPdRequest) GetNewOnline() bool {
 		return *x.NewOnline
 	}
 	return false
+}
+
+func (x *ModifyPdRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *ModifyPdRequest) GetNewDescription() string {
+	if x != nil && x.NewDescription != nil {
+		return *x.NewDescription
+	}
+	return ""
 }
 
 type ModifyPdReply struct {
@@ -1710,6 +1814,7 @@ type ListPdRequest struct {
 	DnName        *string                `protobuf:"bytes,3,opt,name=dn_name,json=dnName,proto3,oneof" json:"dn_name,omitempty"`
 	Online        *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
 	Error         *bool                  `protobuf:"varint,5,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1777,6 +1882,13 @@ func (x *ListPdRequest) GetError() bool {
 		return *x.Error
 	}
 	return false
+}
+
+func (x *ListPdRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
 }
 
 type ListPdReply struct {
@@ -2400,6 +2512,8 @@ type CnMsg struct {
 	ErrorMsg         string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	ErrorTime        string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
 	DataPlaneVersion string                 `protobuf:"bytes,12,opt,name=data_plane_version,json=dataPlaneVersion,proto3" json:"data_plane_version,omitempty"`
+	LabelList        []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"` // KEY=VALUE each, by key
+	Description      string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2518,12 +2632,28 @@ func (x *CnMsg) GetDataPlaneVersion() string {
 	return ""
 }
 
+func (x *CnMsg) GetLabelList() []string {
+	if x != nil {
+		return x.LabelList
+	}
+	return nil
+}
+
+func (x *CnMsg) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 type CreateCnRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	CnName         string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"` // host:port of its agent
 	CnListenerConf string                 `protobuf:"bytes,2,opt,name=cn_listener_conf,json=cnListenerConf,proto3" json:"cn_listener_conf,omitempty"`
 	Location       string                 `protobuf:"bytes,3,opt,name=location,proto3" json:"location,omitempty"`
 	Online         *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
+	Label          []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description    string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2584,6 +2714,20 @@ func (x *CreateCnRequest) GetOnline() bool {
 		return *x.Online
 	}
 	return false
+}
+
+func (x *CreateCnRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *CreateCnRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
 }
 
 type CreateCnReply struct {
@@ -2742,6 +2886,8 @@ type ModifyCnRequest struct {
 	NewCnListenerConf *string                `protobuf:"bytes,2,opt,name=new_cn_listener_conf,json=newCnListenerConf,proto3,oneof" json:"new_cn_listener_conf,omitempty"`
 	NewLocation       *string                `protobuf:"bytes,3,opt,name=new_location,json=newLocation,proto3,oneof" json:"new_location,omitempty"`
 	NewOnline         *bool                  `protobuf:"varint,4,opt,name=new_online,json=newOnline,proto3,oneof" json:"new_online,omitempty"`
+	Label             []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	NewDescription    *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -2804,6 +2950,20 @@ func (x *ModifyCnRequest) GetNewOnline() bool {
 	return false
 }
 
+func (x *ModifyCnRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *ModifyCnRequest) GetNewDescription() string {
+	if x != nil && x.NewDescription != nil {
+		return *x.NewDescription
+	}
+	return ""
+}
+
 type ModifyCnReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
@@ -2863,6 +3023,7 @@ type ListCnRequest struct {
 	Location      *string                `protobuf:"bytes,3,opt,name=location,proto3,oneof" json:"location,omitempty"`
 	Online        *bool                  `protobuf:"varint,4,opt,name=online,proto3,oneof" json:"online,omitempty"`
 	Error         *bool                  `protobuf:"varint,5,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2930,6 +3091,13 @@ func (x *ListCnRequest) GetError() bool {
 		return *x.Error
 	}
 	return false
+}
+
+func (x *ListCnRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
 }
 
 type ListCnReply struct {
@@ -3220,6 +3388,8 @@ type DaMsg struct {
 	SnapNameList    []string               `protobuf:"bytes,30,rep,name=snap_name_list,json=snapNameList,proto3" json:"snap_name_list,omitempty"` // get only
 	SnapSize        uint64                 `protobuf:"varint,31,opt,name=snap_size,json=snapSize,proto3" json:"snap_size,omitempty"`              // bytes of physical_size that snapshots hold, also those being deleted; get only
 	ScrubMsgList    []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"` // the last scrub of a mirrored array, none when there was none; get only
+	LabelList       []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`            // KEY=VALUE each, by key
+	Description     string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -3434,6 +3604,20 @@ func (x *DaMsg) GetScrubMsgList() []*ScrubMsg {
 		return x.ScrubMsgList
 	}
 	return nil
+}
+
+func (x *DaMsg) GetLabelList() []string {
+	if x != nil {
+		return x.LabelList
+	}
+	return nil
+}
+
+func (x *DaMsg) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
 }
 
 type GrpMsg struct {
@@ -3824,10 +4008,12 @@ type CreateDaRequest struct {
 	Redundancy   string                 `protobuf:"bytes,7,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                // none, mirror:2 or mirror:3; default none
 	MinLegs      uint32                 `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`                      // members that the cluster leaves each column by itself at least; 0: 1
 	// Limits of its reads and writes, of all hosts together, at its primary; 0: none.
-	RwIosPerSec    uint64 `protobuf:"varint,9,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"`           // reads and writes per second, a multiple of 1000
-	RwMbytesPerSec uint64 `protobuf:"varint,10,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"` // MiB per second
-	RMbytesPerSec  uint64 `protobuf:"varint,11,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
-	WMbytesPerSec  uint64 `protobuf:"varint,12,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	RwIosPerSec    uint64   `protobuf:"varint,9,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"`           // reads and writes per second, a multiple of 1000
+	RwMbytesPerSec uint64   `protobuf:"varint,10,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"` // MiB per second
+	RMbytesPerSec  uint64   `protobuf:"varint,11,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec  uint64   `protobuf:"varint,12,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description    string   `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -3944,6 +4130,20 @@ func (x *CreateDaRequest) GetWMbytesPerSec() uint64 {
 		return x.WMbytesPerSec
 	}
 	return 0
+}
+
+func (x *CreateDaRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *CreateDaRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
 }
 
 type CreateDaReply struct {
@@ -4103,10 +4303,12 @@ type ModifyDaRequest struct {
 	RMbytesPerSec  *uint64                `protobuf:"varint,5,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3,oneof" json:"r_mbytes_per_sec,omitempty"`
 	WMbytesPerSec  *uint64                `protobuf:"varint,6,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3,oneof" json:"w_mbytes_per_sec,omitempty"`
 	// As in CreateDaRequest, in a request of their own. The array serves meanwhile.
-	Redundancy    *string `protobuf:"bytes,7,opt,name=redundancy,proto3,oneof" json:"redundancy,omitempty"`
-	MinLegs       *uint32 `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3,oneof" json:"min_legs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Redundancy     *string  `protobuf:"bytes,7,opt,name=redundancy,proto3,oneof" json:"redundancy,omitempty"`
+	MinLegs        *uint32  `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3,oneof" json:"min_legs,omitempty"`
+	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	NewDescription *string  `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ModifyDaRequest) Reset() {
@@ -4195,6 +4397,20 @@ func (x *ModifyDaRequest) GetMinLegs() uint32 {
 	return 0
 }
 
+func (x *ModifyDaRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *ModifyDaRequest) GetNewDescription() string {
+	if x != nil && x.NewDescription != nil {
+		return *x.NewDescription
+	}
+	return ""
+}
+
 type ModifyDaReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
@@ -4252,6 +4468,7 @@ type ListDaRequest struct {
 	Limit         uint32                 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	Error         *bool                  `protobuf:"varint,3,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4305,6 +4522,13 @@ func (x *ListDaRequest) GetError() bool {
 		return *x.Error
 	}
 	return false
+}
+
+func (x *ListDaRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
 }
 
 type ListDaReply struct {
@@ -4909,6 +5133,8 @@ type SnapMsg struct {
 	ErrorMsg      string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	ErrorTime     string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
 	ExpNameList   []string               `protobuf:"bytes,12,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"` // through which hosts use it
+	LabelList     []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`         // KEY=VALUE each, by key
+	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5027,10 +5253,26 @@ func (x *SnapMsg) GetExpNameList() []string {
 	return nil
 }
 
+func (x *SnapMsg) GetLabelList() []string {
+	if x != nil {
+		return x.LabelList
+	}
+	return nil
+}
+
+func (x *SnapMsg) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 type CreateSnapRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
 	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5075,6 +5317,20 @@ func (x *CreateSnapRequest) GetDaName() string {
 func (x *CreateSnapRequest) GetSnapName() string {
 	if x != nil {
 		return x.SnapName
+	}
+	return ""
+}
+
+func (x *CreateSnapRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *CreateSnapRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
 	}
 	return ""
 }
@@ -5228,12 +5484,14 @@ func (x *DeleteSnapReply) GetReplyInfo() *ReplyInfo {
 }
 
 type ModifySnapRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
-	NewSnapName   *string                `protobuf:"bytes,3,opt,name=new_snap_name,json=newSnapName,proto3,oneof" json:"new_snap_name,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	DaName         string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName       string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	NewSnapName    *string                `protobuf:"bytes,3,opt,name=new_snap_name,json=newSnapName,proto3,oneof" json:"new_snap_name,omitempty"`
+	Label          []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	NewDescription *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ModifySnapRequest) Reset() {
@@ -5283,6 +5541,20 @@ func (x *ModifySnapRequest) GetSnapName() string {
 func (x *ModifySnapRequest) GetNewSnapName() string {
 	if x != nil && x.NewSnapName != nil {
 		return *x.NewSnapName
+	}
+	return ""
+}
+
+func (x *ModifySnapRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *ModifySnapRequest) GetNewDescription() string {
+	if x != nil && x.NewDescription != nil {
+		return *x.NewDescription
 	}
 	return ""
 }
@@ -5345,6 +5617,7 @@ type ListSnapRequest struct {
 	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	DaName        *string                `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3,oneof" json:"da_name,omitempty"`
 	Error         *bool                  `protobuf:"varint,4,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5405,6 +5678,13 @@ func (x *ListSnapRequest) GetError() bool {
 		return *x.Error
 	}
 	return false
+}
+
+func (x *ListSnapRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
 }
 
 type ListSnapReply struct {
@@ -5581,6 +5861,8 @@ type ExpMsg struct {
 	SnapName             string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
 	EsMsgList            []*EsMsg               `protobuf:"bytes,7,rep,name=es_msg_list,json=esMsgList,proto3" json:"es_msg_list,omitempty"`
 	MoreInitiatorNqnList []string               `protobuf:"bytes,8,rep,name=more_initiator_nqn_list,json=moreInitiatorNqnList,proto3" json:"more_initiator_nqn_list,omitempty"` // hosts that are let in beside initiator_nqn
+	LabelList            []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                                     // KEY=VALUE each, by key
+	Description          string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -5669,6 +5951,20 @@ func (x *ExpMsg) GetMoreInitiatorNqnList() []string {
 		return x.MoreInitiatorNqnList
 	}
 	return nil
+}
+
+func (x *ExpMsg) GetLabelList() []string {
+	if x != nil {
+		return x.LabelList
+	}
+	return nil
+}
+
+func (x *ExpMsg) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
 }
 
 type EsMsg struct {
@@ -5761,6 +6057,8 @@ type CreateExpRequest struct {
 	ExpName       string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
 	InitiatorNqn  string                 `protobuf:"bytes,3,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
 	SnapName      string                 `protobuf:"bytes,4,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5819,6 +6117,20 @@ func (x *CreateExpRequest) GetInitiatorNqn() string {
 func (x *CreateExpRequest) GetSnapName() string {
 	if x != nil {
 		return x.SnapName
+	}
+	return ""
+}
+
+func (x *CreateExpRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *CreateExpRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
 	}
 	return ""
 }
@@ -5981,6 +6293,8 @@ type ModifyExpRequest struct {
 	NewInitiatorNqn    *string                `protobuf:"bytes,3,opt,name=new_initiator_nqn,json=newInitiatorNqn,proto3,oneof" json:"new_initiator_nqn,omitempty"`
 	AddInitiatorNqn    []string               `protobuf:"bytes,4,rep,name=add_initiator_nqn,json=addInitiatorNqn,proto3" json:"add_initiator_nqn,omitempty"`
 	RemoveInitiatorNqn []string               `protobuf:"bytes,5,rep,name=remove_initiator_nqn,json=removeInitiatorNqn,proto3" json:"remove_initiator_nqn,omitempty"`
+	Label              []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	NewDescription     *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -6050,6 +6364,20 @@ func (x *ModifyExpRequest) GetRemoveInitiatorNqn() []string {
 	return nil
 }
 
+func (x *ModifyExpRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
+}
+
+func (x *ModifyExpRequest) GetNewDescription() string {
+	if x != nil && x.NewDescription != nil {
+		return *x.NewDescription
+	}
+	return ""
+}
+
 type ModifyExpReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
@@ -6109,6 +6437,7 @@ type ListExpRequest struct {
 	DaName        *string                `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3,oneof" json:"da_name,omitempty"`
 	InitiatorNqn  *string                `protobuf:"bytes,4,opt,name=initiator_nqn,json=initiatorNqn,proto3,oneof" json:"initiator_nqn,omitempty"`
 	Error         *bool                  `protobuf:"varint,5,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6176,6 +6505,13 @@ func (x *ListExpRequest) GetError() bool {
 		return *x.Error
 	}
 	return false
+}
+
+func (x *ListExpRequest) GetLabel() []string {
+	if x != nil {
+		return x.Label
+	}
+	return nil
 }
 
 type ListExpReply struct {
@@ -7459,7 +7795,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x06req_id\x18\x01 \x01(\tR\x05reqId\x12\x1d\n" +
 	"\n" +
 	"reply_code\x18\x02 \x01(\x05R\treplyCode\x12\x1b\n" +
-	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\xfd\x03\n" +
+	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\xbe\x04\n" +
 	"\x05DnMsg\x12\x13\n" +
 	"\x05dn_id\x18\x01 \x01(\tR\x04dnId\x12\x17\n" +
 	"\adn_name\x18\x02 \x01(\tR\x06dnName\x12(\n" +
@@ -7478,18 +7814,23 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fdrain_vd_cnt\x18\r \x01(\rR\n" +
 	"drainVdCnt\x12(\n" +
 	"\x10drain_lack_bytes\x18\x0e \x01(\x04R\x0edrainLackBytes\x12=\n" +
-	"\x11stuck_vd_msg_list\x18\x0f \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\"k\n" +
+	"\x11stuck_vd_msg_list\x18\x0f \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\x12\x1d\n" +
+	"\n" +
+	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"k\n" +
 	"\n" +
 	"StuckVdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
 	"\apd_name\x18\x03 \x01(\tR\x06pdName\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x98\x01\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xd0\x01\n" +
 	"\x0fCreateDnRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12(\n" +
 	"\x10dn_listener_conf\x18\x02 \x01(\tR\x0ednListenerConf\x12\x1a\n" +
 	"\blocation\x18\x03 \x01(\tR\blocation\x12\x1b\n" +
-	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01B\t\n" +
+	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescriptionB\t\n" +
 	"\a_online\"g\n" +
 	"\rCreateDnReply\x120\n" +
 	"\n" +
@@ -7500,26 +7841,30 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"A\n" +
 	"\rDeleteDnReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xe5\x01\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xbd\x02\n" +
 	"\x0fModifyDnRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x124\n" +
 	"\x14new_dn_listener_conf\x18\x02 \x01(\tH\x00R\x11newDnListenerConf\x88\x01\x01\x12&\n" +
 	"\fnew_location\x18\x03 \x01(\tH\x01R\vnewLocation\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"new_online\x18\x04 \x01(\bH\x02R\tnewOnline\x88\x01\x01B\x17\n" +
+	"new_online\x18\x04 \x01(\bH\x02R\tnewOnline\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
+	"\x0fnew_description\x183 \x01(\tH\x03R\x0enewDescription\x88\x01\x01B\x17\n" +
 	"\x15_new_dn_listener_confB\x0f\n" +
 	"\r_new_locationB\r\n" +
-	"\v_new_online\"g\n" +
+	"\v_new_onlineB\x12\n" +
+	"\x10_new_description\"g\n" +
 	"\rModifyDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xb6\x01\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xcc\x01\n" +
 	"\rListDnRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x1f\n" +
 	"\blocation\x18\x03 \x01(\tH\x00R\blocation\x88\x01\x01\x12\x1b\n" +
 	"\x06online\x18\x04 \x01(\bH\x01R\x06online\x88\x01\x01\x12\x19\n" +
-	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01B\v\n" +
+	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05labelB\v\n" +
 	"\t_locationB\t\n" +
 	"\a_onlineB\b\n" +
 	"\x06_error\"\x8d\x01\n" +
@@ -7555,7 +7900,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0eUndrainDnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\x89\x04\n" +
+	"\x06dn_msg\x18\x02 \x01(\v2\r.vda.v1.DnMsgR\x05dnMsg\"\xca\x04\n" +
 	"\x05PdMsg\x12\x13\n" +
 	"\x05pd_id\x18\x01 \x01(\tR\x04pdId\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
@@ -7578,12 +7923,17 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fdrain_vd_cnt\x18\x0f \x01(\rR\n" +
 	"drainVdCnt\x12(\n" +
 	"\x10drain_lack_bytes\x18\x10 \x01(\x04R\x0edrainLackBytes\x12=\n" +
-	"\x11stuck_vd_msg_list\x18\x11 \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\"\x84\x01\n" +
+	"\x11stuck_vd_msg_list\x18\x11 \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\x12\x1d\n" +
+	"\n" +
+	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"\xbc\x01\n" +
 	"\x0fCreatePdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x17\n" +
 	"\apd_conf\x18\x03 \x01(\tR\x06pdConf\x12\x1b\n" +
-	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01B\t\n" +
+	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescriptionB\t\n" +
 	"\a_online\"g\n" +
 	"\rCreatePdReply\x120\n" +
 	"\n" +
@@ -7595,23 +7945,27 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05force\x18\x03 \x01(\bR\x05force\"A\n" +
 	"\rDeletePdReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"v\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xce\x01\n" +
 	"\x0fModifyPdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
 	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\"\n" +
 	"\n" +
-	"new_online\x18\x03 \x01(\bH\x00R\tnewOnline\x88\x01\x01B\r\n" +
-	"\v_new_online\"g\n" +
+	"new_online\x18\x03 \x01(\bH\x00R\tnewOnline\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
+	"\x0fnew_description\x183 \x01(\tH\x01R\x0enewDescription\x88\x01\x01B\r\n" +
+	"\v_new_onlineB\x12\n" +
+	"\x10_new_description\"g\n" +
 	"\rModifyPdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"\xb2\x01\n" +
+	"\x06pd_msg\x18\x02 \x01(\v2\r.vda.v1.PdMsgR\x05pdMsg\"\xc8\x01\n" +
 	"\rListPdRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x1c\n" +
 	"\adn_name\x18\x03 \x01(\tH\x00R\x06dnName\x88\x01\x01\x12\x1b\n" +
 	"\x06online\x18\x04 \x01(\bH\x01R\x06online\x88\x01\x01\x12\x19\n" +
-	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01B\n" +
+	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05labelB\n" +
 	"\n" +
 	"\b_dn_nameB\t\n" +
 	"\a_onlineB\b\n" +
@@ -7664,7 +8018,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetVdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xeb\x02\n" +
+	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xac\x03\n" +
 	"\x05CnMsg\x12\x13\n" +
 	"\x05cn_id\x18\x01 \x01(\tR\x04cnId\x12\x17\n" +
 	"\acn_name\x18\x02 \x01(\tR\x06cnName\x12(\n" +
@@ -7680,12 +8034,17 @@ const file_v1_portal_proto_rawDesc = "" +
 	" \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
 	"error_time\x18\v \x01(\tR\terrorTime\x12,\n" +
-	"\x12data_plane_version\x18\f \x01(\tR\x10dataPlaneVersion\"\x98\x01\n" +
+	"\x12data_plane_version\x18\f \x01(\tR\x10dataPlaneVersion\x12\x1d\n" +
+	"\n" +
+	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"\xd0\x01\n" +
 	"\x0fCreateCnRequest\x12\x17\n" +
 	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12(\n" +
 	"\x10cn_listener_conf\x18\x02 \x01(\tR\x0ecnListenerConf\x12\x1a\n" +
 	"\blocation\x18\x03 \x01(\tR\blocation\x12\x1b\n" +
-	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01B\t\n" +
+	"\x06online\x18\x04 \x01(\bH\x00R\x06online\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescriptionB\t\n" +
 	"\a_online\"g\n" +
 	"\rCreateCnReply\x120\n" +
 	"\n" +
@@ -7696,26 +8055,30 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05force\x18\x02 \x01(\bR\x05force\"A\n" +
 	"\rDeleteCnReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xe5\x01\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xbd\x02\n" +
 	"\x0fModifyCnRequest\x12\x17\n" +
 	"\acn_name\x18\x01 \x01(\tR\x06cnName\x124\n" +
 	"\x14new_cn_listener_conf\x18\x02 \x01(\tH\x00R\x11newCnListenerConf\x88\x01\x01\x12&\n" +
 	"\fnew_location\x18\x03 \x01(\tH\x01R\vnewLocation\x88\x01\x01\x12\"\n" +
 	"\n" +
-	"new_online\x18\x04 \x01(\bH\x02R\tnewOnline\x88\x01\x01B\x17\n" +
+	"new_online\x18\x04 \x01(\bH\x02R\tnewOnline\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
+	"\x0fnew_description\x183 \x01(\tH\x03R\x0enewDescription\x88\x01\x01B\x17\n" +
 	"\x15_new_cn_listener_confB\x0f\n" +
 	"\r_new_locationB\r\n" +
-	"\v_new_online\"g\n" +
+	"\v_new_onlineB\x12\n" +
+	"\x10_new_description\"g\n" +
 	"\rModifyCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xb6\x01\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xcc\x01\n" +
 	"\rListCnRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x1f\n" +
 	"\blocation\x18\x03 \x01(\tH\x00R\blocation\x88\x01\x01\x12\x1b\n" +
 	"\x06online\x18\x04 \x01(\bH\x01R\x06online\x88\x01\x01\x12\x19\n" +
-	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01B\v\n" +
+	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05labelB\v\n" +
 	"\t_locationB\t\n" +
 	"\a_onlineB\b\n" +
 	"\x06_error\"\x8d\x01\n" +
@@ -7739,7 +8102,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xee\x06\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xaf\a\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -7772,7 +8135,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x10w_mbytes_per_sec\x18\x17 \x01(\x04R\rwMbytesPerSec\x12$\n" +
 	"\x0esnap_name_list\x18\x1e \x03(\tR\fsnapNameList\x12\x1b\n" +
 	"\tsnap_size\x18\x1f \x01(\x04R\bsnapSize\x126\n" +
-	"\x0escrub_msg_list\x18( \x03(\v2\x10.vda.v1.ScrubMsgR\fscrubMsgList\"{\n" +
+	"\x0escrub_msg_list\x18( \x03(\v2\x10.vda.v1.ScrubMsgR\fscrubMsgList\x12\x1d\n" +
+	"\n" +
+	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
@@ -7813,7 +8179,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\a \x01(\tR\terrorTime\"\xaa\x03\n" +
+	"error_time\x18\a \x01(\tR\terrorTime\"\xe2\x03\n" +
 	"\x0fCreateDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tcntlr_cnt\x18\x02 \x01(\rR\bcntlrCnt\x12\x17\n" +
@@ -7829,7 +8195,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11rw_mbytes_per_sec\x18\n" +
 	" \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\v \x01(\x04R\rrMbytesPerSec\x12'\n" +
-	"\x10w_mbytes_per_sec\x18\f \x01(\x04R\rwMbytesPerSecB\x10\n" +
+	"\x10w_mbytes_per_sec\x18\f \x01(\x04R\rwMbytesPerSec\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescriptionB\x10\n" +
 	"\x0e_physical_size\"\x8a\x01\n" +
 	"\rCreateDaReply\x120\n" +
 	"\n" +
@@ -7840,7 +8208,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\"A\n" +
 	"\rDeleteDaReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xc9\x03\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xa1\x04\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
@@ -7851,22 +8219,26 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"redundancy\x18\a \x01(\tH\x05R\n" +
 	"redundancy\x88\x01\x01\x12\x1e\n" +
-	"\bmin_legs\x18\b \x01(\rH\x06R\aminLegs\x88\x01\x01B\x0e\n" +
+	"\bmin_legs\x18\b \x01(\rH\x06R\aminLegs\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
+	"\x0fnew_description\x183 \x01(\tH\aR\x0enewDescription\x88\x01\x01B\x0e\n" +
 	"\f_new_da_nameB\x11\n" +
 	"\x0f_rw_ios_per_secB\x14\n" +
 	"\x12_rw_mbytes_per_secB\x13\n" +
 	"\x11_r_mbytes_per_secB\x13\n" +
 	"\x11_w_mbytes_per_secB\r\n" +
 	"\v_redundancyB\v\n" +
-	"\t_min_legs\"g\n" +
+	"\t_min_legsB\x12\n" +
+	"\x10_new_description\"g\n" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"`\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"v\n" +
 	"\rListDaRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x19\n" +
-	"\x05error\x18\x03 \x01(\bH\x00R\x05error\x88\x01\x01B\b\n" +
+	"\x05error\x18\x03 \x01(\bH\x00R\x05error\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05labelB\b\n" +
 	"\x06_error\"\x8d\x01\n" +
 	"\vListDaReply\x120\n" +
 	"\n" +
@@ -7911,7 +8283,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fScrubDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xd8\x02\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\x99\x03\n" +
 	"\aSnapMsg\x12\x17\n" +
 	"\asnap_id\x18\x01 \x01(\tR\x06snapId\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x17\n" +
@@ -7928,10 +8300,15 @@ const file_v1_portal_proto_rawDesc = "" +
 	" \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
 	"error_time\x18\v \x01(\tR\terrorTime\x12\"\n" +
-	"\rexp_name_list\x18\f \x03(\tR\vexpNameList\"I\n" +
+	"\rexp_name_list\x18\f \x03(\tR\vexpNameList\x12\x1d\n" +
+	"\n" +
+	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"\x81\x01\n" +
 	"\x11CreateSnapRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
-	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"o\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"o\n" +
 	"\x0fCreateSnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
@@ -7941,21 +8318,25 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"C\n" +
 	"\x0fDeleteSnapReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x84\x01\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xdc\x01\n" +
 	"\x11ModifySnapRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12'\n" +
-	"\rnew_snap_name\x18\x03 \x01(\tH\x00R\vnewSnapName\x88\x01\x01B\x10\n" +
-	"\x0e_new_snap_name\"o\n" +
+	"\rnew_snap_name\x18\x03 \x01(\tH\x00R\vnewSnapName\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
+	"\x0fnew_description\x183 \x01(\tH\x01R\x0enewDescription\x88\x01\x01B\x10\n" +
+	"\x0e_new_snap_nameB\x12\n" +
+	"\x10_new_description\"o\n" +
 	"\x0fModifySnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
-	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\x8c\x01\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xa2\x01\n" +
 	"\x0fListSnapRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x1c\n" +
 	"\ada_name\x18\x03 \x01(\tH\x00R\x06daName\x88\x01\x01\x12\x19\n" +
-	"\x05error\x18\x04 \x01(\bH\x01R\x05error\x88\x01\x01B\n" +
+	"\x05error\x18\x04 \x01(\bH\x01R\x05error\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05labelB\n" +
 	"\n" +
 	"\b_da_nameB\b\n" +
 	"\x06_error\"\x95\x01\n" +
@@ -7971,7 +8352,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fGetSnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
-	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\x94\x02\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xd5\x02\n" +
 	"\x06ExpMsg\x12\x15\n" +
 	"\x06exp_id\x18\x01 \x01(\tR\x05expId\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12\x17\n" +
@@ -7980,19 +8361,24 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rinitiator_nqn\x18\x05 \x01(\tR\finitiatorNqn\x12\x1b\n" +
 	"\tsnap_name\x18\x06 \x01(\tR\bsnapName\x12-\n" +
 	"\ves_msg_list\x18\a \x03(\v2\r.vda.v1.EsMsgR\tesMsgList\x125\n" +
-	"\x17more_initiator_nqn_list\x18\b \x03(\tR\x14moreInitiatorNqnList\"\xaf\x01\n" +
+	"\x17more_initiator_nqn_list\x18\b \x03(\tR\x14moreInitiatorNqnList\x12\x1d\n" +
+	"\n" +
+	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"\xaf\x01\n" +
 	"\x05EsMsg\x12\x13\n" +
 	"\x05es_id\x18\x01 \x01(\tR\x04esId\x12\x1b\n" +
 	"\tcntlr_idx\x18\x02 \x01(\rR\bcntlrIdx\x12\x17\n" +
 	"\acn_name\x18\x03 \x01(\tR\x06cnName\x12(\n" +
 	"\x10cn_listener_conf\x18\x04 \x01(\tR\x0ecnListenerConf\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
-	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\"\x88\x01\n" +
+	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\"\xc0\x01\n" +
 	"\x10CreateExpRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12#\n" +
 	"\rinitiator_nqn\x18\x03 \x01(\tR\finitiatorNqn\x12\x1b\n" +
-	"\tsnap_name\x18\x04 \x01(\tR\bsnapName\"k\n" +
+	"\tsnap_name\x18\x04 \x01(\tR\bsnapName\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"k\n" +
 	"\x0eCreateExpReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12'\n" +
@@ -8002,24 +8388,28 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\"B\n" +
 	"\x0eDeleteExpReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xeb\x01\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xc3\x02\n" +
 	"\x10ModifyExpRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12/\n" +
 	"\x11new_initiator_nqn\x18\x03 \x01(\tH\x00R\x0fnewInitiatorNqn\x88\x01\x01\x12*\n" +
 	"\x11add_initiator_nqn\x18\x04 \x03(\tR\x0faddInitiatorNqn\x120\n" +
-	"\x14remove_initiator_nqn\x18\x05 \x03(\tR\x12removeInitiatorNqnB\x14\n" +
-	"\x12_new_initiator_nqn\"k\n" +
+	"\x14remove_initiator_nqn\x18\x05 \x03(\tR\x12removeInitiatorNqn\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
+	"\x0fnew_description\x183 \x01(\tH\x01R\x0enewDescription\x88\x01\x01B\x14\n" +
+	"\x12_new_initiator_nqnB\x12\n" +
+	"\x10_new_description\"k\n" +
 	"\x0eModifyExpReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12'\n" +
-	"\aexp_msg\x18\x02 \x01(\v2\x0e.vda.v1.ExpMsgR\x06expMsg\"\xc7\x01\n" +
+	"\aexp_msg\x18\x02 \x01(\v2\x0e.vda.v1.ExpMsgR\x06expMsg\"\xdd\x01\n" +
 	"\x0eListExpRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x1c\n" +
 	"\ada_name\x18\x03 \x01(\tH\x00R\x06daName\x88\x01\x01\x12(\n" +
 	"\rinitiator_nqn\x18\x04 \x01(\tH\x01R\finitiatorNqn\x88\x01\x01\x12\x19\n" +
-	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01B\n" +
+	"\x05error\x18\x05 \x01(\bH\x02R\x05error\x88\x01\x01\x12\x14\n" +
+	"\x05label\x182 \x03(\tR\x05labelB\n" +
 	"\n" +
 	"\b_da_nameB\x10\n" +
 	"\x0e_initiator_nqnB\b\n" +

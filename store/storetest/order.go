@@ -309,6 +309,22 @@ func (r *Recorder) SnapsOfDA(id string) ([]vda.Snap, error) {
 	return r.Tx.SnapsOfDA(id)
 }
 
+// SetTags wants the object's row to be locked, or that of its array.
+func (r *Recorder) SetTags(id string, t vda.Tags) error {
+	locked := false
+	for level := levelDA; level <= levelDN; level++ {
+		locked = locked || r.held[fmt.Sprint(level, " ", id)]
+	}
+	switch s, err := r.Tx.Snap(id); {
+	case locked:
+	case err == nil:
+		r.guard("SetTags", s.DAID)
+	default:
+		r.guardExp("SetTags", id)
+	}
+	return r.Tx.SetTags(id, t)
+}
+
 func (r *Recorder) InsertExp(e *vda.Exp) error {
 	r.guard("InsertExp", e.DAID)
 	return r.Tx.InsertExp(e)

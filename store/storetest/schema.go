@@ -128,6 +128,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	// What later migrations have made is undone.
 	raw("ALTER TABLE vda_exp DROP COLUMN more_hosts")
 	raw("DROP TABLE vda_exp_host")
+	raw("DROP TABLE vda_label")
+	raw("DROP TABLE vda_description")
 	raw("DROP TABLE vda_snap")
 	raw("DROP TABLE vda_event")
 	raw("ALTER TABLE vda_da DROP COLUMN moving_us")

@@ -42,6 +42,7 @@ func Run(t *testing.T, uri string) {
 		{"Cntlr", testCntlr},
 		{"Exp", testExp},
 		{"Snap", testSnap},
+		{"Tags", testTags},
 		{"Paging", testPaging},
 		{"Tombstones", testTombstones},
 		{"Health", testHealth},

@@ -58,6 +58,11 @@ type Config struct {
 	// panic of the handler has become an error by then.
 	Intercept grpc.UnaryServerInterceptor
 
+	// Web makes the handler of HTTP requests that are not for /metrics or /healthz.
+	// Calls on conn go to the program's own services, with all that is above; they
+	// may be made until the server stops. nil: such requests get status 404.
+	Web func(conn grpc.ClientConnInterface) http.Handler
+
 	// Health says why the services cannot do their work now, in words that
 	// anyone may read; nil: they can. It may wait for HealthPeriod. Default:
 	// they always can.
@@ -112,6 +117,8 @@ type server struct {
 	cfg      Config
 	guard    *guard
 	rpc      *grpc.Server
+	unary    []grpc.UnaryServerInterceptor // outermost first
+	local    *local
 	health   *health.Server
 	names    []string // of the program's services
 	metrics  *metrics
@@ -200,17 +207,20 @@ func newServer(cfg Config) (*server, error) {
 	if err := cfg.Registry.Register(s.guard.Collector()); err != nil {
 		return nil, err
 	}
-	chain := []grpc.UnaryServerInterceptor{s.begin, s.deadline}
+	s.unary = []grpc.UnaryServerInterceptor{s.begin, s.deadline}
 	if cfg.Intercept != nil {
-		chain = append(chain, s.ours(cfg.Intercept))
+		s.unary = append(s.unary, s.ours(cfg.Intercept))
 	}
+	s.unary = append(s.unary, s.authorize)
 	opts := append(s.guard.ServerOptions(),
-		grpc.ChainUnaryInterceptor(append(chain, s.authorize)...), grpc.ChainStreamInterceptor(s.stream))
+		grpc.ChainUnaryInterceptor(s.unary...), grpc.ChainStreamInterceptor(s.stream))
 	if cfg.TLS != nil {
 		opts = append(opts, grpc.Creds(shaken{insecure.NewCredentials()}))
 	}
 	s.rpc = grpc.NewServer(opts...)
 	cfg.Services(s.guard.Registrar(s.rpc))
+	s.local = &local{s, map[string]localMethod{}}
+	cfg.Services(s.local)
 	for name := range s.rpc.GetServiceInfo() {
 		s.names = append(s.names, name)
 	}
@@ -244,6 +254,9 @@ func (s *server) web() *http.Server {
 	}}
 	if s.cfg.Authorize != nil {
 		cfg.Authorize = s.allowedWeb
+	}
+	if s.cfg.Web != nil {
+		cfg.Rest = s.pages(s.cfg.Web(s.local))
 	}
 	web := httpd.Server(httpd.Handler(cfg), s.cfg.Log)
 	s.guard.HTTP(web)

@@ -21,6 +21,9 @@ type Config struct {
 	// Authorize refuses a request with an error, whose text the client gets
 	// with status 403; nil: all are served. Identity is in the request's TLS.
 	Authorize func(*http.Request) error
+	// Rest serves all other paths, and does its own authorization; nil: they get
+	// status 404.
+	Rest http.Handler
 	// Log gets what net/http has to say; default slog.Default().
 	Log *slog.Logger
 }
@@ -44,16 +47,24 @@ func Handler(c Config) http.Handler {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // the client's loss
 	})
-	if c.Authorize == nil {
-		return mux
+	checked := http.Handler(mux)
+	if c.Authorize != nil {
+		checked = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := c.Authorize(r); err != nil {
+				http.Error(w, reason.Of(err), http.StatusForbidden)
+				return
+			}
+			mux.ServeHTTP(w, r)
+		})
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := c.Authorize(r); err != nil {
-			http.Error(w, reason.Of(err), http.StatusForbidden)
-			return
-		}
-		mux.ServeHTTP(w, r)
-	})
+	if c.Rest == nil {
+		return checked
+	}
+	all := http.NewServeMux()
+	all.Handle("/metrics", checked)
+	all.Handle("/healthz", checked)
+	all.Handle("/", c.Rest)
+	return all
 }
 
 // Server is a server of HTTP/1 around h that lets no client hold a connection

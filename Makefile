@@ -61,7 +61,7 @@ test: ## everything: lint, unit tests with the race detector, sandbox, tutorial
 check: ## gofmt, vet, staticcheck, generated code, imports
 	@test/check.sh
 
-generate: ## regenerate what is generated (api/v1)
+generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 	go generate ./api
 
 clean: ## remove bin/ and out/

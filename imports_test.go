@@ -26,7 +26,8 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon daemon/httpd placement program reason rpc store syncer"},
+	{"portal", "api array daemon daemon/httpd placement portal/web program reason rpc store syncer"},
+	{"portal/web", "api"},
 	{"monitor", "api array daemon daemon/httpd program reason rpc store syncer"},
 	{"syncer", "api array placement reason rpc store"},
 	{"array", "placement store"},

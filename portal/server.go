@@ -3,8 +3,10 @@ package portal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,6 +14,7 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
+	"github.com/virtual-disk-array/vda/portal/web"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -41,6 +44,10 @@ type Config struct {
 	Programs Programs     // monitors and agents, to be asked for their versions; nil: they are not asked
 	Log      *slog.Logger // one record a request; default slog.Default()
 
+	// WebToken lets people and programs in over HTTP, see package web; "": there are
+	// no pages and no REST.
+	WebToken string
+
 	RequestTimeout time.Duration // longest a request may take; default 60 s
 	SyncTimeout    time.Duration // longest a reply waits for nodes; default 20 s
 	SettleTime     time.Duration // longest a create waits for what is not up at once; default 3 s
@@ -58,6 +65,9 @@ func (c *Config) validate() error {
 			return errors.New("portal: Config needs Orphans")
 		}
 		c.Orphans = own
+	}
+	if c.WebToken != "" && len(c.WebToken) < web.MinToken {
+		return fmt.Errorf("portal: WebToken has %d characters; it must have %d at least", len(c.WebToken), web.MinToken)
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -101,7 +111,12 @@ func New(cfg Config) (*Server, error) {
 // Serve answers on lis until ctx ends: gRPC, and on the same port /metrics and
 // /healthz over HTTP. Requests under way then have Config.StopTime to end.
 func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	var pages func(grpc.ClientConnInterface) http.Handler
+	if s.cfg.WebToken != "" {
+		pages = s.pages
+	}
 	return rpc.Serve(ctx, lis, rpc.Config{
+		Web:          pages,
 		Services:     func(r grpc.ServiceRegistrar) { apiv1.RegisterPortalServer(r, s) },
 		Limits:       limits,
 		Registry:     httpd.NewRegistry("vda_portal"),
@@ -113,6 +128,10 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		HealthPeriod: s.cfg.HealthPeriod,
 		Grace:        s.cfg.StopTime,
 	})
+}
+
+func (s *Server) pages(conn grpc.ClientConnInterface) http.Handler {
+	return web.New(web.Config{Portal: apiv1.NewPortalClient(conn), Token: s.cfg.WebToken, Log: s.log})
 }
 
 var errNoDatabase = errors.New("the database does not answer")

@@ -16,6 +16,7 @@ strip binutils
 ip iproute2
 nft nftables
 python3 python3-minimal
+curl curl
 gcc gcc
 pg_ctlcluster postgresql
 /usr/sbin/mariadbd mariadb-server

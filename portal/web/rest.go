@@ -1,0 +1,179 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/virtual-disk-array/vda"
+	gateway "github.com/virtual-disk-array/vda/api/gateway/v1"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+)
+
+// newREST serves the portal's methods as api/v1/portal.http.yaml places them.
+// Replies are those of gRPC, with all fields and their names in the .proto file; a
+// refused call has the HTTP status of its gRPC code and {"reply_info": …}.
+func newREST(portal apiv1.PortalClient) http.Handler {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &strictJSON{runtime.JSONPb{
+			MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}}),
+		runtime.SetQueryParameterParser(strictQuery{}),
+		runtime.WithErrorHandler(answerError),
+		runtime.WithRoutingErrorHandler(noRoute),
+		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
+		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
+			return metadata.Pairs("x-request-id", r.Header.Get("X-Request-Id"))
+		}),
+	)
+	if err := gateway.RegisterPortalHandlerClient(context.Background(), mux, portal); err != nil {
+		panic(err) // a generated path is malformed
+	}
+	return mux
+}
+
+// strictJSON reads bodies; one that is not the request's message is an error in
+// our words.
+type strictJSON struct{ runtime.JSONPb }
+
+// NewDecoder implements runtime.Marshaler.
+func (j *strictJSON) NewDecoder(r io.Reader) runtime.Decoder {
+	return runtime.DecoderFunc(func(v any) error {
+		b, err := io.ReadAll(r)
+		var long *http.MaxBytesError
+		switch {
+		case errors.As(err, &long):
+			return fmt.Errorf("the body has more than %d bytes, and none that makes sense has more than a few KiB", long.Limit)
+		case err != nil:
+			return errors.New("the body did not arrive whole")
+		case len(b) == 0:
+			return nil
+		}
+		m, ok := v.(proto.Message)
+		if !ok {
+			return errors.New("the body is of a kind that no method takes")
+		}
+		if err := protojson.Unmarshal(b, m); err != nil {
+			return errors.New("the body is not this request as JSON: " + spoken(m, err.Error())) // reason: spoken puts it in our words
+		}
+		return nil
+	})
+}
+
+// position is where protojson says that something is wrong.
+var position = regexp.MustCompile(`^(?:syntax error )?\(line (\d+):(\d+)\): `)
+
+// spoken is what protojson says of a message's body, without its prefix, with the
+// place as people say it and fields under the names that the documents have.
+func spoken(m proto.Message, text string) string {
+	text = strings.TrimSpace(strings.TrimPrefix(strings.ReplaceAll(text, "\u00a0", " "), "proto:"))
+	text = position.ReplaceAllString(text, "line $1, column $2: ")
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		text = strings.Replace(text, "field "+f.JSONName()+":", "field "+string(f.Name())+":", 1)
+	}
+	return vda.Shorten(text, 300)
+}
+
+// strictQuery reads the fields of a request from a URL's query; one that the
+// request does not have is an error.
+type strictQuery struct{ runtime.DefaultQueryParser }
+
+// Parse implements runtime.QueryParameterParser.
+func (q strictQuery) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for key, texts := range values {
+		f := fields.ByName(protoreflect.Name(key))
+		if f == nil {
+			return fmt.Errorf("query: there is no %q in this request; there is %s", vda.Shorten(key, 40), fieldNames(fields))
+		}
+		one := url.Values{key: texts}
+		if err := q.DefaultQueryParser.Parse(m, one, filter); err != nil || len(texts) != 1 && !f.IsList() {
+			return fmt.Errorf("query: %s is %q; it must be %s", key, vda.Shorten(strings.Join(texts, ", "), 40), kindName(f))
+		}
+	}
+	return nil
+}
+
+func fieldNames(fields protoreflect.FieldDescriptors) string {
+	var names []string
+	for i := range fields.Len() {
+		names = append(names, string(fields.Get(i).Name()))
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func kindName(f protoreflect.FieldDescriptor) string {
+	switch f.Kind() {
+	case protoreflect.BoolKind:
+		return "true or false"
+	case protoreflect.Uint32Kind, protoreflect.Uint64Kind:
+		return "one whole number from 0 on"
+	}
+	return "one " + f.Kind().String()
+}
+
+// answerError answers a call that was refused, by the portal or before.
+func answerError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+	st := status.Convert(err)
+	for _, d := range st.Details() {
+		if info, ok := d.(*apiv1.ReplyInfo); ok {
+			answer(w, runtime.HTTPStatusFromCode(st.Code()), info)
+			return
+		}
+	}
+	code := apiv1.CodeInternal
+	if st.Code() == codes.InvalidArgument {
+		code = apiv1.CodeInvalid
+	}
+	answer(w, runtime.HTTPStatusFromCode(st.Code()), &apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: st.Message()})
+}
+
+func noRoute(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
+	switch httpStatus {
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		refuse(w, http.StatusMethodNotAllowed, "%s takes no %s; docs/rest.md has what there is", vda.Shorten(r.URL.Path, 100), r.Method)
+	default:
+		refuse(w, http.StatusNotFound, "there is no %s; docs/rest.md has what there is", vda.Shorten(r.URL.Path, 100))
+	}
+}
+
+// refuse answers a request that the portal was not asked.
+func refuse(w http.ResponseWriter, httpStatus int, format string, args ...any) {
+	code := apiv1.CodeInvalid
+	if httpStatus == http.StatusNotFound {
+		code = apiv1.CodeNotFound
+	}
+	answer(w, httpStatus, &apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: fmt.Sprintf(format, args...)})
+}
+
+func answer(w http.ResponseWriter, httpStatus int, info *apiv1.ReplyInfo) {
+	type reply struct {
+		ReqID string `json:"req_id"`
+		Code  int32  `json:"reply_code"`
+		Msg   string `json:"reply_msg"`
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(httpStatus)
+	// A client that is gone hears nothing.
+	_ = json.NewEncoder(w).Encode(map[string]reply{"reply_info": {info.ReqId, info.ReplyCode, info.ReplyMsg}})
+}

@@ -1,0 +1,69 @@
+package web
+
+import (
+	"embed"
+	"log/slog"
+	"net/http"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+)
+
+// Config is what the pages need.
+type Config struct {
+	// Portal answers the calls of pages and of programs.
+	Portal apiv1.PortalClient
+	// Token lets in those who have it; at least MinToken characters. Portals with the
+	// same one take each other's sessions.
+	Token string
+	// Log gets refused logins; default slog.Default().
+	Log *slog.Logger
+}
+
+// MinToken is the length of the shortest token, characters.
+const MinToken = 16
+
+//go:embed static
+var static embed.FS
+
+// server serves pages. Safe for concurrent use.
+type server struct {
+	cfg   Config
+	doors *doors
+}
+
+// New returns the handler of all of it.
+func New(cfg Config) http.Handler {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	s := &server{cfg: cfg, doors: newDoors(cfg.Token, cfg.Log)}
+	mux := http.NewServeMux()
+	mux.Handle("GET /static/", http.FileServerFS(static))
+	mux.Handle("/api/", s.doors.programs(newREST(cfg.Portal)))
+	mux.HandleFunc("GET /login", s.loginPage)
+	mux.HandleFunc("POST /login", s.login)
+	mux.HandleFunc("POST /logout", s.logout)
+	pages := http.NewServeMux()
+	s.addPages(pages)
+	mux.Handle("/", s.doors.people(pages))
+	return hardened(mux)
+}
+
+// hardened has browsers load and run nothing but what the portal serves, show it in
+// no other site's frame, and send no request that another site made.
+func hardened(h http.Handler) http.Handler {
+	h = http.NewCrossOriginProtection().Handler(h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "+
+			"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Referrer-Policy", "same-origin")
+		header.Set("Cache-Control", "no-store")
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// maxBody bounds the body of a request, bytes, as the portal's gRPC does.
+const maxBody = 256 << 10

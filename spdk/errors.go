@@ -86,6 +86,13 @@ func IsExists(err error) bool {
 	return c == -int(syscall.EEXIST) || c == -int(syscall.EALREADY)
 }
 
+// IsNameTaken reports -17, or what bdev_lvol_create says for it: another code with
+// its text.
+func IsNameTaken(err error) bool {
+	var e *RPCError
+	return errors.As(err, &e) && (e.Code == -int(syscall.EEXIST) || strings.HasPrefix(e.Message, "File exists"))
+}
+
 // IsNoSpace reports -28, or what bdev_lvol_create says for it: -32602 with its
 // text.
 func IsNoSpace(err error) bool {

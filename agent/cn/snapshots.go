@@ -2,10 +2,8 @@ package cn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
@@ -26,13 +24,13 @@ type snapNote struct{ held uint64 } // bytes
 // keep makes the array's snapshots so. The volume is up. What is wrong with one is
 // that snapshot's error.
 func (r snapshots) keep(ctx context.Context) {
-	dropped := false
+	dropped, busy := false, r.ready(ctx)
 	// The newest first: one that others stand on can go when they have gone.
 	for _, s := range slices.Backward(r.c.Snaps) {
 		if s.State != apiv1.SnapState_SNAP_STATE_DELETING {
 			continue
 		}
-		if err := r.drop(ctx, s); err != nil {
+		if err := r.drop(ctx, s, busy); err != nil {
 			r.fail(s.Id, fmt.Errorf("snapshot %s of disk array %s is not deleted yet: %w", s.Name, r.c.DaName, err))
 			continue
 		}
@@ -44,7 +42,7 @@ func (r snapshots) keep(ctx context.Context) {
 		if s.State == apiv1.SnapState_SNAP_STATE_DELETING {
 			continue
 		}
-		b, err := r.have(ctx, s)
+		b, err := r.have(ctx, s, busy)
 		if err == nil && dropped { // what stood on others has their clusters now
 			b, err = r.Plane.BdevGet(ctx, b.Name, 0)
 		}
@@ -60,73 +58,11 @@ func (r snapshots) keep(ctx context.Context) {
 	}
 }
 
-// snapWait is how long a pass waits for a call that takes or deletes a snapshot: it
-// ends when all I/O of the volume has ended, and that may wait for what only
-// another pass can do, as for a mirror to be told which leg it goes on without.
-const snapWait = 5 * time.Second
-
-// snapCall takes or deletes a snapshot.
-type snapCall struct {
-	da   string // id
-	done chan struct{}
-	err  error // once done is closed
-}
-
-// begin has the data plane take or delete a snapshot. The call outlives the pass:
-// what it does must be known before anything else is done about the snapshot, or
-// one would appear after its tombstone was carried out.
-func (r snapshots) begin(id string, f func(context.Context) error) {
-	call := &snapCall{da: r.c.DaId, done: make(chan struct{})}
-	r.Agent.mu.Lock()
-	r.snapCalls[id] = call
-	r.Agent.mu.Unlock()
-	r.beyond.Go(func() {
-		defer close(call.done)
-		call.err = agent.Guard(func() error { return f(r.life) })
-	})
-}
-
-// await returns how the call of a snapshot has ended, nil when there is none.
-func (r snapshots) await(ctx context.Context, id string) error {
-	r.Agent.mu.Lock()
-	call := r.snapCalls[id]
-	r.Agent.mu.Unlock()
-	if call == nil {
-		return nil
-	}
-	select {
-	case <-call.done:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(snapWait):
-		return errors.New("the data plane is still at it")
-	}
-	r.Agent.mu.Lock()
-	delete(r.snapCalls, id)
-	r.Agent.mu.Unlock()
-	return call.err
-}
-
-// snapUnderWay reports that a snapshot of an array is being taken or deleted.
-func (a *Agent) snapUnderWay(daID string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, c := range a.snapCalls {
-		select {
-		case <-c.done:
-		default:
-			if c.da == daID {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// have returns a snapshot's bdev, which it makes when the snapshot is asked for.
-func (r snapshots) have(ctx context.Context, s *apiv1.SnapSpec) (*spdk.Bdev, error) {
-	if err := r.await(ctx, s.Id); err != nil { // begun by another pass
-		return nil, fmt.Errorf("snapshot %s of disk array %s is not taken: %w", s.Name, r.c.DaName, err)
+// have returns a snapshot's bdev, which it makes when the snapshot is asked for and
+// nothing stands in the way.
+func (r snapshots) have(ctx context.Context, s *apiv1.SnapSpec, busy error) (*spdk.Bdev, error) {
+	if busy != nil && s.State == apiv1.SnapState_SNAP_STATE_ASKED {
+		return nil, fmt.Errorf("snapshot %s of disk array %s is not taken: %w", s.Name, r.c.DaName, busy)
 	}
 	b, err := r.find(ctx, s.Id)
 	if err != nil || b != nil {
@@ -174,11 +110,10 @@ func (r snapshots) take(ctx context.Context, s *apiv1.SnapSpec) error {
 		return err
 	}
 	r.Log.Info("taking a snapshot", "da", r.c.DaName, "snap", s.Name)
-	r.begin(s.Id, func(ctx context.Context) error {
+	return r.do(ctx, func(ctx context.Context) error {
 		_, err := r.Plane.BdevLvolSnapshot(ctx, r.vol, vda.SnapPrefix+s.Id)
 		return err
 	})
-	return r.await(ctx, s.Id)
 }
 
 // room refuses a snapshot after which an array that is not thin could not be
@@ -215,14 +150,13 @@ func (r snapshots) hold(ctx context.Context) error {
 	if gone, lost := r.backends(); gone != nil {
 		return lost // what is under way would not end
 	}
-	exps := slices.DeleteFunc(r.chain(), func(e *apiv1.ExpSpec) bool { return e.SnapName != "" })
-	slices.Reverse(exps)
-	if err := r.closePaths(ctx, snapshotTaken, exps...); err != nil {
-		return err
-	}
-	for _, e := range exps {
-		if e.Deleted || r.inv.Subsystem(e.Nqn) == nil {
+	// Of a chain the last one first. One that is to go has hosts that write until it has gone.
+	for _, e := range slices.Backward(r.chain()) {
+		if e.SnapName != "" || r.inv.Subsystem(e.Nqn) == nil {
 			continue
+		}
+		if err := r.closePath(ctx, snapshotTaken, e); err != nil {
+			return err
 		}
 		if err := r.Plane.Driver().Drain(ctx, e.Nqn, 1); err != nil {
 			return err
@@ -233,9 +167,9 @@ func (r snapshots) hold(ctx context.Context) error {
 
 // drop carries out a snapshot's tombstone, after those of exporters that stand on
 // it.
-func (r snapshots) drop(ctx context.Context, s *apiv1.SnapSpec) error {
-	if err := r.await(ctx, s.Id); err != nil { // if it has failed, the next pass begins again
-		return err
+func (r snapshots) drop(ctx context.Context, s *apiv1.SnapSpec, busy error) error {
+	if busy != nil {
+		return busy
 	}
 	b, err := r.find(ctx, s.Id)
 	if err != nil || b == nil {
@@ -257,8 +191,7 @@ func (r snapshots) drop(ctx context.Context, s *apiv1.SnapSpec) error {
 		}
 	}
 	r.Log.Info("deleting a snapshot", "da", r.c.DaName, "snap", s.Name)
-	r.begin(s.Id, func(ctx context.Context) error { return agent.Drop(r.Plane.BdevLvolDelete(ctx, b.Name)) })
-	return r.await(ctx, s.Id)
+	return r.do(ctx, func(ctx context.Context) error { return agent.Drop(r.Plane.BdevLvolDelete(ctx, b.Name)) })
 }
 
 func (p *pass) snapAlias(id string) string { return daPrefix + p.c.DaId + "/" + vda.SnapPrefix + id }

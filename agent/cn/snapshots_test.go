@@ -140,8 +140,10 @@ func TestSPDKIsQuietWhileASnapshotIsTaken(t *testing.T) {
 		t := l.T
 		l.small()
 		second := l.exporter(1) // on the first, in a chain
+		leaving := l.exporter(2)
 		l.up(0)
 		l.spec.Create = false
+		leaving.Deleted = true // its hosts write until it has gone
 		p := l.cns[0].plane
 		drained, count := map[any]bool{}, 0
 		p.SetHook(func(method string, a map[string]any) error {
@@ -152,7 +154,7 @@ func TestSPDKIsQuietWhileASnapshotIsTaken(t *testing.T) {
 				}
 			case "bdev_lvol_snapshot":
 				count++
-				for _, nqn := range []string{expNQN, second.Nqn} {
+				for _, nqn := range []string{expNQN, second.Nqn, leaving.Nqn} {
 					if p.ANA(nqn) != spdk.ANAInaccessible || !drained[nqn] {
 						t.Errorf("a snapshot is taken while path %s is %s, drained %v", nqn, p.ANA(nqn), drained[nqn])
 					}

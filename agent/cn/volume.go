@@ -181,5 +181,8 @@ func (p *pass) volAlias() string {
 }
 
 func (p *pass) forgetMade() error {
-	return errors.Join(p.State.SetMade(p.c.DaId, false), p.State.SetMade(p.c.DaId+begun, false))
+	p.Agent.mu.Lock()
+	delete(p.snapDoubts, p.c.DaId)
+	p.Agent.mu.Unlock()
+	return errors.Join(p.State.SetMade(p.c.DaId, false), p.State.SetMade(p.c.DaId+begun, false), p.State.SetMade(p.c.DaId+snapMark, false))
 }

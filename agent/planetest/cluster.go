@@ -56,6 +56,7 @@ type Plane struct {
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
 	mirrors map[string]*spdk.Mirror
+	pending map[string]int // names of lvols that are being made, while hooks hold that up
 	subs    map[string]*subsystem
 	ana     map[string]string
 	retired map[string]bool // subsystems whose hosts are told not to come back
@@ -137,7 +138,7 @@ func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
-	p.mirrors = map[string]*spdk.Mirror{}
+	p.mirrors, p.pending = map[string]*spdk.Mirror{}, map[string]int{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired = map[string]bool{}
 	if p.c.live != nil && p.swaps {

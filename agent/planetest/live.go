@@ -223,7 +223,9 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 	if !ok || !p.has(method) {
 		return nil, &spdk.RPCError{Code: jsonrpc.CodeMethodNotFound, Message: "Method not found", Method: method}
 	}
+	named := p.takesName(method, raw)
 	text, err := json.RawMessage(nil), p.hooked(method, raw)
+	named()
 	if err == nil {
 		text, err = p.carryOut(h, raw)
 		p.noteAsked(method, raw, text)
@@ -236,6 +238,18 @@ func (p *Plane) direct(method string, raw json.RawMessage) (json.RawMessage, err
 		return nil, &spdk.RPCError{Code: refused.Code, Message: refused.Message, Method: method}
 	}
 	return text, err
+}
+
+// takesName has the name of a snapshot be taken while a hook holds up the call that takes
+// it, until the function that it returns is called.
+func (p *Plane) takesName(method string, raw json.RawMessage) (done func()) {
+	var a params
+	if method != "bdev_lvol_snapshot" || json.Unmarshal(raw, &a) != nil {
+		return func() {}
+	}
+	pending := p.pending
+	pending[a.SnapshotName]++
+	return func() { pending[a.SnapshotName]-- }
 }
 
 // hooked calls the hook, without the lock, which is held.

@@ -92,7 +92,7 @@ func (p *Plane) createLvol(a *params) (any, error) {
 	switch {
 	case s == nil:
 		return nil, errNoDev
-	case s.lvols[a.LvolName] != nil:
+	case s.lvols[a.LvolName] != nil || p.pending[a.LvolName] > 0:
 		return nil, errExists
 	}
 	if err := p.touch(b, true); err != nil {
@@ -177,7 +177,7 @@ func (p *Plane) snapshotLvol(a *params) (any, error) {
 		return nil, errNoDev
 	case l.readOnly:
 		return nil, jsonrpc.Errno(syscall.EINVAL, "")
-	case s.lvols[a.SnapshotName] != nil:
+	case s.lvols[a.SnapshotName] != nil || p.pending[a.SnapshotName] > 0:
 		return nil, errExists
 	}
 	if b, _ := p.storeNamed(s.name); b != nil {

@@ -140,6 +140,21 @@ func typedLvols(t *testing.T, p *plane) {
 	}
 	id := must[string](t)(p.BdevLvolCreate(ctx, spdk.LvolCreate{LvsName: "lvs", LvolName: "a", SizeInMiB: 4, ClearMethod: "write_zeroes"}))
 	snap := must[string](t)(p.BdevLvolSnapshot(ctx, "lvs/a", "s"))
+	// Agents see by this whether a name is in use, without changing anything.
+	store := must[*spdk.Lvstore](t)(p.BdevLvolGetLvstore(ctx, "lvs"))
+	tooLarge := spdk.LvolCreate{LvsName: "lvs", LvolName: "s", SizeInMiB: store.TotalDataClusters + 2, ClearMethod: "none"}
+	if _, err := p.BdevLvolCreate(ctx, tooLarge); !spdk.IsNameTaken(err) || spdk.IsNoSpace(err) {
+		t.Errorf("an lvol larger than its lvstore, of a name that is taken: %v", err)
+	}
+	tooLarge.LvolName = "free"
+	for range 2 {
+		if _, err := p.BdevLvolCreate(ctx, tooLarge); !spdk.IsNoSpace(err) || spdk.IsNameTaken(err) {
+			t.Errorf("an lvol larger than its lvstore, of a name that is free: %v", err)
+		}
+	}
+	if now := must[*spdk.Lvstore](t)(p.BdevLvolGetLvstore(ctx, "lvs")); now.FreeClusters != store.FreeClusters {
+		t.Errorf("refused lvols have taken %d clusters", store.FreeClusters-now.FreeClusters)
+	}
 	must[string](t)(p.BdevLvolClone(ctx, snap, "c"))
 	must[string](t)(p.BdevLvolClone(ctx, "lvs/s", "d"))
 	lvols := must[[]spdktest.Lvol](t)(p.BdevLvolGetLvols(ctx, "lvs"))

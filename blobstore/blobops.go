@@ -18,8 +18,8 @@ type BlobConfig struct {
 }
 
 // CreateBlob makes a blob. A thick blob's clusters hold what they held before,
-// which is what the clear methods left. ENOSPC when clusters or metadata pages
-// are short.
+// which is what the clear methods left; what Resize adds to it reads as zeros.
+// ENOSPC when clusters or metadata pages are short.
 func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
 	if c.Clusters > format.MaxClustersPerBlob {
 		return nil, fmt.Errorf("%d clusters: a blob has at most %d: %w", c.Clusters, uint64(format.MaxClustersPerBlob), syscall.EINVAL)
@@ -37,7 +37,7 @@ func (s *Store) CreateBlob(c BlobConfig) (*Blob, error) {
 	}
 	clusters := format.NewClusterMap(c.Clusters)
 	if !c.Thin {
-		if err := s.claimClusters(clusters, 0); err != nil {
+		if err := s.claimClusters(clusters); err != nil {
 			return nil, err
 		}
 	}
@@ -80,92 +80,39 @@ func (s *Store) createBlob(m format.Metadata, clusters *format.ClusterMap, table
 	return b, nil
 }
 
-// claimClusters gives every entry of m from number from on a cluster, or none.
-func (s *Store) claimClusters(m *format.ClusterMap, from uint64) error {
-	if m.Clusters-from > s.clusters.Free() {
-		return fmt.Errorf("%d clusters wanted, %d are free: %w", m.Clusters-from, s.clusters.Free(), ErrFull)
-	}
-	for i := from; i < m.Clusters; i++ {
-		c, err := s.claimCluster()
-		if err != nil {
-			return err
-		}
+// claimClusters gives every entry of m a cluster, or none. They hold what they
+// held before.
+func (s *Store) claimClusters(m *format.ClusterMap) error {
+	claimed, err := s.claim(m.Clusters)
+	for i, c := range claimed {
 		s.zeroed.Clear(uint64(c))
-		m.Set(i, c)
+		m.Set(uint64(i), c)
 	}
-	return nil
-}
-
-// Resize changes the length of the blob. Growing a thick blob takes clusters,
-// shrinking gives them back, cleared. EPERM for a read-only blob, EBUSY while
-// another operation is under way, ENOSPC.
-func (b *Blob) Resize(clusters uint64) error {
-	s := b.store
-	if clusters > format.MaxClustersPerBlob {
-		return fmt.Errorf("%d clusters: a blob has at most %d: %w", clusters, uint64(format.MaxClustersPerBlob), syscall.EINVAL)
-	}
-	s.md.Lock()
-	gone, how, err := b.resize(clusters)
-	s.md.Unlock()
-	if len(gone) > 0 {
-		b.moved()
-	}
-	s.giveBack(gone, how)
 	return err
 }
 
-// resize returns the clusters that the blob has lost, and how to clear them.
-func (b *Blob) resize(clusters uint64) ([]uint32, format.ClearMethod, error) {
-	s := b.store
-	if err := b.mutable(); err != nil {
-		return nil, 0, err
+// claim takes n free clusters, or none.
+func (s *Store) claim(n uint64) ([]uint32, error) {
+	if n > s.clusters.Free() {
+		return nil, fmt.Errorf("%d clusters wanted, %d are free: %w", n, s.clusters.Free(), ErrFull)
 	}
-	if b.busy {
-		return nil, 0, ErrMDBusy
-	}
-	b.gate.freeze()
-	defer s.thaw(b)
-	old := b.clusters.Load()
-	if clusters == old.Clusters {
-		return nil, 0, nil
-	}
-	c := b.change()
-	c.clusters = old.Resized(clusters)
-	if !b.meta.Thin() && clusters > old.Clusters {
-		if err := s.claimClusters(c.clusters, old.Clusters); err != nil {
-			return nil, 0, err
+	out := make([]uint32, 0, n)
+	for range n {
+		c, err := s.claimCluster()
+		if err != nil {
+			s.unclaim(out)
+			return nil, err
 		}
+		out = append(out, c)
 	}
-	// The page of the last extent that both lengths have lists another
-	// number of clusters now.
-	c.table = make([]uint32, format.ExtentTableLen(clusters))
-	copy(c.table, b.table)
-	if edge := min(clusters, old.Clusters); edge%format.ExtentsPerPage != 0 {
-		x := edge / format.ExtentsPerPage
-		c.extents[x] = b.meta.UseTable && (c.table[x] != 0 || !b.meta.Thin())
+	return out, nil
+}
+
+// unclaim makes clusters free that nothing on disk refers to.
+func (s *Store) unclaim(clusters []uint32) {
+	for _, c := range clusters {
+		s.clusters.Clear(uint64(c))
 	}
-	if !b.meta.Thin() {
-		for x := old.Clusters / format.ExtentsPerPage; x < format.ExtentTableLen(clusters); x++ {
-			c.extents[x] = true
-		}
-	}
-	if err := s.commit(c); err != nil {
-		if !b.uncertain {
-			c.clusters.Each(func(i uint64, cluster uint32) {
-				if i >= old.Clusters {
-					s.clusters.Clear(uint64(cluster))
-				}
-			})
-		}
-		return nil, 0, err
-	}
-	var gone []uint32
-	old.Each(func(i uint64, cluster uint32) {
-		if i >= clusters {
-			gone = append(gone, cluster)
-		}
-	})
-	return gone, b.clearMethod(), nil
 }
 
 // giveBack clears clusters that nothing on disk refers to any more and then

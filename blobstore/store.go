@@ -66,6 +66,7 @@ type Store struct {
 	unmarked []unmarked
 
 	repairing bool
+	growing   sync.WaitGroup // thick blobs whose new clusters are being zeroed; added to with md held, while the store is open
 
 	worker worker
 }
@@ -319,8 +320,12 @@ func (s *Store) stop() {
 	if !s.closed.Swap(true) {
 		s.worker.stop()
 		s.md.Lock()
+		open := s.blobs
+		s.md.Unlock() // for blobs that grow, which are all counted by now, to give up
+		s.growing.Wait()
+		s.md.Lock()
 		defer s.md.Unlock()
-		for _, b := range s.blobs {
+		for _, b := range open {
 			b.closeOutside()
 		}
 	}

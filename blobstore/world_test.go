@@ -227,7 +227,9 @@ func (w *world) create() error {
 	m := &modelBlob{thin: thin, blocks: make([]block, n*perCluster)}
 	m.blank(0)
 	w.model[name] = m
-	_, err := w.store.CreateBlob(BlobConfig{Clusters: n, Thin: thin, Xattrs: named(name)})
+	// What a blob leaves behind is what another must not show.
+	clear := []format.ClearMethod{format.ClearDefault, format.ClearNone}[w.tag%2]
+	_, err := w.store.CreateBlob(BlobConfig{Clusters: n, Thin: thin, Clear: clear, Xattrs: named(name)})
 	return err
 }
 
@@ -305,7 +307,9 @@ func (w *world) resize(name string, m *modelBlob) (syscall.Errno, error) {
 	old := len(m.blocks)
 	m.blocks = slices.Grow(m.blocks, int(n*perCluster))[:min(old, int(n*perCluster))]
 	m.blocks = append(m.blocks, make([]block, int(n*perCluster)-len(m.blocks))...)
-	m.blank(uint64(min(old, len(m.blocks))))
+	for i := old; i < len(m.blocks); i++ {
+		m.blocks[i] = block{tags: []uint64{0}} // of a thick blob, too
+	}
 	if p := w.model[m.parent]; p != nil {
 		for i := old; i < min(len(m.blocks), len(p.blocks)); i++ {
 			m.blocks[i] = w.inherited(m.parent, i)

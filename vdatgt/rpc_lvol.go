@@ -15,7 +15,7 @@ func lvolMethods() []*Method {
 		method("bdev_lvol_create", "Makes an lvol; returns its UUID, which is its bdev's name.", createLvol, slow),
 		method("bdev_lvol_delete", "Deletes an lvol.", deleteLvol, slow),
 		method("bdev_lvol_rename", "Gives an lvol another name.", renameLvol, slow),
-		method("bdev_lvol_resize", "Changes the size of an lvol; shrinking drops data.", resizeLvol, slow),
+		method("bdev_lvol_resize", "Changes the size of an lvol. Shrinking drops data; what is added reads as zeros.", resizeLvol, slow),
 		method("bdev_lvol_set_read_only", "Makes an lvol refuse writes for good.", readOnlyLvol, slow),
 		method("bdev_lvol_snapshot", "Makes a snapshot of an lvol; returns its UUID.", snapshotLvol, slow),
 		method("bdev_lvol_clone", "Makes a writable lvol on a snapshot; returns its UUID.", cloneLvol, slow),

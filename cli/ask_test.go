@@ -90,12 +90,15 @@ func TestDeleteAsks(t *testing.T) {
 				t.Errorf("exit %d, the array is there: %v", exit, there())
 			}
 			fmt.Fprintln(tty, "end")
-			shown := make([]byte, 4096)
-			n, err := keyboard.Read(shown)
-			if err != nil {
-				t.Fatal(err)
+			said, shown := "", make([]byte, 4096)
+			for !strings.Contains(said, "end\r\n") { // a read may return less than there is
+				n, err := keyboard.Read(shown)
+				if err != nil {
+					t.Fatal(err)
+				}
+				said += string(shown[:n])
 			}
-			if said := string(shown[:n]); strings.Contains(said, "all data on it: da0? [y/N]") != tt.asks {
+			if strings.Contains(said, "all data on it: da0? [y/N]") != tt.asks {
 				t.Errorf("the terminal shows %q", said)
 			}
 		})

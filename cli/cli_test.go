@@ -181,7 +181,7 @@ func TestRedundancy(t *testing.T) {
 			t.Errorf("da get does not show %s:\n%s", want, out)
 		}
 	}
-	if tab, _ := u.ok("da list -o table"); !strings.Contains(tab, "REDUNDANCY_STATE") || !strings.Contains(tab, "mirror:2") {
+	if tab, _ := u.ok("da list -o table"); !strings.Contains(tab, "REDUNDANCY") || !strings.Contains(tab, "mirror:2") {
 		t.Errorf("da list as a table:\n%s", tab)
 	}
 }
@@ -230,7 +230,7 @@ func TestFailures(t *testing.T) {
 		{"da create --da-name x --da-size 1M --da-conf []", exitUsage, 2, []string{"--da-conf", "not a JSON object"}},
 		{"dn list --online maybe", exitUsage, 2, []string{"--online", "maybe", "true or false"}},
 		{"dn list --limit x", exitUsage, 2, []string{"--limit"}},
-		{"dn list -o xml", exitUsage, 2, []string{"--output", "xml", "json, yaml, table"}},
+		{"dn list -o xml", exitUsage, 2, []string{"--output", "xml", "json, yaml, table, wide, name or jsonpath"}},
 		{"dn list --timeout 0", exitUsage, 2, []string{"--timeout"}},
 		{"dn list --timeout soon", exitUsage, 2, []string{"--timeout", "soon"}},
 		{"dn list --addr-port nowhere", exitUsage, 2, []string{"--addr-port", "nowhere", "HOST:PORT"}},

@@ -58,11 +58,11 @@ func callFailure(err error) *failure {
 // print shows a failure.
 func (s *session) print(f *failure) {
 	fmt.Fprintln(s.stderr, "vda_cli:", strings.ReplaceAll(f.info.ReplyMsg, "\n", " "))
-	if s.output == "table" || s.human || f.shown {
+	if s.output.format != "json" && s.output.format != "yaml" || s.human || f.shown {
 		return
 	}
 	b := append(appendReplyInfo(nil, f.info), '\n')
-	if s.output == "yaml" {
+	if s.output.format == "yaml" {
 		y, err := toYAML(b)
 		if err != nil {
 			fmt.Fprintln(s.stderr, "vda_cli:", reason.Full(err))

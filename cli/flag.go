@@ -175,24 +175,34 @@ func checkJSON(text string) error {
 	return nil
 }
 
-// choice is a pflag.Value with few values.
-type choice struct {
-	to     *string
-	values []string
+// formats are those of every reply.
+var formats = []string{"json", "yaml", "table", "wide", "name", "jsonpath="}
+
+// output is a pflag.Value: the format of the reply.
+type output struct {
+	format string   // one of formats, without "="
+	path   jsonPath // for "jsonpath"
+	text   string
 }
 
-func newChoice(to *string, def string, values ...string) *choice {
-	*to = def
-	return &choice{to, values}
-}
+func (o *output) String() string { return o.text }
+func (o *output) Type() string   { return "FORMAT" }
 
-func (c *choice) String() string { return *c.to }
-func (c *choice) Type() string   { return "FORMAT" }
-
-func (c *choice) Set(text string) error {
-	if !slices.Contains(c.values, text) {
-		return fmt.Errorf("it must be %s", strings.Join(c.values, ", "))
+func (o *output) Set(text string) error {
+	format, path, isPath := strings.Cut(text, "=")
+	var p jsonPath
+	switch {
+	case isPath && format == "jsonpath":
+		var err error
+		if p, err = parsePath(path); err != nil {
+			return err
+		}
+	case isPath || format == "jsonpath" || !slices.Contains(formats, format):
+		return fmt.Errorf("it must be %s", strings.Join(formats[:5], ", ")+" or jsonpath={PATH}")
 	}
-	*c.to = text
+	*o = output{format, p, text}
 	return nil
 }
+
+// forPeople reports that what is printed is not for a program to read.
+func (o *output) forPeople() bool { return o.format == "table" || o.format == "wide" }

@@ -28,12 +28,14 @@ const (
 
 // session is one run.
 type session struct {
-	portals string // addresses with commas between them
-	timeout time.Duration
-	output  string
-	wait    waitTime
-	stdout  io.Writer // the reply
-	stderr  io.Writer // one line per warning or error
+	portals   string // addresses with commas between them
+	timeout   time.Duration
+	output    output
+	wait      waitTime
+	columns   string // names, with commas between them; "" for the usual ones
+	noHeaders bool
+	stdout    io.Writer // the reply
+	stderr    io.Writer // one line per warning or error
 
 	human bool        // the reply is printed for people: no format was asked for
 	yes   bool        // nobody is asked before something is deleted
@@ -79,8 +81,13 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 		"(environment VDA_ADDR_PORT or "+portalEnv+")")
 	program.AlsoEnv(fs, "addr-port", portalEnv)
 	fs.DurationVar(&s.timeout, "timeout", defaultTimeout, "how long to wait for the reply")
-	fs.VarP(newChoice(&s.output, "json", "json", "yaml", "table"), "output", "o", "`FORMAT` of the reply: json, yaml or table")
-	program.Choices(root, "output", "json", "yaml", "table")
+	s.output = output{format: "json", text: "json"}
+	fs.VarP(&s.output, "output", "o", "`FORMAT` of the reply: json, yaml, table, wide (a table with more columns), name (of each "+
+		"object, one per line) or jsonpath={PATH}")
+	program.Choices(root, "output", formats...)
+	fs.StringVar(&s.columns, "columns", "", "`NAMES` of the columns that a table of a list has, with commas between them (default those "+
+		"that suit most)")
+	fs.BoolVar(&s.noHeaders, "no-headers", false, "print tables without a first line of names; with it when not given")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
 		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: noCommand, RunE: incomplete,
@@ -127,6 +134,9 @@ func (s *session) command(c *command) *cobra.Command {
 		Args:    program.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if err := s.checkColumns(method.Output()); err != nil {
+				return err
+			}
 			if c.asks() {
 				if err := s.ask(cmd, c); err != nil {
 					return err
@@ -190,7 +200,7 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 	if err := s.await(ctx, c, what.wait, req, reply); err != nil {
 		return err
 	}
-	if s.human || what.text != nil && s.output == "table" {
+	if s.human || what.text != nil && s.output.forPeople() {
 		what.text(s.stdout, reply)
 	} else if err := s.show(reply); err != nil {
 		return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,20 +16,61 @@ import (
 // show prints a reply in the format asked for.
 func (s *session) show(reply proto.Message) error {
 	var b []byte
-	switch s.output {
-	case "table":
-		b = table(reply.ProtoReflect())
+	switch s.output.format {
+	case "table", "wide":
+		b = s.table(reply.ProtoReflect())
+	case "name":
+		b = names(nil, reply.ProtoReflect())
 	default:
 		b = append(appendMessage(nil, reply.ProtoReflect(), ""), '\n')
-		if s.output == "yaml" {
+		switch s.output.format {
+		case "yaml":
 			var err error
 			if b, err = toYAML(b); err != nil {
 				return err
+			}
+		case "jsonpath":
+			var v any
+			dec := json.NewDecoder(bytes.NewReader(b))
+			dec.UseNumber() // 64-bit numbers stay whole
+			if err := dec.Decode(&v); err != nil {
+				return err
+			}
+			var text strings.Builder
+			s.output.path.print(&text, v)
+			b = []byte(text.String())
+			if !strings.HasSuffix(text.String(), "\n") {
+				b = append(b, '\n')
 			}
 		}
 	}
 	_, err := s.stdout.Write(b)
 	return err
+}
+
+// names appends a line with the name of each object of a reply.
+func names(b []byte, m protoreflect.Message) []byte {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if f.Kind() != protoreflect.MessageKind {
+			continue
+		}
+		objects := []protoreflect.Message{}
+		if f.IsList() {
+			for j := range m.Get(f).List().Len() {
+				objects = append(objects, m.Get(f).List().Get(j).Message())
+			}
+		} else if m.Has(f) {
+			objects = append(objects, m.Get(f).Message())
+		}
+		for _, o := range objects {
+			if name := nameOf(o); name != "" {
+				b = append(append(b, name...), '\n')
+			}
+		}
+	}
+	return b
 }
 
 // toYAML rewrites JSON, which is YAML, in block style.
@@ -56,7 +98,7 @@ func block(n *yaml.Node) {
 
 // table prints a reply for people: a list as rows, one object as its fields
 // with its own lists as rows below.
-func table(m protoreflect.Message) []byte {
+func (s *session) table(m protoreflect.Message) []byte {
 	var out bytes.Buffer
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
@@ -64,9 +106,9 @@ func table(m protoreflect.Message) []byte {
 		switch {
 		case f.Name() == "reply_info" || f.Name() == "warning_list":
 		case f.IsList() && f.Kind() == protoreflect.MessageKind:
-			rows(&out, f, m.Get(f).List())
+			s.rows(&out, f, m.Get(f).List())
 		case f.Kind() == protoreflect.MessageKind:
-			one(&out, m.Get(f).Message())
+			s.one(&out, m.Get(f).Message())
 		case f.Name() == "next_token" && m.Get(f).String() != "":
 			fmt.Fprintf(&out, "\nmore: --token %s\n", m.Get(f).String())
 		}
@@ -74,35 +116,108 @@ func table(m protoreflect.Message) []byte {
 	return out.Bytes()
 }
 
-// hidden are columns that a table leaves out for width.
-var hidden = []protoreflect.Name{"error_time", "version", "data_plane_version", "min_legs", "raw_size", "description",
-	"rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec"}
+// columnsOf are those of a table of messages that nobody has chosen.
+func (s *session) columnsOf(d protoreflect.MessageDescriptor) []column {
+	var some []column
+	for _, c := range allColumns(d) {
+		if s.output.format == "wide" || !c.wide {
+			some = append(some, c)
+		}
+	}
+	return some
+}
 
-func rows(out *bytes.Buffer, f protoreflect.FieldDescriptor, l protoreflect.List) {
+// allColumns are those that a table of messages can have: those of the type, or, of a
+// type that has none, its fields.
+func allColumns(d protoreflect.MessageDescriptor) []column {
+	all := columns[d.Name()]
+	fields := d.Fields()
+	if all == nil {
+		for i := range fields.Len() {
+			f := fields.Get(i)
+			if f.IsList() || f.Kind() == protoreflect.MessageKind {
+				continue
+			}
+			head := strings.ToUpper(strings.ReplaceAll(string(f.Name()), "_", "-"))
+			all = append(all, column{head: head, wide: strings.HasSuffix(head, "-ID"),
+				of: func(m protoreflect.Message) string { return cell(f, m.Get(f)) }})
+		}
+	} else if fields.ByName("label_list") != nil {
+		all = append(slices.Clip(all),
+			wide(col("LABELS", func(m described) string { return strings.Join(m.GetLabelList(), ",") })),
+			wide(col("DESCRIPTION", func(m described) string { return m.GetDescription() })))
+	}
+	return all
+}
+
+// described is a message of an object with labels.
+type described interface {
+	proto.Message
+	GetLabelList() []string
+	GetDescription() string
+}
+
+// pick returns the columns that --columns names, of a list's type.
+func (s *session) pick(d protoreflect.MessageDescriptor) ([]column, error) {
+	all, some := allColumns(d), []column(nil)
+	for name := range strings.SplitSeq(s.columns, ",") {
+		at := slices.IndexFunc(all, func(c column) bool { return strings.EqualFold(c.head, strings.TrimSpace(name)) })
+		if at < 0 {
+			var heads []string
+			for _, c := range all {
+				heads = append(heads, strings.ToLower(c.head))
+			}
+			return nil, fmt.Errorf("--columns %q: there is no column %q; there are %s", s.columns, strings.TrimSpace(name),
+				strings.Join(heads, ", "))
+		}
+		some = append(some, all[at])
+	}
+	return some, nil
+}
+
+// checkColumns is the error of a --columns that a reply cannot be printed with.
+func (s *session) checkColumns(reply protoreflect.MessageDescriptor) error {
+	if s.columns == "" {
+		return nil
+	}
+	fields := reply.Fields()
+	for i := range fields.Len() {
+		if f := fields.Get(i); f.IsList() && f.Kind() == protoreflect.MessageKind {
+			_, err := s.pick(f.Message())
+			return err
+		}
+	}
+	return fmt.Errorf("--columns %q is for tables of lists; this command prints one object", s.columns)
+}
+
+// rows prints a list. Those inside of an object have all their columns.
+func (s *session) rows(out *bytes.Buffer, f protoreflect.FieldDescriptor, l protoreflect.List) {
+	columns := s.columnsOf(f.Message())
+	if s.columns != "" {
+		if some, err := s.pick(f.Message()); err == nil { // it has been checked
+			columns = some
+		}
+	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	var columns []protoreflect.FieldDescriptor
-	all := f.Message().Fields()
-	for i := range all.Len() {
-		c := all.Get(i)
-		if !c.IsList() && c.Kind() != protoreflect.MessageKind && !strings.HasSuffix(string(c.Name()), "_id") &&
-			!slices.Contains(hidden, c.Name()) {
-			columns = append(columns, c)
-		}
-	}
-	for _, c := range columns {
-		fmt.Fprintf(w, "%s\t", strings.ToUpper(string(c.Name())))
-	}
-	fmt.Fprintln(w)
-	for i := range l.Len() {
+	line := func(cells []string) { fmt.Fprintln(w, strings.Join(cells, "\t")) }
+	if !s.noHeaders {
+		var heads []string
 		for _, c := range columns {
-			fmt.Fprintf(w, "%s\t", cell(c, l.Get(i).Message().Get(c)))
+			heads = append(heads, c.head)
 		}
-		fmt.Fprintln(w)
+		line(heads)
+	}
+	for i := range l.Len() {
+		var cells []string
+		for _, c := range columns {
+			cells = append(cells, c.of(l.Get(i).Message()))
+		}
+		line(cells)
 	}
 	w.Flush() // into memory
 }
 
-func one(out *bytes.Buffer, m protoreflect.Message) {
+func (s *session) one(out *bytes.Buffer, m protoreflect.Message) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
@@ -117,11 +232,11 @@ func one(out *bytes.Buffer, m protoreflect.Message) {
 		}
 	}
 	w.Flush() // into memory
-	nested(out, m)
+	s.nested(out, m)
 }
 
 // nested prints the lists of an object, and the lists in those.
-func nested(out *bytes.Buffer, m protoreflect.Message) {
+func (s *session) nested(out *bytes.Buffer, m protoreflect.Message) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
@@ -129,9 +244,9 @@ func nested(out *bytes.Buffer, m protoreflect.Message) {
 			continue
 		}
 		fmt.Fprintf(out, "\n%s\n", f.Name())
-		rows(out, f, m.Get(f).List())
+		s.rows(out, f, m.Get(f).List())
 		for j := range m.Get(f).List().Len() {
-			nested(out, m.Get(f).List().Get(j).Message())
+			s.nested(out, m.Get(f).List().Get(j).Message())
 		}
 	}
 }
@@ -146,6 +261,8 @@ func cell(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 		return size(v.Uint())
 	case v.String() == "":
 		return "-"
+	case strings.HasSuffix(string(f.Name()), "_conf"):
+		return brief(v.String())
 	}
 	return v.String()
 }

@@ -68,9 +68,20 @@ func (s *Server) ListDn(ctx context.Context, req *apiv1.ListDnRequest) (*apiv1.L
 	reply := &apiv1.ListDnReply{}
 	err = s.view(ctx, func(tx store.Reader) error {
 		rows, next, err := tx.ListDN(f, p)
+		if err != nil {
+			return err
+		}
+		pds, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
 		reply.DnMsgList, reply.NextToken = nil, next
+		disks := map[string][]*vda.PD{}
+		for i := range pds {
+			disks[pds[i].DNID] = append(disks[pds[i].DNID], &pds[i])
+		}
 		for i := range rows {
 			msg := dnMsg(&rows[i].Node)
+			for _, pd := range disks[rows[i].ID] {
+				addDisk(msg, pd)
+			}
 			msg.Drain = rows[i].Drain
 			reply.DnMsgList = append(reply.DnMsgList, msg)
 		}
@@ -118,6 +129,13 @@ func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg
 		if err := describe(tx, msg); err != nil {
 			return err
 		}
+		pds, _, err := tx.ListPD(store.PDFilter{DNID: &dn.ID}, store.Page{})
+		if err != nil {
+			return err
+		}
+		for i := range pds {
+			addDisk(msg, &pds[i])
+		}
 		if !all {
 			return nil
 		}
@@ -128,12 +146,8 @@ func (s *Server) dnMsg(ctx context.Context, name string, all bool) (*apiv1.DnMsg
 			}
 			msg.DrainVdCnt, msg.DrainLackBytes, msg.StuckVdMsgList = d.vds, d.lack, d.stuck
 		}
-		pds, _, err := tx.ListPD(store.PDFilter{DNID: &dn.ID}, store.Page{})
 		for i := range pds {
 			msg.PdMsgList = append(msg.PdMsgList, pdMsg(&pds[i], dn))
-		}
-		if err != nil {
-			return err
 		}
 		return describe(tx, msg.PdMsgList...)
 	})

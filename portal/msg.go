@@ -98,6 +98,13 @@ func dnMsg(dn *vda.Node) *apiv1.DnMsg {
 	}
 }
 
+// addDisk counts a pd as one of the dn's.
+func addDisk(msg *apiv1.DnMsg, pd *vda.PD) {
+	msg.PdCnt++
+	msg.TotalSize += pd.TotalClusters * pd.ClusterSize
+	msg.FreeSize += pd.FreeClusters * pd.ClusterSize
+}
+
 func cnMsg(cn *vda.CN) *apiv1.CnMsg {
 	h := seen(cn.Health)
 	return &apiv1.CnMsg{
@@ -134,6 +141,29 @@ func showLegs(msg *apiv1.DaMsg, da *vda.DA, vds []vda.VD) {
 	msg.LackBytes = vda.Lacks(columns)
 }
 
+// showPaths shows where an array's primary is, and how many of its controllers are
+// well.
+func showPaths(msg *apiv1.DaMsg, n *names, cntlrs []vda.Cntlr) error {
+	for i := range cntlrs {
+		c := &cntlrs[i]
+		if c.Deleted {
+			continue
+		}
+		cn, err := n.cn(c.CNID)
+		if err != nil {
+			return err
+		}
+		msg.PathCnt++
+		if !c.Health.Error && !cn.Health.Error {
+			msg.WellPathCnt++
+		}
+		if c.Primary {
+			msg.PrimaryCn = cn.Name
+		}
+	}
+	return nil
+}
+
 // daMsgs are arrays as lists show them. It asks as often for one as for a page of
 // them.
 func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
@@ -151,9 +181,27 @@ func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
 	for i := range legs {
 		byDA[legs[i].DAID] = append(byDA[legs[i].DAID], legs[i])
 	}
+	cntlrs, err := tx.CntlrsOfDAs(sortedIDs(das, func(d vda.DA) string { return d.ID }))
+	if err != nil {
+		return nil, err
+	}
+	cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
+	if err != nil {
+		return nil, err
+	}
+	names, paths := newNames(tx), map[string][]vda.Cntlr{}
+	for i := range cns {
+		names.cns[cns[i].ID] = &cns[i]
+	}
+	for i := range cntlrs {
+		paths[cntlrs[i].DAID] = append(paths[cntlrs[i].DAID], cntlrs[i])
+	}
 	var msgs []*apiv1.DaMsg
 	for i := range das {
 		msg := daMsg(&das[i])
+		if err := showPaths(msg, names, paths[das[i].ID]); err != nil {
+			return nil, err
+		}
 		showLegs(msg, &das[i], byDA[das[i].ID])
 		msgs = append(msgs, msg)
 	}
@@ -189,6 +237,9 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	}
 	cntlrs, err := tx.CntlrsOfDA(da.ID)
 	if err != nil {
+		return nil, err
+	}
+	if err := showPaths(msg, n, cntlrs); err != nil {
 		return nil, err
 	}
 	for i := range cntlrs {

@@ -45,8 +45,12 @@ func (v *overview) read(tx store.Reader) error {
 	if err != nil {
 		return err
 	}
-	if v.das, err = daMsgs(tx, das); err != nil {
-		return err
+	for some := range slices.Chunk(das, maxLimit) { // a question names so many arrays at most
+		msgs, err := daMsgs(tx, some)
+		if err != nil {
+			return err
+		}
+		v.das = append(v.das, msgs...)
 	}
 	ill := true
 	exps, _, err := tx.ListExp(store.ExpFilter{Error: &ill}, store.Page{Limit: maxLimit})

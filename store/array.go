@@ -172,6 +172,13 @@ func (t *sqlReader) CntlrsOfDA(daID string) ([]vda.Cntlr, error) {
 	return listRows(t, &cntlrTable, "da_id = ? ORDER BY idx", daID)
 }
 
+func (t *sqlReader) CntlrsOfDAs(daIDs []string) ([]vda.Cntlr, error) {
+	if len(daIDs) == 0 {
+		return nil, nil
+	}
+	return listRows(t, &cntlrTable, "deleted = FALSE AND da_id IN ("+marks(len(daIDs))+") ORDER BY da_id, idx", anys(daIDs)...)
+}
+
 func (t *sqlReader) CntlrsOfCN(cnID string) ([]vda.Cntlr, error) {
 	return listRows(t, &cntlrTable, "cn_id = ? ORDER BY id", cnID)
 }

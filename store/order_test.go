@@ -15,7 +15,8 @@ import (
 func TestRecorderKnowsEveryMethod(t *testing.T) {
 	locksNothing := map[string]bool{"Unlocked": true, "WaysOfExps": true, "AilingVDs": true, "LegsOf": true, "UnsettledLegs": true,
 		"DrainingVDs": true, "DANames": true, "Tags": true,
-		"NodeNames": true, "DAsOnNode": true,
+		"CntlrsOfDAs": true,
+		"NodeNames":   true, "DAsOnNode": true,
 		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,
 		"BeatMonitor": true, "DeleteMonitor": true, "Monitors": true}
 	all := reflect.TypeFor[store.Tx]()

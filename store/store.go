@@ -110,6 +110,9 @@ type Reader interface {
 	Cntlr(id string) (*vda.Cntlr, error)
 	CntlrsOfDA(daID string) ([]vda.Cntlr, error) // by Idx; tombstones too
 	CntlrsOfCN(cnID string) ([]vda.Cntlr, error) // tombstones too
+	// CntlrsOfDAs returns the controllers of arrays, by array and Idx, without
+	// tombstones; nothing is locked.
+	CntlrsOfDAs(daIDs []string) ([]vda.Cntlr, error)
 
 	DA(id string) (*vda.DA, error)
 	DAByName(name string) (*vda.DA, error) // live ones only

@@ -110,6 +110,9 @@ type DnMsg struct {
 	StuckVdMsgList []*StuckVdMsg `protobuf:"bytes,15,rep,name=stuck_vd_msg_list,json=stuckVdMsgList,proto3" json:"stuck_vd_msg_list,omitempty"` // of the vds on it, the first 100 that cannot go now
 	LabelList      []string      `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                    // KEY=VALUE each, by key
 	Description    string        `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	PdCnt          uint32        `protobuf:"varint,60,opt,name=pd_cnt,json=pdCnt,proto3" json:"pd_cnt,omitempty"`
+	TotalSize      uint64        `protobuf:"varint,61,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"` // bytes of its pds that vds can use
+	FreeSize       uint64        `protobuf:"varint,62,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`    // bytes
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -261,6 +264,27 @@ func (x *DnMsg) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *DnMsg) GetPdCnt() uint32 {
+	if x != nil {
+		return x.PdCnt
+	}
+	return 0
+}
+
+func (x *DnMsg) GetTotalSize() uint64 {
+	if x != nil {
+		return x.TotalSize
+	}
+	return 0
+}
+
+func (x *DnMsg) GetFreeSize() uint64 {
+	if x != nil {
+		return x.FreeSize
+	}
+	return 0
 }
 
 // StuckVdMsg is a vd that is to leave its pd and cannot.
@@ -3390,6 +3414,9 @@ type DaMsg struct {
 	ScrubMsgList    []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"` // the last scrub of a mirrored array, none when there was none; get only
 	LabelList       []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`            // KEY=VALUE each, by key
 	Description     string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	PrimaryCn       string                 `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
+	PathCnt         uint32                 `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
+	WellPathCnt     uint32                 `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -3618,6 +3645,27 @@ func (x *DaMsg) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *DaMsg) GetPrimaryCn() string {
+	if x != nil {
+		return x.PrimaryCn
+	}
+	return ""
+}
+
+func (x *DaMsg) GetPathCnt() uint32 {
+	if x != nil {
+		return x.PathCnt
+	}
+	return 0
+}
+
+func (x *DaMsg) GetWellPathCnt() uint32 {
+	if x != nil {
+		return x.WellPathCnt
+	}
+	return 0
 }
 
 type GrpMsg struct {
@@ -7795,7 +7843,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x06req_id\x18\x01 \x01(\tR\x05reqId\x12\x1d\n" +
 	"\n" +
 	"reply_code\x18\x02 \x01(\x05R\treplyCode\x12\x1b\n" +
-	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\xbe\x04\n" +
+	"\treply_msg\x18\x03 \x01(\tR\breplyMsg\"\x91\x05\n" +
 	"\x05DnMsg\x12\x13\n" +
 	"\x05dn_id\x18\x01 \x01(\tR\x04dnId\x12\x17\n" +
 	"\adn_name\x18\x02 \x01(\tR\x06dnName\x12(\n" +
@@ -7817,7 +7865,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11stuck_vd_msg_list\x18\x0f \x03(\v2\x12.vda.v1.StuckVdMsgR\x0estuckVdMsgList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"k\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x15\n" +
+	"\x06pd_cnt\x18< \x01(\rR\x05pdCnt\x12\x1d\n" +
+	"\n" +
+	"total_size\x18= \x01(\x04R\ttotalSize\x12\x1b\n" +
+	"\tfree_size\x18> \x01(\x04R\bfreeSize\"k\n" +
 	"\n" +
 	"StuckVdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x17\n" +
@@ -8102,7 +8154,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xaf\a\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\x8d\b\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -8138,7 +8190,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0escrub_msg_list\x18( \x03(\v2\x10.vda.v1.ScrubMsgR\fscrubMsgList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"{\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x1d\n" +
+	"\n" +
+	"primary_cn\x18< \x01(\tR\tprimaryCn\x12\x19\n" +
+	"\bpath_cnt\x18= \x01(\rR\apathCnt\x12\"\n" +
+	"\rwell_path_cnt\x18> \x01(\rR\vwellPathCnt\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +

@@ -440,3 +440,38 @@ func testLegsOf(t *testing.T, s *suite) {
 		return err
 	})
 }
+
+// testCntlrsOfDAs reads the controllers of several arrays in one question, without
+// those that are being deleted.
+func testCntlrsOfDAs(t *testing.T, s *suite) {
+	a, b, other := s.newCluster(t), s.newCluster(t), s.newCluster(t)
+	want := []string{a.cntlr.ID, b.cntlr.ID}
+	if a.da.ID > b.da.ID {
+		want = []string{b.cntlr.ID, a.cntlr.ID}
+	}
+	look := func(want ...string) {
+		t.Helper()
+		s.view(t, func(tx store.Reader) error {
+			rows, err := tx.CntlrsOfDAs([]string{b.da.ID, a.da.ID, "none"})
+			var got []string
+			for i := range rows {
+				got = append(got, rows[i].ID)
+			}
+			same(t, "controllers", got, want)
+			return err
+		})
+	}
+	look(want...)
+	s.update(t, func(tx store.Tx) error {
+		b.cntlr.Deleted = true
+		return tx.UpdateCntlr(b.cntlr)
+	})
+	look(a.cntlr.ID)
+	s.view(t, func(tx store.Reader) error {
+		rows, err := tx.CntlrsOfDAs(nil)
+		if len(rows) != 0 {
+			t.Errorf("of no array, though %s has one: %v", other.da.ID, rows)
+		}
+		return err
+	})
+}

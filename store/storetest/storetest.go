@@ -53,6 +53,7 @@ func Run(t *testing.T, uri string) {
 		{"Ways", testWays},
 		{"AilingVDs", testAilingVDs},
 		{"LegsOf", testLegsOf},
+		{"CntlrsOfDAs", testCntlrsOfDAs},
 		{"OrphanSpace", testOrphanSpace},
 		{"Monitors", testMonitors},
 		{"Events", testEvents},

@@ -127,11 +127,12 @@ func (s *session) command(c *command) *cobra.Command {
 	method := apiv1.File_v1_portal_proto.Services().ByName("Portal").Methods().ByName(protoreflect.Name(c.method))
 	req := newMessage(method.Input())
 	cmd := &cobra.Command{
-		Use:     c.verb,
+		Use:     c.use(),
 		Short:   c.short,
 		Long:    c.short + ".\n" + c.long,
 		Example: c.example,
-		Args:    program.NoArgs,
+		Args:    c.takeName,
+		Aliases: aliases[c.verb],
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
 			if err := s.checkColumns(method.Output()); err != nil {

@@ -1,6 +1,10 @@
 package vda
 
-import "time"
+import (
+	"strconv"
+	"strings"
+	"time"
+)
 
 // DA is a disk array.
 type DA struct {
@@ -23,7 +27,10 @@ type DA struct {
 	Moving  time.Time
 	Created bool // raid, lvstore and volume have been made on media once
 	Deleted bool
-	Health  Health
+	// Purge is when an array that its user has deleted goes for good; zero for others.
+	// Until then all of it works on, and no user finds it.
+	Purge  time.Time
+	Health Health
 }
 
 // Thin reports whether the array promises more than it has bought.
@@ -60,4 +67,34 @@ type Grp struct {
 	DAID string
 	Idx  uint32
 	Size uint64 // bytes of all its vds; of a mirrored array's columns, without what legs have behind the data
+}
+
+// The bounds of how long a deleted array may be kept.
+const (
+	minKeep = time.Minute
+	maxKeep = 366 * 24 * time.Hour
+)
+
+// ParseKeep reads for how long a deleted array is kept: a number with a unit, which is
+// d, h, m or s; 0 for "", which is not at all.
+func ParseKeep(field, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	var d time.Duration
+	var err error
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * 24 * time.Hour
+	} else {
+		d, err = time.ParseDuration(text)
+	}
+	if err != nil {
+		return 0, invalid("%s %q is not a time like 90m, 24h or 7d", field, Shorten(text, 80))
+	}
+	if d < minKeep || d > maxKeep {
+		return 0, invalid("%s %q must be 1m to 366d", field, Shorten(text, 80))
+	}
+	return d, nil
 }

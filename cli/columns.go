@@ -108,6 +108,7 @@ var columns = map[protoreflect.Name][]column{
 		wide(col("STRIPES", func(m *apiv1.DaMsg) string { return brief(m.DaConf) })),
 		wide(col("LIMITS", limitsOf)),
 		wide(col("TERM", func(m *apiv1.DaMsg) string { return fmt.Sprint(m.Term) })),
+		wide(col("DELETED-AT", (*apiv1.DaMsg).GetPurgeTime)),
 		wide(col("ID", (*apiv1.DaMsg).GetDaId)),
 	},
 	"GrpMsg": {

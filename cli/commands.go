@@ -235,7 +235,15 @@ var commands = []command{
 				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}},
 			limits(", as when not given")...), newTags...)},
 	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array without exporters and snapshots, and all data on it",
-		example: "  vda_cli da delete --da-name da0", flags: []flag{daName}},
+		long: "\nWith --keep nobody can use it from now on and its name is free, but da undelete brings\nit back with its data until " +
+			"that time has passed. Its space is free after that.",
+		example: "  vda_cli da delete --da-name da0\n  vda_cli da delete --da-name da0 --keep 24h",
+		flags: []flag{daName, {name: "keep", usage: "`TIME` for which da undelete can bring it back, like 90m, 24h or 7d; deleted at once " +
+			"when not given"}}},
+	{noun: "da", verb: "undelete", method: "UndeleteDa", short: "Bring a disk array back that was deleted with --keep, with its data",
+		example: "  vda_cli da undelete --da-name da0",
+		flags: []flag{daName, {name: "da-id", usage: "`ID` of the array, as da list --trash shows it; the only one of that name when not given"},
+			{name: "new-da-name", usage: "new `NAME`, when another array has its own by now; its own when not given"}}},
 	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, the limits, the redundancy or the labels of a disk array",
 		wait: &changedDa,
 		long: "\nWith --redundancy an array that serves gets more legs, which are copied to, or goes\non with fewer. It is refused when a " +
@@ -253,7 +261,8 @@ var commands = []command{
 			limits("; unchanged when not given")...), tags...)},
 	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
 		example: "  vda_cli da list --limit 10 -o table\n  vda_cli da list --label env=prod --label tier!=test",
-		flags:   []flag{limit, token, errorFilter, labelFilter}},
+		flags: []flag{limit, token, errorFilter, labelFilter, {name: "trash", syntax: onOff,
+			usage: "list those that da delete --keep has put away instead, and when they go; not those when not given"}}},
 	{noun: "da", verb: "get", method: "GetDa", short: "Show a disk array with its virtual disks, controllers and exporters",
 		example: "  vda_cli da get --da-name da0", flags: []flag{daName}},
 	{noun: "da", verb: "failover", method: "FailoverDa", short: "Move the primary of a disk array to another of its controllers",

@@ -51,16 +51,19 @@ func statusText(w io.Writer, reply proto.Message) {
 	}
 	section(w, "Nodes", rows)
 	rows = [][]any{{"LOCATION", "DNS", "CNS", "PDS", "SIZE", "FREE", "USED"}}
-	var size, free uint64
+	var size, free, kept uint64
 	for _, l := range m.GetCapacityMsgList() {
 		if l.DnCnt == 0 {
 			continue
 		}
 		rows = append(rows, []any{l.Location, l.DnCnt, l.CnCnt, l.PdCnt, short(l.TotalSize), short(l.FreeSize), share(l.TotalSize, l.FreeSize)})
-		size, free = size+l.TotalSize, free+l.FreeSize
+		size, free, kept = size+l.TotalSize, free+l.FreeSize, kept+l.ReclaimableSize
 	}
 	rows = append(rows, []any{"all", "", "", "", short(size), short(free), share(size, free)})
 	section(w, "Capacity", rows)
+	if kept > 0 {
+		fmt.Fprintf(w, "\n  %s more become free when deleted arrays go that are kept: da list --trash\n", short(kept))
+	}
 	rows = nil
 	for _, a := range m.GetDaCountMsgList() {
 		rows = append(rows, []any{a.State, a.DaCnt, short(a.DaSize)})

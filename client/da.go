@@ -20,10 +20,18 @@ func (c *Client) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest, opts 
 	return c.stubs.CreateDa(ctx, req, opts...)
 }
 
-// DeleteDa removes a disk array without exporters, and all data on it. Errors:
+// DeleteDa removes a disk array without exporters and snapshots, and all data on it;
+// with Keep in the request when that time has passed. Errors: CodeInvalid,
 // CodeNotFound, CodeInUse.
 func (c *Client) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest, opts ...grpc.CallOption) (*apiv1.DeleteDaReply, error) {
 	return c.stubs.DeleteDa(ctx, req, opts...)
+}
+
+// UndeleteDa brings a disk array back that was deleted with Keep, with its data.
+// Errors: CodeInvalid, CodeNotFound, CodeNameTaken, CodeFailedPrecondition (several had
+// that name: give DaId).
+func (c *Client) UndeleteDa(ctx context.Context, req *apiv1.UndeleteDaRequest, opts ...grpc.CallOption) (*apiv1.UndeleteDaReply, error) {
+	return c.stubs.UndeleteDa(ctx, req, opts...)
 }
 
 // ModifyDa renames a disk array without exporters. Errors: CodeInvalid,

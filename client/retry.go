@@ -34,7 +34,8 @@ type call struct {
 // verbs are the first words of methods; those that change no object, so that
 // they may be called twice, are true.
 var verbs = map[string]bool{
-	"Create": false, "Delete": false, "Modify": false, "Failover": false, "Adopt": false, "List": true, "Get": true, "Syncup": true,
+	"Create": false, "Delete": false, "Undelete": false,
+	"Modify": false, "Failover": false, "Adopt": false, "List": true, "Get": true, "Syncup": true,
 	"Recover": false, "Drain": true, "Undrain": true, "Move": false, "Scrub": false,
 }
 

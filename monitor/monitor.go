@@ -65,6 +65,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	m.wg.Go(func() { m.watchFailover(ctx) })
 	m.wg.Go(func() { m.watchHeal(ctx) })
 	m.wg.Go(func() { m.watchEvents(ctx) })
+	m.wg.Go(func() { m.watchTrash(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	defer m.leave()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -13,11 +14,16 @@ import (
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
-// DeleteDa removes a disk array without exporters, and its data.
+// DeleteDa removes a disk array without exporters, and its data; or puts it into the
+// trash for some time.
 func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*apiv1.DeleteDaReply, error) {
+	keep, err := vda.ParseKeep("keep", req.Keep)
+	if err != nil {
+		return nil, err
+	}
 	var steps [][]node
 	var daID string
-	err := s.update(ctx, func(tx store.Tx) error {
+	err = s.update(ctx, func(tx store.Tx) error {
 		da, err := findDA(tx, req.DaName)
 		if err != nil {
 			return err
@@ -43,6 +49,10 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 		if snaps != nil {
 			return inUse("da", da.Name, "snaps", snaps)
 		}
+		if keep > 0 {
+			da.Purge = time.Now().Add(keep)
+			return tx.UpdateDA(da)
+		}
 		plan, err := array.Delete(tx, da)
 		if err != nil {
 			return err
@@ -52,6 +62,9 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 	})
 	if err != nil {
 		return nil, err
+	}
+	if keep > 0 {
+		return &apiv1.DeleteDaReply{}, nil
 	}
 	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", s.carryOut(ctx, daID, steps))}, nil
 }
@@ -173,13 +186,15 @@ func (s *Server) ListDa(ctx context.Context, req *apiv1.ListDaRequest) (*apiv1.L
 	}
 	reply := &apiv1.ListDaReply{}
 	err = s.view(ctx, func(tx store.Reader) error {
-		rows, next, err := tx.ListDA(store.DAFilter{Error: req.Error, Labels: labels}, p)
+		rows, next, err := tx.ListDA(store.DAFilter{Trash: req.Trash, Error: req.Error, Labels: labels}, p)
 		if err != nil {
 			return err
 		}
 		reply.NextToken = next
-		reply.DaMsgList, err = daMsgs(tx, rows)
-		return err
+		if reply.DaMsgList, err = daMsgs(tx, rows); err != nil || !req.Trash {
+			return err
+		}
+		return showRawSize(tx, reply.DaMsgList)
 	})
 	return reply, err
 }
@@ -296,7 +311,7 @@ func byName(name string) func(store.Reader) (*vda.DA, error) {
 func byID(id string) func(store.Reader) (*vda.DA, error) {
 	return func(tx store.Reader) (*vda.DA, error) {
 		da, err := tx.DA(id)
-		if err == nil && da.Deleted {
+		if err == nil && (da.Deleted || !da.Purge.IsZero()) {
 			err = vda.Errorf(vda.NotFound, "da %s is deleted", da.Name)
 		}
 		return da, err

@@ -128,7 +128,7 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 	h := seen(da.Health)
 	return &apiv1.DaMsg{
 		DaId: da.ID, DaName: da.Name, DaSize: da.Size, PhysicalSize: da.PhysicalSize, Thin: da.Thin(), CntlrCnt: da.CntlrCnt,
-		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term,
+		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term, PurgeTime: rfc3339(da.Purge),
 		RwIosPerSec: da.Limits.RWIOs, RwMbytesPerSec: da.Limits.RWMB, RMbytesPerSec: da.Limits.RMB, WMbytesPerSec: da.Limits.WMB,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}

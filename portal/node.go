@@ -107,7 +107,7 @@ func partsOn(tx store.Reader, k vda.NodeKind, id string) (what string, das []str
 // dasOfCntlrs names the arrays that controllers belong to. It locks none: the
 // controllers' cn is locked already.
 func dasOfCntlrs(tx store.Reader, cntlrs []vda.Cntlr) ([]string, error) {
-	known, err := tx.DANames(sortedIDs(cntlrs, func(c vda.Cntlr) string { return c.DAID }))
+	known, err := holders(tx, sortedIDs(cntlrs, func(c vda.Cntlr) string { return c.DAID }))
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func usedBy(tx store.Reader, kind, name, by string, das []string, err error) err
 	if err != nil || das == nil {
 		return err
 	}
-	known, err := tx.DANames(das)
+	known, err := holders(tx, das)
 	if err != nil {
 		return err
 	}

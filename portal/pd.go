@@ -180,7 +180,7 @@ func lostConf(conf string) (string, error) {
 // dasOfVDs names the arrays that vds belong to, each once. It locks none: the
 // vds' pd or dn is locked already.
 func dasOfVDs(tx store.Reader, vds []vda.VD) ([]string, error) {
-	known, err := tx.DANames(sortedIDs(vds, func(v vda.VD) string { return v.DAID }))
+	known, err := holders(tx, sortedIDs(vds, func(v vda.VD) string { return v.DAID }))
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,7 @@ type overview struct {
 	census
 	pds  []vda.PD
 	das  []*apiv1.DaMsg
+	kept []vda.VD        // of arrays that are in the trash
 	exps []*apiv1.ExpMsg // in error
 }
 
@@ -51,6 +52,9 @@ func (v *overview) read(tx store.Reader) error {
 			return err
 		}
 		v.das = append(v.das, msgs...)
+	}
+	if v.kept, err = tx.TrashedVDs(); err != nil {
+		return err
 	}
 	ill := true
 	exps, _, err := tx.ListExp(store.ExpFilter{Error: &ill}, store.Page{Limit: maxLimit})
@@ -139,6 +143,11 @@ func (v *overview) capacity() []*apiv1.CapacityMsg {
 		c.FreeSize += pd.FreeClusters * pd.ClusterSize
 		if pd.Online && dn.Online && !pd.Drain && !dn.Drain && !pd.Health.Error && !dn.Health.Error {
 			c.UsableSize += pd.FreeClusters * pd.ClusterSize
+		}
+	}
+	for i := range v.kept {
+		if dn := dns[v.kept[i].DNID]; dn != nil {
+			of(&dn.Node).ReclaimableSize += v.kept[i].Size
 		}
 	}
 	var all []*apiv1.CapacityMsg

@@ -174,6 +174,11 @@ func (t *sqlReader) AilingVDs(daIDs []string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, where, anys(daIDs)...)
 }
 
+func (t *sqlReader) TrashedVDs() ([]vda.VD, error) {
+	return listRows(t, &vdTable,
+		"deleted = FALSE AND da_id IN (SELECT id FROM vda_da WHERE deleted = FALSE AND purge_us <> 0) ORDER BY da_id, id")
+}
+
 func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
 	return listRows(t, &vdTable,
 		"(role <> 0 OR leaving = TRUE OR h_error = TRUE AND mirror_id <> '') AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")

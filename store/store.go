@@ -49,6 +49,7 @@ type PDFilter struct {
 
 // DAFilter selects disk arrays.
 type DAFilter struct {
+	Trash  bool // those with a Purge, instead of those without
 	Error  *bool
 	Labels []vda.LabelMatch
 }
@@ -104,6 +105,8 @@ type Reader interface {
 	// error, of all arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
 	UnsettledLegs() ([]vda.VD, error)
 
+	// TrashedVDs returns the vds of arrays that have a Purge, likewise, by array.
+	TrashedVDs() ([]vda.VD, error)
 	// DrainingVDs returns the vds on dns and pds that are being drained, likewise.
 	DrainingVDs() ([]vda.VD, error)
 
@@ -115,7 +118,7 @@ type Reader interface {
 	CntlrsOfDAs(daIDs []string) ([]vda.Cntlr, error)
 
 	DA(id string) (*vda.DA, error)
-	DAByName(name string) (*vda.DA, error) // live ones only
+	DAByName(name string) (*vda.DA, error) // live ones only, without a Purge
 	ListDA(f DAFilter, p Page) ([]vda.DA, string, error)
 	DeletedDAs() ([]vda.DA, error)
 	GrpsOfDA(daID string) ([]vda.Grp, error)

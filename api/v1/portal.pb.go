@@ -3414,6 +3414,7 @@ type DaMsg struct {
 	ScrubMsgList    []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"` // the last scrub of a mirrored array, none when there was none; get only
 	LabelList       []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`            // KEY=VALUE each, by key
 	Description     string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	PurgeTime       string                 `protobuf:"bytes,52,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`          // RFC 3339, of one that is deleted and kept: when it goes for good
 	PrimaryCn       string                 `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
 	PathCnt         uint32                 `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
 	WellPathCnt     uint32                 `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
@@ -3643,6 +3644,13 @@ func (x *DaMsg) GetLabelList() []string {
 func (x *DaMsg) GetDescription() string {
 	if x != nil {
 		return x.Description
+	}
+	return ""
+}
+
+func (x *DaMsg) GetPurgeTime() string {
+	if x != nil {
+		return x.PurgeTime
 	}
 	return ""
 }
@@ -4255,8 +4263,11 @@ func (x *CreateDaReply) GetWarningList() []string {
 }
 
 type DeleteDaRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	DaName string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	// For how long it is kept, like 90m, 24h or 7d, so that UndeleteDa brings it back with
+	// its data. Nobody can use it meanwhile, and its name is free. "": not at all.
+	Keep          string `protobuf:"bytes,2,opt,name=keep,proto3" json:"keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4294,6 +4305,13 @@ func (*DeleteDaRequest) Descriptor() ([]byte, []int) {
 func (x *DeleteDaRequest) GetDaName() string {
 	if x != nil {
 		return x.DaName
+	}
+	return ""
+}
+
+func (x *DeleteDaRequest) GetKeep() string {
+	if x != nil {
+		return x.Keep
 	}
 	return ""
 }
@@ -4342,6 +4360,118 @@ func (x *DeleteDaReply) GetReplyInfo() *ReplyInfo {
 	return nil
 }
 
+type UndeleteDaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`                  // that it had
+	DaId          string                 `protobuf:"bytes,2,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`                        // which, when several of that name are kept
+	NewDaName     *string                `protobuf:"bytes,3,opt,name=new_da_name,json=newDaName,proto3,oneof" json:"new_da_name,omitempty"` // when another has its name by now
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteDaRequest) Reset() {
+	*x = UndeleteDaRequest{}
+	mi := &file_v1_portal_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteDaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteDaRequest) ProtoMessage() {}
+
+func (x *UndeleteDaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteDaRequest.ProtoReflect.Descriptor instead.
+func (*UndeleteDaRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *UndeleteDaRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *UndeleteDaRequest) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *UndeleteDaRequest) GetNewDaName() string {
+	if x != nil && x.NewDaName != nil {
+		return *x.NewDaName
+	}
+	return ""
+}
+
+type UndeleteDaReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	DaMsg         *DaMsg                 `protobuf:"bytes,2,opt,name=da_msg,json=daMsg,proto3" json:"da_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteDaReply) Reset() {
+	*x = UndeleteDaReply{}
+	mi := &file_v1_portal_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteDaReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteDaReply) ProtoMessage() {}
+
+func (x *UndeleteDaReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteDaReply.ProtoReflect.Descriptor instead.
+func (*UndeleteDaReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *UndeleteDaReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *UndeleteDaReply) GetDaMsg() *DaMsg {
+	if x != nil {
+		return x.DaMsg
+	}
+	return nil
+}
+
 type ModifyDaRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	DaName         string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
@@ -4361,7 +4491,7 @@ type ModifyDaRequest struct {
 
 func (x *ModifyDaRequest) Reset() {
 	*x = ModifyDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4373,7 +4503,7 @@ func (x *ModifyDaRequest) String() string {
 func (*ModifyDaRequest) ProtoMessage() {}
 
 func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4386,7 +4516,7 @@ func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaRequest.ProtoReflect.Descriptor instead.
 func (*ModifyDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{60}
+	return file_v1_portal_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ModifyDaRequest) GetDaName() string {
@@ -4469,7 +4599,7 @@ type ModifyDaReply struct {
 
 func (x *ModifyDaReply) Reset() {
 	*x = ModifyDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4481,7 +4611,7 @@ func (x *ModifyDaReply) String() string {
 func (*ModifyDaReply) ProtoMessage() {}
 
 func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4494,7 +4624,7 @@ func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaReply.ProtoReflect.Descriptor instead.
 func (*ModifyDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{61}
+	return file_v1_portal_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ModifyDaReply) GetReplyInfo() *ReplyInfo {
@@ -4516,14 +4646,15 @@ type ListDaRequest struct {
 	Limit         uint32                 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
 	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	Error         *bool                  `protobuf:"varint,3,opt,name=error,proto3,oneof" json:"error,omitempty"`
-	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
+	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"`  // all hold: KEY=VALUE, KEY!=VALUE (or none), KEY, !KEY
+	Trash         bool                   `protobuf:"varint,51,opt,name=trash,proto3" json:"trash,omitempty"` // those that are deleted and kept, instead of the others; they have raw_size
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListDaRequest) Reset() {
 	*x = ListDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4535,7 +4666,7 @@ func (x *ListDaRequest) String() string {
 func (*ListDaRequest) ProtoMessage() {}
 
 func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4548,7 +4679,7 @@ func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaRequest.ProtoReflect.Descriptor instead.
 func (*ListDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{62}
+	return file_v1_portal_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ListDaRequest) GetLimit() uint32 {
@@ -4579,6 +4710,13 @@ func (x *ListDaRequest) GetLabel() []string {
 	return nil
 }
 
+func (x *ListDaRequest) GetTrash() bool {
+	if x != nil {
+		return x.Trash
+	}
+	return false
+}
+
 type ListDaReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
@@ -4590,7 +4728,7 @@ type ListDaReply struct {
 
 func (x *ListDaReply) Reset() {
 	*x = ListDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +4740,7 @@ func (x *ListDaReply) String() string {
 func (*ListDaReply) ProtoMessage() {}
 
 func (x *ListDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4615,7 +4753,7 @@ func (x *ListDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaReply.ProtoReflect.Descriptor instead.
 func (*ListDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{63}
+	return file_v1_portal_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ListDaReply) GetReplyInfo() *ReplyInfo {
@@ -4648,7 +4786,7 @@ type GetDaRequest struct {
 
 func (x *GetDaRequest) Reset() {
 	*x = GetDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4660,7 +4798,7 @@ func (x *GetDaRequest) String() string {
 func (*GetDaRequest) ProtoMessage() {}
 
 func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4673,7 +4811,7 @@ func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaRequest.ProtoReflect.Descriptor instead.
 func (*GetDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{64}
+	return file_v1_portal_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetDaRequest) GetDaName() string {
@@ -4693,7 +4831,7 @@ type GetDaReply struct {
 
 func (x *GetDaReply) Reset() {
 	*x = GetDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4705,7 +4843,7 @@ func (x *GetDaReply) String() string {
 func (*GetDaReply) ProtoMessage() {}
 
 func (x *GetDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4718,7 +4856,7 @@ func (x *GetDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaReply.ProtoReflect.Descriptor instead.
 func (*GetDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{65}
+	return file_v1_portal_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetDaReply) GetReplyInfo() *ReplyInfo {
@@ -4744,7 +4882,7 @@ type SyncupDaRequest struct {
 
 func (x *SyncupDaRequest) Reset() {
 	*x = SyncupDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4756,7 +4894,7 @@ func (x *SyncupDaRequest) String() string {
 func (*SyncupDaRequest) ProtoMessage() {}
 
 func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4769,7 +4907,7 @@ func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaRequest.ProtoReflect.Descriptor instead.
 func (*SyncupDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{66}
+	return file_v1_portal_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SyncupDaRequest) GetDaName() string {
@@ -4789,7 +4927,7 @@ type SyncupDaReply struct {
 
 func (x *SyncupDaReply) Reset() {
 	*x = SyncupDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4801,7 +4939,7 @@ func (x *SyncupDaReply) String() string {
 func (*SyncupDaReply) ProtoMessage() {}
 
 func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4814,7 +4952,7 @@ func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaReply.ProtoReflect.Descriptor instead.
 func (*SyncupDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{67}
+	return file_v1_portal_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SyncupDaReply) GetReplyInfo() *ReplyInfo {
@@ -4842,7 +4980,7 @@ type FailoverDaRequest struct {
 
 func (x *FailoverDaRequest) Reset() {
 	*x = FailoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4854,7 +4992,7 @@ func (x *FailoverDaRequest) String() string {
 func (*FailoverDaRequest) ProtoMessage() {}
 
 func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4867,7 +5005,7 @@ func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaRequest.ProtoReflect.Descriptor instead.
 func (*FailoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{68}
+	return file_v1_portal_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *FailoverDaRequest) GetDaName() string {
@@ -4894,7 +5032,7 @@ type FailoverDaReply struct {
 
 func (x *FailoverDaReply) Reset() {
 	*x = FailoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4906,7 +5044,7 @@ func (x *FailoverDaReply) String() string {
 func (*FailoverDaReply) ProtoMessage() {}
 
 func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4919,7 +5057,7 @@ func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaReply.ProtoReflect.Descriptor instead.
 func (*FailoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{69}
+	return file_v1_portal_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *FailoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -4949,7 +5087,7 @@ type RecoverDaRequest struct {
 
 func (x *RecoverDaRequest) Reset() {
 	*x = RecoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4961,7 +5099,7 @@ func (x *RecoverDaRequest) String() string {
 func (*RecoverDaRequest) ProtoMessage() {}
 
 func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4974,7 +5112,7 @@ func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaRequest.ProtoReflect.Descriptor instead.
 func (*RecoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{70}
+	return file_v1_portal_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *RecoverDaRequest) GetDaName() string {
@@ -5008,7 +5146,7 @@ type RecoverDaReply struct {
 
 func (x *RecoverDaReply) Reset() {
 	*x = RecoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5020,7 +5158,7 @@ func (x *RecoverDaReply) String() string {
 func (*RecoverDaReply) ProtoMessage() {}
 
 func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5033,7 +5171,7 @@ func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaReply.ProtoReflect.Descriptor instead.
 func (*RecoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{71}
+	return file_v1_portal_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *RecoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -5066,7 +5204,7 @@ type ScrubDaRequest struct {
 
 func (x *ScrubDaRequest) Reset() {
 	*x = ScrubDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5078,7 +5216,7 @@ func (x *ScrubDaRequest) String() string {
 func (*ScrubDaRequest) ProtoMessage() {}
 
 func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5091,7 +5229,7 @@ func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaRequest.ProtoReflect.Descriptor instead.
 func (*ScrubDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ScrubDaRequest) GetDaName() string {
@@ -5125,7 +5263,7 @@ type ScrubDaReply struct {
 
 func (x *ScrubDaReply) Reset() {
 	*x = ScrubDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5137,7 +5275,7 @@ func (x *ScrubDaReply) String() string {
 func (*ScrubDaReply) ProtoMessage() {}
 
 func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5150,7 +5288,7 @@ func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaReply.ProtoReflect.Descriptor instead.
 func (*ScrubDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+	return file_v1_portal_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ScrubDaReply) GetReplyInfo() *ReplyInfo {
@@ -5189,7 +5327,7 @@ type SnapMsg struct {
 
 func (x *SnapMsg) Reset() {
 	*x = SnapMsg{}
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5201,7 +5339,7 @@ func (x *SnapMsg) String() string {
 func (*SnapMsg) ProtoMessage() {}
 
 func (x *SnapMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5214,7 +5352,7 @@ func (x *SnapMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapMsg.ProtoReflect.Descriptor instead.
 func (*SnapMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+	return file_v1_portal_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *SnapMsg) GetSnapId() string {
@@ -5327,7 +5465,7 @@ type CreateSnapRequest struct {
 
 func (x *CreateSnapRequest) Reset() {
 	*x = CreateSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5339,7 +5477,7 @@ func (x *CreateSnapRequest) String() string {
 func (*CreateSnapRequest) ProtoMessage() {}
 
 func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5352,7 +5490,7 @@ func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{75}
+	return file_v1_portal_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *CreateSnapRequest) GetDaName() string {
@@ -5393,7 +5531,7 @@ type CreateSnapReply struct {
 
 func (x *CreateSnapReply) Reset() {
 	*x = CreateSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5405,7 +5543,7 @@ func (x *CreateSnapReply) String() string {
 func (*CreateSnapReply) ProtoMessage() {}
 
 func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5418,7 +5556,7 @@ func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapReply.ProtoReflect.Descriptor instead.
 func (*CreateSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{76}
+	return file_v1_portal_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *CreateSnapReply) GetReplyInfo() *ReplyInfo {
@@ -5445,7 +5583,7 @@ type DeleteSnapRequest struct {
 
 func (x *DeleteSnapRequest) Reset() {
 	*x = DeleteSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5457,7 +5595,7 @@ func (x *DeleteSnapRequest) String() string {
 func (*DeleteSnapRequest) ProtoMessage() {}
 
 func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5470,7 +5608,7 @@ func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{77}
+	return file_v1_portal_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *DeleteSnapRequest) GetDaName() string {
@@ -5496,7 +5634,7 @@ type DeleteSnapReply struct {
 
 func (x *DeleteSnapReply) Reset() {
 	*x = DeleteSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5508,7 +5646,7 @@ func (x *DeleteSnapReply) String() string {
 func (*DeleteSnapReply) ProtoMessage() {}
 
 func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5521,7 +5659,7 @@ func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapReply.ProtoReflect.Descriptor instead.
 func (*DeleteSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{78}
+	return file_v1_portal_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *DeleteSnapReply) GetReplyInfo() *ReplyInfo {
@@ -5544,7 +5682,7 @@ type ModifySnapRequest struct {
 
 func (x *ModifySnapRequest) Reset() {
 	*x = ModifySnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5556,7 +5694,7 @@ func (x *ModifySnapRequest) String() string {
 func (*ModifySnapRequest) ProtoMessage() {}
 
 func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5569,7 +5707,7 @@ func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapRequest.ProtoReflect.Descriptor instead.
 func (*ModifySnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{79}
+	return file_v1_portal_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ModifySnapRequest) GetDaName() string {
@@ -5617,7 +5755,7 @@ type ModifySnapReply struct {
 
 func (x *ModifySnapReply) Reset() {
 	*x = ModifySnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5629,7 +5767,7 @@ func (x *ModifySnapReply) String() string {
 func (*ModifySnapReply) ProtoMessage() {}
 
 func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5642,7 +5780,7 @@ func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapReply.ProtoReflect.Descriptor instead.
 func (*ModifySnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{80}
+	return file_v1_portal_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ModifySnapReply) GetReplyInfo() *ReplyInfo {
@@ -5672,7 +5810,7 @@ type ListSnapRequest struct {
 
 func (x *ListSnapRequest) Reset() {
 	*x = ListSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5684,7 +5822,7 @@ func (x *ListSnapRequest) String() string {
 func (*ListSnapRequest) ProtoMessage() {}
 
 func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5697,7 +5835,7 @@ func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+	return file_v1_portal_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ListSnapRequest) GetLimit() uint32 {
@@ -5746,7 +5884,7 @@ type ListSnapReply struct {
 
 func (x *ListSnapReply) Reset() {
 	*x = ListSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5758,7 +5896,7 @@ func (x *ListSnapReply) String() string {
 func (*ListSnapReply) ProtoMessage() {}
 
 func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5771,7 +5909,7 @@ func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapReply.ProtoReflect.Descriptor instead.
 func (*ListSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+	return file_v1_portal_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ListSnapReply) GetReplyInfo() *ReplyInfo {
@@ -5805,7 +5943,7 @@ type GetSnapRequest struct {
 
 func (x *GetSnapRequest) Reset() {
 	*x = GetSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5817,7 +5955,7 @@ func (x *GetSnapRequest) String() string {
 func (*GetSnapRequest) ProtoMessage() {}
 
 func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5830,7 +5968,7 @@ func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{83}
+	return file_v1_portal_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *GetSnapRequest) GetDaName() string {
@@ -5857,7 +5995,7 @@ type GetSnapReply struct {
 
 func (x *GetSnapReply) Reset() {
 	*x = GetSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5869,7 +6007,7 @@ func (x *GetSnapReply) String() string {
 func (*GetSnapReply) ProtoMessage() {}
 
 func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5882,7 +6020,7 @@ func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapReply.ProtoReflect.Descriptor instead.
 func (*GetSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{84}
+	return file_v1_portal_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetSnapReply) GetReplyInfo() *ReplyInfo {
@@ -5917,7 +6055,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5929,7 +6067,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5942,7 +6080,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{85}
+	return file_v1_portal_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -6029,7 +6167,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6041,7 +6179,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6054,7 +6192,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{86}
+	return file_v1_portal_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -6113,7 +6251,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6125,7 +6263,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6138,7 +6276,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{87}
+	return file_v1_portal_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -6193,7 +6331,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6205,7 +6343,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6218,7 +6356,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{88}
+	return file_v1_portal_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -6245,7 +6383,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6257,7 +6395,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6270,7 +6408,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{89}
+	return file_v1_portal_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -6296,7 +6434,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6308,7 +6446,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6321,7 +6459,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{90}
+	return file_v1_portal_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -6349,7 +6487,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6361,7 +6499,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6374,7 +6512,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{91}
+	return file_v1_portal_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -6436,7 +6574,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6448,7 +6586,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6461,7 +6599,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{92}
+	return file_v1_portal_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -6492,7 +6630,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6504,7 +6642,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6517,7 +6655,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{93}
+	return file_v1_portal_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -6573,7 +6711,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6585,7 +6723,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6598,7 +6736,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{94}
+	return file_v1_portal_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -6632,7 +6770,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6644,7 +6782,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6657,7 +6795,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{95}
+	return file_v1_portal_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -6684,7 +6822,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6696,7 +6834,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6709,7 +6847,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{96}
+	return file_v1_portal_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -6745,7 +6883,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6757,7 +6895,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6770,7 +6908,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{97}
+	return file_v1_portal_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -6844,7 +6982,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6856,7 +6994,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6869,7 +7007,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{98}
+	return file_v1_portal_proto_rawDescGZIP(), []int{100}
 }
 
 type ListOrphanReply struct {
@@ -6883,7 +7021,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6895,7 +7033,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6908,7 +7046,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{99}
+	return file_v1_portal_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -6942,7 +7080,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6954,7 +7092,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6967,7 +7105,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{100}
+	return file_v1_portal_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -6994,7 +7132,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7006,7 +7144,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7019,7 +7157,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{101}
+	return file_v1_portal_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7045,7 +7183,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7057,7 +7195,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7070,7 +7208,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{102}
+	return file_v1_portal_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -7090,7 +7228,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7102,7 +7240,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7115,7 +7253,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{103}
+	return file_v1_portal_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7141,7 +7279,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7153,7 +7291,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7166,7 +7304,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{104}
+	return file_v1_portal_proto_rawDescGZIP(), []int{106}
 }
 
 type GetStatusReply struct {
@@ -7179,7 +7317,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7191,7 +7329,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7204,7 +7342,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{105}
+	return file_v1_portal_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *GetStatusReply) GetReplyInfo() *ReplyInfo {
@@ -7237,7 +7375,7 @@ type StatusMsg struct {
 
 func (x *StatusMsg) Reset() {
 	*x = StatusMsg{}
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7249,7 +7387,7 @@ func (x *StatusMsg) String() string {
 func (*StatusMsg) ProtoMessage() {}
 
 func (x *StatusMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7262,7 +7400,7 @@ func (x *StatusMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusMsg.ProtoReflect.Descriptor instead.
 func (*StatusMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{106}
+	return file_v1_portal_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *StatusMsg) GetWell() bool {
@@ -7334,7 +7472,7 @@ type NodeCountMsg struct {
 
 func (x *NodeCountMsg) Reset() {
 	*x = NodeCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7346,7 +7484,7 @@ func (x *NodeCountMsg) String() string {
 func (*NodeCountMsg) ProtoMessage() {}
 
 func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7359,7 +7497,7 @@ func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCountMsg.ProtoReflect.Descriptor instead.
 func (*NodeCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{107}
+	return file_v1_portal_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *NodeCountMsg) GetKind() string {
@@ -7398,21 +7536,22 @@ func (x *NodeCountMsg) GetDrain() uint32 {
 }
 
 type CapacityMsg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Location      string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"` // the name of a node that has none
-	DnCnt         uint32                 `protobuf:"varint,2,opt,name=dn_cnt,json=dnCnt,proto3" json:"dn_cnt,omitempty"`
-	CnCnt         uint32                 `protobuf:"varint,3,opt,name=cn_cnt,json=cnCnt,proto3" json:"cn_cnt,omitempty"`
-	PdCnt         uint32                 `protobuf:"varint,4,opt,name=pd_cnt,json=pdCnt,proto3" json:"pd_cnt,omitempty"`
-	TotalSize     uint64                 `protobuf:"varint,5,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`    // bytes that vds can use
-	FreeSize      uint64                 `protobuf:"varint,6,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`       // bytes
-	UsableSize    uint64                 `protobuf:"varint,7,opt,name=usable_size,json=usableSize,proto3" json:"usable_size,omitempty"` // bytes of free_size on pds that take new vds: online and without an error, as their dn
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Location        string                 `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"` // the name of a node that has none
+	DnCnt           uint32                 `protobuf:"varint,2,opt,name=dn_cnt,json=dnCnt,proto3" json:"dn_cnt,omitempty"`
+	CnCnt           uint32                 `protobuf:"varint,3,opt,name=cn_cnt,json=cnCnt,proto3" json:"cn_cnt,omitempty"`
+	PdCnt           uint32                 `protobuf:"varint,4,opt,name=pd_cnt,json=pdCnt,proto3" json:"pd_cnt,omitempty"`
+	TotalSize       uint64                 `protobuf:"varint,5,opt,name=total_size,json=totalSize,proto3" json:"total_size,omitempty"`                   // bytes that vds can use
+	FreeSize        uint64                 `protobuf:"varint,6,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`                      // bytes
+	UsableSize      uint64                 `protobuf:"varint,7,opt,name=usable_size,json=usableSize,proto3" json:"usable_size,omitempty"`                // bytes of free_size on pds that take new vds: online and without an error, as their dn
+	ReclaimableSize uint64                 `protobuf:"varint,8,opt,name=reclaimable_size,json=reclaimableSize,proto3" json:"reclaimable_size,omitempty"` // bytes that arrays hold that are deleted and kept; not part of free_size
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CapacityMsg) Reset() {
 	*x = CapacityMsg{}
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7424,7 +7563,7 @@ func (x *CapacityMsg) String() string {
 func (*CapacityMsg) ProtoMessage() {}
 
 func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7437,7 +7576,7 @@ func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapacityMsg.ProtoReflect.Descriptor instead.
 func (*CapacityMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{108}
+	return file_v1_portal_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *CapacityMsg) GetLocation() string {
@@ -7489,6 +7628,13 @@ func (x *CapacityMsg) GetUsableSize() uint64 {
 	return 0
 }
 
+func (x *CapacityMsg) GetReclaimableSize() uint64 {
+	if x != nil {
+		return x.ReclaimableSize
+	}
+	return 0
+}
+
 type DaCountMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	State         string                 `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"` // healthy, error, or a redundancy_state other than full
@@ -7500,7 +7646,7 @@ type DaCountMsg struct {
 
 func (x *DaCountMsg) Reset() {
 	*x = DaCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7512,7 +7658,7 @@ func (x *DaCountMsg) String() string {
 func (*DaCountMsg) ProtoMessage() {}
 
 func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7525,7 +7671,7 @@ func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaCountMsg.ProtoReflect.Descriptor instead.
 func (*DaCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{109}
+	return file_v1_portal_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *DaCountMsg) GetState() string {
@@ -7561,7 +7707,7 @@ type CnLoadMsg struct {
 
 func (x *CnLoadMsg) Reset() {
 	*x = CnLoadMsg{}
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7573,7 +7719,7 @@ func (x *CnLoadMsg) String() string {
 func (*CnLoadMsg) ProtoMessage() {}
 
 func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7586,7 +7732,7 @@ func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnLoadMsg.ProtoReflect.Descriptor instead.
 func (*CnLoadMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{110}
+	return file_v1_portal_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *CnLoadMsg) GetCnName() string {
@@ -7628,7 +7774,7 @@ type VersionCountMsg struct {
 
 func (x *VersionCountMsg) Reset() {
 	*x = VersionCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7640,7 +7786,7 @@ func (x *VersionCountMsg) String() string {
 func (*VersionCountMsg) ProtoMessage() {}
 
 func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7653,7 +7799,7 @@ func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionCountMsg.ProtoReflect.Descriptor instead.
 func (*VersionCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{111}
+	return file_v1_portal_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *VersionCountMsg) GetComponent() string {
@@ -7686,7 +7832,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7698,7 +7844,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7711,7 +7857,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{112}
+	return file_v1_portal_proto_rawDescGZIP(), []int{114}
 }
 
 type ListVersionReply struct {
@@ -7724,7 +7870,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7736,7 +7882,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7749,7 +7895,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{113}
+	return file_v1_portal_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -7778,7 +7924,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7790,7 +7936,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7803,7 +7949,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{114}
+	return file_v1_portal_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -8154,7 +8300,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\x8d\b\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xac\b\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -8191,6 +8337,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12\x1d\n" +
+	"\n" +
+	"purge_time\x184 \x01(\tR\tpurgeTime\x12\x1d\n" +
 	"\n" +
 	"primary_cn\x18< \x01(\tR\tprimaryCn\x12\x19\n" +
 	"\bpath_cnt\x18= \x01(\rR\apathCnt\x12\"\n" +
@@ -8259,12 +8407,22 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
 	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\x12!\n" +
-	"\fwarning_list\x18\x03 \x03(\tR\vwarningList\"*\n" +
+	"\fwarning_list\x18\x03 \x03(\tR\vwarningList\">\n" +
 	"\x0fDeleteDaRequest\x12\x17\n" +
-	"\ada_name\x18\x01 \x01(\tR\x06daName\"A\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x12\n" +
+	"\x04keep\x18\x02 \x01(\tR\x04keep\"A\n" +
 	"\rDeleteDaReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xa1\x04\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"v\n" +
+	"\x11UndeleteDaRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x13\n" +
+	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12#\n" +
+	"\vnew_da_name\x18\x03 \x01(\tH\x00R\tnewDaName\x88\x01\x01B\x0e\n" +
+	"\f_new_da_name\"i\n" +
+	"\x0fUndeleteDaReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xa1\x04\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
@@ -8289,12 +8447,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"v\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\x8c\x01\n" +
 	"\rListDaRequest\x12\x14\n" +
 	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
 	"\x05token\x18\x02 \x01(\tR\x05token\x12\x19\n" +
 	"\x05error\x18\x03 \x01(\bH\x00R\x05error\x88\x01\x01\x12\x14\n" +
-	"\x05label\x182 \x03(\tR\x05labelB\b\n" +
+	"\x05label\x182 \x03(\tR\x05label\x12\x14\n" +
+	"\x05trash\x183 \x01(\bR\x05trashB\b\n" +
 	"\x06_error\"\x8d\x01\n" +
 	"\vListDaReply\x120\n" +
 	"\n" +
@@ -8537,7 +8696,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x0e\n" +
 	"\x02up\x18\x03 \x01(\rR\x02up\x12\x18\n" +
 	"\aoffline\x18\x04 \x01(\rR\aoffline\x12\x14\n" +
-	"\x05drain\x18\x05 \x01(\rR\x05drain\"\xcb\x01\n" +
+	"\x05drain\x18\x05 \x01(\rR\x05drain\"\xf6\x01\n" +
 	"\vCapacityMsg\x12\x1a\n" +
 	"\blocation\x18\x01 \x01(\tR\blocation\x12\x15\n" +
 	"\x06dn_cnt\x18\x02 \x01(\rR\x05dnCnt\x12\x15\n" +
@@ -8547,7 +8706,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"total_size\x18\x05 \x01(\x04R\ttotalSize\x12\x1b\n" +
 	"\tfree_size\x18\x06 \x01(\x04R\bfreeSize\x12\x1f\n" +
 	"\vusable_size\x18\a \x01(\x04R\n" +
-	"usableSize\"R\n" +
+	"usableSize\x12)\n" +
+	"\x10reclaimable_size\x18\b \x01(\x04R\x0freclaimableSize\"R\n" +
 	"\n" +
 	"DaCountMsg\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x15\n" +
@@ -8573,7 +8733,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem2\xfd\x15\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem2\xbf\x16\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -8599,7 +8759,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05GetCn\x12\x14.vda.v1.GetCnRequest\x1a\x12.vda.v1.GetCnReply\x12:\n" +
 	"\bSyncupCn\x12\x17.vda.v1.SyncupCnRequest\x1a\x15.vda.v1.SyncupCnReply\x12:\n" +
 	"\bCreateDa\x12\x17.vda.v1.CreateDaRequest\x1a\x15.vda.v1.CreateDaReply\x12:\n" +
-	"\bDeleteDa\x12\x17.vda.v1.DeleteDaRequest\x1a\x15.vda.v1.DeleteDaReply\x12:\n" +
+	"\bDeleteDa\x12\x17.vda.v1.DeleteDaRequest\x1a\x15.vda.v1.DeleteDaReply\x12@\n" +
+	"\n" +
+	"UndeleteDa\x12\x19.vda.v1.UndeleteDaRequest\x1a\x17.vda.v1.UndeleteDaReply\x12:\n" +
 	"\bModifyDa\x12\x17.vda.v1.ModifyDaRequest\x1a\x15.vda.v1.ModifyDaReply\x124\n" +
 	"\x06ListDa\x12\x15.vda.v1.ListDaRequest\x1a\x13.vda.v1.ListDaReply\x121\n" +
 	"\x05GetDa\x12\x14.vda.v1.GetDaRequest\x1a\x12.vda.v1.GetDaReply\x12:\n" +
@@ -8640,7 +8802,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 115)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 117)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -8702,61 +8864,63 @@ var file_v1_portal_proto_goTypes = []any{
 	(*CreateDaReply)(nil),       // 57: vda.v1.CreateDaReply
 	(*DeleteDaRequest)(nil),     // 58: vda.v1.DeleteDaRequest
 	(*DeleteDaReply)(nil),       // 59: vda.v1.DeleteDaReply
-	(*ModifyDaRequest)(nil),     // 60: vda.v1.ModifyDaRequest
-	(*ModifyDaReply)(nil),       // 61: vda.v1.ModifyDaReply
-	(*ListDaRequest)(nil),       // 62: vda.v1.ListDaRequest
-	(*ListDaReply)(nil),         // 63: vda.v1.ListDaReply
-	(*GetDaRequest)(nil),        // 64: vda.v1.GetDaRequest
-	(*GetDaReply)(nil),          // 65: vda.v1.GetDaReply
-	(*SyncupDaRequest)(nil),     // 66: vda.v1.SyncupDaRequest
-	(*SyncupDaReply)(nil),       // 67: vda.v1.SyncupDaReply
-	(*FailoverDaRequest)(nil),   // 68: vda.v1.FailoverDaRequest
-	(*FailoverDaReply)(nil),     // 69: vda.v1.FailoverDaReply
-	(*RecoverDaRequest)(nil),    // 70: vda.v1.RecoverDaRequest
-	(*RecoverDaReply)(nil),      // 71: vda.v1.RecoverDaReply
-	(*ScrubDaRequest)(nil),      // 72: vda.v1.ScrubDaRequest
-	(*ScrubDaReply)(nil),        // 73: vda.v1.ScrubDaReply
-	(*SnapMsg)(nil),             // 74: vda.v1.SnapMsg
-	(*CreateSnapRequest)(nil),   // 75: vda.v1.CreateSnapRequest
-	(*CreateSnapReply)(nil),     // 76: vda.v1.CreateSnapReply
-	(*DeleteSnapRequest)(nil),   // 77: vda.v1.DeleteSnapRequest
-	(*DeleteSnapReply)(nil),     // 78: vda.v1.DeleteSnapReply
-	(*ModifySnapRequest)(nil),   // 79: vda.v1.ModifySnapRequest
-	(*ModifySnapReply)(nil),     // 80: vda.v1.ModifySnapReply
-	(*ListSnapRequest)(nil),     // 81: vda.v1.ListSnapRequest
-	(*ListSnapReply)(nil),       // 82: vda.v1.ListSnapReply
-	(*GetSnapRequest)(nil),      // 83: vda.v1.GetSnapRequest
-	(*GetSnapReply)(nil),        // 84: vda.v1.GetSnapReply
-	(*ExpMsg)(nil),              // 85: vda.v1.ExpMsg
-	(*EsMsg)(nil),               // 86: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),    // 87: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),      // 88: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),    // 89: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),      // 90: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),    // 91: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),      // 92: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),      // 93: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),        // 94: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),       // 95: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),         // 96: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),           // 97: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),   // 98: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),     // 99: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),  // 100: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),    // 101: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil), // 102: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),   // 103: vda.v1.DeleteOrphanReply
-	(*GetStatusRequest)(nil),    // 104: vda.v1.GetStatusRequest
-	(*GetStatusReply)(nil),      // 105: vda.v1.GetStatusReply
-	(*StatusMsg)(nil),           // 106: vda.v1.StatusMsg
-	(*NodeCountMsg)(nil),        // 107: vda.v1.NodeCountMsg
-	(*CapacityMsg)(nil),         // 108: vda.v1.CapacityMsg
-	(*DaCountMsg)(nil),          // 109: vda.v1.DaCountMsg
-	(*CnLoadMsg)(nil),           // 110: vda.v1.CnLoadMsg
-	(*VersionCountMsg)(nil),     // 111: vda.v1.VersionCountMsg
-	(*ListVersionRequest)(nil),  // 112: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),    // 113: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),          // 114: vda.v1.VersionMsg
+	(*UndeleteDaRequest)(nil),   // 60: vda.v1.UndeleteDaRequest
+	(*UndeleteDaReply)(nil),     // 61: vda.v1.UndeleteDaReply
+	(*ModifyDaRequest)(nil),     // 62: vda.v1.ModifyDaRequest
+	(*ModifyDaReply)(nil),       // 63: vda.v1.ModifyDaReply
+	(*ListDaRequest)(nil),       // 64: vda.v1.ListDaRequest
+	(*ListDaReply)(nil),         // 65: vda.v1.ListDaReply
+	(*GetDaRequest)(nil),        // 66: vda.v1.GetDaRequest
+	(*GetDaReply)(nil),          // 67: vda.v1.GetDaReply
+	(*SyncupDaRequest)(nil),     // 68: vda.v1.SyncupDaRequest
+	(*SyncupDaReply)(nil),       // 69: vda.v1.SyncupDaReply
+	(*FailoverDaRequest)(nil),   // 70: vda.v1.FailoverDaRequest
+	(*FailoverDaReply)(nil),     // 71: vda.v1.FailoverDaReply
+	(*RecoverDaRequest)(nil),    // 72: vda.v1.RecoverDaRequest
+	(*RecoverDaReply)(nil),      // 73: vda.v1.RecoverDaReply
+	(*ScrubDaRequest)(nil),      // 74: vda.v1.ScrubDaRequest
+	(*ScrubDaReply)(nil),        // 75: vda.v1.ScrubDaReply
+	(*SnapMsg)(nil),             // 76: vda.v1.SnapMsg
+	(*CreateSnapRequest)(nil),   // 77: vda.v1.CreateSnapRequest
+	(*CreateSnapReply)(nil),     // 78: vda.v1.CreateSnapReply
+	(*DeleteSnapRequest)(nil),   // 79: vda.v1.DeleteSnapRequest
+	(*DeleteSnapReply)(nil),     // 80: vda.v1.DeleteSnapReply
+	(*ModifySnapRequest)(nil),   // 81: vda.v1.ModifySnapRequest
+	(*ModifySnapReply)(nil),     // 82: vda.v1.ModifySnapReply
+	(*ListSnapRequest)(nil),     // 83: vda.v1.ListSnapRequest
+	(*ListSnapReply)(nil),       // 84: vda.v1.ListSnapReply
+	(*GetSnapRequest)(nil),      // 85: vda.v1.GetSnapRequest
+	(*GetSnapReply)(nil),        // 86: vda.v1.GetSnapReply
+	(*ExpMsg)(nil),              // 87: vda.v1.ExpMsg
+	(*EsMsg)(nil),               // 88: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),    // 89: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),      // 90: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),    // 91: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),      // 92: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),    // 93: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),      // 94: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),      // 95: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),        // 96: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),       // 97: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),         // 98: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),           // 99: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),   // 100: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),     // 101: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),  // 102: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),    // 103: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil), // 104: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),   // 105: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),    // 106: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),      // 107: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),           // 108: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),        // 109: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),         // 110: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),          // 111: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),           // 112: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),     // 113: vda.v1.VersionCountMsg
+	(*ListVersionRequest)(nil),  // 114: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),    // 115: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),          // 116: vda.v1.VersionMsg
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -8813,153 +8977,157 @@ var file_v1_portal_proto_depIdxs = []int32{
 	0,   // 51: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
 	51,  // 52: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
 	0,   // 53: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 54: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 55: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 56: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 57: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
-	0,   // 58: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 59: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 60: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 61: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 62: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 63: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 64: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 65: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 66: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 67: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 68: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 69: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 70: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 71: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 72: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 73: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 74: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 75: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	74,  // 76: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	86,  // 77: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,   // 78: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	85,  // 79: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 80: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 81: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	85,  // 82: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 83: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	85,  // 84: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,   // 85: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	85,  // 86: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 87: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	97,  // 88: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,   // 89: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	97,  // 90: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 91: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	97,  // 92: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 93: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
-	106, // 94: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
-	107, // 95: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
-	108, // 96: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
-	109, // 97: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
-	110, // 98: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
-	111, // 99: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	0,   // 100: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	114, // 101: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	3,   // 102: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 103: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 104: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 105: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 106: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 107: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 108: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 109: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 110: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 111: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 112: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 113: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 114: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 115: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 116: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 117: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 118: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 119: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 120: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 121: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 122: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 123: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 124: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 125: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 126: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 127: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	62,  // 128: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	64,  // 129: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	66,  // 130: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	68,  // 131: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	70,  // 132: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	72,  // 133: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	75,  // 134: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	77,  // 135: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	79,  // 136: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	81,  // 137: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	83,  // 138: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	87,  // 139: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	89,  // 140: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	91,  // 141: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	93,  // 142: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	95,  // 143: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	98,  // 144: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	100, // 145: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	102, // 146: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	104, // 147: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	112, // 148: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	4,   // 149: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 150: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 151: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 152: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 153: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 154: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 155: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 156: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 157: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 158: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 159: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 160: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 161: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 162: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 163: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 164: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 165: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 166: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 167: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 168: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 169: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 170: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 171: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 172: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 173: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 174: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	63,  // 175: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	65,  // 176: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	67,  // 177: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	69,  // 178: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	71,  // 179: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	73,  // 180: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	76,  // 181: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	78,  // 182: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	80,  // 183: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	82,  // 184: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	84,  // 185: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	88,  // 186: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	90,  // 187: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	92,  // 188: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	94,  // 189: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	96,  // 190: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	99,  // 191: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	101, // 192: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	103, // 193: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	105, // 194: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	113, // 195: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	149, // [149:196] is the sub-list for method output_type
-	102, // [102:149] is the sub-list for method input_type
-	102, // [102:102] is the sub-list for extension type_name
-	102, // [102:102] is the sub-list for extension extendee
-	0,   // [0:102] is the sub-list for field type_name
+	0,   // 54: vda.v1.UndeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 55: vda.v1.UndeleteDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 56: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 57: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 58: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 59: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
+	0,   // 60: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 61: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 62: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 63: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 64: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 65: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 66: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 67: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 68: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	51,  // 69: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 70: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 71: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 72: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 73: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 74: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 75: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 76: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 77: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 78: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	88,  // 79: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 80: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	87,  // 81: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 82: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 83: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	87,  // 84: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 85: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	87,  // 86: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 87: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	87,  // 88: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 89: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	99,  // 90: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 91: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	99,  // 92: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 93: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	99,  // 94: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 95: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	108, // 96: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	109, // 97: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	110, // 98: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	111, // 99: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	112, // 100: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	113, // 101: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	0,   // 102: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	116, // 103: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	3,   // 104: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 105: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 106: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 107: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 108: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 109: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 110: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 111: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 112: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 113: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 114: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 115: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 116: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 117: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 118: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 119: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 120: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 121: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 122: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 123: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 124: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 125: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 126: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 127: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 128: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 129: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	62,  // 130: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	64,  // 131: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	66,  // 132: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	68,  // 133: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	70,  // 134: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	72,  // 135: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	74,  // 136: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	77,  // 137: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	79,  // 138: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	81,  // 139: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	83,  // 140: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	85,  // 141: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	89,  // 142: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	91,  // 143: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	93,  // 144: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	95,  // 145: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	97,  // 146: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	100, // 147: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	102, // 148: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	104, // 149: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	106, // 150: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	114, // 151: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	4,   // 152: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 153: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 154: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 155: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 156: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 157: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 158: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 159: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 160: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 161: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 162: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 163: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 164: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 165: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 166: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 167: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 168: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 169: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 170: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 171: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 172: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 173: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 174: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 175: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 176: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 177: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 178: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 179: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 180: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 181: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 182: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 183: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 184: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 185: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 186: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 187: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	84,  // 188: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	86,  // 189: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	90,  // 190: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	92,  // 191: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	94,  // 192: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	96,  // 193: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	98,  // 194: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	101, // 195: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	103, // 196: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	105, // 197: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	107, // 198: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	115, // 199: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	152, // [152:200] is the sub-list for method output_type
+	104, // [104:152] is the sub-list for method input_type
+	104, // [104:104] is the sub-list for extension type_name
+	104, // [104:104] is the sub-list for extension extendee
+	0,   // [0:104] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -8980,19 +9148,20 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[56].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[60].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[62].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[72].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[79].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[74].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[81].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[91].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[83].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[93].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[100].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[95].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[102].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   115,
+			NumMessages:   117,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

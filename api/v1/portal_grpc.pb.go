@@ -53,6 +53,7 @@ const (
 	Portal_SyncupCn_FullMethodName     = "/vda.v1.Portal/SyncupCn"
 	Portal_CreateDa_FullMethodName     = "/vda.v1.Portal/CreateDa"
 	Portal_DeleteDa_FullMethodName     = "/vda.v1.Portal/DeleteDa"
+	Portal_UndeleteDa_FullMethodName   = "/vda.v1.Portal/UndeleteDa"
 	Portal_ModifyDa_FullMethodName     = "/vda.v1.Portal/ModifyDa"
 	Portal_ListDa_FullMethodName       = "/vda.v1.Portal/ListDa"
 	Portal_GetDa_FullMethodName        = "/vda.v1.Portal/GetDa"
@@ -106,6 +107,7 @@ type PortalClient interface {
 	SyncupCn(ctx context.Context, in *SyncupCnRequest, opts ...grpc.CallOption) (*SyncupCnReply, error)
 	CreateDa(ctx context.Context, in *CreateDaRequest, opts ...grpc.CallOption) (*CreateDaReply, error)
 	DeleteDa(ctx context.Context, in *DeleteDaRequest, opts ...grpc.CallOption) (*DeleteDaReply, error)
+	UndeleteDa(ctx context.Context, in *UndeleteDaRequest, opts ...grpc.CallOption) (*UndeleteDaReply, error)
 	ModifyDa(ctx context.Context, in *ModifyDaRequest, opts ...grpc.CallOption) (*ModifyDaReply, error)
 	ListDa(ctx context.Context, in *ListDaRequest, opts ...grpc.CallOption) (*ListDaReply, error)
 	GetDa(ctx context.Context, in *GetDaRequest, opts ...grpc.CallOption) (*GetDaReply, error)
@@ -390,6 +392,16 @@ func (c *portalClient) DeleteDa(ctx context.Context, in *DeleteDaRequest, opts .
 	return out, nil
 }
 
+func (c *portalClient) UndeleteDa(ctx context.Context, in *UndeleteDaRequest, opts ...grpc.CallOption) (*UndeleteDaReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndeleteDaReply)
+	err := c.cc.Invoke(ctx, Portal_UndeleteDa_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) ModifyDa(ctx context.Context, in *ModifyDaRequest, opts ...grpc.CallOption) (*ModifyDaReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ModifyDaReply)
@@ -639,6 +651,7 @@ type PortalServer interface {
 	SyncupCn(context.Context, *SyncupCnRequest) (*SyncupCnReply, error)
 	CreateDa(context.Context, *CreateDaRequest) (*CreateDaReply, error)
 	DeleteDa(context.Context, *DeleteDaRequest) (*DeleteDaReply, error)
+	UndeleteDa(context.Context, *UndeleteDaRequest) (*UndeleteDaReply, error)
 	ModifyDa(context.Context, *ModifyDaRequest) (*ModifyDaReply, error)
 	ListDa(context.Context, *ListDaRequest) (*ListDaReply, error)
 	GetDa(context.Context, *GetDaRequest) (*GetDaReply, error)
@@ -747,6 +760,9 @@ func (UnimplementedPortalServer) CreateDa(context.Context, *CreateDaRequest) (*C
 }
 func (UnimplementedPortalServer) DeleteDa(context.Context, *DeleteDaRequest) (*DeleteDaReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteDa not implemented")
+}
+func (UnimplementedPortalServer) UndeleteDa(context.Context, *UndeleteDaRequest) (*UndeleteDaReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndeleteDa not implemented")
 }
 func (UnimplementedPortalServer) ModifyDa(context.Context, *ModifyDaRequest) (*ModifyDaReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ModifyDa not implemented")
@@ -1285,6 +1301,24 @@ func _Portal_DeleteDa_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_UndeleteDa_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndeleteDaRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).UndeleteDa(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_UndeleteDa_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).UndeleteDa(ctx, req.(*UndeleteDaRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_ModifyDa_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ModifyDaRequest)
 	if err := dec(in); err != nil {
@@ -1787,6 +1821,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteDa",
 			Handler:    _Portal_DeleteDa_Handler,
+		},
+		{
+			MethodName: "UndeleteDa",
+			Handler:    _Portal_UndeleteDa_Handler,
 		},
 		{
 			MethodName: "ModifyDa",

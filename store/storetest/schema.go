@@ -128,6 +128,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	// What later migrations have made is undone.
 	raw("ALTER TABLE vda_exp DROP COLUMN more_hosts")
 	raw("DROP TABLE vda_exp_host")
+	raw("ALTER TABLE vda_da DROP COLUMN purge_us")
 	raw("DROP TABLE vda_label")
 	raw("DROP TABLE vda_description")
 	raw("DROP TABLE vda_snap")

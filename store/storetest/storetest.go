@@ -43,6 +43,7 @@ func Run(t *testing.T, uri string) {
 		{"Exp", testExp},
 		{"Snap", testSnap},
 		{"Tags", testTags},
+		{"Trash", testTrash},
 		{"Paging", testPaging},
 		{"Tombstones", testTombstones},
 		{"Health", testHealth},

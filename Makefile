@@ -50,6 +50,9 @@ move: build ## a dn and a cn move from vda_tgt to SPDK_TGT= and back under a hos
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on spdk_tgt with SPDK_TGT=; DATA_PLANE= for one of them
 	go test -count=1 -timeout 10m ./test/conformance/...
 
+browser: build ## the portal's pages in Chromium: stories, accessibility, a failover; ARGS=-update draws docs/images again
+	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestPages' ./test/browser -args $(ARGS)
+
 bench: build ## speed of the data plane into docs/performance.md; SPDK_TGT= and SPDK_PERF= compare with SPDK
 	go build -o bin/bench ./test/bench
 	bin/bench -seconds 1 -doc docs/performance.md
@@ -67,4 +70,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial failover scale chaos sim move conformance bench test check generate clean
+.PHONY: help build dist sandbox tutorial failover scale chaos sim move conformance browser bench test check generate clean

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ func (n *node) listenerConf() string {
 type Cluster struct {
 	cfg       Config
 	portal    string // host:port
+	webToken  string
 	nodes     []*node
 	processes []*process // in the order of their start
 }
@@ -87,10 +89,30 @@ func (c *Cluster) start(ctx context.Context) error {
 		}
 	}
 	c.portal = fmt.Sprintf("127.0.0.1:%d", ports[2*len(Nodes)])
-	if err := c.daemon(ctx, "portal", ports[2*len(Nodes)], "vda_portal", "--db-uri", db); err != nil {
+	tokenFile := filepath.Join(c.cfg.Dir, "web-token")
+	c.webToken = rand.Text()
+	if err := os.WriteFile(tokenFile, []byte(c.webToken+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := c.daemon(ctx, "portal", ports[2*len(Nodes)], "vda_portal", "--db-uri", db, "--web-token-file", tokenFile); err != nil {
 		return err
 	}
 	return c.daemon(ctx, "monitor", ports[2*len(Nodes)+1], "vda_monitor", "--db-uri", db)
+}
+
+// WebPage is the address of the portal's page, and the token to log in with.
+func (c *Cluster) WebPage() (url, token string) { return "http://" + c.portal + "/", c.webToken }
+
+// Kill kills the data plane of a node, as kill -9 does. It stays down.
+func (c *Cluster) Kill(name string) error {
+	for _, n := range c.nodes {
+		if n.name == name {
+			n.plane.kill()
+			c.processes = slices.DeleteFunc(c.processes, func(p *process) bool { return p == n.plane })
+			return nil
+		}
+	}
+	return fmt.Errorf("there is no node %s", name)
 }
 
 // startNode starts a node as the tutorial does.

@@ -42,8 +42,9 @@ func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	}
 	c.Summary(figures, commands)
 	if keep {
-		c.say("\nThe cluster stays up until Ctrl-C. Its files are in %s. Reach it with\n\n  export VDA_PORTAL=%s\n  %s/vda_cli da list",
-			cfg.Dir, c.portal, cfg.BinDir)
+		url, token := c.WebPage()
+		c.say("\nThe cluster stays up until Ctrl-C. Its files are in %s. Reach it with\n\n  export VDA_PORTAL=%s\n  %s/vda_cli da list\n\n"+
+			"or in a browser: %s with the token %s", cfg.Dir, c.portal, cfg.BinDir, url, token)
 		<-ctx.Done()
 	}
 	return nil

@@ -79,6 +79,11 @@ fi
 stage "allocations" allocations
 stage "stories of the simulation" go test -count=1 -timeout 15m -skip 'TestSeeds|TestMirrors|TestNamedSeeds' ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
+if command -v chromium >/dev/null && command -v npm >/dev/null; then
+  stage "pages in a browser" make --no-print-directory browser
+else
+  unable "pages in a browser" "needs chromium and npm"
+fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && command -v qemu-system-x86_64 >/dev/null; then
   stage "tutorial: ten hosts, Linux NVMe/TCP" make --no-print-directory tutorial
   stage "failover: a Linux host's fio through it" make --no-print-directory failover

@@ -17,6 +17,7 @@ ip iproute2
 nft nftables
 python3 python3-minimal
 curl curl
+chromium chromium
 gcc gcc
 pg_ctlcluster postgresql
 /usr/sbin/mariadbd mariadb-server

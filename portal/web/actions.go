@@ -54,6 +54,8 @@ var actions = map[string]action{
 		words: "An array is made of slices of disks on several nodes. Hosts reach it once it has an exporter.",
 		fields: []field{{Name: "da_name", Label: "Name"},
 			{Name: "da_size", Label: "Size", Help: "like 10 GiB", Value: "10 GiB"},
+			{Name: "physical_size", Label: "Physical size", Optional: true,
+				Help: "space on disks: more than the size leaves room for snapshots, less makes the array thin; as the size when empty"},
 			{Name: "cntlr_cnt", Label: "Controllers", Value: "2", Help: "paths that a host has; with two or more it survives the loss of any"},
 			{Name: "redundancy", Label: "Redundancy", Value: "none", Options: []string{"none", "mirror:2", "mirror:3"},
 				Help: "mirror:2 survives the loss of any disk node, mirror:3 of any two"},
@@ -124,9 +126,15 @@ var actions = map[string]action{
 func arrayPage(form url.Values) string { return "/arrays/" + url.PathEscape(form.Get("da_name")) }
 
 func createArray(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
-	size, err := humanize.ParseBytes(form.Get("da_size"))
+	size, err := parseSize("Size", form.Get("da_size"))
 	if err != nil {
-		return "", invalid("Size %q: give a number and a unit, like 10 GiB", vda.Shorten(form.Get("da_size"), 40))
+		return "", err
+	}
+	physical := size
+	if text := form.Get("physical_size"); text != "" {
+		if physical, err = parseSize("Physical size", text); err != nil {
+			return "", err
+		}
 	}
 	cntlrs, err := strconv.ParseUint(form.Get("cntlr_cnt"), 10, 32)
 	if err != nil {
@@ -136,9 +144,18 @@ func createArray(ctx context.Context, p apiv1.PortalClient, form url.Values) (st
 	if err != nil {
 		return "", invalid("Stripes %q: give a whole number", vda.Shorten(form.Get("stripe_count"), 40))
 	}
-	_, err = p.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: form.Get("da_name"), DaSize: size, CntlrCnt: uint32(cntlrs),
+	_, err = p.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: form.Get("da_name"), DaSize: size, PhysicalSize: &physical, CntlrCnt: uint32(cntlrs),
 		Redundancy: form.Get("redundancy"), DaConf: fmt.Sprintf(`{"stripe_count":%d}`, stripes)})
 	return arrayPage(form), err
+}
+
+// parseSize reads a size with a unit.
+func parseSize(label, text string) (uint64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil {
+		return 0, invalid("%s %q: give a number and a unit, like 10 GiB", label, vda.Shorten(text, 40))
+	}
+	return n, nil
 }
 
 // secondaries has a failover's form offer the cns that it can go to.

@@ -107,7 +107,8 @@ func report(t *testing.T, cfg *Config, o *Outcome) {
 	if len(o.Wrongs) == 0 {
 		return
 	}
-	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeeds -v -seed %d -kinds %q -redundancy %s -changes=%t", cfg.Seed, o.Wrongs[0],
+	t.Errorf("seed %d: %s\n\tagain: go test ./sim -count=1 -run TestSeeds -v -seed %d -kinds %q -redundancy %s -changes=%t",
+		cfg.Seed, o.Wrongs[0],
 		cfg.Seed, strings.Join(cfg.Kinds, ","), cmp.Or(cfg.Redundancy, "none"), cfg.Changes)
 	keepLog(t, fmt.Sprintf("seed-%d", cfg.Seed), o)
 }
@@ -137,7 +138,8 @@ func show(t *testing.T, o *Outcome) {
 func TestSeeds(t *testing.T) {
 	file := schema(t)
 	if *seedFlag != 0 {
-		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Changes: *changesFlag, Kinds: kindsOf(*kindsFlag), Redundancy: *redFlag, Debug: true}))
+		show(t, run(t, Config{Seed: *seedFlag, Schema: file, Changes: *changesFlag, Kinds: kindsOf(*kindsFlag),
+			Redundancy: *redFlag, Debug: true}))
 		return
 	}
 	var writes, reads, again, moves, failed int

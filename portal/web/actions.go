@@ -144,8 +144,8 @@ func createArray(ctx context.Context, p apiv1.PortalClient, form url.Values) (st
 	if err != nil {
 		return "", invalid("Stripes %q: give a whole number", vda.Shorten(form.Get("stripe_count"), 40))
 	}
-	_, err = p.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: form.Get("da_name"), DaSize: size, PhysicalSize: &physical, CntlrCnt: uint32(cntlrs),
-		Redundancy: form.Get("redundancy"), DaConf: fmt.Sprintf(`{"stripe_count":%d}`, stripes)})
+	_, err = p.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: form.Get("da_name"), DaSize: size, PhysicalSize: &physical,
+		CntlrCnt: uint32(cntlrs), Redundancy: form.Get("redundancy"), DaConf: fmt.Sprintf(`{"stripe_count":%d}`, stripes)})
 	return arrayPage(form), err
 }
 

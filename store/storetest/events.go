@@ -17,7 +17,8 @@ func testEvents(t *testing.T, s *suite) {
 	down := vda.Event{Kind: vda.EventNodeDown, Object: "dn", Name: dn.Name, ObjectID: dn.ID, Text: "agent not reachable: \x00"}
 	disk := vda.Event{Kind: vda.EventDiskOK, Object: "pd", Name: "pd0", Parent: dn.Name, ObjectID: store.NewID(), Text: "it is well again",
 		Took: 1500 * time.Millisecond, At: noon}
-	refused := vda.Event{Kind: vda.EventRefused, Object: "dn", Name: dn.Name, Text: "no", Caller: who, Code: 12, Since: time.Now().Add(-time.Hour)}
+	refused := vda.Event{Kind: vda.EventRefused, Object: "dn", Name: dn.Name, Text: "no", Caller: who,
+		Code: 12, Since: time.Now().Add(-time.Hour)}
 	failed := errors.New("changed my mind")
 	err := s.Update(s.ctx, func(tx store.Tx) error {
 		if err := tx.Record(vda.Event{Kind: vda.EventChange, ObjectID: dn.ID, Object: "dn", Name: dn.Name}); err != nil {

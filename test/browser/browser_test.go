@@ -332,7 +332,8 @@ func TestPages(t *testing.T) {
 	t.Run("without scripts", func(t *testing.T) {
 		w.t = t
 		off := func(yes bool) {
-			if _, err := chromedp.Call(w.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: yes}); err != nil {
+			_, err := chromedp.Call(w.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: yes})
+			if err != nil {
 				t.Fatal(err)
 			}
 		}

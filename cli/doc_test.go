@@ -31,6 +31,11 @@ func TestCommandsDoc(t *testing.T) {
 			} else {
 				optional = append(optional, "--"+f.name)
 			}
+			if p := partsOf(f.name); p != nil {
+				for _, part := range p.flags {
+					optional = append(optional, "--"+part.name)
+				}
+			}
 		}
 		if c.wait != nil {
 			optional = append(optional, "--wait")

@@ -35,6 +35,7 @@ const (
 	plain    syntax = iota
 	sizeText        // bytes, or a number with a unit
 	jsonText        // a JSON object
+	whole           // a whole number above 0, of a part
 	onOff           // true without a value
 	order           // likewise, and on the command line alone: what it allows cannot be taken back
 )
@@ -50,7 +51,10 @@ func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
 		panic(fmt.Sprintf("--%s: %s has no field %s", f.name, r.Descriptor().Name(), name))
 	}
 	usage := f.usage
-	if f.required {
+	switch instead := partsOf(f.name); {
+	case f.required && instead != nil:
+		usage += fmt.Sprintf("; made of --%s and what goes with it when not given", instead.flags[0].name)
+	case f.required:
 		usage += " (required)"
 	}
 	flags.Var(&value{r, field, f.min, f.syntax, ""}, f.name, usage)

@@ -135,6 +135,11 @@ func (s *session) command(c *command) *cobra.Command {
 		Aliases: aliases[c.verb],
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			for i := range c.flags {
+				if err := c.flags[i].fillConf(cmd.Flags(), req); err != nil {
+					return err
+				}
+			}
 			if err := s.checkColumns(method.Output()); err != nil {
 				return err
 			}
@@ -153,7 +158,9 @@ func (s *session) command(c *command) *cobra.Command {
 	}
 	for _, f := range c.flags {
 		f.add(cmd.Flags(), req)
-		if f.required {
+		if p := partsOf(f.name); p != nil {
+			p.add(cmd.Flags())
+		} else if f.required {
 			if err := cmd.MarkFlagRequired(f.name); err != nil {
 				panic(err)
 			}

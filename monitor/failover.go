@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -10,10 +9,6 @@ import (
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
-
-// batch is how many arrays move together. The first ones needn't wait until
-// the last of a thousand is recorded.
-const batch = 128
 
 // watchFailover moves the primaries of cns that are down: at once when a node
 // goes down, and again every Refresh for those that could not be moved. It
@@ -102,7 +97,7 @@ func (m *Monitor) failover(ctx context.Context, cnID string, planned bool) {
 	m.depart(ctx, cnID, func(ctx context.Context) {
 		begin := time.Now()
 		failed := 0
-		for part := range slices.Chunk(moves, batch) {
+		for _, part := range PlanBatches(moves, arrays, m.up) {
 			if !m.Ready() {
 				failed += len(part)
 				continue

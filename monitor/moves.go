@@ -97,6 +97,26 @@ func PlanMoves(arrays []ArrayView, up func(node string) bool, planned bool) []ar
 	return moves
 }
 
+// batch is how many arrays move together. The first ones needn't wait until
+// the last of a thousand is recorded.
+const batch = 128
+
+// PlanBatches says which moves go together, one batch after the other. Arrays with a
+// member on a dn that does not answer come last and by themselves: their new primary is
+// told when that dn has had its time to fence it (syncer.Config.FenceTimeout), and so is
+// every other in their batch. Pure.
+func PlanBatches(moves []array.Move, arrays []ArrayView, up func(node string) bool) [][]array.Move {
+	waits := map[string]bool{}
+	for _, a := range arrays {
+		waits[a.ID] = slices.ContainsFunc(a.Columns, func(dns []string) bool {
+			return slices.ContainsFunc(dns, func(dn string) bool { return !up(dn) })
+		})
+	}
+	late := slices.DeleteFunc(slices.Clone(moves), func(m array.Move) bool { return !waits[m.DAID] })
+	first := slices.DeleteFunc(slices.Clone(moves), func(m array.Move) bool { return waits[m.DAID] })
+	return slices.AppendSeq(slices.Collect(slices.Chunk(first, batch)), slices.Chunk(late, batch))
+}
+
 // compareBool orders false before true.
 func compareBool(x, y bool) int {
 	switch {

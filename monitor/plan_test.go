@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -407,5 +408,38 @@ func TestTiming(t *testing.T) {
 		if err := c.t.validate(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.t, err, c.want)
 		}
+	}
+}
+
+// TestPlanBatches: arrays that all dns can fence do not wait for one that is away, which holds
+// another's.
+func TestPlanBatches(t *testing.T) {
+	up := func(node string) bool { return node != "dn2" }
+	var arrays []ArrayView
+	var moves []array.Move
+	for i := range 300 {
+		a := ArrayView{ID: fmt.Sprint("da", i), Columns: [][]string{{"dn0", "dn1"}, {"dn3"}}}
+		if i%100 == 7 {
+			a.Columns[0] = []string{"dn0", "dn2"}
+		}
+		arrays = append(arrays, a, ArrayView{ID: "stays", Columns: [][]string{{"dn2"}}})
+		moves = append(moves, array.Move{DAID: a.ID, Term: uint64(i)})
+	}
+	var sizes []int
+	seen := map[string]bool{}
+	for _, part := range PlanBatches(moves, arrays, up) {
+		sizes = append(sizes, len(part))
+		for _, m := range part {
+			if late := m.Term%100 == 7; late != (len(sizes) == 4) || seen[m.DAID] {
+				t.Errorf("batch %d has %s (seen %v)", len(sizes)-1, m.DAID, seen[m.DAID])
+			}
+			seen[m.DAID] = true
+		}
+	}
+	if want := []int{128, 128, 41, 3}; !slices.Equal(sizes, want) || len(seen) != 300 {
+		t.Errorf("batches of %v with %d arrays, want %v with 300", sizes, len(seen), want)
+	}
+	if got := PlanBatches(nil, arrays, up); len(got) != 0 {
+		t.Errorf("without moves there are batches %v", got)
 	}
 }

@@ -1,6 +1,9 @@
 package vda
 
-import "strconv"
+import (
+	"slices"
+	"strconv"
+)
 
 // Mirror is a column of an array: its legs are the vds with the same place in the
 // stripe, one in a striped array.
@@ -119,4 +122,45 @@ func Lacks(columns []Column) (bytes uint64) {
 		}
 	}
 	return bytes
+}
+
+// Progress is how far targets are, all together.
+type Progress struct {
+	Size uint64 // bytes of data that they are to have
+	Lack uint64 // of these, bytes that are to be copied still
+	Rate uint64 // bytes per second by which Lack falls; 0: not known
+}
+
+// ProgressOf is the progress of those of vds that are targets, whose mirrors are among
+// mirrors.
+func ProgressOf(vds []VD, mirrors []Mirror) (p Progress) {
+	for i := range vds {
+		v := &vds[i]
+		at := slices.IndexFunc(mirrors, func(m Mirror) bool { return m.ID == v.MirrorID })
+		if v.Role != Target || v.Deleted || at < 0 {
+			continue
+		}
+		p.Size += mirrors[at].Size
+		p.Lack += min(v.Lack, mirrors[at].Size) // which is counted in whole regions
+		p.Rate += v.CopyRate
+	}
+	return p
+}
+
+// Percent is how much of the data is there, 100 only when all is; 0 when there is
+// nothing to be copied to.
+func (p Progress) Percent() uint32 {
+	if p.Size == 0 {
+		return 0
+	}
+	return uint32(float64(p.Size-p.Lack) / float64(p.Size) * 100)
+}
+
+// Left is how many seconds it takes until nothing is lacking, at that rate; 0: not
+// known, or nothing is.
+func (p Progress) Left() uint64 {
+	if p.Rate == 0 {
+		return 0
+	}
+	return (p.Lack + p.Rate - 1) / p.Rate
 }

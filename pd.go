@@ -48,6 +48,7 @@ type VD struct {
 	Moved    bool   // with Leaving: a user wants it elsewhere, so it does not stay when it is well
 	Epoch    uint64 // counts its admissions; its dn admits the primary of this one only
 	Lack     uint64 // bytes that are to be copied to it, as its primary said last
+	CopyRate uint64 // bytes per second by which Lack fell then; 0: not known
 
 	Version uint64
 	Deleted bool

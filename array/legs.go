@@ -22,6 +22,7 @@ type LegReport struct {
 	Lost      bool   // it does not answer, and all I/O waits for it: a member, or a target that was ready
 	Ready     bool   // a target that has all, and for which writes wait like for a member
 	Lack      uint64 // bytes that are to be copied to it
+	Rate      uint64 // bytes per second by which Lack falls; 0: not known
 }
 
 // MirrorReport is what a primary says of a mirror.
@@ -201,7 +202,7 @@ func (l *legs) change(m *vda.Mirror, c *vda.Column, said map[string]*LegReport, 
 				}
 			}
 			v.Role, v.Leaving = vda.Member, v.Moved // it was quicker than the one that was to replace it, unless a user wants it elsewhere
-			l.c.then(func() error { return errors.Join(l.c.tx.UpdateVD(v), l.c.tx.SetVDLack(v.ID, 0)) })
+			l.c.then(func() error { return errors.Join(l.c.tx.UpdateVD(v), l.c.tx.SetVDLack(v.ID, 0, 0)) })
 			l.note(v, vda.EventRebuildEnd, "it has all data")
 			other, joined = true, true
 		}
@@ -234,8 +235,8 @@ func NoteLack(tx store.Tx, r *LegsReport) error {
 	for i := range r.Mirrors {
 		for j := range r.Mirrors[i].Legs {
 			s := &r.Mirrors[i].Legs[j]
-			if _, v := l.find(s.VDID); v != nil && v.Lack != s.Lack {
-				if err := tx.SetVDLack(v.ID, s.Lack); err != nil {
+			if _, v := l.find(s.VDID); v != nil && (v.Lack != s.Lack || v.CopyRate != s.Rate) {
+				if err := tx.SetVDLack(v.ID, s.Lack, s.Rate); err != nil {
 					return err
 				}
 			}
@@ -254,7 +255,7 @@ func AdmitLeg(tx store.Tx, daID, vdID string, epoch uint64) (Plan, error) {
 		}
 		v.Role = vda.Target
 		l.changed = true
-		l.c.then(func() error { return tx.UpdateVD(v) })
+		l.c.then(func() error { return errors.Join(tx.UpdateVD(v), tx.SetVDLack(v.ID, v.Lack, 0)) })
 		l.note(v, vda.EventRebuildBegin, "what it lacks is copied to it")
 		return nil
 	})
@@ -291,7 +292,7 @@ func Recover(tx store.Tx, daID, vdID string) (Plan, error) {
 		v.Role, v.Leaving, v.Moved = vda.Member, false, false
 		v.Epoch++
 		l.c.updateVD(v)
-		l.c.then(func() error { return tx.SetVDLack(v.ID, 0) })
+		l.c.then(func() error { return tx.SetVDLack(v.ID, 0, 0) })
 		l.raiseGen(m)
 		return nil
 	})

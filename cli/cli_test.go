@@ -156,9 +156,10 @@ func TestLimits(t *testing.T) {
 	u := &user{t, c.Portal()}
 	c.Populate(c.Dial(u.addr), 1, 1)
 	u.ok("da create --da-name da0 --da-size 8M --rw-ios-per-sec 20000 --r-mbytes-per-sec 200")
-	u.ok("da modify --da-name da0 --rw-ios-per-sec 0 --w-mbytes-per-sec 100")
+	u.ok("da modify --da-name da0 --rw-ios-per-sec 0 --w-mbytes-per-sec 100 --rebuild-mbps 30")
 	out, _ := u.ok("da get --da-name da0")
-	for _, want := range []string{`"rw_ios_per_sec": 0,`, `"rw_mbytes_per_sec": 0,`, `"r_mbytes_per_sec": 200,`, `"w_mbytes_per_sec": 100`} {
+	for _, want := range []string{`"rw_ios_per_sec": 0,`, `"rw_mbytes_per_sec": 0,`, `"r_mbytes_per_sec": 200,`, `"w_mbytes_per_sec": 100`,
+		`"rebuild_mbps": 30,`} {
 		if !strings.Contains(out, want) {
 			t.Errorf("da get does not show %s:\n%s", want, out)
 		}

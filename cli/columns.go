@@ -90,6 +90,8 @@ var columns = map[protoreflect.Name][]column{
 		col("ROLE", (*apiv1.VdMsg).GetRole),
 		col("LACKS", func(m *apiv1.VdMsg) string { return some(m.LackBytes) }),
 		col("PROBLEM", func(m *apiv1.VdMsg) string { return problem(m.Error, m.ErrorMsg, m.ErrorTime) }),
+		wide(col("RATE", func(m *apiv1.VdMsg) string { return rate(m.RebuildBytesPerSec) })),
+		wide(col("LEFT", func(m *apiv1.VdMsg) string { return left(m.RebuildLeftSec) })),
 		wide(col("INDEX", func(m *apiv1.VdMsg) string { return fmt.Sprint(m.VdIdx) })),
 		wide(col("AGE", func(m *apiv1.VdMsg) string { return ageOf(m.VdId) })),
 	},
@@ -104,6 +106,8 @@ var columns = map[protoreflect.Name][]column{
 		col("AGE", func(m *apiv1.DaMsg) string { return ageOf(m.DaId) }),
 		col("PROBLEM", func(m *apiv1.DaMsg) string { return problem(m.Error, m.ErrorMsg, m.ErrorTime) }),
 		wide(col("LACKS", func(m *apiv1.DaMsg) string { return some(m.LackBytes) })),
+		wide(col("RATE", func(m *apiv1.DaMsg) string { return rate(m.RebuildBytesPerSec) })),
+		wide(col("LEFT", func(m *apiv1.DaMsg) string { return left(m.RebuildLeftSec) })),
 		wide(col("MIN-LEGS", func(m *apiv1.DaMsg) string { return fmt.Sprint(m.MinLegs) })),
 		wide(col("STRIPES", func(m *apiv1.DaMsg) string { return brief(m.DaConf) })),
 		wide(col("LIMITS", limitsOf)),
@@ -201,9 +205,27 @@ func arrayState(m *apiv1.DaMsg) string {
 	case m.Error:
 		return "error"
 	case m.RedundancyState != "" && m.RedundancyState != "full":
+		if m.RebuildPercent > 0 {
+			return fmt.Sprintf("%s %d%%", m.RedundancyState, m.RebuildPercent)
+		}
 		return m.RedundancyState
 	}
 	return "up"
+}
+
+// rate and left are of a rebuild; nothing when they are not known.
+func rate(bytesPerSec uint64) string {
+	if bytesPerSec == 0 {
+		return ""
+	}
+	return roughly(bytesPerSec) + "/s"
+}
+
+func left(seconds uint64) string {
+	if seconds == 0 {
+		return ""
+	}
+	return (time.Duration(seconds) * time.Second).String()
 }
 
 func wellWays(m *apiv1.ExpMsg) (n int) {
@@ -279,7 +301,8 @@ func limitsOf(m *apiv1.DaMsg) string {
 	for _, l := range []struct {
 		n    uint64
 		what string
-	}{{m.RwIosPerSec, "IOPS"}, {m.RwMbytesPerSec, "MiB/s"}, {m.RMbytesPerSec, "MiB/s read"}, {m.WMbytesPerSec, "MiB/s written"}} {
+	}{{m.RwIosPerSec, "IOPS"}, {m.RwMbytesPerSec, "MiB/s"}, {m.RMbytesPerSec, "MiB/s read"}, {m.WMbytesPerSec, "MiB/s written"},
+		{m.RebuildMbps, "MiB/s copied"}} {
 		if l.n > 0 {
 			all = append(all, fmt.Sprint(l.n, " ", l.what))
 		}

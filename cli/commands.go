@@ -86,6 +86,8 @@ func limits(unset string) []flag {
 		{name: "rw-mbytes-per-sec", usage: "at most `N` MiB per second read or written; 0 for no limit" + unset},
 		{name: "r-mbytes-per-sec", usage: "at most `N` MiB per second read; 0 for no limit" + unset},
 		{name: "w-mbytes-per-sec", usage: "at most `N` MiB per second written; 0 for no limit" + unset},
+		{name: "rebuild-mbps", usage: "at most `N` MiB per second copied to legs of its mirrors, repaired and scrubbed, of all its columns " +
+			"together; 0 for no limit" + unset},
 	}
 }
 
@@ -250,9 +252,9 @@ var commands = []command{
 			"column has not all its legs, when there are too\nfew disk nodes with room, and when a controller is on a data plane that " +
 			"cannot\nmirror. The old number of legs, given again, ends a change that is under way.\n\n" +
 			"It can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
-			"the reply on; I/O beyond them waits.",
+			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes on with it.",
 		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
-			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100",
+			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100\n  vda_cli da modify --da-name da9 --rebuild-mbps 50",
 		flags: with(append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
 			{name: "redundancy", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},

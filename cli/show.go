@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -259,6 +260,12 @@ func cell(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 		return "no"
 	case strings.HasSuffix(string(f.Name()), "size"), strings.HasSuffix(string(f.Name()), "_bytes"):
 		return size(v.Uint())
+	case f.Name() == "rebuild_percent" && v.Uint() == 0:
+		return "-"
+	case f.Name() == "rebuild_bytes_per_sec":
+		return cmp.Or(rate(v.Uint()), "-")
+	case f.Name() == "rebuild_left_sec":
+		return cmp.Or(left(v.Uint()), "-")
 	case v.String() == "":
 		return "-"
 	case strings.HasSuffix(string(f.Name()), "_conf"):

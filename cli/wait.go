@@ -146,6 +146,15 @@ func reasons(stuck []*apiv1.StuckVdMsg) string {
 	return strings.Join(all, "; ")
 }
 
+// pace says how fast something is copied, and for how long still; "" while that is not
+// known.
+func pace(bytesPerSec, leftSec uint64) string {
+	if bytesPerSec == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" at %s/s, for about %v", roughly(bytesPerSec), time.Duration(leftSec)*time.Second)
+}
+
 // roughly is a number of bytes that changes all the time.
 func roughly(n uint64) string {
 	unit := 0
@@ -219,7 +228,8 @@ func pollMove(ctx context.Context, c *client.Client, req, reply proto.Message) (
 	case v == nil || old.VdMsg.Role == "leaving":
 		return "the old vd is being deleted", false, nil
 	case v.Role == "target" && v.LackBytes > 0:
-		return fmt.Sprintf("%s of %s are to be copied to vd %s", roughly(v.LackBytes), roughly(v.Size), v.VdId), false, nil
+		return fmt.Sprintf("%s of %s are to be copied to vd %s%s", roughly(v.LackBytes), roughly(v.Size), v.VdId,
+			pace(v.RebuildBytesPerSec, v.RebuildLeftSec)), false, nil
 	}
 	return fmt.Sprintf("vd %s is %s on dn %s", v.VdId, v.Role, v.DnName), false, nil
 }
@@ -255,7 +265,8 @@ func pollRedundancy(ctx context.Context, c *client.Client, req, reply proto.Mess
 	}
 	switch {
 	case copying > 0:
-		return fmt.Sprintf("%d legs lack data still, %s to be copied", copying, roughly(m.LackBytes)), false, nil
+		return fmt.Sprintf("%d legs lack data still, %s to be copied%s", copying, roughly(m.LackBytes),
+			pace(m.RebuildBytesPerSec, m.RebuildLeftSec)), false, nil
 	case going > 0:
 		return fmt.Sprintf("%d legs are to be deleted still", going), false, nil
 	}

@@ -41,7 +41,8 @@ func legsReports(mirrors []*apiv1.MirrorState) []*array.LegsReport {
 				First: s.FirstOffset}
 		}
 		for _, l := range m.Legs {
-			r.Legs = append(r.Legs, array.LegReport{VDID: l.VdId, Connected: l.Connected, Lost: l.Lost, Ready: l.Ready, Lack: l.LackBytes})
+			r.Legs = append(r.Legs, array.LegReport{VDID: l.VdId, Connected: l.Connected, Lost: l.Lost, Ready: l.Ready, Lack: l.LackBytes,
+				Rate: l.CopyBytesPerSec})
 		}
 		all[at].Mirrors = append(all[at].Mirrors, r)
 	}

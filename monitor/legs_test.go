@@ -107,8 +107,13 @@ func TestLegsAreSettled(t *testing.T) {
 		r.agents.Start("dn1")
 		is("gen 2: a member 0, b target 1")
 		copying := well()
-		copying.LackBytes = 1 << 19
+		copying.LackBytes, copying.CopyBytesPerSec = 1<<19, 1<<10
 		say(2, well(), copying)
+		r.within(20*time.Second, "what is lacking and its rate are in SQL", func() bool {
+			var v *vda.VD
+			err := r.store.Store.View(r.Context(), func(tx store.Reader) (err error) { v, err = tx.VD("b"); return err })
+			return err == nil && v.Lack == 1<<19 && v.CopyRate == 1<<10
+		})
 		time.Sleep(time.Minute)
 		is("gen 2: a member 0, b target 1")
 		ready := well()

@@ -16,7 +16,7 @@ func TestPlanMirrors(t *testing.T) {
 	}
 	const member, target, stale = apiv1.LegRole_LEG_ROLE_MEMBER, apiv1.LegRole_LEG_ROLE_TARGET, apiv1.LegRole_LEG_ROLE_STALE
 	last := &apiv1.CntlrSpec{Id: "c0", DaName: "da0", Primary: true, Term: 5, Size: 1 << 20, Redundancy: "mirror:3", MinLegs: 2,
-		Limits: &apiv1.Limits{RwIosPerSec: 4000, WMbytesPerSec: 5},
+		Limits: &apiv1.Limits{RwIosPerSec: 4000, WMbytesPerSec: 5, RebuildMbps: 6},
 		Grps: []*apiv1.GrpSpec{{Id: "g", StripeSizeKb: 64, Mirrors: []*apiv1.MirrorSpec{{Id: "m", Gen: 7, DataSize: 2 << 20,
 			Legs: []*apiv1.LegSpec{leg("a", member, 0), leg("b", target, 3), leg("c", stale, 4), leg("d", stale, 1)}}}}}}
 	vds := func(ids ...string) map[string]orphanVd {
@@ -37,7 +37,7 @@ func TestPlanMirrors(t *testing.T) {
 	if a.DA.Redundancy != vda.Mirror3 || a.DA.MinLegs != 2 || a.DA.StripeCount != 1 || a.Grps[0].Size != 2<<20 {
 		t.Errorf("da %+v, group %+v", a.DA, a.Grps[0])
 	}
-	if a.DA.Limits != (vda.Limits{RWIOs: 4000, WMB: 5}) {
+	if a.DA.Limits != (vda.Limits{RWIOs: 4000, WMB: 5, RebuildMB: 6}) {
 		t.Errorf("limits %+v", a.DA.Limits)
 	}
 	if len(a.Mirrors) != 1 || *a.Mirrors[0] != (vda.Mirror{ID: "m", DAID: "da", Size: 2 << 20, Gen: 7}) {

@@ -86,7 +86,7 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 
 // ModifyDa changes the name, the limits and the tags of a disk array.
 func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
-	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec}
+	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec, req.RebuildMbps}
 	tags := tagChange{req.Label, req.NewDescription}
 	others := req.NewDaName != nil || !tags.none() || slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
 	switch {
@@ -96,8 +96,8 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		}
 		return s.changeRedundancy(ctx, req)
 	case !others:
-		return nil, nothingToModify("new_da_name, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, w_mbytes_per_sec, " +
-			tagFields)
+		return nil, nothingToModify("new_da_name, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, " +
+			"w_mbytes_per_sec, rebuild_mbps, " + tagFields)
 	}
 	if req.NewDaName != nil {
 		if err := vda.CheckName("new_da_name", *req.NewDaName); err != nil {
@@ -122,7 +122,7 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 			}
 		}
 		before := da.Limits
-		for i, to := range []*uint64{&da.Limits.RWIOs, &da.Limits.RWMB, &da.Limits.RMB, &da.Limits.WMB} {
+		for i, to := range []*uint64{&da.Limits.RWIOs, &da.Limits.RWMB, &da.Limits.RMB, &da.Limits.WMB, &da.Limits.RebuildMB} {
 			setIf(to, limits[i])
 		}
 		if da.Limits == before {

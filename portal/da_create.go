@@ -127,7 +127,8 @@ func notUp(m *apiv1.DaMsg) string {
 func newDA(req *apiv1.CreateDaRequest) (*vda.DA, error) {
 	da := &vda.DA{ID: store.NewID(), Name: req.DaName, Size: req.DaSize, PhysicalSize: req.DaSize, CntlrCnt: max(req.CntlrCnt, 1),
 		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), MinLegs: max(req.MinLegs, 1), Term: 1,
-		Limits: vda.Limits{RWIOs: req.RwIosPerSec, RWMB: req.RwMbytesPerSec, RMB: req.RMbytesPerSec, WMB: req.WMbytesPerSec}}
+		Limits: vda.Limits{RWIOs: req.RwIosPerSec, RWMB: req.RwMbytesPerSec, RMB: req.RMbytesPerSec, WMB: req.WMbytesPerSec,
+			RebuildMB: req.RebuildMbps}}
 	if req.PhysicalSize != nil {
 		da.PhysicalSize = *req.PhysicalSize
 	}
@@ -158,6 +159,7 @@ func daNameFree(tx store.Reader, da *vda.DA, tags vda.Tags) error {
 			parameter{"stripe_count", old.StripeCount, da.StripeCount}, parameter{"stripe_size_kb", old.StripeSizeKB, da.StripeSizeKB},
 			parameter{"redundancy", old.Redundancy, da.Redundancy}, parameter{"min_legs", old.MinLegs, da.MinLegs},
 			parameter{"rw_ios_per_sec", old.Limits.RWIOs, da.Limits.RWIOs}, parameter{"rw_mbytes_per_sec", old.Limits.RWMB, da.Limits.RWMB},
-			parameter{"r_mbytes_per_sec", old.Limits.RMB, da.Limits.RMB}, parameter{"w_mbytes_per_sec", old.Limits.WMB, da.Limits.WMB})
+			parameter{"r_mbytes_per_sec", old.Limits.RMB, da.Limits.RMB}, parameter{"w_mbytes_per_sec", old.Limits.WMB, da.Limits.WMB},
+			parameter{"rebuild_mbps", old.Limits.RebuildMB, da.Limits.RebuildMB})
 	})
 }

@@ -334,8 +334,40 @@ func TestRecoverDa(t *testing.T) {
 
 	lacks := func(bytes uint64) {
 		t.Helper()
-		must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { return tx.SetVDLack(stale.VdId, bytes) }))
+		must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { return tx.SetVDLack(stale.VdId, bytes, 0) }))
 	}
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error { // as while it is copied to
+		v, err := tx.VD(stale.VdId)
+		if err != nil {
+			return err
+		}
+		v.Role = vda.Target
+		mirrors, err := tx.MirrorsOfDA(v.DAID)
+		if err != nil {
+			return err
+		}
+		return errors.Join(tx.UpdateVD(v), tx.SetVDLack(v.ID, mirrors[0].Size/4, mirrors[0].Size/64))
+	}))
+	whole := getDa(t, client)
+	listed := must[*apiv1.ListDaReply](t)(client.ListDa(ctx, &apiv1.ListDaRequest{})).DaMsgList[0]
+	leg := must[*apiv1.GetVdReply](t)(client.GetVd(ctx, &apiv1.GetVdRequest{VdId: stale.VdId})).VdMsg
+	for what, got := range map[string][3]uint64{
+		"da get":  {uint64(whole.RebuildPercent), whole.RebuildBytesPerSec, whole.RebuildLeftSec},
+		"da list": {uint64(listed.RebuildPercent), listed.RebuildBytesPerSec, listed.RebuildLeftSec},
+		"vd get":  {uint64(leg.RebuildPercent), leg.RebuildBytesPerSec, leg.RebuildLeftSec},
+	} {
+		if got[0] != 75 || got[1] != whole.LackBytes/16 || got[2] != 16 || whole.LackBytes == 0 {
+			t.Errorf("%s shows %v (percent, bytes per second, seconds left), want 75, %d, 16", what, got, whole.LackBytes/16)
+		}
+	}
+	must[struct{}](t)(struct{}{}, c.Store.Update(ctx, func(tx store.Tx) error {
+		v, err := tx.VD(stale.VdId)
+		if err != nil {
+			return err
+		}
+		v.Role = vda.Stale
+		return tx.UpdateVD(v)
+	}))
 	lacks(stale.Size) // made to take the place of one that is lost, and never copied to
 	refusal(t, recover(none), codes.FailedPrecondition, 8, stale.VdId, "has none of the data")
 	lacks(4096)

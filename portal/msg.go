@@ -17,10 +17,12 @@ type names struct {
 	dns map[string]*vda.Node
 	pds map[string]*vda.PD
 	cns map[string]*vda.CN
+	mir map[string]*[]vda.Mirror // by array
 }
 
 func newNames(tx store.Reader) *names {
-	return &names{tx: tx, dns: map[string]*vda.Node{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{}}
+	return &names{tx: tx, dns: map[string]*vda.Node{}, pds: map[string]*vda.PD{}, cns: map[string]*vda.CN{},
+		mir: map[string]*[]vda.Mirror{}}
 }
 
 func (n *names) dn(id string) (*vda.Node, error) {
@@ -29,6 +31,18 @@ func (n *names) dn(id string) (*vda.Node, error) {
 
 func (n *names) pd(id string) (*vda.PD, error) { return once(n.pds, id, n.tx.PD) }
 func (n *names) cn(id string) (*vda.CN, error) { return once(n.cns, id, n.tx.CN) }
+
+// mirrors are those of an array.
+func (n *names) mirrors(daID string) ([]vda.Mirror, error) {
+	l, err := once(n.mir, daID, func(id string) (*[]vda.Mirror, error) {
+		l, err := n.tx.MirrorsOfDA(id)
+		return &l, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return *l, nil
+}
 
 func once[T any](known map[string]*T, id string, read func(string) (*T, error)) (*T, error) {
 	if v, ok := known[id]; ok {
@@ -130,15 +144,18 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 		DaId: da.ID, DaName: da.Name, DaSize: da.Size, PhysicalSize: da.PhysicalSize, Thin: da.Thin(), CntlrCnt: da.CntlrCnt,
 		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term, PurgeTime: rfc3339(da.Purge),
 		RwIosPerSec: da.Limits.RWIOs, RwMbytesPerSec: da.Limits.RWMB, RMbytesPerSec: da.Limits.RMB, WMbytesPerSec: da.Limits.WMB,
-		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
+		RebuildMbps: da.Limits.RebuildMB,
+		Error:       h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }
 
 // showLegs shows what a mirrored array has of its redundancy.
-func showLegs(msg *apiv1.DaMsg, da *vda.DA, vds []vda.VD) {
+func showLegs(msg *apiv1.DaMsg, da *vda.DA, vds []vda.VD, mirrors []vda.Mirror) {
 	columns := vda.Columns(vds)
 	msg.RedundancyState = string(da.Redundancy.StateOf(columns))
 	msg.LackBytes = vda.Lacks(columns)
+	p := vda.ProgressOf(vds, mirrors)
+	msg.RebuildPercent, msg.RebuildBytesPerSec, msg.RebuildLeftSec = p.Percent(), p.Rate, p.Left()
 }
 
 // showPaths shows where an array's primary is, and how many of its controllers are
@@ -177,6 +194,10 @@ func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
 	if err != nil {
 		return nil, err
 	}
+	mirrors, err := tx.MirrorsOf(mirrored)
+	if err != nil {
+		return nil, err
+	}
 	byDA := map[string][]vda.VD{}
 	for i := range legs {
 		byDA[legs[i].DAID] = append(byDA[legs[i].DAID], legs[i])
@@ -202,7 +223,7 @@ func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
 		if err := showPaths(msg, names, paths[das[i].ID]); err != nil {
 			return nil, err
 		}
-		showLegs(msg, &das[i], byDA[das[i].ID])
+		showLegs(msg, &das[i], byDA[das[i].ID], mirrors)
 		msgs = append(msgs, msg)
 	}
 	return msgs, describe(tx, msgs...)
@@ -224,7 +245,11 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	if err != nil {
 		return nil, err
 	}
-	showLegs(msg, da, vds)
+	mirrors, err := n.mirrors(da.ID)
+	if err != nil {
+		return nil, err
+	}
+	showLegs(msg, da, vds, mirrors)
 	if msg.ScrubMsgList, err = scrubMsgs(tx, da); err != nil {
 		return nil, err
 	}
@@ -347,6 +372,12 @@ func vdMsg(n *names, vd *vda.VD) (*apiv1.VdMsg, error) {
 	if vd.Role != vda.Member {
 		msg.LackBytes = vd.Lack
 	}
+	mirrors, err := n.mirrors(vd.DAID)
+	if err != nil {
+		return nil, err
+	}
+	p := vda.ProgressOf([]vda.VD{*vd}, mirrors)
+	msg.RebuildPercent, msg.RebuildBytesPerSec, msg.RebuildLeftSec = p.Percent(), p.Rate, p.Left()
 	return msg, nil
 }
 

@@ -85,8 +85,9 @@ type Mirror struct {
 	Assembled bool `json:"assembled"`
 	// Online: I/O is served. False: it waits for a lost leg, or for labels.
 	Online  bool             `json:"online"`
-	Changes uint64           `json:"changes"`      // counts changes of all that is said here but numbers of bytes
-	Repair  uint64           `json:"repair_bytes"` // in which legs may differ after an unclean end; being repaired
+	Changes uint64           `json:"changes"`         // counts changes of all that is said here but numbers of bytes
+	Repair  uint64           `json:"repair_bytes"`    // in which legs may differ after an unclean end; being repaired
+	CopyMB  uint32           `json:"copy_mb_per_sec"` // MiB per second that are copied at most; 0: no bound
 	Legs    []MirrorLegState `json:"legs"`
 	Scrub   MirrorScrub      `json:"scrub"` // the one that is running, or the last one
 }

@@ -6,20 +6,21 @@ var daTable = table[vda.DA]{
 	name: "vda_da", noun: "da",
 	cols: []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb",
 		"conf", "cluster_size", "redundancy", "min_legs",
-		"rw_ios", "rw_mb", "r_mb", "w_mb", "term", "moving_us", "created", "deleted", "purge_us", "h_error", "h_msg", "h_since_us"},
+		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "term", "moving_us", "created", "deleted", "purge_us",
+		"h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
 	fixed: []string{"h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.DA) []any {
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
 			&v.Conf, &v.ClusterSize, &v.Redundancy, &v.MinLegs,
-			&v.Limits.RWIOs, &v.Limits.RWMB, &v.Limits.RMB, &v.Limits.WMB,
+			&v.Limits.RWIOs, &v.Limits.RWMB, &v.Limits.RMB, &v.Limits.WMB, &v.Limits.RebuildMB,
 			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.DA) []any {
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
 			v.Conf, v.ClusterSize, v.Redundancy, v.MinLegs,
-			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Term, us{&v.Moving}, v.Created, v.Deleted, us{&v.Purge}, v.Health.Error,
-			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
+			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, v.Term, us{&v.Moving}, v.Created, v.Deleted,
+			us{&v.Purge}, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
 	},
 	label:  func(v *vda.DA) string { return v.Name },
 	tagged: true,

@@ -26,17 +26,17 @@ var pdTable = table[vda.PD]{
 var vdTable = table[vda.VD]{
 	name: "vda_vd", noun: "vd",
 	cols: []string{"id", "da_id", "grp_idx", "idx", "pd_id", "dn_id", "clusters", "size_bytes",
-		"mirror_id", "role", "leaving", "moved", "epoch", "lack_bytes", "version", "deleted",
+		"mirror_id", "role", "leaving", "moved", "epoch", "lack_bytes", "copy_rate", "version", "deleted",
 		"h_error", "h_msg", "h_since_us"},
-	fixed: []string{"da_id", "lack_bytes", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "lack_bytes", "copy_rate", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.VD) []any {
 		return []any{&v.ID, &v.DAID, &v.GrpIdx, &v.Idx, &v.PDID, &v.DNID, &v.Clusters, &v.Size,
-			&v.MirrorID, &v.Role, &v.Leaving, &v.Moved, &v.Epoch, &v.Lack, &v.Version, &v.Deleted,
+			&v.MirrorID, &v.Role, &v.Leaving, &v.Moved, &v.Epoch, &v.Lack, &v.CopyRate, &v.Version, &v.Deleted,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.VD) []any {
 		return []any{v.ID, v.DAID, v.GrpIdx, v.Idx, v.PDID, v.DNID, v.Clusters, v.Size,
-			v.MirrorID, v.Role, v.Leaving, v.Moved, v.Epoch, v.Lack, v.Version, v.Deleted,
+			v.MirrorID, v.Role, v.Leaving, v.Moved, v.Epoch, v.Lack, v.CopyRate, v.Version, v.Deleted,
 			v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}}
 	},
 	label: func(v *vda.VD) string { return v.ID },
@@ -154,8 +154,8 @@ func (t *sqlTx) UpdateVD(v *vda.VD) error {
 	return orNotFound(ok, err, "vd", v.ID)
 }
 
-func (t *sqlTx) SetVDLack(id string, bytes uint64) error {
-	n, err := t.exec("UPDATE vda_vd SET lack_bytes = ? WHERE id = ?", bytes, id)
+func (t *sqlTx) SetVDLack(id string, bytes, rate uint64) error {
+	n, err := t.exec("UPDATE vda_vd SET lack_bytes = ?, copy_rate = ? WHERE id = ?", bytes, rate, id)
 	return orNotFound(n > 0, err, "vd", id)
 }
 
@@ -197,6 +197,13 @@ func (t *sqlReader) LegsOf(daIDs []string) ([]vda.VD, error) {
 	}
 	where := "mirror_id <> '' AND deleted = FALSE AND da_id IN (" + marks(len(daIDs)) + ") ORDER BY da_id, grp_idx, idx, id"
 	return listRows(t, &vdTable, where, anys(daIDs)...)
+}
+
+func (t *sqlReader) MirrorsOf(daIDs []string) ([]vda.Mirror, error) {
+	if len(daIDs) == 0 {
+		return nil, nil
+	}
+	return listRows(t, &mirrorTable, "da_id IN ("+marks(len(daIDs))+")", anys(daIDs)...)
 }
 
 func (t *sqlReader) VDsOfPD(pdID string) ([]vda.VD, error) {

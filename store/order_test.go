@@ -14,7 +14,7 @@ import (
 // would escape the test of the lock order.
 func TestRecorderKnowsEveryMethod(t *testing.T) {
 	locksNothing := map[string]bool{"Unlocked": true, "WaysOfExps": true, "AilingVDs": true, "LegsOf": true, "UnsettledLegs": true,
-		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true,
+		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "MirrorsOf": true,
 		"CntlrsOfDAs": true,
 		"NodeNames":   true, "DAsOnNode": true,
 		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,

@@ -100,6 +100,8 @@ type Reader interface {
 	// LegsOf returns the vds of mirrored arrays among these, by array, GrpIdx and
 	// Idx, without tombstones; nothing is locked.
 	LegsOf(daIDs []string) ([]vda.VD, error)
+	// MirrorsOf returns the mirrors of arrays, in no order; nothing is locked.
+	MirrorsOf(daIDs []string) ([]vda.Mirror, error)
 	VDsOfPD(pdID string) ([]vda.VD, error) // tombstones too
 	// UnsettledLegs returns the legs that are not members, or are to leave, or are in
 	// error, of all arrays, by array, GrpIdx and Idx, without tombstones; nothing is locked.
@@ -198,8 +200,8 @@ type Tx interface {
 	TakeOrphan(id string, clusters uint64) error
 
 	InsertVD(*vda.VD) error
-	UpdateVD(*vda.VD) error // all but Lack and Health
-	SetVDLack(id string, bytes uint64) error
+	UpdateVD(*vda.VD) error                        // all but Lack, CopyRate and Health
+	SetVDLack(id string, bytes, rate uint64) error // Lack and CopyRate
 	DeleteVD(id string) error
 
 	InsertCntlr(*vda.Cntlr) error // counts it in its cn's CntlrCount and PrimaryCount

@@ -54,6 +54,7 @@ type Agent struct {
 	standBys  map[string]standBy      // of secondaries, by controller
 	mirrors   map[string]*spdk.Mirror // of the data plane, by name
 	told      []*apiv1.MirrorState    // that monitors have been had to ask for
+	copying   copying                 // how fast legs are copied to
 	scrubs    map[string]scrub        // that were ordered, by mirror
 	snaps     map[string]snapNote     // that are on media, by id
 	snapCalls map[string]*snapCall    // by array

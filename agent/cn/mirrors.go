@@ -56,16 +56,36 @@ func (r mirrors) keep(ctx context.Context) error {
 	return agent.Parallel(len(all), func(i int) error {
 		m := all[i]
 		s := r.mirror(m)
-		switch {
-		case s == nil:
+		if s == nil {
 			return r.create(ctx, m)
-		case s.Gen == m.Gen && r.lacksRoom(m):
-			return nil // until its member has grown
-		case s.Gen != m.Gen || r.mayConnect(m, s):
-			return r.set(ctx, m, nil)
 		}
-		return nil
+		bound := r.bound(ctx, m) // before a target is attached, and no reason not to
+		switch {
+		case s.Gen == m.Gen && r.lacksRoom(m): // until its member has grown
+		case s.Gen != m.Gen || r.mayConnect(m, s):
+			if err := r.set(ctx, m, nil); err != nil {
+				return err
+			}
+		}
+		return bound
 	})
+}
+
+// copyMB is how much each mirror of the array may copy, in MiB per second; 0: no bound.
+func (r mirrors) copyMB() uint32 { return r.c.Limits.Limits().RebuildShare(len(mirrorsOf(r.c))) }
+
+// bound tells a mirror how much it may copy.
+func (r mirrors) bound(ctx context.Context, m *apiv1.MirrorSpec) error {
+	s, want := *r.mirror(m), r.copyMB()
+	if s.CopyMB == want {
+		return nil
+	}
+	if err := r.Plane.VdaMirrorSetOptions(ctx, spdk.MirrorOptions{Name: vda.MirrorPrefix + m.Id, CopyMB: want}); err != nil {
+		return fmt.Errorf("mirror %s: rebuild_mbps cannot be set: %w", m.Id, err)
+	}
+	s.CopyMB = want
+	r.noteMirror(m, &s)
+	return nil
 }
 
 func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
@@ -74,7 +94,8 @@ func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
 		return err
 	}
 	s, err := r.Plane.VdaMirrorCreate(ctx, spdk.MirrorCreate{Name: vda.MirrorPrefix + m.Id, DA: r.c.DaId, Mirror: m.Id, Size: m.DataSize,
-		Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, nil), Fresh: m.Fresh && !made})
+		Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, nil), Fresh: m.Fresh && !made,
+		CopyMB: r.copyMB()})
 	if err != nil {
 		return fmt.Errorf("mirror %s: %w", m.Id, err)
 	}

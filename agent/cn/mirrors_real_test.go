@@ -13,7 +13,6 @@ import (
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/nvmf/host"
-	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // mirrorLab is a lab with an array of two mirrors, each of a leg per dn. It plays
@@ -240,7 +239,7 @@ func TestRealMirrors(t *testing.T) {
 	dnTgts[1].start()
 	m.ready(1)
 	m.fence(1)
-	m.slow(cnTgts[0])
+	m.spec.Limits = &apiv1.Limits{RebuildMbps: uint64(len(m.mirrors))}
 	m.role(1, apiv1.LegRole_LEG_ROLE_TARGET)
 	m.good(0, m.cntlr(0, 0))
 	m.reports(0, m.legs(1, "a target", func(s *apiv1.LegState) bool {
@@ -248,6 +247,7 @@ func TestRealMirrors(t *testing.T) {
 	}))
 	work.pause()
 
+	m.spec.Limits = nil
 	m.term++                 // a planned switch in the middle of the rebuild
 	m.sync(0, m.cntlr(0, 1)) // retires
 	m.fence(0)
@@ -335,21 +335,6 @@ func (m *mirrorLab) scrub(i int) {
 	} {
 		if _, err := order("x", change); err == nil || !strings.Contains(err.Error(), want) {
 			m.Errorf("%v does not say %q", err, want)
-		}
-	}
-}
-
-// slow has a data plane copy 1 MiB per second and mirror.
-func (m *mirrorLab) slow(g *tgt) {
-	m.Helper()
-	c, err := spdk.New(spdk.Config{Socket: g.socket})
-	if err != nil {
-		m.Fatal(err)
-	}
-	defer c.Close()
-	for _, spec := range m.mirrors {
-		if err := c.VdaMirrorSetOptions(context.Background(), spdk.MirrorOptions{Name: vda.MirrorPrefix + spec.Id, CopyMB: 1}); err != nil {
-			m.Fatal(err)
 		}
 	}
 }

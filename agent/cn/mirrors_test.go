@@ -160,3 +160,58 @@ func TestLeaseOfAMirroredArray(t *testing.T) {
 		t.Errorf("each mirror has a member left: %v, %v", r, err)
 	}
 }
+
+// TestRebuildBound: each mirror has its part of what the array may copy, from when it is
+// made, live, and behind another controller.
+func TestRebuildBound(t *testing.T) {
+	t.Parallel()
+	m := fakeMirrors(t, 2)
+	options := 0
+	var mu sync.Mutex
+	m.cns[0].plane.SetHook(func(method string, _ map[string]any) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if method == "vda_mirror_set_options" {
+			options++
+		}
+		return nil
+	})
+	called := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		defer func() { options = 0 }()
+		return options
+	}
+	is := func(i int, when string, want uint32) {
+		t.Helper()
+		l, err := m.cns[i].plane.Client().VdaMirrorGetBdevs(context.Background(), "")
+		if err != nil || len(l) != len(m.mirrors) || len(l) != 2 {
+			t.Fatalf("mirrors %v, %v", l, err)
+		}
+		for _, s := range l {
+			if s.CopyMB != want {
+				t.Errorf("%s mirror %s copies %d MiB per second, want %d", when, s.Name, s.CopyMB, want)
+			}
+		}
+	}
+	is(0, "without a bound", 0)
+	m.spec.Limits = &apiv1.Limits{RebuildMbps: 11}
+	m.good(0, m.cntlr(0, 0))
+	is(0, "with a bound of 11", 5)
+	if n := called(); n != 2 {
+		t.Errorf("%d calls, want one per mirror", n)
+	}
+	m.good(0, m.cntlr(0, 0))
+	if n := called(); n != 0 {
+		t.Errorf("%d calls when nothing has changed", n)
+	}
+	m.term++
+	m.sync(0, m.cntlr(0, 1))
+	m.fence(0)
+	m.fence(1)
+	m.up(1)
+	is(1, "after a failover", 5)
+	m.spec.Limits = nil
+	m.good(1, m.cntlr(1, 1))
+	is(1, "without the bound", 0)
+}

@@ -61,6 +61,7 @@ func (a *Agent) noteMirrors(l []spdk.Mirror) (news bool) {
 	for i := range l {
 		a.mirrors[l[i].Name] = &l[i]
 	}
+	a.copying.note(time.Now(), l)
 	now := a.report()
 	news = !slices.EqualFunc(a.told, now, func(x, y *apiv1.MirrorState) bool { return proto.Equal(x, y) })
 	a.told = now
@@ -88,7 +89,7 @@ func (a *Agent) report() []*apiv1.MirrorState {
 	all := a.mirrorStates()
 	for _, s := range all {
 		for _, l := range s.Legs {
-			l.LackBytes, l.Why = 0, ""
+			l.LackBytes, l.CopyBytesPerSec, l.Why = 0, 0, ""
 		}
 		if s.Scrub != nil {
 			s.Scrub.DoneBytes, s.Scrub.Mismatches, s.Scrub.Repaired = 0, 0, 0
@@ -114,6 +115,11 @@ func (a *Agent) mirrorStates() (all []*apiv1.MirrorState) {
 		for _, m := range mirrorsOf(c) {
 			s := a.mirrors[vda.MirrorPrefix+m.Id]
 			state := mirrorState(c, m, s)
+			for _, l := range state.Legs {
+				if l.LackBytes > 0 {
+					l.CopyBytesPerSec = a.copying.rate(m.Id, l.VdId)
+				}
+			}
 			states = append(states, state)
 			there = there || s != nil
 			state.Scrub = a.scrubState(c, m, s)

@@ -22,6 +22,14 @@ var mirrorMethods = map[string]handler{
 		}
 		return nil, errNoDev
 	}},
+	"vda_mirror_set_options": {true, func(p *Plane, a *params) (any, error) {
+		m := p.mirrors[a.Name]
+		if m == nil {
+			return nil, errNoDev
+		}
+		m.CopyMB = a.CopyMB
+		return true, nil
+	}},
 	"vda_mirror_delete": {true, func(p *Plane, a *params) (any, error) {
 		m := p.mirrors[a.Name]
 		if m == nil {
@@ -78,7 +86,8 @@ func (p *Plane) createMirror(a *params) (any, error) {
 	for _, b := range legs {
 		b.medium.mirrored = medium
 	}
-	m := &spdk.Mirror{Name: a.Name, UUID: newUUID(a.UUID), Mirror: a.Mirror, DA: a.DA, Size: a.Size, Term: a.Term, Gen: a.Gen}
+	m := &spdk.Mirror{Name: a.Name, UUID: newUUID(a.UUID), Mirror: a.Mirror, DA: a.DA, Size: a.Size, Term: a.Term, Gen: a.Gen,
+		CopyMB: a.CopyMB}
 	p.mirrors[a.Name] = m
 	for _, l := range a.Legs {
 		s := spdk.MirrorLegState{VD: l.VD, Bdev: l.Bdev, Role: spdk.MirrorAbsent}

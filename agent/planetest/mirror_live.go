@@ -211,7 +211,7 @@ func legsOf(legs []spdk.MirrorLeg) (out []mirror.LegConfig) {
 func (p *Plane) createLiveMirror(a *params) (any, error) {
 	ms := p.real
 	cfg := mirror.Config{Name: a.Name, DA: label.ID(uuid.MustParse(a.DA)), Mirror: label.ID(uuid.MustParse(a.Mirror)), DataSize: a.Size,
-		Term: a.Term, Gen: a.Gen, Legs: legsOf(a.Legs), Fresh: a.Fresh, CopyRate: p.c.live.CopyRate,
+		Term: a.Term, Gen: a.Gen, Legs: legsOf(a.Legs), Fresh: a.Fresh, CopyRate: p.copyRate(a.CopyMB),
 		Break: p.c.live.Break}
 	var m *mirror.Mirror
 	var h *block.Handle
@@ -239,7 +239,7 @@ func (p *Plane) createLiveMirror(a *params) (any, error) {
 	if err := p.add(&bdev{name: a.Name, product: "Mirror", blocks: a.Size / blockSize, medium: medium}); err != nil {
 		return nil, err
 	}
-	return m.Status(), nil
+	return p.shown(m.Status()), nil
 }
 
 func (p *Plane) setLiveMirror(a *params) (any, error) {
@@ -250,7 +250,7 @@ func (p *Plane) setLiveMirror(a *params) (any, error) {
 	if err := p.outside(func(ctx context.Context) error { return m.Set(ctx, a.Term, a.Gen, legsOf(a.Legs)) }); err != nil {
 		return nil, err
 	}
-	return m.Status(), nil
+	return p.shown(m.Status()), nil
 }
 
 func (p *Plane) deleteLiveMirror(a *params) (any, error) {
@@ -272,7 +272,7 @@ func (p *Plane) deleteLiveMirror(a *params) (any, error) {
 func (p *Plane) getLiveMirrors(a *params) (any, error) {
 	list := []mirror.Status{}
 	for _, m := range p.real.mod.List() {
-		if s := m.Status(); a.Name == "" || a.Name == s.Name {
+		if s := p.shown(m.Status()); a.Name == "" || a.Name == s.Name {
 			list = append(list, s)
 		}
 	}
@@ -294,14 +294,32 @@ func (p *Plane) waitLiveMirror(a *params) (any, error) {
 		s = m.Wait(ctx, a.Changes)
 		return nil
 	})
-	return s, err
+	return p.shown(s), err
 }
 
 func (p *Plane) setMirrorOptions(a *params) (any, error) {
 	if m, err := p.real.mod.Find(a.Name); err == nil {
-		return true, p.outside(func(context.Context) error { m.SetCopyRate(uint64(a.CopyMB) << 20); return nil })
+		rate := p.copyRate(a.CopyMB)
+		return true, p.outside(func(context.Context) error { m.SetCopyRate(rate); return nil })
 	}
 	return true, nil
+}
+
+// copyRate is what a mirror copies per second: what it is told, else what the test says
+// of all. The latter is no bound as far as an agent is shown.
+func (p *Plane) copyRate(mb uint32) uint64 {
+	if mb == 0 {
+		return p.c.live.CopyRate
+	}
+	return uint64(mb) << 20
+}
+
+// shown is a mirror's status as an agent sees it.
+func (p *Plane) shown(s mirror.Status) mirror.Status {
+	if s.CopyMB == p.c.live.CopyRate>>20 {
+		s.CopyMB = 0
+	}
+	return s
 }
 
 // byPlane has live planes answer in their way, and others in theirs, if they have one.

@@ -322,7 +322,7 @@ func (p *Plane) getBdevs(a *params) (any, error) {
 			}
 			if p.real != nil && b.product == "Mirror" {
 				if m, err := p.real.mod.Find(b.name); err == nil {
-					specific, _ = json.Marshal(m.DriverSpecific())
+					specific, _ = json.Marshal(map[string]any{"mirror": p.shown(m.Status())})
 				}
 			}
 			list = append(list, spdk.Bdev{Name: b.name, Aliases: b.aliases, ProductName: b.product,

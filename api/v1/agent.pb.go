@@ -728,12 +728,13 @@ type LegState struct {
 	Connected bool                   `protobuf:"varint,3,opt,name=connected,proto3" json:"connected,omitempty"`
 	// A member that does not answer. All I/O of the mirror waits until it is back
 	// or is not a member any more.
-	Lost          bool   `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
-	Ready         bool   `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`                          // a target that has all: it can become a member
-	LackBytes     uint64 `protobuf:"varint,6,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // that are to be copied to a target
-	Why           string `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`                               // it is lost or not connected
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Lost            bool   `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	Ready           bool   `protobuf:"varint,5,opt,name=ready,proto3" json:"ready,omitempty"`                                                 // a target that has all: it can become a member
+	LackBytes       uint64 `protobuf:"varint,6,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`                        // that are to be copied to a target
+	Why             string `protobuf:"bytes,7,opt,name=why,proto3" json:"why,omitempty"`                                                      // it is lost or not connected
+	CopyBytesPerSec uint64 `protobuf:"varint,50,opt,name=copy_bytes_per_sec,json=copyBytesPerSec,proto3" json:"copy_bytes_per_sec,omitempty"` // by which lack_bytes has fallen lately, 10 to 30 s; 0: not known
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *LegState) Reset() {
@@ -813,6 +814,13 @@ func (x *LegState) GetWhy() string {
 		return x.Why
 	}
 	return ""
+}
+
+func (x *LegState) GetCopyBytesPerSec() uint64 {
+	if x != nil {
+		return x.CopyBytesPerSec
+	}
+	return 0
 }
 
 // Unreached is a primary that has no connection to some of its vds.
@@ -2220,13 +2228,14 @@ func (x *CntlrSpec) GetSnaps() []*SnapSpec {
 	return nil
 }
 
-// Limits bound what a volume reads and writes; 0 is no limit.
+// Limits bound what a volume reads and writes, and what its mirrors copy; 0 is no limit.
 type Limits struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	RwIosPerSec    uint64                 `protobuf:"varint,1,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"`          // a multiple of 1000
 	RwMbytesPerSec uint64                 `protobuf:"varint,2,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"` // MiB
 	RMbytesPerSec  uint64                 `protobuf:"varint,3,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
 	WMbytesPerSec  uint64                 `protobuf:"varint,4,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	RebuildMbps    uint64                 `protobuf:"varint,50,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"` // MiB per second that all mirrors of the array copy, repair and scrub
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -2285,6 +2294,13 @@ func (x *Limits) GetRMbytesPerSec() uint64 {
 func (x *Limits) GetWMbytesPerSec() uint64 {
 	if x != nil {
 		return x.WMbytesPerSec
+	}
+	return 0
+}
+
+func (x *Limits) GetRebuildMbps() uint64 {
+	if x != nil {
+		return x.RebuildMbps
 	}
 	return 0
 }
@@ -2857,7 +2873,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"mismatches\x12\x1a\n" +
 	"\brepaired\x18\x04 \x01(\x04R\brepaired\x12!\n" +
 	"\ffirst_offset\x18\x05 \x01(\x04R\vfirstOffset\x12\x19\n" +
-	"\bscrub_id\x18\x06 \x01(\tR\ascrubId\"\xbd\x01\n" +
+	"\bscrub_id\x18\x06 \x01(\tR\ascrubId\"\xea\x01\n" +
 	"\bLegState\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12#\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\x12\x1c\n" +
@@ -2866,7 +2882,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05ready\x18\x05 \x01(\bR\x05ready\x12\x1d\n" +
 	"\n" +
 	"lack_bytes\x18\x06 \x01(\x04R\tlackBytes\x12\x10\n" +
-	"\x03why\x18\a \x01(\tR\x03why\"\x9e\x01\n" +
+	"\x03why\x18\a \x01(\tR\x03why\x12+\n" +
+	"\x12copy_bytes_per_sec\x182 \x01(\x04R\x0fcopyBytesPerSec\"\x9e\x01\n" +
 	"\tUnreached\x12\x19\n" +
 	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x15\n" +
@@ -3002,12 +3019,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"redundancy\x12\x19\n" +
 	"\bmin_legs\x18\x17 \x01(\rR\aminLegs\x12&\n" +
 	"\x06limits\x18\x18 \x01(\v2\x0e.vda.v1.LimitsR\x06limits\x12&\n" +
-	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\"\xaa\x01\n" +
+	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\"\xcd\x01\n" +
 	"\x06Limits\x12#\n" +
 	"\x0erw_ios_per_sec\x18\x01 \x01(\x04R\vrwIosPerSec\x12)\n" +
 	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\x03 \x01(\x04R\rrMbytesPerSec\x12'\n" +
-	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\"W\n" +
+	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\x12!\n" +
+	"\frebuild_mbps\x182 \x01(\x04R\vrebuildMbps\"W\n" +
 	"\bSnapSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +

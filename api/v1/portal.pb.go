@@ -3385,41 +3385,45 @@ func (x *SyncupCnReply) GetCnMsg() *CnMsg {
 }
 
 type DaMsg struct {
-	state           protoimpl.MessageState `protogen:"open.v1"`
-	DaId            string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
-	DaName          string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	DaSize          uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                   // bytes
-	PhysicalSize    uint64                 `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3" json:"physical_size,omitempty"` // bytes
-	Thin            bool                   `protobuf:"varint,5,opt,name=thin,proto3" json:"thin,omitempty"`                                     // da_size above physical_size
-	CntlrCnt        uint32                 `protobuf:"varint,6,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`
-	DaConf          string                 `protobuf:"bytes,7,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`
-	Term            uint64                 `protobuf:"varint,8,opt,name=term,proto3" json:"term,omitempty"`
-	Error           bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg        string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	ErrorTime       string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
-	GrpMsgList      []*GrpMsg              `protobuf:"bytes,12,rep,name=grp_msg_list,json=grpMsgList,proto3" json:"grp_msg_list,omitempty"`              // get only
-	CntlrMsgList    []*CntlrMsg            `protobuf:"bytes,13,rep,name=cntlr_msg_list,json=cntlrMsgList,proto3" json:"cntlr_msg_list,omitempty"`        // get only
-	ExpNameList     []string               `protobuf:"bytes,14,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`           // get only
-	Redundancy      string                 `protobuf:"bytes,15,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                  // none, mirror:2 or mirror:3
-	RedundancyState string                 `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"` // of a mirrored array: full, rebuilding, degraded, single or down
-	MinLegs         uint32                 `protobuf:"varint,17,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`
-	LackBytes       uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`           // that are to be copied until it is full
-	RawSize         uint64                 `protobuf:"varint,19,opt,name=raw_size,json=rawSize,proto3" json:"raw_size,omitempty"`                 // bytes that its vds take on disks; get only
-	RwIosPerSec     uint64                 `protobuf:"varint,20,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"` // limits, as in CreateDaRequest
-	RwMbytesPerSec  uint64                 `protobuf:"varint,21,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"`
-	RMbytesPerSec   uint64                 `protobuf:"varint,22,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
-	WMbytesPerSec   uint64                 `protobuf:"varint,23,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
-	SnapNameList    []string               `protobuf:"bytes,30,rep,name=snap_name_list,json=snapNameList,proto3" json:"snap_name_list,omitempty"` // get only
-	SnapSize        uint64                 `protobuf:"varint,31,opt,name=snap_size,json=snapSize,proto3" json:"snap_size,omitempty"`              // bytes of physical_size that snapshots hold, also those being deleted; get only
-	ScrubMsgList    []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"` // the last scrub of a mirrored array, none when there was none; get only
-	LabelList       []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`            // KEY=VALUE each, by key
-	Description     string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	PurgeTime       string                 `protobuf:"bytes,52,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`          // RFC 3339, of one that is deleted and kept: when it goes for good
-	PrimaryCn       string                 `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
-	PathCnt         uint32                 `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
-	WellPathCnt     uint32                 `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	DaId               string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	DaName             string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	DaSize             uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                   // bytes
+	PhysicalSize       uint64                 `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3" json:"physical_size,omitempty"` // bytes
+	Thin               bool                   `protobuf:"varint,5,opt,name=thin,proto3" json:"thin,omitempty"`                                     // da_size above physical_size
+	CntlrCnt           uint32                 `protobuf:"varint,6,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`
+	DaConf             string                 `protobuf:"bytes,7,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`
+	Term               uint64                 `protobuf:"varint,8,opt,name=term,proto3" json:"term,omitempty"`
+	Error              bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg           string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime          string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	GrpMsgList         []*GrpMsg              `protobuf:"bytes,12,rep,name=grp_msg_list,json=grpMsgList,proto3" json:"grp_msg_list,omitempty"`              // get only
+	CntlrMsgList       []*CntlrMsg            `protobuf:"bytes,13,rep,name=cntlr_msg_list,json=cntlrMsgList,proto3" json:"cntlr_msg_list,omitempty"`        // get only
+	ExpNameList        []string               `protobuf:"bytes,14,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`           // get only
+	Redundancy         string                 `protobuf:"bytes,15,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                  // none, mirror:2 or mirror:3
+	RedundancyState    string                 `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"` // of a mirrored array: full, rebuilding, degraded, single or down
+	MinLegs            uint32                 `protobuf:"varint,17,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`
+	LackBytes          uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`           // that are to be copied until it is full
+	RawSize            uint64                 `protobuf:"varint,19,opt,name=raw_size,json=rawSize,proto3" json:"raw_size,omitempty"`                 // bytes that its vds take on disks; get only
+	RwIosPerSec        uint64                 `protobuf:"varint,20,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"` // limits, as in CreateDaRequest
+	RwMbytesPerSec     uint64                 `protobuf:"varint,21,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"`
+	RMbytesPerSec      uint64                 `protobuf:"varint,22,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec      uint64                 `protobuf:"varint,23,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	SnapNameList       []string               `protobuf:"bytes,30,rep,name=snap_name_list,json=snapNameList,proto3" json:"snap_name_list,omitempty"`                      // get only
+	SnapSize           uint64                 `protobuf:"varint,31,opt,name=snap_size,json=snapSize,proto3" json:"snap_size,omitempty"`                                   // bytes of physical_size that snapshots hold, also those being deleted; get only
+	RebuildMbps        uint64                 `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"`                          // as in CreateDaRequest
+	RebuildPercent     uint32                 `protobuf:"varint,71,opt,name=rebuild_percent,json=rebuildPercent,proto3" json:"rebuild_percent,omitempty"`                 // of the data of the legs that are copied to, that they have; 0 when there are none
+	RebuildBytesPerSec uint64                 `protobuf:"varint,72,opt,name=rebuild_bytes_per_sec,json=rebuildBytesPerSec,proto3" json:"rebuild_bytes_per_sec,omitempty"` // by which lack_bytes has fallen lately; 0: not known
+	RebuildLeftSec     uint64                 `protobuf:"varint,73,opt,name=rebuild_left_sec,json=rebuildLeftSec,proto3" json:"rebuild_left_sec,omitempty"`               // seconds until lack_bytes is 0 at that rate; 0: not known
+	ScrubMsgList       []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"`                      // the last scrub of a mirrored array, none when there was none; get only
+	LabelList          []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                                 // KEY=VALUE each, by key
+	Description        string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	PurgeTime          string                 `protobuf:"bytes,52,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`          // RFC 3339, of one that is deleted and kept: when it goes for good
+	PrimaryCn          string                 `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
+	PathCnt            uint32                 `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
+	WellPathCnt        uint32                 `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *DaMsg) Reset() {
@@ -3627,6 +3631,34 @@ func (x *DaMsg) GetSnapSize() uint64 {
 	return 0
 }
 
+func (x *DaMsg) GetRebuildMbps() uint64 {
+	if x != nil {
+		return x.RebuildMbps
+	}
+	return 0
+}
+
+func (x *DaMsg) GetRebuildPercent() uint32 {
+	if x != nil {
+		return x.RebuildPercent
+	}
+	return 0
+}
+
+func (x *DaMsg) GetRebuildBytesPerSec() uint64 {
+	if x != nil {
+		return x.RebuildBytesPerSec
+	}
+	return 0
+}
+
+func (x *DaMsg) GetRebuildLeftSec() uint64 {
+	if x != nil {
+		return x.RebuildLeftSec
+	}
+	return 0
+}
+
 func (x *DaMsg) GetScrubMsgList() []*ScrubMsg {
 	if x != nil {
 		return x.ScrubMsgList
@@ -3745,21 +3777,24 @@ func (x *GrpMsg) GetVdMsgList() []*VdMsg {
 }
 
 type VdMsg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	VdId          string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
-	VdIdx         uint32                 `protobuf:"varint,2,opt,name=vd_idx,json=vdIdx,proto3" json:"vd_idx,omitempty"`
-	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // bytes
-	DnName        string                 `protobuf:"bytes,4,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
-	PdName        string                 `protobuf:"bytes,5,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
-	Error         bool                   `protobuf:"varint,6,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg      string                 `protobuf:"bytes,7,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	ErrorTime     string                 `protobuf:"bytes,8,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
-	Role          string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                              // of a mirrored array: member, target, stale, or leaving when it is being deleted
-	LackBytes     uint64                 `protobuf:"varint,10,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"` // of a leg that is not a member, that are to be copied to it, as its primary said last
-	DaName        string                 `protobuf:"bytes,40,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`           // get only
-	Leaving       bool                   `protobuf:"varint,41,opt,name=leaving,proto3" json:"leaving,omitempty"`                      // another takes its place, and it goes when that has all data
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	VdId               string                 `protobuf:"bytes,1,opt,name=vd_id,json=vdId,proto3" json:"vd_id,omitempty"`
+	VdIdx              uint32                 `protobuf:"varint,2,opt,name=vd_idx,json=vdIdx,proto3" json:"vd_idx,omitempty"`
+	Size               uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // bytes
+	DnName             string                 `protobuf:"bytes,4,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	PdName             string                 `protobuf:"bytes,5,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	Error              bool                   `protobuf:"varint,6,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg           string                 `protobuf:"bytes,7,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime          string                 `protobuf:"bytes,8,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	Role               string                 `protobuf:"bytes,9,opt,name=role,proto3" json:"role,omitempty"`                                                             // of a mirrored array: member, target, stale, or leaving when it is being deleted
+	LackBytes          uint64                 `protobuf:"varint,10,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`                                // of a leg that is not a member, that are to be copied to it, as its primary said last
+	DaName             string                 `protobuf:"bytes,40,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`                                          // get only
+	Leaving            bool                   `protobuf:"varint,41,opt,name=leaving,proto3" json:"leaving,omitempty"`                                                     // another takes its place, and it goes when that has all data
+	RebuildPercent     uint32                 `protobuf:"varint,71,opt,name=rebuild_percent,json=rebuildPercent,proto3" json:"rebuild_percent,omitempty"`                 // of a target, of its data, that it has
+	RebuildBytesPerSec uint64                 `protobuf:"varint,72,opt,name=rebuild_bytes_per_sec,json=rebuildBytesPerSec,proto3" json:"rebuild_bytes_per_sec,omitempty"` // by which lack_bytes has fallen lately, 10 to 30 s; 0: not known
+	RebuildLeftSec     uint64                 `protobuf:"varint,73,opt,name=rebuild_left_sec,json=rebuildLeftSec,proto3" json:"rebuild_left_sec,omitempty"`               // seconds until lack_bytes is 0 at that rate; 0: not known
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *VdMsg) Reset() {
@@ -3874,6 +3909,27 @@ func (x *VdMsg) GetLeaving() bool {
 		return x.Leaving
 	}
 	return false
+}
+
+func (x *VdMsg) GetRebuildPercent() uint32 {
+	if x != nil {
+		return x.RebuildPercent
+	}
+	return 0
+}
+
+func (x *VdMsg) GetRebuildBytesPerSec() uint64 {
+	if x != nil {
+		return x.RebuildBytesPerSec
+	}
+	return 0
+}
+
+func (x *VdMsg) GetRebuildLeftSec() uint64 {
+	if x != nil {
+		return x.RebuildLeftSec
+	}
+	return 0
 }
 
 // ScrubMsg is what is known of the last scrub of an array, all its columns together.
@@ -4070,8 +4126,11 @@ type CreateDaRequest struct {
 	WMbytesPerSec  uint64   `protobuf:"varint,12,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
 	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
 	Description    string   `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// MiB per second that are copied between its legs, repaired and scrubbed, of all its
+	// columns together, each of which has an equal part, of 1 at least; 0: no bound.
+	RebuildMbps   uint64 `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateDaRequest) Reset() {
@@ -4200,6 +4259,13 @@ func (x *CreateDaRequest) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *CreateDaRequest) GetRebuildMbps() uint64 {
+	if x != nil {
+		return x.RebuildMbps
+	}
+	return 0
 }
 
 type CreateDaReply struct {
@@ -4480,6 +4546,7 @@ type ModifyDaRequest struct {
 	RwMbytesPerSec *uint64                `protobuf:"varint,4,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3,oneof" json:"rw_mbytes_per_sec,omitempty"`
 	RMbytesPerSec  *uint64                `protobuf:"varint,5,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3,oneof" json:"r_mbytes_per_sec,omitempty"`
 	WMbytesPerSec  *uint64                `protobuf:"varint,6,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3,oneof" json:"w_mbytes_per_sec,omitempty"`
+	RebuildMbps    *uint64                `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3,oneof" json:"rebuild_mbps,omitempty"`
 	// As in CreateDaRequest, in a request of their own. The array serves meanwhile.
 	Redundancy     *string  `protobuf:"bytes,7,opt,name=redundancy,proto3,oneof" json:"redundancy,omitempty"`
 	MinLegs        *uint32  `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3,oneof" json:"min_legs,omitempty"`
@@ -4557,6 +4624,13 @@ func (x *ModifyDaRequest) GetRMbytesPerSec() uint64 {
 func (x *ModifyDaRequest) GetWMbytesPerSec() uint64 {
 	if x != nil && x.WMbytesPerSec != nil {
 		return *x.WMbytesPerSec
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetRebuildMbps() uint64 {
+	if x != nil && x.RebuildMbps != nil {
+		return *x.RebuildMbps
 	}
 	return 0
 }
@@ -8300,7 +8374,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xac\b\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xd5\t\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -8332,7 +8406,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x10r_mbytes_per_sec\x18\x16 \x01(\x04R\rrMbytesPerSec\x12'\n" +
 	"\x10w_mbytes_per_sec\x18\x17 \x01(\x04R\rwMbytesPerSec\x12$\n" +
 	"\x0esnap_name_list\x18\x1e \x03(\tR\fsnapNameList\x12\x1b\n" +
-	"\tsnap_size\x18\x1f \x01(\x04R\bsnapSize\x126\n" +
+	"\tsnap_size\x18\x1f \x01(\x04R\bsnapSize\x12!\n" +
+	"\frebuild_mbps\x18F \x01(\x04R\vrebuildMbps\x12'\n" +
+	"\x0frebuild_percent\x18G \x01(\rR\x0erebuildPercent\x121\n" +
+	"\x15rebuild_bytes_per_sec\x18H \x01(\x04R\x12rebuildBytesPerSec\x12(\n" +
+	"\x10rebuild_left_sec\x18I \x01(\x04R\x0erebuildLeftSec\x126\n" +
 	"\x0escrub_msg_list\x18( \x03(\v2\x10.vda.v1.ScrubMsgR\fscrubMsgList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
@@ -8347,7 +8425,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\x12-\n" +
-	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\"\xb1\x02\n" +
+	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\"\xb7\x03\n" +
 	"\x05VdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x15\n" +
 	"\x06vd_idx\x18\x02 \x01(\rR\x05vdIdx\x12\x12\n" +
@@ -8363,7 +8441,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"lack_bytes\x18\n" +
 	" \x01(\x04R\tlackBytes\x12\x17\n" +
 	"\ada_name\x18( \x01(\tR\x06daName\x12\x18\n" +
-	"\aleaving\x18) \x01(\bR\aleaving\"\xc1\x01\n" +
+	"\aleaving\x18) \x01(\bR\aleaving\x12'\n" +
+	"\x0frebuild_percent\x18G \x01(\rR\x0erebuildPercent\x121\n" +
+	"\x15rebuild_bytes_per_sec\x18H \x01(\x04R\x12rebuildBytesPerSec\x12(\n" +
+	"\x10rebuild_left_sec\x18I \x01(\x04R\x0erebuildLeftSec\"\xc1\x01\n" +
 	"\bScrubMsg\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1d\n" +
 	"\n" +
@@ -8383,7 +8464,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\a \x01(\tR\terrorTime\"\xe2\x03\n" +
+	"error_time\x18\a \x01(\tR\terrorTime\"\x85\x04\n" +
 	"\x0fCreateDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tcntlr_cnt\x18\x02 \x01(\rR\bcntlrCnt\x12\x17\n" +
@@ -8401,7 +8482,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x10r_mbytes_per_sec\x18\v \x01(\x04R\rrMbytesPerSec\x12'\n" +
 	"\x10w_mbytes_per_sec\x18\f \x01(\x04R\rwMbytesPerSec\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescriptionB\x10\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12!\n" +
+	"\frebuild_mbps\x18F \x01(\x04R\vrebuildMbpsB\x10\n" +
 	"\x0e_physical_size\"\x8a\x01\n" +
 	"\rCreateDaReply\x120\n" +
 	"\n" +
@@ -8422,25 +8504,27 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fUndeleteDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xa1\x04\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xda\x04\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
 	"\x0erw_ios_per_sec\x18\x03 \x01(\x04H\x01R\vrwIosPerSec\x88\x01\x01\x12.\n" +
 	"\x11rw_mbytes_per_sec\x18\x04 \x01(\x04H\x02R\x0erwMbytesPerSec\x88\x01\x01\x12,\n" +
 	"\x10r_mbytes_per_sec\x18\x05 \x01(\x04H\x03R\rrMbytesPerSec\x88\x01\x01\x12,\n" +
-	"\x10w_mbytes_per_sec\x18\x06 \x01(\x04H\x04R\rwMbytesPerSec\x88\x01\x01\x12#\n" +
+	"\x10w_mbytes_per_sec\x18\x06 \x01(\x04H\x04R\rwMbytesPerSec\x88\x01\x01\x12&\n" +
+	"\frebuild_mbps\x18F \x01(\x04H\x05R\vrebuildMbps\x88\x01\x01\x12#\n" +
 	"\n" +
-	"redundancy\x18\a \x01(\tH\x05R\n" +
+	"redundancy\x18\a \x01(\tH\x06R\n" +
 	"redundancy\x88\x01\x01\x12\x1e\n" +
-	"\bmin_legs\x18\b \x01(\rH\x06R\aminLegs\x88\x01\x01\x12\x14\n" +
+	"\bmin_legs\x18\b \x01(\rH\aR\aminLegs\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\aR\x0enewDescription\x88\x01\x01B\x0e\n" +
+	"\x0fnew_description\x183 \x01(\tH\bR\x0enewDescription\x88\x01\x01B\x0e\n" +
 	"\f_new_da_nameB\x11\n" +
 	"\x0f_rw_ios_per_secB\x14\n" +
 	"\x12_rw_mbytes_per_secB\x13\n" +
 	"\x11_r_mbytes_per_secB\x13\n" +
-	"\x11_w_mbytes_per_secB\r\n" +
+	"\x11_w_mbytes_per_secB\x0f\n" +
+	"\r_rebuild_mbpsB\r\n" +
 	"\v_redundancyB\v\n" +
 	"\t_min_legsB\x12\n" +
 	"\x10_new_description\"g\n" +

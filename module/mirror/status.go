@@ -23,6 +23,7 @@ type Status struct {
 	Online    bool        `json:"online" doc:"I/O is served; false: it waits for a lost leg, or for labels"`
 	Changes   uint64      `json:"changes" doc:"counts changes of all that is said here but numbers of bytes; see vda_mirror_wait"`
 	Repair    uint64      `json:"repair_bytes" doc:"bytes in which legs may differ after an unclean end, and which are being repaired"`
+	CopyMB    uint64      `json:"copy_mb_per_sec" doc:"MiB that are copied per second at most; 0: no bound"`
 	Legs      []LegStatus `json:"legs" doc:"the legs, in no order"`
 	Scrub     ScrubStatus `json:"scrub" doc:"the scrub that is running, or the last one since the mirror was created"`
 }
@@ -60,7 +61,8 @@ func (m *Mirror) status() Status {
 	c := m.core.Status()
 	s := Status{Name: m.conf.Name, UUID: m.conf.UUID.String(), Mirror: m.conf.Mirror.String(), DA: m.conf.DA.String(), Size: m.conf.DataSize,
 		Term: c.Term, Gen: c.Gen, Assembled: c.Assembled, Online: c.Online, Changes: m.base + m.core.Changes(), Repair: c.Repair,
-		Legs: []LegStatus{}, Scrub: scrubStatus(c.Scrub)}
+		CopyMB: m.conf.CopyRate >> 20,
+		Legs:   []LegStatus{}, Scrub: scrubStatus(c.Scrub)}
 	for i, l := range c.Legs {
 		if i < len(m.legs) && m.legs[i].conf.VD == l.VD {
 			why := l.Why

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"testing"
@@ -93,8 +94,8 @@ func testVD(t *testing.T, s *suite) {
 	upd := *second
 	upd.Version, upd.Clusters, upd.Size, upd.Role, upd.Epoch, upd.MirrorID = 20, 9, 9<<20, vda.Target, 4, "n"
 	upd.Leaving, upd.Moved = false, false
-	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetVDLack(upd.ID, 1<<40), tx.UpdateVD(&upd)) })
-	upd.Lack = 1 << 40 // which UpdateVD leaves as it is
+	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetVDLack(upd.ID, 1<<40, 3<<20), tx.UpdateVD(&upd)) })
+	upd.Lack, upd.CopyRate = 1<<40, 3<<20 // which UpdateVD leaves as it is
 	s.view(t, func(tx store.Reader) error {
 		got, err := tx.VD(second.ID)
 		if err != nil {
@@ -396,7 +397,10 @@ func testLegsOf(t *testing.T, s *suite) {
 	gone.Deleted = true
 	s.update(t, func(tx store.Tx) error {
 		striped.vd.MirrorID = ""
-		return errors.Join(tx.UpdateVD(striped.vd), tx.InsertVD(gone))
+		return errors.Join(tx.UpdateVD(striped.vd), tx.InsertVD(gone),
+			tx.InsertMirror(&vda.Mirror{ID: "x", DAID: a.da.ID, GrpIdx: 1, Size: 4 << 20, Gen: 2}),
+			tx.InsertMirror(&vda.Mirror{ID: "y", DAID: a.da.ID, Idx: 1, Size: 6 << 20, Gen: 1}),
+			tx.InsertMirror(&vda.Mirror{ID: "z", DAID: b.da.ID, Size: 8 << 20, Gen: 1}))
 	})
 	want := []string{a.vd.ID, b.vd.ID}
 	if a.da.ID > b.da.ID {
@@ -410,6 +414,17 @@ func testLegsOf(t *testing.T, s *suite) {
 		}
 		same(t, "legs", got, want)
 		if err != nil {
+			return err
+		}
+		mirrors, err2 := tx.MirrorsOf([]string{a.da.ID, "none"})
+		own, err3 := tx.MirrorsOfDA(a.da.ID)
+		none, err4 := tx.MirrorsOf(nil)
+		if len(own) != 2 || len(none) != 0 {
+			t.Errorf("mirrors %v, of no array %v", own, none)
+		}
+		slices.SortFunc(mirrors, func(x, y vda.Mirror) int { return cmp.Or(cmp.Compare(x.GrpIdx, y.GrpIdx), cmp.Compare(x.Idx, y.Idx)) })
+		same(t, "mirrors", mirrors, own)
+		if err := errors.Join(err2, err3, err4); err != nil {
 			return err
 		}
 		legs, err = tx.LegsOf(nil)

@@ -201,13 +201,13 @@ func (r *Recorder) InsertVD(v *vda.VD) error { // its foreign keys share-lock
 	return r.Tx.InsertVD(v)
 }
 func (r *Recorder) UpdateVD(v *vda.VD) error { r.guard("UpdateVD", v.DAID); return r.Tx.UpdateVD(v) }
-func (r *Recorder) SetVDLack(id string, bytes uint64) error {
+func (r *Recorder) SetVDLack(id string, bytes, rate uint64) error {
 	v, err := r.Tx.VD(id)
 	if err != nil {
 		return err
 	}
 	r.guard("SetVDLack", v.DAID)
-	return r.Tx.SetVDLack(id, bytes)
+	return r.Tx.SetVDLack(id, bytes, rate)
 }
 func (r *Recorder) DeleteVD(id string) error {
 	if v, err := r.Tx.VD(id); err == nil {

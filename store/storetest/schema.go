@@ -134,6 +134,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("DROP TABLE vda_snap")
 	raw("DROP TABLE vda_event")
 	raw("ALTER TABLE vda_da DROP COLUMN moving_us")
+	raw("ALTER TABLE vda_da DROP COLUMN rebuild_mb")
+	raw("ALTER TABLE vda_vd DROP COLUMN copy_rate")
 	raw("DELETE FROM vda_schema_version WHERE version_id >= 8")
 	if _, _, err := store.Migrate(t.Context(), uri); err != nil {
 		t.Fatal(err)

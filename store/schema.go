@@ -43,7 +43,8 @@ func (st SchemaStatus) String() string {
 		return fmt.Sprintf("%s: schema version %d, this program needs %d: run vda_db --action migrate; cluster %s", st.Database,
 			st.Version, st.Target, st.ClusterID)
 	case st.Version > st.Target:
-		return fmt.Sprintf("%s: schema version %d is newer than this program's %d; cluster %s", st.Database, st.Version, st.Target, st.ClusterID)
+		return fmt.Sprintf("%s: schema version %d is newer than this program's %d: use the programs of the release that "+
+			"migrated it, or later ones; cluster %s", st.Database, st.Version, st.Target, st.ClusterID)
 	}
 	return fmt.Sprintf("%s: schema version %d, up to date; cluster %s", st.Database, st.Version, st.ClusterID)
 }
@@ -124,10 +125,8 @@ func Drop(ctx context.Context, uri string) (SchemaStatus, error) {
 		return st, &vda.Error{Kind: vda.FailedPrecondition, Op: "drop schema", Object: st.Database,
 			Msg: "there is no VDA schema in it; nothing was dropped"}
 	}
-	for _, t := range tables {
-		if _, err := s.write.ExecContext(ctx, "DROP TABLE IF EXISTS "+t); err != nil {
-			return st, s.wrap(err)
-		}
+	if err := s.dropTables(ctx); err != nil {
+		return st, err
 	}
 	if s.target.postgres != nil {
 		// Only if it is empty; it may not be ours alone.
@@ -244,7 +243,8 @@ func (s *sqlStore) noSchema() error {
 
 func (s *sqlStore) tooNew(st SchemaStatus) error {
 	return &vda.Error{Kind: vda.FailedPrecondition, Op: reason.OpDatabase, Object: st.Database,
-		Msg: fmt.Sprintf("has schema version %d, newer than this program's %d; use the program that made it", st.Version, st.Target)}
+		Msg: fmt.Sprintf("has schema version %d, newer than this program's %d; use the programs of the release that migrated it, or "+
+			"later ones", st.Version, st.Target)}
 }
 
 // makeSchema runs the migrations that are missing and gives the cluster an

@@ -39,6 +39,7 @@ func conform(t *testing.T, srv *dbtest.Server, uri string, prepare ...string) {
 			t.Error("the database let a view write")
 		}
 	})
+	t.Run("Backup", func(t *testing.T) { backupAndRestore(t, uri) })
 	if srv != nil {
 		t.Run("Outage", func(t *testing.T) { storetest.Outage(t, uri, srv.Stop, srv.Start) })
 	}

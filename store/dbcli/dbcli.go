@@ -1,5 +1,5 @@
-// Package dbcli is the program vda_db: it creates, migrates, checks and drops
-// the schema in the cluster's database.
+// Package dbcli is the program vda_db: it creates, migrates, checks, backs up, restores
+// and drops the schema in the cluster's database.
 package dbcli
 
 import (
@@ -22,24 +22,27 @@ import (
 type Main struct {
 	Action      string // a key of actions
 	DatabaseURI string
+	File        string        // of a backup
 	Timeout     time.Duration // for all of it
 	Out         io.Writer     // gets the result, one line
 }
 
 // names are the actions in the order of the help.
-const names = "create, migrate, status, restored or drop"
+const names = "create, migrate, status, backup, restore, restored or drop"
 
 // Program is vda_db.
 func Program() program.Program {
 	m := Main{}
 	c := &cobra.Command{
 		Use:   "vda_db --action ACTION --db-uri URI",
-		Short: "Create, migrate, check or drop the schema in the cluster's database",
+		Short: "Create, migrate, check, back up, restore or drop the schema in the cluster's database",
 		Long: `vda_db acts on the schema in the cluster's database:
 
   create    make the schema and a new cluster id; an existing schema stays as it is
   migrate   bring the schema of an older version to this program's; data stay
   status    tell which schema the database holds; exit 1 unless it is up to date
+  backup    write all of it to a new file, while the cluster works, and verify that
+  restore   fill a database without a schema with a backup, and verify that
   restored  say that the database was restored from a backup: nodes, which refuse
             what is older than they know, take it as the truth again
   drop      remove the schema and all it says about the cluster, without asking
@@ -52,6 +55,7 @@ Disks and nodes keep what they have whatever is done here.`,
 	program.Typed(fs, "action")
 	program.Choices(c, "action", slices.Sorted(maps.Keys(actions))...)
 	db := dbflag.Add(fs)
+	fs.StringVar(&m.File, "file", "", "`FILE` of the backup: a new one for backup, which overwrites none (required by backup and restore)")
 	fs.DurationVar(&m.Timeout, "timeout", time.Minute, "give up after so long")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := m.validate(); err != nil {
@@ -72,6 +76,10 @@ func (m Main) validate() error {
 		return errors.New("--action is missing; it must be " + names)
 	case actions[m.Action] == nil:
 		return fmt.Errorf("--action %q must be %s", m.Action, names)
+	case m.File == "" && (m.Action == "backup" || m.Action == "restore"):
+		return fmt.Errorf("--file is missing; --action %s needs it", m.Action)
+	case m.File != "" && m.Action != "backup" && m.Action != "restore":
+		return fmt.Errorf("--file is for backup and restore; --action %s takes none", m.Action)
 	case m.Timeout <= 0:
 		return fmt.Errorf("--timeout %v must be above 0", m.Timeout)
 	}
@@ -85,7 +93,7 @@ func (m Main) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
-	msg, err := actions[m.Action](ctx, m.DatabaseURI)
+	msg, err := actions[m.Action](ctx, m.DatabaseURI, m.File)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the database did not answer within %v", m.Timeout)
 	}
@@ -96,15 +104,15 @@ func (m Main) Run(ctx context.Context) error {
 	return err
 }
 
-var actions = map[string]func(context.Context, string) (string, error){
-	"create": func(ctx context.Context, uri string) (string, error) {
+var actions = map[string]func(ctx context.Context, uri, file string) (string, error){
+	"create": func(ctx context.Context, uri, _ string) (string, error) {
 		st, made, err := store.Create(ctx, uri)
 		if err != nil || made {
 			return "created; " + st.String(), err
 		}
 		return "already there, nothing changed; " + st.String(), nil
 	},
-	"migrate": func(ctx context.Context, uri string) (string, error) {
+	"migrate": func(ctx context.Context, uri, _ string) (string, error) {
 		before, after, err := store.Migrate(ctx, uri)
 		if err != nil {
 			return "", err
@@ -114,7 +122,7 @@ var actions = map[string]func(context.Context, string) (string, error){
 		}
 		return fmt.Sprintf("migrated from version %d; %s", before.Version, after), nil
 	},
-	"status": func(ctx context.Context, uri string) (string, error) {
+	"status": func(ctx context.Context, uri, _ string) (string, error) {
 		st, err := store.Status(ctx, uri)
 		if err != nil {
 			return "", err
@@ -124,14 +132,29 @@ var actions = map[string]func(context.Context, string) (string, error){
 		}
 		return st.String(), nil
 	},
-	"restored": func(ctx context.Context, uri string) (string, error) {
+	"backup": func(ctx context.Context, uri, file string) (string, error) {
+		b, err := store.Backup(ctx, uri, file)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("backed up to %s and verified: cluster %s, schema version %d, %d rows", file, b.ClusterID, b.Schema, b.Rows), nil
+	},
+	"restore": func(ctx context.Context, uri, file string) (string, error) {
+		b, st, err := store.Restore(ctx, uri, file)
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("restored %d rows of %s and verified; %s; run vda_db --action restored before portals and monitors start, so that "+
+			"nodes take it as the truth", b.Rows, b.Made.Format(time.RFC3339), st), nil
+	},
+	"restored": func(ctx context.Context, uri, _ string) (string, error) {
 		st, err := store.Supersede(ctx, uri)
 		if err != nil {
 			return "", err
 		}
 		return "nodes will take this database as the truth from now on; " + st.String(), nil
 	},
-	"drop": func(ctx context.Context, uri string) (string, error) {
+	"drop": func(ctx context.Context, uri, _ string) (string, error) {
 		st, err := store.Drop(ctx, uri)
 		if err != nil {
 			return "", err

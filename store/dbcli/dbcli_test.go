@@ -15,6 +15,7 @@ import (
 func TestMain(t *testing.T) {
 	uri := dbtest.SQLite(t)
 	const secret = "s3cret"
+	file := filepath.Join(t.TempDir(), "backup")
 	for _, c := range []struct {
 		args []string
 		code int
@@ -42,6 +43,13 @@ func TestMain(t *testing.T) {
 		{[]string{"--action", "create", "--db-uri", uri}, 0, "already there, nothing changed"},
 		{[]string{"--action", "status", "--db-uri", uri}, 0, "up to date; cluster "},
 		{[]string{"--action", "migrate", "--db-uri", uri}, 0, "nothing to migrate"},
+		{[]string{"--action", "backup", "--db-uri", uri}, 1, "--file is missing"},
+		{[]string{"--action", "status", "--file", file, "--db-uri", uri}, 1, "--action status takes none"},
+		{[]string{"--action", "backup", "--file", file, "--db-uri", uri}, 0, "and verified: cluster "},
+		{[]string{"--action", "backup", "--file", file, "--db-uri", uri}, 1, "exists already; a backup overwrites nothing"},
+		{[]string{"--action", "restore", "--file", file, "--db-uri", uri}, 1, "a backup is restored into a database without a VDA schema"},
+		{[]string{"--action", "restore", "--file", "/nowhere", "--db-uri", dbtest.SQLite(t)}, 1, "file /nowhere: "},
+		{[]string{"--action", "restore", "--file", file, "--db-uri", dbtest.SQLite(t)}, 0, "vda_db --action restored before"},
 		{[]string{"--action", "restored", "--db-uri", uri}, 0, "take this database as the truth"},
 		{[]string{"--action", "drop", "--db-uri", uri}, 0, "dropped the schema of cluster"},
 		{[]string{"--action", "drop", "--db-uri", uri}, 1, "nothing was dropped"},

@@ -100,8 +100,7 @@ var EventKinds = []struct {
 		"The same refusal to the same peer is recorded once per minute."},
 	{EventNodeDown, SeverityError, "A dn or cn does not answer, or cannot do its work."},
 	{EventNodeUp, SeverityInfo, "It can again; `took_ms` is for how long it could not."},
-	{EventFailoverBegin, SeverityWarning,
-		"An array gets another primary, since the one before is lost, or because somebody wants it elsewhere."},
+	{EventFailoverBegin, SeverityWarning, "An array gets another primary, since the one before is lost, or somebody wants it elsewhere."},
 	{EventFailoverEnd, SeverityInfo, "The array's new primary serves; `took_ms` counts from the decision."},
 	{EventDAError, SeverityError, "Something is wrong with an array, so that hosts may lack a path or all of them."},
 	{EventDAOK, SeverityInfo, "Nothing is wrong with it now; `took_ms` is for how long it was."},
@@ -125,6 +124,12 @@ func (k EventKind) Severity() Severity {
 		}
 	}
 	return SeverityInfo
+}
+
+// Caused reports that events of the kind have a caller, when the transaction that they are
+// recorded in has one: others are found out in a caller's request, but not done by it.
+func (k EventKind) Caused() bool {
+	return k == EventChange || k == EventRefused || k == EventFailoverBegin || k == EventLegReplacement
 }
 
 // Known reports that there is such a kind.

@@ -85,8 +85,8 @@ func (c *Change) Served(primary *vda.Cntlr, term uint64) error {
 	if err != nil || da.Term != term || da.Moving.IsZero() {
 		return err
 	}
-	e := daEvent(da, vda.EventFailoverEnd, "its primary is controller %d on cn %s",
-		primary.Idx, nodeName(c.tx, vda.ControllerNode, primary.CNID))
+	e := daEvent(da, vda.EventFailoverEnd, "its primary is controller %d on cn %s", primary.Idx,
+		nodeName(c.tx, vda.ControllerNode, primary.CNID))
 	e.Since = da.Moving
 	da.Moving = time.Time{}
 	if err := c.tx.UpdateDA(da); err != nil {

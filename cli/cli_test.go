@@ -329,8 +329,15 @@ func TestHelp(t *testing.T) {
 	}
 	root := s.root()
 	walk(root)
-	if methods := len(apiv1.Portal_ServiceDesc.Methods); leaves != methods {
-		t.Errorf("%d commands, the API has %d methods", leaves, methods)
+	if leaves != len(commands) {
+		t.Errorf("%d commands, the table has %d", leaves, len(commands))
+	}
+	of := map[string]bool{}
+	for _, c := range commands {
+		of[c.method] = true
+	}
+	if methods := len(apiv1.Portal_ServiceDesc.Methods) + len(apiv1.Portal_ServiceDesc.Streams); len(of) != methods {
+		t.Errorf("the commands have %d methods, the API has %d", len(of), methods)
 	}
 }
 

@@ -2,9 +2,12 @@ package cli
 
 import (
 	"io"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // nouns are the first words of a command.
@@ -17,6 +20,8 @@ var nouns = []struct{ name, short string }{
 	{"snap", "Snapshots: what was on a disk array at one moment"},
 	{"exp", "Exporters: the way of one host to a disk array"},
 	{"orphan", "What nodes have and the database does not know, as after restoring a backup"},
+	{"event", "What happened in the cluster"},
+	{"audit", "What users changed, or wanted to"},
 	{"syncup", "Bring nodes to their desired state now"},
 }
 
@@ -35,6 +40,8 @@ type command struct {
 	// ill says why a reply is not what the user hopes for: the exit status is 1. It has
 	// been printed.
 	ill func(reply proto.Message) *failure
+	// prepare sets what no flag does.
+	prepare func(req proto.Message)
 }
 
 // path is what a user types.
@@ -77,6 +84,17 @@ var (
 		"be given several times, and all hold; all when not given"}
 	locFilter = flag{name: "location", usage: "only those in this `FAILURE-DOMAIN`; all when not given"}
 )
+
+// eventFlags select events.
+var eventFlags = []flag{
+	{name: "kind", field: "filter.kind_list", usage: "only of this `KIND`, or of one of several when given several times; all when not given"},
+	{name: "severity", field: "filter.severity", usage: "only what is `info`, warning or error, or worse; all when not given",
+		values: []string{"info", "warning", "error"}},
+	{name: "object", field: "filter.object", usage: "only of objects of this `KIND`: dn, pd, vd, cn, da, snap, exp, orphan; all when not given",
+		values: []string{"dn", "pd", "vd", "cn", "da", "snap", "exp", "orphan"}},
+	{name: "name", field: "filter.name", usage: "only of the object `NAME` and what belongs to it; all when not given"},
+	{name: "req-id", field: "filter.req_id", usage: "only what the request with this `ID` caused; all when not given"},
+}
 
 // limits are the flags of an array's limits, of which none is set when it is made, and
 // all stay as they are when it is modified.
@@ -345,6 +363,35 @@ var commands = []command{
 	{verb: "version", method: "ListVersion", short: "Show the versions of all programs of the cluster", text: versionText,
 		long:    "\nThe portal asks the monitors and the agents. The first line is this program's own\nversion, which --version shows alone.",
 		example: "  vda_cli version"},
+	{noun: "event", verb: "list", method: "ListEvent", short: "Show what happened, the last first", text: eventsText,
+		long: "\nEvents are nodes that go and come, failovers, legs of mirrors that are lost and\ncopied to, disks at fault, drains, scrubs, " +
+			"and what users changed. docs/events.md has\nthe kinds. The cluster keeps the last 100,000.",
+		example: "  vda_cli event list --since 24h --severity warning\n  vda_cli event list --name da0",
+		flags: slices.Concat(eventFlags, []flag{
+			{name: "since", usage: "not what is older than `TIME` like 24h, or before a moment like 2026-03-01T08:00:00Z; all when not given"},
+			limit, token})},
+	{noun: "event", verb: "watch", method: "WatchEvent", short: "Show what happens, as it happens",
+		long: "\nIt ends with ctrl-c. When the portal is lost it goes on with another one of\n--addr-port, and nothing is missed. With -o json " +
+			"each event is an object of its own.",
+		example: "  vda_cli event watch --severity warning",
+		flags: slices.Concat(eventFlags, []flag{
+			{name: "after", usage: "begin behind the event with this `ID`; with what happens from now on when not given"},
+			{name: "limit", usage: "end after `N` events; never when not given"}})},
+	{noun: "audit", verb: "list", method: "ListEvent", short: "Show what users changed, or were refused, the last first", text: eventsText,
+		long: "\nEach change is recorded with it, in one transaction: when, by which call, from\nwhich address, and what. The same refusal is " +
+			"recorded once per minute.",
+		example: "  vda_cli audit list --since 24h",
+		flags: []flag{{name: "name", field: "filter.name", usage: "only of the object `NAME` and what belongs to it; all when not given"},
+			{name: "req-id", field: "filter.req_id", usage: "only of the request with this `ID`; all when not given"},
+			{name: "since", usage: "not what is older than `TIME` like 24h, or before a moment like 2026-03-01T08:00:00Z; all when not given"},
+			limit, token},
+		prepare: func(req proto.Message) {
+			r := req.(*apiv1.ListEventRequest)
+			if r.Filter == nil {
+				r.Filter = &apiv1.EventFilter{}
+			}
+			r.Filter.Audit = true
+		}},
 	{noun: "syncup", verb: "dn", method: "SyncupDn", short: "Bring a disk node to its desired state now",
 		example: "  vda_cli syncup dn --dn-name 192.168.0.14:9720", flags: []flag{dnName, allowEmpty}},
 	{noun: "syncup", verb: "cn", method: "SyncupCn", short: "Bring a controller node to its desired state now",

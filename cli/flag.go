@@ -19,7 +19,7 @@ import (
 // flag fills one field of a request.
 type flag struct {
 	name     string
-	field    string // of the request; "" is name with underscores
+	field    string // of the request, "a.b" of a message in it; "" is name with underscores
 	usage    string // begins with a word in back quotes that stands for the value
 	required bool
 	def      string // what the portal takes when the flag is not given, for the help
@@ -46,6 +46,9 @@ func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
 		name = strings.ReplaceAll(f.name, "-", "_")
 	}
 	r := req.ProtoReflect()
+	for at, rest, nested := strings.Cut(name, "."); nested; at, rest, nested = strings.Cut(name, ".") {
+		r, name = r.Mutable(r.Descriptor().Fields().ByName(protoreflect.Name(at))).Message(), rest
+	}
 	field := r.Descriptor().Fields().ByName(protoreflect.Name(name))
 	if field == nil {
 		panic(fmt.Sprintf("--%s: %s has no field %s", f.name, r.Descriptor().Name(), name))

@@ -148,7 +148,7 @@ func (s *session) command(c *command) *cobra.Command {
 					return err
 				}
 			}
-			s.human = c.text != nil && program.OriginOf(cmd.Flags().Lookup("output")).Source == program.FromDefault
+			s.human = (c.text != nil || method.IsStreamingServer()) && program.OriginOf(cmd.Flags().Lookup("output")).Source == program.FromDefault
 			return s.call(cmd.Context(), c, method, req)
 		},
 	}
@@ -199,6 +199,12 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 		return fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520, or several with commas between them", s.portals)
 	}
 	defer c.Close()
+	if what.prepare != nil {
+		what.prepare(req)
+	}
+	if w, is := req.(*apiv1.WatchEventRequest); is {
+		return s.watch(ctx, c, w)
+	}
 	reply := newMessage(method.Output())
 	name := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
 	if err := c.Invoke(ctx, name, req, reply); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -15,7 +16,8 @@ import (
 )
 
 // intercept gives every reply its reply_info, and tells the log what it says.
-func (s *Server) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+func (s *Server) intercept(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	ctx, audit := beginAudit(ctx, path.Base(info.FullMethod), req)
 	resp, err := handle(ctx, req)
 	if unread := (*rpc.Unread)(nil); errors.As(err, &unread) {
 		err = refusal(unread.Err)
@@ -26,6 +28,7 @@ func (s *Server) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo
 		reply = setReplyInfo(resp.(proto.Message), reply)
 	}
 	annotate(ctx, req, reply, err)
+	s.audit(ctx, audit, reply)
 	if err != nil {
 		return nil, statusOf(reply, err)
 	}

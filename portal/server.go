@@ -52,6 +52,7 @@ type Config struct {
 	SyncTimeout    time.Duration // longest a reply waits for nodes; default 20 s
 	SettleTime     time.Duration // longest a create waits for what is not up at once; default 3 s
 	HealthPeriod   time.Duration // how often the database is asked for the health service; default 5 s
+	WatchPeriod    time.Duration // how often the database is asked for events by those who watch; default 1 s
 	StopTime       time.Duration // how long a portal that stops waits for requests under way; default 10 s
 }
 
@@ -76,6 +77,7 @@ func (c *Config) validate() error {
 	setDefault(&c.SyncTimeout, 20*time.Second)
 	setDefault(&c.SettleTime, 3*time.Second)
 	setDefault(&c.HealthPeriod, 5*time.Second)
+	setDefault(&c.WatchPeriod, time.Second)
 	setDefault(&c.StopTime, 10*time.Second)
 	return nil
 }
@@ -91,6 +93,8 @@ type Server struct {
 	apiv1.UnimplementedPortalServer
 	cfg Config
 	log *slog.Logger
+
+	refusals refusals
 }
 
 // limits of what clients can make the portal hold.

@@ -195,10 +195,18 @@ func shown[T any](now T, err error, made T) (T, []string) {
 // update runs fn in a transaction. A name that another portal took at the same
 // moment is looked at once more, so that an identical request is told apart.
 func (s *Server) update(ctx context.Context, fn func(tx store.Tx) error) error {
-	err := s.cfg.Store.Update(ctx, fn)
-	if _, ours := err.(coded); err != nil && !ours && isKind(err, vda.AlreadyExists) {
-		err = s.cfg.Store.Update(ctx, fn)
+	a := auditOf(ctx)
+	record := func(tx store.Tx) error {
+		if err := fn(tx); err != nil {
+			return err
+		}
+		return a.record(tx)
 	}
+	err := s.cfg.Store.Update(ctx, record)
+	if _, ours := err.(coded); err != nil && !ours && isKind(err, vda.AlreadyExists) {
+		err = s.cfg.Store.Update(ctx, record)
+	}
+	a.wrote(err)
 	return err
 }
 

@@ -52,6 +52,14 @@ func Annotate(ctx context.Context, attrs ...slog.Attr) {
 	}
 }
 
+// CallOf is the call whose context ctx is, empty for none.
+func CallOf(ctx context.Context) Call {
+	if r, ok := ctx.Value(recordKey{}).(*record); ok {
+		return r.call
+	}
+	return Call{}
+}
+
 // newRecord begins a call: it gets its client's id when that may be one, else a
 // new one. The id is in the context returned.
 func newRecord(ctx context.Context, method string) (context.Context, *record) {

@@ -58,7 +58,7 @@ func (t *sqlTx) Record(e vda.Event) error {
 	if !e.Kind.Known() {
 		return vda.Errorf(vda.Internal, "there is no event of kind %q", e.Kind)
 	}
-	if e.Caller == (vda.Caller{}) {
+	if e.Caller == (vda.Caller{}) && e.Kind.Caused() {
 		e.Caller, _ = t.ctx.Value(callerKey{}).(vda.Caller)
 	}
 	t.events = append(t.events, e)

@@ -241,7 +241,7 @@ type Tx interface {
 
 	// Record writes an event at the end of the transaction, in which what it tells of is
 	// done. ID and At are filled in, and Caller from the context of the transaction
-	// (WithCaller) when it is empty.
+	// (WithCaller) when it is empty and the kind is Caused.
 	Record(vda.Event) error
 	// DeleteOldEvents deletes those whose ids lie further than keep below the highest, some
 	// thousands at a time; more: there are more of them.

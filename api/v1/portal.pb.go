@@ -8054,6 +8054,466 @@ func (x *VersionMsg) GetProblem() string {
 	return ""
 }
 
+// EventMsg is something that happened. docs/events.md has the kinds.
+type EventMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EventId       uint64                 `protobuf:"varint,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"` // grows; one that comes later may have a lower one for some seconds
+	Time          string                 `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`                       // RFC 3339
+	Kind          string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Severity      string                 `protobuf:"bytes,4,opt,name=severity,proto3" json:"severity,omitempty"`            // info, warning or error
+	Object        string                 `protobuf:"bytes,5,opt,name=object,proto3" json:"object,omitempty"`                // dn, pd, vd, cn, da, snap, exp or orphan; "" for the cluster
+	Name          string                 `protobuf:"bytes,6,opt,name=name,proto3" json:"name,omitempty"`                    // of the object: DN/PD of a pd, DA/EXP of an exp, and likewise of a vd and a snap
+	Text          string                 `protobuf:"bytes,7,opt,name=text,proto3" json:"text,omitempty"`                    // what and why
+	TookMs        uint64                 `protobuf:"varint,8,opt,name=took_ms,json=tookMs,proto3" json:"took_ms,omitempty"` // how long what has ended was under way
+	Method        string                 `protobuf:"bytes,9,opt,name=method,proto3" json:"method,omitempty"`                // of the portal, when a user caused it
+	User          string                 `protobuf:"bytes,10,opt,name=user,proto3" json:"user,omitempty"`                   // "" when nobody has proven who they are
+	Peer          string                 `protobuf:"bytes,11,opt,name=peer,proto3" json:"peer,omitempty"`                   // host:port that the request came from
+	ReqId         string                 `protobuf:"bytes,12,opt,name=req_id,json=reqId,proto3" json:"req_id,omitempty"`    // of the request, as in the logs
+	Code          uint32                 `protobuf:"varint,13,opt,name=code,proto3" json:"code,omitempty"`                  // of change_refused: the reply's code
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventMsg) Reset() {
+	*x = EventMsg{}
+	mi := &file_v1_portal_proto_msgTypes[117]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventMsg) ProtoMessage() {}
+
+func (x *EventMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[117]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
+func (*EventMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{117}
+}
+
+func (x *EventMsg) GetEventId() uint64 {
+	if x != nil {
+		return x.EventId
+	}
+	return 0
+}
+
+func (x *EventMsg) GetTime() string {
+	if x != nil {
+		return x.Time
+	}
+	return ""
+}
+
+func (x *EventMsg) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *EventMsg) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *EventMsg) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *EventMsg) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EventMsg) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *EventMsg) GetTookMs() uint64 {
+	if x != nil {
+		return x.TookMs
+	}
+	return 0
+}
+
+func (x *EventMsg) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *EventMsg) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *EventMsg) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *EventMsg) GetReqId() string {
+	if x != nil {
+		return x.ReqId
+	}
+	return ""
+}
+
+func (x *EventMsg) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+// EventFilter selects events; fields that are not set select all.
+type EventFilter struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	KindList      []string               `protobuf:"bytes,1,rep,name=kind_list,json=kindList,proto3" json:"kind_list,omitempty"`
+	Severity      string                 `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"` // at least this one
+	Object        string                 `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"` // of an object: with all that belongs to it
+	ReqId         string                 `protobuf:"bytes,5,opt,name=req_id,json=reqId,proto3" json:"req_id,omitempty"`
+	Audit         bool                   `protobuf:"varint,6,opt,name=audit,proto3" json:"audit,omitempty"` // users' changes, done or refused, alone
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventFilter) Reset() {
+	*x = EventFilter{}
+	mi := &file_v1_portal_proto_msgTypes[118]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventFilter) ProtoMessage() {}
+
+func (x *EventFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[118]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
+func (*EventFilter) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+}
+
+func (x *EventFilter) GetKindList() []string {
+	if x != nil {
+		return x.KindList
+	}
+	return nil
+}
+
+func (x *EventFilter) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *EventFilter) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *EventFilter) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EventFilter) GetReqId() string {
+	if x != nil {
+		return x.ReqId
+	}
+	return ""
+}
+
+func (x *EventFilter) GetAudit() bool {
+	if x != nil {
+		return x.Audit
+	}
+	return false
+}
+
+// ListEventRequest asks for events, the last ones first.
+type ListEventRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Limit         uint32                 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
+	Filter        *EventFilter           `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
+	Since         string                 `protobuf:"bytes,4,opt,name=since,proto3" json:"since,omitempty"` // RFC 3339, or a time before now like 24h; "" for all that are kept
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventRequest) Reset() {
+	*x = ListEventRequest{}
+	mi := &file_v1_portal_proto_msgTypes[119]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventRequest) ProtoMessage() {}
+
+func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[119]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
+func (*ListEventRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+}
+
+func (x *ListEventRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *ListEventRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *ListEventRequest) GetFilter() *EventFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *ListEventRequest) GetSince() string {
+	if x != nil {
+		return x.Since
+	}
+	return ""
+}
+
+type ListEventReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	EventMsgList  []*EventMsg            `protobuf:"bytes,2,rep,name=event_msg_list,json=eventMsgList,proto3" json:"event_msg_list,omitempty"`
+	NextToken     string                 `protobuf:"bytes,3,opt,name=next_token,json=nextToken,proto3" json:"next_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventReply) Reset() {
+	*x = ListEventReply{}
+	mi := &file_v1_portal_proto_msgTypes[120]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventReply) ProtoMessage() {}
+
+func (x *ListEventReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[120]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
+func (*ListEventReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+}
+
+func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ListEventReply) GetEventMsgList() []*EventMsg {
+	if x != nil {
+		return x.EventMsgList
+	}
+	return nil
+}
+
+func (x *ListEventReply) GetNextToken() string {
+	if x != nil {
+		return x.NextToken
+	}
+	return ""
+}
+
+// WatchEventRequest asks for events as they happen, until the caller ends the call.
+type WatchEventRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        *EventFilter           `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	After         *uint64                `protobuf:"varint,2,opt,name=after,proto3,oneof" json:"after,omitempty"` // begin behind this event_id; with what happens from now on when it is not set
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`       // end after so many; 0: never
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventRequest) Reset() {
+	*x = WatchEventRequest{}
+	mi := &file_v1_portal_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventRequest) ProtoMessage() {}
+
+func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+}
+
+func (x *WatchEventRequest) GetFilter() *EventFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+func (x *WatchEventRequest) GetAfter() uint64 {
+	if x != nil && x.After != nil {
+		return *x.After
+	}
+	return 0
+}
+
+func (x *WatchEventRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type WatchEventReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	EventMsg      *EventMsg              `protobuf:"bytes,1,opt,name=event_msg,json=eventMsg,proto3" json:"event_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventReply) Reset() {
+	*x = WatchEventReply{}
+	mi := &file_v1_portal_proto_msgTypes[122]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventReply) ProtoMessage() {}
+
+func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[122]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
+func (*WatchEventReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+}
+
+func (x *WatchEventReply) GetEventMsg() *EventMsg {
+	if x != nil {
+		return x.EventMsg
+	}
+	return nil
+}
+
 var File_v1_portal_proto protoreflect.FileDescriptor
 
 const file_v1_portal_proto_rawDesc = "" +
@@ -8817,7 +9277,47 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x03 \x01(\tR\aversion\x12\x18\n" +
-	"\aproblem\x18\x04 \x01(\tR\aproblem2\xbf\x16\n" +
+	"\aproblem\x18\x04 \x01(\tR\aproblem\"\xad\x02\n" +
+	"\bEventMsg\x12\x19\n" +
+	"\bevent_id\x18\x01 \x01(\x04R\aeventId\x12\x12\n" +
+	"\x04time\x18\x02 \x01(\tR\x04time\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x1a\n" +
+	"\bseverity\x18\x04 \x01(\tR\bseverity\x12\x16\n" +
+	"\x06object\x18\x05 \x01(\tR\x06object\x12\x12\n" +
+	"\x04name\x18\x06 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\a \x01(\tR\x04text\x12\x17\n" +
+	"\atook_ms\x18\b \x01(\x04R\x06tookMs\x12\x16\n" +
+	"\x06method\x18\t \x01(\tR\x06method\x12\x12\n" +
+	"\x04user\x18\n" +
+	" \x01(\tR\x04user\x12\x12\n" +
+	"\x04peer\x18\v \x01(\tR\x04peer\x12\x15\n" +
+	"\x06req_id\x18\f \x01(\tR\x05reqId\x12\x12\n" +
+	"\x04code\x18\r \x01(\rR\x04code\"\x9f\x01\n" +
+	"\vEventFilter\x12\x1b\n" +
+	"\tkind_list\x18\x01 \x03(\tR\bkindList\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x16\n" +
+	"\x06object\x18\x03 \x01(\tR\x06object\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x15\n" +
+	"\x06req_id\x18\x05 \x01(\tR\x05reqId\x12\x14\n" +
+	"\x05audit\x18\x06 \x01(\bR\x05audit\"\x81\x01\n" +
+	"\x10ListEventRequest\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05token\x18\x02 \x01(\tR\x05token\x12+\n" +
+	"\x06filter\x18\x03 \x01(\v2\x13.vda.v1.EventFilterR\x06filter\x12\x14\n" +
+	"\x05since\x18\x04 \x01(\tR\x05since\"\x99\x01\n" +
+	"\x0eListEventReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x126\n" +
+	"\x0eevent_msg_list\x18\x02 \x03(\v2\x10.vda.v1.EventMsgR\feventMsgList\x12\x1d\n" +
+	"\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"{\n" +
+	"\x11WatchEventRequest\x12+\n" +
+	"\x06filter\x18\x01 \x01(\v2\x13.vda.v1.EventFilterR\x06filter\x12\x19\n" +
+	"\x05after\x18\x02 \x01(\x04H\x00R\x05after\x88\x01\x01\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limitB\b\n" +
+	"\x06_after\"@\n" +
+	"\x0fWatchEventReply\x12-\n" +
+	"\tevent_msg\x18\x01 \x01(\v2\x10.vda.v1.EventMsgR\beventMsg2\xc2\x17\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -8872,7 +9372,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\vAdoptOrphan\x12\x1a.vda.v1.AdoptOrphanRequest\x1a\x18.vda.v1.AdoptOrphanReply\x12F\n" +
 	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReply\x12=\n" +
 	"\tGetStatus\x12\x18.vda.v1.GetStatusRequest\x1a\x16.vda.v1.GetStatusReply\x12C\n" +
-	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReply\x12=\n" +
+	"\tListEvent\x12\x18.vda.v1.ListEventRequest\x1a\x16.vda.v1.ListEventReply\x12B\n" +
+	"\n" +
+	"WatchEvent\x12\x19.vda.v1.WatchEventRequest\x1a\x17.vda.v1.WatchEventReply0\x01B0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_portal_proto_rawDescOnce sync.Once
@@ -8886,7 +9389,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 117)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -9005,6 +9508,12 @@ var file_v1_portal_proto_goTypes = []any{
 	(*ListVersionRequest)(nil),  // 114: vda.v1.ListVersionRequest
 	(*ListVersionReply)(nil),    // 115: vda.v1.ListVersionReply
 	(*VersionMsg)(nil),          // 116: vda.v1.VersionMsg
+	(*EventMsg)(nil),            // 117: vda.v1.EventMsg
+	(*EventFilter)(nil),         // 118: vda.v1.EventFilter
+	(*ListEventRequest)(nil),    // 119: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),      // 120: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),   // 121: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),     // 122: vda.v1.WatchEventReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -9111,107 +9620,116 @@ var file_v1_portal_proto_depIdxs = []int32{
 	113, // 101: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
 	0,   // 102: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
 	116, // 103: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	3,   // 104: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 105: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 106: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 107: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 108: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 109: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 110: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 111: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 112: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 113: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 114: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 115: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 116: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 117: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 118: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 119: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 120: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 121: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 122: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 123: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 124: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 125: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 126: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 127: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 128: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 129: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	62,  // 130: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	64,  // 131: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	66,  // 132: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	68,  // 133: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	70,  // 134: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	72,  // 135: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	74,  // 136: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	77,  // 137: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	79,  // 138: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	81,  // 139: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	83,  // 140: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	85,  // 141: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	89,  // 142: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	91,  // 143: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	93,  // 144: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	95,  // 145: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	97,  // 146: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	100, // 147: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	102, // 148: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	104, // 149: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	106, // 150: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	114, // 151: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	4,   // 152: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 153: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 154: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 155: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 156: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 157: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 158: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 159: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 160: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 161: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 162: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 163: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 164: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 165: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 166: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 167: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 168: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 169: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 170: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 171: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 172: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 173: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 174: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 175: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 176: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 177: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 178: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 179: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 180: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 181: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 182: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 183: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 184: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 185: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 186: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 187: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	84,  // 188: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	86,  // 189: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	90,  // 190: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	92,  // 191: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	94,  // 192: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	96,  // 193: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	98,  // 194: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	101, // 195: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	103, // 196: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	105, // 197: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	107, // 198: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	115, // 199: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	152, // [152:200] is the sub-list for method output_type
-	104, // [104:152] is the sub-list for method input_type
-	104, // [104:104] is the sub-list for extension type_name
-	104, // [104:104] is the sub-list for extension extendee
-	0,   // [0:104] is the sub-list for field type_name
+	118, // 104: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 105: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	117, // 106: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	118, // 107: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	117, // 108: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	3,   // 109: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 110: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 111: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 112: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 113: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 114: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 115: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 116: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 117: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 118: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 119: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 120: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 121: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 122: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 123: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 124: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 125: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 126: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 127: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 128: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 129: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 130: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 131: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 132: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 133: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 134: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	62,  // 135: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	64,  // 136: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	66,  // 137: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	68,  // 138: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	70,  // 139: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	72,  // 140: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	74,  // 141: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	77,  // 142: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	79,  // 143: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	81,  // 144: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	83,  // 145: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	85,  // 146: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	89,  // 147: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	91,  // 148: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	93,  // 149: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	95,  // 150: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	97,  // 151: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	100, // 152: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	102, // 153: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	104, // 154: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	106, // 155: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	114, // 156: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	119, // 157: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	121, // 158: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	4,   // 159: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 160: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 161: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 162: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 163: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 164: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 165: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 166: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 167: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 168: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 169: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 170: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 171: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 172: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 173: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 174: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 175: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 176: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 177: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 178: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 179: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 180: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 181: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 182: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 183: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 184: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 185: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 186: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 187: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 188: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 189: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 190: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 191: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 192: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 193: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 194: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	84,  // 195: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	86,  // 196: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	90,  // 197: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	92,  // 198: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	94,  // 199: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	96,  // 200: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	98,  // 201: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	101, // 202: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	103, // 203: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	105, // 204: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	107, // 205: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	115, // 206: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	120, // 207: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	122, // 208: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	159, // [159:209] is the sub-list for method output_type
+	109, // [109:159] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -9239,13 +9757,14 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[93].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[95].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[102].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[121].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   117,
+			NumMessages:   123,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

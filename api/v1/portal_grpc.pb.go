@@ -76,6 +76,8 @@ const (
 	Portal_DeleteOrphan_FullMethodName = "/vda.v1.Portal/DeleteOrphan"
 	Portal_GetStatus_FullMethodName    = "/vda.v1.Portal/GetStatus"
 	Portal_ListVersion_FullMethodName  = "/vda.v1.Portal/ListVersion"
+	Portal_ListEvent_FullMethodName    = "/vda.v1.Portal/ListEvent"
+	Portal_WatchEvent_FullMethodName   = "/vda.v1.Portal/WatchEvent"
 )
 
 // PortalClient is the client API for Portal service.
@@ -132,6 +134,8 @@ type PortalClient interface {
 	DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest, opts ...grpc.CallOption) (*DeleteOrphanReply, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error)
 	ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error)
+	ListEvent(ctx context.Context, in *ListEventRequest, opts ...grpc.CallOption) (*ListEventReply, error)
+	WatchEvent(ctx context.Context, in *WatchEventRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventReply], error)
 }
 
 type portalClient struct {
@@ -622,6 +626,35 @@ func (c *portalClient) ListVersion(ctx context.Context, in *ListVersionRequest, 
 	return out, nil
 }
 
+func (c *portalClient) ListEvent(ctx context.Context, in *ListEventRequest, opts ...grpc.CallOption) (*ListEventReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListEventReply)
+	err := c.cc.Invoke(ctx, Portal_ListEvent_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) WatchEvent(ctx context.Context, in *WatchEventRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Portal_ServiceDesc.Streams[0], Portal_WatchEvent_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchEventRequest, WatchEventReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Portal_WatchEventClient = grpc.ServerStreamingClient[WatchEventReply]
+
 // PortalServer is the server API for Portal service.
 // All implementations must embed UnimplementedPortalServer
 // for forward compatibility.
@@ -676,6 +709,8 @@ type PortalServer interface {
 	DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error)
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error)
 	ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error)
+	ListEvent(context.Context, *ListEventRequest) (*ListEventReply, error)
+	WatchEvent(*WatchEventRequest, grpc.ServerStreamingServer[WatchEventReply]) error
 	mustEmbedUnimplementedPortalServer()
 }
 
@@ -829,6 +864,12 @@ func (UnimplementedPortalServer) GetStatus(context.Context, *GetStatusRequest) (
 }
 func (UnimplementedPortalServer) ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListVersion not implemented")
+}
+func (UnimplementedPortalServer) ListEvent(context.Context, *ListEventRequest) (*ListEventReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListEvent not implemented")
+}
+func (UnimplementedPortalServer) WatchEvent(*WatchEventRequest, grpc.ServerStreamingServer[WatchEventReply]) error {
+	return status.Error(codes.Unimplemented, "method WatchEvent not implemented")
 }
 func (UnimplementedPortalServer) mustEmbedUnimplementedPortalServer() {}
 func (UnimplementedPortalServer) testEmbeddedByValue()                {}
@@ -1715,6 +1756,35 @@ func _Portal_ListVersion_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_ListEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListEventRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ListEvent(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ListEvent_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ListEvent(ctx, req.(*ListEventRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_WatchEvent_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchEventRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PortalServer).WatchEvent(m, &grpc.GenericServerStream[WatchEventRequest, WatchEventReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Portal_WatchEventServer = grpc.ServerStreamingServer[WatchEventReply]
+
 // Portal_ServiceDesc is the grpc.ServiceDesc for Portal service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1914,7 +1984,17 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListVersion",
 			Handler:    _Portal_ListVersion_Handler,
 		},
+		{
+			MethodName: "ListEvent",
+			Handler:    _Portal_ListEvent_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchEvent",
+			Handler:       _Portal_WatchEvent_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "v1/portal.proto",
 }

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,6 +81,13 @@ func (c *Cluster) Agent(addr string) *fakeagent.Agent {
 // address. The options may change its Config.
 func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	c.t.Helper()
+	addr, _ := c.PortalToStop(options...)
+	return addr
+}
+
+// PortalToStop is Portal, with what ends it before the test does.
+func (c *Cluster) PortalToStop(options ...func(*portal.Config)) (addr string, stop func()) {
+	c.t.Helper()
 	pool := syncer.NewPool(rpc.DialConfig{Connect: c.agents.DialContext})
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	sy, err := syncer.New(syncer.Config{Store: storetest.Ordered(c.t, c.Store), Dial: pool, Log: log})
@@ -102,13 +110,17 @@ func (c *Cluster) Portal(options ...func(*portal.Config)) string {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, lis) }()
-	c.t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-served, pool.Close()); err != nil {
-			c.t.Error(err)
-		}
-	})
-	return lis.Addr().String()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := errors.Join(<-served, pool.Close()); err != nil {
+				c.t.Error(err)
+			}
+		})
+	}
+	c.t.Cleanup(stop)
+	return lis.Addr().String(), stop
 }
 
 // Dial is a client of the portal at addr. A reply that says what a library

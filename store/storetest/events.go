@@ -17,8 +17,9 @@ func testEvents(t *testing.T, s *suite) {
 	down := vda.Event{Kind: vda.EventNodeDown, Object: "dn", Name: dn.Name, ObjectID: dn.ID, Text: "agent not reachable: \x00"}
 	disk := vda.Event{Kind: vda.EventDiskOK, Object: "pd", Name: "pd0", Parent: dn.Name, ObjectID: store.NewID(), Text: "it is well again",
 		Took: 1500 * time.Millisecond, At: noon}
-	refused := vda.Event{Kind: vda.EventRefused, Object: "dn", Name: dn.Name, Text: "no", Caller: who,
-		Code: 12, Since: time.Now().Add(-time.Hour)}
+	moved := vda.Event{Kind: vda.EventFailoverBegin, Object: "da", Name: "da-" + dn.ID, Parent: dn.Name, Text: "off it goes"}
+	refused := vda.Event{Kind: vda.EventRefused, Object: "dn", Name: dn.Name, Text: "no", Caller: who, Code: 12,
+		Since: time.Now().Add(-time.Hour)}
 	failed := errors.New("changed my mind")
 	err := s.Update(s.ctx, func(tx store.Tx) error {
 		if err := tx.Record(vda.Event{Kind: vda.EventChange, ObjectID: dn.ID, Object: "dn", Name: dn.Name}); err != nil {
@@ -30,7 +31,7 @@ func testEvents(t *testing.T, s *suite) {
 		t.Fatalf("update: %v", err)
 	}
 	err = s.Update(store.WithCaller(s.ctx, who), func(tx store.Tx) error {
-		return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.Record(down), tx.Record(disk))
+		return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.Record(down), tx.Record(disk), tx.Record(moved))
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -45,20 +46,21 @@ func testEvents(t *testing.T, s *suite) {
 		return rows
 	}
 	all := list(store.EventFilter{Under: dn.Name}, store.EventPage{})
-	if len(all) != 3 || all[0].ID == 0 || all[0].ID >= all[1].ID || all[1].ID >= all[2].ID {
+	if len(all) != 4 || all[0].ID == 0 || all[0].ID >= all[1].ID || all[1].ID >= all[2].ID || all[2].ID >= all[3].ID {
 		t.Fatalf("events: %+v", all)
 	}
 	if since := time.Since(all[0].At); since < 0 || since > time.Hour {
 		t.Errorf("the first event is of %v", all[0].At)
 	}
-	if took := all[2].Took; took < time.Hour || took > 2*time.Hour {
+	if took := all[3].Took; took < time.Hour || took > 2*time.Hour {
 		t.Errorf("what began an hour ago took %v", took)
 	}
-	down.ID, down.At, down.Caller, down.Text = all[0].ID, all[0].At, who, "agent not reachable: "
-	disk.ID, disk.Caller = all[1].ID, who
-	refused.ID, refused.At, refused.Took, refused.Since = all[2].ID, all[2].At, all[2].Took, time.Time{}
+	down.ID, down.At = all[0].ID, all[0].At
+	disk.ID = all[1].ID
+	moved.ID, moved.At, moved.Caller = all[2].ID, all[2].At, who
+	refused.ID, refused.At, refused.Took, refused.Since = all[3].ID, all[3].At, all[3].Took, time.Time{}
 	down.Text = all[0].Text // without what no database takes
-	same(t, "events", all, []vda.Event{down, disk, refused})
+	same(t, "events", all, []vda.Event{down, disk, moved, refused})
 	for _, c := range []struct {
 		name string
 		f    store.EventFilter
@@ -71,12 +73,12 @@ func testEvents(t *testing.T, s *suite) {
 		{"by name", store.EventFilter{Name: dn.Name}, store.EventPage{}, []vda.Event{down, refused}},
 		{"by parent", store.EventFilter{Parent: dn.Name, Name: "pd0"}, store.EventPage{}, []vda.Event{disk}},
 		{"by id of the object", store.EventFilter{ObjectID: dn.ID}, store.EventPage{}, []vda.Event{down}},
-		{"by request", store.EventFilter{ReqID: who.ReqID}, store.EventPage{}, []vda.Event{down, disk, refused}},
+		{"by request", store.EventFilter{ReqID: who.ReqID}, store.EventPage{}, []vda.Event{moved, refused}},
 		{"since", store.EventFilter{Under: dn.Name, Object: "pd", Since: noon.Add(time.Microsecond)}, store.EventPage{}, nil},
 		{"until the moment", store.EventFilter{Under: dn.Name, Object: "pd", Since: noon}, store.EventPage{}, []vda.Event{disk}},
-		{"the newest first", store.EventFilter{Under: dn.Name}, store.EventPage{Newest: true, Limit: 2}, []vda.Event{refused, disk}},
+		{"the newest first", store.EventFilter{Under: dn.Name}, store.EventPage{Newest: true, Limit: 2}, []vda.Event{refused, moved}},
 		{"before", store.EventFilter{Under: dn.Name}, store.EventPage{Newest: true, Before: disk.ID}, []vda.Event{down}},
-		{"after", store.EventFilter{Under: dn.Name}, store.EventPage{After: disk.ID}, []vda.Event{refused}},
+		{"after", store.EventFilter{Under: dn.Name}, store.EventPage{After: moved.ID}, []vda.Event{refused}},
 	} {
 		got := list(c.f, c.p)
 		same(t, c.name, got, c.want)

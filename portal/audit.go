@@ -1,0 +1,191 @@
+package portal
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// Every request for a change leaves an event: of the kind "change" in the first
+// transaction that it commits, so that neither is there without the other, and of the kind
+// "change_refused" when it fails.
+
+// audit is what becomes of a request. A nil one records nothing.
+type audit struct {
+	event vda.Event
+
+	mu   sync.Mutex
+	done bool // the change is recorded
+}
+
+type auditKey struct{}
+
+func auditOf(ctx context.Context) *audit {
+	a, _ := ctx.Value(auditKey{}).(*audit)
+	return a
+}
+
+// changes reports that a method is for changes.
+func changes(method string) bool {
+	return !strings.HasPrefix(method, "Get") && !strings.HasPrefix(method, "List") && !strings.HasPrefix(method, "Watch")
+}
+
+// beginAudit has the events of a request say who caused them.
+func beginAudit(ctx context.Context, method string, req any) (context.Context, *audit) {
+	m, ok := req.(proto.Message)
+	if !ok || !changes(method) {
+		return ctx, nil
+	}
+	a := &audit{event: vda.Event{Kind: vda.EventChange, Text: requestText(m),
+		Caller: vda.Caller{Method: method, Peer: rpc.CallOf(ctx).Peer, ReqID: rpc.RequestID(ctx)}}}
+	a.event.Object, a.event.Parent, a.event.Name = objectOf(method, m)
+	return context.WithValue(store.WithCaller(ctx, a.event.Caller), auditKey{}, a), a
+}
+
+// record writes the event in a transaction of the request, unless one has it already.
+func (a *audit) record(tx store.Tx) error {
+	if a == nil || a.recorded() {
+		return nil
+	}
+	return tx.Record(a.event)
+}
+
+func (a *audit) recorded() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.done
+}
+
+// wrote notes how a transaction ended in which record was called.
+func (a *audit) wrote(err error) {
+	if a != nil && err == nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.done = true
+	}
+}
+
+// auditTime bounds the recording of a request that has ended.
+const auditTime = 2 * time.Second
+
+// audit records a request that has ended, as far as its transactions have not.
+func (s *Server) audit(ctx context.Context, a *audit, reply *apiv1.ReplyInfo) {
+	if a == nil {
+		return
+	}
+	e := a.event
+	switch code := replyCode(reply.ReplyCode); {
+	case code == codeSuccess && a.recorded(), code == codeIdentical, code == codeDatabase:
+		return // it is, or nothing was changed, or nothing can be written
+	case code != codeSuccess:
+		e.Kind, e.Code = vda.EventRefused, uint32(code)
+		e.Text = reply.ReplyMsg + " (" + e.Text + ")"
+		if !s.refusals.news(&e, time.Now()) {
+			return
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
+	defer cancel()
+	if err := s.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.Record(e) }); err != nil {
+		s.log.Warn("a request is not in the audit", "req_id", e.ReqID, "err", reason.Of(err))
+	}
+}
+
+// Refusals are recorded once per minute each, and so many per minute, lest a client that
+// tries for ever drives everything else out of the table.
+const (
+	refusalPeriod = time.Minute
+	maxRefusals   = 60
+)
+
+// refusals are those of the last minute.
+type refusals struct {
+	mu    sync.Mutex
+	begun time.Time
+	seen  map[string]bool
+}
+
+// news reports that a refusal is to be recorded.
+func (r *refusals) news(e *vda.Event, now time.Time) bool {
+	host, _, err := net.SplitHostPort(e.Peer)
+	if err != nil {
+		host = e.Peer
+	}
+	key := fmt.Sprint(host, " ", e.Method, " ", e.Code, " ", e.Text)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.begun) >= refusalPeriod {
+		r.begun, r.seen = now, map[string]bool{}
+	}
+	if r.seen[key] || len(r.seen) >= maxRefusals {
+		return false
+	}
+	r.seen[key] = true
+	return true
+}
+
+// objectOf is what a request is about.
+func objectOf(method string, m proto.Message) (object, parent, name string) {
+	field := func(name string) string {
+		f := m.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name))
+		if f == nil || f.Kind() != protoreflect.StringKind || f.IsList() {
+			return ""
+		}
+		return m.ProtoReflect().Get(f).String()
+	}
+	for _, o := range []struct{ suffix, parent, name string }{
+		{"Dn", "", "dn_name"}, {"Pd", "dn_name", "pd_name"}, {"Vd", "", "vd_id"}, {"Cn", "", "cn_name"}, {"Da", "", "da_name"},
+		{"Snap", "da_name", "snap_name"}, {"Exp", "da_name", "exp_name"}, {"Orphan", "", "orphan_id"},
+	} {
+		if strings.HasSuffix(method, o.suffix) {
+			return strings.ToLower(o.suffix), field(o.parent), field(o.name)
+		}
+	}
+	return "", "", ""
+}
+
+// secret are the parts of names of fields whose values nobody may read.
+var secret = []string{"secret", "password", "private", "psk", "token"}
+
+// requestText is what a request says, field by field, without secrets.
+func requestText(m proto.Message) string {
+	var words []string
+	fields := m.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if !m.ProtoReflect().Has(f) {
+			continue
+		}
+		v, name := m.ProtoReflect().Get(f), string(f.Name())
+		text := ""
+		switch {
+		case slices.ContainsFunc(secret, func(s string) bool { return strings.Contains(name, s) }):
+			text = "(not shown)"
+		case f.IsList() && f.Kind() != protoreflect.MessageKind:
+			var all []string
+			for j := range v.List().Len() {
+				all = append(all, v.List().Get(j).String())
+			}
+			text = strings.Join(all, ",")
+		case f.Kind() == protoreflect.MessageKind:
+			text = "(...)"
+		default:
+			text = v.String()
+		}
+		words = append(words, name+"="+text)
+	}
+	return vda.Shorten(strings.Join(words, " "), 400)
+}

@@ -121,11 +121,6 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// verifyBackup restores a backup into a scratch database.
-// Restore fills a database that has no VDA schema with a backup, and brings an older
-// schema to this program's. What it has written is compared with the backup; when it
-// fails, the database is as empty as before.
-// lineReader reads lines of any length.
 // dump writes the database as it is at one moment, and syncs the file.
 func (s *sqlStore) dump(ctx context.Context, f *os.File, h backupHeader) error {
 	out := bufio.NewWriter(f)
@@ -285,9 +280,3 @@ func plainValue(typeName string, v any) (any, error) {
 	}
 	return nil, fmt.Errorf("a value of type %T cannot be backed up", v)
 }
-
-// fill writes the rows of a backup in one transaction and returns what the backup says
-// that they are.
-// areNames reports that columns can stand in a statement.
-// afterFill has PostgreSQL number new events above those that were restored, as the
-// others do by themselves.

@@ -17,6 +17,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 )
 
+// verifyBackup restores a backup into a scratch database.
 func verifyBackup(ctx context.Context, path string) (BackupInfo, error) {
 	dir, err := os.MkdirTemp("", "vda-backup-")
 	if err != nil {
@@ -35,6 +36,9 @@ func verifyBackup(ctx context.Context, path string) (BackupInfo, error) {
 	return s.restore(ctx, path)
 }
 
+// Restore fills a database that has no VDA schema with a backup, and brings an older
+// schema to this program's. What it has written is compared with the backup; when it
+// fails, the database is as empty as before.
 func Restore(ctx context.Context, uri, path string) (BackupInfo, SchemaStatus, error) {
 	t, err := parseURI(uri)
 	if err != nil {
@@ -133,6 +137,7 @@ func (s *sqlStore) dropTables(ctx context.Context) error {
 
 var errNoBackup = vda.Errorf(vda.InvalidArgument, "it is not a backup that vda_db made, or it is damaged")
 
+// lineReader reads lines of any length.
 type lineReader struct{ *bufio.Reader }
 
 func (r lineReader) next() ([]byte, error) {
@@ -158,12 +163,14 @@ func openBackup(f io.Reader) (lineReader, backupHeader, error) {
 		return r, h, errNoBackup
 	}
 	if h.Format != backupFormat {
-		return r, h, vda.Errorf(vda.FailedPrecondition, "it has format %d, and this program knows format %d: use the vda_db that made it, or a later "+
-			"one", h.Format, backupFormat)
+		return r, h, vda.Errorf(vda.FailedPrecondition, "it has format %d, and this program knows format %d: use the vda_db that made it, "+
+			"or a later one", h.Format, backupFormat)
 	}
 	return r, h, nil
 }
 
+// fill writes the rows of a backup in one transaction and returns what the backup says
+// that they are.
 func (s *sqlStore) fill(ctx context.Context, r lineReader) (map[string]content, error) {
 	tx, err := s.write.BeginTx(ctx, &s.target.dialect.update)
 	if err != nil {
@@ -212,6 +219,7 @@ func (s *sqlStore) fill(ctx context.Context, r lineReader) (map[string]content, 
 	}
 }
 
+// areNames reports that columns can stand in a statement.
 func areNames(columns []string) bool {
 	for _, c := range columns {
 		if c == "" || strings.Trim(c, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
@@ -244,6 +252,8 @@ func readRow(line []byte) ([]any, error) {
 	return vals, nil
 }
 
+// afterFill has PostgreSQL number new events above those that were restored, as the
+// others do by themselves.
 func (s *sqlStore) afterFill(ctx context.Context, tx *sql.Tx, all map[string]content) error {
 	if _, has := all["vda_event"]; !has || s.target.postgres == nil {
 		return nil

@@ -239,7 +239,7 @@ func TestTransitions(t *testing.T) {
 			return array.DeleteSnap(tx, s)
 		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
 		{"set limits", func(tx store.Tx) (array.Plan, error) {
-			return array.SetLimits(tx, &vda.DA{ID: "da1", Name: "da1", Term: 1, Limits: vda.Limits{RWIOs: 1000}})
+			return array.Modify(tx, &vda.DA{ID: "da1", Name: "da1", Term: 1, Limits: vda.Limits{RWIOs: 1000}})
 		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
 		{"create", func(tx store.Tx) (array.Plan, error) {
 			return array.Create(tx, &vda.DA{ID: "new", Name: "new", Term: 1}, places(2, 3, 0),

@@ -18,13 +18,19 @@ const resizeStep = 64 << 20
 // and that of other blobs, goes on meanwhile. Shrinking gives clusters back,
 // cleared. EPERM for a read-only blob, EBUSY while another operation is under
 // way, ENOSPC.
-func (b *Blob) Resize(clusters uint64) error {
+func (b *Blob) Resize(clusters uint64) error { return b.resizeTo(clusters, true) }
+
+// Grow is Resize that never makes the blob shorter: it does nothing to one that
+// is as long, or longer.
+func (b *Blob) Grow(clusters uint64) error { return b.resizeTo(clusters, false) }
+
+func (b *Blob) resizeTo(clusters uint64, shrink bool) error {
 	s := b.store
 	if clusters > format.MaxClustersPerBlob {
 		return fmt.Errorf("%d clusters: a blob has at most %d: %w", clusters, uint64(format.MaxClustersPerBlob), syscall.EINVAL)
 	}
 	s.md.Lock()
-	gone, err := b.resize(clusters)
+	gone, err := b.resize(clusters, shrink)
 	how := b.clearMethod()
 	s.md.Unlock()
 	if len(gone) > 0 {
@@ -36,7 +42,7 @@ func (b *Blob) Resize(clusters uint64) error {
 
 // resize returns the clusters that the blob has lost. The caller holds md,
 // which is let go while clusters are zeroed.
-func (b *Blob) resize(clusters uint64) ([]uint32, error) {
+func (b *Blob) resize(clusters uint64, shrink bool) ([]uint32, error) {
 	if err := b.mutable(); err != nil {
 		return nil, err
 	}
@@ -45,7 +51,7 @@ func (b *Blob) resize(clusters uint64) ([]uint32, error) {
 	}
 	old := b.Clusters()
 	switch {
-	case clusters == old:
+	case clusters == old, clusters < old && !shrink:
 		return nil, nil
 	case clusters < old:
 		return b.shrink(clusters)

@@ -264,16 +264,19 @@ var commands = []command{
 		example: "  vda_cli da undelete --da-name da0",
 		flags: []flag{daName, {name: "da-id", usage: "`ID` of the array, as da list --trash shows it; the only one of that name when not given"},
 			{name: "new-da-name", usage: "new `NAME`, when another array has its own by now; its own when not given"}}},
-	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, the limits, the redundancy or the labels of a disk array",
+	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, size, limits, redundancy or labels of a disk array",
 		wait: &changedDa,
 		long: "\nWith --redundancy an array that serves gets more legs, which are copied to, or goes\non with fewer. It is refused when a " +
 			"column has not all its legs, when there are too\nfew disk nodes with room, and when a controller is on a data plane that " +
 			"cannot\nmirror. The old number of legs, given again, ends a change that is under way.\n\n" +
 			"It can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
-			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes on with it.",
+			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes on with it.\n" +
+			"It grows while hosts use it: they see the new size without connecting again. It never shrinks.",
 		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
 			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100\n  vda_cli da modify --da-name da9 --rebuild-mbps 50",
 		flags: with(append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
+			{name: "da-size", syntax: sizeText, usage: "`SIZE` that hosts see from now on, in bytes or like 32M, greater than it is, and at most " +
+				"the physical size unless the array is thin; unchanged when not given"},
 			{name: "redundancy", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},
 			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when not given, " +

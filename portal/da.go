@@ -88,7 +88,8 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
 	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec, req.RebuildMbps}
 	tags := tagChange{req.Label, req.NewDescription}
-	others := req.NewDaName != nil || !tags.none() || slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
+	others := req.NewDaName != nil || req.DaSize != nil || !tags.none() ||
+		slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
 	switch {
 	case req.Redundancy != nil || req.MinLegs != nil:
 		if others {
@@ -96,7 +97,7 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		}
 		return s.changeRedundancy(ctx, req)
 	case !others:
-		return nil, nothingToModify("new_da_name, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, " +
+		return nil, nothingToModify("new_da_name, da_size, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, " +
 			"w_mbytes_per_sec, rebuild_mbps, " + tagFields)
 	}
 	if req.NewDaName != nil {
@@ -121,18 +122,24 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 				return err
 			}
 		}
-		before := da.Limits
+		before, size := da.Limits, da.Size
+		if req.DaSize != nil {
+			if err := array.MayGrow(tx, da, *req.DaSize); err != nil {
+				return err
+			}
+			da.Size = *req.DaSize
+		}
 		for i, to := range []*uint64{&da.Limits.RWIOs, &da.Limits.RWMB, &da.Limits.RMB, &da.Limits.WMB, &da.Limits.RebuildMB} {
 			setIf(to, limits[i])
 		}
-		if da.Limits == before {
+		if da.Limits == before && da.Size == size {
 			steps = nil
 			return tx.UpdateDA(da)
 		}
 		if err := vda.CheckLimits(da.Limits); err != nil {
 			return err
 		}
-		plan, err := array.SetLimits(tx, da)
+		plan, err := array.Modify(tx, da)
 		if err != nil {
 			return err
 		}

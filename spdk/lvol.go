@@ -97,6 +97,15 @@ func (a API) BdevLvolResize(ctx context.Context, lvol string, sizeInMiB uint64) 
 	}{lvol, sizeInMiB})
 }
 
+// VdaLvolGrow makes an lvol larger, and never smaller; what is added reads as zeros.
+// -16 while the lvol is being changed, -28 when there is no space for it.
+func (a API) VdaLvolGrow(ctx context.Context, lvol string, sizeInMiB uint64) error {
+	return a.do(ctx, "vda_lvol_grow", struct {
+		Name string `json:"name"`
+		Size uint64 `json:"size_in_mib"`
+	}{lvol, sizeInMiB})
+}
+
 // BdevLvolRename gives an lvol another name in its lvstore.
 func (a API) BdevLvolRename(ctx context.Context, lvol, newName string) error {
 	return a.do(ctx, "bdev_lvol_rename", renameParams{lvol, newName})

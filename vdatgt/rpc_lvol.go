@@ -16,6 +16,8 @@ func lvolMethods() []*Method {
 		method("bdev_lvol_delete", "Deletes an lvol.", deleteLvol, slow),
 		method("bdev_lvol_rename", "Gives an lvol another name.", renameLvol, slow),
 		method("bdev_lvol_resize", "Changes the size of an lvol. Shrinking drops data; what is added reads as zeros.", resizeLvol, slow),
+		method("vda_lvol_grow", "Makes an lvol larger; one that is as large, or larger, stays as it is. What is added reads as zeros.",
+			growLvol, slow),
 		method("bdev_lvol_set_read_only", "Makes an lvol refuse writes for good.", readOnlyLvol, slow),
 		method("bdev_lvol_snapshot", "Makes a snapshot of an lvol; returns its UUID.", snapshotLvol, slow),
 		method("bdev_lvol_clone", "Makes a writable lvol on a snapshot; returns its UUID.", cloneLvol, slow),
@@ -114,6 +116,10 @@ type resizeLvolParams struct {
 
 func resizeLvol(_ context.Context, t *Target, p resizeLvolParams) (any, error) {
 	return onLvol(t, p.Name, func(v *lvol.Volume) error { return v.Resize(mib(p.Size)) })
+}
+
+func growLvol(_ context.Context, t *Target, p resizeLvolParams) (any, error) {
+	return onLvol(t, p.Name, func(v *lvol.Volume) error { return v.Grow(mib(p.Size)) })
 }
 
 func readOnlyLvol(_ context.Context, t *Target, p nameParams) (any, error) {

@@ -58,6 +58,7 @@ type Agent struct {
 	scrubs    map[string]scrub        // that were ordered, by mirror
 	snaps     map[string]snapNote     // that are on media, by id
 	snapCalls map[string]*snapCall    // by array
+	growCalls map[string]*growCall    // by array
 	// snapDoubts says of arrays whether a call for a snapshot may be under way that
 	// nobody waits for; of those that it does not name, the state says it.
 	snapDoubts map[string]bool
@@ -76,7 +77,7 @@ type set struct {
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
 		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}, snaps: map[string]snapNote{}, snapCalls: map[string]*snapCall{},
-		snapDoubts: map[string]bool{}}
+		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}}
 	a.life, a.stop = context.WithCancel(ctx)
 	err := n.Restore(func() proto.Message { return &apiv1.SyncCnRequest{} }, func(req proto.Message) {
 		a.set = a.set.merge(req.(*apiv1.SyncCnRequest))

@@ -52,6 +52,7 @@ func (p *pass) primary(ctx context.Context) {
 	if err := (exporters{p}).make(ctx); err != nil {
 		p.failAll(err)
 	}
+	p.grow(ctx)
 }
 
 // climb makes what is missing up to the volume.

@@ -167,11 +167,9 @@ func (r volume) make(ctx context.Context) error {
 // unmake: it goes with its lvstore.
 func (r volume) unmake(context.Context) error { return nil }
 
-// accept takes a volume that was found.
+// accept takes a volume that was found. One that is smaller than it is to be grows
+// while it serves, see grow; one that is larger stays so.
 func (r volume) accept(b *spdk.Bdev) error {
-	if b.Bytes() < r.c.Size {
-		return fmt.Errorf("the volume of disk array %s has %d bytes, not %d", r.c.DaName, b.Bytes(), r.c.Size)
-	}
 	r.vol = b.Name
 	return r.State.SetMade(r.c.DaId, true)
 }

@@ -53,6 +53,10 @@ type Disks interface {
 	// CreateLvol is bdev_lvol_create; the size is given in MiB.
 	CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, error)
 
+	// GrowLvol makes an lvol larger, and never smaller, under I/O; the size is given
+	// in MiB. What is added reads as zeros. The error says why the data plane cannot.
+	GrowLvol(ctx context.Context, lvol string, sizeInMiB uint64) error
+
 	// SnapshotNeedsQuiet reports that nothing may be written to a volume while a
 	// snapshot of it is taken: its paths have to be closed.
 	SnapshotNeedsQuiet() bool

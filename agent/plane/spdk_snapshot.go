@@ -1,10 +1,19 @@
 package plane
 
 import (
+	"context"
 	"errors"
 
 	"github.com/virtual-disk-array/vda/spdk"
 )
+
+// GrowLvol: what SPDK adds to a volume shows what its disks hold there, and a
+// namespace that changes its size below another of the same process makes the whole
+// data plane stand still (docs/spdk.md).
+func (d *spdkTgt) GrowLvol(context.Context, string, uint64) error {
+	return errors.New("its primary's data plane is SPDK, which cannot safely grow an array that is in use; " +
+		"it grows when the primary is on a node that runs vda_tgt")
+}
 
 // SnapshotNeedsQuiet: SPDK, up to 26.05 at least, overwrites metadata of the
 // lvstore when a thin volume is written to while a snapshot of it is taken.

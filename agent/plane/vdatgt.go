@@ -2,6 +2,7 @@ package plane
 
 import (
 	"context"
+	"errors"
 	"io"
 	"maps"
 	"sync"
@@ -15,6 +16,7 @@ type vdaTgt struct {
 	Config
 	retires bool // has vda_nvmf_retire_subsystem
 	mirrors bool // has vda_mirror_create
+	grows   bool // has vda_lvol_grow
 	singles bool // has vda_nvmf_set_single_association
 
 	mu sync.Mutex
@@ -25,7 +27,7 @@ type vdaTgt struct {
 
 func newVDATgt(c Config, k Kind) *vdaTgt {
 	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
-		singles: k.has("vda_nvmf_set_single_association"), retired: map[string]bool{}}
+		grows: k.has("vda_lvol_grow"), singles: k.has("vda_nvmf_set_single_association"), retired: map[string]bool{}}
 }
 
 // Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers
@@ -63,6 +65,14 @@ func (d *vdaTgt) CountQueue(context.Context, *spdk.IOStat) error { return nil }
 
 func (d *vdaTgt) CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, error) {
 	return d.API.BdevLvolCreate(ctx, c)
+}
+
+// GrowLvol: hosts, and data planes of secondaries, are told by an event.
+func (d *vdaTgt) GrowLvol(ctx context.Context, lvol string, sizeInMiB uint64) error {
+	if !d.grows {
+		return errors.New("its primary runs a vda_tgt that is too old to grow an array; update it, or move the primary to a node whose is newer")
+	}
+	return d.API.VdaLvolGrow(ctx, lvol, sizeInMiB)
 }
 
 // SnapshotNeedsQuiet: vda_tgt holds the volume's I/O itself.

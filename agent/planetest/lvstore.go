@@ -153,7 +153,9 @@ func (p *Plane) resizeLvol(a *params) (any, error) {
 	if clusters > l.clusters+s.free() {
 		return nil, jsonrpc.Errno(syscall.ENOSPC, "")
 	}
-	l.held += clusters - l.clusters
+	if l.held == l.clusters && l.parent == nil { // it is thick
+		l.held = clusters
+	}
 	l.clusters = clusters
 	for _, q := range p.c.planes {
 		for _, b := range q.bdevs {
@@ -167,6 +169,14 @@ func (p *Plane) resizeLvol(a *params) (any, error) {
 		}
 	}
 	return true, nil
+}
+
+// growLvol is resizeLvol that makes nothing smaller.
+func (p *Plane) growLvol(a *params) (any, error) {
+	if s, l := p.lvol(a.Name); l != nil && a.SizeInMiB<<20 <= l.clusters*s.cluster {
+		return true, nil
+	}
+	return p.resizeLvol(a)
 }
 
 // snapshotLvol makes a snapshot of an lvol with what it holds at this moment.

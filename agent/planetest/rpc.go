@@ -212,6 +212,7 @@ func init() {
 		"bdev_lvol_delete":         {true, (*Plane).deleteLvol},
 		"bdev_lvol_rename":         {true, (*Plane).renameLvol},
 		"bdev_lvol_resize":         {true, (*Plane).resizeLvol},
+		"vda_lvol_grow":            {true, (*Plane).growLvol},
 		"bdev_lvol_snapshot":       {true, (*Plane).snapshotLvol},
 
 		"bdev_nvme_set_options": {true, func(p *Plane, a *params) (any, error) {

@@ -4550,7 +4550,8 @@ type ModifyDaRequest struct {
 	// As in CreateDaRequest, in a request of their own. The array serves meanwhile.
 	Redundancy     *string  `protobuf:"bytes,7,opt,name=redundancy,proto3,oneof" json:"redundancy,omitempty"`
 	MinLegs        *uint32  `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3,oneof" json:"min_legs,omitempty"`
-	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	DaSize         *uint64  `protobuf:"varint,20,opt,name=da_size,json=daSize,proto3,oneof" json:"da_size,omitempty"` // bytes; greater than it is, at most physical_size unless the array is thin
+	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"`                        // KEY=VALUE sets one, KEY- removes one; the others stay
 	NewDescription *string  `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -4645,6 +4646,13 @@ func (x *ModifyDaRequest) GetRedundancy() string {
 func (x *ModifyDaRequest) GetMinLegs() uint32 {
 	if x != nil && x.MinLegs != nil {
 		return *x.MinLegs
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetDaSize() uint64 {
+	if x != nil && x.DaSize != nil {
+		return *x.DaSize
 	}
 	return 0
 }
@@ -8964,7 +8972,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fUndeleteDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xda\x04\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\x84\x05\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
@@ -8976,9 +8984,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"redundancy\x18\a \x01(\tH\x06R\n" +
 	"redundancy\x88\x01\x01\x12\x1e\n" +
-	"\bmin_legs\x18\b \x01(\rH\aR\aminLegs\x88\x01\x01\x12\x14\n" +
+	"\bmin_legs\x18\b \x01(\rH\aR\aminLegs\x88\x01\x01\x12\x1c\n" +
+	"\ada_size\x18\x14 \x01(\x04H\bR\x06daSize\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\bR\x0enewDescription\x88\x01\x01B\x0e\n" +
+	"\x0fnew_description\x183 \x01(\tH\tR\x0enewDescription\x88\x01\x01B\x0e\n" +
 	"\f_new_da_nameB\x11\n" +
 	"\x0f_rw_ios_per_secB\x14\n" +
 	"\x12_rw_mbytes_per_secB\x13\n" +
@@ -8986,7 +8995,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11_w_mbytes_per_secB\x0f\n" +
 	"\r_rebuild_mbpsB\r\n" +
 	"\v_redundancyB\v\n" +
-	"\t_min_legsB\x12\n" +
+	"\t_min_legsB\n" +
+	"\n" +
+	"\b_da_sizeB\x12\n" +
 	"\x10_new_description\"g\n" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +

@@ -175,6 +175,11 @@ func (v *Volume) Resize(bytes uint64) error {
 	return v.do(func() error { return v.blob.Resize(v.st.clusters(bytes)) })
 }
 
+// Grow is Resize that never makes the volume smaller.
+func (v *Volume) Grow(bytes uint64) error {
+	return v.do(func() error { return v.blob.Grow(v.st.clusters(bytes)) })
+}
+
 // SetReadOnly makes the volume refuse writes for good.
 func (v *Volume) SetReadOnly() error { return v.do(v.blob.SetReadOnly) }
 

@@ -171,6 +171,13 @@ func typedLvols(t *testing.T, p *plane) {
 	if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "lvs/e", 0)); b.Bytes() != 8<<20 || b.Lvol() == nil || b.Lvol().Clone {
 		t.Errorf("after resize: %+v", b)
 	}
+	if p.kind == "vda" {
+		p.ok(p.VdaLvolGrow(ctx, "lvs/e", 10))
+		p.ok(p.VdaLvolGrow(ctx, "lvs/e", 9)) // it never gets smaller
+		if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "lvs/e", 0)); b.Bytes() != 10<<20 {
+			t.Errorf("after growth: %+v", b)
+		}
+	}
 	p.ok(p.BdevLvolSetReadOnly(ctx, "lvs/e"))
 	for _, v := range []string{"lvs/e", "lvs/d", "lvs/s", id} {
 		p.ok(p.BdevLvolDelete(ctx, v))

@@ -5,10 +5,10 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
-// SetLimits writes an array of which the caller has changed the limits, and has its
-// primary learn of them: they are kept there, whatever controllers hosts use. The
+// Modify writes an array of which the caller has changed the limits or the size, and has
+// its primary learn of them: they are kept there, whatever controllers hosts use. The
 // plan is the primary.
-func SetLimits(tx store.Tx, da *vda.DA) (Plan, error) {
+func Modify(tx store.Tx, da *vda.DA) (Plan, error) {
 	c := Begin(tx)
 	if err := tx.UpdateDA(da); err != nil {
 		return nil, err

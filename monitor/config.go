@@ -26,6 +26,8 @@ type Config struct {
 	// KeepEvents is how many events stay in the database, which all monitors of a cluster
 	// should agree on. Default 100,000.
 	KeepEvents int
+	// Events counts events of Store, and is shown with the metrics; nil: there are none.
+	Events *syncer.EventMetrics
 	// Log gets changes of nodes and what was done about them; default
 	// slog.Default().
 	Log *slog.Logger

@@ -113,7 +113,8 @@ func (m Main) serve(ctx context.Context, lis net.Listener) (err error) {
 	cfg := m.Config
 	open, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cfg.Store, err = store.Open(open, m.DatabaseURI)
+	cfg.Events = syncer.NewEventMetrics()
+	cfg.Store, err = store.Open(open, m.DatabaseURI, store.OnEvent(cfg.Events.Count))
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ func newMetrics(m *Monitor) *metrics {
 			Help: "Transactions that failed."}),
 	}
 	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.failovers, x.storeErrors, &nodeCollector{m})
+	if m.cfg.Events != nil {
+		x.registry.MustRegister(m.cfg.Events)
+	}
 	return x
 }
 

@@ -96,7 +96,8 @@ func (m Main) Run(ctx context.Context) error {
 		return err
 	}
 	defer lis.Close()
-	db, err := store.Open(ctx, m.DatabaseURI)
+	events := syncer.NewEventMetrics()
+	db, err := store.Open(ctx, m.DatabaseURI, store.OnEvent(events.Count))
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Log: log, SyncTimeout: m.SyncTimeout,
+	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Log: log, SyncTimeout: m.SyncTimeout,
 		WebToken: token})
 	if err != nil {
 		return err

@@ -37,12 +37,13 @@ type Failover interface {
 
 // Config is what a portal needs.
 type Config struct {
-	Store    store.Store  // the cluster's database
-	Syncer   Syncer       // reaches the agents
-	Failover Failover     // planned switches; nil: FailoverDa answers UNIMPLEMENTED
-	Orphans  Orphans      // what nodes have and the database does not know; usually the Syncer
-	Programs Programs     // monitors and agents, to be asked for their versions; nil: they are not asked
-	Log      *slog.Logger // one record a request; default slog.Default()
+	Store    store.Store          // the cluster's database
+	Syncer   Syncer               // reaches the agents
+	Failover Failover             // planned switches; nil: FailoverDa answers UNIMPLEMENTED
+	Orphans  Orphans              // what nodes have and the database does not know; usually the Syncer
+	Programs Programs             // monitors and agents, to be asked for their versions; nil: they are not asked
+	Events   *syncer.EventMetrics // counts events of Store, and is shown with the metrics; nil: there are none
+	Log      *slog.Logger         // one record a request; default slog.Default()
 
 	// WebToken lets people and programs in over HTTP, see package web; "": there are
 	// no pages and no REST.
@@ -119,11 +120,16 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if s.cfg.WebToken != "" {
 		pages = s.pages
 	}
+	registry := httpd.NewRegistry("vda_portal")
+	registry.MustRegister(clusterMetrics{s})
+	if s.cfg.Events != nil {
+		registry.MustRegister(s.cfg.Events)
+	}
 	return rpc.Serve(ctx, lis, rpc.Config{
 		Web:          pages,
 		Services:     func(r grpc.ServiceRegistrar) { apiv1.RegisterPortalServer(r, s) },
 		Limits:       limits,
-		Registry:     httpd.NewRegistry("vda_portal"),
+		Registry:     registry,
 		Log:          s.log,
 		Deadline:     s.cfg.RequestTimeout,
 		Early:        true,

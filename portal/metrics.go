@@ -1,0 +1,119 @@
+package portal
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// A scrape shows the cluster as the database has it at that moment: one view, and some
+// series per node, pd and array. All portals of a cluster show the same.
+
+// scrapeTime bounds the view of a scrape.
+const scrapeTime = 5 * time.Second
+
+// clusterMetrics are a prometheus.Collector.
+type clusterMetrics struct{ s *Server }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(name, help, labels, nil)
+}
+
+var (
+	readableDesc = desc("vda_cluster_readable",
+		"1 when the database answered this scrape; else 0, and the other metrics of the cluster are missing.")
+	nodeInfoDesc = desc("vda_node_info", "1, with a node's failure domain and the version of its data plane as labels.", "kind", "node",
+		"location", "data_plane")
+	nodeHealthyDesc = desc("vda_node_healthy", "1 when a node is without an error, as the database has it; else 0.", "kind", "node")
+	nodeOnlineDesc  = desc("vda_node_online", "1 when an administrator lets pieces of arrays be placed on a node; else 0.", "kind", "node")
+	nodeDrainDesc   = desc("vda_dn_draining", "1 while all vds are to leave a dn; else 0.", "node")
+	primariesDesc   = desc("vda_cn_primaries", "Primaries of arrays on a cn.", "node")
+	cntlrsDesc      = desc("vda_cn_controllers", "Controllers of arrays on a cn.", "node")
+	pdSizeDesc      = desc("vda_pd_size_bytes", "Bytes of a pd that vds can use.", "node", "pd")
+	pdFreeDesc      = desc("vda_pd_free_bytes", "Bytes of a pd that no vd has.", "node", "pd")
+	pdHealthyDesc   = desc("vda_pd_healthy", "1 when a pd is without an error; else 0.", "node", "pd")
+	daSizeDesc      = desc("vda_da_size_bytes", "Bytes of an array that hosts see.", "da")
+	daPhysicalDesc  = desc("vda_da_physical_bytes", "Bytes of data that an array has bought; below its size it is thin.", "da")
+	daHealthyDesc   = desc("vda_da_healthy", "1 when an array is without an error; else 0.", "da")
+	daStateDesc     = desc("vda_da_state", "1 for the state that an array is in: healthy, error, or of a mirrored array rebuilding, degraded, "+
+		"single or down.", "da", "state")
+	daLackDesc    = desc("vda_da_lack_bytes", "Bytes that are to be copied until all legs of an array's mirrors have all data.", "da")
+	monitorsDesc  = desc("vda_monitors", "Monitors that have a row in the database.")
+	clusterMetric = []*prometheus.Desc{readableDesc, nodeInfoDesc, nodeHealthyDesc, nodeOnlineDesc, nodeDrainDesc, primariesDesc, cntlrsDesc,
+		pdSizeDesc, pdFreeDesc, pdHealthyDesc, daSizeDesc, daPhysicalDesc, daHealthyDesc, daStateDesc, daLackDesc, monitorsDesc}
+)
+
+// Describe implements prometheus.Collector.
+func (clusterMetrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range clusterMetric {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
+	show := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
+	defer cancel()
+	var v overview
+	err := c.s.view(ctx, func(tx store.Reader) error {
+		v = overview{}
+		return v.read(tx)
+	})
+	if err != nil {
+		c.s.log.Debug("a scrape has no metrics of the cluster", "err", reason.Of(err))
+		show(readableDesc, 0)
+		return
+	}
+	show(readableDesc, 1)
+	show(monitorsDesc, float64(len(v.monitors)))
+	node := func(k vda.NodeKind, n *vda.Node) {
+		show(nodeInfoDesc, 1, string(k), n.Name, n.Location, n.DataPlaneVersion)
+		show(nodeHealthyDesc, one(!n.Health.Error), string(k), n.Name)
+		show(nodeOnlineDesc, one(n.Online), string(k), n.Name)
+	}
+	names := map[string]string{}
+	for i := range v.dns {
+		dn := &v.dns[i]
+		names[dn.ID] = dn.Name
+		node(vda.DiskNode, &dn.Node)
+		show(nodeDrainDesc, one(dn.Drain), dn.Name)
+	}
+	for i := range v.cns {
+		cn := &v.cns[i]
+		node(vda.ControllerNode, &cn.Node)
+		show(primariesDesc, float64(cn.PrimaryCount), cn.Name)
+		show(cntlrsDesc, float64(cn.CntlrCount), cn.Name)
+	}
+	for i := range v.pds {
+		pd := &v.pds[i]
+		dn, ok := names[pd.DNID]
+		if !ok {
+			continue // being deleted
+		}
+		show(pdSizeDesc, float64(pd.TotalClusters*pd.ClusterSize), dn, pd.Name)
+		show(pdFreeDesc, float64(pd.FreeClusters*pd.ClusterSize), dn, pd.Name)
+		show(pdHealthyDesc, one(!pd.Health.Error), dn, pd.Name)
+	}
+	for _, da := range v.das {
+		show(daSizeDesc, float64(da.DaSize), da.DaName)
+		show(daPhysicalDesc, float64(da.PhysicalSize), da.DaName)
+		show(daHealthyDesc, one(!da.Error), da.DaName)
+		show(daStateDesc, 1, da.DaName, stateOf(da))
+		show(daLackDesc, float64(da.LackBytes), da.DaName)
+	}
+}
+
+func one(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

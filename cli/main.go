@@ -172,6 +172,7 @@ func (s *session) command(c *command) *cobra.Command {
 			program.Typed(cmd.Flags(), f.name)
 		}
 	}
+	s.completable(cmd, c)
 	return cmd
 }
 

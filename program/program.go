@@ -48,6 +48,7 @@ func (p Program) Run(ctx context.Context, proc Process) int {
 		proc.Stdin = eof{}
 	}
 	dress(p.Root, proc.Getenv)
+	ctx = context.WithValue(ctx, getenvKey{}, proc.Getenv)
 	args := proc.Args
 	if args == nil {
 		args = []string{} // cobra takes nil for those of the process
@@ -118,6 +119,37 @@ const Group = "vda_group"
 func Choices(cmd *cobra.Command, flag string, values ...string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // there is no such flag, or it has choices: a fault of the program
+	}
+}
+
+// getenvKey is the key of a context for the environment that completions read.
+type getenvKey struct{}
+
+// settle gives the flags of a command that is being completed their values from the
+// environment and the file. What is wrong with one has no place in a shell that completes.
+func settle(cmd *cobra.Command) {
+	if getenv, is := cmd.Context().Value(getenvKey{}).(func(string) (string, bool)); is {
+		_ = fill(cmd, getenv)
+	}
+}
+
+// Values has shells complete the value of a flag to what values returns of it; begun is
+// what is typed already. The other flags have their values.
+func Values(cmd *cobra.Command, flag string, values func(cmd *cobra.Command, begun string) []string) {
+	err := cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		settle(cmd)
+		return values(cmd, begun), cobra.ShellCompDirectiveNoFileComp
+	})
+	if err != nil {
+		panic(err) // as in Choices
+	}
+}
+
+// Arguments has shells complete what stands without a flag, likewise.
+func Arguments(cmd *cobra.Command, values func(cmd *cobra.Command, args []string, begun string) []string) {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		settle(cmd)
+		return values(cmd, args, begun), cobra.ShellCompDirectiveNoFileComp
 	}
 }
 

@@ -40,8 +40,8 @@ var (
 	daSizeDesc      = desc("vda_da_size_bytes", "Bytes of an array that hosts see.", "da")
 	daPhysicalDesc  = desc("vda_da_physical_bytes", "Bytes of data that an array has bought; below its size it is thin.", "da")
 	daHealthyDesc   = desc("vda_da_healthy", "1 when an array is without an error; else 0.", "da")
-	daStateDesc     = desc("vda_da_state", "1 for the state that an array is in: healthy, error, or of a mirrored array rebuilding, degraded, "+
-		"single or down.", "da", "state")
+	daStateDesc     = desc("vda_da_state", "1 for the state that an array is in: healthy, error, or of a mirrored array rebuilding, "+
+		"degraded, single or down.", "da", "state")
 	daLackDesc    = desc("vda_da_lack_bytes", "Bytes that are to be copied until all legs of an array's mirrors have all data.", "da")
 	monitorsDesc  = desc("vda_monitors", "Monitors that have a row in the database.")
 	clusterMetric = []*prometheus.Desc{readableDesc, nodeInfoDesc, nodeHealthyDesc, nodeOnlineDesc, nodeDrainDesc, primariesDesc, cntlrsDesc,

@@ -32,13 +32,17 @@ tutorial: dist ## the multi-server tutorial, every command, on ten hosts (root, 
 failover: dist ## a Linux host through ROUNDS= faults: fio with verification, all paths back (root, Debian); DATA_PLANE= SPDK_TGT=
 	CI=$(CI) ROUNDS=$(ROUNDS) go test -tags e2e -count=1 -timeout $$((20 + 2 * $(or $(ROUNDS),0)))m -v -run 'TestFailover|TestAllPathsComeBack' ./test/e2e
 
+mirror: dist ## deaths in the middle of conversions, moves and drains; a Linux host's fio through them (root, Debian); DATA_PLANE= SPDK_TGT=
+	go test -tags e2e -count=1 -timeout 15m -v -run 'TestDeathsInChanges' ./test/chaos
+	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestMirroredArray' ./test/e2e
+
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies
 	VDA_SCALE=1000 go test -count=1 -timeout 60m -v -run 'TestMany' ./test/controlplane
 
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
-chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= DATA_PLANE= SPDK_TGT=
-	MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
+chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= CHANGES=1 DATA_PLANE= SPDK_TGT=
+	MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) CHANGES=$(CHANGES) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
 
 SEEDS ?= 1000
 sim: ## the control plane in one process and fake time, faults by SEEDS seeds; CHANGES=1 changes arrays beside
@@ -70,4 +74,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial failover scale chaos sim move conformance browser bench test check generate clean
+.PHONY: help build dist sandbox tutorial failover mirror scale chaos sim move conformance browser bench test check generate clean

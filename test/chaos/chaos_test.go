@@ -216,7 +216,8 @@ func (c *cluster) checkDisks(t *verdict.T) {
 // TestChaos runs faults that follow from SEED for MINUTES; FAULT runs only
 // those kinds that contain its text, LONGEST is the longest time in seconds
 // that a hang or a cut is held. CNTLRS and EXPS are the numbers of the array's
-// controllers and exporters, REDUNDANCY is its redundancy.
+// controllers and exporters, REDUNDANCY is its redundancy; with CHANGES=1 a mirrored array
+// is converted, its vds move and its dns are drained beside the faults.
 func TestChaos(plain *testing.T) {
 	t := verdict.New(plain)
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
@@ -227,8 +228,18 @@ func TestChaos(plain *testing.T) {
 	}
 	t.Logf("SEED=%d MINUTES=%d REDUNDANCY=%s", seed, minutes, redundancy)
 	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1), Redundancy: redundancy})
-	storm(t, c, newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT")),
-		time.Duration(minutes)*time.Minute)
+	faults := newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT"))
+	if number(t, "CHANGES", 0) != 0 && redundancy.Mirrored() {
+		faults.withChanges()
+	}
+	storm(t, c, faults, time.Duration(minutes)*time.Minute)
+	if faults.changes { // it is to be compared
+		c.changed(t, nil, 5*time.Minute)
+		if err := c.insist("da modify --da-name da0 --redundancy "+redundancy.String(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		c.changed(t, nil, 5*time.Minute)
+	}
 	finish(t, c)
 }
 
@@ -245,6 +256,9 @@ func storm(t *verdict.T, c *cluster, faults *chooser, length time.Duration) {
 		f := faults.next()
 		if faults.r.IntN(5) == 0 {
 			f = both(f, faults.next(), between(faults.r, 0, 3*time.Second))
+		}
+		if faults.changes && faults.r.IntN(2) == 0 {
+			f = faults.beside(f)
 		}
 		if c.cfg.Redundancy.Mirrored() {
 			c.await(faults, f)

@@ -17,6 +17,9 @@
 // each is a file that a process of the test serves (fuse.go), with media errors, without
 // space, hanging, or not there any more.
 //
+// With CHANGES=1 such an array is also converted, its vds move and its dns are drained,
+// each with a fault in the middle (change.go). All of that must come to its end.
+//
 // The host (host.go) joins the array's controllers as Linux multipath does: it
 // knows ANA states, sends a command that ended with a path status on another
 // way, and reconnects for ever. It writes blocks that carry their address and

@@ -66,6 +66,8 @@ type chooser struct {
 	tables  int    // of packet filters, made so far
 	// spares are disk nodes without a leg of the array: faults of theirs say nothing.
 	spares []*machine
+	// changes: the array is changed while faults come, see withChanges.
+	changes bool
 }
 
 func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *chooser {

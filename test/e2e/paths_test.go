@@ -124,9 +124,9 @@ nohup vda_monitor --listener 192.168.0.11 --port 9620 --db-uri sqlite:////root/v
 // startNode starts a node's data plane and agent, as its services would.
 func (r *rack) startNode(server string) {
 	r.t.Helper()
-	kind, address, port, svc, flags := "cn", manyCNs[server], "9820", "4430", ""
-	if a, ok := manyDNs[server]; ok {
-		kind, address, port, svc, flags = "dn", a, "9720", "4420", " --aio-dir /root"
+	kind, address, port, svc, flags := "cn", addressOf(server), "9820", "4430", ""
+	if strings.HasPrefix(server, "dn") {
+		kind, port, svc, flags = "dn", "9720", "4420", " --aio-dir /root"
 	}
 	socket := "/tmp/" + kind + ".sock"
 	r.run(server, "test -e /usr/local/bin/vda_tgt || tar -xzf vda.tar.gz -C /usr/local/bin")

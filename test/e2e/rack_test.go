@@ -31,6 +31,17 @@ var addresses = []struct{ name, address string }{
 	{"host0", "192.168.0.18"},
 	{"host1", "192.168.0.19"},
 	{"cn2", "192.168.0.20"},
+	{"dn2", "192.168.0.21"},
+}
+
+// addressOf is a server's address.
+func addressOf(server string) string {
+	for _, a := range addresses {
+		if a.name == server {
+			return a.address
+		}
+	}
+	return ""
 }
 
 // ofTutorial is how many of the addresses are the tutorial's.

@@ -25,6 +25,8 @@ const (
 	DAPrefix     = "vda-da-"   // what the lvstore lies on, and the lvstore
 	VolPrefix    = "vda-vol-"  // the volume's alias
 	SnapPrefix   = "vda-snap-" // a snapshot's alias
+	NewVolPrefix = "vda-new-"  // alias of what is about to be the volume, by the snapshot that it is rolled back to
+	OldVolPrefix = "vda-old-"  // alias of what was the volume before
 	ProxyPrefix  = "vda-px-"   // a secondary's controller to the exporter on the primary
 	LinkPrefix   = "vda-link-" // an exporter's controller to the one before it
 

@@ -31,16 +31,45 @@ func (s SnapState) String() string {
 	return fmt.Sprintf("snapshot state %d", uint8(s))
 }
 
+// SnapRollback says how far an array has come in being rolled back to a snapshot.
+type SnapRollback uint8
+
+// The states of a rollback. The order is in SQL before anything is done, and is
+// finished by whichever controller is the primary.
+const (
+	// RollbackNone: there is none.
+	RollbackNone SnapRollback = iota
+	// RollbackAsked: the primary is to make the volume what the snapshot shows, unless it
+	// has. The volume of before is put aside.
+	RollbackAsked
+	// RollbackDone: it has, and never does it again. The volume of before goes.
+	RollbackDone
+)
+
+func (r SnapRollback) String() string {
+	switch r {
+	case RollbackNone:
+		return ""
+	case RollbackAsked:
+		return "asked"
+	case RollbackDone:
+		return "done"
+	}
+	return fmt.Sprintf("rollback state %d", uint8(r))
+}
+
 // Snap is a snapshot of a disk array: what was on it at one moment.
 type Snap struct {
 	ID    string
 	DAID  string
 	Name  string // unique in its array
 	State SnapState
-	Size  uint64    // bytes of the array at that moment
-	Held  uint64    // bytes of clusters that are this snapshot's own; as last reported
-	Asked time.Time // when the order was recorded
-	Taken time.Time // when it was first known to be on media, which is after the moment that it shows; zero before
+	// Rollback is of the array to this snapshot. One of an array's snapshots has one at most.
+	Rollback SnapRollback
+	Size     uint64    // bytes of the array at that moment
+	Held     uint64    // bytes of clusters that are this snapshot's own; as last reported
+	Asked    time.Time // when the order was recorded
+	Taken    time.Time // when it was first known to be on media, which is after the moment that it shows; zero before
 
 	Health Health
 }

@@ -238,6 +238,16 @@ func TestTransitions(t *testing.T) {
 			}
 			return array.DeleteSnap(tx, s)
 		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
+		{"roll back", func(tx store.Tx) (array.Plan, error) {
+			s := &vda.Snap{ID: "s", DAID: "da1", Name: "s", State: vda.SnapTaken}
+			if _, err := tx.DA("da1"); err != nil {
+				return nil, err
+			}
+			if err := tx.InsertSnap(s); err != nil {
+				return nil, err
+			}
+			return array.RollBack(tx, s)
+		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},
 		{"set limits", func(tx store.Tx) (array.Plan, error) {
 			return array.Modify(tx, &vda.DA{ID: "da1", Name: "da1", Term: 1, Limits: vda.Limits{RWIOs: 1000}})
 		}, "primary cn2", "cn0:20 cn1:20 cn2:21 da1-cntlr0:21 cn3:20 " + untouchedDNs},

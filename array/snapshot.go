@@ -18,6 +18,12 @@ func DeleteSnap(tx store.Tx, s *vda.Snap) (Plan, error) {
 	return changeSnap(tx, s.DAID, func(c *Change) { c.then(func() error { return tx.UpdateSnap(s) }) })
 }
 
+// RollBack asks an array's primary to roll the array back to a snapshot.
+func RollBack(tx store.Tx, s *vda.Snap) (Plan, error) {
+	s.Rollback = vda.RollbackAsked
+	return changeSnap(tx, s.DAID, func(c *Change) { c.then(func() error { return tx.UpdateSnap(s) }) })
+}
+
 // changeSnap has the primary, which alone knows of snapshots, learn of a change.
 func changeSnap(tx store.Tx, daID string, rows func(*Change)) (Plan, error) {
 	c, p := Begin(tx), stages(Primary)
@@ -58,6 +64,33 @@ func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held uint6
 		return false, c.tx.UpdateSnap(s)
 	}
 	s.State, s.Held, s.Taken = vda.SnapTaken, held, time.Now().UTC()
+	if err := c.tx.UpdateSnap(s); err != nil {
+		return false, err
+	}
+	c.updateCntlr(primary)
+	return true, nil
+}
+
+// RolledBack notes that the primary of a term has carried out what a state of a
+// rollback asks for, and has it told of the next one. The array is locked. It reports
+// whether that is news.
+func (c *Change) RolledBack(primary *vda.Cntlr, term uint64, id string, state vda.SnapRollback) (bool, error) {
+	s, err := c.tx.Snap(id)
+	if err != nil {
+		return false, vda.IgnoreNotFound(err)
+	}
+	da, err := c.tx.DA(s.DAID)
+	if err != nil || !primary.Primary || da.Term != term || s.State != vda.SnapTaken || s.Rollback != state {
+		return false, err
+	}
+	switch state {
+	case vda.RollbackAsked:
+		s.Rollback = vda.RollbackDone
+	case vda.RollbackDone:
+		s.Rollback = vda.RollbackNone
+	default:
+		return false, nil
+	}
 	if err := c.tx.UpdateSnap(s); err != nil {
 		return false, err
 	}

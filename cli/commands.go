@@ -319,6 +319,10 @@ var commands = []command{
 	{noun: "snap", verb: "delete", method: "DeleteSnap", short: "Delete a snapshot that no exporter shows",
 		long:    "\nSnapshots are deleted in any order: the others keep what they share with it.",
 		example: "  vda_cli snap delete --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
+	{noun: "snap", verb: "rollback", method: "RollbackSnap", short: "Make a disk array what a snapshot of it shows",
+		long: "\nWhat was written to the array since is lost; snapshots, later ones too, stay. The\narray has to be without exporters " +
+			"that show it: unmount it, exp delete, and\nexp create afterwards.",
+		example: "  vda_cli snap rollback --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
 	{noun: "snap", verb: "modify", method: "ModifySnap", short: "Rename a snapshot that no exporter shows, or change its labels",
 		example: "  vda_cli snap modify --da-name da0 --snap-name monday --new-snap-name week48",
 		flags:   with([]flag{daName, snapName, {name: "new-snap-name", usage: "new `NAME`; unchanged when not given"}}, tags...)},

@@ -23,6 +23,14 @@ func (c *Client) DeleteSnap(ctx context.Context, req *apiv1.DeleteSnapRequest, o
 	return c.stubs.DeleteSnap(ctx, req, opts...)
 }
 
+// RollbackSnap makes a disk array what a snapshot of it shows. It is carried out when
+// there is no error. Errors: CodeNotFound, CodeInUse (exporters show the array),
+// CodeFailedPrecondition (it is not carried out yet, and will be; GetSnap says when).
+func (c *Client) RollbackSnap(ctx context.Context, req *apiv1.RollbackSnapRequest,
+	opts ...grpc.CallOption) (*apiv1.RollbackSnapReply, error) {
+	return c.stubs.RollbackSnap(ctx, req, opts...)
+}
+
 // ModifySnap renames a snapshot. Errors: CodeInvalid, CodeNotFound, CodeNameTaken,
 // CodeInUse (by exporters, which know it by its name).
 func (c *Client) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest, opts ...grpc.CallOption) (*apiv1.ModifySnapReply, error) {

@@ -52,7 +52,12 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 		if sn.State == apiv1.SnapState_SNAP_STATE_DELETING {
 			state = vda.SnapDeleting
 		}
-		a.Snaps = append(a.Snaps, &vda.Snap{ID: sn.Id, DAID: daID, Name: sn.Name, State: state, Size: p.Size})
+		rollback := sn.Rollback.Rollback()
+		if rollback == vda.RollbackAsked { // it may have been carried out, and hosts have written since
+			rollback = vda.RollbackDone
+		}
+		a.Snaps = append(a.Snaps, &vda.Snap{ID: sn.Id, DAID: daID, Name: sn.Name, State: state, Size: p.Size,
+			Rollback: rollback})
 	}
 	for _, e := range p.Exps {
 		if e.Deleted {

@@ -40,6 +40,11 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 				return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
 			}
 		}
+		if exp.SnapName == "" {
+			if err := notRolling(tx, da); err != nil {
+				return err
+			}
+		}
 		exp.DAID = da.ID
 		plan, err := array.CreateExp(tx, exp)
 		if err := setTags(tx, exp.ID, tags, err); err != nil {

@@ -33,6 +33,7 @@ func TestArraysAreChangedInTheLockOrder(t *testing.T) {
 		must[*apiv1.SyncupDaReply](t)(client.SyncupDa(ctx, &apiv1.SyncupDaRequest{DaName: da}))
 		must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: da, ExpName: "e"}))
 		must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: da, ExpName: "of-snap"}))
+		must[*apiv1.RollbackSnapReply](t)(client.RollbackSnap(ctx, &apiv1.RollbackSnapRequest{DaName: da, SnapName: "s2"}))
 		must[*apiv1.DeleteSnapReply](t)(client.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: da, SnapName: "s2"}))
 		name := da + "-renamed"
 		must[*apiv1.ModifyDaReply](t)(client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: da, NewDaName: &name}))

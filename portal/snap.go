@@ -58,6 +58,9 @@ func snapFits(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
 	}); err != nil {
 		return err
 	}
+	if err := notRolling(tx, da); err != nil {
+		return err
+	}
 	all, err := tx.SnapsOfDA(da.ID)
 	if err != nil {
 		return err
@@ -72,6 +75,11 @@ func snapFits(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
 // awaitSnap has the array's primary, whichever node that is by now, take a snapshot,
 // and returns the snapshot when it is taken, else why it is not.
 func (s *Server) awaitSnap(ctx context.Context, snap *vda.Snap) (now *vda.Snap, why string) {
+	return s.awaitRow(ctx, snap, func(row *vda.Snap) bool { return row.State == vda.SnapTaken })
+}
+
+// awaitRow has the array's primary be told of a snapshot until its row is as it should.
+func (s *Server) awaitRow(ctx context.Context, snap *vda.Snap, good func(*vda.Snap) bool) (now *vda.Snap, why string) {
 	ctx, cancel := s.syncTime(ctx)
 	defer cancel()
 	begin := time.Now()
@@ -94,7 +102,7 @@ func (s *Server) awaitSnap(ctx context.Context, snap *vda.Snap) (now *vda.Snap, 
 		switch {
 		case err != nil:
 			why = reason.Of(err)
-		case row.State == vda.SnapTaken:
+		case row.State != vda.SnapDeleting && good(row):
 			return row, ""
 		case row.State == vda.SnapDeleting:
 			return nil, "another request has deleted it"
@@ -107,7 +115,7 @@ func (s *Server) awaitSnap(ctx context.Context, snap *vda.Snap) (now *vda.Snap, 
 		select {
 		case <-ctx.Done():
 			if why == "" {
-				why = "the array's primary has not taken it in time"
+				why = "the array's primary has not carried it out in time"
 			}
 			return nil, why
 		case <-time.After(pause):
@@ -175,6 +183,72 @@ func (s *Server) cancelSnap(ctx context.Context, snap *vda.Snap, daName, why str
 	return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken: %s; %s", snap.Name, daName, why, left)
 }
 
+// RollbackSnap makes an array what a snapshot of it shows. The order is carried out when
+// the reply says so; else it stands, and is carried out when the primary can.
+func (s *Server) RollbackSnap(ctx context.Context, req *apiv1.RollbackSnapRequest) (*apiv1.RollbackSnapReply, error) {
+	var snap *vda.Snap
+	err := s.update(ctx, func(tx store.Tx) error {
+		da, row, err := findSnap(tx, req.DaName, req.SnapName)
+		if err != nil {
+			return err
+		}
+		snap = row
+		if snap.Rollback != vda.RollbackNone { // the order stands: it is waited for
+			return nil
+		}
+		if err := mayRollBack(tx, da, snap); err != nil {
+			return err
+		}
+		_, err = array.RollBack(tx, snap)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	now, why := s.awaitRow(ctx, snap, func(row *vda.Snap) bool { return row.Rollback == vda.RollbackNone })
+	if now == nil {
+		return nil, vda.Errorf(vda.FailedPrecondition, "da %s is not rolled back to snap %s yet: %s; it will be when that is mended, and is "+
+			"shown to no host until then: give the order again to wait for it, or see snap get", req.DaName, snap.Name, why)
+	}
+	msg := snapMsg(now, req.DaName, nil)
+	return &apiv1.RollbackSnapReply{SnapMsg: msg}, nil
+}
+
+// mayRollBack refuses a rollback of an array that hosts use, or that is being changed.
+func mayRollBack(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
+	if snap.State != vda.SnapTaken {
+		return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
+	}
+	if err := notRolling(tx, da); err != nil {
+		return err
+	}
+	exps, err := tx.ExpsOfDA(da.ID)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for i := range exps {
+		if e := &exps[i]; !e.Deleted && e.SnapName == "" {
+			names = append(names, e.Name)
+		}
+	}
+	if names != nil {
+		return inUse("da", da.Name, "exps", names)
+	}
+	return nil
+}
+
+// notRolling refuses what an array that is being rolled back must not have done to it.
+func notRolling(tx store.Reader, da *vda.DA) error {
+	snaps, err := tx.SnapsOfDA(da.ID)
+	for i := range snaps {
+		if s := &snaps[i]; s.Live() && s.Rollback != vda.RollbackNone {
+			return vda.Errorf(vda.FailedPrecondition, "da %s is being rolled back to snap %s: snap get says when that is done", da.Name, s.Name)
+		}
+	}
+	return err
+}
+
 // DeleteSnap deletes a snapshot that no exporter shows. The others keep what they
 // share with it.
 func (s *Server) DeleteSnap(ctx context.Context, req *apiv1.DeleteSnapRequest) (*apiv1.DeleteSnapReply, error) {
@@ -187,6 +261,10 @@ func (s *Server) DeleteSnap(ctx context.Context, req *apiv1.DeleteSnapRequest) (
 		}
 		snap = row
 		if err := snapUnused(tx, da, snap); err != nil {
+			return err
+		}
+		// A rollback that cannot be carried out is given up with its snapshot.
+		if err := notRolling(tx, da); err != nil && (snap.Rollback == vda.RollbackNone || !snap.Health.Error) {
 			return err
 		}
 		plan, err := array.DeleteSnap(tx, snap)
@@ -354,7 +432,8 @@ func (s *Server) GetSnap(ctx context.Context, req *apiv1.GetSnapRequest) (*apiv1
 
 func snapMsg(s *vda.Snap, daName string, exps []string) *apiv1.SnapMsg {
 	h := seen(s.Health)
-	return &apiv1.SnapMsg{SnapId: s.ID, SnapName: s.Name, DaName: daName, DaSize: s.Size, HeldSize: s.Held, State: s.State.String(),
+	return &apiv1.SnapMsg{SnapId: s.ID, SnapName: s.Name, DaName: daName, DaSize: s.Size, HeldSize: s.Held,
+		State: s.State.String(), Rollback: s.Rollback.String(),
 		AskedTime: rfc3339(s.Asked), TakenTime: rfc3339(s.Taken), Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, ExpNameList: exps}
 }
 

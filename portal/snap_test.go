@@ -175,3 +175,79 @@ func TestSnapshotAnswerThatIsLost(t *testing.T) {
 		t.Errorf("the agent is told %v", s)
 	}
 }
+
+// TestRollback: an order that is given once is carried out once, and stands until it is;
+// meanwhile nothing else is done to the array.
+func TestRollback(t *testing.T) {
+	t.Parallel()
+	c := portaltest.New(t)
+	cl := c.Client(func(cfg *portal.Config) { cfg.SettleTime = time.Millisecond })
+	c.Populate(cl, 1, 1)
+	host := "nqn.2016-06.io.spdk:h"
+	roll := &apiv1.RollbackSnapRequest{DaName: "da0", SnapName: "s0"}
+	must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 16 << 20}))
+	for _, name := range []string{"s0", "s1"} {
+		must[*apiv1.CreateSnapReply](t)(cl.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: "da0", SnapName: name}))
+	}
+	must[*apiv1.CreateExpReply](t)(cl.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e0", InitiatorNqn: host}))
+	must[*apiv1.CreateExpReply](t)(cl.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "of", SnapName: "s0",
+		InitiatorNqn: host}))
+	_, err := cl.RollbackSnap(ctx, roll)
+	refusedWith(t, err, apiv1.CodeInUse, "da da0 still has exps: e0; delete them first")
+	must[*apiv1.DeleteExpReply](t)(cl.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "e0"}))
+	agent := c.Agent("cn0:9820")
+	if got := must[*apiv1.RollbackSnapReply](t)(cl.RollbackSnap(ctx, roll)); got.SnapMsg.Rollback != "" || agent.RolledBack() != 1 {
+		t.Errorf("%v, rolled back %d times", got, agent.RolledBack())
+	}
+	must[*apiv1.SyncupCnReply](t)(cl.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: "cn0:9820"}))
+	if n := agent.RolledBack(); n != 1 {
+		t.Errorf("it was rolled back %d times", n)
+	}
+
+	// One that cannot be carried out stands.
+	agent.FailSnaps("a reason")
+	_, err = cl.RollbackSnap(ctx, roll)
+	refusedWith(t, err, apiv1.CodeFailedPrecondition, "da da0 is not rolled back to snap s0 yet: a reason; it will be when that is mended")
+	got := must[*apiv1.GetSnapReply](t)(cl.GetSnap(ctx, &apiv1.GetSnapRequest{DaName: "da0", SnapName: "s0"}))
+	if got.SnapMsg.Rollback != "asked" {
+		t.Errorf("%v", got)
+	}
+	for what, f := range map[string]func() error{
+		"exp create": func() error {
+			_, err := cl.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e1", InitiatorNqn: host})
+			return err
+		},
+		"snap create": func() error {
+			_, err := cl.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: "da0", SnapName: "s2"})
+			return err
+		},
+		"snap delete": func() error {
+			_, err := cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: "s1"})
+			return err
+		},
+		"another": func() error {
+			_, err := cl.RollbackSnap(ctx, &apiv1.RollbackSnapRequest{DaName: "da0", SnapName: "s1"})
+			return err
+		},
+	} {
+		err := f()
+		t.Log(what)
+		refusedWith(t, err, apiv1.CodeFailedPrecondition, "da da0 is being rolled back to snap s0")
+	}
+	agent.FailSnaps("")
+	must[*apiv1.RollbackSnapReply](t)(cl.RollbackSnap(ctx, roll)) // the same order
+	if n := agent.RolledBack(); n != 2 {
+		t.Errorf("it was rolled back %d times", n)
+	}
+	must[*apiv1.CreateExpReply](t)(cl.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e1", InitiatorNqn: host}))
+
+	// Or it is given up with its snapshot.
+	must[*apiv1.DeleteExpReply](t)(cl.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "e1"}))
+	must[*apiv1.DeleteExpReply](t)(cl.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "of"}))
+	agent.FailSnaps("a reason")
+	_, err = cl.RollbackSnap(ctx, roll)
+	refusedWith(t, err, apiv1.CodeFailedPrecondition, "a reason")
+	agent.FailSnaps("")
+	must[*apiv1.DeleteSnapReply](t)(cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: "s0"}))
+	must[*apiv1.CreateExpReply](t)(cl.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "e2", InitiatorNqn: host}))
+}

@@ -111,6 +111,14 @@ func (a API) BdevLvolRename(ctx context.Context, lvol, newName string) error {
 	return a.do(ctx, "bdev_lvol_rename", renameParams{lvol, newName})
 }
 
+// BdevLvolClone makes a thin writable lvol on a snapshot and returns its UUID.
+func (a API) BdevLvolClone(ctx context.Context, snapshot, cloneName string) (string, error) {
+	return ask[string](ctx, a, "bdev_lvol_clone", struct {
+		Snapshot string `json:"snapshot_name"`
+		Clone    string `json:"clone_name"`
+	}{snapshot, cloneName})
+}
+
 // BdevLvolSnapshot makes a snapshot of an lvol, which becomes its clone, and returns
 // its UUID.
 func (a API) BdevLvolSnapshot(ctx context.Context, lvol, snapshotName string) (string, error) {

@@ -52,6 +52,9 @@ func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 		fmt.Sprintf("UPDATE vda_dn SET version = version + %d, applied = 0, marks = ''", versionLeap),
 		fmt.Sprintf("UPDATE vda_cn SET version = version + %d, applied = 0, marks = ''", versionLeap),
 		fmt.Sprintf("UPDATE vda_da SET term = term + %d", termLeap),
+		// A rollback of an array that the backup has as ordered was carried out since, and hosts have
+		// written: it is not carried out again. One that was not begun is given up.
+		fmt.Sprintf("UPDATE vda_snap SET rollback_state = %d WHERE rollback_state = %d", vda.RollbackDone, vda.RollbackAsked),
 	} {
 		if _, err := tx.ExecContext(ctx, q); err != nil {
 			_ = tx.Rollback()

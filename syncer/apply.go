@@ -198,7 +198,16 @@ func applySnap(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, primary
 	if err := setHealth(tx, store.ObjSnap, row.ID, row.Health, st); err != nil || deleting || st == nil || st.Error {
 		return false, err
 	}
-	return change.TookSnap(primary, spec.Term, s.Id, st.HeldBytes)
+	took, err := change.TookSnap(primary, spec.Term, s.Id, st.HeldBytes)
+	if err != nil || s.Rollback == apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED {
+		return took, err
+	}
+	if st.Rolled != s.Rollback { // nobody has looked
+		p.unfinished(spec.Version)
+		return took, nil
+	}
+	rolled, err := change.RolledBack(primary, spec.Term, s.Id, s.Rollback.Rollback())
+	return took || rolled, err
 }
 
 func applyES(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, e *apiv1.ExpSpec, st *apiv1.ObjectState) error {

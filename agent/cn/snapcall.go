@@ -158,6 +158,13 @@ func (r snapshots) settle(ctx context.Context) error {
 	}
 	tooLarge := (lvs.TotalDataClusters+1)*r.c.ClusterSize>>20 + 1
 	for _, s := range r.c.Snaps {
+		if s.Rollback != apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED {
+			select { // a rename waits for no I/O: one that has been read has ended by then
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(2 * settlePause):
+			}
+		}
 		if s.State == apiv1.SnapState_SNAP_STATE_TAKEN {
 			continue // nobody takes it, and nobody was told to delete it
 		}

@@ -19,7 +19,10 @@ import (
 type snapshots struct{ *pass }
 
 // snapNote is what a pass has found of a snapshot that is on media.
-type snapNote struct{ held uint64 } // bytes
+type snapNote struct {
+	held   uint64 // bytes
+	rolled apiv1.SnapRollback
+}
 
 // keep makes the array's snapshots so. The volume is up. What is wrong with one is
 // that snapshot's error.
@@ -50,12 +53,27 @@ func (r snapshots) keep(ctx context.Context) {
 			r.fail(s.Id, err)
 			continue
 		}
-		note := &snapNote{}
+		note := &snapNote{rolled: s.Rollback}
+		if err := r.rolled(ctx, s, busy); err != nil {
+			note.rolled = apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
+			r.fail(s.Id, fmt.Errorf("disk array %s is not rolled back to snapshot %s yet: %w", r.c.DaName, s.Name, err))
+		}
 		if l := b.Lvol(); l != nil {
 			note.held = l.NumAllocatedClusters * r.c.ClusterSize
 		}
 		r.noteSnap(s.Id, note)
 	}
+}
+
+// rolled carries out what SQL says of a rollback, if there is one.
+func (r snapshots) rolled(ctx context.Context, s *apiv1.SnapSpec, busy error) error {
+	if s.Rollback == apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED {
+		return nil
+	}
+	if busy != nil {
+		return busy
+	}
+	return r.rollBack(ctx, s)
 }
 
 // have returns a snapshot's bdev, which it makes when the snapshot is asked for and
@@ -171,6 +189,9 @@ func (r snapshots) drop(ctx context.Context, s *apiv1.SnapSpec, busy error) erro
 	if busy != nil {
 		return busy
 	}
+	if err := r.unroll(ctx, s); err != nil {
+		return err
+	}
 	b, err := r.find(ctx, s.Id)
 	if err != nil || b == nil {
 		return err
@@ -229,7 +250,7 @@ func (a *Agent) showSnaps(states []*apiv1.ObjectState) {
 	defer a.mu.Unlock()
 	for _, s := range states {
 		if n, found := a.snaps[s.Id]; found && !s.Error && !s.Gone {
-			s.Found, s.HeldBytes = true, n.held
+			s.Found, s.HeldBytes, s.Rolled = true, n.held, n.rolled
 		}
 	}
 }

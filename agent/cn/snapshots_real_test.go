@@ -242,3 +242,57 @@ func realSnapshots(t *testing.T, spdkDN, spdkCN bool) {
 	acked, _ := work.now()
 	holds(t, l.disk(primary), acked, acked)
 }
+
+// TestRealRollback: rounds of snapshot, writes, rollback and a move; after each the array
+// is what the snapshot shows, through both controllers, and the snapshot stays.
+func TestRealRollback(t *testing.T) { planes(t, realRollback) }
+
+func realRollback(t *testing.T, spdkDN, spdkCN bool) {
+	l, _, _ := reals(t, 2, false, spdkDN, spdkCN)
+	l.small()
+	l.up(0)
+	l.leased()
+	l.spec.Create = false
+	primary := 0
+	for round := range 3 {
+		e := l.spec.Exps[0]
+		// The numbers begin again.
+		if err := l.connect(primary, e).WriteAt(t.Context(), make([]byte, offsetOf(0, blocks)), 0); err != nil {
+			t.Fatal(err)
+		}
+		work := startLedger(l.multipathOf(e))
+		work.running(3)
+		acked, _ := work.now()
+		s := l.snap(round)
+		if spdkCN && primary == 0 && round > 0 { // it has one already
+			t.Fatal("the primary is on SPDK")
+		}
+		if st := l.snapState(primary, s); !st.Found {
+			t.Fatalf("round %d: %v", round, st)
+		}
+		_, sent := work.now()
+		s.State = taken
+		work.running(5)
+		work.end()
+		l.withdraw(primary)
+		for _, s.Rollback = range []apiv1.SnapRollback{rollAsked, rollDone} {
+			if st := l.snapState(primary, s); st.Error || st.Rolled != s.Rollback {
+				t.Fatalf("round %d: rollback %v: %v", round, s.Rollback, st)
+			}
+		}
+		s.Rollback = rollNone
+		to := 1 // where vda_tgt is, in any case
+		l.term++
+		l.sync(primary, l.cntlr(primary, to))
+		l.fence(false)
+		l.good(to, l.cntlr(to, to))
+		l.good(1-to, l.cntlr(1-to, to))
+		primary = to
+		l.spec.Exps = []*apiv1.ExpSpec{e}
+		n := l.exporter(round + 1)
+		l.spec.Exps = []*apiv1.ExpSpec{n}
+		l.all(primary)
+		at := holds(t, l.connect(primary, n), acked, sent)
+		holds(t, l.connect(1-primary, n), at, at)
+	}
+}

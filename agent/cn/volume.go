@@ -151,6 +151,9 @@ func (r volume) make(ctx context.Context) error {
 	if r.vol != "" {
 		return nil // lvstore's make has found it
 	}
+	if resumed, err := snapshots(r).resume(ctx); err != nil || resumed && r.vol != "" {
+		return err
+	}
 	if !r.c.Create {
 		return fmt.Errorf("the volume of disk array %s is not found in its lvstore; it is not made again", r.c.DaName)
 	}

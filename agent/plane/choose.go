@@ -25,7 +25,7 @@ var methods = map[string][]string{
 		"bdev_nvme_attach_controller", "bdev_nvme_detach_controller", "bdev_nvme_get_controllers",
 		"bdev_raid_create", "bdev_raid_delete", "bdev_raid_get_bdevs",
 		"nvmf_subsystem_listener_set_ana_state",
-		"bdev_lvol_snapshot",
+		"bdev_lvol_snapshot", "bdev_lvol_clone", "bdev_lvol_rename",
 		"nvmf_get_stats",
 	},
 }

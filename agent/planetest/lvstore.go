@@ -204,6 +204,30 @@ func (p *Plane) snapshotLvol(a *params) (any, error) {
 	return snap.uuid, nil
 }
 
+// cloneLvol makes a writable lvol with what a snapshot holds.
+func (p *Plane) cloneLvol(a *params) (any, error) {
+	s, l := p.lvol(a.SnapshotName)
+	switch {
+	case l == nil:
+		return nil, errNoDev
+	case !l.readOnly:
+		return nil, jsonrpc.Errno(syscall.EINVAL, "")
+	case s.lvols[a.CloneName] != nil:
+		return nil, errExists
+	}
+	if b, _ := p.storeNamed(s.name); b != nil {
+		if err := p.touch(b, true); err != nil {
+			return nil, err
+		}
+	}
+	m := l.medium
+	c := &lvol{name: a.CloneName, uuid: newUUID(""), clusters: l.clusters, parent: l,
+		medium: &Medium{Zero: m.Zero, Magic: m.Magic, blocks: maps.Clone(m.blocks), raw: maps.Clone(m.raw), under: m.under}}
+	s.lvols[c.name] = c
+	p.show(s, c)
+	return c.uuid, nil
+}
+
 // describeLvol is driver_specific.lvol of an lvol's bdev, nil for other bdevs.
 func (p *Plane) describeLvol(b *bdev) *spdk.BdevLvol {
 	if b.product != "Logical Volume" {

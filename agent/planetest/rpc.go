@@ -23,6 +23,7 @@ type params struct {
 	LvsName      string              `json:"lvs_name"`
 	LvolName     string              `json:"lvol_name"`
 	SnapshotName string              `json:"snapshot_name"`
+	CloneName    string              `json:"clone_name"`
 	Thin         bool                `json:"thin_provision"`
 	OldName      string              `json:"old_name"`
 	NewName      string              `json:"new_name"`
@@ -214,6 +215,7 @@ func init() {
 		"bdev_lvol_resize":         {true, (*Plane).resizeLvol},
 		"vda_lvol_grow":            {true, (*Plane).growLvol},
 		"bdev_lvol_snapshot":       {true, (*Plane).snapshotLvol},
+		"bdev_lvol_clone":          {true, (*Plane).cloneLvol},
 
 		"bdev_nvme_set_options": {true, func(p *Plane, a *params) (any, error) {
 			if a.KeepAliveMS > 0 {

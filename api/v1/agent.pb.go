@@ -83,6 +83,55 @@ func (SnapState) EnumDescriptor() ([]byte, []int) {
 	return file_v1_agent_proto_rawDescGZIP(), []int{0}
 }
 
+type SnapRollback int32
+
+const (
+	SnapRollback_SNAP_ROLLBACK_UNSPECIFIED SnapRollback = 0 // none
+	SnapRollback_SNAP_ROLLBACK_ASKED       SnapRollback = 1 // the volume is to become what the snapshot shows
+	SnapRollback_SNAP_ROLLBACK_DONE        SnapRollback = 2 // it has; the volume of before is to go from media
+)
+
+// Enum value maps for SnapRollback.
+var (
+	SnapRollback_name = map[int32]string{
+		0: "SNAP_ROLLBACK_UNSPECIFIED",
+		1: "SNAP_ROLLBACK_ASKED",
+		2: "SNAP_ROLLBACK_DONE",
+	}
+	SnapRollback_value = map[string]int32{
+		"SNAP_ROLLBACK_UNSPECIFIED": 0,
+		"SNAP_ROLLBACK_ASKED":       1,
+		"SNAP_ROLLBACK_DONE":        2,
+	}
+)
+
+func (x SnapRollback) Enum() *SnapRollback {
+	p := new(SnapRollback)
+	*p = x
+	return p
+}
+
+func (x SnapRollback) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SnapRollback) Descriptor() protoreflect.EnumDescriptor {
+	return file_v1_agent_proto_enumTypes[1].Descriptor()
+}
+
+func (SnapRollback) Type() protoreflect.EnumType {
+	return &file_v1_agent_proto_enumTypes[1]
+}
+
+func (x SnapRollback) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SnapRollback.Descriptor instead.
+func (SnapRollback) EnumDescriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{1}
+}
+
 type LegRole int32
 
 const (
@@ -119,11 +168,11 @@ func (x LegRole) String() string {
 }
 
 func (LegRole) Descriptor() protoreflect.EnumDescriptor {
-	return file_v1_agent_proto_enumTypes[1].Descriptor()
+	return file_v1_agent_proto_enumTypes[2].Descriptor()
 }
 
 func (LegRole) Type() protoreflect.EnumType {
-	return &file_v1_agent_proto_enumTypes[1]
+	return &file_v1_agent_proto_enumTypes[2]
 }
 
 func (x LegRole) Number() protoreflect.EnumNumber {
@@ -132,7 +181,7 @@ func (x LegRole) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use LegRole.Descriptor instead.
 func (LegRole) EnumDescriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{1}
+	return file_v1_agent_proto_rawDescGZIP(), []int{2}
 }
 
 // ListenerConf is an NVMe-oF transport address as SPDK's JSON-RPC names it.
@@ -219,8 +268,10 @@ type ObjectState struct {
 	Epoch uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// Of a snapshot: it has been found on media, and its own clusters have so many
 	// bytes, which are those that the array had written since the snapshot before.
-	Found         bool   `protobuf:"varint,10,opt,name=found,proto3" json:"found,omitempty"`
-	HeldBytes     uint64 `protobuf:"varint,11,opt,name=held_bytes,json=heldBytes,proto3" json:"held_bytes,omitempty"`
+	Found     bool   `protobuf:"varint,10,opt,name=found,proto3" json:"found,omitempty"`
+	HeldBytes uint64 `protobuf:"varint,11,opt,name=held_bytes,json=heldBytes,proto3" json:"held_bytes,omitempty"`
+	// Of a snapshot: what its spec's rollback asks for has been carried out.
+	Rolled        SnapRollback `protobuf:"varint,12,opt,name=rolled,proto3,enum=vda.v1.SnapRollback" json:"rolled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +360,13 @@ func (x *ObjectState) GetHeldBytes() uint64 {
 		return x.HeldBytes
 	}
 	return 0
+}
+
+func (x *ObjectState) GetRolled() SnapRollback {
+	if x != nil {
+		return x.Rolled
+	}
+	return SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
 }
 
 type HeartbeatRequest struct {
@@ -2311,6 +2369,7 @@ type SnapSpec struct {
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	State         SnapState              `protobuf:"varint,3,opt,name=state,proto3,enum=vda.v1.SnapState" json:"state,omitempty"`
+	Rollback      SnapRollback           `protobuf:"varint,4,opt,name=rollback,proto3,enum=vda.v1.SnapRollback" json:"rollback,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2364,6 +2423,13 @@ func (x *SnapSpec) GetState() SnapState {
 		return x.State
 	}
 	return SnapState_SNAP_STATE_UNSPECIFIED
+}
+
+func (x *SnapSpec) GetRollback() SnapRollback {
+	if x != nil {
+		return x.Rollback
+	}
+	return SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
 }
 
 type GrpSpec struct {
@@ -2813,7 +2879,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06trtype\x18\x01 \x01(\tR\x06trtype\x12\x16\n" +
 	"\x06traddr\x18\x02 \x01(\tR\x06traddr\x12\x16\n" +
 	"\x06adrfam\x18\x03 \x01(\tR\x06adrfam\x12\x18\n" +
-	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"\xc3\x01\n" +
+	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"\xf1\x01\n" +
 	"\vObjectState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\bR\x05error\x12\x1b\n" +
@@ -2824,7 +2890,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05found\x18\n" +
 	" \x01(\bR\x05found\x12\x1d\n" +
 	"\n" +
-	"held_bytes\x18\v \x01(\x04R\theldBytes\"\xac\x01\n" +
+	"held_bytes\x18\v \x01(\x04R\theldBytes\x12,\n" +
+	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xac\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3025,11 +3092,12 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
 	"\x10r_mbytes_per_sec\x18\x03 \x01(\x04R\rrMbytesPerSec\x12'\n" +
 	"\x10w_mbytes_per_sec\x18\x04 \x01(\x04R\rwMbytesPerSec\x12!\n" +
-	"\frebuild_mbps\x182 \x01(\x04R\vrebuildMbps\"W\n" +
+	"\frebuild_mbps\x182 \x01(\x04R\vrebuildMbps\"\x89\x01\n" +
 	"\bSnapSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
-	"\x05state\x18\x03 \x01(\x0e2\x11.vda.v1.SnapStateR\x05state\"\xd8\x01\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x11.vda.v1.SnapStateR\x05state\x120\n" +
+	"\brollback\x18\x04 \x01(\x0e2\x14.vda.v1.SnapRollbackR\brollback\"\xd8\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
@@ -3072,7 +3140,11 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x16SNAP_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SNAP_STATE_ASKED\x10\x01\x12\x14\n" +
 	"\x10SNAP_STATE_TAKEN\x10\x02\x12\x17\n" +
-	"\x13SNAP_STATE_DELETING\x10\x03*a\n" +
+	"\x13SNAP_STATE_DELETING\x10\x03*^\n" +
+	"\fSnapRollback\x12\x1d\n" +
+	"\x19SNAP_ROLLBACK_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13SNAP_ROLLBACK_ASKED\x10\x01\x12\x16\n" +
+	"\x12SNAP_ROLLBACK_DONE\x10\x02*a\n" +
 	"\aLegRole\x12\x18\n" +
 	"\x14LEG_ROLE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLEG_ROLE_MEMBER\x10\x01\x12\x13\n" +
@@ -3102,101 +3174,104 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 	return file_v1_agent_proto_rawDescData
 }
 
-var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_v1_agent_proto_goTypes = []any{
 	(SnapState)(0),           // 0: vda.v1.SnapState
-	(LegRole)(0),             // 1: vda.v1.LegRole
-	(*ListenerConf)(nil),     // 2: vda.v1.ListenerConf
-	(*ObjectState)(nil),      // 3: vda.v1.ObjectState
-	(*HeartbeatRequest)(nil), // 4: vda.v1.HeartbeatRequest
-	(*HeartbeatReply)(nil),   // 5: vda.v1.HeartbeatReply
-	(*MirrorState)(nil),      // 6: vda.v1.MirrorState
-	(*ScrubState)(nil),       // 7: vda.v1.ScrubState
-	(*LegState)(nil),         // 8: vda.v1.LegState
-	(*Unreached)(nil),        // 9: vda.v1.Unreached
-	(*ProbeRequest)(nil),     // 10: vda.v1.ProbeRequest
-	(*ProbeReply)(nil),       // 11: vda.v1.ProbeReply
-	(*OrphansRequest)(nil),   // 12: vda.v1.OrphansRequest
-	(*OrphansReply)(nil),     // 13: vda.v1.OrphansReply
-	(*StandByRequest)(nil),   // 14: vda.v1.StandByRequest
-	(*StandByReply)(nil),     // 15: vda.v1.StandByReply
-	(*ScrubRequest)(nil),     // 16: vda.v1.ScrubRequest
-	(*ScrubReply)(nil),       // 17: vda.v1.ScrubReply
-	(*SyncReply)(nil),        // 18: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 19: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 20: vda.v1.SyncDnRequest
-	(*VersionMark)(nil),      // 21: vda.v1.VersionMark
-	(*PdSpec)(nil),           // 22: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 23: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 24: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 25: vda.v1.CntlrSpec
-	(*Limits)(nil),           // 26: vda.v1.Limits
-	(*SnapSpec)(nil),         // 27: vda.v1.SnapSpec
-	(*GrpSpec)(nil),          // 28: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),       // 29: vda.v1.MirrorSpec
-	(*LegSpec)(nil),          // 30: vda.v1.LegSpec
-	(*VdTarget)(nil),         // 31: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 32: vda.v1.ExpSpec
-	nil,                      // 33: vda.v1.HeartbeatReply.VdEpochsEntry
+	(SnapRollback)(0),        // 1: vda.v1.SnapRollback
+	(LegRole)(0),             // 2: vda.v1.LegRole
+	(*ListenerConf)(nil),     // 3: vda.v1.ListenerConf
+	(*ObjectState)(nil),      // 4: vda.v1.ObjectState
+	(*HeartbeatRequest)(nil), // 5: vda.v1.HeartbeatRequest
+	(*HeartbeatReply)(nil),   // 6: vda.v1.HeartbeatReply
+	(*MirrorState)(nil),      // 7: vda.v1.MirrorState
+	(*ScrubState)(nil),       // 8: vda.v1.ScrubState
+	(*LegState)(nil),         // 9: vda.v1.LegState
+	(*Unreached)(nil),        // 10: vda.v1.Unreached
+	(*ProbeRequest)(nil),     // 11: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),       // 12: vda.v1.ProbeReply
+	(*OrphansRequest)(nil),   // 13: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),     // 14: vda.v1.OrphansReply
+	(*StandByRequest)(nil),   // 15: vda.v1.StandByRequest
+	(*StandByReply)(nil),     // 16: vda.v1.StandByReply
+	(*ScrubRequest)(nil),     // 17: vda.v1.ScrubRequest
+	(*ScrubReply)(nil),       // 18: vda.v1.ScrubReply
+	(*SyncReply)(nil),        // 19: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 20: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 21: vda.v1.SyncDnRequest
+	(*VersionMark)(nil),      // 22: vda.v1.VersionMark
+	(*PdSpec)(nil),           // 23: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 24: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 25: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 26: vda.v1.CntlrSpec
+	(*Limits)(nil),           // 27: vda.v1.Limits
+	(*SnapSpec)(nil),         // 28: vda.v1.SnapSpec
+	(*GrpSpec)(nil),          // 29: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),       // 30: vda.v1.MirrorSpec
+	(*LegSpec)(nil),          // 31: vda.v1.LegSpec
+	(*VdTarget)(nil),         // 32: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 33: vda.v1.ExpSpec
+	nil,                      // 34: vda.v1.HeartbeatReply.VdEpochsEntry
 }
 var file_v1_agent_proto_depIdxs = []int32{
-	3,  // 0: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	9,  // 1: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	33, // 2: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
-	6,  // 3: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	8,  // 4: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
-	7,  // 5: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
-	1,  // 6: vda.v1.LegState.role:type_name -> vda.v1.LegRole
-	2,  // 7: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	22, // 8: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	23, // 9: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	25, // 10: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	3,  // 11: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	19, // 12: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	2,  // 13: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	22, // 14: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	23, // 15: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	21, // 16: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	2,  // 17: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	25, // 18: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	21, // 19: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	28, // 20: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	32, // 21: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	2,  // 22: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	26, // 23: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	27, // 24: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	0,  // 25: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
-	31, // 26: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	29, // 27: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	29, // 28: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	30, // 29: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	31, // 30: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	1,  // 31: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	2,  // 32: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	4,  // 33: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	20, // 34: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	12, // 35: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	4,  // 36: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	24, // 37: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	12, // 38: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	10, // 39: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	14, // 40: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	16, // 41: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	5,  // 42: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	18, // 43: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	13, // 44: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	5,  // 45: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	18, // 46: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	13, // 47: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	11, // 48: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	15, // 49: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	17, // 50: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	42, // [42:51] is the sub-list for method output_type
-	33, // [33:42] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
+	4,  // 1: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
+	10, // 2: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	34, // 3: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	7,  // 4: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
+	9,  // 5: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	8,  // 6: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
+	2,  // 7: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	3,  // 8: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	23, // 9: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	24, // 10: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	26, // 11: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	4,  // 12: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	20, // 13: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	3,  // 14: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	23, // 15: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	24, // 16: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	22, // 17: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	3,  // 18: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	26, // 19: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	22, // 20: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	29, // 21: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	33, // 22: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	3,  // 23: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	27, // 24: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	28, // 25: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	0,  // 26: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	1,  // 27: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
+	32, // 28: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	30, // 29: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	30, // 30: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	31, // 31: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	32, // 32: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 33: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 34: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	5,  // 35: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	21, // 36: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	13, // 37: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 38: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	25, // 39: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	13, // 40: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	11, // 41: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	15, // 42: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	17, // 43: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	6,  // 44: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	19, // 45: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	14, // 46: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 47: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	19, // 48: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	14, // 49: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	12, // 50: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	16, // 51: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	18, // 52: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	44, // [44:53] is the sub-list for method output_type
+	35, // [35:44] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -3209,7 +3284,7 @@ func file_v1_agent_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   2,

@@ -5401,6 +5401,7 @@ type SnapMsg struct {
 	ErrorMsg      string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	ErrorTime     string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
 	ExpNameList   []string               `protobuf:"bytes,12,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"` // through which hosts use it
+	Rollback      string                 `protobuf:"bytes,13,opt,name=rollback,proto3" json:"rollback,omitempty"`                            // "", asked (the array is to be rolled back to it) or done (what was on the array before is being deleted)
 	LabelList     []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`         // KEY=VALUE each, by key
 	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -5519,6 +5520,13 @@ func (x *SnapMsg) GetExpNameList() []string {
 		return x.ExpNameList
 	}
 	return nil
+}
+
+func (x *SnapMsg) GetRollback() string {
+	if x != nil {
+		return x.Rollback
+	}
+	return ""
 }
 
 func (x *SnapMsg) GetLabelList() []string {
@@ -5751,6 +5759,110 @@ func (x *DeleteSnapReply) GetReplyInfo() *ReplyInfo {
 	return nil
 }
 
+type RollbackSnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackSnapRequest) Reset() {
+	*x = RollbackSnapRequest{}
+	mi := &file_v1_portal_proto_msgTypes[81]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackSnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackSnapRequest) ProtoMessage() {}
+
+func (x *RollbackSnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[81]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackSnapRequest.ProtoReflect.Descriptor instead.
+func (*RollbackSnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+}
+
+func (x *RollbackSnapRequest) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *RollbackSnapRequest) GetSnapName() string {
+	if x != nil {
+		return x.SnapName
+	}
+	return ""
+}
+
+type RollbackSnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	SnapMsg       *SnapMsg               `protobuf:"bytes,2,opt,name=snap_msg,json=snapMsg,proto3" json:"snap_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RollbackSnapReply) Reset() {
+	*x = RollbackSnapReply{}
+	mi := &file_v1_portal_proto_msgTypes[82]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RollbackSnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RollbackSnapReply) ProtoMessage() {}
+
+func (x *RollbackSnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[82]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RollbackSnapReply.ProtoReflect.Descriptor instead.
+func (*RollbackSnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+}
+
+func (x *RollbackSnapReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *RollbackSnapReply) GetSnapMsg() *SnapMsg {
+	if x != nil {
+		return x.SnapMsg
+	}
+	return nil
+}
+
 type ModifySnapRequest struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	DaName         string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
@@ -5764,7 +5876,7 @@ type ModifySnapRequest struct {
 
 func (x *ModifySnapRequest) Reset() {
 	*x = ModifySnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5776,7 +5888,7 @@ func (x *ModifySnapRequest) String() string {
 func (*ModifySnapRequest) ProtoMessage() {}
 
 func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5789,7 +5901,7 @@ func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapRequest.ProtoReflect.Descriptor instead.
 func (*ModifySnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+	return file_v1_portal_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ModifySnapRequest) GetDaName() string {
@@ -5837,7 +5949,7 @@ type ModifySnapReply struct {
 
 func (x *ModifySnapReply) Reset() {
 	*x = ModifySnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5849,7 +5961,7 @@ func (x *ModifySnapReply) String() string {
 func (*ModifySnapReply) ProtoMessage() {}
 
 func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5862,7 +5974,7 @@ func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapReply.ProtoReflect.Descriptor instead.
 func (*ModifySnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+	return file_v1_portal_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ModifySnapReply) GetReplyInfo() *ReplyInfo {
@@ -5892,7 +6004,7 @@ type ListSnapRequest struct {
 
 func (x *ListSnapRequest) Reset() {
 	*x = ListSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5904,7 +6016,7 @@ func (x *ListSnapRequest) String() string {
 func (*ListSnapRequest) ProtoMessage() {}
 
 func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5917,7 +6029,7 @@ func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{83}
+	return file_v1_portal_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *ListSnapRequest) GetLimit() uint32 {
@@ -5966,7 +6078,7 @@ type ListSnapReply struct {
 
 func (x *ListSnapReply) Reset() {
 	*x = ListSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5978,7 +6090,7 @@ func (x *ListSnapReply) String() string {
 func (*ListSnapReply) ProtoMessage() {}
 
 func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5991,7 +6103,7 @@ func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapReply.ProtoReflect.Descriptor instead.
 func (*ListSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{84}
+	return file_v1_portal_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *ListSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6025,7 +6137,7 @@ type GetSnapRequest struct {
 
 func (x *GetSnapRequest) Reset() {
 	*x = GetSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6037,7 +6149,7 @@ func (x *GetSnapRequest) String() string {
 func (*GetSnapRequest) ProtoMessage() {}
 
 func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6050,7 +6162,7 @@ func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{85}
+	return file_v1_portal_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *GetSnapRequest) GetDaName() string {
@@ -6077,7 +6189,7 @@ type GetSnapReply struct {
 
 func (x *GetSnapReply) Reset() {
 	*x = GetSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6089,7 +6201,7 @@ func (x *GetSnapReply) String() string {
 func (*GetSnapReply) ProtoMessage() {}
 
 func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6102,7 +6214,7 @@ func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapReply.ProtoReflect.Descriptor instead.
 func (*GetSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{86}
+	return file_v1_portal_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *GetSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6137,7 +6249,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6149,7 +6261,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6162,7 +6274,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{87}
+	return file_v1_portal_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -6249,7 +6361,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6261,7 +6373,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6274,7 +6386,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{88}
+	return file_v1_portal_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -6333,7 +6445,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6345,7 +6457,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6358,7 +6470,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{89}
+	return file_v1_portal_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -6413,7 +6525,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6425,7 +6537,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6438,7 +6550,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{90}
+	return file_v1_portal_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -6465,7 +6577,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6477,7 +6589,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6490,7 +6602,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{91}
+	return file_v1_portal_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -6516,7 +6628,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6528,7 +6640,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6541,7 +6653,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{92}
+	return file_v1_portal_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -6569,7 +6681,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6581,7 +6693,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6594,7 +6706,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{93}
+	return file_v1_portal_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -6656,7 +6768,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6668,7 +6780,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6681,7 +6793,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{94}
+	return file_v1_portal_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -6712,7 +6824,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6724,7 +6836,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6737,7 +6849,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{95}
+	return file_v1_portal_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -6793,7 +6905,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6805,7 +6917,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6818,7 +6930,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{96}
+	return file_v1_portal_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -6852,7 +6964,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6864,7 +6976,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6877,7 +6989,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{97}
+	return file_v1_portal_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -6904,7 +7016,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6916,7 +7028,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6929,7 +7041,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{98}
+	return file_v1_portal_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -6965,7 +7077,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6977,7 +7089,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6990,7 +7102,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{99}
+	return file_v1_portal_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -7064,7 +7176,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7076,7 +7188,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7089,7 +7201,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{100}
+	return file_v1_portal_proto_rawDescGZIP(), []int{102}
 }
 
 type ListOrphanReply struct {
@@ -7103,7 +7215,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7115,7 +7227,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7128,7 +7240,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{101}
+	return file_v1_portal_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7162,7 +7274,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7174,7 +7286,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7187,7 +7299,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{102}
+	return file_v1_portal_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -7214,7 +7326,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7226,7 +7338,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7239,7 +7351,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{103}
+	return file_v1_portal_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7265,7 +7377,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7277,7 +7389,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7290,7 +7402,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{104}
+	return file_v1_portal_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -7310,7 +7422,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7322,7 +7434,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7335,7 +7447,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{105}
+	return file_v1_portal_proto_rawDescGZIP(), []int{107}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7361,7 +7473,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7373,7 +7485,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7386,7 +7498,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{106}
+	return file_v1_portal_proto_rawDescGZIP(), []int{108}
 }
 
 type GetStatusReply struct {
@@ -7399,7 +7511,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7411,7 +7523,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7424,7 +7536,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{107}
+	return file_v1_portal_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *GetStatusReply) GetReplyInfo() *ReplyInfo {
@@ -7457,7 +7569,7 @@ type StatusMsg struct {
 
 func (x *StatusMsg) Reset() {
 	*x = StatusMsg{}
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7469,7 +7581,7 @@ func (x *StatusMsg) String() string {
 func (*StatusMsg) ProtoMessage() {}
 
 func (x *StatusMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7482,7 +7594,7 @@ func (x *StatusMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusMsg.ProtoReflect.Descriptor instead.
 func (*StatusMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{108}
+	return file_v1_portal_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *StatusMsg) GetWell() bool {
@@ -7554,7 +7666,7 @@ type NodeCountMsg struct {
 
 func (x *NodeCountMsg) Reset() {
 	*x = NodeCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7566,7 +7678,7 @@ func (x *NodeCountMsg) String() string {
 func (*NodeCountMsg) ProtoMessage() {}
 
 func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7579,7 +7691,7 @@ func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCountMsg.ProtoReflect.Descriptor instead.
 func (*NodeCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{109}
+	return file_v1_portal_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *NodeCountMsg) GetKind() string {
@@ -7633,7 +7745,7 @@ type CapacityMsg struct {
 
 func (x *CapacityMsg) Reset() {
 	*x = CapacityMsg{}
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7645,7 +7757,7 @@ func (x *CapacityMsg) String() string {
 func (*CapacityMsg) ProtoMessage() {}
 
 func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7658,7 +7770,7 @@ func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapacityMsg.ProtoReflect.Descriptor instead.
 func (*CapacityMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{110}
+	return file_v1_portal_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *CapacityMsg) GetLocation() string {
@@ -7728,7 +7840,7 @@ type DaCountMsg struct {
 
 func (x *DaCountMsg) Reset() {
 	*x = DaCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7740,7 +7852,7 @@ func (x *DaCountMsg) String() string {
 func (*DaCountMsg) ProtoMessage() {}
 
 func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7753,7 +7865,7 @@ func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaCountMsg.ProtoReflect.Descriptor instead.
 func (*DaCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{111}
+	return file_v1_portal_proto_rawDescGZIP(), []int{113}
 }
 
 func (x *DaCountMsg) GetState() string {
@@ -7789,7 +7901,7 @@ type CnLoadMsg struct {
 
 func (x *CnLoadMsg) Reset() {
 	*x = CnLoadMsg{}
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7801,7 +7913,7 @@ func (x *CnLoadMsg) String() string {
 func (*CnLoadMsg) ProtoMessage() {}
 
 func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7814,7 +7926,7 @@ func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnLoadMsg.ProtoReflect.Descriptor instead.
 func (*CnLoadMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{112}
+	return file_v1_portal_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *CnLoadMsg) GetCnName() string {
@@ -7856,7 +7968,7 @@ type VersionCountMsg struct {
 
 func (x *VersionCountMsg) Reset() {
 	*x = VersionCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7868,7 +7980,7 @@ func (x *VersionCountMsg) String() string {
 func (*VersionCountMsg) ProtoMessage() {}
 
 func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7881,7 +7993,7 @@ func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionCountMsg.ProtoReflect.Descriptor instead.
 func (*VersionCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{113}
+	return file_v1_portal_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *VersionCountMsg) GetComponent() string {
@@ -7914,7 +8026,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7926,7 +8038,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7939,7 +8051,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{114}
+	return file_v1_portal_proto_rawDescGZIP(), []int{116}
 }
 
 type ListVersionReply struct {
@@ -7952,7 +8064,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7964,7 +8076,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7977,7 +8089,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{115}
+	return file_v1_portal_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -8006,7 +8118,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8018,7 +8130,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8031,7 +8143,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{116}
+	return file_v1_portal_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -8084,7 +8196,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8096,7 +8208,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8109,7 +8221,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{117}
+	return file_v1_portal_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -8218,7 +8330,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8230,7 +8342,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8243,7 +8355,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+	return file_v1_portal_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -8301,7 +8413,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8313,7 +8425,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8326,7 +8438,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -8368,7 +8480,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8380,7 +8492,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8393,7 +8505,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -8429,7 +8541,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8441,7 +8553,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8454,7 +8566,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+	return file_v1_portal_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -8487,7 +8599,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8499,7 +8611,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8512,7 +8624,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+	return file_v1_portal_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -9053,7 +9165,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fScrubDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\x99\x03\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xb5\x03\n" +
 	"\aSnapMsg\x12\x17\n" +
 	"\asnap_id\x18\x01 \x01(\tR\x06snapId\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x17\n" +
@@ -9070,7 +9182,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	" \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
 	"error_time\x18\v \x01(\tR\terrorTime\x12\"\n" +
-	"\rexp_name_list\x18\f \x03(\tR\vexpNameList\x12\x1d\n" +
+	"\rexp_name_list\x18\f \x03(\tR\vexpNameList\x12\x1a\n" +
+	"\brollback\x18\r \x01(\tR\brollback\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\"\x81\x01\n" +
@@ -9088,7 +9201,14 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"C\n" +
 	"\x0fDeleteSnapReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xdc\x01\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"K\n" +
+	"\x13RollbackSnapRequest\x12\x17\n" +
+	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"q\n" +
+	"\x11RollbackSnapReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xdc\x01\n" +
 	"\x11ModifySnapRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12'\n" +
@@ -9328,7 +9448,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\rR\x05limitB\b\n" +
 	"\x06_after\"@\n" +
 	"\x0fWatchEventReply\x12-\n" +
-	"\tevent_msg\x18\x01 \x01(\v2\x10.vda.v1.EventMsgR\beventMsg2\xc2\x17\n" +
+	"\tevent_msg\x18\x01 \x01(\v2\x10.vda.v1.EventMsgR\beventMsg2\x8a\x18\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -9368,7 +9488,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"CreateSnap\x12\x19.vda.v1.CreateSnapRequest\x1a\x17.vda.v1.CreateSnapReply\x12@\n" +
 	"\n" +
-	"DeleteSnap\x12\x19.vda.v1.DeleteSnapRequest\x1a\x17.vda.v1.DeleteSnapReply\x12@\n" +
+	"DeleteSnap\x12\x19.vda.v1.DeleteSnapRequest\x1a\x17.vda.v1.DeleteSnapReply\x12F\n" +
+	"\fRollbackSnap\x12\x1b.vda.v1.RollbackSnapRequest\x1a\x19.vda.v1.RollbackSnapReply\x12@\n" +
 	"\n" +
 	"ModifySnap\x12\x19.vda.v1.ModifySnapRequest\x1a\x17.vda.v1.ModifySnapReply\x12:\n" +
 	"\bListSnap\x12\x17.vda.v1.ListSnapRequest\x1a\x15.vda.v1.ListSnapReply\x127\n" +
@@ -9400,7 +9521,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 123)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 125)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -9483,48 +9604,50 @@ var file_v1_portal_proto_goTypes = []any{
 	(*CreateSnapReply)(nil),     // 78: vda.v1.CreateSnapReply
 	(*DeleteSnapRequest)(nil),   // 79: vda.v1.DeleteSnapRequest
 	(*DeleteSnapReply)(nil),     // 80: vda.v1.DeleteSnapReply
-	(*ModifySnapRequest)(nil),   // 81: vda.v1.ModifySnapRequest
-	(*ModifySnapReply)(nil),     // 82: vda.v1.ModifySnapReply
-	(*ListSnapRequest)(nil),     // 83: vda.v1.ListSnapRequest
-	(*ListSnapReply)(nil),       // 84: vda.v1.ListSnapReply
-	(*GetSnapRequest)(nil),      // 85: vda.v1.GetSnapRequest
-	(*GetSnapReply)(nil),        // 86: vda.v1.GetSnapReply
-	(*ExpMsg)(nil),              // 87: vda.v1.ExpMsg
-	(*EsMsg)(nil),               // 88: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),    // 89: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),      // 90: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),    // 91: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),      // 92: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),    // 93: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),      // 94: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),      // 95: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),        // 96: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),       // 97: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),         // 98: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),           // 99: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),   // 100: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),     // 101: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),  // 102: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),    // 103: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil), // 104: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),   // 105: vda.v1.DeleteOrphanReply
-	(*GetStatusRequest)(nil),    // 106: vda.v1.GetStatusRequest
-	(*GetStatusReply)(nil),      // 107: vda.v1.GetStatusReply
-	(*StatusMsg)(nil),           // 108: vda.v1.StatusMsg
-	(*NodeCountMsg)(nil),        // 109: vda.v1.NodeCountMsg
-	(*CapacityMsg)(nil),         // 110: vda.v1.CapacityMsg
-	(*DaCountMsg)(nil),          // 111: vda.v1.DaCountMsg
-	(*CnLoadMsg)(nil),           // 112: vda.v1.CnLoadMsg
-	(*VersionCountMsg)(nil),     // 113: vda.v1.VersionCountMsg
-	(*ListVersionRequest)(nil),  // 114: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),    // 115: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),          // 116: vda.v1.VersionMsg
-	(*EventMsg)(nil),            // 117: vda.v1.EventMsg
-	(*EventFilter)(nil),         // 118: vda.v1.EventFilter
-	(*ListEventRequest)(nil),    // 119: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),      // 120: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),   // 121: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),     // 122: vda.v1.WatchEventReply
+	(*RollbackSnapRequest)(nil), // 81: vda.v1.RollbackSnapRequest
+	(*RollbackSnapReply)(nil),   // 82: vda.v1.RollbackSnapReply
+	(*ModifySnapRequest)(nil),   // 83: vda.v1.ModifySnapRequest
+	(*ModifySnapReply)(nil),     // 84: vda.v1.ModifySnapReply
+	(*ListSnapRequest)(nil),     // 85: vda.v1.ListSnapRequest
+	(*ListSnapReply)(nil),       // 86: vda.v1.ListSnapReply
+	(*GetSnapRequest)(nil),      // 87: vda.v1.GetSnapRequest
+	(*GetSnapReply)(nil),        // 88: vda.v1.GetSnapReply
+	(*ExpMsg)(nil),              // 89: vda.v1.ExpMsg
+	(*EsMsg)(nil),               // 90: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),    // 91: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),      // 92: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),    // 93: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),      // 94: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),    // 95: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),      // 96: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),      // 97: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),        // 98: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),       // 99: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),         // 100: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),           // 101: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),   // 102: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),     // 103: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),  // 104: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),    // 105: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil), // 106: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),   // 107: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),    // 108: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),      // 109: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),           // 110: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),        // 111: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),         // 112: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),          // 113: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),           // 114: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),     // 115: vda.v1.VersionCountMsg
+	(*ListVersionRequest)(nil),  // 116: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),    // 117: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),          // 118: vda.v1.VersionMsg
+	(*EventMsg)(nil),            // 119: vda.v1.EventMsg
+	(*EventFilter)(nil),         // 120: vda.v1.EventFilter
+	(*ListEventRequest)(nil),    // 121: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),      // 122: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),   // 123: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),     // 124: vda.v1.WatchEventReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -9600,147 +9723,151 @@ var file_v1_portal_proto_depIdxs = []int32{
 	0,   // 70: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
 	76,  // 71: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
 	0,   // 72: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 73: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 74: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 75: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 76: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 77: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 78: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	88,  // 79: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,   // 80: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	87,  // 81: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 82: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 83: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	87,  // 84: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 85: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	87,  // 86: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,   // 87: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	87,  // 88: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 89: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	99,  // 90: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,   // 91: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	99,  // 92: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 93: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	99,  // 94: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 95: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
-	108, // 96: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
-	109, // 97: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
-	110, // 98: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
-	111, // 99: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
-	112, // 100: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
-	113, // 101: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	0,   // 102: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	116, // 103: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	118, // 104: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 105: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	117, // 106: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	118, // 107: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	117, // 108: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	3,   // 109: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 110: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 111: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 112: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 113: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 114: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 115: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 116: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 117: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 118: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 119: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 120: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 121: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 122: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 123: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 124: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 125: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 126: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 127: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 128: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 129: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 130: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 131: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 132: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 133: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 134: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	62,  // 135: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	64,  // 136: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	66,  // 137: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	68,  // 138: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	70,  // 139: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	72,  // 140: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	74,  // 141: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	77,  // 142: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	79,  // 143: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	81,  // 144: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	83,  // 145: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	85,  // 146: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	89,  // 147: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	91,  // 148: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	93,  // 149: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	95,  // 150: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	97,  // 151: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	100, // 152: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	102, // 153: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	104, // 154: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	106, // 155: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	114, // 156: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	119, // 157: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	121, // 158: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	4,   // 159: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 160: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 161: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 162: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 163: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 164: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 165: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 166: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 167: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 168: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 169: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 170: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 171: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 172: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 173: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 174: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 175: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 176: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 177: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 178: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 179: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 180: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 181: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 182: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 183: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 184: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 185: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 186: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 187: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 188: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 189: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 190: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 191: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 192: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 193: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 194: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	84,  // 195: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	86,  // 196: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	90,  // 197: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	92,  // 198: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	94,  // 199: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	96,  // 200: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	98,  // 201: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	101, // 202: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	103, // 203: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	105, // 204: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	107, // 205: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	115, // 206: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	120, // 207: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	122, // 208: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	159, // [159:209] is the sub-list for method output_type
-	109, // [109:159] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	109, // [109:109] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	0,   // 73: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 74: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 75: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 76: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 77: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 78: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 79: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	76,  // 80: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	90,  // 81: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 82: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	89,  // 83: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 84: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 85: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	89,  // 86: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 87: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	89,  // 88: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 89: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	89,  // 90: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 91: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	101, // 92: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 93: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	101, // 94: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 95: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	101, // 96: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 97: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	110, // 98: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	111, // 99: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	112, // 100: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	113, // 101: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	114, // 102: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	115, // 103: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	0,   // 104: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	118, // 105: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	120, // 106: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 107: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	119, // 108: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	120, // 109: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	119, // 110: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	3,   // 111: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 112: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 113: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 114: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 115: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 116: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 117: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 118: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 119: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 120: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 121: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 122: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 123: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 124: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 125: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 126: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 127: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 128: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 129: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 130: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 131: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 132: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 133: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 134: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 135: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 136: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	62,  // 137: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	64,  // 138: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	66,  // 139: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	68,  // 140: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	70,  // 141: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	72,  // 142: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	74,  // 143: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	77,  // 144: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	79,  // 145: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	81,  // 146: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	83,  // 147: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	85,  // 148: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	87,  // 149: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	91,  // 150: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	93,  // 151: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	95,  // 152: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	97,  // 153: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	99,  // 154: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	102, // 155: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	104, // 156: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	106, // 157: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	108, // 158: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	116, // 159: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	121, // 160: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	123, // 161: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	4,   // 162: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 163: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 164: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 165: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 166: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 167: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 168: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 169: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 170: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 171: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 172: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 173: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 174: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 175: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 176: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 177: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 178: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 179: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 180: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 181: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 182: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 183: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 184: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 185: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 186: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 187: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 188: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 189: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 190: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 191: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 192: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 193: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 194: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 195: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 196: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 197: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	84,  // 198: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	86,  // 199: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	88,  // 200: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	92,  // 201: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	94,  // 202: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	96,  // 203: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	98,  // 204: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	100, // 205: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	103, // 206: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	105, // 207: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	107, // 208: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	109, // 209: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	117, // 210: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	122, // 211: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	124, // 212: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	162, // [162:213] is the sub-list for method output_type
+	111, // [111:162] is the sub-list for method input_type
+	111, // [111:111] is the sub-list for extension type_name
+	111, // [111:111] is the sub-list for extension extendee
+	0,   // [0:111] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -9763,19 +9890,19 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[62].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[74].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[81].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[83].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[93].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[85].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[95].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[102].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[121].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[97].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[104].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[123].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   123,
+			NumMessages:   125,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -63,6 +63,7 @@ const (
 	Portal_ScrubDa_FullMethodName      = "/vda.v1.Portal/ScrubDa"
 	Portal_CreateSnap_FullMethodName   = "/vda.v1.Portal/CreateSnap"
 	Portal_DeleteSnap_FullMethodName   = "/vda.v1.Portal/DeleteSnap"
+	Portal_RollbackSnap_FullMethodName = "/vda.v1.Portal/RollbackSnap"
 	Portal_ModifySnap_FullMethodName   = "/vda.v1.Portal/ModifySnap"
 	Portal_ListSnap_FullMethodName     = "/vda.v1.Portal/ListSnap"
 	Portal_GetSnap_FullMethodName      = "/vda.v1.Portal/GetSnap"
@@ -119,6 +120,7 @@ type PortalClient interface {
 	ScrubDa(ctx context.Context, in *ScrubDaRequest, opts ...grpc.CallOption) (*ScrubDaReply, error)
 	CreateSnap(ctx context.Context, in *CreateSnapRequest, opts ...grpc.CallOption) (*CreateSnapReply, error)
 	DeleteSnap(ctx context.Context, in *DeleteSnapRequest, opts ...grpc.CallOption) (*DeleteSnapReply, error)
+	RollbackSnap(ctx context.Context, in *RollbackSnapRequest, opts ...grpc.CallOption) (*RollbackSnapReply, error)
 	ModifySnap(ctx context.Context, in *ModifySnapRequest, opts ...grpc.CallOption) (*ModifySnapReply, error)
 	ListSnap(ctx context.Context, in *ListSnapRequest, opts ...grpc.CallOption) (*ListSnapReply, error)
 	GetSnap(ctx context.Context, in *GetSnapRequest, opts ...grpc.CallOption) (*GetSnapReply, error)
@@ -496,6 +498,16 @@ func (c *portalClient) DeleteSnap(ctx context.Context, in *DeleteSnapRequest, op
 	return out, nil
 }
 
+func (c *portalClient) RollbackSnap(ctx context.Context, in *RollbackSnapRequest, opts ...grpc.CallOption) (*RollbackSnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RollbackSnapReply)
+	err := c.cc.Invoke(ctx, Portal_RollbackSnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) ModifySnap(ctx context.Context, in *ModifySnapRequest, opts ...grpc.CallOption) (*ModifySnapReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ModifySnapReply)
@@ -694,6 +706,7 @@ type PortalServer interface {
 	ScrubDa(context.Context, *ScrubDaRequest) (*ScrubDaReply, error)
 	CreateSnap(context.Context, *CreateSnapRequest) (*CreateSnapReply, error)
 	DeleteSnap(context.Context, *DeleteSnapRequest) (*DeleteSnapReply, error)
+	RollbackSnap(context.Context, *RollbackSnapRequest) (*RollbackSnapReply, error)
 	ModifySnap(context.Context, *ModifySnapRequest) (*ModifySnapReply, error)
 	ListSnap(context.Context, *ListSnapRequest) (*ListSnapReply, error)
 	GetSnap(context.Context, *GetSnapRequest) (*GetSnapReply, error)
@@ -825,6 +838,9 @@ func (UnimplementedPortalServer) CreateSnap(context.Context, *CreateSnapRequest)
 }
 func (UnimplementedPortalServer) DeleteSnap(context.Context, *DeleteSnapRequest) (*DeleteSnapReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteSnap not implemented")
+}
+func (UnimplementedPortalServer) RollbackSnap(context.Context, *RollbackSnapRequest) (*RollbackSnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method RollbackSnap not implemented")
 }
 func (UnimplementedPortalServer) ModifySnap(context.Context, *ModifySnapRequest) (*ModifySnapReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ModifySnap not implemented")
@@ -1522,6 +1538,24 @@ func _Portal_DeleteSnap_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_RollbackSnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RollbackSnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).RollbackSnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_RollbackSnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).RollbackSnap(ctx, req.(*RollbackSnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_ModifySnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ModifySnapRequest)
 	if err := dec(in); err != nil {
@@ -1931,6 +1965,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteSnap",
 			Handler:    _Portal_DeleteSnap_Handler,
+		},
+		{
+			MethodName: "RollbackSnap",
+			Handler:    _Portal_RollbackSnap_Handler,
 		},
 		{
 			MethodName: "ModifySnap",

@@ -2,6 +2,30 @@ package apiv1
 
 import "github.com/virtual-disk-array/vda"
 
+// NewSnapRollback is the state of a rollback as it is sent.
+func NewSnapRollback(r vda.SnapRollback) SnapRollback {
+	switch r {
+	case vda.RollbackAsked:
+		return SnapRollback_SNAP_ROLLBACK_ASKED
+	case vda.RollbackDone:
+		return SnapRollback_SNAP_ROLLBACK_DONE
+	default:
+		return SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
+	}
+}
+
+// Rollback is the state that is sent as r.
+func (r SnapRollback) Rollback() vda.SnapRollback {
+	switch r {
+	case SnapRollback_SNAP_ROLLBACK_ASKED:
+		return vda.RollbackAsked
+	case SnapRollback_SNAP_ROLLBACK_DONE:
+		return vda.RollbackDone
+	default:
+		return vda.RollbackNone
+	}
+}
+
 // NewSnapState is a snapshot's state as it is sent.
 func NewSnapState(s vda.SnapState) SnapState {
 	switch s {

@@ -50,14 +50,6 @@ func (m Methods) BdevLvolSetReadOnly(ctx context.Context, lvol string) error {
 	return m.do(ctx, "bdev_lvol_set_read_only", name{lvol})
 }
 
-// BdevLvolClone makes a thin writable lvol on a snapshot and returns its UUID.
-func (m Methods) BdevLvolClone(ctx context.Context, snapshot, cloneName string) (string, error) {
-	return ask[string](ctx, m, "bdev_lvol_clone", struct {
-		Snapshot string `json:"snapshot_name"`
-		Clone    string `json:"clone_name"`
-	}{snapshot, cloneName})
-}
-
 // BdevLvolInflate allocates every cluster and drops the parent.
 func (m Methods) BdevLvolInflate(ctx context.Context, lvol string) error {
 	return m.do(ctx, "bdev_lvol_inflate", name{lvol})

@@ -9,7 +9,8 @@ import (
 
 func newSnap(da *vda.DA) *vda.Snap {
 	id := store.NewID()
-	return &vda.Snap{ID: id, DAID: da.ID, Name: "snap-" + id, State: vda.SnapAsked, Size: 1 << 40, Held: 1 << 20, Asked: noon, Taken: noon,
+	return &vda.Snap{ID: id, DAID: da.ID, Name: "snap-" + id, State: vda.SnapAsked,
+		Size: 1 << 40, Held: 1 << 20, Asked: noon, Taken: noon, Rollback: vda.RollbackAsked,
 		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }
 
@@ -28,7 +29,7 @@ func testSnap(t *testing.T, s *suite) {
 		return tx.InsertSnap(again)
 	})
 	upd := *snap
-	upd.State, upd.Name, upd.Held, upd.Taken = vda.SnapTaken, snap.Name+"-new", 2<<20, noon.Add(1000)
+	upd.State, upd.Name, upd.Held, upd.Taken, upd.Rollback = vda.SnapTaken, snap.Name+"-new", 2<<20, noon.Add(1000), vda.RollbackDone
 	s.update(t, func(tx store.Tx) error { return tx.UpdateSnap(&upd) })
 	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.UpdateSnap(snap) }) // asked again
 	s.update(t, func(tx store.Tx) error { return tx.UpdateSnap(&upd) })

@@ -84,6 +84,12 @@ func (a *Agent) Snaps() (now, taken int) {
 	return now, taken
 }
 
+// RolledBack returns how often an array was rolled back.
+func (a *Agent) RolledBack() (n int) {
+	a.locked(func() { n = a.set.rolled })
+	return n
+}
+
 // Ail is Fail of an object that is as desired on something that is not well.
 func (a *Agent) Ail(id, why string) {
 	a.Fail(id, why)

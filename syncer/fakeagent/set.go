@@ -60,6 +60,7 @@ type set struct {
 	errs      map[string]string // by id
 	snaps     map[string]bool   // snapshots that are on media, by id
 	taken     int               // how often one was taken
+	rolled    int               // how often an array was rolled back
 	snapError string            // of every snapshot
 	done      map[string]bool   // of errs: they are as desired
 	failAll   string            // error of every object
@@ -249,7 +250,10 @@ func (s *set) snapshot(snap *apiv1.SnapSpec) *apiv1.ObjectState {
 		s.taken++
 	}
 	s.snaps[snap.Id] = true
-	st.Found, st.HeldBytes = true, clusterSize
+	st.Found, st.HeldBytes, st.Rolled = true, clusterSize, snap.Rollback
+	if snap.Rollback == apiv1.SnapRollback_SNAP_ROLLBACK_ASKED {
+		s.rolled++
+	}
 	return st
 }
 

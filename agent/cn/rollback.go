@@ -1,0 +1,168 @@
+package cn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+// An array is rolled back to a snapshot S by calls of which each is whole or not at all
+// on media, and what there is after each says which comes next:
+//
+//	vda-vol          -> clone S           nothing has happened
+//	vda-vol, new-S   -> rename to old-S
+//	old-S, new-S     -> rename to vda-vol
+//	vda-vol, old-S   it is done
+//
+// Old-S stays until SQL knows that it is done: an array without it that is asked for a
+// rollback has not been rolled back, and one with it is not rolled back again. No
+// exporter shows the array until old-S has gone, as the control plane sees to; the
+// space that old-S holds is what an array that is not thin has been promised.
+
+// rollBack carries out what SQL says of a rollback to a snapshot that is there.
+func (r snapshots) rollBack(ctx context.Context, s *apiv1.SnapSpec) error {
+	switch s.Rollback {
+	case apiv1.SnapRollback_SNAP_ROLLBACK_ASKED:
+		return r.rollTo(ctx, s)
+	case apiv1.SnapRollback_SNAP_ROLLBACK_DONE:
+		return r.deleteLvol(ctx, r.oldAlias(s))
+	default:
+		return nil
+	}
+}
+
+// rollTo makes the volume what a snapshot shows. The volume is up.
+func (r snapshots) rollTo(ctx context.Context, s *apiv1.SnapSpec) error {
+	if old, err := r.lvolAt(ctx, r.oldAlias(s)); err != nil || old != nil {
+		return err // it is done: without the volume, the pass would not be here
+	}
+	if err := r.unseen(ctx); err != nil {
+		return err
+	}
+	fresh, err := r.lvolAt(ctx, r.newAlias(s))
+	if err != nil {
+		return err
+	}
+	if fresh == nil {
+		r.Log.Info("rolling the disk array back", "da", r.c.DaName, "snap", s.Name)
+		if err := r.do(ctx, func(ctx context.Context) error {
+			_, err := r.Plane.BdevLvolClone(ctx, r.snapAlias(s.Id), vda.NewVolPrefix+s.Id)
+			return err
+		}); err != nil {
+			return err
+		}
+		if fresh, err = r.Plane.BdevGet(ctx, r.newAlias(s), 0); err != nil {
+			return err
+		}
+	}
+	if fresh.Bytes() < r.c.Size { // the array has grown since
+		if err := r.do(ctx, func(ctx context.Context) error {
+			return r.Plane.BdevLvolResize(ctx, r.newAlias(s), r.c.Size>>20)
+		}); err != nil {
+			return err
+		}
+	}
+	if err := r.rename(ctx, r.volAlias(), vda.OldVolPrefix+s.Id); err != nil {
+		return err
+	}
+	return r.show(ctx, s)
+}
+
+// resume finishes a rollback whose primary has died between the two renames, or takes
+// it back when its snapshot is to go. The lvstore is there and the volume is not. It
+// returns false when there is nothing of the kind.
+func (r snapshots) resume(ctx context.Context) (bool, error) {
+	for _, s := range r.c.Snaps {
+		old, err := r.lvolAt(ctx, r.oldAlias(s))
+		if err != nil {
+			return false, err
+		}
+		if old == nil {
+			continue
+		}
+		if err := r.ready(ctx); err != nil {
+			return false, err
+		}
+		if s.State == apiv1.SnapState_SNAP_STATE_DELETING {
+			return true, r.rename(ctx, r.oldAlias(s), volPrefix+r.c.DaId)
+		}
+		return true, r.show(ctx, s)
+	}
+	return false, nil
+}
+
+// show puts the new volume in the place of the one that has been put aside.
+func (r snapshots) show(ctx context.Context, s *apiv1.SnapSpec) error {
+	if err := r.rename(ctx, r.newAlias(s), volPrefix+r.c.DaId); err != nil {
+		return err
+	}
+	b, err := r.Plane.BdevGet(ctx, r.volAlias(), 0)
+	if err != nil {
+		return err
+	}
+	r.vol = b.Name
+	if r.inv, err = r.look(ctx); err != nil {
+		return err
+	}
+	r.Log.Info("the disk array is rolled back", "da", r.c.DaName, "snap", s.Name)
+	return nil
+}
+
+// unseen makes sure that nobody uses the volume: no exporter shows it, and those that
+// are to go have gone.
+func (r snapshots) unseen(ctx context.Context) error {
+	for _, e := range r.c.Exps {
+		switch {
+		case e.SnapName != "":
+		case !e.Deleted:
+			return fmt.Errorf("exporter %s shows the disk array", e.Name)
+		default:
+			if err := r.dropExp(ctx, e); err != nil {
+				return fmt.Errorf("exporter %s, which shows the disk array, has not gone yet: %w", e.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// unroll takes away what an attempt has left of a rollback to a snapshot that is to go.
+func (r snapshots) unroll(ctx context.Context, s *apiv1.SnapSpec) error {
+	if err := r.deleteLvol(ctx, r.newAlias(s)); err != nil {
+		return err
+	}
+	return r.deleteLvol(ctx, r.oldAlias(s))
+}
+
+func (r snapshots) rename(ctx context.Context, alias, name string) error {
+	return r.do(ctx, func(ctx context.Context) error { return r.Plane.BdevLvolRename(ctx, alias, name) })
+}
+
+// deleteLvol deletes an lvol that nobody uses, if it is there.
+func (r snapshots) deleteLvol(ctx context.Context, alias string) error {
+	b, err := r.lvolAt(ctx, alias)
+	if err != nil || b == nil {
+		return err
+	}
+	if l := b.Lvol(); l != nil && len(l.Clones) > 0 {
+		return errors.New("others stand on what was on the disk array before")
+	}
+	return r.do(ctx, func(ctx context.Context) error { return agent.Drop(r.Plane.BdevLvolDelete(ctx, b.Name)) })
+}
+
+// lvolAt returns the bdev of an alias, nil when there is none.
+func (r snapshots) lvolAt(ctx context.Context, alias string) (*spdk.Bdev, error) {
+	b, err := r.Plane.BdevGet(ctx, alias, 0)
+	return b, agent.Drop(err)
+}
+
+func (r snapshots) newAlias(s *apiv1.SnapSpec) string {
+	return daPrefix + r.c.DaId + "/" + vda.NewVolPrefix + s.Id
+}
+func (r snapshots) oldAlias(s *apiv1.SnapSpec) string {
+	return daPrefix + r.c.DaId + "/" + vda.OldVolPrefix + s.Id
+}

@@ -1,0 +1,210 @@
+package cn_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/spdk"
+)
+
+const (
+	rollAsked = apiv1.SnapRollback_SNAP_ROLLBACK_ASKED
+	rollDone  = apiv1.SnapRollback_SNAP_ROLLBACK_DONE
+	rollNone  = apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
+)
+
+// withdraw ends all exporters of the volume and returns them as they were.
+func (l *lab) withdraw(primary int) []*apiv1.ExpSpec {
+	l.Helper()
+	for _, e := range l.spec.Exps {
+		e.Deleted = true
+	}
+	l.all(primary)
+	was := l.spec.Exps
+	l.spec.Exps = nil
+	return was
+}
+
+// lvols are the names and parents of what an array's lvstore has, as controller node i
+// shows it, and the volume's UUID.
+func (l *lab) lvols(i int) (all string, volume string) {
+	l.Helper()
+	bdevs, err := l.cns[i].plane.Client().BdevGetBdevs(l.Context())
+	if err != nil {
+		l.Fatal(err)
+	}
+	names := map[string]string{}
+	for _, b := range bdevs {
+		if _, name, is := strings.Cut(strings.Join(b.Aliases, ""), "/"); is && b.Lvol() != nil {
+			name = strings.TrimSuffix(strings.TrimPrefix(name, "vda-"), "-"+daID)
+			names[name] = name + "<" + b.Lvol().BaseSnapshot
+			if name == "vol" {
+				volume = b.UUID
+			}
+		}
+	}
+	return fmt.Sprint(names), volume
+}
+
+// TestRollback: the volume becomes a clone of the snapshot, once; what was on it before
+// goes when that is recorded. An array that is shown to hosts stays as it is.
+func TestRollback(t *testing.T) {
+	for name, swaps := range map[string]bool{"vda_tgt": true, "SPDK": false} {
+		t.Run(name, func(t *testing.T) { inBubble(t, 2, swaps, rollback) })
+	}
+}
+
+func rollback(l *lab) {
+	l.small()
+	l.up(0)
+	l.spec.Create = false
+	s := l.snap(0)
+	l.snapState(0, s)
+	s.State, s.Rollback = taken, rollAsked
+	before, volume := l.lvols(0)
+	st := l.snapState(0, s)
+	now, _ := l.lvols(0)
+	if !st.Error || st.Rolled != rollNone || now != before || !strings.Contains(st.ErrorMsg, "exporter exp0 shows the disk array") {
+		l.Errorf("%v, from %s to %s", st, before, now)
+	}
+	s.Rollback = rollNone
+	exps := l.withdraw(0)
+	s.Rollback = rollAsked
+	for range 3 {
+		if st := l.snapState(0, s); st.Error || st.Rolled != rollAsked {
+			l.Errorf("%v", st)
+		}
+	}
+	after, first := l.lvols(0)
+	if !strings.Contains(after, "old-") || strings.Contains(after, "new-") || first == volume {
+		l.Errorf("it has %s, and volume %s as before", after, first)
+	}
+	s.Rollback = rollDone
+	for range 2 {
+		if st := l.snapState(0, s); st.Error || st.Rolled != rollDone {
+			l.Errorf("%v", st)
+		}
+	}
+	if after, now := l.lvols(0); strings.Contains(after, "old-") || now != first || after != before {
+		l.Errorf("it has %s, want %s, and volume %s, want %s", after, before, now, first)
+	}
+	s.Rollback = rollNone
+	for _, e := range exps {
+		e.Deleted = false
+		e.Id, e.Nqn = e.Id[:31]+"9", e.Nqn+"-new"
+	}
+	l.spec.Exps = exps
+	l.all(0)
+}
+
+// TestRollbackOutlivesItsPrimary: whichever process dies at whichever step, before it or
+// after it, the next primary finishes the rollback, and does it once.
+func TestRollbackOutlivesItsPrimary(t *testing.T) {
+	steps := []string{"bdev_lvol_clone", "bdev_lvol_rename", "bdev_lvol_rename ", "bdev_lvol_delete"}
+	for name, swaps := range map[string]bool{"vda_tgt": true, "SPDK": false} {
+		for n, method := range steps {
+			for _, carriedOut := range []bool{false, true} {
+				for _, dies := range []string{"agent", "data plane", "both, and it moves"} {
+					t.Run(fmt.Sprint(name, " step ", n, " carried out ", carriedOut, " ", dies), func(t *testing.T) {
+						inBubble(t, 2, swaps, func(l *lab) { rollbackOutlives(l, method, carriedOut, dies) })
+					})
+				}
+			}
+		}
+	}
+}
+
+func rollbackOutlives(l *lab, method string, carriedOut bool, dies string) {
+	l.small()
+	l.up(0)
+	l.spec.Create = false
+	s := l.snap(0)
+	l.snapState(0, s)
+	s.State = taken
+	l.withdraw(0)
+	before, volume := l.lvols(0)
+	p := l.cns[0].plane
+	var mu sync.Mutex
+	hit, left := false, strings.Count(method, " ") // a blank for each call that passes
+	died := make(chan struct{})
+	p.SetHook(func(m string, _ map[string]any) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if m != strings.TrimSpace(method) || hit {
+			return nil
+		}
+		if left--; left >= 0 {
+			return nil
+		}
+		hit = true
+		close(died)
+		if dies != "agent" {
+			p.Kill()
+		}
+		if carriedOut {
+			return nil
+		}
+		return spdk.ErrLost
+	})
+	roll := func(i int, state apiv1.SnapRollback) {
+		s.Rollback = state
+		for range 20 {
+			if st := l.snapState(i, s); !st.Error && st.Rolled == state {
+				return
+			}
+			time.Sleep(time.Second)
+		}
+		l.Fatalf("rollback %v: %v", state, l.states(i))
+	}
+	primary := 0
+	die := func() {
+		if dies == "data plane" {
+			p.Boot()
+			return
+		}
+		l.cns[0].stop(l)
+		if dies == "agent" {
+			l.cns[0].start(l)
+			return
+		}
+		primary = 1
+		l.term++
+		l.fence(false)
+	}
+	first := "" // the new volume
+	s.Rollback = rollAsked
+	if method == "bdev_lvol_delete" {
+		roll(0, rollAsked)
+		_, first = l.lvols(0)
+		s.Rollback = rollDone
+	}
+	answered := make(chan struct{})
+	c := l.cntlr(0, 0)
+	go func() {
+		defer close(answered)
+		l.sync(0, c)
+	}()
+	<-died
+	if dies == "data plane" {
+		die()
+		<-answered
+	} else {
+		<-answered
+		die()
+	}
+	if method != "bdev_lvol_delete" {
+		roll(primary, rollAsked)
+		if now, _ := l.lvols(primary); !strings.Contains(now, "old-") || strings.Contains(now, "new-") {
+			l.Errorf("it has %s", now)
+		}
+		_, first = l.lvols(primary)
+	}
+	roll(primary, rollDone)
+	if now, uuid := l.lvols(primary); now != before || uuid == volume || uuid != first {
+		l.Errorf("it has %s, want %s; volume %s, was %s, then %s", now, before, uuid, volume, first)
+	}
+}

@@ -168,7 +168,11 @@ func (c *Core) startRepairs() {
 }
 
 func (c *Core) repaired(io *IO, r Result) {
-	if c.stepDone(&c.repairs, io, r) && !io.job.bad {
+	switch {
+	case !c.stepDone(&c.repairs, io, r):
+	case io.job.bad:
+		c.hand = io.job.region + 1 // others are not held up by one that cannot be read
+	default:
 		c.repair.Clear(io.job.region)
 	}
 }
@@ -184,7 +188,7 @@ func (c *Core) startCopies() {
 						r = l.lack.Next(r + 1)
 					}
 					return r
-				}, 0, l.jobs)
+				}, l.hand, l.jobs)
 			}, &IO{Op: copyOp, to: Leg(i)}) {
 				break
 			}
@@ -201,7 +205,11 @@ func (c *Core) wasCopied(io *IO, r Result) {
 		c.copies-- // of a connection that is no more
 		return
 	}
-	if c.stepDone(jobs, io, r) && !io.job.bad {
+	switch {
+	case !c.stepDone(jobs, io, r):
+	case io.job.bad:
+		l.hand = io.job.region + 1 // as of repairs: all but what no member can read is copied
+	default:
 		l.copied = append(l.copied, io.job.region)
 	}
 }

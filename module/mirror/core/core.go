@@ -186,6 +186,7 @@ type leg struct {
 	lack     *label.Map    // what its map says that it lacks
 	pages    pages         // of that map
 	jobs     []*job        // that copy to it
+	hand     int           // where the next region to copy is looked for
 	copied   []int         // regions of lack that were copied and not flushed
 	flushed  []int         // those of them that the flush under way is about
 	flushAt  time.Duration // when some that were copied are flushed

@@ -40,6 +40,7 @@ type disk struct {
 	slots  []byte
 	pages  [][]byte
 	sick   bool // its writes fail
+	unread int  // its reads of this region fail; 0: none
 	broken bool // its connection to the present primary broke
 	bare   bool // it has no room for a label
 }
@@ -332,6 +333,9 @@ func (m *model) execute(p *primary, x pending) core.Result {
 	case core.ReadLeg:
 		if r := m.row(d.vd); a.IO.Op == core.Read && r != nil && r.role == core.Target {
 			m.fail("a host reads from a target")
+		}
+		if d.unread > 0 && a.IO.Off/region == uint64(d.unread) {
+			return core.Media
 		}
 		mem := p.of(a.IO)
 		if a.IO.Scrubs() {

@@ -205,6 +205,36 @@ var orders = []struct {
 		m.only(core.WriteMap, 1)
 		m.crash()
 	}},
+	{"a region that no member can read holds up no other in a copy", func(m *model) {
+		m.dropped(1)
+		for b := uint64(0); b < dataSize/block; b += region / block {
+			m.write(b)
+		}
+		for i, r := range m.rows {
+			if i != 1 {
+				r.disk.unread = 1
+			}
+		}
+		m.rows[1].disk.up = true
+		m.until("it is attached and lacks more than that region", func() bool {
+			return m.leg(1).Role == core.Target && m.leg(1).Lack > region
+		})
+		begun := m.now
+		m.until("it lacks that region alone", func() bool { return m.leg(1).Role == core.Target && m.leg(1).Lack == region })
+		// It is tried again after a second, and what was copied is flushed within one. If each
+		// region behind it waited for that, it would be 4 s.
+		if took := m.now - begun; took > 3*time.Second {
+			m.fail("the other regions took %v", took)
+		}
+		m.pass(3 * time.Second)
+		if l := m.leg(1); l.Role != core.Target || l.Lack != region || !m.online() {
+			m.fail("later the leg is %+v", l)
+		}
+		for _, r := range m.rows {
+			r.disk.unread = 0
+		}
+		m.until("it lacks nothing when that can be read", func() bool { return m.leg(1).Lack == 0 })
+	}},
 	{"failovers in the middle of a copy lose nothing of it", func(m *model) {
 		m.dropped(1)
 		for b := uint64(0); b < dataSize/block; b += region / block {

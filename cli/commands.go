@@ -270,7 +270,8 @@ var commands = []command{
 			"column has not all its legs, when there are too\nfew disk nodes with room, and when a controller is on a data plane that " +
 			"cannot\nmirror. The old number of legs, given again, ends a change that is under way.\n\n" +
 			"It can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
-			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes on with it.\n" +
+			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes on with " +
+			"it.\n" +
 			"It grows while hosts use it: they see the new size without connecting again. It never shrinks.",
 		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
 			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100\n  vda_cli da modify --da-name da9 --rebuild-mbps 50",

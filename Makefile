@@ -19,6 +19,9 @@ dist: build ## out/vda.tar.gz: the programs in one archive
 	@mkdir -p out
 	tar -C bin --owner=0 --group=0 -czf out/vda.tar.gz $(BINARIES)
 
+packages: build ## out/packages: debs and rpms of portal, monitor, dn, cn and cli
+	VERSION=$(VERSION) packaging/build.sh out/packages
+
 # sandbox, tutorial, failover, chaos: DATA_PLANE=vda (default), spdk, mixed or
 # mixed:NODE,NODE with SPDK_TGT=/path/to/spdk_tgt; docs/spdk.md says how each
 # is arranged.
@@ -74,4 +77,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist sandbox tutorial failover mirror scale chaos sim move conformance browser bench test check generate clean
+.PHONY: help build dist packages sandbox tutorial failover mirror scale chaos sim move conformance browser bench test check generate clean

@@ -65,7 +65,7 @@ var may = []struct{ name, imports string }{
 	{"blobstore/format", ""},
 	{"client", "api reason rpc"},
 	{"spdk/rpccli", "program reason spdk"},
-	{"rpc", "api daemon/httpd program reason"},
+	{"rpc", "api daemon daemon/httpd program reason"},
 	{"daemon/httpd", "daemon program reason"},
 	{"program", "daemon reason"},
 	{"daemon", "reason"},

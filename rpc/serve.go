@@ -19,6 +19,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 )
 
@@ -166,10 +167,12 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) error {
 		s.watchHealth(watch)
 		wg.Wait()
 	}()
+	stopping := daemon.Serving()
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
+	stopping()
 	stopWatch()
 	<-watched
 	s.health.Shutdown()

@@ -79,6 +79,11 @@ fi
 stage "allocations" allocations
 stage "stories of the simulation" go test -count=1 -timeout 15m -skip 'TestSeeds|TestMirrors|TestNamedSeeds' ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
+if command -v rpm >/dev/null && command -v dpkg-deb >/dev/null && command -v systemd-analyze >/dev/null; then
+  stage "packages: deb, rpm, units" bash -c 'make --no-print-directory packages && go test -tags e2e -count=1 -timeout 10m -v ./test/packages'
+else
+  unable "packages: deb, rpm, units" "needs dpkg-deb, rpm and systemd-analyze"
+fi
 if command -v chromium >/dev/null && command -v npm >/dev/null; then
   stage "pages in a browser" make --no-print-directory browser
 else

@@ -68,5 +68,5 @@ check "go vet" go vet -tags e2e ./...
 check "staticcheck" static
 check "generated code is up to date" generated
 check "go.mod is tidy" go mod tidy -diff
-check "shell scripts parse" bash -n test/*.sh test/e2e/guest/*.sh test/e2e/lab/*.sh .ci/run
+check "shell scripts parse" bash -n test/*.sh packaging/*.sh packaging/scripts/*.sh test/e2e/guest/*.sh test/e2e/lab/*.sh .ci/run
 exit $failed

@@ -18,6 +18,8 @@ nft nftables
 python3 python3-minimal
 curl curl
 chromium chromium
+rpm rpm
+systemd-analyze systemd
 gcc gcc
 pg_ctlcluster postgresql
 /usr/sbin/mariadbd mariadb-server

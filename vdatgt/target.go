@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda/bdev"
+	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/module/bdevnvme"
 	"github.com/virtual-disk-array/vda/module/errorinj"
 	"github.com/virtual-disk-array/vda/module/lvol"
@@ -143,10 +144,12 @@ func (t *Target) Run(ctx context.Context) error {
 		t.log.Info("HTTP is served", "addr", t.cfg.HTTP.Addr().String())
 	}
 	t.log.Info("vda_tgt is up", "socket", t.cfg.RPCSocket, "waiting_for_rpc", t.cfg.WaitForRPC)
+	stopping := daemon.Serving()
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 	}
+	stopping()
 	t.log.Info("vda_tgt is shutting down")
 	srv.Close(shutdownGrace)
 	t.close()

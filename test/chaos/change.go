@@ -132,6 +132,15 @@ func (c *cluster) unchanging(ctx context.Context) string {
 	return ""
 }
 
+// quiet is full for an array that is being changed: it waits until no change is under way.
+func (c *cluster) quiet(limit time.Duration) (why string, ok bool) {
+	for end := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
+		if why = c.unchanging(context.Background()); why == "" || time.Now().After(end) {
+			return why, why == ""
+		}
+	}
+}
+
 // changed waits until all that was begun has come to its end, and no vd is on the dn that
 // was drained; nil: none was.
 func (c *cluster) changed(t *verdict.T, drained *machine, limit time.Duration) {

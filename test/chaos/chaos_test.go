@@ -288,10 +288,14 @@ func (c *cluster) await(faults *chooser, f *fault) {
 	if faults.r.IntN(4) == 0 {
 		limit = 0
 	}
-	state, ok := c.full(limit)
+	full := c.full
+	if faults.changes { // it may have redundancy none by now
+		full = c.quiet
+	}
+	state, ok := full(limit)
 	if !ok && limit > 0 {
 		c.calmMonitors()
-		state, ok = c.full(limit)
+		state, ok = full(limit)
 	}
 	if !ok {
 		f.what += ", while its redundancy was " + state

@@ -66,7 +66,7 @@ func TestMirroredArray(plain *testing.T) {
 		{"none becomes mirror:2", func() { r.run("portal", cli+"da modify --da-name da0 --redundancy mirror:2 --wait=100s") }},
 		{"a dn dies and is back", func() {
 			dn := leg(0)
-			r.run(dn, "kill -9 $(pidof vda_tgt spdk_tgt vda_dn_agent)")
+			r.die(dn)
 			r.waitState("single")
 			time.Sleep(2 * time.Second) // I/O goes on without it
 			r.startNode(dn)
@@ -82,8 +82,8 @@ func TestMirroredArray(plain *testing.T) {
 		}},
 		{"the primary and a dn die", func() {
 			dn, cn := leg(0), r.primary("da0")
-			r.run(dn, "kill -9 $(pidof vda_tgt spdk_tgt vda_dn_agent)")
-			r.run(cn, "kill -9 $(pidof vda_tgt vda_cn_agent)")
+			r.die(dn)
+			r.die(cn)
 			r.waitState("single")
 			r.startNode(dn)
 			r.startNode(cn)
@@ -112,6 +112,15 @@ func TestMirroredArray(plain *testing.T) {
 	if !strings.Contains(out, `"state": "done"`) || strings.Contains(out, `"error": true`) {
 		t.Errorf("after a scrub: %s", out)
 	}
+}
+
+// die kills a node's processes and waits until they are gone: one that has I/O under way
+// keeps its socket until that has ended.
+func (r *rack) die(server string) {
+	r.t.Helper()
+	const all = "$(pidof vda_tgt spdk_tgt vda_dn_agent vda_cn_agent)"
+	r.run(server, "kill -9 "+all)
+	r.waitFor(server, "test -z \""+all+"\"", 60*time.Second)
 }
 
 // waitState waits until an array is as whole as that.

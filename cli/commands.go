@@ -42,6 +42,9 @@ type command struct {
 	ill func(reply proto.Message) *failure
 	// prepare sets what no flag does.
 	prepare func(req proto.Message)
+	// forms are what --as chooses from, and how each prints the reply; the first is the
+	// usual one. With -o, the reply itself is printed.
+	forms []form
 }
 
 // path is what a user types.
@@ -356,6 +359,12 @@ var commands = []command{
 			{name: "initiator-nqn", usage: "only those of the host with this `NQN`; all when not given"}, errorFilter, labelFilter}},
 	{noun: "exp", verb: "get", method: "GetExp", short: "Show an exporter: where its host connects to",
 		example: "  vda_cli exp get --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
+
+	{noun: "exp", verb: "connect", method: "GetExp", short: "Show how a host connects to an exporter", forms: connectForms,
+		prepare: func(req proto.Message) { req.(*apiv1.GetExpRequest).WithNsUuid = true },
+		long: "\nIt connects nothing: it prints commands for a shell of the host, or the host's\n/etc/nvme/config.json for nvme connect-all, " +
+			"or a line of its /etc/fstab. The paths\nare all those that there are, also while some are down.",
+		example: "  vda_cli exp connect da0/exp0\n  vda_cli exp connect da0/exp0 --as nvme-json", flags: []flag{daName, expName}},
 
 	{noun: "orphan", verb: "list", method: "ListOrphan", short: "List arrays, vds and pds that nodes have and the database does not know",
 		example: "  vda_cli orphan list -o table"},

@@ -37,6 +37,9 @@ func TestCommandsDoc(t *testing.T) {
 				}
 			}
 		}
+		if c.forms != nil {
+			optional = append(optional, "--as")
+		}
 		if c.wait != nil {
 			optional = append(optional, "--wait")
 		}

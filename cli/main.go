@@ -38,6 +38,7 @@ type session struct {
 	stderr    io.Writer // one line per warning or error
 
 	human bool        // the reply is printed for people: no format was asked for
+	as    string      // one of a command's forms
 	yes   bool        // nobody is asked before something is deleted
 	typed func() bool // somebody types the command; it is not a script's
 }
@@ -148,11 +149,25 @@ func (s *session) command(c *command) *cobra.Command {
 					return err
 				}
 			}
-			s.human = (c.text != nil || method.IsStreamingServer()) && program.OriginOf(cmd.Flags().Lookup("output")).Source == program.FromDefault
+			c := c
+			if c.forms != nil {
+				print, err := s.form(c)
+				if err != nil {
+					return err
+				}
+				shown := *c
+				shown.text = print
+				c = &shown
+			}
+			s.human = (c.text != nil || method.IsStreamingServer()) &&
+				program.OriginOf(cmd.Flags().Lookup("output")).Source == program.FromDefault
 			return s.call(cmd.Context(), c, method, req)
 		},
 	}
 	c.wait.add(cmd.Flags(), &s.wait)
+	if c.forms != nil {
+		s.addForms(cmd, c.forms)
+	}
 	if c.asks() {
 		s.askable(cmd)
 	}

@@ -214,7 +214,7 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 		return nil, err
 	}
 	notes := s.syncAll(ctx, steps...)
-	now, err := s.expMsg(ctx, req.DaName, req.ExpName)
+	now, err := s.expMsg(ctx, req.DaName, req.ExpName, false)
 	msg, remarks := shown(now, err, made)
 	remarks = append(remarks, warnings...)
 	return &apiv1.ModifyExpReply{ReplyInfo: done("the exp is modified", notes, remarks...), ExpMsg: msg}, nil
@@ -281,18 +281,20 @@ func (s *Server) ListExp(ctx context.Context, req *apiv1.ListExpRequest) (*apiv1
 
 // GetExp shows an exporter: where to connect, and the health of each way.
 func (s *Server) GetExp(ctx context.Context, req *apiv1.GetExpRequest) (*apiv1.GetExpReply, error) {
-	msg, err := s.expMsg(ctx, req.DaName, req.ExpName)
+	msg, err := s.expMsg(ctx, req.DaName, req.ExpName, req.WithNsUuid)
 	return &apiv1.GetExpReply{ExpMsg: msg}, err
 }
 
-func (s *Server) expMsg(ctx context.Context, daName, name string) (*apiv1.ExpMsg, error) {
+func (s *Server) expMsg(ctx context.Context, daName, name string, withUUID bool) (*apiv1.ExpMsg, error) {
 	var msg *apiv1.ExpMsg
 	err := s.view(ctx, func(tx store.Reader) error {
 		_, exp, err := findExp(tx, daName, name)
 		if err != nil {
 			return err
 		}
-		msg, err = expMsg(tx, exp)
+		if msg, err = expMsg(tx, exp); err == nil && withUUID {
+			msg.NsUuid = exp.NSUUID
+		}
 		return err
 	})
 	return msg, err

@@ -6243,6 +6243,7 @@ type ExpMsg struct {
 	MoreInitiatorNqnList []string               `protobuf:"bytes,8,rep,name=more_initiator_nqn_list,json=moreInitiatorNqnList,proto3" json:"more_initiator_nqn_list,omitempty"` // hosts that are let in beside initiator_nqn
 	LabelList            []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                                     // KEY=VALUE each, by key
 	Description          string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	NsUuid               string                 `protobuf:"bytes,60,opt,name=ns_uuid,json=nsUuid,proto3" json:"ns_uuid,omitempty"` // UUID of its namespace on hosts; "" unless it is asked for
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
@@ -6343,6 +6344,13 @@ func (x *ExpMsg) GetLabelList() []string {
 func (x *ExpMsg) GetDescription() string {
 	if x != nil {
 		return x.Description
+	}
+	return ""
+}
+
+func (x *ExpMsg) GetNsUuid() string {
+	if x != nil {
+		return x.NsUuid
 	}
 	return ""
 }
@@ -6958,6 +6966,7 @@ type GetExpRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
 	ExpName       string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	WithNsUuid    bool                   `protobuf:"varint,60,opt,name=with_ns_uuid,json=withNsUuid,proto3" json:"with_ns_uuid,omitempty"` // fill ExpMsg.ns_uuid
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -7004,6 +7013,13 @@ func (x *GetExpRequest) GetExpName() string {
 		return x.ExpName
 	}
 	return ""
+}
+
+func (x *GetExpRequest) GetWithNsUuid() bool {
+	if x != nil {
+		return x.WithNsUuid
+	}
+	return false
 }
 
 type GetExpReply struct {
@@ -9242,7 +9258,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fGetSnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
-	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xd5\x02\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xee\x02\n" +
 	"\x06ExpMsg\x12\x15\n" +
 	"\x06exp_id\x18\x01 \x01(\tR\x05expId\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12\x17\n" +
@@ -9254,7 +9270,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x17more_initiator_nqn_list\x18\b \x03(\tR\x14moreInitiatorNqnList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"\xaf\x01\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x17\n" +
+	"\ans_uuid\x18< \x01(\tR\x06nsUuid\"\xaf\x01\n" +
 	"\x05EsMsg\x12\x13\n" +
 	"\x05es_id\x18\x01 \x01(\tR\x04esId\x12\x1b\n" +
 	"\tcntlr_idx\x18\x02 \x01(\rR\bcntlrIdx\x12\x17\n" +
@@ -9310,10 +9327,12 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fexp_msg_list\x18\x02 \x03(\v2\x0e.vda.v1.ExpMsgR\n" +
 	"expMsgList\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\x03 \x01(\tR\tnextToken\"C\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"e\n" +
 	"\rGetExpRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x19\n" +
-	"\bexp_name\x18\x02 \x01(\tR\aexpName\"h\n" +
+	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12 \n" +
+	"\fwith_ns_uuid\x18< \x01(\bR\n" +
+	"withNsUuid\"h\n" +
 	"\vGetExpReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12'\n" +

@@ -2017,6 +2017,8 @@ func local_request_Portal_ListExp_0(ctx context.Context, marshaler runtime.Marsh
 	return msg, metadata, err
 }
 
+var filter_Portal_GetExp_0 = &utilities.DoubleArray{Encoding: map[string]int{"da_name": 0, "exp_name": 1}, Base: []int{1, 1, 2, 0, 0}, Check: []int{0, 1, 1, 2, 3}}
+
 func request_Portal_GetExp_0(ctx context.Context, marshaler runtime.Marshaler, client extApiv1.PortalClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq extApiv1.GetExpRequest
@@ -2038,6 +2040,12 @@ func request_Portal_GetExp_0(ctx context.Context, marshaler runtime.Marshaler, c
 	protoReq.ExpName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "exp_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_GetExp_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -2067,6 +2075,12 @@ func local_request_Portal_GetExp_0(ctx context.Context, marshaler runtime.Marsha
 	protoReq.ExpName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "exp_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_GetExp_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	msg, err := server.GetExp(ctx, &protoReq)
 	return msg, metadata, err

@@ -18,10 +18,11 @@ const (
 	ResourceExhausted              // no room
 	Unavailable                    // try again later
 	Conflict                       // a concurrent transaction won; retried by store
+	PermissionDenied               // the caller may not
 )
 
 var kindNames = [...]string{"internal error", "invalid argument", "not found", "already exists",
-	"failed precondition", "resource exhausted", "unavailable", "conflict"}
+	"failed precondition", "resource exhausted", "unavailable", "conflict", "permission denied"}
 
 func (k Kind) String() string { return kindNames[k] }
 

@@ -22,24 +22,24 @@ var may = []struct{ name, imports string }{
 	{"sandbox", "nvmf/host program sandbox/dataplane sandbox/stamp"},
 	{"sandbox/dataplane", ""},
 	{"sandbox/stamp", ""},
-	{"cli", "api client program reason"},
+	{"cli", "api client pki program reason"},
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon daemon/httpd placement portal/web program reason rpc store syncer"},
+	{"portal", "api array daemon daemon/httpd member pki placement portal/web program reason rpc store syncer"},
 	{"portal/web", "api"},
-	{"monitor", "api array daemon daemon/httpd program reason rpc store syncer"},
-	{"syncer", "api array placement reason rpc store"},
+	{"monitor", "api array daemon daemon/httpd member pki program reason rpc store syncer"},
+	{"syncer", "api array member pki placement reason rpc store"},
 	{"array", "placement store"},
 	{"placement", "blobstore/format"},
-	{"store", "program reason"},
+	{"store", "pki program reason"},
 
 	// agents
 	{"agent/dn", "agent api blobstore/format disk nvme reason spdk"},
 	{"agent/cn", "agent agent/plane api blobstore/format nvme reason spdk"},
 	{"agent/agenttest", "api"},
 	{"agent/planetest", "agent bdev blobstore/format disk module/mirror module/mirror/core module/mirror/label nvme spdk"},
-	{"agent", "agent/plane api daemon daemon/httpd disk nvme nvmf/host program reason rpc spdk"},
+	{"agent", "agent/plane api daemon daemon/httpd disk member nvme nvmf/host pki program reason rpc spdk"},
 	{"agent/plane", "spdk"},
 	{"disk", "blobstore/format"},
 
@@ -63,11 +63,13 @@ var may = []struct{ name, imports string }{
 
 	// ground
 	{"blobstore/format", ""},
-	{"client", "api reason rpc"},
+	{"client", "api pki reason rpc"},
 	{"spdk/rpccli", "program reason spdk"},
-	{"rpc", "api daemon daemon/httpd program reason"},
+	{"member", "api pki reason rpc"},
+	{"rpc", "api daemon daemon/httpd pki program reason"},
 	{"daemon/httpd", "daemon program reason"},
 	{"program", "daemon reason"},
+	{"pki", ""},
 	{"daemon", "reason"},
 	{"reason", ""},
 	{"spdk/spdktest", "spdk"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/member"
 )
 
 // Config of an agent.
@@ -36,6 +37,8 @@ type Config struct {
 	StateDir string
 	// ForgetVersions has Main call State.ForgetVersions and end.
 	ForgetVersions bool
+	// Member says who the agent is; its folder is that of the name tls in StateDir.
+	Member member.Flags
 	// AioDirs are the absolute paths of the folders below which a disk node's
 	// aio pds may lie. Default: /dev and the folder disks in StateDir.
 	AioDirs []string

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/virtual-disk-array/vda/member"
 	"github.com/virtual-disk-array/vda/program"
 )
 
@@ -83,6 +84,7 @@ func (f *flags) add(fs *pflag.FlagSet) {
 	fs.BoolVar(&c.ForgetVersions, "forget-versions", false, "instead of serving, forget the version and terms in --state-dir, "+
 		"so that the next request is taken whatever its own are; see docs/daemons")
 	program.Typed(fs, "forget-versions")
+	c.Member.AddEnrol(fs)
 	if f.app.Kind == "dn" {
 		fs.DurationVar(&c.DiskErrorHold, "disk-error-hold", time.Hour, "how long a pd is in error after the last I/O error of its disk: "+
 			"it takes no new vds, and no leg of a mirror is copied to it")
@@ -150,6 +152,11 @@ func (m Main) Run(ctx context.Context) (err error) {
 		return errors.Join(err, state.Close())
 	}
 	plane.State = state
+	cfg.Member.Dir = filepath.Join(cfg.StateDir, identityDir)
+	id, err := cfg.Member.Open(ctx, m.Kind, cfg.Log)
+	if err != nil {
+		return errors.Join(err, state.Close())
+	}
 	n := &Node{Cfg: cfg, State: state, Plane: plane, Log: cfg.Log}
 	if m.Prepare != nil {
 		m.Prepare(n)
@@ -166,5 +173,15 @@ func (m Main) Run(ctx context.Context) (err error) {
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()
 	}
-	return m.serve(ctx, lis, svc, n)
+	keep, stop := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		member.Keep(keep, id, nil, cfg.Log)
+	}()
+	defer func() {
+		stop()
+		<-kept
+	}()
+	return m.serve(ctx, lis, svc, n, id)
 }

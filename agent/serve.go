@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,7 +13,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
+	"github.com/virtual-disk-array/vda/member"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/rpc"
 )
 
@@ -20,6 +24,27 @@ import (
 // way at once: heartbeats of some milliseconds, and one sync at a time per
 // portal or monitor.
 var limits = rpc.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512}
+
+// identityDir is the folder in Config.StateDir with who the agent is.
+const identityDir = "tls"
+
+// learns has an agent take from the heartbeats of portals and monitors, who have shown their
+// certificates, whether the cluster is secured and whom to refuse.
+func learns(id *pki.Identity, log *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		reply, err := handle(ctx, req)
+		beat, ok := req.(*apiv1.HeartbeatRequest)
+		if kind := rpc.CallerOf(ctx).Kind; ok && beat.GetSecurity() != nil && (kind == pki.Portal || kind == pki.Monitor) {
+			was := id.Secured()
+			if err := member.Learn(id, beat.GetSecurity()); err != nil {
+				log.Error("what the cluster says of its security could not be kept", "err", err)
+			} else if !was && id.Secured() {
+				log.Info("the cluster is secured: calls in the clear are refused from now on")
+			}
+		}
+		return reply, err
+	}
+}
 
 // App is an agent as a program.
 type App struct {
@@ -56,7 +81,7 @@ func (a App) forget(cfg Config, out io.Writer) error {
 
 // serve answers on lis until ctx ends. The services' health follows the data
 // plane's at once, as monitors watch it; the agent itself is well without one.
-func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node) error {
+func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node, id *pki.Identity) error {
 	registry := httpd.NewRegistry(m.Name)
 	if err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vda_agent_objects_in_error",
 		Help: "Objects of the desired state that the agent could not make or unmake at its last attempt."},
@@ -64,14 +89,17 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node)
 		return err
 	}
 	return rpc.Serve(ctx, lis, rpc.Config{
-		Services: svc.Register,
-		Limits:   limits,
-		Registry: registry,
-		Log:      n.Log,
-		Quiet:    []string{"Heartbeat"},
-		Health:   func(context.Context) error { return n.Plane.Ready() },
-		Changed:  n.Plane.changed,
-		News:     n.news,
-		Alive:    true,
+		Services:  svc.Register,
+		Limits:    limits,
+		Registry:  registry,
+		Identity:  id,
+		Authorize: rpc.Members(id, pki.Portal, pki.Monitor),
+		Intercept: learns(id, n.Log),
+		Log:       n.Log,
+		Quiet:     []string{"Heartbeat"},
+		Health:    func(context.Context) error { return n.Plane.Ready() },
+		Changed:   n.Plane.changed,
+		News:      n.news,
+		Alive:     true,
 	})
 }

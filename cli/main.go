@@ -29,6 +29,7 @@ const (
 // session is one run.
 type session struct {
 	portals   string // addresses with commas between them
+	token     string // file with the user's token; "": the cluster is plain
 	timeout   time.Duration
 	output    output
 	wait      waitTime
@@ -89,6 +90,7 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	fs.StringVar(&s.columns, "columns", "", "`NAMES` of the columns that a table of a list has, with commas between them (default those "+
 		"that suit most)")
 	fs.BoolVar(&s.noHeaders, "no-headers", false, "print tables without a first line of names; with it when not given")
+	fs.StringVar(&s.token, "token-file", "", "`FILE` with the user's token, for a secured cluster (mode 0600; see vda_db --action user)")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
 		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: noCommand, RunE: incomplete,
@@ -209,6 +211,9 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 	cfg := client.Config{Portals: strings.Split(s.portals, ","), Timeout: s.timeout}
 	if len(cfg.Portals) == 1 {
 		cfg.Dial.Ping = -1 // there is no other to go to: --timeout is soon enough
+	}
+	if err := s.secure(&cfg); err != nil {
+		return err
 	}
 	c, err := client.New(cfg)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/rpc"
 )
@@ -29,6 +30,11 @@ type Config struct {
 	// or something else. Its ConnectTimeout is by default longer than Timeout
 	// when there is one portal, and else 3 s, after which the next has its turn.
 	Dial rpc.DialConfig
+}
+
+// Secure has calls go over TLS, to portals of the token's cluster alone, and show the token.
+func (c *Config) Secure(t pki.UserToken) {
+	c.Dial.TLS, c.Dial.Credentials = t.TLS(), rpc.Bearer(t.Secret)
 }
 
 // Client calls the portals of a cluster. It is safe for concurrent use.

@@ -97,6 +97,8 @@ var kinds = map[apiv1.ReplyCode]vda.Kind{
 	apiv1.CodeCancelled:          vda.Unavailable,
 	apiv1.CodeUnimplemented:      vda.FailedPrecondition,
 	apiv1.CodeUnreachable:        vda.Unavailable,
+	apiv1.CodeUnauthenticated:    vda.PermissionDenied,
+	apiv1.CodePermissionDenied:   vda.PermissionDenied,
 }
 
 // open are the codes after which a change may have been made all the same: its

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
@@ -19,6 +20,8 @@ type Config struct {
 	// Name is where this monitor serves: other monitors ask it there what it
 	// hears of a node that is silent to them.
 	Name string
+	// Identity is who the monitor is; nil: it is plain. Dial has it too.
+	Identity *pki.Identity
 	// Timing says when; zero fields get the defaults.
 	Timing Timing
 	// Parallel bounds the Sync calls under way at once. Default 64.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/member"
 	"github.com/virtual-disk-array/vda/syncer"
 )
 
@@ -122,6 +123,7 @@ func (m *Monitor) heartbeat(ctx context.Context, at nodeName, req *apiv1.Heartbe
 	if err != nil {
 		return nil, err
 	}
+	req.Security = member.Told(m.cfg.Identity)
 	return agent.Heartbeat(ctx, req)
 }
 

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/member"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
@@ -26,6 +28,8 @@ type Main struct {
 	// Config is the monitor's, but for Store and Dial, which Run makes. Name is
 	// by default the address where it listens.
 	Config
+	// Member says where the monitor's identity is.
+	Member member.Flags
 	// DatabaseURI names the cluster's database.
 	DatabaseURI string
 	// Ready, when not nil, gets the address once the monitor serves.
@@ -71,6 +75,8 @@ func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 	fs.SortFlags = false
 	m.Add(fs, 9620, "gRPC (other monitors, health, reflection) and HTTP (/metrics, /healthz), on one port")
 	db := dbflag.Add(fs)
+	m.Member.AddDir(fs)
+	m.Member.AddEnrol(fs)
 	t := &m.Timing
 	fs.DurationVar(&t.Period, "heartbeat-period", 500*time.Millisecond, "time between heartbeats to a node")
 	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 450*time.Millisecond, "longest a heartbeat may take; below the period")
@@ -119,11 +125,27 @@ func (m Main) serve(ctx context.Context, lis net.Listener) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
-	pool := syncer.NewPool(rpc.DialConfig{})
+	id := cfg.Identity
+	if id == nil {
+		if id, err = m.Member.Open(ctx, pki.Monitor, cfg.Log); err != nil {
+			return err
+		}
+		cfg.Identity = id
+	}
+	if err := syncer.Secure(open, cfg.Store, id); err != nil {
+		return err
+	}
+	pool := syncer.NewPool(rpc.DialConfig{Identity: id})
 	defer pool.Close()
 	cfg.Dial = pool
 	if cfg.Name == "" {
 		cfg.Name = lis.Addr().String()
+		if n := id.Name().Name; n != "" {
+			cfg.Name = n
+		}
+	}
+	if n := id.Name().Name; n != "" && n != cfg.Name {
+		return fmt.Errorf("--advertise %s: the certificate is that of monitor %s; enrol with a token for this address", cfg.Name, n)
 	}
 	mon, err := New(cfg)
 	if err != nil {
@@ -143,5 +165,5 @@ func (m Main) serve(ctx context.Context, lis net.Listener) (err error) {
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()
 	}
-	return mon.Serve(ctx, lis)
+	return syncer.Guard(ctx, cfg.Store, id, nil, cfg.Log, func(ctx context.Context) error { return mon.Serve(ctx, lis) })
 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/rpc"
 )
 
@@ -24,9 +25,12 @@ func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 	return rpc.Serve(ctx, lis, rpc.Config{
 		Services: func(r grpc.ServiceRegistrar) { apiv1.RegisterMonitorServer(r, hearing{m: m}) },
 		Limits:   limits,
-		Registry: m.metrics.registry,
-		Log:      m.log,
-		Quiet:    []string{"Hear"},
+		Identity: m.cfg.Identity,
+		// Portals ask for versions.
+		Authorize: rpc.Members(m.cfg.Identity, pki.Portal, pki.Monitor),
+		Registry:  m.metrics.registry,
+		Log:       m.log,
+		Quiet:     []string{"Hear"},
 		Health: func(context.Context) error {
 			if !m.Ready() {
 				return errNotReady

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/member"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/portal/web"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/reason"
@@ -38,6 +41,10 @@ type Main struct {
 	NoWeb bool
 	// Err gets a token that was made. Default os.Stderr.
 	Err io.Writer
+	// Member says where the portal's identity is, CADir, when not empty, the CA's files: a
+	// portal that has them gives certificates to itself and to others.
+	Member member.Flags
+	CADir  string
 	// Log gets what the portal does. Default slog.Default().
 	Log *slog.Logger
 	// Ready, when not nil, gets the address once the portal serves.
@@ -57,6 +64,10 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 	fs.SortFlags = false
 	m.Add(fs, 9520, "gRPC, and HTTP (/metrics, /healthz)")
 	db := dbflag.Add(fs)
+	m.Member.AddDir(fs)
+	m.Member.AddEnrol(fs)
+	fs.StringVar(&m.CADir, "ca-dir", "", "`DIR` of the cluster's CA, tls.crt and tls.key, of vda_db --action make-ca: the portal gives members "+
+		"their certificates, itself too; needs --tls-dir")
 	fs.DurationVar(&m.SyncTimeout, "sync-timeout", 20*time.Second,
 		"how long a reply waits for nodes; vda_monitor finishes what takes longer")
 	fs.StringVar(&m.WebTokenFile, "web-token-file", "",
@@ -101,13 +112,18 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pool := syncer.NewPool(rpc.DialConfig{})
+	id, ca, err := m.identity(ctx, db, lis.Addr(), log)
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	pool := syncer.NewPool(rpc.DialConfig{Identity: id})
 	sy, err := syncer.New(syncer.Config{Store: db, Dial: pool, Log: log})
 	if err != nil {
 		return err
 	}
-	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Log: log, SyncTimeout: m.SyncTimeout,
-		WebToken: token})
+	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Identity: id, CA: ca, Log: log,
+		SyncTimeout: m.SyncTimeout,
+		WebToken:    token})
 	if err != nil {
 		return err
 	}
@@ -118,7 +134,7 @@ func (m Main) Run(ctx context.Context) error {
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()
 	}
-	if err := s.Serve(ctx, lis); err != nil {
+	if err := syncer.Guard(ctx, db, id, ca, log, func(ctx context.Context) error { return s.Serve(ctx, lis) }); err != nil {
 		return err
 	}
 	log.Info("stopped")
@@ -156,4 +172,70 @@ func (m Main) printToken(addr, token string) {
 	}
 	// One who reads nothing needs no token.
 	_, _ = fmt.Fprintf(to, "web page: http://%s/ with the token %s\n", addr, token)
+}
+
+// identity is who the portal is, and the CA when it has it.
+func (m Main) identity(ctx context.Context, db store.Store, at net.Addr, log *slog.Logger) (*pki.Identity, *pki.CA, error) {
+	if m.CADir == "" {
+		id, err := m.Member.Open(ctx, pki.Portal, log)
+		if err == nil {
+			err = syncer.Secure(ctx, db, id)
+		}
+		return id, nil, err
+	}
+	if m.Member.Dir == "" {
+		return nil, nil, errors.New("--ca-dir needs --tls-dir, the folder for the portal's own key and certificate")
+	}
+	ca, err := pki.LoadCA(m.CADir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--ca-dir: %w", err)
+	}
+	id, err := pki.Open(m.Member.Dir)
+	if lost := (*pki.LostError)(nil); errors.As(err, &lost) {
+		id, err = lost.Identity, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	err = db.Update(ctx, func(tx store.Tx) error { return ownCertificate(tx, id, ca, at) })
+	if err != nil {
+		return nil, nil, fmt.Errorf("--ca-dir %s: %w", m.CADir, err)
+	}
+	if err := syncer.Secure(ctx, db, id); err != nil {
+		return nil, nil, err
+	}
+	member.Say(id, log)
+	return id, ca, nil
+}
+
+// ownCertificate gives a portal that has the CA its certificate. Its name is where it
+// serves, with the machine's name in place of all addresses.
+func ownCertificate(tx store.Tx, id *pki.Identity, ca *pki.CA, at net.Addr) error {
+	s, err := tx.Security()
+	if err != nil {
+		return err
+	}
+	if s.CA != string(ca.PEM()) {
+		return errors.New("it is not the CA that the database names; see vda_db --action make-ca")
+	}
+	n := id.Name()
+	if n.Kind == "" {
+		if n.Cluster, err = tx.Unlocked().ClusterID(); err != nil {
+			return err
+		}
+		host, port, err := net.SplitHostPort(at.String())
+		if err != nil {
+			return err
+		}
+		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+			if host, err = os.Hostname(); err != nil {
+				return err
+			}
+		}
+		n.Kind, n.Name = pki.Portal, net.JoinHostPort(host, port)
+	}
+	if err := id.IssueOwn(ca, n); err != nil {
+		return err
+	}
+	return noteMember(tx, n, id.Expires())
 }

@@ -35,6 +35,8 @@ const (
 	codeDeadline      = apiv1.CodeDeadline
 	codeCancelled     = apiv1.CodeCancelled
 	codeUnimplemented = apiv1.CodeUnimplemented
+	codeUnknownCaller = apiv1.CodeUnauthenticated
+	codeForbidden     = apiv1.CodePermissionDenied
 )
 
 // codeOfKind is the code of an error that carries none of its own.
@@ -47,6 +49,7 @@ var codeOfKind = map[vda.Kind]replyCode{
 	vda.ResourceExhausted:  codeNoRoom,
 	vda.Unavailable:        codePrecondition, // a node; the database has words of its own
 	vda.Conflict:           codeBusy,
+	vda.PermissionDenied:   codeForbidden,
 }
 
 // grpcCodes translates, here and nowhere else.
@@ -66,6 +69,8 @@ var grpcCodes = map[replyCode]codes.Code{
 	codeDeadline:      codes.DeadlineExceeded,
 	codeCancelled:     codes.Canceled,
 	codeUnimplemented: codes.Unimplemented,
+	codeUnknownCaller: codes.Unauthenticated,
+	codeForbidden:     codes.PermissionDenied,
 }
 
 // coded is an error whose reply code says more than its kind.
@@ -100,6 +105,10 @@ func replyInfo(ctx context.Context, err error) *apiv1.ReplyInfo {
 	case err == nil:
 	case errors.As(err, &own):
 		code, msg = own.code, reason.Of(err)
+	case status.Code(err) == codes.Unauthenticated:
+		code, msg = codeUnknownCaller, status.Convert(err).Message()
+	case status.Code(err) == codes.PermissionDenied:
+		code, msg = codeForbidden, status.Convert(err).Message()
 	case database != nil && database.Kind == vda.Conflict:
 		code, msg = codeBusy, "too many requests for the same objects at once, try again: "+reason.Of(err)
 	case database != nil && database.Kind != vda.Internal:

@@ -14,6 +14,7 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/portal/web"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
@@ -42,8 +43,10 @@ type Config struct {
 	Failover Failover             // planned switches; nil: FailoverDa answers UNIMPLEMENTED
 	Orphans  Orphans              // what nodes have and the database does not know; usually the Syncer
 	Programs Programs             // monitors and agents, to be asked for their versions; nil: they are not asked
+	Identity *pki.Identity        // who the portal is; nil: it is plain
+	CA       *pki.CA              // issues certificates to members; nil: another portal does
 	Events   *syncer.EventMetrics // counts events of Store, and is shown with the metrics; nil: there are none
-	Log      *slog.Logger         // one record a request; default slog.Default()
+	Log      *slog.Logger         // one record per request; default slog.Default()
 
 	// WebToken lets people and programs in over HTTP, see package web; "": there are
 	// no pages and no REST.
@@ -126,8 +129,14 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		registry.MustRegister(s.cfg.Events)
 	}
 	return rpc.Serve(ctx, lis, rpc.Config{
-		Web:          pages,
-		Services:     func(r grpc.ServiceRegistrar) { apiv1.RegisterPortalServer(r, s) },
+		Web: pages,
+		Services: func(r grpc.ServiceRegistrar) {
+			apiv1.RegisterPortalServer(r, s)
+			apiv1.RegisterSecurityServer(r, issuer{s: s})
+		},
+		Identity:     s.cfg.Identity,
+		Users:        s.user,
+		Authorize:    s.authorize,
 		Limits:       limits,
 		Registry:     registry,
 		Log:          s.log,

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -28,6 +29,7 @@ type Call struct {
 	Method string               // "/vda.v1.Portal/CreateDa"; "GET /metrics" for HTTP
 	Peer   string               // "host:port" that it comes from
 	TLS    *tls.ConnectionState // has the caller's certificate; nil: in the clear
+	Caller Caller               // as far as it is known
 }
 
 // record is what the log will say of a call.
@@ -101,6 +103,9 @@ func (s *server) end(ctx context.Context, r *record, err error, took time.Durati
 	defer r.mu.Unlock()
 	attrs := []slog.Attr{slog.String("req_id", r.call.ID), slog.String("method", path.Base(r.call.Method)),
 		slog.Duration("took", took), slog.String("peer", r.call.Peer)}
+	if r.call.Caller.Kind != "" {
+		attrs = append(attrs, slog.String("caller", r.call.Caller.String()))
+	}
 	if err != nil {
 		attrs = append(attrs, slog.String("code", code.String()))
 		if len(r.attrs) == 0 {
@@ -159,7 +164,13 @@ func (s *server) authorize(ctx context.Context, req any, _ *grpc.UnaryServerInfo
 
 func (s *server) allowed(ctx context.Context) error {
 	r, ok := ctx.Value(recordKey{}).(*record)
-	if s.cfg.Authorize == nil || !ok {
+	if !ok {
+		return nil
+	}
+	if err := s.identify(ctx, &r.call); err != nil {
+		return err
+	}
+	if s.cfg.Authorize == nil {
 		return nil
 	}
 	return s.cfg.Authorize(ctx, r.call)
@@ -202,5 +213,19 @@ func (s *server) recovered(ctx context.Context, err *error) {
 
 // allowedWeb is Config.Authorize for a request over HTTP.
 func (s *server) allowedWeb(r *http.Request) error {
-	return s.cfg.Authorize(r.Context(), Call{Method: r.Method + " " + r.URL.Path, Peer: r.RemoteAddr, TLS: r.TLS})
+	call := Call{Method: r.Method + " " + r.URL.Path, Peer: r.RemoteAddr, TLS: r.TLS}
+	ctx := r.Context()
+	if auth := r.Header.Values("Authorization"); len(auth) > 0 {
+		ctx = metadata.NewIncomingContext(ctx, metadata.MD{tokenKey: auth})
+	}
+	if err := s.identify(ctx, &call); err != nil {
+		return errors.New(status.Convert(err).Message())
+	}
+	if s.cfg.Authorize == nil {
+		return nil
+	}
+	if err := s.cfg.Authorize(ctx, call); err != nil {
+		return errors.New(status.Convert(err).Message())
+	}
+	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/virtual-disk-array/vda/pki"
 )
 
 // DialConfig says how a program reaches another one. The zero value is right
@@ -20,6 +22,13 @@ type DialConfig struct {
 	// TLS encrypts the connection, and shows the server who calls when it has
 	// a certificate; nil: in the clear.
 	TLS *tls.Config
+	// Identity is the caller's, in place of TLS: when it has a certificate, TLS is spoken
+	// with who Server lets pass; with a server that has no certificate yet all is in the
+	// clear until Identity is secured.
+	Identity *pki.Identity
+	// Server says whether the one that answers at the address is who it must be; needed
+	// with Identity.
+	Server func(pki.Name) error
 	// Credentials say who calls where a certificate does not, as a token in the
 	// metadata of every call; Config.Authorize reads them. Those that demand
 	// it are refused without TLS. nil: none.
@@ -57,6 +66,10 @@ func Dial(addr string, cfg DialConfig) (*grpc.ClientConn, error) {
 		cfg.ConnectTimeout = time.Second
 	}
 	creds := insecure.NewCredentials()
+	if cfg.Identity != nil {
+		creds = dialed{insecure.NewCredentials()}
+		cfg.Connect = cfg.secured(cfg.Connect)
+	}
 	if cfg.TLS != nil {
 		creds = credentials.NewTLS(cfg.TLS)
 	}

@@ -17,8 +17,10 @@
 // Dial makes every client, so that all have one policy of keep-alive,
 // reconnecting and message lengths, and send the request's id on.
 //
-// TLS is a tls.Config on both sides; who calls is in its certificate, or in the
-// metadata that DialConfig.Credentials adds. So far no program sets these.
+// TLS is a tls.Config on both sides, or follows a program's Identity (package pki):
+// without a certificate all is in the clear, with one both are taken on the same port,
+// and once it is secured TLS alone is. Who calls is in the certificate, or in the token
+// that DialConfig.Credentials add to the metadata: CallerOf.
 //
 // MaxAgentMessage aside, the package knows nothing of what is said.
 package rpc

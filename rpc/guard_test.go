@@ -96,7 +96,7 @@ func serveGuarded(t *testing.T, limits Limits, shared bool) *guarded {
 	serve := func() error { return rpc.Serve(s.guard.Listener(lis)) }
 	stop := rpc.Stop
 	if shared {
-		p := newPort(s.guard.Listener(lis), nil, nil)
+		p := newPort(s.guard.Listener(lis), noTLS, always, nil)
 		serve = func() error {
 			go rpc.Serve(p.rpc)
 			return p.run()

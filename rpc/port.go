@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -34,11 +35,13 @@ const (
 type port struct {
 	lis      net.Listener
 	log      *slog.Logger
-	tls      *tls.Config // chooses by ALPN; nil: in the clear
+	secure   func() *tls.Config // nil: there is no TLS
+	clear    func() bool        // connections in the clear are taken
 	rpc, web *half
 	ctx      context.Context // ends when the port is closed
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	warned   atomic.Int64 // second of the last warning
 }
 
 // half is the listener of one of the two servers.
@@ -49,12 +52,9 @@ type half struct {
 	once  sync.Once
 }
 
-func newPort(lis net.Listener, cfg *tls.Config, log *slog.Logger) *port {
+func newPort(lis net.Listener, secure func() *tls.Config, clear func() bool, log *slog.Logger) *port {
 	newHalf := func() *half { return &half{addr: lis.Addr(), conns: make(chan net.Conn), done: make(chan struct{})} }
-	p := &port{lis: lis, log: log, rpc: newHalf(), web: newHalf()}
-	if cfg != nil {
-		p.tls = &tls.Config{GetConfigForClient: byALPN(cfg)}
-	}
+	p := &port{lis: lis, log: log, secure: secure, clear: clear, rpc: newHalf(), web: newHalf()}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	return p
 }
@@ -139,22 +139,19 @@ func (p *port) sort(c net.Conn) {
 // sniff returns the server that a connection is for, nil for none, and the
 // connection as that server shall see it.
 func (p *port) sniff(ctx context.Context, c net.Conn) (*half, net.Conn) {
-	if p.tls != nil {
-		t := tls.Server(c, p.tls)
-		if err := t.HandshakeContext(ctx); err != nil {
-			p.log.Debug("a connection was given up in its TLS handshake", "peer", c.RemoteAddr(), "err", err)
-			return nil, nil
-		}
-		if t.ConnectionState().NegotiatedProtocol == protoRPC {
-			return p.rpc, t
-		}
-		return p.web, t
-	}
 	head := make([]byte, 0, len(preface))
 	for {
 		n, err := c.Read(head[len(head):cap(head)])
 		head = head[:len(head)+n]
 		switch {
+		case len(head) > 0 && head[0] == handshake:
+			if cfg := p.secure(); cfg != nil {
+				return p.shake(ctx, &peeked{c, head}, cfg)
+			}
+			return p.web, &peeked{c, head} // which answers that it has no TLS
+		case len(head) > 0 && !p.clear():
+			p.refuseClear(c)
+			return nil, nil
 		case !strings.HasPrefix(preface, string(head)):
 			return p.web, &peeked{c, head}
 		case len(head) == len(preface):
@@ -163,6 +160,37 @@ func (p *port) sniff(ctx context.Context, c net.Conn) (*half, net.Conn) {
 			return nil, nil
 		}
 	}
+}
+
+// handshake is the first byte of a connection with TLS (RFC 8446, section 5.1).
+const handshake = 22
+
+// shake does the TLS handshake of a connection.
+func (p *port) shake(ctx context.Context, c net.Conn, cfg *tls.Config) (*half, net.Conn) {
+	t := tls.Server(c, &tls.Config{GetConfigForClient: byALPN(cfg)})
+	if err := t.HandshakeContext(ctx); err != nil {
+		p.warn("a connection was given up in its TLS handshake", c, "err", err)
+		return nil, nil
+	}
+	if t.ConnectionState().NegotiatedProtocol == protoRPC {
+		return p.rpc, t
+	}
+	return p.web, t
+}
+
+// refuseClear gives up a connection in the clear.
+func (p *port) refuseClear(c net.Conn) {
+	p.warn("a connection in the clear is refused: the cluster is secured", c)
+}
+
+// warn logs what a stranger can cause, at most once per second.
+func (p *port) warn(msg string, c net.Conn, more ...any) {
+	now := time.Now().Unix()
+	level := slog.LevelDebug
+	if last := p.warned.Load(); now > last && p.warned.CompareAndSwap(last, now) {
+		level = slog.LevelWarn
+	}
+	p.log.Log(p.ctx, level, msg, append([]any{"peer", c.RemoteAddr()}, more...)...)
 }
 
 // peeked is a connection whose first bytes have been read.
@@ -209,9 +237,15 @@ type shaken struct {
 // ServerHandshake implements credentials.TransportCredentials.
 func (shaken) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	t, ok := c.(*tls.Conn)
-	if !ok {
-		return nil, nil, errors.New("rpc: a connection without TLS")
+	if !ok { // the port lets some in
+		return c, clearInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, nil
 	}
 	return c, credentials.TLSInfo{State: t.ConnectionState(),
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
 }
+
+// clearInfo is what is known of a connection in the clear.
+type clearInfo struct{ credentials.CommonAuthInfo }
+
+// AuthType implements credentials.AuthInfo.
+func (clearInfo) AuthType() string { return "insecure" }

@@ -209,3 +209,6 @@ func (a *authority) issue(t *testing.T, name string) tls.Certificate {
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
+
+func noTLS() *tls.Config { return nil }
+func always() bool       { return true }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
+	"github.com/virtual-disk-array/vda/pki"
 )
 
 // Config says what a program serves, and how.
@@ -39,6 +40,13 @@ type Config struct {
 	// TLS encrypts every connection, and demands certificates of clients when
 	// it says so; nil: all is in the clear.
 	TLS *tls.Config
+	// Identity is the program's, in place of TLS: when it has a certificate, TLS is
+	// taken, and certificates of callers are checked at every call; when it is
+	// secured, nothing else is. It may get a certificate while the program serves.
+	Identity *pki.Identity
+	// Users says which user a token in a call's metadata stands for; nil: there are
+	// no users.
+	Users func(ctx context.Context, token string) (Caller, error)
 	// Authorize says whether a call may be made: nil error, or what its client
 	// gets, a gRPC status or an error of the program's own, which Intercept
 	// sees. Requests over HTTP are asked for too. Default: every call may.
@@ -93,6 +101,9 @@ const NewsSuffix = ".news"
 const newsInterval = 10 * time.Millisecond
 
 func (c *Config) validate() error {
+	if c.TLS != nil && c.Identity != nil {
+		return errors.New("rpc: Config takes TLS or an Identity, not both")
+	}
 	if c.Services == nil || c.Registry == nil {
 		return errors.New("rpc: Config needs Services and a Registry")
 	}
@@ -143,7 +154,8 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) error {
 	var stopStreams context.CancelFunc
 	s.stopping, stopStreams = context.WithCancel(context.Background())
 	defer stopStreams()
-	p := newPort(s.guard.Listener(lis), s.cfg.TLS, s.cfg.Log)
+	secure, clear := s.security()
+	p := newPort(s.guard.Listener(lis), secure, clear, s.cfg.Log)
 	web := s.web()
 	failed, ended := make(chan error, 3), make(chan struct{}, 3)
 	for _, run := range []func() error{
@@ -217,9 +229,7 @@ func newServer(cfg Config) (*server, error) {
 	s.unary = append(s.unary, s.authorize)
 	opts := append(s.guard.ServerOptions(),
 		grpc.ChainUnaryInterceptor(s.unary...), grpc.ChainStreamInterceptor(s.stream))
-	if cfg.TLS != nil {
-		opts = append(opts, grpc.Creds(shaken{insecure.NewCredentials()}))
-	}
+	opts = append(opts, grpc.Creds(shaken{insecure.NewCredentials()}))
 	s.rpc = grpc.NewServer(opts...)
 	cfg.Services(s.guard.Registrar(s.rpc))
 	s.local = &local{s, map[string]localMethod{}}
@@ -230,6 +240,9 @@ func newServer(cfg Config) (*server, error) {
 	RegisterVersion(s.guard.Registrar(s.rpc))
 	healthpb.RegisterHealthServer(s.guard.Registrar(s.rpc), s.health)
 	reflection.Register(s.rpc)
+	if err := s.registerSecurity(); err != nil {
+		return nil, err
+	}
 	s.say(false) // until Health is asked
 	return s, nil
 }
@@ -255,7 +268,7 @@ func (s *server) web() *http.Server {
 		}
 		return *s.unwell.Load()
 	}}
-	if s.cfg.Authorize != nil {
+	if s.cfg.Authorize != nil || s.cfg.Identity != nil {
 		cfg.Authorize = s.allowedWeb
 	}
 	if s.cfg.Web != nil {

@@ -277,7 +277,7 @@ func TestNews(t *testing.T) {
 func TestSilentConnectionsAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lis := bufconn.Listen(1 << 10)
-		p := newPort(lis, nil, nil)
+		p := newPort(lis, noTLS, always, nil)
 		done := make(chan error, 1)
 		go func() { done <- p.run() }()
 		begin := time.Now()
@@ -321,7 +321,7 @@ func (l *tired) Accept() (net.Conn, error) {
 func TestAcceptingGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lis := &tired{bufconn.Listen(1 << 10), 20}
-		p := newPort(lis, nil, nil)
+		p := newPort(lis, noTLS, always, nil)
 		done := make(chan error, 1)
 		go func() { done <- p.run() }()
 		c, err := lis.DialContext(t.Context())

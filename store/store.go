@@ -166,6 +166,14 @@ type Reader interface {
 	// Tags returns what users have noted of dns, pds, cns, das, snaps and exps, by id;
 	// those of which nothing is noted are left out. Nothing is locked.
 	Tags(ids []string) (map[string]vda.Tags, error)
+
+	// Security is how the cluster is secured; the zero value when it has no CA.
+	Security() (Security, error)
+	// Members are those that have or had a certificate, by kind and name.
+	Members() ([]Member, error)
+	// Token returns what a secret stands for whose hash is given, expired or not.
+	Token(hash string) (*Token, error)
+	Tokens() ([]Token, error) // by kind and name
 }
 
 // Tx is a transaction that reads and writes. Inserts return vda.AlreadyExists
@@ -246,6 +254,14 @@ type Tx interface {
 	// DeleteOldEvents deletes those whose ids lie further than keep below the highest, some
 	// thousands at a time; more: there are more of them.
 	DeleteOldEvents(keep uint64) (more bool, err error)
+
+	// SetSecurity writes how the cluster is secured.
+	SetSecurity(Security) error
+	UpsertMember(Member) error // inserts or replaces it
+	InsertToken(*Token) error
+	// DeleteToken takes a token away: vda.NotFound for one that is not there, so
+	// that of two that use it one succeeds.
+	DeleteToken(hash string) error
 
 	// SetHealth records what the monitor saw of an object; a repeated error
 	// keeps its Since.

@@ -69,7 +69,7 @@ func TestReaderOnlyReads(t *testing.T) {
 	if !tx.Implements(reader) || reader.Implements(tx) {
 		t.Error("a Tx is not a Reader with more")
 	}
-	writes := regexp.MustCompile("^(Insert|Update|Delete|Set|Bump|Raise|Take|Give|Beat)[A-Z]|^Record$")
+	writes := regexp.MustCompile("^(Insert|Update|Delete|Set|Bump|Raise|Take|Give|Beat|Upsert)[A-Z]|^Record$")
 	for m := range reader.NumMethod() {
 		if name := reader.Method(m).Name; writes.MatchString(name) {
 			t.Errorf("a view can %s", name)

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/rpc"
 )
@@ -83,12 +85,26 @@ func (p *Pool) conn(addr string) (*grpc.ClientConn, error) {
 	if c, ok := p.conns[addr]; ok {
 		return c, nil
 	}
-	c, err := rpc.Dial(addr, p.cfg)
+	cfg := p.cfg
+	if cfg.Identity != nil {
+		cfg.Server = memberAt(addr)
+	}
+	c, err := rpc.Dial(addr, cfg)
 	if err != nil {
 		return nil, vda.Errorf(vda.InvalidArgument, "%q is not an agent address: %s", addr, reason.Full(err))
 	}
 	p.conns[addr] = c
 	return c, nil
+}
+
+// memberAt lets the member pass that the cluster knows by an address: each has one of its own.
+func memberAt(addr string) func(pki.Name) error {
+	return func(n pki.Name) error {
+		if n.Name != addr || n.Kind == pki.Portal {
+			return fmt.Errorf("%s answers where the node or monitor %s must", n, addr)
+		}
+		return nil
+	}
 }
 
 // WaitLost returns true when the connection to an agent, which it may first

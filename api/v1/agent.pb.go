@@ -378,9 +378,11 @@ type HeartbeatRequest struct {
 	// (its agent_start_id) are taken from, the last one that the sender got. So
 	// the sender knows by its own clock when the lease has ended at the latest:
 	// lease_ms after it got that reply. 0: this beat renews nothing.
-	LeaseMs       uint32 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
-	LeaseStamp    uint64 `protobuf:"varint,4,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"`
-	LeaseStartId  string `protobuf:"bytes,5,opt,name=lease_start_id,json=leaseStartId,proto3" json:"lease_start_id,omitempty"`
+	LeaseMs      uint32 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	LeaseStamp   uint64 `protobuf:"varint,4,opt,name=lease_stamp,json=leaseStamp,proto3" json:"lease_stamp,omitempty"`
+	LeaseStartId string `protobuf:"bytes,5,opt,name=lease_start_id,json=leaseStartId,proto3" json:"lease_start_id,omitempty"`
+	// How the cluster is secured, from a sender that has a certificate.
+	Security      *ClusterSecurity `protobuf:"bytes,6,opt,name=security,proto3" json:"security,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,6 +450,13 @@ func (x *HeartbeatRequest) GetLeaseStartId() string {
 		return x.LeaseStartId
 	}
 	return ""
+}
+
+func (x *HeartbeatRequest) GetSecurity() *ClusterSecurity {
+	if x != nil {
+		return x.Security
+	}
+	return nil
 }
 
 type HeartbeatReply struct {
@@ -2874,7 +2883,7 @@ var File_v1_agent_proto protoreflect.FileDescriptor
 
 const file_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x0ev1/agent.proto\x12\x06vda.v1\"p\n" +
+	"\x0ev1/agent.proto\x12\x06vda.v1\x1a\x11v1/security.proto\"p\n" +
 	"\fListenerConf\x12\x16\n" +
 	"\x06trtype\x18\x01 \x01(\tR\x06trtype\x12\x16\n" +
 	"\x06traddr\x18\x02 \x01(\tR\x06traddr\x12\x16\n" +
@@ -2891,7 +2900,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	" \x01(\bR\x05found\x12\x1d\n" +
 	"\n" +
 	"held_bytes\x18\v \x01(\x04R\theldBytes\x12,\n" +
-	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xac\x01\n" +
+	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xe1\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -2899,7 +2908,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\x12\x1f\n" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
-	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\"\x8f\x05\n" +
+	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\x123\n" +
+	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\x8f\x05\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -3212,66 +3222,68 @@ var file_v1_agent_proto_goTypes = []any{
 	(*VdTarget)(nil),         // 32: vda.v1.VdTarget
 	(*ExpSpec)(nil),          // 33: vda.v1.ExpSpec
 	nil,                      // 34: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),  // 35: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	4,  // 1: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	10, // 2: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	34, // 3: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
-	7,  // 4: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	9,  // 5: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
-	8,  // 6: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
-	2,  // 7: vda.v1.LegState.role:type_name -> vda.v1.LegRole
-	3,  // 8: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	23, // 9: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	24, // 10: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	26, // 11: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	4,  // 12: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	20, // 13: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	3,  // 14: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	23, // 15: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	24, // 16: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	22, // 17: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	3,  // 18: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	26, // 19: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	22, // 20: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	29, // 21: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	33, // 22: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	3,  // 23: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	27, // 24: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	28, // 25: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	0,  // 26: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
-	1,  // 27: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	32, // 28: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	30, // 29: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	30, // 30: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	31, // 31: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	32, // 32: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	2,  // 33: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	3,  // 34: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	5,  // 35: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	21, // 36: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	13, // 37: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 38: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	25, // 39: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	13, // 40: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	11, // 41: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	15, // 42: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	17, // 43: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	6,  // 44: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	19, // 45: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	14, // 46: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 47: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	19, // 48: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	14, // 49: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	12, // 50: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	16, // 51: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	18, // 52: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	44, // [44:53] is the sub-list for method output_type
-	35, // [35:44] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	35, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
+	10, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	34, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	7,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
+	9,  // 6: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	8,  // 7: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
+	2,  // 8: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	3,  // 9: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	23, // 10: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	24, // 11: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	26, // 12: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	4,  // 13: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	20, // 14: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	3,  // 15: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	23, // 16: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	24, // 17: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	22, // 18: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	3,  // 19: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	26, // 20: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	22, // 21: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	29, // 22: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	33, // 23: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	3,  // 24: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	27, // 25: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	28, // 26: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	0,  // 27: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	1,  // 28: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
+	32, // 29: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	30, // 30: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	30, // 31: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	31, // 32: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	32, // 33: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 34: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 35: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	5,  // 36: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	21, // 37: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	13, // 38: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 39: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	25, // 40: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	13, // 41: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	11, // 42: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	15, // 43: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	17, // 44: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	6,  // 45: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	19, // 46: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	14, // 47: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 48: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	19, // 49: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	14, // 50: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	12, // 51: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	16, // 52: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	18, // 53: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	45, // [45:54] is the sub-list for method output_type
+	36, // [36:45] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -3279,6 +3291,7 @@ func file_v1_agent_proto_init() {
 	if File_v1_agent_proto != nil {
 		return
 	}
+	file_v1_security_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

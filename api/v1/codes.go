@@ -23,4 +23,6 @@ const (
 	CodeCancelled          ReplyCode = 14
 	CodeUnimplemented      ReplyCode = 15
 	CodeUnreachable        ReplyCode = 16 // no portal replied: made by clients
+	CodeUnauthenticated    ReplyCode = 17 // who calls is not known
+	CodePermissionDenied   ReplyCode = 18 // who calls may not
 )

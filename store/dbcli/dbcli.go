@@ -24,11 +24,18 @@ type Main struct {
 	DatabaseURI string
 	File        string        // of a backup
 	Timeout     time.Duration // for all of it
-	Out         io.Writer     // gets the result, one line
+
+	// For the actions about security.
+	CADir  string        // folder of the CA
+	For    string        // whom it is about: "dn/192.168.0.14:9720", "user/ann"
+	Portal string        // where a token's holder gets its certificate, "host:port"
+	Role   string        // of a user
+	Life   time.Duration // of a token; 0: an hour for an enrolment, 90 days for a user
+	Out    io.Writer     // gets the result, one line
 }
 
 // names are the actions in the order of the help.
-const names = "create, migrate, status, backup, restore, restored or drop"
+const names = "create, migrate, status, backup, restore, restored, drop, make-ca, token, user, revoke, secure or members"
 
 // Program is vda_db.
 func Program() program.Program {
@@ -47,6 +54,15 @@ func Program() program.Program {
             what is older than they know, take it as the truth again
   drop      remove the schema and all it says about the cluster, without asking
 
+It also says who belongs to a cluster that is to be secured; see docs/security.md:
+
+  make-ca   make the cluster's CA in --ca-dir, or take the one that is there
+  token     print a one-time token with which the daemon --for gets its certificate from --portal
+  user      print a token for the user --for, with --role
+  revoke    have the certificates, or the tokens, of --for refused that were given out so far
+  secure    have all daemons refuse calls in the clear, for good; each needs its certificate before
+  members   list who has a certificate or a token
+
 Disks and nodes keep what they have whatever is done here.`,
 	}
 	fs := c.Flags()
@@ -56,6 +72,13 @@ Disks and nodes keep what they have whatever is done here.`,
 	program.Choices(c, "action", slices.Sorted(maps.Keys(actions))...)
 	db := dbflag.Add(fs)
 	fs.StringVar(&m.File, "file", "", "`FILE` of the backup: a new one for backup, which overwrites none (required by backup and restore)")
+	fs.StringVar(&m.CADir, "ca-dir", "", "`DIR` of the CA: tls.crt and tls.key")
+	fs.StringVar(&m.For, "for", "", "`KIND/NAME` of a member, portal, monitor, dn or cn, such as dn/192.168.0.14:9720, by the address that "+
+		"the cluster knows; or user/NAME")
+	fs.StringVar(&m.Portal, "portal", "", "`HOST:PORT` of the portal with the CA, to get a certificate from")
+	fs.StringVar(&m.Role, "role", "", "`ROLE` of a user: admin, operator, viewer or csi")
+	program.Choices(c, "role", roles...)
+	fs.DurationVar(&m.Life, "life", 0, "how long a token is good (default 1h for token, 2160h for user)")
 	fs.DurationVar(&m.Timeout, "timeout", time.Minute, "give up after so long")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := m.validate(); err != nil {
@@ -93,7 +116,7 @@ func (m Main) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
-	msg, err := actions[m.Action](ctx, m.DatabaseURI, m.File)
+	msg, err := actions[m.Action](ctx, m)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("the database did not answer within %v", m.Timeout)
 	}
@@ -104,16 +127,16 @@ func (m Main) Run(ctx context.Context) error {
 	return err
 }
 
-var actions = map[string]func(ctx context.Context, uri, file string) (string, error){
-	"create": func(ctx context.Context, uri, _ string) (string, error) {
-		st, made, err := store.Create(ctx, uri)
+var actions = map[string]func(context.Context, Main) (string, error){
+	"create": func(ctx context.Context, m Main) (string, error) {
+		st, made, err := store.Create(ctx, m.DatabaseURI)
 		if err != nil || made {
 			return "created; " + st.String(), err
 		}
 		return "already there, nothing changed; " + st.String(), nil
 	},
-	"migrate": func(ctx context.Context, uri, _ string) (string, error) {
-		before, after, err := store.Migrate(ctx, uri)
+	"migrate": func(ctx context.Context, m Main) (string, error) {
+		before, after, err := store.Migrate(ctx, m.DatabaseURI)
 		if err != nil {
 			return "", err
 		}
@@ -122,8 +145,8 @@ var actions = map[string]func(ctx context.Context, uri, file string) (string, er
 		}
 		return fmt.Sprintf("migrated from version %d; %s", before.Version, after), nil
 	},
-	"status": func(ctx context.Context, uri, _ string) (string, error) {
-		st, err := store.Status(ctx, uri)
+	"status": func(ctx context.Context, m Main) (string, error) {
+		st, err := store.Status(ctx, m.DatabaseURI)
 		if err != nil {
 			return "", err
 		}
@@ -132,33 +155,39 @@ var actions = map[string]func(ctx context.Context, uri, file string) (string, er
 		}
 		return st.String(), nil
 	},
-	"backup": func(ctx context.Context, uri, file string) (string, error) {
-		b, err := store.Backup(ctx, uri, file)
+	"backup": func(ctx context.Context, m Main) (string, error) {
+		b, err := store.Backup(ctx, m.DatabaseURI, m.File)
 		if err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("backed up to %s and verified: cluster %s, schema version %d, %d rows", file, b.ClusterID, b.Schema, b.Rows), nil
+		return fmt.Sprintf("backed up to %s and verified: cluster %s, schema version %d, %d rows", m.File, b.ClusterID, b.Schema, b.Rows), nil
 	},
-	"restore": func(ctx context.Context, uri, file string) (string, error) {
-		b, st, err := store.Restore(ctx, uri, file)
+	"restore": func(ctx context.Context, m Main) (string, error) {
+		b, st, err := store.Restore(ctx, m.DatabaseURI, m.File)
 		if err != nil {
 			return "", err
 		}
 		return fmt.Sprintf("restored %d rows of %s and verified; %s; run vda_db --action restored before portals and monitors start, so that "+
 			"nodes take it as the truth", b.Rows, b.Made.Format(time.RFC3339), st), nil
 	},
-	"restored": func(ctx context.Context, uri, _ string) (string, error) {
-		st, err := store.Supersede(ctx, uri)
+	"restored": func(ctx context.Context, m Main) (string, error) {
+		st, err := store.Supersede(ctx, m.DatabaseURI)
 		if err != nil {
 			return "", err
 		}
 		return "nodes will take this database as the truth from now on; " + st.String(), nil
 	},
-	"drop": func(ctx context.Context, uri, _ string) (string, error) {
-		st, err := store.Drop(ctx, uri)
+	"drop": func(ctx context.Context, m Main) (string, error) {
+		st, err := store.Drop(ctx, m.DatabaseURI)
 		if err != nil {
 			return "", err
 		}
 		return fmt.Sprintf("dropped the schema of cluster %s; %s", st.ClusterID, store.SchemaStatus{Database: st.Database}), nil
 	},
+	"make-ca": secured(makeCA),
+	"token":   secured(enrolToken),
+	"user":    secured(userToken),
+	"revoke":  secured(revoke),
+	"secure":  secured(secure),
+	"members": secured(members),
 }

@@ -136,6 +136,9 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_da DROP COLUMN moving_us")
 	raw("ALTER TABLE vda_da DROP COLUMN rebuild_mb")
 	raw("ALTER TABLE vda_vd DROP COLUMN copy_rate")
+	for _, table := range []string{"vda_token", "vda_member", "vda_security"} {
+		raw("DROP TABLE " + table)
+	}
 	raw("DELETE FROM vda_schema_version WHERE version_id >= 8")
 	if _, _, err := store.Migrate(t.Context(), uri); err != nil {
 		t.Fatal(err)

@@ -44,6 +44,7 @@ func Run(t *testing.T, uri string) {
 		{"Snap", testSnap},
 		{"Tags", testTags},
 		{"Trash", testTrash},
+		{"Security", testSecurity},
 		{"Paging", testPaging},
 		{"Tombstones", testTombstones},
 		{"Health", testHealth},

@@ -109,7 +109,8 @@ func TestPrograms(t *testing.T) {
 func TestChoices(t *testing.T) {
 	for name, want := range map[string]string{
 		"vda_portal --log-level": "debug\ninfo\nwarn\nerror\n", "vda_tgt --log-level": "debug\ninfo\nwarn\nerror\n",
-		"vda_cli dn list -o": "json\nyaml\ntable\nwide\nname\njsonpath=\n", "vda_db --action": "backup\ncreate\ndrop\nmigrate\nrestore\nrestored\nstatus\n",
+		"vda_cli dn list -o": "json\nyaml\ntable\nwide\nname\njsonpath=\n",
+		"vda_db --action":    "backup\ncreate\ndrop\nmake-ca\nmembers\nmigrate\nrestore\nrestored\nrevoke\nsecure\nstatus\ntoken\nuser\n",
 	} {
 		words := strings.Fields(name)
 		for _, p := range programs {

@@ -1,0 +1,25 @@
+-- +goose Up
+CREATE TABLE IF NOT EXISTS vda_security (
+    id VARCHAR(400) NOT NULL PRIMARY KEY,
+    ca_cert TEXT NOT NULL,
+    secured BOOLEAN NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+CREATE TABLE IF NOT EXISTS vda_member (
+    id VARCHAR(400) NOT NULL PRIMARY KEY,
+    kind VARCHAR(400) NOT NULL,
+    name VARCHAR(400) NOT NULL,
+    expires_us BIGINT NOT NULL,
+    revoked_us BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+CREATE TABLE IF NOT EXISTS vda_token (
+    id VARCHAR(400) NOT NULL PRIMARY KEY,
+    kind VARCHAR(400) NOT NULL,
+    name VARCHAR(400) NOT NULL,
+    role VARCHAR(400) NOT NULL,
+    expires_us BIGINT NOT NULL
+) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin;
+
+-- +goose Down
+DROP TABLE vda_token;
+DROP TABLE vda_member;
+DROP TABLE vda_security;

@@ -1,0 +1,528 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	"github.com/virtual-disk-array/vda/agent/cn"
+	"github.com/virtual-disk-array/vda/agent/dn"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/member"
+	"github.com/virtual-disk-array/vda/monitor"
+	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/portal"
+	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/spdk"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbcli"
+	"github.com/virtual-disk-array/vda/syncer"
+)
+
+// fort is a cluster of whole daemons, each with the identity that it got itself.
+type fort struct {
+	*cluster
+	dir  string
+	at   string // the portal's address
+	gate daemon.Flags
+}
+
+// build makes a cluster with a CA that is not secured yet: one portal and one monitor.
+func build(t *testing.T) *fort {
+	dir := t.TempDir()
+	f := &fort{dir: dir, gate: daemon.Flags{Listener: "127.0.0.1"},
+		cluster: &cluster{T: t, uri: "sqlite:///" + filepath.Join(dir, "vda.db"), net: planetest.NewCluster()}}
+	if _, _, err := store.Create(t.Context(), f.uri); err != nil {
+		t.Fatal(err)
+	}
+	f.db(dbcli.Main{Action: "make-ca", CADir: f.path("ca")})
+	ready := make(chan string, 1)
+	f.run("portal", portal.Main{Flags: f.gate, DatabaseURI: f.uri, Log: planetest.Log(), Ready: ready, CADir: f.path("ca"),
+		Member: member.Flags{Dir: f.path("portal")}, SyncTimeout: 20 * time.Second}.Run)
+	f.at = <-ready
+	up := make(chan string, 1)
+	f.run("monitor", monitor.Main{Flags: f.gate, DatabaseURI: f.uri, Ready: up,
+		Config: monitor.Config{Log: planetest.Log(), Name: "monitor.test:9620"},
+		Member: member.Flags{Dir: f.path("monitor"), Enrol: f.token("monitor/monitor.test:9620")}}.Run)
+	<-up
+	return f
+}
+
+func (f *fort) path(name string) string { return filepath.Join(f.dir, name) }
+
+// run runs a daemon until the test ends, or what it returns is called.
+func (f *fort) run(what string, run func(context.Context) error) (stop func()) {
+	f.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	ended := false
+	stop = func() {
+		if ended {
+			return
+		}
+		ended = true
+		cancel()
+		if err := <-done; err != nil {
+			f.Errorf("%s: %v", what, err)
+		}
+	}
+	f.Cleanup(stop)
+	return stop
+}
+
+// db runs vda_db and returns what it prints.
+func (f *fort) db(m dbcli.Main) string {
+	f.Helper()
+	out, err := f.tryDB(m)
+	if err != nil {
+		f.Fatalf("%s: %v", m.Action, err)
+	}
+	return out
+}
+
+func (f *fort) tryDB(m dbcli.Main) (string, error) {
+	var out bytes.Buffer
+	m.DatabaseURI, m.Timeout, m.Out = f.uri, time.Minute, &out
+	err := m.Run(f.Context())
+	return strings.TrimSpace(out.String()), err
+}
+
+func (f *fort) token(whom string) string {
+	f.Helper()
+	return f.db(dbcli.Main{Action: "token", For: whom, Portal: f.at})
+}
+
+// user is a client of the portal with the token of a user of a role.
+func (f *fort) user(name, role string) *client.Client {
+	f.Helper()
+	t, err := pki.ParseUserToken(f.db(dbcli.Main{Action: "user", For: "user/" + name, Role: role}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	cfg := client.Config{Portals: []string{f.at}}
+	cfg.Secure(t)
+	return f.client(cfg)
+}
+
+func (f *fort) client(cfg client.Config) *client.Client {
+	f.Helper()
+	c, err := client.New(cfg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// box is a node whose agent can be started again.
+type box struct {
+	*node
+	kind, port, dir string
+	stop            func()
+}
+
+func (f *fort) box(kind string, port int) *box {
+	f.Helper()
+	b := &box{node: &node{plane: planetest.NewPlane(f, f.net, true)}, kind: kind, port: fmt.Sprint(port), dir: f.path(fmt.Sprint(kind, port))}
+	f.Cleanup(func() { b.plane.Stop() })
+	lis := f.listen()
+	b.name = lis.Addr().String()
+	lis.Close()
+	return b
+}
+
+// main is the agent of a node. Its address stays free between two starts: nobody else is
+// given a port of the range that a listener of this process has had.
+func (f *fort) main(b *box, token string) agent.Main {
+	app := dn.App
+	if b.kind == "cn" {
+		app = cn.App
+	}
+	return agent.Main{App: app, Prepare: func(n *agent.Node) {
+		n.Plane.OpenRaw = f.net.OpenRaw
+		n.Plane.Reach = func(context.Context, spdk.TransportID) error { return nil }
+	}, Config: agent.Config{Socket: b.plane.Socket, StateDir: b.dir, Log: planetest.Log(), AioDirs: []string{"/"},
+		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: b.port},
+		Member:  member.Flags{Enrol: token}}}
+}
+
+func (f *fort) start(b *box, token string) {
+	f.Helper()
+	m, ready := f.main(b, token), make(chan string, 1)
+	m.Ready = ready
+	var err error
+	for range 100 { // the last one may not have let go yet
+		if m.Lis, err = net.Listen("tcp", b.name); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	b.stop = f.run(b.kind+" agent", m.Run)
+	<-ready
+}
+
+// call is a Heartbeat to an agent as cfg dials it.
+func (f *fort) call(b *box, cfg rpc.DialConfig) error {
+	f.Helper()
+	conn, err := rpc.Dial(b.name, cfg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(f.Context(), time.Minute)
+	defer cancel()
+	if b.kind == "cn" {
+		_, err = apiv1.NewCnAgentClient(conn).Heartbeat(ctx, &apiv1.HeartbeatRequest{})
+	} else {
+		_, err = apiv1.NewDnAgentClient(conn).Heartbeat(ctx, &apiv1.HeartbeatRequest{})
+	}
+	return err
+}
+
+// refused fails the test unless a call was refused before a handler saw it.
+func (f *fort) refused(what string, err error, words ...string) {
+	f.Helper()
+	code := status.Code(err)
+	if code != codes.Unavailable && code != codes.Unauthenticated && code != codes.PermissionDenied {
+		f.Errorf("%s: %v", what, err)
+	}
+	for _, w := range words {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			f.Errorf("%s: %v, want %q", what, err, w)
+		}
+	}
+}
+
+// stolen is the identity in a folder, as one who has copied it has it.
+func (f *fort) stolen(dir string) *pki.Identity {
+	f.Helper()
+	id, err := pki.Open(dir)
+	if err != nil || !id.Enrolled() {
+		f.Fatalf("%s: %v", dir, err)
+	}
+	return id
+}
+
+// forged is an identity of a CA, good for a time from a moment on.
+func (f *fort) forged(ca *pki.CA, n pki.Name, at time.Time, life time.Duration) *pki.Identity {
+	f.Helper()
+	clock := func() time.Time { return at }
+	id, err := pki.OpenAt(filepath.Join(f.TempDir(), "tls"), func() time.Time { return clock() })
+	if err != nil {
+		f.Fatal(err)
+	}
+	csr, err := id.Request()
+	if err != nil {
+		f.Fatal(err)
+	}
+	cert, err := ca.Issue(csr, n, at, life)
+	if err == nil {
+		err = id.Accept(cert, ca.PEM(), n, "")
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
+	clock = time.Now
+	return id
+}
+
+// as dials with an identity and asks nothing of the other side.
+func as(id *pki.Identity) rpc.DialConfig {
+	cfg := id.ClientTLS(func(pki.Name) error { return nil })
+	cfg.VerifyConnection = nil
+	return rpc.DialConfig{TLS: cfg}
+}
+
+// TestSecuredCluster turns a plain cluster of whole daemons into a secured one while an
+// array serves, and has strangers and stolen certificates try what docs/security.md lists.
+func TestSecuredCluster(t *testing.T) {
+	f := build(t)
+	dns := []*box{f.box("dn", 4420), f.box("dn", 4421)}
+	cns := []*box{f.box("cn", 4430), f.box("cn", 4431)}
+	f.start(dns[0], "") // plain
+	f.start(dns[1], f.token("dn/"+dns[1].name))
+	for _, b := range cns {
+		f.start(b, f.token("cn/"+b.name))
+	}
+	f.portal = f.client(client.Config{Portals: []string{f.at}})
+	for i, b := range dns {
+		f.must(f.portal.CreateDn(t.Context(), &apiv1.CreateDnRequest{DnName: b.name, DnListenerConf: listener(4420 + i)}))
+		f.must(f.portal.CreatePd(t.Context(), &apiv1.CreatePdRequest{DnName: b.name, PdName: "pd0",
+			PdConf: `{"type":"malloc","size":549755813888}`}))
+	}
+	for i, b := range cns {
+		f.must(f.portal.CreateCn(t.Context(), &apiv1.CreateCnRequest{CnName: b.name, CnListenerConf: listener(4430 + i)}))
+	}
+	f.must(nil, f.array(0))
+	serving := func() int { return f.serves(cns[0].node, 2) + f.serves(cns[1].node, 2) }
+	f.until("an array of a plain and a secured dn serves", func() bool { return serving() == 1 })
+
+	if _, err := f.tryDB(dbcli.Main{Action: "secure"}); err == nil || !strings.Contains(err.Error(), "dn "+dns[0].name) {
+		t.Fatalf("secured while a dn has no certificate: %v", err)
+	}
+	dns[0].stop()
+	used := f.token("dn/" + dns[0].name)
+	f.start(dns[0], used)
+	f.db(dbcli.Main{Action: "secure"})
+	for _, b := range append(dns, cns...) {
+		f.until("a plain call to "+b.name+" is refused", func() bool { return status.Code(f.call(b, rpc.DialConfig{})) == codes.Unavailable })
+	}
+	if got := serving(); got != 1 {
+		t.Errorf("%d arrays serve once the cluster is secured", got)
+	}
+	f.until("a plain call to the portal is refused", func() bool {
+		_, err := f.portal.ListDn(t.Context(), &apiv1.ListDnRequest{})
+		return client.CodeOf(err) == apiv1.CodeUnreachable || client.CodeOf(err) == apiv1.CodeUnauthenticated // its connection was up
+	})
+	f.portal = f.user("ann", "admin")
+	f.must(nil, f.array(1))
+	f.until("an array made by a user with a token serves", func() bool { return serving() == 2 })
+
+	t.Run("agents", func(t *testing.T) { f.attackAgents(dns, cns) })
+	t.Run("portal", func(t *testing.T) { f.attackPortal(dns[0], used) })
+	t.Run("restarts", func(t *testing.T) { f.attackRestarts(dns) })
+	t.Run("revoked", func(t *testing.T) { f.revokes(dns) })
+	if got := serving(); got != 2 {
+		t.Errorf("%d arrays serve after all that", got)
+	}
+}
+
+// attackAgents tries to give orders to agents.
+func (f *fort) attackAgents(dns, cns []*box) {
+	ca, err := pki.LoadCA(f.path("ca"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	own := f.stolen(f.path("portal")).Name()
+	other, err := pki.NewCA(own.Cluster, time.Now().Add(-24*time.Hour))
+	if err != nil {
+		f.Fatal(err)
+	}
+	foreign := own
+	foreign.Cluster = "another"
+	now := time.Now()
+	for _, b := range append(dns, cns...) {
+		f.refused("in the clear", f.call(b, rpc.DialConfig{}))
+		f.refused("without a certificate", f.call(b, rpc.DialConfig{TLS: &tls.Config{InsecureSkipVerify: true}}), "secured")
+		f.refused("another CA's portal", f.call(b, as(f.forged(other, own, now, time.Hour))))
+		f.refused("another cluster's portal", f.call(b, as(f.forged(ca, foreign, now, time.Hour))))
+		f.refused("an expired portal", f.call(b, as(f.forged(ca, own, now.Add(-2*time.Minute), time.Minute))))
+		for _, node := range append(dns, cns...) {
+			id := f.stolen(filepath.Join(node.dir, "tls"))
+			f.refused("the certificate of "+id.Name().String(), f.call(b, as(id)), "portal and monitor")
+		}
+		if err := f.call(b, as(f.stolen(f.path("monitor")))); status.Code(err) != codes.InvalidArgument {
+			f.Errorf("a monitor does not get through to the handler: %v", err)
+		}
+	}
+	f.impersonate(dns)
+}
+
+// impersonate has a dn answer where another must.
+func (f *fort) impersonate(dns []*box) {
+	lis := f.listen()
+	thief := f.stolen(filepath.Join(dns[0].dir, "tls"))
+	asked := make(chan struct{}, 1)
+	srv := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+		asked <- struct{}{}
+		return nil
+	}))
+	secure := thief.ServerTLS()
+	secure.NextProtos = []string{"h2"}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(tls.NewListener(lis, secure)) }()
+	defer func() {
+		srv.Stop()
+		<-done
+	}()
+	pool := syncer.NewPool(rpc.DialConfig{Identity: f.stolen(f.path("portal"))})
+	defer pool.Close()
+	agent, err := pool.Dn(lis.Addr().String())
+	if err != nil {
+		f.Fatal(err)
+	}
+	_, err = agent.Sync(f.Context(), &apiv1.SyncDnRequest{})
+	f.refused("a dn where another must be", err, "answers where")
+	select {
+	case <-asked:
+		f.Error("the thief has got a call")
+	default:
+	}
+}
+
+// attackPortal tries tokens, and users' roles.
+func (f *fort) attackPortal(b *box, used string) {
+	spent := func(text string) error {
+		m := member.Flags{Dir: filepath.Join(f.TempDir(), "tls"), Enrol: text}
+		_, err := m.Open(f.Context(), pki.DN, planetest.Log())
+		return err
+	}
+	if err := spent(used); err == nil || !strings.Contains(err.Error(), "the token is not good") {
+		f.Errorf("a token is used twice: %v", err)
+	}
+	late := f.db(dbcli.Main{Action: "token", For: "dn/" + b.name, Portal: f.at, Life: time.Nanosecond})
+	if err := spent(late); err == nil || !strings.Contains(err.Error(), "the token is not good") {
+		f.Errorf("an expired token is taken: %v", err)
+	}
+	t, err := pki.ParseToken(f.token("dn/somewhere:9720"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	t.Name.Name = b.name
+	if err := spent(t.String()); err == nil || !strings.Contains(err.Error(), "the token is not good") {
+		f.Errorf("a token for one dn is taken for another: %v", err)
+	}
+	for role, can := range map[string]func(method string) bool{
+		"viewer": func(m string) bool { return strings.HasPrefix(m, "List") || strings.HasPrefix(m, "Get") },
+		"csi": func(m string) bool {
+			for _, noun := range []string{"Da", "Exp", "Snap"} {
+				for _, verb := range []string{"Create", "Delete", "Modify"} {
+					if m == verb+noun {
+						return true
+					}
+				}
+			}
+			if m == "UndeleteDa" {
+				return true
+			}
+			if slices.Contains([]string{"ListOrphan", "ListVersion", "ListEvent", "GetVd"}, m) {
+				return false
+			}
+			return strings.HasPrefix(m, "List") || strings.HasPrefix(m, "Get")
+		},
+	} {
+		c := f.user("bob", role)
+		for _, m := range apiv1.Portal_ServiceDesc.Methods {
+			// An empty request of a method that may be called fails for other reasons.
+			err := c.Invoke(f.Context(), "/vda.v1.Portal/"+m.MethodName, &apiv1.VersionRequest{}, &apiv1.VersionReply{})
+			if denied := client.CodeOf(err) == apiv1.CodePermissionDenied; denied == can(m.MethodName) {
+				f.Errorf("a %s calls %s: %v", role, m.MethodName, err)
+			}
+		}
+	}
+	bad, err := pki.NewUserToken("c", []byte(f.stolen(f.path("portal")).CA()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	bad.Cluster = f.stolen(f.path("portal")).Name().Cluster
+	cfg := client.Config{Portals: []string{f.at}}
+	cfg.Secure(bad)
+	if _, err := f.client(cfg).ListDn(f.Context(), &apiv1.ListDnRequest{}); client.CodeOf(err) != apiv1.CodeUnauthenticated {
+		f.Errorf("an invented token: %v", err)
+	}
+	anon := f.client(client.Config{Portals: []string{f.at}, Dial: rpc.DialConfig{TLS: bad.TLS()}})
+	if _, err := anon.ListDn(f.Context(), &apiv1.ListDnRequest{}); client.CodeOf(err) != apiv1.CodeUnauthenticated {
+		f.Errorf("nobody: %v", err)
+	}
+	node := f.client(client.Config{Portals: []string{f.at}, Dial: as(f.stolen(filepath.Join(b.dir, "tls")))})
+	if _, err := node.ListDn(f.Context(), &apiv1.ListDnRequest{}); client.CodeOf(err) != apiv1.CodePermissionDenied {
+		f.Errorf("a dn calls the portal: %v", err)
+	}
+	ann := f.user("carol", "admin")
+	f.must(ann.ListDn(f.Context(), &apiv1.ListDnRequest{}))
+	f.db(dbcli.Main{Action: "revoke", For: "user/carol"})
+	if _, err := ann.ListDn(f.Context(), &apiv1.ListDnRequest{}); client.CodeOf(err) != apiv1.CodeUnauthenticated {
+		f.Errorf("a revoked user: %v", err)
+	}
+}
+
+// attackRestarts starts daemons of the secured cluster as plain ones.
+func (f *fort) attackRestarts(dns []*box) {
+	dns[0].stop()
+	f.start(dns[0], "")
+	f.refused("in the clear, after a restart without flags", f.call(dns[0], rpc.DialConfig{}))
+	dns[0].stop()
+	cert := filepath.Join(dns[0].dir, "tls", "identity.pem")
+	if err := os.Rename(cert, cert+".away"); err != nil {
+		f.Fatal(err)
+	}
+	m := f.main(dns[0], "")
+	m.Lis = f.listen()
+	if err := m.Run(f.Context()); err == nil || !strings.Contains(err.Error(), "--enrol") {
+		f.Errorf("an agent without its certificate starts: %v", err)
+	}
+	f.start(dns[0], f.token("dn/"+dns[0].name)) // made by who rebuilds it
+	f.refused("in the clear, after another enrolment", f.call(dns[0], rpc.DialConfig{}))
+
+	plain := portal.Main{Flags: f.gate, DatabaseURI: f.uri, Log: planetest.Log()}
+	if err := plain.Run(f.Context()); !errors.Is(err, syncer.ErrPlain) {
+		f.Errorf("a plain portal on the database of a secured cluster: %v", err)
+	}
+	watch := monitor.Main{Flags: f.gate, DatabaseURI: f.uri, Config: monitor.Config{Log: planetest.Log(), Name: "monitor.test:9620"}}
+	if err := watch.Run(f.Context()); !errors.Is(err, syncer.ErrPlain) {
+		f.Errorf("a plain monitor on the database of a secured cluster: %v", err)
+	}
+}
+
+// revokes has a stolen certificate refused by the portal and by agents.
+func (f *fort) revokes(dns []*box) {
+	dir := filepath.Join(dns[1].dir, "tls")
+	copied := f.path("copy")
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range []string{"identity.pem", "security.json"} {
+		if err := os.Chmod(filepath.Join(copied, name), 0o600); err != nil {
+			f.Fatal(err)
+		}
+	}
+	thief := f.stolen(copied)
+	renew := func() error {
+		conn, err := rpc.Dial(f.at, rpc.DialConfig{Identity: thief, Server: member.Portals})
+		if err != nil {
+			f.Fatal(err)
+		}
+		defer conn.Close()
+		csr, err := thief.Request()
+		if err != nil {
+			f.Fatal(err)
+		}
+		_, err = apiv1.NewSecurityClient(conn).Renew(f.Context(), &apiv1.RenewRequest{Request: csr})
+		return err
+	}
+	f.must(nil, renew())
+	f.db(dbcli.Main{Action: "revoke", For: "dn/" + dns[1].name})
+	f.until("the portal refuses it", func() bool {
+		code := status.Code(renew())
+		return code == codes.Unavailable || code == codes.Unauthenticated
+	})
+	own := f.stolen(filepath.Join(dns[0].dir, "tls"))
+	f.until("the other agents know", func() bool { return len(f.stolen(filepath.Join(dns[0].dir, "tls")).Revoked()) == 1 })
+	f.refused("with a revoked certificate", f.call(dns[0], as(thief)))
+	if own.Name().Name != dns[0].name {
+		f.Errorf("it is %s", own.Name())
+	}
+
+	dns[1].stop()
+	if err := os.RemoveAll(dir); err != nil {
+		f.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // certificates have whole seconds
+	f.start(dns[1], f.token("dn/"+dns[1].name))
+	f.until("the rebuilt node is taken back", func() bool {
+		r, err := f.portal.GetDn(f.Context(), &apiv1.GetDnRequest{DnName: dns[1].name})
+		return err == nil && !r.DnMsg.Error && r.DnMsg.Online
+	})
+}

@@ -21,6 +21,7 @@ var nouns = []struct{ name, short string }{
 	{"exp", "Exporters: the way of one host to a disk array"},
 	{"orphan", "What nodes have and the database does not know, as after restoring a backup"},
 	{"event", "What happened in the cluster"},
+	{"alert", "What is wrong now"},
 	{"audit", "What users changed, or wanted to"},
 	{"syncup", "Bring nodes to their desired state now"},
 }
@@ -394,6 +395,10 @@ var commands = []command{
 		flags: slices.Concat(eventFlags, []flag{
 			{name: "after", usage: "begin behind the event with this `ID`; with what happens from now on when not given"},
 			{name: "limit", usage: "end after `N` events; never when not given"}})},
+	{noun: "alert", verb: "list", method: "ListAlert", short: "Show what is wrong now, the gravest first", text: alertsText,
+		long: "\nNodes and disks that are offline or drained on purpose are left out.\ndocs/alerts.md says what each " +
+			"code means and what to do.",
+		example: "  vda_cli alert list"},
 	{noun: "audit", verb: "list", method: "ListEvent", short: "Show what users changed, or were refused, the last first", text: eventsText,
 		long: "\nEach change is recorded with it, in one transaction: when, by which call, from\nwhich address, and what. The same refusal is " +
 			"recorded once per minute.",

@@ -32,6 +32,25 @@ func eventsText(w io.Writer, reply proto.Message) {
 	}
 }
 
+// alertsText prints a list of alerts.
+func alertsText(w io.Writer, reply proto.Message) {
+	alerts := reply.(*apiv1.ListAlertReply).GetAlertMsgList()
+	if len(alerts) == 0 {
+		fmt.Fprintln(w, "No alert.")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "SEVERITY\tCODE\tOBJECT\tWHAT")
+	for _, a := range alerts {
+		object := "-"
+		if a.Object != "" {
+			object = a.Object + " " + a.Name
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", a.Severity, a.Code, object, a.Text)
+	}
+	t.Flush() // as far as w takes it
+}
+
 // shortTime is a time to the second.
 func shortTime(text string) string {
 	t, err := time.Parse(time.RFC3339, text)

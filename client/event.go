@@ -83,6 +83,12 @@ func (c *Client) Watch(ctx context.Context, req *apiv1.WatchEventRequest) iter.S
 	}
 }
 
+// ListAlert tells what is wrong now, the gravest first. Errors: those that every call may
+// have.
+func (c *Client) ListAlert(ctx context.Context, req *apiv1.ListAlertRequest, opts ...grpc.CallOption) (*apiv1.ListAlertReply, error) {
+	return c.stubs.ListAlert(ctx, req, opts...)
+}
+
 // pause waits, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	select {

@@ -8650,6 +8650,172 @@ func (x *WatchEventReply) GetEventMsg() *EventMsg {
 	return nil
 }
 
+// AlertMsg is something that is wrong now. docs/alerts.md has the codes, and what to do.
+type AlertMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Severity      string                 `protobuf:"bytes,2,opt,name=severity,proto3" json:"severity,omitempty"` // warning or error
+	Object        string                 `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`     // dn, pd, cn or da; "" for the cluster
+	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`         // of the object; DN/PD of a pd
+	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertMsg) Reset() {
+	*x = AlertMsg{}
+	mi := &file_v1_portal_proto_msgTypes[125]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertMsg) ProtoMessage() {}
+
+func (x *AlertMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[125]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
+func (*AlertMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+}
+
+func (x *AlertMsg) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *AlertMsg) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *AlertMsg) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *AlertMsg) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AlertMsg) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+// ListAlertRequest asks for all alerts, the gravest first.
+type ListAlertRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAlertRequest) Reset() {
+	*x = ListAlertRequest{}
+	mi := &file_v1_portal_proto_msgTypes[126]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAlertRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAlertRequest) ProtoMessage() {}
+
+func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[126]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
+func (*ListAlertRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+}
+
+type ListAlertReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	AlertMsgList  []*AlertMsg            `protobuf:"bytes,2,rep,name=alert_msg_list,json=alertMsgList,proto3" json:"alert_msg_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListAlertReply) Reset() {
+	*x = ListAlertReply{}
+	mi := &file_v1_portal_proto_msgTypes[127]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListAlertReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListAlertReply) ProtoMessage() {}
+
+func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[127]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
+func (*ListAlertReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{127}
+}
+
+func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ListAlertReply) GetAlertMsgList() []*AlertMsg {
+	if x != nil {
+		return x.AlertMsgList
+	}
+	return nil
+}
+
 var File_v1_portal_proto protoreflect.FileDescriptor
 
 const file_v1_portal_proto_rawDesc = "" +
@@ -9467,7 +9633,18 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\rR\x05limitB\b\n" +
 	"\x06_after\"@\n" +
 	"\x0fWatchEventReply\x12-\n" +
-	"\tevent_msg\x18\x01 \x01(\v2\x10.vda.v1.EventMsgR\beventMsg2\x8a\x18\n" +
+	"\tevent_msg\x18\x01 \x01(\v2\x10.vda.v1.EventMsgR\beventMsg\"z\n" +
+	"\bAlertMsg\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1a\n" +
+	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x16\n" +
+	"\x06object\x18\x03 \x01(\tR\x06object\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\"\x12\n" +
+	"\x10ListAlertRequest\"z\n" +
+	"\x0eListAlertReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x126\n" +
+	"\x0ealert_msg_list\x18\x02 \x03(\v2\x10.vda.v1.AlertMsgR\falertMsgList2\xc9\x18\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -9524,6 +9701,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReply\x12=\n" +
 	"\tGetStatus\x12\x18.vda.v1.GetStatusRequest\x1a\x16.vda.v1.GetStatusReply\x12C\n" +
 	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReply\x12=\n" +
+	"\tListAlert\x12\x18.vda.v1.ListAlertRequest\x1a\x16.vda.v1.ListAlertReply\x12=\n" +
 	"\tListEvent\x12\x18.vda.v1.ListEventRequest\x1a\x16.vda.v1.ListEventReply\x12B\n" +
 	"\n" +
 	"WatchEvent\x12\x19.vda.v1.WatchEventRequest\x1a\x17.vda.v1.WatchEventReply0\x01B0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
@@ -9540,7 +9718,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 125)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -9667,6 +9845,9 @@ var file_v1_portal_proto_goTypes = []any{
 	(*ListEventReply)(nil),      // 122: vda.v1.ListEventReply
 	(*WatchEventRequest)(nil),   // 123: vda.v1.WatchEventRequest
 	(*WatchEventReply)(nil),     // 124: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),            // 125: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),    // 126: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),      // 127: vda.v1.ListAlertReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -9780,113 +9961,117 @@ var file_v1_portal_proto_depIdxs = []int32{
 	119, // 108: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
 	120, // 109: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
 	119, // 110: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	3,   // 111: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 112: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 113: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 114: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 115: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 116: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 117: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 118: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 119: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 120: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 121: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 122: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 123: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 124: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 125: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 126: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 127: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 128: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 129: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 130: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 131: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 132: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 133: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 134: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 135: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 136: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	62,  // 137: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	64,  // 138: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	66,  // 139: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	68,  // 140: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	70,  // 141: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	72,  // 142: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	74,  // 143: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	77,  // 144: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	79,  // 145: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	81,  // 146: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	83,  // 147: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	85,  // 148: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	87,  // 149: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	91,  // 150: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	93,  // 151: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	95,  // 152: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	97,  // 153: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	99,  // 154: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	102, // 155: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	104, // 156: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	106, // 157: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	108, // 158: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	116, // 159: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	121, // 160: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	123, // 161: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	4,   // 162: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 163: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 164: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 165: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 166: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 167: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 168: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 169: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 170: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 171: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 172: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 173: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 174: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 175: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 176: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 177: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 178: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 179: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 180: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 181: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 182: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 183: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 184: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 185: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 186: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 187: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 188: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 189: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 190: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 191: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 192: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 193: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 194: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 195: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 196: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 197: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	84,  // 198: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	86,  // 199: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	88,  // 200: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	92,  // 201: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	94,  // 202: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	96,  // 203: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	98,  // 204: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	100, // 205: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	103, // 206: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	105, // 207: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	107, // 208: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	109, // 209: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	117, // 210: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	122, // 211: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	124, // 212: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	162, // [162:213] is the sub-list for method output_type
-	111, // [111:162] is the sub-list for method input_type
-	111, // [111:111] is the sub-list for extension type_name
-	111, // [111:111] is the sub-list for extension extendee
-	0,   // [0:111] is the sub-list for field type_name
+	0,   // 111: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	125, // 112: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 113: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 114: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 115: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 116: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 117: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 118: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 119: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 120: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 121: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 122: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 123: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 124: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 125: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 126: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 127: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 128: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 129: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 130: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 131: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 132: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 133: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 134: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 135: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 136: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 137: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 138: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	62,  // 139: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	64,  // 140: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	66,  // 141: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	68,  // 142: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	70,  // 143: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	72,  // 144: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	74,  // 145: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	77,  // 146: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	79,  // 147: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	81,  // 148: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	83,  // 149: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	85,  // 150: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	87,  // 151: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	91,  // 152: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	93,  // 153: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	95,  // 154: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	97,  // 155: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	99,  // 156: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	102, // 157: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	104, // 158: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	106, // 159: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	108, // 160: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	116, // 161: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	126, // 162: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	121, // 163: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	123, // 164: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	4,   // 165: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 166: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 167: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 168: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 169: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 170: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 171: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 172: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 173: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 174: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 175: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 176: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 177: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 178: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 179: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 180: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 181: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 182: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 183: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 184: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 185: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 186: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 187: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 188: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 189: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 190: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 191: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 192: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 193: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 194: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 195: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 196: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 197: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 198: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 199: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 200: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	84,  // 201: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	86,  // 202: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	88,  // 203: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	92,  // 204: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	94,  // 205: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	96,  // 206: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	98,  // 207: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	100, // 208: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	103, // 209: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	105, // 210: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	107, // 211: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	109, // 212: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	117, // 213: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	127, // 214: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	122, // 215: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	124, // 216: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	165, // [165:217] is the sub-list for method output_type
+	113, // [113:165] is the sub-list for method input_type
+	113, // [113:113] is the sub-list for extension type_name
+	113, // [113:113] is the sub-list for extension extendee
+	0,   // [0:113] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -9921,7 +10106,7 @@ func file_v1_portal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   125,
+			NumMessages:   128,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

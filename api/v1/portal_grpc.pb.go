@@ -77,6 +77,7 @@ const (
 	Portal_DeleteOrphan_FullMethodName = "/vda.v1.Portal/DeleteOrphan"
 	Portal_GetStatus_FullMethodName    = "/vda.v1.Portal/GetStatus"
 	Portal_ListVersion_FullMethodName  = "/vda.v1.Portal/ListVersion"
+	Portal_ListAlert_FullMethodName    = "/vda.v1.Portal/ListAlert"
 	Portal_ListEvent_FullMethodName    = "/vda.v1.Portal/ListEvent"
 	Portal_WatchEvent_FullMethodName   = "/vda.v1.Portal/WatchEvent"
 )
@@ -136,6 +137,7 @@ type PortalClient interface {
 	DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest, opts ...grpc.CallOption) (*DeleteOrphanReply, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error)
 	ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error)
+	ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error)
 	ListEvent(ctx context.Context, in *ListEventRequest, opts ...grpc.CallOption) (*ListEventReply, error)
 	WatchEvent(ctx context.Context, in *WatchEventRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventReply], error)
 }
@@ -638,6 +640,16 @@ func (c *portalClient) ListVersion(ctx context.Context, in *ListVersionRequest, 
 	return out, nil
 }
 
+func (c *portalClient) ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListAlertReply)
+	err := c.cc.Invoke(ctx, Portal_ListAlert_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) ListEvent(ctx context.Context, in *ListEventRequest, opts ...grpc.CallOption) (*ListEventReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListEventReply)
@@ -722,6 +734,7 @@ type PortalServer interface {
 	DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error)
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error)
 	ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error)
+	ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error)
 	ListEvent(context.Context, *ListEventRequest) (*ListEventReply, error)
 	WatchEvent(*WatchEventRequest, grpc.ServerStreamingServer[WatchEventReply]) error
 	mustEmbedUnimplementedPortalServer()
@@ -880,6 +893,9 @@ func (UnimplementedPortalServer) GetStatus(context.Context, *GetStatusRequest) (
 }
 func (UnimplementedPortalServer) ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListVersion not implemented")
+}
+func (UnimplementedPortalServer) ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListAlert not implemented")
 }
 func (UnimplementedPortalServer) ListEvent(context.Context, *ListEventRequest) (*ListEventReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListEvent not implemented")
@@ -1790,6 +1806,24 @@ func _Portal_ListVersion_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_ListAlert_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListAlertRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ListAlert(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ListAlert_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ListAlert(ctx, req.(*ListAlertRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_ListEvent_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListEventRequest)
 	if err := dec(in); err != nil {
@@ -2021,6 +2055,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListVersion",
 			Handler:    _Portal_ListVersion_Handler,
+		},
+		{
+			MethodName: "ListAlert",
+			Handler:    _Portal_ListAlert_Handler,
 		},
 		{
 			MethodName: "ListEvent",

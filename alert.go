@@ -1,0 +1,74 @@
+package vda
+
+// Alert is something that is wrong now, and that somebody should do something about.
+type Alert struct {
+	Code   AlertCode
+	Object string // kind of object, as of an Event
+	Name   string // with its parent's
+	Text   string // what is wrong
+}
+
+// AlertCode says what is wrong; AlertKinds has all.
+type AlertCode string
+
+// The codes of alerts.
+const (
+	AlertNoDatabase AlertCode = "database_unreadable"
+	AlertDAError    AlertCode = "da_error"
+	AlertDADegraded AlertCode = "da_degraded"
+	AlertNodeDown   AlertCode = "node_down"
+	AlertPDFaulty   AlertCode = "pd_faulty"
+	AlertNoMonitor  AlertCode = "monitor_missing"
+	AlertSpaceLow   AlertCode = "space_low"
+	AlertVersions   AlertCode = "data_plane_versions_differ"
+)
+
+// SpaceLow is the share of a cluster's bytes below which too few are free.
+const SpaceLow = 0.1
+
+// AlertKinds has all codes, the gravest first. What portals say, the rules for Prometheus
+// and the runbook docs/alerts.md are made from it.
+var AlertKinds = []struct {
+	Code     AlertCode
+	Severity Severity
+	For      string // how long Prometheus waits, in its own words
+	Expr     string // for Prometheus, over the metrics of a portal
+	Means    string
+	Do       string
+}{
+	{AlertNoDatabase, SeverityError, "1m", "max(vda_cluster_readable) == 0",
+		"No portal can read the database. Arrays serve, but nothing is changed and no failover happens. Prometheus alone can tell.",
+		"Bring the database back. `vda_db --action status` says what is wrong with it."},
+	{AlertDAError, SeverityError, "30s", "max by (da) (1 - vda_da_healthy) > 0",
+		"Something is wrong with an array: its hosts may lack a path, or all of them.",
+		"`vda_cli da get NAME` says which vd or controller; `vda_cli event list --name NAME` since when. Mend the node or disk that it names."},
+	{AlertDADegraded, SeverityWarning, "15m", `max by (da) (vda_da_state{state=~"degraded|single|down"}) > 0`,
+		"A mirrored array lacks a leg, so that it tolerates fewer losses than it promises.",
+		"Mend the dn that the leg is on; it is copied to by itself. After `--replace-after` of vda_monitor another leg takes its place, if " +
+			"there is room on a dn that has none of the column."},
+	{AlertNodeDown, SeverityError, "1m", "max by (kind, node) (1 - vda_node_healthy) > 0 and max by (kind, node) (vda_node_online) == 1",
+		"A dn or cn does not answer, or cannot do its work. Not told of one that an administrator took offline or drains.",
+		"Look at the machine, the agent's log and its data plane's. For maintenance, drain it or set `--new-online false` first."},
+	{AlertPDFaulty, SeverityError, "1m", `max by (node, pd) (1 - vda_pd_healthy) > 0 and on (node) (max by (node) ` +
+		`(vda_node_healthy{kind="dn"}) == 1)`,
+		"A pd does not work, though its dn does. Not told of one that is taken offline or drained.",
+		"`vda_cli pd get` says why. Replace the disk: `vda_cli pd drain`, and when it is empty `pd delete`."},
+	{AlertNoMonitor, SeverityError, "1m", "max(vda_monitors) == 0",
+		"No monitor runs: nobody notices when a node is down.", "Start vda_monitor; two or three on different machines are best."},
+	{AlertSpaceLow, SeverityWarning, "10m", "sum(max by (node, pd) (vda_pd_free_bytes)) / sum(max by (node, pd) (vda_pd_size_bytes)) < 0.1",
+		"Less than a tenth of the bytes of the cluster is free: new arrays, and new legs for mirrors, may find no room.",
+		"Add disks (`vda_cli pd create`), or delete what is not needed."},
+	{AlertVersions, SeverityWarning, "1h", "count by (kind) (count by (kind, data_plane) (vda_node_info)) > 1",
+		"Data planes of one kind of node have different versions, as in the middle of an upgrade.",
+		"Finish the upgrade; `vda_cli version` shows who has which."},
+}
+
+// Severity is that of all alerts of the code; error for a code that is not known.
+func (c AlertCode) Severity() Severity {
+	for _, k := range AlertKinds {
+		if k.Code == c {
+			return k.Severity
+		}
+	}
+	return SeverityError
+}

@@ -1,0 +1,129 @@
+package portal_test
+
+import (
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// TestAlerts: what is wrong is told, the gravest first, and what an administrator does on
+// purpose is not.
+func TestAlerts(t *testing.T) {
+	c := portaltest.New(t)
+	cl := c.Client()
+	alerts := func() (all []string) {
+		t.Helper()
+		r, err := cl.ListAlert(t.Context(), &apiv1.ListAlertRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range r.AlertMsgList {
+			all = append(all, strings.Join([]string{a.Severity, a.Code, a.Object, a.Name, a.Text}, " "))
+		}
+		return all
+	}
+	ill := func(o store.Object, k vda.NodeKind, name string) {
+		c.Change(func(tx store.Tx) error {
+			n, err := tx.NodeByName(k, name)
+			if err != nil {
+				return err
+			}
+			if o != store.ObjPD {
+				return tx.SetHealth(o, n.ID, vda.Health{Error: true, Msg: "no answer"})
+			}
+			pd, err := tx.PDByName(n.ID, "pd0")
+			if err != nil {
+				return err
+			}
+			return tx.SetHealth(o, pd.ID, vda.Health{Error: true, Msg: "I/O error"})
+		})
+	}
+	check := func(when string, want ...string) {
+		t.Helper()
+		if got := alerts(); !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %q\nwant %q", when, got, want)
+		}
+	}
+	none := "error monitor_missing   no monitor runs: nobody notices when a node is down; start vda_monitor"
+	check("without a monitor", none)
+	c.Change(func(tx store.Tx) error { _, err := tx.BeatMonitor("m0", "mon0:9620"); return err })
+	c.Populate(cl, 3, 2)
+	check("all is well")
+	ill(store.ObjPD, vda.DiskNode, "dn0:9720")
+	ill(store.ObjCN, vda.ControllerNode, "cn0:9820")
+	node, disk := "error node_down cn cn0:9820 no answer", "error pd_faulty pd dn0:9720/pd0 I/O error"
+	check("a disk and a cn are ill", node, disk)
+	off := false
+	if _, err := cl.ModifyCn(t.Context(), &apiv1.ModifyCnRequest{CnName: "cn0:9820", NewOnline: &off}); err != nil {
+		t.Fatal(err)
+	}
+	check("the cn is offline on purpose", disk)
+	if _, err := cl.DrainDn(t.Context(), &apiv1.DrainDnRequest{DnName: "dn0:9720"}); err != nil {
+		t.Fatal(err)
+	}
+	check("the disk's dn is drained")
+	c.Change(func(tx store.Tx) error {
+		pds, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
+		for i := range pds {
+			if err == nil {
+				err = tx.TakePD(pds[i].ID, pds[i].FreeClusters)
+			}
+		}
+		return err
+	})
+	if got := alerts(); len(got) != 1 || !strings.HasPrefix(got[0], "warning space_low   0 of ") {
+		t.Errorf("nothing is free: %q", got)
+	}
+}
+
+// TestAlertsDoc: the runbook and the rules for Prometheus are made from vda.AlertKinds, and
+// the rules name metrics that there are.
+func TestAlertsDoc(t *testing.T) {
+	var doc, rules strings.Builder
+	rules.WriteString("# Made from vda.AlertKinds: go test ./portal -run TestAlertsDoc -update-metrics\ngroups:\n  - name: vda\n    rules:\n")
+	metrics, err := os.ReadFile("../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range vda.AlertKinds {
+		doc.WriteString("## " + string(k.Code) + "\n\n" + string(k.Severity) + ". " + k.Means + "\n\n**What to do.** " + k.Do + "\n\n")
+		rules.WriteString("      - alert: VDA_" + string(k.Code) + "\n        expr: '" + k.Expr + "'\n        for: " + k.For +
+			"\n        labels: {severity: " + string(k.Severity) + "}\n        annotations: {summary: '" + k.Means + "'}\n")
+		if strings.Contains(k.Means+k.Expr, "'") {
+			t.Errorf("%s has a quote, which the rules cannot have", k.Code)
+		}
+		names := regexp.MustCompile(`vda_[a-z_]+`).FindAllString(k.Expr, -1)
+		if len(names) == 0 {
+			t.Errorf("%s names no metric", k.Code)
+		}
+		for _, n := range names {
+			if !strings.Contains(string(metrics), "| `"+n+"` |") {
+				t.Errorf("%s: there is no metric %s", k.Code, n)
+			}
+		}
+	}
+	head := "# Alerts\n\n`vda_cli alert list` shows what is wrong now, from the rows of the database. Nodes and disks that an " +
+		"administrator has\ntaken offline or drains are left out. [vda.rules.yml](vda.rules.yml) has the same for Prometheus, over the " +
+		"[metrics](metrics.md)\nof the portals. Codes stay as they are.\n\n"
+	page := head + strings.TrimSpace(doc.String()) + "\n"
+	for path, want := range map[string]string{"../docs/alerts.md": page, "../docs/vda.rules.yml": rules.String()} {
+		is, err := os.ReadFile(path)
+		switch {
+		case string(is) == want:
+		case *updateMetrics:
+			err = os.WriteFile(path, []byte(want), 0o644)
+		default:
+			t.Errorf("%s is not up to date: go test ./portal -run TestAlertsDoc -update-metrics", path)
+		}
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+}

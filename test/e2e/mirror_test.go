@@ -80,15 +80,6 @@ func TestMirroredArray(plain *testing.T) {
 			}
 			r.run("portal", cli+"dn undrain --dn-name "+addressOf(dn)+":9720")
 		}},
-		{"the primary and a dn die", func() {
-			dn, cn := leg(0), r.primary("da0")
-			r.die(dn)
-			r.die(cn)
-			r.waitState("single")
-			r.startNode(dn)
-			r.startNode(cn)
-			r.waitState("full")
-		}},
 	} {
 		begin := time.Now()
 		r.startFio("ext4", "/mnt/file", "24m", 15*time.Second)

@@ -70,7 +70,7 @@ func TestADataPlaneThatLacksAMethodIsRefusedByName(t *testing.T) {
 
 func TestAMethodOfTheOtherAgentIsNotMissed(t *testing.T) {
 	t.Parallel()
-	for kind, method := range map[string]string{"dn": "bdev_raid_create", "cn": "bdev_lvol_rename"} {
+	for kind, method := range map[string]string{"dn": "bdev_raid_create", "cn": "bdev_aio_create"} {
 		fake := planetest.NewPlane(t, planetest.NewCluster(), false)
 		fake.Hide(method)
 		if _, err := connect(t, fake.Socket, kind); err != nil {

@@ -14,18 +14,18 @@ var methods = map[string][]string{
 	"": {
 		"bdev_get_bdevs", "bdev_examine", "bdev_wait_for_examine",
 		"bdev_lvol_get_lvstores", "bdev_lvol_create_lvstore", "bdev_lvol_delete_lvstore",
-		"bdev_lvol_create", "bdev_lvol_delete",
+		"bdev_lvol_create", "bdev_lvol_delete", "bdev_lvol_rename",
 		"nvmf_get_transports", "nvmf_create_transport", "nvmf_get_subsystems", "nvmf_create_subsystem", "nvmf_delete_subsystem",
 		"nvmf_subsystem_add_listener", "nvmf_subsystem_remove_listener",
 		"nvmf_subsystem_add_host", "nvmf_subsystem_remove_host", "nvmf_subsystem_allow_any_host",
 		"nvmf_subsystem_add_ns", "nvmf_subsystem_remove_ns",
 	},
-	"dn": {"bdev_malloc_create", "bdev_malloc_delete", "bdev_aio_create", "bdev_aio_delete", "bdev_lvol_rename"},
+	"dn": {"bdev_malloc_create", "bdev_malloc_delete", "bdev_aio_create", "bdev_aio_delete"},
 	"cn": {
 		"bdev_nvme_attach_controller", "bdev_nvme_detach_controller", "bdev_nvme_get_controllers",
 		"bdev_raid_create", "bdev_raid_delete", "bdev_raid_get_bdevs",
 		"nvmf_subsystem_listener_set_ana_state",
-		"bdev_lvol_snapshot", "bdev_lvol_clone", "bdev_lvol_rename",
+		"bdev_lvol_snapshot", "bdev_lvol_clone",
 		"nvmf_get_stats",
 	},
 }

@@ -84,6 +84,15 @@ func (s *Server) authorize(_ context.Context, call rpc.Call) error {
 // errUser is the one answer to all tokens that are not good.
 var errUser = status.Error(codes.Unauthenticated, "the token is not good: it is not a user's, was revoked or has expired")
 
+// isUser reports that a token is a user's.
+func (s *Server) isUser(ctx context.Context, text string) (bool, error) {
+	c, err := s.user(ctx, text)
+	if status.Code(err) == codes.Unauthenticated {
+		return false, nil
+	}
+	return c.Kind == rpc.User, err
+}
+
 // user is rpc.Config's Users. Until the cluster is secured a token that is not a user's is of no
 // account: that of REST comes here too.
 func (s *Server) user(ctx context.Context, text string) (rpc.Caller, error) {

@@ -150,7 +150,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 }
 
 func (s *Server) pages(conn grpc.ClientConnInterface) http.Handler {
-	return web.New(web.Config{Portal: apiv1.NewPortalClient(conn), Token: s.cfg.WebToken, Log: s.log})
+	return web.New(web.Config{Portal: apiv1.NewPortalClient(conn), Token: s.cfg.WebToken, Log: s.log,
+		User: s.isUser, Secured: s.cfg.Identity.Secured})
 }
 
 var errNoDatabase = errors.New("the database does not answer")

@@ -76,6 +76,23 @@ var actions = map[string]action{
 			_, err := p.FailoverDa(ctx, &apiv1.FailoverDaRequest{DaName: form.Get("da_name"), ToCn: form.Get("to_cn")})
 			return arrayPage(form), err
 		}},
+	"grow": {title: "Grow an array", button: "Grow",
+		words:  "Hosts see the new size at once; then grow the file system on it. An array does not get smaller again.",
+		fields: []field{daField, {Name: "da_size", Label: "New size", Help: "like 20 GiB; up to the physical size, unless the array is thin"}},
+		do: func(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
+			size, err := parseSize("New size", form.Get("da_size"))
+			if err == nil {
+				_, err = p.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: form.Get("da_name"), DaSize: &size})
+			}
+			return arrayPage(form), err
+		}},
+	"rollback": {title: "Roll back to a snapshot", button: "Roll back", grave: true,
+		words:  "The array gets what the snapshot holds; all that was written since is lost. Delete its exporters first.",
+		fields: []field{daField, snapField},
+		do: func(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
+			_, err := p.RollbackSnap(ctx, &apiv1.RollbackSnapRequest{DaName: form.Get("da_name"), SnapName: form.Get("snap_name")})
+			return arrayPage(form), err
+		}},
 	"create-snapshot": {title: "Take a snapshot", button: "Take the snapshot",
 		words:  "The snapshot holds what is on the array at this moment, as after a power cut. Hosts pause for less than a second.",
 		fields: []field{daField, {Name: "snap_name", Label: "Name"}},

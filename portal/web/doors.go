@@ -1,26 +1,33 @@
 package web
 
 import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
-	"log/slog"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 )
 
-// doors let in those who have the token. A session is a cookie that says until when
-// it holds, signed with a key made of the token: a portal keeps none, and another
-// token ends them all. Safe for concurrent use.
+// doors let in those who have the portal's token, and users. A session is a cookie
+// that says until when it holds and which user's it is, sealed with a key made of
+// the portal's token: a portal keeps none, and another token ends them all. Calls of
+// a user carry the user's token, so that one that is revoked is of no use at once.
+// Safe for concurrent use.
 type doors struct {
-	token []byte // its SHA-256
-	key   []byte
-	log   *slog.Logger
+	cfg   Config
+	token [sha256.Size]byte // of Config.Token
+	seal  cipher.AEAD
 
 	mu     sync.Mutex
 	failed int       // attempts with a wrong token that count against the next ones
@@ -35,66 +42,98 @@ const (
 	forgiven  = 3 * time.Second
 )
 
-func newDoors(token string, log *slog.Logger) *doors {
-	sum := sha256.Sum256([]byte(token))
-	key := hmac.New(sha256.New, []byte(token))
+func newDoors(cfg Config) *doors {
+	key := hmac.New(sha256.New, []byte(cfg.Token))
 	key.Write([]byte("vda session"))
-	return &doors{token: sum[:], key: key.Sum(nil), log: log}
+	block, err := aes.NewCipher(key.Sum(nil))
+	if err != nil {
+		panic(err) // the key has 32 bytes
+	}
+	seal, err := cipher.NewGCMWithRandomNonce(block)
+	if err != nil {
+		panic(err) // AES has 16-byte blocks
+	}
+	return &doors{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), seal: seal}
 }
 
-// right reports that token is the portal's. After many wrong ones it says no to
-// all for a time: busy.
-func (d *doors) right(token, peer string) (ok, busy bool) {
+// Why a token is not taken.
+var (
+	errWrong = errors.New("this is not a token that the portal knows")
+	errBusy  = errors.New("too many wrong tokens; try again in some seconds")
+)
+
+// admit says whose token it is: user is it itself for a user's, "" for the portal's.
+func (d *doors) admit(ctx context.Context, token, peer string) (user string, err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	now := time.Now()
 	if n := int(now.Sub(d.since) / forgiven); n > 0 {
 		d.failed, d.since = max(d.failed-n, 0), now
 	}
-	if d.failed >= maxFailed {
-		return false, true
+	busy := d.failed >= maxFailed
+	d.mu.Unlock()
+	if busy {
+		return "", errBusy
+	}
+	if known, err := d.cfg.User(ctx, token); err != nil {
+		return "", err
+	} else if known {
+		return token, nil
 	}
 	sum := sha256.Sum256([]byte(token))
-	if subtle.ConstantTimeCompare(sum[:], d.token) == 1 {
-		return true, false
+	if !d.cfg.Secured() && subtle.ConstantTimeCompare(sum[:], d.token[:]) == 1 {
+		return "", nil
 	}
+	d.mu.Lock()
 	d.failed++
-	d.log.Warn("a wrong token was refused", "peer", peer)
-	return false, false
+	d.mu.Unlock()
+	d.cfg.Log.Warn("a wrong token was refused", "peer", peer)
+	return "", errWrong
 }
 
 // session makes the cookie of a session that begins now.
-func (d *doors) session(r *http.Request) *http.Cookie {
+func (d *doors) session(r *http.Request, user string) *http.Cookie {
 	until := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Add(sessionTime).Unix()))
-	return &http.Cookie{Name: cookieName, Value: base64.RawURLEncoding.EncodeToString(append(until, d.sign(until)...)), Path: "/",
-		MaxAge: int(sessionTime.Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode}
+	return &http.Cookie{Name: cookieName, Value: base64.RawURLEncoding.EncodeToString(d.seal.Seal(nil, nil, append(until, user...), nil)),
+		Path: "/", MaxAge: int(sessionTime.Seconds()), HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteStrictMode}
 }
 
-func (d *doors) sign(until []byte) []byte {
-	mac := hmac.New(sha256.New, d.key)
-	mac.Write(until)
-	return mac.Sum(nil)
-}
-
-// inside reports that a request belongs to a session.
-func (d *doors) inside(r *http.Request) bool {
+// inside reports that a request belongs to a session, and to which user's.
+func (d *doors) inside(r *http.Request) (user string, ok bool) {
 	c, err := r.Cookie(cookieName)
 	if err != nil {
-		return false
+		return "", false
 	}
 	b, err := base64.RawURLEncoding.DecodeString(c.Value)
-	if err != nil || len(b) != 8+sha256.Size || !hmac.Equal(b[8:], d.sign(b[:8])) {
-		return false
+	if err != nil {
+		return "", false
 	}
-	return time.Now().Unix() < int64(binary.BigEndian.Uint64(b))
+	b, err = d.seal.Open(nil, nil, b, nil)
+	if err != nil || len(b) < 8 || time.Now().Unix() >= int64(binary.BigEndian.Uint64(b)) {
+		return "", false
+	}
+	user = string(b[8:])
+	return user, user != "" || !d.cfg.Secured()
 }
+
+// as has a request's calls carry a user's token.
+func as(r *http.Request, user string) *http.Request {
+	r = r.Clone(r.Context())
+	r.Header.Del("Authorization") // what it said is settled
+	if user == "" {
+		return r
+	}
+	return r.WithContext(metadata.AppendToOutgoingContext(r.Context(), "authorization", bearer+user))
+}
+
+const bearer = "Bearer "
 
 // people sends a browser without a session to the login.
 func (d *doors) people(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, ok := d.inside(r)
 		switch {
-		case d.inside(r):
-			h.ServeHTTP(w, r)
+		case ok:
+			h.ServeHTTP(w, as(r, user))
 		case r.Method == http.MethodGet || r.Method == http.MethodHead:
 			http.Redirect(w, r, "/login?to="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		default:
@@ -103,29 +142,31 @@ func (d *doors) people(h http.Handler) http.Handler {
 	})
 }
 
-// programs answers a request without the token as the API does. A session is as
+// programs answers a request without a token as the API does. A session is as
 // good, for reading the API in a browser.
 func (d *doors) programs(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if d.inside(r) {
-			h.ServeHTTP(w, r)
+		if user, ok := d.inside(r); ok {
+			h.ServeHTTP(w, as(r, user))
 			return
 		}
-		token, found := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if found {
-			ok, busy := d.right(token, r.RemoteAddr)
-			if ok {
-				h.ServeHTTP(w, r)
+		if token, found := strings.CutPrefix(r.Header.Get("Authorization"), bearer); found {
+			user, err := d.admit(r.Context(), token, r.RemoteAddr)
+			switch {
+			case err == nil:
+				h.ServeHTTP(w, as(r, user))
 				return
-			}
-			if busy {
+			case errors.Is(err, errBusy):
 				w.Header().Set("Retry-After", "3")
-				refuse(w, http.StatusTooManyRequests, "too many wrong tokens; try again in some seconds")
+				refuse(w, http.StatusTooManyRequests, "%s", errBusy.Error())
+				return
+			case !errors.Is(err, errWrong):
+				refuse(w, httpStatus(err), "%s", said(err))
 				return
 			}
 		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
-		refuse(w, http.StatusUnauthorized, "the header Authorization must be \"Bearer \" and the portal's token, see docs/rest.md")
+		refuse(w, http.StatusUnauthorized, "the header Authorization must be \"Bearer \" and a token that the portal knows, see docs/rest.md")
 	})
 }
 
@@ -143,17 +184,21 @@ func (s *server) loginPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) login(w http.ResponseWriter, r *http.Request) {
-	to := own(r.PostFormValue("to"))
-	ok, busy := s.doors.right(strings.TrimSpace(r.PostFormValue("token")), r.RemoteAddr)
+	p := page{Title: "Log in", Data: own(r.PostFormValue("to"))}
+	user, err := s.doors.admit(r.Context(), strings.TrimSpace(r.PostFormValue("token")), r.RemoteAddr)
 	switch {
-	case ok:
-		http.SetCookie(w, s.doors.session(r))
-		http.Redirect(w, r, to, http.StatusSeeOther)
-	case busy:
-		s.show(w, r, http.StatusTooManyRequests, "login",
-			page{Title: "Log in", Problem: "Too many wrong tokens; try again in some seconds.", Data: to})
+	case err == nil:
+		http.SetCookie(w, s.doors.session(r, user))
+		http.Redirect(w, r, p.Data.(string), http.StatusSeeOther)
+	case errors.Is(err, errBusy):
+		p.Problem = "Too many wrong tokens; try again in some seconds."
+		s.show(w, r, http.StatusTooManyRequests, "login", p)
+	case errors.Is(err, errWrong):
+		p.Problem = "This is not a token that the portal knows."
+		s.show(w, r, http.StatusForbidden, "login", p)
 	default:
-		s.show(w, r, http.StatusForbidden, "login", page{Title: "Log in", Problem: "This is not the portal's token.", Data: to})
+		p.Problem = said(err)
+		s.show(w, r, httpStatus(err), "login", p)
 	}
 }
 

@@ -33,7 +33,7 @@ type page struct {
 }
 
 // templates has one per page, each with the frame around it.
-var templates = parse("overview", "nodes", "dn", "cn", "arrays", "array", "snapshots", "form", "login", "problem")
+var templates = parse("overview", "nodes", "dn", "cn", "arrays", "array", "snapshots", "events", "alerts", "form", "login", "problem")
 
 func parse(names ...string) map[string]*template.Template {
 	all := map[string]*template.Template{}
@@ -52,6 +52,7 @@ var functions = template.FuncMap{
 	"address": address,
 	"disk":    disk,
 	"since":   since,
+	"clock":   clock,
 	"count":   func(n int, noun string) string { return fmt.Sprintf("%d %s%s", n, noun, plural(n)) },
 }
 
@@ -98,9 +99,18 @@ func since(rfc3339 string) string {
 	return humanize.Time(t)
 }
 
+// clock is a time of a reply to the second.
+func clock(rfc3339 string) string {
+	t, err := time.Parse(time.RFC3339Nano, rfc3339)
+	if err != nil {
+		return rfc3339
+	}
+	return t.UTC().Format("2006-01-02 15:04:05")
+}
+
 // show writes a page.
 func (s *server) show(w http.ResponseWriter, r *http.Request, httpStatus int, name string, p page) {
-	p.Inside = s.doors.inside(r)
+	_, p.Inside = s.doors.inside(r)
 	var b bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&b, "frame.html", p); err != nil {
 		s.cfg.Log.Error("a page could not be made", "page", name, "err", err)
@@ -130,6 +140,10 @@ func httpStatus(err error) int {
 		return http.StatusNotFound
 	case codes.InvalidArgument:
 		return http.StatusBadRequest
+	case codes.Unauthenticated:
+		return http.StatusUnauthorized
+	case codes.PermissionDenied:
+		return http.StatusForbidden
 	case codes.AlreadyExists, codes.FailedPrecondition, codes.ResourceExhausted:
 		return http.StatusConflict
 	case codes.Unavailable:
@@ -159,6 +173,8 @@ func (s *server) addPages(mux *http.ServeMux) {
 	mux.HandleFunc("GET /arrays", s.view("arrays", s.arrays))
 	mux.HandleFunc("GET /arrays/{da}", s.view("array", s.array))
 	mux.HandleFunc("GET /snapshots", s.view("snapshots", s.snapshots))
+	mux.HandleFunc("GET /events", s.view("events", s.events))
+	mux.HandleFunc("GET /alerts", s.view("alerts", s.alerts))
 	mux.HandleFunc("GET /do/{action}", s.form)
 	mux.HandleFunc("POST /do/{action}", s.act)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -254,6 +270,25 @@ func (s *server) array(ctx context.Context, r *http.Request) (page, error) {
 	v.Exps, v.Snaps = exps.ExpMsgList, snaps.SnapMsgList
 	v.Paths = draw(v.DA, v.Exps)
 	return page{Title: "Array " + v.DA.DaName, Section: "arrays", Data: v}, nil
+}
+
+type eventsView struct {
+	Events []*apiv1.EventMsg
+	Least  string // severity of the events that are shown
+	Next   string
+}
+
+func (s *server) events(ctx context.Context, r *http.Request) (page, error) {
+	v := eventsView{Least: r.URL.Query().Get("least")}
+	reply, err := s.cfg.Portal.ListEvent(ctx, &apiv1.ListEventRequest{Token: r.URL.Query().Get("after"),
+		Filter: &apiv1.EventFilter{Severity: v.Least}})
+	v.Events, v.Next = reply.GetEventMsgList(), reply.GetNextToken()
+	return page{Title: "Events", Section: "events", Data: v}, err
+}
+
+func (s *server) alerts(ctx context.Context, _ *http.Request) (page, error) {
+	reply, err := s.cfg.Portal.ListAlert(ctx, &apiv1.ListAlertRequest{})
+	return page{Title: "Alerts", Section: "alerts", Data: reply.GetAlertMsgList()}, err
 }
 
 type snapshotsView struct {

@@ -37,8 +37,10 @@ func newREST(portal apiv1.PortalClient) http.Handler {
 		runtime.WithRoutingErrorHandler(noRoute),
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
-		runtime.WithMetadata(func(_ context.Context, r *http.Request) metadata.MD {
-			return metadata.Pairs("x-request-id", r.Header.Get("X-Request-Id"))
+		// The mux makes the calls' metadata new: whose they are goes with them.
+		runtime.WithMetadata(func(ctx context.Context, r *http.Request) metadata.MD {
+			whose, _ := metadata.FromOutgoingContext(ctx)
+			return metadata.Join(whose, metadata.Pairs("x-request-id", r.Header.Get("X-Request-Id")))
 		}),
 	)
 	if err := gateway.RegisterPortalHandlerClient(context.Background(), mux, portal); err != nil {
@@ -99,7 +101,7 @@ type strictQuery struct{ runtime.DefaultQueryParser }
 func (q strictQuery) Parse(m proto.Message, values url.Values, filter *utilities.DoubleArray) error {
 	fields := m.ProtoReflect().Descriptor().Fields()
 	for key, texts := range values {
-		f := fields.ByName(protoreflect.Name(key))
+		f := fieldOf(m.ProtoReflect().Descriptor(), key)
 		if f == nil {
 			return fmt.Errorf("query: there is no %q in this request; there is %s", vda.Shorten(key, 40), fieldNames(fields))
 		}
@@ -109,6 +111,20 @@ func (q strictQuery) Parse(m proto.Message, values url.Values, filter *utilities
 		}
 	}
 	return nil
+}
+
+// fieldOf is the field that a key of a query names, with dots before those of
+// messages in messages; nil when there is none.
+func fieldOf(m protoreflect.MessageDescriptor, key string) protoreflect.FieldDescriptor {
+	name, rest, deeper := strings.Cut(key, ".")
+	f := m.Fields().ByName(protoreflect.Name(name))
+	switch {
+	case f == nil || !deeper:
+		return f
+	case f.Message() == nil:
+		return nil
+	}
+	return fieldOf(f.Message(), rest)
 }
 
 func fieldNames(fields protoreflect.FieldDescriptors) string {

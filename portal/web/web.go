@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"embed"
 	"log/slog"
 	"net/http"
@@ -12,9 +13,15 @@ import (
 type Config struct {
 	// Portal answers the calls of pages and of programs.
 	Portal apiv1.PortalClient
-	// Token lets in those who have it; at least MinToken characters. Portals with the
-	// same one take each other's sessions.
+	// Token lets in those who have it, as nobody in particular, while the cluster is
+	// not secured; at least MinToken characters. Portals with the same one take each
+	// other's sessions.
 	Token string
+	// User reports that a token is a user's; the user's calls carry it, and their role
+	// says what they may do. nil: there are no users.
+	User func(ctx context.Context, token string) (bool, error)
+	// Secured reports that users alone are let in; nil: never.
+	Secured func() bool
 	// Log gets refused logins; default slog.Default().
 	Log *slog.Logger
 }
@@ -36,7 +43,13 @@ func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &server{cfg: cfg, doors: newDoors(cfg.Token, cfg.Log)}
+	if cfg.User == nil {
+		cfg.User = func(context.Context, string) (bool, error) { return false, nil }
+	}
+	if cfg.Secured == nil {
+		cfg.Secured = func() bool { return false }
+	}
+	s := &server{cfg: cfg, doors: newDoors(cfg)}
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/", http.FileServerFS(static))
 	mux.Handle("/api/", s.doors.programs(newREST(cfg.Portal)))

@@ -183,6 +183,8 @@ func TestRESTRefuses(t *testing.T) {
 		{"POST", "/api/v1/da", `"` + strings.Repeat("x", 300<<10), 400, apiv1.CodeInvalid, "the body has more than 262144 bytes"},
 		{"GET", "/api/v1/dn?nline=true", "", 400, apiv1.CodeInvalid, `there is no "nline" in this request; there is limit, token, location, online, error`},
 		{"GET", "/api/v1/dn?online=maybe", "", 400, apiv1.CodeInvalid, `online is "maybe"; it must be true or false`},
+		{"GET", "/api/v1/event?filter.severity=loud", "", 400, apiv1.CodeInvalid, "severity"},
+		{"GET", "/api/v1/event?filter.loud=1", "", 400, apiv1.CodeInvalid, `there is no "filter.loud"`},
 		{"GET", "/api/v1/dn?limit=-1", "", 400, apiv1.CodeInvalid, `limit is "-1"; it must be one whole number from 0 on`},
 		{"GET", "/api/v1/dn?limit=1&limit=2", "", 400, apiv1.CodeInvalid, `limit is "1, 2"`},
 		{"GET", "/api/v1/nothing", "", 404, apiv1.CodeNotFound, "there is no /api/v1/nothing"},
@@ -222,7 +224,7 @@ func TestDoors(t *testing.T) {
 		t.Errorf("an action without a session: %d, %v", code, h)
 	}
 	if code, _, body := s.post("/login", url.Values{"token": {"wrong"}}); code != 403 ||
-		!strings.Contains(body, "not the portal&#39;s token") {
+		!strings.Contains(body, "not a token that the portal knows") {
 		t.Errorf("a wrong token: %d, %s", code, body)
 	}
 	for to, want := range map[string]string{"/nodes": "/nodes", "//evil.example/": "/", "https://evil.example/": "/",
@@ -344,6 +346,18 @@ func TestPages(t *testing.T) {
 	dn := got.DaMsg.GrpMsgList[0].VdMsgList[0].DnName
 	has(t, "a dn", s.get("/dn/"+url.PathEscape(dn)), "Disks", "Drain")
 	has(t, "the nodes", s.get("/nodes"), dn, secondary)
+
+	has(t, "the events", s.get("/events"), "change", "da da0", "127.0.0.1:")
+	has(t, "warnings", s.get("/events?least=warning"), `aria-current="true">Warnings`)
+	has(t, "the alerts", s.get("/alerts"), "Alerts")
+	if code, _, body := s.post("/do/grow", url.Values{"da_name": {"da0"}, "da_size": {"4 MiB"}}); code != http.StatusConflict {
+		t.Errorf("smaller: %d, %s", code, body)
+	}
+	code, _, body = s.post("/do/rollback", url.Values{"da_name": {"da0"}, "snap_name": {"s0"}, "confirm": {"s0"}})
+	if code != http.StatusConflict {
+		t.Errorf("rolled back under an exporter: %d", code)
+	}
+	has(t, "the form", body, "e0")
 
 	// What loses data asks for the name again.
 	code, _, body = s.post("/do/delete-snapshot", url.Values{"da_name": {"da0"}, "snap_name": {"s0"}, "confirm": {"da0"}})

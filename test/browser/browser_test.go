@@ -303,6 +303,7 @@ func TestPages(t *testing.T) {
 
 	pages := map[string]string{"overview": "/", "nodes": "/nodes", "dn": "/dn/" + url.PathEscape(nodes.DNs[0].Name),
 		"cn": "/cn/" + url.PathEscape(cns.CNs[0].Name), "arrays": "/arrays", "array": "/arrays/da0", "snapshots": "/snapshots",
+		"events": "/events", "alerts": "/alerts",
 		"create-array": "/do/create-array", "failover": "/do/failover?da_name=da0", "delete-array": "/do/delete-array?da_name=da0",
 		"not-found": "/nothing"}
 	for name, path := range pages {

@@ -48,7 +48,8 @@ var roles = map[string][]string{
 	"CreateSnap": daily, "DeleteSnap": daily, "ModifySnap": daily, "RollbackSnap": keeper, "ListSnap": all, "GetSnap": all,
 	"CreateExp": daily, "DeleteExp": daily, "ModifyExp": daily, "ListExp": all, "GetExp": all,
 	"ListOrphan": people, "AdoptOrphan": admins, "DeleteOrphan": admins,
-	"ListEvent": people, "WatchEvent": people,
+	"ListAlert": people, "ListEvent": people, "WatchEvent": people,
+
 	"GetStatus": all, "ListVersion": people,
 }
 

@@ -49,7 +49,6 @@ var roles = map[string][]string{
 	"CreateExp": daily, "DeleteExp": daily, "ModifyExp": daily, "ListExp": all, "GetExp": all,
 	"ListOrphan": people, "AdoptOrphan": admins, "DeleteOrphan": admins,
 	"ListAlert": people, "ListEvent": people, "WatchEvent": people,
-
 	"GetStatus": all, "ListVersion": people,
 }
 

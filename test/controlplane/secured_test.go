@@ -407,7 +407,7 @@ func (f *fort) attackPortal(b *box, used string) {
 			if m == "UndeleteDa" {
 				return true
 			}
-			if slices.Contains([]string{"ListOrphan", "ListVersion", "ListEvent", "GetVd"}, m) {
+			if slices.Contains([]string{"ListAlert", "ListOrphan", "ListVersion", "ListEvent", "GetVd"}, m) {
 				return false
 			}
 			return strings.HasPrefix(m, "List") || strings.HasPrefix(m, "Get")

@@ -107,7 +107,7 @@ func (s *session) offer(cmd *cobra.Command, list lister, begun string, whole boo
 	if s.timeout <= 0 {
 		return nil
 	}
-	c, err := client.New(client.Config{Portals: strings.Split(s.portals, ","), Timeout: min(s.timeout, completionTimeout)})
+	c, err := s.client(min(s.timeout, completionTimeout))
 	if err != nil {
 		return nil
 	}

@@ -202,22 +202,31 @@ func newMessage(d protoreflect.MessageDescriptor) proto.Message {
 	return t.New().Interface()
 }
 
+// client makes a client of the portals, with the user's token if there is one.
+func (s *session) client(timeout time.Duration) (*client.Client, error) {
+	cfg := client.Config{Portals: strings.Split(s.portals, ","), Timeout: timeout}
+	if len(cfg.Portals) == 1 {
+		cfg.Dial.Ping = -1 // there is no other to go to: --timeout is soon enough
+	}
+	if err := s.secure(&cfg); err != nil {
+		return nil, err
+	}
+	c, err := client.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520, or several with commas between them", s.portals)
+	}
+	return c, nil
+}
+
 // call sends a request, waits for what it has begun when the user wants that, and
 // prints the reply.
 func (s *session) call(ctx context.Context, what *command, method protoreflect.MethodDescriptor, req proto.Message) error {
 	if s.timeout <= 0 {
 		return fmt.Errorf("--timeout %v: it must be above 0, like 30s", s.timeout)
 	}
-	cfg := client.Config{Portals: strings.Split(s.portals, ","), Timeout: s.timeout}
-	if len(cfg.Portals) == 1 {
-		cfg.Dial.Ping = -1 // there is no other to go to: --timeout is soon enough
-	}
-	if err := s.secure(&cfg); err != nil {
-		return err
-	}
-	c, err := client.New(cfg)
+	c, err := s.client(s.timeout)
 	if err != nil {
-		return fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520, or several with commas between them", s.portals)
+		return err
 	}
 	defer c.Close()
 	if what.prepare != nil {

@@ -17,11 +17,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Flags are --listener, --port and --log-level.
+// Flags are --listener and --port, and those of the log.
 type Flags struct {
 	Listener string
 	Port     int // 0 takes a free one
-	level    string
+	log      LogFlags
 }
 
 // Add defines the flags; port is the default one and serves says what is
@@ -29,7 +29,7 @@ type Flags struct {
 func (f *Flags) Add(fs *pflag.FlagSet, port int, serves string) {
 	fs.StringVar(&f.Listener, "listener", "0.0.0.0", "IP `ADDRESS` to serve on")
 	fs.IntVar(&f.Port, "port", port, "TCP `PORT` of "+serves+"; 0 takes a free one")
-	fs.StringVar(&f.level, "log-level", "info", "least severe `LEVEL` that is logged, on standard error: debug, info, warn or error")
+	f.log.Add(fs)
 }
 
 // Check reports a value that cannot be right.
@@ -37,25 +37,11 @@ func (f *Flags) Check() error {
 	if f.Port < 0 || f.Port > 65535 {
 		return fmt.Errorf("--port %d must be from 0 to 65535", f.Port)
 	}
-	_, err := f.parseLevel()
-	return err
+	return f.log.Check()
 }
 
-func (f *Flags) parseLevel() (level slog.Level, err error) {
-	if err := level.UnmarshalText([]byte(f.level)); err != nil {
-		return 0, fmt.Errorf("--log-level %q must be debug, info, warn or error", f.level)
-	}
-	return level, nil
-}
-
-// Log returns the daemon's log, see NewLog; the flags have been checked.
-func (f *Flags) Log(w io.Writer) *slog.Logger {
-	level, err := f.parseLevel()
-	if err != nil {
-		level = slog.LevelInfo
-	}
-	return NewLog(w, level)
-}
+// Log returns the daemon's log; the flags have been checked.
+func (f *Flags) Log(w io.Writer) *slog.Logger { return f.log.Log(w, nil) }
 
 // Listen takes the port.
 func (f *Flags) Listen(ctx context.Context) (net.Listener, error) {

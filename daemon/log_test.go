@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/spf13/pflag"
 )
 
 // reader is the far end of a log: it fails, or takes nothing until released.
@@ -92,4 +96,50 @@ func TestLogDoesNotWaitForAReaderThatHangs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestLogFormats: the same records as text and as JSON, one line each, errors in
+// words; a value that is wrong is named.
+func TestLogFormats(t *testing.T) {
+	for format, want := range map[string]string{
+		"text": "level=WARN msg=\"two\\nlines\" peer=192.0.2.1:1 err=\"no answer in time\"\n",
+		"json": `"level":"WARN","msg":"two\nlines","peer":"192.0.2.1:1","err":"no answer in time"}` + "\n",
+	} {
+		var f LogFlags
+		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+		f.Add(fs)
+		if err := fs.Parse([]string{"--log-format", format, "--log-level", "warn"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Check(); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		log := f.Log(&out, nil)
+		log.Info("not said")
+		log.Warn("two\nlines", "peer", "192.0.2.1:1", "err", context.DeadlineExceeded)
+		if got := out.String(); !strings.HasSuffix(got, want) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%s: %q, want it to end in %q", format, got, want)
+		}
+		if format == "json" && !json.Valid(out.Bytes()) {
+			t.Errorf("%q is not JSON", &out)
+		}
+	}
+	for _, args := range [][]string{{"--log-format", "xml"}, {"--log-level", "loud"}} {
+		var f LogFlags
+		fs := pflag.NewFlagSet("", pflag.ContinueOnError)
+		f.Add(fs)
+		if err := fs.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Check(); err == nil || !strings.Contains(err.Error(), args[0]+" \""+args[1]+`" must be`) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	for _, report := range []string{lostText, lostJSON} {
+		line := fmt.Sprintf(report, 7, "2026-01-02T03:04:05.000Z")
+		if !strings.Contains(line, "7") || strings.Contains(line, "%!") || report == lostJSON && !json.Valid([]byte(line)) {
+			t.Errorf("%q", line)
+		}
+	}
 }

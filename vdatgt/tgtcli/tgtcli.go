@@ -22,7 +22,7 @@ type flags struct {
 	bufferMiB    int
 	httpPort     int
 	httpListener string
-	level        string
+	log          daemon.LogFlags
 	profile      string
 }
 
@@ -57,7 +57,7 @@ disconnected, lvstores are unloaded.`,
 		"while storage or data that was asked for is quick to come; 0 turns polling off")
 	fs.IntVar(&f.httpPort, "http-port", 0, "TCP `PORT` of HTTP (/metrics, /healthz); 0 serves none")
 	fs.StringVar(&f.httpListener, "http-listener", "0.0.0.0", "IP `ADDRESS` to serve HTTP on, with --http-port")
-	fs.StringVar(&f.level, "log-level", "info", "least severe `LEVEL` that is logged, on standard error: debug, info, warn or error")
+	f.log.Add(fs)
 	fs.StringVar(&f.profile, "cpu-profile", "",
 		"`FILE` for a profile of the processor time, written when vda_tgt ends; for go tool pprof (default none)")
 	c.AddCommand(checkCommand(), methodsCommand())
@@ -76,9 +76,8 @@ type Main struct {
 
 // main is what the command line asks for.
 func (f *flags) main(stderr io.Writer) (Main, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.level)); err != nil {
-		return Main{}, fmt.Errorf("--log-level %q must be debug, info, warn or error", f.level)
+	if err := f.log.Check(); err != nil {
+		return Main{}, err
 	}
 	switch {
 	case f.bufferMiB < 16 || f.bufferMiB > 1<<20:
@@ -96,8 +95,7 @@ func (f *flags) main(stderr io.Writer) (Main, error) {
 		m.Spin = -1 // Config's zero is the default
 	}
 	m.LogLevel = &slog.LevelVar{}
-	m.LogLevel.Set(level)
-	m.Log = daemon.NewLog(stderr, m.LogLevel)
+	m.Log = f.log.Log(stderr, m.LogLevel)
 	return m, nil
 }
 

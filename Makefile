@@ -22,6 +22,9 @@ dist: build ## out/vda.tar.gz: the programs in one archive
 packages: build ## out/packages: debs and rpms of portal, monitor, dn, cn and cli
 	VERSION=$(VERSION) packaging/build.sh out/packages
 
+images: build ## out/images: an OCI image per program, to be loaded with docker load or podman load
+	go run ./packaging/images -version $(VERSION)
+
 # sandbox, tutorial, failover, chaos: DATA_PLANE=vda (default), spdk, mixed or
 # mixed:NODE,NODE with SPDK_TGT=/path/to/spdk_tgt; docs/spdk.md says how each
 # is arranged.
@@ -77,4 +80,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist packages sandbox tutorial failover mirror scale chaos sim move conformance browser bench test check generate clean
+.PHONY: help build dist packages images sandbox tutorial failover mirror scale chaos sim move conformance browser bench test check generate clean

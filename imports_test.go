@@ -14,6 +14,7 @@ import (
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
+	{"packaging", ""},
 	{"test", "nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
 		"sim/simnet"},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -122,14 +123,13 @@ func (m Main) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Identity: id, CA: ca, Log: log,
-		SyncTimeout: m.SyncTimeout,
-		WebToken:    token})
+		SyncTimeout: m.SyncTimeout, WebToken: token})
 	if err != nil {
 		return err
 	}
 	log.Info("serving", "addr", lis.Addr().String())
-	if token != "" && m.WebTokenFile == "" {
-		m.printToken(lis.Addr().String(), token)
+	if token != "" && m.WebTokenFile == "" && !id.Secured() { // there users have tokens
+		m.printToken(lis.Addr(), token)
 	}
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()
@@ -165,13 +165,26 @@ func (m Main) webToken() (string, error) {
 }
 
 // printToken tells the person who started the portal, past the log.
-func (m Main) printToken(addr, token string) {
+func (m Main) printToken(at net.Addr, token string) {
 	to := m.Err
 	if to == nil {
 		to = os.Stderr
 	}
 	// One who reads nothing needs no token.
-	_, _ = fmt.Fprintf(to, "web page: http://%s/ with the token %s\n", addr, token)
+	_, _ = fmt.Fprintf(to, "web page: http://%s/ with the token %s\n", reachable(at), token)
+}
+
+// reachable is an address of this machine that a browser can be given.
+func reachable(at net.Addr) string {
+	tcp, ok := at.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return at.String()
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, strconv.Itoa(tcp.Port))
 }
 
 // identity is who the portal is, and the CA when it has it.

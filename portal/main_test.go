@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,20 @@ func command(t *testing.T, env string, args ...string) (line string, exit int) {
 		return env, name == dbflag.Env
 	}})
 	return out.String(), exit
+}
+
+// TestReachable: what a portal prints can be typed into a browser.
+func TestReachable(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]string{"0.0.0.0:9520": net.JoinHostPort(host, "9520"), "[::]:9520": net.JoinHostPort(host, "9520"),
+		"192.0.2.1:9520": "192.0.2.1:9520", "[2001:db8::1]:9520": "[2001:db8::1]:9520"} {
+		if got := reachable(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(at))); got != want {
+			t.Errorf("%s: %s, want %s", at, got, want)
+		}
+	}
 }
 
 // TestStartRefused starts portals that cannot run: one line, exit status 1.

@@ -170,7 +170,7 @@ func (r *rack) deleteEverything() {
 	rows := r.run("postgresql", `sudo -u postgres psql -At vda_db <<'END'
 select format('select count(*), %L from %I.%I', tablename, schemaname, tablename) from pg_tables
  where schemaname not in ('pg_catalog', 'information_schema')
-   and tablename not in ('vda_cluster', 'vda_schema_version', 'vda_monitor') \gexec
+   and tablename not in ('vda_cluster', 'vda_schema_version', 'vda_monitor', 'vda_event') \gexec
 END`)
 	for _, line := range strings.Split(strings.TrimSpace(rows), "\n") {
 		if !strings.HasPrefix(line, "0|") {

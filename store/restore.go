@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 )
@@ -61,6 +62,10 @@ func Restore(ctx context.Context, uri, path string) (BackupInfo, SchemaStatus, e
 	info, err := s.restore(ctx, path)
 	if err == nil {
 		err = s.makeSchema(ctx) // what is newer than the backup's
+	}
+	if err == nil { // monitors may start before Supersede is run
+		_, err = s.write.ExecContext(ctx, keepTrash(time.Now()))
+		err = s.wrap(err)
 	}
 	if err == nil {
 		st, err = s.status(ctx)

@@ -21,6 +21,16 @@ const (
 // below what nodes refuse (vda.MaxVersionAhead) for 30 years.
 var leapsFrom = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// trashKept is how long an array that a backup has in the trash is kept at least once
+// the backup is restored: it may have been brought back since, and be in use.
+const trashKept = 7 * 24 * time.Hour
+
+// keepTrash says that no array in the trash of a restored database goes soon.
+func keepTrash(now time.Time) string {
+	us := now.Add(trashKept).UnixMicro()
+	return fmt.Sprintf("UPDATE vda_da SET purge_us = %d WHERE purge_us <> 0 AND purge_us < %d", us, us)
+}
+
 func leaps(now time.Time) (version, term int64) {
 	since := max(now.Sub(leapsFrom), 0)
 	return versionLeap + since.Milliseconds(), termLeap + int64(since.Seconds())
@@ -55,6 +65,7 @@ func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 		// A rollback of an array that the backup has as ordered was carried out since, and hosts have
 		// written: it is not carried out again. One that was not begun is given up.
 		fmt.Sprintf("UPDATE vda_snap SET rollback_state = %d WHERE rollback_state = %d", vda.RollbackDone, vda.RollbackAsked),
+		keepTrash(time.Now()),
 	} {
 		if _, err := tx.ExecContext(ctx, q); err != nil {
 			_ = tx.Rollback()

@@ -1,0 +1,71 @@
+package store_test
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
+)
+
+// TestRestoredTrashIsKept: an array that was in the trash when a backup was made may have
+// been brought back since, and be in use: it is not purged when the backup is restored.
+func TestRestoredTrashIsKept(t *testing.T) {
+	t.Parallel()
+	ctx, file := t.Context(), filepath.Join(t.TempDir(), "backup")
+	uri, other := dbtest.SQLite(t), dbtest.SQLite(t)
+	if _, _, err := store.Create(ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	far := time.Now().Add(1000 * time.Hour).Truncate(time.Microsecond)
+	purges := map[string]time.Time{"past": time.Now().Add(-time.Hour), "far": far, "live": {}}
+	das := func(uri string, f func(tx store.Tx, name string) error) {
+		t.Helper()
+		s, err := store.Open(ctx, uri)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		if err := s.Update(ctx, func(tx store.Tx) error {
+			for name := range purges {
+				if err := f(tx, name); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	das(uri, func(tx store.Tx, name string) error {
+		return tx.InsertDA(&vda.DA{ID: name, Name: name, Size: 1 << 20, PhysicalSize: 1 << 20, CntlrCnt: 1, StripeCount: 1,
+			StripeSizeKB: 64, ClusterSize: 1 << 20, Conf: "{}", MinLegs: 1, Term: 1, Created: true, Purge: purges[name]})
+	})
+	kept := func(how, uri string) {
+		t.Helper()
+		das(uri, func(tx store.Tx, name string) error {
+			da, err := tx.DA(name)
+			if err != nil {
+				return err
+			}
+			if good := map[string]bool{"past": time.Until(da.Purge) > 6*24*time.Hour, "far": da.Purge.Equal(far),
+				"live": da.Purge.IsZero()}; !good[name] {
+				t.Errorf("%s: array %s is purged at %v", how, name, da.Purge)
+			}
+			return nil
+		})
+	}
+	if _, err := store.Backup(ctx, uri, file); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := store.Restore(ctx, other, file); err != nil {
+		t.Fatal(err)
+	}
+	kept("restored by vda_db", other)
+	if _, err := store.Supersede(ctx, uri); err != nil { // put back by another program
+		t.Fatal(err)
+	}
+	kept("said to be restored", uri)
+}

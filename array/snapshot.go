@@ -72,15 +72,17 @@ func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held uint6
 }
 
 // RolledBack notes that the primary of a term has carried out what a state of a
-// rollback asks for, and has it told of the next one. The array is locked. It reports
-// whether that is news.
-func (c *Change) RolledBack(primary *vda.Cntlr, term uint64, id string, state vda.SnapRollback) (bool, error) {
+// rollback asks for, and has it told of the next one. The array is locked. version is the
+// primary's that it was given: one that was given another since is to speak of that, as a
+// report that is recorded late could be of an earlier rollback to the same snapshot. It
+// reports whether that is news.
+func (c *Change) RolledBack(primary *vda.Cntlr, term, version uint64, id string, state vda.SnapRollback) (bool, error) {
 	s, err := c.tx.Snap(id)
 	if err != nil {
 		return false, vda.IgnoreNotFound(err)
 	}
 	da, err := c.tx.DA(s.DAID)
-	if err != nil || !primary.Primary || da.Term != term || s.State != vda.SnapTaken || s.Rollback != state {
+	if err != nil || !primary.Primary || da.Term != term || primary.Version != version || s.State != vda.SnapTaken || s.Rollback != state {
 		return false, err
 	}
 	switch state {

@@ -206,7 +206,7 @@ func applySnap(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, primary
 		p.unfinished(spec.Version)
 		return took, nil
 	}
-	rolled, err := change.RolledBack(primary, spec.Term, s.Id, s.Rollback.Rollback())
+	rolled, err := change.RolledBack(primary, spec.Term, spec.Version, s.Id, s.Rollback.Rollback())
 	return took || rolled, err
 }
 

@@ -89,7 +89,8 @@ func (r snapshots) resume(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		if s.State == apiv1.SnapState_SNAP_STATE_DELETING {
-			return true, r.rename(ctx, r.oldAlias(s), volPrefix+r.c.DaId)
+			r.Log.Info("the rollback of the disk array is given up", "da", r.c.DaName, "snap", s.Name)
+			return true, r.putInPlace(ctx, r.oldAlias(s))
 		}
 		return true, r.show(ctx, s)
 	}
@@ -98,7 +99,16 @@ func (r snapshots) resume(ctx context.Context) (bool, error) {
 
 // show puts the new volume in the place of the one that has been put aside.
 func (r snapshots) show(ctx context.Context, s *apiv1.SnapSpec) error {
-	if err := r.rename(ctx, r.newAlias(s), volPrefix+r.c.DaId); err != nil {
+	if err := r.putInPlace(ctx, r.newAlias(s)); err != nil {
+		return err
+	}
+	r.Log.Info("the disk array is rolled back", "da", r.c.DaName, "snap", s.Name)
+	return nil
+}
+
+// putInPlace makes an lvol the volume, where there is none.
+func (r snapshots) putInPlace(ctx context.Context, alias string) error {
+	if err := r.rename(ctx, alias, volPrefix+r.c.DaId); err != nil {
 		return err
 	}
 	b, err := r.Plane.BdevGet(ctx, r.volAlias(), 0)
@@ -106,11 +116,8 @@ func (r snapshots) show(ctx context.Context, s *apiv1.SnapSpec) error {
 		return err
 	}
 	r.vol = b.Name
-	if r.inv, err = r.look(ctx); err != nil {
-		return err
-	}
-	r.Log.Info("the disk array is rolled back", "da", r.c.DaName, "snap", s.Name)
-	return nil
+	r.inv, err = r.look(ctx)
+	return err
 }
 
 // unseen makes sure that nobody uses the volume: no exporter shows it, and those that

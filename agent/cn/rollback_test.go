@@ -208,3 +208,45 @@ func rollbackOutlives(l *lab, method string, carriedOut bool, dies string) {
 		l.Errorf("it has %s, want %s; volume %s, was %s, then %s", now, before, uuid, volume, first)
 	}
 }
+
+// TestRollbackGivenUpHalfway: a rollback whose snapshot is deleted between its two
+// renames gives the volume of before back, in one pass.
+func TestRollbackGivenUpHalfway(t *testing.T) {
+	inBubble(t, 2, true, func(l *lab) {
+		l.small()
+		l.up(0)
+		l.spec.Create = false
+		s := l.snap(0)
+		l.snapState(0, s)
+		s.State = taken
+		l.withdraw(0)
+		_, volume := l.lvols(0)
+		renames := 0
+		p := l.cns[0].plane
+		p.SetHook(func(m string, _ map[string]any) error {
+			if m == "bdev_lvol_rename" {
+				if renames++; renames == 2 {
+					p.Kill()
+					return spdk.ErrLost
+				}
+			}
+			return nil
+		})
+		s.Rollback = rollAsked
+		l.sync(0, l.cntlr(0, 0))
+		p.SetHook(nil)
+		s.State = deleting
+		l.cns[0].stop(l)
+		l.term++
+		l.fence(false)
+		for _, st := range l.settled(1, l.cntlr(1, 1)) {
+			if st.Error {
+				t.Errorf("%v", st)
+			}
+		}
+		l.snapState(1, s)
+		if now, uuid := l.lvols(1); uuid != volume {
+			t.Errorf("it has %s, volume %s, want %s", now, uuid, volume)
+		}
+	})
+}

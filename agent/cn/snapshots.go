@@ -192,7 +192,8 @@ func (r snapshots) drop(ctx context.Context, s *apiv1.SnapSpec, busy error) erro
 	if err := r.unroll(ctx, s); err != nil {
 		return err
 	}
-	b, err := r.find(ctx, s.Id)
+	// The inventory may show what has just gone as standing on it.
+	b, err := r.lvolAt(ctx, r.snapAlias(s.Id))
 	if err != nil || b == nil {
 		return err
 	}

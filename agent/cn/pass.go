@@ -102,7 +102,7 @@ func (p *pass) look(ctx context.Context) (*agent.Inventory, error) {
 		n.Controllers = append(n.Controllers, vdPrefix+v.VdId)
 	}
 	for _, s := range p.c.Snaps {
-		n.Bdevs = append(n.Bdevs, p.snapAlias(s.Id))
+		n.Bdevs = append(n.Bdevs, p.snapAlias(s.Id), snapshots{p}.oldAlias(s))
 	}
 	for _, e := range p.c.Exps {
 		if e.SnapId != "" {

@@ -209,6 +209,35 @@ func rollbackOutlives(l *lab, method string, carriedOut bool, dies string) {
 	}
 }
 
+// TestLeftoverOfARollback: what a rollback has left that the database does not know of,
+// as one that was restored, is no sign that a later one has been carried out.
+func TestLeftoverOfARollback(t *testing.T) {
+	inBubble(t, 2, true, func(l *lab) {
+		l.small()
+		l.up(0)
+		l.spec.Create = false
+		s := l.snap(0)
+		l.snapState(0, s)
+		s.State = taken
+		l.withdraw(0)
+		s.Rollback = rollAsked
+		l.snapState(0, s)
+		s.Rollback = rollNone // the database goes back to before the order
+		l.snapState(0, s)
+		if now, _ := l.lvols(0); strings.Contains(now, "old-") {
+			t.Errorf("it has %s", now)
+		}
+		_, before := l.lvols(0)
+		s.Rollback = rollAsked
+		if st := l.snapState(0, s); st.Error || st.Rolled != rollAsked {
+			t.Errorf("%v", st)
+		}
+		if _, now := l.lvols(0); now == before {
+			t.Error("a rollback is said to be carried out, and the volume is the one of before")
+		}
+	})
+}
+
 // TestRollbackGivenUpHalfway: a rollback whose snapshot is deleted between its two
 // renames gives the volume of before back, in one pass.
 func TestRollbackGivenUpHalfway(t *testing.T) {

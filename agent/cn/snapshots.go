@@ -56,7 +56,7 @@ func (r snapshots) keep(ctx context.Context) {
 		note := &snapNote{rolled: s.Rollback}
 		if err := r.rolled(ctx, s, busy); err != nil {
 			note.rolled = apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
-			r.fail(s.Id, fmt.Errorf("disk array %s is not rolled back to snapshot %s yet: %w", r.c.DaName, s.Name, err))
+			r.fail(s.Id, err)
 		}
 		if l := b.Lvol(); l != nil {
 			note.held = l.NumAllocatedClusters * r.c.ClusterSize
@@ -65,15 +65,27 @@ func (r snapshots) keep(ctx context.Context) {
 	}
 }
 
-// rolled carries out what SQL says of a rollback, if there is one.
+// rolled carries out what SQL says of a rollback. Where there is none, what one has left
+// that SQL does not know of, as it was restored, goes: it would be taken for a sign that
+// the next one has been carried out.
 func (r snapshots) rolled(ctx context.Context, s *apiv1.SnapSpec, busy error) error {
 	if s.Rollback == apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED {
+		if busy != nil || r.inv.Bdev(r.oldAlias(s)) == nil {
+			return nil
+		}
+		if err := r.deleteLvol(ctx, r.oldAlias(s)); err != nil {
+			return fmt.Errorf("what disk array %s was before a rollback to snapshot %s is not deleted yet: %w", r.c.DaName, s.Name, err)
+		}
 		return nil
 	}
-	if busy != nil {
-		return busy
+	err := busy
+	if err == nil {
+		err = r.rollBack(ctx, s)
 	}
-	return r.rollBack(ctx, s)
+	if err != nil {
+		return fmt.Errorf("disk array %s is not rolled back to snapshot %s yet: %w", r.c.DaName, s.Name, err)
+	}
+	return nil
 }
 
 // have returns a snapshot's bdev, which it makes when the snapshot is asked for and

@@ -60,9 +60,15 @@ func (r snapshots) rollTo(ctx context.Context, s *apiv1.SnapSpec) error {
 			return err
 		}
 	}
-	if fresh.Bytes() < r.c.Size { // the array has grown since
+	head, err := r.Plane.BdevGet(ctx, r.vol, 0)
+	if err != nil {
+		return err
+	}
+	// The array may have grown since. What it is still to grow is for grow, which makes sure
+	// that there is room.
+	if fresh.Bytes() < head.Bytes() {
 		if err := r.do(ctx, func(ctx context.Context) error {
-			return r.Plane.BdevLvolResize(ctx, r.newAlias(s), r.c.Size>>20)
+			return r.Plane.BdevLvolResize(ctx, r.newAlias(s), head.Bytes()>>20)
 		}); err != nil {
 			return err
 		}

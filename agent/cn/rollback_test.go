@@ -279,3 +279,28 @@ func TestRollbackGivenUpHalfway(t *testing.T) {
 		}
 	})
 }
+
+// TestRollbackWhileAGrowthIsOpen: a growth for which there is no room is not carried out
+// by a rollback, nor does the array become smaller than it was.
+func TestRollbackWhileAGrowthIsOpen(t *testing.T) {
+	inBubble(t, 2, true, func(l *lab) {
+		l.small()
+		l.up(0)
+		l.spec.Create = false
+		s := l.snap(0)
+		l.snapState(0, s)
+		s.State = taken
+		l.withdraw(0)
+		l.spec.Size = 6 << 20
+		l.good(0, l.cntlr(0, 0))
+		for _, size := range []uint64{40 << 20, 5 << 20} { // more than there is room for; of a database that went back
+			l.spec.Size = size
+			for _, s.Rollback = range []apiv1.SnapRollback{rollAsked, rollDone, rollNone} {
+				if st := l.snapState(0, s); st.Error || st.Rolled != s.Rollback {
+					t.Errorf("%v", st)
+				}
+			}
+			l.volumeIs(0, 6<<20)
+		}
+	})
+}

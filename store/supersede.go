@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/pki"
 )
 
 // What Supersede adds at least. No cluster makes as many changes, or failovers
@@ -38,7 +39,7 @@ func leaps(now time.Time) (version, term int64) {
 
 // Supersede makes a database that was restored from a backup newer than
 // anything its nodes have seen, so that they take it for the truth again. All
-// nodes get all their objects next. It deletes nothing, here or there: nodes
+// nodes get all their objects next. It deletes none of these, here or there: nodes
 // detach what the database does not know, and keep it on media.
 func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 	s, err := connect(ctx, uri)
@@ -66,6 +67,8 @@ func Supersede(ctx context.Context, uri string) (SchemaStatus, error) {
 		// written: it is not carried out again. One that was not begun is given up.
 		fmt.Sprintf("UPDATE vda_snap SET rollback_state = %d WHERE rollback_state = %d", vda.RollbackDone, vda.RollbackAsked),
 		keepTrash(time.Now()),
+		// Those of members serve once, and may have since; a revocation since is not known.
+		fmt.Sprintf("DELETE FROM vda_token WHERE kind <> '%s'", pki.User),
 	} {
 		if _, err := tx.ExecContext(ctx, q); err != nil {
 			_ = tx.Rollback()

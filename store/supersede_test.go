@@ -1,11 +1,13 @@
 package store_test
 
 import (
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
@@ -68,4 +70,37 @@ func TestRestoredTrashIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept("said to be restored", uri)
+}
+
+// TestRestoredTokensAreVoid: a token to enrol with serves once, and may have served since
+// a backup was made that is restored. Those of users stay.
+func TestRestoredTokensAreVoid(t *testing.T) {
+	t.Parallel()
+	ctx, uri := t.Context(), dbtest.SQLite(t)
+	if _, _, err := store.Create(ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(ctx, uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Update(ctx, func(tx store.Tx) error {
+		return errors.Join(tx.InsertToken(&store.Token{Hash: "1", Kind: pki.User, Name: "u", Role: "admin", Expires: time.Now()}),
+			tx.InsertToken(&store.Token{Hash: "2", Kind: "dn", Name: "dn0:9720", Expires: time.Now()}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Supersede(ctx, uri); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.View(ctx, func(tx store.Reader) error {
+		left, err := tx.Tokens()
+		if len(left) != 1 || left[0].Kind != pki.User {
+			t.Errorf("left: %+v", left)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
 }

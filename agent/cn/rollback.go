@@ -1,9 +1,11 @@
 package cn
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
@@ -38,14 +40,18 @@ func (r snapshots) rollBack(ctx context.Context, s *apiv1.SnapSpec) error {
 
 // rollTo makes the volume what a snapshot shows. The volume is up.
 func (r snapshots) rollTo(ctx context.Context, s *apiv1.SnapSpec) error {
-	if old, err := r.lvolAt(ctx, r.oldAlias(s)); err != nil || old != nil {
-		return err // it is done: without the volume, the pass would not be here
-	}
-	if err := r.unseen(ctx); err != nil {
+	old, err := r.lvolAt(ctx, r.oldAlias(s))
+	if err != nil {
 		return err
 	}
 	fresh, err := r.lvolAt(ctx, r.newAlias(s))
 	if err != nil {
+		return err
+	}
+	if old != nil { // it is done: without the volume, the pass would not be here
+		return cmp.Or(r.renamed(old), r.renamed(fresh))
+	}
+	if err := r.unseen(ctx); err != nil {
 		return err
 	}
 	if fresh == nil {
@@ -161,10 +167,22 @@ func (r snapshots) deleteLvol(ctx context.Context, alias string) error {
 	if err != nil || b == nil {
 		return err
 	}
+	if err := r.renamed(b); err != nil {
+		return err
+	}
 	if l := b.Lvol(); l != nil && len(l.Clones) > 0 {
 		return errors.New("others stand on what was on the disk array before")
 	}
 	return r.do(ctx, func(ctx context.Context) error { return agent.Drop(r.Plane.BdevLvolDelete(ctx, b.Name)) })
+}
+
+// renamed refuses an lvol that is the volume as well: it has both names while the data
+// plane renames it, which takes as long as its metadata takes to be written.
+func (r snapshots) renamed(b *spdk.Bdev) error {
+	if b != nil && slices.Contains(b.Aliases, r.volAlias()) {
+		return errors.New("the data plane is still renaming the volume")
+	}
+	return nil
 }
 
 // lvolAt returns the bdev of an alias, nil when there is none.

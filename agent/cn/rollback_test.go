@@ -304,3 +304,44 @@ func TestRollbackWhileAGrowthIsOpen(t *testing.T) {
 		}
 	})
 }
+
+// TestRenameUnderWay: while the data plane renames the volume, which takes as long as its
+// metadata takes to be written, it has both names. That is no rollback carried out, and
+// what is to go under one of them is not the volume.
+func TestRenameUnderWay(t *testing.T) {
+	for _, prefix := range []string{"vda-old-", "vda-new-"} {
+		t.Run(prefix, func(t *testing.T) {
+			inBubble(t, 2, true, func(l *lab) {
+				l.small()
+				l.up(0)
+				l.spec.Create = false
+				s := l.snap(0)
+				l.snapState(0, s)
+				s.State = taken
+				l.withdraw(0)
+				if prefix == "vda-new-" { // the second rename
+					s.Rollback = rollAsked
+					l.snapState(0, s)
+				}
+				_, volume := l.lvols(0)
+				renaming := func(on bool) {
+					l.cns[0].plane.Renaming("vda-da-"+daID+"/vda-vol-"+daID, "vda-da-"+daID+"/"+prefix+s.Id, on)
+				}
+				renaming(true)
+				s.Rollback = rollAsked
+				if st := l.snapState(0, s); !strings.Contains(st.ErrorMsg, "still renaming the volume") {
+					t.Errorf("%s: %v", prefix, st)
+				}
+				s.State = deleting
+				if st := l.snapState(0, s); !strings.Contains(st.ErrorMsg, "still renaming the volume") {
+					t.Errorf("%s: deleted: %v", prefix, st)
+				}
+				renaming(false)
+				l.sync(0, l.cntlr(0, 0))
+				if now, uuid := l.lvols(0); uuid != volume {
+					t.Errorf("%s: it has %s", prefix, now)
+				}
+			})
+		})
+	}
+}

@@ -2,6 +2,7 @@ package planetest
 
 import (
 	"maps"
+	"slices"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/spdk"
@@ -261,4 +262,19 @@ func (p *Plane) renameLvol(a *params) (any, error) {
 	s.lvols[l.name] = l
 	p.bdevs[l.uuid].aliases = []string{s.name + "/" + l.name}
 	return true, nil
+}
+
+// Renaming has an lvol have another name as well, or not any more, as while vda_tgt
+// writes the metadata of a new name.
+func (p *Plane) Renaming(alias, other string, on bool) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	b := p.bdev(alias)
+	if b == nil {
+		return
+	}
+	b.aliases = slices.DeleteFunc(b.aliases, func(a string) bool { return a == other })
+	if on {
+		b.aliases = append(b.aliases, other)
+	}
 }

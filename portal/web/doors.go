@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -30,16 +31,23 @@ type doors struct {
 	seal  cipher.AEAD
 
 	mu     sync.Mutex
-	failed int       // attempts with a wrong token that count against the next ones
-	since  time.Time // when failed was last reckoned
+	failed map[string]failures // by where they come from, as origin has it
+}
+
+// failures are attempts with a wrong token that count against the next ones.
+type failures struct {
+	n     int
+	since time.Time // when n was last reckoned
 }
 
 const (
 	cookieName  = "vda_session"
 	sessionTime = 12 * time.Hour
-	// maxFailed wrong tokens are looked at at once, and one more every forgiven.
-	maxFailed = 10
-	forgiven  = 3 * time.Second
+	// maxFailed wrong tokens of one origin are looked at at once, and one more every
+	// forgiven. Of more than maxOrigins at once none is remembered.
+	maxFailed  = 10
+	forgiven   = 3 * time.Second
+	maxOrigins = 10000
 )
 
 func newDoors(cfg Config) *doors {
@@ -53,7 +61,7 @@ func newDoors(cfg Config) *doors {
 	if err != nil {
 		panic(err) // AES has 16-byte blocks
 	}
-	return &doors{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), seal: seal}
+	return &doors{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), seal: seal, failed: map[string]failures{}}
 }
 
 // Why a token is not taken.
@@ -64,14 +72,8 @@ var (
 
 // admit says whose token it is: user is it itself for a user's, "" for the portal's.
 func (d *doors) admit(ctx context.Context, token, peer string) (user string, err error) {
-	d.mu.Lock()
-	now := time.Now()
-	if n := int(now.Sub(d.since) / forgiven); n > 0 {
-		d.failed, d.since = max(d.failed-n, 0), now
-	}
-	busy := d.failed >= maxFailed
-	d.mu.Unlock()
-	if busy {
+	from := origin(peer)
+	if d.counted(from, time.Now()) >= maxFailed {
 		return "", errBusy
 	}
 	if known, err := d.cfg.User(ctx, token); err != nil {
@@ -83,11 +85,57 @@ func (d *doors) admit(ctx context.Context, token, peer string) (user string, err
 	if !d.cfg.Secured() && subtle.ConstantTimeCompare(sum[:], d.token[:]) == 1 {
 		return "", nil
 	}
-	d.mu.Lock()
-	d.failed++
-	d.mu.Unlock()
+	d.count(from, time.Now())
 	d.cfg.Log.Warn("a wrong token was refused", "peer", peer)
 	return "", errWrong
+}
+
+// origin is what wrong tokens are counted by, lest somebody who sends them keeps all
+// others out: an IPv4 address, or the 64 bits of an IPv6 one that a host does not choose.
+func origin(peer string) string {
+	ap, err := netip.ParseAddrPort(peer)
+	if err != nil {
+		return peer
+	}
+	addr := ap.Addr().Unmap().WithZone("")
+	if p, err := addr.Prefix(64); err == nil && addr.Is6() {
+		return p.String()
+	}
+	return addr.String()
+}
+
+// counted is how many wrong tokens count against the next one of an origin.
+func (d *doors) counted(from string, now time.Time) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.failed[from].at(now).n
+}
+
+// count counts a wrong token.
+func (d *doors) count(from string, now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, known := d.failed[from]; !known && len(d.failed) >= maxOrigins {
+		for o, f := range d.failed {
+			if f.at(now).n == 0 {
+				delete(d.failed, o)
+			}
+		}
+		if len(d.failed) >= maxOrigins {
+			clear(d.failed)
+		}
+	}
+	f := d.failed[from].at(now)
+	f.n++
+	d.failed[from] = f
+}
+
+// at is what counts at a time.
+func (f failures) at(now time.Time) failures {
+	if n := int(now.Sub(f.since) / forgiven); n > 0 {
+		return failures{n: max(f.n-n, 0), since: now}
+	}
+	return f
 }
 
 // session makes the cookie of a session that begins now.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -274,7 +275,7 @@ func TestDoors(t *testing.T) {
 	}
 }
 
-// TestManyWrongTokens: after some, even the right one waits.
+// TestManyWrongTokens: after some, even the right one waits, if it comes from there.
 func TestManyWrongTokens(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -287,6 +288,12 @@ func TestManyWrongTokens(t *testing.T) {
 	}
 	if !busy {
 		t.Error("a hundred wrong tokens were all looked at")
+	}
+	// Those who come from elsewhere are let in all the same.
+	other := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	s.client.Transport = &http.Transport{DialContext: other.DialContext}
+	if code, reply := s.call("GET", "/api/v1/status", ""); code != http.StatusOK {
+		t.Errorf("from another address: %d, %v", code, reply)
 	}
 }
 

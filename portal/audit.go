@@ -52,7 +52,18 @@ func beginAudit(ctx context.Context, method string, req any) (context.Context, *
 	a := &audit{event: vda.Event{Kind: vda.EventChange, Text: requestText(m),
 		Caller: vda.Caller{Method: method, Peer: rpc.CallOf(ctx).Peer, ReqID: rpc.RequestID(ctx)}}}
 	a.event.Object, a.event.Parent, a.event.Name = objectOf(method, m)
-	return context.WithValue(store.WithCaller(ctx, a.event.Caller), auditKey{}, a), a
+	return context.WithValue(store.WithCaller(ctx, &a.event.Caller), auditKey{}, a), a
+}
+
+// by notes who makes the request, once that is known.
+func (a *audit) by(who rpc.Caller) {
+	switch {
+	case a == nil:
+	case who.Kind == rpc.User:
+		a.event.User = who.Name
+	default:
+		a.event.User = who.String()
+	}
 }
 
 // record writes the event in a transaction of the request, unless one has it already.
@@ -124,7 +135,7 @@ func (r *refusals) news(e *vda.Event, now time.Time) bool {
 	if err != nil {
 		host = e.Peer
 	}
-	key := fmt.Sprint(host, " ", e.Method, " ", e.Code, " ", e.Text)
+	key := fmt.Sprint(host, " ", e.User, " ", e.Method, " ", e.Code, " ", e.Text)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if now.Sub(r.begun) >= refusalPeriod {
@@ -182,6 +193,8 @@ func requestText(m proto.Message) string {
 			text = strings.Join(all, ",")
 		case f.Kind() == protoreflect.MessageKind:
 			text = "(...)"
+		case f.Kind() == protoreflect.BytesKind:
+			text = fmt.Sprintf("(%d bytes)", len(v.Bytes()))
 		default:
 			text = v.String()
 		}

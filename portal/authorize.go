@@ -56,7 +56,8 @@ var roles = map[string][]string{
 const portalPrefix = "/vda.v1.Portal/"
 
 // authorize is rpc.Config's. In a plain cluster nobody says who he is, and all may do all.
-func (s *Server) authorize(_ context.Context, call rpc.Call) error {
+func (s *Server) authorize(ctx context.Context, call rpc.Call) error {
+	auditOf(ctx).by(call.Caller)
 	secured := s.cfg.Identity.Secured()
 	who := call.Caller
 	switch {

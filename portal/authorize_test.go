@@ -38,6 +38,9 @@ func TestRolesOfAllMethods(t *testing.T) {
 // TestSecretsAreNotLogged: a field that the API marks is not in what the log gets of a request.
 func TestSecretsAreNotLogged(t *testing.T) {
 	req := &apiv1.EnrolRequest{Kind: "dn", Name: "a:1", Secret: "planted", Request: []byte("csr")}
+	if got := requestText(req); got != "kind=dn name=a:1 secret=(not shown) request=(3 bytes)" {
+		t.Errorf("the audit gets %s", got)
+	}
 	if got := loggable(req); strings.Contains(got, "planted") || !strings.Contains(got, "a:1") {
 		t.Errorf("the log gets %s", got)
 	}

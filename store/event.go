@@ -48,8 +48,9 @@ var eventTable = table[vda.Event]{
 
 type callerKey struct{}
 
-// WithCaller returns a context for transactions whose events are caused by a caller.
-func WithCaller(ctx context.Context, c vda.Caller) context.Context {
+// WithCaller returns a context for transactions whose events are caused by what c is
+// when they happen.
+func WithCaller(ctx context.Context, c *vda.Caller) context.Context {
 	return context.WithValue(ctx, callerKey{}, c)
 }
 
@@ -59,7 +60,9 @@ func (t *sqlTx) Record(e vda.Event) error {
 		return vda.Errorf(vda.Internal, "there is no event of kind %q", e.Kind)
 	}
 	if e.Caller == (vda.Caller{}) && e.Kind.Caused() {
-		e.Caller, _ = t.ctx.Value(callerKey{}).(vda.Caller)
+		if c, ok := t.ctx.Value(callerKey{}).(*vda.Caller); ok {
+			e.Caller = *c
+		}
 	}
 	t.events = append(t.events, e)
 	return nil

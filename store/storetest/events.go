@@ -30,7 +30,7 @@ func testEvents(t *testing.T, s *suite) {
 	if !errors.Is(err, failed) {
 		t.Fatalf("update: %v", err)
 	}
-	err = s.Update(store.WithCaller(s.ctx, who), func(tx store.Tx) error {
+	err = s.Update(store.WithCaller(s.ctx, &who), func(tx store.Tx) error {
 		return errors.Join(tx.InsertNode(vda.DiskNode, &dn.Node), tx.Record(down), tx.Record(disk), tx.Record(moved))
 	})
 	if err != nil {

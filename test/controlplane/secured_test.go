@@ -215,6 +215,20 @@ func (f *fort) refused(what string, err error, words ...string) {
 	}
 }
 
+// audited: the audit says who it was that changed something, or was refused.
+func (f *fort) audited() {
+	f.Helper()
+	for kind, user := range map[string]string{"change": "ann", "change_refused": "bob"} {
+		reply, err := f.portal.ListEvent(f.Context(), &apiv1.ListEventRequest{Filter: &apiv1.EventFilter{KindList: []string{kind}}})
+		if err != nil {
+			f.Fatal(err)
+		}
+		if !slices.ContainsFunc(reply.EventMsgList, func(e *apiv1.EventMsg) bool { return e.User == user }) {
+			f.Errorf("no %s by %s: %v", kind, user, reply.EventMsgList)
+		}
+	}
+}
+
 // stolen is the identity in a folder, as one who has copied it has it.
 func (f *fort) stolen(dir string) *pki.Identity {
 	f.Helper()
@@ -440,6 +454,7 @@ func (f *fort) attackPortal(b *box, used string) {
 	if _, err := node.ListDn(f.Context(), &apiv1.ListDnRequest{}); client.CodeOf(err) != apiv1.CodePermissionDenied {
 		f.Errorf("a dn calls the portal: %v", err)
 	}
+	f.audited()
 	ann := f.user("carol", "admin")
 	f.must(ann.ListDn(f.Context(), &apiv1.ListDnRequest{}))
 	f.db(dbcli.Main{Action: "revoke", For: "user/carol"})

@@ -13,6 +13,7 @@ import (
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -88,10 +89,14 @@ var errUser = status.Error(codes.Unauthenticated, "the token is not good: it is 
 // isUser reports that a token is a user's.
 func (s *Server) isUser(ctx context.Context, text string) (bool, error) {
 	c, err := s.user(ctx, text)
-	if status.Code(err) == codes.Unauthenticated {
+	switch {
+	case status.Code(err) == codes.Unauthenticated:
 		return false, nil
+	case err != nil: // anyone may cause it: the log alone names the database
+		s.log.Warn("whose a token is cannot be told", "err", reason.Of(err))
+		return false, statusOf(replyInfo(ctx, err), err)
 	}
-	return c.Kind == rpc.User, err
+	return c.Kind == rpc.User, nil
 }
 
 // user is rpc.Config's Users. Until the cluster is secured a token that is not a user's is of no

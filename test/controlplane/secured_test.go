@@ -6,7 +6,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -540,4 +542,32 @@ func (f *fort) revokes(dns []*box) {
 		r, err := f.portal.GetDn(f.Context(), &apiv1.GetDnRequest{DnName: dns[1].name})
 		return err == nil && !r.DnMsg.Error && r.DnMsg.Online
 	})
+}
+
+// TestTokenWithoutDatabase: who has shown no good token does not hear where the database is.
+func TestTokenWithoutDatabase(t *testing.T) {
+	f := build(t)
+	if err := os.WriteFile(f.path("vda.db"), bytes.Repeat([]byte("damaged "), 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(f.path("vda.db-wal"))
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+f.at+"/api/v1/status", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer invented")
+	anyone := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	resp, err := anyone.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), `"reply_code":11,`) ||
+		strings.Contains(string(body), f.dir) {
+		t.Errorf("%d, %s", resp.StatusCode, body)
+	}
 }

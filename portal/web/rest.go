@@ -176,8 +176,17 @@ func noRoute(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http
 // refuse answers a request that the portal was not asked.
 func refuse(w http.ResponseWriter, httpStatus int, format string, args ...any) {
 	code := apiv1.CodeInvalid
-	if httpStatus == http.StatusNotFound {
+	switch httpStatus {
+	case http.StatusNotFound:
 		code = apiv1.CodeNotFound
+	case http.StatusUnauthorized:
+		code = apiv1.CodeUnauthenticated
+	case http.StatusForbidden:
+		code = apiv1.CodePermissionDenied
+	case http.StatusTooManyRequests:
+		code = apiv1.CodeBusy
+	case http.StatusServiceUnavailable:
+		code = apiv1.CodeDatabase
 	}
 	answer(w, httpStatus, &apiv1.ReplyInfo{ReplyCode: int32(code), ReplyMsg: fmt.Sprintf(format, args...)})
 }

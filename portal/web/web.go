@@ -65,7 +65,12 @@ func New(cfg Config) http.Handler {
 // hardened has browsers load and run nothing but what the portal serves, show it in
 // no other site's frame, and send no request that another site made.
 func hardened(h http.Handler) http.Handler {
-	h = http.NewCrossOriginProtection().Handler(h)
+	same := http.NewCrossOriginProtection()
+	same.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		refuse(w, http.StatusForbidden, "another site's page made this request, so that it is refused: "+
+			"the header Origin must be that of the portal, or missing")
+	}))
+	h = same.Handler(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		header := w.Header()
 		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "+

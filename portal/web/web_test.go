@@ -210,7 +210,8 @@ func TestDoors(t *testing.T) {
 	for _, path := range []string{"/api/v1/status", "/api/v1/da/x", "/api/nothing"} {
 		for _, auth := range []string{"", "Bearer ", "Bearer " + token + "x", "Basic " + token} {
 			code, h, body := s.send("GET", path, "", "Authorization", auth)
-			if code != 401 || h.Get("WWW-Authenticate") != "Bearer" || !strings.Contains(body, "docs/rest.md") {
+			if code != 401 || h.Get("WWW-Authenticate") != "Bearer" || !strings.Contains(body, "docs/rest.md") ||
+				!strings.Contains(body, `"reply_code":17,`) {
 				t.Errorf("%s with %q: %d, %s", path, auth, code, body)
 			}
 		}
@@ -239,10 +240,10 @@ func TestDoors(t *testing.T) {
 	}
 	has(t, "the page", s.get("/nodes"), "Disk nodes")
 	for _, header := range [][]string{{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site"}} {
-		code, _, _ := s.send("POST", "/do/create-array", "da_name=d&da_size=8+MiB&cntlr_cnt=1&stripe_count=1",
+		code, _, body := s.send("POST", "/do/create-array", "da_name=d&da_size=8+MiB&cntlr_cnt=1&stripe_count=1",
 			append(header, "Content-Type", "application/x-www-form-urlencoded")...)
-		if code != http.StatusForbidden {
-			t.Errorf("a request of another site is answered with %d", code)
+		if code != http.StatusForbidden || !strings.Contains(body, `"reply_code":18,"reply_msg":"another site's page`) {
+			t.Errorf("a request of another site is answered with %d, %s", code, body)
 		}
 	}
 	_, h, _ := s.send("GET", "/", "")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -35,6 +36,10 @@ func usageFailure(err error) *failure {
 	return &failure{info: &apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeInvalid), ReplyMsg: reason.Full(err)}, exit: exitUsage}
 }
 
+// hungUp is what is said of a portal that takes the connection and ends it, as it
+// does with one in the clear when the cluster is secured.
+var hungUp = regexp.MustCompile(`the connection was closed|connection reset by peer`)
+
 // callFailure is a call that ended with err, with what its flags may have to do
 // with it.
 func callFailure(err error) *failure {
@@ -47,6 +52,8 @@ func callFailure(err error) *failure {
 		return &failure{info: info, exit: exitRefused}
 	}
 	switch {
+	case e.NotSent && hungUp.MatchString(info.ReplyMsg):
+		info.ReplyMsg += "; a portal of a secured cluster does that to who gives no --token-file"
 	case e.NotSent:
 		info.ReplyMsg += "; is it running, and is --addr-port right?"
 	case errors.Is(err, context.DeadlineExceeded):

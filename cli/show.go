@@ -146,7 +146,7 @@ func allColumns(d protoreflect.MessageDescriptor) []column {
 	} else if fields.ByName("label_list") != nil {
 		all = append(slices.Clip(all),
 			wide(col("LABELS", func(m described) string { return strings.Join(m.GetLabelList(), ",") })),
-			wide(col("DESCRIPTION", func(m described) string { return m.GetDescription() })))
+			wide(col("DESCRIPTION", func(m described) string { return oneLine(m.GetDescription()) })))
 	}
 	return all
 }
@@ -283,4 +283,10 @@ func size(n uint64) string {
 		i++
 	}
 	return fmt.Sprintf("%d %s", n, units[i])
+}
+
+// oneLine is a text without its line ends and tabs, which would look like rows and
+// columns of the table.
+func oneLine(text string) string {
+	return strings.NewReplacer("\r", " ", "\n", " ", "\t", " ").Replace(text)
 }

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/virtual-disk-array/vda/client"
@@ -15,14 +17,14 @@ func (s *session) secure(cfg *client.Config) error {
 	}
 	fi, err := os.Stat(s.token)
 	if err != nil {
-		return fmt.Errorf("--token-file: %w", err)
+		return fmt.Errorf("--token-file %s: %w", s.token, cause(err))
 	}
 	if mode := fi.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
 		return fmt.Errorf("--token-file %s: others may open it (mode %04o); make it 0600 (chmod 0600 %s)", s.token, mode.Perm(), s.token)
 	}
 	text, err := os.ReadFile(s.token)
 	if err != nil {
-		return fmt.Errorf("--token-file: %w", err)
+		return fmt.Errorf("--token-file %s: %w", s.token, cause(err))
 	}
 	t, err := pki.ParseUserToken(string(text))
 	if err != nil {
@@ -30,4 +32,12 @@ func (s *session) secure(cfg *client.Config) error {
 	}
 	cfg.Secure(t)
 	return nil
+}
+
+// cause is what is the matter with a file, without the call that found it out.
+func cause(err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -166,9 +167,16 @@ func createArray(ctx context.Context, p apiv1.PortalClient, form url.Values) (st
 	return arrayPage(form), err
 }
 
+// bareUnit is a size as vda_cli takes it, whose units are of 1024.
+var bareUnit = regexp.MustCompile(`^[0-9]+ *[KMGTPkmgtp]$`)
+
 // parseSize reads a size with a unit.
 func parseSize(label, text string) (uint64, error) {
-	n, err := humanize.ParseBytes(text)
+	full := text
+	if bareUnit.MatchString(text) {
+		full += "iB"
+	}
+	n, err := humanize.ParseBytes(full)
 	if err != nil {
 		return 0, invalid("%s %q: give a number and a unit, like 10 GiB", label, vda.Shorten(text, 40))
 	}

@@ -312,7 +312,7 @@ func TestPages(t *testing.T) {
 		t.Errorf("a bad size: %d", code)
 	}
 	has(t, "the form again", body, "Size &#34;8 MB?&#34;: give a number and a unit", `value="da0"`, `value="8 MB?"`)
-	form.Set("da_size", "8 MiB")
+	form.Set("da_size", "8M") // as vda_cli has it
 	code, h, body := s.post("/do/create-array", form)
 	if code != http.StatusSeeOther || h.Get("Location") != "/arrays/da0" {
 		t.Fatalf("create: %d, %s", code, body)

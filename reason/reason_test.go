@@ -51,6 +51,10 @@ func TestOf(t *testing.T) {
 			`http2: frame too large, note that the frame header looked like an HTTP/1.1 header"`), "what answers there is not a gRPC server"},
 		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: http2: frame too large"`),
 			"what answers there is not a gRPC server"},
+		{status.Error(codes.Unimplemented, "unexpected HTTP status code received from server: 404 (Not Found); "+
+			"malformed header: missing HTTP content-type"), "what answers there is not a gRPC server (HTTP status 404)"},
+		{status.Error(codes.Unavailable, "unexpected HTTP status code received from server: 502 (Bad Gateway); "+
+			`transport: received unexpected content-type "text/html"`), "what answers there is not a gRPC server (HTTP status 502)"},
 		{errors.New("--port 0: listen tcp 192.0.2.1:0: bind: cannot assign requested address"), "--port 0: cannot assign requested address"},
 		{fmt.Errorf("ask: %w", status.Error(codes.Internal, "odd")), "ask: odd"},
 		{errors.New("read x: sql: json: bad"), "read x: bad"},

@@ -27,6 +27,9 @@ var phrases = []phrase{
 	{regexp.MustCompile(`(?:http2: failed reading the frame payload: )?http2: frame too large` +
 		`(?:, note that the frame header looked like .*? header)?`),
 		"what answers there is not a gRPC server"},
+	{regexp.MustCompile(`unexpected HTTP status code received from server: (\d+) \([^)]*\)` +
+		`(?:; (?:malformed header: missing HTTP content-type|(?:transport: )?received unexpected content-type "[^"]*"))?`),
+		"what answers there is not a gRPC server (HTTP status $1)"},
 	{regexp.MustCompile(`listen \w+ (?:` + addr + `): (?:bind|listen): |listen tcp: `), ""},
 	{regexp.MustCompile(`failed to write (?:client preface|initial settings frame|window update): `), ""},
 	{regexp.MustCompile(`grpc: received message larger than max \((\d+) vs\. (\d+)\)`),

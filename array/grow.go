@@ -11,7 +11,7 @@ import (
 // within what it has bought, or promises more if it is thin already.
 func MayGrow(tx store.Reader, da *vda.DA, size uint64) error {
 	refuse := func(format string, args ...any) error {
-		return &vda.Error{Kind: vda.FailedPrecondition, Op: "growth", Object: "da " + da.Name, Msg: fmt.Sprintf(format, args...)}
+		return &vda.Error{Kind: vda.FailedPrecondition, Op: "grow", Object: "da " + da.Name, Msg: fmt.Sprintf(format, args...)}
 	}
 	if err := vda.CheckSize("da_size", size, da.ClusterSize); err != nil {
 		return err

@@ -53,7 +53,7 @@ func callFailure(err error) *failure {
 	}
 	switch {
 	case e.NotSent && hungUp.MatchString(info.ReplyMsg):
-		info.ReplyMsg += "; a portal of a secured cluster does that to who gives no --token-file"
+		info.ReplyMsg += "; a portal of a secured cluster does that to those who give no --token-file"
 	case e.NotSent:
 		info.ReplyMsg += "; is it running, and is --addr-port right?"
 	case errors.Is(err, context.DeadlineExceeded):

@@ -62,7 +62,8 @@ func TestImages(t *testing.T) {
 			}
 		}
 	}
-	if said, err := exec.CommandContext(t.Context(), program, "--version").CombinedOutput(); err != nil || !strings.Contains(string(said), "vda_cli") {
+	if said, err := exec.CommandContext(t.Context(), program, "--version").CombinedOutput(); err != nil ||
+		!strings.Contains(string(said), "vda_cli") {
 		t.Errorf("its program says %q, %v", said, err)
 	}
 	before, err := image.Digest()

@@ -191,14 +191,16 @@ func (d *doors) people(h http.Handler) http.Handler {
 }
 
 // programs answers a request without a token as the API does. A session is as
-// good, for reading the API in a browser.
+// good, for reading the API in a browser, where there is no token.
 func (d *doors) programs(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if user, ok := d.inside(r); ok {
+		auth := r.Header.Get("Authorization")
+		if user, ok := d.inside(r); ok && auth == "" {
 			h.ServeHTTP(w, as(r, user))
 			return
 		}
-		if token, found := strings.CutPrefix(r.Header.Get("Authorization"), bearer); found {
+		if n := len(bearer); len(auth) > n && strings.EqualFold(auth[:n], bearer) { // RFC 9110, section 11.1
+			token := auth[n:]
 			user, err := d.admit(r.Context(), token, r.RemoteAddr)
 			switch {
 			case err == nil:

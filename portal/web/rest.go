@@ -32,6 +32,8 @@ func newREST(portal apiv1.PortalClient) http.Handler {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &strictJSON{runtime.JSONPb{
 			MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}}),
+		// An escaped slash is part of a name, which then does not exist.
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
 		runtime.SetQueryParameterParser(strictQuery{}),
 		runtime.WithErrorHandler(answerError),
 		runtime.WithRoutingErrorHandler(noRoute),

@@ -51,7 +51,7 @@ func New(cfg Config) http.Handler {
 	}
 	s := &server{cfg: cfg, doors: newDoors(cfg)}
 	mux := http.NewServeMux()
-	mux.Handle("GET /static/", http.FileServerFS(static))
+	mux.Handle("GET /static/{file}", http.FileServerFS(static))
 	mux.Handle("/api/", s.doors.programs(newREST(cfg.Portal)))
 	mux.HandleFunc("GET /login", s.loginPage)
 	mux.HandleFunc("POST /login", s.login)

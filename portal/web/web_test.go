@@ -150,6 +150,9 @@ func TestREST(t *testing.T) {
 		reply["dn_msg"].(map[string]any)["location"] != "rack7" {
 		t.Errorf("modify: %d, %v", code, reply)
 	}
+	if code, reply := s.call("GET", "/api/v1/dn/"+url.QueryEscape(dn), ""); code != http.StatusOK {
+		t.Errorf("get with an escaped name: %d, %v", code, reply)
+	}
 	if code, reply := s.call("GET", "/api/v1/dn?location=rack7&online=true", ""); code != http.StatusOK ||
 		len(reply["dn_msg_list"].([]any)) != 1 {
 		t.Errorf("list: %d, %v", code, reply)
@@ -189,6 +192,7 @@ func TestRESTRefuses(t *testing.T) {
 		{"GET", "/api/v1/dn?limit=-1", "", 400, apiv1.CodeInvalid, `limit is "-1"; it must be one whole number from 0 on`},
 		{"GET", "/api/v1/dn?limit=1&limit=2", "", 400, apiv1.CodeInvalid, `limit is "1, 2"`},
 		{"GET", "/api/v1/nothing", "", 404, apiv1.CodeNotFound, "there is no /api/v1/nothing"},
+		{"GET", "/api/v1/da/d%2Fexp%2Fe", "", 400, apiv1.CodeInvalid, `"d/exp/e" contains "/"`},
 		{"PUT", "/api/v1/da/d", "", 405, apiv1.CodeInvalid, "/api/v1/da/d takes no PUT"},
 	} {
 		code, reply := s.call(c.method, c.path, c.body)
@@ -245,6 +249,18 @@ func TestDoors(t *testing.T) {
 		if code != http.StatusForbidden || !strings.Contains(body, `"reply_code":18,"reply_msg":"another site's page`) {
 			t.Errorf("a request of another site is answered with %d, %s", code, body)
 		}
+	}
+	// A header that says who asks counts for more than a session.
+	if code, _, _ := s.send("GET", "/api/v1/status", "", "Authorization", "Bearer another"); code != 401 {
+		t.Errorf("a wrong token with a session: %d", code)
+	}
+	for _, auth := range []string{"", "Bearer " + token, "bearer " + token} {
+		if code, _, body := s.send("GET", "/api/v1/status", "", "Authorization", auth); code != 200 {
+			t.Errorf("the API with a session and %q: %d, %s", auth, code, body)
+		}
+	}
+	if code, _, body := s.send("GET", "/static/", ""); code == 200 {
+		t.Errorf("the folder is listed: %s", body)
 	}
 	_, h, _ := s.send("GET", "/", "")
 	has(t, "the policy", h.Get("Content-Security-Policy"), "default-src 'none'", "frame-ancestors 'none'", "script-src 'self'")

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"fmt"
 	"io/fs"
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 )
@@ -45,6 +47,32 @@ func migrationFaults(files fs.FS) (faults []string) {
 		}
 	}
 	return faults
+}
+
+// neverUsed are the numbers below the last migration that no migration has. None may
+// get one: a database that was migrated past it refuses what comes later with a lower
+// number, and says that it is up to date.
+var neverUsed = []string{"00009", "00010", "00013", "00017", "00019"}
+
+// TestMigrationNumbersGrow: a new migration has a number above all others, the next.
+func TestMigrationNumbersGrow(t *testing.T) {
+	entries, err := fs.ReadDir(migrations, "migrations/sqlite")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, n := 0, 1; i < len(entries); n++ {
+		number := fmt.Sprintf("%05d", n)
+		switch found := strings.HasPrefix(entries[i].Name(), number+"_"); {
+		case slices.Contains(neverUsed, number) && found:
+			t.Errorf("%s has a number that databases are past already: give it the next after the last", entries[i].Name())
+			i++
+		case slices.Contains(neverUsed, number):
+		case found:
+			i++
+		default:
+			t.Fatalf("there is no migration %s before %s", number, entries[i].Name())
+		}
+	}
 }
 
 // TestMigrationNumbers: each migration has a number of its own, and stands under the

@@ -31,9 +31,11 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 			r.Fail(agent.PruneKey, err)
 		}
 	}
+	stands := false // a subsystem does, and with it what is below
 	for nqn := range inv.AllSubsystems() {
 		if strings.HasPrefix(nqn, expNQN) && !own.nqns[nqn] || a.Plane.StrayRaw(nqn) {
-			if a.carries(inv, nqn) || !a.mayRemove(nqn) {
+			if a.carries(inv, nqn) || !a.mayRemove(ctx, nqn) {
+				stands = true
 				continue
 			}
 			// Only now that no unit is at work under the name: a link may have been
@@ -47,7 +49,13 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 			}
 			remove("subsystem", nqn, err)
 			a.turns.free([]string{nqnName + nqn})
+			stands = stands || err != nil
 		}
+	}
+	// SPDK stands still for ever when a namespace goes to which a link is connected, so
+	// nothing goes from under a subsystem: a later pass finds what is left.
+	if stands {
+		return r
 	}
 	for _, prefix := range []string{daPrefix, grpPrefix} { // a concat stands on groups
 		for name := range inv.AllRaids() {
@@ -121,10 +129,10 @@ func (a *Agent) carries(inv *agent.Inventory, nqn string) bool {
 	})
 }
 
-// mayRemove takes the turn under a subsystem's NQN, unless somebody is at work
-// under it or has got it since the lists were made.
-func (a *Agent) mayRemove(nqn string) bool {
-	if a.turns.try(nqnName+nqn) != nil {
+// mayRemove takes the turn under a subsystem's NQN, for which it waits while somebody
+// is at work under it, unless somebody has got it since the lists were made.
+func (a *Agent) mayRemove(ctx context.Context, nqn string) bool {
+	if _, err := a.turns.take(ctx, []string{nqnName + nqn}); err != nil {
 		return false
 	}
 	if _, owned := a.elsewhere(nqnName+nqn, ""); owned {

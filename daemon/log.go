@@ -41,7 +41,7 @@ func (f *LogFlags) Check() error {
 	return nil
 }
 
-// Log returns the log that the flags ask for, which have been checked; see NewLog.
+// Log returns the log that the flags ask for, which have been checked; see newLog.
 // Level, when not nil, gets the flag's level, and decides from then on.
 func (f *LogFlags) Log(w io.Writer, level *slog.LevelVar) *slog.Logger {
 	if level == nil {
@@ -51,16 +51,12 @@ func (f *LogFlags) Log(w io.Writer, level *slog.LevelVar) *slog.Logger {
 	return newLog(w, level, f.format == formatJSON)
 }
 
-// NewLog returns a log that writes text lines to w and neither fails nor
+// newLog returns a log that writes lines to w, text or JSON, and neither fails nor
 // blocks the program: lines that w refuses, or that come while w has not taken
 // an earlier one for stuckAfter, are dropped and counted, and the first line
 // that gets through again is followed by one that says how many were lost.
 // Errors are put into words (package reason).
 // A line has been written when the log call returns, unless w is stuck.
-func NewLog(w io.Writer, level slog.Leveler) *slog.Logger {
-	return newLog(w, level, false)
-}
-
 func newLog(w io.Writer, level slog.Leveler, asJSON bool) *slog.Logger {
 	lw, options := &logWriter{w: w, patience: stuckAfter, lostLines: lostText}, &slog.HandlerOptions{Level: level, ReplaceAttr: reason.Attr}
 	if asJSON {

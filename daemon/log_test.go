@@ -53,7 +53,7 @@ func (r *reader) text() string {
 
 func TestLogCountsLinesThatItsReaderRefuses(t *testing.T) {
 	r, before := &reader{}, DroppedLines()
-	log := NewLog(r, slog.LevelInfo)
+	log := newLog(r, slog.LevelInfo, false)
 	log.Info("one")
 	r.set(func() { r.gone = true })
 	log.Info("two")
@@ -79,7 +79,7 @@ func TestLogDoesNotWaitForAReaderThatHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
 		r := &reader{hold: hold}
-		log, start := NewLog(r, slog.LevelInfo), time.Now()
+		log, start := newLog(r, slog.LevelInfo, false), time.Now()
 		for i := range 100 {
 			log.Info(fmt.Sprint("line", i))
 		}

@@ -79,7 +79,7 @@ func TestServe(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ready := make(chan string, 1)
 	ended := make(chan error, 1)
-	m := Main{Flags: daemon.Flags{Listener: "127.0.0.1"}, Config: Config{Log: daemon.NewLog(t.Output(), slog.LevelInfo)},
+	m := Main{Flags: daemon.Flags{Listener: "127.0.0.1"}, Config: Config{Log: slog.New(slog.NewTextHandler(t.Output(), nil))},
 		DatabaseURI: uri, Ready: ready}
 	go func() { ended <- m.Run(ctx) }()
 	addr := <-ready

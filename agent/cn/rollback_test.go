@@ -209,17 +209,24 @@ func rollbackOutlives(l *lab, method string, carriedOut bool, dies string) {
 	}
 }
 
+// toRollBack has an array that is up on cn 0 and shown by no exporter, with a snapshot
+// that has been taken.
+func (l *lab) toRollBack() *apiv1.SnapSpec {
+	l.small()
+	l.up(0)
+	l.spec.Create = false
+	s := l.snap(0)
+	l.snapState(0, s)
+	s.State = taken
+	l.withdraw(0)
+	return s
+}
+
 // TestLeftoverOfARollback: what a rollback has left that the database does not know of,
 // as one that was restored, is no sign that a later one has been carried out.
 func TestLeftoverOfARollback(t *testing.T) {
 	inBubble(t, 2, true, func(l *lab) {
-		l.small()
-		l.up(0)
-		l.spec.Create = false
-		s := l.snap(0)
-		l.snapState(0, s)
-		s.State = taken
-		l.withdraw(0)
+		s := l.toRollBack()
 		s.Rollback = rollAsked
 		l.snapState(0, s)
 		s.Rollback = rollNone // the database goes back to before the order
@@ -242,13 +249,7 @@ func TestLeftoverOfARollback(t *testing.T) {
 // renames gives the volume of before back, in one pass.
 func TestRollbackGivenUpHalfway(t *testing.T) {
 	inBubble(t, 2, true, func(l *lab) {
-		l.small()
-		l.up(0)
-		l.spec.Create = false
-		s := l.snap(0)
-		l.snapState(0, s)
-		s.State = taken
-		l.withdraw(0)
+		s := l.toRollBack()
 		_, volume := l.lvols(0)
 		renames := 0
 		p := l.cns[0].plane
@@ -284,13 +285,7 @@ func TestRollbackGivenUpHalfway(t *testing.T) {
 // by a rollback, nor does the array become smaller than it was.
 func TestRollbackWhileAGrowthIsOpen(t *testing.T) {
 	inBubble(t, 2, true, func(l *lab) {
-		l.small()
-		l.up(0)
-		l.spec.Create = false
-		s := l.snap(0)
-		l.snapState(0, s)
-		s.State = taken
-		l.withdraw(0)
+		s := l.toRollBack()
 		l.spec.Size = 6 << 20
 		l.good(0, l.cntlr(0, 0))
 		for _, size := range []uint64{40 << 20, 5 << 20} { // more than there is room for; of a database that went back

@@ -21,28 +21,38 @@ var shardCount, shardMask = func() (int, uint32) {
 
 // opCounters counts one operation. Requests that complete in the pass of
 // their submission are near, others far. Of near ones only some have their
-// latency taken (timedEvery), which stand for all.
+// latency taken (timedEvery); each stands for those since the one before.
+// Nothing here goes down but by a reset.
 type opCounters struct {
-	ops, bytes  atomic.Uint64
-	far, nanos  atomic.Uint64 // far ones and the sum of their latencies, ns
-	timed, near atomic.Uint64 // near ones that were timed and the sum of their latencies, ns
-	max, min    atomic.Uint64 // ns; min is stored plus one, 0: none yet
+	near, far atomic.Uint64 // far: of operations without spread
+	bytes     atomic.Uint64
+	nanos     atomic.Uint64 // sum of the latencies of far ones, and of near ones that were stood for, ns
+	stood     atomic.Uint64 // near ones that were stood for
+	max, min  atomic.Uint64 // ns; min is stored plus one, 0: none yet
 }
 
-// sum is the sum of all latencies, ns.
-func (o *opCounters) sum() uint64 {
-	far, timed := o.far.Load(), o.timed.Load()
-	n := o.nanos.Load()
-	if ops := o.ops.Load(); timed > 0 && ops > far {
-		n += uint64(float64(o.near.Load()) / float64(timed) * float64(ops-far))
+// spread counts the latencies of reads or of writes, by LatencyBounds. What is
+// in far is counted nowhere else, so that a spread costs no more than a count.
+type spread struct{ near, far [latencies]atomic.Uint64 }
+
+// stand returns how many near ones a timed one stands for.
+func (o *opCounters) stand() uint64 {
+	for {
+		was, is := o.stood.Load(), o.near.Load()
+		if is <= was {
+			return 0
+		}
+		if o.stood.CompareAndSwap(was, is) {
+			return is - was
+		}
 	}
-	return n
 }
 
 // counters counts all operations of a handle's shard, or the past of a device.
 type counters struct {
-	op    [opEnd]opCounters
-	fails atomic.Uint64
+	op     [opEnd]opCounters
+	spread [2]spread // of reads and writes
+	fails  atomic.Uint64
 
 	medium, noSpace atomic.Uint64 // of fails
 }
@@ -53,18 +63,26 @@ func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 		return
 	}
 	o := &c.op[r.Op]
-	o.ops.Add(1)
 	if r.Blocks != 0 {
 		o.bytes.Add(r.Blocks * blockSize)
 	}
-	switch {
+	switch sp := c.spreadOf(r.Op); {
 	case far:
-		o.far.Add(1)
 		o.nanos.Add(nanos)
+		if sp != nil {
+			sp.far[latencyOf(nanos)].Add(1)
+		} else {
+			o.far.Add(1)
+		}
 	case nanos != 0:
-		o.timed.Add(1)
-		o.near.Add(nanos)
+		o.near.Add(1)
+		n := o.stand()
+		o.nanos.Add(n * nanos)
+		if sp != nil {
+			sp.near[latencyOf(nanos)].Add(n)
+		}
 	default:
+		o.near.Add(1)
 		return
 	}
 	if nanos > o.max.Load() {
@@ -73,6 +91,25 @@ func (c *counters) add(r *Request, far bool, nanos, blockSize uint64) {
 	if m := o.min.Load(); m == 0 || nanos+1 < m {
 		lower(&o.min, nanos+1)
 	}
+}
+
+// spreadOf is where the latencies of an operation are counted; nil: nowhere.
+func (c *counters) spreadOf(op Op) *spread {
+	if op == OpRead || op == OpWrite {
+		return &c.spread[op-OpRead]
+	}
+	return nil
+}
+
+// ops is how many of an operation succeeded.
+func (c *counters) ops(op Op) uint64 {
+	n := c.op[op].near.Load() + c.op[op].far.Load()
+	if sp := c.spreadOf(op); sp != nil {
+		for i := range sp.far {
+			n += sp.far[i].Load()
+		}
+	}
+	return n
 }
 
 // fail counts a failure, and apart what says something of the disk: that it
@@ -105,15 +142,21 @@ func (c *counters) fold(o *counters) {
 	c.noSpace.Add(o.noSpace.Load())
 	for i := range c.op {
 		to, from := &c.op[i], &o.op[i]
-		to.ops.Add(from.ops.Load())
-		to.bytes.Add(from.bytes.Load())
-		to.far.Add(from.far.Load())
-		to.nanos.Add(from.nanos.Load())
-		to.timed.Add(from.timed.Load())
 		to.near.Add(from.near.Load())
+		to.far.Add(from.far.Load())
+		to.bytes.Add(from.bytes.Load())
+		to.nanos.Add(from.nanos.Load())
+		to.stood.Add(from.stood.Load())
 		raise(&to.max, from.max.Load())
 		if m := from.min.Load(); m != 0 {
 			lower(&to.min, m)
+		}
+	}
+	for i := range c.spread {
+		to, from := &c.spread[i], &o.spread[i]
+		for j := range to.near {
+			to.near[j].Add(from.near[j].Load())
+			to.far[j].Add(from.far[j].Load())
 		}
 	}
 }
@@ -124,15 +167,21 @@ func (c *counters) reset(extremesOnly bool) {
 		o.max.Store(0)
 		o.min.Store(0)
 		if !extremesOnly {
-			o.ops.Store(0)
-			o.bytes.Store(0)
-			o.far.Store(0)
-			o.nanos.Store(0)
-			o.timed.Store(0)
 			o.near.Store(0)
+			o.far.Store(0)
+			o.bytes.Store(0)
+			o.nanos.Store(0)
+			o.stood.Store(0)
 		}
 	}
 	if !extremesOnly {
+		for i := range c.spread {
+			sp := &c.spread[i]
+			for j := range sp.near {
+				sp.near[j].Store(0)
+				sp.far[j].Store(0)
+			}
+		}
 		c.fails.Store(0)
 		c.medium.Store(0)
 		c.noSpace.Store(0)
@@ -143,15 +192,20 @@ func (c *counters) reset(extremesOnly bool) {
 type OpStat struct {
 	Ops   uint64
 	Bytes uint64
-	Nanos uint64 // sum of latencies; of requests that complete at once (memory) it is that of one in 61 times 61
+	Nanos uint64 // sum of latencies; of requests that complete at once (memory) one in 61 is timed and stands for those before it
 	Max   uint64 // ns
 	Min   uint64 // ns; 0 also when there were none
+	// Settled is Nanos without near ones that nothing stands for yet: it only grows.
+	Settled uint64
 }
 
 // IOStat is what a device did since it was registered, or reset.
 type IOStat struct {
 	Op    [opEnd]OpStat // by Op
 	Fails uint64        // all requests that failed
+
+	// Reads and Writes are how long they took; the sums are Settled of Op.
+	Reads, Writes Latencies
 
 	// Of Fails: those whose status is of the medium, or an internal error, and
 	// those for which there was no space.
@@ -230,21 +284,46 @@ func (reg *Registry) IOStat(name string) (IOStat, error) {
 	}
 	sum := &counters{}
 	e.eachCounters(sum.fold)
-	out := IOStat{Fails: sum.fails.Load(), MediumErrors: sum.medium.Load(), NoSpace: sum.noSpace.Load()}
+	out := sum.stat()
 	if q := e.qos.Load(); q != nil {
 		out.Throttled = q.throttled()
 	}
 	for h := range e.handles {
 		out.InFlight += h.InFlight()
 	}
-	for i := range sum.op {
-		o := &sum.op[i]
-		out.Op[i] = OpStat{Ops: o.ops.Load(), Bytes: o.bytes.Load(), Nanos: o.sum(), Max: o.max.Load()}
+	return out, nil
+}
+
+// IOStat returns the counters of what went through the handle, since it was
+// opened or they were reset; a limit is the device's, so Throttled is 0.
+func (h *Handle) IOStat() IOStat {
+	sum := &counters{}
+	for i := range h.shards {
+		sum.fold(&h.shards[i].stats)
+	}
+	out := sum.stat()
+	out.InFlight = h.InFlight()
+	return out
+}
+
+// stat is what a sum of counters says.
+func (c *counters) stat() IOStat {
+	out := IOStat{Fails: c.fails.Load(), MediumErrors: c.medium.Load(), NoSpace: c.noSpace.Load()}
+	for i := range c.op {
+		o := &c.op[i]
+		s := OpStat{Ops: c.ops(Op(i)), Bytes: o.bytes.Load(), Settled: o.nanos.Load(), Max: o.max.Load()}
 		if m := o.min.Load(); m != 0 {
-			out.Op[i].Min = m - 1
+			s.Min = m - 1
+		}
+		s.Nanos = s.Settled + (o.near.Load()-min(o.stood.Load(), o.near.Load()))*s.Min
+		out.Op[i] = s
+	}
+	for i, l := range []*Latencies{&out.Reads, &out.Writes} {
+		for j := range l {
+			l[j] = c.spread[i].near[j].Load() + c.spread[i].far[j].Load()
 		}
 	}
-	return out, nil
+	return out
 }
 
 // ResetIOStat sets a device's counters to zero, or with extremesOnly just the

@@ -12,8 +12,8 @@ func (h *Handle) Work() (w Work) {
 	for i := range h.shards {
 		c := &h.shards[i].stats
 		r, cmp, wr := &c.op[OpRead], &c.op[OpCompare], &c.op[OpWrite]
-		w.Reads += r.ops.Load() + cmp.ops.Load()
-		w.Writes += wr.ops.Load()
+		w.Reads += c.ops(OpRead) + c.ops(OpCompare)
+		w.Writes += c.ops(OpWrite)
 		w.BytesRead += r.bytes.Load() + cmp.bytes.Load()
 		w.BytesWritten += wr.bytes.Load()
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
-	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
 const miB = 1 << 20 // bytes
@@ -158,7 +157,7 @@ func TestArray(t *testing.T) {
 	for _, d := range disks {
 		ok(t, d.NvmfSubsystemRemoveHost(ctx, d.nqn, term(1)))
 		ok(t, d.NvmfSubsystemAddHost(ctx, d.nqn, term(2)))
-		if l := must[[]spdktest.NvmfController](t)(d.NvmfSubsystemGetControllers(ctx, d.nqn)); len(l) != 0 {
+		if l := must[[]spdk.NvmfController](t)(d.NvmfSubsystemGetControllers(ctx, d.nqn)); len(l) != 0 {
 			t.Fatalf("the fenced controller is still connected: %+v", l)
 		}
 	}

@@ -38,7 +38,7 @@ func Methods() []Method {
 func methods() map[string]*Method {
 	table := map[string]*Method{}
 	for _, list := range [][]*Method{
-		appMethods(), frameworkMethods(), bdevMethods(), moduleMethods(), faultMethods(), raidMethods(), mirrorMethods(), lvstoreMethods(),
+		appMethods(), frameworkMethods(), bdevMethods(), iostatMethods(), moduleMethods(), faultMethods(), raidMethods(), mirrorMethods(), lvstoreMethods(),
 		lvolMethods(), keyringMethods(), nvmeMethods(), nvmfMethods(), subsystemMethods(), discoveryMethods(),
 	} {
 		for _, m := range list {

@@ -11,20 +11,6 @@ type subsystem struct {
 	NQN string `json:"nqn"`
 }
 
-// NvmfController is a host's controller, from nvmf_subsystem_get_controllers.
-type NvmfController struct {
-	Cntlid      uint16 `json:"cntlid"`
-	CntrlType   string `json:"cntrltype,omitempty"`
-	HostNQN     string `json:"hostnqn"`
-	HostID      string `json:"hostid"`
-	NumIOQpairs uint32 `json:"num_io_qpairs"`
-}
-
-// NvmfSubsystemGetControllers lists who is connected.
-func (m Methods) NvmfSubsystemGetControllers(ctx context.Context, subNQN string) ([]NvmfController, error) {
-	return ask[[]NvmfController](ctx, m, "nvmf_subsystem_get_controllers", subsystem{subNQN})
-}
-
 // NvmfQpair is one connection, from nvmf_subsystem_get_qpairs.
 type NvmfQpair struct {
 	Cntlid        uint16           `json:"cntlid"`

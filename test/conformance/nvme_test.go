@@ -11,7 +11,6 @@ import (
 	"github.com/virtual-disk-array/vda/nvme"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
-	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
 const (
@@ -95,7 +94,7 @@ func TestIdentity(t *testing.T) {
 		if ns.ANA() != host.ANAOptimized {
 			t.Errorf("ANA state is %v", ns.ANA())
 		}
-		l := must[[]spdktest.NvmfController](t)(p.NvmfSubsystemGetControllers(t.Context(), subNQN))
+		l := must[[]spdk.NvmfController](t)(p.NvmfSubsystemGetControllers(t.Context(), subNQN))
 		if len(l) != 1 || l[0].HostNQN != hostNQN || l[0].Cntlid != c.CNTLID() || l[0].NumIOQpairs < 1 {
 			t.Errorf("controllers: %+v", l)
 		}
@@ -178,7 +177,7 @@ func TestHostsAreAdmittedByName(t *testing.T) {
 		}
 		c := p.connect(host.Config{Trsvcid: port})
 		p.ok(p.NvmfSubsystemRemoveHost(ctx, subNQN, hostNQN))
-		if l := must[[]spdktest.NvmfController](t)(p.NvmfSubsystemGetControllers(ctx, subNQN)); len(l) != 0 {
+		if l := must[[]spdk.NvmfController](t)(p.NvmfSubsystemGetControllers(ctx, subNQN)); len(l) != 0 {
 			t.Errorf("after remove_host there are controllers: %+v", l)
 		}
 		short, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
-	"github.com/virtual-disk-array/vda/spdk/spdktest"
 )
 
 // relay takes connections to a port of its own, which it returns, to another one
@@ -58,7 +57,7 @@ func TestHostThatComesBack(t *testing.T) {
 			"p99_read_latency": 1, "avg_write_latency": us, "p99_write_latency": us}, nil))
 		must[uint32](t)(p.NvmfSubsystemAddNS(ctx, subNQN, spdk.NvmfNamespace{NSID: 1, BdevName: "D0", UUID: nsUUID, ANAGrpID: 1}))
 		count := func() int {
-			return len(must[[]spdktest.NvmfController](t)(p.NvmfSubsystemGetControllers(ctx, subNQN)))
+			return len(must[[]spdk.NvmfController](t)(p.NvmfSubsystemGetControllers(ctx, subNQN)))
 		}
 		for _, single := range []bool{false, true} {
 			if single && p.VdaNvmfSetSingleAssociation(ctx, subNQN, true) != nil {

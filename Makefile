@@ -57,6 +57,9 @@ sim: ## the control plane in one process and fake time, faults by SEEDS seeds; C
 move: build ## a dn and a cn move from vda_tgt to SPDK_TGT= and back under a host's load (root, Debian)
 	go test -tags e2e -count=1 -timeout 10m -v -run 'TestMoveBetweenDataPlanes' ./test/chaos
 
+upgrade: build ## a cluster of the programs that test/chaos/previous names becomes one of these, under a host's load (root, Debian)
+	go test -tags e2e -count=1 -timeout 10m -v -run 'TestUpgrade' ./test/chaos
+
 conformance: build ## JSON-RPC and NVMe/TCP suite on vda_tgt, and on spdk_tgt with SPDK_TGT=; DATA_PLANE= for one of them
 	go test -count=1 -timeout 10m ./test/conformance/...
 
@@ -80,4 +83,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist packages images sandbox tutorial failover mirror scale chaos sim move conformance browser bench test check generate clean
+.PHONY: help build dist packages images sandbox tutorial failover mirror scale chaos sim move upgrade conformance browser bench test check generate clean

@@ -71,7 +71,9 @@ func start(t *verdict.T, cfg clusterConfig) *cluster {
 	if bin == "" {
 		bin = filepath.Join("..", "..", "bin")
 	}
-	cfg.Dir, cfg.BinDir = dir, bin
+	if cfg.Dir = dir; cfg.BinDir == "" {
+		cfg.BinDir = bin
+	}
 	var err error
 	if cfg.Plan, err = dataplane.FromEnv(); err == nil {
 		if cfg.Redundancy.Mirrored() {

@@ -98,7 +98,7 @@ func nodesOf(cfg clusterConfig) (names []string) {
 // clusterConfig says what to start.
 type clusterConfig struct {
 	Dir    string // takes logs
-	BinDir string // has the programs
+	BinDir string // has the programs; empty: VDA_BIN, else bin/
 	Cntlrs int    // controllers of the array
 	Exps   int    // its exporters
 	Spare  int    // bytes that the array has beyond its size, for snapshots
@@ -189,17 +189,24 @@ func (c *cluster) furnish(ctx context.Context, m *machine) error {
 		files["chaos_disk"] = self
 	}
 	for name, path := range files {
-		f, err := os.Open(path)
-		if err != nil {
+		if err := c.copy(ctx, m, path, "/root/"+name); err != nil {
 			return err
 		}
-		cmd := m.h.Command(ctx, "sh", "-c", "cat > /root/"+name+" && chmod 755 /root/"+name)
-		cmd.Stdin = f
-		out, err := cmd.CombinedOutput()
-		f.Close()
-		if err != nil {
-			return fmt.Errorf("%s: copy %s: %w: %s", m.name, name, err, out)
-		}
+	}
+	return nil
+}
+
+// copy puts a program onto a machine.
+func (c *cluster) copy(ctx context.Context, m *machine, from, to string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	cmd := m.h.Command(ctx, "sh", "-c", "cat > "+to+" && chmod 755 "+to)
+	cmd.Stdin = f
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: copy %s: %w: %s", m.name, from, err, out)
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type Blob struct {
 	uncertain bool               // a failed write leaves open which root is on disk
 	attempt   []uint32           // pages of the change that left it open
 	unusable  error              // why it cannot be used
+	absorbed  uint64             // clusters from the first on that it has, or that are zeros outside and it is thin: see Absorb
 }
 
 func newBlob(s *Store, im *format.BlobImage) *Blob {

@@ -106,6 +106,34 @@ func (a API) VdaLvolGrow(ctx context.Context, lvol string, sizeInMiB uint64) err
 	}{lvol, sizeInMiB})
 }
 
+// LvolAbsorbed is how far an lvol has come in being without what is outside its lvstore.
+type LvolAbsorbed struct {
+	Done        uint64 `json:"done_clusters"`
+	Total       uint64 `json:"total_clusters"`
+	Independent bool   `json:"independent"`
+}
+
+// BdevLvolCloneBdev makes a writable lvol on a bdev outside the lvstore, which must not be
+// written to any more; it returns the lvol's UUID.
+func (a API) BdevLvolCloneBdev(ctx context.Context, bdev, lvsName, cloneName string) (string, error) {
+	return ask[string](ctx, a, "bdev_lvol_clone_bdev", struct {
+		Bdev  string `json:"bdev"`
+		Store string `json:"lvs_name"`
+		Clone string `json:"clone_name"`
+	}{bdev, lvsName, cloneName})
+}
+
+// VdaLvolAbsorb copies a part of what an lvol made by BdevLvolCloneBdev reads from outside
+// its lvstore, and lets the bdev go with the last part. -16 while the lvol is being
+// changed, -28 when there is no space for it, -19 while the bdev is missing.
+func (a API) VdaLvolAbsorb(ctx context.Context, lvol string, sizeInMiB uint64, thick bool) (LvolAbsorbed, error) {
+	return ask[LvolAbsorbed](ctx, a, "vda_lvol_absorb", struct {
+		Name  string `json:"name"`
+		Size  uint64 `json:"size_in_mib"`
+		Thick bool   `json:"thick"`
+	}{lvol, sizeInMiB, thick})
+}
+
 // BdevLvolRename gives an lvol another name in its lvstore.
 func (a API) BdevLvolRename(ctx context.Context, lvol, newName string) error {
 	return a.do(ctx, "bdev_lvol_rename", renameParams{lvol, newName})

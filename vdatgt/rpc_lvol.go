@@ -23,6 +23,8 @@ func lvolMethods() []*Method {
 		method("bdev_lvol_clone", "Makes a writable lvol on a snapshot; returns its UUID.", cloneLvol, slow),
 		method("bdev_lvol_clone_bdev",
 			"Makes a writable lvol on a bdev outside the lvstore, which must not be written to any more; returns its UUID.", cloneBdev, slow),
+		method("vda_lvol_absorb", "Copies a part of what an lvol made by bdev_lvol_clone_bdev reads from outside its lvstore; with the "+
+			"last part the lvol lets the bdev go, for good. Returns done_clusters, total_clusters and independent.", absorbLvol, slow),
 		method("bdev_lvol_inflate", "Allocates every cluster of an lvol and cuts it off from its parent.", inflateLvol, slow),
 		method("bdev_lvol_decouple_parent", "Copies the clusters an lvol has from its parent and cuts it off.", decoupleLvol, slow),
 		method("bdev_lvol_get_lvols", "Lists the lvols of all lvstores or of one.", getLvols, optional),
@@ -183,6 +185,30 @@ func cloneBdev(_ context.Context, t *Target, p cloneBdevParams) (any, error) {
 		return nil, lvolError(err)
 	}
 	return v.UUID().String(), nil
+}
+
+type absorbLvolParams struct {
+	Name  string `rpc:"name" doc:"UUID or alias of the lvol"`
+	Most  uint64 `rpc:"size_in_mib" doc:"MiB that are copied at most, a cluster at least"`
+	Thick bool   `rpc:"thick,optional" doc:"it gets all its clusters; else what is zeros outside takes none"`
+}
+
+type absorbLvolReply struct {
+	Done        uint64 `json:"done_clusters"`
+	Total       uint64 `json:"total_clusters"`
+	Independent bool   `json:"independent"`
+}
+
+func absorbLvol(_ context.Context, t *Target, p absorbLvolParams) (any, error) {
+	v, err := t.lvol(p.Name)
+	if err != nil {
+		return nil, err
+	}
+	a, err := v.Absorb(mib(p.Most), p.Thick)
+	if err != nil {
+		return nil, lvolError(err)
+	}
+	return absorbLvolReply{a.Done, a.Total, a.Independent}, nil
 }
 
 func inflateLvol(_ context.Context, t *Target, p nameParams) (any, error) {

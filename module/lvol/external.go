@@ -60,6 +60,37 @@ func (s *Store) CloneBdev(bdevName, name string) (*Volume, error) {
 	return s.publish(b)
 }
 
+// Absorb copies most bytes at most of what an external clone reads from outside the
+// store, and lets its parent go with the last of them, as blobstore's Absorb does. thick:
+// it gets all its clusters. When its parent is missing it is looked for, by its UUID, and a
+// volume that had no bdev for want of it gets one: nobody has to examine the parent's bdev
+// for that, whose contents may look like an lvstore.
+func (v *Volume) Absorb(most uint64, thick bool) (done blobstore.Absorbed, err error) {
+	end, err := v.begin()
+	if err != nil {
+		return done, err
+	}
+	defer end()
+	if o := v.blob.Origin(); o != nil && !o.HasOutside() {
+		if err := v.st.supply(o); err != nil {
+			return done, late(fmt.Errorf("lvol %q: its external snapshot: %w", v.Name(), err))
+		}
+	}
+	if !v.degraded() && !v.registered.Load() {
+		if err := v.st.show(v); err != nil {
+			return done, late(err)
+		}
+	}
+	was := v.blob.External()
+	if done, err = v.blob.Absorb(most, thick); err != nil {
+		return done, late(fmt.Errorf("lvol %q: %w", v.Name(), err))
+	}
+	if was && done.Independent {
+		v.st.changed(v.blob)
+	}
+	return done, nil
+}
+
 // openOutside opens a bdev as the parent of an external clone.
 func (s *Store) openOutside(name string) (*bdev.Handle, error) {
 	h, err := s.m.reg.Open(name, func(k bdev.EventKind) {

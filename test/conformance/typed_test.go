@@ -178,6 +178,20 @@ func typedLvols(t *testing.T, p *plane) {
 			t.Errorf("after growth: %+v", b)
 		}
 	}
+	must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "O", BlockSize: 4096, NumBlocks: 512}))
+	must[string](t)(p.BdevLvolCloneBdev(ctx, "O", "lvs", "x"))
+	if l := must[*spdk.Bdev](t)(p.BdevGet(ctx, "lvs/x", 0)).Lvol(); l == nil || !l.EsnapClone {
+		t.Errorf("a clone of a bdev: %+v", l)
+	}
+	if p.kind == "vda" {
+		half := must[spdk.LvolAbsorbed](t)(p.VdaLvolAbsorb(ctx, "lvs/x", 1, true))
+		all := must[spdk.LvolAbsorbed](t)(p.VdaLvolAbsorb(ctx, "lvs/x", 1, true))
+		if half != (spdk.LvolAbsorbed{Done: 1, Total: 2}) || all != (spdk.LvolAbsorbed{Done: 2, Total: 2, Independent: true}) {
+			t.Errorf("absorbed %+v, then %+v", half, all)
+		}
+	}
+	p.ok(p.BdevLvolDelete(ctx, "lvs/x"))
+	p.ok(p.BdevMallocDelete(ctx, "O"))
 	p.ok(p.BdevLvolSetReadOnly(ctx, "lvs/e"))
 	for _, v := range []string{"lvs/e", "lvs/d", "lvs/s", id} {
 		p.ok(p.BdevLvolDelete(ctx, v))

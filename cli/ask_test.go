@@ -4,43 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/program/programtest"
 )
 
-// terminal opens a pseudo-terminal: what is typed into keyboard is read from tty.
-func terminal(t *testing.T) (keyboard, tty *os.File) {
-	t.Helper()
-	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { keyboard.Close() })
-	fd := int(keyboard.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tty, err = os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tty.Close() })
-	return keyboard, tty
-}
-
-// TestDeleteAsks: somebody at a terminal is asked before something is deleted, and
+// TestPoint9DeleteAsks: somebody at a terminal is asked before something is deleted, and
 // only yes deletes. Nobody is asked with --yes, in a script, or without a terminal.
-func TestDeleteAsks(t *testing.T) {
+func TestPoint9DeleteAsks(t *testing.T) {
 	c := portaltest.New(t)
 	u := &user{t, c.Portal()}
 	c.Populate(c.Dial(u.addr), 1, 1)
@@ -72,7 +46,7 @@ func TestDeleteAsks(t *testing.T) {
 			if !there() {
 				u.ok("da create --da-name da0 --da-size 8M")
 			}
-			keyboard, tty := terminal(t)
+			keyboard, tty := programtest.Terminal(t)
 			if _, err := io.WriteString(keyboard, tt.types); err != nil {
 				t.Fatal(err)
 			}

@@ -178,6 +178,24 @@ var columns = map[protoreflect.Name][]column{
 		col("NODES", func(m *apiv1.OrphanMsg) string { return strings.Join(m.NodeNameList, ",") }),
 		col("PROBLEM", (*apiv1.OrphanMsg).GetProblem),
 	},
+	"EventMsg": {
+		col("TIME", func(m *apiv1.EventMsg) string { return shortTime(m.Time) }),
+		col("SEVERITY", (*apiv1.EventMsg).GetSeverity),
+		col("KIND", (*apiv1.EventMsg).GetKind),
+		col("OBJECT", eventObject),
+		col("WHAT", eventText),
+		wide(col("USER", (*apiv1.EventMsg).GetUser)),
+		wide(col("PEER", (*apiv1.EventMsg).GetPeer)),
+		wide(col("METHOD", (*apiv1.EventMsg).GetMethod)),
+		wide(col("REQ-ID", (*apiv1.EventMsg).GetReqId)),
+		wide(col("ID", func(m *apiv1.EventMsg) string { return fmt.Sprint(m.EventId) })),
+	},
+	"AlertMsg": {
+		col("SEVERITY", (*apiv1.AlertMsg).GetSeverity),
+		col("CODE", (*apiv1.AlertMsg).GetCode),
+		col("OBJECT", func(m *apiv1.AlertMsg) string { return strings.TrimSpace(m.Object + " " + m.Name) }),
+		col("WHAT", func(m *apiv1.AlertMsg) string { return oneLine(m.Text) }),
+	},
 }
 
 func either(is bool, yes, no string) string {

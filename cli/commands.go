@@ -38,6 +38,9 @@ type command struct {
 	// text prints the reply for people, as it is printed when no format is asked for;
 	// nil: as JSON then.
 	text func(w io.Writer, reply proto.Message)
+	// none is for a list that is printed as a table when no format is asked for: what is
+	// printed of an empty one.
+	none string
 	// ill says why a reply is not what the user hopes for: the exit status is 1. It has
 	// been printed.
 	ill func(reply proto.Message) *failure
@@ -79,7 +82,7 @@ var (
 	allowEmpty = flag{name: "allow-empty", syntax: order, usage: "the node may be left without any of the objects that it has: it lets " +
 		"go of them, and disks keep what is on them; refused when not given"}
 
-	limit = flag{name: "limit", usage: "list at most `N` rows, up to 1000", def: "100"}
+	limit = flag{name: "limit", usage: "list at most `N` rows, up to 1000; --all lists as many as there are", def: "100"}
 	token = flag{name: "token", usage: "continue after the page that returned this `TOKEN` as next_token; from the start when not " +
 		"given"}
 	onlineFilter = flag{name: "online", usage: "only those that are online (`true`) or not (false); all when not given"}
@@ -381,7 +384,7 @@ var commands = []command{
 	{verb: "version", method: "ListVersion", short: "Show the versions of all programs of the cluster", text: versionText,
 		long:    "\nThe portal asks the monitors and the agents. The first line is this program's own\nversion, which --version shows alone.",
 		example: "  vda_cli version"},
-	{noun: "event", verb: "list", method: "ListEvent", short: "Show what happened, the last first", text: eventsText,
+	{noun: "event", verb: "list", method: "ListEvent", short: "Show what happened, the last first", none: "No event.",
 		long: "\nEvents are nodes that go and come, failovers, legs of mirrors that are lost and\ncopied to, disks at fault, drains, scrubs, " +
 			"and what users changed. docs/events.md has\nthe kinds. The cluster keeps the last 100,000.",
 		example: "  vda_cli event list --since 24h --severity warning\n  vda_cli event list --name da0",
@@ -395,11 +398,11 @@ var commands = []command{
 		flags: slices.Concat(eventFlags, []flag{
 			{name: "after", usage: "begin behind the event with this `ID`; with what happens from now on when not given"},
 			{name: "limit", usage: "end after `N` events; never when not given"}})},
-	{noun: "alert", verb: "list", method: "ListAlert", short: "Show what is wrong now, the gravest first", text: alertsText,
+	{noun: "alert", verb: "list", method: "ListAlert", short: "Show what is wrong now, the gravest first", none: "No alert.",
 		long: "\nNodes and disks that are offline or drained on purpose are left out.\ndocs/alerts.md says what each " +
 			"code means and what to do.",
 		example: "  vda_cli alert list"},
-	{noun: "audit", verb: "list", method: "ListEvent", short: "Show what users changed, or were refused, the last first", text: eventsText,
+	{noun: "audit", verb: "list", method: "ListEvent", short: "Show what users changed, or were refused, the last first", none: "No event.",
 		long: "\nEach change is recorded with it, in one transaction: when, by which call, from\nwhich address, and what. The same refusal is " +
 			"recorded once per minute.",
 		example: "  vda_cli audit list --since 24h",

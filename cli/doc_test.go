@@ -40,6 +40,9 @@ func TestCommandsDoc(t *testing.T) {
 		if c.forms != nil {
 			optional = append(optional, "--as")
 		}
+		if c.pages() {
+			optional = append(optional, "--all")
+		}
 		if c.wait != nil {
 			optional = append(optional, "--wait")
 		}

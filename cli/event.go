@@ -4,52 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"text/tabwriter"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/client"
 )
-
-// eventsText prints a list of events.
-func eventsText(w io.Writer, reply proto.Message) {
-	r := reply.(*apiv1.ListEventReply)
-	if len(r.GetEventMsgList()) == 0 {
-		fmt.Fprintln(w, "No event.")
-		return
-	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "TIME\tSEVERITY\tKIND\tOBJECT\tWHAT")
-	for _, e := range r.GetEventMsgList() {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", shortTime(e.Time), e.Severity, e.Kind, eventObject(e), eventText(e))
-	}
-	t.Flush() // as far as w takes it
-	if r.NextToken != "" {
-		fmt.Fprintf(w, "\nmore: --token %s\n", r.NextToken)
-	}
-}
-
-// alertsText prints a list of alerts.
-func alertsText(w io.Writer, reply proto.Message) {
-	alerts := reply.(*apiv1.ListAlertReply).GetAlertMsgList()
-	if len(alerts) == 0 {
-		fmt.Fprintln(w, "No alert.")
-		return
-	}
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "SEVERITY\tCODE\tOBJECT\tWHAT")
-	for _, a := range alerts {
-		object := "-"
-		if a.Object != "" {
-			object = a.Object + " " + a.Name
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", a.Severity, a.Code, object, a.Text)
-	}
-	t.Flush() // as far as w takes it
-}
 
 // shortTime is a time to the second.
 func shortTime(text string) string {

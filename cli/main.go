@@ -38,15 +38,17 @@ type session struct {
 	stdout    io.Writer // the reply
 	stderr    io.Writer // one line per warning or error
 
+	none  string      // what people are told of an empty list
 	human bool        // the reply is printed for people: no format was asked for
 	as    string      // one of a command's forms
 	yes   bool        // nobody is asked before something is deleted
+	all   bool        // all pages of a list are asked for
 	typed func() bool // somebody types the command; it is not a script's
 }
 
 // Program is vda_cli.
 func Program() program.Program {
-	s := &session{typed: typedByHand}
+	s := &session{typed: program.TypedByHand}
 	return program.Program{Root: s.root(), Fail: s.fail}
 }
 
@@ -151,7 +153,11 @@ func (s *session) command(c *command) *cobra.Command {
 					return err
 				}
 			}
+			if limit := cmd.Flags().Lookup("limit"); s.all && limit.Changed {
+				return fmt.Errorf("--all and --limit %s exclude each other: give one of them", limit.Value)
+			}
 			c := c
+			s.none = c.none
 			if c.forms != nil {
 				print, err := s.form(c)
 				if err != nil {
@@ -161,12 +167,15 @@ func (s *session) command(c *command) *cobra.Command {
 				shown.text = print
 				c = &shown
 			}
-			s.human = (c.text != nil || method.IsStreamingServer()) &&
+			s.human = (c.text != nil || c.none != "" || method.IsStreamingServer()) &&
 				program.OriginOf(cmd.Flags().Lookup("output")).Source == program.FromDefault
 			return s.call(cmd.Context(), c, method, req)
 		},
 	}
 	c.wait.add(cmd.Flags(), &s.wait)
+	if c.pages() {
+		cmd.Flags().BoolVar(&s.all, "all", false, "list as many as there are, in one reply; as many as --limit says when not given")
+	}
 	if c.forms != nil {
 		s.addForms(cmd, c.forms)
 	}
@@ -188,6 +197,9 @@ func (s *session) command(c *command) *cobra.Command {
 		if f.syntax == order {
 			program.Typed(cmd.Flags(), f.name)
 		}
+	}
+	if c.pages() {
+		program.OneOf(cmd.Flags(), "all", "limit")
 	}
 	s.completable(cmd, c)
 	return cmd
@@ -237,14 +249,19 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 	}
 	reply := newMessage(method.Output())
 	name := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
-	if err := c.Invoke(ctx, name, req, reply); err != nil {
+	ask := func(reply proto.Message) error { return c.Invoke(ctx, name, req, reply) }
+	if s.all {
+		ask = allPages(req, ask)
+	}
+	if err := ask(reply); err != nil {
 		return callFailure(err)
 	}
 	s.warn(reply)
+	s.more(req, reply)
 	if err := s.await(ctx, c, what.wait, req, reply); err != nil {
 		return err
 	}
-	if s.human || what.text != nil && s.output.forPeople() {
+	if what.text != nil && (s.human || s.output.forPeople()) {
 		what.text(s.stdout, reply)
 	} else if err := s.show(reply); err != nil {
 		return err

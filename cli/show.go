@@ -17,14 +17,14 @@ import (
 // show prints a reply in the format asked for.
 func (s *session) show(reply proto.Message) error {
 	var b []byte
-	switch s.output.format {
+	switch format := s.format(); format {
 	case "table", "wide":
 		b = s.table(reply.ProtoReflect())
 	case "name":
 		b = names(nil, reply.ProtoReflect())
 	default:
 		b = append(appendMessage(nil, reply.ProtoReflect(), ""), '\n')
-		switch s.output.format {
+		switch format {
 		case "yaml":
 			var err error
 			if b, err = toYAML(b); err != nil {
@@ -47,6 +47,15 @@ func (s *session) show(reply proto.Message) error {
 	}
 	_, err := s.stdout.Write(b)
 	return err
+}
+
+// format is the one that a reply is printed in: a table for people who have asked for none,
+// where that is what they want.
+func (s *session) format() string {
+	if s.human {
+		return "table"
+	}
+	return s.output.format
 }
 
 // names appends a line with the name of each object of a reply.
@@ -106,6 +115,8 @@ func (s *session) table(m protoreflect.Message) []byte {
 		f := fields.Get(i)
 		switch {
 		case f.Name() == "reply_info" || f.Name() == "warning_list":
+		case f.IsList() && f.Kind() == protoreflect.MessageKind && s.human && m.Get(f).List().Len() == 0:
+			fmt.Fprintln(&out, s.none)
 		case f.IsList() && f.Kind() == protoreflect.MessageKind:
 			s.rows(&out, f, m.Get(f).List())
 		case f.Kind() == protoreflect.MessageKind:

@@ -45,3 +45,26 @@ func TestDescriptionsAreOneLine(t *testing.T) {
 		t.Errorf("the table is\n%s", out)
 	}
 }
+
+// TestFlagsWithoutAValue: a flag whose value is missing does not take the next flag for it, and one
+// that may stand alone does not leave its value to be a name. Nothing is sent.
+func TestFlagsWithoutAValue(t *testing.T) {
+	for line, says := range map[string]string{
+		"da delete da0 --keep --yes":                       "--keep needs a value, and the word behind it is the flag --yes",
+		"da delete --keep --da-name da0":                   "--keep needs a value",
+		"da delete da0 --keep --x":                         "--keep needs a value, and the word behind it is the flag --x",
+		"da create da0 --da-size 8M --label --strict":      "--label needs a value",
+		"dn modify dn0 --new-description --new-online":     "write --new-description=--new-online",
+		"dn drain dn0:9720 --wait 30m":                     "--wait 30m: the value of this flag stands behind a =, as in --wait=30m",
+		"dn drain --wait 30m":                              "--wait=30m",
+		"da create --strict false --da-size 8M":            "--strict=false",
+		"pd delete dn0:9720/pd0 --force false":             "--force=false",
+		"da recover --accept-data-loss false --da-name da": "--accept-data-loss=false",
+		"da list -o --no-headers":                          "--output needs a value",
+	} {
+		u := &user{t, "127.0.0.1:1"} // where nobody listens
+		if _, errs, exit := u.run(line); exit != exitUsage || !strings.Contains(errs, says) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: exit %d, %s", line, exit, errs)
+		}
+	}
+}

@@ -57,7 +57,10 @@ func (p Program) Run(ctx context.Context, proc Process) int {
 	p.Root.SetIn(proc.Stdin)
 	p.Root.SetOut(proc.Stdout)
 	p.Root.SetErr(proc.Stderr)
-	cmd, err := p.Root.ExecuteContextC(ctx)
+	cmd, err := p.Root, swallowed(p.Root, args)
+	if err == nil {
+		cmd, err = p.Root.ExecuteContextC(ctx)
+	}
 	if err == nil {
 		return 0
 	}

@@ -267,3 +267,29 @@ func TestNearest(t *testing.T) {
 		}
 	}
 }
+
+// TestSwallowedWords: a flag neither takes another flag for its value nor leaves its value for a
+// name, whatever the command.
+func TestSwallowedWords(t *testing.T) {
+	for line, says := range map[string]string{
+		"--listener-conf --force":                     "--listener-conf needs a value, and the word behind it is the flag --force",
+		"--aio-dir --db-uri x":                        "write --aio-dir=--db-uri",
+		"--port --nothing":                            "--port needs a value, and the word behind it is the flag --nothing",
+		"check --depth --device /dev/sdb --size 1":    "--depth needs a value, and the word behind it is the flag --device",
+		"check --device /dev/sdb --size --depth=x":    "--size needs a value, and the word behind it is the flag --depth=x",
+		"--force false":                               "as in --force=false",
+		"--force true":                                "as in --force=true",
+		"check --config --help":                       "--config needs a value",
+		"check --device d --size 1 --depth --size=2":  "--depth needs a value",
+		"check --device d --size 1 --size=2 --depth ": "--depth needs a value",
+	} {
+		_, _, errs, exit := run(t, "", nil, strings.Fields(line)...)
+		if exit == 0 || !strings.Contains(errs, says) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: exit %d, %s", line, exit, errs)
+		}
+	}
+	v, _, errs, exit := run(t, "", nil, "--listener-conf=--force", "--port", "-5", "--aio-dir", "-", "--force=false")
+	if exit != 0 || v.conf != "--force" || v.port != -5 || v.dirs[0] != "-" || v.force {
+		t.Errorf("exit %d, %+v, %s", exit, v, errs)
+	}
+}

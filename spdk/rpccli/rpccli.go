@@ -8,6 +8,8 @@
 // bdev_set_options knows the letters of the older rpc.py: -d and -e turn
 // automatic examination off and on.
 //
+// METHOD --help prints what docs/jsonrpc.md says of a method, without a call.
+//
 // save_config and load_config FILE print and carry out the configuration of a
 // data plane, as rpc.py's do.
 //
@@ -58,15 +60,17 @@ func Program() program.Program {
 		Short: "Call a JSON-RPC method of vda_tgt or spdk_tgt",
 		Long: `vda_rpc calls a JSON-RPC method of vda_tgt or spdk_tgt and prints its result. Flags
 stand before the method, its parameters after it. rpc_get_methods lists the
-methods; docs/jsonrpc.md says what those of vda_tgt do.`,
+methods; METHOD --help says what one of vda_tgt's does, as docs/jsonrpc.md.`,
 		Example: `  vda_rpc rpc_get_methods
   vda_rpc -s /tmp/vda.sock bdev_set_options -d
   vda_rpc bdev_malloc_create --name Malloc0 --block-size 4096 --num-blocks 8192
   vda_rpc bdev_null_create --name 123 --block-size 512 --num-blocks 8
   vda_rpc bdev_get_bdevs '{"name":"Malloc0"}'
+  vda_rpc bdev_get_bdevs --help
   vda_rpc save_config > config.json
   vda_rpc load_config config.json`,
-		Args: cobra.ArbitraryArgs,
+		Args:        cobra.ArbitraryArgs,
+		Annotations: map[string]string{program.Verbatim: "true"},
 	}
 	fs := c.Flags()
 	fs.SetInterspersed(false)
@@ -145,6 +149,13 @@ func (m Main) Run(ctx context.Context) error {
 		return usagef("--timeout %v must be above 0 and --wait %v not below", m.Timeout, m.Wait)
 	}
 	method, args := m.Args[0], m.Args[1:]
+	if asksHelp(args) {
+		text, err := helpOf(method)
+		if err == nil {
+			_, err = io.WriteString(m.Stdout, text)
+		}
+		return err
+	}
 	var params json.RawMessage
 	var err error
 	switch method {

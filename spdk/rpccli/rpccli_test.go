@@ -2,10 +2,15 @@ package rpccli
 
 import (
 	"encoding/json"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/virtual-disk-array/vda/docs"
+	"github.com/virtual-disk-array/vda/program"
 )
 
 func TestParameters(t *testing.T) {
@@ -55,5 +60,43 @@ func TestSeconds(t *testing.T) {
 		if err := new(seconds).Set(text); err == nil {
 			t.Errorf("%q is taken", text)
 		}
+	}
+}
+
+// TestPoint16Methods: every method of the reference has help of its own, without a data plane, and
+// completion prints a completion. A method that nobody knows has none.
+func TestPoint16Methods(t *testing.T) {
+	run := func(args ...string) (out, errs string, exit int) {
+		var stdout, stderr strings.Builder
+		exit = Program().Run(t.Context(), program.Process{Args: args, Stdout: &stdout, Stderr: &stderr,
+			Getenv: func(name string) (string, bool) { return "/nowhere/x.sock", name == "VDA_SOCKET" }})
+		return stdout.String(), stderr.String(), exit
+	}
+	methods := regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(docs.JSONRPC, -1)
+	if len(methods) < 90 {
+		t.Errorf("the reference has %d methods", len(methods))
+	}
+	for _, m := range methods {
+		out, errs, exit := run(m[1], "--help")
+		if exit != 0 || !strings.HasPrefix(out, m[1]+"\n\n") || len(out) < len(m[1])+20 || strings.ContainsAny(out, "`|") {
+			t.Errorf("%s --help: exit %d, %s\n%s", m[1], exit, errs, out)
+		}
+	}
+	out, _, _ := run("bdev_aio_create", "-h")
+	for _, want := range []string{"Makes a bdev of a file", "Parameters:\n  name  ", "  filename                     string   required; path"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the help does not say %q:\n%s", want, out)
+		}
+	}
+	for _, name := range []string{"save_config", "load_config"} {
+		if out, _, exit := run(name, "--help"); exit != 0 || !strings.HasPrefix(out, name) {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	if _, errs, exit := run("bdev_nix", "--help"); exit != 2 || !strings.Contains(errs, `no help on "bdev_nix"`) {
+		t.Errorf("exit %d, %s", exit, errs)
+	}
+	if out, _, exit := run("completion", "bash"); exit != 0 || !strings.Contains(out, "__start_vda_rpc") {
+		t.Errorf("completion: exit %d, %.100s", exit, out)
 	}
 }

@@ -38,10 +38,13 @@ type Main struct {
 const names = "create, migrate, status, backup, restore, restored, drop, make-ca, token, user, revoke, secure or members"
 
 // Program is vda_db.
-func Program() program.Program {
-	m := Main{}
+func Program() program.Program { return build(program.TypedByHand) }
+
+// build is Program; typed says that somebody types the command.
+func build(typed func() bool) program.Program {
+	m, yes := Main{}, false
 	c := &cobra.Command{
-		Use:   "vda_db --action ACTION --db-uri URI",
+		Use:   "vda_db ACTION --db-uri URI [flags]",
 		Short: "Create, migrate, check, back up, restore or drop the schema in the cluster's database",
 		Long: `vda_db acts on the schema in the cluster's database:
 
@@ -52,7 +55,8 @@ func Program() program.Program {
   restore   fill a database without a schema with a backup, and verify that
   restored  say that the database was restored from a backup: nodes, which refuse
             what is older than they know, take it as the truth again
-  drop      remove the schema and all it says about the cluster, without asking
+  drop      remove the schema and all it says about the cluster; somebody at a terminal
+            is asked first, a script never
 
 It also says who belongs to a cluster that is to be secured; see docs/security.md:
 
@@ -63,11 +67,18 @@ It also says who belongs to a cluster that is to be secured; see docs/security.m
   secure    have all daemons refuse calls in the clear, for good; each needs its certificate before
   members   list who has a certificate or a token
 
-Disks and nodes keep what they have whatever is done here.`,
+Disks and nodes keep what they have whatever is done here. The action may also be
+given as --action ACTION.`,
+		Example: `  vda_db create --db-uri sqlite:////var/lib/vda/vda.db
+  vda_db status --db-uri-file /etc/vda/db-uri
+  vda_db backup --db-uri-file /etc/vda/db-uri --file /var/backups/vda-monday
+  vda_db user --db-uri-file /etc/vda/db-uri --for user/ann --role operator`,
+		ValidArgs: slices.Sorted(maps.Keys(actions)),
+		Args:      m.verb,
 	}
 	fs := c.Flags()
 	fs.SortFlags = false
-	fs.StringVar(&m.Action, "action", "", "`ACTION`: "+names+" (required)")
+	fs.StringVar(&m.Action, "action", "", "`ACTION` to carry out: "+names+"; it may stand alone instead")
 	program.Typed(fs, "action")
 	program.Choices(c, "action", slices.Sorted(maps.Keys(actions))...)
 	db := dbflag.Add(fs)
@@ -80,6 +91,8 @@ Disks and nodes keep what they have whatever is done here.`,
 	program.Choices(c, "role", roles...)
 	fs.DurationVar(&m.Life, "life", 0, "how long a token is good (default 1h for token, 2160h for user)")
 	fs.DurationVar(&m.Timeout, "timeout", time.Minute, "give up after so long")
+	fs.BoolVar(&yes, "yes", false, "drop without asking")
+	program.Typed(fs, "yes")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := m.validate(); err != nil {
 			return err
@@ -88,15 +101,34 @@ Disks and nodes keep what they have whatever is done here.`,
 			return err
 		}
 		m.Out = c.OutOrStdout()
+		if m.Action == "drop" && !yes && !program.Confirm(c, "Drop all that the database says about the cluster", typed) {
+			return errors.New("nothing was dropped: the answer was not yes; --yes drops without asking")
+		}
 		return m.Run(c.Context())
 	}
 	return program.Program{Root: c}
 }
 
+// verb takes the action from the command line's first word.
+func (m *Main) verb(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case len(args) > 1:
+		return fmt.Errorf("unexpected argument %q: vda_db takes one action, and every other value belongs to a flag", args[1])
+	case actions[args[0]] == nil:
+		return fmt.Errorf("there is no action %q; it must be %s", args[0], names)
+	case c.Flags().Changed("action"):
+		return fmt.Errorf("%q and --action %q: give the action once", args[0], m.Action)
+	}
+	m.Action = args[0]
+	return nil
+}
+
 func (m Main) validate() error {
 	switch {
 	case m.Action == "":
-		return errors.New("--action is missing; it must be " + names)
+		return errors.New("the action is missing; it must be " + names)
 	case actions[m.Action] == nil:
 		return fmt.Errorf("--action %q must be %s", m.Action, names)
 	case m.File == "" && (m.Action == "backup" || m.Action == "restore"):

@@ -2,12 +2,14 @@ package dbcli
 
 import (
 	"bytes"
+	"io"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/program/programtest"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/store/dbtest"
 )
@@ -22,10 +24,12 @@ func TestMain(t *testing.T) {
 		want string // in stdout with code 0, else in stderr
 	}{
 		{[]string{"--help"}, 0, "--db-uri-file"},
-		{nil, 1, "--action is missing"},
+		{nil, 1, "the action is missing; it must be create"},
 		{[]string{"--action", "destroy"}, 1, `--action "destroy" must be create`},
 		{[]string{"--action", "create"}, 1, "no database: give --db-uri"},
-		{[]string{"--action", "create", "x"}, 1, `unexpected argument "x"`},
+		{[]string{"--action", "create", "x"}, 1, `there is no action "x"; it must be create`},
+		{[]string{"--action", "create", "drop"}, 1, `"drop" and --action "create": give the action once`},
+		{[]string{"status", "x"}, 1, `unexpected argument "x"`},
 		{[]string{"--unknown"}, 1, "unknown flag"},
 		{[]string{"--action", "create", "--timeout", "-1s"}, 1, "--timeout"},
 		{[]string{"--action", "create", "--db-uri", "vda.db"}, 1, "no scheme"},
@@ -73,6 +77,46 @@ func TestMain(t *testing.T) {
 				t.Errorf("the password is in %q %q", out.String(), errs.String())
 			}
 		})
+	}
+}
+
+// TestPoint16Verbs: an action may stand alone, as other programs have it; drop asks somebody at a
+// terminal, and a script never.
+func TestPoint16Verbs(t *testing.T) {
+	uri := dbtest.SQLite(t)
+	drop := func(typed bool, answer string, more ...string) int {
+		keyboard, tty := programtest.Terminal(t)
+		if _, err := keyboard.WriteString(answer); err != nil {
+			t.Fatal(err)
+		}
+		return build(func() bool { return typed }).Run(t.Context(), program.Process{
+			Args: append([]string{"drop", "--db-uri", uri}, more...), Stdin: tty, Stdout: io.Discard, Stderr: tty})
+	}
+	create := func() {
+		var out, errs bytes.Buffer
+		p := program.Process{Args: []string{"create", "--db-uri", uri}, Stdout: &out, Stderr: &errs}
+		if code := Program().Run(t.Context(), p); code != 0 || !strings.HasPrefix(out.String(), "created; ") {
+			t.Fatalf("exit code %d, %s%s", code, out.String(), errs.String())
+		}
+	}
+	create()
+	if code := drop(true, "no\n"); code != 1 {
+		t.Errorf("no: exit code %d", code)
+	}
+	for name, drops := range map[string]func() int{
+		"yes":      func() int { return drop(true, "yes\n") },
+		"--yes":    func() int { return drop(true, "", "--yes") },
+		"a script": func() int { return drop(false, "") },
+	} {
+		if code := drops(); code != 0 { // it is there, so no has not dropped it
+			t.Errorf("%s: exit code %d", name, code)
+		}
+		create()
+	}
+	var out, errs bytes.Buffer
+	Program().Run(t.Context(), program.Process{Args: []string{"__complete", ""}, Stdout: &out, Stderr: &errs})
+	if !strings.HasPrefix(out.String(), "backup\ncreate\ndrop\n") && !strings.Contains(out.String(), "\nbackup\n") {
+		t.Errorf("a shell completes %q", out.String())
 	}
 }
 

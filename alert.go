@@ -21,6 +21,9 @@ const (
 	AlertNoMonitor  AlertCode = "monitor_missing"
 	AlertSpaceLow   AlertCode = "space_low"
 	AlertVersions   AlertCode = "data_plane_versions_differ"
+
+	AlertDASpaceFull AlertCode = "da_space_full"
+	AlertDASpaceLow  AlertCode = "da_space_low"
 )
 
 // SpaceLow is the share of a cluster's bytes below which too few are free.
@@ -42,6 +45,12 @@ var AlertKinds = []struct {
 	{AlertDAError, SeverityError, "30s", "max by (da) (1 - vda_da_healthy) > 0",
 		"Something is wrong with an array: its hosts may lack a path, or all of them.",
 		"`vda_cli da get NAME` says which vd or controller; `vda_cli event list --name NAME` since when. Mend the node or disk that it names."},
+	{AlertDASpaceFull, SeverityError, "0s", "max by (da) (vda_da_used_bytes / vda_da_space_bytes) >= 0.95 and max by (da) (vda_da_thin) == 1",
+		"A thin array has 95 % of its physical size in use. When all is used up, its hosts get Capacity Exceeded for writes to blocks that " +
+			"have none yet, until there is room again; nothing that is written is lost.",
+		"Delete snapshots (`vda_cli snap list`), or have hosts discard what they do not need (`fstrim`)."},
+	{AlertDASpaceLow, SeverityWarning, "1m", "max by (da) (vda_da_used_bytes / vda_da_space_bytes) >= 0.8 and max by (da) (vda_da_thin) == 1",
+		"A thin array has 80 % of its physical size in use.", "As for da_space_full, while there is time."},
 	{AlertDADegraded, SeverityWarning, "15m", `max by (da) (vda_da_state{state=~"degraded|single|down"}) > 0`,
 		"A mirrored array lacks a leg, so that it tolerates fewer losses than it promises.",
 		"Mend the dn that the leg is on; it is copied to by itself. After `--replace-after` of vda_monitor another leg takes its place, if " +

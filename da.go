@@ -20,6 +20,7 @@ type DA struct {
 	Redundancy   Redundancy
 	MinLegs      uint32 // members that a column is never left with less of, by us
 	Limits       Limits
+	Space        Space
 
 	Term uint64 // number of the primary's term; only grows
 	// Moving is when the primary of Term was chosen, while it has not served yet; zero once
@@ -31,6 +32,33 @@ type DA struct {
 	// Until then all of it works on, and no user finds it.
 	Purge  time.Time
 	Health Health
+}
+
+// Space is how full the lvstore of an array is, as its primary said last.
+type Space struct {
+	Total uint64 // bytes for data; 0: not known yet
+	Used  uint64 // bytes of these that the array and its snapshots have
+}
+
+// Free is how many bytes are left.
+func (s Space) Free() uint64 { return s.Total - min(s.Used, s.Total) }
+
+// The shares of an array's bytes from which on so many are in use that it is said.
+const (
+	DASpaceLow  = 0.8
+	DASpaceFull = 0.95
+)
+
+// Alert is the alert that an array is running full, "" when it is not, or cannot: one
+// that is not thin has room for all that its hosts may write.
+func (s Space) Alert(thin bool) AlertCode {
+	switch used := float64(s.Used) / float64(max(s.Total, 1)); {
+	case !thin || s.Total == 0 || used < DASpaceLow:
+		return ""
+	case used < DASpaceFull:
+		return AlertDASpaceLow
+	}
+	return AlertDASpaceFull
 }
 
 // Thin reports whether the array promises more than it has bought.

@@ -105,6 +105,7 @@ var columns = map[protoreflect.Name][]column{
 		col("PATHS", func(m *apiv1.DaMsg) string { return fmt.Sprintf("%d/%d", m.WellPathCnt, m.CntlrCnt) }),
 		col("AGE", func(m *apiv1.DaMsg) string { return ageOf(m.DaId) }),
 		col("PROBLEM", func(m *apiv1.DaMsg) string { return problem(m.Error, m.ErrorMsg, m.ErrorTime) }),
+		wide(col("USED", func(m *apiv1.DaMsg) string { return used(m) })),
 		wide(col("LACKS", func(m *apiv1.DaMsg) string { return some(m.LackBytes) })),
 		wide(col("RATE", func(m *apiv1.DaMsg) string { return rate(m.RebuildBytesPerSec) })),
 		wide(col("LEFT", func(m *apiv1.DaMsg) string { return left(m.RebuildLeftSec) })),
@@ -307,6 +308,15 @@ func age(d time.Duration) string {
 }
 
 // some is a size, "" for none.
+// used is how much of an array's physical size is in use.
+func used(m *apiv1.DaMsg) string {
+	total := m.UsedSize + m.FreeSize
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s (%.0f%%)", short(m.UsedSize), 100*float64(m.UsedSize)/float64(total))
+}
+
 func some(n uint64) string {
 	if n == 0 {
 		return ""

@@ -44,6 +44,10 @@ type node struct {
 	legs   []*array.LegsReport
 	epochs map[string]uint64
 
+	spaces      []array.SpaceReport   // of the last reply
+	spaceNoted  map[string]spaceNoted // by array
+	notingSpace bool                  // noteSpace is under way
+
 	settling  bool      // settleLegs is under way
 	lackNoted time.Time // when NoteLack ran last
 	// What it noted then, by array; settleLegs's own, of which one runs at a time.
@@ -198,6 +202,7 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 		n.inquire(ctx, running)
 	}
 	n.startSettling(ctx, running)
+	n.startNotingSpace(ctx, running)
 	for _, s := range steps {
 		switch s := s.(type) {
 		case DownStep:

@@ -39,6 +39,11 @@ func (v *overview) alerts() []vda.Alert {
 		of[code] = append(of[code], vda.Alert{Code: code, Object: object, Name: name, Text: fmt.Sprintf(format, args...)})
 	}
 	for _, da := range v.das {
+		switch code := (vda.Space{Total: da.UsedSize + da.FreeSize, Used: da.UsedSize}).Alert(da.Thin); code {
+		case "":
+		default:
+			say(code, "da", da.DaName, "%d of %d bytes of its physical size are left", da.FreeSize, da.UsedSize+da.FreeSize)
+		}
 		switch state := stateOf(da); state {
 		case "healthy", string(vda.Rebuilding):
 		case "error":

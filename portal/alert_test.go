@@ -83,6 +83,53 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// TestSpaceAlerts: a thin array that runs full is told of in time; one that is not thin
+// has room for all that its hosts may write.
+func TestSpaceAlerts(t *testing.T) {
+	c := portaltest.New(t)
+	cl := c.Client()
+	c.Populate(cl, 2, 2)
+	c.Change(func(tx store.Tx) error { _, err := tx.BeatMonitor("m0", "mon0:9620"); return err })
+	four := uint64(4 << 20)
+	for name, size := range map[string]uint64{"thick": 4 << 20, "thin": 8 << 20} {
+		if _, err := cl.CreateDa(t.Context(), &apiv1.CreateDaRequest{DaName: name, DaSize: size, PhysicalSize: &four, CntlrCnt: 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		used uint64
+		want string
+	}{{0, ""}, {79, ""}, {80, "warning da_space_low da thin 20 of 100 bytes of its physical size are left"},
+		{94, "warning da_space_low da thin 6 of 100 bytes of its physical size are left"},
+		{95, "error da_space_full da thin 5 of 100 bytes of its physical size are left"},
+		{100, "error da_space_full da thin 0 of 100 bytes of its physical size are left"}} {
+		c.Change(func(tx store.Tx) error {
+			das, _, err := tx.ListDA(store.DAFilter{}, store.Page{})
+			for i := range das {
+				if err == nil {
+					err = tx.SetDASpace(das[i].ID, vda.Space{Total: 100, Used: row.used})
+				}
+			}
+			return err
+		})
+		r, err := cl.ListAlert(t.Context(), &apiv1.ListAlertRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, a := range r.AlertMsgList {
+			got = append(got, strings.Join([]string{a.Severity, a.Code, a.Object, a.Name, a.Text}, " "))
+		}
+		if strings.Join(got, "\n") != row.want {
+			t.Errorf("%d of 100 bytes used: %q, want %q", row.used, got, row.want)
+		}
+		d, err := cl.GetDa(t.Context(), &apiv1.GetDaRequest{DaName: "thin"})
+		if err != nil || d.DaMsg.UsedSize != row.used || d.DaMsg.FreeSize != 100-row.used {
+			t.Errorf("da get: used %d, free %d, %v", d.GetDaMsg().GetUsedSize(), d.GetDaMsg().GetFreeSize(), err)
+		}
+	}
+}
+
 // TestAlertsDoc: the runbook and the rules for Prometheus are made from vda.AlertKinds, and
 // the rules name metrics that there are.
 func TestAlertsDoc(t *testing.T) {

@@ -39,13 +39,18 @@ var (
 	pdHealthyDesc   = desc("vda_pd_healthy", "1 when a pd is without an error; else 0.", "node", "pd")
 	daSizeDesc      = desc("vda_da_size_bytes", "Bytes of an array that hosts see.", "da")
 	daPhysicalDesc  = desc("vda_da_physical_bytes", "Bytes of data that an array has bought; below its size it is thin.", "da")
-	daHealthyDesc   = desc("vda_da_healthy", "1 when an array is without an error; else 0.", "da")
-	daStateDesc     = desc("vda_da_state", "1 for the state that an array is in: healthy, error, or of a mirrored array rebuilding, "+
+	daThinDesc      = desc("vda_da_thin", "1 for an array that promises its hosts more than it has bought; else 0.", "da")
+	daSpaceDesc     = desc("vda_da_space_bytes", "Bytes that an array has for data of its own and of its snapshots; missing while not "+
+		"known.", "da")
+	daUsedDesc    = desc("vda_da_used_bytes", "Bytes of these that are in use; missing while not known.", "da")
+	daHealthyDesc = desc("vda_da_healthy", "1 when an array is without an error; else 0.", "da")
+	daStateDesc   = desc("vda_da_state", "1 for the state that an array is in: healthy, error, or of a mirrored array rebuilding, "+
 		"degraded, single or down.", "da", "state")
 	daLackDesc    = desc("vda_da_lack_bytes", "Bytes that are to be copied until all legs of an array's mirrors have all data.", "da")
 	monitorsDesc  = desc("vda_monitors", "Monitors that have a row in the database.")
 	clusterMetric = []*prometheus.Desc{readableDesc, nodeInfoDesc, nodeHealthyDesc, nodeOnlineDesc, nodeDrainDesc, primariesDesc, cntlrsDesc,
-		pdSizeDesc, pdFreeDesc, pdHealthyDesc, daSizeDesc, daPhysicalDesc, daHealthyDesc, daStateDesc, daLackDesc, monitorsDesc}
+		pdSizeDesc, pdFreeDesc, pdHealthyDesc, daSizeDesc, daPhysicalDesc, daThinDesc,
+		daSpaceDesc, daUsedDesc, daHealthyDesc, daStateDesc, daLackDesc, monitorsDesc}
 )
 
 // Describe implements prometheus.Collector.
@@ -105,6 +110,11 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 	for _, da := range v.das {
 		show(daSizeDesc, float64(da.DaSize), da.DaName)
 		show(daPhysicalDesc, float64(da.PhysicalSize), da.DaName)
+		show(daThinDesc, one(da.Thin), da.DaName)
+		if total := da.UsedSize + da.FreeSize; total > 0 {
+			show(daSpaceDesc, float64(total), da.DaName)
+			show(daUsedDesc, float64(da.UsedSize), da.DaName)
+		}
 		show(daHealthyDesc, one(!da.Error), da.DaName)
 		show(daStateDesc, 1, da.DaName, stateOf(da))
 		show(daLackDesc, float64(da.LackBytes), da.DaName)

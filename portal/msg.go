@@ -144,8 +144,8 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 		DaId: da.ID, DaName: da.Name, DaSize: da.Size, PhysicalSize: da.PhysicalSize, Thin: da.Thin(), CntlrCnt: da.CntlrCnt,
 		DaConf: da.Conf, Redundancy: da.Redundancy.String(), MinLegs: da.MinLegs, Term: da.Term, PurgeTime: rfc3339(da.Purge),
 		RwIosPerSec: da.Limits.RWIOs, RwMbytesPerSec: da.Limits.RWMB, RMbytesPerSec: da.Limits.RMB, WMbytesPerSec: da.Limits.WMB,
-		RebuildMbps: da.Limits.RebuildMB,
-		Error:       h.error, ErrorMsg: h.msg, ErrorTime: h.time,
+		RebuildMbps: da.Limits.RebuildMB, UsedSize: da.Space.Used, FreeSize: da.Space.Free(),
+		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time,
 	}
 }
 

@@ -7,20 +7,23 @@ var daTable = table[vda.DA]{
 	cols: []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb",
 		"conf", "cluster_size", "redundancy", "min_legs",
 		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "term", "moving_us", "created", "deleted", "purge_us",
+		"space_bytes", "used_bytes",
 		"h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
-	fixed: []string{"h_error", "h_msg", "h_since_us"},
+	fixed: []string{"space_bytes", "used_bytes", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.DA) []any {
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
 			&v.Conf, &v.ClusterSize, &v.Redundancy, &v.MinLegs,
 			&v.Limits.RWIOs, &v.Limits.RWMB, &v.Limits.RMB, &v.Limits.WMB, &v.Limits.RebuildMB,
-			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
+			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.Space.Total, &v.Space.Used,
+			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.DA) []any {
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
 			v.Conf, v.ClusterSize, v.Redundancy, v.MinLegs,
 			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, v.Term, us{&v.Moving}, v.Created, v.Deleted,
-			us{&v.Purge}, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
+			us{&v.Purge}, v.Space.Total, v.Space.Used, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since},
+			orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
 	},
 	label:  func(v *vda.DA) string { return v.Name },
 	tagged: true,
@@ -73,6 +76,11 @@ func (t *sqlTx) UpdateDA(v *vda.DA) error {
 	}
 	return &vda.Error{Kind: vda.FailedPrecondition, Object: "da " + v.Name,
 		Msg: "term " + itoa(v.Term) + " is below the current term " + itoa(old.Term)}
+}
+
+func (t *sqlTx) SetDASpace(id string, s vda.Space) error {
+	n, err := t.exec("UPDATE vda_da SET space_bytes = ?, used_bytes = ? WHERE id = ?", s.Total, s.Used, id)
+	return orNotFound(n > 0, err, "da", id)
 }
 
 func (t *sqlTx) DeleteDA(id string) error          { return deleteRow(t, &daTable, id) }

@@ -217,7 +217,8 @@ type Tx interface {
 	DeleteCntlr(id string) error
 
 	InsertDA(*vda.DA) error
-	UpdateDA(*vda.DA) error
+	UpdateDA(*vda.DA) error // all but Space and Health
+	SetDASpace(id string, s vda.Space) error
 	DeleteDA(id string) error
 	InsertGrp(*vda.Grp) error
 	DeleteGrp(id string) error

@@ -59,6 +59,7 @@ type Agent struct {
 	snaps     map[string]snapNote     // that are on media, by id
 	snapCalls map[string]*snapCall    // by array
 	growCalls map[string]*growCall    // by array
+	space     map[string]spdk.Lvstore // how full arrays are, by array
 	// snapDoubts says of arrays whether a call for a snapshot may be under way that
 	// nobody waits for; of those that it does not name, the state says it.
 	snapDoubts map[string]bool
@@ -94,6 +95,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 		var wg sync.WaitGroup
 		wg.Go(func() { a.watchSilence(ctx) })
 		wg.Go(func() { a.watchMirrors(ctx) })
+		wg.Go(func() { a.watchSpace(ctx) })
 		a.watch(ctx)
 		wg.Wait()
 	}()
@@ -126,6 +128,7 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 		}
 		reply.Unreached = a.unreached()
 		reply.Mirrors = a.reported()
+		reply.Spaces = a.spaces()
 		reply.LeaseStamp = a.lease.stamp()
 	}
 	return reply, nil

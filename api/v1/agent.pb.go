@@ -479,6 +479,7 @@ type HeartbeatReply struct {
 	// anything to say of one: a leg is lost, is ready or lacks bytes. cn only.
 	Mirrors       []*MirrorState `protobuf:"bytes,13,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
 	CanMirror     bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"` // the data plane has mirrors; cn only
+	Spaces        []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                         // of the arrays whose primary is here, as far as they are known; cn only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -611,6 +612,82 @@ func (x *HeartbeatReply) GetCanMirror() bool {
 	return false
 }
 
+func (x *HeartbeatReply) GetSpaces() []*SpaceState {
+	if x != nil {
+		return x.Spaces
+	}
+	return nil
+}
+
+// SpaceState is how full the lvstore of an array is.
+type SpaceState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaId          string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`                               // of the primary that says so
+	TotalBytes    uint64                 `protobuf:"varint,3,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"` // for data
+	FreeBytes     uint64                 `protobuf:"varint,4,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpaceState) Reset() {
+	*x = SpaceState{}
+	mi := &file_v1_agent_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpaceState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpaceState) ProtoMessage() {}
+
+func (x *SpaceState) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpaceState.ProtoReflect.Descriptor instead.
+func (*SpaceState) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SpaceState) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *SpaceState) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *SpaceState) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *SpaceState) GetFreeBytes() uint64 {
+	if x != nil {
+		return x.FreeBytes
+	}
+	return 0
+}
+
 // MirrorState is what a primary's data plane says of a mirror.
 type MirrorState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -627,7 +704,7 @@ type MirrorState struct {
 
 func (x *MirrorState) Reset() {
 	*x = MirrorState{}
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -639,7 +716,7 @@ func (x *MirrorState) String() string {
 func (*MirrorState) ProtoMessage() {}
 
 func (x *MirrorState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[4]
+	mi := &file_v1_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -652,7 +729,7 @@ func (x *MirrorState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorState.ProtoReflect.Descriptor instead.
 func (*MirrorState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{4}
+	return file_v1_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *MirrorState) GetMirrorId() string {
@@ -718,7 +795,7 @@ type ScrubState struct {
 
 func (x *ScrubState) Reset() {
 	*x = ScrubState{}
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -730,7 +807,7 @@ func (x *ScrubState) String() string {
 func (*ScrubState) ProtoMessage() {}
 
 func (x *ScrubState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[5]
+	mi := &file_v1_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -743,7 +820,7 @@ func (x *ScrubState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubState.ProtoReflect.Descriptor instead.
 func (*ScrubState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{5}
+	return file_v1_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ScrubState) GetState() string {
@@ -806,7 +883,7 @@ type LegState struct {
 
 func (x *LegState) Reset() {
 	*x = LegState{}
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +895,7 @@ func (x *LegState) String() string {
 func (*LegState) ProtoMessage() {}
 
 func (x *LegState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[6]
+	mi := &file_v1_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +908,7 @@ func (x *LegState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegState.ProtoReflect.Descriptor instead.
 func (*LegState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{6}
+	return file_v1_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LegState) GetVdId() string {
@@ -905,7 +982,7 @@ type Unreached struct {
 
 func (x *Unreached) Reset() {
 	*x = Unreached{}
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +994,7 @@ func (x *Unreached) String() string {
 func (*Unreached) ProtoMessage() {}
 
 func (x *Unreached) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[7]
+	mi := &file_v1_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1007,7 @@ func (x *Unreached) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unreached.ProtoReflect.Descriptor instead.
 func (*Unreached) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{7}
+	return file_v1_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Unreached) GetCntlrId() string {
@@ -986,7 +1063,7 @@ type ProbeRequest struct {
 
 func (x *ProbeRequest) Reset() {
 	*x = ProbeRequest{}
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1075,7 @@ func (x *ProbeRequest) String() string {
 func (*ProbeRequest) ProtoMessage() {}
 
 func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[8]
+	mi := &file_v1_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1088,7 @@ func (x *ProbeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeRequest.ProtoReflect.Descriptor instead.
 func (*ProbeRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{8}
+	return file_v1_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ProbeRequest) GetClusterId() string {
@@ -1044,7 +1121,7 @@ type ProbeReply struct {
 
 func (x *ProbeReply) Reset() {
 	*x = ProbeReply{}
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1133,7 @@ func (x *ProbeReply) String() string {
 func (*ProbeReply) ProtoMessage() {}
 
 func (x *ProbeReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[9]
+	mi := &file_v1_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1146,7 @@ func (x *ProbeReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeReply.ProtoReflect.Descriptor instead.
 func (*ProbeReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{9}
+	return file_v1_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ProbeReply) GetProblems() []string {
@@ -1089,7 +1166,7 @@ type OrphansRequest struct {
 
 func (x *OrphansRequest) Reset() {
 	*x = OrphansRequest{}
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1101,7 +1178,7 @@ func (x *OrphansRequest) String() string {
 func (*OrphansRequest) ProtoMessage() {}
 
 func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[10]
+	mi := &file_v1_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1114,7 +1191,7 @@ func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansRequest.ProtoReflect.Descriptor instead.
 func (*OrphansRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{10}
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OrphansRequest) GetClusterId() string {
@@ -1144,7 +1221,7 @@ type OrphansReply struct {
 
 func (x *OrphansReply) Reset() {
 	*x = OrphansReply{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1233,7 @@ func (x *OrphansReply) String() string {
 func (*OrphansReply) ProtoMessage() {}
 
 func (x *OrphansReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1246,7 @@ func (x *OrphansReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansReply.ProtoReflect.Descriptor instead.
 func (*OrphansReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OrphansReply) GetPds() []*PdSpec {
@@ -1205,7 +1282,7 @@ type StandByRequest struct {
 
 func (x *StandByRequest) Reset() {
 	*x = StandByRequest{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1294,7 @@ func (x *StandByRequest) String() string {
 func (*StandByRequest) ProtoMessage() {}
 
 func (x *StandByRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1307,7 @@ func (x *StandByRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByRequest.ProtoReflect.Descriptor instead.
 func (*StandByRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StandByRequest) GetClusterId() string {
@@ -1269,7 +1346,7 @@ type StandByReply struct {
 
 func (x *StandByReply) Reset() {
 	*x = StandByReply{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1358,7 @@ func (x *StandByReply) String() string {
 func (*StandByReply) ProtoMessage() {}
 
 func (x *StandByReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1371,7 @@ func (x *StandByReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByReply.ProtoReflect.Descriptor instead.
 func (*StandByReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
 }
 
 type ScrubRequest struct {
@@ -1312,7 +1389,7 @@ type ScrubRequest struct {
 
 func (x *ScrubRequest) Reset() {
 	*x = ScrubRequest{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1401,7 @@ func (x *ScrubRequest) String() string {
 func (*ScrubRequest) ProtoMessage() {}
 
 func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1414,7 @@ func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
 func (*ScrubRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ScrubRequest) GetClusterId() string {
@@ -1398,7 +1475,7 @@ type ScrubReply struct {
 
 func (x *ScrubReply) Reset() {
 	*x = ScrubReply{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1487,7 @@ func (x *ScrubReply) String() string {
 func (*ScrubReply) ProtoMessage() {}
 
 func (x *ScrubReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1500,7 @@ func (x *ScrubReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubReply.ProtoReflect.Descriptor instead.
 func (*ScrubReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ScrubReply) GetProblems() []string {
@@ -1444,7 +1521,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1456,7 +1533,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1469,7 +1546,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -1506,7 +1583,7 @@ type PdCapacity struct {
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1595,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1608,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -1582,7 +1659,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1594,7 +1671,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1607,7 +1684,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -1695,7 +1772,7 @@ type VersionMark struct {
 
 func (x *VersionMark) Reset() {
 	*x = VersionMark{}
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1707,7 +1784,7 @@ func (x *VersionMark) String() string {
 func (*VersionMark) ProtoMessage() {}
 
 func (x *VersionMark) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1720,7 +1797,7 @@ func (x *VersionMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMark.ProtoReflect.Descriptor instead.
 func (*VersionMark) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *VersionMark) GetVersion() uint64 {
@@ -1751,7 +1828,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1840,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1853,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PdSpec) GetId() string {
@@ -1843,7 +1920,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1932,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1945,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VdSpec) GetId() string {
@@ -1965,7 +2042,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1977,7 +2054,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1990,7 +2067,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -2092,7 +2169,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2181,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2194,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -2309,7 +2386,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2321,7 +2398,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2334,7 +2411,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Limits) GetRwIosPerSec() uint64 {
@@ -2385,7 +2462,7 @@ type SnapSpec struct {
 
 func (x *SnapSpec) Reset() {
 	*x = SnapSpec{}
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2474,7 @@ func (x *SnapSpec) String() string {
 func (*SnapSpec) ProtoMessage() {}
 
 func (x *SnapSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2487,7 @@ func (x *SnapSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapSpec.ProtoReflect.Descriptor instead.
 func (*SnapSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *SnapSpec) GetId() string {
@@ -2460,7 +2537,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2472,7 +2549,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2485,7 +2562,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -2546,7 +2623,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2558,7 +2635,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2571,7 +2648,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -2622,7 +2699,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2634,7 +2711,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2647,7 +2724,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -2684,7 +2761,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2773,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2786,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -2767,7 +2844,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2856,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +2869,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -2909,7 +2986,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
 	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\x123\n" +
-	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\x8f\x05\n" +
+	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\xbb\x05\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -2928,10 +3005,19 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\tvd_epochs\x18\f \x03(\v2$.vda.v1.HeartbeatReply.VdEpochsEntryR\bvdEpochs\x12-\n" +
 	"\amirrors\x18\r \x03(\v2\x13.vda.v1.MirrorStateR\amirrors\x12\x1d\n" +
 	"\n" +
-	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x1a;\n" +
+	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x12*\n" +
+	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x1a;\n" +
 	"\rVdEpochsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xcd\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"u\n" +
+	"\n" +
+	"SpaceState\x12\x13\n" +
+	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1f\n" +
+	"\vtotal_bytes\x18\x03 \x01(\x04R\n" +
+	"totalBytes\x12\x1d\n" +
+	"\n" +
+	"free_bytes\x18\x04 \x01(\x04R\tfreeBytes\"\xcd\x01\n" +
 	"\vMirrorState\x12\x1b\n" +
 	"\tmirror_id\x18\x01 \x01(\tR\bmirrorId\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x12\n" +
@@ -3185,7 +3271,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_v1_agent_proto_goTypes = []any{
 	(SnapState)(0),           // 0: vda.v1.SnapState
 	(SnapRollback)(0),        // 1: vda.v1.SnapRollback
@@ -3194,96 +3280,98 @@ var file_v1_agent_proto_goTypes = []any{
 	(*ObjectState)(nil),      // 4: vda.v1.ObjectState
 	(*HeartbeatRequest)(nil), // 5: vda.v1.HeartbeatRequest
 	(*HeartbeatReply)(nil),   // 6: vda.v1.HeartbeatReply
-	(*MirrorState)(nil),      // 7: vda.v1.MirrorState
-	(*ScrubState)(nil),       // 8: vda.v1.ScrubState
-	(*LegState)(nil),         // 9: vda.v1.LegState
-	(*Unreached)(nil),        // 10: vda.v1.Unreached
-	(*ProbeRequest)(nil),     // 11: vda.v1.ProbeRequest
-	(*ProbeReply)(nil),       // 12: vda.v1.ProbeReply
-	(*OrphansRequest)(nil),   // 13: vda.v1.OrphansRequest
-	(*OrphansReply)(nil),     // 14: vda.v1.OrphansReply
-	(*StandByRequest)(nil),   // 15: vda.v1.StandByRequest
-	(*StandByReply)(nil),     // 16: vda.v1.StandByReply
-	(*ScrubRequest)(nil),     // 17: vda.v1.ScrubRequest
-	(*ScrubReply)(nil),       // 18: vda.v1.ScrubReply
-	(*SyncReply)(nil),        // 19: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 20: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 21: vda.v1.SyncDnRequest
-	(*VersionMark)(nil),      // 22: vda.v1.VersionMark
-	(*PdSpec)(nil),           // 23: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 24: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 25: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 26: vda.v1.CntlrSpec
-	(*Limits)(nil),           // 27: vda.v1.Limits
-	(*SnapSpec)(nil),         // 28: vda.v1.SnapSpec
-	(*GrpSpec)(nil),          // 29: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),       // 30: vda.v1.MirrorSpec
-	(*LegSpec)(nil),          // 31: vda.v1.LegSpec
-	(*VdTarget)(nil),         // 32: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 33: vda.v1.ExpSpec
-	nil,                      // 34: vda.v1.HeartbeatReply.VdEpochsEntry
-	(*ClusterSecurity)(nil),  // 35: vda.v1.ClusterSecurity
+	(*SpaceState)(nil),       // 7: vda.v1.SpaceState
+	(*MirrorState)(nil),      // 8: vda.v1.MirrorState
+	(*ScrubState)(nil),       // 9: vda.v1.ScrubState
+	(*LegState)(nil),         // 10: vda.v1.LegState
+	(*Unreached)(nil),        // 11: vda.v1.Unreached
+	(*ProbeRequest)(nil),     // 12: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),       // 13: vda.v1.ProbeReply
+	(*OrphansRequest)(nil),   // 14: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),     // 15: vda.v1.OrphansReply
+	(*StandByRequest)(nil),   // 16: vda.v1.StandByRequest
+	(*StandByReply)(nil),     // 17: vda.v1.StandByReply
+	(*ScrubRequest)(nil),     // 18: vda.v1.ScrubRequest
+	(*ScrubReply)(nil),       // 19: vda.v1.ScrubReply
+	(*SyncReply)(nil),        // 20: vda.v1.SyncReply
+	(*PdCapacity)(nil),       // 21: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),    // 22: vda.v1.SyncDnRequest
+	(*VersionMark)(nil),      // 23: vda.v1.VersionMark
+	(*PdSpec)(nil),           // 24: vda.v1.PdSpec
+	(*VdSpec)(nil),           // 25: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),    // 26: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),        // 27: vda.v1.CntlrSpec
+	(*Limits)(nil),           // 28: vda.v1.Limits
+	(*SnapSpec)(nil),         // 29: vda.v1.SnapSpec
+	(*GrpSpec)(nil),          // 30: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),       // 31: vda.v1.MirrorSpec
+	(*LegSpec)(nil),          // 32: vda.v1.LegSpec
+	(*VdTarget)(nil),         // 33: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 34: vda.v1.ExpSpec
+	nil,                      // 35: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),  // 36: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	35, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	36, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
 	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
-	10, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	34, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
-	7,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	9,  // 6: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
-	8,  // 7: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
-	2,  // 8: vda.v1.LegState.role:type_name -> vda.v1.LegRole
-	3,  // 9: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	23, // 10: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	24, // 11: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	26, // 12: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	4,  // 13: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	20, // 14: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	3,  // 15: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	23, // 16: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	24, // 17: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	22, // 18: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	3,  // 19: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	26, // 20: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	22, // 21: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	29, // 22: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	33, // 23: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	3,  // 24: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	27, // 25: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	28, // 26: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	0,  // 27: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
-	1,  // 28: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	32, // 29: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	30, // 30: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	30, // 31: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	31, // 32: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	32, // 33: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	2,  // 34: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	3,  // 35: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	5,  // 36: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	21, // 37: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	13, // 38: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 39: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	25, // 40: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	13, // 41: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	11, // 42: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	15, // 43: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	17, // 44: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	6,  // 45: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	19, // 46: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	14, // 47: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 48: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	19, // 49: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	14, // 50: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	12, // 51: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	16, // 52: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	18, // 53: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	45, // [45:54] is the sub-list for method output_type
-	36, // [36:45] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	11, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
+	35, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	8,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
+	7,  // 6: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
+	10, // 7: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	9,  // 8: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
+	2,  // 9: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	3,  // 10: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	24, // 11: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	25, // 12: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	27, // 13: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	4,  // 14: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	21, // 15: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	3,  // 16: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	24, // 17: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	25, // 18: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	23, // 19: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	3,  // 20: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	27, // 21: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	23, // 22: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	30, // 23: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	34, // 24: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	3,  // 25: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	28, // 26: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	29, // 27: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	0,  // 28: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	1,  // 29: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
+	33, // 30: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	31, // 31: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	31, // 32: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	32, // 33: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	33, // 34: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 35: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 36: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	5,  // 37: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	22, // 38: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	14, // 39: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 40: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	26, // 41: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	14, // 42: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	12, // 43: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	16, // 44: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	18, // 45: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	6,  // 46: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	20, // 47: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	15, // 48: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 49: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	20, // 50: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	15, // 51: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	13, // 52: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	17, // 53: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	19, // 54: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	46, // [46:55] is the sub-list for method output_type
+	37, // [37:46] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -3298,7 +3386,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   32,
+			NumMessages:   33,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -3422,8 +3422,12 @@ type DaMsg struct {
 	PrimaryCn          string                 `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
 	PathCnt            uint32                 `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
 	WellPathCnt        uint32                 `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Bytes of physical_size that the array and its snapshots have in use, and that are
+	// left, as its primary said last; both 0 when it has not yet.
+	UsedSize      uint64 `protobuf:"varint,80,opt,name=used_size,json=usedSize,proto3" json:"used_size,omitempty"`
+	FreeSize      uint64 `protobuf:"varint,81,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DaMsg) Reset() {
@@ -3704,6 +3708,20 @@ func (x *DaMsg) GetPathCnt() uint32 {
 func (x *DaMsg) GetWellPathCnt() uint32 {
 	if x != nil {
 		return x.WellPathCnt
+	}
+	return 0
+}
+
+func (x *DaMsg) GetUsedSize() uint64 {
+	if x != nil {
+		return x.UsedSize
+	}
+	return 0
+}
+
+func (x *DaMsg) GetFreeSize() uint64 {
+	if x != nil {
+		return x.FreeSize
 	}
 	return 0
 }
@@ -9136,7 +9154,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xd5\t\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\x8f\n" +
+	"\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -9182,7 +9201,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"primary_cn\x18< \x01(\tR\tprimaryCn\x12\x19\n" +
 	"\bpath_cnt\x18= \x01(\rR\apathCnt\x12\"\n" +
-	"\rwell_path_cnt\x18> \x01(\rR\vwellPathCnt\"{\n" +
+	"\rwell_path_cnt\x18> \x01(\rR\vwellPathCnt\x12\x1b\n" +
+	"\tused_size\x18P \x01(\x04R\busedSize\x12\x1b\n" +
+	"\tfree_size\x18Q \x01(\x04R\bfreeSize\"{\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +

@@ -37,7 +37,10 @@ func testDA(t *testing.T, s *suite) {
 	upd := *da
 	upd.Name, upd.Term, upd.Created, upd.Size = da.Name+"-new", 6, false, 1<<41
 	upd.Limits = vda.Limits{RWIOs: 2000, WMB: 1 << 20}
-	s.update(t, func(tx store.Tx) error { return tx.UpdateDA(&upd) })
+	space := vda.Space{Total: 1 << 39, Used: 1 << 38}
+	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetDASpace(da.ID, space), tx.UpdateDA(&upd)) })
+	upd.Space = space // which UpdateDA leaves as it is
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetDASpace("none", space) })
 	s.refused(t, vda.FailedPrecondition, func(tx store.Tx) error { return tx.UpdateDA(da) }) // term 5
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { _, err := tx.DAByName(da.Name); return err })
 	s.view(t, func(tx store.Reader) error {

@@ -128,6 +128,10 @@ func (r *Recorder) DeletedDAs() ([]vda.DA, error) {
 }
 func (r *Recorder) InsertDA(d *vda.DA) error { r.fresh(levelDA, d.ID); return r.Tx.InsertDA(d) }
 func (r *Recorder) UpdateDA(d *vda.DA) error { r.take(levelDA, d.ID); return r.Tx.UpdateDA(d) }
+func (r *Recorder) SetDASpace(id string, s vda.Space) error {
+	r.take(levelDA, id)
+	return r.Tx.SetDASpace(id, s)
+}
 func (r *Recorder) DeleteDA(id string) error { r.take(levelDA, id); return r.Tx.DeleteDA(id) }
 
 func (r *Recorder) GrpsOfDA(id string) ([]vda.Grp, error) {

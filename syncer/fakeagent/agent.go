@@ -35,6 +35,7 @@ type Agent struct {
 	born     time.Time // what lease stamps count from
 	lost     []*apiv1.Unreached
 	mirrors  []*apiv1.MirrorState
+	spaces   []*apiv1.SpaceState
 	deaf     map[string]string // addresses that Probe finds out of reach
 	plain    bool              // a data plane without mirrors
 
@@ -151,7 +152,7 @@ func (a *Agent) lease(r *apiv1.HeartbeatRequest, reply *apiv1.HeartbeatReply) {
 		}
 	}
 	reply.LeaseStamp, reply.Unreached = uint64(time.Since(a.born)), a.lost
-	reply.Mirrors = a.mirrors
+	reply.Mirrors, reply.Spaces = a.mirrors, a.spaces
 }
 
 func (s dnServer) Sync(ctx context.Context, r *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {

@@ -185,5 +185,8 @@ func (a *Agent) Term(da string) (term uint64) {
 	return term
 }
 
+// Space has the agent say this of how full arrays are from now on.
+func (a *Agent) Space(spaces ...*apiv1.SpaceState) { a.locked(func() { a.spaces = spaces }) }
+
 // Mirror has the agent say this of mirrors from now on.
 func (a *Agent) Mirror(mirrors ...*apiv1.MirrorState) { a.locked(func() { a.mirrors = mirrors }) }

@@ -24,7 +24,8 @@ import (
 // Config of a Target.
 type Config struct {
 	// RPCSocket is the path of the JSON-RPC Unix socket. A stale file there
-	// is replaced; one that a process listens on is an error.
+	// is replaced, a process that was killed is waited for until it has gone
+	// (AwaitPredecessor); one that another process has is an error.
 	RPCSocket string
 	// WaitForRPC starts in the start-up state, until framework_start_init.
 	WaitForRPC bool
@@ -127,6 +128,9 @@ func (t *Target) Run(ctx context.Context) error {
 	defer web.Wait()
 	defer cancel()
 	t.stop = cancel
+	if err := AwaitPredecessor(ctx, t.cfg.RPCSocket, t.log); err != nil {
+		return err
+	}
 	sock, err := listen(t.cfg.RPCSocket)
 	if err != nil {
 		return err

@@ -1,9 +1,11 @@
 package tgtcli
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -24,9 +26,19 @@ import (
 // The test binary is vda_tgt itself when this is set.
 const asMain = "VDA_TGT_TEST_AS_MAIN"
 
+// The test binary listens on the Unix socket that it inherits when this is set.
+const asListener = "VDA_TGT_TEST_AS_LISTENER"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asMain) != "" {
 		program.Main(Program())
+	}
+	if os.Getenv(asListener) != "" {
+		if err := syscall.Listen(3, 16); err != nil {
+			panic(err)
+		}
+		fmt.Println("it listens")
+		time.Sleep(time.Hour)
 	}
 	os.Exit(m.Run())
 }
@@ -376,5 +388,88 @@ func TestSavedConfig(t *testing.T) {
 	}
 	if code, _, errs := rpc(t, "-s", second, "load_config", "/none"); code != 2 || !strings.Contains(errs, "/none") {
 		t.Errorf("a file that there is not: %d %s", code, errs)
+	}
+}
+
+// TestKilledPredecessorIsWaitedFor: a vda_tgt that was killed keeps its socket, lock
+// and ports while its I/O has not ended. The next one waits for that, whereas it refuses
+// to start beside one that lives. That the test has the same open files stands for
+// threads that have not ended.
+func TestKilledPredecessorIsWaitedFor(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	lock, err := os.OpenFile(socket+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = syscall.Bind(fd, &syscall.SockaddrUnix{Name: socket})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := os.NewFile(uintptr(fd), socket)
+	defer bound.Close()
+	web, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer web.Close()
+	_, port, _ := net.SplitHostPort(web.Addr().String())
+
+	first := exec.Command(os.Args[0])
+	first.Env = append(os.Environ(), asListener+"=1")
+	first.ExtraFiles = []*os.File{bound}
+	first.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	says, err := first.StdoutPipe()
+	if err == nil {
+		err = first.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Wait() //nolint:errcheck // it was killed
+	defer first.Process.Kill()
+	if line, err := bufio.NewReader(says).ReadString('\n'); err != nil {
+		t.Fatalf("it says %q, %v", line, err)
+	}
+	args := []string{"-r", socket, "--http-listener", "127.0.0.1", "--http-port", port}
+	if out, err := tgt(args[:2]...).CombinedOutput(); err == nil || !strings.Contains(string(out), "in use") {
+		t.Fatalf("beside one that lives: %v, %s", err, out)
+	}
+
+	if err := first.Process.Kill(); err != nil { // and not yet reaped
+		t.Fatal(err)
+	}
+	next := tgt(args...)
+	said, err := next.StderrPipe()
+	if err == nil {
+		err = next.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Wait() //nolint:errcheck // it was killed
+	defer next.Process.Kill()
+	log := bufio.NewReader(said)
+	if line, err := log.ReadString('\n'); err != nil || !strings.Contains(line, "waiting for the process") {
+		t.Fatalf("it says %q, %v", line, err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, log) }()
+	for _, c := range []io.Closer{lock, bound, web} {
+		c.Close()
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // the kernel may not have closed the old socket yet
+		code, _, errs := rpc(t, "-s", socket, "--wait", "60", "spdk_get_version")
+		if code == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal(errs)
+		}
 	}
 }

@@ -48,7 +48,8 @@ disconnected, lvstores are unloaded.`,
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVarP(&f.RPCSocket, "rpc-socket", "r", "/var/tmp/vda.sock",
-		"`PATH` of the JSON-RPC Unix socket; refused while another process serves it, a stale one is replaced")
+		"`PATH` of the JSON-RPC Unix socket; refused while another process serves it, a stale one is replaced, "+
+			"a process that was killed and has not gone is waited for")
 	fs.BoolVar(&f.WaitForRPC, "wait-for-rpc", false,
 		"stay in the start-up state, where options can be set, until framework_start_init is called")
 	fs.IntVar(&f.bufferMiB, "buffer-memory", 1024, "maximum `MiB` of data buffers for I/O under way, for all connections together")
@@ -107,6 +108,10 @@ func (m Main) Run(ctx context.Context) error {
 		m.MaxConns = fit
 	}
 	if m.HTTPPort != 0 {
+		// The port goes with the process that had it, as the socket does.
+		if err := vdatgt.AwaitPredecessor(ctx, m.RPCSocket, m.Log); err != nil {
+			return err
+		}
 		lis, err := daemon.Listen(ctx, "http-", m.HTTPListener, m.HTTPPort)
 		if err != nil {
 			return err

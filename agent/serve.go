@@ -59,6 +59,8 @@ type App struct {
 // Service is a running agent.
 type Service interface {
 	Register(grpc.ServiceRegistrar)
+	// Measured is what /metrics shows the I/O of.
+	Measured() []Measured
 	Close() error
 }
 
@@ -86,6 +88,9 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 	if err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "vda_agent_objects_in_error",
 		Help: "Objects of the desired state that the agent could not make or unmake at its last attempt."},
 		func() float64 { return float64(len(n.Loop.Errors())) })); err != nil {
+		return err
+	}
+	if err := registry.Register(NewMeter(m.Kind, n.Plane, svc.Measured)); err != nil {
 		return err
 	}
 	return rpc.Serve(ctx, lis, rpc.Config{

@@ -9,6 +9,7 @@ import (
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/daemon/httpd/metricsdoc"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -164,7 +165,7 @@ func TestAlertsDoc(t *testing.T) {
 		is, err := os.ReadFile(path)
 		switch {
 		case string(is) == want:
-		case *updateMetrics:
+		case *metricsdoc.Update:
 			err = os.WriteFile(path, []byte(want), 0o644)
 		default:
 			t.Errorf("%s is not up to date: go test ./portal -run TestAlertsDoc -update-metrics", path)

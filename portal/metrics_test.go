@@ -1,28 +1,19 @@
 package portal_test
 
 import (
-	"flag"
-	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
-
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/daemon/httpd/metricsdoc"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
 )
-
-var updateMetrics = flag.Bool("update-metrics", false, "rewrite the table of docs/metrics.md")
 
 // TestMetrics: a portal shows nodes, disks and arrays as they are; what it shows is
 // lint-clean and documented.
@@ -74,62 +65,11 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("/metrics does not have %s", want)
 		}
 	}
-	problems, err := promlint.New(strings.NewReader(text)).Lint()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range problems {
-		if strings.HasPrefix(p.Metric, "vda_") {
-			t.Errorf("%s: %s", p.Metric, p.Text)
-		}
-	}
-	documented(t, text)
+	metricsdoc.Check(t, "../docs/metrics.md", "portal", text)
 	if err := c.Store.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if text = page(); !strings.Contains(text, "\nvda_cluster_readable 0\n") || strings.Contains(text, "vda_da_healthy") {
 		t.Error("/metrics without a database does not say that it knows nothing")
-	}
-}
-
-// documented compares docs/metrics.md with what is shown.
-func documented(t *testing.T, text string) {
-	t.Helper()
-	helps, types, labels := map[string]string{}, map[string]string{}, map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^# HELP (vda_\S+) (.*)$`).FindAllStringSubmatch(text, -1) {
-		helps[m[1]] = m[2]
-	}
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (vda_\S+) (.*)$`).FindAllStringSubmatch(text, -1) {
-		types[m[1]] = m[2]
-	}
-	for _, m := range regexp.MustCompile(`(?m)^(vda_[a-z_]+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? `).FindAllStringSubmatch(text, -1) {
-		var names []string
-		for _, l := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(m[2], -1) {
-			if l[1] != "le" {
-				names = append(names, l[1])
-			}
-		}
-		labels[m[1]] = strings.Join(names, ", ")
-	}
-	table := "| metric | type | labels | it is |\n|---|---|---|---|\n"
-	for _, name := range slices.Sorted(maps.Keys(helps)) {
-		table += fmt.Sprintf("| `%s` | %s | %s | %s |\n", name, types[name], labels[name], helps[name])
-	}
-	const path, begin, end = "../docs/metrics.md", "<!-- portal -->\n\n", "\n<!-- end -->"
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, ok := strings.Cut(string(b), begin)
-	is, after, ok2 := strings.Cut(rest, end)
-	switch {
-	case !ok || !ok2:
-		t.Fatalf("%s has no %q and %q", path, begin, end)
-	case is != table && *updateMetrics:
-		if err := os.WriteFile(path, []byte(before+begin+table+end+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	case is != table:
-		t.Errorf("%s is not up to date: go test ./portal -run TestMetrics -update-metrics", path)
 	}
 }

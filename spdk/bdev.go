@@ -154,6 +154,22 @@ func (s *IOStat) Progress() uint64 {
 	return n
 }
 
+// Counts is s with times in nanoseconds, of so many ticks a second. Latencies of single
+// requests are not in it.
+func (s *IOStat) Counts(tickRate uint64) IOCounts {
+	nanos := func(ticks uint64) uint64 { return uint64(float64(ticks) / float64(max(tickRate, 1)) * 1e9) }
+	c := IOCounts{Reads: s.NumReadOps, Writes: s.NumWriteOps, ReadBytes: s.BytesRead, WrittenBytes: s.BytesWritten,
+		ReadNanos: nanos(s.ReadLatencyTicks), WriteNanos: nanos(s.WriteLatencyTicks)}
+	if all, ok := s.IOError["failed"]; ok {
+		c.Errors = all // the others are parts of it
+		return c
+	}
+	for _, n := range s.IOError {
+		c.Errors += n
+	}
+	return c
+}
+
 // IOStats is the result of bdev_get_iostat.
 type IOStats struct {
 	TickRate uint64   `json:"tick_rate"` // ticks per second

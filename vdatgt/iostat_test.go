@@ -21,7 +21,8 @@ func TestIOStat(t *testing.T) {
 	user := dial(t, port, exportNQN, userNQN)
 	stats := func() *spdk.VdaIOStats {
 		t.Helper()
-		return must[*spdk.VdaIOStats](t)(p.VdaGetIOStat(ctx, []string{"M0", "nowhere"}, []string{exportNQN, other, "nqn.2016-06.io.spdk:nowhere"}))
+		return must[*spdk.VdaIOStats](t)(p.VdaGetIOStat(ctx, []string{"M0", "nowhere"},
+			[]string{exportNQN, other, "nqn.2016-06.io.spdk:nowhere"}))
 	}
 	before := stats().Subsystems[0].Namespaces[0].IOCounts
 	for range 3 {

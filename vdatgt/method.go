@@ -38,8 +38,8 @@ func Methods() []Method {
 func methods() map[string]*Method {
 	table := map[string]*Method{}
 	for _, list := range [][]*Method{
-		appMethods(), frameworkMethods(), bdevMethods(), iostatMethods(), moduleMethods(), faultMethods(), raidMethods(), mirrorMethods(), lvstoreMethods(),
-		lvolMethods(), keyringMethods(), nvmeMethods(), nvmfMethods(), subsystemMethods(), discoveryMethods(),
+		appMethods(), frameworkMethods(), bdevMethods(), iostatMethods(), moduleMethods(), faultMethods(), raidMethods(), mirrorMethods(),
+		lvstoreMethods(), lvolMethods(), keyringMethods(), nvmeMethods(), nvmfMethods(), subsystemMethods(), discoveryMethods(),
 	} {
 		for _, m := range list {
 			if table[m.Name] != nil {

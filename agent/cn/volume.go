@@ -177,8 +177,10 @@ func (r volume) accept(b *spdk.Bdev) error {
 	return r.State.SetMade(r.c.DaId, true)
 }
 
-func (p *pass) volAlias() string {
-	return daPrefix + p.c.DaId + "/" + volPrefix + p.c.DaId
+func (p *pass) volAlias() string { return volAlias(p.c.DaId) }
+
+func volAlias(daID string) string {
+	return daPrefix + daID + "/" + volPrefix + daID
 }
 
 func (p *pass) forgetMade() error {

@@ -17,6 +17,7 @@ type Driver interface {
 	Disks
 	Target
 	Initiator
+	Counter
 }
 
 // Setup is how a data plane is set up, and what it must not be asked.

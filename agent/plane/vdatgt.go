@@ -18,6 +18,7 @@ type vdaTgt struct {
 	mirrors bool // has vda_mirror_create
 	grows   bool // has vda_lvol_grow
 	singles bool // has vda_nvmf_set_single_association
+	counts  bool // has vda_get_iostat
 
 	mu sync.Mutex
 	// retired says of subsystems whether they are retired in this run of the data
@@ -27,7 +28,8 @@ type vdaTgt struct {
 
 func newVDATgt(c Config, k Kind) *vdaTgt {
 	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
-		grows: k.has("vda_lvol_grow"), singles: k.has("vda_nvmf_set_single_association"), retired: map[string]bool{}}
+		grows: k.has("vda_lvol_grow"), singles: k.has("vda_nvmf_set_single_association"),
+		counts: k.has("vda_get_iostat"), retired: map[string]bool{}}
 }
 
 // Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers

@@ -66,6 +66,17 @@ var nvmfMethods = map[string]handler{
 		s.SingleAssociation = a.Single
 		return nil
 	})},
+	"nvmf_subsystem_get_controllers": {false, func(p *Plane, a *params) (any, error) {
+		s := p.subs[a.Nqn]
+		if s == nil {
+			return nil, errInvalid
+		}
+		list := []spdk.NvmfController{}
+		for k := range s.conns {
+			list = append(list, spdk.NvmfController{HostNQN: k.from.Host})
+		}
+		return list, nil
+	}},
 	"nvmf_delete_subsystem": {true, on(func(p *Plane, s *subsystem, _ *params) error {
 		p.tellOwn(s, "is deleted")
 		return p.removed(s)

@@ -19,6 +19,8 @@ type params struct {
 
 	NumBlocks    uint64              `json:"num_blocks"`
 	Names        []string            `json:"names"`
+	Bdevs        []string            `json:"bdevs"`
+	NQNs         []string            `json:"nqns"`
 	BdevName     string              `json:"bdev_name"`
 	LvsName      string              `json:"lvs_name"`
 	LvolName     string              `json:"lvol_name"`
@@ -178,6 +180,7 @@ func init() {
 		}},
 		"bdev_get_bdevs":  {false, (*Plane).getBdevs},
 		"bdev_get_iostat": {false, (*Plane).getIOStat},
+		"vda_get_iostat":  {false, (*Plane).getVdaIOStat},
 		"bdev_set_qos_limit": {true, func(p *Plane, a *params) (any, error) {
 			b := p.bdev(a.Name)
 			if b == nil {
@@ -306,6 +309,22 @@ func (p *Plane) getIOStat(a *params) (any, error) {
 			QueueDepth: b.medium.queued, NumReadOps: b.medium.served})
 	}
 	return stats, nil
+}
+
+// getVdaIOStat counts nothing: it says what there is.
+func (p *Plane) getVdaIOStat(a *params) (any, error) {
+	bdevs, subs := []any{}, []any{}
+	for _, name := range a.Bdevs {
+		if p.bdev(name) != nil {
+			bdevs = append(bdevs, map[string]any{"name": name})
+		}
+	}
+	for _, nqn := range a.NQNs {
+		if p.subs[nqn] != nil {
+			subs = append(subs, map[string]any{"nqn": nqn})
+		}
+	}
+	return map[string]any{"bdevs": bdevs, "subsystems": subs}, nil
 }
 
 func (p *Plane) getBdevs(a *params) (any, error) {

@@ -58,7 +58,7 @@ and monitor send, and reports what is. SIGTERM stops it; the data plane goes on.
 		cfg.Log = cfg.Flags.Log(c.ErrOrStderr())
 		return run(c, cfg)
 	}
-	return program.Program{Root: c}
+	return program.Program{Root: c, Serves: true}
 }
 
 // flags are the command line of an agent.

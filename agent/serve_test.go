@@ -37,7 +37,7 @@ func config(t *testing.T, socket string) agent.Config {
 // is gone, not at the next look.
 func TestLossOfTheDataPlaneIsToldAtOnce(t *testing.T) {
 	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
-	ctx, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer stop()
 	cfg := config(t, plane.Socket)
 	cfg.WatchInterval = 300 * time.Millisecond

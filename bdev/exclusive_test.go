@@ -61,7 +61,7 @@ func TestCompareAndWriteDuringRemoval(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the device is never let go")
 		}
 		stop.Store(true)

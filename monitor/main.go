@@ -67,7 +67,7 @@ share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 		}
 		return m.Run(c.Context())
 	}
-	return program.Program{Root: c}
+	return program.Program{Root: c, Serves: true}
 }
 
 // flags defines the command line.

@@ -98,7 +98,7 @@ func TestServe(t *testing.T) {
 	}
 	defer conn.Close()
 	rpc := healthpb.NewHealthClient(conn)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		r, err := rpc.Check(t.Context(), &healthpb.HealthCheckRequest{Service: apiv1.Monitor_ServiceDesc.ServiceName})
 		if err == nil && r.Status == healthpb.HealthCheckResponse_SERVING {

@@ -88,7 +88,7 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 		}
 		return m.Run(c.Context())
 	}
-	return program.Program{Root: c}
+	return program.Program{Root: c, Serves: true}
 }
 
 // Run serves until ctx ends.

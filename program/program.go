@@ -2,6 +2,7 @@ package program
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,9 @@ import (
 type Program struct {
 	// Root is its command; its name is the program's.
 	Root *cobra.Command
+	// Serves is that of a daemon: it runs until it is asked to stop. Asked while it still
+	// starts it has done what it should, and what the stop cut short is not a failure.
+	Serves bool
 	// Fail says why the program fails and returns the exit status. By default
 	// that is one line on standard error and 1.
 	Fail func(p Process, err error) int
@@ -61,7 +65,7 @@ func (p Program) Run(ctx context.Context, proc Process) int {
 	if err == nil {
 		cmd, err = p.Root.ExecuteContextC(ctx)
 	}
-	if err == nil {
+	if err == nil || p.Serves && ctx.Err() != nil && cutShort(err) {
 		return 0
 	}
 	err = whence(cmd, err)
@@ -70,6 +74,15 @@ func (p Program) Run(ctx context.Context, proc Process) int {
 	}
 	fmt.Fprintf(proc.Stderr, "%s: %s\n", p.Root.Name(), reason.Full(err))
 	return 1
+}
+
+// cutShort reports whether err is only that a call was given up: of errors that were
+// joined each must be.
+func cutShort(err error) bool {
+	if joined, is := err.(interface{ Unwrap() []error }); is {
+		return !slices.ContainsFunc(joined.Unwrap(), func(e error) bool { return !cutShort(e) })
+	}
+	return errors.Is(err, context.Canceled)
 }
 
 // eof is an empty input.

@@ -75,7 +75,7 @@ func (r *rig) code(method string, who *pki.Identity) (codes.Code, string) {
 	if who != nil {
 		cfg.Identity, cfg.Server = who, as(r.addr)
 	}
-	ctx, cancel := context.WithTimeout(r.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
 	defer cancel()
 	err := do(ctx, r.dial(cfg), method)
 	return status.Code(err), status.Convert(err).Message()

@@ -34,7 +34,7 @@ func serveDn(t *testing.T, addr string) (*grpc.Server, string) {
 }
 
 func TestPool(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	srv, addr := serveDn(t, "127.0.0.1:0")
 	p := NewPool(rpc.DialConfig{})

@@ -58,7 +58,7 @@ func start(t *testing.T, cfg Config) *plane {
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the target does not shut down")
 			return nil
 		}

@@ -30,7 +30,7 @@ func TestCallsAtOnce(t *testing.T) {
 			defer c.Close()
 			r := rand.New(rand.NewPCG(1, uint64(i)))
 			for range calls {
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 				what, err := randomCall(ctx, c.API, r, port)
 				cancel()
 				if ctx.Err() == context.DeadlineExceeded || spdk.IsConnection(err) {

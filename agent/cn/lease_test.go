@@ -395,7 +395,7 @@ func realFenceWithoutLease(t *testing.T, spdkDN, spdkCN bool) {
 	l.good(1, l.cntlr(1, 1))
 	now := l.disk(1)
 	write(t, now, 2)
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for off := int64(0); off < 4*ioSize; off += ioSize {
 		err := old.WriteAt(ctx, bytes.Repeat([]byte{3}, ioSize), off)
@@ -442,7 +442,7 @@ func realLease(t *testing.T, spdkDN, spdkCN bool) {
 	dnTgts[1].stop()
 	select {
 	case <-lost:
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the host is still connected")
 	}
 	var again *host.Namespace

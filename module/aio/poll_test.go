@@ -71,7 +71,7 @@ func roundTrips(t *testing.T, h *bdev.Handle, bufs *bdev.Pool, at uint64, n int)
 				t.Errorf("%v of block %d: %v", op, block, s)
 			}
 			return s == nvme.Success
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Errorf("%v of block %d does not end", op, block)
 			return false
 		}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/goleak"
@@ -158,7 +157,7 @@ func TestDetach(t *testing.T) {
 			h.Submit(req, &b)
 			b.Flush()
 		}
-		r.within(5*time.Second, "detach", func() { r.ok(r.m.Detach("Nv0", nil)) })
+		r.ends("detach", func() { r.ok(r.m.Detach("Nv0", nil)) })
 		if len(r.m.List()) != 0 || len(r.front.Names()) != 0 {
 			t.Fatalf("round %d left %v, %v", i, r.m.List(), r.front.Names())
 		}
@@ -195,7 +194,7 @@ func TestCloseDuringAttach(t *testing.T) {
 		end <- err
 	}()
 	r.eventually("the attempt has begun", func() bool { return r.m.find("Nv0") != nil })
-	r.within(8*time.Second, "detach", func() {
+	r.ends("detach", func() {
 		if err := r.m.Detach("Nv0", nil); !errors.Is(err, syscall.ENODEV) {
 			t.Errorf("detach: %v", err)
 		}

@@ -16,7 +16,7 @@ func (r *rig) from(ip string) (*wire, error) {
 		return nil, err
 	}
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &wire{t: r.t, c: c, hostnqn: testHost, hostid: testHostID}, nil
 }
 

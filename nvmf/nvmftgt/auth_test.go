@@ -382,7 +382,7 @@ func TestUnprovenLeaveRoom(t *testing.T) {
 	for range 3 {
 		r.demanded(0, 0xffff)
 	}
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		w := r.dial()
 		w.icreq()

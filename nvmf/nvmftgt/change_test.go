@@ -77,6 +77,7 @@ func (r *rig) gated(name string, on string) *gated {
 	}
 	g := &gated{Device: d, name: name}
 	must(r.t, r.reg.Register(g))
+	r.t.Cleanup(g.release) // before the target is closed, which waits for it
 	return g
 }
 

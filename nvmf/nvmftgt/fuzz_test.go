@@ -127,7 +127,7 @@ func (r *rig) takeDown(t *testing.T) {
 		select {
 		case err := <-done:
 			must(t, err)
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatalf("%s does not return", call.name)
 		}
 	}
@@ -157,7 +157,7 @@ func dialFor(t *testing.T, r *rig) *wire {
 		must(t, f.Close())
 	}
 	r.tgt.serve(ends[1].(*net.UnixConn), r.sub.listeners[0].portal)
-	_ = ends[0].SetDeadline(time.Now().Add(10 * time.Second))
+	_ = ends[0].SetDeadline(time.Now().Add(2 * time.Minute))
 	return &wire{t: t, c: ends[0], hostnqn: testHost, hostid: testHostID}
 }
 

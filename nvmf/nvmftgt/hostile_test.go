@@ -16,7 +16,7 @@ import (
 // with the status came, 0: that none came.
 func (w *wire) expectTerm(t *testing.T, name string, fes uint16) {
 	t.Helper()
-	_ = w.c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = w.c.SetDeadline(time.Now().Add(2 * time.Minute))
 	got := uint16(0)
 	for {
 		p, err := w.pdu()

@@ -115,7 +115,7 @@ func (r *rig) dial() *wire {
 	c, err := net.Dial("tcp", r.addr.String())
 	must(r.t, err)
 	r.t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
 	return &wire{t: r.t, c: c, hostnqn: testHost, hostid: testHostID}
 }
 

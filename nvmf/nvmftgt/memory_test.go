@@ -427,7 +427,7 @@ func TestUnreadAdminReplies(t *testing.T) {
 	r.ioq(id, 1).read(0, 4)
 	a.ok(a.sqe(0x18, 0), nil)
 	for _, w := range ws[:4] {
-		_ = w.c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = w.c.SetDeadline(time.Now().Add(2 * time.Minute))
 		w.ended(t, each)
 	}
 	for _, w := range ws[4:] {

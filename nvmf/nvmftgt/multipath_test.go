@@ -155,7 +155,7 @@ func TestPoolExhausted(t *testing.T) {
 	if p, err := w.pdu(); err == nil {
 		t.Fatalf("a PDU of type %d without memory", p.typ)
 	}
-	_ = w.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = w.c.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	hoard()
 	p, err := w.pdu()
 	must(t, err)

@@ -220,7 +220,7 @@ func TestReservationNoticeOfGoneHost(t *testing.T) {
 		<-done
 	}
 	waitFor(t, func() bool { return len(r.sub.Controllers()) == 1 })
-	_ = a.io.c.SetDeadline(time.Now().Add(time.Second))
+	_ = a.io.c.SetDeadline(time.Now().Add(2 * time.Minute))
 	if !a.io.can(1) {
 		t.Error("the holder cannot write")
 	}

@@ -7,16 +7,23 @@ import (
 // kill gives the connection up: from now on it submits and sends nothing.
 // teardown follows on the reader.
 func (conn *conn) kill(why string) {
+	conn.because(why)
 	conn.mu.Lock()
 	defer conn.mu.Unlock()
-	if conn.why == "" {
-		conn.why = why
-	}
 	conn.closing.Store(true)
 	if !conn.shut {
 		conn.nc.Shutdown()
 	}
 	conn.tx.cond.Broadcast()
+}
+
+// because notes why the connection ends; the first reason stays.
+func (conn *conn) because(why string) {
+	conn.mu.Lock()
+	defer conn.mu.Unlock()
+	if conn.why == "" {
+		conn.why = why
+	}
 }
 
 // teardown runs when the reader has ended: it waits for what is at the
@@ -91,7 +98,13 @@ func (s *Subsystem) closeConns(match func(*conn) bool) {
 	settle(ks, "closed by the target")
 }
 
+// settle gives connections up and waits for their end. All have their reason before
+// the first is given up: an admin queue that ends takes the I/O queues of its
+// controller along, and they would say that instead.
 func settle(ks []*conn, why string) {
+	for _, conn := range ks {
+		conn.because(why)
+	}
 	for _, conn := range ks {
 		conn.kill(why)
 	}
@@ -115,11 +128,9 @@ func (conn *conn) terminate(err error) {
 	conn.tgt.stats.rejected.Add(1)
 	conn.tgt.complain("nvmf: connection ended for a protocol error", append(conn.attrs(), "err", err)...)
 	pe, ok := err.(*protocolError)
+	conn.because(err.Error())
 	conn.mu.Lock()
 	quiet := conn.tx.sending || conn.closing.Load()
-	if conn.why == "" {
-		conn.why = err.Error()
-	}
 	conn.closing.Store(true)
 	conn.mu.Unlock()
 	if !ok || quiet {

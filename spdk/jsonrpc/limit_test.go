@@ -54,7 +54,7 @@ func TestIdleClientsMakeRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(2 * time.Minute))
 		return c
 	}
 	buf := make([]byte, 200)
@@ -122,7 +122,7 @@ func TestNoDescriptors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	if got := exchange(t, c, `{"method":"yes","id":1}`); !strings.Contains(got, "true") {
 		t.Errorf("got %q", got)
 	}

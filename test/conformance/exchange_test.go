@@ -113,7 +113,7 @@ func (p *plane) dial() net.Conn {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		p.t.Fatal(err)
 	}
 	return c

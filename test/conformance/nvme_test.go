@@ -59,7 +59,7 @@ func connect(ctx context.Context, cfg host.Config) (*host.Controller, error) {
 	if cfg.HostNQN == "" {
 		cfg.HostNQN = hostNQN
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	return host.Connect(ctx, cfg)
 }
@@ -67,12 +67,12 @@ func connect(ctx context.Context, cfg host.Config) (*host.Controller, error) {
 // eventually waits for something that an event brings about.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if f() {
 			return
 		}
 	}
-	t.Fatalf("not so after 10 s: %s", what)
+	t.Fatalf("not so after two minutes: %s", what)
 }
 
 func TestIdentity(t *testing.T) {

@@ -62,7 +62,7 @@ disconnected, lvstores are unloaded.`,
 	fs.StringVar(&f.profile, "cpu-profile", "",
 		"`FILE` for a profile of the processor time, written when vda_tgt ends; for go tool pprof (default none)")
 	c.AddCommand(checkCommand(), methodsCommand())
-	return program.Program{Root: c}
+	return program.Program{Root: c, Serves: true}
 }
 
 // Main is a data plane to run.

@@ -24,6 +24,7 @@ var nouns = []struct{ name, short string }{
 	{"alert", "What is wrong now"},
 	{"audit", "What users changed, or wanted to"},
 	{"syncup", "Bring nodes to their desired state now"},
+	{"context", "Clusters that this user has named: portals, token and CA of each"},
 }
 
 // command is one leaf: a method of the portal.

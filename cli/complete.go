@@ -107,6 +107,9 @@ func (s *session) offer(cmd *cobra.Command, list lister, begun string, whole boo
 	if s.timeout <= 0 {
 		return nil
 	}
+	if s.useContext(cmd) != nil {
+		return nil
+	}
 	c, err := s.client(min(s.timeout, completionTimeout))
 	if err != nil {
 		return nil

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/pflag"
+
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 )
 
@@ -51,6 +53,20 @@ func TestCommandsDoc(t *testing.T) {
 			t.Errorf("%s takes %v and perhaps %v, documented as %q", c.path(), required, optional, documented[c.path()])
 		}
 		delete(documented, c.path())
+	}
+	for _, l := range locals() {
+		flags := pflag.NewFlagSet(l.verb, pflag.ContinueOnError)
+		flags.SortFlags = false
+		if l.flags != nil {
+			l.flags(flags, &options{})
+		}
+		var want []string
+		flags.VisitAll(func(f *pflag.Flag) { want = append(want, "--"+f.Name) })
+		text := strings.TrimSpace(strings.TrimPrefix(documented[l.path()], l.args))
+		if got := strings.Fields(strings.Trim(text, "[]")); !slices.Equal(got, want) || !strings.HasPrefix(documented[l.path()], l.args) {
+			t.Errorf("%s takes %s and perhaps %v, documented as %q", l.path(), l.args, want, documented[l.path()])
+		}
+		delete(documented, l.path())
 	}
 	for name := range documented {
 		t.Errorf("%s is documented, but is not a command", name)

@@ -36,8 +36,8 @@ func usageFailure(err error) *failure {
 	return &failure{info: &apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeInvalid), ReplyMsg: reason.Full(err)}, exit: exitUsage}
 }
 
-// hungUp is what is said of a portal that takes the connection and ends it, as it
-// does with one in the clear when the cluster is secured.
+// hungUp is what is said of a portal that takes the connection and ends it, as one of an older
+// version does with a call in the clear when the cluster is secured.
 var hungUp = regexp.MustCompile(`the connection was closed|connection reset by peer`)
 
 // callFailure is a call that ended with err, with what its flags may have to do
@@ -52,6 +52,10 @@ func callFailure(err error) *failure {
 		return &failure{info: info, exit: exitRefused}
 	}
 	switch {
+	case e.NotSent && strings.Contains(info.ReplyMsg, reason.InTheClear):
+		info.ReplyMsg += "; give --token-file FILE with your token, which vda_db user makes"
+	case e.NotSent && strings.Contains(info.ReplyMsg, reason.NoTLS):
+		info.ReplyMsg += "; leave --token-file out for a cluster that is not secured, or mend --addr-port"
 	case e.NotSent && hungUp.MatchString(info.ReplyMsg):
 		info.ReplyMsg += "; a portal of a secured cluster does that to those who give no --token-file"
 	case e.NotSent:

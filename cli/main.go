@@ -28,15 +28,19 @@ const (
 
 // session is one run.
 type session struct {
-	portals   string // addresses with commas between them
-	token     string // file with the user's token; "": the cluster is plain
-	timeout   time.Duration
-	output    output
-	wait      waitTime
-	columns   string // names, with commas between them; "" for the usual ones
-	noHeaders bool
-	stdout    io.Writer // the reply
-	stderr    io.Writer // one line per warning or error
+	portals string // addresses with commas between them
+	token   string // file with the user's token; "": the cluster is plain
+	ca      string // file with the cluster's CA, "" for none
+	context string // that is chosen for this command
+	timeout time.Duration
+	output  output
+
+	contextFile string // "" for the user's
+	wait        waitTime
+	columns     string // names, with commas between them; "" for the usual ones
+	noHeaders   bool
+	stdout      io.Writer // the reply
+	stderr      io.Writer // one line per warning or error
 
 	none  string      // what people are told of an empty list
 	human bool        // the reply is printed for people: no format was asked for
@@ -92,16 +96,27 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	fs.StringVar(&s.columns, "columns", "", "`NAMES` of the columns that a table of a list has, with commas between them (default those "+
 		"that suit most)")
 	fs.BoolVar(&s.noHeaders, "no-headers", false, "print tables without a first line of names; with it when not given")
-	fs.StringVar(&s.token, "token-file", "", "`FILE` with the user's token, for a secured cluster (mode 0600; see vda_db --action user)")
+	fs.StringVar(&s.token, "token-file", "", "`FILE` with the user's token, for a secured cluster (mode 0600; see vda_db user)")
+	fs.StringVar(&s.ca, "ca-file", "", "`FILE` with the CA of the secured cluster: a token for another one is refused (default the token's)")
+	fs.StringVar(&s.context, "context", "", "`NAME` of the cluster, as context list shows it; its portals, token and CA count where no flag "+
+		"or environment gives them (default the one in use)")
+	program.Values(root, "context", s.contextNames)
+	fs.StringVar(&s.contextFile, "context-file", "", "`FILE` of the contexts (default $XDG_CONFIG_HOME/vda/config.yaml, or "+
+		"~/.config/vda/config.yaml)")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
 		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: noCommand, RunE: incomplete,
 			Annotations: map[string]string{program.Group: "true"}}
 		root.AddCommand(groups[n.name])
 	}
+	groups["context"].Aliases = []string{"config"}
 	groups[""] = root
 	for i := range commands {
 		groups[commands[i].noun].AddCommand(s.command(&commands[i]))
+	}
+	all := locals()
+	for i := range all {
+		groups[all[i].noun].AddCommand(s.local(&all[i]))
 	}
 	return root
 }
@@ -140,6 +155,9 @@ func (s *session) command(c *command) *cobra.Command {
 		Aliases: aliases[c.verb],
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if err := s.useContext(cmd); err != nil {
+				return err
+			}
 			for i := range c.flags {
 				if err := c.flags[i].fillConf(cmd.Flags(), req); err != nil {
 					return err

@@ -12,8 +12,11 @@ import (
 
 // secure has a client speak TLS and show the user's token, when there is one.
 func (s *session) secure(cfg *client.Config) error {
-	if s.token == "" {
+	switch {
+	case s.token == "" && s.ca == "":
 		return nil
+	case s.token == "":
+		return fmt.Errorf("--ca-file %s: the portals of a secured cluster want a token too: see --token-file", s.ca)
 	}
 	fi, err := os.Stat(s.token)
 	if err != nil {
@@ -30,7 +33,29 @@ func (s *session) secure(cfg *client.Config) error {
 	if err != nil {
 		return fmt.Errorf("--token-file %s: %w", s.token, err)
 	}
+	if err := s.ofCA(t); err != nil {
+		return err
+	}
 	cfg.Secure(t)
+	return nil
+}
+
+// ofCA is the error of a token that is for another CA than the user's file has.
+func (s *session) ofCA(t pki.UserToken) error {
+	if s.ca == "" {
+		return nil
+	}
+	text, err := os.ReadFile(s.ca)
+	if err != nil {
+		return fmt.Errorf("--ca-file %s: %w", s.ca, cause(err))
+	}
+	print, err := pki.Fingerprint(text)
+	if err != nil {
+		return fmt.Errorf("--ca-file %s: %w", s.ca, err)
+	}
+	if print != t.CA {
+		return fmt.Errorf("--token-file %s: the token is for another CA than that of --ca-file %s; nothing was sent", s.token, s.ca)
+	}
 	return nil
 }
 

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/virtual-disk-array/vda/reason"
 )
 
 // A call is made again as long as its deadline allows, where that is safe: when
@@ -22,6 +26,9 @@ const (
 	// refusedFor is how long addresses are tried where nobody listens: after
 	// that they are more likely to be wrong than the portals to come back.
 	refusedFor = 3 * time.Second
+	// hungUpFor is how long connections are made again that end before they are of use, as
+	// those to a proxy do whose portal is restarted, or in the clear to a port with TLS.
+	hungUpFor = 6 * time.Second
 )
 
 // call is what the errors of a call say about it.
@@ -75,8 +82,8 @@ func describe(method string, req any) call {
 // retry makes a call until a portal has answered it, ctx ends, or another
 // attempt would not be safe: it has been sent.
 func (c *Client) retry(ctx context.Context, what call, try func(portal) (sent bool, err error)) *Error {
-	begin, pause := time.Now(), minPause
-	allRefuse := true // in this round
+	pause := minPause
+	since, patience := time.Now(), time.Duration(0) // since when rounds fail so, and for how long they may
 	for failed := 1; ; failed++ {
 		at := c.current.Load()
 		p := c.portals[at]
@@ -87,15 +94,18 @@ func (c *Client) retry(ctx context.Context, what call, try func(portal) (sent bo
 		if status.Code(err) != codes.Unavailable || replied(err) != nil || !what.repeatable && sent {
 			return c.failure(ctx, what, p, sent, err)
 		}
-		allRefuse = allRefuse && refused(err)
+		patience = max(patience, patienceWith(sent, err))
 		c.current.CompareAndSwap(at, (at+1)%uint32(len(c.portals)))
 		if failed%len(c.portals) != 0 {
 			continue
 		}
-		if allRefuse && time.Since(begin) > refusedFor {
+		switch {
+		case patience == forever:
+			since = time.Now()
+		case time.Since(since) >= patience:
 			return c.failure(ctx, what, p, sent, err)
 		}
-		allRefuse = true
+		patience = 0
 		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
@@ -107,4 +117,27 @@ func (c *Client) retry(ctx context.Context, what call, try func(portal) (sent bo
 	}
 }
 
-func refused(err error) bool { return strings.Contains(status.Convert(err).Message(), "refused") }
+// forever is as long as the call's deadline allows.
+const forever time.Duration = math.MaxInt64
+
+// patienceWith is how long a call is made again that ended with err, while nothing better comes.
+func patienceWith(sent bool, err error) time.Duration {
+	msg := status.Convert(err).Message()
+	words := reason.Of(err)
+	switch {
+	case sent:
+		return forever // the portal was there
+	case strings.Contains(words, reason.InTheClear), strings.Contains(words, reason.NoTLS):
+		return 0 // TLS where there is none, or the reverse, stays so
+	case strings.Contains(msg, "authentication handshake failed") && !hungUp.MatchString(words) && !strings.Contains(words, reason.NoAnswer):
+		return 0 // the one that answers is not who it must be
+	case strings.Contains(msg, "refused"):
+		return refusedFor
+	case hungUp.MatchString(words):
+		return hungUpFor
+	}
+	return forever
+}
+
+// hungUp is what is said of a server that takes a connection and ends it.
+var hungUp = regexp.MustCompile(`the connection was (?:closed|lost)|connection reset by peer|broken pipe`)

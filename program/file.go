@@ -48,7 +48,7 @@ func readFile(path string) ([]fileLine, error) {
 	case errors.Is(err, io.EOF):
 		return nil, nil // nothing but comments
 	case err != nil:
-		return nil, notYAML(err)
+		return nil, NotYAML(err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("it must hold one YAML document")
@@ -89,7 +89,7 @@ func (l fileLine) texts(f *pflag.Flag) ([]string, error) {
 	case l.value.Kind == yaml.MappingNode && isJSON(f):
 		var object map[string]any
 		if err := l.value.Decode(&object); err != nil {
-			return nil, notYAML(err)
+			return nil, NotYAML(err)
 		}
 		text, err := json.Marshal(object)
 		return []string{string(text)}, err
@@ -129,8 +129,8 @@ func isJSON(f *pflag.Flag) bool {
 
 var yamlPrefix = regexp.MustCompile(`^yaml: (unmarshal errors:\s*)?`)
 
-// notYAML says what is wrong with a text, not which library found it.
-func notYAML(err error) error {
+// NotYAML says what is wrong with a text, not which library found it.
+func NotYAML(err error) error {
 	text := yamlPrefix.ReplaceAllString(err.Error(), "") // reason: the prefix is cut
 	return errors.New("it is not valid YAML: " + text)
 }

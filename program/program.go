@@ -141,6 +141,16 @@ func Choices(cmd *cobra.Command, flag string, values ...string) {
 // getenvKey is the key of a context for the environment that completions read.
 type getenvKey struct{}
 
+// Getenv is the environment of the program whose command runs with ctx; "" for a variable that is
+// not set.
+func Getenv(ctx context.Context, name string) string {
+	if getenv, is := ctx.Value(getenvKey{}).(func(string) (string, bool)); is {
+		v, _ := getenv(name)
+		return v
+	}
+	return ""
+}
+
 // settle gives the flags of a command that is being completed their values from the
 // environment and the file. What is wrong with one has no place in a shell that completes.
 func settle(cmd *cobra.Command) {

@@ -237,3 +237,12 @@ func lookup(root *cobra.Command, l fileLine) (*pflag.Flag, error) {
 	}
 	return found, nil
 }
+
+// Given gives a flag that no stronger source sets a value from a file of the program's own, which
+// place names in errors, as "context prod of PATH" does; path is that file.
+func Given(f *pflag.Flag, value, place, path string) error {
+	if f.Changed {
+		return nil
+	}
+	return setFrom(f, []string{value}, Origin{FromFile, place, path})
+}

@@ -12,6 +12,12 @@ type phrase struct {
 	say string
 }
 
+// What is said of a server that is called in the clear and must not be, and the other way round.
+const (
+	InTheClear = "it takes no calls in the clear: its cluster is secured"
+	NoTLS      = "it answers in the clear, and has no TLS"
+)
+
 // addr is an address as package net writes it.
 const addr = `[^\s:"]+:\d+|\[[0-9a-fA-F:.%\w]+\]:\d+`
 
@@ -23,6 +29,10 @@ var phrases = []phrase{
 	{regexp.MustCompile(`latest balancer error: `), ""},
 	{regexp.MustCompile(`received context error while waiting for new LB policy update: `), ""},
 	{regexp.MustCompile(`transport: Error while dialing:? `), ""},
+	{regexp.MustCompile(`initial http2 frame from server is not a settings frame: \*http2\.GoAwayFrame`), InTheClear},
+	{regexp.MustCompile(`initial http2 frame from server is not a settings frame: \S+`), "what answers there is not a gRPC server"},
+	{regexp.MustCompile(`(?:transport: )?authentication handshake failed: `), ""},
+	{regexp.MustCompile(`tls: first record does not look like a TLS handshake`), NoTLS},
 	{regexp.MustCompile(`(?:error reading server preface|error reading from server|transport): `), ""},
 	{regexp.MustCompile(`(?:http2: failed reading the frame payload: )?http2: frame too large` +
 		`(?:, note that the frame header looked like .*? header)?`),

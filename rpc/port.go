@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"slices"
@@ -149,8 +150,8 @@ func (p *port) sniff(ctx context.Context, c net.Conn) (*half, net.Conn) {
 				return p.shake(ctx, &peeked{c, head}, cfg)
 			}
 			return p.web, &peeked{c, head} // which answers that it has no TLS
-		case len(head) > 0 && !p.clear():
-			p.refuseClear(c)
+		case len(head) > 0 && !p.clear() && (len(head) >= len("PRI") || err != nil || !strings.HasPrefix(preface, string(head))):
+			p.refuseClear(ctx, c, strings.HasPrefix(preface, string(head)))
 			return nil, nil
 		case !strings.HasPrefix(preface, string(head)):
 			return p.web, &peeked{c, head}
@@ -178,9 +179,34 @@ func (p *port) shake(ctx context.Context, c net.Conn, cfg *tls.Config) (*half, n
 	return p.web, t
 }
 
+// goAway is what a connection of HTTP/2 in the clear is told before it is closed, so that its client
+// does not take this for a server that is about to come back: a GOAWAY (RFC 9113, section 6.8), of
+// length 8, type 7, no flags, stream 0; then the last stream, 0, and the error INADEQUATE_SECURITY.
+// It comes in place of the server's SETTINGS: behind those a client of gRPC counts the connection as
+// made, and makes it again at once.
+const goAway = "\x00\x00\x08\x07\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x0c"
+
+// lingers is how long the client has to take it.
+const lingers = time.Second
+
 // refuseClear gives up a connection in the clear.
-func (p *port) refuseClear(c net.Conn) {
+func (p *port) refuseClear(ctx context.Context, c net.Conn, http2 bool) {
 	p.warn("a connection in the clear is refused: the cluster is secured", c)
+	end, _ := ctx.Deadline()
+	if soon := time.Now().Add(lingers); soon.Before(end) {
+		end = soon
+	}
+	if !http2 || c.SetDeadline(end) != nil {
+		return
+	}
+	if _, err := io.WriteString(c, goAway); err != nil {
+		return
+	}
+	// Closed with something unread, the connection would be reset and the client read nothing.
+	if half, is := c.(interface{ CloseWrite() error }); is && half.CloseWrite() != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c, 64<<10) // until the client closes, or its time is over
 }
 
 // warn logs what a stranger can cause, at most once per second.

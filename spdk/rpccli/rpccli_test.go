@@ -83,7 +83,8 @@ func TestPoint16Methods(t *testing.T) {
 		}
 	}
 	out, _, _ := run("bdev_aio_create", "-h")
-	for _, want := range []string{"Makes a bdev of a file", "Parameters:\n  name  ", "  filename                     string   required; path"} {
+	for _, want := range []string{"Makes a bdev of a file", "Parameters:\n  name  ",
+		"  filename                     string   required; path"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the help does not say %q:\n%s", want, out)
 		}

@@ -347,7 +347,10 @@ var commands = []command{
 			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds others; see /etc/nvme/hostnqn there"},
 			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"}}, newTags...)},
 	{noun: "exp", verb: "delete", method: "DeleteExp", short: "End a host's use of a disk array; the host is disconnected",
-		example: "  vda_cli exp delete --da-name da0 --exp-name exp0", flags: []flag{daName, expName}},
+		example: "  vda_cli exp delete --da-name da0 --exp-name exp0",
+		flags: []flag{daName, expName,
+			{name: "fence", syntax: onOff, usage: "fail until the host is disconnected and what it had sent has settled, and may be repeated; " +
+				"nodes that do not answer do not count when not given"}}},
 	{noun: "exp", verb: "modify", method: "ModifyExp", short: "Change which hosts are let in; the others are disconnected",
 		long: "\nThe reply comes when the connections of hosts that are not let in any more are closed,\nand what they had sent has settled. " +
 			"Hosts that share an array need software that is made\nfor it, such as a cluster file system.",

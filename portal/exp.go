@@ -136,28 +136,6 @@ func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp, tags vda.Tags) error {
 	})
 }
 
-// DeleteExp ends an export; its host is disconnected.
-func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*apiv1.DeleteExpReply, error) {
-	var steps [][]node
-	err := s.update(ctx, func(tx store.Tx) error {
-		_, exp, err := findExp(tx, req.DaName, req.ExpName)
-		if err != nil {
-			return err
-		}
-		plan, err := array.DeleteExp(tx, exp)
-		if err != nil {
-			return err
-		}
-		steps, err = stepsOf(tx, plan)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	notes := s.syncAll(ctx, steps...)
-	return &apiv1.DeleteExpReply{ReplyInfo: done("the exp is deleted", notes)}, nil
-}
-
 // ModifyExp changes which hosts are let in, and tags; hosts that are not let in any
 // more are disconnected.
 func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*apiv1.ModifyExpReply, error) {

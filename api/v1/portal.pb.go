@@ -6594,9 +6594,13 @@ func (x *CreateExpReply) GetExpMsg() *ExpMsg {
 }
 
 type DeleteExpRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	ExpName       string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	DaName  string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	ExpName string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	// The call fails until the hosts' connections are closed and what they had sent has
+	// settled, so that nothing of it lands later. It may be repeated: an exp of that name
+	// that is deleted and of which this is not known yet counts as there.
+	Fence         bool `protobuf:"varint,60,opt,name=fence,proto3" json:"fence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6643,6 +6647,13 @@ func (x *DeleteExpRequest) GetExpName() string {
 		return x.ExpName
 	}
 	return ""
+}
+
+func (x *DeleteExpRequest) GetFence() bool {
+	if x != nil {
+		return x.Fence
+	}
+	return false
 }
 
 type DeleteExpReply struct {
@@ -9476,10 +9487,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0eCreateExpReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12'\n" +
-	"\aexp_msg\x18\x02 \x01(\v2\x0e.vda.v1.ExpMsgR\x06expMsg\"F\n" +
+	"\aexp_msg\x18\x02 \x01(\v2\x0e.vda.v1.ExpMsgR\x06expMsg\"\\\n" +
 	"\x10DeleteExpRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x19\n" +
-	"\bexp_name\x18\x02 \x01(\tR\aexpName\"B\n" +
+	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12\x14\n" +
+	"\x05fence\x18< \x01(\bR\x05fence\"B\n" +
 	"\x0eDeleteExpReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xc3\x02\n" +

@@ -1866,6 +1866,8 @@ func local_request_Portal_CreateExp_0(ctx context.Context, marshaler runtime.Mar
 	return msg, metadata, err
 }
 
+var filter_Portal_DeleteExp_0 = &utilities.DoubleArray{Encoding: map[string]int{"da_name": 0, "exp_name": 1}, Base: []int{1, 1, 2, 0, 0}, Check: []int{0, 1, 1, 2, 3}}
+
 func request_Portal_DeleteExp_0(ctx context.Context, marshaler runtime.Marshaler, client extApiv1.PortalClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq extApiv1.DeleteExpRequest
@@ -1887,6 +1889,12 @@ func request_Portal_DeleteExp_0(ctx context.Context, marshaler runtime.Marshaler
 	protoReq.ExpName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "exp_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_DeleteExp_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	if req.Body != nil {
 		_, _ = io.Copy(io.Discard, req.Body)
@@ -1916,6 +1924,12 @@ func local_request_Portal_DeleteExp_0(ctx context.Context, marshaler runtime.Mar
 	protoReq.ExpName, err = runtime.String(val)
 	if err != nil {
 		return nil, metadata, status.Errorf(codes.InvalidArgument, "type mismatch, parameter: %s, error: %v", "exp_name", err)
+	}
+	if err := req.ParseForm(); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if err := runtime.PopulateQueryParameters(&protoReq, req.Form, filter_Portal_DeleteExp_0); err != nil {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
 	}
 	msg, err := server.DeleteExp(ctx, &protoReq)
 	return msg, metadata, err

@@ -1,0 +1,87 @@
+package portal_test
+
+import (
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// TestFence: a deletion that is a fence fails until the hosts can write no more, also
+// when it is repeated by somebody for whom the exporter is gone already.
+func TestFence(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 2)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}))
+	da := must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg
+	at, other := da.CntlrMsgList[0].CnName, da.CntlrMsgList[1].CnName
+	if !da.CntlrMsgList[0].Primary {
+		at, other = other, at
+	}
+	primary, secondary := c.Agent(at), c.Agent(other)
+	create := func() {
+		t.Helper()
+		must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "exp0",
+			InitiatorNqn: "nqn.2016-06.io.spdk:host0"}))
+	}
+	fence := &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "exp0", Fence: true}
+	succeeds := func() bool { // once the portal has connected to the node again
+		_, err := client.DeleteExp(ctx, fence)
+		return err == nil
+	}
+
+	// All answer: it is a fence, and there is nothing to repeat.
+	create()
+	must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, fence))
+	_, err := client.DeleteExp(ctx, fence)
+	refusal(t, err, codes.NotFound, 3)
+
+	// The primary is away: the call fails as often as it is made.
+	create()
+	primary.Stop()
+	for range 2 {
+		_, err = client.DeleteExp(ctx, fence)
+		refusal(t, err, codes.FailedPrecondition, 8, "its hosts may still write", at)
+	}
+	// Without a fence it is gone.
+	_, err = client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "exp0"})
+	refusal(t, err, codes.NotFound, 3)
+	// Another of the name, which goes with the one before.
+	primary.Start()
+	create()
+	await(t, succeeds)
+
+	// A secondary that is away passes nothing on to a primary that has confirmed.
+	create()
+	secondary.Stop()
+	must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, fence))
+	// Unless that is a primary which has not served yet: the dns may not know of it.
+	c.Change(func(tx store.Tx) error {
+		da, err := tx.DAByName("da0")
+		if err != nil {
+			return err
+		}
+		da.Moving = time.Now().UTC()
+		return tx.UpdateDA(da)
+	})
+	_, err = client.DeleteExp(ctx, fence)
+	refusal(t, err, codes.FailedPrecondition, 8, "does not serve yet")
+	secondary.Start()
+	await(t, succeeds)
+	c.Change(func(tx store.Tx) error {
+		da, err := tx.DAByName("da0")
+		if err != nil {
+			return err
+		}
+		exps, err := tx.ExpsOfDA(da.ID)
+		if len(exps) > 0 {
+			t.Errorf("left: %v", exps)
+		}
+		return err
+	})
+}

@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-BINARIES := vda_portal vda_monitor vda_dn_agent vda_cn_agent vda_tgt vda_rpc vda_db vda_cli vda_sandbox
+BINARIES := vda_portal vda_monitor vda_dn_agent vda_cn_agent vda_tgt vda_rpc vda_db vda_cli vda_csi vda_sandbox
 export CGO_ENABLED ?= 0
 # What --version says; the commit is recorded by Go itself, or is COMMIT=.
 VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo devel)

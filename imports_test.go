@@ -13,7 +13,7 @@ import (
 // what stands below it, so that all arrows point down. The root package, which
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
-	{"cmd", "agent/cn agent/dn cli monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
+	{"cmd", "agent/cn agent/dn cli csi monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
 	{"packaging", ""},
 	{"test", "nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
@@ -24,6 +24,12 @@ var may = []struct{ name, imports string }{
 	{"sandbox/dataplane", ""},
 	{"sandbox/stamp", ""},
 	{"cli", "api client pki program reason"},
+
+	// volumes of orchestrators
+	{"csi", "client csi/controller csi/node csi/volume daemon daemon/httpd pki program reason"},
+	{"csi/controller", "api client csi/volume pki reason"},
+	{"csi/node", "csi/volume reason"},
+	{"csi/volume", ""},
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},

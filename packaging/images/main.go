@@ -22,7 +22,7 @@ import (
 )
 
 // programs that have an image: what runs as a container of its own.
-var programs = []string{"vda_portal", "vda_monitor", "vda_dn_agent", "vda_cn_agent", "vda_tgt", "vda_db", "vda_cli"}
+var programs = []string{"vda_portal", "vda_monitor", "vda_dn_agent", "vda_cn_agent", "vda_tgt", "vda_db", "vda_cli", "vda_csi"}
 
 // user runs the program: nobody that a host knows.
 const user = 65532

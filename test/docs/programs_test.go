@@ -14,6 +14,7 @@ import (
 	"github.com/virtual-disk-array/vda/agent/cn"
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/cli"
+	"github.com/virtual-disk-array/vda/csi"
 	"github.com/virtual-disk-array/vda/monitor"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/program"
@@ -43,6 +44,7 @@ var programs = []struct {
 	{"vda_rpc", "daemons/vda_tgt.md", rpccli.Program},
 	{"vda_db", "daemons/vda_db.md", dbcli.Program},
 	{"vda_cli", "vda_cli.md", cli.Program},
+	{"vda_csi", "daemons/vda_csi.md", csi.Program},
 	{"vda_sandbox", "daemons/README.md", sandbox.Program},
 }
 

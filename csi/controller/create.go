@@ -1,0 +1,202 @@
+package controller
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/csi/volume"
+)
+
+// CreateVolume makes an array, or finds the one that an earlier call has made.
+func (c *Controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequest) (*csi.CreateVolumeResponse, error) {
+	if req.Name == "" {
+		return nil, refuse(codes.InvalidArgument, "name is missing")
+	}
+	if err := volume.CheckCapabilities(req.VolumeCapabilities); err != nil {
+		return nil, statusOf(err)
+	}
+	class, err := volume.ParseClass(req.Parameters)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	if class.Limits, _, err = volume.ParseMutable(req.MutableParameters, class.Limits); err != nil {
+		return nil, statusOf(err)
+	}
+	if err := c.source(ctx, req); err != nil {
+		return nil, err
+	}
+	size, outside, err := volume.Size(req.CapacityRange)
+	if outside {
+		return nil, refuse(codes.OutOfRange, "%s", statusMessage(err))
+	} else if err != nil {
+		return nil, statusOf(err)
+	}
+	p, err := c.portals(class.Portals, req.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	v := volume.ID{Portals: class.Portals, Array: volume.ObjectName(req.Name)}
+	request := class.Request(req.Name, "")
+	physical := class.Physical(size)
+	made, err := p.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: v.Array, CntlrCnt: class.CntlrCnt, DaSize: size, PhysicalSize: &physical,
+		DaConf: class.DAConf(), Strict: class.Strict, Redundancy: class.Redundancy,
+		RwIosPerSec: class.Limits.RWIOs, RwMbytesPerSec: class.Limits.RWMB, RMbytesPerSec: class.Limits.RMB, WMbytesPerSec: class.Limits.WMB,
+		Label: []string{volume.RequestLabel + "=" + request}, Description: describe(req)})
+	da := made.GetDaMsg()
+	switch {
+	case vda.KindOf(err) == vda.AlreadyExists && err != nil:
+		if da, err = c.same(ctx, p, v.Array, request, size, req.CapacityRange); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, statusOf(err)
+	}
+	if da.Error {
+		return nil, refuse(codes.Unavailable, "da %s is made, but not usable yet: %s", v.Array, da.ErrorMsg)
+	}
+	return &csi.CreateVolumeResponse{Volume: &csi.Volume{VolumeId: v.String(), CapacityBytes: int64(da.DaSize),
+		VolumeContext: class.Context(), ContentSource: req.VolumeContentSource}}, nil
+}
+
+// source refuses a volume that is to be a copy of another, once it is sure that this is
+// there: portals cannot make it.
+func (c *Controller) source(ctx context.Context, req *csi.CreateVolumeRequest) error {
+	var err error
+	switch from := req.VolumeContentSource.GetType().(type) {
+	case nil:
+		return nil
+	case *csi.VolumeContentSource_Snapshot:
+		_, _, err = c.findSnap(ctx, from.Snapshot.GetSnapshotId(), req.Secrets)
+	case *csi.VolumeContentSource_Volume:
+		_, err = c.find(ctx, from.Volume.GetVolumeId(), req.Secrets)
+	}
+	if err != nil {
+		return err
+	}
+	return refuse(codes.Unimplemented, "volume_content_source: portals cannot make an array of a snapshot or of another array yet")
+}
+
+// same returns the array of a volume's name if it is what was asked for.
+func (c *Controller) same(ctx context.Context, p apiv1.PortalClient, name, request string, size uint64,
+	r *csi.CapacityRange) (*apiv1.DaMsg, error) {
+	reply, err := p.GetDa(ctx, &apiv1.GetDaRequest{DaName: name})
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	da := reply.DaMsg
+	switch has := label(da.LabelList, volume.RequestLabel); {
+	case has == "":
+		return nil, refuse(codes.AlreadyExists, "there is a da %s that was not made by this driver: it has no label %s", name,
+			volume.RequestLabel)
+	case has != request:
+		return nil, refuse(codes.AlreadyExists, "there is a volume %s, with other parameters or of another source", name)
+	case da.DaSize < size || r.GetLimitBytes() > 0 && da.DaSize > uint64(r.GetLimitBytes()):
+		return nil, refuse(codes.AlreadyExists, "there is a volume %s of %d bytes; capacity_range: required_bytes is %d and limit_bytes is %d",
+			name, da.DaSize, r.GetRequiredBytes(), r.GetLimitBytes())
+	}
+	return da, nil
+}
+
+// describe says for whom a volume is, as far as the orchestrator tells.
+func describe(req *csi.CreateVolumeRequest) string {
+	text := "volume " + vda.Shorten(req.Name, 200)
+	if pvc := req.Parameters["csi.storage.k8s.io/pvc/name"]; pvc != "" {
+		text += " of the claim " + req.Parameters["csi.storage.k8s.io/pvc/namespace"] + "/" + pvc
+	}
+	return text
+}
+
+// DeleteVolume deletes an array; what nodes have of it goes when they can be reached.
+func (c *Controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequest) (*csi.DeleteVolumeResponse, error) {
+	a, err := c.find(ctx, req.VolumeId, req.Secrets)
+	if isNotFound(err) {
+		return &csi.DeleteVolumeResponse{}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if _, err := a.portal.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: a.DaName}); err != nil && vda.KindOf(err) != vda.NotFound {
+		return nil, statusOf(err)
+	}
+	return &csi.DeleteVolumeResponse{}, nil
+}
+
+// ControllerExpandVolume lets an array grow while it serves. Nodes see its size at once;
+// a file system grows by NodeExpandVolume.
+func (c *Controller) ControllerExpandVolume(ctx context.Context, req *csi.ControllerExpandVolumeRequest) (
+	*csi.ControllerExpandVolumeResponse, error) {
+	if req.VolumeId == "" {
+		return nil, refuse(codes.InvalidArgument, "volume_id is missing")
+	}
+	if req.CapacityRange == nil {
+		return nil, refuse(codes.InvalidArgument, "capacity_range is missing")
+	}
+	size, outside, err := volume.Size(req.CapacityRange)
+	if outside {
+		return nil, refuse(codes.OutOfRange, "%s", statusMessage(err))
+	} else if err != nil {
+		return nil, statusOf(err)
+	}
+	a, err := c.find(ctx, req.VolumeId, req.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	// Without a capability a node may have a file system to grow.
+	node := req.VolumeCapability.GetBlock() == nil
+	if a.DaSize < size {
+		reply, err := a.portal.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: a.DaName, DaSize: &size})
+		if err != nil {
+			return nil, statusOf(err)
+		}
+		a.DaMsg = reply.DaMsg
+	}
+	return &csi.ControllerExpandVolumeResponse{CapacityBytes: int64(a.DaSize), NodeExpansionRequired: node}, nil
+}
+
+// ControllerModifyVolume changes the limits of an array while it serves.
+func (c *Controller) ControllerModifyVolume(ctx context.Context, req *csi.ControllerModifyVolumeRequest) (
+	*csi.ControllerModifyVolumeResponse, error) {
+	a, err := c.find(ctx, req.VolumeId, req.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	before := vda.Limits{RWIOs: a.RwIosPerSec, RWMB: a.RwMbytesPerSec, RMB: a.RMbytesPerSec, WMB: a.WMbytesPerSec}
+	now, given, err := volume.ParseMutable(req.MutableParameters, before)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	if now == before || len(given) == 0 {
+		return &csi.ControllerModifyVolumeResponse{}, nil
+	}
+	if _, err := a.portal.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: a.DaName, RwIosPerSec: &now.RWIOs, RwMbytesPerSec: &now.RWMB,
+		RMbytesPerSec: &now.RMB, WMbytesPerSec: &now.WMB}); err != nil {
+		return nil, statusOf(err)
+	}
+	return &csi.ControllerModifyVolumeResponse{}, nil
+}
+
+// ValidateVolumeCapabilities confirms what a volume can be.
+func (c *Controller) ValidateVolumeCapabilities(ctx context.Context, req *csi.ValidateVolumeCapabilitiesRequest) (
+	*csi.ValidateVolumeCapabilitiesResponse, error) {
+	if req.VolumeId == "" || len(req.VolumeCapabilities) == 0 {
+		return nil, refuse(codes.InvalidArgument, "volume_id or volume_capabilities are missing")
+	}
+	if _, err := c.find(ctx, req.VolumeId, req.Secrets); err != nil {
+		return nil, err
+	}
+	reply := &csi.ValidateVolumeCapabilitiesResponse{}
+	if err := volume.CheckCapabilities(req.VolumeCapabilities); err != nil {
+		reply.Message = statusMessage(err)
+		return reply, nil
+	}
+	if _, err := volume.ParseClass(req.Parameters); err != nil {
+		reply.Message = statusMessage(err)
+		return reply, nil
+	}
+	reply.Confirmed = &csi.ValidateVolumeCapabilitiesResponse_Confirmed{VolumeContext: req.VolumeContext,
+		VolumeCapabilities: req.VolumeCapabilities, Parameters: req.Parameters, MutableParameters: req.MutableParameters}
+	return reply, nil
+}

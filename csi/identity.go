@@ -1,0 +1,44 @@
+package csi
+
+import (
+	"context"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/virtual-disk-array/vda/csi/volume"
+	"github.com/virtual-disk-array/vda/program"
+)
+
+// identity implements the Identity service.
+type identity struct {
+	csi.UnimplementedIdentityServer
+	controller bool // the Controller service is there
+	ready      func(context.Context) bool
+}
+
+// GetPluginInfo says which driver it is.
+func (identity) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi.GetPluginInfoResponse, error) {
+	return &csi.GetPluginInfoResponse{Name: volume.Driver, VendorVersion: program.Version()}, nil
+}
+
+// GetPluginCapabilities says what the driver can do.
+func (i identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
+	reply := &csi.GetPluginCapabilitiesResponse{Capabilities: []*csi.PluginCapability{
+		{Type: &csi.PluginCapability_Service_{Service: &csi.PluginCapability_Service{
+			Type: csi.PluginCapability_Service_VOLUME_ACCESSIBILITY_CONSTRAINTS}}},
+		{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{
+			Type: csi.PluginCapability_VolumeExpansion_ONLINE}}},
+	}}
+	if i.controller {
+		reply.Capabilities = append(reply.Capabilities, &csi.PluginCapability{Type: &csi.PluginCapability_Service_{
+			Service: &csi.PluginCapability_Service{Type: csi.PluginCapability_Service_CONTROLLER_SERVICE}}})
+	}
+	return reply, nil
+}
+
+// Probe says whether the driver can be used. Portals that are away are no reason to
+// restart it.
+func (i identity) Probe(ctx context.Context, _ *csi.ProbeRequest) (*csi.ProbeResponse, error) {
+	return &csi.ProbeResponse{Ready: wrapperspb.Bool(i.ready == nil || i.ready(ctx))}, nil
+}

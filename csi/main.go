@@ -1,0 +1,141 @@
+package csi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/virtual-disk-array/vda/csi/controller"
+	"github.com/virtual-disk-array/vda/daemon"
+	"github.com/virtual-disk-array/vda/daemon/httpd"
+	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/program"
+	"github.com/virtual-disk-array/vda/reason"
+)
+
+// Main is a plugin with what it stands on.
+type Main struct {
+	// Flags say where metrics and health are served.
+	daemon.Flags
+	// Endpoint is the socket of the driver.
+	Endpoint string
+	// Services is controller.
+	Services string
+	// Portals of the cluster, host:port.
+	Portals []string
+	// TokenFile has the token of a user with the role csi; "" in a plain cluster.
+	TokenFile string
+	// Log gets what the plugin does. Default slog.Default().
+	Log *slog.Logger
+}
+
+// services are what a plugin may offer.
+var services = []string{"controller"}
+
+// Program is vda_csi.
+func Program() program.Program {
+	m := Main{}
+	c := &cobra.Command{
+		Use:   "vda_csi --portals HOST:PORT,... [flags]",
+		Short: "Serve VDA's volumes to Kubernetes and other orchestrators",
+		Long: `vda_csi is the driver of the Container Storage Interface (CSI): an orchestrator's
+sidecars call it on a socket. It keeps nothing: what there is stands in the cluster.`,
+	}
+	fs := c.Flags()
+	fs.SortFlags = false
+	fs.StringVar(&m.Endpoint, "endpoint", "unix:///csi/csi.sock", "`SOCKET` of the driver")
+	fs.StringVar(&m.Services, "services", "controller", "which `SERVICES` it offers: controller")
+	fs.StringSliceVar(&m.Portals, "portals", nil, "`HOST:PORT` of portals, with commas between several")
+	fs.StringVar(&m.TokenFile, "token-file", "", "`FILE` with the token of a user with the role csi, of a secured cluster; a secret's token goes first")
+	m.Add(fs, 9920, "HTTP (/metrics, /healthz)")
+	program.Choices(c, "services", services...)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := m.Check(); err != nil {
+			return err
+		}
+		if !slices.Contains(services, m.Services) {
+			return fmt.Errorf("--services %q must be %s", m.Services, strings.Join(services, " or "))
+		}
+		if len(m.Portals) == 0 {
+			return errors.New("--portals is missing: give the host:port of one at least, like 192.168.0.11:9520")
+		}
+		m.Log = m.Flags.Log(c.ErrOrStderr())
+		return m.Run(c.Context())
+	}
+	return program.Program{Root: c}
+}
+
+// Run serves until ctx ends.
+func (m Main) Run(ctx context.Context) error {
+	log := m.Log
+	if log == nil {
+		log = slog.Default()
+	}
+	cfg := Config{Metrics: NewMetrics(), Log: log}
+	token, err := m.token()
+	if err != nil {
+		return err
+	}
+	ctl, err := controller.New(controller.Config{Portals: m.Portals, Token: token, Log: log})
+	if err != nil {
+		return fmt.Errorf("--portals: %s", reason.Of(err))
+	}
+	defer ctl.Close()
+	cfg.Controller = ctl
+	http, err := m.Listen(ctx)
+	if err != nil {
+		return err
+	}
+	lis, err := Listen(ctx, m.Endpoint)
+	if err != nil {
+		return errors.Join(err, http.Close())
+	}
+	log.Info("serving", "endpoint", m.Endpoint, "services", m.Services, "metrics", http.Addr().String())
+	err = both(ctx, func(ctx context.Context) error { return NewServer(cfg).Serve(ctx, lis) },
+		func(ctx context.Context) error { return m.metrics(ctx, http, cfg.Metrics, log) })
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// both runs two servers until ctx ends or one of them fails.
+func both(ctx context.Context, one, other func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		defer cancel()
+		done <- other(ctx)
+	}()
+	err := one(ctx)
+	cancel()
+	return errors.Join(err, <-done)
+}
+
+func (m Main) metrics(ctx context.Context, lis net.Listener, metrics *Metrics, log *slog.Logger) error {
+	return httpd.Serve(ctx, lis, httpd.Config{Registry: metrics.Registry, Log: log})
+}
+
+// token reads --token-file.
+func (m Main) token() (*pki.UserToken, error) {
+	if m.TokenFile == "" {
+		return nil, nil
+	}
+	b, err := os.ReadFile(m.TokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("--token-file: %s", reason.Of(err))
+	}
+	t, err := pki.ParseUserToken(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil, fmt.Errorf("--token-file %s: it is not what vda_db --action user has printed", m.TokenFile)
+	}
+	return &t, nil
+}

@@ -59,6 +59,7 @@ type Agent struct {
 	snaps     map[string]snapNote     // that are on media, by id
 	snapCalls map[string]*snapCall    // by array
 	growCalls map[string]*growCall    // by array
+	dials     map[string]*dial        // that are under way, or have failed, by controller in the data plane
 	space     map[string]spdk.Lvstore // how full arrays are, by array
 	// snapDoubts says of arrays whether a call for a snapshot may be under way that
 	// nobody waits for; of those that it does not name, the state says it.
@@ -78,7 +79,7 @@ type set struct {
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
 		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}, snaps: map[string]snapNote{}, snapCalls: map[string]*snapCall{},
-		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}}
+		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}, dials: map[string]*dial{}}
 	a.life, a.stop = context.WithCancel(ctx)
 	err := n.Restore(func() proto.Message { return &apiv1.SyncCnRequest{} }, func(req proto.Message) {
 		a.set = a.set.merge(req.(*apiv1.SyncCnRequest))

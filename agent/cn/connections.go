@@ -20,7 +20,7 @@ import (
 // leg of a mirror that is not stale.
 type connections struct{ *pass }
 
-func (r connections) have() bool { return len(r.attached()) > 0 }
+func (r connections) have() bool { return len(r.attached()) > 0 || len(r.dialing()) > 0 }
 
 // attached returns the connections to vds that there were when the pass looked.
 func (p *pass) attached() []*spdk.NvmeController {
@@ -70,7 +70,7 @@ func (p *pass) mayStay(v *apiv1.VdTarget) bool {
 
 // make connects to the vds, and ends meanwhile what is queued on the proxies of a
 // secondary that takes over. Of an array on mirrors what answers is connected, and
-// one leg of each mirror suffices.
+// one leg of each mirror suffices: others go on being connected to beyond the pass.
 func (r connections) make(ctx context.Context) error {
 	if mirrored(r.c) {
 		if err := mirrors(r).letGo(ctx); err != nil {
@@ -81,27 +81,30 @@ func (r connections) make(ctx context.Context) error {
 		}
 	}
 	vds := connectedOf(r.c)
-	errs := make([]error, len(vds))
-	if err := agent.Parallel(1+len(vds), func(i int) error {
+	if mirrored(r.c) {
+		missing, errs, err := r.dialAll(ctx, vds)
+		for _, err := range errs {
+			r.later(err)
+		}
+		if err == nil && !usable(r.c, missing) {
+			err = cmp.Or(errs...)
+		}
+		return err
+	}
+	return agent.Parallel(1+len(vds), func(i int) error {
 		if i == 0 {
 			return r.settleProxies(ctx)
 		}
-		errs[i-1] = r.attachVD(ctx, vds[i-1])
-		return nil
-	}); err != nil {
-		return err
-	}
-	var failed []*apiv1.VdTarget
-	for i, err := range errs {
-		if err != nil {
-			failed = append(failed, vds[i])
-			r.later(err)
+		v := vds[i-1]
+		if name := vdPrefix + v.VdId; r.inv.Controller(name) != nil && !r.changed(name, false) {
+			return nil // it is as it should be
 		}
-	}
-	if !usable(r.c, failed) {
-		return cmp.Or(errs...)
-	}
-	return nil
+		err := r.attachVD(ctx, v)
+		if err == nil {
+			r.note(vdPrefix+v.VdId, true)
+		}
+		return err
+	})
 }
 
 // unwanted are the connections to legs that are stale or not named any more, and
@@ -137,9 +140,6 @@ func (r connections) unnamed() (names []string) {
 }
 
 func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
-	if name := vdPrefix + v.VdId; r.inv.Controller(name) != nil && !r.changed(name, false) {
-		return nil // it is as it should be
-	}
 	at := spdk.At(v.Listener.Listener())
 	if err := r.attach(ctx, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID, SubNQN: v.Nqn,
@@ -148,12 +148,15 @@ func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	}); err != nil {
 		return fmt.Errorf("vd %s at %s port %s: %w", v.VdId, at.TrAddr, at.TrSvcID, err)
 	}
-	r.note(vdPrefix+v.VdId, true)
 	return nil
 }
 
 func (r connections) unmake(ctx context.Context) error {
-	names := r.unnamed()
+	names, err := r.awaitDials(ctx) // one may have come to be meanwhile
+	if err != nil {
+		return err
+	}
+	names = append(names, r.unnamed()...)
 	for _, c := range r.attached() {
 		names = append(names, c.Name)
 	}

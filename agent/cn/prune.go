@@ -22,6 +22,7 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		return r // the heartbeat says so
 	}
 	own, may := a.owned()
+	a.forgetDials(own.controllers)
 	if !may {
 		return r
 	}

@@ -13,7 +13,7 @@ import (
 // what stands below it, so that all arrows point down. The root package, which
 // has the nouns, may be imported by all, and imports the standard library only.
 var may = []struct{ name, imports string }{
-	{"cmd", "agent/cn agent/dn cli csi monitor portal program sandbox spdk/rpccli store vdatgt/tgtcli"},
+	{"cmd", "agent/cn agent/dn cli csi monitor portal program sandbox spdk/rpccli store store/dbcli vdatgt/tgtcli"},
 	{"packaging", ""},
 	{"test", "nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
@@ -36,6 +36,7 @@ var may = []struct{ name, imports string }{
 	{"portal", "api array daemon daemon/httpd member pki placement portal/web program reason rpc store syncer"},
 	{"portal/web", "api"},
 	{"monitor", "api array daemon daemon/httpd member pki program reason rpc store syncer"},
+	{"store/dbcli", "pki program reason store syncer"},
 	{"syncer", "api array member pki placement reason rpc store"},
 	{"array", "placement store"},
 	{"placement", "blobstore/format"},

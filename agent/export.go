@@ -19,7 +19,8 @@ type Export struct {
 	Serial    string // at most 20 bytes
 	Model     string // at most 40 bytes
 	Hosts     []string
-	MinCntlid uint16 // 0: the data plane's default
+	Keys      map[string]HopKey // by host: what it proves itself by; others need not
+	MinCntlid uint16            // 0: the data plane's default
 	MaxCntlid uint16
 	Bdev      string // name; "": no namespace
 	UUID      string // of the namespace, in any spelling; also its NGUID
@@ -100,13 +101,26 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 	})
 }
 
-// admit adds the hosts that are missing.
+// admit adds the hosts that are missing, and has those prove themselves that were
+// admitted before they had to; what is connected stays.
 func (p *Plane) admit(ctx context.Context, sub *spdk.NvmfSubsystem, e Export) error {
 	for _, h := range e.Hosts {
-		if !slices.ContainsFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h }) {
-			if err := p.NvmfSubsystemAddHost(ctx, e.NQN, h); err != nil && !p.Admits(ctx, e.NQN, h) {
-				return err
+		keys, err := p.hostKeys(ctx, e.NQN, h, e.Keys[h])
+		if err != nil {
+			return err
+		}
+		at := slices.IndexFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h })
+		switch {
+		case at < 0:
+			err = p.NvmfSubsystemAddHost(ctx, e.NQN, h, keys)
+			if err != nil && p.Admits(ctx, e.NQN, spdk.NvmfHost{NQN: h, Keys: keys}) {
+				err = nil
 			}
+		case keys.Host != "" && sub.Hosts[at].Keys != keys:
+			err = p.NvmfSubsystemSetKeys(ctx, e.NQN, h, keys)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -121,12 +135,22 @@ func (p *Plane) settleHeld(ctx context.Context, e Export) error {
 	return p.Driver().Drain(ctx, e.NQN, 1)
 }
 
-// Admits reports that a host is on a subsystem's list now: the code that sends
-// hosts away, to come back, adds them again itself, and to add one twice is an
-// error, of one kind or another.
-func (p *Plane) Admits(ctx context.Context, nqn, host string) bool {
+// Admits reports that a host is on a subsystem's list now, with its keys: the code
+// that sends hosts away, to come back, adds them again itself, and to add one twice
+// is an error, of one kind or another.
+func (p *Plane) Admits(ctx context.Context, nqn string, host spdk.NvmfHost) bool {
 	s, err := p.NvmfGetSubsystem(ctx, nqn)
-	return err == nil && slices.ContainsFunc(s.Hosts, func(h spdk.NvmfHost) bool { return h.NQN == host })
+	return err == nil && slices.Contains(s.Hosts, host)
+}
+
+// Readmit adds a host that was on a subsystem's list to it again, with the keys that
+// it had. One that is on the list is not an error.
+func (p *Plane) Readmit(ctx context.Context, nqn string, host spdk.NvmfHost) error {
+	err := p.NvmfSubsystemAddHost(ctx, nqn, host.NQN, host.Keys)
+	if err != nil && p.Admits(ctx, nqn, host) {
+		return nil
+	}
+	return err
 }
 
 // ShutOut removes every host of a subsystem but those in keep; it returns when
@@ -137,6 +161,7 @@ func (p *Plane) ShutOut(ctx context.Context, sub *spdk.NvmfSubsystem, keep []str
 			if err := p.NvmfSubsystemRemoveHost(ctx, sub.NQN, h.NQN); err != nil && !spdk.IsInvalidParams(err) {
 				return err
 			}
+			p.dropHostKeys(ctx, sub.NQN, h.NQN)
 		}
 	}
 	return nil
@@ -259,6 +284,7 @@ func (p *Plane) DropSubsystem(ctx context.Context, nqn string) error {
 	if err := p.NvmfDeleteSubsystem(ctx, nqn); err != nil && !spdk.IsInvalidParams(err) && !spdk.IsNoSuchDevice(err) {
 		return fmt.Errorf("subsystem %s: %w", nqn, err)
 	}
+	p.dropHostKeys(ctx, nqn, "")
 	return nil
 }
 
@@ -269,6 +295,7 @@ func (p *Plane) RetireSubsystem(ctx context.Context, nqn string, there bool) err
 	if err := p.Driver().Retire(ctx, nqn, there); err != nil {
 		return fmt.Errorf("subsystem %s: %w", nqn, err)
 	}
+	p.dropHostKeys(ctx, nqn, "")
 	return nil
 }
 

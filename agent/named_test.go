@@ -194,14 +194,15 @@ func TestAdmits(t *testing.T) {
 			t.Fatal(err)
 		}
 		plane.Asked()
-		if !n.Plane.Admits(ctx, there, host) {
+		if !n.Plane.Admits(ctx, there, spdk.NvmfHost{NQN: host}) {
 			t.Errorf("%s: a host that is admitted is not found", name)
 		}
-		if n.Plane.Admits(ctx, there, host+"2") || n.Plane.Admits(ctx, there+"2", host) {
+		if n.Plane.Admits(ctx, there, spdk.NvmfHost{NQN: host + "2"}) || n.Plane.Admits(ctx, there+"2", spdk.NvmfHost{NQN: host}) ||
+			n.Plane.Admits(ctx, there, spdk.NvmfHost{NQN: host, Keys: spdk.Keys{Host: "key"}}) {
 			t.Errorf("%s: a host is found that is not admitted", name)
 		}
-		if asked := plane.Asked(); asked["nvmf_get_subsystems *"].Calls != 0 || asked["nvmf_get_subsystems"].Calls != 3 {
-			t.Errorf("%s: asked %v, want nvmf_get_subsystems by name, three times", name, asked)
+		if asked := plane.Asked(); asked["nvmf_get_subsystems *"].Calls != 0 || asked["nvmf_get_subsystems"].Calls != 4 {
+			t.Errorf("%s: asked %v, want nvmf_get_subsystems by name, four times", name, asked)
 		}
 	}
 }

@@ -59,6 +59,8 @@ type Plane struct {
 	ana    map[string]string    // subsystem NQN → state last set in this run
 	anaAt  map[string]time.Time // when it was set
 	raw    map[string]bool      // NQNs of RawDisks in use
+	hops   hops
+	proven map[string]spdk.Keys // by connection: what it was told to prove itself by in this run
 
 	beyond  sync.WaitGroup // work that outlives the pass that began it
 	changed chan struct{}  // the data plane was lost, found or restarted
@@ -90,7 +92,7 @@ type PlaneStatus struct {
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
 	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, OpenRaw: openNVMe, Reach: reachTCP,
-		ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{},
+		ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, hops: hops{}, proven: map[string]spdk.Keys{},
 		changed: make(chan struct{}, 1), marking: make(chan struct{}, 1)}
 	connect := cfg.Connect
 	if connect == nil {
@@ -180,7 +182,19 @@ func (p *Plane) LvstoreOn(ctx context.Context, base string) (*spdk.Lvstore, erro
 
 // BdevNvmeDetachController returns when the connection and its bdevs have gone.
 func (p *Plane) BdevNvmeDetachController(ctx context.Context, name string) error {
-	return p.Driver().Detach(ctx, name)
+	err := p.Driver().Detach(ctx, name)
+	if err == nil {
+		p.forgetConn(ctx, name)
+	}
+	return err
+}
+
+// DropProxy is Driver's.
+func (p *Plane) DropProxy(ctx context.Context, name string) (done bool, err error) {
+	if done, err = p.Driver().DropProxy(ctx, name); done && err == nil {
+		p.forgetConn(ctx, name)
+	}
+	return done, err
 }
 
 // Connect makes the data plane ready at the start of the agent, waiting up to
@@ -333,6 +347,9 @@ func (p *Plane) shortenKeepAlive(ctx context.Context) {
 		return
 	}
 	params := map[string]any{"keep_alive_timeout_ms": cmp.Or(p.cfg.KeepAlive, p.Driver().KeepAlive()).Milliseconds()}
+	if p.Driver().Authenticates() { // keys of hops cannot be guessed, so that no exponentiations are needed to hide what proves them
+		params["dhchap_dhgroups"] = []string{"null"}
+	}
 	if err := p.probes.Call(ctx, "bdev_nvme_set_options", params, nil); err != nil {
 		p.log.Warn("the data plane keeps its own keep-alive time-out for connections to disk nodes", "err", err)
 	}
@@ -364,11 +381,15 @@ func (p *Plane) prepare(ctx context.Context, id string) (string, error) {
 		have = have || strings.EqualFold(t.TrType, "tcp")
 	}
 	p.mu.Lock()
-	if p.driven != id { // else it was silent for a while
+	another := p.driven != id // else it was silent for a while
+	if another {
 		p.driver, p.driven = p.drive(kind, have), id
 		p.ana, p.anaAt = map[string]string{}, map[string]time.Time{}
 	}
 	p.mu.Unlock()
+	if another {
+		p.newHops(!have)
+	}
 	if !have {
 		if err := p.probes.NvmfCreateTransport(ctx, p.Driver().Transport(p.cfg.Transport)); err != nil {
 			return v.Version, fmt.Errorf("transport-conf: %w", err)

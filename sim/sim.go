@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -216,6 +217,11 @@ func (s *sim) openDB() error {
 	}
 	db, err := store.Open(context.Background(), "sqlite:///"+file+"?synchronous=off")
 	if err != nil {
+		return err
+	}
+	if err := db.Update(context.Background(), func(tx store.Tx) error { // connections between nodes authenticate
+		return tx.SetSecurity(store.Security{HopSecret: strings.Repeat("5a", 32)})
+	}); err != nil {
 		return err
 	}
 	s.db = &database{Store: db, net: s.net, machine: dbMachine}

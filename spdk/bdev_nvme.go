@@ -40,6 +40,8 @@ type NvmeAttach struct {
 	// FailAtOnce: I/O fails as soon as the connection is lost. vda_tgt only: a
 	// mirror has to hear of the loss of a leg.
 	FailAtOnce bool `json:"vda_fail_at_once,omitempty"`
+
+	Keys
 }
 
 // NvmeController is one element of bdev_nvme_get_controllers.
@@ -119,6 +121,16 @@ func (t TransportID) Same(o TransportID) bool { return t.Listener().Same(o.Liste
 // namespace whose NGUID or UUID is that of a bdev it has.
 func (a API) BdevNvmeAttachController(ctx context.Context, p NvmeAttach) ([]string, error) {
 	return ask[[]string](ctx, a, "bdev_nvme_attach_controller", p)
+}
+
+// BdevNvmeSetKeys replaces what a controller's connections authenticate by, and has
+// those that there are authenticate by it, under I/O: -13 when the other side does
+// not take the keys. SPDK 24.09.
+func (a API) BdevNvmeSetKeys(ctx context.Context, ctrlr string, keys Keys) error {
+	return a.do(ctx, "bdev_nvme_set_keys", struct {
+		Name string `json:"name"`
+		Keys
+	}{ctrlr, keys})
 }
 
 // BdevNvmeDetachController disconnects a controller and removes its bdevs.

@@ -75,9 +75,10 @@ type NvmfSubsystem struct {
 	SingleAssociation bool `json:"vda_single_association,omitempty"`
 }
 
-// NvmfHost is an admitted host.
+// NvmfHost is an admitted host, and what it has to prove to know.
 type NvmfHost struct {
 	NQN string `json:"nqn"`
+	Keys
 }
 
 // NvmfNamespace is a namespace: in nvmf_get_subsystems and, without Name, as
@@ -174,17 +175,29 @@ func (a API) NvmfSubsystemListenerSetANAState(ctx context.Context, subNQN string
 type hostParams struct {
 	NQN  string `json:"nqn"`
 	Host string `json:"host"`
+	Keys
 }
 
-// NvmfSubsystemAddHost admits a host NQN.
-func (a API) NvmfSubsystemAddHost(ctx context.Context, subNQN, hostNQN string) error {
-	return a.do(ctx, "nvmf_subsystem_add_host", hostParams{subNQN, hostNQN})
+// NvmfSubsystemAddHost admits a host NQN. With keys, of which there is one pair at
+// most, it has to authenticate.
+func (a API) NvmfSubsystemAddHost(ctx context.Context, subNQN, hostNQN string, keys ...Keys) error {
+	p := hostParams{NQN: subNQN, Host: hostNQN}
+	for _, k := range keys {
+		p.Keys = k
+	}
+	return a.do(ctx, "nvmf_subsystem_add_host", p)
+}
+
+// NvmfSubsystemSetKeys replaces what an admitted host has to prove to know. What is
+// connected stays connected. SPDK 24.09.
+func (a API) NvmfSubsystemSetKeys(ctx context.Context, subNQN, hostNQN string, keys Keys) error {
+	return a.do(ctx, "nvmf_subsystem_set_keys", hostParams{subNQN, hostNQN, keys})
 }
 
 // NvmfSubsystemRemoveHost shuts a host out: it returns when the host's
 // connections are closed and its I/O has settled.
 func (a API) NvmfSubsystemRemoveHost(ctx context.Context, subNQN, hostNQN string) error {
-	return a.do(ctx, "nvmf_subsystem_remove_host", hostParams{subNQN, hostNQN})
+	return a.do(ctx, "nvmf_subsystem_remove_host", hostParams{NQN: subNQN, Host: hostNQN})
 }
 
 // NvmfSubsystemAllowAnyHost opens or closes the subsystem to unlisted hosts.

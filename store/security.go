@@ -10,6 +10,9 @@ import (
 type Security struct {
 	CA      string // certificate of its CA, PEM
 	Secured bool   // no call in the clear is taken any more
+	// HopSecret is what the keys of connections between nodes are made of, in
+	// hexadecimal; "": they do not authenticate.
+	HopSecret string
 }
 
 // Member is a daemon that has, or had, a certificate of the cluster's CA.
@@ -38,9 +41,9 @@ const securityID = "cluster"
 
 var securityTable = table[securityRow]{
 	name: "vda_security", noun: "security",
-	cols:   []string{"id", "ca_cert", "secured"},
-	dest:   func(v *securityRow) []any { return []any{&v.id, &v.CA, &v.Secured} },
-	values: func(v *securityRow) []any { return []any{v.id, v.CA, v.Secured} },
+	cols:   []string{"id", "ca_cert", "secured", "hop_secret"},
+	dest:   func(v *securityRow) []any { return []any{&v.id, &v.CA, &v.Secured, &v.HopSecret} },
+	values: func(v *securityRow) []any { return []any{v.id, v.CA, v.Secured, v.HopSecret} },
 	label:  func(*securityRow) string { return "of the cluster" },
 }
 

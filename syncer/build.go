@@ -24,6 +24,10 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 	if err != nil {
 		return nil, err
 	}
+	keys, err := readHops(tx)
+	if err != nil {
+		return nil, err
+	}
 	req := newDnRequest(cluster, &dn.Node, dn.Version, base)
 	tombstones := 0
 	for i := range pds {
@@ -45,8 +49,8 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 			terms[vd.DAID] = term
 		}
 		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: vd.ID, PdId: vd.PDID, Size: vd.Size, Nqn: vda.VdNQN(vd.ID), Term: term,
-			HostNqn: vda.LegHostNQN(vda.PrimaryHostNQN(vd.DAID, term),
-				vd.Epoch), Epoch: vd.Epoch, Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID})
+			HostNqn: legHost(vd, term), Epoch: vd.Epoch, Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID,
+			HopKey: keys.vd(vd, term)})
 		tombstones += count(vd.Deleted)
 	}
 	req.AllowEmpty = tombstones > 0
@@ -93,7 +97,11 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 		return nil, f, err
 	}
 	req = newCnRequest(cluster, cn, cn.Version, base)
-	b := cnBuilder{tx: tx, dns: map[string]*vda.DN{}, fences: fences{map[string]bool{}, map[string]uint64{}}}
+	keys, err := readHops(tx)
+	if err != nil {
+		return nil, f, err
+	}
+	b := cnBuilder{tx: tx, keys: keys, dns: map[string]*vda.DN{}, fences: fences{map[string]bool{}, map[string]uint64{}}}
 	for i := range cntlrs {
 		spec, err := b.cntlr(&cntlrs[i])
 		if err != nil {
@@ -108,6 +116,7 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 // cnBuilder makes the specs of one request and reads each dn once.
 type cnBuilder struct {
 	tx     store.Reader
+	keys   hops
 	dns    map[string]*vda.DN
 	fences fences
 }
@@ -121,7 +130,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		Id: c.ID, DaId: da.ID, DaName: da.Name, CntlrIdx: c.Idx, Primary: c.Primary, Term: da.Term, Version: c.Version,
 		Deleted: c.Deleted, DestroyData: c.Deleted && c.Primary && da.Deleted,
 		Size: da.Size, Thin: da.Thin(), Create: c.Primary && !da.Created && !c.Deleted, ClusterSize: da.ClusterSize,
-		HostNqn: vda.ProxyHostNQN(c.ID),
+		HostNqn: vda.ProxyHostNQN(c.ID), HopKey: b.keys.cntlr(c, da.Term),
 	}
 	spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
 	spec.Limits = apiv1.NewLimits(da.Limits)
@@ -141,6 +150,9 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		switch {
 		case c.Primary && p.ID != c.ID && !p.Deleted:
 			spec.SecondaryHostNqns = append(spec.SecondaryHostNqns, vda.ProxyHostNQN(p.ID))
+			if key := b.keys.cntlr(p, da.Term); key != nil {
+				spec.SecondaryHopKeys = append(spec.SecondaryHopKeys, key)
+			}
 		case !c.Primary && p.Primary:
 			cn, err := b.tx.CN(p.CNID)
 			if err != nil {
@@ -245,7 +257,7 @@ func (b *cnBuilder) target(da *vda.DA, vd *vda.VD, legs bool) (*apiv1.VdTarget, 
 		}
 	}
 	return &apiv1.VdTarget{VdId: vd.ID, Listener: apiv1.NewListenerConf(dn.Listener), Nqn: vda.VdNQN(vd.ID), Uuid: UUID(vd.ID),
-		Epoch: vd.Epoch}, nil
+		Epoch: vd.Epoch, HopKey: b.keys.vd(vd, da.Term)}, nil
 }
 
 // exps are the exporters that have a state on this controller, tombstones

@@ -181,7 +181,7 @@ func (p *pass) link(ctx context.Context, e, prev *apiv1.ExpSpec) (string, error)
 		return name + "n1", nil
 	}
 	at := p.Plane.ListenAddress()
-	if err := p.attach(ctx, spdk.NvmeAttach{
+	if err := p.attach(ctx, agent.HopKey(p.c.HopKey).For(prev.Nqn), spdk.NvmeAttach{
 		Name: name, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID,
 		SubNQN: prev.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(backendFastIOFail),
 	}); err != nil {

@@ -124,9 +124,17 @@ func (p *pass) closeToHosts(ctx context.Context, why why, e *apiv1.ExpSpec) erro
 		}
 		return err
 	}
+	sub, err := p.Plane.NvmfGetSubsystem(ctx, e.Nqn) // hosts come back to prove what they had to before
+	if spdk.IsNoSuchDevice(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	hosts := append(slices.Clone(p.c.SecondaryHostNqns), e.Hosts()...)
-	return agent.Parallel(len(hosts), func(i int) error {
-		return p.disconnect(ctx, e.Nqn, hosts[i])
+	listed := slices.DeleteFunc(sub.Hosts, func(h spdk.NvmfHost) bool { return !slices.Contains(hosts, h.NQN) })
+	return agent.Parallel(len(listed), func(i int) error {
+		return p.disconnect(ctx, e.Nqn, listed[i])
 	})
 }
 
@@ -134,10 +142,10 @@ func (p *pass) closeToHosts(ctx context.Context, why why, e *apiv1.ExpSpec) erro
 // gives a path up for good when it comes back and is refused. To remove a host
 // takes as long as its I/O, which may wait for a dn, but the data plane strikes
 // the host off its list first.
-func (p *pass) disconnect(ctx context.Context, nqn, host string) error {
+func (p *pass) disconnect(ctx context.Context, nqn string, host spdk.NvmfHost) error {
 	removed := make(chan error, 1)
 	go func() {
-		removed <- agent.Guard(func() error { return p.Plane.NvmfSubsystemRemoveHost(ctx, nqn, host) })
+		removed <- agent.Guard(func() error { return p.Plane.NvmfSubsystemRemoveHost(ctx, nqn, host.NQN) })
 	}()
 	for gone := false; !gone; {
 		select {
@@ -152,8 +160,8 @@ func (p *pass) disconnect(ctx context.Context, nqn, host string) error {
 		case <-time.After(readmitInterval):
 		}
 		// Before it has been struck off, adding it is an error.
-		if err := p.Plane.NvmfSubsystemAddHost(ctx, nqn, host); err != nil && gone && !p.Plane.Admits(ctx, nqn, host) {
-			return err
+		if err := p.Plane.NvmfSubsystemAddHost(ctx, nqn, host.NQN, host.Keys); err != nil && gone {
+			return p.Plane.Readmit(ctx, nqn, host)
 		}
 	}
 	return nil

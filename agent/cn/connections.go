@@ -141,7 +141,7 @@ func (r connections) unnamed() (names []string) {
 
 func (r connections) attachVD(ctx context.Context, v *apiv1.VdTarget) error {
 	at := spdk.At(v.Listener.Listener())
-	if err := r.attach(ctx, spdk.NvmeAttach{
+	if err := r.attach(ctx, v.HopKey, spdk.NvmeAttach{
 		Name: vdPrefix + v.VdId, TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID, SubNQN: v.Nqn,
 		HostNQN: vda.LegHostNQN(r.c.HostNqn, v.Epoch), FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
 		FailAtOnce: several(r.c),
@@ -266,8 +266,8 @@ const (
 )
 
 // attach connects a controller of one namespace: to a vd, to the primary or, as
-// a link, to another exporter.
-func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
+// a link, to another exporter. Both sides prove that they know key.
+func (p *pass) attach(ctx context.Context, key agent.HopKey, n spdk.NvmeAttach) error {
 	select {
 	case p.attaching <- struct{}{}:
 		defer func() { <-p.attaching }()
@@ -278,7 +278,7 @@ func (p *pass) attach(ctx context.Context, n spdk.NvmeAttach) error {
 	if n.FabricsConnectTimeoutUs == nil {
 		n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))
 	}
-	bdevs, err := p.Plane.Driver().Attach(ctx, n)
+	bdevs, err := p.Plane.Attach(ctx, n, key)
 	if err != nil {
 		return err
 	}

@@ -94,6 +94,7 @@ func (r exporters) exportOne(ctx context.Context, e *apiv1.ExpSpec, bdev, ana st
 	}
 	x := r.export(e, bdev, ana)
 	x.Hosts = append(append(x.Hosts, r.c.SecondaryHostNqns...), more...)
+	x.Keys = r.proxyKeys(e)
 	if err := r.Plane.Ensure(ctx, r.inv, x); err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ type lab struct {
 	spec *apiv1.CntlrSpec // what all controllers' specs have in common
 
 	vdSize uint64   // bytes; default 12 MiB
+	secret string   // what keys are made of; "": connections do not authenticate
 	pdConf []string // by dn; malloc when empty
 }
 
@@ -184,6 +185,11 @@ func (l *lab) hostNQN() string {
 	return fmt.Sprintf("nqn.2016-06.io.spdk:vda-cntlr-%s-%d", daID, l.term)
 }
 
+// key is that of a vd or a controller in the present term.
+func (l *lab) key(id string) agent.HopKey {
+	return agent.HopKey(l.secret).For(fmt.Sprint(id, " ", l.term))
+}
+
 // fence syncs the dns: vds admit the primary of the present term.
 func (l *lab) fence(deleted bool) {
 	l.Helper()
@@ -217,7 +223,7 @@ func (l *lab) syncDN(i int, deleted bool) []*apiv1.ObjectState {
 	}
 	vd := &apiv1.VdSpec{Id: id("b0", i), PdId: id("a0", i), Size: cmp.Or(l.vdSize, 12<<20), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i),
 		Term: l.term, Epoch: epoch, HostNqn: vda.LegHostNQN(l.hostNQN(), epoch), DaId: daID, Uuid: id("b0", i),
-		Deleted: deleted, Version: d.version}
+		Deleted: deleted, Version: d.version, HopKey: l.key(id("b0", i))}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r, err := d.a.Sync(ctx, &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, Listener: at(d.port),
@@ -233,6 +239,13 @@ func (l *lab) cntlr(i, primary int) *apiv1.CntlrSpec {
 	n, c := l.cns[i], proto.CloneOf(l.spec)
 	c.Id, c.CntlrIdx, c.Term, c.Version = n.cntlr, uint32(i), l.term, n.version
 	c.MinCntlid, c.MaxCntlid = uint32(i*1000+1), uint32(i*1000+1000)
+	c.HopKey = l.key(n.cntlr)
+	for _, g := range c.Grps {
+		for k, v := range g.Vds {
+			v.HopKey = l.key(v.VdId)
+			g.Columns[k].Legs[0].Vd.HopKey = v.HopKey
+		}
+	}
 	for k, e := range c.Exps {
 		e.EsId = id("e5", i+16*k)
 	}
@@ -244,6 +257,9 @@ func (l *lab) cntlr(i, primary int) *apiv1.CntlrSpec {
 	for j, o := range l.cns {
 		if j != i {
 			c.SecondaryHostNqns = append(c.SecondaryHostNqns, "nqn.2016-06.io.spdk:vda-px-"+o.cntlr)
+			if key := l.key(o.cntlr); key != nil {
+				c.SecondaryHopKeys = append(c.SecondaryHopKeys, key)
+			}
 		}
 	}
 	return c

@@ -26,7 +26,7 @@ func (a *Agent) Orphans(_ context.Context, req *apiv1.OrphansRequest) (*apiv1.Or
 	}
 	reply := &apiv1.OrphansReply{}
 	for _, id := range slices.Sorted(maps.Keys(cntlrs)) {
-		reply.Cntlrs = append(reply.Cntlrs, cntlrs[id].(*apiv1.CntlrSpec))
+		reply.Cntlrs = append(reply.Cntlrs, cntlrs[id].(*apiv1.CntlrSpec).WithoutKeys())
 	}
 	return reply, nil
 }

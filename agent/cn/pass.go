@@ -83,10 +83,15 @@ func (p *pass) run(ctx context.Context) {
 	case p.c.Primary && mirrored(p.c) && !p.Plane.Driver().Mirrors():
 		p.failAll(fmt.Errorf("columns of disk array %s have several legs, and this node's data plane has no mirrors, as SPDK has none; "+
 			"run vda_tgt on this node, or move the array to a controller on a node that runs it", p.c.DaName))
-	case p.c.Primary:
-		p.primary(ctx)
 	default:
-		p.secondary(ctx)
+		if err := p.prove(ctx); err != nil {
+			p.fail(p.c.Id, err)
+		}
+		if p.c.Primary {
+			p.primary(ctx)
+		} else {
+			p.secondary(ctx)
+		}
 	}
 }
 

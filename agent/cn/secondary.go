@@ -80,11 +80,8 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, e
 	name, l, inv := pxPrefix+e.Id, p.c.PrimaryListener, p.inv
 	want := spdk.At(l.Listener())
 	have := p.inv.Controller(name)
-	if have != nil && len(have.Ctrlrs) > 0 {
-		path := have.Ctrlrs[0]
-		if path.TrID.Same(want) && path.TrID.SubNQN == e.Nqn && p.inv.BdevName(name+"n1") != "" {
-			return inv, nil
-		}
+	if have != nil && p.leads(have, e) {
+		return inv, nil
 	}
 	if have != nil {
 		// The primary has moved, or its namespace went away.
@@ -93,7 +90,7 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, e
 			return inv, err
 		}
 	}
-	if err := p.attach(ctx, spdk.NvmeAttach{
+	if err := p.attach(ctx, agent.HopKey(p.c.HopKey).For(e.Nqn), spdk.NvmeAttach{
 		Name: name, TrType: want.TrType, TrAddr: want.TrAddr, AdrFam: want.AdrFam, TrSvcID: want.TrSvcID,
 		SubNQN: e.Nqn, HostNQN: vda.ProxyHostNQN(p.c.Id), FastIOFailTimeoutSec: p.Plane.Driver().FastIOFail(plane.ProxyFastIOFail),
 		FabricsConnectTimeoutUs: spdk.Ptr(uint64(plane.ProxyConnectTimeout / time.Microsecond)),
@@ -101,6 +98,12 @@ func (p *pass) proxy(ctx context.Context, e *apiv1.ExpSpec) (*agent.Inventory, e
 		return inv, err
 	}
 	return inv, nil
+}
+
+// leads reports that a proxy leads to the primary and has a bdev.
+func (p *pass) leads(c *spdk.NvmeController, e *apiv1.ExpSpec) bool {
+	return len(c.Ctrlrs) > 0 && c.Ctrlrs[0].TrID.Same(spdk.At(p.c.PrimaryListener.Listener())) && c.Ctrlrs[0].TrID.SubNQN == e.Nqn &&
+		p.inv.BdevName(c.Name+"n1") != ""
 }
 
 // unplug takes the namespace off a proxy that is to be replaced, and detaches
@@ -169,7 +172,7 @@ func (p *pass) dropProxies(ctx context.Context) error {
 	dropped := make([]bool, len(exps))
 	if err := agent.Parallel(len(exps), func(i int) (err error) {
 		if name := pxPrefix + exps[i].Id; p.inv.Controller(name) != nil {
-			dropped[i], err = p.Plane.Driver().DropProxy(ctx, name)
+			dropped[i], err = p.Plane.DropProxy(ctx, name)
 		}
 		return err
 	}); err != nil || !slices.Contains(dropped, true) {

@@ -44,7 +44,7 @@ func (a *Agent) Orphans(ctx context.Context, req *apiv1.OrphansRequest) (*apiv1.
 		reply.Pds = append(reply.Pds, pds[id].(*apiv1.PdSpec))
 	}
 	for _, id := range slices.Sorted(maps.Keys(vds)) {
-		reply.Vds = append(reply.Vds, vds[id])
+		reply.Vds = append(reply.Vds, vds[id].WithoutKeys())
 	}
 	return reply, nil
 }

@@ -115,7 +115,7 @@ func (a *Agent) ensureVD(ctx context.Context, spec *apiv1.VdSpec) error {
 	e := agent.Export{NQN: spec.Nqn, Serial: spec.Id[:min(20, len(spec.Id))], Model: "VDA_VD", Bdev: name, UUID: spec.Uuid,
 		Single: true}
 	if spec.HostNqn != "" {
-		e.Hosts = []string{spec.HostNqn}
+		e.Hosts, e.Keys = []string{spec.HostNqn}, map[string]agent.HopKey{spec.HostNqn: spec.HopKey}
 	}
 	if err := a.Plane.Ensure(ctx, inv, e); err != nil {
 		return err

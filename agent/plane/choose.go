@@ -81,6 +81,12 @@ func Learn(ctx context.Context, api spdk.API, v *spdk.Version, agent string) (Ki
 
 func (k Kind) has(method string) bool { return slices.Contains(k.methods, method) }
 
+// authenticates is Driver's.
+func (k Kind) authenticates() bool {
+	return k.has("keyring_file_add_key") && k.has("nvmf_subsystem_set_keys") &&
+		(k.has("bdev_nvme_set_keys") || !k.has("bdev_nvme_attach_controller"))
+}
+
 // Driver returns the driver for a kind of data plane. The zero Kind is an SPDK
 // of which nothing is known.
 func (k Kind) Driver(c Config) Driver {

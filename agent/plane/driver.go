@@ -34,6 +34,9 @@ type Setup interface {
 	// Mirrors reports that the data plane has mirrors, so that its node can carry
 	// controllers of mirrored arrays.
 	Mirrors() bool
+	// Authenticates reports that the data plane has DH-HMAC-CHAP, as target and as
+	// initiator, and can be given other keys while it is at work.
+	Authenticates() bool
 	// ClosesLvstore reports that bdev_lvol_get_lvstores must not be called while
 	// a method is under way.
 	ClosesLvstore(method string) bool

@@ -40,6 +40,7 @@ type traits struct {
 	// what is behind an NVMe bdev, unless told not to: SPDK 24.09.
 	passesThrough bool
 	queues        bool // has bdev_set_qd_sampling_period
+	proves        bool // authenticates: SPDK 24.09
 }
 
 func newSPDKTgt(c Config, k Kind) *spdkTgt {
@@ -58,6 +59,7 @@ func traitsOf(k Kind) traits {
 		exactKeepAlive: k.version.AtLeast(25, 5),
 		listenerState:  k.version.AtLeast(24, 1),
 		queues:         k.has("bdev_set_qd_sampling_period"),
+		proves:         k.authenticates(),
 		passesThrough:  k.version.AtLeast(24, 9),
 	}
 }
@@ -101,6 +103,8 @@ var closesLvstores = map[string]bool{
 }
 
 func (d *spdkTgt) Mirrors() bool { return false }
+
+func (d *spdkTgt) Authenticates() bool { return d.proves }
 
 func (d *spdkTgt) ClosesLvstore(method string) bool { return closesLvstores[method] }
 

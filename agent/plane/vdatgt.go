@@ -19,6 +19,7 @@ type vdaTgt struct {
 	grows   bool // has vda_lvol_grow
 	singles bool // has vda_nvmf_set_single_association
 	counts  bool // has vda_get_iostat
+	proves  bool // authenticates
 
 	mu sync.Mutex
 	// retired says of subsystems whether they are retired in this run of the data
@@ -29,7 +30,7 @@ type vdaTgt struct {
 func newVDATgt(c Config, k Kind) *vdaTgt {
 	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
 		grows: k.has("vda_lvol_grow"), singles: k.has("vda_nvmf_set_single_association"),
-		counts: k.has("vda_get_iostat"), retired: map[string]bool{}}
+		counts: k.has("vda_get_iostat"), proves: k.authenticates(), retired: map[string]bool{}}
 }
 
 // Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers
@@ -46,6 +47,8 @@ func (d *vdaTgt) KeepAlive() time.Duration { return 3 * time.Second }
 func (d *vdaTgt) Warnings() []string { return nil }
 
 func (d *vdaTgt) Mirrors() bool { return d.mirrors }
+
+func (d *vdaTgt) Authenticates() bool { return d.proves }
 
 func (d *vdaTgt) ClosesLvstore(string) bool { return false }
 

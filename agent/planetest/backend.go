@@ -16,7 +16,10 @@ func (p *Plane) attach(a *params) (any, error) {
 	if p.isCut(addr) {
 		return nil, errIO
 	}
-	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN}
+	if !p.knows(a.Keys) {
+		return nil, errNoKey
+	}
+	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN, keys: a.Keys}
 	remote, err := p.connect(c, a)
 	if err != nil {
 		return nil, errIO

@@ -59,8 +59,9 @@ type Plane struct {
 	pending map[string]int // names of lvols that are being made, while hooks hold that up
 	subs    map[string]*subsystem
 	ana     map[string]string
-	retired map[string]bool // subsystems whose hosts are told not to come back
-	real    *mirrors        // of this run, on a live cluster; nil: the plane has none
+	keyring map[string]string // texts of keys by name
+	retired map[string]bool   // subsystems whose hosts are told not to come back
+	real    *mirrors          // of this run, on a live cluster; nil: the plane has none
 }
 
 type bdev struct {
@@ -78,6 +79,7 @@ type ctrlr struct {
 	name, addr, nqn, host string
 	path                  *Initiator // on a live cluster
 	disabled              bool
+	keys                  spdk.Keys
 }
 
 type raid struct {
@@ -140,7 +142,7 @@ func (p *Plane) Boot() {
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
 	p.mirrors, p.pending = map[string]*spdk.Mirror{}, map[string]int{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
-	p.retired = map[string]bool{}
+	p.retired, p.keyring = map[string]bool{}, map[string]string{}
 	if p.c.live != nil && p.swaps {
 		p.real = newMirrors()
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // Target is what an Initiator connects to.
@@ -20,6 +21,8 @@ type Target struct {
 	// Linux has a connection given up, as Linux does it since 6.10, when it is
 	// refused for good after it was there once.
 	Linux bool
+
+	keys spdk.Keys // in the keyring of the initiator's plane
 }
 
 // connectTimeout bounds one attempt to connect.
@@ -172,7 +175,7 @@ func (i *Initiator) join(q *Plane) bool {
 		}
 		return false
 	}
-	if !i.settled(q, s) {
+	if !q.proven(i.NQN, i.Host, i.p.secrets(i.keys)) || !i.settled(q, s) {
 		return false
 	}
 	i.once = true

@@ -141,9 +141,12 @@ func (p *Plane) touch(b *bdev, write bool) error {
 // connect makes the connection of a controller and returns the namespace.
 func (p *Plane) connect(c *ctrlr, a *params) (*bdev, error) {
 	if p.c.live == nil {
+		if q := p.c.planes[c.addr]; q != nil && !q.proven(c.nqn, c.host, p.secrets(c.keys)) {
+			return nil, errors.New("authentication failed")
+		}
 		return p.c.reach(c.addr, c.nqn, c.host)
 	}
-	cfg := Target{Addr: c.addr, NQN: c.nqn, Host: c.host, Silence: p.silence, Reconnect: time.Second, FastFail: -1}
+	cfg := Target{keys: c.keys, Addr: c.addr, NQN: c.nqn, Host: c.host, Silence: p.silence, Reconnect: time.Second, FastFail: -1}
 	if a.FailAtOnce {
 		cfg.FastFail = 0
 	} else if a.FastFailSec != nil {

@@ -109,7 +109,10 @@ var nvmfMethods = map[string]handler{
 		if p.swaps && s.leaving() && !p.c.live.NoSettle {
 			return jsonrpc.Errno(syscall.EBUSY, "commands of a host that was removed are under way still")
 		}
-		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host})
+		if !p.knows(a.Keys) {
+			return errInvalid
+		}
+		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host, Keys: a.Keys})
 		p.c.admitted(p, s.NQN, a.Host)
 		return nil
 	})},

@@ -55,6 +55,9 @@ type params struct {
 	Legs         []spdk.MirrorLeg    `json:"legs"`
 	Single       bool                `json:"single"`
 	FailAtOnce   bool                `json:"vda_fail_at_once"`
+	Path         string              `json:"path"`
+
+	spdk.Keys
 
 	spdk.RateLimits
 
@@ -237,9 +240,8 @@ func init() {
 		"bdev_raid_get_bdevs":          {false, (*Plane).getRaids},
 	}
 	maps.Copy(methods, mirrorMethods)
-	for name, h := range nvmfMethods {
-		methods[name] = h
-	}
+	maps.Copy(methods, nvmfMethods)
+	maps.Copy(methods, keyMethods)
 	for name, h := range liveMirrorMethods {
 		methods[name] = byPlane(h, methods[name])
 	}

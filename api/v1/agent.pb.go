@@ -1913,7 +1913,10 @@ type VdSpec struct {
 	// Counts the admissions of this vd, of one that is a leg of a mirror: the
 	// hosts of earlier epochs are fenced before host_nqn, which
 	// then ends in -e<epoch>, is let in. 0: the vd was never dropped from a mirror.
-	Epoch         uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Epoch uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// What host_nqn and the vd's subsystem prove to each other that they know, 32
+	// bytes; another one for each term and epoch. None in a plain cluster.
+	HopKey        []byte `protobuf:"bytes,20,opt,name=hop_key,json=hopKey,proto3" json:"hop_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2023,6 +2026,13 @@ func (x *VdSpec) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *VdSpec) GetHopKey() []byte {
+	if x != nil {
+		return x.HopKey
+	}
+	return nil
 }
 
 type SyncCnRequest struct {
@@ -2163,8 +2173,13 @@ type CntlrSpec struct {
 	MinLegs           uint32        `protobuf:"varint,23,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"` // of a mirrored array
 	Limits            *Limits       `protobuf:"bytes,24,opt,name=limits,proto3" json:"limits,omitempty"`                   // of the volume, on the primary; none when it is absent
 	Snaps             []*SnapSpec   `protobuf:"bytes,30,rep,name=snaps,proto3" json:"snaps,omitempty"`                     // primary only
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Of this controller in this term: from it come the keys by which it gets at
+	// exporters, a secondary at the primary's. None in a plain cluster.
+	HopKey []byte `protobuf:"bytes,40,opt,name=hop_key,json=hopKey,proto3" json:"hop_key,omitempty"`
+	// Primary only: the hop_key of each of secondary_host_nqns, in their order.
+	SecondaryHopKeys [][]byte `protobuf:"bytes,41,rep,name=secondary_hop_keys,json=secondaryHopKeys,proto3" json:"secondary_hop_keys,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *CntlrSpec) Reset() {
@@ -2368,6 +2383,20 @@ func (x *CntlrSpec) GetLimits() *Limits {
 func (x *CntlrSpec) GetSnaps() []*SnapSpec {
 	if x != nil {
 		return x.Snaps
+	}
+	return nil
+}
+
+func (x *CntlrSpec) GetHopKey() []byte {
+	if x != nil {
+		return x.HopKey
+	}
+	return nil
+}
+
+func (x *CntlrSpec) GetSecondaryHopKeys() [][]byte {
+	if x != nil {
+		return x.SecondaryHopKeys
 	}
 	return nil
 }
@@ -2754,7 +2783,8 @@ type VdTarget struct {
 	Listener      *ListenerConf          `protobuf:"bytes,2,opt,name=listener,proto3" json:"listener,omitempty"`
 	Nqn           string                 `protobuf:"bytes,3,opt,name=nqn,proto3" json:"nqn,omitempty"`
 	Uuid          string                 `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"` // VdSpec.epoch: part of the host NQN under which the vd is attached
+	Epoch         uint64                 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`                 // VdSpec.epoch: part of the host NQN under which the vd is attached
+	HopKey        []byte                 `protobuf:"bytes,20,opt,name=hop_key,json=hopKey,proto3" json:"hop_key,omitempty"` // VdSpec.hop_key
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2822,6 +2852,13 @@ func (x *VdTarget) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *VdTarget) GetHopKey() []byte {
+	if x != nil {
+		return x.HopKey
+	}
+	return nil
 }
 
 type ExpSpec struct {
@@ -3126,7 +3163,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\tconf_json\x18\x03 \x01(\tR\bconfJson\x12\x16\n" +
 	"\x06format\x18\x04 \x01(\bR\x06format\x12\x18\n" +
 	"\adeleted\x18\x05 \x01(\bR\adeleted\x12\x18\n" +
-	"\aversion\x18\x06 \x01(\x04R\aversion\"\xf5\x01\n" +
+	"\aversion\x18\x06 \x01(\x04R\aversion\"\x93\x02\n" +
 	"\x06VdSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05pd_id\x18\x02 \x01(\tR\x04pdId\x12\x12\n" +
@@ -3139,7 +3176,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x04uuid\x18\t \x01(\tR\x04uuid\x12\x13\n" +
 	"\x05da_id\x18\n" +
 	" \x01(\tR\x04daId\x12\x14\n" +
-	"\x05epoch\x18\v \x01(\x04R\x05epoch\"\xca\x02\n" +
+	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12\x1c\n" +
+	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xca\x02\n" +
 	"\rSyncCnRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3151,7 +3189,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06cntlrs\x18\a \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x12\x1f\n" +
 	"\vallow_empty\x18\b \x01(\bR\n" +
 	"allowEmpty\x12)\n" +
-	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\x91\x06\n" +
+	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\xe2\x06\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -3182,7 +3220,9 @@ const file_v1_agent_proto_rawDesc = "" +
 	"redundancy\x12\x19\n" +
 	"\bmin_legs\x18\x17 \x01(\rR\aminLegs\x12&\n" +
 	"\x06limits\x18\x18 \x01(\v2\x0e.vda.v1.LimitsR\x06limits\x12&\n" +
-	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\"\xcd\x01\n" +
+	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\x12\x1c\n" +
+	"\ahop_key\x18( \x01(\fB\x03\x80\x01\x01R\x06hopKey\x121\n" +
+	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\"\xcd\x01\n" +
 	"\x06Limits\x12#\n" +
 	"\x0erw_ios_per_sec\x18\x01 \x01(\x04R\vrwIosPerSec\x12)\n" +
 	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
@@ -3211,13 +3251,14 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\aLegSpec\x12 \n" +
 	"\x02vd\x18\x01 \x01(\v2\x10.vda.v1.VdTargetR\x02vd\x12#\n" +
 	"\x04role\x18\x02 \x01(\x0e2\x0f.vda.v1.LegRoleR\x04role\x12\x12\n" +
-	"\x04bare\x18\x03 \x01(\bR\x04bare\"\x8d\x01\n" +
+	"\x04bare\x18\x03 \x01(\bR\x04bare\"\xab\x01\n" +
 	"\bVdTarget\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x120\n" +
 	"\blistener\x18\x02 \x01(\v2\x14.vda.v1.ListenerConfR\blistener\x12\x10\n" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"\xc4\x02\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x1c\n" +
+	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xc4\x02\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +

@@ -220,6 +220,6 @@ var actions = map[string]func(context.Context, Main) (string, error){
 	"token":   secured(enrolToken),
 	"user":    secured(userToken),
 	"revoke":  secured(revoke),
-	"secure":  secured(secure),
+	"secure":  secure,
 	"members": secured(members),
 }

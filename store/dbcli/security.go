@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/syncer"
 )
 
 // roles are those of users; package portal says what each may do.
@@ -194,67 +194,17 @@ func revoke(m Main, tx store.Tx, now time.Time) (string, error) {
 }
 
 // secure is the action secure.
-func secure(_ Main, tx store.Tx, now time.Time) (string, error) {
-	s, err := tx.Security()
-	switch {
-	case err != nil:
-		return "", err
-	case s.CA == "":
-		return "", errors.New("the cluster has no CA yet: see --action make-ca")
-	case s.Secured:
-		return "already secured, nothing changed", nil
-	}
-	lack, err := lacking(tx, now)
+func secure(ctx context.Context, m Main) (msg string, err error) {
+	db, err := store.Open(ctx, m.DatabaseURI)
 	if err != nil {
 		return "", err
 	}
-	if len(lack) > 0 {
-		return "", fmt.Errorf("these have no certificate and would be cut off: %s; enrol them first, see --action token",
-			vda.Shorten(strings.Join(lack, ", "), 600))
+	fresh, err := syncer.SecureCluster(ctx, db, time.Now())
+	msg = "the cluster is secured: its daemons refuse calls in the clear within a few seconds, for good"
+	if !fresh {
+		msg = "the cluster was secured before; the keys of connections between its nodes are handed out again"
 	}
-	s.Secured = true
-	return "the cluster is secured: its daemons refuse calls in the clear within a few seconds, for good", tx.SetSecurity(s)
-}
-
-// lacking are the members that the cluster knows and that have no good certificate.
-func lacking(tx store.Tx, now time.Time) (lack []string, err error) {
-	all, err := tx.Members()
-	if err != nil {
-		return nil, err
-	}
-	good := map[string]bool{}
-	for _, m := range all {
-		good[m.Kind+" "+m.Name] = m.Expires.After(now) && m.Expires.Add(-pki.LeafLife).After(m.Revoked)
-	}
-	portals := slices.ContainsFunc(all, func(m store.Member) bool { return m.Kind == pki.Portal && m.Expires.After(now) })
-	if !portals {
-		lack = append(lack, "any portal")
-	}
-	want := func(kind, name string) {
-		if key := kind + " " + name; !good[key] && !slices.Contains(lack, key) {
-			lack = append(lack, key)
-		}
-	}
-	r := tx.Unlocked()
-	dns, _, err := r.ListDN(store.NodeFilter{}, store.Page{})
-	if err != nil {
-		return nil, err
-	}
-	for i := range dns {
-		want(pki.DN, dns[i].Name)
-	}
-	cns, _, err := r.ListCN(store.NodeFilter{}, store.Page{})
-	if err != nil {
-		return nil, err
-	}
-	for i := range cns {
-		want(pki.CN, cns[i].Name)
-	}
-	monitors, err := r.Monitors()
-	for _, m := range monitors {
-		want(pki.Monitor, m.Name)
-	}
-	return lack, err
+	return msg, errors.Join(err, db.Close())
 }
 
 // members is the action members.

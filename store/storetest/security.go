@@ -10,7 +10,7 @@ import (
 )
 
 func testSecurity(t *testing.T, s *suite) {
-	for _, want := range []store.Security{{CA: "certificate"}, {CA: "certificate", Secured: true}, {}} {
+	for _, want := range []store.Security{{CA: "certificate"}, {CA: "certificate", Secured: true, HopSecret: "0123"}, {}} {
 		s.update(t, func(tx store.Tx) error { return tx.SetSecurity(want) })
 		s.view(t, func(tx store.Reader) error {
 			got, err := tx.Security()

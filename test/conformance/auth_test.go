@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func (p *plane) addKey(name string, s *dhchap.Secret) {
 	if err := os.WriteFile(path, []byte(s.Reveal()), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
-	p.ok(p.Call(p.t.Context(), "keyring_file_add_key", map[string]string{"name": name, "path": path}, nil))
+	p.ok(p.KeyringFileAddKey(p.t.Context(), name, path))
 }
 
 // demand has the host of serve authenticate.
@@ -27,11 +28,13 @@ func (p *plane) demand(key, ctrlrKey string) {
 	p.t.Helper()
 	ctx := p.t.Context()
 	p.ok(p.NvmfSubsystemRemoveHost(ctx, subNQN, hostNQN))
-	params := map[string]string{"nqn": subNQN, "host": hostNQN, "dhchap_key": key}
-	if ctrlrKey != "" {
-		params["dhchap_ctrlr_key"] = ctrlrKey
+	keys := spdk.Keys{Host: key, Ctrlr: ctrlrKey}
+	p.ok(p.NvmfSubsystemAddHost(ctx, subNQN, hostNQN, keys))
+	sub, err := p.NvmfGetSubsystem(ctx, subNQN)
+	p.ok(err)
+	if !slices.Contains(sub.Hosts, spdk.NvmfHost{NQN: hostNQN, Keys: keys}) {
+		p.t.Errorf("the list of hosts says %v", sub.Hosts)
 	}
-	p.ok(p.Call(ctx, "nvmf_subsystem_add_host", params, nil))
 }
 
 // TestHostsAuthenticate: our host against each plane's target, by each hash and
@@ -82,8 +85,7 @@ func TestHostsAuthenticate(t *testing.T) {
 
 		c := p.connect(host.Config{Trsvcid: port, Queues: 2, Keys: dhchap.Keys{Host: key, Controller: ctrlr}})
 		transfer(t, c.Namespace(1))
-		p.ok(p.Call(t.Context(), "nvmf_subsystem_set_keys", map[string]string{"nqn": subNQN, "host": hostNQN, "dhchap_key": "other",
-			"dhchap_ctrlr_key": "ctrlr"}, nil))
+		p.ok(p.NvmfSubsystemSetKeys(t.Context(), subNQN, hostNQN, spdk.Keys{Host: "other", Ctrlr: "ctrlr"}))
 		transfer(t, c.Namespace(1)) // what is connected stays
 		p.ok(c.SetKeys(t.Context(), dhchap.Keys{Host: other, Controller: ctrlr}))
 		transfer(t, c.Namespace(1))
@@ -143,10 +145,16 @@ func TestPlanesAuthenticate(t *testing.T) {
 					}
 				}
 				cn.ok(attach("key", "ctrlr"))
-				dn.ok(dn.Call(ctx, "nvmf_subsystem_set_keys", map[string]string{"nqn": subNQN, "host": hostNQN, "dhchap_key": "other",
-					"dhchap_ctrlr_key": "ctrlr"}, nil))
-				cn.ok(cn.Call(ctx, "bdev_nvme_set_keys", map[string]string{"name": "N", "dhchap_key": "other", "dhchap_ctrlr_key": "ctrlr"}, nil))
+				dn.ok(dn.NvmfSubsystemSetKeys(ctx, subNQN, hostNQN, spdk.Keys{Host: "other", Ctrlr: "ctrlr"}))
+				cn.ok(cn.BdevNvmeSetKeys(ctx, "N", spdk.Keys{Host: "other", Ctrlr: "ctrlr"}))
 				cn.ok(cn.BdevNvmeDetachController(ctx, "N"))
+				if err := cn.KeyringFileAddKey(ctx, "other", "/none"); !spdk.IsExists(err) {
+					t.Errorf("a key of the same name: %v", err)
+				}
+				cn.ok(cn.KeyringFileRemoveKey(ctx, "other"))
+				if err := cn.KeyringFileRemoveKey(ctx, "other"); !spdk.IsNoKey(err) {
+					t.Errorf("a key that is not there: %v", err)
+				}
 			})
 		}
 	}

@@ -316,6 +316,7 @@ func TestSecuredCluster(t *testing.T) {
 	f.must(nil, f.array(1))
 	f.until("an array made by a user with a token serves", func() bool { return serving() == 2 })
 
+	t.Run("hops", func(t *testing.T) { f.attackHops(dns, cns) })
 	t.Run("agents", func(t *testing.T) { f.attackAgents(dns, cns) })
 	t.Run("portal", func(t *testing.T) { f.attackPortal(dns[0], used) })
 	t.Run("restarts", func(t *testing.T) { f.attackRestarts(dns) })
@@ -354,6 +355,74 @@ func (f *fort) attackAgents(dns, cns []*box) {
 		}
 	}
 	f.impersonate(dns)
+}
+
+// attackHops tries to get at vds and at exporters of a primary as one who knows all
+// names, and then as a primary of before.
+func (f *fort) attackHops(dns, cns []*box) {
+	boxes := append(slices.Clone(dns), cns...)
+	var planes []spdk.API
+	for _, b := range boxes {
+		planes = append(planes, b.plane.Client())
+	}
+	strangers := func() (doors int, hosts []string) {
+		for i, b := range boxes {
+			all, err := planes[i].NvmfGetSubsystems(f.Context())
+			f.must(nil, err)
+			for _, sub := range all {
+				for _, h := range sub.Hosts {
+					_, _, primary := vda.ParsePrimaryHost(h.NQN)
+					if !primary && !strings.Contains(h.NQN, vda.ProxyPrefix) {
+						continue
+					}
+					doors++
+					hosts = append(hosts, h.NQN)
+					err := b.plane.Break("127.0.0.1:"+b.port, sub.NQN, h.NQN)
+					if err == nil || !strings.Contains(err.Error(), "authentication failed") {
+						f.Errorf("%s gets at %s: %v", h.NQN, sub.NQN, err)
+					}
+				}
+			}
+		}
+		return doors, hosts
+	}
+	// 2 arrays of 2 vds, and 2 exporters that a primary shows to a secondary.
+	var hosts []string
+	f.until("connections between nodes have keys", func() bool {
+		var doors int
+		doors, hosts = strangers()
+		return doors == 6
+	})
+	keys := map[string]bool{}
+	for _, b := range boxes {
+		for _, name := range b.plane.Keys() {
+			keys[name] = true
+		}
+		files, err := os.ReadDir(filepath.Join(b.dir, "hops"))
+		f.must(nil, err)
+		for _, file := range files {
+			if fi, err := file.Info(); err != nil || fi.Mode().Perm() != 0o600 {
+				f.Errorf("%s: %v, %v", file.Name(), fi.Mode(), err)
+			}
+		}
+	}
+	if want := 2 * 2 * 6; len(keys) != want { // the host's and the controller's, on both sides
+		f.Errorf("%d keys, want %d: %v", len(keys), want, keys)
+	}
+	f.must(f.portal.FailoverDa(f.Context(), &apiv1.FailoverDaRequest{DaName: "da0"}))
+	f.until("the array serves in the next term, and nothing of before is left", func() bool {
+		doors, now := strangers()
+		names, old := 0, 0
+		for _, b := range boxes {
+			for _, name := range b.plane.Keys() {
+				names++
+				if keys[name] {
+					old++
+				}
+			}
+		}
+		return doors == 6 && f.serves(cns[0].node, 2)+f.serves(cns[1].node, 2) == 2 && !slices.Equal(now, hosts) && names == 24 && old == 12
+	})
 }
 
 // impersonate has a dn answer where another must.

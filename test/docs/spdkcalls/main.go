@@ -62,7 +62,7 @@ func document(root, path string) (string, error) {
 
 // untyped is what methods without documentation in package spdk are for.
 var untyped = map[string]string{
-	"bdev_nvme_set_options": "shortens the keep-alive of a controller node's connections",
+	"bdev_nvme_set_options": "shortens the keep-alive of a controller node's connections, and says how they authenticate",
 	"framework_get_config":  "tells whether bdevs are examined by themselves",
 }
 

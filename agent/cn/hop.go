@@ -1,0 +1,60 @@
+package cn
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+)
+
+// prove has connections authenticate that were made before there were keys for them,
+// as those of a cluster that has been secured meanwhile; I/O goes on. Of others that
+// is known, or done again: the agent has started since.
+func (p *pass) prove(ctx context.Context) error {
+	var names []string
+	var keys []agent.HopKey
+	add := func(name string, key agent.HopKey) {
+		if c := p.inv.Controller(name); c != nil && c.Connected() && len(key) > 0 {
+			names, keys = append(names, name), append(keys, key)
+		}
+	}
+	key := agent.HopKey(p.c.HopKey)
+	if p.c.Primary {
+		for _, v := range vdsOf(p.c) {
+			if c := p.inv.Controller(vdPrefix + v.VdId); c != nil && p.fits(c, v) {
+				add(vdPrefix+v.VdId, v.HopKey)
+			}
+		}
+	}
+	for _, e := range p.c.Exps {
+		if c := p.inv.Controller(pxPrefix + e.Id); !p.c.Primary && c != nil && p.leads(c, e) {
+			add(pxPrefix+e.Id, key.For(e.Nqn))
+		}
+		if c := p.inv.Controller(linkPrefix + e.Id); p.c.Primary && c != nil && len(c.Ctrlrs) == 1 {
+			add(linkPrefix+e.Id, key.For(c.Ctrlrs[0].TrID.SubNQN))
+		}
+	}
+	return agent.Parallel(len(names), func(i int) error {
+		if err := p.Plane.Prove(ctx, names[i], keys[i]); err != nil {
+			return fmt.Errorf("connection %s does not authenticate: %w", names[i], err)
+		}
+		return nil
+	})
+}
+
+// proxyKeys are what those hosts of an exporter prove to know that are controllers of
+// the array: the secondaries, and this one by its links.
+func (p *pass) proxyKeys(e *apiv1.ExpSpec) map[string]agent.HopKey {
+	keys := map[string]agent.HopKey{}
+	if key := agent.HopKey(p.c.HopKey).For(e.Nqn); key != nil {
+		keys[vda.ProxyHostNQN(p.c.Id)] = key
+	}
+	for i, host := range p.c.SecondaryHostNqns {
+		if i < len(p.c.SecondaryHopKeys) {
+			keys[host] = agent.HopKey(p.c.SecondaryHopKeys[i]).For(e.Nqn)
+		}
+	}
+	return keys
+}

@@ -1,0 +1,34 @@
+package array
+
+import (
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// Rekey has all nodes of an array be told of it again, as the keys by which they
+// authenticate to each other are others by now. The array may be gone.
+func Rekey(tx store.Tx, daID string) error {
+	if _, err := tx.DA(daID); err != nil {
+		return vda.IgnoreNotFound(err)
+	}
+	vds, err := tx.VDsOfDA(daID)
+	if err != nil {
+		return err
+	}
+	cntlrs, err := tx.CntlrsOfDA(daID)
+	if err != nil {
+		return err
+	}
+	c := Begin(tx)
+	for i := range vds {
+		if !vds[i].Deleted {
+			c.updateVD(&vds[i])
+		}
+	}
+	for i := range cntlrs {
+		if !cntlrs[i].Deleted {
+			c.updateCntlr(&cntlrs[i])
+		}
+	}
+	return c.Write()
+}

@@ -1,0 +1,5 @@
+-- +goose Up
+ALTER TABLE vda_security ADD COLUMN hop_secret TEXT NOT NULL DEFAULT '';
+
+-- +goose Down
+ALTER TABLE vda_security DROP COLUMN hop_secret;

@@ -1,12 +1,20 @@
 package vda
 
+import "time"
+
 // Alert is something that is wrong now, and that somebody should do something about.
 type Alert struct {
 	Code   AlertCode
 	Object string // kind of object, as of an Event
 	Name   string // with its parent's
 	Text   string // what is wrong
+
+	// Since is when it began: as what is wrong says, or when it was first seen.
+	Since time.Time
 }
+
+// FullName says which alert it is: there is one of a code and object at a time.
+func (a *Alert) FullName() string { return string(a.Code) + " " + a.Object + " " + a.Name }
 
 // AlertCode says what is wrong; AlertKinds has all.
 type AlertCode string
@@ -29,12 +37,12 @@ const (
 // SpaceLow is the share of a cluster's bytes below which too few are free.
 const SpaceLow = 0.1
 
-// AlertKinds has all codes, the gravest first. What portals say, the rules for Prometheus
+// AlertKinds has all codes, the gravest first. What monitors raise, the rules for Prometheus
 // and the runbook docs/alerts.md are made from it.
 var AlertKinds = []struct {
 	Code     AlertCode
 	Severity Severity
-	For      string // how long Prometheus waits, in its own words
+	For      string // how long it has to be so until the alert is raised, as Go and Prometheus write it
 	Expr     string // for Prometheus, over the metrics of a portal
 	Means    string
 	Do       string
@@ -62,8 +70,10 @@ var AlertKinds = []struct {
 		`(vda_node_healthy{kind="dn"}) == 1)`,
 		"A pd does not work, though its dn does. Not told of one that is taken offline or drained.",
 		"`vda_cli pd get` says why. Replace the disk: `vda_cli pd drain`, and when it is empty `pd delete`."},
-	{AlertNoMonitor, SeverityError, "1m", "max(vda_monitors) == 0",
-		"No monitor runs: nobody notices when a node is down.", "Start vda_monitor; two or three on different machines are best."},
+	{AlertNoMonitor, SeverityError, "1m",
+		"max(vda_monitors) == 0 or time() - max(vda_monitor_last_beat_timestamp_seconds) > 60",
+		"No monitor runs: nobody notices when a node is down, and the other alerts of `vda_cli` stay as they are.",
+		"Start vda_monitor; two or three on different machines are best."},
 	{AlertSpaceLow, SeverityWarning, "10m", "sum(max by (node, pd) (vda_pd_free_bytes)) / sum(max by (node, pd) (vda_pd_size_bytes)) < 0.1",
 		"Less than a tenth of the bytes of the cluster is free: new arrays, and new legs for mirrors, may find no room.",
 		"Add disks (`vda_cli pd create`), or delete what is not needed."},
@@ -80,4 +90,25 @@ func (c AlertCode) Severity() Severity {
 		}
 	}
 	return SeverityError
+}
+
+// Hold is how long something has to be wrong until the alert is raised.
+func (c AlertCode) Hold() time.Duration {
+	for _, k := range AlertKinds {
+		if k.Code == c {
+			d, _ := time.ParseDuration(k.For) // a test parses all
+			return d
+		}
+	}
+	return 0
+}
+
+// Rank is the place of the code in AlertKinds: the gravest have the lowest.
+func (c AlertCode) Rank() int {
+	for i, k := range AlertKinds {
+		if k.Code == c {
+			return i
+		}
+	}
+	return len(AlertKinds)
 }

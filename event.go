@@ -64,6 +64,8 @@ const (
 	EventScrubDiffers   EventKind = "scrub_mismatch"
 	EventCntlrReplaced  EventKind = "controller_replaced"
 	EventLegReplacement EventKind = "leg_added"
+	EventAlertRaised    EventKind = "alert_raised"
+	EventAlertCleared   EventKind = "alert_cleared"
 )
 
 // Severity is how much an event matters.
@@ -114,6 +116,8 @@ var EventKinds = []struct {
 	{EventScrubEnd, SeverityInfo, "The legs of an array have been compared, or the comparison was stopped."},
 	{EventScrubDiffers, SeverityError, "A comparison has found blocks that differ between legs."},
 	{EventCntlrReplaced, SeverityInfo, "A controller whose cn is gone for long has a successor on another cn."},
+	{EventAlertRaised, SeverityWarning, "Something has been wrong for as long as docs/alerts.md has it; `text` begins with the alert's code."},
+	{EventAlertCleared, SeverityInfo, "It is not so any more, or an operator has it so on purpose; `took_ms` is for how long it was."},
 }
 
 // Severity is that of all events of the kind; info for a kind that is not known.

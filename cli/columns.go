@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -192,6 +193,7 @@ var columns = map[protoreflect.Name][]column{
 		wide(col("ID", func(m *apiv1.EventMsg) string { return fmt.Sprint(m.EventId) })),
 	},
 	"AlertMsg": {
+		col("SINCE", func(m *apiv1.AlertMsg) string { return shortTime(cmp.Or(m.Since, "-")) }),
 		col("SEVERITY", (*apiv1.AlertMsg).GetSeverity),
 		col("CODE", (*apiv1.AlertMsg).GetCode),
 		col("OBJECT", func(m *apiv1.AlertMsg) string { return strings.TrimSpace(m.Object + " " + m.Name) }),

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/store"
@@ -87,12 +88,17 @@ func TestTablesOfEvents(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		if _, err := tx.UpsertAlert(vda.Alert{Code: vda.AlertNodeDown, Object: "dn", Name: "dn1:9720", Text: "it is on fire",
+			Since: time.Unix(1_700_000_000, 0)}); err != nil {
+			return err
+		}
 		return tx.SetHealth(store.ObjDN, n.ID, vda.Health{Error: true, Msg: "it is on fire"})
 	})
+	const raised = "2023-11-14T22:13:20Z  error  node_down  dn dn1:9720  it is on fire\n"
 	for line, want := range map[string]string{
 		"alert list -o table --columns object,code --no-headers":                          "dn dn1:9720  node_down\n",
 		"alert list --columns severity":                                                   "SEVERITY\nerror\n",
-		"alert list --no-headers":                                                         "error  node_down  dn dn1:9720  it is on fire\n",
+		"alert list --no-headers":                                                         raised,
 		"event list --limit 1 --object da -o table --columns kind,object,method":          "KIND    OBJECT  METHOD\nchange  da da0  CreateDa\n",
 		"event list --object da --limit 1 -o wide --columns object,severity --no-headers": "da da0  info\n",
 	} {

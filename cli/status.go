@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"google.golang.org/protobuf/proto"
@@ -37,7 +39,7 @@ func statusText(w io.Writer, reply proto.Message) {
 	if m.GetWell() {
 		fmt.Fprintln(w, "The cluster is well.")
 	} else {
-		fmt.Fprintf(w, "The cluster is not well: %s.\n", count(m.GetProblemCnt(), "problem"))
+		fmt.Fprintf(w, "The cluster is not well: %s.\n", illness(m))
 	}
 	for _, p := range m.GetProblemList() {
 		fmt.Fprintln(w, "  -", p)
@@ -45,7 +47,16 @@ func statusText(w io.Writer, reply proto.Message) {
 	if more := int(m.GetProblemCnt()) - len(m.GetProblemList()); more > 0 {
 		fmt.Fprintf(w, "  - and %d more\n", more)
 	}
-	rows := [][]any{{"KIND", "UP", "DOWN", "OFFLINE", "DRAINING"}}
+	var rows [][]any
+	for _, a := range m.GetAlertMsgList() {
+		rows = append(rows, []any{shortTime(cmp.Or(a.Since, "-")), a.Severity, a.Code, strings.TrimSpace(a.Object + " " + a.Name),
+			oneLine(a.Text)})
+	}
+	if rows != nil {
+		rows = append([][]any{{"SINCE", "SEVERITY", "ALERT", "OBJECT", "WHAT"}}, rows...)
+	}
+	section(w, "Alerts", rows)
+	rows = [][]any{{"KIND", "UP", "DOWN", "OFFLINE", "DRAINING"}}
 	for _, n := range m.GetNodeCountMsgList() {
 		rows = append(rows, []any{n.Kind, n.Up, n.Total - n.Up, n.Offline, n.Drain})
 	}
@@ -98,7 +109,20 @@ func statusIll(reply proto.Message) *failure {
 		return nil
 	}
 	return &failure{exit: exitRefused, shown: true, info: &apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeSuccess),
-		ReplyMsg: fmt.Sprintf("the cluster is not well: %s", count(m.GetProblemCnt(), "problem"))}}
+		ReplyMsg: "the cluster is not well: " + illness(m)}}
+}
+
+// illness counts what is wrong.
+func illness(m *apiv1.StatusMsg) string {
+	text := count(m.GetProblemCnt(), "problem")
+	switch n := len(m.GetAlertMsgList()); {
+	case n == 0:
+		return text
+	case m.GetProblemCnt() == 0:
+		return count(uint32(n), "alert")
+	default:
+		return text + ", " + count(uint32(n), "alert")
+	}
 }
 
 // versionText prints versions, this program's own first.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
@@ -60,6 +61,35 @@ func TestPoint1Status(t *testing.T) {
 	}
 	if _, errs, exit := u.run("status --addr-port 127.0.0.1:1"); exit != exitUnreachable || !strings.Contains(errs, "127.0.0.1:1") {
 		t.Errorf("without a portal: exit %d, %s", exit, errs)
+	}
+}
+
+// TestAlertsAreOfTheStatus: status shows alerts with since when they are, and a cluster that has
+// one is not well.
+func TestAlertsAreOfTheStatus(t *testing.T) {
+	c, u := well(t)
+	c.Change(func(tx store.Tx) error {
+		_, err := tx.UpsertAlert(vda.Alert{Code: vda.AlertSpaceLow, Text: "1 of 100 bytes are free", Since: time.Unix(1_700_000_000, 0)})
+		return err
+	})
+	out, errs, exit := u.run("status")
+	if exit != exitRefused || !strings.Contains(errs, "not well: 1 alert") ||
+		!strings.Contains(out, "2023-11-14T22:13:20Z  warning   space_low          1 of 100 bytes are free") {
+		t.Errorf("exit %d, %s\n%s", exit, errs, out)
+	}
+	out, _, exit = u.run("status -o json")
+	var reply struct {
+		Status struct {
+			Well   bool `json:"well"`
+			Alerts []struct {
+				Code  string `json:"code"`
+				Since string `json:"since"`
+			} `json:"alert_msg_list"`
+		} `json:"status_msg"`
+	}
+	if err := json.Unmarshal([]byte(out), &reply); err != nil || exit != exitRefused || reply.Status.Well || len(reply.Status.Alerts) != 1 ||
+		reply.Status.Alerts[0].Code != "space_low" || reply.Status.Alerts[0].Since != "2023-11-14T22:13:20Z" {
+		t.Errorf("as JSON: exit %d, %v %+v\n%s", exit, err, reply, out)
 	}
 }
 

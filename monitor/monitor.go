@@ -38,7 +38,9 @@ type Monitor struct {
 	all     map[string]nodeName  // all nodes, by id
 	cluster string
 	peers   []string // where other live monitors serve
-	wg      sync.WaitGroup
+	// alerting: this one of the monitors looks for what is wrong.
+	alerting bool
+	wg       sync.WaitGroup
 }
 
 // New returns a monitor; Run starts it.
@@ -66,6 +68,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	m.wg.Go(func() { m.watchHeal(ctx) })
 	m.wg.Go(func() { m.watchEvents(ctx) })
 	m.wg.Go(func() { m.watchTrash(ctx) })
+	m.wg.Go(func() { m.watchAlerts(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	defer m.leave()
@@ -198,6 +201,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	addrs := map[string]bool{}
 	m.well, m.offline, m.all = map[string]bool{}, map[string]bool{}, map[string]nodeName{}
 	m.cluster, m.peers = p.cluster, p.peers
+	m.alerting = owner(p.alive, alertsKey) == m.self
 	for _, name := range p.peers {
 		addrs[name] = true
 	}

@@ -1,15 +1,19 @@
 package portal_test
 
 import (
+	"errors"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
 	"github.com/virtual-disk-array/vda/daemon/httpd/metricsdoc"
+	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -21,6 +25,7 @@ func TestAlerts(t *testing.T) {
 	cl := c.Client()
 	alerts := func() (all []string) {
 		t.Helper()
+		settleAlerts(c)
 		r, err := cl.ListAlert(t.Context(), &apiv1.ListAlertRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -52,7 +57,7 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%s:\n got %q\nwant %q", when, got, want)
 		}
 	}
-	none := "error monitor_missing   no monitor runs: nobody notices when a node is down; start vda_monitor"
+	none := "error monitor_missing   no monitor has ever run: nobody notices when a node is down; start vda_monitor"
 	check("without a monitor", none)
 	c.Change(func(tx store.Tx) error { _, err := tx.BeatMonitor("m0", "mon0:9620"); return err })
 	c.Populate(cl, 3, 2)
@@ -84,6 +89,53 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// TestMonitorMissing: a monitor that has ended without a word is missed, and what it said last
+// is told with that.
+func TestMonitorMissing(t *testing.T) {
+	now := time.Now()
+	c := portaltest.New(t)
+	c.Change(func(tx store.Tx) error {
+		_, err := tx.BeatMonitor("m0", "mon0:9620")
+		return errors.Join(err, array.SettleAlerts(tx, []vda.Alert{{Code: vda.AlertSpaceLow, Text: "1 of 100 bytes are free"}}))
+	})
+	for _, row := range []struct {
+		at   time.Duration
+		want string
+	}{{0, "space_low"}, {50 * time.Second, "space_low"}, {2 * time.Minute, "monitor_missing space_low"}} {
+		var got []string
+		var all []vda.Alert
+		c.Change(func(tx store.Tx) (err error) { all, err = portal.RaisedAlerts(tx, now.Add(row.at)); return err })
+		for _, a := range all {
+			got = append(got, string(a.Code))
+			if a.Code == vda.AlertNoMonitor && (a.Since.Before(now.Add(-time.Second)) || a.Since.After(time.Now())) {
+				t.Errorf("missed since %v, the last beat was at %v", a.Since, now)
+			}
+		}
+		if is := strings.Join(got, " "); is != row.want {
+			t.Errorf("%v after the last beat: %q, want %q", row.at, is, row.want)
+		}
+	}
+}
+
+// after is how long it takes until an alert is raised, in words.
+func after(hold string) string {
+	if hold == "0s" {
+		return ""
+	}
+	return ", after " + hold
+}
+
+// settleAlerts does what a monitor does from time to time.
+func settleAlerts(c *portaltest.Cluster) {
+	c.Change(func(tx store.Tx) error {
+		found, err := array.FindAlerts(tx)
+		if err == nil {
+			err = array.SettleAlerts(tx, found)
+		}
+		return err
+	})
+}
+
 // TestSpaceAlerts: a thin array that runs full is told of in time; one that is not thin
 // has room for all that its hosts may write.
 func TestSpaceAlerts(t *testing.T) {
@@ -113,6 +165,7 @@ func TestSpaceAlerts(t *testing.T) {
 			}
 			return err
 		})
+		settleAlerts(c)
 		r, err := cl.ListAlert(t.Context(), &apiv1.ListAlertRequest{})
 		if err != nil {
 			t.Fatal(err)
@@ -131,6 +184,17 @@ func TestSpaceAlerts(t *testing.T) {
 	}
 }
 
+const alertsHead = `# Alerts
+
+` + "`vda_cli alert list`" + ` shows what is wrong and since when, the pages of a portal too, and ` + "`vda_cli status`" + ` ends with status 1 while
+there is an alert. One of the monitors looks every 5 seconds, and raises an alert when something has been wrong for as long as is
+said here, at once where it says nothing. It is an [event](events.md) when that is raised and when it ends. Nodes and disks that an
+administrator has taken offline or drains are left out; so are a mirrored array that lacks only legs on such, while its data can be
+read and written, and an array that lacks only secondaries on cns that were taken offline. [vda.rules.yml](vda.rules.yml) has the
+same for Prometheus, over the [metrics](metrics.md) of the portals. Codes stay as they are.
+
+`
+
 // TestAlertsDoc: the runbook and the rules for Prometheus are made from vda.AlertKinds, and
 // the rules name metrics that there are.
 func TestAlertsDoc(t *testing.T) {
@@ -141,11 +205,15 @@ func TestAlertsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range vda.AlertKinds {
-		doc.WriteString("## " + string(k.Code) + "\n\n" + string(k.Severity) + ". " + k.Means + "\n\n**What to do.** " + k.Do + "\n\n")
+		doc.WriteString("## " + string(k.Code) + "\n\n" + string(k.Severity) + after(k.For) + ". " + k.Means +
+			"\n\n**What to do.** " + k.Do + "\n\n")
 		rules.WriteString("      - alert: VDA_" + string(k.Code) + "\n        expr: '" + k.Expr + "'\n        for: " + k.For +
 			"\n        labels: {severity: " + string(k.Severity) + "}\n        annotations: {summary: '" + k.Means + "'}\n")
 		if strings.Contains(k.Means+k.Expr, "'") {
 			t.Errorf("%s has a quote, which the rules cannot have", k.Code)
+		}
+		if d, err := time.ParseDuration(k.For); err != nil || d < 0 {
+			t.Errorf("%s: %q is not a time: %v", k.Code, k.For, err)
 		}
 		names := regexp.MustCompile(`vda_[a-z_]+`).FindAllString(k.Expr, -1)
 		if len(names) == 0 {
@@ -157,9 +225,7 @@ func TestAlertsDoc(t *testing.T) {
 			}
 		}
 	}
-	head := "# Alerts\n\n`vda_cli alert list` shows what is wrong now, from the rows of the database. Nodes and disks that an " +
-		"administrator has\ntaken offline or drains are left out. [vda.rules.yml](vda.rules.yml) has the same for Prometheus, over the " +
-		"[metrics](metrics.md)\nof the portals. Codes stay as they are.\n\n"
+	head := alertsHead
 	page := head + strings.TrimSpace(doc.String()) + "\n"
 	for path, want := range map[string]string{"../docs/alerts.md": page, "../docs/vda.rules.yml": rules.String()} {
 		is, err := os.ReadFile(path)

@@ -46,11 +46,14 @@ var (
 	daHealthyDesc = desc("vda_da_healthy", "1 when an array is without an error; else 0.", "da")
 	daStateDesc   = desc("vda_da_state", "1 for the state that an array is in: healthy, error, or of a mirrored array rebuilding, "+
 		"degraded, single or down.", "da", "state")
-	daLackDesc    = desc("vda_da_lack_bytes", "Bytes that are to be copied until all legs of an array's mirrors have all data.", "da")
-	monitorsDesc  = desc("vda_monitors", "Monitors that have a row in the database.")
+	daLackDesc   = desc("vda_da_lack_bytes", "Bytes that are to be copied until all legs of an array's mirrors have all data.", "da")
+	monitorsDesc = desc("vda_monitors", "Monitors that have a row in the database.")
+	beatDesc     = desc("vda_monitor_last_beat_timestamp_seconds", "When a monitor has last told the database that it runs, in seconds "+
+		"since 1970; missing when none ever has.")
+	alertsDesc    = desc("vda_alerts", "Alerts that are raised, by code; docs/alerts.md has the codes.", "code")
 	clusterMetric = []*prometheus.Desc{readableDesc, nodeInfoDesc, nodeHealthyDesc, nodeOnlineDesc, nodeDrainDesc, primariesDesc, cntlrsDesc,
 		pdSizeDesc, pdFreeDesc, pdHealthyDesc, daSizeDesc, daPhysicalDesc, daThinDesc,
-		daSpaceDesc, daUsedDesc, daHealthyDesc, daStateDesc, daLackDesc, monitorsDesc}
+		daSpaceDesc, daUsedDesc, daHealthyDesc, daStateDesc, daLackDesc, monitorsDesc, beatDesc, alertsDesc}
 )
 
 // Describe implements prometheus.Collector.
@@ -79,6 +82,18 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	show(readableDesc, 1)
 	show(monitorsDesc, float64(len(v.monitors)))
+	if !v.beat.IsZero() {
+		show(beatDesc, float64(v.beat.UnixMicro())/1e6)
+	}
+	raised := map[vda.AlertCode]int{}
+	for i := range v.alerts {
+		raised[v.alerts[i].Code]++
+	}
+	for _, k := range vda.AlertKinds { // 0 is an answer too
+		if k.Code != vda.AlertNoDatabase { // who can tell it cannot read it
+			show(alertsDesc, float64(raised[k.Code]), string(k.Code))
+		}
+	}
 	node := func(k vda.NodeKind, n *vda.Node) {
 		show(nodeInfoDesc, 1, string(k), n.Name, n.Location, n.DataPlaneVersion)
 		show(nodeHealthyDesc, one(!n.Health.Error), string(k), n.Name)

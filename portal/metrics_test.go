@@ -22,6 +22,7 @@ func TestMetrics(t *testing.T) {
 	counted := syncer.NewEventMetrics()
 	addr := c.Portal(func(cfg *portal.Config) { cfg.Events = counted })
 	cl := c.Dial(addr)
+	c.Change(func(tx store.Tx) error { _, err := tx.BeatMonitor("m0", "mon0:9620"); return err })
 	c.Populate(cl, 2, 2)
 	if _, err := cl.CreateDa(t.Context(), &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}); err != nil {
 		t.Fatal(err)
@@ -40,6 +41,7 @@ func TestMetrics(t *testing.T) {
 		}
 		return tx.SetDASpace(da.ID, vda.Space{Total: 8 << 20, Used: 4 << 20})
 	})
+	settleAlerts(c)
 	counted.Count(vda.Event{Kind: vda.EventFailoverEnd, Took: 1500e6})
 	page := func() string {
 		t.Helper()
@@ -58,7 +60,8 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{`vda_cluster_readable 1`, `vda_node_healthy{kind="dn",node="dn0:9720"} 1`,
 		`vda_node_healthy{kind="dn",node="dn1:9720"} 0`, `vda_node_online{kind="cn",node="cn1:9820"} 1`, `vda_cn_controllers{node="cn0:9820"} 1`,
 		`vda_da_used_bytes{da="da0"} 4.194304e+06`, `vda_da_space_bytes{da="da0"} 8.388608e+06`, `vda_da_thin{da="da0"} 0`,
-		`vda_da_size_bytes{da="da0"} 4.194304e+06`, `vda_da_state{da="da0",state="healthy"} 1`, `vda_pd_healthy{node="dn0:9720",pd="pd0"} 1`,
+		`vda_monitors 1`, `vda_alerts{code="node_down"} 1`,
+		`vda_alerts{code="pd_faulty"} 0`, `vda_da_size_bytes{da="da0"} 4.194304e+06`, `vda_da_state{da="da0",state="healthy"} 1`, `vda_pd_healthy{node="dn0:9720",pd="pd0"} 1`,
 		`vda_events_total{kind="failover_ended"} 1`, `vda_events_total{kind="node_down"} 0`, `vda_failover_duration_seconds_bucket{le="1"} 0`,
 		`vda_failover_duration_seconds_bucket{le="2"} 1`, `vda_server_calls_total{code="OK",method="vda.v1.Portal/CreateDa"} 1`} {
 		if !strings.Contains(text, "\n"+want+"\n") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -30,8 +31,11 @@ type overview struct {
 	census
 	pds  []vda.PD
 	das  []*apiv1.DaMsg
-	kept []vda.VD        // of arrays that are in the trash
-	exps []*apiv1.ExpMsg // in error
+	kept []vda.VD // of arrays that are in the trash
+
+	alerts []vda.Alert
+	beat   time.Time       // the last of a monitor
+	exps   []*apiv1.ExpMsg // in error
 }
 
 func (v *overview) read(tx store.Reader) error {
@@ -56,6 +60,12 @@ func (v *overview) read(tx store.Reader) error {
 	if v.kept, err = tx.TrashedVDs(); err != nil {
 		return err
 	}
+	if v.alerts, err = raised(tx, time.Now()); err != nil {
+		return err
+	}
+	if v.beat, err = tx.LastBeat(); err != nil {
+		return err
+	}
 	ill := true
 	exps, _, err := tx.ListExp(store.ExpFilter{Error: &ill}, store.Page{Limit: maxLimit})
 	if err != nil {
@@ -74,7 +84,8 @@ func (v *overview) status(versions []*apiv1.VersionMsg) *apiv1.StatusMsg {
 			Error: cn.Health.Error})
 	}
 	problems := v.problems(versions)
-	m.Well, m.ProblemCnt = len(problems) == 0, uint32(len(problems))
+	m.AlertMsgList = alertMsgs(v.alerts)
+	m.Well, m.ProblemCnt = len(problems)+len(v.alerts) == 0, uint32(len(problems))
 	m.ProblemList = problems[:min(len(problems), maxProblems)]
 	return m
 }

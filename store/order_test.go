@@ -18,7 +18,7 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 		"CntlrsOfDAs": true,
 		"NodeNames":   true, "DAsOnNode": true,
 		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,
-		"BeatMonitor": true, "DeleteMonitor": true, "Monitors": true,
+		"BeatMonitor": true, "LastBeat": true, "Alerts": true, "UpsertAlert": true, "DeleteAlert": true, "DeleteMonitor": true, "Monitors": true,
 		// They lock rows of tables of their own, in transactions of their own.
 		"Security": true, "SetSecurity": true, "Members": true, "UpsertMember": true, "Token": true, "Tokens": true, "InsertToken": true,
 		"DeleteToken": true}

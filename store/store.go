@@ -10,6 +10,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/virtual-disk-array/vda"
 )
@@ -156,6 +157,10 @@ type Reader interface {
 	CNObjects(cnID string, since uint64) ([]vda.Cntlr, error)
 
 	Monitors() ([]Monitor, error) // by ID
+	// LastBeat is when a monitor last beat, by that monitor's clock; zero: none has a row.
+	LastBeat() (time.Time, error)
+	// Alerts returns those that are raised, by code, object and name; nothing is locked.
+	Alerts() ([]vda.Alert, error)
 
 	// ListEvents returns events in the order of ids; nothing is locked.
 	ListEvents(f EventFilter, p EventPage) ([]vda.Event, error)
@@ -247,6 +252,12 @@ type Tx interface {
 	// and has one now.
 	BeatMonitor(id, name string) (new bool, err error)
 	DeleteMonitor(id string) error
+
+	// UpsertAlert raises an alert, or replaces the text of one that is raised; new says that
+	// it was not.
+	UpsertAlert(vda.Alert) (new bool, err error)
+	// DeleteAlert ends an alert; was says that it was raised.
+	DeleteAlert(vda.Alert) (was bool, err error)
 
 	// Record writes an event at the end of the transaction, in which what it tells of is
 	// done. ID and At are filled in, and Caller from the context of the transaction

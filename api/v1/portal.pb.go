@@ -7608,6 +7608,7 @@ type StatusMsg struct {
 	DaCountMsgList      []*DaCountMsg          `protobuf:"bytes,6,rep,name=da_count_msg_list,json=daCountMsgList,proto3" json:"da_count_msg_list,omitempty"`       // by state, states without an array left out
 	CnLoadMsgList       []*CnLoadMsg           `protobuf:"bytes,7,rep,name=cn_load_msg_list,json=cnLoadMsgList,proto3" json:"cn_load_msg_list,omitempty"`          // by name
 	VersionCountMsgList []*VersionCountMsg     `protobuf:"bytes,8,rep,name=version_count_msg_list,json=versionCountMsgList,proto3" json:"version_count_msg_list,omitempty"`
+	AlertMsgList        []*AlertMsg            `protobuf:"bytes,50,rep,name=alert_msg_list,json=alertMsgList,proto3" json:"alert_msg_list,omitempty"` // the gravest first
 	unknownFields       protoimpl.UnknownFields
 	sizeCache           protoimpl.SizeCache
 }
@@ -7694,6 +7695,13 @@ func (x *StatusMsg) GetCnLoadMsgList() []*CnLoadMsg {
 func (x *StatusMsg) GetVersionCountMsgList() []*VersionCountMsg {
 	if x != nil {
 		return x.VersionCountMsgList
+	}
+	return nil
+}
+
+func (x *StatusMsg) GetAlertMsgList() []*AlertMsg {
+	if x != nil {
+		return x.AlertMsgList
 	}
 	return nil
 }
@@ -8687,6 +8695,7 @@ type AlertMsg struct {
 	Object        string                 `protobuf:"bytes,3,opt,name=object,proto3" json:"object,omitempty"`     // dn, pd, cn or da; "" for the cluster
 	Name          string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`         // of the object; DN/PD of a pd
 	Text          string                 `protobuf:"bytes,5,opt,name=text,proto3" json:"text,omitempty"`
+	Since         string                 `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"` // RFC 3339; "" when nobody knows
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -8752,6 +8761,13 @@ func (x *AlertMsg) GetName() string {
 func (x *AlertMsg) GetText() string {
 	if x != nil {
 		return x.Text
+	}
+	return ""
+}
+
+func (x *AlertMsg) GetSince() string {
+	if x != nil {
+		return x.Since
 	}
 	return ""
 }
@@ -9573,7 +9589,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x120\n" +
 	"\n" +
-	"status_msg\x18\x02 \x01(\v2\x11.vda.v1.StatusMsgR\tstatusMsg\"\xb2\x03\n" +
+	"status_msg\x18\x02 \x01(\v2\x11.vda.v1.StatusMsgR\tstatusMsg\"\xea\x03\n" +
 	"\tStatusMsg\x12\x12\n" +
 	"\x04well\x18\x01 \x01(\bR\x04well\x12!\n" +
 	"\fproblem_list\x18\x02 \x03(\tR\vproblemList\x12\x1f\n" +
@@ -9583,7 +9599,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11capacity_msg_list\x18\x05 \x03(\v2\x13.vda.v1.CapacityMsgR\x0fcapacityMsgList\x12=\n" +
 	"\x11da_count_msg_list\x18\x06 \x03(\v2\x12.vda.v1.DaCountMsgR\x0edaCountMsgList\x12:\n" +
 	"\x10cn_load_msg_list\x18\a \x03(\v2\x11.vda.v1.CnLoadMsgR\rcnLoadMsgList\x12L\n" +
-	"\x16version_count_msg_list\x18\b \x03(\v2\x17.vda.v1.VersionCountMsgR\x13versionCountMsgList\"x\n" +
+	"\x16version_count_msg_list\x18\b \x03(\v2\x17.vda.v1.VersionCountMsgR\x13versionCountMsgList\x126\n" +
+	"\x0ealert_msg_list\x182 \x03(\v2\x10.vda.v1.AlertMsgR\falertMsgList\"x\n" +
 	"\fNodeCountMsg\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\rR\x05total\x12\x0e\n" +
@@ -9666,13 +9683,14 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05limit\x18\x03 \x01(\rR\x05limitB\b\n" +
 	"\x06_after\"@\n" +
 	"\x0fWatchEventReply\x12-\n" +
-	"\tevent_msg\x18\x01 \x01(\v2\x10.vda.v1.EventMsgR\beventMsg\"z\n" +
+	"\tevent_msg\x18\x01 \x01(\v2\x10.vda.v1.EventMsgR\beventMsg\"\x90\x01\n" +
 	"\bAlertMsg\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x1a\n" +
 	"\bseverity\x18\x02 \x01(\tR\bseverity\x12\x16\n" +
 	"\x06object\x18\x03 \x01(\tR\x06object\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
-	"\x04text\x18\x05 \x01(\tR\x04text\"\x12\n" +
+	"\x04text\x18\x05 \x01(\tR\x04text\x12\x14\n" +
+	"\x05since\x18\x06 \x01(\tR\x05since\"\x12\n" +
 	"\x10ListAlertRequest\"z\n" +
 	"\x0eListAlertReply\x120\n" +
 	"\n" +
@@ -9987,124 +10005,125 @@ var file_v1_portal_proto_depIdxs = []int32{
 	113, // 101: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
 	114, // 102: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
 	115, // 103: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	0,   // 104: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	118, // 105: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	120, // 106: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 107: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	119, // 108: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	120, // 109: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	119, // 110: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 111: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	125, // 112: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 113: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 114: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 115: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 116: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 117: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 118: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 119: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 120: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 121: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 122: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 123: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 124: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 125: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 126: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 127: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 128: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 129: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 130: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 131: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 132: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 133: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 134: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 135: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 136: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 137: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 138: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	62,  // 139: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	64,  // 140: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	66,  // 141: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	68,  // 142: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	70,  // 143: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	72,  // 144: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	74,  // 145: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	77,  // 146: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	79,  // 147: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	81,  // 148: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	83,  // 149: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	85,  // 150: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	87,  // 151: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	91,  // 152: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	93,  // 153: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	95,  // 154: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	97,  // 155: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	99,  // 156: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	102, // 157: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	104, // 158: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	106, // 159: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	108, // 160: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	116, // 161: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	126, // 162: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	121, // 163: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	123, // 164: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	4,   // 165: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 166: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 167: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 168: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 169: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 170: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 171: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 172: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 173: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 174: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 175: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 176: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 177: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 178: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 179: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 180: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 181: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 182: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 183: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 184: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 185: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 186: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 187: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 188: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 189: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 190: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 191: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 192: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 193: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 194: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 195: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 196: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 197: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 198: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 199: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 200: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	84,  // 201: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	86,  // 202: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	88,  // 203: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	92,  // 204: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	94,  // 205: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	96,  // 206: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	98,  // 207: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	100, // 208: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	103, // 209: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	105, // 210: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	107, // 211: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	109, // 212: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	117, // 213: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	127, // 214: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	122, // 215: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	124, // 216: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	165, // [165:217] is the sub-list for method output_type
-	113, // [113:165] is the sub-list for method input_type
-	113, // [113:113] is the sub-list for extension type_name
-	113, // [113:113] is the sub-list for extension extendee
-	0,   // [0:113] is the sub-list for field type_name
+	125, // 104: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	0,   // 105: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	118, // 106: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	120, // 107: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 108: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	119, // 109: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	120, // 110: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	119, // 111: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 112: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	125, // 113: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 114: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 115: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 116: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 117: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 118: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 119: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 120: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 121: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 122: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 123: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 124: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 125: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 126: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 127: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 128: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 129: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 130: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 131: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 132: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 133: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 134: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 135: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 136: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 137: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 138: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 139: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	62,  // 140: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	64,  // 141: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	66,  // 142: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	68,  // 143: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	70,  // 144: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	72,  // 145: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	74,  // 146: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	77,  // 147: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	79,  // 148: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	81,  // 149: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	83,  // 150: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	85,  // 151: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	87,  // 152: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	91,  // 153: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	93,  // 154: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	95,  // 155: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	97,  // 156: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	99,  // 157: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	102, // 158: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	104, // 159: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	106, // 160: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	108, // 161: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	116, // 162: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	126, // 163: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	121, // 164: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	123, // 165: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	4,   // 166: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 167: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 168: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 169: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 170: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 171: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 172: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 173: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 174: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 175: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 176: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 177: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 178: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 179: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 180: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 181: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 182: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 183: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 184: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 185: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 186: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 187: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 188: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 189: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 190: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 191: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 192: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 193: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 194: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 195: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 196: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 197: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 198: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 199: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 200: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 201: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	84,  // 202: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	86,  // 203: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	88,  // 204: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	92,  // 205: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	94,  // 206: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	96,  // 207: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	98,  // 208: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	100, // 209: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	103, // 210: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	105, // 211: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	107, // 212: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	109, // 213: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	117, // 214: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	127, // 215: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	122, // 216: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	124, // 217: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	166, // [166:218] is the sub-list for method output_type
+	114, // [114:166] is the sub-list for method input_type
+	114, // [114:114] is the sub-list for extension type_name
+	114, // [114:114] is the sub-list for extension extendee
+	0,   // [0:114] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }

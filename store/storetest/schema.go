@@ -133,6 +133,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("DROP TABLE vda_description")
 	raw("DROP TABLE vda_snap")
 	raw("DROP TABLE vda_event")
+	raw("DROP TABLE vda_alert")
 	raw("ALTER TABLE vda_da DROP COLUMN moving_us")
 	raw("ALTER TABLE vda_da DROP COLUMN rebuild_mb")
 	raw("ALTER TABLE vda_da DROP COLUMN space_bytes")

@@ -1,0 +1,4 @@
+package portal
+
+// RaisedAlerts is raised.
+var RaisedAlerts = raised

@@ -16,10 +16,16 @@ type PDConf struct {
 	TrAddr      string `json:"traddr"`       // nvme: PCI address
 	ClusterSize uint64 `json:"cluster_size"` // bytes; 0: by the disk's size
 	Wipe        bool   `json:"wipe"`         // aio, nvme: what has been shown to be on the disk may go
-	Lost        bool   `json:"lost"`         // of a tombstone: the disk is lost, nothing on it is waited for
+	// VolatileCache is "accepted" when the disk may lose acknowledged writes at a power cut:
+	// aio, on a data plane that passes no flush on.
+	VolatileCache string `json:"volatile_cache"`
+	Lost          bool   `json:"lost"` // of a tombstone: the disk is lost, nothing on it is waited for
 
 	Sized bool `json:"-"` // Size was given
 }
+
+// CacheAccepted is the VolatileCache of a pd whose user knows of it.
+const CacheAccepted = "accepted"
 
 // Limits of a pd's cluster size, bytes.
 const (
@@ -72,8 +78,16 @@ func (c *PDConf) malloc(o *object) (err error) {
 }
 
 func (c *PDConf) aio(o *object) (err error) {
-	if err := o.only("type", "filename", "size", "cluster_size", "wipe"); err != nil {
+	if err := o.only("type", "filename", "size", "cluster_size", "wipe", "volatile_cache"); err != nil {
 		return err
+	}
+	if _, has := o.vals["volatile_cache"]; has {
+		if c.VolatileCache, err = o.text("volatile_cache"); err != nil {
+			return err
+		}
+		if c.VolatileCache != CacheAccepted {
+			return invalid("%s: volatile_cache is %q; it must be %q", o.field, Shorten(c.VolatileCache, 40), CacheAccepted)
+		}
 	}
 	if c.Wipe, err = o.flag("wipe"); err != nil {
 		return err

@@ -57,6 +57,9 @@ type ID struct {
 	// to unless it is known to be ours. "" when nothing is known; only a Device
 	// knows.
 	Also string
+	// WriteCache says that the kernel knows a block device to acknowledge writes that a
+	// power cut may lose, unless it is flushed.
+	WriteCache bool
 }
 
 // Differs names the first trait, in the order of the alphabet, that two media

@@ -568,7 +568,7 @@ func blockDevices(r *rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pd := pdOf(1, aioConf(dev, ""))
+	pd := pdOf(1, aioConf(dev, `,"volatile_cache":"accepted"`)) // a loop device has one
 	r.says(r.sync(pd), dev, "is in use")
 	_ = syscall.Close(fd)
 	r.health(pd, "")

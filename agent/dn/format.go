@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/blobstore/format"
@@ -27,12 +28,15 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 			return nil, fmt.Errorf("%s is in use in the data plane and is not formatted", c.where())
 		}
 	}
-	var err error
+	err := a.losesWrites(c)
 	switch {
+	case err != nil && c.VolatileCache != vda.CacheAccepted: // refused
 	case c.Type == "malloc" && made:
 		err = bigEnough(c, bdev.Bytes())
 	case c.Type != "nvme": // whose look was this one
 		err = a.Plane.WithRaw(ctx, bdev.Name, func(d agent.RawDisk) error { return a.stillBlank(ctx, spec, c, d) })
+	default:
+		err = nil
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s is not formatted: %w", c.where(), err), a.letGo(ctx, c, spec.Id))
@@ -54,6 +58,20 @@ func (a *Agent) format(ctx context.Context, spec *apiv1.PdSpec, c conf, bdev *sp
 		err = fmt.Errorf("the lvstore just made on %s is not listed", bdev.Name)
 	}
 	return lvs, err
+}
+
+// losesWrites returns why a disk may lose what a host has written and flushed, nil when it
+// does not or nobody knows.
+func (a *Agent) losesWrites(c conf) error {
+	if c.Type != "aio" || a.Plane.Driver().Flushes() {
+		return nil
+	}
+	if id, err := a.Disks.Identify(c.Filename); err != nil || !id.WriteCache {
+		return nil
+	}
+	return fmt.Errorf("it has a volatile write cache, and this node's data plane, SPDK, passes no flush on to it: a power cut may lose writes "+
+		"that were acknowledged and flushed; turn the cache off (hdparm -W 0, sdparm --clear WCE or nvme set-feature -f 6 -V 0), run vda_tgt on "+
+		"this node, or create the pd with \"volatile_cache\":%q in its conf", vda.CacheAccepted)
 }
 
 // stillBlank looks once more, at the very disk that will be written to, and

@@ -218,6 +218,9 @@ func (a *Agent) attachPath(ctx context.Context, spec *apiv1.PdSpec, c conf, name
 	if ours, err = a.admit(ctx, spec, c, dev); err != nil {
 		return false, errors.Join(err, dev.Close())
 	}
+	if why := a.losesWrites(c); ours && why != nil && c.VolatileCache != vda.CacheAccepted {
+		a.Log.Warn("this disk may lose acknowledged writes", "pd", spec.Name, "disk", c.where(), "why", why)
+	}
 	path := dev.Path()
 	if err = a.hold(spec, c, dev); err == nil {
 		_, err = a.Plane.BdevAioCreate(ctx, spdk.AioCreate{Name: name, Filename: path, BlockSize: vda.SectorSize})

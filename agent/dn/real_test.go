@@ -185,7 +185,7 @@ func TestDeletedVDGivesABlockDevicesSpaceBack(t *testing.T) {
 		if err := errors.Join(os.WriteFile(l.file, nil, 0o600), os.Truncate(l.file, 64<<20)); err != nil {
 			t.Fatal(err)
 		}
-		l.givesBack(fmt.Sprintf(`{"type":"aio","filename":%q}`, disktest.Loop(t, l.file)), onSPDK)
+		l.givesBack(fmt.Sprintf(`{"type":"aio","filename":%q,"volatile_cache":"accepted"}`, disktest.Loop(t, l.file)), onSPDK)
 	})
 }
 

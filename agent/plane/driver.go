@@ -54,6 +54,8 @@ type Disks interface {
 	Errors(by map[string]uint64) (bad, full uint64)
 	// CountQueue has the counters of a bdev say how many requests are under way.
 	CountQueue(ctx context.Context, of *spdk.IOStat) error
+	// Flushes reports that a host's flush of an lvol reaches the disk.
+	Flushes() bool
 	// CreateLvol is bdev_lvol_create; the size is given in MiB.
 	CreateLvol(ctx context.Context, c spdk.LvolCreate) (string, error)
 

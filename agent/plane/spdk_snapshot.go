@@ -15,6 +15,10 @@ func (d *spdkTgt) GrowLvol(context.Context, string, uint64) error {
 		"it grows when the primary is on a node that runs vda_tgt")
 }
 
+// Flushes: SPDK, up to 26.09-pre at least, ends a flush of an lvol with success and does
+// nothing.
+func (d *spdkTgt) Flushes() bool { return false }
+
 // SnapshotNeedsQuiet: SPDK, up to 26.05 at least, overwrites metadata of the
 // lvstore when a thin volume is written to while a snapshot of it is taken.
 func (d *spdkTgt) SnapshotNeedsQuiet() bool { return true }

@@ -80,6 +80,9 @@ func (d *vdaTgt) GrowLvol(ctx context.Context, lvol string, sizeInMiB uint64) er
 	return d.API.VdaLvolGrow(ctx, lvol, sizeInMiB)
 }
 
+// Flushes is Disks'.
+func (d *vdaTgt) Flushes() bool { return true }
+
 // SnapshotNeedsQuiet: vda_tgt holds the volume's I/O itself.
 func (d *vdaTgt) SnapshotNeedsQuiet() bool { return false }
 

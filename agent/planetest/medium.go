@@ -17,6 +17,7 @@ type Medium struct {
 	Cleared  int    // how many lvols on it have been given back
 	Full     bool   // there is no space for what lvols on it are zeroed with
 	Missing  bool   // nothing is at its path
+	Volatile bool   // it has a write cache that a power cut loses
 	Serial   int    // tells it from another disk at its path
 	store    *store
 	striped  *Medium // of the raid whose first member this is

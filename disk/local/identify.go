@@ -53,6 +53,7 @@ func blockID(major, minor uint32) disk.ID {
 		whole = filepath.Dir(sys)
 		id.Over = append(id.Over, blockName(attr(whole, "dev")))
 	}
+	id.WriteCache = attr(whole, "queue/write_cache") == "write back"
 	if back := attr(whole, "loop/backing_file"); back != "" {
 		var st unix.Stat_t
 		if unix.Stat(back, &st) == nil {

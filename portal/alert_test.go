@@ -186,7 +186,8 @@ func TestSpaceAlerts(t *testing.T) {
 
 const alertsHead = `# Alerts
 
-` + "`vda_cli alert list`" + ` shows what is wrong and since when, the pages of a portal too, and ` + "`vda_cli status`" + ` ends with status 1 while
+` + "`vda_cli alert list`" + ` shows what is wrong and since when, the pages of a portal too, and ` +
+	"`vda_cli status`" + ` ends with status 1 while
 there is an alert. One of the monitors looks every 5 seconds, and raises an alert when something has been wrong for as long as is
 said here, at once where it says nothing. It is an [event](events.md) when that is raised and when it ends. Nodes and disks that an
 administrator has taken offline or drains are left out; so are a mirrored array that lacks only legs on such, while its data can be

@@ -21,6 +21,7 @@ type DA struct {
 	MinLegs      uint32 // members that a column is never left with less of, by us
 	Limits       Limits
 	Space        Space
+	Source       CloneSource
 
 	Term uint64 // number of the primary's term; only grows
 	// Moving is when the primary of Term was chosen, while it has not served yet; zero once
@@ -63,6 +64,10 @@ func (s Space) Alert(thin bool) AlertCode {
 
 // Thin reports whether the array promises more than it has bought.
 func (d *DA) Thin() bool { return d.Size > d.PhysicalSize }
+
+// NeedsVDATgt reports that the array's controllers have to be on nodes that run vda_tgt, as
+// only that has mirrors, and copies a clone in parts.
+func (d *DA) NeedsVDATgt() bool { return d.Redundancy.Mirrored() || d.Source.Copying() }
 
 // Validate checks what a user has said of a new array; the fields of its error are
 // those of CreateDaRequest. ClusterSize is that of ClusterSizeFor.

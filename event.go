@@ -66,6 +66,7 @@ const (
 	EventLegReplacement EventKind = "leg_added"
 	EventAlertRaised    EventKind = "alert_raised"
 	EventAlertCleared   EventKind = "alert_cleared"
+	EventCloneDone      EventKind = "clone_done"
 )
 
 // Severity is how much an event matters.
@@ -118,6 +119,7 @@ var EventKinds = []struct {
 	{EventCntlrReplaced, SeverityInfo, "A controller whose cn is gone for long has a successor on another cn."},
 	{EventAlertRaised, SeverityWarning, "Something has been wrong for as long as docs/alerts.md has it; `text` begins with the alert's code."},
 	{EventAlertCleared, SeverityInfo, "It is not so any more, or an operator has it so on purpose; `took_ms` is for how long it was."},
+	{EventCloneDone, SeverityInfo, "All of what a clone began with is copied to it; nothing ties it to its source any more."},
 }
 
 // Severity is that of all events of the kind; info for a kind that is not known.

@@ -72,6 +72,9 @@ func (e *Exp) Validate(daName string) error {
 	if err := CheckName("exp_name", e.Name); err != nil {
 		return err
 	}
+	if err := checkNotOurs("exp_name", e.Name); err != nil {
+		return err
+	}
 	if err := CheckName("da_name", daName); err != nil {
 		return err
 	}

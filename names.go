@@ -29,6 +29,7 @@ const (
 	OldVolPrefix = "vda-old-"  // alias of what was the volume before
 	ProxyPrefix  = "vda-px-"   // a secondary's controller to the exporter on the primary
 	LinkPrefix   = "vda-link-" // an exporter's controller to the one before it
+	SourcePrefix = "vda-src-"  // a clone's controller to the exporter that it is copied from, by the clone
 
 	// NQN prefixes.
 	VDNQNPrefix  = NQNPrefix + VDPrefix
@@ -82,6 +83,15 @@ func ParsePrimaryHost(nqn string) (term, epoch uint64, ok bool) {
 	term, err := strconv.ParseUint(rest[at+1:], 10, 64)
 	return term, epoch, err == nil
 }
+
+// ClonePrefix begins the names of the exporters, and snapshots, that clones of arrays are
+// copied from; behind it is the clone's id. Users' exporters and snapshots have no such
+// names.
+const ClonePrefix = "vda-clone-"
+
+// CloneHostNQN is the host that the primary of a clone is to the exporter that it is
+// copied from, in any term: it only reads there.
+func CloneHostNQN(daID string) string { return OwnNQNPrefix + "clone-" + daID }
 
 // ProxyHostNQN is the host that a secondary controller is when it reaches an
 // exporter on the primary.

@@ -79,7 +79,7 @@ func (s *Snap) Live() bool { return s.State != SnapDeleting }
 
 // Validate checks what a user has said of a new snapshot; the fields of its error
 // are those of CreateSnapRequest.
-func (s *Snap) Validate() error { return CheckName("snap_name", s.Name) }
+func (s *Snap) Validate() error { return CheckNewSnapName("snap_name", s.Name) }
 
 // MaxSnaps is how many snapshots an array of that physical size, bytes, may have.
 // Each takes metadata pages of the lvstore, which has as many as clusters; three

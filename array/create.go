@@ -18,10 +18,14 @@ var ErrStale = errors.New("the cluster has changed since the array was placed")
 // its columns, and with controllers at the given places, and takes its space.
 // ErrStale when a place is gone; vda.AlreadyExists when the name is taken.
 func Create(tx store.Tx, da *vda.DA, columns []placement.Column, cntlrs []placement.Cntlr) (Plan, error) {
+	return Begin(tx).create(da, columns, cntlrs)
+}
+
+func (c *Change) create(da *vda.DA, columns []placement.Column, cntlrs []placement.Cntlr) (Plan, error) {
 	if err := checkColumns(da, columns); err != nil {
 		return nil, err
 	}
-	c := Begin(tx)
+	tx := c.tx
 	if err := tx.InsertDA(da); err != nil {
 		return nil, err
 	}
@@ -32,7 +36,7 @@ func Create(tx store.Tx, da *vda.DA, columns []placement.Column, cntlrs []placem
 	c.addGroup(da, 0, columns, &plan)
 	for i, at := range cntlrs {
 		v := &vda.Cntlr{ID: store.NewID(), DAID: da.ID, CNID: at.CNID, Idx: uint32(i), Primary: at.Primary}
-		if da.Redundancy.Mirrored() {
+		if da.NeedsVDATgt() {
 			c.canMirror(at.CNID)
 		}
 		c.insertCntlr(v)

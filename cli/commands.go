@@ -245,15 +245,21 @@ var commands = []command{
 			"physical size below the array's the array is\nthin: writes fail when the physical size is used up.\n\nWith --redundancy " +
 			"mirror:2 or mirror:3 each block is on that many disk nodes, always\ndistinct ones, and the array outlives the loss of all " +
 			"but one of them. It takes as\nmuch more space. Its controllers are on nodes whose data plane is vda_tgt. A\nstripe_count above " +
-			"1 in --da-conf stripes over that many mirrors.",
+			"1 in --da-conf stripes over that many mirrors.\n\nWith --from-snap or --from-da the array is a clone, which can be used at " +
+			"once and is\ncopied meanwhile: da get shows copied_size of copy_size. Its source is not deleted until\nthen. Size, redundancy " +
+			"and stripes are its own.",
 		example: `  vda_cli da create --da-name da0 --cntlr-cnt 2 --da-size 33554432 --physical-size 33554432 ` +
 			`--da-conf '{"stripe_count":2, "stripe_size_kb":64}'
   vda_cli da create --da-name da1 --da-size 1T --physical-size 100G --strict
-  vda_cli da create --da-name da2 --cntlr-cnt 2 --da-size 1T --redundancy mirror:2`,
+  vda_cli da create --da-name da2 --cntlr-cnt 2 --da-size 1T --redundancy mirror:2
+  vda_cli da create --da-name da3 --cntlr-cnt 2 --from-snap da0/monday`,
 		flags: with(append([]flag{daName,
 			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1", min: 1},
-			{name: "da-size", syntax: sizeText, required: true,
-				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on"},
+			{name: "da-size", syntax: sizeText,
+				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on. Required, but for a " +
+					"clone, which has its source's when not given"},
+			{name: "from-snap", usage: "`ARRAY/SNAPSHOT` that the array begins with; zeros when not given"},
+			{name: "from-da", usage: "`ARRAY` with whose contents of now the array begins; zeros when not given"},
 			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside, in bytes or like 32M", def: "the array's size"},
 			{name: "da-conf", syntax: jsonText, usage: "`JSON` of how the array is striped", def: `{"stripe_count":1,"stripe_size_kb":64}`},
 			{name: "strict", syntax: onOff, usage: "refuse when the array cannot be spread over distinct locations; warn when not given"},

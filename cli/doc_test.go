@@ -82,6 +82,7 @@ func TestVolumesDoc(t *testing.T) {
 	c := portaltest.New(t)
 	u := &user{t, c.Portal()}
 	c.Populate(c.Dial(u.addr), 3, 3)
+	c.CanMirror()
 	u.ok("da create --da-name da0 --cntlr-cnt 2 --da-size 16M")
 	n := 0
 	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(string(b), -1) {

@@ -38,7 +38,7 @@ func usageFailure(err error) *failure {
 
 // hungUp is what is said of a portal that takes the connection and ends it, as one of an older
 // version does with a call in the clear when the cluster is secured.
-var hungUp = regexp.MustCompile(`the connection was closed|connection reset by peer`)
+var hungUp = regexp.MustCompile(`the connection was closed|connection reset by peer|broken pipe`)
 
 // callFailure is a call that ended with err, with what its flags may have to do
 // with it.

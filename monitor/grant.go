@@ -51,6 +51,7 @@ func (n *node) answered(r *apiv1.HeartbeatReply, at time.Time) {
 	defer n.mu.Unlock()
 	n.lost, n.legs, n.epochs = r.Unreached, legsReports(r.Mirrors), r.VdEpochs
 	n.spaces = spaceReports(r.Spaces)
+	n.clones = cloneReports(r.Clones)
 	if r.DataPlaneOk {
 		g := &n.lease
 		g.start, g.stamp, g.at, g.version = r.AgentStartId, r.LeaseStamp, at, r.Version

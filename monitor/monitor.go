@@ -69,6 +69,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	m.wg.Go(func() { m.watchEvents(ctx) })
 	m.wg.Go(func() { m.watchTrash(ctx) })
 	m.wg.Go(func() { m.watchAlerts(ctx) })
+	m.wg.Go(func() { m.watchClones(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	defer m.leave()

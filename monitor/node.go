@@ -53,6 +53,13 @@ type node struct {
 	// What it noted then, by array; settleLegs's own, of which one runs at a time.
 	noted map[string]string
 
+	// What the last reply said of clones, and noteClones of the time before; cloning is
+	// whether one is under way.
+	clones      []*array.CloneReport
+	cloning     bool
+	clonesNoted time.Time
+	cloneNoted  map[string]string // its own, of which one runs at a time
+
 	mem Memory
 }
 
@@ -203,6 +210,7 @@ func (n *node) handle(ctx context.Context, running *sync.WaitGroup, ev Event) {
 	}
 	n.startSettling(ctx, running)
 	n.startNotingSpace(ctx, running)
+	n.startCloning(ctx, running.Go)
 	for _, s := range steps {
 		switch s := s.(type) {
 		case DownStep:

@@ -39,6 +39,9 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 				names = append(names, exps[i].Name)
 			}
 		}
+		if names, err = withoutClones(tx.Unlocked(), "da", da.Name, names); err != nil {
+			return err
+		}
 		if names != nil {
 			return inUse("da", da.Name, "exps", names)
 		}
@@ -124,6 +127,9 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		}
 		before, size := da.Limits, da.Size
 		if req.DaSize != nil {
+			if err := notCopying(da, "grown"); *req.DaSize > da.Size && err != nil {
+				return err
+			}
 			if err := array.MayGrow(tx, da, *req.DaSize); err != nil {
 				return err
 			}

@@ -19,10 +19,19 @@ const placeAttempts = 30
 
 // CreateDa makes a disk array.
 func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*apiv1.CreateDaReply, error) {
+	id := store.NewID()
+	from, err := newOrigin(req, id)
+	if err == nil && from != nil {
+		err = s.originOf(ctx, req, from)
+	}
+	if err != nil {
+		return nil, err
+	}
 	da, err := newDA(req)
 	if err != nil {
 		return nil, err
 	}
+	da.ID = id
 	tags, err := vda.NewTags(req.Label, req.Description)
 	if err != nil {
 		return nil, err
@@ -30,15 +39,24 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 	vdBytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, da.StripeCount, uint64(da.StripeSizeKB)<<10)
 	var p *plan
 	var steps [][]node
+	if from != nil {
+		if err := s.view(ctx, func(tx store.Reader) error { return daNameFree(tx, da, tags) }); err != nil {
+			return nil, err
+		}
+		if err := s.become(ctx, da, from); err != nil {
+			return nil, err
+		}
+		vdBytes = placement.VDSize(da.PhysicalSize, da.ClusterSize, da.StripeCount, uint64(da.StripeSizeKB)<<10)
+	}
 	for range placeAttempts {
 		if p, err = s.place(ctx, da, tags, vdBytes, placement.Strictness(req.Strict)); err != nil {
-			return nil, err
+			break
 		}
 		err = s.update(ctx, func(tx store.Tx) (err error) {
 			if err := daNameFree(tx, da, tags); err != nil {
 				return err
 			}
-			todo, err := array.Create(tx, da, p.columns, p.cntlrs)
+			todo, err := from.createRows(tx, da, p)
 			if err := setTags(tx, da.ID, tags, err); err != nil {
 				return err
 			}
@@ -48,6 +66,9 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 		if !errors.Is(err, array.ErrStale) {
 			break
 		}
+	}
+	if err != nil {
+		s.dropSnap(ctx, from)
 	}
 	if errors.Is(err, array.ErrStale) {
 		return nil, vda.Errorf(vda.Conflict, "the places chosen for %s were taken by others %d times in a row", da.Name, placeAttempts)

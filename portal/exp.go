@@ -162,6 +162,9 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 		if err != nil {
 			return err
 		}
+		if err := notACloneSource(exp); hosts && err != nil {
+			return err
+		}
 		if err := tags.apply(tx, exp.ID); err != nil {
 			return err
 		}

@@ -32,6 +32,9 @@ func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*a
 		case err != nil:
 			return err
 		}
+		if err := notACloneSource(exp); err != nil {
+			return err
+		}
 		plan, err := array.DeleteExp(tx, exp)
 		if err != nil {
 			return err

@@ -40,7 +40,9 @@ func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Stric
 		return nil, false, err
 	}
 	if p.cntlrs, w, err = placement.Cntlrs(cns, int(da.CntlrCnt), strict); err != nil {
-		if da.Redundancy.Mirrored() {
+		if da.NeedsVDATgt() && !da.Redundancy.Mirrored() {
+			err = vda.Errorf(vda.KindOf(err), "controllers of a clone have to be on cns that run vda_tgt until all is copied: %w", err)
+		} else if da.Redundancy.Mirrored() {
 			err = vda.Errorf(vda.KindOf(err), "controllers of an array with redundancy %s have to be on cns whose data plane can mirror, as "+
 				"vda_tgt can: %w", da.Redundancy, err)
 		}
@@ -64,9 +66,11 @@ func nodeCandidates(tx store.Reader, da *vda.DA) (cns []placement.CN, leftOut []
 			leftOut = append(leftOut, cn.Name+" (offline)")
 		case cn.Health.Error:
 			leftOut = append(leftOut, cn.Name+" (in error)")
-		case da.Redundancy.Mirrored() && !cn.Mirrors && cn.DataPlaneVersion == "":
+		case da.NeedsVDATgt() && !cn.Mirrors && cn.DataPlaneVersion == "":
 			leftOut = append(leftOut, cn.Name+" (vda_monitor has not heard yet whether its data plane can mirror)")
 			unheard = true
+		case da.NeedsVDATgt() && !cn.Mirrors && !da.Redundancy.Mirrored():
+			leftOut = append(leftOut, cn.Name+" (its data plane is "+cn.DataPlaneVersion+")")
 		case da.Redundancy.Mirrored() && !cn.Mirrors:
 			leftOut = append(leftOut, cn.Name+" (its data plane, "+cn.DataPlaneVersion+", cannot mirror)")
 		default:

@@ -24,9 +24,23 @@ func (s *Server) CreateSnap(ctx context.Context, req *apiv1.CreateSnapRequest) (
 	if err != nil {
 		return nil, err
 	}
-	err = s.update(ctx, func(tx store.Tx) error {
-		da, err := findDA(tx, req.DaName)
+	now, err := s.takeSnap(ctx, req.DaName, snap, tags)
+	if err != nil {
+		return nil, err
+	}
+	msg := snapMsg(now, req.DaName, nil)
+	msg.LabelList, msg.Description = tags.LabelList(), tags.Description
+	return &apiv1.CreateSnapReply{SnapMsg: msg}, nil
+}
+
+// takeSnap has a snapshot taken; when it returns an error, none is left.
+func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, tags vda.Tags) (*vda.Snap, error) {
+	err := s.update(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, daName)
 		if err != nil {
+			return err
+		}
+		if err := notCopying(da, "snapshotted"); err != nil {
 			return err
 		}
 		snap.DAID, snap.Size = da.ID, da.Size
@@ -41,13 +55,9 @@ func (s *Server) CreateSnap(ctx context.Context, req *apiv1.CreateSnapRequest) (
 	}
 	now, why := s.awaitSnap(ctx, snap)
 	if now == nil {
-		if now, err = s.cancelSnap(ctx, snap, req.DaName, why); err != nil {
-			return nil, err
-		}
+		return s.cancelSnap(ctx, snap, daName, why)
 	}
-	msg := snapMsg(now, req.DaName, nil)
-	msg.LabelList, msg.Description = tags.LabelList(), tags.Description
-	return &apiv1.CreateSnapReply{SnapMsg: msg}, nil
+	return now, nil
 }
 
 // snapFits refuses a snapshot whose name is taken, and one that is too many.
@@ -306,6 +316,9 @@ func snapUnused(tx store.Reader, da *vda.DA, snap *vda.Snap) error {
 	if err != nil || names == nil {
 		return err
 	}
+	if names, err = withoutClones(tx, "snap", snap.Name+" of da "+da.Name, names); err != nil {
+		return err
+	}
 	return inUse("snap", snap.Name+" of da "+da.Name, "exps", names)
 }
 
@@ -341,7 +354,7 @@ func (s *Server) ModifySnap(ctx context.Context, req *apiv1.ModifySnapRequest) (
 		return nil, err
 	}
 	if req.NewSnapName != nil {
-		if err := vda.CheckName("new_snap_name", *req.NewSnapName); err != nil {
+		if err := vda.CheckNewSnapName("new_snap_name", *req.NewSnapName); err != nil {
 			return nil, err
 		}
 	}

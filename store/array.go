@@ -6,7 +6,7 @@ var daTable = table[vda.DA]{
 	name: "vda_da", noun: "da",
 	cols: []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb",
 		"conf", "cluster_size", "redundancy", "min_legs",
-		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "term", "moving_us", "created", "deleted", "purge_us",
+		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "clone_source", "term", "moving_us", "created", "deleted", "purge_us",
 		"space_bytes", "used_bytes",
 		"h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
@@ -14,16 +14,16 @@ var daTable = table[vda.DA]{
 	dest: func(v *vda.DA) []any {
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
 			&v.Conf, &v.ClusterSize, &v.Redundancy, &v.MinLegs,
-			&v.Limits.RWIOs, &v.Limits.RWMB, &v.Limits.RMB, &v.Limits.WMB, &v.Limits.RebuildMB,
+			&v.Limits.RWIOs, &v.Limits.RWMB, &v.Limits.RMB, &v.Limits.WMB, &v.Limits.RebuildMB, asJSON{&v.Source},
 			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.Space.Total, &v.Space.Used,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.DA) []any {
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
 			v.Conf, v.ClusterSize, v.Redundancy, v.MinLegs,
-			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, v.Term, us{&v.Moving}, v.Created, v.Deleted,
-			us{&v.Purge}, v.Space.Total, v.Space.Used, v.Health.Error, CleanMsg(v.Health.Msg), us{&v.Health.Since},
-			orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
+			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, asJSON{&v.Source}, v.Term, us{&v.Moving},
+			v.Created, v.Deleted, us{&v.Purge}, v.Space.Total, v.Space.Used, v.Health.Error, CleanMsg(v.Health.Msg),
+			us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
 	},
 	label:  func(v *vda.DA) string { return v.Name },
 	tagged: true,

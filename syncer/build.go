@@ -165,6 +165,12 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s := &da.Source; c.Primary && !da.Deleted && !c.Deleted && s.Copying() {
+		spec.Source = &apiv1.CloneSource{Name: s.Name, Nqn: s.NQN, HostNqn: vda.CloneHostNQN(da.ID), Uuid: s.UUID, Size: s.Size}
+		for _, l := range s.At {
+			spec.Source.Listeners = append(spec.Source.Listeners, apiv1.NewListenerConf(l))
+		}
+	}
 	if c.Primary && !da.Deleted {
 		for i := range snaps {
 			s := &snaps[i]

@@ -61,6 +61,7 @@ type Agent struct {
 	growCalls map[string]*growCall    // by array
 	dials     map[string]*dial        // that are under way, or have failed, by controller in the data plane
 	space     map[string]spdk.Lvstore // how full arrays are, by array
+	clones    map[string]*cloneCopy   // by array
 	// snapDoubts says of arrays whether a call for a snapshot may be under way that
 	// nobody waits for; of those that it does not name, the state says it.
 	snapDoubts map[string]bool
@@ -79,7 +80,8 @@ type set struct {
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
 		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}, snaps: map[string]snapNote{}, snapCalls: map[string]*snapCall{},
-		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}, dials: map[string]*dial{}}
+		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}, dials: map[string]*dial{},
+		clones: map[string]*cloneCopy{}}
 	a.life, a.stop = context.WithCancel(ctx)
 	err := n.Restore(func() proto.Message { return &apiv1.SyncCnRequest{} }, func(req proto.Message) {
 		a.set = a.set.merge(req.(*apiv1.SyncCnRequest))
@@ -130,6 +132,7 @@ func (a *Agent) Heartbeat(ctx context.Context, req *apiv1.HeartbeatRequest) (*ap
 		reply.Unreached = a.unreached()
 		reply.Mirrors = a.reported()
 		reply.Spaces = a.spaces()
+		reply.Clones = a.cloneStates()
 		reply.LeaseStamp = a.lease.stamp()
 	}
 	return reply, nil
@@ -285,6 +288,10 @@ func check(req *apiv1.SyncCnRequest) error {
 		}
 		for _, v := range vdsOf(c) {
 			errs = append(errs, ids.Ref("vd_id", v.VdId))
+		}
+		if s := c.Source; s != nil && (!strings.HasPrefix(s.Nqn, expNQN) || s.HostNqn != vda.CloneHostNQN(c.DaId) || len(s.Nqn) > nvme.NQNMax) {
+			errs = append(errs, vda.Errorf(vda.InvalidArgument, "the source of da %s, nqn %q for host %q, is not one of a clone", c.DaId, s.Nqn,
+				s.HostNqn))
 		}
 		for _, s := range c.Snaps {
 			errs = append(errs, ids.Object("snaps.id", s.Id))

@@ -22,6 +22,7 @@ const (
 	volPrefix  = vda.VolPrefix
 	pxPrefix   = vda.ProxyPrefix
 	linkPrefix = vda.LinkPrefix
+	srcPrefix  = vda.SourcePrefix
 	expNQN     = vda.ExpNQNPrefix
 )
 
@@ -35,6 +36,7 @@ type pass struct {
 	spec *apiv1.CntlrSpec // nil before that
 	inv  *agent.Inventory
 	vol  string // a primary's volume, once it is there: the bdev's name
+	away error  // why a clone's source cannot be read
 
 	mu      sync.Mutex // guards what follows where exporters are handled in parallel
 	res     agent.Result
@@ -106,6 +108,7 @@ func (p *pass) look(ctx context.Context) (*agent.Inventory, error) {
 	for _, v := range vdsOf(p.c) {
 		n.Controllers = append(n.Controllers, vdPrefix+v.VdId)
 	}
+	n.Controllers = append(n.Controllers, srcPrefix+p.c.DaId)
 	for _, s := range p.c.Snaps {
 		n.Bdevs = append(n.Bdevs, p.snapAlias(s.Id), snapshots{p}.oldAlias(s))
 	}

@@ -79,7 +79,8 @@ func (a *Agent) passPrune(ctx context.Context) (r agent.Result) {
 		}
 	}
 	for name := range inv.AllControllers() {
-		ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix) || strings.HasPrefix(name, linkPrefix)
+		ours := strings.HasPrefix(name, vdPrefix) || strings.HasPrefix(name, pxPrefix) || strings.HasPrefix(name, linkPrefix) ||
+			strings.HasPrefix(name, srcPrefix)
 		if ours && !own.controllers[name] {
 			remove("controller", name, agent.Drop(a.Plane.BdevNvmeDetachController(ctx, name)))
 		}
@@ -102,6 +103,7 @@ func (a *Agent) owned() (owned, bool) {
 			continue
 		}
 		own.raids[daPrefix+c.DaId] = true
+		own.controllers[srcPrefix+c.DaId] = true
 		for _, g := range c.Grps {
 			own.raids[grpPrefix+g.Id] = true
 		}

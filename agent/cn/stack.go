@@ -30,6 +30,7 @@ func (p *pass) array() []rung {
 		mirrors{p},     // vda-mir-<mirror>, one for each column, unless raids stand on vds
 		raids{p},       // vda-grp-<grp>, one for each group
 		concat{p},      // vda-da-<da>, of all groups; none of one group on vds
+		source{p},      // vda-src-<da>, of a clone that is not without its source yet
 		lvstore{p},     // vda-da-<da>
 		volume{p},      // vda-vol-<da>
 	}
@@ -53,6 +54,7 @@ func (p *pass) primary(ctx context.Context) {
 		p.failAll(err)
 	}
 	p.grow(ctx)
+	p.absorb(ctx)
 }
 
 // climb makes what is missing up to the volume.

@@ -154,8 +154,24 @@ func (r volume) make(ctx context.Context) error {
 	if resumed, err := snapshots(r).resume(ctx); err != nil || resumed && r.vol != "" {
 		return err
 	}
+	if r.c.Source != nil && r.away != nil {
+		return r.away
+	}
+	if r.c.Source != nil {
+		if shown, err := source(r).show(ctx); shown || err != nil {
+			return err
+		}
+	}
 	if !r.c.Create {
 		return fmt.Errorf("the volume of disk array %s is not found in its lvstore; it is not made again", r.c.DaName)
+	}
+	if r.c.Source != nil {
+		name, err := source(r).clone(ctx)
+		if err != nil {
+			return err
+		}
+		r.vol = name
+		return r.State.SetMade(r.c.DaId, true)
 	}
 	name, err := r.Plane.BdevLvolCreate(ctx, spdk.LvolCreate{
 		LvsName: daPrefix + r.c.DaId, LvolName: volPrefix + r.c.DaId, SizeInMiB: r.c.Size >> 20, ThinProvision: r.c.Thin, ClearMethod: "none",

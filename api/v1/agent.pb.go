@@ -478,6 +478,7 @@ type HeartbeatReply struct {
 	// Of each mirrored array whose primary is here, all mirrors, when there is
 	// anything to say of one: a leg is lost, is ready or lacks bytes. cn only.
 	Mirrors       []*MirrorState `protobuf:"bytes,13,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
+	Clones        []*CloneState  `protobuf:"bytes,110,rep,name=clones,proto3" json:"clones,omitempty"`                        // cn only
 	CanMirror     bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"` // the data plane has mirrors; cn only
 	Spaces        []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                         // of the arrays whose primary is here, as far as they are known; cn only
 	unknownFields protoimpl.UnknownFields
@@ -601,6 +602,13 @@ func (x *HeartbeatReply) GetVdEpochs() map[string]uint64 {
 func (x *HeartbeatReply) GetMirrors() []*MirrorState {
 	if x != nil {
 		return x.Mirrors
+	}
+	return nil
+}
+
+func (x *HeartbeatReply) GetClones() []*CloneState {
+	if x != nil {
+		return x.Clones
 	}
 	return nil
 }
@@ -2177,7 +2185,8 @@ type CntlrSpec struct {
 	// exporters, a secondary at the primary's. None in a plain cluster.
 	HopKey []byte `protobuf:"bytes,40,opt,name=hop_key,json=hopKey,proto3" json:"hop_key,omitempty"`
 	// Primary only: the hop_key of each of secondary_host_nqns, in their order.
-	SecondaryHopKeys [][]byte `protobuf:"bytes,41,rep,name=secondary_hop_keys,json=secondaryHopKeys,proto3" json:"secondary_hop_keys,omitempty"`
+	SecondaryHopKeys [][]byte     `protobuf:"bytes,41,rep,name=secondary_hop_keys,json=secondaryHopKeys,proto3" json:"secondary_hop_keys,omitempty"`
+	Source           *CloneSource `protobuf:"bytes,110,opt,name=source,proto3" json:"source,omitempty"` // primary only, of a clone that is not without its source yet
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -2401,6 +2410,176 @@ func (x *CntlrSpec) GetSecondaryHopKeys() [][]byte {
 	return nil
 }
 
+func (x *CntlrSpec) GetSource() *CloneSource {
+	if x != nil {
+		return x.Source
+	}
+	return nil
+}
+
+// CloneSource is the snapshot of another array that a clone is copied from, as a
+// namespace. What the clone has not written and not copied is read from there.
+type CloneSource struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // ARRAY/SNAPSHOT, for people
+	Nqn           string                 `protobuf:"bytes,2,opt,name=nqn,proto3" json:"nqn,omitempty"`
+	HostNqn       string                 `protobuf:"bytes,3,opt,name=host_nqn,json=hostNqn,proto3" json:"host_nqn,omitempty"` // of the clone's primary, in any term
+	Uuid          string                 `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`                      // of the namespace
+	Size          uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`                     // bytes
+	Listeners     []*ListenerConf        `protobuf:"bytes,6,rep,name=listeners,proto3" json:"listeners,omitempty"`            // of the source's controllers, its primary's first when this was built
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloneSource) Reset() {
+	*x = CloneSource{}
+	mi := &file_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloneSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloneSource) ProtoMessage() {}
+
+func (x *CloneSource) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloneSource.ProtoReflect.Descriptor instead.
+func (*CloneSource) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CloneSource) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CloneSource) GetNqn() string {
+	if x != nil {
+		return x.Nqn
+	}
+	return ""
+}
+
+func (x *CloneSource) GetHostNqn() string {
+	if x != nil {
+		return x.HostNqn
+	}
+	return ""
+}
+
+func (x *CloneSource) GetUuid() string {
+	if x != nil {
+		return x.Uuid
+	}
+	return ""
+}
+
+func (x *CloneSource) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *CloneSource) GetListeners() []*ListenerConf {
+	if x != nil {
+		return x.Listeners
+	}
+	return nil
+}
+
+// CloneState is how far a clone has come whose primary is on this node.
+type CloneState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	DaId          string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	Term          uint64                 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	DoneBytes     uint64                 `protobuf:"varint,3,opt,name=done_bytes,json=doneBytes,proto3" json:"done_bytes,omitempty"` // that need not be copied any more
+	TotalBytes    uint64                 `protobuf:"varint,4,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	Independent   bool                   `protobuf:"varint,5,opt,name=independent,proto3" json:"independent,omitempty"` // nothing of the source is needed any more, which is on media
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloneState) Reset() {
+	*x = CloneState{}
+	mi := &file_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloneState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloneState) ProtoMessage() {}
+
+func (x *CloneState) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloneState.ProtoReflect.Descriptor instead.
+func (*CloneState) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CloneState) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *CloneState) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *CloneState) GetDoneBytes() uint64 {
+	if x != nil {
+		return x.DoneBytes
+	}
+	return 0
+}
+
+func (x *CloneState) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *CloneState) GetIndependent() bool {
+	if x != nil {
+		return x.Independent
+	}
+	return false
+}
+
 // Limits bound what a volume reads and writes, and what its mirrors copy; 0 is no limit.
 type Limits struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
@@ -2415,7 +2594,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2427,7 +2606,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2440,7 +2619,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Limits) GetRwIosPerSec() uint64 {
@@ -2491,7 +2670,7 @@ type SnapSpec struct {
 
 func (x *SnapSpec) Reset() {
 	*x = SnapSpec{}
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +2682,7 @@ func (x *SnapSpec) String() string {
 func (*SnapSpec) ProtoMessage() {}
 
 func (x *SnapSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +2695,7 @@ func (x *SnapSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapSpec.ProtoReflect.Descriptor instead.
 func (*SnapSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SnapSpec) GetId() string {
@@ -2566,7 +2745,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2578,7 +2757,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2591,7 +2770,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -2652,7 +2831,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +2843,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +2856,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -2728,7 +2907,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2740,7 +2919,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2753,7 +2932,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -2791,7 +2970,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2803,7 +2982,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2816,7 +2995,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -2881,7 +3060,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[31]
+	mi := &file_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2893,7 +3072,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[31]
+	mi := &file_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2906,7 +3085,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -3023,7 +3202,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
 	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\x123\n" +
-	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\xbb\x05\n" +
+	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\xe7\x05\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -3040,7 +3219,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"leaseStamp\x12/\n" +
 	"\tunreached\x18\v \x03(\v2\x11.vda.v1.UnreachedR\tunreached\x12A\n" +
 	"\tvd_epochs\x18\f \x03(\v2$.vda.v1.HeartbeatReply.VdEpochsEntryR\bvdEpochs\x12-\n" +
-	"\amirrors\x18\r \x03(\v2\x13.vda.v1.MirrorStateR\amirrors\x12\x1d\n" +
+	"\amirrors\x18\r \x03(\v2\x13.vda.v1.MirrorStateR\amirrors\x12*\n" +
+	"\x06clones\x18n \x03(\v2\x12.vda.v1.CloneStateR\x06clones\x12\x1d\n" +
 	"\n" +
 	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x12*\n" +
 	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x1a;\n" +
@@ -3189,7 +3369,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06cntlrs\x18\a \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x12\x1f\n" +
 	"\vallow_empty\x18\b \x01(\bR\n" +
 	"allowEmpty\x12)\n" +
-	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\xe2\x06\n" +
+	"\x05marks\x18\t \x03(\v2\x13.vda.v1.VersionMarkR\x05marks\"\x8f\a\n" +
 	"\tCntlrSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05da_id\x18\x02 \x01(\tR\x04daId\x12\x17\n" +
@@ -3222,7 +3402,24 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06limits\x18\x18 \x01(\v2\x0e.vda.v1.LimitsR\x06limits\x12&\n" +
 	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\x12\x1c\n" +
 	"\ahop_key\x18( \x01(\fB\x03\x80\x01\x01R\x06hopKey\x121\n" +
-	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\"\xcd\x01\n" +
+	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\x12+\n" +
+	"\x06source\x18n \x01(\v2\x13.vda.v1.CloneSourceR\x06source\"\xaa\x01\n" +
+	"\vCloneSource\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03nqn\x18\x02 \x01(\tR\x03nqn\x12\x19\n" +
+	"\bhost_nqn\x18\x03 \x01(\tR\ahostNqn\x12\x12\n" +
+	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\x04R\x04size\x122\n" +
+	"\tlisteners\x18\x06 \x03(\v2\x14.vda.v1.ListenerConfR\tlisteners\"\x97\x01\n" +
+	"\n" +
+	"CloneState\x12\x13\n" +
+	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\x12\x1d\n" +
+	"\n" +
+	"done_bytes\x18\x03 \x01(\x04R\tdoneBytes\x12\x1f\n" +
+	"\vtotal_bytes\x18\x04 \x01(\x04R\n" +
+	"totalBytes\x12 \n" +
+	"\vindependent\x18\x05 \x01(\bR\vindependent\"\xcd\x01\n" +
 	"\x06Limits\x12#\n" +
 	"\x0erw_ios_per_sec\x18\x01 \x01(\x04R\vrwIosPerSec\x12)\n" +
 	"\x11rw_mbytes_per_sec\x18\x02 \x01(\x04R\x0erwMbytesPerSec\x12'\n" +
@@ -3312,7 +3509,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_v1_agent_proto_goTypes = []any{
 	(SnapState)(0),           // 0: vda.v1.SnapState
 	(SnapRollback)(0),        // 1: vda.v1.SnapRollback
@@ -3342,77 +3539,82 @@ var file_v1_agent_proto_goTypes = []any{
 	(*VdSpec)(nil),           // 25: vda.v1.VdSpec
 	(*SyncCnRequest)(nil),    // 26: vda.v1.SyncCnRequest
 	(*CntlrSpec)(nil),        // 27: vda.v1.CntlrSpec
-	(*Limits)(nil),           // 28: vda.v1.Limits
-	(*SnapSpec)(nil),         // 29: vda.v1.SnapSpec
-	(*GrpSpec)(nil),          // 30: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),       // 31: vda.v1.MirrorSpec
-	(*LegSpec)(nil),          // 32: vda.v1.LegSpec
-	(*VdTarget)(nil),         // 33: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 34: vda.v1.ExpSpec
-	nil,                      // 35: vda.v1.HeartbeatReply.VdEpochsEntry
-	(*ClusterSecurity)(nil),  // 36: vda.v1.ClusterSecurity
+	(*CloneSource)(nil),      // 28: vda.v1.CloneSource
+	(*CloneState)(nil),       // 29: vda.v1.CloneState
+	(*Limits)(nil),           // 30: vda.v1.Limits
+	(*SnapSpec)(nil),         // 31: vda.v1.SnapSpec
+	(*GrpSpec)(nil),          // 32: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),       // 33: vda.v1.MirrorSpec
+	(*LegSpec)(nil),          // 34: vda.v1.LegSpec
+	(*VdTarget)(nil),         // 35: vda.v1.VdTarget
+	(*ExpSpec)(nil),          // 36: vda.v1.ExpSpec
+	nil,                      // 37: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),  // 38: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	36, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	38, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
 	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	11, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	35, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	37, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
 	8,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	7,  // 6: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
-	10, // 7: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
-	9,  // 8: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
-	2,  // 9: vda.v1.LegState.role:type_name -> vda.v1.LegRole
-	3,  // 10: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	24, // 11: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	25, // 12: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	27, // 13: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	4,  // 14: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	21, // 15: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	3,  // 16: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	24, // 17: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	25, // 18: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	23, // 19: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	3,  // 20: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	27, // 21: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	23, // 22: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	30, // 23: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	34, // 24: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	3,  // 25: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	28, // 26: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	29, // 27: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	0,  // 28: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
-	1,  // 29: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	33, // 30: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	31, // 31: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	31, // 32: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	32, // 33: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	33, // 34: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	2,  // 35: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	3,  // 36: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	5,  // 37: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	22, // 38: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	14, // 39: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 40: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	26, // 41: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	14, // 42: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	12, // 43: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	16, // 44: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	18, // 45: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	6,  // 46: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	20, // 47: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	15, // 48: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 49: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	20, // 50: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	15, // 51: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	13, // 52: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	17, // 53: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	19, // 54: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	46, // [46:55] is the sub-list for method output_type
-	37, // [37:46] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	29, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
+	7,  // 7: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
+	10, // 8: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
+	9,  // 9: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
+	2,  // 10: vda.v1.LegState.role:type_name -> vda.v1.LegRole
+	3,  // 11: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
+	24, // 12: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	25, // 13: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	27, // 14: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	4,  // 15: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	21, // 16: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	3,  // 17: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	24, // 18: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	25, // 19: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	23, // 20: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	3,  // 21: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	27, // 22: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	23, // 23: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	32, // 24: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	36, // 25: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	3,  // 26: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	30, // 27: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	31, // 28: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	28, // 29: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
+	3,  // 30: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
+	0,  // 31: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	1,  // 32: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
+	35, // 33: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	33, // 34: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	33, // 35: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	34, // 36: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	35, // 37: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 38: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 39: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	5,  // 40: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	22, // 41: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	14, // 42: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 43: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	26, // 44: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	14, // 45: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	12, // 46: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	16, // 47: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	18, // 48: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	6,  // 49: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	20, // 50: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	15, // 51: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 52: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	20, // 53: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	15, // 54: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	13, // 55: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	17, // 56: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	19, // 57: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	49, // [49:58] is the sub-list for method output_type
+	40, // [40:49] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -3427,7 +3629,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   33,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -3420,6 +3420,9 @@ type DaMsg struct {
 	Description        string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	PurgeTime          string                 `protobuf:"bytes,52,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`          // RFC 3339, of one that is deleted and kept: when it goes for good
 	PrimaryCn          string                 `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
+	CloneOf            string                 `protobuf:"bytes,110,opt,name=clone_of,json=cloneOf,proto3" json:"clone_of,omitempty"`               // ARRAY/SNAPSHOT that it is copied from still; "" for one that is not, or not any more
+	CopiedSize         uint64                 `protobuf:"varint,111,opt,name=copied_size,json=copiedSize,proto3" json:"copied_size,omitempty"`     // bytes of copy_size that need not be copied any more
+	CopySize           uint64                 `protobuf:"varint,112,opt,name=copy_size,json=copySize,proto3" json:"copy_size,omitempty"`           // bytes; 0: not known yet
 	PathCnt            uint32                 `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
 	WellPathCnt        uint32                 `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
 	// Bytes of physical_size that the array and its snapshots have in use, and that are
@@ -3696,6 +3699,27 @@ func (x *DaMsg) GetPrimaryCn() string {
 		return x.PrimaryCn
 	}
 	return ""
+}
+
+func (x *DaMsg) GetCloneOf() string {
+	if x != nil {
+		return x.CloneOf
+	}
+	return ""
+}
+
+func (x *DaMsg) GetCopiedSize() uint64 {
+	if x != nil {
+		return x.CopiedSize
+	}
+	return 0
+}
+
+func (x *DaMsg) GetCopySize() uint64 {
+	if x != nil {
+		return x.CopySize
+	}
+	return 0
 }
 
 func (x *DaMsg) GetPathCnt() uint32 {
@@ -4146,7 +4170,11 @@ type CreateDaRequest struct {
 	Description    string   `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	// MiB per second that are copied between its legs, repaired and scrubbed, of all its
 	// columns together, each of which has an equal part, of 1 at least; 0: no bound.
-	RebuildMbps   uint64 `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"`
+	RebuildMbps uint64 `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"`
+	// The array begins with what a snapshot, ARRAY/SNAPSHOT, or another array holds now, and
+	// is copied from there; da_size is that of the source when it is 0. One of them at most.
+	FromSnap      string `protobuf:"bytes,110,opt,name=from_snap,json=fromSnap,proto3" json:"from_snap,omitempty"`
+	FromDa        string `protobuf:"bytes,111,opt,name=from_da,json=fromDa,proto3" json:"from_da,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4284,6 +4312,20 @@ func (x *CreateDaRequest) GetRebuildMbps() uint64 {
 		return x.RebuildMbps
 	}
 	return 0
+}
+
+func (x *CreateDaRequest) GetFromSnap() string {
+	if x != nil {
+		return x.FromSnap
+	}
+	return ""
+}
+
+func (x *CreateDaRequest) GetFromDa() string {
+	if x != nil {
+		return x.FromDa
+	}
+	return ""
 }
 
 type CreateDaReply struct {
@@ -9181,7 +9223,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\x8f\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xe8\n" +
 	"\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
@@ -9227,6 +9269,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"purge_time\x184 \x01(\tR\tpurgeTime\x12\x1d\n" +
 	"\n" +
 	"primary_cn\x18< \x01(\tR\tprimaryCn\x12\x19\n" +
+	"\bclone_of\x18n \x01(\tR\acloneOf\x12\x1f\n" +
+	"\vcopied_size\x18o \x01(\x04R\n" +
+	"copiedSize\x12\x1b\n" +
+	"\tcopy_size\x18p \x01(\x04R\bcopySize\x12\x19\n" +
 	"\bpath_cnt\x18= \x01(\rR\apathCnt\x12\"\n" +
 	"\rwell_path_cnt\x18> \x01(\rR\vwellPathCnt\x12\x1b\n" +
 	"\tused_size\x18P \x01(\x04R\busedSize\x12\x1b\n" +
@@ -9274,7 +9320,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\a \x01(\tR\terrorTime\"\x85\x04\n" +
+	"error_time\x18\a \x01(\tR\terrorTime\"\xbb\x04\n" +
 	"\x0fCreateDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tcntlr_cnt\x18\x02 \x01(\rR\bcntlrCnt\x12\x17\n" +
@@ -9293,7 +9339,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x10w_mbytes_per_sec\x18\f \x01(\x04R\rwMbytesPerSec\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12!\n" +
-	"\frebuild_mbps\x18F \x01(\x04R\vrebuildMbpsB\x10\n" +
+	"\frebuild_mbps\x18F \x01(\x04R\vrebuildMbps\x12\x1b\n" +
+	"\tfrom_snap\x18n \x01(\tR\bfromSnap\x12\x17\n" +
+	"\afrom_da\x18o \x01(\tR\x06fromDaB\x10\n" +
 	"\x0e_physical_size\"\x8a\x01\n" +
 	"\rCreateDaReply\x120\n" +
 	"\n" +

@@ -87,7 +87,7 @@ func TestAbsorb(t *testing.T) {
 			if err := st.Unload(); err != nil {
 				t.Fatal(err)
 			}
-			if st, err = r.m.Examine("d0"); err != nil {
+			if _, err = r.m.Examine("d0"); err != nil {
 				t.Fatal(err)
 			}
 			r.check("lvs/clone", want)

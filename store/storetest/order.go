@@ -121,6 +121,30 @@ func (r *Recorder) ListDA(f store.DAFilter, p store.Page) ([]vda.DA, string, err
 	r.take(levelDA, ids(rows, idOfDA)...)
 	return rows, next, err
 }
+func (r *Recorder) CopyingDAs() ([]vda.DA, error) {
+	rows, err := r.Tx.CopyingDAs()
+	for i := range rows {
+		r.take(levelDA, rows[i].ID)
+	}
+	return rows, err
+}
+
+func (r *Recorder) CloneExps() ([]vda.Exp, error) {
+	rows, err := r.Tx.CloneExps()
+	for i := range rows {
+		r.guard("CloneExps", rows[i].DAID)
+	}
+	return rows, err
+}
+
+func (r *Recorder) CloneSnaps() ([]vda.Snap, error) {
+	rows, err := r.Tx.CloneSnaps()
+	for i := range rows {
+		r.guard("CloneSnaps", rows[i].DAID)
+	}
+	return rows, err
+}
+
 func (r *Recorder) DeletedDAs() ([]vda.DA, error) {
 	rows, err := r.Tx.DeletedDAs()
 	r.take(levelDA, ids(rows, idOfDA)...)

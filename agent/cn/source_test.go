@@ -1,0 +1,229 @@
+package cn_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+)
+
+// noise is bytes that nothing else has.
+func noise(seed uint64, n int) []byte {
+	rng, b := rand.New(rand.NewPCG(seed, 1)), make([]byte, n)
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
+}
+
+// cloneState is what controller node i's heartbeat says of its clone, nil for nothing.
+func (l *lab) cloneState(i int) *apiv1.CloneState {
+	l.Helper()
+	r, err := l.cns[i].a.Heartbeat(context.Background(), &apiv1.HeartbeatRequest{ClusterId: cluster, NodeId: l.cns[i].id})
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, c := range r.Clones {
+		return c
+	}
+	return nil
+}
+
+// move has another controller become primary, as when the one before is gone.
+func (l *lab) move(from, to int) {
+	l.Helper()
+	l.term++
+	l.fence(false)
+	l.good(to, l.cntlr(to, to))
+	if !l.cns[from].stopped {
+		l.good(from, l.cntlr(from, to))
+	}
+}
+
+// cloneOf makes l a clone of what exporter e of another lab shows.
+func (l *lab) cloneOf(from *lab, e *apiv1.ExpSpec, size uint64) {
+	e.InitiatorNqn = vda.CloneHostNQN(daID)
+	s := &apiv1.CloneSource{Name: "src/monday", Nqn: e.Nqn, HostNqn: e.InitiatorNqn, Uuid: uuid.MustParse(e.NsUuid).String(), Size: size}
+	for _, n := range from.cns {
+		s.Listeners = append(s.Listeners, at(n.port))
+	}
+	l.spec.Source = s
+}
+
+// shows checks what a disk holds.
+func shows(t *testing.T, what string, ns *host.Namespace, want []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	got := make([]byte, len(want))
+	if err := ns.ReadAt(ctx, got, 0); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	if !bytes.Equal(got, want) {
+		at := 0
+		for got[at] == want[at] {
+			at++
+		}
+		t.Errorf("%s differs from byte %d on", what, at)
+	}
+}
+
+// TestRealClone: a clone, larger than its source and of a snapshot, is what that shows from
+// the first moment and takes writes, which the source does not see; it is copied while both
+// arrays get other primaries, and then goes on without its source.
+func TestRealClone(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	src, srcDNs, srcCNs := reals(t, 2, false, false, false)
+	src.small()
+	src.up(0)
+	src.leased()
+	src.spec.Create = false
+	base := noise(1, size)
+	clear(base[2<<20 : 3<<20])
+	if err := src.disk(0).WriteAt(t.Context(), base, 0); err != nil {
+		t.Fatal(err)
+	}
+	s := src.snap(0)
+	if st := src.snapState(0, s); !st.Found {
+		t.Fatal(st)
+	}
+	s.State = taken
+	e := src.exporter(1)
+	e.SnapName, e.SnapId = s.Name, s.Id
+	e.InitiatorNqn = vda.CloneHostNQN(daID)
+	src.all(0)
+	if err := src.disk(0).WriteAt(t.Context(), noise(2, size), 0); err != nil { // the clone is of before
+		t.Fatal(err)
+	}
+
+	l, _, _ := reals(t, 2, false, false, false)
+	l.spec.Size = 6 << 20
+	l.cloneOf(src, e, size)
+	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1} // so that it takes until the moves
+	l.up(0)
+	l.leased()
+	l.spec.Create = false
+	want := append(bytes.Clone(base), make([]byte, 2<<20)...)
+	put := func(i, at, n int, seed uint64) {
+		t.Helper()
+		copy(want[at:], noise(seed, n))
+		if err := l.disk(i).WriteAt(t.Context(), want[at:at+n], int64(at)); err != nil {
+			t.Fatal(err)
+		}
+		shows(t, "the clone", l.disk(0), want)
+		shows(t, "the clone through its other controller", l.disk(1), want)
+	}
+	put(0, 3<<20+8192, 4096, 3)
+	put(1, 5<<20, 8192, 4)
+	planetest.Eventually(t, func() string {
+		if c := l.cloneState(0); c == nil || c.DoneBytes == 0 || c.TotalBytes != 6<<20 || c.Term != l.term {
+			return c.String()
+		}
+		return ""
+	})
+	src.move(0, 1)
+	put(0, 2<<20, 16384, 5)
+	l.cns[0].stop(l)
+	l.move(0, 1)
+	shows(t, "the clone after its move", l.disk(1), want)
+	copy(want, noise(6, 4096))
+	if err := l.disk(1).WriteAt(t.Context(), want[:4096], 0); err != nil {
+		t.Fatal(err)
+	}
+	l.spec.Limits = nil
+	l.good(1, l.cntlr(1, 1))
+	planetest.Eventually(t, func() string {
+		if c := l.cloneState(1); c == nil || !c.Independent {
+			return c.String()
+		}
+		return ""
+	})
+	l.spec.Source = nil
+	l.good(1, l.cntlr(1, 1))
+	for _, g := range append(srcCNs, srcDNs...) {
+		g.stop()
+	}
+	shows(t, "the clone on its own", l.disk(1), want)
+}
+
+// TestRealCloneWithoutItsSource: while its source is away a clone has path errors for what
+// it has not copied, never zeros, and what it has itself; a primary that is new then has no
+// volume; and it goes on when the source is back.
+func TestRealCloneWithoutItsSource(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	src, _, srcCNs := reals(t, 1, false, false, false)
+	src.small()
+	src.up(0)
+	src.leased()
+	src.spec.Create = false
+	base := noise(1, size)
+	if err := src.disk(0).WriteAt(t.Context(), base, 0); err != nil {
+		t.Fatal(err)
+	}
+	s := src.snap(0)
+	if st := src.snapState(0, s); !st.Found {
+		t.Fatal(st)
+	}
+	s.State = taken
+	e := src.exporter(1)
+	e.SnapName, e.SnapId = s.Name, s.Id
+	e.InitiatorNqn = vda.CloneHostNQN(daID)
+	src.all(0)
+
+	l, _, _ := reals(t, 2, false, false, false)
+	l.spec.Size = size
+	l.cloneOf(src, e, size)
+	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
+	l.up(0)
+	l.leased()
+	l.spec.Create = false
+	own := noise(2, 1<<20)
+	copy(base[3<<20:], own)
+	if err := l.disk(0).WriteAt(t.Context(), own, 3<<20); err != nil {
+		t.Fatal(err)
+	}
+	srcCNs[0].stop()
+	got := make([]byte, 4096)
+	if err := l.disk(0).ReadAt(t.Context(), got, 3<<20); err != nil || !bytes.Equal(got, own[:4096]) {
+		t.Errorf("what the clone has itself: %v", err)
+	}
+	// What is not copied: the last cluster before its own, as it has copied 1 MiB per second.
+	err := l.disk(0).ReadAt(t.Context(), got, 3<<20-4096)
+	var st nvme.Status
+	switch {
+	case err == nil && bytes.Equal(got, base[3<<20-4096:3<<20]): // it was copied by now
+	case err == nil:
+		t.Error("the clone shows something else than its source, which is away")
+	case !errors.As(err, &st) || !st.IsPath():
+		t.Errorf("a read of what is not copied: %v", err)
+	}
+	srcCNs[0].start()
+	planetest.Eventually(t, func() string {
+		for _, st := range src.settled(0, src.cntlr(0, 0)) {
+			if st.Error {
+				return st.ErrorMsg
+			}
+		}
+		return ""
+	})
+	l.spec.Limits = nil
+	l.good(0, l.cntlr(0, 0))
+	planetest.Eventually(t, func() string {
+		if c := l.cloneState(0); c == nil || !c.Independent {
+			return c.String()
+		}
+		return ""
+	})
+	shows(t, "the clone", l.disk(0), base)
+}

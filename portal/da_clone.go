@@ -1,0 +1,194 @@
+package portal
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+// origin is what a new array is a clone of.
+type origin struct {
+	daName, snapName string
+	fresh            bool     // the snapshot is to be taken for it
+	exp              *vda.Exp // of the snapshot, to the clone alone; nil before it is known
+}
+
+// newOrigin reads what a request says of it; nil for an array that begins with zeros.
+func newOrigin(req *apiv1.CreateDaRequest, id string) (*origin, error) {
+	switch {
+	case req.FromSnap != "" && req.FromDa != "":
+		return nil, invalid("from_snap and from_da are both given; give one of them")
+	case req.FromSnap != "":
+		da, snap, err := vda.ParseSnapPath("from_snap", req.FromSnap)
+		return &origin{daName: da, snapName: snap}, err
+	case req.FromDa != "":
+		if err := vda.CheckName("from_da", req.FromDa); err != nil {
+			return nil, err
+		}
+		return &origin{daName: req.FromDa, snapName: vda.ClonePrefix + id, fresh: true}, nil
+	}
+	return nil, nil
+}
+
+// find looks for the array, and the snapshot unless it is still to be taken. size is of what
+// the clone will begin with.
+func (o *origin) find(tx store.Reader) (da *vda.DA, size uint64, err error) {
+	if da, err = findDA(tx, o.daName); err != nil {
+		return nil, 0, err
+	}
+	if err := notCopying(da, "cloned"); err != nil {
+		return nil, 0, err
+	}
+	if o.fresh {
+		return da, da.Size, notRolling(tx, da)
+	}
+	snap, err := findSnapOf(tx, da, o.snapName)
+	if err != nil {
+		return nil, 0, err
+	}
+	if snap.State != vda.SnapTaken {
+		return nil, 0, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken yet: snap get says when it is", snap.Name, da.Name)
+	}
+	return da, snap.Size, nil
+}
+
+// notCopying refuses what an array that is not without its source yet must not have done to
+// it: the copy goes on below its volume alone.
+func notCopying(da *vda.DA, what string) error {
+	if !da.Source.Copying() {
+		return nil
+	}
+	return vda.Errorf(vda.FailedPrecondition, "da %s is still being copied from snap %s, and is not %s until all is there: da get shows "+
+		"copied_size of copy_size", da.Name, da.Source.Name, what)
+}
+
+// originOf fills in what a request leaves to the source of the array: its size.
+func (s *Server) originOf(ctx context.Context, req *apiv1.CreateDaRequest, o *origin) error {
+	return s.view(ctx, func(tx store.Reader) error {
+		_, size, err := o.find(tx)
+		switch {
+		case err != nil:
+			return err
+		case req.DaSize == 0:
+			req.DaSize = size
+		case req.DaSize < size:
+			return invalid("da_size is %d bytes, and what the array is made of has %d: a clone has as much, or more", req.DaSize, size)
+		}
+		return nil
+	})
+}
+
+// become makes the array a clone, and takes the snapshot that is still to be taken.
+func (s *Server) become(ctx context.Context, da *vda.DA, o *origin) error {
+	var size uint64
+	if o.fresh {
+		snap := &vda.Snap{ID: store.NewID(), Name: o.snapName, State: vda.SnapAsked, Asked: time.Now().UTC()}
+		now, err := s.takeSnap(ctx, o.daName, snap, vda.Tags{})
+		if err != nil {
+			return err
+		}
+		size = now.Size
+	} else if err := s.view(ctx, func(tx store.Reader) (err error) {
+		_, size, err = o.find(tx)
+		return err
+	}); err != nil {
+		return err
+	}
+	if size > da.Size { // it has grown since
+		return vda.Errorf(vda.Conflict, "da %s has grown to %d bytes meanwhile; da_size is %d", o.daName, size, da.Size)
+	}
+	if size%da.ClusterSize != 0 {
+		da.ClusterSize = 1 << 20
+	}
+	ns := uuid.New()
+	name := vda.ClonePrefix + da.ID
+	o.exp = &vda.Exp{ID: store.NewID(), Name: name, NQN: vda.ExpNQN(o.daName, name), InitiatorNQN: vda.CloneHostNQN(da.ID),
+		SnapName: o.snapName, Serial: "VDA" + strings.ToUpper(strings.ReplaceAll(ns.String(), "-", ""))[:17], NSUUID: ns.String()}
+	da.Source = vda.CloneSource{ExpID: o.exp.ID, Name: o.daName + "/" + o.snapName, NQN: o.exp.NQN, UUID: o.exp.NSUUID, Size: size}
+	return vda.CheckNQN("the NQN that the clone reads by", o.exp.NQN)
+}
+
+// createRows writes the rows of a new array, and with it the exporter that it is copied from.
+func (o *origin) createRows(tx store.Tx, da *vda.DA, p *plan) (array.Plan, error) {
+	if o == nil {
+		return array.Create(tx, da, p.columns, p.cntlrs)
+	}
+	from, _, err := o.find(tx)
+	if err != nil {
+		return nil, err
+	}
+	o.exp.DAID = from.ID
+	return array.CreateClone(tx, da, o.exp, p.columns, p.cntlrs)
+}
+
+// dropSnap has a snapshot go that was taken for a clone that was not made.
+func (s *Server) dropSnap(ctx context.Context, o *origin) {
+	if o == nil || !o.fresh {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cancelTime)
+	defer cancel()
+	var steps [][]node
+	err := s.update(ctx, func(tx store.Tx) error {
+		da, err := findDA(tx, o.daName)
+		if err != nil {
+			return err
+		}
+		snap, err := tx.SnapByName(da.ID, o.snapName)
+		if err != nil {
+			return err
+		}
+		plan, err := array.DeleteSnap(tx, snap)
+		if err != nil {
+			return err
+		}
+		steps, err = stepsOf(tx, plan)
+		return err
+	})
+	if err == nil {
+		s.syncAll(ctx, steps...)
+	}
+}
+
+// withoutClones returns the names of exporters that are users', and refuses what clones that
+// are not copied yet stand in the way of, with the clones' names.
+func withoutClones(tx store.Reader, kind, name string, exps []string) ([]string, error) {
+	var users, clones []string
+	for _, e := range exps {
+		id, isClone := strings.CutPrefix(e, vda.ClonePrefix)
+		if !isClone {
+			users = append(users, e)
+			continue
+		}
+		da, err := tx.Unlocked().DA(id)
+		if err != nil && !isKind(err, vda.NotFound) {
+			return nil, err
+		}
+		if err == nil && !da.Deleted {
+			clones = append(clones, da.Name)
+		} else {
+			clones = append(clones, "one that is deleted, in a few seconds")
+		}
+	}
+	if clones == nil {
+		return users, nil
+	}
+	return users, refuse(codeInUse, vda.FailedPrecondition, "%s %s is what das are still copied from: %s; da get of each shows copied_size "+
+		"of copy_size, and it can go when they are copied, or deleted", kind, name, strings.Join(clones, ", "))
+}
+
+// notACloneSource refuses to change an exporter that a clone is copied from.
+func notACloneSource(exp *vda.Exp) error {
+	if !strings.HasPrefix(exp.Name, vda.ClonePrefix) {
+		return nil
+	}
+	return vda.Errorf(vda.FailedPrecondition, "exp %s is what a clone is copied from, and goes by itself when all is copied or the clone is "+
+		"deleted", exp.Name)
+}

@@ -45,6 +45,12 @@ mirror: dist ## deaths in the middle of conversions, moves and drains; a Linux h
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies
 	VDA_SCALE=1000 go test -count=1 -timeout 60m -v -run 'TestMany' ./test/controlplane
 
+NODES ?= 100
+ARRAYS ?= $$((10 * $(NODES)))
+MONITORS ?= 2
+scale-sim: build ## what NODES= models of nodes with ARRAYS= arrays cost a real portal and MONITORS= monitors on a real PostgreSQL
+	NODES=$(NODES) ARRAYS=$(ARRAYS) MONITORS=$(MONITORS) go test -tags e2e -count=1 -timeout 60m -v -run 'TestSteps' ./test/scale
+
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
 chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= CHANGES=1 DATA_PLANE= SPDK_TGT=
@@ -83,4 +89,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist packages images sandbox tutorial failover mirror scale chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help build dist packages images sandbox tutorial failover mirror scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean

@@ -2,6 +2,7 @@ package array
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/placement"
@@ -22,18 +23,46 @@ type leftOut struct{ id, pd, dn, why string }
 
 func (l leftOut) String() string { return fmt.Sprintf("%s of %s (%s)", l.pd, l.dn, l.why) }
 
+// SomeDiskCandidates is DiskCandidates among n disks at random; all: the cluster has no
+// others.
+func SomeDiskCandidates(tx store.Reader, n int) (pds []placement.PD, leftOut []string, all bool, err error) {
+	rows, err := tx.SomePDs(n)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	var ids []string
+	for i := range rows {
+		ids = append(ids, rows[i].DNID)
+	}
+	slices.Sort(ids)
+	dns, err := tx.DNsByID(slices.Compact(ids))
+	if err != nil {
+		return nil, nil, false, err
+	}
+	pds, others := fitDisks(dns, rows)
+	for _, l := range others {
+		leftOut = append(leftOut, l.String())
+	}
+	return pds, leftOut, len(rows) < n, nil
+}
+
 func diskCandidates(tx store.Reader) (pds []placement.PD, others []leftOut, err error) {
 	dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
 	if err != nil {
 		return nil, nil, err
 	}
-	byID := make(map[string]*vda.DN, len(dns))
-	for i := range dns {
-		byID[dns[i].ID] = &dns[i]
-	}
 	rows, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
 	if err != nil {
 		return nil, nil, err
+	}
+	pds, others = fitDisks(dns, rows)
+	return pds, others, nil
+}
+
+func fitDisks(dns []vda.DN, rows []vda.PD) (pds []placement.PD, others []leftOut) {
+	byID := make(map[string]*vda.DN, len(dns))
+	for i := range dns {
+		byID[dns[i].ID] = &dns[i]
 	}
 	for i := range rows {
 		pd, dn := &rows[i], byID[rows[i].DNID]
@@ -47,7 +76,7 @@ func diskCandidates(tx store.Reader) (pds []placement.PD, others []leftOut, err 
 		pds = append(pds, placement.PD{ID: pd.ID, Name: pd.Name, DNID: dn.ID, DNName: dn.Name, Location: dn.Location,
 			ClusterSize: pd.ClusterSize, FreeClusters: pd.FreeClusters})
 	}
-	return pds, others, nil
+	return pds, others
 }
 
 // unfit is why a pd may take no vds, "" when it may.

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,8 @@ type Monitor struct {
 	all     map[string]nodeName  // all nodes, by id
 	cluster string
 	peers   []string // where other live monitors serve
+	shares  []string // the monitors that shared the nodes when owners were computed
+	owners  map[string]string
 	// alerting: this one of the monitors looks for what is wrong.
 	alerting bool
 	wg       sync.WaitGroup
@@ -52,7 +55,7 @@ func New(cfg Config) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{},
+	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, owners: map[string]string{},
 		moving: map[string]bool{}, moved: map[string]time.Time{}, tried: map[string]time.Time{},
 		cnDown: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
 	m.self, m.started = store.NewID(), time.Now()
@@ -115,8 +118,8 @@ func (m *Monitor) leave() {
 type picture struct {
 	at      time.Time
 	cluster string
-	dns     []vda.DN
-	cns     []vda.CN
+	dns     []store.NodeState
+	cns     []store.NodeState
 	alive   []string // monitors that share the nodes; none: too early to say
 	peers   []string // where the others of them serve
 }
@@ -148,10 +151,10 @@ func (m *Monitor) look(ctx context.Context) (*picture, error) {
 		if p.cluster, err = tx.ClusterID(); err != nil {
 			return err
 		}
-		if p.dns, _, err = tx.ListDN(store.NodeFilter{}, store.Page{}); err != nil {
+		if p.dns, err = tx.NodeStates(vda.DiskNode); err != nil {
 			return err
 		}
-		if p.cns, _, err = tx.ListCN(store.NodeFilter{}, store.Page{}); err != nil {
+		if p.cns, err = tx.NodeStates(vda.ControllerNode); err != nil {
 			return err
 		}
 		monitors, err = tx.Monitors()
@@ -206,11 +209,14 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	for _, name := range p.peers {
 		addrs[name] = true
 	}
-	see := func(k vda.NodeKind, row *vda.Node) {
+	if !slices.Equal(p.alive, m.shares) {
+		m.shares, m.owners = slices.Clone(p.alive), map[string]string{}
+	}
+	see := func(k vda.NodeKind, row *store.NodeState) {
 		id := row.ID
-		m.well[id], addrs[row.Name] = !row.Health.Error, true
+		m.well[id], addrs[row.Name] = !row.Error, true
 		m.all[id] = nodeName{k, row.Name}
-		if owner(p.alive, id) != m.self {
+		if m.ownerOf(id) != m.self {
 			return
 		}
 		here[id] = true
@@ -223,15 +229,18 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 			own, n.cancel = context.WithCancel(ctx)
 			defer m.wg.Go(func() { n.run(own) })
 		}
-		n.setView(NodeView{At: p.at, ClusterID: p.cluster, Version: row.Version, Applied: row.Applied, Problem: row.Health.Msg})
+		n.setView(NodeView{At: p.at, ClusterID: p.cluster, Version: row.Version, Applied: row.Applied, Problem: row.Msg})
 	}
 	for i := range p.dns {
-		see(vda.DiskNode, &p.dns[i].Node)
+		see(vda.DiskNode, &p.dns[i])
 	}
 	for i := range p.cns {
 		c := &p.cns[i]
 		m.offline[c.ID] = !c.Online
-		see(vda.ControllerNode, &c.Node)
+		see(vda.ControllerNode, c)
+	}
+	if len(m.owners) > len(m.all) {
+		maps.DeleteFunc(m.owners, func(id, _ string) bool { return m.all[id].name == "" })
 	}
 	for id, n := range m.nodes {
 		if !here[id] {
@@ -242,6 +251,16 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 	if keeper, ok := m.cfg.Dial.(interface{ Keep(map[string]bool) }); ok {
 		keeper.Keep(addrs)
 	}
+}
+
+// ownerOf is the owner of a node among those that share the nodes now; m.mu is held.
+func (m *Monitor) ownerOf(id string) string {
+	at, known := m.owners[id]
+	if !known {
+		at = owner(m.shares, id)
+		m.owners[id] = at
+	}
+	return at
 }
 
 // Ready reports whether the monitor's picture of the cluster is fresh enough

@@ -207,7 +207,7 @@ func daMsgs(tx store.Reader, das []vda.DA) ([]*apiv1.DaMsg, error) {
 	if err != nil {
 		return nil, err
 	}
-	cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
+	cns, err := tx.CNsByID(sortedIDs(cntlrs, func(c vda.Cntlr) string { return c.CNID }))
 	if err != nil {
 		return nil, err
 	}

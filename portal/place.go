@@ -14,14 +14,38 @@ type plan struct {
 	warnings []string
 }
 
-// placeDA chooses places from the cluster as it is now. What it reads grows
-// with the nodes and disks, not with the arrays. unheard: there may be a place, and
-// it will be known when monitors have asked the cns.
+// some is among how many disks, and cns, places are looked for at first.
+const some = 64
+
+// placeDA chooses places from the cluster as it is now, among some disks and cns: what
+// that costs does not grow with the cluster. When these are not all that there are, and
+// what they have room for is not perfect, it looks at all. unheard: there may be a place,
+// and it will be known when monitors have asked the cns.
 func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Strictness) (p *plan, unheard bool, err error) {
-	pds, leftOut, err := array.DiskCandidates(tx)
+	pds, leftOut, allPDs, err := array.SomeDiskCandidates(tx, some)
 	if err != nil {
 		return nil, false, err
 	}
+	cns, err := tx.SomeCNs(some)
+	if err != nil {
+		return nil, false, err
+	}
+	p, unheard, err = placeAmong(da, pds, leftOut, cns, vdBytes, strict)
+	if allPDs && len(cns) < some || err == nil && len(p.warnings) == 0 {
+		return p, unheard, err
+	}
+	if pds, leftOut, err = array.DiskCandidates(tx); err != nil {
+		return nil, false, err
+	}
+	if cns, _, err = tx.ListCN(store.NodeFilter{}, store.Page{}); err != nil {
+		return nil, false, err
+	}
+	return placeAmong(da, pds, leftOut, cns, vdBytes, strict)
+}
+
+// placeAmong is placeDA among these. Pure.
+func placeAmong(da *vda.DA, pds []placement.PD, leftOut []string, rows []vda.CN, vdBytes uint64,
+	strict placement.Strictness) (p *plan, unheard bool, err error) {
 	p = &plan{}
 	var w []string
 	if da.Redundancy.Mirrored() {
@@ -35,10 +59,7 @@ func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Stric
 		return nil, false, placement.Explain(err, leftOut)
 	}
 	p.warnings = append(p.warnings, w...)
-	cns, leftOut, unheard, err := nodeCandidates(tx, da)
-	if err != nil {
-		return nil, false, err
-	}
+	cns, leftOut, unheard := nodeCandidates(rows, da)
 	if p.cntlrs, w, err = placement.Cntlrs(cns, int(da.CntlrCnt), strict); err != nil {
 		if da.NeedsVDATgt() && !da.Redundancy.Mirrored() {
 			err = vda.Errorf(vda.KindOf(err), "controllers of a clone have to be on cns that run vda_tgt until all is copied: %w", err)
@@ -54,11 +75,7 @@ func placeDA(tx store.Reader, da *vda.DA, vdBytes uint64, strict placement.Stric
 
 // nodeCandidates are the cns that may take controllers of an array, and why others
 // may not. unheard: one of them may be fit for it, and no monitor has asked it yet.
-func nodeCandidates(tx store.Reader, da *vda.DA) (cns []placement.CN, leftOut []string, unheard bool, err error) {
-	rows, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
-	if err != nil {
-		return nil, nil, false, err
-	}
+func nodeCandidates(rows []vda.CN, da *vda.DA) (cns []placement.CN, leftOut []string, unheard bool) {
 	for i := range rows {
 		cn := &rows[i]
 		switch {
@@ -77,5 +94,5 @@ func nodeCandidates(tx store.Reader, da *vda.DA) (cns []placement.CN, leftOut []
 			cns = append(cns, placement.CN{ID: cn.ID, Name: cn.Name, Location: cn.Location, Cntlrs: cn.CntlrCount, Primaries: cn.PrimaryCount})
 		}
 	}
-	return cns, leftOut, unheard, nil
+	return cns, leftOut, unheard
 }

@@ -93,7 +93,7 @@ func (t *sqlReader) DAByName(name string) (*vda.DA, error) {
 func (t *sqlReader) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
 	var c cond
 	if f.Trash {
-		c.and("deleted = FALSE AND purge_us <> 0")
+		c.and("deleted = FALSE AND purge_us > 0")
 	} else {
 		c.and("deleted = FALSE AND purge_us = 0")
 	}

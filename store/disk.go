@@ -7,7 +7,7 @@ var pdTable = table[vda.PD]{
 	cols: []string{"id", "dn_id", "name", "conf", "online", "cluster_size", "total_clusters", "free_clusters",
 		"vd_count", "orphan_clusters", "drain", "version", "deleted",
 		"h_error", "h_msg", "h_since_us"},
-	keys: []string{"live_name"},
+	keys: []string{"live_name", "spread"},
 	fixed: []string{"dn_id", "total_clusters", "free_clusters", "vd_count", "orphan_clusters",
 		"h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.PD) []any {
@@ -17,7 +17,7 @@ var pdTable = table[vda.PD]{
 	values: func(v *vda.PD) []any {
 		return []any{v.ID, v.DNID, v.Name, v.Conf, v.Online, v.ClusterSize, v.TotalClusters, v.FreeClusters,
 			v.VDCount, v.OrphanClusters, v.Drain, v.Version, v.Deleted, v.Health.Error,
-			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted)}
+			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, v.Deleted), spreadOf(v.ID)}
 	},
 	label:  func(v *vda.PD) string { return v.Name },
 	tagged: true,
@@ -176,16 +176,18 @@ func (t *sqlReader) AilingVDs(daIDs []string) ([]vda.VD, error) {
 
 func (t *sqlReader) TrashedVDs() ([]vda.VD, error) {
 	return listRows(t, &vdTable,
-		"deleted = FALSE AND da_id IN (SELECT id FROM vda_da WHERE deleted = FALSE AND purge_us <> 0) ORDER BY da_id, id")
+		"deleted = FALSE AND da_id IN (SELECT id FROM vda_da WHERE deleted = FALSE AND purge_us > 0) ORDER BY da_id, id")
 }
 
 func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
 	return listRows(t, &vdTable,
-		"(role <> 0 OR leaving = TRUE OR h_error = TRUE AND mirror_id <> '') AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
+		"(role > 0 OR leaving = TRUE OR h_error = TRUE AND mirror_id <> '') AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
 }
 
-// onDraining is a vd on a dn or pd that is being drained.
-const onDraining = "(dn_id IN (SELECT id FROM vda_dn WHERE drain = TRUE) OR pd_id IN (SELECT id FROM vda_pd WHERE drain = TRUE))"
+// onDraining is a vd on a dn or pd that is being drained. A UNION is found by indexes;
+// an OR has every database read all vds.
+const onDraining = "pd_id IN (SELECT id FROM vda_pd WHERE drain = TRUE UNION " +
+	"SELECT p.id FROM vda_pd p JOIN vda_dn d ON d.id = p.dn_id WHERE d.drain = TRUE)"
 
 func (t *sqlReader) DrainingVDs() ([]vda.VD, error) {
 	return listRows(t, &vdTable, "deleted = FALSE AND "+onDraining+" ORDER BY da_id, grp_idx, idx, id")

@@ -44,11 +44,14 @@ func drained(n table[vda.Node]) table[vda.DN] {
 func counted(n table[vda.Node]) table[vda.CN] {
 	return table[vda.CN]{
 		name: n.name, noun: n.noun,
-		cols:   append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count", "mirrors"),
-		fixed:  append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count", "mirrors"),
-		dest:   func(v *vda.CN) []any { return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount, &v.Mirrors) },
-		values: func(v *vda.CN) []any { return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount, v.Mirrors) },
-		label:  func(v *vda.CN) string { return v.Name },
+		cols:  append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count", "mirrors"),
+		keys:  []string{"spread"},
+		fixed: append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count", "mirrors"),
+		dest:  func(v *vda.CN) []any { return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount, &v.Mirrors) },
+		values: func(v *vda.CN) []any {
+			return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount, v.Mirrors, spreadOf(v.ID))
+		},
+		label: func(v *vda.CN) string { return v.Name },
 	}
 }
 

@@ -89,6 +89,18 @@ type Reader interface {
 	ListDN(f NodeFilter, p Page) (rows []vda.DN, next string, err error)
 	ListCN(f NodeFilter, p Page) (rows []vda.CN, next string, err error)
 
+	// NodeStates returns what monitors have to know of all nodes of a kind, in no order;
+	// nothing is locked.
+	NodeStates(k vda.NodeKind) ([]NodeState, error)
+	// DNsByID and CNsByID return those of these that are there, in no order; nothing is
+	// locked.
+	DNsByID(ids []string) ([]vda.DN, error)
+	CNsByID(ids []string) ([]vda.CN, error)
+	// SomePDs and SomeCNs return n at random, or all when there are not more; nothing is
+	// locked.
+	SomePDs(n int) ([]vda.PD, error)
+	SomeCNs(n int) ([]vda.CN, error)
+
 	PD(id string) (*vda.PD, error)
 	PDByName(dnID, name string) (*vda.PD, error)
 	ListPD(f PDFilter, p Page) ([]vda.PD, string, error)

@@ -79,6 +79,7 @@ fi
 stage "allocations" allocations
 stage "stories of the simulation" go test -count=1 -timeout 15m -skip 'TestSeeds|TestMirrors|TestNamedSeeds' ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
+stage "scale: what a change costs in a larger cluster" go test -tags e2e -count=1 -timeout 10m -v -run TestCostOfAChange ./test/scale
 if command -v rpm >/dev/null && command -v dpkg-deb >/dev/null && command -v systemd-analyze >/dev/null; then
   stage "packages: deb, rpm, units" bash -c 'make --no-print-directory packages && go test -tags e2e -count=1 -timeout 10m -v ./test/packages'
 else

@@ -12,9 +12,9 @@ import (
 )
 
 // Postgres starts a private PostgreSQL with a database vda_db that vda_user
-// may use just as the tutorial grants it. It is nil when VDA_TEST_POSTGRES
+// may use just as the tutorial grants it; settings are name=value of its own. It is nil when VDA_TEST_POSTGRES
 // names a server, whose URI is returned in either case.
-func Postgres(t testing.TB) (*Server, string) {
+func Postgres(t testing.TB, settings ...string) (*Server, string) {
 	t.Helper()
 	if uri := os.Getenv("VDA_TEST_POSTGRES"); uri != "" {
 		return nil, uri
@@ -30,6 +30,9 @@ func Postgres(t testing.TB) (*Server, string) {
 	s.path = filepath.Join(bin, "postgres")
 	s.args = []string{"-D", data, "-p", fmt.Sprint(s.port), "-h", "127.0.0.1", "-k", s.dir, "-F", "-c", "full_page_writes=off",
 		"-c", "deadlock_timeout=100ms", "-c", "max_connections=200", "-c", "shared_buffers=16MB"}
+	for _, v := range settings {
+		s.args = append(s.args, "-c", v)
+	}
 	s.signal = syscall.SIGQUIT // immediate shutdown: connections are cut
 	s.URI = s.uri("postgresql", "vda_user", "vda_password", "vda_db")
 	s.Start()

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/virtual-disk-array/vda"
@@ -243,4 +244,82 @@ func testOrphanSpace(t *testing.T, s *suite) {
 	check("more than there is", 0, 45)
 	used(55)
 	check("as promised", 45, 0)
+}
+
+// testSome: some rows are that many different ones, each has its chance, and all there are
+// when there are not more. The rows of nodes by id, and their states, are what each has
+// alone.
+func testSome(t *testing.T, s *suite) {
+	const made = 40
+	dn := newDN()
+	var pds, cns []string
+	s.update(t, func(tx store.Tx) error {
+		pds, cns = nil, nil
+		errs := []error{tx.InsertNode(vda.DiskNode, &dn.Node)}
+		for range made {
+			pd, cn := newPD(dn), newCN()
+			pds, cns = append(pds, pd.ID), append(cns, cn.ID)
+			errs = append(errs, tx.InsertPD(pd), tx.InsertNode(vda.ControllerNode, &cn.Node))
+		}
+		gone := newPD(dn)
+		gone.Deleted = true
+		return errors.Join(append(errs, tx.InsertPD(gone))...)
+	})
+	s.view(t, func(tx store.Reader) error {
+		seen := map[string]bool{}
+		for range 200 { // of the 40 and what other tests left; each starts at random
+			some, err := tx.SomePDs(10)
+			if err != nil {
+				return err
+			}
+			ids := map[string]bool{}
+			for i := range some {
+				ids[some[i].ID], seen[some[i].ID] = true, true
+				if some[i].Deleted {
+					t.Error("a pd that is deleted")
+				}
+			}
+			if len(ids) != 10 {
+				t.Fatalf("10 pds are %d", len(ids))
+			}
+		}
+		if len(seen) < made/2 {
+			t.Errorf("200 times 10 pds were %d of %d at least", len(seen), made)
+		}
+		pdRows, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
+		if err != nil {
+			return err
+		}
+		cnRows, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
+		if err != nil {
+			return err
+		}
+		somePDs, err := tx.SomePDs(len(pdRows) + 1)
+		if err != nil || len(somePDs) != len(pdRows) {
+			t.Errorf("all %d pds are %d: %v", len(pdRows), len(somePDs), err)
+		}
+		someCNs, err := tx.SomeCNs(len(cnRows) + 1)
+		if err != nil || len(someCNs) != len(cnRows) {
+			t.Errorf("all %d cns are %d: %v", len(cnRows), len(someCNs), err)
+		}
+		byID, err := tx.CNsByID([]string{cns[3], "nobody's", cns[5]})
+		if err != nil || len(byID) != 2 {
+			t.Errorf("two cns by id: %d, %v", len(byID), err)
+		}
+		dns, err := tx.DNsByID([]string{dn.ID})
+		if err != nil || len(dns) != 1 || dns[0].Name != dn.Name {
+			t.Errorf("a dn by id: %+v, %v", dns, err)
+		}
+		states, err := tx.NodeStates(vda.DiskNode)
+		at := slices.IndexFunc(states, func(n store.NodeState) bool { return n.ID == dn.ID })
+		want := store.NodeState{ID: dn.ID, Name: dn.Name, Online: true, Version: dn.Version, Applied: dn.Applied, Error: true, Msg: "new"}
+		if err != nil || at < 0 || states[at] != want {
+			t.Errorf("states of dns: %+v, %v", states, err)
+		}
+		states, err = tx.NodeStates(vda.ControllerNode)
+		if err != nil || len(states) != len(cnRows) {
+			t.Errorf("states of %d cns: %d, %v", len(cnRows), len(states), err)
+		}
+		return nil
+	})
 }

@@ -126,6 +126,17 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 			tx.InsertMirror(&vda.Mirror{ID: "m", DAID: da.ID, Idx: 2, Size: 6 << 20, Gen: 9}))
 	})
 	// What later migrations have made is undone.
+	for _, of := range [][2]string{{"vda_vd_leaving", "vda_vd"}, {"vda_vd_ill", "vda_vd"}, {"vda_es_ill", "vda_es"},
+		{"vda_da_purge", "vda_da"}, {"vda_da_ill", "vda_da"}, {"vda_pd_drain", "vda_pd"}, {"vda_dn_drain", "vda_dn"},
+		{"vda_pd_spread", "vda_pd"}, {"vda_cn_spread", "vda_cn"}} {
+		on := ""
+		if strings.HasPrefix(uri, "mysql") {
+			on = " ON " + of[1]
+		}
+		raw("DROP INDEX " + of[0] + on)
+	}
+	raw("ALTER TABLE vda_pd DROP COLUMN spread")
+	raw("ALTER TABLE vda_cn DROP COLUMN spread")
 	raw("ALTER TABLE vda_exp DROP COLUMN more_hosts")
 	raw("DROP TABLE vda_exp_host")
 	raw("ALTER TABLE vda_da DROP COLUMN purge_us")

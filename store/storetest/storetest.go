@@ -35,6 +35,7 @@ func Run(t *testing.T, uri string) {
 		{"ClusterID", testClusterID},
 		{"DN", testDN},
 		{"CN", testCN},
+		{"Some", testSome},
 		{"PD", testPD},
 		{"DA", testDA},
 		{"VD", testVD},

@@ -142,7 +142,8 @@ func (u *upgrade) works(client string) {
 		return string(out)
 	}
 	// Nothing is placed on a node that has just been restarted, until a monitor has heard it.
-	create := client + " --addr-port " + portalURL + " --timeout 60s da create --da-name da1 --cntlr-cnt 4 --da-size 8388608 --redundancy mirror:3"
+	create := client + " --addr-port " + portalURL + " --timeout 60s da create --da-name da1 --cntlr-cnt 4 --da-size 8388608 " +
+		"--redundancy mirror:3"
 	if err := u.until(u.Context(), u.machines["portal"], create, recovery); err != nil {
 		u.Fatal(err)
 	}

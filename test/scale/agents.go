@@ -1,0 +1,197 @@
+//go:build e2e
+
+package scale
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/stats"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/syncer/fakeagent"
+)
+
+// planeTime is what a model's data plane takes for a Sync.
+const planeTime = time.Millisecond
+
+// agents are the models of all nodes. One gRPC server serves them: which of them is
+// called is told by the address that was.
+type agents struct {
+	cluster *fakeagent.Cluster
+	srv     *grpc.Server
+	traffic traffic
+	wg      sync.WaitGroup
+
+	mu   sync.Mutex
+	byIP map[string]*model
+}
+
+// model is a node's agent.
+type model struct {
+	kind, addr string
+	*fakeagent.Agent
+	lis *listener
+}
+
+// traffic counts what Sync calls weigh. It is a stats.Handler.
+type traffic struct{ calls, bytes atomic.Int64 }
+
+type syncCall struct{}
+
+func (t *traffic) TagRPC(ctx context.Context, i *stats.RPCTagInfo) context.Context {
+	if strings.HasSuffix(i.FullMethodName, "/Sync") {
+		t.calls.Add(1)
+		return context.WithValue(ctx, syncCall{}, true)
+	}
+	return ctx
+}
+
+func (t *traffic) HandleRPC(ctx context.Context, s stats.RPCStats) {
+	if ctx.Value(syncCall{}) == nil {
+		return
+	}
+	switch s := s.(type) {
+	case *stats.InPayload:
+		t.bytes.Add(int64(s.WireLength))
+	case *stats.OutPayload:
+		t.bytes.Add(int64(s.WireLength))
+	}
+}
+
+func (t *traffic) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (t *traffic) HandleConn(context.Context, stats.ConnStats)                       {}
+
+func newAgents() *agents {
+	a := &agents{cluster: fakeagent.New(), byIP: map[string]*model{}}
+	a.cluster.Capacity = func(string) uint64 { return 1 << 20 }
+	a.srv = grpc.NewServer(grpc.StatsHandler(&a.traffic), grpc.MaxRecvMsgSize(rpc.MaxAgentMessage), grpc.MaxSendMsgSize(rpc.MaxAgentMessage),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
+	apiv1.RegisterDnAgentServer(a.srv, dnServer{agents: a})
+	apiv1.RegisterCnAgentServer(a.srv, cnServer{agents: a})
+	rpc.RegisterVersion(a.srv)
+	h := health.NewServer()
+	for _, s := range []string{apiv1.DnAgent_ServiceDesc.ServiceName, apiv1.CnAgent_ServiceDesc.ServiceName} {
+		h.SetServingStatus(s, healthv1.HealthCheckResponse_SERVING)
+		h.SetServingStatus(s+rpc.NewsSuffix, healthv1.HealthCheckResponse_SERVING)
+	}
+	healthv1.RegisterHealthServer(a.srv, h)
+	return a
+}
+
+func (a *agents) close() {
+	a.srv.Stop()
+	a.wg.Wait()
+	a.cluster.Close()
+}
+
+// add starts the i-th model of a kind.
+func (a *agents) add(kind string, i int) (*model, error) {
+	third := map[string]int{"dn": 1, "cn": 2}[kind]
+	ip := fmt.Sprintf("127.%d.%d.%d", third, i/250, 1+i%250)
+	lis, err := net.Listen("tcp", ip+":0")
+	if err != nil {
+		return nil, err
+	}
+	m := &model{kind: kind, addr: lis.Addr().String(), lis: &listener{Listener: lis}}
+	m.Agent = a.cluster.Start(m.addr)
+	m.Before(func() { time.Sleep(planeTime) })
+	a.mu.Lock()
+	a.byIP[ip] = m
+	a.mu.Unlock()
+	a.wg.Go(func() { _ = a.srv.Serve(m.lis) })
+	return m, nil
+}
+
+// kill cuts a node's connections and refuses new ones.
+func (m *model) kill() { m.lis.kill() }
+
+// of is the model that was called.
+func (a *agents) of(ctx context.Context) *fakeagent.Agent {
+	p, _ := peer.FromContext(ctx)
+	host, _, _ := net.SplitHostPort(p.LocalAddr.String())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.byIP[host].Agent
+}
+
+// forget drops what the models keep of the calls that they got.
+func (a *agents) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, m := range a.byIP {
+		m.Syncs()
+	}
+}
+
+// listener can be killed with its connections.
+type listener struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.mu.Lock()
+		l.conns = append(l.conns, c)
+		l.mu.Unlock()
+	}
+	return c, err
+}
+
+func (l *listener) kill() {
+	_ = l.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		_ = c.Close()
+	}
+}
+
+type (
+	dnServer struct {
+		apiv1.UnimplementedDnAgentServer
+		*agents
+	}
+	cnServer struct {
+		apiv1.UnimplementedCnAgentServer
+		*agents
+	}
+)
+
+func (s dnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	return s.of(ctx).Dn().Heartbeat(ctx, r)
+}
+
+func (s dnServer) Sync(ctx context.Context, r *apiv1.SyncDnRequest) (*apiv1.SyncReply, error) {
+	return s.of(ctx).Dn().Sync(ctx, r)
+}
+
+func (s cnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*apiv1.HeartbeatReply, error) {
+	return s.of(ctx).Cn().Heartbeat(ctx, r)
+}
+
+func (s cnServer) Sync(ctx context.Context, r *apiv1.SyncCnRequest) (*apiv1.SyncReply, error) {
+	return s.of(ctx).Cn().Sync(ctx, r)
+}
+
+func (s cnServer) Probe(ctx context.Context, r *apiv1.ProbeRequest) (*apiv1.ProbeReply, error) {
+	return s.of(ctx).Cn().Probe(ctx, r)
+}
+
+func (s cnServer) StandBy(ctx context.Context, r *apiv1.StandByRequest) (*apiv1.StandByReply, error) {
+	return s.of(ctx).Cn().StandBy(ctx, r)
+}

@@ -1,0 +1,382 @@
+//go:build e2e
+
+package scale
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/array"
+	"github.com/virtual-disk-array/vda/client"
+	"github.com/virtual-disk-array/vda/placement"
+	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/store/dbtest"
+)
+
+// size of each array, in bytes.
+const size = 8 << 20
+
+// racks are the locations that nodes are spread over.
+const racks = 10
+
+// cluster is a control plane above models.
+type cluster struct {
+	*testing.T
+	agents *agents
+	store  store.Store
+	sql    *pgxpool.Pool
+	uri    string
+	portal *client.Client
+
+	processes []*process // the portal, and the monitors
+	dns, cns  []*model
+	dnIDs     []string // by index, as cnIDs and pdIDs
+	cnIDs     []string
+	pdIDs     []string
+	arrays    int
+}
+
+// begin starts PostgreSQL and a portal.
+func begin(t *testing.T) *cluster {
+	t.Helper()
+	server, uri := dbtest.Postgres(t, "shared_preload_libraries=pg_stat_statements", "pg_stat_statements.track_planning=off",
+		"shared_buffers=256MB", "max_connections=400")
+	if server == nil {
+		t.Fatal("VDA_TEST_POSTGRES names a server: this test needs one of its own")
+	}
+	// The user of a statement says which program sent it.
+	for _, q := range []string{"CREATE ROLE portal SUPERUSER LOGIN PASSWORD 'vda_password'",
+		"CREATE ROLE monitor SUPERUSER LOGIN PASSWORD 'vda_password'", "ALTER ROLE vda_user SUPERUSER"} {
+		server.Admin(q)
+	}
+	c := &cluster{T: t, uri: uri, agents: newAgents()}
+	t.Cleanup(c.agents.close)
+	if _, _, err := store.Create(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if c.store, err = store.Open(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.store.Close() })
+	if c.sql, err = pgxpool.New(t.Context(), uri); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.sql.Close)
+	c.exec("CREATE EXTENSION pg_stat_statements")
+	p := c.start("vda_portal", "portal")
+	if c.portal, err = client.New(client.Config{Portals: []string{p.addr}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.portal.Close() })
+	return c
+}
+
+func (c *cluster) exec(q string, args ...any) {
+	c.Helper()
+	if _, err := c.sql.Exec(c.Context(), q, args...); err != nil {
+		c.Fatalf("%s: %v", q, err)
+	}
+}
+
+// number is the one value of a query.
+func (c *cluster) number(q string, args ...any) (n int64) {
+	c.Helper()
+	if err := c.sql.QueryRow(c.Context(), q, args...).Scan(&n); err != nil {
+		c.Fatalf("%s: %v", q, err)
+	}
+	return n
+}
+
+// process is a daemon.
+type process struct {
+	name, addr string
+	cmd        *exec.Cmd
+	kill       func()
+}
+
+// start runs a daemon as a user of the database, and waits until it listens.
+func (c *cluster) start(program, user string, args ...string) *process {
+	c.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.Fatal(err)
+	}
+	addr := lis.Addr().String()
+	_ = lis.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	log, err := os.Create(filepath.Join(c.TempDir(), program+".log"))
+	if err != nil {
+		c.Fatal(err)
+	}
+	bin := os.Getenv("VDA_BIN")
+	if bin == "" {
+		bin = filepath.Join("..", "..", "bin")
+	}
+	p := &process{name: program, addr: addr}
+	p.cmd = exec.Command(filepath.Join(bin, program), append([]string{"--listener", "127.0.0.1", "--port", port, "--db-uri",
+		strings.Replace(c.uri, "vda_user:", user+":", 1)}, args...)...)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, ended := make(chan error), make(chan struct{})
+	go func() { // the death signal comes when the starting thread ends
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = p.cmd.Wait()
+			close(ended)
+		}
+	}()
+	if err := <-started; err != nil {
+		c.Fatalf("%s: %v; make build makes it", program, err)
+	}
+	p.kill = sync.OnceFunc(func() {
+		_ = p.cmd.Process.Kill()
+		<-ended
+		_ = log.Close()
+	})
+	c.Cleanup(func() {
+		if c.Failed() {
+			text, _ := os.ReadFile(log.Name())
+			lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+			c.Logf("%s said last:\n%s", program, strings.Join(lines[max(len(lines)-10, 0):], "\n"))
+		}
+		p.kill()
+	})
+	c.until(program+" serves", func() bool {
+		conn, err := net.DialTimeout("tcp", addr, time.Second)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	})
+	c.processes = append(c.processes, p)
+	return p
+}
+
+// until waits for as long as a slow machine may take.
+func (c *cluster) until(what string, fn func() bool) time.Duration {
+	c.Helper()
+	begin := time.Now()
+	for !fn() {
+		if time.Since(begin) > 5*time.Minute {
+			c.Fatalf("%s: not within 5 minutes", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return time.Since(begin)
+}
+
+// grow adds nodes, half of them dns with one disk each, and arrays.
+func (c *cluster) grow(nodes, arrays int) {
+	c.Helper()
+	var g errgroup.Group
+	g.SetLimit(8)
+	for i := len(c.dns); i < nodes/2; i++ {
+		for _, kind := range []string{"dn", "cn"} {
+			m, err := c.agents.add(kind, i)
+			if err != nil {
+				c.Fatal(err)
+			}
+			if kind == "dn" {
+				c.dns = append(c.dns, m)
+			} else {
+				c.cns = append(c.cns, m)
+			}
+			g.Go(func() error { return c.register(m, i) })
+		}
+	}
+	if err := g.Wait(); err != nil {
+		c.Fatal(err)
+	}
+	c.ids()
+	for c.arrays < arrays {
+		c.record(min(arrays-c.arrays, 25))
+	}
+	c.exec("ANALYZE")
+}
+
+func (c *cluster) register(m *model, i int) error {
+	host, _, _ := net.SplitHostPort(m.addr)
+	conf := fmt.Sprintf(`{"trtype":"tcp","traddr":%q,"adrfam":"ipv4","trsvcid":"4420"}`, host)
+	rack := fmt.Sprint("rack", i%racks)
+	if m.kind == "cn" {
+		_, err := c.portal.CreateCn(c.Context(), &apiv1.CreateCnRequest{CnName: m.addr, CnListenerConf: conf, Location: rack})
+		return err
+	}
+	_, err := c.portal.CreateDn(c.Context(), &apiv1.CreateDnRequest{DnName: m.addr, DnListenerConf: conf, Location: rack})
+	if err == nil {
+		_, err = c.portal.CreatePd(c.Context(), &apiv1.CreatePdRequest{DnName: m.addr, PdName: "pd0", PdConf: `{"type":"malloc","size":1099511627776}`})
+	}
+	return err
+}
+
+// ids reads those of nodes and disks.
+func (c *cluster) ids() {
+	c.Helper()
+	at := map[string]string{}
+	err := c.store.View(c.Context(), func(tx store.Reader) error {
+		dns, _, err := tx.ListDN(store.NodeFilter{}, store.Page{})
+		if err != nil {
+			return err
+		}
+		cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
+		if err != nil {
+			return err
+		}
+		pds, _, err := tx.ListPD(store.PDFilter{}, store.Page{})
+		for i := range dns {
+			at[dns[i].Name] = dns[i].ID
+		}
+		for i := range cns {
+			at[cns[i].Name] = cns[i].ID
+		}
+		for i := range pds {
+			at["pd of "+pds[i].DNID] = pds[i].ID
+		}
+		return err
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.dnIDs, c.cnIDs, c.pdIDs = nil, nil, nil
+	for i := range c.dns {
+		dn := at[c.dns[i].addr]
+		c.dnIDs, c.cnIDs, c.pdIDs = append(c.dnIDs, dn), append(c.cnIDs, at[c.cns[i].addr]), append(c.pdIDs, at["pd of "+dn])
+	}
+}
+
+// record writes the rows of n arrays with two controllers and an exporter each, evenly
+// over all nodes, as one transaction: making so many with the portal would take longer.
+func (c *cluster) record(n int) {
+	c.Helper()
+	err := c.store.Update(c.Context(), func(tx store.Tx) error {
+		for i := c.arrays; i < c.arrays+n; i++ {
+			k := i % len(c.dns)
+			name := fmt.Sprintf("da%06d", i)
+			da := &vda.DA{ID: store.NewID(), Name: name, Size: size, PhysicalSize: size, CntlrCnt: 2, StripeCount: 1, StripeSizeKB: 64,
+				ClusterSize: vda.ClusterSizeFor(size), Redundancy: 1, MinLegs: 1, Term: 1}
+			da.Conf = vda.Striping{Count: 1, SizeKB: 64}.JSON()
+			bytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, 1, 64<<10)
+			clusters := (bytes + 1<<20 - 1) >> 20
+			at := placement.VD{PDID: c.pdIDs[k], DNID: c.dnIDs[k], Clusters: clusters, Size: clusters << 20}
+			_, err := array.Create(tx, da, placement.Columns(bytes, []placement.VD{at}),
+				[]placement.Cntlr{{CNID: c.cnIDs[k], Primary: true}, {CNID: c.cnIDs[(k+1)%len(c.cnIDs)]}})
+			if err != nil {
+				return err
+			}
+			exp := &vda.Exp{ID: store.NewID(), DAID: da.ID, Name: "exp0", NQN: vda.ExpNQN(name, "exp0"), InitiatorNQN: hostNQN}
+			exp.Serial, exp.NSUUID = exp.ID[:20], uuid.NewString()
+			if _, err := array.CreateExp(tx, exp); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.arrays += n
+}
+
+const hostNQN = "nqn.2016-06.io.spdk:host0"
+
+// settle waits until every node has carried everything out and nothing is in error.
+func (c *cluster) settle() time.Duration {
+	c.Helper()
+	took := c.until("all is well", func() bool {
+		return c.number(`SELECT (SELECT COUNT(*) FROM vda.vda_dn WHERE applied < version OR h_error) +
+			(SELECT COUNT(*) FROM vda.vda_cn WHERE applied < version OR h_error) + (SELECT COUNT(*) FROM vda.vda_da WHERE NOT created OR h_error) +
+			(SELECT COUNT(*) FROM vda.vda_es WHERE h_error) + (SELECT COUNT(*) FROM vda.vda_cn WHERE data_plane_version = '') +
+			(SELECT COUNT(*) FROM vda.vda_dn WHERE data_plane_version = '')`) == 0
+	})
+	c.agents.forget()
+	return took
+}
+
+// usage is what a process has used so far.
+type usage struct {
+	cpu time.Duration
+	rss int64 // bytes
+}
+
+func (p *process) usage() (u usage) {
+	dir := fmt.Sprintf("/proc/%d/", p.cmd.Process.Pid)
+	text, _ := os.ReadFile(dir + "stat")
+	_, rest, _ := strings.Cut(string(text), ") ")
+	if f := strings.Fields(rest); len(f) > 21 {
+		user, _ := strconv.ParseInt(f[11], 10, 64)
+		system, _ := strconv.ParseInt(f[12], 10, 64)
+		pages, _ := strconv.ParseInt(f[21], 10, 64)
+		u.cpu = time.Duration(user+system) * time.Second / 100
+		u.rss = pages * int64(os.Getpagesize())
+	}
+	return u
+}
+
+// cost is what a user's statements were.
+type cost struct {
+	calls, rows float64
+	ms          float64 // in the database
+}
+
+func (a cost) less(b cost) cost { return cost{a.calls - b.calls, a.rows - b.rows, a.ms - b.ms} }
+
+func (a cost) by(n int) cost {
+	return cost{a.calls / float64(n), a.rows / float64(n), a.ms / float64(n)}
+}
+
+// spent is what a user's statements have cost so far.
+func (c *cluster) spent(user string) (s cost) {
+	c.Helper()
+	err := c.sql.QueryRow(c.Context(), `SELECT COALESCE(SUM(calls), 0), COALESCE(SUM(rows), 0), COALESCE(SUM(total_exec_time), 0)
+		FROM pg_stat_statements WHERE userid = $1::regrole`, user).Scan(&s.calls, &s.rows, &s.ms)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return s
+}
+
+// dearest are the statements of a user that cost most since the last reset.
+func (c *cluster) dearest(user string, n int) string {
+	c.Helper()
+	rows, err := c.sql.Query(context.Background(), `SELECT calls, rows, total_exec_time, regexp_replace(query, '\s+', ' ', 'g')
+		FROM pg_stat_statements WHERE userid = $1::regrole ORDER BY total_exec_time DESC LIMIT $2`, user, n)
+	if err != nil {
+		c.Fatal(err)
+	}
+	defer rows.Close()
+	var b strings.Builder
+	for rows.Next() {
+		var calls, rowCount int64
+		var ms float64
+		var query string
+		if err := rows.Scan(&calls, &rowCount, &ms, &query); err != nil {
+			c.Fatal(err)
+		}
+		if at := strings.Index(query, " FROM "); strings.HasPrefix(query, "SELECT") && at > 60 {
+			query = "SELECT … " + query[at+1:]
+		}
+		fmt.Fprintf(&b, "\n  %7d calls %9d rows %9.1f ms  %.110s", calls, rowCount, ms, query)
+	}
+	return b.String()
+}

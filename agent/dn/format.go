@@ -69,9 +69,9 @@ func (a *Agent) losesWrites(c conf) error {
 	if id, err := a.Disks.Identify(c.Filename); err != nil || !id.WriteCache {
 		return nil
 	}
-	return fmt.Errorf("it has a volatile write cache, and this node's data plane, SPDK, passes no flush on to it: a power cut may lose writes "+
-		"that were acknowledged and flushed; turn the cache off (hdparm -W 0, sdparm --clear WCE or nvme set-feature -f 6 -V 0), run vda_tgt on "+
-		"this node, or create the pd with \"volatile_cache\":%q in its conf", vda.CacheAccepted)
+	return fmt.Errorf("it has a volatile write cache, and this node's data plane, SPDK, passes no flush on to it: a power cut may lose "+
+		"writes that were acknowledged and flushed; turn the cache off (hdparm -W 0, sdparm --clear WCE or nvme set-feature -f 6 -V 0), run "+
+		"vda_tgt on this node, or create the pd with \"volatile_cache\":%q in its conf", vda.CacheAccepted)
 }
 
 // stillBlank looks once more, at the very disk that will be written to, and

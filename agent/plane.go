@@ -48,7 +48,7 @@ type Plane struct {
 	OnStart func()
 	// OpenRaw connects to namespace 1 of a subsystem. Default: NVMe/TCP.
 	OpenRaw func(ctx context.Context, at spdk.TransportID, subNQN, hostNQN string) (RawDisk, error)
-	// Reach tries whether a data plane can be connected to. Default: TCP.
+	// Reach tries whether a data plane can be connected to. Default: NVMe/TCP.
 	Reach func(ctx context.Context, at spdk.TransportID) error
 
 	mu     sync.Mutex
@@ -91,7 +91,7 @@ type PlaneStatus struct {
 
 // NewPlane makes the clients of an agent's ("dn" or "cn") data plane.
 func NewPlane(cfg Config, agent string) (*Plane, error) {
-	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, OpenRaw: openNVMe, Reach: reachTCP,
+	p := &Plane{cfg: cfg, agent: agent, log: cfg.Log, OpenRaw: openNVMe, Reach: reachTarget,
 		ana: map[string]string{}, anaAt: map[string]time.Time{}, raw: map[string]bool{}, hops: hops{}, proven: map[string]spdk.Keys{},
 		changed: make(chan struct{}, 1), marking: make(chan struct{}, 1)}
 	connect := cfg.Connect

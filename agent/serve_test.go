@@ -84,7 +84,7 @@ func TestLossOfTheDataPlaneIsToldAtOnce(t *testing.T) {
 	<-done
 }
 
-func TestServesHealthAndReflectionAndStops(t *testing.T) {
+func TestServesHealthWithoutReflectionAndStops(t *testing.T) {
 	plane := planetest.NewPlane(t, planetest.NewCluster(), false)
 	ctx, stop := context.WithCancel(context.Background())
 	ready, done := make(chan string, 1), make(chan error, 1)
@@ -114,10 +114,8 @@ func TestServesHealthAndReflectionAndStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := &reflectionv1.ServerReflectionRequest{MessageRequest: &reflectionv1.ServerReflectionRequest_ListServices{}}
-	if err := stream.Send(list); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := stream.Recv(); err != nil || !strings.Contains(r.String(), service) {
+	_ = stream.Send(list) // who has given no proof of anything is not told what an agent takes
+	if r, err := stream.Recv(); status.Code(err) != codes.Unimplemented {
 		t.Errorf("reflection: %v, %v", r, err)
 	}
 	_ = stream.CloseSend()

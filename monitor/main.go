@@ -73,7 +73,7 @@ share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 // flags defines the command line.
 func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 	fs.SortFlags = false
-	m.Add(fs, 9620, "gRPC (other monitors, health, reflection) and HTTP (/metrics, /healthz), on one port")
+	m.Add(fs, 9620, "gRPC (other monitors, health) and HTTP (/metrics, /healthz), on one port")
 	db := dbflag.Add(fs)
 	m.Member.AddDir(fs)
 	m.Member.AddEnrol(fs)

@@ -18,8 +18,8 @@ var limits = rpc.Limits{Message: 4 << 20, Streams: 64}
 
 var errNotReady = errors.New("the database does not answer")
 
-// Serve answers on lis until ctx ends: gRPC (other monitors, health and
-// reflection), and on the same port /metrics and /healthz over HTTP. The health
+// Serve answers on lis until ctx ends: gRPC (other monitors and
+// health), and on the same port /metrics and /healthz over HTTP. The health
 // is NOT_SERVING, and /healthz 503, while the database does not answer.
 func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 	return rpc.Serve(ctx, lis, rpc.Config{

@@ -129,7 +129,8 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		registry.MustRegister(s.cfg.Events)
 	}
 	return rpc.Serve(ctx, lis, rpc.Config{
-		Web: pages,
+		Reflection: true,
+		Web:        pages,
 		Services: func(r grpc.ServiceRegistrar) {
 			apiv1.RegisterPortalServer(r, s)
 			apiv1.RegisterSecurityServer(r, issuer{s: s})

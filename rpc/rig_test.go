@@ -125,7 +125,7 @@ func serve(t *testing.T, change func(*Config)) *rig {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, addr: lis.Addr().String(), log: &lines{}, entered: make(chan context.Context, 100), release: make(chan struct{})}
-	cfg := Config{Services: r.register, Limits: Limits{Message: 1 << 20}, Registry: httpd.NewRegistry("vda_test"),
+	cfg := Config{Services: r.register, Reflection: true, Limits: Limits{Message: 1 << 20}, Registry: httpd.NewRegistry("vda_test"),
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if change != nil {
 		change(&cfg)

@@ -28,6 +28,9 @@ import (
 type Config struct {
 	// Services registers the program's services.
 	Services func(grpc.ServiceRegistrar)
+	// Reflection tells clients of the services and messages there are, whom Authorize
+	// lets.
+	Reflection bool
 	// Limits bound what clients can make the program hold.
 	Limits Limits
 	// Registry is where the server's metrics go and /metrics come from; see
@@ -142,7 +145,7 @@ type server struct {
 var errStarting = errors.New("the program is starting")
 
 // Serve answers on lis until ctx ends: gRPC, with the services of cfg, health
-// and reflection, and on the same port HTTP/1 with /metrics and /healthz. When
+// and Config.Reflection, and on the same port HTTP/1 with /metrics and /healthz. When
 // ctx ends, health says NOT_SERVING, lis is closed, streams end, and calls under
 // way may go on for Grace. The error is why it could not go on; what was
 // wrong with single calls is in the log.
@@ -239,7 +242,9 @@ func newServer(cfg Config) (*server, error) {
 	}
 	RegisterVersion(s.guard.Registrar(s.rpc))
 	healthpb.RegisterHealthServer(s.guard.Registrar(s.rpc), s.health)
-	reflection.Register(s.rpc)
+	if cfg.Reflection {
+		reflection.Register(s.rpc)
+	}
 	if err := s.registerSecurity(); err != nil {
 		return nil, err
 	}

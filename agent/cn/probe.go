@@ -8,12 +8,14 @@ import (
 	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
 // probeTimeout bounds the attempt to reach one address.
 const probeTimeout = time.Second
+
+// noTarget is the one answer for an address that is not reached, whatever the reason.
+const noTarget = "no NVMe/TCP target answers"
 
 // maxProbes bounds the addresses of one request.
 const maxProbes = 256
@@ -30,7 +32,9 @@ func (a *Agent) Probe(ctx context.Context, req *apiv1.ProbeRequest) (*apiv1.Prob
 	// A problem is an answer, not an error of the request.
 	_ = agent.Parallel(len(req.Addresses), func(i int) error {
 		if err := a.probe(ctx, req.Addresses[i]); err != nil {
-			reply.Problems[i] = reason.Full(err)
+			// Whoever asks does not learn what else may be there: the log has that.
+			a.Log.Debug("probe", "address", req.Addresses[i], "err", err)
+			reply.Problems[i] = noTarget
 		}
 		return nil
 	})

@@ -63,11 +63,13 @@ var AlertKinds = []struct {
 		"A mirrored array lacks a leg, so that it tolerates fewer losses than it promises.",
 		"Mend the dn that the leg is on; it is copied to by itself. After `--replace-after` of vda_monitor another leg takes its place, if " +
 			"there is room on a dn that has none of the column."},
-	{AlertNodeDown, SeverityError, "1m", "max by (kind, node) (1 - vda_node_healthy) > 0 and max by (kind, node) (vda_node_online) == 1",
+	{AlertNodeDown, SeverityError, "1m", "max by (kind, node) (1 - vda_node_healthy) > 0 and max by (kind, node) (vda_node_online) == 1 " +
+		"unless on (node) (max by (node) (vda_dn_draining) == 1)",
 		"A dn or cn does not answer, or cannot do its work. Not told of one that an administrator took offline or drains.",
 		"Look at the machine, the agent's log and its data plane's. For maintenance, drain it or set `--new-online false` first."},
 	{AlertPDFaulty, SeverityError, "1m", `max by (node, pd) (1 - vda_pd_healthy) > 0 and on (node) (max by (node) ` +
-		`(vda_node_healthy{kind="dn"}) == 1)`,
+		`(vda_node_healthy{kind="dn"}) == 1) and max by (node, pd) (vda_pd_online) == 1 and on (node) ` +
+		`(max by (node) (vda_node_online{kind="dn"}) == 1) unless on (node) (max by (node) (vda_dn_draining) == 1)`,
 		"A pd does not work, though its dn does. Not told of one that is taken offline or drained.",
 		"`vda_cli pd get` says why. Replace the disk: `vda_cli pd drain`, and when it is empty `pd delete`."},
 	{AlertNoMonitor, SeverityError, "1m",

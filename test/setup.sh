@@ -17,6 +17,7 @@ ip iproute2
 nft nftables
 python3 python3-minimal
 curl curl
+promtool prometheus
 chromium chromium
 rpm rpm
 systemd-analyze systemd

@@ -33,7 +33,7 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon daemon/httpd member pki placement portal/web program reason rpc store syncer"},
+	{"portal", "api array daemon daemon/httpd member pki placement portal/web program reason rpc store support syncer"},
 	{"portal/web", "api"},
 	{"monitor", "api array daemon daemon/httpd member pki program reason rpc store syncer"},
 	{"store/dbcli", "pki program reason store syncer"},
@@ -47,7 +47,7 @@ var may = []struct{ name, imports string }{
 	{"agent/cn", "agent agent/plane api blobstore/format nvme reason spdk"},
 	{"agent/agenttest", "api"},
 	{"agent/planetest", "agent bdev blobstore/format disk module/mirror module/mirror/core module/mirror/label nvme spdk"},
-	{"agent", "agent/plane api daemon daemon/httpd disk member nvme nvmf/host pki program reason rpc spdk"},
+	{"agent", "agent/plane api daemon daemon/httpd disk member nvme nvmf/host pki program reason rpc spdk support"},
 	{"agent/plane", "spdk"},
 	{"disk", "blobstore/format"},
 
@@ -74,13 +74,14 @@ var may = []struct{ name, imports string }{
 	{"client", "api pki reason rpc"},
 	{"spdk/rpccli", "docs program reason spdk"},
 	{"member", "api pki reason rpc"},
-	{"rpc", "api daemon daemon/httpd pki program reason"},
+	{"rpc", "api daemon daemon/httpd pki program reason support"},
 	{"daemon/httpd", "daemon program reason"},
 	{"program", "daemon reason"},
 	{"pki", ""},
 	{"daemon", "reason"},
 	{"docs", ""},
 	{"reason", ""},
+	{"support", ""},
 	{"spdk/spdktest", "spdk"},
 	{"spdk", ""},
 	{"nvme", ""},

@@ -18,6 +18,7 @@ import (
 	"github.com/virtual-disk-array/vda/member"
 	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/rpc"
+	"github.com/virtual-disk-array/vda/support"
 )
 
 // limits let a few hundred portals and monitors in. A node has few calls under
@@ -106,5 +107,6 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 		Changed:   n.Plane.changed,
 		News:      n.news,
 		Alive:     true,
+		Support:   func(ctx context.Context) []support.File { return n.support(ctx, m.StateDir) },
 	})
 }

@@ -24,6 +24,7 @@ var nouns = []struct{ name, short string }{
 	{"alert", "What is wrong now"},
 	{"audit", "What users changed, or wanted to"},
 	{"syncup", "Bring nodes to their desired state now"},
+	{"support", "What helps to find out what is wrong"},
 	{"context", "Clusters that this user has named: portals, token and CA of each"},
 }
 

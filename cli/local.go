@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -26,13 +27,14 @@ type local struct {
 type options struct {
 	portals, token, ca string // of a context
 	use                bool
+	file               string // of a bundle
 }
 
 // path is what a user types.
 func (l *local) path() string { return strings.TrimSpace(l.noun + " " + l.verb) }
 
 // locals are those commands.
-func locals() []local { return contextCommands }
+func locals() []local { return slices.Concat(contextCommands, supportCommands) }
 
 // local builds one leaf of the tree.
 func (s *session) local(l *local) *cobra.Command {

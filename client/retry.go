@@ -44,7 +44,7 @@ var verbs = map[string]bool{
 	"Create": false, "Delete": false, "Undelete": false,
 	"Modify": false, "Failover": false, "Adopt": false, "List": true, "Get": true, "Syncup": true,
 	"Recover": false, "Drain": true, "Undrain": true, "Move": false, "Scrub": false, "Rollback": false,
-	"Watch": true,
+	"Watch": true, "Dump": true,
 }
 
 // names are the fields that say which object a request is about.

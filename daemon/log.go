@@ -95,6 +95,7 @@ type logWriter struct {
 
 // Write never fails: a log handler could do nothing about it.
 func (l *logWriter) Write(line []byte) (int, error) {
+	recent.add(line)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.under != nil {

@@ -50,7 +50,7 @@ var roles = map[string][]string{
 	"CreateExp": daily, "DeleteExp": daily, "ModifyExp": daily, "ListExp": all, "GetExp": all,
 	"ListOrphan": people, "AdoptOrphan": admins, "DeleteOrphan": admins,
 	"ListAlert": people, "ListEvent": people, "WatchEvent": people,
-	"GetStatus": all, "ListVersion": people,
+	"GetStatus": all, "ListVersion": people, "DumpSupport": keeper,
 }
 
 // portalPrefix is what the methods of the Portal service begin with.
@@ -73,6 +73,8 @@ func (s *Server) authorize(ctx context.Context, call rpc.Call) error {
 		return nil
 	case who.Kind == "":
 		return rpc.ErrNobody
+	case call.Method == apiv1.Program_Support_FullMethodName && who.Kind == pki.User && who.Role != roleAdmin && who.Role != roleOperator:
+		return status.Errorf(codes.PermissionDenied, "%s has the role %s, which may not see the portal's log", who, who.Role)
 	case !strings.HasPrefix(call.Method, portalPrefix): // metrics, reflection, version
 		return nil
 	case who.Kind != pki.User:

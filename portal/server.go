@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -99,6 +100,7 @@ type Server struct {
 	log *slog.Logger
 
 	refusals refusals
+	registry *prometheus.Registry
 }
 
 // limits of what clients can make the portal hold.
@@ -113,7 +115,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, log: cfg.Log}, nil
+	return &Server{cfg: cfg, log: cfg.Log, registry: httpd.NewRegistry("vda_portal")}, nil
 }
 
 // Serve answers on lis until ctx ends: gRPC, and on the same port /metrics and
@@ -123,7 +125,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if s.cfg.WebToken != "" {
 		pages = s.pages
 	}
-	registry := httpd.NewRegistry("vda_portal")
+	registry := s.registry
 	registry.MustRegister(clusterMetrics{s})
 	if s.cfg.Events != nil {
 		registry.MustRegister(s.cfg.Events)

@@ -19,9 +19,11 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/support"
 )
 
 // Config says what a program serves, and how.
@@ -93,6 +95,9 @@ type Config struct {
 	// Grace is how long calls under way may go on once the server is asked to
 	// stop. Default 3 s.
 	Grace time.Duration
+	// Support is what the program adds to a support bundle, beside log, goroutines and
+	// metrics, without secrets; nil: nothing.
+	Support func(context.Context) []support.File
 }
 
 // NewsSuffix is behind the name of a service whose news are watched: see Config's
@@ -240,7 +245,7 @@ func newServer(cfg Config) (*server, error) {
 	for name := range s.rpc.GetServiceInfo() {
 		s.names = append(s.names, name)
 	}
-	RegisterVersion(s.guard.Registrar(s.rpc))
+	apiv1.RegisterProgramServer(s.guard.Registrar(s.rpc), about{own: s.cfg.support})
 	healthpb.RegisterHealthServer(s.guard.Registrar(s.rpc), s.health)
 	if cfg.Reflection {
 		reflection.Register(s.rpc)

@@ -8903,6 +8903,96 @@ func (x *ListAlertReply) GetAlertMsgList() []*AlertMsg {
 	return nil
 }
 
+// DumpSupportRequest asks for all that helps to find out what is wrong, of every program that
+// answers. Secrets are taken out.
+type DumpSupportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DumpSupportRequest) Reset() {
+	*x = DumpSupportRequest{}
+	mi := &file_v1_portal_proto_msgTypes[128]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DumpSupportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DumpSupportRequest) ProtoMessage() {}
+
+func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[128]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
+func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{128}
+}
+
+type DumpSupportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`       // path of a file, such as dn/192.168.0.14:9720/log.txt
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"` // more of the same name follows when it is long
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DumpSupportReply) Reset() {
+	*x = DumpSupportReply{}
+	mi := &file_v1_portal_proto_msgTypes[129]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DumpSupportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DumpSupportReply) ProtoMessage() {}
+
+func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[129]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
+func (*DumpSupportReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{129}
+}
+
+func (x *DumpSupportReply) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DumpSupportReply) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 var File_v1_portal_proto protoreflect.FileDescriptor
 
 const file_v1_portal_proto_rawDesc = "" +
@@ -9743,7 +9833,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0eListAlertReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x126\n" +
-	"\x0ealert_msg_list\x18\x02 \x03(\v2\x10.vda.v1.AlertMsgR\falertMsgList2\xc9\x18\n" +
+	"\x0ealert_msg_list\x18\x02 \x03(\v2\x10.vda.v1.AlertMsgR\falertMsgList\"\x14\n" +
+	"\x12DumpSupportRequest\"@\n" +
+	"\x10DumpSupportReply\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\x90\x19\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -9803,7 +9897,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\tListAlert\x12\x18.vda.v1.ListAlertRequest\x1a\x16.vda.v1.ListAlertReply\x12=\n" +
 	"\tListEvent\x12\x18.vda.v1.ListEventRequest\x1a\x16.vda.v1.ListEventReply\x12B\n" +
 	"\n" +
-	"WatchEvent\x12\x19.vda.v1.WatchEventRequest\x1a\x17.vda.v1.WatchEventReply0\x01B0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"WatchEvent\x12\x19.vda.v1.WatchEventRequest\x1a\x17.vda.v1.WatchEventReply0\x01\x12E\n" +
+	"\vDumpSupport\x12\x1a.vda.v1.DumpSupportRequest\x1a\x18.vda.v1.DumpSupportReply0\x01B0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_portal_proto_rawDescOnce sync.Once
@@ -9817,7 +9912,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 128)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
@@ -9947,6 +10042,8 @@ var file_v1_portal_proto_goTypes = []any{
 	(*AlertMsg)(nil),            // 125: vda.v1.AlertMsg
 	(*ListAlertRequest)(nil),    // 126: vda.v1.ListAlertRequest
 	(*ListAlertReply)(nil),      // 127: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),  // 128: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),    // 129: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -10115,60 +10212,62 @@ var file_v1_portal_proto_depIdxs = []int32{
 	126, // 163: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
 	121, // 164: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
 	123, // 165: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	4,   // 166: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 167: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 168: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 169: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 170: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 171: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 172: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 173: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 174: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 175: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 176: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 177: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 178: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 179: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 180: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 181: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 182: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 183: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 184: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 185: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 186: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 187: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 188: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 189: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 190: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 191: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 192: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 193: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 194: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 195: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 196: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 197: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 198: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 199: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 200: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 201: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	84,  // 202: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	86,  // 203: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	88,  // 204: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	92,  // 205: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	94,  // 206: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	96,  // 207: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	98,  // 208: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	100, // 209: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	103, // 210: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	105, // 211: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	107, // 212: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	109, // 213: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	117, // 214: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	127, // 215: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	122, // 216: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	124, // 217: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	166, // [166:218] is the sub-list for method output_type
-	114, // [114:166] is the sub-list for method input_type
+	128, // 166: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 167: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 168: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 169: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 170: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 171: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 172: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 173: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 174: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 175: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 176: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 177: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 178: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 179: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 180: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 181: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 182: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 183: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 184: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 185: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 186: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 187: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 188: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 189: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 190: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 191: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 192: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 193: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 194: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 195: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 196: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 197: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 198: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 199: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 200: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 201: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 202: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	84,  // 203: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	86,  // 204: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	88,  // 205: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	92,  // 206: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	94,  // 207: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	96,  // 208: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	98,  // 209: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	100, // 210: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	103, // 211: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	105, // 212: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	107, // 213: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	109, // 214: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	117, // 215: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	127, // 216: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	122, // 217: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	124, // 218: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	129, // 219: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	167, // [167:220] is the sub-list for method output_type
+	114, // [114:167] is the sub-list for method input_type
 	114, // [114:114] is the sub-list for extension type_name
 	114, // [114:114] is the sub-list for extension extendee
 	0,   // [0:114] is the sub-list for field type_name
@@ -10206,7 +10305,7 @@ func file_v1_portal_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   128,
+			NumMessages:   130,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -80,6 +80,7 @@ const (
 	Portal_ListAlert_FullMethodName    = "/vda.v1.Portal/ListAlert"
 	Portal_ListEvent_FullMethodName    = "/vda.v1.Portal/ListEvent"
 	Portal_WatchEvent_FullMethodName   = "/vda.v1.Portal/WatchEvent"
+	Portal_DumpSupport_FullMethodName  = "/vda.v1.Portal/DumpSupport"
 )
 
 // PortalClient is the client API for Portal service.
@@ -140,6 +141,7 @@ type PortalClient interface {
 	ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error)
 	ListEvent(ctx context.Context, in *ListEventRequest, opts ...grpc.CallOption) (*ListEventReply, error)
 	WatchEvent(ctx context.Context, in *WatchEventRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventReply], error)
+	DumpSupport(ctx context.Context, in *DumpSupportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DumpSupportReply], error)
 }
 
 type portalClient struct {
@@ -679,6 +681,25 @@ func (c *portalClient) WatchEvent(ctx context.Context, in *WatchEventRequest, op
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Portal_WatchEventClient = grpc.ServerStreamingClient[WatchEventReply]
 
+func (c *portalClient) DumpSupport(ctx context.Context, in *DumpSupportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DumpSupportReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Portal_ServiceDesc.Streams[1], Portal_DumpSupport_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DumpSupportRequest, DumpSupportReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Portal_DumpSupportClient = grpc.ServerStreamingClient[DumpSupportReply]
+
 // PortalServer is the server API for Portal service.
 // All implementations must embed UnimplementedPortalServer
 // for forward compatibility.
@@ -737,6 +758,7 @@ type PortalServer interface {
 	ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error)
 	ListEvent(context.Context, *ListEventRequest) (*ListEventReply, error)
 	WatchEvent(*WatchEventRequest, grpc.ServerStreamingServer[WatchEventReply]) error
+	DumpSupport(*DumpSupportRequest, grpc.ServerStreamingServer[DumpSupportReply]) error
 	mustEmbedUnimplementedPortalServer()
 }
 
@@ -902,6 +924,9 @@ func (UnimplementedPortalServer) ListEvent(context.Context, *ListEventRequest) (
 }
 func (UnimplementedPortalServer) WatchEvent(*WatchEventRequest, grpc.ServerStreamingServer[WatchEventReply]) error {
 	return status.Error(codes.Unimplemented, "method WatchEvent not implemented")
+}
+func (UnimplementedPortalServer) DumpSupport(*DumpSupportRequest, grpc.ServerStreamingServer[DumpSupportReply]) error {
+	return status.Error(codes.Unimplemented, "method DumpSupport not implemented")
 }
 func (UnimplementedPortalServer) mustEmbedUnimplementedPortalServer() {}
 func (UnimplementedPortalServer) testEmbeddedByValue()                {}
@@ -1853,6 +1878,17 @@ func _Portal_WatchEvent_Handler(srv interface{}, stream grpc.ServerStream) error
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Portal_WatchEventServer = grpc.ServerStreamingServer[WatchEventReply]
 
+func _Portal_DumpSupport_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DumpSupportRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(PortalServer).DumpSupport(m, &grpc.GenericServerStream[DumpSupportRequest, DumpSupportReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Portal_DumpSupportServer = grpc.ServerStreamingServer[DumpSupportReply]
+
 // Portal_ServiceDesc is the grpc.ServiceDesc for Portal service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -2069,6 +2105,11 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "WatchEvent",
 			Handler:       _Portal_WatchEvent_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "DumpSupport",
+			Handler:       _Portal_DumpSupport_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -103,6 +103,138 @@ func (x *VersionReply) GetVersion() string {
 	return ""
 }
 
+type SupportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SupportRequest) Reset() {
+	*x = SupportRequest{}
+	mi := &file_v1_program_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SupportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SupportRequest) ProtoMessage() {}
+
+func (x *SupportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_program_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SupportRequest.ProtoReflect.Descriptor instead.
+func (*SupportRequest) Descriptor() ([]byte, []int) {
+	return file_v1_program_proto_rawDescGZIP(), []int{2}
+}
+
+type SupportReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	FileList      []*SupportFile         `protobuf:"bytes,1,rep,name=file_list,json=fileList,proto3" json:"file_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SupportReply) Reset() {
+	*x = SupportReply{}
+	mi := &file_v1_program_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SupportReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SupportReply) ProtoMessage() {}
+
+func (x *SupportReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_program_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SupportReply.ProtoReflect.Descriptor instead.
+func (*SupportReply) Descriptor() ([]byte, []int) {
+	return file_v1_program_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SupportReply) GetFileList() []*SupportFile {
+	if x != nil {
+		return x.FileList
+	}
+	return nil
+}
+
+type SupportFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`       // such as log.txt
+	Content       []byte                 `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"` // 1 MiB at most
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SupportFile) Reset() {
+	*x = SupportFile{}
+	mi := &file_v1_program_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SupportFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SupportFile) ProtoMessage() {}
+
+func (x *SupportFile) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_program_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SupportFile.ProtoReflect.Descriptor instead.
+func (*SupportFile) Descriptor() ([]byte, []int) {
+	return file_v1_program_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SupportFile) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SupportFile) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
 var File_v1_program_proto protoreflect.FileDescriptor
 
 const file_v1_program_proto_rawDesc = "" +
@@ -110,9 +242,16 @@ const file_v1_program_proto_rawDesc = "" +
 	"\x10v1/program.proto\x12\x06vda.v1\"\x10\n" +
 	"\x0eVersionRequest\"(\n" +
 	"\fVersionReply\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\tR\aversion2B\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\"\x10\n" +
+	"\x0eSupportRequest\"@\n" +
+	"\fSupportReply\x120\n" +
+	"\tfile_list\x18\x01 \x03(\v2\x13.vda.v1.SupportFileR\bfileList\";\n" +
+	"\vSupportFile\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2{\n" +
 	"\aProgram\x127\n" +
-	"\aVersion\x12\x16.vda.v1.VersionRequest\x1a\x14.vda.v1.VersionReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"\aVersion\x12\x16.vda.v1.VersionRequest\x1a\x14.vda.v1.VersionReply\x127\n" +
+	"\aSupport\x12\x16.vda.v1.SupportRequest\x1a\x14.vda.v1.SupportReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_program_proto_rawDescOnce sync.Once
@@ -126,19 +265,25 @@ func file_v1_program_proto_rawDescGZIP() []byte {
 	return file_v1_program_proto_rawDescData
 }
 
-var file_v1_program_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_v1_program_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_v1_program_proto_goTypes = []any{
 	(*VersionRequest)(nil), // 0: vda.v1.VersionRequest
 	(*VersionReply)(nil),   // 1: vda.v1.VersionReply
+	(*SupportRequest)(nil), // 2: vda.v1.SupportRequest
+	(*SupportReply)(nil),   // 3: vda.v1.SupportReply
+	(*SupportFile)(nil),    // 4: vda.v1.SupportFile
 }
 var file_v1_program_proto_depIdxs = []int32{
-	0, // 0: vda.v1.Program.Version:input_type -> vda.v1.VersionRequest
-	1, // 1: vda.v1.Program.Version:output_type -> vda.v1.VersionReply
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	4, // 0: vda.v1.SupportReply.file_list:type_name -> vda.v1.SupportFile
+	0, // 1: vda.v1.Program.Version:input_type -> vda.v1.VersionRequest
+	2, // 2: vda.v1.Program.Support:input_type -> vda.v1.SupportRequest
+	1, // 3: vda.v1.Program.Version:output_type -> vda.v1.VersionReply
+	3, // 4: vda.v1.Program.Support:output_type -> vda.v1.SupportReply
+	3, // [3:5] is the sub-list for method output_type
+	1, // [1:3] is the sub-list for method input_type
+	1, // [1:1] is the sub-list for extension type_name
+	1, // [1:1] is the sub-list for extension extendee
+	0, // [0:1] is the sub-list for field type_name
 }
 
 func init() { file_v1_program_proto_init() }
@@ -152,7 +297,7 @@ func file_v1_program_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_program_proto_rawDesc), len(file_v1_program_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

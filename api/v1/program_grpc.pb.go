@@ -22,6 +22,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Program_Version_FullMethodName = "/vda.v1.Program/Version"
+	Program_Support_FullMethodName = "/vda.v1.Program/Support"
 )
 
 // ProgramClient is the client API for Program service.
@@ -29,6 +30,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 type ProgramClient interface {
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionReply, error)
+	// Support is what the daemon has for a support bundle: its log, what it is doing, and of
+	// an agent its data plane. Secrets are taken out.
+	Support(ctx context.Context, in *SupportRequest, opts ...grpc.CallOption) (*SupportReply, error)
 }
 
 type programClient struct {
@@ -49,11 +53,24 @@ func (c *programClient) Version(ctx context.Context, in *VersionRequest, opts ..
 	return out, nil
 }
 
+func (c *programClient) Support(ctx context.Context, in *SupportRequest, opts ...grpc.CallOption) (*SupportReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SupportReply)
+	err := c.cc.Invoke(ctx, Program_Support_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProgramServer is the server API for Program service.
 // All implementations must embed UnimplementedProgramServer
 // for forward compatibility.
 type ProgramServer interface {
 	Version(context.Context, *VersionRequest) (*VersionReply, error)
+	// Support is what the daemon has for a support bundle: its log, what it is doing, and of
+	// an agent its data plane. Secrets are taken out.
+	Support(context.Context, *SupportRequest) (*SupportReply, error)
 	mustEmbedUnimplementedProgramServer()
 }
 
@@ -66,6 +83,9 @@ type UnimplementedProgramServer struct{}
 
 func (UnimplementedProgramServer) Version(context.Context, *VersionRequest) (*VersionReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
+}
+func (UnimplementedProgramServer) Support(context.Context, *SupportRequest) (*SupportReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Support not implemented")
 }
 func (UnimplementedProgramServer) mustEmbedUnimplementedProgramServer() {}
 func (UnimplementedProgramServer) testEmbeddedByValue()                 {}
@@ -106,6 +126,24 @@ func _Program_Version_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Program_Support_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SupportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProgramServer).Support(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Program_Support_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProgramServer).Support(ctx, req.(*SupportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Program_ServiceDesc is the grpc.ServiceDesc for Program service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -116,6 +154,10 @@ var Program_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Version",
 			Handler:    _Program_Version_Handler,
+		},
+		{
+			MethodName: "Support",
+			Handler:    _Program_Support_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

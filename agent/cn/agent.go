@@ -55,6 +55,7 @@ type Agent struct {
 	mirrors   map[string]*spdk.Mirror // of the data plane, by name
 	told      []*apiv1.MirrorState    // that monitors have been had to ask for
 	copying   copying                 // how fast legs are copied to
+	unread    map[string]string       // what legs cannot be given, as nobody can read it, by controller
 	scrubs    map[string]scrub        // that were ordered, by mirror
 	snaps     map[string]snapNote     // that are on media, by id
 	snapCalls map[string]*snapCall    // by array

@@ -299,6 +299,9 @@ func (p *pass) keepMirrors(ctx context.Context) (again bool) {
 	case err != nil:
 		p.fail(p.c.Id, err)
 	}
+	if why := unreadable(p.c, p.mirror); why != "" {
+		p.ail(p.c.Id, errors.New(why))
+	}
 	for _, m := range mirrorsOf(p.c) {
 		s := p.mirror(m)
 		for _, v := range legsIn(m, connects) {
@@ -308,6 +311,20 @@ func (p *pass) keepMirrors(ctx context.Context) (again bool) {
 		}
 	}
 	return false
+}
+
+// unreadable says which legs of an array cannot be made members, as no member can read what
+// they lack; "" when there are none.
+func unreadable(c *apiv1.CntlrSpec, of func(*apiv1.MirrorSpec) *spdk.Mirror) string {
+	var all []string
+	for _, m := range mirrorsOf(c) {
+		for _, v := range legsIn(m, connects) {
+			if l := legState(of(m), v.VdId); l != nil && l.Role == spdk.MirrorTarget && !l.Lost && l.Why != "" {
+				all = append(all, fmt.Sprintf("vd %s of mirror %s is not made a member: %s", v.VdId, m.Id, l.Why))
+			}
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // later has the loop make another pass soon: something is missing that is not an

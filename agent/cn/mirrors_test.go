@@ -101,6 +101,32 @@ func TestALegGoesAndComes(t *testing.T) {
 	m.reports(0, quiet)
 }
 
+// What no member can read keeps a leg from being made a member, and the controller says so
+// as long as that holds, while it serves.
+func TestWhyALegIsNoMemberIsShown(t *testing.T) {
+	inMirrorBubble(t, 1, func(m *mirrorLab) {
+		m.role(1, apiv1.LegRole_LEG_ROLE_STALE)
+		m.good(0, m.cntlr(0, 0))
+		const why = "no member can read all of 1 regions"
+		m.cns[0].plane.Unread(why)
+		m.fence(1)
+		m.role(1, apiv1.LegRole_LEG_ROLE_TARGET)
+		m.sync(0, m.cntlr(0, 0))
+		planetest.Eventually(m, func() string {
+			s := m.states(0)[m.cns[0].cntlr]
+			for _, spec := range m.mirrors {
+				if want := "vd " + spec.Legs[1].Vd.VdId + " of mirror " + spec.Id + " is not made a member: " + why; !strings.Contains(s, want) {
+					return "the controller's state lacks " + want + ": " + s
+				}
+			}
+			return ""
+		})
+		m.stays(0, spdk.ANAOptimized, 50*time.Millisecond)
+		m.cns[0].plane.Unread("")
+		planetest.Eventually(m, func() string { return m.states(0)[m.cns[0].cntlr] })
+	})
+}
+
 // A leg that the spec names no more is detached.
 func TestALegThatIsNamedNoMore(t *testing.T) {
 	t.Parallel()

@@ -51,6 +51,12 @@ func (p *pass) fail(id string, err error) {
 	p.res.Fail(id, err)
 }
 
+func (p *pass) ail(id string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.res.Ail(id, err)
+}
+
 func (p *pass) gone(id string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -68,7 +68,24 @@ func (a *Agent) noteMirrors(l []spdk.Mirror) (news bool) {
 	if news {
 		a.kickLost()
 	}
+	a.kickUnreadable()
 	return news
+}
+
+// kickUnreadable has the primaries say which legs cannot become members, when that has
+// changed. a.mu is held.
+func (a *Agent) kickUnreadable() {
+	now := map[string]string{}
+	for id := range a.standings {
+		c := a.set.cntlrs[id]
+		if why := unreadable(c, func(m *apiv1.MirrorSpec) *spdk.Mirror { return a.mirrors[vda.MirrorPrefix+m.Id] }); why != "" {
+			now[id] = why
+		}
+		if now[id] != a.unread[id] {
+			a.Loop.Kick(id, false)
+		}
+	}
+	a.unread = now
 }
 
 // kickLost has the primaries that have lost legs look at them: their passes have

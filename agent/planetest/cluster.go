@@ -49,6 +49,7 @@ type Plane struct {
 	silence time.Duration // after which it gives a connection up
 	changes int
 	asked   map[string]Asked
+	unread  string // see Unread
 	hook    func(method string, params map[string]any) error
 	hidden  string // a method that it lacks
 	version [2]int // what it says it is

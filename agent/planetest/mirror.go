@@ -146,9 +146,28 @@ func (p *Plane) join(m *spdk.Mirror, legs []spdk.MirrorLeg) {
 	for i, l := range legs {
 		if l.Role == spdk.MirrorTarget && m.Legs[i].Role == spdk.MirrorAbsent && p.reaches(l.Bdev) {
 			m.Legs[i].Role = spdk.MirrorJoining
+			if p.unread != "" {
+				m.Legs[i].Role, m.Legs[i].Lack, m.Legs[i].Why = spdk.MirrorTarget, 1<<22, p.unread
+			}
 		}
 	}
 	m.Changes++
+}
+
+// Unread has targets lack what no member can read, and their mirrors say why, until it is
+// called with "".
+func (p *Plane) Unread(why string) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.unread = why
+	for _, m := range p.mirrors {
+		for i := range m.Legs {
+			if l := &m.Legs[i]; why == "" && l.Role == spdk.MirrorTarget {
+				l.Role, l.Lack, l.Why = spdk.MirrorJoining, 0, ""
+				m.Changes++
+			}
+		}
+	}
 }
 
 func (p *Plane) getMirrors(a *params) (any, error) {

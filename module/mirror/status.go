@@ -43,7 +43,7 @@ type LegStatus struct {
 	Bdev       string `json:"bdev" doc:"name of its bdev"`
 	Role       string `json:"role" doc:"member, target, joining (a target that lacks nothing, and that writes wait for) or absent"`
 	Lost       bool   `json:"lost" doc:"I/O waits for it, until vda_mirror_set drops it or finds it back"`
-	Why        string `json:"why,omitempty" doc:"it is lost or not connected; not given when it is well; another why alone is no change"`
+	Why        string `json:"why,omitempty" doc:"it is lost, not connected, or a target that lacks what no member can read; not given when it is well; another why alone is no change"`
 	CatchingUp bool   `json:"catching_up" doc:"a member that may lack writes until the repair is done; it must not become the last"`
 	Connected  bool   `json:"connected" doc:"a member that answers and has all writes; it may become the last"`
 	Ready      bool   `json:"ready" doc:"a joining leg that may be made a member, with a gen one greater"`

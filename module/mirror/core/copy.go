@@ -1,8 +1,11 @@
 package core
 
 import (
+	"fmt"
 	"slices"
 	"time"
+
+	"github.com/virtual-disk-array/vda/module/mirror/label"
 )
 
 // job is the repair of a region, or its copy to a target, step by step.
@@ -116,12 +119,17 @@ func (c *Core) stepDone(jobs *[]*job, io *IO, r Result) bool {
 	j := io.job
 	j.flying--
 	j.bad = j.bad || r != OK
+	if r == Media && !slices.Contains(c.unread, j.region) {
+		c.unread = append(c.unread, j.region)
+	}
 	if j.flying > 0 || j.off < c.regionEnd(j.region) && !j.bad {
 		return false
 	}
 	*jobs = slices.DeleteFunc(*jobs, func(k *job) bool { return k == j })
 	if j.bad {
 		c.rest = c.now + retry
+	} else {
+		c.unread = slices.DeleteFunc(c.unread, func(r int) bool { return r == j.region })
 	}
 	return true
 }
@@ -212,6 +220,25 @@ func (c *Core) wasCopied(io *IO, r Result) {
 	default:
 		l.copied = append(l.copied, io.job.region)
 	}
+}
+
+// unreadable says why a target that lacks regions does not become a member before what is
+// in some can be read, or has been written again; "" when all can, as far as was tried.
+func (c *Core) unreadable(lack *label.Map) string {
+	n, first := 0, 0
+	for _, r := range c.unread {
+		if lack.Has(r) || c.repair.Has(r) {
+			if n == 0 || r < first {
+				first = r
+			}
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("no member can read all of %d regions, the first from byte %d to %d: the leg is not made a member before they can be "+
+		"read, or hosts have written what cannot be read", n, uint64(first)*c.regionSize, c.regionEnd(first))
 }
 
 // flushBatch is how many regions are copied, or in how much time some are, before

@@ -206,8 +206,9 @@ type Core struct {
 	out        []Action
 
 	legs   []leg
-	online bool // labels of this life are on all members
-	source Leg  // regions are repaired from it
+	online bool  // labels of this life are on all members
+	source Leg   // regions are repaired from it
+	unread []int // regions that were to be repaired or copied, and that no member could read when it was last tried
 	seq    uint64
 	sure   uint64         // seq of a label that all of D have had
 	absent []label.Absent // as the next label says
@@ -443,6 +444,9 @@ func (c *Core) Status() Status {
 			Connected: l.role == Member && !l.lost && !c.catch.Has(Leg(i))}
 		if l.role == Target && l.lack != nil {
 			st.Lack = uint64(l.lack.Count()) * c.regionSize
+			if l.why == "" {
+				st.Why = c.unreadable(l.lack)
+			}
 		}
 		s.Legs = append(s.Legs, st)
 	}

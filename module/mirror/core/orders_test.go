@@ -230,10 +230,13 @@ var orders = []struct {
 		if l := m.leg(1); l.Role != core.Target || l.Lack != region || !m.online() {
 			m.fail("later the leg is %+v", l)
 		}
+		if why := m.leg(1).Why; !strings.HasPrefix(why, "no member can read all of 1 regions") {
+			m.fail("why it is not a member: %q", why)
+		}
 		for _, r := range m.rows {
 			r.disk.unread = 0
 		}
-		m.until("it lacks nothing when that can be read", func() bool { return m.leg(1).Lack == 0 })
+		m.until("it lacks nothing when that can be read", func() bool { return m.leg(1).Lack == 0 && m.leg(1).Why == "" })
 	}},
 	{"failovers in the middle of a copy lose nothing of it", func(m *model) {
 		m.dropped(1)

@@ -102,7 +102,7 @@ func (f *finder) disks() error {
 }
 
 func (f *finder) arrays() error {
-	das, _, err := f.tx.ListDA(store.DAFilter{}, store.Page{})
+	das, err := f.tx.SuspectDAs() // few of them, mostly
 	if err != nil {
 		return err
 	}
@@ -112,13 +112,15 @@ func (f *finder) arrays() error {
 			mirrored = append(mirrored, das[i].ID)
 		}
 	}
-	legs, err := f.tx.LegsOf(mirrored)
-	if err != nil {
-		return err
-	}
 	of := map[string][]vda.VD{}
-	for i := range legs {
-		of[legs[i].DAID] = append(of[legs[i].DAID], legs[i])
+	for ids := range slices.Chunk(mirrored, 1000) { // a statement has so many parameters at most
+		legs, err := f.tx.LegsOf(ids)
+		if err != nil {
+			return err
+		}
+		for i := range legs {
+			of[legs[i].DAID] = append(of[legs[i].DAID], legs[i])
+		}
 	}
 	for i := range das {
 		da := &das[i]

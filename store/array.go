@@ -104,6 +104,20 @@ func (t *sqlReader) ListDA(f DAFilter, p Page) ([]vda.DA, string, error) {
 	return pageRows(t, &daTable, c, p, func(v *vda.DA) (string, string) { return v.Name, v.ID })
 }
 
+// tooFull is a thin array whose space is used to vda.DASpaceLow, or a few bytes less.
+// Products might not fit into 64 bits.
+const tooFull = "size_bytes > physical_bytes AND space_bytes > 0 AND used_bytes / 4 >= space_bytes / 5 - 1"
+
+// short are arrays with a column that has fewer legs than the redundancy says.
+const short = "SELECT m.da_id FROM vda_mirror m JOIN vda_da d ON d.id = m.da_id " +
+	"LEFT JOIN vda_vd v ON v.da_id = m.da_id AND v.mirror_id = m.id AND v.deleted = FALSE " +
+	"WHERE d.redundancy > 1 GROUP BY m.id, m.da_id, d.redundancy HAVING COUNT(v.id) < d.redundancy"
+
+func (t *sqlReader) SuspectDAs() ([]vda.DA, error) {
+	return listRows(t.unlocked(), &daTable, "deleted = FALSE AND purge_us = 0 AND (h_error = TRUE OR "+tooFull+
+		" OR id IN (SELECT da_id FROM vda_vd WHERE "+unsettled+") OR id IN ("+short+")) ORDER BY name, id")
+}
+
 func (t *sqlReader) DeletedDAs() ([]vda.DA, error) {
 	return listRows(t, &daTable, "deleted = TRUE ORDER BY name, id")
 }

@@ -179,9 +179,11 @@ func (t *sqlReader) TrashedVDs() ([]vda.VD, error) {
 		"deleted = FALSE AND da_id IN (SELECT id FROM vda_da WHERE deleted = FALSE AND purge_us > 0) ORDER BY da_id, id")
 }
 
+// unsettled is a leg that UnsettledLegs returns.
+const unsettled = "(role > 0 OR leaving = TRUE OR h_error = TRUE AND mirror_id <> '') AND deleted = FALSE"
+
 func (t *sqlReader) UnsettledLegs() ([]vda.VD, error) {
-	return listRows(t, &vdTable,
-		"(role > 0 OR leaving = TRUE OR h_error = TRUE AND mirror_id <> '') AND deleted = FALSE ORDER BY da_id, grp_idx, idx, id")
+	return listRows(t, &vdTable, unsettled+" ORDER BY da_id, grp_idx, idx, id")
 }
 
 // onDraining is a vd on a dn or pd that is being drained. A UNION is found by indexes;

@@ -17,6 +17,7 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "MirrorsOf": true,
 		"CntlrsOfDAs": true,
 		"NodeNames":   true, "DAsOnNode": true, "NodeStates": true, "DNsByID": true, "CNsByID": true, "SomePDs": true, "SomeCNs": true,
+		"SuspectDAs": true,
 		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,
 		"BeatMonitor": true, "LastBeat": true, "Alerts": true, "UpsertAlert": true, "DeleteAlert": true, "DeleteMonitor": true, "Monitors": true,
 		// They lock rows of tables of their own, in transactions of their own.

@@ -136,6 +136,10 @@ type Reader interface {
 	DAByName(name string) (*vda.DA, error) // live ones only, without a Purge
 	ListDA(f DAFilter, p Page) ([]vda.DA, string, error)
 	DeletedDAs() ([]vda.DA, error)
+	// SuspectDAs returns the arrays with which anything may be wrong, by name, without those
+	// in the trash: those in error, those that are nearly full, and those of which a leg is
+	// missing, not a member, or not well. Nothing is locked.
+	SuspectDAs() ([]vda.DA, error)
 	GrpsOfDA(daID string) ([]vda.Grp, error)
 	MirrorsOfDA(daID string) ([]vda.Mirror, error) // by GrpIdx, Idx
 

@@ -45,6 +45,7 @@ func Run(t *testing.T, uri string) {
 		{"Snap", testSnap},
 		{"Tags", testTags},
 		{"Trash", testTrash},
+		{"Suspects", testSuspects},
 		{"Security", testSecurity},
 		{"Paging", testPaging},
 		{"Tombstones", testTombstones},

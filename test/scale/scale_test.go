@@ -208,7 +208,7 @@ func (c *cluster) looks() {
 	c.Helper()
 	var calls, pages int64
 	err := c.sql.QueryRow(c.Context(), `SELECT COALESCE(SUM(calls), 0)::bigint, COALESCE(SUM(shared_blks_hit + shared_blks_read), 0)::bigint
-		FROM pg_stat_statements WHERE userid = 'monitor'::regrole AND query LIKE '%FROM vda_vd %' AND query LIKE 'SELECT%'`).Scan(&calls, &pages)
+		FROM pg_stat_statements WHERE userid = 'monitor'::regrole AND query LIKE 'SELECT id, da_id, grp_idx%FROM vda_vd %'`).Scan(&calls, &pages)
 	if err != nil {
 		c.Fatal(err)
 	}

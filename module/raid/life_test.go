@@ -196,3 +196,49 @@ func TestBaseRemoval(t *testing.T) {
 		t.Errorf("%d arrays left", n)
 	}
 }
+
+// TestArrayOnAnArrayThatGoes: the last user of an array closes it while the array that it
+// stands on is being removed, so that this one is closed with it. The module must not wait
+// for itself.
+func TestArrayOnAnArrayThatGoes(t *testing.T) {
+	reg := bdev.NewRegistry()
+	m := raid.New(reg)
+	names := bases(t, reg, 1024, 1024)
+	if _, err := m.Create(raid.Config{Name: "Lower", Level: raid.Raid0, StripSizeKB: 64, Bases: names}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Create(raid.Config{Name: "Upper", Level: raid.Concat, StripSizeKB: 64, Bases: []string{"Lower"}}); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan struct{}, 2)
+	h, err := reg.Open("Upper", func(bdev.EventKind) { told <- struct{}{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	removed := make(chan error, 1)
+	go func() { removed <- reg.Unregister("Lower") }()
+	hang := time.After(time.Minute)
+	select {
+	case <-told: // Upper goes with it, and has this user alone
+	case <-hang:
+		t.Fatal("the user of the upper array is not told")
+	}
+	closed := make(chan struct{})
+	go func() {
+		h.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-hang:
+		t.Fatal("closing the upper array hangs")
+	}
+	if err := <-removed; err != nil {
+		t.Error(err)
+	}
+	<-reg.Gone("Upper")
+	if all := m.Arrays(raid.Online); len(all) != 0 {
+		t.Errorf("online: %+v", all)
+	}
+	reg.Close()
+}

@@ -18,10 +18,12 @@ const claimName = "raid"
 type Module struct {
 	reg *bdev.Registry
 
-	// mu is never held while the registry is asked to register or
-	// unregister, because those call back.
+	// mu is never held while the registry is asked to register or unregister, or a
+	// handle is closed, because those call back.
 	mu     sync.Mutex
 	arrays []*Array
+	// closing are handles of bases that have been let go under mu; unlock closes them.
+	closing []*bdev.Handle
 }
 
 // New returns a module without arrays. The owner of reg calls Examine for new
@@ -45,22 +47,22 @@ func (m *Module) Create(c Config) (*Array, error) {
 	}
 	m.mu.Lock()
 	if m.find(c.Name) != nil {
-		m.mu.Unlock()
+		m.unlock()
 		return nil, fmt.Errorf("raid %q: %w", c.Name, syscall.EEXIST)
 	}
 	m.arrays = append(m.arrays, a)
 	for i := range a.bases {
 		if err := a.openBase(i); err != nil && !errors.Is(err, syscall.ENODEV) {
 			m.discard(a)
-			m.mu.Unlock()
+			m.unlock()
 			return nil, err
 		}
 	}
-	m.mu.Unlock()
+	m.unlock()
 	if err := m.start(a); err != nil {
 		m.mu.Lock()
 		m.discard(a)
-		m.mu.Unlock()
+		m.unlock()
 		return nil, err
 	}
 	return a, nil
@@ -72,14 +74,14 @@ func (m *Module) Delete(name string) error {
 	m.mu.Lock()
 	a := m.find(name)
 	if a == nil {
-		m.mu.Unlock()
+		m.unlock()
 		return fmt.Errorf("raid bdev %s not found: %w", name, syscall.ENODEV)
 	}
 	registered := a.live.Load() != nil
 	if !registered {
 		m.discard(a)
 	}
-	m.mu.Unlock()
+	m.unlock()
 	if !registered {
 		return nil
 	}
@@ -89,14 +91,14 @@ func (m *Module) Delete(name string) error {
 	<-m.reg.Gone(name)
 	m.mu.Lock()
 	m.discard(a)
-	m.mu.Unlock()
+	m.unlock()
 	return nil
 }
 
 // Arrays returns the status of the arrays in a state, or of all for "all".
 func (m *Module) Arrays(state string) []Status {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	out := []Status{}
 	for _, a := range m.arrays {
 		if state == "all" || a.state == state {
@@ -127,11 +129,22 @@ func (m *Module) Examine(name string) {
 			}
 		}
 	}
-	m.mu.Unlock()
+	m.unlock()
 	for _, a := range ready {
 		// Bases that do not fit leave the array configuring: its status
 		// shows that, and the user deletes it.
 		_ = m.start(a)
+	}
+}
+
+// unlock gives mu back, and then closes the handles that have been let go meanwhile: the
+// last one of an array that is being removed closes it, which takes mu.
+func (m *Module) unlock() {
+	closing := m.closing
+	m.closing = nil
+	m.mu.Unlock()
+	for _, h := range closing {
+		h.Close()
 	}
 }
 
@@ -156,12 +169,13 @@ func (m *Module) discard(a *Array) {
 	a.release()
 }
 
-// release closes the bases; mod.mu is held.
+// release lets go of the bases; mod.mu is held.
 func (a *Array) release() {
+	m := a.mod
 	for i := range a.bases {
 		if h := a.bases[i].handle; h != nil {
 			a.bases[i].handle = nil
-			h.Close()
+			m.closing = append(m.closing, h)
 		}
 	}
 }
@@ -174,7 +188,7 @@ func (a *Array) openBase(i int) error {
 		return err
 	}
 	if err := h.Claim(claimName); err != nil {
-		h.Close()
+		a.mod.closing = append(a.mod.closing, h)
 		return err
 	}
 	h.OnSettle(func() { a.mod.reg.Settle(a.conf.Name) })
@@ -187,23 +201,23 @@ func (m *Module) start(a *Array) error {
 	m.mu.Lock()
 	for i := range a.bases {
 		if a.bases[i].handle == nil {
-			m.mu.Unlock()
+			m.unlock()
 			return nil
 		}
 	}
 	if a.state != Configuring || a.live.Load() != nil {
-		m.mu.Unlock()
+		m.unlock()
 		return nil
 	}
 	l, info, err := a.build()
 	if err != nil {
-		m.mu.Unlock()
+		m.unlock()
 		return err
 	}
 	a.info.Store(info)
 	a.live.Store(l)
 	a.state = Online
-	m.mu.Unlock()
+	m.unlock()
 	err = m.reg.Register(a)
 	m.mu.Lock()
 	lost := a.failed.Load()
@@ -211,7 +225,7 @@ func (m *Module) start(a *Array) error {
 		a.live.Store(nil)
 		a.state = Configuring
 	}
-	m.mu.Unlock()
+	m.unlock()
 	if err == nil && lost {
 		m.retire(a)
 	}
@@ -224,7 +238,7 @@ func (a *Array) baseEvent(i int, k bdev.EventKind) {
 	m.mu.Lock()
 	if k == bdev.Resized {
 		grown := a.regrow()
-		m.mu.Unlock()
+		m.unlock()
 		if grown {
 			m.reg.Resized(a.conf.Name)
 		}
@@ -233,14 +247,14 @@ func (a *Array) baseEvent(i int, k bdev.EventKind) {
 	if a.live.Load() == nil {
 		if h := a.bases[i].handle; h != nil {
 			a.bases[i].handle = nil
-			h.Close()
+			m.closing = append(m.closing, h)
 		}
-		m.mu.Unlock()
+		m.unlock()
 		return
 	}
 	first := !a.failed.Swap(true)
 	a.state = Offline
-	m.mu.Unlock()
+	m.unlock()
 	if first {
 		m.retire(a)
 	}
@@ -283,6 +297,6 @@ func (a *Array) Close() error {
 	a.state = Offline
 	a.failed.Store(true)
 	a.release()
-	a.mod.mu.Unlock()
+	a.mod.unlock()
 	return nil
 }

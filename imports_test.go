@@ -26,8 +26,9 @@ var may = []struct{ name, imports string }{
 	{"cli", "api client pki program reason"},
 
 	// volumes of orchestrators
-	{"csi", "client csi/controller csi/node csi/volume daemon daemon/httpd pki program reason"},
+	{"csi", "api client csi/controller csi/linux csi/node csi/volume daemon daemon/httpd pki program reason"},
 	{"csi/controller", "api client csi/volume pki reason"},
+	{"csi/linux", "csi/node csi/volume reason"},
 	{"csi/node", "csi/volume reason"},
 	{"csi/volume", ""},
 

@@ -12,7 +12,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/csi/controller"
+	"github.com/virtual-disk-array/vda/csi/linux"
+	"github.com/virtual-disk-array/vda/csi/node"
 	"github.com/virtual-disk-array/vda/daemon"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 	"github.com/virtual-disk-array/vda/pki"
@@ -26,8 +31,13 @@ type Main struct {
 	daemon.Flags
 	// Endpoint is the socket of the driver.
 	Endpoint string
-	// Services is controller.
+	// Services is controller, node or all.
 	Services string
+	// HostRoot is where the root of the machine is, with its programs and /etc/nvme: "/"
+	// when the plugin is not in a container.
+	HostRoot string
+	// Location of the node, "" for none.
+	Location string
 	// Portals of the cluster, host:port.
 	Portals []string
 	// TokenFile has the token of a user with the role csi; "" in a plain cluster.
@@ -37,7 +47,7 @@ type Main struct {
 }
 
 // services are what a plugin may offer.
-var services = []string{"controller"}
+var services = []string{"controller", "node", "all"}
 
 // Program is vda_csi.
 func Program() program.Program {
@@ -51,9 +61,11 @@ sidecars call it on a socket. It keeps nothing: what there is stands in the clus
 	fs := c.Flags()
 	fs.SortFlags = false
 	fs.StringVar(&m.Endpoint, "endpoint", "unix:///csi/csi.sock", "`SOCKET` of the driver")
-	fs.StringVar(&m.Services, "services", "controller", "which `SERVICES` it offers: controller")
+	fs.StringVar(&m.Services, "services", "all", "which `SERVICES` it offers: controller, node or all")
 	fs.StringSliceVar(&m.Portals, "portals", nil, "`HOST:PORT` of portals, with commas between several")
 	fs.StringVar(&m.TokenFile, "token-file", "", "`FILE` with the token of a user with the role csi, of a secured cluster; a secret's token goes first")
+	fs.StringVar(&m.HostRoot, "host-root", "/", "`DIR` where the node's root is mounted, for its programs and /etc/nvme")
+	fs.StringVar(&m.Location, "location", "", "`LOCATION` of the node, for topologies")
 	m.Add(fs, 9920, "HTTP (/metrics, /healthz)")
 	program.Choices(c, "services", services...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -83,12 +95,25 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctl, err := controller.New(controller.Config{Portals: m.Portals, Token: token, Log: log})
-	if err != nil {
-		return fmt.Errorf("--portals: %s", reason.Of(err))
+	if m.Services != "node" {
+		ctl, err := controller.New(controller.Config{Portals: m.Portals, Token: token, Log: log})
+		if err != nil {
+			return fmt.Errorf("--portals: %s", reason.Of(err))
+		}
+		defer ctl.Close()
+		cfg.Controller = ctl
 	}
-	defer ctl.Close()
-	cfg.Controller = ctl
+	if m.Services != "controller" {
+		n, end, err := m.node(token, log)
+		if err != nil {
+			return err
+		}
+		defer end()
+		cfg.Node = n
+		follow, stop := context.WithCancel(ctx)
+		defer stop()
+		go n.Follow(follow)
+	}
 	http, err := m.Listen(ctx)
 	if err != nil {
 		return err
@@ -104,6 +129,48 @@ func (m Main) Run(ctx context.Context) error {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// node is the Node service of this machine; end closes its connections to portals.
+func (m Main) node(token *pki.UserToken, log *slog.Logger) (n *node.Node, end func(), err error) {
+	host, err := linux.NewHost(m.HostRoot)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg := client.Config{Portals: m.Portals}
+	if token != nil {
+		cfg.Secure(*token)
+	}
+	portal, err := client.New(cfg)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--portals: %s", reason.Of(err))
+	}
+	if why := host.Problem(); why != "" {
+		log.Error("this node cannot use volumes", "why", why)
+	}
+	if err := vda.CheckLocation("--location", m.Location); err != nil {
+		return nil, nil, err
+	}
+	n = node.New(node.Config{Host: host, FileSystems: linux.NewFileSystems(m.HostRoot), Location: m.Location, Ways: ways(portal), Log: log})
+	return n, func() { _ = portal.Close() }, nil
+}
+
+// ways asks portals for the controllers of an exporter.
+func ways(p *client.Client) func(ctx context.Context, array, exporter string) ([]string, error) {
+	return func(ctx context.Context, array, exporter string) (addresses []string, err error) {
+		reply, err := p.GetExp(ctx, &apiv1.GetExpRequest{DaName: array, ExpName: exporter})
+		if err != nil {
+			return nil, err
+		}
+		for _, es := range reply.ExpMsg.EsMsgList {
+			l, err := vda.ParseListener("cn_listener_conf", es.CnListenerConf)
+			if err != nil {
+				return nil, err
+			}
+			addresses = append(addresses, l.String())
+		}
+		return addresses, nil
+	}
 }
 
 // both runs two servers until ctx ends or one of them fails.

@@ -22,6 +22,7 @@ chromium chromium
 rpm rpm
 systemd-analyze systemd
 gcc gcc
+/usr/sbin/mkfs.xfs xfsprogs
 pg_ctlcluster postgresql
 /usr/sbin/mariadbd mariadb-server
 "

@@ -76,10 +76,8 @@ var keys = map[string]key{
 	}},
 	"stripeCount":  {"a number of disks, 1 or more", func(c *Class, v string) bool { return number(v, 1, 1<<16, &c.StripeCount) }},
 	"stripeSizeKb": {"a number of KiB, a power of 2 from 4", func(c *Class, v string) bool { return number(v, 4, 1<<20, &c.StripeSizeKB) }},
-	"physicalRatio": {"the percentage of a volume's size that is bought, 2 to 100", func(c *Class, v string) bool {
-		return number(v, 2, 100,
-			&c.PhysicalRatio)
-	}},
+	"physicalRatio": {"the percentage of a volume's size that is bought, 2 to 1000; above 100 leaves room for what snapshots keep",
+		func(c *Class, v string) bool { return number(v, 2, 1000, &c.PhysicalRatio) }},
 	"strict": {"true or false", func(c *Class, v string) bool {
 		c.Strict = v == "true"
 		return v == "true" || v == "false"

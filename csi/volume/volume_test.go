@@ -34,7 +34,7 @@ func TestParseClass(t *testing.T) {
 		"stripecount": {"4"}, "": {"x"}, "csi.storage.k8s.io/other": {"x"},
 		"portals":  {"", "192.168.0.11", "a:9520,", "a:99999", ":9520", "a/b:9520"},
 		"cntlrCnt": {"0", "", "-1", "two", "65", "+2"}, "redundancy": {"", "mirror", "mirror:4"}, "stripeCount": {"0"}, "stripeSizeKb": {"3"},
-		"physicalRatio": {"1", "101", "50%"}, "strict": {"", "yes", "True"}, "rwIosPerSec": {"", "-1", "5k"}, "mkfsOptions": {"-L 'a b'"},
+		"physicalRatio": {"1", "1001", "50%"}, "strict": {"", "yes", "True"}, "rwIosPerSec": {"", "-1", "5k"}, "mkfsOptions": {"-L 'a b'"},
 		"nvmeCtrlLossTmo": {"0", "-2", ""}, "nvmeReconnectDelay": {"0", "61"}, "nvmeKeepAliveTmo": {"0", "x"}, "nvmeNrIoQueues": {"0", "129"},
 	} {
 		for _, v := range bad {

@@ -138,6 +138,7 @@ type server struct {
 	*cluster
 	kind, name, port string
 	state, socket    string
+	restarts         sync.Mutex // of the agent
 	stopAgent        func()
 	stopPlane        func()
 }

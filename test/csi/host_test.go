@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/virtual-disk-array/vda/agent/planetest"
 	"github.com/virtual-disk-array/vda/csi/node"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
@@ -90,7 +91,8 @@ func (m *machine) Connect(ctx context.Context, t node.Target) (missing []error, 
 		if err != nil {
 			return nil, err
 		}
-		c, err := host.Connect(ctx, host.Config{Traddr: traddr, Trsvcid: trsvcid, SubNQN: t.NQN, HostNQN: m.nqn, Queues: 1, KeepAlive: unhurried})
+		c, err := host.Connect(ctx, host.Config{Traddr: traddr, Trsvcid: trsvcid, SubNQN: t.NQN, HostNQN: m.nqn, Queues: 1, KeepAlive: unhurried,
+			Log: planetest.Log()})
 		if err != nil {
 			missing = append(missing, err)
 			continue
@@ -316,21 +318,32 @@ const (
 	underWay   = "being formatted "
 )
 
-func (m *machine) first(device string) (*host.Namespace, []byte, error) {
-	m.mu.Lock()
-	ns, err := m.disk(device)
-	m.mu.Unlock()
-	if err != nil {
-		return nil, nil, err
-	}
+// io does an I/O, on another path or later when one fails: the kernel's multipath fails
+// nothing that can still be done.
+func (m *machine) io(device string, do func(context.Context, *host.Namespace) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	for {
+		m.mu.Lock()
+		ns, err := m.disk(device)
+		m.mu.Unlock()
+		if err != nil { // no path is left, and none comes back
+			return err
+		}
+		if err = do(ctx, ns); err == nil || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (m *machine) first(device string) ([]byte, error) {
 	b := make([]byte, 4096)
-	return ns, b, ns.ReadAt(ctx, b, 0)
+	return b, m.io(device, func(ctx context.Context, ns *host.Namespace) error { return ns.ReadAt(ctx, b, 0) })
 }
 
 func (m *machine) Probe(_ context.Context, device, volumeID string) (node.Content, error) {
-	_, b, err := m.first(device)
+	b, err := m.first(device)
 	if err != nil {
 		return node.Content{}, err
 	}
@@ -347,13 +360,9 @@ func (m *machine) Probe(_ context.Context, device, volumeID string) (node.Conten
 func (m *machine) Format(ctx context.Context, device, volumeID, fs string, _ []string) error {
 	write := func(text string) error {
 		m.at("write " + text)
-		ns, _, err := m.first(device)
-		if err != nil {
-			return err
-		}
 		b := make([]byte, 4096)
 		copy(b, text)
-		return ns.WriteAt(ctx, b, 0)
+		return m.io(device, func(ctx context.Context, ns *host.Namespace) error { return ns.WriteAt(ctx, b, 0) })
 	}
 	if c, err := m.Probe(ctx, device, volumeID); err != nil || !c.Blank {
 		m.mu.Lock()
@@ -378,15 +387,7 @@ func (m *machine) Grow(_ context.Context, _, path, _ string) error {
 
 func (m *machine) Flush(device string) error {
 	m.at("flush")
-	m.mu.Lock()
-	ns, err := m.disk(device)
-	m.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	return ns.Flush(ctx)
+	return m.io(device, func(ctx context.Context, ns *host.Namespace) error { return ns.Flush(ctx) })
 }
 
 func (m *machine) Usage(path string) (node.Usage, error) {

@@ -1,0 +1,431 @@
+package csi
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/csi/controller"
+	"github.com/virtual-disk-array/vda/csi/node"
+	"github.com/virtual-disk-array/vda/csi/volume"
+	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/store"
+)
+
+var seeds = flag.Int("seeds", 50, "seeds of TestFaults")
+
+// TestFaults: an orchestrator makes, publishes, stages and takes away volumes on two
+// nodes, calls are repeated, plugins die in the middle of them, and a controller's agent
+// dies and is back. A volume is never written by two nodes, and in the end nothing is
+// left over: no array, exporter, snapshot, connection or mount.
+func TestFaults(t *testing.T) {
+	c := newCluster(t, 2)
+	const abreast = 5 // share the nodes' faults
+	for first := range uint64(abreast) {
+		t.Run(fmt.Sprint("from ", first), func(t *testing.T) {
+			t.Parallel()
+			for seed := first; seed < uint64(*seeds) && !t.Failed(); seed += abreast {
+				t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { newOrchestrator(t, c, seed).run() })
+			}
+		})
+	}
+}
+
+// orchestrator is what Kubernetes is to a driver: it knows what it wants of each volume,
+// and repeats calls until they succeed.
+type orchestrator struct {
+	*testing.T
+	c    *cluster
+	rnd  *rand.Rand
+	ctl  *controller.Controller
+	dir  string
+	seed uint64
+
+	machines []*machine
+	nodes    []*node.Node
+	volumes  []*vol
+}
+
+// vol is a volume, and how far it has come.
+type vol struct {
+	name, id string
+	block    bool
+	stage    stage
+	node     int // where it is published
+	context  map[string]string
+	pub      map[string]string
+	snap     string // id of a snapshot
+	written  bool
+}
+
+type stage int
+
+const (
+	none stage = iota
+	created
+	attached // ControllerPublish
+	staged
+	mounted // NodePublish
+)
+
+func newOrchestrator(t *testing.T, c *cluster, seed uint64) *orchestrator {
+	o := &orchestrator{T: t, c: c, rnd: rand.New(rand.NewPCG(seed, 16)), dir: t.TempDir(), seed: seed}
+	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.ctl = ctl
+	t.Cleanup(ctl.Close)
+	for i := range 2 {
+		m := newMachine(t, fmt.Sprint("seed ", seed, " node ", i))
+		o.machines = append(o.machines, m)
+		o.nodes = append(o.nodes, o.plugin(m))
+	}
+	for i := range 2 {
+		o.volumes = append(o.volumes, &vol{name: fmt.Sprintf("vol-%d-%d", seed, i), block: i == 1})
+	}
+	return o
+}
+
+// plugin starts a node's plugin, which knows nothing of what another did before.
+func (o *orchestrator) plugin(m *machine) *node.Node {
+	return node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()})
+}
+
+// killed is the code of a call whose plugin has died.
+var errKilled = status.Error(codes.Unavailable, "the plugin was killed")
+
+// call makes a call, and may have its plugin die at one of its steps.
+func (o *orchestrator) call(i int, fn func(n *node.Node) error) error {
+	m := o.machines[i]
+	if o.rnd.IntN(3) > 0 {
+		return fn(o.nodes[i])
+	}
+	at := o.rnd.IntN(6) // a step that the call may have or not
+	var once sync.Once
+	dead := make(chan struct{})
+	m.step = func(string) {
+		if at--; at < 0 {
+			once.Do(func() { close(dead) })
+			runtime.Goexit() // as far as it came: nothing of the plugin runs any more
+		}
+	}
+	result := make(chan error, 1)
+	n := o.nodes[i]
+	go func() {
+		err := errKilled
+		defer func() { result <- err }()
+		err = fn(n)
+	}()
+	err := <-result
+	m.step = nil
+	select {
+	case <-dead:
+		o.nodes[i] = o.plugin(m)
+		return errKilled
+	default:
+		return err
+	}
+}
+
+// insist repeats a call until it succeeds, as orchestrators do, and once more now and then.
+func (o *orchestrator) insist(what string, fn func() error) {
+	o.Helper()
+	deadline := time.Now().Add(2 * time.Minute)
+	again := o.rnd.IntN(3) == 0
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+		err := fn()
+		switch status.Code(err) {
+		case codes.OK:
+			if !again {
+				return
+			}
+			again = false
+		case codes.Unavailable, codes.Aborted, codes.FailedPrecondition, codes.DeadlineExceeded, codes.ResourceExhausted:
+		default:
+			o.Fatalf("%s: %v", what, err)
+		}
+		if time.Now().After(deadline) {
+			o.Fatalf("%s, for minutes: %v", what, err)
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (o *orchestrator) run() {
+	for range 14 {
+		o.step(o.volumes[o.rnd.IntN(len(o.volumes))])
+		if o.rnd.IntN(8) == 0 {
+			o.restart(o.c.cns[o.rnd.IntN(len(o.c.cns))])
+		}
+	}
+	for _, v := range o.volumes {
+		for v.stage > none || v.snap != "" {
+			o.back(v)
+		}
+	}
+	o.clean()
+}
+
+// restart has the agent of a node die, and be back.
+func (o *orchestrator) restart(s *server) {
+	s.restarts.Lock()
+	defer s.restarts.Unlock()
+	s.stopAgent()
+	lis, err := net.Listen("tcp", s.name)
+	if err != nil {
+		o.Fatal(err)
+	}
+	s.startAgent(lis)
+}
+
+// step takes a volume forward, or back, or leaves it and looks at it.
+func (o *orchestrator) step(v *vol) {
+	switch o.rnd.IntN(8) {
+	case 0, 1:
+		o.back(v)
+	case 2:
+		o.snapshot(v)
+	case 3:
+		o.look(v)
+	default:
+		o.forward(v)
+	}
+}
+
+func (o *orchestrator) capability(v *vol) *csi.VolumeCapability {
+	am := &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}
+	if v.block {
+		return &csi.VolumeCapability{AccessMode: am, AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}}
+	}
+	return &csi.VolumeCapability{AccessMode: am, AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}}
+}
+
+func (o *orchestrator) paths(v *vol) (staging, target string) {
+	dir := filepath.Join(o.dir, fmt.Sprint("node", v.node), v.name)
+	return dir + "-staging", dir + "-target"
+}
+
+// ctx is that of a call; one in four ends early, as when the orchestrator restarts.
+func (o *orchestrator) ctx() (context.Context, context.CancelFunc) {
+	if o.rnd.IntN(4) == 0 {
+		return context.WithTimeout(o.Context(), time.Duration(o.rnd.IntN(30))*time.Millisecond)
+	}
+	return context.WithTimeout(o.Context(), time.Minute)
+}
+
+func (o *orchestrator) forward(v *vol) {
+	ctx := o.Context()
+	switch v.stage {
+	case none:
+		o.insist("create "+v.name, func() error {
+			ctx, cancel := o.ctx()
+			defer cancel()
+			r, err := o.ctl.CreateVolume(ctx, &csi.CreateVolumeRequest{Name: v.name, VolumeCapabilities: []*csi.VolumeCapability{o.capability(v)},
+				CapacityRange: &csi.CapacityRange{RequiredBytes: 4 << 20}, Parameters: map[string]string{"cntlrCnt": "2", "stripeCount": "2",
+					"physicalRatio": "300"}})
+			if err == nil {
+				v.id, v.context = r.Volume.VolumeId, r.Volume.VolumeContext
+			}
+			return err
+		})
+		v.written = false
+	case created:
+		v.node = o.rnd.IntN(len(o.nodes))
+		o.insist("publish "+v.name, func() error {
+			ctx, cancel := o.ctx()
+			defer cancel()
+			r, err := o.ctl.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{VolumeId: v.id, NodeId: o.machines[v.node].nqn,
+				VolumeCapability: o.capability(v), VolumeContext: v.context})
+			if err == nil {
+				v.pub = r.PublishContext
+			}
+			return err
+		})
+		// Another node does not get it.
+		_, err := o.ctl.ControllerPublishVolume(ctx, &csi.ControllerPublishVolumeRequest{VolumeId: v.id, NodeId: o.machines[1-v.node].nqn,
+			VolumeCapability: o.capability(v), VolumeContext: v.context})
+		if status.Code(err) != codes.FailedPrecondition {
+			o.Fatalf("%s is published to two nodes: %v", v.name, err)
+		}
+	case attached:
+		staging, _ := o.paths(v)
+		o.insist("stage "+v.name, func() error {
+			return o.call(v.node, func(n *node.Node) error {
+				_, err := n.NodeStageVolume(ctx, &csi.NodeStageVolumeRequest{VolumeId: v.id, StagingTargetPath: staging, VolumeContext: v.context,
+					PublishContext: v.pub, VolumeCapability: o.capability(v)})
+				return err
+			})
+		})
+	case staged:
+		staging, target := o.paths(v)
+		o.insist("publish "+v.name+" on its node", func() error {
+			return o.call(v.node, func(n *node.Node) error {
+				_, err := n.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{VolumeId: v.id, StagingTargetPath: staging, TargetPath: target,
+					PublishContext: v.pub, VolumeContext: v.context, VolumeCapability: o.capability(v)})
+				return err
+			})
+		})
+	case mounted:
+		o.look(v)
+		return
+	}
+	v.stage++
+}
+
+func (o *orchestrator) back(v *vol) {
+	ctx := o.Context()
+	staging, target := o.paths(v)
+	switch v.stage {
+	case none:
+		return
+	case created:
+		if v.snap != "" {
+			o.insist("delete the snapshot of "+v.name, func() error {
+				_, err := o.ctl.DeleteSnapshot(ctx, &csi.DeleteSnapshotRequest{SnapshotId: v.snap})
+				return err
+			})
+			v.snap = ""
+			return
+		}
+		o.insist("delete "+v.name, func() error {
+			ctx, cancel := o.ctx()
+			defer cancel()
+			_, err := o.ctl.DeleteVolume(ctx, &csi.DeleteVolumeRequest{VolumeId: v.id})
+			return err
+		})
+	case attached:
+		o.insist("unpublish "+v.name, func() error {
+			ctx, cancel := o.ctx()
+			defer cancel()
+			_, err := o.ctl.ControllerUnpublishVolume(ctx, &csi.ControllerUnpublishVolumeRequest{VolumeId: v.id, NodeId: o.machines[v.node].nqn})
+			return err
+		})
+	case staged:
+		o.insist("unstage "+v.name, func() error {
+			return o.call(v.node, func(n *node.Node) error {
+				_, err := n.NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v.id, StagingTargetPath: staging})
+				return err
+			})
+		})
+	case mounted:
+		// What is published is not unstaged.
+		_, err := o.nodes[v.node].NodeUnstageVolume(ctx, &csi.NodeUnstageVolumeRequest{VolumeId: v.id, StagingTargetPath: staging})
+		if status.Code(err) != codes.FailedPrecondition {
+			o.Fatalf("%s is unstaged under a workload: %v", v.name, err)
+		}
+		o.insist("unpublish "+v.name+" on its node", func() error {
+			return o.call(v.node, func(n *node.Node) error {
+				_, err := n.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: v.id, TargetPath: target})
+				return err
+			})
+		})
+	}
+	v.stage--
+}
+
+func (o *orchestrator) snapshot(v *vol) {
+	if v.stage == none || v.snap != "" {
+		return
+	}
+	o.insist("snapshot "+v.name, func() error {
+		r, err := o.ctl.CreateSnapshot(o.Context(), &csi.CreateSnapshotRequest{Name: "snap-" + v.name, SourceVolumeId: v.id})
+		if err == nil {
+			v.snap = r.Snapshot.SnapshotId
+		}
+		return err
+	})
+}
+
+// look writes to a mounted volume, and reads what was written before.
+func (o *orchestrator) look(v *vol) {
+	if v.stage != mounted {
+		return
+	}
+	m := o.machines[v.node]
+	_, target := o.paths(v)
+	mt, there, err := m.At(target)
+	if err != nil || !there {
+		o.Fatalf("%s is not at %s: %v", v.name, target, err)
+	}
+	b, text := make([]byte, 4096), "data of "+v.name
+	const at = 1 << 20
+	if v.written {
+		err := m.io(mt.Device, func(ctx context.Context, ns *host.Namespace) error { return ns.ReadAt(ctx, b, at) })
+		if err != nil || !strings.HasPrefix(string(b), text) {
+			o.Fatalf("%s holds %.40q: %v", v.name, b, err)
+		}
+	}
+	copy(b, text)
+	if err := m.io(mt.Device, func(ctx context.Context, ns *host.Namespace) error { return ns.WriteAt(ctx, b, at) }); err != nil {
+		o.Fatalf("write to %s: %v", v.name, err)
+	}
+	v.written = true
+}
+
+// clean looks for what is left over.
+func (o *orchestrator) clean() {
+	for i, m := range o.machines {
+		m.mu.Lock()
+		if len(m.mounts) > 0 || len(m.subs) > 0 {
+			o.Errorf("node %d has mounts %v and connections %v", i, m.mounts, m.subs)
+		}
+		m.mu.Unlock()
+	}
+	ctx := o.Context()
+	ours := fmt.Sprintf("vol-%d-", o.seed)
+	list := &apiv1.ListExpRequest{Label: []string{volume.ModeLabel}}
+	for exp, err := range o.c.portal.Exps(ctx, list) {
+		if err != nil || strings.HasPrefix(exp.DaName, ours) {
+			o.Errorf("an exporter is left: %v, %v", exp, err)
+		}
+	}
+	for da, err := range o.c.portal.Das(ctx, nil) {
+		if err != nil || strings.HasPrefix(da.DaName, ours) {
+			o.Errorf("an array is left: %v, %v", da, err)
+		}
+	}
+	for snap, err := range o.c.portal.Snaps(ctx, nil) {
+		if err != nil || strings.HasPrefix(snap.DaName, ours) {
+			o.Errorf("a snapshot is left: %v, %v", snap, err)
+		}
+	}
+	// Nodes have confirmed that all is gone, or will.
+	st := o.c.open()
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		left := 0
+		err := st.View(ctx, func(tx store.Reader) error {
+			das, err := tx.DeletedDAs()
+			left = 0
+			for _, da := range das {
+				if strings.HasPrefix(da.Name, ours) {
+					left++
+				}
+			}
+			return err
+		})
+		if err != nil {
+			o.Fatal(err)
+		}
+		if left == 0 {
+			return
+		}
+		if time.Since(begin) > 5*time.Minute {
+			o.Fatalf("%d deleted arrays are not gone", left)
+		}
+	}
+}

@@ -141,10 +141,10 @@ func rollbackOutlives(l *lab, method string, carriedOut bool, dies string) {
 			return nil
 		}
 		hit = true
-		close(died)
 		if dies != "agent" {
 			p.Kill()
 		}
+		close(died) // the next one is started from then on
 		if carriedOut {
 			return nil
 		}

@@ -50,10 +50,10 @@ func snapshotOutlives(l *lab, method string, carriedOut, cancelled bool, dies st
 			return nil
 		}
 		hit = true
-		close(died)
 		if dies != "agent" {
 			p.Kill()
 		}
+		close(died) // the next one is started from then on
 		if carriedOut {
 			return nil
 		}

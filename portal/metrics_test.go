@@ -43,6 +43,7 @@ func TestMetrics(t *testing.T) {
 	})
 	settleAlerts(c)
 	counted.Count(vda.Event{Kind: vda.EventFailoverEnd, Took: 1500e6})
+	counted.Count(vda.Event{Kind: vda.EventRebuildEnd, Took: 10e9})
 	page := func() string {
 		t.Helper()
 		r, err := http.Get("http://" + addr + "/metrics")
@@ -63,7 +64,9 @@ func TestMetrics(t *testing.T) {
 		`vda_monitors 1`, `vda_alerts{code="node_down"} 1`,
 		`vda_alerts{code="pd_faulty"} 0`, `vda_da_size_bytes{da="da0"} 4.194304e+06`, `vda_da_state{da="da0",state="healthy"} 1`, `vda_pd_healthy{node="dn0:9720",pd="pd0"} 1`,
 		`vda_events_total{kind="failover_ended"} 1`, `vda_events_total{kind="node_down"} 0`, `vda_failover_duration_seconds_bucket{le="1"} 0`,
-		`vda_failover_duration_seconds_bucket{le="2"} 1`, `vda_server_calls_total{code="OK",method="vda.v1.Portal/CreateDa"} 1`} {
+		`vda_failover_duration_seconds_bucket{le="2"} 1`,
+		`vda_rebuild_duration_seconds_bucket{le="4"} 0`, `vda_rebuild_duration_seconds_bucket{le="16"} 1`, `vda_rebuild_duration_seconds_sum 10`,
+		`vda_events_total{kind="rebuild_ended"} 1`, `vda_server_calls_total{code="OK",method="vda.v1.Portal/CreateDa"} 1`} {
 		if !strings.Contains(text, "\n"+want+"\n") {
 			t.Errorf("/metrics does not have %s", want)
 		}

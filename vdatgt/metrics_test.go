@@ -5,6 +5,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -43,6 +45,23 @@ func has(t *testing.T, body string, lines ...string) {
 			t.Errorf("%s is missing", l)
 		}
 	}
+}
+
+// total is the sum of all series of a metric.
+func total(t *testing.T, body, metric string) (sum float64) {
+	t.Helper()
+	found := regexp.MustCompile(`(?m)^`+metric+`(?:\{.*\})? (\S+)$`).FindAllStringSubmatch(body, -1)
+	if len(found) == 0 {
+		t.Errorf("%s is missing", metric)
+	}
+	for _, m := range found {
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += v
+	}
+	return sum
 }
 
 // TestMetricsCountWhatHostsDid: to the operation and the byte, and the lint

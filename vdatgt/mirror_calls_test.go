@@ -1,6 +1,7 @@
 package vdatgt
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
@@ -33,6 +34,33 @@ func TestMirrorOptionsAndScrub(t *testing.T) {
 	}
 	if _, err := m.VdaMirrorScrub(ctx, "none", ""); !spdk.IsNoSuchDevice(err) {
 		t.Errorf("a scrub of a mirror that there is not: %v", err)
+	}
+	ok(t, m.VdaMirrorDelete(ctx, "vda-mir-0"))
+}
+
+// TestScrubIsCounted: what a scrub finds is in the metrics.
+func TestScrubIsCounted(t *testing.T) {
+	ctx := t.Context()
+	lis, get := web(t)
+	m, port := &mirrored{plane: start(t, Config{HTTP: lis}), gen: 1}, freePort(t)
+	for i := range 2 {
+		name := must[string](t)(m.BdevMallocCreate(ctx, spdk.MallocCreate{Name: fmt.Sprint("M", i), BlockSize: 4096, NumBlocks: 24 * miB / 4096}))
+		m.legs = append(m.legs, spdk.MirrorLeg{VD: fmt.Sprintf("b%031x", i), Bdev: name, Role: spdk.MirrorMember})
+	}
+	m.export(exporter(0), exported("M1"), port, userNQN) // behind the mirror's back
+	user := dial(t, port, exportNQN, userNQN)
+	ok(t, user.WriteAt(ctx, bytes.Repeat([]byte{7}, 2*4096), 5*miB))
+	user.Controller().Close()
+	ok(t, m.NvmfDeleteSubsystem(ctx, exportNQN))
+	must[*spdk.Mirror](t)(m.VdaMirrorCreate(ctx, spdk.MirrorCreate{Name: "vda-mir-0", DA: fmt.Sprintf("da%030x", 1),
+		Mirror: fmt.Sprintf("aa%030x", 1), Size: 23 * miB, Term: 1, Gen: 1, Legs: m.legs, Fresh: true}))
+	m.until("it is online", func(s *spdk.Mirror) bool { return s.Online })
+	must[*spdk.Mirror](t)(m.VdaMirrorScrub(ctx, "vda-mir-0", ""))
+	m.until("the scrub is done", func(s *spdk.Mirror) bool { return s.Scrub.State == "done" })
+	_, page := get("/metrics")
+	has(t, page, "vda_mirror_scrub_mismatches_total 2", `vda_mirror_legs{role="member"} 2`, "vda_mirror_joins_total 0")
+	if n := total(t, page, "vda_mirror_drops_total"); n != 0 {
+		t.Errorf("no member was dropped, %v are counted", n)
 	}
 	ok(t, m.VdaMirrorDelete(ctx, "vda-mir-0"))
 }

@@ -52,7 +52,8 @@ func (m *mirrored) until(what string, f func(s *spdk.Mirror) bool) {
 func TestMirror(t *testing.T) {
 	ctx := t.Context()
 	disks := []*disk{newDisk(t, 0), newDisk(t, 1)}
-	m, port := &mirrored{plane: start(t, Config{}), gen: 1}, freePort(t)
+	lis, get := web(t)
+	m, port := &mirrored{plane: start(t, Config{HTTP: lis}), gen: 1}, freePort(t)
 	m.leg(disks[0], 0, "member")
 	m.leg(disks[1], 1, "member")
 	must[*spdk.Mirror](t)(m.VdaMirrorCreate(ctx, spdk.MirrorCreate{Name: "vda-mir-0", DA: fmt.Sprintf("da%030x", 1),
@@ -100,6 +101,17 @@ func TestMirror(t *testing.T) {
 	}
 	if _, err := m.VdaMirrorGetBdevs(ctx, "nix"); !spdk.IsNoSuchDevice(err) || !strings.Contains(err.Error(), "nix") {
 		t.Errorf("a mirror that is not there: %v", err)
+	}
+	_, page := get("/metrics")
+	has(t, page, "vda_mirror_joins_total 1", `vda_mirror_legs{role="member"} 1`, "vda_mirror_lack_bytes 0", "vda_mirror_waiting 0")
+	if n := total(t, page, "vda_mirror_drops_total"); n != 2 {
+		t.Errorf("two members were dropped, %v are counted", n)
+	}
+	if n := total(t, page, "vda_mirror_copied_bytes_total"); n < 22*miB {
+		t.Errorf("a leg of 23 MiB was filled, %v bytes are counted", n)
+	}
+	if n := total(t, page, "vda_mirror_held_seconds_total"); n <= 0 {
+		t.Error("a write met the loss of a leg, and no time is counted in which it was held")
 	}
 	user.Controller().Close()
 	ok(t, m.NvmfDeleteSubsystem(ctx, exportNQN))

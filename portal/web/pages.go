@@ -52,6 +52,7 @@ var functions = template.FuncMap{
 	"address": address,
 	"disk":    disk,
 	"since":   since,
+	"seconds": func(n uint64) string { return (time.Duration(n) * time.Second).String() },
 	"clock":   clock,
 	"count":   func(n int, noun string) string { return fmt.Sprintf("%d %s%s", n, noun, plural(n)) },
 }

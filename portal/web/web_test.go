@@ -14,13 +14,16 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/getkin/kin-openapi/openapi2"
 	"github.com/getkin/kin-openapi/openapi2conv"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
+	"github.com/virtual-disk-array/vda/store"
 )
 
 const (
@@ -34,13 +37,14 @@ type site struct {
 	url    string
 	grpc   apiv1.PortalClient
 	client *http.Client
+	change func(func(store.Tx) error) // of the database
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
 	c := portaltest.New(t)
 	addr := c.Portal(func(cfg *portal.Config) { cfg.WebToken = token })
-	s := &site{t: t, url: "http://" + addr, grpc: c.Dial(addr)}
+	s := &site{t: t, url: "http://" + addr, grpc: c.Dial(addr), change: c.Change}
 	c.Populate(s.grpc, 2, 2)
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -373,7 +377,17 @@ func TestPages(t *testing.T) {
 
 	has(t, "the events", s.get("/events"), "change", "da da0", "127.0.0.1:")
 	has(t, "warnings", s.get("/events?least=warning"), `aria-current="true">Warnings`)
-	has(t, "the alerts", s.get("/alerts"), "Alerts")
+	s.change(func(tx store.Tx) error {
+		_, err := tx.UpsertAlert(vda.Alert{Code: vda.AlertDADegraded, Object: "da", Name: "da0", Text: "it is single",
+			Since: time.Now().Add(-90 * time.Minute)})
+		return err
+	})
+	has(t, "the alerts", s.get("/alerts"), "Alerts", "da_degraded", `href="/arrays/da0"`, "it is single", `<time datetime="2`)
+	has(t, "the overview", s.get("/"), "2 alerts", "monitor_missing", `<a href="/alerts">da_degraded</a> of da da0, since <time datetime="2`)
+	s.change(func(tx store.Tx) error {
+		_, err := tx.DeleteAlert(vda.Alert{Code: vda.AlertDADegraded, Object: "da", Name: "da0"})
+		return err
+	})
 	if code, _, body := s.post("/do/grow", url.Values{"da_name": {"da0"}, "da_size": {"4 MiB"}}); code != http.StatusConflict {
 		t.Errorf("smaller: %d, %s", code, body)
 	}

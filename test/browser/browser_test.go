@@ -252,8 +252,14 @@ func cluster(t *testing.T) *sandbox.Cluster {
 // call asks the portal over REST.
 func call(t *testing.T, c *sandbox.Cluster, path string, to any) {
 	t.Helper()
+	ask(t, c, http.MethodGet, path, "", to)
+}
+
+// ask makes any request of REST.
+func ask(t *testing.T, c *sandbox.Cluster, method, path, body string, to any) {
+	t.Helper()
 	url, token := c.WebPage()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"api/v1"+path, nil)
+	r, err := http.NewRequestWithContext(t.Context(), method, url+"api/v1"+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -355,6 +361,8 @@ func TestPages(t *testing.T) {
 		t.Errorf("the browser complains: %s", s)
 	}
 	w.mu.Unlock()
+	t.Run("rebuild", func(t *testing.T) { w.t = t; rebuild(w, c, script) })
+	w.t = t
 	t.Run("failover", func(t *testing.T) { w.t = t; failover(w, c) })
 }
 
@@ -402,6 +410,29 @@ func story(w *window) {
 	}
 	if eval[string](w, "document.body.innerText") == "" || strings.Contains(eval[string](w, "document.body.innerText"), "story") {
 		w.t.Error("the array is listed still")
+	}
+}
+
+// rebuild makes an array a mirrored one, slowly, and watches the page show how far it is.
+func rebuild(w *window, c *sandbox.Cluster, axe string) {
+	modify := func(body string) {
+		w.t.Helper()
+		var reply struct{}
+		ask(w.t, c, http.MethodPatch, "/da/da0", body, &reply)
+	}
+	w.visit("/arrays/da0")
+	eval[bool](w, "window.loadedOnce = true")
+	modify(`{"rebuild_mbps": "1"}`)
+	modify(`{"redundancy": "mirror:2"}`)
+	w.waitFor("a rebuild that is under way", `(p => p && p.value > 0 && p.value < 100)(document.querySelector("progress"))`)
+	w.accessible("a rebuild", axe)
+	w.picture("web-rebuild")
+	first := eval[float64](w, `(p => p ? p.value : 100)(document.querySelector("progress"))`)
+	w.waitFor("that it goes on", fmt.Sprintf(`(p => p === null || p.value > %v)(document.querySelector("progress"))`, first))
+	modify(`{"rebuild_mbps": "0"}`)
+	w.waitFor("its end", `document.querySelector("progress") === null && document.body.innerText.includes("mirror:2, full")`)
+	if !eval[bool](w, "window.loadedOnce === true") {
+		w.t.Error("the page was loaded again")
 	}
 }
 

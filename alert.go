@@ -56,7 +56,8 @@ var AlertKinds = []struct {
 	{AlertDASpaceFull, SeverityError, "0s", "max by (da) (vda_da_used_bytes / vda_da_space_bytes) >= 0.95 and max by (da) (vda_da_thin) == 1",
 		"A thin array has 95 % of its physical size in use. When all is used up, its hosts get Capacity Exceeded for writes to blocks that " +
 			"have none yet, until there is room again; nothing that is written is lost.",
-		"Delete snapshots (`vda_cli snap list`), or have hosts discard what they do not need (`fstrim`)."},
+		"Give it more (`vda_cli da modify --physical-size`), delete snapshots (`vda_cli snap list`), or have hosts discard what they do not " +
+			"need (`fstrim`)."},
 	{AlertDASpaceLow, SeverityWarning, "1m", "max by (da) (vda_da_used_bytes / vda_da_space_bytes) >= 0.8 and max by (da) (vda_da_thin) == 1",
 		"A thin array has 80 % of its physical size in use.", "As for da_space_full, while there is time."},
 	{AlertDADegraded, SeverityWarning, "15m", `max by (da) (vda_da_state{state=~"degraded|single|down"}) > 0`,

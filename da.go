@@ -1,6 +1,7 @@
 package vda
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,8 @@ type DA struct {
 	Limits       Limits
 	Space        Space
 	Source       CloneSource
+	AutoGrow     AutoGrow
+	StaysThin    bool // it is thin, whatever it has bought since
 
 	Term uint64 // number of the primary's term; only grows
 	// Moving is when the primary of Term was chosen, while it has not served yet; zero once
@@ -33,6 +36,12 @@ type DA struct {
 	// Until then all of it works on, and no user finds it.
 	Purge  time.Time
 	Health Health
+}
+
+// AutoGrow is how a thin array gets more physical size by itself.
+type AutoGrow struct {
+	Limit      uint64 // bytes of physical size that it gets at most; 0: it gets none by itself
+	LowPercent uint64 // of its bytes: it grows when fewer are free
 }
 
 // Space is how full the lvstore of an array is, as its primary said last.
@@ -62,8 +71,9 @@ func (s Space) Alert(thin bool) AlertCode {
 	return AlertDASpaceFull
 }
 
-// Thin reports whether the array promises more than it has bought.
-func (d *DA) Thin() bool { return d.Size > d.PhysicalSize }
+// Thin reports whether blocks of the array get room when they are first written: it
+// promises more than it has bought, or did before it has bought more.
+func (d *DA) Thin() bool { return d.StaysThin || d.Size > d.PhysicalSize }
 
 // NeedsVDATgt reports that the array's controllers have to be on nodes that run vda_tgt, as
 // only that has mirrors, and copies a clone in parts.
@@ -100,6 +110,23 @@ type Grp struct {
 	DAID string
 	Idx  uint32
 	Size uint64 // bytes of all its vds; of a mirrored array's columns, without what legs have behind the data
+	// Joining: it is to become part of an array that serves, and nothing is on it yet.
+	Joining bool
+	Adds    uint64 // bytes by which the array's PhysicalSize grows when it has joined
+}
+
+// MaxGrps is how many groups an array has at most.
+const MaxGrps = 64
+
+// Joined leaves out the vds of groups that are not part of their array yet: no data is
+// on them.
+func Joined(vds []VD, grps []Grp) []VD {
+	if !slices.ContainsFunc(grps, func(g Grp) bool { return g.Joining }) {
+		return vds
+	}
+	return slices.DeleteFunc(slices.Clone(vds), func(v VD) bool {
+		return slices.ContainsFunc(grps, func(g Grp) bool { return g.Joining && g.DAID == v.DAID && g.Idx == v.GrpIdx })
+	})
 }
 
 // The bounds of how long a deleted array may be kept.

@@ -111,7 +111,7 @@ func checkColumns(da *vda.DA, columns []placement.Column) error {
 // that they are legs of. That of a striped array has one leg, which is all data. All
 // legs are members: dns zero vds before they show them, so legs that nobody has
 // written are equal.
-func (c *Change) addGroup(da *vda.DA, idx uint32, columns []placement.Column, plan *Plan) {
+func (c *Change) addGroup(da *vda.DA, idx uint32, columns []placement.Column, plan *Plan) *vda.Grp {
 	grp := &vda.Grp{ID: store.NewID(), DAID: da.ID, Idx: idx}
 	var rows []vda.VD
 	for i := range columns {
@@ -132,6 +132,7 @@ func (c *Change) addGroup(da *vda.DA, idx uint32, columns []placement.Column, pl
 	}
 	c.then(func() error { return c.tx.InsertGrp(grp) })
 	plan.addDisks(rows)
+	return grp
 }
 
 // allOnline locks the nodes touched so far, at once. ErrStale when one is gone

@@ -25,7 +25,7 @@ func MayGrow(tx store.Reader, da *vda.DA, size uint64) error {
 	case !da.Created:
 		return refuse("it has never been up")
 	case !da.Thin() && size > da.PhysicalSize:
-		return refuse("da_size is %d bytes, and the array has bought %d (physical_size), which is the most that it can grow to", size,
+		return refuse("da_size is %d bytes, and the array has bought %d (physical_size); give it more of that first", size,
 			da.PhysicalSize)
 	case da.Thin() && size > vda.MaxThin*da.PhysicalSize:
 		return refuse("da_size is %d bytes, more than %d times physical_size; the largest for this array is %d", size, vda.MaxThin,

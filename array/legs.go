@@ -46,6 +46,7 @@ type legs struct {
 	da      *vda.DA
 	mirrors map[string]*vda.Mirror
 	columns []vda.Column
+	grps    []vda.Grp
 	changed bool // the primary has to know
 }
 
@@ -77,7 +78,8 @@ func readLegs(tx store.Reader, daID string) (*legs, error) {
 		return nil, err
 	}
 	l.columns = vda.Columns(vds)
-	return l, nil
+	l.grps, err = tx.GrpsOfDA(daID)
+	return l, err
 }
 
 func (l *legs) find(vdID string) (*vda.Column, *vda.VD) {

@@ -78,6 +78,9 @@ func (l *legs) mayBecome(to vda.Redundancy) error {
 	if to == l.da.Redundancy {
 		return nil
 	}
+	if slices.ContainsFunc(l.grps, func(g vda.Grp) bool { return g.Joining }) {
+		return unchanged(l.da, "it is getting more physical size; wait until it has it (da get)")
+	}
 	for i := range l.columns {
 		c := &l.columns[i]
 		well := len(stayers(c))

@@ -105,7 +105,11 @@ func (c *Change) settle(daID string) error {
 		c.deleteVDs(vds)
 		return nil
 	}
-	h := healthOf(vds, cntlrs)
+	grps, err := c.tx.GrpsOfDA(daID)
+	if err != nil {
+		return err
+	}
+	h := healthOf(vda.Joined(vds, grps), cntlrs)
 	if !h.Error && da.Redundancy.Mirrored() {
 		if h, err = c.unequal(daID); err != nil {
 			return err

@@ -287,12 +287,16 @@ var commands = []command{
 			"It can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
 			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes on with " +
 			"it.\n" +
-			"It grows while hosts use it: they see the new size without connecting again. It never shrinks.",
+			"It grows while hosts use it: they see the new size without connecting again. It never shrinks.\n" +
+			"--physical-size, alone, adds virtual disks to it while it serves: a thin array has more\nroom then, and another one can grow " +
+			"further.",
 		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
 			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100\n  vda_cli da modify --da-name da9 --rebuild-mbps 50",
 		flags: with(append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
 			{name: "da-size", syntax: sizeText, usage: "`SIZE` that hosts see from now on, in bytes or like 32M, greater than it is, and at most " +
 				"the physical size unless the array is thin; unchanged when not given"},
+			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside from now on, greater than it is, or as it is to take back what " +
+				"has not been added yet; unchanged when not given"},
 			{name: "redundancy", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},
 			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when not given, " +

@@ -180,7 +180,11 @@ func arrayView(tx store.Reader, daID string) (ArrayView, error) {
 	if err != nil {
 		return a, err
 	}
-	for _, column := range vda.Columns(vds) {
+	grps, err := tx.GrpsOfDA(daID)
+	if err != nil {
+		return a, err
+	}
+	for _, column := range vda.Columns(vda.Joined(vds, grps)) {
 		var dns []string
 		for _, v := range column.Of(vda.Member) {
 			dns = append(dns, v.DNID)

@@ -11,6 +11,13 @@ func VDSize(physical, cluster uint64, n uint32, strip uint64) uint64 {
 	return (each + strip - 1) / strip * strip
 }
 
+// MostPhysical is the greatest physical size, bytes, that an array can get which was made
+// on a device of that many bytes and has so many volumes, snapshots among them; 0 when
+// there is none.
+func MostPhysical(device, cluster, volumes uint64) uint64 {
+	return format.MostClusters(device, cluster, volumes) * cluster
+}
+
 // DiskClusters is how many data clusters the lvstore on a disk of size bytes has.
 func DiskClusters(size, cluster uint64) uint64 { return format.DataClusters(size, cluster) }
 

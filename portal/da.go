@@ -95,12 +95,16 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
 	switch {
 	case req.Redundancy != nil || req.MinLegs != nil:
-		if others {
+		if others || req.PhysicalSize != nil {
 			return nil, invalid("redundancy and min_legs are given beside other fields; change them in a request of their own")
 		}
 		return s.changeRedundancy(ctx, req)
+	case req.PhysicalSize != nil && others:
+		return nil, invalid("physical_size is given beside other fields; change it in a request of its own, before da_size")
+	case req.PhysicalSize != nil:
+		return s.growPhysical(ctx, req.DaName, *req.PhysicalSize)
 	case !others:
-		return nil, nothingToModify("new_da_name, da_size, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, " +
+		return nil, nothingToModify("new_da_name, da_size, physical_size, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, " +
 			"w_mbytes_per_sec, rebuild_mbps, " + tagFields)
 	}
 	if req.NewDaName != nil {

@@ -61,8 +61,8 @@ func TestGrowth(t *testing.T) {
 
 	for to, why := range map[uint64]string{
 		4 * mib:   "da_size is 4194304 bytes, and the array has 6291456: it is not made smaller",
-		17 * mib:  "da_size is 17825792 bytes, and the array has bought 16777216 (physical_size), which is the most that it can grow to",
-		640 * mib: "which is the most",
+		17 * mib:  "da_size is 17825792 bytes, and the array has bought 16777216 (physical_size); give it more of that first",
+		640 * mib: "give it more of that first",
 	} {
 		_, err := grow(to)
 		refusal(t, err, codes.FailedPrecondition, 8, why)
@@ -130,7 +130,11 @@ func TestNoGrowthOnSPDK(t *testing.T) {
 	}
 	_, err := client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", DaSize: &physical})
 	refusal(t, err, codes.FailedPrecondition, 8, "cn "+name+" of it runs SPDK (SPDK v26.05), which cannot safely grow an array that is in use")
-	if got := getDa(t, client).DaSize; got != 4<<20 {
-		t.Errorf("da_size is %d", got)
+	more := uint64(32 << 20)
+	_, err = client.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", PhysicalSize: &more})
+	refusal(t, err, codes.FailedPrecondition, 8, "cn "+name+" of it runs SPDK (SPDK v26.05), which cannot add disks to an "+
+		"array that is in use")
+	if got := getDa(t, client); got.DaSize != 4<<20 || got.PhysicalSize != physical || len(got.GrpMsgList) != 1 {
+		t.Errorf("%v", got)
 	}
 }

@@ -302,7 +302,7 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 
 // grpMsg is a group with its vds, whose errors and sizes are added to da.
 func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMsg, error) {
-	g := &apiv1.GrpMsg{GrpId: grp.ID, GrpIdx: grp.Idx, Size: grp.Size}
+	g := &apiv1.GrpMsg{GrpId: grp.ID, GrpIdx: grp.Idx, Size: grp.Size, Joining: grp.Joining}
 	columns := vda.Columns(vds)
 	for i := range columns {
 		c := &columns[i]

@@ -75,7 +75,11 @@ func snapFits(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
 	if err != nil {
 		return err
 	}
-	if most := vda.MaxSnaps(da.PhysicalSize, da.ClusterSize); len(all) >= most {
+	most, err := array.MaxSnaps(tx, da)
+	if err != nil {
+		return err
+	}
+	if len(all) >= most {
 		return vda.Errorf(vda.ResourceExhausted, "da %s has %d snaps, with those that are being deleted; with its physical_size of %d bytes "+
 			"it may have %d; delete some first", da.Name, len(all), da.PhysicalSize, most)
 	}

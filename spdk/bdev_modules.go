@@ -95,6 +95,17 @@ func (a API) BdevRaidCreate(ctx context.Context, p RaidCreate) error {
 	return a.do(ctx, "bdev_raid_create", p)
 }
 
+// VdaRaidAppend puts one more base behind those of a concat that is in use. -22 when the
+// base would make it another device than its users know, -1 when it is claimed; dry only
+// tells.
+func (a API) VdaRaidAppend(ctx context.Context, raid, base string, dry bool) error {
+	return a.do(ctx, "vda_raid_append", struct {
+		Name string `json:"name"`
+		Base string `json:"base_bdev"`
+		Dry  bool   `json:"dry_run,omitempty"`
+	}{raid, base, dry})
+}
+
 // BdevRaidDelete removes a raid; its base bdevs keep their data.
 func (a API) BdevRaidDelete(ctx context.Context, raid string) error {
 	return a.do(ctx, "bdev_raid_delete", name{raid})

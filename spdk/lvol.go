@@ -88,6 +88,12 @@ func (a API) BdevLvolDelete(ctx context.Context, lvol string) error {
 	return a.do(ctx, "bdev_lvol_delete", name{lvol})
 }
 
+// BdevLvolGrowLvstore has an lvstore use the space by which its base bdev has grown;
+// nothing when it has not. -28 when its metadata have no room to tell of so much.
+func (a API) BdevLvolGrowLvstore(ctx context.Context, lvsName string) error {
+	return a.do(ctx, "bdev_lvol_grow_lvstore", lvsSelect{lvsName})
+}
+
 // BdevLvolResize changes the size of an lvol; shrinking drops data. -28 when there is no
 // space for it.
 func (a API) BdevLvolResize(ctx context.Context, lvol string, sizeInMiB uint64) error {

@@ -7,7 +7,7 @@ var daTable = table[vda.DA]{
 	cols: []string{"id", "name", "size_bytes", "physical_bytes", "cntlr_cnt", "stripe_count", "stripe_size_kb",
 		"conf", "cluster_size", "redundancy", "min_legs",
 		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "clone_source", "term", "moving_us", "created", "deleted", "purge_us",
-		"space_bytes", "used_bytes",
+		"stays_thin", "auto_limit", "auto_low", "space_bytes", "used_bytes",
 		"h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
 	fixed: []string{"space_bytes", "used_bytes", "h_error", "h_msg", "h_since_us"},
@@ -15,14 +15,16 @@ var daTable = table[vda.DA]{
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
 			&v.Conf, &v.ClusterSize, &v.Redundancy, &v.MinLegs,
 			&v.Limits.RWIOs, &v.Limits.RWMB, &v.Limits.RMB, &v.Limits.WMB, &v.Limits.RebuildMB, asJSON{&v.Source},
-			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.Space.Total, &v.Space.Used,
+			&v.Term, us{&v.Moving}, &v.Created, &v.Deleted, us{&v.Purge}, &v.StaysThin, &v.AutoGrow.Limit,
+			&v.AutoGrow.LowPercent, &v.Space.Total, &v.Space.Used,
 			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.DA) []any {
 		return []any{v.ID, v.Name, v.Size, v.PhysicalSize, v.CntlrCnt, v.StripeCount, v.StripeSizeKB,
 			v.Conf, v.ClusterSize, v.Redundancy, v.MinLegs,
 			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, asJSON{&v.Source}, v.Term, us{&v.Moving},
-			v.Created, v.Deleted, us{&v.Purge}, v.Space.Total, v.Space.Used, v.Health.Error, CleanMsg(v.Health.Msg),
+			v.Created, v.Deleted, us{&v.Purge}, v.StaysThin, v.AutoGrow.Limit, v.AutoGrow.LowPercent, v.Space.Total, v.Space.Used,
+			v.Health.Error, CleanMsg(v.Health.Msg),
 			us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
 	},
 	label:  func(v *vda.DA) string { return v.Name },
@@ -31,9 +33,9 @@ var daTable = table[vda.DA]{
 
 var grpTable = table[vda.Grp]{
 	name: "vda_grp", noun: "grp",
-	cols:   []string{"id", "da_id", "idx", "size_bytes"},
-	dest:   func(v *vda.Grp) []any { return []any{&v.ID, &v.DAID, &v.Idx, &v.Size} },
-	values: func(v *vda.Grp) []any { return []any{v.ID, v.DAID, v.Idx, v.Size} },
+	cols:   []string{"id", "da_id", "idx", "size_bytes", "joining", "adds_bytes"},
+	dest:   func(v *vda.Grp) []any { return []any{&v.ID, &v.DAID, &v.Idx, &v.Size, &v.Joining, &v.Adds} },
+	values: func(v *vda.Grp) []any { return []any{v.ID, v.DAID, v.Idx, v.Size, v.Joining, v.Adds} },
 	label:  func(v *vda.Grp) string { return v.ID },
 }
 
@@ -123,7 +125,11 @@ func (t *sqlReader) DeletedDAs() ([]vda.DA, error) {
 }
 
 func (t *sqlTx) InsertGrp(v *vda.Grp) error { return insertRow(t, &grpTable, v) }
-func (t *sqlTx) DeleteGrp(id string) error  { return deleteRow(t, &grpTable, id) }
+func (t *sqlTx) UpdateGrp(v *vda.Grp) error {
+	ok, err := updateRow(t, &grpTable, v, "")
+	return orNotFound(ok, err, "grp", v.ID)
+}
+func (t *sqlTx) DeleteGrp(id string) error { return deleteRow(t, &grpTable, id) }
 
 func (t *sqlReader) GrpsOfDA(daID string) ([]vda.Grp, error) {
 	return listRows(t, &grpTable, "da_id = ? ORDER BY idx", daID)

@@ -245,6 +245,7 @@ type Tx interface {
 	SetDASpace(id string, s vda.Space) error
 	DeleteDA(id string) error
 	InsertGrp(*vda.Grp) error
+	UpdateGrp(*vda.Grp) error
 	DeleteGrp(id string) error
 	InsertMirror(*vda.Mirror) error
 	UpdateMirror(*vda.Mirror) error // its Size and Gen

@@ -159,6 +159,13 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 			}
 			changed = changed || now
 		}
+		for _, g := range spec.Grps {
+			now, err := applyGrp(change, spec, c, g, p)
+			if err != nil {
+				return false, err
+			}
+			changed = changed || now
+		}
 		if st != nil && !st.Error {
 			if err := change.Served(c, spec.Term); err != nil {
 				return false, err
@@ -177,6 +184,22 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 	}
 	change.Applied(array.Node{Kind: vda.ControllerNode, ID: req.NodeId}, p.applied)
 	return changed, change.Write()
+}
+
+// applyGrp records what a primary says of a group that is joining; changed says that it
+// is part of the array from now on.
+func applyGrp(change *array.Change, spec *apiv1.CntlrSpec, primary *vda.Cntlr, g *apiv1.GrpSpec, p *progress) (changed bool, err error) {
+	if !g.Joining || spec.Deleted {
+		return false, nil
+	}
+	switch st := p.state(g.Id, spec.Version, false); {
+	case st == nil || st.Error:
+		return false, nil
+	case !st.Found: // nobody has looked
+		p.unfinished(spec.Version)
+		return false, nil
+	}
+	return change.JoinedGrp(primary, spec.Term, g.Id)
 }
 
 // applySnap records what a primary says of a snapshot; changed says that it is

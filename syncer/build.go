@@ -119,6 +119,8 @@ type cnBuilder struct {
 	keys   hops
 	dns    map[string]*vda.DN
 	fences fences
+	// joining: the group has no data, and nothing waits for its dns.
+	joining bool
 }
 
 func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
@@ -206,7 +208,8 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 	plain := !da.Redundancy.Mirrored() && !slices.ContainsFunc(columns, func(c vda.Column) bool { return len(c.Legs) > 1 })
 	var specs []*apiv1.GrpSpec
 	for _, g := range grps {
-		spec := &apiv1.GrpSpec{Id: g.ID, GrpIdx: g.Idx, StripeSizeKb: da.StripeSizeKB}
+		b.joining = g.Joining
+		spec := &apiv1.GrpSpec{Id: g.ID, GrpIdx: g.Idx, StripeSizeKb: da.StripeSizeKB, Joining: g.Joining}
 		for i := range columns {
 			c := &columns[i]
 			if c.GrpIdx != g.Idx {
@@ -220,6 +223,7 @@ func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
 			if err != nil {
 				return nil, err
 			}
+			m.Fresh = m.Fresh || g.Joining
 			if plain {
 				spec.Vds, spec.Columns = append(spec.Vds, m.Legs[0].Vd), append(spec.Columns, m)
 			} else {
@@ -256,7 +260,7 @@ func (b *cnBuilder) target(da *vda.DA, vd *vda.VD, legs bool) (*apiv1.VdTarget, 
 		}
 		b.dns[vd.DNID] = dn
 	}
-	if dn.Applied < vd.Version && !da.Deleted && vd.Role != vda.Stale {
+	if dn.Applied < vd.Version && !da.Deleted && vd.Role != vda.Stale && !b.joining {
 		b.fences.dns[dn.ID] = true
 		if legs && da.Term > firstTerm {
 			b.fences.legs[dn.ID] = max(b.fences.legs[dn.ID], vd.Version)

@@ -18,6 +18,8 @@ func raidMethods() []*Method {
 	return []*Method{
 		method("bdev_raid_create", "Joins bdevs; one that is missing is waited for.", raidCreate, raidStyle, slow),
 		method("bdev_raid_delete", "Takes an array apart; its bases keep their data.", raidDelete, slow),
+		method("vda_raid_append", "Puts one more base behind those of a concat, which grows while it is in use. Does nothing when the base is "+
+			"the array's already.", raidAppend, slow),
 		method("bdev_raid_get_bdevs", "Lists the arrays of a category.", raidList, raidStyle),
 	}
 }
@@ -73,6 +75,19 @@ func raidDelete(_ context.Context, t *Target, p raidDeleteParams) (any, error) {
 type raidDeleteParams struct {
 	Name    string `rpc:"name" doc:"name of the array"`
 	ClearSB bool   `rpc:"clear_sb,optional" doc:"clear the superblocks; there are none"`
+}
+
+type raidAppendParams struct {
+	Name string `rpc:"name" doc:"name of the array"`
+	Base string `rpc:"base_bdev" doc:"name of the base"`
+	Dry  bool   `rpc:"dry_run,optional" doc:"only tell whether it can be done"`
+}
+
+func raidAppend(_ context.Context, t *Target, p raidAppendParams) (any, error) {
+	if err := t.raids.Append(p.Name, p.Base, p.Dry); err != nil {
+		return nil, err
+	}
+	return true, nil
 }
 
 type raidListParams struct {

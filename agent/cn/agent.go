@@ -59,8 +59,10 @@ type Agent struct {
 	scrubs    map[string]scrub        // that were ordered, by mirror
 	snaps     map[string]snapNote     // that are on media, by id
 	snapCalls map[string]*snapCall    // by array
-	growCalls map[string]*growCall    // by array
 	dials     map[string]*dial        // that are under way, or have failed, by controller in the data plane
+	growCalls map[string]*growCall    // by array and what of it grows
+	wide      map[string]int          // of how many groups lvstores have the space, by array
+	joined    map[string]uint64       // groups that are there beside their array: the term
 	space     map[string]spdk.Lvstore // how full arrays are, by array
 	clones    map[string]*cloneCopy   // by array
 	// snapDoubts says of arrays whether a call for a snapshot may be under way that
@@ -82,7 +84,7 @@ func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
 	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
 		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}, snaps: map[string]snapNote{}, snapCalls: map[string]*snapCall{},
 		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}, dials: map[string]*dial{},
-		clones: map[string]*cloneCopy{}}
+		clones: map[string]*cloneCopy{}, wide: map[string]int{}, joined: map[string]uint64{}}
 	a.life, a.stop = context.WithCancel(ctx)
 	err := n.Restore(func() proto.Message { return &apiv1.SyncCnRequest{} }, func(req proto.Message) {
 		a.set = a.set.merge(req.(*apiv1.SyncCnRequest))
@@ -182,6 +184,7 @@ func (a *Agent) Sync(ctx context.Context, req *apiv1.SyncCnRequest) (*apiv1.Sync
 		"cntlrs", len(req.Cntlrs))
 	if err == nil {
 		a.showSnaps(reply.States)
+		a.showGrps(req, reply.States)
 	}
 	return reply, err
 }
@@ -205,6 +208,7 @@ func (a *Agent) accept(req *apiv1.SyncCnRequest) ([]agent.Ticket, error) {
 		for _, s := range c.Snaps {
 			tickets[i].IDs = append(tickets[i].IDs, s.Id)
 		}
+		tickets[i].IDs = append(tickets[i].IDs, joining(c)...)
 	}
 	return tickets, nil
 }
@@ -381,6 +385,17 @@ func (a *Agent) ids(key string) []string {
 		}
 		for _, s := range c.Snaps {
 			ids = append(ids, s.Id)
+		}
+		ids = append(ids, joining(c)...)
+	}
+	return ids
+}
+
+// joining are the groups of a controller that are to become part of its array.
+func joining(c *apiv1.CntlrSpec) (ids []string) {
+	for _, g := range c.Grps {
+		if g.Joining && c.Primary && !c.Deleted {
+			ids = append(ids, g.Id)
 		}
 	}
 	return ids

@@ -31,6 +31,9 @@ func (p *pass) choose() {
 		}
 		g.Columns = nil
 	}
+	if p.c.Primary && !p.c.Deleted { // it has nothing to do with what is to be part of it later
+		p.c.Grps = slices.DeleteFunc(p.c.Grps, func(g *apiv1.GrpSpec) bool { return g.Joining })
+	}
 }
 
 // standsOnVds reports that the data plane has a raid of the array on vds.
@@ -48,7 +51,7 @@ func (p *pass) standsOnVds() bool {
 // its data, and SPDK's raids use all of it.
 func (p *pass) checkSize(g *apiv1.GrpSpec, bytes uint64) error {
 	for _, of := range p.spec.Grps {
-		last := !slices.ContainsFunc(p.spec.Grps, func(o *apiv1.GrpSpec) bool { return o.GrpIdx > of.GrpIdx })
+		last := !slices.ContainsFunc(p.spec.Grps, func(o *apiv1.GrpSpec) bool { return o.GrpIdx > of.GrpIdx && !o.Joining })
 		if of.Id != g.Id || len(g.Vds) == 0 || len(of.Columns) == 0 || last {
 			continue
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// A growCall makes a volume larger. The data plane zeroes what it adds to one that is
+// A growCall makes a volume, or an lvstore, larger. The data plane zeroes what it adds to one that is
 // not thin, which may take as long as the disks need to be written, and may wait for
 // what only another pass can do, as for a mirror to be told which leg it goes on
 // without. So the call outlives the pass that began it.
@@ -56,15 +56,42 @@ func (p *pass) grow(ctx context.Context) {
 
 // growFrom has a volume that is too small grow, and waits for it.
 func (p *pass) growFrom(ctx context.Context, b *spdk.Bdev) error {
-	p.Agent.mu.Lock()
-	call := p.growCalls[p.c.DaId]
-	p.Agent.mu.Unlock()
-	if call == nil {
+	if !p.outlives(p.c.DaId) {
 		if err := p.roomToGrow(ctx, b); err != nil {
 			return err
 		}
-		call = p.beginGrowth()
 	}
+	vol, size := p.vol, p.c.Size
+	if err := p.outlive(ctx, p.c.DaId, func() error { return p.Plane.Driver().GrowLvol(p.life, vol, size>>20) }); err != nil {
+		return err
+	}
+	// The call may have been that of an earlier order, to a smaller size.
+	if b, err := p.Plane.BdevGet(ctx, p.vol, 0); err != nil {
+		return err
+	} else if b.Bytes() < p.c.Size {
+		p.Loop.Kick(p.c.Id, false)
+		return fmt.Errorf("it has %d bytes by now", b.Bytes())
+	}
+	return nil
+}
+
+// outlives reports that a call is under way.
+func (p *pass) outlives(key string) bool {
+	p.Agent.mu.Lock()
+	defer p.Agent.mu.Unlock()
+	return p.growCalls[key] != nil
+}
+
+// outlive waits for a call that may outlive the pass, and begins it when none of its key
+// is under way.
+func (p *pass) outlive(ctx context.Context, key string, do func() error) error {
+	p.Agent.mu.Lock()
+	call := p.growCalls[key]
+	if call == nil {
+		call = p.begin(do)
+		p.growCalls[key] = call
+	}
+	p.Agent.mu.Unlock()
 	leave := func(err error) error {
 		p.Agent.mu.Lock()
 		defer p.Agent.mu.Unlock()
@@ -79,30 +106,16 @@ func (p *pass) growFrom(ctx context.Context, b *spdk.Bdev) error {
 		return leave(errors.New("the data plane is still zeroing what it adds"))
 	}
 	p.Agent.mu.Lock()
-	delete(p.growCalls, p.c.DaId)
+	delete(p.growCalls, key)
 	p.Agent.mu.Unlock()
-	if call.err != nil {
-		return call.err
-	}
-	// The call may have been that of an earlier order, to a smaller size.
-	if b, err := p.Plane.BdevGet(ctx, p.vol, 0); err != nil {
-		return err
-	} else if b.Bytes() < p.c.Size {
-		p.Loop.Kick(p.c.Id, false)
-		return fmt.Errorf("it has %d bytes by now", b.Bytes())
-	}
-	return nil
+	return call.err
 }
 
-// beginGrowth starts a call.
-func (p *pass) beginGrowth() *growCall {
+// begin starts a call.
+func (p *pass) begin(do func() error) *growCall {
 	call := &growCall{done: make(chan struct{})}
-	p.Agent.mu.Lock()
-	p.growCalls[p.c.DaId] = call
-	p.Agent.mu.Unlock()
-	vol, size := p.vol, p.c.Size
 	p.beyond.Go(func() {
-		call.err = agent.Guard(func() error { return p.Plane.Driver().GrowLvol(p.life, vol, size>>20) })
+		call.err = agent.Guard(do)
 		p.Agent.mu.Lock()
 		left := call.left
 		p.Agent.mu.Unlock()

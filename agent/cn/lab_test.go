@@ -224,10 +224,18 @@ func (l *lab) syncDN(i int, deleted bool) []*apiv1.ObjectState {
 	vd := &apiv1.VdSpec{Id: id("b0", i), PdId: id("a0", i), Size: cmp.Or(l.vdSize, 12<<20), Nqn: "nqn.2016-06.io.spdk:vda-vd-" + id("b0", i),
 		Term: l.term, Epoch: epoch, HostNqn: vda.LegHostNQN(l.hostNQN(), epoch), DaId: daID, Uuid: id("b0", i),
 		Deleted: deleted, Version: d.version, HopKey: l.key(id("b0", i))}
+	vds := []*apiv1.VdSpec{vd}
+	for _, g := range l.spec.Grps[1:] {
+		more := proto.CloneOf(vd)
+		v := g.Columns[i].Legs[0].Vd
+		more.Id, more.Nqn, more.Uuid, more.HostNqn, more.Epoch = v.VdId, v.Nqn, v.Uuid, vda.LegHostNQN(l.hostNQN(), v.Epoch), v.Epoch
+		more.HopKey = l.key(v.VdId)
+		vds = append(vds, more)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r, err := d.a.Sync(ctx, &apiv1.SyncDnRequest{ClusterId: cluster, NodeId: d.id, Version: d.version, Listener: at(d.port),
-		AllowEmpty: deleted, Pds: []*apiv1.PdSpec{pd}, Vds: []*apiv1.VdSpec{vd}})
+		AllowEmpty: deleted, Pds: []*apiv1.PdSpec{pd}, Vds: vds})
 	if err != nil {
 		l.Fatal(err)
 	}

@@ -34,7 +34,12 @@ func connectedOf(c *apiv1.CntlrSpec) []*apiv1.VdTarget { return vdsIn(c, connect
 
 // membersOf returns the vds that I/O waits for. While a primary is connected to
 // all of them, no other can be primary.
-func membersOf(c *apiv1.CntlrSpec) []*apiv1.VdTarget { return vdsIn(c, isMember) }
+func membersOf(c *apiv1.CntlrSpec) (all []*apiv1.VdTarget) {
+	for _, column := range columnsOf(c) {
+		all = append(all, column...)
+	}
+	return all
+}
 
 func connects(r apiv1.LegRole) bool {
 	return r == apiv1.LegRole_LEG_ROLE_MEMBER || r == apiv1.LegRole_LEG_ROLE_TARGET
@@ -63,9 +68,13 @@ func legsIn(m *apiv1.MirrorSpec, in func(apiv1.LegRole) bool) (all []*apiv1.VdTa
 }
 
 // columnsOf returns the vds that can serve each column of an array: the only one
-// of a striped array, the members of a mirror.
+// of a striped array, the members of a mirror. Those of groups that are joining serve
+// nothing yet.
 func columnsOf(c *apiv1.CntlrSpec) (columns [][]*apiv1.VdTarget) {
 	for _, g := range c.Grps {
+		if g.Joining {
+			continue
+		}
 		for _, v := range g.Vds {
 			columns = append(columns, []*apiv1.VdTarget{v})
 		}

@@ -94,7 +94,7 @@ func (r mirrors) create(ctx context.Context, m *apiv1.MirrorSpec) error {
 		return err
 	}
 	s, err := r.Plane.VdaMirrorCreate(ctx, spdk.MirrorCreate{Name: vda.MirrorPrefix + m.Id, DA: r.c.DaId, Mirror: m.Id, Size: m.DataSize,
-		Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, nil), Fresh: m.Fresh && !made,
+		Term: r.c.Term, Gen: m.Gen, Legs: r.legsFor(m, nil), Fresh: m.Fresh && (!made || r.joins),
 		CopyMB: r.copyMB()})
 	if err != nil {
 		return fmt.Errorf("mirror %s: %w", m.Id, err)

@@ -43,6 +43,7 @@ type pass struct {
 	settled map[string]bool         // connections on which nothing is queued any more
 	seen    map[string]*spdk.Mirror // mirrors as the pass has left them, by id
 	wired   map[string]bool         // connections to vds that it has made (true) or ended
+	joins   bool                    // it is over groups beside their array: see beside
 }
 
 func (p *pass) fail(id string, err error) {

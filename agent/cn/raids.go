@@ -51,6 +51,11 @@ func bases(g *apiv1.GrpSpec) (names []string) {
 	return names
 }
 
+// hasBase reports that a raid has a base.
+func hasBase(bases []spdk.RaidBase, name string) bool {
+	return slices.ContainsFunc(bases, func(b spdk.RaidBase) bool { return b.Name != nil && *b.Name == name })
+}
+
 func (r raids) make(ctx context.Context) error {
 	for _, g := range r.groups() {
 		raid := spdk.RaidCreate{Name: grpPrefix + g.Id, StripSizeKB: g.StripeSizeKb, RaidLevel: "raid0", BaseBdevs: bases(g)}

@@ -53,6 +53,7 @@ func (p *pass) primary(ctx context.Context) {
 	if err := (exporters{p}).make(ctx); err != nil {
 		p.failAll(err)
 	}
+	p.widen(ctx)
 	p.grow(ctx)
 	p.absorb(ctx)
 }

@@ -202,6 +202,7 @@ func volAlias(daID string) string {
 func (p *pass) forgetMade() error {
 	p.Agent.mu.Lock()
 	delete(p.snapDoubts, p.c.DaId)
+	delete(p.wide, p.c.DaId)
 	p.Agent.mu.Unlock()
 	return errors.Join(p.State.SetMade(p.c.DaId, false), p.State.SetMade(p.c.DaId+begun, false), p.State.SetMade(p.c.DaId+snapMark, false))
 }

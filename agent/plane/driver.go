@@ -63,6 +63,13 @@ type Disks interface {
 	// in MiB. What is added reads as zeros. The error says why the data plane cannot.
 	GrowLvol(ctx context.Context, lvol string, sizeInMiB uint64) error
 
+	// AppendRaid puts one more base behind those of a concat under I/O, or, with dry,
+	// only tells whether it could; nothing when the base is there already. The error
+	// says why not.
+	AppendRaid(ctx context.Context, raid, base string, dry bool) error
+	// GrowLvstore has an lvstore use the space by which its bdev has grown.
+	GrowLvstore(ctx context.Context, name string) error
+
 	// SnapshotNeedsQuiet reports that nothing may be written to a volume while a
 	// snapshot of it is taken: its paths have to be closed.
 	SnapshotNeedsQuiet() bool

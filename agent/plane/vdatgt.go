@@ -17,6 +17,7 @@ type vdaTgt struct {
 	retires bool // has vda_nvmf_retire_subsystem
 	mirrors bool // has vda_mirror_create
 	grows   bool // has vda_lvol_grow
+	appends bool // has vda_raid_append
 	singles bool // has vda_nvmf_set_single_association
 	counts  bool // has vda_get_iostat
 	proves  bool // authenticates
@@ -29,7 +30,7 @@ type vdaTgt struct {
 
 func newVDATgt(c Config, k Kind) *vdaTgt {
 	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
-		grows: k.has("vda_lvol_grow"), singles: k.has("vda_nvmf_set_single_association"),
+		grows: k.has("vda_lvol_grow"), appends: k.has("vda_raid_append"), singles: k.has("vda_nvmf_set_single_association"),
 		counts: k.has("vda_get_iostat"), proves: k.authenticates(), retired: map[string]bool{}}
 }
 
@@ -82,6 +83,18 @@ func (d *vdaTgt) GrowLvol(ctx context.Context, lvol string, sizeInMiB uint64) er
 
 // Flushes is Disks'.
 func (d *vdaTgt) Flushes() bool { return true }
+
+func (d *vdaTgt) AppendRaid(ctx context.Context, raid, base string, dry bool) error {
+	if !d.appends {
+		return errors.New("its primary runs a vda_tgt that is too old to add disks to an array; update it, or move the primary to a node " +
+			"whose is newer")
+	}
+	return d.API.VdaRaidAppend(ctx, raid, base, dry)
+}
+
+func (d *vdaTgt) GrowLvstore(ctx context.Context, name string) error {
+	return d.API.BdevLvolGrowLvstore(ctx, name)
+}
 
 // SnapshotNeedsQuiet: vda_tgt holds the volume's I/O itself.
 func (d *vdaTgt) SnapshotNeedsQuiet() bool { return false }

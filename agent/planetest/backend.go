@@ -2,6 +2,7 @@ package planetest
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/spdk"
@@ -165,6 +166,26 @@ func (p *Plane) createRaid(a *params) (any, error) {
 		medium = first // what it begins with, and the lvstore with that, is what its first member begins with
 	}
 	return true, p.add(&bdev{name: a.Name, product: "Raid Volume", blocks: blocks, medium: medium})
+}
+
+func (p *Plane) appendRaid(a *params) (any, error) {
+	r, b, base := p.raids[a.Name], p.bdevs[a.Name], p.bdevs[a.BaseBdev]
+	switch {
+	case r == nil || base == nil:
+		return nil, errNoDev
+	case slices.Contains(r.BaseBdevs, a.BaseBdev):
+		return true, nil
+	case r.RaidLevel != "concat" || b == nil:
+		return nil, Refuse(syscall.EINVAL)
+	case base.claimed:
+		return nil, errPerm
+	case a.DryRun:
+		return true, nil
+	}
+	base.claimed = true
+	r.BaseBdevs = append(slices.Clone(r.BaseBdevs), a.BaseBdev)
+	b.blocks += base.blocks
+	return true, nil
 }
 
 func (p *Plane) deleteRaid(a *params) (any, error) {

@@ -66,6 +66,18 @@ func (p *Plane) createLvstore(a *params) (any, error) {
 	return s.uuid, nil
 }
 
+func (p *Plane) growLvstore(a *params) (any, error) {
+	b, s := p.storeNamed(a.LvsName)
+	if s == nil {
+		return nil, errNoDev
+	}
+	if err := p.touch(b, true); err != nil {
+		return nil, err
+	}
+	s.total = max(s.total, b.blocks*4096/s.cluster-1)
+	return true, nil
+}
+
 func (p *Plane) storeNamed(name string) (*bdev, *store) {
 	for _, b := range p.bdevs {
 		if b.loaded != nil && b.loaded.name == name {

@@ -34,6 +34,8 @@ type params struct {
 	StripSizeKB  uint32              `json:"strip_size_kb"`
 	RaidLevel    string              `json:"raid_level"`
 	BaseBdevs    []string            `json:"base_bdevs"`
+	BaseBdev     string              `json:"base_bdev"`
+	DryRun       bool                `json:"dry_run"`
 	SerialNumber string              `json:"serial_number"`
 	ModelNumber  string              `json:"model_number"`
 	MinCntlid    uint16              `json:"min_cntlid"`
@@ -237,6 +239,8 @@ func init() {
 		"bdev_nvme_get_io_paths":       {false, (*Plane).getIOPaths},
 		"bdev_raid_create":             {true, (*Plane).createRaid},
 		"bdev_raid_delete":             {true, (*Plane).deleteRaid},
+		"vda_raid_append":              {true, (*Plane).appendRaid},
+		"bdev_lvol_grow_lvstore":       {true, (*Plane).growLvstore},
 		"bdev_raid_get_bdevs":          {false, (*Plane).getRaids},
 	}
 	maps.Copy(methods, mirrorMethods)

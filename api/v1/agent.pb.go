@@ -266,6 +266,7 @@ type ObjectState struct {
 	// Of a vd: the epoch whose host its dn lets in alone, all earlier ones being
 	// fenced, in error or not. 0: none above 0, or not known yet.
 	Epoch uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Of a group that is joining: it is there beside the array.
 	// Of a snapshot: it has been found on media, and its own clusters have so many
 	// bytes, which are those that the array had written since the snapshot before.
 	Found     bool   `protobuf:"varint,10,opt,name=found,proto3" json:"found,omitempty"`
@@ -2738,7 +2739,10 @@ type GrpSpec struct {
 	// Beside vds: the same columns as mirrors of one leg each. A data plane that has
 	// mirrors puts the group on these, so that legs can come and go; another uses the
 	// vds themselves. What is on the disks is the same.
-	Columns       []*MirrorSpec `protobuf:"bytes,6,rep,name=columns,proto3" json:"columns,omitempty"`
+	Columns []*MirrorSpec `protobuf:"bytes,6,rep,name=columns,proto3" json:"columns,omitempty"`
+	// The group is to become part of an array that serves: it is put together beside it,
+	// and nothing is on it.
+	Joining       bool `protobuf:"varint,60,opt,name=joining,proto3" json:"joining,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2813,6 +2817,13 @@ func (x *GrpSpec) GetColumns() []*MirrorSpec {
 		return x.Columns
 	}
 	return nil
+}
+
+func (x *GrpSpec) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
 }
 
 // MirrorSpec is a column of an array. The primary's data plane waits, for
@@ -3430,14 +3441,15 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12'\n" +
 	"\x05state\x18\x03 \x01(\x0e2\x11.vda.v1.SnapStateR\x05state\x120\n" +
-	"\brollback\x18\x04 \x01(\x0e2\x14.vda.v1.SnapRollbackR\brollback\"\xd8\x01\n" +
+	"\brollback\x18\x04 \x01(\x0e2\x14.vda.v1.SnapRollbackR\brollback\"\xf2\x01\n" +
 	"\aGrpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12$\n" +
 	"\x0estripe_size_kb\x18\x03 \x01(\rR\fstripeSizeKb\x12\"\n" +
 	"\x03vds\x18\x04 \x03(\v2\x10.vda.v1.VdTargetR\x03vds\x12,\n" +
 	"\amirrors\x18\x05 \x03(\v2\x12.vda.v1.MirrorSpecR\amirrors\x12,\n" +
-	"\acolumns\x18\x06 \x03(\v2\x12.vda.v1.MirrorSpecR\acolumns\"\x86\x01\n" +
+	"\acolumns\x18\x06 \x03(\v2\x12.vda.v1.MirrorSpecR\acolumns\x12\x18\n" +
+	"\ajoining\x18< \x01(\bR\ajoining\"\x86\x01\n" +
 	"\n" +
 	"MirrorSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +

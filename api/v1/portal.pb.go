@@ -3756,6 +3756,7 @@ type GrpMsg struct {
 	GrpIdx        uint32                 `protobuf:"varint,2,opt,name=grp_idx,json=grpIdx,proto3" json:"grp_idx,omitempty"`
 	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"` // bytes
 	VdMsgList     []*VdMsg               `protobuf:"bytes,4,rep,name=vd_msg_list,json=vdMsgList,proto3" json:"vd_msg_list,omitempty"`
+	Joining       bool                   `protobuf:"varint,60,opt,name=joining,proto3" json:"joining,omitempty"` // it is to become part of the array, and has no data yet
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3816,6 +3817,13 @@ func (x *GrpMsg) GetVdMsgList() []*VdMsg {
 		return x.VdMsgList
 	}
 	return nil
+}
+
+func (x *GrpMsg) GetJoining() bool {
+	if x != nil {
+		return x.Joining
+	}
+	return false
 }
 
 type VdMsg struct {
@@ -4608,10 +4616,13 @@ type ModifyDaRequest struct {
 	WMbytesPerSec  *uint64                `protobuf:"varint,6,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3,oneof" json:"w_mbytes_per_sec,omitempty"`
 	RebuildMbps    *uint64                `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3,oneof" json:"rebuild_mbps,omitempty"`
 	// As in CreateDaRequest, in a request of their own. The array serves meanwhile.
-	Redundancy     *string  `protobuf:"bytes,7,opt,name=redundancy,proto3,oneof" json:"redundancy,omitempty"`
-	MinLegs        *uint32  `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3,oneof" json:"min_legs,omitempty"`
-	DaSize         *uint64  `protobuf:"varint,20,opt,name=da_size,json=daSize,proto3,oneof" json:"da_size,omitempty"` // bytes; greater than it is, at most physical_size unless the array is thin
-	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"`                        // KEY=VALUE sets one, KEY- removes one; the others stay
+	Redundancy *string `protobuf:"bytes,7,opt,name=redundancy,proto3,oneof" json:"redundancy,omitempty"`
+	MinLegs    *uint32 `protobuf:"varint,8,opt,name=min_legs,json=minLegs,proto3,oneof" json:"min_legs,omitempty"`
+	DaSize     *uint64 `protobuf:"varint,20,opt,name=da_size,json=daSize,proto3,oneof" json:"da_size,omitempty"` // bytes; greater than it is, at most physical_size unless the array is thin
+	// Bytes, in a request of its own, greater than it is: the array gets a new group of vds
+	// while it serves. The size that it has takes back what is not part of it yet.
+	PhysicalSize   *uint64  `protobuf:"varint,21,opt,name=physical_size,json=physicalSize,proto3,oneof" json:"physical_size,omitempty"`
+	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
 	NewDescription *string  `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -4713,6 +4724,13 @@ func (x *ModifyDaRequest) GetMinLegs() uint32 {
 func (x *ModifyDaRequest) GetDaSize() uint64 {
 	if x != nil && x.DaSize != nil {
 		return *x.DaSize
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetPhysicalSize() uint64 {
+	if x != nil && x.PhysicalSize != nil {
+		return *x.PhysicalSize
 	}
 	return 0
 }
@@ -9366,12 +9384,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bpath_cnt\x18= \x01(\rR\apathCnt\x12\"\n" +
 	"\rwell_path_cnt\x18> \x01(\rR\vwellPathCnt\x12\x1b\n" +
 	"\tused_size\x18P \x01(\x04R\busedSize\x12\x1b\n" +
-	"\tfree_size\x18Q \x01(\x04R\bfreeSize\"{\n" +
+	"\tfree_size\x18Q \x01(\x04R\bfreeSize\"\x95\x01\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x04R\x04size\x12-\n" +
-	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\"\xb7\x03\n" +
+	"\vvd_msg_list\x18\x04 \x03(\v2\r.vda.v1.VdMsgR\tvdMsgList\x12\x18\n" +
+	"\ajoining\x18< \x01(\bR\ajoining\"\xb7\x03\n" +
 	"\x05VdMsg\x12\x13\n" +
 	"\x05vd_id\x18\x01 \x01(\tR\x04vdId\x12\x15\n" +
 	"\x06vd_idx\x18\x02 \x01(\rR\x05vdIdx\x12\x12\n" +
@@ -9452,7 +9471,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fUndeleteDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\x84\x05\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xc0\x05\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
@@ -9465,9 +9484,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"redundancy\x18\a \x01(\tH\x06R\n" +
 	"redundancy\x88\x01\x01\x12\x1e\n" +
 	"\bmin_legs\x18\b \x01(\rH\aR\aminLegs\x88\x01\x01\x12\x1c\n" +
-	"\ada_size\x18\x14 \x01(\x04H\bR\x06daSize\x88\x01\x01\x12\x14\n" +
+	"\ada_size\x18\x14 \x01(\x04H\bR\x06daSize\x88\x01\x01\x12(\n" +
+	"\rphysical_size\x18\x15 \x01(\x04H\tR\fphysicalSize\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\tR\x0enewDescription\x88\x01\x01B\x0e\n" +
+	"\x0fnew_description\x183 \x01(\tH\n" +
+	"R\x0enewDescription\x88\x01\x01B\x0e\n" +
 	"\f_new_da_nameB\x11\n" +
 	"\x0f_rw_ios_per_secB\x14\n" +
 	"\x12_rw_mbytes_per_secB\x13\n" +
@@ -9477,7 +9498,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\v_redundancyB\v\n" +
 	"\t_min_legsB\n" +
 	"\n" +
-	"\b_da_sizeB\x12\n" +
+	"\b_da_sizeB\x10\n" +
+	"\x0e_physical_sizeB\x12\n" +
 	"\x10_new_description\"g\n" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +

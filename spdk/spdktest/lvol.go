@@ -15,11 +15,6 @@ func (m Methods) BdevLvolRenameLvstore(ctx context.Context, oldName, newName str
 	}{oldName, newName})
 }
 
-// BdevLvolGrowLvstore uses the space of a base bdev that has grown.
-func (m Methods) BdevLvolGrowLvstore(ctx context.Context, lvsName string) error {
-	return m.do(ctx, "bdev_lvol_grow_lvstore", lvstore{lvsName})
-}
-
 // Lvol is one element of bdev_lvol_get_lvols.
 type Lvol struct {
 	Alias                string `json:"alias"` // <lvstore>/<name>

@@ -24,6 +24,8 @@ func testDA(t *testing.T, s *suite) {
 		again.ID = store.NewID()
 		return tx.InsertMirror(&again)
 	})
+	g1.Joining, g1.Adds = true, 3<<20
+	s.update(t, func(tx store.Tx) error { return tx.UpdateGrp(g1) })
 	m1.Gen, m1.Size = 8, 5<<20
 	s.update(t, func(tx store.Tx) error { return tx.UpdateMirror(m1) })
 	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
@@ -35,8 +37,8 @@ func testDA(t *testing.T, s *suite) {
 	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetMirrorScrub(m0.ID, m0.Scrub), tx.UpdateMirror(m0)) })
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetMirrorScrub("none", m0.Scrub) })
 	upd := *da
-	upd.Name, upd.Term, upd.Created, upd.Size = da.Name+"-new", 6, false, 1<<41
-	upd.Limits = vda.Limits{RWIOs: 2000, WMB: 1 << 20}
+	upd.Name, upd.Term, upd.Created, upd.Size, upd.StaysThin = da.Name+"-new", 6, false, 1<<41, true
+	upd.Limits, upd.AutoGrow = vda.Limits{RWIOs: 2000, WMB: 1 << 20}, vda.AutoGrow{Limit: 1 << 40, LowPercent: 20}
 	space := vda.Space{Total: 1 << 39, Used: 1 << 38}
 	s.update(t, func(tx store.Tx) error { return errors.Join(tx.SetDASpace(da.ID, space), tx.UpdateDA(&upd)) })
 	upd.Space = space // which UpdateDA leaves as it is

@@ -162,6 +162,10 @@ func (r *Recorder) GrpsOfDA(id string) ([]vda.Grp, error) {
 	r.guard("GrpsOfDA", id)
 	return r.Tx.GrpsOfDA(id)
 }
+func (r *Recorder) UpdateGrp(g *vda.Grp) error {
+	r.guard("UpdateGrp", g.DAID)
+	return r.Tx.UpdateGrp(g)
+}
 func (r *Recorder) InsertGrp(g *vda.Grp) error {
 	r.guard("InsertGrp", g.DAID)
 	return r.Tx.InsertGrp(g)

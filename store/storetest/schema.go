@@ -150,6 +150,11 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_da DROP COLUMN space_bytes")
 	raw("ALTER TABLE vda_da DROP COLUMN used_bytes")
 	raw("ALTER TABLE vda_da DROP COLUMN clone_source")
+	raw("ALTER TABLE vda_da DROP COLUMN stays_thin")
+	raw("ALTER TABLE vda_da DROP COLUMN auto_limit")
+	raw("ALTER TABLE vda_da DROP COLUMN auto_low")
+	raw("ALTER TABLE vda_grp DROP COLUMN joining")
+	raw("ALTER TABLE vda_grp DROP COLUMN adds_bytes")
 	raw("ALTER TABLE vda_vd DROP COLUMN copy_rate")
 	for _, table := range []string{"vda_token", "vda_member", "vda_security"} {
 		raw("DROP TABLE " + table)

@@ -75,6 +75,9 @@ func (a *Agent) FailNext(why string) { a.locked(func() { a.set.failAll, a.set.fa
 // FailVDs gives every live vd an error, "" takes it away.
 func (a *Agent) FailVDs(why string) { a.locked(func() { a.set.vdError = why }) }
 
+// JoinNothing has the agent say nothing of groups that are to be part of their array.
+func (a *Agent) JoinNothing(on bool) { a.locked(func() { a.set.lazy = on }) }
+
 // FailSnaps gives every live snapshot an error, "" takes it away.
 func (a *Agent) FailSnaps(why string) { a.locked(func() { a.set.snapError = why }) }
 

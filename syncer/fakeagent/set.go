@@ -61,6 +61,7 @@ type set struct {
 	snaps     map[string]bool   // snapshots that are on media, by id
 	taken     int               // how often one was taken
 	rolled    int               // how often an array was rolled back
+	lazy      bool              // it says nothing of groups that are joining
 	snapError string            // of every snapshot
 	done      map[string]bool   // of errs: they are as desired
 	failAll   string            // error of every object
@@ -210,6 +211,13 @@ func (s *set) carryOut(r request) *apiv1.SyncReply {
 		case *apiv1.CntlrSpec:
 			for _, e := range spec.Exps {
 				reply.States = append(reply.States, s.state(e.EsId, e.Deleted || spec.Deleted))
+			}
+			for _, g := range spec.Grps {
+				if g.Joining && !s.lazy {
+					st := s.state(g.Id, false)
+					st.Found = !st.Error
+					reply.States = append(reply.States, st)
+				}
 			}
 			for _, snap := range spec.Snaps {
 				reply.States = append(reply.States, s.snapshot(snap))

@@ -119,6 +119,19 @@ func typedBdevs(t *testing.T, p *plane) {
 	p.ok(p.BdevExamine(ctx, "A"))
 	p.ok(p.BdevWaitForExamine(ctx))
 	p.ok(p.BdevRaidDelete(ctx, "R"))
+	if p.kind == "vda" {
+		must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "Malloc1", BlockSize: 512, NumBlocks: 1024}))
+		p.ok(p.BdevRaidCreate(ctx, spdk.RaidCreate{Name: "C", StripSizeKB: 64, RaidLevel: "concat", BaseBdevs: []string{"Malloc0"}}))
+		was := must[*spdk.Bdev](t)(p.BdevGet(ctx, "C", 0)).NumBlocks
+		p.ok(p.VdaRaidAppend(ctx, "C", "Malloc1", true))
+		p.ok(p.VdaRaidAppend(ctx, "C", "Malloc1", false))
+		p.ok(p.VdaRaidAppend(ctx, "C", "Malloc1", false)) // it is there already
+		if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "C", 0)); b.NumBlocks != was+1024 {
+			t.Errorf("a concat of %d blocks has %d after 1024 more", was, b.NumBlocks)
+		}
+		p.ok(p.BdevRaidDelete(ctx, "C"))
+		p.ok(p.BdevMallocDelete(ctx, "Malloc1"))
+	}
 	p.ok(p.BdevNullDelete(ctx, "N"))
 	p.ok(p.BdevMallocDelete(ctx, "Malloc0"))
 	p.ok(p.BdevAioDelete(ctx, "A"))

@@ -44,6 +44,12 @@ type NvmeAttach struct {
 	Keys
 }
 
+// VdaNvmeSetFailAtOnce changes NvmeAttach.FailAtOnce of a controller. vda_tgt only:
+// IsMethodNotFound on SPDK.
+func (a API) VdaNvmeSetFailAtOnce(ctx context.Context, name string, on bool) error {
+	return a.do(ctx, "vda_nvme_set_fail_at_once", map[string]any{"name": name, "on": on})
+}
+
 // NvmeController is one element of bdev_nvme_get_controllers.
 type NvmeController struct {
 	Name   string     `json:"name"`
@@ -79,7 +85,9 @@ type NvmePath struct {
 	State  string      `json:"state"` // enabled, disabled, resetting, deleting, failed, …
 	TrID   TransportID `json:"trid"`
 	Cntlid uint16      `json:"cntlid"`
-	Host   struct {
+	// FailAtOnce is NvmeAttach's, as it is now.
+	FailAtOnce bool `json:"vda_fail_at_once"`
+	Host       struct {
 		NQN   string `json:"nqn"`
 		Addr  string `json:"addr"`
 		SvcID string `json:"svcid"`

@@ -27,6 +27,9 @@ func TestMirrorOptionsAndScrub(t *testing.T) {
 	if err := m.VdaMirrorSetOptions(ctx, spdk.MirrorOptions{Name: "none", CopyMB: 1}); !spdk.IsNoSuchDevice(err) {
 		t.Errorf("options of a mirror that there is not: %v", err)
 	}
+	if err := m.VdaNvmeSetFailAtOnce(ctx, "none", true); !spdk.IsNoSuchDevice(err) {
+		t.Errorf("a controller that there is not: %v", err)
+	}
 	must[*spdk.Mirror](t)(m.VdaMirrorScrub(ctx, "vda-mir-0", ""))
 	m.until("the scrub is done", func(s *spdk.Mirror) bool { return s.Scrub.State == "done" })
 	if s := must[*spdk.Mirror](t)(m.VdaMirrorStopScrub(ctx, "vda-mir-0")).Scrub; s.State != "done" || s.Done != 23*miB || s.Mismatches != 0 {

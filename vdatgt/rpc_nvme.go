@@ -29,6 +29,8 @@ func nvmeMethods() []*Method {
 			"Lists the paths of all nvme bdevs, or of one, as one poll group, since connections are not bound to "+
 				"threads.", ioPaths, noParamsStyle, optional),
 		method("bdev_nvme_set_multipath_policy", "Says which paths of an nvme bdev carry its I/O.", multipathPolicy),
+		method("vda_nvme_set_fail_at_once", "Says of a controller that is attached whether its I/O waits for a lost connection.", failAtOnce,
+			argumentStyle),
 		method("bdev_nvme_set_options", "Sets options of the controllers that are attached from now on.", nvmeOptions, anytime, optional),
 	}
 }
@@ -142,6 +144,15 @@ func nvmeError(err error) error {
 		out.Data = e.Cause.Error()
 	}
 	return out
+}
+
+type failAtOnceParams struct {
+	Name string `rpc:"name" doc:"controller"`
+	On   bool   `rpc:"on" doc:"vda_fail_at_once of bdev_nvme_attach_controller, from now on, also for what waits"`
+}
+
+func failAtOnce(_ context.Context, t *Target, p failAtOnceParams) (any, error) {
+	return operated(t.nvmes.SetFailAtOnce(p.Name, p.On))
 }
 
 type detachParams struct {

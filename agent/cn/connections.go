@@ -82,6 +82,9 @@ func (r connections) make(ctx context.Context) error {
 	}
 	vds := connectedOf(r.c)
 	if mirrored(r.c) {
+		if err := r.failAtOnce(ctx, vds); err != nil {
+			return err
+		}
 		missing, errs, err := r.dialAll(ctx, vds)
 		for _, err := range errs {
 			r.later(err)
@@ -105,6 +108,23 @@ func (r connections) make(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// failAtOnce has I/O of vds that are connected wait for a lost connection, or not, as suits
+// what the array has become: a mirror must hear of the loss of a leg, and a single leg is
+// waited for.
+func (r connections) failAtOnce(ctx context.Context, vds []*apiv1.VdTarget) error {
+	for _, v := range vds {
+		c := r.inv.Controller(vdPrefix + v.VdId)
+		if c == nil || r.changed(c.Name, false) || len(c.Ctrlrs) == 0 || c.Ctrlrs[0].FailAtOnce == several(r.c) {
+			continue
+		}
+		// An earlier vda_tgt cannot.
+		if err := r.Plane.VdaNvmeSetFailAtOnce(ctx, c.Name, several(r.c)); err != nil && !spdk.IsMethodNotFound(err) {
+			return agent.Drop(err)
+		}
+	}
+	return nil
 }
 
 // unwanted are the connections to legs that are stale or not named any more, and

@@ -2,6 +2,8 @@ package cn_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -124,6 +126,38 @@ func TestWhyALegIsNoMemberIsShown(t *testing.T) {
 		m.stays(0, spdk.ANAOptimized, 50*time.Millisecond)
 		m.cns[0].plane.Unread("")
 		planetest.Eventually(m, func() string { return m.states(0)[m.cns[0].cntlr] })
+	})
+}
+
+// The connection to a leg that stays has I/O wait for it, or not, as suits how many legs
+// there are.
+func TestFailAtOnceFollowsTheLegs(t *testing.T) {
+	inMirrorBubble(t, 1, func(m *mirrorLab) {
+		atOnce := func(when string, want bool) {
+			t.Helper()
+			list, err := m.cns[0].plane.Client().BdevNvmeGetControllers(context.Background())
+			for _, c := range list {
+				if strings.HasPrefix(c.Name, vda.VDPrefix) && c.Ctrlrs[0].FailAtOnce != want {
+					err = errors.Join(err, fmt.Errorf("%s has %v", c.Name, c.Ctrlrs[0].FailAtOnce))
+				}
+			}
+			if err != nil || len(list) == 0 {
+				t.Errorf("%s: of %d controllers: %v", when, len(list), err)
+			}
+		}
+		atOnce("with two legs", true)
+		both := [][]*apiv1.LegSpec{m.mirrors[0].Legs, m.mirrors[1].Legs}
+		for _, spec := range m.mirrors {
+			spec.Legs, spec.Gen = spec.Legs[:1], spec.Gen+1
+		}
+		m.good(0, m.cntlr(0, 0))
+		atOnce("with one", false)
+		for i, spec := range m.mirrors {
+			spec.Legs = both[i]
+			spec.Legs[1].Role = apiv1.LegRole_LEG_ROLE_TARGET
+		}
+		m.good(0, m.cntlr(0, 0))
+		atOnce("with another", true)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
@@ -20,7 +21,7 @@ func (p *Plane) attach(a *params) (any, error) {
 	if !p.knows(a.Keys) {
 		return nil, errNoKey
 	}
-	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN, keys: a.Keys}
+	c := &ctrlr{name: a.Name, addr: addr, nqn: a.SubNQN, host: a.HostNQN, keys: a.Keys, atOnce: a.FailAtOnce}
 	remote, err := p.connect(c, a)
 	if err != nil {
 		return nil, errIO
@@ -116,6 +117,23 @@ func (p *Plane) stateOf(c *ctrlr) string {
 	return "enabled"
 }
 
+// setFailAtOnce changes what attach was told.
+func (p *Plane) setFailAtOnce(a *params) (any, error) {
+	c := p.ctrlrs[a.Name]
+	if c == nil {
+		return nil, errNoDev
+	}
+	c.atOnce = a.On
+	if c.path != nil {
+		c.path.FastFail = 2 * time.Second // as agents attach vds
+		if a.On {
+			c.path.FastFail = 0
+		}
+		time.AfterFunc(c.path.FastFail, p.c.change.Broadcast)
+	}
+	return true, nil
+}
+
 func (p *Plane) getControllers(a *params) (any, error) {
 	list := []map[string]any{}
 	for _, c := range p.ctrlrs {
@@ -124,7 +142,7 @@ func (p *Plane) getControllers(a *params) (any, error) {
 		}
 		host, port, _ := splitAddr(c.addr)
 		list = append(list, map[string]any{"name": c.name, "ctrlrs": []any{map[string]any{
-			"state": p.stateOf(c), "cntlid": 1, "host": map[string]any{"nqn": c.host},
+			"state": p.stateOf(c), "cntlid": 1, "vda_fail_at_once": c.atOnce, "host": map[string]any{"nqn": c.host},
 			"trid": spdk.TransportID{TrType: "TCP", AdrFam: "IPv4", TrAddr: host, TrSvcID: port, SubNQN: c.nqn},
 		}}})
 	}

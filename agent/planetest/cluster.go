@@ -79,7 +79,7 @@ type bdev struct {
 type ctrlr struct {
 	name, addr, nqn, host string
 	path                  *Initiator // on a live cluster
-	disabled              bool
+	disabled, atOnce      bool
 	keys                  spdk.Keys
 }
 

@@ -57,6 +57,7 @@ type params struct {
 	Legs         []spdk.MirrorLeg    `json:"legs"`
 	Single       bool                `json:"single"`
 	FailAtOnce   bool                `json:"vda_fail_at_once"`
+	On           bool                `json:"on"`
 	Path         string              `json:"path"`
 
 	spdk.Keys
@@ -234,6 +235,7 @@ func init() {
 		"bdev_nvme_attach_controller":  {true, (*Plane).attach},
 		"bdev_nvme_detach_controller":  {true, (*Plane).detach},
 		"bdev_nvme_get_controllers":    {false, (*Plane).getControllers},
+		"vda_nvme_set_fail_at_once":    {true, (*Plane).setFailAtOnce},
 		"bdev_nvme_disable_controller": {true, (*Plane).disable},
 		"bdev_nvme_enable_controller":  {true, (*Plane).enable},
 		"bdev_nvme_get_io_paths":       {false, (*Plane).getIOPaths},

@@ -249,6 +249,7 @@ func (ctrl *controller) attach(ctx context.Context, c *AttachConfig) ([]string, 
 		return nil, err
 	}
 	p := &path{cfg: *c, ctl: ctl}
+	p.atOnce.Store(c.FailAtOnce)
 	p.keys.Store(&c.Keys)
 	ctrl.mu.Lock()
 	ctrl.paths = append(ctrl.paths, p)

@@ -19,8 +19,9 @@ const retryPause = 20 * time.Millisecond
 
 // path is one attachment.
 type path struct {
-	cfg      AttachConfig
+	cfg      AttachConfig // FailAtOnce as it was at first
 	ctl      *host.Controller
+	atOnce   atomic.Bool // FailAtOnce
 	keys     atomic.Pointer[Keys]
 	deleting atomic.Bool
 }

@@ -59,7 +59,7 @@ func (io *ioPath) mayOpen(now time.Time) bool {
 	}
 	if c.State() != host.Enabled {
 		io.closed.Store(0)
-		return c.MayRecover() && !io.path.cfg.FailAtOnce
+		return c.MayRecover() && !io.path.atOnce.Load()
 	}
 	if t := io.denied.Load(); t != 0 && now.UnixNano()-t > int64(deniedFor) {
 		io.denied.Store(0)

@@ -3,6 +3,7 @@ package bdevnvme
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -198,6 +199,7 @@ type PathInfo struct {
 	Host       HostInfo      `json:"host"`
 	Key        string        `json:"dhchap_key,omitempty"`
 	CtrlrKey   string        `json:"dhchap_ctrlr_key,omitempty"`
+	FailAtOnce bool          `json:"vda_fail_at_once,omitempty"`
 }
 
 // ControllerInfo is one element of bdev_nvme_get_controllers.
@@ -234,6 +236,7 @@ func (m *Module) Attachments() []AttachConfig {
 	for _, ctrl := range order {
 		for _, p := range ctrl.snapshot() {
 			c := p.cfg
+			c.FailAtOnce = p.atOnce.Load()
 			c.HostNQN, c.Keys = p.ctl.Config().HostNQN, *p.keys.Load()
 			for _, a := range p.ctl.Addresses() { // one; with failover others to try
 				c.Traddr, c.Trsvcid = a.Traddr, a.Trsvcid
@@ -254,6 +257,24 @@ func (m *Module) Get(name string) (ControllerInfo, error) {
 	return ControllerInfo{}, refuse(syscall.ENODEV, "No such device")
 }
 
+// SetFailAtOnce sets AttachConfig.FailAtOnce of all paths of a controller, for what waits
+// now, too. ENODEV when there is none.
+func (m *Module) SetFailAtOnce(name string, on bool) error {
+	m.mu.Lock()
+	at := slices.IndexFunc(m.order, func(c *controller) bool { return c.name == name })
+	if at < 0 {
+		m.mu.Unlock()
+		return refuse(syscall.ENODEV, "No such device")
+	}
+	ctrl := m.order[at]
+	m.mu.Unlock()
+	for _, p := range ctrl.snapshot() {
+		p.atOnce.Store(on)
+	}
+	ctrl.wake()
+	return nil
+}
+
 func (p *path) trid(a host.Address) TransportID {
 	return TransportID{TrType: "TCP", AdrFam: p.cfg.AdrFam, Traddr: a.Traddr, Trsvcid: a.Trsvcid, SubNQN: p.cfg.SubNQN}
 }
@@ -267,6 +288,7 @@ func (p *path) info() PathInfo {
 	}
 	keys := p.keys.Load()
 	i.Key, i.CtrlrKey = keys.Name, keys.ControllerName
+	i.FailAtOnce = p.atOnce.Load()
 	for _, a := range addrs[1:] {
 		i.Alternates = append(i.Alternates, p.trid(a))
 	}

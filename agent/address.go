@@ -19,7 +19,7 @@ const (
 )
 
 // reachTarget connects to an address, greets what is there as an NVMe/TCP host does, and
-// closes the connection again. Only a target that answers counts: whoever has this node
+// closes the connection again. Only a target that answers counts: one who has this node
 // look learns nothing of other ports.
 func reachTarget(ctx context.Context, at spdk.TransportID) error {
 	c, err := (&net.Dialer{}).DialContext(ctx, "tcp", net.JoinHostPort(at.TrAddr, at.TrSvcID))

@@ -19,6 +19,7 @@ var nouns = []struct{ name, short string }{
 	{"da", "Disk arrays: what hosts use as block devices"},
 	{"snap", "Snapshots: what was on a disk array at one moment"},
 	{"exp", "Exporters: the way of one host to a disk array"},
+	{"cluster", "The cluster as a whole"},
 	{"orphan", "What nodes have and the database does not know, as after restoring a backup"},
 	{"event", "What happened in the cluster"},
 	{"alert", "What is wrong now"},
@@ -392,6 +393,11 @@ var commands = []command{
 		example: "  vda_cli orphan adopt --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID, newName}},
 	{noun: "orphan", verb: "delete", method: "DeleteOrphan", short: "Delete an orphaned array, vd or pd, with its data",
 		example: "  vda_cli orphan delete --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID}},
+	{noun: "cluster", verb: "secure", method: "SecureCluster", short: "Turn the plain cluster into a secured one while it serves, for good",
+		long: "\nEach daemon must have its certificate, and a user must be an admin: docs/security.md\nhas the steps. Calls in the clear are " +
+			"refused from then on, and the connections\nbetween nodes authenticate. I/O goes on. Of a secured cluster the command has the\n" +
+			"keys of connections between nodes handed out again.",
+		example: "  vda_cli cluster secure"},
 	{verb: "status", method: "GetStatus", short: "Show whether the cluster is well, and how full it is", text: statusText, ill: statusIll,
 		long: "\nIt shows nodes, capacity by location, arrays by state, primaries per controller\nnode, and versions. The exit status is 1 " +
 			"when anything is not well, and what it is\nis listed.",

@@ -50,7 +50,7 @@ var roles = map[string][]string{
 	"CreateExp": daily, "DeleteExp": daily, "ModifyExp": daily, "ListExp": all, "GetExp": all,
 	"ListOrphan": people, "AdoptOrphan": admins, "DeleteOrphan": admins,
 	"ListAlert": people, "ListEvent": people, "WatchEvent": people,
-	"GetStatus": all, "ListVersion": people, "DumpSupport": keeper,
+	"GetStatus": all, "ListVersion": people, "DumpSupport": keeper, "SecureCluster": admins,
 }
 
 // portalPrefix is what the methods of the Portal service begin with.

@@ -32,7 +32,7 @@ func (a *Agent) Probe(ctx context.Context, req *apiv1.ProbeRequest) (*apiv1.Prob
 	// A problem is an answer, not an error of the request.
 	_ = agent.Parallel(len(req.Addresses), func(i int) error {
 		if err := a.probe(ctx, req.Addresses[i]); err != nil {
-			// Whoever asks does not learn what else may be there: the log has that.
+			// The caller does not learn what else may be there: the log has that.
 			a.Log.Debug("probe", "address", req.Addresses[i], "err", err)
 			reply.Problems[i] = noTarget
 		}

@@ -8130,6 +8130,89 @@ func (x *VersionCountMsg) GetCnt() uint32 {
 	return 0
 }
 
+// SecureClusterRequest asks for it. It is refused while the cluster has no CA, no user
+// who is an admin, or a daemon without a certificate. Of a cluster that is secured it has
+// the keys of connections between nodes handed out again.
+type SecureClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecureClusterRequest) Reset() {
+	*x = SecureClusterRequest{}
+	mi := &file_v1_portal_proto_msgTypes[116]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecureClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecureClusterRequest) ProtoMessage() {}
+
+func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[116]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecureClusterRequest.ProtoReflect.Descriptor instead.
+func (*SecureClusterRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{116}
+}
+
+type SecureClusterReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SecureClusterReply) Reset() {
+	*x = SecureClusterReply{}
+	mi := &file_v1_portal_proto_msgTypes[117]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SecureClusterReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SecureClusterReply) ProtoMessage() {}
+
+func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[117]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SecureClusterReply.ProtoReflect.Descriptor instead.
+func (*SecureClusterReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{117}
+}
+
+func (x *SecureClusterReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
 // ListVersionRequest asks every program of the cluster for its version now.
 type ListVersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8139,7 +8222,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8151,7 +8234,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8164,7 +8247,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{116}
+	return file_v1_portal_proto_rawDescGZIP(), []int{118}
 }
 
 type ListVersionReply struct {
@@ -8177,7 +8260,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8189,7 +8272,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8202,7 +8285,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{117}
+	return file_v1_portal_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -8231,7 +8314,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8243,7 +8326,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8256,7 +8339,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+	return file_v1_portal_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -8309,7 +8392,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8321,7 +8404,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8334,7 +8417,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -8443,7 +8526,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8455,7 +8538,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8468,7 +8551,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -8526,7 +8609,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8538,7 +8621,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8551,7 +8634,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+	return file_v1_portal_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -8593,7 +8676,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8605,7 +8688,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8618,7 +8701,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+	return file_v1_portal_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -8654,7 +8737,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8666,7 +8749,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8679,7 +8762,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+	return file_v1_portal_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -8712,7 +8795,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8724,7 +8807,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8737,7 +8820,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{124}
+	return file_v1_portal_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -8762,7 +8845,7 @@ type AlertMsg struct {
 
 func (x *AlertMsg) Reset() {
 	*x = AlertMsg{}
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8774,7 +8857,7 @@ func (x *AlertMsg) String() string {
 func (*AlertMsg) ProtoMessage() {}
 
 func (x *AlertMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8787,7 +8870,7 @@ func (x *AlertMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
 func (*AlertMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+	return file_v1_portal_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *AlertMsg) GetCode() string {
@@ -8841,7 +8924,7 @@ type ListAlertRequest struct {
 
 func (x *ListAlertRequest) Reset() {
 	*x = ListAlertRequest{}
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8853,7 +8936,7 @@ func (x *ListAlertRequest) String() string {
 func (*ListAlertRequest) ProtoMessage() {}
 
 func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8866,7 +8949,7 @@ func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+	return file_v1_portal_proto_rawDescGZIP(), []int{128}
 }
 
 type ListAlertReply struct {
@@ -8879,7 +8962,7 @@ type ListAlertReply struct {
 
 func (x *ListAlertReply) Reset() {
 	*x = ListAlertReply{}
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8891,7 +8974,7 @@ func (x *ListAlertReply) String() string {
 func (*ListAlertReply) ProtoMessage() {}
 
 func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8904,7 +8987,7 @@ func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
 func (*ListAlertReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{127}
+	return file_v1_portal_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
@@ -8931,7 +9014,7 @@ type DumpSupportRequest struct {
 
 func (x *DumpSupportRequest) Reset() {
 	*x = DumpSupportRequest{}
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8943,7 +9026,7 @@ func (x *DumpSupportRequest) String() string {
 func (*DumpSupportRequest) ProtoMessage() {}
 
 func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8956,7 +9039,7 @@ func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
 func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{128}
+	return file_v1_portal_proto_rawDescGZIP(), []int{130}
 }
 
 type DumpSupportReply struct {
@@ -8969,7 +9052,7 @@ type DumpSupportReply struct {
 
 func (x *DumpSupportReply) Reset() {
 	*x = DumpSupportReply{}
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8981,7 +9064,7 @@ func (x *DumpSupportReply) String() string {
 func (*DumpSupportReply) ProtoMessage() {}
 
 func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8994,7 +9077,7 @@ func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
 func (*DumpSupportReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{129}
+	return file_v1_portal_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *DumpSupportReply) GetName() string {
@@ -9792,7 +9875,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fVersionCountMsg\x12\x1c\n" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x10\n" +
-	"\x03cnt\x18\x03 \x01(\rR\x03cnt\"\x14\n" +
+	"\x03cnt\x18\x03 \x01(\rR\x03cnt\"\x16\n" +
+	"\x14SecureClusterRequest\"F\n" +
+	"\x12SecureClusterReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x14\n" +
 	"\x12ListVersionRequest\"\x82\x01\n" +
 	"\x10ListVersionReply\x120\n" +
 	"\n" +
@@ -9859,7 +9946,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x12DumpSupportRequest\"@\n" +
 	"\x10DumpSupportReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent2\x90\x19\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\xdb\x19\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -9913,7 +10000,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"ListOrphan\x12\x19.vda.v1.ListOrphanRequest\x1a\x17.vda.v1.ListOrphanReply\x12C\n" +
 	"\vAdoptOrphan\x12\x1a.vda.v1.AdoptOrphanRequest\x1a\x18.vda.v1.AdoptOrphanReply\x12F\n" +
-	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReply\x12=\n" +
+	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReply\x12I\n" +
+	"\rSecureCluster\x12\x1c.vda.v1.SecureClusterRequest\x1a\x1a.vda.v1.SecureClusterReply\x12=\n" +
 	"\tGetStatus\x12\x18.vda.v1.GetStatusRequest\x1a\x16.vda.v1.GetStatusReply\x12C\n" +
 	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReply\x12=\n" +
 	"\tListAlert\x12\x18.vda.v1.ListAlertRequest\x1a\x16.vda.v1.ListAlertReply\x12=\n" +
@@ -9934,138 +10022,140 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 130)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 132)
 var file_v1_portal_proto_goTypes = []any{
-	(*ReplyInfo)(nil),           // 0: vda.v1.ReplyInfo
-	(*DnMsg)(nil),               // 1: vda.v1.DnMsg
-	(*StuckVdMsg)(nil),          // 2: vda.v1.StuckVdMsg
-	(*CreateDnRequest)(nil),     // 3: vda.v1.CreateDnRequest
-	(*CreateDnReply)(nil),       // 4: vda.v1.CreateDnReply
-	(*DeleteDnRequest)(nil),     // 5: vda.v1.DeleteDnRequest
-	(*DeleteDnReply)(nil),       // 6: vda.v1.DeleteDnReply
-	(*ModifyDnRequest)(nil),     // 7: vda.v1.ModifyDnRequest
-	(*ModifyDnReply)(nil),       // 8: vda.v1.ModifyDnReply
-	(*ListDnRequest)(nil),       // 9: vda.v1.ListDnRequest
-	(*ListDnReply)(nil),         // 10: vda.v1.ListDnReply
-	(*GetDnRequest)(nil),        // 11: vda.v1.GetDnRequest
-	(*GetDnReply)(nil),          // 12: vda.v1.GetDnReply
-	(*SyncupDnRequest)(nil),     // 13: vda.v1.SyncupDnRequest
-	(*SyncupDnReply)(nil),       // 14: vda.v1.SyncupDnReply
-	(*DrainDnRequest)(nil),      // 15: vda.v1.DrainDnRequest
-	(*DrainDnReply)(nil),        // 16: vda.v1.DrainDnReply
-	(*UndrainDnRequest)(nil),    // 17: vda.v1.UndrainDnRequest
-	(*UndrainDnReply)(nil),      // 18: vda.v1.UndrainDnReply
-	(*PdMsg)(nil),               // 19: vda.v1.PdMsg
-	(*CreatePdRequest)(nil),     // 20: vda.v1.CreatePdRequest
-	(*CreatePdReply)(nil),       // 21: vda.v1.CreatePdReply
-	(*DeletePdRequest)(nil),     // 22: vda.v1.DeletePdRequest
-	(*DeletePdReply)(nil),       // 23: vda.v1.DeletePdReply
-	(*ModifyPdRequest)(nil),     // 24: vda.v1.ModifyPdRequest
-	(*ModifyPdReply)(nil),       // 25: vda.v1.ModifyPdReply
-	(*ListPdRequest)(nil),       // 26: vda.v1.ListPdRequest
-	(*ListPdReply)(nil),         // 27: vda.v1.ListPdReply
-	(*GetPdRequest)(nil),        // 28: vda.v1.GetPdRequest
-	(*GetPdReply)(nil),          // 29: vda.v1.GetPdReply
-	(*DrainPdRequest)(nil),      // 30: vda.v1.DrainPdRequest
-	(*DrainPdReply)(nil),        // 31: vda.v1.DrainPdReply
-	(*UndrainPdRequest)(nil),    // 32: vda.v1.UndrainPdRequest
-	(*UndrainPdReply)(nil),      // 33: vda.v1.UndrainPdReply
-	(*MoveVdRequest)(nil),       // 34: vda.v1.MoveVdRequest
-	(*MoveVdReply)(nil),         // 35: vda.v1.MoveVdReply
-	(*GetVdRequest)(nil),        // 36: vda.v1.GetVdRequest
-	(*GetVdReply)(nil),          // 37: vda.v1.GetVdReply
-	(*CnMsg)(nil),               // 38: vda.v1.CnMsg
-	(*CreateCnRequest)(nil),     // 39: vda.v1.CreateCnRequest
-	(*CreateCnReply)(nil),       // 40: vda.v1.CreateCnReply
-	(*DeleteCnRequest)(nil),     // 41: vda.v1.DeleteCnRequest
-	(*DeleteCnReply)(nil),       // 42: vda.v1.DeleteCnReply
-	(*ModifyCnRequest)(nil),     // 43: vda.v1.ModifyCnRequest
-	(*ModifyCnReply)(nil),       // 44: vda.v1.ModifyCnReply
-	(*ListCnRequest)(nil),       // 45: vda.v1.ListCnRequest
-	(*ListCnReply)(nil),         // 46: vda.v1.ListCnReply
-	(*GetCnRequest)(nil),        // 47: vda.v1.GetCnRequest
-	(*GetCnReply)(nil),          // 48: vda.v1.GetCnReply
-	(*SyncupCnRequest)(nil),     // 49: vda.v1.SyncupCnRequest
-	(*SyncupCnReply)(nil),       // 50: vda.v1.SyncupCnReply
-	(*DaMsg)(nil),               // 51: vda.v1.DaMsg
-	(*GrpMsg)(nil),              // 52: vda.v1.GrpMsg
-	(*VdMsg)(nil),               // 53: vda.v1.VdMsg
-	(*ScrubMsg)(nil),            // 54: vda.v1.ScrubMsg
-	(*CntlrMsg)(nil),            // 55: vda.v1.CntlrMsg
-	(*CreateDaRequest)(nil),     // 56: vda.v1.CreateDaRequest
-	(*CreateDaReply)(nil),       // 57: vda.v1.CreateDaReply
-	(*DeleteDaRequest)(nil),     // 58: vda.v1.DeleteDaRequest
-	(*DeleteDaReply)(nil),       // 59: vda.v1.DeleteDaReply
-	(*UndeleteDaRequest)(nil),   // 60: vda.v1.UndeleteDaRequest
-	(*UndeleteDaReply)(nil),     // 61: vda.v1.UndeleteDaReply
-	(*ModifyDaRequest)(nil),     // 62: vda.v1.ModifyDaRequest
-	(*ModifyDaReply)(nil),       // 63: vda.v1.ModifyDaReply
-	(*ListDaRequest)(nil),       // 64: vda.v1.ListDaRequest
-	(*ListDaReply)(nil),         // 65: vda.v1.ListDaReply
-	(*GetDaRequest)(nil),        // 66: vda.v1.GetDaRequest
-	(*GetDaReply)(nil),          // 67: vda.v1.GetDaReply
-	(*SyncupDaRequest)(nil),     // 68: vda.v1.SyncupDaRequest
-	(*SyncupDaReply)(nil),       // 69: vda.v1.SyncupDaReply
-	(*FailoverDaRequest)(nil),   // 70: vda.v1.FailoverDaRequest
-	(*FailoverDaReply)(nil),     // 71: vda.v1.FailoverDaReply
-	(*RecoverDaRequest)(nil),    // 72: vda.v1.RecoverDaRequest
-	(*RecoverDaReply)(nil),      // 73: vda.v1.RecoverDaReply
-	(*ScrubDaRequest)(nil),      // 74: vda.v1.ScrubDaRequest
-	(*ScrubDaReply)(nil),        // 75: vda.v1.ScrubDaReply
-	(*SnapMsg)(nil),             // 76: vda.v1.SnapMsg
-	(*CreateSnapRequest)(nil),   // 77: vda.v1.CreateSnapRequest
-	(*CreateSnapReply)(nil),     // 78: vda.v1.CreateSnapReply
-	(*DeleteSnapRequest)(nil),   // 79: vda.v1.DeleteSnapRequest
-	(*DeleteSnapReply)(nil),     // 80: vda.v1.DeleteSnapReply
-	(*RollbackSnapRequest)(nil), // 81: vda.v1.RollbackSnapRequest
-	(*RollbackSnapReply)(nil),   // 82: vda.v1.RollbackSnapReply
-	(*ModifySnapRequest)(nil),   // 83: vda.v1.ModifySnapRequest
-	(*ModifySnapReply)(nil),     // 84: vda.v1.ModifySnapReply
-	(*ListSnapRequest)(nil),     // 85: vda.v1.ListSnapRequest
-	(*ListSnapReply)(nil),       // 86: vda.v1.ListSnapReply
-	(*GetSnapRequest)(nil),      // 87: vda.v1.GetSnapRequest
-	(*GetSnapReply)(nil),        // 88: vda.v1.GetSnapReply
-	(*ExpMsg)(nil),              // 89: vda.v1.ExpMsg
-	(*EsMsg)(nil),               // 90: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),    // 91: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),      // 92: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),    // 93: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),      // 94: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),    // 95: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),      // 96: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),      // 97: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),        // 98: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),       // 99: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),         // 100: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),           // 101: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),   // 102: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),     // 103: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),  // 104: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),    // 105: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil), // 106: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),   // 107: vda.v1.DeleteOrphanReply
-	(*GetStatusRequest)(nil),    // 108: vda.v1.GetStatusRequest
-	(*GetStatusReply)(nil),      // 109: vda.v1.GetStatusReply
-	(*StatusMsg)(nil),           // 110: vda.v1.StatusMsg
-	(*NodeCountMsg)(nil),        // 111: vda.v1.NodeCountMsg
-	(*CapacityMsg)(nil),         // 112: vda.v1.CapacityMsg
-	(*DaCountMsg)(nil),          // 113: vda.v1.DaCountMsg
-	(*CnLoadMsg)(nil),           // 114: vda.v1.CnLoadMsg
-	(*VersionCountMsg)(nil),     // 115: vda.v1.VersionCountMsg
-	(*ListVersionRequest)(nil),  // 116: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),    // 117: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),          // 118: vda.v1.VersionMsg
-	(*EventMsg)(nil),            // 119: vda.v1.EventMsg
-	(*EventFilter)(nil),         // 120: vda.v1.EventFilter
-	(*ListEventRequest)(nil),    // 121: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),      // 122: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),   // 123: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),     // 124: vda.v1.WatchEventReply
-	(*AlertMsg)(nil),            // 125: vda.v1.AlertMsg
-	(*ListAlertRequest)(nil),    // 126: vda.v1.ListAlertRequest
-	(*ListAlertReply)(nil),      // 127: vda.v1.ListAlertReply
-	(*DumpSupportRequest)(nil),  // 128: vda.v1.DumpSupportRequest
-	(*DumpSupportReply)(nil),    // 129: vda.v1.DumpSupportReply
+	(*ReplyInfo)(nil),            // 0: vda.v1.ReplyInfo
+	(*DnMsg)(nil),                // 1: vda.v1.DnMsg
+	(*StuckVdMsg)(nil),           // 2: vda.v1.StuckVdMsg
+	(*CreateDnRequest)(nil),      // 3: vda.v1.CreateDnRequest
+	(*CreateDnReply)(nil),        // 4: vda.v1.CreateDnReply
+	(*DeleteDnRequest)(nil),      // 5: vda.v1.DeleteDnRequest
+	(*DeleteDnReply)(nil),        // 6: vda.v1.DeleteDnReply
+	(*ModifyDnRequest)(nil),      // 7: vda.v1.ModifyDnRequest
+	(*ModifyDnReply)(nil),        // 8: vda.v1.ModifyDnReply
+	(*ListDnRequest)(nil),        // 9: vda.v1.ListDnRequest
+	(*ListDnReply)(nil),          // 10: vda.v1.ListDnReply
+	(*GetDnRequest)(nil),         // 11: vda.v1.GetDnRequest
+	(*GetDnReply)(nil),           // 12: vda.v1.GetDnReply
+	(*SyncupDnRequest)(nil),      // 13: vda.v1.SyncupDnRequest
+	(*SyncupDnReply)(nil),        // 14: vda.v1.SyncupDnReply
+	(*DrainDnRequest)(nil),       // 15: vda.v1.DrainDnRequest
+	(*DrainDnReply)(nil),         // 16: vda.v1.DrainDnReply
+	(*UndrainDnRequest)(nil),     // 17: vda.v1.UndrainDnRequest
+	(*UndrainDnReply)(nil),       // 18: vda.v1.UndrainDnReply
+	(*PdMsg)(nil),                // 19: vda.v1.PdMsg
+	(*CreatePdRequest)(nil),      // 20: vda.v1.CreatePdRequest
+	(*CreatePdReply)(nil),        // 21: vda.v1.CreatePdReply
+	(*DeletePdRequest)(nil),      // 22: vda.v1.DeletePdRequest
+	(*DeletePdReply)(nil),        // 23: vda.v1.DeletePdReply
+	(*ModifyPdRequest)(nil),      // 24: vda.v1.ModifyPdRequest
+	(*ModifyPdReply)(nil),        // 25: vda.v1.ModifyPdReply
+	(*ListPdRequest)(nil),        // 26: vda.v1.ListPdRequest
+	(*ListPdReply)(nil),          // 27: vda.v1.ListPdReply
+	(*GetPdRequest)(nil),         // 28: vda.v1.GetPdRequest
+	(*GetPdReply)(nil),           // 29: vda.v1.GetPdReply
+	(*DrainPdRequest)(nil),       // 30: vda.v1.DrainPdRequest
+	(*DrainPdReply)(nil),         // 31: vda.v1.DrainPdReply
+	(*UndrainPdRequest)(nil),     // 32: vda.v1.UndrainPdRequest
+	(*UndrainPdReply)(nil),       // 33: vda.v1.UndrainPdReply
+	(*MoveVdRequest)(nil),        // 34: vda.v1.MoveVdRequest
+	(*MoveVdReply)(nil),          // 35: vda.v1.MoveVdReply
+	(*GetVdRequest)(nil),         // 36: vda.v1.GetVdRequest
+	(*GetVdReply)(nil),           // 37: vda.v1.GetVdReply
+	(*CnMsg)(nil),                // 38: vda.v1.CnMsg
+	(*CreateCnRequest)(nil),      // 39: vda.v1.CreateCnRequest
+	(*CreateCnReply)(nil),        // 40: vda.v1.CreateCnReply
+	(*DeleteCnRequest)(nil),      // 41: vda.v1.DeleteCnRequest
+	(*DeleteCnReply)(nil),        // 42: vda.v1.DeleteCnReply
+	(*ModifyCnRequest)(nil),      // 43: vda.v1.ModifyCnRequest
+	(*ModifyCnReply)(nil),        // 44: vda.v1.ModifyCnReply
+	(*ListCnRequest)(nil),        // 45: vda.v1.ListCnRequest
+	(*ListCnReply)(nil),          // 46: vda.v1.ListCnReply
+	(*GetCnRequest)(nil),         // 47: vda.v1.GetCnRequest
+	(*GetCnReply)(nil),           // 48: vda.v1.GetCnReply
+	(*SyncupCnRequest)(nil),      // 49: vda.v1.SyncupCnRequest
+	(*SyncupCnReply)(nil),        // 50: vda.v1.SyncupCnReply
+	(*DaMsg)(nil),                // 51: vda.v1.DaMsg
+	(*GrpMsg)(nil),               // 52: vda.v1.GrpMsg
+	(*VdMsg)(nil),                // 53: vda.v1.VdMsg
+	(*ScrubMsg)(nil),             // 54: vda.v1.ScrubMsg
+	(*CntlrMsg)(nil),             // 55: vda.v1.CntlrMsg
+	(*CreateDaRequest)(nil),      // 56: vda.v1.CreateDaRequest
+	(*CreateDaReply)(nil),        // 57: vda.v1.CreateDaReply
+	(*DeleteDaRequest)(nil),      // 58: vda.v1.DeleteDaRequest
+	(*DeleteDaReply)(nil),        // 59: vda.v1.DeleteDaReply
+	(*UndeleteDaRequest)(nil),    // 60: vda.v1.UndeleteDaRequest
+	(*UndeleteDaReply)(nil),      // 61: vda.v1.UndeleteDaReply
+	(*ModifyDaRequest)(nil),      // 62: vda.v1.ModifyDaRequest
+	(*ModifyDaReply)(nil),        // 63: vda.v1.ModifyDaReply
+	(*ListDaRequest)(nil),        // 64: vda.v1.ListDaRequest
+	(*ListDaReply)(nil),          // 65: vda.v1.ListDaReply
+	(*GetDaRequest)(nil),         // 66: vda.v1.GetDaRequest
+	(*GetDaReply)(nil),           // 67: vda.v1.GetDaReply
+	(*SyncupDaRequest)(nil),      // 68: vda.v1.SyncupDaRequest
+	(*SyncupDaReply)(nil),        // 69: vda.v1.SyncupDaReply
+	(*FailoverDaRequest)(nil),    // 70: vda.v1.FailoverDaRequest
+	(*FailoverDaReply)(nil),      // 71: vda.v1.FailoverDaReply
+	(*RecoverDaRequest)(nil),     // 72: vda.v1.RecoverDaRequest
+	(*RecoverDaReply)(nil),       // 73: vda.v1.RecoverDaReply
+	(*ScrubDaRequest)(nil),       // 74: vda.v1.ScrubDaRequest
+	(*ScrubDaReply)(nil),         // 75: vda.v1.ScrubDaReply
+	(*SnapMsg)(nil),              // 76: vda.v1.SnapMsg
+	(*CreateSnapRequest)(nil),    // 77: vda.v1.CreateSnapRequest
+	(*CreateSnapReply)(nil),      // 78: vda.v1.CreateSnapReply
+	(*DeleteSnapRequest)(nil),    // 79: vda.v1.DeleteSnapRequest
+	(*DeleteSnapReply)(nil),      // 80: vda.v1.DeleteSnapReply
+	(*RollbackSnapRequest)(nil),  // 81: vda.v1.RollbackSnapRequest
+	(*RollbackSnapReply)(nil),    // 82: vda.v1.RollbackSnapReply
+	(*ModifySnapRequest)(nil),    // 83: vda.v1.ModifySnapRequest
+	(*ModifySnapReply)(nil),      // 84: vda.v1.ModifySnapReply
+	(*ListSnapRequest)(nil),      // 85: vda.v1.ListSnapRequest
+	(*ListSnapReply)(nil),        // 86: vda.v1.ListSnapReply
+	(*GetSnapRequest)(nil),       // 87: vda.v1.GetSnapRequest
+	(*GetSnapReply)(nil),         // 88: vda.v1.GetSnapReply
+	(*ExpMsg)(nil),               // 89: vda.v1.ExpMsg
+	(*EsMsg)(nil),                // 90: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),     // 91: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),       // 92: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),     // 93: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),       // 94: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),     // 95: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),       // 96: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),       // 97: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),         // 98: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),        // 99: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),          // 100: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),            // 101: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),    // 102: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),      // 103: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),   // 104: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),     // 105: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil),  // 106: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),    // 107: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),     // 108: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),       // 109: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),            // 110: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),         // 111: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),          // 112: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),           // 113: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),            // 114: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),      // 115: vda.v1.VersionCountMsg
+	(*SecureClusterRequest)(nil), // 116: vda.v1.SecureClusterRequest
+	(*SecureClusterReply)(nil),   // 117: vda.v1.SecureClusterReply
+	(*ListVersionRequest)(nil),   // 118: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),     // 119: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),           // 120: vda.v1.VersionMsg
+	(*EventMsg)(nil),             // 121: vda.v1.EventMsg
+	(*EventFilter)(nil),          // 122: vda.v1.EventFilter
+	(*ListEventRequest)(nil),     // 123: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),       // 124: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),    // 125: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),      // 126: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),             // 127: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),     // 128: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),       // 129: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),   // 130: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),     // 131: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -10172,127 +10262,130 @@ var file_v1_portal_proto_depIdxs = []int32{
 	113, // 101: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
 	114, // 102: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
 	115, // 103: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	125, // 104: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
-	0,   // 105: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	118, // 106: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	120, // 107: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 108: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	119, // 109: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	120, // 110: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	119, // 111: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 112: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	125, // 113: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 114: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 115: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 116: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 117: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 118: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 119: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 120: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 121: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 122: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 123: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 124: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 125: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 126: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 127: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 128: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 129: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 130: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 131: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 132: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 133: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 134: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 135: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 136: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 137: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 138: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 139: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	62,  // 140: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	64,  // 141: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	66,  // 142: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	68,  // 143: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	70,  // 144: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	72,  // 145: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	74,  // 146: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	77,  // 147: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	79,  // 148: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	81,  // 149: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	83,  // 150: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	85,  // 151: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	87,  // 152: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	91,  // 153: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	93,  // 154: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	95,  // 155: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	97,  // 156: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	99,  // 157: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	102, // 158: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	104, // 159: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	106, // 160: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	108, // 161: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	116, // 162: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	126, // 163: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	121, // 164: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	123, // 165: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	128, // 166: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 167: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 168: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 169: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 170: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 171: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 172: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 173: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 174: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 175: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 176: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 177: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 178: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 179: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 180: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 181: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 182: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 183: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 184: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 185: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 186: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 187: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 188: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 189: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 190: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 191: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 192: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 193: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 194: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 195: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 196: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 197: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 198: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 199: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 200: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 201: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 202: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	84,  // 203: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	86,  // 204: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	88,  // 205: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	92,  // 206: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	94,  // 207: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	96,  // 208: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	98,  // 209: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	100, // 210: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	103, // 211: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	105, // 212: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	107, // 213: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	109, // 214: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	117, // 215: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	127, // 216: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	122, // 217: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	124, // 218: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	129, // 219: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	167, // [167:220] is the sub-list for method output_type
-	114, // [114:167] is the sub-list for method input_type
-	114, // [114:114] is the sub-list for extension type_name
-	114, // [114:114] is the sub-list for extension extendee
-	0,   // [0:114] is the sub-list for field type_name
+	127, // 104: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	0,   // 105: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 106: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	120, // 107: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	122, // 108: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 109: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	121, // 110: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	122, // 111: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	121, // 112: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 113: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	127, // 114: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 115: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 116: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 117: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 118: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 119: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 120: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 121: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 122: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 123: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 124: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 125: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 126: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 127: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 128: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 129: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 130: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 131: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 132: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 133: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 134: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 135: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 136: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 137: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 138: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 139: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 140: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	62,  // 141: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	64,  // 142: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	66,  // 143: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	68,  // 144: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	70,  // 145: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	72,  // 146: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	74,  // 147: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	77,  // 148: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	79,  // 149: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	81,  // 150: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	83,  // 151: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	85,  // 152: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	87,  // 153: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	91,  // 154: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	93,  // 155: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	95,  // 156: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	97,  // 157: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	99,  // 158: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	102, // 159: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	104, // 160: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	106, // 161: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	116, // 162: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	108, // 163: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	118, // 164: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	128, // 165: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	123, // 166: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	125, // 167: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	130, // 168: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 169: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 170: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 171: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 172: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 173: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 174: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 175: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 176: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 177: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 178: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 179: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 180: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 181: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 182: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 183: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 184: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 185: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 186: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 187: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 188: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 189: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 190: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 191: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 192: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 193: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 194: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 195: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 196: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 197: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 198: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 199: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 200: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 201: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 202: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 203: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 204: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	84,  // 205: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	86,  // 206: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	88,  // 207: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	92,  // 208: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	94,  // 209: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	96,  // 210: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	98,  // 211: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	100, // 212: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	103, // 213: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	105, // 214: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	107, // 215: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	117, // 216: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	109, // 217: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	119, // 218: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	129, // 219: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	124, // 220: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	126, // 221: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	131, // 222: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	169, // [169:223] is the sub-list for method output_type
+	115, // [115:169] is the sub-list for method input_type
+	115, // [115:115] is the sub-list for extension type_name
+	115, // [115:115] is the sub-list for extension extendee
+	0,   // [0:115] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -10320,14 +10413,14 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[95].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[97].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[104].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[123].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[125].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   130,
+			NumMessages:   132,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,59 +28,60 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Portal_CreateDn_FullMethodName     = "/vda.v1.Portal/CreateDn"
-	Portal_DeleteDn_FullMethodName     = "/vda.v1.Portal/DeleteDn"
-	Portal_ModifyDn_FullMethodName     = "/vda.v1.Portal/ModifyDn"
-	Portal_ListDn_FullMethodName       = "/vda.v1.Portal/ListDn"
-	Portal_GetDn_FullMethodName        = "/vda.v1.Portal/GetDn"
-	Portal_SyncupDn_FullMethodName     = "/vda.v1.Portal/SyncupDn"
-	Portal_DrainDn_FullMethodName      = "/vda.v1.Portal/DrainDn"
-	Portal_UndrainDn_FullMethodName    = "/vda.v1.Portal/UndrainDn"
-	Portal_CreatePd_FullMethodName     = "/vda.v1.Portal/CreatePd"
-	Portal_DeletePd_FullMethodName     = "/vda.v1.Portal/DeletePd"
-	Portal_ModifyPd_FullMethodName     = "/vda.v1.Portal/ModifyPd"
-	Portal_ListPd_FullMethodName       = "/vda.v1.Portal/ListPd"
-	Portal_GetPd_FullMethodName        = "/vda.v1.Portal/GetPd"
-	Portal_DrainPd_FullMethodName      = "/vda.v1.Portal/DrainPd"
-	Portal_UndrainPd_FullMethodName    = "/vda.v1.Portal/UndrainPd"
-	Portal_MoveVd_FullMethodName       = "/vda.v1.Portal/MoveVd"
-	Portal_GetVd_FullMethodName        = "/vda.v1.Portal/GetVd"
-	Portal_CreateCn_FullMethodName     = "/vda.v1.Portal/CreateCn"
-	Portal_DeleteCn_FullMethodName     = "/vda.v1.Portal/DeleteCn"
-	Portal_ModifyCn_FullMethodName     = "/vda.v1.Portal/ModifyCn"
-	Portal_ListCn_FullMethodName       = "/vda.v1.Portal/ListCn"
-	Portal_GetCn_FullMethodName        = "/vda.v1.Portal/GetCn"
-	Portal_SyncupCn_FullMethodName     = "/vda.v1.Portal/SyncupCn"
-	Portal_CreateDa_FullMethodName     = "/vda.v1.Portal/CreateDa"
-	Portal_DeleteDa_FullMethodName     = "/vda.v1.Portal/DeleteDa"
-	Portal_UndeleteDa_FullMethodName   = "/vda.v1.Portal/UndeleteDa"
-	Portal_ModifyDa_FullMethodName     = "/vda.v1.Portal/ModifyDa"
-	Portal_ListDa_FullMethodName       = "/vda.v1.Portal/ListDa"
-	Portal_GetDa_FullMethodName        = "/vda.v1.Portal/GetDa"
-	Portal_SyncupDa_FullMethodName     = "/vda.v1.Portal/SyncupDa"
-	Portal_FailoverDa_FullMethodName   = "/vda.v1.Portal/FailoverDa"
-	Portal_RecoverDa_FullMethodName    = "/vda.v1.Portal/RecoverDa"
-	Portal_ScrubDa_FullMethodName      = "/vda.v1.Portal/ScrubDa"
-	Portal_CreateSnap_FullMethodName   = "/vda.v1.Portal/CreateSnap"
-	Portal_DeleteSnap_FullMethodName   = "/vda.v1.Portal/DeleteSnap"
-	Portal_RollbackSnap_FullMethodName = "/vda.v1.Portal/RollbackSnap"
-	Portal_ModifySnap_FullMethodName   = "/vda.v1.Portal/ModifySnap"
-	Portal_ListSnap_FullMethodName     = "/vda.v1.Portal/ListSnap"
-	Portal_GetSnap_FullMethodName      = "/vda.v1.Portal/GetSnap"
-	Portal_CreateExp_FullMethodName    = "/vda.v1.Portal/CreateExp"
-	Portal_DeleteExp_FullMethodName    = "/vda.v1.Portal/DeleteExp"
-	Portal_ModifyExp_FullMethodName    = "/vda.v1.Portal/ModifyExp"
-	Portal_ListExp_FullMethodName      = "/vda.v1.Portal/ListExp"
-	Portal_GetExp_FullMethodName       = "/vda.v1.Portal/GetExp"
-	Portal_ListOrphan_FullMethodName   = "/vda.v1.Portal/ListOrphan"
-	Portal_AdoptOrphan_FullMethodName  = "/vda.v1.Portal/AdoptOrphan"
-	Portal_DeleteOrphan_FullMethodName = "/vda.v1.Portal/DeleteOrphan"
-	Portal_GetStatus_FullMethodName    = "/vda.v1.Portal/GetStatus"
-	Portal_ListVersion_FullMethodName  = "/vda.v1.Portal/ListVersion"
-	Portal_ListAlert_FullMethodName    = "/vda.v1.Portal/ListAlert"
-	Portal_ListEvent_FullMethodName    = "/vda.v1.Portal/ListEvent"
-	Portal_WatchEvent_FullMethodName   = "/vda.v1.Portal/WatchEvent"
-	Portal_DumpSupport_FullMethodName  = "/vda.v1.Portal/DumpSupport"
+	Portal_CreateDn_FullMethodName      = "/vda.v1.Portal/CreateDn"
+	Portal_DeleteDn_FullMethodName      = "/vda.v1.Portal/DeleteDn"
+	Portal_ModifyDn_FullMethodName      = "/vda.v1.Portal/ModifyDn"
+	Portal_ListDn_FullMethodName        = "/vda.v1.Portal/ListDn"
+	Portal_GetDn_FullMethodName         = "/vda.v1.Portal/GetDn"
+	Portal_SyncupDn_FullMethodName      = "/vda.v1.Portal/SyncupDn"
+	Portal_DrainDn_FullMethodName       = "/vda.v1.Portal/DrainDn"
+	Portal_UndrainDn_FullMethodName     = "/vda.v1.Portal/UndrainDn"
+	Portal_CreatePd_FullMethodName      = "/vda.v1.Portal/CreatePd"
+	Portal_DeletePd_FullMethodName      = "/vda.v1.Portal/DeletePd"
+	Portal_ModifyPd_FullMethodName      = "/vda.v1.Portal/ModifyPd"
+	Portal_ListPd_FullMethodName        = "/vda.v1.Portal/ListPd"
+	Portal_GetPd_FullMethodName         = "/vda.v1.Portal/GetPd"
+	Portal_DrainPd_FullMethodName       = "/vda.v1.Portal/DrainPd"
+	Portal_UndrainPd_FullMethodName     = "/vda.v1.Portal/UndrainPd"
+	Portal_MoveVd_FullMethodName        = "/vda.v1.Portal/MoveVd"
+	Portal_GetVd_FullMethodName         = "/vda.v1.Portal/GetVd"
+	Portal_CreateCn_FullMethodName      = "/vda.v1.Portal/CreateCn"
+	Portal_DeleteCn_FullMethodName      = "/vda.v1.Portal/DeleteCn"
+	Portal_ModifyCn_FullMethodName      = "/vda.v1.Portal/ModifyCn"
+	Portal_ListCn_FullMethodName        = "/vda.v1.Portal/ListCn"
+	Portal_GetCn_FullMethodName         = "/vda.v1.Portal/GetCn"
+	Portal_SyncupCn_FullMethodName      = "/vda.v1.Portal/SyncupCn"
+	Portal_CreateDa_FullMethodName      = "/vda.v1.Portal/CreateDa"
+	Portal_DeleteDa_FullMethodName      = "/vda.v1.Portal/DeleteDa"
+	Portal_UndeleteDa_FullMethodName    = "/vda.v1.Portal/UndeleteDa"
+	Portal_ModifyDa_FullMethodName      = "/vda.v1.Portal/ModifyDa"
+	Portal_ListDa_FullMethodName        = "/vda.v1.Portal/ListDa"
+	Portal_GetDa_FullMethodName         = "/vda.v1.Portal/GetDa"
+	Portal_SyncupDa_FullMethodName      = "/vda.v1.Portal/SyncupDa"
+	Portal_FailoverDa_FullMethodName    = "/vda.v1.Portal/FailoverDa"
+	Portal_RecoverDa_FullMethodName     = "/vda.v1.Portal/RecoverDa"
+	Portal_ScrubDa_FullMethodName       = "/vda.v1.Portal/ScrubDa"
+	Portal_CreateSnap_FullMethodName    = "/vda.v1.Portal/CreateSnap"
+	Portal_DeleteSnap_FullMethodName    = "/vda.v1.Portal/DeleteSnap"
+	Portal_RollbackSnap_FullMethodName  = "/vda.v1.Portal/RollbackSnap"
+	Portal_ModifySnap_FullMethodName    = "/vda.v1.Portal/ModifySnap"
+	Portal_ListSnap_FullMethodName      = "/vda.v1.Portal/ListSnap"
+	Portal_GetSnap_FullMethodName       = "/vda.v1.Portal/GetSnap"
+	Portal_CreateExp_FullMethodName     = "/vda.v1.Portal/CreateExp"
+	Portal_DeleteExp_FullMethodName     = "/vda.v1.Portal/DeleteExp"
+	Portal_ModifyExp_FullMethodName     = "/vda.v1.Portal/ModifyExp"
+	Portal_ListExp_FullMethodName       = "/vda.v1.Portal/ListExp"
+	Portal_GetExp_FullMethodName        = "/vda.v1.Portal/GetExp"
+	Portal_ListOrphan_FullMethodName    = "/vda.v1.Portal/ListOrphan"
+	Portal_AdoptOrphan_FullMethodName   = "/vda.v1.Portal/AdoptOrphan"
+	Portal_DeleteOrphan_FullMethodName  = "/vda.v1.Portal/DeleteOrphan"
+	Portal_SecureCluster_FullMethodName = "/vda.v1.Portal/SecureCluster"
+	Portal_GetStatus_FullMethodName     = "/vda.v1.Portal/GetStatus"
+	Portal_ListVersion_FullMethodName   = "/vda.v1.Portal/ListVersion"
+	Portal_ListAlert_FullMethodName     = "/vda.v1.Portal/ListAlert"
+	Portal_ListEvent_FullMethodName     = "/vda.v1.Portal/ListEvent"
+	Portal_WatchEvent_FullMethodName    = "/vda.v1.Portal/WatchEvent"
+	Portal_DumpSupport_FullMethodName   = "/vda.v1.Portal/DumpSupport"
 )
 
 // PortalClient is the client API for Portal service.
@@ -136,6 +137,8 @@ type PortalClient interface {
 	ListOrphan(ctx context.Context, in *ListOrphanRequest, opts ...grpc.CallOption) (*ListOrphanReply, error)
 	AdoptOrphan(ctx context.Context, in *AdoptOrphanRequest, opts ...grpc.CallOption) (*AdoptOrphanReply, error)
 	DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest, opts ...grpc.CallOption) (*DeleteOrphanReply, error)
+	// SecureCluster turns a plain cluster into a secured one while it serves, for good.
+	SecureCluster(ctx context.Context, in *SecureClusterRequest, opts ...grpc.CallOption) (*SecureClusterReply, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error)
 	ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error)
 	ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error)
@@ -622,6 +625,16 @@ func (c *portalClient) DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest
 	return out, nil
 }
 
+func (c *portalClient) SecureCluster(ctx context.Context, in *SecureClusterRequest, opts ...grpc.CallOption) (*SecureClusterReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SecureClusterReply)
+	err := c.cc.Invoke(ctx, Portal_SecureCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetStatusReply)
@@ -753,6 +766,8 @@ type PortalServer interface {
 	ListOrphan(context.Context, *ListOrphanRequest) (*ListOrphanReply, error)
 	AdoptOrphan(context.Context, *AdoptOrphanRequest) (*AdoptOrphanReply, error)
 	DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error)
+	// SecureCluster turns a plain cluster into a secured one while it serves, for good.
+	SecureCluster(context.Context, *SecureClusterRequest) (*SecureClusterReply, error)
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error)
 	ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error)
 	ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error)
@@ -909,6 +924,9 @@ func (UnimplementedPortalServer) AdoptOrphan(context.Context, *AdoptOrphanReques
 }
 func (UnimplementedPortalServer) DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteOrphan not implemented")
+}
+func (UnimplementedPortalServer) SecureCluster(context.Context, *SecureClusterRequest) (*SecureClusterReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method SecureCluster not implemented")
 }
 func (UnimplementedPortalServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
@@ -1795,6 +1813,24 @@ func _Portal_DeleteOrphan_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_SecureCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SecureClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).SecureCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_SecureCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).SecureCluster(ctx, req.(*SecureClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatusRequest)
 	if err := dec(in); err != nil {
@@ -2083,6 +2119,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteOrphan",
 			Handler:    _Portal_DeleteOrphan_Handler,
+		},
+		{
+			MethodName: "SecureCluster",
+			Handler:    _Portal_SecureCluster_Handler,
 		},
 		{
 			MethodName: "GetStatus",

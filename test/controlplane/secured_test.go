@@ -301,7 +301,15 @@ func TestSecuredCluster(t *testing.T) {
 	dns[0].stop()
 	used := f.token("dn/" + dns[0].name)
 	f.start(dns[0], used)
-	f.db(dbcli.Main{Action: "secure"})
+	secure := func() error {
+		_, err := f.portal.SecureCluster(t.Context(), &apiv1.SecureClusterRequest{})
+		return err
+	}
+	if err := secure(); client.CodeOf(err) != apiv1.CodeFailedPrecondition || !strings.Contains(err.Error(), "role admin") {
+		t.Fatalf("secured while nobody could give orders then: %v", err)
+	}
+	ann := f.user("ann", "admin")
+	f.must(nil, secure())
 	for _, b := range append(dns, cns...) {
 		f.until("a plain call to "+b.name+" is refused", func() bool { return status.Code(f.call(b, rpc.DialConfig{})) == codes.Unavailable })
 	}
@@ -312,7 +320,8 @@ func TestSecuredCluster(t *testing.T) {
 		_, err := f.portal.ListDn(t.Context(), &apiv1.ListDnRequest{})
 		return client.CodeOf(err) == apiv1.CodeUnreachable || client.CodeOf(err) == apiv1.CodeUnauthenticated // its connection was up
 	})
-	f.portal = f.user("ann", "admin")
+	f.portal = ann
+	f.must(nil, secure())
 	f.must(nil, f.array(1))
 	f.until("an array made by a user with a token serves", func() bool { return serving() == 2 })
 

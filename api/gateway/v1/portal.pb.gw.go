@@ -2205,6 +2205,33 @@ func local_request_Portal_DeleteOrphan_0(ctx context.Context, marshaler runtime.
 	return msg, metadata, err
 }
 
+func request_Portal_SecureCluster_0(ctx context.Context, marshaler runtime.Marshaler, client extApiv1.PortalClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq extApiv1.SecureClusterRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if req.Body != nil {
+		_, _ = io.Copy(io.Discard, req.Body)
+	}
+	msg, err := client.SecureCluster(ctx, &protoReq, grpc.Header(&metadata.HeaderMD), grpc.Trailer(&metadata.TrailerMD))
+	return msg, metadata, err
+}
+
+func local_request_Portal_SecureCluster_0(ctx context.Context, marshaler runtime.Marshaler, server extApiv1.PortalServer, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
+	var (
+		protoReq extApiv1.SecureClusterRequest
+		metadata runtime.ServerMetadata
+	)
+	if err := marshaler.NewDecoder(req.Body).Decode(&protoReq); err != nil && !errors.Is(err, io.EOF) {
+		return nil, metadata, status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	msg, err := server.SecureCluster(ctx, &protoReq)
+	return msg, metadata, err
+}
+
 func request_Portal_GetStatus_0(ctx context.Context, marshaler runtime.Marshaler, client extApiv1.PortalClient, req *http.Request, pathParams map[string]string) (proto.Message, runtime.ServerMetadata, error) {
 	var (
 		protoReq extApiv1.GetStatusRequest
@@ -3249,6 +3276,26 @@ func RegisterPortalHandlerServer(ctx context.Context, mux *runtime.ServeMux, ser
 		}
 		forward_Portal_DeleteOrphan_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_Portal_SecureCluster_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		var stream runtime.ServerTransportStream
+		ctx = grpc.NewContextWithServerTransportStream(ctx, &stream)
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateIncomingContext(ctx, mux, req, "/vda.v1.Portal/SecureCluster", runtime.WithHTTPPathPattern("/api/v1/cluster/secure"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := local_request_Portal_SecureCluster_0(annotatedContext, inboundMarshaler, server, req, pathParams)
+		md.HeaderMD, md.TrailerMD = metadata.Join(md.HeaderMD, stream.Header()), metadata.Join(md.TrailerMD, stream.Trailer())
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_Portal_SecureCluster_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodGet, pattern_Portal_GetStatus_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -4168,6 +4215,23 @@ func RegisterPortalHandlerClient(ctx context.Context, mux *runtime.ServeMux, cli
 		}
 		forward_Portal_DeleteOrphan_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
 	})
+	mux.Handle(http.MethodPost, pattern_Portal_SecureCluster_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
+		ctx, cancel := context.WithCancel(req.Context())
+		defer cancel()
+		inboundMarshaler, outboundMarshaler := runtime.MarshalerForRequest(mux, req)
+		annotatedContext, err := runtime.AnnotateContext(ctx, mux, req, "/vda.v1.Portal/SecureCluster", runtime.WithHTTPPathPattern("/api/v1/cluster/secure"))
+		if err != nil {
+			runtime.HTTPError(ctx, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		resp, md, err := request_Portal_SecureCluster_0(annotatedContext, inboundMarshaler, client, req, pathParams)
+		annotatedContext = runtime.NewServerMetadataContext(annotatedContext, md)
+		if err != nil {
+			runtime.HTTPError(annotatedContext, mux, outboundMarshaler, w, req, err)
+			return
+		}
+		forward_Portal_SecureCluster_0(annotatedContext, mux, outboundMarshaler, w, req, resp, mux.GetForwardResponseOptions()...)
+	})
 	mux.Handle(http.MethodGet, pattern_Portal_GetStatus_0, func(w http.ResponseWriter, req *http.Request, pathParams map[string]string) {
 		ctx, cancel := context.WithCancel(req.Context())
 		defer cancel()
@@ -4240,109 +4304,111 @@ func RegisterPortalHandlerClient(ctx context.Context, mux *runtime.ServeMux, cli
 }
 
 var (
-	pattern_Portal_CreateDn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "dn"}, ""))
-	pattern_Portal_DeleteDn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "dn", "dn_name"}, ""))
-	pattern_Portal_ModifyDn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "dn", "dn_name"}, ""))
-	pattern_Portal_ListDn_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "dn"}, ""))
-	pattern_Portal_GetDn_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "dn", "dn_name"}, ""))
-	pattern_Portal_SyncupDn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "syncup"}, ""))
-	pattern_Portal_DrainDn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "drain"}, ""))
-	pattern_Portal_UndrainDn_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "undrain"}, ""))
-	pattern_Portal_CreatePd_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "pd"}, ""))
-	pattern_Portal_DeletePd_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name"}, ""))
-	pattern_Portal_ModifyPd_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name"}, ""))
-	pattern_Portal_ListPd_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "pd"}, ""))
-	pattern_Portal_GetPd_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name"}, ""))
-	pattern_Portal_DrainPd_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5, 2, 6}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name", "drain"}, ""))
-	pattern_Portal_UndrainPd_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5, 2, 6}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name", "undrain"}, ""))
-	pattern_Portal_MoveVd_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "vd", "vd_id", "move"}, ""))
-	pattern_Portal_GetVd_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "vd", "vd_id"}, ""))
-	pattern_Portal_CreateCn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "cn"}, ""))
-	pattern_Portal_DeleteCn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "cn", "cn_name"}, ""))
-	pattern_Portal_ModifyCn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "cn", "cn_name"}, ""))
-	pattern_Portal_ListCn_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "cn"}, ""))
-	pattern_Portal_GetCn_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "cn", "cn_name"}, ""))
-	pattern_Portal_SyncupCn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "cn", "cn_name", "syncup"}, ""))
-	pattern_Portal_CreateDa_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "da"}, ""))
-	pattern_Portal_DeleteDa_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "da", "da_name"}, ""))
-	pattern_Portal_UndeleteDa_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "undelete"}, ""))
-	pattern_Portal_ModifyDa_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "da", "da_name"}, ""))
-	pattern_Portal_ListDa_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "da"}, ""))
-	pattern_Portal_GetDa_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "da", "da_name"}, ""))
-	pattern_Portal_SyncupDa_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "syncup"}, ""))
-	pattern_Portal_FailoverDa_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "failover"}, ""))
-	pattern_Portal_RecoverDa_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "recover"}, ""))
-	pattern_Portal_ScrubDa_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "scrub"}, ""))
-	pattern_Portal_CreateSnap_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "snap"}, ""))
-	pattern_Portal_DeleteSnap_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "snap", "snap_name"}, ""))
-	pattern_Portal_RollbackSnap_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5, 2, 6}, []string{"api", "v1", "da", "da_name", "snap", "snap_name", "rollback"}, ""))
-	pattern_Portal_ModifySnap_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "snap", "snap_name"}, ""))
-	pattern_Portal_ListSnap_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "snap"}, ""))
-	pattern_Portal_GetSnap_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "snap", "snap_name"}, ""))
-	pattern_Portal_CreateExp_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "exp"}, ""))
-	pattern_Portal_DeleteExp_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "exp", "exp_name"}, ""))
-	pattern_Portal_ModifyExp_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "exp", "exp_name"}, ""))
-	pattern_Portal_ListExp_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "exp"}, ""))
-	pattern_Portal_GetExp_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "exp", "exp_name"}, ""))
-	pattern_Portal_ListOrphan_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "orphan"}, ""))
-	pattern_Portal_AdoptOrphan_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "orphan", "orphan_id", "adopt"}, ""))
-	pattern_Portal_DeleteOrphan_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "orphan", "orphan_id"}, ""))
-	pattern_Portal_GetStatus_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "status"}, ""))
-	pattern_Portal_ListVersion_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "version"}, ""))
-	pattern_Portal_ListAlert_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "alert"}, ""))
-	pattern_Portal_ListEvent_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "event"}, ""))
+	pattern_Portal_CreateDn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "dn"}, ""))
+	pattern_Portal_DeleteDn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "dn", "dn_name"}, ""))
+	pattern_Portal_ModifyDn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "dn", "dn_name"}, ""))
+	pattern_Portal_ListDn_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "dn"}, ""))
+	pattern_Portal_GetDn_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "dn", "dn_name"}, ""))
+	pattern_Portal_SyncupDn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "syncup"}, ""))
+	pattern_Portal_DrainDn_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "drain"}, ""))
+	pattern_Portal_UndrainDn_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "undrain"}, ""))
+	pattern_Portal_CreatePd_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "dn", "dn_name", "pd"}, ""))
+	pattern_Portal_DeletePd_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name"}, ""))
+	pattern_Portal_ModifyPd_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name"}, ""))
+	pattern_Portal_ListPd_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "pd"}, ""))
+	pattern_Portal_GetPd_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name"}, ""))
+	pattern_Portal_DrainPd_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5, 2, 6}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name", "drain"}, ""))
+	pattern_Portal_UndrainPd_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5, 2, 6}, []string{"api", "v1", "dn", "dn_name", "pd", "pd_name", "undrain"}, ""))
+	pattern_Portal_MoveVd_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "vd", "vd_id", "move"}, ""))
+	pattern_Portal_GetVd_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "vd", "vd_id"}, ""))
+	pattern_Portal_CreateCn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "cn"}, ""))
+	pattern_Portal_DeleteCn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "cn", "cn_name"}, ""))
+	pattern_Portal_ModifyCn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "cn", "cn_name"}, ""))
+	pattern_Portal_ListCn_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "cn"}, ""))
+	pattern_Portal_GetCn_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "cn", "cn_name"}, ""))
+	pattern_Portal_SyncupCn_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "cn", "cn_name", "syncup"}, ""))
+	pattern_Portal_CreateDa_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "da"}, ""))
+	pattern_Portal_DeleteDa_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "da", "da_name"}, ""))
+	pattern_Portal_UndeleteDa_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "undelete"}, ""))
+	pattern_Portal_ModifyDa_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "da", "da_name"}, ""))
+	pattern_Portal_ListDa_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "da"}, ""))
+	pattern_Portal_GetDa_0         = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "da", "da_name"}, ""))
+	pattern_Portal_SyncupDa_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "syncup"}, ""))
+	pattern_Portal_FailoverDa_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "failover"}, ""))
+	pattern_Portal_RecoverDa_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "recover"}, ""))
+	pattern_Portal_ScrubDa_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "scrub"}, ""))
+	pattern_Portal_CreateSnap_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "snap"}, ""))
+	pattern_Portal_DeleteSnap_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "snap", "snap_name"}, ""))
+	pattern_Portal_RollbackSnap_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5, 2, 6}, []string{"api", "v1", "da", "da_name", "snap", "snap_name", "rollback"}, ""))
+	pattern_Portal_ModifySnap_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "snap", "snap_name"}, ""))
+	pattern_Portal_ListSnap_0      = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "snap"}, ""))
+	pattern_Portal_GetSnap_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "snap", "snap_name"}, ""))
+	pattern_Portal_CreateExp_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "da", "da_name", "exp"}, ""))
+	pattern_Portal_DeleteExp_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "exp", "exp_name"}, ""))
+	pattern_Portal_ModifyExp_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "exp", "exp_name"}, ""))
+	pattern_Portal_ListExp_0       = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "exp"}, ""))
+	pattern_Portal_GetExp_0        = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4, 1, 0, 4, 1, 5, 5}, []string{"api", "v1", "da", "da_name", "exp", "exp_name"}, ""))
+	pattern_Portal_ListOrphan_0    = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "orphan"}, ""))
+	pattern_Portal_AdoptOrphan_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3, 2, 4}, []string{"api", "v1", "orphan", "orphan_id", "adopt"}, ""))
+	pattern_Portal_DeleteOrphan_0  = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 1, 0, 4, 1, 5, 3}, []string{"api", "v1", "orphan", "orphan_id"}, ""))
+	pattern_Portal_SecureCluster_0 = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2, 2, 3}, []string{"api", "v1", "cluster", "secure"}, ""))
+	pattern_Portal_GetStatus_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "status"}, ""))
+	pattern_Portal_ListVersion_0   = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "version"}, ""))
+	pattern_Portal_ListAlert_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "alert"}, ""))
+	pattern_Portal_ListEvent_0     = runtime.MustPattern(runtime.NewPattern(1, []int{2, 0, 2, 1, 2, 2}, []string{"api", "v1", "event"}, ""))
 )
 
 var (
-	forward_Portal_CreateDn_0     = runtime.ForwardResponseMessage
-	forward_Portal_DeleteDn_0     = runtime.ForwardResponseMessage
-	forward_Portal_ModifyDn_0     = runtime.ForwardResponseMessage
-	forward_Portal_ListDn_0       = runtime.ForwardResponseMessage
-	forward_Portal_GetDn_0        = runtime.ForwardResponseMessage
-	forward_Portal_SyncupDn_0     = runtime.ForwardResponseMessage
-	forward_Portal_DrainDn_0      = runtime.ForwardResponseMessage
-	forward_Portal_UndrainDn_0    = runtime.ForwardResponseMessage
-	forward_Portal_CreatePd_0     = runtime.ForwardResponseMessage
-	forward_Portal_DeletePd_0     = runtime.ForwardResponseMessage
-	forward_Portal_ModifyPd_0     = runtime.ForwardResponseMessage
-	forward_Portal_ListPd_0       = runtime.ForwardResponseMessage
-	forward_Portal_GetPd_0        = runtime.ForwardResponseMessage
-	forward_Portal_DrainPd_0      = runtime.ForwardResponseMessage
-	forward_Portal_UndrainPd_0    = runtime.ForwardResponseMessage
-	forward_Portal_MoveVd_0       = runtime.ForwardResponseMessage
-	forward_Portal_GetVd_0        = runtime.ForwardResponseMessage
-	forward_Portal_CreateCn_0     = runtime.ForwardResponseMessage
-	forward_Portal_DeleteCn_0     = runtime.ForwardResponseMessage
-	forward_Portal_ModifyCn_0     = runtime.ForwardResponseMessage
-	forward_Portal_ListCn_0       = runtime.ForwardResponseMessage
-	forward_Portal_GetCn_0        = runtime.ForwardResponseMessage
-	forward_Portal_SyncupCn_0     = runtime.ForwardResponseMessage
-	forward_Portal_CreateDa_0     = runtime.ForwardResponseMessage
-	forward_Portal_DeleteDa_0     = runtime.ForwardResponseMessage
-	forward_Portal_UndeleteDa_0   = runtime.ForwardResponseMessage
-	forward_Portal_ModifyDa_0     = runtime.ForwardResponseMessage
-	forward_Portal_ListDa_0       = runtime.ForwardResponseMessage
-	forward_Portal_GetDa_0        = runtime.ForwardResponseMessage
-	forward_Portal_SyncupDa_0     = runtime.ForwardResponseMessage
-	forward_Portal_FailoverDa_0   = runtime.ForwardResponseMessage
-	forward_Portal_RecoverDa_0    = runtime.ForwardResponseMessage
-	forward_Portal_ScrubDa_0      = runtime.ForwardResponseMessage
-	forward_Portal_CreateSnap_0   = runtime.ForwardResponseMessage
-	forward_Portal_DeleteSnap_0   = runtime.ForwardResponseMessage
-	forward_Portal_RollbackSnap_0 = runtime.ForwardResponseMessage
-	forward_Portal_ModifySnap_0   = runtime.ForwardResponseMessage
-	forward_Portal_ListSnap_0     = runtime.ForwardResponseMessage
-	forward_Portal_GetSnap_0      = runtime.ForwardResponseMessage
-	forward_Portal_CreateExp_0    = runtime.ForwardResponseMessage
-	forward_Portal_DeleteExp_0    = runtime.ForwardResponseMessage
-	forward_Portal_ModifyExp_0    = runtime.ForwardResponseMessage
-	forward_Portal_ListExp_0      = runtime.ForwardResponseMessage
-	forward_Portal_GetExp_0       = runtime.ForwardResponseMessage
-	forward_Portal_ListOrphan_0   = runtime.ForwardResponseMessage
-	forward_Portal_AdoptOrphan_0  = runtime.ForwardResponseMessage
-	forward_Portal_DeleteOrphan_0 = runtime.ForwardResponseMessage
-	forward_Portal_GetStatus_0    = runtime.ForwardResponseMessage
-	forward_Portal_ListVersion_0  = runtime.ForwardResponseMessage
-	forward_Portal_ListAlert_0    = runtime.ForwardResponseMessage
-	forward_Portal_ListEvent_0    = runtime.ForwardResponseMessage
+	forward_Portal_CreateDn_0      = runtime.ForwardResponseMessage
+	forward_Portal_DeleteDn_0      = runtime.ForwardResponseMessage
+	forward_Portal_ModifyDn_0      = runtime.ForwardResponseMessage
+	forward_Portal_ListDn_0        = runtime.ForwardResponseMessage
+	forward_Portal_GetDn_0         = runtime.ForwardResponseMessage
+	forward_Portal_SyncupDn_0      = runtime.ForwardResponseMessage
+	forward_Portal_DrainDn_0       = runtime.ForwardResponseMessage
+	forward_Portal_UndrainDn_0     = runtime.ForwardResponseMessage
+	forward_Portal_CreatePd_0      = runtime.ForwardResponseMessage
+	forward_Portal_DeletePd_0      = runtime.ForwardResponseMessage
+	forward_Portal_ModifyPd_0      = runtime.ForwardResponseMessage
+	forward_Portal_ListPd_0        = runtime.ForwardResponseMessage
+	forward_Portal_GetPd_0         = runtime.ForwardResponseMessage
+	forward_Portal_DrainPd_0       = runtime.ForwardResponseMessage
+	forward_Portal_UndrainPd_0     = runtime.ForwardResponseMessage
+	forward_Portal_MoveVd_0        = runtime.ForwardResponseMessage
+	forward_Portal_GetVd_0         = runtime.ForwardResponseMessage
+	forward_Portal_CreateCn_0      = runtime.ForwardResponseMessage
+	forward_Portal_DeleteCn_0      = runtime.ForwardResponseMessage
+	forward_Portal_ModifyCn_0      = runtime.ForwardResponseMessage
+	forward_Portal_ListCn_0        = runtime.ForwardResponseMessage
+	forward_Portal_GetCn_0         = runtime.ForwardResponseMessage
+	forward_Portal_SyncupCn_0      = runtime.ForwardResponseMessage
+	forward_Portal_CreateDa_0      = runtime.ForwardResponseMessage
+	forward_Portal_DeleteDa_0      = runtime.ForwardResponseMessage
+	forward_Portal_UndeleteDa_0    = runtime.ForwardResponseMessage
+	forward_Portal_ModifyDa_0      = runtime.ForwardResponseMessage
+	forward_Portal_ListDa_0        = runtime.ForwardResponseMessage
+	forward_Portal_GetDa_0         = runtime.ForwardResponseMessage
+	forward_Portal_SyncupDa_0      = runtime.ForwardResponseMessage
+	forward_Portal_FailoverDa_0    = runtime.ForwardResponseMessage
+	forward_Portal_RecoverDa_0     = runtime.ForwardResponseMessage
+	forward_Portal_ScrubDa_0       = runtime.ForwardResponseMessage
+	forward_Portal_CreateSnap_0    = runtime.ForwardResponseMessage
+	forward_Portal_DeleteSnap_0    = runtime.ForwardResponseMessage
+	forward_Portal_RollbackSnap_0  = runtime.ForwardResponseMessage
+	forward_Portal_ModifySnap_0    = runtime.ForwardResponseMessage
+	forward_Portal_ListSnap_0      = runtime.ForwardResponseMessage
+	forward_Portal_GetSnap_0       = runtime.ForwardResponseMessage
+	forward_Portal_CreateExp_0     = runtime.ForwardResponseMessage
+	forward_Portal_DeleteExp_0     = runtime.ForwardResponseMessage
+	forward_Portal_ModifyExp_0     = runtime.ForwardResponseMessage
+	forward_Portal_ListExp_0       = runtime.ForwardResponseMessage
+	forward_Portal_GetExp_0        = runtime.ForwardResponseMessage
+	forward_Portal_ListOrphan_0    = runtime.ForwardResponseMessage
+	forward_Portal_AdoptOrphan_0   = runtime.ForwardResponseMessage
+	forward_Portal_DeleteOrphan_0  = runtime.ForwardResponseMessage
+	forward_Portal_SecureCluster_0 = runtime.ForwardResponseMessage
+	forward_Portal_GetStatus_0     = runtime.ForwardResponseMessage
+	forward_Portal_ListVersion_0   = runtime.ForwardResponseMessage
+	forward_Portal_ListAlert_0     = runtime.ForwardResponseMessage
+	forward_Portal_ListEvent_0     = runtime.ForwardResponseMessage
 )

@@ -33,7 +33,11 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 		if err != nil {
 			return nil, err
 		}
-		bytes += row.Size
+		if g.Joining { // nothing is on it, and it may never have been put together
+			row.Joining, row.Adds = true, row.Size/a.DA.ClusterSize*a.DA.ClusterSize
+		} else {
+			bytes += row.Size
+		}
 		a.Grps = append(a.Grps, row)
 	}
 	if p.Thin {

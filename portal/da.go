@@ -104,8 +104,8 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 	case req.PhysicalSize != nil:
 		return s.growPhysical(ctx, req.DaName, *req.PhysicalSize)
 	case !others:
-		return nil, nothingToModify("new_da_name, da_size, physical_size, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec, " +
-			"w_mbytes_per_sec, rebuild_mbps, " + tagFields)
+		return nil, nothingToModify("new_da_name, da_size, physical_size, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, " +
+			"r_mbytes_per_sec, w_mbytes_per_sec, rebuild_mbps, " + tagFields)
 	}
 	if req.NewDaName != nil {
 		if err := vda.CheckName("new_da_name", *req.NewDaName); err != nil {

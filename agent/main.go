@@ -85,6 +85,7 @@ func (f *flags) add(fs *pflag.FlagSet) {
 		"so that the next request is taken whatever its own are; see docs/daemons")
 	program.Typed(fs, "forget-versions")
 	c.Member.AddEnrol(fs)
+	c.AddScrape(fs)
 	if f.app.Kind == "dn" {
 		fs.DurationVar(&c.DiskErrorHold, "disk-error-hold", time.Hour, "how long a pd is in error after the last I/O error of its disk: "+
 			"it takes no new vds, and no leg of a mirror is copied to it")

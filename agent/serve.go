@@ -94,19 +94,24 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 	if err := registry.Register(NewMeter(m.Kind, n.Plane, svc.Measured)); err != nil {
 		return err
 	}
+	scrape, err := m.ScrapeToken()
+	if err != nil {
+		return err
+	}
 	return rpc.Serve(ctx, lis, rpc.Config{
-		Services:  svc.Register,
-		Limits:    limits,
-		Registry:  registry,
-		Identity:  id,
-		Authorize: rpc.Members(id, pki.Portal, pki.Monitor),
-		Intercept: learns(id, n.Log),
-		Log:       n.Log,
-		Quiet:     []string{"Heartbeat"},
-		Health:    func(context.Context) error { return n.Plane.Ready() },
-		Changed:   n.Plane.changed,
-		News:      n.news,
-		Alive:     true,
-		Support:   func(ctx context.Context) []support.File { return n.support(ctx, m.StateDir) },
+		ScrapeToken: scrape,
+		Services:    svc.Register,
+		Limits:      limits,
+		Registry:    registry,
+		Identity:    id,
+		Authorize:   rpc.Members(id, pki.Portal, pki.Monitor),
+		Intercept:   learns(id, n.Log),
+		Log:         n.Log,
+		Quiet:       []string{"Heartbeat"},
+		Health:      func(context.Context) error { return n.Plane.Ready() },
+		Changed:     n.Plane.changed,
+		News:        n.news,
+		Alive:       true,
+		Support:     func(ctx context.Context) []support.File { return n.support(ctx, m.StateDir) },
 	})
 }

@@ -11,7 +11,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -21,7 +23,9 @@ import (
 type Flags struct {
 	Listener string
 	Port     int // 0 takes a free one
-	log      LogFlags
+	// ScrapeTokenFile is --scrape-token-file, of programs whose users have no tokens.
+	ScrapeTokenFile string
+	log             LogFlags
 }
 
 // Add defines the flags; port is the default one and serves says what is
@@ -30,6 +34,29 @@ func (f *Flags) Add(fs *pflag.FlagSet, port int, serves string) {
 	fs.StringVar(&f.Listener, "listener", "0.0.0.0", "IP `ADDRESS` to serve on")
 	fs.IntVar(&f.Port, "port", port, "TCP `PORT` of "+serves+"; 0 takes a free one")
 	f.log.Add(fs)
+}
+
+// AddScrape defines --scrape-token-file.
+func (f *Flags) AddScrape(fs *pflag.FlagSet) {
+	fs.StringVar(&f.ScrapeTokenFile, "scrape-token-file", "", "`FILE` with a token of 16 to 256 characters in its first line: who shows it "+
+		"(Authorization: Bearer) over TLS gets /metrics of a secured daemon, and nothing else")
+}
+
+// ScrapeToken reads the token, "" without a file.
+func (f *Flags) ScrapeToken() (string, error) {
+	if f.ScrapeTokenFile == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(f.ScrapeTokenFile)
+	if err != nil {
+		return "", fmt.Errorf("--scrape-token-file: %w", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	token := strings.TrimSpace(line)
+	if n := len(token); n < 16 || n > 256 {
+		return "", fmt.Errorf("--scrape-token-file %s: its first line has %d characters, it must have from 16 to 256", f.ScrapeTokenFile, n)
+	}
+	return token, nil
 }
 
 // Check reports a value that cannot be right.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -36,6 +38,31 @@ func TestCheckNamesFlagAndValue(t *testing.T) {
 		if err := parse(t, args...).Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %s in it", args, err, want)
 		}
+	}
+}
+
+// TestScrapeTokenFile: the first line is the token; one that is not there or too short is refused
+// by name.
+func TestScrapeTokenFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	for _, row := range []struct{ text, token, err string }{
+		{"0123456789abcdef\nmore", "0123456789abcdef", ""},
+		{"short\n", "", file + ": its first line has 5 characters, it must have from 16 to 256"},
+		{"", "", "has 0 characters"},
+	} {
+		if err := os.WriteFile(file, []byte(row.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := (&Flags{ScrapeTokenFile: file}).ScrapeToken()
+		if got != row.token || (err == nil) != (row.err == "") || err != nil && !strings.Contains(err.Error(), row.err) {
+			t.Errorf("%q: %q, %v", row.text, got, err)
+		}
+	}
+	if _, err := (&Flags{ScrapeTokenFile: file + "x"}).ScrapeToken(); err == nil || !strings.Contains(err.Error(), "--scrape-token-file") {
+		t.Errorf("no file: %v", err)
+	}
+	if token, err := (&Flags{}).ScrapeToken(); token != "" || err != nil {
+		t.Errorf("without the flag: %q, %v", token, err)
 	}
 }
 

@@ -22,6 +22,8 @@ type Config struct {
 	Name string
 	// Identity is who the monitor is; nil: it is plain. Dial has it too.
 	Identity *pki.Identity
+	// ScrapeToken gets who shows it /metrics of a secured monitor; "": nobody but members.
+	ScrapeToken string
 	// Timing says when; zero fields get the defaults.
 	Timing Timing
 	// Parallel bounds the Sync calls under way at once. Default 64.

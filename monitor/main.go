@@ -77,6 +77,7 @@ func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 	db := dbflag.Add(fs)
 	m.Member.AddDir(fs)
 	m.Member.AddEnrol(fs)
+	m.Flags.AddScrape(fs)
 	t := &m.Timing
 	fs.DurationVar(&t.Period, "heartbeat-period", 500*time.Millisecond, "time between heartbeats to a node")
 	fs.DurationVar(&t.Timeout, "heartbeat-timeout", 450*time.Millisecond, "longest a heartbeat may take; below the period")
@@ -125,6 +126,9 @@ func (m Main) serve(ctx context.Context, lis net.Listener) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
+	if cfg.ScrapeToken, err = m.Flags.ScrapeToken(); err != nil {
+		return err
+	}
 	id := cfg.Identity
 	if id == nil {
 		if id, err = m.Member.Open(ctx, pki.Monitor, cfg.Log); err != nil {

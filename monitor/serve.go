@@ -23,9 +23,10 @@ var errNotReady = errors.New("the database does not answer")
 // is NOT_SERVING, and /healthz 503, while the database does not answer.
 func (m *Monitor) Serve(ctx context.Context, lis net.Listener) error {
 	return rpc.Serve(ctx, lis, rpc.Config{
-		Services: func(r grpc.ServiceRegistrar) { apiv1.RegisterMonitorServer(r, hearing{m: m}) },
-		Limits:   limits,
-		Identity: m.cfg.Identity,
+		Services:    func(r grpc.ServiceRegistrar) { apiv1.RegisterMonitorServer(r, hearing{m: m}) },
+		Limits:      limits,
+		Identity:    m.cfg.Identity,
+		ScrapeToken: m.cfg.ScrapeToken,
 		// Portals ask for versions.
 		Authorize: rpc.Members(m.cfg.Identity, pki.Portal, pki.Monitor),
 		Registry:  m.metrics.registry,

@@ -170,6 +170,60 @@ func TestMembersAlone(t *testing.T) {
 	}
 }
 
+// TestScrapeToken: who shows it over TLS gets the metrics of a secured program, and nothing
+// else; nobody gets them without it.
+func TestScrapeToken(t *testing.T) {
+	ca, now := authorityOf(t, "c1"), time.Now()
+	own, err := pki.Open(filepath.Join(t.TempDir(), "tls"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const token = "0123456789abcdef"
+	r := serve(t, func(c *Config) {
+		c.Identity, c.Authorize, c.ScrapeToken = own, Members(own, pki.Portal, pki.Monitor), token
+	})
+	enrol(t, own, ca, pki.Name{Cluster: "c1", Kind: pki.DN, Name: r.addr}, now, time.Hour)
+	if err := own.Secure(); err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer client.CloseIdleConnections()
+	for _, row := range []struct {
+		url, auth string
+		code      int // 0: no answer
+	}{
+		{"https://" + r.addr + "/metrics", "Bearer " + token, 200},
+		{"https://" + r.addr + "/metrics", "Bearer " + token + "0", 403},
+		{"https://" + r.addr + "/metrics", "Bearer ", 403},
+		{"https://" + r.addr + "/metrics", token, 403},
+		{"https://" + r.addr + "/metrics", "", 403},
+		{"http://" + r.addr + "/metrics", "Bearer " + token, 0},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, row.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if row.auth != "" {
+			req.Header.Set("Authorization", row.auth)
+		}
+		resp, err := client.Do(req)
+		code := 0
+		if err == nil {
+			code = resp.StatusCode
+			resp.Body.Close()
+		}
+		if code != row.code && !(row.code == 0 && code != 200) {
+			t.Errorf("%s with %q: %d, %v; want %d", row.url, row.auth, code, err, row.code)
+		}
+	}
+	// It is no token of a caller of the services.
+	c := dial(t, r.addr, DialConfig{TLS: &tls.Config{InsecureSkipVerify: true}})
+	ctx := metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token)
+	if code := status.Code(do(ctx, c, "Echo")); code != codes.Unauthenticated {
+		t.Errorf("a call with the token: %v", code)
+	}
+}
+
 // TestAServerIsWhoItMustBe: a stolen certificate of one dn does not make its holder
 // another, and a secured caller never falls back to the clear.
 func TestAServerIsWhoItMustBe(t *testing.T) {

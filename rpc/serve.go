@@ -56,6 +56,9 @@ type Config struct {
 	// gets, a gRPC status or an error of the program's own, which Intercept
 	// sees. Requests over HTTP are asked for too. Default: every call may.
 	Authorize func(context.Context, Call) error
+	// ScrapeToken, when it is not "", lets an HTTP request over TLS that shows it
+	// (Authorization: Bearer) get /metrics, whatever Authorize says.
+	ScrapeToken string
 	// Audit is told of every gRPC call that has ended, and with which error.
 	Audit func(context.Context, Call, error)
 

@@ -30,7 +30,7 @@ func TestFaultsPostgres(t *testing.T) {
 	for _, f := range []storetest.Fault{
 		{Name: "hung", URI: uri, Kind: vda.Unavailable, Says: "does not answer in time", Begin: srv.Hang, Limit: time.Second},
 		{Name: "statement_timeout", URI: uri + "?statement_timeout=300", Kind: vda.Unavailable, Says: "statement_timeout", Locked: true},
-		{Name: "lock_timeout", URI: uri + "?lock_timeout=50", Kind: vda.Conflict, Says: "is busy", Locked: true, Limit: time.Second},
+		{Name: "lock_timeout", URI: uri + "?lock_timeout=50", Kind: vda.Conflict, Says: "is busy", Locked: true, Limit: 4 * time.Second},
 		{Name: "read-only", URI: uri + "?default_transaction_read_only=on", Kind: vda.Unavailable, Says: "is read-only"},
 		{Name: "too many connections", URI: uri, Kind: vda.Unavailable, Says: "no connection free", Open: func() error {
 			srv.Admin("ALTER ROLE vda_user CONNECTION LIMIT 0")

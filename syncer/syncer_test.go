@@ -641,7 +641,8 @@ func TestMoveMany(t *testing.T) {
 			t.Fatalf("move %d: %v", i, err)
 		}
 	}
-	f.equal("calls to a dn", len(f.agents.Agent("dn0:9720").Syncs()), 1)
+	// A call may be repeated when its answer does not come in time.
+	f.equal("vds told in the first call", len(f.agents.Agent("dn0:9720").Syncs()[0].IDs), arrays)
 	s := f.agents.Agent("cn1:9820").Syncs()
 	f.equal("controllers told in the first call", len(s[0].IDs), arrays)
 	if slices.Contains(f.behind(), "cn1:9820") {

@@ -45,9 +45,10 @@ func changeSnap(tx store.Tx, daID string, rows func(*Change)) (Plan, error) {
 }
 
 // TookSnap notes that the primary of a term has a snapshot on media: from now on it
-// is never taken again, and the primary is told so. held is in bytes. The array
+// is never taken again, and the primary is told so. held and size are in
+// bytes; the size is another than the array's was in SQL when a growth was open. The array
 // is locked. It reports whether that is news.
-func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held uint64) (bool, error) {
+func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held, size uint64) (bool, error) {
 	s, err := c.tx.Snap(id)
 	if err != nil {
 		return false, vda.IgnoreNotFound(err)
@@ -64,6 +65,9 @@ func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held uint6
 		return false, c.tx.UpdateSnap(s)
 	}
 	s.State, s.Held, s.Taken = vda.SnapTaken, held, time.Now().UTC()
+	if size > 0 { // an agent of before does not say
+		s.Size = size
+	}
 	if err := c.tx.UpdateSnap(s); err != nil {
 		return false, err
 	}

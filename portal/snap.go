@@ -256,7 +256,12 @@ func mayRollBack(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
 func notRolling(tx store.Reader, da *vda.DA) error {
 	snaps, err := tx.SnapsOfDA(da.ID)
 	for i := range snaps {
-		if s := &snaps[i]; s.Live() && s.Rollback != vda.RollbackNone {
+		s := &snaps[i]
+		if !s.Live() && s.Rollback == vda.RollbackAsked {
+			return vda.Errorf(vda.FailedPrecondition, "the rollback of da %s to snap %s has been given up, and the array's primary has not said "+
+				"yet that the array is what it was before; try again", da.Name, s.Name)
+		}
+		if s.Live() && s.Rollback != vda.RollbackNone {
 			return vda.Errorf(vda.FailedPrecondition, "da %s is being rolled back to snap %s: snap get says when that is done", da.Name, s.Name)
 		}
 	}

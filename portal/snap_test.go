@@ -176,6 +176,26 @@ func TestSnapshotAnswerThatIsLost(t *testing.T) {
 	}
 }
 
+// TestSnapshotHasItsOwnSize: a snapshot that is taken while a growth is open shows the size
+// that the volume had, as its primary says.
+func TestSnapshotHasItsOwnSize(t *testing.T) {
+	t.Parallel()
+	c := portaltest.New(t)
+	cl := c.Client()
+	c.Populate(cl, 1, 1)
+	physical := uint64(32 << 20)
+	must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20, PhysicalSize: &physical}))
+	size := uint64(12 << 20)
+	must[*apiv1.ModifyDaReply](t)(cl.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: "da0", DaSize: &size}))
+	for name, says := range map[string]uint64{"early": 8 << 20, "silent": 0} {
+		c.Agent("cn0:9820").SizeOfSnaps(says)
+		got := must[*apiv1.CreateSnapReply](t)(cl.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: "da0", SnapName: name})).SnapMsg
+		if says != 0 && got.DaSize != says || says == 0 && got.DaSize != size {
+			t.Errorf("snapshot %s has %d bytes; its primary says %d, and SQL %d", name, got.DaSize, says, size)
+		}
+	}
+}
+
 // TestRollback: an order that is given once is carried out once, and stands until it is;
 // meanwhile nothing else is done to the array.
 func TestRollback(t *testing.T) {

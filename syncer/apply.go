@@ -221,7 +221,7 @@ func applySnap(tx store.Tx, change *array.Change, spec *apiv1.CntlrSpec, primary
 	if err := setHealth(tx, store.ObjSnap, row.ID, row.Health, st); err != nil || deleting || st == nil || st.Error {
 		return false, err
 	}
-	took, err := change.TookSnap(primary, spec.Term, s.Id, st.HeldBytes)
+	took, err := change.TookSnap(primary, spec.Term, s.Id, st.HeldBytes, st.SizeBytes)
 	if err != nil || s.Rollback == apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED {
 		return took, err
 	}

@@ -149,8 +149,31 @@ func (r snapshots) unseen(ctx context.Context) error {
 	return nil
 }
 
-// unroll takes away what an attempt has left of a rollback to a snapshot that is to go.
+// unroll takes away what an attempt has left of a rollback to a snapshot that is to go. An
+// array that is rolled back, and SQL does not know it, is what it was before: its user has
+// given the rollback up, and no exporter has shown it since.
 func (r snapshots) unroll(ctx context.Context, s *apiv1.SnapSpec) error {
+	old, err := r.lvolAt(ctx, r.oldAlias(s))
+	if err != nil {
+		return err
+	}
+	if old != nil && s.Rollback == apiv1.SnapRollback_SNAP_ROLLBACK_ASKED {
+		fresh, err := r.lvolAt(ctx, r.newAlias(s))
+		if err := cmp.Or(err, r.renamed(old), r.renamed(fresh)); err != nil {
+			return err
+		}
+		if err := r.unseen(ctx); err != nil {
+			return err
+		}
+		r.Log.Info("the rollback of the disk array is given up, and undone", "da", r.c.DaName, "snap", s.Name)
+		// Between the two a pass finds the volume put aside, and resume puts it back.
+		if err := r.rename(ctx, r.volAlias(), vda.NewVolPrefix+s.Id); err != nil {
+			return err
+		}
+		if err := r.putInPlace(ctx, r.oldAlias(s)); err != nil {
+			return err
+		}
+	}
 	if err := r.deleteLvol(ctx, r.newAlias(s)); err != nil {
 		return err
 	}

@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -189,6 +192,7 @@ func rollbackOutlives(l *lab, method string, carriedOut bool, dies string) {
 		l.sync(0, c)
 	}()
 	<-died
+	synctest.Wait() // the data plane has died, where it is to
 	if dies == "data plane" {
 		die()
 		<-answered
@@ -281,6 +285,65 @@ func TestRollbackGivenUpHalfway(t *testing.T) {
 	})
 }
 
+// TestRollbackGivenUpUnreported: a rollback that is carried out, and whose snapshot is deleted
+// before SQL knows, gives the volume of before back, also when the primary dies in the middle;
+// one that SQL knows of stays.
+func TestRollbackGivenUpUnreported(t *testing.T) {
+	for name, dies := range map[string]int{"": 0, "at the first rename": 1, "at the second": 2} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, 2, true, func(l *lab) {
+				s := l.toRollBack()
+				_, volume := l.lvols(0)
+				s.Rollback = rollAsked
+				if st := l.snapState(0, s); st.Error || st.Rolled != rollAsked {
+					t.Fatal(st)
+				}
+				if _, uuid := l.lvols(0); uuid == volume {
+					t.Fatal("it is not rolled back")
+				}
+				s.State = deleting
+				primary := 0
+				if dies > 0 {
+					renames, p := 0, l.cns[0].plane
+					p.SetHook(func(m string, _ map[string]any) error {
+						if m == "bdev_lvol_rename" {
+							if renames++; renames == dies {
+								p.Kill()
+								return spdk.ErrLost
+							}
+						}
+						return nil
+					})
+					l.sync(0, l.cntlr(0, 0))
+					p.SetHook(nil)
+					l.cns[0].stop(l)
+					l.term++
+					l.fence(false)
+					primary = 1
+				}
+				l.settled(primary, l.cntlr(primary, primary))
+				if st := l.snapState(primary, s); st.Error || !st.Gone {
+					t.Errorf("%v", st)
+				}
+				if now, uuid := l.lvols(primary); uuid != volume || strings.Contains(now, "old-") || strings.Contains(now, "new-") {
+					t.Errorf("it has %s, volume %s, want %s alone", now, uuid, volume)
+				}
+			})
+		})
+	}
+	inBubble(t, 2, true, func(l *lab) {
+		s := l.toRollBack()
+		s.Rollback = rollAsked
+		l.snapState(0, s)
+		_, rolled := l.lvols(0)
+		s.Rollback, s.State = rollDone, deleting
+		l.snapState(0, s)
+		if now, uuid := l.lvols(0); uuid != rolled {
+			t.Errorf("it has %s, volume %s, want %s", now, uuid, rolled)
+		}
+	})
+}
+
 // TestRollbackWhileAGrowthIsOpen: a growth for which there is no room is not carried out
 // by a rollback, nor does the array become smaller than it was.
 func TestRollbackWhileAGrowthIsOpen(t *testing.T) {
@@ -300,6 +363,26 @@ func TestRollbackWhileAGrowthIsOpen(t *testing.T) {
 	})
 }
 
+// TestSnapshotWhileAGrowthIsOpen: it is said to have the size that it shows.
+func TestSnapshotWhileAGrowthIsOpen(t *testing.T) {
+	inBubble(t, 1, true, func(l *lab) {
+		l.small()
+		l.up(0)
+		l.spec.Create = false
+		l.cns[0].plane.SetHook(func(method string, _ map[string]any) error {
+			if method == "vda_lvol_grow" {
+				return planetest.Refuse(syscall.EBUSY)
+			}
+			return nil
+		})
+		l.spec.Size = 6 << 20
+		s := l.snap(0)
+		if st := l.snapState(0, s); !st.Found || st.SizeBytes != 4<<20 {
+			t.Errorf("%v, want 4194304 bytes", st)
+		}
+	})
+}
+
 // TestRenameUnderWay: while the data plane renames the volume, which takes as long as its
 // metadata takes to be written, it has both names. That is no rollback carried out, and
 // what is to go under one of them is not the volume.
@@ -314,11 +397,11 @@ func TestRenameUnderWay(t *testing.T) {
 				l.snapState(0, s)
 				s.State = taken
 				l.withdraw(0)
-				if prefix == "vda-new-" { // the second rename
+				_, volume := l.lvols(0)
+				if prefix == "vda-new-" { // the second rename; given up, the array is what it was before
 					s.Rollback = rollAsked
 					l.snapState(0, s)
 				}
-				_, volume := l.lvols(0)
 				renaming := func(on bool) {
 					l.cns[0].plane.Renaming("vda-da-"+daID+"/vda-vol-"+daID, "vda-da-"+daID+"/"+prefix+s.Id, on)
 				}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -65,6 +66,7 @@ func snapshotOutlives(l *lab, method string, carriedOut, cancelled bool, dies st
 		l.sync(0, c)
 	}()
 	<-died
+	synctest.Wait() // the data plane has died, where it is to
 	primary := 0
 	switch dies {
 	case "data plane":

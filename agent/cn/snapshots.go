@@ -21,6 +21,7 @@ type snapshots struct{ *pass }
 // snapNote is what a pass has found of a snapshot that is on media.
 type snapNote struct {
 	held   uint64 // bytes
+	size   uint64 // bytes
 	rolled apiv1.SnapRollback
 }
 
@@ -53,7 +54,7 @@ func (r snapshots) keep(ctx context.Context) {
 			r.fail(s.Id, err)
 			continue
 		}
-		note := &snapNote{rolled: s.Rollback}
+		note := &snapNote{rolled: s.Rollback, size: b.Bytes()}
 		if err := r.rolled(ctx, s, busy); err != nil {
 			note.rolled = apiv1.SnapRollback_SNAP_ROLLBACK_UNSPECIFIED
 			r.fail(s.Id, err)
@@ -263,7 +264,7 @@ func (a *Agent) showSnaps(states []*apiv1.ObjectState) {
 	defer a.mu.Unlock()
 	for _, s := range states {
 		if n, found := a.snaps[s.Id]; found && !s.Error && !s.Gone {
-			s.Found, s.HeldBytes, s.Rolled = true, n.held, n.rolled
+			s.Found, s.HeldBytes, s.SizeBytes, s.Rolled = true, n.held, n.size, n.rolled
 		}
 	}
 }

@@ -271,6 +271,7 @@ type ObjectState struct {
 	// bytes, which are those that the array had written since the snapshot before.
 	Found     bool   `protobuf:"varint,10,opt,name=found,proto3" json:"found,omitempty"`
 	HeldBytes uint64 `protobuf:"varint,11,opt,name=held_bytes,json=heldBytes,proto3" json:"held_bytes,omitempty"`
+	SizeBytes uint64 `protobuf:"varint,110,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"` // of a snapshot that was found: what it shows, which is the array's size at its moment
 	// Of a snapshot: what its spec's rollback asks for has been carried out.
 	Rolled        SnapRollback `protobuf:"varint,12,opt,name=rolled,proto3,enum=vda.v1.SnapRollback" json:"rolled,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -359,6 +360,13 @@ func (x *ObjectState) GetFound() bool {
 func (x *ObjectState) GetHeldBytes() uint64 {
 	if x != nil {
 		return x.HeldBytes
+	}
+	return 0
+}
+
+func (x *ObjectState) GetSizeBytes() uint64 {
+	if x != nil {
+		return x.SizeBytes
 	}
 	return 0
 }
@@ -3192,7 +3200,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x06trtype\x18\x01 \x01(\tR\x06trtype\x12\x16\n" +
 	"\x06traddr\x18\x02 \x01(\tR\x06traddr\x12\x16\n" +
 	"\x06adrfam\x18\x03 \x01(\tR\x06adrfam\x12\x18\n" +
-	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"\xf1\x01\n" +
+	"\atrsvcid\x18\x04 \x01(\tR\atrsvcid\"\x90\x02\n" +
 	"\vObjectState\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\bR\x05error\x12\x1b\n" +
@@ -3203,7 +3211,9 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05found\x18\n" +
 	" \x01(\bR\x05found\x12\x1d\n" +
 	"\n" +
-	"held_bytes\x18\v \x01(\x04R\theldBytes\x12,\n" +
+	"held_bytes\x18\v \x01(\x04R\theldBytes\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18n \x01(\x04R\tsizeBytes\x12,\n" +
 	"\x06rolled\x18\f \x01(\x0e2\x14.vda.v1.SnapRollbackR\x06rolled\"\xe1\x01\n" +
 	"\x10HeartbeatRequest\x12\x1d\n" +
 	"\n" +

@@ -78,6 +78,9 @@ func (a *Agent) FailVDs(why string) { a.locked(func() { a.set.vdError = why }) }
 // JoinNothing has the agent say nothing of groups that are to be part of their array.
 func (a *Agent) JoinNothing(on bool) { a.locked(func() { a.set.lazy = on }) }
 
+// SizeOfSnaps has snapshots be said to show so many bytes, 0 for nothing being said.
+func (a *Agent) SizeOfSnaps(bytes uint64) { a.locked(func() { a.set.snapSize = bytes }) }
+
 // FailSnaps gives every live snapshot an error, "" takes it away.
 func (a *Agent) FailSnaps(why string) { a.locked(func() { a.set.snapError = why }) }
 

@@ -63,10 +63,11 @@ type set struct {
 	rolled    int               // how often an array was rolled back
 	lazy      bool              // it says nothing of groups that are joining
 	snapError string            // of every snapshot
-	done      map[string]bool   // of errs: they are as desired
-	failAll   string            // error of every object
-	fails     int               // Syncs that still fail so; below 0: all
-	vdError   string            // error of every live vd
+	snapSize  uint64
+	done      map[string]bool // of errs: they are as desired
+	failAll   string          // error of every object
+	fails     int             // Syncs that still fail so; below 0: all
+	vdError   string          // error of every live vd
 }
 
 func (s *set) reset() {
@@ -258,7 +259,7 @@ func (s *set) snapshot(snap *apiv1.SnapSpec) *apiv1.ObjectState {
 		s.taken++
 	}
 	s.snaps[snap.Id] = true
-	st.Found, st.HeldBytes, st.Rolled = true, clusterSize, snap.Rollback
+	st.Found, st.HeldBytes, st.SizeBytes, st.Rolled = true, clusterSize, s.snapSize, snap.Rollback
 	if snap.Rollback == apiv1.SnapRollback_SNAP_ROLLBACK_ASKED {
 		s.rolled++
 	}

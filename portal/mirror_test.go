@@ -80,7 +80,8 @@ func TestCreateMirroredDa(t *testing.T) {
 	}
 }
 
-// TestStripedDaSaysNone: an array without a redundancy says so, and no state of it.
+// TestStripedDaSaysNone: an array without a redundancy says so, and that it has all of that, so that
+// a script which waits for it ends.
 func TestStripedDaSaysNone(t *testing.T) {
 	c := portaltest.New(t)
 	client := c.Client()
@@ -88,7 +89,7 @@ func TestStripedDaSaysNone(t *testing.T) {
 	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 8 << 20}))
 	da := getDa(t, client)
 	vd := da.GrpMsgList[0].VdMsgList[0]
-	if da.Redundancy != "none" || da.RedundancyState != "" || da.MinLegs != 1 || vd.Role != "" || da.RawSize != vd.Size {
+	if da.Redundancy != "none" || da.RedundancyState != "full" || da.MinLegs != 1 || vd.Role != "" || da.RawSize != vd.Size {
 		t.Errorf("da %v", da)
 	}
 }

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -150,10 +151,11 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 	}
 }
 
-// showLegs shows what a mirrored array has of its redundancy.
+// showLegs shows what an array has of its redundancy.
 func showLegs(msg *apiv1.DaMsg, da *vda.DA, vds []vda.VD, mirrors []vda.Mirror) {
 	columns := vda.Columns(vds)
-	msg.RedundancyState = string(da.Redundancy.StateOf(columns))
+	// An array without redundancy has all that it is to have: who waits for that does not wait for ever.
+	msg.RedundancyState = string(cmp.Or(da.Redundancy.StateOf(columns), vda.RedundancyFull))
 	msg.LackBytes = vda.Lacks(columns)
 	p := vda.ProgressOf(vds, mirrors)
 	msg.RebuildPercent, msg.RebuildBytesPerSec, msg.RebuildLeftSec = p.Percent(), p.Rate, p.Left()
@@ -316,7 +318,7 @@ func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMs
 			if err != nil {
 				return nil, err
 			}
-			if len(c.Legs) == 1 && da.RedundancyState == "" && !v.Leaving {
+			if len(c.Legs) == 1 && da.Redundancy == vda.Striped.String() && !v.Leaving {
 				m.Role = "" // there is nothing to tell it from
 			}
 			g.VdMsgList = append(g.VdMsgList, m)

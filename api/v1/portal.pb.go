@@ -3385,46 +3385,48 @@ func (x *SyncupCnReply) GetCnMsg() *CnMsg {
 }
 
 type DaMsg struct {
-	state              protoimpl.MessageState `protogen:"open.v1"`
-	DaId               string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
-	DaName             string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	DaSize             uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                   // bytes
-	PhysicalSize       uint64                 `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3" json:"physical_size,omitempty"` // bytes
-	Thin               bool                   `protobuf:"varint,5,opt,name=thin,proto3" json:"thin,omitempty"`                                     // da_size above physical_size
-	CntlrCnt           uint32                 `protobuf:"varint,6,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`
-	DaConf             string                 `protobuf:"bytes,7,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`
-	Term               uint64                 `protobuf:"varint,8,opt,name=term,proto3" json:"term,omitempty"`
-	Error              bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg           string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	ErrorTime          string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
-	GrpMsgList         []*GrpMsg              `protobuf:"bytes,12,rep,name=grp_msg_list,json=grpMsgList,proto3" json:"grp_msg_list,omitempty"`              // get only
-	CntlrMsgList       []*CntlrMsg            `protobuf:"bytes,13,rep,name=cntlr_msg_list,json=cntlrMsgList,proto3" json:"cntlr_msg_list,omitempty"`        // get only
-	ExpNameList        []string               `protobuf:"bytes,14,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`           // get only
-	Redundancy         string                 `protobuf:"bytes,15,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                                  // none, mirror:2 or mirror:3
-	RedundancyState    string                 `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"` // of a mirrored array: full, rebuilding, degraded, single or down
-	MinLegs            uint32                 `protobuf:"varint,17,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`
-	LackBytes          uint64                 `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`           // that are to be copied until it is full
-	RawSize            uint64                 `protobuf:"varint,19,opt,name=raw_size,json=rawSize,proto3" json:"raw_size,omitempty"`                 // bytes that its vds take on disks; get only
-	RwIosPerSec        uint64                 `protobuf:"varint,20,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"` // limits, as in CreateDaRequest
-	RwMbytesPerSec     uint64                 `protobuf:"varint,21,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"`
-	RMbytesPerSec      uint64                 `protobuf:"varint,22,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
-	WMbytesPerSec      uint64                 `protobuf:"varint,23,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
-	SnapNameList       []string               `protobuf:"bytes,30,rep,name=snap_name_list,json=snapNameList,proto3" json:"snap_name_list,omitempty"`                      // get only
-	SnapSize           uint64                 `protobuf:"varint,31,opt,name=snap_size,json=snapSize,proto3" json:"snap_size,omitempty"`                                   // bytes of physical_size that snapshots hold, also those being deleted; get only
-	RebuildMbps        uint64                 `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"`                          // as in CreateDaRequest
-	RebuildPercent     uint32                 `protobuf:"varint,71,opt,name=rebuild_percent,json=rebuildPercent,proto3" json:"rebuild_percent,omitempty"`                 // of the data of the legs that are copied to, that they have; 0 when there are none
-	RebuildBytesPerSec uint64                 `protobuf:"varint,72,opt,name=rebuild_bytes_per_sec,json=rebuildBytesPerSec,proto3" json:"rebuild_bytes_per_sec,omitempty"` // by which lack_bytes has fallen lately; 0: not known
-	RebuildLeftSec     uint64                 `protobuf:"varint,73,opt,name=rebuild_left_sec,json=rebuildLeftSec,proto3" json:"rebuild_left_sec,omitempty"`               // seconds until lack_bytes is 0 at that rate; 0: not known
-	ScrubMsgList       []*ScrubMsg            `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"`                      // the last scrub of a mirrored array, none when there was none; get only
-	LabelList          []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                                 // KEY=VALUE each, by key
-	Description        string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	PurgeTime          string                 `protobuf:"bytes,52,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`          // RFC 3339, of one that is deleted and kept: when it goes for good
-	PrimaryCn          string                 `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
-	CloneOf            string                 `protobuf:"bytes,110,opt,name=clone_of,json=cloneOf,proto3" json:"clone_of,omitempty"`               // ARRAY/SNAPSHOT that it is copied from still; "" for one that is not, or not any more
-	CopiedSize         uint64                 `protobuf:"varint,111,opt,name=copied_size,json=copiedSize,proto3" json:"copied_size,omitempty"`     // bytes of copy_size that need not be copied any more
-	CopySize           uint64                 `protobuf:"varint,112,opt,name=copy_size,json=copySize,proto3" json:"copy_size,omitempty"`           // bytes; 0: not known yet
-	PathCnt            uint32                 `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
-	WellPathCnt        uint32                 `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	DaId         string                 `protobuf:"bytes,1,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	DaName       string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	DaSize       uint64                 `protobuf:"varint,3,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`                   // bytes
+	PhysicalSize uint64                 `protobuf:"varint,4,opt,name=physical_size,json=physicalSize,proto3" json:"physical_size,omitempty"` // bytes
+	Thin         bool                   `protobuf:"varint,5,opt,name=thin,proto3" json:"thin,omitempty"`                                     // da_size above physical_size
+	CntlrCnt     uint32                 `protobuf:"varint,6,opt,name=cntlr_cnt,json=cntlrCnt,proto3" json:"cntlr_cnt,omitempty"`
+	DaConf       string                 `protobuf:"bytes,7,opt,name=da_conf,json=daConf,proto3" json:"da_conf,omitempty"`
+	Term         uint64                 `protobuf:"varint,8,opt,name=term,proto3" json:"term,omitempty"`
+	Error        bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg     string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime    string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	GrpMsgList   []*GrpMsg              `protobuf:"bytes,12,rep,name=grp_msg_list,json=grpMsgList,proto3" json:"grp_msg_list,omitempty"`       // get only
+	CntlrMsgList []*CntlrMsg            `protobuf:"bytes,13,rep,name=cntlr_msg_list,json=cntlrMsgList,proto3" json:"cntlr_msg_list,omitempty"` // get only
+	ExpNameList  []string               `protobuf:"bytes,14,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"`    // get only
+	Redundancy   string                 `protobuf:"bytes,15,opt,name=redundancy,proto3" json:"redundancy,omitempty"`                           // none, mirror:2 or mirror:3
+	// Of a mirrored array full, rebuilding, degraded, single or down; of one without redundancy
+	// full: it has all the legs that it is to have.
+	RedundancyState    string      `protobuf:"bytes,16,opt,name=redundancy_state,json=redundancyState,proto3" json:"redundancy_state,omitempty"`
+	MinLegs            uint32      `protobuf:"varint,17,opt,name=min_legs,json=minLegs,proto3" json:"min_legs,omitempty"`
+	LackBytes          uint64      `protobuf:"varint,18,opt,name=lack_bytes,json=lackBytes,proto3" json:"lack_bytes,omitempty"`           // that are to be copied until it is full
+	RawSize            uint64      `protobuf:"varint,19,opt,name=raw_size,json=rawSize,proto3" json:"raw_size,omitempty"`                 // bytes that its vds take on disks; get only
+	RwIosPerSec        uint64      `protobuf:"varint,20,opt,name=rw_ios_per_sec,json=rwIosPerSec,proto3" json:"rw_ios_per_sec,omitempty"` // limits, as in CreateDaRequest
+	RwMbytesPerSec     uint64      `protobuf:"varint,21,opt,name=rw_mbytes_per_sec,json=rwMbytesPerSec,proto3" json:"rw_mbytes_per_sec,omitempty"`
+	RMbytesPerSec      uint64      `protobuf:"varint,22,opt,name=r_mbytes_per_sec,json=rMbytesPerSec,proto3" json:"r_mbytes_per_sec,omitempty"`
+	WMbytesPerSec      uint64      `protobuf:"varint,23,opt,name=w_mbytes_per_sec,json=wMbytesPerSec,proto3" json:"w_mbytes_per_sec,omitempty"`
+	SnapNameList       []string    `protobuf:"bytes,30,rep,name=snap_name_list,json=snapNameList,proto3" json:"snap_name_list,omitempty"`                      // get only
+	SnapSize           uint64      `protobuf:"varint,31,opt,name=snap_size,json=snapSize,proto3" json:"snap_size,omitempty"`                                   // bytes of physical_size that snapshots hold, also those being deleted; get only
+	RebuildMbps        uint64      `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"`                          // as in CreateDaRequest
+	RebuildPercent     uint32      `protobuf:"varint,71,opt,name=rebuild_percent,json=rebuildPercent,proto3" json:"rebuild_percent,omitempty"`                 // of the data of the legs that are copied to, that they have; 0 when there are none
+	RebuildBytesPerSec uint64      `protobuf:"varint,72,opt,name=rebuild_bytes_per_sec,json=rebuildBytesPerSec,proto3" json:"rebuild_bytes_per_sec,omitempty"` // by which lack_bytes has fallen lately; 0: not known
+	RebuildLeftSec     uint64      `protobuf:"varint,73,opt,name=rebuild_left_sec,json=rebuildLeftSec,proto3" json:"rebuild_left_sec,omitempty"`               // seconds until lack_bytes is 0 at that rate; 0: not known
+	ScrubMsgList       []*ScrubMsg `protobuf:"bytes,40,rep,name=scrub_msg_list,json=scrubMsgList,proto3" json:"scrub_msg_list,omitempty"`                      // the last scrub of a mirrored array, none when there was none; get only
+	LabelList          []string    `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                                 // KEY=VALUE each, by key
+	Description        string      `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	PurgeTime          string      `protobuf:"bytes,52,opt,name=purge_time,json=purgeTime,proto3" json:"purge_time,omitempty"`          // RFC 3339, of one that is deleted and kept: when it goes for good
+	PrimaryCn          string      `protobuf:"bytes,60,opt,name=primary_cn,json=primaryCn,proto3" json:"primary_cn,omitempty"`          // name of the cn of its primary; "" when there is none now
+	CloneOf            string      `protobuf:"bytes,110,opt,name=clone_of,json=cloneOf,proto3" json:"clone_of,omitempty"`               // ARRAY/SNAPSHOT that it is copied from still; "" for one that is not, or not any more
+	CopiedSize         uint64      `protobuf:"varint,111,opt,name=copied_size,json=copiedSize,proto3" json:"copied_size,omitempty"`     // bytes of copy_size that need not be copied any more
+	CopySize           uint64      `protobuf:"varint,112,opt,name=copy_size,json=copySize,proto3" json:"copy_size,omitempty"`           // bytes; 0: not known yet
+	PathCnt            uint32      `protobuf:"varint,61,opt,name=path_cnt,json=pathCnt,proto3" json:"path_cnt,omitempty"`               // controllers that it has now
+	WellPathCnt        uint32      `protobuf:"varint,62,opt,name=well_path_cnt,json=wellPathCnt,proto3" json:"well_path_cnt,omitempty"` // of these, without an error, as their cn
 	// Bytes of physical_size that the array and its snapshots have in use, and that are
 	// left, as its primary said last; both 0 when it has not yet.
 	UsedSize      uint64 `protobuf:"varint,80,opt,name=used_size,json=usedSize,proto3" json:"used_size,omitempty"`

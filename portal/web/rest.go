@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,6 +37,7 @@ func newREST(portal apiv1.PortalClient) http.Handler {
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllExceptSlash),
 		runtime.SetQueryParameterParser(strictQuery{}),
 		runtime.WithErrorHandler(answerError),
+		runtime.WithMiddlewares(oneName),
 		runtime.WithRoutingErrorHandler(noRoute),
 		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
 		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
@@ -77,6 +79,63 @@ func (j *strictJSON) NewDecoder(r io.Reader) runtime.Decoder {
 		}
 		return nil
 	})
+}
+
+// oneName refuses a request whose body or query gives a field of its path another value: which one
+// is meant, nobody knows.
+func oneName(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, inPath map[string]string) {
+		for field, value := range inPath {
+			for _, other := range r.URL.Query()[field] {
+				if other != value {
+					refuse(w, http.StatusBadRequest, "%s is %q in the path and %q in the query; give it in the path alone", field,
+						vda.Shorten(value, 70), vda.Shorten(other, 70))
+					return
+				}
+			}
+		}
+		if len(inPath) == 0 || r.Body == nil {
+			next(w, r, inPath)
+			return
+		}
+		text, err := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(text), failing{err})) // who decodes it tells what is wrong
+		var body map[string]json.RawMessage
+		if err == nil && json.Unmarshal(text, &body) == nil {
+			for field, value := range inPath {
+				for _, key := range []string{field, jsonName(field)} {
+					var other string
+					if raw, is := body[key]; is && json.Unmarshal(raw, &other) == nil && other != "" && other != value {
+						refuse(w, http.StatusBadRequest, "%s is %q in the path and %q in the body; give it in the path alone", field,
+							vda.Shorten(value, 70), vda.Shorten(other, 70))
+						return
+					}
+				}
+			}
+		}
+		next(w, r, inPath)
+	}
+}
+
+// failing is a reader that has nothing but an error; io.EOF for none.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) {
+	if f.err == nil {
+		return 0, io.EOF
+	}
+	return 0, f.err
+}
+
+// jsonName is the other name that a field may have in JSON: daName for da_name.
+func jsonName(field string) string {
+	words := strings.Split(field, "_")
+	for i := 1; i < len(words); i++ {
+		if words[i] != "" {
+			words[i] = strings.ToUpper(words[i][:1]) + words[i][1:]
+		}
+	}
+	return strings.Join(words, "")
 }
 
 // position is where protojson says that something is wrong.

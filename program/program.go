@@ -102,7 +102,7 @@ func dress(root *cobra.Command, getenv func(string) (string, bool)) {
 	root.SetUsageTemplate(usage)
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(completion(root.Name()), reference())
+	root.AddCommand(completion(root.Name()), reference(), manual())
 	own := root.PersistentFlags()
 	own.String("config", "", "YAML `FILE` with values of flags, one per line, as name: value (default none)")
 	root.Flags().Bool("version", false, "print the version, the commit and the version of Go, and end")

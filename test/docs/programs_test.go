@@ -3,6 +3,7 @@ package docs
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -104,6 +105,49 @@ func TestPrograms(t *testing.T) {
 			}
 			checkProse(t, p.name, p.page, have)
 		})
+	}
+}
+
+// TestManPages: each program prints a man page with all its commands and flags, and is packaged with it,
+// in its section; no line of the text is taken for a command of roff.
+func TestManPages(t *testing.T) {
+	request := regexp.MustCompile(`^\.(TH|SH|SS|TP|PP|nf|fi)\b`)
+	recipes, err := filepath.Glob("../../packaging/nfpm/*.yaml")
+	if err != nil || len(recipes) == 0 {
+		t.Fatal(err)
+	}
+	var packaged strings.Builder
+	for _, r := range recipes {
+		text, err := os.ReadFile(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packaged.Write(text)
+	}
+	for _, p := range programs {
+		page := string(output(t, p.make(), "man-page"))
+		for line := range strings.Lines(page) {
+			if strings.HasPrefix(line, ".") && !request.MatchString(line) || strings.HasPrefix(line, "'") {
+				t.Errorf("%s: roff takes %q for a command", p.name, line)
+			}
+		}
+		section := program.ManSection(p.name)
+		if !strings.HasPrefix(page, fmt.Sprintf(".TH %s %d ", strings.ToUpper(p.name), section)) {
+			t.Errorf("%s: the page begins with %.60q", p.name, page)
+		}
+		for _, block := range flagBlock.FindAllString(string(output(t, p.make(), "flags-reference")), -1) {
+			for _, m := range regexp.MustCompile("(?m)^\\| (?:`-.`, )?`--([a-z-]+)`").FindAllStringSubmatch(block, -1) {
+				if !strings.Contains(page, `\-\-`+strings.ReplaceAll(m[1], "-", `\-`)) {
+					t.Errorf("%s: the page does not have --%s", p.name, m[1])
+				}
+			}
+		}
+		if strings.Contains(packaged.String(), "src: bin/"+p.name+",") {
+			want := fmt.Sprintf("src: bin/man/%s.%d.gz, dst: /usr/share/man/man%d/%s.%d.gz", p.name, section, section, p.name, section)
+			if !strings.Contains(packaged.String(), want) {
+				t.Errorf("%s is packaged without its man page", p.name)
+			}
+		}
 	}
 }
 

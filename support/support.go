@@ -22,7 +22,8 @@ const MaxFile = 1 << 20
 const redacted = "REDACTED"
 
 // secretName is how keys and columns are called whose values are secrets.
-const secretName = `[\w.-]*(?:secret|passw(?:or)?d|passphrase|token|psk|private|credential|dhchap[\w-]*key|dhchap[\w-]*secret|api[_-]?key)[\w.-]*`
+const secretName = `[\w.-]*(?:secret|passw(?:or)?d|passphrase|token|psk|private|credential|` +
+	`dhchap[\w-]*key|dhchap[\w-]*secret|api[_-]?key|hop_?key)[\w.-]*`
 
 // A rule finds a secret and says what of it stays.
 var rules = []struct {
@@ -35,6 +36,7 @@ var rules = []struct {
 	{regexp.MustCompile(`(\w://[^\s:/@"']*):[^\s"']*@`), "$1:" + redacted + "@"},
 	{regexp.MustCompile(`(?i)\b(bearer|basic)\s+[\w.~+/=-]+`), "$1 " + redacted},
 	{regexp.MustCompile(`(?i)(\\?"` + secretName + `\\?"\s*:\s*)(?:\\?"(?:[^"\\]|\\[^"])*\\?"|[\w.+-]+)`), `$1"` + redacted + `"`},
+	{regexp.MustCompile(`(?i)(\\?"[\w.-]*hop_?keys\\?"\s*:\s*)\[[^\]]*\]`), `$1"` + redacted + `"`},
 	{regexp.MustCompile(`(?i)\b(` + secretName + `)=(?:"(?:[^"\\]|\\.)*"|'[^']*'|[^\s"',;&]+)`), "$1=" + redacted},
 	{regexp.MustCompile(`(?i)\b(` + secretName + `):\s+(?:"(?:[^"\\]|\\.)*"|[^\s"',;]+)`), "$1: " + redacted},
 }
@@ -43,7 +45,7 @@ var rules = []struct {
 // the rules are slow.
 var hints = [][]byte{[]byte("vda-user-"), []byte("vda-enrol-"), []byte("dhhc-1:"), []byte("nvmetlskey-1:"), []byte("://"), []byte("bearer"),
 	[]byte("basic"), []byte("secret"), []byte("passw"), []byte("passphrase"), []byte("token"), []byte("psk"), []byte("private"),
-	[]byte("credential"), []byte("dhchap"), []byte("api")}
+	[]byte("credential"), []byte("dhchap"), []byte("api"), []byte("hopkey"), []byte("hop_key")}
 
 // privateKey is the one that has lines.
 var privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)`)

@@ -15,6 +15,7 @@ func TestScrub(t *testing.T) {
 		`authorization=["Bearer ` + s + `"]`,
 		`{"password":"` + s + `"}`, `{"db_password" : "a\\` + s + `"}`, `{"dhchap_ctrlr_key": "` + s + `"}`,
 		`"text":"{\"secret\":\"` + s + `\"}"`,
+		`{"hopKey":"` + s + `="}`, `{"secondaryHopKeys":["a", "` + s + `="], "term":"3"}`, `{"hop_key": "` + s + `"}`,
 		`token=` + s, `web-token='` + s + `'`, `PSK="a b ` + s + `"`, `password: ` + s,
 		`vda-user-` + s, `vda-enrol-` + s + `-_`, `DHHC-1:00:` + s + `==:`, `NVMeTLSkey-1:01:` + s + `:`,
 		"-----BEGIN EC PRIVATE KEY-----\n" + s + "\n-----END EC PRIVATE KEY-----\n", "-----BEGIN PRIVATE KEY-----\n" + s,
@@ -33,7 +34,7 @@ func TestScrub(t *testing.T) {
 			t.Errorf("%s\nbecomes\n%s", text, got)
 		}
 	}
-	for column, secret := range map[string]bool{"hash": true, "secret": true, "dhchap_key": true, "psk": true, "web_password": true,
+	for column, secret := range map[string]bool{"hash": true, "secret": true, "dhchap_key": true, "psk": true, "hop_secret": true, "web_password": true,
 		"name": false, "label_key": false, "version": false, "id": false, "marks": false} {
 		if SecretColumn("vda_da", column) != secret {
 			t.Errorf("column %s", column)

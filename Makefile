@@ -42,6 +42,10 @@ mirror: dist ## deaths in the middle of conversions, moves and drains; a Linux h
 	go test -tags e2e -count=1 -timeout 15m -v -run 'TestDeathsInChanges' ./test/chaos
 	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestMirroredArray' ./test/e2e
 
+csi: dist ## the CSI driver on loop devices, and on a Linux host's kernel: mounts, a death of the primary, growth (root, Debian)
+	go test -tags e2e -count=1 -timeout 5m -v ./csi/linux
+	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestCSI$$' ./test/e2e
+
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies
 	VDA_SCALE=1000 go test -count=1 -timeout 60m -v -run 'TestMany' ./test/controlplane
 
@@ -89,4 +93,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist packages images sandbox tutorial failover mirror scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help build dist packages images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean

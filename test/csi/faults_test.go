@@ -145,7 +145,7 @@ func (o *orchestrator) call(i int, fn func(n *node.Node) error) error {
 // insist repeats a call until it succeeds, as orchestrators do, and once more now and then.
 func (o *orchestrator) insist(what string, fn func() error) {
 	o.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(10 * time.Minute)
 	again := o.rnd.IntN(3) == 0
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 		err := fn()

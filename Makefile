@@ -46,6 +46,9 @@ csi: dist ## the CSI driver on loop devices, and on a Linux host's kernel: mount
 	go test -tags e2e -count=1 -timeout 5m -v ./csi/linux
 	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestCSI$$' ./test/e2e
 
+rounds: ## ROUNDS= (100) rounds of snapshot, writes, failover, rollback and comparison, and the pause of snapshots
+	SNAPSHOT_ROUNDS=$(or $(ROUNDS),100) go test -tags rounds ./agent/cn -run 'TestRounds|TestSnapshotPause' -count=1 -v -timeout 60m
+
 scale: ## how long a thousand arrays wait when the one node of all their primaries dies
 	VDA_SCALE=1000 go test -count=1 -timeout 60m -v -run 'TestMany' ./test/controlplane
 
@@ -93,4 +96,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help build dist packages images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help rounds build dist packages images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean

@@ -60,7 +60,7 @@ func realMetrics(t *testing.T, spdkDN, spdkCN bool) {
 	array, path := fmt.Sprintf(`{da=%q}`, da), fmt.Sprintf(`{da=%q,exp=%q}`, da, exp)
 	const n, bytes = 7, 64 << 10
 	var before, after, second scraped
-	// The data plane counts anew when the array is put up again, as on a machine so busy that
+	// The data plane counts from 0 when the array is put up again, as on a machine so busy that
 	// the lease ran out meanwhile: then the next round counts.
 	for round := 1; ; round++ {
 		second = cn(1)

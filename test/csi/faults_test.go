@@ -26,7 +26,9 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
-var seeds = flag.Int("seeds", 50, "seeds of TestFaults")
+// The unit tests run with the race detector, which makes a seed take many times as long;
+// make csi runs 50 without it.
+var seeds = flag.Int("seeds", 10, "seeds of TestFaults")
 
 // TestFaults: an orchestrator makes, publishes, stages and takes away volumes on two
 // nodes, calls are repeated, plugins die in the middle of them, and a controller's agent

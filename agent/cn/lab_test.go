@@ -225,12 +225,17 @@ func (l *lab) syncDN(i int, deleted bool) []*apiv1.ObjectState {
 		Term: l.term, Epoch: epoch, HostNqn: vda.LegHostNQN(l.hostNQN(), epoch), DaId: daID, Uuid: id("b0", i),
 		Deleted: deleted, Version: d.version, HopKey: l.key(id("b0", i))}
 	vds := []*apiv1.VdSpec{vd}
-	for _, g := range l.spec.Grps[1:] {
-		more := proto.CloneOf(vd)
-		v := g.Columns[i].Legs[0].Vd
-		more.Id, more.Nqn, more.Uuid, more.HostNqn, more.Epoch = v.VdId, v.Nqn, v.Uuid, vda.LegHostNQN(l.hostNQN(), v.Epoch), v.Epoch
-		more.HopKey = l.key(v.VdId)
-		vds = append(vds, more)
+	for _, g := range l.spec.Grps {
+		for _, m := range g.Columns {
+			v := m.Legs[0].Vd
+			if v.VdId == vd.Id || !proto.Equal(v.Listener, at(d.port)) {
+				continue
+			}
+			more := proto.CloneOf(vd)
+			more.Id, more.Nqn, more.Uuid, more.HostNqn, more.Epoch = v.VdId, v.Nqn, v.Uuid, vda.LegHostNQN(l.hostNQN(), v.Epoch), v.Epoch
+			more.HopKey = l.key(v.VdId)
+			vds = append(vds, more)
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

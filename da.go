@@ -44,6 +44,60 @@ type AutoGrow struct {
 	LowPercent uint64 // of its bytes: it grows when fewer are free
 }
 
+// The share of its bytes below which an array grows by itself, in percent: when none is
+// given, and at most.
+const (
+	autoGrowLow = 20
+	maxGrowLow  = 50
+)
+
+// Fill sets what is not given.
+func (a *AutoGrow) Fill() {
+	if a.Limit > 0 && a.LowPercent == 0 {
+		a.LowPercent = autoGrowLow
+	}
+}
+
+// CheckAutoGrow refuses what an array cannot grow to by itself, as far as it tells.
+func (d *DA) CheckAutoGrow() error {
+	a := d.AutoGrow
+	switch {
+	case a.Limit == 0 && a.LowPercent == 0:
+		return nil
+	case a.Limit == 0:
+		return invalid("auto_grow_below is %d, and auto_grow, the physical size up to which the array grows by itself, is 0 or missing; give "+
+			"both", a.LowPercent)
+	case a.LowPercent > maxGrowLow:
+		return invalid("auto_grow_below is %d; it must be 1 to %d, the percentage of its bytes below which the array grows", a.LowPercent,
+			maxGrowLow)
+	}
+	if err := CheckSize("auto_grow", a.Limit, d.ClusterSize); err != nil {
+		return err
+	}
+	switch {
+	case d.Source.Copying():
+		return Errorf(FailedPrecondition, "auto_grow is %d: da %s is a clone, and is being copied; set it when it has all data (da get)", a.Limit,
+			d.Name)
+	case !d.Thin():
+		return Errorf(FailedPrecondition, "auto_grow is %d: da %s is not thin, so that no write lacks room on it; give it physical_size when it "+
+			"is to grow", a.Limit, d.Name)
+	case a.Limit < d.PhysicalSize:
+		return invalid("auto_grow is %d bytes, less than the physical size of da %s, %d; give more, or 0 so that it does not grow by itself",
+			a.Limit, d.Name, d.PhysicalSize)
+	}
+	return nil
+}
+
+// CheckAutoGrowLimit refuses to have an array grow by itself beyond what it can get at
+// most, bytes.
+func (d *DA) CheckAutoGrowLimit(most uint64) error {
+	if d.AutoGrow.Limit > most {
+		return invalid("auto_grow is %d bytes, and the metadata of da %s suffice for a physical size of %d; give that at most, or make a new "+
+			"array with a greater physical_size from the beginning", d.AutoGrow.Limit, d.Name, most)
+	}
+	return nil
+}
+
 // Space is how full the lvstore of an array is, as its primary said last.
 type Space struct {
 	Total uint64 // bytes for data; 0: not known yet
@@ -76,8 +130,10 @@ func (s Space) Alert(thin bool) AlertCode {
 func (d *DA) Thin() bool { return d.StaysThin || d.Size > d.PhysicalSize }
 
 // NeedsVDATgt reports that the array's controllers have to be on nodes that run vda_tgt, as
-// only that has mirrors, and copies a clone in parts.
-func (d *DA) NeedsVDATgt() bool { return d.Redundancy.Mirrored() || d.Source.Copying() }
+// only that has mirrors, copies a clone in parts, and adds disks to an array in use.
+func (d *DA) NeedsVDATgt() bool {
+	return d.Redundancy.Mirrored() || d.Source.Copying() || d.AutoGrow.Limit > 0
+}
 
 // Validate checks what a user has said of a new array; the fields of its error are
 // those of CreateDaRequest. ClusterSize is that of ClusterSizeFor.
@@ -100,6 +156,9 @@ func (d *DA) Validate() error {
 	if d.Size/d.PhysicalSize > MaxThin || d.Size/d.PhysicalSize == MaxThin && d.Size%d.PhysicalSize != 0 {
 		least := ((d.Size-1)/MaxThin/d.ClusterSize + 1) * d.ClusterSize
 		return invalid("physical_size is %d bytes, less than 1/%d of da_size; the smallest for this array is %d", d.PhysicalSize, MaxThin, least)
+	}
+	if err := d.CheckAutoGrow(); err != nil {
+		return err
 	}
 	return CheckLimits(d.Limits)
 }

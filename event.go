@@ -67,6 +67,8 @@ const (
 	EventAlertRaised    EventKind = "alert_raised"
 	EventAlertCleared   EventKind = "alert_cleared"
 	EventCloneDone      EventKind = "clone_done"
+	EventDAGrows        EventKind = "da_grows"
+	EventDACannotGrow   EventKind = "da_cannot_grow"
 )
 
 // Severity is how much an event matters.
@@ -120,6 +122,9 @@ var EventKinds = []struct {
 	{EventAlertRaised, SeverityWarning, "Something has been wrong for as long as docs/alerts.md has it; `text` begins with the alert's code."},
 	{EventAlertCleared, SeverityInfo, "It is not so any more, or an operator has it so on purpose; `took_ms` is for how long it was."},
 	{EventCloneDone, SeverityInfo, "All of what a clone began with is copied to it; nothing ties it to its source any more."},
+	{EventDAGrows, SeverityInfo, "A thin array runs low, and gets more physical size by itself (`--auto-grow`)."},
+	{EventDACannotGrow, SeverityWarning, "A thin array runs low, and gets no more by itself, as `text` says: its limit is reached, or there " +
+		"is no room. It is not said again while that lasts, but for a restart of its monitor."},
 }
 
 // Severity is that of all events of the kind; info for a kind that is not known.

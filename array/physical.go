@@ -60,9 +60,14 @@ func mayBuy(tx store.Reader, da *vda.DA, size uint64) (grps []vda.Grp, err error
 		return nil, refuse("physical_size is %d bytes, and with %d snapshots the metadata that were set aside when it was made suffice for %d; "+
 			"make a new array for more, with a greater physical_size from the beginning", size, len(snaps), most)
 	}
+	return grps, noSPDK(tx, da)
+}
+
+// noSPDK refuses more physical size for an array with a controller on SPDK.
+func noSPDK(tx store.Reader, da *vda.DA) error {
 	cntlrs, err := tx.CntlrsOfDA(da.ID)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i := range cntlrs {
 		if cntlrs[i].Deleted {
@@ -70,14 +75,14 @@ func mayBuy(tx store.Reader, da *vda.DA, size uint64) (grps []vda.Grp, err error
 		}
 		cn, err := tx.CN(cntlrs[i].CNID)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !cn.Mirrors && cn.DataPlaneVersion != "" {
-			return nil, refuse("cn %s of it runs SPDK (%s), which cannot add disks to an array that is in use; run vda_tgt on all its cns", cn.Name,
-				cn.DataPlaneVersion)
+			return &vda.Error{Kind: vda.FailedPrecondition, Op: "grow", Object: "da " + da.Name, Msg: fmt.Sprintf("cn %s of it runs SPDK (%s), "+
+				"which cannot add disks to an array that is in use; run vda_tgt on all its cns", cn.Name, cn.DataPlaneVersion)}
 		}
 	}
-	return grps, nil
+	return nil
 }
 
 // mostPhysical is the greatest physical size that an array with so many snapshots can

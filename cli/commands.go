@@ -119,6 +119,15 @@ func limits(unset string) []flag {
 	}
 }
 
+// autoGrow are the flags of how a thin array grows by itself.
+func autoGrow(limit, below string) []flag {
+	return []flag{
+		{name: "auto-grow", syntax: sizeText, usage: "`SIZE` that the physical size of a thin array grows to by itself at most, in bytes or " +
+			"like 32M" + limit},
+		{name: "auto-grow-below", usage: "`PERCENT` of its bytes, 1 to 50: when fewer are free, the array grows" + below},
+	}
+}
+
 // newTags are the flags of what is noted of an object when it is made, and tags of what
 // is changed of that later.
 var (
@@ -269,7 +278,7 @@ var commands = []command{
 				usage: "`REDUNDANCY` of the array: none, mirror:2 or mirror:3, which keep each block on 2 or 3 disk nodes"},
 			{name: "min-legs", def: "1", min: 1,
 				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}},
-			limits(", as when not given")...), newTags...)},
+			with(autoGrow("; not at all when not given", "; 20 when not given"), limits(", as when not given")...)...), newTags...)},
 	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array without exporters and snapshots, and all data on it",
 		long: "\nWith --keep nobody can use it from now on and its name is free, but da undelete brings\nit back with its data until " +
 			"that time has passed. Its space is free after that.",
@@ -290,7 +299,7 @@ var commands = []command{
 			"it.\n" +
 			"It grows while hosts use it: they see the new size without connecting again. It never shrinks.\n" +
 			"--physical-size, alone, adds virtual disks to it while it serves: a thin array has more\nroom then, and another one can grow " +
-			"further.",
+			"further. A thin array with --auto-grow gets more by itself.",
 		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
 			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100\n  vda_cli da modify --da-name da9 --rebuild-mbps 50",
 		flags: with(append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
@@ -302,7 +311,8 @@ var commands = []command{
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},
 			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when not given, " +
 				"or as many as there are"}},
-			limits("; unchanged when not given")...), tags...)},
+			with(autoGrow(", 0 to end it; unchanged when not given", "; unchanged when not given"), limits("; unchanged when not given")...)...),
+			tags...)},
 	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
 		example: "  vda_cli da list --limit 10 -o table\n  vda_cli da list --label env=prod --label tier!=test",
 		flags: []flag{limit, token, errorFilter, labelFilter, {name: "trash", syntax: onOff,

@@ -269,7 +269,9 @@ func cell(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 		return "yes"
 	case f.Kind() == protoreflect.BoolKind:
 		return "no"
-	case strings.HasSuffix(string(f.Name()), "size"), strings.HasSuffix(string(f.Name()), "_bytes"):
+	case strings.HasPrefix(string(f.Name()), "auto_grow") && v.Uint() == 0:
+		return "-"
+	case strings.HasSuffix(string(f.Name()), "size"), strings.HasSuffix(string(f.Name()), "_bytes"), f.Name() == "auto_grow":
 		return size(v.Uint())
 	case f.Name() == "rebuild_percent" && v.Uint() == 0:
 		return "-"

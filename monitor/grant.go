@@ -50,7 +50,7 @@ func (n *node) answered(r *apiv1.HeartbeatReply, at time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lost, n.legs, n.epochs = r.Unreached, legsReports(r.Mirrors), r.VdEpochs
-	n.spaces = spaceReports(r.Spaces)
+	n.spaces, n.spacesAt = spaceReports(r.Spaces), at
 	n.clones = cloneReports(r.Clones)
 	if r.DataPlaneOk {
 		g := &n.lease

@@ -73,6 +73,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	m.wg.Go(func() { m.watchTrash(ctx) })
 	m.wg.Go(func() { m.watchAlerts(ctx) })
 	m.wg.Go(func() { m.watchClones(ctx) })
+	m.wg.Go(func() { m.watchGrowth(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()
 	defer m.leave()

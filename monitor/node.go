@@ -45,6 +45,7 @@ type node struct {
 	epochs map[string]uint64
 
 	spaces      []array.SpaceReport   // of the last reply
+	spacesAt    time.Time             // when that came
 	spaceNoted  map[string]spaceNoted // by array
 	notingSpace bool                  // noteSpace is under way
 

@@ -91,7 +91,7 @@ func (s *Server) carryOut(ctx context.Context, daID string, steps [][]node) []st
 func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*apiv1.ModifyDaReply, error) {
 	limits := []*uint64{req.RwIosPerSec, req.RwMbytesPerSec, req.RMbytesPerSec, req.WMbytesPerSec, req.RebuildMbps}
 	tags := tagChange{req.Label, req.NewDescription}
-	others := req.NewDaName != nil || req.DaSize != nil || !tags.none() ||
+	others := req.NewDaName != nil || req.DaSize != nil || req.AutoGrow != nil || req.AutoGrowBelow != nil || !tags.none() ||
 		slices.ContainsFunc(limits, func(l *uint64) bool { return l != nil })
 	switch {
 	case req.Redundancy != nil || req.MinLegs != nil:
@@ -105,7 +105,7 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 		return s.growPhysical(ctx, req.DaName, *req.PhysicalSize)
 	case !others:
 		return nil, nothingToModify("new_da_name, da_size, physical_size, redundancy, min_legs, rw_ios_per_sec, rw_mbytes_per_sec, " +
-			"r_mbytes_per_sec, w_mbytes_per_sec, rebuild_mbps, " + tagFields)
+			"r_mbytes_per_sec, w_mbytes_per_sec, rebuild_mbps, auto_grow, auto_grow_below, " + tagFields)
 	}
 	if req.NewDaName != nil {
 		if err := vda.CheckName("new_da_name", *req.NewDaName); err != nil {
@@ -139,6 +139,9 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 			}
 			da.Size = *req.DaSize
 		}
+		if err := setAutoGrow(tx, da, req); err != nil {
+			return err
+		}
 		for i, to := range []*uint64{&da.Limits.RWIOs, &da.Limits.RWMB, &da.Limits.RMB, &da.Limits.WMB, &da.Limits.RebuildMB} {
 			setIf(to, limits[i])
 		}
@@ -163,6 +166,21 @@ func (s *Server) ModifyDa(ctx context.Context, req *apiv1.ModifyDaRequest) (*api
 	now, err := s.daMsg(ctx, byID(da.ID))
 	msg, remarks := shown(now, err, daMsg(da))
 	return &apiv1.ModifyDaReply{ReplyInfo: done("the da is modified", notes, remarks...), DaMsg: msg}, nil
+}
+
+// setAutoGrow changes in memory how an array grows by itself. 0 ends it.
+func setAutoGrow(tx store.Tx, da *vda.DA, req *apiv1.ModifyDaRequest) error {
+	if req.AutoGrow == nil && req.AutoGrowBelow == nil {
+		return nil
+	}
+	setIf(&da.AutoGrow.Limit, req.AutoGrow)
+	if req.AutoGrowBelow != nil {
+		da.AutoGrow.LowPercent = uint64(*req.AutoGrowBelow)
+	} else if da.AutoGrow.Limit == 0 {
+		da.AutoGrow.LowPercent = 0
+	}
+	da.AutoGrow.Fill()
+	return array.CheckAutoGrow(tx.Unlocked(), da)
 }
 
 // rename changes the name of an array in memory. It is refused while the array has

@@ -37,6 +37,9 @@ func (s *Server) CreateDa(ctx context.Context, req *apiv1.CreateDaRequest) (*api
 		return nil, err
 	}
 	vdBytes := placement.VDSize(da.PhysicalSize, da.ClusterSize, da.StripeCount, uint64(da.StripeSizeKB)<<10)
+	if err := da.CheckAutoGrowLimit(placement.MostPhysical(vdBytes*uint64(da.StripeCount), da.ClusterSize, 1)); err != nil {
+		return nil, err
+	}
 	var p *plan
 	var steps [][]node
 	if from != nil {
@@ -149,7 +152,12 @@ func newDA(req *apiv1.CreateDaRequest) (*vda.DA, error) {
 	da := &vda.DA{ID: store.NewID(), Name: req.DaName, Size: req.DaSize, PhysicalSize: req.DaSize, CntlrCnt: max(req.CntlrCnt, 1),
 		Conf: req.DaConf, ClusterSize: vda.ClusterSizeFor(req.DaSize), MinLegs: max(req.MinLegs, 1), Term: 1,
 		Limits: vda.Limits{RWIOs: req.RwIosPerSec, RWMB: req.RwMbytesPerSec, RMB: req.RMbytesPerSec, WMB: req.WMbytesPerSec,
-			RebuildMB: req.RebuildMbps}}
+			RebuildMB: req.RebuildMbps},
+		AutoGrow: vda.AutoGrow{Limit: req.AutoGrow, LowPercent: uint64(req.AutoGrowBelow)}}
+	da.AutoGrow.Fill()
+	if (req.FromSnap != "" || req.FromDa != "") && req.AutoGrow > 0 {
+		return nil, invalid("auto_grow is given for a clone; set it with ModifyDa when the clone has all data")
+	}
 	if req.PhysicalSize != nil {
 		da.PhysicalSize = *req.PhysicalSize
 	}
@@ -181,6 +189,8 @@ func daNameFree(tx store.Reader, da *vda.DA, tags vda.Tags) error {
 			parameter{"redundancy", old.Redundancy, da.Redundancy}, parameter{"min_legs", old.MinLegs, da.MinLegs},
 			parameter{"rw_ios_per_sec", old.Limits.RWIOs, da.Limits.RWIOs}, parameter{"rw_mbytes_per_sec", old.Limits.RWMB, da.Limits.RWMB},
 			parameter{"r_mbytes_per_sec", old.Limits.RMB, da.Limits.RMB}, parameter{"w_mbytes_per_sec", old.Limits.WMB, da.Limits.WMB},
-			parameter{"rebuild_mbps", old.Limits.RebuildMB, da.Limits.RebuildMB})
+			parameter{"rebuild_mbps", old.Limits.RebuildMB, da.Limits.RebuildMB},
+			parameter{"auto_grow", old.AutoGrow.Limit, da.AutoGrow.Limit},
+			parameter{"auto_grow_below", old.AutoGrow.LowPercent, da.AutoGrow.LowPercent})
 	})
 }

@@ -62,7 +62,11 @@ func placeAmong(da *vda.DA, pds []placement.PD, leftOut []string, rows []vda.CN,
 	cns, leftOut, unheard := nodeCandidates(rows, da)
 	if p.cntlrs, w, err = placement.Cntlrs(cns, int(da.CntlrCnt), strict); err != nil {
 		if da.NeedsVDATgt() && !da.Redundancy.Mirrored() {
-			err = vda.Errorf(vda.KindOf(err), "controllers of a clone have to be on cns that run vda_tgt until all is copied: %w", err)
+			what := "a clone have to be on cns that run vda_tgt until all is copied"
+			if da.AutoGrow.Limit > 0 {
+				what = "an array with auto_grow have to be on cns that run vda_tgt, as SPDK cannot add disks to an array in use"
+			}
+			err = vda.Errorf(vda.KindOf(err), "controllers of %s: %w", what, err)
 		} else if da.Redundancy.Mirrored() {
 			err = vda.Errorf(vda.KindOf(err), "controllers of an array with redundancy %s have to be on cns whose data plane can mirror, as "+
 				"vda_tgt can: %w", da.Redundancy, err)

@@ -148,6 +148,7 @@ type Reader interface {
 	SnapByName(daID, name string) (*vda.Snap, error)
 	ListSnap(f SnapFilter, p Page) ([]vda.Snap, string, error)
 	CopyingDAs() ([]vda.DA, error)             // those that are not without their source yet, tombstones too
+	AutoGrowDAs() ([]vda.DA, error)            // those that grow by themselves, tombstones too
 	CloneExps() ([]vda.Exp, error)             // live exporters that clones are copied from
 	CloneSnaps() ([]vda.Snap, error)           // live snapshots that were taken for a clone alone
 	SnapsOfDA(daID string) ([]vda.Snap, error) // the oldest first; those being deleted too

@@ -3431,6 +3431,8 @@ type DaMsg struct {
 	// left, as its primary said last; both 0 when it has not yet.
 	UsedSize      uint64 `protobuf:"varint,80,opt,name=used_size,json=usedSize,proto3" json:"used_size,omitempty"`
 	FreeSize      uint64 `protobuf:"varint,81,opt,name=free_size,json=freeSize,proto3" json:"free_size,omitempty"`
+	AutoGrow      uint64 `protobuf:"varint,82,opt,name=auto_grow,json=autoGrow,proto3" json:"auto_grow,omitempty"`                  // as in CreateDaRequest; 0: it gets no physical size by itself
+	AutoGrowBelow uint32 `protobuf:"varint,83,opt,name=auto_grow_below,json=autoGrowBelow,proto3" json:"auto_grow_below,omitempty"` // as in CreateDaRequest
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3748,6 +3750,20 @@ func (x *DaMsg) GetUsedSize() uint64 {
 func (x *DaMsg) GetFreeSize() uint64 {
 	if x != nil {
 		return x.FreeSize
+	}
+	return 0
+}
+
+func (x *DaMsg) GetAutoGrow() uint64 {
+	if x != nil {
+		return x.AutoGrow
+	}
+	return 0
+}
+
+func (x *DaMsg) GetAutoGrowBelow() uint32 {
+	if x != nil {
+		return x.AutoGrowBelow
 	}
 	return 0
 }
@@ -4181,6 +4197,10 @@ type CreateDaRequest struct {
 	// MiB per second that are copied between its legs, repaired and scrubbed, of all its
 	// columns together, each of which has an equal part, of 1 at least; 0: no bound.
 	RebuildMbps uint64 `protobuf:"varint,70,opt,name=rebuild_mbps,json=rebuildMbps,proto3" json:"rebuild_mbps,omitempty"`
+	// Bytes of physical size up to which a thin array gets more of that by itself, when less
+	// than auto_grow_below percent of what it has is free; 0: it gets none by itself.
+	AutoGrow      uint64 `protobuf:"varint,82,opt,name=auto_grow,json=autoGrow,proto3" json:"auto_grow,omitempty"`
+	AutoGrowBelow uint32 `protobuf:"varint,83,opt,name=auto_grow_below,json=autoGrowBelow,proto3" json:"auto_grow_below,omitempty"` // 1 to 50; 0: 20
 	// The array begins with what a snapshot, ARRAY/SNAPSHOT, or another array holds now, and
 	// is copied from there; da_size is that of the source when it is 0. One of them at most.
 	FromSnap      string `protobuf:"bytes,110,opt,name=from_snap,json=fromSnap,proto3" json:"from_snap,omitempty"`
@@ -4320,6 +4340,20 @@ func (x *CreateDaRequest) GetDescription() string {
 func (x *CreateDaRequest) GetRebuildMbps() uint64 {
 	if x != nil {
 		return x.RebuildMbps
+	}
+	return 0
+}
+
+func (x *CreateDaRequest) GetAutoGrow() uint64 {
+	if x != nil {
+		return x.AutoGrow
+	}
+	return 0
+}
+
+func (x *CreateDaRequest) GetAutoGrowBelow() uint32 {
+	if x != nil {
+		return x.AutoGrowBelow
 	}
 	return 0
 }
@@ -4624,7 +4658,9 @@ type ModifyDaRequest struct {
 	// Bytes, in a request of its own, greater than it is: the array gets a new group of vds
 	// while it serves. The size that it has takes back what is not part of it yet.
 	PhysicalSize   *uint64  `protobuf:"varint,21,opt,name=physical_size,json=physicalSize,proto3,oneof" json:"physical_size,omitempty"`
-	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
+	AutoGrow       *uint64  `protobuf:"varint,82,opt,name=auto_grow,json=autoGrow,proto3,oneof" json:"auto_grow,omitempty"`                  // as in CreateDaRequest; 0 ends it
+	AutoGrowBelow  *uint32  `protobuf:"varint,83,opt,name=auto_grow_below,json=autoGrowBelow,proto3,oneof" json:"auto_grow_below,omitempty"` // as in CreateDaRequest
+	Label          []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"`                                               // KEY=VALUE sets one, KEY- removes one; the others stay
 	NewDescription *string  `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
@@ -4733,6 +4769,20 @@ func (x *ModifyDaRequest) GetDaSize() uint64 {
 func (x *ModifyDaRequest) GetPhysicalSize() uint64 {
 	if x != nil && x.PhysicalSize != nil {
 		return *x.PhysicalSize
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetAutoGrow() uint64 {
+	if x != nil && x.AutoGrow != nil {
+		return *x.AutoGrow
+	}
+	return 0
+}
+
+func (x *ModifyDaRequest) GetAutoGrowBelow() uint32 {
+	if x != nil && x.AutoGrowBelow != nil {
+		return *x.AutoGrowBelow
 	}
 	return 0
 }
@@ -9416,8 +9466,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\rSyncupCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xe8\n" +
-	"\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xad\v\n" +
 	"\x05DaMsg\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x17\n" +
 	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x17\n" +
@@ -9469,7 +9518,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bpath_cnt\x18= \x01(\rR\apathCnt\x12\"\n" +
 	"\rwell_path_cnt\x18> \x01(\rR\vwellPathCnt\x12\x1b\n" +
 	"\tused_size\x18P \x01(\x04R\busedSize\x12\x1b\n" +
-	"\tfree_size\x18Q \x01(\x04R\bfreeSize\"\x95\x01\n" +
+	"\tfree_size\x18Q \x01(\x04R\bfreeSize\x12\x1b\n" +
+	"\tauto_grow\x18R \x01(\x04R\bautoGrow\x12&\n" +
+	"\x0fauto_grow_below\x18S \x01(\rR\rautoGrowBelow\"\x95\x01\n" +
 	"\x06GrpMsg\x12\x15\n" +
 	"\x06grp_id\x18\x01 \x01(\tR\x05grpId\x12\x17\n" +
 	"\agrp_idx\x18\x02 \x01(\rR\x06grpIdx\x12\x12\n" +
@@ -9514,7 +9565,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
 	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
-	"error_time\x18\a \x01(\tR\terrorTime\"\xbb\x04\n" +
+	"error_time\x18\a \x01(\tR\terrorTime\"\x80\x05\n" +
 	"\x0fCreateDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tcntlr_cnt\x18\x02 \x01(\rR\bcntlrCnt\x12\x17\n" +
@@ -9534,6 +9585,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12!\n" +
 	"\frebuild_mbps\x18F \x01(\x04R\vrebuildMbps\x12\x1b\n" +
+	"\tauto_grow\x18R \x01(\x04R\bautoGrow\x12&\n" +
+	"\x0fauto_grow_below\x18S \x01(\rR\rautoGrowBelow\x12\x1b\n" +
 	"\tfrom_snap\x18n \x01(\tR\bfromSnap\x12\x17\n" +
 	"\afrom_da\x18o \x01(\tR\x06fromDaB\x10\n" +
 	"\x0e_physical_size\"\x8a\x01\n" +
@@ -9556,7 +9609,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fUndeleteDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xc0\x05\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xb1\x06\n" +
 	"\x0fModifyDaRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12#\n" +
 	"\vnew_da_name\x18\x02 \x01(\tH\x00R\tnewDaName\x88\x01\x01\x12(\n" +
@@ -9570,10 +9623,12 @@ const file_v1_portal_proto_rawDesc = "" +
 	"redundancy\x88\x01\x01\x12\x1e\n" +
 	"\bmin_legs\x18\b \x01(\rH\aR\aminLegs\x88\x01\x01\x12\x1c\n" +
 	"\ada_size\x18\x14 \x01(\x04H\bR\x06daSize\x88\x01\x01\x12(\n" +
-	"\rphysical_size\x18\x15 \x01(\x04H\tR\fphysicalSize\x88\x01\x01\x12\x14\n" +
+	"\rphysical_size\x18\x15 \x01(\x04H\tR\fphysicalSize\x88\x01\x01\x12 \n" +
+	"\tauto_grow\x18R \x01(\x04H\n" +
+	"R\bautoGrow\x88\x01\x01\x12+\n" +
+	"\x0fauto_grow_below\x18S \x01(\rH\vR\rautoGrowBelow\x88\x01\x01\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\n" +
-	"R\x0enewDescription\x88\x01\x01B\x0e\n" +
+	"\x0fnew_description\x183 \x01(\tH\fR\x0enewDescription\x88\x01\x01B\x0e\n" +
 	"\f_new_da_nameB\x11\n" +
 	"\x0f_rw_ios_per_secB\x14\n" +
 	"\x12_rw_mbytes_per_secB\x13\n" +
@@ -9584,7 +9639,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\t_min_legsB\n" +
 	"\n" +
 	"\b_da_sizeB\x10\n" +
-	"\x0e_physical_sizeB\x12\n" +
+	"\x0e_physical_sizeB\f\n" +
+	"\n" +
+	"_auto_growB\x12\n" +
+	"\x10_auto_grow_belowB\x12\n" +
 	"\x10_new_description\"g\n" +
 	"\rModifyDaReply\x120\n" +
 	"\n" +

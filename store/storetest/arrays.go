@@ -51,6 +51,11 @@ func testDA(t *testing.T, s *suite) {
 			return err
 		}
 		same(t, "by name", got, &upd)
+		growing, err := tx.AutoGrowDAs()
+		same(t, "those that grow by themselves", growing, []vda.DA{upd})
+		if err != nil {
+			return err
+		}
 		grps, err := tx.GrpsOfDA(da.ID)
 		same(t, "groups by index", grps, []vda.Grp{*g0, *g1})
 		if err != nil {

@@ -129,6 +129,14 @@ func (r *Recorder) CopyingDAs() ([]vda.DA, error) {
 	return rows, err
 }
 
+func (r *Recorder) AutoGrowDAs() ([]vda.DA, error) {
+	rows, err := r.Tx.AutoGrowDAs()
+	for i := range rows {
+		r.take(levelDA, rows[i].ID)
+	}
+	return rows, err
+}
+
 func (r *Recorder) CloneExps() ([]vda.Exp, error) {
 	rows, err := r.Tx.CloneExps()
 	for i := range rows {

@@ -119,7 +119,7 @@ func (l *legs) movable(tx store.Reader, c *vda.Column, v *vda.VD) error {
 	switch moving := slices.IndexFunc(c.Legs, func(o *vda.VD) bool { return o.Moved && o.Leaving }); {
 	case !l.da.Created:
 		return cannot(l.da, v, "cannot move: the array has never been up, so there is nothing to copy from")
-	case slices.ContainsFunc(l.grps, func(g vda.Grp) bool { return g.Joining && g.Idx == c.GrpIdx }):
+	case l.joining(c):
 		return cannot(l.da, v, "cannot move yet: it is to be part of the array, and is not yet")
 	case l.mirrorOf(c) == nil:
 		return cannot(l.da, v, "cannot move: the array stands on its vds without mirrors")

@@ -96,6 +96,11 @@ func (l *legs) find(vdID string) (*vda.Column, *vda.VD) {
 // mirrorOf is the mirror of a column.
 func (l *legs) mirrorOf(c *vda.Column) *vda.Mirror { return l.mirrors[c.Legs[0].MirrorID] }
 
+// joining reports that a column is of a group that is not part of the array yet.
+func (l *legs) joining(c *vda.Column) bool {
+	return slices.ContainsFunc(l.grps, func(g vda.Grp) bool { return g.Joining && g.Idx == c.GrpIdx })
+}
+
 // write ends the change: the primary is told first, which waits, then the dns.
 // The plan is empty when nothing has changed.
 func (l *legs) write() (Plan, error) {
@@ -157,8 +162,10 @@ func ChangeLegs(tx store.Tx, r *LegsReport) (Plan, error) {
 	}
 	answers := func(v *vda.VD) bool { s := said[v.ID]; return s != nil && s.Connected && !s.Lost }
 	var members [][]*vda.VD
-	for i := range l.columns {
-		members = append(members, l.columns[i].Of(vda.Member))
+	for i := range l.columns { // the array is usable without what is not part of it yet
+		if c := &l.columns[i]; !l.joining(c) {
+			members = append(members, c.Of(vda.Member))
+		}
 	}
 	mayDrop := vda.Usable(members, answers)
 	for i := range l.columns {

@@ -16,12 +16,20 @@ type Adoption struct {
 	Cntlrs  []*vda.Cntlr
 	Snaps   []*vda.Snap
 	Exps    []*vda.Exp
+	From    *vda.Exp // what a clone that is not copied yet is copied from, if it is to be made again
 }
 
 // Adopt writes all rows of an array whose vds are there already, on pds that
 // the database knows, and puts its exporters on all its controllers.
 func Adopt(tx store.Tx, a *Adoption) (Plan, error) {
 	c := Begin(tx)
+	var first Plan
+	if a.From != nil {
+		var err error
+		if first, err = c.exportSource(a.DA, a.From); err != nil {
+			return nil, err
+		}
+	}
 	if err := tx.InsertDA(a.DA); err != nil {
 		return nil, err
 	}
@@ -52,7 +60,7 @@ func Adopt(tx store.Tx, a *Adoption) (Plan, error) {
 			c.insertES(e, v)
 		}
 	}
-	return plan, c.Write()
+	return append(first, plan...), c.Write()
 }
 
 // takeOrphans accounts for the clusters that the vds have on their pds.

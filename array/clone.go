@@ -21,6 +21,17 @@ import (
 // da.Source has, exports the snapshot; its array's controllers come first in the plan.
 func CreateClone(tx store.Tx, da *vda.DA, exp *vda.Exp, columns []placement.Column, cntlrs []placement.Cntlr) (Plan, error) {
 	c := Begin(tx)
+	first, err := c.exportSource(da, exp)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := c.create(da, columns, cntlrs)
+	return append(first, plan...), err
+}
+
+// exportSource writes the exporter that a clone is copied from.
+func (c *Change) exportSource(da *vda.DA, exp *vda.Exp) (Plan, error) {
+	tx := c.tx
 	if err := c.LockArrays(exp.DAID); err != nil {
 		return nil, err
 	}
@@ -38,9 +49,11 @@ func CreateClone(tx store.Tx, da *vda.DA, exp *vda.Exp, columns []placement.Colu
 	case snap.State != vda.SnapTaken:
 		return nil, vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is not taken: snap get says when it is", snap.Name, from.Name)
 	}
-	da.Source.Size = snap.Size
 	if da.Source.At, err = sourceAt(tx, exp.DAID); err != nil {
 		return nil, err
+	}
+	if !da.Created { // of one that is adopted its primary knows it
+		da.Source.Size = snap.Size
 	}
 	first := stages(Primary, Secondaries)
 	live, err := c.cntlrs(exp.DAID, nil)
@@ -60,8 +73,7 @@ func CreateClone(tx store.Tx, da *vda.DA, exp *vda.Exp, columns []placement.Colu
 	for _, v := range live {
 		c.insertES(exp, v)
 	}
-	plan, err := c.create(da, columns, cntlrs)
-	return append(first, plan...), err
+	return first, nil
 }
 
 // maxSourceAt is how many of its source's controllers a clone is told of.
@@ -187,6 +199,8 @@ func sourceNeeded(tx store.Reader, exp *vda.Exp) (bool, error) {
 const cloneSnapGrace = 10 * time.Minute
 
 // DropCloneSnap has a snapshot go that was taken for a clone alone, when nothing shows it.
+// One that was adopted stays while the clone is not known, which may be an orphan still that
+// lives on it.
 func DropCloneSnap(tx store.Tx, id string, now time.Time) (Plan, error) {
 	at, err := tx.Unlocked().Snap(id)
 	if err != nil {
@@ -203,8 +217,8 @@ func DropCloneSnap(tx store.Tx, id string, now time.Time) (Plan, error) {
 	if err != nil || slices.ContainsFunc(exps, func(e vda.Exp) bool { return e.SnapName == snap.Name }) {
 		return nil, err
 	}
-	if now.Sub(snap.Asked) < cloneSnapGrace {
-		if _, err := tx.Unlocked().DA(cloneOf(snap.Name)); err != nil { // it may be about to be made
+	if adopted := snap.Asked.IsZero(); adopted || now.Sub(snap.Asked) < cloneSnapGrace {
+		if _, err := tx.Unlocked().DA(cloneOf(snap.Name)); err != nil { // it may be about to be made, or adopted
 			return nil, vda.IgnoreNotFound(err)
 		}
 	}

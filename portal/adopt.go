@@ -27,6 +27,12 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 	if err := o.planRedundancy(a.DA, p, cntlrs); err != nil {
 		return nil, err
 	}
+	if s := p.Source; s != nil { // ExpID is found when it is adopted
+		a.DA.Source = vda.CloneSource{Name: s.Name, NQN: s.Nqn, UUID: s.Uuid, Size: s.Size}
+		for _, l := range s.Listeners {
+			a.DA.Source.At = append(a.DA.Source.At, l.Listener())
+		}
+	}
 	var bytes uint64
 	for _, g := range p.Grps {
 		row, err := planGroup(a, g, vds)
@@ -219,6 +225,11 @@ func (s *Server) adoptDA(ctx context.Context, o *orphans, m *apiv1.OrphanMsg) (n
 		}); err != nil {
 			return err
 		}
+		if a.DA.Source.NQN != "" {
+			if err := findSource(tx, a); err != nil {
+				return err
+			}
+		}
 		todo, err := array.Adopt(tx, a)
 		if err != nil {
 			return err
@@ -230,4 +241,42 @@ func (s *Server) adoptDA(ctx context.Context, o *orphans, m *apiv1.OrphanMsg) (n
 		return nil, err
 	}
 	return s.syncSteps(ctx, steps...), nil
+}
+
+// findSource finds the exporter that an adopted array, a clone that is not copied yet, is
+// copied from, or has it made again.
+func findSource(tx store.Tx, a *array.Adoption) error {
+	src, name := &a.DA.Source, vda.ClonePrefix+a.DA.ID
+	exps, err := tx.Unlocked().CloneExps()
+	if err != nil {
+		return err
+	}
+	if at := slices.IndexFunc(exps, func(e vda.Exp) bool { return e.Name == name && e.NQN == src.NQN && e.NSUUID == src.UUID }); at >= 0 {
+		src.ExpID = exps[at].ID
+		return nil
+	}
+	needs := func(what string) error {
+		return vda.Errorf(vda.FailedPrecondition, "da %s is a clone that is not copied yet, and what it is copied from, snap %s, is not there: %s",
+			a.DA.Name, src.Name, what)
+	}
+	daName, snapName, err := vda.ParseSnapPath("source", src.Name)
+	if err != nil {
+		return needs("its name is not ARRAY/SNAPSHOT")
+	}
+	from, err := tx.Unlocked().DAByName(daName)
+	if isKind(err, vda.NotFound) {
+		return needs("there is no da " + daName + "; if that is an orphan, adopt it first, under its own name")
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := findSnapOf(tx.Unlocked(), from, snapName); isKind(err, vda.NotFound) {
+		return needs("da " + daName + " has no snap " + snapName)
+	} else if err != nil {
+		return err
+	}
+	src.ExpID = store.NewID()
+	a.From = &vda.Exp{ID: src.ExpID, DAID: from.ID, Name: name, NQN: src.NQN, InitiatorNQN: vda.CloneHostNQN(a.DA.ID), SnapName: snapName,
+		Serial: cloneSerial(src.UUID), NSUUID: src.UUID}
+	return nil
 }

@@ -241,3 +241,74 @@ func TestCloneOfAnArray(t *testing.T) {
 		t.Errorf("after the clone was deleted there are %v", got)
 	}
 }
+
+// TestClonesAreAdopted: clones that are not copied yet, and what they are copied from, come
+// back from what nodes remember as they were. Until then nothing goes that they live on.
+func TestClonesAreAdopted(t *testing.T) {
+	t.Parallel()
+	c, cl := withSnap(t)
+	adopt := func(id string) error {
+		_, err := cl.AdoptOrphan(ctx, &apiv1.AdoptOrphanRequest{OrphanId: id})
+		return err
+	}
+	from := must[*apiv1.GetDaReply](t)(cl.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg.DaId
+	ids, before := map[string]string{}, map[string]*apiv1.CloneSource{}
+	for name, req := range map[string]*apiv1.CreateDaRequest{
+		"c0": {DaName: "c0", FromDa: "da0", CntlrCnt: 2}, "c1": {DaName: "c1", FromSnap: "da0/s0", CntlrCnt: 2}} {
+		ids[name] = must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, req)).DaMsg.DaId
+		before[name] = sourceOf(t, c, ids[name])
+	}
+	for _, name := range []string{"c0", "c1", "da0"} {
+		forget(t, c, cl, name)
+	}
+	refusedWith(t, adopt(ids["c0"]), apiv1.CodeFailedPrecondition, "da c0 is a clone that is not copied yet, and what it is copied from, "+
+		"snap da0/vda-clone-"+ids["c0"]+", is not there: there is no da da0; if that is an orphan, adopt it first, under its own name")
+	if err := adopt(from); err != nil {
+		t.Fatal(err)
+	}
+	tend := func() {
+		t.Helper()
+		c.Change(func(tx store.Tx) error {
+			exps, err := tx.Unlocked().CloneExps()
+			for i := range exps {
+				if _, err := array.DropSource(tx, exps[i].ID); err != nil {
+					return err
+				}
+			}
+			return err
+		})
+		for _, cn := range []string{"cn0:9820", "cn1:9820"} {
+			must[*apiv1.SyncupCnReply](t)(cl.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: cn}))
+		}
+		c.Change(func(tx store.Tx) error {
+			all, err := tx.Unlocked().CloneSnaps()
+			for i := range all {
+				if _, err := array.DropCloneSnap(tx, all[i].ID, time.Now().Add(24*time.Hour)); err != nil {
+					return err
+				}
+			}
+			return err
+		})
+	}
+	if err := adopt(ids["c1"]); err != nil { // before a monitor looks
+		t.Fatal(err)
+	}
+	tend()
+	if err := adopt(ids["c0"]); err != nil {
+		t.Fatal(err)
+	}
+	tend()
+	for name, id := range ids {
+		was, s := before[name], sourceOf(t, c, id)
+		if s == nil || s.Name != was.Name || s.Nqn != was.Nqn || s.HostNqn != was.HostNqn || s.Uuid != was.Uuid || s.Size != was.Size ||
+			len(s.Listeners) != len(was.Listeners) {
+			t.Errorf("clone %s is copied from %v, was from %v", name, s, was)
+		}
+		e := must[*apiv1.GetExpReply](t)(cl.GetExp(ctx, &apiv1.GetExpRequest{DaName: "da0", ExpName: "vda-clone-" + id, WithNsUuid: true})).ExpMsg
+		if e.NsUuid != was.Uuid || e.ExpNqn != was.Nqn || len(e.EsMsgList) != 2 || e.SnapName != strings.TrimPrefix(was.Name, "da0/") {
+			t.Errorf("clone %s is copied by %v", name, e)
+		}
+	}
+	_, err := cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"})
+	refusedWith(t, err, apiv1.CodeInUse, "da da0 is what das are still copied from")
+}

@@ -110,9 +110,14 @@ func (s *Server) become(ctx context.Context, da *vda.DA, o *origin) error {
 	ns := uuid.New()
 	name := vda.ClonePrefix + da.ID
 	o.exp = &vda.Exp{ID: store.NewID(), Name: name, NQN: vda.ExpNQN(o.daName, name), InitiatorNQN: vda.CloneHostNQN(da.ID),
-		SnapName: o.snapName, Serial: "VDA" + strings.ToUpper(strings.ReplaceAll(ns.String(), "-", ""))[:17], NSUUID: ns.String()}
+		SnapName: o.snapName, Serial: cloneSerial(ns.String()), NSUUID: ns.String()}
 	da.Source = vda.CloneSource{ExpID: o.exp.ID, Name: o.daName + "/" + o.snapName, NQN: o.exp.NQN, UUID: o.exp.NSUUID, Size: size}
 	return vda.CheckNQN("the NQN that the clone reads by", o.exp.NQN)
+}
+
+// cloneSerial is the serial number of the exporter of a namespace.
+func cloneSerial(nsUUID string) string {
+	return "VDA" + strings.ToUpper(strings.ReplaceAll(nsUUID, "-", ""))[:17]
 }
 
 // createRows writes the rows of a new array, and with it the exporter that it is copied from.

@@ -95,6 +95,11 @@ func forget(t *testing.T, c *portaltest.Cluster, client apiv1.PortalClient, name
 			}
 			errs = errors.Join(errs, tx.DeleteExp(e.ID))
 		}
+		snaps, err := tx.SnapsOfDA(da.ID)
+		errs = errors.Join(errs, err)
+		for _, s := range snaps {
+			errs = errors.Join(errs, tx.DeleteSnap(s.ID))
+		}
 		cntlrs, err := tx.CntlrsOfDA(da.ID)
 		errs = errors.Join(errs, err)
 		for _, c := range cntlrs {

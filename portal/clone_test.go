@@ -312,3 +312,50 @@ func TestClonesAreAdopted(t *testing.T) {
 	_, err := cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"})
 	refusedWith(t, err, apiv1.CodeInUse, "da da0 is what das are still copied from")
 }
+
+// TestAnOldAgentMakesNoClone: what an agent that knows no clones reads of a new one does not
+// allow it to make a volume, which would be zeros. One that knows them may, until it has said
+// that the array is up.
+func TestAnOldAgentMakesNoClone(t *testing.T) {
+	t.Parallel()
+	c, cl := withSnap(t)
+	clone := must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "c0", FromSnap: "da0/s0"})).DaMsg.DaId
+	told := func(name string, created bool) (create, clones bool) {
+		t.Helper()
+		var id string
+		c.Change(func(tx store.Tx) error {
+			da, err := tx.DAByName(name)
+			if err != nil {
+				return err
+			}
+			if id = da.ID; !da.Created {
+				t.Errorf("da %s is not up", name)
+			}
+			da.Created = created
+			return tx.UpdateDA(da)
+		})
+		c.Change(func(tx store.Tx) error {
+			cntlrs, err := tx.Unlocked().CntlrsOfDA(id)
+			for i := range cntlrs {
+				req, err := syncer.BuildCn(tx.Unlocked(), cntlrs[i].CNID, 0)
+				if err != nil {
+					return err
+				}
+				for _, s := range req.Cntlrs {
+					create, clones = create || s.DaId == id && s.Create, clones || s.DaId == id && s.Source.GetCreate()
+				}
+			}
+			return err
+		})
+		return create, clones
+	}
+	if create, clones := told("c0", true); create || clones {
+		t.Errorf("clone %s, which is up, may be made: %v, %v", clone, create, clones)
+	}
+	if create, clones := told("c0", false); create || !clones {
+		t.Errorf("a clone that is not up may be made as any array: %v, as a clone: %v", create, clones)
+	}
+	if create, clones := told("da0", false); !create || clones {
+		t.Errorf("an array that is not up may be made as any: %v, as a clone: %v", create, clones)
+	}
+}

@@ -171,7 +171,7 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 				return false, err
 			}
 		}
-		if spec.Create && st != nil && !st.Error {
+		if (spec.Create || spec.Source.GetCreate()) && st != nil && !st.Error {
 			now, err := change.Created(c, spec.Term)
 			if err != nil {
 				return false, err

@@ -169,6 +169,7 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 	}
 	if s := &da.Source; c.Primary && !da.Deleted && !c.Deleted && s.Copying() {
 		spec.Source = &apiv1.CloneSource{Name: s.Name, Nqn: s.NQN, HostNqn: vda.CloneHostNQN(da.ID), Uuid: s.UUID, Size: s.Size}
+		spec.Source.Create, spec.Create = spec.Create, false
 		for _, l := range s.At {
 			spec.Source.Listeners = append(spec.Source.Listeners, apiv1.NewListenerConf(l))
 		}

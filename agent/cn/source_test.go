@@ -52,11 +52,11 @@ func (l *lab) move(from, to int) {
 // cloneOf makes l a clone of what exporter e of another lab shows.
 func (l *lab) cloneOf(from *lab, e *apiv1.ExpSpec, size uint64) {
 	e.InitiatorNqn = vda.CloneHostNQN(daID)
-	s := &apiv1.CloneSource{Name: "src/monday", Nqn: e.Nqn, HostNqn: e.InitiatorNqn, Uuid: uuid.MustParse(e.NsUuid).String(), Size: size}
+	s := &apiv1.CloneSource{Name: "src/monday", Nqn: e.Nqn, HostNqn: e.InitiatorNqn, Uuid: uuid.MustParse(e.NsUuid).String(), Size: size, Create: true}
 	for _, n := range from.cns {
 		s.Listeners = append(s.Listeners, at(n.port))
 	}
-	l.spec.Source = s
+	l.spec.Source, l.spec.Create = s, false
 }
 
 // shows checks what a disk holds.
@@ -112,7 +112,7 @@ func TestRealClone(t *testing.T) {
 	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1} // so that it takes until the moves
 	l.up(0)
 	l.leased()
-	l.spec.Create = false
+	l.spec.Source.Create = false
 	want := append(bytes.Clone(base), make([]byte, 2<<20)...)
 	put := func(i, at, n int, seed uint64) {
 		t.Helper()
@@ -187,7 +187,7 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
 	l.up(0)
 	l.leased()
-	l.spec.Create = false
+	l.spec.Source.Create = false
 	own := noise(2, 1<<20)
 	copy(base[3<<20:], own)
 	if err := l.disk(0).WriteAt(t.Context(), own, 3<<20); err != nil {

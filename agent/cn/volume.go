@@ -46,7 +46,7 @@ func (r lvstore) make(ctx context.Context) error {
 		return fmt.Errorf("its disks carry lvstore %s; this is disk array %s", lvs.Name, r.c.DaId)
 	case lvs != nil:
 		return nil
-	case !r.c.Create:
+	case !r.mayCreate():
 		return fmt.Errorf("the metadata of disk array %s is not found on its disks; it is not made again", r.c.DaName)
 	}
 	return r.format(ctx, top)
@@ -162,7 +162,7 @@ func (r volume) make(ctx context.Context) error {
 			return err
 		}
 	}
-	if !r.c.Create {
+	if !r.mayCreate() {
 		return fmt.Errorf("the volume of disk array %s is not found in its lvstore; it is not made again", r.c.DaName)
 	}
 	if r.c.Source != nil {
@@ -182,6 +182,9 @@ func (r volume) make(ctx context.Context) error {
 	r.vol = name
 	return r.State.SetMade(r.c.DaId, true)
 }
+
+// mayCreate reports that the array has never been up.
+func (p *pass) mayCreate() bool { return p.c.Create || p.c.Source.GetCreate() }
 
 // unmake: it goes with its lvstore.
 func (r volume) unmake(context.Context) error { return nil }

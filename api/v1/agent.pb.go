@@ -2429,13 +2429,16 @@ func (x *CntlrSpec) GetSource() *CloneSource {
 // CloneSource is the snapshot of another array that a clone is copied from, as a
 // namespace. What the clone has not written and not copied is read from there.
 type CloneSource struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // ARRAY/SNAPSHOT, for people
-	Nqn           string                 `protobuf:"bytes,2,opt,name=nqn,proto3" json:"nqn,omitempty"`
-	HostNqn       string                 `protobuf:"bytes,3,opt,name=host_nqn,json=hostNqn,proto3" json:"host_nqn,omitempty"` // of the clone's primary, in any term
-	Uuid          string                 `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`                      // of the namespace
-	Size          uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`                     // bytes
-	Listeners     []*ListenerConf        `protobuf:"bytes,6,rep,name=listeners,proto3" json:"listeners,omitempty"`            // of the source's controllers, its primary's first when this was built
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // ARRAY/SNAPSHOT, for people
+	Nqn       string                 `protobuf:"bytes,2,opt,name=nqn,proto3" json:"nqn,omitempty"`
+	HostNqn   string                 `protobuf:"bytes,3,opt,name=host_nqn,json=hostNqn,proto3" json:"host_nqn,omitempty"` // of the clone's primary, in any term
+	Uuid      string                 `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`                      // of the namespace
+	Size      uint64                 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`                     // bytes
+	Listeners []*ListenerConf        `protobuf:"bytes,6,rep,name=listeners,proto3" json:"listeners,omitempty"`            // of the source's controllers, its primary's first when this was built
+	// The array has never been up: its lvstore may be made, and its volume as a clone. CntlrSpec's
+	// create is false then: an agent that knows no clones would make a volume of zeros.
+	Create        bool `protobuf:"varint,7,opt,name=create,proto3" json:"create,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2510,6 +2513,13 @@ func (x *CloneSource) GetListeners() []*ListenerConf {
 		return x.Listeners
 	}
 	return nil
+}
+
+func (x *CloneSource) GetCreate() bool {
+	if x != nil {
+		return x.Create
+	}
+	return false
 }
 
 // CloneState is how far a clone has come whose primary is on this node.
@@ -3424,14 +3434,15 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\x12\x1c\n" +
 	"\ahop_key\x18( \x01(\fB\x03\x80\x01\x01R\x06hopKey\x121\n" +
 	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\x12+\n" +
-	"\x06source\x18n \x01(\v2\x13.vda.v1.CloneSourceR\x06source\"\xaa\x01\n" +
+	"\x06source\x18n \x01(\v2\x13.vda.v1.CloneSourceR\x06source\"\xc2\x01\n" +
 	"\vCloneSource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03nqn\x18\x02 \x01(\tR\x03nqn\x12\x19\n" +
 	"\bhost_nqn\x18\x03 \x01(\tR\ahostNqn\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04size\x18\x05 \x01(\x04R\x04size\x122\n" +
-	"\tlisteners\x18\x06 \x03(\v2\x14.vda.v1.ListenerConfR\tlisteners\"\x97\x01\n" +
+	"\tlisteners\x18\x06 \x03(\v2\x14.vda.v1.ListenerConfR\tlisteners\x12\x16\n" +
+	"\x06create\x18\a \x01(\bR\x06create\"\x97\x01\n" +
 	"\n" +
 	"CloneState\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x12\n" +

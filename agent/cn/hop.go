@@ -11,18 +11,19 @@ import (
 
 // prove has connections authenticate that were made before there were keys for them,
 // as those of a cluster that has been secured meanwhile; I/O goes on. Of others that
-// is known, or done again: the agent has started since.
+// is known, or done again: the agent has started since. One that is lost comes back by the
+// key: without it, it would be refused for ever.
 func (p *pass) prove(ctx context.Context) error {
 	var names []string
 	var keys []agent.HopKey
 	add := func(name string, key agent.HopKey) {
-		if c := p.inv.Controller(name); c != nil && c.Connected() && len(key) > 0 {
+		if c := p.inv.Controller(name); c != nil && len(key) > 0 {
 			names, keys = append(names, name), append(keys, key)
 		}
 	}
 	key := agent.HopKey(p.c.HopKey)
 	if p.c.Primary {
-		for _, v := range vdsOf(p.c) {
+		for _, v := range vdsOf(p.spec) { // of groups that are joining, too
 			if c := p.inv.Controller(vdPrefix + v.VdId); c != nil && p.fits(c, v) {
 				add(vdPrefix+v.VdId, v.HopKey)
 			}

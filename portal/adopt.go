@@ -251,13 +251,14 @@ func findSource(tx store.Tx, a *array.Adoption) error {
 	if err != nil {
 		return err
 	}
-	if at := slices.IndexFunc(exps, func(e vda.Exp) bool { return e.Name == name && e.NQN == src.NQN && e.NSUUID == src.UUID }); at >= 0 {
+	at := slices.IndexFunc(exps, func(e vda.Exp) bool { return e.Name == name && e.NQN == src.NQN && e.NSUUID == src.UUID })
+	if at >= 0 {
 		src.ExpID = exps[at].ID
 		return nil
 	}
 	needs := func(what string) error {
-		return vda.Errorf(vda.FailedPrecondition, "da %s is a clone that is not copied yet, and what it is copied from, snap %s, is not there: %s",
-			a.DA.Name, src.Name, what)
+		return vda.Errorf(vda.FailedPrecondition, "da %s is a clone that is not copied yet, and what it is copied from, snap %s, is not "+
+			"there: %s", a.DA.Name, src.Name, what)
 	}
 	daName, snapName, err := vda.ParseSnapPath("source", src.Name)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -67,35 +68,45 @@ func (s *session) contextsPath(ctx context.Context) string {
 	return ""
 }
 
-// contexts reads the file. Without one there are none.
+// contexts reads the file. Without one there are none, but one that --context-file names
+// must be there.
 func (s *session) contexts(ctx context.Context) (*contexts, error) {
-	all := &contexts{Contexts: map[string]*cluster{}, path: s.contextsPath(ctx)}
+	all, there, err := s.readContexts(ctx)
+	if err == nil && !there && s.contextFile != "" {
+		return nil, fmt.Errorf("the file of contexts %s: %w", all.path, cause(syscall.ENOENT))
+	}
+	return all, err
+}
+
+// readContexts is contexts that takes any file that is not there for an empty one.
+func (s *session) readContexts(ctx context.Context) (all *contexts, there bool, err error) {
+	all = &contexts{Contexts: map[string]*cluster{}, path: s.contextsPath(ctx)}
 	file, err := os.Open(all.path)
 	switch {
-	case all.path == "", errors.Is(err, fs.ErrNotExist) && s.contextFile == "":
-		return all, nil
+	case all.path == "", errors.Is(err, fs.ErrNotExist):
+		return all, false, nil
 	case err != nil:
-		return nil, fmt.Errorf("the file of contexts %s: %w", all.path, cause(err))
+		return nil, false, fmt.Errorf("the file of contexts %s: %w", all.path, cause(err))
 	}
 	defer file.Close()
 	text, err := io.ReadAll(io.LimitReader(file, maxContexts+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("the file of contexts %s: %w", all.path, cause(err))
+		return nil, false, fmt.Errorf("the file of contexts %s: %w", all.path, cause(err))
 	case len(text) > maxContexts:
-		return nil, fmt.Errorf("the file of contexts %s: it must be at most %d bytes", all.path, maxContexts)
+		return nil, false, fmt.Errorf("the file of contexts %s: it must be at most %d bytes", all.path, maxContexts)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
 	if err := dec.Decode(all); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("the file of contexts %s: %w", all.path, program.NotYAML(err))
+		return nil, false, fmt.Errorf("the file of contexts %s: %w", all.path, program.NotYAML(err))
 	}
 	for name, c := range all.Contexts {
 		if c == nil {
-			return nil, fmt.Errorf("the file of contexts %s: context %q is empty; it must have portals", all.path, name)
+			return nil, false, fmt.Errorf("the file of contexts %s: context %q is empty; it must have portals", all.path, name)
 		}
 	}
-	return all, nil
+	return all, true, nil
 }
 
 // save writes the file, as a whole or not at all.
@@ -256,7 +267,7 @@ func listContexts(s *session, cmd *cobra.Command, _ []string, _ *options) error 
 }
 
 func setContext(s *session, cmd *cobra.Command, args []string, o *options) error {
-	all, err := s.contexts(cmd.Context())
+	all, _, err := s.readContexts(cmd.Context()) // the first one makes the file
 	if err != nil {
 		return err
 	}

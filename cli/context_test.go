@@ -132,7 +132,14 @@ func TestPoint13Contexts(t *testing.T) {
 		}
 		h.refused("dn list", says)
 	}
+	// A file that --context-file names must be there, but for context set, which makes it.
 	h.refused("dn list --context-file /nowhere/x", "the file of contexts /nowhere/x: no such file")
+	other := filepath.Join(t.TempDir(), "other.yaml")
+	h.refused("context use one --context-file "+other, "no such file")
+	h.ok("context set one --portals " + a + " --context-file " + other)
+	if out := h.ok("dn list -o name --context-file " + other); out != "dn0:9720\n" {
+		t.Errorf("a file that context set has made: %q", out)
+	}
 }
 
 // TestPoint13Portals: of several portals the next one is asked when one is down, takes connections

@@ -170,7 +170,7 @@ func (r snapshots) room(ctx context.Context) error {
 }
 
 // errNoRoom says what helps.
-var errNoRoom = vda.Errorf(vda.ResourceExhausted, "delete a snapshot, or make the array with a larger physical_size")
+var errNoRoom = vda.Errorf(vda.ResourceExhausted, "delete a snapshot, or give the array a larger physical_size")
 
 // hold closes the volume's paths and returns when no I/O is under way, where the data
 // plane needs that for a snapshot. The exporters open them again.

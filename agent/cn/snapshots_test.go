@@ -127,7 +127,7 @@ func TestSnapshotNeedsRoom(t *testing.T) {
 		s := l.snap(0)
 		st := l.snapState(0, s)
 		if !st.Error || st.Found || *n != 0 || !strings.Contains(st.ErrorMsg, "7340032 bytes of the disk array's physical size are free") ||
-			!strings.Contains(st.ErrorMsg, "may need 16777216; delete a snapshot, or make the array with a larger physical_size") {
+			!strings.Contains(st.ErrorMsg, "may need 16777216; delete a snapshot, or give the array a larger physical_size") {
 			l.Errorf("%v, taken %d times", st, *n)
 		}
 	})

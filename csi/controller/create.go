@@ -147,6 +147,9 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, req *csi.Contro
 	// Without a capability a node may have a file system to grow.
 	node := req.VolumeCapability.GetBlock() == nil
 	if a.DaSize < size {
+		if err := a.buy(ctx, size); err != nil {
+			return nil, err
+		}
 		reply, err := a.portal.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: a.DaName, DaSize: &size})
 		if err != nil {
 			return nil, statusOf(err)
@@ -154,6 +157,37 @@ func (c *Controller) ControllerExpandVolume(ctx context.Context, req *csi.Contro
 		a.DaMsg = reply.DaMsg
 	}
 	return &csi.ControllerExpandVolumeResponse{CapacityBytes: int64(a.DaSize), NodeExpansionRequired: node}, nil
+}
+
+// buy gives an array that is not thin the physical size to grow to size bytes, beside
+// what its snapshots hold: as much more in proportion as its size becomes, so that the
+// next snapshots have room as before. A repeated call buys nothing twice.
+func (a *array) buy(ctx context.Context, size uint64) error {
+	later := func() error {
+		for _, g := range a.GrpMsgList {
+			if g.Joining {
+				return refuse(codes.Unavailable, "da %s is getting more physical size, and has %d bytes of it yet; it grows when all is there",
+					a.DaName, a.PhysicalSize)
+			}
+		}
+		return nil
+	}
+	if a.Thin || a.PhysicalSize >= size+a.SnapSize {
+		return nil
+	}
+	if err := later(); err != nil {
+		return err
+	}
+	const mib = 1 << 20 // sizes are multiples of it; the product of two in it has 64 bits
+	physical := max(a.PhysicalSize/mib*(size/mib)/(a.DaSize/mib)*mib, size+a.SnapSize)
+	cluster := vda.ClusterSizeFor(size)
+	physical = (physical + cluster - 1) / cluster * cluster
+	reply, err := a.portal.ModifyDa(ctx, &apiv1.ModifyDaRequest{DaName: a.DaName, PhysicalSize: &physical})
+	if err != nil {
+		return statusOf(err)
+	}
+	a.DaMsg = reply.DaMsg
+	return later()
 }
 
 // ControllerModifyVolume changes the limits of an array while it serves.

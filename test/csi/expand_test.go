@@ -1,0 +1,57 @@
+package csi
+
+import (
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/csi/controller"
+)
+
+// TestExpand: a volume that is not thin gets the physical size that it needs to grow, in
+// proportion, and not twice when the call is repeated.
+func TestExpand(t *testing.T) {
+	c := newCluster(t, 2)
+	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ctl.Close)
+	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	for ratio, steps := range map[string][]struct{ size, physical uint64 }{ // MiB
+		"100": {{16, 16}, {16, 16}, {20, 20}},
+		"200": {{12, 16}, {24, 32}, {24, 32}},
+		"50":  {{16, 4}}, // thin
+	} {
+		made, err := ctl.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "pvc-" + ratio, VolumeCapabilities: []*csi.VolumeCapability{block},
+			CapacityRange: &csi.CapacityRange{RequiredBytes: 8 << 20}, Parameters: map[string]string{"physicalRatio": ratio}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range steps {
+			planetest.Eventually(t, func() string { // a group may take its time
+				r, err := ctl.ControllerExpandVolume(t.Context(), &csi.ControllerExpandVolumeRequest{VolumeId: made.Volume.VolumeId,
+					VolumeCapability: block, CapacityRange: &csi.CapacityRange{RequiredBytes: int64(s.size << 20)}})
+				if err != nil && status.Code(err) != codes.Unavailable {
+					t.Fatalf("ratio %s, to %d MiB: %v", ratio, s.size, err)
+				}
+				if err == nil && r.CapacityBytes != int64(s.size<<20) {
+					t.Errorf("ratio %s, to %d MiB: %d bytes", ratio, s.size, r.CapacityBytes)
+				}
+				return status.Convert(err).Message()
+			})
+			reply, err := c.portal.GetDa(t.Context(), &apiv1.GetDaRequest{DaName: "pvc-" + ratio})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if da := reply.DaMsg; da.DaSize != s.size<<20 || da.PhysicalSize != s.physical<<20 {
+				t.Errorf("ratio %s, to %d MiB: da_size %d, physical_size %d", ratio, s.size, da.DaSize, da.PhysicalSize)
+			}
+		}
+	}
+}

@@ -288,6 +288,23 @@ func (h *Host) Device(ctx context.Context, nqn, id string) (node.Device, error) 
 	}
 }
 
+// Hold opens a device: as long as it is open, the kernel gives its name to no other. When
+// Find still says the name after that, what is open is what was found.
+func (h *Host) Hold(d node.Device, nqn, id string) (release func(), err error) {
+	f, err := os.Open(d.Path)
+	if err != nil {
+		return nil, err
+	}
+	now, there, err := h.Find(nqn, id)
+	if err == nil && (!there || now.Path != d.Path) {
+		err = fmt.Errorf("%s was its device, and is not any more: its connections have ended meanwhile", d.Path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() { _ = f.Close() }, nil // nothing was written
+}
+
 // Drop ends one connection.
 func (h *Host) Drop(_ context.Context, nqn, address string) error {
 	all, err := h.controllers(nqn)

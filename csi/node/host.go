@@ -20,6 +20,9 @@ type Host interface {
 	// Find is Device without waiting; false when there is none now. uuid may be "" for the
 	// only one of the subsystem.
 	Find(nqn, uuid string) (Device, bool, error)
+	// Hold keeps the name of a namespace's device from passing on to another device until
+	// release is called; uuid as for Find. It fails when the name is another's by now.
+	Hold(d Device, nqn, uuid string) (release func(), err error)
 	// Controllers are the connections to a subsystem, whatever state they are in.
 	Controllers(nqn string) ([]Connection, error)
 	// Subsystems are the NQNs of those that have connections.

@@ -50,6 +50,13 @@ func (n *Node) NodePublishVolume(_ context.Context, req *csi.NodePublishVolumeRe
 			return nil, refuse(codes.FailedPrecondition, "the file system of volume %s is read-only since an error; see the node's kernel log",
 				req.VolumeId)
 		}
+	} else { // what is mounted holds its device; one that is not is found by its name
+		nqn, _ := n.nqn(req.VolumeId)
+		letGo, err := n.cfg.Host.Hold(d, nqn, "")
+		if err != nil {
+			return nil, refuse(codes.Unavailable, "volume %s: %s", req.VolumeId, message(err))
+		}
+		defer letGo()
 	}
 	mounts, err := n.cfg.FileSystems.Of(d.Path)
 	if err != nil {

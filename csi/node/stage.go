@@ -46,6 +46,12 @@ func (n *Node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequ
 		return nil, err
 	}
 	if req.VolumeCapability.GetMount() != nil {
+		// What is looked at, formatted and mounted by name is to be one device.
+		letGo, err := n.cfg.Host.Hold(d, pub.NQN, pub.UUID)
+		if err != nil {
+			return nil, refuse(codes.Unavailable, "volume %s: %s", req.VolumeId, message(err))
+		}
+		defer letGo()
 		if err := n.mount(ctx, req, d, pub, mkfs); err != nil {
 			return nil, err
 		}

@@ -40,6 +40,7 @@ type machine struct {
 // subsystem is what the host has of one.
 type subsystem struct {
 	device string // name of the multipath device
+	held   int    // programs that have it open, whose name no other gets meanwhile
 	ctrls  map[string]*host.Controller
 }
 
@@ -137,6 +138,36 @@ func (m *machine) Find(nqn, id string) (node.Device, bool, error) {
 		return node.Device{}, false, nil
 	}
 	return node.Device{Path: m.subs[nqn].device, Bytes: uint64(ns.Size())}, true, nil
+}
+
+func (m *machine) Hold(d node.Device, nqn, id string) (release func(), err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.subs[nqn]
+	if s == nil || s.device != d.Path {
+		return nil, fmt.Errorf("%s is not its device any more", d.Path)
+	}
+	s.held++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		s.held--
+	}, nil
+}
+
+// lose has an administrator disconnect one subsystem, and another one come back with its
+// device's name, unless a program has it open.
+func (m *machine) lose(nqn, next string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.subs[nqn]
+	for _, c := range s.ctrls {
+		c.Close()
+	}
+	delete(m.subs, nqn)
+	if s.held == 0 {
+		m.subs[next].device = s.device
+	}
 }
 
 // namespace is that of a subsystem, by a path that can be used if there is one. m.mu is

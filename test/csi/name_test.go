@@ -1,0 +1,74 @@
+package csi
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
+	"github.com/virtual-disk-array/vda/agent/planetest"
+	"github.com/virtual-disk-array/vda/csi/controller"
+	"github.com/virtual-disk-array/vda/csi/node"
+	"github.com/virtual-disk-array/vda/csi/volume"
+)
+
+// TestNameOfAnotherDevice: a volume's connections end between the look at its device and
+// mkfs, and another volume gets the device's name. It is not written to.
+func TestNameOfAnotherDevice(t *testing.T) {
+	c := newCluster(t, 1)
+	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ctl.Close)
+	m := newMachine(t, "node0")
+	n := node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()})
+	mode := &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}
+	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}, AccessMode: mode}
+	mount := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}, AccessMode: mode}
+	nqns := map[string]string{}
+	stage := func(name string, as *csi.VolumeCapability) error {
+		t.Helper()
+		var v *csi.CreateVolumeResponse
+		try(t, func() (err error) {
+			v, err = ctl.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: name, VolumeCapabilities: []*csi.VolumeCapability{as},
+				CapacityRange: &csi.CapacityRange{RequiredBytes: 4 << 20}, Parameters: map[string]string{"cntlrCnt": "1"}})
+			return err
+		})
+		var p *csi.ControllerPublishVolumeResponse
+		try(t, func() (err error) {
+			p, err = ctl.ControllerPublishVolume(t.Context(), &csi.ControllerPublishVolumeRequest{VolumeId: v.Volume.VolumeId, NodeId: m.nqn,
+				VolumeCapability: as})
+			return err
+		})
+		pub, err := volume.ParsePublication(p.PublishContext)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nqns[name] = pub.NQN
+		_, err = n.NodeStageVolume(t.Context(), &csi.NodeStageVolumeRequest{VolumeId: v.Volume.VolumeId, StagingTargetPath: t.TempDir(),
+			VolumeContext: v.Volume.VolumeContext, PublishContext: p.PublishContext, VolumeCapability: as})
+		return err
+	}
+	if err := stage("other", block); err != nil {
+		t.Fatal(err)
+	}
+	lost := false
+	m.step = func(what string) {
+		if !lost && strings.HasPrefix(what, "write "+underWay) {
+			lost = true
+			m.lose(nqns["lost"], nqns["other"])
+		}
+	}
+	if err := stage("lost", mount); err == nil || !lost {
+		t.Errorf("staged without a device: %v, %v", err, lost)
+	}
+	d, there, err := m.Find(nqns["other"], "")
+	if err != nil || !there {
+		t.Fatalf("%v, %v", there, err)
+	}
+	if b, err := m.first(d.Path); err != nil || !bytes.Equal(b, make([]byte, len(b))) {
+		t.Errorf("the other volume has %.60q, %v", b, err)
+	}
+}

@@ -108,6 +108,16 @@ type array struct {
 // find returns the array of a volume. The error is NotFound for one that there is not,
 // or that the driver has not made.
 func (c *Controller) find(ctx context.Context, volumeID string, secrets map[string]string) (*array, error) {
+	a, err := c.named(ctx, volumeID, secrets)
+	if err == nil && label(a.LabelList, volume.RequestLabel) == "" {
+		return nil, refuse(codes.NotFound, "there is no volume %q: the array of that name was not made by this driver, as it has no label %s",
+			volumeID, volume.RequestLabel)
+	}
+	return a, err
+}
+
+// named is find that takes any array, also one that has lost the driver's label.
+func (c *Controller) named(ctx context.Context, volumeID string, secrets map[string]string) (*array, error) {
 	if volumeID == "" {
 		return nil, refuse(codes.InvalidArgument, "volume_id is missing")
 	}
@@ -122,10 +132,6 @@ func (c *Controller) find(ctx context.Context, volumeID string, secrets map[stri
 	reply, err := p.GetDa(ctx, &apiv1.GetDaRequest{DaName: id.Array})
 	if err != nil {
 		return nil, statusOf(err)
-	}
-	if label(reply.DaMsg.LabelList, volume.RequestLabel) == "" {
-		return nil, refuse(codes.NotFound, "there is no volume %q: the array of that name was not made by this driver, as it has no label %s",
-			volumeID, volume.RequestLabel)
 	}
 	return &array{reply.DaMsg, id, p}, nil
 }

@@ -117,7 +117,7 @@ func onlyNode(ctx context.Context, a *array, own string, mode volume.Mode) error
 // land any more.
 func (c *Controller) ControllerUnpublishVolume(ctx context.Context, req *csi.ControllerUnpublishVolumeRequest) (
 	*csi.ControllerUnpublishVolumeResponse, error) {
-	a, err := c.find(ctx, req.VolumeId, req.Secrets)
+	a, err := c.named(ctx, req.VolumeId, req.Secrets) // a node may write to it, whatever its labels are
 	if isNotFound(err) {
 		return &csi.ControllerUnpublishVolumeResponse{}, nil
 	} else if err != nil {

@@ -89,7 +89,12 @@ func (n *Node) mount(ctx context.Context, req *csi.NodeStageVolumeRequest, d Dev
 	switch {
 	case err != nil:
 		return failed(err, "what is mounted at %s", req.StagingTargetPath)
-	case there && m.Device == d.Path:
+	case there && m.Device == d.Path && (readonly || m.Frozen):
+		return nil
+	case there && m.Device == d.Path: // by a call that may have ended right after the mount
+		if err := n.grow(ctx, req, d, fs); err != nil {
+			n.cfg.Log.Warn("a file system that is staged stays smaller than its volume", "err", err)
+		}
 		return nil
 	case there:
 		return refuse(codes.FailedPrecondition, "%s of another volume is mounted at the staging path %s: unstage that first", m.Device,
@@ -126,6 +131,11 @@ func (n *Node) mount(ctx context.Context, req *csi.NodeStageVolumeRequest, d Dev
 	if readonly {
 		return nil
 	}
+	return n.grow(ctx, req, d, fs)
+}
+
+// grow lets a staged file system take all of its device, of which Format leaves the end.
+func (n *Node) grow(ctx context.Context, req *csi.NodeStageVolumeRequest, d Device, fs string) error {
 	if err := n.cfg.FileSystems.Grow(ctx, d.Path, req.StagingTargetPath, fs); err != nil {
 		return failed(err, "grow %s of volume %s", fs, req.VolumeId)
 	}

@@ -2,6 +2,7 @@ package csi
 
 import (
 	"bytes"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -70,5 +71,51 @@ func TestNameOfAnotherDevice(t *testing.T) {
 	}
 	if b, err := m.first(d.Path); err != nil || !bytes.Equal(b, make([]byte, len(b))) {
 		t.Errorf("the other volume has %.60q, %v", b, err)
+	}
+}
+
+// TestKilledAfterMount: a plugin dies between mount and growth; the repeated call grows
+// the file system, which was made smaller than its device.
+func TestKilledAfterMount(t *testing.T) {
+	c := newCluster(t, 1)
+	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ctl.Close)
+	m := newMachine(t, "node0")
+	mount := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	req := &csi.NodeStageVolumeRequest{VolumeId: "pvc-1", StagingTargetPath: t.TempDir(), VolumeCapability: mount}
+	try(t, func() error {
+		_, err := ctl.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "pvc-1", VolumeCapabilities: []*csi.VolumeCapability{mount},
+			CapacityRange: &csi.CapacityRange{RequiredBytes: 4 << 20}, Parameters: map[string]string{"cntlrCnt": "1"}})
+		return err
+	})
+	try(t, func() error {
+		p, err := ctl.ControllerPublishVolume(t.Context(), &csi.ControllerPublishVolumeRequest{VolumeId: "pvc-1", NodeId: m.nqn,
+			VolumeCapability: mount})
+		req.PublishContext = p.GetPublishContext()
+		return err
+	})
+	grown := 0
+	m.step = func(what string) {
+		if what == "mounted" {
+			runtime.Goexit()
+		}
+		if what == "grow" {
+			grown++
+		}
+	}
+	dead := make(chan struct{})
+	go func() {
+		defer close(dead)
+		_, err := node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()}).NodeStageVolume(t.Context(), req)
+		t.Errorf("it has not died: %v", err)
+	}()
+	<-dead
+	_, err = node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()}).NodeStageVolume(t.Context(), req)
+	if err != nil || grown != 1 {
+		t.Errorf("%v, grown %d times", err, grown)
 	}
 }

@@ -352,6 +352,7 @@ func TestRealFullPath(t *testing.T) { planes(t, realFullPath) }
 func realFullPath(t *testing.T, spdkDN, spdkCN bool) {
 	l, dnTgts, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
 	l.up(0)
+	l.leased()
 	a, b := l.disk(0), l.disk(1)
 	if a.Size() != 16<<20 || b.Size() != 16<<20 || a.BlockSize() != 4096 {
 		t.Fatalf("sizes %d and %d, block size %d", a.Size(), b.Size(), a.BlockSize())
@@ -382,6 +383,7 @@ func TestRealSwitchOfPrimary(t *testing.T) { planes(t, realSwitchOfPrimary) }
 func realSwitchOfPrimary(t *testing.T, spdkDN, spdkCN bool) {
 	l, _, cnTgts := reals(t, 2, false, spdkDN, spdkCN)
 	l.up(0)
+	l.leased()
 	write(t, l.disk(0), 1)
 	l.spec.Create = false
 	all := func(primary int, want byte) {
@@ -457,6 +459,7 @@ func realSmallestArray(t *testing.T, spdkDN, spdkCN bool) {
 		m.DataSize = l.vdSize
 	}
 	l.up(0)
+	l.leased()
 	ns := l.disk(0)
 	write(t, ns, 0x5a)
 	verify(t, ns, 0x5a)

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/virtual-disk-array/vda/agent/plane"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
@@ -130,7 +131,11 @@ func (p *pass) putBehind(ctx context.Context) error {
 		p.Log.Info("a group has been put behind the others", "da", p.c.DaName, "grp", g.Id)
 	}
 	name := daPrefix + p.c.DaId
-	if err := p.outlive(ctx, p.c.DaId+" lvstore", func() error { return p.Plane.Driver().GrowLvstore(p.life, name) }); err != nil {
+	err = p.outlive(ctx, p.c.DaId+" lvstore", func() error { return p.Plane.Driver().GrowLvstore(p.life, name) })
+	if errors.Is(err, plane.ErrKeepsSize) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
 	p.Agent.mu.Lock()

@@ -2,6 +2,7 @@ package plane
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -67,7 +68,8 @@ type Disks interface {
 	// only tells whether it could; nothing when the base is there already. The error
 	// says why not.
 	AppendRaid(ctx context.Context, raid, base string, dry bool) error
-	// GrowLvstore has an lvstore use the space by which its bdev has grown.
+	// GrowLvstore has an lvstore use the space by which its bdev has grown, if any;
+	// ErrKeepsSize where the data plane cannot.
 	GrowLvstore(ctx context.Context, name string) error
 
 	// SnapshotNeedsQuiet reports that nothing may be written to a volume while a
@@ -246,3 +248,7 @@ type Config struct {
 	// Log gets what the driver does by itself.
 	Log *slog.Logger
 }
+
+// ErrKeepsSize is what a data plane answers that leaves an lvstore as large as it is: one
+// that serves with less than its disks have grows on a node whose data plane can.
+var ErrKeepsSize = errors.New("this data plane cannot safely grow an lvstore that is in use")

@@ -25,12 +25,8 @@ func (d *spdkTgt) AppendRaid(context.Context, string, string, bool) error {
 		"they are added when the primary is on a node that runs vda_tgt")
 }
 
-// GrowLvstore: as it cannot add disks, there is nothing by which it would grow but what
-// vda_tgt is to make use of.
-func (d *spdkTgt) GrowLvstore(context.Context, string) error {
-	return errors.New("its primary's data plane is SPDK, which cannot safely grow an array that is in use; " +
-		"it grows when the primary is on a node that runs vda_tgt")
-}
+// GrowLvstore: SPDK cannot safely grow a store that is in use.
+func (d *spdkTgt) GrowLvstore(context.Context, string) error { return ErrKeepsSize }
 
 // SnapshotNeedsQuiet: SPDK, up to 26.05 at least, overwrites metadata of the
 // lvstore when a thin volume is written to while a snapshot of it is taken.

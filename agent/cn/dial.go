@@ -60,7 +60,13 @@ func (r connections) dial(v *apiv1.VdTarget) *dial {
 	}
 	r.dials[name] = d
 	r.beyond.Go(func() {
-		d.err = agent.Guard(func() error { return r.attachVD(r.life, v) })
+		d.err = agent.Guard(func() error {
+			err := r.attachVD(r.life, v)
+			if spdk.IsExists(err) && r.connectedSince(r.life, v) {
+				return nil
+			}
+			return err
+		})
 		r.Agent.mu.Lock()
 		if d.err == nil {
 			delete(r.dials, name)
@@ -73,6 +79,18 @@ func (r connections) dial(v *apiv1.VdTarget) *dial {
 		}
 	})
 	return d
+}
+
+// connectedSince reports that an attempt which ended after the pass had looked has
+// connected to v as it is to be.
+func (r connections) connectedSince(ctx context.Context, v *apiv1.VdTarget) bool {
+	now := &pass{Agent: r.Agent, c: r.c, spec: r.spec}
+	var err error
+	if now.inv, err = now.look(ctx); err != nil {
+		return false
+	}
+	c := now.inv.Controller(vdPrefix + v.VdId)
+	return c != nil && now.fits(c, v)
 }
 
 // dialAll connects to legs, and returns those that are not connected and why. It waits

@@ -52,7 +52,8 @@ func (l *lab) move(from, to int) {
 // cloneOf makes l a clone of what exporter e of another lab shows.
 func (l *lab) cloneOf(from *lab, e *apiv1.ExpSpec, size uint64) {
 	e.InitiatorNqn = vda.CloneHostNQN(daID)
-	s := &apiv1.CloneSource{Name: "src/monday", Nqn: e.Nqn, HostNqn: e.InitiatorNqn, Uuid: uuid.MustParse(e.NsUuid).String(), Size: size, Create: true}
+	s := &apiv1.CloneSource{Name: "src/monday", Nqn: e.Nqn, HostNqn: e.InitiatorNqn,
+		Uuid: uuid.MustParse(e.NsUuid).String(), Size: size, Create: true}
 	for _, n := range from.cns {
 		s.Listeners = append(s.Listeners, at(n.port))
 	}

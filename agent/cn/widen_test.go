@@ -156,10 +156,10 @@ func groupOutlives(l *lab, method string, carriedOut bool, dies string) {
 			return nil
 		}
 		hit = true
-		close(died)
 		if dies != "agent" {
 			p.Kill()
 		}
+		close(died) // the next one is started from then on
 		if carriedOut && dies == "agent" {
 			return nil
 		}

@@ -82,7 +82,9 @@ func TestPolledWithoutMemory(t *testing.T) {
 		for buf := r.reg.Buffers.Get(128 << 10); buf != nil; buf = r.reg.Buffers.Get(128 << 10) {
 			hog = append(hog, buf)
 		}
+		returned := make(chan struct{})
 		time.AfterFunc(50*time.Millisecond, func() {
+			defer close(returned)
 			for _, b := range hog {
 				r.reg.Buffers.Put(b)
 			}
@@ -90,6 +92,7 @@ func TestPolledWithoutMemory(t *testing.T) {
 		if c := w.writeBlocks(0, pattern(n, 3)); c.status != 0 {
 			t.Errorf("%d bytes: status %#x", n, c.status)
 		}
+		<-returned // a part of them was enough
 	}
 	r.clean(t, 2)
 }

@@ -28,23 +28,8 @@ type noGrowth struct {
 // cn it watches; what a growth takes is looked at again as it is recorded, so that of two
 // monitors one does it. It returns when ctx ends.
 func (m *Monitor) watchGrowth(ctx context.Context) {
-	tick := time.NewTicker(growPeriod)
-	defer tick.Stop()
 	said := map[string]noGrowth{}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if !m.Ready() {
-			continue
-		}
-		if err := m.tendGrowth(ctx, said); err != nil && ctx.Err() == nil {
-			m.metrics.storeErrors.Inc()
-			m.log.Warn("arrays that run low do not grow for now", "err", err)
-		}
-	}
+	m.every(ctx, growPeriod, "arrays that run low do not grow for now", func(ctx context.Context) error { return m.tendGrowth(ctx, said) })
 }
 
 // freshSpaces are how full arrays are, as the cns that this monitor watches said just now.

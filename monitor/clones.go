@@ -65,23 +65,7 @@ const clonePeriod = 5 * time.Second
 // exporters and snapshots go that no clone is copied from any more. Every monitor does; each
 // transition looks again.
 func (m *Monitor) watchClones(ctx context.Context) {
-	tick := time.NewTicker(clonePeriod)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if !m.Ready() {
-			continue
-		}
-		ctx := rpc.WithRequestID(ctx, rpc.NewRequestID())
-		if err := m.tendClones(ctx); err != nil && ctx.Err() == nil {
-			m.metrics.storeErrors.Inc()
-			m.log.Warn("the sources of clones stay as they are for now", "req_id", rpc.RequestID(ctx), "err", err)
-		}
-	}
+	m.every(ctx, clonePeriod, "the sources of clones stay as they are for now", m.tendClones)
 }
 
 func (m *Monitor) tendClones(ctx context.Context) error {

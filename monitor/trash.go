@@ -16,23 +16,7 @@ const purgePeriod = 10 * time.Second
 // watchTrash deletes arrays whose users have deleted them and wanted them kept, when
 // that time has passed. Every monitor does; the first takes an array away from the others.
 func (m *Monitor) watchTrash(ctx context.Context) {
-	tick := time.NewTicker(purgePeriod)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		if !m.Ready() {
-			continue
-		}
-		ctx := rpc.WithRequestID(ctx, rpc.NewRequestID())
-		if err := m.purge(ctx); err != nil && ctx.Err() == nil {
-			m.metrics.storeErrors.Inc()
-			m.log.Warn("deleted arrays that were kept long enough stay for now", "req_id", rpc.RequestID(ctx), "err", err)
-		}
-	}
+	m.every(ctx, purgePeriod, "deleted arrays that were kept long enough stay for now", m.purge)
 }
 
 func (m *Monitor) purge(ctx context.Context) error {

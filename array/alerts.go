@@ -170,7 +170,11 @@ func (f *finder) errorOf(da *vda.DA) (vda.Health, error) {
 		}
 	}
 	vds, err := f.tx.VDsOfDA(da.ID)
-	if err != nil || well == 0 || purpose == 0 || len(ailingDisks(vds)) > 0 {
+	if err != nil {
+		return vda.Health{}, err
+	}
+	grps, err := f.tx.GrpsOfDA(da.ID)
+	if err != nil || well == 0 || purpose == 0 || len(ailingDisks(vda.Joined(vds, grps))) > 0 {
 		return da.Health, err
 	}
 	return vda.Health{}, nil

@@ -152,7 +152,8 @@ func daMsg(da *vda.DA) *apiv1.DaMsg {
 	}
 }
 
-// showLegs shows what an array has of its redundancy.
+// showLegs shows what an array has of its redundancy; vds are those of groups that have
+// joined.
 func showLegs(msg *apiv1.DaMsg, da *vda.DA, vds []vda.VD, mirrors []vda.Mirror) {
 	columns := vda.Columns(vds)
 	// An array without redundancy has all that it is to have: who waits for that does not wait for ever.
@@ -253,7 +254,7 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	if err != nil {
 		return nil, err
 	}
-	showLegs(msg, da, vds, mirrors)
+	showLegs(msg, da, vda.Joined(vds, grps), mirrors)
 	if msg.ScrubMsgList, err = scrubMsgs(tx, da); err != nil {
 		return nil, err
 	}
@@ -303,7 +304,8 @@ func wholeDaMsg(tx store.Reader, da *vda.DA) (*apiv1.DaMsg, error) {
 	return msg, err
 }
 
-// grpMsg is a group with its vds, whose errors and sizes are added to da.
+// grpMsg is a group with its vds, whose sizes are added to da, and their errors if the
+// group has joined.
 func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMsg, error) {
 	g := &apiv1.GrpMsg{GrpId: grp.ID, GrpIdx: grp.Idx, Size: grp.Size, Joining: grp.Joining}
 	columns := vda.Columns(vds)
@@ -330,7 +332,7 @@ func grpMsg(n *names, grp *vda.Grp, vds []vda.VD, da *apiv1.DaMsg) (*apiv1.GrpMs
 			}
 		}
 		for _, m := range members {
-			blame(da, "vd on "+m.PdName+" of dn "+m.DnName, m.Error && !usable, m.ErrorMsg, m.ErrorTime)
+			blame(da, "vd on "+m.PdName+" of dn "+m.DnName, m.Error && !usable && !grp.Joining, m.ErrorMsg, m.ErrorTime)
 		}
 	}
 	for i := range vds { // what is being deleted takes room still

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal/portaltest"
 	"github.com/virtual-disk-array/vda/store"
@@ -95,6 +96,9 @@ func TestPhysicalGrowth(t *testing.T) {
 	if now := free(); now != before {
 		t.Errorf("%d bytes are free, before %d", now, before)
 	}
+	must[*apiv1.ModifyDaReply](t)(buy("mirrored", 20*mib))
+	joiningIsNotPartOf(t, c, client, "mirrored")
+	must[*apiv1.ModifyDaReply](t)(buy("mirrored", 12*mib))
 	lazy(false)
 
 	// A thin array stays thin.
@@ -138,4 +142,41 @@ func TestPhysicalGrowth(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// joiningIsNotPartOf: an array lacks nothing, and is not in error, when the vds of a group
+// that is joining are not there.
+func joiningIsNotPartOf(t *testing.T, c *portaltest.Cluster, client apiv1.PortalClient, name string) {
+	t.Helper()
+	ill, seen := 0, func() *apiv1.DaMsg {
+		t.Helper()
+		return must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: name})).DaMsg
+	}
+	for _, g := range seen().GrpMsgList {
+		for _, v := range g.VdMsgList {
+			if g.Joining {
+				ill++
+				c.Change(func(tx store.Tx) error {
+					return tx.SetHealth(store.ObjVD, v.VdId, vda.Health{Error: true, Msg: "no answer"})
+				})
+			}
+		}
+	}
+	if ill == 0 {
+		t.Fatalf("no group of %s is joining", name)
+	}
+	list := must[*apiv1.ListDaReply](t)(client.ListDa(ctx, &apiv1.ListDaRequest{})).DaMsgList
+	for _, da := range append(list, seen()) {
+		if da.DaName == name && (da.Error || da.RedundancyState != string(vda.RedundancyFull)) {
+			t.Errorf("da %s is %s, in error %v (%s), as %d vds of a group that is joining are in error", name, da.RedundancyState, da.Error,
+				da.ErrorMsg, ill)
+		}
+	}
+	for _, g := range seen().GrpMsgList { // but it is shown
+		for _, v := range g.VdMsgList {
+			if v.Error != g.Joining {
+				t.Errorf("%v of a group that is joining: %v", v, g.Joining)
+			}
+		}
+	}
 }

@@ -199,7 +199,8 @@ func (t *sqlReader) LegsOf(daIDs []string) ([]vda.VD, error) {
 	if len(daIDs) == 0 {
 		return nil, nil
 	}
-	where := "mirror_id <> '' AND deleted = FALSE AND da_id IN (" + marks(len(daIDs)) + ") ORDER BY da_id, grp_idx, idx, id"
+	where := "mirror_id <> '' AND deleted = FALSE AND da_id IN (" + marks(len(daIDs)) + ") AND NOT EXISTS (SELECT 1 FROM vda_grp g " +
+		"WHERE g.da_id = vda_vd.da_id AND g.idx = vda_vd.grp_idx AND g.joining = TRUE) ORDER BY da_id, grp_idx, idx, id"
 	return listRows(t, &vdTable, where, anys(daIDs)...)
 }
 

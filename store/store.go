@@ -111,7 +111,7 @@ type Reader interface {
 	// Idx, without tombstones; nothing is locked.
 	AilingVDs(daIDs []string) ([]vda.VD, error)
 	// LegsOf returns the vds of mirrored arrays among these, by array, GrpIdx and
-	// Idx, without tombstones; nothing is locked.
+	// Idx, without tombstones and those of groups that are joining; nothing is locked.
 	LegsOf(daIDs []string) ([]vda.VD, error)
 	// MirrorsOf returns the mirrors of arrays, in no order; nothing is locked.
 	MirrorsOf(daIDs []string) ([]vda.Mirror, error)

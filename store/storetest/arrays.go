@@ -399,15 +399,19 @@ func testAilingVDs(t *testing.T, s *suite) {
 	})
 }
 
-// testLegsOf reads the legs of several arrays in one question, and no vd of a
-// striped one.
+// testLegsOf reads the legs of several arrays in one question, and no vd of a striped
+// one or of a group that is joining.
 func testLegsOf(t *testing.T, s *suite) {
 	a, b, striped := s.newCluster(t), s.newCluster(t), s.newCluster(t)
 	gone := newVD(b.da, b.pd)
 	gone.Deleted = true
+	joins := newVD(b.da, b.pd)
+	joins.GrpIdx = 7
 	s.update(t, func(tx store.Tx) error {
 		striped.vd.MirrorID = ""
-		return errors.Join(tx.UpdateVD(striped.vd), tx.InsertVD(gone),
+		return errors.Join(tx.UpdateVD(striped.vd), tx.InsertVD(gone), tx.InsertVD(joins),
+			tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: b.da.ID, Idx: 7, Joining: true}),
+			tx.InsertGrp(&vda.Grp{ID: store.NewID(), DAID: a.da.ID, Idx: 7, Joining: true}), // another array's
 			tx.InsertMirror(&vda.Mirror{ID: "x", DAID: a.da.ID, GrpIdx: 1, Size: 4 << 20, Gen: 2}),
 			tx.InsertMirror(&vda.Mirror{ID: "y", DAID: a.da.ID, Idx: 1, Size: 6 << 20, Gen: 1}),
 			tx.InsertMirror(&vda.Mirror{ID: "z", DAID: b.da.ID, Size: 8 << 20, Gen: 1}))

@@ -20,7 +20,7 @@ import (
 
 var (
 	seedFlag    = flag.Uint64("seed", 0, "run this seed alone and print its event log")
-	seedsFlag   = flag.Int("seeds", 6, "run so many seeds, from -from on")
+	seedsFlag   = flag.Int("seeds", defaultSeeds, "run so many seeds, from -from on")
 	fromFlag    = flag.Uint64("from", 1, "the first of the seeds")
 	kindsFlag   = flag.String("kinds", "", "make only these kinds of faults, separated by commas")
 	redFlag     = flag.String("redundancy", "any", "redundancy of the arrays: none, mirror:2, mirror:3 or any")
@@ -177,28 +177,5 @@ func TestSeeds(t *testing.T) {
 		*seedsFlag, time.Since(begin).Round(time.Second), failed, total, moves, writes, reads, again)
 	if writes == 0 || *seedsFlag >= 6 && (moves == 0 || again == 0) {
 		t.Error("nothing happened: the simulation is broken")
-	}
-}
-
-// TestNamedSeeds runs what was found once. A seed means what it meant as long
-// as the table of kinds stays as it is.
-func TestNamedSeeds(t *testing.T) {
-	file := schema(t)
-	for _, c := range []struct {
-		seed  uint64
-		kinds string
-		story string
-	}{
-		{286, "", "A cn's data plane hung for 15 s while its agent looked at connections; the next look came five minutes later, and so long " +
-			"an array's paths stayed closed whose vd was connected again."},
-		{125, "", "A secondary hung; its host sent its writes to the primary instead, and newer ones after them; when the secondary ran on it " +
-			"took the old ones from its sockets and passed them on to the primary, which no fence keeps from writing."},
-		{27, "isolate,cut,hang", "A secondary was isolated for a moment longer than its hosts and its own connection to the primary waited; " +
-			"back again it sent the hosts' writes once more that had waited in it, after the hosts had sent newer ones elsewhere."},
-		{2019, "", "A dn's agent was killed twice; in between, acknowledged changes stood in its journal behind lines of before, with which " +
-			"the second start took them away, so that the dn admitted an older term."},
-	} {
-		cfg := Config{Seed: c.seed, Schema: file, Kinds: kindsOf(c.kinds)}
-		report(t, &cfg, run(t, cfg))
 	}
 }

@@ -77,7 +77,7 @@ else
   unable "unit tests, race detector" "no gcc"
 fi
 stage "allocations" allocations
-stage "stories of the simulation" go test -count=1 -timeout 15m -skip 'TestSeeds|TestMirrors|TestNamedSeeds' ./sim
+stage "simulation: stories and seeds" go test -count=1 -timeout 15m ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
 stage "scale: what a change costs in a larger cluster" go test -tags e2e -count=1 -timeout 10m -v -run TestCostOfAChange ./test/scale
 if command -v rpm >/dev/null && command -v dpkg-deb >/dev/null && command -v systemd-analyze >/dev/null; then

@@ -31,6 +31,9 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 		if err := expFree(tx, da, exp, tags); err != nil {
 			return err
 		}
+		if err := formerHostsGone(tx, da, exp); err != nil {
+			return err
+		}
 		if exp.SnapName != "" {
 			snap, err := findSnapOf(tx, da, exp.SnapName)
 			if err != nil {

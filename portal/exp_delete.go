@@ -2,6 +2,8 @@ package portal
 
 import (
 	"context"
+	"slices"
+	"strings"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -129,4 +131,40 @@ func (s *Server) fenced(ctx context.Context, expID string) error {
 		}
 		return nil
 	})
+}
+
+// formerHostsGone refuses an exp that takes over the NQN of a deleted one before all
+// controllers have confirmed that that is gone. A secondary that has not still has a
+// connection to the primary for it: once the primary shows the NQN again, it would pass
+// on what the former hosts send. They may be hosts of the new one, too, to the same data.
+func formerHostsGone(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
+	exps, err := tx.ExpsOfDA(da.ID)
+	if err != nil {
+		return err
+	}
+	for i := range exps {
+		old := &exps[i]
+		same := old.SnapName == exp.SnapName && !slices.ContainsFunc(old.Hosts(), func(h string) bool { return !slices.Contains(exp.Hosts(), h) })
+		if !old.Deleted || old.NQN != exp.NQN || same {
+			continue
+		}
+		states, err := tx.ESsOfExp(old.ID)
+		if err != nil {
+			return err
+		}
+		for i := range states {
+			c, err := tx.Cntlr(states[i].CntlrID)
+			if err != nil {
+				return err
+			}
+			cn, err := tx.CN(c.CNID)
+			if err != nil {
+				return err
+			}
+			return vda.Errorf(vda.FailedPrecondition, "exp_name %s of da %s: the exp of that name is deleted, but cn %s has not confirmed that its hosts "+
+				"(%s) are disconnected, and they would get in again; choose another exp_name, or repeat the call when that cn answers",
+				exp.Name, da.Name, cn.Name, strings.Join(old.Hosts(), ", "))
+		}
+	}
+	return nil
 }

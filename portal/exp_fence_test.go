@@ -85,3 +85,54 @@ func TestFence(t *testing.T) {
 		return err
 	})
 }
+
+// TestFormerHostsOfAName: an exporter of a name that was another host's is not made while a
+// secondary may still have that host: its connection to the primary goes by the NQN, and
+// would pass on what it writes.
+func TestFormerHostsOfAName(t *testing.T) {
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 1, 2)
+	must[*apiv1.CreateDaReply](t)(client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 4 << 20, CntlrCnt: 2}))
+	da := must[*apiv1.GetDaReply](t)(client.GetDa(ctx, &apiv1.GetDaRequest{DaName: "da0"})).DaMsg
+	other := da.CntlrMsgList[0].CnName
+	if da.CntlrMsgList[0].Primary {
+		other = da.CntlrMsgList[1].CnName
+	}
+	secondary := c.Agent(other)
+	create := func(name, host string) error {
+		_, err := client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: name, InitiatorNqn: "nqn.2016-06.io.spdk:" + host})
+		return err
+	}
+	remove := func(name string, fence bool) {
+		t.Helper()
+		must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: name, Fence: fence}))
+	}
+	for _, fence := range []bool{true, false} {
+		if err := create("exp0", "former"); err != nil {
+			t.Fatal(err)
+		}
+		secondary.Stop()
+		remove("exp0", fence)
+		refusal(t, create("exp0", "next"), codes.FailedPrecondition, 8, "exp_name exp0", other, "nqn.2016-06.io.spdk:former", "another exp_name")
+		if err := create("exp1", "next"); err != nil { // of another name
+			t.Error(err)
+		}
+		remove("exp1", fence)
+		if err := create("exp0", "former"); err != nil { // the same host again
+			t.Error(err)
+		}
+		remove("exp0", fence)
+		refusal(t, create("exp0", "next"), codes.FailedPrecondition, 8, other) // two of the name are left
+		secondary.Start()
+		await(t, func() bool {
+			if create("exp0", "next") == nil {
+				return true
+			}
+			// A monitor would see to it; here, the call that is repeated.
+			must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "exp0", Fence: true}))
+			return false
+		})
+		remove("exp0", fence)
+	}
+}

@@ -145,22 +145,25 @@ func (s *Store) giveBack(clusters []uint32, m format.ClearMethod) {
 	}
 }
 
-// thaw lets the blobs' I/O go on. What was parked continues on a goroutine of
-// its own: the caller holds md.
+// thaw lets the blobs' I/O go on.
 func (s *Store) thaw(blobs ...*Blob) {
 	for _, b := range blobs {
-		parked := b.gate.thaw()
-		if len(parked) == 0 {
-			continue
-		}
-		go func() {
-			var batch bdev.Batch
-			for _, r := range parked {
-				b.Submit(r, &batch)
-			}
-			batch.Flush()
-		}()
+		s.resubmit(b, b.gate.thaw())
 	}
+}
+
+// resubmit has what was parked continue, on a goroutine of its own: the caller may hold md.
+func (s *Store) resubmit(b *Blob, parked []*bdev.Request) {
+	if len(parked) == 0 {
+		return
+	}
+	go func() {
+		var batch bdev.Batch
+		for _, r := range parked {
+			b.Submit(r, &batch)
+		}
+		batch.Flush()
+	}()
 }
 
 // Delete removes the blob and clears its clusters; see Remove.

@@ -24,7 +24,7 @@ type gate struct {
 
 	mu     sync.Mutex
 	parked []*bdev.Request // arrived while frozen
-	frozen int             // freezes not yet thawed; guarded by Store.md
+	frozen int             // freezes not yet thawed
 }
 
 const (
@@ -63,35 +63,57 @@ func (g *gate) park(r *bdev.Request) bool {
 
 // freeze holds new requests back and waits for those in flight.
 func (g *gate) freeze() {
-	g.frozen++
-	if g.frozen > 1 {
-		return
+	g.shut()
+	g.dry(time.Time{})
+}
+
+// freezeBy is freeze that gives up at a time: it undoes what it did and returns the
+// requests to submit again.
+func (g *gate) freezeBy(until time.Time) (parked []*bdev.Request, ok bool) {
+	g.shut()
+	if g.dry(until) {
+		return nil, true
 	}
-	old := g.state.Load()
-	g.state.Store((old ^ gatePhase) | gateFrozen)
-	g.dry(old & gatePhase)
+	return g.thaw(), false
+}
+
+// shut holds new requests back.
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.frozen++
+	if old := g.state.Load(); g.frozen == 1 {
+		g.state.Store((old ^ gatePhase) | gateFrozen)
+	}
 }
 
 // thaw undoes one freeze and returns the requests to submit again.
 func (g *gate) thaw() []*bdev.Request {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.frozen--
 	if g.frozen > 0 {
 		return nil
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.state.Store(g.state.Load() &^ gateFrozen)
 	parked := g.parked
 	g.parked = nil
 	return parked
 }
 
-func (g *gate) dry(phase uint32) {
-	for i := 0; g.inflight[phase].n.Load() != 0; i++ {
+// dry waits for the requests in flight while the gate is shut; zero: as long as it takes. It
+// reports that there are none. Another may be waiting for the same ones.
+func (g *gate) dry(until time.Time) bool {
+	old := g.state.Load()&gatePhase ^ gatePhase
+	for i := 0; g.inflight[old].n.Load() != 0; i++ {
 		if i < 100 {
 			runtime.Gosched()
-		} else {
-			time.Sleep(min(time.Duration(i-99)*10*time.Microsecond, time.Millisecond))
+			continue
 		}
+		if !until.IsZero() && !time.Now().Before(until) {
+			return false
+		}
+		time.Sleep(min(time.Duration(i-99)*10*time.Microsecond, time.Millisecond))
 	}
+	return true
 }

@@ -18,14 +18,19 @@ import (
 // b says. EINVAL for a read-only blob, EBUSY while another operation is under
 // way.
 func (b *Blob) Snapshot(xattrs []format.Xattr) (*Blob, error) {
-	snap, err := b.snapshot(xattrs)
+	return b.snapshotIn(nil, xattrs)
+}
+
+// snapshotIn is Snapshot while I/O is held; nil: it holds it by itself.
+func (b *Blob) snapshotIn(h *Hold, xattrs []format.Xattr) (*Blob, error) {
+	snap, err := b.snapshot(h, xattrs)
 	if err == nil {
 		b.moved()
 	}
 	return snap, err
 }
 
-func (b *Blob) snapshot(xattrs []format.Xattr) (*Blob, error) {
+func (b *Blob) snapshot(h *Hold, xattrs []format.Xattr) (*Blob, error) {
 	s := b.store
 	s.md.Lock()
 	defer s.md.Unlock()
@@ -43,6 +48,9 @@ func (b *Blob) snapshot(xattrs []format.Xattr) (*Blob, error) {
 	}
 	b.gate.freeze()
 	defer s.thaw(b)
+	if h != nil && h.Ended() { // else nothing has been let through since it began
+		return nil, ErrHoldEnded
+	}
 	old := b.clusters.Load()
 	snap, err := s.createBlob(m, old, append([]uint32{}, b.table...))
 	if err != nil {

@@ -1,6 +1,9 @@
 package spdk
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // LvstoreCreate are the parameters of bdev_lvol_create_lvstore. It writes to
 // the bdev at once, whatever was on it.
@@ -159,5 +162,30 @@ func (a API) BdevLvolSnapshot(ctx context.Context, lvol, snapshotName string) (s
 	return ask[string](ctx, a, "bdev_lvol_snapshot", struct {
 		Lvol     string `json:"lvol_name"`
 		Snapshot string `json:"snapshot_name"` // at most 63 bytes
+	}{lvol, snapshotName})
+}
+
+// VdaLvolSnapshotHold is BdevLvolSnapshot that holds the lvol's I/O from the snapshot's
+// moment until VdaLvolRelease, for limit at most. -110 when that was not possible in time:
+// there is no snapshot then, and nothing is held; -16 while it is held for another.
+func (a API) VdaLvolSnapshotHold(ctx context.Context, lvol, snapshotName string, limit time.Duration) (string, error) {
+	return ask[string](ctx, a, "vda_lvol_snapshot_hold", struct {
+		Lvol     string `json:"lvol_name"`
+		Snapshot string `json:"snapshot_name"`
+		Limit    int64  `json:"limit_ms"`
+	}{lvol, snapshotName, limit.Milliseconds()})
+}
+
+// LvolReleased is how the hold of an lvol's I/O ended.
+type LvolReleased struct {
+	InForce bool   `json:"in_force"` // it was held from the snapshot's moment until it was released
+	HeldUS  uint64 `json:"held_us"`
+}
+
+// VdaLvolRelease ends what VdaLvolSnapshotHold began.
+func (a API) VdaLvolRelease(ctx context.Context, lvol, snapshotName string) (LvolReleased, error) {
+	return ask[LvolReleased](ctx, a, "vda_lvol_release", struct {
+		Lvol     string `json:"lvol_name"`
+		Snapshot string `json:"snapshot_name"`
 	}{lvol, snapshotName})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"syscall"
+	"time"
 
 	"github.com/virtual-disk-array/vda/module/lvol"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
@@ -20,6 +21,11 @@ func lvolMethods() []*Method {
 			growLvol, slow),
 		method("bdev_lvol_set_read_only", "Makes an lvol refuse writes for good.", readOnlyLvol, slow),
 		method("bdev_lvol_snapshot", "Makes a snapshot of an lvol; returns its UUID.", snapshotLvol, slow),
+		method("vda_lvol_snapshot_hold", "Makes a snapshot of an lvol and holds the lvol's I/O from the snapshot's moment until "+
+			"vda_lvol_release, so that snapshots of several lvols, also of several processes, show one moment; returns its UUID. -110 when "+
+			"that was not possible within limit_ms; then there is no snapshot, and nothing is held.", snapshotHoldLvol, slow),
+		method("vda_lvol_release", "Ends the hold that vda_lvol_snapshot_hold began. Returns in_force and held_us: a snapshot is of one "+
+			"moment with others only if in_force is true of all.", releaseLvol, returns(releaseLvolReply{})),
 		method("bdev_lvol_clone", "Makes a writable lvol on a snapshot; returns its UUID.", cloneLvol, slow),
 		method("bdev_lvol_clone_bdev",
 			"Makes a writable lvol on a bdev outside the lvstore, which must not be written to any more; returns its UUID.", cloneBdev, slow),
@@ -143,6 +149,49 @@ func snapshotLvol(_ context.Context, t *Target, p snapshotParams) (any, error) {
 		return nil, lvolError(err)
 	}
 	return s.UUID().String(), nil
+}
+
+type snapshotHoldParams struct {
+	Lvol     string `rpc:"lvol_name" doc:"UUID or alias of the lvol"`
+	Snapshot string `rpc:"snapshot_name" doc:"name of the snapshot"`
+	Limit    uint32 `rpc:"limit_ms" doc:"milliseconds from the beginning of the hold to its end by itself, 1 to 10000"`
+}
+
+// maxHold bounds what hosts may be made to wait, in ms: they give a command up after 30 s.
+const maxHold = 10000
+
+func snapshotHoldLvol(_ context.Context, t *Target, p snapshotHoldParams) (any, error) {
+	if p.Limit == 0 || p.Limit > maxHold {
+		return nil, jsonrpc.Errno(syscall.EINVAL, fmt.Sprintf("limit_ms %d must lie in 1 to %d", p.Limit, maxHold))
+	}
+	v, err := t.lvol(p.Lvol)
+	if err != nil {
+		return nil, err
+	}
+	s, err := v.SnapshotHold(p.Snapshot, time.Duration(p.Limit)*time.Millisecond)
+	if err != nil {
+		return nil, jsonrpc.AsError(err)
+	}
+	return s.UUID().String(), nil
+}
+
+type releaseLvolParams struct {
+	Lvol     string `rpc:"lvol_name" doc:"UUID or alias of the lvol"`
+	Snapshot string `rpc:"snapshot_name" doc:"name of the snapshot that its I/O is held for"`
+}
+
+type releaseLvolReply struct {
+	InForce bool   `json:"in_force" doc:"the lvol's I/O was held from the snapshot's moment until now"`
+	HeldUS  uint64 `json:"held_us" doc:"microseconds for which it was held"`
+}
+
+func releaseLvol(_ context.Context, t *Target, p releaseLvolParams) (any, error) {
+	v, err := t.lvol(p.Lvol)
+	if err != nil {
+		return nil, err
+	}
+	held, inForce := v.Release(p.Snapshot)
+	return releaseLvolReply{inForce, uint64(held.Microseconds())}, nil
 }
 
 type cloneParams struct {

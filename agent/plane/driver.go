@@ -80,6 +80,12 @@ type Disks interface {
 	MaySnapshot(head *spdk.BdevLvol) error
 	// MayDeleteSnapshot says the same of the deletion of a snapshot.
 	MayDeleteSnapshot(snap *spdk.BdevLvol) error
+	// SnapshotHold takes a snapshot of a volume and holds its I/O, by whatever path, from
+	// the snapshot's moment until Unhold, for limit at most. After an error nothing is held.
+	// The error says why the data plane cannot.
+	SnapshotHold(ctx context.Context, vol, name string, limit time.Duration) error
+	// Unhold ends that, and reports whether the I/O was held until then.
+	Unhold(ctx context.Context, vol, name string) (spdk.LvolReleased, error)
 }
 
 // Target is how a data plane exports. A subsystem is named by its NQN.

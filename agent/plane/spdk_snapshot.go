@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/virtual-disk-array/vda/spdk"
 )
@@ -52,4 +53,15 @@ func (d *spdkTgt) MayDeleteSnapshot(snap *spdk.BdevLvol) error {
 			"it is deleted when the primary is on a node that runs vda_tgt, or with the array")
 	}
 	return nil
+}
+
+// SnapshotHold: SPDK cannot hold a volume's I/O.
+func (d *spdkTgt) SnapshotHold(context.Context, string, string, time.Duration) error {
+	return errors.New("its primary's data plane is SPDK, which cannot hold an array's I/O while others are snapshotted; " +
+		"move the primary to a node that runs vda_tgt, or take the snapshots one by one")
+}
+
+// Unhold: nothing is held.
+func (d *spdkTgt) Unhold(context.Context, string, string) (spdk.LvolReleased, error) {
+	return spdk.LvolReleased{}, nil
 }

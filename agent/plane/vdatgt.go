@@ -20,6 +20,7 @@ type vdaTgt struct {
 	appends bool // has vda_raid_append
 	singles bool // has vda_nvmf_set_single_association
 	counts  bool // has vda_get_iostat
+	holds   bool // has vda_lvol_snapshot_hold
 	proves  bool // authenticates
 
 	mu sync.Mutex
@@ -31,7 +32,8 @@ type vdaTgt struct {
 func newVDATgt(c Config, k Kind) *vdaTgt {
 	return &vdaTgt{Config: c, retires: k.has("vda_nvmf_retire_subsystem"), mirrors: k.has("vda_mirror_create"),
 		grows: k.has("vda_lvol_grow"), appends: k.has("vda_raid_append"), singles: k.has("vda_nvmf_set_single_association"),
-		counts: k.has("vda_get_iostat"), proves: k.authenticates(), retired: map[string]bool{}}
+		counts: k.has("vda_get_iostat"), holds: k.has("vda_lvol_snapshot_hold"), proves: k.authenticates(),
+		retired: map[string]bool{}}
 }
 
 // Transport: vda_tgt takes hosts' keep-alive time-outs as they are and answers
@@ -102,6 +104,22 @@ func (d *vdaTgt) SnapshotNeedsQuiet() bool { return false }
 func (d *vdaTgt) MaySnapshot(*spdk.BdevLvol) error { return nil }
 
 func (d *vdaTgt) MayDeleteSnapshot(*spdk.BdevLvol) error { return nil }
+
+func (d *vdaTgt) SnapshotHold(ctx context.Context, vol, name string, limit time.Duration) error {
+	if !d.holds {
+		return errors.New("its primary runs a vda_tgt that is too old to hold an array's I/O while others are snapshotted; update it, " +
+			"or move the primary to a node whose is newer")
+	}
+	_, err := d.API.VdaLvolSnapshotHold(ctx, vol, name, limit)
+	return err
+}
+
+func (d *vdaTgt) Unhold(ctx context.Context, vol, name string) (spdk.LvolReleased, error) {
+	if !d.holds {
+		return spdk.LvolReleased{}, nil
+	}
+	return d.API.VdaLvolRelease(ctx, vol, name)
+}
 
 func (d *vdaTgt) Open(ctx context.Context, o Opening) error {
 	if err := o.Admit(ctx); err != nil {

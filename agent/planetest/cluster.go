@@ -57,6 +57,7 @@ type Plane struct {
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
 	mirrors map[string]*spdk.Mirror
+	holds   map[string]hold
 	pending map[string]int // names of lvols that are being made, while hooks hold that up
 	subs    map[string]*subsystem
 	ana     map[string]string
@@ -141,7 +142,7 @@ func (p *Plane) Boot() {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.bdevs, p.ctrlrs, p.raids = map[string]*bdev{}, map[string]*ctrlr{}, map[string]*raid{}
-	p.mirrors, p.pending = map[string]*spdk.Mirror{}, map[string]int{}
+	p.mirrors, p.pending, p.holds = map[string]*spdk.Mirror{}, map[string]int{}, map[string]hold{}
 	p.subs, p.ana = map[string]*subsystem{}, map[string]string{}
 	p.retired, p.keyring = map[string]bool{}, map[string]string{}
 	if p.c.live != nil && p.swaps {

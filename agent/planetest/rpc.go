@@ -31,6 +31,7 @@ type params struct {
 	NewName      string              `json:"new_name"`
 	ClusterSz    uint64              `json:"cluster_sz"`
 	SizeInMiB    uint64              `json:"size_in_mib"`
+	LimitMS      uint32              `json:"limit_ms"`
 	StripSizeKB  uint32              `json:"strip_size_kb"`
 	RaidLevel    string              `json:"raid_level"`
 	BaseBdevs    []string            `json:"base_bdevs"`
@@ -225,6 +226,8 @@ func init() {
 		"vda_lvol_grow":            {true, (*Plane).growLvol},
 		"bdev_lvol_snapshot":       {true, (*Plane).snapshotLvol},
 		"bdev_lvol_clone":          {true, (*Plane).cloneLvol},
+		"vda_lvol_snapshot_hold":   {true, (*Plane).snapshotHoldLvol},
+		"vda_lvol_release":         {true, (*Plane).releaseLvol},
 
 		"bdev_nvme_set_options": {true, func(p *Plane, a *params) (any, error) {
 			if a.KeepAliveMS > 0 {

@@ -22,6 +22,9 @@ type Volume struct {
 	registered atomic.Bool // there is a bdev
 
 	name string // guarded by st.m.mu
+	// The last hold, and for which snapshot; guarded by st.m.mu.
+	hold    *blobstore.Hold
+	heldFor string
 }
 
 // volumeOf reads a volume's identity. A blob without a UUID is called after

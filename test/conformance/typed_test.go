@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -190,6 +192,16 @@ func typedLvols(t *testing.T, p *plane) {
 		if b := must[*spdk.Bdev](t)(p.BdevGet(ctx, "lvs/e", 0)); b.Bytes() != 10<<20 {
 			t.Errorf("after growth: %+v", b)
 		}
+	}
+	if p.kind == "vda" {
+		must[string](t)(p.VdaLvolSnapshotHold(ctx, "lvs/a", "h", 10*time.Second))
+		if _, err := p.VdaLvolSnapshotHold(ctx, "lvs/a", "i", time.Second); spdk.Code(err) != -int(syscall.EBUSY) {
+			t.Errorf("an lvol that is held is held again: %v", err)
+		}
+		if h := must[spdk.LvolReleased](t)(p.VdaLvolRelease(ctx, "lvs/a", "h")); !h.InForce || h.HeldUS == 0 {
+			t.Errorf("the hold: %+v", h)
+		}
+		p.ok(p.BdevLvolDelete(ctx, "lvs/h"))
 	}
 	must[string](t)(p.BdevMallocCreate(ctx, spdk.MallocCreate{Name: "O", BlockSize: 4096, NumBlocks: 512}))
 	must[string](t)(p.BdevLvolCloneBdev(ctx, "O", "lvs", "x"))

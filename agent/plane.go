@@ -127,6 +127,14 @@ func (p *Plane) Close() error {
 	return err
 }
 
+// WatchMirrors waits for a change of mirrors, as spdk.API.VdaMirrorWatch does, and no
+// longer than ctx: nothing is left behind that a pass would have to wait for.
+func (p *Plane) WatchMirrors(ctx context.Context, changes uint64, timeout time.Duration) (*spdk.MirrorNews, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout+p.cfg.CallTimeout)
+	defer cancel()
+	return p.probes.VdaMirrorWatch(ctx, changes, timeout)
+}
+
 // Status returns what is known of the data plane.
 func (p *Plane) Status() PlaneStatus {
 	p.mu.Lock()

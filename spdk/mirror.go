@@ -169,6 +169,25 @@ func (a API) VdaMirrorWait(ctx context.Context, mirror string, changes uint64, t
 	}{mirror, changes, timeout.Milliseconds()})
 }
 
+// MirrorNews is what has become of mirrors.
+type MirrorNews struct {
+	Changes uint64 `json:"changes"` // of the next call
+	All     bool   `json:"all"`     // Mirrors has all; false: those that it lacks are as they were
+	// Mirrors have changed, or bytes of them are copied, repaired or scrubbed, or they
+	// have legs that are lost or not connected.
+	Mirrors []Mirror `json:"mirrors"`
+}
+
+// VdaMirrorWatch returns mirrors that have changed since a call that returned these
+// Changes, when there is one, or after the timeout: 30 s for 0, 60 s at most. All
+// mirrors are returned at once for 0, and when the data plane is another process.
+func (a API) VdaMirrorWatch(ctx context.Context, changes uint64, timeout time.Duration) (*MirrorNews, error) {
+	return ask[*MirrorNews](ctx, a, "vda_mirror_watch", struct {
+		Changes uint64 `json:"changes,omitempty"`
+		Timeout int64  `json:"timeout_ms,omitempty"`
+	}{changes, timeout.Milliseconds()})
+}
+
 // MirrorOptions are the parameters of vda_mirror_set_options.
 type MirrorOptions struct {
 	Name   string `json:"name,omitempty"`  // "": all mirrors of the node together, beside the bound of each

@@ -23,6 +23,8 @@ func mirrorMethods() []*Method {
 			returns(mirror.Status{})),
 		method("vda_mirror_wait", "Waits until the state of a mirror's legs is another, and returns it.", mirrorWait, slow,
 			returns(mirror.Status{})),
+		method("vda_mirror_watch", "Waits until the state of any mirror is another, and returns those that have changed.", mirrorWatch, slow,
+			optional, returns(mirror.News{})),
 		method("vda_mirror_set_options", "Changes how much is copied, repaired and scrubbed per second; hosts' I/O goes first in any case.",
 			mirrorOptions),
 		method("vda_mirror_scrub", "Begins to compare all members of a mirror, or ends that. Of three members, one that differs from "+
@@ -137,13 +139,28 @@ func mirrorWait(ctx context.Context, t *Target, p mirrorWaitParams) (any, error)
 	if err != nil {
 		return nil, err
 	}
-	limit := 30 * time.Second
-	if p.Timeout > 0 {
-		limit = min(time.Duration(p.Timeout)*time.Millisecond, mirrorWaitLimit)
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, mirrorWaitTime(p.Timeout))
 	defer cancel()
 	return m.Wait(ctx, p.Changes), nil
+}
+
+// mirrorWaitTime is how long a call waits that says so many milliseconds.
+func mirrorWaitTime(ms uint32) time.Duration {
+	if ms == 0 {
+		return 30 * time.Second
+	}
+	return min(time.Duration(ms)*time.Millisecond, mirrorWaitLimit)
+}
+
+type mirrorWatchParams struct {
+	Changes uint64 `rpc:"changes,optional" doc:"changes of the last reply; 0, or those of another process: all mirrors are returned at once"`
+	Timeout uint32 `rpc:"timeout_ms,optional" doc:"milliseconds until a reply though nothing has changed; default 30000, at most 60000"`
+}
+
+func mirrorWatch(ctx context.Context, t *Target, p mirrorWatchParams) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, mirrorWaitTime(p.Timeout))
+	defer cancel()
+	return t.mirrors.Wait(ctx, p.Changes), nil
 }
 
 type mirrorOptionsParams struct {

@@ -53,6 +53,7 @@ type Agent struct {
 	standings map[string]*standing    // of the primaries, by controller
 	standBys  map[string]standBy      // of secondaries, by controller
 	mirrors   map[string]*spdk.Mirror // of the data plane, by name
+	otherSet  chan struct{}           // a token when the set has changed since mirrors were judged
 	told      []*apiv1.MirrorState    // that monitors have been had to ask for
 	copying   copying                 // how fast legs are copied to
 	unread    map[string]string       // what legs cannot be given, as nobody can read it, by controller
@@ -81,7 +82,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}),
+	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), otherSet: make(chan struct{}, 1),
 		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}, snaps: map[string]snapNote{}, snapCalls: map[string]*snapCall{},
 		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}, dials: map[string]*dial{},
 		clones: map[string]*cloneCopy{}, wide: map[string]int{}, joined: map[string]uint64{}}

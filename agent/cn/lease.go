@@ -130,6 +130,10 @@ func (a *Agent) restand() {
 		}
 		a.standings[id] = s
 	}
+	select {
+	case a.otherSet <- struct{}{}:
+	default:
+	}
 }
 
 // guard carries out what assess finds.

@@ -2,8 +2,10 @@ package cn
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -13,31 +15,104 @@ import (
 	"github.com/virtual-disk-array/vda/spdk"
 )
 
-// reportInterval is how often mirrors are looked at. I/O of a mirror waits from
-// the loss of a leg until a monitor that was told has decided.
+// How long a call waits for news of mirrors: what bytes are moved is not news, and
+// what legs are not connected for may become something else without any.
+const (
+	newsWait   = 10 * time.Second
+	movingWait = time.Second
+)
+
+// reportInterval is how long nothing is asked when there is nothing to ask, or no
+// answer.
 const reportInterval = 50 * time.Millisecond
 
-// watchMirrors looks at what the data plane says of the mirrors of this node's
-// primaries, and has monitors hear of a change at once, until ctx ends. On a data
-// plane with many mirrors it takes no more than a tenth of the time, up to
+// watchMirrors has monitors hear at once of what becomes of the mirrors of this node's
+// primaries, until ctx ends: I/O of a mirror waits from the loss of a leg until a
+// monitor that was told has decided. It asks the data plane to answer when there is
+// something new, so nothing is lost to an interval, and nothing is asked while nothing
+// happens. Of many mirrors it judges no more than a tenth of the time, with pauses up to
 // maxWatchPause.
 func (a *Agent) watchMirrors(ctx context.Context) {
-	pause := reportInterval
-	for sleep(ctx, pause) == nil {
-		pause = reportInterval
+	news := make(chan []spdk.Mirror)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { a.followMirrors(ctx, news) })
+	for {
 		var l []spdk.Mirror
-		if a.Plane.Ready() == nil && a.Plane.Driver().Mirrors() && a.hasMirrors() {
-			begin := time.Now()
-			var err error
-			if l, err = a.Plane.VdaMirrorGetBdevs(ctx, ""); err != nil {
-				continue // the heartbeat says so
-			}
-			pause = max(pause, min(10*time.Since(begin), maxWatchPause))
+		told := false
+		select {
+		case <-ctx.Done():
+			return
+		case l = <-news:
+			told = true
+		case <-a.otherSet:
 		}
-		if a.noteMirrors(l) {
+		begin := time.Now()
+		if told {
+			a.keepMirrorStates(l)
+		}
+		if a.judgeMirrors() {
 			a.Tell()
 		}
+		if sleep(ctx, min(10*time.Since(begin), maxWatchPause)) != nil {
+			return
+		}
 	}
+}
+
+// followMirrors asks the data plane for what becomes of mirrors, and sends all that it
+// knows of them each time that it answers.
+func (a *Agent) followMirrors(ctx context.Context, news chan<- []spdk.Mirror) {
+	known, changes := map[string]spdk.Mirror{}, uint64(0)
+	for pause := time.Duration(0); sleep(ctx, pause) == nil; {
+		pause = reportInterval
+		if a.Plane.Ready() != nil || !a.Plane.Driver().Mirrors() || !a.hasMirrors() {
+			if changes = 0; len(known) == 0 {
+				continue
+			}
+			clear(known)
+		} else {
+			wait := newsWait
+			if moving(known) {
+				wait = movingWait
+			}
+			n, err := a.Plane.WatchMirrors(ctx, changes, wait)
+			switch {
+			case spdk.IsMethodNotFound(err): // a vda_tgt of before, until it is updated too
+				l, err := a.Plane.VdaMirrorGetBdevs(ctx, "")
+				if err != nil {
+					continue
+				}
+				n = &spdk.MirrorNews{All: true, Mirrors: l}
+			case err != nil:
+				continue // the heartbeat says so
+			default:
+				pause = 0
+			}
+			changes = n.Changes
+			if n.All {
+				clear(known)
+			}
+			for _, m := range n.Mirrors {
+				known[m.Name] = m
+			}
+		}
+		select {
+		case news <- slices.Collect(maps.Values(known)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// moving reports that what is known of mirrors may become another without news.
+func moving(known map[string]spdk.Mirror) bool {
+	for _, m := range known {
+		if m.Repair > 0 || m.Scrub.State == "running" ||
+			slices.ContainsFunc(m.Legs, func(l spdk.MirrorLegState) bool { return l.Lost || l.Lack > 0 || l.Why != "" }) {
+			return true
+		}
+	}
+	return false
 }
 
 // hasMirrors reports that a primary of this node has mirrors.
@@ -52,9 +127,8 @@ func (a *Agent) hasMirrors() bool {
 	return false
 }
 
-// noteMirrors keeps what the data plane says of its mirrors, and reports that
-// there is something new for monitors.
-func (a *Agent) noteMirrors(l []spdk.Mirror) (news bool) {
+// keepMirrorStates keeps what the data plane says of its mirrors.
+func (a *Agent) keepMirrorStates(l []spdk.Mirror) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.mirrors = make(map[string]*spdk.Mirror, len(l))
@@ -62,6 +136,12 @@ func (a *Agent) noteMirrors(l []spdk.Mirror) (news bool) {
 		a.mirrors[l[i].Name] = &l[i]
 	}
 	a.copying.note(time.Now(), l)
+}
+
+// judgeMirrors reports that there is something new for monitors.
+func (a *Agent) judgeMirrors() (news bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	now := a.report()
 	news = !slices.EqualFunc(a.told, now, func(x, y *apiv1.MirrorState) bool { return proto.Equal(x, y) })
 	a.told = now

@@ -58,6 +58,7 @@ type Plane struct {
 	raids   map[string]*raid
 	mirrors map[string]*spdk.Mirror
 	holds   map[string]hold
+	news    mirrorNews     // of these
 	pending map[string]int // names of lvols that are being made, while hooks hold that up
 	subs    map[string]*subsystem
 	ana     map[string]string

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/virtual-disk-array/vda/spdk"
 	"github.com/virtual-disk-array/vda/spdk/jsonrpc"
@@ -22,6 +23,7 @@ var mirrorMethods = map[string]handler{
 		}
 		return nil, errNoDev
 	}},
+	"vda_mirror_watch": {false, (*Plane).watchMirrors},
 	"vda_mirror_set_options": {true, func(p *Plane, a *params) (any, error) {
 		m := p.mirrors[a.Name]
 		if m == nil {
@@ -181,6 +183,64 @@ func (p *Plane) getMirrors(a *params) (any, error) {
 		return nil, errNoDev
 	}
 	return list, nil
+}
+
+// mirrorNews counts what was seen of the mirrors of a run.
+type mirrorNews struct {
+	run     int
+	n, gone uint64
+	seen    map[string]uint64 // Changes by name
+	at      map[string]uint64 // the number that they had
+}
+
+// lookEvery is how often a plane looks for changes while somebody waits for one.
+const lookEvery = 50 * time.Millisecond
+
+// watchMirrors waits for a change, as vda_tgt does.
+func (p *Plane) watchMirrors(a *params) (any, error) {
+	run := p.run
+	for left := time.Duration(a.TimeoutMS) * time.Millisecond; ; left -= lookEvery {
+		p.lookForNews()
+		n := &p.news
+		all := a.Changes < n.gone || a.Changes > n.n
+		if n.n == a.Changes && left > 0 {
+			if p.c.sleep(min(left, lookEvery)); p.run != run || !p.up {
+				return nil, errIO
+			}
+			continue
+		}
+		out := spdk.MirrorNews{Changes: n.n, All: all, Mirrors: []spdk.Mirror{}}
+		for name, m := range p.mirrors {
+			if all || n.at[name] > a.Changes || slices.ContainsFunc(m.Legs, func(l spdk.MirrorLegState) bool { return l.Lost || l.Why != "" }) {
+				out.Mirrors = append(out.Mirrors, *m)
+			}
+		}
+		return out, nil
+	}
+}
+
+// lookForNews looks at all mirrors, and counts what has changed.
+func (p *Plane) lookForNews() {
+	n := &p.news
+	if n.run != p.run || n.seen == nil {
+		first := uint64(p.run) << 32
+		*n = mirrorNews{run: p.run, n: first, gone: first, seen: map[string]uint64{}, at: map[string]uint64{}}
+	}
+	for name, m := range p.mirrors {
+		p.lookAt(m)
+		if was, known := n.seen[name]; !known || was != m.Changes {
+			n.n++
+			n.seen[name], n.at[name] = m.Changes, n.n
+		}
+	}
+	for name := range n.seen {
+		if p.mirrors[name] == nil {
+			n.n++
+			n.gone = n.n
+			delete(n.seen, name)
+			delete(n.at, name)
+		}
+	}
 }
 
 // lookAt finds out which legs are lost, and returns the state.

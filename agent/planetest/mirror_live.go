@@ -167,6 +167,7 @@ var liveMirrorMethods = map[string]handler{
 	"vda_mirror_delete":      {true, (*Plane).deleteLiveMirror},
 	"vda_mirror_get_bdevs":   {false, (*Plane).getLiveMirrors},
 	"vda_mirror_wait":        {false, (*Plane).waitLiveMirror},
+	"vda_mirror_watch":       {false, (*Plane).watchLiveMirrors},
 	"vda_mirror_set_options": {true, (*Plane).setMirrorOptions},
 }
 
@@ -295,6 +296,21 @@ func (p *Plane) waitLiveMirror(a *params) (any, error) {
 		return nil
 	})
 	return p.shown(s), err
+}
+
+func (p *Plane) watchLiveMirrors(a *params) (any, error) {
+	var n mirror.News
+	ms := p.real
+	err := p.outside(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(a.TimeoutMS)*time.Millisecond)
+		defer cancel()
+		n = ms.mod.Wait(ctx, a.Changes)
+		return nil
+	})
+	for i := range n.Mirrors {
+		n.Mirrors[i] = p.shown(n.Mirrors[i])
+	}
+	return n, err
 }
 
 func (p *Plane) setMirrorOptions(a *params) (any, error) {

@@ -31,6 +31,7 @@ type Mirror struct {
 	retired  bool          // it is being taken apart
 	indirect int           // calls during which I/O may not go past the core
 	shown    uint64        // changes of the core that were told
+	newsAt   uint64        // the module's number of the last of them
 	base     uint64        // that earlier cores had
 	counted  core.Counters // by earlier cores
 	changed  chan struct{} // closed at the next one

@@ -97,11 +97,16 @@ type Module struct {
 	counted core.Counters // by mirrors that are gone
 	first   int           // the mirror that is told the time first
 	budget  budget
+	news    news
 	ticking chan struct{} // not nil while there are mirrors; closed to stop
 }
 
 // New returns a module without mirrors.
-func New(reg *bdev.Registry, log *slog.Logger) *Module { return &Module{reg: reg, log: log} }
+func New(reg *bdev.Registry, log *slog.Logger) *Module {
+	m := &Module{reg: reg, log: log}
+	m.news.begin()
+	return m
+}
 
 // Create assembles a mirror from the legs that are there and registers it. It
 // may not be online when Create returns: its I/O waits until it is. EINVAL for a
@@ -130,6 +135,9 @@ func (m *Module) Create(ctx context.Context, c Config) (*Mirror, error) {
 	m.mirrors = append(m.mirrors, x)
 	m.tick()
 	m.mu.Unlock()
+	x.mu.Lock()
+	x.noteNews()
+	x.mu.Unlock()
 	if err := m.reg.Register(x); err != nil {
 		x.release()
 		m.forget(x)
@@ -191,6 +199,7 @@ func (m *Module) forget(x *Mirror) {
 		m.counted.Add(x.counters())
 	}
 	m.mirrors = slices.DeleteFunc(m.mirrors, func(y *Mirror) bool { return y == x })
+	m.news.note(true)
 	if len(m.mirrors) == 0 && m.ticking != nil {
 		close(m.ticking)
 		m.ticking = nil

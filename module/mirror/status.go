@@ -97,6 +97,7 @@ func scrubStatus(c core.ScrubStatus) ScrubStatus {
 func (m *Mirror) show() {
 	if n := m.base + m.core.Changes(); n != m.shown {
 		m.shown = n
+		m.noteNews()
 		close(m.changed)
 		m.changed = make(chan struct{})
 	}

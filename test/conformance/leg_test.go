@@ -64,11 +64,18 @@ func lossOfALeg(t *testing.T, k kind, sig syscall.Signal) {
 	began := time.Now()
 	p.ok(goes.cmd.Process.Signal(sig))
 	s := &spdk.Mirror{}
+	news := must[*spdk.MirrorNews](t)(p.VdaMirrorWatch(ctx, 0, time.Second))
+	if !news.All || len(news.Mirrors) != 1 {
+		t.Errorf("the first call returns %+v, want all mirrors", news)
+	}
 	for end := time.Now().Add(time.Minute); len(s.Legs) < 2 || !s.Legs[1].Lost; {
 		if time.Now().After(end) {
 			t.Fatalf("the leg is not lost after a minute: %+v", s)
 		}
-		s = must[*spdk.Mirror](t)(p.VdaMirrorWait(ctx, "mir0", s.Changes, time.Second))
+		news = must[*spdk.MirrorNews](t)(p.VdaMirrorWatch(ctx, news.Changes, time.Second))
+		for i := range news.Mirrors {
+			s = &news.Mirrors[i]
+		}
 	}
 	took := time.Since(began)
 	t.Logf("%v: the mirror says so after %v: %s", sig, took.Round(time.Millisecond), s.Legs[1].Why)

@@ -34,8 +34,9 @@ var may = []struct{ name, imports string }{
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},
-	{"portal", "api array daemon daemon/httpd member pki placement portal/web program reason rpc store support syncer"},
-	{"portal/web", "api"},
+	{"portal", "api array daemon daemon/httpd member pki placement portal/guess portal/web program reason rpc store support syncer"},
+	{"portal/web", "api portal/guess"},
+	{"portal/guess", ""},
 	{"monitor", "api array daemon daemon/httpd member pki program reason rpc store syncer"},
 	{"store/dbcli", "pki program reason store syncer"},
 	{"syncer", "api array member pki placement reason rpc store"},

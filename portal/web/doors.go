@@ -11,13 +11,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/virtual-disk-array/vda/portal/guess"
 )
 
 // doors let in those who have the portal's token, and users. A session is a cookie
@@ -29,25 +29,12 @@ type doors struct {
 	cfg   Config
 	token [sha256.Size]byte // of Config.Token
 	seal  cipher.AEAD
-
-	mu     sync.Mutex
-	failed map[string]failures // by where they come from, as origin has it
-}
-
-// failures are attempts with a wrong token that count against the next ones.
-type failures struct {
-	n     int
-	since time.Time // when n was last reckoned
+	wrong guess.Limiter // by where tokens come from
 }
 
 const (
 	cookieName  = "vda_session"
 	sessionTime = 12 * time.Hour
-	// maxFailed wrong tokens of one origin are looked at at once, and one more every
-	// forgiven. Of more than maxOrigins at once none is remembered.
-	maxFailed  = 10
-	forgiven   = 3 * time.Second
-	maxOrigins = 10000
 )
 
 func newDoors(cfg Config) *doors {
@@ -61,7 +48,7 @@ func newDoors(cfg Config) *doors {
 	if err != nil {
 		panic(err) // AES has 16-byte blocks
 	}
-	return &doors{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), seal: seal, failed: map[string]failures{}}
+	return &doors{cfg: cfg, token: sha256.Sum256([]byte(cfg.Token)), seal: seal, wrong: guess.Limiter{Most: 10, Forgiven: 3 * time.Second}}
 }
 
 // Why a token is not taken.
@@ -72,70 +59,21 @@ var (
 
 // admit says whose token it is: user is it itself for a user's, "" for the portal's.
 func (d *doors) admit(ctx context.Context, token, peer string) (user string, err error) {
-	from := origin(peer)
-	if d.counted(from, time.Now()) >= maxFailed {
+	from := guess.Origin(peer)
+	if !d.wrong.Try(from) {
 		return "", errBusy
 	}
-	if known, err := d.cfg.User(ctx, token); err != nil {
-		return "", err
-	} else if known {
-		return token, nil
+	if known, err := d.cfg.User(ctx, token); err != nil || known {
+		d.wrong.Right(from)
+		return token, err
 	}
 	sum := sha256.Sum256([]byte(token))
 	if !d.cfg.Secured() && subtle.ConstantTimeCompare(sum[:], d.token[:]) == 1 {
+		d.wrong.Right(from)
 		return "", nil
 	}
-	d.count(from, time.Now())
 	d.cfg.Log.Warn("a wrong token was refused", "peer", peer)
 	return "", errWrong
-}
-
-// origin is what wrong tokens are counted by, lest somebody who sends them keeps all
-// others out: an IPv4 address, or the 64 bits of an IPv6 one that a host does not choose.
-func origin(peer string) string {
-	ap, err := netip.ParseAddrPort(peer)
-	if err != nil {
-		return peer
-	}
-	addr := ap.Addr().Unmap().WithZone("")
-	if p, err := addr.Prefix(64); err == nil && addr.Is6() {
-		return p.String()
-	}
-	return addr.String()
-}
-
-// counted is how many wrong tokens count against the next one of an origin.
-func (d *doors) counted(from string, now time.Time) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.failed[from].at(now).n
-}
-
-// count counts a wrong token.
-func (d *doors) count(from string, now time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if _, known := d.failed[from]; !known && len(d.failed) >= maxOrigins {
-		for o, f := range d.failed {
-			if f.at(now).n == 0 {
-				delete(d.failed, o)
-			}
-		}
-		if len(d.failed) >= maxOrigins {
-			clear(d.failed)
-		}
-	}
-	f := d.failed[from].at(now)
-	f.n++
-	d.failed[from] = f
-}
-
-// at is what counts at a time.
-func (f failures) at(now time.Time) failures {
-	if n := int(now.Sub(f.since) / forgiven); n > 0 {
-		return failures{n: max(f.n-n, 0), since: now}
-	}
-	return f
 }
 
 // session makes the cookie of a session that begins now.

@@ -20,6 +20,7 @@ var nouns = []struct{ name, short string }{
 	{"snap", "Snapshots: what was on a disk array at one moment"},
 	{"exp", "Exporters: the way of one host to a disk array"},
 	{"cluster", "The cluster as a whole"},
+	{"user", "Those who may give orders in a secured cluster"},
 	{"orphan", "What nodes have and the database does not know, as after restoring a backup"},
 	{"event", "What happened in the cluster"},
 	{"alert", "What is wrong now"},
@@ -57,6 +58,9 @@ type command struct {
 // path is what a user types.
 func (c *command) path() string { return strings.TrimSpace(c.noun + " " + c.verb) }
 
+// roles are those of users.
+var roles = []string{"admin", "operator", "viewer", "csi"}
+
 // Flags that several commands have.
 var (
 	dnName   = flag{name: "dn-name", usage: "`HOST:PORT` of the disk node's agent", required: true}
@@ -64,6 +68,7 @@ var (
 	cnName   = flag{name: "cn-name", usage: "`HOST:PORT` of the controller node's agent", required: true}
 	daName   = flag{name: "da-name", usage: "`NAME` of the disk array: letters, digits, '.', '-', '_', at most 63", required: true}
 	snapName = flag{name: "snap-name", usage: "`NAME` of the snapshot, unique in its disk array", required: true}
+	userName = flag{name: "user-name", usage: "`NAME` of the user", required: true}
 	expName  = flag{name: "exp-name", usage: "`NAME` of the exporter, unique in its disk array", required: true}
 
 	online    = flag{name: "online", usage: "whether new pieces of arrays may be placed here: `true` or false", def: "true"}
@@ -408,6 +413,22 @@ var commands = []command{
 			"refused from then on, and the connections\nbetween nodes authenticate. I/O goes on. Of a secured cluster the command has the\n" +
 			"keys of connections between nodes handed out again.",
 		example: "  vda_cli cluster secure"},
+	{noun: "user", verb: "create", method: "CreateUser", short: "Make a user who logs in with a password",
+		long: "\nFor vda_cli login, and the web page. docs/security.md says what each role may do. Tokens\nof users are made by vda_db " +
+			"--action user.",
+		example: "  vda_cli user create ann --role operator --password-file -",
+		flags: []flag{userName, {name: "role", usage: "`ROLE`: admin, operator, viewer or csi", required: true, values: roles},
+			{name: "password-file", field: "password", syntax: secretFile, required: true, usage: "`FILE` with the password in its first " +
+				"line, 12 to 256 characters, mode 0600; - asks at the terminal, or reads standard input"}}},
+	{noun: "user", verb: "modify", method: "ModifyUser", short: "Change a user's role or password, which ends the user's sessions",
+		example: "  vda_cli user modify ann --new-role viewer\n  vda_cli user modify ann --new-password-file ann.password",
+		flags: []flag{userName, {name: "new-role", usage: "`ROLE`: admin, operator, viewer or csi; unchanged when not given", values: roles},
+			{name: "new-password-file", field: "new_password", syntax: secretFile, usage: "`FILE` with the password in its first line, 12 to " +
+				"256 characters, mode 0600; - asks at the terminal, or reads standard input; unchanged when not given"}}},
+	{noun: "user", verb: "list", method: "ListUser", short: "List who may log in, and who has tokens", none: "No user.",
+		example: "  vda_cli user list"},
+	{noun: "user", verb: "delete", method: "DeleteUser", short: "Take away a user's password, sessions and tokens, at once",
+		example: "  vda_cli user delete ann", flags: []flag{userName}},
 	{verb: "status", method: "GetStatus", short: "Show whether the cluster is well, and how full it is", text: statusText, ill: statusIll,
 		long: "\nIt shows nodes, capacity by location, arrays by state, primaries per controller\nnode, and versions. The exit status is 1 " +
 			"when anything is not well, and what it is\nis listed.",

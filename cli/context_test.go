@@ -197,7 +197,9 @@ func secured(t *testing.T) (addr, token, ca string) {
 			t.Fatal(err)
 		}
 	}
-	return c.Portal(func(cfg *portal.Config) { cfg.Identity = id }), token, ca
+	return c.Portal(func(cfg *portal.Config) {
+		cfg.Identity, cfg.PasswordCost = id, pki.PasswordCost{Passes: 1, KiB: 64, Threads: 1}
+	}), token, ca
 }
 
 // TestTLSOrNot: a call in the clear to a portal with TLS, and one with TLS to a portal in the clear,

@@ -11,9 +11,12 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/virtual-disk-array/vda/program"
 )
 
 // flag fills one field of a request.
@@ -32,12 +35,13 @@ type flag struct {
 type syntax uint8
 
 const (
-	plain    syntax = iota
-	sizeText        // bytes, or a number with a unit
-	jsonText        // a JSON object
-	whole           // a whole number above 0, of a part
-	onOff           // true without a value
-	order           // likewise, and on the command line alone: what it allows cannot be taken back
+	plain      syntax = iota
+	sizeText          // bytes, or a number with a unit
+	jsonText          // a JSON object
+	secretFile        // a file with a secret, "-" for standard input
+	whole             // a whole number above 0, of a part
+	onOff             // true without a value
+	order             // likewise, and on the command line alone: what it allows cannot be taken back
 )
 
 func (f *flag) add(flags *pflag.FlagSet, req proto.Message) {
@@ -140,6 +144,22 @@ func (v *value) parse(text string) (protoreflect.Value, error) {
 		return protoreflect.ValueOfUint64(n), err
 	}
 	panic("no flag can set a field of kind " + v.field.Kind().String())
+}
+
+// fillSecret has a field that a flag gave the name of a file hold what is in it.
+func (f *flag) fillSecret(cmd *cobra.Command, req proto.Message) error {
+	given := cmd.Flags().Lookup(f.name)
+	if f.syntax != secretFile || !given.Changed {
+		return nil
+	}
+	path := given.Value.String()
+	secret, err := program.Secret(cmd, path, "Password: ")
+	if err != nil {
+		return fmt.Errorf("--%s %s: %w", f.name, path, err)
+	}
+	r := req.ProtoReflect()
+	r.Set(r.Descriptor().Fields().ByName(protoreflect.Name(f.field)), protoreflect.ValueOfString(secret))
+	return nil
 }
 
 // parseBytes reads a number of bytes: digits, and perhaps one of K, M, G, T, P

@@ -28,13 +28,14 @@ type options struct {
 	portals, token, ca string // of a context
 	use                bool
 	file               string // of a bundle
+	user, password     string // who logs in, and the file with the password
 }
 
 // path is what a user types.
 func (l *local) path() string { return strings.TrimSpace(l.noun + " " + l.verb) }
 
 // locals are those commands.
-func locals() []local { return slices.Concat(contextCommands, supportCommands) }
+func locals() []local { return slices.Concat(contextCommands, supportCommands, loginCommands) }
 
 // local builds one leaf of the tree.
 func (s *session) local(l *local) *cobra.Command {

@@ -96,7 +96,7 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	fs.StringVar(&s.columns, "columns", "", "`NAMES` of the columns that a table of a list has, with commas between them (default those "+
 		"that suit most)")
 	fs.BoolVar(&s.noHeaders, "no-headers", false, "print tables without a first line of names; with it when not given")
-	fs.StringVar(&s.token, "token-file", "", "`FILE` with the user's token, for a secured cluster (mode 0600; see vda_db user)")
+	fs.StringVar(&s.token, "token-file", "", "`FILE` with the user's token, for a secured cluster (mode 0600; see login, and vda_db user)")
 	fs.StringVar(&s.ca, "ca-file", "", "`FILE` with the CA of the secured cluster: a token for another one is refused (default the token's)")
 	fs.StringVar(&s.context, "context", "", "`NAME` of the cluster, as context list shows it; its portals, token and CA count where no flag "+
 		"or environment gives them (default the one in use)")
@@ -165,6 +165,11 @@ func (s *session) command(c *command) *cobra.Command {
 			}
 			if err := s.checkColumns(method.Output()); err != nil {
 				return err
+			}
+			for i := range c.flags {
+				if err := c.flags[i].fillSecret(cmd, req); err != nil {
+					return err
+				}
 			}
 			if c.asks() {
 				if err := s.ask(cmd, c); err != nil {

@@ -13,7 +13,7 @@ import (
 // command line without a flag is the value of the last, with those of the others before
 // it and slashes between them, as -o name prints it: da0, 192.168.0.14:9720/pd0.
 var own = map[string][]string{
-	"dn": {"dn-name"}, "cn": {"cn-name"}, "da": {"da-name"}, "vd": {"vd-id"}, "orphan": {"orphan-id"},
+	"dn": {"dn-name"}, "cn": {"cn-name"}, "da": {"da-name"}, "vd": {"vd-id"}, "orphan": {"orphan-id"}, "user": {"user-name"},
 	"pd": {"dn-name", "pd-name"}, "exp": {"da-name", "exp-name"}, "snap": {"da-name", "snap-name"},
 }
 

@@ -48,7 +48,7 @@ var verbs = map[string]bool{
 }
 
 // names are the fields that say which object a request is about.
-var names = []protoreflect.Name{"dn_name", "cn_name", "da_name", "pd_name", "exp_name", "orphan_id", "vd_id"}
+var names = []protoreflect.Name{"dn_name", "cn_name", "da_name", "pd_name", "exp_name", "orphan_id", "vd_id", "user_name"}
 
 // describe takes a method's name and a request apart.
 func describe(method string, req any) call {

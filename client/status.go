@@ -23,6 +23,28 @@ func (c *Client) SecureCluster(
 	return c.stubs.SecureCluster(ctx, req, opts...)
 }
 
+// CreateUser makes a user who logs in with a password. Errors: CodeAlreadyExists,
+// CodeInvalid, and CodePermissionDenied for who is not an admin.
+func (c *Client) CreateUser(ctx context.Context, req *apiv1.CreateUserRequest, opts ...grpc.CallOption) (*apiv1.CreateUserReply, error) {
+	return c.stubs.CreateUser(ctx, req, opts...)
+}
+
+// DeleteUser takes away a user's password, sessions and tokens. Errors: CodeNotFound.
+func (c *Client) DeleteUser(ctx context.Context, req *apiv1.DeleteUserRequest, opts ...grpc.CallOption) (*apiv1.DeleteUserReply, error) {
+	return c.stubs.DeleteUser(ctx, req, opts...)
+}
+
+// ModifyUser changes a user's role or password, and ends the user's sessions. Errors:
+// CodeNotFound for one without a password, CodeInvalid.
+func (c *Client) ModifyUser(ctx context.Context, req *apiv1.ModifyUserRequest, opts ...grpc.CallOption) (*apiv1.ModifyUserReply, error) {
+	return c.stubs.ModifyUser(ctx, req, opts...)
+}
+
+// ListUser tells who may log in, and who has tokens. Errors: those that every call may have.
+func (c *Client) ListUser(ctx context.Context, req *apiv1.ListUserRequest, opts ...grpc.CallOption) (*apiv1.ListUserReply, error) {
+	return c.stubs.ListUser(ctx, req, opts...)
+}
+
 // ListVersion tells which build each program of the cluster is: this portal, the
 // monitors, the agents and the data planes. Errors: those that every call may have.
 func (c *Client) ListVersion(ctx context.Context, req *apiv1.ListVersionRequest, opts ...grpc.CallOption) (*apiv1.ListVersionReply, error) {

@@ -31,61 +31,60 @@ func CheckPassword(user, password string) error {
 	return nil
 }
 
-// argon says how much it costs to try a password.
-type argon struct {
-	passes, kib uint32
-	threads     uint8
+// PasswordCost says how much it costs to try a password.
+type PasswordCost struct {
+	Passes, KiB uint32
+	Threads     uint8
 }
 
-// usual is the second of the choices that RFC 9106, section 4, recommends: 64 MiB and three
-// passes.
-var usual = argon{passes: 3, kib: 64 << 10, threads: 4}
+// UsualCost is the second of the choices that RFC 9106, section 4, recommends: 64 MiB and
+// three passes, which take some 100 ms.
+var UsualCost = PasswordCost{Passes: 3, KiB: 64 << 10, Threads: 4}
 
 // dearest bounds what a hash of the database may ask for.
-var dearest = argon{passes: 16, kib: 1 << 20, threads: 16}
+var dearest = PasswordCost{Passes: 16, KiB: 1 << 20, Threads: 16}
 
 const argonKey = 32 // bytes
 
-// HashPassword is what is kept of a password: Argon2id with a salt of its own, in the form
-// "$argon2id$v=19$m=KIB,t=PASSES,p=THREADS$SALT$KEY". It takes 64 MiB and some 100 ms.
-func HashPassword(password string) string {
+// Hash is what is kept of a password: Argon2id with a salt of its own, in the form
+// "$argon2id$v=19$m=KIB,t=PASSES,p=THREADS$SALT$KEY".
+func (c PasswordCost) Hash(password string) string {
 	var salt [16]byte
 	rand.Read(salt[:]) // never fails
-	key := usual.key(password, salt[:], argonKey)
-	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, usual.kib, usual.passes, usual.threads,
-		base64.RawStdEncoding.EncodeToString(salt[:]), base64.RawStdEncoding.EncodeToString(key))
+	return c.text(salt[:], c.key(password, salt[:], argonKey))
 }
 
-func (a argon) key(password string, salt []byte, n uint32) []byte {
-	return argon2.IDKey([]byte(password), salt, a.passes, a.kib, a.threads, n)
+func (c PasswordCost) text(salt, key []byte) string {
+	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, c.KiB, c.Passes, c.Threads,
+		base64.RawStdEncoding.EncodeToString(salt), base64.RawStdEncoding.EncodeToString(key))
 }
 
-// nobody is the hash that a password is compared with when there is no such user: it takes
-// as long, so that nobody learns from the time which users there are.
-var nobody = fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, usual.kib, usual.passes, usual.threads,
-	base64.RawStdEncoding.EncodeToString(make([]byte, 16)), base64.RawStdEncoding.EncodeToString(make([]byte, argonKey)))
+func (c PasswordCost) key(password string, salt []byte, n uint32) []byte {
+	return argon2.IDKey([]byte(password), salt, c.Passes, c.KiB, c.Threads, n)
+}
 
-// SamePassword reports that a password is the one that HashPassword made hash of; no password
-// is that of "". It takes as long either way. The error is that of a hash that is none.
-func SamePassword(password, hash string) (bool, error) {
+// Same reports that a password is the one that Hash made hash of, at that or another cost; no
+// password is that of "", which is for a user who is not there: it takes as long, so that
+// nobody learns from the time which users there are. The error is that of a hash that is none.
+func (c PasswordCost) Same(password, hash string) (bool, error) {
 	none := hash == ""
 	if none {
-		hash = nobody
+		hash = c.text(make([]byte, 16), make([]byte, argonKey))
 	}
 	var version int
-	var a argon
+	var a PasswordCost
 	parts := strings.Split(hash, "$")
 	bad := errors.New("what is kept of the password does not decode: set another password")
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" {
 		return false, bad
 	}
-	if _, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &a.kib, &a.passes, &a.threads); err != nil {
+	if _, err := fmt.Sscanf(parts[2]+" "+parts[3], "v=%d m=%d,t=%d,p=%d", &version, &a.KiB, &a.Passes, &a.Threads); err != nil {
 		return false, bad
 	}
 	salt, err := base64.RawStdEncoding.DecodeString(parts[4])
 	want, err2 := base64.RawStdEncoding.DecodeString(parts[5])
-	if err != nil || err2 != nil || version != argon2.Version || a.passes < 1 || a.passes > dearest.passes || a.threads < 1 ||
-		a.threads > dearest.threads || a.kib < 8 || a.kib > dearest.kib || len(want) < 16 || len(want) > 64 {
+	if err != nil || err2 != nil || version != argon2.Version || a.Passes < 1 || a.Passes > dearest.Passes || a.Threads < 1 ||
+		a.Threads > dearest.Threads || a.KiB < 8 || a.KiB > dearest.KiB || len(want) < 16 || len(want) > 64 {
 		return false, bad
 	}
 	return subtle.ConstantTimeCompare(a.key(password, salt, uint32(len(want))), want) == 1 && !none, nil

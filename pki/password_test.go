@@ -9,22 +9,22 @@ import (
 // does not have it.
 func TestPasswords(t *testing.T) {
 	const word = "correct horse battery"
-	hash := HashPassword(word)
+	hash := UsualCost.Hash(word)
 	if !strings.HasPrefix(hash, "$argon2id$v=19$m=65536,t=3,p=4$") || strings.Contains(hash, "horse") {
 		t.Errorf("the hash is %s", hash)
 	}
 	for text, want := range map[string]bool{word: true, word + " ": false} {
-		if got, err := SamePassword(text, hash); err != nil || got != want {
+		if got, err := UsualCost.Same(text, hash); err != nil || got != want {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	if got, err := SamePassword(word, ""); err != nil || got {
+	if got, err := UsualCost.Same(word, ""); err != nil || got {
 		t.Errorf("without a hash: %v, %v", got, err)
 	}
 	for _, bad := range []string{"x", strings.Replace(hash, "argon2id", "argon2i", 1), strings.Replace(hash, "v=19", "v=16", 1),
 		strings.Replace(hash, "m=65536", "m=99999999", 1), strings.Replace(hash, "t=3", "t=0", 1), strings.Replace(hash, "p=4", "p=0", 1),
 		hash[:strings.LastIndex(hash, "$")+1], hash + "$"} {
-		if got, err := SamePassword(word, bad); err == nil || got {
+		if got, err := UsualCost.Same(word, bad); err == nil || got {
 			t.Errorf("the hash %q is taken: %v", bad, got)
 		}
 	}

@@ -122,6 +122,18 @@ func (t Token) EnrolTLS(now func() time.Time) *tls.Config {
 	return portalTLS(t.Name.Cluster, t.CA, now)
 }
 
+// PortalTLS is how somebody who has the CA's certificate and nothing else calls a portal of its
+// cluster.
+func PortalTLS(ca []byte) (*tls.Config, error) {
+	print, err := Fingerprint(ca)
+	if err != nil {
+		return nil, err
+	}
+	return portalTLS("", print, time.Now), nil
+}
+
+// portalTLS demands a portal's certificate, by the CA with a fingerprint; cluster is "" when
+// the CA, which serves one, says which.
 func portalTLS(cluster, ca string, now func() time.Time) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
@@ -131,7 +143,11 @@ func portalTLS(cluster, ca string, now func() time.Time) *tls.Config {
 				if fingerprint(c) != ca {
 					continue
 				}
-				n, err := verify(s.PeerCertificates, c, cluster, now())
+				of := cluster
+				if own, err := NameOf(s.PeerCertificates[0]); err == nil && of == "" {
+					of = own.Cluster
+				}
+				n, err := verify(s.PeerCertificates, c, of, now())
 				if err == nil && n.Kind != Portal {
 					err = fmt.Errorf("%s answers where a portal must", n)
 				}

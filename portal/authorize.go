@@ -51,6 +51,7 @@ var roles = map[string][]string{
 	"ListOrphan": people, "AdoptOrphan": admins, "DeleteOrphan": admins,
 	"ListAlert": people, "ListEvent": people, "WatchEvent": people,
 	"GetStatus": all, "ListVersion": people, "DumpSupport": keeper, "SecureCluster": admins,
+	"CreateUser": admins, "DeleteUser": admins, "ModifyUser": admins, "ListUser": admins,
 }
 
 // portalPrefix is what the methods of the Portal service begin with.
@@ -62,7 +63,8 @@ func (s *Server) authorize(ctx context.Context, call rpc.Call) error {
 	secured := s.cfg.Identity.Secured()
 	who := call.Caller
 	switch {
-	case rpc.Health(call.Method) || call.Method == apiv1.Security_Enrol_FullMethodName: // the request has the token
+	case rpc.Health(call.Method) || call.Method == apiv1.Security_Enrol_FullMethodName, // the request has the token
+		call.Method == apiv1.Security_Login_FullMethodName: // or the password
 		return nil
 	case call.Method == apiv1.Security_Renew_FullMethodName:
 		if who.Kind == "" || who.Kind == pki.User {
@@ -101,22 +103,32 @@ func (s *Server) isUser(ctx context.Context, text string) (bool, error) {
 	return c.Kind == rpc.User, nil
 }
 
+// secretOf is the secret of a token, whether that is given alone or in the form in which it
+// was handed out.
+func secretOf(text string) string {
+	if t, err := pki.ParseUserToken(text); err == nil {
+		return t.Secret
+	}
+	return text
+}
+
+// bare is the token of an "authorization".
+func bare(text string) string { return strings.TrimPrefix(text, "Bearer ") }
+
 // user is rpc.Config's Users. Until the cluster is secured a token that is not a user's is of no
 // account: that of REST comes here too.
 func (s *Server) user(ctx context.Context, text string) (rpc.Caller, error) {
 	if !s.cfg.Identity.Enrolled() {
 		return rpc.Caller{}, nil
 	}
-	if t, err := pki.ParseUserToken(text); err == nil {
-		text = t.Secret
-	}
+	text = secretOf(text)
 	var t *store.Token
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
 		t, err = tx.Token(pki.HashSecret(text))
 		return err
 	})
 	switch {
-	case isKind(err, vda.NotFound) || err == nil && (t.Kind != pki.User || !time.Now().Before(t.Expires)):
+	case isKind(err, vda.NotFound) || err == nil && (!isUsers(t) || !time.Now().Before(t.Expires)):
 		if !s.cfg.Identity.Secured() {
 			return rpc.Caller{}, nil
 		}

@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -24,7 +25,11 @@ func (s *Server) SecureCluster(ctx context.Context, _ *apiv1.SecureClusterReques
 				return nil
 			}
 		}
-		return vda.Errorf(vda.FailedPrecondition, "no user with the role %s has a token, and nobody could give orders any more; "+
+		users, err := tx.Users()
+		if err != nil || slices.ContainsFunc(users, func(u store.User) bool { return u.Role == roleAdmin }) {
+			return err
+		}
+		return vda.Errorf(vda.FailedPrecondition, "no user with the role %s has a token or password, and nobody could give orders any more; "+
 			"make one first: vda_db --action user --for user/NAME --role %s", roleAdmin, roleAdmin)
 	}); err != nil {
 		return nil, err

@@ -53,6 +53,9 @@ type Config struct {
 	// no pages and no REST.
 	WebToken string
 
+	// PasswordCost is what it costs to try a password; default pki.UsualCost.
+	PasswordCost pki.PasswordCost
+
 	RequestTimeout time.Duration // longest a request may take; default 60 s
 	SyncTimeout    time.Duration // longest a reply waits for nodes; default 20 s
 	SettleTime     time.Duration // longest a create waits for what is not up at once; default 3 s
@@ -78,6 +81,9 @@ func (c *Config) validate() error {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.PasswordCost == (pki.PasswordCost{}) {
+		c.PasswordCost = pki.UsualCost
+	}
 	setDefault(&c.RequestTimeout, time.Minute)
 	setDefault(&c.SyncTimeout, 20*time.Second)
 	setDefault(&c.SettleTime, 3*time.Second)
@@ -100,6 +106,7 @@ type Server struct {
 	log *slog.Logger
 
 	refusals refusals
+	logins   logins
 	registry *prometheus.Registry
 }
 
@@ -115,7 +122,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, log: cfg.Log, registry: httpd.NewRegistry("vda_portal")}, nil
+	return &Server{cfg: cfg, log: cfg.Log, logins: newLogins(), registry: httpd.NewRegistry("vda_portal")}, nil
 }
 
 // Serve answers on lis until ctx ends: gRPC, and on the same port /metrics and
@@ -153,7 +160,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 }
 
 func (s *Server) pages(conn grpc.ClientConnInterface) http.Handler {
-	return web.New(web.Config{Portal: apiv1.NewPortalClient(conn), Token: s.cfg.WebToken, Log: s.log,
+	return web.New(web.Config{Portal: apiv1.NewPortalClient(conn), Security: apiv1.NewSecurityClient(conn), Token: s.cfg.WebToken, Log: s.log,
 		User: s.isUser, Secured: s.cfg.Identity.Secured})
 }
 

@@ -22,7 +22,7 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 		"BeatMonitor": true, "LastBeat": true, "Alerts": true, "UpsertAlert": true, "DeleteAlert": true, "DeleteMonitor": true, "Monitors": true,
 		// They lock rows of tables of their own, in transactions of their own.
 		"Security": true, "SetSecurity": true, "Members": true, "UpsertMember": true, "Token": true, "Tokens": true, "InsertToken": true,
-		"DeleteToken": true}
+		"DeleteToken": true, "Users": true, "InsertUser": true, "UpdateUser": true, "DeleteUser": true}
 	all := reflect.TypeFor[store.Tx]()
 	own := reflect.TypeFor[*storetest.Recorder]()
 	for i := range all.NumMethod() {

@@ -26,7 +26,7 @@ const versionTable = "vda_schema_version"
 // tables are those of the schema, in the order in which they can be dropped.
 var tables = []string{"vda_event", "vda_alert", "vda_label", "vda_description", "vda_monitor", "vda_es", "vda_exp_host", "vda_exp",
 	"vda_snap", "vda_cntlr", "vda_vd", "vda_mirror", "vda_grp", "vda_da", "vda_cn", "vda_pd", "vda_dn", "vda_token", "vda_member",
-	"vda_security", "vda_cluster", versionTable}
+	"vda_user", "vda_security", "vda_cluster", versionTable}
 
 // SchemaStatus is what a database holds.
 type SchemaStatus struct {

@@ -31,6 +31,14 @@ type Token struct {
 	Expires time.Time
 }
 
+// User is somebody who logs in with a password.
+type User struct {
+	Name     string
+	Role     string
+	Password string    // as pki.PasswordCost.Hash made it
+	Changed  time.Time // the password
+}
+
 type securityRow struct {
 	id string
 	Security
@@ -66,6 +74,14 @@ var tokenTable = table[Token]{
 	dest:   func(v *Token) []any { return []any{&v.Hash, &v.Kind, &v.Name, &v.Role, us{&v.Expires}} },
 	values: func(v *Token) []any { return []any{v.Hash, v.Kind, v.Name, v.Role, us{&v.Expires}} },
 	label:  func(v *Token) string { return "of " + v.Kind + " " + v.Name },
+}
+
+var userTable = table[User]{
+	name: "vda_user", noun: "user",
+	cols:   []string{"id", "role", "password", "changed_us"},
+	dest:   func(v *User) []any { return []any{&v.Name, &v.Role, &v.Password, us{&v.Changed}} },
+	values: func(v *User) []any { return []any{v.Name, v.Role, v.Password, us{&v.Changed}} },
+	label:  func(v *User) string { return v.Name },
 }
 
 func (t *sqlReader) Security() (Security, error) {
@@ -129,6 +145,23 @@ func (t *sqlTx) DeleteToken(hash string) error {
 	n, err := t.exec("DELETE FROM vda_token WHERE id = ?", hash)
 	if err == nil && n == 0 {
 		return noToken()
+	}
+	return err
+}
+
+func (t *sqlReader) Users() ([]User, error) { return listRows(t, &userTable, "TRUE ORDER BY id") }
+
+func (t *sqlTx) InsertUser(v *User) error { return insertRow(t, &userTable, v) }
+
+func (t *sqlTx) UpdateUser(v *User) error {
+	_, err := updateRow(t, &userTable, v, "")
+	return err
+}
+
+func (t *sqlTx) DeleteUser(name string) error {
+	n, err := t.exec("DELETE FROM vda_user WHERE id = ?", name)
+	if err == nil && n == 0 {
+		return &vda.Error{Kind: vda.NotFound, Object: "user " + name, Msg: "does not exist"}
 	}
 	return err
 }

@@ -199,6 +199,8 @@ type Reader interface {
 	// Token returns what a secret stands for whose hash is given, expired or not.
 	Token(hash string) (*Token, error)
 	Tokens() ([]Token, error) // by kind and name
+	// Users are those that have a password, by name.
+	Users() ([]User, error)
 }
 
 // Tx is a transaction that reads and writes. Inserts return vda.AlreadyExists
@@ -295,6 +297,9 @@ type Tx interface {
 	// DeleteToken takes a token away: vda.NotFound for one that is not there, so
 	// that of two that use it one succeeds.
 	DeleteToken(hash string) error
+	InsertUser(*User) error
+	UpdateUser(*User) error       // by Name
+	DeleteUser(name string) error // and none of their tokens
 
 	// SetHealth records what the monitor saw of an object; a repeated error
 	// keeps its Since.

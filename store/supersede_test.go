@@ -87,6 +87,7 @@ func TestRestoredTokensAreVoid(t *testing.T) {
 	defer s.Close()
 	if err := s.Update(ctx, func(tx store.Tx) error {
 		return errors.Join(tx.InsertToken(&store.Token{Hash: "1", Kind: pki.User, Name: "u", Role: "admin", Expires: time.Now()}),
+			tx.InsertToken(&store.Token{Hash: "3", Kind: "session", Name: "u", Role: "admin", Expires: time.Now()}),
 			tx.InsertToken(&store.Token{Hash: "2", Kind: "dn", Name: "dn0:9720", Expires: time.Now()}))
 	}); err != nil {
 		t.Fatal(err)

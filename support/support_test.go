@@ -40,6 +40,9 @@ func TestScrub(t *testing.T) {
 			t.Errorf("column %s", column)
 		}
 	}
+	if !SecretColumn("vda_user", "password") {
+		t.Error("the hashes of passwords are shown")
+	}
 	if !SecretColumn("vda_token", "id") {
 		t.Error("tokens are found by their id")
 	}

@@ -8265,6 +8265,486 @@ func (x *SecureClusterReply) GetReplyInfo() *ReplyInfo {
 	return nil
 }
 
+// CreateUserRequest makes a user who logs in with a password.
+type CreateUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserName      string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"` // letters, digits and ._:[]-; at most 128
+	Role          string                 `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`                         // admin, operator, viewer or csi
+	Password      string                 `protobuf:"bytes,3,opt,name=password,proto3" json:"password,omitempty"`                 // 12 to 256 characters, without the user's name
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateUserRequest) Reset() {
+	*x = CreateUserRequest{}
+	mi := &file_v1_portal_proto_msgTypes[118]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateUserRequest) ProtoMessage() {}
+
+func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[118]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
+func (*CreateUserRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+}
+
+func (x *CreateUserRequest) GetUserName() string {
+	if x != nil {
+		return x.UserName
+	}
+	return ""
+}
+
+func (x *CreateUserRequest) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *CreateUserRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type CreateUserReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateUserReply) Reset() {
+	*x = CreateUserReply{}
+	mi := &file_v1_portal_proto_msgTypes[119]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateUserReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateUserReply) ProtoMessage() {}
+
+func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[119]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateUserReply.ProtoReflect.Descriptor instead.
+func (*CreateUserReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+}
+
+func (x *CreateUserReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+// DeleteUserRequest takes away a user's password, sessions and tokens, at once.
+type DeleteUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserName      string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserRequest) Reset() {
+	*x = DeleteUserRequest{}
+	mi := &file_v1_portal_proto_msgTypes[120]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserRequest) ProtoMessage() {}
+
+func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[120]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
+func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+}
+
+func (x *DeleteUserRequest) GetUserName() string {
+	if x != nil {
+		return x.UserName
+	}
+	return ""
+}
+
+type DeleteUserReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserReply) Reset() {
+	*x = DeleteUserReply{}
+	mi := &file_v1_portal_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserReply) ProtoMessage() {}
+
+func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserReply.ProtoReflect.Descriptor instead.
+func (*DeleteUserReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+}
+
+func (x *DeleteUserReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+// ModifyUserRequest changes what is given. It ends the user's sessions; tokens stay.
+type ModifyUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserName      string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	NewRole       *string                `protobuf:"bytes,2,opt,name=new_role,json=newRole,proto3,oneof" json:"new_role,omitempty"`
+	NewPassword   *string                `protobuf:"bytes,3,opt,name=new_password,json=newPassword,proto3,oneof" json:"new_password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModifyUserRequest) Reset() {
+	*x = ModifyUserRequest{}
+	mi := &file_v1_portal_proto_msgTypes[122]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifyUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifyUserRequest) ProtoMessage() {}
+
+func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[122]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifyUserRequest.ProtoReflect.Descriptor instead.
+func (*ModifyUserRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+}
+
+func (x *ModifyUserRequest) GetUserName() string {
+	if x != nil {
+		return x.UserName
+	}
+	return ""
+}
+
+func (x *ModifyUserRequest) GetNewRole() string {
+	if x != nil && x.NewRole != nil {
+		return *x.NewRole
+	}
+	return ""
+}
+
+func (x *ModifyUserRequest) GetNewPassword() string {
+	if x != nil && x.NewPassword != nil {
+		return *x.NewPassword
+	}
+	return ""
+}
+
+type ModifyUserReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModifyUserReply) Reset() {
+	*x = ModifyUserReply{}
+	mi := &file_v1_portal_proto_msgTypes[123]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModifyUserReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModifyUserReply) ProtoMessage() {}
+
+func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[123]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModifyUserReply.ProtoReflect.Descriptor instead.
+func (*ModifyUserReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+}
+
+func (x *ModifyUserReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+// ListUserRequest lists all users, by name.
+type ListUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserRequest) Reset() {
+	*x = ListUserRequest{}
+	mi := &file_v1_portal_proto_msgTypes[124]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserRequest) ProtoMessage() {}
+
+func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[124]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserRequest.ProtoReflect.Descriptor instead.
+func (*ListUserRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{124}
+}
+
+type ListUserReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	UserMsgList   []*UserMsg             `protobuf:"bytes,2,rep,name=user_msg_list,json=userMsgList,proto3" json:"user_msg_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserReply) Reset() {
+	*x = ListUserReply{}
+	mi := &file_v1_portal_proto_msgTypes[125]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserReply) ProtoMessage() {}
+
+func (x *ListUserReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[125]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserReply.ProtoReflect.Descriptor instead.
+func (*ListUserReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+}
+
+func (x *ListUserReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ListUserReply) GetUserMsgList() []*UserMsg {
+	if x != nil {
+		return x.UserMsgList
+	}
+	return nil
+}
+
+type UserMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserName      string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	RoleList      []string               `protobuf:"bytes,2,rep,name=role_list,json=roleList,proto3" json:"role_list,omitempty"`        // of the password and of the tokens
+	Password      bool                   `protobuf:"varint,3,opt,name=password,proto3" json:"password,omitempty"`                       // the user can log in with one
+	Changed       string                 `protobuf:"bytes,4,opt,name=changed,proto3" json:"changed,omitempty"`                          // when the password was set, RFC 3339; "" without one
+	SessionCnt    uint32                 `protobuf:"varint,5,opt,name=session_cnt,json=sessionCnt,proto3" json:"session_cnt,omitempty"` // that have not ended
+	TokenCnt      uint32                 `protobuf:"varint,6,opt,name=token_cnt,json=tokenCnt,proto3" json:"token_cnt,omitempty"`       // that have not expired
+	Until         string                 `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`                              // when the last token expires, RFC 3339; "" without one
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserMsg) Reset() {
+	*x = UserMsg{}
+	mi := &file_v1_portal_proto_msgTypes[126]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserMsg) ProtoMessage() {}
+
+func (x *UserMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[126]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserMsg.ProtoReflect.Descriptor instead.
+func (*UserMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+}
+
+func (x *UserMsg) GetUserName() string {
+	if x != nil {
+		return x.UserName
+	}
+	return ""
+}
+
+func (x *UserMsg) GetRoleList() []string {
+	if x != nil {
+		return x.RoleList
+	}
+	return nil
+}
+
+func (x *UserMsg) GetPassword() bool {
+	if x != nil {
+		return x.Password
+	}
+	return false
+}
+
+func (x *UserMsg) GetChanged() string {
+	if x != nil {
+		return x.Changed
+	}
+	return ""
+}
+
+func (x *UserMsg) GetSessionCnt() uint32 {
+	if x != nil {
+		return x.SessionCnt
+	}
+	return 0
+}
+
+func (x *UserMsg) GetTokenCnt() uint32 {
+	if x != nil {
+		return x.TokenCnt
+	}
+	return 0
+}
+
+func (x *UserMsg) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
 // ListVersionRequest asks every program of the cluster for its version now.
 type ListVersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -8274,7 +8754,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8286,7 +8766,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8299,7 +8779,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+	return file_v1_portal_proto_rawDescGZIP(), []int{127}
 }
 
 type ListVersionReply struct {
@@ -8312,7 +8792,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8324,7 +8804,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8337,7 +8817,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+	return file_v1_portal_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -8366,7 +8846,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8378,7 +8858,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8391,7 +8871,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+	return file_v1_portal_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -8444,7 +8924,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8456,7 +8936,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8469,7 +8949,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+	return file_v1_portal_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -8578,7 +9058,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8590,7 +9070,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8603,7 +9083,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+	return file_v1_portal_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -8661,7 +9141,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8673,7 +9153,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8686,7 +9166,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+	return file_v1_portal_proto_rawDescGZIP(), []int{132}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -8728,7 +9208,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8740,7 +9220,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8753,7 +9233,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{124}
+	return file_v1_portal_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -8789,7 +9269,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8801,7 +9281,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8814,7 +9294,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+	return file_v1_portal_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -8847,7 +9327,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8859,7 +9339,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8872,7 +9352,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+	return file_v1_portal_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -8897,7 +9377,7 @@ type AlertMsg struct {
 
 func (x *AlertMsg) Reset() {
 	*x = AlertMsg{}
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8909,7 +9389,7 @@ func (x *AlertMsg) String() string {
 func (*AlertMsg) ProtoMessage() {}
 
 func (x *AlertMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8922,7 +9402,7 @@ func (x *AlertMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
 func (*AlertMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{127}
+	return file_v1_portal_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *AlertMsg) GetCode() string {
@@ -8976,7 +9456,7 @@ type ListAlertRequest struct {
 
 func (x *ListAlertRequest) Reset() {
 	*x = ListAlertRequest{}
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8988,7 +9468,7 @@ func (x *ListAlertRequest) String() string {
 func (*ListAlertRequest) ProtoMessage() {}
 
 func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9001,7 +9481,7 @@ func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{128}
+	return file_v1_portal_proto_rawDescGZIP(), []int{137}
 }
 
 type ListAlertReply struct {
@@ -9014,7 +9494,7 @@ type ListAlertReply struct {
 
 func (x *ListAlertReply) Reset() {
 	*x = ListAlertReply{}
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9026,7 +9506,7 @@ func (x *ListAlertReply) String() string {
 func (*ListAlertReply) ProtoMessage() {}
 
 func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9039,7 +9519,7 @@ func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
 func (*ListAlertReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{129}
+	return file_v1_portal_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
@@ -9066,7 +9546,7 @@ type DumpSupportRequest struct {
 
 func (x *DumpSupportRequest) Reset() {
 	*x = DumpSupportRequest{}
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9078,7 +9558,7 @@ func (x *DumpSupportRequest) String() string {
 func (*DumpSupportRequest) ProtoMessage() {}
 
 func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9091,7 +9571,7 @@ func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
 func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{130}
+	return file_v1_portal_proto_rawDescGZIP(), []int{139}
 }
 
 type DumpSupportReply struct {
@@ -9104,7 +9584,7 @@ type DumpSupportReply struct {
 
 func (x *DumpSupportReply) Reset() {
 	*x = DumpSupportReply{}
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9116,7 +9596,7 @@ func (x *DumpSupportReply) String() string {
 func (*DumpSupportReply) ProtoMessage() {}
 
 func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9129,7 +9609,7 @@ func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
 func (*DumpSupportReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{131}
+	return file_v1_portal_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *DumpSupportReply) GetName() string {
@@ -9939,7 +10419,42 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x14SecureClusterRequest\"F\n" +
 	"\x12SecureClusterReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x14\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"e\n" +
+	"\x11CreateUserRequest\x12\x1b\n" +
+	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1f\n" +
+	"\bpassword\x18\x03 \x01(\tB\x03\x80\x01\x01R\bpassword\"C\n" +
+	"\x0fCreateUserReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"0\n" +
+	"\x11DeleteUserRequest\x12\x1b\n" +
+	"\tuser_name\x18\x01 \x01(\tR\buserName\"C\n" +
+	"\x0fDeleteUserReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x9b\x01\n" +
+	"\x11ModifyUserRequest\x12\x1b\n" +
+	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x1e\n" +
+	"\bnew_role\x18\x02 \x01(\tH\x00R\anewRole\x88\x01\x01\x12+\n" +
+	"\fnew_password\x18\x03 \x01(\tB\x03\x80\x01\x01H\x01R\vnewPassword\x88\x01\x01B\v\n" +
+	"\t_new_roleB\x0f\n" +
+	"\r_new_password\"C\n" +
+	"\x0fModifyUserReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x11\n" +
+	"\x0fListUserRequest\"v\n" +
+	"\rListUserReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x123\n" +
+	"\ruser_msg_list\x18\x02 \x03(\v2\x0f.vda.v1.UserMsgR\vuserMsgList\"\xcd\x01\n" +
+	"\aUserMsg\x12\x1b\n" +
+	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x1b\n" +
+	"\trole_list\x18\x02 \x03(\tR\broleList\x12\x1a\n" +
+	"\bpassword\x18\x03 \x01(\bR\bpassword\x12\x18\n" +
+	"\achanged\x18\x04 \x01(\tR\achanged\x12\x1f\n" +
+	"\vsession_cnt\x18\x05 \x01(\rR\n" +
+	"sessionCnt\x12\x1b\n" +
+	"\ttoken_cnt\x18\x06 \x01(\rR\btokenCnt\x12\x14\n" +
+	"\x05until\x18\a \x01(\tR\x05until\"\x14\n" +
 	"\x12ListVersionRequest\"\x82\x01\n" +
 	"\x10ListVersionReply\x120\n" +
 	"\n" +
@@ -10006,7 +10521,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x12DumpSupportRequest\"@\n" +
 	"\x10DumpSupportReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent2\xdb\x19\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\xdd\x1b\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -10061,7 +10576,14 @@ const file_v1_portal_proto_rawDesc = "" +
 	"ListOrphan\x12\x19.vda.v1.ListOrphanRequest\x1a\x17.vda.v1.ListOrphanReply\x12C\n" +
 	"\vAdoptOrphan\x12\x1a.vda.v1.AdoptOrphanRequest\x1a\x18.vda.v1.AdoptOrphanReply\x12F\n" +
 	"\fDeleteOrphan\x12\x1b.vda.v1.DeleteOrphanRequest\x1a\x19.vda.v1.DeleteOrphanReply\x12I\n" +
-	"\rSecureCluster\x12\x1c.vda.v1.SecureClusterRequest\x1a\x1a.vda.v1.SecureClusterReply\x12=\n" +
+	"\rSecureCluster\x12\x1c.vda.v1.SecureClusterRequest\x1a\x1a.vda.v1.SecureClusterReply\x12@\n" +
+	"\n" +
+	"CreateUser\x12\x19.vda.v1.CreateUserRequest\x1a\x17.vda.v1.CreateUserReply\x12@\n" +
+	"\n" +
+	"DeleteUser\x12\x19.vda.v1.DeleteUserRequest\x1a\x17.vda.v1.DeleteUserReply\x12@\n" +
+	"\n" +
+	"ModifyUser\x12\x19.vda.v1.ModifyUserRequest\x1a\x17.vda.v1.ModifyUserReply\x12:\n" +
+	"\bListUser\x12\x17.vda.v1.ListUserRequest\x1a\x15.vda.v1.ListUserReply\x12=\n" +
 	"\tGetStatus\x12\x18.vda.v1.GetStatusRequest\x1a\x16.vda.v1.GetStatusReply\x12C\n" +
 	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReply\x12=\n" +
 	"\tListAlert\x12\x18.vda.v1.ListAlertRequest\x1a\x16.vda.v1.ListAlertReply\x12=\n" +
@@ -10082,7 +10604,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 132)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 141)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),            // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),                // 1: vda.v1.DnMsg
@@ -10202,20 +10724,29 @@ var file_v1_portal_proto_goTypes = []any{
 	(*VersionCountMsg)(nil),      // 115: vda.v1.VersionCountMsg
 	(*SecureClusterRequest)(nil), // 116: vda.v1.SecureClusterRequest
 	(*SecureClusterReply)(nil),   // 117: vda.v1.SecureClusterReply
-	(*ListVersionRequest)(nil),   // 118: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),     // 119: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),           // 120: vda.v1.VersionMsg
-	(*EventMsg)(nil),             // 121: vda.v1.EventMsg
-	(*EventFilter)(nil),          // 122: vda.v1.EventFilter
-	(*ListEventRequest)(nil),     // 123: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),       // 124: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),    // 125: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),      // 126: vda.v1.WatchEventReply
-	(*AlertMsg)(nil),             // 127: vda.v1.AlertMsg
-	(*ListAlertRequest)(nil),     // 128: vda.v1.ListAlertRequest
-	(*ListAlertReply)(nil),       // 129: vda.v1.ListAlertReply
-	(*DumpSupportRequest)(nil),   // 130: vda.v1.DumpSupportRequest
-	(*DumpSupportReply)(nil),     // 131: vda.v1.DumpSupportReply
+	(*CreateUserRequest)(nil),    // 118: vda.v1.CreateUserRequest
+	(*CreateUserReply)(nil),      // 119: vda.v1.CreateUserReply
+	(*DeleteUserRequest)(nil),    // 120: vda.v1.DeleteUserRequest
+	(*DeleteUserReply)(nil),      // 121: vda.v1.DeleteUserReply
+	(*ModifyUserRequest)(nil),    // 122: vda.v1.ModifyUserRequest
+	(*ModifyUserReply)(nil),      // 123: vda.v1.ModifyUserReply
+	(*ListUserRequest)(nil),      // 124: vda.v1.ListUserRequest
+	(*ListUserReply)(nil),        // 125: vda.v1.ListUserReply
+	(*UserMsg)(nil),              // 126: vda.v1.UserMsg
+	(*ListVersionRequest)(nil),   // 127: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),     // 128: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),           // 129: vda.v1.VersionMsg
+	(*EventMsg)(nil),             // 130: vda.v1.EventMsg
+	(*EventFilter)(nil),          // 131: vda.v1.EventFilter
+	(*ListEventRequest)(nil),     // 132: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),       // 133: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),    // 134: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),      // 135: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),             // 136: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),     // 137: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),       // 138: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),   // 139: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),     // 140: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -10322,130 +10853,143 @@ var file_v1_portal_proto_depIdxs = []int32{
 	113, // 101: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
 	114, // 102: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
 	115, // 103: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	127, // 104: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	136, // 104: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
 	0,   // 105: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 106: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	120, // 107: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	122, // 108: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 109: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	121, // 110: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	122, // 111: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	121, // 112: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 113: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	127, // 114: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 115: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 116: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 117: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 118: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 119: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 120: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 121: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 122: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 123: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 124: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 125: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 126: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 127: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 128: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 129: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 130: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 131: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 132: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 133: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 134: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 135: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 136: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 137: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 138: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 139: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 140: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	62,  // 141: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	64,  // 142: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	66,  // 143: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	68,  // 144: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	70,  // 145: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	72,  // 146: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	74,  // 147: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	77,  // 148: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	79,  // 149: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	81,  // 150: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	83,  // 151: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	85,  // 152: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	87,  // 153: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	91,  // 154: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	93,  // 155: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	95,  // 156: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	97,  // 157: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	99,  // 158: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	102, // 159: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	104, // 160: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	106, // 161: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	116, // 162: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
-	108, // 163: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	118, // 164: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	128, // 165: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	123, // 166: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	125, // 167: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	130, // 168: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 169: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 170: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 171: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 172: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 173: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 174: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 175: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 176: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 177: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 178: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 179: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 180: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 181: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 182: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 183: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 184: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 185: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 186: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 187: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 188: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 189: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 190: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 191: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 192: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 193: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 194: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 195: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 196: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 197: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 198: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 199: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 200: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 201: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 202: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 203: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 204: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	84,  // 205: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	86,  // 206: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	88,  // 207: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	92,  // 208: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	94,  // 209: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	96,  // 210: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	98,  // 211: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	100, // 212: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	103, // 213: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	105, // 214: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	107, // 215: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	117, // 216: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
-	109, // 217: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	119, // 218: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	129, // 219: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	124, // 220: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	126, // 221: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	131, // 222: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	169, // [169:223] is the sub-list for method output_type
-	115, // [115:169] is the sub-list for method input_type
-	115, // [115:115] is the sub-list for extension type_name
-	115, // [115:115] is the sub-list for extension extendee
-	0,   // [0:115] is the sub-list for field type_name
+	0,   // 106: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 107: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 108: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 109: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	126, // 110: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
+	0,   // 111: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	129, // 112: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	131, // 113: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 114: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	130, // 115: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	131, // 116: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	130, // 117: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 118: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	136, // 119: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 120: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 121: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 122: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 123: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 124: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 125: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 126: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 127: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 128: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 129: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 130: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 131: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 132: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 133: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 134: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 135: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 136: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	39,  // 137: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	41,  // 138: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	43,  // 139: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	45,  // 140: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	47,  // 141: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	49,  // 142: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	56,  // 143: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	58,  // 144: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	60,  // 145: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	62,  // 146: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	64,  // 147: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	66,  // 148: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	68,  // 149: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	70,  // 150: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	72,  // 151: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	74,  // 152: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	77,  // 153: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	79,  // 154: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	81,  // 155: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	83,  // 156: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	85,  // 157: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	87,  // 158: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	91,  // 159: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	93,  // 160: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	95,  // 161: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	97,  // 162: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	99,  // 163: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	102, // 164: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	104, // 165: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	106, // 166: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	116, // 167: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	118, // 168: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
+	120, // 169: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
+	122, // 170: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
+	124, // 171: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
+	108, // 172: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	127, // 173: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	137, // 174: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	132, // 175: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	134, // 176: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	139, // 177: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 178: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 179: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 180: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 181: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 182: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 183: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 184: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 185: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 186: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 187: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 188: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 189: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 190: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 191: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 192: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 193: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 194: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	40,  // 195: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	42,  // 196: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	44,  // 197: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	46,  // 198: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	48,  // 199: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	50,  // 200: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	57,  // 201: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	59,  // 202: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	61,  // 203: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	63,  // 204: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	65,  // 205: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	67,  // 206: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	69,  // 207: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	71,  // 208: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	73,  // 209: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	75,  // 210: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	78,  // 211: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	80,  // 212: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	82,  // 213: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	84,  // 214: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	86,  // 215: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	88,  // 216: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	92,  // 217: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	94,  // 218: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	96,  // 219: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	98,  // 220: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	100, // 221: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	103, // 222: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	105, // 223: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	107, // 224: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	117, // 225: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	119, // 226: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
+	121, // 227: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
+	123, // 228: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
+	125, // 229: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
+	109, // 230: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	128, // 231: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	138, // 232: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	133, // 233: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	135, // 234: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	140, // 235: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	178, // [178:236] is the sub-list for method output_type
+	120, // [120:178] is the sub-list for method input_type
+	120, // [120:120] is the sub-list for extension type_name
+	120, // [120:120] is the sub-list for extension extendee
+	0,   // [0:120] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -10473,14 +11017,15 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[95].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[97].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[104].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[125].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[122].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[134].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   132,
+			NumMessages:   141,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -76,6 +76,10 @@ const (
 	Portal_AdoptOrphan_FullMethodName   = "/vda.v1.Portal/AdoptOrphan"
 	Portal_DeleteOrphan_FullMethodName  = "/vda.v1.Portal/DeleteOrphan"
 	Portal_SecureCluster_FullMethodName = "/vda.v1.Portal/SecureCluster"
+	Portal_CreateUser_FullMethodName    = "/vda.v1.Portal/CreateUser"
+	Portal_DeleteUser_FullMethodName    = "/vda.v1.Portal/DeleteUser"
+	Portal_ModifyUser_FullMethodName    = "/vda.v1.Portal/ModifyUser"
+	Portal_ListUser_FullMethodName      = "/vda.v1.Portal/ListUser"
 	Portal_GetStatus_FullMethodName     = "/vda.v1.Portal/GetStatus"
 	Portal_ListVersion_FullMethodName   = "/vda.v1.Portal/ListVersion"
 	Portal_ListAlert_FullMethodName     = "/vda.v1.Portal/ListAlert"
@@ -139,6 +143,12 @@ type PortalClient interface {
 	DeleteOrphan(ctx context.Context, in *DeleteOrphanRequest, opts ...grpc.CallOption) (*DeleteOrphanReply, error)
 	// SecureCluster turns a plain cluster into a secured one while it serves, for good.
 	SecureCluster(ctx context.Context, in *SecureClusterRequest, opts ...grpc.CallOption) (*SecureClusterReply, error)
+	// Users are people and scripts, who show a token, which vda_db gives, or log in with a
+	// password (Security.Login).
+	CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*CreateUserReply, error)
+	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserReply, error)
+	ModifyUser(ctx context.Context, in *ModifyUserRequest, opts ...grpc.CallOption) (*ModifyUserReply, error)
+	ListUser(ctx context.Context, in *ListUserRequest, opts ...grpc.CallOption) (*ListUserReply, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error)
 	ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error)
 	ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error)
@@ -635,6 +645,46 @@ func (c *portalClient) SecureCluster(ctx context.Context, in *SecureClusterReque
 	return out, nil
 }
 
+func (c *portalClient) CreateUser(ctx context.Context, in *CreateUserRequest, opts ...grpc.CallOption) (*CreateUserReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreateUserReply)
+	err := c.cc.Invoke(ctx, Portal_CreateUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteUserReply)
+	err := c.cc.Invoke(ctx, Portal_DeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) ModifyUser(ctx context.Context, in *ModifyUserRequest, opts ...grpc.CallOption) (*ModifyUserReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ModifyUserReply)
+	err := c.cc.Invoke(ctx, Portal_ModifyUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) ListUser(ctx context.Context, in *ListUserRequest, opts ...grpc.CallOption) (*ListUserReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListUserReply)
+	err := c.cc.Invoke(ctx, Portal_ListUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetStatusReply)
@@ -768,6 +818,12 @@ type PortalServer interface {
 	DeleteOrphan(context.Context, *DeleteOrphanRequest) (*DeleteOrphanReply, error)
 	// SecureCluster turns a plain cluster into a secured one while it serves, for good.
 	SecureCluster(context.Context, *SecureClusterRequest) (*SecureClusterReply, error)
+	// Users are people and scripts, who show a token, which vda_db gives, or log in with a
+	// password (Security.Login).
+	CreateUser(context.Context, *CreateUserRequest) (*CreateUserReply, error)
+	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserReply, error)
+	ModifyUser(context.Context, *ModifyUserRequest) (*ModifyUserReply, error)
+	ListUser(context.Context, *ListUserRequest) (*ListUserReply, error)
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error)
 	ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error)
 	ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error)
@@ -927,6 +983,18 @@ func (UnimplementedPortalServer) DeleteOrphan(context.Context, *DeleteOrphanRequ
 }
 func (UnimplementedPortalServer) SecureCluster(context.Context, *SecureClusterRequest) (*SecureClusterReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SecureCluster not implemented")
+}
+func (UnimplementedPortalServer) CreateUser(context.Context, *CreateUserRequest) (*CreateUserReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateUser not implemented")
+}
+func (UnimplementedPortalServer) DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteUser not implemented")
+}
+func (UnimplementedPortalServer) ModifyUser(context.Context, *ModifyUserRequest) (*ModifyUserReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ModifyUser not implemented")
+}
+func (UnimplementedPortalServer) ListUser(context.Context, *ListUserRequest) (*ListUserReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListUser not implemented")
 }
 func (UnimplementedPortalServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
@@ -1831,6 +1899,78 @@ func _Portal_SecureCluster_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_CreateUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).CreateUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_CreateUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).CreateUser(ctx, req.(*CreateUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_DeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DeleteUser(ctx, req.(*DeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_ModifyUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ModifyUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ModifyUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ModifyUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ModifyUser(ctx, req.(*ModifyUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_ListUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ListUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ListUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ListUser(ctx, req.(*ListUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatusRequest)
 	if err := dec(in); err != nil {
@@ -2123,6 +2263,22 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SecureCluster",
 			Handler:    _Portal_SecureCluster_Handler,
+		},
+		{
+			MethodName: "CreateUser",
+			Handler:    _Portal_CreateUser_Handler,
+		},
+		{
+			MethodName: "DeleteUser",
+			Handler:    _Portal_DeleteUser_Handler,
+		},
+		{
+			MethodName: "ModifyUser",
+			Handler:    _Portal_ModifyUser_Handler,
+		},
+		{
+			MethodName: "ListUser",
+			Handler:    _Portal_ListUser_Handler,
 		},
 		{
 			MethodName: "GetStatus",

@@ -223,6 +223,190 @@ func (x *RenewReply) GetIssued() *Issued {
 	return nil
 }
 
+type LoginRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	UserName      string                 `protobuf:"bytes,1,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	Password      string                 `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginRequest) Reset() {
+	*x = LoginRequest{}
+	mi := &file_v1_security_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginRequest) ProtoMessage() {}
+
+func (x *LoginRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginRequest.ProtoReflect.Descriptor instead.
+func (*LoginRequest) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *LoginRequest) GetUserName() string {
+	if x != nil {
+		return x.UserName
+	}
+	return ""
+}
+
+func (x *LoginRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+type LoginReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`                     // "vda-user-...", as users' tokens are
+	UntilUs       int64                  `protobuf:"varint,2,opt,name=until_us,json=untilUs,proto3" json:"until_us,omitempty"` // when it expires, microseconds since 1970, UTC
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoginReply) Reset() {
+	*x = LoginReply{}
+	mi := &file_v1_security_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoginReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoginReply) ProtoMessage() {}
+
+func (x *LoginReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoginReply.ProtoReflect.Descriptor instead.
+func (*LoginReply) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *LoginReply) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *LoginReply) GetUntilUs() int64 {
+	if x != nil {
+		return x.UntilUs
+	}
+	return 0
+}
+
+func (x *LoginReply) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+type LogoutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogoutRequest) Reset() {
+	*x = LogoutRequest{}
+	mi := &file_v1_security_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogoutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogoutRequest) ProtoMessage() {}
+
+func (x *LogoutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogoutRequest.ProtoReflect.Descriptor instead.
+func (*LogoutRequest) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{6}
+}
+
+type LogoutReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogoutReply) Reset() {
+	*x = LogoutReply{}
+	mi := &file_v1_security_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogoutReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogoutReply) ProtoMessage() {}
+
+func (x *LogoutReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_security_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogoutReply.ProtoReflect.Descriptor instead.
+func (*LogoutReply) Descriptor() ([]byte, []int) {
+	return file_v1_security_proto_rawDescGZIP(), []int{7}
+}
+
 type Issued struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Certificate   string                 `protobuf:"bytes,1,opt,name=certificate,proto3" json:"certificate,omitempty"` // PEM
@@ -234,7 +418,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_v1_security_proto_msgTypes[4]
+	mi := &file_v1_security_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -246,7 +430,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[4]
+	mi := &file_v1_security_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -259,7 +443,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{4}
+	return file_v1_security_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Issued) GetCertificate() string {
@@ -294,7 +478,7 @@ type ClusterSecurity struct {
 
 func (x *ClusterSecurity) Reset() {
 	*x = ClusterSecurity{}
-	mi := &file_v1_security_proto_msgTypes[5]
+	mi := &file_v1_security_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +490,7 @@ func (x *ClusterSecurity) String() string {
 func (*ClusterSecurity) ProtoMessage() {}
 
 func (x *ClusterSecurity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[5]
+	mi := &file_v1_security_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +503,7 @@ func (x *ClusterSecurity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterSecurity.ProtoReflect.Descriptor instead.
 func (*ClusterSecurity) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{5}
+	return file_v1_security_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ClusterSecurity) GetSecured() bool {
@@ -348,7 +532,7 @@ type RevokedMember struct {
 
 func (x *RevokedMember) Reset() {
 	*x = RevokedMember{}
-	mi := &file_v1_security_proto_msgTypes[6]
+	mi := &file_v1_security_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -360,7 +544,7 @@ func (x *RevokedMember) String() string {
 func (*RevokedMember) ProtoMessage() {}
 
 func (x *RevokedMember) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_security_proto_msgTypes[6]
+	mi := &file_v1_security_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -373,7 +557,7 @@ func (x *RevokedMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokedMember.ProtoReflect.Descriptor instead.
 func (*RevokedMember) Descriptor() ([]byte, []int) {
-	return file_v1_security_proto_rawDescGZIP(), []int{6}
+	return file_v1_security_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RevokedMember) GetKind() string {
@@ -414,7 +598,17 @@ const file_v1_security_proto_rawDesc = "" +
 	"\arequest\x18\x01 \x01(\fR\arequest\"4\n" +
 	"\n" +
 	"RenewReply\x12&\n" +
-	"\x06issued\x18\x01 \x01(\v2\x0e.vda.v1.IssuedR\x06issued\"o\n" +
+	"\x06issued\x18\x01 \x01(\v2\x0e.vda.v1.IssuedR\x06issued\"L\n" +
+	"\fLoginRequest\x12\x1b\n" +
+	"\tuser_name\x18\x01 \x01(\tR\buserName\x12\x1f\n" +
+	"\bpassword\x18\x02 \x01(\tB\x03\x80\x01\x01R\bpassword\"V\n" +
+	"\n" +
+	"LoginReply\x12\x19\n" +
+	"\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01R\x05token\x12\x19\n" +
+	"\buntil_us\x18\x02 \x01(\x03R\auntilUs\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\"\x0f\n" +
+	"\rLogoutRequest\"\r\n" +
+	"\vLogoutReply\"o\n" +
 	"\x06Issued\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\tR\vcertificate\x12\x0e\n" +
 	"\x02ca\x18\x02 \x01(\tR\x02ca\x123\n" +
@@ -425,10 +619,12 @@ const file_v1_security_proto_rawDesc = "" +
 	"\rRevokedMember\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
-	"\tbefore_us\x18\x03 \x01(\x03R\bbeforeUs2p\n" +
+	"\tbefore_us\x18\x03 \x01(\x03R\bbeforeUs2\xd9\x01\n" +
 	"\bSecurity\x121\n" +
 	"\x05Enrol\x12\x14.vda.v1.EnrolRequest\x1a\x12.vda.v1.EnrolReply\x121\n" +
-	"\x05Renew\x12\x14.vda.v1.RenewRequest\x1a\x12.vda.v1.RenewReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"\x05Renew\x12\x14.vda.v1.RenewRequest\x1a\x12.vda.v1.RenewReply\x121\n" +
+	"\x05Login\x12\x14.vda.v1.LoginRequest\x1a\x12.vda.v1.LoginReply\x124\n" +
+	"\x06Logout\x12\x15.vda.v1.LogoutRequest\x1a\x13.vda.v1.LogoutReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_security_proto_rawDescOnce sync.Once
@@ -442,30 +638,38 @@ func file_v1_security_proto_rawDescGZIP() []byte {
 	return file_v1_security_proto_rawDescData
 }
 
-var file_v1_security_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_v1_security_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_v1_security_proto_goTypes = []any{
 	(*EnrolRequest)(nil),    // 0: vda.v1.EnrolRequest
 	(*EnrolReply)(nil),      // 1: vda.v1.EnrolReply
 	(*RenewRequest)(nil),    // 2: vda.v1.RenewRequest
 	(*RenewReply)(nil),      // 3: vda.v1.RenewReply
-	(*Issued)(nil),          // 4: vda.v1.Issued
-	(*ClusterSecurity)(nil), // 5: vda.v1.ClusterSecurity
-	(*RevokedMember)(nil),   // 6: vda.v1.RevokedMember
+	(*LoginRequest)(nil),    // 4: vda.v1.LoginRequest
+	(*LoginReply)(nil),      // 5: vda.v1.LoginReply
+	(*LogoutRequest)(nil),   // 6: vda.v1.LogoutRequest
+	(*LogoutReply)(nil),     // 7: vda.v1.LogoutReply
+	(*Issued)(nil),          // 8: vda.v1.Issued
+	(*ClusterSecurity)(nil), // 9: vda.v1.ClusterSecurity
+	(*RevokedMember)(nil),   // 10: vda.v1.RevokedMember
 }
 var file_v1_security_proto_depIdxs = []int32{
-	4, // 0: vda.v1.EnrolReply.issued:type_name -> vda.v1.Issued
-	4, // 1: vda.v1.RenewReply.issued:type_name -> vda.v1.Issued
-	5, // 2: vda.v1.Issued.security:type_name -> vda.v1.ClusterSecurity
-	6, // 3: vda.v1.ClusterSecurity.revoked:type_name -> vda.v1.RevokedMember
-	0, // 4: vda.v1.Security.Enrol:input_type -> vda.v1.EnrolRequest
-	2, // 5: vda.v1.Security.Renew:input_type -> vda.v1.RenewRequest
-	1, // 6: vda.v1.Security.Enrol:output_type -> vda.v1.EnrolReply
-	3, // 7: vda.v1.Security.Renew:output_type -> vda.v1.RenewReply
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8,  // 0: vda.v1.EnrolReply.issued:type_name -> vda.v1.Issued
+	8,  // 1: vda.v1.RenewReply.issued:type_name -> vda.v1.Issued
+	9,  // 2: vda.v1.Issued.security:type_name -> vda.v1.ClusterSecurity
+	10, // 3: vda.v1.ClusterSecurity.revoked:type_name -> vda.v1.RevokedMember
+	0,  // 4: vda.v1.Security.Enrol:input_type -> vda.v1.EnrolRequest
+	2,  // 5: vda.v1.Security.Renew:input_type -> vda.v1.RenewRequest
+	4,  // 6: vda.v1.Security.Login:input_type -> vda.v1.LoginRequest
+	6,  // 7: vda.v1.Security.Logout:input_type -> vda.v1.LogoutRequest
+	1,  // 8: vda.v1.Security.Enrol:output_type -> vda.v1.EnrolReply
+	3,  // 9: vda.v1.Security.Renew:output_type -> vda.v1.RenewReply
+	5,  // 10: vda.v1.Security.Login:output_type -> vda.v1.LoginReply
+	7,  // 11: vda.v1.Security.Logout:output_type -> vda.v1.LogoutReply
+	8,  // [8:12] is the sub-list for method output_type
+	4,  // [4:8] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_v1_security_proto_init() }
@@ -479,7 +683,7 @@ func file_v1_security_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_security_proto_rawDesc), len(file_v1_security_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

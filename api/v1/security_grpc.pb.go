@@ -21,20 +21,26 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Security_Enrol_FullMethodName = "/vda.v1.Security/Enrol"
-	Security_Renew_FullMethodName = "/vda.v1.Security/Renew"
+	Security_Enrol_FullMethodName  = "/vda.v1.Security/Enrol"
+	Security_Renew_FullMethodName  = "/vda.v1.Security/Renew"
+	Security_Login_FullMethodName  = "/vda.v1.Security/Login"
+	Security_Logout_FullMethodName = "/vda.v1.Security/Logout"
 )
 
 // SecurityClient is the client API for Security service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Security is served by portals that have the CA. It takes TLS only.
+// Security is served by portals, over TLS only; certificates come from those that have the CA.
 type SecurityClient interface {
 	// Enrol trades the secret of a one-time token for a first certificate.
 	Enrol(ctx context.Context, in *EnrolRequest, opts ...grpc.CallOption) (*EnrolReply, error)
 	// Renew gives a member, which its certificate says who it is, the next certificate.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewReply, error)
+	// Login trades a user's password for a token that is good for a session.
+	Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginReply, error)
+	// Logout ends the session whose token the call shows.
+	Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutReply, error)
 }
 
 type securityClient struct {
@@ -65,16 +71,40 @@ func (c *securityClient) Renew(ctx context.Context, in *RenewRequest, opts ...gr
 	return out, nil
 }
 
+func (c *securityClient) Login(ctx context.Context, in *LoginRequest, opts ...grpc.CallOption) (*LoginReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LoginReply)
+	err := c.cc.Invoke(ctx, Security_Login_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *securityClient) Logout(ctx context.Context, in *LogoutRequest, opts ...grpc.CallOption) (*LogoutReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LogoutReply)
+	err := c.cc.Invoke(ctx, Security_Logout_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SecurityServer is the server API for Security service.
 // All implementations must embed UnimplementedSecurityServer
 // for forward compatibility.
 //
-// Security is served by portals that have the CA. It takes TLS only.
+// Security is served by portals, over TLS only; certificates come from those that have the CA.
 type SecurityServer interface {
 	// Enrol trades the secret of a one-time token for a first certificate.
 	Enrol(context.Context, *EnrolRequest) (*EnrolReply, error)
 	// Renew gives a member, which its certificate says who it is, the next certificate.
 	Renew(context.Context, *RenewRequest) (*RenewReply, error)
+	// Login trades a user's password for a token that is good for a session.
+	Login(context.Context, *LoginRequest) (*LoginReply, error)
+	// Logout ends the session whose token the call shows.
+	Logout(context.Context, *LogoutRequest) (*LogoutReply, error)
 	mustEmbedUnimplementedSecurityServer()
 }
 
@@ -90,6 +120,12 @@ func (UnimplementedSecurityServer) Enrol(context.Context, *EnrolRequest) (*Enrol
 }
 func (UnimplementedSecurityServer) Renew(context.Context, *RenewRequest) (*RenewReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedSecurityServer) Login(context.Context, *LoginRequest) (*LoginReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Login not implemented")
+}
+func (UnimplementedSecurityServer) Logout(context.Context, *LogoutRequest) (*LogoutReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Logout not implemented")
 }
 func (UnimplementedSecurityServer) mustEmbedUnimplementedSecurityServer() {}
 func (UnimplementedSecurityServer) testEmbeddedByValue()                  {}
@@ -148,6 +184,42 @@ func _Security_Renew_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Security_Login_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LoginRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecurityServer).Login(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Security_Login_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecurityServer).Login(ctx, req.(*LoginRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Security_Logout_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LogoutRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SecurityServer).Logout(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Security_Logout_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SecurityServer).Logout(ctx, req.(*LogoutRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Security_ServiceDesc is the grpc.ServiceDesc for Security service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -162,6 +234,14 @@ var Security_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _Security_Renew_Handler,
+		},
+		{
+			MethodName: "Login",
+			Handler:    _Security_Login_Handler,
+		},
+		{
+			MethodName: "Logout",
+			Handler:    _Security_Logout_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

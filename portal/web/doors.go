@@ -15,15 +15,19 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal/guess"
 )
 
 // doors let in those who have the portal's token, and users. A session is a cookie
 // that says until when it holds and which user's it is, sealed with a key made of
 // the portal's token: a portal keeps none, and another token ends them all. Calls of
-// a user carry the user's token, so that one that is revoked is of no use at once.
+// a user carry the user's token, or that of the session that a password began, so that
+// one that is revoked, or ended by logging out, is of no use at once.
 // Safe for concurrent use.
 type doors struct {
 	cfg   Config
@@ -167,17 +171,37 @@ func own(to string) string {
 	return to
 }
 
+// loginData is what the page of the login shows.
+type loginData struct {
+	To        string // where it leads
+	Passwords bool   // users may have one
+}
+
+func (s *server) passwords() bool { return s.cfg.Security != nil && s.cfg.Secured() }
+
+// entering is whose the token of a login is, as of admit, or the token of the session that a
+// user's name and password have begun.
+func (s *server) entering(r *http.Request) (user string, err error) {
+	name, secret := strings.TrimSpace(r.PostFormValue("user")), r.PostFormValue("token")
+	if name == "" || s.cfg.Security == nil {
+		return s.doors.admit(r.Context(), strings.TrimSpace(secret), r.RemoteAddr)
+	}
+	reply, err := s.cfg.Security.Login(r.Context(), &apiv1.LoginRequest{UserName: name, Password: secret})
+	return reply.GetToken(), err
+}
+
 func (s *server) loginPage(w http.ResponseWriter, r *http.Request) {
-	s.show(w, r, http.StatusOK, "login", page{Title: "Log in", Data: own(r.URL.Query().Get("to"))})
+	s.show(w, r, http.StatusOK, "login", page{Title: "Log in", Data: loginData{own(r.URL.Query().Get("to")), s.passwords()}})
 }
 
 func (s *server) login(w http.ResponseWriter, r *http.Request) {
-	p := page{Title: "Log in", Data: own(r.PostFormValue("to"))}
-	user, err := s.doors.admit(r.Context(), strings.TrimSpace(r.PostFormValue("token")), r.RemoteAddr)
+	d := loginData{own(r.PostFormValue("to")), s.passwords()}
+	p := page{Title: "Log in", Data: d}
+	user, err := s.entering(r)
 	switch {
 	case err == nil:
 		http.SetCookie(w, s.doors.session(r, user))
-		http.Redirect(w, r, p.Data.(string), http.StatusSeeOther)
+		http.Redirect(w, r, d.To, http.StatusSeeOther)
 	case errors.Is(err, errBusy):
 		p.Problem = "Too many wrong tokens; try again in some seconds."
 		s.show(w, r, http.StatusTooManyRequests, "login", p)
@@ -191,6 +215,14 @@ func (s *server) login(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *server) logout(w http.ResponseWriter, r *http.Request) {
+	if user, ok := s.doors.inside(r); ok && user != "" && s.cfg.Security != nil {
+		_, err := s.cfg.Security.Logout(as(r, user).Context(), &apiv1.LogoutRequest{})
+		if c := status.Code(err); c == codes.Unavailable || c == codes.DeadlineExceeded {
+			s.show(w, r, httpStatus(err), "login", page{Title: "Log in", Data: loginData{"/", s.passwords()},
+				Problem: "The session has not ended: " + said(err)})
+			return
+		}
+	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1, HttpOnly: true, Secure: r.TLS != nil,
 		SameSite: http.SameSiteStrictMode})
 	http.Redirect(w, r, "/login", http.StatusSeeOther)

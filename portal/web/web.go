@@ -20,6 +20,8 @@ type Config struct {
 	// User reports that a token is a user's; the user's calls carry it, and their role
 	// says what they may do. nil: there are no users.
 	User func(ctx context.Context, token string) (bool, error)
+	// Security begins and ends sessions of users with a password; nil: nobody has one.
+	Security apiv1.SecurityClient
 	// Secured reports that users alone are let in; nil: never.
 	Secured func() bool
 	// Log gets refused logins; default slog.Default().

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/store"
 	"github.com/virtual-disk-array/vda/syncer"
@@ -170,11 +171,18 @@ func revoke(m Main, tx store.Tx, now time.Time) (string, error) {
 	}
 	n := 0
 	for _, t := range tokens {
-		if t.Kind == kind && t.Name == name {
+		if t.Name == name && (t.Kind == kind || kind == pki.User && t.Kind == "session") {
 			n++
 			if err := tx.DeleteToken(t.Hash); err != nil {
 				return "", err
 			}
+		}
+	}
+	if kind == pki.User {
+		if err := tx.DeleteUser(name); err == nil {
+			return fmt.Sprintf("%d tokens of user %s are void, and the password is gone", n, name), nil
+		} else if vda.KindOf(err) != vda.NotFound {
+			return "", err
 		}
 	}
 	all, err := tx.Members()
@@ -231,11 +239,22 @@ func members(_ Main, tx store.Tx, now time.Time) (string, error) {
 		}
 		lines = append(lines, line)
 	}
+	users, err := tx.Users()
+	if err != nil {
+		return "", err
+	}
+	for _, u := range users {
+		lines = append(lines, fmt.Sprintf("user/%s password, %s, set %s", u.Name, u.Role, u.Changed.Format(time.RFC3339)))
+	}
 	tokens, err := tx.Tokens()
 	for _, t := range tokens {
 		what := "token to enrol"
-		if t.Kind == pki.User {
+		switch t.Kind {
+		case pki.User:
 			what = "token, " + t.Role + ","
+		case "session":
+			what = "session, " + t.Role + ","
+			t.Kind = pki.User
 		}
 		state := " until "
 		if !now.Before(t.Expires) {

@@ -156,7 +156,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_grp DROP COLUMN joining")
 	raw("ALTER TABLE vda_grp DROP COLUMN adds_bytes")
 	raw("ALTER TABLE vda_vd DROP COLUMN copy_rate")
-	for _, table := range []string{"vda_token", "vda_member", "vda_security"} {
+	for _, table := range []string{"vda_user", "vda_token", "vda_member", "vda_security"} {
 		raw("DROP TABLE " + table)
 	}
 	raw("DELETE FROM vda_schema_version WHERE version_id >= 8")

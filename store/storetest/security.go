@@ -31,6 +31,21 @@ func testSecurity(t *testing.T, s *suite) {
 		})
 	}
 
+	ann := store.User{Name: name, Role: "admin", Password: "$argon2id$", Changed: noon}
+	s.update(t, func(tx store.Tx) error { return tx.InsertUser(&ann) })
+	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error { return tx.InsertUser(&ann) })
+	ann.Role, ann.Password, ann.Changed = "viewer", "other", noon.Add(time.Hour)
+	s.update(t, func(tx store.Tx) error { return tx.UpdateUser(&ann) })
+	s.view(t, func(tx store.Reader) error {
+		all, err := tx.Users()
+		if !slices.Contains(all, ann) {
+			t.Errorf("the user is not listed: %v", all)
+		}
+		return err
+	})
+	s.update(t, func(tx store.Tx) error { return tx.DeleteUser(name) })
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.DeleteUser(name) })
+
 	tok := store.Token{Hash: store.NewID(), Kind: "user", Name: name, Role: "admin", Expires: noon}
 	s.update(t, func(tx store.Tx) error { return tx.InsertToken(&tok) })
 	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error { return tx.InsertToken(&tok) })

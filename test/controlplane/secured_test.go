@@ -489,7 +489,9 @@ func (f *fort) attackPortal(b *box, used string) {
 		f.Errorf("a token for one dn is taken for another: %v", err)
 	}
 	for role, can := range map[string]func(method string) bool{
-		"viewer": func(m string) bool { return strings.HasPrefix(m, "List") || strings.HasPrefix(m, "Get") },
+		"viewer": func(m string) bool {
+			return (strings.HasPrefix(m, "List") || strings.HasPrefix(m, "Get")) && m != "ListUser"
+		},
 		"csi": func(m string) bool {
 			for _, noun := range []string{"Da", "Exp", "Snap"} {
 				for _, verb := range []string{"Create", "Delete", "Modify"} {
@@ -501,7 +503,7 @@ func (f *fort) attackPortal(b *box, used string) {
 			if m == "UndeleteDa" {
 				return true
 			}
-			if slices.Contains([]string{"ListAlert", "ListOrphan", "ListVersion", "ListEvent", "GetVd"}, m) {
+			if slices.Contains([]string{"ListAlert", "ListOrphan", "ListVersion", "ListEvent", "GetVd", "ListUser"}, m) {
 				return false
 			}
 			return strings.HasPrefix(m, "List") || strings.HasPrefix(m, "Get")

@@ -1,0 +1,157 @@
+package cli
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/client"
+	"github.com/virtual-disk-array/vda/pki"
+	"github.com/virtual-disk-array/vda/program"
+)
+
+// loginCommands begin and end sessions of users who have a password.
+var loginCommands = []local{
+	{verb: "login", short: "Begin a session with a user's name and password", run: login,
+		long: "\nThe token of the session is kept beside the contexts, in a file that its owner alone can\nread, and the context uses it from " +
+			"then on. A session lasts 12 hours; logout ends it\nsooner. --ca-file, or the context's CA, says which cluster's portals get " +
+			"the password.\nWithout a context, one of the name default is made.",
+		example: "  vda_cli login --user ann --addr-port 192.168.0.11:9520 --ca-file vda-ca.crt\n  vda_cli login --user ann --context prod",
+		flags: func(fs *pflag.FlagSet, o *options) {
+			fs.StringVar(&o.user, "user", "", "`NAME` of the user (required)")
+			fs.StringVar(&o.password, "password-file", "-", "`FILE` with the password in its first line, mode 0600; - asks at the terminal, or "+
+				"reads standard input")
+		}},
+	{verb: "logout", short: "End the session that login has begun", run: logout,
+		long:    "\nIts token is of no use from then on, to nobody, and its file is removed.",
+		example: "  vda_cli logout\n  vda_cli logout --context prod"},
+}
+
+// sessionFile is where the token of a context's session is kept.
+func (c *contexts) sessionFile(name string) string {
+	return filepath.Join(filepath.Dir(c.path), "sessions", name+".token")
+}
+
+func login(s *session, cmd *cobra.Command, _ []string, o *options) error {
+	if o.user == "" {
+		return errors.New("--user is missing: the name of the user who logs in")
+	}
+	if err := s.useContext(cmd); err != nil {
+		return err
+	}
+	all, _, err := s.readContexts(cmd.Context()) // the first one makes the file
+	if err != nil {
+		return err
+	}
+	if all.path == "" {
+		return all.save() // which says what is missing
+	}
+	if s.ca == "" {
+		return errors.New("--ca-file is missing: the CA of the cluster, tls.crt of the folder of vda_db --action make-ca; without it, " +
+			"anyone who answers would get the password")
+	}
+	text, err := os.ReadFile(s.ca)
+	if err != nil {
+		return fmt.Errorf("--ca-file %s: %w", s.ca, cause(err))
+	}
+	trust, err := pki.PortalTLS(text)
+	if err != nil {
+		return fmt.Errorf("--ca-file %s: %w", s.ca, err)
+	}
+	password, err := program.Secret(cmd, o.password, "Password of "+o.user+": ")
+	if err != nil {
+		return fmt.Errorf("--password-file %s: %w", o.password, err)
+	}
+	cfg := client.Config{Portals: strings.Split(s.portals, ","), Timeout: s.timeout}
+	cfg.Dial.TLS = trust
+	c, err := client.New(cfg)
+	if err != nil {
+		return fmt.Errorf("--addr-port %q: it must be HOST:PORT, like 192.168.0.11:9520, or several with commas between them", s.portals)
+	}
+	defer c.Close()
+	reply, err := apiv1.NewSecurityClient(c).Login(cmd.Context(), &apiv1.LoginRequest{UserName: o.user, Password: password})
+	if err != nil {
+		return callFailure(err)
+	}
+	name := cmp.Or(s.context, all.Current, "default")
+	file := all.sessionFile(name)
+	if err := keepToken(file, reply.Token); err != nil {
+		return fmt.Errorf("the token of the session: %s: %w", file, cause(err))
+	}
+	one := all.Contexts[name]
+	if one == nil {
+		one = &cluster{}
+		all.Contexts[name] = one
+	}
+	one.Portals, one.TokenFile = strings.Split(s.portals, ","), file
+	if one.CAFile, err = filepath.Abs(s.ca); err != nil {
+		return fmt.Errorf("--ca-file %s: %w", s.ca, cause(err))
+	}
+	all.Current = cmp.Or(all.Current, name)
+	if err := all.save(); err != nil {
+		return err
+	}
+	fmt.Fprintf(s.stdout, "%s is logged in with the role %s until %s; context %s has the session.\n", o.user, reply.Role,
+		time.UnixMicro(reply.UntilUs).Format(time.RFC3339), name)
+	return nil
+}
+
+// keepToken writes a file that its owner alone can read, as a whole or not at all.
+func keepToken(file, token string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".token-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.WriteString(token + "\n")
+	if err := errors.Join(err, tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), file)
+}
+
+func logout(s *session, cmd *cobra.Command, _ []string, _ *options) error {
+	if err := s.useContext(cmd); err != nil {
+		return err
+	}
+	all, err := s.contexts(cmd.Context())
+	if err != nil {
+		return err
+	}
+	name := cmp.Or(s.context, all.Current)
+	one := all.Contexts[name]
+	if one == nil || one.TokenFile != all.sessionFile(name) {
+		return errors.New("there is no session to end: login begins one, and its context has it")
+	}
+	s.token = one.TokenFile
+	c, err := s.client(s.timeout)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = apiv1.NewSecurityClient(c).Logout(cmd.Context(), &apiv1.LogoutRequest{})
+	if err != nil && client.CodeOf(err) != apiv1.CodeUnauthenticated { // it has ended
+		return callFailure(err)
+	}
+	if err := os.Remove(one.TokenFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the token of the session: %s: %w", one.TokenFile, cause(err))
+	}
+	one.TokenFile = ""
+	if err := all.save(); err != nil {
+		return err
+	}
+	fmt.Fprintln(s.stdout, "The session has ended.")
+	return nil
+}

@@ -161,8 +161,8 @@ func formerHostsGone(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
 			if err != nil {
 				return err
 			}
-			return vda.Errorf(vda.FailedPrecondition, "exp_name %s of da %s: the exp of that name is deleted, but cn %s has not confirmed that its hosts "+
-				"(%s) are disconnected, and they would get in again; choose another exp_name, or repeat the call when that cn answers",
+			return vda.Errorf(vda.FailedPrecondition, "exp_name %s of da %s: the exp of that name is deleted, but cn %s has not confirmed "+
+				"that its hosts (%s) are disconnected, and they would get in again; choose another exp_name, or repeat the call when that cn answers",
 				exp.Name, da.Name, cn.Name, strings.Join(old.Hosts(), ", "))
 		}
 	}

@@ -31,6 +31,9 @@ type Config struct {
 	Terminal bool
 	// Plan says which node runs on which data plane. Zero: all on vda_tgt.
 	Plan dataplane.Plan
+	// Plain leaves out certificates, users and keys: anyone who reaches a port can give
+	// orders.
+	Plain bool
 }
 
 // Nodes are the disk and controller nodes of a sandbox.
@@ -55,13 +58,15 @@ func (n *node) listenerConf() string {
 type Cluster struct {
 	cfg       Config
 	portal    string // host:port
-	webToken  string
+	webToken  string // of a plain cluster's page
+	tokenFile string // of the user of a secured cluster
+	db        string // URI
 	nodes     []*node
 	processes []*process // in the order of their start
 }
 
 // Start starts a cluster of three disk nodes and two controller nodes: a
-// SQLite database, a portal, a monitor, and a data plane and an agent a node.
+// SQLite database, a portal, a monitor, and a data plane and an agent per node.
 // On an error nothing is left running.
 func Start(ctx context.Context, cfg Config) (*Cluster, error) {
 	c := &Cluster{cfg: cfg}
@@ -76,8 +81,17 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db := "sqlite:///" + filepath.Join(c.cfg.Dir, "vda.db")
-	if err := c.command(ctx, "vda_db", "--action", "create", "--db-uri", db); err != nil {
+	c.db = "sqlite:///" + filepath.Join(c.cfg.Dir, "vda.db")
+	if err := c.command(ctx, "vda_db", "--action", "create", "--db-uri", c.db); err != nil {
+		return err
+	}
+	c.portal = fmt.Sprintf("127.0.0.1:%d", ports[2*len(Nodes)])
+	if c.cfg.Plain {
+		err = c.startPlain(ctx, ports[2*len(Nodes)])
+	} else {
+		err = c.startSecured(ctx, ports[2*len(Nodes)])
+	}
+	if err != nil {
 		return err
 	}
 	for i, name := range Nodes {
@@ -88,19 +102,29 @@ func (c *Cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
-	c.portal = fmt.Sprintf("127.0.0.1:%d", ports[2*len(Nodes)])
-	tokenFile := filepath.Join(c.cfg.Dir, "web-token")
-	c.webToken = rand.Text()
-	if err := os.WriteFile(tokenFile, []byte(c.webToken+"\n"), 0o600); err != nil {
+	port := ports[2*len(Nodes)+1]
+	args := []string{"--db-uri", c.db}
+	if !c.cfg.Plain {
+		args = append(args, "--tls-dir", filepath.Join(c.cfg.Dir, "monitor-tls"))
+	}
+	env, err := c.enrolment(ctx, fmt.Sprintf("monitor/127.0.0.1:%d", port))
+	if err != nil {
 		return err
 	}
-	if err := c.daemon(ctx, "portal", ports[2*len(Nodes)], "vda_portal", "--db-uri", db, "--web-token-file", tokenFile); err != nil {
-		return err
-	}
-	return c.daemon(ctx, "monitor", ports[2*len(Nodes)+1], "vda_monitor", "--db-uri", db)
+	return c.daemon(ctx, "monitor", port, env, "vda_monitor", args...)
 }
 
-// WebPage is the address of the portal's page, and the token to log in with.
+// startPlain starts the portal of a plain cluster.
+func (c *Cluster) startPlain(ctx context.Context, port int) error {
+	c.webToken = rand.Text()
+	file := filepath.Join(c.cfg.Dir, "web-token")
+	if err := os.WriteFile(file, []byte(c.webToken+"\n"), 0o600); err != nil {
+		return err
+	}
+	return c.daemon(ctx, "portal", port, nil, "vda_portal", "--db-uri", c.db, "--web-token-file", file)
+}
+
+// WebPage is the address of a plain cluster's page, and the token to log in with.
 func (c *Cluster) WebPage() (url, token string) { return "http://" + c.portal + "/", c.webToken }
 
 // Kill kills the data plane of a node, as kill -9 does. It stays down.
@@ -124,7 +148,11 @@ func (c *Cluster) startNode(ctx context.Context, n *node, port int) error {
 	if n.kind == "dn" {
 		args = append(args, "--aio-dir", c.cfg.Dir)
 	}
-	return c.daemon(ctx, n.name+" agent", port, "vda_"+n.kind+"_agent", args...)
+	env, err := c.enrolment(ctx, n.kind+"/"+n.agent)
+	if err != nil {
+		return err
+	}
+	return c.daemon(ctx, n.name+" agent", port, env, "vda_"+n.kind+"_agent", args...)
 }
 
 // startPlane starts a node's data plane, again if it was killed.
@@ -136,7 +164,7 @@ func (c *Cluster) startPlane(ctx context.Context, n *node) error {
 		}
 	}
 	argv := c.cfg.Plan.Argv(n.name, filepath.Join(c.cfg.BinDir, "vda_tgt"), n.socket)
-	p, err := c.launch(n.name+" data plane", argv[0], argv[1:]...)
+	p, err := c.launch(n.name+" data plane", nil, argv[0], argv[1:]...)
 	if err != nil {
 		return err
 	}
@@ -154,9 +182,10 @@ func (c *Cluster) startPlane(ctx context.Context, n *node) error {
 	return nil
 }
 
-// daemon starts a program that serves on port and waits until it does.
-func (c *Cluster) daemon(ctx context.Context, name string, port int, program string, args ...string) error {
-	p, err := c.launch(name, filepath.Join(c.cfg.BinDir, program),
+// daemon starts a program that serves on port, with more variables in its environment,
+// and waits until it does.
+func (c *Cluster) daemon(ctx context.Context, name string, port int, env []string, program string, args ...string) error {
+	p, err := c.launch(name, env, filepath.Join(c.cfg.BinDir, program),
 		append([]string{"--listener", "127.0.0.1", "--port", fmt.Sprint(port)}, args...)...)
 	if err != nil {
 		return err
@@ -166,9 +195,13 @@ func (c *Cluster) daemon(ctx context.Context, name string, port int, program str
 	return p.waitUntil(ready, reachable(fmt.Sprintf("127.0.0.1:%d", port)))
 }
 
-func (c *Cluster) launch(name, path string, args ...string) (*process, error) {
-	c.say("  start %-15s %s", name, strings.Join(append([]string{filepath.Base(path)}, args...), " "))
-	p, err := start(c.cfg.Dir, name, append([]string{path}, args...)...)
+func (c *Cluster) launch(name string, env []string, path string, args ...string) (*process, error) {
+	said := ""
+	for _, e := range env { // secrets
+		said += strings.SplitAfter(e, "=")[0] + "… "
+	}
+	c.say("  start %-15s %s%s", name, said, strings.Join(append([]string{filepath.Base(path)}, args...), " "))
+	p, err := start(c.cfg.Dir, name, env, append([]string{path}, args...)...)
 	if err == nil {
 		c.processes = append(c.processes, p)
 	}
@@ -199,7 +232,7 @@ func (c *Cluster) quiet(ctx context.Context, program string, args ...string) ([]
 
 // cli runs vda_cli and decodes its JSON into reply, which may be nil.
 func (c *Cluster) cli(ctx context.Context, reply any, args ...string) error {
-	out, err := c.output(ctx, "vda_cli", append([]string{"--addr-port", c.portal}, args...)...)
+	out, err := c.output(ctx, "vda_cli", c.asUser(args...)...)
 	if err != nil || reply == nil {
 		return err
 	}
@@ -207,6 +240,15 @@ func (c *Cluster) cli(ctx context.Context, reply any, args ...string) error {
 		return fmt.Errorf("vda_cli %s printed no JSON: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return nil
+}
+
+// asUser is what vda_cli is given.
+func (c *Cluster) asUser(args ...string) []string {
+	all := []string{"--addr-port", c.portal}
+	if c.tokenFile != "" {
+		all = append(all, "--token-file", c.tokenFile)
+	}
+	return append(all, args...)
 }
 
 // Stop stops every process, the last started first, and reports those that

@@ -22,6 +22,8 @@ type Main struct {
 	Keep bool
 	// Plan says which node runs on which data plane. Zero: all on vda_tgt.
 	Plan dataplane.Plan
+	// Plain is Config's.
+	Plain bool
 	// Out gets the story.
 	Out io.Writer
 }
@@ -39,6 +41,10 @@ a mirrored array, kills a disk node under it while a host writes, and waits unti
 the array is whole again. It prints a summary and takes everything down. Leaves
 nothing behind.
 
+The cluster is secured: daemons enrol and know each other by certificates, vda_cli
+shows a user's token, and nodes prove keys to each other; strangers are refused, which
+is tried. --plain leaves that out.
+
 Runs on vda_tgt; with SPDK_TGT=/path/to/spdk_tgt and DATA_PLANE=spdk or mixed in
 the environment, on spdk_tgt or on both.`,
 		RunE: func(c *cobra.Command, _ []string) (err error) {
@@ -50,6 +56,7 @@ the environment, on spdk_tgt or on both.`,
 		},
 	}
 	c.Flags().BoolVar(&m.Keep, "keep", false, "leave the cluster up after the proof until Ctrl-C, and print how to reach it")
+	c.Flags().BoolVar(&m.Plain, "plain", false, "no certificates, users and keys: anyone who reaches a port can give orders")
 	return program.Program{Root: c, Fail: fail}
 }
 
@@ -74,7 +81,8 @@ func (m Main) Run(ctx context.Context) error {
 	}
 	defer os.RemoveAll(dir)
 	begin := time.Now()
-	if err := Run(ctx, Config{BinDir: m.BinDir, Dir: dir, Out: m.Out, Terminal: terminal(m.Out), Plan: m.Plan}, m.Keep); err != nil {
+	cfg := Config{BinDir: m.BinDir, Dir: dir, Out: m.Out, Terminal: terminal(m.Out), Plan: m.Plan, Plain: m.Plain}
+	if err := Run(ctx, cfg, m.Keep); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(m.Out, "\nAll good: every block was read back as written, through both controllers. %.0f s.\n",

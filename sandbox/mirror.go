@@ -132,7 +132,7 @@ func (c *Cluster) untilState(ctx context.Context, want string, progress bool) er
 	most := uint64(1)
 	for {
 		var r daReply
-		out, err := c.quiet(ctx, "vda_cli", "--addr-port", c.portal, "da", "get", "--da-name", "da2")
+		out, err := c.quiet(ctx, "vda_cli", c.asUser("da", "get", "--da-name", "da2")...)
 		if err == nil {
 			err = json.Unmarshal(out, &r)
 		}

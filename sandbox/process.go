@@ -27,8 +27,8 @@ type process struct {
 	mayHang bool
 }
 
-// start runs argv with its output in dir.
-func start(dir, name string, argv ...string) (*process, error) {
+// start runs argv with its output in dir, and with more variables in its environment.
+func start(dir, name string, env []string, argv ...string) (*process, error) {
 	p := &process{name: name, log: filepath.Join(dir, strings.ReplaceAll(name, " ", "-")+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
 	if err != nil {
@@ -36,7 +36,7 @@ func start(dir, name string, argv ...string) (*process, error) {
 	}
 	defer out.Close()
 	p.cmd = exec.Command(argv[0], argv[1:]...)
-	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, environ(), out, out
+	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, append(environ(), env...), out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error)
 	go func() {

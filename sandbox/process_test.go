@@ -13,7 +13,7 @@ func TestProcess(t *testing.T) {
 	defer cancel()
 	dir := t.TempDir()
 
-	good, err := start(dir, "good one", "/bin/sh", "-c", "trap 'exit 0' TERM; touch ready; while :; do sleep 0.05; done")
+	good, err := start(dir, "good one", nil, "/bin/sh", "-c", "trap 'exit 0' TERM; touch ready; while :; do sleep 0.05; done")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("a process that stops on SIGTERM: %v", err)
 	}
 
-	dead, err := start(dir, "dead one", "/bin/sh", "-c", "echo cannot open the disk; exit 1")
+	dead, err := start(dir, "dead one", nil, "/bin/sh", "-c", "echo cannot open the disk; exit 1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("a process that ended: %v, want its name and its last line", err)
 	}
 
-	deaf, err := start(dir, "deaf one", "/bin/sh", "-c", "trap '' TERM; touch deaf; while :; do sleep 0.05; done")
+	deaf, err := start(dir, "deaf one", nil, "/bin/sh", "-c", "trap '' TERM; touch deaf; while :; do sleep 0.05; done")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,9 @@ func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	if err := c.Populate(steps); err != nil {
 		return c.fault("creating the arrays", err)
 	}
+	if err := c.Strangers(steps); err != nil {
+		return c.fault("strangers", err)
+	}
 	c.say("\nProving them")
 	figures, commands, err := c.Prove(steps)
 	if err != nil {
@@ -42,9 +45,7 @@ func Run(ctx context.Context, cfg Config, keep bool) (err error) {
 	}
 	c.Summary(figures, commands)
 	if keep {
-		url, token := c.WebPage()
-		c.say("\nThe cluster stays up until Ctrl-C. Its files are in %s. Reach it with\n\n  export VDA_PORTAL=%s\n  %s/vda_cli da list\n\n"+
-			"or in a browser: %s with the token %s", cfg.Dir, c.portal, cfg.BinDir, url, token)
+		c.say("\nThe cluster stays up until Ctrl-C. Its files are in %s. Reach it with\n\n%s", cfg.Dir, c.howToReach())
 		<-ctx.Done()
 	}
 	return nil

@@ -234,7 +234,7 @@ func cluster(t *testing.T) *sandbox.Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := sandbox.Start(t.Context(), sandbox.Config{BinDir: bin, Dir: t.TempDir(), Out: &story})
+	c, err := sandbox.Start(t.Context(), sandbox.Config{BinDir: bin, Dir: t.TempDir(), Out: &story, Plain: true})
 	if err == nil {
 		t.Cleanup(func() {
 			if err := c.Stop(); err != nil {

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,10 +115,16 @@ func (f *fort) token(whom string) string {
 	return f.db(dbcli.Main{Action: "token", For: whom, Portal: f.at})
 }
 
+// userToken makes a user of a role, and returns the token.
+func (f *fort) userToken(name, role string) string {
+	f.Helper()
+	return f.db(dbcli.Main{Action: "user", For: "user/" + name, Role: role})
+}
+
 // user is a client of the portal with the token of a user of a role.
 func (f *fort) user(name, role string) *client.Client {
 	f.Helper()
-	t, err := pki.ParseUserToken(f.db(dbcli.Main{Action: "user", For: "user/" + name, Role: role}))
+	t, err := pki.ParseUserToken(f.userToken(name, role))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -328,6 +336,7 @@ func TestSecuredCluster(t *testing.T) {
 	t.Run("hops", func(t *testing.T) { f.attackHops(dns, cns) })
 	t.Run("agents", func(t *testing.T) { f.attackAgents(dns, cns) })
 	t.Run("portal", func(t *testing.T) { f.attackPortal(dns[0], used) })
+	t.Run("pages", func(t *testing.T) { f.attackPages() })
 	t.Run("restarts", func(t *testing.T) { f.attackRestarts(dns) })
 	t.Run("revoked", func(t *testing.T) { f.revokes(dns) })
 	if got := serving(); got != 2 {
@@ -379,6 +388,9 @@ func (f *fort) attackHops(dns, cns []*box) {
 			all, err := planes[i].NvmfGetSubsystems(f.Context())
 			f.must(nil, err)
 			for _, sub := range all {
+				if err := b.plane.Break("127.0.0.1:"+b.port, sub.NQN, vda.NQNPrefix+"stranger"); err == nil {
+					f.Errorf("a host that nobody has named gets at %s", sub.NQN)
+				}
 				for _, h := range sub.Hosts {
 					_, _, primary := vda.ParsePrimaryHost(h.NQN)
 					if !primary && !strings.Contains(h.NQN, vda.ProxyPrefix) {
@@ -543,6 +555,75 @@ func (f *fort) attackPortal(b *box, used string) {
 	if _, err := ann.ListDn(f.Context(), &apiv1.ListDnRequest{}); client.CodeOf(err) != apiv1.CodeUnauthenticated {
 		f.Errorf("a revoked user: %v", err)
 	}
+}
+
+// attackPages has another site's page use the session of an admin, and a viewer change
+// something on the pages and over REST.
+func (f *fort) attackPages() {
+	f.Helper()
+	const action, form = "/do/create-array", "da_name=forged&da_size=8+MiB&cntlr_cnt=1&stripe_count=1"
+	send := func(browser *http.Client, method, path, body string, header ...string) (int, string) {
+		f.Helper()
+		r, err := http.NewRequestWithContext(f.Context(), method, "https://"+f.at+path, strings.NewReader(body))
+		f.must(nil, err)
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		for i := 0; i < len(header); i += 2 {
+			r.Header.Set(header[i], header[i+1])
+		}
+		resp, err := browser.Do(r)
+		f.must(nil, err)
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		f.must(nil, err)
+		return resp.StatusCode, string(text)
+	}
+	own := []string{"Origin", "https://" + f.at, "Sec-Fetch-Site", "same-origin"}
+	login := func(token string) *http.Client {
+		f.Helper()
+		jar, err := cookiejar.New(nil)
+		f.must(nil, err)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		f.Cleanup(transport.CloseIdleConnections)
+		stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		browser := &http.Client{Jar: jar, Transport: transport, CheckRedirect: stay}
+		if code, text := send(browser, "POST", "/login", url.Values{"token": {token}}.Encode(), own...); code != http.StatusSeeOther {
+			f.Fatalf("login: %d, %s", code, text)
+		}
+		return browser
+	}
+	admin := login(f.userToken("dora", "admin"))
+	if code, text := send(admin, "GET", "/", ""); code != http.StatusOK {
+		f.Errorf("the admin's session: %d, %s", code, text)
+	}
+	for _, header := range [][]string{{"Origin", "https://evil.example"}, {"Sec-Fetch-Site", "cross-site"}} {
+		for _, path := range []string{action, "/logout", "/api/v1/da"} {
+			if code, text := send(admin, "POST", path, form, header...); code != http.StatusForbidden {
+				f.Errorf("another site's page, by %v, posts to %s in the admin's session: %d, %s", header, path, code, text)
+			}
+		}
+		if code, text := send(admin, "DELETE", "/api/v1/da/da0", "", header...); code != http.StatusForbidden {
+			f.Errorf("another site's page, by %v, deletes an array in the admin's session: %d, %s", header, code, text)
+		}
+	}
+	token := f.userToken("eve", "viewer")
+	viewer := login(token)
+	if code, text := send(viewer, "POST", action, form, own...); code == http.StatusSeeOther {
+		f.Errorf("a viewer makes an array on the page: %d, %s", code, text)
+	}
+	if code, text := send(viewer, "POST", "/api/v1/da", `{"da_name":"forged","da_size":8388608,"cntlr_cnt":1}`,
+		"Authorization", "Bearer "+token, "Content-Type", "application/json"); code != http.StatusForbidden {
+		f.Errorf("a viewer makes an array over REST: %d, %s", code, text)
+	}
+	das, err := f.portal.ListDa(f.Context(), &apiv1.ListDaRequest{})
+	f.must(nil, err)
+	if len(das.DaMsgList) != 2 {
+		f.Errorf("arrays: %v", das.DaMsgList)
+	}
+	// The form is a good one: it is the user who may not send it.
+	if code, text := send(admin, "POST", action, form, own...); code != http.StatusSeeOther {
+		f.Errorf("the admin makes an array on the page: %d, %s", code, text)
+	}
+	f.must(f.portal.DeleteDa(f.Context(), &apiv1.DeleteDaRequest{DaName: "forged"}))
 }
 
 // attackRestarts starts daemons of the secured cluster as plain ones.

@@ -146,8 +146,8 @@ func finish(t *verdict.T, c *cluster) {
 	} else {
 		t.Logf("%d I/O, %d of them sent again on another path, read back %d blocks, %d lost or wrong", done.Ops, done.Retries,
 			done.Checked, done.Wrong)
-		if done.Checked != daBytes/blockSize || done.Wrong != 0 {
-			t.Errorf("blocks read back: %d of %d, lost or wrong: %d", done.Checked, daBytes/blockSize, done.Wrong)
+		if done.Checked != c.blocks || done.Wrong != 0 {
+			t.Errorf("blocks read back: %d of %d, lost or wrong: %d", done.Checked, c.blocks, done.Wrong)
 		}
 	}
 	_, errs := c.host.worst(time.Time{}, time.Now())
@@ -219,7 +219,8 @@ func (c *cluster) checkDisks(t *verdict.T) {
 // those kinds that contain its text, LONGEST is the longest time in seconds
 // that a hang or a cut is held. CNTLRS and EXPS are the numbers of the array's
 // controllers and exporters, REDUNDANCY is its redundancy; with CHANGES=1 a mirrored array
-// is converted, its vds move and its dns are drained beside the faults.
+// is converted, its vds move and its dns are drained beside the faults, and with VOLUMES=1
+// there are snapshots, clones, rollbacks and growth.
 func TestChaos(plain *testing.T) {
 	t := verdict.New(plain)
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
@@ -229,10 +230,14 @@ func TestChaos(plain *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("SEED=%d MINUTES=%d REDUNDANCY=%s", seed, minutes, redundancy)
-	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1), Redundancy: redundancy})
+	volumes := number(t, "VOLUMES", 0) != 0
+	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1), Redundancy: redundancy, Volumes: volumes})
 	faults := newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT"))
 	if number(t, "CHANGES", 0) != 0 && redundancy.Mirrored() {
 		faults.withChanges()
+	}
+	if volumes {
+		faults.withVolumes(seed)
 	}
 	storm(t, c, faults, time.Duration(minutes)*time.Minute)
 	if faults.changes { // it is to be compared
@@ -261,6 +266,9 @@ func storm(t *verdict.T, c *cluster, faults *chooser, length time.Duration) {
 		}
 		if faults.changes && faults.r.IntN(2) == 0 {
 			f = faults.beside(f)
+		}
+		if faults.volumes != nil && faults.volumes.IntN(2) == 0 {
+			f = faults.use(f)
 		}
 		if c.cfg.Redundancy.Mirrored() {
 			c.await(faults, f)
@@ -349,20 +357,23 @@ func strike(t *verdict.T, c *cluster, f *fault) (outcome, bool) {
 	return o, whole
 }
 
-// TestChaosShort is a minute of faults that are the same each time; what they
-// hit also depends on where the primary is by then.
+// TestChaosShort is a minute of faults that are the same each time, with snapshots, clones,
+// rollbacks and growth; what they hit also depends on where the primary is by then.
 func TestChaosShort(plain *testing.T) {
 	t := verdict.New(plain)
-	c := start(t, clusterConfig{Cntlrs: 3, Exps: 2})
-	storm(t, c, newChooser(c, 7, 12*time.Second, ""), 60*time.Second)
+	c := start(t, clusterConfig{Cntlrs: 3, Exps: 2, Volumes: true})
+	faults := newChooser(c, 7, 12*time.Second, "")
+	faults.withVolumes(7)
+	storm(t, c, faults, 60*time.Second)
 	finish(t, c)
 }
 
 // TestChaosShortMirrored is the same on a mirrored array, and a disk that fails.
 func TestChaosShortMirrored(plain *testing.T) {
 	t := verdict.New(plain)
-	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, Redundancy: vda.Mirror2})
+	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, Redundancy: vda.Mirror2, Volumes: true})
 	faults := newChooser(c, 7, 12*time.Second, "")
+	faults.withVolumes(7)
 	if c.faultyDisks() {
 		f := faults.badDisk("dn's disk has media errors", "fails all I/O", diskFault{Read: syscall.EIO, Write: syscall.EIO})
 		f.hold = time.Second

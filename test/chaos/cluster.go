@@ -103,6 +103,8 @@ type clusterConfig struct {
 	Exps   int    // its exporters
 	Spare  int    // bytes that the array has beyond its size, for snapshots
 	Plan   dataplane.Plan
+	// Volumes: there is room for snapshots, clones and growth.
+	Volumes bool
 	// Redundancy of the array; zero: none.
 	Redundancy vda.Redundancy
 	// SPDKLater: nodes move to SPDK in the course of the test.
@@ -116,12 +118,17 @@ type cluster struct {
 	machines map[string]*machine
 	order    []*machine
 	host     *hostProcess
+	blocks   int // of the array
+	grows    int // times that it was to grow
 }
 
 // newCluster boots the rack, makes the array and starts the host's load. On
 // an error nothing is left running.
 func newCluster(ctx context.Context, cfg clusterConfig) (*cluster, error) {
-	c := &cluster{cfg: cfg, machines: map[string]*machine{}}
+	if cfg.Volumes {
+		cfg.Spare += volumeSpare
+	}
+	c := &cluster{cfg: cfg, machines: map[string]*machine{}, blocks: daBytes / blockSize}
 	l, err := lab.New(ctx, cfg.Dir)
 	if err != nil {
 		return nil, err
@@ -319,7 +326,11 @@ func (c *cluster) makeDisk(ctx context.Context, m *machine) error {
 	if c.faultyDisks() {
 		m.media, m.pd = "/tmp/media", "/tmp/disk/pd0"
 	}
-	if _, err := c.output(ctx, m, fmt.Sprintf("truncate -s %d %s", pdBytes, m.media)); err != nil {
+	size := pdBytes
+	if c.cfg.Volumes {
+		size = volumePD
+	}
+	if _, err := c.output(ctx, m, fmt.Sprintf("truncate -s %d %s", size, m.media)); err != nil {
 		return err
 	}
 	if m.media == m.pd {

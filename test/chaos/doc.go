@@ -38,6 +38,13 @@
 // -tags breach: its mirrors take a leg that is back for one that lacks nothing. A run
 // with it must fail.
 //
+// With VOLUMES=1 a user takes snapshots, clones them, rolls the array back and lets it grow,
+// each with a fault in the middle (volume.go). The host knows what it had written when
+// (moment.go): a snapshot holds all that was acknowledged before it, nothing that was sent
+// after it, and is of one moment; a clone is the same from the beginning, and when it is
+// copied; after a rollback the array is that, and nothing that was written in between ever
+// comes back; what grows is zeros. The test tells the host by lines (wish.go).
+//
 // It needs root, and Debian's postgresql and nftables. MINUTES, SEED and REDUNDANCY
 // are taken from the environment; VDA_BIN is the folder of the programs under
 // test, ../../bin when unset.

@@ -68,6 +68,10 @@ type chooser struct {
 	spares []*machine
 	// changes: the array is changed while faults come, see withChanges.
 	changes bool
+	// volumes: a user does something with the array while faults come, see withVolumes.
+	volumes *rand.Rand
+	deck    []string // of what he does next
+	snaps   int      // that were drawn
 }
 
 func newChooser(c *cluster, seed uint64, longest time.Duration, only string) *chooser {

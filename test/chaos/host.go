@@ -82,6 +82,8 @@ type multipath struct {
 	wg    sync.WaitGroup
 	stop  context.CancelFunc
 
+	grows bool // the namespace may become larger
+
 	retries atomic.Int64
 	there   atomic.Bool // a path had a namespace at the last look
 	// shows is the identity of the block device: what the first path showed.
@@ -172,7 +174,11 @@ func (m *multipath) compare(p *path, is *host.Identity) {
 		m.shows.CompareAndSwap(nil, is)
 		return
 	}
-	if is.NGUID != was.NGUID || is.UUID != was.UUID || is.EUI64 != was.EUI64 || is.Blocks != was.Blocks {
+	size := was.Blocks
+	if m.grows && is.Blocks > size {
+		size = is.Blocks // smaller than it was first it never is
+	}
+	if is.NGUID != was.NGUID || is.UUID != was.UUID || is.EUI64 != was.EUI64 || is.Blocks != size {
 		m.fail(fmt.Sprintf("path %s shows another namespace: %+v, not %+v", p.addr, *is, *was))
 	}
 }

@@ -15,11 +15,13 @@ import (
 type ledger struct {
 	mu     sync.Mutex
 	blocks []entry
+	moment *moment // that is open; nil: none
 }
 
 type entry struct {
 	acked, sent uint64
-	busy        bool // a write is under way
+	undone      uint64 // what was sent after acked and up to this was rolled back
+	busy        bool   // a write is under way
 }
 
 func newLedger(blocks int) *ledger { return &ledger{blocks: make([]entry, blocks)} }
@@ -40,6 +42,7 @@ func (l *ledger) begin(first uint64, n int) []uint64 {
 		span[i].busy = true
 		span[i].sent++
 		seqs[i] = span[i].sent
+		l.moment.note(first+uint64(i), seqs[i], false)
 	}
 	return seqs
 }
@@ -51,6 +54,7 @@ func (l *ledger) end(first uint64, n int) {
 	for i := range n {
 		e := &l.blocks[first+uint64(i)]
 		e.acked, e.busy = e.sent, false
+		l.moment.note(first+uint64(i), e.acked, true)
 	}
 }
 
@@ -63,8 +67,10 @@ func (l *ledger) again(first uint64, n int) []uint64 {
 	for i := range n {
 		e := &l.blocks[first+uint64(i)]
 		e.acked = e.sent
+		l.moment.note(first+uint64(i), e.acked, true)
 		e.sent++
 		seqs[i] = e.sent
+		l.moment.note(first+uint64(i), e.sent, false)
 	}
 	return seqs
 }
@@ -77,6 +83,7 @@ func (l *ledger) hold(first uint64, n int) {
 	for i := range n {
 		e := &l.blocks[first+uint64(i)]
 		e.acked = e.sent
+		l.moment.note(first+uint64(i), e.acked, true)
 	}
 }
 
@@ -99,12 +106,14 @@ func (l *ledger) check(first uint64, data []byte, least []uint64) []error {
 		number := first + uint64(i)
 		seq, err := stamp.Generation(data[i*blockSize:(i+1)*blockSize], number)
 		l.mu.Lock()
-		sent := l.blocks[number].sent
+		sent, undone := l.blocks[number].sent, l.blocks[number].undone
 		l.mu.Unlock()
 		switch {
 		case err != nil:
 		case seq < least[i]:
 			err = fmt.Errorf("block %d holds sequence %d, but %d was acknowledged: a write is lost", number, seq, least[i])
+		case seq > least[i] && seq <= undone:
+			err = fmt.Errorf("block %d holds sequence %d, but it was rolled back to %d", number, seq, least[i])
 		case seq > sent:
 			err = fmt.Errorf("block %d holds sequence %d, but only %d were sent", number, seq, sent)
 		}

@@ -3,7 +3,6 @@
 package chaos
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,6 +29,7 @@ const loadEnv = "VDA_CHAOS_LOAD"
 // loadConfig says what the host does.
 type loadConfig struct {
 	NQNs      []string // of the array's exporters
+	Grows     bool     // the array may become larger
 	HostNQN   string
 	Addrs     []string // of the controllers
 	Port      string
@@ -43,7 +43,7 @@ type loadConfig struct {
 // report is a line that the host prints. Which fields are set depends on
 // Kind.
 type report struct {
-	Kind string // "slow", "error", "beat", "done"
+	Kind string // "slow", "error", "beat", "answer", "done"
 
 	Start, End time.Time // of a slow I/O; End also of a beat
 	What       string    // the I/O or the error
@@ -58,13 +58,18 @@ type report struct {
 
 	Checked int // done: blocks read back
 	Wrong   int // done: of them lost or wrong
+	Order   int // answer: to which order; What is what is wrong
 }
 
 // load is the host's process.
 type load struct {
-	cfg      loadConfig
-	ms       []*multipath // by exporter; they show one array
-	stall    atomic.Int64 // nanoseconds
+	cfg loadConfig
+	ms  atomic.Pointer[[]*multipath] // by exporter; they show one array
+	// gate is held for reading by each I/O, and for writing while the host does not use the
+	// array.
+	gate     sync.RWMutex
+	moments  map[string]*moment // by name of the snapshot
+	stall    atomic.Int64       // nanoseconds
 	ledger   *ledger
 	out      *json.Encoder
 	outMu    sync.Mutex
@@ -100,16 +105,10 @@ func runLoad() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers+1)}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	for _, nqn := range cfg.NQNs {
-		m := dial(nqn, cfg.HostNQN, cfg.Addrs, cfg.Port, cfg.KeepAlive, log, func(what string) {
-			l.say(report{Kind: "error", End: time.Now(),
-				What: nqn + ": " + what})
-		})
-		defer m.close()
-		l.ms = append(l.ms, m)
-	}
+	l := &load{cfg: cfg, ledger: newLedger(cfg.Blocks), out: json.NewEncoder(os.Stdout), begun: make([]atomic.Int64, cfg.Workers+1),
+		moments: map[string]*moment{}}
+	l.connect()
+	defer l.disconnect()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var workers, beats sync.WaitGroup
@@ -122,8 +121,7 @@ func runLoad() int {
 	for w := range cfg.Workers {
 		workers.Go(func() { l.work(ctx, w, quit) })
 	}
-	word, _ := bufio.NewReader(os.Stdin).ReadString('\n')
-	if word != "verify\n" {
+	if !l.obey(ctx, os.Stdin) {
 		return 1 // the test is gone
 	}
 	close(quit)
@@ -137,6 +135,30 @@ func runLoad() int {
 	beats.Wait()
 	l.say(report{Kind: "done", Ops: l.ops.Load(), Retries: l.retries(), Checked: checked, Wrong: int(l.wrong.Load())})
 	return 0
+}
+
+// connect has the host use the array.
+func (l *load) connect() {
+	var ms []*multipath
+	for _, nqn := range l.cfg.NQNs {
+		ms = append(ms, l.dial(nqn, l.cfg.Addrs, func(what string) {
+			l.say(report{Kind: "error", End: time.Now(), What: nqn + ": " + what})
+		}))
+	}
+	l.ms.Store(&ms)
+}
+
+func (l *load) dial(nqn string, addrs []string, fail func(string)) *multipath {
+	m := dial(nqn, l.cfg.HostNQN, addrs, l.cfg.Port, l.cfg.KeepAlive, slog.New(slog.NewTextHandler(os.Stderr, nil)), fail)
+	m.grows = l.cfg.Grows
+	return m
+}
+
+// disconnect undoes connect.
+func (l *load) disconnect() {
+	for _, m := range *l.ms.Swap(new([]*multipath)) {
+		m.close()
+	}
 }
 
 func (l *load) say(r report) {
@@ -162,7 +184,7 @@ func (l *load) beat(ctx context.Context) {
 				r.Oldest = max(r.Oldest, r.End.Sub(time.Unix(0, at)))
 			}
 		}
-		for _, m := range l.ms {
+		for _, m := range *l.ms.Load() {
 			for _, p := range m.paths {
 				if s := p.state(); r.Paths[p.addr] == "" {
 					r.Paths[p.addr] = s
@@ -177,7 +199,7 @@ func (l *load) beat(ctx context.Context) {
 
 func (l *load) retries() int64 {
 	n := int64(0)
-	for _, m := range l.ms {
+	for _, m := range *l.ms.Load() {
 		n += m.retries.Load()
 	}
 	return n
@@ -210,17 +232,24 @@ func (l *load) work(ctx context.Context, w int, quit <-chan struct{}) {
 		if rand.N(4) == 0 {
 			n = 1 + rand.N(8)
 		}
-		first := rand.N(uint64(l.cfg.Blocks - n + 1))
-		// A quarter of the I/O goes to any path, so that proxies have work.
-		spread := rand.N(4) == 0
-		switch d := rand.N(100); {
-		case d < 65:
-			l.write(ctx, w, first, n, buf[:n*blockSize], spread)
-		case d < 67:
-			l.timed(ctx, w, bdev.OpFlush, nil, 0, 0, spread)
-		default:
-			l.read(ctx, w, first, n, buf[:n*blockSize], spread)
-		}
+		l.gate.RLock()
+		l.once(ctx, w, n, buf)
+		l.gate.RUnlock()
+	}
+}
+
+// once carries out one command, of n blocks.
+func (l *load) once(ctx context.Context, w, n int, buf []byte) {
+	first := rand.N(uint64(l.ledger.size() - n + 1))
+	// A quarter of the I/O goes to any path, so that proxies have work.
+	spread := rand.N(4) == 0
+	switch d := rand.N(100); {
+	case d < 65:
+		l.write(ctx, w, first, n, buf[:n*blockSize], spread)
+	case d < 67:
+		l.timed(ctx, w, bdev.OpFlush, nil, 0, 0, spread)
+	default:
+		l.read(ctx, w, first, n, buf[:n*blockSize], spread)
 	}
 }
 
@@ -268,19 +297,26 @@ func (l *load) watch(ctx context.Context) {
 			return
 		case <-time.After(300 * time.Millisecond):
 		}
-		now := time.Now()
-		l.watchMu.Lock()
-		all := slices.Clone(l.watched)
-		l.watched = slices.DeleteFunc(l.watched, func(x watch) bool { return now.After(x.until) })
-		l.watchMu.Unlock()
-		for _, x := range all {
-			if ctx.Err() != nil {
-				return
-			}
-			l.read(ctx, l.cfg.Workers, x.first, x.n, buf[:x.n*blockSize], false)
-			if now.After(x.until) {
-				l.ledger.end(x.first, x.n)
-			}
+		l.gate.RLock()
+		l.look(ctx, buf)
+		l.gate.RUnlock()
+	}
+}
+
+// look reads the blocks that are watched once, and gives those back whose time is over.
+func (l *load) look(ctx context.Context, buf []byte) {
+	now := time.Now()
+	l.watchMu.Lock()
+	all := slices.Clone(l.watched)
+	l.watched = slices.DeleteFunc(l.watched, func(x watch) bool { return now.After(x.until) })
+	l.watchMu.Unlock()
+	for _, x := range all {
+		if ctx.Err() != nil {
+			return
+		}
+		l.read(ctx, l.cfg.Workers, x.first, x.n, buf[:x.n*blockSize], false)
+		if now.After(x.until) {
+			l.ledger.end(x.first, x.n)
 		}
 	}
 }
@@ -303,7 +339,7 @@ func (l *load) read(ctx context.Context, w int, first uint64, n int, buf []byte,
 func (l *load) timed(ctx context.Context, w int, op bdev.Op, buf []byte, first uint64, n int, spread bool) (attempts int, ok bool) {
 	begin := time.Now()
 	l.begun[w].Store(begin.UnixNano())
-	addr, attempts, err := l.ms[rand.N(len(l.ms))].do(ctx, op, buf, first, n, spread)
+	addr, attempts, err := l.way().do(ctx, op, buf, first, n, spread)
 	l.begun[w].Store(0)
 	end := time.Now()
 	if err != nil {
@@ -316,13 +352,20 @@ func (l *load) timed(ctx context.Context, w int, op bdev.Op, buf []byte, first u
 	return attempts, true
 }
 
+// way is one of the exporters.
+func (l *load) way() *multipath {
+	ms := *l.ms.Load()
+	return ms[rand.N(len(ms))]
+}
+
 // readBack reads every block through the best path and checks it.
 func (l *load) readBack(ctx context.Context) int {
 	const chunk = 16
+	blocks := l.ledger.size()
 	buf := make([]byte, chunk*blockSize)
-	for first := 0; first < l.cfg.Blocks; first += chunk {
-		n := min(chunk, l.cfg.Blocks-first)
+	for first := 0; first < blocks; first += chunk {
+		n := min(chunk, blocks-first)
 		l.read(ctx, 0, uint64(first), n, buf[:n*blockSize], false)
 	}
-	return l.cfg.Blocks
+	return blocks
 }

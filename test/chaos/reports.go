@@ -30,6 +30,8 @@ type hostProcess struct {
 	stalls []report // beats with a long Stall
 	beat   report
 	last   *report // "done"
+	orders int     // that were given
+	answer report  // the last
 }
 
 // startLoad starts the host's process.
@@ -39,7 +41,7 @@ func (c *cluster) startLoad(ctx context.Context, cfg loadConfig) error {
 		return err
 	}
 	cfg.HostNQN, cfg.Port, cfg.Blocks = hostNQN, "4430", daBytes/blockSize
-	cfg.KeepAlive = hostKeepAlive
+	cfg.KeepAlive, cfg.Grows = hostKeepAlive, c.cfg.Volumes
 	if c.cfg.Plan.UsesSPDK() || c.cfg.SPDKLater {
 		cfg.KeepAlive = spdkHostKeepAlive
 	}
@@ -94,6 +96,8 @@ func (p *hostProcess) listen(out io.Reader) {
 			if r.Stall > 40*time.Millisecond {
 				p.stalls = append(p.stalls, r)
 			}
+		case "answer":
+			p.answer = r
 		case "done":
 			p.last = &r
 		default:
@@ -141,7 +145,7 @@ func (p *hostProcess) stalled(from, to time.Time) time.Duration {
 
 // verify stops the load and waits for the read-back.
 func (p *hostProcess) verify(limit time.Duration) (*report, error) {
-	if _, err := io.WriteString(p.in, "verify\n"); err != nil {
+	if err := p.send(wish{Do: doVerify}); err != nil {
 		return nil, err
 	}
 	select {

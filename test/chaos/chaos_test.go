@@ -371,9 +371,8 @@ func TestChaosShort(plain *testing.T) {
 // TestChaosShortMirrored is the same on a mirrored array, and a disk that fails.
 func TestChaosShortMirrored(plain *testing.T) {
 	t := verdict.New(plain)
-	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, Redundancy: vda.Mirror2, Volumes: true})
+	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, Redundancy: vda.Mirror2})
 	faults := newChooser(c, 7, 12*time.Second, "")
-	faults.withVolumes(7)
 	if c.faultyDisks() {
 		f := faults.badDisk("dn's disk has media errors", "fails all I/O", diskFault{Read: syscall.EIO, Write: syscall.EIO})
 		f.hold = time.Second

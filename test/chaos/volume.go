@@ -118,7 +118,7 @@ func (c *cluster) ask(args string, already ...apiv1.ReplyCode) error {
 	}
 }
 
-// await runs vda_cli until what it prints is as wanted.
+// awaitReply runs vda_cli until what it prints is as wanted.
 func (c *cluster) awaitReply(args string, done func(out []byte) bool) error {
 	var out []byte
 	var err error
@@ -194,8 +194,8 @@ func (s *snapshot) take() (bool, error) {
 			return true, host.order(wish{Do: doSeal})
 		}
 	}
-	return false, fmt.Errorf("%v after snap create of %s had said %q snap get says %q: neither is it there nor is it not", askTime, s.name, err,
-		reply.SnapMsg.State)
+	return false, fmt.Errorf("%v after snap create of %s had said %q snap get says %q: neither is it there nor is it not", askTime, s.name,
+		err, reply.SnapMsg.State)
 }
 
 // look has the host read what an exporter shows, which has to be the snapshot.
@@ -272,7 +272,8 @@ func (s *snapshot) rollBack() error {
 		return err
 	}
 	for i := range s.c.cfg.Exps {
-		if err := s.c.ask(fmt.Sprintf("exp create --da-name da0 --exp-name exp%d --initiator-nqn %s", i, hostNQN), apiv1.CodeIdentical); err != nil {
+		args := fmt.Sprintf("exp create --da-name da0 --exp-name exp%d --initiator-nqn %s", i, hostNQN)
+		if err := s.c.ask(args, apiv1.CodeIdentical); err != nil {
 			return err
 		}
 	}

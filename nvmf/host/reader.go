@@ -27,6 +27,7 @@ type reader struct {
 	r, w  int    // unread bytes of buf
 	ahead int    // bytes to read ahead at most
 	batch bdev.Batch
+	pace  pace
 	err   error
 
 	// The data PDU being received.
@@ -93,7 +94,14 @@ func (q *queue) receive() bool {
 		if spin <= 0 || q.id == 0 {
 			return false
 		}
-		if !q.inFlight() || !q.in.Spin(spin, q.try) {
+		now := bdev.Clock()
+		if !q.inFlight() {
+			q.rd.pace.stop()
+			q.in.Warm(now)
+			return false
+		}
+		q.rd.pace.begin(now)
+		if !q.in.Spin(q.rd.pace.limit(spin), q.try) {
 			q.in.Warm(bdev.Clock())
 			return false
 		}
@@ -119,6 +127,9 @@ func (q *queue) serve() (found, end bool) {
 		if err := q.consume(n); err != nil {
 			rd.err = err
 			return true, true
+		}
+		if rd.pace.since != 0 {
+			rd.pace.end(bdev.Clock())
 		}
 		rd.batch.Flush()
 	}

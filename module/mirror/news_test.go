@@ -13,8 +13,9 @@ import (
 	"github.com/virtual-disk-array/vda/module/mirror/core"
 )
 
-// A wait for news of mirrors ends at each change, and tells of nothing else: of those that have changed, of all when one is gone or the process is another, and
-// after the time of those of which bytes are moved or legs lost.
+// A wait for news of mirrors ends at each change, and tells of nothing else: of those
+// that have changed, of all when one is gone or the process is another, and after the
+// time of those of which bytes are moved or legs lost.
 func TestNews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2)

@@ -194,9 +194,9 @@ func sourceNeeded(tx store.Reader, exp *vda.Exp) (bool, error) {
 	return !da.Deleted && da.Source.ExpID == exp.ID, nil
 }
 
-// cloneSnapGrace is for how long a snapshot that was taken for a clone may be there before
+// CloneSnapGrace is for how long a snapshot that was taken for a clone may be there before
 // the clone.
-const cloneSnapGrace = 10 * time.Minute
+const CloneSnapGrace = 10 * time.Minute
 
 // DropCloneSnap has a snapshot go that was taken for a clone alone, when nothing shows it.
 // One that was adopted stays while the clone is not known, which may be an orphan still that
@@ -217,7 +217,7 @@ func DropCloneSnap(tx store.Tx, id string, now time.Time) (Plan, error) {
 	if err != nil || slices.ContainsFunc(exps, func(e vda.Exp) bool { return e.SnapName == snap.Name }) {
 		return nil, err
 	}
-	if adopted := snap.Asked.IsZero(); adopted || now.Sub(snap.Asked) < cloneSnapGrace {
+	if adopted := snap.Asked.IsZero(); adopted || now.Sub(snap.Asked) < CloneSnapGrace {
 		if _, err := tx.Unlocked().DA(cloneOf(snap.Name)); err != nil { // it may be about to be made, or adopted
 			return nil, vda.IgnoreNotFound(err)
 		}

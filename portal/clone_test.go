@@ -242,6 +242,24 @@ func TestCloneOfAnArray(t *testing.T) {
 	}
 }
 
+// TestSourceGoesAfterItsClones: what clones were copied from can be deleted as soon as the
+// last of them is, as an orchestrator does that deletes everything.
+func TestSourceGoesAfterItsClones(t *testing.T) {
+	t.Parallel()
+	_, cl := withSnap(t)
+	must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "c0", FromSnap: "da0/s0"}))
+	must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "c1", FromDa: "da0"}))
+	must[*apiv1.DeleteDaReply](t)(cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "c0"}))
+	_, err := cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"})
+	refusedWith(t, err, apiv1.CodeInUse, "da da0 is what das are still copied from: c1;")
+	must[*apiv1.DeleteSnapReply](t)(cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: "s0"}))
+	must[*apiv1.DeleteDaReply](t)(cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "c1"}))
+	if got := must[*apiv1.ListSnapReply](t)(cl.ListSnap(ctx, &apiv1.ListSnapRequest{})).SnapMsgList; len(got) > 0 {
+		t.Errorf("after the clone there is still %v", got)
+	}
+	must[*apiv1.DeleteDaReply](t)(cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"}))
+}
+
 // TestClonesAreAdopted: clones that are not copied yet, and what they are copied from, come
 // back from what nodes remember as they were. Until then nothing goes that they live on.
 func TestClonesAreAdopted(t *testing.T) {

@@ -22,13 +22,14 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 		return nil, err
 	}
 	var steps [][]node
-	var daID string
-	err = s.update(ctx, func(tx store.Tx) error {
+	var gone *vda.DA
+	mark := func(tx store.Tx) error {
 		da, err := findDA(tx, req.DaName)
 		if err != nil {
 			return err
 		}
-		daID = da.ID
+		before := *da
+		gone = &before
 		exps, err := tx.ExpsOfDA(da.ID)
 		if err != nil {
 			return err
@@ -62,14 +63,16 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 		}
 		steps, err = stepsOf(tx, plan)
 		return err
-	})
-	if err != nil {
+	}
+	if err := s.unlessSpent(ctx, req.DaName, func() error { return s.update(ctx, mark) }); err != nil {
 		return nil, err
 	}
 	if keep > 0 {
 		return &apiv1.DeleteDaReply{}, nil
 	}
-	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", s.carryOut(ctx, daID, steps))}, nil
+	notes := s.carryOut(ctx, gone.ID, steps)
+	s.dropOrigin(ctx, gone)
+	return &apiv1.DeleteDaReply{ReplyInfo: done("the da is deleted", notes)}, nil
 }
 
 // carryOut has the nodes delete an array that has been turned into a tombstone.

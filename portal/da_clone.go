@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -159,6 +160,126 @@ func (s *Server) dropSnap(ctx context.Context, o *origin) {
 	})
 	if err == nil {
 		s.syncAll(ctx, steps...)
+	}
+}
+
+// unlessSpent carries out a deletion that only what clones were copied from may stand in the
+// way of. What no clone needs any more goes first then, rather than when monitors look next.
+func (s *Server) unlessSpent(ctx context.Context, daName string, deletion func() error) error {
+	err := deletion()
+	if own := (coded{}); !errors.As(err, &own) || own.code != codeInUse {
+		return err
+	}
+	went, sweepErr := s.sweepSources(ctx, daName)
+	if sweepErr != nil || !went {
+		return err
+	}
+	return deletion()
+}
+
+// sweepSources has exporters go from which no clone is copied any more, and, when nothing else
+// keeps the array, snapshots that were taken for clones; true when some went.
+func (s *Server) sweepSources(ctx context.Context, daName string) (went bool, err error) {
+	var exps, snaps []string // ids
+	if err := s.view(ctx, func(tx store.Reader) error {
+		exps, snaps = nil, nil
+		da, err := findDA(tx, daName)
+		if err != nil {
+			return err
+		}
+		allExps, err1 := tx.ExpsOfDA(da.ID)
+		allSnaps, err2 := tx.SnapsOfDA(da.ID)
+		others := false
+		for i := range allExps {
+			switch e := &allExps[i]; {
+			case e.Deleted:
+			case strings.HasPrefix(e.Name, vda.ClonePrefix):
+				exps = append(exps, e.ID)
+			default:
+				others = true
+			}
+		}
+		for i := range allSnaps {
+			switch s := &allSnaps[i]; {
+			case !s.Live():
+			case strings.HasPrefix(s.Name, vda.ClonePrefix):
+				snaps = append(snaps, s.ID)
+			default:
+				others = true
+			}
+		}
+		if others { // the array stays anyway, and a clone may be about to be made
+			snaps = nil
+		}
+		return errors.Join(err1, err2)
+	}); err != nil {
+		return false, err
+	}
+	for _, id := range exps {
+		one, err := s.drop(ctx, func(tx store.Tx) (array.Plan, error) { return array.DropSource(tx, id) })
+		if went = went || one; err != nil {
+			return went, err
+		}
+	}
+	for _, id := range snaps {
+		one, err := s.drop(ctx, dropCloneSnap(id))
+		if went = went || one; err != nil {
+			return went, err
+		}
+	}
+	return went, nil
+}
+
+// dropCloneSnap has a snapshot go that was taken for a clone, though that may be about to be
+// made: it loses against a deletion.
+func dropCloneSnap(id string) func(tx store.Tx) (array.Plan, error) {
+	return func(tx store.Tx) (array.Plan, error) {
+		return array.DropCloneSnap(tx, id, time.Now().Add(array.CloneSnapGrace))
+	}
+}
+
+// drop carries out that something goes, if it does; true when it did.
+func (s *Server) drop(ctx context.Context, transition func(tx store.Tx) (array.Plan, error)) (went bool, err error) {
+	var steps [][]node
+	err = s.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		steps = nil
+		plan, err := transition(tx)
+		if err != nil || plan == nil {
+			return err
+		}
+		steps, err = stepsOf(tx, plan)
+		return err
+	})
+	if err == nil && steps != nil {
+		went = true
+		s.syncAll(ctx, steps...)
+	}
+	return went, err
+}
+
+// dropOrigin has go what an array was copied from that has been deleted, as far as it was
+// made for it. What fails is the monitors'.
+func (s *Server) dropOrigin(ctx context.Context, da *vda.DA) {
+	if !da.Source.Copying() {
+		return
+	}
+	var fresh string // id of the snapshot that was taken for it
+	err := s.view(ctx, func(tx store.Reader) error {
+		exp, err := tx.Exp(da.Source.ExpID)
+		if err != nil || !strings.HasPrefix(exp.SnapName, vda.ClonePrefix) {
+			return err
+		}
+		snap, err := tx.SnapByName(exp.DAID, exp.SnapName)
+		if err == nil {
+			fresh = snap.ID
+		}
+		return err
+	})
+	if err == nil {
+		_, err = s.drop(ctx, func(tx store.Tx) (array.Plan, error) { return array.DropSource(tx, da.Source.ExpID) })
+	}
+	if err == nil && fresh != "" {
+		_, _ = s.drop(ctx, dropCloneSnap(fresh))
 	}
 }
 

@@ -273,7 +273,7 @@ func notRolling(tx store.Reader, da *vda.DA) error {
 func (s *Server) DeleteSnap(ctx context.Context, req *apiv1.DeleteSnapRequest) (*apiv1.DeleteSnapReply, error) {
 	var steps [][]node
 	var snap *vda.Snap
-	err := s.update(ctx, func(tx store.Tx) error {
+	mark := func(tx store.Tx) error {
 		da, row, err := findSnap(tx, req.DaName, req.SnapName)
 		if err != nil {
 			return err
@@ -292,8 +292,8 @@ func (s *Server) DeleteSnap(ctx context.Context, req *apiv1.DeleteSnapRequest) (
 		}
 		steps, err = stepsOf(tx, plan)
 		return err
-	})
-	if err != nil {
+	}
+	if err := s.unlessSpent(ctx, req.DaName, func() error { return s.update(ctx, mark) }); err != nil {
 		return nil, err
 	}
 	notes := s.syncAll(ctx, steps...)

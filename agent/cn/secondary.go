@@ -31,6 +31,9 @@ func (p *pass) secondary(ctx context.Context) {
 }
 
 func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
+	if ofClone(e) {
+		return p.primaryOnly(ctx, e)
+	}
 	inv, err := p.proxy(ctx, e)
 	if err != nil {
 		if anaErr := p.closePaths(ctx, primaryAway, e); anaErr != nil {
@@ -62,6 +65,24 @@ func (p *pass) secondaryExp(ctx context.Context, e *apiv1.ExpSpec) error {
 		return fmt.Errorf("primary at %s port %s is not connected (%s)", p.c.PrimaryListener.Traddr, p.c.PrimaryListener.Trsvcid, path.State)
 	}
 	return nil
+}
+
+// ofClone reports an exporter that a clone is copied from.
+func ofClone(e *apiv1.ExpSpec) bool { return strings.HasPrefix(e.Name, vda.ClonePrefix) }
+
+// primaryOnly has a path at which nothing can be read, for the time when this controller is
+// primary: a clone has to be able to read by the primary on any node. A proxy would be a
+// second bdev with the namespace's UUID where the clone is on this node, and a data plane
+// takes only one.
+func (p *pass) primaryOnly(ctx context.Context, e *apiv1.ExpSpec) error {
+	inv := p.inv
+	if inv.Controller(pxPrefix+e.Id) != nil { // of an earlier release
+		var err error
+		if inv, err = p.unplug(ctx, e); err != nil {
+			return err
+		}
+	}
+	return p.Plane.Ensure(ctx, inv, p.export(e, "", spdk.ANAInaccessible))
 }
 
 // openExp exports what the primary proxies, for hosts to use where that is

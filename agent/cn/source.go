@@ -76,8 +76,8 @@ func (r source) path(ctx context.Context, l *apiv1.ListenerConf) error {
 		CtrlrLossTimeoutSec:     spdk.Ptr[int32](noCtrlrLossTimeout),
 		ReconnectDelaySec:       spdk.Ptr(uint32(plane.ReconnectDelay / time.Second)),
 	})
-	if err == nil && len(bdevs) == 0 {
-		err = fmt.Errorf("subsystem %s shows no usable namespace yet", s.Nqn)
+	if err == nil && len(bdevs) == 0 || spdk.IsExists(err) { // in the second case it is connected already
+		err = fmt.Errorf("subsystem %s shows no namespace yet that can be used", s.Nqn)
 	}
 	return err
 }

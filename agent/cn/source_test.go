@@ -101,7 +101,7 @@ func TestRealClone(t *testing.T) {
 	s.State = taken
 	e := src.exporter(1)
 	e.SnapName, e.SnapId = s.Name, s.Id
-	e.InitiatorNqn = vda.CloneHostNQN(daID)
+	e.InitiatorNqn, e.Name = vda.CloneHostNQN(daID), vda.ClonePrefix+daID
 	src.all(0)
 	if err := src.disk(0).WriteAt(t.Context(), noise(2, size), 0); err != nil { // the clone is of before
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 	s.State = taken
 	e := src.exporter(1)
 	e.SnapName, e.SnapId = s.Name, s.Id
-	e.InitiatorNqn = vda.CloneHostNQN(daID)
+	e.InitiatorNqn, e.Name = vda.CloneHostNQN(daID), vda.ClonePrefix+daID
 	src.all(0)
 
 	l, _, _ := reals(t, 2, false, false, false)

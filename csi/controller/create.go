@@ -26,34 +26,37 @@ func (c *Controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequ
 	if class.Limits, _, err = volume.ParseMutable(req.MutableParameters, class.Limits); err != nil {
 		return nil, statusOf(err)
 	}
-	if err := c.source(ctx, req); err != nil {
+	from, err := c.sourceOf(ctx, req)
+	if err != nil {
 		return nil, err
-	}
-	size, outside, err := volume.Size(req.CapacityRange)
-	if outside {
-		return nil, refuse(codes.OutOfRange, "%s", statusMessage(err))
-	} else if err != nil {
-		return nil, statusOf(err)
 	}
 	p, err := c.portals(class.Portals, req.Secrets)
 	if err != nil {
 		return nil, err
 	}
 	v := volume.ID{Portals: class.Portals, Array: volume.ObjectName(req.Name)}
-	request := class.Request(req.Name, "")
-	physical := class.Physical(size)
-	made, err := p.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: v.Array, CntlrCnt: class.CntlrCnt, DaSize: size, PhysicalSize: &physical,
-		DaConf: class.DAConf(), Strict: class.Strict, Redundancy: class.Redundancy,
-		RwIosPerSec: class.Limits.RWIOs, RwMbytesPerSec: class.Limits.RWMB, RMbytesPerSec: class.Limits.RMB, WMbytesPerSec: class.Limits.WMB,
-		Label: []string{volume.RequestLabel + "=" + request}, Description: describe(req)})
-	da := made.GetDaMsg()
-	switch {
-	case vda.KindOf(err) == vda.AlreadyExists && err != nil:
-		if da, err = c.same(ctx, p, v.Array, request, size, req.CapacityRange); err != nil {
+	request := class.Request(req.Name, from.id)
+	da, err := c.made(ctx, p, from, v.Array, request, req.CapacityRange)
+	if err != nil {
+		return nil, err
+	}
+	if da == nil {
+		order, err := newOrder(ctx, req, class, from, p)
+		if err != nil {
 			return nil, err
 		}
-	case err != nil:
-		return nil, statusOf(err)
+		order.DaName, order.Label = v.Array, []string{volume.RequestLabel + "=" + request}
+		made, err := p.CreateDa(ctx, order)
+		switch {
+		case err == nil:
+			da = made.DaMsg
+		case vda.KindOf(err) != vda.AlreadyExists:
+			return nil, statusOf(err)
+		default:
+			if da, err = c.same(ctx, p, v.Array, request, order.DaSize, req.CapacityRange); err != nil {
+				return nil, err
+			}
+		}
 	}
 	if da.Error {
 		return nil, refuse(codes.Unavailable, "da %s is made, but not usable yet: %s", v.Array, da.ErrorMsg)
@@ -62,22 +65,43 @@ func (c *Controller) CreateVolume(ctx context.Context, req *csi.CreateVolumeRequ
 		VolumeContext: class.Context(), ContentSource: req.VolumeContentSource}}, nil
 }
 
-// source refuses a volume that is to be a copy of another, once it is sure that this is
-// there: portals cannot make it.
-func (c *Controller) source(ctx context.Context, req *csi.CreateVolumeRequest) error {
-	var err error
-	switch from := req.VolumeContentSource.GetType().(type) {
-	case nil:
-		return nil
-	case *csi.VolumeContentSource_Snapshot:
-		_, _, err = c.findSnap(ctx, from.Snapshot.GetSnapshotId(), req.Secrets)
-	case *csi.VolumeContentSource_Volume:
-		_, err = c.find(ctx, from.Volume.GetVolumeId(), req.Secrets)
+// made returns the array of a copy that an earlier call has made, whatever has become of its
+// source since; nil when there is none yet.
+func (c *Controller) made(ctx context.Context, p apiv1.PortalClient, from source, name, request string, r *csi.CapacityRange) (
+	*apiv1.DaMsg, error) {
+	if from.id == "" {
+		return nil, nil
 	}
+	da, err := c.same(ctx, p, name, request, uint64(max(r.GetRequiredBytes(), 0)), r)
+	if isNotFound(err) {
+		return nil, from.absent
+	}
+	return da, err
+}
+
+// newOrder is what a portal is asked for, but for the name and the label.
+func newOrder(ctx context.Context, req *csi.CreateVolumeRequest, class volume.Class, from source, p apiv1.PortalClient) (
+	*apiv1.CreateDaRequest, error) {
+	want, err := from.capacity(req.CapacityRange)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return refuse(codes.Unimplemented, "volume_content_source: portals cannot make an array of a snapshot or of another array yet")
+	size, outside, err := volume.Size(want)
+	if outside {
+		return nil, refuse(codes.OutOfRange, "%s", statusMessage(err))
+	} else if err != nil {
+		return nil, statusOf(err)
+	}
+	if err := from.at(ctx, class.Portals, p); err != nil {
+		return nil, err
+	}
+	physical := class.Physical(size)
+	order := &apiv1.CreateDaRequest{CntlrCnt: class.CntlrCnt, DaSize: size, PhysicalSize: &physical,
+		DaConf: class.DAConf(), Strict: class.Strict, Redundancy: class.Redundancy,
+		RwIosPerSec: class.Limits.RWIOs, RwMbytesPerSec: class.Limits.RWMB, RMbytesPerSec: class.Limits.RMB, WMbytesPerSec: class.Limits.WMB,
+		Description: describe(req)}
+	from.into(order)
+	return order, nil
 }
 
 // same returns the array of a volume's name if it is what was asked for.

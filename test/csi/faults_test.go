@@ -30,7 +30,7 @@ import (
 // make csi runs 50 without it.
 var seeds = flag.Int("seeds", 10, "seeds of TestFaults")
 
-// TestFaults: an orchestrator makes, publishes, stages and takes away volumes on two
+// TestFaults: an orchestrator makes, copies, publishes, stages and takes away volumes on two
 // nodes, calls are repeated, plugins die in the middle of them, and a controller's agent
 // dies and is back. A volume is never written by two nodes, and in the end nothing is
 // left over: no array, exporter, snapshot, connection or mount.
@@ -71,7 +71,9 @@ type vol struct {
 	context  map[string]string
 	pub      map[string]string
 	snap     string // id of a snapshot
-	written  bool
+	text     string // what is written to it, "" for nothing yet
+	snapText string // what the snapshot holds
+	copies   int    // volumes that have been made of it
 }
 
 type stage int
@@ -175,7 +177,11 @@ func (o *orchestrator) run() {
 			o.restart(o.c.cns[o.rnd.IntN(len(o.c.cns))])
 		}
 	}
-	for _, v := range o.volumes {
+	for i := range len(o.volumes) { // copies last, or first, whether they have all data or not
+		v := o.volumes[i]
+		if o.seed%2 == 1 {
+			v = o.volumes[len(o.volumes)-1-i]
+		}
 		for v.stage > none || v.snap != "" {
 			o.back(v)
 		}
@@ -197,13 +203,15 @@ func (o *orchestrator) restart(s *server) {
 
 // step takes a volume forward, or back, or leaves it and looks at it.
 func (o *orchestrator) step(v *vol) {
-	switch o.rnd.IntN(8) {
+	switch o.rnd.IntN(9) {
 	case 0, 1:
 		o.back(v)
 	case 2:
 		o.snapshot(v)
 	case 3:
 		o.look(v)
+	case 4:
+		o.copy(v)
 	default:
 		o.forward(v)
 	}
@@ -234,18 +242,8 @@ func (o *orchestrator) forward(v *vol) {
 	ctx := o.Context()
 	switch v.stage {
 	case none:
-		o.insist("create "+v.name, func() error {
-			ctx, cancel := o.ctx()
-			defer cancel()
-			r, err := o.ctl.CreateVolume(ctx, &csi.CreateVolumeRequest{Name: v.name, VolumeCapabilities: []*csi.VolumeCapability{o.capability(v)},
-				CapacityRange: &csi.CapacityRange{RequiredBytes: 4 << 20}, Parameters: map[string]string{"cntlrCnt": "2", "stripeCount": "2",
-					"physicalRatio": "300"}})
-			if err == nil {
-				v.id, v.context = r.Volume.VolumeId, r.Volume.VolumeContext
-			}
-			return err
-		})
-		v.written = false
+		o.create(v, nil)
+		v.text = ""
 	case created:
 		v.node = o.rnd.IntN(len(o.nodes))
 		o.insist("publish "+v.name, func() error {
@@ -351,6 +349,44 @@ func (o *orchestrator) snapshot(v *vol) {
 		}
 		return err
 	})
+	v.snapText = v.text
+}
+
+// copy makes a volume of another one or of its snapshot, which then goes its own way. Its
+// source may be taken away at once, and goes when all is copied.
+func (o *orchestrator) copy(v *vol) {
+	if v.stage == none || len(o.volumes) > 3 {
+		return
+	}
+	v.copies++
+	w := &vol{name: fmt.Sprintf("%s-copy%d", v.name, v.copies), block: v.block, text: v.text, stage: created}
+	from := &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Volume{Volume: &csi.VolumeContentSource_VolumeSource{VolumeId: v.id}}}
+	if v.snap != "" && o.rnd.IntN(3) > 0 {
+		w.text = v.snapText
+		from = &csi.VolumeContentSource{Type: &csi.VolumeContentSource_Snapshot{Snapshot: &csi.VolumeContentSource_SnapshotSource{
+			SnapshotId: v.snap}}}
+	}
+	o.create(w, from)
+	o.volumes = append(o.volumes, w)
+}
+
+// create makes a volume, as large as its source or a little larger.
+func (o *orchestrator) create(v *vol, from *csi.VolumeContentSource) {
+	size := int64(4 << 20)
+	if from != nil {
+		size += o.rnd.Int64N(2) << 20
+	}
+	o.insist("create "+v.name, func() error {
+		ctx, cancel := o.ctx()
+		defer cancel()
+		r, err := o.ctl.CreateVolume(ctx, &csi.CreateVolumeRequest{Name: v.name, VolumeCapabilities: []*csi.VolumeCapability{o.capability(v)},
+			CapacityRange: &csi.CapacityRange{RequiredBytes: size}, VolumeContentSource: from,
+			Parameters: map[string]string{"cntlrCnt": "2", "stripeCount": "2", "physicalRatio": "400"}})
+		if err == nil {
+			v.id, v.context = r.Volume.VolumeId, r.Volume.VolumeContext
+		}
+		return err
+	})
 }
 
 // look writes to a mounted volume, and reads what was written before.
@@ -364,19 +400,20 @@ func (o *orchestrator) look(v *vol) {
 	if err != nil || !there {
 		o.Fatalf("%s is not at %s: %v", v.name, target, err)
 	}
-	b, text := make([]byte, 4096), "data of "+v.name
+	b := make([]byte, 4096)
 	const at = 1 << 20
-	if v.written {
+	if v.text != "" {
 		err := m.io(mt.Device, func(ctx context.Context, ns *host.Namespace) error { return ns.ReadAt(ctx, b, at) })
-		if err != nil || !strings.HasPrefix(string(b), text) {
-			o.Fatalf("%s holds %.40q: %v", v.name, b, err)
+		if err != nil || !strings.HasPrefix(string(b), v.text) {
+			o.Fatalf("%s holds %.40q and not %q: %v", v.name, b, v.text, err)
 		}
 	}
-	copy(b, text)
+	clear(b)
+	v.text = fmt.Sprintf("%d of %s", o.rnd.IntN(1000), v.name)
+	copy(b, v.text)
 	if err := m.io(mt.Device, func(ctx context.Context, ns *host.Namespace) error { return ns.WriteAt(ctx, b, at) }); err != nil {
 		o.Fatalf("write to %s: %v", v.name, err)
 	}
-	v.written = true
 }
 
 // clean looks for what is left over.

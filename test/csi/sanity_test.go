@@ -24,9 +24,6 @@ import (
 var skipped = map[string]string{
 	"node max attach limit":               "a host may use as many volumes as it likes",
 	"GroupController":                     "snapshots of several volumes at one moment are not there yet",
-	"an existing source snapshot":         "volumes cannot be made of snapshots yet",
-	"an existing source volume":           "volumes cannot be made of volumes yet",
-	"source volume is not found":          "volumes cannot be made of volumes yet",
 	"with accessibility requirements":     "a snapshot is where its volume is, which can be used from everywhere",
 	"should detect volumes added between": "csi-sanity itself leaves it out",
 }
@@ -66,7 +63,6 @@ func TestSanity(t *testing.T) {
 	gomega.RegisterFailHandler(ginkgo.Fail)
 	suite, reporter := ginkgo.GinkgoConfiguration()
 	reporter.Succinct = true
-	suite.SkipStrings = []string{"an existing source snapshot"}
 	passed, left := 0, maps.Clone(skipped)
 	ginkgo.ReportAfterSuite("skipped", func(r ginkgo.Report) {
 		for _, s := range r.SpecReports {

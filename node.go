@@ -57,4 +57,15 @@ type CN struct {
 	CntlrCount   uint32 // controllers placed here
 	PrimaryCount uint32 // of them primary
 	Mirrors      bool   // its data plane can mirror, as its agent said last
+	Drain        CNDrain
 }
+
+// CNDrain is what is to leave a cn. The values are those in SQL.
+type CNDrain int
+
+// What is to leave a cn.
+const (
+	NoDrain        CNDrain = iota
+	DrainPrimaries         // primaries, so that its programs can be restarted
+	DrainCntlrs            // all controllers, so that it can be removed
+)

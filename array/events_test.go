@@ -196,6 +196,10 @@ func TestEvents(t *testing.T) {
 			{legs(func(tx store.Tx) (array.Plan, error) {
 				return array.Replace(tx, &array.Replacement{DAID: "da0", CntlrID: cntlr("da0", 1), To: cn(3)})
 			}), []string{"controller_replaced da da0: controller 1 on cn cn1, which is gone, gets a successor on cn cn3"}},
+			{func(tx store.Tx) error { return tx.SetCNDrain(cn(1), vda.DrainCntlrs) }, nil},
+			{legs(func(tx store.Tx) (array.Plan, error) {
+				return array.Replace(tx, &array.Replacement{DAID: "da1", CntlrID: cntlr("da1", 1), To: cn(3)})
+			}), []string{"controller_replaced da da1: controller 1 on cn cn1, which is being drained, gets a successor on cn cn3"}},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -157,8 +157,8 @@ func (c *Change) addCntlr(e *eviction, cnID string, plan *Plan) error {
 	}
 	plan.addCntlr(fresh)
 	c.then(func() error {
-		return c.tx.Record(daEvent(e.da, vda.EventCntlrReplaced, "controller %d on cn %s, which is gone, gets a successor on cn %s", e.old.Idx,
-			nodeName(c.tx, vda.ControllerNode, e.old.CNID), nodeName(c.tx, vda.ControllerNode, cnID)))
+		return c.tx.Record(daEvent(e.da, vda.EventCntlrReplaced, "controller %d on cn %s, which is %s, gets a successor on cn %s", e.old.Idx,
+			nodeName(c.tx, vda.ControllerNode, e.old.CNID), whyLeft(c.tx, e.old.CNID), nodeName(c.tx, vda.ControllerNode, cnID)))
 	})
 	return nil
 }

@@ -58,7 +58,7 @@ var columns = map[protoreflect.Name][]column{
 	},
 	"CnMsg": {
 		col("NAME", (*apiv1.CnMsg).GetCnName),
-		col("STATE", func(m *apiv1.CnMsg) string { return nodeState(m.Error, m.Online, false) }),
+		col("STATE", func(m *apiv1.CnMsg) string { return nodeState(m.Error, m.Online, m.Drain) }),
 		col("LOCATION", (*apiv1.CnMsg).GetLocation),
 		col("LISTENER", func(m *apiv1.CnMsg) string { return brief(m.CnListenerConf) }),
 		col("CONTROLLERS", func(m *apiv1.CnMsg) string { return fmt.Sprint(m.CntlrCnt) }),

@@ -251,6 +251,18 @@ var commands = []command{
 		example: "  vda_cli cn modify --cn-name 192.168.0.16:9820 --new-online false",
 		flags: with([]flag{cnName, listener("new-cn-listener-conf", false),
 			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}, tags...)},
+	{noun: "cn", verb: "drain", method: "DrainCn", short: "Have all primaries leave a controller node while their arrays serve",
+		wait: &drainedCn,
+		long: "\nThe node takes no new controllers, and vda_monitor moves the primaries on it to other\ncontrollers of their arrays. Then its " +
+			"programs can be restarted without an error on\nhosts that are connected to all controllers (exp connect); cn undrain takes " +
+			"it back.\nWith --cntlrs all its controllers are replaced on other nodes, to remove it for good:\nhosts have to connect to the " +
+			"new ones before another node is drained so. cn get\nshows how far it is, and what cannot leave.",
+		example: "  vda_cli cn drain --cn-name 192.168.0.16:9820 --wait",
+		flags: []flag{cnName, {name: "cntlrs", syntax: onOff,
+			usage: "replace all controllers that are on it, on other nodes; only primaries leave when not given"}}},
+	{noun: "cn", verb: "undrain", method: "UndrainCn", short: "End the drain of a controller node, and place controllers on it again",
+		long:    "\nWhat has moved stays where it is; da failover moves a primary back.",
+		example: "  vda_cli cn undrain --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
 	{noun: "cn", verb: "list", method: "ListCn", short: "List controller nodes by name",
 		example: "  vda_cli cn list -o table", flags: []flag{limit, token, locFilter, onlineFilter, errorFilter, labelFilter}},
 	{noun: "cn", verb: "get", method: "GetCn", short: "Show a controller node",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,9 +105,19 @@ func notDone(code apiv1.ReplyCode, format string, args ...any) *failure {
 // drained is how far a drain is.
 type drained struct {
 	on    bool
-	vds   uint32
-	lack  uint64
-	stuck []*apiv1.StuckVdMsg
+	what  string // is left
+	left  uint32
+	lack  uint64   // bytes that are to be copied
+	stuck []string // why some of them cannot leave
+}
+
+// ofVds is the drain of a dn or pd.
+func ofVds(on bool, vds uint32, lack uint64, stuck []*apiv1.StuckVdMsg) drained {
+	d := drained{on: on, what: "vds", left: vds, lack: lack}
+	for _, v := range stuck {
+		d.stuck = append(d.stuck, v.Reason)
+	}
+	return d
 }
 
 // standing is since when all that is left of a drain cannot move.
@@ -115,18 +126,22 @@ type standing struct{ since time.Time }
 // look tells how far a drain is.
 func (s *standing) look(d drained) (left string, done bool, err error) {
 	switch {
-	case d.vds == 0 && d.on:
+	case d.left == 0 && d.on:
 		return "", true, nil
 	case !d.on:
-		return "", false, notDone(apiv1.CodeCancelled, "somebody has ended the drain; %d vds were left", d.vds)
-	case int(d.vds) != len(d.stuck):
+		return "", false, notDone(apiv1.CodeCancelled, "somebody has ended the drain; %d %s were left", d.left, d.what)
+	case int(d.left) != len(d.stuck):
 		s.since = time.Time{}
 	case s.since.IsZero():
 		s.since = time.Now()
 	case time.Since(s.since) >= stuckTime:
-		return "", false, notDone(apiv1.CodeFailedPrecondition, "%d vds cannot leave now, and are tried again: %s", d.vds, reasons(d.stuck))
+		return "", false, notDone(apiv1.CodeFailedPrecondition, "%d %s cannot leave now, and are tried again: %s", d.left, d.what,
+			reasons(d.stuck))
 	}
-	left = fmt.Sprintf("%d vds are left, %s to be copied", d.vds, roughly(d.lack))
+	left = fmt.Sprintf("%d %s are left", d.left, d.what)
+	if d.what == "vds" {
+		left += fmt.Sprintf(", %s to be copied", roughly(d.lack))
+	}
 	if len(d.stuck) > 0 {
 		left += fmt.Sprintf("; %d cannot leave now: %s", len(d.stuck), reasons(d.stuck))
 	}
@@ -134,12 +149,9 @@ func (s *standing) look(d drained) (left string, done bool, err error) {
 }
 
 // reasons are the first few.
-func reasons(stuck []*apiv1.StuckVdMsg) string {
+func reasons(stuck []string) string {
 	const most = 3
-	var all []string
-	for _, v := range stuck[:min(len(stuck), most)] {
-		all = append(all, v.Reason)
-	}
+	all := slices.Clone(stuck[:min(len(stuck), most)])
 	if len(stuck) > most {
 		all = append(all, "and so on")
 	}
@@ -174,7 +186,7 @@ var (
 			}
 			m := now.DnMsg
 			reply.(*apiv1.DrainDnReply).DnMsg = m
-			return s.look(drained{m.Drain, m.DrainVdCnt, m.DrainLackBytes, m.StuckVdMsgList})
+			return s.look(ofVds(m.Drain, m.DrainVdCnt, m.DrainLackBytes, m.StuckVdMsgList))
 		}
 	}}
 
@@ -188,7 +200,24 @@ var (
 			}
 			m := now.PdMsg
 			reply.(*apiv1.DrainPdReply).PdMsg = m
-			return s.look(drained{m.Drain, m.DrainVdCnt, m.DrainLackBytes, m.StuckVdMsgList})
+			return s.look(ofVds(m.Drain, m.DrainVdCnt, m.DrainLackBytes, m.StuckVdMsgList))
+		}
+	}}
+
+	drainedCn = waiting{"hosts need none of its controllers, or with --cntlrs all have left", func() poll {
+		var s standing
+		return func(ctx context.Context, c *client.Client, req, reply proto.Message) (string, bool, error) {
+			now, err := c.GetCn(ctx, &apiv1.GetCnRequest{CnName: req.(*apiv1.DrainCnRequest).CnName})
+			if err != nil {
+				return "", false, err
+			}
+			m := now.CnMsg
+			reply.(*apiv1.DrainCnReply).CnMsg = m
+			d := drained{on: m.Drain, what: "controllers", left: m.DrainLeftCnt}
+			for _, c := range m.StuckCntlrMsgList {
+				d.stuck = append(d.stuck, "da "+c.DaName+": "+c.Reason)
+			}
+			return s.look(d)
 		}
 	}}
 

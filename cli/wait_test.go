@@ -104,11 +104,12 @@ func TestWaitForAMove(t *testing.T) {
 		done bool
 		err  string
 	}{
-		{drained{true, 2, 4096, nil}, "2 vds are left, 4096 B to be copied", false, ""},
-		{drained{true, 2, 4096, []*apiv1.StuckVdMsg{{Reason: "no room"}}}, "2 vds are left, 4096 B to be copied; 1 cannot leave now: no room",
+		{drained{true, "vds", 2, 4096, nil}, "2 vds are left, 4096 B to be copied", false, ""},
+		{ofVds(true, 2, 4096, []*apiv1.StuckVdMsg{{Reason: "no room"}}), "2 vds are left, 4096 B to be copied; 1 cannot leave now: no room",
 			false, ""},
-		{drained{true, 0, 0, nil}, "", true, ""},
-		{drained{false, 2, 0, nil}, "", false, "somebody has ended the drain; 2 vds were left"},
+		{drained{true, "controllers", 2, 0, nil}, "2 controllers are left", false, ""},
+		{drained{true, "vds", 0, 0, nil}, "", true, ""},
+		{drained{false, "vds", 2, 0, nil}, "", false, "somebody has ended the drain; 2 vds were left"},
 	} {
 		left, done, err := s.look(d.d)
 		text := ""

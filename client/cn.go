@@ -44,3 +44,17 @@ func (c *Client) GetCn(ctx context.Context, req *apiv1.GetCnRequest, opts ...grp
 func (c *Client) SyncupCn(ctx context.Context, req *apiv1.SyncupCnRequest, opts ...grpc.CallOption) (*apiv1.SyncupCnReply, error) {
 	return c.stubs.SyncupCn(ctx, req, opts...)
 }
+
+// DrainCn takes a controller node out of placement and has the primaries on it move to other
+// controllers of their arrays, with Cntlrs also its other controllers to other nodes. The
+// monitors do it: GetCn shows DrainLeftCnt falling to 0, and what cannot go. Errors:
+// CodeNotFound.
+func (c *Client) DrainCn(ctx context.Context, req *apiv1.DrainCnRequest, opts ...grpc.CallOption) (*apiv1.DrainCnReply, error) {
+	return c.stubs.DrainCn(ctx, req, opts...)
+}
+
+// UndrainCn ends a drain and takes the controller node back into placement. Errors:
+// CodeNotFound.
+func (c *Client) UndrainCn(ctx context.Context, req *apiv1.UndrainCnRequest, opts ...grpc.CallOption) (*apiv1.UndrainCnReply, error) {
+	return c.stubs.UndrainCn(ctx, req, opts...)
+}

@@ -69,6 +69,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	defer m.wg.Wait()
 	m.wg.Go(func() { m.watchFailover(ctx) })
 	m.wg.Go(func() { m.watchHeal(ctx) })
+	m.wg.Go(func() { m.watchDrainCN(ctx) })
 	m.wg.Go(func() { m.watchEvents(ctx) })
 	m.wg.Go(func() { m.watchTrash(ctx) })
 	m.wg.Go(func() { m.watchAlerts(ctx) })

@@ -44,6 +44,10 @@ func (s *Server) ModifyCn(ctx context.Context, req *apiv1.ModifyCnRequest) (*api
 			if err == nil {
 				made = cnMsg(cn)
 			}
+			if err == nil && cn.Drain != vda.NoDrain && n.Online {
+				err = refuse(codePrecondition, vda.FailedPrecondition, "new_online is true, and cn %s is being drained; cn undrain ends that and "+
+					"takes it back into placement", n.Name)
+			}
 			return err
 		})
 	if err != nil {
@@ -110,6 +114,9 @@ func (s *Server) cnMsg(ctx context.Context, name string) (*apiv1.CnMsg, error) {
 			return err
 		}
 		msg = cnMsg(cn)
+		if err := showDrain(tx, msg, cn); err != nil {
+			return err
+		}
 		return describe(tx, msg)
 	})
 	return msg, err

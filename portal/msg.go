@@ -125,6 +125,7 @@ func cnMsg(cn *vda.CN) *apiv1.CnMsg {
 	return &apiv1.CnMsg{
 		CnId: cn.ID, CnName: cn.Name, CnListenerConf: cn.Listener.JSON(), Location: cn.Location, Online: cn.Online,
 		Version: cn.Version, CntlrCnt: cn.CntlrCount, PrimaryCnt: cn.PrimaryCount,
+		Drain: cn.Drain != vda.NoDrain, DrainCntlrs: cn.Drain == vda.DrainCntlrs,
 		Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, DataPlaneVersion: cn.DataPlaneVersion,
 	}
 }

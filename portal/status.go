@@ -110,6 +110,9 @@ func (v *overview) nodes(versions []*apiv1.VersionMsg) []*apiv1.NodeCountMsg {
 	}
 	for i := range v.cns {
 		count(cn, &v.cns[i].Node)
+		if v.cns[i].Drain != vda.NoDrain {
+			cn.Drain++
+		}
 	}
 	monitor := &apiv1.NodeCountMsg{Kind: compMonitor, Total: uint32(len(v.monitors))}
 	monitor.Up = monitor.Total - uint32(len(silent(versions)))

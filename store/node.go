@@ -44,12 +44,14 @@ func drained(n table[vda.Node]) table[vda.DN] {
 func counted(n table[vda.Node]) table[vda.CN] {
 	return table[vda.CN]{
 		name: n.name, noun: n.noun,
-		cols:  append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count", "mirrors"),
+		cols:  append(n.cols[:len(n.cols):len(n.cols)], "cntlr_count", "primary_count", "mirrors", "drain"),
 		keys:  []string{"spread"},
-		fixed: append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count", "mirrors"),
-		dest:  func(v *vda.CN) []any { return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount, &v.Mirrors) },
+		fixed: append(n.fixed[:len(n.fixed):len(n.fixed)], "cntlr_count", "primary_count", "mirrors", "drain"),
+		dest: func(v *vda.CN) []any {
+			return append(n.dest(&v.Node), &v.CntlrCount, &v.PrimaryCount, &v.Mirrors, &v.Drain)
+		},
 		values: func(v *vda.CN) []any {
-			return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount, v.Mirrors, spreadOf(v.ID))
+			return append(n.values(&v.Node), v.CntlrCount, v.PrimaryCount, v.Mirrors, v.Drain, spreadOf(v.ID))
 		},
 		label: func(v *vda.CN) string { return v.Name },
 	}
@@ -167,6 +169,11 @@ func (t *sqlTx) SetCNMirrors(id string, mirrors bool) error {
 func (t *sqlTx) SetDNDrain(id string, drain bool) error {
 	n, err := t.exec("UPDATE vda_dn SET drain = ? WHERE id = ?", drain, id)
 	return orNotFound(n > 0, err, "dn", id)
+}
+
+func (t *sqlTx) SetCNDrain(id string, drain vda.CNDrain) error {
+	n, err := t.exec("UPDATE vda_cn SET drain = ? WHERE id = ?", drain, id)
+	return orNotFound(n > 0, err, "cn", id)
 }
 
 func (f NodeFilter) cond() cond {

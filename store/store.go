@@ -220,6 +220,7 @@ type Tx interface {
 	SetNodeApplied(k vda.NodeKind, id string, version uint64) error
 	SetCNMirrors(id string, mirrors bool) error // a cn's Mirrors
 	SetDNDrain(id string, drain bool) error     // a dn's Drain
+	SetCNDrain(id string, drain vda.CNDrain) error
 
 	InsertPD(*vda.PD) error
 	UpdatePD(*vda.PD) error // all but Health, FreeClusters, VDCount and OrphanClusters

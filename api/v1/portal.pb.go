@@ -2536,10 +2536,15 @@ type CnMsg struct {
 	ErrorMsg         string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
 	ErrorTime        string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
 	DataPlaneVersion string                 `protobuf:"bytes,12,opt,name=data_plane_version,json=dataPlaneVersion,proto3" json:"data_plane_version,omitempty"`
-	LabelList        []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"` // KEY=VALUE each, by key
-	Description      string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	Drain            bool                   `protobuf:"varint,13,opt,name=drain,proto3" json:"drain,omitempty"`                                // all primaries are to leave it
+	DrainCntlrs      bool                   `protobuf:"varint,14,opt,name=drain_cntlrs,json=drainCntlrs,proto3" json:"drain_cntlrs,omitempty"` // and so are its other controllers
+	// While it is being drained; get only.
+	DrainLeftCnt      uint32           `protobuf:"varint,15,opt,name=drain_left_cnt,json=drainLeftCnt,proto3" json:"drain_left_cnt,omitempty"`                 // controllers that it still has to lose, or that are not well served elsewhere yet
+	StuckCntlrMsgList []*StuckCntlrMsg `protobuf:"bytes,16,rep,name=stuck_cntlr_msg_list,json=stuckCntlrMsgList,proto3" json:"stuck_cntlr_msg_list,omitempty"` // of them, the first 100 that cannot go now
+	LabelList         []string         `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                             // KEY=VALUE each, by key
+	Description       string           `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CnMsg) Reset() {
@@ -2656,6 +2661,34 @@ func (x *CnMsg) GetDataPlaneVersion() string {
 	return ""
 }
 
+func (x *CnMsg) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
+func (x *CnMsg) GetDrainCntlrs() bool {
+	if x != nil {
+		return x.DrainCntlrs
+	}
+	return false
+}
+
+func (x *CnMsg) GetDrainLeftCnt() uint32 {
+	if x != nil {
+		return x.DrainLeftCnt
+	}
+	return 0
+}
+
+func (x *CnMsg) GetStuckCntlrMsgList() []*StuckCntlrMsg {
+	if x != nil {
+		return x.StuckCntlrMsgList
+	}
+	return nil
+}
+
 func (x *CnMsg) GetLabelList() []string {
 	if x != nil {
 		return x.LabelList
@@ -2666,6 +2699,75 @@ func (x *CnMsg) GetLabelList() []string {
 func (x *CnMsg) GetDescription() string {
 	if x != nil {
 		return x.Description
+	}
+	return ""
+}
+
+// StuckCntlrMsg is a controller that is to leave its cn and cannot.
+type StuckCntlrMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CntlrId       string                 `protobuf:"bytes,1,opt,name=cntlr_id,json=cntlrId,proto3" json:"cntlr_id,omitempty"`
+	DaName        string                 `protobuf:"bytes,2,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	Primary       bool                   `protobuf:"varint,3,opt,name=primary,proto3" json:"primary,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StuckCntlrMsg) Reset() {
+	*x = StuckCntlrMsg{}
+	mi := &file_v1_portal_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StuckCntlrMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StuckCntlrMsg) ProtoMessage() {}
+
+func (x *StuckCntlrMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StuckCntlrMsg.ProtoReflect.Descriptor instead.
+func (*StuckCntlrMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *StuckCntlrMsg) GetCntlrId() string {
+	if x != nil {
+		return x.CntlrId
+	}
+	return ""
+}
+
+func (x *StuckCntlrMsg) GetDaName() string {
+	if x != nil {
+		return x.DaName
+	}
+	return ""
+}
+
+func (x *StuckCntlrMsg) GetPrimary() bool {
+	if x != nil {
+		return x.Primary
+	}
+	return false
+}
+
+func (x *StuckCntlrMsg) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -2684,7 +2786,7 @@ type CreateCnRequest struct {
 
 func (x *CreateCnRequest) Reset() {
 	*x = CreateCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[39]
+	mi := &file_v1_portal_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2798,7 @@ func (x *CreateCnRequest) String() string {
 func (*CreateCnRequest) ProtoMessage() {}
 
 func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[39]
+	mi := &file_v1_portal_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2811,7 @@ func (x *CreateCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnRequest.ProtoReflect.Descriptor instead.
 func (*CreateCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{39}
+	return file_v1_portal_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *CreateCnRequest) GetCnName() string {
@@ -2764,7 +2866,7 @@ type CreateCnReply struct {
 
 func (x *CreateCnReply) Reset() {
 	*x = CreateCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[40]
+	mi := &file_v1_portal_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2878,7 @@ func (x *CreateCnReply) String() string {
 func (*CreateCnReply) ProtoMessage() {}
 
 func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[40]
+	mi := &file_v1_portal_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2891,7 @@ func (x *CreateCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateCnReply.ProtoReflect.Descriptor instead.
 func (*CreateCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{40}
+	return file_v1_portal_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CreateCnReply) GetReplyInfo() *ReplyInfo {
@@ -2818,7 +2920,7 @@ type DeleteCnRequest struct {
 
 func (x *DeleteCnRequest) Reset() {
 	*x = DeleteCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[41]
+	mi := &file_v1_portal_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2830,7 +2932,7 @@ func (x *DeleteCnRequest) String() string {
 func (*DeleteCnRequest) ProtoMessage() {}
 
 func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[41]
+	mi := &file_v1_portal_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2843,7 +2945,7 @@ func (x *DeleteCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnRequest.ProtoReflect.Descriptor instead.
 func (*DeleteCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{41}
+	return file_v1_portal_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeleteCnRequest) GetCnName() string {
@@ -2869,7 +2971,7 @@ type DeleteCnReply struct {
 
 func (x *DeleteCnReply) Reset() {
 	*x = DeleteCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +2983,7 @@ func (x *DeleteCnReply) String() string {
 func (*DeleteCnReply) ProtoMessage() {}
 
 func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[42]
+	mi := &file_v1_portal_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +2996,7 @@ func (x *DeleteCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteCnReply.ProtoReflect.Descriptor instead.
 func (*DeleteCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{42}
+	return file_v1_portal_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeleteCnReply) GetReplyInfo() *ReplyInfo {
@@ -2918,7 +3020,7 @@ type ModifyCnRequest struct {
 
 func (x *ModifyCnRequest) Reset() {
 	*x = ModifyCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2930,7 +3032,7 @@ func (x *ModifyCnRequest) String() string {
 func (*ModifyCnRequest) ProtoMessage() {}
 
 func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[43]
+	mi := &file_v1_portal_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2943,7 +3045,7 @@ func (x *ModifyCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnRequest.ProtoReflect.Descriptor instead.
 func (*ModifyCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{43}
+	return file_v1_portal_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ModifyCnRequest) GetCnName() string {
@@ -2998,7 +3100,7 @@ type ModifyCnReply struct {
 
 func (x *ModifyCnReply) Reset() {
 	*x = ModifyCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3010,7 +3112,7 @@ func (x *ModifyCnReply) String() string {
 func (*ModifyCnReply) ProtoMessage() {}
 
 func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[44]
+	mi := &file_v1_portal_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3023,7 +3125,7 @@ func (x *ModifyCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyCnReply.ProtoReflect.Descriptor instead.
 func (*ModifyCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{44}
+	return file_v1_portal_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ModifyCnReply) GetReplyInfo() *ReplyInfo {
@@ -3054,7 +3156,7 @@ type ListCnRequest struct {
 
 func (x *ListCnRequest) Reset() {
 	*x = ListCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3168,7 @@ func (x *ListCnRequest) String() string {
 func (*ListCnRequest) ProtoMessage() {}
 
 func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[45]
+	mi := &file_v1_portal_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3181,7 @@ func (x *ListCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnRequest.ProtoReflect.Descriptor instead.
 func (*ListCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{45}
+	return file_v1_portal_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ListCnRequest) GetLimit() uint32 {
@@ -3135,7 +3237,7 @@ type ListCnReply struct {
 
 func (x *ListCnReply) Reset() {
 	*x = ListCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3147,7 +3249,7 @@ func (x *ListCnReply) String() string {
 func (*ListCnReply) ProtoMessage() {}
 
 func (x *ListCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[46]
+	mi := &file_v1_portal_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3160,7 +3262,7 @@ func (x *ListCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCnReply.ProtoReflect.Descriptor instead.
 func (*ListCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{46}
+	return file_v1_portal_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ListCnReply) GetReplyInfo() *ReplyInfo {
@@ -3193,7 +3295,7 @@ type GetCnRequest struct {
 
 func (x *GetCnRequest) Reset() {
 	*x = GetCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3205,7 +3307,7 @@ func (x *GetCnRequest) String() string {
 func (*GetCnRequest) ProtoMessage() {}
 
 func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[47]
+	mi := &file_v1_portal_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3218,7 +3320,7 @@ func (x *GetCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnRequest.ProtoReflect.Descriptor instead.
 func (*GetCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{47}
+	return file_v1_portal_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *GetCnRequest) GetCnName() string {
@@ -3238,7 +3340,7 @@ type GetCnReply struct {
 
 func (x *GetCnReply) Reset() {
 	*x = GetCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3250,7 +3352,7 @@ func (x *GetCnReply) String() string {
 func (*GetCnReply) ProtoMessage() {}
 
 func (x *GetCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[48]
+	mi := &file_v1_portal_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3263,7 +3365,7 @@ func (x *GetCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCnReply.ProtoReflect.Descriptor instead.
 func (*GetCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{48}
+	return file_v1_portal_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *GetCnReply) GetReplyInfo() *ReplyInfo {
@@ -3290,7 +3392,7 @@ type SyncupCnRequest struct {
 
 func (x *SyncupCnRequest) Reset() {
 	*x = SyncupCnRequest{}
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3302,7 +3404,7 @@ func (x *SyncupCnRequest) String() string {
 func (*SyncupCnRequest) ProtoMessage() {}
 
 func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[49]
+	mi := &file_v1_portal_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3315,7 +3417,7 @@ func (x *SyncupCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncupCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{49}
+	return file_v1_portal_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SyncupCnRequest) GetCnName() string {
@@ -3342,7 +3444,7 @@ type SyncupCnReply struct {
 
 func (x *SyncupCnReply) Reset() {
 	*x = SyncupCnReply{}
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3456,7 @@ func (x *SyncupCnReply) String() string {
 func (*SyncupCnReply) ProtoMessage() {}
 
 func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[50]
+	mi := &file_v1_portal_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3469,7 @@ func (x *SyncupCnReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupCnReply.ProtoReflect.Descriptor instead.
 func (*SyncupCnReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{50}
+	return file_v1_portal_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *SyncupCnReply) GetReplyInfo() *ReplyInfo {
@@ -3378,6 +3480,215 @@ func (x *SyncupCnReply) GetReplyInfo() *ReplyInfo {
 }
 
 func (x *SyncupCnReply) GetCnMsg() *CnMsg {
+	if x != nil {
+		return x.CnMsg
+	}
+	return nil
+}
+
+// DrainCnRequest takes a cn out of placement and has the primaries on it move to other
+// controllers of their arrays, while they serve. When the reply of GetCn has no
+// drain_left_cnt, its programs can be restarted, and hosts that are connected to all
+// controllers see no error. The monitors do it, and go on to try what cannot move.
+type DrainCnRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CnName string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"`
+	// Its other controllers are replaced on other cns, too, so that the cn can be deleted.
+	// Hosts have to connect to the new ones (ExpMsg.es_msg_list). The only controller of an
+	// array stays while the array has exporters.
+	Cntlrs        bool `protobuf:"varint,2,opt,name=cntlrs,proto3" json:"cntlrs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainCnRequest) Reset() {
+	*x = DrainCnRequest{}
+	mi := &file_v1_portal_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainCnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainCnRequest) ProtoMessage() {}
+
+func (x *DrainCnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainCnRequest.ProtoReflect.Descriptor instead.
+func (*DrainCnRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *DrainCnRequest) GetCnName() string {
+	if x != nil {
+		return x.CnName
+	}
+	return ""
+}
+
+func (x *DrainCnRequest) GetCntlrs() bool {
+	if x != nil {
+		return x.Cntlrs
+	}
+	return false
+}
+
+type DrainCnReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	CnMsg         *CnMsg                 `protobuf:"bytes,2,opt,name=cn_msg,json=cnMsg,proto3" json:"cn_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainCnReply) Reset() {
+	*x = DrainCnReply{}
+	mi := &file_v1_portal_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainCnReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainCnReply) ProtoMessage() {}
+
+func (x *DrainCnReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainCnReply.ProtoReflect.Descriptor instead.
+func (*DrainCnReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *DrainCnReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *DrainCnReply) GetCnMsg() *CnMsg {
+	if x != nil {
+		return x.CnMsg
+	}
+	return nil
+}
+
+// UndrainCnRequest ends a drain and takes the cn back into placement. What has moved
+// stays where it is.
+type UndrainCnRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	CnName        string                 `protobuf:"bytes,1,opt,name=cn_name,json=cnName,proto3" json:"cn_name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainCnRequest) Reset() {
+	*x = UndrainCnRequest{}
+	mi := &file_v1_portal_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainCnRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainCnRequest) ProtoMessage() {}
+
+func (x *UndrainCnRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainCnRequest.ProtoReflect.Descriptor instead.
+func (*UndrainCnRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *UndrainCnRequest) GetCnName() string {
+	if x != nil {
+		return x.CnName
+	}
+	return ""
+}
+
+type UndrainCnReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	CnMsg         *CnMsg                 `protobuf:"bytes,2,opt,name=cn_msg,json=cnMsg,proto3" json:"cn_msg,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainCnReply) Reset() {
+	*x = UndrainCnReply{}
+	mi := &file_v1_portal_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainCnReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainCnReply) ProtoMessage() {}
+
+func (x *UndrainCnReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainCnReply.ProtoReflect.Descriptor instead.
+func (*UndrainCnReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *UndrainCnReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *UndrainCnReply) GetCnMsg() *CnMsg {
 	if x != nil {
 		return x.CnMsg
 	}
@@ -3439,7 +3750,7 @@ type DaMsg struct {
 
 func (x *DaMsg) Reset() {
 	*x = DaMsg{}
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3451,7 +3762,7 @@ func (x *DaMsg) String() string {
 func (*DaMsg) ProtoMessage() {}
 
 func (x *DaMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[51]
+	mi := &file_v1_portal_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3464,7 +3775,7 @@ func (x *DaMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaMsg.ProtoReflect.Descriptor instead.
 func (*DaMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{51}
+	return file_v1_portal_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *DaMsg) GetDaId() string {
@@ -3781,7 +4092,7 @@ type GrpMsg struct {
 
 func (x *GrpMsg) Reset() {
 	*x = GrpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3793,7 +4104,7 @@ func (x *GrpMsg) String() string {
 func (*GrpMsg) ProtoMessage() {}
 
 func (x *GrpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[52]
+	mi := &file_v1_portal_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3806,7 +4117,7 @@ func (x *GrpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpMsg.ProtoReflect.Descriptor instead.
 func (*GrpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{52}
+	return file_v1_portal_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GrpMsg) GetGrpId() string {
@@ -3867,7 +4178,7 @@ type VdMsg struct {
 
 func (x *VdMsg) Reset() {
 	*x = VdMsg{}
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3879,7 +4190,7 @@ func (x *VdMsg) String() string {
 func (*VdMsg) ProtoMessage() {}
 
 func (x *VdMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[53]
+	mi := &file_v1_portal_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3892,7 +4203,7 @@ func (x *VdMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdMsg.ProtoReflect.Descriptor instead.
 func (*VdMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{53}
+	return file_v1_portal_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VdMsg) GetVdId() string {
@@ -4015,7 +4326,7 @@ type ScrubMsg struct {
 
 func (x *ScrubMsg) Reset() {
 	*x = ScrubMsg{}
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4027,7 +4338,7 @@ func (x *ScrubMsg) String() string {
 func (*ScrubMsg) ProtoMessage() {}
 
 func (x *ScrubMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[54]
+	mi := &file_v1_portal_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4040,7 +4351,7 @@ func (x *ScrubMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubMsg.ProtoReflect.Descriptor instead.
 func (*ScrubMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{54}
+	return file_v1_portal_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ScrubMsg) GetState() string {
@@ -4100,7 +4411,7 @@ type CntlrMsg struct {
 
 func (x *CntlrMsg) Reset() {
 	*x = CntlrMsg{}
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4423,7 @@ func (x *CntlrMsg) String() string {
 func (*CntlrMsg) ProtoMessage() {}
 
 func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[55]
+	mi := &file_v1_portal_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4436,7 @@ func (x *CntlrMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrMsg.ProtoReflect.Descriptor instead.
 func (*CntlrMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{55}
+	return file_v1_portal_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CntlrMsg) GetCntlrId() string {
@@ -4211,7 +4522,7 @@ type CreateDaRequest struct {
 
 func (x *CreateDaRequest) Reset() {
 	*x = CreateDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4223,7 +4534,7 @@ func (x *CreateDaRequest) String() string {
 func (*CreateDaRequest) ProtoMessage() {}
 
 func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[56]
+	mi := &file_v1_portal_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4236,7 +4547,7 @@ func (x *CreateDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaRequest.ProtoReflect.Descriptor instead.
 func (*CreateDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{56}
+	return file_v1_portal_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateDaRequest) GetDaName() string {
@@ -4383,7 +4694,7 @@ type CreateDaReply struct {
 
 func (x *CreateDaReply) Reset() {
 	*x = CreateDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4395,7 +4706,7 @@ func (x *CreateDaReply) String() string {
 func (*CreateDaReply) ProtoMessage() {}
 
 func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[57]
+	mi := &file_v1_portal_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4408,7 +4719,7 @@ func (x *CreateDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateDaReply.ProtoReflect.Descriptor instead.
 func (*CreateDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{57}
+	return file_v1_portal_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CreateDaReply) GetReplyInfo() *ReplyInfo {
@@ -4444,7 +4755,7 @@ type DeleteDaRequest struct {
 
 func (x *DeleteDaRequest) Reset() {
 	*x = DeleteDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4456,7 +4767,7 @@ func (x *DeleteDaRequest) String() string {
 func (*DeleteDaRequest) ProtoMessage() {}
 
 func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[58]
+	mi := &file_v1_portal_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4469,7 +4780,7 @@ func (x *DeleteDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaRequest.ProtoReflect.Descriptor instead.
 func (*DeleteDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{58}
+	return file_v1_portal_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DeleteDaRequest) GetDaName() string {
@@ -4495,7 +4806,7 @@ type DeleteDaReply struct {
 
 func (x *DeleteDaReply) Reset() {
 	*x = DeleteDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4507,7 +4818,7 @@ func (x *DeleteDaReply) String() string {
 func (*DeleteDaReply) ProtoMessage() {}
 
 func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[59]
+	mi := &file_v1_portal_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4520,7 +4831,7 @@ func (x *DeleteDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteDaReply.ProtoReflect.Descriptor instead.
 func (*DeleteDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{59}
+	return file_v1_portal_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DeleteDaReply) GetReplyInfo() *ReplyInfo {
@@ -4541,7 +4852,7 @@ type UndeleteDaRequest struct {
 
 func (x *UndeleteDaRequest) Reset() {
 	*x = UndeleteDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4553,7 +4864,7 @@ func (x *UndeleteDaRequest) String() string {
 func (*UndeleteDaRequest) ProtoMessage() {}
 
 func (x *UndeleteDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[60]
+	mi := &file_v1_portal_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4566,7 +4877,7 @@ func (x *UndeleteDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteDaRequest.ProtoReflect.Descriptor instead.
 func (*UndeleteDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{60}
+	return file_v1_portal_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *UndeleteDaRequest) GetDaName() string {
@@ -4600,7 +4911,7 @@ type UndeleteDaReply struct {
 
 func (x *UndeleteDaReply) Reset() {
 	*x = UndeleteDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4612,7 +4923,7 @@ func (x *UndeleteDaReply) String() string {
 func (*UndeleteDaReply) ProtoMessage() {}
 
 func (x *UndeleteDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[61]
+	mi := &file_v1_portal_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4625,7 +4936,7 @@ func (x *UndeleteDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndeleteDaReply.ProtoReflect.Descriptor instead.
 func (*UndeleteDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{61}
+	return file_v1_portal_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *UndeleteDaReply) GetReplyInfo() *ReplyInfo {
@@ -4668,7 +4979,7 @@ type ModifyDaRequest struct {
 
 func (x *ModifyDaRequest) Reset() {
 	*x = ModifyDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4680,7 +4991,7 @@ func (x *ModifyDaRequest) String() string {
 func (*ModifyDaRequest) ProtoMessage() {}
 
 func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[62]
+	mi := &file_v1_portal_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4693,7 +5004,7 @@ func (x *ModifyDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaRequest.ProtoReflect.Descriptor instead.
 func (*ModifyDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{62}
+	return file_v1_portal_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ModifyDaRequest) GetDaName() string {
@@ -4811,7 +5122,7 @@ type ModifyDaReply struct {
 
 func (x *ModifyDaReply) Reset() {
 	*x = ModifyDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4823,7 +5134,7 @@ func (x *ModifyDaReply) String() string {
 func (*ModifyDaReply) ProtoMessage() {}
 
 func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[63]
+	mi := &file_v1_portal_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4836,7 +5147,7 @@ func (x *ModifyDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyDaReply.ProtoReflect.Descriptor instead.
 func (*ModifyDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{63}
+	return file_v1_portal_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ModifyDaReply) GetReplyInfo() *ReplyInfo {
@@ -4866,7 +5177,7 @@ type ListDaRequest struct {
 
 func (x *ListDaRequest) Reset() {
 	*x = ListDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4878,7 +5189,7 @@ func (x *ListDaRequest) String() string {
 func (*ListDaRequest) ProtoMessage() {}
 
 func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[64]
+	mi := &file_v1_portal_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4891,7 +5202,7 @@ func (x *ListDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaRequest.ProtoReflect.Descriptor instead.
 func (*ListDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{64}
+	return file_v1_portal_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListDaRequest) GetLimit() uint32 {
@@ -4940,7 +5251,7 @@ type ListDaReply struct {
 
 func (x *ListDaReply) Reset() {
 	*x = ListDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4952,7 +5263,7 @@ func (x *ListDaReply) String() string {
 func (*ListDaReply) ProtoMessage() {}
 
 func (x *ListDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[65]
+	mi := &file_v1_portal_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4965,7 +5276,7 @@ func (x *ListDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDaReply.ProtoReflect.Descriptor instead.
 func (*ListDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{65}
+	return file_v1_portal_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListDaReply) GetReplyInfo() *ReplyInfo {
@@ -4998,7 +5309,7 @@ type GetDaRequest struct {
 
 func (x *GetDaRequest) Reset() {
 	*x = GetDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5010,7 +5321,7 @@ func (x *GetDaRequest) String() string {
 func (*GetDaRequest) ProtoMessage() {}
 
 func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[66]
+	mi := &file_v1_portal_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5023,7 +5334,7 @@ func (x *GetDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaRequest.ProtoReflect.Descriptor instead.
 func (*GetDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{66}
+	return file_v1_portal_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *GetDaRequest) GetDaName() string {
@@ -5043,7 +5354,7 @@ type GetDaReply struct {
 
 func (x *GetDaReply) Reset() {
 	*x = GetDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5055,7 +5366,7 @@ func (x *GetDaReply) String() string {
 func (*GetDaReply) ProtoMessage() {}
 
 func (x *GetDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[67]
+	mi := &file_v1_portal_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5068,7 +5379,7 @@ func (x *GetDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDaReply.ProtoReflect.Descriptor instead.
 func (*GetDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{67}
+	return file_v1_portal_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *GetDaReply) GetReplyInfo() *ReplyInfo {
@@ -5094,7 +5405,7 @@ type SyncupDaRequest struct {
 
 func (x *SyncupDaRequest) Reset() {
 	*x = SyncupDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5106,7 +5417,7 @@ func (x *SyncupDaRequest) String() string {
 func (*SyncupDaRequest) ProtoMessage() {}
 
 func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[68]
+	mi := &file_v1_portal_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5119,7 +5430,7 @@ func (x *SyncupDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaRequest.ProtoReflect.Descriptor instead.
 func (*SyncupDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{68}
+	return file_v1_portal_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *SyncupDaRequest) GetDaName() string {
@@ -5139,7 +5450,7 @@ type SyncupDaReply struct {
 
 func (x *SyncupDaReply) Reset() {
 	*x = SyncupDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5151,7 +5462,7 @@ func (x *SyncupDaReply) String() string {
 func (*SyncupDaReply) ProtoMessage() {}
 
 func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[69]
+	mi := &file_v1_portal_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5164,7 +5475,7 @@ func (x *SyncupDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncupDaReply.ProtoReflect.Descriptor instead.
 func (*SyncupDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{69}
+	return file_v1_portal_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *SyncupDaReply) GetReplyInfo() *ReplyInfo {
@@ -5192,7 +5503,7 @@ type FailoverDaRequest struct {
 
 func (x *FailoverDaRequest) Reset() {
 	*x = FailoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5204,7 +5515,7 @@ func (x *FailoverDaRequest) String() string {
 func (*FailoverDaRequest) ProtoMessage() {}
 
 func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[70]
+	mi := &file_v1_portal_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5217,7 +5528,7 @@ func (x *FailoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaRequest.ProtoReflect.Descriptor instead.
 func (*FailoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{70}
+	return file_v1_portal_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *FailoverDaRequest) GetDaName() string {
@@ -5244,7 +5555,7 @@ type FailoverDaReply struct {
 
 func (x *FailoverDaReply) Reset() {
 	*x = FailoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5256,7 +5567,7 @@ func (x *FailoverDaReply) String() string {
 func (*FailoverDaReply) ProtoMessage() {}
 
 func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[71]
+	mi := &file_v1_portal_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5269,7 +5580,7 @@ func (x *FailoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailoverDaReply.ProtoReflect.Descriptor instead.
 func (*FailoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{71}
+	return file_v1_portal_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *FailoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -5299,7 +5610,7 @@ type RecoverDaRequest struct {
 
 func (x *RecoverDaRequest) Reset() {
 	*x = RecoverDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5311,7 +5622,7 @@ func (x *RecoverDaRequest) String() string {
 func (*RecoverDaRequest) ProtoMessage() {}
 
 func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[72]
+	mi := &file_v1_portal_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5324,7 +5635,7 @@ func (x *RecoverDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaRequest.ProtoReflect.Descriptor instead.
 func (*RecoverDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{72}
+	return file_v1_portal_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *RecoverDaRequest) GetDaName() string {
@@ -5358,7 +5669,7 @@ type RecoverDaReply struct {
 
 func (x *RecoverDaReply) Reset() {
 	*x = RecoverDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5370,7 +5681,7 @@ func (x *RecoverDaReply) String() string {
 func (*RecoverDaReply) ProtoMessage() {}
 
 func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[73]
+	mi := &file_v1_portal_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5383,7 +5694,7 @@ func (x *RecoverDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverDaReply.ProtoReflect.Descriptor instead.
 func (*RecoverDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{73}
+	return file_v1_portal_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *RecoverDaReply) GetReplyInfo() *ReplyInfo {
@@ -5416,7 +5727,7 @@ type ScrubDaRequest struct {
 
 func (x *ScrubDaRequest) Reset() {
 	*x = ScrubDaRequest{}
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5428,7 +5739,7 @@ func (x *ScrubDaRequest) String() string {
 func (*ScrubDaRequest) ProtoMessage() {}
 
 func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[74]
+	mi := &file_v1_portal_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5441,7 +5752,7 @@ func (x *ScrubDaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaRequest.ProtoReflect.Descriptor instead.
 func (*ScrubDaRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{74}
+	return file_v1_portal_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ScrubDaRequest) GetDaName() string {
@@ -5475,7 +5786,7 @@ type ScrubDaReply struct {
 
 func (x *ScrubDaReply) Reset() {
 	*x = ScrubDaReply{}
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5487,7 +5798,7 @@ func (x *ScrubDaReply) String() string {
 func (*ScrubDaReply) ProtoMessage() {}
 
 func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[75]
+	mi := &file_v1_portal_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5500,7 +5811,7 @@ func (x *ScrubDaReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubDaReply.ProtoReflect.Descriptor instead.
 func (*ScrubDaReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{75}
+	return file_v1_portal_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ScrubDaReply) GetReplyInfo() *ReplyInfo {
@@ -5540,7 +5851,7 @@ type SnapMsg struct {
 
 func (x *SnapMsg) Reset() {
 	*x = SnapMsg{}
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5552,7 +5863,7 @@ func (x *SnapMsg) String() string {
 func (*SnapMsg) ProtoMessage() {}
 
 func (x *SnapMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[76]
+	mi := &file_v1_portal_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5565,7 +5876,7 @@ func (x *SnapMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapMsg.ProtoReflect.Descriptor instead.
 func (*SnapMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{76}
+	return file_v1_portal_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *SnapMsg) GetSnapId() string {
@@ -5685,7 +5996,7 @@ type CreateSnapRequest struct {
 
 func (x *CreateSnapRequest) Reset() {
 	*x = CreateSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5697,7 +6008,7 @@ func (x *CreateSnapRequest) String() string {
 func (*CreateSnapRequest) ProtoMessage() {}
 
 func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[77]
+	mi := &file_v1_portal_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5710,7 +6021,7 @@ func (x *CreateSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{77}
+	return file_v1_portal_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *CreateSnapRequest) GetDaName() string {
@@ -5751,7 +6062,7 @@ type CreateSnapReply struct {
 
 func (x *CreateSnapReply) Reset() {
 	*x = CreateSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5763,7 +6074,7 @@ func (x *CreateSnapReply) String() string {
 func (*CreateSnapReply) ProtoMessage() {}
 
 func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[78]
+	mi := &file_v1_portal_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5776,7 +6087,7 @@ func (x *CreateSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapReply.ProtoReflect.Descriptor instead.
 func (*CreateSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{78}
+	return file_v1_portal_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *CreateSnapReply) GetReplyInfo() *ReplyInfo {
@@ -5803,7 +6114,7 @@ type DeleteSnapRequest struct {
 
 func (x *DeleteSnapRequest) Reset() {
 	*x = DeleteSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5815,7 +6126,7 @@ func (x *DeleteSnapRequest) String() string {
 func (*DeleteSnapRequest) ProtoMessage() {}
 
 func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[79]
+	mi := &file_v1_portal_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5828,7 +6139,7 @@ func (x *DeleteSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{79}
+	return file_v1_portal_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *DeleteSnapRequest) GetDaName() string {
@@ -5854,7 +6165,7 @@ type DeleteSnapReply struct {
 
 func (x *DeleteSnapReply) Reset() {
 	*x = DeleteSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5866,7 +6177,7 @@ func (x *DeleteSnapReply) String() string {
 func (*DeleteSnapReply) ProtoMessage() {}
 
 func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[80]
+	mi := &file_v1_portal_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5879,7 +6190,7 @@ func (x *DeleteSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapReply.ProtoReflect.Descriptor instead.
 func (*DeleteSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{80}
+	return file_v1_portal_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *DeleteSnapReply) GetReplyInfo() *ReplyInfo {
@@ -5899,7 +6210,7 @@ type RollbackSnapRequest struct {
 
 func (x *RollbackSnapRequest) Reset() {
 	*x = RollbackSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5911,7 +6222,7 @@ func (x *RollbackSnapRequest) String() string {
 func (*RollbackSnapRequest) ProtoMessage() {}
 
 func (x *RollbackSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[81]
+	mi := &file_v1_portal_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5924,7 +6235,7 @@ func (x *RollbackSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackSnapRequest.ProtoReflect.Descriptor instead.
 func (*RollbackSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{81}
+	return file_v1_portal_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *RollbackSnapRequest) GetDaName() string {
@@ -5951,7 +6262,7 @@ type RollbackSnapReply struct {
 
 func (x *RollbackSnapReply) Reset() {
 	*x = RollbackSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5963,7 +6274,7 @@ func (x *RollbackSnapReply) String() string {
 func (*RollbackSnapReply) ProtoMessage() {}
 
 func (x *RollbackSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[82]
+	mi := &file_v1_portal_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5976,7 +6287,7 @@ func (x *RollbackSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RollbackSnapReply.ProtoReflect.Descriptor instead.
 func (*RollbackSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{82}
+	return file_v1_portal_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *RollbackSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6006,7 +6317,7 @@ type ModifySnapRequest struct {
 
 func (x *ModifySnapRequest) Reset() {
 	*x = ModifySnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6018,7 +6329,7 @@ func (x *ModifySnapRequest) String() string {
 func (*ModifySnapRequest) ProtoMessage() {}
 
 func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[83]
+	mi := &file_v1_portal_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6031,7 +6342,7 @@ func (x *ModifySnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapRequest.ProtoReflect.Descriptor instead.
 func (*ModifySnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{83}
+	return file_v1_portal_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ModifySnapRequest) GetDaName() string {
@@ -6079,7 +6390,7 @@ type ModifySnapReply struct {
 
 func (x *ModifySnapReply) Reset() {
 	*x = ModifySnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6091,7 +6402,7 @@ func (x *ModifySnapReply) String() string {
 func (*ModifySnapReply) ProtoMessage() {}
 
 func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[84]
+	mi := &file_v1_portal_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6104,7 +6415,7 @@ func (x *ModifySnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifySnapReply.ProtoReflect.Descriptor instead.
 func (*ModifySnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{84}
+	return file_v1_portal_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ModifySnapReply) GetReplyInfo() *ReplyInfo {
@@ -6134,7 +6445,7 @@ type ListSnapRequest struct {
 
 func (x *ListSnapRequest) Reset() {
 	*x = ListSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6146,7 +6457,7 @@ func (x *ListSnapRequest) String() string {
 func (*ListSnapRequest) ProtoMessage() {}
 
 func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[85]
+	mi := &file_v1_portal_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6159,7 +6470,7 @@ func (x *ListSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{85}
+	return file_v1_portal_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListSnapRequest) GetLimit() uint32 {
@@ -6208,7 +6519,7 @@ type ListSnapReply struct {
 
 func (x *ListSnapReply) Reset() {
 	*x = ListSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6220,7 +6531,7 @@ func (x *ListSnapReply) String() string {
 func (*ListSnapReply) ProtoMessage() {}
 
 func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[86]
+	mi := &file_v1_portal_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6233,7 +6544,7 @@ func (x *ListSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapReply.ProtoReflect.Descriptor instead.
 func (*ListSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{86}
+	return file_v1_portal_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *ListSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6267,7 +6578,7 @@ type GetSnapRequest struct {
 
 func (x *GetSnapRequest) Reset() {
 	*x = GetSnapRequest{}
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6279,7 +6590,7 @@ func (x *GetSnapRequest) String() string {
 func (*GetSnapRequest) ProtoMessage() {}
 
 func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[87]
+	mi := &file_v1_portal_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6292,7 +6603,7 @@ func (x *GetSnapRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapRequest.ProtoReflect.Descriptor instead.
 func (*GetSnapRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{87}
+	return file_v1_portal_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *GetSnapRequest) GetDaName() string {
@@ -6319,7 +6630,7 @@ type GetSnapReply struct {
 
 func (x *GetSnapReply) Reset() {
 	*x = GetSnapReply{}
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6331,7 +6642,7 @@ func (x *GetSnapReply) String() string {
 func (*GetSnapReply) ProtoMessage() {}
 
 func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[88]
+	mi := &file_v1_portal_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6344,7 +6655,7 @@ func (x *GetSnapReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSnapReply.ProtoReflect.Descriptor instead.
 func (*GetSnapReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{88}
+	return file_v1_portal_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *GetSnapReply) GetReplyInfo() *ReplyInfo {
@@ -6380,7 +6691,7 @@ type ExpMsg struct {
 
 func (x *ExpMsg) Reset() {
 	*x = ExpMsg{}
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6392,7 +6703,7 @@ func (x *ExpMsg) String() string {
 func (*ExpMsg) ProtoMessage() {}
 
 func (x *ExpMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[89]
+	mi := &file_v1_portal_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6405,7 +6716,7 @@ func (x *ExpMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpMsg.ProtoReflect.Descriptor instead.
 func (*ExpMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{89}
+	return file_v1_portal_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *ExpMsg) GetExpId() string {
@@ -6499,7 +6810,7 @@ type EsMsg struct {
 
 func (x *EsMsg) Reset() {
 	*x = EsMsg{}
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6511,7 +6822,7 @@ func (x *EsMsg) String() string {
 func (*EsMsg) ProtoMessage() {}
 
 func (x *EsMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[90]
+	mi := &file_v1_portal_proto_msgTypes[95]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6524,7 +6835,7 @@ func (x *EsMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EsMsg.ProtoReflect.Descriptor instead.
 func (*EsMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{90}
+	return file_v1_portal_proto_rawDescGZIP(), []int{95}
 }
 
 func (x *EsMsg) GetEsId() string {
@@ -6583,7 +6894,7 @@ type CreateExpRequest struct {
 
 func (x *CreateExpRequest) Reset() {
 	*x = CreateExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6595,7 +6906,7 @@ func (x *CreateExpRequest) String() string {
 func (*CreateExpRequest) ProtoMessage() {}
 
 func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[91]
+	mi := &file_v1_portal_proto_msgTypes[96]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6608,7 +6919,7 @@ func (x *CreateExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpRequest.ProtoReflect.Descriptor instead.
 func (*CreateExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{91}
+	return file_v1_portal_proto_rawDescGZIP(), []int{96}
 }
 
 func (x *CreateExpRequest) GetDaName() string {
@@ -6663,7 +6974,7 @@ type CreateExpReply struct {
 
 func (x *CreateExpReply) Reset() {
 	*x = CreateExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6675,7 +6986,7 @@ func (x *CreateExpReply) String() string {
 func (*CreateExpReply) ProtoMessage() {}
 
 func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[92]
+	mi := &file_v1_portal_proto_msgTypes[97]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6688,7 +6999,7 @@ func (x *CreateExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateExpReply.ProtoReflect.Descriptor instead.
 func (*CreateExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{92}
+	return file_v1_portal_proto_rawDescGZIP(), []int{97}
 }
 
 func (x *CreateExpReply) GetReplyInfo() *ReplyInfo {
@@ -6719,7 +7030,7 @@ type DeleteExpRequest struct {
 
 func (x *DeleteExpRequest) Reset() {
 	*x = DeleteExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6731,7 +7042,7 @@ func (x *DeleteExpRequest) String() string {
 func (*DeleteExpRequest) ProtoMessage() {}
 
 func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[93]
+	mi := &file_v1_portal_proto_msgTypes[98]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6744,7 +7055,7 @@ func (x *DeleteExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpRequest.ProtoReflect.Descriptor instead.
 func (*DeleteExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{93}
+	return file_v1_portal_proto_rawDescGZIP(), []int{98}
 }
 
 func (x *DeleteExpRequest) GetDaName() string {
@@ -6777,7 +7088,7 @@ type DeleteExpReply struct {
 
 func (x *DeleteExpReply) Reset() {
 	*x = DeleteExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6789,7 +7100,7 @@ func (x *DeleteExpReply) String() string {
 func (*DeleteExpReply) ProtoMessage() {}
 
 func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[94]
+	mi := &file_v1_portal_proto_msgTypes[99]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6802,7 +7113,7 @@ func (x *DeleteExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteExpReply.ProtoReflect.Descriptor instead.
 func (*DeleteExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{94}
+	return file_v1_portal_proto_rawDescGZIP(), []int{99}
 }
 
 func (x *DeleteExpReply) GetReplyInfo() *ReplyInfo {
@@ -6830,7 +7141,7 @@ type ModifyExpRequest struct {
 
 func (x *ModifyExpRequest) Reset() {
 	*x = ModifyExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6842,7 +7153,7 @@ func (x *ModifyExpRequest) String() string {
 func (*ModifyExpRequest) ProtoMessage() {}
 
 func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[95]
+	mi := &file_v1_portal_proto_msgTypes[100]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6855,7 +7166,7 @@ func (x *ModifyExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpRequest.ProtoReflect.Descriptor instead.
 func (*ModifyExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{95}
+	return file_v1_portal_proto_rawDescGZIP(), []int{100}
 }
 
 func (x *ModifyExpRequest) GetDaName() string {
@@ -6917,7 +7228,7 @@ type ModifyExpReply struct {
 
 func (x *ModifyExpReply) Reset() {
 	*x = ModifyExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6929,7 +7240,7 @@ func (x *ModifyExpReply) String() string {
 func (*ModifyExpReply) ProtoMessage() {}
 
 func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[96]
+	mi := &file_v1_portal_proto_msgTypes[101]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6942,7 +7253,7 @@ func (x *ModifyExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyExpReply.ProtoReflect.Descriptor instead.
 func (*ModifyExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{96}
+	return file_v1_portal_proto_rawDescGZIP(), []int{101}
 }
 
 func (x *ModifyExpReply) GetReplyInfo() *ReplyInfo {
@@ -6973,7 +7284,7 @@ type ListExpRequest struct {
 
 func (x *ListExpRequest) Reset() {
 	*x = ListExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6985,7 +7296,7 @@ func (x *ListExpRequest) String() string {
 func (*ListExpRequest) ProtoMessage() {}
 
 func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[97]
+	mi := &file_v1_portal_proto_msgTypes[102]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6998,7 +7309,7 @@ func (x *ListExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpRequest.ProtoReflect.Descriptor instead.
 func (*ListExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{97}
+	return file_v1_portal_proto_rawDescGZIP(), []int{102}
 }
 
 func (x *ListExpRequest) GetLimit() uint32 {
@@ -7054,7 +7365,7 @@ type ListExpReply struct {
 
 func (x *ListExpReply) Reset() {
 	*x = ListExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7066,7 +7377,7 @@ func (x *ListExpReply) String() string {
 func (*ListExpReply) ProtoMessage() {}
 
 func (x *ListExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[98]
+	mi := &file_v1_portal_proto_msgTypes[103]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7079,7 +7390,7 @@ func (x *ListExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExpReply.ProtoReflect.Descriptor instead.
 func (*ListExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{98}
+	return file_v1_portal_proto_rawDescGZIP(), []int{103}
 }
 
 func (x *ListExpReply) GetReplyInfo() *ReplyInfo {
@@ -7114,7 +7425,7 @@ type GetExpRequest struct {
 
 func (x *GetExpRequest) Reset() {
 	*x = GetExpRequest{}
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7126,7 +7437,7 @@ func (x *GetExpRequest) String() string {
 func (*GetExpRequest) ProtoMessage() {}
 
 func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[99]
+	mi := &file_v1_portal_proto_msgTypes[104]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7139,7 +7450,7 @@ func (x *GetExpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpRequest.ProtoReflect.Descriptor instead.
 func (*GetExpRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{99}
+	return file_v1_portal_proto_rawDescGZIP(), []int{104}
 }
 
 func (x *GetExpRequest) GetDaName() string {
@@ -7173,7 +7484,7 @@ type GetExpReply struct {
 
 func (x *GetExpReply) Reset() {
 	*x = GetExpReply{}
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7185,7 +7496,7 @@ func (x *GetExpReply) String() string {
 func (*GetExpReply) ProtoMessage() {}
 
 func (x *GetExpReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[100]
+	mi := &file_v1_portal_proto_msgTypes[105]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7198,7 +7509,7 @@ func (x *GetExpReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExpReply.ProtoReflect.Descriptor instead.
 func (*GetExpReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{100}
+	return file_v1_portal_proto_rawDescGZIP(), []int{105}
 }
 
 func (x *GetExpReply) GetReplyInfo() *ReplyInfo {
@@ -7234,7 +7545,7 @@ type OrphanMsg struct {
 
 func (x *OrphanMsg) Reset() {
 	*x = OrphanMsg{}
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7246,7 +7557,7 @@ func (x *OrphanMsg) String() string {
 func (*OrphanMsg) ProtoMessage() {}
 
 func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[101]
+	mi := &file_v1_portal_proto_msgTypes[106]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7259,7 +7570,7 @@ func (x *OrphanMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphanMsg.ProtoReflect.Descriptor instead.
 func (*OrphanMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{101}
+	return file_v1_portal_proto_rawDescGZIP(), []int{106}
 }
 
 func (x *OrphanMsg) GetOrphanId() string {
@@ -7333,7 +7644,7 @@ type ListOrphanRequest struct {
 
 func (x *ListOrphanRequest) Reset() {
 	*x = ListOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7345,7 +7656,7 @@ func (x *ListOrphanRequest) String() string {
 func (*ListOrphanRequest) ProtoMessage() {}
 
 func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[102]
+	mi := &file_v1_portal_proto_msgTypes[107]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7358,7 +7669,7 @@ func (x *ListOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanRequest.ProtoReflect.Descriptor instead.
 func (*ListOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{102}
+	return file_v1_portal_proto_rawDescGZIP(), []int{107}
 }
 
 type ListOrphanReply struct {
@@ -7372,7 +7683,7 @@ type ListOrphanReply struct {
 
 func (x *ListOrphanReply) Reset() {
 	*x = ListOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7384,7 +7695,7 @@ func (x *ListOrphanReply) String() string {
 func (*ListOrphanReply) ProtoMessage() {}
 
 func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[103]
+	mi := &file_v1_portal_proto_msgTypes[108]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7397,7 +7708,7 @@ func (x *ListOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOrphanReply.ProtoReflect.Descriptor instead.
 func (*ListOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{103}
+	return file_v1_portal_proto_rawDescGZIP(), []int{108}
 }
 
 func (x *ListOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7431,7 +7742,7 @@ type AdoptOrphanRequest struct {
 
 func (x *AdoptOrphanRequest) Reset() {
 	*x = AdoptOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7443,7 +7754,7 @@ func (x *AdoptOrphanRequest) String() string {
 func (*AdoptOrphanRequest) ProtoMessage() {}
 
 func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[104]
+	mi := &file_v1_portal_proto_msgTypes[109]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7456,7 +7767,7 @@ func (x *AdoptOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanRequest.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{104}
+	return file_v1_portal_proto_rawDescGZIP(), []int{109}
 }
 
 func (x *AdoptOrphanRequest) GetOrphanId() string {
@@ -7483,7 +7794,7 @@ type AdoptOrphanReply struct {
 
 func (x *AdoptOrphanReply) Reset() {
 	*x = AdoptOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7495,7 +7806,7 @@ func (x *AdoptOrphanReply) String() string {
 func (*AdoptOrphanReply) ProtoMessage() {}
 
 func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[105]
+	mi := &file_v1_portal_proto_msgTypes[110]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7508,7 +7819,7 @@ func (x *AdoptOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdoptOrphanReply.ProtoReflect.Descriptor instead.
 func (*AdoptOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{105}
+	return file_v1_portal_proto_rawDescGZIP(), []int{110}
 }
 
 func (x *AdoptOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7534,7 +7845,7 @@ type DeleteOrphanRequest struct {
 
 func (x *DeleteOrphanRequest) Reset() {
 	*x = DeleteOrphanRequest{}
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7546,7 +7857,7 @@ func (x *DeleteOrphanRequest) String() string {
 func (*DeleteOrphanRequest) ProtoMessage() {}
 
 func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[106]
+	mi := &file_v1_portal_proto_msgTypes[111]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7559,7 +7870,7 @@ func (x *DeleteOrphanRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanRequest.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{106}
+	return file_v1_portal_proto_rawDescGZIP(), []int{111}
 }
 
 func (x *DeleteOrphanRequest) GetOrphanId() string {
@@ -7579,7 +7890,7 @@ type DeleteOrphanReply struct {
 
 func (x *DeleteOrphanReply) Reset() {
 	*x = DeleteOrphanReply{}
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7591,7 +7902,7 @@ func (x *DeleteOrphanReply) String() string {
 func (*DeleteOrphanReply) ProtoMessage() {}
 
 func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[107]
+	mi := &file_v1_portal_proto_msgTypes[112]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7604,7 +7915,7 @@ func (x *DeleteOrphanReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteOrphanReply.ProtoReflect.Descriptor instead.
 func (*DeleteOrphanReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{107}
+	return file_v1_portal_proto_rawDescGZIP(), []int{112}
 }
 
 func (x *DeleteOrphanReply) GetReplyInfo() *ReplyInfo {
@@ -7630,7 +7941,7 @@ type GetStatusRequest struct {
 
 func (x *GetStatusRequest) Reset() {
 	*x = GetStatusRequest{}
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7642,7 +7953,7 @@ func (x *GetStatusRequest) String() string {
 func (*GetStatusRequest) ProtoMessage() {}
 
 func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[108]
+	mi := &file_v1_portal_proto_msgTypes[113]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7655,7 +7966,7 @@ func (x *GetStatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusRequest.ProtoReflect.Descriptor instead.
 func (*GetStatusRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{108}
+	return file_v1_portal_proto_rawDescGZIP(), []int{113}
 }
 
 type GetStatusReply struct {
@@ -7668,7 +7979,7 @@ type GetStatusReply struct {
 
 func (x *GetStatusReply) Reset() {
 	*x = GetStatusReply{}
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7680,7 +7991,7 @@ func (x *GetStatusReply) String() string {
 func (*GetStatusReply) ProtoMessage() {}
 
 func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[109]
+	mi := &file_v1_portal_proto_msgTypes[114]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7693,7 +8004,7 @@ func (x *GetStatusReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatusReply.ProtoReflect.Descriptor instead.
 func (*GetStatusReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{109}
+	return file_v1_portal_proto_rawDescGZIP(), []int{114}
 }
 
 func (x *GetStatusReply) GetReplyInfo() *ReplyInfo {
@@ -7727,7 +8038,7 @@ type StatusMsg struct {
 
 func (x *StatusMsg) Reset() {
 	*x = StatusMsg{}
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7739,7 +8050,7 @@ func (x *StatusMsg) String() string {
 func (*StatusMsg) ProtoMessage() {}
 
 func (x *StatusMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[110]
+	mi := &file_v1_portal_proto_msgTypes[115]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7752,7 +8063,7 @@ func (x *StatusMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusMsg.ProtoReflect.Descriptor instead.
 func (*StatusMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{110}
+	return file_v1_portal_proto_rawDescGZIP(), []int{115}
 }
 
 func (x *StatusMsg) GetWell() bool {
@@ -7824,14 +8135,14 @@ type NodeCountMsg struct {
 	Total         uint32                 `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
 	Up            uint32                 `protobuf:"varint,3,opt,name=up,proto3" json:"up,omitempty"`           // without an error; of monitors: they answer
 	Offline       uint32                 `protobuf:"varint,4,opt,name=offline,proto3" json:"offline,omitempty"` // nothing new is placed there, as the administrator said
-	Drain         uint32                 `protobuf:"varint,5,opt,name=drain,proto3" json:"drain,omitempty"`     // dns that are being drained
+	Drain         uint32                 `protobuf:"varint,5,opt,name=drain,proto3" json:"drain,omitempty"`     // those that are being drained
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *NodeCountMsg) Reset() {
 	*x = NodeCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7843,7 +8154,7 @@ func (x *NodeCountMsg) String() string {
 func (*NodeCountMsg) ProtoMessage() {}
 
 func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[111]
+	mi := &file_v1_portal_proto_msgTypes[116]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7856,7 +8167,7 @@ func (x *NodeCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeCountMsg.ProtoReflect.Descriptor instead.
 func (*NodeCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{111}
+	return file_v1_portal_proto_rawDescGZIP(), []int{116}
 }
 
 func (x *NodeCountMsg) GetKind() string {
@@ -7910,7 +8221,7 @@ type CapacityMsg struct {
 
 func (x *CapacityMsg) Reset() {
 	*x = CapacityMsg{}
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7922,7 +8233,7 @@ func (x *CapacityMsg) String() string {
 func (*CapacityMsg) ProtoMessage() {}
 
 func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[112]
+	mi := &file_v1_portal_proto_msgTypes[117]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7935,7 +8246,7 @@ func (x *CapacityMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CapacityMsg.ProtoReflect.Descriptor instead.
 func (*CapacityMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{112}
+	return file_v1_portal_proto_rawDescGZIP(), []int{117}
 }
 
 func (x *CapacityMsg) GetLocation() string {
@@ -8005,7 +8316,7 @@ type DaCountMsg struct {
 
 func (x *DaCountMsg) Reset() {
 	*x = DaCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8017,7 +8328,7 @@ func (x *DaCountMsg) String() string {
 func (*DaCountMsg) ProtoMessage() {}
 
 func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[113]
+	mi := &file_v1_portal_proto_msgTypes[118]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8030,7 +8341,7 @@ func (x *DaCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DaCountMsg.ProtoReflect.Descriptor instead.
 func (*DaCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{113}
+	return file_v1_portal_proto_rawDescGZIP(), []int{118}
 }
 
 func (x *DaCountMsg) GetState() string {
@@ -8066,7 +8377,7 @@ type CnLoadMsg struct {
 
 func (x *CnLoadMsg) Reset() {
 	*x = CnLoadMsg{}
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8078,7 +8389,7 @@ func (x *CnLoadMsg) String() string {
 func (*CnLoadMsg) ProtoMessage() {}
 
 func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[114]
+	mi := &file_v1_portal_proto_msgTypes[119]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8091,7 +8402,7 @@ func (x *CnLoadMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CnLoadMsg.ProtoReflect.Descriptor instead.
 func (*CnLoadMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{114}
+	return file_v1_portal_proto_rawDescGZIP(), []int{119}
 }
 
 func (x *CnLoadMsg) GetCnName() string {
@@ -8133,7 +8444,7 @@ type VersionCountMsg struct {
 
 func (x *VersionCountMsg) Reset() {
 	*x = VersionCountMsg{}
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8145,7 +8456,7 @@ func (x *VersionCountMsg) String() string {
 func (*VersionCountMsg) ProtoMessage() {}
 
 func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[115]
+	mi := &file_v1_portal_proto_msgTypes[120]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8158,7 +8469,7 @@ func (x *VersionCountMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionCountMsg.ProtoReflect.Descriptor instead.
 func (*VersionCountMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{115}
+	return file_v1_portal_proto_rawDescGZIP(), []int{120}
 }
 
 func (x *VersionCountMsg) GetComponent() string {
@@ -8193,7 +8504,7 @@ type SecureClusterRequest struct {
 
 func (x *SecureClusterRequest) Reset() {
 	*x = SecureClusterRequest{}
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8205,7 +8516,7 @@ func (x *SecureClusterRequest) String() string {
 func (*SecureClusterRequest) ProtoMessage() {}
 
 func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[116]
+	mi := &file_v1_portal_proto_msgTypes[121]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8218,7 +8529,7 @@ func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterRequest.ProtoReflect.Descriptor instead.
 func (*SecureClusterRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{116}
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
 }
 
 type SecureClusterReply struct {
@@ -8230,7 +8541,7 @@ type SecureClusterReply struct {
 
 func (x *SecureClusterReply) Reset() {
 	*x = SecureClusterReply{}
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8242,7 +8553,7 @@ func (x *SecureClusterReply) String() string {
 func (*SecureClusterReply) ProtoMessage() {}
 
 func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[117]
+	mi := &file_v1_portal_proto_msgTypes[122]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8255,7 +8566,7 @@ func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterReply.ProtoReflect.Descriptor instead.
 func (*SecureClusterReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{117}
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
 }
 
 func (x *SecureClusterReply) GetReplyInfo() *ReplyInfo {
@@ -8277,7 +8588,7 @@ type CreateUserRequest struct {
 
 func (x *CreateUserRequest) Reset() {
 	*x = CreateUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8289,7 +8600,7 @@ func (x *CreateUserRequest) String() string {
 func (*CreateUserRequest) ProtoMessage() {}
 
 func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[118]
+	mi := &file_v1_portal_proto_msgTypes[123]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8302,7 +8613,7 @@ func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
 func (*CreateUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{118}
+	return file_v1_portal_proto_rawDescGZIP(), []int{123}
 }
 
 func (x *CreateUserRequest) GetUserName() string {
@@ -8335,7 +8646,7 @@ type CreateUserReply struct {
 
 func (x *CreateUserReply) Reset() {
 	*x = CreateUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8347,7 +8658,7 @@ func (x *CreateUserReply) String() string {
 func (*CreateUserReply) ProtoMessage() {}
 
 func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[119]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8360,7 +8671,7 @@ func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserReply.ProtoReflect.Descriptor instead.
 func (*CreateUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{119}
+	return file_v1_portal_proto_rawDescGZIP(), []int{124}
 }
 
 func (x *CreateUserReply) GetReplyInfo() *ReplyInfo {
@@ -8380,7 +8691,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8392,7 +8703,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[120]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8405,7 +8716,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{120}
+	return file_v1_portal_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *DeleteUserRequest) GetUserName() string {
@@ -8424,7 +8735,7 @@ type DeleteUserReply struct {
 
 func (x *DeleteUserReply) Reset() {
 	*x = DeleteUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8436,7 +8747,7 @@ func (x *DeleteUserReply) String() string {
 func (*DeleteUserReply) ProtoMessage() {}
 
 func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8449,7 +8760,7 @@ func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserReply.ProtoReflect.Descriptor instead.
 func (*DeleteUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+	return file_v1_portal_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *DeleteUserReply) GetReplyInfo() *ReplyInfo {
@@ -8471,7 +8782,7 @@ type ModifyUserRequest struct {
 
 func (x *ModifyUserRequest) Reset() {
 	*x = ModifyUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8483,7 +8794,7 @@ func (x *ModifyUserRequest) String() string {
 func (*ModifyUserRequest) ProtoMessage() {}
 
 func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8496,7 +8807,7 @@ func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserRequest.ProtoReflect.Descriptor instead.
 func (*ModifyUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+	return file_v1_portal_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *ModifyUserRequest) GetUserName() string {
@@ -8529,7 +8840,7 @@ type ModifyUserReply struct {
 
 func (x *ModifyUserReply) Reset() {
 	*x = ModifyUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8541,7 +8852,7 @@ func (x *ModifyUserReply) String() string {
 func (*ModifyUserReply) ProtoMessage() {}
 
 func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8554,7 +8865,7 @@ func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserReply.ProtoReflect.Descriptor instead.
 func (*ModifyUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+	return file_v1_portal_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *ModifyUserReply) GetReplyInfo() *ReplyInfo {
@@ -8573,7 +8884,7 @@ type ListUserRequest struct {
 
 func (x *ListUserRequest) Reset() {
 	*x = ListUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8585,7 +8896,7 @@ func (x *ListUserRequest) String() string {
 func (*ListUserRequest) ProtoMessage() {}
 
 func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8598,7 +8909,7 @@ func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserRequest.ProtoReflect.Descriptor instead.
 func (*ListUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{124}
+	return file_v1_portal_proto_rawDescGZIP(), []int{129}
 }
 
 type ListUserReply struct {
@@ -8611,7 +8922,7 @@ type ListUserReply struct {
 
 func (x *ListUserReply) Reset() {
 	*x = ListUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8623,7 +8934,7 @@ func (x *ListUserReply) String() string {
 func (*ListUserReply) ProtoMessage() {}
 
 func (x *ListUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8636,7 +8947,7 @@ func (x *ListUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserReply.ProtoReflect.Descriptor instead.
 func (*ListUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+	return file_v1_portal_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *ListUserReply) GetReplyInfo() *ReplyInfo {
@@ -8668,7 +8979,7 @@ type UserMsg struct {
 
 func (x *UserMsg) Reset() {
 	*x = UserMsg{}
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8680,7 +8991,7 @@ func (x *UserMsg) String() string {
 func (*UserMsg) ProtoMessage() {}
 
 func (x *UserMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8693,7 +9004,7 @@ func (x *UserMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserMsg.ProtoReflect.Descriptor instead.
 func (*UserMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+	return file_v1_portal_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *UserMsg) GetUserName() string {
@@ -8754,7 +9065,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8766,7 +9077,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8779,7 +9090,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{127}
+	return file_v1_portal_proto_rawDescGZIP(), []int{132}
 }
 
 type ListVersionReply struct {
@@ -8792,7 +9103,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8804,7 +9115,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8817,7 +9128,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{128}
+	return file_v1_portal_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -8846,7 +9157,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8858,7 +9169,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8871,7 +9182,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{129}
+	return file_v1_portal_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -8924,7 +9235,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8936,7 +9247,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8949,7 +9260,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{130}
+	return file_v1_portal_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -9058,7 +9369,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9070,7 +9381,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9083,7 +9394,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{131}
+	return file_v1_portal_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -9141,7 +9452,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9153,7 +9464,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9166,7 +9477,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{132}
+	return file_v1_portal_proto_rawDescGZIP(), []int{137}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -9208,7 +9519,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9220,7 +9531,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9233,7 +9544,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{133}
+	return file_v1_portal_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -9269,7 +9580,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9281,7 +9592,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9294,7 +9605,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{134}
+	return file_v1_portal_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -9327,7 +9638,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9339,7 +9650,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9352,7 +9663,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{135}
+	return file_v1_portal_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -9377,7 +9688,7 @@ type AlertMsg struct {
 
 func (x *AlertMsg) Reset() {
 	*x = AlertMsg{}
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9389,7 +9700,7 @@ func (x *AlertMsg) String() string {
 func (*AlertMsg) ProtoMessage() {}
 
 func (x *AlertMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9402,7 +9713,7 @@ func (x *AlertMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
 func (*AlertMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{136}
+	return file_v1_portal_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *AlertMsg) GetCode() string {
@@ -9456,7 +9767,7 @@ type ListAlertRequest struct {
 
 func (x *ListAlertRequest) Reset() {
 	*x = ListAlertRequest{}
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9468,7 +9779,7 @@ func (x *ListAlertRequest) String() string {
 func (*ListAlertRequest) ProtoMessage() {}
 
 func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9481,7 +9792,7 @@ func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{137}
+	return file_v1_portal_proto_rawDescGZIP(), []int{142}
 }
 
 type ListAlertReply struct {
@@ -9494,7 +9805,7 @@ type ListAlertReply struct {
 
 func (x *ListAlertReply) Reset() {
 	*x = ListAlertReply{}
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9506,7 +9817,7 @@ func (x *ListAlertReply) String() string {
 func (*ListAlertReply) ProtoMessage() {}
 
 func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9519,7 +9830,7 @@ func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
 func (*ListAlertReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{138}
+	return file_v1_portal_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
@@ -9546,7 +9857,7 @@ type DumpSupportRequest struct {
 
 func (x *DumpSupportRequest) Reset() {
 	*x = DumpSupportRequest{}
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9558,7 +9869,7 @@ func (x *DumpSupportRequest) String() string {
 func (*DumpSupportRequest) ProtoMessage() {}
 
 func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9571,7 +9882,7 @@ func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
 func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{139}
+	return file_v1_portal_proto_rawDescGZIP(), []int{144}
 }
 
 type DumpSupportReply struct {
@@ -9584,7 +9895,7 @@ type DumpSupportReply struct {
 
 func (x *DumpSupportReply) Reset() {
 	*x = DumpSupportReply{}
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9596,7 +9907,7 @@ func (x *DumpSupportReply) String() string {
 func (*DumpSupportReply) ProtoMessage() {}
 
 func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9609,7 +9920,7 @@ func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
 func (*DumpSupportReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{140}
+	return file_v1_portal_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *DumpSupportReply) GetName() string {
@@ -9862,7 +10173,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"GetVdReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xac\x03\n" +
+	"\x06vd_msg\x18\x02 \x01(\v2\r.vda.v1.VdMsgR\x05vdMsg\"\xd3\x04\n" +
 	"\x05CnMsg\x12\x13\n" +
 	"\x05cn_id\x18\x01 \x01(\tR\x04cnId\x12\x17\n" +
 	"\acn_name\x18\x02 \x01(\tR\x06cnName\x12(\n" +
@@ -9878,10 +10189,19 @@ const file_v1_portal_proto_rawDesc = "" +
 	" \x01(\tR\berrorMsg\x12\x1d\n" +
 	"\n" +
 	"error_time\x18\v \x01(\tR\terrorTime\x12,\n" +
-	"\x12data_plane_version\x18\f \x01(\tR\x10dataPlaneVersion\x12\x1d\n" +
+	"\x12data_plane_version\x18\f \x01(\tR\x10dataPlaneVersion\x12\x14\n" +
+	"\x05drain\x18\r \x01(\bR\x05drain\x12!\n" +
+	"\fdrain_cntlrs\x18\x0e \x01(\bR\vdrainCntlrs\x12$\n" +
+	"\x0edrain_left_cnt\x18\x0f \x01(\rR\fdrainLeftCnt\x12F\n" +
+	"\x14stuck_cntlr_msg_list\x18\x10 \x03(\v2\x15.vda.v1.StuckCntlrMsgR\x11stuckCntlrMsgList\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"\xd0\x01\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"u\n" +
+	"\rStuckCntlrMsg\x12\x19\n" +
+	"\bcntlr_id\x18\x01 \x01(\tR\acntlrId\x12\x17\n" +
+	"\ada_name\x18\x02 \x01(\tR\x06daName\x12\x18\n" +
+	"\aprimary\x18\x03 \x01(\bR\aprimary\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"\xd0\x01\n" +
 	"\x0fCreateCnRequest\x12\x17\n" +
 	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12(\n" +
 	"\x10cn_listener_conf\x18\x02 \x01(\tR\x0ecnListenerConf\x12\x1a\n" +
@@ -9944,6 +10264,19 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\vallow_empty\x18\x02 \x01(\bR\n" +
 	"allowEmpty\"g\n" +
 	"\rSyncupCnReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"A\n" +
+	"\x0eDrainCnRequest\x12\x17\n" +
+	"\acn_name\x18\x01 \x01(\tR\x06cnName\x12\x16\n" +
+	"\x06cntlrs\x18\x02 \x01(\bR\x06cntlrs\"f\n" +
+	"\fDrainCnReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
+	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"+\n" +
+	"\x10UndrainCnRequest\x12\x17\n" +
+	"\acn_name\x18\x01 \x01(\tR\x06cnName\"h\n" +
+	"\x0eUndrainCnReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
 	"\x06cn_msg\x18\x02 \x01(\v2\r.vda.v1.CnMsgR\x05cnMsg\"\xad\v\n" +
@@ -10521,7 +10854,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x12DumpSupportRequest\"@\n" +
 	"\x10DumpSupportReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent2\xdd\x1b\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\xd5\x1c\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -10545,7 +10878,9 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\bModifyCn\x12\x17.vda.v1.ModifyCnRequest\x1a\x15.vda.v1.ModifyCnReply\x124\n" +
 	"\x06ListCn\x12\x15.vda.v1.ListCnRequest\x1a\x13.vda.v1.ListCnReply\x121\n" +
 	"\x05GetCn\x12\x14.vda.v1.GetCnRequest\x1a\x12.vda.v1.GetCnReply\x12:\n" +
-	"\bSyncupCn\x12\x17.vda.v1.SyncupCnRequest\x1a\x15.vda.v1.SyncupCnReply\x12:\n" +
+	"\bSyncupCn\x12\x17.vda.v1.SyncupCnRequest\x1a\x15.vda.v1.SyncupCnReply\x127\n" +
+	"\aDrainCn\x12\x16.vda.v1.DrainCnRequest\x1a\x14.vda.v1.DrainCnReply\x12=\n" +
+	"\tUndrainCn\x12\x18.vda.v1.UndrainCnRequest\x1a\x16.vda.v1.UndrainCnReply\x12:\n" +
 	"\bCreateDa\x12\x17.vda.v1.CreateDaRequest\x1a\x15.vda.v1.CreateDaReply\x12:\n" +
 	"\bDeleteDa\x12\x17.vda.v1.DeleteDaRequest\x1a\x15.vda.v1.DeleteDaReply\x12@\n" +
 	"\n" +
@@ -10604,7 +10939,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 141)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 146)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),            // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),                // 1: vda.v1.DnMsg
@@ -10645,108 +10980,113 @@ var file_v1_portal_proto_goTypes = []any{
 	(*GetVdRequest)(nil),         // 36: vda.v1.GetVdRequest
 	(*GetVdReply)(nil),           // 37: vda.v1.GetVdReply
 	(*CnMsg)(nil),                // 38: vda.v1.CnMsg
-	(*CreateCnRequest)(nil),      // 39: vda.v1.CreateCnRequest
-	(*CreateCnReply)(nil),        // 40: vda.v1.CreateCnReply
-	(*DeleteCnRequest)(nil),      // 41: vda.v1.DeleteCnRequest
-	(*DeleteCnReply)(nil),        // 42: vda.v1.DeleteCnReply
-	(*ModifyCnRequest)(nil),      // 43: vda.v1.ModifyCnRequest
-	(*ModifyCnReply)(nil),        // 44: vda.v1.ModifyCnReply
-	(*ListCnRequest)(nil),        // 45: vda.v1.ListCnRequest
-	(*ListCnReply)(nil),          // 46: vda.v1.ListCnReply
-	(*GetCnRequest)(nil),         // 47: vda.v1.GetCnRequest
-	(*GetCnReply)(nil),           // 48: vda.v1.GetCnReply
-	(*SyncupCnRequest)(nil),      // 49: vda.v1.SyncupCnRequest
-	(*SyncupCnReply)(nil),        // 50: vda.v1.SyncupCnReply
-	(*DaMsg)(nil),                // 51: vda.v1.DaMsg
-	(*GrpMsg)(nil),               // 52: vda.v1.GrpMsg
-	(*VdMsg)(nil),                // 53: vda.v1.VdMsg
-	(*ScrubMsg)(nil),             // 54: vda.v1.ScrubMsg
-	(*CntlrMsg)(nil),             // 55: vda.v1.CntlrMsg
-	(*CreateDaRequest)(nil),      // 56: vda.v1.CreateDaRequest
-	(*CreateDaReply)(nil),        // 57: vda.v1.CreateDaReply
-	(*DeleteDaRequest)(nil),      // 58: vda.v1.DeleteDaRequest
-	(*DeleteDaReply)(nil),        // 59: vda.v1.DeleteDaReply
-	(*UndeleteDaRequest)(nil),    // 60: vda.v1.UndeleteDaRequest
-	(*UndeleteDaReply)(nil),      // 61: vda.v1.UndeleteDaReply
-	(*ModifyDaRequest)(nil),      // 62: vda.v1.ModifyDaRequest
-	(*ModifyDaReply)(nil),        // 63: vda.v1.ModifyDaReply
-	(*ListDaRequest)(nil),        // 64: vda.v1.ListDaRequest
-	(*ListDaReply)(nil),          // 65: vda.v1.ListDaReply
-	(*GetDaRequest)(nil),         // 66: vda.v1.GetDaRequest
-	(*GetDaReply)(nil),           // 67: vda.v1.GetDaReply
-	(*SyncupDaRequest)(nil),      // 68: vda.v1.SyncupDaRequest
-	(*SyncupDaReply)(nil),        // 69: vda.v1.SyncupDaReply
-	(*FailoverDaRequest)(nil),    // 70: vda.v1.FailoverDaRequest
-	(*FailoverDaReply)(nil),      // 71: vda.v1.FailoverDaReply
-	(*RecoverDaRequest)(nil),     // 72: vda.v1.RecoverDaRequest
-	(*RecoverDaReply)(nil),       // 73: vda.v1.RecoverDaReply
-	(*ScrubDaRequest)(nil),       // 74: vda.v1.ScrubDaRequest
-	(*ScrubDaReply)(nil),         // 75: vda.v1.ScrubDaReply
-	(*SnapMsg)(nil),              // 76: vda.v1.SnapMsg
-	(*CreateSnapRequest)(nil),    // 77: vda.v1.CreateSnapRequest
-	(*CreateSnapReply)(nil),      // 78: vda.v1.CreateSnapReply
-	(*DeleteSnapRequest)(nil),    // 79: vda.v1.DeleteSnapRequest
-	(*DeleteSnapReply)(nil),      // 80: vda.v1.DeleteSnapReply
-	(*RollbackSnapRequest)(nil),  // 81: vda.v1.RollbackSnapRequest
-	(*RollbackSnapReply)(nil),    // 82: vda.v1.RollbackSnapReply
-	(*ModifySnapRequest)(nil),    // 83: vda.v1.ModifySnapRequest
-	(*ModifySnapReply)(nil),      // 84: vda.v1.ModifySnapReply
-	(*ListSnapRequest)(nil),      // 85: vda.v1.ListSnapRequest
-	(*ListSnapReply)(nil),        // 86: vda.v1.ListSnapReply
-	(*GetSnapRequest)(nil),       // 87: vda.v1.GetSnapRequest
-	(*GetSnapReply)(nil),         // 88: vda.v1.GetSnapReply
-	(*ExpMsg)(nil),               // 89: vda.v1.ExpMsg
-	(*EsMsg)(nil),                // 90: vda.v1.EsMsg
-	(*CreateExpRequest)(nil),     // 91: vda.v1.CreateExpRequest
-	(*CreateExpReply)(nil),       // 92: vda.v1.CreateExpReply
-	(*DeleteExpRequest)(nil),     // 93: vda.v1.DeleteExpRequest
-	(*DeleteExpReply)(nil),       // 94: vda.v1.DeleteExpReply
-	(*ModifyExpRequest)(nil),     // 95: vda.v1.ModifyExpRequest
-	(*ModifyExpReply)(nil),       // 96: vda.v1.ModifyExpReply
-	(*ListExpRequest)(nil),       // 97: vda.v1.ListExpRequest
-	(*ListExpReply)(nil),         // 98: vda.v1.ListExpReply
-	(*GetExpRequest)(nil),        // 99: vda.v1.GetExpRequest
-	(*GetExpReply)(nil),          // 100: vda.v1.GetExpReply
-	(*OrphanMsg)(nil),            // 101: vda.v1.OrphanMsg
-	(*ListOrphanRequest)(nil),    // 102: vda.v1.ListOrphanRequest
-	(*ListOrphanReply)(nil),      // 103: vda.v1.ListOrphanReply
-	(*AdoptOrphanRequest)(nil),   // 104: vda.v1.AdoptOrphanRequest
-	(*AdoptOrphanReply)(nil),     // 105: vda.v1.AdoptOrphanReply
-	(*DeleteOrphanRequest)(nil),  // 106: vda.v1.DeleteOrphanRequest
-	(*DeleteOrphanReply)(nil),    // 107: vda.v1.DeleteOrphanReply
-	(*GetStatusRequest)(nil),     // 108: vda.v1.GetStatusRequest
-	(*GetStatusReply)(nil),       // 109: vda.v1.GetStatusReply
-	(*StatusMsg)(nil),            // 110: vda.v1.StatusMsg
-	(*NodeCountMsg)(nil),         // 111: vda.v1.NodeCountMsg
-	(*CapacityMsg)(nil),          // 112: vda.v1.CapacityMsg
-	(*DaCountMsg)(nil),           // 113: vda.v1.DaCountMsg
-	(*CnLoadMsg)(nil),            // 114: vda.v1.CnLoadMsg
-	(*VersionCountMsg)(nil),      // 115: vda.v1.VersionCountMsg
-	(*SecureClusterRequest)(nil), // 116: vda.v1.SecureClusterRequest
-	(*SecureClusterReply)(nil),   // 117: vda.v1.SecureClusterReply
-	(*CreateUserRequest)(nil),    // 118: vda.v1.CreateUserRequest
-	(*CreateUserReply)(nil),      // 119: vda.v1.CreateUserReply
-	(*DeleteUserRequest)(nil),    // 120: vda.v1.DeleteUserRequest
-	(*DeleteUserReply)(nil),      // 121: vda.v1.DeleteUserReply
-	(*ModifyUserRequest)(nil),    // 122: vda.v1.ModifyUserRequest
-	(*ModifyUserReply)(nil),      // 123: vda.v1.ModifyUserReply
-	(*ListUserRequest)(nil),      // 124: vda.v1.ListUserRequest
-	(*ListUserReply)(nil),        // 125: vda.v1.ListUserReply
-	(*UserMsg)(nil),              // 126: vda.v1.UserMsg
-	(*ListVersionRequest)(nil),   // 127: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),     // 128: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),           // 129: vda.v1.VersionMsg
-	(*EventMsg)(nil),             // 130: vda.v1.EventMsg
-	(*EventFilter)(nil),          // 131: vda.v1.EventFilter
-	(*ListEventRequest)(nil),     // 132: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),       // 133: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),    // 134: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),      // 135: vda.v1.WatchEventReply
-	(*AlertMsg)(nil),             // 136: vda.v1.AlertMsg
-	(*ListAlertRequest)(nil),     // 137: vda.v1.ListAlertRequest
-	(*ListAlertReply)(nil),       // 138: vda.v1.ListAlertReply
-	(*DumpSupportRequest)(nil),   // 139: vda.v1.DumpSupportRequest
-	(*DumpSupportReply)(nil),     // 140: vda.v1.DumpSupportReply
+	(*StuckCntlrMsg)(nil),        // 39: vda.v1.StuckCntlrMsg
+	(*CreateCnRequest)(nil),      // 40: vda.v1.CreateCnRequest
+	(*CreateCnReply)(nil),        // 41: vda.v1.CreateCnReply
+	(*DeleteCnRequest)(nil),      // 42: vda.v1.DeleteCnRequest
+	(*DeleteCnReply)(nil),        // 43: vda.v1.DeleteCnReply
+	(*ModifyCnRequest)(nil),      // 44: vda.v1.ModifyCnRequest
+	(*ModifyCnReply)(nil),        // 45: vda.v1.ModifyCnReply
+	(*ListCnRequest)(nil),        // 46: vda.v1.ListCnRequest
+	(*ListCnReply)(nil),          // 47: vda.v1.ListCnReply
+	(*GetCnRequest)(nil),         // 48: vda.v1.GetCnRequest
+	(*GetCnReply)(nil),           // 49: vda.v1.GetCnReply
+	(*SyncupCnRequest)(nil),      // 50: vda.v1.SyncupCnRequest
+	(*SyncupCnReply)(nil),        // 51: vda.v1.SyncupCnReply
+	(*DrainCnRequest)(nil),       // 52: vda.v1.DrainCnRequest
+	(*DrainCnReply)(nil),         // 53: vda.v1.DrainCnReply
+	(*UndrainCnRequest)(nil),     // 54: vda.v1.UndrainCnRequest
+	(*UndrainCnReply)(nil),       // 55: vda.v1.UndrainCnReply
+	(*DaMsg)(nil),                // 56: vda.v1.DaMsg
+	(*GrpMsg)(nil),               // 57: vda.v1.GrpMsg
+	(*VdMsg)(nil),                // 58: vda.v1.VdMsg
+	(*ScrubMsg)(nil),             // 59: vda.v1.ScrubMsg
+	(*CntlrMsg)(nil),             // 60: vda.v1.CntlrMsg
+	(*CreateDaRequest)(nil),      // 61: vda.v1.CreateDaRequest
+	(*CreateDaReply)(nil),        // 62: vda.v1.CreateDaReply
+	(*DeleteDaRequest)(nil),      // 63: vda.v1.DeleteDaRequest
+	(*DeleteDaReply)(nil),        // 64: vda.v1.DeleteDaReply
+	(*UndeleteDaRequest)(nil),    // 65: vda.v1.UndeleteDaRequest
+	(*UndeleteDaReply)(nil),      // 66: vda.v1.UndeleteDaReply
+	(*ModifyDaRequest)(nil),      // 67: vda.v1.ModifyDaRequest
+	(*ModifyDaReply)(nil),        // 68: vda.v1.ModifyDaReply
+	(*ListDaRequest)(nil),        // 69: vda.v1.ListDaRequest
+	(*ListDaReply)(nil),          // 70: vda.v1.ListDaReply
+	(*GetDaRequest)(nil),         // 71: vda.v1.GetDaRequest
+	(*GetDaReply)(nil),           // 72: vda.v1.GetDaReply
+	(*SyncupDaRequest)(nil),      // 73: vda.v1.SyncupDaRequest
+	(*SyncupDaReply)(nil),        // 74: vda.v1.SyncupDaReply
+	(*FailoverDaRequest)(nil),    // 75: vda.v1.FailoverDaRequest
+	(*FailoverDaReply)(nil),      // 76: vda.v1.FailoverDaReply
+	(*RecoverDaRequest)(nil),     // 77: vda.v1.RecoverDaRequest
+	(*RecoverDaReply)(nil),       // 78: vda.v1.RecoverDaReply
+	(*ScrubDaRequest)(nil),       // 79: vda.v1.ScrubDaRequest
+	(*ScrubDaReply)(nil),         // 80: vda.v1.ScrubDaReply
+	(*SnapMsg)(nil),              // 81: vda.v1.SnapMsg
+	(*CreateSnapRequest)(nil),    // 82: vda.v1.CreateSnapRequest
+	(*CreateSnapReply)(nil),      // 83: vda.v1.CreateSnapReply
+	(*DeleteSnapRequest)(nil),    // 84: vda.v1.DeleteSnapRequest
+	(*DeleteSnapReply)(nil),      // 85: vda.v1.DeleteSnapReply
+	(*RollbackSnapRequest)(nil),  // 86: vda.v1.RollbackSnapRequest
+	(*RollbackSnapReply)(nil),    // 87: vda.v1.RollbackSnapReply
+	(*ModifySnapRequest)(nil),    // 88: vda.v1.ModifySnapRequest
+	(*ModifySnapReply)(nil),      // 89: vda.v1.ModifySnapReply
+	(*ListSnapRequest)(nil),      // 90: vda.v1.ListSnapRequest
+	(*ListSnapReply)(nil),        // 91: vda.v1.ListSnapReply
+	(*GetSnapRequest)(nil),       // 92: vda.v1.GetSnapRequest
+	(*GetSnapReply)(nil),         // 93: vda.v1.GetSnapReply
+	(*ExpMsg)(nil),               // 94: vda.v1.ExpMsg
+	(*EsMsg)(nil),                // 95: vda.v1.EsMsg
+	(*CreateExpRequest)(nil),     // 96: vda.v1.CreateExpRequest
+	(*CreateExpReply)(nil),       // 97: vda.v1.CreateExpReply
+	(*DeleteExpRequest)(nil),     // 98: vda.v1.DeleteExpRequest
+	(*DeleteExpReply)(nil),       // 99: vda.v1.DeleteExpReply
+	(*ModifyExpRequest)(nil),     // 100: vda.v1.ModifyExpRequest
+	(*ModifyExpReply)(nil),       // 101: vda.v1.ModifyExpReply
+	(*ListExpRequest)(nil),       // 102: vda.v1.ListExpRequest
+	(*ListExpReply)(nil),         // 103: vda.v1.ListExpReply
+	(*GetExpRequest)(nil),        // 104: vda.v1.GetExpRequest
+	(*GetExpReply)(nil),          // 105: vda.v1.GetExpReply
+	(*OrphanMsg)(nil),            // 106: vda.v1.OrphanMsg
+	(*ListOrphanRequest)(nil),    // 107: vda.v1.ListOrphanRequest
+	(*ListOrphanReply)(nil),      // 108: vda.v1.ListOrphanReply
+	(*AdoptOrphanRequest)(nil),   // 109: vda.v1.AdoptOrphanRequest
+	(*AdoptOrphanReply)(nil),     // 110: vda.v1.AdoptOrphanReply
+	(*DeleteOrphanRequest)(nil),  // 111: vda.v1.DeleteOrphanRequest
+	(*DeleteOrphanReply)(nil),    // 112: vda.v1.DeleteOrphanReply
+	(*GetStatusRequest)(nil),     // 113: vda.v1.GetStatusRequest
+	(*GetStatusReply)(nil),       // 114: vda.v1.GetStatusReply
+	(*StatusMsg)(nil),            // 115: vda.v1.StatusMsg
+	(*NodeCountMsg)(nil),         // 116: vda.v1.NodeCountMsg
+	(*CapacityMsg)(nil),          // 117: vda.v1.CapacityMsg
+	(*DaCountMsg)(nil),           // 118: vda.v1.DaCountMsg
+	(*CnLoadMsg)(nil),            // 119: vda.v1.CnLoadMsg
+	(*VersionCountMsg)(nil),      // 120: vda.v1.VersionCountMsg
+	(*SecureClusterRequest)(nil), // 121: vda.v1.SecureClusterRequest
+	(*SecureClusterReply)(nil),   // 122: vda.v1.SecureClusterReply
+	(*CreateUserRequest)(nil),    // 123: vda.v1.CreateUserRequest
+	(*CreateUserReply)(nil),      // 124: vda.v1.CreateUserReply
+	(*DeleteUserRequest)(nil),    // 125: vda.v1.DeleteUserRequest
+	(*DeleteUserReply)(nil),      // 126: vda.v1.DeleteUserReply
+	(*ModifyUserRequest)(nil),    // 127: vda.v1.ModifyUserRequest
+	(*ModifyUserReply)(nil),      // 128: vda.v1.ModifyUserReply
+	(*ListUserRequest)(nil),      // 129: vda.v1.ListUserRequest
+	(*ListUserReply)(nil),        // 130: vda.v1.ListUserReply
+	(*UserMsg)(nil),              // 131: vda.v1.UserMsg
+	(*ListVersionRequest)(nil),   // 132: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),     // 133: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),           // 134: vda.v1.VersionMsg
+	(*EventMsg)(nil),             // 135: vda.v1.EventMsg
+	(*EventFilter)(nil),          // 136: vda.v1.EventFilter
+	(*ListEventRequest)(nil),     // 137: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),       // 138: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),    // 139: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),      // 140: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),             // 141: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),     // 142: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),       // 143: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),   // 144: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),     // 145: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -10781,215 +11121,224 @@ var file_v1_portal_proto_depIdxs = []int32{
 	0,   // 29: vda.v1.UndrainPdReply.reply_info:type_name -> vda.v1.ReplyInfo
 	19,  // 30: vda.v1.UndrainPdReply.pd_msg:type_name -> vda.v1.PdMsg
 	0,   // 31: vda.v1.MoveVdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	53,  // 32: vda.v1.MoveVdReply.vd_msg:type_name -> vda.v1.VdMsg
-	53,  // 33: vda.v1.MoveVdReply.new_vd_msg:type_name -> vda.v1.VdMsg
+	58,  // 32: vda.v1.MoveVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	58,  // 33: vda.v1.MoveVdReply.new_vd_msg:type_name -> vda.v1.VdMsg
 	0,   // 34: vda.v1.GetVdReply.reply_info:type_name -> vda.v1.ReplyInfo
-	53,  // 35: vda.v1.GetVdReply.vd_msg:type_name -> vda.v1.VdMsg
-	0,   // 36: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 37: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 38: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 39: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 40: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 41: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 42: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
-	0,   // 43: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 44: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	0,   // 45: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
-	38,  // 46: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
-	52,  // 47: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
-	55,  // 48: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
-	54,  // 49: vda.v1.DaMsg.scrub_msg_list:type_name -> vda.v1.ScrubMsg
-	53,  // 50: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
-	0,   // 51: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 52: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 53: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 54: vda.v1.UndeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 55: vda.v1.UndeleteDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 56: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 57: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 58: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 59: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
-	0,   // 60: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 61: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 62: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 63: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 64: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 65: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 66: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 67: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 68: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
-	51,  // 69: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
-	0,   // 70: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 71: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 72: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 73: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 74: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 75: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 76: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 77: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 78: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 79: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	76,  // 80: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	90,  // 81: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,   // 82: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	89,  // 83: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 84: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 85: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	89,  // 86: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 87: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	89,  // 88: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,   // 89: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	89,  // 90: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 91: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	101, // 92: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,   // 93: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	101, // 94: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 95: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	101, // 96: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 97: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
-	110, // 98: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
-	111, // 99: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
-	112, // 100: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
-	113, // 101: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
-	114, // 102: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
-	115, // 103: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	136, // 104: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
-	0,   // 105: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 106: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 107: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 108: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 109: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	126, // 110: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
-	0,   // 111: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	129, // 112: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	131, // 113: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 114: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	130, // 115: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	131, // 116: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	130, // 117: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 118: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	136, // 119: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 120: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 121: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 122: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 123: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 124: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 125: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 126: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 127: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 128: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 129: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 130: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 131: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 132: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 133: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 134: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 135: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 136: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	39,  // 137: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	41,  // 138: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	43,  // 139: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	45,  // 140: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	47,  // 141: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	49,  // 142: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	56,  // 143: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	58,  // 144: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	60,  // 145: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	62,  // 146: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	64,  // 147: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	66,  // 148: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	68,  // 149: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	70,  // 150: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	72,  // 151: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	74,  // 152: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	77,  // 153: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	79,  // 154: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	81,  // 155: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	83,  // 156: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	85,  // 157: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	87,  // 158: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	91,  // 159: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	93,  // 160: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	95,  // 161: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	97,  // 162: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	99,  // 163: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	102, // 164: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	104, // 165: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	106, // 166: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	116, // 167: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
-	118, // 168: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
-	120, // 169: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
-	122, // 170: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
-	124, // 171: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
-	108, // 172: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	127, // 173: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	137, // 174: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	132, // 175: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	134, // 176: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	139, // 177: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 178: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 179: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 180: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 181: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 182: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 183: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 184: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 185: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 186: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 187: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 188: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 189: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 190: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 191: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 192: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 193: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 194: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	40,  // 195: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	42,  // 196: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	44,  // 197: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	46,  // 198: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	48,  // 199: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	50,  // 200: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	57,  // 201: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	59,  // 202: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	61,  // 203: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	63,  // 204: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	65,  // 205: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	67,  // 206: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	69,  // 207: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	71,  // 208: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	73,  // 209: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	75,  // 210: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	78,  // 211: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	80,  // 212: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	82,  // 213: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	84,  // 214: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	86,  // 215: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	88,  // 216: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	92,  // 217: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	94,  // 218: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	96,  // 219: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	98,  // 220: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	100, // 221: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	103, // 222: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	105, // 223: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	107, // 224: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	117, // 225: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
-	119, // 226: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
-	121, // 227: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
-	123, // 228: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
-	125, // 229: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
-	109, // 230: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	128, // 231: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	138, // 232: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	133, // 233: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	135, // 234: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	140, // 235: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	178, // [178:236] is the sub-list for method output_type
-	120, // [120:178] is the sub-list for method input_type
-	120, // [120:120] is the sub-list for extension type_name
-	120, // [120:120] is the sub-list for extension extendee
-	0,   // [0:120] is the sub-list for field type_name
+	58,  // 35: vda.v1.GetVdReply.vd_msg:type_name -> vda.v1.VdMsg
+	39,  // 36: vda.v1.CnMsg.stuck_cntlr_msg_list:type_name -> vda.v1.StuckCntlrMsg
+	0,   // 37: vda.v1.CreateCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 38: vda.v1.CreateCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 39: vda.v1.DeleteCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 40: vda.v1.ModifyCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 41: vda.v1.ModifyCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 42: vda.v1.ListCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 43: vda.v1.ListCnReply.cn_msg_list:type_name -> vda.v1.CnMsg
+	0,   // 44: vda.v1.GetCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 45: vda.v1.GetCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 46: vda.v1.SyncupCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 47: vda.v1.SyncupCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 48: vda.v1.DrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 49: vda.v1.DrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	0,   // 50: vda.v1.UndrainCnReply.reply_info:type_name -> vda.v1.ReplyInfo
+	38,  // 51: vda.v1.UndrainCnReply.cn_msg:type_name -> vda.v1.CnMsg
+	57,  // 52: vda.v1.DaMsg.grp_msg_list:type_name -> vda.v1.GrpMsg
+	60,  // 53: vda.v1.DaMsg.cntlr_msg_list:type_name -> vda.v1.CntlrMsg
+	59,  // 54: vda.v1.DaMsg.scrub_msg_list:type_name -> vda.v1.ScrubMsg
+	58,  // 55: vda.v1.GrpMsg.vd_msg_list:type_name -> vda.v1.VdMsg
+	0,   // 56: vda.v1.CreateDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 57: vda.v1.CreateDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 58: vda.v1.DeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 59: vda.v1.UndeleteDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 60: vda.v1.UndeleteDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 61: vda.v1.ModifyDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 62: vda.v1.ModifyDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 63: vda.v1.ListDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 64: vda.v1.ListDaReply.da_msg_list:type_name -> vda.v1.DaMsg
+	0,   // 65: vda.v1.GetDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 66: vda.v1.GetDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 67: vda.v1.SyncupDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 68: vda.v1.SyncupDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 69: vda.v1.FailoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 70: vda.v1.FailoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 71: vda.v1.RecoverDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 72: vda.v1.RecoverDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 73: vda.v1.ScrubDaReply.reply_info:type_name -> vda.v1.ReplyInfo
+	56,  // 74: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
+	0,   // 75: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 76: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 77: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 78: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 79: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 80: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 81: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 82: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 83: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 84: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 85: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	95,  // 86: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 87: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 88: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 89: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 90: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 91: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 92: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 93: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 94: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 95: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 96: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	106, // 97: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 98: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	106, // 99: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 100: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	106, // 101: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 102: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	115, // 103: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	116, // 104: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	117, // 105: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	118, // 106: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	119, // 107: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	120, // 108: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	141, // 109: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	0,   // 110: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 111: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 112: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 113: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 114: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	131, // 115: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
+	0,   // 116: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	134, // 117: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	136, // 118: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 119: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	135, // 120: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	136, // 121: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	135, // 122: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 123: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	141, // 124: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 125: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 126: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 127: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 128: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 129: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 130: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 131: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 132: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 133: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 134: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 135: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 136: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 137: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 138: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 139: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 140: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 141: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	40,  // 142: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	42,  // 143: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	44,  // 144: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	46,  // 145: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	48,  // 146: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	50,  // 147: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	52,  // 148: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
+	54,  // 149: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
+	61,  // 150: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	63,  // 151: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	65,  // 152: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	67,  // 153: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	69,  // 154: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	71,  // 155: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	73,  // 156: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	75,  // 157: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	77,  // 158: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	79,  // 159: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	82,  // 160: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	84,  // 161: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	86,  // 162: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	88,  // 163: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	90,  // 164: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	92,  // 165: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	96,  // 166: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	98,  // 167: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	100, // 168: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	102, // 169: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	104, // 170: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	107, // 171: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	109, // 172: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	111, // 173: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	121, // 174: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	123, // 175: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
+	125, // 176: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
+	127, // 177: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
+	129, // 178: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
+	113, // 179: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	132, // 180: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	142, // 181: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	137, // 182: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	139, // 183: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	144, // 184: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 185: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 186: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 187: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 188: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 189: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 190: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 191: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 192: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 193: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 194: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 195: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 196: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 197: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 198: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 199: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 200: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 201: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	41,  // 202: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	43,  // 203: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	45,  // 204: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	47,  // 205: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	49,  // 206: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	51,  // 207: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	53,  // 208: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
+	55,  // 209: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
+	62,  // 210: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	64,  // 211: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	66,  // 212: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	68,  // 213: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	70,  // 214: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	72,  // 215: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	74,  // 216: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	76,  // 217: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	78,  // 218: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	80,  // 219: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	83,  // 220: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	85,  // 221: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	87,  // 222: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	89,  // 223: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	91,  // 224: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	93,  // 225: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	97,  // 226: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	99,  // 227: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	101, // 228: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	103, // 229: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	105, // 230: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	108, // 231: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	110, // 232: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	112, // 233: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	122, // 234: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	124, // 235: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
+	126, // 236: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
+	128, // 237: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
+	130, // 238: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
+	114, // 239: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	133, // 240: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	143, // 241: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	138, // 242: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	140, // 243: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	145, // 244: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	185, // [185:245] is the sub-list for method output_type
+	125, // [125:185] is the sub-list for method input_type
+	125, // [125:125] is the sub-list for extension type_name
+	125, // [125:125] is the sub-list for extension extendee
+	0,   // [0:125] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -11004,28 +11353,28 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[24].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[26].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[34].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[39].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[43].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[45].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[56].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[60].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[62].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[64].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[74].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[83].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[85].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[95].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[97].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[104].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[122].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[134].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[40].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[44].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[46].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[61].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[65].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[67].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[69].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[79].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[88].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[90].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[100].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[102].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[109].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[127].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[139].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   141,
+			NumMessages:   146,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

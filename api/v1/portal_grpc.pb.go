@@ -51,6 +51,8 @@ const (
 	Portal_ListCn_FullMethodName        = "/vda.v1.Portal/ListCn"
 	Portal_GetCn_FullMethodName         = "/vda.v1.Portal/GetCn"
 	Portal_SyncupCn_FullMethodName      = "/vda.v1.Portal/SyncupCn"
+	Portal_DrainCn_FullMethodName       = "/vda.v1.Portal/DrainCn"
+	Portal_UndrainCn_FullMethodName     = "/vda.v1.Portal/UndrainCn"
 	Portal_CreateDa_FullMethodName      = "/vda.v1.Portal/CreateDa"
 	Portal_DeleteDa_FullMethodName      = "/vda.v1.Portal/DeleteDa"
 	Portal_UndeleteDa_FullMethodName    = "/vda.v1.Portal/UndeleteDa"
@@ -115,6 +117,8 @@ type PortalClient interface {
 	ListCn(ctx context.Context, in *ListCnRequest, opts ...grpc.CallOption) (*ListCnReply, error)
 	GetCn(ctx context.Context, in *GetCnRequest, opts ...grpc.CallOption) (*GetCnReply, error)
 	SyncupCn(ctx context.Context, in *SyncupCnRequest, opts ...grpc.CallOption) (*SyncupCnReply, error)
+	DrainCn(ctx context.Context, in *DrainCnRequest, opts ...grpc.CallOption) (*DrainCnReply, error)
+	UndrainCn(ctx context.Context, in *UndrainCnRequest, opts ...grpc.CallOption) (*UndrainCnReply, error)
 	CreateDa(ctx context.Context, in *CreateDaRequest, opts ...grpc.CallOption) (*CreateDaReply, error)
 	DeleteDa(ctx context.Context, in *DeleteDaRequest, opts ...grpc.CallOption) (*DeleteDaReply, error)
 	UndeleteDa(ctx context.Context, in *UndeleteDaRequest, opts ...grpc.CallOption) (*UndeleteDaReply, error)
@@ -389,6 +393,26 @@ func (c *portalClient) SyncupCn(ctx context.Context, in *SyncupCnRequest, opts .
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(SyncupCnReply)
 	err := c.cc.Invoke(ctx, Portal_SyncupCn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) DrainCn(ctx context.Context, in *DrainCnRequest, opts ...grpc.CallOption) (*DrainCnReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainCnReply)
+	err := c.cc.Invoke(ctx, Portal_DrainCn_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) UndrainCn(ctx context.Context, in *UndrainCnRequest, opts ...grpc.CallOption) (*UndrainCnReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainCnReply)
+	err := c.cc.Invoke(ctx, Portal_UndrainCn_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -790,6 +814,8 @@ type PortalServer interface {
 	ListCn(context.Context, *ListCnRequest) (*ListCnReply, error)
 	GetCn(context.Context, *GetCnRequest) (*GetCnReply, error)
 	SyncupCn(context.Context, *SyncupCnRequest) (*SyncupCnReply, error)
+	DrainCn(context.Context, *DrainCnRequest) (*DrainCnReply, error)
+	UndrainCn(context.Context, *UndrainCnRequest) (*UndrainCnReply, error)
 	CreateDa(context.Context, *CreateDaRequest) (*CreateDaReply, error)
 	DeleteDa(context.Context, *DeleteDaRequest) (*DeleteDaReply, error)
 	UndeleteDa(context.Context, *UndeleteDaRequest) (*UndeleteDaReply, error)
@@ -908,6 +934,12 @@ func (UnimplementedPortalServer) GetCn(context.Context, *GetCnRequest) (*GetCnRe
 }
 func (UnimplementedPortalServer) SyncupCn(context.Context, *SyncupCnRequest) (*SyncupCnReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method SyncupCn not implemented")
+}
+func (UnimplementedPortalServer) DrainCn(context.Context, *DrainCnRequest) (*DrainCnReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainCn not implemented")
+}
+func (UnimplementedPortalServer) UndrainCn(context.Context, *UndrainCnRequest) (*UndrainCnReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndrainCn not implemented")
 }
 func (UnimplementedPortalServer) CreateDa(context.Context, *CreateDaRequest) (*CreateDaReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateDa not implemented")
@@ -1445,6 +1477,42 @@ func _Portal_SyncupCn_Handler(srv interface{}, ctx context.Context, dec func(int
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PortalServer).SyncupCn(ctx, req.(*SyncupCnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_DrainCn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainCnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DrainCn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DrainCn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DrainCn(ctx, req.(*DrainCnRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_UndrainCn_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainCnRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).UndrainCn(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_UndrainCn_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).UndrainCn(ctx, req.(*UndrainCnRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -2163,6 +2231,14 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "SyncupCn",
 			Handler:    _Portal_SyncupCn_Handler,
+		},
+		{
+			MethodName: "DrainCn",
+			Handler:    _Portal_DrainCn_Handler,
+		},
+		{
+			MethodName: "UndrainCn",
+			Handler:    _Portal_UndrainCn_Handler,
 		},
 		{
 			MethodName: "CreateDa",

@@ -132,6 +132,20 @@ var actions = map[string]action{
 			_, err := p.DrainDn(ctx, &apiv1.DrainDnRequest{DnName: form.Get("dn_name")})
 			return "/dn/" + url.PathEscape(form.Get("dn_name")), err
 		}},
+	"drain-cn": {title: "Drain a controller node", button: "Drain",
+		words:  "All primaries on it move to other controllers while hosts go on. Its programs can be restarted then.",
+		fields: []field{{Name: "cn_name", Label: "Controller node", Fixed: true}},
+		do: func(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
+			_, err := p.DrainCn(ctx, &apiv1.DrainCnRequest{CnName: form.Get("cn_name")})
+			return "/cn/" + url.PathEscape(form.Get("cn_name")), err
+		}},
+	"undrain-cn": {title: "End the drain of a controller node", button: "End the drain",
+		words:  "What has moved stays where it is; new controllers are placed on the node again.",
+		fields: []field{{Name: "cn_name", Label: "Controller node", Fixed: true}},
+		do: func(ctx context.Context, p apiv1.PortalClient, form url.Values) (string, error) {
+			_, err := p.UndrainCn(ctx, &apiv1.UndrainCnRequest{CnName: form.Get("cn_name")})
+			return "/cn/" + url.PathEscape(form.Get("cn_name")), err
+		}},
 	"undrain-dn": {title: "End the drain of a disk node", button: "End the drain",
 		words:  "What has moved stays where it is; the rest stays on the node, which takes new data again.",
 		fields: []field{{Name: "dn_name", Label: "Disk node", Fixed: true}},

@@ -377,7 +377,13 @@ func TestPages(t *testing.T) {
 	if err != nil || !after.DaMsg.CntlrMsgList[i].Primary {
 		t.Errorf("after the failover: %v, %v", after, err)
 	}
-	has(t, "a cn", s.get("/cn/"+url.PathEscape(secondary)), "of which 1 primary")
+	has(t, "a cn", s.get("/cn/"+url.PathEscape(secondary)), "of which 1 primary", "Drain")
+	for _, step := range []struct{ action, shows string }{{"drain-cn", "controllers to go"}, {"undrain-cn", `href="/do/drain-cn`}} {
+		if code, _, body := s.post("/do/"+step.action, url.Values{"cn_name": {secondary}}); code != http.StatusSeeOther {
+			t.Fatalf("%s: %d, %s", step.action, code, body)
+		}
+		has(t, step.action, s.get("/cn/"+url.PathEscape(secondary)), step.shows)
+	}
 	dn := got.DaMsg.GrpMsgList[0].VdMsgList[0].DnName
 	has(t, "a dn", s.get("/dn/"+url.PathEscape(dn)), "Disks", "Drain")
 	has(t, "the nodes", s.get("/nodes"), dn, secondary)

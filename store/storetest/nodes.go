@@ -71,6 +71,19 @@ func testCN(t *testing.T, s *suite) {
 		})
 	}
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNMirrors("none", true) })
+	for _, want := range []vda.CNDrain{vda.DrainPrimaries, vda.DrainCntlrs, vda.DrainCntlrs, vda.NoDrain} {
+		s.update(t, func(tx store.Tx) error {
+			return errors.Join(tx.SetCNDrain(cn.ID, want), tx.UpdateNode(vda.ControllerNode, &cn.Node))
+		})
+		s.view(t, func(tx store.Reader) error {
+			got, err := tx.CN(cn.ID)
+			if err == nil && got.Drain != want {
+				t.Errorf("drain is %v, want %v", got.Drain, want)
+			}
+			return err
+		})
+	}
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNDrain("none", vda.DrainPrimaries) })
 }
 
 // testNode checks what is the same for both kinds of nodes. list and typed read

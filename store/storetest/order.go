@@ -477,6 +477,11 @@ func (r *Recorder) SetDNDrain(id string, drain bool) error {
 	return r.Tx.SetDNDrain(id, drain)
 }
 
+func (r *Recorder) SetCNDrain(id string, drain vda.CNDrain) error {
+	r.take(levelOf(vda.ControllerNode), id)
+	return r.Tx.SetCNDrain(id, drain)
+}
+
 func (r *Recorder) SetHealth(o store.Object, id string, h vda.Health) error {
 	switch o {
 	case store.ObjDA:

@@ -109,21 +109,24 @@ func (u *upgrade) well(after string) {
 // first, a dn's arrays live on their other legs.
 func (u *upgrade) restart(m *machine) {
 	u.Helper()
-	online := func(on bool) {
-		if err := u.insist(fmt.Sprintf("cn modify --cn-name %s --new-online %t", m.agent(), on), 30*time.Second); err != nil {
+	ask := func(args string) string {
+		u.Helper()
+		out, err := u.output(u.Context(), u.machines["portal"], next+"vda_cli --addr-port "+portalURL+" --timeout 60s "+args)
+		if err != nil {
 			u.Fatal(err)
 		}
+		return string(out)
 	}
 	if m.kind == "cn" {
-		online(false)
+		ask("cn drain " + m.agent() + " --wait=60s")
 		if m == u.primaryNow(u.T) {
-			u.served(u.T, m, 30*time.Second)
+			u.Fatalf("the primary is on %s still, which is drained", m.name)
 		}
 	}
 	u.renew(m.plane)
 	u.renew(m.daemon)
 	if m.kind == "cn" {
-		online(true)
+		ask("cn undrain " + m.agent())
 	} else {
 		time.Sleep(2 * time.Second) // until it is known which legs are away, "full" says nothing
 	}

@@ -12,6 +12,17 @@
 // steps come out. The node's goroutine carries the steps out. It never waits
 // for a Sync: that runs beside it, one at a time for each node.
 //
+// # When the monitor itself is late
+//
+// A monitor that has no processor reads answers late, and must not take that for
+// the silence of nodes. Its pulse measures for how long it is held up (pulse.go):
+// heartbeats get that time in addition, and one that is missed although, or because,
+// the monitor was held up is not counted as a miss. So such a monitor judges nobody
+// until a period of its own beats has gone out without that, or until four times as many
+// are missed. Syncs make room (gate.go): half as many are under way while it is
+// held up. Health is written many nodes per transaction (reports.go), and the picture is
+// read on connections to the database that nothing else takes.
+//
 // # When a node is synced
 //
 //   - its Applied version is below its Version for longer than Grace: the
@@ -19,7 +30,8 @@
 //   - the agent holds a lower version than SQL thinks it has carried out: it
 //     lost its state, and gets everything;
 //   - agent or data plane have another start id than before: everything;
-//   - FullPeriod has passed: everything, to heal what nobody noticed.
+//   - FullPeriod has passed, or up to a quarter less, so that not all nodes are at it
+//     at once: everything, to heal what nobody noticed.
 //
 // A Sync that did not get the node to its Version is tried again after a
 // pause that doubles.

@@ -17,6 +17,7 @@ type metrics struct {
 	syncs       *prometheus.CounterVec
 	failovers   *prometheus.CounterVec
 	storeErrors prometheus.Counter
+	heldUp      prometheus.Counter
 }
 
 func newMetrics(m *Monitor) *metrics {
@@ -32,8 +33,10 @@ func newMetrics(m *Monitor) *metrics {
 			Help: "Arrays whose primary was moved off a node that was down, by result (ok, error)."}, []string{"result"}),
 		storeErrors: prometheus.NewCounter(prometheus.CounterOpts{Name: "vda_monitor_database_errors_total",
 			Help: "Transactions that failed."}),
+		heldUp: prometheus.NewCounter(prometheus.CounterOpts{Name: "vda_monitor_held_up_seconds_total",
+			Help: "Time in which the monitor could not run when it had to; nodes are not taken for dead for it."}),
 	}
-	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.failovers, x.storeErrors, &nodeCollector{m})
+	x.registry.MustRegister(x.beats, x.beatSeconds, x.syncs, x.failovers, x.storeErrors, x.heldUp, &nodeCollector{m})
 	if m.cfg.Events != nil {
 		x.registry.MustRegister(m.cfg.Events)
 	}
@@ -53,6 +56,8 @@ func (m *metrics) beat(k vda.NodeKind, b Beat, took time.Duration) {
 	m.beats.WithLabelValues(string(k), result).Inc()
 	m.beatSeconds.WithLabelValues(string(k)).Observe(took.Seconds())
 }
+
+func (m *metrics) held(d time.Duration) { m.heldUp.Add(d.Seconds()) }
 
 func (m *metrics) sync(k vda.NodeKind, full bool, err error) {
 	scope, result := "delta", "ok"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,7 +21,9 @@ type Monitor struct {
 	log     *slog.Logger
 	syncer  *syncer.Syncer
 	metrics *metrics
-	slots   chan struct{} // a token for each Sync under way
+	gate    *gate // of Syncs
+	pulse   *pulse
+	reports chan *filed // to be written
 
 	self    string
 	roster  *roster      // Run's own
@@ -28,6 +31,9 @@ type Monitor struct {
 	fresh   atomic.Int64 // when the picture was read, nanoseconds after started; 0: never
 
 	cnDown chan struct{} // a cn has gone down
+
+	beatsDone, beatsLate atomic.Int64 // heartbeats since beatsSlow looked
+	hold                 func()       // of a test that holds the monitor up; nil: none
 
 	mu      sync.Mutex
 	nodes   map[string]*node     // this monitor's, by id
@@ -57,8 +63,9 @@ func New(cfg Config) (*Monitor, error) {
 	}
 	m := &Monitor{cfg: cfg, log: cfg.Log, syncer: s, nodes: map[string]*node{}, owners: map[string]string{},
 		moving: map[string]bool{}, moved: map[string]time.Time{}, tried: map[string]time.Time{},
-		cnDown: make(chan struct{}, 1), slots: make(chan struct{}, cfg.Parallel)}
+		cnDown: make(chan struct{}, 1), gate: newGate(cfg.Parallel), reports: make(chan *filed, reportBatch)}
 	m.self, m.started = store.NewID(), time.Now()
+	m.pulse = newPulse(m.started)
 	m.roster = newRoster(m.self, cfg.Timing.Lease, 2*cfg.Timing.Refresh)
 	m.metrics = newMetrics(m)
 	return m, nil
@@ -67,6 +74,11 @@ func New(cfg Config) (*Monitor, error) {
 // Run watches until ctx ends and all that was under way has stopped.
 func (m *Monitor) Run(ctx context.Context) {
 	defer m.wg.Wait()
+	m.pulse.beat(time.Now())
+	m.wg.Go(func() { m.watchPulse(ctx) })
+	for range reportWriters {
+		m.wg.Go(func() { m.writeReports(ctx) })
+	}
 	m.wg.Go(func() { m.watchFailover(ctx) })
 	m.wg.Go(func() { m.watchHeal(ctx) })
 	m.wg.Go(func() { m.watchDrainCN(ctx) })
@@ -133,7 +145,7 @@ type nodeName struct {
 }
 
 func (m *Monitor) look(ctx context.Context) (*picture, error) {
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timing.StaleAfter)
+	ctx, cancel := context.WithTimeout(store.Urgent(ctx), m.cfg.Timing.StaleAfter)
 	defer cancel()
 	// The time before our beat: others count our lease from a later one.
 	p := &picture{at: time.Now()}
@@ -226,6 +238,7 @@ func (m *Monitor) adopt(ctx context.Context, p *picture) {
 		if n == nil {
 			n = &node{m: m, kind: k, id: id, name: row.Name, events: make(chan Event, 2), done: make(chan struct{})}
 			n.lease.adopted = time.Now()
+			n.mem.Phase = rand.N(m.cfg.Timing.FullPeriod/4 + 1)
 			m.nodes[id] = n
 			var own context.Context
 			own, n.cancel = context.WithCancel(ctx)

@@ -61,7 +61,8 @@ type node struct {
 	clonesNoted time.Time
 	cloneNoted  map[string]string // its own, of which one runs at a time
 
-	mem Memory
+	mem        Memory
+	heldAtBeat time.Duration // for how long the monitor had been held up when the last beat began
 }
 
 func (n *node) setView(v NodeView) {
@@ -81,6 +82,7 @@ func (n *node) state() (up, down bool) {
 // run sends heartbeats and carries out steps until ctx ends.
 func (n *node) run(ctx context.Context) {
 	defer close(n.done)
+	n.heldAtBeat = n.m.pulse.heldUp(time.Now())
 	t := &n.m.cfg.Timing
 	// Nodes do not beat all at once.
 	timer := time.NewTimer(rand.N(t.Period/4) + 1)
@@ -158,23 +160,39 @@ func (n *node) beat(ctx context.Context) Beat {
 	req := &apiv1.HeartbeatRequest{ClusterId: n.view.ClusterID, NodeId: n.id}
 	n.mu.Unlock()
 	n.grant(req)
-	ctx, cancel := context.WithTimeout(ctx, n.m.cfg.Timing.Timeout)
+	t := &n.m.cfg.Timing
+	begin := time.Now()
+	heldAtBegin := n.m.pulse.heldUp(begin)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	reply, err := n.m.heartbeat(ctx, nodeName{n.kind, n.name}, req)
+	stop := n.m.pulse.timeout(t.Timeout, cancel)
+	reply, err := n.m.heartbeat(lenient{ctx, begin.Add(t.Timeout)}, nodeName{n.kind, n.name}, req)
+	timedOut := stop()
+	now := time.Now()
+	n.m.beatsDone.Add(1)
+	if now.Sub(begin) > t.Timeout/2 {
+		n.m.beatsLate.Add(1)
+	}
+	// Held up, for a quarter of a time-out or more, since the beat before began.
+	heldUp := n.m.pulse.heldUp(now)-n.heldAtBeat >= t.Timeout/4
+	n.heldAtBeat = heldAtBegin
 	if err != nil {
+		if timedOut {
+			err = status.FromContextError(context.DeadlineExceeded).Err()
+		}
 		st, _ := status.FromError(err)
-		b := Beat{Reason: syncer.Reason(err), Answered: true}
+		b := Beat{Reason: syncer.Reason(err), Answered: true, HeldUp: heldUp}
 		switch st.Code() {
 		case codes.Unavailable:
-			b.Answered, b.Refused = false, !silent(st.Message())
+			b.Answered, b.Refused = false, refused(st.Message(), heldUp)
 		case codes.DeadlineExceeded, codes.Canceled:
 			b.Answered = false
 		}
 		b.HeardBy = n.heardBy()
 		return b
 	}
-	n.answered(reply, time.Now())
-	b := Beat{Answered: true, ClusterID: reply.ClusterId, Version: reply.Version, Errors: map[string]string{},
+	n.answered(reply, now)
+	b := Beat{Answered: true, HeldUp: heldUp, ClusterID: reply.ClusterId, Version: reply.Version, Errors: map[string]string{},
 		AgentStart: reply.AgentStartId, PlaneStart: reply.DataPlaneStartId, PlaneOK: reply.DataPlaneOk, PlaneSilent: reply.DataPlaneSilent,
 		PlaneReason: reply.DataPlaneMsg, DataPlaneVersion: reply.DataPlaneVersion, CanMirror: reply.CanMirror}
 	for _, s := range reply.States {
@@ -185,10 +203,21 @@ func (n *node) beat(ctx context.Context) Beat {
 	return b
 }
 
+// refused reports that a failed connection shows that no agent is there. While the monitor is
+// held up, one that the agent gave up may have waited for the monitor.
+func refused(msg string, heldUp bool) bool {
+	if heldUp {
+		return strings.Contains(msg, "refused")
+	}
+	return !silent(msg)
+}
+
 // silent reports that a failed connection says no more than that nobody
-// answered. gRPC has one code for that and for a refusal.
+// answered, or that this side closed it before. gRPC has one code for that and for a
+// refusal.
 func silent(msg string) bool {
-	return slices.ContainsFunc([]string{"timeout", "timed out", "deadline exceeded", "keepalive", "no route"},
+	return slices.ContainsFunc([]string{"timeout", "timed out", "deadline exceeded", "keepalive", "no route",
+		"use of closed network connection"},
 		func(s string) bool { return strings.Contains(msg, s) })
 }
 
@@ -246,12 +275,10 @@ func (n *node) startSettling(ctx context.Context, running *sync.WaitGroup) {
 }
 
 func (n *node) sync(ctx context.Context, s SyncStep) Synced {
-	select {
-	case n.m.slots <- struct{}{}:
-		defer func() { <-n.m.slots }()
-	case <-ctx.Done():
+	if n.m.gate.enter(ctx, s.Due) != nil {
 		return Synced{Full: s.Full, Failed: true}
 	}
+	defer n.m.gate.leave()
 	scope := syncer.Changes
 	if s.Full {
 		scope = syncer.Full
@@ -264,7 +291,7 @@ func (n *node) sync(ctx context.Context, s SyncStep) Synced {
 }
 
 func (n *node) report(ctx context.Context, r syncer.Report) Reported {
-	err := n.m.syncer.Report(ctx, array.Node{Kind: n.kind, ID: n.id}, r)
+	err := n.m.file(ctx, array.Node{Kind: n.kind, ID: n.id}, r)
 	if err != nil && ctx.Err() == nil {
 		n.m.metrics.storeErrors.Inc()
 		n.m.log.Warn("health is not written", "kind", n.kind, "node", n.name, "err", err)

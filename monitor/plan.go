@@ -26,6 +26,8 @@ type Beat struct {
 	Answered bool
 	// Refused: no agent was listening. It will not answer later either.
 	Refused bool
+	// HeldUp: the monitor was held up meanwhile, or since the beat before.
+	HeldUp bool
 	// Reason is why there is no proper reply; "" when there is one.
 	Reason string
 	// HeardBy is another monitor to which the node answers though it does not
@@ -64,7 +66,8 @@ func (Reported) event() {}
 // Memory is what the monitor knows of a node beyond SQL. The zero value is a
 // node that has not been seen yet.
 type Memory struct {
-	Misses     int // heartbeats in a row without an answer
+	Misses     int // heartbeats in a row without an answer, but for those in Unsure
+	Unsure     int // likewise, when the monitor was held up
 	Down       bool
 	Silent     bool // Down, and all that is known is that nothing answered
 	AgentStart string
@@ -79,8 +82,9 @@ type Memory struct {
 	BehindAt    uint64    // the Version it is behind of
 	NextSync    time.Time // not before
 	Pause       time.Duration
-	NextFull    time.Time // zero: not yet set
-	Refusal     string    // why the last Sync was refused
+	Phase       time.Duration // by which this node's periodic Syncs are closer together than FullPeriod
+	NextFull    time.Time     // zero: not yet set
+	Refusal     string        // why the last Sync was refused
 
 	Reporting bool
 	Report    syncer.Report // the newest picture
@@ -95,6 +99,7 @@ type Step interface{ step() }
 // SyncStep brings the node to its version; Full with all its objects.
 type SyncStep struct {
 	Full bool
+	Due  bool // nothing is known to be amiss
 	Why  string
 }
 
@@ -152,9 +157,18 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 		reason, silent = "data plane: "+b.PlaneReason, b.PlaneSilent
 	}
 	if !b.Answered || silent {
-		m.Misses++
-		if !silent {
+		switch {
+		case !silent:
 			m.Misses = max(m.Misses, t.Misses)
+		case b.HeldUp && !m.Down:
+			// It is the monitor that was silent, for all it knows. It judges nobody until
+			// a beat went out, and its time passed, that were not held up.
+			if m.Unsure++; m.Misses+m.Unsure < unsureMisses*t.Misses {
+				return m, nil
+			}
+			m.Misses = max(m.Misses, t.Misses)
+		default:
+			m.Misses++
 		}
 		if m.Misses < t.Misses {
 			return m, nil
@@ -174,7 +188,7 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 		m.Report = syncer.Report{Problem: reason, Down: true}
 		return m, steps
 	}
-	m.Misses, m.Silent = 0, false
+	m.Misses, m.Unsure, m.Silent = 0, 0, false
 	m.Known = true
 	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion, CanMirror: b.CanMirror}
 	switch {
@@ -222,6 +236,10 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	return m, steps
 }
 
+// unsureMisses is how many times as many misses it takes when the monitor is held up all the time:
+// a node that is dead is found even so.
+const unsureMisses = 4
+
 // newerBeats is how many beats in a row must tell of an unknown version.
 const newerBeats = 5
 
@@ -230,7 +248,7 @@ func onSynced(t *Timing, now time.Time, m Memory, s Synced) Memory {
 	m.Refusal = s.Reason
 	if s.Full && !s.Failed {
 		m.FullNeeded = false
-		m.NextFull = now.Add(t.FullPeriod)
+		m.NextFull = now.Add(t.FullPeriod - m.Phase)
 	}
 	m.Pause = min(max(2*m.Pause, t.RetryMin), t.RetryMax)
 	m.NextSync = now.Add(m.Pause)
@@ -250,9 +268,9 @@ func planSync(t *Timing, now time.Time, v NodeView, m *Memory) (SyncStep, bool) 
 		m.NextSync = time.Time{}
 	}
 	if m.NextFull.IsZero() {
-		m.NextFull = now.Add(t.FullPeriod)
+		m.NextFull = now.Add(t.FullPeriod - m.Phase)
 	}
-	if m.Syncing || m.Down || !m.Seen || m.Misses > 0 || now.Before(m.NextSync) {
+	if m.Syncing || m.Down || !m.Seen || m.Misses+m.Unsure > 0 || now.Before(m.NextSync) {
 		return SyncStep{}, false
 	}
 	s := SyncStep{}
@@ -260,7 +278,7 @@ func planSync(t *Timing, now time.Time, v NodeView, m *Memory) (SyncStep, bool) 
 	case m.FullNeeded:
 		s = SyncStep{Full: true, Why: "agent or data plane started again"}
 	case !now.Before(m.NextFull):
-		s = SyncStep{Full: true, Why: "periodic"}
+		s = SyncStep{Full: true, Due: true, Why: "periodic"}
 	case v.Version > v.Applied && now.Sub(m.BehindSince) >= t.Grace:
 		s = SyncStep{Why: "behind"}
 	default:

@@ -66,6 +66,48 @@ func TestPlan(t *testing.T) {
 			5 reported
 			6 miss
 			6 beat v1        -> up, report ""`,
+		"a monitor that is held up judges nobody, but for what is proven": `
+			0 view 1/1
+			0 beat v1        -> report ""
+			0 reported
+			1 miss
+			1 miss
+			1 late
+			1 late
+			1 late
+			1 late
+			1 late
+			1 late
+			2 miss           -> down, report "silent"
+			2 view 1/1 silent
+			2 reported
+			2 late
+			2 beat v1        -> up, report ""
+			2 view 1/1
+			2 reported
+			2 late
+			2 late
+			2 late
+			2 beat v1
+			2 miss
+			2 miss
+			3 late refused   -> down, report "nobody there"`,
+		"nor for ever": `
+			0 view 1/1
+			0 beat v1        -> report ""
+			0 reported
+			1 late
+			1 late
+			1 late
+			1 late
+			1 late
+			2 late
+			2 late
+			2 late
+			2 late
+			2 late
+			2 late
+			3 late           -> down, report "silent"`,
 		"a refused connection counts at once": `
 			0 view 1/1
 			0 beat v1        -> report ""
@@ -247,6 +289,11 @@ func (p *play) line(line string) {
 		ev = b
 	case "miss":
 		ev = Beat{Reason: "silent"}
+	case "late":
+		ev = Beat{Reason: "silent", HeldUp: true}
+		if len(words) > 2 {
+			ev = Beat{Reason: "nobody there", Refused: true, HeldUp: true}
+		}
 	case "refused":
 		ev = Beat{Reason: "nobody there", Refused: true}
 	case "synced":

@@ -23,6 +23,7 @@ import (
 const (
 	serverConns     = 16
 	sqliteReaders   = 8
+	urgentConns     = 2 // of serverConns, kept for Urgent transactions
 	serverIdleConns = 4
 	connMaxIdle     = 5 * time.Minute
 )
@@ -33,6 +34,9 @@ type sqlStore struct {
 	write  *sql.DB
 	read   *sql.DB       // the same as write but for SQLite
 	limit  time.Duration // of one transaction
+
+	// line has a token for each transaction that uses write and is not Urgent.
+	line chan struct{}
 
 	onEvent func(vda.Event) // is told of every event that was committed; nil: nobody is
 
@@ -104,6 +108,7 @@ func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
 			return nil, s.wrap(err)
 		}
 		s.write.SetMaxOpenConns(1)
+		s.line = make(chan struct{}, 1)
 		s.read.SetMaxOpenConns(sqliteReaders)
 		s.read.SetMaxIdleConns(sqliteReaders)
 	case t.postgres != nil:
@@ -118,6 +123,7 @@ func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
 	if s.read == nil {
 		s.read = s.write
 		s.write.SetMaxOpenConns(serverConns)
+		s.line = make(chan struct{}, serverConns-urgentConns)
 		s.write.SetMaxIdleConns(serverIdleConns)
 		s.write.SetConnMaxIdleTime(connMaxIdle)
 	}

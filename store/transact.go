@@ -89,6 +89,30 @@ func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lo
 	}
 }
 
+type urgentKey struct{}
+
+// Urgent has transactions of the context go before others: connections are kept free for
+// them. It is for the few, short ones on which the whole cluster waits.
+func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
+
+// queue waits until a transaction may ask for a connection, and returns what to call at its
+// end. The error is ctx's.
+func (s *sqlStore) queue(ctx context.Context, db *sql.DB) (leave func(), err error) {
+	line := s.line
+	if db != s.write {
+		line = nil // SQLite's readers are many
+	}
+	if line == nil || ctx.Value(urgentKey{}) != nil {
+		return func() {}, nil
+	}
+	select {
+	case line <- struct{}{}:
+		return func() { <-line }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 type again uint8
 
 const (
@@ -100,6 +124,11 @@ const (
 
 // once runs fn in one transaction and says whether another try can help.
 func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, lock bool, fn func(*sqlReader) error) (again, error) {
+	leave, err := s.queue(ctx, db)
+	if err != nil {
+		return s.judge(ctx, err), s.wrap(err)
+	}
+	defer leave()
 	inner, err := db.BeginTx(ctx, &opts)
 	if err != nil {
 		return s.judge(ctx, err), s.wrap(err)

@@ -1,8 +1,10 @@
 package syncer
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -91,20 +93,28 @@ func (f *findings) none() bool {
 	return len(f.list) == 0 && f.own == nil && f.plane == "" && f.mirrors == nil
 }
 
-func (f *findings) write(tx store.Tx) error {
+// write writes the findings of several nodes, in the lock order.
+func write(tx store.Tx, all []findings) error {
 	change := array.Begin(tx)
-	if err := change.LockArrays(f.das...); err != nil {
+	var das []string
+	var list []finding
+	for i := range all {
+		f := &all[i]
+		das, list = append(das, f.das...), append(list, f.list...)
+		change.At(f.node, func() error { return vda.IgnoreNotFound(f.writeNode(tx)) })
+	}
+	if err := change.LockArrays(das...); err != nil {
 		return err
 	}
-	for _, h := range f.list {
+	slices.SortFunc(list, func(a, b finding) int { return cmp.Or(cmp.Compare(a.object, b.object), cmp.Compare(a.id, b.id)) })
+	for _, h := range list {
 		if err := vda.IgnoreNotFound(writeHealth(tx, h.object, h.id, h.health)); err != nil {
 			return err
 		}
 	}
-	if err := change.Settle(f.das...); err != nil {
+	if err := change.Settle(das...); err != nil {
 		return err
 	}
-	change.At(f.node, func() error { return vda.IgnoreNotFound(f.writeNode(tx)) })
 	return change.Write()
 }
 
@@ -130,30 +140,73 @@ func (f *findings) writeNode(tx store.Tx) error {
 	return tx.UpdateNode(f.node.Kind, n)
 }
 
-// Report writes what a heartbeat found out about a node, its objects, and the
-// arrays above. Rows that say it already are not written.
-func (s *Syncer) Report(ctx context.Context, n array.Node, r Report) error {
-	var f findings
+// NodeReport is what a heartbeat found out about a node.
+type NodeReport struct {
+	Node array.Node
+	Report
+}
+
+// maxFindings is after how many findings a transaction of reports ends.
+const maxFindings = 1000
+
+// Reports writes what heartbeats found out about nodes, their objects, and the
+// arrays above, many nodes per transaction. Rows that say it already are not
+// written; nodes that are gone are passed over. After an error, some may be
+// written.
+func (s *Syncer) Reports(ctx context.Context, all []NodeReport) error {
+	var found []findings
 	err := s.cfg.Store.View(ctx, func(tx store.Reader) error {
-		row, err := tx.Node(n.Kind, n.ID)
-		if err != nil {
-			return err
+		found = nil
+		for i := range all {
+			f, err := lookAt(tx, all[i].Node, &all[i].Report)
+			if err != nil {
+				if vda.KindOf(err) == vda.NotFound {
+					continue
+				}
+				return err
+			}
+			if !f.none() {
+				found = append(found, f)
+			}
 		}
-		f = findingsOf(n.Kind, row, &r)
-		if n.Kind == vda.DiskNode {
-			return f.disks(tx, &r)
-		}
-		if cn, err := tx.CN(n.ID); err != nil {
-			return err
-		} else if !r.Down && cn.Mirrors != r.CanMirror {
-			f.mirrors = &r.CanMirror
-		}
-		return f.cntlrs(tx, &r)
+		return nil
 	})
-	if err != nil || f.none() {
-		return vda.IgnoreNotFound(err)
+	if err != nil {
+		return err
 	}
-	return s.cfg.Store.Update(ctx, f.write)
+	for len(found) > 0 {
+		n, rows := 0, 0
+		for n == 0 || n < len(found) && rows+len(found[n].list) <= maxFindings {
+			rows += 1 + len(found[n].list)
+			n++
+		}
+		part := found[:n]
+		if err := s.cfg.Store.Update(ctx, func(tx store.Tx) error { return write(tx, part) }); err != nil {
+			return err
+		}
+		found = found[n:]
+	}
+	return nil
+}
+
+// lookAt finds what a report changes. The error is NotFound when the node is gone.
+func lookAt(tx store.Reader, n array.Node, r *Report) (findings, error) {
+	row, err := tx.Node(n.Kind, n.ID)
+	if err != nil {
+		return findings{}, err
+	}
+	f := findingsOf(n.Kind, row, r)
+	if n.Kind == vda.DiskNode {
+		return f, f.disks(tx, r)
+	}
+	cn, err := tx.CN(n.ID)
+	if err != nil {
+		return f, err
+	}
+	if !r.Down && cn.Mirrors != r.CanMirror {
+		f.mirrors = &r.CanMirror
+	}
+	return f, f.cntlrs(tx, r)
 }
 
 // disks adds what is found of a dn's pds and vds.

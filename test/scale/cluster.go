@@ -303,14 +303,34 @@ const hostNQN = "nqn.2016-06.io.spdk:host0"
 // settle waits until every node has carried everything out and nothing is in error.
 func (c *cluster) settle() time.Duration {
 	c.Helper()
+	said := time.Now()
 	took := c.until("all is well", func() bool {
-		return c.number(`SELECT (SELECT COUNT(*) FROM vda.vda_dn WHERE applied < version OR h_error) +
-			(SELECT COUNT(*) FROM vda.vda_cn WHERE applied < version OR h_error) + (SELECT COUNT(*) FROM vda.vda_da WHERE NOT created OR h_error) +
-			(SELECT COUNT(*) FROM vda.vda_es WHERE h_error) + (SELECT COUNT(*) FROM vda.vda_cn WHERE data_plane_version = '') +
-			(SELECT COUNT(*) FROM vda.vda_dn WHERE data_plane_version = '')`) == 0
+		left := c.left()
+		if time.Since(said) > 20*time.Second {
+			c.Logf("  not well yet: %s", left)
+			said = time.Now()
+		}
+		return left == ""
 	})
 	c.agents.forget()
 	return took
+}
+
+// left says what is not well yet; "" when all is.
+func (c *cluster) left() string {
+	c.Helper()
+	var parts []string
+	for _, of := range []struct{ what, where string }{
+		{"dns behind", "vda_dn WHERE applied < version"}, {"dns in error", "vda_dn WHERE h_error"},
+		{"dns not seen", "vda_dn WHERE data_plane_version = ''"}, {"cns behind", "vda_cn WHERE applied < version"},
+		{"cns in error", "vda_cn WHERE h_error"}, {"cns not seen", "vda_cn WHERE data_plane_version = ''"},
+		{"arrays not made", "vda_da WHERE NOT created"}, {"arrays in error", "vda_da WHERE h_error"}, {"paths in error", "vda_es WHERE h_error"},
+	} {
+		if n := c.number("SELECT COUNT(*) FROM vda." + of.where); n > 0 {
+			parts = append(parts, fmt.Sprint(n, " ", of.what))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // usage is what a process has used so far.

@@ -91,12 +91,14 @@ func (s *session) warn(reply proto.Message) {
 	if f := fields.ByName("reply_info"); f != nil {
 		if info, ok := r.Get(f).Message().Interface().(*apiv1.ReplyInfo); ok && info.GetReplyMsg() != "success" {
 			fmt.Fprintln(s.stderr, "vda_cli: note:", info.GetReplyMsg())
+			s.warned = true
 		}
 	}
 	if f := fields.ByName(protoreflect.Name("warning_list")); f != nil {
 		list := r.Get(f).List()
 		for i := range list.Len() {
 			fmt.Fprintln(s.stderr, "vda_cli: warning:", list.Get(i).String())
+			s.warned = true
 		}
 	}
 }

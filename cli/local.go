@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -49,6 +50,9 @@ func (s *session) local(l *local) *cobra.Command {
 		Aliases: aliases[l.verb],
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s.stdout, s.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			if s.curl {
+				return fmt.Errorf("--curl: %s is not one call of the portal", l.path())
+			}
 			return l.run(s, cmd, args, o)
 		},
 	}

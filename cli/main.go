@@ -48,6 +48,10 @@ type session struct {
 	yes   bool        // nobody is asked before something is deleted
 	all   bool        // all pages of a list are asked for
 	typed func() bool // somebody types the command; it is not a script's
+
+	curl        bool // the call over REST is printed instead of made
+	warnIsError bool
+	warned      bool // the reply has a warning or note
 }
 
 // Program is vda_cli.
@@ -103,6 +107,10 @@ exit status is 1 (refused), 2 (wrong command line) or 3 (portal not reached).`,
 	program.Values(root, "context", s.contextNames)
 	fs.StringVar(&s.contextFile, "context-file", "", "`FILE` of the contexts (default $XDG_CONFIG_HOME/vda/config.yaml, or "+
 		"~/.config/vda/config.yaml)")
+	fs.BoolVar(&s.curl, "curl", false, "print the command for a shell that does the same over REST, and do nothing; its TOKEN is the one of "+
+		"docs/rest.md, where no --token-file is given; the call is made when not given")
+	fs.BoolVar(&s.warnIsError, "warn-as-error", false, "exit with 1 when the reply has a warning or a note, which are printed all the same; "+
+		"with 0 when not given")
 	groups := map[string]*cobra.Command{}
 	for _, n := range nouns {
 		groups[n.name] = &cobra.Command{Use: n.name, Short: n.short, Args: noCommand, RunE: incomplete,
@@ -167,11 +175,14 @@ func (s *session) command(c *command) *cobra.Command {
 				return err
 			}
 			for i := range c.flags {
+				if s.curl && c.flags[i].syntax == secretFile {
+					return fmt.Errorf("--curl: %s takes a secret, which is not printed", cmd.CommandPath())
+				}
 				if err := c.flags[i].fillSecret(cmd, req); err != nil {
 					return err
 				}
 			}
-			if c.asks() {
+			if c.asks() && !s.curl {
 				if err := s.ask(cmd, c); err != nil {
 					return err
 				}
@@ -267,6 +278,13 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 	if what.prepare != nil {
 		what.prepare(req)
 	}
+	if s.curl {
+		line, err := s.curlCommand(method, req)
+		if err == nil {
+			_, err = fmt.Fprintln(s.stdout, line)
+		}
+		return err
+	}
 	if w, is := req.(*apiv1.WatchEventRequest); is {
 		return s.watch(ctx, c, w)
 	}
@@ -293,6 +311,10 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 		if f := what.ill(reply); f != nil {
 			return f
 		}
+	}
+	if s.warned && s.warnIsError {
+		return &failure{exit: exitRefused, shown: true, info: &apiv1.ReplyInfo{ReplyCode: int32(apiv1.CodeSuccess),
+			ReplyMsg: "the reply has a warning or a note, and --warn-as-error is given"}}
 	}
 	return nil
 }

@@ -61,8 +61,8 @@ scale-sim: build ## what NODES= models of nodes with ARRAYS= arrays cost a real 
 
 MINUTES ?= 5
 SEED ?= $(shell date +%s)
-chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= CHANGES=1 VOLUMES=1 DATA_PLANE= SPDK_TGT=
-	MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) CHANGES=$(CHANGES) VOLUMES=$(VOLUMES) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
+chaos: build ## faults by SEED for MINUTES on real processes, checked by a host (root, Debian); REDUNDANCY= CHANGES=1 VOLUMES=1 SECURED=1 DATA_PLANE= SPDK_TGT=
+	SECURED=$(SECURED) MINUTES=$(MINUTES) SEED=$(SEED) REDUNDANCY=$(REDUNDANCY) CHANGES=$(CHANGES) VOLUMES=$(VOLUMES) go test -tags e2e -count=1 -timeout 10h -v -run 'TestChaos$$' ./test/chaos
 
 SEEDS ?= 1000
 sim: ## the control plane in one process and fake time, faults by SEEDS seeds; CHANGES=1 changes arrays beside

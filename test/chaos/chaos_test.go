@@ -172,6 +172,7 @@ func finish(t *verdict.T, c *cluster) {
 			t.Errorf("the legs: %+v %v", legs, err)
 		}
 	}
+	c.checkKeys(t)
 	c.checkDisks(t)
 	if len(legs) > 0 {
 		c.compareLegs(t, legs)
@@ -220,7 +221,8 @@ func (c *cluster) checkDisks(t *verdict.T) {
 // that a hang or a cut is held. CNTLRS and EXPS are the numbers of the array's
 // controllers and exporters, REDUNDANCY is its redundancy; with CHANGES=1 a mirrored array
 // is converted, its vds move and its dns are drained beside the faults, and with VOLUMES=1
-// there are snapshots, clones, rollbacks and growth.
+// there are snapshots, clones, rollbacks and growth. With SECURED=1 the cluster is secured:
+// daemons go by certificates, and nodes by keys that change per term.
 func TestChaos(plain *testing.T) {
 	t := verdict.New(plain)
 	seed := uint64(number(t, "SEED", int(time.Now().Unix())))
@@ -231,7 +233,8 @@ func TestChaos(plain *testing.T) {
 	}
 	t.Logf("SEED=%d MINUTES=%d REDUNDANCY=%s", seed, minutes, redundancy)
 	volumes := number(t, "VOLUMES", 0) != 0
-	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1), Redundancy: redundancy, Volumes: volumes})
+	c := start(t, clusterConfig{Cntlrs: number(t, "CNTLRS", 2), Exps: number(t, "EXPS", 1), Redundancy: redundancy, Volumes: volumes,
+		Secured: number(t, "SECURED", 0) != 0})
 	faults := newChooser(c, seed, time.Duration(number(t, "LONGEST", 60))*time.Second, os.Getenv("FAULT"))
 	if number(t, "CHANGES", 0) != 0 && redundancy.Mirrored() {
 		faults.withChanges()
@@ -368,16 +371,18 @@ func TestChaosShort(plain *testing.T) {
 	finish(t, c)
 }
 
-// TestChaosShortMirrored is the same on a mirrored array, and a disk that fails.
+// TestChaosShortMirrored is the same on a mirrored array in a secured cluster, and a disk
+// that fails.
 func TestChaosShortMirrored(plain *testing.T) {
 	t := verdict.New(plain)
-	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, Redundancy: vda.Mirror2})
+	c := start(t, clusterConfig{Cntlrs: 2, Exps: 1, Redundancy: vda.Mirror2, Secured: true})
 	faults := newChooser(c, 7, 12*time.Second, "")
 	if c.faultyDisks() {
 		f := faults.badDisk("dn's disk has media errors", "fails all I/O", diskFault{Read: syscall.EIO, Write: syscall.EIO})
 		f.hold = time.Second
 		strike(t, c, f)
 	}
-	storm(t, c, faults, 55*time.Second)
+	storm(t, c, faults, 50*time.Second)
+	strike(t, c, faults.planned()) // another term at least, and so other keys
 	finish(t, c)
 }

@@ -109,6 +109,8 @@ type clusterConfig struct {
 	Redundancy vda.Redundancy
 	// SPDKLater: nodes move to SPDK in the course of the test.
 	SPDKLater bool
+	// Secured: the cluster is secured before it has a node (secured.go).
+	Secured bool
 }
 
 // cluster is the running rack with one array and the host that uses it.
@@ -164,11 +166,20 @@ func (c *cluster) boot(ctx context.Context) error {
 			if _, err := c.output(ctx, m, "/root/vda_db --action create --db-uri "+dbURI); err != nil {
 				return err
 			}
-			m.daemon = supervise(c.cfg.Dir, m.name, m.h, "", "/root/vda_portal", "--listener", m.addr, "--db-uri", dbURI)
+			if err := c.startPortal(ctx, m); err != nil {
+				return err
+			}
 		case "monitor":
-			m.daemon = supervise(c.cfg.Dir, m.name, m.h, "", "/root/vda_monitor", "--listener", m.addr, "--db-uri", dbURI)
+			enrol, tls, err := c.enrolment(ctx, "monitor/"+m.addr+":9620", "--tls-dir", "/root/tls")
+			if err != nil {
+				return err
+			}
+			m.daemon = supervise(c.cfg.Dir, m.name, m.h, "", append(append(enrol, "/root/vda_monitor", "--listener", m.addr, "--db-uri", dbURI),
+				tls...)...)
 		case "dn", "cn":
-			c.startNode(m)
+			if err := c.startNode(ctx, m); err != nil {
+				return err
+			}
 		}
 	}
 	return c.populate(ctx)
@@ -239,7 +250,11 @@ func (c *cluster) startDB(ctx context.Context, m *machine) error {
 }
 
 // startNode starts a data plane and its agent.
-func (c *cluster) startNode(m *machine) {
+func (c *cluster) startNode(ctx context.Context, m *machine) error {
+	enrol, _, err := c.enrolment(ctx, m.kind+"/"+m.agent())
+	if err != nil {
+		return err
+	}
 	// SPDK makes its socket before it listens on it, and leaves it behind.
 	ready := ""
 	for _, call := range dataplane.StartUp {
@@ -253,7 +268,8 @@ func (c *cluster) startNode(m *machine) {
 	if m.kind == "dn" {
 		args = append(args, "--aio-dir", "/tmp", "--disk-error-hold", diskErrorHold.String())
 	}
-	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", args...)
+	m.daemon = supervise(c.cfg.Dir, m.name+" agent", m.h, "", append(enrol, args...)...)
+	return nil
 }
 
 func (m *machine) port() string { return map[string]string{"dn": "4420", "cn": "4430"}[m.kind] }
@@ -380,6 +396,9 @@ func (c *cluster) sql(ctx context.Context, query string) ([]byte, error) {
 
 // output runs a script on a machine that must succeed.
 func (c *cluster) output(ctx context.Context, m *machine, script string) ([]byte, error) {
+	if m.kind == "portal" {
+		script = c.asUser() + script
+	}
 	r, err := m.h.Run(ctx, script)
 	if err == nil && r.Code != 0 {
 		err = fmt.Errorf("%s: %s: exit %d: %s%s", m.name, script, r.Code, r.Stderr, r.Stdout)

@@ -36,7 +36,8 @@ func (f *Flags) AddDir(fs *pflag.FlagSet) {
 const (
 	enrolTime  = 30 * time.Second // for the first certificate
 	renewTime  = 10 * time.Second // for one attempt to renew
-	renewPause = time.Minute      // after one that failed
+	renewPause = time.Minute      // after one that failed; it doubles
+	longPause  = 15 * time.Minute // up to this
 )
 
 // Open opens the identity of a daemon of a kind, and gets its first certificate when there
@@ -124,20 +125,27 @@ func accept(id *pki.Identity, r *apiv1.Issued, n pki.Name, issuer string) error 
 // Keep renews the certificate of a daemon until ctx ends, by its own CA or, when ca is nil,
 // at a portal, and says so when that fails.
 func Keep(ctx context.Context, id *pki.Identity, ca *pki.CA, log *slog.Logger) {
+	keep(ctx, id, ca, rpc.DialConfig{}, log)
+}
+
+// keep is Keep; how says how portals are reached.
+func keep(ctx context.Context, id *pki.Identity, ca *pki.CA, how rpc.DialConfig, log *slog.Logger) {
 	if !id.Enrolled() {
 		return
 	}
-	for {
-		wait := max(id.RenewIn(), 0)
+	for pause := renewPause; ; {
+		// The clock may be set meanwhile, and a machine that sleeps does not count.
+		wait := min(max(id.RenewIn(), 0), time.Hour)
 		if wait == 0 {
-			if err := renew(ctx, id, ca); err == nil {
+			if err := renew(ctx, id, ca, how); err == nil {
 				log.Info("the certificate was renewed", "until", id.Expires())
+				pause = renewPause
 				continue
 			} else if ctx.Err() == nil {
 				log.Error("the certificate could not be renewed; after it has expired no member takes calls from here", "err", err,
 					"expires", id.Expires())
 			}
-			wait = renewPause
+			wait, pause = pause, min(2*pause, longPause)
 		}
 		select {
 		case <-ctx.Done():
@@ -155,18 +163,33 @@ func Portals(n pki.Name) error {
 	return nil
 }
 
-func renew(ctx context.Context, id *pki.Identity, ca *pki.CA) error {
+func renew(ctx context.Context, id *pki.Identity, ca *pki.CA, how rpc.DialConfig) error {
 	if ca != nil {
 		return id.IssueOwn(ca, id.Name())
 	}
-	if id.Issuer() == "" {
+	all := id.Portals()
+	if len(all) == 0 {
 		return errors.New("no portal is known that renews it: enrol again with a new token (--enrol)")
 	}
+	var errs []error
+	for _, portal := range all {
+		err := renewAt(ctx, id, portal, how)
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// renewAt renews a certificate at a portal, which is the first to be asked from then on.
+func renewAt(ctx context.Context, id *pki.Identity, portal string, how rpc.DialConfig) error {
 	csr, err := id.Request()
 	if err != nil {
 		return err
 	}
-	conn, err := rpc.Dial(id.Issuer(), rpc.DialConfig{Identity: id, Server: Portals})
+	how.Identity, how.Server = id, Portals
+	conn, err := rpc.Dial(portal, how)
 	if err != nil {
 		return err
 	}
@@ -175,9 +198,9 @@ func renew(ctx context.Context, id *pki.Identity, ca *pki.CA) error {
 	defer cancel()
 	reply, err := apiv1.NewSecurityClient(conn).Renew(ctx, &apiv1.RenewRequest{Request: csr})
 	if err != nil {
-		return fmt.Errorf("portal %s: %s", id.Issuer(), reason.Of(err))
+		return fmt.Errorf("portal %s: %s", portal, reason.Of(err))
 	}
-	return accept(id, reply.GetIssued(), id.Name(), id.Issuer())
+	return accept(id, reply.GetIssued(), id.Name(), portal)
 }
 
 // Told is what a member tells others of the cluster's security; nil from a plain one.
@@ -185,7 +208,7 @@ func Told(id *pki.Identity) *apiv1.ClusterSecurity {
 	if !id.Enrolled() {
 		return nil
 	}
-	s := &apiv1.ClusterSecurity{Secured: id.Secured()}
+	s := &apiv1.ClusterSecurity{Secured: id.Secured(), Portals: id.Portals()}
 	for _, r := range id.Revoked() {
 		s.Revoked = append(s.Revoked, &apiv1.RevokedMember{Kind: r.Kind, Name: r.Name, BeforeUs: r.Before.UnixMicro()})
 	}
@@ -205,6 +228,9 @@ func Learn(id *pki.Identity, s *apiv1.ClusterSecurity) error {
 		if err := id.Revoke(list); err != nil {
 			return err
 		}
+	}
+	if err := id.LearnPortals(s.GetPortals()); err != nil {
+		return err
 	}
 	if s.GetSecured() {
 		return id.Secure()

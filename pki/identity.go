@@ -34,8 +34,9 @@ type Revoked struct {
 // security is what a daemon remembers beside its certificate.
 type security struct {
 	Cluster string    `json:"cluster"`
-	Secured bool      `json:"secured"` // no call in the clear any more
-	Issuer  string    `json:"issuer"`  // host:port of a portal that renews
+	Secured bool      `json:"secured"`           // no call in the clear any more
+	Issuer  string    `json:"issuer"`            // host:port of a portal that renews
+	Portals []string  `json:"portals,omitempty"` // others, for when that one is gone
 	Revoked []Revoked `json:"revoked,omitempty"`
 }
 
@@ -313,6 +314,35 @@ func (i *Identity) Issuer() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.kept.Issuer
+}
+
+// Portals are the addresses of portals that may renew the certificate, the Issuer's first.
+func (i *Identity) Portals() []string {
+	if i == nil {
+		return nil
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var all []string
+	for _, p := range append([]string{i.kept.Issuer}, i.kept.Portals...) {
+		if p != "" && !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// LearnPortals replaces what is known of portals beside the issuer; an empty list says nothing.
+func (i *Identity) LearnPortals(list []string) error {
+	list = slices.Sorted(slices.Values(list))
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(list) == 0 || slices.Equal(list, i.kept.Portals) {
+		return nil
+	}
+	k := i.kept
+	k.Portals = list
+	return i.keep(k)
 }
 
 // CA is the CA's certificate in PEM, nil for a plain daemon.

@@ -40,6 +40,9 @@ type Main struct {
 	WebTokenFile string
 	// NoWeb serves neither pages nor REST.
 	NoWeb bool
+	// WebCert and WebKey are the files of a certificate that browsers know; "": they get the
+	// portal's own.
+	WebCert, WebKey string
 	// Err gets a token that was made. Default os.Stderr.
 	Err io.Writer
 	// Member says where the portal's identity is, CADir, when not empty, the CA's files: a
@@ -73,6 +76,9 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 		"how long a reply waits for nodes; vda_monitor finishes what takes longer")
 	fs.StringVar(&m.WebTokenFile, "web-token-file", "",
 		"file with the token for web pages and REST in its first line, the same for all portals; without it each makes one, and prints it")
+	fs.StringVar(&m.WebCert, "web-cert", "", "`FILE` with a certificate that names the portal's host, and those between it and its CA, in PEM, "+
+		"for browsers and REST over TLS; read again when it changes (default the portal's own, which browsers do not know)")
+	fs.StringVar(&m.WebKey, "web-key", "", "`FILE` with the key of --web-cert, in PEM, mode 0600")
 	fs.BoolVar(&m.NoWeb, "no-web", false, "serve no web pages and no REST")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
 		if err := m.Check(); err != nil {
@@ -101,6 +107,10 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	cert, err := m.webCertificate()
+	if err != nil {
+		return err
+	}
 	// The address first: a second portal on the port should not touch the
 	// database.
 	lis, err := m.Listen(ctx)
@@ -123,7 +133,7 @@ func (m Main) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Identity: id, CA: ca, Log: log,
-		SyncTimeout: m.SyncTimeout, WebToken: token})
+		SyncTimeout: m.SyncTimeout, WebToken: token, WebCertificate: cert})
 	if err != nil {
 		return err
 	}
@@ -139,6 +149,23 @@ func (m Main) Run(ctx context.Context) error {
 	}
 	log.Info("stopped")
 	return errors.Join(pool.Close(), db.Close())
+}
+
+// webCertificate is the certificate for browsers, nil for the portal's own.
+func (m Main) webCertificate() (*pki.WebCertificate, error) {
+	switch {
+	case m.WebCert == "" && m.WebKey == "":
+		return nil, nil
+	case m.WebCert == "" || m.WebKey == "":
+		return nil, errors.New("--web-cert and --web-key go together: a certificate and its key")
+	case m.Member.Dir == "":
+		return nil, errors.New("--web-cert needs --tls-dir: a portal without a certificate of the cluster speaks no TLS")
+	}
+	cert, err := pki.LoadWebCertificate(m.WebCert, m.WebKey)
+	if err != nil {
+		return nil, fmt.Errorf("--web-cert: %w", err)
+	}
+	return cert, nil
 }
 
 // webToken is the token of pages and REST, "" for none.

@@ -2,6 +2,7 @@ package portal
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -52,6 +53,10 @@ type Config struct {
 	// WebToken lets people and programs in over HTTP, see package web; "": there are
 	// no pages and no REST.
 	WebToken string
+
+	// WebCertificate is what browsers and programs that speak HTTP get in place of Identity's,
+	// when there is TLS; nil: the same.
+	WebCertificate *pki.WebCertificate
 
 	// PasswordCost is what it costs to try a password; default pki.UsualCost.
 	PasswordCost pki.PasswordCost
@@ -137,9 +142,14 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if s.cfg.Events != nil {
 		registry.MustRegister(s.cfg.Events)
 	}
+	var webCert func() (*tls.Certificate, error)
+	if s.cfg.WebCertificate != nil {
+		webCert = s.cfg.WebCertificate.Get
+	}
 	return rpc.Serve(ctx, lis, rpc.Config{
-		Reflection: true,
-		Web:        pages,
+		WebCertificate: webCert,
+		Reflection:     true,
+		Web:            pages,
 		Services: func(r grpc.ServiceRegistrar) {
 			apiv1.RegisterPortalServer(r, s)
 			apiv1.RegisterSecurityServer(r, issuer{s: s})

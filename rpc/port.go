@@ -36,8 +36,9 @@ const (
 type port struct {
 	lis      net.Listener
 	log      *slog.Logger
-	secure   func() *tls.Config // nil: there is no TLS
-	clear    func() bool        // connections in the clear are taken
+	secure   func() *tls.Config               // nil: there is no TLS
+	clear    func() bool                      // connections in the clear are taken
+	webCert  func() (*tls.Certificate, error) // for clients of HTTP; nil: that of secure
 	rpc, web *half
 	ctx      context.Context // ends when the port is closed
 	cancel   context.CancelFunc
@@ -62,10 +63,14 @@ func newPort(lis net.Listener, secure func() *tls.Config, clear func() bool, log
 
 // byALPN gives each client the configuration with the one protocol that it is
 // served.
-func byALPN(cfg *tls.Config) func(*tls.ClientHelloInfo) (*tls.Config, error) {
+// forWeb changes what a client of HTTP gets.
+func byALPN(cfg *tls.Config, forWeb func(*tls.Config)) func(*tls.ClientHelloInfo) (*tls.Config, error) {
 	with := func(cfg *tls.Config, protocol string) *tls.Config {
 		cfg = cfg.Clone()
 		cfg.GetConfigForClient, cfg.NextProtos = nil, []string{protocol}
+		if protocol == protoWeb {
+			forWeb(cfg)
+		}
 		return cfg
 	}
 	shared := map[string]*tls.Config{protoRPC: with(cfg, protoRPC), protoWeb: with(cfg, protoWeb)}
@@ -163,12 +168,29 @@ func (p *port) sniff(ctx context.Context, c net.Conn) (*half, net.Conn) {
 	}
 }
 
+// forWeb gives a client of HTTP the certificate that is for those.
+func (p *port) forWeb(c net.Conn) func(*tls.Config) {
+	return func(cfg *tls.Config) {
+		if p.webCert == nil {
+			return
+		}
+		cfg.Certificates, cfg.GetCertificate = nil, func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			own, err := p.webCert()
+			if err != nil && own != nil {
+				p.warn("the certificate for the web cannot be read; the last one is shown", c, "err", err)
+				err = nil
+			}
+			return own, err
+		}
+	}
+}
+
 // handshake is the first byte of a connection with TLS (RFC 8446, section 5.1).
 const handshake = 22
 
 // shake does the TLS handshake of a connection.
 func (p *port) shake(ctx context.Context, c net.Conn, cfg *tls.Config) (*half, net.Conn) {
-	t := tls.Server(c, &tls.Config{GetConfigForClient: byALPN(cfg)})
+	t := tls.Server(c, &tls.Config{GetConfigForClient: byALPN(cfg, p.forWeb(c))})
 	if err := t.HandshakeContext(ctx); err != nil {
 		p.warn("a connection was given up in its TLS handshake", c, "err", err)
 		return nil, nil

@@ -49,6 +49,9 @@ type Config struct {
 	// taken, and certificates of callers are checked at every call; when it is
 	// secured, nothing else is. It may get a certificate while the program serves.
 	Identity *pki.Identity
+	// WebCertificate is what clients of HTTP get in place of Identity's certificate, when
+	// there is TLS; its error is logged, and is fatal without a certificate. nil: the same.
+	WebCertificate func() (*tls.Certificate, error)
 	// Users says which user a token in a call's metadata stands for; nil: there are
 	// no users.
 	Users func(ctx context.Context, token string) (Caller, error)
@@ -167,6 +170,7 @@ func Serve(ctx context.Context, lis net.Listener, cfg Config) error {
 	defer stopStreams()
 	secure, clear := s.security()
 	p := newPort(s.guard.Listener(lis), secure, clear, s.cfg.Log)
+	p.webCert = s.cfg.WebCertificate
 	web := s.web()
 	failed, ended := make(chan error, 3), make(chan struct{}, 3)
 	for _, run := range []func() error{

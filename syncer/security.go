@@ -41,12 +41,16 @@ func Secure(ctx context.Context, db store.Store, id *pki.Identity) error {
 		return nil
 	}
 	var revoked []pki.Revoked
+	var portals []string
 	for _, m := range members {
+		if m.Kind == pki.Portal && time.Now().Before(m.Expires) {
+			portals = append(portals, m.Name)
+		}
 		if !m.Revoked.IsZero() {
 			revoked = append(revoked, pki.Revoked{Kind: m.Kind, Name: m.Name, Before: m.Revoked})
 		}
 	}
-	if err := id.Revoke(revoked); err != nil {
+	if err := errors.Join(id.Revoke(revoked), id.LearnPortals(portals)); err != nil {
 		return err
 	}
 	if s.Secured {

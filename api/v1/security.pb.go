@@ -472,6 +472,7 @@ type ClusterSecurity struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Secured       bool                   `protobuf:"varint,1,opt,name=secured,proto3" json:"secured,omitempty"` // calls in the clear are refused from now on
 	Revoked       []*RevokedMember       `protobuf:"bytes,2,rep,name=revoked,proto3" json:"revoked,omitempty"`
+	Portals       []string               `protobuf:"bytes,3,rep,name=portals,proto3" json:"portals,omitempty"` // "host:port" of those that have a certificate; empty: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,6 +517,13 @@ func (x *ClusterSecurity) GetSecured() bool {
 func (x *ClusterSecurity) GetRevoked() []*RevokedMember {
 	if x != nil {
 		return x.Revoked
+	}
+	return nil
+}
+
+func (x *ClusterSecurity) GetPortals() []string {
+	if x != nil {
+		return x.Portals
 	}
 	return nil
 }
@@ -612,10 +620,11 @@ const file_v1_security_proto_rawDesc = "" +
 	"\x06Issued\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\tR\vcertificate\x12\x0e\n" +
 	"\x02ca\x18\x02 \x01(\tR\x02ca\x123\n" +
-	"\bsecurity\x18\x03 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\\\n" +
+	"\bsecurity\x18\x03 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"v\n" +
 	"\x0fClusterSecurity\x12\x18\n" +
 	"\asecured\x18\x01 \x01(\bR\asecured\x12/\n" +
-	"\arevoked\x18\x02 \x03(\v2\x15.vda.v1.RevokedMemberR\arevoked\"T\n" +
+	"\arevoked\x18\x02 \x03(\v2\x15.vda.v1.RevokedMemberR\arevoked\x12\x18\n" +
+	"\aportals\x18\x03 \x03(\tR\aportals\"T\n" +
 	"\rRevokedMember\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +

@@ -27,7 +27,7 @@ func hostCertificate(t *testing.T, cert, key string, changed time.Time) *x509.Ce
 		t.Fatal(err)
 	}
 	c := &x509.Certificate{SerialNumber: big.NewInt(changed.Unix()), NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour),
+		NotAfter:    time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
 	if err != nil {

@@ -32,14 +32,11 @@ var App = agent.App{
 // passTimeout bounds one pass over a controller.
 const passTimeout = 2 * time.Minute
 
-// maxAttaching bounds the connections that are being made at once.
-const maxAttaching = 64
-
 // Agent is a controller node's agent.
 type Agent struct {
 	apiv1.UnimplementedCnAgentServer
 	*agent.Node
-	attaching chan struct{} // a token for each connection being made
+	attaching *gate
 	stop      context.CancelFunc
 	life      context.Context // ends with stop: of calls that outlive a pass
 	watching  chan struct{}   // closed when all watches have ended
@@ -82,7 +79,7 @@ type set struct {
 
 // Start restores the desired set and begins work.
 func Start(ctx context.Context, n *agent.Node) (*Agent, error) {
-	a := &Agent{Node: n, attaching: make(chan struct{}, maxAttaching), watching: make(chan struct{}), otherSet: make(chan struct{}, 1),
+	a := &Agent{Node: n, attaching: newGate(maxAttaching, maxAttachingTo), watching: make(chan struct{}), otherSet: make(chan struct{}, 1),
 		lease: lease{begun: time.Now()}, standBys: map[string]standBy{}, snaps: map[string]snapNote{}, snapCalls: map[string]*snapCall{},
 		snapDoubts: map[string]bool{}, growCalls: map[string]*growCall{}, dials: map[string]*dial{},
 		clones: map[string]*cloneCopy{}, wide: map[string]int{}, joined: map[string]uint64{}}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -288,12 +289,11 @@ const (
 // attach connects a controller of one namespace: to a vd, to the primary or, as
 // a link, to another exporter. Both sides prove that they know key.
 func (p *pass) attach(ctx context.Context, key agent.HopKey, n spdk.NvmeAttach) error {
-	select {
-	case p.attaching <- struct{}{}:
-		defer func() { <-p.attaching }()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	leave, err := p.attaching.enter(ctx, net.JoinHostPort(n.TrAddr, n.TrSvcID))
+	if err != nil {
+		return err
 	}
+	defer leave()
 	n.CtrlrLossTimeoutSec, n.ReconnectDelaySec = spdk.Ptr[int32](noCtrlrLossTimeout), spdk.Ptr(uint32(plane.ReconnectDelay/time.Second))
 	if n.FabricsConnectTimeoutUs == nil {
 		n.FabricsConnectTimeoutUs = spdk.Ptr(uint64(fabricsConnectTimeout / time.Microsecond))

@@ -3,6 +3,7 @@ package cn
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -24,6 +25,7 @@ type dial struct {
 	to    string        // what it connects to, and as whom
 	grace time.Time     // until when passes wait for it
 	done  chan struct{} // closed at its end
+	drop  func(error)   // ends it, if it has not begun to connect
 	err   error         // after that
 	last  error         // of the attempt before
 	left  bool          // a pass went on without it; guarded by the agent's mutex
@@ -59,10 +61,13 @@ func (r connections) dial(v *apiv1.VdTarget) *dial {
 		d.last = old.err
 	}
 	r.dials[name] = d
+	ctx, drop := context.WithCancelCause(r.life)
+	d.drop = drop
 	r.beyond.Go(func() {
+		defer drop(nil)
 		d.err = agent.Guard(func() error {
-			err := r.attachVD(r.life, v)
-			if spdk.IsExists(err) && r.connectedSince(r.life, v) {
+			err := r.attachVD(ctx, v) // a call that is under way is waited for, also when it is dropped
+			if spdk.IsExists(err) && r.connectedSince(ctx, v) {
 				return nil
 			}
 			return err
@@ -180,9 +185,17 @@ func (p *pass) dialing() map[string]*dial {
 	return now
 }
 
-// awaitDials waits for the attempts that are under way, and returns their names.
+// errGivenUp ends attempts that wait for their turn.
+var errGivenUp = errors.New("the attempt to connect was given up, as the array is not to be here any more")
+
+// awaitDials waits for the attempts that are under way, gives up those that wait for
+// their turn, and returns the names of all.
 func (p *pass) awaitDials(ctx context.Context) (names []string, err error) {
-	for name, d := range p.dialing() {
+	all := p.dialing()
+	for _, d := range all {
+		d.drop(errGivenUp)
+	}
+	for name, d := range all {
 		select {
 		case <-d.done:
 			names = append(names, name)

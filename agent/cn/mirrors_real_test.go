@@ -74,6 +74,15 @@ func (m *mirrorLab) syncDN(i int) []*apiv1.ObjectState {
 // up makes a controller primary, and the others secondaries.
 func (m *mirrorLab) up(primary int) {
 	m.Helper()
+	// A leg that takes more than dialGrace to connect to is lost at first.
+	planetest.Eventually(m, func() string {
+		for _, s := range m.settled(primary, m.cntlr(primary, primary)) {
+			if strings.Contains(s.ErrorMsg, "waits for vd") {
+				return s.ErrorMsg
+			}
+		}
+		return ""
+	})
 	m.good(primary, m.cntlr(primary, primary))
 	for i := range m.cns {
 		if i != primary {

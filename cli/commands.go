@@ -166,7 +166,7 @@ func listener(name string, required bool) flag {
 const listenerExample = `'{"trtype":"tcp","traddr":"192.168.0.14","adrfam":"ipv4","trsvcid":"4420"}'`
 
 var commands = []command{
-	{noun: "dn", verb: "create", method: "CreateDn", short: "Add a disk node",
+	{noun: "dn", verb: "create", method: "CreateDn", wait: &createdDn, short: "Add a disk node",
 		long:    "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
 		example: "  vda_cli dn create --dn-name 192.168.0.14:9720 --dn-listener-conf " + listenerExample + " --location rack1",
 		flags:   with([]flag{dnName, listener("dn-listener-conf", true), location, online}, newTags...)},
@@ -195,7 +195,7 @@ var commands = []command{
 		long:    "\nMoves that are under way from it are undone, but for those that are as good as done;\nalso those that vd move began.",
 		example: "  vda_cli dn undrain --dn-name 192.168.0.14:9720", flags: []flag{dnName}},
 
-	{noun: "pd", verb: "create", method: "CreatePd", short: "Add a physical disk to a disk node, and format it",
+	{noun: "pd", verb: "create", method: "CreatePd", wait: &createdPd, short: "Add a physical disk to a disk node, and format it",
 		long: "\nThe disk is formatted and stamped with the ids of the cluster and of the pd. It has\nto be blank: any other is refused " +
 			"with what was found on it, and the pd shows that\nerror. If nothing of that is needed, delete the pd and create it again " +
 			"with\n\"wipe\":true in its conf: what was shown is wiped then, and nothing else.",
@@ -237,7 +237,7 @@ var commands = []command{
 	{noun: "vd", verb: "get", method: "GetVd", short: "Show a virtual disk",
 		example: "  vda_cli vd get --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{vdID}},
 
-	{noun: "cn", verb: "create", method: "CreateCn", short: "Add a controller node",
+	{noun: "cn", verb: "create", method: "CreateCn", wait: &createdCn, short: "Add a controller node",
 		long: "\nThe node exists even when its agent does not answer; then the reply says so,\nand vda_monitor goes on trying.",
 		example: `  vda_cli cn create --cn-name 192.168.0.16:9820 --cn-listener-conf ` +
 			`'{"trtype":"tcp","traddr":"192.168.0.16","adrfam":"ipv4","trsvcid":"4430"}'`,
@@ -268,7 +268,7 @@ var commands = []command{
 	{noun: "cn", verb: "get", method: "GetCn", short: "Show a controller node",
 		example: "  vda_cli cn get --cn-name 192.168.0.16:9820", flags: []flag{cnName}},
 
-	{noun: "da", verb: "create", method: "CreateDa", short: "Make a disk array",
+	{noun: "da", verb: "create", method: "CreateDa", wait: &createdDa, short: "Make a disk array",
 		long: "\nIts disks are spread over locations as far as there are some; the reply warns\nwhere that was not possible. With a " +
 			"physical size below the array's the array is\nthin: writes fail when the physical size is used up.\n\nWith --redundancy " +
 			"mirror:2 or mirror:3 each block is on that many disk nodes, always\ndistinct ones, and the array outlives the loss of all " +
@@ -380,7 +380,7 @@ var commands = []command{
 	{noun: "snap", verb: "get", method: "GetSnap", short: "Show a snapshot: whether it is taken, and the space that it holds",
 		example: "  vda_cli snap get --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
 
-	{noun: "exp", verb: "create", method: "CreateExp", short: "Let a host use a disk array",
+	{noun: "exp", verb: "create", method: "CreateExp", wait: &createdExp, short: "Let a host use a disk array",
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",
 		flags: with([]flag{daName, expName,
 			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds others; see /etc/nvme/hostnqn there"},

@@ -30,10 +30,12 @@ func TestPoint11Drain(t *testing.T) {
 	defer func(d time.Duration) { stuckTime = d }(stuckTime)
 	stuckTime = time.Millisecond
 	_, errs, exit = u.run("cn drain " + lone + " --wait")
-	if exit != 1 || !strings.Contains(errs, "1 controllers cannot leave now, and are tried again: da lone: the array has one controller only") {
+	if exit != 1 || !strings.Contains(errs, "1 controllers cannot leave now, and are tried again: "+
+		"da lone: the array has one controller only") {
 		t.Errorf("an array with one controller: exit %d, %s", exit, errs)
 	}
-	if out, _ := u.ok("cn list -o table --columns name,state"); !strings.Contains(out, lone+"  leaving") || !strings.Contains(out, other+"  up") {
+	if out, _ := u.ok("cn list -o table --columns name,state"); !strings.Contains(out, lone+"  leaving") ||
+		!strings.Contains(out, other+"  up") {
 		t.Errorf("cn list:\n%s", out)
 	}
 	if out, _ := u.ok("status"); !strings.Contains(strings.Join(strings.Fields(out), " "), "cn 2 0 1 1") {

@@ -44,7 +44,7 @@ func echoOnce(ctx context.Context, c *grpc.ClientConn, size int) error {
 	return c.Invoke(ctx, "/t.T/Echo", wrapperspb.Bytes(make([]byte, size)), new(wrapperspb.BytesValue))
 }
 
-func dial(t *testing.T, addr string, cfg DialConfig) *grpc.ClientConn {
+func dial(t testing.TB, addr string, cfg DialConfig) *grpc.ClientConn {
 	t.Helper()
 	c, err := Dial(addr, cfg)
 	if err != nil {

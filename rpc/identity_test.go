@@ -21,7 +21,7 @@ import (
 )
 
 // member is a daemon with a certificate of ca's, good for life from issued on.
-func member(t *testing.T, ca *pki.CA, n pki.Name, issued time.Time, life time.Duration) *pki.Identity {
+func member(t testing.TB, ca *pki.CA, n pki.Name, issued time.Time, life time.Duration) *pki.Identity {
 	t.Helper()
 	// It is enrolled at the time of issue, so that it can hold what has expired since; then
 	// its clock is right, so that the server alone has a reason to refuse it.
@@ -35,7 +35,7 @@ func member(t *testing.T, ca *pki.CA, n pki.Name, issued time.Time, life time.Du
 	return i
 }
 
-func enrol(t *testing.T, i *pki.Identity, ca *pki.CA, n pki.Name, issued time.Time, life time.Duration) {
+func enrol(t testing.TB, i *pki.Identity, ca *pki.CA, n pki.Name, issued time.Time, life time.Duration) {
 	t.Helper()
 	csr, err := i.Request()
 	if err != nil {
@@ -50,7 +50,7 @@ func enrol(t *testing.T, i *pki.Identity, ca *pki.CA, n pki.Name, issued time.Ti
 	}
 }
 
-func authorityOf(t *testing.T, cluster string) *pki.CA {
+func authorityOf(t testing.TB, cluster string) *pki.CA {
 	t.Helper()
 	ca, err := pki.NewCA(cluster, time.Now().Add(-24*time.Hour)) // older than all that it issues
 	if err != nil {
@@ -82,7 +82,7 @@ func (r *rig) code(method string, who *pki.Identity) (codes.Code, string) {
 }
 
 // agentRig is the rig as a dn agent of cluster c1 with its certificate.
-func agentRig(t *testing.T, ca *pki.CA) (*rig, *pki.Identity) {
+func agentRig(t testing.TB, ca *pki.CA) (*rig, *pki.Identity) {
 	t.Helper()
 	own, err := pki.Open(filepath.Join(t.TempDir(), "tls"))
 	if err != nil {

@@ -63,7 +63,7 @@ next:
 // Heartbeat answer with what they got, Wait when release is closed, Fail with
 // NOT_FOUND and Panic not. Watch is a stream that ends when its context does.
 type rig struct {
-	t       *testing.T
+	t       testing.TB
 	addr    string
 	log     *lines
 	entered chan context.Context // of each call
@@ -118,7 +118,7 @@ func (r *rig) watch(_ any, s grpc.ServerStream) error {
 }
 
 // serve starts a server on a loopback port; change may alter its Config.
-func serve(t *testing.T, change func(*Config)) *rig {
+func serve(t testing.TB, change func(*Config)) *rig {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -151,7 +151,7 @@ func do(ctx context.Context, c *grpc.ClientConn, method string, opts ...grpc.Cal
 	return c.Invoke(ctx, "/"+service+"/"+method, wrapperspb.String("x"), new(wrapperspb.StringValue), opts...)
 }
 
-func open(t *testing.T, ctx context.Context, c *grpc.ClientConn) grpc.ClientStream {
+func open(t testing.TB, ctx context.Context, c *grpc.ClientConn) grpc.ClientStream {
 	t.Helper()
 	s, err := c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/"+service+"/Watch")
 	if err == nil {
@@ -176,7 +176,7 @@ type authority struct {
 	pool *x509.CertPool
 }
 
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t testing.TB) *authority {
 	t.Helper()
 	a := &authority{pool: x509.NewCertPool()}
 	own := a.issue(t, "ca")
@@ -185,7 +185,7 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-func (a *authority) issue(t *testing.T, name string) tls.Certificate {
+func (a *authority) issue(t testing.TB, name string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

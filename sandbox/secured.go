@@ -131,6 +131,7 @@ func (c *Cluster) howToReach() string {
 		return fmt.Sprintf("  export VDA_PORTAL=%s\n  %s/vda_cli da list\n\nor in a browser: %s with the token %s", c.portal, c.cfg.BinDir, url,
 			token)
 	}
-	return fmt.Sprintf("  export VDA_PORTAL=%s VDA_TOKEN_FILE=%s\n  %s/vda_cli da list\n\nor in a browser: https://%s/ with the token in that "+
-		"file (the browser\nwarns of the portal's certificate, whose CA is the cluster's own)", c.portal, c.tokenFile, c.cfg.BinDir, c.portal)
+	return fmt.Sprintf("  export VDA_PORTAL=%s VDA_TOKEN_FILE=%s\n  %s/vda_cli da list\n\nor in a browser: https://%s/ with the token in "+
+		"that file (the browser\nwarns of the portal's certificate, whose CA is the cluster's own)",
+		c.portal, c.tokenFile, c.cfg.BinDir, c.portal)
 }

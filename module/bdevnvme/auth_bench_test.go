@@ -2,10 +2,14 @@ package bdevnvme
 
 import (
 	"context"
+	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/host"
+	"github.com/virtual-disk-array/vda/nvmf/host/perf"
 	"github.com/virtual-disk-array/vda/nvmf/nvmftgt"
 )
 
@@ -34,5 +38,45 @@ func BenchmarkConnect(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "connects/s")
 		})
+	}
+}
+
+// BenchmarkAuthenticatedIO is I/O of a host that had to prove itself, and of one that had
+// not, by turns, so that both meet the same machine. The medians of the turns count.
+func BenchmarkAuthenticatedIO(b *testing.B) {
+	const name = "nqn.2016-06.io.spdk:bench"
+	dial := func(auth bool) *host.Controller {
+		r := newRig(b, 1)
+		cfg := host.Config{Traddr: r.addrs[0].Traddr, Trsvcid: r.addrs[0].Trsvcid, SubNQN: nqn, HostNQN: name, Queues: 1, Log: quiet}
+		if auth {
+			cfg.Keys = dhchap.Keys{Host: dhchap.NewSecret(dhchap.SHA256), Controller: dhchap.NewSecret(dhchap.SHA256)}
+			r.ok(r.sub.AddHost(name, nvmftgt.HostKeys{Keys: cfg.Keys}))
+		}
+		c, err := host.Connect(context.Background(), cfg)
+		r.ok(err)
+		b.Cleanup(c.Close)
+		return c
+	}
+	hosts := []*host.Controller{dial(false), dial(true)}
+	for _, w := range []perf.Workload{perf.RandRead, perf.RandWrite} {
+		for _, qd := range []int{1, 32} {
+			b.Run(w.String()+"/"+strconv.Itoa(qd), func(b *testing.B) {
+				var iops [2][]float64
+				for first := 0; b.Loop(); first ^= 1 {
+					for _, i := range []int{first, first ^ 1} {
+						r, err := perf.Run(b.Context(), hosts[i].Namespace(1), perf.Config{Workload: w, QueueDepth: qd, Duration: 200 * time.Millisecond})
+						if err != nil {
+							b.Fatal(err)
+						}
+						iops[i] = append(iops[i], r.IOPS)
+					}
+				}
+				for i, unit := range []string{"open-iops", "proven-iops"} {
+					slices.Sort(iops[i])
+					b.ReportMetric(iops[i][len(iops[i])/2], unit)
+				}
+				b.ReportMetric(0, "ns/op")
+			})
+		}
 	}
 }

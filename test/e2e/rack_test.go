@@ -52,6 +52,8 @@ type rack struct {
 	t     *verdict.T
 	hosts map[string]lab.Runner
 	plan  dataplane.Plan
+	// secrets are those of a secured cluster; nil: it is plain.
+	secrets *secrets
 }
 
 // nodes are the servers that have a data plane.
@@ -185,7 +187,7 @@ func (r *rack) try(host, script string) guest.Result {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 2*time.Minute)
 	defer cancel()
-	res, err := r.hosts[host].Run(ctx, script)
+	res, err := r.hosts[host].Run(ctx, r.asUser(host)+script)
 	if err != nil {
 		r.t.Fatalf("%s: %v: %s", host, err, script)
 	}

@@ -22,8 +22,13 @@ const (
 // TestTutorial types every command of the tutorial on the host it belongs
 // to, compares what is printed with the document, and then goes on as a user
 // would.
-func TestTutorial(plain *testing.T) {
-	t := verdict.New(plain)
+func TestTutorial(plain *testing.T) { typeTutorial(verdict.New(plain), nil) }
+
+// TestTutorialSecured types the same into a cluster that is secured before it has a
+// node, and whose Linux hosts and exporters authenticate to each other.
+func TestTutorialSecured(plain *testing.T) { typeTutorial(verdict.New(plain), newSecrets()) }
+
+func typeTutorial(t *verdict.T, keys *secrets) {
 	doc, err := os.Open("../../docs/multiple_servers_deployment.rst")
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +39,7 @@ func TestTutorial(plain *testing.T) {
 		t.Fatal(err)
 	}
 	r := newRack(t)
+	r.secrets = keys
 	defer r.logs()
 	for _, s := range steps {
 		r.step(s)
@@ -46,7 +52,8 @@ func TestTutorial(plain *testing.T) {
 // step types one command and compares.
 func (r *rack) step(s tutorial.Step) {
 	r.t.Helper()
-	command := r.onPlane(s.Host, s.Command)
+	r.beforePortal(s)
+	command := r.secured(s.Host, r.onPlane(s.Host, s.Command))
 	if s.Stdin != "" {
 		command += " <<'END'\n" + s.Stdin + "END"
 	}
@@ -83,6 +90,9 @@ func (r *rack) afterTyping(s tutorial.Step) {
 	case strings.HasPrefix(s.Command, "nohup vda_"):
 		address := word(s.Command, "--listener") + "/" + word(s.Command, "--port")
 		r.waitFor(s.Host, "timeout 1 bash -c '</dev/tcp/"+address+"'", 30*time.Second)
+		r.secure(s)
+	case strings.Contains(s.Command, "exp create "):
+		r.demandKeys(s.Command)
 	case strings.Contains(s.Command, "nvme connect"):
 		// The command returns before the namespace is scanned.
 		r.waitFor(s.Host, "test -b /dev/nvme0n1", 30*time.Second)
@@ -109,7 +119,7 @@ func device(nqn string) string {
 func (r *rack) connect(host, nqn string) {
 	r.t.Helper()
 	for _, address := range []string{"192.168.0.16", "192.168.0.17"} {
-		r.run(host, "nvme connect -t tcp -n "+nqn+" -a "+address+" -s 4430 --hostnqn nqn.2016-06.io.spdk:"+host)
+		r.run(host, r.secured(host, "nvme connect -t tcp -n "+nqn+" -a "+address+" -s 4430 --hostnqn nqn.2016-06.io.spdk:"+host))
 	}
 	r.waitFor(host, "test -b \""+device(nqn)+"\"", 30*time.Second)
 }
@@ -122,10 +132,15 @@ func (r *rack) moveFileSystemBetweenHosts() {
 		" dd if=/dev/urandom of=/mnt/file bs=64k count=200 status=none && sync && sha256sum < /mnt/file &&"+
 		" umount /mnt && nvme disconnect -n "+da0NQN+" >/dev/null")
 	r.run("cli", cli+"exp delete --da-name da0 --exp-name exp0")
-	r.run("cli", cli+"exp create --da-name da0 --exp-name moved --initiator-nqn nqn.2016-06.io.spdk:host1")
+	create := "exp create --da-name da0 --exp-name moved --initiator-nqn nqn.2016-06.io.spdk:host1"
+	r.run("cli", cli+create)
+	r.demandKeys(create)
 	moved := "nqn.2016-06.io.spdk:vda-exp-da0-moved"
 	if res := r.try("host0", "nvme connect -t tcp -n "+moved+" -a 192.168.0.16 -s 4430 --hostnqn nqn.2016-06.io.spdk:host0"); res.Code == 0 {
 		r.t.Fatal("host0 was admitted to an exporter that is host1's")
+	}
+	if r.secrets != nil { // the right name is not enough
+		r.refusedWithoutKey(moved)
 	}
 	r.connect("host1", moved)
 	got := r.run("host1", "mount "+device(moved)+" /mnt && sha256sum < /mnt/file && umount /mnt && fsck.ext4 -f -n "+device(moved)+
@@ -170,7 +185,7 @@ func (r *rack) deleteEverything() {
 	rows := r.run("postgresql", `sudo -u postgres psql -At vda_db <<'END'
 select format('select count(*), %L from %I.%I', tablename, schemaname, tablename) from pg_tables
  where schemaname not in ('pg_catalog', 'information_schema')
-   and tablename not in ('vda_cluster', 'vda_schema_version', 'vda_monitor', 'vda_event') \gexec
+   and tablename not in ('vda_cluster', 'vda_schema_version', 'vda_monitor', 'vda_event', 'vda_security', 'vda_member', 'vda_token') \gexec
 END`)
 	for _, line := range strings.Split(strings.TrimSpace(rows), "\n") {
 		if !strings.HasPrefix(line, "0|") {

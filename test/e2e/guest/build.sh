@@ -126,7 +126,7 @@ mkdir -p "$work/kmods/lib"
 ln -s "$modules" "$work/kmods/lib/modules"
 depmod -b "$work/kmods" "$version"
 for module in virtio_pci virtio_net virtio_console virtio_rng nvme-core nvme-fabrics nvme-tcp \
-              crc32c_generic crc32c-intel ext4; do
+              crc32c_generic crc32c-intel ext4 hmac dh_generic sha256_generic sha512_generic; do
   modprobe -d "$work/kmods" -S "$version" --show-depends --ignore-install "$module" 2>/dev/null |
     awk '$1=="insmod"{print $2}' || true # built into the kernel
 done | sort -u | while read -r file; do

@@ -8,7 +8,12 @@ import (
 // SnapState says how far a snapshot has come. It only moves forward.
 type SnapState uint8
 
-// The states of a snapshot.
+// SnapTogether: the array's primary takes it when it is called for that, together with
+// those of other arrays at one instant. All become taken at once, or all tombstones; a
+// release that knows no such snapshots leaves them alone.
+const SnapTogether SnapState = 0
+
+// The other states of a snapshot.
 const (
 	// SnapAsked: the array's primary is to take it, unless it finds it taken.
 	SnapAsked SnapState = iota + 1
@@ -21,7 +26,7 @@ const (
 
 func (s SnapState) String() string {
 	switch s {
-	case SnapAsked:
+	case SnapAsked, SnapTogether:
 		return "asked"
 	case SnapTaken:
 		return "taken"
@@ -64,6 +69,8 @@ type Snap struct {
 	DAID  string
 	Name  string // unique in its array
 	State SnapState
+	// Together is the same for snapshots that several arrays have of one instant; "" for others.
+	Together string
 	// Rollback is of the array to this snapshot. One of an array's snapshots has one at most.
 	Rollback SnapRollback
 	Size     uint64    // bytes of the array at that moment
@@ -73,6 +80,10 @@ type Snap struct {
 
 	Health Health
 }
+
+// TogetherTime is within what snapshots of several arrays are taken or not: after it they
+// become tombstones.
+const TogetherTime = 2 * time.Minute
 
 // Live reports that users see the snapshot.
 func (s *Snap) Live() bool { return s.State != SnapDeleting }

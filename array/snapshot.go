@@ -26,21 +26,36 @@ func RollBack(tx store.Tx, s *vda.Snap) (Plan, error) {
 
 // changeSnap has the primary, which alone knows of snapshots, learn of a change.
 func changeSnap(tx store.Tx, daID string, rows func(*Change)) (Plan, error) {
+	return changeSnaps(tx, []string{daID}, func(c *Change, _ []*vda.Cntlr) error {
+		rows(c)
+		return nil
+	})
+}
+
+// changeSnaps does so for several arrays; rows gets their primaries, nil for one that has
+// none.
+func changeSnaps(tx store.Tx, das []string, rows func(*Change, []*vda.Cntlr) error) (Plan, error) {
 	c, p := Begin(tx), stages(Primary)
-	if err := c.LockArrays(daID); err != nil {
+	if err := c.LockArrays(das...); err != nil {
 		return nil, err
 	}
-	cntlrs, err := tx.CntlrsOfDA(daID)
-	if err != nil {
-		return nil, err
-	}
-	for i := range cntlrs {
-		if v := &cntlrs[i]; v.Primary && !v.Deleted {
-			c.updateCntlr(v)
-			p.addCntlr(v)
+	primaries := make([]*vda.Cntlr, len(das))
+	for i, id := range das {
+		cntlrs, err := tx.CntlrsOfDA(id)
+		if err != nil {
+			return nil, err
+		}
+		for j := range cntlrs {
+			if v := &cntlrs[j]; v.Primary && !v.Deleted {
+				c.updateCntlr(v)
+				p.addCntlr(v)
+				primaries[i] = v
+			}
 		}
 	}
-	rows(c)
+	if err := rows(c, primaries); err != nil {
+		return nil, err
+	}
 	return p, c.Write()
 }
 
@@ -54,7 +69,7 @@ func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held, size
 		return false, vda.IgnoreNotFound(err)
 	}
 	da, err := c.tx.DA(s.DAID)
-	if err != nil || !primary.Primary || da.Term != term || s.State == vda.SnapDeleting {
+	if err != nil || !primary.Primary || da.Term != term || s.State == vda.SnapDeleting || s.State == vda.SnapTogether {
 		return false, err
 	}
 	if s.State == vda.SnapTaken {

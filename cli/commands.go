@@ -362,8 +362,12 @@ var commands = []command{
 		long: "\nIt holds every write that was acknowledged before the command was given, and none\nthat is sent after it has returned, " +
 			"by whichever controller. When the command fails,\nnone is left. To have a file system clean in it, freeze it meanwhile " +
 			"(fsfreeze).\n\nWhat is written after a snapshot takes space of the array's physical size. An array\nthat is not thin " +
-			"needs as much free as its size: make it with a larger\n--physical-size.",
-		example: "  vda_cli snap create --da-name da0 --snap-name monday", flags: with([]flag{daName, snapName}, newTags...)},
+			"needs as much free as its size: make it with a larger\n--physical-size.\n\nSnapshots of several arrays show one instant: what was " +
+			"written to one after a write\nto another had been acknowledged is there only with that. The I/O of all is held\nmeanwhile: " +
+			"pause_usec is for how long.",
+		example: "  vda_cli snap create --da-name da0 --snap-name monday\n  vda_cli snap create --da-name da0,da1 --snap-name monday",
+		flags: with([]flag{{name: "da-name", required: true, usage: "`NAME` of the disk array, or of several, with commas between: " +
+			"all are snapshotted\nat one instant"}, snapName}, newTags...)},
 	{noun: "snap", verb: "delete", method: "DeleteSnap", short: "Delete a snapshot that no exporter shows",
 		long:    "\nSnapshots are deleted in any order: the others keep what they share with it.",
 		example: "  vda_cli snap delete --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},

@@ -8,7 +8,8 @@ import (
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
-// CreateSnap takes a snapshot of a disk array. It is there whole when there is no
+// CreateSnap takes a snapshot of a disk array, or of several at one instant: DaName has
+// their names, with commas between, and all are taken or none. It is there whole when there is no
 // error, and none is left when there is one, except CodeDatabase, CodeDeadline and
 // CodeCancelled: GetSnap says then. Errors: CodeInvalid, CodeNotFound (the array),
 // CodeNameTaken, CodeFailedPrecondition (why it cannot be taken), CodeNoRoom (the

@@ -104,3 +104,9 @@ func (m *Monitor) tendClones(ctx context.Context) error {
 	}
 	return errors.Join(errs...)
 }
+
+// dropOverdue has snapshots of several arrays at one instant go whose portal has not
+// recorded in time that they are taken.
+func (m *Monitor) dropOverdue(ctx context.Context) error {
+	return m.cfg.Store.Update(ctx, func(tx store.Tx) error { return array.DropOverdue(tx, time.Now()) })
+}

@@ -86,6 +86,9 @@ func (m *Monitor) Run(ctx context.Context) {
 	m.wg.Go(func() { m.watchTrash(ctx) })
 	m.wg.Go(func() { m.watchAlerts(ctx) })
 	m.wg.Go(func() { m.watchClones(ctx) })
+	m.wg.Go(func() {
+		m.every(ctx, clonePeriod, "snapshots of several arrays that were not taken in time stay for now", m.dropOverdue)
+	})
 	m.wg.Go(func() { m.watchGrowth(ctx) })
 	tick := time.NewTicker(m.cfg.Timing.Refresh)
 	defer tick.Stop()

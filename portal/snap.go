@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/virtual-disk-array/vda"
@@ -24,6 +25,9 @@ func (s *Server) CreateSnap(ctx context.Context, req *apiv1.CreateSnapRequest) (
 	if err != nil {
 		return nil, err
 	}
+	if strings.Contains(req.DaName, ",") {
+		return s.createSnaps(ctx, strings.Split(req.DaName, ","), snap.Name, tags)
+	}
 	now, err := s.takeSnap(ctx, req.DaName, snap, tags)
 	if err != nil {
 		return nil, err
@@ -40,10 +44,6 @@ func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, ta
 		if err != nil {
 			return err
 		}
-		if err := notCopying(da, "snapshotted"); err != nil {
-			return err
-		}
-		snap.DAID, snap.Size = da.ID, da.Size
 		if err := snapFits(tx, da, snap); err != nil {
 			return err
 		}
@@ -60,8 +60,13 @@ func (s *Server) takeSnap(ctx context.Context, daName string, snap *vda.Snap, ta
 	return now, nil
 }
 
-// snapFits refuses a snapshot whose name is taken, and one that is too many.
+// snapFits refuses a snapshot whose name is taken, and one that is too many, and fills in
+// whose it is.
 func snapFits(tx store.Tx, da *vda.DA, snap *vda.Snap) error {
+	if err := notCopying(da, "snapshotted"); err != nil {
+		return err
+	}
+	snap.DAID, snap.Size = da.ID, da.Size
 	old, err := tx.SnapByName(da.ID, snap.Name)
 	if err := taken(err, func() error {
 		return refuse(codeNameTaken, vda.AlreadyExists, "snap %s of da %s already exists, of %s", old.Name, da.Name, rfc3339(old.Asked))
@@ -257,6 +262,10 @@ func notRolling(tx store.Reader, da *vda.DA) error {
 	snaps, err := tx.SnapsOfDA(da.ID)
 	for i := range snaps {
 		s := &snaps[i]
+		if s.State == vda.SnapTogether {
+			return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is being taken, together with those of other das; try again in a moment",
+				s.Name, da.Name)
+		}
 		if !s.Live() && s.Rollback == vda.RollbackAsked {
 			return vda.Errorf(vda.FailedPrecondition, "the rollback of da %s to snap %s has been given up, and the array's primary has not said "+
 				"yet that the array is what it was before; try again", da.Name, s.Name)
@@ -455,7 +464,7 @@ func (s *Server) GetSnap(ctx context.Context, req *apiv1.GetSnapRequest) (*apiv1
 func snapMsg(s *vda.Snap, daName string, exps []string) *apiv1.SnapMsg {
 	h := seen(s.Health)
 	return &apiv1.SnapMsg{SnapId: s.ID, SnapName: s.Name, DaName: daName, DaSize: s.Size, HeldSize: s.Held,
-		State: s.State.String(), Rollback: s.Rollback.String(),
+		State: s.State.String(), Rollback: s.Rollback.String(), TogetherId: s.Together,
 		AskedTime: rfc3339(s.Asked), TakenTime: rfc3339(s.Taken), Error: h.error, ErrorMsg: h.msg, ErrorTime: h.time, ExpNameList: exps}
 }
 

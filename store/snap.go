@@ -4,16 +4,16 @@ import "github.com/virtual-disk-array/vda"
 
 var snapTable = table[vda.Snap]{
 	name: "vda_snap", noun: "snap",
-	cols: []string{"id", "da_id", "name", "state", "size_bytes", "held_bytes", "asked_us", "taken_us", "rollback_state", "h_error", "h_msg",
-		"h_since_us"},
+	cols: []string{"id", "da_id", "name", "state", "size_bytes", "held_bytes", "asked_us", "taken_us", "rollback_state", "together",
+		"h_error", "h_msg", "h_since_us"},
 	keys:  []string{"live_name"},
-	fixed: []string{"da_id", "asked_us", "h_error", "h_msg", "h_since_us"},
+	fixed: []string{"da_id", "asked_us", "together", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.Snap) []any {
-		return []any{&v.ID, &v.DAID, &v.Name, &v.State, &v.Size, &v.Held, us{&v.Asked}, us{&v.Taken}, &v.Rollback, &v.Health.Error, &v.Health.Msg,
-			us{&v.Health.Since}}
+		return []any{&v.ID, &v.DAID, &v.Name, &v.State, &v.Size, &v.Held, us{&v.Asked}, us{&v.Taken}, &v.Rollback, &v.Together,
+			&v.Health.Error, &v.Health.Msg, us{&v.Health.Since}}
 	},
 	values: func(v *vda.Snap) []any {
-		return []any{v.ID, v.DAID, v.Name, v.State, v.Size, v.Held, us{&v.Asked}, us{&v.Taken}, v.Rollback, v.Health.Error,
+		return []any{v.ID, v.DAID, v.Name, v.State, v.Size, v.Held, us{&v.Asked}, us{&v.Taken}, v.Rollback, v.Together, v.Health.Error,
 			CleanMsg(v.Health.Msg), us{&v.Health.Since}, orNull(v.Name, !v.Live())}
 	},
 	label:  func(v *vda.Snap) string { return v.Name },
@@ -59,4 +59,8 @@ func (t *sqlReader) ListSnap(f SnapFilter, p Page) ([]vda.Snap, string, error) {
 
 func (t *sqlReader) SnapsOfDA(daID string) ([]vda.Snap, error) {
 	return listRows(t, &snapTable, "da_id = ? ORDER BY id", daID)
+}
+
+func (t *sqlReader) TogetherSnaps() ([]vda.Snap, error) {
+	return listRows(t, &snapTable, "state = ? ORDER BY id", vda.SnapTogether)
 }

@@ -150,6 +150,7 @@ type Reader interface {
 	CopyingDAs() ([]vda.DA, error)             // those that are not without their source yet, tombstones too
 	AutoGrowDAs() ([]vda.DA, error)            // those that grow by themselves, tombstones too
 	CloneExps() ([]vda.Exp, error)             // live exporters that clones are copied from
+	TogetherSnaps() ([]vda.Snap, error)        // that are being taken together with those of other arrays
 	CloneSnaps() ([]vda.Snap, error)           // live snapshots that were taken for a clone alone
 	SnapsOfDA(daID string) ([]vda.Snap, error) // the oldest first; those being deleted too
 

@@ -40,29 +40,49 @@ const snapMark = "-snap"
 
 // do has the data plane take or delete a snapshot, and waits for it.
 func (r snapshots) do(ctx context.Context, f func(context.Context) error) error {
+	call := &snapCall{done: make(chan struct{})}
+	doubt := r.snapDoubt(r.c.DaId)
 	r.Agent.mu.Lock()
-	other := r.snapCalls[r.c.DaId] != nil
+	other := r.snapCalls[r.c.DaId] != nil || doubt
+	if !other {
+		r.snapCalls[r.c.DaId] = call
+	}
 	r.Agent.mu.Unlock()
-	if other || r.snapDoubt(r.c.DaId) { // since this pass has begun it
+	if other { // since this pass has begun it
 		return errors.New("the data plane is still at an earlier call for a snapshot of the array")
 	}
 	if err := r.State.SetMade(r.c.DaId+snapMark, true); err != nil {
-		return fmt.Errorf("the agent cannot note in its state directory that it is about to do so: %w", err)
+		call.err = fmt.Errorf("the agent cannot note in its state directory that it is about to do so: %w", err)
+		close(call.done)
+		return r.await(ctx, call)
 	}
-	return r.await(ctx, r.begin(f))
+	r.start(call, f)
+	return r.await(ctx, call)
 }
 
-// begin starts a call. When it has been answered, whether by an error or not, the array
-// is not in doubt.
+// notSent is the error of a call that the data plane was not sent.
+type notSent struct{ error }
+
+func (e notSent) Unwrap() error { return e.error }
+
+// begin starts a call where none is under way.
 func (r snapshots) begin(f func(context.Context) error) *snapCall {
 	call := &snapCall{done: make(chan struct{})}
 	r.Agent.mu.Lock()
 	r.snapCalls[r.c.DaId] = call
 	r.Agent.mu.Unlock()
+	r.start(call, f)
+	return call
+}
+
+// start carries a call out. When it has been answered, whether by an error or not, the
+// array is not in doubt.
+func (r snapshots) start(call *snapCall, f func(context.Context) error) {
 	r.beyond.Go(func() {
 		call.err = agent.Guard(func() error { return f(r.life) })
 		var answer *spdk.RPCError
-		doubt := call.err != nil && !errors.As(call.err, &answer)
+		var not notSent
+		doubt := call.err != nil && !errors.As(call.err, &answer) && !errors.As(call.err, &not)
 		if !doubt {
 			if err := r.State.SetMade(r.c.DaId+snapMark, false); err != nil {
 				r.Log.Warn("a mark is left in the state directory", "da", r.c.DaName, "err", err)
@@ -77,7 +97,6 @@ func (r snapshots) begin(f func(context.Context) error) *snapCall {
 			r.Loop.Kick(r.c.Id, false)
 		}
 	})
-	return call
 }
 
 // await returns how a call has ended.
@@ -97,7 +116,9 @@ func (r snapshots) await(ctx context.Context, call *snapCall) error {
 	}
 	r.Agent.mu.Lock()
 	defer r.Agent.mu.Unlock()
-	delete(r.snapCalls, r.c.DaId)
+	if r.snapCalls[r.c.DaId] == call { // else another has waited for it, too
+		delete(r.snapCalls, r.c.DaId)
+	}
 	return call.err
 }
 

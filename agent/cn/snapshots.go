@@ -43,7 +43,7 @@ func (r snapshots) keep(ctx context.Context) {
 		dropped = true
 	}
 	for _, s := range r.c.Snaps {
-		if s.State == apiv1.SnapState_SNAP_STATE_DELETING {
+		if s.State == apiv1.SnapState_SNAP_STATE_DELETING || s.State == apiv1.SnapState_SNAP_STATE_TOGETHER {
 			continue
 		}
 		b, err := r.have(ctx, s, busy)

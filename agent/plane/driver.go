@@ -82,7 +82,7 @@ type Disks interface {
 	MayDeleteSnapshot(snap *spdk.BdevLvol) error
 	// SnapshotHold takes a snapshot of a volume and holds its I/O, by whatever path, from
 	// the snapshot's moment until Unhold, for limit at most. After an error nothing is held.
-	// The error says why the data plane cannot.
+	// It is ErrCannotHold where the data plane cannot, and says why.
 	SnapshotHold(ctx context.Context, vol, name string, limit time.Duration) error
 	// Unhold ends that, and reports whether the I/O was held until then.
 	Unhold(ctx context.Context, vol, name string) (spdk.LvolReleased, error)
@@ -254,6 +254,9 @@ type Config struct {
 	// Log gets what the driver does by itself.
 	Log *slog.Logger
 }
+
+// ErrCannotHold is what Driver.SnapshotHold wraps where the data plane was not asked.
+var ErrCannotHold = errors.New("take the snapshots one by one")
 
 // ErrKeepsSize is what a data plane answers that leaves an lvstore as large as it is: one
 // that serves with less than its disks have grows on a node whose data plane can.

@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/virtual-disk-array/vda/spdk"
@@ -57,8 +58,8 @@ func (d *spdkTgt) MayDeleteSnapshot(snap *spdk.BdevLvol) error {
 
 // SnapshotHold: SPDK cannot hold a volume's I/O.
 func (d *spdkTgt) SnapshotHold(context.Context, string, string, time.Duration) error {
-	return errors.New("its primary's data plane is SPDK, which cannot hold an array's I/O while others are snapshotted; " +
-		"move the primary to a node that runs vda_tgt, or take the snapshots one by one")
+	return fmt.Errorf("its primary's data plane is SPDK, which cannot hold an array's I/O while others are snapshotted; "+
+		"move the primary to a node that runs vda_tgt, or %w", ErrCannotHold)
 }
 
 // Unhold: nothing is held.

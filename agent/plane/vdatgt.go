@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"sync"
@@ -107,8 +108,8 @@ func (d *vdaTgt) MayDeleteSnapshot(*spdk.BdevLvol) error { return nil }
 
 func (d *vdaTgt) SnapshotHold(ctx context.Context, vol, name string, limit time.Duration) error {
 	if !d.holds {
-		return errors.New("its primary runs a vda_tgt that is too old to hold an array's I/O while others are snapshotted; update it, " +
-			"or move the primary to a node whose is newer")
+		return fmt.Errorf("its primary runs a vda_tgt that is too old to hold an array's I/O while others are snapshotted; update it, "+
+			"move the primary to a node whose is newer, or %w", ErrCannotHold)
 	}
 	_, err := d.API.VdaLvolSnapshotHold(ctx, vol, name, limit)
 	return err

@@ -38,6 +38,7 @@ const (
 	SnapState_SNAP_STATE_ASKED       SnapState = 1 // is to be taken, unless it is found
 	SnapState_SNAP_STATE_TAKEN       SnapState = 2 // is there; it is an error when it is not found, and it is not taken again
 	SnapState_SNAP_STATE_DELETING    SnapState = 3 // tombstone: what there is of it is to go from media
+	SnapState_SNAP_STATE_TOGETHER    SnapState = 4 // HoldSnap takes it, and nothing else
 )
 
 // Enum value maps for SnapState.
@@ -47,12 +48,14 @@ var (
 		1: "SNAP_STATE_ASKED",
 		2: "SNAP_STATE_TAKEN",
 		3: "SNAP_STATE_DELETING",
+		4: "SNAP_STATE_TOGETHER",
 	}
 	SnapState_value = map[string]int32{
 		"SNAP_STATE_UNSPECIFIED": 0,
 		"SNAP_STATE_ASKED":       1,
 		"SNAP_STATE_TAKEN":       2,
 		"SNAP_STATE_DELETING":    3,
+		"SNAP_STATE_TOGETHER":    4,
 	}
 )
 
@@ -1173,6 +1176,246 @@ func (x *ProbeReply) GetProblems() []string {
 	return nil
 }
 
+type HoldSnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	DaId          string                 `protobuf:"bytes,3,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	Term          uint64                 `protobuf:"varint,4,opt,name=term,proto3" json:"term,omitempty"`
+	SnapId        string                 `protobuf:"bytes,5,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
+	LimitMs       uint32                 `protobuf:"varint,6,opt,name=limit_ms,json=limitMs,proto3" json:"limit_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldSnapRequest) Reset() {
+	*x = HoldSnapRequest{}
+	mi := &file_v1_agent_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldSnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldSnapRequest) ProtoMessage() {}
+
+func (x *HoldSnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldSnapRequest.ProtoReflect.Descriptor instead.
+func (*HoldSnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *HoldSnapRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *HoldSnapRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *HoldSnapRequest) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *HoldSnapRequest) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *HoldSnapRequest) GetSnapId() string {
+	if x != nil {
+		return x.SnapId
+	}
+	return ""
+}
+
+func (x *HoldSnapRequest) GetLimitMs() uint32 {
+	if x != nil {
+		return x.LimitMs
+	}
+	return 0
+}
+
+type HoldSnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldSnapReply) Reset() {
+	*x = HoldSnapReply{}
+	mi := &file_v1_agent_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldSnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldSnapReply) ProtoMessage() {}
+
+func (x *HoldSnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldSnapReply.ProtoReflect.Descriptor instead.
+func (*HoldSnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+}
+
+type ReleaseSnapRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	NodeId        string                 `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	DaId          string                 `protobuf:"bytes,3,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`
+	SnapId        string                 `protobuf:"bytes,4,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseSnapRequest) Reset() {
+	*x = ReleaseSnapRequest{}
+	mi := &file_v1_agent_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseSnapRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseSnapRequest) ProtoMessage() {}
+
+func (x *ReleaseSnapRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseSnapRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseSnapRequest) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ReleaseSnapRequest) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *ReleaseSnapRequest) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *ReleaseSnapRequest) GetDaId() string {
+	if x != nil {
+		return x.DaId
+	}
+	return ""
+}
+
+func (x *ReleaseSnapRequest) GetSnapId() string {
+	if x != nil {
+		return x.SnapId
+	}
+	return ""
+}
+
+type ReleaseSnapReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	InForce       bool                   `protobuf:"varint,1,opt,name=in_force,json=inForce,proto3" json:"in_force,omitempty"` // I/O was held from the snapshot's moment until now
+	HeldUs        uint64                 `protobuf:"varint,2,opt,name=held_us,json=heldUs,proto3" json:"held_us,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseSnapReply) Reset() {
+	*x = ReleaseSnapReply{}
+	mi := &file_v1_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseSnapReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseSnapReply) ProtoMessage() {}
+
+func (x *ReleaseSnapReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseSnapReply.ProtoReflect.Descriptor instead.
+func (*ReleaseSnapReply) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ReleaseSnapReply) GetInForce() bool {
+	if x != nil {
+		return x.InForce
+	}
+	return false
+}
+
+func (x *ReleaseSnapReply) GetHeldUs() uint64 {
+	if x != nil {
+		return x.HeldUs
+	}
+	return 0
+}
+
 type OrphansRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
@@ -1183,7 +1426,7 @@ type OrphansRequest struct {
 
 func (x *OrphansRequest) Reset() {
 	*x = OrphansRequest{}
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1438,7 @@ func (x *OrphansRequest) String() string {
 func (*OrphansRequest) ProtoMessage() {}
 
 func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[11]
+	mi := &file_v1_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1451,7 @@ func (x *OrphansRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansRequest.ProtoReflect.Descriptor instead.
 func (*OrphansRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{11}
+	return file_v1_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *OrphansRequest) GetClusterId() string {
@@ -1238,7 +1481,7 @@ type OrphansReply struct {
 
 func (x *OrphansReply) Reset() {
 	*x = OrphansReply{}
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1493,7 @@ func (x *OrphansReply) String() string {
 func (*OrphansReply) ProtoMessage() {}
 
 func (x *OrphansReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[12]
+	mi := &file_v1_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1506,7 @@ func (x *OrphansReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrphansReply.ProtoReflect.Descriptor instead.
 func (*OrphansReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{12}
+	return file_v1_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OrphansReply) GetPds() []*PdSpec {
@@ -1299,7 +1542,7 @@ type StandByRequest struct {
 
 func (x *StandByRequest) Reset() {
 	*x = StandByRequest{}
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1554,7 @@ func (x *StandByRequest) String() string {
 func (*StandByRequest) ProtoMessage() {}
 
 func (x *StandByRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[13]
+	mi := &file_v1_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1567,7 @@ func (x *StandByRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByRequest.ProtoReflect.Descriptor instead.
 func (*StandByRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{13}
+	return file_v1_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *StandByRequest) GetClusterId() string {
@@ -1363,7 +1606,7 @@ type StandByReply struct {
 
 func (x *StandByReply) Reset() {
 	*x = StandByReply{}
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1375,7 +1618,7 @@ func (x *StandByReply) String() string {
 func (*StandByReply) ProtoMessage() {}
 
 func (x *StandByReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[14]
+	mi := &file_v1_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1388,7 +1631,7 @@ func (x *StandByReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StandByReply.ProtoReflect.Descriptor instead.
 func (*StandByReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_v1_agent_proto_rawDescGZIP(), []int{18}
 }
 
 type ScrubRequest struct {
@@ -1406,7 +1649,7 @@ type ScrubRequest struct {
 
 func (x *ScrubRequest) Reset() {
 	*x = ScrubRequest{}
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1418,7 +1661,7 @@ func (x *ScrubRequest) String() string {
 func (*ScrubRequest) ProtoMessage() {}
 
 func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[15]
+	mi := &file_v1_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1431,7 +1674,7 @@ func (x *ScrubRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubRequest.ProtoReflect.Descriptor instead.
 func (*ScrubRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_v1_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ScrubRequest) GetClusterId() string {
@@ -1492,7 +1735,7 @@ type ScrubReply struct {
 
 func (x *ScrubReply) Reset() {
 	*x = ScrubReply{}
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1504,7 +1747,7 @@ func (x *ScrubReply) String() string {
 func (*ScrubReply) ProtoMessage() {}
 
 func (x *ScrubReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[16]
+	mi := &file_v1_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1517,7 +1760,7 @@ func (x *ScrubReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ScrubReply.ProtoReflect.Descriptor instead.
 func (*ScrubReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_v1_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ScrubReply) GetProblems() []string {
@@ -1538,7 +1781,7 @@ type SyncReply struct {
 
 func (x *SyncReply) Reset() {
 	*x = SyncReply{}
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1550,7 +1793,7 @@ func (x *SyncReply) String() string {
 func (*SyncReply) ProtoMessage() {}
 
 func (x *SyncReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[17]
+	mi := &file_v1_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1563,7 +1806,7 @@ func (x *SyncReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncReply.ProtoReflect.Descriptor instead.
 func (*SyncReply) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_v1_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SyncReply) GetVersion() uint64 {
@@ -1600,7 +1843,7 @@ type PdCapacity struct {
 
 func (x *PdCapacity) Reset() {
 	*x = PdCapacity{}
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1612,7 +1855,7 @@ func (x *PdCapacity) String() string {
 func (*PdCapacity) ProtoMessage() {}
 
 func (x *PdCapacity) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[18]
+	mi := &file_v1_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1625,7 +1868,7 @@ func (x *PdCapacity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdCapacity.ProtoReflect.Descriptor instead.
 func (*PdCapacity) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_v1_agent_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PdCapacity) GetPdId() string {
@@ -1676,7 +1919,7 @@ type SyncDnRequest struct {
 
 func (x *SyncDnRequest) Reset() {
 	*x = SyncDnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1931,7 @@ func (x *SyncDnRequest) String() string {
 func (*SyncDnRequest) ProtoMessage() {}
 
 func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[19]
+	mi := &file_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1944,7 @@ func (x *SyncDnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncDnRequest.ProtoReflect.Descriptor instead.
 func (*SyncDnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SyncDnRequest) GetClusterId() string {
@@ -1789,7 +2032,7 @@ type VersionMark struct {
 
 func (x *VersionMark) Reset() {
 	*x = VersionMark{}
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2044,7 @@ func (x *VersionMark) String() string {
 func (*VersionMark) ProtoMessage() {}
 
 func (x *VersionMark) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[20]
+	mi := &file_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2057,7 @@ func (x *VersionMark) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMark.ProtoReflect.Descriptor instead.
 func (*VersionMark) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VersionMark) GetVersion() uint64 {
@@ -1845,7 +2088,7 @@ type PdSpec struct {
 
 func (x *PdSpec) Reset() {
 	*x = PdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2100,7 @@ func (x *PdSpec) String() string {
 func (*PdSpec) ProtoMessage() {}
 
 func (x *PdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[21]
+	mi := &file_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2113,7 @@ func (x *PdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PdSpec.ProtoReflect.Descriptor instead.
 func (*PdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PdSpec) GetId() string {
@@ -1940,7 +2183,7 @@ type VdSpec struct {
 
 func (x *VdSpec) Reset() {
 	*x = VdSpec{}
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1952,7 +2195,7 @@ func (x *VdSpec) String() string {
 func (*VdSpec) ProtoMessage() {}
 
 func (x *VdSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[22]
+	mi := &file_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1965,7 +2208,7 @@ func (x *VdSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdSpec.ProtoReflect.Descriptor instead.
 func (*VdSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *VdSpec) GetId() string {
@@ -2069,7 +2312,7 @@ type SyncCnRequest struct {
 
 func (x *SyncCnRequest) Reset() {
 	*x = SyncCnRequest{}
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2324,7 @@ func (x *SyncCnRequest) String() string {
 func (*SyncCnRequest) ProtoMessage() {}
 
 func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[23]
+	mi := &file_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2337,7 @@ func (x *SyncCnRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncCnRequest.ProtoReflect.Descriptor instead.
 func (*SyncCnRequest) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *SyncCnRequest) GetClusterId() string {
@@ -2202,7 +2445,7 @@ type CntlrSpec struct {
 
 func (x *CntlrSpec) Reset() {
 	*x = CntlrSpec{}
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +2457,7 @@ func (x *CntlrSpec) String() string {
 func (*CntlrSpec) ProtoMessage() {}
 
 func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[24]
+	mi := &file_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +2470,7 @@ func (x *CntlrSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CntlrSpec.ProtoReflect.Descriptor instead.
 func (*CntlrSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CntlrSpec) GetId() string {
@@ -2445,7 +2688,7 @@ type CloneSource struct {
 
 func (x *CloneSource) Reset() {
 	*x = CloneSource{}
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2457,7 +2700,7 @@ func (x *CloneSource) String() string {
 func (*CloneSource) ProtoMessage() {}
 
 func (x *CloneSource) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[25]
+	mi := &file_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2470,7 +2713,7 @@ func (x *CloneSource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneSource.ProtoReflect.Descriptor instead.
 func (*CloneSource) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CloneSource) GetName() string {
@@ -2536,7 +2779,7 @@ type CloneState struct {
 
 func (x *CloneState) Reset() {
 	*x = CloneState{}
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2791,7 @@ func (x *CloneState) String() string {
 func (*CloneState) ProtoMessage() {}
 
 func (x *CloneState) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[26]
+	mi := &file_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2804,7 @@ func (x *CloneState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloneState.ProtoReflect.Descriptor instead.
 func (*CloneState) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CloneState) GetDaId() string {
@@ -2613,7 +2856,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +2868,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[27]
+	mi := &file_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +2881,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Limits) GetRwIosPerSec() uint64 {
@@ -2689,7 +2932,7 @@ type SnapSpec struct {
 
 func (x *SnapSpec) Reset() {
 	*x = SnapSpec{}
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2701,7 +2944,7 @@ func (x *SnapSpec) String() string {
 func (*SnapSpec) ProtoMessage() {}
 
 func (x *SnapSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[28]
+	mi := &file_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2714,7 +2957,7 @@ func (x *SnapSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapSpec.ProtoReflect.Descriptor instead.
 func (*SnapSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *SnapSpec) GetId() string {
@@ -2767,7 +3010,7 @@ type GrpSpec struct {
 
 func (x *GrpSpec) Reset() {
 	*x = GrpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +3022,7 @@ func (x *GrpSpec) String() string {
 func (*GrpSpec) ProtoMessage() {}
 
 func (x *GrpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[29]
+	mi := &file_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +3035,7 @@ func (x *GrpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrpSpec.ProtoReflect.Descriptor instead.
 func (*GrpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GrpSpec) GetId() string {
@@ -2860,7 +3103,7 @@ type MirrorSpec struct {
 
 func (x *MirrorSpec) Reset() {
 	*x = MirrorSpec{}
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +3115,7 @@ func (x *MirrorSpec) String() string {
 func (*MirrorSpec) ProtoMessage() {}
 
 func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[30]
+	mi := &file_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3128,7 @@ func (x *MirrorSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MirrorSpec.ProtoReflect.Descriptor instead.
 func (*MirrorSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *MirrorSpec) GetId() string {
@@ -2936,7 +3179,7 @@ type LegSpec struct {
 
 func (x *LegSpec) Reset() {
 	*x = LegSpec{}
-	mi := &file_v1_agent_proto_msgTypes[31]
+	mi := &file_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2948,7 +3191,7 @@ func (x *LegSpec) String() string {
 func (*LegSpec) ProtoMessage() {}
 
 func (x *LegSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[31]
+	mi := &file_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2961,7 +3204,7 @@ func (x *LegSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LegSpec.ProtoReflect.Descriptor instead.
 func (*LegSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *LegSpec) GetVd() *VdTarget {
@@ -2999,7 +3242,7 @@ type VdTarget struct {
 
 func (x *VdTarget) Reset() {
 	*x = VdTarget{}
-	mi := &file_v1_agent_proto_msgTypes[32]
+	mi := &file_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3254,7 @@ func (x *VdTarget) String() string {
 func (*VdTarget) ProtoMessage() {}
 
 func (x *VdTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[32]
+	mi := &file_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3267,7 @@ func (x *VdTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VdTarget.ProtoReflect.Descriptor instead.
 func (*VdTarget) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *VdTarget) GetVdId() string {
@@ -3089,7 +3332,7 @@ type ExpSpec struct {
 
 func (x *ExpSpec) Reset() {
 	*x = ExpSpec{}
-	mi := &file_v1_agent_proto_msgTypes[33]
+	mi := &file_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3101,7 +3344,7 @@ func (x *ExpSpec) String() string {
 func (*ExpSpec) ProtoMessage() {}
 
 func (x *ExpSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_agent_proto_msgTypes[33]
+	mi := &file_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3114,7 +3357,7 @@ func (x *ExpSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExpSpec.ProtoReflect.Descriptor instead.
 func (*ExpSpec) Descriptor() ([]byte, []int) {
-	return file_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExpSpec) GetId() string {
@@ -3310,7 +3553,25 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\taddresses\x18\x03 \x03(\v2\x14.vda.v1.ListenerConfR\taddresses\"(\n" +
 	"\n" +
 	"ProbeReply\x12\x1a\n" +
-	"\bproblems\x18\x01 \x03(\tR\bproblems\"H\n" +
+	"\bproblems\x18\x01 \x03(\tR\bproblems\"\xa6\x01\n" +
+	"\x0fHoldSnapRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x13\n" +
+	"\x05da_id\x18\x03 \x01(\tR\x04daId\x12\x12\n" +
+	"\x04term\x18\x04 \x01(\x04R\x04term\x12\x17\n" +
+	"\asnap_id\x18\x05 \x01(\tR\x06snapId\x12\x19\n" +
+	"\blimit_ms\x18\x06 \x01(\rR\alimitMs\"\x0f\n" +
+	"\rHoldSnapReply\"z\n" +
+	"\x12ReleaseSnapRequest\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x13\n" +
+	"\x05da_id\x18\x03 \x01(\tR\x04daId\x12\x17\n" +
+	"\asnap_id\x18\x04 \x01(\tR\x06snapId\"F\n" +
+	"\x10ReleaseSnapReply\x12\x19\n" +
+	"\bin_force\x18\x01 \x01(\bR\ainForce\x12\x17\n" +
+	"\aheld_us\x18\x02 \x01(\x04R\x06heldUs\"H\n" +
 	"\x0eOrphansRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3502,12 +3763,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\x04R\aversion\x12.\n" +
 	"\x13more_initiator_nqns\x18\v \x03(\tR\x11moreInitiatorNqns\x12\x17\n" +
-	"\asnap_id\x18\x0f \x01(\tR\x06snapId*l\n" +
+	"\asnap_id\x18\x0f \x01(\tR\x06snapId*\x85\x01\n" +
 	"\tSnapState\x12\x1a\n" +
 	"\x16SNAP_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SNAP_STATE_ASKED\x10\x01\x12\x14\n" +
 	"\x10SNAP_STATE_TAKEN\x10\x02\x12\x17\n" +
-	"\x13SNAP_STATE_DELETING\x10\x03*^\n" +
+	"\x13SNAP_STATE_DELETING\x10\x03\x12\x17\n" +
+	"\x13SNAP_STATE_TOGETHER\x10\x04*^\n" +
 	"\fSnapRollback\x12\x1d\n" +
 	"\x19SNAP_ROLLBACK_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13SNAP_ROLLBACK_ASKED\x10\x01\x12\x16\n" +
@@ -3520,14 +3782,16 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\aDnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncDnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
-	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply2\xd2\x02\n" +
+	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply2\xd3\x03\n" +
 	"\aCnAgent\x12=\n" +
 	"\tHeartbeat\x12\x18.vda.v1.HeartbeatRequest\x1a\x16.vda.v1.HeartbeatReply\x120\n" +
 	"\x04Sync\x12\x15.vda.v1.SyncCnRequest\x1a\x11.vda.v1.SyncReply\x127\n" +
 	"\aOrphans\x12\x16.vda.v1.OrphansRequest\x1a\x14.vda.v1.OrphansReply\x121\n" +
 	"\x05Probe\x12\x14.vda.v1.ProbeRequest\x1a\x12.vda.v1.ProbeReply\x127\n" +
 	"\aStandBy\x12\x16.vda.v1.StandByRequest\x1a\x14.vda.v1.StandByReply\x121\n" +
-	"\x05Scrub\x12\x14.vda.v1.ScrubRequest\x1a\x12.vda.v1.ScrubReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"\x05Scrub\x12\x14.vda.v1.ScrubRequest\x1a\x12.vda.v1.ScrubReply\x12:\n" +
+	"\bHoldSnap\x12\x17.vda.v1.HoldSnapRequest\x1a\x15.vda.v1.HoldSnapReply\x12C\n" +
+	"\vReleaseSnap\x12\x1a.vda.v1.ReleaseSnapRequest\x1a\x18.vda.v1.ReleaseSnapReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_agent_proto_rawDescOnce sync.Once
@@ -3542,109 +3806,117 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_v1_agent_proto_goTypes = []any{
-	(SnapState)(0),           // 0: vda.v1.SnapState
-	(SnapRollback)(0),        // 1: vda.v1.SnapRollback
-	(LegRole)(0),             // 2: vda.v1.LegRole
-	(*ListenerConf)(nil),     // 3: vda.v1.ListenerConf
-	(*ObjectState)(nil),      // 4: vda.v1.ObjectState
-	(*HeartbeatRequest)(nil), // 5: vda.v1.HeartbeatRequest
-	(*HeartbeatReply)(nil),   // 6: vda.v1.HeartbeatReply
-	(*SpaceState)(nil),       // 7: vda.v1.SpaceState
-	(*MirrorState)(nil),      // 8: vda.v1.MirrorState
-	(*ScrubState)(nil),       // 9: vda.v1.ScrubState
-	(*LegState)(nil),         // 10: vda.v1.LegState
-	(*Unreached)(nil),        // 11: vda.v1.Unreached
-	(*ProbeRequest)(nil),     // 12: vda.v1.ProbeRequest
-	(*ProbeReply)(nil),       // 13: vda.v1.ProbeReply
-	(*OrphansRequest)(nil),   // 14: vda.v1.OrphansRequest
-	(*OrphansReply)(nil),     // 15: vda.v1.OrphansReply
-	(*StandByRequest)(nil),   // 16: vda.v1.StandByRequest
-	(*StandByReply)(nil),     // 17: vda.v1.StandByReply
-	(*ScrubRequest)(nil),     // 18: vda.v1.ScrubRequest
-	(*ScrubReply)(nil),       // 19: vda.v1.ScrubReply
-	(*SyncReply)(nil),        // 20: vda.v1.SyncReply
-	(*PdCapacity)(nil),       // 21: vda.v1.PdCapacity
-	(*SyncDnRequest)(nil),    // 22: vda.v1.SyncDnRequest
-	(*VersionMark)(nil),      // 23: vda.v1.VersionMark
-	(*PdSpec)(nil),           // 24: vda.v1.PdSpec
-	(*VdSpec)(nil),           // 25: vda.v1.VdSpec
-	(*SyncCnRequest)(nil),    // 26: vda.v1.SyncCnRequest
-	(*CntlrSpec)(nil),        // 27: vda.v1.CntlrSpec
-	(*CloneSource)(nil),      // 28: vda.v1.CloneSource
-	(*CloneState)(nil),       // 29: vda.v1.CloneState
-	(*Limits)(nil),           // 30: vda.v1.Limits
-	(*SnapSpec)(nil),         // 31: vda.v1.SnapSpec
-	(*GrpSpec)(nil),          // 32: vda.v1.GrpSpec
-	(*MirrorSpec)(nil),       // 33: vda.v1.MirrorSpec
-	(*LegSpec)(nil),          // 34: vda.v1.LegSpec
-	(*VdTarget)(nil),         // 35: vda.v1.VdTarget
-	(*ExpSpec)(nil),          // 36: vda.v1.ExpSpec
-	nil,                      // 37: vda.v1.HeartbeatReply.VdEpochsEntry
-	(*ClusterSecurity)(nil),  // 38: vda.v1.ClusterSecurity
+	(SnapState)(0),             // 0: vda.v1.SnapState
+	(SnapRollback)(0),          // 1: vda.v1.SnapRollback
+	(LegRole)(0),               // 2: vda.v1.LegRole
+	(*ListenerConf)(nil),       // 3: vda.v1.ListenerConf
+	(*ObjectState)(nil),        // 4: vda.v1.ObjectState
+	(*HeartbeatRequest)(nil),   // 5: vda.v1.HeartbeatRequest
+	(*HeartbeatReply)(nil),     // 6: vda.v1.HeartbeatReply
+	(*SpaceState)(nil),         // 7: vda.v1.SpaceState
+	(*MirrorState)(nil),        // 8: vda.v1.MirrorState
+	(*ScrubState)(nil),         // 9: vda.v1.ScrubState
+	(*LegState)(nil),           // 10: vda.v1.LegState
+	(*Unreached)(nil),          // 11: vda.v1.Unreached
+	(*ProbeRequest)(nil),       // 12: vda.v1.ProbeRequest
+	(*ProbeReply)(nil),         // 13: vda.v1.ProbeReply
+	(*HoldSnapRequest)(nil),    // 14: vda.v1.HoldSnapRequest
+	(*HoldSnapReply)(nil),      // 15: vda.v1.HoldSnapReply
+	(*ReleaseSnapRequest)(nil), // 16: vda.v1.ReleaseSnapRequest
+	(*ReleaseSnapReply)(nil),   // 17: vda.v1.ReleaseSnapReply
+	(*OrphansRequest)(nil),     // 18: vda.v1.OrphansRequest
+	(*OrphansReply)(nil),       // 19: vda.v1.OrphansReply
+	(*StandByRequest)(nil),     // 20: vda.v1.StandByRequest
+	(*StandByReply)(nil),       // 21: vda.v1.StandByReply
+	(*ScrubRequest)(nil),       // 22: vda.v1.ScrubRequest
+	(*ScrubReply)(nil),         // 23: vda.v1.ScrubReply
+	(*SyncReply)(nil),          // 24: vda.v1.SyncReply
+	(*PdCapacity)(nil),         // 25: vda.v1.PdCapacity
+	(*SyncDnRequest)(nil),      // 26: vda.v1.SyncDnRequest
+	(*VersionMark)(nil),        // 27: vda.v1.VersionMark
+	(*PdSpec)(nil),             // 28: vda.v1.PdSpec
+	(*VdSpec)(nil),             // 29: vda.v1.VdSpec
+	(*SyncCnRequest)(nil),      // 30: vda.v1.SyncCnRequest
+	(*CntlrSpec)(nil),          // 31: vda.v1.CntlrSpec
+	(*CloneSource)(nil),        // 32: vda.v1.CloneSource
+	(*CloneState)(nil),         // 33: vda.v1.CloneState
+	(*Limits)(nil),             // 34: vda.v1.Limits
+	(*SnapSpec)(nil),           // 35: vda.v1.SnapSpec
+	(*GrpSpec)(nil),            // 36: vda.v1.GrpSpec
+	(*MirrorSpec)(nil),         // 37: vda.v1.MirrorSpec
+	(*LegSpec)(nil),            // 38: vda.v1.LegSpec
+	(*VdTarget)(nil),           // 39: vda.v1.VdTarget
+	(*ExpSpec)(nil),            // 40: vda.v1.ExpSpec
+	nil,                        // 41: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),    // 42: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	38, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	42, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
 	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	11, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	37, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	41, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
 	8,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
-	29, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
+	33, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
 	7,  // 7: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
 	10, // 8: vda.v1.MirrorState.legs:type_name -> vda.v1.LegState
 	9,  // 9: vda.v1.MirrorState.scrub:type_name -> vda.v1.ScrubState
 	2,  // 10: vda.v1.LegState.role:type_name -> vda.v1.LegRole
 	3,  // 11: vda.v1.ProbeRequest.addresses:type_name -> vda.v1.ListenerConf
-	24, // 12: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
-	25, // 13: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
-	27, // 14: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
+	28, // 12: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
+	29, // 13: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
+	31, // 14: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
 	4,  // 15: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	21, // 16: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	25, // 16: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
 	3,  // 17: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	24, // 18: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	25, // 19: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	23, // 20: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	28, // 18: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	29, // 19: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	27, // 20: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
 	3,  // 21: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	27, // 22: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	23, // 23: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	32, // 24: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	36, // 25: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	31, // 22: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	27, // 23: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	36, // 24: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	40, // 25: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
 	3,  // 26: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	30, // 27: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	31, // 28: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	28, // 29: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
+	34, // 27: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	35, // 28: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	32, // 29: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
 	3,  // 30: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
 	0,  // 31: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
 	1,  // 32: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	35, // 33: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	33, // 34: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	33, // 35: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	34, // 36: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	35, // 37: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	39, // 33: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	37, // 34: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	37, // 35: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	38, // 36: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	39, // 37: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
 	2,  // 38: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
 	3,  // 39: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
 	5,  // 40: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	22, // 41: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	14, // 42: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	26, // 41: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	18, // 42: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
 	5,  // 43: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	26, // 44: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	14, // 45: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	30, // 44: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	18, // 45: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
 	12, // 46: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	16, // 47: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	18, // 48: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	6,  // 49: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	20, // 50: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	15, // 51: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 52: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	20, // 53: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	15, // 54: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	13, // 55: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	17, // 56: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	19, // 57: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	49, // [49:58] is the sub-list for method output_type
-	40, // [40:49] is the sub-list for method input_type
+	20, // 47: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	22, // 48: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	14, // 49: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	16, // 50: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 51: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 52: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 53: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 54: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 55: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 56: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	13, // 57: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	21, // 58: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	23, // 59: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	15, // 60: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	17, // 61: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	51, // [51:62] is the sub-list for method output_type
+	40, // [40:51] is the sub-list for method input_type
 	40, // [40:40] is the sub-list for extension type_name
 	40, // [40:40] is the sub-list for extension extendee
 	0,  // [0:40] is the sub-list for field type_name
@@ -3662,7 +3934,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   35,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -207,12 +207,14 @@ var DnAgent_ServiceDesc = grpc.ServiceDesc{
 }
 
 const (
-	CnAgent_Heartbeat_FullMethodName = "/vda.v1.CnAgent/Heartbeat"
-	CnAgent_Sync_FullMethodName      = "/vda.v1.CnAgent/Sync"
-	CnAgent_Orphans_FullMethodName   = "/vda.v1.CnAgent/Orphans"
-	CnAgent_Probe_FullMethodName     = "/vda.v1.CnAgent/Probe"
-	CnAgent_StandBy_FullMethodName   = "/vda.v1.CnAgent/StandBy"
-	CnAgent_Scrub_FullMethodName     = "/vda.v1.CnAgent/Scrub"
+	CnAgent_Heartbeat_FullMethodName   = "/vda.v1.CnAgent/Heartbeat"
+	CnAgent_Sync_FullMethodName        = "/vda.v1.CnAgent/Sync"
+	CnAgent_Orphans_FullMethodName     = "/vda.v1.CnAgent/Orphans"
+	CnAgent_Probe_FullMethodName       = "/vda.v1.CnAgent/Probe"
+	CnAgent_StandBy_FullMethodName     = "/vda.v1.CnAgent/StandBy"
+	CnAgent_Scrub_FullMethodName       = "/vda.v1.CnAgent/Scrub"
+	CnAgent_HoldSnap_FullMethodName    = "/vda.v1.CnAgent/HoldSnap"
+	CnAgent_ReleaseSnap_FullMethodName = "/vda.v1.CnAgent/ReleaseSnap"
 )
 
 // CnAgentClient is the client API for CnAgent service.
@@ -234,6 +236,12 @@ type CnAgentClient interface {
 	// Scrub has the primary of an array begin to compare the legs of its mirrors, or end
 	// that. Heartbeats say how far it is. A scrub ends with the primary.
 	Scrub(ctx context.Context, in *ScrubRequest, opts ...grpc.CallOption) (*ScrubReply, error)
+	// HoldSnap has the primary of an array take a snapshot whose state is SNAP_STATE_TOGETHER,
+	// and hold the array's I/O from its moment until ReleaseSnap, for limit_ms at most. After an
+	// error nothing is held.
+	HoldSnap(ctx context.Context, in *HoldSnapRequest, opts ...grpc.CallOption) (*HoldSnapReply, error)
+	// ReleaseSnap ends that, and says whether I/O was held until then.
+	ReleaseSnap(ctx context.Context, in *ReleaseSnapRequest, opts ...grpc.CallOption) (*ReleaseSnapReply, error)
 }
 
 type cnAgentClient struct {
@@ -304,6 +312,26 @@ func (c *cnAgentClient) Scrub(ctx context.Context, in *ScrubRequest, opts ...grp
 	return out, nil
 }
 
+func (c *cnAgentClient) HoldSnap(ctx context.Context, in *HoldSnapRequest, opts ...grpc.CallOption) (*HoldSnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HoldSnapReply)
+	err := c.cc.Invoke(ctx, CnAgent_HoldSnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *cnAgentClient) ReleaseSnap(ctx context.Context, in *ReleaseSnapRequest, opts ...grpc.CallOption) (*ReleaseSnapReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReleaseSnapReply)
+	err := c.cc.Invoke(ctx, CnAgent_ReleaseSnap_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CnAgentServer is the server API for CnAgent service.
 // All implementations must embed UnimplementedCnAgentServer
 // for forward compatibility.
@@ -323,6 +351,12 @@ type CnAgentServer interface {
 	// Scrub has the primary of an array begin to compare the legs of its mirrors, or end
 	// that. Heartbeats say how far it is. A scrub ends with the primary.
 	Scrub(context.Context, *ScrubRequest) (*ScrubReply, error)
+	// HoldSnap has the primary of an array take a snapshot whose state is SNAP_STATE_TOGETHER,
+	// and hold the array's I/O from its moment until ReleaseSnap, for limit_ms at most. After an
+	// error nothing is held.
+	HoldSnap(context.Context, *HoldSnapRequest) (*HoldSnapReply, error)
+	// ReleaseSnap ends that, and says whether I/O was held until then.
+	ReleaseSnap(context.Context, *ReleaseSnapRequest) (*ReleaseSnapReply, error)
 	mustEmbedUnimplementedCnAgentServer()
 }
 
@@ -350,6 +384,12 @@ func (UnimplementedCnAgentServer) StandBy(context.Context, *StandByRequest) (*St
 }
 func (UnimplementedCnAgentServer) Scrub(context.Context, *ScrubRequest) (*ScrubReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Scrub not implemented")
+}
+func (UnimplementedCnAgentServer) HoldSnap(context.Context, *HoldSnapRequest) (*HoldSnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method HoldSnap not implemented")
+}
+func (UnimplementedCnAgentServer) ReleaseSnap(context.Context, *ReleaseSnapRequest) (*ReleaseSnapReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReleaseSnap not implemented")
 }
 func (UnimplementedCnAgentServer) mustEmbedUnimplementedCnAgentServer() {}
 func (UnimplementedCnAgentServer) testEmbeddedByValue()                 {}
@@ -480,6 +520,42 @@ func _CnAgent_Scrub_Handler(srv interface{}, ctx context.Context, dec func(inter
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CnAgent_HoldSnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldSnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CnAgentServer).HoldSnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CnAgent_HoldSnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CnAgentServer).HoldSnap(ctx, req.(*HoldSnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CnAgent_ReleaseSnap_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReleaseSnapRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CnAgentServer).ReleaseSnap(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CnAgent_ReleaseSnap_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CnAgentServer).ReleaseSnap(ctx, req.(*ReleaseSnapRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CnAgent_ServiceDesc is the grpc.ServiceDesc for CnAgent service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -510,6 +586,14 @@ var CnAgent_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Scrub",
 			Handler:    _CnAgent_Scrub_Handler,
+		},
+		{
+			MethodName: "HoldSnap",
+			Handler:    _CnAgent_HoldSnap_Handler,
+		},
+		{
+			MethodName: "ReleaseSnap",
+			Handler:    _CnAgent_ReleaseSnap_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

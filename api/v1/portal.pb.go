@@ -5829,22 +5829,24 @@ func (x *ScrubDaReply) GetDaMsg() *DaMsg {
 }
 
 type SnapMsg struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	SnapId        string                 `protobuf:"bytes,1,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
-	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
-	DaName        string                 `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	DaSize        uint64                 `protobuf:"varint,4,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`         // bytes of the array when it was taken
-	HeldSize      uint64                 `protobuf:"varint,5,opt,name=held_size,json=heldSize,proto3" json:"held_size,omitempty"`   // bytes of the array's physical size that are this snapshot's own
-	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`                          // asked, taken or deleting
-	AskedTime     string                 `protobuf:"bytes,7,opt,name=asked_time,json=askedTime,proto3" json:"asked_time,omitempty"` // RFC 3339
-	TakenTime     string                 `protobuf:"bytes,8,opt,name=taken_time,json=takenTime,proto3" json:"taken_time,omitempty"` // RFC 3339, when it was first known to be taken; "" before
-	Error         bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
-	ErrorMsg      string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
-	ErrorTime     string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
-	ExpNameList   []string               `protobuf:"bytes,12,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"` // through which hosts use it
-	Rollback      string                 `protobuf:"bytes,13,opt,name=rollback,proto3" json:"rollback,omitempty"`                            // "", asked (the array is to be rolled back to it) or done (what was on the array before is being deleted)
-	LabelList     []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`         // KEY=VALUE each, by key
-	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	SnapId      string                 `protobuf:"bytes,1,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
+	SnapName    string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	DaName      string                 `protobuf:"bytes,3,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	DaSize      uint64                 `protobuf:"varint,4,opt,name=da_size,json=daSize,proto3" json:"da_size,omitempty"`         // bytes of the array when it was taken
+	HeldSize    uint64                 `protobuf:"varint,5,opt,name=held_size,json=heldSize,proto3" json:"held_size,omitempty"`   // bytes of the array's physical size that are this snapshot's own
+	State       string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`                          // asked, taken or deleting
+	AskedTime   string                 `protobuf:"bytes,7,opt,name=asked_time,json=askedTime,proto3" json:"asked_time,omitempty"` // RFC 3339
+	TakenTime   string                 `protobuf:"bytes,8,opt,name=taken_time,json=takenTime,proto3" json:"taken_time,omitempty"` // RFC 3339, when it was first known to be taken; "" before
+	Error       bool                   `protobuf:"varint,9,opt,name=error,proto3" json:"error,omitempty"`
+	ErrorMsg    string                 `protobuf:"bytes,10,opt,name=error_msg,json=errorMsg,proto3" json:"error_msg,omitempty"`
+	ErrorTime   string                 `protobuf:"bytes,11,opt,name=error_time,json=errorTime,proto3" json:"error_time,omitempty"`
+	ExpNameList []string               `protobuf:"bytes,12,rep,name=exp_name_list,json=expNameList,proto3" json:"exp_name_list,omitempty"` // through which hosts use it
+	Rollback    string                 `protobuf:"bytes,13,opt,name=rollback,proto3" json:"rollback,omitempty"`                            // "", asked (the array is to be rolled back to it) or done (what was on the array before is being deleted)
+	LabelList   []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`         // KEY=VALUE each, by key
+	Description string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	// The same for snapshots that were taken of several arrays at one instant; "" for others.
+	TogetherId    string `protobuf:"bytes,60,opt,name=together_id,json=togetherId,proto3" json:"together_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5984,12 +5986,21 @@ func (x *SnapMsg) GetDescription() string {
 	return ""
 }
 
+func (x *SnapMsg) GetTogetherId() string {
+	if x != nil {
+		return x.TogetherId
+	}
+	return ""
+}
+
 type CreateSnapRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
-	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
-	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the array, or of several, with commas between: all are snapshotted at one instant,
+	// under the same name.
+	DaName        string   `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName      string   `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	Label         []string `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description   string   `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6055,7 +6066,9 @@ func (x *CreateSnapRequest) GetDescription() string {
 type CreateSnapReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
-	SnapMsg       *SnapMsg               `protobuf:"bytes,2,opt,name=snap_msg,json=snapMsg,proto3" json:"snap_msg,omitempty"`
+	SnapMsg       *SnapMsg               `protobuf:"bytes,2,opt,name=snap_msg,json=snapMsg,proto3" json:"snap_msg,omitempty"`                // of the first array
+	SnapMsgList   []*SnapMsg             `protobuf:"bytes,60,rep,name=snap_msg_list,json=snapMsgList,proto3" json:"snap_msg_list,omitempty"` // of all, when there are several, in the order of da_name
+	PauseUsec     uint64                 `protobuf:"varint,61,opt,name=pause_usec,json=pauseUsec,proto3" json:"pause_usec,omitempty"`        // for how long the I/O of one was held at most, when there are several
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6102,6 +6115,20 @@ func (x *CreateSnapReply) GetSnapMsg() *SnapMsg {
 		return x.SnapMsg
 	}
 	return nil
+}
+
+func (x *CreateSnapReply) GetSnapMsgList() []*SnapMsg {
+	if x != nil {
+		return x.SnapMsgList
+	}
+	return nil
+}
+
+func (x *CreateSnapReply) GetPauseUsec() uint64 {
+	if x != nil {
+		return x.PauseUsec
+	}
+	return 0
 }
 
 type DeleteSnapRequest struct {
@@ -10511,7 +10538,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fScrubDaReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12$\n" +
-	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xb5\x03\n" +
+	"\x06da_msg\x18\x02 \x01(\v2\r.vda.v1.DaMsgR\x05daMsg\"\xd6\x03\n" +
 	"\aSnapMsg\x12\x17\n" +
 	"\asnap_id\x18\x01 \x01(\tR\x06snapId\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x17\n" +
@@ -10532,16 +10559,21 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\brollback\x18\r \x01(\tR\brollback\x12\x1d\n" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"\x81\x01\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\x1f\n" +
+	"\vtogether_id\x18< \x01(\tR\n" +
+	"togetherId\"\x81\x01\n" +
 	"\x11CreateSnapRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"o\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\"\xc3\x01\n" +
 	"\x0fCreateSnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
-	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"I\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\x123\n" +
+	"\rsnap_msg_list\x18< \x03(\v2\x0f.vda.v1.SnapMsgR\vsnapMsgList\x12\x1d\n" +
+	"\n" +
+	"pause_usec\x18= \x01(\x04R\tpauseUsec\"I\n" +
 	"\x11DeleteSnapRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
 	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"C\n" +
@@ -11166,179 +11198,180 @@ var file_v1_portal_proto_depIdxs = []int32{
 	56,  // 74: vda.v1.ScrubDaReply.da_msg:type_name -> vda.v1.DaMsg
 	0,   // 75: vda.v1.CreateSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
 	81,  // 76: vda.v1.CreateSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 77: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 78: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 79: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 80: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 81: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	0,   // 82: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 83: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
-	0,   // 84: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
-	81,  // 85: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
-	95,  // 86: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
-	0,   // 87: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 88: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 89: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 90: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 91: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 92: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 93: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
-	0,   // 94: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
-	94,  // 95: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
-	0,   // 96: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	106, // 97: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
-	0,   // 98: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	106, // 99: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 100: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
-	106, // 101: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
-	0,   // 102: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
-	115, // 103: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
-	116, // 104: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
-	117, // 105: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
-	118, // 106: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
-	119, // 107: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
-	120, // 108: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	141, // 109: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
-	0,   // 110: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 111: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 112: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 113: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 114: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	131, // 115: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
-	0,   // 116: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	134, // 117: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	136, // 118: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 119: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	135, // 120: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	136, // 121: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	135, // 122: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 123: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	141, // 124: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 125: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 126: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 127: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 128: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 129: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 130: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 131: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 132: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 133: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 134: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 135: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 136: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 137: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 138: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 139: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 140: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 141: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	40,  // 142: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	42,  // 143: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	44,  // 144: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	46,  // 145: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	48,  // 146: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	50,  // 147: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	52,  // 148: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
-	54,  // 149: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
-	61,  // 150: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	63,  // 151: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	65,  // 152: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	67,  // 153: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	69,  // 154: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	71,  // 155: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	73,  // 156: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	75,  // 157: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	77,  // 158: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	79,  // 159: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	82,  // 160: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	84,  // 161: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	86,  // 162: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	88,  // 163: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	90,  // 164: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	92,  // 165: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	96,  // 166: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	98,  // 167: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	100, // 168: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	102, // 169: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	104, // 170: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	107, // 171: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	109, // 172: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	111, // 173: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	121, // 174: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
-	123, // 175: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
-	125, // 176: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
-	127, // 177: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
-	129, // 178: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
-	113, // 179: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	132, // 180: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	142, // 181: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	137, // 182: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	139, // 183: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	144, // 184: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 185: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 186: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 187: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 188: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 189: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 190: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 191: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 192: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 193: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 194: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 195: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 196: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 197: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 198: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 199: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 200: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 201: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	41,  // 202: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	43,  // 203: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	45,  // 204: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	47,  // 205: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	49,  // 206: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	51,  // 207: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	53,  // 208: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
-	55,  // 209: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
-	62,  // 210: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	64,  // 211: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	66,  // 212: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	68,  // 213: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	70,  // 214: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	72,  // 215: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	74,  // 216: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	76,  // 217: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	78,  // 218: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	80,  // 219: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	83,  // 220: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	85,  // 221: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	87,  // 222: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	89,  // 223: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	91,  // 224: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	93,  // 225: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	97,  // 226: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	99,  // 227: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	101, // 228: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	103, // 229: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	105, // 230: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	108, // 231: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	110, // 232: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	112, // 233: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	122, // 234: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
-	124, // 235: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
-	126, // 236: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
-	128, // 237: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
-	130, // 238: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
-	114, // 239: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	133, // 240: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	143, // 241: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	138, // 242: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	140, // 243: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	145, // 244: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	185, // [185:245] is the sub-list for method output_type
-	125, // [125:185] is the sub-list for method input_type
-	125, // [125:125] is the sub-list for extension type_name
-	125, // [125:125] is the sub-list for extension extendee
-	0,   // [0:125] is the sub-list for field type_name
+	81,  // 77: vda.v1.CreateSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 78: vda.v1.DeleteSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 79: vda.v1.RollbackSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 80: vda.v1.RollbackSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 81: vda.v1.ModifySnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 82: vda.v1.ModifySnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	0,   // 83: vda.v1.ListSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 84: vda.v1.ListSnapReply.snap_msg_list:type_name -> vda.v1.SnapMsg
+	0,   // 85: vda.v1.GetSnapReply.reply_info:type_name -> vda.v1.ReplyInfo
+	81,  // 86: vda.v1.GetSnapReply.snap_msg:type_name -> vda.v1.SnapMsg
+	95,  // 87: vda.v1.ExpMsg.es_msg_list:type_name -> vda.v1.EsMsg
+	0,   // 88: vda.v1.CreateExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 89: vda.v1.CreateExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 90: vda.v1.DeleteExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 91: vda.v1.ModifyExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 92: vda.v1.ModifyExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 93: vda.v1.ListExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 94: vda.v1.ListExpReply.exp_msg_list:type_name -> vda.v1.ExpMsg
+	0,   // 95: vda.v1.GetExpReply.reply_info:type_name -> vda.v1.ReplyInfo
+	94,  // 96: vda.v1.GetExpReply.exp_msg:type_name -> vda.v1.ExpMsg
+	0,   // 97: vda.v1.ListOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	106, // 98: vda.v1.ListOrphanReply.orphan_msg_list:type_name -> vda.v1.OrphanMsg
+	0,   // 99: vda.v1.AdoptOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	106, // 100: vda.v1.AdoptOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 101: vda.v1.DeleteOrphanReply.reply_info:type_name -> vda.v1.ReplyInfo
+	106, // 102: vda.v1.DeleteOrphanReply.orphan_msg:type_name -> vda.v1.OrphanMsg
+	0,   // 103: vda.v1.GetStatusReply.reply_info:type_name -> vda.v1.ReplyInfo
+	115, // 104: vda.v1.GetStatusReply.status_msg:type_name -> vda.v1.StatusMsg
+	116, // 105: vda.v1.StatusMsg.node_count_msg_list:type_name -> vda.v1.NodeCountMsg
+	117, // 106: vda.v1.StatusMsg.capacity_msg_list:type_name -> vda.v1.CapacityMsg
+	118, // 107: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
+	119, // 108: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
+	120, // 109: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
+	141, // 110: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	0,   // 111: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 112: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 113: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 114: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 115: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	131, // 116: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
+	0,   // 117: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	134, // 118: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	136, // 119: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 120: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	135, // 121: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	136, // 122: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	135, // 123: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 124: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	141, // 125: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 126: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 127: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 128: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 129: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 130: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 131: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 132: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 133: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 134: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 135: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 136: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 137: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 138: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 139: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 140: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 141: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 142: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	40,  // 143: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	42,  // 144: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	44,  // 145: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	46,  // 146: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	48,  // 147: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	50,  // 148: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	52,  // 149: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
+	54,  // 150: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
+	61,  // 151: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	63,  // 152: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	65,  // 153: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	67,  // 154: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	69,  // 155: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	71,  // 156: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	73,  // 157: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	75,  // 158: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	77,  // 159: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	79,  // 160: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	82,  // 161: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	84,  // 162: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	86,  // 163: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	88,  // 164: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	90,  // 165: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	92,  // 166: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	96,  // 167: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	98,  // 168: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	100, // 169: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	102, // 170: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	104, // 171: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	107, // 172: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	109, // 173: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	111, // 174: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	121, // 175: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	123, // 176: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
+	125, // 177: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
+	127, // 178: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
+	129, // 179: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
+	113, // 180: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	132, // 181: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	142, // 182: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	137, // 183: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	139, // 184: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	144, // 185: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 186: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 187: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 188: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 189: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 190: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 191: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 192: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 193: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 194: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 195: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 196: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 197: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 198: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 199: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 200: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 201: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 202: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	41,  // 203: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	43,  // 204: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	45,  // 205: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	47,  // 206: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	49,  // 207: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	51,  // 208: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	53,  // 209: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
+	55,  // 210: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
+	62,  // 211: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	64,  // 212: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	66,  // 213: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	68,  // 214: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	70,  // 215: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	72,  // 216: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	74,  // 217: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	76,  // 218: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	78,  // 219: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	80,  // 220: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	83,  // 221: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	85,  // 222: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	87,  // 223: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	89,  // 224: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	91,  // 225: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	93,  // 226: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	97,  // 227: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	99,  // 228: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	101, // 229: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	103, // 230: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	105, // 231: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	108, // 232: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	110, // 233: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	112, // 234: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	122, // 235: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	124, // 236: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
+	126, // 237: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
+	128, // 238: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
+	130, // 239: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
+	114, // 240: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	133, // 241: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	143, // 242: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	138, // 243: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	140, // 244: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	145, // 245: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	186, // [186:246] is the sub-list for method output_type
+	126, // [126:186] is the sub-list for method input_type
+	126, // [126:126] is the sub-list for extension type_name
+	126, // [126:126] is the sub-list for extension extendee
+	0,   // [0:126] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }

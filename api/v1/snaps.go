@@ -33,6 +33,8 @@ func NewSnapState(s vda.SnapState) SnapState {
 		return SnapState_SNAP_STATE_ASKED
 	case vda.SnapTaken:
 		return SnapState_SNAP_STATE_TAKEN
+	case vda.SnapTogether:
+		return SnapState_SNAP_STATE_TOGETHER
 	case vda.SnapDeleting:
 		return SnapState_SNAP_STATE_DELETING
 	}

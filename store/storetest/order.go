@@ -145,6 +145,14 @@ func (r *Recorder) CloneExps() ([]vda.Exp, error) {
 	return rows, err
 }
 
+func (r *Recorder) TogetherSnaps() ([]vda.Snap, error) {
+	rows, err := r.Tx.TogetherSnaps()
+	for i := range rows {
+		r.guard("TogetherSnaps", rows[i].DAID)
+	}
+	return rows, err
+}
+
 func (r *Recorder) CloneSnaps() ([]vda.Snap, error) {
 	rows, err := r.Tx.CloneSnaps()
 	for i := range rows {

@@ -10,18 +10,24 @@ import (
 func newSnap(da *vda.DA) *vda.Snap {
 	id := store.NewID()
 	return &vda.Snap{ID: id, DAID: da.ID, Name: "snap-" + id, State: vda.SnapAsked,
-		Size: 1 << 40, Held: 1 << 20, Asked: noon, Taken: noon, Rollback: vda.RollbackAsked,
+		Size: 1 << 40, Held: 1 << 20, Asked: noon, Taken: noon, Rollback: vda.RollbackAsked, Together: store.NewID(),
 		Health: vda.Health{Error: true, Msg: "new", Since: noon}}
 }
 
 func testSnap(t *testing.T, s *suite) {
 	c := s.newCluster(t)
 	older, snap := newSnap(c.da), newSnap(c.da)
+	snap.State = vda.SnapTogether
 	s.update(t, func(tx store.Tx) error {
 		if err := tx.InsertSnap(older); err != nil {
 			return err
 		}
 		return tx.InsertSnap(snap)
+	})
+	s.view(t, func(tx store.Reader) error {
+		rows, err := tx.TogetherSnaps()
+		same(t, "together", rows, []vda.Snap{*snap})
+		return err
 	})
 	s.refused(t, vda.AlreadyExists, func(tx store.Tx) error {
 		again := newSnap(c.da)

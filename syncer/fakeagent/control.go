@@ -90,6 +90,18 @@ func (a *Agent) Snaps() (now, taken int) {
 	return now, taken
 }
 
+// FailHolds has holds of I/O refused, "" not any more; ended has them end before they are
+// released.
+func (a *Agent) FailHolds(why string, ended bool) {
+	a.locked(func() { a.set.holdFails, a.set.holdsEnd = why, ended })
+}
+
+// Holds returns of how many arrays I/O is held.
+func (a *Agent) Holds() (n int) {
+	a.locked(func() { n = len(a.set.holds) })
+	return n
+}
+
 // RolledBack returns how often an array was rolled back.
 func (a *Agent) RolledBack() (n int) {
 	a.locked(func() { n = a.set.rolled })

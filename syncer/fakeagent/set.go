@@ -60,6 +60,9 @@ type set struct {
 	errs      map[string]string // by id
 	snaps     map[string]bool   // snapshots that are on media, by id
 	taken     int               // how often one was taken
+	holds     map[string]bool   // snapshots for which I/O is held
+	holdFails string            // what asks for a hold is answered with
+	holdsEnd  bool              // by themselves, before they are released
 	rolled    int               // how often an array was rolled back
 	lazy      bool              // it says nothing of groups that are joining
 	snapError string            // of every snapshot
@@ -74,7 +77,7 @@ func (s *set) reset() {
 	s.cluster, s.node, s.version, s.mark = "", "", 0, ""
 	s.terms, s.objects, s.orphans = map[string]uint64{}, map[string]object{}, map[string]object{}
 	s.errs, s.done, s.epochs = map[string]string{}, map[string]bool{}, map[string]uint64{}
-	s.snaps = map[string]bool{}
+	s.snaps, s.holds = map[string]bool{}, map[string]bool{}
 }
 
 // vacant reports that there is nothing left to do for any object.
@@ -248,7 +251,7 @@ func (s *set) snapshot(snap *apiv1.SnapSpec) *apiv1.ObjectState {
 	if s.snapError != "" && !deleting && !st.Error {
 		st.Error, st.ErrorMsg, st.Gone = true, s.snapError, false
 	}
-	if st.Error {
+	if st.Error || snap.State == apiv1.SnapState_SNAP_STATE_TOGETHER {
 		return st
 	}
 	if deleting {

@@ -1,0 +1,5 @@
+-- +goose Up
+ALTER TABLE vda_snap ADD COLUMN together TEXT NOT NULL DEFAULT '';
+
+-- +goose Down
+ALTER TABLE vda_snap DROP COLUMN together;

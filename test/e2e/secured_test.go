@@ -108,7 +108,8 @@ func (r *rack) demandKeys(create string) {
 func (r *rack) refusedWithoutKey(nqn string) {
 	r.t.Helper()
 	const own = "nqn.2016-06.io.spdk:host1"
-	other := "nvme connect -t tcp -n " + nqn + " -a 192.168.0.16 -s 4430 --hostnqn " + own + " --dhchap-secret='" + r.secrets.hosts["host0"] + "'"
+	other := "nvme connect -t tcp -n " + nqn + " -a 192.168.0.16 -s 4430 --hostnqn " + own +
+		" --dhchap-secret='" + r.secrets.hosts["host0"] + "'"
 	if res := r.try("host1", other); res.Code == 0 {
 		r.t.Fatal("host1 got in by another host's key")
 	}

@@ -24,7 +24,8 @@ import (
 // limits let a few hundred portals and monitors in. A node has few calls under
 // way at once: heartbeats of some milliseconds, and one sync at a time per
 // portal or monitor.
-var limits = rpc.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512}
+var limits = rpc.Limits{Message: rpc.MaxAgentMessage, Memory: 128 << 20, Streams: 16, Calls: 64, Conns: 512,
+	First: []string{"Heartbeat", "Probe"}}
 
 // identityDir is the folder in Config.StateDir with who the agent is.
 const identityDir = "tls"

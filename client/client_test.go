@@ -12,9 +12,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -251,6 +253,40 @@ func TestRefusedForLong(t *testing.T) {
 			t.Errorf("%v after %v", err, took)
 		}
 	})
+}
+
+// TestBusyPortal: a call that a portal refuses as it has too much to do is made again, also
+// one that changes something, when the portal says; not when the time would be up by then.
+func TestBusyPortal(t *testing.T) {
+	const after = 300 * time.Millisecond
+	refusal := func(after time.Duration) error {
+		s, err := status.New(codes.ResourceExhausted, "256 calls are under way, which is the limit; try again in a second").
+			WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(after)})
+		if err != nil {
+			t.Error(err)
+		}
+		return s.Err()
+	}
+	s := &server{err: func(n int64) error {
+		if n <= 2 {
+			return refusal(after)
+		}
+		return nil
+	}}
+	addr, _ := s.serve(t)
+	begin := time.Now()
+	if _, err := dial(t, time.Minute, addr).DeleteDa(t.Context(), &apiv1.DeleteDaRequest{DaName: "da0"}); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took < 2*after || s.calls.Load() != 3 {
+		t.Errorf("%d calls in %v, the portal said twice to come again after %v", s.calls.Load(), took, after)
+	}
+	always := &server{err: func(int64) error { return refusal(time.Hour) }}
+	addr, _ = always.serve(t)
+	_, err := dial(t, time.Minute, addr).ListDn(t.Context(), nil)
+	if err == nil || !strings.Contains(err.Error(), "calls are under way, which is the limit; try again") {
+		t.Errorf("a portal that is busy for too long: %v", err)
+	}
 }
 
 // TestErrors: a real portal's refusals say what, on what, and which field.

@@ -14,10 +14,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/virtual-disk-array/vda/reason"
+	"github.com/virtual-disk-array/vda/rpc"
 )
 
 // A call is made again as long as its deadline allows, where that is safe: when
-// the request cannot have reached a portal, and when it only asks. A portal that
+// the request cannot have reached a portal, or no portal has looked at it because it had
+// too much to do, and when it only asks. A portal that
 // is restarted, or a proxy before it, refuses or resets a connection for a
 // moment.
 const (
@@ -91,10 +93,15 @@ func (c *Client) retry(ctx context.Context, what call, try func(portal) (sent bo
 		if err == nil {
 			return nil
 		}
-		if status.Code(err) != codes.Unavailable || replied(err) != nil || !what.repeatable && sent {
+		after, busy := rpc.RetryAfter(err) // busy: no portal has looked at it
+		if replied(err) != nil || !busy && (status.Code(err) != codes.Unavailable || !what.repeatable && sent) {
 			return c.failure(ctx, what, p, sent, err)
 		}
-		patience = max(patience, patienceWith(sent, err))
+		if busy {
+			patience, pause = forever, max(pause, after)
+		} else {
+			patience = max(patience, patienceWith(sent, err))
+		}
 		c.current.CompareAndSwap(at, (at+1)%uint32(len(c.portals)))
 		if failed%len(c.portals) != 0 {
 			continue
@@ -106,6 +113,9 @@ func (c *Client) retry(ctx context.Context, what call, try func(portal) (sent bo
 			return c.failure(ctx, what, p, sent, err)
 		}
 		patience = 0
+		if end, limited := ctx.Deadline(); busy && limited && time.Until(end) < pause {
+			return c.failure(ctx, what, p, sent, err)
+		}
 		wait := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():

@@ -185,7 +185,7 @@ func (n *node) beat(ctx context.Context) Beat {
 		switch st.Code() {
 		case codes.Unavailable:
 			b.Answered, b.Refused = false, refused(st.Message(), heldUp)
-		case codes.DeadlineExceeded, codes.Canceled:
+		case codes.DeadlineExceeded, codes.Canceled, codes.ResourceExhausted: // the last: it is too busy
 			b.Answered = false
 		}
 		b.HeardBy = n.heardBy()

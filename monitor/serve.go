@@ -14,7 +14,7 @@ import (
 
 // limits of what clients can make a monitor hold: other monitors tell what they
 // hear of nodes, some bytes per node.
-var limits = rpc.Limits{Message: 4 << 20, Streams: 64}
+var limits = rpc.Limits{Message: 4 << 20, Streams: 64, First: []string{"Hear"}}
 
 var errNotReady = errors.New("the database does not answer")
 

@@ -116,7 +116,7 @@ type Server struct {
 }
 
 // limits of what clients can make the portal hold.
-var limits = rpc.Limits{Message: maxRequest, Reply: maxReply, Streams: 256, Calls: 256}
+var limits = rpc.Limits{Message: maxRequest, Reply: maxReply, Streams: 256, Calls: 256, First: []string{"GetStatus"}}
 
 // maxReply bounds a reply, bytes: a list of maxLimit rows is well below, and it
 // is what gRPC clients take unless told otherwise.

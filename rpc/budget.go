@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
@@ -74,8 +73,7 @@ func (b *budget) take(ctx context.Context, peer string, bytes int64, small bool)
 		return status.FromContextError(err).Err()
 	}
 	b.met(true)
-	return status.Errorf(codes.ResourceExhausted,
-		"the requests under way take as much memory as the limit of %d bytes lets them; try again in a second", b.total)
+	return busy("the requests under way take as much memory as the limit of %d bytes lets them", b.total)
 }
 
 // withdraw gives c up.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"path"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,7 +26,10 @@ type Limits struct {
 	Reply   int // longest reply, in bytes; default as Message
 	Streams int // calls under way per connection; default 64
 	Calls   int // calls under way on all connections, health aside; default 512. One address may have three quarters
-	Conns   int // connections; default 1024. Never more than half of the process's descriptors
+	// First are methods, such as "Heartbeat", that are taken when Calls are under way, as
+	// many again: on them it hangs whether others may be.
+	First []string
+	Conns int // connections; default 1024. Never more than half of the process's descriptors
 	// Memory bounds the bytes that the requests of all connections take, those
 	// being received and those that handlers have, decoded. Default 64 MiB.
 	Memory int64
@@ -164,7 +169,7 @@ func (g *guard) admit(ctx context.Context, info *tap.Info) (context.Context, err
 // call is a new call of method, whose connection's context ctx is.
 func (g *guard) call(ctx context.Context, method string) *call {
 	// Calls of the health service last as long as their connection.
-	c := &call{g: g, watch: strings.HasPrefix(method, "/grpc.health.")}
+	c := &call{g: g, watch: strings.HasPrefix(method, "/grpc.health."), first: slices.Contains(g.limits.First, path.Base(method))}
 	if c.conn, _ = ctx.Value(connKey{}).(*guardedConn); c.conn != nil {
 		c.peer, _, _ = net.SplitHostPort(c.conn.RemoteAddr().String())
 	}
@@ -178,17 +183,20 @@ func (g *guard) begin(c *call) error {
 	if c.watch {
 		return g.beginWatch(c)
 	}
-	share := g.limits.Calls - g.limits.Calls/4
+	most := g.limits.Calls
+	if c.first {
+		most *= 2
+	}
+	share := most - most/4
 	switch {
-	case g.calls >= g.limits.Calls:
+	case g.calls >= most:
 		g.counts.RefusedCalls++
-		g.say("calls", "calls are refused: as many as the limit are under way", "limit", g.limits.Calls)
-		return status.Errorf(codes.ResourceExhausted, "%d calls are under way, which is the limit; try again in a second", g.limits.Calls)
+		g.say("calls", "calls are refused: as many as the limit are under way", "limit", most)
+		return busy("%d calls are under way, which is the limit", most)
 	case g.peers[c.peer] >= share:
 		g.counts.RefusedCalls++
 		g.say("share", "calls are refused: as many as the limit are under way from one address", "address", c.peer, "limit", share)
-		return status.Errorf(codes.ResourceExhausted,
-			"%d calls from %s are under way, which is the limit for one address; try again in a second", share, c.peer)
+		return busy("%d calls from %s are under way, which is the limit for one address", share, c.peer)
 	}
 	g.calls++
 	g.peers[c.peer]++

@@ -169,7 +169,7 @@ func TestIdleConnectionsShutNobodyOut(t *testing.T) {
 func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 	for name, shared := range map[string]bool{"alone": false, "shared": true} {
 		t.Run(name, func(t *testing.T) {
-			s := serveGuarded(t, Limits{Message: 1 << 20, Calls: 2}, shared)
+			s := serveGuarded(t, Limits{Message: 1 << 20, Calls: 2, First: []string{"List"}}, shared)
 			c := s.client(t)
 			waited := make(chan error, 2)
 			for range 2 {
@@ -178,6 +178,11 @@ func TestCallsBeyondTheLimitAreRefused(t *testing.T) {
 			}
 			if err := invokeGuarded(t, c, "Echo", 1); status.Code(err) != codes.ResourceExhausted {
 				t.Errorf("a third call: %v, want RESOURCE_EXHAUSTED", err)
+			} else if after, ok := RetryAfter(err); !ok || after < comeAgain/2 || after > 2*comeAgain {
+				t.Errorf("a third call is not told when to come again: %v, %v", after, err)
+			}
+			if err := invokeGuarded(t, c, "List", 1); status.Code(err) == codes.ResourceExhausted {
+				t.Errorf("a method that goes first: %v", err)
 			}
 			close(s.release)
 			for range 2 {

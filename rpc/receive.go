@@ -76,6 +76,7 @@ type call struct {
 	conn  *guardedConn // nil when it is not known
 	peer  string       // address
 	watch bool         // is of the health service
+	first bool         // is of Limits.First
 
 	mu      sync.Mutex
 	held    int64

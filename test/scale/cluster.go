@@ -178,8 +178,8 @@ func (c *cluster) until(what string, fn func() bool) time.Duration {
 	c.Helper()
 	begin := time.Now()
 	for !fn() {
-		if time.Since(begin) > 5*time.Minute {
-			c.Fatalf("%s: not within 5 minutes", what)
+		if time.Since(begin) > 15*time.Minute {
+			c.Fatalf("%s: not within 15 minutes", what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

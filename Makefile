@@ -47,6 +47,9 @@ csi: dist ## the CSI driver on loop devices, and on a Linux host's kernel: mount
 	go test -tags e2e -count=1 -timeout 5m -v ./csi/linux
 	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestCSI$$' ./test/e2e
 
+charts: ## the Helm charts and the examples for Kubernetes: lint, templates, and all of it against Kubernetes' types
+	go -C test/helm test -count=1 -timeout 10m ./...
+
 rounds: ## ROUNDS= (100) rounds of snapshot, writes, failover, rollback and comparison, and the pause of snapshots
 	SNAPSHOT_ROUNDS=$(or $(ROUNDS),100) go test -tags rounds ./agent/cn -run 'TestRounds|TestSnapshotPause' -count=1 -v -timeout 60m
 
@@ -97,4 +100,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help rounds build dist packages images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help charts rounds build dist packages images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean

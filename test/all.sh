@@ -86,6 +86,7 @@ if command -v rpm >/dev/null && command -v dpkg-deb >/dev/null && command -v sys
 else
   unable "packages: deb, rpm, units" "needs dpkg-deb, rpm and systemd-analyze"
 fi
+stage "charts: Helm, examples for Kubernetes" make --no-print-directory charts
 if command -v chromium >/dev/null && command -v npm >/dev/null; then
   stage "pages in a browser" make --no-print-directory browser
 else

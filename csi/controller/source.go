@@ -17,7 +17,7 @@ type source struct {
 	array  *array
 	snap   string
 	size   uint64 // bytes
-	absent error  // there is none of that id
+	absent error  // why it is not there
 }
 
 // sourceOf looks for what a request says a volume is to begin with. One that is not there

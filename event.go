@@ -101,7 +101,8 @@ var EventKinds = []struct {
 	Means    string
 }{
 	{EventChange, SeverityInfo, "A user's request has changed something. `method`, `user`, `peer` and `req_id` say by whom."},
-	{EventRefused, SeverityWarning, "A user's request for a change failed or was refused; `code` is the reply's, `text` its message. " +
+	{EventRefused, SeverityWarning, "A user's request for a change failed or was refused, or any request of somebody who may not " +
+		"make it; `code` is the reply's, `text` its message. " +
 		"The same refusal to the same user and address is recorded once per minute."},
 	{EventNodeDown, SeverityError, "A dn or cn does not answer, or cannot do its work."},
 	{EventNodeUp, SeverityInfo, "It can again; `took_ms` is for how long it could not."},

@@ -26,6 +26,7 @@ import (
 // audit is what becomes of a request. A nil one records nothing.
 type audit struct {
 	event vda.Event
+	reads bool // the request changes nothing: it is recorded when its caller may not make it
 
 	mu   sync.Mutex
 	done bool // the change is recorded
@@ -46,12 +47,15 @@ func changes(method string) bool {
 // beginAudit has the events of a request say who caused them.
 func beginAudit(ctx context.Context, method string, req any) (context.Context, *audit) {
 	m, ok := req.(proto.Message)
-	if !ok || !changes(method) {
+	if !ok {
 		return ctx, nil
 	}
-	a := &audit{event: vda.Event{Kind: vda.EventChange, Text: requestText(m),
+	a := &audit{reads: !changes(method), event: vda.Event{Kind: vda.EventChange, Text: requestText(m),
 		Caller: vda.Caller{Method: method, Peer: rpc.CallOf(ctx).Peer, ReqID: rpc.RequestID(ctx)}}}
 	a.event.Object, a.event.Parent, a.event.Name = objectOf(method, m)
+	if a.reads { // it causes no event but that it was refused
+		return context.WithValue(ctx, auditKey{}, a), a
+	}
 	return context.WithValue(store.WithCaller(ctx, &a.event.Caller), auditKey{}, a), a
 }
 
@@ -99,8 +103,15 @@ func (s *Server) audit(ctx context.Context, a *audit, reply *apiv1.ReplyInfo) {
 	}
 	e := a.event
 	switch code := replyCode(reply.ReplyCode); {
-	case code == codeSuccess && a.recorded(), code == codeIdentical, code == codeDatabase:
-		return // it is, or nothing was changed, or nothing can be written
+	case a.reads && code != codeForbidden && code != codeUnknownCaller, code == codeIdentical:
+		return // nothing was changed
+	case code == codeSuccess && a.recorded():
+		s.cfg.AuditLog.Write(&e)
+		return
+	case code == codeDatabase: // nothing can be recorded
+		e.Kind, e.Code, e.Text = vda.EventRefused, uint32(code), reply.ReplyMsg+" ("+e.Text+")"
+		s.cfg.AuditLog.Write(&e)
+		return
 	case code != codeSuccess:
 		e.Kind, e.Code = vda.EventRefused, uint32(code)
 		e.Text = reply.ReplyMsg + " (" + e.Text + ")"
@@ -108,6 +119,7 @@ func (s *Server) audit(ctx context.Context, a *audit, reply *apiv1.ReplyInfo) {
 			return
 		}
 	}
+	s.cfg.AuditLog.Write(&e)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
 	defer cancel()
 	if err := s.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.Record(e) }); err != nil {

@@ -40,6 +40,8 @@ type Main struct {
 	WebTokenFile string
 	// NoWeb serves neither pages nor REST.
 	NoWeb bool
+	// AuditFile and AuditSyslog are where OpenAuditLog writes to.
+	AuditFile, AuditSyslog string
 	// WebCert and WebKey are the files of a certificate that browsers know; "": they get the
 	// portal's own.
 	WebCert, WebKey string
@@ -76,6 +78,10 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 		"how long a reply waits for nodes; vda_monitor finishes what takes longer")
 	fs.StringVar(&m.WebTokenFile, "web-token-file", "",
 		"file with the token for web pages and REST in its first line, the same for all portals; without it each makes one, and prints it")
+	fs.StringVar(&m.AuditFile, "audit-file", "", "`FILE` to which what users change here, or are refused, is appended, a line of JSON each; "+
+		"made with mode 0600, and again when it was moved away; the cluster has the events as well, see vda_cli audit list")
+	fs.StringVar(&m.AuditSyslog, "audit-syslog", "", "`PLACE` of a syslog that gets the same lines (authpriv): local, udp://HOST:PORT or "+
+		"tcp://HOST:PORT")
 	fs.StringVar(&m.WebCert, "web-cert", "", "`FILE` with a certificate that names the portal's host, and those between it and its CA, in PEM, "+
 		"for browsers and REST over TLS; read again when it changes (default the portal's own, which browsers do not know)")
 	fs.StringVar(&m.WebKey, "web-key", "", "`FILE` with the key of --web-cert, in PEM, mode 0600")
@@ -118,6 +124,17 @@ func (m Main) Run(ctx context.Context) error {
 		return err
 	}
 	defer lis.Close()
+	audit, err := OpenAuditLog(m.AuditFile, m.AuditSyslog, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
+		defer cancel()
+		if err := audit.Close(late); err != nil {
+			log.Error("the audit has not been written to its end", "err", err)
+		}
+	}()
 	events := syncer.NewEventMetrics()
 	db, err := store.Open(ctx, m.DatabaseURI, store.OnEvent(events.Count))
 	if err != nil {
@@ -133,7 +150,7 @@ func (m Main) Run(ctx context.Context) error {
 		return err
 	}
 	s, err := New(Config{Store: db, Syncer: sy, Failover: sy, Programs: pool, Events: events, Identity: id, CA: ca, Log: log,
-		SyncTimeout: m.SyncTimeout, WebToken: token, WebCertificate: cert})
+		SyncTimeout: m.SyncTimeout, WebToken: token, WebCertificate: cert, AuditLog: audit})
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,9 @@ type Config struct {
 	// no pages and no REST.
 	WebToken string
 
+	// AuditLog gets what users changed, or were refused, at this portal; nil: nothing does.
+	AuditLog *AuditLog
+
 	// WebCertificate is what browsers and programs that speak HTTP get in place of Identity's,
 	// when there is TLS; nil: the same.
 	WebCertificate *pki.WebCertificate

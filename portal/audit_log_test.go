@@ -1,0 +1,118 @@
+package portal_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
+	"github.com/virtual-disk-array/vda/portal"
+)
+
+// TestAuditLog: each change, and each call of somebody who may not make it, is in the file and
+// at the syslog, with who, from where and what, and without passwords; also after the file
+// was moved away. It is nobody's but its owner's.
+func TestAuditLog(t *testing.T) {
+	t.Parallel()
+	ctx, file := context.Background(), filepath.Join(t.TempDir(), "audit.log")
+	syslog, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syslog.Close()
+	audit, err := portal.OpenAuditLog(file, "udp://"+syslog.LocalAddr().String(), slog.New(slog.NewTextHandler(io.Discard, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := secured(t, func(cfg *portal.Config) { cfg.AuditLog = audit })
+	root, bob := f.user("root", "admin"), f.user("bob", "viewer")
+	create := func(name string) {
+		t.Helper()
+		if _, err := root.CreateUser(ctx, &apiv1.CreateUserRequest{UserName: name, Role: "viewer", Password: word}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// has waits for a line with all words, which the writer brings soon.
+	has := func(words ...string) {
+		t.Helper()
+		for {
+			text, err := os.ReadFile(file)
+			if err != nil && !os.IsNotExist(err) {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(text), "horse") {
+				t.Fatalf("a password is in the audit: %s", text)
+			}
+		line:
+			for line := range strings.Lines(string(text)) {
+				for _, w := range words {
+					if !strings.Contains(line, w) {
+						continue line
+					}
+				}
+				return
+			}
+			select {
+			case <-t.Context().Done():
+				t.Fatalf("no line has %q: %s", words, text)
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	}
+	create("ann")
+	has(`"kind":"change"`, `"method":"CreateUser"`, `"user":"root"`, `"peer":"127.0.0.1:`, "user_name=ann")
+	if fi, err := os.Stat(file); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v, %v", fi.Mode(), err)
+	}
+	for range 1000 { // the first line that came over UDP
+		b := make([]byte, 64<<10)
+		n, _, err := syslog.ReadFrom(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b[:n]), `"method":"CreateUser"`) {
+			break
+		}
+	}
+	if _, err := bob.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da7"}); err == nil {
+		t.Fatal("a viewer deletes")
+	}
+	has(`"kind":"change_refused"`, `"method":"DeleteDa"`, `"user":"bob"`, `"name":"da7"`, "may not call DeleteDa")
+	if _, err := bob.ListUser(ctx, &apiv1.ListUserRequest{}); err == nil {
+		t.Fatal("a viewer lists users")
+	}
+	has(`"kind":"change_refused"`, `"method":"ListUser"`, `"user":"bob"`)
+	if _, err := f.nobody().ListDa(ctx, &apiv1.ListDaRequest{}); err == nil {
+		t.Fatal("nobody lists arrays")
+	}
+	has(`"kind":"change_refused"`, `"method":"ListDa"`, "says not who makes it")
+	events, err := root.ListEvent(ctx, &apiv1.ListEventRequest{Filter: &apiv1.EventFilter{Audit: true}})
+	if err != nil || len(events.EventMsgList) != 4 {
+		t.Errorf("the cluster has %d events: %v, %v", len(events.GetEventMsgList()), events, err)
+	}
+	if err := os.Rename(file, file+".1"); err != nil {
+		t.Fatal(err)
+	}
+	create("eve")
+	has("user_name=eve")
+}
+
+// TestAuditPlaces: a place that cannot be is refused when the portal starts.
+func TestAuditPlaces(t *testing.T) {
+	for _, tt := range []struct{ file, place, says string }{
+		{"/nowhere/audit.log", "", "--audit-file /nowhere/audit.log: "},
+		{"", "somewhere", "must be local, udp://HOST:PORT or tcp://HOST:PORT"},
+		{"", "http://127.0.0.1:514", "must be local"},
+		{"", "udp://here", "must be local"},
+	} {
+		if _, err := portal.OpenAuditLog(tt.file, tt.place, slog.Default()); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%q, %q: %v", tt.file, tt.place, err)
+		}
+	}
+}

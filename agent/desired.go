@@ -2,6 +2,7 @@ package agent
 
 import (
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -158,6 +159,13 @@ func claim(req SyncRequest, named []Object, old Set) Claim {
 	return c
 }
 
+// remembers is of a set whose objects may be told less than they were.
+type remembers interface {
+	// Lost returns objects as they were that are in both sets, and of which next may have
+	// lost what is on disks, under kinds of their own.
+	Lost(next Set) []Object
+}
+
 // mayVanish refuses a full set that would leave the node without any live object
 // and does not say that this is meant. What vanishes from any other becomes an
 // orphan.
@@ -168,7 +176,11 @@ func (n *Node) mayVanish(req SyncRequest, old, next Set) error {
 				"say so with vda_cli syncup %s --allow-empty (allow_empty): disks keep what is on them", live(old), n.Plane.agent)
 		}
 	}
-	for o := range vanished(old, next) {
+	keep := slices.Collect(vanished(old, next))
+	if r, ok := old.(remembers); ok {
+		keep = append(keep, r.Lost(next)...)
+	}
+	for _, o := range keep {
 		if err := n.State.KeepOrphan(o.Kind, o.Spec.GetId(), o.Spec); err != nil {
 			return err
 		}

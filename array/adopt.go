@@ -1,6 +1,7 @@
 package array
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
@@ -61,6 +62,38 @@ func Adopt(tx store.Tx, a *Adoption) (Plan, error) {
 		}
 	}
 	return append(first, plan...), c.Write()
+}
+
+// AdoptGrp writes the rows of a group of vds by which an array, that is there, had got more
+// physical size; size and thin are what the array had then. The array is locked. The plan
+// is the dns, then the primary.
+func AdoptGrp(tx store.Tx, a *Adoption, size uint64, thin bool) (Plan, error) {
+	c := Begin(tx)
+	da := a.DA
+	da.StaysThin = da.StaysThin || thin
+	for _, g := range a.Grps {
+		da.PhysicalSize += g.Size / da.ClusterSize * da.ClusterSize
+		c.then(func() error { return tx.InsertGrp(g) })
+	}
+	if !thin {
+		size = min(size, da.PhysicalSize) // other groups may be missing still
+	}
+	da.Size = max(da.Size, size)
+	if err := tx.UpdateDA(da); err != nil {
+		return nil, err
+	}
+	if err := takeOrphans(tx, a); err != nil {
+		return nil, err
+	}
+	plan := stages(Disks, Primary)
+	for _, v := range a.VDs {
+		c.insertVD(v)
+		plan.addDisks([]vda.VD{*v})
+	}
+	for _, m := range a.Mirrors {
+		c.then(func() error { return tx.InsertMirror(m) })
+	}
+	return plan, errors.Join(c.tellPrimary(da.ID, &plan), c.Write())
 }
 
 // takeOrphans accounts for the clusters that the vds have on their pds.

@@ -417,10 +417,13 @@ var commands = []command{
 			"or a line of its /etc/fstab. The paths\nare all those that there are, also while some are down.",
 		example: "  vda_cli exp connect da0/exp0\n  vda_cli exp connect da0/exp0 --as nvme-json", flags: []flag{daName, expName}},
 
-	{noun: "orphan", verb: "list", method: "ListOrphan", short: "List arrays, vds and pds that nodes have and the database does not know",
+	{noun: "orphan", verb: "list", method: "ListOrphan",
+		short:   "List arrays, groups of vds, vds and pds that nodes have and the database does not know",
 		example: "  vda_cli orphan list -o table"},
-	{noun: "orphan", verb: "adopt", method: "AdoptOrphan", short: "Take an orphaned array or pd into the database, with its data",
-		long:    "\nThe pds that an array is on are adopted before the array. Its exporters come\nback with it.",
+	{noun: "orphan", verb: "adopt", method: "AdoptOrphan",
+		short: "Take an orphaned array, group of vds or pd into the database, with its data",
+		long: "\nThe pds that an array is on are adopted before the array. Its exporters come\nback with it. A grp is a " +
+			"group of vds by which an array got more physical size\nsince the backup.",
 		example: "  vda_cli orphan adopt --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID, newName}},
 	{noun: "orphan", verb: "delete", method: "DeleteOrphan", short: "Delete an orphaned array, vd or pd, with its data",
 		example: "  vda_cli orphan delete --orphan-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{orphanID}},

@@ -170,9 +170,15 @@ func (s *Server) AdoptOrphan(ctx context.Context, req *apiv1.AdoptOrphanRequest)
 	}
 	setIf(&m.Name, req.NewName)
 	var notes []string
-	if m.Kind == "pd" {
+	switch m.Kind {
+	case "pd":
 		notes, err = s.adoptPD(ctx, m)
-	} else {
+	case "grp":
+		if req.NewName != nil {
+			return nil, vda.Errorf(vda.InvalidArgument, "new_name %q: a grp has no name; leave it out", vda.Shorten(*req.NewName, 80))
+		}
+		notes, err = s.adoptGrp(ctx, o, m)
+	default:
 		notes, err = s.adoptDA(ctx, o, m)
 	}
 	if err != nil {

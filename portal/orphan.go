@@ -32,6 +32,7 @@ type orphans struct {
 	cns   map[string]*apiv1.OrphansReply
 	names map[string]string // of nodes, by id
 	mute  []string          // nodes that could not be asked, and why
+	grps  []*lostGrp        // of arrays that the database knows, in the order to adopt them in
 }
 
 // findOrphansTime bounds the question to one node.
@@ -80,7 +81,11 @@ func (s *Server) findOrphans(ctx context.Context) (*orphans, error) {
 	}
 	wg.Wait()
 	slices.Sort(o.mute)
-	return o, nil
+	err = s.view(ctx, func(tx store.Reader) (err error) {
+		o.grps, err = o.lostGrps(tx)
+		return err
+	})
+	return o, err
 }
 
 // orphanVd is a vd and where it is.
@@ -140,6 +145,18 @@ func (o *orphans) list() []*apiv1.OrphanMsg {
 			Problem: "a vd is adopted with its da"}
 		if v.DaId == "" {
 			m.Problem = "no node remembers its da; it can only be deleted"
+		}
+		if g := o.grpOf(id); g != nil {
+			m.Problem = fmt.Sprintf("a vd is adopted with its group, %s of da %s, which cannot do without it", g.grp.Id, g.da.Name)
+		}
+		all = append(all, m)
+	}
+	for _, g := range o.grps {
+		m := &apiv1.OrphanMsg{OrphanId: g.grp.Id, Kind: "grp", Name: g.da.Name, DaId: g.da.ID, NodeNameList: []string{o.names[g.cnID]}}
+		if a, err := o.planGrp(g, vds); err != nil {
+			m.Problem = reason.Of(err)
+		} else {
+			m.Size = a.Grps[0].Size
 		}
 		all = append(all, m)
 	}

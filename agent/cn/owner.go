@@ -171,5 +171,11 @@ func (a *Agent) note(c *apiv1.CntlrSpec, gone []string) (last bool) {
 			a.set.goneEs[e.EsId] = true
 		}
 	}
-	return now.Deleted && slices.Contains(gone, c.Id) && a.NoteGone(a.set.gone, "cntlr", c.Id, "da", c.DaName) && a.set.Vacant()
+	if !now.Deleted || !slices.Contains(gone, c.Id) || !a.NoteGone(a.set.gone, "cntlr", c.Id, "da", c.DaName) {
+		return false
+	}
+	if err := a.State.ForgetOrphan(wideKind, c.Id); err != nil {
+		a.Log.Warn("the groups of a deleted controller stay noted", "da", c.DaName, "err", err)
+	}
+	return a.set.Vacant()
 }

@@ -86,8 +86,14 @@ type concat struct{ *pass }
 func (r concat) have() bool { return r.inv.Raid(daPrefix+r.c.DaId) != nil }
 
 func (r concat) want() string {
-	if raid := r.inv.Raid(daPrefix + r.c.DaId); raid != nil && raid.State != "online" {
+	raid := r.inv.Raid(daPrefix + r.c.DaId)
+	switch {
+	case raid == nil:
+	case raid.State != "online":
 		return "raid " + raid.Name + " is " + raid.State
+	case len(raid.BaseBdevs) < len(r.groups()) && !volume(r).have():
+		// Without all groups it does not come up; one that is up has them put behind, see putBehind.
+		return fmt.Sprintf("raid %s has %d groups of %d", raid.Name, len(raid.BaseBdevs), len(r.groups()))
 	}
 	return ""
 }

@@ -47,7 +47,12 @@ func (r lvstore) make(ctx context.Context) error {
 	case lvs != nil:
 		return nil
 	case !r.mayCreate():
-		return fmt.Errorf("the metadata of disk array %s is not found on its disks; it is not made again", r.c.DaName)
+		err := fmt.Errorf("the metadata of disk array %s is not found on its disks; it is not made again", r.c.DaName)
+		if n := r.wider(); n > 0 {
+			err = fmt.Errorf("%w: it had %d groups of vds more than the database knows, which seems to have been restored from a backup of "+
+				"before it grew; vda_cli orphan list has them (grp), and orphan adopt puts them back", err, n)
+		}
+		return err
 	}
 	return r.format(ctx, top)
 }

@@ -12,7 +12,7 @@ import (
 // load opens the lvstore on a bdev, if there is one and none of its name is
 // open.
 func (p *Plane) load(b *bdev) {
-	if b.medium.store == nil || b.loaded != nil || b.claimed {
+	if s := b.medium.store; s == nil || b.loaded != nil || b.claimed || s.total > b.blocks*4096/s.cluster-1 { // larger than its device
 		return
 	}
 	if other, _ := p.storeNamed(b.medium.store.name); other != nil {

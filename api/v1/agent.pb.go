@@ -1471,10 +1471,13 @@ func (x *OrphansRequest) GetNodeId() string {
 // OrphansReply has what a node keeps of the cluster's and its desired set does
 // not name, as it was last told to have it.
 type OrphansReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pds           []*PdSpec              `protobuf:"bytes,1,rep,name=pds,proto3" json:"pds,omitempty"`
-	Vds           []*VdSpec              `protobuf:"bytes,2,rep,name=vds,proto3" json:"vds,omitempty"` // what is on media; of one that no set named, id, pd_id and size
-	Cntlrs        []*CntlrSpec           `protobuf:"bytes,3,rep,name=cntlrs,proto3" json:"cntlrs,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Pds    []*PdSpec              `protobuf:"bytes,1,rep,name=pds,proto3" json:"pds,omitempty"`
+	Vds    []*VdSpec              `protobuf:"bytes,2,rep,name=vds,proto3" json:"vds,omitempty"` // what is on media; of one that no set named, id, pd_id and size
+	Cntlrs []*CntlrSpec           `protobuf:"bytes,3,rep,name=cntlrs,proto3" json:"cntlrs,omitempty"`
+	// Primaries as they were before a full set came that named fewer groups of their array, or
+	// made them secondaries: the database may have been restored from a backup of before.
+	WideCntlrs    []*CntlrSpec `protobuf:"bytes,4,rep,name=wide_cntlrs,json=wideCntlrs,proto3" json:"wide_cntlrs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1526,6 +1529,13 @@ func (x *OrphansReply) GetVds() []*VdSpec {
 func (x *OrphansReply) GetCntlrs() []*CntlrSpec {
 	if x != nil {
 		return x.Cntlrs
+	}
+	return nil
+}
+
+func (x *OrphansReply) GetWideCntlrs() []*CntlrSpec {
+	if x != nil {
+		return x.WideCntlrs
 	}
 	return nil
 }
@@ -3575,11 +3585,13 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x0eOrphansRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
-	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"}\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\"\xb1\x01\n" +
 	"\fOrphansReply\x12 \n" +
 	"\x03pds\x18\x01 \x03(\v2\x0e.vda.v1.PdSpecR\x03pds\x12 \n" +
 	"\x03vds\x18\x02 \x03(\v2\x0e.vda.v1.VdSpecR\x03vds\x12)\n" +
-	"\x06cntlrs\x18\x03 \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\"x\n" +
+	"\x06cntlrs\x18\x03 \x03(\v2\x11.vda.v1.CntlrSpecR\x06cntlrs\x122\n" +
+	"\vwide_cntlrs\x18\x04 \x03(\v2\x11.vda.v1.CntlrSpecR\n" +
+	"wideCntlrs\"x\n" +
 	"\x0eStandByRequest\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
@@ -3868,58 +3880,59 @@ var file_v1_agent_proto_depIdxs = []int32{
 	28, // 12: vda.v1.OrphansReply.pds:type_name -> vda.v1.PdSpec
 	29, // 13: vda.v1.OrphansReply.vds:type_name -> vda.v1.VdSpec
 	31, // 14: vda.v1.OrphansReply.cntlrs:type_name -> vda.v1.CntlrSpec
-	4,  // 15: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
-	25, // 16: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
-	3,  // 17: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
-	28, // 18: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
-	29, // 19: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
-	27, // 20: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
-	3,  // 21: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
-	31, // 22: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
-	27, // 23: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
-	36, // 24: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
-	40, // 25: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
-	3,  // 26: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
-	34, // 27: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
-	35, // 28: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
-	32, // 29: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
-	3,  // 30: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
-	0,  // 31: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
-	1,  // 32: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
-	39, // 33: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
-	37, // 34: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
-	37, // 35: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
-	38, // 36: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
-	39, // 37: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
-	2,  // 38: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
-	3,  // 39: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	5,  // 40: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	26, // 41: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	18, // 42: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 43: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	30, // 44: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	18, // 45: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	12, // 46: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	20, // 47: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	22, // 48: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	14, // 49: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
-	16, // 50: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
-	6,  // 51: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 52: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 53: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 54: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 55: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 56: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	13, // 57: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	21, // 58: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	23, // 59: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	15, // 60: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
-	17, // 61: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
-	51, // [51:62] is the sub-list for method output_type
-	40, // [40:51] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	31, // 15: vda.v1.OrphansReply.wide_cntlrs:type_name -> vda.v1.CntlrSpec
+	4,  // 16: vda.v1.SyncReply.states:type_name -> vda.v1.ObjectState
+	25, // 17: vda.v1.SyncReply.capacities:type_name -> vda.v1.PdCapacity
+	3,  // 18: vda.v1.SyncDnRequest.listener:type_name -> vda.v1.ListenerConf
+	28, // 19: vda.v1.SyncDnRequest.pds:type_name -> vda.v1.PdSpec
+	29, // 20: vda.v1.SyncDnRequest.vds:type_name -> vda.v1.VdSpec
+	27, // 21: vda.v1.SyncDnRequest.marks:type_name -> vda.v1.VersionMark
+	3,  // 22: vda.v1.SyncCnRequest.listener:type_name -> vda.v1.ListenerConf
+	31, // 23: vda.v1.SyncCnRequest.cntlrs:type_name -> vda.v1.CntlrSpec
+	27, // 24: vda.v1.SyncCnRequest.marks:type_name -> vda.v1.VersionMark
+	36, // 25: vda.v1.CntlrSpec.grps:type_name -> vda.v1.GrpSpec
+	40, // 26: vda.v1.CntlrSpec.exps:type_name -> vda.v1.ExpSpec
+	3,  // 27: vda.v1.CntlrSpec.primary_listener:type_name -> vda.v1.ListenerConf
+	34, // 28: vda.v1.CntlrSpec.limits:type_name -> vda.v1.Limits
+	35, // 29: vda.v1.CntlrSpec.snaps:type_name -> vda.v1.SnapSpec
+	32, // 30: vda.v1.CntlrSpec.source:type_name -> vda.v1.CloneSource
+	3,  // 31: vda.v1.CloneSource.listeners:type_name -> vda.v1.ListenerConf
+	0,  // 32: vda.v1.SnapSpec.state:type_name -> vda.v1.SnapState
+	1,  // 33: vda.v1.SnapSpec.rollback:type_name -> vda.v1.SnapRollback
+	39, // 34: vda.v1.GrpSpec.vds:type_name -> vda.v1.VdTarget
+	37, // 35: vda.v1.GrpSpec.mirrors:type_name -> vda.v1.MirrorSpec
+	37, // 36: vda.v1.GrpSpec.columns:type_name -> vda.v1.MirrorSpec
+	38, // 37: vda.v1.MirrorSpec.legs:type_name -> vda.v1.LegSpec
+	39, // 38: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
+	2,  // 39: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
+	3,  // 40: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
+	5,  // 41: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	26, // 42: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	18, // 43: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 44: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	30, // 45: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	18, // 46: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	12, // 47: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	20, // 48: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	22, // 49: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	14, // 50: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	16, // 51: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 52: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 53: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 54: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 55: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 56: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 57: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	13, // 58: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	21, // 59: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	23, // 60: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	15, // 61: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	17, // 62: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	52, // [52:63] is the sub-list for method output_type
+	41, // [41:52] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }

@@ -7558,11 +7558,11 @@ func (x *GetExpReply) GetExpMsg() *ExpMsg {
 type OrphanMsg struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	OrphanId      string                 `protobuf:"bytes,1,opt,name=orphan_id,json=orphanId,proto3" json:"orphan_id,omitempty"`
-	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`                                       // "da", "vd" or "pd"
-	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                                       // of a da or pd, as far as a node remembers it
-	DaId          string                 `protobuf:"bytes,4,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`                           // of a vd, likewise
+	Kind          string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`                                       // "da", "grp" (a group of vds that a da got since), "vd" or "pd"
+	Name          string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`                                       // of a da or pd, as far as a node remembers it; of a grp its da's
+	DaId          string                 `protobuf:"bytes,4,opt,name=da_id,json=daId,proto3" json:"da_id,omitempty"`                           // of a vd, likewise, and of a grp
 	PdId          string                 `protobuf:"bytes,5,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"`                           // of a vd
-	Size          uint64                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`                                      // bytes, of a vd or da
+	Size          uint64                 `protobuf:"varint,6,opt,name=size,proto3" json:"size,omitempty"`                                      // bytes, of a vd, grp or da
 	NodeNameList  []string               `protobuf:"bytes,7,rep,name=node_name_list,json=nodeNameList,proto3" json:"node_name_list,omitempty"` // where it is
 	Conf          string                 `protobuf:"bytes,8,opt,name=conf,proto3" json:"conf,omitempty"`                                       // of a pd
 	Problem       string                 `protobuf:"bytes,9,opt,name=problem,proto3" json:"problem,omitempty"`                                 // why it cannot be adopted; "" when it can
@@ -7761,7 +7761,7 @@ func (x *ListOrphanReply) GetWarningList() []string {
 
 type AdoptOrphanRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	OrphanId      string                 `protobuf:"bytes,1,opt,name=orphan_id,json=orphanId,proto3" json:"orphan_id,omitempty"`    // of a da, or of a pd
+	OrphanId      string                 `protobuf:"bytes,1,opt,name=orphan_id,json=orphanId,proto3" json:"orphan_id,omitempty"`    // of a da, of a grp, or of a pd
 	NewName       *string                `protobuf:"bytes,2,opt,name=new_name,json=newName,proto3,oneof" json:"new_name,omitempty"` // when another has its name by now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

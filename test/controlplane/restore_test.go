@@ -212,3 +212,128 @@ func TestRestoredBackup(t *testing.T) {
 	spaceIs("deleted", freeBefore, 0)
 	c.until("da0 is served", func() bool { return up() == 1 })
 }
+
+// TestBackupOlderThanAGrowth: an array gets more physical size twice after a backup, which is
+// restored. It is down, and says why; the groups are listed and adopted, in order, whatever
+// cn had the primary of then; then it serves as before.
+func TestBackupOlderThanAGrowth(t *testing.T) {
+	const mib = 1 << 20
+	dir := t.TempDir()
+	file, backup := filepath.Join(dir, "vda.db"), filepath.Join(dir, "backup.db")
+	c := begin(t, "sqlite:///"+file, 0)
+	syncup := func() {
+		t.Helper()
+		for _, n := range c.dns {
+			c.must(c.portal.SyncupDn(t.Context(), &apiv1.SyncupDnRequest{DnName: n.name}))
+		}
+		for _, n := range c.cns {
+			c.must(c.portal.SyncupCn(t.Context(), &apiv1.SyncupCnRequest{CnName: n.name}))
+		}
+	}
+	show := func() *apiv1.DaMsg {
+		t.Helper()
+		r, err := c.portal.GetDa(t.Context(), &apiv1.GetDaRequest{DaName: "da0"})
+		c.must(r, err)
+		return r.DaMsg
+	}
+	// has waits until the array is well and has so many groups, all joined.
+	has := func(groups int, size, physical uint64) {
+		t.Helper()
+		c.until(fmt.Sprint("da0 has ", groups, " groups"), func() bool {
+			da := show()
+			joining := 0
+			for _, g := range da.GrpMsgList {
+				if g.Joining {
+					joining++
+				}
+			}
+			if !da.Error && joining == 0 && len(da.GrpMsgList) == groups && da.DaSize == size && da.PhysicalSize == physical &&
+				c.serves(c.cns[0], 1)+c.serves(c.cns[1], 1) == 1 {
+				return true
+			}
+			syncup()
+			return false
+		})
+	}
+	grow := func(size, physical uint64) {
+		t.Helper()
+		if physical != 0 {
+			c.must(c.portal.ModifyDa(t.Context(), &apiv1.ModifyDaRequest{DaName: "da0", PhysicalSize: &physical}))
+			return
+		}
+		c.must(c.portal.ModifyDa(t.Context(), &apiv1.ModifyDaRequest{DaName: "da0", DaSize: &size}))
+	}
+	grps := func() (all []*apiv1.OrphanMsg) {
+		t.Helper()
+		r, err := c.portal.ListOrphan(t.Context(), &apiv1.ListOrphanRequest{})
+		c.must(r, err)
+		for _, o := range r.OrphanMsgList {
+			if o.Kind == "grp" {
+				all = append(all, o)
+			}
+		}
+		return all
+	}
+	c.must(nil, c.make(0, &apiv1.CreateDaRequest{DaConf: `{"stripe_count":1, "stripe_size_kb":64}`}))
+	has(1, 8*mib, 8*mib)
+	run(t, file, "VACUUM INTO '"+backup+"'")
+	grow(0, 12*mib)
+	has(2, 8*mib, 12*mib)
+	c.must(c.portal.FailoverDa(t.Context(), &apiv1.FailoverDaRequest{DaName: "da0"})) // the backup names the other cn
+	grow(0, 20*mib)
+	has(3, 8*mib, 20*mib)
+	grow(16*mib, 0)
+	has(3, 16*mib, 20*mib)
+	if all := grps(); len(all) != 0 {
+		t.Errorf("orphans before there are any: %v", all)
+	}
+
+	putBack(t, file, backup)
+	if _, err := store.Supersede(t.Context(), "sqlite:///"+file); err != nil {
+		t.Fatal(err)
+	}
+	c.until("the array is down, and its groups are orphans", func() bool {
+		syncup()
+		return len(grps()) == 2 && show().Error
+	})
+	if why := show().ErrorMsg; !strings.Contains(why, "is not found on its disks; it is not made again") {
+		t.Errorf("its error is %q", why)
+	}
+	all := grps()
+	at := func(problem bool) *apiv1.OrphanMsg {
+		t.Helper()
+		for _, o := range all {
+			if (o.Problem != "") == problem {
+				return o
+			}
+		}
+		t.Fatalf("orphans %v", all)
+		return nil
+	}
+	if o := at(false); o.Name != "da0" || o.Size == 0 || len(o.NodeNameList) != 1 {
+		t.Errorf("orphan %v", o)
+	}
+	_, err := c.portal.AdoptOrphan(t.Context(), &apiv1.AdoptOrphanRequest{OrphanId: at(true).OrphanId})
+	if err == nil || !strings.Contains(err.Error(), "comes before it; adopt that first") {
+		t.Errorf("the second before the first: %v", err)
+	}
+	for range 2 {
+		all = grps()
+		c.must(c.portal.AdoptOrphan(t.Context(), &apiv1.AdoptOrphanRequest{OrphanId: at(false).OrphanId}))
+	}
+	has(3, 16*mib, 20*mib)
+	if all := grps(); len(all) != 0 {
+		t.Errorf("orphans after the adoption: %v", all)
+	}
+	r, err := c.portal.ListPd(t.Context(), &apiv1.ListPdRequest{})
+	c.must(r, err)
+	for _, pd := range r.PdMsgList {
+		if pd.OrphanSize != 0 {
+			t.Errorf("%v", pd)
+		}
+	}
+	grow(0, 24*mib) // and it is an array as any other
+	has(4, 16*mib, 24*mib)
+	c.must(c.portal.FailoverDa(t.Context(), &apiv1.FailoverDaRequest{DaName: "da0"}))
+	has(4, 16*mib, 24*mib)
+}

@@ -108,5 +108,13 @@ func (m *Monitor) tendClones(ctx context.Context) error {
 // dropOverdue has snapshots of several arrays at one instant go whose portal has not
 // recorded in time that they are taken.
 func (m *Monitor) dropOverdue(ctx context.Context) error {
+	var some []vda.Snap
+	err := m.cfg.Store.View(ctx, func(tx store.Reader) (err error) {
+		some, err = tx.TogetherSnaps()
+		return err
+	})
+	if err != nil || len(some) == 0 {
+		return err
+	}
 	return m.cfg.Store.Update(ctx, func(tx store.Tx) error { return array.DropOverdue(tx, time.Now()) })
 }

@@ -132,7 +132,8 @@ var (
 		})
 
 	createdExp = made("hosts can connect to it by all its paths",
-		func(ctx context.Context, c *client.Client, of *making, req *apiv1.CreateExpRequest, reply *apiv1.CreateExpReply) (string, string, error) {
+		func(ctx context.Context, c *client.Client, of *making, req *apiv1.CreateExpRequest,
+			reply *apiv1.CreateExpReply) (string, string, error) {
 			of.name = "exp " + req.ExpName + " of da " + req.DaName
 			now, err := c.GetExp(ctx, &apiv1.GetExpRequest{DaName: req.DaName, ExpName: req.ExpName})
 			if err != nil {

@@ -69,5 +69,6 @@ func TestPoint8Wait(t *testing.T) {
 		}
 		return tx.SetHealth(store.ObjCN, n.ID, vda.Health{Error: true, Msg: "it is on fire"})
 	})
-	ill("exp create da0/exp1 --initiator-nqn nqn.2016-06.io.spdk:host1", "exp exp1 of da da0 is made, and is not well: its path by cn cn0:9820: ")
+	ill("exp create da0/exp1 --initiator-nqn nqn.2016-06.io.spdk:host1",
+		"exp exp1 of da da0 is made, and is not well: its path by cn cn0:9820: ")
 }

@@ -13,7 +13,7 @@ import (
 // request uses a cluster any more, and can hold new requests back.
 //
 // Requests count themselves in one of two phases. A freeze flips the phase and
-// waits until the old one runs dry. A request that meets the flip between
+// waits until both run dry. A request that meets the flip between
 // reading the phase and counting itself takes back its count and tries again.
 type gate struct {
 	state    atomic.Uint32 // gatePhase, gateFrozen
@@ -104,8 +104,8 @@ func (g *gate) thaw() []*bdev.Request {
 // dry waits for the requests in flight while the gate is shut; zero: as long as it takes. It
 // reports that there are none. Another may be waiting for the same ones.
 func (g *gate) dry(until time.Time) bool {
-	old := g.state.Load()&gatePhase ^ gatePhase
-	for i := 0; g.inflight[old].n.Load() != 0; i++ {
+	// Both phases: a freeze that was given up has left requests in the other one.
+	for i := 0; g.inflight[0].n.Load() != 0 || g.inflight[1].n.Load() != 0; i++ {
 		if i < 100 {
 			runtime.Gosched()
 			continue

@@ -225,10 +225,16 @@ func TestHoldGivesUp(t *testing.T) {
 	if n := r.number("lvs/vol"); n != 1 { // a read goes on
 		t.Errorf("number %d", n)
 	}
+	// The write is still under way: no other snapshot may be taken beside it, though it would
+	// have time. The write would reach a cluster that is the snapshot's by then.
+	d.on.Store(false)
+	for _, name := range []string{"s", "t", "u"} {
+		_, err = v.SnapshotHold(name, 20*time.Millisecond)
+		wantErrno(t, err, syscall.ETIMEDOUT)
+	}
 	if len(st.Volumes()) != 1 {
 		t.Errorf("%d volumes; there should be no snapshot", len(st.Volumes()))
 	}
-	d.on.Store(false)
 	var b bdev.Batch
 	d.mu.Lock()
 	for _, q := range d.held {

@@ -43,7 +43,12 @@ func (r snapshots) keep(ctx context.Context) {
 		dropped = true
 	}
 	for _, s := range r.c.Snaps {
-		if s.State == apiv1.SnapState_SNAP_STATE_DELETING || s.State == apiv1.SnapState_SNAP_STATE_TOGETHER {
+		switch s.State {
+		case apiv1.SnapState_SNAP_STATE_DELETING, apiv1.SnapState_SNAP_STATE_TOGETHER:
+			continue
+		case apiv1.SnapState_SNAP_STATE_UNSPECIFIED:
+			// A portal or monitor of the release before says so of one that is to be taken with
+			// others. Told that it is there, it would record that it is taken, whatever of them.
 			continue
 		}
 		b, err := r.have(ctx, s, busy)

@@ -56,6 +56,11 @@ func TestSnapshotTogetherIsTakenByItsCall(t *testing.T) {
 		if st := l.snapState(0, s); st.Error || st.Found || taken != 1 {
 			l.Errorf("a pass says %v", st)
 		}
+		// A monitor of the release before knows no such state. It would record as taken what is found.
+		s.State = apiv1.SnapState_SNAP_STATE_UNSPECIFIED
+		if st := l.snapState(0, s); st.Error || st.Found || taken != 1 {
+			l.Errorf("a pass says to a monitor of the release before: %v", st)
+		}
 		if r := l.release(s); !r.InForce {
 			l.Errorf("the hold: %v", r)
 		}

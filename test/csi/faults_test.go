@@ -26,9 +26,8 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
-// The unit tests run with the race detector, which makes a seed take many times as long;
-// make csi runs 50 without it.
-var seeds = flag.Int("seeds", 10, "seeds of TestFaults")
+// make csi runs 50.
+var seeds = flag.Int("seeds", defaultSeeds, "seeds of TestFaults")
 
 // TestFaults: an orchestrator makes, copies, publishes, stages and takes away volumes on two
 // nodes, calls are repeated, plugins die in the middle of them, and a controller's agent
@@ -37,7 +36,7 @@ var seeds = flag.Int("seeds", 10, "seeds of TestFaults")
 func TestFaults(t *testing.T) {
 	c := newCluster(t, 2)
 	const abreast = 5 // share the nodes' faults
-	for first := range uint64(abreast) {
+	for first := range uint64(min(abreast, *seeds)) {
 		t.Run(fmt.Sprint("from ", first), func(t *testing.T) {
 			t.Parallel()
 			for seed := first; seed < uint64(*seeds) && !t.Failed(); seed += abreast {

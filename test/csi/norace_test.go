@@ -1,0 +1,6 @@
+//go:build !race
+
+package csi
+
+// defaultSeeds of TestFaults.
+const defaultSeeds = 10

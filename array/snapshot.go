@@ -73,10 +73,16 @@ func (c *Change) TookSnap(primary *vda.Cntlr, term uint64, id string, held, size
 		return false, err
 	}
 	if s.State == vda.SnapTaken {
-		if held == 0 || held == s.Held {
+		before := *s
+		if held > 0 {
+			s.Held = held
+		}
+		if size > 0 { // of one that was taken with others, nobody has said it yet
+			s.Size = size
+		}
+		if *s == before {
 			return false, nil
 		}
-		s.Held = held
 		return false, c.tx.UpdateSnap(s)
 	}
 	s.State, s.Held, s.Taken = vda.SnapTaken, held, time.Now().UTC()

@@ -92,6 +92,20 @@ func TestSnapshotsOfSeveralArrays(t *testing.T) {
 	none("holds ended")
 	cn.FailHolds("", false)
 	must[*apiv1.CreateSnapReply](t)(cl.CreateSnap(ctx, all("s1")))
+
+	// A growth that SQL knows of is open: the primaries say how large the snapshots are. A clone
+	// of one of another size would never come up.
+	for i := range 3 {
+		must[*apiv1.DeleteSnapReply](t)(cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: fmt.Sprint("da", i), SnapName: "s1"}))
+	}
+	for i := range 2 {
+		c.Agent(fmt.Sprintf("cn%d:9820", i)).SizeOfSnaps(4 << 20)
+	}
+	for i, m := range must[*apiv1.CreateSnapReply](t)(cl.CreateSnap(ctx, all("s2"))).SnapMsgList {
+		if m.DaSize != 4<<20 {
+			t.Errorf("the snapshot of da%d has %d bytes", i, m.DaSize)
+		}
+	}
 }
 
 // mortal is a portal that dies at the nth of its doings: before it, or after it and before

@@ -56,10 +56,9 @@ func (s *sqlStore) error(c class, cause error) *vda.Error {
 // runs out of time, before it is the database that did not answer.
 const hungAfter = 250 * time.Millisecond
 
-// timeUp is the error of a transaction that ended with ctx after it had taken
-// so long. last is the conflict for which it was tried again, or nil.
-func (s *sqlStore) timeUp(ctx context.Context, took time.Duration, err, last error) error {
-	end := ctx.Err()
+// timeUp is the error of a transaction that was ended by a context, whose error is end, after
+// it had taken so long. last is the conflict for which it was tried again, or nil.
+func (s *sqlStore) timeUp(end error, took time.Duration, err, last error) error {
 	switch {
 	case vda.KindOf(err) == vda.Conflict, last != nil && vda.KindOf(last) == vda.Conflict:
 		return s.error(classConflict, end)

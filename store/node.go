@@ -201,6 +201,7 @@ func orNotFound(ok bool, err error, noun, id string) error {
 // scanOne reads one row that must be there.
 func (t *sqlReader) scanOne(q string, args []any, dest ...any) error {
 	err := t.tx.QueryRowContext(t.ctx, t.store.target.dialect.rebind(q), args...).Scan(dest...)
+	t.answered()
 	if err != nil {
 		return t.fault(err)
 	}

@@ -44,8 +44,8 @@ type sqlStore struct {
 	looked  atomic.Int64 // when a view last found it, UnixNano
 }
 
-// maxTransaction bounds one transaction: a server that hangs is found out. None
-// of ours takes as long, waiting for locks included.
+// maxTransaction bounds one transaction that writes, waiting for locks included, and one
+// statement of a view: a server that hangs is found out.
 const maxTransaction = 15 * time.Second
 
 var _ Store = (*sqlStore)(nil)
@@ -131,7 +131,7 @@ func connectTo(ctx context.Context, t *target) (s *sqlStore, err error) {
 	if err := s.write.PingContext(ctx); err != nil {
 		s.Close()
 		if ctx.Err() != nil {
-			return nil, s.timeUp(ctx, time.Since(begin), nil, nil)
+			return nil, s.timeUp(ctx.Err(), time.Since(begin), nil, nil)
 		}
 		return nil, s.wrap(err)
 	}
@@ -144,7 +144,7 @@ func (s *sqlStore) Ping(ctx context.Context) error {
 	var version sql.NullInt64
 	if err := s.read.QueryRowContext(ctx, schemaQuery).Scan(&version); err != nil {
 		if ctx.Err() != nil {
-			return s.timeUp(ctx, time.Since(begin), nil, nil)
+			return s.timeUp(ctx.Err(), time.Since(begin), nil, nil)
 		}
 		return s.wrap(err)
 	}

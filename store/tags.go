@@ -33,9 +33,9 @@ func (t *sqlReader) Tags(ids []string) (map[string]vda.Tags, error) {
 
 // scanTags locks nothing.
 func (t *sqlReader) scanTags(q string, ids []string, row func([3]string)) error {
-	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind(q), anys(ids)...)
+	rows, err := t.unlocked().query(q, anys(ids)...)
 	if err != nil {
-		return t.fault(err)
+		return err
 	}
 	defer rows.Close()
 	for rows.Next() {

@@ -54,18 +54,17 @@ func (s *sqlStore) retry(ctx context.Context, db *sql.DB, opts sql.TxOptions, lo
 	var last error // why it was tried again
 	for {
 		if ctx.Err() != nil {
-			return s.timeUp(ctx, 0, nil, last)
+			return s.timeUp(ctx.Err(), 0, nil, last)
 		}
 		begin := time.Now()
-		limited, cancel := context.WithTimeout(ctx, s.limit)
-		again, err := s.once(limited, db, opts, lock, fn)
-		ended := limited.Err()
-		cancel()
+		limited, p := s.limited(ctx, lock)
+		again, err := s.once(limited, p.answered, db, opts, lock, fn)
+		ended := p.stop()
 		switch {
 		case err == nil:
 			return nil
 		case ended != nil && again != never:
-			return s.timeUp(limited, time.Since(begin), err, last)
+			return s.timeUp(ended, time.Since(begin), err, last)
 		case again == never:
 			return err
 		}
@@ -123,7 +122,7 @@ const (
 )
 
 // once runs fn in one transaction and says whether another try can help.
-func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, lock bool, fn func(*sqlReader) error) (again, error) {
+func (s *sqlStore) once(ctx context.Context, answered func(), db *sql.DB, opts sql.TxOptions, lock bool, fn func(*sqlReader) error) (again, error) {
 	leave, err := s.queue(ctx, db)
 	if err != nil {
 		return s.judge(ctx, err), s.wrap(err)
@@ -139,7 +138,7 @@ func (s *sqlStore) once(ctx context.Context, db *sql.DB, opts sql.TxOptions, loc
 			inner.Rollback()
 		}
 	}()
-	t := &sqlReader{ctx: ctx, tx: inner, store: s, lock: lock}
+	t := &sqlReader{ctx: ctx, answered: answered, tx: inner, store: s, lock: lock}
 	if !lock {
 		// A view of a schema that is not ours would be a lie.
 		err = t.checkSchema(false)
@@ -195,13 +194,14 @@ func (s *sqlStore) judge(ctx context.Context, err error) again {
 // sqlReader is a Reader. Its methods, and those of sqlTx, stand in the files
 // named after the nouns.
 type sqlReader struct {
-	ctx    context.Context
-	tx     *sql.Tx
-	store  *sqlStore
-	lock   bool        // lock what is read
-	broken error       // an error that is about the database, not about a row
-	of     *sqlReader  // the transaction's own, whose broken counts; nil: this is it
-	events []vda.Event // recorded
+	ctx      context.Context
+	answered func() // the database has
+	tx       *sql.Tx
+	store    *sqlStore
+	lock     bool        // lock what is read
+	broken   error       // an error that is about the database, not about a row
+	of       *sqlReader  // the transaction's own, whose broken counts; nil: this is it
+	events   []vda.Event // recorded
 }
 
 // sqlTx is a Tx.
@@ -240,6 +240,7 @@ func (t *sqlTx) exec(q string, args ...any) (affected int64, err error) {
 	if err != nil {
 		return 0, t.fault(err)
 	}
+	t.answered()
 	n, err := res.RowsAffected()
 	if err != nil {
 		return 0, t.fault(err)
@@ -255,5 +256,6 @@ func (t *sqlReader) query(q string, args ...any) (*sql.Rows, error) {
 	if err != nil {
 		return nil, t.fault(err)
 	}
+	t.answered()
 	return rows, nil
 }

@@ -26,9 +26,9 @@ func (t *sqlReader) WaysOfExps(expIDs []string) (all []Way, err error) {
 		"n.name, n.listener, n.h_error, n.h_msg, n.h_since_us " +
 		"FROM vda_es e JOIN vda_cntlr c ON c.id = e.cntlr_id JOIN vda_cn n ON n.id = c.cn_id " +
 		"WHERE e.exp_id IN (" + marks(len(expIDs)) + ") ORDER BY e.exp_id, c.idx"
-	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind(q), anys(expIDs)...)
+	rows, err := t.unlocked().query(q, anys(expIDs)...)
 	if err != nil {
-		return nil, t.fault(err)
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -63,9 +63,9 @@ func (t *sqlReader) DAsOnNode(k vda.NodeKind, id string) (das []string, err erro
 	if k == vda.ControllerNode {
 		q = "SELECT DISTINCT da_id FROM vda_cntlr WHERE cn_id = ? ORDER BY da_id"
 	}
-	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind(q), id)
+	rows, err := t.unlocked().query(q, id)
 	if err != nil {
-		return nil, t.fault(err)
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
@@ -86,10 +86,9 @@ func (t *sqlReader) names(table string, ids []string) (map[string]string, error)
 	if len(ids) == 0 {
 		return names, nil
 	}
-	rows, err := t.tx.QueryContext(t.ctx, t.store.target.dialect.rebind("SELECT id, name FROM "+table+" WHERE id IN ("+marks(len(ids))+")"),
-		anys(ids)...)
+	rows, err := t.unlocked().query("SELECT id, name FROM "+table+" WHERE id IN ("+marks(len(ids))+")", anys(ids)...)
 	if err != nil {
-		return nil, t.fault(err)
+		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {

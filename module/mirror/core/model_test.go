@@ -77,6 +77,8 @@ type row struct {
 
 // primary is a core and the actions it waits for.
 type primary struct {
+	said    said // what it said last
+	looked  bool // it has said something
 	c       *core.Core
 	term    uint64
 	pending []pending
@@ -658,9 +660,32 @@ func (m *model) turn(host bool) {
 		m.take()
 	}
 	m.up = m.up || p.c.Status().Online
+	m.told()
 	if m.one(4) && !m.alone {
 		m.control()
 	}
+}
+
+// told fails when what is said of the mirror is another, though no change was counted: those who
+// wait for changes would not hear of it.
+func (m *model) told() {
+	p := m.p
+	s := p.c.Status()
+	now := said{changes: p.c.Changes(), gen: s.Gen, assembled: s.Assembled, running: s.Scrub.Running, ended: s.Scrub.Ended}
+	for i, l := range s.Legs {
+		now.legs[i] = core.LegStatus{Role: l.Role, Lost: l.Lost, Ready: l.Ready, CatchingUp: l.CatchingUp, Connected: l.Connected}
+	}
+	if p.said.changes == now.changes && p.said != now && p.looked {
+		m.fail("no change was counted from %+v to %+v", p.said, now)
+	}
+	p.said, p.looked = now, true
+}
+
+// said is what is said of a mirror but for bytes.
+type said struct {
+	changes, gen              uint64
+	assembled, running, ended bool
+	legs                      [8]core.LegStatus
 }
 
 // scrub has all legs compared, again and again. What it finds was planted.

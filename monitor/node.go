@@ -169,9 +169,11 @@ func (n *node) beat(ctx context.Context) Beat {
 	reply, err := n.m.heartbeat(lenient{ctx, begin.Add(t.Timeout)}, nodeName{n.kind, n.name}, req)
 	timedOut := stop()
 	now := time.Now()
-	n.m.beatsDone.Add(1)
-	if now.Sub(begin) > t.Timeout/2 {
-		n.m.beatsLate.Add(1)
+	if err == nil || n.mem.Misses+n.mem.Unsure == 0 { // else it is known that the node is silent
+		n.m.beatsDone.Add(1)
+		if now.Sub(begin) > t.Timeout/2 {
+			n.m.beatsLate.Add(1)
+		}
 	}
 	// Held up, for a quarter of a time-out or more, since the beat before began.
 	heldUp := n.m.pulse.heldUp(now)-n.heldAtBeat >= t.Timeout/4

@@ -157,6 +157,25 @@ func TestHeldUpMonitorJudgesNobody(t *testing.T) {
 	})
 }
 
+// TestSilentNodesLeaveRoomForSyncs: as when a rack dies. That many nodes do not answer says nothing
+// of the monitor, whose Syncs of the others have more to do then, not less.
+func TestSilentNodesLeaveRoomForSyncs(t *testing.T) {
+	inEmptyBubble(t, func(r *rig) {
+		m, stop := r.another(r.store)
+		defer stop()
+		r.within(5*time.Second, "formatted", func() bool { return r.thePD().TotalClusters == 100 })
+		r.within(time.Minute, "as many Syncs as there may be", func() bool { _, limit := m.gate.now(); return limit == m.cfg.Parallel })
+		for _, name := range []string{"dn1", "cn1", "cn2"} {
+			r.agents.Agent(name).Hang(true)
+			defer r.agents.Agent(name).Hang(false)
+		}
+		time.Sleep(20 * time.Second)
+		if _, limit := m.gate.now(); limit != m.cfg.Parallel {
+			t.Errorf("%d Syncs may be under way, of %d", limit, m.cfg.Parallel)
+		}
+	})
+}
+
 // TestPulse: what counts as held up, and what that adds to a time-out.
 func TestPulse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

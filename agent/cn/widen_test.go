@@ -1,14 +1,17 @@
 package cn_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/nvme"
@@ -316,4 +319,140 @@ func TestRealPhysicalGrowth(t *testing.T) {
 		}
 	}
 	ended()
+}
+
+// TestRealMirrorsJoin: an array on mirrors of two legs gets more of them while hosts write,
+// first without one of the dns, then across the death of the primary. What is written
+// beyond the first group is in the second, on both legs, and survives either dn.
+func TestRealMirrorsJoin(t *testing.T) {
+	t.Parallel()
+	l, dnTgts, cnTgts := reals(t, 2, true, false, false)
+	m := newMirrorLab(l)
+	m.spec.Size = 22 << 20 // of the 23 MiB of the first group
+	m.fence(0)
+	m.fence(1)
+	isWell := func(i, primary int) { // the first attempt to reach a leg may have been too slow
+		t.Helper()
+		planetest.Eventually(t, func() string {
+			for _, st := range m.settled(i, m.cntlr(i, primary)) {
+				if st.Error {
+					return st.String()
+				}
+			}
+			return ""
+		})
+	}
+	isWell(0, 0)
+	isWell(1, 0)
+	m.leased()
+	m.spec.Create = false
+	work := startLedger(m.multipath())
+	ended := sync.OnceFunc(work.end)
+	defer ended()
+	work.running(3)
+	m.reports(0, quiet)
+	for _, spec := range m.mirrors {
+		spec.Fresh = false
+	}
+
+	old := m.mirrors
+	m.mirrors = nil
+	newMirrors := func() (all []*apiv1.MirrorSpec) {
+		for k := range 2 {
+			spec := &apiv1.MirrorSpec{Id: id("ab", k), Gen: 1, DataSize: legData, Fresh: true}
+			for i, d := range m.dns {
+				v := id("b3", 10*k+i)
+				spec.Legs = append(spec.Legs, &apiv1.LegSpec{Role: apiv1.LegRole_LEG_ROLE_MEMBER,
+					Vd: &apiv1.VdTarget{VdId: v, Listener: at(d.port), Nqn: vda.VdNQN(v), Uuid: v}})
+			}
+			all = append(all, spec)
+		}
+		return all
+	}()
+	m.mirrors = append(old, newMirrors...)
+	g := &apiv1.GrpSpec{Id: id("e1", 1), GrpIdx: 1, StripeSizeKb: 64, Joining: true, Mirrors: newMirrors}
+	m.spec.Grps = append(m.spec.Grps, g)
+	isThere := func(primary int) { // a leg that was away may not be reached by the first attempt
+		t.Helper()
+		planetest.Eventually(t, func() string {
+			if st := m.joins(primary, g); st.Error || !st.Found {
+				return st.String()
+			}
+			return ""
+		})
+	}
+	m.fence(0)
+	if st := m.joins(0, g); !st.Error || st.Found {
+		t.Fatalf("the group is there without a dn's vds: %v", st)
+	}
+	work.running(3)
+	m.fence(1)
+	isThere(0)
+	work.running(3)
+
+	// Nobody has heard that: the next primary joins it once more.
+	cnTgts[0].stop()
+	m.term++
+	m.fence(0)
+	m.fence(1)
+	isWell(1, 1)
+	isThere(1)
+	g.Joining = false
+	for _, spec := range newMirrors {
+		spec.Fresh = false
+	}
+	isWell(1, 1)
+	m.spec.Size = 27 << 20
+	isWell(1, 1)
+	cnTgts[0].start()
+	isWell(0, 1) // else it would try to get at vds that are another's for ever
+	work.running(3)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
+	defer cancel()
+	disk, beyond := m.disk(1), noise(7, 3<<20)
+	const beyondAt = 24 << 20
+	if err := disk.WriteAt(ctx, beyond, beyondAt); err != nil {
+		t.Fatal("a write beyond the first group: ", err)
+	}
+	holdsAll := func(what string) {
+		t.Helper()
+		got := make([]byte, len(beyond))
+		if err := disk.ReadAt(ctx, got, beyondAt); err != nil {
+			t.Fatalf("%s: a read beyond the first group: %v", what, err)
+		}
+		if !bytes.Equal(got, beyond) {
+			t.Errorf("%s it shows something else than was written", what)
+		}
+	}
+	for d := range m.dns { // each dies, and comes back
+		dnTgts[d].stop()
+		m.reports(1, m.legs(d, "lost", func(s *apiv1.LegState) bool { return s.Lost }))
+		m.role(d, apiv1.LegRole_LEG_ROLE_STALE)
+		isWell(1, 1)
+		holdsAll(fmt.Sprintf("without dn%d", d))
+		work.running(3)
+		dnTgts[d].start()
+		m.ready(d)
+		m.fence(d)
+		m.role(d, apiv1.LegRole_LEG_ROLE_TARGET)
+		isWell(1, 1)
+		m.reports(1, m.legs(d, "ready", func(s *apiv1.LegState) bool { return s.Ready }))
+		m.role(d, apiv1.LegRole_LEG_ROLE_MEMBER)
+		isWell(1, 1)
+		m.reports(1, quiet)
+	}
+	work.running(3)
+	ended()
+	m.delete(1)
+	legs := [2][]byte{m.read(newMirrors[0], 0), m.read(newMirrors[1], 0)}
+	for k, spec := range newMirrors {
+		if !bytes.Equal(legs[k], m.read(spec, 1)) {
+			t.Errorf("the legs of mirror %d of the second group differ", k)
+		}
+	}
+	for at := 0; at < len(beyond); at += 64 << 10 {
+		if !slices.ContainsFunc(legs[:], func(l []byte) bool { return bytes.Contains(l, beyond[at:at+64<<10]) }) {
+			t.Fatalf("the stripe at %d of what was written beyond the first group is not in the second", at)
+		}
+	}
 }

@@ -14,6 +14,7 @@ import (
 type identity struct {
 	csi.UnimplementedIdentityServer
 	controller bool // the Controller service is there
+	groups     bool // and that of groups
 	ready      func(context.Context) bool
 }
 
@@ -30,9 +31,14 @@ func (i identity) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilit
 		{Type: &csi.PluginCapability_VolumeExpansion_{VolumeExpansion: &csi.PluginCapability_VolumeExpansion{
 			Type: csi.PluginCapability_VolumeExpansion_ONLINE}}},
 	}}
-	if i.controller {
-		reply.Capabilities = append(reply.Capabilities, &csi.PluginCapability{Type: &csi.PluginCapability_Service_{
-			Service: &csi.PluginCapability_Service{Type: csi.PluginCapability_Service_CONTROLLER_SERVICE}}})
+	for service, there := range map[csi.PluginCapability_Service_Type]bool{
+		csi.PluginCapability_Service_CONTROLLER_SERVICE:       i.controller,
+		csi.PluginCapability_Service_GROUP_CONTROLLER_SERVICE: i.groups,
+	} {
+		if there {
+			reply.Capabilities = append(reply.Capabilities, &csi.PluginCapability{Type: &csi.PluginCapability_Service_{
+				Service: &csi.PluginCapability_Service{Type: service}}})
+		}
 	}
 	return reply, nil
 }

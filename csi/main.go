@@ -101,7 +101,7 @@ func (m Main) Run(ctx context.Context) error {
 			return fmt.Errorf("--portals: %s", reason.Of(err))
 		}
 		defer ctl.Close()
-		cfg.Controller = ctl
+		cfg.Controller, cfg.Groups = ctl, ctl
 	}
 	if m.Services != "controller" {
 		n, end, err := m.node(token, log)

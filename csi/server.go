@@ -23,8 +23,9 @@ import (
 
 // Config of a Server.
 type Config struct {
-	// Controller and Node are the services that it offers; nil for none.
+	// Controller, Groups and Node are the services that it offers; nil for none.
 	Controller csi.ControllerServer
+	Groups     csi.GroupControllerServer
 	Node       csi.NodeServer
 	// Ready, when not nil, answers Probe.
 	Ready   func(context.Context) bool
@@ -48,9 +49,12 @@ func NewServer(cfg Config) *Server {
 	}
 	s := &Server{cfg: cfg}
 	s.srv = grpc.NewServer(grpc.UnaryInterceptor(s.call), grpc.MaxRecvMsgSize(4<<20))
-	csi.RegisterIdentityServer(s.srv, identity{controller: cfg.Controller != nil, ready: cfg.Ready})
+	csi.RegisterIdentityServer(s.srv, identity{controller: cfg.Controller != nil, groups: cfg.Groups != nil, ready: cfg.Ready})
 	if cfg.Controller != nil {
 		csi.RegisterControllerServer(s.srv, cfg.Controller)
+	}
+	if cfg.Groups != nil {
+		csi.RegisterGroupControllerServer(s.srv, cfg.Groups)
 	}
 	if cfg.Node != nil {
 		csi.RegisterNodeServer(s.srv, cfg.Node)
@@ -124,6 +128,8 @@ func subject(req any) string {
 		return r.GetVolumeId()
 	case interface{ GetSnapshotId() string }:
 		return r.GetSnapshotId()
+	case interface{ GetGroupSnapshotId() string }:
+		return r.GetGroupSnapshotId()
 	case interface{ GetName() string }:
 		return r.GetName()
 	}

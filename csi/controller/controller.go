@@ -27,9 +27,10 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Controller implements the Controller service. Safe for concurrent use.
+// Controller implements the services Controller and GroupController. Safe for concurrent use.
 type Controller struct {
 	csi.UnimplementedControllerServer
+	csi.UnimplementedGroupControllerServer
 	cfg Config
 
 	mu      sync.Mutex

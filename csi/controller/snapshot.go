@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -22,11 +23,8 @@ func (c *Controller) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshot
 	case req.SourceVolumeId == "":
 		return nil, refuse(codes.InvalidArgument, "source_volume_id is missing")
 	}
-	for name, value := range req.Parameters {
-		if len(name) < len(sidecars) || name[:len(sidecars)] != sidecars {
-			return nil, refuse(codes.InvalidArgument, "VolumeSnapshotClass parameter %s (%q) is not known; there are none", vda.Shorten(name, 80),
-				vda.Shorten(value, 40))
-		}
+	if err := noParameters("VolumeSnapshotClass", req.Parameters); err != nil {
+		return nil, err
 	}
 	a, err := c.find(ctx, req.SourceVolumeId, req.Secrets)
 	if err != nil {
@@ -63,6 +61,17 @@ func (c *Controller) CreateSnapshot(ctx context.Context, req *csi.CreateSnapshot
 // sidecars begin keys of the snapshotter's own.
 const sidecars = "csi.storage.k8s.io/"
 
+// noParameters refuses parameters of a class that has none.
+func noParameters(class string, parameters map[string]string) error {
+	for name, value := range parameters {
+		if !strings.HasPrefix(name, sidecars) {
+			return refuse(codes.InvalidArgument, "%s parameter %s (%q) is not known; there are none", class, vda.Shorten(name, 80),
+				vda.Shorten(value, 40))
+		}
+	}
+	return nil
+}
+
 // snapshot is a snap as orchestrators see it.
 func snapshot(id volume.SnapshotID, s *apiv1.SnapMsg) *csi.Snapshot {
 	at := s.TakenTime
@@ -70,8 +79,12 @@ func snapshot(id volume.SnapshotID, s *apiv1.SnapMsg) *csi.Snapshot {
 		at = s.AskedTime
 	}
 	when, _ := time.Parse(time.RFC3339Nano, at)
-	return &csi.Snapshot{SnapshotId: id.String(), SourceVolumeId: id.Volume.String(), SizeBytes: int64(s.DaSize),
+	msg := &csi.Snapshot{SnapshotId: id.String(), SourceVolumeId: id.Volume.String(), SizeBytes: int64(s.DaSize),
 		CreationTime: timestamppb.New(when), ReadyToUse: s.State == vda.SnapTaken.String()}
+	if label(s.LabelList, volume.GroupLabel) != "" {
+		msg.GroupSnapshotId = volume.GroupID{Portals: id.Volume.Portals, Snap: id.Snap}.String()
+	}
+	return msg
 }
 
 // DeleteSnapshot deletes a snapshot.
@@ -79,13 +92,16 @@ func (c *Controller) DeleteSnapshot(ctx context.Context, req *csi.DeleteSnapshot
 	if req.SnapshotId == "" {
 		return nil, refuse(codes.InvalidArgument, "snapshot_id is missing")
 	}
-	a, _, err := c.findSnap(ctx, req.SnapshotId, req.Secrets)
+	a, s, err := c.findSnap(ctx, req.SnapshotId, req.Secrets)
 	if isNotFound(err) {
 		return &csi.DeleteSnapshotResponse{}, nil
 	} else if err != nil {
 		return nil, err
 	}
 	id, _ := volume.ParseSnapshotID(req.SnapshotId)
+	if group := snapshot(id, s).GroupSnapshotId; group != "" {
+		return nil, refuse(codes.InvalidArgument, "snapshot %s is part of the group snapshot %s; it is deleted with that", req.SnapshotId, group)
+	}
 	_, err = a.portal.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: a.DaName, SnapName: id.Snap})
 	if err != nil && vda.KindOf(err) != vda.NotFound {
 		return nil, statusOf(err)

@@ -15,6 +15,8 @@ const Driver = "csi.virtual-disk-array.io"
 const (
 	// RequestLabel of an array or snap: a hash of what it was asked to be.
 	RequestLabel = Driver + "/request"
+	// GroupLabel of a snap that was taken together with others: its group.
+	GroupLabel = Driver + "/group"
 	// ModeLabel of an exporter: how the node may use it.
 	ModeLabel = Driver + "/mode"
 	// LocationKey is the segment of topologies.
@@ -64,6 +66,48 @@ func ParseSnapshotID(id string) (SnapshotID, bool) {
 	v, ok := ParseID(id[:at])
 	s := SnapshotID{Volume: v, Snap: id[at+1:]}
 	return s, ok && vda.CheckName("snap_name", s.Snap) == nil
+}
+
+// GroupID names snapshots that were taken of several volumes at one instant.
+type GroupID struct {
+	Portals string // of all volumes
+	Snap    string // name of all snaps
+}
+
+// everyVolume stands in a group's id where a snapshot's id has its volume. No array has the
+// name.
+const everyVolume = "*"
+
+func (g GroupID) String() string { return ID{g.Portals, everyVolume}.String() + "@" + g.Snap }
+
+// ParseGroupID takes a group's id apart; false for one that the driver has not made.
+func ParseGroupID(id string) (GroupID, bool) {
+	at := strings.LastIndexByte(id, '@')
+	if at < 0 {
+		return GroupID{}, false
+	}
+	g := GroupID{Snap: id[at+1:]}
+	if id[:at] != everyVolume {
+		portals, ok := strings.CutSuffix(id[:at], "/"+everyVolume)
+		if g.Portals = portals; !ok || portals == "" {
+			return GroupID{}, false
+		}
+	}
+	return g, vda.CheckName("snap_name", g.Snap) == nil
+}
+
+// Label is the value of GroupLabel.
+func (g GroupID) Label() string { return Hash(g.Snap) }
+
+// Member names the group's snapshot of an array.
+func (g GroupID) Member(array string) SnapshotID {
+	return SnapshotID{Volume: ID{Portals: g.Portals, Array: array}, Snap: g.Snap}
+}
+
+// GroupRequest is the value of RequestLabel of the snaps of a group, which says of what
+// arrays it was to be; they are sorted. A snapshot of one volume never has it.
+func GroupRequest(name string, arrays []string) string {
+	return Hash(append([]string{name, "of"}, arrays...)...)
 }
 
 // ObjectName is what an array or snap is called of which the orchestrator says name.

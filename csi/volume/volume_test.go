@@ -62,6 +62,26 @@ func TestNames(t *testing.T) {
 			t.Errorf("%v: %v, %v", s, got, ok)
 		}
 	}
+	for _, g := range []GroupID{{Snap: "s-1"}, {Portals: "a:1,[fd00::1]:2", Snap: "s-1"}} {
+		if got, ok := ParseGroupID(g.String()); !ok || got != g {
+			t.Errorf("%v: %v, %v", g, got, ok)
+		}
+		if s, ok := ParseSnapshotID(g.String()); ok {
+			t.Errorf("the group %v is the snapshot %v, too", g, s)
+		}
+		s := g.Member("pvc-1")
+		if got, ok := ParseSnapshotID(s.String()); !ok || got != s || s.Volume.Portals != g.Portals {
+			t.Errorf("%v: %v, %v", s, got, ok)
+		}
+	}
+	for _, id := range []string{"", "*", "*@", "@s", "/*@s", "a@s", "a:1@s", "a:1/b@s", "*@a b"} {
+		if g, ok := ParseGroupID(id); ok {
+			t.Errorf("%q is the group %v", id, g)
+		}
+	}
+	if Hash("g") == GroupRequest("g", nil) || GroupRequest("g", []string{"a"}) == GroupRequest("g", []string{"a", "b"}) {
+		t.Error("requests of groups are not their own")
+	}
 	for _, id := range []string{"", "/pvc", "a:1/", "a b", "pvc@x", strings.Repeat("x", 64)} {
 		if got, ok := ParseID(id); ok {
 			t.Errorf("%q is %v", id, got)

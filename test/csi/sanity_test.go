@@ -23,7 +23,6 @@ import (
 // that is skipped fails TestSanity, and so does one of these that runs.
 var skipped = map[string]string{
 	"node max attach limit":               "a host may use as many volumes as it likes",
-	"GroupController":                     "snapshots of several volumes at one moment are not there yet",
 	"with accessibility requirements":     "a snapshot is where its volume is, which can be used from everywhere",
 	"should detect volumes added between": "csi-sanity itself leaves it out",
 }
@@ -42,7 +41,7 @@ func TestSanity(t *testing.T) {
 	}
 	t.Cleanup(ctl.Close)
 	m := newMachine(t, "node0")
-	srv := vdacsi.NewServer(vdacsi.Config{Controller: ctl, Node: node.New(node.Config{Host: m, FileSystems: m, Location: "rack0",
+	srv := vdacsi.NewServer(vdacsi.Config{Controller: ctl, Groups: ctl, Node: node.New(node.Config{Host: m, FileSystems: m, Location: "rack0",
 		Log: planetest.Log()}),
 		Log: planetest.Log()})
 	lis, err := vdacsi.Listen(t.Context(), "unix://"+filepath.Join(dir, "csi.sock"))

@@ -47,6 +47,18 @@ type snapshot struct {
 	} `json:"spec"`
 }
 
+// groupSnapshot is of the CRDs of group snapshots, as far as it is used.
+type groupSnapshot struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		Source struct {
+			Selector metav1.LabelSelector `json:"selector"`
+		} `json:"source"`
+		VolumeGroupSnapshotClassName string `json:"volumeGroupSnapshotClassName"`
+	} `json:"spec"`
+}
+
 // kinds are all that charts and examples may have.
 var kinds = map[string]func() any{
 	"v1 ServiceAccount":                               func() any { return &corev1.ServiceAccount{} },
@@ -65,6 +77,9 @@ var kinds = map[string]func() any{
 	"storage.k8s.io/v1 VolumeAttributesClass":         func() any { return &storagev1.VolumeAttributesClass{} },
 	"snapshot.storage.k8s.io/v1 VolumeSnapshotClass":  func() any { return &snapshotClass{} },
 	"snapshot.storage.k8s.io/v1 VolumeSnapshot":       func() any { return &snapshot{} },
+
+	"groupsnapshot.storage.k8s.io/v1beta1 VolumeGroupSnapshotClass": func() any { return &snapshotClass{} },
+	"groupsnapshot.storage.k8s.io/v1beta1 VolumeGroupSnapshot":      func() any { return &groupSnapshot{} },
 }
 
 // objects decodes documents strictly, as the API server does, by "KIND NAME".
@@ -127,6 +142,7 @@ func render(t *testing.T, chart string, values map[string]any) (map[string]any, 
 func full() map[string]any {
 	return map[string]any{
 		"portals": []any{"192.168.0.11:9520", "[fd00::1]:9520"}, "tokenSecret": "vda-token", "volumeAttributesClass": true,
+		"groupSnapshots":   true,
 		"imagePullSecrets": []any{"registry"}, "secrets": []any{"other"}, "node": map[string]any{"location": "rack1",
 			"nodeSelector": map[string]any{"vda": "yes"}}, "controller": map[string]any{"tolerations": []any{map[string]any{"operator": "Exists"}},
 			"nodeSelector": map[string]any{"vda": "yes"}},
@@ -205,7 +221,31 @@ func TestChart(t *testing.T) {
 	if got := len(few["Deployment vda-csi-controller"].(*appsv1.Deployment).Spec.Template.Spec.Containers); got != 4 {
 		t.Errorf("without snapshots the controller has %d containers", got)
 	}
+	some, err := render(t, "vda-csi", map[string]any{"portals": []any{"portal:9520"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if groups(all) != "rules, flag" || groups(some) != "" || groups(few) != "" {
+		t.Errorf("group snapshots: %q, by default %q, without snapshots %q", groups(all), groups(some), groups(few))
+	}
 	parameters(t, all["StorageClass vda"].(*storagev1.StorageClass).Parameters)
+}
+
+// groups says what there is for group snapshots: without their CRDs, a snapshotter that
+// has the flag takes no snapshots of one volume either.
+func groups(set map[string]any) string {
+	var has []string
+	for _, r := range set["ClusterRole vda-csi-controller"].(*rbacv1.ClusterRole).Rules {
+		if slices.Contains(r.APIGroups, "groupsnapshot.storage.k8s.io") {
+			has = append(has, "rules")
+		}
+	}
+	for _, c := range set["Deployment vda-csi-controller"].(*appsv1.Deployment).Spec.Template.Spec.Containers {
+		if c.Name == "csi-snapshotter" && slices.Contains(c.Args, "--feature-gates=CSIVolumeGroupSnapshot=true") {
+			has = append(has, "flag")
+		}
+	}
+	return strings.Join(slices.Compact(has), ", ")
 }
 
 // mounts checks that each container's mounts are volumes of the pod, and that it has limits.
@@ -312,6 +352,10 @@ func TestExamples(t *testing.T) {
 			parameters(t, o.Parameters)
 		case *storagev1.VolumeAttributesClass:
 			parameters(t, o.Parameters)
+		case *groupSnapshot:
+			if all["VolumeGroupSnapshotClass "+o.Spec.VolumeGroupSnapshotClassName] == nil || len(o.Spec.Source.Selector.MatchLabels) == 0 {
+				t.Errorf("%s is of the class %s, or of no volumes", name, o.Spec.VolumeGroupSnapshotClassName)
+			}
 		case *snapshot:
 			if all["VolumeSnapshotClass "+o.Spec.VolumeSnapshotClassName] == nil {
 				t.Errorf("%s is of the class %s, which is not there", name, o.Spec.VolumeSnapshotClassName)

@@ -262,7 +262,8 @@ func notRolling(tx store.Reader, da *vda.DA) error {
 	snaps, err := tx.SnapsOfDA(da.ID)
 	for i := range snaps {
 		s := &snaps[i]
-		if s.State == vda.SnapTogether {
+		// One that is overdue is in nobody's way: monitors of the release before do not have it go.
+		if s.State == vda.SnapTogether && time.Since(s.Asked) < vda.TogetherTime {
 			return vda.Errorf(vda.FailedPrecondition, "snap %s of da %s is being taken, together with those of other das; try again in a moment",
 				s.Name, da.Name)
 		}

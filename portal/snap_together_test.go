@@ -265,6 +265,40 @@ func (m *mortal) clear(t *testing.T, c *portaltest.Cluster, cl *client.Client, t
 	}
 }
 
+// TestOverdueSnapshotsOfSeveralArrays: when the portal has died, and all monitors are of the release
+// before, which leave such rows alone, users can delete them, and snapshot the arrays again.
+func TestOverdueSnapshotsOfSeveralArrays(t *testing.T) {
+	t.Parallel()
+	c := portaltest.New(t)
+	cl := c.Client()
+	several(t, c, cl, 2)
+	ask := func(name string, asked time.Time) {
+		c.Change(func(tx store.Tx) error {
+			var snaps []*vda.Snap
+			for i := range 2 {
+				da, err := tx.DAByName(fmt.Sprint("da", i))
+				if err != nil {
+					return err
+				}
+				snaps = append(snaps, &vda.Snap{ID: store.NewID(), DAID: da.ID, Name: name, State: vda.SnapTogether, Together: name, Asked: asked})
+			}
+			_, _, err := array.CreateSnaps(tx, snaps)
+			return err
+		})
+	}
+	ask("s", time.Now().Add(-vda.TogetherTime))
+	must[*apiv1.CreateSnapReply](t)(cl.CreateSnap(ctx, &apiv1.CreateSnapRequest{DaName: "da1", SnapName: "again"}))
+	for i := range 2 {
+		must[*apiv1.DeleteSnapReply](t)(cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: fmt.Sprint("da", i), SnapName: "s"}))
+	}
+	if states := statesOf(t, c); fmt.Sprint(states) != "[taken]" {
+		t.Errorf("left are %v", states)
+	}
+	ask("s", time.Now()) // its portal may still record it
+	_, err := cl.DeleteSnap(ctx, &apiv1.DeleteSnapRequest{DaName: "da0", SnapName: "s"})
+	refusedWith(t, err, apiv1.CodeFailedPrecondition, "snap s of da da0 is being taken, together with those of other das")
+}
+
 // TestSnapshotsOfSeveralArraysAndAMove: when another primary serves one of the arrays before
 // all are recorded, what was held does not say that nothing was written.
 func TestSnapshotsOfSeveralArraysAndAMove(t *testing.T) {

@@ -122,7 +122,8 @@ const (
 )
 
 // once runs fn in one transaction and says whether another try can help.
-func (s *sqlStore) once(ctx context.Context, answered func(), db *sql.DB, opts sql.TxOptions, lock bool, fn func(*sqlReader) error) (again, error) {
+func (s *sqlStore) once(ctx context.Context, answered func(), db *sql.DB, opts sql.TxOptions, lock bool,
+	fn func(*sqlReader) error) (again, error) {
 	leave, err := s.queue(ctx, db)
 	if err != nil {
 		return s.judge(ctx, err), s.wrap(err)

@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"context"
 	"slices"
 
 	"github.com/virtual-disk-array/vda"
@@ -9,18 +10,55 @@ import (
 	"github.com/virtual-disk-array/vda/store"
 )
 
-// ApplyDn records a dn's answer: health and capacities of the objects named
-// in the request, tombstones carried out, and how far the node has come.
-// Objects that another transaction removed meanwhile are passed over.
-func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) error {
+// partObjects is how many vds or controllers one transaction is about that records an
+// answer. With all of a node's in one it might run out of time, and again the next time.
+const partObjects = 100
+
+// noteReply records a node's answer, part by part: health and capacities of the objects named
+// in the request, tombstones carried out, and with the last part how far the node has come.
+// After an error some parts are recorded, and the node has come no further. again says that
+// the desired state has changed.
+func (s *Syncer) noteReply(ctx context.Context, c *call, reply *apiv1.SyncReply) (again bool, err error) {
+	p := newProgress(c.GetVersion(), reply)
+	for from, n := 0, c.objects(); ; from += partObjects {
+		last := from+partObjects >= n
+		before, changed := p.applied, false
+		err := s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+			p.applied = before // by a try before
+			changed, err = c.apply(tx, reply, p, part{from, min(from+partObjects, n), last})
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+		if again = again || changed; last {
+			return again, nil
+		}
+	}
+}
+
+// part is which of a request's vds or controllers a transaction is about.
+type part struct {
+	from, to int // without to
+	last     bool
+}
+
+// applyDn records a part of a dn's answer; its pds come with the last, when vds that are
+// gone have left them. Objects that another transaction removed meanwhile are passed over.
+func applyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply, p *progress, at part) error {
+	vds := req.Vds[at.from:at.to]
 	var das, pds []string
-	for _, v := range req.Vds {
+	for _, v := range vds {
 		das = append(das, v.DaId)
 		if v.Deleted {
 			pds = append(pds, v.PdId)
 		}
 	}
-	for _, p := range req.Pds {
+	var own []*apiv1.PdSpec
+	if at.last {
+		own = req.Pds
+	}
+	for _, p := range own {
 		pds = append(pds, p.Id)
 	}
 	change := array.Begin(tx)
@@ -30,10 +68,7 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 	if err := change.LockPDs(pds...); err != nil {
 		return err
 	}
-	p := newProgress(req.Version, reply)
-	going := map[string]bool{} // pds of vds that may be gone since the capacity was read
-	for _, v := range req.Vds {
-		going[v.PdId] = going[v.PdId] || v.Deleted
+	for _, v := range vds {
 		st := p.state(v.Id, v.Version, v.Deleted)
 		vd, err := tx.VD(v.Id)
 		if isNotFound(err) {
@@ -51,11 +86,15 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 			return err
 		}
 	}
+	going := map[string]bool{} // pds of vds that may be gone since the capacity was read
+	for _, v := range req.Vds {
+		going[v.PdId] = going[v.PdId] || v.Deleted
+	}
 	capacities := map[string]*apiv1.PdCapacity{}
 	for _, c := range reply.Capacities {
 		capacities[c.PdId] = c
 	}
-	for _, s := range req.Pds {
+	for _, s := range own {
 		c := capacities[s.Id]
 		if err := applyPd(tx, p.state(s.Id, s.Version, s.Deleted), s.Id, c); err != nil {
 			return err
@@ -69,7 +108,9 @@ func ApplyDn(tx store.Tx, req *apiv1.SyncDnRequest, reply *apiv1.SyncReply) erro
 	if err := change.Settle(das...); err != nil {
 		return err
 	}
-	change.Applied(array.Node{Kind: vda.DiskNode, ID: req.NodeId}, p.applied)
+	if at.last {
+		change.Applied(array.Node{Kind: vda.DiskNode, ID: req.NodeId}, p.applied)
+	}
 	return change.Write()
 }
 
@@ -116,19 +157,19 @@ func applyPd(tx store.Tx, st *apiv1.ObjectState, id string, c *apiv1.PdCapacity)
 	return setHealth(tx, store.ObjPD, id, pd.Health, st)
 }
 
-// ApplyCn is ApplyDn for a cn. changed says that it gave the node a new
+// applyCn is applyDn for a cn. changed says that it gave the node a new
 // desired state, because an array is Created from now on.
-func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (changed bool, err error) {
+func applyCn(tx store.Tx, req *apiv1.SyncCnRequest, p *progress, at part) (changed bool, err error) {
+	cntlrs := req.Cntlrs[at.from:at.to]
 	var das []string
-	for _, spec := range req.Cntlrs {
+	for _, spec := range cntlrs {
 		das = append(das, spec.DaId)
 	}
 	change := array.Begin(tx)
 	if err := change.LockArrays(das...); err != nil {
 		return false, err
 	}
-	p := newProgress(req.Version, reply)
-	for _, spec := range req.Cntlrs {
+	for _, spec := range cntlrs {
 		st := p.state(spec.Id, spec.Version, spec.Deleted)
 		for _, e := range spec.Exps {
 			est := p.state(e.EsId, spec.Version, e.Deleted)
@@ -182,7 +223,9 @@ func ApplyCn(tx store.Tx, req *apiv1.SyncCnRequest, reply *apiv1.SyncReply) (cha
 	if err := change.Settle(das...); err != nil {
 		return false, err
 	}
-	change.Applied(array.Node{Kind: vda.ControllerNode, ID: req.NodeId}, p.applied)
+	if at.last {
+		change.Applied(array.Node{Kind: vda.ControllerNode, ID: req.NodeId}, p.applied)
+	}
 	return changed, change.Write()
 }
 

@@ -23,8 +23,10 @@ type request interface {
 	allowEmpty()
 	dial(d Dialer, addr string) error
 	send(context.Context) (*apiv1.SyncReply, error)
-	// apply records the reply; again: it changed the desired state.
-	apply(tx store.Tx, reply *apiv1.SyncReply) (again bool, err error)
+	// objects is how many vds or controllers it names.
+	objects() int
+	// apply records a part of the reply; again: it changed the desired state.
+	apply(tx store.Tx, reply *apiv1.SyncReply, p *progress, at part) (again bool, err error)
 }
 
 type dnRequest struct {
@@ -43,8 +45,10 @@ func (r *dnRequest) send(ctx context.Context) (*apiv1.SyncReply, error) {
 	return r.client.Sync(ctx, r.SyncDnRequest)
 }
 
-func (r *dnRequest) apply(tx store.Tx, reply *apiv1.SyncReply) (bool, error) {
-	return false, ApplyDn(tx, r.SyncDnRequest, reply)
+func (r *dnRequest) objects() int { return len(r.Vds) }
+
+func (r *dnRequest) apply(tx store.Tx, reply *apiv1.SyncReply, p *progress, at part) (bool, error) {
+	return false, applyDn(tx, r.SyncDnRequest, reply, p, at)
 }
 
 type cnRequest struct {
@@ -66,8 +70,10 @@ func (r *cnRequest) send(ctx context.Context) (*apiv1.SyncReply, error) {
 	return r.client.Sync(ctx, r.SyncCnRequest)
 }
 
-func (r *cnRequest) apply(tx store.Tx, reply *apiv1.SyncReply) (bool, error) {
-	return ApplyCn(tx, r.SyncCnRequest, reply)
+func (r *cnRequest) objects() int { return len(r.Cntlrs) }
+
+func (r *cnRequest) apply(tx store.Tx, _ *apiv1.SyncReply, p *progress, at part) (bool, error) {
+	return applyCn(tx, r.SyncCnRequest, p, at)
 }
 
 // call is one request to one agent.

@@ -103,11 +103,7 @@ func (s *Syncer) sync(ctx context.Context, full bool, build func(base uint64) (*
 		if err != nil {
 			return err
 		}
-		again := false
-		err = s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
-			again, err = c.apply(tx, reply)
-			return err
-		})
+		again, err := s.noteReply(ctx, c, reply)
 		if err != nil || !again || round == 2 {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"log/syslog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ type AuditLog struct {
 	queue chan []byte
 	done  chan struct{}
 	lost  atomic.Uint64
+
+	mu     sync.RWMutex // of closed, and of queue against its end
+	closed bool
 }
 
 // maxAuditQueue is how many events may wait for a slow syslog or disk.
@@ -103,6 +107,12 @@ func (a *AuditLog) Write(e *vda.Event) {
 	if err != nil { // texts and numbers
 		panic(err)
 	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.closed { // a call that outlives the portal's grace
+		a.log.Error("an event is missing from --audit-file and --audit-syslog: the portal has stopped", "req_id", e.ReqID)
+		return
+	}
 	select {
 	case a.queue <- append(line, '\n'):
 	default:
@@ -130,12 +140,15 @@ func (a *AuditLog) run() {
 	}
 }
 
-// Close writes what waits. Write must not be called any more.
+// Close writes what waits. What Write gets from then on is in the portal's log alone.
 func (a *AuditLog) Close(ctx context.Context) error {
 	if a == nil {
 		return nil
 	}
+	a.mu.Lock()
+	a.closed = true
 	close(a.queue)
+	a.mu.Unlock()
 	select {
 	case <-a.done:
 	case <-ctx.Done():

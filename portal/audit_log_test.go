@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/portal"
 )
@@ -101,6 +102,25 @@ func TestAuditLog(t *testing.T) {
 	}
 	create("eve")
 	has("user_name=eve")
+}
+
+// TestAuditLogAfterItsEnd: a call that is still under way when the portal's grace is over does no
+// harm, and what was written before is in the file.
+func TestAuditLogAfterItsEnd(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.log")
+	audit, err := portal.OpenAuditLog(file, "", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	audit.Write(&vda.Event{Kind: vda.EventChange, Text: "before"})
+	if err := audit.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	audit.Write(&vda.Event{Kind: vda.EventChange, Text: "after"})
+	text, err := os.ReadFile(file)
+	if err != nil || strings.Count(string(text), "\n") != 1 || !strings.Contains(string(text), `"text":"before"`) {
+		t.Errorf("the file has %q, %v", text, err)
+	}
 }
 
 // TestAuditPlaces: a place that cannot be is refused when the portal starts.

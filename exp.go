@@ -15,11 +15,12 @@ type Exp struct {
 	DAID         string
 	Name         string
 	NQN          string
-	InitiatorNQN string   // the first host that is let in
-	MoreHosts    []string // the others, in the order in which they were
-	SnapName     string   // "": the live volume
-	Serial       string   // 20 characters at most, the same on every controller
-	NSUUID       string   // namespace UUID and NGUID, the same on every controller
+	InitiatorNQN string     // the first host that is let in
+	MoreHosts    []string   // the others, in the order in which they were
+	Keys         []HostKeys // of the hosts that have to authenticate; the NQN of others is enough
+	SnapName     string     // "": the live volume
+	Serial       string     // 20 characters at most, the same on every controller
+	NSUUID       string     // namespace UUID and NGUID, the same on every controller
 
 	Version uint64
 	Deleted bool

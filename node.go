@@ -57,6 +57,7 @@ type CN struct {
 	CntlrCount   uint32 // controllers placed here
 	PrimaryCount uint32 // of them primary
 	Mirrors      bool   // its data plane can mirror, as its agent said last
+	Auth         bool   // it can have hosts authenticate, likewise
 	Drain        CNDrain
 }
 

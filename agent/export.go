@@ -19,8 +19,9 @@ type Export struct {
 	Serial    string // at most 20 bytes
 	Model     string // at most 40 bytes
 	Hosts     []string
-	Keys      map[string]HopKey // by host: what it proves itself by; others need not
-	MinCntlid uint16            // 0: the data plane's default
+	Keys      map[string]HopKey   // by host: what it proves itself by; others need not
+	Auth      map[string]HostAuth // likewise, of users' hosts
+	MinCntlid uint16              // 0: the data plane's default
 	MaxCntlid uint16
 	Bdev      string // name; "": no namespace
 	UUID      string // of the namespace, in any spelling; also its NGUID
@@ -105,11 +106,21 @@ func (p *Plane) ensure(ctx context.Context, inv *Inventory, e Export) error {
 // admitted before they had to; what is connected stays.
 func (p *Plane) admit(ctx context.Context, sub *spdk.NvmfSubsystem, e Export) error {
 	for _, h := range e.Hosts {
+		at := slices.IndexFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h })
+		if auth, has := e.Auth[h]; has {
+			var have *spdk.NvmfHost
+			if at >= 0 {
+				have = &sub.Hosts[at]
+			}
+			if err := p.admitUser(ctx, hostOf{e.NQN, h}, have, auth); err != nil {
+				return err
+			}
+			continue
+		}
 		keys, err := p.hostKeys(ctx, e.NQN, h, e.Keys[h])
 		if err != nil {
 			return err
 		}
-		at := slices.IndexFunc(sub.Hosts, func(have spdk.NvmfHost) bool { return have.NQN == h })
 		switch {
 		case at < 0:
 			err = p.NvmfSubsystemAddHost(ctx, e.NQN, h, keys)
@@ -147,10 +158,10 @@ func (p *Plane) Admits(ctx context.Context, nqn string, host spdk.NvmfHost) bool
 // it had. One that is on the list is not an error.
 func (p *Plane) Readmit(ctx context.Context, nqn string, host spdk.NvmfHost) error {
 	err := p.NvmfSubsystemAddHost(ctx, nqn, host.NQN, host.Keys)
-	if err != nil && p.Admits(ctx, nqn, host) {
-		return nil
+	if err != nil && !p.Admits(ctx, nqn, host) {
+		return err
 	}
-	return err
+	return p.Readmitted(ctx, nqn, host)
 }
 
 // ShutOut removes every host of a subsystem but those in keep; it returns when

@@ -12,6 +12,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/virtual-disk-array/vda/spdk"
@@ -84,35 +85,40 @@ func (p *Plane) hold(ctx context.Context, group, of string, key HopKey) (spdk.Ke
 	}
 	name := group + of + short(string(key)) // nobody finds a key of 256 random bits by its hash
 	keys := spdk.Keys{Host: name + "-host", Ctrlr: name + "-ctrlr"}
-	for use, secret := range map[string]HopKey{keys.Host: key.For("host"), keys.Ctrlr: key.For("controller")} {
+	return keys, p.holdTexts(ctx, group, map[string][]byte{keys.Host: key.For("host").text(), keys.Ctrlr: key.For("controller").text()})
+}
+
+// holdTexts has the data plane know keys of a group, by their names.
+func (p *Plane) holdTexts(ctx context.Context, group string, texts map[string][]byte) error {
+	for name, text := range texts {
 		p.mu.Lock()
-		held := p.hops[group][use]
+		held := p.hops[group][name]
 		p.mu.Unlock()
 		if held {
 			continue
 		}
-		if err := p.addKey(ctx, use, secret); err != nil {
-			return spdk.Keys{}, err
+		if err := p.addKey(ctx, name, text); err != nil {
+			return err
 		}
 		p.mu.Lock()
 		if p.hops[group] == nil {
 			p.hops[group] = map[string]bool{}
 		}
-		p.hops[group][use] = true
+		p.hops[group][name] = true
 		p.mu.Unlock()
 	}
-	return keys, nil
+	return nil
 }
 
-// addKey adds one secret to the keyring.
-func (p *Plane) addKey(ctx context.Context, name string, secret HopKey) error {
+// addKey adds one key to the keyring.
+func (p *Plane) addKey(ctx context.Context, name string, text []byte) error {
 	dir, err := filepath.Abs(filepath.Join(p.cfg.StateDir, hopsDir))
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
 	path := filepath.Join(dir, name)
 	if err == nil { // that is not to outlive a crash, so it is not synced
-		err = os.WriteFile(path+newFile, secret.text(), 0o600)
+		err = os.WriteFile(path+newFile, text, 0o600)
 	}
 	if err == nil {
 		err = os.Rename(path+newFile, path)
@@ -133,11 +139,12 @@ const newFile = ".new"
 // dropKeys takes the keys of a group whose names begin with prefix from the data plane
 // and from the disk, but for those of keep. What has authenticated by them stays
 // connected.
-func (p *Plane) dropKeys(ctx context.Context, group, prefix string, keep spdk.Keys) error {
+func (p *Plane) dropKeys(ctx context.Context, group, prefix string, keep ...spdk.Keys) error {
 	var names []string
 	p.mu.Lock()
 	for name := range p.hops[group] {
-		if strings.HasPrefix(name, prefix) && name != keep.Host && name != keep.Ctrlr {
+		kept := slices.ContainsFunc(keep, func(k spdk.Keys) bool { return name == k.Host || name == k.Ctrlr })
+		if strings.HasPrefix(name, prefix) && !kept {
 			names = append(names, name)
 			delete(p.hops[group], name)
 		}
@@ -180,7 +187,7 @@ func (p *Plane) newHops(fresh bool) {
 		}
 	}
 	p.mu.Lock()
-	p.hops, p.proven = all, map[string]spdk.Keys{}
+	p.hops, p.proven, p.pairs = all, map[string]spdk.Keys{}, map[hostOf][2]spdk.Keys{}
 	p.mu.Unlock()
 }
 
@@ -191,12 +198,13 @@ func (p *Plane) hostKeys(ctx context.Context, nqn, host string, key HopKey) (spd
 
 // dropHostKeys forgets what the hosts of a subsystem, or one of them, had to prove.
 func (p *Plane) dropHostKeys(ctx context.Context, nqn, host string) {
+	p.forgetPairs(nqn, host)
 	group := targetKeys + short(nqn) + "-"
 	prefix := group
 	if host != "" {
 		prefix += short(host) + "-"
 	}
-	if err := p.dropKeys(ctx, group, prefix, spdk.Keys{}); err != nil {
+	if err := p.dropKeys(ctx, group, prefix); err != nil {
 		p.log.Warn("keys of hosts that are not admitted any more stay", "nqn", nqn, "err", err)
 	}
 }

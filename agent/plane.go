@@ -60,7 +60,8 @@ type Plane struct {
 	anaAt  map[string]time.Time // when it was set
 	raw    map[string]bool      // NQNs of RawDisks in use
 	hops   hops
-	proven map[string]spdk.Keys // by connection: what it was told to prove itself by in this run
+	proven map[string]spdk.Keys    // by connection: what it was told to prove itself by in this run
+	pairs  map[hostOf][2]spdk.Keys // keys that a host of users' was given in this run, the newest first
 
 	beyond  sync.WaitGroup // work that outlives the pass that began it
 	changed chan struct{}  // the data plane was lost, found or restarted

@@ -388,7 +388,11 @@ var commands = []command{
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",
 		flags: with([]flag{daName, expName,
 			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds others; see /etc/nvme/hostnqn there"},
-			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"}}, newTags...)},
+			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"},
+			{name: "dhchap-key-file", field: "dhchap_key", syntax: secretFile, usage: "`FILE` with the key by which the host has to authenticate " +
+				"(nvme gen-dhchap-key), mode 0600, - for standard input; its NQN is enough when not given"},
+			{name: "dhchap-ctrlr-key-file", field: "dhchap_ctrlr_key", syntax: secretFile, usage: "`FILE` with another key, by which the " +
+				"controllers prove themselves to the host; they do not when not given"}}, newTags...)},
 	{noun: "exp", verb: "delete", method: "DeleteExp", short: "End a host's use of a disk array; the host is disconnected",
 		example: "  vda_cli exp delete --da-name da0 --exp-name exp0",
 		flags: []flag{daName, expName,
@@ -399,11 +403,21 @@ var commands = []command{
 			"Hosts that share an array need software that is made\nfor it, such as a cluster file system.",
 		example: "  vda_cli exp modify --da-name da0 --exp-name exp0 --new-initiator-nqn nqn.2016-06.io.spdk:host1\n" +
 			"  vda_cli exp modify --da-name da0 --exp-name exp0 --add-initiator-nqn nqn.2016-06.io.spdk:host2\n" +
-			"  vda_cli exp modify --da-name da0 --exp-name exp0 --remove-initiator-nqn nqn.2016-06.io.spdk:host1",
+			"  vda_cli exp modify --da-name da0 --exp-name exp0 --remove-initiator-nqn nqn.2016-06.io.spdk:host1\n" +
+			"  vda_cli exp modify --da-name da0 --exp-name exp0 --dhchap-key-file host0.new.key\n" +
+			"  vda_cli exp modify --da-name da0 --exp-name exp0 --drop-old-dhchap-key",
 		flags: with([]flag{daName, expName,
 			{name: "new-initiator-nqn", usage: "`NQN` of the one host that is let in from now on; the hosts stay when not given"},
 			{name: "add-initiator-nqn", usage: "`NQN` of a host that is let in as well, may be given several times; none when not given"},
-			{name: "remove-initiator-nqn", usage: "`NQN` of a host that is not let in any more, may be given several times; none when not given"}}, tags...)},
+			{name: "remove-initiator-nqn", usage: "`NQN` of a host that is not let in any more, may be given several times; none when not given"},
+			{name: "dhchap-key-file", field: "dhchap_key", syntax: secretFile, usage: "`FILE` with another key of a host, or its first, mode 0600, " +
+				"- for standard input; its last one stays valid, too. Keys stay when not given"},
+			{name: "dhchap-ctrlr-key-file", field: "dhchap_ctrlr_key", syntax: secretFile, usage: "`FILE` with another key of the controllers " +
+				"towards that host; it stays when not given"},
+			{name: "dhchap-host", usage: "`NQN` of the host with that key; the one that is added, or the only one, when not given"},
+			{name: "drop-old-dhchap-key", syntax: onOff, usage: "the host has " +
+				"its new key: the one before is not valid any more; it stays when not given"},
+		}, tags...)},
 	{noun: "exp", verb: "list", method: "ListExp", short: "List exporters by name",
 		example: "  vda_cli exp list --initiator-nqn nqn.2016-06.io.spdk:host0",
 		flags: []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"),

@@ -70,6 +70,9 @@ func connectShell(w io.Writer, reply proto.Message) {
 	for _, nqn := range m.GetMoreInitiatorNqnList() {
 		fmt.Fprintf(w, "# also let in: --hostnqn %s\n", nqn)
 	}
+	for _, nqn := range m.GetAuthInitiatorNqnList() {
+		fmt.Fprintf(w, "# has to authenticate, with --dhchap-secret: --hostnqn %s\n", nqn)
+	}
 	for _, a := range paths(m) {
 		fmt.Fprintf(w, "nvme connect -t %s -a %s -s %s -n %s --hostnqn %s --ctrl-loss-tmo=%d --reconnect-delay=%d\n",
 			a.Trtype, a.Traddr, a.Trsvcid, m.ExpNqn, m.InitiatorNqn, ctrlLossTmo, reconnectDelay)

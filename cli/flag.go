@@ -146,6 +146,23 @@ func (v *value) parse(text string) (protoreflect.Value, error) {
 	panic("no flag can set a field of kind " + v.field.Kind().String())
 }
 
+// onceStdin refuses two secrets from standard input.
+func (c *command) onceStdin(flags *pflag.FlagSet) error {
+	first := ""
+	for i := range c.flags {
+		f := &c.flags[i]
+		if f.syntax != secretFile || flags.Lookup(f.name).Value.String() != "-" {
+			continue
+		}
+		if first != "" {
+			return fmt.Errorf("--%s and --%s are both to be read from standard input, which has one of them; name a file for the other",
+				first, f.name)
+		}
+		first = f.name
+	}
+	return nil
+}
+
 // fillSecret has a field that a flag gave the name of a file hold what is in it.
 func (f *flag) fillSecret(cmd *cobra.Command, req proto.Message) error {
 	given := cmd.Flags().Lookup(f.name)
@@ -153,7 +170,11 @@ func (f *flag) fillSecret(cmd *cobra.Command, req proto.Message) error {
 		return nil
 	}
 	path := given.Value.String()
-	secret, err := program.Secret(cmd, path, "Password: ")
+	question := "Password: "
+	if strings.HasPrefix(f.name, "dhchap-") {
+		question = "Key: "
+	}
+	secret, err := program.Secret(cmd, path, question)
 	if err != nil {
 		return fmt.Errorf("--%s %s: %w", f.name, path, err)
 	}

@@ -43,6 +43,7 @@ type Beat struct {
 	PlaneReason      string
 	DataPlaneVersion string
 	CanMirror        bool              // of a cn
+	CanAuth          bool              // of a cn
 	Errors           map[string]string // objects in error, by id
 }
 
@@ -190,7 +191,8 @@ func onBeat(t *Timing, now time.Time, v NodeView, m Memory, b Beat) (Memory, []S
 	}
 	m.Misses, m.Unsure, m.Silent = 0, 0, false
 	m.Known = true
-	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion, CanMirror: b.CanMirror}
+	r := syncer.Report{Version: b.Version, Errors: b.Errors, DataPlaneVersion: b.DataPlaneVersion, CanMirror: b.CanMirror,
+		CanAuth: b.CanAuth}
 	switch {
 	case b.Reason != "":
 		r.Problem, r.Down = b.Reason, true

@@ -73,9 +73,9 @@ func (o *orphans) plan(daID string, cntlrs map[string]*apiv1.CntlrSpec, vds map[
 		if e.Deleted {
 			continue
 		}
-		a.Exps = append(a.Exps, &vda.Exp{ID: e.Id, DAID: daID, Name: e.Name, NQN: e.Nqn, InitiatorNQN: e.InitiatorNqn,
-			MoreHosts: e.MoreInitiatorNqns, SnapName: e.SnapName,
-			Serial: e.Serial, NSUUID: e.NsUuid})
+		row := &vda.Exp{ID: e.Id, DAID: daID, Name: e.Name, NQN: e.Nqn, SnapName: e.SnapName, Serial: e.Serial, NSUUID: e.NsUuid}
+		e.HostsOf(row)
+		a.Exps = append(a.Exps, row)
 	}
 	return a, nil
 }

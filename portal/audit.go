@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -183,6 +184,12 @@ func objectOf(method string, m proto.Message) (object, parent, name string) {
 // secret are the parts of names of fields whose values nobody may read.
 var secret = []string{"secret", "password", "private", "psk", "token"}
 
+// redacted reports that a field is marked debug_redact.
+func redacted(f protoreflect.FieldDescriptor) bool {
+	o, _ := f.Options().(*descriptorpb.FieldOptions)
+	return o.GetDebugRedact()
+}
+
 // requestText is what a request says, field by field, without secrets.
 func requestText(m proto.Message) string {
 	var words []string
@@ -195,7 +202,7 @@ func requestText(m proto.Message) string {
 		v, name := m.ProtoReflect().Get(f), string(f.Name())
 		text := ""
 		switch {
-		case slices.ContainsFunc(secret, func(s string) bool { return strings.Contains(name, s) }):
+		case redacted(f) || slices.ContainsFunc(secret, func(s string) bool { return strings.Contains(name, s) }):
 			text = "(not shown)"
 		case f.IsList() && f.Kind() != protoreflect.MessageKind:
 			var all []string

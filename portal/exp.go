@@ -49,6 +49,11 @@ func (s *Server) CreateExp(ctx context.Context, req *apiv1.CreateExpRequest) (*a
 			}
 		}
 		exp.DAID = da.ID
+		if len(exp.Keys) > 0 {
+			if err := mayAuthenticate(tx.Unlocked(), exp); err != nil {
+				return err
+			}
+		}
 		plan, err := array.CreateExp(tx, exp)
 		if err := setTags(tx, exp.ID, tags, err); err != nil {
 			return err
@@ -115,7 +120,14 @@ func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
 	serial := "VDA" + strings.ToUpper(strings.ReplaceAll(ns.String(), "-", ""))[:17]
 	exp := &vda.Exp{ID: store.NewID(), Name: req.ExpName, NQN: vda.ExpNQN(req.DaName, req.ExpName), InitiatorNQN: req.InitiatorNqn,
 		SnapName: req.SnapName, Serial: serial, NSUUID: ns.String()}
-	return exp, exp.Validate(req.DaName)
+	if err := exp.Validate(req.DaName); err != nil {
+		return nil, err
+	}
+	pair, err := newKeyPair(req.DhchapKey, req.DhchapCtrlrKey)
+	if pair.Host != "" {
+		exp.Keys = []vda.HostKeys{{NQN: exp.InitiatorNQN, New: pair}}
+	}
+	return exp, err
 }
 
 // expFree refuses a name that its da has already, and an NQN that another da
@@ -123,8 +135,9 @@ func newExp(req *apiv1.CreateExpRequest) (*vda.Exp, error) {
 func expFree(tx store.Reader, da *vda.DA, exp *vda.Exp, tags vda.Tags) error {
 	old, err := tx.ExpByName(da.ID, exp.Name)
 	if err := taken(err, func() error {
+		is, asked := keysWord(old, exp)
 		return existsTagged(tx, old.ID, tags, "exp", exp.Name+" of da "+da.Name, parameter{"initiator_nqn", old.InitiatorNQN, exp.InitiatorNQN},
-			parameter{"snap_name", old.SnapName, exp.SnapName})
+			parameter{"snap_name", old.SnapName, exp.SnapName}, parameter{"dhchap_key", is, asked})
 	}); err != nil {
 		return err
 	}
@@ -146,10 +159,15 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 	if err := tags.check(); err != nil {
 		return nil, err
 	}
-	hosts := req.NewInitiatorNqn != nil || len(req.AddInitiatorNqn)+len(req.RemoveInitiatorNqn) > 0
+	add, err := newKeyPair(req.DhchapKey, req.DhchapCtrlrKey)
+	if err != nil {
+		return nil, err
+	}
+	keys := vda.KeyChange{Host: req.DhchapHost, Add: add, DropOld: req.DropOldDhchapKey}
+	hosts := keys != (vda.KeyChange{}) || req.NewInitiatorNqn != nil || len(req.AddInitiatorNqn)+len(req.RemoveInitiatorNqn) > 0
 	switch some := len(req.AddInitiatorNqn)+len(req.RemoveInitiatorNqn) > 0; {
 	case !hosts && tags.none():
-		return nil, nothingToModify("new_initiator_nqn, add_initiator_nqn, remove_initiator_nqn, " + tagFields)
+		return nil, nothingToModify("new_initiator_nqn, add_initiator_nqn, remove_initiator_nqn, dhchap_key, drop_old_dhchap_key, " + tagFields)
 	case req.NewInitiatorNqn != nil && some:
 		return nil, invalid("new_initiator_nqn is the one host from now on; give it without add_initiator_nqn and remove_initiator_nqn")
 	case req.NewInitiatorNqn != nil:
@@ -160,7 +178,7 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 	var steps [][]node
 	var made *apiv1.ExpMsg
 	var warnings []string
-	err := s.update(ctx, func(tx store.Tx) error {
+	err = s.update(ctx, func(tx store.Tx) error {
 		_, exp, err := findExp(tx, req.DaName, req.ExpName)
 		if err != nil {
 			return err
@@ -176,10 +194,19 @@ func (s *Server) ModifyExp(ctx context.Context, req *apiv1.ModifyExpRequest) (*a
 			made, err = expMsg(tx, exp)
 			return err
 		}
+		before := exp.Hosts()
 		if req.NewInitiatorNqn != nil {
 			exp.InitiatorNQN, exp.MoreHosts = *req.NewInitiatorNqn, nil
 		} else if err := exp.ChangeHosts(req.AddInitiatorNqn, req.RemoveInitiatorNqn); err != nil {
 			return err
+		}
+		if err := exp.ChangeKeys(before, keys); err != nil {
+			return err
+		}
+		if keys.Add.Host != "" {
+			if err := mayAuthenticate(tx.Unlocked(), exp); err != nil {
+				return err
+			}
 		}
 		if warnings, err = unshared(tx.Unlocked(), exp); err != nil {
 			return err

@@ -144,7 +144,8 @@ func formerHostsGone(tx store.Reader, da *vda.DA, exp *vda.Exp) error {
 	}
 	for i := range exps {
 		old := &exps[i]
-		same := old.SnapName == exp.SnapName && !slices.ContainsFunc(old.Hosts(), func(h string) bool { return !slices.Contains(exp.Hosts(), h) })
+		same := old.SnapName == exp.SnapName && len(exp.Keys) == 0 &&
+			!slices.ContainsFunc(old.Hosts(), func(h string) bool { return !slices.Contains(exp.Hosts(), h) })
 		if !old.Deleted || old.NQN != exp.NQN || same {
 			continue
 		}

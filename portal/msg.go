@@ -414,9 +414,10 @@ func expMsgs(tx store.Reader, exps []vda.Exp) ([]*apiv1.ExpMsg, error) {
 	var msgs []*apiv1.ExpMsg
 	for i := range exps {
 		e := &exps[i]
+		auth, rekey := keyLists(e)
 		msgs = append(msgs, &apiv1.ExpMsg{ExpId: e.ID, ExpName: e.Name, ExpNqn: e.NQN, DaName: das[e.DAID], InitiatorNqn: e.InitiatorNQN,
-			MoreInitiatorNqnList: e.MoreHosts,
-			SnapName:             e.SnapName, EsMsgList: byExp[e.ID]})
+			MoreInitiatorNqnList: e.MoreHosts, AuthInitiatorNqnList: auth, RekeyInitiatorNqnList: rekey,
+			SnapName: e.SnapName, EsMsgList: byExp[e.ID]})
 	}
 	return msgs, describe(tx, msgs...)
 }

@@ -176,6 +176,7 @@ type hostParams struct {
 	NQN  string `json:"nqn"`
 	Host string `json:"host"`
 	Keys
+	Keep bool `json:"vda_keep_previous,omitempty"`
 }
 
 // NvmfSubsystemAddHost admits a host NQN. With keys, of which there is one pair at
@@ -191,7 +192,13 @@ func (a API) NvmfSubsystemAddHost(ctx context.Context, subNQN, hostNQN string, k
 // NvmfSubsystemSetKeys replaces what an admitted host has to prove to know. What is
 // connected stays connected. SPDK 24.09.
 func (a API) NvmfSubsystemSetKeys(ctx context.Context, subNQN, hostNQN string, keys Keys) error {
-	return a.do(ctx, "nvmf_subsystem_set_keys", hostParams{subNQN, hostNQN, keys})
+	return a.do(ctx, "nvmf_subsystem_set_keys", hostParams{NQN: subNQN, Host: hostNQN, Keys: keys})
+}
+
+// NvmfSubsystemRotateKeys is NvmfSubsystemSetKeys, and the keys that were the newest
+// until now stay valid beside the new ones until the next call. vda_tgt only.
+func (a API) NvmfSubsystemRotateKeys(ctx context.Context, subNQN, hostNQN string, keys Keys) error {
+	return a.do(ctx, "nvmf_subsystem_set_keys", hostParams{NQN: subNQN, Host: hostNQN, Keys: keys, Keep: true})
 }
 
 // NvmfSubsystemRemoveHost shuts a host out: it returns when the host's

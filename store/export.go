@@ -8,15 +8,17 @@ import (
 
 var expTable = table[vda.Exp]{
 	name: "vda_exp", noun: "exp",
-	cols:  []string{"id", "da_id", "name", "nqn", "initiator_nqn", "more_hosts", "snap_name", "serial", "ns_uuid", "version", "deleted"},
+	cols: []string{"id", "da_id", "name", "nqn", "initiator_nqn", "more_hosts", "dhchap_keys", "snap_name", "serial", "ns_uuid",
+		"version", "deleted"},
 	keys:  []string{"live_name", "live_nqn"},
 	fixed: []string{"da_id"},
 	dest: func(v *vda.Exp) []any {
-		return []any{&v.ID, &v.DAID, &v.Name, &v.NQN, &v.InitiatorNQN, lines{&v.MoreHosts}, &v.SnapName, &v.Serial,
+		return []any{&v.ID, &v.DAID, &v.Name, &v.NQN, &v.InitiatorNQN, lines{&v.MoreHosts}, keysJSON{&v.Keys}, &v.SnapName, &v.Serial,
 			&v.NSUUID, &v.Version, &v.Deleted}
 	},
 	values: func(v *vda.Exp) []any {
-		return []any{v.ID, v.DAID, v.Name, v.NQN, v.InitiatorNQN, lines{&v.MoreHosts}, v.SnapName, v.Serial, v.NSUUID, v.Version, v.Deleted,
+		return []any{v.ID, v.DAID, v.Name, v.NQN, v.InitiatorNQN, lines{&v.MoreHosts}, keysJSON{&v.Keys}, v.SnapName, v.Serial, v.NSUUID,
+			v.Version, v.Deleted,
 			orNull(v.Name, v.Deleted), orNull(v.NQN, v.Deleted)}
 	},
 	label:  func(v *vda.Exp) string { return v.Name + " with NQN " + v.NQN },

@@ -220,6 +220,7 @@ type Tx interface {
 	RaiseNode(k vda.NodeKind, id string, above uint64) error
 	SetNodeApplied(k vda.NodeKind, id string, version uint64) error
 	SetCNMirrors(id string, mirrors bool) error // a cn's Mirrors
+	SetCNAuth(id string, auth bool) error       // a cn's Auth
 	SetDNDrain(id string, drain bool) error     // a dn's Drain
 	SetCNDrain(id string, drain vda.CNDrain) error
 

@@ -280,6 +280,36 @@ func (l lines) Scan(src any) error {
 // Value implements driver.Valuer.
 func (l lines) Value() (driver.Value, error) { return strings.Join(*l.l, "\n"), nil }
 
+// keysJSON scans and writes the keys of hosts as JSON, none as "".
+type keysJSON struct{ l *[]vda.HostKeys }
+
+// Scan implements sql.Scanner. Its error does not repeat what is in the column.
+func (k keysJSON) Scan(src any) error {
+	var text []byte
+	switch v := src.(type) {
+	case string:
+		text = []byte(v)
+	case []byte:
+		text = v
+	default:
+		return fmt.Errorf("%T is not text", src)
+	}
+	*k.l = nil
+	if len(text) > 0 && json.Unmarshal(text, k.l) != nil {
+		return errors.New("the keys of an exp's hosts are not what VDA has written")
+	}
+	return nil
+}
+
+// Value implements driver.Valuer.
+func (k keysJSON) Value() (driver.Value, error) {
+	if len(*k.l) == 0 {
+		return "", nil
+	}
+	b, err := json.Marshal(*k.l)
+	return string(b), err
+}
+
 // maxMsg bounds a stored error message, bytes.
 const maxMsg = 4096
 

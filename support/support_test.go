@@ -34,7 +34,8 @@ func TestScrub(t *testing.T) {
 			t.Errorf("%s\nbecomes\n%s", text, got)
 		}
 	}
-	for column, secret := range map[string]bool{"hash": true, "secret": true, "dhchap_key": true, "psk": true, "hop_secret": true,
+	for column, secret := range map[string]bool{"hash": true, "secret": true, "dhchap_key": true,
+		"dhchap_keys": true, "psk": true, "hop_secret": true,
 		"web_password": true, "name": false, "label_key": false, "version": false, "id": false, "marks": false} {
 		if SecretColumn("vda_da", column) != secret {
 			t.Errorf("column %s", column)

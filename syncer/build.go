@@ -295,10 +295,10 @@ func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) ([]*apiv1.E
 				snapID = s.ID
 			}
 		}
-		specs = append(specs, &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, InitiatorNqn: e.InitiatorNQN,
-			MoreInitiatorNqns: e.MoreHosts,
-			SnapName:          e.SnapName, SnapId: snapID, Serial: e.Serial, NsUuid: e.NSUUID,
-			Deleted: e.Deleted, Version: e.Version})
+		spec := &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, SnapName: e.SnapName, SnapId: snapID,
+			Serial: e.Serial, NsUuid: e.NSUUID, Deleted: e.Deleted, Version: e.Version}
+		spec.SetHosts(e)
+		specs = append(specs, spec)
 	}
 	return specs, nil
 }

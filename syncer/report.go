@@ -27,6 +27,8 @@ type Report struct {
 	DataPlaneVersion string
 	// CanMirror: the data plane of a cn has mirrors. It is not known when Down.
 	CanMirror bool
+	// CanAuth: a cn can have hosts authenticate. It is not known when Down.
+	CanAuth bool
 }
 
 // state is the health of an object of the node; nil when the report does not
@@ -66,6 +68,7 @@ type findings struct {
 	plane string      // its DataPlaneVersion; "" when it is not another one
 	// mirrors is a cn's CanMirror; nil when it is not another one
 	mirrors *bool
+	auth    *bool // likewise of its CanAuth
 }
 
 func findingsOf(k vda.NodeKind, n *vda.Node, r *Report) findings {
@@ -90,7 +93,7 @@ func (f *findings) add(o store.Object, id, daID string, old vda.Health, st *apiv
 }
 
 func (f *findings) none() bool {
-	return len(f.list) == 0 && f.own == nil && f.plane == "" && f.mirrors == nil
+	return len(f.list) == 0 && f.own == nil && f.plane == "" && f.mirrors == nil && f.auth == nil
 }
 
 // write writes the findings of several nodes, in the lock order.
@@ -126,6 +129,11 @@ func (f *findings) writeNode(tx store.Tx) error {
 	}
 	if f.mirrors != nil {
 		if err := tx.SetCNMirrors(f.node.ID, *f.mirrors); err != nil {
+			return err
+		}
+	}
+	if f.auth != nil {
+		if err := tx.SetCNAuth(f.node.ID, *f.auth); err != nil {
 			return err
 		}
 	}
@@ -206,6 +214,9 @@ func lookAt(tx store.Reader, n array.Node, r *Report) (findings, error) {
 	if !r.Down && cn.Mirrors != r.CanMirror {
 		f.mirrors = &r.CanMirror
 	}
+	if !r.Down && cn.Auth != r.CanAuth {
+		f.auth = &r.CanAuth
+	}
 	return f, f.cntlrs(tx, r)
 }
 
@@ -261,5 +272,5 @@ func (r *Report) Fingerprint() string {
 	if r.Down {
 		return fmt.Sprintf("down at %d: %q", r.Version, r.Problem)
 	}
-	return fmt.Sprintf("%q %q %q %v", r.Problem, r.Errors, r.DataPlaneVersion, r.CanMirror)
+	return fmt.Sprintf("%q %q %q %v %v", r.Problem, r.Errors, r.DataPlaneVersion, r.CanMirror, r.CanAuth)
 }

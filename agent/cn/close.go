@@ -160,7 +160,12 @@ func (p *pass) disconnect(ctx context.Context, nqn string, host spdk.NvmfHost) e
 		case <-time.After(readmitInterval):
 		}
 		// Before it has been struck off, adding it is an error.
-		if err := p.Plane.NvmfSubsystemAddHost(ctx, nqn, host.NQN, host.Keys); err != nil && gone {
+		switch err := p.Plane.NvmfSubsystemAddHost(ctx, nqn, host.NQN, host.Keys); {
+		case err == nil:
+			if err := p.Plane.Readmitted(ctx, nqn, host); err != nil {
+				return err
+			}
+		case gone:
 			return p.Plane.Readmit(ctx, nqn, host)
 		}
 	}

@@ -59,3 +59,16 @@ func (p *pass) proxyKeys(e *apiv1.ExpSpec) map[string]agent.HopKey {
 	}
 	return keys
 }
+
+// hostAuth is what a user's host authenticates by.
+func hostAuth(h *apiv1.AuthHost) agent.HostAuth {
+	pair := func(k *apiv1.AuthKeys) agent.KeyPair {
+		return agent.KeyPair{ID: k.GetId(), Host: k.GetHost(), Ctrlr: k.GetCtrlr()}
+	}
+	auth := agent.HostAuth{New: pair(h.New)}
+	if h.Old != nil {
+		old := pair(h.Old)
+		auth.Old = &old
+	}
+	return auth
+}

@@ -172,7 +172,10 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 	x := agent.Export{
 		NQN: e.Nqn, Serial: e.Serial, Model: Model, MinCntlid: uint16(p.c.MinCntlid), MaxCntlid: uint16(p.c.MaxCntlid),
 		Bdev: bdev, UUID: e.NsUuid, ANAState: ana,
-		Settle: p.settle, Hosts: e.Hosts(),
+		Settle: p.settle, Hosts: e.Hosts(), Auth: map[string]agent.HostAuth{},
+	}
+	for _, h := range e.AuthHosts {
+		x.Auth[h.Nqn] = hostAuth(h)
 	}
 	return x
 }

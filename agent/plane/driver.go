@@ -38,6 +38,8 @@ type Setup interface {
 	// Authenticates reports that the data plane has DH-HMAC-CHAP, as target and as
 	// initiator, and can be given other keys while it is at work.
 	Authenticates() bool
+	// KeepsKeys reports that a host's key of before can stay valid beside its new one.
+	KeepsKeys() bool
 	// ClosesLvstore reports that bdev_lvol_get_lvstores must not be called while
 	// a method is under way.
 	ClosesLvstore(method string) bool

@@ -106,6 +106,8 @@ func (d *spdkTgt) Mirrors() bool { return false }
 
 func (d *spdkTgt) Authenticates() bool { return d.proves }
 
+func (d *spdkTgt) KeepsKeys() bool { return false }
+
 func (d *spdkTgt) ClosesLvstore(method string) bool { return closesLvstores[method] }
 
 // Guard: SPDK opens a disk as anybody does.

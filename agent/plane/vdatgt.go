@@ -54,6 +54,8 @@ func (d *vdaTgt) Mirrors() bool { return d.mirrors }
 
 func (d *vdaTgt) Authenticates() bool { return d.proves }
 
+func (d *vdaTgt) KeepsKeys() bool { return d.proves }
+
 func (d *vdaTgt) ClosesLvstore(string) bool { return false }
 
 // Guard: an aio bdev keeps others from its file or block device.

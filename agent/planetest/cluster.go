@@ -93,6 +93,8 @@ type subsystem struct {
 	spdk.NvmfSubsystem
 	ana   bool
 	conns map[*conn]bool // on a live cluster
+	// before are keys that are valid beside the newest ones, by host.
+	before map[string]spdk.Keys
 }
 
 // NewPlane makes a plane on a socket in a temporary directory; swaps gives it

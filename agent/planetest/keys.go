@@ -21,7 +21,7 @@ var keyMethods = map[string]handler{
 			return nil, errPerm
 		}
 		text, err := os.ReadFile(a.Path)
-		if err != nil || !strings.HasPrefix(string(text), "DHHC-1:01:") {
+		if err != nil || !strings.HasPrefix(string(text), "DHHC-1:") {
 			return nil, jsonrpc.Errno(syscall.EINVAL, "")
 		}
 		p.keyring[a.Name] = string(text)
@@ -37,6 +37,10 @@ var keyMethods = map[string]handler{
 	"nvmf_subsystem_set_keys": {true, on(func(p *Plane, s *subsystem, a *params) error {
 		for i := range s.Hosts {
 			if s.Hosts[i].NQN == a.Host && p.knows(a.Keys) {
+				delete(s.before, a.Host)
+				if a.Keep {
+					s.before[a.Host] = s.Hosts[i].Keys
+				}
 				s.Hosts[i].Keys = a.Keys
 				return nil
 			}
@@ -98,11 +102,16 @@ func (p *Plane) proven(nqn, host string, has [2]string) bool {
 		if h.NQN != host {
 			continue
 		}
-		want := p.secrets(h.Keys)
 		if h.Keys.Host == "" && has[1] == "" {
 			return true
 		}
-		return has[0] != "" && has[0] == want[0] && (has[1] == "" || has[1] == want[1])
+		for _, k := range []spdk.Keys{h.Keys, s.before[host]} {
+			want := p.secrets(k)
+			if has[0] != "" && has[0] == want[0] && (has[1] == "" || has[1] == want[1]) {
+				return true
+			}
+		}
+		return false
 	}
 	return true
 }
@@ -120,12 +129,18 @@ func (p *Plane) Keys() []string {
 
 // Break has the plane try to get at a subsystem as a host without a key.
 func (p *Plane) Break(addr, nqn, host string) error {
+	return p.Prove(addr, nqn, host, "", "")
+}
+
+// Prove is Break as a host that has keys, "" for none; ctrlr is the one that the
+// subsystem has to prove itself by.
+func (p *Plane) Prove(addr, nqn, host, key, ctrlr string) error {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	if _, err := p.c.reach(addr, nqn, host); err != nil {
 		return err
 	}
-	if !p.c.planes[addr].proven(nqn, host, [2]string{}) {
+	if !p.c.planes[addr].proven(nqn, host, [2]string{key, ctrlr}) {
 		return jsonrpc.Errno(syscall.EACCES, "authentication failed")
 	}
 	return nil

@@ -42,7 +42,7 @@ var nvmfMethods = map[string]handler{
 		if p.subs[a.Nqn] != nil || len(a.SerialNumber) > 20 {
 			return nil, &jsonrpc.Error{Code: jsonrpc.CodeInternalError, Message: "Unable to create subsystem " + a.Nqn}
 		}
-		s := &subsystem{ana: a.ANAReporting, conns: map[*conn]bool{}}
+		s := &subsystem{ana: a.ANAReporting, conns: map[*conn]bool{}, before: map[string]spdk.Keys{}}
 		s.NQN, s.Subtype, s.SerialNumber, s.ModelNumber = a.Nqn, "NVMe", a.SerialNumber, a.ModelNumber
 		s.MinCntlid, s.MaxCntlid = max(a.MinCntlid, 1), a.MaxCntlid
 		if s.MaxCntlid == 0 {
@@ -112,6 +112,7 @@ var nvmfMethods = map[string]handler{
 		if !p.knows(a.Keys) {
 			return errInvalid
 		}
+		delete(s.before, a.Host)
 		s.Hosts = append(s.Hosts, spdk.NvmfHost{NQN: a.Host, Keys: a.Keys})
 		p.c.admitted(p, s.NQN, a.Host)
 		return nil

@@ -62,6 +62,7 @@ type params struct {
 	Path         string              `json:"path"`
 
 	spdk.Keys
+	Keep bool `json:"vda_keep_previous"`
 
 	spdk.RateLimits
 

@@ -492,6 +492,7 @@ type HeartbeatReply struct {
 	Mirrors       []*MirrorState `protobuf:"bytes,13,rep,name=mirrors,proto3" json:"mirrors,omitempty"`
 	Clones        []*CloneState  `protobuf:"bytes,110,rep,name=clones,proto3" json:"clones,omitempty"`                        // cn only
 	CanMirror     bool           `protobuf:"varint,14,opt,name=can_mirror,json=canMirror,proto3" json:"can_mirror,omitempty"` // the data plane has mirrors; cn only
+	CanAuth       bool           `protobuf:"varint,15,opt,name=can_auth,json=canAuth,proto3" json:"can_auth,omitempty"`       // hosts of ExpSpec.auth_hosts can be let in; cn only
 	Spaces        []*SpaceState  `protobuf:"bytes,60,rep,name=spaces,proto3" json:"spaces,omitempty"`                         // of the arrays whose primary is here, as far as they are known; cn only
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -628,6 +629,13 @@ func (x *HeartbeatReply) GetClones() []*CloneState {
 func (x *HeartbeatReply) GetCanMirror() bool {
 	if x != nil {
 		return x.CanMirror
+	}
+	return false
+}
+
+func (x *HeartbeatReply) GetCanAuth() bool {
+	if x != nil {
+		return x.CanAuth
 	}
 	return false
 }
@@ -3336,8 +3344,11 @@ type ExpSpec struct {
 	Version           uint64                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`
 	MoreInitiatorNqns []string               `protobuf:"bytes,11,rep,name=more_initiator_nqns,json=moreInitiatorNqns,proto3" json:"more_initiator_nqns,omitempty"` // other hosts that connect to it
 	SnapId            string                 `protobuf:"bytes,15,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`                                    // of the snapshot that snap_name names; empty when the da has none of that name
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Hosts that connect to it too, and have to authenticate. An agent that does not know
+	// this field lets none of them in: they are not among the others, of which there may be none.
+	AuthHosts     []*AuthHost `protobuf:"bytes,16,rep,name=auth_hosts,json=authHosts,proto3" json:"auth_hosts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExpSpec) Reset() {
@@ -3454,6 +3465,136 @@ func (x *ExpSpec) GetSnapId() string {
 	return ""
 }
 
+func (x *ExpSpec) GetAuthHosts() []*AuthHost {
+	if x != nil {
+		return x.AuthHosts
+	}
+	return nil
+}
+
+// AuthHost is a host that is let in when it proves that it knows a key, by DH-HMAC-CHAP.
+// Keys are texts as nvme gen-dhchap-key makes them.
+type AuthHost struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nqn           string                 `protobuf:"bytes,1,opt,name=nqn,proto3" json:"nqn,omitempty"`
+	New           *AuthKeys              `protobuf:"bytes,2,opt,name=new,proto3" json:"new,omitempty"`
+	Old           *AuthKeys              `protobuf:"bytes,3,opt,name=old,proto3" json:"old,omitempty"` // valid beside new; none: not set
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthHost) Reset() {
+	*x = AuthHost{}
+	mi := &file_v1_agent_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthHost) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthHost) ProtoMessage() {}
+
+func (x *AuthHost) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthHost.ProtoReflect.Descriptor instead.
+func (*AuthHost) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *AuthHost) GetNqn() string {
+	if x != nil {
+		return x.Nqn
+	}
+	return ""
+}
+
+func (x *AuthHost) GetNew() *AuthKeys {
+	if x != nil {
+		return x.New
+	}
+	return nil
+}
+
+func (x *AuthHost) GetOld() *AuthKeys {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
+// AuthKeys are the keys of a host and its controllers.
+type AuthKeys struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // another one when a key is another one; says nothing of them
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Ctrlr         string                 `protobuf:"bytes,3,opt,name=ctrlr,proto3" json:"ctrlr,omitempty"` // empty: hosts that ask the controller to prove itself are refused
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AuthKeys) Reset() {
+	*x = AuthKeys{}
+	mi := &file_v1_agent_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AuthKeys) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AuthKeys) ProtoMessage() {}
+
+func (x *AuthKeys) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_agent_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AuthKeys.ProtoReflect.Descriptor instead.
+func (*AuthKeys) Descriptor() ([]byte, []int) {
+	return file_v1_agent_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AuthKeys) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *AuthKeys) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *AuthKeys) GetCtrlr() string {
+	if x != nil {
+		return x.Ctrlr
+	}
+	return ""
+}
+
 var File_v1_agent_proto protoreflect.FileDescriptor
 
 const file_v1_agent_proto_rawDesc = "" +
@@ -3486,7 +3627,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\vlease_stamp\x18\x04 \x01(\x04R\n" +
 	"leaseStamp\x12$\n" +
 	"\x0elease_start_id\x18\x05 \x01(\tR\fleaseStartId\x123\n" +
-	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\xe7\x05\n" +
+	"\bsecurity\x18\x06 \x01(\v2\x17.vda.v1.ClusterSecurityR\bsecurity\"\x82\x06\n" +
 	"\x0eHeartbeatReply\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x18\n" +
@@ -3506,7 +3647,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\amirrors\x18\r \x03(\v2\x13.vda.v1.MirrorStateR\amirrors\x12*\n" +
 	"\x06clones\x18n \x03(\v2\x12.vda.v1.CloneStateR\x06clones\x12\x1d\n" +
 	"\n" +
-	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x12*\n" +
+	"can_mirror\x18\x0e \x01(\bR\tcanMirror\x12\x19\n" +
+	"\bcan_auth\x18\x0f \x01(\bR\acanAuth\x12*\n" +
 	"\x06spaces\x18< \x03(\v2\x12.vda.v1.SpaceStateR\x06spaces\x1a;\n" +
 	"\rVdEpochsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -3761,7 +3903,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x1c\n" +
-	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xc4\x02\n" +
+	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xf5\x02\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +
@@ -3775,7 +3917,17 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\aversion\x18\n" +
 	" \x01(\x04R\aversion\x12.\n" +
 	"\x13more_initiator_nqns\x18\v \x03(\tR\x11moreInitiatorNqns\x12\x17\n" +
-	"\asnap_id\x18\x0f \x01(\tR\x06snapId*\x85\x01\n" +
+	"\asnap_id\x18\x0f \x01(\tR\x06snapId\x12/\n" +
+	"\n" +
+	"auth_hosts\x18\x10 \x03(\v2\x10.vda.v1.AuthHostR\tauthHosts\"d\n" +
+	"\bAuthHost\x12\x10\n" +
+	"\x03nqn\x18\x01 \x01(\tR\x03nqn\x12\"\n" +
+	"\x03new\x18\x02 \x01(\v2\x10.vda.v1.AuthKeysR\x03new\x12\"\n" +
+	"\x03old\x18\x03 \x01(\v2\x10.vda.v1.AuthKeysR\x03old\"N\n" +
+	"\bAuthKeys\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
+	"\x04host\x18\x02 \x01(\tB\x03\x80\x01\x01R\x04host\x12\x19\n" +
+	"\x05ctrlr\x18\x03 \x01(\tB\x03\x80\x01\x01R\x05ctrlr*\x85\x01\n" +
 	"\tSnapState\x12\x1a\n" +
 	"\x16SNAP_STATE_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10SNAP_STATE_ASKED\x10\x01\x12\x14\n" +
@@ -3818,7 +3970,7 @@ func file_v1_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_v1_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_v1_agent_proto_goTypes = []any{
 	(SnapState)(0),             // 0: vda.v1.SnapState
 	(SnapRollback)(0),          // 1: vda.v1.SnapRollback
@@ -3861,15 +4013,17 @@ var file_v1_agent_proto_goTypes = []any{
 	(*LegSpec)(nil),            // 38: vda.v1.LegSpec
 	(*VdTarget)(nil),           // 39: vda.v1.VdTarget
 	(*ExpSpec)(nil),            // 40: vda.v1.ExpSpec
-	nil,                        // 41: vda.v1.HeartbeatReply.VdEpochsEntry
-	(*ClusterSecurity)(nil),    // 42: vda.v1.ClusterSecurity
+	(*AuthHost)(nil),           // 41: vda.v1.AuthHost
+	(*AuthKeys)(nil),           // 42: vda.v1.AuthKeys
+	nil,                        // 43: vda.v1.HeartbeatReply.VdEpochsEntry
+	(*ClusterSecurity)(nil),    // 44: vda.v1.ClusterSecurity
 }
 var file_v1_agent_proto_depIdxs = []int32{
 	1,  // 0: vda.v1.ObjectState.rolled:type_name -> vda.v1.SnapRollback
-	42, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
+	44, // 1: vda.v1.HeartbeatRequest.security:type_name -> vda.v1.ClusterSecurity
 	4,  // 2: vda.v1.HeartbeatReply.states:type_name -> vda.v1.ObjectState
 	11, // 3: vda.v1.HeartbeatReply.unreached:type_name -> vda.v1.Unreached
-	41, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
+	43, // 4: vda.v1.HeartbeatReply.vd_epochs:type_name -> vda.v1.HeartbeatReply.VdEpochsEntry
 	8,  // 5: vda.v1.HeartbeatReply.mirrors:type_name -> vda.v1.MirrorState
 	33, // 6: vda.v1.HeartbeatReply.clones:type_name -> vda.v1.CloneState
 	7,  // 7: vda.v1.HeartbeatReply.spaces:type_name -> vda.v1.SpaceState
@@ -3906,33 +4060,36 @@ var file_v1_agent_proto_depIdxs = []int32{
 	39, // 38: vda.v1.LegSpec.vd:type_name -> vda.v1.VdTarget
 	2,  // 39: vda.v1.LegSpec.role:type_name -> vda.v1.LegRole
 	3,  // 40: vda.v1.VdTarget.listener:type_name -> vda.v1.ListenerConf
-	5,  // 41: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	26, // 42: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
-	18, // 43: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	5,  // 44: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
-	30, // 45: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
-	18, // 46: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
-	12, // 47: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
-	20, // 48: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
-	22, // 49: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
-	14, // 50: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
-	16, // 51: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
-	6,  // 52: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 53: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 54: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	6,  // 55: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
-	24, // 56: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
-	19, // 57: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
-	13, // 58: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
-	21, // 59: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
-	23, // 60: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
-	15, // 61: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
-	17, // 62: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
-	52, // [52:63] is the sub-list for method output_type
-	41, // [41:52] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	41, // 41: vda.v1.ExpSpec.auth_hosts:type_name -> vda.v1.AuthHost
+	42, // 42: vda.v1.AuthHost.new:type_name -> vda.v1.AuthKeys
+	42, // 43: vda.v1.AuthHost.old:type_name -> vda.v1.AuthKeys
+	5,  // 44: vda.v1.DnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	26, // 45: vda.v1.DnAgent.Sync:input_type -> vda.v1.SyncDnRequest
+	18, // 46: vda.v1.DnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	5,  // 47: vda.v1.CnAgent.Heartbeat:input_type -> vda.v1.HeartbeatRequest
+	30, // 48: vda.v1.CnAgent.Sync:input_type -> vda.v1.SyncCnRequest
+	18, // 49: vda.v1.CnAgent.Orphans:input_type -> vda.v1.OrphansRequest
+	12, // 50: vda.v1.CnAgent.Probe:input_type -> vda.v1.ProbeRequest
+	20, // 51: vda.v1.CnAgent.StandBy:input_type -> vda.v1.StandByRequest
+	22, // 52: vda.v1.CnAgent.Scrub:input_type -> vda.v1.ScrubRequest
+	14, // 53: vda.v1.CnAgent.HoldSnap:input_type -> vda.v1.HoldSnapRequest
+	16, // 54: vda.v1.CnAgent.ReleaseSnap:input_type -> vda.v1.ReleaseSnapRequest
+	6,  // 55: vda.v1.DnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 56: vda.v1.DnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 57: vda.v1.DnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	6,  // 58: vda.v1.CnAgent.Heartbeat:output_type -> vda.v1.HeartbeatReply
+	24, // 59: vda.v1.CnAgent.Sync:output_type -> vda.v1.SyncReply
+	19, // 60: vda.v1.CnAgent.Orphans:output_type -> vda.v1.OrphansReply
+	13, // 61: vda.v1.CnAgent.Probe:output_type -> vda.v1.ProbeReply
+	21, // 62: vda.v1.CnAgent.StandBy:output_type -> vda.v1.StandByReply
+	23, // 63: vda.v1.CnAgent.Scrub:output_type -> vda.v1.ScrubReply
+	15, // 64: vda.v1.CnAgent.HoldSnap:output_type -> vda.v1.HoldSnapReply
+	17, // 65: vda.v1.CnAgent.ReleaseSnap:output_type -> vda.v1.ReleaseSnapReply
+	55, // [55:66] is the sub-list for method output_type
+	44, // [44:55] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_v1_agent_proto_init() }
@@ -3947,7 +4104,7 @@ func file_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_agent_proto_rawDesc), len(file_v1_agent_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   39,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -6700,20 +6700,22 @@ func (x *GetSnapReply) GetSnapMsg() *SnapMsg {
 }
 
 type ExpMsg struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	ExpId                string                 `protobuf:"bytes,1,opt,name=exp_id,json=expId,proto3" json:"exp_id,omitempty"`
-	ExpName              string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
-	ExpNqn               string                 `protobuf:"bytes,3,opt,name=exp_nqn,json=expNqn,proto3" json:"exp_nqn,omitempty"`
-	DaName               string                 `protobuf:"bytes,4,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	InitiatorNqn         string                 `protobuf:"bytes,5,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
-	SnapName             string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
-	EsMsgList            []*EsMsg               `protobuf:"bytes,7,rep,name=es_msg_list,json=esMsgList,proto3" json:"es_msg_list,omitempty"`
-	MoreInitiatorNqnList []string               `protobuf:"bytes,8,rep,name=more_initiator_nqn_list,json=moreInitiatorNqnList,proto3" json:"more_initiator_nqn_list,omitempty"` // hosts that are let in beside initiator_nqn
-	LabelList            []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                                     // KEY=VALUE each, by key
-	Description          string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	NsUuid               string                 `protobuf:"bytes,60,opt,name=ns_uuid,json=nsUuid,proto3" json:"ns_uuid,omitempty"` // UUID of its namespace on hosts; "" unless it is asked for
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	ExpId                 string                 `protobuf:"bytes,1,opt,name=exp_id,json=expId,proto3" json:"exp_id,omitempty"`
+	ExpName               string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	ExpNqn                string                 `protobuf:"bytes,3,opt,name=exp_nqn,json=expNqn,proto3" json:"exp_nqn,omitempty"`
+	DaName                string                 `protobuf:"bytes,4,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	InitiatorNqn          string                 `protobuf:"bytes,5,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
+	SnapName              string                 `protobuf:"bytes,6,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	EsMsgList             []*EsMsg               `protobuf:"bytes,7,rep,name=es_msg_list,json=esMsgList,proto3" json:"es_msg_list,omitempty"`
+	MoreInitiatorNqnList  []string               `protobuf:"bytes,8,rep,name=more_initiator_nqn_list,json=moreInitiatorNqnList,proto3" json:"more_initiator_nqn_list,omitempty"` // hosts that are let in beside initiator_nqn
+	LabelList             []string               `protobuf:"bytes,50,rep,name=label_list,json=labelList,proto3" json:"label_list,omitempty"`                                     // KEY=VALUE each, by key
+	Description           string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	NsUuid                string                 `protobuf:"bytes,60,opt,name=ns_uuid,json=nsUuid,proto3" json:"ns_uuid,omitempty"`                                                  // UUID of its namespace on hosts; "" unless it is asked for
+	AuthInitiatorNqnList  []string               `protobuf:"bytes,61,rep,name=auth_initiator_nqn_list,json=authInitiatorNqnList,proto3" json:"auth_initiator_nqn_list,omitempty"`    // those of the hosts that have to authenticate
+	RekeyInitiatorNqnList []string               `protobuf:"bytes,62,rep,name=rekey_initiator_nqn_list,json=rekeyInitiatorNqnList,proto3" json:"rekey_initiator_nqn_list,omitempty"` // those of them that may still use the key before their last one
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *ExpMsg) Reset() {
@@ -6823,6 +6825,20 @@ func (x *ExpMsg) GetNsUuid() string {
 	return ""
 }
 
+func (x *ExpMsg) GetAuthInitiatorNqnList() []string {
+	if x != nil {
+		return x.AuthInitiatorNqnList
+	}
+	return nil
+}
+
+func (x *ExpMsg) GetRekeyInitiatorNqnList() []string {
+	if x != nil {
+		return x.RekeyInitiatorNqnList
+	}
+	return nil
+}
+
 type EsMsg struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	EsId           string                 `protobuf:"bytes,1,opt,name=es_id,json=esId,proto3" json:"es_id,omitempty"`
@@ -6908,15 +6924,19 @@ func (x *EsMsg) GetErrorMsg() string {
 }
 
 type CreateExpRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	ExpName       string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
-	InitiatorNqn  string                 `protobuf:"bytes,3,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
-	SnapName      string                 `protobuf:"bytes,4,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
-	Label         []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
-	Description   string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	DaName       string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	ExpName      string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	InitiatorNqn string                 `protobuf:"bytes,3,opt,name=initiator_nqn,json=initiatorNqn,proto3" json:"initiator_nqn,omitempty"`
+	SnapName     string                 `protobuf:"bytes,4,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	Label        []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE each
+	Description  string                 `protobuf:"bytes,51,opt,name=description,proto3" json:"description,omitempty"`
+	// Key by which the host has to prove itself (DH-HMAC-CHAP), as nvme gen-dhchap-key makes
+	// them; its NQN is enough without one. The cluster has to be secured.
+	DhchapKey      string `protobuf:"bytes,60,opt,name=dhchap_key,json=dhchapKey,proto3" json:"dhchap_key,omitempty"`
+	DhchapCtrlrKey string `protobuf:"bytes,61,opt,name=dhchap_ctrlr_key,json=dhchapCtrlrKey,proto3" json:"dhchap_ctrlr_key,omitempty"` // by which controllers prove themselves to it; another one
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateExpRequest) Reset() {
@@ -6987,6 +7007,20 @@ func (x *CreateExpRequest) GetLabel() []string {
 func (x *CreateExpRequest) GetDescription() string {
 	if x != nil {
 		return x.Description
+	}
+	return ""
+}
+
+func (x *CreateExpRequest) GetDhchapKey() string {
+	if x != nil {
+		return x.DhchapKey
+	}
+	return ""
+}
+
+func (x *CreateExpRequest) GetDhchapCtrlrKey() string {
+	if x != nil {
+		return x.DhchapCtrlrKey
 	}
 	return ""
 }
@@ -7162,8 +7196,14 @@ type ModifyExpRequest struct {
 	RemoveInitiatorNqn []string               `protobuf:"bytes,5,rep,name=remove_initiator_nqn,json=removeInitiatorNqn,proto3" json:"remove_initiator_nqn,omitempty"`
 	Label              []string               `protobuf:"bytes,50,rep,name=label,proto3" json:"label,omitempty"` // KEY=VALUE sets one, KEY- removes one; the others stay
 	NewDescription     *string                `protobuf:"bytes,51,opt,name=new_description,json=newDescription,proto3,oneof" json:"new_description,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Another key of a host, or its first, as in CreateExpRequest. The one before stays valid
+	// beside it until drop_old_dhchap_key.
+	DhchapKey        string `protobuf:"bytes,60,opt,name=dhchap_key,json=dhchapKey,proto3" json:"dhchap_key,omitempty"`
+	DhchapCtrlrKey   string `protobuf:"bytes,61,opt,name=dhchap_ctrlr_key,json=dhchapCtrlrKey,proto3" json:"dhchap_ctrlr_key,omitempty"` // without it the controllers' key stays
+	DhchapHost       string `protobuf:"bytes,62,opt,name=dhchap_host,json=dhchapHost,proto3" json:"dhchap_host,omitempty"`               // NQN of the host; the one that is added, or the only one, when not given
+	DropOldDhchapKey bool   `protobuf:"varint,63,opt,name=drop_old_dhchap_key,json=dropOldDhchapKey,proto3" json:"drop_old_dhchap_key,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *ModifyExpRequest) Reset() {
@@ -7243,6 +7283,34 @@ func (x *ModifyExpRequest) GetNewDescription() string {
 		return *x.NewDescription
 	}
 	return ""
+}
+
+func (x *ModifyExpRequest) GetDhchapKey() string {
+	if x != nil {
+		return x.DhchapKey
+	}
+	return ""
+}
+
+func (x *ModifyExpRequest) GetDhchapCtrlrKey() string {
+	if x != nil {
+		return x.DhchapCtrlrKey
+	}
+	return ""
+}
+
+func (x *ModifyExpRequest) GetDhchapHost() string {
+	if x != nil {
+		return x.DhchapHost
+	}
+	return ""
+}
+
+func (x *ModifyExpRequest) GetDropOldDhchapKey() bool {
+	if x != nil {
+		return x.DropOldDhchapKey
+	}
+	return false
 }
 
 type ModifyExpReply struct {
@@ -10620,7 +10688,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\fGetSnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
-	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xee\x02\n" +
+	"\bsnap_msg\x18\x02 \x01(\v2\x0f.vda.v1.SnapMsgR\asnapMsg\"\xde\x03\n" +
 	"\x06ExpMsg\x12\x15\n" +
 	"\x06exp_id\x18\x01 \x01(\tR\x05expId\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12\x17\n" +
@@ -10633,21 +10701,26 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\n" +
 	"label_list\x182 \x03(\tR\tlabelList\x12 \n" +
 	"\vdescription\x183 \x01(\tR\vdescription\x12\x17\n" +
-	"\ans_uuid\x18< \x01(\tR\x06nsUuid\"\xaf\x01\n" +
+	"\ans_uuid\x18< \x01(\tR\x06nsUuid\x125\n" +
+	"\x17auth_initiator_nqn_list\x18= \x03(\tR\x14authInitiatorNqnList\x127\n" +
+	"\x18rekey_initiator_nqn_list\x18> \x03(\tR\x15rekeyInitiatorNqnList\"\xaf\x01\n" +
 	"\x05EsMsg\x12\x13\n" +
 	"\x05es_id\x18\x01 \x01(\tR\x04esId\x12\x1b\n" +
 	"\tcntlr_idx\x18\x02 \x01(\rR\bcntlrIdx\x12\x17\n" +
 	"\acn_name\x18\x03 \x01(\tR\x06cnName\x12(\n" +
 	"\x10cn_listener_conf\x18\x04 \x01(\tR\x0ecnListenerConf\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\bR\x05error\x12\x1b\n" +
-	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\"\xc0\x01\n" +
+	"\terror_msg\x18\x06 \x01(\tR\berrorMsg\"\x93\x02\n" +
 	"\x10CreateExpRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12#\n" +
 	"\rinitiator_nqn\x18\x03 \x01(\tR\finitiatorNqn\x12\x1b\n" +
 	"\tsnap_name\x18\x04 \x01(\tR\bsnapName\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12 \n" +
-	"\vdescription\x183 \x01(\tR\vdescription\"k\n" +
+	"\vdescription\x183 \x01(\tR\vdescription\x12\"\n" +
+	"\n" +
+	"dhchap_key\x18< \x01(\tB\x03\x80\x01\x01R\tdhchapKey\x12-\n" +
+	"\x10dhchap_ctrlr_key\x18= \x01(\tB\x03\x80\x01\x01R\x0edhchapCtrlrKey\"k\n" +
 	"\x0eCreateExpReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12'\n" +
@@ -10658,7 +10731,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x05fence\x18< \x01(\bR\x05fence\"B\n" +
 	"\x0eDeleteExpReply\x120\n" +
 	"\n" +
-	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xc3\x02\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\xe6\x03\n" +
 	"\x10ModifyExpRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x19\n" +
 	"\bexp_name\x18\x02 \x01(\tR\aexpName\x12/\n" +
@@ -10666,7 +10739,13 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x11add_initiator_nqn\x18\x04 \x03(\tR\x0faddInitiatorNqn\x120\n" +
 	"\x14remove_initiator_nqn\x18\x05 \x03(\tR\x12removeInitiatorNqn\x12\x14\n" +
 	"\x05label\x182 \x03(\tR\x05label\x12,\n" +
-	"\x0fnew_description\x183 \x01(\tH\x01R\x0enewDescription\x88\x01\x01B\x14\n" +
+	"\x0fnew_description\x183 \x01(\tH\x01R\x0enewDescription\x88\x01\x01\x12\"\n" +
+	"\n" +
+	"dhchap_key\x18< \x01(\tB\x03\x80\x01\x01R\tdhchapKey\x12-\n" +
+	"\x10dhchap_ctrlr_key\x18= \x01(\tB\x03\x80\x01\x01R\x0edhchapCtrlrKey\x12\x1f\n" +
+	"\vdhchap_host\x18> \x01(\tR\n" +
+	"dhchapHost\x12-\n" +
+	"\x13drop_old_dhchap_key\x18? \x01(\bR\x10dropOldDhchapKeyB\x14\n" +
 	"\x12_new_initiator_nqnB\x12\n" +
 	"\x10_new_description\"k\n" +
 	"\x0eModifyExpReply\x120\n" +

@@ -154,6 +154,19 @@ func (c *Cluster) Change(fn func(tx store.Tx) error) {
 	}
 }
 
+// CanAuth has the cluster be a secured one as far as the database goes, and all cns said
+// to be able to have hosts authenticate, as vda_monitor finds out.
+func (c *Cluster) CanAuth() {
+	c.t.Helper()
+	c.Change(func(tx store.Tx) error {
+		cns, _, err := tx.ListCN(store.NodeFilter{}, store.Page{})
+		for i := range cns {
+			err = errors.Join(err, tx.SetCNAuth(cns[i].ID, true))
+		}
+		return errors.Join(err, tx.SetSecurity(store.Security{Secured: true}))
+	})
+}
+
 // CanMirror has all cns said to have data planes that can mirror, as vda_monitor
 // finds out.
 func (c *Cluster) CanMirror() {

@@ -60,17 +60,21 @@ func testCN(t *testing.T, s *suite) {
 	s.update(t, func(tx store.Tx) error { return tx.InsertNode(vda.ControllerNode, &cn.Node) })
 	for _, want := range []bool{true, true, false} {
 		s.update(t, func(tx store.Tx) error {
-			return errors.Join(tx.SetCNMirrors(cn.ID, want), tx.UpdateNode(vda.ControllerNode, &cn.Node))
+			return errors.Join(tx.SetCNMirrors(cn.ID, want), tx.SetCNAuth(cn.ID, !want), tx.UpdateNode(vda.ControllerNode, &cn.Node))
 		})
 		s.view(t, func(tx store.Reader) error {
 			got, err := tx.CN(cn.ID)
 			if err == nil && got.Mirrors != want {
 				t.Errorf("mirrors is %v, want %v", got.Mirrors, want)
 			}
+			if err == nil && got.Auth == want {
+				t.Errorf("auth is %v, want %v", got.Auth, !want)
+			}
 			return err
 		})
 	}
 	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNMirrors("none", true) })
+	s.refused(t, vda.NotFound, func(tx store.Tx) error { return tx.SetCNAuth("none", true) })
 	for _, want := range []vda.CNDrain{vda.DrainPrimaries, vda.DrainCntlrs, vda.DrainCntlrs, vda.NoDrain} {
 		s.update(t, func(tx store.Tx) error {
 			return errors.Join(tx.SetCNDrain(cn.ID, want), tx.UpdateNode(vda.ControllerNode, &cn.Node))

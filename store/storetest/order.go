@@ -475,6 +475,11 @@ func (r *Recorder) SetNodeApplied(k vda.NodeKind, id string, n uint64) error {
 	return r.Tx.SetNodeApplied(k, id, n)
 }
 
+func (r *Recorder) SetCNAuth(id string, auth bool) error {
+	r.take(levelOf(vda.ControllerNode), id)
+	return r.Tx.SetCNAuth(id, auth)
+}
+
 func (r *Recorder) SetCNMirrors(id string, mirrors bool) error {
 	r.take(levelOf(vda.ControllerNode), id)
 	return r.Tx.SetCNMirrors(id, mirrors)

@@ -164,6 +164,8 @@ func newExp(da *vda.DA) *vda.Exp {
 	id := store.NewID()
 	return &vda.Exp{ID: id, DAID: da.ID, Name: "exp-" + id, NQN: "nqn.2016-06.io.spdk:vda-exp-" + id,
 		InitiatorNQN: "nqn.2016-06.io.spdk:host-" + id, MoreHosts: []string{"nqn.2016-06.io.spdk:other-" + id},
+		Keys: []vda.HostKeys{{NQN: "nqn.2016-06.io.spdk:other-" + id, New: vda.KeyPair{ID: "2", Host: "new", Ctrlr: "its"},
+			Old: &vda.KeyPair{ID: "1", Host: "old"}}},
 		SnapName: "snap", Serial: id[:20], NSUUID: id, Version: 4}
 }
 

@@ -110,7 +110,7 @@ func (s cnServer) Heartbeat(ctx context.Context, r *apiv1.HeartbeatRequest) (*ap
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
 	s.a.lease(r, reply)
-	reply.CanMirror = !s.a.plain
+	reply.CanMirror, reply.CanAuth = !s.a.plain, !s.a.plain
 	return reply, nil
 }
 

@@ -92,6 +92,14 @@ func TestHostsAuthenticate(t *testing.T) {
 		if err := c.SetKeys(t.Context(), dhchap.Keys{Host: key}); err == nil {
 			t.Error("the old key is taken")
 		}
+		if p.kind == "spdk" { // has one key per host
+			return
+		}
+		p.ok(p.NvmfSubsystemRotateKeys(t.Context(), subNQN, hostNQN, spdk.Keys{Host: "key", Ctrlr: "ctrlr"}))
+		for _, k := range []*dhchap.Secret{other, key} {
+			c := p.connect(host.Config{Trsvcid: port, Queues: 1, Keys: dhchap.Keys{Host: k, Controller: ctrlr}})
+			transfer(t, c.Namespace(1))
+		}
 	})
 }
 

@@ -12,10 +12,11 @@ import (
 )
 
 // DeleteExp ends an export; its host is disconnected. With fence in the request it
-// fails until that is sure.
+// fails until that is sure; without a name it deletes none, and fails until that is sure of
+// all that are deleted.
 func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*apiv1.DeleteExpReply, error) {
 	var steps [][]node
-	var gone []string // ids of the exps that are to be gone: one, and tombstones of that name
+	var gone []string // ids of the exps that are to be gone: one, and tombstones of that name, or all
 	err := s.update(ctx, func(tx store.Tx) error {
 		gone, steps = nil, nil
 		da, err := findDA(tx, req.DaName)
@@ -25,6 +26,9 @@ func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*a
 		if req.Fence {
 			if gone, steps, err = tombstones(tx.Unlocked(), da, req.ExpName); err != nil {
 				return err
+			}
+			if req.ExpName == "" {
+				return nil
 			}
 		}
 		_, exp, err := findExp(tx, req.DaName, req.ExpName)
@@ -60,14 +64,15 @@ func (s *Server) DeleteExp(ctx context.Context, req *apiv1.DeleteExpRequest) (*a
 }
 
 // tombstones are the exps of that name that are deleted and not gone yet, with the
-// nodes that have not confirmed it; nil when there are none.
+// nodes that have not confirmed it; nil when there are none. Without a name they are all
+// through which hosts could write.
 func tombstones(tx store.Reader, da *vda.DA, name string) (ids []string, steps [][]node, err error) {
 	exps, err := tx.ExpsOfDA(da.ID)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i := range exps {
-		if e := &exps[i]; e.Deleted && e.Name == name {
+		if e := &exps[i]; e.Deleted && (e.Name == name || name == "" && e.SnapName == "") {
 			ids = append(ids, e.ID)
 		}
 	}

@@ -48,11 +48,28 @@ func TestFence(t *testing.T) {
 		_, err = client.DeleteExp(ctx, fence)
 		refusal(t, err, codes.FailedPrecondition, 8, "its hosts may still write", at)
 	}
+	// So does one for all that are deleted, which deletes none.
+	all := &apiv1.DeleteExpRequest{DaName: "da0", Fence: true}
+	must[*apiv1.CreateExpReply](t)(client.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: "da0", ExpName: "exp1",
+		InitiatorNqn: "nqn.2016-06.io.spdk:host1"}))
+	for range 2 {
+		_, err = client.DeleteExp(ctx, all)
+		refusal(t, err, codes.FailedPrecondition, 8, "exp exp0 of da da0 is deleted, but its hosts may still write", at)
+	}
+	_, err = client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0"})
+	refusal(t, err, codes.InvalidArgument, 2, "exp_name")
+	must[*apiv1.GetExpReply](t)(client.GetExp(ctx, &apiv1.GetExpRequest{DaName: "da0", ExpName: "exp1"}))
 	// Without a fence it is gone.
 	_, err = client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "exp0"})
 	refusal(t, err, codes.NotFound, 3)
 	// Another of the name, which goes with the one before.
 	primary.Start()
+	await(t, func() bool {
+		_, err := client.DeleteExp(ctx, all)
+		return err == nil
+	})
+	must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: "da0", ExpName: "exp1", Fence: true}))
+	must[*apiv1.DeleteExpReply](t)(client.DeleteExp(ctx, all)) // there is none
 	create()
 	await(t, succeeds)
 

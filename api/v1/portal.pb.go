@@ -7083,7 +7083,9 @@ type DeleteExpRequest struct {
 	ExpName string                 `protobuf:"bytes,2,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
 	// The call fails until the hosts' connections are closed and what they had sent has
 	// settled, so that nothing of it lands later. It may be repeated: an exp of that name
-	// that is deleted and of which this is not known yet counts as there.
+	// that is deleted and of which this is not known yet counts as there. With an empty
+	// exp_name no exp is deleted: the call fails until this is known of all exps of the array
+	// that are deleted, but for those of snapshots, which take no writes.
 	Fence         bool `protobuf:"varint,60,opt,name=fence,proto3" json:"fence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

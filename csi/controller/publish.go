@@ -123,16 +123,12 @@ func (c *Controller) ControllerUnpublishVolume(ctx context.Context, req *csi.Con
 	} else if err != nil {
 		return nil, err
 	}
-	var names []string
-	if req.NodeId != "" {
-		names = append(names, volume.ExporterName(req.NodeId))
-	} else {
-		for exp, err := range a.portal.Exps(ctx, &apiv1.ListExpRequest{DaName: &a.DaName, Label: []string{volume.ModeLabel}}) {
-			if err != nil {
-				return nil, statusOf(err)
-			}
-			names = append(names, exp.ExpName)
+	names := []string{volume.ExporterName(req.NodeId)}
+	if req.NodeId == "" {
+		if names, err = ownExporters(ctx, a); err != nil {
+			return nil, err
 		}
+		names = append(names, "") // those that a call before this has deleted, and that are not fenced yet
 	}
 	for _, name := range names {
 		_, err := a.portal.DeleteExp(ctx, &apiv1.DeleteExpRequest{DaName: a.DaName, ExpName: name, Fence: true})
@@ -141,4 +137,18 @@ func (c *Controller) ControllerUnpublishVolume(ctx context.Context, req *csi.Con
 		}
 	}
 	return &csi.ControllerUnpublishVolumeResponse{}, nil
+}
+
+// ownExporters are the names of those that the driver has made, also when they have lost its
+// label.
+func ownExporters(ctx context.Context, a *array) (names []string, err error) {
+	for exp, err := range a.portal.Exps(ctx, &apiv1.ListExpRequest{DaName: &a.DaName}) {
+		if err != nil {
+			return nil, statusOf(err)
+		}
+		if exp.SnapName == "" && (label(exp.LabelList, volume.ModeLabel) != "" || exp.ExpName == volume.ExporterName(exp.InitiatorNqn)) {
+			names = append(names, exp.ExpName)
+		}
+	}
+	return names, nil
 }

@@ -283,6 +283,7 @@ func (l *lab) sync(i int, c *apiv1.CntlrSpec) *apiv1.SyncReply {
 	l.Helper()
 	n := l.cns[i]
 	n.version++
+	c = proto.CloneOf(c) // the agent keeps what it was sent, and this may be sent once more
 	c.Version = n.version
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

@@ -8,17 +8,8 @@ work=$out/work
 suite=trixie
 mkdir -p "$work"/apt/{lists/partial,cache/archives/partial} "$work/debs"
 
-# The mirrors this machine already uses, whatever they are.
-mirrors() { apt-get indextargets --format '$(REPO_URI)' 2>/dev/null | sort -u; }
-main=$(mirrors | grep -v security | head -1)
-security=$(mirrors | grep security | head -1)
-[ -n "$main" ] || { echo "no Debian mirror is known here: run apt-get update first" >&2; exit 1; }
-key="[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
-{
-  echo "deb $key ${main%/} $suite main"
-  echo "deb $key ${main%/} $suite-updates main"
-  if [ -n "$security" ]; then echo "deb $key ${security%/} $suite-security main"; fi
-} > "$work/apt/sources.list"
+. "$(dirname "$0")/mirrors.sh"
+mirrors $suite > "$work/apt/sources.list"
 : > "$work/apt/status"
 apt=(-o Dir::Etc::SourceList="$work/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null
      -o Dir::State::Lists="$work/apt/lists" -o Dir::State::Status="$work/apt/status"

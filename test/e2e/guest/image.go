@@ -3,7 +3,7 @@ package guest
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"fmt"
 	"os"
@@ -11,27 +11,51 @@ import (
 	"path/filepath"
 )
 
-//go:embed build.sh
-var buildScript []byte
-
-//go:embed init.sh
-var initScript []byte
+//go:embed *.sh
+var scripts embed.FS
 
 // Image is a kernel and an initramfs.
 type Image struct{ Dir string }
 
-// Kernel is the path of the uncompressed kernel.
+// Kernel is the path of the kernel.
 func (i Image) Kernel() string { return filepath.Join(i.Dir, "vmlinux") }
 
-// Initramfs is the path of the root file system.
+// Initramfs is the path of the root file system, or of what finds it on a disk.
 func (i Image) Initramfs() string { return filepath.Join(i.Dir, "initramfs.cpio") }
+
+// Disk is the path of the root file system's disk of an image that
+// BuildInstalled made. A guest gets a copy: it writes to it.
+func (i Image) Disk() string { return filepath.Join(i.Dir, "disk.img") }
 
 // Build assembles the image below cache, or finds it there if it was built
 // from the same scripts before. It needs root, Debian's package tools and
 // the programs that Missing names; about 20 s.
 func Build(ctx context.Context, cache string) (Image, error) {
-	sum := sha256.Sum256(append(append([]byte{}, buildScript...), initScript...))
-	dir, err := filepath.Abs(filepath.Join(cache, "guest-"+hex.EncodeToString(sum[:6])))
+	return build(ctx, cache, "guest", "build.sh", "mirrors.sh", "init.sh")
+}
+
+// BuildInstalled is Build of a machine on which Debian is installed, with systemd
+// and nvme-cli, on a disk. It needs mmdebstrap in addition; about 30 s.
+func BuildInstalled(ctx context.Context, cache string) (Image, error) {
+	if _, err := exec.LookPath("mmdebstrap"); err != nil {
+		return Image{}, fmt.Errorf("build guest image: %w", err)
+	}
+	return build(ctx, cache, "debian", "debian.sh", "mirrors.sh")
+}
+
+// build runs the first of the scripts, beside which the others lie.
+func build(ctx context.Context, cache, name string, files ...string) (Image, error) {
+	hash := sha256.New()
+	texts := map[string][]byte{}
+	for _, f := range files {
+		text, err := scripts.ReadFile(f)
+		if err != nil {
+			return Image{}, err
+		}
+		texts[f] = text
+		hash.Write(text)
+	}
+	dir, err := filepath.Abs(filepath.Join(cache, name+"-"+hex.EncodeToString(hash.Sum(nil)[:6])))
 	if err != nil {
 		return Image{}, err
 	}
@@ -42,12 +66,12 @@ func Build(ctx context.Context, cache string) (Image, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return img, err
 	}
-	for name, text := range map[string][]byte{"build.sh": buildScript, "init.sh": initScript} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o755); err != nil {
+	for f, text := range texts {
+		if err := os.WriteFile(filepath.Join(dir, f), text, 0o755); err != nil {
 			return img, err
 		}
 	}
-	cmd := exec.CommandContext(ctx, "bash", filepath.Join(dir, "build.sh"), dir)
+	cmd := exec.CommandContext(ctx, "bash", filepath.Join(dir, files[0]), dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return img, fmt.Errorf("build guest image: %w\n%s", err, out)
 	}

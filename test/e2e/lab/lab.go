@@ -75,11 +75,17 @@ func (l *Lab) AddHost(ctx context.Context, name, address string) (*Host, error) 
 
 // AddGuest boots an emulated machine with the IPv4 address.
 func (l *Lab) AddGuest(ctx context.Context, name, address string, image guest.Image) (*guest.Guest, error) {
+	return l.AddMachine(ctx, guest.Config{Name: name, Image: image, Address: address + "/24"})
+}
+
+// AddMachine is AddGuest with all that cfg says; where the lab is concerned, it fills it in.
+func (l *Lab) AddMachine(ctx context.Context, cfg guest.Config) (*guest.Guest, error) {
 	tap := fmt.Sprintf("tap%d", len(l.guests))
 	if err := l.lan.runNet(ctx, fmt.Sprintf("ip tuntap add dev %s mode tap && ip link set %s master br0 up", tap, tap)); err != nil {
 		return nil, err
 	}
-	g, err := guest.Boot(ctx, guest.Config{Name: name, Image: image, Dir: l.dir, Tap: tap, Address: address + "/24", Enter: l.lan.enterNet()})
+	cfg.Dir, cfg.Tap, cfg.Enter = l.dir, tap, l.lan.enterNet()
+	g, err := guest.Boot(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -103,4 +103,4 @@ generate: ## regenerate what is generated (api, docs/openapi.swagger.json)
 clean: ## remove bin/ and out/
 	rm -rf bin out
 
-.PHONY: help charts rounds build dist packages images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean
+.PHONY: help charts rounds build dist packages installed images sandbox tutorial failover mirror csi scale scale-sim chaos sim move upgrade conformance browser bench test check generate clean

@@ -57,7 +57,7 @@ func newMachine(t *verdict.T, l *lab.Lab, image guest.Image, packages, name, add
 	m.run(`
 echo ` + name + ` > /etc/hostname && hostname ` + name + `
 printf '[Match]\nName=eth0\n[Network]\nAddress=` + address + `/24\n' > /etc/systemd/network/eth0.network
-systemctl restart systemd-networkd
+systemctl enable systemd-networkd-wait-online && systemctl restart systemd-networkd
 mkdir -p /root/packages /var/log/journal
 echo '/dev/disk/by-id/virtio-disk1 /root/packages ext4 ro,nofail 0 0' >> /etc/fstab
 systemctl daemon-reload && mount /root/packages

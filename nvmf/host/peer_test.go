@@ -105,14 +105,17 @@ func (p *peer) close() {
 
 // event completes an outstanding event request of every admin queue.
 func (p *peer) event(e nvme.AsyncEvent) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		if n := len(c.aers); n > 0 {
-			cid := c.aers[n-1]
-			c.aers = c.aers[:n-1]
-			c.complete(nvme.Completion{CID: cid, DW0: e.Encode()})
+	for sent := false; !sent; time.Sleep(time.Millisecond) { // the host asks again after each
+		p.mu.Lock()
+		for c := range p.conns {
+			if n := len(c.aers); n > 0 {
+				cid := c.aers[n-1]
+				c.aers = c.aers[:n-1]
+				c.complete(nvme.Completion{CID: cid, DW0: e.Encode()})
+				sent = true
+			}
 		}
+		p.mu.Unlock()
 	}
 }
 

@@ -260,6 +260,54 @@ func TestSourceGoesAfterItsClones(t *testing.T) {
 	must[*apiv1.DeleteDaReply](t)(cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"}))
 }
 
+// TestSourceWaitsForNodes: an array is deleted as soon as nodes have let go of what its clone
+// was copied from; until then the refusal says to come again, not to delete what users do
+// not see.
+func TestSourceWaitsForNodes(t *testing.T) {
+	t.Parallel()
+	for _, patient := range []bool{false, true} {
+		c := portaltest.New(t)
+		cl := c.Client(func(cfg *portal.Config) {
+			if cfg.SettleTime = time.Millisecond; patient {
+				cfg.SettleTime = time.Hour
+			}
+		})
+		c.Populate(cl, 2, 1)
+		c.CanMirror()
+		must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "da0", DaSize: 16 << 20, CntlrCnt: 1}))
+		must[*apiv1.CreateDaReply](t)(cl.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: "c0", FromDa: "da0", CntlrCnt: 1}))
+		cn := c.Agent("cn0:9820")
+		cn.Stop()
+		must[*apiv1.DeleteDaReply](t)(cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "c0"}))
+		if !patient {
+			_, err := cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"})
+			refusedWith(t, err, apiv1.CodeBusy, "nodes have not let go of it yet; try again in a few seconds")
+			continue
+		}
+		done := make(chan error)
+		go func() {
+			_, err := cl.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "da0"})
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			t.Fatalf("the array did not wait: %v", err)
+		case <-time.After(200 * time.Millisecond):
+		}
+		cn.Start()
+		for again := true; again; { // as a monitor would
+			_, _ = cl.SyncupCn(ctx, &apiv1.SyncupCnRequest{CnName: "cn0:9820"})
+			select {
+			case err := <-done:
+				if again = false; err != nil {
+					t.Error(err)
+				}
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	}
+}
+
 // TestClonesAreAdopted: clones that are not copied yet, and what they are copied from, come
 // back from what nodes remember as they were. Until then nothing goes that they live on.
 func TestClonesAreAdopted(t *testing.T) {

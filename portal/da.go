@@ -51,6 +51,9 @@ func (s *Server) DeleteDa(ctx context.Context, req *apiv1.DeleteDaRequest) (*api
 			return err
 		}
 		if snaps != nil {
+			if err := letGo(da.Name, exps, snaps); err != nil {
+				return err
+			}
 			return inUse("da", da.Name, "snaps", snaps)
 		}
 		if keep > 0 {

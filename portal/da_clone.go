@@ -3,6 +3,7 @@ package portal
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -164,17 +165,41 @@ func (s *Server) dropSnap(ctx context.Context, o *origin) {
 }
 
 // unlessSpent carries out a deletion that only what clones were copied from may stand in the
-// way of. What no clone needs any more goes first then, rather than when monitors look next.
+// way of. What no clone needs any more goes first then, rather than when monitors look next,
+// and for SettleTime it is waited for that nodes let go of it.
 func (s *Server) unlessSpent(ctx context.Context, daName string, deletion func() error) error {
-	err := deletion()
-	if own := (coded{}); !errors.As(err, &own) || own.code != codeInUse {
-		return err
+	for begin := time.Now(); ; {
+		err := deletion()
+		own := coded{}
+		if !errors.As(err, &own) || own.code != codeInUse && own.code != codeBusy {
+			return err
+		}
+		went, sweepErr := s.sweepSources(ctx, daName)
+		if sweepErr != nil || !went && own.code != codeBusy || time.Since(begin) >= s.cfg.SettleTime {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(spentPause):
+		}
 	}
-	went, sweepErr := s.sweepSources(ctx, daName)
-	if sweepErr != nil || !went {
-		return err
+}
+
+// spentPause is how long to wait before the next look at what nodes let go of.
+const spentPause = 50 * time.Millisecond
+
+// letGo refuses to delete an array while nodes have not let go yet of exporters that are
+// deleted and showed the last of its snapshots, which were taken for clones.
+func letGo(da string, exps []vda.Exp, snaps []string) error {
+	for _, snap := range snaps {
+		if !strings.HasPrefix(snap, vda.ClonePrefix) ||
+			!slices.ContainsFunc(exps, func(e vda.Exp) bool { return e.Deleted && e.SnapName == snap }) {
+			return nil
+		}
 	}
-	return deletion()
+	return refuse(codeBusy, vda.Unavailable, "da %s is what a clone was copied from that is deleted, and nodes have not let go of it yet; "+
+		"try again in a few seconds", da)
 }
 
 // sweepSources has exporters go from which no clone is copied any more, and, when nothing else

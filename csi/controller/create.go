@@ -2,8 +2,6 @@ package controller
 
 import (
 	"context"
-	"strings"
-	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"google.golang.org/grpc/codes"
@@ -144,15 +142,7 @@ func (c *Controller) DeleteVolume(ctx context.Context, req *csi.DeleteVolumeRequ
 	} else if err != nil {
 		return nil, err
 	}
-	for range deleteTries {
-		_, err = a.portal.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: a.DaName})
-		// What a deleted clone was copied from goes when its nodes have carried that out.
-		if err == nil || !strings.Contains(err.Error(), "still has snaps: vda-clone-") || ctx.Err() != nil {
-			break
-		}
-		time.Sleep(250 * time.Millisecond)
-	}
-	if err != nil && vda.KindOf(err) != vda.NotFound {
+	if _, err := a.portal.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: a.DaName}); err != nil && vda.KindOf(err) != vda.NotFound {
 		return nil, statusOf(err)
 	}
 	return &csi.DeleteVolumeResponse{}, nil
@@ -268,6 +258,3 @@ func (c *Controller) ValidateVolumeCapabilities(ctx context.Context, req *csi.Va
 		VolumeCapabilities: req.VolumeCapabilities, Parameters: req.Parameters, MutableParameters: req.MutableParameters}
 	return reply, nil
 }
-
-// deleteTries bounds how often a volume is tried to be deleted whose clone has just gone: half a minute.
-const deleteTries = 120

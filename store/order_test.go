@@ -29,7 +29,7 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 		name := all.Method(i).Name
 		m, _ := own.MethodByName(name)
 		file, _ := runtime.FuncForPC(m.Func.Pointer()).FileLine(m.Func.Pointer())
-		if promoted := !strings.HasSuffix(file, "storetest/order.go"); promoted != locksNothing[name] {
+		if promoted := !strings.Contains(file, "storetest/order"); promoted != locksNothing[name] {
 			t.Errorf("%s: recorded is %v, locks nothing is %v", name, !promoted, locksNothing[name])
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
-	"github.com/virtual-disk-array/vda/csi/controller"
 	"github.com/virtual-disk-array/vda/csi/node"
 	"github.com/virtual-disk-array/vda/csi/volume"
 	"github.com/virtual-disk-array/vda/nvmf/host"
@@ -22,15 +21,10 @@ import (
 // are those that orchestrators act on.
 func TestVolumeOfASource(t *testing.T) {
 	c := newCluster(t, 2)
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
+	ctl := c.controller()
 	m := newMachine(t, "node0")
 	n := node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()})
-	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	block := rawBlock()
 	order := func(name string, mib, limit int64, from *csi.VolumeContentSource) *csi.CreateVolumeRequest {
 		return &csi.CreateVolumeRequest{Name: name, VolumeCapabilities: []*csi.VolumeCapability{block}, VolumeContentSource: from,
 			CapacityRange: &csi.CapacityRange{RequiredBytes: mib << 20, LimitBytes: limit << 20},

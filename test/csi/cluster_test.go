@@ -14,11 +14,14 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
+
 	"github.com/virtual-disk-array/vda/agent/cn"
 	"github.com/virtual-disk-array/vda/agent/dn"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/client"
+	"github.com/virtual-disk-array/vda/csi/controller"
 	"github.com/virtual-disk-array/vda/monitor"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
@@ -249,4 +252,21 @@ func freePort(t testing.TB) string {
 	}
 	t.Fatal("no port is free")
 	return ""
+}
+
+// controller is the driver's controller services, on the cluster's portal.
+func (c *cluster) controller() *controller.Controller {
+	c.Helper()
+	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.Cleanup(ctl.Close)
+	return ctl
+}
+
+// rawBlock is what a volume is used as by a pod that takes it as a block device.
+func rawBlock() *csi.VolumeCapability {
+	return &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
+		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
 }

@@ -8,20 +8,14 @@ import (
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/csi/controller"
 )
 
 // TestExpand: a volume that is not thin gets the physical size that it needs to grow, in
 // proportion, and not twice when the call is repeated.
 func TestExpand(t *testing.T) {
 	c := newCluster(t, 2)
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
-	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	ctl := c.controller()
+	block := rawBlock()
 	for ratio, steps := range map[string][]struct{ size, physical uint64 }{ // MiB
 		"100": {{16, 16}, {16, 16}},
 		"200": {{12, 16}, {24, 32}, {24, 32}},

@@ -11,22 +11,15 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/csi/controller"
 )
 
 // TestGroupSnapshot: snapshots of several volumes are taken together, once, whatever becomes
 // of calls, and go together.
 func TestGroupSnapshot(t *testing.T) {
 	c := newCluster(t, 1)
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
-	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	ctl := c.controller()
+	block := rawBlock()
 	for _, name := range []string{"log", "tables", "other"} {
 		try(t, func() error {
 			_, err := ctl.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: name, VolumeCapabilities: []*csi.VolumeCapability{block},
@@ -46,7 +39,7 @@ func TestGroupSnapshot(t *testing.T) {
 		}
 	}
 
-	_, err = create(t.Context(), "log", "tables", "log")
+	_, err := create(t.Context(), "log", "tables", "log")
 	refused("one volume twice", err, codes.InvalidArgument, "log twice")
 	_, err = create(t.Context(), "log", "absent")
 	refused("a volume that is not there", err, codes.NotFound, "absent")

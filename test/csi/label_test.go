@@ -8,9 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
-	"github.com/virtual-disk-array/vda/csi/controller"
 	"github.com/virtual-disk-array/vda/csi/volume"
 )
 
@@ -18,14 +16,9 @@ import (
 // not said to be unpublished before it is.
 func TestUnpublishWithoutLabel(t *testing.T) {
 	c := newCluster(t, 1)
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
+	ctl := c.controller()
 	const node = "nqn.2014-08.org.nvmexpress:uuid:6f1c2a3e-8f0b-4c6d-9e55-3c1d5a7b9e01"
-	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	block := rawBlock()
 	try(t, func() error {
 		_, err := ctl.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "pvc-1", VolumeCapabilities: []*csi.VolumeCapability{block},
 			CapacityRange: &csi.CapacityRange{RequiredBytes: 4 << 20}, Parameters: map[string]string{"cntlrCnt": "1"}})
@@ -41,7 +34,7 @@ func TestUnpublishWithoutLabel(t *testing.T) {
 		_, err := ctl.ControllerUnpublishVolume(t.Context(), &csi.ControllerUnpublishVolumeRequest{VolumeId: "pvc-1", NodeId: node})
 		return err
 	})
-	_, err = c.portal.GetExp(t.Context(), &apiv1.GetExpRequest{DaName: "pvc-1", ExpName: volume.ExporterName(node)})
+	_, err := c.portal.GetExp(t.Context(), &apiv1.GetExpRequest{DaName: "pvc-1", ExpName: volume.ExporterName(node)})
 	if status.Code(err) != codes.NotFound {
 		t.Errorf("the node still has the volume: %v", err)
 	}
@@ -52,14 +45,9 @@ func TestUnpublishWithoutLabel(t *testing.T) {
 // the first place is not listed any more.
 func TestUnpublishEverywhere(t *testing.T) {
 	c := newCluster(t, 1)
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
+	ctl := c.controller()
 	const node = "nqn.2014-08.org.nvmexpress:uuid:6f1c2a3e-8f0b-4c6d-9e55-3c1d5a7b9e02"
-	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}},
-		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
+	block := rawBlock()
 	try(t, func() error {
 		_, err := ctl.CreateVolume(t.Context(), &csi.CreateVolumeRequest{Name: "pvc-1", VolumeCapabilities: []*csi.VolumeCapability{block},
 			CapacityRange: &csi.CapacityRange{RequiredBytes: 4 << 20}, Parameters: map[string]string{"cntlrCnt": "1"}})
@@ -82,7 +70,7 @@ func TestUnpublishEverywhere(t *testing.T) {
 			t.Errorf("while the primary cannot be asked: %v", err)
 		}
 	}
-	if _, err = c.portal.GetExp(t.Context(), &apiv1.GetExpRequest{DaName: "pvc-1", ExpName: exp}); status.Code(err) != codes.NotFound {
+	if _, err := c.portal.GetExp(t.Context(), &apiv1.GetExpRequest{DaName: "pvc-1", ExpName: exp}); status.Code(err) != codes.NotFound {
 		t.Errorf("the node still has the volume: %v", err)
 	}
 	lis, err := net.Listen("tcp", c.cns[0].name)

@@ -9,7 +9,6 @@ import (
 	"github.com/container-storage-interface/spec/lib/go/csi"
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
-	"github.com/virtual-disk-array/vda/csi/controller"
 	"github.com/virtual-disk-array/vda/csi/node"
 	"github.com/virtual-disk-array/vda/csi/volume"
 )
@@ -18,15 +17,11 @@ import (
 // mkfs, and another volume gets the device's name. It is not written to.
 func TestNameOfAnotherDevice(t *testing.T) {
 	c := newCluster(t, 1)
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
+	ctl := c.controller()
 	m := newMachine(t, "node0")
 	n := node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()})
 	mode := &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}
-	block := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Block{Block: &csi.VolumeCapability_BlockVolume{}}, AccessMode: mode}
+	block := rawBlock()
 	mount := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}}, AccessMode: mode}
 	nqns := map[string]string{}
 	stage := func(name string, as *csi.VolumeCapability) error {
@@ -78,11 +73,7 @@ func TestNameOfAnotherDevice(t *testing.T) {
 // the file system, which was made smaller than its device.
 func TestKilledAfterMount(t *testing.T) {
 	c := newCluster(t, 1)
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
+	ctl := c.controller()
 	m := newMachine(t, "node0")
 	mount := &csi.VolumeCapability{AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
 		AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER}}
@@ -114,7 +105,7 @@ func TestKilledAfterMount(t *testing.T) {
 		t.Errorf("it has not died: %v", err)
 	}()
 	<-dead
-	_, err = node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()}).NodeStageVolume(t.Context(), req)
+	_, err := node.New(node.Config{Host: m, FileSystems: m, Log: planetest.Log()}).NodeStageVolume(t.Context(), req)
 	if err != nil || grown != 1 {
 		t.Errorf("%v, grown %d times", err, grown)
 	}

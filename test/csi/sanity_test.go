@@ -15,7 +15,6 @@ import (
 
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	vdacsi "github.com/virtual-disk-array/vda/csi"
-	"github.com/virtual-disk-array/vda/csi/controller"
 	"github.com/virtual-disk-array/vda/csi/node"
 )
 
@@ -35,11 +34,7 @@ func TestSanity(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	ctl, err := controller.New(controller.Config{Portals: []string{c.addr}, Log: planetest.Log()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(ctl.Close)
+	ctl := c.controller()
 	m := newMachine(t, "node0")
 	srv := vdacsi.NewServer(vdacsi.Config{Controller: ctl, Groups: ctl, Node: node.New(node.Config{Host: m, FileSystems: m, Location: "rack0",
 		Log: planetest.Log()}),

@@ -46,7 +46,8 @@ func TestGrowsByItself(t *testing.T) {
 		planetest.Eventually(t, func() string {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			k, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: made.ExpMsg.ExpNqn, HostNQN: hostN, Queues: 1})
+			k, err := host.Connect(ctx, host.Config{Traddr: "127.0.0.1", Trsvcid: n.port, SubNQN: made.ExpMsg.ExpNqn, HostNQN: hostN, Queues: 1,
+				KeepAlive: unhurried, Resilience: asLinux})
 			if err != nil {
 				return err.Error()
 			}

@@ -23,6 +23,7 @@ import (
 	"github.com/virtual-disk-array/vda/client"
 	"github.com/virtual-disk-array/vda/csi/controller"
 	"github.com/virtual-disk-array/vda/monitor"
+	"github.com/virtual-disk-array/vda/nvmf/host"
 	"github.com/virtual-disk-array/vda/portal"
 	"github.com/virtual-disk-array/vda/rpc"
 	"github.com/virtual-disk-array/vda/spdk"
@@ -227,6 +228,10 @@ func (s *server) startAgent(lis net.Listener) {
 // unhurried is a keep-alive time-out: data planes of one process, on a machine that does
 // not let it run for seconds, would give each other up.
 const unhurried = 10 * time.Minute
+
+// asLinux has a host connect again for ever to what it has lost, and not hold the I/O of
+// a path meanwhile, as others may be there.
+var asLinux = host.Resilience{LossTimeout: -1, Delay: 100 * time.Millisecond, FastIOFail: 100 * time.Millisecond}
 
 func listen(t testing.TB) net.Listener {
 	t.Helper()

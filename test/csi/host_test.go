@@ -93,7 +93,7 @@ func (m *machine) Connect(ctx context.Context, t node.Target) (missing []error, 
 			return nil, err
 		}
 		c, err := host.Connect(ctx, host.Config{Traddr: traddr, Trsvcid: trsvcid, SubNQN: t.NQN, HostNQN: m.nqn, Queues: 1, KeepAlive: unhurried,
-			Log: planetest.Log()})
+			Resilience: asLinux, Log: planetest.Log()})
 		if err != nil {
 			missing = append(missing, err)
 			continue

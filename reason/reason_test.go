@@ -47,6 +47,14 @@ func TestOf(t *testing.T) {
 			`write tcp 10.0.0.1:4->10.0.0.2:9520: write: connection reset by peer"`), "10.0.0.2:9520: connection reset by peer"},
 		{status.Error(codes.Unavailable, "error reading from server: read tcp 10.0.0.1:4->10.0.0.2:9720: read: connection reset by peer"),
 			"10.0.0.2:9720: connection reset by peer"},
+		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: `+
+			`raw-read tcp 10.0.0.1:4->127.0.0.1:9620: use of closed network connection"`), "127.0.0.1:9620: the connection was closed"},
+		{&net.OpError{Op: "raw-control", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 4},
+			Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9620}, Err: net.ErrClosed}, "127.0.0.1:9620: the connection was closed"},
+		{&net.OpError{Op: "raw-control", Net: "tcp", Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 9720}, Err: net.ErrClosed},
+			"10.0.0.1:9720: the connection was closed"},
+		{&net.OpError{Op: "set", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: 4},
+			Addr: &net.TCPAddr{IP: net.IPv4(10, 0, 0, 2), Port: 9720}, Err: net.ErrClosed}, "10.0.0.2:9720: the connection was closed"},
 		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: http2: failed reading the frame payload: `+
 			`http2: frame too large, note that the frame header looked like an HTTP/1.1 header"`), "what answers there is not a gRPC server"},
 		{status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: http2: frame too large"`),

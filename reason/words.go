@@ -21,6 +21,10 @@ const (
 // addr is an address as package net writes it.
 const addr = `[^\s:"]+:\d+|\[[0-9a-fA-F:.%\w]+\]:\d+`
 
+// netOp is what package net was asked for; of a socket that is used past it (syscall.RawConn)
+// with raw- before it.
+const netOp = `(?:raw-(?:read|write|control)|\b(?:read|write|set|close|accept))`
+
 // phrases are replaced in this order. What remains is what the operating
 // system says ("connection refused"), which administrators know.
 var phrases = []phrase{
@@ -52,8 +56,8 @@ var phrases = []phrase{
 	{regexp.MustCompile(`dial \w+ (` + addr + `)(?:->(?:` + addr + `))?: connect: `), "$1: "},
 	{regexp.MustCompile(`dial unix (\S+): connect: `), "$1: "},
 	{regexp.MustCompile(`dial \w+ (` + addr + `): `), "$1: "},
-	{regexp.MustCompile(`(?:read|write) \w+ (?:` + addr + `)->(` + addr + `): (?:read: |write: )?`), "$1: "},
-	{regexp.MustCompile(`(?:read|write) \w+ (` + addr + `): (?:read: |write: )?`), "$1: "},
+	{regexp.MustCompile(netOp + ` \w+ (?:` + addr + `)->(` + addr + `): (?:(?:read|write|setsockopt|close|accept4?): )?`), "$1: "},
+	{regexp.MustCompile(netOp + ` \w+ (` + addr + `): (?:(?:read|write|setsockopt|close|accept4?): )?`), "$1: "},
 	{regexp.MustCompile(`(?:: )?context deadline exceeded \(Client\.Timeout[^)]*\)`), ": " + NoAnswer},
 	{regexp.MustCompile(`context deadline exceeded|i/o timeout|net/http: request canceled|os: deadline exceeded`), NoAnswer},
 	{regexp.MustCompile(`context canceled`), "cancelled"},

@@ -170,6 +170,7 @@ func (m Main) Run(ctx context.Context) (err error) {
 		return errors.Join(err, plane.Close(), state.Close())
 	}
 	defer func() { err = errors.Join(err, svc.Close()) }()
+	cfg.SayAlone(cfg.Log)
 	cfg.Log.Info("serving", "addr", lis.Addr().String(), "data_plane", plane.Status().Version, "state_dir", cfg.StateDir)
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()

@@ -63,7 +63,8 @@ sidecars call it on a socket. It keeps nothing: what there is stands in the clus
 	fs.StringVar(&m.Endpoint, "endpoint", "unix:///csi/csi.sock", "`SOCKET` of the driver")
 	fs.StringVar(&m.Services, "services", "all", "which `SERVICES` it offers: controller, node or all")
 	fs.StringSliceVar(&m.Portals, "portals", nil, "`HOST:PORT` of portals, with commas between several")
-	fs.StringVar(&m.TokenFile, "token-file", "", "`FILE` with the token of a user with the role csi, of a secured cluster; a secret's token goes first")
+	fs.StringVar(&m.TokenFile, "token-file", "", "`FILE` with the token of a user with the role csi, of a secured cluster; "+
+		"a secret's token goes first")
 	fs.StringVar(&m.HostRoot, "host-root", "/", "`DIR` where the node's root is mounted, for its programs and /etc/nvme")
 	fs.StringVar(&m.Location, "location", "", "`LOCATION` of the node, for topologies")
 	m.Add(fs, 9920, "HTTP (/metrics, /healthz)")
@@ -122,6 +123,7 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, http.Close())
 	}
+	m.SayAlone(log)
 	log.Info("serving", "endpoint", m.Endpoint, "services", m.Services, "metrics", http.Addr().String())
 	err = both(ctx, func(ctx context.Context) error { return NewServer(cfg).Serve(ctx, lis) },
 		func(ctx context.Context) error { return m.metrics(ctx, http, cfg.Metrics, log) })

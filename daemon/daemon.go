@@ -26,12 +26,19 @@ type Flags struct {
 	// ScrapeTokenFile is --scrape-token-file, of programs whose users have no tokens.
 	ScrapeTokenFile string
 	log             LogFlags
+	given           func() bool // that the command line, the environment or a file has --listener
 }
+
+// loopback is where a daemon serves that was not told where: whom the machine's networks
+// reach does not reach it unless somebody has said so.
+const loopback = "127.0.0.1"
 
 // Add defines the flags; port is the default one and serves says what is
 // served on it.
 func (f *Flags) Add(fs *pflag.FlagSet, port int, serves string) {
-	fs.StringVar(&f.Listener, "listener", "0.0.0.0", "IP `ADDRESS` to serve on")
+	fs.StringVar(&f.Listener, "listener", loopback, "IP `ADDRESS` to serve on; 0.0.0.0 is all of this machine's, and the default is reached "+
+		"from this machine alone")
+	f.given = func() bool { return fs.Changed("listener") }
 	fs.IntVar(&f.Port, "port", port, "TCP `PORT` of "+serves+"; 0 takes a free one")
 	f.log.Add(fs)
 }
@@ -69,6 +76,16 @@ func (f *Flags) Check() error {
 
 // Log returns the daemon's log; the flags have been checked.
 func (f *Flags) Log(w io.Writer) *slog.Logger { return f.log.Log(w, nil) }
+
+// Alone reports that nobody has said where to serve, so that this machine alone is served.
+func (f *Flags) Alone() bool { return f.given != nil && !f.given() }
+
+// SayAlone warns in one line when the daemon is Alone.
+func (f *Flags) SayAlone(log *slog.Logger) {
+	if f.Alone() {
+		log.Warn("this machine alone is served: give --listener an address that others reach, or 0.0.0.0 for all of them", "listener", f.Listener)
+	}
+}
 
 // Listen takes the port.
 func (f *Flags) Listen(ctx context.Context) (net.Listener, error) {

@@ -92,3 +92,35 @@ func TestLogPutsErrorsIntoWords(t *testing.T) {
 		t.Errorf("the log says %q", line)
 	}
 }
+
+// TestServesThisMachineUnlessTold: an address is served that somebody has given, and without one
+// the loopback alone, which the log says.
+func TestServesThisMachineUnlessTold(t *testing.T) {
+	for _, row := range []struct {
+		args  []string
+		want  string
+		alone bool
+	}{
+		{nil, "127.0.0.1", true},
+		{[]string{"--listener", "127.0.0.1"}, "127.0.0.1", false},
+		{[]string{"--listener", "0.0.0.0"}, "0.0.0.0", false},
+	} {
+		f := parse(t, append(row.args, "--port", "0")...)
+		lis, err := f.Listen(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		host, _, err := net.SplitHostPort(lis.Addr().String())
+		if err != nil || net.ParseIP(host).IsUnspecified() != (row.want == "0.0.0.0") || row.want == "127.0.0.1" && host != row.want {
+			t.Errorf("%v serves on %s, %v", row.args, host, err)
+		}
+		if err := lis.Close(); err != nil {
+			t.Error(err)
+		}
+		var log strings.Builder
+		f.SayAlone(f.Log(&log))
+		if said := strings.Contains(log.String(), "this machine alone is served"); said != row.alone || f.Alone() != row.alone {
+			t.Errorf("%v: alone %v, log %q", row.args, f.Alone(), log.String())
+		}
+	}
+}

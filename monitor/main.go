@@ -54,6 +54,9 @@ share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 		if m.Name != "" && !isAddress(m.Name) {
 			return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", m.Name)
 		}
+		if m.Name != "" && m.Alone() {
+			return fmt.Errorf("--advertise %s: other monitors would not reach it there, as it serves this machine alone; give --listener, too", m.Name)
+		}
 		if err := program.AboveZero(c.Flags(), "heartbeat-period", "heartbeat-timeout", "heartbeat-misses", "lease",
 			"flap-wait", "full-sync-period", "sync-timeout", "parallel", "keep-events"); err != nil {
 			return err
@@ -93,8 +96,8 @@ func (m *Main) flags(fs *pflag.FlagSet) *dbflag.URI {
 		"how long a leg of a mirrored array must be away before another is made in its place")
 	fs.DurationVar(&t.FlapWait, "flap-wait", time.Minute,
 		"how long a leg that was lost three times in 10 minutes waits before it is taken back; twice as long each further time, up to 16 times")
-	fs.StringVar(&m.Name, "advertise", "", "`HOST:PORT` at which other monitors reach this one, needed when it listens on all addresses "+
-		"(default where it listens)")
+	fs.StringVar(&m.Name, "advertise", "", "`HOST:PORT` at which other monitors reach this one, needed when --listener is all of "+
+		"this machine's (default where it listens)")
 	fs.DurationVar(&t.Lease, "lease", 5*time.Second, "how long a monitor that is not heard of keeps its nodes")
 	fs.DurationVar(&t.FullPeriod, "full-sync-period", time.Minute, "how often a node gets all its objects, changed or not")
 	fs.DurationVar(&t.SyncTimeout, "sync-timeout", 20*time.Second, "longest one sync may take")
@@ -144,6 +147,10 @@ func (m Main) serve(ctx context.Context, lis net.Listener) (err error) {
 	cfg.Dial = pool
 	if cfg.Name == "" {
 		cfg.Name = lis.Addr().String()
+		if m.Alone() { // on another machine that address would be another monitor's
+			_, port, _ := net.SplitHostPort(cfg.Name)
+			cfg.Name = net.JoinHostPort("", port)
+		}
 		if n := id.Name().Name; n != "" {
 			cfg.Name = n
 		}
@@ -165,6 +172,7 @@ func (m Main) serve(ctx context.Context, lis net.Listener) (err error) {
 		stop()
 		<-watched
 	}()
+	m.SayAlone(cfg.Log)
 	cfg.Log.Info("serving", "addr", lis.Addr().String(), "database", fmt.Sprint(cfg.Store))
 	if m.Ready != nil {
 		m.Ready <- lis.Addr().String()

@@ -52,6 +52,7 @@ func TestMainErrors(t *testing.T) {
 		{[]string{"--parallel", "-1", "--db-uri", empty}, 1, "--parallel -1 must be above 0"},
 		{[]string{"--sync-timeout", "0s", "--db-uri", empty}, 1, "--sync-timeout 0s must be above 0"},
 		{[]string{"--advertise", "0.0.0.0:9620", "--db-uri", empty}, 1, "--advertise"},
+		{[]string{"--advertise", "192.168.0.12:9620", "--db-uri", empty}, 1, "give --listener"},
 		{[]string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", empty}, 1, "vda_db --action create"},
 		{[]string{"--listener", "127.0.0.1", "--port", "0", "--db-uri", "postgresql://u:hunter2@127.0.0.1:1/d"}, 1, "127.0.0.1:1"},
 	} {

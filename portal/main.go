@@ -154,6 +154,7 @@ func (m Main) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.SayAlone(log)
 	log.Info("serving", "addr", lis.Addr().String())
 	if token != "" && m.WebTokenFile == "" && !id.Secured() { // there users have tokens
 		m.printToken(lis.Addr(), token)

@@ -226,7 +226,7 @@ func TestHelpNamesEveryFlagAndDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"--rpc-socket", "/var/tmp/vda.sock", "--wait-for-rpc", "--buffer-memory", "1024", "--max-connections",
-		"4096", "--spin", "20µs", "--http-port", "--http-listener", "0.0.0.0", "--log-level", "info", "--cpu-profile", "check"} {
+		"4096", "--spin", "20µs", "--http-port", "--http-listener", "127.0.0.1", "--log-level", "info", "--cpu-profile", "check"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("--help lacks %q", want)
 		}

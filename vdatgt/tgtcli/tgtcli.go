@@ -57,7 +57,8 @@ disconnected, lvstores are unloaded.`,
 	fs.DurationVar(&f.Spin, "spin", 20*time.Microsecond, "how long a busy connection polls before it sleeps, and up to five times as long "+
 		"while storage or data that was asked for is quick to come; 0 turns polling off")
 	fs.IntVar(&f.httpPort, "http-port", 0, "TCP `PORT` of HTTP (/metrics, /healthz); 0 serves none")
-	fs.StringVar(&f.httpListener, "http-listener", "0.0.0.0", "IP `ADDRESS` to serve HTTP on, with --http-port")
+	fs.StringVar(&f.httpListener, "http-listener", "127.0.0.1", "IP `ADDRESS` to serve HTTP on, with --http-port; 0.0.0.0 is all of "+
+		"this machine's")
 	f.log.Add(fs)
 	fs.StringVar(&f.profile, "cpu-profile", "",
 		"`FILE` for a profile of the processor time, written when vda_tgt ends; for go tool pprof (default none)")

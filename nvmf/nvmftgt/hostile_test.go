@@ -288,6 +288,58 @@ func TestSilentPeers(t *testing.T) {
 	r.clean(t, 2)
 }
 
+// TestSlowPeers: however far a connection has come with its ICReq and Connect, in pieces or a
+// byte at a time, it is closed when the Connect is not whole in time; a host is served meanwhile.
+func TestSlowPeers(t *testing.T) {
+	r := newRig(t, func(c *Config, _ *TransportOpts, _ *SubsystemConfig) { c.HelloTime = 3 * time.Second }, megabyte)
+	w := r.dial()
+	w.icreq()
+	sqe, data := w.connectSQE(0, 0xffff, 31, testNQN)
+	whole := w.capsulePDU(sqe, data)
+	_ = w.c.Close()
+	slow := func(w *wire, b []byte) {
+		go func() {
+			for i := range b {
+				if _, err := w.c.Write(b[i : i+1]); err != nil {
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}()
+	}
+	icreq := append([]byte{0, 0, 128, 0, 128}, make([]byte, 123)...)
+	cases := []struct {
+		name string
+		does func(*wire)
+	}{
+		{"half an ICReq", func(w *wire) { w.write(icreq[:64]) }},
+		{"an ICReq, a byte at a time", func(w *wire) { slow(w, icreq) }},
+		{"half the header of a Connect", func(w *wire) { w.icreq(); w.write(whole[:20]) }},
+		{"a Connect without its data", func(w *wire) { w.icreq(); w.write(whole[:72]) }},
+		{"a Connect without its last byte", func(w *wire) { w.icreq(); w.write(whole[:len(whole)-1]) }},
+		{"a Connect, a byte at a time", func(w *wire) { w.icreq(); slow(w, whole) }},
+		{"a Connect's data, a byte at a time", func(w *wire) { w.icreq(); w.write(whole[:72]); slow(w, whole[72:]) }},
+	}
+	var all []*wire
+	for _, c := range cases {
+		w := r.dial()
+		c.does(w)
+		all = append(all, w)
+	}
+	a, id := r.admin()
+	q := r.ioq(id, 1)
+	for i, c := range cases {
+		if _, err := io.ReadAll(all[i].c); err != nil {
+			if ne, ok := err.(net.Error); ok && ne.Timeout() {
+				t.Errorf("%s: the connection is not closed", c.name)
+			}
+		}
+	}
+	q.read(0, 8)
+	a.identify(1, 0)
+	r.clean(t, 2)
+}
+
 // TestDeafPeerAndRemoval: replies out of a device's memory that a peer does
 // not take must not hold up the removal of the namespace.
 func TestDeafPeerAndRemoval(t *testing.T) {

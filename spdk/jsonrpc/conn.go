@@ -89,6 +89,7 @@ func (c *conn) read() error {
 		if err := dec.Decode(&raw); err != nil {
 			return err
 		}
+		c.use.whole()
 		if !utf8.Valid(raw) {
 			return errUTF8
 		}
@@ -311,7 +312,7 @@ func (b *budget) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p[:min(len(p), b.left)])
 	b.left -= n
 	if n > 0 {
-		b.use.touch()
+		b.use.receive()
 	}
 	return n, err
 }

@@ -10,7 +10,8 @@ import (
 // client that has been idle longest makes room for a new one, so that nobody
 // is locked out of the management of a data plane. One that works is never
 // disconnected, nor one that has called in the last seconds: agents see the end
-// of their connection as that of the data plane.
+// of their connection as that of the data plane. Who has begun a request and does
+// not end it counts as idle from its begin on, however often he sends a byte.
 const (
 	// idleTime is how long a client that has called before must have been idle
 	// to be disconnected, muteTime a client that never did.
@@ -24,12 +25,21 @@ const (
 // use is what a client is at.
 type use struct {
 	last  atomic.Int64 // Unix time in ns of the last byte received or sent
+	begun atomic.Int64 // the same of the first byte of a request that has not ended; 0: there is none
 	calls atomic.Int64 // under way
 	ever  atomic.Bool  // it has called
 	over  atomic.Bool  // it was disconnected to make room
 }
 
 func (u *use) touch() { u.last.Store(time.Now().UnixNano()) }
+
+// receive marks bytes of a request, whole its end.
+func (u *use) receive() {
+	u.touch()
+	u.begun.CompareAndSwap(0, u.last.Load())
+}
+
+func (u *use) whole() { u.begun.Store(0) }
 
 // begin and end mark a call.
 func (u *use) begin() {
@@ -48,6 +58,9 @@ func (u *use) idle(now time.Time) time.Duration {
 		return 0
 	}
 	d := now.Sub(time.Unix(0, u.last.Load()))
+	if b := u.begun.Load(); b != 0 {
+		d = now.Sub(time.Unix(0, b))
+	}
 	if u.ever.Load() {
 		return d - idleTime
 	}

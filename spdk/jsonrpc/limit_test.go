@@ -89,6 +89,60 @@ func TestIdleClientsMakeRoom(t *testing.T) {
 	}
 }
 
+// TestSlowRequestsMakeRoom: a request that comes a byte at a time and does not end keeps its
+// client's place no longer than silence does.
+func TestSlowRequestsMakeRoom(t *testing.T) {
+	var u use
+	begin := time.Now()
+	idle := func(after time.Duration) bool { return u.idle(begin.Add(after)) > 0 }
+	u.touch()
+	u.receive()
+	u.last.Store(begin.Add(time.Minute).UnixNano()) // more of it
+	u.begun.CompareAndSwap(0, u.last.Load())
+	if !idle(muteTime+time.Second) || idle(muteTime/2) {
+		t.Errorf("half of a first request makes room: after %v %v, after %v %v; want true, false", muteTime+time.Second,
+			idle(muteTime+time.Second), muteTime/2, idle(muteTime/2))
+	}
+	u.whole()
+	u.begin()
+	if idle(time.Hour) {
+		t.Error("a call under way makes room")
+	}
+	u.end()
+	u.receive()
+	if idle(idleTime/2) || !idle(idleTime+time.Minute) {
+		t.Errorf("half of another request makes room: after %v %v, later %v; want false, true", idleTime/2, idle(idleTime/2), idle(idleTime+time.Minute))
+	}
+
+	const most = 4
+	dial := start(t, Config{MaxConns: most})
+	stop, slow := make(chan struct{}), sync.WaitGroup{}
+	defer slow.Wait()
+	defer close(stop)
+	for range most {
+		c := dial()
+		slow.Go(func() {
+			_, err := io.WriteString(c, `{"method":"`)
+			for err == nil {
+				select {
+				case <-stop:
+					return
+				case <-time.After(muteTime / 20):
+				}
+				_, err = io.WriteString(c, "y")
+			}
+		})
+	}
+	c := dial()
+	_ = c.SetDeadline(time.Now().Add(2 * time.Minute))
+	if _, err := io.WriteString(c, `{"method":"yes","id":1}`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 100)); err != nil {
+		t.Errorf("who sends half a request, slowly, locks others out: %v", err)
+	}
+}
+
 // starved is a listener of a process without descriptors.
 type starved struct {
 	net.Listener

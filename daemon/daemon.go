@@ -83,7 +83,8 @@ func (f *Flags) Alone() bool { return f.given != nil && !f.given() }
 // SayAlone warns in one line when the daemon is Alone.
 func (f *Flags) SayAlone(log *slog.Logger) {
 	if f.Alone() {
-		log.Warn("this machine alone is served: give --listener an address that others reach, or 0.0.0.0 for all of them", "listener", f.Listener)
+		log.Warn("this machine alone is served: give --listener an address that others reach, or 0.0.0.0 for all of them",
+			"listener", f.Listener)
 	}
 }
 

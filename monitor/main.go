@@ -55,7 +55,8 @@ share the nodes of a cluster. It keeps nothing on disk; SIGTERM stops it.`,
 			return fmt.Errorf("--advertise %q must be host:port, with a host that other machines reach", m.Name)
 		}
 		if m.Name != "" && m.Alone() {
-			return fmt.Errorf("--advertise %s: other monitors would not reach it there, as it serves this machine alone; give --listener, too", m.Name)
+			return fmt.Errorf("--advertise %s: other monitors would not reach it there, as it serves this machine alone; give --listener, too",
+				m.Name)
 		}
 		if err := program.AboveZero(c.Flags(), "heartbeat-period", "heartbeat-timeout", "heartbeat-misses", "lease",
 			"flap-wait", "full-sync-period", "sync-timeout", "parallel", "keep-events"); err != nil {

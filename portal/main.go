@@ -72,8 +72,8 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 	db := dbflag.Add(fs)
 	m.Member.AddDir(fs)
 	m.Member.AddEnrol(fs)
-	fs.StringVar(&m.CADir, "ca-dir", "", "`DIR` of the cluster's CA, tls.crt and tls.key, of vda_db --action make-ca: the portal gives members "+
-		"their certificates, itself too; needs --tls-dir")
+	fs.StringVar(&m.CADir, "ca-dir", "", "`DIR` of the cluster's CA, tls.crt and tls.key, of vda_db --action make-ca: the portal gives "+
+		"members their certificates, itself too; needs --tls-dir")
 	fs.DurationVar(&m.SyncTimeout, "sync-timeout", 20*time.Second,
 		"how long a reply waits for nodes; vda_monitor finishes what takes longer")
 	fs.StringVar(&m.WebTokenFile, "web-token-file", "",
@@ -82,8 +82,8 @@ what is in the database; SIGTERM stops it once the requests under way have ended
 		"made with mode 0600, and again when it was moved away; the cluster has the events as well, see vda_cli audit list")
 	fs.StringVar(&m.AuditSyslog, "audit-syslog", "", "`PLACE` of a syslog that gets the same lines (authpriv): local, udp://HOST:PORT or "+
 		"tcp://HOST:PORT")
-	fs.StringVar(&m.WebCert, "web-cert", "", "`FILE` with a certificate that names the portal's host, and those between it and its CA, in PEM, "+
-		"for browsers and REST over TLS; read again when it changes (default the portal's own, which browsers do not know)")
+	fs.StringVar(&m.WebCert, "web-cert", "", "`FILE` with a certificate that names the portal's host, and those between it and its CA, "+
+		"in PEM, for browsers and REST over TLS; read again when it changes (default the portal's own, which browsers do not know)")
 	fs.StringVar(&m.WebKey, "web-key", "", "`FILE` with the key of --web-cert, in PEM, mode 0600")
 	fs.BoolVar(&m.NoWeb, "no-web", false, "serve no web pages and no REST")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {
@@ -203,7 +203,8 @@ func (m Main) webToken() (string, error) {
 	line, _, _ := strings.Cut(string(b), "\n")
 	line = strings.TrimSpace(line)
 	if len(line) < web.MinToken {
-		return "", fmt.Errorf("--web-token-file %s: its first line has %d characters; a token has %d at least, as \"openssl rand -hex 16\" makes",
+		return "", fmt.Errorf("--web-token-file %s: its first line has %d characters; a token has %d at least, as "+
+			"\"openssl rand -hex 16\" makes",
 			m.WebTokenFile, len(line), web.MinToken)
 	}
 	return line, nil

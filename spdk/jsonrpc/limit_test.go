@@ -111,7 +111,8 @@ func TestSlowRequestsMakeRoom(t *testing.T) {
 	u.end()
 	u.receive()
 	if idle(idleTime/2) || !idle(idleTime+time.Minute) {
-		t.Errorf("half of another request makes room: after %v %v, later %v; want false, true", idleTime/2, idle(idleTime/2), idle(idleTime+time.Minute))
+		t.Errorf("half of another request makes room: after %v %v, later %v; want false, true", idleTime/2,
+			idle(idleTime/2), idle(idleTime+time.Minute))
 	}
 
 	const most = 4

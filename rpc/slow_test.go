@@ -113,7 +113,8 @@ func TestSlowClients(t *testing.T) {
 				const most = 8
 				lis := &apart{Listener: bufconn.Listen(64 << 10)}
 				cfg := Config{Services: (&rig{}).register, Limits: Limits{Message: 1 << 20, Conns: most, Calls: most / 2},
-					Registry: httpd.NewRegistry("vda_test"), Log: slog.New(slog.DiscardHandler), Alive: true, Web: func(grpc.ClientConnInterface) http.Handler {
+					Registry: httpd.NewRegistry("vda_test"), Log: slog.New(slog.DiscardHandler), Alive: true,
+					Web: func(grpc.ClientConnInterface) http.Handler {
 						return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.ReadAll(r.Body) })
 					}}
 				if row.secure {

@@ -9,6 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -120,10 +123,44 @@ func (s *Server) audit(ctx context.Context, a *audit, reply *apiv1.ReplyInfo) {
 			return
 		}
 	}
-	s.cfg.AuditLog.Write(&e)
+	s.write(ctx, &e)
+}
+
+// auditRefused is rpc.Config's Audit: it records the refusals of what intercept does not see,
+// which are streams, other services than the portal's own, and requests over HTTP.
+func (s *Server) auditRefused(ctx context.Context, call rpc.Call, err error) {
+	code := codeForbidden
+	switch status.Code(err) {
+	case codes.Unauthenticated:
+		code = codeUnknownCaller
+	case codes.PermissionDenied:
+	default:
+		return
+	}
+	method := strings.TrimPrefix(call.Method, "/")
+	for _, d := range []*grpc.ServiceDesc{&apiv1.Portal_ServiceDesc, &apiv1.Security_ServiceDesc} {
+		name, ours := strings.CutPrefix(method, d.ServiceName+"/")
+		if ours && slices.ContainsFunc(d.Methods, func(m grpc.MethodDesc) bool { return m.MethodName == name }) {
+			return
+		}
+		if ours {
+			method = name
+		}
+	}
+	a := audit{event: vda.Event{Kind: vda.EventRefused, Code: uint32(code), Text: status.Convert(err).Message(),
+		Caller: vda.Caller{Method: method, Peer: call.Peer, ReqID: call.ID}}}
+	a.by(call.Caller)
+	if s.refusals.news(&a.event, time.Now()) {
+		s.write(ctx, &a.event)
+	}
+}
+
+// write records an event that no transaction of its request has.
+func (s *Server) write(ctx context.Context, e *vda.Event) {
+	s.cfg.AuditLog.Write(e)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), auditTime)
 	defer cancel()
-	if err := s.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.Record(e) }); err != nil {
+	if err := s.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.Record(*e) }); err != nil {
 		s.log.Warn("a request is not in the audit", "req_id", e.ReqID, "err", reason.Of(err))
 	}
 }

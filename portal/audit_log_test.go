@@ -2,14 +2,19 @@ package portal_test
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/virtual-disk-array/vda"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
@@ -95,6 +100,44 @@ func TestAuditLog(t *testing.T) {
 	has(`"kind":"change_refused"`, `"method":"ListDa"`, "says not who makes it")
 	events, err := root.ListEvent(ctx, &apiv1.ListEventRequest{Filter: &apiv1.EventFilter{Audit: true}})
 	if err != nil || len(events.EventMsgList) != 4 {
+		t.Errorf("the cluster has %d events: %v, %v", len(events.GetEventMsgList()), events, err)
+	}
+	refused := func(what string, code codes.Code, call func() error) {
+		t.Helper()
+		if err := call(); status.Code(err) != code {
+			t.Fatalf("%s: %v, want %v", what, err, code)
+		}
+	}
+	refused("bob gets the support bundle", codes.PermissionDenied, func() error {
+		stream, err := bob.DumpSupport(ctx, &apiv1.DumpSupportRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	})
+	has(`"kind":"change_refused"`, `"method":"DumpSupport"`, `"user":"bob"`, `"peer":"127.0.0.1:`, "may not call DumpSupport")
+	refused("nobody watches events", codes.Unauthenticated, func() error {
+		stream, err := f.nobody().WatchEvent(ctx, &apiv1.WatchEventRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return err
+	})
+	has(`"kind":"change_refused"`, `"method":"WatchEvent"`, `"peer":"127.0.0.1:`, "says not who makes it")
+	refused("nobody asks for the version", codes.Unauthenticated, func() error {
+		_, err := apiv1.NewProgramClient(f.nobody()).Version(ctx, &apiv1.VersionRequest{})
+		return err
+	})
+	has(`"kind":"change_refused"`, `"method":"vda.v1.Program/Version"`, "says not who makes it")
+	web := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	reply, err := web.Get("https://" + f.addr + "/metrics")
+	if err != nil || reply.StatusCode != http.StatusForbidden {
+		t.Fatalf("metrics for nobody: %v, %v", reply, err)
+	}
+	_ = reply.Body.Close()
+	has(`"kind":"change_refused"`, `"method":"GET /metrics"`, "says not who makes it")
+	events, err = root.ListEvent(ctx, &apiv1.ListEventRequest{Filter: &apiv1.EventFilter{Audit: true}})
+	if err != nil || len(events.EventMsgList) != 8 {
 		t.Errorf("the cluster has %d events: %v, %v", len(events.GetEventMsgList()), events, err)
 	}
 	if err := os.Rename(file, file+".1"); err != nil {

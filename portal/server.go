@@ -160,6 +160,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 		Identity:     s.cfg.Identity,
 		Users:        s.user,
 		Authorize:    s.authorize,
+		Audit:        s.auditRefused,
 		Limits:       limits,
 		Registry:     registry,
 		Log:          s.log,

@@ -230,17 +230,24 @@ func (s *server) allowedWeb(r *http.Request) error {
 	if s.scrapes(r) {
 		return nil
 	}
-	ctx := r.Context()
+	ctx, err := r.Context(), error(nil)
+	if s.cfg.Audit != nil {
+		defer func() {
+			if err != nil {
+				s.cfg.Audit(ctx, call, err)
+			}
+		}()
+	}
 	if auth := r.Header.Values("Authorization"); len(auth) > 0 {
 		ctx = metadata.NewIncomingContext(ctx, metadata.MD{tokenKey: auth})
 	}
-	if err := s.identify(ctx, &call); err != nil {
+	if err = s.identify(ctx, &call); err != nil {
 		return errors.New(status.Convert(err).Message())
 	}
 	if s.cfg.Authorize == nil {
 		return nil
 	}
-	if err := s.cfg.Authorize(ctx, call); err != nil {
+	if err = s.cfg.Authorize(ctx, call); err != nil {
 		return errors.New(status.Convert(err).Message())
 	}
 	return nil

@@ -150,7 +150,7 @@ func TestAPanicEndsOneCall(t *testing.T) {
 }
 
 // TestAuthorizeAndAudit: nothing runs that was refused, the program's
-// interceptor sees the refusal, and each call is told once.
+// interceptor sees the refusal, and each call is told once, one over HTTP when it is refused.
 func TestAuthorizeAndAudit(t *testing.T) {
 	refused := errors.New("not you")
 	var mu sync.Mutex
@@ -201,7 +201,7 @@ func TestAuthorizeAndAudit(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	want := []string{"/vda.test.T/Echo 1 OK", "/vda.test.T/Fail 2 PermissionDenied", "/vda.test.T/Watch 3 Unknown"}
+	want := []string{"/vda.test.T/Echo 1 OK", "/vda.test.T/Fail 2 PermissionDenied", "/vda.test.T/Watch 3 Unknown", "GET /metrics  Unknown"}
 	if strings.Join(told, "\n") != strings.Join(want, "\n") {
 		t.Errorf("told of %q, want %q", told, want)
 	}

@@ -62,7 +62,8 @@ type Config struct {
 	// ScrapeToken, when it is not "", lets an HTTP request over TLS that shows it
 	// (Authorization: Bearer) get /metrics, whatever Authorize says.
 	ScrapeToken string
-	// Audit is told of every gRPC call that has ended, and with which error.
+	// Audit is told of every gRPC call that has ended, and with which error, and of requests over
+	// HTTP that Authorize, or who makes them, has had refused.
 	Audit func(context.Context, Call, error)
 
 	// Deadline is the longest that a unary call may take. Default 1 min.

@@ -15,7 +15,7 @@ import (
 var may = []struct{ name, imports string }{
 	{"cmd", "agent/cn agent/dn cli csi monitor portal program sandbox spdk/rpccli store store/dbcli vdatgt/tgtcli"},
 	{"packaging", ""},
-	{"test", "nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
+	{"test", "csi csi/linux csi/node nvmf/dhchap nvmf/host sandbox/dataplane sandbox/stamp spdk"},
 	{"sim", "agent agent/cn agent/dn agent/planetest api client module/mirror/core monitor portal rpc spdk store syncer sim/ledger " +
 		"sim/simnet"},
 	{"sim/ledger", ""},
@@ -30,7 +30,7 @@ var may = []struct{ name, imports string }{
 	{"csi/controller", "api client csi/volume pki reason"},
 	{"csi/linux", "csi/node csi/volume reason"},
 	{"csi/node", "csi/volume reason"},
-	{"csi/volume", ""},
+	{"csi/volume", "nvmf/dhchap"},
 
 	// control plane
 	{"portal/portaltest", "api client placement portal reason rpc store syncer"},

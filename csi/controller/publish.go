@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -32,6 +33,14 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, req *csi.Contr
 	if vda.CheckInitiator("node_id", req.NodeId) != nil {
 		return nil, refuse(codes.NotFound, "there is no node %q: nodes are named by the NQN of their host", vda.Shorten(req.NodeId, 80))
 	}
+	_, nvme, err := volume.ParseContext(req.VolumeContext)
+	if err != nil {
+		return nil, statusOf(err)
+	}
+	keys, err := nvme.Auth.Keys(req.Secrets, "controller-publish-secret")
+	if err != nil {
+		return nil, statusOf(err)
+	}
 	a, err := c.find(ctx, req.VolumeId, req.Secrets)
 	if err != nil {
 		return nil, err
@@ -43,7 +52,7 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, req *csi.Contr
 		return nil, err
 	}
 	made, err := a.portal.CreateExp(ctx, &apiv1.CreateExpRequest{DaName: a.DaName, ExpName: name, InitiatorNqn: req.NodeId,
-		Label: []string{volume.ModeLabel + "=" + want}})
+		DhchapKey: string(keys.Host), DhchapCtrlrKey: string(keys.Ctrlr), Label: []string{volume.ModeLabel + "=" + want}})
 	there := vda.KindOf(err) == vda.AlreadyExists && err != nil
 	if err != nil && !there {
 		return nil, statusOf(err)
@@ -62,6 +71,16 @@ func (c *Controller) ControllerPublishVolume(ctx context.Context, req *csi.Contr
 	if has := label(exp.LabelList, volume.ModeLabel); has != want || exp.InitiatorNqn != req.NodeId {
 		return nil, refuse(codes.AlreadyExists, "volume %s is published to %s as %s; unpublish it there before it can be published as %s",
 			req.VolumeId, exp.InitiatorNqn, has, want)
+	}
+	switch authenticates := slices.Contains(exp.AuthInitiatorNqnList, req.NodeId); {
+	case authenticates && keys.Host == "":
+		return nil, refuse(codes.AlreadyExists, "volume %s is published to %s with a key; unpublish it there before it can be published "+
+			"without", req.VolumeId, req.NodeId)
+	case keys.Host != "" && there: // those of the secret may be others by now
+		if _, err := a.portal.ModifyExp(ctx, &apiv1.ModifyExpRequest{DaName: a.DaName, ExpName: name, DhchapHost: req.NodeId,
+			DhchapKey: string(keys.Host), DhchapCtrlrKey: string(keys.Ctrlr)}); err != nil {
+			return nil, statusOf(err)
+		}
 	}
 	pub := volume.Publication{NQN: exp.ExpNqn, UUID: exp.NsUuid, Readonly: req.Readonly}
 	why := ""

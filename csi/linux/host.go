@@ -157,6 +157,9 @@ func (h *Host) Connect(ctx context.Context, t node.Target) (missing []error, err
 		return nil, err
 	}
 	there := len(have) > 0
+	if t.Keys.Host == "" && there {
+		t.Keys = keysOf(have[0])
+	}
 	results := make(chan error, len(t.Addresses))
 	asked := 0
 	for _, addr := range t.Addresses {
@@ -205,7 +208,24 @@ func (h *Host) options(t node.Target, addr string) (string, error) {
 	if n := t.Options.NrIOQueues; n > 0 {
 		s += fmt.Sprintf(",nr_io_queues=%d", n)
 	}
+	if t.Keys.Host != "" {
+		s += ",dhchap_secret=" + string(t.Keys.Host)
+	}
+	if t.Keys.Ctrlr != "" {
+		s += ",dhchap_ctrl_secret=" + string(t.Keys.Ctrlr)
+	}
 	return s, nil
+}
+
+// keysOf are the keys of a connection, which the kernel shows to root.
+func keysOf(c controller) vda.KeyPair {
+	key := func(name string) vda.Secret {
+		if text := read(c.dir, name); text != "none" {
+			return vda.Secret(text)
+		}
+		return ""
+	}
+	return vda.KeyPair{Host: key("dhchap_secret"), Ctrlr: key("dhchap_ctrl_secret")}
 }
 
 // ask writes options to the kernel, which answers once the controller is live.
@@ -225,6 +245,9 @@ func words(err error) string {
 		switch no {
 		case syscall.EINVAL:
 			return "the kernel does not take the connection's options; see its log"
+		case syscall.EKEYREJECTED, syscall.ENOKEY, syscall.EACCES:
+			return "the host or the controller does not prove to know the other's key: dhchapKey and dhchapCtrlrKey of the secret must be " +
+				"those by which the volume was published; see the kernel's log"
 		case syscall.EIO:
 			return "the controller refuses the host, or gives no answer; see the kernel's log"
 		}

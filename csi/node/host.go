@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/csi/volume"
 )
 
@@ -42,6 +43,9 @@ type Target struct {
 	NQN       string
 	Addresses []string // host:port
 	Options   volume.NVMe
+	// Keys are what the host and the controllers prove themselves by, when Options say so. Without
+	// any the host uses those of the connections that it has to the subsystem.
+	Keys vda.KeyPair
 }
 
 // Device is a block device.

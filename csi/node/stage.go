@@ -37,11 +37,15 @@ func (n *Node) NodeStageVolume(ctx context.Context, req *csi.NodeStageVolumeRequ
 	if err != nil {
 		return nil, failed(err, "volume %s", req.VolumeId)
 	}
+	keys, err := nvme.Auth.Keys(req.Secrets, "node-stage-secret")
+	if err != nil {
+		return nil, failed(err, "volume %s", req.VolumeId)
+	}
 	if nqn, ok := n.nqn(req.VolumeId); !ok || nqn != pub.NQN {
 		return nil, refuse(codes.InvalidArgument, "publish_context: nqn is %q; volume %s is %q to this node, whose host is %s",
 			pub.NQN, req.VolumeId, nqn, n.cfg.Host.NQN())
 	}
-	d, err := n.connect(ctx, Target{NQN: pub.NQN, Addresses: pub.Addresses, Options: nvme}, pub.UUID)
+	d, err := n.connect(ctx, Target{NQN: pub.NQN, Addresses: pub.Addresses, Options: nvme, Keys: keys}, pub.UUID)
 	if err != nil {
 		return nil, err
 	}

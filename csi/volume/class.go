@@ -33,12 +33,13 @@ type NVMe struct {
 	ReconnectDelay int // seconds
 	KeepAliveTmo   int // seconds
 	NrIOQueues     int // per controller; 0: the kernel's choice
+	Auth           Auth
 }
 
 // defaults are what docs/failover.md advises.
 func defaults() Class {
 	return Class{CntlrCnt: 2, Redundancy: "none", StripeCount: 1, StripeSizeKB: 64, PhysicalRatio: 100,
-		NVMe: NVMe{CtrlLossTmo: -1, ReconnectDelay: 1, KeepAliveTmo: 2}}
+		NVMe: NVMe{CtrlLossTmo: -1, ReconnectDelay: 1, KeepAliveTmo: 2, Auth: NoAuth}}
 }
 
 // key is one that a StorageClass may have.
@@ -91,7 +92,11 @@ var keys = map[string]key{
 	}},
 	"nvmeReconnectDelay": {"seconds, 1 to 60", func(c *Class, v string) bool { return number(v, 1, 60, &c.NVMe.ReconnectDelay) }},
 	"nvmeKeepAliveTmo":   {"seconds, 1 to 60", func(c *Class, v string) bool { return number(v, 1, 60, &c.NVMe.KeepAliveTmo) }},
-	"nvmeNrIoQueues":     {"a number of queues, 1 to 128", func(c *Class, v string) bool { return number(v, 1, 128, &c.NVMe.NrIOQueues) }},
+	"dhchap": {"none, host or mutual", func(c *Class, v string) bool {
+		c.NVMe.Auth = Auth(v)
+		return slices.Contains(auths, c.NVMe.Auth)
+	}},
+	"nvmeNrIoQueues": {"a number of queues, 1 to 128", func(c *Class, v string) bool { return number(v, 1, 128, &c.NVMe.NrIOQueues) }},
 }
 
 // ours are the sidecars' own keys, which say for whom a volume is.

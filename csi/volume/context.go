@@ -15,6 +15,7 @@ const (
 	delayKey     = "nvmeReconnectDelay"
 	keepAliveKey = "nvmeKeepAliveTmo"
 	queuesKey    = "nvmeNrIoQueues"
+	authKey      = "dhchap"
 
 	nqnKey       = "nqn"
 	uuidKey      = "namespaceUuid"
@@ -29,6 +30,9 @@ func (c *Class) Context() map[string]string {
 	if c.NVMe.NrIOQueues > 0 {
 		m[queuesKey] = strconv.Itoa(c.NVMe.NrIOQueues)
 	}
+	if c.NVMe.Auth != NoAuth {
+		m[authKey] = string(c.NVMe.Auth)
+	}
 	if len(c.MkfsOptions) > 0 {
 		m[mkfsKey] = strings.Join(c.MkfsOptions, " ")
 	}
@@ -39,7 +43,7 @@ func (c *Class) Context() map[string]string {
 // does not know are an orchestrator's own.
 func ParseContext(context map[string]string) (mkfs []string, nvme NVMe, err error) {
 	c := defaults()
-	for _, name := range []string{mkfsKey, lossKey, delayKey, keepAliveKey, queuesKey} {
+	for _, name := range []string{mkfsKey, lossKey, delayKey, keepAliveKey, queuesKey, authKey} {
 		if value, given := context[name]; given && !keys[name].set(&c, value) {
 			return nil, nvme, vda.Errorf(vda.InvalidArgument, "volume_context: %s is %q; it must be %s", name, vda.Shorten(value, 80),
 				keys[name].want)

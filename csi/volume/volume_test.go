@@ -17,12 +17,13 @@ func TestParseClass(t *testing.T) {
 		"portals": "192.168.0.11:9520,[fd00::1]:9520", "cntlrCnt": "3", "redundancy": "mirror:2", "stripeCount": "4", "stripeSizeKb": "128",
 		"physicalRatio": "50", "strict": "true", "rwIosPerSec": "5000", "rwMbytesPerSec": "100", "rMbytesPerSec": "90", "wMbytesPerSec": "80",
 		"mkfsOptions": "-m 1  -b 4096", "nvmeCtrlLossTmo": "600", "nvmeReconnectDelay": "2", "nvmeKeepAliveTmo": "5", "nvmeNrIoQueues": "4",
+		"dhchap":                      "mutual",
 		"csi.storage.k8s.io/pvc/name": "db",
 	})
 	want := Class{Portals: "192.168.0.11:9520,[fd00::1]:9520", CntlrCnt: 3, Redundancy: "mirror:2", StripeCount: 4, StripeSizeKB: 128,
 		PhysicalRatio: 50, Strict: true, Limits: vda.Limits{RWIOs: 5000, RWMB: 100, RMB: 90, WMB: 80},
 		MkfsOptions: []string{"-m", "1", "-b", "4096"},
-		NVMe:        NVMe{CtrlLossTmo: 600, ReconnectDelay: 2, KeepAliveTmo: 5, NrIOQueues: 4}}
+		NVMe:        NVMe{CtrlLossTmo: 600, ReconnectDelay: 2, KeepAliveTmo: 5, NrIOQueues: 4, Auth: MutualAuth}}
 	if diff := cmp.Diff(want, c); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}
@@ -36,6 +37,7 @@ func TestParseClass(t *testing.T) {
 		"cntlrCnt": {"0", "", "-1", "two", "65", "+2"}, "redundancy": {"", "mirror", "mirror:4"}, "stripeCount": {"0"}, "stripeSizeKb": {"3"},
 		"physicalRatio": {"1", "1001", "50%"}, "strict": {"", "yes", "True"}, "rwIosPerSec": {"", "-1", "5k"}, "mkfsOptions": {"-L 'a b'"},
 		"nvmeCtrlLossTmo": {"0", "-2", ""}, "nvmeReconnectDelay": {"0", "61"}, "nvmeKeepAliveTmo": {"0", "x"}, "nvmeNrIoQueues": {"0", "129"},
+		"dhchap": {"", "true", "Host"},
 	} {
 		for _, v := range bad {
 			_, err := ParseClass(map[string]string{name: v})

@@ -151,14 +151,20 @@ func (s *server) listener() string {
 	return fmt.Sprintf(`{"trtype":"tcp","traddr":"127.0.0.1","adrfam":"ipv4","trsvcid":%q}`, s.port)
 }
 
+// socketPath is short, as the paths of sockets are limited.
+func socketPath(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "csi")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir + "/s"
+}
+
 func (c *cluster) server(kind string) *server {
 	c.Helper()
-	dir, err := os.MkdirTemp("", "csi") // short: socket paths are limited
-	if err != nil {
-		c.Fatal(err)
-	}
-	c.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s := &server{cluster: c, kind: kind, port: freePort(c), state: c.TempDir(), socket: dir + "/s"}
+	s := &server{cluster: c, kind: kind, port: freePort(c), state: c.TempDir(), socket: socketPath(c)}
 	s.startPlane()
 	lis := listen(c)
 	s.name = lis.Addr().String()

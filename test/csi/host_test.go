@@ -14,8 +14,10 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/virtual-disk-array/vda"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	"github.com/virtual-disk-array/vda/csi/node"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
@@ -40,7 +42,8 @@ type machine struct {
 // subsystem is what the host has of one.
 type subsystem struct {
 	device string // name of the multipath device
-	held   int    // programs that have it open, whose name no other gets meanwhile
+	keys   vda.KeyPair
+	held   int // programs that have it open, whose name no other gets meanwhile
 	ctrls  map[string]*host.Controller
 }
 
@@ -84,6 +87,9 @@ func (m *machine) Connect(ctx context.Context, t node.Target) (missing []error, 
 		m.mu.Lock()
 		s := m.subs[t.NQN]
 		there := s != nil && s.ctrls[addr] != nil
+		if t.Keys.Host == "" && s != nil {
+			t.Keys = s.keys
+		}
 		m.mu.Unlock()
 		if there {
 			continue
@@ -92,8 +98,12 @@ func (m *machine) Connect(ctx context.Context, t node.Target) (missing []error, 
 		if err != nil {
 			return nil, err
 		}
+		keys, err := keysOf(t.Keys)
+		if err != nil {
+			return nil, err
+		}
 		c, err := host.Connect(ctx, host.Config{Traddr: traddr, Trsvcid: trsvcid, SubNQN: t.NQN, HostNQN: m.nqn, Queues: 1, KeepAlive: unhurried,
-			Resilience: asLinux, Log: planetest.Log()})
+			Resilience: asLinux, Keys: keys, Log: planetest.Log()})
 		if err != nil {
 			missing = append(missing, err)
 			continue
@@ -101,7 +111,7 @@ func (m *machine) Connect(ctx context.Context, t node.Target) (missing []error, 
 		m.mu.Lock()
 		if s = m.subs[t.NQN]; s == nil {
 			m.made++
-			s = &subsystem{device: fmt.Sprintf("/dev/nvme%dn1", m.made), ctrls: map[string]*host.Controller{}}
+			s = &subsystem{device: fmt.Sprintf("/dev/nvme%dn1", m.made), keys: t.Keys, ctrls: map[string]*host.Controller{}}
 			m.subs[t.NQN] = s
 		}
 		s.ctrls[addr] = c
@@ -114,6 +124,18 @@ func (m *machine) Connect(ctx context.Context, t node.Target) (missing []error, 
 		return nil, errors.Join(missing...)
 	}
 	return missing, nil
+}
+
+// keysOf are the keys of a node as its host takes them.
+func keysOf(pair vda.KeyPair) (keys dhchap.Keys, err error) {
+	for text, to := range map[vda.Secret]**dhchap.Secret{pair.Host: &keys.Host, pair.Ctrlr: &keys.Controller} {
+		if text != "" {
+			if *to, err = dhchap.ParseSecret(string(text)); err != nil {
+				return keys, err
+			}
+		}
+	}
+	return keys, nil
 }
 
 func (m *machine) Device(ctx context.Context, nqn, id string) (node.Device, error) {

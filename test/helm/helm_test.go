@@ -147,7 +147,7 @@ func full() map[string]any {
 			"nodeSelector": map[string]any{"vda": "yes"}}, "controller": map[string]any{"tolerations": []any{map[string]any{"operator": "Exists"}},
 			"nodeSelector": map[string]any{"vda": "yes"}},
 		"storageClasses": []any{map[string]any{"name": "vda", "default": true, "secret": "vda-token", "mountOptions": []any{"noatime"},
-			"parameters": map[string]any{"redundancy": "mirror:2"}}, map[string]any{"name": "plain"}},
+			"parameters": map[string]any{"redundancy": "mirror:2", "dhchap": "mutual"}}, map[string]any{"name": "plain"}},
 	}
 }
 
@@ -228,7 +228,14 @@ func TestChart(t *testing.T) {
 	if groups(all) != "rules, flag" || groups(some) != "" || groups(few) != "" {
 		t.Errorf("group snapshots: %q, by default %q, without snapshots %q", groups(all), groups(some), groups(few))
 	}
-	parameters(t, all["StorageClass vda"].(*storagev1.StorageClass).Parameters)
+	class := all["StorageClass vda"].(*storagev1.StorageClass).Parameters
+	parameters(t, class)
+	for _, usual := range []string{"provisioner", "controller-publish", "controller-expand", "node-stage"} {
+		prefix := "csi.storage.k8s.io/" + usual + "-secret-"
+		if class[prefix+"name"] != "vda-token" || class[prefix+"namespace"] != "storage" {
+			t.Errorf("a class with keys has no %s secret: %v", usual, class)
+		}
+	}
 }
 
 // groups says what there is for group snapshots: without their CRDs, a snapshotter that
@@ -318,6 +325,8 @@ func TestValuesAreChecked(t *testing.T) {
 		"provisioner": {"portals": portals, "sidecars": map[string]any{"provisioner": "csi-provisioner"}},
 		"stripeCount": {"portals": portals, "storageClasses": []any{map[string]any{"name": "x",
 			"parameters": map[string]any{"stripeCount": 2}}}},
+		"dhchap": {"portals": portals, "storageClasses": []any{map[string]any{"name": "x",
+			"parameters": map[string]any{"dhchap": "host"}}}},
 		"reclaimPolic": {"portals": portals, "storageClasses": []any{map[string]any{"name": "x", "reclaimPolicy": "Keep"}}},
 	} {
 		if _, err := render(t, "vda-csi", values); err == nil || !strings.Contains(strings.ReplaceAll(err.Error(), ".", "/"), says) {

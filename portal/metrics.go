@@ -2,11 +2,13 @@ package portal
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/virtual-disk-array/vda"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/reason"
 	"github.com/virtual-disk-array/vda/store"
 )
@@ -72,9 +74,13 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTime)
 	defer cancel()
 	var v overview
-	err := c.s.view(ctx, func(tx store.Reader) error {
+	var das []*apiv1.DaMsg
+	err := c.s.view(ctx, func(tx store.Reader) (err error) {
 		v = overview{}
-		return v.read(tx)
+		if err = v.read(tx); err == nil {
+			das, err = allDaMsgs(tx)
+		}
+		return err
 	})
 	if err != nil {
 		c.s.log.Debug("a scrape has no metrics of the cluster", "err", reason.Of(err))
@@ -124,7 +130,7 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 		show(pdOnlineDesc, one(pd.Online && !pd.Drain), dn, pd.Name)
 		show(pdHealthyDesc, one(!pd.Health.Error), dn, pd.Name)
 	}
-	for _, da := range v.das {
+	for _, da := range das {
 		show(daSizeDesc, float64(da.DaSize), da.DaName)
 		show(daPhysicalDesc, float64(da.PhysicalSize), da.DaName)
 		show(daThinDesc, one(da.Thin), da.DaName)
@@ -133,9 +139,25 @@ func (c clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 			show(daUsedDesc, float64(da.UsedSize), da.DaName)
 		}
 		show(daHealthyDesc, one(!da.Error), da.DaName)
-		show(daStateDesc, 1, da.DaName, stateOf(da))
+		show(daStateDesc, 1, da.DaName, stateOf(da.Error, vda.RedundancyState(da.RedundancyState)))
 		show(daLackDesc, float64(da.LackBytes), da.DaName)
 	}
+}
+
+// allDaMsgs reads every array: each has metrics of its own.
+func allDaMsgs(tx store.Reader) (all []*apiv1.DaMsg, err error) {
+	das, _, err := tx.ListDA(store.DAFilter{}, store.Page{})
+	if err != nil {
+		return nil, err
+	}
+	for some := range slices.Chunk(das, maxLimit) { // a question names so many arrays at most
+		msgs, err := daMsgs(tx, some)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, msgs...)
+	}
+	return all, nil
 }
 
 func one(b bool) float64 {

@@ -30,14 +30,23 @@ func (s *Server) GetStatus(ctx context.Context, _ *apiv1.GetStatusRequest) (*api
 type overview struct {
 	census
 	pds  []vda.PD
-	das  []*apiv1.DaMsg
-	kept []vda.VD // of arrays that are in the trash
+	kept map[string]uint64 // bytes of arrays in the trash, by the id of the dn
+
+	daCnt, daSize uint64   // of all arrays
+	ailing        []ailing // those that are not healthy
 
 	alerts []vda.Alert
 	beat   time.Time       // the last of a monitor
 	exps   []*apiv1.ExpMsg // in error
 }
 
+// ailing is an array that is not healthy.
+type ailing struct {
+	name, state, text string
+	size              uint64
+}
+
+// read asks as often, and for as much, however many arrays are well.
 func (v *overview) read(tx store.Reader) error {
 	if err := v.census.read(tx); err != nil {
 		return err
@@ -46,18 +55,13 @@ func (v *overview) read(tx store.Reader) error {
 	if v.pds, _, err = tx.ListPD(store.PDFilter{}, store.Page{}); err != nil {
 		return err
 	}
-	das, _, err := tx.ListDA(store.DAFilter{}, store.Page{})
-	if err != nil {
+	if v.daCnt, v.daSize, err = tx.CountDAs(); err != nil {
 		return err
 	}
-	for some := range slices.Chunk(das, maxLimit) { // a question names so many arrays at most
-		msgs, err := daMsgs(tx, some)
-		if err != nil {
-			return err
-		}
-		v.das = append(v.das, msgs...)
+	if err = v.readAiling(tx); err != nil {
+		return err
 	}
-	if v.kept, err = tx.TrashedVDs(); err != nil {
+	if v.kept, err = tx.TrashedSizes(); err != nil {
 		return err
 	}
 	if v.alerts, err = raised(tx, time.Now()); err != nil {
@@ -73,6 +77,43 @@ func (v *overview) read(tx store.Reader) error {
 	}
 	v.exps, err = expMsgs(tx, exps)
 	return err
+}
+
+func (v *overview) readAiling(tx store.Reader) error {
+	das, err := tx.SuspectDAs()
+	if err != nil {
+		return err
+	}
+	var mirrored []string // and not in error, which is worse than any state of legs
+	for i := range das {
+		if das[i].Redundancy.Mirrored() && !das[i].Health.Error {
+			mirrored = append(mirrored, das[i].ID)
+		}
+	}
+	legs := map[string][]vda.VD{}
+	for ids := range slices.Chunk(mirrored, maxLimit) { // a question names so many arrays at most
+		vds, err := tx.LegsOf(ids)
+		if err != nil {
+			return err
+		}
+		for i := range vds {
+			legs[vds[i].DAID] = append(legs[vds[i].DAID], vds[i])
+		}
+	}
+	for i := range das {
+		da := &das[i]
+		a := ailing{name: da.Name, size: da.Size, text: "da " + da.Name + ": " + da.Health.Msg}
+		a.state = stateOf(da.Health.Error, da.Redundancy.StateOf(vda.Columns(legs[da.ID])))
+		switch a.state {
+		case healthy:
+			continue
+		case inError:
+		default:
+			a.text = fmt.Sprintf("da %s is %s: its redundancy is %s", da.Name, a.state, da.Redundancy)
+		}
+		v.ailing = append(v.ailing, a)
+	}
+	return nil
 }
 
 func (v *overview) status(versions []*apiv1.VersionMsg) *apiv1.StatusMsg {
@@ -159,9 +200,9 @@ func (v *overview) capacity() []*apiv1.CapacityMsg {
 			c.UsableSize += pd.FreeClusters * pd.ClusterSize
 		}
 	}
-	for i := range v.kept {
-		if dn := dns[v.kept[i].DNID]; dn != nil {
-			of(&dn.Node).ReclaimableSize += v.kept[i].Size
+	for id, size := range v.kept {
+		if dn := dns[id]; dn != nil {
+			of(&dn.Node).ReclaimableSize += size
 		}
 	}
 	var all []*apiv1.CapacityMsg
@@ -171,27 +212,38 @@ func (v *overview) capacity() []*apiv1.CapacityMsg {
 	return all
 }
 
+// States of arrays, as users see them, besides those of their redundancy.
+const (
+	healthy = "healthy"
+	inError = "error"
+)
+
 // stateOf is how an array is, in a word.
-func stateOf(da *apiv1.DaMsg) string {
+func stateOf(ill bool, r vda.RedundancyState) string {
 	switch {
-	case da.Error:
-		return "error"
-	case da.RedundancyState != "" && da.RedundancyState != string(vda.RedundancyFull):
-		return da.RedundancyState
+	case ill:
+		return inError
+	case r != "" && r != vda.RedundancyFull:
+		return string(r)
 	}
-	return "healthy"
+	return healthy
 }
 
 // arrays counts them by state.
 func (v *overview) arrays() []*apiv1.DaCountMsg {
 	counts := map[string]*apiv1.DaCountMsg{}
-	for _, da := range v.das {
-		state := stateOf(da)
-		if counts[state] == nil {
-			counts[state] = &apiv1.DaCountMsg{State: state}
+	if well := v.daCnt - uint64(len(v.ailing)); well > 0 {
+		counts[healthy] = &apiv1.DaCountMsg{State: healthy, DaCnt: uint32(well), DaSize: v.daSize}
+		for i := range v.ailing {
+			counts[healthy].DaSize -= v.ailing[i].size
 		}
-		counts[state].DaCnt++
-		counts[state].DaSize += da.DaSize
+	}
+	for _, a := range v.ailing {
+		if counts[a.state] == nil {
+			counts[a.state] = &apiv1.DaCountMsg{State: a.state}
+		}
+		counts[a.state].DaCnt++
+		counts[a.state].DaSize += a.size
 	}
 	var all []*apiv1.DaCountMsg
 	for _, state := range slices.Sorted(maps.Keys(counts)) {
@@ -204,14 +256,8 @@ func (v *overview) arrays() []*apiv1.DaCountMsg {
 func (v *overview) problems(versions []*apiv1.VersionMsg) []string {
 	var all []string
 	say := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)) }
-	for _, da := range v.das {
-		switch state := stateOf(da); state {
-		case "healthy":
-		case "error":
-			say("da %s: %s", da.DaName, da.ErrorMsg)
-		default:
-			say("da %s is %s: its redundancy is %s", da.DaName, state, da.Redundancy)
-		}
+	for _, a := range v.ailing {
+		all = append(all, a.text)
 	}
 	down := map[string]bool{}
 	for i := range v.cns {

@@ -124,6 +124,75 @@ func TestStatus(t *testing.T) {
 	says(look(), "monitor mon0:9620: ")
 }
 
+// TestStatusCountsArrays: arrays are counted by what is wrong with them, and those in the trash
+// are not.
+func TestStatusCountsArrays(t *testing.T) {
+	ctx := context.Background()
+	c := portaltest.New(t)
+	client := c.Client()
+	c.Populate(client, 2, 2)
+	c.CanMirror()
+	made := map[string]*apiv1.DaMsg{}
+	for _, name := range []string{"well", "lost", "lame", "down", "gone"} {
+		r, err := client.CreateDa(ctx, &apiv1.CreateDaRequest{DaName: name, CntlrCnt: 2, DaSize: 16 << 20, Redundancy: "mirror:2"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made[name] = r.DaMsg
+	}
+	if _, err := client.DeleteDa(ctx, &apiv1.DeleteDaRequest{DaName: "gone", Keep: "1h"}); err != nil {
+		t.Fatal(err)
+	}
+	ill := vda.Health{Error: true, Msg: "no answer", Since: time.Now()}
+	c.Change(func(tx store.Tx) error {
+		if err := tx.SetHealth(store.ObjDA, made["down"].DaId, ill); err != nil {
+			return err
+		}
+		vds, err := tx.VDsOfDA(made["lost"].DaId)
+		if err != nil {
+			return err
+		}
+		for i := range vds {
+			if err := tx.SetHealth(store.ObjVD, vds[i].ID, ill); err != nil {
+				return err
+			}
+		}
+		if vds, err = tx.VDsOfDA(made["lame"].DaId); err != nil {
+			return err
+		}
+		vds[1].Role = vda.Stale
+		return tx.UpdateVD(&vds[1])
+	})
+	r, err := client.GetStatus(ctx, &apiv1.GetStatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, n := range r.StatusMsg.DaCountMsgList {
+		got = append(got, fmt.Sprint(n.State, " ", n.DaCnt, " ", n.DaSize>>20))
+	}
+	if want := []string{"down 1 16", "error 1 16", "healthy 1 16", "single 1 16"}; !slices.Equal(got, want) {
+		t.Errorf("arrays: %q, want %q", got, want)
+	}
+	var about []string
+	for _, p := range r.StatusMsg.ProblemList {
+		if strings.HasPrefix(p, "da ") {
+			about = append(about, p)
+		}
+	}
+	want := []string{"da down: no answer", "da lame is single: its redundancy is mirror:2", "da lost is down: its redundancy is mirror:2"}
+	if !slices.Equal(about, want) {
+		t.Errorf("problems: %q, want %q", about, want)
+	}
+	kept := uint64(0)
+	for _, l := range r.StatusMsg.CapacityMsgList {
+		kept += l.ReclaimableSize
+	}
+	if kept < 2*16<<20 {
+		t.Errorf("%d bytes are reclaimable of an array with two legs of 16 MiB and more in the trash", kept)
+	}
+}
+
 // TestListVersion asks programs that run and one that does not.
 func TestListVersion(t *testing.T) {
 	c := portaltest.New(t)

@@ -9,7 +9,7 @@ var daTable = table[vda.DA]{
 		"rw_ios", "rw_mb", "r_mb", "w_mb", "rebuild_mb", "clone_source", "term", "moving_us", "created", "deleted", "purge_us",
 		"stays_thin", "auto_limit", "auto_low", "space_bytes", "used_bytes",
 		"h_error", "h_msg", "h_since_us"},
-	keys:  []string{"live_name"},
+	keys:  []string{"live_name", "copying"},
 	fixed: []string{"space_bytes", "used_bytes", "h_error", "h_msg", "h_since_us"},
 	dest: func(v *vda.DA) []any {
 		return []any{&v.ID, &v.Name, &v.Size, &v.PhysicalSize, &v.CntlrCnt, &v.StripeCount, &v.StripeSizeKB,
@@ -25,7 +25,7 @@ var daTable = table[vda.DA]{
 			v.Limits.RWIOs, v.Limits.RWMB, v.Limits.RMB, v.Limits.WMB, v.Limits.RebuildMB, asJSON{&v.Source}, v.Term, us{&v.Moving},
 			v.Created, v.Deleted, us{&v.Purge}, v.StaysThin, v.AutoGrow.Limit, v.AutoGrow.LowPercent, v.Space.Total, v.Space.Used,
 			v.Health.Error, CleanMsg(v.Health.Msg),
-			us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero())}
+			us{&v.Health.Since}, orNull(v.Name, v.Deleted || !v.Purge.IsZero()), v.Source.Copying()}
 	},
 	label:  func(v *vda.DA) string { return v.Name },
 	tagged: true,
@@ -118,6 +118,12 @@ const short = "SELECT m.da_id FROM vda_mirror m JOIN vda_da d ON d.id = m.da_id 
 func (t *sqlReader) SuspectDAs() ([]vda.DA, error) {
 	return listRows(t.unlocked(), &daTable, "deleted = FALSE AND purge_us = 0 AND (h_error = TRUE OR "+tooFull+
 		" OR id IN (SELECT da_id FROM vda_vd WHERE "+unsettled+") OR id IN ("+short+")) ORDER BY name, id")
+}
+
+func (t *sqlReader) CountDAs() (n, size uint64, err error) {
+	// Whole MiB are added: the bytes of many thin arrays might not fit into 63 bits.
+	err = t.scanOne("SELECT COUNT(*), COALESCE(SUM(size_bytes >> 20), 0) FROM vda_da WHERE deleted = FALSE AND purge_us = 0", nil, &n, &size)
+	return n, size << 20, err
 }
 
 func (t *sqlReader) DeletedDAs() ([]vda.DA, error) {

@@ -174,9 +174,32 @@ func (t *sqlReader) AilingVDs(daIDs []string) ([]vda.VD, error) {
 	return listRows(t, &vdTable, where, anys(daIDs)...)
 }
 
+// trashed is a vd of an array in the trash.
+const trashed = "deleted = FALSE AND da_id IN (SELECT id FROM vda_da WHERE deleted = FALSE AND purge_us > 0)"
+
 func (t *sqlReader) TrashedVDs() ([]vda.VD, error) {
-	return listRows(t, &vdTable,
-		"deleted = FALSE AND da_id IN (SELECT id FROM vda_da WHERE deleted = FALSE AND purge_us > 0) ORDER BY da_id, id")
+	return listRows(t, &vdTable, trashed+" ORDER BY da_id, id")
+}
+
+func (t *sqlReader) TrashedSizes() (map[string]uint64, error) {
+	rows, err := t.query("SELECT dn_id, SUM(size_bytes) FROM vda_vd WHERE " + trashed + " GROUP BY dn_id")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	sizes := map[string]uint64{}
+	for rows.Next() {
+		var id string
+		var size uint64
+		if err := rows.Scan(&id, &size); err != nil {
+			return nil, t.fault(err)
+		}
+		sizes[id] = size
+	}
+	if err := rows.Err(); err != nil {
+		return nil, t.fault(err)
+	}
+	return sizes, nil
 }
 
 // unsettled is a leg that UnsettledLegs returns.

@@ -14,10 +14,10 @@ import (
 // would escape the test of the lock order.
 func TestRecorderKnowsEveryMethod(t *testing.T) {
 	locksNothing := map[string]bool{"Unlocked": true, "WaysOfExps": true, "AilingVDs": true, "LegsOf": true, "UnsettledLegs": true,
-		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "MirrorsOf": true,
+		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "TrashedSizes": true, "MirrorsOf": true,
 		"CntlrsOfDAs": true,
 		"NodeNames":   true, "DAsOnNode": true, "NodeStates": true, "DNsByID": true, "CNsByID": true, "SomePDs": true, "SomeCNs": true,
-		"SuspectDAs": true,
+		"SuspectDAs": true, "CountDAs": true,
 		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,
 		"BeatMonitor": true, "LastBeat": true, "Alerts": true, "UpsertAlert": true, "DeleteAlert": true, "DeleteMonitor": true, "Monitors": true,
 		// They lock rows of tables of their own, in transactions of their own.

@@ -122,6 +122,9 @@ type Reader interface {
 
 	// TrashedVDs returns the vds of arrays that have a Purge, likewise, by array.
 	TrashedVDs() ([]vda.VD, error)
+	// TrashedSizes are the bytes of these per dn, by its id, added up in the database. Nothing is
+	// locked.
+	TrashedSizes() (map[string]uint64, error)
 	// DrainingVDs returns the vds on dns and pds that are being drained, likewise.
 	DrainingVDs() ([]vda.VD, error)
 
@@ -140,6 +143,9 @@ type Reader interface {
 	// in the trash: those in error, those that are nearly full, and those of which a leg is
 	// missing, not a member, or not well. Nothing is locked.
 	SuspectDAs() ([]vda.DA, error)
+	// CountDAs counts the arrays that are neither deleted nor in the trash, and their bytes, in
+	// whole MiB each, in the database. Nothing is locked.
+	CountDAs() (n, size uint64, err error)
 	GrpsOfDA(daID string) ([]vda.Grp, error)
 	MirrorsOfDA(daID string) ([]vda.Mirror, error) // by GrpIdx, Idx
 

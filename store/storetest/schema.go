@@ -128,7 +128,8 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	// What later migrations have made is undone.
 	for _, of := range [][2]string{{"vda_vd_leaving", "vda_vd"}, {"vda_vd_ill", "vda_vd"}, {"vda_es_ill", "vda_es"},
 		{"vda_da_purge", "vda_da"}, {"vda_da_ill", "vda_da"}, {"vda_pd_drain", "vda_pd"}, {"vda_dn_drain", "vda_dn"},
-		{"vda_pd_spread", "vda_pd"}, {"vda_cn_spread", "vda_cn"}} {
+		{"vda_pd_spread", "vda_pd"}, {"vda_cn_spread", "vda_cn"}, {"vda_da_copying", "vda_da"}, {"vda_da_auto", "vda_da"},
+		{"vda_da_live", "vda_da"}, {"vda_exp_live", "vda_exp"}} {
 		on := ""
 		if strings.HasPrefix(uri, "mysql") {
 			on = " ON " + of[1]
@@ -152,6 +153,7 @@ func migrateColumns(t *testing.T, uri string, raw func(q string)) {
 	raw("ALTER TABLE vda_da DROP COLUMN rebuild_mb")
 	raw("ALTER TABLE vda_da DROP COLUMN space_bytes")
 	raw("ALTER TABLE vda_da DROP COLUMN used_bytes")
+	raw("ALTER TABLE vda_da DROP COLUMN copying")
 	raw("ALTER TABLE vda_da DROP COLUMN clone_source")
 	raw("ALTER TABLE vda_da DROP COLUMN stays_thin")
 	raw("ALTER TABLE vda_da DROP COLUMN auto_limit")

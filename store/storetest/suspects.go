@@ -11,7 +11,7 @@ import (
 )
 
 // testSuspects: an array is suspect for each thing that may be wrong with it, and for
-// nothing else; in the trash never.
+// nothing else; in the trash never. It is counted with its size all the time but there.
 func testSuspects(t *testing.T, s *suite) {
 	c := s.newCluster(t)
 	da := *c.da
@@ -35,6 +35,14 @@ func testSuspects(t *testing.T, s *suite) {
 	space := func(total, used uint64) func(tx store.Tx) error {
 		return func(tx store.Tx) error { return tx.SetDASpace(da.ID, vda.Space{Total: total, Used: used}) }
 	}
+	count := func() (n, size uint64) {
+		s.view(t, func(tx store.Reader) (err error) {
+			n, size, err = tx.CountDAs()
+			return err
+		})
+		return n, size
+	}
+	others, bytes := count()
 	const huge = 1 << 60
 	for _, step := range []struct {
 		what string
@@ -76,5 +84,9 @@ func testSuspects(t *testing.T, s *suite) {
 			}
 			return err
 		})
+		n, size := count()
+		if n, size = n-others, size-bytes; da.Purge.IsZero() != (n == 1 && size == da.Size) || !da.Purge.IsZero() && n+size != 0 {
+			t.Errorf("%s: %d more are counted, with %d bytes", step.what, n, size)
+		}
 	}
 }

@@ -29,6 +29,19 @@ func testTrash(t *testing.T, s *suite) {
 		s.view(t, func(tx store.Reader) error {
 			vds, err := tx.TrashedVDs()
 			has = slices.ContainsFunc(vds, func(v vda.VD) bool { return v.ID == c.vd.ID })
+			if err != nil {
+				return err
+			}
+			sizes, err := tx.TrashedSizes()
+			want := uint64(0)
+			for i := range vds {
+				if vds[i].DNID == c.vd.DNID {
+					want += vds[i].Size
+				}
+			}
+			if got := sizes[c.vd.DNID]; got != want || has != (got >= c.vd.Size) {
+				t.Errorf("%d bytes of the trash are on its dn, want %d; its vd of %d is among them: %v", got, want, c.vd.Size, has)
+			}
 			return err
 		})
 		return has

@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/virtual-disk-array/vda/bdev"
 	"github.com/virtual-disk-array/vda/blobstore/format"
@@ -65,7 +66,8 @@ func (b *Blob) inherited(i uint64) (cluster uint32, origin *Blob) {
 //	4  for blobs that got a new extent page: the chain, see change
 //	5  the clusters become visible to I/O
 //
-// so that no cut shows what a cluster held before. The caller holds md.
+// so that no cut shows what a cluster held before. When all extent pages are new, as
+// after a snapshot, the flush of 3 is that of 2: nothing leads to them before 4. The caller holds md.
 func (s *Store) allocate(needs []*need) {
 	type key struct {
 		b *Blob
@@ -166,7 +168,7 @@ func (s *Store) fill(needs []*need) []*need {
 			fail(n, fmt.Errorf("zero cluster %d: %w", n.cluster, err))
 		}
 	}
-	if buf != nil || len(zeros) > 0 {
+	if (buf != nil || len(zeros) > 0) && !allFresh(needs) {
 		if err := s.dev.flush(); err != nil {
 			for _, n := range needs {
 				if n.err == nil {
@@ -182,6 +184,14 @@ func (s *Store) fill(needs []*need) []*need {
 		}
 	}
 	return done
+}
+
+// allFresh reports that all extents get a new page, which is flushed before the chain
+// leads to it.
+func allFresh(needs []*need) bool {
+	return !slices.ContainsFunc(needs, func(n *need) bool {
+		return !n.b.meta.UseTable || n.b.table[n.index/format.ExtentsPerPage] != 0
+	})
 }
 
 // insert makes filled clusters part of their blobs. After a failed write the

@@ -8,15 +8,16 @@ import (
 )
 
 // Snapshot makes a read-only blob with the present contents of b, which
-// becomes its thin clone; b's I/O stands still meanwhile. The writes are
+// becomes its thin clone. The writes are
 //
 //	1  the snapshot, with b's clusters and the mark that it is underway
 //	2  b, without clusters, the snapshot as its parent
 //	3  the snapshot, read only, without the mark
 //
 // and a load after a cut between them drops the snapshot or keeps it by what
-// b says. EINVAL for a read-only blob, EBUSY while another operation is under
-// way.
+// b says. b's I/O stands still for 2 alone. Before, it goes to the clusters that both
+// have, none of which comes or goes meanwhile; after, it gets clusters of b's own.
+// EINVAL for a read-only blob, EBUSY while another operation is under way.
 func (b *Blob) Snapshot(xattrs []format.Xattr) (*Blob, error) {
 	return b.snapshotIn(nil, xattrs)
 }
@@ -46,15 +47,29 @@ func (b *Blob) snapshot(h *Hold, xattrs []format.Xattr) (*Blob, error) {
 	if id := b.meta.InternalXattr(format.XattrExternalParent); b.External() {
 		m.SetExternal(id)
 	}
+	snap, err := s.createBlob(m, b.clusters.Load(), append([]uint32{}, b.table...))
+	if err != nil {
+		return nil, err
+	}
+	if err := b.handOver(h, snap); err != nil {
+		return nil, err
+	}
+	if h == nil { // else the next change does it, as I/O is held still
+		s.seal(snap)
+	}
+	return snap, nil
+}
+
+// handOver writes b without clusters, which are the snapshot's then, while nothing of b's
+// I/O is under way. After an error the snapshot is no more.
+func (b *Blob) handOver(h *Hold, snap *Blob) error {
+	s := b.store
+	parent, old := b.parent.Load(), b.clusters.Load()
 	b.gate.freeze()
 	defer s.thaw(b)
 	if h != nil && h.Ended() { // else nothing has been let through since it began
-		return nil, ErrHoldEnded
-	}
-	old := b.clusters.Load()
-	snap, err := s.createBlob(m, old, append([]uint32{}, b.table...))
-	if err != nil {
-		return nil, err
+		s.discard(snap)
+		return ErrHoldEnded
 	}
 	c := b.change()
 	c.meta.InvalidFlags |= format.FlagThin
@@ -65,22 +80,21 @@ func (b *Blob) snapshot(h *Hold, xattrs []format.Xattr) (*Blob, error) {
 	c.keepPages = true
 	if err := s.commit(c); err != nil {
 		s.discard(snap)
-		return nil, err
+		return err
 	}
 	snap.takeOutside(b)
 	snap.adopt(parent)
 	b.adopt(snap)
-	s.seal(snap)
-	return snap, nil
+	snap.meta.SetInternalXattr(format.XattrSnapshotUnderway, nil)
+	snap.meta.DataROFlags |= format.FlagReadOnly
+	snap.show(snap.clusters.Load())
+	s.unmarked = append(s.unmarked, unmarked{snap: snap})
+	return nil
 }
 
 // seal ends the making of a snapshot. The snapshot is as good without it, so
 // a failure only leaves it to be done before the next change.
 func (s *Store) seal(snap *Blob) {
-	snap.meta.SetInternalXattr(format.XattrSnapshotUnderway, nil)
-	snap.meta.DataROFlags |= format.FlagReadOnly
-	snap.show(snap.clusters.Load())
-	s.unmarked = append(s.unmarked, unmarked{snap: snap})
 	if err := s.unmark(); err != nil {
 		s.log.Warn("blobstore: the mark on a snapshot stays for now", "blob", uint64(snap.id), "err", err)
 	}

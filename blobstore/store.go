@@ -245,7 +245,9 @@ func (s *Store) Unload() error {
 	var err error
 	s.md.Lock()
 	if s.owned.Load() && !s.closed.Load() && !s.super.Clean {
-		err = s.dirty()
+		if err = s.dirty(); err == nil {
+			err = s.unmark()
+		}
 	}
 	s.md.Unlock()
 	s.stop()

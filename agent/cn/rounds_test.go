@@ -101,7 +101,7 @@ func TestSnapshotPause(t *testing.T) {
 	l.leased()
 	l.spec.Create = false
 	ns := l.disk(0)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	longest := time.Duration(0)

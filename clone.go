@@ -17,6 +17,7 @@ type CloneSource struct {
 	At    []Listener `json:"at,omitempty"`   // the source's controllers, as the clone's primary has been told
 	Done  uint64     `json:"done,omitempty"` // bytes that need not be copied any more; as last reported
 	Total uint64     `json:"total,omitempty"`
+	Term  uint64     `json:"term,omitempty"` // of the source, whose key the clone's primary is told; 0: none yet
 }
 
 // Copying reports that the array is not without its source yet.

@@ -52,6 +52,11 @@ func (k HopKey) text() []byte {
 	return []byte("DHHC-1:01:" + base64.StdEncoding.EncodeToString(raw) + ":")
 }
 
+// Pair is the key as that of a host of users' is given to subsystems.
+func (k HopKey) Pair() KeyPair {
+	return KeyPair{ID: short(string(k)), Host: string(k.For("host").text()), Ctrlr: string(k.For("controller").text())}
+}
+
 // short stands for what may be long, in shortLen characters.
 func short(s string) string {
 	sum := sha256.Sum256([]byte(s))

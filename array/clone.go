@@ -52,6 +52,7 @@ func (c *Change) exportSource(da *vda.DA, exp *vda.Exp) (Plan, error) {
 	if da.Source.At, err = sourceAt(tx, exp.DAID); err != nil {
 		return nil, err
 	}
+	da.Source.Term = from.Term
 	if !da.Created { // of one that is adopted its primary knows it
 		da.Source.Size = snap.Size
 	}
@@ -140,7 +141,8 @@ func NoteClone(tx store.Tx, r *CloneReport) (Plan, error) {
 	return Modify(tx, da)
 }
 
-// FollowSource has a clone's primary learn where the controllers of its source are by now.
+// FollowSource has a clone's primary learn where the controllers of its source are by now, and,
+// in a cluster with keys, of another term of it.
 func FollowSource(tx store.Tx, daID string) (Plan, error) {
 	da, err := tx.DA(daID)
 	if err != nil || !da.Source.Copying() || da.Deleted {
@@ -151,10 +153,18 @@ func FollowSource(tx store.Tx, daID string) (Plan, error) {
 		return nil, vda.IgnoreNotFound(err)
 	}
 	at, err := sourceAt(tx.Unlocked(), exp.DAID)
-	if err != nil || sameSet(at, da.Source.At) {
+	if err != nil {
 		return nil, err
 	}
-	da.Source.At = at
+	from, err := tx.Unlocked().DA(exp.DAID)
+	if err != nil {
+		return nil, err
+	}
+	s, err := tx.Unlocked().Security()
+	if err != nil || sameSet(at, da.Source.At) && (s.HopSecret == "" || from.Term == da.Source.Term) {
+		return nil, err
+	}
+	da.Source.At, da.Source.Term = at, from.Term
 	return Modify(tx, da)
 }
 

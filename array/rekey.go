@@ -6,10 +6,18 @@ import (
 )
 
 // Rekey has all nodes of an array be told of it again, as the keys by which they
-// authenticate to each other are others by now. The array may be gone.
-func Rekey(tx store.Tx, daID string) error {
-	if _, err := tx.DA(daID); err != nil {
+// authenticate to each other are others by now, if fresh is set. A clone is told of the
+// one for its source when that has been, by FollowSource. The array may be gone.
+func Rekey(tx store.Tx, daID string, fresh bool) error {
+	da, err := tx.DA(daID)
+	if err != nil {
 		return vda.IgnoreNotFound(err)
+	}
+	if fresh && da.Source.Copying() {
+		da.Source.Term = 0
+		if err := tx.UpdateDA(da); err != nil {
+			return err
+		}
 	}
 	vds, err := tx.VDsOfDA(daID)
 	if err != nil {

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ func TestSourcesOfClonesGo(t *testing.T) {
 			return errors.Join(err, tx.InsertSnap(&vda.Snap{ID: store.NewID(), DAID: from.ID, Name: name, State: vda.SnapTaken,
 				Asked: time.Now()}))
 		})
+		r.hearsOfTerms(clone.ID, from.ID)
 		time.Sleep(time.Hour)
 		if n := left(); n != 2 {
 			t.Fatalf("while it is copied, there are %d of an exporter and a snapshot", n)
@@ -51,4 +53,43 @@ func TestSourcesOfClonesGo(t *testing.T) {
 		copying(vda.CloneSource{})
 		r.within(time.Minute, "the exporter and the snapshot go", func() bool { return left() == 0 })
 	})
+}
+
+// hearsOfTerms has a clone's primary told of a term of its source in a secured cluster, whose
+// keys go by it, and in no other.
+func (r *rig) hearsOfTerms(clone, from string) {
+	r.Helper()
+	told := func() (term, version uint64) {
+		r.update(func(tx store.Tx) error {
+			da, err1 := tx.DA(clone)
+			cntlrs, err2 := tx.CntlrsOfDA(clone)
+			term, version = da.Source.Term, cntlrs[0].Version
+			return errors.Join(err1, err2)
+		})
+		return term, version
+	}
+	time.Sleep(time.Minute) // it hears where its source is
+	_, before := told()
+	r.update(func(tx store.Tx) error {
+		da, err := tx.DA(from)
+		if err != nil {
+			return err
+		}
+		da.Term = 7
+		return tx.UpdateDA(da)
+	})
+	time.Sleep(time.Minute)
+	if term, version := told(); term == 7 || version != before {
+		r.Errorf("the clone of a plain cluster is told of term %d, in version %d after %d", term, version, before)
+	}
+	r.update(func(tx store.Tx) error { return tx.SetSecurity(store.Security{HopSecret: strings.Repeat("5a", 32)}) })
+	r.within(time.Minute, "the clone's primary is told of the term", func() bool {
+		term, version := told()
+		return term == 7 && version > before
+	})
+	_, before = told()
+	time.Sleep(time.Minute)
+	if _, version := told(); version != before {
+		r.Errorf("a term that it knows is told again: version %d after %d", version, before)
+	}
 }

@@ -2,6 +2,7 @@ package syncer
 
 import (
 	"slices"
+	"strings"
 
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 
@@ -168,7 +169,8 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 		return nil, err
 	}
 	if s := &da.Source; c.Primary && !da.Deleted && !c.Deleted && s.Copying() {
-		spec.Source = &apiv1.CloneSource{Name: s.Name, Nqn: s.NQN, HostNqn: vda.CloneHostNQN(da.ID), Uuid: s.UUID, Size: s.Size}
+		spec.Source = &apiv1.CloneSource{Name: s.Name, Nqn: s.NQN, HostNqn: vda.CloneHostNQN(da.ID), Uuid: s.UUID, Size: s.Size,
+			HopKey: b.keys.clone(s.ExpID, s.Term)}
 		spec.Source.Create, spec.Create = spec.Create, false
 		for _, l := range s.At {
 			spec.Source.Listeners = append(spec.Source.Listeners, apiv1.NewListenerConf(l))
@@ -298,6 +300,9 @@ func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) ([]*apiv1.E
 		spec := &apiv1.ExpSpec{Id: e.ID, EsId: ess[at].ID, Name: e.Name, Nqn: e.NQN, SnapName: e.SnapName, SnapId: snapID,
 			Serial: e.Serial, NsUuid: e.NSUUID, Deleted: e.Deleted, Version: e.Version}
 		spec.SetHosts(e)
+		if strings.HasPrefix(e.Name, vda.ClonePrefix) {
+			spec.CloneHopKeys = b.keys.ofSource(e.ID, da.Term)
+		}
 		specs = append(specs, spec)
 	}
 	return specs, nil

@@ -48,6 +48,25 @@ func (h hops) cntlr(c *vda.Cntlr, term uint64) []byte {
 	return h.key(fmt.Sprintf("cntlr %s %s %d", c.ID, c.DAID, term))
 }
 
+// clone is the key by which the primary of a clone gets at what it is copied from, by an
+// exporter, in a term of the source; none for term 0.
+func (h hops) clone(expID string, term uint64) []byte {
+	if term == 0 {
+		return nil
+	}
+	return h.key(fmt.Sprintf("clone %s %d", expID, term))
+}
+
+// ofSource are the keys by which a clone's primary gets at an exporter, the newest first.
+func (h hops) ofSource(expID string, term uint64) (keys [][]byte) {
+	for _, t := range []uint64{term, term - 1} {
+		if key := h.clone(expID, t); key != nil {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // legHost is the NQN of a vd's only host.
 func legHost(vd *vda.VD, term uint64) string {
 	return vda.LegHostNQN(vda.PrimaryHostNQN(vd.DAID, term), vd.Epoch)

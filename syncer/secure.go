@@ -23,6 +23,7 @@ import (
 // has no CA or a daemon has no certificate.
 func SecureCluster(ctx context.Context, db store.Store, now time.Time) (fresh bool, err error) {
 	var das []vda.DA
+	made := false // the secret of the keys
 	err = db.Update(ctx, func(tx store.Tx) error {
 		s, err := tx.Security()
 		if err != nil {
@@ -37,7 +38,7 @@ func SecureCluster(ctx context.Context, db store.Store, now time.Time) (fresh bo
 		if s.HopSecret == "" {
 			secret := make([]byte, sha256.Size)
 			_, _ = rand.Read(secret) // never fails
-			s.HopSecret = hex.EncodeToString(secret)
+			s.HopSecret, made = hex.EncodeToString(secret), true
 		}
 		return tx.SetSecurity(s)
 	})
@@ -54,9 +55,14 @@ func SecureCluster(ctx context.Context, db store.Store, now time.Time) (fresh bo
 	}); err != nil {
 		return fresh, err
 	}
-	for i := range das {
-		if err := db.Update(ctx, func(tx store.Tx) error { return array.Rekey(tx, das[i].ID) }); err != nil {
-			return fresh, err
+	for _, clones := range []bool{false, true} { // after what they are copied from
+		for i := range das {
+			if das[i].Source.Copying() != clones {
+				continue
+			}
+			if err := db.Update(ctx, func(tx store.Tx) error { return array.Rekey(tx, das[i].ID, made) }); err != nil {
+				return fresh, err
+			}
 		}
 	}
 	return fresh, nil

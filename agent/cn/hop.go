@@ -28,6 +28,7 @@ func (p *pass) prove(ctx context.Context) error {
 				add(vdPrefix+v.VdId, v.HopKey)
 			}
 		}
+		add(srcPrefix+p.c.DaId, p.c.GetSource().GetHopKey())
 	}
 	for _, e := range p.c.Exps {
 		if c := p.inv.Controller(pxPrefix + e.Id); !p.c.Primary && c != nil && p.leads(c, e) {
@@ -58,6 +59,17 @@ func (p *pass) proxyKeys(e *apiv1.ExpSpec) map[string]agent.HopKey {
 		}
 	}
 	return keys
+}
+
+// cloneAuth is what the primary of a clone authenticates by, which is copied from what an
+// exporter shows.
+func cloneAuth(e *apiv1.ExpSpec) agent.HostAuth {
+	auth := agent.HostAuth{New: agent.HopKey(e.CloneHopKeys[0]).Pair()}
+	if len(e.CloneHopKeys) > 1 {
+		old := agent.HopKey(e.CloneHopKeys[1]).Pair()
+		auth.Old = &old
+	}
+	return auth
 }
 
 // hostAuth is what a user's host authenticates by.

@@ -177,6 +177,9 @@ func (p *pass) export(e *apiv1.ExpSpec, bdev, ana string) agent.Export {
 	for _, h := range e.AuthHosts {
 		x.Auth[h.Nqn] = hostAuth(h)
 	}
+	if len(e.CloneHopKeys) > 0 {
+		x.Auth[e.InitiatorNqn] = cloneAuth(e)
+	}
 	return x
 }
 

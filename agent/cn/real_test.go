@@ -148,6 +148,28 @@ func (g *tgt) objects() []string {
 	return names
 }
 
+// paths are the states of the paths of an attached controller.
+func (g *tgt) paths(name string) (states []string) {
+	g.t.Helper()
+	c, err := spdk.New(spdk.Config{Socket: g.socket})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	defer c.Close()
+	all, err := c.BdevNvmeGetControllers(context.Background())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	for _, x := range all {
+		for i := range x.Ctrlrs {
+			if x.Name == name {
+				states = append(states, x.Ctrlrs[i].State)
+			}
+		}
+	}
+	return states
+}
+
 // olderThan reports that the data plane is of a version before major.minor.
 func (g *tgt) olderThan(major, minor int) bool {
 	g.t.Helper()

@@ -69,13 +69,13 @@ func (r source) mayClone() error {
 // path connects to one controller of the source.
 func (r source) path(ctx context.Context, l *apiv1.ListenerConf) error {
 	s, at := r.c.Source, spdk.At(l.Listener())
-	bdevs, err := r.Plane.Driver().Attach(ctx, spdk.NvmeAttach{
+	bdevs, err := r.Plane.Attach(ctx, spdk.NvmeAttach{
 		Name: r.name(), TrType: at.TrType, TrAddr: at.TrAddr, AdrFam: at.AdrFam, TrSvcID: at.TrSvcID, SubNQN: s.Nqn, HostNQN: s.HostNqn,
 		Multipath: "multipath", FastIOFailTimeoutSec: r.Plane.Driver().FastIOFail(backendFastIOFail),
 		FabricsConnectTimeoutUs: spdk.Ptr(uint64(plane.ProxyConnectTimeout / time.Microsecond)),
 		CtrlrLossTimeoutSec:     spdk.Ptr[int32](noCtrlrLossTimeout),
 		ReconnectDelaySec:       spdk.Ptr(uint32(plane.ReconnectDelay / time.Second)),
-	})
+	}, s.HopKey)
 	if err == nil && len(bdevs) == 0 || spdk.IsExists(err) { // in the second case it is connected already
 		err = fmt.Errorf("subsystem %s shows no namespace yet that can be used", s.Nqn)
 	}
@@ -238,7 +238,11 @@ func (p *pass) noteCopy(c *cloneCopy, a spdk.LvolAbsorbed, err error) bool {
 // allPaths connects to the controllers of the source to which there is no connection yet.
 func (r source) allPaths(ctx context.Context) {
 	have, err := r.Plane.Driver().Controllers(ctx, r.name())
+	if err == nil && len(have) > 0 { // no two by different keys
+		err = r.Plane.Prove(ctx, r.name(), r.c.Source.HopKey)
+	}
 	if err != nil {
+		r.Log.Debug("the controllers of a clone's source stay as they are", "da", r.c.DaName, "err", err)
 		return
 	}
 	for _, l := range r.c.Source.Listeners {

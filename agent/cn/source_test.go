@@ -4,15 +4,19 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"github.com/virtual-disk-array/vda"
+	"github.com/virtual-disk-array/vda/agent"
 	"github.com/virtual-disk-array/vda/agent/planetest"
 	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 	"github.com/virtual-disk-array/vda/nvme"
+	"github.com/virtual-disk-array/vda/nvmf/dhchap"
 	"github.com/virtual-disk-array/vda/nvmf/host"
 )
 
@@ -47,6 +51,29 @@ func (l *lab) move(from, to int) {
 	if !l.cns[from].stopped {
 		l.good(from, l.cntlr(from, to))
 	}
+}
+
+// sourceOf brings up an array that begins with base, and returns the exporter of a snapshot of
+// that, from which another lab's array is to be copied.
+func (l *lab) sourceOf(base []byte) *apiv1.ExpSpec {
+	l.Helper()
+	l.small()
+	l.up(0)
+	l.leased()
+	l.spec.Create = false
+	if err := l.disk(0).WriteAt(l.Context(), base, 0); err != nil {
+		l.Fatal(err)
+	}
+	s := l.snap(0)
+	if st := l.snapState(0, s); !st.Found {
+		l.Fatal(st)
+	}
+	s.State = taken
+	e := l.exporter(1)
+	e.SnapName, e.SnapId = s.Name, s.Id
+	e.InitiatorNqn, e.Name = vda.CloneHostNQN(daID), vda.ClonePrefix+daID
+	l.all(0)
+	return e
 }
 
 // cloneOf makes l a clone of what exporter e of another lab shows.
@@ -85,24 +112,9 @@ func TestRealClone(t *testing.T) {
 	t.Parallel()
 	const size = 4 << 20
 	src, srcDNs, srcCNs := reals(t, 2, false, false, false)
-	src.small()
-	src.up(0)
-	src.leased()
-	src.spec.Create = false
 	base := noise(1, size)
 	clear(base[2<<20 : 3<<20])
-	if err := src.disk(0).WriteAt(t.Context(), base, 0); err != nil {
-		t.Fatal(err)
-	}
-	s := src.snap(0)
-	if st := src.snapState(0, s); !st.Found {
-		t.Fatal(st)
-	}
-	s.State = taken
-	e := src.exporter(1)
-	e.SnapName, e.SnapId = s.Name, s.Id
-	e.InitiatorNqn, e.Name = vda.CloneHostNQN(daID), vda.ClonePrefix+daID
-	src.all(0)
+	e := src.sourceOf(base)
 	if err := src.disk(0).WriteAt(t.Context(), noise(2, size), 0); err != nil { // the clone is of before
 		t.Fatal(err)
 	}
@@ -164,23 +176,8 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 	t.Parallel()
 	const size = 4 << 20
 	src, _, srcCNs := reals(t, 1, false, false, false)
-	src.small()
-	src.up(0)
-	src.leased()
-	src.spec.Create = false
 	base := noise(1, size)
-	if err := src.disk(0).WriteAt(t.Context(), base, 0); err != nil {
-		t.Fatal(err)
-	}
-	s := src.snap(0)
-	if st := src.snapState(0, s); !st.Found {
-		t.Fatal(st)
-	}
-	s.State = taken
-	e := src.exporter(1)
-	e.SnapName, e.SnapId = s.Name, s.Id
-	e.InitiatorNqn, e.Name = vda.CloneHostNQN(daID), vda.ClonePrefix+daID
-	src.all(0)
+	e := src.sourceOf(base)
 
 	l, _, _ := reals(t, 2, false, false, false)
 	l.spec.Size = size
@@ -227,4 +224,121 @@ func TestRealCloneWithoutItsSource(t *testing.T) {
 		return ""
 	})
 	shows(t, "the clone", l.disk(0), base)
+}
+
+// TestRealHopOfAClone: the connection by which a clone is copied authenticates once there are
+// keys, while it is used; nobody gets in by its NQN, at any controller; it comes back by the key
+// that it has in the term of the source after that, and by no older one; and it leaves no key.
+func TestRealHopOfAClone(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	src, _, srcCNs := reals(t, 2, false, false, false)
+	base := noise(1, size)
+	e := src.sourceOf(base)
+	l, _, cnTgts := reals(t, 1, false, false, false)
+	l.spec.Size = size
+	l.cloneOf(src, e, size)
+	l.spec.Limits = &apiv1.Limits{RebuildMbps: 1}
+	l.up(0)
+	l.leased()
+	l.spec.Source.Create = false
+	secret := agent.HopKey("of the cluster")
+	key := func(term uint64) agent.HopKey { return secret.For(fmt.Sprint("clone ", term)) }
+	keysOf := func(term uint64) dhchap.Keys {
+		p := key(term).Pair()
+		h, err1 := dhchap.ParseSecret(p.Host)
+		c, err2 := dhchap.ParseSecret(p.Ctrlr)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		return dhchap.Keys{Host: h, Controller: c}
+	}
+	tellSource := func() { // the clone is told later
+		e.CloneHopKeys = [][]byte{key(src.term), key(src.term - 1)}
+	}
+	tellClone := func() {
+		l.spec.Source.HopKey = key(src.term)
+		l.good(0, l.cntlr(0, 0))
+	}
+	// connected waits until the clone has connections to all controllers of its source.
+	connected := func(when string) {
+		t.Helper()
+		planetest.Eventually(t, func() string {
+			if got := cnTgts[0].paths(vda.SourcePrefix + daID); len(got) != 2 || got[0] != "enabled" || got[1] != "enabled" {
+				return fmt.Sprint(when, ": paths to the source: ", got)
+			}
+			return ""
+		})
+		shows(t, "the clone "+when, l.disk(0), base)
+	}
+	stranger := func(i int, keys dhchap.Keys) error { return src.stranger(src.cns[i].port, e.Nqn, e.InitiatorNqn, keys) }
+	refused := func(what string, keys dhchap.Keys) {
+		t.Helper()
+		for i := range src.cns {
+			if err := stranger(i, keys); !unproven(err) {
+				t.Errorf("%s, at cn%d: %v", what, i, err)
+			}
+		}
+	}
+	held := func(want int) {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(l.cns[0].config.StateDir, "hops", "*"))
+		if err != nil || len(files) != want {
+			t.Errorf("the clone's node has %d keys, want %d: %v, %v", len(files), want, files, err)
+		}
+	}
+	connected("of a plain cluster")
+	if err := stranger(0, dhchap.Keys{}); err != nil {
+		t.Fatalf("a plain source: %v", err)
+	}
+	held(0)
+
+	tellSource()
+	src.all(0)
+	tellClone()
+	connected("since there are keys")
+	held(2)
+	guess := dhchap.Keys{Host: dhchap.NewSecret(dhchap.SHA256)}
+	refused("without a key", dhchap.Keys{})
+	refused("with another key", guess)
+	first := keysOf(src.term)
+	if err := stranger(0, first); err != nil {
+		t.Fatalf("the key that the clone has is refused: %v", err)
+	}
+
+	src.term++ // as move does, with keys of the term
+	tellSource()
+	src.fence(false)
+	src.good(1, src.cntlr(1, 1))
+	src.good(0, src.cntlr(0, 1))
+	for _, g := range srcCNs {
+		g.stop()
+		g.start()
+	}
+	src.healthy(1)
+	src.healthy(0)
+	connected("by the key of the term before")
+	tellClone()
+	connected("by the key of the term")
+	held(2)
+	src.term++
+	tellSource()
+	src.fence(false)
+	src.good(0, src.cntlr(0, 0))
+	src.good(1, src.cntlr(1, 0))
+	refused("with a key of two terms before", first)
+	connected("in a term that it was not told of")
+
+	l.spec.Limits = nil
+	l.good(0, l.cntlr(0, 0))
+	planetest.Eventually(t, func() string {
+		if c := l.cloneState(0); c == nil || !c.Independent {
+			return c.String()
+		}
+		return ""
+	})
+	l.spec.Source = nil
+	l.good(0, l.cntlr(0, 0))
+	held(0)
+	shows(t, "the clone on its own", l.disk(0), base)
 }

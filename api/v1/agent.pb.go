@@ -2699,7 +2699,10 @@ type CloneSource struct {
 	Listeners []*ListenerConf        `protobuf:"bytes,6,rep,name=listeners,proto3" json:"listeners,omitempty"`            // of the source's controllers, its primary's first when this was built
 	// The array has never been up: its lvstore may be made, and its volume as a clone. CntlrSpec's
 	// create is false then: an agent that knows no clones would make a volume of zeros.
-	Create        bool `protobuf:"varint,7,opt,name=create,proto3" json:"create,omitempty"`
+	Create bool `protobuf:"varint,7,opt,name=create,proto3" json:"create,omitempty"`
+	// By which host_nqn and the controllers prove themselves to each other, of a term of the
+	// source. None in a plain cluster.
+	HopKey        []byte `protobuf:"bytes,8,opt,name=hop_key,json=hopKey,proto3" json:"hop_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2781,6 +2784,13 @@ func (x *CloneSource) GetCreate() bool {
 		return x.Create
 	}
 	return false
+}
+
+func (x *CloneSource) GetHopKey() []byte {
+	if x != nil {
+		return x.HopKey
+	}
+	return nil
 }
 
 // CloneState is how far a clone has come whose primary is on this node.
@@ -3346,7 +3356,11 @@ type ExpSpec struct {
 	SnapId            string                 `protobuf:"bytes,15,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`                                    // of the snapshot that snap_name names; empty when the da has none of that name
 	// Hosts that connect to it too, and have to authenticate. An agent that does not know
 	// this field lets none of them in: they are not among the others, of which there may be none.
-	AuthHosts     []*AuthHost `protobuf:"bytes,16,rep,name=auth_hosts,json=authHosts,proto3" json:"auth_hosts,omitempty"`
+	AuthHosts []*AuthHost `protobuf:"bytes,16,rep,name=auth_hosts,json=authHosts,proto3" json:"auth_hosts,omitempty"`
+	// Of an exporter that a clone is copied from: what initiator_nqn, which is the clone's primary,
+	// proves itself by. The first is of the present term; another one, of the term before, is valid
+	// beside it, as the clone hears of a term after the controllers. None in a plain cluster.
+	CloneHopKeys  [][]byte `protobuf:"bytes,17,rep,name=clone_hop_keys,json=cloneHopKeys,proto3" json:"clone_hop_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3468,6 +3482,13 @@ func (x *ExpSpec) GetSnapId() string {
 func (x *ExpSpec) GetAuthHosts() []*AuthHost {
 	if x != nil {
 		return x.AuthHosts
+	}
+	return nil
+}
+
+func (x *ExpSpec) GetCloneHopKeys() [][]byte {
+	if x != nil {
+		return x.CloneHopKeys
 	}
 	return nil
 }
@@ -3849,7 +3870,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x05snaps\x18\x1e \x03(\v2\x10.vda.v1.SnapSpecR\x05snaps\x12\x1c\n" +
 	"\ahop_key\x18( \x01(\fB\x03\x80\x01\x01R\x06hopKey\x121\n" +
 	"\x12secondary_hop_keys\x18) \x03(\fB\x03\x80\x01\x01R\x10secondaryHopKeys\x12+\n" +
-	"\x06source\x18n \x01(\v2\x13.vda.v1.CloneSourceR\x06source\"\xc2\x01\n" +
+	"\x06source\x18n \x01(\v2\x13.vda.v1.CloneSourceR\x06source\"\xe0\x01\n" +
 	"\vCloneSource\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03nqn\x18\x02 \x01(\tR\x03nqn\x12\x19\n" +
@@ -3857,7 +3878,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x12\n" +
 	"\x04size\x18\x05 \x01(\x04R\x04size\x122\n" +
 	"\tlisteners\x18\x06 \x03(\v2\x14.vda.v1.ListenerConfR\tlisteners\x12\x16\n" +
-	"\x06create\x18\a \x01(\bR\x06create\"\x97\x01\n" +
+	"\x06create\x18\a \x01(\bR\x06create\x12\x1c\n" +
+	"\ahop_key\x18\b \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\x97\x01\n" +
 	"\n" +
 	"CloneState\x12\x13\n" +
 	"\x05da_id\x18\x01 \x01(\tR\x04daId\x12\x12\n" +
@@ -3903,7 +3925,7 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x03nqn\x18\x03 \x01(\tR\x03nqn\x12\x12\n" +
 	"\x04uuid\x18\x04 \x01(\tR\x04uuid\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12\x1c\n" +
-	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xf5\x02\n" +
+	"\ahop_key\x18\x14 \x01(\fB\x03\x80\x01\x01R\x06hopKey\"\xa0\x03\n" +
 	"\aExpSpec\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x13\n" +
 	"\x05es_id\x18\x02 \x01(\tR\x04esId\x12\x12\n" +
@@ -3919,7 +3941,8 @@ const file_v1_agent_proto_rawDesc = "" +
 	"\x13more_initiator_nqns\x18\v \x03(\tR\x11moreInitiatorNqns\x12\x17\n" +
 	"\asnap_id\x18\x0f \x01(\tR\x06snapId\x12/\n" +
 	"\n" +
-	"auth_hosts\x18\x10 \x03(\v2\x10.vda.v1.AuthHostR\tauthHosts\"d\n" +
+	"auth_hosts\x18\x10 \x03(\v2\x10.vda.v1.AuthHostR\tauthHosts\x12)\n" +
+	"\x0eclone_hop_keys\x18\x11 \x03(\fB\x03\x80\x01\x01R\fcloneHopKeys\"d\n" +
 	"\bAuthHost\x12\x10\n" +
 	"\x03nqn\x18\x01 \x01(\tR\x03nqn\x12\"\n" +
 	"\x03new\x18\x02 \x01(\v2\x10.vda.v1.AuthKeysR\x03new\x12\"\n" +

@@ -21,6 +21,7 @@ var nouns = []struct{ name, short string }{
 	{"exp", "Exporters: the way of one host to a disk array"},
 	{"cluster", "The cluster as a whole"},
 	{"user", "Those who may give orders in a secured cluster"},
+	{"session", "Sessions of users who have logged in"},
 	{"orphan", "What nodes have and the database does not know, as after restoring a backup"},
 	{"event", "What happened in the cluster"},
 	{"alert", "What is wrong now"},
@@ -128,7 +129,8 @@ var commands = []command{
 			"deleted. Without --to-dn and --to-pd a place is\nchosen as for a new array. --cancel ends a move that is under way.",
 		example: "  vda_cli vd move --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01 --to-dn 192.168.0.15:9720 --to-pd pd0 --wait",
 		flags: []flag{vdID, {name: "to-dn", usage: "`HOST:PORT` of the disk node's agent to move to; any when not given"},
-			{name: "to-pd", usage: "`NAME` of the physical disk to move to, of the node given or the only one of that name; any when not given"},
+			{name: "to-pd", usage: "`NAME` of the physical disk to move to, of the node given or the only one of that name; any when " +
+				"not given"},
 			{name: "cancel", syntax: onOff, usage: "end the move instead, and undo what of it is under way; the vd moves when not given"}}},
 	{noun: "vd", verb: "get", method: "GetVd", short: "Show a virtual disk",
 		example: "  vda_cli vd get --vd-id 019ac5b8f9f07d0c8a54d1c3b2a19e01", flags: []flag{vdID}},
@@ -149,7 +151,8 @@ var commands = []command{
 			{name: "new-location", usage: "`FAILURE-DOMAIN` for what is placed from now on; unchanged when not given"}, newOnline}, tags...)},
 	{noun: "cn", verb: "drain", method: "DrainCn", short: "Have all primaries leave a controller node while their arrays serve",
 		wait: &drainedCn,
-		long: "\nThe node takes no new controllers, and vda_monitor moves the primaries on it to other\ncontrollers of their arrays. Then its " +
+		long: "\nThe node takes no new controllers, and vda_monitor moves the primaries on it to other\ncontrollers of their arrays. " +
+			"Then its " +
 			"programs can be restarted without an error on\nhosts that are connected to all controllers (exp connect); cn undrain takes " +
 			"it back.\nWith --cntlrs all its controllers are replaced on other nodes, to remove it for good:\nhosts have to connect to the " +
 			"new ones before another node is drained so. cn get\nshows how far it is, and what cannot leave.",
@@ -180,7 +183,8 @@ var commands = []command{
 		flags: with(append([]flag{daName,
 			{name: "cntlr-cnt", usage: "`N` controllers, each on a controller node of its own", def: "1", min: 1},
 			{name: "da-size", syntax: sizeText,
-				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on. Required, but for a " +
+				usage: "`SIZE` that the host sees, in bytes or like 32M; a multiple of 1 MiB, and of 4 MiB from 64 GiB on. Required, " +
+					"but for a " +
 					"clone, which has its source's when not given"},
 			{name: "from-snap", usage: "`ARRAY/SNAPSHOT` that the array begins with; zeros when not given"},
 			{name: "from-da", usage: "`ARRAY` with whose contents of now the array begins; zeros when not given"},
@@ -200,7 +204,8 @@ var commands = []command{
 			"when not given"}}},
 	{noun: "da", verb: "undelete", method: "UndeleteDa", short: "Bring a disk array back that was deleted with --keep, with its data",
 		example: "  vda_cli da undelete --da-name da0",
-		flags: []flag{daName, {name: "da-id", usage: "`ID` of the array, as da list --trash shows it; the only one of that name when not given"},
+		flags: []flag{daName, {name: "da-id", usage: "`ID` of the array, as da list --trash shows it; the only one of that name when " +
+			"not given"},
 			{name: "new-da-name", usage: "new `NAME`, when another array has its own by now; its own when not given"}}},
 	{noun: "da", verb: "modify", method: "ModifyDa", short: "Change the name, size, limits, redundancy or labels of a disk array",
 		wait: &changedDa,
@@ -208,23 +213,29 @@ var commands = []command{
 			"column has not all its legs, when there are too\nfew disk nodes with room, and when a controller is on a data plane that " +
 			"cannot\nmirror. The old number of legs, given again, ends a change that is under way.\n\n" +
 			"It can be renamed while it has no exporters. Limits hold for all its hosts together,\nwhatever controllers they use, from " +
-			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes on with " +
+			"the reply on; I/O beyond them waits. --rebuild-mbps holds\nfor a rebuild that is under way, and whatever controller goes " +
+			"on with " +
 			"it.\n" +
 			"It grows while hosts use it: they see the new size without connecting again. It never shrinks.\n" +
 			"--physical-size, alone, adds virtual disks to it while it serves: a thin array has more\nroom then, and another one can grow " +
 			"further. A thin array with --auto-grow gets more by itself.",
 		example: "  vda_cli da modify --da-name da0 --redundancy mirror:2 --wait\n  vda_cli da modify --da-name da0 --new-da-name da9\n" +
-			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100\n  vda_cli da modify --da-name da9 --rebuild-mbps 50",
+			"  vda_cli da modify --da-name da9 --rw-ios-per-sec 20000 --w-mbytes-per-sec 100\n  vda_cli da modify --da-name da9 " +
+			"--rebuild-mbps 50",
 		flags: with(append([]flag{daName, {name: "new-da-name", usage: "new `NAME`; unchanged when not given"},
-			{name: "da-size", syntax: sizeText, usage: "`SIZE` that hosts see from now on, in bytes or like 32M, greater than it is, and at most " +
+			{name: "da-size", syntax: sizeText, usage: "`SIZE` that hosts see from now on, in bytes or like 32M, greater than it is, " +
+				"and at most " +
 				"the physical size unless the array is thin; unchanged when not given"},
-			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside from now on, greater than it is, or as it is to take back what " +
+			{name: "physical-size", syntax: sizeText, usage: "`SIZE` to set aside from now on, greater than it is, or as it is to " +
+				"take back what " +
 				"has not been added yet; unchanged when not given"},
 			{name: "redundancy", values: []string{"none", "mirror:2", "mirror:3"},
 				usage: "`REDUNDANCY` from now on: none, mirror:2 or mirror:3; unchanged when not given"},
-			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when not given, " +
+			{name: "min-legs", min: 1, usage: "`N` legs with all data that the cluster leaves each mirror at least; unchanged when " +
+				"not given, " +
 				"or as many as there are"}},
-			with(autoGrow(", 0 to end it; unchanged when not given", "; unchanged when not given"), limits("; unchanged when not given")...)...),
+			with(autoGrow(", 0 to end it; unchanged when not given", "; unchanged when not given"), limits("; unchanged when not "+
+				"given")...)...),
 			tags...)},
 	{noun: "da", verb: "list", method: "ListDa", short: "List disk arrays by name",
 		example: "  vda_cli da list --limit 10 -o table\n  vda_cli da list --label env=prod --label tier!=test",
@@ -258,7 +269,8 @@ var commands = []command{
 		long: "\nIt holds every write that was acknowledged before the command was given, and none\nthat is sent after it has returned, " +
 			"by whichever controller. When the command fails,\nnone is left. To have a file system clean in it, freeze it meanwhile " +
 			"(fsfreeze).\n\nWhat is written after a snapshot takes space of the array's physical size. An array\nthat is not thin " +
-			"needs as much free as its size: make it with a larger\n--physical-size.\n\nSnapshots of several arrays show one instant: what was " +
+			"needs as much free as its size: make it with a larger\n--physical-size.\n\nSnapshots of several arrays show one instant: " +
+			"what was " +
 			"written to one after a write\nto another had been acknowledged is there only with that. The I/O of all is held\nmeanwhile: " +
 			"pause_usec is for how long.",
 		example: "  vda_cli snap create --da-name da0 --snap-name monday\n  vda_cli snap create --da-name da0,da1 --snap-name monday",
@@ -276,23 +288,27 @@ var commands = []command{
 		flags:   with([]flag{daName, snapName, {name: "new-snap-name", usage: "new `NAME`; unchanged when not given"}}, tags...)},
 	{noun: "snap", verb: "list", method: "ListSnap", short: "List snapshots by name",
 		example: "  vda_cli snap list --da-name da0 -o table",
-		flags:   []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not given"), errorFilter, labelFilter}},
+		flags: []flag{limit, token, optional(daName, "only those of the disk array with this `NAME`; all when not "+
+			"given"), errorFilter, labelFilter}},
 	{noun: "snap", verb: "get", method: "GetSnap", short: "Show a snapshot: whether it is taken, and the space that it holds",
 		example: "  vda_cli snap get --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
 
 	{noun: "exp", verb: "create", method: "CreateExp", wait: &createdExp, short: "Let a host use a disk array",
 		example: "  vda_cli exp create --da-name da0 --exp-name exp0 --initiator-nqn nqn.2016-06.io.spdk:host0",
 		flags: with([]flag{daName, expName,
-			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds others; see /etc/nvme/hostnqn there"},
+			{name: "initiator-nqn", required: true, usage: "`NQN` of the host, the only one that is let in until exp modify adds " +
+				"others; see /etc/nvme/hostnqn there"},
 			{name: "snap-name", usage: "`NAME` of the snapshot to export, which takes no writes; the live array when not given"},
-			{name: "dhchap-key-file", field: "dhchap_key", syntax: secretFile, usage: "`FILE` with the key by which the host has to authenticate " +
+			{name: "dhchap-key-file", field: "dhchap_key", syntax: secretFile, usage: "`FILE` with the key by which the host has to " +
+				"authenticate " +
 				"(nvme gen-dhchap-key), mode 0600, - for standard input; its NQN is enough when not given"},
 			{name: "dhchap-ctrlr-key-file", field: "dhchap_ctrlr_key", syntax: secretFile, usage: "`FILE` with another key, by which the " +
 				"controllers prove themselves to the host; they do not when not given"}}, newTags...)},
 	{noun: "exp", verb: "delete", method: "DeleteExp", short: "End a host's use of a disk array; the host is disconnected",
 		example: "  vda_cli exp delete --da-name da0 --exp-name exp0",
 		flags: []flag{daName, expName,
-			{name: "fence", syntax: onOff, usage: "fail until the host is disconnected and what it had sent has settled, and may be repeated; " +
+			{name: "fence", syntax: onOff, usage: "fail until the host is disconnected and what it had sent has settled, and may be " +
+				"repeated; " +
 				"nodes that do not answer do not count when not given"}}},
 	{noun: "exp", verb: "modify", method: "ModifyExp", short: "Change which hosts are let in; the others are disconnected",
 		long: "\nThe reply comes when the connections of hosts that are not let in any more are closed,\nand what they had sent has settled. " +
@@ -305,10 +321,13 @@ var commands = []command{
 		flags: with([]flag{daName, expName,
 			{name: "new-initiator-nqn", usage: "`NQN` of the one host that is let in from now on; the hosts stay when not given"},
 			{name: "add-initiator-nqn", usage: "`NQN` of a host that is let in as well, may be given several times; none when not given"},
-			{name: "remove-initiator-nqn", usage: "`NQN` of a host that is not let in any more, may be given several times; none when not given"},
-			{name: "dhchap-key-file", field: "dhchap_key", syntax: secretFile, usage: "`FILE` with another key of a host, or its first, mode 0600, " +
+			{name: "remove-initiator-nqn", usage: "`NQN` of a host that is not let in any more, may be given several times; none when " +
+				"not given"},
+			{name: "dhchap-key-file", field: "dhchap_key", syntax: secretFile, usage: "`FILE` with another key of a host, or its " +
+				"first, mode 0600, " +
 				"- for standard input; its last one stays valid, too. Keys stay when not given"},
-			{name: "dhchap-ctrlr-key-file", field: "dhchap_ctrlr_key", syntax: secretFile, usage: "`FILE` with another key of the controllers " +
+			{name: "dhchap-ctrlr-key-file", field: "dhchap_ctrlr_key", syntax: secretFile, usage: "`FILE` with another key of the " +
+				"controllers " +
 				"towards that host; it stays when not given"},
 			{name: "dhchap-host", usage: "`NQN` of the host with that key; the one that is added, or the only one, when not given"},
 			{name: "drop-old-dhchap-key", syntax: onOff, usage: "the host has " +
@@ -356,6 +375,21 @@ var commands = []command{
 				"256 characters, mode 0600; - asks at the terminal, or reads standard input; unchanged when not given"}}},
 	{noun: "user", verb: "list", method: "ListUser", short: "List who may log in, and who has tokens", none: "No user.",
 		example: "  vda_cli user list"},
+	{noun: "user", verb: "passwd", method: "SetPassword", short: "Change one's own password, which ends all of one's sessions",
+		long: "\nIt asks for the present password and the new one, and is for whoever has logged in,\nwhatever the role. Log in again " +
+			"afterwards.",
+		example: "  vda_cli user passwd",
+		flags: []flag{{name: "password-file", field: "password", syntax: secretFile, def: "-", usage: "`FILE` with the present " +
+			"password in its " +
+			"first line, mode 0600; - asks at the terminal, or reads standard input"},
+			{name: "new-password-file", field: "new_password", syntax: secretFile, def: "-", usage: "`FILE` with the new password in " +
+				"its first line, " +
+				"12 to 256 characters, mode 0600; - asks at the terminal, or reads standard input"}}},
+	{noun: "session", verb: "list", method: "ListSession", short: "List one's sessions, as an admin those of all users", none: "No session.",
+		long: "\nEach login, with vda_cli or on the web page, begins one; tokens are not sessions.", example: "  vda_cli session list"},
+	{noun: "session", verb: "delete", method: "DeleteSession", short: "End a session of one's own, as an admin anybody's, at once",
+		long: "\nIts token and its cookie are refused from then on.", example: "  vda_cli session delete 4f0c2a9be1d07f35",
+		flags: []flag{{name: "session-id", usage: "`ID` of the session, of session list", required: true}}},
 	{noun: "user", verb: "delete", method: "DeleteUser", short: "Take away a user's password, sessions and tokens, at once",
 		example: "  vda_cli user delete ann", flags: []flag{userName}},
 	{verb: "status", method: "GetStatus", short: "Show whether the cluster is well, and how full it is", text: statusText, ill: statusIll,
@@ -373,7 +407,8 @@ var commands = []command{
 			{name: "since", usage: "not what is older than `TIME` like 24h, or before a moment like 2026-03-01T08:00:00Z; all when not given"},
 			limit, token})},
 	{noun: "event", verb: "watch", method: "WatchEvent", short: "Show what happens, as it happens",
-		long: "\nIt ends with ctrl-c. When the portal is lost it goes on with another one of\n--addr-port, and nothing is missed. With -o json " +
+		long: "\nIt ends with ctrl-c. When the portal is lost it goes on with another one of\n--addr-port, and nothing is missed. " +
+			"With -o json " +
 			"each event is an object of its own.",
 		example: "  vda_cli event watch --severity warning",
 		flags: slices.Concat(eventFlags, []flag{
@@ -384,7 +419,8 @@ var commands = []command{
 			"code means and what to do.",
 		example: "  vda_cli alert list"},
 	{noun: "audit", verb: "list", method: "ListEvent", short: "Show what users changed, or were refused, the last first", none: "No event.",
-		long: "\nEach change is recorded with it, in one transaction: when, by which call, from\nwhich address, and what. The same refusal is " +
+		long: "\nEach change is recorded with it, in one transaction: when, by which call, from\nwhich address, and what. The same " +
+			"refusal is " +
 			"recorded once per minute.",
 		example: "  vda_cli audit list --since 24h",
 		flags: []flag{{name: "name", field: "filter.name", usage: "only of the object `NAME` and what belongs to it; all when not given"},

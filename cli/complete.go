@@ -69,11 +69,15 @@ func listUser(ctx context.Context, c *client.Client, _ func(string) string) (pro
 	return c.ListUser(ctx, &apiv1.ListUserRequest{})
 }
 
+func listSession(ctx context.Context, c *client.Client, _ func(string) string) (proto.Message, error) {
+	return c.ListSession(ctx, &apiv1.ListSessionRequest{})
+}
+
 // listers are those of flags that name what there is.
 var listers = map[string]lister{
 	"dn-name": listDn, "to-dn": listDn, "cn-name": listCn, "to-cn": listCn, "da-name": listDa,
 	"pd-name": listPd, "to-pd": listPd, "exp-name": listExp, "snap-name": listSnap, "orphan-id": listOrphan,
-	"user-name": listUser,
+	"user-name": listUser, "session-id": listSession,
 }
 
 // makes reports that a flag's value is the name of what the command makes, which nobody

@@ -146,12 +146,24 @@ func (v *value) parse(text string) (protoreflect.Value, error) {
 	panic("no flag can set a field of kind " + v.field.Kind().String())
 }
 
-// onceStdin refuses two secrets from standard input.
-func (c *command) onceStdin(flags *pflag.FlagSet) error {
+// secretPath is the file that a flag names for a secret, "" for none.
+func (f *flag) secretPath(flags *pflag.FlagSet) string {
+	given := flags.Lookup(f.name)
+	switch {
+	case f.syntax != secretFile:
+		return ""
+	case !given.Changed:
+		return f.def
+	}
+	return given.Value.String()
+}
+
+// onceStdin refuses two secrets from standard input, unless that is a terminal, where each is asked for.
+func (c *command) onceStdin(cmd *cobra.Command) error {
 	first := ""
 	for i := range c.flags {
 		f := &c.flags[i]
-		if f.syntax != secretFile || flags.Lookup(f.name).Value.String() != "-" {
+		if f.secretPath(cmd.Flags()) != "-" || program.Asks(cmd) {
 			continue
 		}
 		if first != "" {
@@ -165,14 +177,18 @@ func (c *command) onceStdin(flags *pflag.FlagSet) error {
 
 // fillSecret has a field that a flag gave the name of a file hold what is in it.
 func (f *flag) fillSecret(cmd *cobra.Command, req proto.Message) error {
-	given := cmd.Flags().Lookup(f.name)
-	if f.syntax != secretFile || !given.Changed {
-		return nil
+	path := f.secretPath(cmd.Flags())
+	if path == "" {
+		if given := cmd.Flags().Lookup(f.name); f.syntax != secretFile || !given.Changed {
+			return nil
+		}
 	}
-	path := given.Value.String()
 	question := "Password: "
-	if strings.HasPrefix(f.name, "dhchap-") {
+	switch {
+	case strings.HasPrefix(f.name, "dhchap-"):
 		question = "Key: "
+	case strings.HasPrefix(f.name, "new-"):
+		question = "New password: "
 	}
 	secret, err := program.Secret(cmd, path, question)
 	if err != nil {

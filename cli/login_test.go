@@ -68,3 +68,50 @@ func TestLogin(t *testing.T) {
 		t.Errorf("with a copy of the token: exit %d, %s", exit, errs)
 	}
 }
+
+// TestOwnPassword: a user changes his password without an admin, by files or in one go from
+// standard input not, and sees and ends his sessions.
+func TestOwnPassword(t *testing.T) {
+	addr, token, ca := secured(t)
+	h, dir := newHome(t), t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	old, fresh := file("old", "correct horse battery"), file("new", "battery staple horse")
+	h.ok("--addr-port " + addr + " --token-file " + token + " user create bob --role viewer --password-file " + old)
+	login := func(password string) string {
+		return "login --addr-port " + addr + " --user bob --ca-file " + ca + " --password-file " + password
+	}
+	h.ok(login(old))
+	first := strings.TrimSpace(h.ok("session list -o jsonpath={.session_msg_list[0].session_id}"))
+	h.ok(login(old))
+	if out := h.ok("session list -o json"); strings.Count(out, `"session_id"`) != 2 || strings.Count(out, `"own": true`) != 1 {
+		t.Error(out)
+	}
+	h.ok("session delete " + first)
+	if out := h.ok("session list -o json"); strings.Count(out, `"session_id"`) != 1 || strings.Contains(out, first) {
+		t.Error(out)
+	}
+	for line, says := range map[string]string{
+		"user passwd": "--password-file and --new-password-file are both to be read from standard input",
+		"user passwd --password-file " + fresh + " --new-password-file " + old: "the user's name or the password is not right",
+		"user passwd --curl --password-file " + old:                            "takes a secret, which is not printed",
+	} {
+		if _, errs, exit := h.run(strings.Fields(line)...); exit == 0 || !strings.Contains(errs, says) {
+			t.Errorf("%s: exit %d, %s; want %q", line, exit, errs, says)
+		}
+	}
+	h.ok("user passwd --password-file " + old + " --new-password-file " + fresh)
+	if _, errs, exit := h.run("session", "list"); exit == 0 || !strings.Contains(errs, "the token is not good") {
+		t.Errorf("with the session of before: exit %d, %s", exit, errs)
+	}
+	if _, errs, exit := h.run(strings.Fields(login(old))...); exit == 0 || !strings.Contains(errs, "is not right") {
+		t.Errorf("with the old password: exit %d, %s", exit, errs)
+	}
+	h.ok(login(fresh))
+}

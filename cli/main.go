@@ -174,13 +174,15 @@ func (s *session) command(c *command) *cobra.Command {
 			if err := s.checkColumns(method.Output()); err != nil {
 				return err
 			}
-			if err := c.onceStdin(cmd.Flags()); err != nil {
+			for i := range c.flags {
+				if s.curl && (c.flags[i].secretPath(cmd.Flags()) != "" || c.flags[i].syntax == secretFile && c.flags[i].required) {
+					return fmt.Errorf("--curl: %s takes a secret, which is not printed", cmd.CommandPath())
+				}
+			}
+			if err := c.onceStdin(cmd); err != nil {
 				return err
 			}
 			for i := range c.flags {
-				if s.curl && c.flags[i].syntax == secretFile && (c.flags[i].required || cmd.Flags().Changed(c.flags[i].name)) {
-					return fmt.Errorf("--curl: %s takes a secret, which is not printed", cmd.CommandPath())
-				}
 				if err := c.flags[i].fillSecret(cmd, req); err != nil {
 					return err
 				}

@@ -14,7 +14,8 @@ import (
 // it and slashes between them, as -o name prints it: da0, 192.168.0.14:9720/pd0.
 var own = map[string][]string{
 	"dn": {"dn-name"}, "cn": {"cn-name"}, "da": {"da-name"}, "vd": {"vd-id"}, "orphan": {"orphan-id"}, "user": {"user-name"},
-	"pd": {"dn-name", "pd-name"}, "exp": {"da-name", "exp-name"}, "snap": {"da-name", "snap-name"},
+	"session": {"session-id"},
+	"pd":      {"dn-name", "pd-name"}, "exp": {"da-name", "exp-name"}, "snap": {"da-name", "snap-name"},
 }
 
 // aliases are other words for verbs, which people type who know other programs.

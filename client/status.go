@@ -40,6 +40,26 @@ func (c *Client) ModifyUser(ctx context.Context, req *apiv1.ModifyUserRequest, o
 	return c.stubs.ModifyUser(ctx, req, opts...)
 }
 
+// SetPassword gives the user who calls another password, and ends all of the user's sessions, that of
+// the call too. Errors: invalid, Unauthenticated when the present password is not right.
+func (c *Client) SetPassword(ctx context.Context, req *apiv1.SetPasswordRequest, opts ...grpc.CallOption) (*apiv1.SetPasswordReply, error) {
+	return c.stubs.SetPassword(ctx, req, opts...)
+}
+
+// ListSession lists the sessions of the user who calls, of an admin's call those of all users.
+// Errors: those that every call may have.
+func (c *Client) ListSession(ctx context.Context, req *apiv1.ListSessionRequest, opts ...grpc.CallOption) (*apiv1.ListSessionReply, error) {
+	return c.stubs.ListSession(ctx, req, opts...)
+}
+
+// DeleteSession ends a session of the user who calls, of an admin's call anybody's. Errors: not
+// found, also where it is another user's.
+func (c *Client) DeleteSession(
+	ctx context.Context, req *apiv1.DeleteSessionRequest, opts ...grpc.CallOption,
+) (*apiv1.DeleteSessionReply, error) {
+	return c.stubs.DeleteSession(ctx, req, opts...)
+}
+
 // ListUser tells who may log in, and who has tokens. Errors: those that every call may have.
 func (c *Client) ListUser(ctx context.Context, req *apiv1.ListUserRequest, opts ...grpc.CallOption) (*apiv1.ListUserReply, error) {
 	return c.stubs.ListUser(ctx, req, opts...)

@@ -53,6 +53,7 @@ var roles = map[string][]string{
 	"ListAlert": people, "ListEvent": people, "WatchEvent": people,
 	"GetStatus": all, "ListVersion": people, "DumpSupport": keeper, "SecureCluster": admins,
 	"CreateUser": admins, "DeleteUser": admins, "ModifyUser": admins, "ListUser": admins,
+	"SetPassword": all, "ListSession": all, "DeleteSession": all, // of the caller
 }
 
 // portalPrefix is what the methods of the Portal service begin with.

@@ -76,7 +76,17 @@ func (i issuer) Login(ctx context.Context, req *apiv1.LoginRequest) (*apiv1.Logi
 	case !rpc.Encrypted(ctx):
 		return nil, vda.Errorf(vda.FailedPrecondition, "passwords are taken over TLS alone; this one was sent in the clear: set another")
 	}
-	from, name := guess.Origin(rpc.CallOf(ctx).Peer), vda.Shorten(req.UserName, 80)
+	u, err := s.guessed(ctx, req.UserName, req.Password)
+	if err != nil {
+		return nil, err
+	}
+	auditOf(ctx).by(rpc.Caller{Kind: rpc.User, Name: u.Name})
+	return s.beginSession(ctx, u)
+}
+
+// guessed is the user whose password it is, unless too many have been tried.
+func (s *Server) guessed(ctx context.Context, user, password string) (*store.User, error) {
+	from, name := guess.Origin(rpc.CallOf(ctx).Peer), vda.Shorten(user, 80)
 	if !s.logins.origins.Try(from) {
 		return nil, errGuesses
 	}
@@ -84,16 +94,12 @@ func (i issuer) Login(ctx context.Context, req *apiv1.LoginRequest) (*apiv1.Logi
 		s.logins.origins.Right(from)
 		return nil, errGuesses
 	}
-	u, err := s.passwordOf(ctx, req.UserName, req.Password)
+	u, err := s.passwordOf(ctx, user, password)
 	if status.Code(err) != codes.Unauthenticated { // it was right, or was not looked at
 		s.logins.origins.Right(from)
 		s.logins.names.Right(name)
 	}
-	if err != nil {
-		return nil, err
-	}
-	auditOf(ctx).by(rpc.Caller{Kind: rpc.User, Name: u.Name})
-	return s.beginSession(ctx, u)
+	return u, err
 }
 
 // passwordOf is the user whose password it is.
@@ -176,11 +182,10 @@ func (s *Server) beginSession(ctx context.Context, u *store.User) (*apiv1.LoginR
 
 // Logout implements apiv1.SecurityServer.
 func (i issuer) Logout(ctx context.Context, _ *apiv1.LogoutRequest) (*apiv1.LogoutReply, error) {
-	shown := metadata.ValueFromIncomingContext(ctx, "authorization")
-	if rpc.CallerOf(ctx).Kind != rpc.User || len(shown) != 1 {
+	hash := shownHash(ctx)
+	if rpc.CallerOf(ctx).Kind != rpc.User || hash == "" {
 		return nil, status.Error(codes.Unauthenticated, "a session is ended by a call that shows its token")
 	}
-	hash := pki.HashSecret(secretOf(bare(shown[0])))
 	return &apiv1.LogoutReply{}, i.s.update(ctx, func(tx store.Tx) error {
 		t, err := tx.Token(hash)
 		switch {
@@ -193,4 +198,13 @@ func (i issuer) Logout(ctx context.Context, _ *apiv1.LogoutRequest) (*apiv1.Logo
 		}
 		return tx.DeleteToken(hash)
 	})
+}
+
+// shownHash is the hash of the secret of the token that a call shows, "" of none.
+func shownHash(ctx context.Context) string {
+	shown := metadata.ValueFromIncomingContext(ctx, "authorization")
+	if len(shown) != 1 {
+		return ""
+	}
+	return pki.HashSecret(secretOf(bare(shown[0])))
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +203,135 @@ func TestUsersLogIn(t *testing.T) {
 	if in != 3 || out != 2 {
 		t.Errorf("the audit has %d logins and %d that failed, want 3 and 2: %v", in, out, events.EventMsgList)
 	}
+}
+
+// TestOwnPassword: whatever the role, a user changes his own password, and nobody else's, with the
+// present one: all his sessions end, others' go on. A wrong one counts as a guess.
+func TestOwnPassword(t *testing.T) {
+	t.Parallel()
+	f, ctx := secured(t), context.Background()
+	root := f.user("root", "admin")
+	for _, name := range []string{"ann", "bob"} {
+		if _, err := root.CreateUser(ctx, &apiv1.CreateUserRequest{UserName: name, Role: "viewer", Password: word}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := func(name, password string) *client.Client {
+		t.Helper()
+		c, err := f.login(name, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ann, other, bob := in("ann", word), in("ann", word), in("bob", word)
+	const fresh = "battery staple horse"
+	for _, r := range []struct {
+		by    *client.Client
+		req   *apiv1.SetPasswordRequest
+		code  apiv1.ReplyCode
+		words string
+	}{
+		{ann, &apiv1.SetPasswordRequest{Password: word, NewPassword: "short"}, apiv1.CodeInvalid, "new_password: "},
+		{ann, &apiv1.SetPasswordRequest{Password: word, NewPassword: word}, apiv1.CodeInvalid, "the same"},
+		{ann, &apiv1.SetPasswordRequest{Password: word + "!", NewPassword: fresh}, apiv1.CodeUnauthenticated, "not right"},
+		{root, &apiv1.SetPasswordRequest{Password: word, NewPassword: fresh}, apiv1.CodeUnauthenticated, "not right"}, // has none
+		{f.nobody(), &apiv1.SetPasswordRequest{Password: word, NewPassword: fresh}, apiv1.CodeUnauthenticated, "says not who"},
+	} {
+		_, err := r.by.SetPassword(ctx, r.req)
+		refusedWith(t, err, r.code, r.words)
+	}
+	if _, err := ann.SetPassword(ctx, &apiv1.SetPasswordRequest{Password: word, NewPassword: fresh}); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]*client.Client{"that changed it": ann, "elsewhere": other} {
+		if _, err := c.ListDa(ctx, &apiv1.ListDaRequest{}); client.CodeOf(err) != apiv1.CodeUnauthenticated {
+			t.Errorf("the session %s: %v", name, err)
+		}
+	}
+	if _, err := bob.ListDa(ctx, &apiv1.ListDaRequest{}); err != nil {
+		t.Errorf("another user's session: %v", err)
+	}
+	if _, err := f.login("ann", word); err == nil {
+		t.Error("the old password is good still")
+	}
+	in("ann", fresh)
+	for range 20 {
+		_, err := bob.SetPassword(ctx, &apiv1.SetPasswordRequest{Password: word + "?", NewPassword: fresh})
+		if client.CodeOf(err) == apiv1.CodeBusy {
+			return
+		}
+	}
+	t.Error("20 wrong passwords were looked at, one after the other")
+}
+
+// TestSessions: a user sees and ends his own sessions, an admin everybody's; one that has ended is
+// refused at once. Their ids are of no use as tokens.
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	f, ctx := secured(t), context.Background()
+	root := f.user("root", "admin")
+	sessions := map[string]*client.Client{}
+	for _, name := range []string{"ann", "bob"} {
+		if _, err := root.CreateUser(ctx, &apiv1.CreateUserRequest{UserName: name, Role: "csi", Password: word}); err != nil {
+			t.Fatal(err)
+		}
+		for _, which := range []string{"", "2"} {
+			c, err := f.login(name, word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sessions[name+which] = c
+		}
+	}
+	list := func(c *client.Client, want ...string) []*apiv1.SessionMsg {
+		t.Helper()
+		reply, err := c.ListSession(ctx, &apiv1.ListSessionRequest{})
+		var got []string
+		for _, m := range reply.GetSessionMsgList() {
+			got = append(got, m.UserName)
+		}
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("sessions of %v, %v; want %v", got, err, want)
+		}
+		return reply.SessionMsgList
+	}
+	all := list(root, "ann", "ann", "bob", "bob")
+	for _, m := range all {
+		begun, err := time.Parse(time.RFC3339, m.Begun)
+		until, err2 := time.Parse(time.RFC3339, m.Until)
+		if err != nil || err2 != nil || until.Sub(begun) != 12*time.Hour || m.Role != "csi" || m.Own || len(m.SessionId) != 16 {
+			t.Errorf("%v: %v, %v", m, err, err2)
+		}
+	}
+	own := ""
+	for _, m := range list(sessions["ann"], "ann", "ann") {
+		if m.Own {
+			own = m.SessionId
+		}
+	}
+	if own == "" {
+		t.Fatal("a session does not know itself")
+	}
+	end := func(c *client.Client, id string) error {
+		_, err := c.DeleteSession(ctx, &apiv1.DeleteSessionRequest{SessionId: id})
+		return err
+	}
+	refusedWith(t, end(sessions["bob"], own), apiv1.CodeNotFound, "session "+own)
+	refusedWith(t, end(sessions["ann"], all[2].SessionId), apiv1.CodeNotFound, "does not exist, or has ended")
+	refusedWith(t, end(root, ""), apiv1.CodeNotFound, "does not exist, or has ended")
+	list(root, "ann", "ann", "bob", "bob")
+	if err := end(sessions["ann2"], own); err != nil {
+		t.Error(err)
+	}
+	if _, err := sessions["ann"].ListDa(ctx, &apiv1.ListDaRequest{}); client.CodeOf(err) != apiv1.CodeUnauthenticated {
+		t.Errorf("a session that was ended: %v", err)
+	}
+	if err := end(root, all[2].SessionId); err != nil {
+		t.Error(err)
+	}
+	list(root, "ann", "bob")
+	list(sessions["ann2"], "ann")
 }
 
 // TestPasswordsAreGuessedSlowly: who tries one password after the other is held up soon, also

@@ -57,6 +57,9 @@ func Secret(cmd *cobra.Command, path, question string) (string, error) {
 	return line, nil
 }
 
+// Asks reports that a secret of the path "-" is asked for at a terminal.
+func Asks(cmd *cobra.Command) bool { return isTerminal(cmd.InOrStdin()) }
+
 // cause is what is the matter with a file, without the call that found it out.
 func cause(err error) error {
 	if p := (*os.PathError)(nil); errors.As(err, &p) {

@@ -9153,6 +9153,367 @@ func (x *UserMsg) GetUntil() string {
 	return ""
 }
 
+// SetPasswordRequest gives the user who calls another password, and ends all of the user's sessions,
+// that of the call too. It is taken over TLS alone.
+type SetPasswordRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Password      string                 `protobuf:"bytes,1,opt,name=password,proto3" json:"password,omitempty"`                          // that the user has
+	NewPassword   string                 `protobuf:"bytes,2,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"` // 12 to 256 characters
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPasswordRequest) Reset() {
+	*x = SetPasswordRequest{}
+	mi := &file_v1_portal_proto_msgTypes[132]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPasswordRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPasswordRequest) ProtoMessage() {}
+
+func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[132]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
+func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{132}
+}
+
+func (x *SetPasswordRequest) GetPassword() string {
+	if x != nil {
+		return x.Password
+	}
+	return ""
+}
+
+func (x *SetPasswordRequest) GetNewPassword() string {
+	if x != nil {
+		return x.NewPassword
+	}
+	return ""
+}
+
+type SetPasswordReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetPasswordReply) Reset() {
+	*x = SetPasswordReply{}
+	mi := &file_v1_portal_proto_msgTypes[133]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetPasswordReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetPasswordReply) ProtoMessage() {}
+
+func (x *SetPasswordReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[133]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetPasswordReply.ProtoReflect.Descriptor instead.
+func (*SetPasswordReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{133}
+}
+
+func (x *SetPasswordReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+// ListSessionRequest lists the sessions that have not ended: the caller's, and of an admin's call
+// those of all users, by user and then the newest first.
+type ListSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSessionRequest) Reset() {
+	*x = ListSessionRequest{}
+	mi := &file_v1_portal_proto_msgTypes[134]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionRequest) ProtoMessage() {}
+
+func (x *ListSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[134]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionRequest.ProtoReflect.Descriptor instead.
+func (*ListSessionRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{134}
+}
+
+type ListSessionReply struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo      *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	SessionMsgList []*SessionMsg          `protobuf:"bytes,2,rep,name=session_msg_list,json=sessionMsgList,proto3" json:"session_msg_list,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ListSessionReply) Reset() {
+	*x = ListSessionReply{}
+	mi := &file_v1_portal_proto_msgTypes[135]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSessionReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSessionReply) ProtoMessage() {}
+
+func (x *ListSessionReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[135]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSessionReply.ProtoReflect.Descriptor instead.
+func (*ListSessionReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{135}
+}
+
+func (x *ListSessionReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *ListSessionReply) GetSessionMsgList() []*SessionMsg {
+	if x != nil {
+		return x.SessionMsgList
+	}
+	return nil
+}
+
+type SessionMsg struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	UserName      string                 `protobuf:"bytes,2,opt,name=user_name,json=userName,proto3" json:"user_name,omitempty"`
+	Role          string                 `protobuf:"bytes,3,opt,name=role,proto3" json:"role,omitempty"`
+	Begun         string                 `protobuf:"bytes,4,opt,name=begun,proto3" json:"begun,omitempty"` // RFC 3339
+	Until         string                 `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"` // RFC 3339
+	Own           bool                   `protobuf:"varint,6,opt,name=own,proto3" json:"own,omitempty"`    // the call was made with it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionMsg) Reset() {
+	*x = SessionMsg{}
+	mi := &file_v1_portal_proto_msgTypes[136]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionMsg) ProtoMessage() {}
+
+func (x *SessionMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[136]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionMsg.ProtoReflect.Descriptor instead.
+func (*SessionMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{136}
+}
+
+func (x *SessionMsg) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *SessionMsg) GetUserName() string {
+	if x != nil {
+		return x.UserName
+	}
+	return ""
+}
+
+func (x *SessionMsg) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *SessionMsg) GetBegun() string {
+	if x != nil {
+		return x.Begun
+	}
+	return ""
+}
+
+func (x *SessionMsg) GetUntil() string {
+	if x != nil {
+		return x.Until
+	}
+	return ""
+}
+
+func (x *SessionMsg) GetOwn() bool {
+	if x != nil {
+		return x.Own
+	}
+	return false
+}
+
+// DeleteSessionRequest ends a session of the caller, or, when an admin calls, anybody's.
+type DeleteSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SessionId     string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSessionRequest) Reset() {
+	*x = DeleteSessionRequest{}
+	mi := &file_v1_portal_proto_msgTypes[137]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSessionRequest) ProtoMessage() {}
+
+func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[137]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{137}
+}
+
+func (x *DeleteSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+type DeleteSessionReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo     *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSessionReply) Reset() {
+	*x = DeleteSessionReply{}
+	mi := &file_v1_portal_proto_msgTypes[138]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSessionReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSessionReply) ProtoMessage() {}
+
+func (x *DeleteSessionReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[138]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSessionReply.ProtoReflect.Descriptor instead.
+func (*DeleteSessionReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{138}
+}
+
+func (x *DeleteSessionReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
 // ListVersionRequest asks every program of the cluster for its version now.
 type ListVersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -9162,7 +9523,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9174,7 +9535,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9187,7 +9548,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{132}
+	return file_v1_portal_proto_rawDescGZIP(), []int{139}
 }
 
 type ListVersionReply struct {
@@ -9200,7 +9561,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9212,7 +9573,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9225,7 +9586,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{133}
+	return file_v1_portal_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -9254,7 +9615,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9266,7 +9627,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9279,7 +9640,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{134}
+	return file_v1_portal_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -9332,7 +9693,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9344,7 +9705,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9357,7 +9718,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{135}
+	return file_v1_portal_proto_rawDescGZIP(), []int{142}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -9466,7 +9827,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9478,7 +9839,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9491,7 +9852,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{136}
+	return file_v1_portal_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -9549,7 +9910,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9561,7 +9922,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9574,7 +9935,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{137}
+	return file_v1_portal_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -9616,7 +9977,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9628,7 +9989,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9641,7 +10002,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{138}
+	return file_v1_portal_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -9677,7 +10038,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9689,7 +10050,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9702,7 +10063,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{139}
+	return file_v1_portal_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -9735,7 +10096,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9747,7 +10108,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9760,7 +10121,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{140}
+	return file_v1_portal_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -9785,7 +10146,7 @@ type AlertMsg struct {
 
 func (x *AlertMsg) Reset() {
 	*x = AlertMsg{}
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9797,7 +10158,7 @@ func (x *AlertMsg) String() string {
 func (*AlertMsg) ProtoMessage() {}
 
 func (x *AlertMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9810,7 +10171,7 @@ func (x *AlertMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
 func (*AlertMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{141}
+	return file_v1_portal_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *AlertMsg) GetCode() string {
@@ -9864,7 +10225,7 @@ type ListAlertRequest struct {
 
 func (x *ListAlertRequest) Reset() {
 	*x = ListAlertRequest{}
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9876,7 +10237,7 @@ func (x *ListAlertRequest) String() string {
 func (*ListAlertRequest) ProtoMessage() {}
 
 func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9889,7 +10250,7 @@ func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{142}
+	return file_v1_portal_proto_rawDescGZIP(), []int{149}
 }
 
 type ListAlertReply struct {
@@ -9902,7 +10263,7 @@ type ListAlertReply struct {
 
 func (x *ListAlertReply) Reset() {
 	*x = ListAlertReply{}
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9914,7 +10275,7 @@ func (x *ListAlertReply) String() string {
 func (*ListAlertReply) ProtoMessage() {}
 
 func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9927,7 +10288,7 @@ func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
 func (*ListAlertReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{143}
+	return file_v1_portal_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
@@ -9954,7 +10315,7 @@ type DumpSupportRequest struct {
 
 func (x *DumpSupportRequest) Reset() {
 	*x = DumpSupportRequest{}
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9966,7 +10327,7 @@ func (x *DumpSupportRequest) String() string {
 func (*DumpSupportRequest) ProtoMessage() {}
 
 func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9979,7 +10340,7 @@ func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
 func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{144}
+	return file_v1_portal_proto_rawDescGZIP(), []int{151}
 }
 
 type DumpSupportReply struct {
@@ -9992,7 +10353,7 @@ type DumpSupportReply struct {
 
 func (x *DumpSupportReply) Reset() {
 	*x = DumpSupportReply{}
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10004,7 +10365,7 @@ func (x *DumpSupportReply) String() string {
 func (*DumpSupportReply) ProtoMessage() {}
 
 func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10017,7 +10378,7 @@ func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
 func (*DumpSupportReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{145}
+	return file_v1_portal_proto_rawDescGZIP(), []int{152}
 }
 
 func (x *DumpSupportReply) GetName() string {
@@ -10900,7 +11261,33 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\vsession_cnt\x18\x05 \x01(\rR\n" +
 	"sessionCnt\x12\x1b\n" +
 	"\ttoken_cnt\x18\x06 \x01(\rR\btokenCnt\x12\x14\n" +
-	"\x05until\x18\a \x01(\tR\x05until\"\x14\n" +
+	"\x05until\x18\a \x01(\tR\x05until\"]\n" +
+	"\x12SetPasswordRequest\x12\x1f\n" +
+	"\bpassword\x18\x01 \x01(\tB\x03\x80\x01\x01R\bpassword\x12&\n" +
+	"\fnew_password\x18\x02 \x01(\tB\x03\x80\x01\x01R\vnewPassword\"D\n" +
+	"\x10SetPasswordReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x14\n" +
+	"\x12ListSessionRequest\"\x82\x01\n" +
+	"\x10ListSessionReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12<\n" +
+	"\x10session_msg_list\x18\x02 \x03(\v2\x12.vda.v1.SessionMsgR\x0esessionMsgList\"\x9a\x01\n" +
+	"\n" +
+	"SessionMsg\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x1b\n" +
+	"\tuser_name\x18\x02 \x01(\tR\buserName\x12\x12\n" +
+	"\x04role\x18\x03 \x01(\tR\x04role\x12\x14\n" +
+	"\x05begun\x18\x04 \x01(\tR\x05begun\x12\x14\n" +
+	"\x05until\x18\x05 \x01(\tR\x05until\x12\x10\n" +
+	"\x03own\x18\x06 \x01(\bR\x03own\"5\n" +
+	"\x14DeleteSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"F\n" +
+	"\x12DeleteSessionReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\"\x14\n" +
 	"\x12ListVersionRequest\"\x82\x01\n" +
 	"\x10ListVersionReply\x120\n" +
 	"\n" +
@@ -10967,7 +11354,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x12DumpSupportRequest\"@\n" +
 	"\x10DumpSupportReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent2\xd5\x1c\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\xaa\x1e\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -11031,7 +11418,10 @@ const file_v1_portal_proto_rawDesc = "" +
 	"DeleteUser\x12\x19.vda.v1.DeleteUserRequest\x1a\x17.vda.v1.DeleteUserReply\x12@\n" +
 	"\n" +
 	"ModifyUser\x12\x19.vda.v1.ModifyUserRequest\x1a\x17.vda.v1.ModifyUserReply\x12:\n" +
-	"\bListUser\x12\x17.vda.v1.ListUserRequest\x1a\x15.vda.v1.ListUserReply\x12=\n" +
+	"\bListUser\x12\x17.vda.v1.ListUserRequest\x1a\x15.vda.v1.ListUserReply\x12C\n" +
+	"\vSetPassword\x12\x1a.vda.v1.SetPasswordRequest\x1a\x18.vda.v1.SetPasswordReply\x12C\n" +
+	"\vListSession\x12\x1a.vda.v1.ListSessionRequest\x1a\x18.vda.v1.ListSessionReply\x12I\n" +
+	"\rDeleteSession\x12\x1c.vda.v1.DeleteSessionRequest\x1a\x1a.vda.v1.DeleteSessionReply\x12=\n" +
 	"\tGetStatus\x12\x18.vda.v1.GetStatusRequest\x1a\x16.vda.v1.GetStatusReply\x12C\n" +
 	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReply\x12=\n" +
 	"\tListAlert\x12\x18.vda.v1.ListAlertRequest\x1a\x16.vda.v1.ListAlertReply\x12=\n" +
@@ -11052,7 +11442,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 146)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 153)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),            // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),                // 1: vda.v1.DnMsg
@@ -11186,20 +11576,27 @@ var file_v1_portal_proto_goTypes = []any{
 	(*ListUserRequest)(nil),      // 129: vda.v1.ListUserRequest
 	(*ListUserReply)(nil),        // 130: vda.v1.ListUserReply
 	(*UserMsg)(nil),              // 131: vda.v1.UserMsg
-	(*ListVersionRequest)(nil),   // 132: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),     // 133: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),           // 134: vda.v1.VersionMsg
-	(*EventMsg)(nil),             // 135: vda.v1.EventMsg
-	(*EventFilter)(nil),          // 136: vda.v1.EventFilter
-	(*ListEventRequest)(nil),     // 137: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),       // 138: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),    // 139: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),      // 140: vda.v1.WatchEventReply
-	(*AlertMsg)(nil),             // 141: vda.v1.AlertMsg
-	(*ListAlertRequest)(nil),     // 142: vda.v1.ListAlertRequest
-	(*ListAlertReply)(nil),       // 143: vda.v1.ListAlertReply
-	(*DumpSupportRequest)(nil),   // 144: vda.v1.DumpSupportRequest
-	(*DumpSupportReply)(nil),     // 145: vda.v1.DumpSupportReply
+	(*SetPasswordRequest)(nil),   // 132: vda.v1.SetPasswordRequest
+	(*SetPasswordReply)(nil),     // 133: vda.v1.SetPasswordReply
+	(*ListSessionRequest)(nil),   // 134: vda.v1.ListSessionRequest
+	(*ListSessionReply)(nil),     // 135: vda.v1.ListSessionReply
+	(*SessionMsg)(nil),           // 136: vda.v1.SessionMsg
+	(*DeleteSessionRequest)(nil), // 137: vda.v1.DeleteSessionRequest
+	(*DeleteSessionReply)(nil),   // 138: vda.v1.DeleteSessionReply
+	(*ListVersionRequest)(nil),   // 139: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),     // 140: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),           // 141: vda.v1.VersionMsg
+	(*EventMsg)(nil),             // 142: vda.v1.EventMsg
+	(*EventFilter)(nil),          // 143: vda.v1.EventFilter
+	(*ListEventRequest)(nil),     // 144: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),       // 145: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),    // 146: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),      // 147: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),             // 148: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),     // 149: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),       // 150: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),   // 151: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),     // 152: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -11312,147 +11709,157 @@ var file_v1_portal_proto_depIdxs = []int32{
 	118, // 107: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
 	119, // 108: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
 	120, // 109: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	141, // 110: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	148, // 110: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
 	0,   // 111: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
 	0,   // 112: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
 	0,   // 113: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
 	0,   // 114: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
 	0,   // 115: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
 	131, // 116: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
-	0,   // 117: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	134, // 118: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	136, // 119: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 120: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	135, // 121: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	136, // 122: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	135, // 123: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 124: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	141, // 125: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 126: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 127: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 128: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 129: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 130: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 131: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 132: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 133: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 134: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 135: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 136: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 137: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 138: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 139: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 140: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 141: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 142: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	40,  // 143: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	42,  // 144: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	44,  // 145: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	46,  // 146: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	48,  // 147: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	50,  // 148: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	52,  // 149: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
-	54,  // 150: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
-	61,  // 151: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	63,  // 152: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	65,  // 153: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	67,  // 154: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	69,  // 155: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	71,  // 156: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	73,  // 157: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	75,  // 158: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	77,  // 159: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	79,  // 160: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	82,  // 161: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	84,  // 162: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	86,  // 163: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	88,  // 164: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	90,  // 165: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	92,  // 166: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	96,  // 167: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	98,  // 168: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	100, // 169: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	102, // 170: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	104, // 171: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	107, // 172: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	109, // 173: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	111, // 174: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	121, // 175: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
-	123, // 176: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
-	125, // 177: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
-	127, // 178: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
-	129, // 179: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
-	113, // 180: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	132, // 181: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	142, // 182: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	137, // 183: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	139, // 184: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	144, // 185: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 186: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 187: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 188: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 189: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 190: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 191: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 192: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 193: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 194: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 195: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 196: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 197: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 198: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 199: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 200: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 201: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 202: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	41,  // 203: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	43,  // 204: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	45,  // 205: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	47,  // 206: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	49,  // 207: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	51,  // 208: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	53,  // 209: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
-	55,  // 210: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
-	62,  // 211: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	64,  // 212: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	66,  // 213: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	68,  // 214: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	70,  // 215: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	72,  // 216: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	74,  // 217: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	76,  // 218: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	78,  // 219: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	80,  // 220: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	83,  // 221: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	85,  // 222: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	87,  // 223: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	89,  // 224: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	91,  // 225: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	93,  // 226: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	97,  // 227: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	99,  // 228: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	101, // 229: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	103, // 230: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	105, // 231: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	108, // 232: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	110, // 233: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	112, // 234: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	122, // 235: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
-	124, // 236: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
-	126, // 237: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
-	128, // 238: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
-	130, // 239: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
-	114, // 240: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	133, // 241: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	143, // 242: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	138, // 243: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	140, // 244: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	145, // 245: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	186, // [186:246] is the sub-list for method output_type
-	126, // [126:186] is the sub-list for method input_type
-	126, // [126:126] is the sub-list for extension type_name
-	126, // [126:126] is the sub-list for extension extendee
-	0,   // [0:126] is the sub-list for field type_name
+	0,   // 117: vda.v1.SetPasswordReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 118: vda.v1.ListSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	136, // 119: vda.v1.ListSessionReply.session_msg_list:type_name -> vda.v1.SessionMsg
+	0,   // 120: vda.v1.DeleteSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 121: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	141, // 122: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	143, // 123: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 124: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	142, // 125: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	143, // 126: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	142, // 127: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 128: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	148, // 129: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 130: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 131: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 132: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 133: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 134: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 135: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 136: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 137: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 138: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 139: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 140: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 141: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 142: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 143: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 144: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 145: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 146: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	40,  // 147: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	42,  // 148: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	44,  // 149: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	46,  // 150: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	48,  // 151: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	50,  // 152: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	52,  // 153: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
+	54,  // 154: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
+	61,  // 155: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	63,  // 156: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	65,  // 157: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	67,  // 158: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	69,  // 159: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	71,  // 160: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	73,  // 161: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	75,  // 162: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	77,  // 163: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	79,  // 164: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	82,  // 165: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	84,  // 166: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	86,  // 167: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	88,  // 168: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	90,  // 169: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	92,  // 170: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	96,  // 171: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	98,  // 172: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	100, // 173: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	102, // 174: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	104, // 175: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	107, // 176: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	109, // 177: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	111, // 178: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	121, // 179: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	123, // 180: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
+	125, // 181: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
+	127, // 182: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
+	129, // 183: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
+	132, // 184: vda.v1.Portal.SetPassword:input_type -> vda.v1.SetPasswordRequest
+	134, // 185: vda.v1.Portal.ListSession:input_type -> vda.v1.ListSessionRequest
+	137, // 186: vda.v1.Portal.DeleteSession:input_type -> vda.v1.DeleteSessionRequest
+	113, // 187: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	139, // 188: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	149, // 189: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	144, // 190: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	146, // 191: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	151, // 192: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 193: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 194: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 195: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 196: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 197: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 198: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 199: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 200: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 201: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 202: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 203: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 204: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 205: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 206: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 207: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 208: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 209: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	41,  // 210: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	43,  // 211: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	45,  // 212: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	47,  // 213: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	49,  // 214: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	51,  // 215: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	53,  // 216: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
+	55,  // 217: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
+	62,  // 218: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	64,  // 219: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	66,  // 220: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	68,  // 221: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	70,  // 222: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	72,  // 223: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	74,  // 224: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	76,  // 225: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	78,  // 226: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	80,  // 227: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	83,  // 228: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	85,  // 229: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	87,  // 230: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	89,  // 231: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	91,  // 232: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	93,  // 233: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	97,  // 234: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	99,  // 235: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	101, // 236: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	103, // 237: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	105, // 238: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	108, // 239: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	110, // 240: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	112, // 241: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	122, // 242: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	124, // 243: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
+	126, // 244: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
+	128, // 245: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
+	130, // 246: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
+	133, // 247: vda.v1.Portal.SetPassword:output_type -> vda.v1.SetPasswordReply
+	135, // 248: vda.v1.Portal.ListSession:output_type -> vda.v1.ListSessionReply
+	138, // 249: vda.v1.Portal.DeleteSession:output_type -> vda.v1.DeleteSessionReply
+	114, // 250: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	140, // 251: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	150, // 252: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	145, // 253: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	147, // 254: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	152, // 255: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	193, // [193:256] is the sub-list for method output_type
+	130, // [130:193] is the sub-list for method input_type
+	130, // [130:130] is the sub-list for extension type_name
+	130, // [130:130] is the sub-list for extension extendee
+	0,   // [0:130] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -11481,14 +11888,14 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[102].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[109].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[127].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[139].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[146].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   146,
+			NumMessages:   153,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

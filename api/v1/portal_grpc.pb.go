@@ -82,6 +82,9 @@ const (
 	Portal_DeleteUser_FullMethodName    = "/vda.v1.Portal/DeleteUser"
 	Portal_ModifyUser_FullMethodName    = "/vda.v1.Portal/ModifyUser"
 	Portal_ListUser_FullMethodName      = "/vda.v1.Portal/ListUser"
+	Portal_SetPassword_FullMethodName   = "/vda.v1.Portal/SetPassword"
+	Portal_ListSession_FullMethodName   = "/vda.v1.Portal/ListSession"
+	Portal_DeleteSession_FullMethodName = "/vda.v1.Portal/DeleteSession"
 	Portal_GetStatus_FullMethodName     = "/vda.v1.Portal/GetStatus"
 	Portal_ListVersion_FullMethodName   = "/vda.v1.Portal/ListVersion"
 	Portal_ListAlert_FullMethodName     = "/vda.v1.Portal/ListAlert"
@@ -153,6 +156,9 @@ type PortalClient interface {
 	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserReply, error)
 	ModifyUser(ctx context.Context, in *ModifyUserRequest, opts ...grpc.CallOption) (*ModifyUserReply, error)
 	ListUser(ctx context.Context, in *ListUserRequest, opts ...grpc.CallOption) (*ListUserReply, error)
+	SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*SetPasswordReply, error)
+	ListSession(ctx context.Context, in *ListSessionRequest, opts ...grpc.CallOption) (*ListSessionReply, error)
+	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionReply, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error)
 	ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error)
 	ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error)
@@ -709,6 +715,36 @@ func (c *portalClient) ListUser(ctx context.Context, in *ListUserRequest, opts .
 	return out, nil
 }
 
+func (c *portalClient) SetPassword(ctx context.Context, in *SetPasswordRequest, opts ...grpc.CallOption) (*SetPasswordReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetPasswordReply)
+	err := c.cc.Invoke(ctx, Portal_SetPassword_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) ListSession(ctx context.Context, in *ListSessionRequest, opts ...grpc.CallOption) (*ListSessionReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSessionReply)
+	err := c.cc.Invoke(ctx, Portal_ListSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *portalClient) DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSessionReply)
+	err := c.cc.Invoke(ctx, Portal_DeleteSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetStatusReply)
@@ -850,6 +886,9 @@ type PortalServer interface {
 	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserReply, error)
 	ModifyUser(context.Context, *ModifyUserRequest) (*ModifyUserReply, error)
 	ListUser(context.Context, *ListUserRequest) (*ListUserReply, error)
+	SetPassword(context.Context, *SetPasswordRequest) (*SetPasswordReply, error)
+	ListSession(context.Context, *ListSessionRequest) (*ListSessionReply, error)
+	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionReply, error)
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error)
 	ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error)
 	ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error)
@@ -1027,6 +1066,15 @@ func (UnimplementedPortalServer) ModifyUser(context.Context, *ModifyUserRequest)
 }
 func (UnimplementedPortalServer) ListUser(context.Context, *ListUserRequest) (*ListUserReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListUser not implemented")
+}
+func (UnimplementedPortalServer) SetPassword(context.Context, *SetPasswordRequest) (*SetPasswordReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetPassword not implemented")
+}
+func (UnimplementedPortalServer) ListSession(context.Context, *ListSessionRequest) (*ListSessionReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSession not implemented")
+}
+func (UnimplementedPortalServer) DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSession not implemented")
 }
 func (UnimplementedPortalServer) GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetStatus not implemented")
@@ -2039,6 +2087,60 @@ func _Portal_ListUser_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_SetPassword_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetPasswordRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).SetPassword(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_SetPassword_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).SetPassword(ctx, req.(*SetPasswordRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_ListSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).ListSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_ListSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).ListSession(ctx, req.(*ListSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Portal_DeleteSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).DeleteSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_DeleteSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).DeleteSession(ctx, req.(*DeleteSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_GetStatus_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetStatusRequest)
 	if err := dec(in); err != nil {
@@ -2355,6 +2457,18 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListUser",
 			Handler:    _Portal_ListUser_Handler,
+		},
+		{
+			MethodName: "SetPassword",
+			Handler:    _Portal_SetPassword_Handler,
+		},
+		{
+			MethodName: "ListSession",
+			Handler:    _Portal_ListSession_Handler,
+		},
+		{
+			MethodName: "DeleteSession",
+			Handler:    _Portal_DeleteSession_Handler,
 		},
 		{
 			MethodName: "GetStatus",

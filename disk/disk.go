@@ -57,6 +57,9 @@ type ID struct {
 	// to unless it is known to be ours. "" when nothing is known; only a Device
 	// knows.
 	Also string
+	// System says what the machine itself needs on the disk that this is a partition of, such as
+	// what is mounted at /: nothing there is wiped. "" when nothing is known; only a Device knows.
+	System string
 	// WriteCache says that the kernel knows a block device to acknowledge writes that a
 	// power cut may lose, unless it is flushed.
 	WriteCache bool

@@ -161,7 +161,7 @@ func (a *Agent) wipe(ctx context.Context, spec *apiv1.PdSpec, c conf, dev disk.D
 		return err
 	}
 	shown := known && note.PD != spec.Id && content.Covered(note.Marks)
-	if c.Wipe && shown {
+	if c.Wipe && shown && dev.ID().System == "" {
 		a.Log.Warn("wiping a disk, as its user wants", "pd", spec.Name, "disk", c.where(),
 			"id", dev.ID().Lasting, "found", note.Found, "shown_for", note.Name)
 		if err := dev.Wipe(ctx); err != nil {
@@ -186,7 +186,11 @@ func (a *Agent) wipe(ctx context.Context, spec *apiv1.PdSpec, c conf, dev disk.D
 		found += " (" + foreign(content.Store.Name, a.stamp(spec.Id)).Error() + ")"
 	}
 	how := `delete this pd and create it again with "wipe":true in its conf`
-	if c.Wipe {
+	switch {
+	case dev.ID().System != "":
+		return fmt.Errorf("%s is not blank and is not formatted: it %s; it is on the disk that the machine runs from (%s), where nothing is "+
+			"wiped: delete this pd, and give it another disk", c.where(), found, dev.ID().System)
+	case c.Wipe:
 		how = "delete this pd and create it again as it is: wipe holds for what has been shown before, and this had not been"
 	}
 	return fmt.Errorf("%s is not blank and is not formatted: it %s; if nothing of that is needed, %s", c.where(), found, how)
@@ -216,7 +220,8 @@ func (a *Agent) otherName(spec *apiv1.PdSpec, c conf, id disk.ID) error {
 		}
 		switch {
 		case other.Now == id.Now:
-			return fmt.Errorf("%s is another name of %s, the disk of pd %s; a disk is one pd: delete this one, which changes nothing on the disk",
+			return fmt.Errorf("%s is another name of %s, the disk of pd %s; a disk is one pd: delete this one, which changes nothing "+
+				"on the disk",
 				c.Filename, oc.Filename, p.Name)
 		case contains(id.Over, other.Now) || contains(other.Over, id.Now):
 			return fmt.Errorf("%s shares its blocks with %s, the disk of pd %s; a disk is one pd: delete this one, which changes "+

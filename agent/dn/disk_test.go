@@ -41,6 +41,7 @@ type rig struct {
 	version uint64
 	a       *dn.Agent
 	stopTgt func()
+	disks   disk.Machine // nil: this machine's
 }
 
 // rigs runs a test on vda_tgt, and on SPDK when SPDK_TGT is set.
@@ -131,7 +132,7 @@ func (r *rig) client() *spdk.Client {
 func (r *rig) startAgent() {
 	r.Helper()
 	n := planetest.Node(r, planetest.NodeConfig{Kind: "dn", Socket: r.socket, Port: r.port, StateDir: r.state, AioDirs: []string{r.folder,
-		"/dev", filepath.Join(r.state, "disks")}})
+		"/dev", filepath.Join(r.state, "disks")}, Disks: r.disks})
 	a, err := dn.Start(context.Background(), n)
 	if err != nil {
 		r.Fatal(err)
@@ -267,11 +268,13 @@ func TestAFailedFormatLetsNoOtherDiskBeFormatted(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(filepath.Join(r.state, "notes", "begun-"+pd.Id), fmt.Appendf(nil, `{"disk":%q}`, id.Lasting), 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(r.state, "notes", "begun-"+pd.Id), fmt.Appendf(nil, `{"disk":%q}`, id.Lasting),
+					0o600); err != nil {
 					t.Fatal(err)
 				}
 			case "mark of an older agent":
-				if err := errors.Join(os.MkdirAll(filepath.Join(r.state, "made"), 0o700), os.WriteFile(filepath.Join(r.state, "made", pd.Id+"-begun"),
+				if err := errors.Join(os.MkdirAll(filepath.Join(r.state, "made"), 0o700), os.WriteFile(filepath.Join(r.state, "made",
+					pd.Id+"-begun"),
 					nil, 0o600)); err != nil {
 					t.Fatal(err)
 				}
@@ -496,6 +499,64 @@ func aPdWhoseFileIsAwayGetsNoOther(r *rig) {
 		}
 		return ""
 	})
+}
+
+// systems is this machine, were all its disks partitions of the one that it runs from.
+type systems struct{ disk.Machine }
+
+type systemsDisk struct{ disk.Device }
+
+func (d systemsDisk) ID() disk.ID {
+	id := d.Device.ID()
+	id.System = "sda1 of sda is mounted at /"
+	return id
+}
+
+func (d systemsDisk) NextData(off uint64) (start, end uint64, err error) {
+	return d.Device.(disk.Extents).NextData(off)
+}
+
+func (m systems) Open(path string) (disk.Device, error) {
+	d, err := m.Machine.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return systemsDisk{d}, nil
+}
+
+// TestNothingIsWipedOnTheSystemsDisk: what is not blank there stays, also when its user was shown it
+// and says wipe; what is blank is taken, and a pd that was made there goes on.
+func TestNothingIsWipedOnTheSystemsDisk(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if err := r.a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.disks = systems{local.Machine{Folders: []string{r.folder}}}
+	r.startAgent()
+	path := r.file("esp", 64*mib, 0, "XFSB of the boot loader")
+	before := r.content(path)
+	for i := range 3 {
+		pd := pdOf(1+i, aioConf(path, `,"wipe":true`))
+		msg := r.sync(pd)
+		r.says(msg, path, "XFS", "the disk that the machine runs from (sda1 of sda is mounted at /)", "give it another disk")
+		if strings.Contains(msg, `"wipe"`) || strings.Contains(msg, "create it again") {
+			t.Errorf("%q advises to wipe it", msg)
+		}
+		pd.Deleted = true
+		if msg := r.sync(pd); msg != "" {
+			t.Error(msg)
+		}
+	}
+	if !bytes.Equal(before, r.content(path)) {
+		t.Error("it was wiped")
+	}
+	blank := pdOf(7, aioConf(r.file("blank", 64*mib, 0, ""), ""))
+	if msg := r.sync(blank); msg != "" {
+		t.Error(msg)
+	}
+	r.restart()
+	r.health(blank, "")
 }
 
 func TestASecondNameOfALiveDiskIsNamed(t *testing.T) { rigs(t, aSecondNameOfALiveDiskIsNamed) }

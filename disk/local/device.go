@@ -82,6 +82,9 @@ func (d *device) take(path string) error {
 	var err error
 	d.id, err = identify(d.fd, "", &st)
 	d.id.Also = also(&st)
+	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		d.id.System = kernel{"/sys", "/proc"}.system(fmt.Sprintf("%d:%d", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	}
 	return err
 }
 

@@ -3,6 +3,7 @@ package local_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -153,6 +154,44 @@ func TestADiskInUseIsNotOpened(t *testing.T) {
 			t.Errorf("another program has it exclusively too: %v", err)
 		}
 	})
+}
+
+// TestAMountedDiskIsNotOpened: not by any name while a file system on it is mounted, which the error
+// names, and again when it is not.
+func TestAMountedDiskIsNotOpened(t *testing.T) {
+	dir, m := folder(t)
+	img, at := file(t, filepath.Join(dir, "disk"), 16<<20), t.TempDir()
+	dev := disktest.Loop(t, img)
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s %v: %v, %s", name, args, err, out)
+		}
+	}
+	run("mkfs.ext4", "-q", dev)
+	run("mount", dev, at)
+	mounted := true
+	unmount := func() {
+		if mounted {
+			mounted = false
+			run("umount", at)
+		}
+	}
+	defer unmount()
+	soft := filepath.Join(dir, "soft")
+	if err := os.Symlink(dev, soft); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{dev, soft} {
+		if d, err := m.Open(name); !errors.Is(err, disk.ErrInUse) || !strings.Contains(err.Error(), "it is mounted at "+at) {
+			t.Errorf("%s, which is mounted: %v, %v", name, d, err)
+		}
+	}
+	if d := open(t, m, img); !strings.Contains(d.ID().Also, dev) {
+		t.Errorf("the file behind it is said to be in use by %q", d.ID().Also)
+	}
+	unmount()
+	open(t, m, dev)
 }
 
 func TestNamesOfOneDiskAreTheSame(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -47,24 +48,31 @@ type fort struct {
 	dir  string
 	at   string // the portal's address
 	gate daemon.Flags
+	log  *slog.Logger // of the daemons
 }
 
 // build makes a cluster with a CA that is not secured yet: one portal and one monitor.
-func build(t *testing.T) *fort {
+func build(t *testing.T) *fort { return buildWith(t, nil) }
+
+// buildWith has the daemons log to a writer, everything; nil: they log as all tests' do.
+func buildWith(t *testing.T, log io.Writer) *fort {
 	dir := t.TempDir()
-	f := &fort{dir: dir, gate: daemon.Flags{Listener: "127.0.0.1"},
+	f := &fort{dir: dir, log: planetest.Log(), gate: daemon.Flags{Listener: "127.0.0.1"},
 		cluster: &cluster{T: t, uri: "sqlite:///" + filepath.Join(dir, "vda.db"), net: planetest.NewCluster()}}
+	if log != nil {
+		f.log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	if _, _, err := store.Create(t.Context(), f.uri); err != nil {
 		t.Fatal(err)
 	}
 	f.db(dbcli.Main{Action: "make-ca", CADir: f.path("ca")})
 	ready := make(chan string, 1)
-	f.run("portal", portal.Main{Flags: f.gate, DatabaseURI: f.uri, Log: planetest.Log(), Ready: ready, CADir: f.path("ca"),
+	f.run("portal", portal.Main{Flags: f.gate, DatabaseURI: f.uri, Log: f.log, Ready: ready, CADir: f.path("ca"),
 		Member: member.Flags{Dir: f.path("portal")}, SyncTimeout: 20 * time.Second}.Run)
 	f.at = <-ready
 	up := make(chan string, 1)
 	f.run("monitor", monitor.Main{Flags: f.gate, DatabaseURI: f.uri, Ready: up,
-		Config: monitor.Config{Log: planetest.Log(), Name: "monitor.test:9620"},
+		Config: monitor.Config{Log: f.log, Name: "monitor.test:9620"},
 		Member: member.Flags{Dir: f.path("monitor"), Enrol: f.token("monitor/monitor.test:9620")}}.Run)
 	<-up
 	return f
@@ -170,7 +178,7 @@ func (f *fort) main(b *box, token string) agent.Main {
 	return agent.Main{App: app, Prepare: func(n *agent.Node) {
 		n.Plane.OpenRaw = f.net.OpenRaw
 		n.Plane.Reach = func(context.Context, spdk.TransportID) error { return nil }
-	}, Config: agent.Config{Socket: b.plane.Socket, StateDir: b.dir, Log: planetest.Log(), AioDirs: []string{"/"},
+	}, Config: agent.Config{Socket: b.plane.Socket, StateDir: b.dir, Log: f.log, AioDirs: []string{"/"},
 		Address: vda.Listener{TrType: "tcp", TrAddr: "127.0.0.1", AdrFam: "ipv4", TrSvcID: b.port},
 		Member:  member.Flags{Enrol: token}}}
 }

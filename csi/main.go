@@ -111,6 +111,7 @@ func (m Main) Run(ctx context.Context) error {
 		}
 		defer end()
 		cfg.Node = n
+		cfg.Metrics.ofNode(n)
 		follow, stop := context.WithCancel(ctx)
 		defer stop()
 		go n.Follow(follow)

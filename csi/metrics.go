@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 
+	"github.com/virtual-disk-array/vda/csi/node"
 	"github.com/virtual-disk-array/vda/csi/volume"
 	"github.com/virtual-disk-array/vda/daemon/httpd"
 )
@@ -26,6 +27,17 @@ func NewMetrics() *Metrics {
 	}, []string{"driver_name", "method_name", "grpc_status_code"})}
 	m.Registry.MustRegister(m.calls)
 	return m
+}
+
+// ofNode adds how many volumes of a node are not well, by what is wrong with them.
+func (m *Metrics) ofNode(n *node.Node) {
+	for _, reason := range node.Ailments {
+		m.Registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name:        "csi_plugin_unwell_volumes",
+			Help:        "Volumes of this node with which something is wrong, by the reason that volume health has.",
+			ConstLabels: prometheus.Labels{"driver_name": volume.Driver, "reason": reason},
+		}, func() float64 { return float64(n.Unwell(reason)) }))
+	}
 }
 
 func (m *Metrics) count(method string, code codes.Code, took time.Duration) {

@@ -8,14 +8,11 @@ import (
 	"github.com/virtual-disk-array/vda/csi/volume"
 )
 
-// Follow keeps the host connected to the controllers that its volumes have, which repair
-// and drains change while volumes are staged, until ctx ends. It ends no connection but
-// those that lead to a controller that the volume has no more and that are down, while
-// others are up.
+// Follow looks after the volumes that are staged, until ctx ends. It says in the log what has
+// become wrong with them, and what is over. It keeps the host connected to the controllers
+// that they have, which repair and drains change meanwhile, and ends no connection but those
+// that lead to a controller that the volume has no more and that are down, while others are up.
 func (n *Node) Follow(ctx context.Context) {
-	if n.cfg.Ways == nil {
-		return
-	}
 	for tick := time.NewTicker(n.cfg.FollowEvery); ; {
 		select {
 		case <-ctx.Done():
@@ -28,10 +25,18 @@ func (n *Node) Follow(ctx context.Context) {
 			n.cfg.Log.Warn("the connections of this host cannot be read", "err", err)
 			continue
 		}
+		subsystems := map[string]string{} // arrays, by their NQNs
 		for _, nqn := range all {
 			if array, ours := volume.ArrayOf(nqn, n.cfg.Host.NQN()); ours {
-				n.follow(ctx, nqn, array)
+				subsystems[nqn] = array
 			}
+		}
+		n.watchHealth(subsystems)
+		if n.cfg.Ways == nil {
+			continue
+		}
+		for nqn, array := range subsystems {
+			n.follow(ctx, nqn, array)
 		}
 	}
 }

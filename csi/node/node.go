@@ -40,6 +40,9 @@ type Node struct {
 
 	mu   sync.Mutex
 	busy map[string]bool // volumes with a call under way
+	// unwell are the volumes with which something was wrong when Follow looked last, by the names
+	// of their arrays, and the reasons.
+	unwell map[string][]string
 }
 
 // New makes a Node.

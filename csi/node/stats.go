@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
@@ -92,52 +91,6 @@ func (n *Node) sized(ctx context.Context, volumeID string, d Device, bytes int64
 		}
 	}
 	return d, nil
-}
-
-// NodeGetVolumeHealth says what is wrong with a volume on this node.
-func (n *Node) NodeGetVolumeHealth(_ context.Context, req *csi.NodeGetVolumeHealthRequest) (*csi.NodeGetVolumeHealthResponse, error) {
-	if req.VolumeId == "" {
-		return nil, refuse(codes.InvalidArgument, "volume_id is missing")
-	}
-	d, err := n.find(req.VolumeId)
-	if err != nil {
-		return nil, err
-	}
-	h := &csi.VolumeHealth{VolumeId: req.VolumeId}
-	add := func(t csi.VolumeHealthErrorType, reason, format string, args ...any) {
-		e := &csi.VolumeHealth_VolumeHealthEntry{Status: t, Reason: reason, Message: fmt.Sprintf(format, args...)}
-		h.HealthStatuses = append(h.HealthStatuses, e)
-	}
-	mounts, err := n.cfg.FileSystems.Of(d.Path)
-	if err != nil {
-		return nil, failed(err, "mounts of volume %s", req.VolumeId)
-	}
-	for _, m := range mounts {
-		if m.Frozen && !m.Readonly {
-			add(csi.VolumeHealthErrorType_INACCESSIBLE, "FileSystemReadOnly",
-				"%s at %s is read-only since an error; see the node's kernel log, then restart the pod on the node after an fsck", m.FS, m.Path)
-			break
-		}
-	}
-	nqn, _ := n.nqn(req.VolumeId)
-	controllers, err := n.cfg.Host.Controllers(nqn)
-	if err != nil {
-		return nil, failed(err, "volume %s", req.VolumeId)
-	}
-	live := 0
-	for _, c := range controllers {
-		if c.Live {
-			live++
-		}
-	}
-	switch {
-	case live == 0:
-		add(csi.VolumeHealthErrorType_INACCESSIBLE, "NoPath", "none of the %d controllers can be reached from this node; I/O waits",
-			len(controllers))
-	case live < len(controllers):
-		add(csi.VolumeHealthErrorType_DEGRADED, "PathsDown", "%d of %d controllers can be reached from this node", live, len(controllers))
-	}
-	return &csi.NodeGetVolumeHealthResponse{VolumeHealth: h}, nil
 }
 
 // NodeGetStorageHealth says what keeps this node from using volumes.

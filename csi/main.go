@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -36,7 +39,7 @@ type Main struct {
 	// HostRoot is where the root of the machine is, with its programs and /etc/nvme: "/"
 	// when the plugin is not in a container.
 	HostRoot string
-	// Location of the node, "" for none.
+	// Location of the node; "": what locationFile below HostRoot says, if it is there.
 	Location string
 	// Portals of the cluster, host:port.
 	Portals []string
@@ -66,7 +69,7 @@ sidecars call it on a socket. It keeps nothing: what there is stands in the clus
 	fs.StringVar(&m.TokenFile, "token-file", "", "`FILE` with the token of a user with the role csi, of a secured cluster; "+
 		"a secret's token goes first")
 	fs.StringVar(&m.HostRoot, "host-root", "/", "`DIR` where the node's root is mounted, for its programs and /etc/nvme")
-	fs.StringVar(&m.Location, "location", "", "`LOCATION` of the node, for topologies")
+	fs.StringVar(&m.Location, "location", "", "`LOCATION` of the node, for topologies (default: the first line of the node's /etc/vda/location, if it is there)")
 	m.Add(fs, 9920, "HTTP (/metrics, /healthz)")
 	program.Choices(c, "services", services...)
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -151,11 +154,49 @@ func (m Main) node(token *pki.UserToken, log *slog.Logger) (n *node.Node, end fu
 	if why := host.Problem(); why != "" {
 		log.Error("this node cannot use volumes", "why", why)
 	}
-	if err := vda.CheckLocation("--location", m.Location); err != nil {
+	location, err := m.location()
+	if err != nil {
 		return nil, nil, err
 	}
-	n = node.New(node.Config{Host: host, FileSystems: linux.NewFileSystems(m.HostRoot), Location: m.Location, Ways: ways(portal), Log: log})
+	n = node.New(node.Config{Host: host, FileSystems: linux.NewFileSystems(m.HostRoot), Location: location, Ways: ways(portal),
+		Log: log})
 	return n, func() { _ = portal.Close() }, nil
+}
+
+// locationFile is where a node may say where it is: pods of a DaemonSet have the same flags on
+// all nodes.
+const locationFile = "etc/vda/location"
+
+// location is where the node is, "" when nobody says it.
+func (m Main) location() (string, error) {
+	if m.Location != "" {
+		return m.Location, checkLocation("--location", m.Location)
+	}
+	b, err := os.ReadFile(filepath.Join(m.HostRoot, locationFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("the node's location: %s", reason.Of(err))
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	line = strings.TrimSpace(line)
+	if line == "" {
+		return "", nil
+	}
+	return line, checkLocation("/"+locationFile, line)
+}
+
+var labelValue = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+
+// checkLocation refuses what cannot be a value of a topology. Orchestrators would refuse the
+// node, with a word about labels.
+func checkLocation(field, location string) error {
+	if labelValue.MatchString(location) {
+		return nil
+	}
+	return vda.Errorf(vda.InvalidArgument, "%s %q must be a value of a topology: up to 63 letters, digits, '-', '_' and '.', with a letter "+
+		"or digit at both ends", field, vda.Shorten(location, 40))
 }
 
 // ways asks portals for the controllers of an exporter.

@@ -45,10 +45,10 @@ mirror: dist ## deaths in the middle of conversions, moves and drains; a Linux h
 	go test -tags e2e -count=1 -timeout 15m -v -run 'TestDeathsInChanges' ./test/chaos
 	CI=$(CI) go test -tags e2e -count=1 -timeout 20m -v -run 'TestMirroredArray' ./test/e2e
 
-csi: dist ## the CSI driver on loop devices, and on a Linux host's kernel: mounts, a death of the primary, growth (root, Debian)
+csi: dist ## the CSI driver on loop devices, and on a Linux host's kernel: mounts, deaths of the primary and of the driver, copies, a restart (root, Debian)
 	go test -count=1 -timeout 10m -run 'TestFaults$$' ./test/csi -args -seeds 50
 	go test -tags e2e -count=1 -timeout 5m -v ./csi/linux
-	CI=$(CI) go test -tags e2e -count=1 -timeout 10m -v -run 'TestCSI$$' ./test/e2e
+	CI=$(CI) go test -tags e2e -count=1 -timeout 15m -v -run 'TestCSI$$' ./test/e2e
 
 charts: ## the Helm charts and the examples for Kubernetes: lint, templates, and all of it against Kubernetes' types
 	go -C test/helm test -count=1 -timeout 10m ./...

@@ -105,7 +105,7 @@ func newHosts(t *verdict.T, names ...string) *rack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute) // the image may have to be built
 	defer cancel()
 	cache := filepath.Join("..", "..", "out")
 	archive, err := filepath.Abs(filepath.Join(cache, "vda.tar.gz"))

@@ -1,8 +1,14 @@
-// Csicall makes a call of a CSI driver, as kubelet and the sidecars do:
+// Csicall makes calls of a CSI driver, as kubelet and the sidecars do:
 //
 //	csicall SOCKET METHOD JSON
 //
-// It prints the reply as JSON, or the error, with exit status 1.
+// prints the reply as JSON, or the error, with exit status 1.
+//
+//	csicall walk METHOD JSON
+//
+// makes a call of the Node service of plugins of its own, each of which dies at the first step
+// at which none before it has died, until a call comes to its end. It prints the steps, one a
+// line, and then the reply.
 package main
 
 import (
@@ -21,20 +27,29 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 4 {
-		fmt.Fprintln(os.Stderr, "usage: csicall SOCKET METHOD JSON")
-		os.Exit(2)
+	err := fmt.Errorf("usage: csicall SOCKET METHOD JSON, or csicall walk METHOD JSON")
+	switch {
+	case len(os.Args) == 3 && os.Args[1] == pluginArg:
+		err = plugin(os.Args[2])
+	case len(os.Args) == 4 && os.Args[1] == "walk":
+		err = walk(os.Args[2], os.Args[3])
+	case len(os.Args) == 4:
+		var reply string
+		if reply, err = call(os.Args[1], os.Args[2], os.Args[3]); err == nil {
+			fmt.Println(reply)
+		}
 	}
-	if err := call(os.Args[1], os.Args[2], os.Args[3]); err != nil {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func call(socket, method, text string) error {
+// call makes a call, and returns the reply as JSON.
+func call(socket, method, text string) (string, error) {
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer conn.Close()
 	service := "Controller"
@@ -46,18 +61,17 @@ func call(socket, method, text string) error {
 	}
 	m := csi.File_csi_proto.Services().ByName(protoreflect.Name(service)).Methods().ByName(protoreflect.Name(method))
 	if m == nil {
-		return fmt.Errorf("there is no method %s of %s", method, service)
+		return "", fmt.Errorf("there is no method %s of %s", method, service)
 	}
 	req, reply := dynamicpb.NewMessage(m.Input()), dynamicpb.NewMessage(m.Output())
 	if err := protojson.Unmarshal([]byte(text), req); err != nil {
-		return err
+		return "", err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	if err := conn.Invoke(ctx, "/csi.v1."+service+"/"+method, req, reply); err != nil {
-		return err
+		return "", err
 	}
 	b, err := protojson.Marshal(reply)
-	fmt.Println(string(b))
-	return err
+	return string(b), err
 }

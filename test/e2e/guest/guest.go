@@ -22,6 +22,7 @@ type Config struct {
 	Tap     string // tap device in the network namespace of Enter
 	Address string // with prefix length: 192.168.0.18/24
 	MemMB   int    // 0: 384
+	HostID  string // UUID by which its NVMe host is named; "": a random one, which stays when it is restarted
 
 	// Disks are raw images that the guest finds as /dev/vda and so on and as
 	// /dev/disk/by-id/virtio-disk0 and so on. The first one has the root file
@@ -54,6 +55,9 @@ func Boot(ctx context.Context, cfg Config) (*Guest, error) {
 	if cfg.MemMB == 0 {
 		cfg.MemMB = 384
 	}
+	if cfg.HostID == "" {
+		cfg.HostID = uuid.New().String()
+	}
 	socket := filepath.Join(cfg.Dir, cfg.Name+".qga")
 	_ = os.Remove(socket)
 	sum := crc32.ChecksumIEEE([]byte(cfg.Name))
@@ -70,7 +74,7 @@ func Boot(ctx context.Context, cfg Config) (*Guest, error) {
 		"-netdev", "tap,id=n0,ifname="+cfg.Tap+",script=no,downscript=no,vhost=off",
 		"-device", "virtio-net-pci,netdev=n0,mac="+mac+",romfile=",
 		"-kernel", cfg.Image.Kernel(), "-initrd", cfg.Image.Initramfs())
-	kernel := fmt.Sprintf("%s guest.hostname=%s guest.ip=%s guest.hostid=%s", kernelArgs, cfg.Name, cfg.Address, uuid.New())
+	kernel := fmt.Sprintf("%s guest.hostname=%s guest.ip=%s guest.hostid=%s", kernelArgs, cfg.Name, cfg.Address, cfg.HostID)
 	for i, file := range cfg.Disks {
 		// The cache outlives the guest: a guest that ends leaves what it wrote.
 		argv = append(argv, "-drive", fmt.Sprintf("if=none,id=d%d,format=raw,cache=unsafe,file=%s", i, file),

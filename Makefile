@@ -22,8 +22,8 @@ dist: build ## out/vda.tar.gz: the programs in one archive
 packages: build ## out/packages: debs and rpms of portal, monitor, dn, cn and cli
 	VERSION=$(VERSION) packaging/build.sh out/packages
 
-installed: packages ## docs/install.md typed on two machines with systemd, a reboot, a power cut (root, Debian with mmdebstrap)
-	go test -tags e2e -count=1 -timeout 20m -v -run TestInstall ./test/packages
+installed: packages ## docs/install.md typed on a server and a Linux host with systemd, a reboot, a power cut (root, Debian with mmdebstrap)
+	go test -tags e2e -count=1 -timeout 20m -v -run 'TestInstall$$' ./test/packages
 
 images: build ## out/images: an OCI image per program, to be loaded with docker load or podman load
 	go run ./packaging/images -version $(VERSION)

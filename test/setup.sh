@@ -21,6 +21,8 @@ promtool prometheus
 chromium chromium
 rpm rpm
 systemd-analyze systemd
+mmdebstrap mmdebstrap
+systemd-nspawn systemd-container
 gcc gcc
 /usr/sbin/mkfs.xfs xfsprogs
 pg_ctlcluster postgresql

@@ -1,6 +1,7 @@
 #!/bin/bash
-# debian.sh DIR: makes DIR/disk.img, a Debian 13 installation on an ext4 disk, and
-# DIR/vmlinux and DIR/initramfs.cpio, its kernel and the file system it starts from.
+# debian.sh DIR: makes DIR/disk.img, a Debian 13 installation with systemd on an ext4
+# disk. With KERNEL=yes it can be booted as a machine, which has nvme-cli, and
+# DIR/vmlinux and DIR/initramfs.cpio are its kernel and the file system it starts from.
 set -euo pipefail
 out=$1
 work=$out/work
@@ -14,16 +15,20 @@ mirrors "$suite" > "$work/sources.list"
 small='mkdir -p "$1/etc/initramfs-tools/conf.d" &&
   echo MODULES=list > "$1/etc/initramfs-tools/conf.d/guest" &&
   printf "%s\n" virtio_pci virtio_blk ext4 > "$1/etc/initramfs-tools/modules"'
+include=systemd-sysv,udev,iproute2
+if [ "$KERNEL" = yes ]; then include+=,kmod,nvme-cli,e2fsprogs,qemu-guest-agent,linux-image-cloud-amd64; fi
 mmdebstrap --quiet --mode=root --variant=minbase --aptopt='Acquire::Languages "none"' \
   --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
   --essential-hook="$small" \
-  --include=systemd-sysv,udev,kmod,iproute2,nvme-cli,e2fsprogs,qemu-guest-agent,linux-image-cloud-amd64 \
+  --include=$include \
   "$suite" "$work/root" - < "$work/sources.list"
-cp "$work"/root/boot/vmlinuz-* "$out/vmlinux"
-cp "$work"/root/boot/initrd.img-* "$out/initramfs.cpio"
-echo '/dev/vda / ext4 defaults 0 1' > "$work/root/etc/fstab"
-# The network is set up in the running machine; nobody logs in.
-ln -s /usr/lib/systemd/system/systemd-networkd.service "$work/root/etc/systemd/system/multi-user.target.wants/"
+if [ "$KERNEL" = yes ]; then
+  cp "$work"/root/boot/vmlinuz-* "$out/vmlinux"
+  cp "$work"/root/boot/initrd.img-* "$out/initramfs.cpio"
+  echo '/dev/vda / ext4 defaults 0 1' > "$work/root/etc/fstab"
+  # The network is set up in the running machine; nobody logs in.
+  ln -s /usr/lib/systemd/system/systemd-networkd.service "$work/root/etc/systemd/system/multi-user.target.wants/"
+fi
 rm -f "$out/disk.img"
 truncate -s 2G "$out/disk.img"
 mke2fs -q -t ext4 -d "$work/root" "$out/disk.img"

@@ -24,27 +24,29 @@ func (i Image) Kernel() string { return filepath.Join(i.Dir, "vmlinux") }
 func (i Image) Initramfs() string { return filepath.Join(i.Dir, "initramfs.cpio") }
 
 // Disk is the path of the root file system's disk of an image that
-// BuildInstalled made. A guest gets a copy: it writes to it.
+// BuildInstalled or BuildServer made. A guest gets a copy: it writes to it.
 func (i Image) Disk() string { return filepath.Join(i.Dir, "disk.img") }
 
 // Build assembles the image below cache, or finds it there if it was built
 // from the same scripts before. It needs root, Debian's package tools and
 // the programs that Missing names; about 20 s.
 func Build(ctx context.Context, cache string) (Image, error) {
-	return build(ctx, cache, "guest", "build.sh", "mirrors.sh", "init.sh")
+	return build(ctx, cache, "guest", nil, "build.sh", "mirrors.sh", "init.sh")
 }
 
 // BuildInstalled is Build of a machine on which Debian is installed, with systemd
 // and nvme-cli, on a disk. It needs mmdebstrap in addition; about 30 s.
 func BuildInstalled(ctx context.Context, cache string) (Image, error) {
-	if _, err := exec.LookPath("mmdebstrap"); err != nil {
-		return Image{}, fmt.Errorf("build guest image: %w", err)
-	}
-	return build(ctx, cache, "debian", "debian.sh", "mirrors.sh")
+	return build(ctx, cache, "debian", []string{"KERNEL=yes"}, "debian.sh", "mirrors.sh")
+}
+
+// BuildServer is BuildInstalled without a kernel, for a container.
+func BuildServer(ctx context.Context, cache string) (Image, error) {
+	return build(ctx, cache, "server", []string{"KERNEL=no"}, "debian.sh", "mirrors.sh")
 }
 
 // build runs the first of the scripts, beside which the others lie.
-func build(ctx context.Context, cache, name string, files ...string) (Image, error) {
+func build(ctx context.Context, cache, name string, env []string, files ...string) (Image, error) {
 	hash := sha256.New()
 	texts := map[string][]byte{}
 	for _, f := range files {
@@ -72,6 +74,7 @@ func build(ctx context.Context, cache, name string, files ...string) (Image, err
 		}
 	}
 	cmd := exec.CommandContext(ctx, "bash", filepath.Join(dir, files[0]), dir)
+	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return img, fmt.Errorf("build guest image: %w\n%s", err, out)
 	}

@@ -84,6 +84,12 @@ func (h *Host) enterNet() []string {
 	return []string{"nsenter", "-t", fmt.Sprint(h.pid), "-n"}
 }
 
+// InNetwork is a command that runs a program of this machine in the host's network.
+func (h *Host) InNetwork(ctx context.Context, argv ...string) *exec.Cmd {
+	all := append(h.enterNet(), argv...)
+	return exec.CommandContext(ctx, all[0], all[1:]...)
+}
+
 // Run runs a shell script; processes that it leaves behind go on.
 func (h *Host) Run(ctx context.Context, script string) (guest.Result, error) {
 	cmd := h.Command(ctx, "/bin/bash", "-c", "cd ~; "+script)
@@ -93,8 +99,7 @@ func (h *Host) Run(ctx context.Context, script string) (guest.Result, error) {
 // runNet runs a shell script of this machine in the host's network, so that
 // it may name processes of this machine.
 func (h *Host) runNet(ctx context.Context, script string) error {
-	argv := append(h.enterNet(), "/bin/sh", "-c", script)
-	r, err := run(exec.CommandContext(ctx, argv[0], argv[1:]...), h.name)
+	r, err := run(h.InNetwork(ctx, "/bin/sh", "-c", script), h.name)
 	return failed(h.name, script, r, err)
 }
 

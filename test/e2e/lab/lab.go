@@ -22,10 +22,11 @@ type Runner interface {
 // Lab is the rack. Its methods are not safe for concurrent use; its hosts'
 // Run methods are.
 type Lab struct {
-	lan    *Host // holds the bridge; QEMU runs in its network
-	dir    string
-	hosts  []*Host
-	guests []*guest.Guest
+	lan     *Host // holds the bridge; QEMU runs in its network
+	dir     string
+	hosts   []*Host
+	servers []*Server
+	guests  []*guest.Guest
 }
 
 // Missing says what keeps this machine from running a lab; empty when
@@ -98,6 +99,9 @@ func (l *Lab) Close() error {
 	var errs []error
 	for _, g := range l.guests {
 		errs = append(errs, g.Close())
+	}
+	for _, s := range l.servers {
+		errs = append(errs, s.remove())
 	}
 	for _, h := range append(l.hosts, l.lan) {
 		errs = append(errs, h.close())

@@ -22,6 +22,14 @@ type PD struct {
 	Health  Health
 }
 
+// Used returns what FreeClusters and OrphanClusters are when so many clusters are in use on
+// the disk.
+func (p *PD) Used(clusters uint64) (free, orphans uint64) {
+	taken := p.TotalClusters - p.FreeClusters - p.OrphanClusters // by vds
+	orphans = min(clusters, p.TotalClusters) - min(clusters, taken)
+	return p.TotalClusters - taken - orphans, orphans
+}
+
 // NoSpace begins what a dn says of an object for which there is no space below
 // its pd, though there was by the pd's own count.
 const NoSpace = "no space: "

@@ -123,12 +123,11 @@ func (t *sqlTx) SetPDUsed(id string, clusters uint64) error {
 	if err != nil {
 		return err
 	}
-	taken := pd.TotalClusters - pd.FreeClusters - pd.OrphanClusters // by rows
-	orphans := min(clusters, pd.TotalClusters) - min(clusters, taken)
+	free, orphans := pd.Used(clusters)
 	if orphans == pd.OrphanClusters {
 		return nil
 	}
-	_, err = t.exec("UPDATE vda_pd SET free_clusters = ?, orphan_clusters = ? WHERE id = ?", pd.TotalClusters-taken-orphans, orphans, id)
+	_, err = t.exec("UPDATE vda_pd SET free_clusters = ?, orphan_clusters = ? WHERE id = ?", free, orphans, id)
 	return err
 }
 

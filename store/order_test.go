@@ -17,9 +17,12 @@ func TestRecorderKnowsEveryMethod(t *testing.T) {
 		"DrainingVDs": true, "DANames": true, "Tags": true, "TrashedVDs": true, "TrashedSizes": true, "MirrorsOf": true,
 		"CntlrsOfDAs": true,
 		"NodeNames":   true, "DAsOnNode": true, "NodeStates": true, "DNsByID": true, "CNsByID": true, "SomePDs": true, "SomeCNs": true,
+		"DAsOnCN": true, "PeersOnCN": true, "SnapsOnCN": true, "ExpsOnCN": true, "GrpsOnCN": true, "VDsOnCN": true,
+		"MirrorsOnCN": true, "ESsOnCN": true, "TermsOnDN": true,
 		"SuspectDAs": true, "CountDAs": true,
 		"ListEvents": true, "LastEvent": true, "Record": true, "DeleteOldEvents": true,
-		"BeatMonitor": true, "LastBeat": true, "Alerts": true, "UpsertAlert": true, "DeleteAlert": true, "DeleteMonitor": true, "Monitors": true,
+		"BeatMonitor": true, "LastBeat": true, "Alerts": true, "UpsertAlert": true, "DeleteAlert": true, "DeleteMonitor": true,
+		"Monitors": true,
 		// They lock rows of tables of their own, in transactions of their own.
 		"Security": true, "SetSecurity": true, "Members": true, "UpsertMember": true, "Token": true, "Tokens": true, "InsertToken": true,
 		"DeleteToken": true, "Users": true, "InsertUser": true, "UpdateUser": true, "DeleteUser": true}

@@ -183,6 +183,23 @@ type Reader interface {
 	// CNObjects returns a node's controllers, tombstones too, likewise.
 	CNObjects(cnID string, since uint64) ([]vda.Cntlr, error)
 
+	// DAsOnCN and the like return rows of all arrays that have a controller of a Version above
+	// since on a cn (0: all), tombstones too; SnapsOnCN in the order of ids, ExpsOnCN of names, the
+	// others by array, and then as those of one array. One statement each, and nothing is locked.
+	DAsOnCN(cnID string, since uint64) ([]vda.DA, error)
+	PeersOnCN(cnID string, since uint64) ([]vda.Cntlr, error) // all controllers
+	SnapsOnCN(cnID string, since uint64) ([]vda.Snap, error)
+	ExpsOnCN(cnID string, since uint64) ([]vda.Exp, error)
+	// GrpsOnCN, VDsOnCN and MirrorsOnCN return those of arrays whose primary that controller is.
+	GrpsOnCN(cnID string, since uint64) ([]vda.Grp, error)
+	VDsOnCN(cnID string, since uint64) ([]vda.VD, error)
+	MirrorsOnCN(cnID string, since uint64) ([]vda.Mirror, error)
+	// ESsOnCN returns those on these controllers alone, in the order of ids.
+	ESsOnCN(cnID string, since uint64) ([]vda.ES, error)
+	// TermsOnDN returns the terms of arrays, by id, that have a vd of a Version above since on a
+	// dn, likewise.
+	TermsOnDN(dnID string, since uint64) (map[string]uint64, error)
+
 	Monitors() ([]Monitor, error) // by ID
 	// LastBeat is when a monitor last beat, by that monitor's clock; zero: none has a row.
 	LastBeat() (time.Time, error)

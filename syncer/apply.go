@@ -19,13 +19,18 @@ const partObjects = 100
 // After an error some parts are recorded, and the node has come no further. again says that
 // the desired state has changed.
 func (s *Syncer) noteReply(ctx context.Context, c *call, reply *apiv1.SyncReply) (again bool, err error) {
-	p := newProgress(c.GetVersion(), reply)
-	for from, n := 0, c.objects(); ; from += partObjects {
+	p, req := newProgress(c.GetVersion(), reply), c.request
+	if c.GetBaseVersion() == fromNothing { // of a change, each object is news
+		if req, err = s.news(ctx, c, reply, p); err != nil || req == nil {
+			return false, err
+		}
+	}
+	for from, n := 0, req.objects(); ; from += partObjects {
 		last := from+partObjects >= n
 		before, changed := p.applied, false
 		err := s.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
 			p.applied = before // by a try before
-			changed, err = c.apply(tx, reply, p, part{from, min(from+partObjects, n), last})
+			changed, err = req.apply(tx, reply, p, part{from, min(from+partObjects, n), last})
 			return err
 		})
 		if err != nil {

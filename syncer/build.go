@@ -1,6 +1,7 @@
 package syncer
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,17 +38,15 @@ func BuildDn(tx store.Reader, dnID string, base uint64) (*apiv1.SyncDnRequest, e
 			Deleted: pd.Deleted, Version: pd.Version})
 		tombstones += count(pd.Deleted)
 	}
-	terms := map[string]uint64{}
+	terms, err := tx.TermsOnDN(dnID, base)
+	if err != nil {
+		return nil, err
+	}
 	for i := range vds {
 		vd := &vds[i]
 		term, known := terms[vd.DAID]
 		if !known {
-			da, err := tx.DA(vd.DAID)
-			if err != nil {
-				return nil, err
-			}
-			term = da.Term
-			terms[vd.DAID] = term
+			return nil, missing("da", vd.DAID, "vd "+vd.ID)
 		}
 		req.Vds = append(req.Vds, &apiv1.VdSpec{Id: vd.ID, PdId: vd.PDID, Size: vd.Size, Nqn: vda.VdNQN(vd.ID), Term: term,
 			HostNqn: legHost(vd, term), Epoch: vd.Epoch, Deleted: vd.Deleted, Version: vd.Version, Uuid: UUID(vd.ID), DaId: vd.DAID,
@@ -102,7 +101,12 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 	if err != nil {
 		return nil, f, err
 	}
-	b := cnBuilder{tx: tx, keys: keys, dns: map[string]*vda.DN{}, fences: fences{map[string]bool{}, map[string]uint64{}}}
+	b := cnBuilder{keys: keys, fences: fences{map[string]bool{}, map[string]uint64{}}}
+	if len(cntlrs) > 0 {
+		if err := b.read(tx, cnID, base, slices.ContainsFunc(cntlrs, func(c vda.Cntlr) bool { return c.Primary })); err != nil {
+			return nil, f, err
+		}
+	}
 	for i := range cntlrs {
 		spec, err := b.cntlr(&cntlrs[i])
 		if err != nil {
@@ -114,20 +118,116 @@ func buildCn(tx store.Reader, cnID string, base uint64) (req *apiv1.SyncCnReques
 	return req, b.fences, nil
 }
 
-// cnBuilder makes the specs of one request and reads each dn once.
+// cnBuilder makes the specs of one request, of rows that read has read: as many statements for
+// one array as for a thousand.
 type cnBuilder struct {
-	tx     store.Reader
 	keys   hops
-	dns    map[string]*vda.DN
 	fences fences
+
+	das     map[string]*vda.DA
+	dns     map[string]*vda.DN
+	cns     map[string]*vda.CN // of primaries on other nodes
+	peers   map[string][]vda.Cntlr
+	snaps   map[string][]vda.Snap
+	exps    map[string][]vda.Exp
+	grps    map[string][]vda.Grp
+	vds     map[string][]vda.VD
+	mirrors map[string][]vda.Mirror
+	ess     map[string][]vda.ES // by controller
 	// joining: the group has no data, and nothing waits for its dns.
 	joining bool
 }
 
-func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
-	da, err := b.tx.DA(c.DAID)
+// read reads what controllers of a version above base stand on; primaries: some are.
+func (b *cnBuilder) read(tx store.Reader, cnID string, base uint64, primaries bool) (err error) {
+	das, err := tx.DAsOnCN(cnID, base)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	b.das = map[string]*vda.DA{}
+	for i := range das {
+		b.das[das[i].ID] = &das[i]
+	}
+	if b.peers, err = by(func(v *vda.Cntlr) string { return v.DAID }, tx.PeersOnCN, cnID, base); err != nil {
+		return err
+	}
+	if b.snaps, err = by(func(v *vda.Snap) string { return v.DAID }, tx.SnapsOnCN, cnID, base); err != nil {
+		return err
+	}
+	if b.exps, err = by(func(v *vda.Exp) string { return v.DAID }, tx.ExpsOnCN, cnID, base); err != nil {
+		return err
+	}
+	if b.ess, err = by(func(v *vda.ES) string { return v.CntlrID }, tx.ESsOnCN, cnID, base); err != nil {
+		return err
+	}
+	elsewhere := map[string]bool{}
+	for _, peers := range b.peers {
+		for i := range peers {
+			if p := &peers[i]; p.Primary && p.CNID != cnID {
+				elsewhere[p.CNID] = true
+			}
+		}
+	}
+	if b.cns, err = named(tx.CNsByID, elsewhere, func(v *vda.CN) string { return v.ID }); err != nil || !primaries {
+		return err
+	}
+	if b.grps, err = by(func(v *vda.Grp) string { return v.DAID }, tx.GrpsOnCN, cnID, base); err != nil {
+		return err
+	}
+	if b.mirrors, err = by(func(v *vda.Mirror) string { return v.DAID }, tx.MirrorsOnCN, cnID, base); err != nil {
+		return err
+	}
+	if b.vds, err = by(func(v *vda.VD) string { return v.DAID }, tx.VDsOnCN, cnID, base); err != nil {
+		return err
+	}
+	under := map[string]bool{}
+	for _, vds := range b.vds {
+		for i := range vds {
+			under[vds[i].DNID] = true
+		}
+	}
+	b.dns, err = named(tx.DNsByID, under, func(v *vda.DN) string { return v.ID })
+	return err
+}
+
+// by reads rows and sorts them by a key, each in the order in which they come.
+func by[T any](key func(*T) string, read func(string, uint64) ([]T, error), id string, since uint64) (map[string][]T, error) {
+	rows, err := read(id, since)
+	sorted := map[string][]T{}
+	for i := range rows {
+		k := key(&rows[i])
+		sorted[k] = append(sorted[k], rows[i])
+	}
+	return sorted, err
+}
+
+// namedAtOnce bounds the ids of a question.
+const namedAtOnce = 1000
+
+// named reads the rows of ids.
+func named[T any](read func([]string) ([]T, error), ids map[string]bool, id func(*T) string) (map[string]*T, error) {
+	found := map[string]*T{}
+	for some := range slices.Chunk(slices.Sorted(maps.Keys(ids)), namedAtOnce) {
+		rows, err := read(some)
+		if err != nil {
+			return nil, err
+		}
+		for i := range rows {
+			found[id(&rows[i])] = &rows[i]
+		}
+	}
+	return found, nil
+}
+
+// missing is a row that another one refers to and that is not there.
+func missing(k, id, of string) error {
+	return vda.Errorf(vda.Internal, "%s %s of %s has no row", k, id, of)
+}
+
+func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
+	da := b.das[c.DAID]
+	if da == nil {
+		return nil, missing("da", c.DAID, "controller "+c.ID)
 	}
 	spec := &apiv1.CntlrSpec{
 		Id: c.ID, DaId: da.ID, DaName: da.Name, CntlrIdx: c.Idx, Primary: c.Primary, Term: da.Term, Version: c.Version,
@@ -138,13 +238,11 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 	spec.Redundancy, spec.MinLegs = da.Redundancy.String(), da.MinLegs
 	spec.Limits = apiv1.NewLimits(da.Limits)
 	spec.MinCntlid, spec.MaxCntlid = c.CNTLIDs()
-	peers, err := b.tx.CntlrsOfDA(da.ID)
-	if err != nil {
-		return nil, err
-	}
+	peers := b.peers[da.ID]
 	if c.Primary {
+		var err error
 		spec.HostNqn = vda.PrimaryHostNQN(da.ID, da.Term)
-		if spec.Grps, err = b.grps(da); err != nil {
+		if spec.Grps, err = b.grpSpecs(da); err != nil {
 			return nil, err
 		}
 	}
@@ -157,17 +255,14 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 				spec.SecondaryHopKeys = append(spec.SecondaryHopKeys, key)
 			}
 		case !c.Primary && p.Primary:
-			cn, err := b.tx.CN(p.CNID)
-			if err != nil {
-				return nil, err
+			cn := b.cns[p.CNID]
+			if cn == nil {
+				return nil, missing("cn", p.CNID, "controller "+p.ID)
 			}
 			spec.PrimaryListener, spec.PrimaryCnId = apiv1.NewListenerConf(cn.Listener), cn.ID
 		}
 	}
-	snaps, err := b.tx.SnapsOfDA(da.ID)
-	if err != nil {
-		return nil, err
-	}
+	snaps := b.snaps[da.ID]
 	if s := &da.Source; c.Primary && !da.Deleted && !c.Deleted && s.Copying() {
 		spec.Source = &apiv1.CloneSource{Name: s.Name, Nqn: s.NQN, HostNqn: vda.CloneHostNQN(da.ID), Uuid: s.UUID, Size: s.Size,
 			HopKey: b.keys.clone(s.ExpID, s.Term)}
@@ -183,24 +278,13 @@ func (b *cnBuilder) cntlr(c *vda.Cntlr) (*apiv1.CntlrSpec, error) {
 				Rollback: apiv1.NewSnapRollback(s.Rollback)})
 		}
 	}
-	spec.Exps, err = b.exps(da, c, snaps)
-	return spec, err
+	spec.Exps = b.expSpecs(da, c, snaps)
+	return spec, nil
 }
 
-// grps are the groups of an array, as its primary puts them together.
-func (b *cnBuilder) grps(da *vda.DA) ([]*apiv1.GrpSpec, error) {
-	grps, err := b.tx.GrpsOfDA(da.ID)
-	if err != nil {
-		return nil, err
-	}
-	vds, err := b.tx.VDsOfDA(da.ID)
-	if err != nil {
-		return nil, err
-	}
-	mirrors, err := b.tx.MirrorsOfDA(da.ID)
-	if err != nil {
-		return nil, err
-	}
+// grpSpecs are the groups of an array, as its primary puts them together.
+func (b *cnBuilder) grpSpecs(da *vda.DA) ([]*apiv1.GrpSpec, error) {
+	grps, vds, mirrors := b.grps[da.ID], b.vds[da.ID], b.mirrors[da.ID]
 	if da.Deleted { // its vds are tombstones too, or will be soon
 		for i := range vds {
 			vds[i].Deleted = false
@@ -255,13 +339,9 @@ func (b *cnBuilder) mirror(da *vda.DA, m *vda.Mirror, column *vda.Column, legs b
 // target is how a primary reaches a vd. Unless the vd is stale, and so not
 // connected, its dn is to be fenced before. legs is mirror's.
 func (b *cnBuilder) target(da *vda.DA, vd *vda.VD, legs bool) (*apiv1.VdTarget, error) {
-	dn, known := b.dns[vd.DNID]
-	if !known {
-		var err error
-		if dn, err = b.tx.DN(vd.DNID); err != nil {
-			return nil, err
-		}
-		b.dns[vd.DNID] = dn
+	dn := b.dns[vd.DNID]
+	if dn == nil {
+		return nil, missing("dn", vd.DNID, "vd "+vd.ID)
 	}
 	if dn.Applied < vd.Version && !da.Deleted && vd.Role != vda.Stale && !b.joining {
 		b.fences.dns[dn.ID] = true
@@ -273,17 +353,10 @@ func (b *cnBuilder) target(da *vda.DA, vd *vda.VD, legs bool) (*apiv1.VdTarget, 
 		Epoch: vd.Epoch, HopKey: b.keys.vd(vd, da.Term)}, nil
 }
 
-// exps are the exporters that have a state on this controller, tombstones
+// expSpecs are the exporters that have a state on this controller, tombstones
 // too. snaps are the array's snapshots.
-func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) ([]*apiv1.ExpSpec, error) {
-	ess, err := b.tx.ESsOfCntlr(c.ID)
-	if err != nil {
-		return nil, err
-	}
-	exps, err := b.tx.ExpsOfDA(da.ID)
-	if err != nil {
-		return nil, err
-	}
+func (b *cnBuilder) expSpecs(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) []*apiv1.ExpSpec {
+	ess, exps := b.ess[c.ID], b.exps[da.ID]
 	var specs []*apiv1.ExpSpec
 	for i := range exps {
 		e := &exps[i]
@@ -305,5 +378,5 @@ func (b *cnBuilder) exps(da *vda.DA, c *vda.Cntlr, snaps []vda.Snap) ([]*apiv1.E
 		}
 		specs = append(specs, spec)
 	}
-	return specs, nil
+	return specs
 }

@@ -240,25 +240,27 @@ func (f *findings) cntlrs(tx store.Reader, r *Report) error {
 	if err != nil {
 		return err
 	}
+	var snaps map[string][]vda.Snap
+	if !r.Down { // of a node that is down nothing is known of them
+		if snaps, err = by(func(v *vda.Snap) string { return v.DAID }, tx.SnapsOnCN, f.node.ID, 0); err != nil {
+			return err
+		}
+	}
+	ess, err := by(func(v *vda.ES) string { return v.CntlrID }, tx.ESsOnCN, f.node.ID, 0)
+	if err != nil {
+		return err
+	}
 	for i := range cntlrs {
 		c := &cntlrs[i]
 		f.add(store.ObjCntlr, c.ID, c.DAID, c.Health, r.state(f.title, c.ID, c.Version))
-		if c.Primary && !c.Deleted && !r.Down { // of a node that is down nothing is known of them
-			snaps, err := tx.SnapsOfDA(c.DAID)
-			if err != nil {
-				return err
-			}
-			for j := range snaps {
-				s := &snaps[j]
+		if c.Primary && !c.Deleted {
+			for j := range snaps[c.DAID] {
+				s := &snaps[c.DAID][j]
 				f.add(store.ObjSnap, s.ID, c.DAID, s.Health, r.state(f.title, s.ID, c.Version))
 			}
 		}
-		ess, err := tx.ESsOfCntlr(c.ID)
-		if err != nil {
-			return err
-		}
-		for j := range ess {
-			es := &ess[j]
+		for j := range ess[c.ID] {
+			es := &ess[c.ID][j]
 			f.add(store.ObjES, es.ID, "", es.Health, r.state(f.title, es.ID, c.Version))
 		}
 	}

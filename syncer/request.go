@@ -25,6 +25,9 @@ type request interface {
 	send(context.Context) (*apiv1.SyncReply, error)
 	// objects is how many vds or controllers it names.
 	objects() int
+	// news returns the request with only the objects of which an answer changes something, and
+	// whether there are any.
+	news(tx store.Reader, reply *apiv1.SyncReply, p *progress) (left request, any bool, err error)
 	// apply records a part of the reply; again: it changed the desired state.
 	apply(tx store.Tx, reply *apiv1.SyncReply, p *progress, at part) (again bool, err error)
 }

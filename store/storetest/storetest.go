@@ -57,6 +57,7 @@ func Run(t *testing.T, uri string) {
 		{"Ways", testWays},
 		{"AilingVDs", testAilingVDs},
 		{"LegsOf", testLegsOf},
+		{"OnNode", testOnNode},
 		{"CntlrsOfDAs", testCntlrsOfDAs},
 		{"OrphanSpace", testOrphanSpace},
 		{"Monitors", testMonitors},

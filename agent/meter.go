@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/virtual-disk-array/vda/agent/plane"
+	apiv1 "github.com/virtual-disk-array/vda/api/v1"
 )
 
 // Measured is something whose I/O /metrics shows: what goes through a bdev, or through the
@@ -101,11 +102,12 @@ var (
 	}
 )
 
-// meter shows the I/O of what a node has. It is a prometheus.Collector.
-type meter struct {
+// Meter tells the I/O of what a node has. It is a prometheus.Collector. Safe for concurrent use.
+type Meter struct {
 	plane *Plane
 	what  func() []Measured
 	kinds []MeasuredKind
+	born  time.Time
 
 	mu     sync.Mutex
 	flight *counting // under way
@@ -115,12 +117,14 @@ type counting struct {
 	done   chan struct{}
 	what   []Measured
 	counts *plane.Counts // nil: there was an error
+	at     time.Duration // when, since the meter was made
+	run    string        // of the data plane
 }
 
 // NewMeter shows the I/O of what an agent ("dn" or "cn") has, as its data plane counts it when
 // it is scraped.
-func NewMeter(kind string, p *Plane, what func() []Measured) prometheus.Collector {
-	m := &meter{plane: p, what: what, kinds: []MeasuredKind{MeasuredDA, MeasuredPath}}
+func NewMeter(kind string, p *Plane, what func() []Measured) *Meter {
+	m := &Meter{plane: p, what: what, born: time.Now(), kinds: []MeasuredKind{MeasuredDA, MeasuredPath}}
 	if kind == "dn" {
 		m.kinds = []MeasuredKind{MeasuredPD}
 	}
@@ -128,7 +132,7 @@ func NewMeter(kind string, p *Plane, what func() []Measured) prometheus.Collecto
 }
 
 // Describe implements prometheus.Collector.
-func (m *meter) Describe(ch chan<- *prometheus.Desc) {
+func (m *Meter) Describe(ch chan<- *prometheus.Desc) {
 	ch <- countedDesc
 	ch <- unlistedDesc
 	for _, k := range m.kinds {
@@ -148,7 +152,7 @@ func (m *meter) Describe(ch chan<- *prometheus.Desc) {
 
 // count asks the data plane, once for all scrapes that wait. A data plane that hangs keeps
 // one question, and scrapes go on without its answer.
-func (m *meter) count() *counting {
+func (m *Meter) count() *counting {
 	m.mu.Lock()
 	f := m.flight
 	if f == nil {
@@ -169,7 +173,7 @@ func (m *meter) count() *counting {
 
 // measured is what there is, in order, each name once: a second series of a name would cost
 // the whole scrape.
-func (m *meter) measured() []Measured {
+func (m *Meter) measured() []Measured {
 	what := m.what()
 	slices.SortStableFunc(what, func(a, b Measured) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), slices.Compare(a.Labels, b.Labels))
@@ -177,7 +181,7 @@ func (m *meter) measured() []Measured {
 	return slices.CompactFunc(what, func(a, b Measured) bool { return a.Kind == b.Kind && slices.Equal(a.Labels, b.Labels) })
 }
 
-func (m *meter) fly(f *counting) {
+func (m *Meter) fly(f *counting) {
 	defer func() {
 		m.mu.Lock()
 		m.flight = nil
@@ -196,17 +200,18 @@ func (m *meter) fly(f *counting) {
 			bdevs = append(bdevs, w.Bdev)
 		}
 	}
+	run := m.plane.Status().StartID
 	ctx, cancel := context.WithTimeout(context.Background(), measureTime)
 	defer cancel()
 	if c, err := m.plane.Driver().Counts(ctx, bdevs, nqns); err == nil {
-		f.counts = c
+		f.counts, f.at, f.run = c, time.Since(m.born), run
 	} else {
 		m.plane.log.Debug("a scrape has no counters of the data plane", "err", err)
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (m *meter) Collect(ch chan<- prometheus.Metric) {
+func (m *Meter) Collect(ch chan<- prometheus.Metric) {
 	f := m.count()
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
@@ -235,7 +240,7 @@ func (m *meter) Collect(ch chan<- prometheus.Metric) {
 }
 
 // show shows one object's I/O, if the data plane has it.
-func (m *meter) show(ch chan<- prometheus.Metric, w *Measured, c *plane.Counts) {
+func (m *Meter) show(ch chan<- prometheus.Metric, w *Measured, c *plane.Counts) {
 	io, ok := c.Bdevs[w.Bdev]
 	if w.NQN != "" {
 		var p plane.PathCounts
@@ -276,6 +281,37 @@ func (m *meter) show(ch chan<- prometheus.Metric, w *Measured, c *plane.Counts) 
 			ch <- h
 		}
 	}
+}
+
+// counted are the names that calls have for what is measured.
+var counted = [measuredKinds]string{MeasuredDA: "da", MeasuredPath: "exp", MeasuredPD: "pd"}
+
+// Counters is rpc.Config's: what the data plane has counted by now, of all there is.
+func (m *Meter) Counters(context.Context) *apiv1.CountersReply {
+	f := m.count()
+	reply := &apiv1.CountersReply{Counted: f.counts != nil, StampNsec: uint64(f.at), StartId: f.run}
+	if f.counts == nil {
+		return reply
+	}
+	for i := range f.what {
+		w := &f.what[i]
+		io, ok := f.counts.Bdevs[w.Bdev]
+		if w.NQN != "" {
+			var p plane.PathCounts
+			p, ok = f.counts.Paths[w.NQN]
+			io = p.IOCounts
+		}
+		if !ok {
+			continue
+		}
+		c := &apiv1.Counters{Kind: counted[w.Kind], Name: w.Labels[0], Reads: io.Reads, Writes: io.Writes, ReadBytes: io.ReadBytes,
+			WrittenBytes: io.WrittenBytes, ReadNsec: io.ReadNanos, WriteNsec: io.WriteNanos, Errors: io.Errors, ThrottledNsec: io.Throttled}
+		if w.Kind == MeasuredPath {
+			c.ExpName = w.Labels[1]
+		}
+		reply.CountersList = append(reply.CountersList, c)
+	}
+	return reply
 }
 
 // histogram is one of counts by bounds; nil when they do not fit together.

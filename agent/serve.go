@@ -92,7 +92,8 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 		func() float64 { return float64(len(n.Loop.Errors())) })); err != nil {
 		return err
 	}
-	if err := registry.Register(NewMeter(m.Kind, n.Plane, svc.Measured)); err != nil {
+	meter := NewMeter(m.Kind, n.Plane, svc.Measured)
+	if err := registry.Register(meter); err != nil {
 		return err
 	}
 	scrape, err := m.ScrapeToken()
@@ -113,6 +114,7 @@ func (m Main) serve(ctx context.Context, lis net.Listener, svc Service, n *Node,
 		Changed:     n.Plane.changed,
 		News:        n.news,
 		Alive:       true,
+		Counters:    meter.Counters,
 		Support:     func(ctx context.Context) []support.File { return n.support(ctx, m.StateDir) },
 	})
 }

@@ -51,6 +51,8 @@ type command struct {
 	ill func(reply proto.Message) *failure
 	// prepare sets what no flag does.
 	prepare func(req proto.Message)
+	// goesOn is for one that a person at a terminal sees again and again.
+	goesOn bool
 	// forms are what --as chooses from, and how each prints the reply; the first is the
 	// usual one. With -o, the reply itself is printed.
 	forms []form
@@ -399,6 +401,13 @@ var commands = []command{
 	{verb: "version", method: "ListVersion", short: "Show the versions of all programs of the cluster", text: versionText,
 		long:    "\nThe portal asks the monitors and the agents. The first line is this program's own\nversion, which --version shows alone.",
 		example: "  vda_cli version"},
+	{verb: "top", method: "GetTop", short: "Show what is read and written now, by node, array and disk", text: topText, goesOn: true,
+		long: "\nThose with the most I/O are first: of arrays what hosts do, of a cn what passes through\nits paths, of disks and dns what " +
+			"reaches the disks, VDA's own copying with it. A latency is\nthat of one request on average, THROTTLED the time in which some " +
+			"waited for a limit of\nthe array. At a terminal it goes on until ctrl-c.",
+		example: "  vda_cli top\n  vda_cli top --once --interval-ms 5000\n  vda_cli top -o jsonpath='{.da_top_msg_list[0].name}'",
+		flags: []flag{{name: "interval-ms", def: "1000", usage: "measure for `N` milliseconds, 100 to 10000"},
+			{name: "limit", def: "20", min: 1, usage: "show at most `N` arrays, and as many disks, up to 1000"}}},
 	{noun: "event", verb: "list", method: "ListEvent", short: "Show what happened, the last first", none: "No event.",
 		long: "\nEvents are nodes that go and come, failovers, legs of mirrors that are lost and\ncopied to, disks at fault, drains, scrubs, " +
 			"and what users changed. docs/events.md has\nthe kinds. The cluster keeps the last 100,000.",

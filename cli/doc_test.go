@@ -45,6 +45,9 @@ func TestCommandsDoc(t *testing.T) {
 		if c.pages() {
 			optional = append(optional, "--all")
 		}
+		if c.goesOn {
+			optional = append(optional, "--once")
+		}
 		if c.wait != nil {
 			optional = append(optional, "--wait")
 		}

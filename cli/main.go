@@ -47,7 +47,10 @@ type session struct {
 	as    string      // one of a command's forms
 	yes   bool        // nobody is asked before something is deleted
 	all   bool        // all pages of a list are asked for
+	once  bool        // one picture of what changes all the time
 	typed func() bool // somebody types the command; it is not a script's
+	// screen reports that what is written somewhere is seen at a terminal.
+	screen func(io.Writer) bool
 
 	curl        bool // the call over REST is printed instead of made
 	warnIsError bool
@@ -56,7 +59,7 @@ type session struct {
 
 // Program is vda_cli.
 func Program() program.Program {
-	s := &session{typed: program.TypedByHand}
+	s := &session{typed: program.TypedByHand, screen: func(w io.Writer) bool { return program.Terminal(w) }}
 	return program.Program{Root: s.root(), Fail: s.fail}
 }
 
@@ -215,6 +218,10 @@ func (s *session) command(c *command) *cobra.Command {
 	if c.pages() {
 		cmd.Flags().BoolVar(&s.all, "all", false, "list as many as there are, in one reply; as many as --limit says when not given")
 	}
+	if c.goesOn {
+		cmd.Flags().BoolVar(&s.once, "once", false, "show it once, as where the output is not a terminal or -o asks for json, yaml, name or "+
+			"jsonpath; again and again when not given")
+	}
 	if c.forms != nil {
 		s.addForms(cmd, c.forms)
 	}
@@ -292,6 +299,9 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 	}
 	if w, is := req.(*apiv1.WatchEventRequest); is {
 		return s.watch(ctx, c, w)
+	}
+	if top, is := req.(*apiv1.GetTopRequest); is && s.live() {
+		return s.watchTop(ctx, c, top)
 	}
 	reply := newMessage(method.Output())
 	name := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())

@@ -70,3 +70,9 @@ func (c *Client) ListUser(ctx context.Context, req *apiv1.ListUserRequest, opts 
 func (c *Client) ListVersion(ctx context.Context, req *apiv1.ListVersionRequest, opts ...grpc.CallOption) (*apiv1.ListVersionReply, error) {
 	return c.stubs.ListVersion(ctx, req, opts...)
 }
+
+// GetTop measures what is read and written per second, by array, node and disk. It takes the time
+// that the request says, and some seconds more when nodes do not answer. Errors: CodeInvalid.
+func (c *Client) GetTop(ctx context.Context, req *apiv1.GetTopRequest, opts ...grpc.CallOption) (*apiv1.GetTopReply, error) {
+	return c.stubs.GetTop(ctx, req, opts...)
+}

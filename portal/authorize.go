@@ -51,7 +51,7 @@ var roles = map[string][]string{
 	"CreateExp": daily, "DeleteExp": daily, "ModifyExp": daily, "ListExp": all, "GetExp": all,
 	"ListOrphan": people, "AdoptOrphan": admins, "DeleteOrphan": admins,
 	"ListAlert": people, "ListEvent": people, "WatchEvent": people,
-	"GetStatus": all, "ListVersion": people, "DumpSupport": keeper, "SecureCluster": admins,
+	"GetStatus": all, "ListVersion": people, "GetTop": people, "DumpSupport": keeper, "SecureCluster": admins,
 	"CreateUser": admins, "DeleteUser": admins, "ModifyUser": admins, "ListUser": admins,
 	"SetPassword": all, "ListSession": all, "DeleteSession": all, // of the caller
 }

@@ -14,7 +14,7 @@ import (
 // reports that it may be done. A script is never asked: not where standard input or standard
 // error is not a terminal, nor where typed says that nobody types the command.
 func Confirm(cmd *cobra.Command, question string, typed func() bool) bool {
-	if !isTerminal(cmd.InOrStdin()) || !isTerminal(cmd.ErrOrStderr()) || !typed() {
+	if !Terminal(cmd.InOrStdin()) || !Terminal(cmd.ErrOrStderr()) || !typed() {
 		return true
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s? [y/N] ", question)
@@ -26,8 +26,8 @@ func Confirm(cmd *cobra.Command, question string, typed func() bool) bool {
 	return answer == "y" || answer == "yes"
 }
 
-// isTerminal reports that a stream of the process is a terminal.
-func isTerminal(stream any) bool {
+// Terminal reports that a stream of the process is a terminal.
+func Terminal(stream any) bool {
 	f, is := stream.(*os.File)
 	if !is {
 		return false

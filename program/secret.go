@@ -34,7 +34,7 @@ func Secret(cmd *cobra.Command, path, question string) (string, error) {
 			return "", fmt.Errorf("others may open it (mode %04o); make it 0600 (chmod 0600 %s)", mode.Perm(), path)
 		}
 		in = f
-	} else if isTerminal(in) {
+	} else if Terminal(in) {
 		fmt.Fprint(cmd.ErrOrStderr(), question)
 		defer fmt.Fprintln(cmd.ErrOrStderr())
 		show, err := hide(int(in.(*os.File).Fd()))
@@ -58,7 +58,7 @@ func Secret(cmd *cobra.Command, path, question string) (string, error) {
 }
 
 // Asks reports that a secret of the path "-" is asked for at a terminal.
-func Asks(cmd *cobra.Command) bool { return isTerminal(cmd.InOrStdin()) }
+func Asks(cmd *cobra.Command) bool { return Terminal(cmd.InOrStdin()) }
 
 // cause is what is the matter with a file, without the call that found it out.
 func cause(err error) error {

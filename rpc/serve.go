@@ -102,6 +102,8 @@ type Config struct {
 	// Grace is how long calls under way may go on once the server is asked to
 	// stop. Default 3 s.
 	Grace time.Duration
+	// Counters is what an agent has counted of I/O; nil: the program counts none.
+	Counters func(context.Context) *apiv1.CountersReply
 	// Support is what the program adds to a support bundle, beside log, goroutines and
 	// metrics, without secrets; nil: nothing.
 	Support func(context.Context) []support.File
@@ -253,7 +255,7 @@ func newServer(cfg Config) (*server, error) {
 	for name := range s.rpc.GetServiceInfo() {
 		s.names = append(s.names, name)
 	}
-	apiv1.RegisterProgramServer(s.guard.Registrar(s.rpc), about{own: s.cfg.support})
+	apiv1.RegisterProgramServer(s.guard.Registrar(s.rpc), about{own: s.cfg.support, counters: s.cfg.Counters})
 	healthpb.RegisterHealthServer(s.guard.Registrar(s.rpc), s.health)
 	if cfg.Reflection {
 		reflection.Register(s.rpc)

@@ -18,10 +18,16 @@ import (
 // daemon, with what is in a support bundle.
 func RegisterVersion(r grpc.ServiceRegistrar) { apiv1.RegisterProgramServer(r, about{}) }
 
+// RegisterCounters is RegisterVersion for what also tells what it has counted.
+func RegisterCounters(r grpc.ServiceRegistrar, counters func(context.Context) *apiv1.CountersReply) {
+	apiv1.RegisterProgramServer(r, about{counters: counters})
+}
+
 // about is the service Program.
 type about struct {
 	apiv1.UnimplementedProgramServer
-	own func(context.Context) []support.File
+	own      func(context.Context) []support.File
+	counters func(context.Context) *apiv1.CountersReply
 }
 
 // Version implements apiv1.ProgramServer.
@@ -42,6 +48,14 @@ func (a about) Support(ctx context.Context, _ *apiv1.SupportRequest) (*apiv1.Sup
 		reply.FileList = append(reply.FileList, &apiv1.SupportFile{Name: f.Name, Content: f.Content})
 	}
 	return reply, nil
+}
+
+// Counters implements apiv1.ProgramServer.
+func (a about) Counters(ctx context.Context, req *apiv1.CountersRequest) (*apiv1.CountersReply, error) {
+	if a.counters == nil {
+		return a.UnimplementedProgramServer.Counters(ctx, req)
+	}
+	return a.counters(ctx), nil
 }
 
 // maxSupport bounds what a program says of itself in a bundle, in bytes: it is one message.

@@ -8590,6 +8590,279 @@ func (x *VersionCountMsg) GetCnt() uint32 {
 	return 0
 }
 
+// GetTopRequest asks for the I/O of arrays, nodes and disks. The call takes as long as
+// that is measured for.
+type GetTopRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	IntervalMs    uint32                 `protobuf:"varint,1,opt,name=interval_ms,json=intervalMs,proto3" json:"interval_ms,omitempty"` // 100 to 10000; 1000 when it is 0
+	Limit         uint32                 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`                             // of arrays and of pds, those with the most I/O, up to 1000; 20 when it is 0
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetTopRequest) Reset() {
+	*x = GetTopRequest{}
+	mi := &file_v1_portal_proto_msgTypes[121]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTopRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTopRequest) ProtoMessage() {}
+
+func (x *GetTopRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[121]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTopRequest.ProtoReflect.Descriptor instead.
+func (*GetTopRequest) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+}
+
+func (x *GetTopRequest) GetIntervalMs() uint32 {
+	if x != nil {
+		return x.IntervalMs
+	}
+	return 0
+}
+
+func (x *GetTopRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type GetTopReply struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	ReplyInfo      *ReplyInfo             `protobuf:"bytes,1,opt,name=reply_info,json=replyInfo,proto3" json:"reply_info,omitempty"`
+	DaTopMsgList   []*TopMsg              `protobuf:"bytes,2,rep,name=da_top_msg_list,json=daTopMsgList,proto3" json:"da_top_msg_list,omitempty"`       // those with the most I/O first, as in all lists
+	NodeTopMsgList []*TopMsg              `protobuf:"bytes,3,rep,name=node_top_msg_list,json=nodeTopMsgList,proto3" json:"node_top_msg_list,omitempty"` // all nodes that answer
+	PdTopMsgList   []*TopMsg              `protobuf:"bytes,4,rep,name=pd_top_msg_list,json=pdTopMsgList,proto3" json:"pd_top_msg_list,omitempty"`
+	DaCnt          uint32                 `protobuf:"varint,5,opt,name=da_cnt,json=daCnt,proto3" json:"da_cnt,omitempty"` // of all arrays that are measured
+	PdCnt          uint32                 `protobuf:"varint,6,opt,name=pd_cnt,json=pdCnt,proto3" json:"pd_cnt,omitempty"`
+	WarningList    []string               `protobuf:"bytes,7,rep,name=warning_list,json=warningList,proto3" json:"warning_list,omitempty"` // nodes of which the I/O is not known
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *GetTopReply) Reset() {
+	*x = GetTopReply{}
+	mi := &file_v1_portal_proto_msgTypes[122]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetTopReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetTopReply) ProtoMessage() {}
+
+func (x *GetTopReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[122]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetTopReply.ProtoReflect.Descriptor instead.
+func (*GetTopReply) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+}
+
+func (x *GetTopReply) GetReplyInfo() *ReplyInfo {
+	if x != nil {
+		return x.ReplyInfo
+	}
+	return nil
+}
+
+func (x *GetTopReply) GetDaTopMsgList() []*TopMsg {
+	if x != nil {
+		return x.DaTopMsgList
+	}
+	return nil
+}
+
+func (x *GetTopReply) GetNodeTopMsgList() []*TopMsg {
+	if x != nil {
+		return x.NodeTopMsgList
+	}
+	return nil
+}
+
+func (x *GetTopReply) GetPdTopMsgList() []*TopMsg {
+	if x != nil {
+		return x.PdTopMsgList
+	}
+	return nil
+}
+
+func (x *GetTopReply) GetDaCnt() uint32 {
+	if x != nil {
+		return x.DaCnt
+	}
+	return 0
+}
+
+func (x *GetTopReply) GetPdCnt() uint32 {
+	if x != nil {
+		return x.PdCnt
+	}
+	return 0
+}
+
+func (x *GetTopReply) GetWarningList() []string {
+	if x != nil {
+		return x.WarningList
+	}
+	return nil
+}
+
+// TopMsg is what was read and written per second, on average. Of an array it is what its hosts
+// do, of a cn what passes through its paths, of a dn or pd what its disks do, where VDA's own
+// copying counts too.
+type TopMsg struct {
+	state              protoimpl.MessageState `protogen:"open.v1"`
+	Kind               string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // da, cn, dn or pd
+	Name               string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	NodeName           string                 `protobuf:"bytes,3,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"` // of a da its primary's cn, of a pd its dn
+	ReadsPerSec        uint64                 `protobuf:"varint,4,opt,name=reads_per_sec,json=readsPerSec,proto3" json:"reads_per_sec,omitempty"`
+	WritesPerSec       uint64                 `protobuf:"varint,5,opt,name=writes_per_sec,json=writesPerSec,proto3" json:"writes_per_sec,omitempty"`
+	ReadBytesPerSec    uint64                 `protobuf:"varint,6,opt,name=read_bytes_per_sec,json=readBytesPerSec,proto3" json:"read_bytes_per_sec,omitempty"`
+	WrittenBytesPerSec uint64                 `protobuf:"varint,7,opt,name=written_bytes_per_sec,json=writtenBytesPerSec,proto3" json:"written_bytes_per_sec,omitempty"`
+	ReadUsec           uint64                 `protobuf:"varint,8,opt,name=read_usec,json=readUsec,proto3" json:"read_usec,omitempty"` // that one read took; 0 when there was none
+	WriteUsec          uint64                 `protobuf:"varint,9,opt,name=write_usec,json=writeUsec,proto3" json:"write_usec,omitempty"`
+	ErrorsPerSec       uint64                 `protobuf:"varint,10,opt,name=errors_per_sec,json=errorsPerSec,proto3" json:"errors_per_sec,omitempty"`
+	ThrottledPercent   uint32                 `protobuf:"varint,11,opt,name=throttled_percent,json=throttledPercent,proto3" json:"throttled_percent,omitempty"` // of the time, in which some waited for a limit of the da
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *TopMsg) Reset() {
+	*x = TopMsg{}
+	mi := &file_v1_portal_proto_msgTypes[123]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopMsg) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopMsg) ProtoMessage() {}
+
+func (x *TopMsg) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_portal_proto_msgTypes[123]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopMsg.ProtoReflect.Descriptor instead.
+func (*TopMsg) Descriptor() ([]byte, []int) {
+	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+}
+
+func (x *TopMsg) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *TopMsg) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TopMsg) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *TopMsg) GetReadsPerSec() uint64 {
+	if x != nil {
+		return x.ReadsPerSec
+	}
+	return 0
+}
+
+func (x *TopMsg) GetWritesPerSec() uint64 {
+	if x != nil {
+		return x.WritesPerSec
+	}
+	return 0
+}
+
+func (x *TopMsg) GetReadBytesPerSec() uint64 {
+	if x != nil {
+		return x.ReadBytesPerSec
+	}
+	return 0
+}
+
+func (x *TopMsg) GetWrittenBytesPerSec() uint64 {
+	if x != nil {
+		return x.WrittenBytesPerSec
+	}
+	return 0
+}
+
+func (x *TopMsg) GetReadUsec() uint64 {
+	if x != nil {
+		return x.ReadUsec
+	}
+	return 0
+}
+
+func (x *TopMsg) GetWriteUsec() uint64 {
+	if x != nil {
+		return x.WriteUsec
+	}
+	return 0
+}
+
+func (x *TopMsg) GetErrorsPerSec() uint64 {
+	if x != nil {
+		return x.ErrorsPerSec
+	}
+	return 0
+}
+
+func (x *TopMsg) GetThrottledPercent() uint32 {
+	if x != nil {
+		return x.ThrottledPercent
+	}
+	return 0
+}
+
 // SecureClusterRequest asks for it. It is refused while the cluster has no CA, no user
 // who is an admin, or a daemon without a certificate. Of a cluster that is secured it has
 // the keys of connections between nodes handed out again.
@@ -8601,7 +8874,7 @@ type SecureClusterRequest struct {
 
 func (x *SecureClusterRequest) Reset() {
 	*x = SecureClusterRequest{}
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8613,7 +8886,7 @@ func (x *SecureClusterRequest) String() string {
 func (*SecureClusterRequest) ProtoMessage() {}
 
 func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[121]
+	mi := &file_v1_portal_proto_msgTypes[124]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8626,7 +8899,7 @@ func (x *SecureClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterRequest.ProtoReflect.Descriptor instead.
 func (*SecureClusterRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{121}
+	return file_v1_portal_proto_rawDescGZIP(), []int{124}
 }
 
 type SecureClusterReply struct {
@@ -8638,7 +8911,7 @@ type SecureClusterReply struct {
 
 func (x *SecureClusterReply) Reset() {
 	*x = SecureClusterReply{}
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8650,7 +8923,7 @@ func (x *SecureClusterReply) String() string {
 func (*SecureClusterReply) ProtoMessage() {}
 
 func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[122]
+	mi := &file_v1_portal_proto_msgTypes[125]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8663,7 +8936,7 @@ func (x *SecureClusterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureClusterReply.ProtoReflect.Descriptor instead.
 func (*SecureClusterReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{122}
+	return file_v1_portal_proto_rawDescGZIP(), []int{125}
 }
 
 func (x *SecureClusterReply) GetReplyInfo() *ReplyInfo {
@@ -8685,7 +8958,7 @@ type CreateUserRequest struct {
 
 func (x *CreateUserRequest) Reset() {
 	*x = CreateUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8697,7 +8970,7 @@ func (x *CreateUserRequest) String() string {
 func (*CreateUserRequest) ProtoMessage() {}
 
 func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[123]
+	mi := &file_v1_portal_proto_msgTypes[126]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8710,7 +8983,7 @@ func (x *CreateUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserRequest.ProtoReflect.Descriptor instead.
 func (*CreateUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{123}
+	return file_v1_portal_proto_rawDescGZIP(), []int{126}
 }
 
 func (x *CreateUserRequest) GetUserName() string {
@@ -8743,7 +9016,7 @@ type CreateUserReply struct {
 
 func (x *CreateUserReply) Reset() {
 	*x = CreateUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8755,7 +9028,7 @@ func (x *CreateUserReply) String() string {
 func (*CreateUserReply) ProtoMessage() {}
 
 func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[124]
+	mi := &file_v1_portal_proto_msgTypes[127]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8768,7 +9041,7 @@ func (x *CreateUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateUserReply.ProtoReflect.Descriptor instead.
 func (*CreateUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{124}
+	return file_v1_portal_proto_rawDescGZIP(), []int{127}
 }
 
 func (x *CreateUserReply) GetReplyInfo() *ReplyInfo {
@@ -8788,7 +9061,7 @@ type DeleteUserRequest struct {
 
 func (x *DeleteUserRequest) Reset() {
 	*x = DeleteUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8800,7 +9073,7 @@ func (x *DeleteUserRequest) String() string {
 func (*DeleteUserRequest) ProtoMessage() {}
 
 func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[125]
+	mi := &file_v1_portal_proto_msgTypes[128]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8813,7 +9086,7 @@ func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
 func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{125}
+	return file_v1_portal_proto_rawDescGZIP(), []int{128}
 }
 
 func (x *DeleteUserRequest) GetUserName() string {
@@ -8832,7 +9105,7 @@ type DeleteUserReply struct {
 
 func (x *DeleteUserReply) Reset() {
 	*x = DeleteUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8844,7 +9117,7 @@ func (x *DeleteUserReply) String() string {
 func (*DeleteUserReply) ProtoMessage() {}
 
 func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[126]
+	mi := &file_v1_portal_proto_msgTypes[129]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8857,7 +9130,7 @@ func (x *DeleteUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteUserReply.ProtoReflect.Descriptor instead.
 func (*DeleteUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{126}
+	return file_v1_portal_proto_rawDescGZIP(), []int{129}
 }
 
 func (x *DeleteUserReply) GetReplyInfo() *ReplyInfo {
@@ -8879,7 +9152,7 @@ type ModifyUserRequest struct {
 
 func (x *ModifyUserRequest) Reset() {
 	*x = ModifyUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8891,7 +9164,7 @@ func (x *ModifyUserRequest) String() string {
 func (*ModifyUserRequest) ProtoMessage() {}
 
 func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[127]
+	mi := &file_v1_portal_proto_msgTypes[130]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8904,7 +9177,7 @@ func (x *ModifyUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserRequest.ProtoReflect.Descriptor instead.
 func (*ModifyUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{127}
+	return file_v1_portal_proto_rawDescGZIP(), []int{130}
 }
 
 func (x *ModifyUserRequest) GetUserName() string {
@@ -8937,7 +9210,7 @@ type ModifyUserReply struct {
 
 func (x *ModifyUserReply) Reset() {
 	*x = ModifyUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8949,7 +9222,7 @@ func (x *ModifyUserReply) String() string {
 func (*ModifyUserReply) ProtoMessage() {}
 
 func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[128]
+	mi := &file_v1_portal_proto_msgTypes[131]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -8962,7 +9235,7 @@ func (x *ModifyUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModifyUserReply.ProtoReflect.Descriptor instead.
 func (*ModifyUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{128}
+	return file_v1_portal_proto_rawDescGZIP(), []int{131}
 }
 
 func (x *ModifyUserReply) GetReplyInfo() *ReplyInfo {
@@ -8981,7 +9254,7 @@ type ListUserRequest struct {
 
 func (x *ListUserRequest) Reset() {
 	*x = ListUserRequest{}
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -8993,7 +9266,7 @@ func (x *ListUserRequest) String() string {
 func (*ListUserRequest) ProtoMessage() {}
 
 func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[129]
+	mi := &file_v1_portal_proto_msgTypes[132]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9006,7 +9279,7 @@ func (x *ListUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserRequest.ProtoReflect.Descriptor instead.
 func (*ListUserRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{129}
+	return file_v1_portal_proto_rawDescGZIP(), []int{132}
 }
 
 type ListUserReply struct {
@@ -9019,7 +9292,7 @@ type ListUserReply struct {
 
 func (x *ListUserReply) Reset() {
 	*x = ListUserReply{}
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9031,7 +9304,7 @@ func (x *ListUserReply) String() string {
 func (*ListUserReply) ProtoMessage() {}
 
 func (x *ListUserReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[130]
+	mi := &file_v1_portal_proto_msgTypes[133]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9044,7 +9317,7 @@ func (x *ListUserReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserReply.ProtoReflect.Descriptor instead.
 func (*ListUserReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{130}
+	return file_v1_portal_proto_rawDescGZIP(), []int{133}
 }
 
 func (x *ListUserReply) GetReplyInfo() *ReplyInfo {
@@ -9076,7 +9349,7 @@ type UserMsg struct {
 
 func (x *UserMsg) Reset() {
 	*x = UserMsg{}
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9088,7 +9361,7 @@ func (x *UserMsg) String() string {
 func (*UserMsg) ProtoMessage() {}
 
 func (x *UserMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[131]
+	mi := &file_v1_portal_proto_msgTypes[134]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9101,7 +9374,7 @@ func (x *UserMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserMsg.ProtoReflect.Descriptor instead.
 func (*UserMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{131}
+	return file_v1_portal_proto_rawDescGZIP(), []int{134}
 }
 
 func (x *UserMsg) GetUserName() string {
@@ -9165,7 +9438,7 @@ type SetPasswordRequest struct {
 
 func (x *SetPasswordRequest) Reset() {
 	*x = SetPasswordRequest{}
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9177,7 +9450,7 @@ func (x *SetPasswordRequest) String() string {
 func (*SetPasswordRequest) ProtoMessage() {}
 
 func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[132]
+	mi := &file_v1_portal_proto_msgTypes[135]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9190,7 +9463,7 @@ func (x *SetPasswordRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordRequest.ProtoReflect.Descriptor instead.
 func (*SetPasswordRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{132}
+	return file_v1_portal_proto_rawDescGZIP(), []int{135}
 }
 
 func (x *SetPasswordRequest) GetPassword() string {
@@ -9216,7 +9489,7 @@ type SetPasswordReply struct {
 
 func (x *SetPasswordReply) Reset() {
 	*x = SetPasswordReply{}
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9228,7 +9501,7 @@ func (x *SetPasswordReply) String() string {
 func (*SetPasswordReply) ProtoMessage() {}
 
 func (x *SetPasswordReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[133]
+	mi := &file_v1_portal_proto_msgTypes[136]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9241,7 +9514,7 @@ func (x *SetPasswordReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPasswordReply.ProtoReflect.Descriptor instead.
 func (*SetPasswordReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{133}
+	return file_v1_portal_proto_rawDescGZIP(), []int{136}
 }
 
 func (x *SetPasswordReply) GetReplyInfo() *ReplyInfo {
@@ -9261,7 +9534,7 @@ type ListSessionRequest struct {
 
 func (x *ListSessionRequest) Reset() {
 	*x = ListSessionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9273,7 +9546,7 @@ func (x *ListSessionRequest) String() string {
 func (*ListSessionRequest) ProtoMessage() {}
 
 func (x *ListSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[134]
+	mi := &file_v1_portal_proto_msgTypes[137]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9286,7 +9559,7 @@ func (x *ListSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{134}
+	return file_v1_portal_proto_rawDescGZIP(), []int{137}
 }
 
 type ListSessionReply struct {
@@ -9299,7 +9572,7 @@ type ListSessionReply struct {
 
 func (x *ListSessionReply) Reset() {
 	*x = ListSessionReply{}
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9311,7 +9584,7 @@ func (x *ListSessionReply) String() string {
 func (*ListSessionReply) ProtoMessage() {}
 
 func (x *ListSessionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[135]
+	mi := &file_v1_portal_proto_msgTypes[138]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9324,7 +9597,7 @@ func (x *ListSessionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionReply.ProtoReflect.Descriptor instead.
 func (*ListSessionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{135}
+	return file_v1_portal_proto_rawDescGZIP(), []int{138}
 }
 
 func (x *ListSessionReply) GetReplyInfo() *ReplyInfo {
@@ -9355,7 +9628,7 @@ type SessionMsg struct {
 
 func (x *SessionMsg) Reset() {
 	*x = SessionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9367,7 +9640,7 @@ func (x *SessionMsg) String() string {
 func (*SessionMsg) ProtoMessage() {}
 
 func (x *SessionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[136]
+	mi := &file_v1_portal_proto_msgTypes[139]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9380,7 +9653,7 @@ func (x *SessionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionMsg.ProtoReflect.Descriptor instead.
 func (*SessionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{136}
+	return file_v1_portal_proto_rawDescGZIP(), []int{139}
 }
 
 func (x *SessionMsg) GetSessionId() string {
@@ -9435,7 +9708,7 @@ type DeleteSessionRequest struct {
 
 func (x *DeleteSessionRequest) Reset() {
 	*x = DeleteSessionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9447,7 +9720,7 @@ func (x *DeleteSessionRequest) String() string {
 func (*DeleteSessionRequest) ProtoMessage() {}
 
 func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[137]
+	mi := &file_v1_portal_proto_msgTypes[140]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9460,7 +9733,7 @@ func (x *DeleteSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSessionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{137}
+	return file_v1_portal_proto_rawDescGZIP(), []int{140}
 }
 
 func (x *DeleteSessionRequest) GetSessionId() string {
@@ -9479,7 +9752,7 @@ type DeleteSessionReply struct {
 
 func (x *DeleteSessionReply) Reset() {
 	*x = DeleteSessionReply{}
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9491,7 +9764,7 @@ func (x *DeleteSessionReply) String() string {
 func (*DeleteSessionReply) ProtoMessage() {}
 
 func (x *DeleteSessionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[138]
+	mi := &file_v1_portal_proto_msgTypes[141]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9504,7 +9777,7 @@ func (x *DeleteSessionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSessionReply.ProtoReflect.Descriptor instead.
 func (*DeleteSessionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{138}
+	return file_v1_portal_proto_rawDescGZIP(), []int{141}
 }
 
 func (x *DeleteSessionReply) GetReplyInfo() *ReplyInfo {
@@ -9523,7 +9796,7 @@ type ListVersionRequest struct {
 
 func (x *ListVersionRequest) Reset() {
 	*x = ListVersionRequest{}
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9535,7 +9808,7 @@ func (x *ListVersionRequest) String() string {
 func (*ListVersionRequest) ProtoMessage() {}
 
 func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[139]
+	mi := &file_v1_portal_proto_msgTypes[142]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9548,7 +9821,7 @@ func (x *ListVersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionRequest.ProtoReflect.Descriptor instead.
 func (*ListVersionRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{139}
+	return file_v1_portal_proto_rawDescGZIP(), []int{142}
 }
 
 type ListVersionReply struct {
@@ -9561,7 +9834,7 @@ type ListVersionReply struct {
 
 func (x *ListVersionReply) Reset() {
 	*x = ListVersionReply{}
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9573,7 +9846,7 @@ func (x *ListVersionReply) String() string {
 func (*ListVersionReply) ProtoMessage() {}
 
 func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[140]
+	mi := &file_v1_portal_proto_msgTypes[143]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9586,7 +9859,7 @@ func (x *ListVersionReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVersionReply.ProtoReflect.Descriptor instead.
 func (*ListVersionReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{140}
+	return file_v1_portal_proto_rawDescGZIP(), []int{143}
 }
 
 func (x *ListVersionReply) GetReplyInfo() *ReplyInfo {
@@ -9615,7 +9888,7 @@ type VersionMsg struct {
 
 func (x *VersionMsg) Reset() {
 	*x = VersionMsg{}
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9627,7 +9900,7 @@ func (x *VersionMsg) String() string {
 func (*VersionMsg) ProtoMessage() {}
 
 func (x *VersionMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[141]
+	mi := &file_v1_portal_proto_msgTypes[144]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9640,7 +9913,7 @@ func (x *VersionMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionMsg.ProtoReflect.Descriptor instead.
 func (*VersionMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{141}
+	return file_v1_portal_proto_rawDescGZIP(), []int{144}
 }
 
 func (x *VersionMsg) GetComponent() string {
@@ -9693,7 +9966,7 @@ type EventMsg struct {
 
 func (x *EventMsg) Reset() {
 	*x = EventMsg{}
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9705,7 +9978,7 @@ func (x *EventMsg) String() string {
 func (*EventMsg) ProtoMessage() {}
 
 func (x *EventMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[142]
+	mi := &file_v1_portal_proto_msgTypes[145]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9718,7 +9991,7 @@ func (x *EventMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventMsg.ProtoReflect.Descriptor instead.
 func (*EventMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{142}
+	return file_v1_portal_proto_rawDescGZIP(), []int{145}
 }
 
 func (x *EventMsg) GetEventId() uint64 {
@@ -9827,7 +10100,7 @@ type EventFilter struct {
 
 func (x *EventFilter) Reset() {
 	*x = EventFilter{}
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9839,7 +10112,7 @@ func (x *EventFilter) String() string {
 func (*EventFilter) ProtoMessage() {}
 
 func (x *EventFilter) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[143]
+	mi := &file_v1_portal_proto_msgTypes[146]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9852,7 +10125,7 @@ func (x *EventFilter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventFilter.ProtoReflect.Descriptor instead.
 func (*EventFilter) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{143}
+	return file_v1_portal_proto_rawDescGZIP(), []int{146}
 }
 
 func (x *EventFilter) GetKindList() []string {
@@ -9910,7 +10183,7 @@ type ListEventRequest struct {
 
 func (x *ListEventRequest) Reset() {
 	*x = ListEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9922,7 +10195,7 @@ func (x *ListEventRequest) String() string {
 func (*ListEventRequest) ProtoMessage() {}
 
 func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[144]
+	mi := &file_v1_portal_proto_msgTypes[147]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -9935,7 +10208,7 @@ func (x *ListEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventRequest.ProtoReflect.Descriptor instead.
 func (*ListEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{144}
+	return file_v1_portal_proto_rawDescGZIP(), []int{147}
 }
 
 func (x *ListEventRequest) GetLimit() uint32 {
@@ -9977,7 +10250,7 @@ type ListEventReply struct {
 
 func (x *ListEventReply) Reset() {
 	*x = ListEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -9989,7 +10262,7 @@ func (x *ListEventReply) String() string {
 func (*ListEventReply) ProtoMessage() {}
 
 func (x *ListEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[145]
+	mi := &file_v1_portal_proto_msgTypes[148]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10002,7 +10275,7 @@ func (x *ListEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEventReply.ProtoReflect.Descriptor instead.
 func (*ListEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{145}
+	return file_v1_portal_proto_rawDescGZIP(), []int{148}
 }
 
 func (x *ListEventReply) GetReplyInfo() *ReplyInfo {
@@ -10038,7 +10311,7 @@ type WatchEventRequest struct {
 
 func (x *WatchEventRequest) Reset() {
 	*x = WatchEventRequest{}
-	mi := &file_v1_portal_proto_msgTypes[146]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10050,7 +10323,7 @@ func (x *WatchEventRequest) String() string {
 func (*WatchEventRequest) ProtoMessage() {}
 
 func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[146]
+	mi := &file_v1_portal_proto_msgTypes[149]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10063,7 +10336,7 @@ func (x *WatchEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{146}
+	return file_v1_portal_proto_rawDescGZIP(), []int{149}
 }
 
 func (x *WatchEventRequest) GetFilter() *EventFilter {
@@ -10096,7 +10369,7 @@ type WatchEventReply struct {
 
 func (x *WatchEventReply) Reset() {
 	*x = WatchEventReply{}
-	mi := &file_v1_portal_proto_msgTypes[147]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10108,7 +10381,7 @@ func (x *WatchEventReply) String() string {
 func (*WatchEventReply) ProtoMessage() {}
 
 func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[147]
+	mi := &file_v1_portal_proto_msgTypes[150]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10121,7 +10394,7 @@ func (x *WatchEventReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventReply.ProtoReflect.Descriptor instead.
 func (*WatchEventReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{147}
+	return file_v1_portal_proto_rawDescGZIP(), []int{150}
 }
 
 func (x *WatchEventReply) GetEventMsg() *EventMsg {
@@ -10146,7 +10419,7 @@ type AlertMsg struct {
 
 func (x *AlertMsg) Reset() {
 	*x = AlertMsg{}
-	mi := &file_v1_portal_proto_msgTypes[148]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10158,7 +10431,7 @@ func (x *AlertMsg) String() string {
 func (*AlertMsg) ProtoMessage() {}
 
 func (x *AlertMsg) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[148]
+	mi := &file_v1_portal_proto_msgTypes[151]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10171,7 +10444,7 @@ func (x *AlertMsg) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertMsg.ProtoReflect.Descriptor instead.
 func (*AlertMsg) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{148}
+	return file_v1_portal_proto_rawDescGZIP(), []int{151}
 }
 
 func (x *AlertMsg) GetCode() string {
@@ -10225,7 +10498,7 @@ type ListAlertRequest struct {
 
 func (x *ListAlertRequest) Reset() {
 	*x = ListAlertRequest{}
-	mi := &file_v1_portal_proto_msgTypes[149]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10237,7 +10510,7 @@ func (x *ListAlertRequest) String() string {
 func (*ListAlertRequest) ProtoMessage() {}
 
 func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[149]
+	mi := &file_v1_portal_proto_msgTypes[152]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10250,7 +10523,7 @@ func (x *ListAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertRequest.ProtoReflect.Descriptor instead.
 func (*ListAlertRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{149}
+	return file_v1_portal_proto_rawDescGZIP(), []int{152}
 }
 
 type ListAlertReply struct {
@@ -10263,7 +10536,7 @@ type ListAlertReply struct {
 
 func (x *ListAlertReply) Reset() {
 	*x = ListAlertReply{}
-	mi := &file_v1_portal_proto_msgTypes[150]
+	mi := &file_v1_portal_proto_msgTypes[153]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10275,7 +10548,7 @@ func (x *ListAlertReply) String() string {
 func (*ListAlertReply) ProtoMessage() {}
 
 func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[150]
+	mi := &file_v1_portal_proto_msgTypes[153]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10288,7 +10561,7 @@ func (x *ListAlertReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListAlertReply.ProtoReflect.Descriptor instead.
 func (*ListAlertReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{150}
+	return file_v1_portal_proto_rawDescGZIP(), []int{153}
 }
 
 func (x *ListAlertReply) GetReplyInfo() *ReplyInfo {
@@ -10315,7 +10588,7 @@ type DumpSupportRequest struct {
 
 func (x *DumpSupportRequest) Reset() {
 	*x = DumpSupportRequest{}
-	mi := &file_v1_portal_proto_msgTypes[151]
+	mi := &file_v1_portal_proto_msgTypes[154]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10327,7 +10600,7 @@ func (x *DumpSupportRequest) String() string {
 func (*DumpSupportRequest) ProtoMessage() {}
 
 func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[151]
+	mi := &file_v1_portal_proto_msgTypes[154]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10340,7 +10613,7 @@ func (x *DumpSupportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportRequest.ProtoReflect.Descriptor instead.
 func (*DumpSupportRequest) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{151}
+	return file_v1_portal_proto_rawDescGZIP(), []int{154}
 }
 
 type DumpSupportReply struct {
@@ -10353,7 +10626,7 @@ type DumpSupportReply struct {
 
 func (x *DumpSupportReply) Reset() {
 	*x = DumpSupportReply{}
-	mi := &file_v1_portal_proto_msgTypes[152]
+	mi := &file_v1_portal_proto_msgTypes[155]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -10365,7 +10638,7 @@ func (x *DumpSupportReply) String() string {
 func (*DumpSupportReply) ProtoMessage() {}
 
 func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
-	mi := &file_v1_portal_proto_msgTypes[152]
+	mi := &file_v1_portal_proto_msgTypes[155]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -10378,7 +10651,7 @@ func (x *DumpSupportReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpSupportReply.ProtoReflect.Descriptor instead.
 func (*DumpSupportReply) Descriptor() ([]byte, []int) {
-	return file_v1_portal_proto_rawDescGZIP(), []int{152}
+	return file_v1_portal_proto_rawDescGZIP(), []int{155}
 }
 
 func (x *DumpSupportReply) GetName() string {
@@ -11222,7 +11495,34 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x0fVersionCountMsg\x12\x1c\n" +
 	"\tcomponent\x18\x01 \x01(\tR\tcomponent\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x10\n" +
-	"\x03cnt\x18\x03 \x01(\rR\x03cnt\"\x16\n" +
+	"\x03cnt\x18\x03 \x01(\rR\x03cnt\"F\n" +
+	"\rGetTopRequest\x12\x1f\n" +
+	"\vinterval_ms\x18\x01 \x01(\rR\n" +
+	"intervalMs\x12\x14\n" +
+	"\x05limit\x18\x02 \x01(\rR\x05limit\"\xb9\x02\n" +
+	"\vGetTopReply\x120\n" +
+	"\n" +
+	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x125\n" +
+	"\x0fda_top_msg_list\x18\x02 \x03(\v2\x0e.vda.v1.TopMsgR\fdaTopMsgList\x129\n" +
+	"\x11node_top_msg_list\x18\x03 \x03(\v2\x0e.vda.v1.TopMsgR\x0enodeTopMsgList\x125\n" +
+	"\x0fpd_top_msg_list\x18\x04 \x03(\v2\x0e.vda.v1.TopMsgR\fpdTopMsgList\x12\x15\n" +
+	"\x06da_cnt\x18\x05 \x01(\rR\x05daCnt\x12\x15\n" +
+	"\x06pd_cnt\x18\x06 \x01(\rR\x05pdCnt\x12!\n" +
+	"\fwarning_list\x18\a \x03(\tR\vwarningList\"\x86\x03\n" +
+	"\x06TopMsg\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x1b\n" +
+	"\tnode_name\x18\x03 \x01(\tR\bnodeName\x12\"\n" +
+	"\rreads_per_sec\x18\x04 \x01(\x04R\vreadsPerSec\x12$\n" +
+	"\x0ewrites_per_sec\x18\x05 \x01(\x04R\fwritesPerSec\x12+\n" +
+	"\x12read_bytes_per_sec\x18\x06 \x01(\x04R\x0freadBytesPerSec\x121\n" +
+	"\x15written_bytes_per_sec\x18\a \x01(\x04R\x12writtenBytesPerSec\x12\x1b\n" +
+	"\tread_usec\x18\b \x01(\x04R\breadUsec\x12\x1d\n" +
+	"\n" +
+	"write_usec\x18\t \x01(\x04R\twriteUsec\x12$\n" +
+	"\x0eerrors_per_sec\x18\n" +
+	" \x01(\x04R\ferrorsPerSec\x12+\n" +
+	"\x11throttled_percent\x18\v \x01(\rR\x10throttledPercent\"\x16\n" +
 	"\x14SecureClusterRequest\"F\n" +
 	"\x12SecureClusterReply\x120\n" +
 	"\n" +
@@ -11354,7 +11654,7 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\x12DumpSupportRequest\"@\n" +
 	"\x10DumpSupportReply\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent2\xaa\x1e\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent2\xe0\x1e\n" +
 	"\x06Portal\x12:\n" +
 	"\bCreateDn\x12\x17.vda.v1.CreateDnRequest\x1a\x15.vda.v1.CreateDnReply\x12:\n" +
 	"\bDeleteDn\x12\x17.vda.v1.DeleteDnRequest\x1a\x15.vda.v1.DeleteDnReply\x12:\n" +
@@ -11423,7 +11723,8 @@ const file_v1_portal_proto_rawDesc = "" +
 	"\vListSession\x12\x1a.vda.v1.ListSessionRequest\x1a\x18.vda.v1.ListSessionReply\x12I\n" +
 	"\rDeleteSession\x12\x1c.vda.v1.DeleteSessionRequest\x1a\x1a.vda.v1.DeleteSessionReply\x12=\n" +
 	"\tGetStatus\x12\x18.vda.v1.GetStatusRequest\x1a\x16.vda.v1.GetStatusReply\x12C\n" +
-	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReply\x12=\n" +
+	"\vListVersion\x12\x1a.vda.v1.ListVersionRequest\x1a\x18.vda.v1.ListVersionReply\x124\n" +
+	"\x06GetTop\x12\x15.vda.v1.GetTopRequest\x1a\x13.vda.v1.GetTopReply\x12=\n" +
 	"\tListAlert\x12\x18.vda.v1.ListAlertRequest\x1a\x16.vda.v1.ListAlertReply\x12=\n" +
 	"\tListEvent\x12\x18.vda.v1.ListEventRequest\x1a\x16.vda.v1.ListEventReply\x12B\n" +
 	"\n" +
@@ -11442,7 +11743,7 @@ func file_v1_portal_proto_rawDescGZIP() []byte {
 	return file_v1_portal_proto_rawDescData
 }
 
-var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 153)
+var file_v1_portal_proto_msgTypes = make([]protoimpl.MessageInfo, 156)
 var file_v1_portal_proto_goTypes = []any{
 	(*ReplyInfo)(nil),            // 0: vda.v1.ReplyInfo
 	(*DnMsg)(nil),                // 1: vda.v1.DnMsg
@@ -11565,38 +11866,41 @@ var file_v1_portal_proto_goTypes = []any{
 	(*DaCountMsg)(nil),           // 118: vda.v1.DaCountMsg
 	(*CnLoadMsg)(nil),            // 119: vda.v1.CnLoadMsg
 	(*VersionCountMsg)(nil),      // 120: vda.v1.VersionCountMsg
-	(*SecureClusterRequest)(nil), // 121: vda.v1.SecureClusterRequest
-	(*SecureClusterReply)(nil),   // 122: vda.v1.SecureClusterReply
-	(*CreateUserRequest)(nil),    // 123: vda.v1.CreateUserRequest
-	(*CreateUserReply)(nil),      // 124: vda.v1.CreateUserReply
-	(*DeleteUserRequest)(nil),    // 125: vda.v1.DeleteUserRequest
-	(*DeleteUserReply)(nil),      // 126: vda.v1.DeleteUserReply
-	(*ModifyUserRequest)(nil),    // 127: vda.v1.ModifyUserRequest
-	(*ModifyUserReply)(nil),      // 128: vda.v1.ModifyUserReply
-	(*ListUserRequest)(nil),      // 129: vda.v1.ListUserRequest
-	(*ListUserReply)(nil),        // 130: vda.v1.ListUserReply
-	(*UserMsg)(nil),              // 131: vda.v1.UserMsg
-	(*SetPasswordRequest)(nil),   // 132: vda.v1.SetPasswordRequest
-	(*SetPasswordReply)(nil),     // 133: vda.v1.SetPasswordReply
-	(*ListSessionRequest)(nil),   // 134: vda.v1.ListSessionRequest
-	(*ListSessionReply)(nil),     // 135: vda.v1.ListSessionReply
-	(*SessionMsg)(nil),           // 136: vda.v1.SessionMsg
-	(*DeleteSessionRequest)(nil), // 137: vda.v1.DeleteSessionRequest
-	(*DeleteSessionReply)(nil),   // 138: vda.v1.DeleteSessionReply
-	(*ListVersionRequest)(nil),   // 139: vda.v1.ListVersionRequest
-	(*ListVersionReply)(nil),     // 140: vda.v1.ListVersionReply
-	(*VersionMsg)(nil),           // 141: vda.v1.VersionMsg
-	(*EventMsg)(nil),             // 142: vda.v1.EventMsg
-	(*EventFilter)(nil),          // 143: vda.v1.EventFilter
-	(*ListEventRequest)(nil),     // 144: vda.v1.ListEventRequest
-	(*ListEventReply)(nil),       // 145: vda.v1.ListEventReply
-	(*WatchEventRequest)(nil),    // 146: vda.v1.WatchEventRequest
-	(*WatchEventReply)(nil),      // 147: vda.v1.WatchEventReply
-	(*AlertMsg)(nil),             // 148: vda.v1.AlertMsg
-	(*ListAlertRequest)(nil),     // 149: vda.v1.ListAlertRequest
-	(*ListAlertReply)(nil),       // 150: vda.v1.ListAlertReply
-	(*DumpSupportRequest)(nil),   // 151: vda.v1.DumpSupportRequest
-	(*DumpSupportReply)(nil),     // 152: vda.v1.DumpSupportReply
+	(*GetTopRequest)(nil),        // 121: vda.v1.GetTopRequest
+	(*GetTopReply)(nil),          // 122: vda.v1.GetTopReply
+	(*TopMsg)(nil),               // 123: vda.v1.TopMsg
+	(*SecureClusterRequest)(nil), // 124: vda.v1.SecureClusterRequest
+	(*SecureClusterReply)(nil),   // 125: vda.v1.SecureClusterReply
+	(*CreateUserRequest)(nil),    // 126: vda.v1.CreateUserRequest
+	(*CreateUserReply)(nil),      // 127: vda.v1.CreateUserReply
+	(*DeleteUserRequest)(nil),    // 128: vda.v1.DeleteUserRequest
+	(*DeleteUserReply)(nil),      // 129: vda.v1.DeleteUserReply
+	(*ModifyUserRequest)(nil),    // 130: vda.v1.ModifyUserRequest
+	(*ModifyUserReply)(nil),      // 131: vda.v1.ModifyUserReply
+	(*ListUserRequest)(nil),      // 132: vda.v1.ListUserRequest
+	(*ListUserReply)(nil),        // 133: vda.v1.ListUserReply
+	(*UserMsg)(nil),              // 134: vda.v1.UserMsg
+	(*SetPasswordRequest)(nil),   // 135: vda.v1.SetPasswordRequest
+	(*SetPasswordReply)(nil),     // 136: vda.v1.SetPasswordReply
+	(*ListSessionRequest)(nil),   // 137: vda.v1.ListSessionRequest
+	(*ListSessionReply)(nil),     // 138: vda.v1.ListSessionReply
+	(*SessionMsg)(nil),           // 139: vda.v1.SessionMsg
+	(*DeleteSessionRequest)(nil), // 140: vda.v1.DeleteSessionRequest
+	(*DeleteSessionReply)(nil),   // 141: vda.v1.DeleteSessionReply
+	(*ListVersionRequest)(nil),   // 142: vda.v1.ListVersionRequest
+	(*ListVersionReply)(nil),     // 143: vda.v1.ListVersionReply
+	(*VersionMsg)(nil),           // 144: vda.v1.VersionMsg
+	(*EventMsg)(nil),             // 145: vda.v1.EventMsg
+	(*EventFilter)(nil),          // 146: vda.v1.EventFilter
+	(*ListEventRequest)(nil),     // 147: vda.v1.ListEventRequest
+	(*ListEventReply)(nil),       // 148: vda.v1.ListEventReply
+	(*WatchEventRequest)(nil),    // 149: vda.v1.WatchEventRequest
+	(*WatchEventReply)(nil),      // 150: vda.v1.WatchEventReply
+	(*AlertMsg)(nil),             // 151: vda.v1.AlertMsg
+	(*ListAlertRequest)(nil),     // 152: vda.v1.ListAlertRequest
+	(*ListAlertReply)(nil),       // 153: vda.v1.ListAlertReply
+	(*DumpSupportRequest)(nil),   // 154: vda.v1.DumpSupportRequest
+	(*DumpSupportReply)(nil),     // 155: vda.v1.DumpSupportReply
 }
 var file_v1_portal_proto_depIdxs = []int32{
 	19,  // 0: vda.v1.DnMsg.pd_msg_list:type_name -> vda.v1.PdMsg
@@ -11709,157 +12013,163 @@ var file_v1_portal_proto_depIdxs = []int32{
 	118, // 107: vda.v1.StatusMsg.da_count_msg_list:type_name -> vda.v1.DaCountMsg
 	119, // 108: vda.v1.StatusMsg.cn_load_msg_list:type_name -> vda.v1.CnLoadMsg
 	120, // 109: vda.v1.StatusMsg.version_count_msg_list:type_name -> vda.v1.VersionCountMsg
-	148, // 110: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
-	0,   // 111: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 112: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 113: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 114: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 115: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
-	131, // 116: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
-	0,   // 117: vda.v1.SetPasswordReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 118: vda.v1.ListSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	136, // 119: vda.v1.ListSessionReply.session_msg_list:type_name -> vda.v1.SessionMsg
-	0,   // 120: vda.v1.DeleteSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	0,   // 121: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
-	141, // 122: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
-	143, // 123: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
-	0,   // 124: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
-	142, // 125: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
-	143, // 126: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
-	142, // 127: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
-	0,   // 128: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
-	148, // 129: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
-	3,   // 130: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
-	5,   // 131: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
-	7,   // 132: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
-	9,   // 133: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
-	11,  // 134: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
-	13,  // 135: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
-	15,  // 136: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
-	17,  // 137: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
-	20,  // 138: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
-	22,  // 139: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
-	24,  // 140: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
-	26,  // 141: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
-	28,  // 142: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
-	30,  // 143: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
-	32,  // 144: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
-	34,  // 145: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
-	36,  // 146: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
-	40,  // 147: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
-	42,  // 148: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
-	44,  // 149: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
-	46,  // 150: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
-	48,  // 151: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
-	50,  // 152: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
-	52,  // 153: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
-	54,  // 154: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
-	61,  // 155: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
-	63,  // 156: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
-	65,  // 157: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
-	67,  // 158: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
-	69,  // 159: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
-	71,  // 160: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
-	73,  // 161: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
-	75,  // 162: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
-	77,  // 163: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
-	79,  // 164: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
-	82,  // 165: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
-	84,  // 166: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
-	86,  // 167: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
-	88,  // 168: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
-	90,  // 169: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
-	92,  // 170: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
-	96,  // 171: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
-	98,  // 172: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
-	100, // 173: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
-	102, // 174: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
-	104, // 175: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
-	107, // 176: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
-	109, // 177: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
-	111, // 178: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
-	121, // 179: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
-	123, // 180: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
-	125, // 181: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
-	127, // 182: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
-	129, // 183: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
-	132, // 184: vda.v1.Portal.SetPassword:input_type -> vda.v1.SetPasswordRequest
-	134, // 185: vda.v1.Portal.ListSession:input_type -> vda.v1.ListSessionRequest
-	137, // 186: vda.v1.Portal.DeleteSession:input_type -> vda.v1.DeleteSessionRequest
-	113, // 187: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
-	139, // 188: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
-	149, // 189: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
-	144, // 190: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
-	146, // 191: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
-	151, // 192: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
-	4,   // 193: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
-	6,   // 194: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
-	8,   // 195: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
-	10,  // 196: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
-	12,  // 197: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
-	14,  // 198: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
-	16,  // 199: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
-	18,  // 200: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
-	21,  // 201: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
-	23,  // 202: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
-	25,  // 203: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
-	27,  // 204: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
-	29,  // 205: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
-	31,  // 206: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
-	33,  // 207: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
-	35,  // 208: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
-	37,  // 209: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
-	41,  // 210: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
-	43,  // 211: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
-	45,  // 212: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
-	47,  // 213: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
-	49,  // 214: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
-	51,  // 215: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
-	53,  // 216: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
-	55,  // 217: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
-	62,  // 218: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
-	64,  // 219: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
-	66,  // 220: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
-	68,  // 221: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
-	70,  // 222: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
-	72,  // 223: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
-	74,  // 224: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
-	76,  // 225: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
-	78,  // 226: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
-	80,  // 227: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
-	83,  // 228: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
-	85,  // 229: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
-	87,  // 230: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
-	89,  // 231: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
-	91,  // 232: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
-	93,  // 233: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
-	97,  // 234: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
-	99,  // 235: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
-	101, // 236: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
-	103, // 237: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
-	105, // 238: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
-	108, // 239: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
-	110, // 240: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
-	112, // 241: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
-	122, // 242: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
-	124, // 243: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
-	126, // 244: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
-	128, // 245: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
-	130, // 246: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
-	133, // 247: vda.v1.Portal.SetPassword:output_type -> vda.v1.SetPasswordReply
-	135, // 248: vda.v1.Portal.ListSession:output_type -> vda.v1.ListSessionReply
-	138, // 249: vda.v1.Portal.DeleteSession:output_type -> vda.v1.DeleteSessionReply
-	114, // 250: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
-	140, // 251: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
-	150, // 252: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
-	145, // 253: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
-	147, // 254: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
-	152, // 255: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
-	193, // [193:256] is the sub-list for method output_type
-	130, // [130:193] is the sub-list for method input_type
-	130, // [130:130] is the sub-list for extension type_name
-	130, // [130:130] is the sub-list for extension extendee
-	0,   // [0:130] is the sub-list for field type_name
+	151, // 110: vda.v1.StatusMsg.alert_msg_list:type_name -> vda.v1.AlertMsg
+	0,   // 111: vda.v1.GetTopReply.reply_info:type_name -> vda.v1.ReplyInfo
+	123, // 112: vda.v1.GetTopReply.da_top_msg_list:type_name -> vda.v1.TopMsg
+	123, // 113: vda.v1.GetTopReply.node_top_msg_list:type_name -> vda.v1.TopMsg
+	123, // 114: vda.v1.GetTopReply.pd_top_msg_list:type_name -> vda.v1.TopMsg
+	0,   // 115: vda.v1.SecureClusterReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 116: vda.v1.CreateUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 117: vda.v1.DeleteUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 118: vda.v1.ModifyUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 119: vda.v1.ListUserReply.reply_info:type_name -> vda.v1.ReplyInfo
+	134, // 120: vda.v1.ListUserReply.user_msg_list:type_name -> vda.v1.UserMsg
+	0,   // 121: vda.v1.SetPasswordReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 122: vda.v1.ListSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	139, // 123: vda.v1.ListSessionReply.session_msg_list:type_name -> vda.v1.SessionMsg
+	0,   // 124: vda.v1.DeleteSessionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	0,   // 125: vda.v1.ListVersionReply.reply_info:type_name -> vda.v1.ReplyInfo
+	144, // 126: vda.v1.ListVersionReply.version_msg_list:type_name -> vda.v1.VersionMsg
+	146, // 127: vda.v1.ListEventRequest.filter:type_name -> vda.v1.EventFilter
+	0,   // 128: vda.v1.ListEventReply.reply_info:type_name -> vda.v1.ReplyInfo
+	145, // 129: vda.v1.ListEventReply.event_msg_list:type_name -> vda.v1.EventMsg
+	146, // 130: vda.v1.WatchEventRequest.filter:type_name -> vda.v1.EventFilter
+	145, // 131: vda.v1.WatchEventReply.event_msg:type_name -> vda.v1.EventMsg
+	0,   // 132: vda.v1.ListAlertReply.reply_info:type_name -> vda.v1.ReplyInfo
+	151, // 133: vda.v1.ListAlertReply.alert_msg_list:type_name -> vda.v1.AlertMsg
+	3,   // 134: vda.v1.Portal.CreateDn:input_type -> vda.v1.CreateDnRequest
+	5,   // 135: vda.v1.Portal.DeleteDn:input_type -> vda.v1.DeleteDnRequest
+	7,   // 136: vda.v1.Portal.ModifyDn:input_type -> vda.v1.ModifyDnRequest
+	9,   // 137: vda.v1.Portal.ListDn:input_type -> vda.v1.ListDnRequest
+	11,  // 138: vda.v1.Portal.GetDn:input_type -> vda.v1.GetDnRequest
+	13,  // 139: vda.v1.Portal.SyncupDn:input_type -> vda.v1.SyncupDnRequest
+	15,  // 140: vda.v1.Portal.DrainDn:input_type -> vda.v1.DrainDnRequest
+	17,  // 141: vda.v1.Portal.UndrainDn:input_type -> vda.v1.UndrainDnRequest
+	20,  // 142: vda.v1.Portal.CreatePd:input_type -> vda.v1.CreatePdRequest
+	22,  // 143: vda.v1.Portal.DeletePd:input_type -> vda.v1.DeletePdRequest
+	24,  // 144: vda.v1.Portal.ModifyPd:input_type -> vda.v1.ModifyPdRequest
+	26,  // 145: vda.v1.Portal.ListPd:input_type -> vda.v1.ListPdRequest
+	28,  // 146: vda.v1.Portal.GetPd:input_type -> vda.v1.GetPdRequest
+	30,  // 147: vda.v1.Portal.DrainPd:input_type -> vda.v1.DrainPdRequest
+	32,  // 148: vda.v1.Portal.UndrainPd:input_type -> vda.v1.UndrainPdRequest
+	34,  // 149: vda.v1.Portal.MoveVd:input_type -> vda.v1.MoveVdRequest
+	36,  // 150: vda.v1.Portal.GetVd:input_type -> vda.v1.GetVdRequest
+	40,  // 151: vda.v1.Portal.CreateCn:input_type -> vda.v1.CreateCnRequest
+	42,  // 152: vda.v1.Portal.DeleteCn:input_type -> vda.v1.DeleteCnRequest
+	44,  // 153: vda.v1.Portal.ModifyCn:input_type -> vda.v1.ModifyCnRequest
+	46,  // 154: vda.v1.Portal.ListCn:input_type -> vda.v1.ListCnRequest
+	48,  // 155: vda.v1.Portal.GetCn:input_type -> vda.v1.GetCnRequest
+	50,  // 156: vda.v1.Portal.SyncupCn:input_type -> vda.v1.SyncupCnRequest
+	52,  // 157: vda.v1.Portal.DrainCn:input_type -> vda.v1.DrainCnRequest
+	54,  // 158: vda.v1.Portal.UndrainCn:input_type -> vda.v1.UndrainCnRequest
+	61,  // 159: vda.v1.Portal.CreateDa:input_type -> vda.v1.CreateDaRequest
+	63,  // 160: vda.v1.Portal.DeleteDa:input_type -> vda.v1.DeleteDaRequest
+	65,  // 161: vda.v1.Portal.UndeleteDa:input_type -> vda.v1.UndeleteDaRequest
+	67,  // 162: vda.v1.Portal.ModifyDa:input_type -> vda.v1.ModifyDaRequest
+	69,  // 163: vda.v1.Portal.ListDa:input_type -> vda.v1.ListDaRequest
+	71,  // 164: vda.v1.Portal.GetDa:input_type -> vda.v1.GetDaRequest
+	73,  // 165: vda.v1.Portal.SyncupDa:input_type -> vda.v1.SyncupDaRequest
+	75,  // 166: vda.v1.Portal.FailoverDa:input_type -> vda.v1.FailoverDaRequest
+	77,  // 167: vda.v1.Portal.RecoverDa:input_type -> vda.v1.RecoverDaRequest
+	79,  // 168: vda.v1.Portal.ScrubDa:input_type -> vda.v1.ScrubDaRequest
+	82,  // 169: vda.v1.Portal.CreateSnap:input_type -> vda.v1.CreateSnapRequest
+	84,  // 170: vda.v1.Portal.DeleteSnap:input_type -> vda.v1.DeleteSnapRequest
+	86,  // 171: vda.v1.Portal.RollbackSnap:input_type -> vda.v1.RollbackSnapRequest
+	88,  // 172: vda.v1.Portal.ModifySnap:input_type -> vda.v1.ModifySnapRequest
+	90,  // 173: vda.v1.Portal.ListSnap:input_type -> vda.v1.ListSnapRequest
+	92,  // 174: vda.v1.Portal.GetSnap:input_type -> vda.v1.GetSnapRequest
+	96,  // 175: vda.v1.Portal.CreateExp:input_type -> vda.v1.CreateExpRequest
+	98,  // 176: vda.v1.Portal.DeleteExp:input_type -> vda.v1.DeleteExpRequest
+	100, // 177: vda.v1.Portal.ModifyExp:input_type -> vda.v1.ModifyExpRequest
+	102, // 178: vda.v1.Portal.ListExp:input_type -> vda.v1.ListExpRequest
+	104, // 179: vda.v1.Portal.GetExp:input_type -> vda.v1.GetExpRequest
+	107, // 180: vda.v1.Portal.ListOrphan:input_type -> vda.v1.ListOrphanRequest
+	109, // 181: vda.v1.Portal.AdoptOrphan:input_type -> vda.v1.AdoptOrphanRequest
+	111, // 182: vda.v1.Portal.DeleteOrphan:input_type -> vda.v1.DeleteOrphanRequest
+	124, // 183: vda.v1.Portal.SecureCluster:input_type -> vda.v1.SecureClusterRequest
+	126, // 184: vda.v1.Portal.CreateUser:input_type -> vda.v1.CreateUserRequest
+	128, // 185: vda.v1.Portal.DeleteUser:input_type -> vda.v1.DeleteUserRequest
+	130, // 186: vda.v1.Portal.ModifyUser:input_type -> vda.v1.ModifyUserRequest
+	132, // 187: vda.v1.Portal.ListUser:input_type -> vda.v1.ListUserRequest
+	135, // 188: vda.v1.Portal.SetPassword:input_type -> vda.v1.SetPasswordRequest
+	137, // 189: vda.v1.Portal.ListSession:input_type -> vda.v1.ListSessionRequest
+	140, // 190: vda.v1.Portal.DeleteSession:input_type -> vda.v1.DeleteSessionRequest
+	113, // 191: vda.v1.Portal.GetStatus:input_type -> vda.v1.GetStatusRequest
+	142, // 192: vda.v1.Portal.ListVersion:input_type -> vda.v1.ListVersionRequest
+	121, // 193: vda.v1.Portal.GetTop:input_type -> vda.v1.GetTopRequest
+	152, // 194: vda.v1.Portal.ListAlert:input_type -> vda.v1.ListAlertRequest
+	147, // 195: vda.v1.Portal.ListEvent:input_type -> vda.v1.ListEventRequest
+	149, // 196: vda.v1.Portal.WatchEvent:input_type -> vda.v1.WatchEventRequest
+	154, // 197: vda.v1.Portal.DumpSupport:input_type -> vda.v1.DumpSupportRequest
+	4,   // 198: vda.v1.Portal.CreateDn:output_type -> vda.v1.CreateDnReply
+	6,   // 199: vda.v1.Portal.DeleteDn:output_type -> vda.v1.DeleteDnReply
+	8,   // 200: vda.v1.Portal.ModifyDn:output_type -> vda.v1.ModifyDnReply
+	10,  // 201: vda.v1.Portal.ListDn:output_type -> vda.v1.ListDnReply
+	12,  // 202: vda.v1.Portal.GetDn:output_type -> vda.v1.GetDnReply
+	14,  // 203: vda.v1.Portal.SyncupDn:output_type -> vda.v1.SyncupDnReply
+	16,  // 204: vda.v1.Portal.DrainDn:output_type -> vda.v1.DrainDnReply
+	18,  // 205: vda.v1.Portal.UndrainDn:output_type -> vda.v1.UndrainDnReply
+	21,  // 206: vda.v1.Portal.CreatePd:output_type -> vda.v1.CreatePdReply
+	23,  // 207: vda.v1.Portal.DeletePd:output_type -> vda.v1.DeletePdReply
+	25,  // 208: vda.v1.Portal.ModifyPd:output_type -> vda.v1.ModifyPdReply
+	27,  // 209: vda.v1.Portal.ListPd:output_type -> vda.v1.ListPdReply
+	29,  // 210: vda.v1.Portal.GetPd:output_type -> vda.v1.GetPdReply
+	31,  // 211: vda.v1.Portal.DrainPd:output_type -> vda.v1.DrainPdReply
+	33,  // 212: vda.v1.Portal.UndrainPd:output_type -> vda.v1.UndrainPdReply
+	35,  // 213: vda.v1.Portal.MoveVd:output_type -> vda.v1.MoveVdReply
+	37,  // 214: vda.v1.Portal.GetVd:output_type -> vda.v1.GetVdReply
+	41,  // 215: vda.v1.Portal.CreateCn:output_type -> vda.v1.CreateCnReply
+	43,  // 216: vda.v1.Portal.DeleteCn:output_type -> vda.v1.DeleteCnReply
+	45,  // 217: vda.v1.Portal.ModifyCn:output_type -> vda.v1.ModifyCnReply
+	47,  // 218: vda.v1.Portal.ListCn:output_type -> vda.v1.ListCnReply
+	49,  // 219: vda.v1.Portal.GetCn:output_type -> vda.v1.GetCnReply
+	51,  // 220: vda.v1.Portal.SyncupCn:output_type -> vda.v1.SyncupCnReply
+	53,  // 221: vda.v1.Portal.DrainCn:output_type -> vda.v1.DrainCnReply
+	55,  // 222: vda.v1.Portal.UndrainCn:output_type -> vda.v1.UndrainCnReply
+	62,  // 223: vda.v1.Portal.CreateDa:output_type -> vda.v1.CreateDaReply
+	64,  // 224: vda.v1.Portal.DeleteDa:output_type -> vda.v1.DeleteDaReply
+	66,  // 225: vda.v1.Portal.UndeleteDa:output_type -> vda.v1.UndeleteDaReply
+	68,  // 226: vda.v1.Portal.ModifyDa:output_type -> vda.v1.ModifyDaReply
+	70,  // 227: vda.v1.Portal.ListDa:output_type -> vda.v1.ListDaReply
+	72,  // 228: vda.v1.Portal.GetDa:output_type -> vda.v1.GetDaReply
+	74,  // 229: vda.v1.Portal.SyncupDa:output_type -> vda.v1.SyncupDaReply
+	76,  // 230: vda.v1.Portal.FailoverDa:output_type -> vda.v1.FailoverDaReply
+	78,  // 231: vda.v1.Portal.RecoverDa:output_type -> vda.v1.RecoverDaReply
+	80,  // 232: vda.v1.Portal.ScrubDa:output_type -> vda.v1.ScrubDaReply
+	83,  // 233: vda.v1.Portal.CreateSnap:output_type -> vda.v1.CreateSnapReply
+	85,  // 234: vda.v1.Portal.DeleteSnap:output_type -> vda.v1.DeleteSnapReply
+	87,  // 235: vda.v1.Portal.RollbackSnap:output_type -> vda.v1.RollbackSnapReply
+	89,  // 236: vda.v1.Portal.ModifySnap:output_type -> vda.v1.ModifySnapReply
+	91,  // 237: vda.v1.Portal.ListSnap:output_type -> vda.v1.ListSnapReply
+	93,  // 238: vda.v1.Portal.GetSnap:output_type -> vda.v1.GetSnapReply
+	97,  // 239: vda.v1.Portal.CreateExp:output_type -> vda.v1.CreateExpReply
+	99,  // 240: vda.v1.Portal.DeleteExp:output_type -> vda.v1.DeleteExpReply
+	101, // 241: vda.v1.Portal.ModifyExp:output_type -> vda.v1.ModifyExpReply
+	103, // 242: vda.v1.Portal.ListExp:output_type -> vda.v1.ListExpReply
+	105, // 243: vda.v1.Portal.GetExp:output_type -> vda.v1.GetExpReply
+	108, // 244: vda.v1.Portal.ListOrphan:output_type -> vda.v1.ListOrphanReply
+	110, // 245: vda.v1.Portal.AdoptOrphan:output_type -> vda.v1.AdoptOrphanReply
+	112, // 246: vda.v1.Portal.DeleteOrphan:output_type -> vda.v1.DeleteOrphanReply
+	125, // 247: vda.v1.Portal.SecureCluster:output_type -> vda.v1.SecureClusterReply
+	127, // 248: vda.v1.Portal.CreateUser:output_type -> vda.v1.CreateUserReply
+	129, // 249: vda.v1.Portal.DeleteUser:output_type -> vda.v1.DeleteUserReply
+	131, // 250: vda.v1.Portal.ModifyUser:output_type -> vda.v1.ModifyUserReply
+	133, // 251: vda.v1.Portal.ListUser:output_type -> vda.v1.ListUserReply
+	136, // 252: vda.v1.Portal.SetPassword:output_type -> vda.v1.SetPasswordReply
+	138, // 253: vda.v1.Portal.ListSession:output_type -> vda.v1.ListSessionReply
+	141, // 254: vda.v1.Portal.DeleteSession:output_type -> vda.v1.DeleteSessionReply
+	114, // 255: vda.v1.Portal.GetStatus:output_type -> vda.v1.GetStatusReply
+	143, // 256: vda.v1.Portal.ListVersion:output_type -> vda.v1.ListVersionReply
+	122, // 257: vda.v1.Portal.GetTop:output_type -> vda.v1.GetTopReply
+	153, // 258: vda.v1.Portal.ListAlert:output_type -> vda.v1.ListAlertReply
+	148, // 259: vda.v1.Portal.ListEvent:output_type -> vda.v1.ListEventReply
+	150, // 260: vda.v1.Portal.WatchEvent:output_type -> vda.v1.WatchEventReply
+	155, // 261: vda.v1.Portal.DumpSupport:output_type -> vda.v1.DumpSupportReply
+	198, // [198:262] is the sub-list for method output_type
+	134, // [134:198] is the sub-list for method input_type
+	134, // [134:134] is the sub-list for extension type_name
+	134, // [134:134] is the sub-list for extension extendee
+	0,   // [0:134] is the sub-list for field type_name
 }
 
 func init() { file_v1_portal_proto_init() }
@@ -11887,15 +12197,15 @@ func file_v1_portal_proto_init() {
 	file_v1_portal_proto_msgTypes[100].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[102].OneofWrappers = []any{}
 	file_v1_portal_proto_msgTypes[109].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[127].OneofWrappers = []any{}
-	file_v1_portal_proto_msgTypes[146].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[130].OneofWrappers = []any{}
+	file_v1_portal_proto_msgTypes[149].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_portal_proto_rawDesc), len(file_v1_portal_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   153,
+			NumMessages:   156,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -87,6 +87,7 @@ const (
 	Portal_DeleteSession_FullMethodName = "/vda.v1.Portal/DeleteSession"
 	Portal_GetStatus_FullMethodName     = "/vda.v1.Portal/GetStatus"
 	Portal_ListVersion_FullMethodName   = "/vda.v1.Portal/ListVersion"
+	Portal_GetTop_FullMethodName        = "/vda.v1.Portal/GetTop"
 	Portal_ListAlert_FullMethodName     = "/vda.v1.Portal/ListAlert"
 	Portal_ListEvent_FullMethodName     = "/vda.v1.Portal/ListEvent"
 	Portal_WatchEvent_FullMethodName    = "/vda.v1.Portal/WatchEvent"
@@ -161,6 +162,8 @@ type PortalClient interface {
 	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionReply, error)
 	GetStatus(ctx context.Context, in *GetStatusRequest, opts ...grpc.CallOption) (*GetStatusReply, error)
 	ListVersion(ctx context.Context, in *ListVersionRequest, opts ...grpc.CallOption) (*ListVersionReply, error)
+	// GetTop measures what is read and written where, for as long as the request says.
+	GetTop(ctx context.Context, in *GetTopRequest, opts ...grpc.CallOption) (*GetTopReply, error)
 	ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error)
 	ListEvent(ctx context.Context, in *ListEventRequest, opts ...grpc.CallOption) (*ListEventReply, error)
 	WatchEvent(ctx context.Context, in *WatchEventRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventReply], error)
@@ -765,6 +768,16 @@ func (c *portalClient) ListVersion(ctx context.Context, in *ListVersionRequest, 
 	return out, nil
 }
 
+func (c *portalClient) GetTop(ctx context.Context, in *GetTopRequest, opts ...grpc.CallOption) (*GetTopReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetTopReply)
+	err := c.cc.Invoke(ctx, Portal_GetTop_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *portalClient) ListAlert(ctx context.Context, in *ListAlertRequest, opts ...grpc.CallOption) (*ListAlertReply, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListAlertReply)
@@ -891,6 +904,8 @@ type PortalServer interface {
 	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionReply, error)
 	GetStatus(context.Context, *GetStatusRequest) (*GetStatusReply, error)
 	ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error)
+	// GetTop measures what is read and written where, for as long as the request says.
+	GetTop(context.Context, *GetTopRequest) (*GetTopReply, error)
 	ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error)
 	ListEvent(context.Context, *ListEventRequest) (*ListEventReply, error)
 	WatchEvent(*WatchEventRequest, grpc.ServerStreamingServer[WatchEventReply]) error
@@ -1081,6 +1096,9 @@ func (UnimplementedPortalServer) GetStatus(context.Context, *GetStatusRequest) (
 }
 func (UnimplementedPortalServer) ListVersion(context.Context, *ListVersionRequest) (*ListVersionReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListVersion not implemented")
+}
+func (UnimplementedPortalServer) GetTop(context.Context, *GetTopRequest) (*GetTopReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetTop not implemented")
 }
 func (UnimplementedPortalServer) ListAlert(context.Context, *ListAlertRequest) (*ListAlertReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListAlert not implemented")
@@ -2177,6 +2195,24 @@ func _Portal_ListVersion_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Portal_GetTop_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetTopRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PortalServer).GetTop(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Portal_GetTop_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PortalServer).GetTop(ctx, req.(*GetTopRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Portal_ListAlert_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListAlertRequest)
 	if err := dec(in); err != nil {
@@ -2477,6 +2513,10 @@ var Portal_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListVersion",
 			Handler:    _Portal_ListVersion_Handler,
+		},
+		{
+			MethodName: "GetTop",
+			Handler:    _Portal_GetTop_Handler,
 		},
 		{
 			MethodName: "ListAlert",

@@ -235,6 +235,236 @@ func (x *SupportFile) GetContent() []byte {
 	return nil
 }
 
+type CountersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountersRequest) Reset() {
+	*x = CountersRequest{}
+	mi := &file_v1_program_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountersRequest) ProtoMessage() {}
+
+func (x *CountersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_program_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountersRequest.ProtoReflect.Descriptor instead.
+func (*CountersRequest) Descriptor() ([]byte, []int) {
+	return file_v1_program_proto_rawDescGZIP(), []int{5}
+}
+
+type CountersReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Counted       bool                   `protobuf:"varint,1,opt,name=counted,proto3" json:"counted,omitempty"`                      // the data plane has answered
+	StampNsec     uint64                 `protobuf:"varint,2,opt,name=stamp_nsec,json=stampNsec,proto3" json:"stamp_nsec,omitempty"` // when, on a clock of the agent that only goes on
+	StartId       string                 `protobuf:"bytes,3,opt,name=start_id,json=startId,proto3" json:"start_id,omitempty"`        // of the data plane: another one counts from zero
+	CountersList  []*Counters            `protobuf:"bytes,4,rep,name=counters_list,json=countersList,proto3" json:"counters_list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CountersReply) Reset() {
+	*x = CountersReply{}
+	mi := &file_v1_program_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CountersReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CountersReply) ProtoMessage() {}
+
+func (x *CountersReply) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_program_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CountersReply.ProtoReflect.Descriptor instead.
+func (*CountersReply) Descriptor() ([]byte, []int) {
+	return file_v1_program_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *CountersReply) GetCounted() bool {
+	if x != nil {
+		return x.Counted
+	}
+	return false
+}
+
+func (x *CountersReply) GetStampNsec() uint64 {
+	if x != nil {
+		return x.StampNsec
+	}
+	return 0
+}
+
+func (x *CountersReply) GetStartId() string {
+	if x != nil {
+		return x.StartId
+	}
+	return ""
+}
+
+func (x *CountersReply) GetCountersList() []*Counters {
+	if x != nil {
+		return x.CountersList
+	}
+	return nil
+}
+
+// Counters are of all requests since the data plane began to count. Those that failed are in
+// errors alone.
+type Counters struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // da (at its primary), exp (a path on this node) or pd
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"` // of the da or pd; of an exp its da's
+	ExpName       string                 `protobuf:"bytes,3,opt,name=exp_name,json=expName,proto3" json:"exp_name,omitempty"`
+	Reads         uint64                 `protobuf:"varint,4,opt,name=reads,proto3" json:"reads,omitempty"`
+	Writes        uint64                 `protobuf:"varint,5,opt,name=writes,proto3" json:"writes,omitempty"`
+	ReadBytes     uint64                 `protobuf:"varint,6,opt,name=read_bytes,json=readBytes,proto3" json:"read_bytes,omitempty"`
+	WrittenBytes  uint64                 `protobuf:"varint,7,opt,name=written_bytes,json=writtenBytes,proto3" json:"written_bytes,omitempty"`
+	ReadNsec      uint64                 `protobuf:"varint,8,opt,name=read_nsec,json=readNsec,proto3" json:"read_nsec,omitempty"` // that all of them took together
+	WriteNsec     uint64                 `protobuf:"varint,9,opt,name=write_nsec,json=writeNsec,proto3" json:"write_nsec,omitempty"`
+	Errors        uint64                 `protobuf:"varint,10,opt,name=errors,proto3" json:"errors,omitempty"`
+	ThrottledNsec uint64                 `protobuf:"varint,11,opt,name=throttled_nsec,json=throttledNsec,proto3" json:"throttled_nsec,omitempty"` // in which some waited for a limit of the da
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Counters) Reset() {
+	*x = Counters{}
+	mi := &file_v1_program_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Counters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Counters) ProtoMessage() {}
+
+func (x *Counters) ProtoReflect() protoreflect.Message {
+	mi := &file_v1_program_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Counters.ProtoReflect.Descriptor instead.
+func (*Counters) Descriptor() ([]byte, []int) {
+	return file_v1_program_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Counters) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Counters) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Counters) GetExpName() string {
+	if x != nil {
+		return x.ExpName
+	}
+	return ""
+}
+
+func (x *Counters) GetReads() uint64 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+func (x *Counters) GetWrites() uint64 {
+	if x != nil {
+		return x.Writes
+	}
+	return 0
+}
+
+func (x *Counters) GetReadBytes() uint64 {
+	if x != nil {
+		return x.ReadBytes
+	}
+	return 0
+}
+
+func (x *Counters) GetWrittenBytes() uint64 {
+	if x != nil {
+		return x.WrittenBytes
+	}
+	return 0
+}
+
+func (x *Counters) GetReadNsec() uint64 {
+	if x != nil {
+		return x.ReadNsec
+	}
+	return 0
+}
+
+func (x *Counters) GetWriteNsec() uint64 {
+	if x != nil {
+		return x.WriteNsec
+	}
+	return 0
+}
+
+func (x *Counters) GetErrors() uint64 {
+	if x != nil {
+		return x.Errors
+	}
+	return 0
+}
+
+func (x *Counters) GetThrottledNsec() uint64 {
+	if x != nil {
+		return x.ThrottledNsec
+	}
+	return 0
+}
+
 var File_v1_program_proto protoreflect.FileDescriptor
 
 const file_v1_program_proto_rawDesc = "" +
@@ -248,10 +478,33 @@ const file_v1_program_proto_rawDesc = "" +
 	"\tfile_list\x18\x01 \x03(\v2\x13.vda.v1.SupportFileR\bfileList\";\n" +
 	"\vSupportFile\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\fR\acontent2{\n" +
+	"\acontent\x18\x02 \x01(\fR\acontent\"\x11\n" +
+	"\x0fCountersRequest\"\x9a\x01\n" +
+	"\rCountersReply\x12\x18\n" +
+	"\acounted\x18\x01 \x01(\bR\acounted\x12\x1d\n" +
+	"\n" +
+	"stamp_nsec\x18\x02 \x01(\x04R\tstampNsec\x12\x19\n" +
+	"\bstart_id\x18\x03 \x01(\tR\astartId\x125\n" +
+	"\rcounters_list\x18\x04 \x03(\v2\x10.vda.v1.CountersR\fcountersList\"\xba\x02\n" +
+	"\bCounters\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x19\n" +
+	"\bexp_name\x18\x03 \x01(\tR\aexpName\x12\x14\n" +
+	"\x05reads\x18\x04 \x01(\x04R\x05reads\x12\x16\n" +
+	"\x06writes\x18\x05 \x01(\x04R\x06writes\x12\x1d\n" +
+	"\n" +
+	"read_bytes\x18\x06 \x01(\x04R\treadBytes\x12#\n" +
+	"\rwritten_bytes\x18\a \x01(\x04R\fwrittenBytes\x12\x1b\n" +
+	"\tread_nsec\x18\b \x01(\x04R\breadNsec\x12\x1d\n" +
+	"\n" +
+	"write_nsec\x18\t \x01(\x04R\twriteNsec\x12\x16\n" +
+	"\x06errors\x18\n" +
+	" \x01(\x04R\x06errors\x12%\n" +
+	"\x0ethrottled_nsec\x18\v \x01(\x04R\rthrottledNsec2\xb7\x01\n" +
 	"\aProgram\x127\n" +
 	"\aVersion\x12\x16.vda.v1.VersionRequest\x1a\x14.vda.v1.VersionReply\x127\n" +
-	"\aSupport\x12\x16.vda.v1.SupportRequest\x1a\x14.vda.v1.SupportReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
+	"\aSupport\x12\x16.vda.v1.SupportRequest\x1a\x14.vda.v1.SupportReply\x12:\n" +
+	"\bCounters\x12\x17.vda.v1.CountersRequest\x1a\x15.vda.v1.CountersReplyB0Z.github.com/virtual-disk-array/vda/api/v1;apiv1b\x06proto3"
 
 var (
 	file_v1_program_proto_rawDescOnce sync.Once
@@ -265,25 +518,31 @@ func file_v1_program_proto_rawDescGZIP() []byte {
 	return file_v1_program_proto_rawDescData
 }
 
-var file_v1_program_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_v1_program_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_v1_program_proto_goTypes = []any{
-	(*VersionRequest)(nil), // 0: vda.v1.VersionRequest
-	(*VersionReply)(nil),   // 1: vda.v1.VersionReply
-	(*SupportRequest)(nil), // 2: vda.v1.SupportRequest
-	(*SupportReply)(nil),   // 3: vda.v1.SupportReply
-	(*SupportFile)(nil),    // 4: vda.v1.SupportFile
+	(*VersionRequest)(nil),  // 0: vda.v1.VersionRequest
+	(*VersionReply)(nil),    // 1: vda.v1.VersionReply
+	(*SupportRequest)(nil),  // 2: vda.v1.SupportRequest
+	(*SupportReply)(nil),    // 3: vda.v1.SupportReply
+	(*SupportFile)(nil),     // 4: vda.v1.SupportFile
+	(*CountersRequest)(nil), // 5: vda.v1.CountersRequest
+	(*CountersReply)(nil),   // 6: vda.v1.CountersReply
+	(*Counters)(nil),        // 7: vda.v1.Counters
 }
 var file_v1_program_proto_depIdxs = []int32{
 	4, // 0: vda.v1.SupportReply.file_list:type_name -> vda.v1.SupportFile
-	0, // 1: vda.v1.Program.Version:input_type -> vda.v1.VersionRequest
-	2, // 2: vda.v1.Program.Support:input_type -> vda.v1.SupportRequest
-	1, // 3: vda.v1.Program.Version:output_type -> vda.v1.VersionReply
-	3, // 4: vda.v1.Program.Support:output_type -> vda.v1.SupportReply
-	3, // [3:5] is the sub-list for method output_type
-	1, // [1:3] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	7, // 1: vda.v1.CountersReply.counters_list:type_name -> vda.v1.Counters
+	0, // 2: vda.v1.Program.Version:input_type -> vda.v1.VersionRequest
+	2, // 3: vda.v1.Program.Support:input_type -> vda.v1.SupportRequest
+	5, // 4: vda.v1.Program.Counters:input_type -> vda.v1.CountersRequest
+	1, // 5: vda.v1.Program.Version:output_type -> vda.v1.VersionReply
+	3, // 6: vda.v1.Program.Support:output_type -> vda.v1.SupportReply
+	6, // 7: vda.v1.Program.Counters:output_type -> vda.v1.CountersReply
+	5, // [5:8] is the sub-list for method output_type
+	2, // [2:5] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_v1_program_proto_init() }
@@ -297,7 +556,7 @@ func file_v1_program_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_v1_program_proto_rawDesc), len(file_v1_program_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

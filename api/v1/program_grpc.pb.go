@@ -21,8 +21,9 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Program_Version_FullMethodName = "/vda.v1.Program/Version"
-	Program_Support_FullMethodName = "/vda.v1.Program/Support"
+	Program_Version_FullMethodName  = "/vda.v1.Program/Version"
+	Program_Support_FullMethodName  = "/vda.v1.Program/Support"
+	Program_Counters_FullMethodName = "/vda.v1.Program/Counters"
 )
 
 // ProgramClient is the client API for Program service.
@@ -33,6 +34,9 @@ type ProgramClient interface {
 	// Support is what the daemon has for a support bundle: its log, what it is doing, and of
 	// an agent its data plane. Secrets are taken out.
 	Support(ctx context.Context, in *SupportRequest, opts ...grpc.CallOption) (*SupportReply, error)
+	// Counters is what an agent's data plane has counted of the I/O of hosts and disks; others
+	// do not have it.
+	Counters(ctx context.Context, in *CountersRequest, opts ...grpc.CallOption) (*CountersReply, error)
 }
 
 type programClient struct {
@@ -63,6 +67,16 @@ func (c *programClient) Support(ctx context.Context, in *SupportRequest, opts ..
 	return out, nil
 }
 
+func (c *programClient) Counters(ctx context.Context, in *CountersRequest, opts ...grpc.CallOption) (*CountersReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CountersReply)
+	err := c.cc.Invoke(ctx, Program_Counters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProgramServer is the server API for Program service.
 // All implementations must embed UnimplementedProgramServer
 // for forward compatibility.
@@ -71,6 +85,9 @@ type ProgramServer interface {
 	// Support is what the daemon has for a support bundle: its log, what it is doing, and of
 	// an agent its data plane. Secrets are taken out.
 	Support(context.Context, *SupportRequest) (*SupportReply, error)
+	// Counters is what an agent's data plane has counted of the I/O of hosts and disks; others
+	// do not have it.
+	Counters(context.Context, *CountersRequest) (*CountersReply, error)
 	mustEmbedUnimplementedProgramServer()
 }
 
@@ -86,6 +103,9 @@ func (UnimplementedProgramServer) Version(context.Context, *VersionRequest) (*Ve
 }
 func (UnimplementedProgramServer) Support(context.Context, *SupportRequest) (*SupportReply, error) {
 	return nil, status.Error(codes.Unimplemented, "method Support not implemented")
+}
+func (UnimplementedProgramServer) Counters(context.Context, *CountersRequest) (*CountersReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Counters not implemented")
 }
 func (UnimplementedProgramServer) mustEmbedUnimplementedProgramServer() {}
 func (UnimplementedProgramServer) testEmbeddedByValue()                 {}
@@ -144,6 +164,24 @@ func _Program_Support_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Program_Counters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CountersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProgramServer).Counters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Program_Counters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProgramServer).Counters(ctx, req.(*CountersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Program_ServiceDesc is the grpc.ServiceDesc for Program service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -158,6 +196,10 @@ var Program_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Support",
 			Handler:    _Program_Support_Handler,
+		},
+		{
+			MethodName: "Counters",
+			Handler:    _Program_Counters_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -38,6 +38,7 @@ type Agent struct {
 	spaces   []*apiv1.SpaceState
 	deaf     map[string]string // addresses that Probe finds out of reach
 	plain    bool              // a data plane without mirrors
+	counted  []*apiv1.CountersReply
 
 	hung     chan struct{} // not nil: calls wait until it is closed
 	waited   int           // Syncs that have met it

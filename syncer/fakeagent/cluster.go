@@ -168,7 +168,7 @@ func (a *Agent) Start() {
 	a.lis, a.srv = bufconn.Listen(1<<16), grpc.NewServer()
 	apiv1.RegisterDnAgentServer(a.srv, a.Dn())
 	apiv1.RegisterCnAgentServer(a.srv, a.Cn())
-	rpc.RegisterVersion(a.srv)
+	rpc.RegisterCounters(a.srv, a.counters)
 	go a.srv.Serve(a.lis)
 }
 

@@ -1,6 +1,7 @@
 package fakeagent
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -208,3 +209,20 @@ func (a *Agent) Space(spaces ...*apiv1.SpaceState) { a.locked(func() { a.spaces 
 
 // Mirror has the agent say this of mirrors from now on.
 func (a *Agent) Mirror(mirrors ...*apiv1.MirrorState) { a.locked(func() { a.mirrors = mirrors }) }
+
+// Count has the agent answer with these counters, one after the other and then with the last; with
+// none, its data plane does not count.
+func (a *Agent) Count(replies ...*apiv1.CountersReply) { a.locked(func() { a.counted = replies }) }
+
+func (a *Agent) counters(context.Context) *apiv1.CountersReply {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.counted) == 0 {
+		return &apiv1.CountersReply{}
+	}
+	reply := a.counted[0]
+	if len(a.counted) > 1 {
+		a.counted = a.counted[1:]
+	}
+	return reply
+}

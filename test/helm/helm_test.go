@@ -17,6 +17,7 @@ import (
 	"helm.sh/helm/v3/pkg/lint"
 	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -62,6 +63,7 @@ type groupSnapshot struct {
 // kinds are all that charts and examples may have.
 var kinds = map[string]func() any{
 	"v1 ServiceAccount":                               func() any { return &corev1.ServiceAccount{} },
+	"batch/v1 Job":                                    func() any { return &batchv1.Job{} },
 	"v1 Service":                                      func() any { return &corev1.Service{} },
 	"v1 PersistentVolumeClaim":                        func() any { return &corev1.PersistentVolumeClaim{} },
 	"apps/v1 Deployment":                              func() any { return &appsv1.Deployment{} },
@@ -114,14 +116,14 @@ func objects(t *testing.T, file, text string) map[string]any {
 	return all
 }
 
-// render is helm template.
+// render is helm template, of a release that is called as its chart.
 func render(t *testing.T, chart string, values map[string]any) (map[string]any, error) {
 	t.Helper()
 	c, err := loader.Load(filepath.Join(root, "deploy/helm", chart))
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := chartutil.ToRenderValues(c, values, chartutil.ReleaseOptions{Name: "vda-csi", Namespace: "storage", IsInstall: true}, nil)
+	v, err := chartutil.ToRenderValues(c, values, chartutil.ReleaseOptions{Name: chart, Namespace: "storage", IsInstall: true}, nil)
 	if err != nil {
 		return nil, err
 	}

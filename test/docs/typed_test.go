@@ -2,10 +2,8 @@ package docs
 
 import (
 	"bytes"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -13,42 +11,6 @@ import (
 
 	"github.com/virtual-disk-array/vda/program"
 )
-
-var (
-	// fenced is Markdown's code, indented is reStructuredText's.
-	fenced   = regexp.MustCompile("(?ms)^```[a-z]*\n(.*?)^```")
-	indented = regexp.MustCompile(`(?m)^   +\S.*$`)
-	// codeLine is a line that runs one of our programs.
-	codeLine = regexp.MustCompile(`(?m)^\s*(?:nohup |sudo |bin/)*(vda_[a-z_]+ [^\n]*)$`)
-	// shellWord is a word as the shell sees it.
-	shellWord = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
-	// shellEnd is where a command ends for the shell.
-	shellEnd = regexp.MustCompile(`\s(?:>|2>&|\||&&|&|;|#|\|\|).*$`)
-)
-
-// TestCommandsAsTyped gives each command line of the documents to its program,
-// which does nothing but read it: what users have typed stays valid.
-func TestCommandsAsTyped(t *testing.T) {
-	checked := map[string]int{}
-	for _, line := range commandLines(t) {
-		words := shellWord.FindAllString(shellEnd.ReplaceAllString(line, ""), -1)
-		for j := range words {
-			if words[j][0] == '\'' {
-				words[j] = strings.Trim(words[j], "'")
-			}
-		}
-		if read(t, words) {
-			checked[words[0]]++
-		}
-	}
-	for name, least := range map[string]int{
-		"vda_cli": 20, "vda_portal": 2, "vda_monitor": 2, "vda_db": 2, "vda_dn_agent": 2, "vda_cn_agent": 2, "vda_tgt": 3, "vda_rpc": 8,
-	} {
-		if checked[name] < least {
-			t.Errorf("%d commands of %s found in the documents, want %d at least", checked[name], name, least)
-		}
-	}
-}
 
 // TestSpellings: what pflag takes and users have come to type.
 func TestSpellings(t *testing.T) {
@@ -137,37 +99,4 @@ func idle(p program.Program) program.Program {
 	}
 	walk(p.Root)
 	return p
-}
-
-// commandLines are the commands in the documents' code.
-func commandLines(t *testing.T) []string {
-	t.Helper()
-	var lines []string
-	err := filepath.WalkDir("../../docs", func(path string, d fs.DirEntry, err error) error {
-		if ext := filepath.Ext(path); err != nil || ext != ".md" && ext != ".rst" {
-			return err
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		code := indented
-		if filepath.Ext(path) == ".md" {
-			code = fenced
-		}
-		// A \ joins lines, and $i is the variable of the documents' loops.
-		plain := strings.NewReplacer("\\\n", " ", "$i", "0").Replace(string(text))
-		for _, part := range code.FindAllString(plain, -1) {
-			for _, m := range codeLine.FindAllStringSubmatch(part, -1) {
-				if !strings.Contains(m[1], "…") {
-					lines = append(lines, m[1])
-				}
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lines
 }

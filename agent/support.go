@@ -48,6 +48,7 @@ func (n *Node) support(ctx context.Context, stateDir string) []support.File {
 	if err != nil {
 		return append(files, support.Failed("data_plane/calls", errors.New(reason.Full(err))))
 	}
+	files = append(files, n.planeLog(ctx, has))
 	for _, method := range supportCalls {
 		if !slices.Contains(has, method) {
 			continue
@@ -65,4 +66,18 @@ func (n *Node) support(ctx context.Context, stateDir string) []support.File {
 		files = append(files, support.Clean(name, text.Bytes()))
 	}
 	return files
+}
+
+// planeLog is the end of the data plane's own log.
+func (n *Node) planeLog(ctx context.Context, has []string) support.File {
+	const name = "data_plane/log.txt"
+	if !slices.Contains(has, "vda_get_log") {
+		return support.Clean(name, []byte("this data plane does not give its log away: it is where its standard error goes to, "+
+			"such as the journal of its unit\n"))
+	}
+	log, err := n.Plane.probes.VdaGetLog(ctx, support.MaxFile)
+	if err != nil {
+		return support.Failed(name, errors.New(reason.Full(err)))
+	}
+	return support.Clean(name, []byte(log))
 }

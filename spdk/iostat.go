@@ -69,3 +69,14 @@ type NvmfController struct {
 func (a API) NvmfSubsystemGetControllers(ctx context.Context, subNQN string) ([]NvmfController, error) {
 	return ask[[]NvmfController](ctx, a, "nvmf_subsystem_get_controllers", nqn{subNQN})
 }
+
+// VdaGetLog returns the last lines that the data plane has logged, of at most so many bytes; 0: of
+// all that it keeps. vda_tgt only: IsMethodNotFound on SPDK.
+func (a API) VdaGetLog(ctx context.Context, maxBytes uint64) (string, error) {
+	reply, err := ask[struct {
+		Log string `json:"log"`
+	}](ctx, a, "vda_get_log", struct {
+		MaxBytes uint64 `json:"max_bytes,omitempty"`
+	}{maxBytes})
+	return reply.Log, err
+}

@@ -1,6 +1,7 @@
 package vdatgt
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -20,9 +21,34 @@ func appMethods() []*Method {
 		bare("framework_start_init", "Ends the start-up state.", "framework_start_init requires no parameters", startInit, startup),
 		method("framework_wait_init", "Returns when the run-time state has begun.", waitInit, anytime, optional, relaxed, slow),
 		method("spdk_kill_instance", "Shuts the process down as the signal would.", killInstance, anytime, nvmfStyle),
-		bare("thread_get_stats", "Returns how much processor time the process has used; there is one entry, since work is not bound to threads.",
+		method("vda_get_log", "Returns the end of what the process has logged since it began, at most 1 MiB, as lines of text.",
+			getLog, anytime, optional, returns(logJSON{})),
+		bare("thread_get_stats",
+			"Returns how much processor time the process has used; there is one entry, since work is not bound to threads.",
 			"'thread_get_stats' requires no arguments", threadStats),
 	}
+}
+
+type logParams struct {
+	MaxBytes uint64 `rpc:"max_bytes,optional" doc:"at most so many of the last bytes; default all that is kept"`
+}
+
+type logJSON struct {
+	Log string `json:"log" doc:"whole lines"`
+}
+
+func getLog(_ context.Context, t *Target, p logParams) (any, error) {
+	if t.cfg.RecentLog == nil {
+		return logJSON{}, nil
+	}
+	text := t.cfg.RecentLog()
+	if n := uint64(len(text)); p.MaxBytes > 0 && n > p.MaxBytes {
+		cut := text[n-p.MaxBytes-1] != '\n'
+		if text = text[n-p.MaxBytes:]; cut { // a line has lost its beginning
+			_, text, _ = bytes.Cut(text, []byte{'\n'})
+		}
+	}
+	return logJSON{string(text)}, nil
 }
 
 func getVersion(context.Context, *Target) (any, error) {

@@ -45,6 +45,8 @@ type Config struct {
 	// LogLevel is the level of Log, which log_set_level changes. nil: it is
 	// fixed.
 	LogLevel *slog.LevelVar
+	// RecentLog is the end of what was logged, for vda_get_log; nil: none is kept.
+	RecentLog func() []byte
 }
 
 func (c *Config) validate() error {

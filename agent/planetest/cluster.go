@@ -53,6 +53,7 @@ type Plane struct {
 	hook    func(method string, params map[string]any) error
 	hidden  string // a method that it lacks
 	version [2]int // what it says it is
+	log     string // what it has logged
 	bdevs   map[string]*bdev
 	ctrlrs  map[string]*ctrlr
 	raids   map[string]*raid
@@ -183,6 +184,13 @@ func (p *Plane) SetHook(f func(method string, params map[string]any) error) {
 	p.c.mu.Lock()
 	defer p.c.mu.Unlock()
 	p.hook = f
+}
+
+// SetLog is what the data plane has logged.
+func (p *Plane) SetLog(text string) {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	p.log = text
 }
 
 // Hide makes the data plane one that lacks a method.

@@ -175,7 +175,8 @@ func init() {
 	methods = map[string]handler{
 		"spdk_get_version": {false, func(p *Plane, _ *params) (any, error) {
 			v := p.said()
-			return map[string]any{"version": "planetest", "fields": map[string]any{"major": v[0], "minor": v[1], "patch": 0, "suffix": ""}}, nil
+			fields := map[string]any{"major": v[0], "minor": v[1], "patch": 0, "suffix": ""}
+			return map[string]any{"version": "planetest", "fields": fields}, nil
 		}},
 		"rpc_get_methods": {false, func(p *Plane, _ *params) (any, error) {
 			var names []string
@@ -189,6 +190,7 @@ func init() {
 		"bdev_get_bdevs":  {false, (*Plane).getBdevs},
 		"bdev_get_iostat": {false, (*Plane).getIOStat},
 		"vda_get_iostat":  {false, (*Plane).getVdaIOStat},
+		"vda_get_log":     {false, func(p *Plane, _ *params) (any, error) { return map[string]any{"log": p.log}, nil }},
 		"bdev_set_qos_limit": {true, func(p *Plane, a *params) (any, error) {
 			b := p.bdev(a.Name)
 			if b == nil {
@@ -198,7 +200,8 @@ func init() {
 			return true, nil
 		}},
 		"bdev_malloc_create": {true, func(p *Plane, a *params) (any, error) {
-			return a.Name, p.add(&bdev{name: a.Name, product: "Malloc disk", uuid: a.UUID, blocks: a.NumBlocks, medium: &Medium{Zero: true}})
+			return a.Name, p.add(&bdev{name: a.Name, product: "Malloc disk", uuid: a.UUID, blocks: a.NumBlocks,
+				medium: &Medium{Zero: true}})
 		}},
 		"bdev_malloc_delete": {true, (*Plane).deleteBdev},
 		"bdev_aio_create": {true, func(p *Plane, a *params) (any, error) {

@@ -21,6 +21,7 @@ import (
 	"github.com/virtual-disk-array/vda/pki"
 	"github.com/virtual-disk-array/vda/program"
 	"github.com/virtual-disk-array/vda/store"
+	"github.com/virtual-disk-array/vda/support"
 )
 
 // TestSupportBundle: the bundle of a whole cluster, of which a node is down, holds rows, logs, what
@@ -60,6 +61,10 @@ func TestSupportBundle(t *testing.T) {
 	c.must(nil, c.open().Update(t.Context(), func(tx store.Tx) error {
 		return tx.InsertToken(&store.Token{Hash: hash, Kind: pki.User, Name: "ann", Role: "admin", Expires: time.Now().Add(time.Hour)})
 	}))
+	dns[0].plane.SetLog("a line of the data plane\nlevel=ERROR token=" + secret + " db=postgresql://vda:" + secret + "@db1/vda\n" +
+		strings.Repeat("a long line of the data plane's log, of which there are many\n", 40_000))
+	cns[0].plane.SetLog("one line of the data plane\nlevel=ERROR token=" + secret + "\nDHHC-1:00:" + secret + ":\n")
+	cns[1].plane.Hide("vda_get_log") // as SPDK
 	down := dns[1]
 	down.stop()
 
@@ -97,11 +102,17 @@ func TestSupportBundle(t *testing.T) {
 		"dn/" + dns[0].name + "/data_plane/status.txt": "Ready:true",
 		"dn/" + dns[0].name + "/data_plane/bdev_get_bdevs.json":      `"name"`,
 		"cn/" + cns[0].name + "/data_plane/nvmf_get_subsystems.json": `"nqn"`,
+		"dn/" + dns[0].name + "/data_plane/log.txt":                  "a long line of the data plane's log",
+		"cn/" + cns[0].name + "/data_plane/log.txt":                  "one line of the data plane",
+		"cn/" + cns[1].name + "/data_plane/log.txt":                  "it is where its standard error goes to",
 		"cn/" + cns[0].name + "/metrics.txt":                         "vda_server_healthy",
 	} {
 		if !strings.Contains(files[name], has) {
 			t.Errorf("%s does not have %q: %.300s", name, has, files[name])
 		}
+	}
+	if n := len(files["dn/"+dns[0].name+"/data_plane/log.txt"]); n < support.MaxFile/2 || n > support.MaxFile+100 {
+		t.Errorf("of a data plane's long log there are %d bytes", n)
 	}
 	for name, text := range files {
 		for _, s := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret)), user.Secret, user.String(), hash} {

@@ -98,6 +98,7 @@ func (f *flags) main(stderr io.Writer) (Main, error) {
 	}
 	m.LogLevel = &slog.LevelVar{}
 	m.Log = f.log.Log(stderr, m.LogLevel)
+	m.RecentLog = daemon.RecentLog
 	return m, nil
 }
 

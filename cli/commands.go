@@ -198,7 +198,8 @@ var commands = []command{
 			{name: "min-legs", def: "1", min: 1,
 				usage: "`N` legs with all data that the cluster leaves each mirror at least; I/O waits rather than go on with less"}},
 			with(autoGrow("; not at all when not given", "; 20 when not given"), limits(", as when not given")...)...), newTags...)},
-	{noun: "da", verb: "delete", method: "DeleteDa", short: "Remove a disk array without exporters and snapshots, and all data on it",
+	{noun: "da", verb: "delete", method: "DeleteDa", wait: &deletedDa,
+		short: "Remove a disk array without exporters and snapshots, and all data on it",
 		long: "\nWith --keep nobody can use it from now on and its name is free, but da undelete brings\nit back with its data until " +
 			"that time has passed. Its space is free after that.",
 		example: "  vda_cli da delete --da-name da0\n  vda_cli da delete --da-name da0 --keep 24h",
@@ -306,7 +307,7 @@ var commands = []command{
 				"(nvme gen-dhchap-key), mode 0600, - for standard input; its NQN is enough when not given"},
 			{name: "dhchap-ctrlr-key-file", field: "dhchap_ctrlr_key", syntax: secretFile, usage: "`FILE` with another key, by which the " +
 				"controllers prove themselves to the host; they do not when not given"}}, newTags...)},
-	{noun: "exp", verb: "delete", method: "DeleteExp", short: "End a host's use of a disk array; the host is disconnected",
+	{noun: "exp", verb: "delete", method: "DeleteExp", wait: &deletedExp, short: "End a host's use of a disk array; the host is disconnected",
 		example: "  vda_cli exp delete --da-name da0 --exp-name exp0",
 		flags: []flag{daName, expName,
 			{name: "fence", syntax: onOff, usage: "fail until the host is disconnected and what it had sent has settled, and may be " +

@@ -309,12 +309,16 @@ func (s *session) call(ctx context.Context, what *command, method protoreflect.M
 	if s.all {
 		ask = allPages(req, ask)
 	}
+	look, err := s.look(ctx, c, what.wait, req)
+	if err != nil {
+		return err
+	}
 	if err := ask(reply); err != nil {
 		return callFailure(err)
 	}
 	s.warn(reply)
 	s.more(req, reply)
-	if err := s.await(ctx, c, what.wait, req, reply); err != nil {
+	if err := s.await(ctx, c, look, req, reply); err != nil {
 		return err
 	}
 	if what.text != nil && (s.human || s.output.forPeople()) {

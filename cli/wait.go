@@ -23,6 +23,8 @@ import (
 type waiting struct {
 	what  string // "the dn is empty"
 	begin func() poll
+	// before is in place of begin for what has to look before the request is made.
+	before func(ctx context.Context, c *client.Client, req proto.Message) (poll, error)
 }
 
 // poll looks how far it is, in words, and brings the reply up to date.
@@ -62,9 +64,24 @@ func (w *waiting) add(flags *pflag.FlagSet, to *waitTime) {
 	flags.Lookup("wait").NoOptDefVal = "0s"
 }
 
+// look is how a command waits for what it begins, nil when it does not.
+func (s *session) look(ctx context.Context, c *client.Client, w *waiting, req proto.Message) (poll, error) {
+	switch {
+	case w == nil || !s.wait.set:
+		return nil, nil
+	case w.before == nil:
+		return w.begin(), nil
+	}
+	look, err := w.before(ctx, c, req)
+	if err != nil {
+		return nil, callFailure(err)
+	}
+	return look, nil
+}
+
 // await waits for what a command has begun, if it is to.
-func (s *session) await(ctx context.Context, c *client.Client, w *waiting, req, reply proto.Message) error {
-	if w == nil || !s.wait.set {
+func (s *session) await(ctx context.Context, c *client.Client, look poll, req, reply proto.Message) error {
+	if look == nil {
 		return nil
 	}
 	// The end comes between two looks: it cuts no call short, and there is always one look.
@@ -72,7 +89,7 @@ func (s *session) await(ctx context.Context, c *client.Client, w *waiting, req, 
 	if s.wait.d > 0 {
 		end = time.After(s.wait.d)
 	}
-	look, said := w.begin(), ""
+	said := ""
 	for {
 		left, done, err := look(ctx, c, req, reply)
 		var stopped *failure
@@ -177,7 +194,7 @@ func roughly(n uint64) string {
 }
 
 var (
-	drainedDn = waiting{"all virtual disks have left", func() poll {
+	drainedDn = waiting{what: "all virtual disks have left", begin: func() poll {
 		var s standing
 		return func(ctx context.Context, c *client.Client, req, reply proto.Message) (string, bool, error) {
 			now, err := c.GetDn(ctx, &apiv1.GetDnRequest{DnName: req.(*apiv1.DrainDnRequest).DnName})
@@ -190,7 +207,7 @@ var (
 		}
 	}}
 
-	drainedPd = waiting{"all virtual disks have left", func() poll {
+	drainedPd = waiting{what: "all virtual disks have left", begin: func() poll {
 		var s standing
 		return func(ctx context.Context, c *client.Client, req, reply proto.Message) (string, bool, error) {
 			r := req.(*apiv1.DrainPdRequest)
@@ -204,7 +221,7 @@ var (
 		}
 	}}
 
-	drainedCn = waiting{"hosts need none of its controllers, or with --cntlrs all have left", func() poll {
+	drainedCn = waiting{what: "hosts need none of its controllers, or with --cntlrs all have left", begin: func() poll {
 		var s standing
 		return func(ctx context.Context, c *client.Client, req, reply proto.Message) (string, bool, error) {
 			now, err := c.GetCn(ctx, &apiv1.GetCnRequest{CnName: req.(*apiv1.DrainCnRequest).CnName})
@@ -221,9 +238,9 @@ var (
 		}
 	}}
 
-	movedVd    = waiting{"the virtual disk has moved and the old one is gone", func() poll { return pollMove }}
-	changedDa  = waiting{"the array has the legs that it is to have", func() poll { return pollRedundancy }}
-	scrubbedDa = waiting{"the scrub has ended", func() poll { return pollScrub }}
+	movedVd    = waiting{what: "the virtual disk has moved and the old one is gone", begin: func() poll { return pollMove }}
+	changedDa  = waiting{what: "the array has the legs that it is to have", begin: func() poll { return pollRedundancy }}
+	scrubbedDa = waiting{what: "the scrub has ended", begin: func() poll { return pollScrub }}
 )
 
 func pollMove(ctx context.Context, c *client.Client, req, reply proto.Message) (left string, done bool, err error) {

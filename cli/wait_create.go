@@ -40,7 +40,7 @@ func (m *making) look(ill, lack string) (left string, done bool, err error) {
 // made is a wait for something that was made; see looks at it, and brings the reply up to date.
 func made[Req, Reply proto.Message](what string, see func(ctx context.Context, c *client.Client, m *making, req Req,
 	reply Reply) (ill, lack string, err error)) waiting {
-	return waiting{what, func() poll {
+	return waiting{what: what, begin: func() poll {
 		m := &making{}
 		return func(ctx context.Context, c *client.Client, req, reply proto.Message) (string, bool, error) {
 			ill, lack, err := see(ctx, c, m, req.(Req), reply.(Reply))

@@ -41,7 +41,7 @@ func (s *Server) SetPassword(ctx context.Context, req *apiv1.SetPasswordRequest)
 		return nil, vda.Errorf(vda.FailedPrecondition, "passwords are taken over TLS alone; these were sent in the clear: use others")
 	}
 	if err := pki.CheckPassword(c.Name, req.NewPassword); err != nil {
-		return nil, invalid("new_password: %s", err.Error()) // words of ours
+		return nil, invalid("new_password: %s", err.Error()) // reason: words of ours
 	}
 	if req.NewPassword == req.Password {
 		return nil, invalid("new_password is the same as password; it must be another one")

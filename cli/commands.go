@@ -379,7 +379,7 @@ var commands = []command{
 	{noun: "user", verb: "list", method: "ListUser", short: "List who may log in, and who has tokens", none: "No user.",
 		example: "  vda_cli user list"},
 	{noun: "user", verb: "passwd", method: "SetPassword", short: "Change one's own password, which ends all of one's sessions",
-		long: "\nIt asks for the present password and the new one, and is for whoever has logged in,\nwhatever the role. Log in again " +
+		long: "\nIt asks for the present password and the new one, and is for any user who has logged in,\nwhatever the role. Log in again " +
 			"afterwards.",
 		example: "  vda_cli user passwd",
 		flags: []flag{{name: "password-file", field: "password", syntax: secretFile, def: "-", usage: "`FILE` with the present " +

@@ -52,7 +52,7 @@ func TestPoint8Top(t *testing.T) {
 		// Two seconds pass between the readings: as much is done as n says, and rates are half.
 		c.Agent("cn0:9820").Count(counts(5*sec, "a", da("quiet", 7), da("da0", 10), path(10)),
 			counts(7*sec, "a", da("quiet", 7), da("da0", 14), path(14), da("new", 90)))
-		// This data plane has begun anew in between.
+		// This data plane has begun again in between.
 		c.Agent("cn1:9820").Count(counts(5*sec, "a", da("moved", 1000)), counts(6*sec, "b", da("moved", 1)))
 		c.Agent("dn0:9720").Count(counts(0, "a", pd(1)), counts(sec, "a", pd(2)))
 		c.Agent("dn1:9720").Count() // its data plane does not answer

@@ -174,13 +174,13 @@ func topOf(nodes []*counting, limit int) *apiv1.GetTopReply {
 			continue
 		}
 		in := time.Duration(n.after.StampNsec - n.before.StampNsec)
-		anew := n.before.StartId != n.after.StartId
+		restarted := n.before.StartId != n.after.StartId
 		if in <= 0 {
 			reply.WarningList = append(reply.WarningList, "the I/O of "+n.kind+" "+n.name+" is not known: its agent has been started again")
 			continue
 		}
 		was := map[[3]string]*apiv1.Counters{}
-		if !anew {
+		if !restarted {
 			for _, c := range n.before.CountersList {
 				was[[3]string{c.Kind, c.Name, c.ExpName}] = c
 			}
@@ -189,7 +189,7 @@ func topOf(nodes []*counting, limit int) *apiv1.GetTopReply {
 		node.Kind, node.Name = n.kind, n.name
 		for _, c := range n.after.CountersList {
 			before := was[[3]string{c.Kind, c.Name, c.ExpName}]
-			if before == nil && !anew {
+			if before == nil && !restarted {
 				continue // it came meanwhile: since when is not known
 			}
 			if c.Kind != "da" {

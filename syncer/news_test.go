@@ -90,7 +90,7 @@ func (r *watchedReader) ESsOfCntlr(id string) ([]vda.ES, error) {
 	return r.Reader.ESsOfCntlr(id)
 }
 
-// since returns what was counted, and begins anew.
+// since returns what was counted, and begins to count from nothing.
 func (w *watched) since() (updates, reads int, locked map[string]bool) {
 	w.note(func() {
 		updates, reads, locked = w.updates, w.reads, w.locked

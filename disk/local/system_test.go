@@ -7,7 +7,7 @@ import (
 )
 
 // TestTheDiskThatTheMachineRunsFrom is told for each of its partitions, also when the root is on a
-// logical volume or on btrfs, whose number is none of a disk's; others are not.
+// logical volume or on btrfs, whose number is not that of a disk; others are not.
 func TestTheDiskThatTheMachineRunsFrom(t *testing.T) {
 	sys := t.TempDir()
 	put := func(path, text string) {

@@ -532,7 +532,7 @@ func (f *fort) attackPortal(b *box, used string) {
 		c := f.user("bob", role)
 		for _, m := range apiv1.Portal_ServiceDesc.Methods {
 			// An empty request of a method that may be called fails for other reasons.
-			own := m.MethodName == "SetPassword" || m.MethodName == "DeleteSession" // of whoever calls
+			own := m.MethodName == "SetPassword" || m.MethodName == "DeleteSession" // of the caller
 			err := c.Invoke(f.Context(), "/vda.v1.Portal/"+m.MethodName, &apiv1.VersionRequest{}, &apiv1.VersionReply{})
 			if denied := client.CodeOf(err) == apiv1.CodePermissionDenied; denied == (own || can(m.MethodName)) {
 				f.Errorf("a %s calls %s: %v", role, m.MethodName, err)

@@ -233,6 +233,9 @@ func (s *Store) erase(b *Blob) ([]uint32, error) {
 	if err := s.dirty(); err != nil {
 		return nil, err
 	}
+	if err := s.unmark(); err != nil { // a snapshot that was not made may have b's clusters on disk
+		return nil, err
+	}
 	b.gate.freeze()
 	defer s.thaw(b)
 	if err := s.wipeRoot(b.id); err != nil {

@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"strings"
@@ -110,6 +111,63 @@ func (w *world) whichOf(before model) {
 	if d := w.differs(before, false); d != "" {
 		w.failf("neither as after nor as before: %s", d)
 	}
+}
+
+// TestFailedSnapshotLosesNothing has a write or a flush of a snapshot fail, on the medium or
+// not, and the power fail right after it. What the volume held is there, as all its clusters
+// are the snapshot's when the disk has come that far.
+func TestFailedSnapshotLosesNothing(t *testing.T) {
+	for _, applies := range []bool{false, true} {
+		for at := 1; ; at++ {
+			var err error
+			for seed := range uint64(8) {
+				if err = failedSnapshot(t, seed, at, applies); err == nil {
+					break // it has fewer operations
+				}
+			}
+			if err == nil {
+				break
+			}
+		}
+	}
+}
+
+// failedSnapshot has the operation at of a snapshot fail, and returns the snapshot's error.
+func failedSnapshot(t *testing.T, seed uint64, at int, applies bool) error {
+	w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+	b, err := w.store.CreateBlob(BlobConfig{Clusters: 4, Thin: true, Xattrs: named("b")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(4) {
+		if s := w.io(b, bdev.OpWrite, i*perCluster, 1, tagged(1+i)); s != nvme.Success {
+			t.Fatal(s)
+		}
+	}
+	if s := w.io(b, bdev.OpFlush, 0, 0, nil); s != nvme.Success {
+		t.Fatal(s)
+	}
+	w.dev.failAt, w.dev.applies = w.dev.writes+at, applies
+	_, snapErr := b.Snapshot(named("s"))
+	w.dev.failAt = 0
+	w.dev = w.dev.restart(rand.New(rand.NewPCG(seed, 5)))
+	w.store.Close()
+	w.base = openDevice(t, w.dev)
+	if err := w.load(); err != nil {
+		t.Fatalf("operation %d fails (on the medium: %v), %v: load: %v", at, applies, snapErr, err)
+	}
+	defer w.store.Close()
+	if b = w.blob("b"); b == nil {
+		t.Fatalf("operation %d fails (on the medium: %v), %v: the volume is gone", at, applies, snapErr)
+	}
+	for i := range uint64(4) {
+		got := make([]byte, len(tagged(0)))
+		if s := w.io(b, bdev.OpRead, i*perCluster, 1, got); s != nvme.Success || !bytes.Equal(got, tagged(1+i)) {
+			t.Fatalf("operation %d fails (on the medium: %v), %v: cluster %d: status %v, it does not hold what was written",
+				at, applies, snapErr, i, s)
+		}
+	}
+	return snapErr
 }
 
 // TestStatusGoesThrough: what the base device answers reaches the host as it

@@ -61,7 +61,8 @@ func (b *Blob) snapshot(h *Hold, xattrs []format.Xattr) (*Blob, error) {
 }
 
 // handOver writes b without clusters, which are the snapshot's then, while nothing of b's
-// I/O is under way. After an error the snapshot is no more.
+// I/O is under way. After an error the snapshot is no more, or is gone from the disk before
+// anything else changes.
 func (b *Blob) handOver(h *Hold, snap *Blob) error {
 	s := b.store
 	parent, old := b.parent.Load(), b.clusters.Load()
@@ -79,6 +80,11 @@ func (b *Blob) handOver(h *Hold, snap *Blob) error {
 	c.table = make([]uint32, len(b.table))
 	c.keepPages = true
 	if err := s.commit(c); err != nil {
+		if b.uncertain { // the disk may have b as the snapshot's clone: both stay until it does not
+			delete(s.blobs, snap.id)
+			s.unmarked = append(s.unmarked, unmarked{snap: snap, clone: b, failed: true})
+			return err
+		}
 		s.discard(snap)
 		return err
 	}
@@ -104,8 +110,9 @@ func (s *Store) seal(snap *Blob) {
 // disk, though not in memory. While it is, a load decides about the snapshot
 // by its clone's parent, so the mark must go before any parent changes.
 type unmarked struct {
-	snap  *Blob
-	clone *Blob // must be certain on disk before; nil: it is
+	snap   *Blob
+	clone  *Blob // must be certain on disk before; nil: it is
+	failed bool  // the snapshot was not made, and goes with its mark
 }
 
 // unmark removes such marks from the disk.
@@ -117,7 +124,11 @@ func (s *Store) unmark() error {
 		if u.clone != nil && u.clone.uncertain && s.blobs[u.clone.id] == u.clone {
 			err = s.commit(u.clone.change())
 		}
-		if err == nil && s.blobs[u.snap.id] == u.snap {
+		switch {
+		case err != nil:
+		case u.failed:
+			err = s.takeBack(u.snap)
+		case s.blobs[u.snap.id] == u.snap:
 			err = s.commit(u.snap.change())
 		}
 		if err != nil {
@@ -146,11 +157,17 @@ func (b *Blob) originOf(clone bool) error {
 // root stays used if that may be on disk.
 func (s *Store) discard(b *Blob) {
 	delete(s.blobs, b.id)
-	if err := s.wipeRoot(b.id); err != nil {
+	if err := s.takeBack(b); err != nil {
 		s.log.Warn("blobstore: take back a snapshot", "blob", uint64(b.id), "err", err)
-		return
+	}
+}
+
+func (s *Store) takeBack(b *Blob) error {
+	if err := s.wipeRoot(b.id); err != nil {
+		return err
 	}
 	s.freePages(b.chain)
+	return nil
 }
 
 // Clone makes a thin blob that reads as the read-only blob b until it is
@@ -255,7 +272,7 @@ func (s *Store) mergeIntoClone(snap *Blob) error {
 	c, taken := clone.merging(snap)
 	if err := s.commit(c); err != nil {
 		snap.meta.SetInternalXattr(format.XattrRemovalUnderway, nil)
-		s.unmarked = append(s.unmarked, unmarked{snap, clone})
+		s.unmarked = append(s.unmarked, unmarked{snap: snap, clone: clone})
 		return err
 	}
 	// What the snapshot has left is its own.

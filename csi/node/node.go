@@ -75,21 +75,26 @@ func failed(err error, what string, args ...any) error {
 	return status.Error(code, fmt.Sprintf(what, args...)+": "+reason.Of(err))
 }
 
-// claim refuses a second call about a volume while one is under way.
+// claim refuses a second call about a volume while one is under way. It goes by the volume's
+// array, which is all that is known of a volume that is followed.
 func (n *Node) claim(volumeID string) (release func(), err error) {
 	if volumeID == "" {
 		return nil, refuse(codes.InvalidArgument, "volume_id is missing")
 	}
+	key := volumeID
+	if id, ok := volume.ParseID(volumeID); ok {
+		key = id.Array
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.busy[volumeID] {
+	if n.busy[key] {
 		return nil, refuse(codes.Aborted, "another call about volume %s is under way", volumeID)
 	}
-	n.busy[volumeID] = true
+	n.busy[key] = true
 	return func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		delete(n.busy, volumeID)
+		delete(n.busy, key)
 	}, nil
 }
 

@@ -73,6 +73,8 @@ func (s *Store) createBlob(m format.Metadata, clusters *format.ClusterMap, table
 		}
 		if !b.uncertain {
 			s.pages.Clear(uint64(root))
+		} else { // what it has on disk may be another's by the next load
+			s.unmarked = append(s.unmarked, unmarked{snap: b, failed: true})
 		}
 		return b, err
 	}

@@ -23,6 +23,7 @@ type crashDevice struct {
 	dead   bool
 
 	failAt  int  // this write fails, and nothing else; 0: none
+	more    int  // as do so many after it, which do not reach the medium
 	applies bool // though it reaches the medium
 	failed  bool
 }
@@ -50,9 +51,9 @@ func (d *crashDevice) do(r *bdev.Request) (s nvme.Status) {
 		d.writes++
 		d.dead = d.dead || (d.cutAt != 0 && d.writes >= d.cutAt)
 	}
-	if r.Op != bdev.OpRead && d.failAt == d.writes {
+	if r.Op != bdev.OpRead && d.failAt != 0 && d.failAt <= d.writes && d.writes <= d.failAt+d.more {
 		d.failed = true
-		if !d.applies || r.Op == bdev.OpFlush {
+		if !d.applies || d.writes > d.failAt || r.Op == bdev.OpFlush {
 			return nvme.ANAInaccessible
 		}
 		defer func() { s = nvme.ANAInaccessible }()

@@ -170,6 +170,53 @@ func failedSnapshot(t *testing.T, seed uint64, at int, applies bool) error {
 	return snapErr
 }
 
+// TestFailedSnapshotIsForgotten: a snapshot that may be on disk, as neither its making nor its
+// taking back was seen to end, does not come back to claim what has become another volume's.
+func TestFailedSnapshotIsForgotten(t *testing.T) {
+	for at := 1; ; at++ {
+		w := newWorld(t, testDeviceBytes, func(int) int { return 0 })
+		b, err := w.store.CreateBlob(BlobConfig{Clusters: 4, Xattrs: named("b")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.dev.failAt, w.dev.more, w.dev.applies = w.dev.writes+at, 2, true
+		if _, err = b.Snapshot(named("s")); err == nil {
+			w.store.Close()
+			if at < 4 {
+				t.Fatalf("a snapshot has %d operations", at-1)
+			}
+			return
+		}
+		w.dev.failAt = 0
+		if err := b.Delete(); err != nil {
+			t.Fatalf("operation %d: %v", at, err)
+		}
+		c, err := w.store.CreateBlob(BlobConfig{Clusters: w.store.FreeClusters(), Xattrs: named("c")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range c.Clusters() {
+			if s := w.io(c, bdev.OpWrite, i*perCluster, 1, tagged(1+i)); s != nvme.Success {
+				t.Fatal(s)
+			}
+		}
+		if s := w.io(c, bdev.OpFlush, 0, 0, nil); s != nvme.Success {
+			t.Fatal(s)
+		}
+		w.dev = w.dev.restart(rand.New(rand.NewPCG(1, 5)))
+		w.store.Close()
+		w.base = openDevice(t, w.dev)
+		if err := w.load(); err != nil {
+			t.Fatalf("operation %d: load: %v", at, err)
+		}
+		if w.blob("s") != nil || w.blob("b") != nil || w.blob("c") == nil {
+			t.Errorf("operation %d: s is %v, b is %v, c is %v", at, w.blob("s"), w.blob("b"), w.blob("c"))
+		}
+		w.checkDisk()
+		w.store.Close()
+	}
+}
+
 // TestStatusGoesThrough: what the base device answers reaches the host as it
 // is, also when the failing I/O was the store's own.
 func TestStatusGoesThrough(t *testing.T) {

@@ -2,6 +2,7 @@ package blobstore
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/virtual-disk-array/vda/blobstore/format"
@@ -112,7 +113,7 @@ func (s *Store) seal(snap *Blob) {
 type unmarked struct {
 	snap   *Blob
 	clone  *Blob // must be certain on disk before; nil: it is
-	failed bool  // the snapshot was not made, and goes with its mark
+	failed bool  // snap, a snapshot or another blob, was not made, and goes with its mark
 }
 
 // unmark removes such marks from the disk.
@@ -166,7 +167,7 @@ func (s *Store) takeBack(b *Blob) error {
 	if err := s.wipeRoot(b.id); err != nil {
 		return err
 	}
-	s.freePages(b.chain)
+	s.freePages(slices.Concat(b.chain, b.attempt))
 	return nil
 }
 

@@ -42,7 +42,7 @@ fi
 echo "installing ${missing[*]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# An installation that was cut off, by whomever, is ended first.
+# An installation that was cut off is ended first.
 if ! { DEBIAN_FRONTEND=noninteractive dpkg --configure -a && apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "${missing[@]}"; } > "$log" 2>&1; then
   tail -20 "$log" >&2
   exit 1

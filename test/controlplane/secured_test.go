@@ -523,7 +523,7 @@ func (f *fort) attackPortal(b *box, used string) {
 			if m == "UndeleteDa" {
 				return true
 			}
-			if slices.Contains([]string{"ListAlert", "ListOrphan", "ListVersion", "ListEvent", "GetVd", "ListUser"}, m) {
+			if slices.Contains([]string{"ListAlert", "ListOrphan", "ListVersion", "ListEvent", "GetVd", "GetTop", "ListUser"}, m) {
 				return false
 			}
 			return strings.HasPrefix(m, "List") || strings.HasPrefix(m, "Get")

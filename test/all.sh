@@ -82,7 +82,7 @@ stage "simulation: stories and seeds" go test -count=1 -timeout 15m ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
 stage "scale: what a change costs in a larger cluster" go test -tags e2e -count=1 -timeout 10m -v -run TestCostOfAChange ./test/scale
 if command -v rpm >/dev/null && command -v dpkg-deb >/dev/null && command -v systemd-analyze >/dev/null; then
-  stage "packages: deb, rpm, units" bash -c 'make --no-print-directory packages && go test -tags e2e -count=1 -timeout 10m -v -skip 'TestInstall$' ./test/packages'
+  stage "packages: deb, rpm, units" bash -c 'make --no-print-directory packages && go test -tags e2e -count=1 -timeout 10m -v -skip "TestInstall$" ./test/packages'
 else
   unable "packages: deb, rpm, units" "needs dpkg-deb, rpm and systemd-analyze"
 fi

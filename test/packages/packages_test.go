@@ -140,11 +140,12 @@ func TestUnitsAreValid(t *testing.T) {
 }
 
 // unit is a service that the test runs as its unit says, as far as that is
-// possible without systemd: the command line with its environment files, and the
+// possible without systemd: the command lines with their environment files, and the
 // socket on which it tells that it serves.
 type unit struct {
 	name string
 	argv []string
+	post [][]string // run when it serves
 	said *bytes.Buffer
 	cmd  *exec.Cmd
 	hear *net.UnixConn
@@ -166,22 +167,30 @@ func readUnit(t *testing.T, root, name string, subst *strings.Replacer) *unit {
 		case "EnvironmentFile":
 			readEnv(t, filepath.Join(root, value), env)
 		case "ExecStart":
-			for _, word := range strings.Fields(value) {
-				switch {
-				case strings.HasPrefix(word, "${"):
-					u.argv = append(u.argv, env[strings.Trim(word, "${}")])
-				case strings.HasPrefix(word, "$"):
-					u.argv = append(u.argv, strings.Fields(env[word[1:]])...)
-				default:
-					u.argv = append(u.argv, subst.Replace(word))
-				}
-			}
+			u.argv = words(value, env, subst)
+		case "ExecStartPost":
+			u.post = append(u.post, words(value, env, subst))
 		}
 	}
 	if len(u.argv) == 0 {
 		t.Fatalf("%s has no ExecStart", name)
 	}
 	return u
+}
+
+// words are those of a command line of a unit.
+func words(line string, env map[string]string, subst *strings.Replacer) (argv []string) {
+	for _, word := range strings.Fields(line) {
+		switch {
+		case strings.HasPrefix(word, "${"):
+			argv = append(argv, env[strings.Trim(word, "${}")])
+		case strings.HasPrefix(word, "$"):
+			argv = append(argv, strings.Fields(env[word[1:]])...)
+		default:
+			argv = append(argv, subst.Replace(word))
+		}
+	}
+	return argv
 }
 
 func readEnv(t *testing.T, path string, env map[string]string) {
@@ -228,6 +237,9 @@ func (u *unit) start(t *testing.T) {
 	if err != nil || string(b[:n]) != "READY=1" {
 		stop()
 		t.Fatalf("%s does not say that it serves: %q, %v\n%s", u.name, b[:n], err, u.said)
+	}
+	for _, argv := range u.post {
+		command(t, argv[0], argv[1:]...)
 	}
 }
 

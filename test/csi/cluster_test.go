@@ -2,6 +2,7 @@ package csi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -224,6 +225,9 @@ func (s *server) startAgent(lis net.Listener) {
 		stop := context.AfterFunc(ctx, srv.Stop)
 		defer stop()
 		err := srv.Serve(lis)
+		if errors.Is(err, grpc.ErrServerStopped) { // before it had begun to serve
+			err = nil
+		}
 		if e := svc.Close(); err == nil {
 			err = e
 		}

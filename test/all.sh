@@ -78,6 +78,7 @@ else
   unable "unit tests, race detector" "no gcc"
 fi
 stage "allocations" allocations
+stage "rounds: snapshot, writes, failover, rollback, comparison; pauses" make --no-print-directory rounds ROUNDS=5
 stage "simulation: stories and seeds" go test -count=1 -timeout 15m ./sim
 stage "sandbox: a cluster on this machine" make --no-print-directory sandbox
 stage "scale: what a change costs in a larger cluster" go test -tags e2e -count=1 -timeout 10m -v -run TestCostOfAChange ./test/scale

@@ -8,8 +8,6 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
-
-	"github.com/virtual-disk-array/vda/portal/portaltest"
 )
 
 // TestCommandsDoc keeps docs/vda_cli.md and the table of commands alike.
@@ -73,31 +71,5 @@ func TestCommandsDoc(t *testing.T) {
 	}
 	for name := range documented {
 		t.Errorf("%s is documented, but is not a command", name)
-	}
-}
-
-// TestVolumesDoc runs the commands of docs/volumes.md, in its order.
-func TestVolumesDoc(t *testing.T) {
-	b, err := os.ReadFile("../docs/volumes.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := portaltest.New(t)
-	u := &user{t, c.Portal()}
-	c.Populate(c.Dial(u.addr), 3, 3)
-	c.CanMirror()
-	u.ok("da create --da-name da0 --cntlr-cnt 2 --da-size 16M")
-	n := 0
-	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(string(b), -1) {
-		for line := range strings.Lines(block[1]) {
-			line, _, _ = strings.Cut(strings.TrimSpace(line), "  #")
-			if command, is := strings.CutPrefix(line, "vda_cli "); is {
-				u.ok(command)
-				n++
-			}
-		}
-	}
-	if n < 3 {
-		t.Errorf("docs/volumes.md has %d commands", n)
 	}
 }

@@ -4,5 +4,6 @@
 // than Linux's, and a model of the mount table that refuses what a kernel refuses, and
 // fails the test for what would lose data there: a disconnect under a mount, a format of
 // what is not blank. What it formats and mounts is on the array, written and read by
-// NVMe/TCP. The kernel itself is tested by test/e2e in a Linux guest.
+// NVMe/TCP. The kernel itself is tested by test/e2e in a Linux guest. The commands of
+// docs/volumes.md are typed on such a cluster, too.
 package csi

@@ -22,7 +22,7 @@ var typed = map[string]string{
 	"docs/multiple_servers_deployment.rst": "test/e2e TestTutorial",
 	"docs/install.md":                      "test/packages TestInstall",
 	"docs/rest.md":                         "portal/web TestCurl",
-	"docs/volumes.md":                      "cli TestVolumesDoc",
+	"docs/volumes.md":                      "test/csi TestVolumesDoc",
 }
 
 // foreign are commands of other programs that stand elsewhere, by how they begin, with the test

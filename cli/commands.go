@@ -105,7 +105,7 @@ var commands = []command{
 			usage: "`JSON` of what the disk is: type malloc with size, aio with filename and perhaps size, nvme with traddr (PCI " +
 				"address); perhaps cluster_size; for aio and nvme perhaps wipe true, after a refusal has shown what is on the disk and " +
 				"it may go"}, online}, newTags...)},
-	{noun: "pd", verb: "delete", method: "DeletePd", short: "Remove a physical disk that no array uses",
+	{noun: "pd", verb: "delete", method: "DeletePd", wait: &deletedPd, short: "Remove a physical disk that no array uses",
 		long: "\nIts disk is left blank. With --force the disk is lost: nothing on it is waited for,\nand vds of deleted arrays on it " +
 			"go with it. Arrays that use it are deleted first.\n--force also takes a pd that was deleted before and that its node has " +
 			"not confirmed.\nA disk that turns up again is refused by pd create until it is wiped.",
@@ -279,7 +279,7 @@ var commands = []command{
 		example: "  vda_cli snap create --da-name da0 --snap-name monday\n  vda_cli snap create --da-name da0,da1 --snap-name monday",
 		flags: with([]flag{{name: "da-name", required: true, usage: "`NAME` of the disk array, or of several, with commas between: " +
 			"all are snapshotted\nat one instant"}, snapName}, newTags...)},
-	{noun: "snap", verb: "delete", method: "DeleteSnap", short: "Delete a snapshot that no exporter shows",
+	{noun: "snap", verb: "delete", method: "DeleteSnap", wait: &deletedSnap, short: "Delete a snapshot that no exporter shows",
 		long:    "\nSnapshots are deleted in any order: the others keep what they share with it.",
 		example: "  vda_cli snap delete --da-name da0 --snap-name monday", flags: []flag{daName, snapName}},
 	{noun: "snap", verb: "rollback", method: "RollbackSnap", short: "Make a disk array what a snapshot of it shows",

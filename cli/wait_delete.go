@@ -14,7 +14,7 @@ import (
 
 // A delete returns when what is deleted is marked in the database and the nodes that answer have
 // been told. With --wait it returns when they have let go of it: the space is free, hosts are
-// disconnected. What to look for has to be known beforehand, as names are free at once.
+// disconnected, a disk is blank. What to look for has to be known beforehand, as names are free at once.
 
 var (
 	deletedDa = waiting{what: "its space is free on all disks", before: func(ctx context.Context, c *client.Client,
@@ -53,7 +53,63 @@ var (
 				return "", false, err
 			}, nil
 		}}
+
+	deletedSnap = waiting{what: "its space is free, or its neighbor's that needs it", before: func(ctx context.Context, c *client.Client,
+		req proto.Message) (poll, error) {
+		r := req.(*apiv1.DeleteSnapRequest)
+		get := &apiv1.GetSnapRequest{DaName: r.DaName, SnapName: r.SnapName}
+		was, err := c.GetSnap(ctx, get)
+		if err != nil {
+			return nil, err
+		}
+		get.SnapId = was.SnapMsg.SnapId
+		return func(ctx context.Context, c *client.Client, _, _ proto.Message) (string, bool, error) {
+			now, err := c.GetSnap(ctx, get)
+			switch {
+			case gone(err):
+				return "", true, nil
+			case err != nil:
+				return "", false, err
+			}
+			m := now.SnapMsg
+			return "snap " + r.SnapName + " of da " + r.DaName + " is " + m.State + and(illOf(m.Error, m.ErrorMsg)), false, nil
+		}, nil
+	}}
+
+	deletedPd = waiting{what: "its disk node has let go of the disk", before: func(ctx context.Context, c *client.Client,
+		req proto.Message) (poll, error) {
+		r := req.(*apiv1.DeletePdRequest)
+		get := &apiv1.GetPdRequest{DnName: r.DnName, PdName: r.PdName}
+		was, err := c.GetPd(ctx, get)
+		switch {
+		case gone(err) && r.Force: // it may be one that was deleted before, and nothing of that is waited for
+			return func(context.Context, *client.Client, proto.Message, proto.Message) (string, bool, error) {
+				return "", true, nil
+			}, nil
+		case err != nil:
+			return nil, err
+		}
+		get.PdId = was.PdMsg.PdId
+		return func(ctx context.Context, c *client.Client, _, _ proto.Message) (string, bool, error) {
+			now, err := c.GetPd(ctx, get)
+			switch {
+			case gone(err):
+				return "", true, nil
+			case err != nil:
+				return "", false, err
+			}
+			return "dn " + r.DnName + " has pd " + r.PdName + " still" + and(illOf(now.PdMsg.Error, now.PdMsg.ErrorMsg)), false, nil
+		}, nil
+	}}
 )
+
+// and is an error behind what is said.
+func and(ill string) string {
+	if ill == "" {
+		return ""
+	}
+	return ": " + ill
+}
 
 // leftVds looks for those that are not gone yet, and forgets the others.
 func leftVds(ctx context.Context, c *client.Client, vds *[]string) (left string, done bool, err error) {

@@ -100,22 +100,42 @@ func TestPoint8WaitDelete(t *testing.T) {
 	}
 
 	u.ok("da create thin --da-size 4M")
+	u.ok("da create roomy --cntlr-cnt 2 --da-size 4M --physical-size 16M")
+	u.ok("snap create --da-name roomy --snap-name monday")
+	u.ok("snap create --da-name roomy --snap-name tuesday")
+	u.ok(`pd create --dn-name dn0:9720 --pd-name spare --pd-conf '{"type":"malloc","size":134217728}'`)
+	u.ok(`pd create --dn-name dn0:9720 --pd-name gone --pd-conf '{"type":"malloc","size":134217728}'`)
+	for _, line := range []string{"snap delete --da-name roomy --snap-name tuesday --wait",
+		"pd delete --dn-name dn0:9720 --pd-name gone --wait"} {
+		if _, errs := u.ok(line); errs != "" {
+			t.Errorf("%s: nothing is to be waited for: %s", line, errs)
+		}
+	}
+	for line, says := range map[string]string{"snap delete --da-name roomy --snap-name tuesday --wait": `no snap "tuesday"`,
+		"pd delete --dn-name dn0:9720 --pd-name gone --wait": `no pd "gone"`} {
+		if _, errs, exit := u.run(line); exit == 0 || !strings.Contains(errs, says) {
+			t.Errorf("%s: exit %d, %s", line, exit, errs)
+		}
+	}
 	// Hosts of an exporter, which a controller node has.
 	u.ok("exp create da0/exp0 --initiator-nqn nqn.2016-06.io.spdk:host0")
 	for _, cn := range []string{"cn0:9820", "cn1:9820"} {
 		c.Agent(cn).Stop()
 	}
 	end := begin("exp delete da0/exp0 --wait", "its hosts may still write")
+	endSnap := begin("snap delete --da-name roomy --snap-name monday --wait", "snap monday of da roomy is deleting")
 	for _, cn := range []string{"cn0:9820", "cn1:9820"} {
 		back("cn", cn)
 	}
 	end()
+	endSnap()
 
 	// Space of an array, on a disk node.
 	for _, dn := range []string{"dn0:9720", "dn1:9720"} {
 		c.Agent(dn).Stop()
 	}
 	end = begin("da delete da0 --wait", "1 vd left: vd ")
+	endPd := begin("pd delete --dn-name dn0:9720 --pd-name spare --wait", "dn dn0:9720 has pd spare still")
 	out, errs, exit := u.run("da delete thin --wait=1ns")
 	if exit != exitRefused || !strings.Contains(errs, "was not waited for any longer: 1 vd left: vd ") ||
 		!strings.Contains(errs, " is on pd pd0 of dn dn") || !strings.Contains(out, `"reply_code": 13`) {
@@ -125,4 +145,5 @@ func TestPoint8WaitDelete(t *testing.T) {
 		back("dn", dn)
 	}
 	end()
+	endPd()
 }

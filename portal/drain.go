@@ -56,7 +56,7 @@ func (s *Server) DrainPd(ctx context.Context, req *apiv1.DrainPdRequest) (*apiv1
 	if _, _, err := s.drainPD(ctx, req.DnName, req.PdName, true); err != nil {
 		return nil, err
 	}
-	msg, err := s.pdMsg(ctx, req.DnName, req.PdName)
+	msg, err := s.pdMsg(ctx, req.DnName, req.PdName, "")
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (s *Server) UndrainPd(ctx context.Context, req *apiv1.UndrainPdRequest) (*a
 		return nil, err
 	}
 	notes := s.keep(ctx, func(v *vda.VD) bool { return v.PDID == pd.ID })
-	now, err := s.pdMsg(ctx, req.DnName, req.PdName)
+	now, err := s.pdMsg(ctx, req.DnName, req.PdName, "")
 	msg, remarks := shown(now, err, pdMsg(pd, dn))
 	return &apiv1.UndrainPdReply{ReplyInfo: done("the pd is not drained any more", notes, remarks...), PdMsg: msg}, nil
 }

@@ -113,7 +113,7 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 		var err error
 		u := tx.Unlocked()
 		if dn, pd, err = findPD(u, req.DnName, req.PdName); req.Force && isKind(err, vda.NotFound) {
-			dn, pd, err = findDeletedPD(u, req.DnName, req.PdName, err)
+			dn, pd, err = findDeletedPD(u, req.DnName, req.PdName, "", err)
 		}
 		if err == nil {
 			pd, err = lockPD(tx, dn, pd, req.Force)
@@ -147,8 +147,8 @@ func (s *Server) DeletePd(ctx context.Context, req *apiv1.DeletePdRequest) (*api
 }
 
 // findDeletedPD finds a pd that has been deleted and whose node has not
-// confirmed it; notFound when there is none.
-func findDeletedPD(tx store.Reader, dnName, name string, notFound error) (*vda.Node, *vda.PD, error) {
+// confirmed it, the one of that id unless that is ""; notFound when there is none.
+func findDeletedPD(tx store.Reader, dnName, name, id string, notFound error) (*vda.Node, *vda.PD, error) {
 	dn, err := findNode(tx, vda.DiskNode, dnName)
 	if err != nil {
 		return nil, nil, err
@@ -158,7 +158,7 @@ func findDeletedPD(tx store.Reader, dnName, name string, notFound error) (*vda.N
 		return nil, nil, err
 	}
 	for i := range pds {
-		if pds[i].Deleted && pds[i].Name == name {
+		if pds[i].Deleted && pds[i].Name == name && (id == "" || pds[i].ID == id) {
 			return dn, &pds[i], nil
 		}
 	}
@@ -226,7 +226,7 @@ func (s *Server) ModifyPd(ctx context.Context, req *apiv1.ModifyPdRequest) (*api
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.pdMsg(ctx, req.DnName, req.PdName)
+	now, err := s.pdMsg(ctx, req.DnName, req.PdName, "")
 	msg, remarks := shown(now, err, pdMsg(pd, dn))
 	return &apiv1.ModifyPdReply{ReplyInfo: done("the pd is modified", nil, remarks...), PdMsg: msg}, nil
 }
@@ -271,14 +271,21 @@ func (s *Server) ListPd(ctx context.Context, req *apiv1.ListPdRequest) (*apiv1.L
 
 // GetPd shows a physical disk.
 func (s *Server) GetPd(ctx context.Context, req *apiv1.GetPdRequest) (*apiv1.GetPdReply, error) {
-	msg, err := s.pdMsg(ctx, req.DnName, req.PdName)
+	msg, err := s.pdMsg(ctx, req.DnName, req.PdName, req.PdId)
 	return &apiv1.GetPdReply{PdMsg: msg}, err
 }
 
-func (s *Server) pdMsg(ctx context.Context, dnName, name string) (*apiv1.PdMsg, error) {
+// pdMsg describes a pd; id is "", or as in GetPdRequest.
+func (s *Server) pdMsg(ctx context.Context, dnName, name, id string) (*apiv1.PdMsg, error) {
 	var msg *apiv1.PdMsg
 	err := s.view(ctx, func(tx store.Reader) error {
 		dn, pd, err := findPD(tx, dnName, name)
+		if id != "" && (isKind(err, vda.NotFound) || err == nil && pd.ID != id) {
+			gone := vda.Errorf(vda.NotFound, "dn %s has no pd %q with the id %q", dnName, vda.Shorten(name, 80), vda.Shorten(id, 80))
+			if dn, pd, err = findDeletedPD(tx, dnName, name, id, gone); err != nil {
+				return err
+			}
+		}
 		if err != nil {
 			return err
 		}

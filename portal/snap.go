@@ -449,6 +449,9 @@ func (s *Server) GetSnap(ctx context.Context, req *apiv1.GetSnapRequest) (*apiv1
 	var msg *apiv1.SnapMsg
 	err := s.view(ctx, func(tx store.Reader) error {
 		da, snap, err := findSnap(tx, req.DaName, req.SnapName)
+		if req.SnapId != "" && da != nil && (isKind(err, vda.NotFound) || err == nil && snap.ID != req.SnapId) {
+			snap, err = findDeletingSnap(tx, da, req.SnapName, req.SnapId)
+		}
 		if err != nil {
 			return err
 		}
@@ -460,6 +463,15 @@ func (s *Server) GetSnap(ctx context.Context, req *apiv1.GetSnapRequest) (*apiv1
 		return describe(tx, msg)
 	})
 	return &apiv1.GetSnapReply{SnapMsg: msg}, err
+}
+
+// findDeletingSnap finds a snapshot of that id, whose name may be another's by now.
+func findDeletingSnap(tx store.Reader, da *vda.DA, name, id string) (*vda.Snap, error) {
+	snap, err := tx.Snap(id)
+	if isKind(err, vda.NotFound) || err == nil && (snap.DAID != da.ID || snap.Name != name) {
+		return nil, vda.Errorf(vda.NotFound, "da %s has no snap %q with the id %q", da.Name, name, vda.Shorten(id, 80))
+	}
+	return snap, err
 }
 
 func snapMsg(s *vda.Snap, daName string, exps []string) *apiv1.SnapMsg {

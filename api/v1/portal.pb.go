@@ -1976,9 +1976,12 @@ func (x *ListPdReply) GetNextToken() string {
 }
 
 type GetPdRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DnName        string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
-	PdName        string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	DnName string                 `protobuf:"bytes,1,opt,name=dn_name,json=dnName,proto3" json:"dn_name,omitempty"`
+	PdName string                 `protobuf:"bytes,2,opt,name=pd_name,json=pdName,proto3" json:"pd_name,omitempty"`
+	// "" or that of the pd: it is not found when the name is another's by now, and found
+	// when it is deleted and its node has not confirmed that.
+	PdId          string `protobuf:"bytes,3,opt,name=pd_id,json=pdId,proto3" json:"pd_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2023,6 +2026,13 @@ func (x *GetPdRequest) GetDnName() string {
 func (x *GetPdRequest) GetPdName() string {
 	if x != nil {
 		return x.PdName
+	}
+	return ""
+}
+
+func (x *GetPdRequest) GetPdId() string {
+	if x != nil {
+		return x.PdId
 	}
 	return ""
 }
@@ -6596,9 +6606,12 @@ func (x *ListSnapReply) GetNextToken() string {
 }
 
 type GetSnapRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DaName        string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
-	SnapName      string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	DaName   string                 `protobuf:"bytes,1,opt,name=da_name,json=daName,proto3" json:"da_name,omitempty"`
+	SnapName string                 `protobuf:"bytes,2,opt,name=snap_name,json=snapName,proto3" json:"snap_name,omitempty"`
+	// "" or that of the snap: it is not found when the name is another's by now, and found
+	// while it is being deleted.
+	SnapId        string `protobuf:"bytes,3,opt,name=snap_id,json=snapId,proto3" json:"snap_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -6643,6 +6656,13 @@ func (x *GetSnapRequest) GetDaName() string {
 func (x *GetSnapRequest) GetSnapName() string {
 	if x != nil {
 		return x.SnapName
+	}
+	return ""
+}
+
+func (x *GetSnapRequest) GetSnapId() string {
+	if x != nil {
+		return x.SnapId
 	}
 	return ""
 }
@@ -10861,10 +10881,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12-\n" +
 	"\vpd_msg_list\x18\x02 \x03(\v2\r.vda.v1.PdMsgR\tpdMsgList\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\x03 \x01(\tR\tnextToken\"@\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"U\n" +
 	"\fGetPdRequest\x12\x17\n" +
 	"\adn_name\x18\x01 \x01(\tR\x06dnName\x12\x17\n" +
-	"\apd_name\x18\x02 \x01(\tR\x06pdName\"d\n" +
+	"\apd_name\x18\x02 \x01(\tR\x06pdName\x12\x13\n" +
+	"\x05pd_id\x18\x03 \x01(\tR\x04pdId\"d\n" +
 	"\n" +
 	"GetPdReply\x120\n" +
 	"\n" +
@@ -11317,10 +11338,11 @@ const file_v1_portal_proto_rawDesc = "" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x123\n" +
 	"\rsnap_msg_list\x18\x02 \x03(\v2\x0f.vda.v1.SnapMsgR\vsnapMsgList\x12\x1d\n" +
 	"\n" +
-	"next_token\x18\x03 \x01(\tR\tnextToken\"F\n" +
+	"next_token\x18\x03 \x01(\tR\tnextToken\"_\n" +
 	"\x0eGetSnapRequest\x12\x17\n" +
 	"\ada_name\x18\x01 \x01(\tR\x06daName\x12\x1b\n" +
-	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\"l\n" +
+	"\tsnap_name\x18\x02 \x01(\tR\bsnapName\x12\x17\n" +
+	"\asnap_id\x18\x03 \x01(\tR\x06snapId\"l\n" +
 	"\fGetSnapReply\x120\n" +
 	"\n" +
 	"reply_info\x18\x01 \x01(\v2\x11.vda.v1.ReplyInfoR\treplyInfo\x12*\n" +
